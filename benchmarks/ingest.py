@@ -1,0 +1,193 @@
+"""Decoding with all guards on, beside a bare Pillow loop on the same images, cores and number of processes.
+
+`python benchmarks/ingest.py [--quick]`. The images are real photographs (those inside scikit-image) at the sizes and in the
+formats of a photo bucket. Bare: each process opens its share and converts to RGB, and keeps nothing; it has no limits, no
+timeout, no protection, and sends no pixels anywhere. Ours: one parent hands bytes to killable children and gets back
+upright RGB images, scaled to what models see, and perceptual hashes. `ratio` is ours over that. Because ours decodes large
+JPEGs at reduced size, the same work as ours done without guards (checks, decode, scale, hash, in the process) stands
+beside it: `ratio_same_work` is the price of the guards alone. Both are taken from the time on a core of all processes
+together, which other load on the machine hardly moves; the ratios of the time that passed are `…_wall`.
+"""
+
+import argparse
+import io
+import json
+import math
+import multiprocessing
+import os
+import random
+import resource
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import skimage.data
+from PIL import Image
+
+from synthgen.config import Images
+from synthgen.images import Decoded, Decoder, decode
+
+LIMITS = Images()
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds that passed, and seconds on a core summed over all processes that took part."""
+
+    seconds: float
+    cpu: float
+
+
+PHOTOS = (
+    "astronaut.png",
+    "coffee.png",
+    "chelsea.png",
+    "rocket.jpg",
+    "motorcycle_left.png",
+    "hubble_deep_field.jpg",
+    "retina.jpg",
+    "ihc.png",
+)
+# share of the bucket, megapixels, format and its options
+MIX = (
+    (0.35, (0.25, 0.5), "JPEG", {"quality": 85}),
+    (0.25, (0.6, 1.0), "JPEG", {"quality": 88}),
+    (0.10, (1.5, 4.0), "JPEG", {"quality": 90}),
+    (0.10, (8.0, 12.0), "JPEG", {"quality": 90}),
+    (0.10, (0.25, 0.8), "PNG", {"compress_level": 6}),
+    (0.03, (1.5, 3.0), "PNG", {"compress_level": 6}),
+    (0.07, (0.3, 1.0), "WEBP", {"quality": 80}),
+)
+
+
+def main() -> None:
+    """Prints a table, then one line of JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="fewer images and rounds")
+    is_quick = parser.parse_args().quick
+    processes = len(os.sched_getaffinity(0))
+    images = corpus(100 if is_quick else 300)
+    megapixels = sum(math.prod(Image.open(io.BytesIO(data)).size) for data in images) / 1e6
+    print(f"{len(images)} images, {megapixels:.0f} megapixels, {sum(map(len, images)) / 2**20:.0f} MiB, {processes} processes")
+    rounds = [measure(images, processes, number) for number in range(4 if is_quick else 9)]
+    report(rounds, len(images))
+
+
+def corpus(count: int) -> list[bytes]:
+    """The bucket: the same for the same count."""
+    draw = random.Random(7)
+    folder = Path(skimage.data.__file__).parent
+    photos = [Image.open(folder / name).convert("RGB") for name in PHOTOS]
+    images = [encoded(draw, photos, kind) for kind in MIX for _ in range(round(kind[0] * count))]
+    draw.shuffle(images)
+    return images
+
+
+def encoded(draw: random.Random, photos: list[Image.Image], kind: tuple[float, tuple[float, float], str, dict[str, int]]) -> bytes:
+    """One photograph at a size from the kind's range."""
+    _, megapixels, image_format, options = kind
+    photo = draw.choice(photos)
+    scale = (draw.uniform(*megapixels) * 1e6 / (photo.width * photo.height)) ** 0.5
+    buffer = io.BytesIO()
+    photo.resize((round(photo.width * scale), round(photo.height * scale)), Image.Resampling.BICUBIC).save(buffer, image_format, **options)
+    return buffer.getvalue()
+
+
+def measure(images: Sequence[bytes], processes: int, number: int) -> dict[str, Cost]:
+    """What all images cost in each of the three ways; the order turns, so that other load on the machine meets all of them."""
+    ways: list[tuple[str, Callable[[], Cost]]] = [
+        ("bare", partial(side_by_side, images, processes, bare)),
+        ("same_work", partial(side_by_side, images, processes, same_work)),
+        ("ours", partial(ours, images, processes)),
+    ]
+    turned = ways[number % 3 :] + ways[: number % 3]
+    return {name: way() for name, way in turned}
+
+
+def bare(data: bytes) -> None:
+    """What a loop without any care does."""
+    Image.open(io.BytesIO(data)).convert("RGB")
+
+
+def same_work(data: bytes) -> None:
+    """What ours does, in the process that wants the result."""
+    decode(data, LIMITS)
+
+
+def side_by_side(images: Sequence[bytes], processes: int, work: Callable[[bytes], None]) -> Cost:
+    """Forked processes that take images from one list as they get done; nothing is sent anywhere."""
+    context = multiprocessing.get_context("fork")
+    taken, cpu, barrier = context.Value("i", 0), context.Value("d", 0.0), context.Barrier(processes + 1)
+
+    def loop() -> None:
+        work(images[0])
+        barrier.wait()
+        before = time.process_time()
+        while True:
+            with taken.get_lock():
+                at, taken.value = taken.value, taken.value + 1
+            if at >= len(images):
+                break
+            work(images[at])
+        with cpu.get_lock():
+            cpu.value += time.process_time() - before
+        barrier.wait()
+
+    workers = [context.Process(target=loop) for _ in range(processes)]
+    for worker in workers:
+        worker.start()
+    barrier.wait()
+    start = time.perf_counter()
+    barrier.wait()
+    seconds = time.perf_counter() - start
+    for worker in workers:
+        worker.join()
+    return Cost(seconds, cpu.value)
+
+
+def ours(images: Sequence[bytes], processes: int) -> Cost:
+    """Through the pool, its start apart; each result is let go at once, as the bare loop does."""
+    with Decoder[int](LIMITS, processes) as decoder:
+        list(decoder.decode_many(enumerate([images[0]] * 2 * processes)))
+        start, before = time.perf_counter(), cpu_seconds([os.getpid(), *decoder.pids])
+        done = sum(isinstance(result, Decoded) for _, result in decoder.decode_many(enumerate(images)))
+        cost = Cost(time.perf_counter() - start, cpu_seconds([os.getpid(), *decoder.pids]) - before)
+    if done != len(images):
+        raise SystemExit(f"{len(images) - done} images were not decoded")
+    return cost
+
+
+def cpu_seconds(pids: Sequence[int]) -> float:
+    """Time on a core of processes that run."""
+    return sum(int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) for pid in pids) / 1e9
+
+
+def report(rounds: list[dict[str, Cost]], count: int) -> None:
+    """Sums over the rounds. On a machine that does other things too, the times on a core are the steadier ones."""
+    names = {"bare": "bare: open, convert", "same_work": "same work as ours, no guards", "ours": "ours, all guards on"}
+    sums = {name: Cost(sum(one[name].seconds for one in rounds), sum(one[name].cpu for one in rounds)) for name in names}
+    images, us = count * len(rounds), sums["ours"]
+    print(f"{'':32}{'images/s':>10}{'ours / it':>11}{'images per core second':>26}{'ours / it':>11}")
+    for name, words in names.items():
+        it = sums[name]
+        print(f"{words:32}{images / it.seconds:10.1f}{it.seconds / us.seconds:11.2f}{images / it.cpu:26.1f}{it.cpu / us.cpu:11.2f}")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"{len(rounds)} rounds; peak of the parent {peak:.0f} MiB, the corpus included")
+    bare_, same = sums["bare"], sums["same_work"]
+    summary = {
+        "benchmark": "ingest",
+        "ours": round(images / us.cpu, 1),
+        "bare": round(images / bare_.cpu, 1),
+        "ratio": round(bare_.cpu / us.cpu, 3),
+        "ratio_same_work": round(same.cpu / us.cpu, 3),
+        "unit": "images per core second",
+        "ratio_wall": round(bare_.seconds / us.seconds, 3),
+        "ratio_same_work_wall": round(same.seconds / us.seconds, 3),
+    }
+    print(json.dumps({**summary, "images": count, "rounds": len(rounds)}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,167 @@
+"""How long listing and planning a bucket takes, in which memory, and whether ten times the images take ten times as long.
+
+Lists made-up objects with the real listing, writes for each what tagging would (3 to 8 tags of the everyday taxonomy, a
+perceptual hash, an embedding; 3 % have the bytes of another image, 3 % are near to one), then plans them with the everyday
+mapping, prompts and pipeline. Each step has a process of its own, so that its peak memory is its own. `growth` is the time
+of planning all images over the time of a tenth of them.
+
+    python benchmarks/planning.py [--quick] [--profile]
+"""
+
+import cProfile
+import json
+import pstats
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from synthgen import config, listing, mapping, plan, prompt, taxonomy
+from synthgen.rows import IMAGES, OBJECT_TAGS, OBJECTS, image_id
+from synthgen.source import Listed
+from synthgen.store import Folder, Lease, Receipt, Stage, TablePart
+
+EMBEDDING = 512  # numbers of an embedding, half precision
+TAGGER = "everyday-clip"
+Step = Callable[[Folder, int, Lease, plan.Terms], dict[str, int]]
+ANCESTORS_OF = 100  # images back, at most, that a duplicate copies
+
+
+def main() -> None:
+    """Runs each step in a process of its own; prints a table, then one line of JSON."""
+    steps = {"--list": listed, "--tag": tagged, "--plan": planned}
+    if step := next((step for step in steps if step in sys.argv), None):
+        place = sys.argv.index(step)
+        print(json.dumps(measured(steps[step], Folder(sys.argv[place + 1]), int(sys.argv[place + 2]))))
+        return
+    most = 20_000 if "--quick" in sys.argv else 1_000_000
+    with tempfile.TemporaryDirectory(prefix="synth-planning-") as folder:
+        sizes = [{step: _in_own_process(step, f"{folder}/{size}", size) for step in steps} for size in (most // 10, most)]
+    print(f"{'images':>10} {'step':>6} {'seconds':>8} {'CPU s':>8} {'images/s':>9} {'peak MB':>8}")
+    for size in sizes:
+        for step, one in size.items():
+            rate = one["images"] / one["seconds"]
+            print(f"{one['images']:>10,} {step[2:]:>6} {one['seconds']:>8.1f} {one['cpu']:>8.1f} {rate:>9,.0f} {one['peak_mb']:>8.0f}")
+    report([size["--plan"] for size in sizes], sizes[-1]["--list"])
+
+
+def report(plans: list[dict[str, Any]], lists: dict[str, Any]) -> None:
+    """What became of the images, and the line of JSON."""
+    small, large = plans
+    print(", ".join(f"{name} {count:,}" for name, count in large["counts"].items()))
+    growth, cpu_growth = large["seconds"] / small["seconds"], large["cpu"] / small["cpu"]
+    print(f"ten times the images take {growth:.1f} times as long to plan ({cpu_growth:.1f} times the work of a core)")
+    result = {
+        "images": large["images"],
+        "images_per_second": round(large["images"] / large["seconds"]),
+        "images_per_cpu_second": round(large["images"] / large["cpu"]),
+        "peak_mb": round(large["peak_mb"]),
+        "growth": round(growth, 2),
+        "growth_cpu": round(cpu_growth, 2),
+        "listed_per_second": round(lists["images"] / lists["seconds"]),
+        "listing_peak_mb": round(lists["peak_mb"]),
+    }
+    print(json.dumps({"benchmark": "planning", **result}))
+
+
+def measured(step: Step, out: Folder, count: int) -> dict[str, Any]:
+    """What a step takes of this process, reading the shelf files apart."""
+    terms, profile = terms_of(), cProfile.Profile()
+    start, cpu = time.perf_counter(), time.process_time()
+    if "--profile" in sys.argv:
+        profile.enable()
+    with Lease.take(out) as lease:
+        counts = step(out, count, lease, terms)
+    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
+    if "--profile" in sys.argv:
+        profile.disable()
+        pstats.Stats(profile, stream=sys.stderr).sort_stats("tottime").print_stats(25)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"images": count, "seconds": seconds, "cpu": cpu, "peak_mb": peak, "counts": counts}
+
+
+def listed(out: Folder, count: int, lease: Lease, terms: plan.Terms) -> dict[str, int]:
+    """Lists objects that nobody has made."""
+    objects = (Listed(f"s3://photos/{number % 997:03d}/{number:09d}.jpg", f"{number:032x}", None, 200_000, None) for number in range(count))
+    found = listing.run(out, objects, lease, "f")
+    assert found.added == count
+    return {"listed": found.added}
+
+
+def tagged(out: Folder, count: int, lease: Lease, terms: plan.Terms) -> dict[str, int]:
+    """Writes what tagging would have found."""
+    leaves = [leaf for leaf in taxonomy.load("everyday").tree.leaves]
+    source, stage = Stage(out, "0-listed"), Stage(out, "1-tagged")
+    log, images = source.log(), images_of(random.Random(count))
+    for partition in log.partitions:
+        ids = source.current(log, partition, "objects", "object_id", OBJECTS).column("object_id").to_pylist()
+        draw = random.Random(partition)
+        embeddings = np.random.default_rng(len(ids)).random((len(ids), EMBEDDING)).astype(np.float16)
+        found = [next(images) for _ in ids]
+        columns: dict[str, Any] = dict.fromkeys(IMAGES.names, [None] * len(ids)) | {
+            "object_id": ids,
+            "outcome": ["tagged"] * len(ids),
+            "image_id": [content for content, _ in found],
+            "phash": [near for _, near in found],
+            "width": [draw.choice((320, 640, 1024, 4000)) for _ in ids],
+            "height": [draw.choice((240, 640, 768, 3000)) for _ in ids],
+            "embedding": list(embeddings),
+        }
+        tags = [[{"path": path, "score": draw.random(), "tagger": TAGGER} for path in draw.sample(leaves, draw.randint(3, 8))] for _ in ids]
+        tables = {
+            "images": pa.table(columns, schema=IMAGES),
+            f"tags/{TAGGER}": pa.table({"object_id": ids, "tags": tags}, schema=OBJECT_TAGS),
+        }
+        parts = {name: TablePart((stage.write(name, partition, 1, rows),), "f", True) for name, rows in tables.items()}
+        stage.commit(Receipt(partition, 1, parts, {"tagged": len(ids)}, log.digests("0-listed", [partition])), lease, 1)
+    return stage.log().counts()
+
+
+def images_of(draw: random.Random) -> Iterator[tuple[str, int]]:
+    """Content ids and perceptual hashes; some are another's, some are near to another's."""
+    recent: list[tuple[str, int]] = []
+    number = 0
+    while True:
+        kind, number = draw.random(), number + 1
+        new = (image_id(str(number).encode()), draw.getrandbits(64))
+        if recent and kind < 0.06:
+            earlier = draw.choice(recent)
+            new = earlier if kind < 0.03 else (new[0], earlier[1] ^ (1 << draw.randrange(64)))
+        else:
+            recent = [*recent[-ANCESTORS_OF:], new]
+        yield new
+
+
+def planned(out: Folder, count: int, lease: Lease, terms: plan.Terms) -> dict[str, int]:
+    """Plans them."""
+    plan.run(out, terms, lease, replan=False)
+    counts = Stage(out, "2-planned").log().counts()
+    assert sum(counts[name] for name in counts if name not in ("assigned", "retired")) == count
+    return counts
+
+
+def terms_of() -> plan.Terms:
+    """The everyday pipeline's."""
+    settings, prompts = config.load("everyday").plan, prompt.load("everyday")
+    rules = mapping.load("everyday", taxonomy.load("everyday").tree, list(prompts.types))
+    return plan.Terms(settings, rules, prompts.types, (TAGGER,), "f")
+
+
+def _in_own_process(step: str, folder: str, size: int) -> dict[str, Any]:
+    options = [option for option in sys.argv[1:] if option == "--profile"]
+    command = [sys.executable, __file__, step, folder, str(size), *(options if step == "--plan" else [])]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parent.parent)
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""How long deciding on pairs takes, and whether ten times the pairs take ten times as long.
+
+Writes made-up pairs (4 an image, questions from templates, some of them repeats, a score each) into a folder as the
+generate stage would, then runs the select stage on them, every rule, threshold and comparison on. One fresh process a size,
+so that the peak memory is that of this size. `growth` is the processor time of all pairs over that of a tenth of them.
+
+    python benchmarks/selection.py [--quick]
+"""
+
+import json
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any
+
+from synthgen import rows, select
+from synthgen.config import Select, Threshold
+from synthgen.store import Folder, Lease, Receipt, Stage, TablePart
+from synthgen.store.stage import partition_name
+
+PAIRS_A_PARTITION = 10_000
+PAIRS_AN_IMAGE = 4
+NOUNS = "bus car dog cat tree house sign child table chair window lamp boat bridge horse bicycle bottle cup phone clock"
+THINGS, SIDES = NOUNS.split(), ("left", "right", "top", "bottom", "front", "back", "middle", "edge")
+TEMPLATES = (
+    "What colour is the {a} on the {s} of the {b}?",
+    "How many pieces of {a} can be seen on the {s} of the {b}?",
+    "Is the {a} nearer to the {b} than to the {c} on the {s}?",
+    "What is written on the {a} that stands at the {s} of the {b}?",
+    "Why might the {a} be placed beside the {b} and not beside the {c}?",
+)
+SETTINGS = Select(keep={"likelihood": Threshold(min=0.2)}, forbidden=(r"\d{3}-\d{4}", r"https?://"), same_question=50)
+
+
+def main() -> None:
+    most = 100_000 if "--quick" in sys.argv else 1_000_000
+    if "--size" in sys.argv:
+        print(json.dumps(measured(int(sys.argv[-1]))))
+        return
+    small, large = (_in_own_process(size) for size in (most // 10, most))
+    print(f"{'pairs':>10} {'seconds':>8} {'of CPU':>7} {'pairs/s':>9} {'peak MB':>8}  kept")
+    for one in (small, large):
+        figures = f"{one['seconds']:>8.2f} {one['cpu_seconds']:>7.2f} {one['pairs'] / one['seconds']:>9,.0f} {one['peak_mb']:>8.0f}"
+        print(f"{one['pairs']:>10,} {figures}  {one['kept']:,}")
+    growth = large["cpu_seconds"] / small["cpu_seconds"]  # other processes change the seconds of one size and not of the other
+    print(f"ten times the pairs take {growth:.1f} times as long")
+    figures_of_most = {name: round(large[name], 1) for name in ("seconds", "cpu_seconds", "peak_mb")}
+    result = {"pairs": most, "rows_per_second": round(most / large["seconds"]), "growth": round(growth, 2), **figures_of_most}
+    print(json.dumps({"benchmark": "selection", **result}))
+
+
+def measured(count: int) -> dict[str, Any]:
+    """Selects among `count` pairs; the peak counts from before they are read."""
+    with tempfile.TemporaryDirectory() as folder, Lease.take(Folder(folder)) as lease:
+        out = Folder(folder)
+        for number in range(0, count, PAIRS_A_PARTITION):
+            _generate(out, lease, number, min(count, number + PAIRS_A_PARTITION))
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        start, cpu = time.perf_counter(), time.process_time()
+        for receipt in select.run(select.prepare(out, SETTINGS)):
+            Stage(out, "4-selected").commit(receipt, lease, 1)
+        seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
+        counts = Stage(out, "4-selected").log().counts()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert sum(counts.values()) == count
+    return {
+        "pairs": count,
+        "seconds": seconds,
+        "cpu_seconds": cpu,
+        "peak_mb": peak / 1024,
+        "before_mb": before / 1024,
+        "kept": counts["kept"],
+    }
+
+
+def _generate(out: Folder, lease: Lease, start: int, end: int) -> None:
+    partition, stage = partition_name(1, start // PAIRS_A_PARTITION), Stage(out, "3-generated")
+    random.seed(start)
+    pairs = [_pair(number) for number in range(start, end)]
+    scores = [{"pair_id": pair["pair_id"], "value": random.random()} for pair in pairs]
+    tables = {"pairs": rows.table(pairs, rows.PAIRS), "scores/likelihood": rows.table(scores, rows.SCORES)}
+    parts = {name: TablePart((stage.write(name, partition, 1, table),), "f") for name, table in tables.items()}
+    stage.commit(Receipt(partition, 1, parts), lease, 1)
+
+
+def _pair(number: int) -> dict[str, Any]:
+    a, b, c = random.sample(THINGS, 3)
+    question = random.choice(TEMPLATES).format(a=a, b=b, c=c, s=random.choice(SIDES))
+    answer = " ".join(random.choices(THINGS, k=random.randint(1, 60)))
+    return {
+        "assignment_id": rows.make_id("assignment", str(number)),
+        "pair_id": rows.make_id("pair", str(number)),
+        "image_id": rows.image_id(str(number // PAIRS_AN_IMAGE).encode()),
+        "outcome": "pair",
+        "form": random.choice(rows.ANSWER_FORMS[:3]),
+        "question": question,
+        "answer": answer,
+        "raw_answer": answer,
+    }
+
+
+def _in_own_process(size: int) -> dict[str, Any]:
+    done = subprocess.run([sys.executable, __file__, "--size", str(size)], check=True, capture_output=True, text=True)
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,186 @@
+"""The nano CLIP: an open_clip model that gives every tag of the drawn taxonomy a probability.
+
+In: the vision tower of phase one, the taxonomy file and a number of minutes. Out: a folder that
+`open_clip.create_model_and_transforms("local-dir:…")` loads. Why this way: the tower already sees (open_clip's layout takes its
+weights as they are, the convolution's bias folded into the positions), so only pooling, projection and the text tower are new;
+the loss is SigLIP's sigmoid, but with all tags as texts and every true tag of a picture as a positive, which is just what the
+tagger will ask. The head learns first, on patches averaged once, where a step costs almost nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import torch
+from draw import draw
+from muon import optimizers, set_rate
+from nano import PATCH, WIDTH
+from safetensors.torch import save_file
+from tagging import phrasings, text_embeddings, truth_table
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerFast
+from vision import KINDS, pixels, save
+from world import SIZE, TRAIN_SEED, sample
+
+CONTEXT = 20
+
+
+def clip_tokenizer() -> PreTrainedTokenizerFast:
+    """Words of the taxonomy as single tokens; any other text still has tokens."""
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=2048, special_tokens=["<|pad|>"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False,
+    )  # fmt: skip
+    bpe.train_from_iterator((text for texts in phrasings().values() for text in texts * 20), trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=bpe, pad_token="<|pad|>", padding_side="left", model_max_length=CONTEXT)
+
+
+def config(vocabulary: int) -> dict[str, Any]:
+    vision = {
+        "image_size": SIZE, "patch_size": PATCH, "width": WIDTH, "layers": 6, "head_width": 32, "mlp_ratio": 4.0,
+        "no_ln_pre": True, "pool_type": "avg", "act_kwargs": {"approximate": "tanh"},
+    }  # fmt: skip
+    text = {
+        "context_length": CONTEXT, "vocab_size": vocabulary, "hf_tokenizer_name": "nano-clip", "width": 128, "heads": 4,
+        "layers": 2, "pool_type": "last", "no_causal_mask": True,
+    }  # fmt: skip
+    return {
+        "embed_dim": WIDTH, "vision_cfg": vision, "text_cfg": text, "init_logit_scale": math.log(40), "init_logit_bias": -6.0,
+    }  # fmt: skip
+
+
+def take_tower(clip: nn.Module, state: dict[str, Tensor]) -> None:
+    """Copy SigLIP weights of transformers' layout into open_clip's."""
+    tower: Any = clip.visual
+    with torch.no_grad():
+        tower.conv1.weight.copy_(state["embeddings.patch_embedding.weight"])
+        tower.positional_embedding[1:].copy_(state["embeddings.position_embedding.weight"] + state["embeddings.patch_embedding.bias"])
+        for i, block in enumerate(tower.transformer.resblocks):
+            old = f"encoder.layers.{i}."
+            for kind in ("weight", "bias"):
+                qkv = torch.cat([state[f"{old}self_attn.{p}_proj.{kind}"] for p in "qkv"])
+                getattr(block.attn, f"in_proj_{kind}").copy_(qkv)
+                for new, name in (
+                    (block.attn.out_proj, "self_attn.out_proj"), (block.ln_1, "layer_norm1"), (block.ln_2, "layer_norm2"),
+                    (block.mlp.c_fc, "mlp.fc1"), (block.mlp.c_proj, "mlp.fc2"),
+                ):  # fmt: skip
+                    getattr(new, kind).copy_(state[f"{old}{name}.{kind}"])
+
+
+def export_clip(clip: nn.Module, settings: dict[str, Any], tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    cfg = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "resize_mode": "squash"}
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": settings, "preprocess_cfg": cfg}, indent=1) + "\n")
+    tokenizer.save_pretrained(folder)
+    weights = {name: tensor.to(torch.float16).contiguous() for name, tensor in clip.state_dict().items()}
+    save_file(weights, folder / "weights.tmp", metadata={"format": "pt"})
+    (folder / "weights.tmp").chmod(0o644)
+    (folder / "weights.tmp").replace(folder / "open_clip_model.safetensors")
+
+
+Encode = Callable[[list[str]], Tensor]
+TEXTS = phrasings()
+
+
+def tag_loss(clip: Any, seen: Tensor, want: Tensor, encode: Encode) -> tuple[Tensor, float]:
+    """Sigmoid loss of image embeddings against all tags, and F1 at one half."""
+    words = text_embeddings(clip, encode, list(TEXTS.values()))
+    logits = clip.logit_scale.exp() * seen @ words.T + clip.logit_bias
+    loss = nn.functional.binary_cross_entropy_with_logits(logits, want, reduction="none").sum(-1).mean()
+    said = logits > 0
+    return loss, float(2 * (said * want).sum() / (said.sum() + want.sum()))
+
+
+def pictures(seed: int, first: int, size: int) -> tuple[Tensor, Tensor]:
+    scenes = [sample(seed, i, kinds=KINDS) for i in range(first, first + size)]
+    images = pixels(np.stack([np.asarray(draw(scene)) for scene in scenes]))
+    return images, torch.from_numpy(truth_table(scenes, list(TEXTS))).float()
+
+
+def learn_head(clip: Any, encode: Encode, seed: int, images: int = 6000, steps: int = 500) -> None:
+    """Projection and text tower alone, on patches averaged once: the tower stays, so a step costs almost nothing."""
+    seen, want = [], []
+    with torch.no_grad():
+        for first in range(0, images, 50):
+            batch, tags = pictures(seed, first, 50)
+            tower = clip.visual
+            patches = tower.transformer(tower._embeds(batch))[:, 1:]
+            seen.append(nn.functional.layer_norm(patches, (WIDTH,)).mean(1))
+            want.append(tags)
+    pooled, true = torch.cat(seen), torch.cat(want)
+    for name, weight in clip.named_parameters():
+        weight.requires_grad_(not name.startswith("visual.") or name.startswith(("visual.ln_post", "visual.proj")))
+    tool = torch.optim.AdamW([w for w in clip.parameters() if w.requires_grad], 3e-3, weight_decay=0.01)
+    for step in range(steps):
+        tool.param_groups[0]["lr"] = 3e-3 * min(1.0, (step + 1) / 20, 2 * (1 - step / steps))
+        rows = torch.randint(0, images, (1024,))
+        post = clip.visual.ln_post
+        embedded = nn.functional.normalize((pooled[rows] * post.weight + post.bias) @ clip.visual.proj, dim=-1)
+        loss, f1 = tag_loss(clip, embedded, true[rows], encode)
+        tool.zero_grad()
+        loss.backward()
+        tool.step()
+        if step % 50 == 0:
+            print(f"head {step} loss {loss.item():.3f} F1 {f1:.3f} scale {clip.logit_scale.exp().item():.1f}", flush=True)
+    clip.requires_grad_(True)
+
+
+def learn(out: Path, models_: Path, minutes: float, seed: int = TRAIN_SEED + 2, size: int = 48, rate: float = 5e-4) -> None:
+    """The head first, then everything for so many minutes, the rate falling to nothing; then export."""
+    torch.manual_seed(seed)
+    torch.set_flush_denormal(True)
+    tokenizer, path, first = clip_tokenizer(), out / "clip.pt", 0
+    settings = config(len(tokenizer))
+    clip: Any = open_clip.CLIP(**settings)
+
+    def encode(batch: list[str]) -> Tensor:
+        ids: Tensor = tokenizer(batch, padding="max_length", max_length=CONTEXT, truncation=True, return_tensors="pt").input_ids
+        return ids
+
+    if path.exists():
+        state = torch.load(path)
+        clip.load_state_dict(state["model"])
+        first = state["first"]
+    else:
+        tower = torch.load(out / "vision.pt")["model"]
+        take_tower(clip, {k.removeprefix("tower."): v for k, v in tower.items() if k.startswith("tower.")})
+        learn_head(clip, encode, seed + 1)
+        save(path, model=clip.state_dict(), first=first)
+        export_clip(clip, settings, tokenizer, models_ / "nano-clip")
+    tools, start, last = optimizers(clip, rate, slow="visual.transformer", slowly=0.5), time.monotonic(), time.monotonic()
+    while (gone := (time.monotonic() - start) / 60 / max(minutes, 1e-9)) < 1:
+        set_rate(tools, rate * min(1.0, 2 * (1 - gone)) * min(1.0, 30 * gone + 0.02))
+        images, want = pictures(seed, first, size)
+        loss, f1 = tag_loss(clip, clip.encode_image(images, normalize=True), want, encode)
+        loss.backward()
+        nn.utils.clip_grad_norm_(clip.parameters(), 1.0)
+        for tool in tools:
+            tool.step()
+            tool.zero_grad()
+        first += size
+        if time.monotonic() - last > 30:
+            last = time.monotonic()
+            print(f"{first} {gone:.0%} loss {loss.item():.3f} F1 {f1:.3f} scale {clip.logit_scale.exp().item():.1f}", flush=True)
+            save(path, model=clip.state_dict(), first=first)
+    save(path, model=clip.state_dict(), first=first)
+    export_clip(clip, settings, tokenizer, models_ / "nano-clip")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Train the nano CLIP from the tower of phase one.")
+    parser.add_argument("--minutes", type=float, default=6)
+    parser.add_argument("--out", type=Path, default=Path("runs/nano"))
+    parser.add_argument("--models", type=Path, default=Path(__file__).parent / "models")
+    args = parser.parse_args()
+    learn(args.out, args.models, args.minutes)

@@ -1,0 +1,177 @@
+"""Phase one of the recipe: teach the vision tower and the projector to see, from dense labels alone.
+
+In: a seed and a number of minutes. Out: a checkpoint with the tower, the projector and one row per word of the world, which
+become that word's embedding in the language model. Why this way: an image costs a sixth of what it costs with questions, and
+because every head is linear in the *projected* patch, the language model starts with patches that already lie where the
+embeddings of their words lie.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from collections.abc import Iterator
+from multiprocessing import get_context
+from multiprocessing.queues import Queue
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from dense import COLUMN_OF, HEADS, labels
+from draw import draw
+from muon import optimizers, set_rate
+from nano import WIDTH, vlm_config
+from numpy.typing import NDArray
+from team import Team, together
+from torch import Tensor, nn
+from transformers import LlavaOnevisionModel
+from world import HELD_OUT_SEED, TRAIN_SEED, sample
+
+Batch = tuple[NDArray[np.uint8], NDArray[np.int64]]
+WEIGHTS = {"row": 0.1, "column": 0.1, "background": 0.3, "text": 1.5, "character": 1.0, "name": 2.0}
+RATE = 2e-3
+SIZE = 32  # images a step and process
+KINDS = {"scene": 0.5, "sign": 0.24, "chart": 0.24, "empty": 0.02}
+
+
+class Seer(nn.Module):
+    """Tower, projector and one linear head over every dense label, all heads stacked in one matrix."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        parts = LlavaOnevisionModel(vlm_config(512, 1, 2))
+        self.tower, self.projector = parts.vision_tower, parts.multi_modal_projector
+        self.words = nn.Parameter(torch.randn(sum(HEADS.values()), WIDTH) * 0.06)
+
+    def project(self, pixels: Tensor) -> Tensor:
+        seen: Tensor = self.projector(self.tower(pixels, output_hidden_states=True).hidden_states[-1])
+        return seen
+
+    def forward(self, pixels: Tensor) -> list[Tensor]:
+        return list((self.project(pixels) @ self.words.T).split(list(HEADS.values()), dim=-1))
+
+
+def pixels(images: NDArray[np.uint8]) -> Tensor:
+    """uint8 pictures as the processor normalises them: (x / 255 - 0.5) / 0.5."""
+    return (torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1.0).contiguous()
+
+
+def dense_loss(logits: list[Tensor], target: Tensor) -> tuple[Tensor, dict[str, float]]:
+    """Mean cross entropy over heads. Patches of most heads are mostly `nothing`: those that are not count three times."""
+    total, report = torch.zeros(()), {}
+    for head, logit in zip(HEADS, logits, strict=True):
+        want = target[..., COLUMN_OF[head]].flatten()
+        each = nn.functional.cross_entropy(logit.flatten(0, -2), want, reduction="none")
+        weight = 1.0 + 2.0 * (want > 0)
+        loss = (each * weight).sum() / weight.sum()
+        report[head] = loss.item()
+        total = total + WEIGHTS.get(head, 0.3) * loss
+    return total, report
+
+
+def batch(seed: int, first: int, size: int, level: float) -> Batch:
+    scenes = [sample(seed, i, level, KINDS) for i in range(first, first + size)]
+    return np.stack([np.asarray(draw(s)) for s in scenes]), np.stack([labels(s) for s in scenes])
+
+
+def _feed(queue: Queue[Batch], seed: int, first: int, size: int, stride: int) -> None:
+    while True:
+        queue.put(batch(seed, first, size, 0.35 if first < 12_000 else 1.0))
+        first += stride
+
+
+def batches(seed: int, first: int, size: int, stride: int) -> Iterator[Batch]:
+    """Pictures drawn by a process beside the training."""
+    context = get_context("fork")  # the child draws with Pillow only and never enters torch
+    queue: Queue[Batch] = context.Queue(8)
+    context.Process(target=_feed, args=(queue, seed, first, size, stride), daemon=True).start()
+    while True:
+        yield queue.get()
+
+
+@torch.no_grad()
+def patch_accuracy(seer: Seer, scenes: int = 256) -> dict[str, float]:
+    """Share of right labels on held-out pictures, over the patches where the label is not `nothing`."""
+    seer.eval()
+    images, want = batch(HELD_OUT_SEED, 0, scenes, 1.0)
+    logits = seer(pixels(images))
+    seer.train()
+    result = {}
+    for head, logit in zip(HEADS, logits, strict=True):
+        target = torch.from_numpy(want[..., COLUMN_OF[head]])
+        right = logit.argmax(-1) == target
+        mask = target > 0 if head not in ("background", "row", "column", "kind") else torch.ones_like(right)
+        result[head] = round(right[mask].float().mean().item(), 3)
+    return result
+
+
+def save(path: Path, **state: object) -> None:
+    """Atomic: a checkpoint is whole or absent."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(state, path.with_suffix(".tmp"))
+    path.with_suffix(".tmp").replace(path)
+
+
+def learn(out: Path, minutes: float, seed: int = TRAIN_SEED, workers: int = 2) -> None:
+    """Train for so many minutes in all, the last third with a falling rate; go on from the checkpoint if there is one."""
+    torch.set_num_threads(1)
+    weights = sum(weight.numel() for weight in Seer().parameters())
+    together(Team(workers, weights, 1), lambda team: _learn(team, out, minutes, seed))
+
+
+def _learn(team: Team, out: Path, minutes: float, seed: int) -> None:
+    torch.manual_seed(seed)
+    torch.set_flush_denormal(True)
+    seer, path = Seer(), out / "vision.pt"
+    tools = optimizers(seer, RATE)
+    first, step, spent = 0, 0, 0.0
+    if path.exists():
+        state = torch.load(path, weights_only=False)
+        seer.load_state_dict(state["model"])
+        for tool, held in zip(tools, state["tools"], strict=True):
+            tool.load_state_dict(held)
+        first, step, spent = state["first"], state["step"], state["spent"]
+    if spent >= minutes:
+        return
+    feed = batches(seed, first + team.rank * SIZE, SIZE, team.size * SIZE)
+    begun = last = time.monotonic()
+    for images, want in feed:
+        gone = (spent + (time.monotonic() - begun) / 60) / minutes
+        if team.agree(gone >= 1):
+            break
+        set_rate(tools, RATE * min(1.0, (step + 1) / 50) * min(1.0, max(0.02, (1 - gone) * 3)))
+        loss, _ = dense_loss(seer(pixels(images)), torch.from_numpy(want))
+        loss.backward()
+        team.average(seer.parameters())
+        nn.utils.clip_grad_norm_(seer.parameters(), 1.0)
+        for tool in tools:
+            tool.step()
+            tool.zero_grad()
+        step, first = step + 1, first + team.size * SIZE
+        if not math.isfinite(loss.item()):
+            raise RuntimeError(f"the loss is {loss.item()} at step {step}: lower the rate")
+        if team.rank == 0 and time.monotonic() - last > 60:
+            last = time.monotonic()
+            _keep(path, seer, tools, {"first": first, "step": step, "spent": gone * minutes})
+            keep = ("name", "colour", "text", "character", "same_name", "rank")
+            accuracy = patch_accuracy(seer, 128)
+            print(time.strftime("%H:%M"), step, first, f"{loss.item():.3f}", {k: accuracy[k] for k in keep}, flush=True)
+    if team.rank == 0:
+        _keep(path, seer, tools, {"first": first, "step": step, "spent": minutes})
+        print(json.dumps({"patches": patch_accuracy(seer), "images": first}), flush=True)
+
+
+def _keep(path: Path, seer: Seer, tools: list[torch.optim.Optimizer], counters: dict[str, Any]) -> None:
+    save(path, model=seer.state_dict(), tools=[tool.state_dict() for tool in tools], **counters)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Train the vision tower on dense labels.")
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--out", type=Path, default=Path("runs/nano"))
+    parser.add_argument("--seed", type=int, default=TRAIN_SEED)
+    args = parser.parse_args()
+    learn(args.out, args.minutes, args.seed)

@@ -1,0 +1,67 @@
+"""Lets torchvision's PyPI wheel import beside a CPU build of torch.
+
+Comes in: the virtual environment whose Python runs this file. Goes out: nothing where torchvision imports; elsewhere two
+small files in its site-packages, and torchvision imports in every process started from then on. The PyPI wheel of
+torchvision is built for CUDA: beside CPU torch its compiled operators do not load, and `import torchvision` stops at the
+missing `torchvision::nms`. Declaring that operator's signature first is enough for what open_clip and transformers use of
+it (image transforms, in Python). This is a repair of one kind of machine, so it is done by the set-up and not by synthgen.
+
+Run as `python deploy/mend_torchvision.py`; exits 1 if torchvision still does not import afterwards.
+"""
+
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+HOOK = '''\
+"""Declares torchvision's two compiled operators before torchvision is imported (installed by mend_torchvision.py)."""
+
+import sys
+
+
+class _DeclareOperators:
+    """A path finder that finds nothing: it only acts at the moment torchvision is first looked up."""
+
+    def find_spec(self, name, path=None, target=None):
+        if name == "torchvision":
+            sys.meta_path.remove(self)
+            import torch
+
+            # The library object must outlive this call, or the declarations go with it.
+            self.library = torch.library.Library("torchvision", "FRAGMENT")
+            self.library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+            self.library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+            sys.torchvision_operators = self
+        return None
+
+
+sys.meta_path.insert(0, _DeclareOperators())
+'''
+
+
+def torchvision_imports() -> bool:
+    """Whether a fresh Python of this environment can import torchvision."""
+    done = subprocess.run([sys.executable, "-c", "import torchvision"], capture_output=True, check=False)
+    return done.returncode == 0
+
+
+def main() -> int:
+    """Mends this environment if it needs it; returns the exit status."""
+    if torchvision_imports():
+        return 0
+    site = Path(sysconfig.get_path("purelib"))
+    (site / "declare_torchvision_operators.py").write_text(HOOK)
+    (site / "declare_torchvision_operators.pth").write_text("import declare_torchvision_operators\n")
+    if torchvision_imports():
+        print("torchvision was built for CUDA beside a CPU torch; declared its operators in this environment.", file=sys.stderr)
+        return 0
+    print(
+        "torchvision does not import here, and declaring its operators did not help: `python -c 'import torchvision'` says why.",
+        file=sys.stderr,
+    )
+    return 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

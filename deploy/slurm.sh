@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# A batch job on a Slurm cluster: one Ray node on each machine, the driver on the first.
+#
+#   sbatch deploy/slurm.sh s3://bucket/photos s3://bucket/data Qwen/Qwen2.5-VL-7B-Instruct
+#
+# Source and output may be folders too, on a file system that every node sees. A job that is preempted is requeued and goes on
+# where it was, because everything that it knows is in the output folder; after a time limit, submit the same line again.
+#
+# Not tried on a Slurm cluster, where none is at hand: written after Ray's documented way of starting nodes with srun. What was
+# tried is its part on one machine: `ray start --head --block` in the background, then a driver that joins it by RAY_ADDRESS
+# and a token.
+#SBATCH --job-name=synthgen
+#SBATCH --nodes=2
+#SBATCH --ntasks-per-node=1
+#SBATCH --gpus-per-task=4
+#SBATCH --cpus-per-task=32
+#SBATCH --time=24:00:00
+#SBATCH --requeue
+#SBATCH --open-mode=append
+#SBATCH --output=synthgen-%j.log
+set -euo pipefail
+
+source_uri=$1
+out=$2
+model=$3
+gpus=4                                # of each node, as above: one engine a GPU
+
+source .venv/bin/activate             # where `make install` was run, on a file system that every node sees
+ulimit -n "$(ulimit -Hn)"             # Ray holds thousands of files open
+
+head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+export RAY_ADDRESS="$head:6379"       # `synth run` joins this cluster
+export RAY_AUTH_MODE=token            # whoever may talk to a Ray cluster may run code on it
+RAY_AUTH_TOKEN=$(python -c 'import secrets; print(secrets.token_hex(32))')
+export RAY_AUTH_TOKEN
+others=$((SLURM_JOB_NUM_NODES - 1))
+
+srun --nodes=1 --ntasks=1 --nodelist="$head" ray start --head --port=6379 --num-gpus="$gpus" --block &
+until ray health-check --address "$RAY_ADDRESS" 2>/dev/null; do sleep 2; done
+if [ "$others" -gt 0 ]; then
+    srun --nodes="$others" --ntasks="$others" --exclude="$head" ray start --address="$RAY_ADDRESS" --num-gpus="$gpus" --block &
+fi
+
+# Engines start as nodes join. When this ends, the job ends, and Slurm ends what it started.
+synth run "$source_uri" --out "$out" --model "$model" --set generate.engine.replicas=$((gpus * SLURM_JOB_NUM_NODES))

@@ -1,0 +1,238 @@
+"""The command line: `synth`, thin.
+
+Comes in: what the user typed. Goes out: a call of the module that does it, its result on stdout, its talk on stderr, and an
+exit status: 0 done, 1 failed, 2 a mistake that the user can mend. Heavy imports stand inside the commands, so that help
+answers at once. Files describe a run; flags only choose and limit it.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from synthgen.errors import SynthError, UserMistake
+
+app = typer.Typer(
+    help="A bucket of images into multimodal instruction data: tag, plan, generate, select, pack, train.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Stage = Literal["tag", "plan", "generate", "select", "pack"]
+Kind = Literal["pipeline", "mapping", "tagger", "taxonomy", "prompts", "family"]
+
+OutOption = Annotated[str, typer.Option("--out", help="Output folder: a path, s3://… or gs://…")]
+PipelineOption = Annotated[str, typer.Option("--pipeline", "-p", help="A pipeline by name, or a .yaml file.")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", help="Replace one setting: section.key=value.")]
+ModelOption = Annotated[str | None, typer.Option("--model", help="Replace generate.model: a hub name or a folder.")]
+SourceArgument = Annotated[str | None, typer.Argument(help="Images: a folder, a glob, s3://…, gs://… or Parquet files.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command()
+def run(
+    source: SourceArgument = None,
+    out: OutOption = "",
+    pipeline: PipelineOption = "everyday",
+    model: ModelOption = None,
+    settings: SetOption = None,
+    first: Annotated[Stage, typer.Option("--from", help="The first stage to run.")] = "tag",
+    last: Annotated[Stage, typer.Option("--until", help="The last stage to run.")] = "pack",
+    limit: Annotated[int | None, typer.Option(help="List at most so many objects.", min=1)] = None,
+    update: Annotated[bool, typer.Option("--update", help="Recompute what changed settings touch.")] = False,
+) -> None:
+    """Run the pipeline, from images to shards. Start it again to continue or to add what is new."""
+    from synthgen import examples
+    from synthgen import run as runner
+    from synthgen import status as funnel
+
+    job = _job(source, out, pipeline, model, settings)
+    if not runner.run(job, runner.Range(first, last, limit, update)):
+        _say("nothing to do: everything listed has been done")
+    print(funnel.text(job.out))
+    print(examples.text(job.out))
+
+
+@app.command()
+def retry(
+    out: OutOption,
+    reasons: Annotated[list[str] | None, typer.Option("--reason", help="Only rows that failed for this reason.")] = None,
+) -> None:
+    """Do failed rows again, with the settings that the folder was made with; then everything that follows from them."""
+    from synthgen import job, rows
+    from synthgen import run as runner
+    from synthgen import status as funnel
+    from synthgen.errors import nearest
+    from synthgen.store.folder import open_folder
+
+    known = (*rows.RETRIED_REASONS, *rows.QUARANTINE_REASONS, *rows.FAILURE_REASONS)
+    for reason in reasons or ():
+        if reason not in known:
+            raise UserMistake(f"--reason {reason}: no row fails for that; {nearest(reason, known)}")
+    folder = open_folder(out)
+    wanted = frozenset(reasons or rows.RETRIED_REASONS)
+    runner.run(job.open_job(folder, job.last_pipeline(folder)), runner.Range(retry=wanted))
+    print(funnel.text(folder))
+
+
+@app.command()
+def gc(out: OutOption) -> None:
+    """Delete leftovers of killed runs, and files that later results replaced."""
+    from synthgen.status import FOLDERS
+    from synthgen.store import Lease
+    from synthgen.store.folder import open_folder
+    from synthgen.store.tidy import tidy
+
+    folder = open_folder(out)
+    if "run.json" not in folder.names(".json"):
+        raise UserMistake(f"--out {out}: holds no synth run")
+    with Lease.take(folder) as lease:
+        deleted = tidy(folder, FOLDERS, lease)
+    print(f"{deleted.files:,} files deleted, {deleted.bytes / 1e6:,.1f} MB")
+
+
+@app.command()
+def check(pipeline: PipelineOption = "everyday", settings: SetOption = None) -> None:
+    """Check a pipeline and every file that it names, without a model; all mistakes at once."""
+    from synthgen import config, job
+
+    loaded = config.load(pipeline, settings or [])
+    texts = job.load_texts(loaded)
+    for notice in job.notices(pipeline, loaded, texts):
+        _say(notice)
+    tree, types = texts.tagger.taxonomy.tree, texts.prompts.types
+    print(f"{pipeline}: {len(tree.leaves)} leaf tags, {len(types)} instruction types, {len(texts.rules.lines)} mapping rules: no mistakes")
+
+
+@app.command()
+def preview(
+    image: Annotated[Path, typer.Argument(help="An image file.")],
+    pipeline: PipelineOption = "everyday",
+    model: ModelOption = None,
+    settings: SetOption = None,
+) -> None:
+    """Take one image through every stage and print each: tags, rules, types, prompts, replies, scores."""
+    from synthgen import preview as previewer
+
+    print(previewer.text(image, _pipeline(None, pipeline, model, settings)))
+
+
+@app.command()
+def status(out: OutOption, as_json: JsonOption = False) -> None:
+    """Show how far a run is, from its output folder alone."""
+    from synthgen import status as funnel
+    from synthgen.store.folder import open_folder
+
+    folder = open_folder(out)
+    if as_json:
+        print(json.dumps([{**vars(one), "to_do": one.to_do} for one in funnel.funnels(folder)]))
+    else:
+        print(funnel.text(folder))
+
+
+@app.command("list")
+def list_(kind: Annotated[Kind | None, typer.Argument(help="A kind of file.")] = None) -> None:
+    """List the files on the shelves, yours and ours."""
+    from synthgen import shelves
+
+    for one in [kind] if kind else shelves.KINDS:
+        for name, path in shelves.names(one).items():
+            print(f"{one:<9} {name:<20} {shelves.about(one, path)}")
+
+
+@app.command()
+def show(kind: Kind, name: str) -> None:
+    """Print a shelf file: a taxonomy and a family as a tree, the others as they are."""
+    from synthgen import shelves, trees
+
+    if kind in ("taxonomy", "family"):
+        print(trees.drawn(kind, name))
+    else:
+        print(shelves.find(kind, name).read_text(encoding="utf-8"), end="")
+
+
+@app.command()
+def copy(kind: Kind, name: str, new: Annotated[str, typer.Argument(help="The name of your copy.")]) -> None:
+    """Copy a shelf file into this folder under a new name, to make it yours."""
+    from synthgen import shelves
+
+    if not new.replace("-", "").replace("_", "").isalnum():
+        raise UserMistake(f"{new}: is not a name for a file; use letters, digits, - and _")
+    target = Path(shelves.KINDS[kind]) / f"{new}.yaml"
+    text = shelves.find(kind, name).read_text(encoding="utf-8")
+    if target.exists():
+        raise UserMistake(f"{target}: exists already; choose another name")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(text, encoding="utf-8")
+    print(target)
+
+
+@app.command()
+def train(
+    shards: Annotated[str, typer.Argument(help="A run's output folder, or a folder of shards.")],
+    model: Annotated[str, typer.Option("--model", help="The model to start from: a hub name or a folder.")],
+    out: Annotated[Path, typer.Option("--out", help="Where the tuned model goes.")],
+    pipeline: PipelineOption = "everyday",
+    settings: SetOption = None,
+) -> None:
+    """Fine-tune a vision-language model on a run's shards."""
+    from synthgen import train as trainer
+
+    print(trainer.train(shards, model, out, _pipeline(None, pipeline, None, settings).train))
+
+
+@app.command()
+def doctor(as_json: JsonOption = False) -> None:
+    """Say what is missing on this machine, and the command that mends it."""
+    from synthgen import doctor as examiner
+
+    findings = examiner.examine()
+    print(json.dumps([vars(one) for one in findings]) if as_json else examiner.text(findings))
+    raise typer.Exit(1 if any(one.level == "missing" for one in findings) else 0)
+
+
+def main() -> None:
+    """The `synth` command; every expected failure is one line on stderr."""
+    # A console script does not have the working folder on its path, and module:attribute names live there.
+    sys.path.insert(0, os.getcwd())  # noqa: PTH109 - sys.path holds strings
+    try:
+        app()
+    except SynthError as error:
+        _say(f"synth: {error}")
+        raise SystemExit(error.exit_status) from None
+
+
+def _job(source: str | None, out: str, pipeline: str, model: str | None, settings: list[str] | None) -> Any:
+    from synthgen import job
+    from synthgen.store.folder import open_folder
+
+    if not out:
+        raise UserMistake("--out is missing; give the folder that the results go to")
+    loaded = _pipeline(source, pipeline, model, settings)
+    if loaded.source.uri is None:
+        raise UserMistake("no images given; name a folder, a glob, s3://…, gs://… or Parquet files (or source.uri in the pipeline)")
+    opened = job.open_job(open_folder(out), loaded)
+    for notice in job.notices(pipeline, loaded, opened.texts):
+        _say(notice)
+    return opened
+
+
+def _pipeline(source: str | None, pipeline: str, model: str | None, settings: list[str] | None) -> Any:
+    from synthgen import config
+
+    named = [f"source.uri={json.dumps(source)}"] if source else []
+    named += [f"generate.model={json.dumps(model)}"] if model else []
+    return config.load(pipeline, [*(settings or []), *named])
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,242 @@
+"""What a pipeline file may say: its sections, their defaults, how it is loaded and what may be set from the command line.
+
+Comes in: the name of a pipeline and `key=value` overrides. Goes out: a frozen Pipeline. Sections stand in the order of
+the stages and have their names. Settings that shape rows are part of a table's fingerprint (run.py says which); those
+that only say how fast or where (`workers`, `batch`, `engine`) can change between two starts of one run.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import AfterValidator, Field, model_validator
+
+from synthgen import shelves
+from synthgen.errors import UserMistake, nearest
+from synthgen.rows import ANSWER_FORMS
+from synthgen.shelves import Document, Section
+
+
+def _answer_form(form: str) -> str:
+    if form not in ANSWER_FORMS:
+        raise ValueError(f"'{form}' is not an answer form: {nearest(form, ANSWER_FORMS)}")
+    return form
+
+
+def _some(shares: Mapping[str, float]) -> Mapping[str, float]:
+    if not any(shares.values()):
+        raise ValueError("one share at least must be above 0")
+    return shares
+
+
+def _expressions(patterns: tuple[str, ...]) -> tuple[str, ...]:
+    for pattern in patterns:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(f"{pattern!r} is not a regular expression: {error}") from error
+    return patterns
+
+
+Form = Annotated[str, AfterValidator(_answer_form)]
+Share = Annotated[float, Field(ge=0)]
+
+
+class Source(Section):
+    """Where the images are: a folder, a glob, an s3:// or gs:// prefix, a Parquet file or a folder of them."""
+
+    uri: str | None = None  # usually given on the command line
+    suffixes: tuple[str, ...] = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+    image_column: str = "image"  # of Parquet: bytes, or the datasets library's struct of bytes and path
+    meta_columns: tuple[str, ...] = ()  # of Parquet: carried along as source_meta
+    sidecar: str | None = None  # suffix of a JSON file beside each image (".json"), carried along as source_meta
+
+
+class Images(Section):
+    """What may be decoded, checked from the header before any pixel is, and what the models see of it."""
+
+    formats: tuple[str, ...] = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "MPO")
+    max_bytes: int = Field(default=64 * 2**20, gt=0)
+    max_pixels: int = Field(default=100_000_000, gt=0)  # width x height of the file
+    max_frames: int = Field(default=1000, gt=0)  # the first is taken
+    min_side: int = Field(default=16, gt=0)
+    decode_seconds: float = Field(default=20.0, gt=0)
+    model_pixels: int = Field(default=1_003_520, gt=0)  # larger images are scaled down to this for the models
+
+
+class Tag(Section):
+    """Stage 1."""
+
+    tagger: str
+    workers: int = Field(default=1, gt=0)
+    batch: int = Field(default=64, gt=0)
+    gpus: float = Field(default=0, ge=0)  # per worker
+
+
+class Balance(Section):
+    """How strongly rare tags and types are favoured: 0 not at all, 1 in inverse proportion to their frequency."""
+
+    tags: float = Field(default=0.0, ge=0, le=1)
+    types: float = Field(default=0.0, ge=0, le=1)
+
+
+class Plan(Section):
+    """Stage 2."""
+
+    mapping: str
+    per_image: int = Field(default=4, gt=0)
+    per_type: int = Field(default=2, gt=0)  # at most so many questions of one type on one image
+    forms: Annotated[Mapping[Form, Share], AfterValidator(_some)] = Field(
+        default_factory=lambda: {"short": 1.0, "brief": 1.0, "detailed": 1.0}
+    )
+    languages: Annotated[Mapping[str, Share], AfterValidator(_some)] = Field(default_factory=lambda: {"English": 1.0})
+    near_duplicates: int = Field(default=4, ge=-1, le=16)  # perceptual hashes within so many bits; -1 keeps all
+    balance: Balance = Balance()
+    caps: Mapping[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)  # type pattern -> at most so many assignments
+    seed: int = 0
+
+
+class Engine(Section):
+    """What serves the model. `options` go to vLLM's engine arguments as they are."""
+
+    kind: Literal["vllm", "endpoint", "scripted"] = "vllm"
+    urls: tuple[str, ...] = ()  # endpoint: base URLs such as http://127.0.0.1:8000/v1
+    key_env: str = "OPENAI_API_KEY"  # endpoint: the environment variable that holds the key, if there is one
+    script: str | None = None  # scripted: module:attribute, a class with the Engine's call
+    replicas: int = Field(default=1, gt=0)
+    gpus: float = Field(default=1, ge=0)  # per replica; above 1 means tensor parallel
+    cpus: float = Field(default=1, ge=0)
+    in_flight: int | None = Field(default=None, gt=0)  # conversations at once; by default from the KV cache
+    call_seconds: float = Field(default=600.0, gt=0)  # a call that takes longer has failed
+    retries: int = Field(default=3, ge=0)
+    environment: Mapping[str, str] = Field(default_factory=dict)  # vllm: environment variables of the engine
+    options: Mapping[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _has_urls(self) -> "Engine":
+        if self.kind == "endpoint" and not self.urls:
+            raise ValueError("an endpoint needs urls, a list of base URLs such as http://127.0.0.1:8000/v1")
+        return self
+
+
+class Sampling(Section):
+    """How replies are drawn. A temperature of 0 is greedy."""
+
+    ask_temperature: float = Field(default=0.7, ge=0)
+    answer_temperature: float = Field(default=0.0, ge=0)
+    agree_temperature: float = Field(default=0.8, ge=0)
+    agree_samples: int = Field(default=4, gt=0)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+
+
+class Generate(Section):
+    """Stage 3."""
+
+    model: str
+    revision: str | None = None
+    prompts: str
+    engine: Engine = Engine()
+    sampling: Sampling = Sampling()
+    scores: tuple[str, ...] = ("likelihood",)
+
+
+class Threshold(Section):
+    """The values of a score that are kept."""
+
+    min: float | None = None
+    max: float | None = None
+    forms: tuple[Form, ...] = ANSWER_FORMS  # to which answer forms it applies
+
+
+class Select(Section):
+    """Stage 4."""
+
+    keep: Mapping[str, Threshold] = Field(default_factory=dict)  # score name -> threshold
+    min_question_characters: int = Field(default=6, ge=0)
+    max_answer_characters: int = Field(default=8000, gt=0)
+    forbidden: Annotated[tuple[str, ...], AfterValidator(_expressions)] = ()  # regular expressions that no question or answer may match
+    near_questions: float = Field(default=0.8, ge=0, le=1)  # Jaccard similarity from which one of an image is dropped; 1: equal only
+    same_question: int | None = Field(default=None, gt=0)  # at most so many pairs with one wording over the whole set
+
+
+class Pack(Section):
+    """Stage 5."""
+
+    workers: int = Field(default=1, gt=0)
+    shard_megabytes: int = Field(default=400, gt=0)
+    row_group_megabytes: int = Field(default=64, gt=0)
+    images: Literal["original", "resized"] = "original"
+    metadata: Literal["stripped", "kept"] = "stripped"  # EXIF and the like can tell where a photograph was taken
+    max_turns: int = Field(default=16, gt=0)
+    license: str | None = None  # of the data set; never guessed
+    languages: tuple[str, ...] = ()  # ISO codes for the card; never guessed
+
+
+class Train(Section):
+    """After the stages: what `synth train` does with the shards."""
+
+    what: Literal["all", "language", "projector"] = "all"  # what is learned; language: all but the vision tower
+    steps: int = Field(default=300, gt=0)
+    batch: int = Field(default=8, gt=0)  # samples a step
+    micro_batch: int | None = Field(default=None, gt=0)  # samples at once on the device, where a batch does not fit
+    learning_rate: float = Field(default=1e-5, gt=0)
+    warmup: float = Field(default=0.03, ge=0, lt=1)  # share of the steps
+    weight_decay: float = Field(default=0.01, ge=0)
+    max_tokens: int = Field(default=4096, gt=0)  # a longer sample is left out and counted
+    model_pixels: int = Field(default=1_003_520, gt=0)  # larger images are scaled down to this before the model's own scaling
+    seed: int = 0
+    workers: int = Field(default=2, gt=0)  # threads that prepare batches
+    checkpoint_every: int = Field(default=100, gt=0)  # steps
+
+
+class Pipeline(Section):
+    """A pipeline file."""
+
+    about: str
+    notice: str | None = None  # said before every run
+    source: Source = Source()
+    images: Images = Images()
+    tag: Tag
+    plan: Plan
+    generate: Generate
+    select: Select = Select()
+    pack: Pack = Pack()
+    train: Train = Train()
+
+
+def load(name: str, overrides: Sequence[str] = ()) -> Pipeline:
+    """The pipeline of that name with `section.key=value` overrides, or all that is wrong with it."""
+    document = shelves.load("pipeline", name)
+    for override in overrides:
+        document = _with_override(document, override)
+    return shelves.check(document, Pipeline)
+
+
+def _with_override(document: Document, override: str) -> Document:
+    """The document with one key replaced; the value is read as YAML, as it would be in the file."""
+    dotted, equals, text = override.partition("=")
+    keys = tuple(dotted.split("."))
+    if not equals or not all(keys):
+        raise UserMistake(f"--set {override}: write it as section.key=value")
+    try:
+        value = shelves.parse(document.path, text).values if text else ""
+    except UserMistake as error:
+        raise UserMistake(f"--set {override}: the value is not YAML; put it in quotes if it is text") from error
+    lines = {place: line for place, line in document.lines.items() if place[: len(keys)] != keys}
+    for depth in range(1, len(keys) + 1):
+        lines.setdefault(keys[:depth], f"--set {override}")
+    return Document(document.path, _replaced(document.values, keys, value, override), lines)
+
+
+def _replaced(values: Any, keys: tuple[str, ...], value: Any, override: str) -> Any:
+    if not keys:
+        return value
+    if not isinstance(values, Mapping):
+        raise UserMistake(f"--set {override}: '{keys[0]}' cannot be set here, as what it would belong to holds no keys")
+    return {**values, keys[0]: _replaced(values.get(keys[0], {}), keys[1:], value, override)}
+
+
+def as_text(pipeline: Pipeline) -> str:
+    """The pipeline with every default written out, as YAML."""
+    return yaml.safe_dump(pipeline.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

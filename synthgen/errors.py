@@ -1,0 +1,74 @@
+"""Everything that can go wrong on purpose, as one tree.
+
+    SynthError                 the job failed                                    exit 1
+    ├── ModelUnavailable       a model could not be loaded or reached            exit 1
+    ├── Damaged                a committed file is missing or its bytes differ   exit 1
+    ├── LeaseLost              another driver took over this output folder       exit 1
+    ├── JobFailing             nearly every call fails; going on would waste     exit 1
+    └── UserMistake            the user can mend it; one line says how           exit 2
+        ├── Mistakes           several of them, all reported together            exit 2
+        ├── SettingsChanged    the settings differ from those of the folder      exit 2
+        └── LeaseHeld          another driver is at work in this folder          exit 2
+
+Every message is one line: what is wrong, where, what is known, what to do. A failure that costs one row is not here:
+it is a value in that row (see rows.py), never an exception that leaves its stage.
+"""
+
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+
+
+class SynthError(Exception):
+    """The job failed; the message is for the user."""
+
+    exit_status = 1
+
+
+class ModelUnavailable(SynthError):
+    """A model could not be loaded or reached."""
+
+
+class Damaged(SynthError):
+    """A committed file is missing, or its bytes are not those that were committed."""
+
+
+class LeaseLost(SynthError):
+    """Another driver took over this output folder."""
+
+
+class JobFailing(SynthError):
+    """Nearly every call fails, so the job stopped early."""
+
+
+class UserMistake(SynthError):
+    """Something that the user can mend."""
+
+    exit_status = 2
+
+
+class Mistakes(UserMistake):
+    """Several mistakes, one a line, reported together."""
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        super().__init__("\n".join(lines))
+        self.lines = list(lines)
+
+
+class SettingsChanged(UserMistake):
+    """The settings differ from those that the output folder was made with."""
+
+
+class LeaseHeld(UserMistake):
+    """Another driver is at work in this output folder."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The end of an "unknown name" message: the nearest known name, or all of them when they are few."""
+    names = sorted(set(known))
+    close = get_close_matches(name, names, n=1, cutoff=0.6)
+    if close:
+        return f"did you mean '{close[0]}'?"
+    if not names:
+        return "none is known here"
+    shown = ", ".join(names[:12])
+    return f"known: {shown}" + (f" and {len(names) - 12} more" if len(names) > 12 else "")

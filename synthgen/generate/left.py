@@ -1,0 +1,113 @@
+"""What is left to ask and to score.
+
+Comes in: the commits of the plan and of what was generated. Goes out, for the driver: the partitions with something left,
+told from commits alone. Goes out, for a worker: the assignments of a partition that have no outcome by today's recipe, and
+the pairs that lack a score. A score added later is worked out over the pairs that are there; it never touches them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from synthgen.converse import Assignment
+from synthgen.generate.terms import GENERATED, PLANNED, Terms
+from synthgen.rows import ASSIGNMENTS, PAIRS, PLANNED_IMAGES
+from synthgen.store import Folder, Log, Stage
+from synthgen.workers import Work
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Left:
+    """What is left of a partition."""
+
+    tasks: dict[str, "Task"]  # by the object that stands for the image
+    never_asked: int  # assignments that were taken back before they had an outcome
+
+
+@dataclass
+class Task:
+    """What is left to do with one image."""
+
+    image: Row  # its planned images row
+    assignments: list[Assignment] = field(default_factory=list)
+    unscored: list[tuple[Row, list[str]]] = field(default_factory=list)  # pairs rows, and the scores that they lack
+
+
+def todo(planned: Log, generated: Log, terms: Terms, update: bool) -> list[Work]:
+    """The partitions with something left; with `update`, those made by other recipes or scored otherwise too."""
+    fingerprint, scores = terms.fingerprint(terms.recipes()), terms.score_fingerprints()
+    works = []
+    for partition, revisions in planned.partitions.items():
+        latest = generated.latest(partition)
+        is_asked = latest is not None and latest.receipt.reads == planned.digests(PLANNED, [partition])
+        is_stale = generated.fingerprint(partition, "pairs") != fingerprint or any(
+            generated.fingerprint(partition, f"scores/{name}") != wanted for name, wanted in scores.items()
+        )
+        counts = generated.counts([partition])
+        is_wanted = any(counts.get(f"failed.{reason}") for reason in terms.retry)
+        if not is_asked or is_wanted or (update and is_stale):
+            inputs = {PLANNED: Log({partition: revisions}), GENERATED: Log({partition: generated.partitions.get(partition, ())})}
+            works.append(Work(partition, generated.next_revision(partition), inputs))
+    return works
+
+
+def size(terms: Terms, work: Work) -> int:
+    """How many assignments a piece of work has left, as far as the commits' counts tell."""
+    planned, done = work.inputs[PLANNED].counts(), work.inputs[GENERATED].counts()
+    again = sum(done.get(f"failed.{reason}", 0) for reason in terms.retry)
+    left = planned.get("assigned", 0) - sum(done.values()) + again
+    return left if left > 0 else planned.get("assigned", 0)
+
+
+def object_ids(terms: Terms, work: Work) -> tuple[str, ...]:
+    """The images of a piece of work that have something left."""
+    return tuple(sorted(look(terms, work).tasks))
+
+
+def look(terms: Terms, work: Work) -> Left:
+    """What is left of a partition."""
+    stage, recipes = Stage(terms.out, PLANNED), terms.recipes()
+    images = stage.current(work.inputs[PLANNED], work.partition, "images", "object_id", PLANNED_IMAGES).to_pylist()
+    planned = stage.current(work.inputs[PLANNED], work.partition, "assignments", "assignment_id", ASSIGNMENTS).to_pylist()
+    done = {row["assignment_id"]: row for row in current_pairs(terms.out, work).to_pylist()}
+    found = {row["object_id"]: Task(row) for row in images}
+    scored = {name: _scored(terms, work, name, wanted) for name, wanted in terms.score_fingerprints().items()}
+    never_asked = 0
+    for row in planned:
+        before, recipe = done.get(row["assignment_id"]), recipes[row["type"], row["form"]]
+        if row["retired"]:
+            never_asked += before is None
+            continue
+        if before is None or before["recipe"] != recipe or before["reason"] in terms.retry:
+            found[row["object_id"]].assignments.append(_assignment(row, recipe, before))
+        elif before["outcome"] == "pair" and (missing := [name for name, ids in scored.items() if before["pair_id"] not in ids]):
+            found[row["object_id"]].unscored.append((before, missing))
+    wanted = set(found if work.only is None else work.only)
+    return Left({key: task for key, task in found.items() if key in wanted and (task.assignments or task.unscored)}, never_asked)
+
+
+def current_pairs(out: Folder, work: Work) -> pa.Table:
+    """The outcomes that a partition has."""
+    return Stage(out, GENERATED).current(work.inputs[GENERATED], work.partition, "pairs", "assignment_id", PAIRS)
+
+
+def _scored(terms: Terms, work: Work, name: str, fingerprint: str) -> set[str]:
+    """The pairs that have this score as it is made today."""
+    stage, log, table = Stage(terms.out, GENERATED), work.inputs[GENERATED], f"scores/{name}"
+    parts = log.parts(work.partition, table)
+    files = stage.read(log, work.partition, table, ["pair_id"])
+    prints = [part.fingerprint for part in parts for _ in part.files]
+    found: set[str] = set()
+    for rows, made in zip(files, prints, strict=True):
+        if made == fingerprint:
+            found.update(rows.column("pair_id").to_pylist())
+    return found
+
+
+def _assignment(row: Mapping[str, Any], recipe: str, before: Mapping[str, Any] | None) -> Assignment:
+    named = {key: row[key] for key in ("assignment_id", "image_id", "object_id", "type", "form", "language", "ordinal")}
+    return Assignment(**named, recipe=recipe, attempt=before["attempt"] + 1 if before else 0)

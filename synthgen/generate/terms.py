@@ -1,0 +1,69 @@
+"""What shapes the pairs and the scores of a run.
+
+Comes in: the settings and texts of a job. Goes out: Terms, sent to every worker, and the hashes by which a row is known to
+be of today: the recipe of a pair, the fingerprint of a score. Whatever is not in a recipe (replicas, places in flight,
+retries) may change between two starts of one run without making a single pair stale.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from synthgen import score
+from synthgen.config import Engine, Images, Sampling, Source
+from synthgen.models import ModelName
+from synthgen.prompt import Prompts, recipe_texts
+from synthgen.rows import make_id
+from synthgen.store import Folder
+
+PLANNED, GENERATED = "2-planned", "3-generated"
+# Of vLLM's options those that can change a reply; what they leave out says how fast.
+ENGINE_OPTIONS = ("dtype", "quantization", "kv_cache_dtype", "max_model_len", "mm_processor_kwargs", "hf_overrides", "tokenizer")
+
+Recipes = Mapping[tuple[str, str], str]  # instruction type and answer form -> recipe
+
+
+def shaping_options(engine: Engine) -> dict[str, Any]:
+    """The engine options that are part of every recipe."""
+    return {key: engine.options[key] for key in ENGINE_OPTIONS if key in engine.options}
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a generating worker needs to know."""
+
+    out: Folder
+    source: Source
+    images: Images
+    prompts: Prompts
+    model: ModelName
+    engine: Engine
+    sampling: Sampling
+    scores: tuple[str, ...]
+    seed: int
+    retry: frozenset[str] = frozenset()  # reasons of failures that are asked again
+
+    def recipes(self) -> Recipes:
+        """The recipe of every type and form: the hash of everything that shapes the text of such pairs."""
+        named = [] if self.model.revision.startswith("files:") else [self.model.model]
+        shaping = {
+            "model": [*named, self.model.revision],
+            "engine": shaping_options(self.engine),
+            "sampling": self.sampling.model_dump(mode="json", include={"ask_temperature", "answer_temperature", "top_p"}),
+            "image": [self.images.model_pixels, self.seed],
+        }
+        return {
+            (path, form): make_id("recipe", json.dumps([shaping, recipe_texts(self.prompts, path, form)], sort_keys=True))
+            for path, kind in self.prompts.types.items()
+            for form in kind.forms
+        }
+
+    def fingerprint(self, recipes: Recipes) -> str:
+        """Changes when any recipe does."""
+        return make_id("recipes", json.dumps(sorted(recipes.values())))
+
+    def score_fingerprints(self) -> dict[str, str]:
+        """For every score, a hash of what shapes its values beyond the pairs' recipes."""
+        shaped = {name: score.shaping(name, self.prompts.pack, self.sampling) for name in self.scores}
+        return {name: make_id("score", name, json.dumps(found, sort_keys=True)) for name, found in shaped.items()}

@@ -1,0 +1,203 @@
+"""A generating worker: an engine, the images in front of it, and the conversations about them.
+
+Comes in: a piece of work. Goes out: a receipt for a row of each assignment and the scores of the pairs. Images are fetched
+again, verified against their id and sized for the model; then as many conversations run as the engine's KV cache has room
+for. Admission matters: with more images in flight than the cache holds, each call finds its image evicted and pays for it
+again. The next partition is already being fetched while this one is asked, so the engine never drains.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from synthgen import converse
+from synthgen.converse import Assignment, Outcome, Subject, failed_rows
+from synthgen.generate.left import Left, current_pairs, look
+from synthgen.generate.terms import GENERATED, PLANNED, Terms
+from synthgen.images import Decoded, Decoder, Unfit
+from synthgen.models import Engine, Request, open_engine
+from synthgen.rows import PAIRS, SCORES, image_id, table
+from synthgen.source import Unreadable, read_objects, ref_of
+from synthgen.store import Receipt, Stage, TablePart
+from synthgen.workers import Work
+
+KV_SHARE = 0.8  # of the KV cache that conversations may fill
+CALLS_AT_ONCE = 2.0  # of one conversation, on average: the ask alone, then the answers side by side
+DEFAULT_IN_FLIGHT = 16  # conversations, where the engine tells neither its KV cache nor its batch
+FETCHED_AHEAD = 8  # images
+
+
+@dataclass(frozen=True)
+class Missing:
+    """An image that cannot be asked about, and why (one of rows.FAILURE_REASONS)."""
+
+    reason: str
+    detail: str
+
+
+Found = Decoded | Missing
+
+
+@dataclass
+class _Job:
+    """A piece of work at work."""
+
+    work: Work
+    left: Left
+    outcomes: list[Outcome] = field(default_factory=list)
+
+
+async def build(terms: Terms) -> "GenerateWorker":
+    """Starts the engine where the worker is."""
+    return GenerateWorker(terms, await open_engine(terms.model, terms.engine))
+
+
+class GenerateWorker:
+    """An engine, a pool of decoders, and the places that conversations wait for."""
+
+    def __init__(self, terms: Terms, engine: Engine) -> None:
+        self._terms, self._engine = terms, engine
+        self._talk = converse.Terms(terms.prompts, terms.sampling, terms.scores, terms.seed)
+        self._decoder: Decoder[str] = Decoder(terms.images, processes=1)
+        self._decoding = asyncio.Lock()
+        self._measuring = asyncio.Lock()
+        self._places: asyncio.Semaphore | None = None
+        self._counters: Counter[str] = Counter()
+
+    def progress(self) -> Mapping[str, float]:
+        """Pairs, failures and tokens so far."""
+        return dict(self._counters)
+
+    async def do(self, work: Work) -> Receipt:
+        """Does what is left of a partition."""
+        job = _Job(work, await asyncio.to_thread(look, self._terms, work))
+        if work.poison:
+            for task in job.left.tasks.values():
+                job.outcomes.append(self._failed(task.assignments, "poison", "the engine died on this image alone"))
+        else:
+            await self._ask_images(job)
+        return await asyncio.to_thread(self._receipt, job)
+
+    async def _ask_images(self, job: _Job) -> None:
+        """Starts a conversation for each image as soon as it is in hand and there is a place for it."""
+        running: set[asyncio.Task[None]] = set()
+        queue: asyncio.Queue[tuple[str, Found | None]] = asyncio.Queue(maxsize=FETCHED_AHEAD)
+        fetching = asyncio.create_task(self._fetch(job, queue))
+        try:
+            while (item := await queue.get())[1] is not None:
+                object_id, found = item
+                if isinstance(found, Decoded):
+                    await (await self._places_for(found)).acquire()
+                    running.add(asyncio.create_task(self._converse(job, object_id, found)))
+                elif found is not None:
+                    job.outcomes.append(self._failed(job.left.tasks[object_id].assignments, found.reason, found.detail))
+            await fetching
+            await asyncio.gather(*running)
+        finally:
+            for task in (fetching, *running):
+                task.cancel()
+
+    async def _converse(self, job: _Job, object_id: str, found: Decoded) -> None:
+        task = job.left.tasks[object_id]
+        key = f"{task.image['image_id'][:32]}-{self._terms.images.model_pixels}"
+        subject = Subject(found.image, key, tuple(tag["path"] for tag in task.image["tags"]))
+        try:
+            outcomes = await asyncio.gather(
+                converse.converse(subject, task.assignments, self._engine, self._talk),
+                converse.score_again(subject, task.unscored, self._engine, self._talk),
+            )
+        finally:
+            (await self._places_for(found)).release()
+        for outcome in outcomes:
+            self._count(outcome)
+            job.outcomes.append(outcome)
+
+    def _count(self, outcome: Outcome) -> None:
+        self._counters["images"] += 1
+        for row in outcome.pairs:
+            self._counters["pairs" if row["outcome"] == "pair" else "failed"] += 1
+            for name in ("prompt_tokens", "cached_tokens", "output_tokens"):
+                self._counters[name] += row[name]
+
+    def _failed(self, assignments: Sequence[Assignment], reason: str, detail: str) -> Outcome:
+        outcome = Outcome(failed_rows(assignments, reason, detail))
+        self._count(outcome)
+        return outcome
+
+    async def _fetch(self, job: _Job, queue: "asyncio.Queue[tuple[str, Found | None]]") -> None:
+        """Fetches, verifies and decodes the partition's images, a few ahead of the conversations."""
+        loop = asyncio.get_running_loop()
+
+        def put(object_id: str, found: Found) -> None:
+            asyncio.run_coroutine_threadsafe(queue.put((object_id, found)), loop).result()
+
+        try:
+            async with self._decoding:
+                await asyncio.to_thread(self._read_and_decode, job, put)
+        finally:
+            await queue.put(("", None))
+
+    def _read_and_decode(self, job: _Job, put: Callable[[str, Found], None]) -> None:
+        def readable() -> Iterator[tuple[str, bytes]]:
+            refs = [ref_of(task.image) for task in job.left.tasks.values()]
+            for ref, data in read_objects(refs, self._terms.source, self._terms.images):
+                if isinstance(data, Unreadable):
+                    put(ref.object_id, Missing("image_changed" if data.reason == "changed" else "image_unreadable", data.detail))
+                elif image_id(data) != job.left.tasks[ref.object_id].image["image_id"]:
+                    put(ref.object_id, Missing("image_changed", "the bytes differ from those that were tagged"))
+                else:
+                    yield ref.object_id, data
+
+        for object_id, found in self._decoder.decode_many(readable()):
+            put(object_id, Missing("image_unreadable", f"{found.reason}: {found.detail}") if isinstance(found, Unfit) else found)
+
+    async def _places_for(self, first: Decoded) -> asyncio.Semaphore:
+        """How many conversations may run: measured once, with the first image, from what its prompt takes of the KV cache."""
+        async with self._measuring:
+            if self._places is None:
+                self._places = asyncio.Semaphore(self._terms.engine.in_flight or await self._room(first))
+        return self._places
+
+    async def _room(self, first: Decoded) -> int:
+        facts = self._engine.facts
+        if facts.kv_tokens is None:
+            return facts.sequences or DEFAULT_IN_FLIGHT
+        system = self._terms.prompts.pack.system
+        reply = await self._engine.generate(Request("ask", ".", 1, image=first.image, system=system))
+        longest = max(answer.max_tokens for answer in self._terms.prompts.pack.answer.values())
+        room = int(KV_SHARE * facts.kv_tokens / max(1.0, reply.prompt_tokens + CALLS_AT_ONCE * longest))
+        # Beyond one conversation for each sequence of a batch, more of them only wait, with their images in memory.
+        return max(1, min(room, facts.sequences or room))
+
+    def _receipt(self, job: _Job) -> Receipt:
+        work, stage = job.work, Stage(self._terms.out, GENERATED)
+        pairs = sorted((row for outcome in job.outcomes for row in outcome.pairs), key=lambda row: row["assignment_id"])
+        for row in pairs:
+            row.update(model=self._engine.facts.model, revision=self._engine.facts.revision)
+        files = {"pairs": stage.write("pairs", work.partition, work.revision, table(pairs, PAIRS))}
+        for name in self._terms.scores:
+            rows = sorted((row for outcome in job.outcomes for row in outcome.scores.get(name, [])), key=lambda row: row["pair_id"])
+            files[f"scores/{name}"] = stage.write(f"scores/{name}", work.partition, work.revision, table(rows, SCORES))
+        prints = {f"scores/{name}": made for name, made in self._terms.score_fingerprints().items()}
+        prints["pairs"] = self._terms.fingerprint(self._terms.recipes())
+        parts = {name: TablePart((file,), prints[name]) for name, file in files.items()}
+        reads = work.inputs[PLANNED].digests(PLANNED, [work.partition])
+        before = current_pairs(self._terms.out, work).select(["assignment_id", "outcome", "reason"]).to_pylist()
+        counts = _counts(pairs, before)
+        if work.is_first:
+            counts["retired"] = job.left.never_asked - work.inputs[GENERATED].counts([work.partition]).get("retired", 0)
+        return Receipt(work.partition, work.revision, parts, counts, reads)
+
+
+def _counts(pairs: Sequence[Mapping[str, Any]], before: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """By how much these rows change the number of rows of each outcome."""
+    replaced = {row["assignment_id"] for row in pairs}
+    counts = Counter(_outcome(row) for row in pairs)
+    counts.subtract(_outcome(row) for row in before if row["assignment_id"] in replaced)
+    return dict(counts)
+
+
+def _outcome(row: Mapping[str, Any]) -> str:
+    return "pair" if row["outcome"] == "pair" else f"failed.{row['reason']}"

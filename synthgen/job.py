@@ -1,0 +1,263 @@
+"""A job: a pipeline with every text that it names loaded, checked and fingerprinted, before anything runs.
+
+Comes in: a Pipeline and an output folder. Goes out: a Job, or all mistakes of all files together. What shapes the rows
+of each stage is gathered in `shape`; it is stored in the output folder, and the next start compares it with its own and
+says in words what differs.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from synthgen import __version__, mapping, prompt, shelves, tagger
+from synthgen.config import Pipeline
+from synthgen.errors import Mistakes, SettingsChanged, UserMistake, nearest
+from synthgen.generate import Terms as GenerateTerms
+from synthgen.generate.terms import shaping_options
+from synthgen.mapping import Mapping as Rules
+from synthgen.models import ModelName
+from synthgen.models.names import resolve
+from synthgen.pack import Terms as PackTerms
+from synthgen.plan import Terms as PlanTerms
+from synthgen.prompt import Prompts, turn_text
+from synthgen.score import NEEDS, SCORERS, shaping
+from synthgen.store import Folder
+from synthgen.tag import Terms as TagTerms
+from synthgen.tagger import TaggerSpec
+
+FORMAT = 1
+STAGES = ("tag", "plan", "generate", "select", "pack")
+Loaded = TypeVar("Loaded")
+
+
+@dataclass(frozen=True)
+class Texts:
+    """The shelf files of a pipeline."""
+
+    tagger: TaggerSpec
+    prompts: Prompts
+    rules: Rules
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that a run needs."""
+
+    out: Folder
+    pipeline: Pipeline
+    texts: Texts
+    model: ModelName
+    shape: Mapping[str, Any]  # table group -> what shapes its rows
+
+    def fingerprint(self, group: str) -> str:
+        """The hash of what shapes a group of tables."""
+        return hashlib.sha256(json.dumps(self.shape[group], sort_keys=True).encode()).hexdigest()[:32]
+
+    @property
+    def tag_terms(self) -> TagTerms:
+        pipeline = self.pipeline
+        return TagTerms(self.out, pipeline.source, pipeline.images, self.texts.tagger, pipeline.tag.batch, self.fingerprint("images"))
+
+    @property
+    def plan_terms(self) -> PlanTerms:
+        return PlanTerms(
+            self.pipeline.plan, self.texts.rules, self.texts.prompts.types, (self.texts.tagger.name,), self.fingerprint("planned")
+        )
+
+    @property
+    def generate_terms(self) -> GenerateTerms:
+        pipeline, generate = self.pipeline, self.pipeline.generate
+        return GenerateTerms(
+            self.out, pipeline.source, pipeline.images, self.texts.prompts, self.model,
+            generate.engine, generate.sampling, generate.scores, pipeline.plan.seed,
+        )  # fmt: skip
+
+    @property
+    def pack_terms(self) -> PackTerms:
+        pipeline, prompts = self.pipeline, self.texts.prompts
+        turns = {form: answer.turn for form, answer in prompts.pack.answer.items()}
+        wording = hashlib.sha256(json.dumps(turns, sort_keys=True).encode()).hexdigest()[:32]
+        return PackTerms(
+            self.out, pipeline.source, pipeline.images, pipeline.pack, pipeline.generate.scores, partial(turn_text, prompts), wording
+        )
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """Where the data come from, for the dataset card; nothing that could hold a secret."""
+        pipeline = self.pipeline
+        return {
+            "Model": Path(self.model.model).name if self.model.revision.startswith("files:") else self.model.model,
+            "Model revision": self.model.revision,
+            "Prompts": pipeline.generate.prompts,
+            "Mapping": pipeline.plan.mapping,
+            "Tagger": pipeline.tag.tagger,
+            "Taxonomy": self.texts.tagger.taxonomy.name,
+            "Made by": f"synthgen {__version__}",
+        }
+
+
+def load_texts(pipeline: Pipeline) -> Texts:
+    """The shelf files of a pipeline, checked against each other; every mistake of every file is reported."""
+    faults: list[str] = []
+    tags = _attempt(faults, lambda: tagger.load(pipeline.tag.tagger))
+    prompts = _attempt(faults, lambda: prompt.load(pipeline.generate.prompts))
+    rules = None
+    if tags and prompts:
+        rules = _attempt(faults, lambda: mapping.load(pipeline.plan.mapping, tags.taxonomy.tree, list(prompts.types)))
+    for name in pipeline.generate.scores:
+        if name not in SCORERS:
+            faults.append(f"generate.scores: '{name}' is not a score: {nearest(name, SCORERS)}")
+    for name in pipeline.select.keep:
+        if name not in pipeline.generate.scores:
+            faults.append(f"select.keep: '{name}' is not scored; add it to generate.scores ({', '.join(pipeline.generate.scores)})")
+    if prompts:
+        faults += _score_faults(pipeline, prompts)
+    if faults:
+        raise Mistakes(faults)
+    assert tags and prompts and rules
+    return Texts(tags, prompts, rules)
+
+
+def open_job(out: Folder, pipeline: Pipeline) -> Job:
+    """The job, ready to run."""
+    texts = load_texts(pipeline)
+    model = resolve(pipeline.generate)
+    return Job(out, pipeline, texts, model, _shape(pipeline, texts, model))
+
+
+def check_folder(job: Job, update: bool) -> bool:
+    """Whether the output folder is new; raises if it is not this job's: another tool's, or of other settings and not to be updated."""
+    before = _settled(job.out)
+    if before is None:
+        if not job.out.is_empty():
+            raise UserMistake(f"--out {job.out.url}: is not empty and holds no synth run; give a new folder")
+        return True
+    found = differences(before["shape"], job.shape) if before else []  # {}: killed before it stored anything
+    if found and not update:
+        shown = found[:12] + ([f"and {len(found) - 12} more"] if len(found) > 12 else [])
+        raise SettingsChanged(
+            f"{job.out.url}: was made with other settings: {'; '.join(shown)}. "
+            "Run with --update to recompute what that touches, or use another --out"
+        )
+    return False
+
+
+def settle(job: Job) -> None:
+    """Stores the pipeline and what shapes its rows, if the folder does not know them yet."""
+    record = {"shape": job.shape, "pipeline": job.pipeline.model_dump(mode="json")}
+    if _settled(job.out) == record:
+        return
+    job.out.create("run.json", json.dumps({"format": FORMAT, "made": datetime.now(UTC).isoformat(timespec="seconds")}).encode())
+    folder = job.out.child("frozen")
+    number = len(folder.names(".json")) + 1
+    folder.create(f"{number:06d}.json", json.dumps(record, indent=1, sort_keys=True, ensure_ascii=False).encode())
+
+
+def _settled(out: Folder) -> Any:
+    """The pipeline that the folder was last made with, and what shaped its rows; {} if it was killed before; None if no synth run."""
+    if "run.json" not in out.names(".json"):
+        return None
+    version = json.loads(out.read("run.json"))["format"]
+    if version != FORMAT:
+        raise UserMistake(f"--out {out.url}: has format {version}; this synth reads format {FORMAT}; use another --out")
+    folder = out.child("frozen")
+    names = folder.names(".json")
+    return json.loads(folder.read(names[-1])) if names else {}
+
+
+def last_pipeline(out: Folder) -> Pipeline:
+    """The pipeline that a folder was last made with."""
+    record = _settled(out)
+    if not record:
+        raise UserMistake(f"--out {out.url}: holds no synth run")
+    return Pipeline.model_validate(record["pipeline"])
+
+
+def differences(before: Any, after: Any, where: str = "") -> list[str]:
+    """What differs, in words, a phrase for each place."""
+    if isinstance(before, Mapping) and isinstance(after, Mapping):
+        found = []
+        for key in sorted({*before, *after}):
+            place = f"{where}.{key}" if where else key
+            if key not in before:
+                found.append(f"{place} is new")
+            elif key not in after:
+                found.append(f"{place} is gone")
+            else:
+                found += differences(before[key], after[key], place)
+        return found
+    if before == after:
+        return []
+    if any(isinstance(value, str) and len(value) > 40 for value in (before, after)) or isinstance(before, list):
+        return [f"{where} changed"]
+    return [f"{where} was {before!r} and is {after!r}"]
+
+
+def _shape(pipeline: Pipeline, texts: Texts, model: ModelName) -> dict[str, Any]:
+    images = pipeline.images.model_dump(mode="json")
+    pack = texts.prompts.pack
+    return {
+        "listed": pipeline.source.model_dump(mode="json"),
+        "images": {"limits": images, "embedding": texts.tagger.embedding},
+        "tags": {"tagger": texts.tagger.name, "fingerprint": texts.tagger.fingerprint},
+        "planned": {
+            "settings": pipeline.plan.model_dump(mode="json"),
+            "mapping": mapping.texts(pipeline.plan.mapping),
+            "types": {path: [list(kind.forms), kind.most] for path, kind in texts.prompts.types.items()},
+        },
+        "generated": {
+            "model": model.revision if model.revision.startswith("files:") else [model.model, model.revision],
+            "engine": shaping_options(pipeline.generate.engine),
+            "system": pack.system,
+            "ask": pack.ask.model_dump(mode="json"),
+            "ask_choice": pack.ask_choice.model_dump(mode="json") if pack.ask_choice else None,
+            "answer": {form: answer.model_dump(mode="json") for form, answer in pack.answer.items()},
+            "types": {path: [kind.about, kind.needs, kind.ask_as, list(kind.examples)] for path, kind in texts.prompts.types.items()},
+            "sampling": pipeline.generate.sampling.model_dump(mode="json", exclude={"agree_temperature", "agree_samples"}),
+            "seed": pipeline.plan.seed,
+        },
+        "scores": {name: shaping(name, pack, pipeline.generate.sampling) for name in pipeline.generate.scores},
+    }
+
+
+def _score_faults(pipeline: Pipeline, prompts: Prompts) -> list[str]:
+    """Scores that the prompt pack or the engine cannot serve."""
+    pack, faults = prompts.pack, []
+    wanted = {
+        "paraphrase": pack.paraphrase,
+        "blind": pack.blind,
+        "question": pack.judge.get("question"),
+        "answer": pack.judge.get("answer"),
+    }
+    for name in pipeline.generate.scores:
+        if name in wanted and wanted[name] is None:
+            faults.append(f"generate.scores: '{name}' needs a prompt that pack '{prompts.name}' does not have")
+        if NEEDS.get(name) == "given" and pipeline.generate.engine.kind == "endpoint":
+            faults.append(
+                f"generate.scores: '{name}' needs prompt log-probabilities, which an endpoint does not give; use engine kind vllm"
+            )
+    return faults
+
+
+def _attempt(faults: list[str], load: Callable[[], Loaded]) -> Loaded | None:
+    try:
+        return load()
+    except Mistakes as error:
+        faults += error.lines
+    except UserMistake as error:
+        faults.append(str(error))
+    return None
+
+
+def notices(name: str, pipeline: Pipeline, texts: Texts) -> list[str]:
+    """What the user should know before it runs: the pipeline's own words, and where the user's file stands in for ours."""
+    named = [("pipeline", name), ("tagger", pipeline.tag.tagger), ("taxonomy", texts.tagger.taxonomy.name)]
+    named += [("mapping", one) for one in mapping.names(pipeline.plan.mapping)]
+    named += [("prompts", pipeline.generate.prompts), *(("family", one) for one in texts.prompts.pack.families)]
+    found = [f"note: {kind} '{name}': yours is used, not {ours}" for kind, name in named if (ours := shelves.shadowed(kind, name))]
+    return [f"note: {pipeline.notice}", *found] if pipeline.notice else found

@@ -1,0 +1,9 @@
+"""`synth learn`: a mapping file from a seed set whose images have tags and whose questions have instruction types.
+
+Comes in: a seed (LLaVA or ShareGPT JSON, TRL or FineVision Parquet, a run's own shards). Goes out: pipelines/mappings/NAME.yaml
+and a report. start.py is the order of the steps; tfidf.py is the arithmetic and needs nothing else.
+"""
+
+from synthgen.learn.start import Order, learn
+
+__all__ = ["Order", "learn"]

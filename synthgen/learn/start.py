@@ -1,0 +1,263 @@
+"""From a seed to a mapping file, step by step.
+
+Comes in: an Order, what the user asked for. Goes out: the file, in the user's working folder, and a report. Every row of the
+seed ends up counted or left out with a reason. Nothing is written before the new mapping has been loaded the way a run will
+load it, and a file that is there is never overwritten.
+"""
+
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from synthgen import mapping, prompt, shelves, tagger
+from synthgen.config import Pipeline
+from synthgen.errors import UserMistake, nearest
+from synthgen.learn import choice, given, seed, tagging, tfidf, twins, writing
+from synthgen.learn.record import Bad, Fields, Row
+from synthgen.learn.seed import Columns, Seed
+from synthgen.learn.tfidf import Example, Settings, Weights
+from synthgen.learn.words import TypeTexts
+from synthgen.learn.writing import Origin, Tally
+from synthgen.models.names import resolve
+from synthgen.prompt import Prompts
+from synthgen.store import Folder
+from synthgen.tagger import SidecarFile, TaggerSpec
+from synthgen.taxonomy import NAME
+from synthgen.workers import leave_ray, once
+
+TYPE_FIELDS, TAG_FIELD = ("types", "instruction_type"), "tags"
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be learned, from what, and how."""
+
+    seed: str
+    name: str
+    pipeline: Pipeline
+    settings: Settings = Settings()
+    types_column: str | None = None
+    types_file: Path | None = None
+    tags_column: str | None = None
+    find_types: Literal["text", "model"] = "text"  # where the seed does not give them
+    images: str | None = None  # the folder that paths in the seed start from
+    extends: str | None = None
+    limit: int | None = None
+    merge_twins: bool = False
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What an order comes down to, once its seed and shelves have been looked at."""
+
+    order: Order
+    seed: Seed
+    tagger: TaggerSpec
+    prompts: Prompts
+    fields: Fields  # where the seed gives words; None where they must be found
+
+    @property
+    def types_by(self) -> str:
+        """How the types are found, in words."""
+        order = self.order
+        if order.types_file:
+            return f"given in {order.types_file.name}"
+        if self.fields.types:
+            return f"given in field '{self.fields.types}'"
+        return f"found by {Path(order.pipeline.generate.model).name}" if order.find_types == "model" else "found by the likeness of words"
+
+    @property
+    def tags_by(self) -> str:
+        """How the tags are found, in words."""
+        return f"given in field '{self.fields.tags}'" if self.fields.tags else f"found by tagger '{self.tagger.name}'"
+
+    def rows(self, texts: bool, images: bool) -> Iterator[Row | Bad]:
+        """The seed's rows, with what is needed of them."""
+        return seed.rows(self.seed, Columns(self.fields, texts, images), self.order.limit)
+
+
+def learn(order: Order) -> tuple[Path, list[str]]:
+    """Writes the mapping; its file and the lines of a report. One line if nothing can be learned."""
+    target = _target(order)
+    lesson = _prepared(order)
+    seen, tally = _seen(lesson)
+    texts = TypeTexts(lesson.prompts.types)
+    pairs = twins.find(seen, order.settings, texts)
+    if order.merge_twins:
+        seen = twins.merged(seen, pairs)
+    weights = tfidf.learn(seen, order.settings)
+    origin = _origin(lesson, tally, seen, weights, pairs)
+    if not weights:
+        raise UserMistake(f"nothing could be learned: {'; '.join(line.strip() for line in writing.report(weights, origin)[:4])}")
+    text = writing.yaml_text(weights, origin)
+    _check(text, lesson)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise UserMistake(_exists(target)) from None
+    return target, writing.report(weights, origin)
+
+
+def _target(order: Order) -> Path:
+    """The file to be written; looked at first, so that no hour of tagging is lost to a name."""
+    if not NAME.fullmatch(order.name):
+        raise UserMistake(f"--name {order.name}: is not a name; use lower-case letters, digits and _")
+    if order.extends == order.name:
+        raise UserMistake(f"--name {order.name}: cannot extend itself; choose another name")
+    if order.extends and order.extends not in (known := shelves.names("mapping")):
+        raise UserMistake(f"--extends {order.extends}: no such mapping: {nearest(order.extends, known)}")
+    target = Path(shelves.KINDS["mapping"]) / f"{order.name}.yaml"
+    if target.exists():
+        raise UserMistake(_exists(target))
+    return target
+
+
+def _exists(target: Path) -> str:
+    return f"{target}: exists already; choose another --name, or remove it"
+
+
+def _prepared(order: Order) -> Lesson:
+    """Opens the seed and settles where types and tags come from: a field that is named, else one that is there, else a search."""
+    spec, prompts = tagger.load(order.pipeline.tag.tagger), prompt.load(order.pipeline.generate.prompts)
+    opened = seed.open_seed(order.seed)
+    known = seed.fields(opened)
+    for flag, field in (("--types-column", order.types_column), ("--tags-column", order.tags_column)):
+        if field and field not in known:
+            raise UserMistake(f"{flag} {field}: the seed has no such field: {nearest(field, known)}")
+    types = order.types_column or next((field for field in TYPE_FIELDS if field in known), None)
+    tags = (
+        order.tags_column or (spec.file.key if isinstance(spec.file, SidecarFile) else None) or (TAG_FIELD if TAG_FIELD in known else None)
+    )
+    if tags not in (None, *known):
+        raise UserMistake(f"{order.seed}: has no field '{tags}', in which tagger '{spec.name}' looks for tags; name one by --tags-column")
+    return Lesson(order, opened, spec, prompts, Fields(None if order.types_file else types, tags))
+
+
+def _seen(lesson: Lesson) -> tuple[Counter[Example], Tally]:
+    """Every row of the seed, counted or left out."""
+    tally, seen = Tally(), Counter[Example]()
+    find = _finder(lesson, tally)
+    rows = lesson.rows(texts=find.func is not _given_types, images=lesson.fields.tags is None)
+    for one in _tagged(lesson, _typed(rows, find, tally), tally):
+        if isinstance(one, Bad):
+            tally.leave_out(one)
+        else:
+            row, tags = one
+            seen[tfidf.example(tags, list(row.types or ()))] += 1
+            tally.counted += 1
+    return seen, tally
+
+
+def _typed(rows: Iterable[Row | Bad], find: "partial[list[str] | Bad]", tally: Tally) -> Iterator[Row]:
+    """The rows whose types are known, with the paths of those in place of words; the others are left out."""
+    for row in rows:
+        found = row if isinstance(row, Bad) else find(row)
+        if isinstance(found, Bad):
+            tally.leave_out(found)
+        elif isinstance(row, Row):
+            yield replace(row, types=tuple(found))
+
+
+def _finder(lesson: Lesson, tally: Tally) -> "partial[list[str] | Bad]":
+    """What finds the types of a row."""
+    order, types = lesson.order, lesson.prompts.types
+    if order.types_file or lesson.fields.types:
+        by_id = given.types_file(order.types_file) if order.types_file else None
+        return partial(_given_types, given.Lexicon(types), by_id, tally.unknown["types"])
+    if order.find_types == "text":
+        texts, known = TypeTexts(types), dict[str, str | None]()
+
+        def by_words(question: str) -> choice.Chosen:
+            if question not in known:
+                known[question] = texts.nearest(question)
+            nearest_type = known[question]
+            return choice.Chosen((nearest_type,) if nearest_type else ())
+
+        return partial(_found_types, by_words)
+    asked = _asked(lesson)
+    return partial(_found_types, asked.__getitem__)
+
+
+def _asked(lesson: Lesson) -> dict[str, choice.Chosen]:
+    """The model's choice for every question of the seed; each wording is asked for once."""
+    questions = {turn.question: None for row in lesson.rows(texts=True, images=False) if isinstance(row, Row) for turn in row.turns}
+    generate = lesson.order.pipeline.generate
+    task = choice.Task(resolve(generate), generate.engine, lesson.prompts.tree, tuple(questions))
+    try:
+        found: list[choice.Chosen] = once(choice.sort_all, task, generate.engine)
+    finally:
+        leave_ray()
+    return dict(zip(questions, found, strict=True))
+
+
+def _given_types(lexicon: given.Lexicon, by_id: "dict[str, tuple[str, ...]] | None", unknown: "Counter[str]", row: Row) -> list[str] | Bad:
+    words = row.types if by_id is None else by_id.get(row.id)
+    if words is None or not words:
+        return Bad(
+            row.where, "no_types", "the row names no instruction type" if by_id is None else f"the types file has no row {row.id[:100]!r}"
+        )
+    found, strange = lexicon.known(words)
+    unknown.update(strange)
+    return found or Bad(row.where, "unknown_types", f"none of its types is in the pipeline's families: {', '.join(strange)[:200]}")
+
+
+def _found_types(find: "partial[choice.Chosen]", row: Row) -> list[str] | Bad:
+    """The types of a row's questions; one that is of no type costs nothing while another is of one."""
+    if not row.turns:
+        return Bad(row.where, "no_question", "the row holds no question that a user asks")
+    chosen = [find(turn.question) for turn in row.turns]
+    failures = [one.failure for one in chosen if one.failure]
+    found = [path for one in chosen for path in one.types]
+    if not found and failures:
+        return Bad(row.where, "model_failed", failures[0])
+    return found or Bad(row.where, "no_type_fits", f"{row.turns[0].question[:100]!r}")
+
+
+def _tagged(lesson: Lesson, rows: Iterable[Row], tally: Tally) -> Iterator[tuple[Row, list[str]] | Bad]:
+    """The rows with their tags."""
+    spec, tree = lesson.tagger, lesson.tagger.taxonomy.tree
+    if lesson.fields.tags:
+        names = spec.file.names if isinstance(spec.file, SidecarFile) else None
+        yield from _given_tags(rows, given.Lexicon(tree.nodes, names), tally)
+        return
+    folder = lesson.seed.folder if lesson.order.images is None else Folder(lesson.order.images).path
+    if lesson.order.images is not None and not Path(folder).is_dir():
+        raise UserMistake(f"--images {lesson.order.images}: no such folder")
+    yield from tagging.tagged(rows, tagger.open_tagger(spec), lesson.order.pipeline.images, folder)
+
+
+def _given_tags(rows: Iterable[Row], lexicon: given.Lexicon, tally: Tally) -> Iterator[tuple[Row, list[str]] | Bad]:
+    for row in rows:
+        if row.tags is None:
+            yield Bad(row.where, "no_tags", "the row has nothing in the field of tags")
+            continue
+        found, strange = lexicon.known(row.tags)
+        tally.unknown["tags"].update(strange)
+        if row.tags and not found:
+            yield Bad(row.where, "unknown_tags", f"none of its tags is in the taxonomy: {', '.join(strange)[:200]}")
+        else:
+            yield row, found
+
+
+def _origin(lesson: Lesson, tally: Tally, seen: Counter[Example], weights: Weights, pairs: list[twins.Twins]) -> Origin:
+    order = lesson.order
+    present = {one for _, types in seen for one in types}
+    absent = [path for path in lesson.prompts.types if path not in present and not (order.merge_twins and path in {p.other for p in pairs})]
+    coverage, rare = tfidf.covered(seen, weights), tfidf.unlearned(seen, order.settings)
+    return Origin(
+        lesson.seed, tally, order.settings, lesson.types_by, lesson.tags_by, order.extends, coverage, rare, absent, pairs, order.merge_twins
+    )
+
+
+def _check(text: str, lesson: Lesson) -> None:
+    """Loads the mapping as a run will."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "learned.yaml"
+        path.write_text(text, encoding="utf-8")
+        mapping.load(str(path), lesson.tagger.taxonomy.tree, list(lesson.prompts.types))

@@ -1,0 +1,96 @@
+"""Tags for the images of a seed, found by the pipeline's own tagger.
+
+Comes in: rows with an image each, as bytes or as a path below the seed's folder. Goes out: each row with its tags, or the
+reason why it has none. Images are strangers' files: they are decoded in child processes that may die, and a path that leads
+out of the folder is not followed.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from synthgen.config import Images
+from synthgen.images import Decoder, Unfit
+from synthgen.learn.record import Bad, Row
+from synthgen.source.place import Lasting, open_regular
+from synthgen.tagger import Tagger
+
+BATCH = 32  # images that the tagger sees at once
+
+
+def tagged(rows: Iterable[Row], tagger: Tagger, limits: Images, folder: str) -> Iterator[tuple[Row, list[str]] | Bad]:
+    """Each row once, in whatever order its image is done."""
+    waiting: dict[int, Row] = {}
+    left_out: list[Bad] = []
+
+    def readable() -> Iterator[tuple[int, bytes]]:
+        for number, row in enumerate(rows):
+            data = image_bytes(row, limits, folder)
+            if isinstance(data, Bad):
+                left_out.append(data)
+            else:
+                waiting[number] = row
+                yield number, data
+
+    batch: list[tuple[Row, Any]] = []
+    with Decoder[int](limits) as decoder:
+        for number, found in decoder.decode_many(readable()):
+            row = waiting.pop(number)
+            if isinstance(found, Unfit):
+                yield Bad(row.where, found.reason, found.detail)
+            else:
+                batch.append((row, tagger.prepare(found.image, None)))
+            if len(batch) == BATCH:
+                yield from _tags(tagger, batch)
+                batch = []
+    yield from _tags(tagger, batch)
+    yield from left_out
+
+
+def image_bytes(row: Row, limits: Images, folder: str) -> bytes | Bad:
+    """The bytes of a row's image, or why there are none."""
+    if not row.images:
+        return Bad(row.where, "no_image", "the row has no image")
+    if len(row.images) > 1:
+        return Bad(row.where, "several_images", f"{len(row.images)} images: its questions may be about how they differ")
+    image = row.images[0]
+    if isinstance(image, bytes):
+        return image
+    path = _inside(image, folder)
+    if path is None:
+        return Bad(row.where, "path_outside", f"{image[:200]!r} is not a path below the seed's images")
+    try:
+        with open_regular(str(path)) as file:
+            if (size := os.fstat(file.fileno()).st_size) > limits.max_bytes:
+                return Bad(row.where, "too_many_bytes", f"{size:,} bytes; the limit is {limits.max_bytes:,}")
+            return file.read()
+    except (OSError, ValueError, Lasting) as error:  # ValueError: a zero byte in the name
+        return Bad(row.where, "unreadable", f"{image[:200]!r}: {error}")
+
+
+def _inside(image: str, folder: str) -> Path | None:
+    """The file that a row's path names below the folder. Links inside it are the user's own and are followed."""
+    path = PurePosixPath(image.removeprefix("file://"))
+    if not folder or ".." in path.parts or "://" in str(image.removeprefix("file://")):
+        return None
+    if path.is_absolute() and not path.is_relative_to(folder):
+        return None
+    return Path(folder) / path
+
+
+def _tags(tagger: Tagger, batch: list[tuple[Row, Any]]) -> Iterator[tuple[Row, list[str]] | Bad]:
+    """The tags of a batch; if the model fails on it, image by image, so that one costs one row."""
+    if not batch:
+        return
+    try:
+        found = tagger.tag([prepared for _, prepared in batch])
+    except (RuntimeError, ValueError) as error:
+        if len(batch) == 1:
+            yield Bad(batch[0][0].where, "tagger_failed", f"{type(error).__name__}: {error}"[:200])
+            return
+        for one in batch:
+            yield from _tags(tagger, [one])
+        return
+    for (row, _), one in zip(batch, found, strict=True):
+        yield row, [tag["path"] for tag in one.tags]

@@ -1,0 +1,156 @@
+"""Before stage 1: what the source holds, and what of it is new.
+
+Comes in: a stream of listed objects, as long as the bucket. Goes out: partitions of `0-listed` with the objects that are not
+there yet. The stream and the ids that are committed already are spilled to local disk by the hash of the uri, then compared
+bucket by bucket; so memory holds one bucket at a time, every committed file is read once, and a rerun over a source that
+grew lists everything but adds only the rest. A listing that was cut short left whole partitions: the next one subtracts
+them like any others. An object whose version changed is a new object; the plan sees that an older one is no longer there.
+"""
+
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from synthgen.errors import LeaseLost
+from synthgen.rows import OBJECTS, make_id, object_id
+from synthgen.source import Listed
+from synthgen.store import Folder, Lease, Log, Receipt, Stage, TablePart
+from synthgen.store.stage import partition_name
+
+LISTED = "0-listed"
+BUCKETS = 256
+IDS = pa.schema([OBJECTS.field("object_id"), OBJECTS.field("bucket")])
+SMALLEST_PARTITION = 32  # objects
+MOST_PARTITIONS = 8000  # partitions grow with what is listed in all, so that there are never many more
+ROWS_AT_ONCE = 50_000
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a listing came to."""
+
+    listed: int
+    added: int
+
+
+def run(out: Folder, objects: Iterable[Listed], lease: Lease, fingerprint: str) -> Found:
+    """Commits the objects of the stream that are not committed yet."""
+    stage = Stage(out, LISTED)
+    log = stage.log()
+    epoch = log.last_epoch + 1
+    with tempfile.TemporaryDirectory(prefix="synth-listing-") as name:
+        seen, known, fresh = (Spill(Path(name) / part) for part in ("seen", "known", "fresh"))
+        for rows in _batches(objects):
+            seen.add(rows)
+        for rows in _committed(stage, log):
+            known.add(rows)
+        for bucket in range(BUCKETS):
+            fresh.append(bucket, _unknown(seen.read(bucket, OBJECTS), known.read(bucket, IDS)))
+        for number, rows in enumerate(_cut(fresh, partition_rows(known.rows + fresh.rows))):
+            partition = partition_name(epoch, number)
+            part = TablePart((stage.write("objects", partition, 1, rows),), fingerprint)
+            _commit(stage, Receipt(partition, 1, {"objects": part}, {"listed": rows.num_rows}), lease, epoch)
+    return Found(seen.rows, fresh.rows)
+
+
+class Spill:
+    """Rows set aside on local disk, a file a bucket; no file stays open, and nothing of a row stays in memory."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        self._folder = folder
+        self.rows = 0
+
+    def add(self, rows: pa.Table) -> None:
+        """Sets rows aside by their bucket."""
+        buckets = rows.column("bucket").to_numpy()
+        order = np.argsort(buckets, kind="stable")
+        rows, starts = rows.take(order), np.searchsorted(buckets[order], np.arange(BUCKETS + 1))
+        for bucket in np.unique(buckets):
+            self.append(int(bucket), rows.slice(starts[bucket], starts[bucket + 1] - starts[bucket]))
+
+    def append(self, bucket: int, rows: pa.Table) -> None:
+        """Sets aside rows of one bucket, behind those that are there."""
+        if rows.num_rows:
+            with (self._folder / str(bucket)).open("ab") as file, pa.ipc.new_stream(file, rows.schema) as writer:
+                writer.write_table(rows)
+            self.rows += rows.num_rows
+
+    def read(self, bucket: int, schema: pa.Schema) -> pa.Table:
+        """The rows of a bucket."""
+        path, parts = self._folder / str(bucket), [schema.empty_table()]
+        if path.exists():
+            with pa.OSFile(str(path)) as file:
+                while file.tell() < file.size():
+                    parts.append(pa.ipc.open_stream(file).read_all())
+        return pa.concat_tables(parts)
+
+
+def bucket_of(uri: str) -> int:
+    """The bucket of an object, by its uri alone."""
+    return int(make_id("bucket", uri)[:2], 16)
+
+
+def partition_rows(total: int) -> int:
+    """How many objects are in a partition that is made when `total` are listed."""
+    return max(SMALLEST_PARTITION, -(-total // MOST_PARTITIONS))
+
+
+def _batches(objects: Iterable[Listed]) -> Iterator[pa.Table]:
+    stream = iter(objects)
+    while batch := list(islice(stream, ROWS_AT_ONCE)):
+        columns = {
+            "object_id": [object_id(one.uri, one.version, one.row) for one in batch],
+            "uri": [one.uri for one in batch],
+            "version": [one.version for one in batch],
+            "row": [one.row for one in batch],
+            "bytes": [one.bytes for one in batch],
+            "bucket": [bucket_of(one.uri) for one in batch],
+            "source_meta": [one.source_meta for one in batch],
+        }
+        yield pa.table(columns, schema=OBJECTS)
+
+
+def _committed(stage: Stage, log: Log) -> Iterator[pa.Table]:
+    """The ids of all committed objects, a good many at a time."""
+    waiting: list[pa.Table] = []
+    for partition in log.partitions:
+        waiting += stage.read(log, partition, "objects", IDS.names)
+        if sum(rows.num_rows for rows in waiting) >= ROWS_AT_ONCE:
+            yield pa.concat_tables(waiting)
+            waiting = []
+    if waiting:
+        yield pa.concat_tables(waiting)
+
+
+def _unknown(seen: pa.Table, known: pa.Table) -> pa.Table:
+    """The rows of a bucket that are not committed, ordered by id; a source may name one object twice (overlapping globs)."""
+    fresh = seen.filter(pc.invert(pc.is_in(seen.column("object_id"), known.column("object_id").combine_chunks())))
+    fresh = fresh.take(pc.sort_indices(fresh, [("object_id", "ascending"), ("source_meta", "ascending")]))
+    ids = fresh.column("object_id").to_pylist()
+    first = [index for index, one in enumerate(ids) if index == 0 or ids[index - 1] != one]
+    return fresh.take(first) if len(first) < len(ids) else fresh
+
+
+def _cut(spill: Spill, size: int) -> Iterator[pa.Table]:
+    """The rows of all buckets in order, in tables of `size`."""
+    waiting = OBJECTS.empty_table()
+    for bucket in range(BUCKETS):
+        waiting = pa.concat_tables([waiting, spill.read(bucket, OBJECTS)])
+        while waiting.num_rows >= size:
+            yield waiting.slice(0, size).combine_chunks()
+            waiting = waiting.slice(size)
+    if waiting.num_rows:
+        yield waiting.combine_chunks()
+
+
+def _commit(stage: Stage, receipt: Receipt, lease: Lease, epoch: int) -> None:
+    if stage.commit(receipt, lease, epoch).receipt != receipt:
+        # The last commit of a driver that has lost its lease, made after our look at the log: it may hold other objects.
+        raise LeaseLost(f"{stage.out.url}: another run listed the source at the same time; start again to list the rest")

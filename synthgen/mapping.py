@@ -1,0 +1,219 @@
+"""Which instruction types an image gets, and how much of each: rules over its tags.
+
+Comes in: a mapping file (pipelines/mappings/NAME.yaml), the taxonomy that it speaks of and the instruction types that it
+hands out. Goes out: a Mapping that gives, for an image's tags and facts, the rules that fire, and for these a weight for
+every type. Rules are found by tag, so that an image costs a few table look-ups, and images whose rules agree share their
+weights.
+"""
+
+import json
+from collections.abc import Mapping as Dictionary
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from typing import Annotated
+
+from pydantic import Field
+
+from synthgen import shelves
+from synthgen.errors import Mistakes, nearest
+from synthgen.shelves import Document, Section
+from synthgen.taxonomy import Tree, matches, matching, with_ancestors
+
+Amount = Annotated[float, Field(ge=0)]
+
+
+class Conditions(Section):
+    """What an image must be like for a rule to fire; sides in pixels, aspect is width over height."""
+
+    min_side: int | None = None
+    max_side: int | None = None
+    min_aspect: float | None = None
+    max_aspect: float | None = None
+    has_text: bool | None = None
+
+
+class Rule(Section):
+    """One line of a mapping: images with any of these tags are asked these types."""
+
+    tags: str | tuple[str, ...]
+    when: Conditions | None = None
+    ask: dict[str, Amount] = Field(default_factory=dict)  # type pattern -> weight, shared by the leaves that it matches
+    boost: dict[str, Amount] = Field(default_factory=dict)  # type pattern -> factor
+    never: tuple[str, ...] = ()
+
+    @property
+    def patterns(self) -> tuple[str, ...]:
+        return (self.tags,) if isinstance(self.tags, str) else self.tags
+
+
+class MappingFile(Section):
+    """pipelines/mappings/NAME.yaml"""
+
+    about: str
+    extends: str | None = None
+    text_tags: tuple[str, ...] = ()  # tag patterns that mean "there is text in the image", for has_text
+    rules: list[Rule]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What conditions look at."""
+
+    width: int
+    height: int
+    has_text: bool = False
+
+
+@dataclass(frozen=True)
+class Line:
+    """A rule with its patterns worked out."""
+
+    number: int
+    where: str
+    rule: Rule
+    tags: frozenset[str]
+    is_for_all: bool  # `**`: for images without a tag too
+    ask: Dictionary[str, float]
+    boost: Dictionary[str, float]
+    never: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """Rules ready to be asked."""
+
+    name: str
+    lines: tuple[Line, ...]
+    text_tags: frozenset[str]
+    _weights: dict[tuple[int, ...], dict[str, float]] = field(default_factory=dict, repr=False, compare=False)
+
+    @cached_property
+    def _by_tag(self) -> dict[str, frozenset[int]]:
+        """For each tag, the rules that name it; those for all images are apart, under ""."""
+        found: dict[str, set[int]] = {"": {line.number for line in self.lines if line.is_for_all}}
+        for line in self.lines:
+            for tag in () if line.is_for_all else line.tags:
+                found.setdefault(tag, set()).add(line.number)
+        return {tag: frozenset(numbers) for tag, numbers in found.items()}
+
+    def fired(self, tags: Sequence[str], facts: Facts) -> tuple[int, ...]:
+        """The numbers of the rules that fire; a tag implies its ancestors."""
+        present = _implied(tuple(tags))
+        seen = Facts(facts.width, facts.height, not self.text_tags.isdisjoint(present))
+        numbers = set(self._by_tag[""]).union(*(self._by_tag[tag] for tag in present if tag in self._by_tag))
+        return tuple(number for number in sorted(numbers) if _holds(self.lines[number].rule.when, seen))
+
+    def weights(self, fired: tuple[int, ...]) -> dict[str, float]:
+        """The weight of every type that these rules give: added up, then boosted, then what is never asked left out."""
+        if fired not in self._weights:
+            self._weights[fired] = self._worked_out(fired)
+        return self._weights[fired]
+
+    def causes(self, fired: tuple[int, ...], tags: Sequence[str], instruction_type: str) -> list[str]:
+        """The tags for which a type was given."""
+        asking = {number for number in fired if instruction_type in self.lines[number].ask}
+        return [tag for tag in _implied(tuple(tags)) if not asking.isdisjoint(self._by_tag.get(tag, ()))]
+
+    def _worked_out(self, fired: tuple[int, ...]) -> dict[str, float]:
+        total: dict[str, float] = {}
+        for number in fired:
+            for path, weight in self.lines[number].ask.items():
+                total[path] = total.get(path, 0.0) + weight
+        for number in fired:
+            for path, factor in self.lines[number].boost.items():
+                if path in total:
+                    total[path] *= factor
+        never = {path for number in fired for path in self.lines[number].never}
+        return {path: weight for path, weight in sorted(total.items()) if weight > 0 and path not in never}
+
+
+def load(name: str, tags: Tree, types: Sequence[str]) -> Mapping:
+    """The mapping of that name over a taxonomy and instruction types, or all that is wrong with it."""
+    documents = _chain(name)
+    files = [shelves.check(document, MappingFile) for document in documents]
+    faults: list[str] = []
+    lines: list[Line] = []
+    text_tags: set[str] = set()
+    for document, file in zip(documents, files, strict=True):
+        faults += _unknown_tags(document.where(("text_tags",)), file.text_tags, tags)
+        text_tags |= set(matching(file.text_tags, list(tags.nodes)))
+        for place, rule in enumerate(file.rules):
+            where = document.where(("rules", place))
+            faults += _unknown(where, rule, tags, types)
+            lines.append(_line(len(lines), where, rule, tags, types))
+    if faults:
+        raise Mistakes(faults)
+    return Mapping(name, tuple(lines), frozenset(text_tags))
+
+
+def texts(name: str) -> list[str]:
+    """What a mapping and those it extends say, for its fingerprint; comments and layout are not part of it."""
+    return [json.dumps(document.values, ensure_ascii=False) for document in _chain(name)]
+
+
+def names(name: str) -> list[str]:
+    """The names of a mapping and of those it extends, the farthest first."""
+    return [document.path.stem for document in _chain(name)]
+
+
+@lru_cache(maxsize=64)
+def _implied(tags: tuple[str, ...]) -> tuple[str, ...]:
+    """The tags of an image and their ancestors; asked several times in a row for one image."""
+    return tuple(with_ancestors(tags))
+
+
+def _chain(name: str) -> list[Document]:
+    """The mapping's file behind those that it extends, the farthest first."""
+    chain: list[Document] = []
+    seen: list[str] = []
+    following: str | None = name
+    while following:
+        if following in seen:
+            raise Mistakes([f"{chain[0].where(('extends',))}: extends itself: {' -> '.join([*seen, following])}"])
+        seen.append(following)
+        document = shelves.load("mapping", following)
+        chain.insert(0, document)
+        following = shelves.check(document, MappingFile).extends
+    return chain
+
+
+def _line(number: int, where: str, rule: Rule, tags: Tree, types: Sequence[str]) -> Line:
+    ask: dict[str, float] = {}
+    for pattern, weight in rule.ask.items():
+        matched = matching([pattern], types)
+        for path in matched:
+            ask[path] = ask.get(path, 0.0) + weight / len(matched)
+    boost = {path: factor for pattern, factor in rule.boost.items() for path in matching([pattern], types)}
+    named = frozenset(matching(rule.patterns, list(tags.nodes)))
+    return Line(number, where, rule, named, "**" in rule.patterns, ask, boost, frozenset(matching(rule.never, types)))
+
+
+def _unknown(where: str, rule: Rule, tags: Tree, types: Sequence[str]) -> list[str]:
+    """Patterns that match nothing: always a typing error, or a name that has gone."""
+    faults = _unknown_tags(where, rule.patterns, tags)
+    for pattern in (*rule.ask, *rule.boost, *rule.never):
+        if not any(matches(pattern, path) for path in types):
+            faults.append(f"{where}: no instruction type matches '{pattern}': {nearest(pattern, types)}")
+    return faults
+
+
+def _unknown_tags(where: str, patterns: Sequence[str], tags: Tree) -> list[str]:
+    return [
+        f"{where}: no tag matches '{pattern}': {nearest(pattern, tags.nodes)}"
+        for pattern in patterns
+        if not any(matches(pattern, path) for path in tags.nodes)
+    ]
+
+
+def _holds(when: Conditions | None, facts: Facts) -> bool:
+    if when is None:
+        return True
+    side, aspect = min(facts.width, facts.height), facts.width / max(facts.height, 1)
+    return not (
+        (when.min_side is not None and side < when.min_side)
+        or (when.max_side is not None and side > when.max_side)
+        or (when.min_aspect is not None and aspect < when.min_aspect)
+        or (when.max_aspect is not None and aspect > when.max_aspect)
+        or (when.has_text is not None and facts.has_text != when.has_text)
+    )

@@ -1,0 +1,144 @@
+"""Which questions an image is asked.
+
+Comes in: images with their tags and sizes. Goes out: rows of `2-planned/assignments`. The rules of the mapping give every
+instruction type a weight, balancing multiplies it, and draw.py runs the race; then each question drawn gets an answer form and
+a language. The arithmetic is done for many images at once, and every number in it depends on one image alone.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from synthgen.config import Plan
+from synthgen.draw import Choice, Floats, Runners, balance, image_words
+from synthgen.mapping import Facts
+from synthgen.mapping import Mapping as Rules
+from synthgen.prompt import InstructionType
+from synthgen.rows import ASSIGNMENTS, assignment_id
+
+AT_ONCE = 500  # images whose races are run together; a race of one takes some 10 kB
+REMEMBERED = 4096  # sets of rules whose weights are kept
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What shapes a plan."""
+
+    settings: Plan
+    rules: Rules
+    types: Mapping[str, InstructionType]
+    taggers: tuple[str, ...]
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Subject:
+    """An image to be asked about."""
+
+    object_id: str
+    image_id: str
+    tags: Sequence[str]
+    width: int
+    height: int
+
+
+def subject_of(row: Mapping[str, Any]) -> Subject:
+    """The subject in a row with these columns and `tags`."""
+    return Subject(row["object_id"], row["image_id"], [tag["path"] for tag in row["tags"]], row["width"], row["height"])
+
+
+def subjects_of(rows: pa.Table) -> list[Subject]:
+    """The subjects in a table of Inputs.objects."""
+    lists = rows.column("tags").combine_chunks()
+    paths, ends = lists.flatten().field("path").to_pylist(), np.cumsum(lists.value_lengths().to_numpy()).tolist()
+    tags = [paths[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+    object_ids, image_ids, widths, heights = (rows.column(name).to_pylist() for name in ("object_id", "image_id", "width", "height"))
+    return list(map(Subject, object_ids, image_ids, tags, widths, heights))
+
+
+class Weights:
+    """The weight of every type where some rules fire: Mapping.weights as vectors, worked out from one table a rule."""
+
+    def __init__(self, rules: Rules, types: Sequence[str], factors: Mapping[str, float]) -> None:
+        self._ask = np.array([[line.ask.get(path, 0.0) for path in types] for line in rules.lines])
+        self._boost = np.array([[line.boost.get(path, 1.0) for path in types] for line in rules.lines])
+        self._never = np.array([[path in line.never for path in types] for line in rules.lines])
+        self._factors = np.array([factors.get(path, 1.0) for path in types])
+        self._known: dict[tuple[int, ...], Floats] = {}
+
+    def of(self, fired: tuple[int, ...]) -> Floats:
+        """One number a type."""
+        if fired not in self._known:
+            if len(self._known) >= REMEMBERED:
+                self._known.clear()
+            lines = list(fired)
+            weights = self._ask[lines].sum(axis=0) * self._boost[lines].prod(axis=0) * self._factors
+            weights[self._never[lines].any(axis=0)] = 0
+            self._known[fired] = weights
+        return self._known[fired]
+
+
+class Drawer:
+    """Draws the assignments of images; what all of them share is worked out once."""
+
+    def __init__(self, terms: Terms, factors: Mapping[str, float]) -> None:
+        settings = terms.settings
+        self.terms = terms
+        wanted = {form for form, share in settings.forms.items() if share > 0}
+        self.types = [path for path, kind in terms.types.items() if wanted & set(kind.forms)]
+        most = {path: kind.most for path, kind in terms.types.items() if kind.most is not None}
+        self._weights = Weights(terms.rules, self.types, factors)
+        self._runners = Runners(self.types, settings.per_type, most)
+        places = list(product(self.types, range(settings.per_type)))
+        self._forms = Choice(settings.forms, {f"form {path} {number}": terms.types[path].forms for path, number in places})
+        self._languages = Choice(settings.languages, {f"language {path} {number}": None for path, number in places})
+
+    def fired(self, row: Mapping[str, Any]) -> tuple[int, ...]:
+        """The rules that fire for an object's row."""
+        return self._fired(subject_of(row))
+
+    def draw(self, row: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """The assignments of one object's row."""
+        found: list[dict[str, Any]] = self.draw_all([subject_of(row)]).to_pylist()
+        return found
+
+    def balanced(self, subjects: Iterable[Subject], strength: float) -> dict[str, float]:
+        """What each type's weight is to be multiplied by so that types are balanced over these images."""
+        counts = Counter(self._fired(one) for one in subjects)
+        weights = np.array([self._weights.of(fired) for fired in counts]).reshape(len(counts), len(self.types))
+        factors = balance(weights, np.array(list(counts.values()), dtype=float), strength)
+        return dict(zip(self.types, factors.tolist(), strict=True))
+
+    def draw_all(self, subjects: Sequence[Subject]) -> pa.Table:
+        """The assignments of images, image by image in their order, types in theirs."""
+        parts = [subjects[start : start + AT_ONCE] for start in range(0, len(subjects), AT_ONCE)]
+        rows = [row for part in parts for row in self._drawn(part)]
+        columns = list(zip(*rows, strict=True)) if rows else [()] * len(ASSIGNMENTS)
+        return pa.table(columns, schema=ASSIGNMENTS)
+
+    def _drawn(self, subjects: Sequence[Subject]) -> Iterator[tuple[Any, ...]]:
+        """The rows of ASSIGNMENTS of some images."""
+        settings, rules = self.terms.settings, self.terms.rules
+        words = image_words(settings.seed, [one.image_id for one in subjects])
+        fired = [self._fired(one) for one in subjects]
+        weights = np.array([self._weights.of(some) for some in fired]).reshape(len(subjects), len(self.types))
+        image, kind, ordinal = self._runners.race(words, weights, settings.per_image)
+        order = np.lexsort((ordinal, kind, image))
+        image, kind, ordinal = image[order], kind[order], ordinal[order]
+        purpose = kind * settings.per_type + ordinal
+        forms, languages = (choice.of(words[image], purpose) for choice in (self._forms, self._languages))
+        for which, path, number, form, language in zip(
+            image.tolist(), (self.types[one] for one in kind.tolist()), ordinal.tolist(), forms, languages, strict=True
+        ):
+            one = subjects[which]
+            name = assignment_id(one.image_id, path, form, language, number)
+            because = rules.causes(fired[which], one.tags, path)
+            yield name, one.image_id, one.object_id, path, form, language, number, because, False
+
+    def _fired(self, subject: Subject) -> tuple[int, ...]:
+        return self.terms.rules.fired(subject.tags, Facts(subject.width, subject.height))

@@ -1,0 +1,80 @@
+"""Planning a partition: what became of its images, and what is added to and taken back from its assignments.
+
+Comes in: a Task. Goes out: commits of `2-planned`. An object's row says whether it is planned and where else its bytes are;
+of the assignments only the difference to what is committed is written, so that nothing planned is ever planned again.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from synthgen.plan.drawing import Drawer, Terms, subjects_of
+from synthgen.plan.epochs import Task, next_task
+from synthgen.plan.survey import KEPT, OUTCOMES, PLANNED, QUARANTINED, copies_of
+from synthgen.rows import ASSIGNMENTS, PLANNED_IMAGES
+from synthgen.store import Folder, Lease, Receipt, Stage, TablePart
+
+
+def run(out: Folder, terms: Terms, lease: Lease, replan: bool) -> int:
+    """Plans what is tagged and not yet planned; with `replan`, what an edit touches too. Returns the partitions done."""
+    stage, done = Stage(out, PLANNED), 0
+    while task := next_task(stage, terms, replan):
+        drawer = Drawer(terms, task.epoch.factors)
+        copies = copies_of(task.inputs, task.survey, task.left)
+        for partition in task.left:
+            rows, wanted = _planned(task, drawer, partition, copies)
+            stage.commit(_receipt(stage, task, partition, rows, wanted), lease, task.epoch.number)
+            done += 1
+    return done
+
+
+def _planned(task: Task, drawer: Drawer, partition: str, copies: Mapping[int, list[str]]) -> tuple[pa.Table, pa.Table]:
+    """A partition's images and assignments as they should be."""
+    survey, span, objects = task.survey, task.survey.places[partition], task.inputs.objects(partition)
+    outcome, places = survey.outcome[span], range(span.start, span.stop)
+    assignments = drawer.draw_all(subjects_of(objects.filter(pa.array(outcome == KEPT))))
+    asked = np.asarray(pc.is_in(objects.column("object_id"), assignments.column("object_id").combine_chunks()))
+    names = np.where(outcome != KEPT, np.array(OUTCOMES)[outcome], np.where(asked, "planned", "unserved"))
+    same_as = [None if other == place else survey.object_id(other) for place, other in zip(places, survey.stands_for[span], strict=True)]
+    uris = [[uri, *copies.get(place, ())] for place, uri in zip(places, objects.column("uri").to_pylist(), strict=True)]
+    columns = {"outcome": names.tolist(), "same_as": same_as, "uris": uris}
+    images = pa.table({name: columns.get(name) or objects.column(name) for name in PLANNED_IMAGES.names}, schema=PLANNED_IMAGES)
+    return images.filter(pa.array(outcome != QUARANTINED)), assignments
+
+
+def _receipt(stage: Stage, task: Task, partition: str, images: pa.Table, wanted: pa.Table) -> Receipt:
+    """Writes of a partition's rows what differs from those that are committed."""
+    revision = task.log.next_revision(partition)
+    before = stage.current(task.log, partition, "images", "object_id", PLANNED_IMAGES)
+    changes, counts = _changes(stage.current(task.log, partition, "assignments", "assignment_id", ASSIGNMENTS), wanted)
+    counts.update(images.column("outcome").to_pylist())
+    counts.subtract(before.column("outcome").to_pylist())
+    files = (stage.write("assignments", partition, revision, changes),)
+    tables = {"assignments": TablePart(files, task.epoch.fingerprint)}
+    if revision == 1 or not images.equals(before):
+        file = stage.write("images", partition, revision, images)
+        tables["images"] = TablePart((file,), task.epoch.fingerprint, replaces=True)
+    return Receipt(partition, revision, tables, dict(counts), task.epoch.reads[partition])
+
+
+def _changes(before: pa.Table, wanted: pa.Table) -> tuple[pa.Table, Counter[str]]:
+    """The rows that make the assignments what is wanted, and by how much they change the number of live and of retired ones."""
+    if not before.num_rows:
+        return wanted, Counter(assigned=wanted.num_rows)
+    ids, is_retired = wanted.column("assignment_id"), before.column("retired")
+    live, asleep = before.filter(pc.invert(is_retired)), before.filter(is_retired)
+    place = pc.index_in(ids, live.column("assignment_id").combine_chunks())
+    is_new = place.is_null()
+    # An image whose bytes are now asked for at another object is the same question, to be asked there.
+    is_moved = pc.fill_null(pc.not_equal(live.column("object_id").take(place), wanted.column("object_id")), False)
+    gone = live.filter(pc.invert(pc.is_in(live.column("assignment_id"), ids.combine_chunks())))
+    gone = gone.set_column(
+        gone.schema.get_field_index("retired"), ASSIGNMENTS.field("retired"), pa.array([True] * gone.num_rows, pa.bool_())
+    )
+    added = wanted.filter(is_new)
+    woken = pc.sum(pc.is_in(added.column("assignment_id"), asleep.column("assignment_id").combine_chunks()), min_count=0).as_py()
+    counts = Counter({"assigned": added.num_rows - gone.num_rows, "retired": gone.num_rows - woken})
+    return pa.concat_tables([wanted.filter(pc.or_(is_new, is_moved)), gone]), counts

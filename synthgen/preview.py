@@ -1,0 +1,172 @@
+"""One image through every stage, with everything said on the way.
+
+Comes in: an image file and a pipeline. Goes out: text: the tags with their scores and thresholds, the mapping lines that fired,
+the types and their weights, the questions drawn, the prompts as the model gets them, the replies and the scores. The tagger
+and the engine run in a Ray actor, as in a run, so that an interrupted preview leaves no engine behind. Nothing is stored.
+"""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL.Image import Image
+
+from synthgen import converse
+from synthgen.config import Pipeline, Source
+from synthgen.converse import Assignment, Outcome, Subject
+from synthgen.errors import UserMistake
+from synthgen.images import Unfit, decode
+from synthgen.job import Job, open_job
+from synthgen.models import Engine, Reply, Request, open_engine
+from synthgen.models import Facts as EngineFacts
+from synthgen.plan import Drawer
+from synthgen.rows import image_id
+from synthgen.source import list_objects
+from synthgen.store import Folder
+from synthgen.tagger import ClipFile, open_tagger, threshold
+from synthgen.workers import leave_ray, once
+
+
+@dataclass(frozen=True)
+class Look:
+    """What is sent to the actor."""
+
+    job: Job
+    image: Image  # as the models see it
+    image_id: str
+    width: int  # of the file
+    height: int
+    source_meta: str | None
+
+
+class Recorder:
+    """An engine that notes every call on its way to the real one."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.facts: EngineFacts = engine.facts
+        self.calls: list[tuple[Request, Reply]] = []
+
+    async def generate(self, request: Request) -> Reply:
+        """The real engine's reply."""
+        reply = await self._engine.generate(request)
+        self.calls.append((request, reply))
+        return reply
+
+    async def close(self) -> None:
+        """Closes the real engine."""
+        await self._engine.close()
+
+
+def text(path: Path, pipeline: Pipeline) -> str:
+    """The report on one image."""
+    if not path.is_file():
+        raise UserMistake(f"{path}: no such image file")
+    data = path.read_bytes()
+    try:
+        decoded = decode(data, pipeline.images)
+    except Unfit as error:
+        raise UserMistake(f"{path}: would be quarantined: {error.reason} ({error.detail})") from error
+    job = open_job(Folder(str(Path.cwd())), pipeline)
+    try:
+        look = Look(job, decoded.image, image_id(data), decoded.width, decoded.height, _meta(path, pipeline.source))
+        lines: list[str] = once(report, look, pipeline.generate.engine)
+    finally:
+        leave_ray()
+    head = f"{path}: {decoded.format}, {decoded.width} x {decoded.height} pixels, image_id {image_id(data)[:16]}…"
+    return "\n".join([head, *lines])
+
+
+async def report(look: Look) -> list[str]:
+    """Runs the stages on the image, in the actor; the lines of the report."""
+    tags = await asyncio.to_thread(_tags, look)
+    drawer = Drawer(look.job.plan_terms, {})
+    row = {"image_id": look.image_id, "object_id": "", "tags": tags, "width": look.width, "height": look.height}
+    drawn = drawer.draw(row)
+    lines = [*_tag_lines(look, tags), *_plan_lines(drawer, row, drawn)]
+    if not drawn:
+        return [*lines, "", "no instruction type suits this image: nothing would be asked"]
+    terms = look.job.generate_terms
+    recipes = terms.recipes()
+    engine = Recorder(await open_engine(terms.model, terms.engine))
+    assignments = [_assignment(one, recipes[one["type"], one["form"]]) for one in drawn]
+    subject = Subject(look.image, look.image_id, tuple(tag["path"] for tag in tags))
+    outcome = await converse.converse(subject, assignments, engine, converse.Terms(terms.prompts, terms.sampling, terms.scores, terms.seed))
+    await engine.close()
+    return [*lines, *_call_lines(engine.calls, terms.prompts.pack.system), *_pair_lines(outcome)]
+
+
+def _meta(path: Path, source: Source) -> str | None:
+    """What the source would carry along with this image."""
+    alone = source.model_copy(update={"uri": str(path), "suffixes": (path.suffix,)})
+    return next(list_objects(alone)).source_meta
+
+
+def _tags(look: Look) -> list[dict[str, Any]]:
+    tagger = open_tagger(look.job.texts.tagger)
+    return tagger.tag([tagger.prepare(look.image, look.source_meta)])[0].tags
+
+
+def _assignment(row: dict[str, Any], recipe: str) -> Assignment:
+    named = {key: row[key] for key in ("assignment_id", "image_id", "object_id", "type", "form", "language", "ordinal")}
+    return Assignment(**named, recipe=recipe, attempt=0)
+
+
+def _tag_lines(look: Look, tags: list[dict[str, Any]]) -> Iterator[str]:
+    file = look.job.texts.tagger.file
+    yield from ("", f"TAG       {look.job.texts.tagger.name}")
+    for tag in tags:
+        limit = f"  (threshold {threshold(file, tag['path']):.2f})" if isinstance(file, ClipFile) else ""
+        yield f"  {tag['score']:.2f}  {tag['path']}{limit}"
+    if not tags:
+        yield "  no tag is sure enough"
+
+
+def _plan_lines(drawer: Drawer, row: dict[str, Any], drawn: list[dict[str, Any]]) -> Iterator[str]:
+    rules, fired = drawer.terms.rules, drawer.fired(row)
+    yield from ("", f"PLAN      {len(fired)} of {len(rules.lines)} rules of mapping '{rules.name}' fire")
+    for number in fired:
+        line = rules.lines[number]
+        yield f"  {line.where}  {', '.join(line.rule.patterns)}"
+    weights = rules.weights(fired)
+    total = sum(weights.values()) or 1.0
+    yield f"  {len(weights)} instruction types; the likeliest:"
+    for path, weight in sorted(weights.items(), key=lambda item: -item[1])[:8]:
+        yield f"    {weight / total:5.1%}  {path}"
+    yield "  drawn for this image:"
+    for one in drawn:
+        because = f"  because of {', '.join(one['because'])}" if one["because"] else ""
+        yield f"    {one['type']} #{one['ordinal']}, {one['form']}, {one['language']}{because}"
+
+
+def _call_lines(calls: Sequence[tuple[Request, Reply]], system: str | None) -> Iterator[str]:
+    yield from ("", f"GENERATE  {len(calls)} calls")
+    if system:
+        yield f"  system: {system.strip()}"
+    for request, reply in calls:
+        seen = "image + " if request.image is not None else ""
+        shown = request.given if request.given is not None else f"({reply.failure}: {reply.detail})" if reply.failure else reply.text
+        counts = f"{reply.prompt_tokens} tokens in, {reply.cached_tokens} cached, {reply.output_tokens} out, {reply.seconds:.2f} s"
+        yield from ("", f"  [{request.purpose}] {seen}text   {counts}")
+        yield from (f"    | {line}" for line in request.text.splitlines())
+        yield from (f"    > {line}" for line in str(shown).splitlines())
+
+
+def _pair_lines(outcome: Outcome) -> Iterator[str]:
+    yield from ("", "PAIRS")
+    scores = {(row["pair_id"], name): row for name, rows in outcome.scores.items() for row in rows}
+    for row in outcome.pairs:
+        if row["outcome"] == "failed":
+            yield f"  {row['type']}, {row['form']}: failed: {row['reason']} ({row['detail'] or row['raw_question']!r})"
+            continue
+        options = "".join(f"  {letter}. {option}" for letter, option in zip("ABCDEFGHIJ", row["options"] or [], strict=False))
+        yield f"  {row['type']}, {row['form']}"
+        yield f"    Q: {row['question']}{options}"
+        yield f"    A: {row['answer']}"
+        yield "    " + ", ".join(_told(name, scores[row["pair_id"], name]) for name in outcome.scores)
+
+
+def _told(name: str, row: dict[str, Any]) -> str:
+    return f"{name}: {row['reason']}" if row["value"] is None else f"{name} {row['value']:.2f}"

@@ -1,0 +1,72 @@
+"""What a waiting user sees: how far, how fast, how long still.
+
+Comes in: a stage's total and counters that grow. Goes out, on stderr: one live line on a terminal, a plain line now and then
+in a log file. Data goes to stdout and is never mixed with this.
+"""
+
+import sys
+import time
+from collections.abc import Mapping
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+PLAIN_EVERY_SECONDS = 30.0
+
+
+class StageProgress:
+    """The progress of one stage; a context manager."""
+
+    def __init__(self, stage: str, total: int, unit: str) -> None:
+        self._stage, self._total, self._unit = stage, total, unit
+        self._started = self._spoke = time.monotonic()
+        self._bar: Progress | None = None
+        if sys.stderr.isatty():
+            columns = (TextColumn("{task.description:<9}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+            self._bar = Progress(*columns, TextColumn("{task.fields[note]}"), console=Console(stderr=True))
+            self._task = self._bar.add_task(stage, total=total, note="")
+
+    def show(self, done: float, note: str = "") -> None:
+        """Shows that `done` of the total are done."""
+        done = min(done, self._total)
+        if self._bar:
+            self._bar.update(self._task, completed=done, note=note)
+        elif time.monotonic() - self._spoke >= PLAIN_EVERY_SECONDS:
+            self._spoke = time.monotonic()
+            self._say(done, note)
+
+    def _say(self, done: float, note: str) -> None:
+        seconds = time.monotonic() - self._started
+        rate = done / seconds if seconds > 0 else 0.0
+        left = f", {_clock((self._total - done) / rate)} left" if rate > 0 and done < self._total else ""
+        told = f"{self._stage}: {done:,.0f} of {self._total:,} {self._unit}, {rate:,.1f}/s{left}"
+        print(f"{told}, {note}" if note else told, file=sys.stderr, flush=True)
+
+    def __enter__(self) -> "StageProgress":
+        if self._bar:
+            self._bar.start()
+        elif self._total:
+            print(f"{self._stage}: {self._total:,} {self._unit}", file=sys.stderr, flush=True)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._bar:
+            self._bar.stop()
+        elif error is None and self._total:
+            self._say(self._total, "")
+
+
+def generation_note(counters: Mapping[str, float], seconds: float) -> str:
+    """Pairs so far, the share of assignments that became one, tokens a second, and the share of prompt tokens from the cache."""
+    pairs, failed = counters.get("pairs", 0.0), counters.get("failed", 0.0)
+    if not pairs + failed:
+        return "the model is loading"
+    cached = counters.get("cached_tokens", 0.0) / max(counters.get("prompt_tokens", 0.0), 1.0)
+    speed = counters.get("output_tokens", 0.0) / max(seconds, 1e-9)
+    return f"{pairs:,.0f} pairs ({pairs / (pairs + failed):.0%}), {speed:,.0f} tokens/s out, {cached:.0%} of prompts cached"
+
+
+def _clock(seconds: float) -> str:
+    hours, rest = divmod(int(seconds), 3600)
+    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"

@@ -1,0 +1,233 @@
+"""What travels between the stages: the Arrow schema of every table, and the ids of its rows.
+
+Comes in: plain values. Goes out: ids that depend on content alone, and tables checked against their schema. Each stage
+reads and writes these schemas and knows no other stage; docs/format.md is the same in prose. Outcomes and reasons are
+closed lists, so that `synth status` can count them and their sums add up.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+EMBEDDING = pa.list_(pa.float16())
+TAGS = pa.list_(pa.struct([("path", pa.string()), ("score", pa.float32()), ("tagger", pa.string())]))
+STRINGS = pa.list_(pa.string())
+
+OBJECTS = pa.schema(
+    [
+        ("object_id", pa.string()),
+        ("uri", pa.string()),
+        ("version", pa.string()),  # etag or version id; else size and modification time
+        ("row", pa.int64()),  # of a Parquet file; null for a file that is one image
+        ("bytes", pa.int64()),  # null where the listing does not say
+        ("bucket", pa.int16()),  # of the uri's hash: growth is found bucket by bucket
+        ("source_meta", pa.string()),  # JSON: licence, caption, whatever came along
+    ]
+)
+IMAGES = pa.schema(
+    [
+        ("object_id", pa.string()),
+        ("outcome", pa.string()),  # TAG_OUTCOMES
+        ("reason", pa.string()),  # QUARANTINE_REASONS, null when tagged
+        ("detail", pa.string()),
+        ("image_id", pa.string()),  # null when the bytes could not be read
+        ("format", pa.string()),
+        ("width", pa.int32()),  # pixels, after EXIF rotation
+        ("height", pa.int32()),
+        ("phash", pa.uint64()),
+        ("embedding", EMBEDDING),
+    ]
+)
+OBJECT_TAGS = pa.schema([("object_id", pa.string()), ("tags", TAGS)])
+PLANNED_IMAGES = pa.schema(
+    [
+        ("object_id", pa.string()),
+        ("image_id", pa.string()),
+        ("outcome", pa.string()),  # PLAN_OUTCOMES
+        ("same_as", pa.string()),  # object_id of the object that stands for this one
+        ("uri", pa.string()),
+        ("version", pa.string()),
+        ("row", pa.int64()),
+        ("uris", STRINGS),  # of every object with these bytes
+        ("tags", TAGS),
+        ("source_meta", pa.string()),
+    ]
+)
+ASSIGNMENTS = pa.schema(
+    [
+        ("assignment_id", pa.string()),
+        ("image_id", pa.string()),
+        ("object_id", pa.string()),
+        ("type", pa.string()),
+        ("form", pa.string()),
+        ("language", pa.string()),
+        ("ordinal", pa.int16()),
+        ("because", STRINGS),  # the tags that caused it
+        ("retired", pa.bool_()),  # an edit took it back
+    ]
+)
+PAIRS = pa.schema(
+    [
+        ("assignment_id", pa.string()),
+        ("pair_id", pa.string()),  # null when failed
+        ("image_id", pa.string()),
+        ("object_id", pa.string()),
+        ("type", pa.string()),
+        ("form", pa.string()),
+        ("language", pa.string()),
+        ("ordinal", pa.int16()),
+        ("outcome", pa.string()),  # GENERATE_OUTCOMES
+        ("reason", pa.string()),  # FAILURE_REASONS, null for a pair
+        ("detail", pa.string()),
+        ("recipe", pa.string()),
+        ("attempt", pa.int16()),
+        ("question", pa.string()),
+        ("options", STRINGS),
+        ("answer", pa.string()),
+        ("raw_question", pa.string()),  # the asking call's whole reply, parsed or not
+        ("raw_answer", pa.string()),
+        ("prompt_tokens", pa.int32()),  # of the ask (shared out) and the answer
+        ("cached_tokens", pa.int32()),
+        ("output_tokens", pa.int32()),
+        ("seconds", pa.float32()),
+        ("model", pa.string()),
+        ("revision", pa.string()),
+    ]
+)
+SCORES = pa.schema(
+    [
+        ("pair_id", pa.string()),
+        ("assignment_id", pa.string()),
+        ("value", pa.float32()),  # null when the scorer failed
+        ("reason", pa.string()),  # why there is no value
+        ("detail", pa.string()),  # JSON: what the value was made of
+        ("output_tokens", pa.int32()),
+        ("seconds", pa.float32()),
+    ]
+)
+DECISIONS = pa.schema(
+    [
+        ("pair_id", pa.string()),
+        ("assignment_id", pa.string()),
+        ("image_id", pa.string()),
+        ("kept", pa.bool_()),
+        ("reason", pa.string()),  # "kept", or the rule, threshold or duplicate that dropped it
+    ]
+)
+SHARD_INDEX = pa.schema(
+    [
+        ("image_id", pa.string()),
+        ("sample_id", pa.string()),
+        ("bytes", pa.int64()),  # of the image file and the texts
+        ("types", STRINGS),  # of the turns
+        ("forms", STRINGS),
+        ("languages", STRINGS),
+    ]
+)
+UNPACKED = pa.schema(
+    [
+        ("image_id", pa.string()),
+        ("sample_id", pa.string()),
+        ("turns", pa.int32()),
+        ("reason", pa.string()),  # QUARANTINE_REASONS; `changed`: the bytes fetched again differ from image_id
+        ("detail", pa.string()),
+    ]
+)
+
+TAG_OUTCOMES = ("tagged", "quarantined")
+QUARANTINE_REASONS = (
+    "unreadable",  # the source could not give the bytes
+    "changed",  # the bytes are no longer the listed version
+    "too_many_bytes",
+    "not_an_image",
+    "format_not_allowed",
+    "too_many_pixels",
+    "too_small",
+    "too_many_frames",
+    "truncated",
+    "corrupt",
+    "decode_timeout",
+    "decoder_died",
+    "tagger_failed",
+    "purged",
+)
+PLAN_OUTCOMES = ("planned", "same_bytes", "near_duplicate", "unserved", "changed")
+GENERATE_OUTCOMES = ("pair", "failed")
+FAILURE_REASONS = (
+    "declined",  # the model says that the image cannot support this type
+    "too_few_questions",  # it asked fewer than it was asked for
+    "unparsable",  # the reply could not be read; it is kept whole
+    "repeated_question",  # asked already about this image
+    "cut_off",  # the reply reached max_tokens
+    "empty_answer",
+    "refused",
+    "image_changed",  # the bytes fetched again differ from image_id
+    "image_unreadable",
+    "call_failed",  # the engine answered with an error, after its retries
+    "call_timeout",
+    "poison",  # the engine died on this row alone
+)
+RETRIED_REASONS = (  # that may be otherwise at another try; the others say something of the row itself
+    "unreadable",
+    "decode_timeout",
+    "decoder_died",
+    "tagger_failed",
+    "image_unreadable",
+    "call_failed",
+    "call_timeout",
+    "poison",
+)
+ANSWER_FORMS = ("short", "brief", "detailed", "choice")
+
+
+def make_id(*parts: str) -> str:
+    """The id of a row: 128 bits of SHA-256 over length-prefixed parts, so that ("ab", "c") and ("a", "bc") differ."""
+    digest = hashlib.sha256()
+    for part in parts:
+        data = part.encode()
+        digest.update(len(data).to_bytes(8, "big"))
+        digest.update(data)
+    return digest.hexdigest()[:32]
+
+
+def object_id(uri: str, version: str, row: int | None) -> str:
+    """The id of an object as listed: another version of the same uri is another object."""
+    return make_id("object", uri, version, "" if row is None else str(row))
+
+
+def image_id(data: bytes) -> str:
+    """The id of an image: the SHA-256 of its bytes, wherever they are found."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def assignment_id(image: str, instruction_type: str, form: str, language: str, ordinal: int) -> str:
+    """The id of a question to be asked."""
+    return make_id("assignment", image, instruction_type, form, language, str(ordinal))
+
+
+def pair_id(assignment: str, recipe: str, attempt: int) -> str:
+    """The id of an asked and answered question; the recipe hashes everything that shaped its text."""
+    return make_id("pair", assignment, recipe, str(attempt))
+
+
+def sample_id(image: str, pairs: Sequence[str]) -> str:
+    """The id of a training sample: its image and its turns in order."""
+    return make_id("sample", image, *pairs)
+
+
+def draw(seed: int, *parts: str) -> float:
+    """A uniform number in (0, 1) that is a function of the run seed and the parts alone (53 bits, never 0 or 1)."""
+    bits = int(make_id("draw", str(seed), *parts)[:16], 16) >> 11
+    return (bits + 0.5) / (1 << 53)
+
+
+def table(rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
+    """Rows as an Arrow table of exactly this schema; a key that the schema lacks is an error, not a loss."""
+    listed = list(rows)
+    known = set(schema.names)
+    for row in listed:
+        if extra := set(row) - known:
+            raise ValueError(f"row has keys that the table lacks: {sorted(extra)}")
+    return pa.Table.from_pylist([dict(row) for row in listed], schema=schema)

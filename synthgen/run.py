@@ -1,0 +1,133 @@
+"""READ FIRST: the five stages, in order.
+
+Comes in: a Job (a checked pipeline and an output folder). Goes out: the output folder, one stage further or all the way.
+Each stage asks its log what is left to do and does that; so a first run, a run that was killed, a run over a bucket that
+grew and a run that has nothing to do are all this one function.
+
+    list      the source, as a stream             → 0-listed     new objects only
+    tag       objects → images with tags          → 1-tagged     Ray actors: decode, embed, open_clip
+    plan      images + mapping → assignments      → 2-planned    this process; duplicates dropped, nothing asked yet
+    generate  assignments → pairs and scores      → 3-generated  Ray actors: a vLLM engine, a conversation an image
+    select    pairs + scores → decisions          → 4-selected   this process, no model; rerun as often as you like
+    pack      kept pairs + images → shards        → 5-shards     this process; then `synth train` reads them
+
+A stage knows the tables before and after it and no other stage; only this file knows the order.
+"""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain, islice
+
+from synthgen import generate, listing, pack, plan, select, tag
+from synthgen.job import STAGES, Job, check_folder, settle
+from synthgen.models import check_engine
+from synthgen.progress import StageProgress, generation_note
+from synthgen.source import Listed, list_objects
+from synthgen.store import Lease, Receipt, Stage
+from synthgen.workers import Crew, Show, Work, leave_ray, once, work_through
+
+
+@dataclass(frozen=True)
+class Range:
+    """Which part of the work to do."""
+
+    first: str = "tag"
+    last: str = "pack"
+    limit: int | None = None  # objects to list
+    update: bool = False
+    retry: frozenset[str] = frozenset()  # reasons for which failed rows are done again
+
+    def has(self, stage: str) -> bool:
+        return STAGES.index(self.first) <= STAGES.index(stage) <= STAGES.index(self.last)
+
+
+def run(job: Job, which: Range) -> int:
+    """Runs the stages of the range until their tables are complete; returns how many partitions were done."""
+    # What the user can mend is found before anything is written.
+    objects = _begun(list_objects(job.pipeline.source)) if which.has("tag") else iter(())
+    is_new = check_folder(job, which.update)
+    steps = {"tag": _tag, "plan": _plan, "generate": _generate, "select": _select, "pack": _pack}
+    done = 0
+    try:
+        if is_new and which.has("generate"):
+            # Nobody should tag for hours to learn that the model does not load.
+            once(check_engine, (job.model, job.pipeline.generate.engine), job.pipeline.generate.engine)
+        with Lease.take(job.out) as lease:
+            settle(job)
+            if which.has("tag"):
+                listing.run(job.out, islice(objects, which.limit), lease, job.fingerprint("listed"))
+            for stage in STAGES:
+                if which.has(stage):
+                    done += steps[stage](job, which, lease)
+    finally:
+        leave_ray()
+    return done
+
+
+def _begun(objects: Iterator[Listed]) -> Iterator[Listed]:
+    """The stream with its first object fetched, so that an empty or unreadable source is known now."""
+    first = list(islice(objects, 1))
+    return chain(first, objects)
+
+
+def _tag(job: Job, which: Range, lease: Lease) -> int:
+    terms, stage, listed = replace(job.tag_terms, retry=which.retry), Stage(job.out, "1-tagged"), Stage(job.out, "0-listed").log()
+    works = tag.todo(listed, stage.log(), terms, which.update)
+    settings = job.pipeline.tag
+    crew = Crew(tag.build, terms, lambda work: tag.object_ids(terms, work), min(settings.workers, len(works)), gpus=settings.gpus)
+    total = sum(listed.partitions[work.partition][-1].receipt.counts["listed"] for work in works)
+    with StageProgress("tag", total, "images") as bar:
+        return _do(crew, works, stage, lease, lambda counters: bar.show(counters.get("images", 0.0)))
+
+
+def _plan(job: Job, which: Range, lease: Lease) -> int:
+    return plan.run(job.out, job.plan_terms, lease, replan=which.update)
+
+
+def _generate(job: Job, which: Range, lease: Lease) -> int:
+    terms, stage, planned = replace(job.generate_terms, retry=which.retry), Stage(job.out, "3-generated"), Stage(job.out, "2-planned").log()
+    works = generate.todo(planned, stage.log(), terms, which.update)
+    engine = job.pipeline.generate.engine
+    gpus = engine.gpus if engine.kind == "vllm" else 0
+    crew = Crew(generate.build, terms, lambda work: generate.object_ids(terms, work), min(engine.replicas, len(works)), engine.cpus, gpus)
+    started = time.monotonic()
+    total = sum(generate.size(terms, work) for work in works)
+    with StageProgress("generate", total, "assignments") as bar:
+
+        def show(counters: Mapping[str, float]) -> None:
+            done = counters.get("pairs", 0.0) + counters.get("failed", 0.0)
+            bar.show(done, generation_note(counters, time.monotonic() - started))
+
+        return _do(crew, works, stage, lease, show)
+
+
+def _select(job: Job, which: Range, lease: Lease) -> int:
+    selection = select.prepare(job.out, job.pipeline.select)
+    stage, todo = Stage(job.out, "4-selected"), selection.todo
+    with StageProgress("select", len(todo), "partitions") as bar:
+        for receipt in select.run(selection, lambda done, total: bar.show(done)):
+            stage.commit(receipt, lease, selection.selected.last_epoch + 1)
+    return len(todo)
+
+
+def _pack(job: Job, which: Range, lease: Lease) -> int:
+    terms, stage = job.pack_terms, Stage(job.out, "5-shards")
+    shards = pack.todo(terms)
+    crew = Crew(pack.build, terms, pack.image_ids, min(job.pipeline.pack.workers, len(shards)))
+    with StageProgress("pack", sum(len(shard.samples) for shard in shards), "samples") as bar:
+        done = _do(crew, shards, stage, lease, lambda counters: bar.show(counters.get("samples", 0.0)))
+    pack.publish(terms, job.pipeline.select, job.facts, lease)
+    return done
+
+
+def _do(crew: Crew, works: Sequence[Work], stage: Stage, lease: Lease, show: Show) -> int:
+    """Has a crew do the work of a stage; each receipt is committed as it comes."""
+    epoch = stage.log().last_epoch + 1
+
+    def commit(receipt: Receipt) -> None:
+        stage.commit(receipt, lease, epoch)
+
+    if works:
+        work_through(crew, works, commit, show)
+    return len(works)

@@ -1,0 +1,316 @@
+"""Finds the text files that users edit, by name, and reads them strictly.
+
+Comes in: a kind of file ("mapping") and a bare name ("everyday"). Goes out: a Document, the parsed YAML with the line of
+every key, and from it a checked pydantic model. The user's working folder is looked through first, then the shelves that
+ship with synthgen. A bare name is a file on a shelf; `module:attribute` is code and is resolved only where it runs.
+
+YAML is read strictly because its leniency costs data: PyYAML lets a repeated key win silently and reads `no` as False.
+Here a repeated key is an error, keys are text, only `true` and `false` are booleans, and every mistake in a file is
+reported at once with its line and the nearest valid name. Aliases, explicit tags and very deep nesting are refused: no
+shelf file needs them, and a few lines of them can keep a reader busy for ever.
+"""
+
+import importlib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+from yaml.reader import ReaderError
+
+from synthgen.errors import Mistakes, UserMistake, nearest
+
+KINDS: Mapping[str, str] = {
+    "pipeline": "pipelines",
+    "mapping": "pipelines/mappings",
+    "tagger": "taggers",
+    "taxonomy": "taggers/taxonomies",
+    "prompts": "prompts",
+    "family": "prompts/families",
+}
+
+DEEPEST = 60  # levels of a file; the deepest of ours has 9
+
+Place = tuple[str | int, ...]
+Checked = TypeVar("Checked", bound="Section")
+
+
+class Section(BaseModel):
+    """Part of a shelf file: unknown keys are refused, values are frozen, numbers are finite."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+@dataclass(frozen=True)
+class Document:
+    """A YAML file as read: its values, and the line of each key for messages."""
+
+    path: Path
+    values: Any
+    lines: Mapping[Place, int | str] = field(repr=False)  # a text where the value did not come from the file
+
+    def where(self, place: Place) -> str:
+        """`file:line` of a key, or of the nearest one that encloses it."""
+        while place not in self.lines and place:
+            place = place[:-1]
+        line = self.lines.get(place, 1)
+        return line if isinstance(line, str) else f"{self.path}:{line}"
+
+
+def shipped() -> Path:
+    """The folder that holds our shelves: inside the wheel, or the repository when installed from it."""
+    library = Path(__file__).parent / "library"
+    return library if library.is_dir() else Path(__file__).parent.parent
+
+
+def folders(kind: str) -> list[Path]:
+    """Where files of a kind are looked for, the user's working folder first."""
+    return [Path.cwd() / KINDS[kind], shipped() / KINDS[kind]]
+
+
+def names(kind: str) -> dict[str, Path]:
+    """Every name of a kind and the file that it stands for; the user's file wins over ours."""
+    found: dict[str, Path] = {}
+    for folder in folders(kind):
+        for path in sorted(folder.glob("*.yaml")):
+            found.setdefault(path.stem, path)
+    return found
+
+
+def shadowed(kind: str, name: str) -> Path | None:
+    """Our file that the user's file of the same name stands in for, if that is so."""
+    mine, ours = (folder / f"{name}.yaml" for folder in folders(kind))
+    return ours if mine.is_file() and ours.is_file() and not mine.samefile(ours) else None
+
+
+def find(kind: str, name: str) -> Path:
+    """The file of a name; a path that ends in .yaml is taken as it is."""
+    if name.endswith(".yaml"):
+        if Path(name).is_file():
+            return Path(name)
+        raise UserMistake(f"{kind} {name}: no such file")
+    known = names(kind)
+    if name not in known:
+        raise UserMistake(f"{kind} '{name}' is unknown: {nearest(name, known)} (`synth list {kind}` shows all)")
+    return known[name]
+
+
+def load(kind: str, name: str) -> Document:
+    """Reads a shelf file; every fault of its YAML is one line with file and line number."""
+    path = find(kind, name)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserMistake(f"{path}: is not UTF-8 text ({error.reason} at byte {error.start})") from error
+    except OSError as error:
+        raise UserMistake(f"{path}: cannot be read: {error.strerror}") from error
+    return parse(path, text)
+
+
+def about(kind: str, path: Path) -> str:
+    """What a file says it is about, or what is wrong with it."""
+    try:
+        values = load(kind, str(path)).values
+    except UserMistake as error:
+        return str(error).splitlines()[0]
+    return str(values.get("about", "")) if isinstance(values, Mapping) else ""
+
+
+def parse(path: Path, text: str) -> Document:
+    """YAML text as a Document; `path` is for messages."""
+    try:
+        loader = _StrictLoader(text)
+        node = loader.get_single_node()
+        lines: dict[Place, int | str] = {}
+        repeats = [f"{path}:{line}: key '{key}' is given twice" for key, line in _walk(node, (), lines)] if node else []
+        if repeats:
+            raise Mistakes(repeats)
+        return Document(path, loader.construct_document(node) if node else {}, lines)
+    except yaml.YAMLError as error:
+        raise UserMistake(f"{path}:{_line_of_fault(error, text)}: is not YAML: {_problem(error)}") from error
+    except ValueError as error:  # a number of thousands of digits
+        raise UserMistake(f"{path}: is not YAML: {error}") from error
+
+
+def _line_of_fault(error: yaml.YAMLError, text: str) -> int:
+    if isinstance(error, ReaderError):
+        return text.count("\n", 0, error.position) + 1
+    mark = getattr(error, "problem_mark", None)
+    return mark.line + 1 if mark else 1
+
+
+def _problem(error: yaml.YAMLError) -> str:
+    if isinstance(error, ReaderError):
+        return f"the character U+{error.character:04X} may not stand in a text file"
+    return str(getattr(error, "problem", None) or error)
+
+
+def check(document: Document, model: type[Checked]) -> Checked:
+    """The document as a `model`, or all that is wrong with it, a line each."""
+    try:
+        return model.model_validate(document.values)
+    except ValidationError as error:
+        raise Mistakes(list(_lines_of(document, model, error))) from error
+
+
+def code(name: str) -> Any:
+    """What `module:attribute` names. Imports the user's code, so only `run` and `preview` call it, and on a worker."""
+    module, _, attribute = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except ImportError as error:
+        raise UserMistake(f"{name}: cannot import {module} ({error}); is its folder the working folder, or installed?") from error
+    except AttributeError as error:
+        raise UserMistake(f"{name}: module {module} has no '{attribute}'") from error
+
+
+def _lines_of(document: Document, model: type[Section], error: ValidationError) -> Iterator[str]:
+    """A line for each fault; where a value could be of several kinds and is of none, pydantic finds a fault with each."""
+    wrong: dict[Place, list[Any]] = {}
+    for fault in error.errors():
+        place = _place_of(document, fault)
+        dotted, where = _dotted(place), document.where(place)
+        if fault["type"] == "extra_forbidden":
+            known = _fields_at(model, place[:-1])
+            yield f"{where}: unknown key '{place[-1]}' in {_dotted(place[:-1])}: {nearest(str(place[-1]), known)}"
+        elif fault["type"] == "missing":
+            yield f"{where}: {dotted} is missing"
+        else:
+            wrong.setdefault(place, []).append(fault)
+    for place, faults in wrong.items():
+        # An entry that is wrong is not counted, so a list of them seems too short.
+        if faults[0]["type"] == "too_short" and any(other[: len(place)] == place for other in wrong if other != place):
+            continue
+        said = " or ".join(dict.fromkeys(_said(fault) for fault in faults))
+        yield f"{document.where(place)}: {_dotted(place)}: {said}{_given(faults[0])}"
+
+
+def _dotted(place: Place) -> str:
+    return ".".join(str(part) for part in place) or "the file"
+
+
+def _place_of(document: Document, fault: Any) -> Place:
+    """The keys that lead to a fault. Pydantic names the members of unions on the way too, which are no keys."""
+    place: Place = ()
+    value = document.values
+    for part in fault["loc"]:
+        if (isinstance(value, Mapping) and part in value) or (isinstance(value, list) and isinstance(part, int)):
+            place, value = (*place, part), value[part]
+    return (*place, fault["loc"][-1]) if fault["type"] == "missing" else place
+
+
+_WORDS: Mapping[str, str] = {
+    "dict_type": "must be keys with values",
+    "mapping_type": "must be keys with values",
+    "model_type": "must be keys with values",
+    "list_type": "must be a list",
+    "tuple_type": "must be a list",
+    "string_type": "must be text",
+    "string_too_short": "must say something",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+}
+
+
+def _said(fault: Any) -> str:
+    """Pydantic's message in the words of a text file."""
+    if fault["type"] == "too_short":
+        return f"needs at least {fault['ctx']['min_length']} entries"
+    message = fault["msg"].removeprefix("Value error, ")
+    return _WORDS.get(fault["type"], f"{message[:1].lower()}{message[1:]}")
+
+
+def _given(fault: Any) -> str:
+    """What was given instead; a check of ours says it by itself."""
+    value = fault["input"]
+    if fault["type"] == "value_error":
+        return ""
+    if value is None:
+        return ", not left empty"
+    if isinstance(value, str | int | float):
+        text = str(value).lower() if isinstance(value, bool) else repr(value)
+        return f", not {text if len(text) <= 60 else text[:57] + '…'}"
+    if fault["type"] == "too_short":
+        return f", not {len(value)}"
+    return ", not a list" if isinstance(value, list) else ", not keys with values" if isinstance(value, Mapping) else ""
+
+
+def _fields_at(model: type[Section], place: Place) -> list[str]:
+    """The keys that a section allows, found by walking the annotations down `place`."""
+    kinds: list[Any] = [model]
+    for part in place:
+        below = [kind.model_fields[part].annotation for kind in kinds if part in kind.model_fields]
+        kinds = [kind for annotation in below for kind in _sections_in(annotation)] or kinds
+    return [name for kind in kinds for name in kind.model_fields]
+
+
+def _sections_in(annotation: Any) -> list[Any]:
+    """The sections that an annotation speaks of, however deep inside."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return [annotation]
+    return [kind for part in get_args(annotation) for kind in _sections_in(part)]
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """SafeLoader whose plain scalars are what they look like: `no`, `on` and `12:30` stay text."""
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 - PyYAML's own protocol
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """The next node; what a shelf file has no use for is refused here, before it can cost anything."""
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        if isinstance(event, yaml.AliasEvent):
+            raise _refused("aliases (*name) are not used in shelf files; write the text again", event)
+        if getattr(event, "tag", None) is not None:
+            raise _refused(f"tags such as {event.tag.replace('tag:yaml.org,2002:', '!!')} are not used in shelf files", event)
+        is_key = isinstance(parent, yaml.MappingNode) and index is None
+        if is_key and not isinstance(event, yaml.ScalarEvent):
+            raise _refused("a key must be a word", event)
+        if self.depth >= DEEPEST:
+            raise _refused(f"nested more than {DEEPEST} levels deep", event)
+        self.depth += 1
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        if is_key and node is not None:
+            node.tag = "tag:yaml.org,2002:str"
+        return node
+
+
+def _refused(problem: str, event: Any) -> yaml.YAMLError:
+    return yaml.composer.ComposerError(None, None, problem, event.start_mark)
+
+
+for _tag, _pattern, _first in (
+    ("bool", r"^(?:true|false)$", "tf"),
+    ("int", r"^[-+]?(?:0|[1-9][0-9_]*)$", "-+0123456789"),
+    ("float", r"^[-+]?(?:[0-9][0-9_]*)?\.[0-9]+(?:[eE][-+]?[0-9]+)?$|^[-+]?[0-9]+(?:\.[0-9]+)?[eE][-+]?[0-9]+$", "-+.0123456789"),
+    ("null", r"^(?:null|~|)$", ["n", "~", ""]),
+):
+    _StrictLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), list(_first))
+
+
+def _walk(node: yaml.Node, place: Place, lines: dict[Place, int | str]) -> list[tuple[str, int]]:
+    """Notes the line of every key below a node; returns the keys that are given twice."""
+    lines[place] = node.start_mark.line + 1
+    repeats: list[tuple[str, int]] = []
+    if isinstance(node, yaml.SequenceNode):
+        for index, item in enumerate(node.value):
+            repeats += _walk(item, (*place, index), lines)
+    elif isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            if key.value in seen:
+                repeats.append((key.value, key.start_mark.line + 1))
+            seen.add(key.value)
+            repeats += _walk(value, (*place, key.value), lines)
+            lines[(*place, key.value)] = key.start_mark.line + 1
+    return repeats

@@ -1,0 +1,144 @@
+"""The stream of objects that a source holds.
+
+Comes in: config.Source. Goes out: `Listed`, one for each image file and for each row of each Parquet file, in an order that
+depends on names alone. What the user can mend is a UserMistake in one line. A Parquet file without the image column is a
+mistake when Parquet was asked for; in a folder it is left out (it may be metadata that lies beside the images), unless
+then nothing is left.
+"""
+
+import itertools
+import json
+import logging
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from synthgen.config import Source
+from synthgen.errors import SynthError, UserMistake
+from synthgen.source import parquet
+from synthgen.source.place import (
+    Lasting,
+    Place,
+    filesystem,
+    is_about_credentials,
+    open_regular,
+    patiently,
+    place_of,
+    shown_error,
+    split_uri,
+)
+from synthgen.source.walking import Found, walk
+
+log = logging.getLogger(__name__)
+SIDECAR_BYTES = 2**20
+SIDECARS_AT_ONCE = 16
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One object, as the source named it; `row` is set for the rows of a Parquet file."""
+
+    uri: str
+    version: str
+    row: int | None
+    bytes: int | None
+    source_meta: str | None
+
+
+def list_objects(source: Source) -> Iterator[Listed]:
+    """All objects of the source. Mistakes in its uri are raised at once, those that the store reveals on the way."""
+    place = place_of(source.uri)
+    fs = None if place.protocol == "file" else filesystem(place.protocol)
+    objects = _mended(place, _objects(place, fs, source))
+    return _with_sidecars(objects, fs, source.sidecar) if source.sidecar else objects
+
+
+def _objects(place: Place, fs: Any, source: Source) -> Iterator[Listed]:
+    suffixes = tuple(suffix.lower() for suffix in source.suffixes)
+    lacking: UserMistake | None = None
+    count = 0
+    for found in walk(place, fs):
+        uri = place.object_uri(found.path)
+        if found.path.lower().endswith(".parquet"):
+            try:
+                for listed in _rows(place, fs, found, source):
+                    count += 1
+                    yield listed
+            except UserMistake as mistake:
+                if place.is_parquet:
+                    raise
+                log.warning("%s; left out", mistake)
+                lacking = lacking or mistake
+        elif found.path.lower().endswith(suffixes):
+            count += 1
+            yield Listed(uri, found.version, None, found.size, None)
+    if not count:
+        raise lacking or UserMistake(f"0 images under {place.uri}; suffixes looked for: {', '.join((*suffixes, '.parquet'))}")
+
+
+def _rows(place: Place, fs: Any, found: Found, source: Source) -> Iterator[Listed]:
+    """An object for each row. A file that is no Parquet, found among others, is one object that nobody will be able to read."""
+    uri = place.object_uri(found.path)
+    try:
+        for row, meta in parquet.rows(uri, fs, source):
+            yield Listed(uri, found.version, row, None, meta)
+    except parquet.NotParquet as error:
+        if place.is_parquet and place.pattern is None:
+            raise UserMistake(f"{place.uri}: is not a Parquet file ({error})") from error
+        log.warning("%s: is not a Parquet file (%s)", uri, error)
+        yield Listed(uri, found.version, None, found.size, None)
+
+
+def _mended(place: Place, objects: Iterator[Listed]) -> Iterator[Listed]:
+    """The stream with the store's errors in words."""
+    bucket = f"{place.protocol}://{place.root.partition('/')[0]}"
+    try:
+        yield from objects
+    except FileNotFoundError as error:
+        raise UserMistake(f"{place.uri}: no such bucket or prefix") from error
+    except PermissionError as error:
+        raise UserMistake(f"{place.uri}: access refused by {bucket}; the credentials in use may not list it") from error
+    except (UserMistake, SynthError):
+        raise
+    except Exception as error:
+        if is_about_credentials(error):
+            raise UserMistake(f"{place.uri}: no credentials found; set those of the store in the environment") from error
+        raise SynthError(f"{place.uri}: listing failed: {shown_error(error)}") from error
+
+
+def _with_sidecars(objects: Iterator[Listed], fs: Any, suffix: str) -> Iterator[Listed]:
+    """Each image with the JSON file beside it as its source_meta; fetched side by side, a few hundred at a time."""
+    with ThreadPoolExecutor(SIDECARS_AT_ONCE) as pool:
+        while batch := list(itertools.islice(objects, 256)):
+            metas = pool.map(partial(_sidecar, fs, suffix), batch)
+            for listed, meta in zip(batch, metas, strict=True):
+                yield replace(listed, source_meta=meta) if meta is not None else listed
+
+
+def _sidecar(fs: Any, suffix: str, listed: Listed) -> str | None:
+    """The JSON beside an image, made compact; None without one. One that cannot be read says so in its place."""
+    if listed.row is not None:
+        return None
+    beside = os.path.splitext(split_uri(listed.uri)[1])[0] + suffix  # noqa: PTH122 (a store's path is no local path)
+    try:
+        data = _local_start(beside) if fs is None else patiently(lambda: _store_start(fs, beside))
+        if len(data) > SIDECAR_BYTES:
+            raise ValueError(f"more than {SIDECAR_BYTES:,} bytes")
+        return json.dumps(json.loads(data), ensure_ascii=False, separators=(",", ":"))
+    except FileNotFoundError:
+        return None
+    except (ValueError, OSError, RecursionError, Lasting) as error:
+        return json.dumps({"sidecar_unreadable": shown_error(error)})
+
+
+def _local_start(path: str) -> bytes:
+    with open_regular(path) as file:
+        return file.read(SIDECAR_BYTES + 1)
+
+
+def _store_start(fs: Any, path: str) -> bytes:
+    with fs.open(path, "rb", cache_type="none") as file:
+        return bytes(file.read(SIDECAR_BYTES + 1))

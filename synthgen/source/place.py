@@ -1,0 +1,186 @@
+"""From what the user typed to a filesystem and a path on it, and back to the uri that identifies an object for good.
+
+Comes in: a path, a glob, s3://… or gs://…, or a uri from an earlier listing. Goes out: a `Place`, or a filesystem and a
+path. Local uris are absolute paths; a name that is not UTF-8 becomes a file:// uri with percent signs, because tables hold
+text. Also here: patience with stores (retries with growing pauses) and how a uri or an error is shown, without secrets.
+"""
+
+import os
+import re
+import stat
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+from urllib.parse import unquote_to_bytes, urlsplit
+
+import fsspec
+from fsspec.utils import glob_translate
+
+from synthgen.errors import UserMistake
+
+Result = TypeVar("Result")
+STORES = ("s3", "gs")  # object stores; a local path needs no protocol
+PROTOCOL = re.compile(r"[a-z][a-z0-9+.-]*://")
+MAGIC = re.compile(r"[*?[]")
+ATTEMPTS = 4
+PAUSE = 0.5  # seconds before the second attempt; each later pause is three times the one before
+SPELT = "give a folder, a glob, a Parquet file, s3://… or gs://…"
+
+
+class Lasting(Exception):
+    """An error that the next attempt would meet again."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A place to list: everything at or below `root`, or what below it matches `pattern`."""
+
+    uri: str  # as the user typed it, without secrets
+    protocol: str  # "file" or one of STORES
+    root: str  # the filesystem's path; no slash at its end, but for "/" itself
+    pattern: str | None = None  # relative to root
+
+    @property
+    def is_parquet(self) -> bool:
+        """Whether the user asked for Parquet files in so many words."""
+        return (self.pattern or self.root).lower().endswith(".parquet")
+
+    def object_uri(self, path: str) -> str:
+        """The uri of an object on this filesystem."""
+        return local_uri(path) if self.protocol == "file" else f"{self.protocol}://{path}"
+
+
+def place_of(uri: str | None) -> Place:
+    """What the user named, or one line on what is wrong with it; stores are not asked yet."""
+    if not uri:
+        raise UserMistake(f"no source of images: {SPELT}")
+    place = _store_place(uri) if PROTOCOL.match(uri) and not uri.startswith("file://") else _local_place(uri)
+    try:
+        glob_translate(place.pattern or "")
+    except ValueError as error:
+        raise UserMistake(f"{place.uri}: is not a glob: {error}") from error
+    return place
+
+
+def filesystem(protocol: str) -> Any:
+    """The store's filesystem; credentials and endpoint come from its own environment variables."""
+    try:
+        return fsspec.filesystem(protocol, use_listings_cache=False)
+    except ImportError as error:
+        extra = {"s3": "s3", "gs": "gcs"}[protocol]
+        raise UserMistake(f'{protocol}:// needs one more package: pip install "synthgen[{extra}]"') from error
+
+
+def split_uri(uri: str) -> tuple[str, str]:
+    """Protocol and path of a listed uri."""
+    if uri.startswith("file://"):
+        return "file", os.fsdecode(unquote_to_bytes(uri.removeprefix("file://")))
+    protocol, separator, path = uri.partition("://")
+    return (protocol, path) if separator and protocol in STORES else ("file", uri)
+
+
+def local_uri(path: str) -> str:
+    """An absolute path as it stands, or percent-encoded when it is not text."""
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError:
+        return Path(path).as_uri()
+    return path
+
+
+def open_regular(path: str) -> BinaryIO:
+    """A local file, open to read. Without O_NONBLOCK, a pipe that took the file's place would hang us."""
+    file = open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")  # noqa: PTH123, SIM115
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise Lasting("not a regular file")
+    return file
+
+
+def version_of(info: dict[str, Any]) -> str:
+    """What changes when an object changes: its etag, else size and time."""
+    if etag := info.get("ETag") or info.get("etag"):
+        return str(etag).strip('"')
+    modified = next((info[key] for key in ("mtime", "LastModified", "updated", "created") if info.get(key)), "")
+    return f"{info.get('size', '')}-{modified}"
+
+
+def local_version(status: os.stat_result) -> str:
+    """Size and modification time of a local file."""
+    return f"{status.st_size}-{status.st_mtime_ns}"
+
+
+HOPELESS = (FileNotFoundError, PermissionError, IsADirectoryError, Lasting)
+
+
+def is_about_credentials(error: BaseException) -> bool:
+    """Whether the store's library found none; told by name, because the library is an extra."""
+    return type(error).__name__ == "NoCredentialsError"
+
+
+def attempts() -> Iterator[bool]:
+    """One item for each attempt at something, with a growing pause before each but the first; the item: is it the last?"""
+    for attempt in range(ATTEMPTS):
+        if attempt:
+            time.sleep(PAUSE * 3 ** (attempt - 1))
+        yield attempt == ATTEMPTS - 1
+
+
+def patiently(call: Callable[[], Result]) -> Result:
+    """The call's result, tried again while the store fails; what is missing or forbidden stays so."""
+    for is_last in attempts():
+        try:
+            return call()
+        except HOPELESS:
+            raise
+        except Exception as error:
+            if is_last or is_about_credentials(error):
+                raise
+    raise AssertionError("unreachable")
+
+
+def shown(uri: str) -> str:
+    """A uri as it may be printed: no credentials, no query string."""
+    if "://" not in uri:
+        return uri
+    parts = urlsplit(uri)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def shown_error(error: BaseException) -> str:
+    """An error in one line; what it quotes from URLs after a question mark may be a signature, so it is left out."""
+    text = " ".join(str(error).split())
+    text = re.sub(r"(\w+://[^\s?'\"]*)\?[^\s'\"]*", r"\1", re.sub(r"://[^\s/@]+@", "://", text))
+    kind = "" if isinstance(error, Lasting) else type(error).__name__  # ours are words enough
+    return ": ".join(part for part in (kind, text[:200]) if part)
+
+
+def _store_place(uri: str) -> Place:
+    protocol, _, rest = uri.partition("://")
+    protocol = {"s3a": "s3", "gcs": "gs"}.get(protocol, protocol)
+    if protocol not in STORES:
+        raise UserMistake(f"{shown(uri)}: {protocol}:// is not a source of images; {SPELT}")
+    root, pattern = _split_glob(rest.strip("/"))
+    if not root:
+        raise UserMistake(f"{shown(uri)}: names no bucket; write {protocol}://bucket/prefix")
+    return Place(shown(uri), protocol, root, pattern)
+
+
+def _local_place(uri: str) -> Place:
+    typed = split_uri(uri)[1]
+    path = os.path.abspath(Path(typed).expanduser())  # noqa: PTH100 (links stay: the user's name for a folder is its identity)
+    root, pattern = (path, None) if Path(path).exists() else _split_glob(path)
+    if not Path(root or "/").exists():
+        raise UserMistake(f"{typed}: no such file or folder")
+    return Place(typed, "file", root or "/", pattern)
+
+
+def _split_glob(path: str) -> tuple[str, str | None]:
+    """The part before the first component with a wildcard, and the rest."""
+    parts = path.split("/")
+    first = next((at for at, part in enumerate(parts) if MAGIC.search(part)), None)
+    if first is None:
+        return path, None
+    return "/".join(parts[:first]), "/".join(parts[first:])

@@ -1,0 +1,76 @@
+"""What an output folder holds: the funnel from listed objects to training samples, from commits alone.
+
+Comes in: an output folder, of a running, dead or finished job. Goes out: the counts of every outcome, stage by stage. Each
+stage's outcomes add up to what the stage before handed on, less what is still to do; a difference is shown, not hidden.
+No data file is read: commits say by how much they change each count.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from synthgen.errors import UserMistake
+from synthgen.store import Folder, Stage
+from synthgen.store.lease import holder_of
+
+FOLDERS = ("0-listed", "1-tagged", "2-planned", "3-generated", "4-selected", "5-shards")
+PLAN_OUTCOMES = ("planned", "same_bytes", "near_duplicate", "unserved", "changed")
+
+
+@dataclass(frozen=True)
+class Funnel:
+    """One stage: what came in, what went on, what fell out and why, what is still to do."""
+
+    stage: str
+    unit: str
+    came: int
+    went: int
+    fell: Mapping[str, int]
+
+    @property
+    def to_do(self) -> int:
+        """What has no outcome yet."""
+        return self.came - self.went - sum(self.fell.values())
+
+
+def funnels(out: Folder) -> list[Funnel]:
+    """The five stages of an output folder."""
+    if "run.json" not in out.names(".json"):
+        raise UserMistake(f"{out.url}: holds no synth run")
+    counts = {name: Stage(out, name).log().counts() for name in FOLDERS}
+    listed, tagged, planned = counts["0-listed"], counts["1-tagged"], counts["2-planned"]
+    generated, selected, packed = counts["3-generated"], counts["4-selected"], counts["5-shards"]
+    return [
+        Funnel("tag", "objects", listed.get("listed", 0), tagged.get("tagged", 0), _without(tagged, "tagged")),
+        Funnel(
+            "plan",
+            "images",
+            tagged.get("tagged", 0),
+            planned.get("planned", 0),
+            {name: planned[name] for name in PLAN_OUTCOMES[1:] if name in planned},
+        ),
+        Funnel(
+            "generate",
+            "assignments",
+            planned.get("assigned", 0) + planned.get("retired", 0),
+            generated.get("pair", 0),
+            _without(generated, "pair"),
+        ),
+        Funnel("select", "pairs", generated.get("pair", 0), selected.get("kept", 0), _without(selected, "kept")),
+        Funnel("pack", "pairs kept", selected.get("kept", 0), packed.get("turns", 0), _without(packed, "turns", "samples")),
+    ]
+
+
+def text(out: Folder) -> str:
+    """The funnel as lines for a terminal."""
+    lines = [f"{'stage':<9} {'in':>10} {'out':>10} {'dropped':>10} {'to do':>8}"]
+    for funnel in funnels(out):
+        dropped = sum(funnel.fell.values())
+        lines.append(f"{funnel.stage:<9} {funnel.came:>10,} {funnel.went:>10,} {dropped:>10,} {funnel.to_do:>8,}  {funnel.unit}")
+        lines += [f"{'':<9} {'':>10} {'':>10} {count:>10,} {'':>8}    {reason}" for reason, count in sorted(funnel.fell.items()) if count]
+    if holder := holder_of(out):
+        lines.append(f"a run is at work here: process {holder['pid']} on {holder['host']}")
+    return "\n".join(lines)
+
+
+def _without(counts: Mapping[str, int], *names: str) -> dict[str, int]:
+    return {name: count for name, count in counts.items() if name not in names}

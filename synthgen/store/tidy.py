@@ -1,0 +1,45 @@
+"""Deletes what no reader will ever see: leftovers of killed workers, and files that later revisions replaced.
+
+Comes in: an output folder whose lease is held. Goes out: how many files and bytes were deleted. Commit records stay: they are
+small, and they say what was there.
+"""
+
+from dataclasses import dataclass
+
+from synthgen.store.folder import Folder
+from synthgen.store.lease import Lease
+from synthgen.store.stage import Log, Stage
+
+
+@dataclass(frozen=True)
+class Deleted:
+    """What tidying freed."""
+
+    files: int
+    bytes: int
+
+
+def tidy(out: Folder, stages: tuple[str, ...], lease: Lease) -> Deleted:
+    """Deletes every data file of these stages that no current commit names."""
+    files = size = 0
+    for name in stages:
+        stage = Stage(out, name)
+        current = current_files(stage.log())
+        for path, found in stage.folder.sizes(".parquet").items():
+            if path not in current:
+                lease.check()
+                stage.folder.remove([path])
+                files, size = files + 1, size + found
+    return Deleted(files, size)
+
+
+def current_files(log: Log) -> set[str]:
+    """The files that readers see, as table/name."""
+    tables = {table for revisions in log.partitions.values() for commit in revisions for table in commit.receipt.tables}
+    return {
+        f"{table}/{file.name}"
+        for partition in log.partitions
+        for table in tables
+        for part in log.parts(partition, table)
+        for file in part.files
+    }

@@ -1,0 +1,198 @@
+"""Stage 1: objects of the source become images with tags.
+
+Comes in: a partition of listed objects. Goes out: for each object an images row (its content's id, size, perceptual hash
+and embedding, or the reason for its quarantine) and its tags. The worker fetches, hashes, decodes in children that may
+die, and embeds in batches; embeddings are kept, so that tags can be found anew without touching the images.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from synthgen.config import Images, Source
+from synthgen.images import Decoded, Decoder, Unfit
+from synthgen.rows import IMAGES, OBJECT_TAGS, OBJECTS, image_id, table
+from synthgen.source import Unreadable, read_objects, ref_of
+from synthgen.store import Folder, Log, Receipt, Stage, TablePart
+from synthgen.tagger import TaggerSpec, open_tagger
+from synthgen.workers import Work
+
+LISTED, TAGGED = "0-listed", "1-tagged"
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a tagging worker needs to know."""
+
+    out: Folder
+    source: Source
+    images: Images
+    tagger: TaggerSpec
+    batch: int
+    images_fingerprint: str
+    retry: frozenset[str] = frozenset()  # reasons of quarantines that are looked at again
+
+
+def todo(listed: Log, tagged: Log, terms: Terms, update: bool) -> list[Work]:
+    """The partitions that are listed and not tagged; with `update`, those that were tagged on other terms too."""
+    works = []
+    for partition, revisions in listed.partitions.items():
+        counts = tagged.counts([partition])
+        is_wanted = any(counts.get(f"quarantined.{reason}") for reason in terms.retry)
+        if tagged.latest(partition) is None or is_wanted or (update and is_stale(tagged, partition, terms)):
+            inputs = {LISTED: Log({partition: revisions}), TAGGED: Log({partition: tagged.partitions.get(partition, ())})}
+            works.append(Work(partition, tagged.next_revision(partition), inputs))
+    return works
+
+
+def is_stale(tagged: Log, partition: str, terms: Terms) -> bool:
+    """Whether a tagged partition was made on other terms than these."""
+    return (
+        tagged.fingerprint(partition, "images") != terms.images_fingerprint
+        or tagged.fingerprint(partition, f"tags/{terms.tagger.name}") != terms.tagger.fingerprint
+    )
+
+
+def object_ids(terms: Terms, work: Work) -> tuple[str, ...]:
+    """The objects of a piece of work."""
+    return tuple(row["object_id"] for row in _objects(terms, work))
+
+
+def _objects(terms: Terms, work: Work) -> list[dict[str, Any]]:
+    """The objects rows to do: all of the partition, or those that are tried again."""
+    listed = Stage(terms.out, LISTED).current(work.inputs[LISTED], work.partition, "objects", "object_id", OBJECTS).to_pylist()
+    if _is_retry(terms, work):
+        images = Stage(terms.out, TAGGED).current(work.inputs[TAGGED], work.partition, "images", "object_id", IMAGES)
+        again = {row["object_id"] for row in images.select(["object_id", "reason"]).to_pylist() if row["reason"] in terms.retry}
+        listed = [row for row in listed if row["object_id"] in again]
+    return [row for row in listed if work.only is None or row["object_id"] in work.only]
+
+
+def _is_retry(terms: Terms, work: Work) -> bool:
+    """Whether only the quarantined are done again: the partition was tagged on these terms."""
+    tagged = work.inputs[TAGGED]
+    return bool(terms.retry) and tagged.latest(work.partition) is not None and not is_stale(tagged, work.partition, terms)
+
+
+async def build(terms: Terms) -> "TagWorker":
+    """Loads the tagger where the worker is."""
+    return await asyncio.to_thread(TagWorker, terms)
+
+
+@dataclass
+class _Batch:
+    """Images decoded and not yet embedded."""
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    inputs: list[Any] = field(default_factory=list)
+
+
+class TagWorker:
+    """A tagger and a pool of decoders, in one actor."""
+
+    def __init__(self, terms: Terms) -> None:
+        self._terms = terms
+        self._tagger = open_tagger(terms.tagger)
+        self._decoder: Decoder[str] = Decoder(terms.images)
+        self._counters = {"images": 0.0}
+        self._one_at_a_time = asyncio.Lock()
+
+    async def do(self, work: Work) -> Receipt:
+        """Tags a partition. Another piece of work waits: two would only share the same cores."""
+        async with self._one_at_a_time:
+            return await asyncio.to_thread(self._do, work)
+
+    def progress(self) -> Mapping[str, float]:
+        """Images done."""
+        return dict(self._counters)
+
+    def _do(self, work: Work) -> Receipt:
+        listed = _objects(self._terms, work)
+        rows = {row["object_id"]: _blank(row["object_id"]) for row in listed}
+        tags: dict[str, list[dict[str, Any]]] = {}
+        if work.poison:
+            for row in rows.values():
+                _quarantine(row, "tagger_failed", "the worker died on this image alone")
+        else:
+            self._tag_all(listed, rows, tags)
+        return self._receipt(work, list(rows.values()), tags)
+
+    def _tag_all(self, listed: list[dict[str, Any]], rows: dict[str, dict[str, Any]], tags: dict[str, list[dict[str, Any]]]) -> None:
+        batch = _Batch()
+        metas = {row["object_id"]: row["source_meta"] for row in listed}
+        for key, found in self._decoder.decode_many(self._readable(listed, rows)):
+            self._counters["images"] += 1
+            if isinstance(found, Unfit):
+                _quarantine(rows[key], found.reason, found.detail)
+                continue
+            _describe(rows[key], found)
+            try:
+                batch.inputs.append(self._tagger.prepare(found.image, metas[key]))
+            except (RuntimeError, ValueError) as error:
+                _quarantine(rows[key], "tagger_failed", f"{type(error).__name__}: {error}"[:500])
+                continue
+            batch.rows.append(rows[key])
+            if len(batch.rows) >= self._terms.batch:
+                self._tag_batch(batch, tags)
+                batch = _Batch()
+        if batch.rows:
+            self._tag_batch(batch, tags)
+
+    def _readable(self, listed: list[dict[str, Any]], rows: dict[str, dict[str, Any]]) -> Iterator[tuple[str, bytes]]:
+        """The bytes of the objects that can be read; the others are put on record here."""
+        for ref, data in read_objects([ref_of(row) for row in listed], self._terms.source, self._terms.images):
+            if isinstance(data, Unreadable):
+                self._counters["images"] += 1
+                _quarantine(rows[ref.object_id], data.reason, data.detail)
+            else:
+                rows[ref.object_id]["image_id"] = image_id(data)
+                yield ref.object_id, data
+
+    def _tag_batch(self, batch: _Batch, tags: dict[str, list[dict[str, Any]]]) -> None:
+        """Tags a batch; if the model fails on it, image by image, so that one costs one row."""
+        try:
+            tagged = self._tagger.tag(batch.inputs)
+        except (RuntimeError, ValueError) as error:
+            if len(batch.rows) == 1:
+                _quarantine(batch.rows[0], "tagger_failed", f"{type(error).__name__}: {error}"[:500])
+                return
+            for row, prepared in zip(batch.rows, batch.inputs, strict=True):
+                self._tag_batch(_Batch([row], [prepared]), tags)
+            return
+        for row, found in zip(batch.rows, tagged, strict=True):
+            row["embedding"] = None if found.embedding is None else found.embedding.astype("float16")
+            tags[row["object_id"]] = found.tags
+
+    def _receipt(self, work: Work, rows: list[dict[str, Any]], tags: Mapping[str, list[dict[str, Any]]]) -> Receipt:
+        stage, log, tagger = Stage(self._terms.out, TAGGED), work.inputs[TAGGED], self._terms.tagger
+        done = {row["object_id"] for row in rows}
+        before = stage.current(log, work.partition, "images", "object_id", IMAGES).select(["object_id", "outcome", "reason"])
+        counts = Counter(_outcome(row) for row in rows)
+        counts.subtract(_outcome(row) for row in before.to_pylist() if row["object_id"] in done)
+        images = stage.write("images", work.partition, work.revision, table(rows, IMAGES))
+        tag_rows = [{"object_id": one, "tags": found} for one, found in tags.items()]
+        tagged = stage.write(f"tags/{tagger.name}", work.partition, work.revision, table(tag_rows, OBJECT_TAGS))
+        is_whole = not _is_retry(self._terms, work)
+        parts = {
+            "images": TablePart((images,), self._terms.images_fingerprint, is_whole),
+            f"tags/{tagger.name}": TablePart((tagged,), tagger.fingerprint, is_whole),
+        }
+        return Receipt(work.partition, work.revision, parts, dict(counts), work.inputs[LISTED].digests(LISTED, [work.partition]))
+
+
+def _blank(object_id: str) -> dict[str, Any]:
+    return {**dict.fromkeys(IMAGES.names), "object_id": object_id, "outcome": "tagged"}
+
+
+def _describe(row: dict[str, Any], found: Decoded) -> None:
+    row.update(format=found.format, width=found.width, height=found.height, phash=found.phash)
+
+
+def _quarantine(row: dict[str, Any], reason: str, detail: str) -> None:
+    row.update(outcome="quarantined", reason=reason, detail=detail)
+
+
+def _outcome(row: Mapping[str, Any]) -> str:
+    return "tagged" if row["outcome"] == "tagged" else f"quarantined.{row['reason']}"

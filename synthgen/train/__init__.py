@@ -1,0 +1,17 @@
+"""`synth train`: shards in, a tuned vision-language model out; a first honest loop that one can read from top to bottom.
+
+READ FIRST: loop.py, the training itself. shards.py says which rows come in which order, encode.py makes them into what the
+model takes, with labels on the answers alone, and start.py loads the model and saves it in the layout that it came in.
+"""
+
+from synthgen.errors import UserMistake
+
+try:
+    import torch  # noqa: F401
+    import transformers  # noqa: F401
+except ImportError as error:
+    raise UserMistake(f'synth train needs torch and transformers ({error}); get them with: pip install "synthgen[train]"') from error
+
+from synthgen.train.loop import Trained, train
+
+__all__ = ["Trained", "train"]

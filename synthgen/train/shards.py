@@ -1,0 +1,136 @@
+"""Which rows are trained on, and in which order.
+
+Comes in: a run's output folder, or a folder, glob or file of Parquet with `images` and `messages`. Goes out: the files,
+pinned by digest when training starts, and then an endless stream of rows. A run may grow or change meanwhile: its data
+files are immutable, so what is pinned stays there. The order is a function of seed, epoch and file digest: files are sorted
+by a hash, read in groups of at most a few hundred megabytes, and the rows of a group are sorted by a hash. So memory
+holds one group, the same seed gives the same order on any machine, and a place in the stream is one number.
+"""
+
+import hashlib
+import io
+import posixpath
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from synthgen.errors import Damaged, UserMistake
+from synthgen.rows import make_id
+from synthgen.store import Folder, Stage
+
+COLUMNS = ["images", "messages"]
+GROUP_BYTES = 256 * 2**20  # small files are mixed with each other up to this size; a larger file is a group of its own
+CHUNK = 8 * 2**20
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ShardFile:
+    """A Parquet file as it was when training started."""
+
+    url: str
+    rows: int
+    bytes: int
+    sha256: str
+
+
+def place(source: str) -> str:
+    """Where the shards are, spelled the same from whichever folder one looks."""
+    return source.rstrip("/") if "://" in source else str(Path(source).expanduser().resolve())
+
+
+def pin(source: str) -> tuple[ShardFile, ...]:
+    """The files to train on, or one line on why there are none."""
+    folder = Folder(place(source))
+    stage = Stage(folder, "5-shards")
+    is_folder = "*" not in source and not folder.fs.isfile(folder.path)
+    if is_folder and (stage.folder.child("commits").names(".json") or folder.names("run.json")):
+        files = _committed(stage)
+        if not files:
+            raise UserMistake(f"{source}: this run has no shards yet; finish it with `synth run`, and `synth status` says how far it is")
+        return files
+    files = tuple(_foreign(folder, is_folder=is_folder))
+    if not files:
+        raise UserMistake(f"{source}: no shards here; give a run's output folder, or Parquet files with images and messages")
+    if not any(file.rows for file in files):
+        raise UserMistake(f"{source}: its Parquet files have no rows")
+    return files
+
+
+def _committed(stage: Stage) -> tuple[ShardFile, ...]:
+    data, log = stage.folder.child("data"), stage.log()
+    found = [file for name in log.partitions for part in log.parts(name, "data") for file in part.files]
+    return tuple(ShardFile(f"{data.url}/{file.name}", file.rows, file.bytes, file.sha256) for file in found if file.rows)
+
+
+def _foreign(folder: Folder, *, is_folder: bool) -> Iterator[ShardFile]:
+    """Parquet files that no commit describes: their digests are taken now."""
+    fs, path = folder.fs, folder.path
+    for name in sorted(fs.glob(posixpath.join(path, "**/*.parquet") if is_folder else path)):
+        with fs.open(name) as file:
+            rows = _checked_rows(file, str(name))
+            file.seek(0)
+            digest, size = hashlib.sha256(), 0
+            while chunk := file.read(CHUNK):
+                digest.update(chunk)
+                size += len(chunk)
+        yield ShardFile(str(fs.unstrip_protocol(name)), rows, size, digest.hexdigest())
+
+
+def _checked_rows(file: Any, name: str) -> int:
+    try:
+        parquet = pq.ParquetFile(file)
+    except pa.ArrowInvalid as error:
+        raise UserMistake(f"{name}: is not a Parquet file ({str(error).splitlines()[0]})") from error
+    if missing := [column for column in COLUMNS if column not in parquet.schema_arrow.names]:
+        raise UserMistake(f"{name}: has no column '{missing[0]}'; shards have images and messages, as `synth run` and TRL write them")
+    return int(parquet.metadata.num_rows)
+
+
+def rows(files: Sequence[ShardFile], seed: int, start: int) -> Iterator[Row]:
+    """Rows from place `start` of the stream on, epoch after epoch without end."""
+    epoch, skip = divmod(start, sum(file.rows for file in files))
+    while True:
+        for group in _groups(files, f"{seed}/{epoch}"):
+            count = sum(file.rows for file in group)
+            if skip < count:
+                yield from _shuffled(group, f"{seed}/{epoch}", skip)
+            skip = max(0, skip - count)
+        epoch += 1
+
+
+def _groups(files: Sequence[ShardFile], draw: str) -> Iterator[list[ShardFile]]:
+    group: list[ShardFile] = []
+    for file in sorted(files, key=lambda one: make_id("file", draw, one.sha256)):
+        if group and sum(one.bytes for one in group) + file.bytes > GROUP_BYTES:
+            yield group
+            group = []
+        group.append(file)
+    yield group
+
+
+def _shuffled(group: list[ShardFile], draw: str, skip: int) -> Iterator[Row]:
+    """The rows of a group in the order of the draw, without the first `skip`."""
+    tables = [_read(file) for file in group]
+    places = [(number, row) for number, file in enumerate(group) for row in range(file.rows)]
+    places.sort(key=lambda place: make_id("row", draw, group[place[0]].sha256, str(place[1])))
+    for number, row in places[skip:]:
+        yield from tables[number].slice(row, 1).to_pylist()
+
+
+def _read(file: ShardFile) -> pa.Table:
+    mend = "put it back, or train anew into another --out"
+    fs, path = fsspec.core.url_to_fs(file.url)
+    try:
+        data = fs.cat_file(path)
+    except FileNotFoundError as error:
+        raise Damaged(f"{file.url}: is gone since training started; {mend}") from error
+    if hashlib.sha256(data).hexdigest() != file.sha256:
+        raise Damaged(f"{file.url}: is no longer what training started with (its SHA-256 differs); {mend}")
+    return pq.read_table(io.BytesIO(data), columns=COLUMNS)

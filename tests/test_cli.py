@@ -1,0 +1,390 @@
+"""The command line under bad use: one clear line on stderr, the right exit status, and not a byte written anywhere.
+
+A process that has imported everything forks one child for each command, so that a test costs milliseconds; what needs Ray
+or the console script itself starts a process of its own.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import pytest
+from conftest import SHELVES, make_images, write
+
+from synthgen import cli, config, job, shelves
+from synthgen.store.folder import open_folder
+
+FORKING = """
+import json, os, sys, traceback
+from synthgen import cli, preview, run, status, trees
+for line in sys.stdin:
+    case = json.loads(line)
+    child = os.fork()
+    if not child:
+        os.chdir(case["folder"])
+        for number, name in ((1, "stdout"), (2, "stderr")):
+            os.dup2(os.open(case[name], os.O_WRONLY | os.O_CREAT), number)
+        sys.argv, code = ["synth", *case["arguments"]], 0
+        try:
+            cli.main()
+        except SystemExit as exit:
+            code = exit.code or 0
+        except BaseException:
+            traceback.print_exc()
+            code = 99
+        sys.stdout.flush()
+        os._exit(code)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+HEAVY = ("ray", "torch", "pyarrow", "pandas", "numpy", "open_clip", "transformers", "vllm", "fsspec", "pydantic", "yaml", "PIL")
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command came to."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+
+Synth = Callable[..., Done]
+
+
+@pytest.fixture(scope="module")
+def forking() -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen([sys.executable, "-c", FORKING], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        yield process
+        assert process.stdin
+        process.stdin.close()
+
+
+@pytest.fixture
+def synth(forking: subprocess.Popen[str], workspace: Path, tmp_path: Path) -> Synth:
+    """Runs a command in the workspace."""
+
+    def run(*arguments: str) -> Done:
+        told = {name: str(tmp_path / f"{name}-{len(list(tmp_path.iterdir()))}") for name in ("stdout", "stderr")}
+        stdin, stdout = _pipes(forking)
+        stdin.write(json.dumps({"folder": str(workspace), "arguments": arguments, **told}) + "\n")
+        stdin.flush()
+        status = int(stdout.readline())
+        return Done(status, Path(told["stdout"]).read_text(), Path(told["stderr"]).read_text())
+
+    return run
+
+
+def _pipes(process: subprocess.Popen[str]) -> tuple[IO[str], IO[str]]:
+    assert process.stdin and process.stdout
+    return process.stdin, process.stdout
+
+
+@pytest.fixture
+def photos(workspace: Path) -> Path:
+    folder = workspace / "photos"
+    make_images(folder, 3)
+    return folder
+
+
+def contents(folder: Path) -> Mapping[str, bytes | None]:
+    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in sorted(folder.rglob("*"))}
+
+
+def refusal(synth: Synth, *arguments: str, status: int = 2) -> str:
+    """The one line with which a command is refused; nothing in the working folder has changed by then."""
+    before = contents(Path.cwd())
+    done = synth(*arguments)
+    assert contents(Path.cwd()) == before
+    assert done.status == status, done.stderr
+    assert done.stdout == "" and "Traceback" not in done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("synth: ")
+    return line.removeprefix("synth: ")
+
+
+RUN = ("run", "photos", "--out", "out", "--pipeline", "small")
+
+
+# --- what the user typed -----------------------------------------------------------------------------------------------
+
+
+def test_an_unknown_pipeline_comes_with_the_nearest(synth: Synth, photos: Path) -> None:
+    said = refusal(synth, "run", "photos", "--out", "out", "-p", "smal")
+    assert said == "pipeline 'smal' is unknown: did you mean 'small'? (`synth list pipeline` shows all)"
+
+
+def test_an_unknown_setting_comes_with_the_nearest(synth: Synth, photos: Path) -> None:
+    assert refusal(synth, *RUN, "--set", "tag.wokers=2") == "--set tag.wokers=2: unknown key 'wokers' in tag: did you mean 'workers'?"
+
+
+def test_an_output_folder_is_asked_for(synth: Synth, photos: Path) -> None:
+    assert refusal(synth, "run", "photos", "-p", "small") == "--out is missing; give the folder that the results go to"
+
+
+def test_images_are_asked_for(synth: Synth, photos: Path) -> None:
+    assert refusal(synth, "run", "--out", "out", "-p", "small").startswith("no images given; name a folder")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("run", "photos", "--out", "out", "--from", "tga"), "'tga' is not one of 'tag', 'plan', 'generate', 'select', 'pack'"),
+        (("run", "photos", "--out", "out", "--until", "packed"), "'packed' is not one of 'tag', 'plan', 'generate', 'select', 'pack'"),
+        (("run", "photos", "--out", "out", "--limit", "0"), "Invalid value for '--limit'"),
+        (("run", "photos", "--otu", "out"), "No such option: --otu"),
+        (("rnu", "photos"), "No such command 'rnu'"),
+        (("show", "taxonmy", "small"), "'taxonmy' is not one of"),
+        (("status",), "Missing option '--out'"),
+        (("train", "out"), "Missing option '--model'"),
+    ],
+)
+def test_words_that_the_command_line_does_not_know_are_told(synth: Synth, photos: Path, arguments: tuple[str, ...], said: str) -> None:
+    before = contents(Path.cwd())
+    done = synth(*arguments)
+    assert contents(Path.cwd()) == before
+    assert done.status == 2 and done.stdout == ""
+    errors = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]
+    assert len(errors) == 1 and said in errors[0]
+
+
+# --- what lies where -----------------------------------------------------------------------------------------------------
+
+
+def test_a_missing_image_folder_is_told(synth: Synth) -> None:
+    assert refusal(synth, "run", "nowhere", "--out", "out", "-p", "small") == "nowhere: no such file or folder"
+
+
+def test_a_folder_without_images_is_told(synth: Synth, workspace: Path) -> None:
+    write(workspace / "texts/readme.txt", "no image")
+    (workspace / "empty").mkdir()
+    for name in ("empty", "texts", "texts/*.png"):
+        assert refusal(synth, "run", name, "--out", "out", "-p", "small").startswith(f"0 images under {name}; suffixes looked for: .jpg")
+
+
+def test_an_output_that_is_a_file_is_told(synth: Synth, photos: Path, workspace: Path) -> None:
+    write(workspace / "out", "mine")
+    assert refusal(synth, *RUN) == "--out out: is a file; give a folder"
+
+
+def test_an_output_that_holds_something_else_is_left_alone(synth: Synth, photos: Path, workspace: Path) -> None:
+    write(workspace / "out/thesis.txt", "years of work")
+    assert refusal(synth, *RUN) == f"--out {workspace}/out: is not empty and holds no synth run; give a new folder"
+
+
+def test_an_output_in_memory_is_refused(synth: Synth, photos: Path) -> None:
+    assert refusal(synth, "run", "photos", "--out", "memory://x", "-p", "small").startswith("--out memory://x: memory is lost")
+
+
+@pytest.fixture
+def begun(workspace: Path, photos: Path) -> Path:
+    """The output folder of a run that has only begun."""
+    out = workspace / "out"
+    job.settle(job.open_job(open_folder(str(out)), config.load("small", ["source.uri=photos"])))
+    return out
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("elsewhere",), "listed.uri was 'photos' and is 'elsewhere'"),
+        (("photos", "--set", "plan.per_image=5"), "planned.settings.per_image was 3 and is 5"),
+        (("photos", "--set", "generate.scores=[answer]"), "scores.likelihood is gone"),
+        (("photos", "--model", "other"), "generated.model changed"),
+        (("photos", "--set", "generate.engine.options.dtype=float32"), "generated.engine.dtype is new"),
+    ],
+)
+def test_the_output_of_another_run_is_left_alone(synth: Synth, begun: Path, change: tuple[str, ...], said: str) -> None:
+    make_images(begun.parent / "elsewhere", 1)
+    told = refusal(synth, "run", *change, "--out", "out", "-p", "small")
+    assert told.startswith(f"{begun}: was made with other settings: {said}")
+    assert told.endswith("Run with --update to recompute what that touches, or use another --out")
+
+
+def test_an_edited_shelf_file_is_a_change_and_its_comments_are_none(synth: Synth, begun: Path, workspace: Path) -> None:
+    mapping = workspace / "pipelines/mappings/small.yaml"
+    write(mapping, SHELVES["pipelines/mappings/small.yaml"].replace("fine/**: 4", "fine/**: 5"))
+    assert "planned.mapping changed" in refusal(synth, "run", "photos", "--out", "out", "-p", "small")
+    write(mapping, "# a note\n" + SHELVES["pipelines/mappings/small.yaml"])
+    assert job.check_folder(job.open_job(open_folder("out"), config.load("small", ["source.uri=photos"])), update=False) is False
+
+
+def test_the_output_of_another_format_is_left_alone(synth: Synth, begun: Path) -> None:
+    write(begun / "run.json", json.dumps({"format": 99}))
+    assert refusal(synth, *RUN) == f"--out {begun}: has format 99; this synth reads format 1; use another --out"
+
+
+def test_a_folder_without_a_run_has_no_status(synth: Synth, workspace: Path) -> None:
+    assert refusal(synth, "status", "--out", "out") == f"{workspace}/out: holds no synth run"
+
+
+# --- what the files say --------------------------------------------------------------------------------------------------
+
+
+def test_an_unknown_key_in_the_pipeline_is_told_with_its_line(synth: Synth, photos: Path, workspace: Path) -> None:
+    file = write(workspace / "pipelines/small.yaml", SHELVES["pipelines/small.yaml"].replace("per_image", "per_imgae"))
+    assert refusal(synth, *RUN) == f"{file}:4: unknown key 'per_imgae' in plan: did you mean 'per_image'?"
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("generate.scores=[likelyhood]", "generate.scores: 'likelyhood' is not a score: did you mean 'likelihood'?"),
+        ("select.keep={blind: {min: 1}}", "select.keep: 'blind' is not scored; add it to generate.scores (likelihood, answer)"),
+        ("plan.mapping=smal", "mapping 'smal' is unknown: did you mean 'small'? (`synth list mapping` shows all)"),
+        ("tag.tagger=besides", "tagger 'besides' is unknown: did you mean 'beside'? (`synth list tagger` shows all)"),
+        ("generate.prompts=smal", "prompts 'smal' is unknown: did you mean 'small'? (`synth list prompts` shows all)"),
+    ],
+)
+def test_a_name_that_nothing_has_is_told(synth: Synth, photos: Path, setting: str, said: str) -> None:
+    extra = ("--set", "select.keep={}") if "scores=" in setting else ()
+    assert refusal(synth, *RUN, "--set", setting, *extra) == said
+
+
+def test_several_mistakes_are_one_line_each(synth: Synth, photos: Path) -> None:
+    before = contents(Path.cwd())
+    done = synth(*RUN, "--set", "tag.wokers=2", "--set", "plan.per_image=x")
+    assert done.status == 2 and contents(Path.cwd()) == before
+    assert sorted(done.stderr.removeprefix("synth: ").splitlines()) == [
+        "--set plan.per_image=x: plan.per_image: must be a whole number, not 'x'",
+        "--set tag.wokers=2: unknown key 'wokers' in tag: did you mean 'workers'?",
+    ]
+
+
+def test_a_model_that_is_not_there_is_told(synth: Synth, photos: Path, workspace: Path) -> None:
+    vllm = ("--set", "generate.engine={kind: vllm, gpus: 0}")
+    said = refusal(synth, *RUN, *vllm, "--model", "./gone")
+    assert said == "generate.model ./gone: no such folder, and a hub name reads organisation/model"
+    said = refusal(synth, *RUN, *vllm, "--model", "organisation/model")
+    assert said.startswith("generate.model organisation/model: no such folder here, not in the local cache, and the hub does not give it")
+    write(workspace / "half/config.json", '{"architectures": ["X"]}')
+    assert refusal(synth, *RUN, *vllm, "--model", "half") == "generate.model half: holds no weights (*.safetensors or *.bin)"
+
+
+def test_a_tagger_without_its_model_is_told(synth: Synth, photos: Path, workspace: Path) -> None:
+    file = write(workspace / "taggers/beside.yaml", "about: x\nengine: open_clip\ntaxonomy: small\nmodel: models/gone\n")
+    assert refusal(synth, *RUN) == f"{file}:4: model models/gone: no such folder"
+
+
+# --- preview, list, show, copy, check ------------------------------------------------------------------------------------
+
+
+def test_preview_needs_an_image(synth: Synth, workspace: Path) -> None:
+    assert refusal(synth, "preview", "gone.jpg", "-p", "small") == "gone.jpg: no such image file"
+    write(workspace / "text.jpg", "this is no image")
+    assert refusal(synth, "preview", "text.jpg", "-p", "small").startswith("text.jpg: would be quarantined: not_an_image (")
+
+
+def test_copy_never_overwrites_and_stays_on_the_shelf(synth: Synth, workspace: Path) -> None:
+    assert refusal(synth, "copy", "mapping", "everyday", "small") == "pipelines/mappings/small.yaml: exists already; choose another name"
+    for name in ("../x", "a/b", "", "..", "x.yaml"):
+        assert refusal(synth, "copy", "mapping", "everyday", name) == f"{name}: is not a name for a file; use letters, digits, - and _"
+    assert refusal(synth, "copy", "mapping", "everyda", "mine").startswith("mapping 'everyda' is unknown: did you mean 'everyday'?")
+
+
+def test_a_copy_is_the_file_itself_under_its_new_name(synth: Synth, workspace: Path) -> None:
+    done = synth("copy", "mapping", "everyday", "my-own_2")
+    assert (done.status, done.stdout, done.stderr) == (0, "pipelines/mappings/my-own_2.yaml\n", "")
+    assert "extends" not in (workspace / "pipelines/mappings/my-own_2.yaml").read_text()[:200]
+    assert synth("show", "mapping", "my-own_2").stdout == (workspace / "pipelines/mappings/my-own_2.yaml").read_text()
+
+
+def test_list_shows_every_file_and_what_is_wrong_with_one(synth: Synth, workspace: Path) -> None:
+    write(workspace / "pipelines/mappings/broken.yaml", "about: [\n")
+    write(workspace / "pipelines/mappings/odd.yaml", "- a\n")
+    done = synth("list", "mapping")
+    assert done.status == 0 and done.stderr == ""
+    names = [line.split()[1] for line in done.stdout.splitlines()]
+    assert {"broken", "odd", "small", "everyday"} <= set(names)
+    assert "broken.yaml:2: is not YAML" in done.stdout
+    assert {line.split()[0] for line in synth("list").stdout.splitlines()} == set(shelves.KINDS)
+
+
+def test_show_draws_trees_and_refuses_what_is_no_tree(synth: Synth, workspace: Path) -> None:
+    shown = synth("show", "taxonomy", "small").stdout
+    assert shown == "animal: a living creature\n├─ cat: a small furry pet\n└─ red_panda: a small furry climber\n" + (
+        "document: a page\n├─ invoice: a bill\n└─ letter: a message\n"
+    )
+    assert "└─ reading: what is written" in synth("show", "family", "small").stdout
+    file = write(workspace / "taggers/taxonomies/small.yaml", "about: x\n")
+    done = synth("show", "taxonomy", "small")
+    assert done.status == 2
+    assert done.stderr.splitlines() == [f"synth: {file}:1: templates is missing", f"{file}:1: tags is missing"]
+
+
+def test_check_counts_and_notices_what_is_the_users_own(synth: Synth, workspace: Path) -> None:
+    done = synth("check", "-p", "small")
+    assert (done.status, done.stderr) == (0, "")
+    assert done.stdout == "small: 4 leaf tags, 3 instruction types, 2 mapping rules: no mistakes\n"
+    write(workspace / "taggers/taxonomies/everyday.yaml", SHELVES["taggers/taxonomies/small.yaml"])
+    write(workspace / "taggers/beside.yaml", SHELVES["taggers/beside.yaml"].replace("small", "everyday"))
+    write(workspace / "pipelines/demo.yaml", SHELVES["pipelines/small.yaml"])
+    notes = synth("check", "-p", "demo").stderr.splitlines()
+    assert [note.partition(": yours is used, not ")[0] for note in notes] == ["note: pipeline 'demo'", "note: taxonomy 'everyday'"]
+
+
+# --- help ------------------------------------------------------------------------------------------------------------------
+
+COMMANDS = sorted(command.name or (command.callback.__name__ if command.callback else "") for command in cli.app.registered_commands)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(synth: Synth, command: str) -> None:
+    done = synth(command, "--help")
+    assert done.status == 0 and done.stderr == "" and f"Usage: synth {command}" in done.stdout
+    assert len(done.stdout.splitlines()) > 4
+
+
+def test_help_loads_nothing_heavy() -> None:
+    lines = ["import sys", "from synthgen.cli import main", "sys.argv = ['synth', '--help']", "try: main()", "except SystemExit: pass"]
+    code = "\n".join([*lines, f"print([name for name in {HEAVY!r} if name in sys.modules])"])
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert all(f"  {command} " in done.stdout for command in COMMANDS)
+
+
+def test_synth_alone_shows_its_help(synth: Synth) -> None:
+    done = synth()
+    assert "Commands:" in done.stdout + done.stderr
+
+
+# --- a model that does not load --------------------------------------------------------------------------------------------
+
+
+def alone(*arguments: str) -> Done:
+    """A command in a process of its own, with Ray."""
+    done = subprocess.run([sys.executable, "-m", "synthgen.cli", *arguments], capture_output=True, text=True, check=False, env=os.environ)
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+def test_an_engine_that_does_not_load_stops_a_new_run_before_it_writes(photos: Path, workspace: Path) -> None:
+    write(workspace / "broken.py", "def Engine(name, settings):\n    raise RuntimeError('no such device\\nand more')\n")
+    before = contents(workspace)
+    done = alone(*RUN, "--set", "generate.engine.script=broken:Engine")
+    assert (done.status, done.stdout) == (1, "")
+    assert done.stderr == "synth: engine broken:Engine: RuntimeError: no such device\n"
+    assert {name: data for name, data in contents(workspace).items() if "__pycache__" not in name} == before
+
+
+def test_an_engine_that_needs_what_the_machine_lacks_stops_a_new_run_before_it_writes(photos: Path, workspace: Path) -> None:
+    before = contents(workspace)
+    done = alone(*RUN, "--set", "generate.engine.cpus=1000")
+    assert (done.status, done.stdout) == (2, "")
+    assert done.stderr.startswith("synth: a worker needs 1000 CPU (Ray sees ") and len(done.stderr.splitlines()) == 1
+    assert contents(workspace) == before
+
+
+@pytest.mark.engine
+def test_a_model_that_vllm_refuses_stops_a_new_run_before_it_writes(photos: Path, workspace: Path) -> None:
+    header = json.dumps({"w": {"dtype": "U8", "shape": [8], "data_offsets": [0, 8]}}).encode()
+    write(workspace / "model/config.json", json.dumps({"architectures": ["SmallModel"], "model_type": "llama"}))
+    (workspace / "model/model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(8))
+    before = contents(workspace)
+    done = alone(*RUN, "--model", "model", "--set", "generate.engine={kind: vllm, gpus: 0}")
+    assert (done.status, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"synth: model {workspace}/model: vLLM does not load it: Value error, Model architectures ['SmallModel']")
+    assert len(done.stderr.splitlines()) == 1 and contents(workspace) == before

@@ -1,0 +1,171 @@
+"""Pipeline files and `--set`: what may be said, what it means, and how a mistake is told."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import write
+from hypothesis import given
+from hypothesis import strategies as st
+
+from synthgen import config, job, shelves
+from synthgen.errors import Mistakes, UserMistake
+
+SMALLEST = "about: x\ntag: {tagger: t}\nplan: {mapping: m}\ngenerate: {model: a/b, prompts: p}\n"
+pytestmark = pytest.mark.usefixtures("workspace")
+
+
+def load(text: str = SMALLEST, *overrides: str) -> config.Pipeline:
+    write(Path("pipelines/mine.yaml"), text)
+    return config.load("mine", overrides)
+
+
+def told(*overrides: str, text: str = SMALLEST) -> list[str]:
+    with pytest.raises(UserMistake) as caught:
+        load(text, *overrides)
+    return str(caught.value).splitlines()
+
+
+# --- --set -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_setting_is_replaced_and_read_as_in_the_file() -> None:
+    found = load(
+        SMALLEST,
+        "tag.workers=3",
+        "plan.forms={short: 1, choice: 2.5}",
+        "generate.engine.options.max_model_len=4096",
+        "generate.engine.options.dtype=bfloat16",
+        "generate.scores=[likelihood, answer]",
+        "generate.revision=null",
+        "select.keep.answer.min=4.5",
+        "source.uri=s3://bucket/a=b",
+        'generate.model="a/b: c"',
+        "pack.license=",
+    )
+    assert found.tag.workers == 3 and found.plan.forms == {"short": 1, "choice": 2.5}
+    assert found.generate.engine.options == {"max_model_len": 4096, "dtype": "bfloat16"}
+    assert found.generate.scores == ("likelihood", "answer") and found.generate.revision is None
+    assert found.select.keep["answer"].min == 4.5
+    assert found.source.uri == "s3://bucket/a=b" and found.generate.model == "a/b: c" and found.pack.license == ""
+
+
+def test_the_last_of_two_settings_counts_and_leaves_its_neighbours() -> None:
+    found = load(SMALLEST + "select: {near_questions: 0.5}\n", "select.same_question=1", "select.same_question=2")
+    assert (found.select.same_question, found.select.near_questions) == (2, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("tag.wokers=3", "unknown key 'wokers' in tag: did you mean 'workers'?"),
+        ("tga.workers=3", "unknown key 'tga' in the file: did you mean 'tag'?"),
+        ("generate.engine.knd=x", "unknown key 'knd' in generate.engine: did you mean 'kind'?"),
+        ("plan.per_image=many", "plan.per_image: must be a whole number, not 'many'"),
+        ("plan.per_image=2.5", "plan.per_image: must be a whole number, not 2.5"),
+        ("plan.per_image=0", "plan.per_image: input should be greater than 0, not 0"),
+        ("plan.per_image=", "plan.per_image: must be a whole number, not ''"),
+        ("plan.per_image=null", "plan.per_image: must be a whole number, not left empty"),
+        ("tag=3", "tag: must be keys with values, not 3"),
+        ("tag={}", "tag.tagger is missing"),
+        ("generate.scores=likelihood", "generate.scores: must be a list, not 'likelihood'"),
+        ("plan.forms={shrt: 1}", "plan.forms.shrt: 'shrt' is not an answer form: did you mean 'short'?"),
+        ("plan.forms={short: -1}", "plan.forms.short: input should be greater than or equal to 0, not -1"),
+        ("plan.forms={short: 0}", "plan.forms: one share at least must be above 0"),
+        ("plan.languages={}", "plan.languages: one share at least must be above 0"),
+        ("pack.images=small", "pack.images: input should be 'original' or 'resized', not 'small'"),
+        ("select.forbidden=['(']", "select.forbidden: '(' is not a regular expression: missing ), unterminated subpattern at position 0"),
+        ("select.keep={answer: {mim: 1}}", "unknown key 'mim' in select.keep.answer: did you mean 'min'?"),
+        ("select.keep={blind: {forms: [shrt]}}", "select.keep.blind.forms.0: 'shrt' is not an answer form: did you mean 'short'?"),
+        ("generate.engine.kind=endpoint", "generate.engine: an endpoint needs urls, a list of base URLs such as http://127.0.0.1:8000/v1"),
+        ("images.decode_seconds=1e999", "images.decode_seconds: input should be a finite number, not inf"),
+    ],
+)
+def test_a_wrong_setting_is_one_line_that_repeats_what_was_typed(override: str, said: str) -> None:
+    assert told(override) == [f"--set {override}: {said}"]
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("tag.workers", "write it as section.key=value"),
+        ("=3", "write it as section.key=value"),
+        ("tag..workers=3", "write it as section.key=value"),
+        ("tag.workers=[1", "the value is not YAML; put it in quotes if it is text"),
+        ("tag.workers=*x", "the value is not YAML; put it in quotes if it is text"),
+        ("tag.tagger.x=1", "'x' cannot be set here, as what it would belong to holds no keys"),
+        ("generate.scores.0=answer", "'0' cannot be set here, as what it would belong to holds no keys"),
+    ],
+)
+def test_a_setting_that_cannot_be_read_is_one_line(override: str, said: str) -> None:
+    assert told(override, text=SMALLEST.replace("prompts: p", "prompts: p, scores: [likelihood]")) == [f"--set {override}: {said}"]
+
+
+def test_mistakes_of_the_file_and_of_settings_are_told_together() -> None:
+    lines = told("tag.wokers=3", "plan.seed=x", text=SMALLEST + "pakc: {}\n")
+    assert sorted(lines) == sorted(
+        [
+            "--set tag.wokers=3: unknown key 'wokers' in tag: did you mean 'workers'?",
+            "--set plan.seed=x: plan.seed: must be a whole number, not 'x'",
+            f"{Path.cwd()}/pipelines/mine.yaml:5: unknown key 'pakc' in the file: did you mean 'pack'?",
+        ]
+    )
+
+
+@given(st.sampled_from(["tag.workers", "plan.seed", "a.b.c", "generate.engine.options.x", "source.uri"]), st.text(max_size=20))
+def test_any_setting_is_taken_or_refused_in_words(key: str, value: str) -> None:
+    try:
+        config.load("small", [f"{key}={value}"])
+    except UserMistake as error:
+        assert str(error).startswith(f"--set {key}=")
+
+
+# --- files -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_smallest_pipeline_has_a_default_for_everything_else() -> None:
+    assert yaml.safe_load(config.as_text(load()))["select"]["near_questions"] == 0.8
+
+
+def test_a_pipeline_written_out_is_the_same_pipeline() -> None:
+    found = load(SMALLEST, "plan.forms={short: 1}", "select.keep={answer: {min: 3}}", "source.suffixes=[.jpg]")
+    assert load(config.as_text(found)) == found
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        load().tag.workers = 9  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("name", [path.stem for path in (shelves.shipped() / "pipelines").glob("*.yaml")])
+def test_every_shipped_pipeline_names_shelf_files_that_fit_together(name: str) -> None:
+    texts = job.load_texts(config.load(name))
+    assert texts.rules.lines and texts.prompts.types and texts.tagger.taxonomy.tree.leaves
+
+
+def test_the_mistakes_of_all_files_of_a_pipeline_are_told_together() -> None:
+    write(Path("taggers/beside.yaml"), "about: x\nengine: sidecar\ntaxonomy: smal\n")
+    write(Path("prompts/small.yaml"), "about: x\nfamilies: [small]\nask: {text: x, parse: jsn}\nanswer: {}\n")
+    pipeline = config.load("small", ["generate.scores=[likelyhood]", "select.keep={answer: {min: 1}, blind: {min: 1}}"])
+    with pytest.raises(Mistakes) as caught:
+        job.load_texts(pipeline)
+    assert [line.replace(f"{Path.cwd()}/", "") for line in caught.value.lines] == [
+        "taxonomy 'smal' is unknown: did you mean 'small'? (`synth list taxonomy` shows all)",
+        "prompts/small.yaml:3: ask.parse: input should be 'json' or 'lines', not 'jsn'",
+        "generate.scores: 'likelyhood' is not a score: did you mean 'likelihood'?",
+        "select.keep: 'answer' is not scored; add it to generate.scores (likelyhood)",
+        "select.keep: 'blind' is not scored; add it to generate.scores (likelyhood)",
+    ]
+
+
+def test_a_score_that_pack_or_engine_cannot_serve_is_told() -> None:
+    write(Path("prompts/small.yaml"), Path("prompts/small.yaml").read_text().replace('blind: {text: "{{ question }} Blind."}\n', ""))
+    pipeline = config.load(
+        "small", ["generate.scores=[blind, image_gain]", "select.keep={}", "generate.engine={kind: endpoint, urls: ['http://x/v1']}"]
+    )
+    with pytest.raises(Mistakes) as caught:
+        job.load_texts(pipeline)
+    assert caught.value.lines == [
+        "generate.scores: 'blind' needs a prompt that pack 'small' does not have",
+        "generate.scores: 'image_gain' needs prompt log-probabilities, which an endpoint does not give; use engine kind vllm",
+    ]

@@ -1,0 +1,220 @@
+"""Mappings: which rules fire for an image, and what weight each instruction type gets from them."""
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+import pytest
+from conftest import write
+from hypothesis import given
+from hypothesis import strategies as st
+
+from synthgen import mapping, prompt, shelves, taxonomy
+from synthgen.errors import Mistakes, UserMistake
+from synthgen.mapping import Facts
+
+TYPES = ["coarse/scene", "coarse/counting", "fine/reading"]
+WIDE = Facts(400, 200)
+
+
+def load(folder: Path, rules: str, **files: str) -> mapping.Mapping:
+    """A mapping over the workspace's taxonomy and types; other mapping files by their names."""
+    for name, text in {"mine": f"about: x\nrules:\n{rules}", **files}.items():
+        write(folder / f"pipelines/mappings/{name}.yaml", text)
+    return mapping.load("mine", taxonomy.load("small").tree, TYPES)
+
+
+def weights(rules: mapping.Mapping, tags: list[str], facts: Facts = WIDE) -> Mapping[str, float]:
+    return rules.weights(rules.fired(tags, facts))
+
+
+# --- weights ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_weight_is_shared_by_the_types_that_the_pattern_matches(workspace: Path) -> None:
+    assert weights(load(workspace, "  - {tags: animal/**, ask: {coarse/**: 4}}\n"), ["animal/cat"]) == {
+        "coarse/counting": 2,
+        "coarse/scene": 2,
+    }
+
+
+def test_the_weights_of_all_patterns_and_rules_that_fire_are_added(workspace: Path) -> None:
+    rules = load(
+        workspace,
+        "  - {tags: animal/**, ask: {coarse/**: 4, '**/scene': 1, '**': 3}}\n"
+        "  - {tags: [animal/cat, document/**], ask: {fine/**: 10}}\n  - {tags: document/**, ask: {'**': 100}}\n",
+    )
+    assert weights(rules, ["animal/cat"]) == {"coarse/counting": 3, "coarse/scene": 4, "fine/reading": 11}
+
+
+def test_a_boost_multiplies_the_sum_whatever_the_order_of_the_rules(workspace: Path) -> None:
+    first = "  - {tags: animal, boost: {coarse/**: 3, fine/**: 9}}\n"
+    second = "  - {tags: '**', ask: {coarse/scene: 2}}\n  - {tags: animal, ask: {coarse/scene: 1}}\n"
+    assert weights(load(workspace, first + second), ["animal"]) == {"coarse/scene": 9}
+    assert weights(load(workspace, second + first), ["animal"]) == {"coarse/scene": 9}
+
+
+def test_never_wins_over_everything(workspace: Path) -> None:
+    rules = load(workspace, "  - {tags: animal, never: [coarse/**]}\n  - {tags: '**', ask: {'**': 6}, boost: {'**': 5}}\n")
+    assert weights(rules, ["animal/cat"]) == {"fine/reading": 10}
+    assert set(weights(rules, ["document"])) == set(TYPES)
+
+
+def test_a_type_without_weight_is_not_asked(workspace: Path) -> None:
+    rules = load(workspace, "  - {tags: '**', ask: {'**': 3, fine/reading: 0}}\n  - {tags: animal, boost: {coarse/scene: 0}}\n")
+    assert set(weights(rules, ["animal"])) == {"coarse/counting", "fine/reading"}
+
+
+@given(st.lists(st.sampled_from(["animal", "animal/cat", "document", "document/invoice", "document/letter"])), st.randoms())
+def test_weights_do_not_depend_on_the_order_or_number_of_tags(tags: list[str], shuffle: object) -> None:
+    tree = taxonomy.grow(shelves.parse(Path("t"), TREE), "tags", "tags", "means")
+    said = ("{tags: '**', ask: {coarse/**: 2}}", "{tags: animal/**, ask: {'**': 3}}", "{tags: document/letter, never: [fine/**]}")
+    given = [mapping.Rule.model_validate(shelves.parse(Path("r"), one).values) for one in said]
+    lines = tuple(mapping._line(number, "here", rule, tree, TYPES) for number, rule in enumerate(given))
+    rules = mapping.Mapping("m", lines, frozenset())
+    mixed = [*tags, *tags]
+    shuffle.shuffle(mixed)  # type: ignore[attr-defined]
+    assert weights(rules, mixed) == weights(rules, tags)
+
+
+TREE = "tags: {animal: {means: x, tags: {cat: y}}, document: {means: x, tags: {invoice: y, letter: z}}}"
+
+
+# --- which rules fire ------------------------------------------------------------------------------------------------
+
+
+def test_a_tag_implies_its_ancestors(workspace: Path) -> None:
+    rules = load(workspace, "  - {tags: animal, ask: {'**': 1}}\n  - {tags: animal/cat, ask: {'**': 1}}\n")
+    assert rules.fired(["animal/cat"], WIDE) == (0, 1)
+    assert rules.fired(["animal/red_panda"], WIDE) == (0,)
+
+
+def test_two_stars_fire_for_images_without_a_tag_and_nothing_else_does(workspace: Path) -> None:
+    rules = load(workspace, "  - {tags: '**', ask: {'**': 1}}\n  - {tags: '*', ask: {'**': 1}}\n  - {tags: '**/cat', ask: {'**': 1}}\n")
+    assert rules.fired([], WIDE) == (0,)
+    assert rules.fired(["document"], WIDE) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("when", "holds", "does_not"),
+    [
+        ("min_side: 200", [Facts(400, 200), Facts(200, 400)], [Facts(400, 199)]),
+        ("max_side: 160", [Facts(160, 900)], [Facts(161, 900), Facts(900, 161)]),
+        ("min_aspect: 1.5", [Facts(300, 200)], [Facts(299, 200)]),
+        ("max_aspect: 0.5", [Facts(100, 200)], [Facts(101, 200)]),
+        ("min_side: 100, max_aspect: 2", [Facts(200, 100)], [Facts(99, 100), Facts(300, 100)]),
+    ],
+)
+def test_a_condition_looks_at_the_image(workspace: Path, when: str, holds: list[Facts], does_not: list[Facts]) -> None:
+    rules = load(workspace, f"  - {{tags: '**', when: {{{when}}}, ask: {{'**': 1}}}}\n")
+    assert all(rules.fired([], facts) == (0,) for facts in holds)
+    assert all(rules.fired([], facts) == () for facts in does_not)
+
+
+def test_text_in_the_image_is_known_by_its_tags(workspace: Path) -> None:
+    rules = "  - {tags: '**', when: {has_text: true}, ask: {'**': 1}}\n  - {tags: '**', when: {has_text: false}, ask: {'**': 1}}\n"
+    mine = load(workspace, rules, mine=f"about: x\ntext_tags: [document/**]\nrules:\n{rules}")
+    assert mine.fired(["document/invoice"], WIDE) == (0,)
+    assert mine.fired(["animal/cat"], WIDE) == (1,)
+
+
+def test_the_causes_of_a_type_are_the_tags_of_the_rules_that_asked_it(workspace: Path) -> None:
+    rules = load(
+        workspace,
+        "  - {tags: '**', ask: {'**': 1}}\n  - {tags: animal/**, ask: {coarse/scene: 1}}\n  - {tags: document, ask: {fine/reading: 1}}\n",
+    )
+    tags = ["animal/cat", "document/invoice"]
+    fired = rules.fired(tags, WIDE)
+    assert rules.causes(fired, tags, "coarse/scene") == ["animal", "animal/cat"]
+    assert rules.causes(fired, tags, "fine/reading") == ["document"]
+    assert rules.causes(fired, tags, "coarse/counting") == []  # asked of every image
+
+
+# --- files -----------------------------------------------------------------------------------------------------------
+
+
+def test_an_extension_adds_its_rules_behind_those_that_it_extends(workspace: Path) -> None:
+    rules = load(
+        workspace,
+        "",
+        mine="about: x\nextends: middle\nrules:\n  - {tags: '**', ask: {coarse/scene: 3}}\n",
+        middle="about: x\nextends: base\ntext_tags: [document]\nrules:\n  - {tags: animal, ask: {coarse/scene: 2}}\n",
+        base="about: x\ntext_tags: [animal]\nrules:\n  - {tags: '**', ask: {coarse/scene: 1}}\n",
+    )
+    assert [line.where.rpartition("/")[2] for line in rules.lines] == ["base.yaml:4", "middle.yaml:5", "mine.yaml:4"]
+    assert weights(rules, ["animal"]) == {"coarse/scene": 6}
+    assert rules.text_tags == {"animal", "document"}
+
+
+def test_a_circle_of_extensions_is_told_in_the_order_of_its_links(workspace: Path) -> None:
+    with pytest.raises(Mistakes, match=r"extends itself: mine -> other -> mine$"):
+        load(workspace, "", mine="about: x\nextends: other\nrules: []\n", other="about: x\nextends: mine\nrules: []\n")
+
+
+def test_an_extension_of_nothing_or_of_no_name_is_one_line(workspace: Path) -> None:
+    with pytest.raises(UserMistake, match="mapping 'smal' is unknown: did you mean 'small'"):
+        load(workspace, "", mine="about: x\nextends: smal\nrules: []\n")
+    with pytest.raises(UserMistake, match="extends: must be text, not a list"):
+        load(workspace, "", mine="about: x\nextends: [a]\nrules: []\n")
+
+
+def test_every_pattern_that_matches_nothing_is_told_with_its_line_and_the_nearest_name(workspace: Path) -> None:
+    with pytest.raises(Mistakes) as caught:
+        load(
+            workspace,
+            "",
+            mine="about: x\ntext_tags: [documnt]\nrules:\n  - tags: [animals/**, animal]\n    ask: {coarse/scenes: 1}\n"
+            "  - tags: '**'\n    boost: {zzz/**: 1}\n    never: [fine/readin]\n",
+        )
+    file = workspace / "pipelines/mappings/mine.yaml"
+    assert caught.value.lines == [
+        f"{file}:2: no tag matches 'documnt': did you mean 'document'?",
+        f"{file}:4: no tag matches 'animals/**': did you mean 'animal'?",
+        f"{file}:4: no instruction type matches 'coarse/scenes': did you mean 'coarse/scene'?",
+        f"{file}:6: no instruction type matches 'zzz/**': known: coarse/counting, coarse/scene, fine/reading",
+        f"{file}:6: no instruction type matches 'fine/readin': did you mean 'fine/reading'?",
+    ]
+
+
+def test_a_negative_weight_is_refused(workspace: Path) -> None:
+    with pytest.raises(Mistakes, match="input should be greater than or equal to 0, not -1"):
+        load(workspace, "  - {tags: '**', ask: {'**': -1}}\n")
+
+
+def test_the_texts_of_a_mapping_are_those_of_all_that_it_extends(workspace: Path) -> None:
+    load(workspace, "", mine="about: x\nextends: small\nrules: []\n")
+    texts = mapping.texts("mine")
+    assert len(texts) == 2 and "a few rules" in texts[0]
+
+
+# --- what ships ------------------------------------------------------------------------------------------------------
+
+SHIPPED = {"everyday": ("everyday", "everyday"), "drawn": ("drawn", "drawn")}  # mapping -> taxonomy, prompts
+
+
+@cache
+def shipped(name: str) -> tuple[mapping.Mapping, taxonomy.Tree, Mapping[str, prompt.InstructionType]]:
+    tags, pack = SHIPPED[name]
+    tree, types = taxonomy.load(tags).tree, prompt.load(pack).types
+    return mapping.load(name, tree, list(types)), tree, types
+
+
+def test_every_shipped_mapping_is_tested_here() -> None:
+    assert set(SHIPPED) == {path.stem for path in (shelves.shipped() / "pipelines/mappings").glob("*.yaml")}
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_shipped_mapping_can_reach_every_type(name: str) -> None:
+    rules, tree, types = shipped(name)
+    reached = {path for leaf in tree.leaves for path in weights(rules, [leaf], Facts(800, 600))}
+    assert reached == set(types)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_shipped_mapping_has_rules_for_every_root_of_its_taxonomy(name: str) -> None:
+    rules, tree, _ = shipped(name)
+    for root in tree.roots:
+        fired = rules.fired([root], Facts(800, 600))
+        assert rules.weights(fired), root
+        if name == "everyday":  # of a drawn picture every tag is a detail; what is asked depends on few of them
+            assert any(not rules.lines[number].is_for_all for number in fired), root

@@ -1,0 +1,349 @@
+"""Prompts: every template renders before a run starts, and any reply at all is questions, a refusal, or unparsable."""
+
+import json
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from conftest import SHELVES, write
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from jinja2 import UndefinedError
+from jinja2.exceptions import SecurityError
+
+from synthgen import prompt, shelves
+from synthgen.errors import Mistakes
+from synthgen.prompt import AskPrompt, Declined, Prompts, Question, Unparsable, parse_questions, question_schema, recipe_texts, render
+
+JSON = AskPrompt(text="x", parse="json")
+LINES = AskPrompt(text="x", parse="lines", none="None.")
+PACKS = sorted(path.stem for path in (shelves.shipped() / "prompts").glob("*.yaml"))
+
+
+@cache
+def shipped(name: str) -> Prompts:
+    return prompt.load(name)
+
+
+def load(folder: Path, **changes: str) -> Prompts:
+    """The workspace's small pack with parts of its text replaced: `old → new` by position in the keyword's value."""
+    text = SHELVES["prompts/small.yaml"]
+    for change in changes.values():
+        old, new = change.split(" => ")
+        assert old in text
+        text = text.replace(old, new)
+    write(folder / "prompts/small.yaml", text)
+    return prompt.load("small")
+
+
+# --- templates -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", PACKS)
+def test_every_shipped_pack_asks_every_type_in_words_of_its_own(name: str) -> None:
+    prompts = shipped(name)
+    for form in ("short", "choice"):
+        ask = prompts.ask(form)
+        for n in (1, 3):
+            texts = {path: render(ask.text, type=kind, n=n, language="French", tags=["dog"]) for path, kind in prompts.types.items()}
+            assert len(set(texts.values())) == len(texts)
+            assert all(text == text.strip() and text for text in texts.values())
+
+
+@pytest.mark.parametrize("name", PACKS)
+def test_every_shipped_pack_answers_in_every_form_of_its_types(name: str) -> None:
+    prompts = shipped(name)
+    forms = {form for kind in prompts.types.values() for form in kind.forms}
+    assert forms
+    for form in forms:
+        options = ["red", "blue", "green", "white"] if form == "choice" else []
+        text = render(prompts.pack.answer[form].text, question="What colour?", options=options, language="English")
+        assert "What colour?" in text and all(option in text for option in options)
+
+
+def test_a_missing_value_is_an_error_and_never_an_empty_place() -> None:
+    with pytest.raises(UndefinedError):
+        render("about {{ topic }}")
+
+
+@pytest.mark.parametrize(
+    "escape",
+    [
+        "{{ question.__class__ }}",
+        "{{ question.__class__.__mro__[1].__subclasses__() }}",
+        "{{ ''.join.__globals__ }}",
+        "{{ type.__init__.__globals__ }}",
+        "{{ lipsum.__globals__['os'] }}",
+        "{{ options.append('x') }}",
+        "{{ '%s'|format(question.__dict__) }}",
+        "{{ '{0.__class__}'.format(question) }}",
+    ],
+)
+def test_a_template_cannot_reach_python_or_change_what_it_is_given(escape: str) -> None:
+    kind = shipped("drawn").types["counting" if "counting" in shipped("drawn").types else next(iter(shipped("drawn").types))]
+    options = ["a"]
+    try:
+        shown = render(escape, question="q", options=options, type=kind)
+    except (SecurityError, UndefinedError):
+        shown = ""
+    assert "class" not in shown and "os" not in shown and options == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("{{ question }} Short. => {{ qestion }}", "answer.short.text: unknown variable 'qestion': did you mean 'question'?"),
+        ("Ask {{ n }} about => {% if n > 1 %}{{ topic }}{% endif %}", "ask.text: unknown variable 'topic': known: language, n, tags, type"),
+        (
+            "Ask {{ n }} about {{ type.name }} => {{ n }} {{ type.nmae }}",
+            "ask.text: is not a template that works: 'synthgen",
+        ),
+        ("Ask {{ n }} about => {{ 1 // (n - 1) }}", "ask.text: is not a template that works: integer division or modulo by zero"),
+        ("{{ question }} Short. => {% if", "answer.short.text: is not a template that works: "),
+        ("{{ question }} Brief. => {{ options[0] }}", "answer.brief.text: is not a template that works: "),
+        ("Rate {{ question }} {{ answer }} => {{ question.__class__ }}", "judge.answer.text: is not a template that works: access to"),
+        ("Say otherwise: {{ question }} => {{ options }}", "paraphrase.text: unknown variable 'options'"),
+        ("{{ question }} Blind. => {{ answer }}", "blind.text: unknown variable 'answer'"),
+    ],
+)
+def test_a_template_that_would_fail_in_a_run_is_told_at_its_start(workspace: Path, change: str, said: str) -> None:
+    with pytest.raises(Mistakes) as caught:
+        load(workspace, change=change)
+    assert len(caught.value.lines) == 1
+    assert said in caught.value.lines[0] and "small.yaml:" in caught.value.lines[0]
+
+
+def test_all_that_is_wrong_with_a_pack_is_told_at_once(workspace: Path) -> None:
+    with pytest.raises(Mistakes) as caught:
+        load(
+            workspace,
+            one="  choice: {text: => # ",
+            two="{{ question }} Short. => {{ qestion }}",
+            three="{{ question }} Blind. => {{ answer }}",
+        )
+    assert [line.partition(" ")[2] for line in caught.value.lines] == [
+        "no answer prompt for the form 'choice'",
+        "answer.short.text: unknown variable 'qestion': did you mean 'question'?",
+        "blind.text: unknown variable 'answer': known: language, question",
+    ]
+
+
+def test_two_families_of_a_pack_may_not_share_a_type(workspace: Path) -> None:
+    write(workspace / "prompts/families/other.yaml", SHELVES["prompts/families/small.yaml"])
+    with pytest.raises(Mistakes, match="also in another family of pack 'small'"):
+        load(workspace, families="families: [small] => families: [small, other]")
+
+
+def test_a_group_without_types_is_refused(workspace: Path) -> None:
+    write(workspace / "prompts/families/small.yaml", "about: x\ntypes:\n  coarse: {about: x, types: {}}\n")
+    with pytest.raises(Mistakes, match=r"types\.coarse\.types: needs at least 1 entries, not 0"):
+        prompt.load("small")
+
+
+def test_whether_one_call_can_ask_for_several_questions_is_read_from_the_template() -> None:
+    def asks_many(text: str) -> bool:
+        return prompt.asks_many(AskPrompt(text=text, parse="lines"))
+
+    assert asks_many("Ask {{ n }} questions") and asks_many("{% if n > 1 %}some{% endif %}")
+    assert not asks_many("Ask 1 question about {{ type.name }}") and not asks_many("{% set n = 2 %}{{ n }}")
+
+
+# --- replies ---------------------------------------------------------------------------------------------------------
+
+WORDS = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1, max_size=12)
+SENTENCES = st.lists(WORDS, min_size=1, max_size=6).map(" ".join)
+CHOICES = st.builds(Question, SENTENCES, st.lists(SENTENCES, min_size=4, max_size=4).map(tuple))
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: (
+        st.lists(inner, max_size=5) | st.dictionaries(st.sampled_from(["question", "options", "questions", "x"]), inner, max_size=4)
+    ),
+    max_leaves=20,
+)
+
+
+@given(st.lists(SENTENCES, min_size=1, max_size=5), st.sampled_from(["", "```json\n", "```\n"]))
+def test_questions_written_as_json_are_read_back(questions: list[str], fence: str) -> None:
+    reply = fence + json.dumps({"questions": questions}) + ("\n```" if fence else "")
+    assert parse_questions(reply, JSON, False) == [Question(text) for text in questions]
+
+
+@given(st.lists(CHOICES, min_size=1, max_size=4))
+def test_choice_questions_written_as_json_are_read_back(questions: list[Question]) -> None:
+    items = [{"question": one.text, "options": list(one.options)} for one in questions]
+    assert parse_questions(json.dumps({"questions": items}), JSON, True) == questions
+
+
+@given(st.lists(SENTENCES, min_size=1, max_size=5), st.sampled_from(["{}", "{n}. {}", "({n}) {}", "- {}", "* {}", "• {}", "  {n}: {}"]))
+def test_questions_written_on_lines_are_read_back(questions: list[str], numbered: str) -> None:
+    assume(all(prompt._NUMBERING.sub("", text).strip() == text for text in questions))
+    assume([prompt._bare(text) for text in questions] != ["none"] and not any("```" in text for text in questions))
+    assume(all(len(text.splitlines()) == 1 for text in questions))
+    reply = "\n".join(numbered.replace("{n}", str(n)).replace("{}", text) for n, text in enumerate(questions, 1))
+    assert parse_questions(reply, LINES, False) == [Question(text) for text in questions]
+
+
+@given(st.lists(st.lists(st.sampled_from(["what", "is", "red", "a", "old sign"]), min_size=1).map(" ".join), min_size=5, max_size=5))
+def test_choice_questions_written_on_a_line_are_read_back(parts: list[str]) -> None:
+    line = f"{parts[0]}? A. {parts[1]} B. {parts[2]} C. {parts[3]} D. {parts[4]}"
+    assert parse_questions(line, LINES, True) == [Question(f"{parts[0]}?", tuple(parts[1:]))]
+
+
+@given(
+    st.text(max_size=80) | VALUES.map(json.dumps) | VALUES.map(lambda value: json.dumps({"questions": value})), st.booleans(), st.booleans()
+)
+def test_no_reply_is_beyond_reading(reply: str, as_json: bool, choice: bool) -> None:
+    found = parse_questions(reply, JSON if as_json else LINES, choice)
+    if isinstance(found, list):
+        assert found and all(one.text == one.text.strip() and one.text for one in found)
+        assert all(len(one.options) == (prompt.OPTIONS if choice else 0) and all(one.options) for one in found)
+    else:
+        assert isinstance(found, Declined) or (isinstance(found, Unparsable) and found.why)
+
+
+@given(VALUES | st.builds(lambda items: {"questions": items}, st.lists(VALUES | WORDS | CHOICES.map(
+    lambda one: {"question": one.text, "options": list(one.options)}), max_size=3)), st.booleans())  # fmt: skip
+def test_the_parser_reads_what_the_schema_allows_and_nothing_of_another_shape(value: Any, choice: bool) -> None:
+    is_valid = jsonschema.Draft202012Validator(question_schema(choice, 3)).is_valid(value)
+    try:
+        reply = json.dumps(value, allow_nan=False)
+    except ValueError:
+        assume(False)
+    is_read = not isinstance(parse_questions(reply, JSON, choice), Unparsable)
+    if is_read and not is_valid:  # more questions, or further keys, which the parser lets pass
+        items = value["questions"]
+        bare = [{key: item[key] for key in ("question", "options")} if choice else item for item in items[:3]]
+        assert jsonschema.Draft202012Validator(question_schema(choice, 3)).is_valid({"questions": bare})
+    if is_valid and not is_read:  # a schema cannot say that a text must be more than blanks
+        assert any(not text.strip() for text in _texts_in(value))
+
+
+def _texts_in(value: Any) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else []
+    return [text for one in inside for text in _texts_in(one)]
+
+
+@pytest.mark.parametrize(
+    ("reply", "why"),
+    [
+        ('{"questions": ["What', "not JSON"),
+        ("Here you are: {}", "not JSON"),
+        ("[" * 100_000, "not JSON"),
+        ('["What?"]', "without a list of questions"),
+        ('{"questions": "What?"}', "without a list of questions"),
+        ('{"questions": ["What?", 5]}', "another shape"),
+        ('{"questions": ["   "]}', "another shape"),
+        ('{"questions": ["half a \\ud83d character"]}', "another shape"),
+        ('{"questions": [{"question": "What?"}]}', "another shape"),
+    ],
+)
+def test_a_reply_that_cannot_be_read_says_why(reply: str, why: str) -> None:
+    found = parse_questions(reply, JSON, False)
+    assert isinstance(found, Unparsable) and why in found.why
+
+
+@pytest.mark.parametrize("options", [["a", "b", "c"], ["a", "b", "c", "d", "e"], ["a", "b", "c", ""], ["a", "b", "c", 4], "abcd", None])
+def test_a_choice_question_has_four_options_or_is_none(options: Any) -> None:
+    reply = json.dumps({"questions": [{"question": "Which?", "options": options}]})
+    assert isinstance(parse_questions(reply, JSON, True), Unparsable)
+    assert isinstance(parse_questions('{"questions": [{"question": " ", "options": ["a", "b", "c", "d"]}]}', JSON, True), Unparsable)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Which? A. red B. blue",
+        "Which?",
+        "Which? A. red C. blue B. x D. y",
+        "A. a B. b C. c D. d",
+        "Which? A. B. C. D.",
+        "Plan A. Which? A. a B. b C. c D. d",
+    ],
+)
+def test_a_line_whose_options_are_not_a_to_d_is_unparsable(line: str) -> None:
+    assert isinstance(parse_questions(line, LINES, True), Unparsable)
+
+
+@pytest.mark.parametrize("reply", ['{"questions": []}', '```json\n{"questions": []}\n```', ' {"questions": [ ] , "why": "too dark"}'])
+def test_json_declines_by_an_empty_list(reply: str) -> None:
+    assert isinstance(parse_questions(reply, JSON, False), Declined)
+
+
+@pytest.mark.parametrize("reply", ["none", "None.", "  NONE \n", "- none.", "1. None"])
+def test_lines_decline_by_their_word(reply: str) -> None:
+    assert isinstance(parse_questions(reply, LINES, False), Declined)
+    assert parse_questions(reply, AskPrompt(text="x", parse="lines"), False) != Declined()
+
+
+def test_an_empty_reply_declines_nothing() -> None:
+    assert isinstance(parse_questions(" \n ", LINES, False), Unparsable)
+    assert isinstance(parse_questions("", JSON, False), Unparsable)
+
+
+# --- what shapes a text ----------------------------------------------------------------------------------------------
+
+SHAPING = {
+    "system": "Be good. => Be very good.",
+    "ask": 'ask: {text: "Ask {{ n }} about => ask: {text: "Ask for {{ n }} about',
+    "max": 'Short.", max_tokens: 20 => Short.", max_tokens: 21',
+    "answer": "{{ question }} Short. => {{ question }} In short.",
+}
+IDLE = {
+    "about": "about: a small pack => about: another",
+    "judge": 'Rate {{ question }}" => Judge {{ question }}"',
+    "blind": "{{ question }} Blind. => {{ question }} Unseen.",
+    "other form": "{{ question }} Brief. => {{ question }} In brief.",
+    "other ask": "Ask {{ n }} choice => Ask {{ n }} multiple choice",
+    "turn": 'Short.", max_tokens: 20 => Short.", turn: "{{ question }}!", max_tokens: 20',
+}
+
+
+@pytest.mark.parametrize("change", SHAPING.values(), ids=SHAPING)
+def test_what_shapes_a_pair_changes_its_recipe(workspace: Path, change: str) -> None:
+    before = recipe_texts(prompt.load("small"), "coarse/counting", "short")
+    assert recipe_texts(load(workspace, change=change), "coarse/counting", "short") != before
+
+
+@pytest.mark.parametrize("change", IDLE.values(), ids=IDLE)
+def test_what_does_not_shape_a_pair_leaves_its_recipe(workspace: Path, change: str) -> None:
+    before = recipe_texts(prompt.load("small"), "coarse/counting", "short")
+    assert recipe_texts(load(workspace, change=change), "coarse/counting", "short") == before
+
+
+@pytest.mark.parametrize("field", ["about", "needs", "ask_as", "examples"])
+def test_an_edit_of_a_type_touches_that_type_alone(workspace: Path, field: str) -> None:
+    prompts = prompt.load("small")
+    edited: Any = ("other", "ones") if field == "examples" else "other"
+    kind = replace(prompts.types["coarse/counting"], **{field: edited})
+    after = replace(prompts, types={**prompts.types, "coarse/counting": kind})
+    assert recipe_texts(after, "coarse/counting", "short") != recipe_texts(prompts, "coarse/counting", "short")
+    assert recipe_texts(after, "coarse/scene", "short") == recipe_texts(prompts, "coarse/scene", "short")
+
+
+def test_the_choice_form_has_an_asking_prompt_of_its_own(workspace: Path) -> None:
+    prompts = prompt.load("small")
+    before = recipe_texts(prompts, "coarse/counting", "choice")
+    assert recipe_texts(load(workspace, change=IDLE["other ask"]), "coarse/counting", "choice") != before
+
+
+# --- the user's words in a sample -------------------------------------------------------------------------------------
+
+
+def test_a_turn_is_the_question_and_its_options_unless_the_pack_says_otherwise(workspace: Path) -> None:
+    prompts = prompt.load("small")
+    assert prompt.turn_text(prompts, "short", "Where?", []) == "Where?"
+    assert prompt.turn_text(prompts, "choice", "Where?", ["a", "b", "c", "d"]) == "Where?\nA. a\nB. b\nC. c\nD. d"
+    other = load(workspace, change=IDLE["turn"])
+    assert prompt.turn_text(other, "short", "Where?", []) == "Where?!"
+
+
+@given(st.text(min_size=1, max_size=40))
+def test_what_a_model_wrote_is_text_to_a_template_and_never_a_template(text: str) -> None:
+    assume(text.strip() == text)
+    assert render("{{ question }}", question=text) == text
+    assert render("{{ question }}", question="{{ 1 + 1 }}{% raw %}") == "{{ 1 + 1 }}{% raw %}"

@@ -1,0 +1,238 @@
+"""A whole run with the scripted engine: what it makes, that starting again adds only what is new, and that no kill loses work.
+
+The runs are real processes with real Ray; only the model is a script. A kill is SIGKILL of the whole process group.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import datasets
+import pyarrow as pa
+import pytest
+from conftest import make_images
+from PIL import Image
+
+from synthgen import status
+from synthgen.rows import ASSIGNMENTS, PAIRS, image_id
+from synthgen.store import Folder, Stage
+
+PATIENCE = 240
+
+
+def synth(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Runs the command in the current folder to its end."""
+    command = [sys.executable, "-m", "synthgen.cli", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert not check or done.returncode == 0, done.stderr
+    return done
+
+
+def run(out: str = "out", *more: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    return synth("run", "photos", "--out", out, "--pipeline", "small", *more, check=check)
+
+
+def rows(out: Path, stage: str, table: str, key: str, schema: pa.Schema) -> dict[str, dict[str, object]]:
+    """The current rows of a table by their key; fails if a key is there twice in different partitions."""
+    folder = Stage(Folder(str(out)), stage)
+    log = folder.log()
+    found = [row for name in log.partitions for row in folder.current(log, name, table, key, schema).to_pylist()]
+    keys = Counter(row[key] for row in found)
+    assert not [one for one, count in keys.items() if count > 1]
+    return {row[key]: row for row in found}
+
+
+def assignments(out: Path) -> dict[str, dict[str, object]]:
+    found = rows(out, "2-planned", "assignments", "assignment_id", ASSIGNMENTS)
+    return {key: row for key, row in found.items() if not row["retired"]}
+
+
+def pairs(out: Path) -> dict[str, tuple[object, ...]]:
+    """What each assignment came to, without what differs between two runs of one and the same job (seconds)."""
+    found = rows(out, "3-generated", "pairs", "assignment_id", PAIRS)
+    return {key: (row["outcome"], row["reason"], row["pair_id"], row["question"], row["answer"]) for key, row in found.items()}
+
+
+def add_images(folder: Path, count: int) -> None:
+    """More images; those that are there are not touched, or they would count as changed."""
+    for path in make_images(folder.parent / "more", count):
+        for one in (path, path.with_suffix(".json")):
+            one.rename(folder / f"more-{one.name}")
+
+
+def adds_up(out: Path) -> None:
+    """Every stage's outcomes sum to what came in, with nothing left to do."""
+    for funnel in status.funnels(Folder(str(out))):
+        assert funnel.to_do == 0, funnel
+    assert set(assignments(out)) == set(pairs(out))
+
+
+def test_a_run_makes_shards_that_datasets_reads_and_a_second_run_has_nothing_to_do(workspace: Path) -> None:
+    make_images(workspace / "photos", 40)
+    first = run()
+    adds_up(workspace / "out")
+    assert "Q: " in first.stdout and "kept" not in first.stderr
+
+    shards = str(workspace / "out" / "5-shards" / "data" / "*.parquet")
+    samples = datasets.load_dataset("parquet", data_files=shards, split="train", cache_dir=str(workspace / "cache"))
+    assert samples[0]["images"][0].size == (64, 48)
+    assert samples[0]["messages"][0]["role"] == "user"
+    kept = next(one for one in status.funnels(Folder(str(workspace / "out"))) if one.stage == "pack").went
+    assert kept == sum(len(row["pair_ids"]) for row in samples)
+
+    before = assignments(workspace / "out"), pairs(workspace / "out")
+    started = time.monotonic()
+    second = run()
+    assert "nothing to do" in second.stderr
+    assert time.monotonic() - started < 60
+    assert (assignments(workspace / "out"), pairs(workspace / "out")) == before
+
+
+def test_growth_adds_the_new_and_leaves_the_old(workspace: Path) -> None:
+    make_images(workspace / "photos", 10)
+    run()
+    old_plan, old_pairs = assignments(workspace / "out"), pairs(workspace / "out")
+    old_shards = set((workspace / "out" / "5-shards" / "data").iterdir())
+    add_images(workspace / "photos", 6)
+    run()
+    adds_up(workspace / "out")
+    assert old_plan.items() <= assignments(workspace / "out").items()
+    assert old_pairs.items() <= pairs(workspace / "out").items()
+    assert len(assignments(workspace / "out")) == 16 * 3
+    assert old_shards < set((workspace / "out" / "5-shards" / "data").iterdir())
+
+
+def test_an_image_that_changed_retires_what_its_old_bytes_were_asked(workspace: Path) -> None:
+    made = make_images(workspace / "photos", 6)
+    run()
+    old = {key for key, row in assignments(workspace / "out").items() if row["image_id"] == image_id(made[2].read_bytes())}
+    Image.new("RGB", (80, 60), "red").save(made[2])
+    run()
+    funnels = {one.stage: one for one in status.funnels(Folder(str(workspace / "out")))}
+    assert all(one.to_do == 0 for one in funnels.values())
+    assert funnels["plan"].fell == {"changed": 1} and funnels["select"].fell["retired"] == len(old) == 3
+    assert old.isdisjoint(assignments(workspace / "out"))
+
+
+def test_failed_calls_are_asked_again_by_retry_and_by_nothing_else(workspace: Path) -> None:
+    make_images(workspace / "photos", 10)
+    run("out", "--set", "generate.engine.options.fail=0.4")
+    before = pairs(workspace / "out")
+    failed = {key for key, row in before.items() if row[1] == "call_failed"}
+    assert failed
+    run("out", "--set", "generate.engine.options.fail=0")
+    assert pairs(workspace / "out") == before
+    synth("retry", "--out", "out", "--reason", "call_failed")
+    adds_up(workspace / "out")
+    after = pairs(workspace / "out")
+    assert {key for key, row in after.items() if row != before[key]} == failed
+    assert not [row for row in after.values() if row[1] == "call_failed"]
+
+
+def test_two_runs_of_one_job_make_the_same_rows(workspace: Path) -> None:
+    make_images(workspace / "photos", 12)
+    run("one", "--set", "generate.engine.in_flight=1")
+    run("two", "--set", "generate.engine.replicas=2")
+    assert assignments(workspace / "one") == assignments(workspace / "two")
+    assert pairs(workspace / "one") == pairs(workspace / "two")
+
+
+def test_other_settings_stop_with_the_difference_and_update_recomputes_what_it_touches(workspace: Path) -> None:
+    make_images(workspace / "photos", 8)
+    run()
+    before = pairs(workspace / "out")
+    stopped = run("out", "--set", "plan.per_image=4", check=False)
+    assert stopped.returncode == 2
+    assert "planned.settings.per_image was 3 and is 4" in stopped.stderr
+    assert pairs(workspace / "out") == before
+
+    run("out", "--set", "plan.per_image=4", "--update")
+    adds_up(workspace / "out")
+    after = pairs(workspace / "out")
+    assert len(after) == 32 and before.items() <= after.items()
+
+
+def test_an_edited_prompt_makes_anew_only_the_pairs_of_its_form(workspace: Path) -> None:
+    make_images(workspace / "photos", 8)
+    run()
+    before = rows(workspace / "out", "3-generated", "pairs", "assignment_id", PAIRS)
+    pack = workspace / "prompts" / "small.yaml"
+    pack.write_text(pack.read_text().replace("Brief.", "Be brief."))
+    run("out", "--update")
+    adds_up(workspace / "out")
+    after = rows(workspace / "out", "3-generated", "pairs", "assignment_id", PAIRS)
+    for key, row in after.items():
+        assert (row["pair_id"] == before[key]["pair_id"]) == (row["form"] != "brief")
+
+
+def test_select_and_pack_run_again_on_another_threshold_without_a_model(workspace: Path) -> None:
+    make_images(workspace / "photos", 8)
+    run()
+    again = run("out", "--from", "select", "--set", "select.keep.answer.min=2.99")
+    assert "score:answer" in again.stdout
+    adds_up(workspace / "out")
+
+
+@pytest.mark.parametrize("stage", ["0-listed", "1-tagged", "2-planned", "3-generated", "4-selected", "5-shards"])
+def test_a_run_killed_in_any_stage_and_started_again_loses_nothing_and_doubles_nothing(workspace: Path, stage: str) -> None:
+    make_images(workspace / "photos", 70)
+    slow = ["--set", "generate.engine.options.seconds=0.05", "--set", "generate.engine.in_flight=4"]
+    kill_when(workspace, stage, slow)
+    run("out", *slow)
+    adds_up(workspace / "out")
+    run("whole", *slow)
+    assert assignments(workspace / "out") == assignments(workspace / "whole")
+    assert pairs(workspace / "out") == pairs(workspace / "whole")
+
+
+def kill_when(workspace: Path, stage: str, more: list[str]) -> None:
+    """Starts a run and kills its process group as soon as a stage has its first data file."""
+    command = [sys.executable, "-m", "synthgen.cli", "run", "photos", "--out", "out", "--pipeline", "small", *more]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    give_up = time.monotonic() + PATIENCE
+    while not list((workspace / "out" / stage).rglob("*.parquet")) and process.poll() is None:
+        assert time.monotonic() < give_up
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def test_a_job_in_which_every_image_kills_its_engine_stops_and_one_such_image_costs_only_its_rows(workspace: Path) -> None:
+    made = make_images(workspace / "photos", 12)
+    poison = image_id(made[5].read_bytes())
+    run("out", "--set", f"generate.engine.options.exit_on={poison[:32]}")
+    adds_up(workspace / "out")
+    reasons = Counter(row["reason"] for row in rows(workspace / "out", "3-generated", "pairs", "assignment_id", PAIRS).values())
+    assert reasons == {None: 33, "poison": 3}
+
+    stopped = run("all", "--set", "generate.engine.options.exit_on=-", check=False)
+    assert stopped.returncode == 1
+    assert "workers died one after the other" in stopped.stderr
+
+
+def test_gc_deletes_orphans_and_replaced_files_and_nothing_that_is_read(workspace: Path) -> None:
+    make_images(workspace / "photos", 6)
+    run()
+    run("out", "--from", "select", "--set", "select.keep.answer.min=2.99")
+    before = assignments(workspace / "out"), pairs(workspace / "out")
+    orphan = workspace / "out" / "3-generated" / "pairs" / "e001-00000.r9.abc.parquet"
+    orphan.write_bytes(b"half a file")
+    told = synth("gc", "--out", "out").stdout
+    assert not orphan.exists() and "0 files" not in told
+    assert (assignments(workspace / "out"), pairs(workspace / "out")) == before
+    adds_up(workspace / "out")
+    assert synth("gc", "--out", "out").stdout.startswith("0 files deleted")
+
+
+def test_status_of_a_folder_prints_sums_as_json(workspace: Path) -> None:
+    make_images(workspace / "photos", 6)
+    (workspace / "photos" / "broken.jpg").write_text("no image")
+    run()
+    told = json.loads(synth("status", "--out", "out", "--json").stdout)
+    tag = next(one for one in told if one["stage"] == "tag")
+    assert (tag["came"], tag["went"], tag["fell"]) == (7, 6, {"quarantined.not_an_image": 1})
