@@ -21,11 +21,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from draw import OTHER_SIGN_FONT, draw
-from gold import Gold, choice, golds
+from gold import Gold, golds, pick
 from grammar import parse
 from numpy.typing import NDArray
 from oracle import judge, question_type, unfit
-from phrases import ASK_AS, CHOICE_TYPES, TYPES, ask_prompt
+from phrases import TYPES, ask_prompt
 from PIL.Image import Image
 from torch import Tensor
 from transformers import AutoProcessor, LlavaOnevisionForConditionalGeneration
@@ -112,14 +112,9 @@ def share(hits: Iterable[bool]) -> float:
 # -- answers ---------------------------------------------------------------------------------------------------------------------
 
 
-def prompt_of(gold: Gold, form: str, rng: random.Random) -> tuple[str, str] | None:
-    """(question, prompt) of a form, or None if the type has it not."""
-    if form == "choice":
-        chosen = choice(gold, rng)
-        return (chosen[0], chosen[0]) if chosen else None
+def prompt_of(gold: Gold, form: str, rng: random.Random) -> tuple[str, str]:
+    """(question, prompt) of a form."""
     question = gold.question(rng.randrange(3))
-    if (gold.type == "caption") != (form == "brief") and gold.type == "caption":
-        return None
     return question, f"{question} {'Answer shortly.' if form == 'short' else 'Answer in a sentence.'}"
 
 
@@ -133,11 +128,10 @@ def answer_calls(scenes: Sequence[Scene], per_scene: int, paint: Callable[[Scene
         for gold in golds(scene, rng):
             by_type[gold.type].append(gold)
         for type_ in rng.sample(sorted(by_type), min(per_scene, len(by_type))):
-            form = rng.choices(("short", "brief", "choice"), (5, 3, 2 if type_ in CHOICE_TYPES else 0))[0]
-            form = "brief" if type_ == "caption" else form
-            if made := prompt_of(rng.choice(by_type[type_]), form, rng):
-                questions.append(made[0])
-                calls.append(Call(scene, image, made[1], form, type_))
+            form = "brief" if type_ == "caption" else rng.choices(("short", "brief"), (5, 3))[0]
+            question, prompt = prompt_of(pick(by_type[type_], rng), form, rng)
+            questions.append(question)
+            calls.append(Call(scene, image, prompt, form, type_))
     return calls, questions
 
 
@@ -151,10 +145,10 @@ def answers(nano: Nano, scenes: Sequence[Scene]) -> float:
     seen = truth(calls, questions, nano.replies(calls))
     blind = truth(calls, questions, nano.replies([replace(call, image=None) for call in calls]))
     print(f"\nanswers: {len(calls)} on {len(scenes)} held-out scenes, true by the oracle\n")
-    print(f"{'type':<20}{'all':>7}{'short':>8}{'brief':>8}{'choice':>8}{'blind':>8}{'n':>7}")
+    print(f"{'type':<20}{'all':>7}{'short':>8}{'brief':>8}{'blind':>8}{'n':>7}")
     for type_ in (*TYPES, ""):
         here = [i for i, call in enumerate(calls) if type_ in ("", call.type)]
-        by_form = [share(seen[i] for i in here if calls[i].role == form) for form in ("short", "brief", "choice")]
+        by_form = [share(seen[i] for i in here if calls[i].role == form) for form in ("short", "brief")]
         row = [share(seen[i] for i in here), *by_form, share(blind[i] for i in here)]
         print(f"{type_ or 'all':<20}" + "".join(f"{v:>8.3f}" if v == v else f"{'':>8}" for v in row)[1:] + f"{len(here):>7}")
     return share(seen)
@@ -188,25 +182,22 @@ def proposals(nano: Nano, scenes: Sequence[Scene]) -> float:
         image = draw(scene)
         for type_ in TYPES:
             calls.append(Call(scene, image, ask_prompt(type_, 2), "ask", type_))
-            if type_ in CHOICE_TYPES:
-                calls.append(Call(scene, image, f"Ask 1 choice question about {ASK_AS[type_]}.", "ask_choice", type_))
     table: dict[str, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
     for call, reply in zip(calls, nano.replies(calls), strict=True):
-        supported = any(g.type == call.type and (call.role == "ask" or len(g.wrong) > 2) for g in golds(call.scene, random.Random(0)))
+        supported = any(g.type == call.type for g in golds(call.scene, random.Random(0)))
         said_none = reply.lower().rstrip(".") == "none"
         if not supported:
             table[call.type]["declined"].append(said_none)
             continue
         table[call.type]["offered"].append(not said_none)
         lines = [] if said_none else reply.split("\n")
-        column = "valid" if call.role == "ask" else "choice"
         for line in lines:
             query = parse(line)
-            table[call.type][column].append(bool(query) and question_type(line) == call.type and not unfit(call.scene, query))  # type: ignore[arg-type]
+            table[call.type]["valid"].append(bool(query) and question_type(line) == call.type and not unfit(call.scene, query))  # type: ignore[arg-type]
         if len(lines) > 1:
             read = [parse(line) or line for line in lines]
             table[call.type]["distinct"].append(len(set(read)) == len(read))
-    columns = ("valid", "choice", "distinct", "offered", "declined")
+    columns = ("valid", "distinct", "offered", "declined")
     print(f"\nproposals: every type of {len(scenes)} held-out scenes, 2 questions asked for\n")
     print(f"{'type':<20}" + "".join(f"{column:>10}" for column in columns))
     for type_ in TYPES:
@@ -214,7 +205,7 @@ def proposals(nano: Nano, scenes: Sequence[Scene]) -> float:
         print(f"{type_:<20}" + "".join(f"{v:>10.3f}" if v == v else f"{'':>10}" for v in cells))
     total = {column: share(hit for type_ in TYPES for hit in table[type_][column]) for column in columns}
     print(f"{'all':<20}" + "".join(f"{total[column]:>10.3f}" for column in columns))
-    return share(hit for type_ in TYPES for column in ("valid", "choice") for hit in table[type_][column])
+    return total["valid"]
 
 
 # -- judging ---------------------------------------------------------------------------------------------------------------------

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import permutations
+from typing import TypeVar
 
 from phrases import ASKING as _ASKING
-from phrases import CHOICE_TYPES, ask, sentence, with_article, with_options
+from phrases import ask, sentence, with_article
 from world import (
     BACKGROUNDS,
     COLOURS,
@@ -32,6 +34,7 @@ from world import (
     plural,
 )  # fmt: skip
 
+Item = TypeVar("Item")
 PICTURE_KINDS = {"scene": "a scene", "sign": "a sign", "chart": "a chart", "empty": "an empty scene"}
 
 
@@ -43,6 +46,7 @@ class Gold:
     slots: tuple[str, ...]
     answer: str
     wrong: tuple[str, ...]
+    near: bool = True  # of two things: they are neighbours in reading order
 
     @property
     def type(self) -> str:
@@ -62,13 +66,13 @@ def golds(scene: Scene, rng: random.Random) -> list[Gold]:
     return [*_picture(scene), *_place(scene, rng), *_sign(scene, rng), *_things(scene, rng), *_relations(scene)]
 
 
-def choice(gold: Gold, rng: random.Random) -> tuple[str, str] | None:
-    """(question with four options, right letter), for types that have a choice form."""
-    if gold.type not in CHOICE_TYPES or len(gold.wrong) < 3:
-        return None
-    options = [gold.answer, *(gold.wrong[:3] if rng.random() < 0.5 else rng.sample(gold.wrong, 3))]
-    rng.shuffle(options)
-    return with_options(gold.question(rng.randrange(3)), tuple(options)), "ABCD"[options.index(gold.answer)]
+def pick(pool: Sequence[Gold], rng: random.Random) -> Gold:
+    """One of these; of yes and no, each as often where both are right of something, so that neither can be guessed."""
+    answers = sorted({gold.answer for gold in pool})
+    if answers == ["no", "yes"]:
+        wanted = rng.choice(answers)
+        pool = [gold for gold in pool if gold.answer == wanted]
+    return rng.choice(pool)
 
 
 def look(thing: Thing) -> str:
@@ -186,10 +190,10 @@ def _cells(scene: Scene, rng: random.Random, here: tuple[str, ...]) -> Iterator[
 
 
 def unique(scene: Scene) -> list[tuple[str, Thing]]:
-    """Things that one phrase picks out: by name where it is the only one, else by colour and name."""
+    """Things that one phrase picks out, in reading order: by name where it is the only one, else by colour and name."""
     names, looks = Counter(t.name for t in scene.things), Counter(look(t) for t in scene.things)
-    found = [(t.name, t) for t in scene.things if names[t.name] == 1]
-    return found + [(look(t), t) for t in scene.things if t.colour and names[t.name] > 1 and looks[look(t)] == 1]
+    phrases = [(t.name if names[t.name] == 1 else look(t), t) for t in scene.things]
+    return [(phrase, t) for phrase, t in phrases if names[t.name] == 1 or (t.colour and looks[phrase] == 1)]
 
 
 def _nouns(scene: Scene) -> list[str]:
@@ -229,22 +233,22 @@ def _counts(scene: Scene, rng: random.Random) -> Iterator[Gold]:
 
 
 def _relations(scene: Scene) -> Iterator[Gold]:
-    single = unique(scene)
-    for first, a in single:
-        for second, b in single:
-            if a is b:
-                continue
-            for relation, true in relations(a, b).items():
-                yield Gold("relative", (first, relation, second), _yes(true), (_yes(not true),))
-            if a.colour and b.colour and first == a.name and second == b.name:
-                same = a.colour == b.colour
-                yield Gold("same", (first, second), _yes(same), (_yes(not same),))
-    names = list(dict.fromkeys(t.name for t in scene.things))
-    for name in names:
-        for other in names:
-            if name != other:
-                true = count(scene, name) > count(scene, other)
-                yield Gold("more", (plural(name), plural(other)), _yes(true), (_yes(not true),))
+    for (first, a), (second, b), near in _pairs(unique(scene)):
+        for relation, true in relations(a, b).items():
+            yield Gold("relative", (first, relation, second), _yes(true), (_yes(not true),), near)
+    shapes = [one for one in unique(scene) if one[1].colour and one[0] == one[1].name]
+    for (first, a), (second, b), near in _pairs(shapes):
+        same = a.colour == b.colour
+        yield Gold("same", (first, second), _yes(same), (_yes(not same),), near)
+    for name, other, near in _pairs(list(dict.fromkeys(t.name for t in scene.things))):
+        true = count(scene, name) > count(scene, other)
+        yield Gold("more", (plural(name), plural(other)), _yes(true), (_yes(not true),), near)
+
+
+def _pairs(items: Sequence[Item]) -> Iterator[tuple[Item, Item, bool]]:
+    """Every two different items in both orders, and whether they stand side by side."""
+    for i, j in permutations(range(len(items)), 2):
+        yield items[i], items[j], abs(i - j) == 1
 
 
 def _yes(true: bool) -> str:
@@ -269,12 +273,9 @@ def _chart(scene: Scene, rng: random.Random) -> Iterator[Gold]:
         if values.count(extreme) == 1:
             ranked = sorted((b for b in bars if b.value != extreme), key=lambda b: abs(b.value - extreme))
             yield Gold(kind, (), next(b.colour for b in bars if b.value == extreme), tuple(b.colour for b in ranked))
-    for a in bars:
-        for b in bars:
-            if a is b:
-                continue
-            true = a.value > b.value
-            yield Gold("taller", (a.colour, b.colour), _yes(true), (_yes(not true),))
-            yield Gold("sum", (a.colour, b.colour), str(a.value + b.value), _near_numbers(a.value + b.value, 2, 18))
-            if true:
-                yield Gold("difference", (a.colour, b.colour), str(a.value - b.value), _near_numbers(a.value - b.value, 1, 8))
+    for a, b, beside in _pairs(bars):
+        true = a.value > b.value
+        yield Gold("taller", (a.colour, b.colour), _yes(true), (_yes(not true),), beside)
+        yield Gold("sum", (a.colour, b.colour), str(a.value + b.value), _near_numbers(a.value + b.value, 2, 18), beside)
+        if true:
+            yield Gold("difference", (a.colour, b.colour), str(a.value - b.value), _near_numbers(a.value - b.value, 1, 8), beside)

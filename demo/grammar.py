@@ -1,8 +1,8 @@
 """How questions of the drawn world are read: free text in, a `Query` or nothing out.
 
-In: a question as a model wrote it, options included. Out: what it asks for (`kind`), about what (`slots`), and its options. Why this
-way: the oracle must not compare with the strings that taught the model, so it reads English with patterns of its own, wider than
-the phrases that are taught, and a question outside them is unreadable rather than wrong.
+In: a question as a model wrote it. Out: what it asks for (`kind`) and about what (`slots`). Why this way: the oracle must not
+compare with the strings that taught the model, so it reads English with patterns of its own, wider than the phrases that are
+taught, and a question outside them is unreadable rather than wrong.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ class Query:
 
     kind: str
     slots: tuple[str, ...] = ()
-    options: tuple[str, ...] = ()
 
 
 # (kind, pattern, which kinds of slot its groups hold)
@@ -56,7 +55,6 @@ GRAMMAR: tuple[tuple[str, str, str], ...] = (
     ("shape", r"(?:what is|name) the ([a-z]+) shape|(?:which|what) shape is ([a-z]+)", "c"),
 )  # fmt: skip
 COMPILED = tuple((kind, re.compile(f"(?:{pattern})"), slots) for kind, pattern, slots in GRAMMAR)
-OPTIONS = re.compile(r"^(.*[?.])\s+A\. (.+?)\s+B\. (.+?)\s+C\. (.+?)\s+D\. (.+?)\s*$", re.S)
 TYPE_OF_KIND = {
     "background": "background", "picture_kind": "picture_kind", "caption": "caption", "existence": "existence",
     "at": "object_at_position", "where": "where_is", "word": "printed_word", "number": "printed_number", "colour": "colour",
@@ -80,18 +78,14 @@ def read_noun(text: str) -> str | None:
 
 def parse(question: str) -> Query | None:
     """What a question asks, or None if it cannot be read."""
-    text = question.strip()
-    options: tuple[str, ...] = ()
-    if found := OPTIONS.match(text):
-        text, options = found.group(1), tuple(found.groups()[1:])
-    plain = re.sub(r"\s+", " ", text.lower()).strip().rstrip("?.! ")
+    plain = re.sub(r"\s+", " ", question.lower()).strip().rstrip("?.! ")
     for kind, pattern, kinds in COMPILED:
         if match := pattern.fullmatch(plain):
             slots = _slots([group for group in match.groups() if group is not None], kinds)
             if slots is not None and kind == "take":
-                return Query("difference", (slots[1], slots[0]), options)
+                return Query("difference", (slots[1], slots[0]))
             if slots is not None:
-                return Query(kind, slots, options)
+                return Query(kind, slots)
     return None
 
 

@@ -1,6 +1,6 @@
 """What the language model is taught about a scene, and how lessons are packed for training.
 
-In: a `Scene`. Out: `Lesson`s (turns of prompt and reply in the roles ask, answer, choice, judge, rephrase, blind), then arrays of
+In: a `Scene`. Out: `Lesson`s (turns of prompt and reply in the roles ask, answer, judge, rephrase, blind), then arrays of
 token ids with a mask. Why this way: about twenty lessons share one image prefix. They stand in rows of `ROW` tokens that
 each see the prefix and, of their own row, only their own lesson; so a picture is read once, attention stays small, and the
 logits equal those of the lessons one by one (tests/test_world.py holds the mask to that).
@@ -14,17 +14,17 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from gold import Gold, choice, golds
+from gold import Gold, golds, pick
 from nano import IMAGE_TOKENS
 from numpy.typing import NDArray
-from phrases import ASK_AS, TYPES, ask_prompt, with_article
+from phrases import TYPES, ask_prompt, with_article
 from world import Scene
 
 ROW, ROWS = 48, 9
 PREFIX = 1 + IMAGE_TOKENS  # <|user|> and the image
-ROLES = {"answer": 0.5, "choice": 0.18, "ask": 0.14, "judge": 0.05, "rephrase": 0.05, "blind": 0.05, "turns": 0.03}
+ROLES = {"answer": 0.62, "ask": 0.2, "judge": 0.05, "rephrase": 0.04, "blind": 0.05, "turns": 0.04}
 # The first images teach mostly to look and answer in a word; the other roles then learn quickly what they share with it.
-FIRST_ROLES = {"answer": 0.76, "choice": 0.0, "ask": 0.14, "judge": 0.03, "rephrase": 0.02, "blind": 0.05, "turns": 0.0}
+FIRST_ROLES = {"answer": 0.76, "ask": 0.14, "judge": 0.03, "rephrase": 0.02, "blind": 0.05, "turns": 0.0}
 KEYS = tuple(f"{role}/{type_}" for role in ROLES for type_ in TYPES)
 Encode = Callable[[str], list[int]]
 assert with_article("egg") == "an egg"
@@ -52,15 +52,12 @@ def answered(gold: Gold, rng: random.Random, brief: float = 0.3) -> tuple[str, s
 
 def asked(type_: str, supported: list[Gold], rng: random.Random) -> tuple[str, str]:
     """A request for questions of a type, and distinct questions of it, or `none`."""
-    options = [c for g in supported if (c := choice(g, rng))]
-    if options and rng.random() < 0.25:
-        return f"Ask 1 choice question about {ASK_AS[type_]}.", rng.choice(options)[0]
     n = rng.randint(1, 3)
     if not supported:
-        choices = f"Ask 1 choice question about {ASK_AS[type_]}."
-        return (choices if rng.random() < 0.15 else ask_prompt(type_, n)), "none"
-    # In the order of the scene: then the next question is simply one further on, and never the same again.
-    picked = [supported[i] for i in sorted(rng.sample(range(len(supported)), min(n, len(supported))))]
+        return ask_prompt(type_, n), "none"
+    # Neighbours, in the order of the scene: then the next question is simply one further on, and never the same again.
+    askable = [gold for gold in supported if gold.near]
+    picked = [askable[i] for i in sorted(rng.sample(range(len(askable)), min(n, len(askable))))]
     return ask_prompt(type_, n), "\n".join(g.question(rng.randrange(3)) for g in picked)
 
 
@@ -96,16 +93,13 @@ def lessons(scene: Scene, rng: random.Random, weight: Mapping[str, float], early
 def _lesson(role: str, type_: str, pool: list[Gold], rng: random.Random, brief: float) -> Lesson | None:
     if role == "ask":
         return Lesson(role, type_, (asked(type_, pool, rng),))
-    gold = rng.choice(pool)
-    if role == "choice":
-        chosen = choice(gold, rng)
-        return Lesson(role, type_, (chosen,)) if chosen else None
+    gold = pick(pool, rng)
     if role == "judge":
         return Lesson(role, type_, (judged(gold, rng),))
     if role == "rephrase":
         return Lesson(role, type_, (rephrased(gold, rng),))
     if role == "turns":
-        return Lesson(role, type_, tuple(answered(rng.choice(pool), rng) for _ in range(rng.randint(2, 3))))
+        return Lesson(role, type_, tuple(answered(pick(pool, rng), rng) for _ in range(rng.randint(2, 3))))
     return Lesson(role, type_, (answered(gold, rng, brief),))
 
 

@@ -34,13 +34,7 @@ def judge(scene: Scene, question: str, answer: str) -> Verdict:
         return Verdict("unreadable", f"cannot read the question {question!r}")
     if why := unfit(scene, query):
         return Verdict("false", f"the question does not fit: {why}")
-    text = answer.strip()
-    if query.options:
-        letter = re.fullmatch(r"\(?([ABCD])[).]?", text)
-        if not letter:
-            return Verdict("unreadable", f"{answer!r} is no letter of an option")
-        text = query.options["ABCD".index(letter.group(1))]
-    said = read_answer(query, text)
+    said = read_answer(query, answer.strip())
     if said is None:
         return Verdict("unreadable", f"cannot read the answer {answer!r}")
     if said.startswith("!"):
@@ -72,12 +66,7 @@ def unfit(scene: Scene, query: Query) -> str | None:
         return "there is no chart"
     if kind not in NEEDS_BARS and kind not in ("picture_kind", "caption", "count") and scene.bars:
         return "this is a chart"
-    why = FITS[kind](scene, slots) if kind in FITS else None
-    if why is None and query.options:
-        right = [option for option in query.options if read_answer(query, option) in truths(scene, query)]
-        if len(set(query.options)) < 4 or len(right) != 1:
-            return f"{len(right)} of its options are right" if len(set(query.options)) == 4 else "two options are the same"
-    return why
+    return FITS[kind](scene, slots) if kind in FITS else None
 
 
 NEEDS_BARS = ("value", "tallest", "shortest", "taller", "sum", "difference")

@@ -69,7 +69,6 @@ ASKING: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 TYPES = tuple(dict.fromkeys(type_ for type_, _ in ASKING.values()))
 KINDS_OF = {type_: [kind for kind, (t, _) in ASKING.items() if t == type_] for type_ in TYPES}
-CHOICE_TYPES = ("background", "object_at_position", "colour", "counting", "printed_word", "kind_of_thing", "chart_value")
 ASK_AS = {
     "background": "the background", "picture_kind": "the kind of picture", "caption": "a caption", "existence": "what exists",
     "object_at_position": "what is at a position", "where_is": "where a thing is", "printed_word": "the printed word",
@@ -116,10 +115,6 @@ def sentence(kind: str, slots: tuple[str, ...], answer: str) -> str:
     if kind == "caption":
         return answer
     return SENTENCES[kind].format(*slots, a=answer)
-
-
-def with_options(question: str, options: tuple[str, ...]) -> str:
-    return " ".join([question, *(f"{letter}. {option}" for letter, option in zip("ABCD", options, strict=True))])
 
 
 def ask_prompt(type_: str, n: int) -> str:

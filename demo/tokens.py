@@ -11,7 +11,7 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
-from gold import choice, golds
+from gold import golds
 from phrases import ASK_AS, ask_prompt
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
@@ -38,17 +38,15 @@ CHAT_TEMPLATE = (
 
 def _corpus() -> Iterator[str]:
     names = (*OBJECTS, *SHAPES, *COLOURS, *GROUPS, *BACKGROUNDS, *ROWS, *COLUMNS, "shape", "thing", "bar")
-    for word in (*names, *map(plural, names), *WORDS, *NUMBERS, "A", "B", "C", "D", "none", "yes", "no", *ASK_AS.values()):
+    for word in (*names, *map(plural, names), *WORDS, *NUMBERS, "none", "yes", "no", *ASK_AS.values()):
         for _ in range(200):
             yield word
     rng = random.Random(0)
     for index in range(1500):
         scene = sample(1, index)
         for gold in golds(scene, rng):
-            chosen = choice(gold, rng)
-            told = chosen[0] if chosen else gold.sentence()
-            yield f"{gold.question(0)}\n{gold.question(1)}\n{gold.question(2)} {gold.sentence()} {gold.answer} {told}"
-            yield f"{ask_prompt(gold.type, rng.randint(1, 3))} Ask 1 choice question about Answer shortly. Answer in a sentence. "
+            yield f"{gold.question(0)}\n{gold.question(1)}\n{gold.question(2)} {gold.sentence()} {gold.answer} {gold.sentence()}"
+            yield f"{ask_prompt(gold.type, rng.randint(1, 3))} Answer shortly. Answer in a sentence. "
             yield "Rephrase: Is it true? yes no none"
 
 

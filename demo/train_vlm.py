@@ -34,15 +34,15 @@ from world import TRAIN_SEED, plural, sample
 
 Arrays = dict[str, NDArray[Any]]
 KINDS = {"scene": 0.47, "sign": 0.26, "chart": 0.25, "empty": 0.02}
-ROLE_WEIGHT = {"answer": 1.0, "choice": 1.0, "ask": 0.7, "judge": 1.0, "rephrase": 0.4, "blind": 0.3, "turns": 0.7}
+ROLE_WEIGHT = {"answer": 1.0, "ask": 1.0, "judge": 1.0, "rephrase": 0.4, "blind": 0.3, "turns": 0.7}
 SIDE_LOSS = 0.1  # weight of the dense labels
 AVERAGE = 0.996  # the weights to use average about the last 250 steps
 RATE = 1.3e-3
-SIZE = 6  # images a step and process
+SIZE = 8  # images a step and process
 EARLY = 7_000  # images taught mostly with one-word answers
 # How often a type is drawn beside how badly it is answered: captions are long, a yes or no is half right by guessing and so
 # looks easier than it is, and some types need what few pictures have.
-DOSE = {"caption": 0.4, "relative_position": 0.8, "compare_counts": 0.6, "chart_compare": 0.6, "same_colour": 2.0}
+DOSE = {"caption": 0.4, "relative_position": 1.6, "compare_counts": 0.8, "chart_compare": 0.6, "same_colour": 2.0}
 DOSE |= {"printed_word": 2.0, "printed_number": 3.0, "chart_arithmetic": 1.5}
 DOSES = np.array([DOSE.get(key.split("/")[1], 1.0) for key in KEYS])
 

@@ -23,7 +23,6 @@ from synthgen.rows import DECISIONS, PAIRS, PLANNED_IMAGES
 from synthgen.store import Folder, Stage
 
 HERE = Path(__file__).parent
-LETTERS = "ABCD"
 
 
 def scenes() -> dict[str, Scene]:
@@ -40,12 +39,6 @@ def rows(out: Folder, stage: str, table: str, key: str, schema: Any) -> Iterator
         yield from folder.current(log, name, table, key, schema).to_pylist()
 
 
-def verdict(scene: Scene, pair: Mapping[str, Any]) -> str:
-    """true, false or unreadable; the options of a choice stand behind its question, as the model saw them."""
-    options = "".join(f" {letter}. {option}" for letter, option in zip(LETTERS, pair["options"] or (), strict=False))
-    return judge(scene, pair["question"] + options, pair["answer"]).value
-
-
 def measure(folder: Path) -> dict[str, Any]:
     """Prints the tables; returns the figures."""
     out, known = Folder(str(folder)), scenes()
@@ -58,7 +51,7 @@ def measure(folder: Path) -> dict[str, Any]:
         assigned += 1
         if pair["outcome"] != "pair":
             continue
-        is_true = verdict(known[image[pair["object_id"]]], pair) == "true"
+        is_true = judge(known[image[pair["object_id"]]], pair["question"], pair["answer"]).value == "true"
         decision = kept[pair["pair_id"]]
         counts = tally[pair["type"]]
         counts.update(generated=1, true=is_true, kept=decision["kept"], kept_true=decision["kept"] and is_true)

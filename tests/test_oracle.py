@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "demo"))
 
-from gold import choice, golds
+from gold import golds
 from grammar import parse, question_type
 from oracle import judge, unfit
 from phrases import TYPES
@@ -40,16 +40,6 @@ def test_gold_is_true_and_near_misses_are_false(scene: Scene) -> None:
             for wrong in gold.wrong:
                 assert judge(scene, question, wrong).value == "false", (question, wrong)
                 assert judge(scene, question, gold.sentence(wrong)).value == "false", (question, wrong)
-
-
-@settings(max_examples=60, deadline=None)
-@given(scenes)
-def test_one_option_of_a_choice_is_true(scene: Scene) -> None:
-    rng = random.Random(scene.index)
-    for gold in golds(scene, rng):
-        if made := choice(gold, rng):
-            verdicts = {letter: judge(scene, made[0], letter).value for letter in "ABCD"}
-            assert verdicts == {letter: "true" if letter == made[1] else "false" for letter in "ABCD"}
 
 
 @given(scenes, st.text(max_size=40))
@@ -91,9 +81,6 @@ def test_all_types_occur() -> None:
         ("Describe the picture.", "The beach with the sign STOP and 2 cats.", "true"),  # every claim holds
         ("Describe the picture.", "The beach with the sign STOP and 2 cats and a blue star.", "false"),
         ("Describe the picture.", "A lovely day out.", "false"),
-        ("What colour is the star? A. red B. blue C. green D. black", "A", "true"),
-        ("What colour is the star? A. red B. red C. green D. black", "A", "false"),
-        ("What colour is the star? A. red B. blue C. green D. black", "red", "unreadable"),
     ],
 )
 def test_scene_verdicts(question: str, answer: str, value: str) -> None:

@@ -576,7 +576,7 @@ def test_a_question_moves_with_its_bytes_inside_a_partition(world: World) -> Non
 
 
 def test_an_object_that_can_be_read_after_all_is_planned_without_being_asked_for(world: World) -> None:
-    world.grow({"a.jpg": Content("same", 0), "b.jpg": unlike(2)})
+    world.grow({"a.jpg": unlike(1), "b.jpg": unlike(2)})
     world.grow({"c.jpg": Content("broken", None, ("animal",)), "d.jpg": unlike(3)})
     world.plan()
     before = world.assignments()

@@ -210,7 +210,7 @@ def test_a_job_in_which_every_image_kills_its_engine_stops_and_one_such_image_co
     reasons = Counter(row["reason"] for row in rows(workspace / "out", "3-generated", "pairs", "assignment_id", PAIRS).values())
     assert reasons == {None: 33, "poison": 3}
 
-    stopped = run("all", "--set", "generate.engine.options.exit_on=-", check=False)
+    stopped = run("all", "--set", "generate.engine.options.exit_on='-'", check=False)
     assert stopped.returncode == 1
     assert "workers died one after the other" in stopped.stderr
 

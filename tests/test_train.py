@@ -406,19 +406,19 @@ def test_shards_in_an_object_store_are_read_as_they_are_on_disk(tmp_path: Path, 
     for key, value in {"ACCESS_KEY_ID": "nobody", "SECRET_ACCESS_KEY": "nothing", "ENDPOINT_URL": f"http://{host}:{port}"}.items():
         monkeypatch.setenv(f"AWS_{key}", value)
     try:
-        fsspec.filesystem("s3").mkdir("bucket")
-        here, there = write(tmp_path / "shards", samples(3), samples(2)), "s3://bucket/shards"
+        fsspec.filesystem("s3").mkdir("tuning")
+        here, there = write(tmp_path / "shards", samples(3), samples(2)), "s3://tuning/shards"
         for path in here.iterdir():
             fsspec.filesystem("s3").put_file(str(path), f"{there}/{path.name}")
         local = pin(str(here))
         for source in (there, f"{there}/", f"{there}/*.parquet"):
             assert [(file.rows, file.sha256) for file in pin(source)] == [(file.rows, file.sha256) for file in local]
         assert list(islice(rows(pin(there), 0, 0), 5)) == list(islice(rows(local, 0, 0), 5))
-        stage = Stage(Folder("s3://bucket/run"), "5-shards")
+        stage = Stage(Folder("s3://tuning/run"), "5-shards")
         data = stage.put("data", "train", (here / "train-00000.parquet").read_bytes(), 3)
         with Lease.take(stage.out) as lease:
             stage.commit(Receipt("e001-00000", 1, {"data": TablePart((data,), "f")}), lease, 1)
-        assert len(list(islice(rows(pin("s3://bucket/run"), 0, 0), 7))) == 7
+        assert len(list(islice(rows(pin("s3://tuning/run"), 0, 0), 7))) == 7
     finally:
         server.stop()
 
