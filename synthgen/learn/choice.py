@@ -105,7 +105,8 @@ def _text(tree: Tree, paths: Sequence[str], about: About, most: int) -> str:
         if about.image is None
         else f"Which of these kinds of question suit the image best? Name at most {most}, the best first."
     )
-    return f'Kinds of question about an image:\n{listed}\n\n{asked}\nReply with JSON alone: {{"chosen": ["name"]}}, or an empty list if none fits.'
+    wanted = 'Reply with JSON alone: {"chosen": ["name"]}, or an empty list if none fits.'
+    return f"Kinds of question about an image:\n{listed}\n\n{asked}\n{wanted}"
 
 
 def _schema(names: list[str], most: int) -> dict[str, Any]:

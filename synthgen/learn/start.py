@@ -7,8 +7,8 @@ load it, and a file that is there is never overwritten.
 
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -29,6 +29,8 @@ from synthgen.tagger import SidecarFile, TaggerSpec
 from synthgen.taxonomy import NAME
 from synthgen.workers import leave_ray, once
 
+TypeFinder = Callable[[Row], list[str] | Bad]
+
 TYPE_FIELDS, TAG_FIELD = ("types", "instruction_type"), "tags"
 
 
@@ -39,7 +41,7 @@ class Order:
     seed: str
     name: str
     pipeline: Pipeline
-    settings: Settings = Settings()
+    settings: Settings = field(default_factory=Settings)
     types_column: str | None = None
     types_file: Path | None = None
     tags_column: str | None = None
@@ -59,6 +61,11 @@ class Lesson:
     tagger: TaggerSpec
     prompts: Prompts
     fields: Fields  # where the seed gives words; None where they must be found
+
+    @property
+    def types_are_given(self) -> bool:
+        """Whether the questions themselves need not be read."""
+        return self.order.types_file is not None or self.fields.types is not None
 
     @property
     def types_by(self) -> str:
@@ -127,9 +134,9 @@ def _prepared(order: Order) -> Lesson:
     spec, prompts = tagger.load(order.pipeline.tag.tagger), prompt.load(order.pipeline.generate.prompts)
     opened = seed.open_seed(order.seed)
     known = seed.fields(opened)
-    for flag, field in (("--types-column", order.types_column), ("--tags-column", order.tags_column)):
-        if field and field not in known:
-            raise UserMistake(f"{flag} {field}: the seed has no such field: {nearest(field, known)}")
+    for flag, named in (("--types-column", order.types_column), ("--tags-column", order.tags_column)):
+        if named and named not in known:
+            raise UserMistake(f"{flag} {named}: the seed has no such field: {nearest(named, known)}")
     types = order.types_column or next((field for field in TYPE_FIELDS if field in known), None)
     tags = (
         order.tags_column or (spec.file.key if isinstance(spec.file, SidecarFile) else None) or (TAG_FIELD if TAG_FIELD in known else None)
@@ -143,7 +150,7 @@ def _seen(lesson: Lesson) -> tuple[Counter[Example], Tally]:
     """Every row of the seed, counted or left out."""
     tally, seen = Tally(), Counter[Example]()
     find = _finder(lesson, tally)
-    rows = lesson.rows(texts=find.func is not _given_types, images=lesson.fields.tags is None)
+    rows = lesson.rows(texts=not lesson.types_are_given, images=lesson.fields.tags is None)
     for one in _tagged(lesson, _typed(rows, find, tally), tally):
         if isinstance(one, Bad):
             tally.leave_out(one)
@@ -154,7 +161,7 @@ def _seen(lesson: Lesson) -> tuple[Counter[Example], Tally]:
     return seen, tally
 
 
-def _typed(rows: Iterable[Row | Bad], find: "partial[list[str] | Bad]", tally: Tally) -> Iterator[Row]:
+def _typed(rows: Iterable[Row | Bad], find: TypeFinder, tally: Tally) -> Iterator[Row]:
     """The rows whose types are known, with the paths of those in place of words; the others are left out."""
     for row in rows:
         found = row if isinstance(row, Bad) else find(row)
@@ -164,10 +171,10 @@ def _typed(rows: Iterable[Row | Bad], find: "partial[list[str] | Bad]", tally: T
             yield replace(row, types=tuple(found))
 
 
-def _finder(lesson: Lesson, tally: Tally) -> "partial[list[str] | Bad]":
+def _finder(lesson: Lesson, tally: Tally) -> TypeFinder:
     """What finds the types of a row."""
     order, types = lesson.order, lesson.prompts.types
-    if order.types_file or lesson.fields.types:
+    if lesson.types_are_given:
         by_id = given.types_file(order.types_file) if order.types_file else None
         return partial(_given_types, given.Lexicon(types), by_id, tally.unknown["types"])
     if order.find_types == "text":
@@ -207,7 +214,7 @@ def _given_types(lexicon: given.Lexicon, by_id: "dict[str, tuple[str, ...]] | No
     return found or Bad(row.where, "unknown_types", f"none of its types is in the pipeline's families: {', '.join(strange)[:200]}")
 
 
-def _found_types(find: "partial[choice.Chosen]", row: Row) -> list[str] | Bad:
+def _found_types(find: Callable[[str], choice.Chosen], row: Row) -> list[str] | Bad:
     """The types of a row's questions; one that is of no type costs nothing while another is of one."""
     if not row.turns:
         return Bad(row.where, "no_question", "the row holds no question that a user asks")

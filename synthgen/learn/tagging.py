@@ -92,5 +92,5 @@ def _tags(tagger: Tagger, batch: list[tuple[Row, Any]]) -> Iterator[tuple[Row, l
         for one in batch:
             yield from _tags(tagger, [one])
         return
-    for (row, _), one in zip(batch, found, strict=True):
-        yield row, [tag["path"] for tag in one.tags]
+    for (row, _), tagged_as in zip(batch, found, strict=True):
+        yield row, [tag["path"] for tag in tagged_as.tags]

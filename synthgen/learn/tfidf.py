@@ -94,10 +94,8 @@ def vectors(counts: Counts, settings: Settings) -> Floats:
     """TF-IDF rows of unit length, one a type: what its tags tell of it."""
     supported = np.where(counts.both >= (1 if settings.is_plain else settings.min_support), counts.both, 0.0)
     share = supported / np.maximum(counts.of_type, 1.0)[:, None]
-    if settings.is_plain:
-        tf = share  # a row of unit length does not see whether it was divided by its sum or by its images
-    else:
-        tf = np.where(supported > 0, np.maximum(share - counts.of_tag / max(counts.images, 1.0), 0.0), 0.0)
+    beyond_chance = np.where(supported > 0, np.maximum(share - counts.of_tag / max(counts.images, 1.0), 0.0), 0.0)
+    tf = share if settings.is_plain else beyond_chance  # a row of unit length does not see whether it was divided by its sum or its images
     idf = np.log(len(counts.types) / (1.0 + (tf > 0).sum(axis=0))) + 1.0
     return _unit(tf * idf)
 
@@ -120,7 +118,8 @@ def covered(seen: Counter[Example], weights: Weights) -> float:
 
 def _unit(rows: Floats) -> Floats:
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 0)
+    found: Floats = np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 0)
+    return found
 
 
 def _ratio(counts: Counts) -> Floats:
@@ -132,7 +131,8 @@ def _ratio(counts: Counts) -> Floats:
 
 def _telling(counts: Counts, told: Floats) -> NDArray[np.bool_]:
     strong = told >= HALF * told.max(axis=1, keepdims=True, initial=0.0)
-    return (told > 0) & (strong | (_ratio(counts) >= TWICE))
+    found: NDArray[np.bool_] = (told > 0) & (strong | (_ratio(counts) >= TWICE))
+    return found
 
 
 def _untold(seen: Counter[Example], counts: Counts) -> Floats:
