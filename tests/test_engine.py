@@ -4,6 +4,7 @@ An engine takes most of a minute to start, so everything that one can show is as
 """
 
 import asyncio
+import json
 import math
 import os
 import socket
@@ -39,6 +40,14 @@ def demo() -> config.Pipeline:
     return config.load(str(ROOT / "pipelines" / "demo.yaml"), [f"generate.model={MODEL}"])
 
 
+SCHEMA = {
+    "type": "object",
+    "properties": {"kind": {"enum": ["a chart", "a scene"]}, "sure": {"type": "boolean"}},
+    "required": ["kind", "sure"],
+    "additionalProperties": False,
+}
+
+
 async def interview(task: Any) -> dict[str, Reply]:
     """One engine, every kind of request; runs in an actor."""
     name, settings, pictures = task
@@ -55,6 +64,7 @@ async def interview(task: Any) -> dict[str, Reply]:
     found["labels"] = await ask("Is it true? Is there a cat? yes", labels=("no", "yes"))
     warm = [ask(text, temperature=1.0, seed=7), ask(text, temperature=1.0, seed=7)]
     found["warm"], found["warm_again"] = await asyncio.gather(*warm)
+    found["schema"] = await ask(text, max_tokens=60, schema=SCHEMA)
     found["long"] = await ask("word " * 5000)
     await engine.close()
     return found
@@ -98,6 +108,11 @@ def test_a_prompt_that_does_not_fit_is_a_failed_call_and_not_a_dead_engine(repli
     assert "token" in (replies["long"].detail or "")
 
 
+def test_a_reply_of_a_schema_is_json_of_it(replies: dict[str, Reply]) -> None:
+    found = json.loads(replies["schema"].text)
+    assert list(found) == ["kind", "sure"] and found["kind"] in ("a chart", "a scene") and isinstance(found["sure"], bool)
+
+
 def test_a_seeded_draw_is_repeated(replies: dict[str, Reply]) -> None:
     assert replies["warm"].text == replies["warm_again"].text
 
@@ -120,11 +135,12 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         *limits,
         '{"image": 1, "video": 0}',
     ]
-    log = (tmp_path_factory.mktemp("served") / "log").open("w")
+    log = tmp_path_factory.mktemp("served") / "log"
     environment = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
-    server = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
+    with log.open("w") as file:
+        server = subprocess.Popen(command, stdout=file, stderr=file, env=environment, start_new_session=True)
     try:
-        _wait_for(f"http://127.0.0.1:{port}/health", server, Path(log.name))
+        _wait_for(f"http://127.0.0.1:{port}/health", server, log)
         yield f"http://127.0.0.1:{port}/v1"
     finally:
         if server.poll() is None:

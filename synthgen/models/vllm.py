@@ -113,7 +113,7 @@ class VllmEngine:
             top_p=request.top_p,
             seed=request.seed,
             logprobs=0,
-            structured_outputs=StructuredOutputsParams(json=dict(request.schema), disable_any_whitespace=True) if request.schema else None,
+            structured_outputs=StructuredOutputsParams(json=dict(request.schema)) if request.schema else None,
             **whole,
         )
 
@@ -190,6 +190,7 @@ def _arguments(name: ModelName, settings: EngineSettings) -> Any:
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     os.environ.update(settings.environment)
     try:
+        from vllm.config import StructuredOutputsConfig
         from vllm.engine.arg_utils import AsyncEngineArgs
     except ImportError as error:
         raise ModelUnavailable(f"vLLM is not installed here ({error}); `synth doctor` says how to install it") from error
@@ -202,7 +203,10 @@ def _arguments(name: ModelName, settings: EngineSettings) -> Any:
     if settings.gpus > 1:
         arguments.setdefault("tensor_parallel_size", math.ceil(settings.gpus))
         arguments.setdefault("distributed_executor_backend", "mp")
+    # Left free to, a small model fills its whole reply with blanks between two fields; vLLM heeds this for an engine only.
+    compact = {"backend": "xgrammar", "disable_any_whitespace": True}
     try:
+        arguments["structured_outputs_config"] = StructuredOutputsConfig(**{**compact, **arguments.get("structured_outputs_config", {})})
         return AsyncEngineArgs(model=name.model, **arguments)
     except Exception as error:
         raise _refused(name, error) from error
