@@ -26,6 +26,8 @@ app = typer.Typer(
 Stage = Literal["tag", "plan", "generate", "select", "pack"]
 Kind = Literal["pipeline", "mapping", "tagger", "taxonomy", "prompts", "family"]
 
+FindTypes = Literal["text", "model"]
+
 OutOption = Annotated[str, typer.Option("--out", help="Output folder: a path, s3://… or gs://…")]
 PipelineOption = Annotated[str, typer.Option("--pipeline", "-p", help="A pipeline by name, or a .yaml file.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="Replace one setting: section.key=value.")]
@@ -170,6 +172,36 @@ def copy(kind: Kind, name: str, new: Annotated[str, typer.Argument(help="The nam
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(text, encoding="utf-8")
     print(target)
+
+
+@app.command()
+def learn(
+    seed: Annotated[str, typer.Argument(help="LLaVA or ShareGPT JSON, TRL or FineVision Parquet, a folder of them, or a run's output.")],
+    name: Annotated[str, typer.Option("--name", help="The name of the new mapping.")],
+    pipeline: PipelineOption = "everyday",
+    model: ModelOption = None,
+    settings: SetOption = None,
+    types_column: Annotated[str | None, typer.Option(help="The seed's field of instruction types.")] = None,
+    types_file: Annotated[Path | None, typer.Option(help="A JSON file of instruction types by row id.")] = None,
+    tags_column: Annotated[str | None, typer.Option(help="The seed's field of tags; without one the tagger finds them.")] = None,
+    find_types: Annotated[FindTypes, typer.Option(help="What sorts questions into types where the seed does not.")] = "text",
+    images: Annotated[str | None, typer.Option(help="The folder that paths in the seed start from.")] = None,
+    extends: Annotated[str | None, typer.Option(help="A mapping that the new one adds to.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Read at most so many rows.", min=1)] = None,
+    merge_twins: Annotated[bool, typer.Option("--merge-twins", help="Make types one that differ by name alone.")] = False,
+    top_k: Annotated[int, typer.Option(help="Types a tag.", min=1)] = 8,
+    temperature: Annotated[float, typer.Option(help="Towards 0 a tag asks its strongest type alone.", min=0.01)] = 1.0,
+    min_support: Annotated[int, typer.Option(help="Images from which on a tag and a type count as a pair.", min=1)] = 3,
+) -> None:
+    """Learn a mapping from a seed set: which instruction types go with which tags."""
+    from synthgen import learn as learner
+
+    order = learner.Order(
+        seed, name, _pipeline(None, pipeline, model, settings), learner.Settings(top_k, temperature, min_support),
+        types_column, types_file, tags_column, find_types, images, extends, limit, merge_twins,
+    )  # fmt: skip
+    target, report = learner.learn(order)
+    print("\n".join([*report, str(target)]))
 
 
 @app.command()

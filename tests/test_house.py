@@ -147,7 +147,7 @@ def test_the_tree_is_about_the_product_alone() -> None:
     assert not faults, "\n".join(faults)
 
 
-@pytest.mark.parametrize("command", ["", "run", "check", "doctor", "train"])
+@pytest.mark.parametrize("command", ["", "run", "check", "doctor", "learn", "train"])
 def test_help_is_quick_because_it_imports_nothing_heavy(command: str) -> None:
     program = (
         "import sys; from synthgen.cli import main\n"

@@ -5,5 +5,6 @@ and a report. start.py is the order of the steps; tfidf.py is the arithmetic and
 """
 
 from synthgen.learn.start import Order, learn
+from synthgen.learn.tfidf import Settings
 
-__all__ = ["Order", "learn"]
+__all__ = ["Order", "Settings", "learn"]

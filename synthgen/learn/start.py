@@ -195,7 +195,7 @@ def _asked(lesson: Lesson) -> dict[str, choice.Chosen]:
     """The model's choice for every question of the seed; each wording is asked for once."""
     questions = {turn.question: None for row in lesson.rows(texts=True, images=False) if isinstance(row, Row) for turn in row.turns}
     generate = lesson.order.pipeline.generate
-    task = choice.Task(resolve(generate), generate.engine, lesson.prompts.tree, tuple(questions))
+    task = choice.Task(resolve(generate), generate.engine, lesson.prompts.tree, tuple(map(choice.About, questions)))
     try:
         found: list[choice.Chosen] = once(choice.sort_all, task, generate.engine)
     finally:

@@ -96,6 +96,9 @@ class ScriptedEngine:
             return request.labels[-1]
         if request.purpose == "ask":
             return _questions(request, declined)
+        if request.purpose == "tag":
+            names = request.schema["properties"]["chosen"]["items"]["enum"] if request.schema else WORDS
+            return json.dumps({"chosen": [names[int(draw(1, request.image_key or "", request.text) * len(names))]]})
         if request.purpose == "paraphrase":
             return f"In other words: {request.text[-60:]}"
         return WORDS[int(draw(1, request.image_key or "", request.text) * len(WORDS))]
