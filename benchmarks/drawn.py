@@ -1,0 +1,64 @@
+"""Pictures of the drawn world that no model was trained on, with all that is true of them.
+
+Comes in: how many, and a purpose; two purposes never share a picture. Goes out: pictures with their gold tags and the instruction
+types that they support, read off the scene graph by the demo's own oracle of questions. Benchmarks of tagging and of mapping
+measure against these.
+"""
+
+import random
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from PIL.Image import Image
+
+DEMO = Path(__file__).parent.parent / "demo"
+sys.path.insert(0, str(DEMO))
+
+from draw import draw  # noqa: E402 - the demo's modules know each other by bare names
+from gold import golds  # noqa: E402
+from tagging import tags  # noqa: E402
+from world import HELD_OUT_SEED, sample  # noqa: E402
+
+# demo/evaluate.py and demo/tagging.py use lower numbers of the same seed.
+FIRST = {"teach": 100_000, "test": 200_000}
+
+
+@dataclass(frozen=True)
+class Question:
+    """One that the scene supports; the type is the last part of a type's path."""
+
+    type: str
+    text: str
+    answer: str
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture and what is true of it."""
+
+    image: Image
+    tags: frozenset[str]  # with their ancestors
+    questions: tuple[Question, ...]  # one of each type that it supports, in an order of its own
+
+    @property
+    def types(self) -> frozenset[str]:
+        """The names of the types that it supports."""
+        return frozenset(one.type for one in self.questions)
+
+
+def pictures(purpose: Literal["teach", "test"], count: int) -> list[Picture]:
+    """The first pictures of a purpose, always the same."""
+    return [_picture(FIRST[purpose] + number) for number in range(count)]
+
+
+def _picture(index: int) -> Picture:
+    scene = sample(HELD_OUT_SEED, index)
+    rng = random.Random(f"questions of {index}")
+    found = golds(scene, rng)
+    rng.shuffle(found)
+    first = {gold.type: gold for gold in found}
+    questions = [Question(name, gold.question(rng.randrange(3)), gold.answer) for name, gold in sorted(first.items())]
+    rng.shuffle(questions)
+    return Picture(draw(scene), frozenset(tags(scene)), tuple(questions))

@@ -1,0 +1,73 @@
+"""How a vision-language model itself would choose what to ask of a picture, in two ways.
+
+Comes in: pictures, the types, and the prompts that the model knows. Goes out: a score for every type of every picture. From a
+list: the types stand in the prompt and a schema holds the reply to their names, families first. Asked for each: the model is
+asked for one question of each type, and how likely it is not to decline is the score; the nano VLM was trained to decline so.
+It runs in an actor, as every engine does.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from PIL.Image import Image
+
+from synthgen.config import Engine as EngineSettings
+from synthgen.learn import choice
+from synthgen.models import Engine, ModelName, Request, open_engine
+from synthgen.prompt import Prompts, render
+
+Ranking = Mapping[str, float]
+AT_ONCE = 16  # pictures in flight
+MOST = 5  # types that are chosen from a list
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is sent to the actor."""
+
+    model: ModelName
+    engine: EngineSettings
+    prompts: Prompts
+    images: tuple[Image, ...]
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the model chose for each picture, in order."""
+
+    listed: list[Ranking]
+    asked: list[Ranking]
+    failures: list[str]  # of those pictures for which the list brought no choice
+    none: int  # pictures for which it chose the empty list
+
+
+async def choices(task: Task) -> Choices:
+    """Both ways over all pictures, on one engine."""
+    engine, slots = await open_engine(task.model, task.engine), asyncio.Semaphore(AT_ONCE)
+
+    async def both(number: int, image: Image) -> tuple[choice.Chosen, Ranking]:
+        key = f"picture {number}"
+        async with slots:
+            chosen = await choice.choose(engine, task.prompts.tree, choice.About("", image, key), MOST)
+            return chosen, await _asked(engine, task.prompts, image, key)
+
+    found = await asyncio.gather(*(both(number, image) for number, image in enumerate(task.images)))
+    await engine.close()
+    listed: list[Ranking] = [{path: float(MOST - place) for place, path in enumerate(chosen.types)} for chosen, _ in found]
+    failures = [chosen.failure for chosen, _ in found if chosen.failure]
+    none = sum(not chosen.types and not chosen.failure for chosen, _ in found)
+    return Choices(listed, [asked for _, asked in found], failures, none)
+
+
+async def _asked(engine: Engine, prompts: Prompts, image: Image, key: str) -> Ranking:
+    """For each type, how likely the reply does not begin with the word that declines."""
+    declines = prompts.pack.ask.none
+    assert declines, "this pack has no word to decline with"
+    requests = [
+        Request("ask", render(prompts.pack.ask.text, type=kind, n=1), 1, image, key, system=prompts.pack.system, labels=(declines,))
+        for kind in prompts.types.values()
+    ]
+    replies = await asyncio.gather(*map(engine.generate, requests))
+    assert not any(reply.failure for reply in replies), [reply.detail for reply in replies if reply.failure][:1]
+    return {path: 1.0 - reply.labels[declines] for path, reply in zip(prompts.types, replies, strict=True)}
