@@ -142,7 +142,7 @@ def images_of(draw: random.Random) -> Iterator[tuple[str, int]]:
 
 def planned(out: Folder, count: int, lease: Lease, terms: plan.Terms) -> dict[str, int]:
     """Plans them."""
-    plan.run(out, terms, lease, replan=False)
+    plan.run(out, terms, lease, "growth")
     counts = Stage(out, "2-planned").log().counts()
     assert sum(counts[name] for name in counts if name not in ("assigned", "retired")) == count
     return counts

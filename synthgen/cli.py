@@ -47,6 +47,7 @@ def run(
     last: Annotated[Stage, typer.Option("--until", help="The last stage to run.")] = "pack",
     limit: Annotated[int | None, typer.Option(help="List at most so many objects.", min=1)] = None,
     update: Annotated[bool, typer.Option("--update", help="Recompute what changed settings touch.")] = False,
+    replan: Annotated[bool, typer.Option("--replan", help="Like --update, and draw the whole plan anew.")] = False,
 ) -> None:
     """Run the pipeline, from images to shards. Start it again to continue or to add what is new."""
     from synthgen import examples
@@ -54,7 +55,7 @@ def run(
     from synthgen import status as funnel
 
     job = _job(source, out, pipeline, model, settings)
-    if not runner.run(job, runner.Range(first, last, limit, update)):
+    if not runner.run(job, runner.Range(first, last, limit, update or replan, replan)):
         _say("nothing to do: everything listed has been done")
     print(funnel.text(job.out))
     print(examples.text(job.out))

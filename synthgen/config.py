@@ -85,7 +85,7 @@ class Plan(Section):
     """Stage 2."""
 
     mapping: str
-    per_image: int = Field(default=4, gt=0)
+    per_image: int = Field(default=4, gt=0)  # questions; with balance.tags, of an image of ordinary tags
     per_type: int = Field(default=2, gt=0)  # at most so many questions of one type on one image
     forms: Annotated[Mapping[Form, Share], AfterValidator(_some)] = Field(
         default_factory=lambda: {"short": 1.0, "brief": 1.0, "detailed": 1.0}
@@ -93,7 +93,8 @@ class Plan(Section):
     languages: Annotated[Mapping[str, Share], AfterValidator(_some)] = Field(default_factory=lambda: {"English": 1.0})
     near_duplicates: int = Field(default=4, ge=-1, le=16)  # perceptual hashes within so many bits; -1 keeps all
     balance: Balance = Balance()
-    caps: Mapping[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)  # type pattern -> at most so many assignments
+    caps: Mapping[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)  # type pattern -> at most so many questions in all
+    share: float = Field(default=1.0, gt=0, le=1)  # of each type's questions, how many are kept; `synth plan --budget` finds it
     seed: int = 0
 
 

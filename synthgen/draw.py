@@ -58,18 +58,20 @@ class Runners:
         words = [[word("type", path, str(number)) for path in types] for number in range(per_type)]
         self._words = np.array(words, dtype=np.uint64).reshape(per_type, len(types))
 
-    def race(self, images: Words, weights: Floats, k: int) -> tuple[Indexes, Indexes, Indexes]:
+    def race(self, images: Words, weights: Floats, k: int | Indexes) -> tuple[Indexes, Indexes, Indexes]:
         """The first `k` arrivals of each image, as (image, type, ordinal): image by image, in order of arrival.
 
-        `images` are image_words, `weights` has a row an image and a column a type.
+        `images` are image_words, `weights` has a row an image and a column a type; `k` is one number, or one an image.
         """
+        most = np.broadcast_to(np.asarray(k, dtype=np.int64), len(images))
         steps = _steps(images[:, None, None], self._words, weights[:, None, :])
         arrivals = np.where(self._allowed, np.cumsum(steps, axis=1), np.inf).reshape(len(images), self._words.size)
-        k = min(k, arrivals.shape[1])
-        first = np.argpartition(arrivals, max(k - 1, 0), axis=1)[:, :k] if arrivals.size else np.empty((len(images), 0), np.int64)
+        widest = min(int(most.max(initial=0)), arrivals.shape[1])
+        first = np.argpartition(arrivals, max(widest - 1, 0), axis=1)[:, :widest] if arrivals.size else np.empty((len(images), 0), np.int64)
         times = np.take_along_axis(arrivals, first, axis=1)
         order = np.argsort(times, axis=1, kind="stable")
-        image, place = np.nonzero(np.isfinite(np.take_along_axis(times, order, axis=1)))
+        has_arrived = np.isfinite(np.take_along_axis(times, order, axis=1)) & (np.arange(widest) < most[:, None])
+        image, place = np.nonzero(has_arrived)
         index = np.take_along_axis(first, order, axis=1)[image, place]
         return image, index % max(len(self.types), 1), index // max(len(self.types), 1)
 

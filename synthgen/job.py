@@ -29,9 +29,11 @@ from synthgen.score import NEEDS, SCORERS, shaping
 from synthgen.store import Folder
 from synthgen.tag import Terms as TagTerms
 from synthgen.tagger import TaggerSpec
+from synthgen.taxonomy import matching
 
 FORMAT = 1
 STAGES = ("tag", "plan", "generate", "select", "pack")
+GROUPS = {"plan": ("planned",), "generate": ("generated", "scores")}  # of tables, by the stage that makes them
 Loaded = TypeVar("Loaded")
 
 
@@ -117,6 +119,11 @@ def load_texts(pipeline: Pipeline) -> Texts:
             faults.append(f"select.keep: '{name}' is not scored; add it to generate.scores ({', '.join(pipeline.generate.scores)})")
     if prompts:
         faults += _score_faults(pipeline, prompts)
+        faults += [
+            f"plan.caps: no instruction type matches '{pattern}': {nearest(pattern, prompts.types)}"
+            for pattern in pipeline.plan.caps
+            if not matching([pattern], list(prompts.types))
+        ]
     if faults:
         raise Mistakes(faults)
     assert tags and prompts and rules
@@ -130,7 +137,7 @@ def open_job(out: Folder, pipeline: Pipeline) -> Job:
     return Job(out, pipeline, texts, model, _shape(pipeline, texts, model))
 
 
-def check_folder(job: Job, update: bool) -> bool:
+def check_folder(job: Job, update: bool, replan: bool) -> bool:
     """Whether the output folder is new; raises if it is not this job's: another tool's, or of other settings and not to be updated."""
     before = _settled(job.out)
     if before is None:
@@ -138,7 +145,10 @@ def check_folder(job: Job, update: bool) -> bool:
             raise UserMistake(f"--out {job.out.url}: is not empty and holds no synth run; give a new folder")
         return True
     found = differences(before["shape"], job.shape) if before else []  # {}: killed before it stored anything
-    if found and not update:
+    redraws = [one for one in found if one.startswith("planned.settings.seed ")]
+    if redraws and not replan:
+        raise SettingsChanged(f"{job.out.url}: {redraws[0]}: every question would be drawn anew; run with --replan if that is wanted")
+    if found and not (update or replan):
         shown = found[:12] + ([f"and {len(found) - 12} more"] if len(found) > 12 else [])
         raise SettingsChanged(
             f"{job.out.url}: was made with other settings: {'; '.join(shown)}. "
@@ -147,10 +157,17 @@ def check_folder(job: Job, update: bool) -> bool:
     return False
 
 
-def settle(job: Job) -> None:
-    """Stores the pipeline and what shapes its rows, if the folder does not know them yet."""
-    record = {"shape": job.shape, "pipeline": job.pipeline.model_dump(mode="json")}
-    if _settled(job.out) == record:
+def settle(job: Job, last: str) -> None:
+    """Stores the pipeline and what shapes its rows, if the folder does not know them yet.
+
+    Tables behind the stage `last` stay as they were, and so does what is known of them: the next run that reaches them sees
+    that they are of other settings.
+    """
+    before = _settled(job.out)
+    behind = {group for stage in STAGES[STAGES.index(last) + 1 :] for group in GROUPS.get(stage, ())}
+    kept = {group: shape for group, shape in before["shape"].items() if group in behind} if before else {}
+    record = {"shape": {**job.shape, **kept}, "pipeline": job.pipeline.model_dump(mode="json")}
+    if before == record:
         return
     job.out.create("run.json", json.dumps({"format": FORMAT, "made": datetime.now(UTC).isoformat(timespec="seconds")}).encode())
     folder = job.out.child("frozen")

@@ -153,7 +153,7 @@ QUARANTINE_REASONS = (
     "tagger_failed",
     "purged",
 )
-PLAN_OUTCOMES = ("planned", "same_bytes", "near_duplicate", "unserved", "changed")
+PLAN_OUTCOMES = ("planned", "same_bytes", "near_duplicate", "unserved", "over_quota", "changed")
 GENERATE_OUTCOMES = ("pair", "failed")
 FAILURE_REASONS = (
     "declined",  # the model says that the image cannot support this type

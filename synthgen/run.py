@@ -37,6 +37,7 @@ class Range:
     limit: int | None = None  # objects to list
     update: bool = False
     retry: frozenset[str] = frozenset()  # reasons for which failed rows are done again
+    replan: bool = False  # an update that draws everything anew
 
     def has(self, stage: str) -> bool:
         return STAGES.index(self.first) <= STAGES.index(stage) <= STAGES.index(self.last)
@@ -46,7 +47,7 @@ def run(job: Job, which: Range) -> int:
     """Runs the stages of the range until their tables are complete; returns how many partitions were done."""
     # What the user can mend is found before anything is written.
     objects = _begun(list_objects(job.pipeline.source)) if which.has("tag") else iter(())
-    is_new = check_folder(job, which.update)
+    is_new = check_folder(job, which.update, which.replan)
     steps = {"tag": _tag, "plan": _plan, "generate": _generate, "select": _select, "pack": _pack}
     done = 0
     try:
@@ -54,7 +55,7 @@ def run(job: Job, which: Range) -> int:
             # Nobody should tag for hours to learn that the model does not load.
             once(check_engine, (job.model, job.pipeline.generate.engine), job.pipeline.generate.engine)
         with Lease.take(job.out) as lease:
-            settle(job)
+            settle(job, which.last)
             if which.has("tag"):
                 listing.run(job.out, islice(objects, which.limit), lease, job.fingerprint("listed"))
             for stage in STAGES:
@@ -82,7 +83,7 @@ def _tag(job: Job, which: Range, lease: Lease) -> int:
 
 
 def _plan(job: Job, which: Range, lease: Lease) -> int:
-    return plan.run(job.out, job.plan_terms, lease, replan=which.update)
+    return plan.run(job.out, job.plan_terms, lease, "redraw" if which.replan else "edit" if which.update else "growth")
 
 
 def _generate(job: Job, which: Range, lease: Lease) -> int:

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from synthgen.errors import UserMistake
+from synthgen.rows import PLAN_OUTCOMES
 from synthgen.store import Folder, Stage
 from synthgen.store.lease import holder_of
 
 FOLDERS = ("0-listed", "1-tagged", "2-planned", "3-generated", "4-selected", "5-shards")
-PLAN_OUTCOMES = ("planned", "same_bytes", "near_duplicate", "unserved", "changed")
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import random
 import shutil
@@ -25,7 +26,7 @@ from synthgen.prompt import InstructionType
 from synthgen.rows import ASSIGNMENTS, IMAGES, OBJECT_TAGS, OBJECTS, PLANNED_IMAGES, image_id, make_id, table
 from synthgen.source import Listed
 from synthgen.store import Folder, Lease, Log, Receipt, Stage, TablePart
-from synthgen.taxonomy import Node, Tree
+from synthgen.taxonomy import Node, Tree, matches
 
 Row = dict[str, Any]
 TAGS = ("animal", "animal/bird", "animal/dog", "plant", "plant/tree", "sign", "sign/road")
@@ -128,12 +129,12 @@ class World:
         kinds = {path: InstructionType(path, "", "", "", FORMS, ()) for path in TYPES}  # type: ignore[arg-type]
         return plan.Terms(how, loaded, kinds, ("test",), make_id(rules, how.model_dump_json()))
 
-    def plan(self, terms: plan.Terms | None = None, replan: bool = False, stop_after: int | None = None) -> int:
+    def plan(self, terms: plan.Terms | None = None, change: plan.Change = "growth", stop_after: int | None = None) -> int:
         """Plans, or dies in the middle: before the commit after the first `stop_after`."""
         with pytest.MonkeyPatch.context() as patch, Lease.take(self.out) as lease:
             if stop_after is not None:
                 dying(patch, stop_after)
-            return plan.run(self.out, terms or self.terms(), lease, replan)
+            return plan.run(self.out, terms or self.terms(), lease, change)
 
     def grow(self, contents: Mapping[str, Content]) -> None:
         for uri, content in contents.items():
@@ -214,6 +215,21 @@ def check(world: World, terms: plan.Terms) -> None:
         assert (row["outcome"] == "unserved") <= (not drawer.draw({**tagged[one], **row}))
 
 
+def check_quotas(world: World, terms: plan.Terms) -> None:
+    """What is true of every complete plan with quotas: the rest of `check`, and that nothing is over a cap or was not drawn."""
+    images, live = world.images(), world.assignments()
+    check_counts(world, images, live)
+    tagged = {row["object_id"]: row for row in world.rows("1-tagged", "images", IMAGES)}
+    drawer, asked = plan.Drawer(terms, {}), Counter(row["object_id"] for row in live.values())
+    drawn = {one["assignment_id"] for key, row in images.items() for one in drawer.draw({**tagged[key], **row})}
+    assert set(live) <= drawn
+    for one, row in images.items():
+        if row["outcome"] in ("planned", "over_quota"):
+            assert (row["outcome"] == "planned") == bool(asked[one])
+    for pattern, cap in terms.settings.caps.items():
+        assert sum(matches(pattern, row["type"]) for row in live.values()) <= cap
+
+
 def check_counts(world: World, images: Mapping[str, Row], live: Mapping[str, Row]) -> None:
     world.out.write("run.json", b"{}")
     funnel = status.funnels(world.out)[1]
@@ -272,13 +288,13 @@ def test_a_plan_that_is_complete_is_left_alone(world: World) -> None:
     world.grow({f"{number}.jpg": unlike(number) for number in range(9)})
     world.plan()
     before = Stage(world.out, "2-planned").log()
-    assert world.plan() == 0 and world.plan(replan=True) == 0
+    assert world.plan() == 0 and world.plan(change="edit") == 0
     assert Stage(world.out, "2-planned").log() == before
     assert Stage(world.out, "2-planned").folder.child("epochs").names() == ["000001.json"]
 
 
 def test_nothing_tagged_is_nothing_planned(world: World) -> None:
-    assert world.plan() == 0 and world.plan(replan=True) == 0
+    assert world.plan() == 0 and world.plan(change="edit") == 0
     world.grow({"a.jpg": Content("broken", None)})
     assert world.plan() == 1
     check(world, world.terms())
@@ -308,7 +324,7 @@ def test_tags_of_several_taggers_count_once_each_with_the_best_score(world: Worl
     with Lease.take(world.out) as lease:
         part = TablePart((stage.write("tags/other", partition, 2, table(found, OBJECT_TAGS)),), "f")
         stage.commit(Receipt(partition, 2, {"tags/other": part}), lease, 1)
-        plan.run(world.out, terms, lease, False)
+        plan.run(world.out, terms, lease, "growth")
     tags = {row["uri"]: [(tag["path"], tag["score"], tag["tagger"]) for tag in row["tags"]] for row in world.images().values()}
     assert tags == {
         "a.jpg": [("animal/bird", 0.5, "test"), ("plant", 0.75, "other"), ("sign", 0.5, "other")],
@@ -438,13 +454,13 @@ def test_a_plan_killed_between_commits_ends_as_if_it_had_not_been(
         world.plan()
         world.grow(grown)
     terms = undisturbed.terms(EDITED if edit else RULES)
-    undisturbed.plan(terms, replan=edit)
+    undisturbed.plan(terms, change="edit" if edit else "growth")
     for commits in stops:
         with suppress(Died):
-            killed.plan(terms, replan=edit, stop_after=commits)
+            killed.plan(terms, change="edit" if edit else "growth", stop_after=commits)
     killed.plan(terms)  # an edit that was begun is finished without being asked for again
     if edit and not stops:
-        killed.plan(terms, replan=True)
+        killed.plan(terms, change="edit")
     assert killed.images() == undisturbed.images()
     assert killed.assignments() == undisturbed.assignments()
     assert Stage(killed.out, "2-planned").log().counts() == Stage(undisturbed.out, "2-planned").log().counts()
@@ -638,7 +654,7 @@ def test_an_edit_is_not_applied_unasked(planned: World) -> None:
 
 def test_an_edit_adds_and_retires_exactly_the_difference(planned: World) -> None:
     before = planned.assignments()
-    assert planned.plan(planned.terms(EDITED), replan=True) == 8
+    assert planned.plan(planned.terms(EDITED), change="edit") == 8
     check(planned, planned.terms(EDITED))
     after = planned.assignments()
     added, retired = set(after) - set(before), set(before) - set(after)
@@ -651,9 +667,9 @@ def test_an_edit_adds_and_retires_exactly_the_difference(planned: World) -> None
 
 def test_an_edit_taken_back_wakes_what_it_had_retired(planned: World) -> None:
     before = planned.assignments()
-    planned.plan(planned.terms(EDITED), replan=True)
+    planned.plan(planned.terms(EDITED), change="edit")
     middle = planned.assignments()
-    planned.plan(replan=True)
+    planned.plan(change="edit")
     check(planned, planned.terms())
     assert planned.assignments() == before
     counts = Stage(planned.out, "2-planned").log().counts()
@@ -662,7 +678,7 @@ def test_an_edit_taken_back_wakes_what_it_had_retired(planned: World) -> None:
 
 def test_an_edit_of_the_settings_counts_as_one(planned: World) -> None:
     before = set(planned.assignments())
-    planned.plan(terms := planned.terms(per_image=2), replan=True)
+    planned.plan(terms := planned.terms(per_image=2), change="edit")
     check(planned, terms)
     assert set(planned.assignments()) < before
 
@@ -671,18 +687,18 @@ def test_an_edit_of_near_duplicates_is_applied_to_what_is_planned(world: World) 
     world.grow({f"{number}.jpg": Content(f"data {number}", (1 << number) - 1) for number in range(8)})
     world.plan(world.terms(near_duplicates=0))
     assert Counter(world.outcomes().values()) == {"planned": 8}
-    world.plan(terms := world.terms(near_duplicates=2), replan=True)
+    world.plan(terms := world.terms(near_duplicates=2), change="edit")
     check(world, terms)
     assert Counter(world.outcomes().values())["near_duplicate"] > 3
-    world.plan(terms := world.terms(near_duplicates=-1), replan=True)
+    world.plan(terms := world.terms(near_duplicates=-1), change="edit")
     check(world, terms)
     assert Counter(world.outcomes().values()) == {"planned": 8}
 
 
 def test_an_epoch_begun_on_other_terms_is_left_and_the_edit_planned_whole(planned: World) -> None:
     with suppress(Died):
-        planned.plan(planned.terms(EDITED), replan=True, stop_after=3)
-    planned.plan(terms := planned.terms(EDITED, per_image=4), replan=True)
+        planned.plan(planned.terms(EDITED), change="edit", stop_after=3)
+    planned.plan(terms := planned.terms(EDITED, per_image=4), change="edit")
     check(planned, terms)
     log = Stage(planned.out, "2-planned").log()
     assert {log.fingerprint(name, "assignments") for name in log.partitions} == {terms.fingerprint}
@@ -690,7 +706,7 @@ def test_an_epoch_begun_on_other_terms_is_left_and_the_edit_planned_whole(planne
 
 def test_an_edit_and_growth_at_once_are_one_epoch(planned: World) -> None:
     planned.grow({"new.jpg": unlike(77, "animal"), "3.jpg": unlike(78, "plant")})
-    planned.plan(terms := planned.terms(EDITED), replan=True)
+    planned.plan(terms := planned.terms(EDITED), change="edit")
     check(planned, terms)
     assert Stage(planned.out, "2-planned").log().last_epoch == 2
 
@@ -711,7 +727,7 @@ def test_balance_evens_out_what_is_asked(world: World) -> None:
     world.grow({f"{number}.jpg": unlike(number, "animal" if number % 10 else "sign") for number in range(200)})
     world.plan(world.terms(per_image=1))
     plain = types_of(world)
-    world.plan(world.terms(per_image=1, balance={"types": 1.0}), replan=True)
+    world.plan(world.terms(per_image=1, balance={"types": 1.0}), change="edit")
     assert max(types_of(world).values()) < max(plain.values()) * 0.6
     assert factors_of(world)[0] == {} and len(factors_of(world)[1]) == len(TYPES)
 
@@ -724,7 +740,7 @@ def test_the_numbers_of_the_balance_stay_until_they_are_edited(world: World) -> 
     world.plan(terms)
     first, second = factors_of(world)
     assert second == first
-    world.plan(world.terms(balance={"types": 0.9}), replan=True)
+    world.plan(world.terms(balance={"types": 0.9}), change="edit")
     assert factors_of(world)[2] != first
 
 
@@ -737,6 +753,129 @@ def test_balance_counts_images_not_their_copies(worlds: Callable[[], World]) -> 
     for world in (one, other):
         world.plan(world.terms(balance={"types": 1.0}))
     assert factors_of(other)[0] == pytest.approx(factors_of(one)[0])
+
+
+def test_rare_tags_are_asked_more_and_no_image_is_left_out(world: World) -> None:
+    world.grow({f"{number}.jpg": unlike(number, "animal" if number % 20 else "sign") for number in range(200)})
+    world.plan(world.terms(per_image=2))
+    plain = questions_by_tag(world)
+    world.plan(world.terms(per_image=2, balance={"tags": 1.0}), change="edit")
+    balanced = questions_by_tag(world)
+    assert plain == {"animal": 190 * 2, "sign": 10 * 2}
+    assert balanced["sign"] == 10 * 2 * 4, "four times as many as usual, and no more"
+    assert 190 * 1.0 <= balanced["animal"] < 190 * 1.15, "half as many and a little: what is left of the mean"
+    assert set(world.outcomes().values()) == {"planned"}
+
+
+def test_a_tag_that_came_later_counts_as_the_rarest(world: World) -> None:
+    world.grow({f"{number}.jpg": unlike(number, "animal" if number % 3 else "plant") for number in range(60)})
+    world.plan(terms := world.terms(balance={"tags": 0.5}))
+    world.grow({"new.jpg": unlike(99, "sign"), "old.jpg": unlike(98, "plant")})
+    world.plan(terms)
+    of_image = Counter(world.images()[row["object_id"]]["uri"] for row in world.assignments().values())
+    assert of_image["new.jpg"] in (3, 4, 5) and abs(of_image["new.jpg"] - of_image["old.jpg"]) <= 1
+
+
+def questions_by_tag(world: World) -> dict[str, int]:
+    images = world.images()
+    return dict(Counter(images[row["object_id"]]["tags"][0]["path"] for row in world.assignments().values()))
+
+
+# --- quotas -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_cap_holds_exactly_and_spreads_over_all_images(planned: World) -> None:
+    before = planned.assignments()
+    planned.plan(terms := planned.terms(caps={"look/**": 20}), change="edit")
+    check_quotas(planned, terms)
+    after = planned.assignments()
+    looks = {key for key, row in after.items() if row["type"].startswith("look/")}
+    assert len(looks) == 20 and set(after) < set(before)
+    assert {key for key in before if key not in after} == {key for key, row in before.items() if row["type"][:4] == "look"} - looks
+    partitions = Counter(
+        name.partition(".")[0]
+        for name, rows in planned.written().items()
+        if name.endswith(".r1")
+        for row in rows
+        if row["assignment_id"] in looks
+    )
+    assert len(partitions) >= 6, "not the first partitions that came"
+
+
+def test_a_cap_counts_what_is_planned_and_growth_takes_nothing_of_it_back(world: World) -> None:
+    terms = world.terms(caps={"look/a": 15, "count/**": 0})
+    world.grow({f"{number}.jpg": unlike(number, "animal") for number in range(12)})
+    world.plan(terms)
+    check_quotas(world, terms)
+    first = world.assignments()
+    assert not [row for row in first.values() if row["type"].startswith("count/")]
+    for growth in range(3):
+        world.grow({f"{growth} {number}.jpg": unlike(100 * growth + number + 50, "plant") for number in range(12)})
+        world.plan(terms)
+        check_quotas(world, terms)
+        assert first.items() <= world.assignments().items()
+        first = world.assignments()
+    assert Counter(row["type"] for row in first.values())["look/a"] == 15
+
+
+def test_an_edit_beside_a_cap_leaves_what_the_cap_let_through(world: World) -> None:
+    world.grow({f"{number}.jpg": unlike(number, "animal") for number in range(12)})
+    world.plan(terms := world.terms(caps={"look/a": 8}))
+    world.grow({f"new {number}.jpg": unlike(number + 50, "animal") for number in range(24)})
+    world.plan(terms)
+    before = {key for key, row in world.assignments().items() if row["type"] == "look/a"}
+    world.plan(edited := world.terms(caps={"look/a": 8}, forms={"short": 1.0, "detailed": 1.0, "brief": 0.0}), change="edit")
+    check_quotas(world, edited)
+    assert {key for key, row in world.assignments().items() if row["type"] == "look/a"} == before
+    world.plan(smaller := world.terms(caps={"look/a": 5}), change="edit")
+    check_quotas(world, smaller)
+    after = {key for key, row in world.assignments().items() if row["type"] == "look/a"}
+    assert len(after) == 5 and after < before
+
+
+def test_a_share_keeps_its_part_of_every_type_and_some_of_each(planned: World) -> None:
+    before = types_of(planned)
+    planned.plan(terms := planned.terms(share=0.3), change="edit")
+    check_quotas(planned, terms)
+    assert types_of(planned) == {path: math.ceil(0.3 * count) for path, count in before.items()}
+    kept = set(planned.assignments())
+    planned.plan(planned.terms(share=0.5), change="edit")
+    assert kept < set(planned.assignments()), "a larger share only adds"
+
+
+def test_an_image_that_lost_all_its_questions_to_a_quota_is_on_record(world: World) -> None:
+    world.grow({f"{number}.jpg": unlike(number) for number in range(9)})
+    world.plan(terms := world.terms(RULES.replace("look/a: 2, look/b: 1", "look/a: 2"), caps={"look/a": 4}))
+    check_quotas(world, terms)
+    counts = Counter(world.outcomes().values())
+    assert counts["over_quota"] >= 5 and set(counts) == {"planned", "over_quota"}
+
+
+def test_quotas_of_an_epoch_that_was_cut_short_are_those_it_began_with(world: World) -> None:
+    world.grow({f"{number}.jpg": unlike(number, "animal") for number in range(24)})
+    terms = world.terms(caps={"look/**": 10})
+    with suppress(Died):
+        world.plan(terms, stop_after=3)
+    world.plan(terms)
+    check_quotas(world, terms)
+    assert sum(row["type"].startswith("look/") for row in world.assignments().values()) == 10
+    assert Stage(world.out, "2-planned").log().last_epoch == 1
+
+
+def test_only_a_redraw_forgets_what_is_planned(world: World) -> None:
+    """Quotas and balance then come out as if all images had come at once."""
+    terms = world.terms(caps={"look/a": 8}, balance={"types": 0.7})
+    world.grow({f"{number}.jpg": unlike(number, "animal") for number in range(12)})
+    world.plan(terms)
+    world.grow({f"new {number}.jpg": unlike(number + 50, "sign") for number in range(24)})
+    world.plan(terms)
+    grown = set(world.assignments())
+    assert world.plan(terms, change="edit") == 0
+    assert world.plan(terms, change="redraw") == 12
+    redrawn, factors = set(world.assignments()), factors_of(world)
+    assert redrawn != grown and factors[2] != factors[1] == factors[0]
+    check_counts(world, world.images(), world.assignments())
+    assert world.plan(terms, change="growth") == 0 and world.plan(terms, change="edit") == 0
 
 
 # --- all of it at once ------------------------------------------------------------------------------------------------
@@ -773,7 +912,7 @@ class PlanMachine(RuleBasedStateMachine):
     @rule(commits=st.integers(0, 4))
     def planning_is_killed(self, commits: int) -> None:
         with suppress(Died):
-            self.world.plan(self.world.terms(self.rules), replan=True, stop_after=commits)
+            self.world.plan(self.world.terms(self.rules), change="edit", stop_after=commits)
 
     @rule()
     def the_mapping_is_edited(self) -> None:
@@ -782,9 +921,9 @@ class PlanMachine(RuleBasedStateMachine):
     @rule()
     def all_is_planned(self) -> None:
         terms = self.world.terms(self.rules)
-        self.world.plan(terms, replan=True)
+        self.world.plan(terms, change="edit")
         check(self.world, terms)
-        assert self.world.plan(terms, replan=True) == 0
+        assert self.world.plan(terms, change="edit") == 0
 
     def teardown(self) -> None:
         self.all_is_planned()

@@ -2,12 +2,14 @@
 
 Comes in: everything tagged so far, the mapping, the plan's settings. Goes out: for every object what became of it, and the
 assignments of those images that are planned. `inputs` reads what is tagged, `survey` finds what is a duplicate of what over
-all images at once, `epochs` fixes what is planned next and with which numbers, `drawing` draws an image's assignments, and
-`planning` writes each partition and commits it. What was planned before stays planned.
+all images at once, `epochs` fixes what is planned next and with which numbers, `drawing` draws an image's assignments, `drafts`
+does so for a partition, `quotas` thins them out, and `planning` writes each partition and commits it. What was planned before
+stays planned.
 """
 
 from synthgen.plan.drawing import Drawer, Terms
+from synthgen.plan.epochs import Change
 from synthgen.plan.inputs import Inputs
 from synthgen.plan.planning import run
 
-__all__ = ["Drawer", "Inputs", "Terms", "run"]
+__all__ = ["Change", "Drawer", "Inputs", "Terms", "run"]

@@ -1,8 +1,9 @@
 """Which questions an image is asked.
 
 Comes in: images with their tags and sizes. Goes out: rows of `2-planned/assignments`. The rules of the mapping give every
-instruction type a weight, balancing multiplies it, and draw.py runs the race; then each question drawn gets an answer form and
-a language. The arithmetic is done for many images at once, and every number in it depends on one image alone.
+instruction type a weight, balancing multiplies it and says how many questions the image is asked, and draw.py runs the race;
+then each question drawn gets an answer form and a language. The arithmetic is done for many images at once, and every number
+in it depends on one image alone.
 """
 
 from collections import Counter
@@ -15,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from synthgen.config import Plan
-from synthgen.draw import Choice, Floats, Runners, balance, image_words
+from synthgen.draw import Choice, Floats, Indexes, Runners, Words, balance, image_words, uniforms, word
 from synthgen.mapping import Facts
 from synthgen.mapping import Mapping as Rules
 from synthgen.prompt import InstructionType
@@ -23,6 +24,10 @@ from synthgen.rows import ASSIGNMENTS, assignment_id
 
 AT_ONCE = 500  # images whose races are run together; a race of one takes some 10 kB
 REMEMBERED = 4096  # sets of rules whose weights are kept
+MOST_TIMES = 4.0  # as many questions as plan.per_image that balancing gives to an image, however rare its tags
+UNTAGGED = ""  # what stands for "no tag" where tags are counted
+HOW_MANY = np.array([word("how many")], dtype=np.uint64)
+NOTHING: Mapping[str, float] = {}
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,18 @@ def subjects_of(rows: pa.Table) -> list[Subject]:
     return list(map(Subject, object_ids, image_ids, tags, widths, heights))
 
 
+def rarity_of(subjects: Sequence[Subject], strength: float) -> dict[str, float]:
+    """How rare each tag of these images is: its frequency to the power -strength, scaled so that images have 1 on average.
+
+    An image counts as the mean of its tags. Inverse frequency, as MetaCLIP balances (arXiv 2309.16671), but nothing is thrown
+    away: an image of common tags is asked less, not left out.
+    """
+    counts = Counter(tag for one in subjects for tag in one.tags or [UNTAGGED])
+    rare = {tag: count**-strength for tag, count in counts.items()}
+    total = sum(sum(rare[tag] for tag in tags) / len(tags) for one in subjects if (tags := one.tags or [UNTAGGED]))
+    return {tag: value * len(subjects) / total for tag, value in sorted(rare.items())}
+
+
 class Weights:
     """The weight of every type where some rules fire: Mapping.weights as vectors, worked out from one table a rule."""
 
@@ -86,9 +103,11 @@ class Weights:
 class Drawer:
     """Draws the assignments of images; what all of them share is worked out once."""
 
-    def __init__(self, terms: Terms, factors: Mapping[str, float]) -> None:
+    def __init__(self, terms: Terms, factors: Mapping[str, float], rarity: Mapping[str, float] = NOTHING) -> None:
+        """`factors` are what balancing multiplies the types' weights by, `rarity` is as of `rarity_of`."""
         settings = terms.settings
-        self.terms = terms
+        self.terms, self._rarity = terms, rarity
+        self._rarest = max(rarity.values(), default=1.0)  # what a tag counts that came later
         wanted = {form for form, share in settings.forms.items() if share > 0}
         self.types = [path for path, kind in terms.types.items() if wanted & set(kind.forms)]
         most = {path: kind.most for path, kind in terms.types.items() if kind.most is not None}
@@ -109,9 +128,12 @@ class Drawer:
 
     def balanced(self, subjects: Iterable[Subject], strength: float) -> dict[str, float]:
         """What each type's weight is to be multiplied by so that types are balanced over these images."""
-        counts = Counter(self._fired(one) for one in subjects)
+        counts: dict[tuple[int, ...], float] = {}
+        for one in subjects:
+            fired = self._fired(one)
+            counts[fired] = counts.get(fired, 0.0) + self._times(one)
         weights = np.array([self._weights.of(fired) for fired in counts]).reshape(len(counts), len(self.types))
-        factors = balance(weights, np.array(list(counts.values()), dtype=float), strength)
+        factors = balance(weights, np.array(list(counts.values())), strength)
         return dict(zip(self.types, factors.tolist(), strict=True))
 
     def draw_all(self, subjects: Sequence[Subject]) -> pa.Table:
@@ -127,7 +149,7 @@ class Drawer:
         words = image_words(settings.seed, [one.image_id for one in subjects])
         fired = [self._fired(one) for one in subjects]
         weights = np.array([self._weights.of(some) for some in fired]).reshape(len(subjects), len(self.types))
-        image, kind, ordinal = self._runners.race(words, weights, settings.per_image)
+        image, kind, ordinal = self._runners.race(words, weights, self._how_many(words, subjects))
         order = np.lexsort((ordinal, kind, image))
         image, kind, ordinal = image[order], kind[order], ordinal[order]
         purpose = kind * settings.per_type + ordinal
@@ -139,6 +161,19 @@ class Drawer:
             name = assignment_id(one.image_id, path, form, language, number)
             because = rules.causes(fired[which], one.tags, path)
             yield name, one.image_id, one.object_id, path, form, language, number, because, False
+
+    def _how_many(self, words: Words, subjects: Sequence[Subject]) -> Indexes:
+        """How many questions each image is asked; a broken number is rounded by lot."""
+        wanted = self.terms.settings.per_image * np.array([self._times(one) for one in subjects])
+        whole: Indexes = np.floor(wanted + uniforms(words, HOW_MANY)).astype(np.int64)
+        return np.maximum(whole, 1)
+
+    def _times(self, subject: Subject) -> float:
+        """How many times as many questions as usual an image is asked for its tags."""
+        if not self._rarity:
+            return 1.0
+        tags = subject.tags or [UNTAGGED]
+        return min(MOST_TIMES, sum(self._rarity.get(tag, self._rarest) for tag in tags) / len(tags))
 
     def _fired(self, subject: Subject) -> tuple[int, ...]:
         return self.terms.rules.fired(subject.tags, Facts(subject.width, subject.height))

@@ -6,19 +6,24 @@ rows, seeing of the other stages just what it saw when it began.
 """
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from itertools import chain
+from dataclasses import asdict, dataclass, field, replace
+from typing import Literal
 
+import numpy as np
 import pyarrow as pa
 
 from synthgen.errors import Damaged
-from synthgen.plan.drawing import Drawer, Terms, subjects_of
+from synthgen.plan import quotas
+from synthgen.plan.drafts import Ground, draft, planned_before
+from synthgen.plan.drawing import Drawer, Subject, Terms, rarity_of, subjects_of
 from synthgen.plan.inputs import Inputs, Reads
-from synthgen.plan.survey import KEPT, Survey, look_over
+from synthgen.plan.survey import KEPT, look_over
 from synthgen.store import Log, Stage
 
 SAMPLED = 20_000  # images that balancing looks at, or a few more
+Change = Literal["growth", "edit", "redraw"]  # what is planned beside what is new: nothing, what was planned on other terms, all
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,9 @@ class Epoch:
     balance: Mapping[str, float]  # the settings that the factors were worked out for
     factors: Mapping[str, float]  # instruction type → what its weight is multiplied by
     reads: Mapping[str, Reads]  # partition → the commits that it is planned from
+    rarity: Mapping[str, float] = field(default_factory=dict)  # tag → how many times as many questions as usual it is worth
+    limits: quotas.Limits = field(default_factory=dict)  # what share and caps came to
+    redraws: bool = False
 
 
 @dataclass(frozen=True)
@@ -37,60 +45,94 @@ class Task:
     """An epoch to plan, or to finish."""
 
     epoch: Epoch
-    inputs: Inputs
-    survey: Survey
+    ground: Ground
     left: tuple[str, ...]  # partitions without a commit of this epoch
-    log: Log  # the plan now
+
+    def drawer(self, terms: Terms) -> Drawer:
+        """What draws by the epoch's numbers."""
+        return Drawer(terms, self.epoch.factors, self.epoch.rarity)
 
 
-def next_task(stage: Stage, terms: Terms, replan: bool) -> Task | None:
-    """The epoch that was cut short, or a new one over what is new; None if there is nothing to plan."""
-    log, inputs, epochs = stage.log(), Inputs.of(stage.out, terms.taggers), _names(stage)
-    last = _read(stage, epochs[-1]) if epochs else None
+def next_task(stage: Stage, terms: Terms, change: Change) -> Task | None:
+    """The epoch that was cut short, or a new one over what is new, recorded; None if there is nothing to plan."""
+    last = _last(stage)
     # On other terms its rows cannot be drawn any more: what is left of it then belongs to the next epoch.
-    if last and last.fingerprint == terms.fingerprint and (left := _left(log, last)):
-        before = _until(log, last.number)
-        then = inputs.at({**{name: _reads(before, name) for name in before.partitions}, **last.reads})
-        return Task(last, then, look_over(then, before, terms.settings.near_duplicates), left, log)
-    return _begun(stage, log, inputs, terms, last, replan)
+    if last and last.fingerprint == terms.fingerprint:
+        log, inputs = stage.log(), Inputs.of(stage.out, terms.taggers)
+        if left := _left(log, last):
+            before = _until(log, last.number)
+            then = inputs.at({**{name: _reads(before, name) for name in before.partitions}, **last.reads})
+            survey = look_over(then, before, terms.settings.near_duplicates)
+            return Task(last, Ground(then, survey, log, last.redraws), left)
+    task = proposed(stage, terms, change)
+    if task is None:
+        return None
+    name = f"{task.epoch.number:06d}.json"
+    stage.folder.child("epochs").create(name, json.dumps(asdict(task.epoch), indent=1).encode())
+    if _read(stage, name) != task.epoch:
+        return next_task(stage, terms, change)  # the last word of a driver that has lost its lease; it counts
+    return task
 
 
-def _begun(stage: Stage, log: Log, inputs: Inputs, terms: Terms, last: Epoch | None, replan: bool) -> Task | None:
-    """Records a new epoch over what is tagged anew, or planned on other terms if `replan`, and what that touches."""
+def proposed(stage: Stage, terms: Terms, change: Change) -> Task | None:
+    """A new epoch over what is tagged anew, over what `change` says beside it, and over what that touches; not recorded."""
+    log, inputs, last = stage.log(), Inputs.of(stage.out, terms.taggers), _last(stage)
     reads = {name: inputs.reads(name) for name in inputs.partitions}
-    wanted = {name for name in reads if _reads(log, name) != reads[name]}
-    if replan:
+    wanted = {name for name in reads if change == "redraw" or _reads(log, name) != reads[name]}
+    if change == "edit":
         wanted |= {name for name in reads if log.fingerprint(name, "assignments") != terms.fingerprint}
     if not wanted:
         return None
     survey = look_over(inputs, log, terms.settings.near_duplicates)
-    covered = [name for name in reads if name in wanted | survey.overtaken]
+    covered = tuple(name for name in reads if name in wanted | survey.overtaken)
+    ground = Ground(inputs, survey, log, change == "redraw")
+    balance = terms.settings.balance.model_dump()
     number = last.number + 1 if last else 1
-    settings = terms.settings.balance.model_dump()
+    epoch = Epoch(number, terms.fingerprint, balance, {}, {name: reads[name] for name in covered}, redraws=ground.redraws)
     # Numbers once drawn with stay until they are edited, or every growth would move the draws of images planned long ago.
-    factors = last.factors if last and last.balance == settings else _factors(inputs, terms, survey, covered)
-    epoch = Epoch(number, terms.fingerprint, settings, factors, {name: reads[name] for name in covered})
-    stage.folder.child("epochs").create(f"{number:06d}.json", json.dumps(asdict(epoch), indent=1).encode())
-    if _read(stage, f"{number:06d}.json") != epoch:
-        return next_task(stage, terms, replan)  # the last word of a driver that has lost its lease; it counts
-    return Task(epoch, inputs, survey, tuple(covered), log)
+    is_new = last is None or last.balance != balance or ground.redraws
+    factors, rarity = _balanced(ground, terms, covered) if is_new or last is None else (last.factors, last.rarity)
+    task = Task(replace(epoch, factors=factors, rarity=rarity), ground, covered)
+    return replace(task, epoch=replace(task.epoch, limits=_limits(task, terms)))
 
 
-def _factors(inputs: Inputs, terms: Terms, survey: Survey, covered: Sequence[str]) -> dict[str, float]:
-    """What balancing multiplies each type's weight by, from kept images of evenly chosen partitions; objects are spread over
-    partitions by hash, so these are a fair sample."""
-    strength = terms.settings.balance.types
-    if strength == 0:
+def _balanced(ground: Ground, terms: Terms, covered: Sequence[str]) -> tuple[dict[str, float], dict[str, float]]:
+    """What balancing multiplies each type's weight by, and how rare each tag is, from kept images of evenly chosen partitions;
+    objects are spread over partitions by hash, so these are a fair sample."""
+    strength = terms.settings.balance
+    if strength.types == 0 and strength.tags == 0:
+        return {}, {}
+    some = covered[:: max(1, int((ground.survey.outcome == KEPT).sum()) // SAMPLED)]
+    kept: list[Subject] = []
+    for name in some:
+        is_kept = ground.survey.outcome[ground.survey.places[name]] == KEPT
+        kept += subjects_of(ground.inputs.objects(name).filter(pa.array(is_kept)))
+    rarity = rarity_of(kept, strength.tags) if strength.tags else {}
+    return Drawer(terms, {}, rarity).balanced(kept, strength.types) if strength.types else {}, rarity
+
+
+def _limits(task: Task, terms: Terms) -> dict[str, list[float]]:
+    """What share and caps come to: everything is drawn once to be counted."""
+    if not quotas.are_set(terms.settings):
         return {}
-    some = covered[:: max(1, int((survey.outcome == KEPT).sum()) // SAMPLED)]
-    kept = (
-        subjects_of(rows.filter(pa.array(survey.outcome[survey.places[name]] == KEPT))) for name in some for rows in [inputs.objects(name)]
-    )
-    return Drawer(terms, {}).balanced(chain.from_iterable(kept), strength)
+    types, drawer, parts, stays = tuple(terms.types), task.drawer(terms), [], Counter[str]()
+    place_of = {path: place for place, path in enumerate(types)}
+    for name in task.left:
+        found = draft(task.ground, drawer, name)
+        is_open = ~(found.is_planned & found.stands)
+        stays.update(found.assignments.filter(pa.array(~is_open)).column("type").to_pylist())
+        rows = found.assignments.filter(pa.array(is_open))
+        places = np.array([place_of[path] for path in rows.column("type").to_pylist()], dtype=np.int16)
+        parts.append(quotas.Drawn(places, quotas.keys_of(terms.settings.seed, rows), found.is_planned[is_open]))
+    for name in set(task.ground.log.partitions) - set(task.left):
+        rows = planned_before(task.ground, name)
+        stays.update(path for path, gone in zip(*(rows.column(one).to_pylist() for one in ("type", "retired")), strict=True) if not gone)
+    return quotas.limits_of(terms.settings, quotas.Candidates(types, quotas.together(parts), stays))
 
 
-def _names(stage: Stage) -> list[str]:
-    return stage.folder.child("epochs").names(".json")
+def _last(stage: Stage) -> Epoch | None:
+    names = stage.folder.child("epochs").names(".json")
+    return _read(stage, names[-1]) if names else None
 
 
 def _read(stage: Stage, name: str) -> Epoch:

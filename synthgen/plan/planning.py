@@ -6,50 +6,78 @@ of the assignments only the difference to what is committed is written, so that 
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from synthgen.plan.drawing import Drawer, Terms, subjects_of
-from synthgen.plan.epochs import Task, next_task
+from synthgen.plan.drafts import Draft, draft
+from synthgen.plan.drawing import Drawer, Terms
+from synthgen.plan.epochs import Change, Task, next_task
+from synthgen.plan.quotas import let_through
 from synthgen.plan.survey import KEPT, OUTCOMES, PLANNED, QUARANTINED, copies_of
 from synthgen.rows import ASSIGNMENTS, PLANNED_IMAGES
 from synthgen.store import Folder, Lease, Receipt, Stage, TablePart
 
 
-def run(out: Folder, terms: Terms, lease: Lease, replan: bool) -> int:
-    """Plans what is tagged and not yet planned; with `replan`, what an edit touches too. Returns the partitions done."""
+@dataclass(frozen=True)
+class Planned:
+    """A partition as it should be."""
+
+    draft: Draft
+    assignments: pa.Table
+    names: np.ndarray  # the outcome of each object of the draft, quarantined ones too
+
+
+def run(out: Folder, terms: Terms, lease: Lease, change: Change) -> int:
+    """Plans what is tagged and not yet planned, and what `change` says beside it. Returns the partitions done."""
     stage, done = Stage(out, PLANNED), 0
-    while task := next_task(stage, terms, replan):
-        drawer = Drawer(terms, task.epoch.factors)
-        copies = copies_of(task.inputs, task.survey, task.left)
+    while task := next_task(stage, terms, change):
+        drawer = task.drawer(terms)
+        copies = copies_of(task.ground.inputs, task.ground.survey, task.left)
         for partition in task.left:
-            rows, wanted = _planned(task, drawer, partition, copies)
-            stage.commit(_receipt(stage, task, partition, rows, wanted), lease, task.epoch.number)
+            planned = plan_partition(task, drawer, partition)
+            receipt = _receipt(stage, task, partition, planned, _images(task, partition, planned, copies))
+            stage.commit(receipt, lease, task.epoch.number)
             done += 1
+        change = "growth" if change == "redraw" else change  # once is enough
     return done
 
 
-def _planned(task: Task, drawer: Drawer, partition: str, copies: Mapping[int, list[str]]) -> tuple[pa.Table, pa.Table]:
-    """A partition's images and assignments as they should be."""
-    survey, span, objects = task.survey, task.survey.places[partition], task.inputs.objects(partition)
-    outcome, places = survey.outcome[span], range(span.start, span.stop)
-    assignments = drawer.draw_all(subjects_of(objects.filter(pa.array(outcome == KEPT))))
-    asked = np.asarray(pc.is_in(objects.column("object_id"), assignments.column("object_id").combine_chunks()))
-    names = np.where(outcome != KEPT, np.array(OUTCOMES)[outcome], np.where(asked, "planned", "unserved"))
+def plan_partition(task: Task, drawer: Drawer, partition: str) -> Planned:
+    """What a partition is asked, and what becomes of its objects."""
+    found = draft(task.ground, drawer, partition)
+    assignments = found.assignments
+    if task.epoch.limits:
+        passes = let_through(task.epoch.limits, drawer.terms.settings.seed, assignments, found.is_planned)
+        assignments = assignments.filter(pa.array(passes | (found.is_planned & found.stands)))
+    served, asked = (
+        np.asarray(pc.is_in(found.objects.column("object_id"), rows.column("object_id").combine_chunks()))
+        for rows in (found.assignments, assignments)
+    )
+    kept = np.where(asked, "planned", np.where(served, "over_quota", "unserved"))
+    return Planned(found, assignments, np.where(found.outcome != KEPT, np.array(OUTCOMES)[found.outcome], kept))
+
+
+def _images(task: Task, partition: str, planned: Planned, copies: Mapping[int, list[str]]) -> pa.Table:
+    """The images rows of a partition."""
+    survey, objects = task.ground.survey, planned.draft.objects
+    span = survey.places[partition]
+    places = range(span.start, span.stop)
     same_as = [None if other == place else survey.object_id(other) for place, other in zip(places, survey.stands_for[span], strict=True)]
     uris = [[uri, *copies.get(place, ())] for place, uri in zip(places, objects.column("uri").to_pylist(), strict=True)]
-    columns = {"outcome": names.tolist(), "same_as": same_as, "uris": uris}
+    columns = {"outcome": planned.names.tolist(), "same_as": same_as, "uris": uris}
     images = pa.table({name: columns.get(name) or objects.column(name) for name in PLANNED_IMAGES.names}, schema=PLANNED_IMAGES)
-    return images.filter(pa.array(outcome != QUARANTINED)), assignments
+    return images.filter(pa.array(planned.draft.outcome != QUARANTINED))
 
 
-def _receipt(stage: Stage, task: Task, partition: str, images: pa.Table, wanted: pa.Table) -> Receipt:
+def _receipt(stage: Stage, task: Task, partition: str, planned: Planned, images: pa.Table) -> Receipt:
     """Writes of a partition's rows what differs from those that are committed."""
-    revision = task.log.next_revision(partition)
-    before = stage.current(task.log, partition, "images", "object_id", PLANNED_IMAGES)
-    changes, counts = _changes(stage.current(task.log, partition, "assignments", "assignment_id", ASSIGNMENTS), wanted)
+    log = task.ground.log
+    revision = log.next_revision(partition)
+    before = stage.current(log, partition, "images", "object_id", PLANNED_IMAGES)
+    changes, counts = _changes(planned.draft.before, planned.assignments)
     counts.update(images.column("outcome").to_pylist())
     counts.subtract(before.column("outcome").to_pylist())
     files = (stage.write("assignments", partition, revision, changes),)

@@ -21,7 +21,7 @@ from synthgen.rows import PLANNED_IMAGES, make_id
 from synthgen.store import Folder, Log, Stage
 
 PLANNED = "2-planned"
-OUTCOMES = ("kept", "same_bytes", "near_duplicate", "changed", "quarantined")  # kept: planned, or unserved by the mapping
+OUTCOMES = ("kept", "same_bytes", "near_duplicate", "changed", "quarantined")  # kept: planned, unserved or over_quota
 KEPT, SAME_BYTES, NEAR_DUPLICATE, CHANGED, QUARANTINED = range(len(OUTCOMES))
 UNKNOWN = -1  # to earlier epochs
 BEFORE = pa.schema([PLANNED_IMAGES.field(name) for name in ("object_id", "outcome", "same_as")])
@@ -111,7 +111,7 @@ def _before(out: Folder, planned: Log, partition: str, object_ids: Any) -> tuple
     if partition not in planned.partitions:
         return np.full(len(object_ids), UNKNOWN, np.int8), _ids([None] * len(object_ids))
     rows = Stage(out, PLANNED).current(planned, partition, "images", "object_id", BEFORE)
-    codes = pc.index_in(rows.column("outcome"), pa.array(["planned", *OUTCOMES[1:]])).fill_null(KEPT)  # unserved is kept too
+    codes = pc.index_in(rows.column("outcome"), pa.array(["planned", *OUTCOMES[1:]])).fill_null(KEPT)  # so are unserved and over_quota
     place = pc.index_in(object_ids, rows.column("object_id").combine_chunks())
     return codes.take(place).fill_null(UNKNOWN).to_numpy().astype(np.int8), _ids(rows.column("same_as").take(place).to_pylist())
 
