@@ -97,8 +97,13 @@ def listed(out: Folder, count: int, lease: Lease, terms: plan.Terms) -> dict[str
 
 
 def tagged(out: Folder, count: int, lease: Lease, terms: plan.Terms) -> dict[str, int]:
-    """Writes what tagging would have found."""
-    leaves = [leaf for leaf in taxonomy.load("everyday").tree.leaves]
+    """Writes what tagging would have found: 3 to 8 tags of an image."""
+    leaves = list(taxonomy.load("everyday").tree.leaves)
+    return tag_all(out, count, lease, lambda draw: draw.sample(leaves, draw.randint(3, 8)))
+
+
+def tag_all(out: Folder, count: int, lease: Lease, tags_of: Callable[[random.Random], list[str]]) -> dict[str, int]:
+    """Gives every listed object an image and some tags."""
     source, stage = Stage(out, "0-listed"), Stage(out, "1-tagged")
     log, images = source.log(), images_of(random.Random(count))
     for partition in log.partitions:
@@ -115,7 +120,7 @@ def tagged(out: Folder, count: int, lease: Lease, terms: plan.Terms) -> dict[str
             "height": [draw.choice((240, 640, 768, 3000)) for _ in ids],
             "embedding": list(embeddings),
         }
-        tags = [[{"path": path, "score": draw.random(), "tagger": TAGGER} for path in draw.sample(leaves, draw.randint(3, 8))] for _ in ids]
+        tags = [[{"path": path, "score": draw.random(), "tagger": TAGGER} for path in tags_of(draw)] for _ in ids]
         tables = {
             "images": pa.table(columns, schema=IMAGES),
             f"tags/{TAGGER}": pa.table({"object_id": ids, "tags": tags}, schema=OBJECT_TAGS),
