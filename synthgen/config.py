@@ -77,8 +77,8 @@ class Tag(Section):
 class Balance(Section):
     """How strongly rare tags and types are favoured: 0 not at all, 1 in inverse proportion to their frequency."""
 
-    tags: float = Field(default=0.0, ge=0, le=1)
-    types: float = Field(default=0.0, ge=0, le=1)
+    tags: float = Field(default=0.0, ge=0, le=1)  # images with rare tags are asked more, others less; every image at least once
+    types: float = Field(default=0.0, ge=0, le=1)  # each image is asked more of the rare types that suit it
 
 
 class Plan(Section):
@@ -110,6 +110,7 @@ class Engine(Section):
     cpus: float = Field(default=1, ge=0)
     in_flight: int | None = Field(default=None, gt=0)  # conversations at once; by default from the KV cache
     call_seconds: float = Field(default=600.0, gt=0)  # a call that takes longer has failed
+    stall_seconds: float = Field(default=300.0, gt=0)  # without a reply to any of the calls in flight, after which the engine is replaced
     retries: int = Field(default=3, ge=0)
     environment: Mapping[str, str] = Field(default_factory=dict)  # vllm: environment variables of the engine
     options: Mapping[str, Any] = Field(default_factory=dict)
@@ -119,6 +120,16 @@ class Engine(Section):
         if self.kind == "endpoint" and not self.urls:
             raise ValueError("an endpoint needs urls, a list of base URLs such as http://127.0.0.1:8000/v1")
         return self
+
+
+class Price(Section):
+    """What the engine costs, in any currency: machines by the hour, endpoints by the token. `synth plan` reads it."""
+
+    currency: str = Field(default="USD", pattern="^[A-Za-z]{1,8}$")
+    gpu_hour: float = Field(default=0.0, ge=0)  # of a replica, where it has no GPU
+    prompt_million: float = Field(default=0.0, ge=0)  # tokens read that were not in the prefix cache
+    cached_million: float = Field(default=0.0, ge=0)  # tokens read that were
+    output_million: float = Field(default=0.0, ge=0)  # tokens written
 
 
 class Sampling(Section):
@@ -138,6 +149,7 @@ class Generate(Section):
     revision: str | None = None
     prompts: str
     engine: Engine = Engine()
+    price: Price = Price()
     sampling: Sampling = Sampling()
     scores: tuple[str, ...] = ("likelihood",)
 

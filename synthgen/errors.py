@@ -5,6 +5,7 @@
     ├── Damaged                a committed file is missing or its bytes differ   exit 1
     ├── LeaseLost              another driver took over this output folder       exit 1
     ├── JobFailing             nearly every call fails; going on would waste     exit 1
+    ├── Stopped                a signal asked the run to end                     exit 130 (Ctrl-C), 143 (SIGTERM)
     └── UserMistake            the user can mend it; one line says how           exit 2
         ├── Mistakes           several of them, all reported together            exit 2
         ├── SettingsChanged    the settings differ from those of the folder      exit 2
@@ -16,6 +17,7 @@ it is a value in that row (see rows.py), never an exception that leaves its stag
 
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from signal import Signals
 
 
 class SynthError(Exception):
@@ -38,6 +40,14 @@ class LeaseLost(SynthError):
 
 class JobFailing(SynthError):
     """Nearly every call fails, so the job stopped early."""
+
+
+class Stopped(SynthError):
+    """A signal asked the run to end; what was finished is committed."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"stopped by {Signals(number).name}; what was finished is committed, start the same line again to go on")
+        self.exit_status = 128 + number
 
 
 class UserMistake(SynthError):

@@ -15,17 +15,18 @@ A stage knows the tables before and after it and no other stage; only this file 
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 
 from synthgen import generate, listing, pack, plan, select, tag
+from synthgen.failing import Streak
 from synthgen.job import STAGES, Job, check_folder, settle
 from synthgen.models import check_engine
 from synthgen.progress import StageProgress, generation_note
 from synthgen.source import Listed, list_objects
 from synthgen.store import Lease, Receipt, Stage
-from synthgen.workers import Crew, Show, Work, leave_ray, once, work_through
+from synthgen.workers import Crew, Show, Work, leave_ray, listening, once, work_through
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,8 @@ class Range:
     last: str = "pack"
     limit: int | None = None  # objects to list
     update: bool = False
-    retry: frozenset[str] = frozenset()  # reasons for which failed rows are done again
     replan: bool = False  # an update that draws everything anew
+    retry: frozenset[str] = frozenset()  # reasons for which failed rows are done again
 
     def has(self, stage: str) -> bool:
         return STAGES.index(self.first) <= STAGES.index(stage) <= STAGES.index(self.last)
@@ -45,9 +46,14 @@ class Range:
 
 def run(job: Job, which: Range) -> int:
     """Runs the stages of the range until their tables are complete; returns how many partitions were done."""
+    with listening():
+        return _run(job, which)
+
+
+def _run(job: Job, which: Range) -> int:
     # What the user can mend is found before anything is written.
     objects = _begun(list_objects(job.pipeline.source)) if which.has("tag") else iter(())
-    is_new = check_folder(job, which.update, which.replan)
+    is_new = check_folder(job, which.last, which.update, which.replan)
     steps = {"tag": _tag, "plan": _plan, "generate": _generate, "select": _select, "pack": _pack}
     done = 0
     try:
@@ -77,9 +83,10 @@ def _tag(job: Job, which: Range, lease: Lease) -> int:
     works = tag.todo(listed, stage.log(), terms, which.update)
     settings = job.pipeline.tag
     crew = Crew(tag.build, terms, lambda work: tag.object_ids(terms, work), min(settings.workers, len(works)), gpus=settings.gpus)
+    crew = replace(crew, notes=stage.folder.child("strikes"))
     total = sum(listed.partitions[work.partition][-1].receipt.counts["listed"] for work in works)
     with StageProgress("tag", total, "images") as bar:
-        return _do(crew, works, stage, lease, lambda counters: bar.show(counters.get("images", 0.0)))
+        return _do(crew, works, lambda counters: bar.show(counters.get("images", 0.0)), _committing(stage, lease, "images"))
 
 
 def _plan(job: Job, which: Range, lease: Lease) -> int:
@@ -92,6 +99,7 @@ def _generate(job: Job, which: Range, lease: Lease) -> int:
     engine = job.pipeline.generate.engine
     gpus = engine.gpus if engine.kind == "vllm" else 0
     crew = Crew(generate.build, terms, lambda work: generate.object_ids(terms, work), min(engine.replicas, len(works)), engine.cpus, gpus)
+    crew = replace(crew, notes=stage.folder.child("strikes"))
     started = time.monotonic()
     total = sum(generate.size(terms, work) for work in works)
     with StageProgress("generate", total, "assignments") as bar:
@@ -100,7 +108,7 @@ def _generate(job: Job, which: Range, lease: Lease) -> int:
             done = counters.get("pairs", 0.0) + counters.get("failed", 0.0)
             bar.show(done, generation_note(counters, time.monotonic() - started))
 
-        return _do(crew, works, stage, lease, show)
+        return _do(crew, works, show, _committing(stage, lease, "pairs"))
 
 
 def _select(job: Job, which: Range, lease: Lease) -> int:
@@ -114,21 +122,28 @@ def _select(job: Job, which: Range, lease: Lease) -> int:
 
 def _pack(job: Job, which: Range, lease: Lease) -> int:
     terms, stage = job.pack_terms, Stage(job.out, "5-shards")
-    shards = pack.todo(terms)
-    crew = Crew(pack.build, terms, pack.image_ids, min(job.pipeline.pack.workers, len(shards)))
+    shards = pack.todo(terms, which.retry)
+    crew = Crew(pack.build, terms, pack.image_ids, min(job.pipeline.pack.workers, len(shards)), notes=stage.folder.child("strikes"))
     with StageProgress("pack", sum(len(shard.samples) for shard in shards), "samples") as bar:
-        done = _do(crew, shards, stage, lease, lambda counters: bar.show(counters.get("samples", 0.0)))
+        done = _do(crew, shards, lambda counters: bar.show(counters.get("samples", 0.0)), _committing(stage, lease))
     pack.publish(terms, job.pipeline.select, job.facts, lease)
     return done
 
 
-def _do(crew: Crew, works: Sequence[Work], stage: Stage, lease: Lease, show: Show) -> int:
-    """Has a crew do the work of a stage; each receipt is committed as it comes."""
-    epoch = stage.log().last_epoch + 1
+def _committing(stage: Stage, lease: Lease, watched: str | None = None) -> Callable[[Receipt], None]:
+    """What commits a stage's receipts as they come; a table may be watched for failures that do not end."""
+    epoch, streak = stage.log().last_epoch + 1, Streak(stage, watched) if watched else None
 
     def commit(receipt: Receipt) -> None:
         stage.commit(receipt, lease, epoch)
+        if streak:
+            streak.see(receipt)
 
+    return commit
+
+
+def _do(crew: Crew, works: Sequence[Work], show: Show, commit: Callable[[Receipt], None]) -> int:
+    """Has a crew do the work of a stage; each receipt is committed as it comes."""
     if works:
         work_through(crew, works, commit, show)
     return len(works)

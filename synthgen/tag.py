@@ -98,11 +98,16 @@ class TagWorker:
         self._decoder: Decoder[str] = Decoder(terms.images)
         self._counters = {"images": 0.0}
         self._one_at_a_time = asyncio.Lock()
+        self._drains = False
 
-    async def do(self, work: Work) -> Receipt:
+    async def do(self, work: Work) -> Receipt | None:
         """Tags a partition. Another piece of work waits: two would only share the same cores."""
         async with self._one_at_a_time:
-            return await asyncio.to_thread(self._do, work)
+            return None if self._drains else await asyncio.to_thread(self._do, work)
+
+    def drain(self) -> None:
+        """Partitions that have not begun are given back; one takes seconds."""
+        self._drains = True
 
     def progress(self) -> Mapping[str, float]:
         """Images done."""
@@ -114,7 +119,7 @@ class TagWorker:
         tags: dict[str, list[dict[str, Any]]] = {}
         if work.poison:
             for row in rows.values():
-                _quarantine(row, "tagger_failed", "the worker died on this image alone")
+                _quarantine(row, "tagger_failed", f"the worker died on this image alone: {work.why}"[:500])
         else:
             self._tag_all(listed, rows, tags)
         return self._receipt(work, list(rows.values()), tags)

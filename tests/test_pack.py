@@ -286,7 +286,7 @@ def test_what_could_not_be_packed_is_tried_again_when_asked(world: World) -> Non
     world.pack()
     hidden.rename(world.images / "0.jpg")
     assert pack.todo(world.terms) == []
-    [shard] = pack.todo(world.terms, retry=True)
+    [shard] = pack.todo(world.terms, retry=("unreadable",))
     Stage(world.out, "5-shards").commit(pack.write_shard(world.terms, shard), world.lease, shard.epoch)
     assert Stage(world.out, "5-shards").log().counts() == {"samples": 2, "turns": 4}
 

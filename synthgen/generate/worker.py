@@ -18,10 +18,12 @@ from synthgen.generate.left import Left, current_pairs, look
 from synthgen.generate.terms import GENERATED, PLANNED, Terms
 from synthgen.images import Decoded, Decoder, Unfit
 from synthgen.models import Engine, Request, open_engine
+from synthgen.models.watched import WatchedEngine
 from synthgen.rows import PAIRS, SCORES, image_id, table
 from synthgen.source import Unreadable, read_objects, ref_of
 from synthgen.store import Receipt, Stage, TablePart
 from synthgen.workers import Work
+from synthgen.workers.work import GIVEN_SECONDS
 
 KV_SHARE = 0.8  # of the KV cache that conversations may fill
 CALLS_AT_ONCE = 2.0  # of one conversation, on average: the ask alone, then the answers side by side
@@ -46,12 +48,14 @@ class _Job:
 
     work: Work
     left: Left
+    is_whole: bool = True  # False once an image was given back
     outcomes: list[Outcome] = field(default_factory=list)
 
 
 async def build(terms: Terms) -> "GenerateWorker":
     """Starts the engine where the worker is."""
-    return GenerateWorker(terms, await open_engine(terms.model, terms.engine))
+    engine = await open_engine(terms.model, terms.engine)
+    return GenerateWorker(terms, WatchedEngine(engine, terms.engine.stall_seconds))
 
 
 class GenerateWorker:
@@ -65,6 +69,11 @@ class GenerateWorker:
         self._measuring = asyncio.Lock()
         self._places: asyncio.Semaphore | None = None
         self._counters: Counter[str] = Counter()
+        self._drains = asyncio.Event()
+
+    def drain(self) -> None:
+        """No conversation is begun any more; those in flight have GIVEN_SECONDS."""
+        self._drains.set()
 
     def progress(self) -> Mapping[str, float]:
         """Pairs, failures and tokens so far."""
@@ -75,29 +84,51 @@ class GenerateWorker:
         job = _Job(work, await asyncio.to_thread(look, self._terms, work))
         if work.poison:
             for task in job.left.tasks.values():
-                job.outcomes.append(self._failed(task.assignments, "poison", "the engine died on this image alone"))
+                told = f"the engine died on this image alone: {work.why}"[:500]
+                job.outcomes.append(self._failed(task.assignments, "poison", told))
         else:
             await self._ask_images(job)
         return await asyncio.to_thread(self._receipt, job)
+
+    async def ask(self, left: Left) -> list[Outcome]:
+        """Has the conversations that are left and hands over what they came to; nothing is written."""
+        job = _Job(Work("", 0), left)
+        await self._ask_images(job)
+        return job.outcomes
 
     async def _ask_images(self, job: _Job) -> None:
         """Starts a conversation for each image as soon as it is in hand and there is a place for it."""
         running: set[asyncio.Task[None]] = set()
         queue: asyncio.Queue[tuple[str, Found | None]] = asyncio.Queue(maxsize=FETCHED_AHEAD)
         fetching = asyncio.create_task(self._fetch(job, queue))
+        asking = asyncio.create_task(self._ask_each(job, queue, running))
+        draining = asyncio.create_task(self._drains.wait())
         try:
-            while (item := await queue.get())[1] is not None:
-                object_id, found = item
-                if isinstance(found, Decoded):
-                    await (await self._places_for(found)).acquire()
-                    running.add(asyncio.create_task(self._converse(job, object_id, found)))
-                elif found is not None:
-                    job.outcomes.append(self._failed(job.left.tasks[object_id].assignments, found.reason, found.detail))
-            await fetching
-            await asyncio.gather(*running)
+            await asyncio.wait({asking, draining}, return_when=asyncio.FIRST_COMPLETED)
+            if not asking.done():
+                job.is_whole = False
+                fetching.cancel()
+                await asyncio.wait({asking}, timeout=GIVEN_SECONDS)
+            if asking.done():
+                await asking
+            if job.is_whole:
+                await fetching
         finally:
-            for task in (fetching, *running):
+            for task in (fetching, asking, draining, *running):
                 task.cancel()
+
+    async def _ask_each(self, job: _Job, queue: "asyncio.Queue[tuple[str, Found | None]]", running: "set[asyncio.Task[None]]") -> None:
+        """Until the last image is told, or no new ones are wanted."""
+        while (item := await queue.get())[1] is not None:
+            object_id, found = item
+            if isinstance(found, Decoded):
+                await (await self._places_for(found)).acquire()
+                if not job.is_whole:
+                    break
+                running.add(asyncio.create_task(self._converse(job, object_id, found)))
+            elif found is not None:
+                job.outcomes.append(self._failed(job.left.tasks[object_id].assignments, found.reason, found.detail))
+        await asyncio.gather(*running)
 
     async def _converse(self, job: _Job, object_id: str, found: Decoded) -> None:
         task = job.left.tasks[object_id]
@@ -183,7 +214,8 @@ class GenerateWorker:
         prints = {f"scores/{name}": made for name, made in self._terms.score_fingerprints().items()}
         prints["pairs"] = self._terms.fingerprint(self._terms.recipes())
         parts = {name: TablePart((file,), prints[name]) for name, file in files.items()}
-        reads = work.inputs[PLANNED].digests(PLANNED, [work.partition])
+        # What was given back is not covered: without `reads` the partition stays to do.
+        reads = work.inputs[PLANNED].digests(PLANNED, [work.partition]) if job.is_whole else {}
         before = current_pairs(self._terms.out, work).select(["assignment_id", "outcome", "reason"]).to_pylist()
         counts = _counts(pairs, before)
         if work.is_first:

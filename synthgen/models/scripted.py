@@ -9,6 +9,7 @@ import asyncio
 import json
 import os
 import re
+from dataclasses import replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -30,7 +31,12 @@ class Script(Section):
     decline: float = 0.0  # asks that are declined
     fail: float = 0.0  # calls that fail
     hang: float = 0.0  # calls that never end
+    refuse: float = 0.0  # replies that a filter holds back
+    twice: float = 0.0  # replies that come twice, one behind the other
+    late: float = 0.0  # calls that take late_seconds
+    late_seconds: float = 5.0
     die_on: str = ""  # part of an image key on which the engine dies, each time
+    stall_on: str = ""  # part of an image key from which on the engine answers nothing
     exit_on: str = ""  # part of an image key on which the whole process exits, each time
 
 
@@ -45,7 +51,7 @@ class ScriptedEngine:
             wrong, known = ".".join(map(str, fault["loc"])), ", ".join(Script.model_fields)
             raise UserMistake(f"engine.options of the scripted engine: {wrong}: {fault['msg']}; known: {known}") from error
         self._call_seconds = settings.call_seconds
-        self._dead = False
+        self._dead = self._stalled = False
         self.facts = Facts(name.model, name.revision, frozenset({"labels", "given", "schema"}), None, "scripted 1")
 
     async def generate(self, request: Request) -> Reply:
@@ -56,14 +62,20 @@ class ScriptedEngine:
         if self._dead or (script.die_on and script.die_on in key):
             self._dead = True
             raise EngineDied(f"scripted death on {key}")
-        await asyncio.sleep(script.seconds)
+        if self._stalled or (script.stall_on and script.stall_on in key):
+            self._stalled = True
+            await asyncio.Event().wait()
+        await asyncio.sleep(script.seconds + (script.late_seconds if _drawn("late", request) < script.late else 0.0))
         share = draw(0, key, request.purpose, request.text)
         if share < script.hang:
             await asyncio.sleep(self._call_seconds)
             return Reply("", "error", "call_timeout", f"no reply within {self._call_seconds:.0f} s")
         if share < script.hang + script.fail:
             return Reply("", "error", "call_failed", "scripted failure")
-        return self._reply(request, share - script.hang - script.fail)
+        reply = self._reply(request, share - script.hang - script.fail)
+        if _drawn("refuse", request) < script.refuse:
+            return replace(reply, text="", finish="content_filter")
+        return replace(reply, text=f"{reply.text}\n{reply.text}") if _drawn("twice", request) < script.twice else reply
 
     async def close(self) -> None:
         """Holds nothing."""
@@ -102,6 +114,11 @@ class ScriptedEngine:
         if request.purpose == "paraphrase":
             return f"In other words: {request.text[-60:]}"
         return WORDS[int(draw(1, request.image_key or "", request.text) * len(WORDS))]
+
+
+def _drawn(trouble: str, request: Request) -> float:
+    """A number that a call always has for one kind of trouble."""
+    return draw(4, trouble, request.image_key or "", request.purpose, request.text)
 
 
 def _questions(request: Request, declined: bool) -> str:

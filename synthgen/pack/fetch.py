@@ -37,7 +37,8 @@ class Sample:
 def with_images(terms: Terms, shard: Shard, samples: Sequence[Sample]) -> Iterator[tuple[Sample, Embedded | Unfit]]:
     """Every sample in order with its image, or why it has none."""
     if shard.poison:
-        yield from ((sample, Unfit("decoder_died", "the worker died on this image alone")) for sample in samples)
+        told = f"the worker died on this image alone: {shard.why}"
+        yield from ((sample, Unfit("decoder_died", told)) for sample in samples)
         return
     held = _Held(terms, shard)
     for start in range(0, len(samples), AT_ONCE):

@@ -7,7 +7,7 @@ partitions that planned them; a shard with a sample that should be otherwise is 
 others stay as they are. No image is read here, and of each sample only its ids and size are held.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
@@ -60,15 +60,14 @@ class Shard(Work):
     images: tuple[str, ...] = ()  # of each sample
 
 
-def todo(terms: Terms, retry: bool = False) -> list[Shard]:
-    """The shards to write, those of earlier epochs first; with `retry`, also those with samples that could not be packed."""
+def todo(terms: Terms, retry: Collection[str] = ()) -> list[Shard]:
+    """The shards to write, those of earlier epochs first; also those with samples that could not be packed for a reason to `retry`."""
     logs = {name: Stage(terms.out, name).log() for name in (LISTED, PLANNED, GENERATED, SELECTED, SHARDS)}
     wanted, packed = _wanted(terms, logs), _packed(terms, logs[SHARDS])
     place = pc.index_in(wanted.column("image_id"), packed.column("image_id").combine_chunks())
     wanted = wanted.append_column("shard", packed.column("partition").take(place))
     touched = _touched(terms, logs[SHARDS], wanted, packed)
-    if retry:
-        touched |= set(packed.filter(pc.is_null(packed.column("bytes"))).column("partition").to_pylist())
+    touched |= {name for name in logs[SHARDS].partitions if any(logs[SHARDS].counts([name]).get(reason) for reason in retry)}
     here = _places(wanted.column("shard"))
     works = [_rewritten(logs, name, wanted.take(pa.array(here.get(name, []), pa.int64()))) for name in sorted(touched)]
     fresh = wanted.filter(pc.is_null(wanted.column("shard")))

@@ -42,10 +42,13 @@ class PackWorker:
         self._terms = terms
         self._counters = {"samples": 0.0}
         self._one_at_a_time = asyncio.Lock()
+        self._drains = False
 
-    async def do(self, work: Shard) -> Receipt:
+    async def do(self, work: Shard) -> Receipt | None:
         """Writes a shard. Another waits: two at once would only take twice the memory."""
         async with self._one_at_a_time:
+            if self._drains:
+                return None
             receipt = await asyncio.to_thread(write_shard, self._terms, work)
         self._counters["samples"] += len(work.samples)
         return receipt
@@ -53,6 +56,10 @@ class PackWorker:
     def progress(self) -> Mapping[str, float]:
         """Samples done."""
         return dict(self._counters)
+
+    def drain(self) -> None:
+        """Shards that have not begun are given back."""
+        self._drains = True
 
 
 def write_shard(terms: Terms, shard: Shard) -> Receipt:

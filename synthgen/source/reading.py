@@ -23,6 +23,7 @@ from synthgen.source.place import STORES, filesystem, local_version, open_regula
 
 THREADS = 10  # as many connections as s3fs opens
 BUFFER_BYTES = 256 * 2**20
+GONE = "no longer there"
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ def _run(task: _Task, outlet: "_Outlet") -> None:
         return
     except Exception as error:
         outlet.release(reserved)
-        detail = "no longer there" if isinstance(error, FileNotFoundError) else shown_error(error)
+        detail = GONE if isinstance(error, FileNotFoundError) else shown_error(error)
         for ref in missing.elements():
             outlet.put((ref, Unreadable("unreadable", detail)), 0)
 

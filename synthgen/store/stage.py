@@ -168,6 +168,11 @@ class Stage:
             for file in part.files:
                 yield self._read_file(table, partition, file, columns)
 
+    def files(self, receipt: Receipt, table: str, columns: list[str]) -> Iterator[pa.Table]:
+        """What a receipt adds to a table."""
+        for file in receipt.tables[table].files:
+            yield self._read_file(table, receipt.partition, file, columns)
+
     def current(self, log: Log, partition: str, table: str, key: str, schema: pa.Schema) -> pa.Table:
         """The current rows of a table in a partition: of rows with one key, the last. `schema` says which columns are wanted."""
         files = list(self.read(log, partition, table, schema.names))

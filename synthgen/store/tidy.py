@@ -30,7 +30,14 @@ def tidy(out: Folder, stages: tuple[str, ...], lease: Lease) -> Deleted:
                 lease.check()
                 stage.folder.remove([path])
                 files, size = files + 1, size + found
+        stage.folder.child("strikes").remove(_forgotten(stage))
     return Deleted(files, size)
+
+
+def _forgotten(stage: Stage) -> list[str]:
+    """Notes of deaths whose revision is committed."""
+    done = {commit.name for revisions in stage.log().partitions.values() for commit in revisions}
+    return [name for name in stage.folder.child("strikes").names(".json") if name.removesuffix(".json") in done]
 
 
 def current_files(log: Log) -> set[str]:

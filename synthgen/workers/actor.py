@@ -1,0 +1,102 @@
+"""An actor, from both sides: what runs in it, and what its foreman knows of it.
+
+Comes in: how to build a worker. Goes out: its receipts and its counters. The worker is built by `start`, apart from the first
+piece of work, so that a model that loads for minutes is told from one that hangs: an actor that is ready answers the
+question for its counters at once, whatever its worker is at, because work runs beside its event loop.
+"""
+
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from synthgen.store import Receipt
+from synthgen.workers.work import Build, Crew, Work
+
+SILENT_SECONDS = 120.0  # without an answer from an actor that was ready, after which it is given up: hung, or out of reach
+START_SECONDS = 3600.0  # for an actor that has a machine to load its model
+TURN_SECONDS = 0.5  # between two questions for an actor's counters
+
+
+class Bench:
+    """What runs in the actor."""
+
+    def __init__(self, build: Build, settings: Any) -> None:
+        sys.path.insert(0, str(Path.cwd()))
+        self._build, self._settings = build, settings
+        self._worker: Any = None
+        self._drains = False
+
+    async def start(self) -> None:
+        """Builds the worker where it is used."""
+        self._worker = await self._build(self._settings)
+
+    async def do(self, work: Work) -> Receipt | None:
+        """One piece of work; None if it is given back."""
+        if self._drains:
+            return None
+        receipt: Receipt | None = await self._worker.do(work)
+        return receipt
+
+    async def progress(self) -> Mapping[str, float]:
+        """The worker's counters."""
+        counters: Mapping[str, float] = self._worker.progress() if self._worker else {}
+        return counters
+
+    async def drain(self) -> None:
+        """Nothing new is begun from now on."""
+        self._drains = True
+        if self._worker:
+            self._worker.drain()
+
+
+@dataclass
+class Hired:
+    """What the foreman knows of an actor."""
+
+    handle: Any
+    started: Any  # Ray reference of its start, until that is done
+    is_ready: bool = False
+    held: dict[Any, Work] = field(default_factory=dict)  # Ray reference -> work
+    asked: Any = None  # Ray reference of a question for its counters, not yet answered
+    asked_at: float = 0.0
+    answered_at: float | None = None  # when it last did; until it is ready, when it did first; None while it waits for a machine
+
+    def references(self) -> list[Any]:
+        """What it owes an answer to."""
+        return [one for one in (self.started, *self.held, self.asked) if one is not None]
+
+    def ask(self) -> None:
+        """Asks for its counters, if it is time to."""
+        if self.asked is None and time.monotonic() - self.asked_at >= TURN_SECONDS:
+            self.asked, self.asked_at = self.handle.progress.remote(), time.monotonic()
+
+    def answer(self) -> None:
+        """It told its counters."""
+        self.asked = None
+        if self.is_ready or self.answered_at is None:
+            self.answered_at = time.monotonic()
+
+    def fault(self) -> str | None:
+        """Why it must be given up, though it has not died."""
+        if self.answered_at is None:
+            return None
+        limit = SILENT_SECONDS if self.is_ready else START_SECONDS
+        silent = time.monotonic() - self.answered_at
+        if silent < limit or (self.is_ready and self.asked is None):
+            return None
+        return f"it has not answered for {silent:.0f} s" if self.is_ready else f"it was not ready after {silent:.0f} s"
+
+
+def hire(crew: Crew) -> Hired:
+    """A new actor; it is asked for a sign of life before its start, which may keep it busy for long."""
+    import ray
+
+    options = {"num_cpus": crew.cpus, "num_gpus": crew.gpus, "max_restarts": 0, "max_task_retries": 0}
+    handle = ray.remote(Bench).options(**options, max_concurrency=64).remote(crew.build, crew.settings)
+    hired = Hired(handle, None)
+    hired.ask()
+    hired.started = handle.start.remote()
+    return hired

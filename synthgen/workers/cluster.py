@@ -1,0 +1,80 @@
+"""Joining and leaving Ray.
+
+Comes in: RAY_ADDRESS, or nothing. Goes out: this process as a driver of that cluster, or of one on this machine. What a cluster
+cannot give is told in one line before anything waits for it.
+"""
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from synthgen.config import Engine
+from synthgen.errors import SynthError, UserMistake
+from synthgen.workers import stop
+
+
+def once(do: Callable[[Any], Any], task: Any, engine: Engine) -> Any:
+    """The result of the coroutine `do(task)`, run in an actor of its own with an engine's resources."""
+    join_ray()
+    import ray
+
+    gpus = engine.gpus if engine.kind == "vllm" else 0
+    afford(engine.cpus, gpus)
+    actor = ray.remote(_Once).options(num_cpus=engine.cpus, num_gpus=gpus, max_restarts=0, max_task_retries=0).remote()
+    try:
+        return ray.get(actor.do.remote(do, task))
+    except ray.exceptions.RayTaskError as error:
+        raise (error.cause if isinstance(error.cause, SynthError) else error) from None
+
+
+def leave_ray() -> None:
+    """Ends this process's part in Ray, if it took one."""
+    if ray := sys.modules.get("ray"):
+        ray.shutdown()
+
+
+def join_ray() -> None:
+    """Joins the cluster that RAY_ADDRESS names, or starts one on this machine; once a process."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    import ray
+
+    if ray.is_initialized():
+        return
+    is_listening = signal.getsignal(signal.SIGINT) is stop.hear
+    # Workers import what the user's shelf names as module:attribute from the folder that `synth` was started in.
+    path = os.pathsep.join([str(Path.cwd()), *filter(None, [os.environ.get("PYTHONPATH")])])
+    ray.init(
+        address=os.environ.get("RAY_ADDRESS"),
+        include_dashboard=False,
+        log_to_driver="SYNTH_RAY_LOGS" in os.environ,
+        logging_level=logging.ERROR,
+        runtime_env={"env_vars": {"PYTHONPATH": path}},
+    )
+    if is_listening:
+        stop.rearm()
+
+
+def afford(cpus: float, gpus: float) -> None:
+    """Raises if Ray can never place a worker; a cluster that grows by itself is given the time to."""
+    import ray
+
+    have = ray.cluster_resources()
+    needs = (("GPU", gpus), ("CPU", cpus))
+    lacking = [f"{need:g} {kind} (Ray sees {have.get(kind, 0):g})" for kind, need in needs if need > have.get(kind, 0)]
+    if lacking and not os.environ.get("RAY_ADDRESS"):
+        raise UserMistake(
+            f"a worker needs {' and '.join(lacking)}; lower tag.gpus, generate.engine.gpus or generate.engine.cpus, or run elsewhere"
+        )
+
+
+class _Once:
+    """An actor for one task."""
+
+    async def do(self, do: Callable[[Any], Any], task: Any) -> Any:
+        sys.path.insert(0, str(Path.cwd()))
+        return await do(task)

@@ -1,0 +1,177 @@
+"""Gives out work, takes receipts, replaces the dead.
+
+Comes in: a crew and its works. Goes out: each partition's receipt, once. Every actor has one piece of work in hand and the next
+one waiting, so that it never idles. An actor that dies, says that its engine died, runs out of memory or falls silent is
+replaced, and what it held is given out again; its receipts are not taken any more, so that one that lives on behind a
+broken network can double nothing. Asked to stop, the foreman lets what is begun finish and gives back the rest.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from synthgen.errors import JobFailing, Stopped, SynthError
+from synthgen.models import EngineDied
+from synthgen.store import Receipt
+from synthgen.workers import stop
+from synthgen.workers.actor import TURN_SECONDS, Hired, hire
+from synthgen.workers.cluster import afford, join_ray
+from synthgen.workers.strikes import Suspects
+from synthgen.workers.work import GIVEN_SECONDS, Crew, Show, Work
+
+IN_HAND = 2  # pieces of work that an actor holds: one at work, one ready
+DEATHS_IN_A_ROW = 6  # without one receipt between them, after which the job stops
+PATIENCE = 4  # times as many, once there were receipts: many bad images may lie in one partition
+DRAIN_SECONDS = GIVEN_SECONDS + 10  # after which what is still at work is given back as well
+
+
+def work_through(crew: Crew, works: Iterable[Work], commit: Callable[[Receipt], None], show: Show) -> None:
+    """Has a crew do all the work; `commit` gets each partition's receipt once, `show` the crew's counters about twice a second."""
+    join_ray()
+    afford(crew.cpus, crew.gpus)
+    with stop.draining():
+        Foreman(crew, works, commit, show).run()
+        if number := stop.asked():
+            raise Stopped(number)
+
+
+class Foreman:
+    """One crew at work."""
+
+    def __init__(self, crew: Crew, works: Iterable[Work], commit: Callable[[Receipt], None], show: Show) -> None:
+        self._crew, self._commit, self._show = crew, commit, show
+        self._suspects = Suspects(crew.images, crew.notes)
+        self._fresh = self._recalled(works)
+        self._again: deque[Work] = deque()  # work whose actor died
+        self._deaths = 0
+        self._has_receipts = False
+        self._until: float | None = None  # when a drain ends
+        self._actors: list[Hired] = []
+        self._counters: dict[int, Mapping[str, float]] = {}  # actor -> its counters when it last told them
+
+    def run(self) -> None:
+        """Until no work is left, or the run is asked to stop."""
+        import ray
+
+        self._actors = [hire(self._crew) for _ in range(self._crew.size)]
+        try:
+            while not self._is_drained() if stop.asked() else self._hand_out():
+                self._turn()
+        finally:
+            for actor in self._actors:
+                ray.kill(actor.handle)
+
+    def _turn(self) -> None:
+        import ray
+
+        for actor in self._actors:
+            actor.ask()
+        references = [one for actor in self._actors for one in actor.references()]
+        ready, _ = ray.wait(references, num_returns=1, timeout=TURN_SECONDS)
+        for reference in ready:
+            self._take(reference)
+        for actor in list(self._actors):
+            if fault := actor.fault():
+                self._bury(actor, fault)
+        self._show(_sum(self._counters.values()))
+
+    def _is_drained(self) -> bool:
+        """Whether nothing is at work any more, or its time is up; the first call tells the actors to begin nothing new."""
+        if self._until is None:
+            self._until = time.monotonic() + DRAIN_SECONDS
+            for actor in self._actors:
+                actor.handle.drain.remote()
+        return stop.is_now() or time.monotonic() > self._until or not any(actor.held for actor in self._actors)
+
+    def _recalled(self, works: Iterable[Work]) -> Iterator[Work]:
+        for work in works:
+            yield from self._suspects.recall(work)
+
+    def _hand_out(self) -> bool:
+        """Fills the hands of every actor that is ready; False when all work is done."""
+        for actor in sorted(self._actors, key=lambda actor: len(actor.held)):
+            while actor.is_ready and self._has_room(actor) and (work := self._next(actor)) is not None:
+                actor.held[actor.handle.do.remote(work)] = work
+        if any(actor.held for actor in self._actors) or self._again:
+            return True
+        if (work := next(self._fresh, None)) is not None:
+            self._again.append(work)
+        return bool(self._again)
+
+    def _has_room(self, actor: Hired) -> bool:
+        return len(actor.held) < IN_HAND and not any(self._suspects.is_suspect(work) for work in actor.held.values())
+
+    def _next(self, actor: Hired) -> Work | None:
+        if not self._again and (work := next(self._fresh, None)) is not None:
+            self._again.append(work)
+        if not self._again or (self._suspects.is_suspect(self._again[0]) and actor.held):
+            return None
+        return self._again.popleft()
+
+    def _take(self, reference: Any) -> None:
+        """A receipt, an actor's counters, its readiness, or the news of its death."""
+        import ray
+
+        actor = next((one for one in self._actors if reference in one.references()), None)
+        if actor is None:  # of one that was buried in this very turn
+            return
+        try:
+            found = ray.get(reference)
+        except ray.exceptions.RayTaskError as error:
+            if not isinstance(error.cause, EngineDied | MemoryError):
+                raise (error.cause if isinstance(error.cause, SynthError) else error) from None
+            self._bury(actor, f"the engine died: {error.cause}" if str(error.cause) else "it ran out of memory")
+        except ray.exceptions.RayError as error:
+            self._bury(actor, _cause(error))
+        else:
+            self._note_answer(actor, reference, found)
+
+    def _note_answer(self, actor: Hired, reference: Any, found: Any) -> None:
+        if reference == actor.started:
+            actor.is_ready, actor.started, actor.answered_at = True, None, time.monotonic()
+        elif reference == actor.asked:
+            actor.answer()
+            self._counters[id(actor)] = found
+        else:
+            self._settle(actor.held.pop(reference), found)
+
+    def _settle(self, work: Work, receipt: Receipt | None) -> None:
+        """Commits a receipt, unless other pieces of its partition are still to come."""
+        if receipt is None:  # given back: the next run does it
+            return
+        self._deaths, self._has_receipts = 0, True
+        if whole := self._suspects.settle(work, receipt):
+            self._commit(whole)
+            self._suspects.clear(work)
+
+    def _bury(self, actor: Hired, why: str) -> None:
+        """Replaces a dead actor; what it held was there at its death, and one piece of it may be the reason."""
+        import ray
+
+        self._deaths += 1
+        if self._deaths >= DEATHS_IN_A_ROW * (PATIENCE if self._has_receipts else 1):
+            raise JobFailing(
+                f"{self._deaths} workers died one after the other without finishing anything, the last because {why}; "
+                "SYNTH_RAY_LOGS=1 shows all they say, and starting again continues from here"
+            )
+        ray.kill(actor.handle)
+        self._actors.remove(actor)
+        if not stop.asked():
+            self._actors.append(hire(self._crew))
+        for work in actor.held.values():
+            self._again.extend(self._suspects.strike(work, why))
+
+
+def _cause(error: Exception) -> str:
+    """What Ray says of a death, in one line: of its many the one that gives a reason."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return next((line for line in lines if "because" in line), lines[0])[:300]
+
+
+def _sum(counters: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    total: dict[str, float] = {}
+    for one in counters:
+        for name, value in one.items():
+            total[name] = total.get(name, 0.0) + value
+    return total

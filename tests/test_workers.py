@@ -1,0 +1,320 @@
+"""Workers that die, hang or are told to stop: what is done again, what goes on record, how a run ends.
+
+Real Ray; the workers are small classes of this file, or the scripted engine. Deaths are noted in a folder of the test.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import make_images
+from test_run import adds_up, assignments, pairs, run, synth
+
+from synthgen.errors import JobFailing
+from synthgen.models import EngineDied, Facts, Reply, Request
+from synthgen.models.watched import WatchedEngine
+from synthgen.rows import image_id
+from synthgen.store import DataFile, Folder, Receipt, TablePart
+from synthgen.workers import Crew, Work, actor, leave_ray, work_through
+from synthgen.workers.strikes import Suspects
+
+ALL = tuple("abcdefgh")
+
+
+@dataclass(frozen=True)
+class Plot:
+    """What a worker of these tests does: which images kill it, how."""
+
+    poison: tuple[str, ...] = ()
+    how: str = "exit"
+    where: tuple[str, ...] = ("p0",)
+    trace: str = ""  # a folder; each try leaves a file there
+
+
+class Doer:
+    """Writes nothing; its receipts name what it did."""
+
+    def __init__(self, plot: Plot) -> None:
+        self._plot = plot
+
+    async def do(self, work: Work) -> Receipt:
+        images = work.only or ALL
+        if self._plot.trace:
+            (Path(self._plot.trace) / f"{work.partition}-{''.join(images)}-{time.monotonic_ns()}").touch()
+        if not work.poison and work.partition in self._plot.where and set(images) & set(self._plot.poison):
+            await _die(self._plot.how)
+        file = DataFile(f"{'poison' if work.poison else 'done'} {''.join(images)} {work.why}", len(images), 0, "")
+        return Receipt(work.partition, work.revision, {"rows": TablePart((file,), "")}, {"done": len(images)}, {"read": "all"})
+
+    def progress(self) -> Mapping[str, float]:
+        return {}
+
+    def drain(self) -> None:
+        """Nothing takes long here."""
+
+
+async def _die(how: str) -> None:
+    if how == "exit":
+        os._exit(1)
+    if how == "memory":
+        raise MemoryError
+    if how == "freeze":
+        os.kill(os.getpid(), signal.SIGSTOP)
+    raise EngineDied(how)
+
+
+async def build(plot: Plot) -> Doer:
+    return Doer(plot)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ray() -> Iterator[None]:
+    """One Ray for this file, which finds this module in its workers."""
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    yield
+    leave_ray()
+
+
+def work(works: list[Work], plot: Plot, notes: Folder | None = None) -> dict[str, list[str]]:
+    """Has two workers do some partitions; partition → the names of its files."""
+    done: dict[str, list[str]] = {}
+
+    def commit(receipt: Receipt) -> None:
+        assert receipt.partition not in done
+        done[receipt.partition] = [file.name.strip() for file in receipt.tables["rows"].files]
+
+    crew = Crew(build, plot, lambda work: work.only or ALL, size=2, cpus=0.5, notes=notes)
+    work_through(crew, works, commit, lambda counters: None)
+    return done
+
+
+def some(count: int) -> list[Work]:
+    return [Work(f"p{number}", 1) for number in range(count)]
+
+
+@pytest.mark.parametrize(("how", "told"), [("exit", "actor"), ("no more", "engine died: no more"), ("memory", "out of memory")])
+def test_the_image_that_kills_stands_alone_in_the_end_with_the_cause_of_death(tmp_path: Path, how: str, told: str) -> None:
+    done = work([Work("p0", 1, only=tuple("cd"))], Plot(("c",), how), Folder(str(tmp_path)))
+    [poison] = [name for name in done["p0"] if name.startswith("poison")]
+    assert poison.startswith("poison c ") and told in poison
+    assert sorted("".join(name.split()[1] for name in done["p0"])) == ["c", "d"]
+    assert not list(tmp_path.iterdir()), "what was noted is forgotten once it is committed"
+
+
+def test_many_poison_images_in_one_partition_do_not_end_the_job() -> None:
+    done = work(some(3), Plot(tuple("cef"), "died"))
+    assert sorted(name.split()[1] for name in done["p0"] if name.startswith("poison")) == list("cef")
+    assert set(done) == {"p0", "p1", "p2"}
+
+
+def test_a_crew_that_never_gets_anything_done_stops_and_says_why() -> None:
+    with pytest.raises(JobFailing, match=r"6 workers died one after the other .* scripted") as error:
+        work(some(20), Plot(ALL, "scripted", tuple(one.partition for one in some(20))))
+    assert "\n" not in str(error.value)
+
+
+def test_an_actor_that_falls_silent_is_replaced_and_doubles_nothing_where_its_kill_does_not_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As behind a broken network: it stays alive, and nobody waits for its receipts any more."""
+    import ray
+
+    killed: list[Any] = []
+    honest = ray.kill
+    monkeypatch.setattr(actor, "SILENT_SECONDS", 2.0)
+    monkeypatch.setattr(ray, "kill", killed.append)
+    try:
+        done = work([Work("p0", 1, only=("c",)), Work("p1", 1)], Plot(("c",), "freeze"))
+    finally:
+        for handle in killed:
+            honest(handle)
+    assert done["p1"] == ["done abcdefgh"]
+    [poison] = done["p0"]
+    assert poison.startswith("poison c it has not answered for")
+
+
+def test_a_driver_that_dies_leaves_its_strikes_and_the_next_goes_on_with_them(tmp_path: Path) -> None:
+    notes, trace = Folder(str(tmp_path / "notes")), tmp_path / "trace"
+    trace.mkdir()
+    first = Suspects(lambda work: ALL, notes)
+    halves = [half for _ in range(2) for half in first.strike(Work("p0", 1), "it died")][1:]
+    assert [half.only for half in halves] == [tuple("abcd"), tuple("efgh")]
+    first.strike(halves[0], "it died again")
+
+    done = work(some(1), Plot(("a",), "died", trace=str(trace)), notes)
+    tried = {path.name.split("-")[1] for path in trace.iterdir()}
+    assert tried == {"ab", "a", "b", "cd", "efgh"}, "the whole and the half that killed are not tried anew"
+    assert sorted("".join(name.split()[1] for name in done["p0"])) == list(ALL)
+
+
+def test_a_receipt_for_a_part_makes_the_whole_partition_stay_to_do() -> None:
+    suspects = Suspects(lambda work: ALL, None)
+    [again] = suspects.strike(Work("p0", 1), "it died")
+    one, two = suspects.strike(again, "it died")
+    assert suspects.settle(one, Receipt("p0", 1, {}, {"pair": 1}, {})) is None
+    merged = suspects.settle(two, Receipt("p0", 1, {}, {"pair": 2}, {"2-planned/p0.r1": "digest"}))
+    assert merged and merged.counts == {"pair": 3} and merged.reads == {}
+
+
+# --- an engine that answers nothing -----------------------------------------------------------------------------------
+
+
+class Mute:
+    """Answers by the wish of the test."""
+
+    facts = Facts("none", "none", frozenset(), None, "mute")
+
+    def __init__(self, seconds: float, failure: Any = None) -> None:
+        self._seconds, self._failure = seconds, failure
+
+    async def generate(self, request: Request) -> Reply:
+        await asyncio.sleep(self._seconds)
+        return Reply("yes", failure=self._failure)
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+
+async def calls(engine: WatchedEngine, count: int) -> list[Any]:
+    return await asyncio.gather(*(engine.generate(Request("ask", "?", 1)) for _ in range(count)), return_exceptions=True)
+
+
+def test_an_engine_that_answers_nothing_is_dead_for_all_its_calls_and_for_those_to_come() -> None:
+    async def scene() -> None:
+        engine = WatchedEngine(Mute(60), 0.2)
+        for found in (await calls(engine, 3), await calls(engine, 1)):
+            assert all(isinstance(one, EngineDied) and "calls was answered" in str(one) for one in found)
+
+    asyncio.run(scene())
+
+
+def test_an_engine_that_is_slow_but_answers_and_one_that_idles_are_not_dead() -> None:
+    async def scene() -> None:
+        engine = WatchedEngine(Mute(0.15), 0.3)
+        for _ in range(4):
+            assert all(isinstance(one, Reply) for one in await calls(engine, 2))
+        await asyncio.sleep(0.5)
+        assert all(isinstance(one, Reply) for one in await calls(engine, 1))
+
+    asyncio.run(scene())
+
+
+def test_calls_that_time_out_are_no_sign_of_life_and_errors_are() -> None:
+    async def scene(failure: str) -> list[Any]:
+        engine = WatchedEngine(Mute(0.1, failure), 0.25)
+        return [(await calls(engine, 1))[0] for _ in range(5)]
+
+    async def overlapping(failure: str) -> list[Any]:
+        engine = WatchedEngine(Mute(0.1, failure), 0.25)
+        found: list[Any] = []
+
+        async def loop(start: float) -> None:
+            await asyncio.sleep(start)
+            for _ in range(6):
+                found.extend(await calls(engine, 1))
+
+        await asyncio.gather(loop(0), loop(0.05))
+        return found
+
+    assert any(isinstance(one, EngineDied) for one in asyncio.run(overlapping("call_timeout")))
+    assert all(isinstance(one, Reply) for one in asyncio.run(overlapping("call_failed")))
+
+
+def test_an_image_on_which_the_engine_hangs_costs_its_own_rows(workspace: Path) -> None:
+    made = make_images(workspace / "photos", 2)
+    poison = image_id(made[1].read_bytes())[:32]
+    run("out", "--set", f"generate.engine.options.stall_on={poison}", "--set", "generate.engine.stall_seconds=1")
+    adds_up(workspace / "out")
+    reasons = [row[1] for row in pairs(workspace / "out").values()]
+    assert sorted(reasons, key=str) == [None] * 3 + ["poison"] * 3
+
+
+# --- a job in which nothing works -------------------------------------------------------------------------------------
+
+
+def test_a_job_whose_every_call_fails_stops_early_and_retry_does_its_rows_later(workspace: Path) -> None:
+    make_images(workspace / "photos", 150)
+    stopped = run("out", "--set", "generate.engine.options.fail=1", check=False)
+    assert stopped.returncode == 1
+    assert "rows failed one after the other, this one as call_failed: scripted failure" in stopped.stderr
+    assert "synth retry" in stopped.stderr and "Traceback" not in stopped.stderr
+    failed = {key for key, row in pairs(workspace / "out").items() if row[1] == "call_failed"}
+    assert 0 < len(failed) < len(assignments(workspace / "out")) / 2
+
+    run("out", "--set", "generate.engine.options.fail=0")
+    assert {key for key, row in pairs(workspace / "out").items() if row[1]} == failed
+    synth("retry", "--out", "out")
+    adds_up(workspace / "out")
+    assert not [row for row in pairs(workspace / "out").values() if row[1]]
+
+
+# --- a run that is told to stop ---------------------------------------------------------------------------------------
+
+SLOW = """
+from pathlib import Path
+from synthgen.models.scripted import ScriptedEngine
+
+class Slow(ScriptedEngine):
+    async def generate(self, request):
+        Path("called").touch()
+        return await super().generate(request)
+"""
+
+
+def start(folder: Path, seconds: float) -> subprocess.Popen[str]:
+    """A run that is about to ask its model, whose calls take that long; a file `called` tells when it does."""
+    (folder / "slow.py").write_text(SLOW)
+    settings = ["script=slow:Slow", f"options.seconds={seconds}", "in_flight=2"]
+    given = [word for one in settings for word in ("--set", f"generate.engine.{one}")]
+    command = [sys.executable, "-m", "synthgen.cli", "run", "photos", "--out", "out", "--pipeline", "small", *given]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def wait_for(path: Path, pattern: str, process: subprocess.Popen[str]) -> None:
+    give_up = time.monotonic() + 120
+    while not list(path.glob(pattern)):
+        assert time.monotonic() < give_up and process.poll() is None
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_run_told_to_stop_commits_what_is_begun_gives_back_the_rest_and_goes_on_later(
+    workspace: Path, number: signal.Signals, status: int
+) -> None:
+    make_images(workspace / "photos", 40)
+    process = start(workspace, 0.1)
+    wait_for(workspace, "called", process)
+    time.sleep(1)
+    process.send_signal(number)
+    told = process.communicate(timeout=60)[1]
+    assert process.returncode == status, told
+    assert "stopping: " in told and f"stopped by {number.name}" in told and "Traceback" not in told
+    done = pairs(workspace / "out")
+    assert 0 < len(done) < 120
+    assert json.loads(max((workspace / "out" / "lease").iterdir()).read_text())["released"]
+
+    run()
+    adds_up(workspace / "out")
+    assert done.items() <= pairs(workspace / "out").items(), "nothing that was finished is done again"
+    assert len(pairs(workspace / "out")) == 120
+
+
+def test_told_twice_a_run_ends_at_once(workspace: Path) -> None:
+    make_images(workspace / "photos", 4)
+    process = start(workspace, 60)
+    wait_for(workspace, "called", process)
+    process.send_signal(signal.SIGINT)
+    time.sleep(1)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    started = time.monotonic()
+    told = process.communicate(timeout=60)[1]
+    assert process.returncode == 130 and time.monotonic() - started < 12, told
+    assert "Traceback" not in told
