@@ -126,6 +126,33 @@ def preview(
 
 
 @app.command()
+def plan(
+    source: SourceArgument = None,
+    out: OutOption = "",
+    pipeline: PipelineOption = "everyday",
+    model: ModelOption = None,
+    settings: SetOption = None,
+    profile: Annotated[int | None, typer.Option(help="Measure the engine on so many images first.", min=1)] = None,
+    budget: Annotated[str | None, typer.Option(help="Trim the plan to 12h (GPU-hours), 3e6tokens or 500USD.")] = None,
+    diff: Annotated[bool, typer.Option("--diff", help="Show what an edit adds to and takes from the committed plan.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what a run would ask and what it would cost, without asking. Images that are named are tagged first."""
+    from synthgen import forecast as forecaster
+    from synthgen import job as jobs
+    from synthgen import run as runner
+    from synthgen.store.folder import open_folder
+
+    known = source or (jobs.last_pipeline(open_folder(out)).source.uri if out else None)
+    job = _job(known, out, pipeline, model, settings)
+    if source:
+        _say("the images are tagged first, as `synth run --until tag` does")
+        runner.run(job, runner.Range(last="tag"))
+    found = forecaster.forecast(job, forecaster.Wanted(profile, budget, diff))
+    print(json.dumps(forecaster.as_json(found)) if as_json else forecaster.text(found))
+
+
+@app.command()
 def status(out: OutOption, as_json: JsonOption = False) -> None:
     """Show how far a run is, from its output folder alone."""
     from synthgen import status as funnel

@@ -137,14 +137,19 @@ def open_job(out: Folder, pipeline: Pipeline) -> Job:
     return Job(out, pipeline, texts, model, _shape(pipeline, texts, model))
 
 
-def check_folder(job: Job, update: bool, replan: bool) -> bool:
-    """Whether the output folder is new; raises if it is not this job's: another tool's, or of other settings and not to be updated."""
+def check_folder(job: Job, last: str, update: bool, replan: bool) -> bool:
+    """Whether the output folder is new; raises if it is not this job's: another tool's, or of other settings and not to be updated.
+
+    What shapes tables behind the stage `last` does not matter yet.
+    """
     before = _settled(job.out)
     if before is None:
         if not job.out.is_empty():
             raise UserMistake(f"--out {job.out.url}: is not empty and holds no synth run; give a new folder")
         return True
-    found = differences(before["shape"], job.shape) if before else []  # {}: killed before it stored anything
+    behind = _behind(last)
+    then, now = ({group: one for group, one in shape.items() if group not in behind} for shape in (before.get("shape", {}), job.shape))
+    found = differences(then, now) if before else []  # {}: killed before it stored anything
     redraws = [one for one in found if one.startswith("planned.settings.seed ")]
     if redraws and not replan:
         raise SettingsChanged(f"{job.out.url}: {redraws[0]}: every question would be drawn anew; run with --replan if that is wanted")
@@ -163,8 +168,7 @@ def settle(job: Job, last: str) -> None:
     Tables behind the stage `last` stay as they were, and so does what is known of them: the next run that reaches them sees
     that they are of other settings.
     """
-    before = _settled(job.out)
-    behind = {group for stage in STAGES[STAGES.index(last) + 1 :] for group in GROUPS.get(stage, ())}
+    before, behind = _settled(job.out), _behind(last)
     kept = {group: shape for group, shape in before["shape"].items() if group in behind} if before else {}
     record = {"shape": {**job.shape, **kept}, "pipeline": job.pipeline.model_dump(mode="json")}
     if before == record:
@@ -173,6 +177,17 @@ def settle(job: Job, last: str) -> None:
     folder = job.out.child("frozen")
     number = len(folder.names(".json")) + 1
     folder.create(f"{number:06d}.json", json.dumps(record, indent=1, sort_keys=True, ensure_ascii=False).encode())
+
+
+def _behind(last: str) -> set[str]:
+    """The groups of tables that the stages after `last` make."""
+    return {group for stage in STAGES[STAGES.index(last) + 1 :] for group in GROUPS.get(stage, ())}
+
+
+def changed(job: Job, group: str) -> bool:
+    """Whether the folder's tables of a group are of other settings than the job's."""
+    before = _settled(job.out)
+    return bool(before) and before["shape"].get(group) != job.shape[group]
 
 
 def _settled(out: Folder) -> Any:

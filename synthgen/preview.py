@@ -19,8 +19,8 @@ from synthgen.converse import Assignment, Outcome, Subject
 from synthgen.errors import UserMistake
 from synthgen.images import Unfit, decode
 from synthgen.job import Job, open_job
-from synthgen.models import Engine, Reply, Request, open_engine
-from synthgen.models import Facts as EngineFacts
+from synthgen.models import Reply, Request, open_engine
+from synthgen.models.recorder import Recorder
 from synthgen.plan import Drawer
 from synthgen.rows import image_id
 from synthgen.source import list_objects
@@ -39,25 +39,6 @@ class Look:
     width: int  # of the file
     height: int
     source_meta: str | None
-
-
-class Recorder:
-    """An engine that notes every call on its way to the real one."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self.facts: EngineFacts = engine.facts
-        self.calls: list[tuple[Request, Reply]] = []
-
-    async def generate(self, request: Request) -> Reply:
-        """The real engine's reply."""
-        reply = await self._engine.generate(request)
-        self.calls.append((request, reply))
-        return reply
-
-    async def close(self) -> None:
-        """Closes the real engine."""
-        await self._engine.close()
 
 
 def text(path: Path, pipeline: Pipeline) -> str:

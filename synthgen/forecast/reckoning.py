@@ -1,0 +1,118 @@
+"""What a plan takes, from its numbers and a profile; and the share of a plan that a budget pays for.
+
+Comes in: a job whose output folder holds tagged images, and what is to be found out. Goes out: a Forecast.
+"""
+
+from dataclasses import dataclass
+
+from synthgen.errors import UserMistake
+from synthgen.forecast import price, profiles
+from synthgen.forecast.counting import Counts, count
+from synthgen.forecast.price import Demand, Kind, Use
+from synthgen.generate import Profile
+from synthgen.job import Job, changed, open_job
+from synthgen.plan import Inputs
+
+OLD_TAGS = "the tags are of another tagger or taxonomy; `synth run --until tag --update` finds them anew, and then they count here"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One instruction type of a forecast; `use` is None where nothing was measured."""
+
+    type: str
+    planned: int
+    to_ask: int
+    measured: int
+    use: Use | None
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a run would do and take."""
+
+    job: Job
+    counts: Counts
+    lines: tuple[Line, ...]
+    profile: Profile | None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def total(self) -> Use:
+        """All types together."""
+        return Use.total(line.use for line in self.lines if line.use)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be found out."""
+
+    profile: int | None = None  # images to measure the engine on
+    budget: str | None = None
+    diff: bool = False
+
+
+def forecast(job: Job, wanted: Wanted) -> Forecast:
+    """Counts the plan, measures the engine if that is wanted, and reckons; with a budget, the plan is the share that it pays for."""
+    if not Inputs.of(job.out, job.plan_terms.taggers).partitions:
+        raise UserMistake(f"--out {job.out.url}: holds no tagged images; name the images too, and they are tagged first")
+    notes = []
+    if changed(job, "tags"):
+        notes.append(OLD_TAGS)
+    if wanted.profile:
+        profiles.store(job, profiles.measured(job, wanted.profile))
+    profile = profiles.stored(job)
+    if wanted.budget is not None:
+        job, note = _within(job, wanted.budget, profile)
+        notes.append(note)
+    counts = count(job, wanted.diff)
+    return Forecast(job, counts, _lines(counts, profile), profile, tuple(notes))
+
+
+def _lines(counts: Counts, profile: Profile | None) -> tuple[Line, ...]:
+    """A line for each type that is planned, the dearest first."""
+    rates = _rates(profile)
+    kinds: dict[str, list[Kind]] = {}
+    for kind in counts.planned:
+        kinds.setdefault(kind[0], []).append(kind)
+    lines = []
+    for path, own in kinds.items():
+        left = {kind: counts.planned[kind] - counts.asked[kind] for kind in own}
+        use = Use.total(rates.of(kind).times(number) for kind, number in left.items()) if rates else None
+        planned, measured = sum(counts.planned[kind] for kind in own), sum(rates.measured(kind) for kind in own) if rates else 0
+        lines.append(Line(path, planned, sum(left.values()), measured, use))
+    return tuple(sorted(lines, key=lambda line: (-(line.use.seconds if line.use else line.planned), line.type)))
+
+
+def _rates(profile: Profile | None) -> price.Rates | None:
+    if profile is None:
+        return None
+    uses = [(one, Use(one.prompt_tokens, one.cached_tokens, one.output_tokens, one.seconds)) for one in profile.questions]
+    return price.rates(((one.type, one.form), use) for one, use in uses)
+
+
+def _within(job: Job, text: str, profile: Profile | None) -> tuple[Job, str]:
+    """The job with the share of the plan that a budget pays for."""
+    generation = job.pipeline.generate
+    budget, rates = price.read_budget(text, generation.price), _rates(profile)
+    if rates is None:
+        raise UserMistake(f"--budget {text}: no profile of this engine is stored in {job.out.url}; add --profile 32 to measure one")
+    whole = _with_share(job, 1.0)
+    counts = count(whole)
+    demands = []
+    for line in _lines(counts, profile):
+        kinds = [kind for kind in counts.planned if kind[0] == line.type]
+        mean = Use.total(rates.of(kind).times(counts.planned[kind] / line.planned) for kind in kinds)
+        demands.append(Demand(line.planned, line.planned - line.to_ask, budget.spent(mean, generation.price, generation.engine.gpus)))
+    share = price.share_within(demands, budget.amount)
+    if share is None:
+        least = sum(one.each for one in demands if not one.asked)
+        raise UserMistake(f"--budget {text}: does not pay for one question of each type ({least:,.2f}); use a mapping with fewer types")
+    if share == 1:
+        return whole, f"the whole plan is within {text}"
+    return _with_share(job, share), f"{share:.2%} of each type's questions is within {text}: write `share: {share:g}` under `plan:`"
+
+
+def _with_share(job: Job, share: float) -> Job:
+    settings = job.pipeline.plan.model_copy(update={"share": share})
+    return open_job(job.out, job.pipeline.model_copy(update={"plan": settings}))

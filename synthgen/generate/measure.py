@@ -1,0 +1,105 @@
+"""A short profile of an engine: what a question of each type and form takes of it.
+
+Comes in: some images with their assignments. Goes out: a Profile. The conversations are those of a run, through the same
+worker and the same engine, scores and all; only nothing is written. The first image warms the engine up and is not counted.
+A pair's own tokens are known; those of its scoring calls are shared out over the pairs, evenly for what was read and by the
+length of the answer for what was written. The time that passed is shared out by how long each question's calls took.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from synthgen.converse import Assignment
+from synthgen.generate.left import Left, Task
+from synthgen.generate.terms import Terms
+from synthgen.generate.worker import GenerateWorker
+from synthgen.models import open_engine
+from synthgen.models.recorder import Recorder
+
+Row = Mapping[str, Any]
+COUNTED = ("prompt_tokens", "cached_tokens", "output_tokens")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """An image to be asked about: its columns of Inputs.objects, and its rows of ASSIGNMENTS."""
+
+    image: Row
+    assignments: Sequence[Row]
+
+
+@dataclass(frozen=True)
+class Question:
+    """What one question took, its scores included; seconds are of the whole engine, while others were served beside it."""
+
+    type: str
+    form: str
+    prompt_tokens: float
+    cached_tokens: float
+    output_tokens: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What was measured."""
+
+    images: int
+    calls: int
+    start_seconds: float  # until the engine answered
+    seconds: float  # of all questions together
+    questions: tuple[Question, ...]
+
+
+async def measure(given: tuple[Terms, Sequence[Sample]]) -> Profile:
+    """Asks about the samples, in the actor; the first of them to warm up, unless it is the only one."""
+    terms, samples = given
+    began = time.perf_counter()
+    engine = Recorder(await open_engine(terms.model, terms.engine))
+    worker = GenerateWorker(terms, engine)
+    await worker.ask(_left(terms, samples[:1]))
+    started = time.perf_counter()
+    counted = samples[1:] or samples
+    engine.calls.clear()
+    rows = [row for outcome in await worker.ask(_left(terms, counted)) for row in outcome.pairs]
+    seconds = time.perf_counter() - started
+    await engine.close()
+    totals = {name: float(sum(getattr(reply, name) for _, reply in engine.calls)) for name in COUNTED}
+    return Profile(len(counted), len(engine.calls), started - began, seconds, tuple(shared_out(rows, totals, seconds)))
+
+
+def shared_out(rows: Sequence[Row], totals: Mapping[str, float], seconds: float) -> list[Question]:
+    """What each question took; the parts add up to the totals and the seconds."""
+    pairs = [row["outcome"] == "pair" for row in rows]
+    evenly = [is_pair / max(sum(pairs), 1) for is_pair in pairs]
+    by_length, by_time = (_parts([row[name] for row in rows]) for name in ("output_tokens", "seconds"))
+    over = {name: max(0.0, totals[name] - sum(row[name] for row in rows)) for name in COUNTED}
+    return [
+        Question(
+            row["type"],
+            row["form"],
+            row["prompt_tokens"] + over["prompt_tokens"] * even,
+            row["cached_tokens"] + over["cached_tokens"] * even,
+            row["output_tokens"] + over["output_tokens"] * long,
+            seconds * slow,
+        )
+        for row, even, long, slow in zip(rows, evenly, by_length, by_time, strict=True)
+    ]
+
+
+def _parts(values: Sequence[float]) -> list[float]:
+    total = sum(values)
+    return [value / total if total > 0 else 1 / len(values) for value in values]
+
+
+def _left(terms: Terms, samples: Sequence[Sample]) -> Left:
+    recipes = terms.recipes()
+    tasks = [Task(dict(one.image), [_assignment(row, recipes) for row in one.assignments]) for one in samples]
+    return Left({task.image["object_id"]: task for task in tasks}, 0)
+
+
+def _assignment(row: Row, recipes: Mapping[tuple[str, str], str]) -> Assignment:
+    named = {key: row[key] for key in ("assignment_id", "image_id", "object_id", "type", "form", "language", "ordinal")}
+    return Assignment(**named, recipe=recipes[row["type"], row["form"]], attempt=0)
