@@ -31,21 +31,21 @@ IMAGE_TOKENS = 2 * PATCHES + SIZE // PATCH  # base picture, the same picture as 
 WIDTH = 192
 
 
-def vision_config() -> SiglipVisionConfig:
+def vision_config(patch: int = PATCH) -> SiglipVisionConfig:
     return SiglipVisionConfig(
-        hidden_size=WIDTH, intermediate_size=768, num_hidden_layers=6, num_attention_heads=6, image_size=SIZE, patch_size=PATCH,
+        hidden_size=WIDTH, intermediate_size=768, num_hidden_layers=6, num_attention_heads=6, image_size=SIZE, patch_size=patch,
         vision_use_head=False,
     )  # fmt: skip
 
 
-def vlm_config(vocabulary: int, image_token: int, end_token: int, video_token: int = 5, layers: int = 5) -> LlavaOnevisionConfig:
+def vlm_config(vocabulary: int, image_token: int, end_token: int, patch: int = PATCH) -> LlavaOnevisionConfig:
     text = Qwen2Config(
-        vocab_size=vocabulary, hidden_size=WIDTH, intermediate_size=512, num_hidden_layers=layers, num_attention_heads=6,
+        vocab_size=vocabulary, hidden_size=WIDTH, intermediate_size=512, num_hidden_layers=5, num_attention_heads=6,
         num_key_value_heads=2, max_position_embeddings=1024, tie_word_embeddings=True, eos_token_id=end_token,
         bos_token_id=None, pad_token_id=0,
     )  # fmt: skip
     return LlavaOnevisionConfig(
-        vision_config=vision_config(), text_config=text, image_token_id=image_token, video_token_id=video_token, vision_feature_layer=-1,
+        vision_config=vision_config(patch), text_config=text, image_token_id=image_token, video_token_id=5, vision_feature_layer=-1,
         vision_feature_select_strategy="full", image_grid_pinpoints=[[SIZE, SIZE]], tie_word_embeddings=True,
     )  # fmt: skip
 
@@ -54,14 +54,14 @@ def build_vlm(config: LlavaOnevisionConfig) -> LlavaOnevisionForConditionalGener
     return LlavaOnevisionForConditionalGeneration(config)
 
 
-def processor(tokenizer: PreTrainedTokenizerFast) -> LlavaOnevisionProcessor:
+def processor(tokenizer: PreTrainedTokenizerFast, patch: int) -> LlavaOnevisionProcessor:
     """The stock processor: pictures of any size become one crop of 144 px."""
     pictures = LlavaOnevisionImageProcessor(
         size={"height": SIZE, "width": SIZE}, image_grid_pinpoints=[[SIZE, SIZE]], image_mean=[0.5] * 3, image_std=[0.5] * 3,
     )  # fmt: skip
     return LlavaOnevisionProcessor(
         image_processor=pictures, tokenizer=tokenizer, video_processor=LlavaOnevisionVideoProcessor(size={"height": SIZE, "width": SIZE}),
-        num_image_tokens=PATCHES, vision_feature_select_strategy="full", chat_template=tokenizer.chat_template,
+        num_image_tokens=(SIZE // patch) ** 2, vision_feature_select_strategy="full", chat_template=tokenizer.chat_template,
         image_token="<image>", video_token="<video>",
     )  # fmt: skip
 
@@ -76,7 +76,7 @@ def export_vlm(model: LlavaOnevisionForConditionalGeneration, tokenizer: PreTrai
     model.generation_config = GenerationConfig(eos_token_id=end, pad_token_id=0)
     model.config.save_pretrained(folder)
     model.generation_config.save_pretrained(folder)
-    processor(tokenizer).save_pretrained(folder)
+    processor(tokenizer, model.config.vision_config.patch_size).save_pretrained(folder)
     weights = {
         name.replace("vision_tower.", "vision_tower.vision_model."): tensor.to(torch.float16).contiguous()
         for name, tensor in stock_names(model).items()

@@ -1,7 +1,7 @@
 """A few training samples as text, so that a run ends with something to look at.
 
 Comes in: an output folder. Goes out: lines with an image's uri, its questions, answers and scores, from samples spread over
-the shards. Reads the footer of the shards and a few rows.
+the shards; of a few neighbours the one with the most turns, as it shows most. Reads the footer of the shards and a few rows.
 """
 
 from collections.abc import Iterator
@@ -10,6 +10,9 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from synthgen.store import Folder, Stage
+
+NEIGHBOURS = 12
+TURNS = 5  # that are shown of a sample
 
 
 def text(out: Folder, count: int = 3) -> str:
@@ -20,24 +23,29 @@ def text(out: Folder, count: int = 3) -> str:
     if not files:
         return ""
     data = stage.folder.child("data")
-    spread = [files[index * len(files) // count] for index in range(min(count, len(files)))]
-    lines = [line for number, name in enumerate(spread) for line in _sample(data, name, number)]
-    return "\n".join([*lines, "", f"{len(files)} shards: {data.full('*.parquet')}"])
+    spread = [divmod(index * len(files), count) for index in range(count)]
+    lines = [line for number, rest in spread for line in _sample(data, files[number], rest / count)]
+    shards = "1 shard" if len(files) == 1 else f"{len(files)} shards"
+    return "\n".join([*lines, "", f"{shards}: {data.full('*.parquet')}"])
 
 
-def _sample(folder: Folder, name: str, number: int) -> Iterator[str]:
+def _sample(folder: Folder, name: str, place: float) -> Iterator[str]:
+    """The sample at some share of a file's first rows."""
     with folder.fs.open(folder.full(name)) as file:
         parquet = pq.ParquetFile(file)
         columns = [one for one in parquet.schema_arrow.names if one != "images"]
         rows = parquet.read_row_group(0, columns=columns)
-        row = rows.slice((number * 7) % rows.num_rows, 1).to_pylist()[0]
+    some = rows.slice(int(place * rows.num_rows), NEIGHBOURS).to_pylist()
+    row = max(some, key=lambda one: len(one["types"]))
     yield from ("", row["uris"][0])
     questions, answers = (_texts(row["messages"], role) for role in ("user", "assistant"))
     scores = [one.removeprefix("score_") for one in columns if one.startswith("score_")]
-    for turn, (question, answer) in enumerate(zip(questions, answers, strict=True)):
+    for turn, (question, answer) in enumerate(zip(questions[:TURNS], answers, strict=False)):
         told = ", ".join(f"{one} {row[f'score_{one}'][turn]:.2f}" for one in scores if row[f"score_{one}"][turn] is not None)
         yield f"  Q: {question}"
         yield f"  A: {answer}   ({row['types'][turn]}; {told})"
+    if len(questions) > TURNS:
+        yield f"  … and {len(questions) - TURNS} more"
 
 
 def _texts(messages: list[dict[str, Any]], role: str) -> list[str]:
