@@ -1,0 +1,143 @@
+"""An S3 server on this machine, behind a proxy that breaks some of what passes.
+
+Comes in: nothing, then a seed. Goes out: an environment in which every S3 client talks to the proxy. Of the requests, some are
+answered with 500 without reaching the store, some late, some have their connection cut before or after the store did what
+they ask (so that a client cannot know), and of some answers only the first half arrives. moto is the server: it has
+conditional puts, as S3 has.
+"""
+
+import http.client
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import boto3  # type: ignore[import-untyped]
+from moto.server import ThreadedMotoServer
+
+SHARES = {"500": 0.02, "slow": 0.03, "reset": 0.01, "lost_reply": 0.01, "cut": 0.01}  # of requests
+SLOW_SECONDS = 1.0
+ERROR = b"<Error><Code>InternalError</Code><Message>broken on purpose</Message></Error>"
+HOP = ("connection", "transfer-encoding", "content-length")
+
+
+class FaultyStore:
+    """The server and the proxy; both end with this process."""
+
+    def __init__(self) -> None:
+        server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+        server.start()
+        self._upstream = server.get_host_and_port()
+        self._draw: random.Random | None = None
+        self._lock = threading.Lock()
+        self.faults: Counter[str] = Counter()
+        proxy = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        proxy.daemon_threads = True
+        threading.Thread(target=proxy.serve_forever, daemon=True).start()
+        self._url = f"http://127.0.0.1:{proxy.server_address[1]}"
+        for bucket in ("photos", "out"):
+            self._client().create_bucket(Bucket=bucket)
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """What makes S3 clients come here."""
+        named = {"ACCESS_KEY_ID": "soak", "SECRET_ACCESS_KEY": "soak", "DEFAULT_REGION": "us-east-1", "ENDPOINT_URL": self._url}
+        return {f"AWS_{name}": value for name, value in named.items()}
+
+    def put(self, bucket: str, files: Iterable[Path]) -> None:
+        """Uploads files, past the proxy."""
+        client = self._client()
+        for path in files:
+            client.put_object(Bucket=bucket, Key=path.name, Body=path.read_bytes())
+
+    def break_things(self, seed: int) -> None:
+        """From now on requests meet faults."""
+        self._draw = random.Random(seed)
+
+    def fault(self) -> str | None:
+        """What befalls the next request."""
+        if self._draw is None:
+            return None
+        with self._lock:
+            number = self._draw.random()
+            for name, share in SHARES.items():
+                number -= share
+                if number < 0:
+                    self.faults[name] += 1
+                    return name
+        return None
+
+    def forward(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
+        """What the store answers."""
+        connection = http.client.HTTPConnection(*self._upstream)
+        connection.request(method, path, body, dict(headers))
+        answer = connection.getresponse()
+        return answer.status, answer.getheaders(), answer.read()
+
+    def _client(self) -> Any:
+        host, port = self._upstream
+        known = {"aws_access_key_id": "soak", "aws_secret_access_key": "soak", "region_name": "us-east-1"}
+        return boto3.client("s3", endpoint_url=f"http://{host}:{port}", **known)
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        store = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                _serve(store, self)
+
+            do_HEAD = do_PUT = do_POST = do_DELETE = do_GET
+
+            def log_message(self, *_: object) -> None:
+                """Nothing."""
+
+        return Handler
+
+
+def _serve(store: FaultyStore, request: BaseHTTPRequestHandler) -> None:
+    body = _body(request)
+    fault = store.fault()
+    if fault == "500":
+        _answer(request, 500, [], ERROR)
+        return
+    if fault == "slow":
+        time.sleep(SLOW_SECONDS)
+    if fault != "reset":
+        status, headers, data = store.forward(request.command, request.path, dict(request.headers), body)
+        if fault != "lost_reply":
+            _answer(request, status, headers, data, is_cut=fault == "cut")
+    if fault in ("reset", "lost_reply", "cut"):
+        request.close_connection = True
+
+
+def _body(request: BaseHTTPRequestHandler) -> bytes:
+    """The request's body, as it came: clients send uploads in chunks too, which the store can read as they are."""
+    if request.headers.get("Expect", "").lower() == "100-continue":
+        del request.headers["Expect"]
+    if request.headers.get("Transfer-Encoding", "").lower() != "chunked":
+        return request.rfile.read(int(request.headers.get("Content-Length") or 0))
+    parts = []
+    while size := int(request.rfile.readline().split(b";")[0], 16):
+        parts.append(request.rfile.read(size))
+        request.rfile.readline()
+    request.rfile.readline()
+    del request.headers["Transfer-Encoding"]
+    return b"".join(parts)
+
+
+def _answer(request: BaseHTTPRequestHandler, status: int, headers: list[tuple[str, str]], body: bytes, is_cut: bool = False) -> None:
+    request.send_response(status)
+    length = next((value for name, value in headers if name.lower() == "content-length"), str(len(body)))
+    for name, value in headers:
+        if name.lower() not in HOP:
+            request.send_header(name, value)
+    request.send_header("Content-Length", length)
+    request.end_headers()
+    if request.command != "HEAD":
+        request.wfile.write(body[: len(body) // 2] if is_cut else body)

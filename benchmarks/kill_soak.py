@@ -1,0 +1,216 @@
+"""Runs of the demo pipeline killed by SIGKILL at random instants, each started again until it is done: nothing may be missing.
+
+Comes in: a number of kills and a seed. Goes out: how many kills there were, and how many assignments, pairs, scores, decisions and
+training samples were lost, doubled or other than an undisturbed run's (0, 0, 0). A kill takes the whole process group
+at once: driver, Ray and workers. The instants are drawn evenly over a little more than the time of an undisturbed run, anew
+for each start, so every stage is hit, also what starts and ends. With `--store s3` images and output lie in an S3 server
+behind a proxy that answers some requests with 500, late, cut short or not at all (faulty_store.py). With the real engine
+(`--engine vllm`) texts are sampled, so only rows are compared, not what they say.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+from faulty_store import FaultyStore
+
+from synthgen import status
+from synthgen.rows import ASSIGNMENTS, DECISIONS, IMAGES, PAIRS, SCORES
+from synthgen.store import Folder, Stage
+
+ROOT = Path(__file__).parent.parent
+SCRIPTED = ("generate.engine.kind=scripted", "generate.engine.environment={}", "generate.engine.options={seconds: 0.02}")
+LONGER = 1.15  # times an undisturbed run, within which a kill falls
+PATIENCE = 900  # seconds that a start may take
+Rows = dict[str, tuple[Any, ...]]
+
+
+@dataclass
+class Tally:
+    """What came of all jobs."""
+
+    kills: int = 0
+    jobs: int = 0
+    lost: int = 0
+    doubled: int = 0
+    different: int = 0
+    hit: Counter[str] = field(default_factory=Counter)  # stage that was at work at a kill -> kills
+
+
+@dataclass(frozen=True)
+class Ground:
+    """Where jobs run: how a run is called, and the folder that each job gets."""
+
+    source: str
+    outs: str
+    engine: str
+    images: int
+    environment: Mapping[str, str]
+
+    def command(self, out: str) -> list[str]:
+        """The command of a run."""
+        words = ["run", self.source, "--out", f"{self.outs}/{out}", "--pipeline", "demo", "--limit", str(self.images)]
+        given = SCRIPTED if self.engine == "scripted" else ()
+        return [sys.executable, "-m", "synthgen.cli", *words, *(word for one in given for word in ("--set", one))]
+
+
+def main() -> None:
+    """Prints a table, then one line of JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--images", type=int, default=40)
+    parser.add_argument("--store", choices=("disk", "s3"), default="disk")
+    parser.add_argument("--engine", choices=("scripted", "vllm"), default="scripted")
+    parser.add_argument("--quick", action="store_true", help="two kills of a small job")
+    given = parser.parse_args()
+    if given.quick:
+        given.kills, given.images = 2, 8
+    with ground(given.store, given.engine, given.images) as (place, store):
+        tally, seconds = soak(place, store, given.kills, given.seed)
+    report(tally, seconds, given)
+
+
+@contextlib.contextmanager
+def ground(store: str, engine: str, images: int) -> Iterator[tuple[Ground, FaultyStore | None]]:
+    """A place for jobs, with everything that they leave behind deleted in the end."""
+    folder = Path(tempfile.mkdtemp(prefix="soak-"))
+    environment = {**os.environ, "RAY_TMPDIR": str(folder), "HF_HUB_OFFLINE": "1"}
+    faulty = FaultyStore() if store == "s3" else None
+    try:
+        if faulty:
+            os.environ.update(faulty.environment)
+            faulty.put("photos", sorted((ROOT / "demo" / "images").glob("*.png"))[:images])
+            yield Ground("s3://photos", "s3://out", engine, images, {**environment, **faulty.environment}), faulty
+        else:
+            yield Ground(str(ROOT / "demo" / "images"), str(folder), engine, images, environment), None
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def soak(place: Ground, store: FaultyStore | None, kills: int, seed: int) -> tuple[Tally, float]:
+    """Jobs one after the other until there were enough kills; also the seconds of an undisturbed run."""
+    started = time.monotonic()
+    finish(place, "whole", None)
+    seconds = time.monotonic() - started
+    print(f"undisturbed: {seconds:.1f} s", flush=True)
+    whole, tally, draw = tables(Folder(f"{place.outs}/whole"), place.engine), Tally(), random.Random(seed)
+    if store:
+        store.break_things(seed)
+    while tally.kills < kills:
+        out = f"job{tally.jobs}"
+        while not finish(place, out, draw.uniform(0, LONGER * seconds) if tally.kills < kills else None):
+            tally.kills += 1
+            tally.hit[stage_at_work(Folder(f"{place.outs}/{out}"))] += 1
+        tally.jobs += 1
+        compare(whole, tables(Folder(f"{place.outs}/{out}"), place.engine), tally)
+        print(f"job {tally.jobs}: {tally.kills} kills so far, lost {tally.lost}, doubled {tally.doubled}, {dict(tally.hit)}", flush=True)
+    return tally, seconds
+
+
+def finish(place: Ground, out: str, kill_after: float | None) -> bool:
+    """Runs a job to its end, or kills it after some seconds; whether it came to its end."""
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(place.command(out), stdout=said, stderr=said, env=place.environment, cwd=ROOT, start_new_session=True)
+        try:
+            process.wait(kill_after or PATIENCE)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            if kill_after is None:
+                raise SystemExit(f"{out}: not done within {PATIENCE} s") from None
+            return False
+        if process.returncode:
+            said.seek(0)
+            raise SystemExit(f"{out}: exit status {process.returncode}: {said.read().decode()[-3000:]}")
+    return True
+
+
+def stage_at_work(out: Folder) -> str:
+    """The last stage that has written anything; 'start' if none has."""
+    written = [name for name in status.FOLDERS if Stage(out, name).folder.sizes(".parquet")]
+    return written[-1] if written else "start"
+
+
+def tables(out: Folder, engine: str) -> dict[str, Rows]:
+    """Everything that counts, by table and key; what differs between two runs of one job (seconds, with vLLM texts) is left out."""
+    for funnel in status.funnels(out):
+        if funnel.to_do:
+            raise SystemExit(f"{out.url}: {funnel.stage} has {funnel.to_do} rows to do")
+    texts = ["question", "answer"] if engine == "scripted" else []
+    outcome = ["outcome", "reason", "pair_id"] if engine == "scripted" else []
+    found = {
+        "images": rows(out, "1-tagged", "images", "object_id", IMAGES, ["outcome", "reason", "image_id"]),
+        "assignments": rows(out, "2-planned", "assignments", "assignment_id", ASSIGNMENTS, ["image_id", "type", "form", "retired"]),
+        "pairs": rows(out, "3-generated", "pairs", "assignment_id", PAIRS, [*outcome, *texts]),
+    }
+    if engine == "scripted":
+        for name in ("likelihood", "agreement", "paraphrase"):
+            found[name] = rows(out, "3-generated", f"scores/{name}", "pair_id", SCORES, ["value"])
+        found["decisions"] = rows(out, "4-selected", "decisions", "pair_id", DECISIONS, ["kept", "reason"])
+    found["samples"] = samples(out, engine)
+    return found
+
+
+def rows(out: Folder, stage: str, table: str, key: str, schema: Any, columns: list[str]) -> Rows:
+    """The current rows of a table; a key that is there twice gets a second entry, so that it shows."""
+    folder = Stage(out, stage)
+    log = folder.log()
+    found: Rows = {}
+    for partition in log.partitions:
+        for row in folder.current(log, partition, table, key, schema).select([key, *columns]).to_pylist():
+            found[_unused(found, row[key])] = tuple(row[name] for name in columns)
+    return found
+
+
+def samples(out: Folder, engine: str) -> Rows:
+    """Every row of the shards as a plain glob finds them, by pair; with vLLM only whether it is there once."""
+    data = out.child("5-shards").child("data")
+    found: Rows = {}
+    for name in data.names(".parquet"):
+        with data.fs.open(data.full(name)) as file:
+            for row in pq.ParquetFile(file).read(["id", "pair_ids", "messages", "image_id"]).to_pylist():
+                for pair in row["pair_ids"]:
+                    found[_unused(found, pair)] = (row["id"], row["image_id"], json.dumps(row["messages"]))
+    return found if engine == "scripted" else {key: () for key in found if "twice" in key}
+
+
+def _unused(found: Rows, key: str) -> str:
+    return key if key not in found else _unused(found, f"{key} twice")
+
+
+def compare(whole: Mapping[str, Rows], found: Mapping[str, Rows], tally: Tally) -> None:
+    """Adds what one job lost, doubled or has otherwise."""
+    for name, expected in whole.items():
+        tally.lost += len(expected.keys() - found[name].keys())
+        tally.doubled += sum(key.endswith(" twice") for key in found[name])
+        tally.different += len([key for key, row in expected.items() if found[name].get(key, row) != row])
+        tally.different += len([key for key in found[name].keys() - expected.keys() if not key.endswith(" twice")])
+
+
+def report(tally: Tally, seconds: float, given: argparse.Namespace) -> None:
+    """The table and the line."""
+    print(f"{'killed while at work on':<24}{'kills':>6}")
+    for stage, count in sorted(tally.hit.items()):
+        print(f"{stage:<24}{count:>6}")
+    summary = {"kills": tally.kills, "lost": tally.lost, "doubled": tally.doubled, "different": tally.different, "jobs": tally.jobs}
+    told = {"seed": given.seed, "store": given.store, "engine": given.engine, "images": given.images}
+    print(json.dumps({"benchmark": "kill_soak", **summary, **told, "undisturbed_s": round(seconds, 1)}))
+
+
+if __name__ == "__main__":
+    main()
