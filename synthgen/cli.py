@@ -1,8 +1,8 @@
 """The command line: `synth`, thin.
 
 Comes in: what the user typed. Goes out: a call of the module that does it, its result on stdout, its talk on stderr, and an
-exit status: 0 done, 1 failed, 2 a mistake that the user can mend. Heavy imports stand inside the commands, so that help
-answers at once. Files describe a run; flags only choose and limit it.
+exit status: 0 done, 1 failed, 2 a mistake that the user can mend, 130 or 143 stopped by a signal. Heavy imports stand inside
+the commands, so that help answers at once. Files describe a run; flags only choose and limit it.
 """
 
 import json
@@ -191,14 +191,8 @@ def copy(kind: Kind, name: str, new: Annotated[str, typer.Argument(help="The nam
     """Copy a shelf file into this folder under a new name, to make it yours."""
     from synthgen import shelves
 
-    if not new.replace("-", "").replace("_", "").isalnum():
-        raise UserMistake(f"{new}: is not a name for a file; use letters, digits, - and _")
-    target = Path(shelves.KINDS[kind]) / f"{new}.yaml"
-    text = shelves.find(kind, name).read_text(encoding="utf-8")
-    if target.exists():
-        raise UserMistake(f"{target}: exists already; choose another name")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(text, encoding="utf-8")
+    target = shelves.vacant(kind, new)
+    shelves.write_new(target, shelves.find(kind, name).read_text(encoding="utf-8"))
     print(target)
 
 
@@ -229,6 +223,23 @@ def learn(
         types_column, types_file, tags_column, find_types, images, extends, limit, merge_twins,
     )  # fmt: skip
     target, report = learner.learn(order)
+    print("\n".join([*report, str(target)]))
+
+
+@app.command()
+def calibrate(
+    labelled: Annotated[str, typer.Argument(help="Images with a JSON file beside each, or Parquet with a column of tags.")],
+    tagger: Annotated[str, typer.Option("--tagger", help="The open_clip tagger whose thresholds are fitted.")],
+    name: Annotated[str, typer.Option("--name", help="The name of the new tagger.")],
+    key: Annotated[str, typer.Option(help="The key or column that holds an image's tags.")] = "tags",
+    pipeline: PipelineOption = "everyday",
+    settings: SetOption = None,
+) -> None:
+    """Fit a tagger's thresholds to images whose tags are known; writes a new tagger and says what it gains."""
+    from synthgen import calibrate as calibrator
+
+    order = calibrator.Order(labelled, tagger, name, key, _pipeline(None, pipeline, None, settings))
+    target, report = calibrator.calibrate(order)
     print("\n".join([*report, str(target)]))
 
 

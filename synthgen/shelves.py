@@ -98,6 +98,26 @@ def find(kind: str, name: str) -> Path:
     return known[name]
 
 
+def vacant(kind: str, name: str) -> Path:
+    """Where a new file of the user's goes; a name that is none, or that is taken on the user's shelf, is a mistake."""
+    if not name.replace("-", "").replace("_", "").isalnum():
+        raise UserMistake(f"{name}: is not a name for a file; use letters, digits, - and _")
+    path = Path(KINDS[kind]) / f"{name}.yaml"
+    if path.exists():
+        raise UserMistake(f"{path}: exists already; choose another name")
+    return path
+
+
+def write_new(path: Path, text: str) -> None:
+    """Writes a file where none is, whoever else is trying to."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise UserMistake(f"{path}: exists already; choose another name") from None
+
+
 def load(kind: str, name: str) -> Document:
     """Reads a shelf file; every fault of its YAML is one line with file and line number."""
     path = find(kind, name)

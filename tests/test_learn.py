@@ -434,7 +434,7 @@ def test_words_of_the_seed_cannot_leave_the_comment_that_they_stand_in(workspace
 def test_a_file_that_is_there_is_never_overwritten(workspace: Path) -> None:
     seed = write_seed(workspace / "s.json", seed_rows("llava"))
     mine = write(workspace / "pipelines/mappings/mine.yaml", "mine")
-    with pytest.raises(UserMistake, match=r"mine.yaml: exists already; choose another --name, or remove it"):
+    with pytest.raises(UserMistake, match=r"mine.yaml: exists already; choose another name"):
         learn(order(seed, name="mine"))
     assert mine.read_text() == "mine"
 

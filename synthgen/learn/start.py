@@ -26,7 +26,6 @@ from synthgen.models.names import resolve
 from synthgen.prompt import Prompts
 from synthgen.store import Folder
 from synthgen.tagger import SidecarFile, TaggerSpec
-from synthgen.taxonomy import NAME
 from synthgen.workers import leave_ray, once
 
 TypeFinder = Callable[[Row], list[str] | Bad]
@@ -102,31 +101,18 @@ def learn(order: Order) -> tuple[Path, list[str]]:
         raise UserMistake(f"nothing could be learned: {'; '.join(line.strip() for line in writing.report(weights, origin)[:4])}")
     text = writing.yaml_text(weights, origin)
     _check(text, lesson)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with target.open("x", encoding="utf-8") as file:
-            file.write(text)
-    except FileExistsError:
-        raise UserMistake(_exists(target)) from None
+    shelves.write_new(target, text)
     return target, writing.report(weights, origin)
 
 
 def _target(order: Order) -> Path:
     """The file to be written; looked at first, so that no hour of tagging is lost to a name."""
-    if not NAME.fullmatch(order.name):
-        raise UserMistake(f"--name {order.name}: is not a name; use lower-case letters, digits and _")
+    target = shelves.vacant("mapping", order.name)
     if order.extends == order.name:
         raise UserMistake(f"--name {order.name}: cannot extend itself; choose another name")
     if order.extends and order.extends not in (known := shelves.names("mapping")):
         raise UserMistake(f"--extends {order.extends}: no such mapping: {nearest(order.extends, known)}")
-    target = Path(shelves.KINDS["mapping"]) / f"{order.name}.yaml"
-    if target.exists():
-        raise UserMistake(_exists(target))
     return target
-
-
-def _exists(target: Path) -> str:
-    return f"{target}: exists already; choose another --name, or remove it"
 
 
 def _prepared(order: Order) -> Lesson:

@@ -7,7 +7,7 @@ with its weight. The paper (arXiv 2410.18558, section 3.2) takes each instructio
     idf[g]   = log(|T| / (1 + |{t : n[t,g] > 0}|)) + 1
     score(t | image) = sum of tf[t,g] idf[g] over the image's tags, each type's row first brought to unit length
 
-What it leaves open is filled so (docs/mappings.md measures what each is worth; `is_plain` leaves all of it out):
+What it leaves open is filled so (benchmarks/mapping.py measures it; `is_plain` leaves all of it out):
 
 - tags imply their ancestors, so a leaf that is too rare to count leaves its images to its parent;
 - a pair of tag and type counts from `min_support` images on, and a type that is rarer is not learned;

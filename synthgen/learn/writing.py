@@ -59,11 +59,11 @@ class Origin:
 
 def yaml_text(weights: Weights, origin: Origin) -> str:
     """The mapping file."""
-    head = "\n".join(f"# {_printable(line)}" for line in _head(weights, origin))
+    head = "\n".join(f"# {printable(line)}" for line in _head(weights, origin))
     about = f"Learned from {origin.tally.counted:,} rows of {origin.seed.name} by TF-IDF of their tags and instruction types."
     extends = [f"extends: {origin.extends}"] if origin.extends else []
     rules = [line for tag in sorted(weights, key=lambda tag: (tag != EVERY, tag)) for line in _rule(tag, weights[tag])]
-    return "\n".join([head, f"about: {json.dumps(_printable(about))}", *extends, "rules:", *rules]) + "\n"
+    return "\n".join([head, f"about: {json.dumps(printable(about))}", *extends, "rules:", *rules]) + "\n"
 
 
 def report(weights: Weights, origin: Origin) -> list[str]:
@@ -82,7 +82,7 @@ def report(weights: Weights, origin: Origin) -> list[str]:
         f"(tags {pair.tags_alike:.2f} alike, words {pair.words_alike:.2f})"
         for pair in origin.twins
     ]
-    return [_printable(line) for line in lines]
+    return [printable(line) for line in lines]
 
 
 def _head(weights: Weights, origin: Origin) -> Iterator[str]:
@@ -124,6 +124,6 @@ def _rule(tag: str, asked: Mapping[str, float]) -> Iterator[str]:
     yield line.rstrip()
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """File names and words are the seed's; nothing of theirs may end a comment or steer a terminal."""
     return re.sub(r"[^\x20-\x7e\u00a1-\ud7ff]", "?", text)

@@ -1,0 +1,107 @@
+"""From labelled images to a tagger file, step by step.
+
+Comes in: an Order, what the user asked for. Goes out: the file, on the user's shelf, and a report. What the report says is
+measured on images that the thresholds were not fitted to: the set is cut in FOLDS parts, and each part is tagged with thresholds
+of the others. The thresholds that are written are fitted to all. The tagger that they come from is left as it is.
+"""
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from synthgen import shelves, tagger
+from synthgen.calibrate import fitting, labels, writing
+from synthgen.calibrate.fitting import Flags, Known
+from synthgen.config import Pipeline
+from synthgen.errors import UserMistake
+from synthgen.tagger import ClipFile, ClipTagger
+from synthgen.taxonomy import Tree
+
+FOLDS = 5
+AT_LEAST = 20  # images, below which no number would mean anything
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be calibrated, on what."""
+
+    labelled: str
+    tagger: str
+    name: str
+    key: str
+    pipeline: Pipeline  # how the source is read, and the limits of images
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Tags of the labelled images in three ways: as the tagger is, with new thresholds on leaves alone, and with back-off."""
+
+    known: Known
+    before: Flags
+    leaves: Flags
+    after: Flags
+
+
+def calibrate(order: Order) -> tuple[Path, list[str]]:
+    """Writes the tagger; its file and the lines of a report. One line if there is nothing to fit to."""
+    target = shelves.vacant("tagger", order.name)
+    spec = tagger.load(order.tagger)
+    if not isinstance(spec.file, ClipFile):
+        raise UserMistake(f"--tagger {order.tagger}: has no thresholds to fit; only taggers of `engine: open_clip` have")
+    tree = spec.taxonomy.tree
+    source = order.pipeline.source.model_copy(
+        update={"uri": order.labelled, "sidecar": order.pipeline.source.sidecar or ".json", "meta_columns": (order.key,)}
+    )
+    known, tally = labels.read(labels.LabelledSet(source, order.pipeline.images, order.key), ClipTagger(spec, spec.file), tree)
+    if tally.used < AT_LEAST:
+        raise UserMistake(
+            f"{order.labelled}: {tally.used} labelled images, too few to fit to (at least {AT_LEAST}){writing.why_left_out(tally)}"
+        )
+    measured = measure(known, spec.file, tree)
+    lines = [*writing.tally_lines(order.labelled, tally), *report(measured, tree)]
+    text = writing.yaml_text(spec, spec.file, fitting.fit(known, tree), [f"Fitted to {order.labelled}.", *lines])
+    _check(text)
+    shelves.write_new(target, text)
+    return target, lines
+
+
+def measure(known: Known, file: ClipFile, tree: Tree) -> Measured:
+    """Tags before, and with thresholds that were fitted to other images."""
+    thresholds = np.array([tagger.threshold(file, path) for path in tree.nodes])
+    before = fitting.said(known.scores, thresholds, tree, file.most)
+    after, leaves = np.zeros_like(before), np.zeros_like(before)
+    part = np.arange(len(known.scores)) % FOLDS
+    for one in range(FOLDS):
+        fitted = fitting.fit(known.of(np.flatnonzero(part != one)), tree)
+        mine = np.flatnonzero(part == one)
+        after[mine] = fitting.said(known.scores[mine], fitted, tree, file.most)
+        leaves[mine] = fitting.said(known.scores[mine], fitted, tree, file.most, backs_off=False)
+    return Measured(known, before, leaves, after)
+
+
+def report(measured: Measured, tree: Tree) -> Iterator[str]:
+    """Precision, recall and F1 by level."""
+    known, level = measured.known, fitting.levels(tree)
+    yield f"measured on {FOLDS} parts of the images, each with thresholds fitted to the others"
+    yield f"{'':<12}{'':>6}{'as it is':>21}   {'calibrated, leaves':>21}   {'with back-off':>21}"
+    yield f"{'level':<12}{'tags':>6}" + "   ".join([f"{'prec':>7}{'recall':>7}{'F1':>7}"] * 3)
+    rows = [(str(one + 1), level == one) for one in np.unique(level)] + [("all", level >= 0)]
+    for name, columns in rows:
+        found = [fitting.quality(one, known, columns) for one in (measured.before, measured.leaves, measured.after)]
+        yield f"{name:<12}{columns.sum():>6}" + "   ".join(f"{one.precision:7.3f}{one.recall:7.3f}{one.f1:7.3f}" for one in found)
+    nothing = ~known.true.any(axis=1)
+    before, after = (int((~one[nothing].any(axis=1)).sum()) for one in (measured.before, measured.after))
+    yield f"of {int(nothing.sum())} images that hold nothing: {before} without a tag as it is, {after} with back-off"
+    unseen = int((~(known.true & known.known).any(axis=0)).sum())
+    yield f"{unseen} of {len(tree)} tags are on no labelled image: the average tag of their level speaks for them"
+
+
+def _check(text: str) -> None:
+    """Loads the tagger as a run will."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "calibrated.yaml"
+        path.write_text(text, encoding="utf-8")
+        tagger.load(str(path))
