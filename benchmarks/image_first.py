@@ -4,7 +4,7 @@
 
 Ours: an image's calls as one conversation. The other: stage after stage over all images (every first call, then every
 second one, and so on), as tools do that finish a table before they begin the next. The same calls on the same engine,
-caches emptied in between; only the order differs. The caches hold some 48 images, as no cache holds a bucket. The model
+caches emptied in between; only the order differs. The caches hold a quarter of the images, as no cache holds a bucket. The model
 is the nano VLM with patches half as wide, so that an image is 301 tokens, about what a real VLM makes of a small
 photograph (it sees nothing so, which changes no order); `--nano` takes the one that is shipped, whose images are 79. The
 ratio is the others' seconds over ours.
@@ -21,10 +21,10 @@ from recorded import measure
 
 DEMO = Path(__file__).parent.parent / "demo"
 PATCH = 12  # pixels; the shipped model has 24
-# Four asks and four answers: eight calls. The pixels of an image are half a megabyte.
+# Four asks and four answers: eight calls.
 PLAN = ["plan.per_image=4", "plan.per_type=1", 'generate.scores=["likelihood"]', "select.keep={}"]
-CACHES = ["generate.engine.options.mm_processor_cache_gb=0.024"]
-BLOCKS = {True: 288, False: 624}  # of 32 tokens: 48 images with their calls, nano or not
+BLOCKS = {True: 6, False: 13}  # of 32 tokens: an image with its calls, nano or not
+PIXELS_GB = 0.0005  # an image as the engine takes it
 
 
 def half_patches(folder: Path) -> None:
@@ -48,12 +48,14 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="64 images instead of all")
     parser.add_argument("--nano", action="store_true", help="the nano VLM as it is shipped")
     given = parser.parse_args()
-    overrides = [*PLAN, *CACHES, f"generate.engine.options.num_gpu_blocks_override={BLOCKS[given.nano]}"]
+    images = 64 if given.quick else 200
+    sizes = {"num_gpu_blocks_override": BLOCKS[given.nano] * images // 4, "mm_processor_cache_gb": PIXELS_GB * images / 4}
+    overrides = [*PLAN, *(f"generate.engine.options.{name}={size}" for name, size in sizes.items())]
     with tempfile.TemporaryDirectory() as folder:
         if not given.nano:
             half_patches(Path(folder))
             overrides.append(f"generate.model={folder}")
-        figures = measure(64 if given.quick else 200, ["image", "stage"], overrides)
+        figures = measure(images, ["image", "stage"], overrides)
     together, apart = (statistics.median(figures.replay_seconds[order]) for order in ("image", "stage"))
     print(f"{figures.images} images, {figures.calls} calls ({figures.calls / figures.images:.1f} an image), one engine")
     print(f"{'':<28} {'seconds':>8} {'calls/s':>8} {'cached':>7}")
