@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+from datasketch import MinHash
 
 from synthgen.dedup.first_come import Indexes, Items, Mask, Words, first_come, mixed
 
@@ -99,10 +100,9 @@ def _near_by_bands(texts: Strings, groups: Indexes, threshold: float) -> Indexes
     """First come where texts of a group are candidates if they share a band of their signatures."""
     shape = bands_for(threshold)
     bands, bytes_of = np.empty((shape[0], len(texts)), np.uint32), np.empty((len(texts), shape[0] * shape[1]), np.uint8)
-    permutations = random_permutations(shape[0] * shape[1])
     for start in range(0, len(texts), TEXTS_AT_ONCE):
         some = slice(start, start + TEXTS_AT_ONCE)
-        signature = signatures(shingles(texts[some], distinct=False), permutations)
+        signature = signatures(shingles(texts[some], distinct=False), shape[0] * shape[1])
         bytes_of[some] = signature.T  # the lowest byte
         bands[:, some] = _band_keys(signature, shape, groups[some])
     least = max(0.0, threshold - ESTIMATE_SLACK) * bytes_of.shape[1]
@@ -129,21 +129,15 @@ def bands_for(threshold: float) -> tuple[int, int]:
     return enough[-1] if enough else shapes[0]
 
 
-def random_permutations(count: int) -> Signatures:
-    """Numbers a and b for h -> a * h + b over 32 bits, one column a permutation: with an odd `a` it is one."""
-    numbers = np.random.default_rng(1).integers(0, 1 << 32, (2, count), dtype=np.uint32)
-    numbers[0] |= 1
-    return numbers
-
-
-def signatures(some: "Shingles", permutations: Signatures) -> Signatures:
-    """MinHash signatures, one column a text; datasketch's, given the same permutations and the hashes' upper 32 bits."""
+def signatures(some: "Shingles", permutations: int) -> Signatures:
+    """MinHash signatures, one column a text: to the bit what datasketch makes of the hashes' upper 32 bits."""
+    columns: Signatures = np.asarray(MinHash(num_perm=permutations, scheme="affine32").permutations)
     hashes = (some.hashes >> (HASH_BITS - np.uint64(32))).astype(np.uint32)
     for shift, multiplier in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
         hashes = (hashes ^ (hashes >> np.uint32(shift))) * np.uint32(multiplier)
     hashes ^= hashes >> np.uint32(16)
-    moved, found = np.empty_like(hashes), np.empty((permutations.shape[1], len(some.starts) - 1), np.uint32)
-    for row, (a, b) in zip(found, permutations.T, strict=True):
+    moved, found = np.empty_like(hashes), np.empty((permutations, len(some.starts) - 1), np.uint32)
+    for row, (a, b) in zip(found, columns.T, strict=True):
         np.multiply(hashes, a, out=moved)
         np.add(moved, b, out=moved)
         np.minimum.reduceat(moved, some.starts[:-1], out=row)
