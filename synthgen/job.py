@@ -148,8 +148,8 @@ def check_folder(job: Job, last: str, update: bool, replan: bool) -> bool:
             raise UserMistake(f"--out {job.out.url}: is not empty and holds no synth run; give a new folder")
         return True
     behind = _behind(last)
-    then, now = ({group: one for group, one in shape.items() if group not in behind} for shape in (before.get("shape", {}), job.shape))
-    found = differences(then, now) if before else []  # {}: killed before it stored anything
+    then = {group: one for group, one in before.get("shape", {}).items() if group not in behind}  # {}: killed before it stored anything
+    found = differences(then, {group: one for group, one in job.shape.items() if group in then})
     redraws = [one for one in found if one.startswith("planned.settings.seed ")]
     if redraws and not replan:
         raise SettingsChanged(f"{job.out.url}: {redraws[0]}: every question would be drawn anew; run with --replan if that is wanted")
@@ -165,12 +165,13 @@ def check_folder(job: Job, last: str, update: bool, replan: bool) -> bool:
 def settle(job: Job, last: str) -> None:
     """Stores the pipeline and what shapes its rows, if the folder does not know them yet.
 
-    Tables behind the stage `last` stay as they were, and so does what is known of them: the next run that reaches them sees
-    that they are of other settings.
+    Tables behind the stage `last` stay as they were, and so does what is known of them, if they were made at all: the next run
+    that reaches them sees whether they are of other settings.
     """
     before, behind = _settled(job.out), _behind(last)
     kept = {group: shape for group, shape in before["shape"].items() if group in behind} if before else {}
-    record = {"shape": {**job.shape, **kept}, "pipeline": job.pipeline.model_dump(mode="json")}
+    made = {group: shape for group, shape in job.shape.items() if group not in behind}
+    record = {"shape": {**made, **kept}, "pipeline": job.pipeline.model_dump(mode="json")}
     if before == record:
         return
     job.out.create("run.json", json.dumps({"format": FORMAT, "made": datetime.now(UTC).isoformat(timespec="seconds")}).encode())
@@ -187,7 +188,7 @@ def _behind(last: str) -> set[str]:
 def changed(job: Job, group: str) -> bool:
     """Whether the folder's tables of a group are of other settings than the job's."""
     before = _settled(job.out)
-    return bool(before) and before["shape"].get(group) != job.shape[group]
+    return bool(before) and before["shape"].get(group, job.shape[group]) != job.shape[group]
 
 
 def _settled(out: Folder) -> Any:

@@ -78,10 +78,11 @@ def look(terms: Terms, work: Work) -> Left:
     scored = {name: _scored(terms, work, name, wanted) for name, wanted in terms.score_fingerprints().items()}
     never_asked = 0
     for row in planned:
-        before, recipe = done.get(row["assignment_id"]), recipes[row["type"], row["form"]]
-        if row["retired"]:
+        before = done.get(row["assignment_id"])
+        if row["retired"]:  # its type may be gone
             never_asked += before is None
             continue
+        recipe = recipes[row["type"], row["form"]]
         if before is None or before["recipe"] != recipe or before["reason"] in terms.retry:
             found[row["object_id"]].assignments.append(_assignment(row, recipe, before))
         elif before["outcome"] == "pair" and (missing := [name for name, ids in scored.items() if before["pair_id"] not in ids]):

@@ -1,0 +1,236 @@
+"""What `synth plan` tells comes true: counts, differences, budgets; and the edit loop asks only what the edit added."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import make_images, write
+from hypothesis import given
+from hypothesis import strategies as st
+from test_run import adds_up, assignments, pairs, run, synth
+
+from synthgen.config import Price
+from synthgen.errors import UserMistake
+from synthgen.forecast.price import Demand, Use, rates, read_budget, share_within
+from synthgen.generate.measure import shared_out
+
+COUNTING = """
+import json, os
+from synthgen.models.scripted import ScriptedEngine
+
+class Counting(ScriptedEngine):
+    async def generate(self, request):
+        with open(os.environ["CALLS"], "a") as file:
+            file.write(json.dumps([request.purpose, request.image_key]) + "\\n")
+        return await super().generate(request)
+"""
+
+
+def told(*arguments: str) -> Any:
+    """What `synth plan` says of the folder `out`."""
+    return json.loads(synth("plan", "--out", "out", "--pipeline", "small", "--json", *arguments).stdout)
+
+
+def by_type(rows: Mapping[str, Mapping[str, object]]) -> dict[str, int]:
+    return dict(Counter(str(row["type"]) for row in rows.values()))
+
+
+def edit(name: str, old: str, new: str) -> None:
+    text = Path(name).read_text(encoding="utf-8")
+    assert old in text
+    Path(name).write_text(text.replace(old, new), encoding="utf-8")
+
+
+# --- the command ------------------------------------------------------------------------------------------------------
+
+
+def test_the_plan_is_told_before_it_is_made_and_then_made_so(workspace: Path) -> None:
+    make_images(workspace / "photos", 20)
+    before = told("photos")
+    assert not (workspace / "out" / "2-planned").exists() and not (workspace / "out" / "3-generated").exists()
+    assert before["images"] == {"planned": 20} and before["total"] == {"questions": 60, "to_ask": 60}
+    run()
+    assert by_type(assignments(workspace / "out")) == {row["type"]: row["questions"] for row in before["types"]}
+    after = told()
+    assert after["total"] == {"questions": 60, "to_ask": 0}
+
+
+def test_a_profile_tells_tokens_that_the_run_then_takes_and_a_budget_is_kept(workspace: Path) -> None:
+    make_images(workspace / "photos", 24)
+    found = told("photos", "--profile", "8")
+    assert found["profile"]["images"] == 8 and sum(row["measured"] for row in found["types"]) == 24
+    # The scripted engine reads 100 tokens a call: an ask (some ask for two), an answer and a judgement each.
+    assert 200 * 72 < found["total"]["prompt_tokens"] <= 300 * 72
+    assert found["total"]["engine_seconds"] > 0 and found["total"]["cached_tokens"] == round(0.8 * found["total"]["prompt_tokens"])
+    assert told()["total"] == found["total"], "the profile is stored"
+    assert "prompt_tokens" not in told("--set", "generate.sampling.answer_temperature=0.5")["total"], "and is of these settings alone"
+
+    budget = 0.5 * (found["total"]["prompt_tokens"] + found["total"]["output_tokens"])
+    trimmed = told("--budget", f"{budget:.0f}tokens")
+    assert 0.9 * budget < trimmed["total"]["prompt_tokens"] + trimmed["total"]["output_tokens"] <= 1.02 * budget
+    whole = {row["type"]: row["questions"] for row in found["types"]}
+    for row in trimmed["types"]:
+        assert row["questions"] == pytest.approx(trimmed["share"] * whole[row["type"]], abs=1), "every type gives its part"
+    run("out", "--until", "plan", "--set", f"plan.share={trimmed['share']}")
+    assert by_type(assignments(workspace / "out")) == {row["type"]: row["questions"] for row in trimmed["types"]}
+
+
+def test_mistakes_of_the_user_are_one_line(workspace: Path) -> None:
+    make_images(workspace / "photos", 3)
+    nothing = synth("plan", "--out", "new", "--pipeline", "small", check=False)
+    assert nothing.returncode == 2 and "holds no synth run" in nothing.stderr
+    told("photos")
+    for arguments, words in {
+        ("--budget", "5h"): "no profile of this engine is stored",
+        ("--budget", "5parsecs"): "write a number and its unit",
+        ("--budget", "5USD"): "no price is known",
+        ("--set", "plan.caps={read/**: 3}"): "plan.caps: no instruction type matches 'read/**'",
+    }.items():
+        done = synth("plan", "--out", "out", "--pipeline", "small", *arguments, check=False)
+        assert done.returncode == 2 and words in done.stderr and len(done.stderr.splitlines()) == 1, arguments
+
+
+# --- edits ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_edit_loop_asks_what_the_edit_added_and_nothing_else(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tag, a type, a prompt and a rule are added: the difference told is the one made, and only it costs calls."""
+    write(workspace / "counting.py", COUNTING)
+    edit("pipelines/small.yaml", "engine: {kind: scripted}", "engine: {kind: scripted, script: 'counting:Counting'}")
+    monkeypatch.setenv("CALLS", str(workspace / "calls"))
+    make_images(workspace / "photos", 24, tags=("cat", "red_panda", "invoice", "letter"))
+    run()
+    old_plan, old_pairs = assignments(workspace / "out"), pairs(workspace / "out")
+    calls_of(workspace)
+
+    add_a_tag_with_a_type()
+    assert "no mistakes" in synth("check", "--pipeline", "mine").stdout
+    synth("run", "photos", "--out", "out", "--pipeline", "mine", "--until", "tag", "--update")
+    assert calls_of(workspace) == []
+    foretold = json.loads(synth("plan", "--out", "out", "--pipeline", "mine", "--diff", "--json").stdout)["difference"]
+    assert calls_of(workspace) == [] and assignments(workspace / "out") == old_plan
+    synth("run", "photos", "--out", "out", "--pipeline", "mine", "--update")
+    adds_up(workspace / "out")
+
+    new_plan, new_pairs = assignments(workspace / "out"), pairs(workspace / "out")
+    added, gone = set(new_plan) - set(old_plan), set(old_plan) - set(new_plan)
+    assert {row["type"] for key, row in new_plan.items() if key in added} == {"fine/totals"}
+    assert sum(row["added"] for row in foretold) == len(added) > 0 and sum(row["gone"] for row in foretold) == len(gone) > 0
+    assert {row["rule"].rpartition("/")[2] for row in foretold if row["added"]} == {"mine.yaml:4"}
+    assert all(new_pairs[key] == old_pairs[key] for key in set(new_plan) & set(old_plan)), "what was not touched is as it was"
+    made = calls_of(workspace)
+    assert sum(purpose == "answer" for purpose, _ in made) == len(added), "one answer for each question that was added"
+    images = {str(row["image_id"])[:32] for key, row in new_plan.items() if key in added}
+    assert {str(key).rpartition("-")[0] for _, key in made} == images
+
+
+def add_a_tag_with_a_type() -> None:
+    """As in the README: a copy of the mapping and of the pipeline, a tag, a type."""
+    synth("copy", "pipeline", "small", "mine")
+    edit("pipelines/mine.yaml", "mapping: small", "mapping: mine")
+    rule = "rules:\n  - {tags: document/invoice, ask: {fine/totals: 9}}\n"
+    write(Path("pipelines/mappings/mine.yaml"), "about: mine\nextends: small\n" + rule)
+    edit("taggers/taxonomies/small.yaml", "      letter: a message\n", "      letter: a message\n      receipt: a slip\n")
+    leaf = "      totals: {about: sums, needs: sums, forms: [short], examples: ['How much?', 'What is due?']}\n"
+    edit("prompts/families/small.yaml", "  fine:\n    about: details\n    types:\n", "  fine:\n    about: details\n    types:\n" + leaf)
+
+
+def calls_of(workspace: Path) -> list[tuple[str, str | None]]:
+    """The calls since the last time this was asked."""
+    file = workspace / "calls"
+    lines = file.read_text().splitlines() if file.exists() else []
+    file.write_text("")
+    return [tuple(json.loads(line)) for line in lines]
+
+
+def test_a_type_that_is_gone_takes_its_questions_with_it(workspace: Path) -> None:
+    make_images(workspace / "photos", 9)
+    run()
+    edit("pipelines/mappings/small.yaml", "coarse/**", "coarse/scene")
+    leaf = "      counting: {about: how many, needs: things, forms: [short, choice], examples: ['How many?', 'Count?']}\n"
+    edit("prompts/families/small.yaml", leaf.replace("'", '"'), "")
+    run("out", "--update")
+    adds_up(workspace / "out")
+    assert set(by_type(assignments(workspace / "out"))) == {"coarse/scene", "fine/reading"}
+
+
+def test_an_edit_that_was_carried_only_to_the_plan_is_noticed_by_the_run_that_goes_on(workspace: Path) -> None:
+    make_images(workspace / "photos", 6)
+    run()
+    edit("prompts/small.yaml", "Brief.", "Be brief.")
+    run("out", "--until", "plan", "--update")
+    stopped = run(check=False)
+    assert stopped.returncode == 2 and "generated.answer.brief" in stopped.stderr
+
+
+def test_another_seed_draws_everything_anew_and_wants_to_be_told_so(workspace: Path) -> None:
+    make_images(workspace / "photos", 12)
+    run("out", "--until", "plan")
+    before = set(assignments(workspace / "out"))
+    stopped = run("out", "--until", "plan", "--set", "plan.seed=1", "--update", check=False)
+    assert stopped.returncode == 2 and "run with --replan" in stopped.stderr
+    run("out", "--until", "plan", "--set", "plan.seed=1", "--replan")
+    after = set(assignments(workspace / "out"))
+    assert len(after) == len(before) and len(after & before) < 0.8 * len(before)
+
+
+# --- prices -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_kind_that_was_measured_often_speaks_for_itself_and_others_lean_on_their_form() -> None:
+    often, once = [(("a", "short"), Use(output_tokens=10))] * 100, [(("b", "short"), Use(output_tokens=50))]
+    found = rates([*often, *once, (("a", "long"), Use(output_tokens=99))])
+    assert found.of(("a", "short")).output_tokens == pytest.approx(10, abs=0.1)
+    assert 10 < found.of(("b", "short")).output_tokens < 25, "one measurement is little"
+    assert found.of(("never", "short")).output_tokens == found.forms["short"].output_tokens
+    assert found.of(("never", "seen")).output_tokens == found.all.output_tokens
+    assert (found.measured(("a", "short")), found.measured(("never", "short"))) == (100, 0)
+
+
+DEMANDS = st.lists(st.builds(Demand, st.integers(1, 500), st.just(0), st.floats(0.01, 9)), min_size=1, max_size=9)
+
+
+@given(DEMANDS, st.floats(0.01, 2000))
+def test_the_share_that_a_budget_pays_for_is_within_it_and_the_next_larger_is_not(demands: Sequence[Demand], budget: float) -> None:
+    def spent(share: float) -> float:
+        return sum(-(-share * one.planned // 1) * one.each for one in demands)
+
+    share = share_within(demands, budget)
+    if share is None:
+        assert sum(one.each for one in demands) > budget - 0.1 * sum(one.each for one in demands)
+    else:
+        assert spent(share) <= budget * (1 + 1e-9)
+        assert share == 1 or spent(share + 2e-6) > budget * (1 - 1e-9)
+
+
+def test_budgets_are_read_with_their_unit() -> None:
+    price = Price(currency="EUR", gpu_hour=2)
+    assert [read_budget(text, price).unit for text in ("12h", "3e6tokens", "500 EUR", "0.5eur")] == ["hours", "tokens", "money", "money"]
+    assert read_budget("3e6tokens", price).amount == 3e6
+    assert read_budget("9EUR", price).spent(Use(seconds=3600), price, gpus=4) == 8
+    assert read_budget("9h", price).spent(Use(seconds=1800), price, gpus=0) == 0.5, "without a GPU the engine's hours count"
+    for text in ("12", "h", "-3h", "0h", "1.2.3h", "9USD"):
+        with pytest.raises(UserMistake, match="write a number and its unit"):
+            read_budget(text, price)
+
+
+COSTS = st.integers(0, 500)
+ROW = st.fixed_dictionaries(
+    {
+        "type": st.just("a"), "form": st.just("short"), "outcome": st.sampled_from(["pair", "pair", "failed"]),
+        "prompt_tokens": COSTS, "cached_tokens": COSTS, "output_tokens": COSTS, "seconds": st.floats(0, 9),
+    }
+)  # fmt: skip
+
+
+@given(st.lists(ROW, min_size=1, max_size=8), COSTS)
+def test_what_questions_take_adds_up_to_what_was_measured(rows: list[dict[str, Any]], more: int) -> None:
+    rows[0]["outcome"] = "pair"
+    totals = {name: float(sum(row[name] for row in rows) + more) for name in ("prompt_tokens", "cached_tokens", "output_tokens")}
+    found = shared_out(rows, totals, 7.0)
+    for name, total in totals.items():
+        assert sum(getattr(one, name) for one in found) == pytest.approx(total)
+    assert sum(one.seconds for one in found) == pytest.approx(7.0)
