@@ -349,7 +349,7 @@ def test_weights_of_another_name_are_not_replaced_by_random_ones(siglip: Path, t
 
 def test_an_unknown_engine_or_taxonomy_is_one_line() -> None:
     write(Path("taggers/mine.yaml"), "about: x\nengine: rules\ntaxonomy: small\nmodel: x\n")
-    with pytest.raises(Mistakes, match="engine: input should be 'open_clip', not 'rules'"):
+    with pytest.raises(Mistakes, match=r"mine\.yaml:2: no engine is called 'rules': known: module:Class, open_clip, sidecar, vlm"):
         tagger.load("mine")
     write(Path("taggers/mine.yaml"), "about: x\nengine: sidecar\ntaxonomy: smal\n")
     with pytest.raises(UserMistake, match="taxonomy 'smal' is unknown"):

@@ -17,18 +17,18 @@ from synthgen.models import ModelName
 WEIGHTS = (".safetensors", ".bin", ".json", ".jinja", ".model", ".txt")
 
 
-def resolve(settings: Generate) -> ModelName:
-    """The model of these settings with its revision."""
+def resolve(settings: Generate, said_at: str = "generate.model") -> ModelName:
+    """The model of these settings with its revision; `said_at` is where the user named it, for messages."""
     if settings.engine.kind != "vllm":
         return ModelName(settings.model, "unverified" if settings.engine.kind == "endpoint" else "scripted")
     folder = Path(settings.model).expanduser()
     if folder.is_dir():
         if fault := folder_fault(folder):
-            raise UserMistake(f"generate.model {settings.model}: {fault}")
+            raise UserMistake(f"{said_at} {settings.model}: {fault}")
         return ModelName(str(folder.resolve()), f"files:{folder_digest(folder.resolve())}")
     if settings.model.startswith(("/", "./", "../", "~")) or settings.model.count("/") != 1:
-        raise UserMistake(f"generate.model {settings.model}: no such folder, and a hub name reads organisation/model")
-    return ModelName(settings.model, _hub_commit(settings.model, settings.revision))
+        raise UserMistake(f"{said_at} {settings.model}: no such folder, and a hub name reads organisation/model")
+    return ModelName(settings.model, _hub_commit(settings.model, settings.revision, said_at))
 
 
 def folder_fault(folder: Path) -> str | None:
@@ -75,14 +75,14 @@ def folder_digest(folder: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def _hub_commit(model: str, revision: str | None) -> str:
+def _hub_commit(model: str, revision: str | None, said_at: str) -> str:
     from huggingface_hub import HfApi, constants, try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
     try:
         cached = try_to_load_from_cache(model, "config.json", revision=revision)
     except HFValidationError as error:
-        raise UserMistake(f"generate.model {model}: no such folder here, and no hub has a model of that name") from error
+        raise UserMistake(f"{said_at} {model}: no such folder here, and no hub has a model of that name") from error
     if isinstance(cached, str) and (constants.HF_HUB_OFFLINE or revision):
         return Path(cached).parent.name
     try:
@@ -93,5 +93,5 @@ def _hub_commit(model: str, revision: str | None) -> str:
         wanted = f"{model}@{revision}" if revision else model
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserMistake(
-            f"generate.model {wanted}: no such folder here, not in the local cache, and the hub does not give it ({reason})"
+            f"{said_at} {wanted}: no such folder here, not in the local cache, and the hub does not give it ({reason})"
         ) from error

@@ -1,0 +1,65 @@
+"""A tagger of the user's own: `engine: module:Class` in a tagger file.
+
+Comes in: the class that the file names. Goes out: a Tagger that calls it and checks what it says. The documented call:
+
+    class MyTagger:
+        def __init__(self, taxonomy, options): ...    # synthgen.taxonomy.Taxonomy; the file's `options`, a dict
+        def tag(self, images, metas): ...             # PIL images; for each its source_meta as a dict, {} without one
+
+`tag` returns for each image a dict of tag path -> score from 0 to 1, empty if it finds nothing. A ValueError or RuntimeError from
+it costs the images that it was called with, which are then tried one by one; a path that the taxonomy does not have, or a
+score out of range, costs the one image that it was said of, with the reason on record.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from numbers import Real
+from typing import Any
+
+from PIL.Image import Image
+
+from synthgen import shelves
+from synthgen.errors import ModelUnavailable, UserMistake, nearest
+from synthgen.tagger.files import CodeFile, TaggerSpec
+from synthgen.tagger.found import Tagged
+
+
+class CodeTagger:
+    """An object of the user's class."""
+
+    def __init__(self, spec: TaggerSpec, file: CodeFile) -> None:
+        self._spec, self._file = spec, file
+        made = shelves.code(file.engine)
+        try:
+            self._mine = made(spec.taxonomy, dict(file.options))
+        except UserMistake:
+            raise
+        except Exception as error:
+            raise ModelUnavailable(f"tagger '{spec.name}': {file.engine} cannot be made: {type(error).__name__}: {error}") from error
+
+    def prepare(self, image: Image, source_meta: str | None) -> Any:
+        """The image, and what came with it."""
+        try:
+            meta = json.loads(source_meta or "{}")
+        except (ValueError, RecursionError):
+            meta = {}
+        return image, meta if isinstance(meta, dict) else {}
+
+    def tag(self, inputs: Sequence[Any]) -> list[Tagged]:
+        """What the class says, checked."""
+        said = self._mine.tag([image for image, _ in inputs], [meta for _, meta in inputs])
+        if not isinstance(said, Sequence) or len(said) != len(inputs):
+            raise ValueError(f"{self._file.engine}.tag returned no list of {len(inputs)} for {len(inputs)} images")
+        return [self._checked(one) for one in said]
+
+    def _checked(self, said: Any) -> Tagged:
+        if not isinstance(said, Mapping):
+            return Tagged([], failure=f"{self._file.engine} returned {type(said).__name__} for an image, not path -> score")
+        for path, score in said.items():
+            if path not in self._spec.taxonomy.tree.nodes:
+                known = nearest(str(path), self._spec.taxonomy.tree.nodes)
+                return Tagged([], failure=f"{self._file.engine}: no tag of '{self._spec.taxonomy.name}' is '{path}': {known}")
+            if not isinstance(score, Real) or not 0 <= float(score) <= 1:
+                return Tagged([], failure=f"{self._file.engine}: the score of {path} is {score!r}, not a number from 0 to 1")
+        surest = sorted(said, key=lambda path: (-said[path], path))
+        return Tagged([{"path": path, "score": float(said[path]), "tagger": self._spec.name} for path in surest])

@@ -1,0 +1,173 @@
+"""What a tagger file (taggers/NAME.yaml) may say, and a tagger ready to be sent to workers.
+
+Comes in: a name. Goes out: a TaggerSpec, its file and taxonomy checked against each other without loading any model. `engine` says
+what finds the tags: `open_clip` a model over the taxonomy's texts, `vlm` a vision-language model that chooses, `sidecar` the
+tags that the source carries along, and `module:Class` the user's own code, which is imported only where it runs.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, StringConstraints
+
+from synthgen import shelves, taxonomy
+from synthgen.config import Engine, Generate
+from synthgen.errors import Mistakes, nearest
+from synthgen.models import ModelName
+from synthgen.models.names import folder_digest, resolve
+from synthgen.shelves import Document, Section
+from synthgen.taxonomy import Taxonomy, matches
+
+
+class ClipFile(Section):
+    """taggers/NAME.yaml with engine: open_clip"""
+
+    about: str
+    engine: Literal["open_clip"]
+    taxonomy: str
+    model: str  # an open_clip name, or a folder with open_clip_config.json
+    pretrained: str | None = None  # open_clip's name for the weights; none for a folder
+    threshold: float = Field(default=0.5, gt=0, le=1)
+    thresholds: dict[str, float] = Field(default_factory=dict)  # tag pattern -> threshold; the last that matches counts
+    most: int = Field(default=16, gt=0)  # of one image, the surest
+
+
+class SidecarFile(Section):
+    """taggers/NAME.yaml with engine: sidecar"""
+
+    about: str
+    engine: Literal["sidecar"]
+    taxonomy: str
+    key: str = "tags"  # of source_meta: a list of tag paths or names
+    names: dict[str, str] = Field(default_factory=dict)  # the source's word -> tag path, where they differ
+
+
+class VlmFile(Section):
+    """taggers/NAME.yaml with engine: vlm"""
+
+    about: str
+    engine: Literal["vlm"]
+    taxonomy: str
+    model: str  # a hub name or a folder; what an endpoint calls its model
+    revision: str | None = None
+    serve: Engine = Engine()  # as generate.engine of a pipeline
+    head: str = "What an image may show:"
+    question: str = "Which of these does the image clearly show? Name those alone, the surest first."
+    a_level: int = Field(default=4, gt=0)  # tags chosen at most on each level of the tree
+    most: int = Field(default=16, gt=0)  # of one image
+
+
+class CodeFile(Section):
+    """taggers/NAME.yaml with engine: module:Class"""
+
+    about: str
+    engine: Annotated[str, StringConstraints(pattern=r"^[\w.]+:[\w.]+$")]
+    taxonomy: str
+    version: str = ""  # to be changed with the code, which nobody else can see: then `run --update` tags anew
+    options: Mapping[str, Any] = Field(default_factory=dict)  # handed to the class
+
+
+TaggerFile = ClipFile | SidecarFile | VlmFile | CodeFile
+
+
+@dataclass(frozen=True)
+class TaggerSpec:
+    """A tagger file with its taxonomy, ready to be sent to workers."""
+
+    name: str
+    file: TaggerFile
+    taxonomy: Taxonomy
+    folder: str | None = None  # of an open_clip model, where it is local
+    model: ModelName | None = None  # of a VLM, once `resolved` has found out which it is
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes whenever the tags could: with the settings, the taxonomy's texts, or the model's files."""
+        digest = folder_digest(Path(self.folder)) if self.folder else self.model.revision if self.model else ""
+        phrasings = {path: list(texts) for path, texts in self.taxonomy.phrasings.items()}
+        # Where a model is served, and how fast, says nothing of what it finds.
+        settings = self.file.model_dump(mode="json", exclude={"serve"})
+        whole = json.dumps([settings, phrasings, digest], sort_keys=True)
+        return hashlib.sha256(whole.encode()).hexdigest()[:32]
+
+    @property
+    def embedding(self) -> list[str]:
+        """What makes the embeddings; empty if nothing does."""
+        return [self.file.model, self.file.pretrained or ""] if isinstance(self.file, ClipFile) else []
+
+
+def load(name: str) -> TaggerSpec:
+    """The tagger of that name, or all that is wrong with it."""
+    document = shelves.load("tagger", name)
+    file = _checked(document)
+    tags = taxonomy.load(file.taxonomy)
+    faults = _unknown_tags(document, file, tags)
+    folder = None
+    if isinstance(file, ClipFile):
+        folder = next((path.resolve() for path in (Path(file.model), shelves.shipped() / file.model) if path.is_dir()), None)
+        if fault := _model_fault(file, folder):
+            faults.append(f"{document.where(('model',))}: model {file.model}: {fault}")
+    if faults:
+        raise Mistakes(faults)
+    return TaggerSpec(name, file, tags, str(folder) if folder else None)
+
+
+def resolved(spec: TaggerSpec) -> TaggerSpec:
+    """The same, with the exact model of a VLM tagger found out, which may ask the hub."""
+    if not isinstance(spec.file, VlmFile):
+        return spec
+    file = spec.file
+    settings = Generate(model=file.model, revision=file.revision, prompts="", engine=file.serve)
+    return replace(spec, model=resolve(settings, f"tagger '{spec.name}': model"))
+
+
+def threshold(file: ClipFile, path: str) -> float:
+    """The threshold of a node."""
+    found = [value for pattern, value in file.thresholds.items() if matches(pattern, path)]
+    return found[-1] if found else file.threshold
+
+
+def _checked(document: Document) -> TaggerFile:
+    """The file as the kind that its `engine` names, so that its mistakes are told as mistakes of that kind."""
+    engine = document.values.get("engine") if isinstance(document.values, dict) else None
+    if engine == "sidecar":
+        return shelves.check(document, SidecarFile)
+    if engine == "vlm":
+        return shelves.check(document, VlmFile)
+    if isinstance(engine, str) and ":" in engine:
+        return shelves.check(document, CodeFile)
+    if isinstance(engine, str) and engine != "open_clip":
+        raise Mistakes([f"{document.where(('engine',))}: no engine is called '{engine}': {nearest(engine, ENGINES)}"])
+    return shelves.check(document, ClipFile)
+
+
+ENGINES = ("open_clip", "vlm", "sidecar", "module:Class")
+
+
+def _unknown_tags(document: Document, file: TaggerFile, tags: Taxonomy) -> list[str]:
+    """Names that the taxonomy does not have, and patterns that match nothing in it."""
+    known = tags.tree.nodes
+    if isinstance(file, SidecarFile):
+        wrong = [(("names", word), path) for word, path in file.names.items() if path not in known]
+    elif isinstance(file, ClipFile):
+        wrong = [(("thresholds", one), one) for one in file.thresholds if not any(matches(one, path) for path in known)]
+    else:
+        return []
+    return [f"{document.where(place)}: no tag of '{tags.name}' is '{name}': {nearest(name, known)}" for place, name in wrong]
+
+
+def _model_fault(file: ClipFile, folder: Path | None) -> str | None:
+    """Why the model cannot be one, as far as names and files tell without loading it."""
+    if folder:
+        if not (folder / "open_clip_config.json").is_file():
+            return "is a folder without open_clip_config.json"
+        return None if any(path.suffix in (".safetensors", ".bin", ".pt") for path in folder.iterdir()) else "holds no weights"
+    if file.model.startswith("hf-hub:"):
+        return None
+    if "/" in file.model:
+        return "no such folder"
+    return None if file.pretrained else "pretrained is missing; without weights the tags would be drawn by lot"

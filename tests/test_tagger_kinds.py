@@ -1,0 +1,233 @@
+"""Taggers beyond open_clip: a VLM that walks down the tree, and the user's own class."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import write
+from PIL import Image
+
+from synthgen import tagger
+from synthgen.errors import Mistakes, ModelUnavailable, UserMistake
+from synthgen.models import EngineDied, Request
+from synthgen.tagger import CodeFile, Tagged, Tagger, TaggerSpec, VlmFile
+from synthgen.tagger.vlm import VlmTagger
+
+pytestmark = pytest.mark.usefixtures("workspace")
+RED, BLUE = Image.new("RGB", (16, 16), (200, 30, 30)), Image.new("RGB", (16, 16), (30, 30, 200))
+
+# An engine to whom red images are cats, and which does as it is told by `options` otherwise.
+CHOOSER = """
+import json
+from synthgen.models import EngineDied, Facts, Reply
+
+class Chooser:
+    calls = []
+
+    def __init__(self, name, settings):
+        self.options = dict(settings.options)
+        self.facts = Facts(name.model, name.revision, frozenset({"schema"}), None, "1")
+
+    async def generate(self, request):
+        Chooser.calls.append(request)
+        names = request.schema["properties"]["chosen"]["items"]["enum"]
+        if self.options.get("die"):
+            raise EngineDied("dead")
+        if self.options.get("fail_on") in names:
+            return Reply("", "error", "call_failed", "no")
+        if self.options.get("babble_on") in names:
+            return Reply('{"chosen": ["cat')
+        wanted = self.options.get("wanted", ["animal", "cat"]) if request.image.getpixel((0, 0))[0] > 100 else []
+        return Reply(json.dumps({"chosen": [name for name in names if name in wanted]}))
+
+    async def close(self):
+        pass
+"""
+
+
+@pytest.fixture
+def chooser(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> list[Request]:
+    """The module of the engine in the user's folder; the calls that it got."""
+    import sys
+
+    write(workspace / "chooser.py", CHOOSER)
+    monkeypatch.syspath_prepend(str(workspace))
+    sys.modules.pop("chooser", None)
+    import chooser  # type: ignore[import-not-found]
+
+    calls: list[Request] = chooser.Chooser.calls
+    return calls
+
+
+def vlm(options: Mapping[str, Any] | None = None, more: str = "") -> TaggerSpec:
+    serve = {"kind": "scripted", "script": "chooser:Chooser", "options": options or {}}
+    write(Path("taggers/mine.yaml"), f"about: x\nengine: vlm\ntaxonomy: small\nmodel: none\nserve: {json.dumps(serve)}\n{more}")
+    return tagger.resolved(tagger.load("mine"))
+
+
+def tags_of(tool: Tagger, *images: Image.Image) -> list[Tagged]:
+    """What a tagger says, after which it is closed."""
+    try:
+        return tool.tag([tool.prepare(image, None) for image in images])
+    finally:
+        if isinstance(tool, VlmTagger):
+            tool.close()
+
+
+def paths(found: Sequence[Tagged]) -> list[list[str]]:
+    return [[tag["path"] for tag in one.tags] for one in found]
+
+
+# --- a VLM that chooses --------------------------------------------------------------------------------------------------
+
+
+def test_a_vlm_walks_only_the_branches_that_it_found_with_one_call_a_level(chooser: list[Request]) -> None:
+    found = tags_of(tagger.open_tagger(vlm()), RED, BLUE)
+    assert paths(found) == [["animal", "animal/cat"], []]
+    listed = sorted(tuple(request.schema["properties"]["chosen"]["items"]["enum"]) for request in chooser if request.schema)
+    assert listed == [("animal", "document"), ("animal", "document"), ("cat", "red_panda")]
+    assert all(tag == {"path": tag["path"], "score": 1.0, "tagger": "mine"} for one in found for tag in one.tags)
+
+
+def test_children_of_all_found_branches_are_asked_for_in_one_call(chooser: list[Request]) -> None:
+    (found,) = tags_of(tagger.open_tagger(vlm({"wanted": ["animal", "document", "letter"]})), RED)
+    assert [tag["path"] for tag in found.tags] == ["animal", "document", "document/letter"]
+    assert len(chooser) == 2
+    assert chooser[1].schema and chooser[1].schema["properties"]["chosen"]["items"]["enum"] == ["cat", "red_panda", "invoice", "letter"]
+
+
+def test_where_nothing_below_is_chosen_the_parent_stands(chooser: list[Request]) -> None:
+    assert paths(tags_of(tagger.open_tagger(vlm({"wanted": ["animal"]})), RED)) == [["animal"]]
+
+
+def test_the_image_comes_first_under_a_key_of_its_pixels_and_meanings_are_told(chooser: list[Request]) -> None:
+    tags_of(tagger.open_tagger(vlm(more="question: Hm?\n")), RED, RED, BLUE)
+    assert all(request.image is not None for request in chooser)
+    assert len({request.image_key for request in chooser}) == 2
+    assert "- cat: a small furry pet" in next(request.text for request in chooser if "cat" in request.text)
+    assert all("Hm?" in request.text for request in chooser)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [({"fail_on": "cat"}, "call_failed: no"), ({"babble_on": "animal"}, "not a choice: "), ({"babble_on": "cat"}, "not a choice")],
+)
+def test_a_walk_that_breaks_off_is_a_failure_and_not_half_an_answer(chooser: list[Request], options: Mapping[str, Any], said: str) -> None:
+    broken, whole = tags_of(tagger.open_tagger(vlm(options)), RED, BLUE)
+    assert broken.tags == [] and said in str(broken.failure)
+    assert options.get("babble_on") == "animal" or whole == Tagged([])
+
+
+def test_an_engine_that_dies_is_no_failure_of_an_image(chooser: list[Request]) -> None:
+    with pytest.raises(EngineDied):
+        tags_of(tagger.open_tagger(vlm({"die": True})), RED)
+
+
+def test_the_levels_and_the_whole_are_limited(chooser: list[Request]) -> None:
+    options = {"wanted": ["animal", "document", "cat", "red_panda", "invoice", "letter"]}
+    limited = vlm(options, "a_level: 1\n")
+    assert paths(tags_of(tagger.open_tagger(limited), RED)) == [["animal", "animal/cat"]]
+    assert paths(tags_of(tagger.open_tagger(vlm(options, "most: 3\n")), RED)) == [["animal", "document", "animal/cat"]]
+
+
+def test_the_shipped_scripted_engine_serves_a_vlm_tagger() -> None:
+    write(Path("taggers/mine.yaml"), "about: x\nengine: vlm\ntaxonomy: small\nmodel: none\nserve: {kind: scripted}\n")
+    (found,) = tags_of(tagger.open_tagger(tagger.resolved(tagger.load("mine"))), RED)
+    assert found.failure is None and len(found.tags) == 2 and found.tags[1]["path"].startswith(found.tags[0]["path"])
+
+
+def test_the_fingerprint_of_a_vlm_tagger_follows_its_words_and_model_but_not_where_it_is_served(chooser: list[Request]) -> None:
+    first = vlm().fingerprint
+    assert vlm({"wanted": ["cat"]}).fingerprint == first
+    assert vlm(more="question: Hm?\n").fingerprint != first
+    text = Path("taggers/mine.yaml").read_text()
+    write(Path("taggers/mine.yaml"), text.replace("model: none", "model: other").replace("question: Hm?\n", ""))
+    assert tagger.load("mine").fingerprint != first
+
+
+def test_a_model_that_is_none_is_told_with_the_tagger_that_names_it() -> None:
+    write(Path("taggers/mine.yaml"), "about: x\nengine: vlm\ntaxonomy: small\nmodel: /no/such\n")
+    with pytest.raises(UserMistake, match="tagger 'mine': model /no/such: no such folder"):
+        tagger.resolved(tagger.load("mine"))
+
+
+def test_a_vlm_tagger_with_an_unknown_key_is_told_as_one() -> None:
+    write(Path("taggers/mine.yaml"), "about: x\nengine: vlm\ntaxonomy: small\nmodel: none\nthreshold: 0.5\n")
+    with pytest.raises(Mistakes, match="unknown key 'threshold'"):
+        tagger.load("mine")
+
+
+# --- the user's own code -------------------------------------------------------------------------------------------------
+
+OWN = """
+class Reds:
+    def __init__(self, taxonomy, options):
+        self.options = options
+        if options.get("broken"):
+            raise OSError("no model here")
+
+    def tag(self, images, metas):
+        if self.options.get("short"):
+            return []
+        if "said" in self.options:
+            return [self.options["said"] for _ in images]
+        is_red = [image.getpixel((0, 0))[0] > 100 for image in images]
+        return [{"animal/cat": 0.9, "animal": 1} if red else {meta["tag"]: 0.5} for red, meta in zip(is_red, metas)]
+"""
+
+
+@pytest.fixture
+def own(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    write(workspace / "own_tagger.py", OWN)
+    monkeypatch.syspath_prepend(str(workspace))
+    sys.modules.pop("own_tagger", None)
+
+
+def code(options: Mapping[str, Any] | None = None, engine: str = "own_tagger:Reds", more: str = "") -> TaggerSpec:
+    write(Path("taggers/mine.yaml"), f"about: x\nengine: {engine}\ntaxonomy: small\noptions: {json.dumps(options or {})}\n{more}")
+    return tagger.load("mine")
+
+
+def test_a_class_of_the_user_tags_by_the_documented_call(own: None) -> None:
+    tool = tagger.open_tagger(code())
+    found = tool.tag([tool.prepare(RED, None), tool.prepare(BLUE, '{"tag": "document"}')])
+    assert found[0].tags == [{"path": "animal", "score": 1.0, "tagger": "mine"}, {"path": "animal/cat", "score": 0.9, "tagger": "mine"}]
+    assert paths(found[1:]) == [["document"]]
+
+
+def test_the_code_is_not_imported_before_it_runs() -> None:
+    spec = code(engine="no_such_module:Thing")
+    assert isinstance(spec.file, CodeFile)
+    with pytest.raises(UserMistake, match="cannot import no_such_module"):
+        tagger.open_tagger(spec)
+
+
+@pytest.mark.parametrize(
+    ("said", "failure"),
+    [
+        ({"animal/kat": 1.0}, "own_tagger:Reds: no tag of 'small' is 'animal/kat': did you mean 'animal/cat'"),
+        ({"animal/cat": 2}, "the score of animal/cat is 2, not a number from 0 to 1"),
+        ({"animal/cat": "sure"}, "the score of animal/cat is 'sure'"),
+        ({"animal/cat": -0.5}, "the score of animal/cat is -0.5"),
+        (["animal/cat"], "returned list for an image, not path -> score"),
+    ],
+)
+def test_what_the_code_says_is_checked_and_costs_one_image(own: None, said: Any, failure: str) -> None:
+    (found,) = tags_of(tagger.open_tagger(code({"said": said})), RED)
+    assert found.tags == [] and failure in str(found.failure)
+
+
+def test_code_that_loses_images_or_does_not_start_is_told(own: None) -> None:
+    with pytest.raises(ValueError, match="returned no list of 1 for 1 images"):
+        tags_of(tagger.open_tagger(code({"short": True})), RED)
+    with pytest.raises(ModelUnavailable, match="tagger 'mine': own_tagger:Reds cannot be made: OSError: no model here"):
+        tagger.open_tagger(code({"broken": True}))
+
+
+def test_a_new_version_of_the_code_is_a_change_of_the_tagger() -> None:
+    assert code().fingerprint == code().fingerprint != code(more='version: "2"\n').fingerprint
+    assert isinstance(vlm().file, VlmFile)
