@@ -101,7 +101,7 @@ def gc(out: OutOption) -> None:
 
 @app.command()
 def check(pipeline: PipelineOption = "everyday", settings: SetOption = None) -> None:
-    """Check a pipeline and every file that it names, without a model; all mistakes at once."""
+    """Check a pipeline and every file that it names, without a model; all mistakes at once, and what is hardly meant."""
     from synthgen import config, job
 
     loaded = config.load(pipeline, settings or [])
@@ -143,6 +143,8 @@ def plan(
     from synthgen import run as runner
     from synthgen.store.folder import open_folder
 
+    for note in notes(tree, texts.rules, types, loaded.plan.forms):
+        print(note)
     known = source or (jobs.last_pipeline(open_folder(out)).source.uri if out else None)
     job = _job(known, out, pipeline, model, settings)
     if source:
@@ -177,10 +179,10 @@ def list_(kind: Annotated[Kind | None, typer.Argument(help="A kind of file.")] =
 
 @app.command()
 def show(kind: Kind, name: str) -> None:
-    """Print a shelf file: a taxonomy and a family as a tree, the others as they are."""
+    """Print a shelf file: a taxonomy, a family and a mapping as a tree, the others as they are."""
     from synthgen import shelves, trees
 
-    if kind in ("taxonomy", "family"):
+    if kind in ("taxonomy", "family", "mapping"):
         print(trees.drawn(kind, name))
     else:
         print(shelves.find(kind, name).read_text(encoding="utf-8"), end="")

@@ -130,12 +130,10 @@ class Mapping:
 
 def load(name: str, tags: Tree, types: Sequence[str]) -> Mapping:
     """The mapping of that name over a taxonomy and instruction types, or all that is wrong with it."""
-    documents = _chain(name)
-    files = [shelves.check(document, MappingFile) for document in documents]
     faults: list[str] = []
     lines: list[Line] = []
     text_tags: set[str] = set()
-    for document, file in zip(documents, files, strict=True):
+    for document, file in files(name):
         faults += _unknown_tags(document.where(("text_tags",)), file.text_tags, tags)
         text_tags |= set(matching(file.text_tags, list(tags.nodes)))
         for place, rule in enumerate(file.rules):
@@ -145,6 +143,11 @@ def load(name: str, tags: Tree, types: Sequence[str]) -> Mapping:
     if faults:
         raise Mistakes(faults)
     return Mapping(name, tuple(lines), frozenset(text_tags))
+
+
+def files(name: str) -> list[tuple[Document, MappingFile]]:
+    """A mapping and those that it extends as they are written, the farthest first."""
+    return [(document, shelves.check(document, MappingFile)) for document in _chain(name)]
 
 
 def texts(name: str) -> list[str]:

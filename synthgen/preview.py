@@ -26,6 +26,7 @@ from synthgen.rows import image_id
 from synthgen.source import list_objects
 from synthgen.store import Folder
 from synthgen.tagger import ClipFile, open_tagger, threshold
+from synthgen.trees import effects
 from synthgen.workers import leave_ray, once
 
 
@@ -111,9 +112,12 @@ def _plan_lines(drawer: Drawer, row: dict[str, Any], drawn: list[dict[str, Any]]
     for number in fired:
         line = rules.lines[number]
         yield f"  {line.where}  {', '.join(line.rule.patterns)}"
+        yield from (f"      {told}" for told in effects(line.rule))
     weights = rules.weights(fired)
     total = sum(weights.values()) or 1.0
-    yield f"  {len(weights)} instruction types; the likeliest:"
+    balance = drawer.terms.settings.balance
+    unknown = ", before balancing, which takes all images to see" if balance.types or balance.tags else ""
+    yield f"  {len(weights)} instruction types{unknown}; the likeliest:"
     for path, weight in sorted(weights.items(), key=lambda item: -item[1])[:8]:
         yield f"    {weight / total:5.1%}  {path}"
     yield "  drawn for this image:"

@@ -1,0 +1,70 @@
+"""What is not wrong with a pipeline's texts, but hardly meant: `synth check` notes it.
+
+Comes in: a taxonomy, a mapping and instruction types that passed every check. Goes out: lines: tags that no rule serves, types
+that no image can be asked, twins. Twins are told by their words (Jaccard similarity of the words that say something), so two
+names for one thing are found where their texts were copied, and kinds that are worded alike on purpose may be named too.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+
+from synthgen.mapping import Mapping as Rules
+from synthgen.prompt import InstructionType
+from synthgen.taxonomy import Tree, with_ancestors
+
+ALIKE = 0.75  # of the words of two texts, from which on they are twins
+SHOWN = 12  # names in a line; the rest are counted
+PLAIN = "a an and are as ask at by for from how in is it its of on one or that the this to what which whose with"
+SAYS_NOTHING = frozenset(PLAIN.split())
+
+
+def notes(tree: Tree, rules: Rules, types: Mapping[str, InstructionType], forms: Mapping[str, float]) -> Iterator[str]:
+    """A line for each kind of thing that was found; `forms` are the shares of the answer forms."""
+    if found := unserved(tree, rules):
+        yield f"note: {_counted(found, 'tag')} no rule of mapping '{rules.name}' serves: {_shown(found)}"
+    if found := unreached(rules, types):
+        yield f"note: {_counted(found, 'type')} no rule of mapping '{rules.name}' asks: {_shown(found)}"
+    if found := formless(rules, types, forms):
+        yield f"note: {_counted(found, 'type')} cannot be asked, as plan.forms gives no share to any of their forms: {_shown(found)}"
+    for kind, texts in (("tags", {node.path: node.means for node in tree}), ("types", {path: one.about for path, one in types.items()})):
+        yield from (f"note: {kind} that mean nearly the same: {one} and {other}: {texts[other]}" for one, other in twins(texts))
+
+
+def unserved(tree: Tree, rules: Rules) -> list[str]:
+    """Leaf tags that no rule names, by themselves or by an ancestor; rules for every image do not count."""
+    named = {tag for line in rules.lines if line.ask and not line.is_for_all for tag in line.tags}
+    return [leaf for leaf in tree.leaves if named.isdisjoint(with_ancestors([leaf]))]
+
+
+def unreached(rules: Rules, types: Mapping[str, InstructionType]) -> list[str]:
+    """Types that no rule gives a weight."""
+    asked = {path for line in rules.lines for path, weight in line.ask.items() if weight > 0}
+    return [path for path in types if path not in asked]
+
+
+def formless(rules: Rules, types: Mapping[str, InstructionType], forms: Mapping[str, float]) -> list[str]:
+    """Types that a rule asks and that have no form with a share."""
+    missing = set(unreached(rules, types))
+    return [path for path, kind in types.items() if path not in missing and not any(forms.get(form, 0) > 0 for form in kind.forms)]
+
+
+def twins(texts: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Pairs of names whose texts have nearly the same words, in the order of the texts."""
+    found, users = [], dict[str, list[str]]()
+    words = {name: frozenset(re.findall(r"\w+", text.lower())) - SAYS_NOTHING for name, text in texts.items()}
+    for name, mine in words.items():
+        shared = Counter(other for word in mine for other in users.get(word, ()))
+        found += [(other, name) for other, count in shared.items() if count >= ALIKE * len(mine | words[other])]
+        for word in mine:
+            users.setdefault(word, []).append(name)
+    return found
+
+
+def _counted(names: Sequence[str], noun: str) -> str:
+    return f"{len(names)} {noun}{'s' if len(names) != 1 else ''} that"
+
+
+def _shown(names: Sequence[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more

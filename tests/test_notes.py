@@ -1,0 +1,76 @@
+"""What `synth check` notes beside mistakes, and what `synth show` draws of a mapping."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from conftest import write
+from typer.testing import CliRunner
+
+from synthgen import config, job, trees
+from synthgen.cli import app
+from synthgen.notes import formless, notes, twins, unreached, unserved
+
+
+@pytest.fixture
+def texts(workspace: Path) -> job.Texts:
+    return job.load_texts(config.load("small"))
+
+
+def test_a_tag_that_only_the_rules_for_every_image_serve_is_noted(texts: job.Texts) -> None:
+    assert unserved(texts.tagger.taxonomy.tree, texts.rules) == ["animal/cat", "animal/red_panda"]
+
+
+def test_a_rule_that_only_forbids_serves_nothing(workspace: Path) -> None:
+    rules = "about: x\nrules:\n  - {tags: '**', ask: {coarse/**: 1, fine/**: 1}}\n  - {tags: animal/**, never: [fine/**]}\n"
+    write(workspace / "pipelines/mappings/small.yaml", rules)
+    texts = job.load_texts(config.load("small"))
+    assert len(unserved(texts.tagger.taxonomy.tree, texts.rules)) == 4
+    assert unreached(texts.rules, texts.prompts.types) == []
+
+
+def test_a_type_that_no_rule_asks_is_noted_even_where_its_weight_is_0(workspace: Path) -> None:
+    write(workspace / "pipelines/mappings/small.yaml", "about: x\nrules:\n  - {tags: '**', ask: {coarse/scene: 1, fine/reading: 0}}\n")
+    texts = job.load_texts(config.load("small"))
+    assert unreached(texts.rules, texts.prompts.types) == ["coarse/counting", "fine/reading"]
+
+
+def test_a_type_whose_forms_have_no_share_is_noted(texts: job.Texts) -> None:
+    assert formless(texts.rules, texts.prompts.types, {"brief": 1.0}) == ["coarse/counting", "fine/reading"]
+    assert formless(texts.rules, texts.prompts.types, {"short": 1.0}) == []
+
+
+def test_twins_have_nearly_the_same_words_in_any_order() -> None:
+    texts = {"a": "a small furry pet with whiskers", "b": "Furry small pet with whiskers!", "c": "a small furry climber", "d": "a bill"}
+    assert twins(texts) == [("a", "b")]
+
+
+def test_check_prints_notes_and_no_more_names_than_fit(texts: job.Texts) -> None:
+    done = CliRunner().invoke(app, ["check", "--pipeline", "small"])
+    assert done.exit_code == 0
+    assert done.stdout.splitlines() == [
+        "note: 2 tags that no rule of mapping 'small' serves: animal/cat, animal/red_panda",
+        "small: 4 leaf tags, 3 instruction types, 2 mapping rules: no mistakes",
+    ]
+    many = {f"x/{number}": replace(texts.prompts.types["fine/reading"], about=f"one{number} two{number}") for number in range(20)}
+    (line,) = [line for line in notes(texts.tagger.taxonomy.tree, texts.rules, many, {"short": 1}) if "asks" in line]
+    assert line.startswith("note: 20 types that no rule of mapping 'small' asks: x/0, ") and line.endswith(", x/11 and 8 more")
+
+
+def test_a_mapping_is_drawn_with_what_it_extends(workspace: Path) -> None:
+    effects = "when: {min_side: 9}, ask: {fine/*: 2}, boost: {fine/*: 3}, never: [coarse/*]"
+    mine = f"about: mine\nextends: small\nrules:\n  - {{tags: [animal, document/letter], {effects}}}\n"
+    write(workspace / "pipelines/mappings/mine.yaml", mine)
+    here = workspace / "pipelines" / "mappings"
+    assert trees.drawn("mapping", "mine").splitlines() == [
+        "small: a few rules",
+        f"├─ **  ({here}/small.yaml:3)",
+        "│  └─ ask 2: coarse/**",
+        f"└─ document/**  ({here}/small.yaml:5)",
+        "   └─ ask 4: fine/**",
+        "mine: mine",
+        f"└─ animal, document/letter  when min_side 9  ({here}/mine.yaml:4)",
+        "   ├─ ask 2: fine/*",
+        "   ├─ boost x 3: fine/*",
+        "   └─ never: coarse/*",
+    ]
