@@ -10,8 +10,8 @@ from pathlib import Path
 
 import torch
 from nano import export_vlm
+from pupil import Pupil
 from tokens import tokenizer_in
-from train_vlm import Pupil
 
 
 def export(out: Path, models: Path) -> None:

@@ -14,10 +14,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from gold import Gold, golds, pick
 from nano import IMAGE_TOKENS
 from numpy.typing import NDArray
 from phrases import TYPES, ask_prompt, with_article
+from torch import Tensor
 from world import Scene
 
 ROW, ROWS = 48, 9
@@ -175,8 +177,8 @@ def _write(pack: Pack, row: int, start: int, lesson: Lesson, ids: list[int], sai
             pack.targets[row, start + i] = ids[i + 1]
 
 
-def row_mask(lesson: NDArray[np.int64], blind: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def row_mask(lesson: Tensor, blind: Tensor) -> Tensor:
     """(..., ROW, PREFIX + ROW): who may look at what. Padding looks at the prefix, so that no row of the softmax is empty."""
-    own = (lesson[..., :, None] == lesson[..., None, :]) & np.tril(np.ones((ROW, ROW), bool))
-    prefix = np.repeat(~blind[..., :, None], PREFIX, axis=-1)
-    return np.concatenate([prefix, own], axis=-1)
+    own = (lesson[..., :, None] == lesson[..., None, :]) & torch.ones(ROW, ROW, dtype=torch.bool, device=lesson.device).tril()
+    prefix = ~blind[..., :, None].expand(*blind.shape, PREFIX)
+    return torch.cat([prefix, own], -1)

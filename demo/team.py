@@ -1,4 +1,4 @@
-"""Two processes of one thread each, instead of one process of two threads.
+"""Where the recipe trains: on a GPU if there is one, else in two processes of one thread each.
 
 In: a function that trains. Out: the function run once in each process, with gradients averaged after every batch. Why this way: threads
 inside an operation meet at a barrier thousands of times a step, so on a machine with other work two threads were three times
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import Any
 
@@ -17,6 +18,23 @@ import torch
 from torch import Tensor, nn
 
 PATIENCE = 900  # seconds to wait for the others before giving up
+
+
+@dataclass(frozen=True)
+class Place:
+    """A device, how many processes train there, and how many processes feed each."""
+
+    device: torch.device
+    members: int
+    feeders: int
+
+
+def place() -> Place:
+    """What this machine offers."""
+    cores = len(os.sched_getaffinity(0))
+    if torch.cuda.is_available():
+        return Place(torch.device("cuda"), 1, max(1, cores - 1))
+    return Place(torch.device("cpu"), min(2, cores), 1)
 
 
 class Team:
@@ -34,7 +52,7 @@ class Team:
         weights = [w for w in parameters if w.grad is not None]
         if self.size == 1:
             return
-        torch.cat([_flat(w) for w in weights], out=self.gradients[self.rank])
+        torch.cat([_flat(w) for w in weights], out=self.gradients[self.rank, : sum(w.numel() for w in weights)])
         self.barrier.wait(PATIENCE)
         mean, at = self.gradients.mean(0), 0
         for weight in weights:

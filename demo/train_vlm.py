@@ -11,121 +11,39 @@ from __future__ import annotations
 import argparse
 import copy
 import time
-from collections.abc import Iterator
 from multiprocessing import get_context
-from multiprocessing.queues import Queue
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from dense import HEADS, INDEX, WORD_HEADS, labels
+from dense import HEADS, labels
 from draw import draw
-from lessons import KEYS, PREFIX, ROW, ROWS, Packer, row_mask
+from feed import Feed
+from lessons import KEYS, Packer, row_mask
 from muon import optimizers, set_rate
-from nano import PATCHES, build_vlm, vlm_config
 from numpy.typing import NDArray
-from team import Team, together
-from tokens import ASSISTANT, END, IMAGE, USER, tokenizer_in
+from pupil import Pupil, start_from_vision
+from team import Place, Team, place, together
+from tokens import ASSISTANT, END, USER, tokenizer_in
 from torch import Tensor, nn
-from transformers import AttentionInterface, PreTrainedTokenizerFast
+from transformers import LlavaOnevisionForConditionalGeneration
 from vision import dense_loss, pixels, save
-from world import TRAIN_SEED, plural, sample
+from world import TRAIN_SEED, sample
 
 Arrays = dict[str, NDArray[Any]]
 KINDS = {"scene": 0.47, "sign": 0.26, "chart": 0.25, "empty": 0.02}
 ROLE_WEIGHT = {"answer": 1.0, "ask": 1.0, "judge": 1.0, "rephrase": 0.4, "blind": 0.3, "turns": 0.7}
 SIDE_LOSS = 0.1  # weight of the dense labels
 AVERAGE = 0.996  # the weights to use average about the last 250 steps
-RATE = 1.3e-3
-SIZE = 8  # images a step and process
+RATE = {"cpu": 1.3e-3, "cuda": 2.5e-3}
+SIZE = {"cpu": 8, "cuda": 256}  # images a step and process
 EARLY = 7_000  # images taught mostly with one-word answers
 # How often a type is drawn beside how badly it is answered: captions are long, a yes or no is half right by guessing and so
 # looks easier than it is, and some types need what few pictures have.
 DOSE = {"caption": 0.4, "relative_position": 1.6, "compare_counts": 0.8, "chart_compare": 0.6, "same_colour": 2.0}
 DOSE |= {"printed_word": 2.0, "printed_number": 3.0, "chart_arithmetic": 1.5}
 DOSES = np.array([DOSE.get(key.split("/")[1], 1.0) for key in KEYS])
-
-
-def packed_attention(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, **_: object) -> tuple[Tensor, None]:
-    """Attention over `PREFIX` tokens and then ROWS rows, each of which sees the prefix and itself as `mask` allows."""
-    attend = nn.functional.scaled_dot_product_attention
-    groups = query.shape[1] // key.shape[1]
-    key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
-    head = attend(query[:, :, :PREFIX], key[:, :, :PREFIX], value[:, :, :PREFIX], is_causal=True)
-    size, heads, _length, depth = query.shape
-
-    def rows(x: Tensor) -> Tensor:
-        split: Tensor = x[:, :, PREFIX:].unflatten(2, (ROWS, ROW)).transpose(1, 2)  # image, row, head, token, depth
-        return split
-
-    def with_prefix(x: Tensor) -> Tensor:
-        shared = x[:, None, :, :PREFIX].expand(size, ROWS, heads, PREFIX, depth)
-        return torch.cat([shared, rows(x)], 3).flatten(0, 1)
-
-    body = attend(rows(query).flatten(0, 1), with_prefix(key), with_prefix(value), attn_mask=mask)
-    body = body.unflatten(0, (size, ROWS)).transpose(1, 2).flatten(2, 3)
-    return torch.cat([head, body], 2).transpose(1, 2), None
-
-
-AttentionInterface.register("packed", packed_attention)
-
-
-class Pupil(nn.Module):
-    """The VLM and, beside it, the rows of the dense heads."""
-
-    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
-        super().__init__()
-        image, end, user = tokenizer.convert_tokens_to_ids([IMAGE, END, USER])
-        self.user = user
-        self.vlm = build_vlm(vlm_config(len(tokenizer), image, end))
-        self.words = nn.Parameter(torch.zeros(sum(HEADS.values()), self.vlm.config.text_config.hidden_size))
-        self.vlm.model.language_model.config._attn_implementation = "packed"
-
-    def see(self, images: Tensor) -> Tensor:
-        core = self.vlm.model
-        seen: Tensor = core.multi_modal_projector(core.vision_tower(images, output_hidden_states=True).hidden_states[-1])
-        return seen
-
-    def prefix(self, seen: Tensor) -> Tensor:
-        """<|user|>, the base picture, the same picture as its only crop with a newline after each row of patches."""
-        core, size = self.vlm.model, seen.shape[0]
-        side = int(PATCHES**0.5)
-        newline = core.image_newline.expand(size, side, 1, -1)
-        crop = torch.cat([seen.unflatten(1, (side, side)), newline], 2).flatten(1, 2)
-        user = core.get_input_embeddings().weight[self.user].expand(size, 1, -1)
-        return torch.cat([user, seen, crop], 1)
-
-    def forward(self, images: Tensor, ids: Tensor, position: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Final hidden states of the rows, and the projected patches."""
-        core, seen = self.vlm.model, self.see(images)
-        text = core.get_input_embeddings()(ids.flatten(1))
-        start = torch.arange(PREFIX).expand(ids.shape[0], PREFIX)
-        hidden = core.language_model(
-            inputs_embeds=torch.cat([self.prefix(seen), text], 1), position_ids=torch.cat([start, position.flatten(1)], 1),
-            attention_mask={"full_attention": mask.flatten(0, 1)[:, None]}, use_cache=False,
-        ).last_hidden_state  # fmt: skip
-        return hidden[:, PREFIX:].unflatten(1, (ROWS, ROW)), seen
-
-
-def start_from_vision(pupil: Pupil, tokenizer: PreTrainedTokenizerFast, path: Path) -> None:
-    """Copy the tower, the projector and the words that the patches were taught into the VLM."""
-    state = torch.load(path)["model"]
-    core = pupil.vlm.model
-    core.vision_tower.load_state_dict({k.removeprefix("tower."): v for k, v in state.items() if k.startswith("tower.")})
-    core.multi_modal_projector.load_state_dict({k.removeprefix("projector."): v for k, v in state.items() if k.startswith("projector.")})
-    pupil.words.data.copy_(state["words"])
-    table = core.get_input_embeddings().weight.data
-    table.normal_(0, 0.06)
-    core.image_newline.data.normal_(0, 0.06)
-    first = 0
-    for head, size in HEADS.items():
-        for word in WORD_HEADS.get(head, ()):
-            for form in (word, plural(word)):
-                ids = tokenizer.encode(form, add_special_tokens=False)
-                if len(ids) == 1:
-                    table[ids[0]] = state["words"][first + INDEX[head][word]] + (0 if form == word else 0.02 * torch.randn(table.shape[1]))
-        first += size
 
 
 def lesson_batch(packer: Packer, seed: int, first: int, size: int, weight: dict[str, float]) -> Arrays:
@@ -139,47 +57,25 @@ def lesson_batch(packer: Packer, seed: int, first: int, size: int, weight: dict[
     return arrays
 
 
-class Feed:
-    """A process beside the training that draws and packs; `weight` is shared memory, by lesson key."""
-
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, seed: int, first: int, size: int, stride: int) -> None:
-        context = get_context("fork")  # the child draws and tokenizes only and never enters torch
-        self.weight: Any = context.Array("d", [1.0] * len(KEYS), lock=False)
-        self.queue: Queue[Arrays] = context.Queue(6)
-        user, assistant, end = tokenizer.convert_tokens_to_ids([USER, ASSISTANT, END])
-        packer = Packer(lambda text: tokenizer.encode(text, add_special_tokens=False), user, assistant, end)
-
-        def work() -> None:
-            at = first
-            while True:
-                self.queue.put(lesson_batch(packer, seed, at, size, dict(zip(KEYS, self.weight, strict=True))))
-                at += stride
-
-        context.Process(target=work, daemon=True).start()
-
-    def __iter__(self) -> Iterator[Arrays]:
-        while True:
-            yield self.queue.get()
-
-
 def lesson_loss(pupil: Pupil, batch: Arrays, right: NDArray[np.float64]) -> Tensor:
     """Weighted loss of a batch; also moves `right`, the running share of lessons whose every token was best, by key."""
-    mask = torch.from_numpy(row_mask(batch["lesson"], batch["blind"]))
-    ids, position, targets = (torch.from_numpy(batch[name]) for name in ("ids", "position", "targets"))
-    hidden, seen = pupil(pixels(batch["images"]), ids, position, mask)
+    device = pupil.words.device
+    names = ("ids", "position", "targets", "lesson", "blind", "dense")
+    ids, position, targets, number, blind, dense = (torch.from_numpy(batch[name]).to(device) for name in names)
+    hidden, seen = pupil(pixels(batch["images"], device), ids, position, row_mask(number, blind))
     at = targets >= 0
     logits, want = pupil.vlm.lm_head(hidden[at]), targets[at]
     each = nn.functional.cross_entropy(logits, want, reduction="none")
     # which lesson each learned token belongs to: image * most + number - 1
     most = batch["keys"].shape[1]
-    lesson = (np.arange(len(ids))[:, None, None] * most + batch["lesson"] - 1)[at.numpy()]
+    lesson = (np.arange(len(ids))[:, None, None] * most + batch["lesson"] - 1)[at.cpu().numpy()]
     keys = batch["keys"].ravel()[lesson]
     length = np.bincount(lesson, minlength=batch["keys"].size)[lesson]
     role = np.array([ROLE_WEIGHT[key.split("/")[0]] for key in KEYS])[keys]
-    weight = torch.from_numpy(role / np.sqrt(length)).float()
-    _score(lesson, keys, (logits.argmax(-1) == want).numpy(), right)
+    weight = torch.from_numpy(role / np.sqrt(length)).float().to(device)
+    _score(lesson, keys, (logits.argmax(-1) == want).cpu().numpy(), right)
     logits_dense = list((seen @ pupil.words.T).split(list(HEADS.values()), dim=-1))
-    side, _ = dense_loss(logits_dense, torch.from_numpy(batch["dense"]))
+    side, _ = dense_loss(logits_dense, dense)
     return (each * weight).sum() / weight.sum() + SIDE_LOSS * side
 
 
@@ -200,83 +96,121 @@ def by_role(right: NDArray[np.float64]) -> dict[str, float]:
     return {role: round(float(np.mean(shares)), 3) for role, shares in table.items()}
 
 
-def learn(out: Path, minutes: float, seed: int = TRAIN_SEED + 1, cool: float = 0.15, workers: int = 2) -> None:
-    """Train for so many minutes in all, going on from the checkpoint in `out`; the rate falls over the last share `cool`."""
+def learn(out: Path, minutes: float, seed: int = TRAIN_SEED + 1, cool: float = 0.15, start: Path | None = None) -> None:
+    """Train for so many minutes in all, going on from the checkpoint in `out`; the rate falls over the last share `cool`.
+
+    Without a checkpoint it begins with the tower of phase one, or with the exported models in `start`.
+    """
     out.mkdir(parents=True, exist_ok=True)
-    tokenizer_in(out / "tokenizer")
+    where = place()
+    if start and not (out / "tokenizer").exists():
+        tokenizer_in(start / "nano-vlm").save_pretrained(out / "tokenizer")
     torch.set_num_threads(1)
     weights = sum(weight.numel() for weight in Pupil(tokenizer_in(out / "tokenizer")).parameters())
-    together(Team(workers, weights, len(KEYS)), lambda team: _learn(team, out, minutes, seed, cool))
+    together(Team(where.members, weights, len(KEYS)), lambda team: Training(team, where, out, start).run(minutes, seed, cool))
 
 
-def _learn(team: Team, out: Path, minutes: float, seed: int, cool: float) -> None:
-    torch.manual_seed(seed)
-    torch.set_flush_denormal(True)
-    tokenizer = tokenizer_in(out / "tokenizer")
-    pupil, path = Pupil(tokenizer), out / "vlm.pt"
-    tools = optimizers(pupil, RATE, slow="vlm.model.vision_tower", slowly=0.06)
-    if not path.exists():
-        start_from_vision(pupil, tokenizer, out / "vision.pt")
-    average = copy.deepcopy(pupil)
-    first, step, spent, right = _resume(path, pupil, average, tools, team)
-    if spent >= minutes:
-        return
-    feed = Feed(tokenizer, seed, first + team.rank * SIZE, SIZE, team.size * SIZE)
-    feed.weight[:] = np.clip(1.15 - right, 0.15, 1.0) * DOSES
-    start = last = kept = time.monotonic()
-    begun = step
-    for batch in feed:
-        gone = (spent + (time.monotonic() - start) / 60) / minutes
-        if team.agree(gone >= 1):
-            break
-        set_rate(tools, RATE * min(1.0, (step + 1) / 60) * min(1.0, max(0.01, (1 - gone) / max(cool, 1e-9))))
-        loss = lesson_loss(pupil, batch, right)
+class Training:
+    """One member of the team at work."""
+
+    def __init__(self, team: Team, where: Place, out: Path, start: Path | None) -> None:
+        torch.set_flush_denormal(True)
+        self.team, self.where, self.path = team, where, out / "vlm.pt"
+        self.tokenizer = tokenizer_in(out / "tokenizer")
+        self.weight: Any = get_context("fork").Array("d", [1.0] * len(KEYS), lock=False)  # of lessons, by key
+        self.first, self.step, self.spent, self.right = 0, 0, 0.0, np.zeros(len(KEYS))
+        self.start, self.state = start, torch.load(self.path, weights_only=False, map_location="cpu") if self.path.exists() else None
+        if self.state:
+            self.first, self.step, self.spent, self.right = (self.state[name] for name in ("first", "step", "spent", "right"))
+
+    def feed(self, seed: int) -> Feed[Arrays]:
+        user, assistant, end = self.tokenizer.convert_tokens_to_ids([USER, ASSISTANT, END])
+        packer = Packer(lambda text: self.tokenizer.encode(text, add_special_tokens=False), user, assistant, end)
+        self.draw_by(self.right)
+        size = SIZE[self.where.device.type]
+
+        def make(at: int, number: int) -> Arrays:
+            return lesson_batch(packer, seed, at, number, dict(zip(KEYS, self.weight, strict=True)))
+
+        return Feed(make, self.first + self.team.rank * size, size, self.team.size * size, self.where.feeders)
+
+    def draw_by(self, right: NDArray[np.float64]) -> None:
+        """What is answered badly is to come more often."""
+        self.weight[:] = np.clip(1.15 - right, 0.15, 1.0) * DOSES
+
+    def begin(self) -> None:
+        """The model, its average and the optimizers, as they were or new. After the feed: its processes must not hold a GPU."""
+        self.pupil = Pupil(self.tokenizer)
+        if self.state:
+            self.pupil.load_state_dict(self.state["model"])
+        elif self.start:
+            self.pupil.vlm.load_state_dict(LlavaOnevisionForConditionalGeneration.from_pretrained(self.start / "nano-vlm").state_dict())
+        else:
+            start_from_vision(self.pupil, self.tokenizer, self.path.parent / "vision.pt")
+        self.average = copy.deepcopy(self.pupil)
+        if self.state:
+            self.average.load_state_dict(self.state["average"])
+        self.pupil.to(self.where.device), self.average.to(self.where.device)
+        self.tools = optimizers(self.pupil, RATE[self.where.device.type], slow="vlm.model.vision_tower", slowly=0.06)
+        for tool, held in zip(self.tools, self.state["tools"] if self.state else (), strict=False):
+            shares = [group["share"] for group in tool.param_groups]
+            tool.load_state_dict(held)
+            for group, share in zip(tool.param_groups, shares, strict=True):
+                group["share"] = share  # the recipe's, not the checkpoint's
+
+    def run(self, minutes: float, seed: int, cool: float) -> None:
+        """Until the minutes are spent."""
+        if self.spent >= minutes:
+            return
+        torch.manual_seed(seed)
+        feed, device = self.feed(seed), self.where.device.type
+        self.begin()
+        began = said = kept = time.monotonic()
+        spent, images = self.spent, self.first
+        for batch in feed:
+            now = time.monotonic()
+            self.spent = spent + (now - began) / 60
+            left = 1 - self.spent / minutes
+            if self.team.agree(left <= 0):
+                break
+            set_rate(self.tools, RATE[device] * min(1.0, (self.step + 1) / 60) * min(1.0, max(0.01, left / max(cool, 1e-9))))
+            loss = self.learn_from(batch)
+            if self.team.rank == 0 and now - said > 60:
+                said = now
+                speed = (self.first - images) / (now - began)
+                print(time.strftime("%H:%M"), self.step, self.first, f"{loss.item():.3f} {speed:.1f}/s", by_role(self.right), flush=True)
+            if self.team.rank == 0 and now - kept > 180:
+                kept = now
+                self.keep()
+        if self.team.rank == 0:
+            self.keep()
+            print({key: round(float(share), 2) for key, share in zip(KEYS, self.right, strict=True)}, flush=True)
+
+    def learn_from(self, batch: Arrays) -> Tensor:
+        """A step; returns the loss."""
+        device = self.where.device.type
+        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+            loss = lesson_loss(self.pupil, batch, self.right)
         loss.backward()
-        team.average(pupil.parameters())
-        nn.utils.clip_grad_norm_(pupil.parameters(), 1.0)
-        for tool in tools:
+        self.team.average(self.pupil.parameters())
+        nn.utils.clip_grad_norm_(self.pupil.parameters(), 1.0)
+        for tool in self.tools:
             tool.step()
             tool.zero_grad(set_to_none=False)
-        keep = min(AVERAGE, 1 - 1 / (step + 2))
+        keep = min(AVERAGE, 1 - 1 / (self.step + 2))
         with torch.no_grad():
-            torch._foreach_lerp_(list(average.parameters()), list(pupil.parameters()), 1 - keep)
-        step, first = step + 1, first + team.size * SIZE
-        if step % 20 == 0:
-            team.counters[team.rank] = torch.from_numpy(right)
-            feed.weight[:] = np.clip(1.15 - team.counters.mean(0).numpy(), 0.15, 1.0) * DOSES
-        now = time.monotonic()
-        if team.rank == 0 and now - last > 60:
-            last = now
-            speed = (step - begun) * team.size * SIZE / (now - start)
-            print(time.strftime("%H:%M"), step, first, f"{loss.item():.3f} {speed:.1f}/s", by_role(right), flush=True)
-        if team.rank == 0 and now - kept > 180:
-            kept = now
-            _keep(path, pupil, average, tools, {"first": first, "step": step, "right": right, "spent": gone * minutes})
-    if team.rank == 0:
-        _keep(path, pupil, average, tools, {"first": first, "step": step, "right": right, "spent": minutes})
-        print({key: round(float(share), 2) for key, share in zip(KEYS, right, strict=True)}, flush=True)
+            torch._foreach_lerp_(list(self.average.parameters()), list(self.pupil.parameters()), 1 - keep)
+        self.step, self.first = self.step + 1, self.first + self.team.size * len(batch["images"])
+        if self.step % 20 == 0:
+            self.team.counters[self.team.rank] = torch.from_numpy(self.right)
+            self.draw_by(self.team.counters.mean(0).numpy())
+        return loss
 
-
-def _resume(
-    path: Path, pupil: Pupil, average: Pupil, tools: list[torch.optim.Optimizer], team: Team
-) -> tuple[int, int, float, NDArray[np.float64]]:
-    """Load the checkpoint, if any: (first image, step, minutes spent, running shares)."""
-    if not path.exists():
-        return 0, 0, 0.0, np.zeros(len(KEYS))
-    state = torch.load(path, weights_only=False)
-    pupil.load_state_dict(state["model"])
-    average.load_state_dict(state["average"])
-    for tool, held in zip(tools, state["tools"], strict=True):
-        shares = [group["share"] for group in tool.param_groups]
-        tool.load_state_dict(held)
-        for group, share in zip(tool.param_groups, shares, strict=True):
-            group["share"] = share  # the recipe's, not the checkpoint's
-    team.counters[team.rank] = torch.from_numpy(state["right"])
-    return state["first"], state["step"], state.get("spent", 0.0), state["right"]
-
-
-def _keep(path: Path, pupil: Pupil, average: Pupil, tools: list[torch.optim.Optimizer], counters: dict[str, Any]) -> None:
-    save(path, model=pupil.state_dict(), average=average.state_dict(), tools=[tool.state_dict() for tool in tools], **counters)
+    def keep(self) -> None:
+        """Saves all that is needed to go on."""
+        names = ("first", "step", "spent", "right")
+        state = {"model": self.pupil.state_dict(), "average": self.average.state_dict()}
+        save(self.path, **state, tools=[tool.state_dict() for tool in self.tools], **{name: getattr(self, name) for name in names})
 
 
 if __name__ == "__main__":
@@ -284,5 +218,6 @@ if __name__ == "__main__":
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--out", type=Path, default=Path("runs/nano"))
     parser.add_argument("--cool", type=float, default=0.15, help="share of the minutes over which the rate falls to nothing")
+    parser.add_argument("--start", type=Path, help="a folder with an exported nano-vlm to go on from, instead of phase one")
     args = parser.parse_args()
-    learn(args.out, args.minutes, cool=args.cool)
+    learn(args.out, args.minutes, cool=args.cool, start=args.start)

@@ -12,9 +12,6 @@ import argparse
 import json
 import math
 import time
-from collections.abc import Iterator
-from multiprocessing import get_context
-from multiprocessing.queues import Queue
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +19,19 @@ import numpy as np
 import torch
 from dense import COLUMN_OF, HEADS, labels
 from draw import draw
+from feed import Feed
 from muon import optimizers, set_rate
 from nano import WIDTH, vlm_config
 from numpy.typing import NDArray
-from team import Team, together
+from team import Place, Team, place, together
 from torch import Tensor, nn
 from transformers import LlavaOnevisionModel
 from world import HELD_OUT_SEED, TRAIN_SEED, sample
 
 Batch = tuple[NDArray[np.uint8], NDArray[np.int64]]
 WEIGHTS = {"row": 0.1, "column": 0.1, "background": 0.3, "text": 1.5, "character": 1.0, "name": 2.0}
-RATE = 2e-3
-SIZE = 32  # images a step and process
+RATE = {"cpu": 2e-3, "cuda": 3e-3}
+SIZE = {"cpu": 32, "cuda": 512}  # images a step and process
 KINDS = {"scene": 0.5, "sign": 0.24, "chart": 0.24, "empty": 0.02}
 
 
@@ -54,14 +52,14 @@ class Seer(nn.Module):
         return list((self.project(pixels) @ self.words.T).split(list(HEADS.values()), dim=-1))
 
 
-def pixels(images: NDArray[np.uint8]) -> Tensor:
+def pixels(images: NDArray[np.uint8], device: torch.device | str = "cpu") -> Tensor:
     """uint8 pictures as the processor normalises them: (x / 255 - 0.5) / 0.5."""
-    return (torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1.0).contiguous()
+    return (torch.from_numpy(images).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1.0).contiguous()
 
 
 def dense_loss(logits: list[Tensor], target: Tensor) -> tuple[Tensor, dict[str, float]]:
     """Mean cross entropy over heads. Patches of most heads are mostly `nothing`: those that are not count three times."""
-    total, report = torch.zeros(()), {}
+    total, report = torch.zeros((), device=target.device), {}
     for head, logit in zip(HEADS, logits, strict=True):
         want = target[..., COLUMN_OF[head]].flatten()
         each = nn.functional.cross_entropy(logit.flatten(0, -2), want, reduction="none")
@@ -77,27 +75,12 @@ def batch(seed: int, first: int, size: int, level: float) -> Batch:
     return np.stack([np.asarray(draw(s)) for s in scenes]), np.stack([labels(s) for s in scenes])
 
 
-def _feed(queue: Queue[Batch], seed: int, first: int, size: int, stride: int) -> None:
-    while True:
-        queue.put(batch(seed, first, size, 0.35 if first < 12_000 else 1.0))
-        first += stride
-
-
-def batches(seed: int, first: int, size: int, stride: int) -> Iterator[Batch]:
-    """Pictures drawn by a process beside the training."""
-    context = get_context("fork")  # the child draws with Pillow only and never enters torch
-    queue: Queue[Batch] = context.Queue(8)
-    context.Process(target=_feed, args=(queue, seed, first, size, stride), daemon=True).start()
-    while True:
-        yield queue.get()
-
-
 @torch.no_grad()
 def patch_accuracy(seer: Seer, scenes: int = 256) -> dict[str, float]:
     """Share of right labels on held-out pictures, over the patches where the label is not `nothing`."""
     seer.eval()
     images, want = batch(HELD_OUT_SEED, 0, scenes, 1.0)
-    logits = seer(pixels(images))
+    logits = [logit.cpu() for logit in seer(pixels(images, seer.words.device))]
     seer.train()
     result = {}
     for head, logit in zip(HEADS, logits, strict=True):
@@ -115,46 +98,52 @@ def save(path: Path, **state: object) -> None:
     path.with_suffix(".tmp").replace(path)
 
 
-def learn(out: Path, minutes: float, seed: int = TRAIN_SEED, workers: int = 2) -> None:
+def learn(out: Path, minutes: float, seed: int = TRAIN_SEED) -> None:
     """Train for so many minutes in all, the last third with a falling rate; go on from the checkpoint if there is one."""
+    where = place()
     torch.set_num_threads(1)
     weights = sum(weight.numel() for weight in Seer().parameters())
-    together(Team(workers, weights, 1), lambda team: _learn(team, out, minutes, seed))
+    together(Team(where.members, weights, 1), lambda team: _learn(team, where, out / "vision.pt", minutes, seed))
 
 
-def _learn(team: Team, out: Path, minutes: float, seed: int) -> None:
+def _learn(team: Team, where: Place, path: Path, minutes: float, seed: int) -> None:
     torch.manual_seed(seed)
     torch.set_flush_denormal(True)
-    seer, path = Seer(), out / "vision.pt"
-    tools = optimizers(seer, RATE)
-    first, step, spent = 0, 0, 0.0
+    state: dict[str, Any] = {"first": 0, "step": 0, "spent": 0.0}
     if path.exists():
-        state = torch.load(path, weights_only=False)
+        state = torch.load(path, weights_only=False, map_location="cpu")
+    first, step, spent = state["first"], state["step"], state["spent"]
+    if spent >= minutes:
+        return
+    size, rate = SIZE[where.device.type], RATE[where.device.type]
+    feed = Feed(
+        lambda at, n: batch(seed, at, n, 0.35 if at < 12_000 else 1.0), first + team.rank * size, size, team.size * size, where.feeders
+    )
+    seer = Seer().to(where.device)
+    tools = optimizers(seer, rate)
+    if path.exists():
         seer.load_state_dict(state["model"])
         for tool, held in zip(tools, state["tools"], strict=True):
             tool.load_state_dict(held)
-        first, step, spent = state["first"], state["step"], state["spent"]
-    if spent >= minutes:
-        return
-    feed = batches(seed, first + team.rank * SIZE, SIZE, team.size * SIZE)
     begun = last = time.monotonic()
     for images, want in feed:
         gone = (spent + (time.monotonic() - begun) / 60) / minutes
         if team.agree(gone >= 1):
             break
-        set_rate(tools, RATE * min(1.0, (step + 1) / 50) * min(1.0, max(0.02, (1 - gone) * 3)))
-        loss, _ = dense_loss(seer(pixels(images)), torch.from_numpy(want))
+        set_rate(tools, rate * min(1.0, (step + 1) / 50) * min(1.0, max(0.02, (1 - gone) * 3)))
+        with torch.autocast(where.device.type, torch.bfloat16, enabled=where.device.type == "cuda"):
+            loss, _ = dense_loss(seer(pixels(images, where.device)), torch.from_numpy(want).to(where.device))
         loss.backward()
         team.average(seer.parameters())
         nn.utils.clip_grad_norm_(seer.parameters(), 1.0)
         for tool in tools:
             tool.step()
             tool.zero_grad()
-        step, first = step + 1, first + team.size * SIZE
-        if not math.isfinite(loss.item()):
-            raise RuntimeError(f"the loss is {loss.item()} at step {step}: lower the rate")
+        step, first = step + 1, first + team.size * size
         if team.rank == 0 and time.monotonic() - last > 60:
             last = time.monotonic()
+            if not math.isfinite(loss.item()):
+                raise RuntimeError(f"the loss is {loss.item()} at step {step}: lower the rate")
             _keep(path, seer, tools, {"first": first, "step": step, "spent": gone * minutes})
             keep = ("name", "colour", "text", "character", "same_name", "rank")
             accuracy = patch_accuracy(seer, 128)

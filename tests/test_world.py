@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -121,7 +122,7 @@ def _packer() -> Packer:
 @given(scenes)
 def test_a_lesson_sees_the_picture_and_itself_alone(scene: Scene) -> None:
     pack = _packer().pack(scene, random.Random(0), dict.fromkeys(KEYS, 1.0))
-    mask = row_mask(pack.lesson, pack.blind)
+    mask = row_mask(torch.from_numpy(pack.lesson), torch.from_numpy(pack.blind)).numpy()
     assert mask.shape == (ROWS, ROW, PREFIX + ROW)
     for row in range(ROWS):
         for at in range(ROW):
