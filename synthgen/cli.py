@@ -103,12 +103,15 @@ def gc(out: OutOption) -> None:
 def check(pipeline: PipelineOption = "everyday", settings: SetOption = None) -> None:
     """Check a pipeline and every file that it names, without a model; all mistakes at once, and what is hardly meant."""
     from synthgen import config, job
+    from synthgen.notes import notes
 
     loaded = config.load(pipeline, settings or [])
     texts = job.load_texts(loaded)
     for notice in job.notices(pipeline, loaded, texts):
         _say(notice)
-    tree, types = texts.tagger.taxonomy.tree, texts.prompts.types
+    tree, types = texts.taxonomy.tree, texts.prompts.types
+    for note in notes(tree, texts.rules, types, loaded.plan.forms):
+        print(note)
     print(f"{pipeline}: {len(tree.leaves)} leaf tags, {len(types)} instruction types, {len(texts.rules.lines)} mapping rules: no mistakes")
 
 
@@ -143,8 +146,6 @@ def plan(
     from synthgen import run as runner
     from synthgen.store.folder import open_folder
 
-    for note in notes(tree, texts.rules, types, loaded.plan.forms):
-        print(note)
     known = source or (jobs.last_pipeline(open_folder(out)).source.uri if out else None)
     job = _job(known, out, pipeline, model, settings)
     if source:
