@@ -14,6 +14,7 @@ import json
 import math
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,13 @@ import numpy as np
 import open_clip
 import torch
 from draw import draw
+from feed import Feed
 from muon import optimizers, set_rate
 from nano import PATCH, WIDTH
+from numpy.typing import NDArray
 from safetensors.torch import save_file
 from tagging import phrasings, text_embeddings, truth_table
+from team import place
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
@@ -32,6 +36,9 @@ from vision import KINDS, pixels, save
 from world import SIZE, TRAIN_SEED, sample
 
 CONTEXT = 20
+RATE = {"cpu": 5e-4, "cuda": 1e-3}
+BATCH = {"cpu": 48, "cuda": 512}  # images a step
+Pictures = tuple[NDArray[np.uint8], NDArray[np.bool_]]
 
 
 def clip_tokenizer() -> PreTrainedTokenizerFast:
@@ -102,29 +109,29 @@ def tag_loss(clip: Any, seen: Tensor, want: Tensor, encode: Encode) -> tuple[Ten
     return loss, float(2 * (said * want).sum() / (said.sum() + want.sum()))
 
 
-def pictures(seed: int, first: int, size: int) -> tuple[Tensor, Tensor]:
+def pictures(seed: int, first: int, size: int) -> Pictures:
     scenes = [sample(seed, i, kinds=KINDS) for i in range(first, first + size)]
-    images = pixels(np.stack([np.asarray(draw(scene)) for scene in scenes]))
-    return images, torch.from_numpy(truth_table(scenes, list(TEXTS))).float()
+    return np.stack([np.asarray(draw(scene)) for scene in scenes]), truth_table(scenes, list(TEXTS))
 
 
-def learn_head(clip: Any, encode: Encode, seed: int, images: int = 6000, steps: int = 500) -> None:
+def learn_head(clip: Any, encode: Encode, feed: Feed[Pictures], images: int = 6000, steps: int = 500) -> None:
     """Projection and text tower alone, on patches averaged once: the tower stays, so a step costs almost nothing."""
-    seen, want = [], []
+    seen, want, device = [], [], clip.logit_scale.device
     with torch.no_grad():
-        for first in range(0, images, 50):
-            batch, tags = pictures(seed, first, 50)
+        for batch, tags in feed:
             tower = clip.visual
-            patches = tower.transformer(tower._embeds(batch))[:, 1:]
+            patches = tower.transformer(tower._embeds(pixels(batch, device)))[:, 1:]
             seen.append(nn.functional.layer_norm(patches, (WIDTH,)).mean(1))
-            want.append(tags)
+            want.append(torch.from_numpy(tags).float().to(device))
+            if sum(map(len, want)) >= images:
+                break
     pooled, true = torch.cat(seen), torch.cat(want)
     for name, weight in clip.named_parameters():
         weight.requires_grad_(not name.startswith("visual.") or name.startswith(("visual.ln_post", "visual.proj")))
     tool = torch.optim.AdamW([w for w in clip.parameters() if w.requires_grad], 3e-3, weight_decay=0.01)
     for step in range(steps):
         tool.param_groups[0]["lr"] = 3e-3 * min(1.0, (step + 1) / 20, 2 * (1 - step / steps))
-        rows = torch.randint(0, images, (1024,))
+        rows = torch.randint(0, len(pooled), (1024,), device=device)
         post = clip.visual.ln_post
         embedded = nn.functional.normalize((pooled[rows] * post.weight + post.bias) @ clip.visual.proj, dim=-1)
         loss, f1 = tag_loss(clip, embedded, true[rows], encode)
@@ -136,33 +143,40 @@ def learn_head(clip: Any, encode: Encode, seed: int, images: int = 6000, steps: 
     clip.requires_grad_(True)
 
 
-def learn(out: Path, models_: Path, minutes: float, seed: int = TRAIN_SEED + 2, size: int = 48, rate: float = 5e-4) -> None:
-    """The head first, then everything for so many minutes, the rate falling to nothing; then export."""
+def learn(out: Path, models_: Path, minutes: float, seed: int = TRAIN_SEED + 2) -> None:
+    """The head first, then everything for so many minutes, the rate falling to nothing; then export.
+
+    Goes on from the checkpoint in `out`, if there is one; else it begins with the tower of phase one.
+    """
     torch.manual_seed(seed)
     torch.set_flush_denormal(True)
-    tokenizer, path, first = clip_tokenizer(), out / "clip.pt", 0
-    settings = config(len(tokenizer))
+    where, tokenizer, path, first = place(), clip_tokenizer(), out / "clip.pt", 0
+    size, rate, settings = BATCH[where.device.type], RATE[where.device.type], config(len(tokenizer))
+    state = torch.load(path, map_location="cpu") if path.exists() else {"first": 0}
+    first, heads = state["first"], Feed(partial(pictures, seed + 1), 0, 50, 50, where.feeders)
+    feed = Feed(partial(pictures, seed), first, size, size, where.feeders)
     clip: Any = open_clip.CLIP(**settings)
 
     def encode(batch: list[str]) -> Tensor:
         ids: Tensor = tokenizer(batch, padding="max_length", max_length=CONTEXT, truncation=True, return_tensors="pt").input_ids
-        return ids
+        return ids.to(where.device)
 
     if path.exists():
-        state = torch.load(path)
         clip.load_state_dict(state["model"])
-        first = state["first"]
     else:
-        tower = torch.load(out / "vision.pt")["model"]
+        tower = torch.load(out / "vision.pt", map_location="cpu")["model"]
         take_tower(clip, {k.removeprefix("tower."): v for k, v in tower.items() if k.startswith("tower.")})
-        learn_head(clip, encode, seed + 1)
-        save(path, model=clip.state_dict(), first=first)
-        export_clip(clip, settings, tokenizer, models_ / "nano-clip")
+    clip.to(where.device)
+    if not path.exists():
+        learn_head(clip, encode, heads)
     tools, start, last = optimizers(clip, rate, slow="visual.transformer", slowly=0.5), time.monotonic(), time.monotonic()
-    while (gone := (time.monotonic() - start) / 60 / max(minutes, 1e-9)) < 1:
+    for images, want in feed:
+        if (gone := (time.monotonic() - start) / 60 / max(minutes, 1e-9)) >= 1:
+            break
         set_rate(tools, rate * min(1.0, 2 * (1 - gone)) * min(1.0, 30 * gone + 0.02))
-        images, want = pictures(seed, first, size)
-        loss, f1 = tag_loss(clip, clip.encode_image(images, normalize=True), want, encode)
+        with torch.autocast(where.device.type, torch.bfloat16, enabled=where.device.type == "cuda"):
+            seen = clip.encode_image(pixels(images, where.device), normalize=True)
+        loss, f1 = tag_loss(clip, seen.float(), torch.from_numpy(want).float().to(where.device), encode)
         loss.backward()
         nn.utils.clip_grad_norm_(clip.parameters(), 1.0)
         for tool in tools:
