@@ -32,7 +32,7 @@ OutOption = Annotated[str, typer.Option("--out", help="Output folder: a path, s3
 PipelineOption = Annotated[str, typer.Option("--pipeline", "-p", help="A pipeline by name, or a .yaml file.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="Replace one setting: section.key=value.")]
 ModelOption = Annotated[str | None, typer.Option("--model", help="Replace generate.model: a hub name or a folder.")]
-SourceArgument = Annotated[str | None, typer.Argument(help="Images: a folder, a glob, s3://…, gs://… or Parquet files.")]
+SourceArgument = Annotated[str | None, typer.Argument(help="Images: a folder, a glob, s3://…, gs://…, Parquet files or urls:FILE.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -65,12 +65,15 @@ def run(
 def retry(
     out: OutOption,
     reasons: Annotated[list[str] | None, typer.Option("--reason", help="Only rows that failed for this reason.")] = None,
+    partitions: Annotated[list[str] | None, typer.Option("--partition", help="All rows of this one, as 3-generated/e001-00002.")] = None,
 ) -> None:
-    """Do failed rows again, with the settings that the folder was made with; then everything that follows from them."""
+    """Do failed rows or damaged partitions again, with the settings of the folder; then everything that follows from them."""
     from synthgen import job, rows
+    from synthgen import redo as redoer
     from synthgen import run as runner
     from synthgen import status as funnel
     from synthgen.errors import nearest
+    from synthgen.store import Lease
     from synthgen.store.folder import open_folder
 
     known = (*rows.RETRIED_REASONS, *rows.QUARANTINE_REASONS, *rows.FAILURE_REASONS)
@@ -78,9 +81,39 @@ def retry(
         if reason not in known:
             raise UserMistake(f"--reason {reason}: no row fails for that; {nearest(reason, known)}")
     folder = open_folder(out)
-    wanted = frozenset(reasons or rows.RETRIED_REASONS)
-    runner.run(job.open_job(folder, job.last_pipeline(folder)), runner.Range(retry=wanted))
+    opened = job.open_job(folder, job.last_pipeline(folder))
+    if partitions:
+        with Lease.take(folder) as lease:
+            redoer.redo(folder, partitions, lease)
+    wanted = frozenset(reasons or (() if partitions else rows.RETRIED_REASONS))
+    runner.run(opened, runner.Range(retry=wanted))
     print(funnel.text(folder))
+
+
+@app.command()
+def purge(
+    out: OutOption,
+    names: Annotated[list[str] | None, typer.Argument(help="Object ids, image ids or uris; none finishes a purge that was killed.")] = None,
+) -> None:
+    """Take images out of a folder, with all that came of them, for good."""
+    from synthgen import job
+    from synthgen import purge as purger
+    from synthgen import run as runner
+    from synthgen.status import FOLDERS
+    from synthgen.store import Lease, Stage
+    from synthgen.store.folder import open_folder
+    from synthgen.store.tidy import tidy
+
+    folder = open_folder(out)
+    opened = job.open_job(folder, job.last_pipeline(folder))
+    with Lease.take(folder) as lease:
+        done = purger.purge(folder, names or [], lease)
+    reached = [stage for stage in ("select", "pack") if Stage(folder, FOLDERS[job.STAGES.index(stage) + 1]).log().partitions]
+    if reached:
+        runner.run(opened, runner.Range("select", reached[-1]))
+    with Lease.take(folder) as lease:
+        deleted = tidy(folder, FOLDERS, lease)
+    print(f"{done.objects:,} objects purged from {done.partitions:,} partitions; {deleted.files:,} files that held them deleted")
 
 
 @app.command()

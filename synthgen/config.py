@@ -39,14 +39,38 @@ def _expressions(patterns: tuple[str, ...]) -> tuple[str, ...]:
     return patterns
 
 
+def _without_secret(uri: str | None) -> str | None:
+    """What a pipeline says is stored and shown, so no secret may stand in it."""
+    _, separator, rest = (uri or "").partition("://")
+    if separator and "@" in rest.partition("/")[0]:
+        raise ValueError("holds a user name or password, and would be stored; set credentials in the environment")
+    return uri
+
+
+def _without_secrets(uris: tuple[str, ...]) -> tuple[str, ...]:
+    for uri in uris:
+        _without_secret(uri)
+        if "?" in uri:
+            raise ValueError("has a query, which could hold a key and would be stored; name its variable in key_env")
+    return uris
+
+
+def _open_variables(variables: Mapping[str, str]) -> Mapping[str, str]:
+    for name in variables:
+        if re.search(r"TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|(?<![A-Z])KEY$|_KEY_|ACCESS_KEY", name.upper()):
+            raise ValueError(f"{name} looks like a secret, and would be stored; set it in the environment of the run itself")
+    return variables
+
+
 Form = Annotated[str, AfterValidator(_answer_form)]
 Share = Annotated[float, Field(ge=0)]
 
 
 class Source(Section):
-    """Where the images are: a folder, a glob, an s3:// or gs:// prefix, a Parquet file or a folder of them."""
+    """Where the images are: a folder, a glob, an s3:// or gs:// prefix, a Parquet file or a folder of them, or urls:FILE."""
 
-    uri: str | None = None  # usually given on the command line
+    uri: Annotated[str | None, AfterValidator(_without_secret)] = None  # usually given on the command line
+    hosts: tuple[str, ...] = ()  # of a list of URLs: what may be fetched from, as example.org or *.example.org
     suffixes: tuple[str, ...] = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
     image_column: str = "image"  # of Parquet: bytes, or the datasets library's struct of bytes and path
     meta_columns: tuple[str, ...] = ()  # of Parquet: carried along as source_meta
@@ -61,6 +85,7 @@ class Images(Section):
     max_pixels: int = Field(default=100_000_000, gt=0)  # width x height of the file
     max_frames: int = Field(default=1000, gt=0)  # the first is taken
     min_side: int = Field(default=16, gt=0)
+    max_aspect: float = Field(default=100.0, ge=1)  # longer side / shorter side; models refuse more, or see nothing in it
     decode_seconds: float = Field(default=20.0, gt=0)
     model_pixels: int = Field(default=1_003_520, gt=0)  # larger images are scaled down to this for the models
 
@@ -102,7 +127,7 @@ class Engine(Section):
     """What serves the model. `options` go to vLLM's engine arguments as they are."""
 
     kind: Literal["vllm", "endpoint", "scripted"] = "vllm"
-    urls: tuple[str, ...] = ()  # endpoint: base URLs such as http://127.0.0.1:8000/v1
+    urls: Annotated[tuple[str, ...], AfterValidator(_without_secrets)] = ()  # endpoint: base URLs such as http://127.0.0.1:8000/v1
     key_env: str = "OPENAI_API_KEY"  # endpoint: the environment variable that holds the key, if there is one
     script: str | None = None  # scripted: module:attribute, a class with the Engine's call
     replicas: int = Field(default=1, gt=0)
@@ -112,7 +137,9 @@ class Engine(Section):
     call_seconds: float = Field(default=600.0, gt=0)  # a call that takes longer has failed
     stall_seconds: float = Field(default=300.0, gt=0)  # without a reply to any of the calls in flight, after which the engine is replaced
     retries: int = Field(default=3, ge=0)
-    environment: Mapping[str, str] = Field(default_factory=dict)  # vllm: environment variables of the engine
+    environment: Annotated[Mapping[str, str], AfterValidator(_open_variables)] = Field(
+        default_factory=dict
+    )  # vllm: environment variables of the engine
     options: Mapping[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -238,8 +265,13 @@ def _with_override(document: Document, override: str) -> Document:
         raise UserMistake(f"--set {override}: the value is not YAML; put it in quotes if it is text") from error
     lines = {place: line for place, line in document.lines.items() if place[: len(keys)] != keys}
     for depth in range(1, len(keys) + 1):
-        lines.setdefault(keys[:depth], f"--set {override}")
+        lines.setdefault(keys[:depth], f"--set {_unsigned(override)}")
     return Document(document.path, _replaced(document.values, keys, value, override), lines)
+
+
+def _unsigned(text: str) -> str:
+    """What was typed, as a message may repeat it: without what stands where passwords and signatures do."""
+    return re.sub(r"\?[^\s'\"\]]*", "?…", re.sub(r"://[^\s/@]+@", "://…@", text))
 
 
 def _replaced(values: Any, keys: tuple[str, ...], value: Any, override: str) -> Any:

@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from synthgen.denylist import denied
 from synthgen.errors import LeaseLost
 from synthgen.rows import OBJECTS, make_id, object_id
 from synthgen.source import Listed
@@ -43,7 +44,7 @@ def run(out: Folder, objects: Iterable[Listed], lease: Lease, fingerprint: str) 
     """Commits the objects of the stream that are not committed yet."""
     stage = Stage(out, LISTED)
     log = stage.log()
-    epoch = log.last_epoch + 1
+    epoch, gone = log.last_epoch + 1, pa.array(sorted(denied(out).object_ids), pa.string())
     with tempfile.TemporaryDirectory(prefix="synth-listing-") as name:
         seen, known, fresh = (Spill(Path(name) / part) for part in ("seen", "known", "fresh"))
         for rows in _batches(objects):
@@ -51,7 +52,8 @@ def run(out: Folder, objects: Iterable[Listed], lease: Lease, fingerprint: str) 
         for rows in _committed(stage, log):
             known.add(rows)
         for bucket in range(BUCKETS):
-            fresh.append(bucket, _unknown(seen.read(bucket, OBJECTS), known.read(bucket, IDS)))
+            new = _unknown(seen.read(bucket, OBJECTS), known.read(bucket, IDS))
+            fresh.append(bucket, new.filter(pc.invert(pc.is_in(new.column("object_id"), gone))))
         for number, rows in enumerate(_cut(fresh, partition_rows(known.rows + fresh.rows))):
             partition = partition_name(epoch, number)
             part = TablePart((stage.write("objects", partition, 1, rows),), fingerprint)

@@ -139,12 +139,14 @@ UNPACKED = pa.schema(
 TAG_OUTCOMES = ("tagged", "quarantined")
 QUARANTINE_REASONS = (
     "unreadable",  # the source could not give the bytes
+    "url_refused",  # the user does not allow its host, or its address is not a public one
     "changed",  # the bytes are no longer the listed version
     "too_many_bytes",
     "not_an_image",
     "format_not_allowed",
     "too_many_pixels",
     "too_small",
+    "too_elongated",
     "too_many_frames",
     "truncated",
     "corrupt",

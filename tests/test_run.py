@@ -3,6 +3,7 @@
 The runs are real processes with real Ray; only the model is a script. A kill is SIGKILL of the whole process group.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -15,7 +16,7 @@ from pathlib import Path
 import datasets
 import pyarrow as pa
 import pytest
-from conftest import make_images
+from conftest import SHELVES, make_images, write
 from PIL import Image
 
 from synthgen import status
@@ -178,24 +179,39 @@ def test_select_and_pack_run_again_on_another_threshold_without_a_model(workspac
     adds_up(workspace / "out")
 
 
+SLOW = ("--set", "generate.engine.options.seconds=0.05", "--set", "generate.engine.in_flight=4")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace with seventy images and a run that nothing disturbed, in `whole`."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    for name, text in SHELVES.items():
+        write(folder / name, text)
+    make_images(folder / "photos", 70)
+    with contextlib.chdir(folder):
+        run("whole", *SLOW)
+    return folder
+
+
 @pytest.mark.parametrize("stage", ["0-listed", "1-tagged", "2-planned", "3-generated", "4-selected", "5-shards"])
-def test_a_run_killed_in_any_stage_and_started_again_loses_nothing_and_doubles_nothing(workspace: Path, stage: str) -> None:
-    make_images(workspace / "photos", 70)
-    slow = ["--set", "generate.engine.options.seconds=0.05", "--set", "generate.engine.in_flight=4"]
-    kill_when(workspace, stage, slow)
-    run("out", *slow)
-    adds_up(workspace / "out")
-    run("whole", *slow)
-    assert assignments(workspace / "out") == assignments(workspace / "whole")
-    assert pairs(workspace / "out") == pairs(workspace / "whole")
+def test_a_run_killed_in_any_stage_and_started_again_loses_nothing_and_doubles_nothing(
+    undisturbed: Path, stage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(undisturbed)
+    kill_when(undisturbed / stage, stage)
+    run(stage, *SLOW)
+    adds_up(undisturbed / stage)
+    assert assignments(undisturbed / stage) == assignments(undisturbed / "whole")
+    assert pairs(undisturbed / stage) == pairs(undisturbed / "whole")
 
 
-def kill_when(workspace: Path, stage: str, more: list[str]) -> None:
+def kill_when(out: Path, stage: str) -> None:
     """Starts a run and kills its process group as soon as a stage has its first data file."""
-    command = [sys.executable, "-m", "synthgen.cli", "run", "photos", "--out", "out", "--pipeline", "small", *more]
+    command = [sys.executable, "-m", "synthgen.cli", "run", "photos", "--out", out.name, "--pipeline", "small", *SLOW]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     give_up = time.monotonic() + PATIENCE
-    while not list((workspace / "out" / stage).rglob("*.parquet")) and process.poll() is None:
+    while not list((out / stage).rglob("*.parquet")) and process.poll() is None:
         assert time.monotonic() < give_up
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGKILL)

@@ -152,6 +152,8 @@ def _check_size(width: int, height: int, limits: "Images") -> None:
         raise Unfit("too_many_pixels", f"{pixels}; the limit is {limits.max_pixels:,}")
     if min(width, height) < limits.min_side:
         raise Unfit("too_small", f"{width:,} x {height:,}; the shorter side must have {limits.min_side} pixels")
+    if max(width, height) > limits.max_aspect * min(width, height):
+        raise Unfit("too_elongated", f"{width:,} x {height:,}; the longer side may be {limits.max_aspect:g} times the shorter")
 
 
 def _webp_size(data: bytes) -> tuple[int, int]:

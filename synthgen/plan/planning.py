@@ -68,7 +68,8 @@ def _images(task: Task, partition: str, planned: Planned, copies: Mapping[int, l
     same_as = [None if other == place else survey.object_id(other) for place, other in zip(places, survey.stands_for[span], strict=True)]
     uris = [[uri, *copies.get(place, ())] for place, uri in zip(places, objects.column("uri").to_pylist(), strict=True)]
     columns = {"outcome": planned.names.tolist(), "same_as": same_as, "uris": uris}
-    images = pa.table({name: columns.get(name) or objects.column(name) for name in PLANNED_IMAGES.names}, schema=PLANNED_IMAGES)
+    found = {name: columns[name] if name in columns else objects.column(name) for name in PLANNED_IMAGES.names}
+    images = pa.table(found, schema=PLANNED_IMAGES)
     return images.filter(pa.array(planned.draft.outcome != QUARANTINED))
 
 

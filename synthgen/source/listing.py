@@ -18,7 +18,7 @@ from typing import Any
 
 from synthgen.config import Source
 from synthgen.errors import SynthError, UserMistake
-from synthgen.source import parquet
+from synthgen.source import parquet, urls
 from synthgen.source.place import (
     Lasting,
     Place,
@@ -50,6 +50,8 @@ class Listed:
 
 def list_objects(source: Source) -> Iterator[Listed]:
     """All objects of the source. Mistakes in its uri are raised at once, those that the store reveals on the way."""
+    if urls.is_list(source):
+        return (Listed(url, urls.VERSION, None, None, None) for url in urls.urls(urls.check(source)))
     place = place_of(source.uri)
     fs = None if place.protocol == "file" else filesystem(place.protocol)
     objects = _mended(place, _objects(place, fs, source))

@@ -18,7 +18,7 @@ from typing import Any
 import fsspec.asyn
 
 from synthgen.config import Images, Source
-from synthgen.source import parquet
+from synthgen.source import parquet, urls, web
 from synthgen.source.place import STORES, filesystem, local_version, open_regular, patiently, shown_error, split_uri, version_of
 
 THREADS = 10  # as many connections as s3fs opens
@@ -43,7 +43,7 @@ def ref_of(row: Mapping[str, Any]) -> Ref:
 
 @dataclass(frozen=True)
 class Unreadable:
-    """Why there are no bytes: `unreadable`, `changed` or `too_many_bytes`, and one line of detail."""
+    """Why there are no bytes: `unreadable`, `changed`, `too_many_bytes` or `url_refused`, and one line of detail."""
 
     reason: str
     detail: str
@@ -84,7 +84,8 @@ def _tasks(refs: Sequence[Ref], source: Source, limits: Images) -> Iterator[_Tas
         if ref.row is not None:
             files[ref.uri].append(ref)
         else:
-            yield _Task([ref], partial(_read_object, stores, limits.max_bytes))
+            read = partial(_read_url, source.hosts) if urls.is_list(source) else partial(_read_object, stores)
+            yield _Task([ref], partial(read, limits.max_bytes))
     for rows in files.values():
         yield _Task(rows, partial(_read_rows, stores, source.image_column, limits.max_bytes))
 
@@ -131,6 +132,16 @@ def _read_object(stores: Mapping[str, Any], max_bytes: int, refs: list[Ref], res
         yield refs[0], _read_s3(stores["s3"], path, check, reserve)
     else:
         yield refs[0], _read_store(stores[protocol], path, check, reserve)
+
+
+def _read_url(hosts: Sequence[str], max_bytes: int, refs: list[Ref], _: Reserve) -> Iterator[Outcome]:
+    """Only where the source is a list of URLs; at most one image for each thread is held beyond what waits for the caller."""
+    try:
+        yield refs[0], web.fetch(refs[0].uri, hosts, max_bytes)
+    except web.Refused as error:
+        yield refs[0], Unreadable("url_refused", str(error))
+    except web.TooLarge as error:
+        yield refs[0], Unreadable("too_many_bytes", str(error))
 
 
 def _unfit(listed_version: str, max_bytes: int, version: str, size: int) -> Unreadable | None:

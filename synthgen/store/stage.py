@@ -24,6 +24,8 @@ from synthgen.errors import Damaged
 from synthgen.store.folder import Folder
 from synthgen.store.lease import Lease
 
+EMPTIED = "emptied"  # the fingerprint of a table that was emptied to be redone; no other has it
+
 
 @dataclass(frozen=True)
 class DataFile:
@@ -80,6 +82,11 @@ class Log:
         """The last revision of a partition, or None if it has none."""
         revisions = self.partitions.get(partition, ())
         return revisions[-1] if revisions else None
+
+    def holds(self, partition: str) -> bool:
+        """Whether a partition has a result: it has a revision, and the last is not one that emptied it to be redone."""
+        latest = self.latest(partition)
+        return latest is not None and not any(part.fingerprint == EMPTIED for part in latest.receipt.tables.values())
 
     def next_revision(self, partition: str) -> int:
         """The revision that the next result of a partition will be."""
@@ -161,6 +168,18 @@ class Stage:
         if not folder.create(name, record):
             record = folder.read(name)
         return _parse_commit(f"{self.name}/commits/{name}", record)
+
+    def empty(self, partition: str, lease: Lease) -> bool:
+        """Takes back all rows of a partition without reading them, so that it is done anew; False if there is nothing to take back."""
+        log = self.log()
+        latest = log.latest(partition)
+        if latest is None or not log.holds(partition):
+            return False
+        tables = {table for commit in log.partitions[partition] for table in commit.receipt.tables}
+        parts = {table: TablePart((), EMPTIED, replaces=True) for table in sorted(tables)}
+        counts = {outcome: -count for outcome, count in log.counts([partition]).items()}
+        self.commit(Receipt(partition, log.next_revision(partition), parts, counts), lease, latest.epoch)
+        return True
 
     def read(self, log: Log, partition: str, table: str, columns: list[str] | None = None) -> Iterator[pa.Table]:
         """The current files of a table in a partition, oldest first; Damaged if one is not what was committed."""

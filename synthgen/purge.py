@@ -1,0 +1,208 @@
+"""Takes images out of an output folder, with all that came of them.
+
+Comes in: object ids, image ids or uris. Goes out: partitions written anew without them. First the ids go onto the denylist, so
+that whatever happens next nothing brings them back; then each table that holds them gets a revision that replaces the
+earlier ones. Of the object a bare record stays in `0-listed` (its id, no uri, nothing that came along) and one in `1-tagged`
+that says `purged`, so that the sums of `synth status` still hold. Decisions and shards follow from the tables by running
+`select` and `pack`; then `synthgen.store.tidy` deletes the files that held the rows. Purging again goes on where a purge was
+killed, because what is on the denylist is always purged too.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from synthgen.denylist import Denied, denied, deny
+from synthgen.errors import UserMistake
+from synthgen.rows import ASSIGNMENTS, IMAGES, OBJECT_TAGS, OBJECTS, PAIRS, PLANNED_IMAGES, SCORES
+from synthgen.store import Folder, Lease, Log, Receipt, Stage, TablePart
+
+LISTED, TAGGED, PLANNED, GENERATED = "0-listed", "1-tagged", "2-planned", "3-generated"
+KEYS = {"objects": "object_id", "images": "object_id", "tags": "object_id", "assignments": "assignment_id", "pairs": "assignment_id"}
+SCHEMAS = {
+    "0-listed/objects": OBJECTS,
+    "1-tagged/images": IMAGES,
+    "1-tagged/tags": OBJECT_TAGS,
+    "2-planned/images": PLANNED_IMAGES,
+    "2-planned/assignments": ASSIGNMENTS,
+    "3-generated/pairs": PAIRS,
+    "3-generated/scores": SCORES,
+}
+# What is left of an object: everything but these is empty.
+KEPT = ("object_id", "bucket")
+BARE = {
+    "0-listed/objects": {"uri": "", "version": ""},
+    "1-tagged/images": {"outcome": "quarantined", "reason": "purged"},
+}
+
+
+@dataclass(frozen=True)
+class Purged:
+    """What a purge came to."""
+
+    objects: int
+    partitions: int
+
+
+def purge(out: Folder, names: Iterable[str], lease: Lease) -> Purged:
+    """Takes out what has one of these names, and everything with the same bytes; without a name, what a killed purge left."""
+    _check_plan(Stage(out, PLANNED))
+    wanted = frozenset(names)
+    known, found = denied(out), _found(out, wanted)
+    if unknown := wanted - found.names - known.object_ids - known.image_ids:
+        raise UserMistake(f"{out.url}: holds no image {sorted(unknown)[0]}; give an object id, an image id or a uri as 0-listed has it")
+    more = Denied(found.denied.object_ids - known.object_ids, found.denied.image_ids - known.image_ids)
+    if more.object_ids or more.image_ids:
+        deny(out, more)
+    everything = Denied(known.object_ids | more.object_ids, known.image_ids | more.image_ids)
+    logs = {stage: Stage(out, stage).log() for stage in (LISTED, TAGGED, PLANNED, GENERATED)}
+    done = 0
+    for name in _holding(out, logs[LISTED], everything):
+        changed = [_rewrite(Stage(out, stage), log, name, everything, lease) for stage, log in logs.items()]
+        done += any(changed)
+    return Purged(len(more.object_ids), done)
+
+
+def _holding(out: Folder, listed: Log, gone: Denied) -> list[str]:
+    """The partitions of the objects that are gone; all stages cut the job into the same partitions."""
+    stage, ids = Stage(out, LISTED), pa.array(sorted(gone.object_ids), pa.string())
+    columns = pa.schema([OBJECTS.field("object_id")])
+    found = ((name, stage.current(listed, name, "objects", "object_id", columns)) for name in listed.partitions)
+    return [name for name, rows in found if pc.any(pc.is_in(rows.column("object_id"), ids)).as_py()]
+
+
+@dataclass(frozen=True)
+class _Found:
+    names: frozenset[str]  # of those that were asked for
+    denied: Denied
+
+
+def _found(out: Folder, wanted: frozenset[str]) -> _Found:
+    """The objects that are meant, and all others with their bytes."""
+    named, images, objects = set[str](), set[str](), set[str]()
+    for rows in _objects(out):
+        for object_id, uri, image_id in zip(*(rows.column(name).to_pylist() for name in ("object_id", "uri", "image_id")), strict=True):
+            if hit := wanted & {object_id, uri, image_id}:
+                named |= hit
+                objects.add(object_id)
+                images |= {image_id} - {None}
+    for rows in _objects(out):
+        same = rows.filter(pc.is_in(rows.column("image_id"), pa.array(sorted(images), pa.string())))
+        objects.update(same.column("object_id").to_pylist())
+    return _Found(frozenset(named), Denied(frozenset(objects), frozenset(images)))
+
+
+def _objects(out: Folder) -> Iterable[pa.Table]:
+    """object_id, uri and image_id (null until it is tagged) of every object, partition by partition."""
+    listed, tagged = Stage(out, LISTED), Stage(out, TAGGED)
+    logs = listed.log(), tagged.log()
+    columns = (
+        pa.schema([OBJECTS.field("object_id"), OBJECTS.field("uri")]),
+        pa.schema([IMAGES.field("object_id"), IMAGES.field("image_id")]),
+    )
+    for name in logs[0].partitions:
+        rows = listed.current(logs[0], name, "objects", "object_id", columns[0])
+        seen = tagged.current(logs[1], name, "images", "object_id", columns[1])
+        place = pc.index_in(rows.column("object_id"), seen.column("object_id").combine_chunks())
+        yield rows.append_column("image_id", seen.column("image_id").take(place))
+
+
+def _check_plan(stage: Stage) -> None:
+    """A plan that was cut short is bound to the rows that it saw; it must come to its end first."""
+    folder, log = stage.folder.child("epochs"), stage.log()
+    names = folder.names(".json")
+    if not names:
+        return
+    last = json.loads(folder.read(names[-1]))
+    if any((latest := log.latest(name)) is None or latest.epoch < last["number"] for name in last["reads"]):
+        raise UserMistake(f"{stage.out.url}: a plan was cut short here; finish it with `synth run … --until plan`, then purge")
+
+
+def _rewrite(stage: Stage, whole: Log, partition: str, gone: Denied, lease: Lease) -> bool:
+    """Commits a revision of a partition without what is gone; False if it holds nothing of it."""
+    log = Log({partition: whole.partitions.get(partition, ())})
+    latest = log.latest(partition)
+    if latest is None:
+        return False
+    before = {table: _rows(stage, log, partition, table) for table in sorted(_tables(log))}
+    after = {table: _without(f"{stage.name}/{table}", rows, gone, before) for table, rows in before.items()}
+    if all(after[table].equals(rows) for table, rows in before.items()):
+        return False
+    revision, counts = log.next_revision(partition), Counter[str]()
+    for table, rows in before.items():
+        counts.update(_outcomes(f"{stage.name}/{table}", after[table]))
+        counts.subtract(_outcomes(f"{stage.name}/{table}", rows))
+    if stage.name == GENERATED:
+        counts["retired"] -= _never_asked(stage.out, partition, gone, before["pairs"])
+    files = {table: stage.write(table, partition, revision, rows) for table, rows in after.items()}
+    parts = {table: TablePart((file,), log.fingerprint(partition, table) or "", replaces=True) for table, file in files.items()}
+    # A pair's place among equals is told by its first commit; everything else goes by the latest.
+    epoch = log.partitions[partition][0].epoch if stage.name == GENERATED else latest.epoch
+    stage.commit(Receipt(partition, revision, parts, dict(counts), _reads(stage, partition, latest.receipt)), lease, epoch)
+    return True
+
+
+def _tables(log: Log) -> set[str]:
+    return {table for commits in log.partitions.values() for commit in commits for table in commit.receipt.tables}
+
+
+def _rows(stage: Stage, log: Log, partition: str, table: str) -> pa.Table:
+    kind = table.partition("/")[0]
+    return stage.current(log, partition, table, KEYS.get(kind, "pair_id"), SCHEMAS[f"{stage.name}/{kind}"])
+
+
+def _reads(stage: Stage, partition: str, before: Receipt) -> Mapping[str, str]:
+    """The commits as they are now, so that nothing is made anew for the sake of the purge; {} where something was still to do."""
+    earlier = {TAGGED: (LISTED,), PLANNED: (LISTED, TAGGED), GENERATED: (PLANNED,)}.get(stage.name, ())
+    if not before.reads:
+        return {}
+    return {key: digest for name in earlier for key, digest in Stage(stage.out, name).log().digests(name, [partition]).items()}
+
+
+def _without(name: str, rows: pa.Table, gone: Denied, stage: Mapping[str, pa.Table]) -> pa.Table:
+    """A table without what is gone; objects stay as bare records. `stage` holds the tables of the same partition."""
+    if name.startswith("3-generated/scores/"):
+        pairs = stage["pairs"].filter(_is_gone(stage["pairs"], gone)).column("pair_id").combine_chunks()
+        return rows.filter(pc.invert(pc.is_in(rows.column("pair_id"), pairs.drop_null())))
+    mask = _is_gone(rows, gone)
+    if name not in BARE or not pc.any(mask).as_py():
+        return rows.filter(pc.invert(mask))
+    listed = rows.to_pylist()
+    bare = [{**dict.fromkeys(row), **BARE[name], **{key: row[key] for key in KEPT if key in row}} for row in listed]
+    return pa.Table.from_pylist([new if one else row for one, row, new in zip(mask.to_pylist(), listed, bare, strict=True)], rows.schema)
+
+
+def _is_gone(rows: pa.Table, gone: Denied) -> pa.ChunkedArray:
+    """Which rows are of an object or a content that is gone."""
+    found = pc.is_in(rows.column("object_id"), pa.array(sorted(gone.object_ids), pa.string()))
+    if "image_id" not in rows.schema.names:
+        return found
+    return pc.or_(found, pc.is_in(rows.column("image_id"), pa.array(sorted(gone.image_ids), pa.string())))
+
+
+def _outcomes(name: str, rows: pa.Table) -> Counter[str]:
+    """How many rows a table adds to each count of its stage."""
+    if name == "2-planned/images":
+        return Counter(rows.column("outcome").to_pylist())
+    if name == "2-planned/assignments":
+        return Counter("retired" if one else "assigned" for one in rows.column("retired").to_pylist())
+    if name not in ("1-tagged/images", "3-generated/pairs"):
+        return Counter()
+    pairs = zip(rows.column("outcome").to_pylist(), rows.column("reason").to_pylist(), strict=True)
+    return Counter(outcome if reason is None else f"{outcome}.{reason}" for outcome, reason in pairs)
+
+
+def _never_asked(out: Folder, partition: str, gone: Denied, pairs: pa.Table) -> int:
+    """The assignments that are gone and were taken back before they had an outcome: `3-generated` counts them as retired."""
+    stage = Stage(out, PLANNED)
+    log = stage.log()
+    # The plan was written anew before: what it held is in the revisions up to the last but one.
+    then = Log({partition: log.partitions[partition][:-1]})
+    rows = _rows(stage, then, partition, "assignments")
+    rows = rows.filter(pc.and_(_is_gone(rows, gone), rows.column("retired")))
+    asked = set(pairs.column("assignment_id").to_pylist())
+    return sum(one not in asked for one in rows.column("assignment_id").to_pylist())

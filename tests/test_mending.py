@@ -1,0 +1,128 @@
+"""What was damaged is redone, and what must go is gone: `synth retry --partition` and `synth purge` on a finished run."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import SHELVES, make_images, write
+from test_run import adds_up, assignments, pairs, rows, synth
+
+from synthgen import status
+from synthgen.rows import DECISIONS, IMAGES, OBJECTS, image_id
+from synthgen.store import Folder, Stage
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace with a finished run; its `out` is copied, never used."""
+    folder = tmp_path_factory.mktemp("finished")
+    for name, text in SHELVES.items():
+        write(folder / name, text)
+    make_images(folder / "photos", 40)
+    shutil.copy(folder / "photos" / "0003.png", folder / "photos" / "again.png")
+    shutil.copy(folder / "photos" / "0003.json", folder / "photos" / "again.json")
+    import contextlib
+
+    with contextlib.chdir(folder):
+        synth("run", "photos", "--out", "out", "--pipeline", "small")
+    return folder
+
+
+@pytest.fixture
+def copy(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A copy of the finished output folder; the workspace is the current folder."""
+    monkeypatch.chdir(finished)
+    shutil.copytree(finished / "out", tmp_path / "copy")
+    yield tmp_path / "copy"
+
+
+def everything(out: Path) -> tuple[object, ...]:
+    """All that counts, by id."""
+    listed = rows(out, "0-listed", "objects", "object_id", OBJECTS)
+    tagged = {key: (row["outcome"], row["reason"]) for key, row in rows(out, "1-tagged", "images", "object_id", IMAGES).items()}
+    kept = {key: row["reason"] for key, row in rows(out, "4-selected", "decisions", "pair_id", DECISIONS).items()}
+    data = Stage(Folder(str(out)), "5-shards")
+    log = data.log()
+    samples = sorted(one for name in log.partitions for table in data.read(log, name, "data", ["id"]) for one in table["id"].to_pylist())
+    return set(listed), tagged, assignments(out), pairs(out), kept, samples
+
+
+def damage(out: Path, stage: str, table: str) -> str:
+    """Flips a byte of a table's first file; the partition's name."""
+    file = min((out / stage / table).glob("*.parquet"))
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    return f"{stage}/{file.name.removeprefix('train-').split('.')[0]}"
+
+
+@pytest.mark.parametrize(
+    "places",
+    [
+        [("1-tagged", "images"), ("3-generated", "scores/answer"), ("4-selected", "decisions"), ("5-shards", "index")],
+        [("0-listed", "objects")],
+        [("2-planned", "assignments")],
+    ],
+    ids=["made of something", "listed", "planned"],
+)
+def test_a_damaged_partition_is_named_and_redone_to_the_same_rows(copy: Path, places: list[tuple[str, str]]) -> None:
+    before = everything(copy)
+    names = [damage(copy, *place) for place in places]
+    stopped = synth("run", "photos", "--out", str(copy), "--pipeline", "small", "--update", check=False)
+    told = (
+        stopped.stderr
+        if stopped.returncode
+        else synth("retry", "--out", str(copy), "--partition", "3-generated/nothing", check=False).stderr
+    )
+    assert "Traceback" not in told
+    synth("retry", "--out", str(copy), *(word for name in names for word in ("--partition", name)))
+    adds_up(copy)
+    assert everything(copy) == before
+
+
+def test_a_partition_that_is_not_there_is_one_line(copy: Path) -> None:
+    done = synth("retry", "--out", str(copy), "--partition", "3-generated/e001-0000", check=False)
+    assert done.returncode == 2
+    assert "--partition 3-generated/e001-0000: is not in" in done.stderr and "did you mean '3-generated/e001-0000" in done.stderr
+
+
+def test_a_purged_image_is_gone_with_all_that_came_of_it_and_stays_away(copy: Path, finished: Path) -> None:
+    photo = finished / "photos" / "0003.png"
+    mine = image_id(photo.read_bytes())
+    asked = {key for key, row in assignments(copy).items() if row["image_id"] == mine}
+    before, others = pairs(copy), {key for key in assignments(copy) if key not in asked}
+    answers = [str(before[key][3]).encode() for key in asked if before[key][3]]
+    assert asked and answers
+    told = synth("purge", "--out", str(copy), str(photo)).stdout
+    assert told.startswith("2 objects purged"), "the copy under another name goes too"
+    adds_up(copy)
+    assert set(assignments(copy)) == others
+    assert pairs(copy) == {key: row for key, row in before.items() if key in others}
+    funnel = next(one for one in status.funnels(Folder(str(copy))) if one.stage == "tag")
+    assert funnel.came == 41 and funnel.fell == {"quarantined.purged": 2}
+    texts = [one for stage in ("3-generated", "5-shards") for one in column_texts(copy, stage)]
+    assert not [one for one in texts if mine in one or any(answer.decode() == one for answer in answers)]
+    for path in (copy / "0-listed").rglob("*.parquet"):
+        assert b"0003.png" not in path.read_bytes() and b"again.png" not in path.read_bytes()
+
+    (finished / "photos" / "0003-elsewhere.png").write_bytes(photo.read_bytes())
+    photo.touch()
+    try:
+        synth("run", "photos", "--out", str(copy), "--pipeline", "small")
+    finally:
+        (finished / "photos" / "0003-elsewhere.png").unlink()
+    adds_up(copy)
+    assert set(assignments(copy)) == others
+    funnel = next(one for one in status.funnels(Folder(str(copy))) if one.stage == "tag")
+    assert funnel.fell == {"quarantined.purged": 4}, "the same bytes under another name, and touched, are known"
+    assert synth("purge", "--out", str(copy), "nobody.png", check=False).returncode == 2
+
+
+def column_texts(out: Path, stage: str) -> Iterator[str]:
+    """Every string in the data files of a stage, current or not."""
+    import pyarrow.parquet as pq
+
+    for path in (out / stage).rglob("*.parquet"):
+        for row in pq.read_table(path).to_pylist():
+            yield from (value for value in row.values() if isinstance(value, str))
