@@ -64,7 +64,7 @@ def main() -> None:
 
 def ranked(pipeline: Pipeline, prompts: Prompts, seed: Sequence[Picture], test: Sequence[Picture]) -> dict[str, list[Ranking]]:
     """Every way that needs no engine."""
-    spec = tagger.load(pipeline.tag.tagger)
+    spec = tagger.load(pipeline.tag.taggers[0])
     found, seen = found_tags(spec, seed), found_tags(spec, test)
     true = [sorted(picture.tags) for picture in test]
     shown = Counter(path for picture in seed for path in asked(picture, prompts))
@@ -142,7 +142,7 @@ def learned(
         try:
             Path("seed.json").write_text(json.dumps(rows), encoding="utf-8")
             path, _ = learn(Order("seed.json", "learned", pipeline, how))
-            return mappings.load(str(path), tagger.load(pipeline.tag.tagger).taxonomy.tree, list(prompts.types))
+            return mappings.load(str(path), tagger.load(pipeline.tag.taggers[0]).taxonomy.tree, list(prompts.types))
         finally:
             os.chdir(before)
 

@@ -62,6 +62,14 @@ def _open_variables(variables: Mapping[str, str]) -> Mapping[str, str]:
     return variables
 
 
+def _distinct(names: str | tuple[str, ...]) -> str | tuple[str, ...]:
+    if not names:
+        raise ValueError("must name a tagger")
+    if isinstance(names, tuple) and len(set(names)) < len(names):
+        raise ValueError("names a tagger twice")
+    return names
+
+
 Form = Annotated[str, AfterValidator(_answer_form)]
 Share = Annotated[float, Field(ge=0)]
 
@@ -93,10 +101,15 @@ class Images(Section):
 class Tag(Section):
     """Stage 1."""
 
-    tagger: str
+    tagger: Annotated[str | tuple[str, ...], AfterValidator(_distinct)]  # of several the tags are merged; each keeps its tagger's name
     workers: int = Field(default=1, gt=0)
     batch: int = Field(default=64, gt=0)
     gpus: float = Field(default=0, ge=0)  # per worker
+
+    @property
+    def taggers(self) -> tuple[str, ...]:
+        """The names of all taggers."""
+        return (self.tagger,) if isinstance(self.tagger, str) else self.tagger
 
 
 class Balance(Section):

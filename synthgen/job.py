@@ -8,7 +8,7 @@ says in words what differs.
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -29,7 +29,7 @@ from synthgen.score import NEEDS, SCORERS, shaping
 from synthgen.store import Folder
 from synthgen.tag import Terms as TagTerms
 from synthgen.tagger import TaggerSpec
-from synthgen.taxonomy import matching
+from synthgen.taxonomy import Taxonomy, matching
 
 FORMAT = 1
 STAGES = ("tag", "plan", "generate", "select", "pack")
@@ -41,9 +41,14 @@ Loaded = TypeVar("Loaded")
 class Texts:
     """The shelf files of a pipeline."""
 
-    tagger: TaggerSpec
+    taggers: tuple[TaggerSpec, ...]  # all of one taxonomy
     prompts: Prompts
     rules: Rules
+
+    @property
+    def taxonomy(self) -> Taxonomy:
+        """What images are tagged with."""
+        return self.taggers[0].taxonomy
 
 
 @dataclass(frozen=True)
@@ -63,12 +68,12 @@ class Job:
     @property
     def tag_terms(self) -> TagTerms:
         pipeline = self.pipeline
-        return TagTerms(self.out, pipeline.source, pipeline.images, self.texts.tagger, pipeline.tag.batch, self.fingerprint("images"))
+        return TagTerms(self.out, pipeline.source, pipeline.images, self.texts.taggers, pipeline.tag.batch, self.fingerprint("images"))
 
     @property
     def plan_terms(self) -> PlanTerms:
         return PlanTerms(
-            self.pipeline.plan, self.texts.rules, self.texts.prompts.types, (self.texts.tagger.name,), self.fingerprint("planned")
+            self.pipeline.plan, self.texts.rules, self.texts.prompts.types, self.pipeline.tag.taggers, self.fingerprint("planned")
         )
 
     @property
@@ -97,8 +102,8 @@ class Job:
             "Model revision": self.model.revision,
             "Prompts": pipeline.generate.prompts,
             "Mapping": pipeline.plan.mapping,
-            "Tagger": pipeline.tag.tagger,
-            "Taxonomy": self.texts.tagger.taxonomy.name,
+            "Tagger": ", ".join(pipeline.tag.taggers),
+            "Taxonomy": self.texts.taxonomy.name,
             "Made by": f"synthgen {__version__}",
         }
 
@@ -106,11 +111,11 @@ class Job:
 def load_texts(pipeline: Pipeline) -> Texts:
     """The shelf files of a pipeline, checked against each other; every mistake of every file is reported."""
     faults: list[str] = []
-    tags = _attempt(faults, lambda: tagger.load(pipeline.tag.tagger))
+    tags = _attempt(faults, lambda: tagger.load_all(pipeline.tag.taggers))
     prompts = _attempt(faults, lambda: prompt.load(pipeline.generate.prompts))
     rules = None
     if tags and prompts:
-        rules = _attempt(faults, lambda: mapping.load(pipeline.plan.mapping, tags.taxonomy.tree, list(prompts.types)))
+        rules = _attempt(faults, lambda: mapping.load(pipeline.plan.mapping, tags[0].taxonomy.tree, list(prompts.types)))
     for name in pipeline.generate.scores:
         if name not in SCORERS:
             faults.append(f"generate.scores: '{name}' is not a score: {nearest(name, SCORERS)}")
@@ -133,6 +138,7 @@ def load_texts(pipeline: Pipeline) -> Texts:
 def open_job(out: Folder, pipeline: Pipeline) -> Job:
     """The job, ready to run."""
     texts = load_texts(pipeline)
+    texts = replace(texts, taggers=tuple(map(tagger.resolved, texts.taggers)))
     model = resolve(pipeline.generate)
     return Job(out, pipeline, texts, model, _shape(pipeline, texts, model))
 
@@ -236,8 +242,8 @@ def _shape(pipeline: Pipeline, texts: Texts, model: ModelName) -> dict[str, Any]
     pack = texts.prompts.pack
     return {
         "listed": pipeline.source.model_dump(mode="json"),
-        "images": {"limits": images, "embedding": texts.tagger.embedding},
-        "tags": {"tagger": texts.tagger.name, "fingerprint": texts.tagger.fingerprint},
+        "images": {"limits": images, "embedding": next((one.embedding for one in texts.taggers if one.embedding), [])},
+        "tags": {one.name: one.fingerprint for one in texts.taggers},
         "planned": {
             "settings": pipeline.plan.model_dump(mode="json"),
             "mapping": mapping.texts(pipeline.plan.mapping),
@@ -289,7 +295,7 @@ def _attempt(faults: list[str], load: Callable[[], Loaded]) -> Loaded | None:
 
 def notices(name: str, pipeline: Pipeline, texts: Texts) -> list[str]:
     """What the user should know before it runs: the pipeline's own words, and where the user's file stands in for ours."""
-    named = [("pipeline", name), ("tagger", pipeline.tag.tagger), ("taxonomy", texts.tagger.taxonomy.name)]
+    named = [("pipeline", name), *(("tagger", one) for one in pipeline.tag.taggers), ("taxonomy", texts.taxonomy.name)]
     named += [("mapping", one) for one in mapping.names(pipeline.plan.mapping)]
     named += [("prompts", pipeline.generate.prompts), *(("family", one) for one in texts.prompts.pack.families)]
     found = [f"note: {kind} '{name}': yours is used, not {ours}" for kind, name in named if (ours := shelves.shadowed(kind, name))]

@@ -16,7 +16,7 @@ from PIL.Image import Image
 from synthgen import converse
 from synthgen.config import Pipeline, Source
 from synthgen.converse import Assignment, Outcome, Subject
-from synthgen.errors import UserMistake
+from synthgen.errors import SynthError, UserMistake
 from synthgen.images import Unfit, decode
 from synthgen.job import Job, open_job
 from synthgen.models import Reply, Request, open_engine
@@ -25,7 +25,7 @@ from synthgen.plan import Drawer
 from synthgen.rows import image_id
 from synthgen.source import list_objects
 from synthgen.store import Folder
-from synthgen.tagger import ClipFile, open_tagger, threshold
+from synthgen.tagger import ClipFile, open_taggers, threshold
 from synthgen.trees import effects
 from synthgen.workers import leave_ray, once
 
@@ -87,8 +87,13 @@ def _meta(path: Path, source: Source) -> str | None:
 
 
 def _tags(look: Look) -> list[dict[str, Any]]:
-    tagger = open_tagger(look.job.texts.tagger)
-    return tagger.tag([tagger.prepare(look.image, look.source_meta)])[0].tags
+    taggers = look.job.texts.taggers
+    tool = open_taggers(taggers)
+    (found,) = tool.tag([tool.prepare(look.image, look.source_meta)])
+    tool.close()  # a VLM would leave the generating model no room
+    if found.failure:
+        raise SynthError(f"tagger {', '.join(one.name for one in taggers)}: {found.failure}")
+    return found.tags
 
 
 def _assignment(row: dict[str, Any], recipe: str) -> Assignment:
@@ -97,11 +102,13 @@ def _assignment(row: dict[str, Any], recipe: str) -> Assignment:
 
 
 def _tag_lines(look: Look, tags: list[dict[str, Any]]) -> Iterator[str]:
-    file = look.job.texts.tagger.file
-    yield from ("", f"TAG       {look.job.texts.tagger.name}")
+    files = {one.name: one.file for one in look.job.texts.taggers}
+    yield from ("", f"TAG       {', '.join(files)}")
     for tag in tags:
+        file = files[tag["tagger"]]
         limit = f"  (threshold {threshold(file, tag['path']):.2f})" if isinstance(file, ClipFile) else ""
-        yield f"  {tag['score']:.2f}  {tag['path']}{limit}"
+        by = f"  by {tag['tagger']}" if len(files) > 1 else ""
+        yield f"  {tag['score']:.2f}  {tag['path']}{limit}{by}"
     if not tags:
         yield "  no tag is sure enough"
 

@@ -82,7 +82,8 @@ def _tag(job: Job, which: Range, lease: Lease) -> int:
     terms, stage, listed = replace(job.tag_terms, retry=which.retry), Stage(job.out, "1-tagged"), Stage(job.out, "0-listed").log()
     works = tag.todo(listed, stage.log(), terms, which.update)
     settings = job.pipeline.tag
-    crew = Crew(tag.build, terms, lambda work: tag.object_ids(terms, work), min(settings.workers, len(works)), gpus=settings.gpus)
+    cpus, gpus = tag.resources(terms, settings.gpus)
+    crew = Crew(tag.build, terms, lambda work: tag.object_ids(terms, work), min(settings.workers, len(works)), cpus, gpus)
     crew = replace(crew, notes=stage.folder.child("strikes"))
     total = sum(listed.partitions[work.partition][-1].receipt.counts["listed"] for work in works)
     with StageProgress("tag", total, "images") as bar:

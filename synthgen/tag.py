@@ -12,12 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from synthgen.config import Images, Source
-from synthgen.denylist import denied
 from synthgen.images import Decoded, Decoder, Unfit
 from synthgen.rows import IMAGES, OBJECT_TAGS, OBJECTS, image_id, table
 from synthgen.source import Unreadable, read_objects, ref_of
 from synthgen.store import Folder, Log, Receipt, Stage, TablePart
-from synthgen.tagger import TaggerSpec, open_tagger
+from synthgen.tagger import TaggerSpec, VlmFile, open_taggers
 from synthgen.workers import Work
 
 LISTED, TAGGED = "0-listed", "1-tagged"
@@ -30,7 +29,7 @@ class Terms:
     out: Folder
     source: Source
     images: Images
-    tagger: TaggerSpec
+    taggers: tuple[TaggerSpec, ...]
     batch: int
     images_fingerprint: str
     retry: frozenset[str] = frozenset()  # reasons of quarantines that are looked at again
@@ -42,7 +41,7 @@ def todo(listed: Log, tagged: Log, terms: Terms, update: bool) -> list[Work]:
     for partition, revisions in listed.partitions.items():
         counts = tagged.counts([partition])
         is_wanted = any(counts.get(f"quarantined.{reason}") for reason in terms.retry)
-        if not tagged.holds(partition) or is_wanted or (update and is_stale(tagged, partition, terms)):
+        if tagged.latest(partition) is None or is_wanted or (update and is_stale(tagged, partition, terms)):
             inputs = {LISTED: Log({partition: revisions}), TAGGED: Log({partition: tagged.partitions.get(partition, ())})}
             works.append(Work(partition, tagged.next_revision(partition), inputs))
     return works
@@ -50,9 +49,8 @@ def todo(listed: Log, tagged: Log, terms: Terms, update: bool) -> list[Work]:
 
 def is_stale(tagged: Log, partition: str, terms: Terms) -> bool:
     """Whether a tagged partition was made on other terms than these."""
-    return (
-        tagged.fingerprint(partition, "images") != terms.images_fingerprint
-        or tagged.fingerprint(partition, f"tags/{terms.tagger.name}") != terms.tagger.fingerprint
+    return tagged.fingerprint(partition, "images") != terms.images_fingerprint or any(
+        tagged.fingerprint(partition, f"tags/{one.name}") != one.fingerprint for one in terms.taggers
     )
 
 
@@ -74,7 +72,13 @@ def _objects(terms: Terms, work: Work) -> list[dict[str, Any]]:
 def _is_retry(terms: Terms, work: Work) -> bool:
     """Whether only the quarantined are done again: the partition was tagged on these terms."""
     tagged = work.inputs[TAGGED]
-    return bool(terms.retry) and tagged.holds(work.partition) and not is_stale(tagged, work.partition, terms)
+    return bool(terms.retry) and tagged.latest(work.partition) is not None and not is_stale(tagged, work.partition, terms)
+
+
+def resources(terms: Terms, gpus: float) -> tuple[float, float]:
+    """(cpus, gpus) of a worker: what the pipeline gives it, or what its VLM needs if that is more."""
+    served = [one.file.serve for one in terms.taggers if isinstance(one.file, VlmFile)]
+    return max([1.0, *(one.cpus for one in served)]), max([gpus, *(one.gpus for one in served if one.kind == "vllm")])
 
 
 async def build(terms: Terms) -> "TagWorker":
@@ -95,8 +99,7 @@ class TagWorker:
 
     def __init__(self, terms: Terms) -> None:
         self._terms = terms
-        self._tagger = open_tagger(terms.tagger)
-        self._denied = denied(terms.out)
+        self._tagger = open_taggers(terms.taggers)
         self._decoder: Decoder[str] = Decoder(terms.images)
         self._counters = {"images": 0.0}
         self._one_at_a_time = asyncio.Lock()
@@ -149,20 +152,13 @@ class TagWorker:
 
     def _readable(self, listed: list[dict[str, Any]], rows: dict[str, dict[str, Any]]) -> Iterator[tuple[str, bytes]]:
         """The bytes of the objects that can be read; the others are put on record here."""
-        refs = [ref_of(row) for row in listed if row["object_id"] not in self._denied.object_ids]
-        for one in {row["object_id"] for row in listed} & self._denied.object_ids:
-            _quarantine(rows[one], "purged", "it was purged")
-        for ref, data in read_objects(refs, self._terms.source, self._terms.images):
-            row, found = rows[ref.object_id], None if isinstance(data, Unreadable) else image_id(data)
+        for ref, data in read_objects([ref_of(row) for row in listed], self._terms.source, self._terms.images):
             if isinstance(data, Unreadable):
-                _quarantine(row, data.reason, data.detail)
-            elif found in self._denied.image_ids:
-                _quarantine(row, "purged", "an image of the same bytes was purged")
+                self._counters["images"] += 1
+                _quarantine(rows[ref.object_id], data.reason, data.detail)
             else:
-                row["image_id"] = found
+                rows[ref.object_id]["image_id"] = image_id(data)
                 yield ref.object_id, data
-                continue
-            self._counters["images"] += 1
 
     def _tag_batch(self, batch: _Batch, tags: dict[str, list[dict[str, Any]]]) -> None:
         """Tags a batch; if the model fails on it, image by image, so that one costs one row."""
@@ -176,23 +172,26 @@ class TagWorker:
                 self._tag_batch(_Batch([row], [prepared]), tags)
             return
         for row, found in zip(batch.rows, tagged, strict=True):
+            if found.failure:
+                _quarantine(row, "tagger_failed", found.failure[:500])
+                continue
             row["embedding"] = None if found.embedding is None else found.embedding.astype("float16")
             tags[row["object_id"]] = found.tags
 
     def _receipt(self, work: Work, rows: list[dict[str, Any]], tags: Mapping[str, list[dict[str, Any]]]) -> Receipt:
-        stage, log, tagger = Stage(self._terms.out, TAGGED), work.inputs[TAGGED], self._terms.tagger
+        stage, log = Stage(self._terms.out, TAGGED), work.inputs[TAGGED]
         done = {row["object_id"] for row in rows}
         before = stage.current(log, work.partition, "images", "object_id", IMAGES).select(["object_id", "outcome", "reason"])
         counts = Counter(_outcome(row) for row in rows)
         counts.subtract(_outcome(row) for row in before.to_pylist() if row["object_id"] in done)
         images = stage.write("images", work.partition, work.revision, table(rows, IMAGES))
-        tag_rows = [{"object_id": one, "tags": found} for one, found in tags.items()]
-        tagged = stage.write(f"tags/{tagger.name}", work.partition, work.revision, table(tag_rows, OBJECT_TAGS))
         is_whole = not _is_retry(self._terms, work)
-        parts = {
-            "images": TablePart((images,), self._terms.images_fingerprint, is_whole),
-            f"tags/{tagger.name}": TablePart((tagged,), tagger.fingerprint, is_whole),
-        }
+        parts = {"images": TablePart((images,), self._terms.images_fingerprint, is_whole)}
+        for tagger in self._terms.taggers:
+            name = f"tags/{tagger.name}"
+            mine = [{"object_id": one, "tags": [tag for tag in found if tag["tagger"] == tagger.name]} for one, found in tags.items()]
+            tagged = stage.write(name, work.partition, work.revision, table(mine, OBJECT_TAGS))
+            parts[name] = TablePart((tagged,), tagger.fingerprint, is_whole)
         return Receipt(work.partition, work.revision, parts, dict(counts), work.inputs[LISTED].digests(LISTED, [work.partition]))
 
 

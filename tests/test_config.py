@@ -140,7 +140,7 @@ def test_settings_are_frozen() -> None:
 @pytest.mark.parametrize("name", [path.stem for path in (shelves.shipped() / "pipelines").glob("*.yaml")])
 def test_every_shipped_pipeline_names_shelf_files_that_fit_together(name: str) -> None:
     texts = job.load_texts(config.load(name))
-    assert texts.rules.lines and texts.prompts.types and texts.tagger.taxonomy.tree.leaves
+    assert texts.rules.lines and texts.prompts.types and texts.taxonomy.tree.leaves
 
 
 def test_the_mistakes_of_all_files_of_a_pipeline_are_told_together() -> None:

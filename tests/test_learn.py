@@ -246,10 +246,13 @@ class Reds:
     def tag(self, inputs: Sequence[Any]) -> list[Tagged]:
         return [Tagged([{"path": "document/letter", "score": 1.0, "tagger": "reds"}] if pixel[0] > 100 else []) for pixel in inputs]
 
+    def close(self) -> None:
+        pass
+
 
 def test_the_tagger_finds_tags_where_the_seed_has_none(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Images come as bytes or as paths below the seed; what cannot be read or decoded costs its row alone."""
-    monkeypatch.setattr(tagger, "open_tagger", lambda spec: Reds())
+    monkeypatch.setattr(tagger, "open_taggers", lambda specs: Reds())
     write(workspace / "model/open_clip_config.json", "{}")
     write(workspace / "model/weights.bin", "")
     write(workspace / "taggers/clip.yaml", "about: x\nengine: open_clip\ntaxonomy: small\nmodel: model\n")

@@ -1,17 +1,23 @@
-"""Taggers beyond open_clip: a VLM that walks down the tree, and the user's own class."""
+"""Taggers beyond open_clip: a VLM that walks down the tree, the user's own class, and several together."""
 
+import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import write
+from conftest import make_images, write
 from PIL import Image
 
-from synthgen import tagger
+from synthgen import config, job, listing, tag, tagger
+from synthgen.config import Images, Source
 from synthgen.errors import Mistakes, ModelUnavailable, UserMistake
 from synthgen.models import EngineDied, Request
+from synthgen.plan.inputs import Inputs
+from synthgen.rows import IMAGES
+from synthgen.source import list_objects
+from synthgen.store import Folder, Lease, Receipt, Stage
 from synthgen.tagger import CodeFile, Tagged, Tagger, TaggerSpec, VlmFile
 from synthgen.tagger.vlm import VlmTagger
 
@@ -231,3 +237,101 @@ def test_code_that_loses_images_or_does_not_start_is_told(own: None) -> None:
 def test_a_new_version_of_the_code_is_a_change_of_the_tagger() -> None:
     assert code().fingerprint == code().fingerprint != code(more='version: "2"\n').fingerprint
     assert isinstance(vlm().file, VlmFile)
+
+
+# --- several taggers -----------------------------------------------------------------------------------------------------
+
+
+def beside(name: str, key: str) -> TaggerSpec:
+    write(Path(f"taggers/{name}.yaml"), f"about: x\nengine: sidecar\ntaxonomy: small\nkey: {key}\n")
+    return tagger.load(name)
+
+
+def terms_of(out: Folder, specs: Sequence[TaggerSpec]) -> tag.Terms:
+    return tag.Terms(out, Source(uri="photos", sidecar=".json"), Images(), tuple(specs), 4, "print")
+
+
+def tagged(out: Folder, lease: Lease, specs: Sequence[TaggerSpec], update: bool = False) -> Receipt:
+    """Tags the one partition that there is, as a worker does, and commits it."""
+    terms = terms_of(out, specs)
+    (work,) = tag.todo(Stage(out, tag.LISTED).log(), Stage(out, tag.TAGGED).log(), terms, update)
+    worker = tag.TagWorker(terms)
+    receipt = asyncio.run(worker.do(work))
+    worker._decoder.close()
+    assert receipt
+    Stage(out, tag.TAGGED).commit(receipt, lease, 1)
+    return receipt
+
+
+def planned_tags(out: Folder, *names: str) -> list[list[tuple[str, float, str]]]:
+    """What a plan sees of each image."""
+    inputs = Inputs.of(out, names)
+    rows = inputs.objects(inputs.partitions[0]).to_pylist()
+    return [sorted((one["path"], round(one["score"], 2), one["tagger"]) for one in row["tags"]) for row in rows]
+
+
+@pytest.fixture
+def listed(workspace: Path, tmp_path: Path) -> tuple[Folder, Lease]:
+    make_images(workspace / "photos", 2, ["cat"])
+    out = Folder(str(tmp_path / "out"))
+    lease = Lease.take(out)
+    listing.run(out, list_objects(Source(uri="photos", sidecar=".json")), lease, "print")
+    return out, lease
+
+
+def test_tags_of_several_taggers_are_stored_apart_and_planned_together_each_with_its_name(own: None, listed: tuple[Folder, Lease]) -> None:
+    out, lease = listed
+    receipt = tagged(out, lease, [beside("first", "tags"), code({"said": {"animal/cat": 0.5, "document": 0.4}})])
+    assert {name for name in receipt.tables if name.startswith("tags/")} == {"tags/first", "tags/mine"}
+    assert planned_tags(out, "first", "mine") == [[("animal/cat", 1.0, "first"), ("document", 0.4, "mine")]] * 2
+    assert planned_tags(out, "mine") == [[("animal/cat", 0.5, "mine"), ("document", 0.4, "mine")]] * 2
+
+
+def test_another_tagger_is_an_update_like_any_other(own: None, listed: tuple[Folder, Lease]) -> None:
+    out, lease = listed
+    first = beside("first", "tags")
+    tagged(out, lease, [first])
+    both = (first, code({"said": {"document": 0.4}}))
+    logs = Stage(out, tag.LISTED).log(), Stage(out, tag.TAGGED).log()
+    assert not tag.todo(*logs, terms_of(out, both), False) and len(tag.todo(*logs, terms_of(out, both), True)) == 1
+    tagged(out, lease, both, update=True)
+    assert planned_tags(out, "first", "mine") == [[("animal/cat", 1.0, "first"), ("document", 0.4, "mine")]] * 2
+    assert not tag.todo(logs[0], Stage(out, tag.TAGGED).log(), terms_of(out, both), True)
+
+
+def test_an_image_that_one_tagger_fails_on_is_quarantined_with_its_words(own: None, listed: tuple[Folder, Lease]) -> None:
+    out, lease = listed
+    receipt = tagged(out, lease, [beside("first", "tags"), code({"said": {"animal/kat": 1}})])
+    assert receipt.counts == {"quarantined.tagger_failed": 2}
+    stage = Stage(out, tag.TAGGED)
+    rows = stage.current(stage.log(), receipt.partition, "images", "object_id", IMAGES).to_pylist()
+    assert all("no tag of 'small' is 'animal/kat'" in row["detail"] for row in rows)
+
+
+def test_a_vlm_tagger_works_in_the_tagging_worker(chooser: list[Request], listed: tuple[Folder, Lease]) -> None:
+    out, lease = listed
+    assert tagged(out, lease, [vlm({"wanted": ["animal", "cat"]})]).counts == {"tagged": 2}
+    assert len(chooser) >= 2
+
+
+def test_a_worker_gets_the_resources_of_its_vlm(chooser: list[Request]) -> None:
+    assert tag.resources(terms_of(Folder("out"), [beside("first", "tags")]), 0.5) == (1, 0.5)
+    assert tag.resources(terms_of(Folder("out"), [vlm()]), 0.5) == (1, 0.5)  # a scripted engine takes no GPU
+    write(Path("taggers/big.yaml"), "about: x\nengine: vlm\ntaxonomy: small\nmodel: a/b\nserve: {gpus: 2, cpus: 4}\n")
+    assert tag.resources(terms_of(Folder("out"), [tagger.load("big")]), 0.5) == (4, 2)
+
+
+def test_a_pipeline_names_one_tagger_or_several() -> None:
+    beside("first", "tags")
+    pipeline = config.load("small", ["tag.tagger=[beside, first]"])
+    assert [one.name for one in job.load_texts(pipeline).taggers] == ["beside", "first"]
+    for wrong, said in (("[]", "must name a tagger"), ("[first, first]", "names a tagger twice")):
+        with pytest.raises(Mistakes, match=said):
+            config.load("small", [f"tag.tagger={wrong}"])
+
+
+def test_taggers_of_different_taxonomies_cannot_be_merged() -> None:
+    write(Path("taggers/taxonomies/other.yaml"), "about: x\ntemplates: ['{}']\ntags: {thing: {means: a thing}}\n")
+    write(Path("taggers/strange.yaml"), "about: x\nengine: sidecar\ntaxonomy: other\n")
+    with pytest.raises(Mistakes, match="'strange' tags with taxonomy 'other' and 'beside' with 'small'"):
+        tagger.load_all(["beside", "strange"])

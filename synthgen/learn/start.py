@@ -57,7 +57,7 @@ class Lesson:
 
     order: Order
     seed: Seed
-    tagger: TaggerSpec
+    taggers: tuple[TaggerSpec, ...]
     prompts: Prompts
     fields: Fields  # where the seed gives words; None where they must be found
 
@@ -79,7 +79,8 @@ class Lesson:
     @property
     def tags_by(self) -> str:
         """How the tags are found, in words."""
-        return f"given in field '{self.fields.tags}'" if self.fields.tags else f"found by tagger '{self.tagger.name}'"
+        names = ", ".join(f"'{one.name}'" for one in self.taggers)
+        return f"given in field '{self.fields.tags}'" if self.fields.tags else f"found by tagger {names}"
 
     def rows(self, texts: bool, images: bool) -> Iterator[Row | Bad]:
         """The seed's rows, with what is needed of them."""
@@ -117,19 +118,19 @@ def _target(order: Order) -> Path:
 
 def _prepared(order: Order) -> Lesson:
     """Opens the seed and settles where types and tags come from: a field that is named, else one that is there, else a search."""
-    spec, prompts = tagger.load(order.pipeline.tag.tagger), prompt.load(order.pipeline.generate.prompts)
+    specs, prompts = tagger.load_all(order.pipeline.tag.taggers), prompt.load(order.pipeline.generate.prompts)
     opened = seed.open_seed(order.seed)
     known = seed.fields(opened)
     for flag, named in (("--types-column", order.types_column), ("--tags-column", order.tags_column)):
         if named and named not in known:
             raise UserMistake(f"{flag} {named}: the seed has no such field: {nearest(named, known)}")
     types = order.types_column or next((field for field in TYPE_FIELDS if field in known), None)
-    tags = (
-        order.tags_column or (spec.file.key if isinstance(spec.file, SidecarFile) else None) or (TAG_FIELD if TAG_FIELD in known else None)
-    )
-    if tags not in (None, *known):
-        raise UserMistake(f"{order.seed}: has no field '{tags}', in which tagger '{spec.name}' looks for tags; name one by --tags-column")
-    return Lesson(order, opened, spec, prompts, Fields(None if order.types_file else types, tags))
+    beside = next((one for one in specs if isinstance(one.file, SidecarFile)), None)
+    key = beside.file.key if beside and isinstance(beside.file, SidecarFile) else None
+    tags = order.tags_column or key or (TAG_FIELD if TAG_FIELD in known else None)
+    if beside and tags not in known:
+        raise UserMistake(f"{order.seed}: has no field '{tags}', in which tagger '{beside.name}' looks for tags; name one by --tags-column")
+    return Lesson(order, opened, specs, prompts, Fields(None if order.types_file else types, tags))
 
 
 def _seen(lesson: Lesson) -> tuple[Counter[Example], Tally]:
@@ -214,15 +215,17 @@ def _found_types(find: Callable[[str], choice.Chosen], row: Row) -> list[str] | 
 
 def _tagged(lesson: Lesson, rows: Iterable[Row], tally: Tally) -> Iterator[tuple[Row, list[str]] | Bad]:
     """The rows with their tags."""
-    spec, tree = lesson.tagger, lesson.tagger.taxonomy.tree
+    tree = lesson.taggers[0].taxonomy.tree
     if lesson.fields.tags:
-        names = spec.file.names if isinstance(spec.file, SidecarFile) else None
+        names = {word: path for one in lesson.taggers if isinstance(one.file, SidecarFile) for word, path in one.file.names.items()}
         yield from _given_tags(rows, given.Lexicon(tree.nodes, names), tally)
         return
     folder = lesson.seed.folder if lesson.order.images is None else Folder(lesson.order.images).path
     if lesson.order.images is not None and not Path(folder).is_dir():
         raise UserMistake(f"--images {lesson.order.images}: no such folder")
-    yield from tagging.tagged(rows, tagger.open_tagger(spec), lesson.order.pipeline.images, folder)
+    tool = tagger.open_taggers([tagger.resolved(one) for one in lesson.taggers])
+    yield from tagging.tagged(rows, tool, lesson.order.pipeline.images, folder)
+    tool.close()
 
 
 def _given_tags(rows: Iterable[Row], lexicon: given.Lexicon, tally: Tally) -> Iterator[tuple[Row, list[str]] | Bad]:
@@ -253,4 +256,4 @@ def _check(text: str, lesson: Lesson) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "learned.yaml"
         path.write_text(text, encoding="utf-8")
-        mapping.load(str(path), lesson.tagger.taxonomy.tree, list(lesson.prompts.types))
+        mapping.load(str(path), lesson.taggers[0].taxonomy.tree, list(lesson.prompts.types))

@@ -93,4 +93,7 @@ def _tags(tagger: Tagger, batch: list[tuple[Row, Any]]) -> Iterator[tuple[Row, l
             yield from _tags(tagger, [one])
         return
     for (row, _), tagged_as in zip(batch, found, strict=True):
+        if tagged_as.failure:
+            yield Bad(row.where, "tagger_failed", tagged_as.failure[:200])
+            continue
         yield row, [tag["path"] for tag in tagged_as.tags]

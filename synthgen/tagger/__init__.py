@@ -4,10 +4,13 @@ Comes in: a tagger file (taggers/NAME.yaml) and decoded images. Goes out: the ta
 its tagger, and an embedding where there is one. files.py says what a file may say; each engine has a module of its own.
 """
 
+from collections.abc import Sequence
+
 from synthgen.tagger.clip import ClipTagger
 from synthgen.tagger.code import CodeTagger
-from synthgen.tagger.files import ClipFile, CodeFile, SidecarFile, TaggerSpec, VlmFile, load, resolved, threshold
+from synthgen.tagger.files import ClipFile, CodeFile, SidecarFile, TaggerSpec, VlmFile, load, load_all, resolved, threshold
 from synthgen.tagger.found import Floats, Tagged, Tagger
+from synthgen.tagger.several import SeveralTaggers
 from synthgen.tagger.sidecar import SidecarTagger
 from synthgen.tagger.vlm import VlmTagger
 
@@ -22,7 +25,9 @@ __all__ = [
     "TaggerSpec",
     "VlmFile",
     "load",
+    "load_all",
     "open_tagger",
+    "open_taggers",
     "resolved",
     "threshold",
 ]
@@ -39,3 +44,8 @@ def open_tagger(spec: TaggerSpec) -> Tagger:
             return CodeTagger(spec, spec.file)
         case ClipFile():
             return ClipTagger(spec, spec.file)
+
+
+def open_taggers(specs: Sequence[TaggerSpec]) -> Tagger:
+    """One tagger, or several as one, loaded."""
+    return open_tagger(specs[0]) if len(specs) == 1 else SeveralTaggers([open_tagger(spec) for spec in specs])

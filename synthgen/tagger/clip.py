@@ -68,6 +68,9 @@ class ClipTagger:
                 return found
         return _among_siblings(logits.cpu().numpy(), self._spec.taxonomy)
 
+    def close(self) -> None:
+        """Holds nothing that its process would not give back."""
+
     def _chosen(self, row: Floats) -> list[dict[str, Any]]:
         sure = {self._paths[index]: float(row[index]) for index in np.flatnonzero(row >= self._thresholds)}
         surest = sorted(sure, key=lambda path: (-sure[path], path))[: self._file.most]

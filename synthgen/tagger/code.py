@@ -52,6 +52,9 @@ class CodeTagger:
             raise ValueError(f"{self._file.engine}.tag returned no list of {len(inputs)} for {len(inputs)} images")
         return [self._checked(one) for one in said]
 
+    def close(self) -> None:
+        """The object goes with its process."""
+
     def _checked(self, said: Any) -> Tagged:
         if not isinstance(said, Mapping):
             return Tagged([], failure=f"{self._file.engine} returned {type(said).__name__} for an image, not path -> score")

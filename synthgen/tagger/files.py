@@ -7,7 +7,7 @@ tags that the source carries along, and `module:Class` the user's own code, whic
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,7 +16,7 @@ from pydantic import Field, StringConstraints
 
 from synthgen import shelves, taxonomy
 from synthgen.config import Engine, Generate
-from synthgen.errors import Mistakes, nearest
+from synthgen.errors import Mistakes, UserMistake, nearest
 from synthgen.models import ModelName
 from synthgen.models.names import folder_digest, resolve
 from synthgen.shelves import Document, Section
@@ -114,6 +114,28 @@ def load(name: str) -> TaggerSpec:
     if faults:
         raise Mistakes(faults)
     return TaggerSpec(name, file, tags, str(folder) if folder else None)
+
+
+def load_all(names: Sequence[str]) -> tuple[TaggerSpec, ...]:
+    """The taggers of a pipeline, or all that is wrong with them; mappings speak of one taxonomy, so they must share it."""
+    specs: list[TaggerSpec] = []
+    faults: list[str] = []
+    for name in names:
+        try:
+            specs.append(load(name))
+        except Mistakes as mistakes:
+            faults += mistakes.lines
+        except UserMistake as mistake:
+            faults.append(str(mistake))
+    faults += [
+        f"tag.tagger: '{one.name}' tags with taxonomy '{one.taxonomy.name}' and '{specs[0].name}' with '{specs[0].taxonomy.name}'; "
+        "the taggers of a pipeline share one"
+        for one in specs[1:]
+        if one.taxonomy.name != specs[0].taxonomy.name
+    ]
+    if faults:
+        raise Mistakes(faults)
+    return tuple(specs)
 
 
 def resolved(spec: TaggerSpec) -> TaggerSpec:

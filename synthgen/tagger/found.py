@@ -32,3 +32,6 @@ class Tagger(Protocol):
 
     def tag(self, inputs: Sequence[Any]) -> list[Tagged]:
         """The tags of a batch of prepared images."""
+
+    def close(self) -> None:
+        """Gives back what it holds; nothing is tagged after it."""

@@ -33,6 +33,9 @@ class SidecarTagger:
         """The words as tags, each with score 1."""
         return [Tagged([{"path": path, "score": 1.0, "tagger": self._spec.name} for path in self._known(words)]) for words in inputs]
 
+    def close(self) -> None:
+        """Holds nothing."""
+
     def _known(self, words: Sequence[Any]) -> list[str]:
         named = (str(word).strip() for word in words)
         found = (self._paths.get(self._file.names.get(word, "_".join(word.lower().split()))) for word in named)
