@@ -147,6 +147,7 @@ class Engine(Section):
     gpus: float = Field(default=1, ge=0)  # per replica; above 1 means tensor parallel
     cpus: float = Field(default=1, ge=0)
     in_flight: int | None = Field(default=None, gt=0)  # conversations at once; by default from the KV cache
+    host_megabytes: int = Field(default=2048, gt=0)  # decoded images of the conversations in flight, per replica
     call_seconds: float = Field(default=600.0, gt=0)  # a call that takes longer has failed
     stall_seconds: float = Field(default=300.0, gt=0)  # without a reply to any of the calls in flight, after which the engine is replaced
     retries: int = Field(default=3, ge=0)

@@ -34,7 +34,7 @@ def _sample(folder: Folder, name: str, place: float) -> Iterator[str]:
     with folder.fs.open(folder.full(name)) as file:
         parquet = pq.ParquetFile(file)
         columns = [one for one in parquet.schema_arrow.names if one != "images"]
-        rows = parquet.read_row_group(0, columns=columns)
+        rows = parquet.read_row_group(0, columns=columns, use_threads=False)  # see store/stage.py
     some = rows.slice(int(place * rows.num_rows), NEIGHBOURS).to_pylist()
     row = max(some, key=lambda one: len(one["types"]))
     yield from ("", row["uris"][0])

@@ -14,12 +14,13 @@ grew and a run that has nothing to do are all this one function.
 A stage knows the tables before and after it and no other stage; only this file knows the order.
 """
 
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 
-from synthgen import generate, listing, pack, plan, select, tag
+from synthgen import generate, listing, memory, pack, plan, select, tag
 from synthgen.failing import Streak
 from synthgen.job import STAGES, Job, check_folder, settle
 from synthgen.models import check_engine
@@ -86,6 +87,7 @@ def _tag(job: Job, which: Range, lease: Lease) -> int:
     crew = Crew(tag.build, terms, lambda work: tag.object_ids(terms, work), min(settings.workers, len(works)), cpus, gpus)
     crew = replace(crew, notes=stage.folder.child("strikes"))
     total = sum(listed.partitions[work.partition][-1].receipt.counts["listed"] for work in works)
+    _note_memory("tag", crew.size, memory.tag_bytes(job.pipeline))
     with StageProgress("tag", total, "images") as bar:
         return _do(crew, works, lambda counters: bar.show(counters.get("images", 0.0)), _committing(stage, lease, "images"))
 
@@ -103,6 +105,7 @@ def _generate(job: Job, which: Range, lease: Lease) -> int:
     crew = replace(crew, notes=stage.folder.child("strikes"))
     started = time.monotonic()
     total = sum(generate.size(terms, work) for work in works)
+    _note_memory("generate", crew.size, memory.generate_bytes(job.pipeline))
     with StageProgress("generate", total, "assignments") as bar:
 
         def show(counters: Mapping[str, float]) -> None:
@@ -125,10 +128,16 @@ def _pack(job: Job, which: Range, lease: Lease) -> int:
     terms, stage = job.pack_terms, Stage(job.out, "5-shards")
     shards = pack.todo(terms, which.retry)
     crew = Crew(pack.build, terms, pack.image_ids, min(job.pipeline.pack.workers, len(shards)), notes=stage.folder.child("strikes"))
+    _note_memory("pack", crew.size, memory.pack_bytes(job.pipeline))
     with StageProgress("pack", sum(len(shard.samples) for shard in shards), "samples") as bar:
         done = _do(crew, shards, lambda counters: bar.show(counters.get("samples", 0.0)), _committing(stage, lease))
     pack.publish(terms, job.pipeline.select, job.facts, lease)
     return done
+
+
+def _note_memory(stage: str, workers: int, size: int) -> None:
+    if workers:
+        print(memory.note(stage, workers, size), file=sys.stderr, flush=True)
 
 
 def _committing(stage: Stage, lease: Lease, watched: str | None = None) -> Callable[[Receipt], None]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from synthgen.config import Images, Source
+from synthgen.denylist import denied
 from synthgen.images import Decoded, Decoder, Unfit
 from synthgen.rows import IMAGES, OBJECT_TAGS, OBJECTS, image_id, table
 from synthgen.source import Unreadable, read_objects, ref_of
@@ -41,7 +42,7 @@ def todo(listed: Log, tagged: Log, terms: Terms, update: bool) -> list[Work]:
     for partition, revisions in listed.partitions.items():
         counts = tagged.counts([partition])
         is_wanted = any(counts.get(f"quarantined.{reason}") for reason in terms.retry)
-        if tagged.latest(partition) is None or is_wanted or (update and is_stale(tagged, partition, terms)):
+        if not tagged.holds(partition) or is_wanted or (update and is_stale(tagged, partition, terms)):
             inputs = {LISTED: Log({partition: revisions}), TAGGED: Log({partition: tagged.partitions.get(partition, ())})}
             works.append(Work(partition, tagged.next_revision(partition), inputs))
     return works
@@ -72,7 +73,7 @@ def _objects(terms: Terms, work: Work) -> list[dict[str, Any]]:
 def _is_retry(terms: Terms, work: Work) -> bool:
     """Whether only the quarantined are done again: the partition was tagged on these terms."""
     tagged = work.inputs[TAGGED]
-    return bool(terms.retry) and tagged.latest(work.partition) is not None and not is_stale(tagged, work.partition, terms)
+    return bool(terms.retry) and tagged.holds(work.partition) and not is_stale(tagged, work.partition, terms)
 
 
 def resources(terms: Terms, gpus: float) -> tuple[float, float]:
@@ -100,6 +101,7 @@ class TagWorker:
     def __init__(self, terms: Terms) -> None:
         self._terms = terms
         self._tagger = open_taggers(terms.taggers)
+        self._denied = denied(terms.out)
         self._decoder: Decoder[str] = Decoder(terms.images)
         self._counters = {"images": 0.0}
         self._one_at_a_time = asyncio.Lock()
@@ -152,13 +154,20 @@ class TagWorker:
 
     def _readable(self, listed: list[dict[str, Any]], rows: dict[str, dict[str, Any]]) -> Iterator[tuple[str, bytes]]:
         """The bytes of the objects that can be read; the others are put on record here."""
-        for ref, data in read_objects([ref_of(row) for row in listed], self._terms.source, self._terms.images):
+        refs = [ref_of(row) for row in listed if row["object_id"] not in self._denied.object_ids]
+        for one in {row["object_id"] for row in listed} & self._denied.object_ids:
+            _quarantine(rows[one], "purged", "it was purged")
+        for ref, data in read_objects(refs, self._terms.source, self._terms.images):
+            row, found = rows[ref.object_id], None if isinstance(data, Unreadable) else image_id(data)
             if isinstance(data, Unreadable):
-                self._counters["images"] += 1
-                _quarantine(rows[ref.object_id], data.reason, data.detail)
+                _quarantine(row, data.reason, data.detail)
+            elif found in self._denied.image_ids:
+                _quarantine(row, "purged", "an image of the same bytes was purged")
             else:
-                rows[ref.object_id]["image_id"] = image_id(data)
+                row["image_id"] = found
                 yield ref.object_id, data
+                continue
+            self._counters["images"] += 1
 
     def _tag_batch(self, batch: _Batch, tags: dict[str, list[dict[str, Any]]]) -> None:
         """Tags a batch; if the model fails on it, image by image, so that one costs one row."""

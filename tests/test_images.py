@@ -414,7 +414,7 @@ def test_a_memory_bomb_costs_one_record_and_no_more_memory_than_predicted(odd_ch
     small = LIMITS.model_copy(update={"max_pixels": 1_000_000, "max_bytes": 2**20})
     with Decoder[str](small, 1, odd_child) as decoder:
         results = dict(decoder.decode_many([("hoard", b"hoard!"), ("a", encoded(drawn(), "PNG"))]))
-        assert decoder.child_bytes < 2**28
+        assert decoder.peak_bytes < 2**28
     assert isinstance(results["a"], Decoded)
     assert isinstance(results["hoard"], Unfit) and results["hoard"].reason == "decoder_died"
 

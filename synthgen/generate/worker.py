@@ -14,9 +14,11 @@ from typing import Any
 
 from synthgen import converse
 from synthgen.converse import Assignment, Outcome, Subject, failed_rows
+from synthgen.generate.admission import HostBudget, image_bytes
 from synthgen.generate.left import Left, current_pairs, look
 from synthgen.generate.terms import GENERATED, PLANNED, Terms
 from synthgen.images import Decoded, Decoder, Unfit
+from synthgen.memory import FETCHED_AHEAD, MEGABYTE
 from synthgen.models import Engine, Request, open_engine
 from synthgen.models.watched import WatchedEngine
 from synthgen.rows import PAIRS, SCORES, image_id, table
@@ -28,7 +30,6 @@ from synthgen.workers.work import GIVEN_SECONDS
 KV_SHARE = 0.8  # of the KV cache that conversations may fill
 CALLS_AT_ONCE = 2.0  # of one conversation, on average: the ask alone, then the answers side by side
 DEFAULT_IN_FLIGHT = 16  # conversations, where the engine tells neither its KV cache nor its batch
-FETCHED_AHEAD = 8  # images
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ class GenerateWorker:
         self._decoding = asyncio.Lock()
         self._measuring = asyncio.Lock()
         self._places: asyncio.Semaphore | None = None
+        self._host = HostBudget(terms.engine.host_megabytes * MEGABYTE)
         self._counters: Counter[str] = Counter()
         self._drains = asyncio.Event()
 
@@ -123,6 +125,7 @@ class GenerateWorker:
             object_id, found = item
             if isinstance(found, Decoded):
                 await (await self._places_for(found)).acquire()
+                await self._host.take(image_bytes(found.image))
                 if not job.is_whole:
                     break
                 running.add(asyncio.create_task(self._converse(job, object_id, found)))
@@ -141,6 +144,7 @@ class GenerateWorker:
             )
         finally:
             (await self._places_for(found)).release()
+            await self._host.give(image_bytes(found.image))
         for outcome in outcomes:
             self._count(outcome)
             job.outcomes.append(outcome)

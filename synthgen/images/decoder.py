@@ -19,7 +19,7 @@ from synthgen.errors import SynthError
 from synthgen.images import pixels
 from synthgen.images.decode import Decoded
 from synthgen.images.headers import Unfit
-from synthgen.images.process import SLOTS, Child, Key, Sent, new_child
+from synthgen.images.process import SLOTS, Child, Key, Sent, new_child, slot_size
 
 if TYPE_CHECKING:
     from synthgen.config import Images
@@ -41,18 +41,12 @@ class Decoder(Generic[Key]):
         self.limits = limits
         self._module = module
         self._selector = selectors.DefaultSelector()
-        largest = max(limits.max_bytes, limits.model_pixels * pixels.BYTES_PER_PIXEL)
-        self._children: list[Child[Key]] = [new_child(largest) for _ in range(processes or _cores())]
-
-    @property
-    def child_bytes(self) -> int:
-        """The memory that one child may take on top of its code: three copies of the file, 16 bytes a pixel."""
-        return 3 * self.limits.max_bytes + 16 * self.limits.max_pixels + 2**27
+        self._children: list[Child[Key]] = [new_child(_largest(limits)) for _ in range(processes or cores())]
 
     @property
     def peak_bytes(self) -> int:
         """The most that the whole pool can take, its shared memory included; ordinary images take a small part of it."""
-        return sum(self.child_bytes + SLOTS * child.slot_bytes for child in self._children)
+        return peak_bytes(self.limits, len(self._children))
 
     @property
     def pids(self) -> list[int]:
@@ -158,7 +152,7 @@ class Decoder(Generic[Key]):
         return None
 
     def _start(self, child: Child[Key]) -> None:
-        child.start(self._module, {"limits": self.limits.model_dump(mode="json"), "memory_bytes": self.child_bytes})
+        child.start(self._module, {"limits": self.limits.model_dump(mode="json"), "memory_bytes": child_bytes(self.limits)})
         self._selector.register(child.replies, selectors.EVENT_READ, child)
 
     def _stop(self, child: Child[Key]) -> tuple[int, str]:
@@ -167,7 +161,22 @@ class Decoder(Generic[Key]):
         return child.stop()
 
 
-def _cores() -> int:
+def child_bytes(limits: "Images") -> int:
+    """The memory that one child may take on top of its code: three copies of the file, 16 bytes a pixel."""
+    return 3 * limits.max_bytes + 16 * limits.max_pixels + 2**27
+
+
+def peak_bytes(limits: "Images", processes: int) -> int:
+    """The most that so many children can take, with the memory that they share with their parent."""
+    return processes * (child_bytes(limits) + SLOTS * slot_size(_largest(limits)))
+
+
+def _largest(limits: "Images") -> int:
+    """What a slot must hold: a file, or the pixels that come of one."""
+    return max(limits.max_bytes, limits.model_pixels * pixels.BYTES_PER_PIXEL)
+
+
+def cores() -> int:
     """As many as this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

@@ -138,7 +138,7 @@ def new_child(largest: int) -> Child[Any]:
 
     Its memory has no name and no place on disk, is not bound by the size of /dev/shm, and takes only the pages written to.
     """
-    slot_bytes = -(-largest // mmap.ALLOCATIONGRANULARITY) * mmap.ALLOCATIONGRANULARITY
+    slot_bytes = slot_size(largest)
     if hasattr(os, "memfd_create"):
         fd = os.memfd_create("synthgen-images", os.MFD_CLOEXEC)
     else:
@@ -146,6 +146,11 @@ def new_child(largest: int) -> Child[Any]:
             fd = os.dup(file.fileno())
     os.ftruncate(fd, SLOTS * slot_bytes)
     return Child(slot_bytes, fd, mmap.mmap(fd, SLOTS * slot_bytes))
+
+
+def slot_size(largest: int) -> int:
+    """The bytes of a slot for images of so many: whole pages."""
+    return -(-largest // mmap.ALLOCATIONGRANULARITY) * mmap.ALLOCATIONGRANULARITY
 
 
 def _environment() -> dict[str, str]:

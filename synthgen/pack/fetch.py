@@ -14,13 +14,12 @@ import pyarrow as pa
 
 from synthgen.errors import Damaged
 from synthgen.images import Unfit
+from synthgen.memory import PACKED_AT_ONCE
 from synthgen.pack.embed import Embedded, embedded
 from synthgen.pack.shards import SHARDS, Shard, Terms
 from synthgen.rows import SHARD_INDEX, image_id
 from synthgen.source import Unreadable, read_objects, ref_of
 from synthgen.store import Stage
-
-AT_ONCE = 64  # images fetched side by side and held until they are written in order
 
 
 @dataclass(frozen=True)
@@ -41,8 +40,8 @@ def with_images(terms: Terms, shard: Shard, samples: Sequence[Sample]) -> Iterat
         yield from ((sample, Unfit("decoder_died", told)) for sample in samples)
         return
     held = _Held(terms, shard)
-    for start in range(0, len(samples), AT_ONCE):
-        some = samples[start : start + AT_ONCE]
+    for start in range(0, len(samples), PACKED_AT_ONCE):
+        some = samples[start : start + PACKED_AT_ONCE]
         found: dict[str, Embedded | Unfit] = {sample.image_id: image for sample in some if (image := held.find(sample.image_id))}
         found |= _fetched(terms, [sample for sample in some if sample.image_id not in found])
         yield from ((sample, found[sample.image_id]) for sample in some)

@@ -53,7 +53,7 @@ def _rows(uri: str, fs: Any, source: Source) -> Iterator[tuple[int, str | None]]
             yield from ((row, None) for row in range(file.metadata.num_rows))
             return
         row = 0
-        for batch in file.iter_batches(META_ROWS, columns=list(source.meta_columns)):
+        for batch in file.iter_batches(META_ROWS, columns=list(source.meta_columns), use_threads=False):
             for values in batch.to_pylist():
                 yield row, json.dumps(values, ensure_ascii=False, default=str)
                 row += 1
@@ -91,7 +91,7 @@ def _group_cells(file: pq.ParquetFile, group: int, column: str, wanted: list[int
     at_once = max(1, min(1024, BATCH_BYTES * about.num_rows // max(1, about.total_byte_size)))
     rows = iter(wanted)
     row, first = next(rows, None), 0
-    for batch in file.iter_batches(at_once, row_groups=[group], columns=[column]):
+    for batch in file.iter_batches(at_once, row_groups=[group], columns=[column], use_threads=False):
         values = batch.column(0)
         if pa.types.is_struct(values.type):
             values = pc.struct_field(values, "bytes")

@@ -1,0 +1,46 @@
+"""Decoded images in flight stay within the host's budget, and what is predicted adds up."""
+
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from synthgen import config, memory
+from synthgen.generate.admission import HostBudget, image_bytes
+
+
+@given(st.lists(st.integers(1, 40), max_size=30), st.integers(1, 60))
+def test_no_more_bytes_are_in_flight_than_the_budget_but_for_one_image_alone(sizes: list[int], limit: int) -> None:
+    flying: list[int] = []
+
+    async def one(budget: HostBudget, size: int) -> None:
+        await budget.take(size)
+        flying.append(size)
+        assert sum(flying) <= limit or len(flying) == 1
+        await asyncio.sleep(0)
+        flying.remove(size)
+        await budget.give(size)
+
+    async def scene() -> None:
+        budget = HostBudget(limit)
+        await asyncio.wait_for(asyncio.gather(*(one(budget, size) for size in sizes)), 10)
+
+    asyncio.run(scene())
+    assert not flying
+
+
+def test_an_image_counts_as_pillow_holds_it() -> None:
+    assert image_bytes(Image.new("RGB", (30, 20))) == 2400
+
+
+@pytest.mark.parametrize("setting", ["images.max_pixels=200000000", "images.max_bytes=900000000", "images.model_pixels=50000000"])
+def test_larger_limits_predict_more_memory(setting: str) -> None:
+    usual, more = config.load("everyday"), config.load("everyday", [setting])
+    for predicted in (memory.tag_bytes, memory.generate_bytes):
+        assert predicted(more) > predicted(usual)
+
+
+def test_the_note_is_one_line() -> None:
+    assert memory.note("tag", 2, 3 * 10**9) == "tag: 2 workers, each with at most 3.0 GB of host memory for its images"
