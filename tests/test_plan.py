@@ -843,6 +843,17 @@ def test_a_share_keeps_its_part_of_every_type_and_some_of_each(planned: World) -
     assert kept < set(planned.assignments()), "a larger share only adds"
 
 
+def test_growth_beside_a_share_takes_nothing_back_even_where_a_partition_is_planned_again(world: World) -> None:
+    world.grow({f"{number}.jpg": unlike(number, TAGS[number % 7]) for number in range(30)})
+    world.plan(terms := world.terms(share=0.4))
+    before, images = world.assignments(), world.images()
+    changed = [f"{number}.jpg" for number in range(0, 30, 3)]
+    world.grow({uri: unlike(100 + place, "animal") for place, uri in enumerate(changed)})
+    world.plan(terms)
+    check_quotas(world, terms)
+    assert {key for key, row in before.items() if images[row["object_id"]]["uri"] not in changed} <= set(world.assignments())
+
+
 def test_an_image_that_lost_all_its_questions_to_a_quota_is_on_record(world: World) -> None:
     world.grow({f"{number}.jpg": unlike(number) for number in range(9)})
     world.plan(terms := world.terms(RULES.replace("look/a: 2, look/b: 1", "look/a: 2"), caps={"look/a": 4}))

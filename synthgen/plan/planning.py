@@ -51,7 +51,7 @@ def plan_partition(task: Task, drawer: Drawer, partition: str) -> Planned:
     assignments = found.assignments
     if task.epoch.limits:
         passes = let_through(task.epoch.limits, drawer.terms.settings.seed, assignments, found.is_planned)
-        assignments = assignments.filter(pa.array(passes | (found.is_planned & found.stands)))
+        assignments = assignments.filter(pa.array(passes))
     served, asked = (
         np.asarray(pc.is_in(found.objects.column("object_id"), rows.column("object_id").combine_chunks()))
         for rows in (found.assignments, assignments)

@@ -1,0 +1,96 @@
+"""What `synth plan` foretells of the demo's generate stage, beside what the stage then takes.
+
+    python benchmarks/price.py [--quick]
+
+Tags and plans demo images, measures a profile of the engine on some of them as `synth plan --profile` does, reckons tokens and
+seconds of all, then runs the stage as `synth run` does and counts every call of its engine. The ratios are foretold over
+measured; 1.0 would be a perfect forecast. Seconds are those between the first and the last call, without the engine's start.
+"""
+
+import json
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from synthgen import config, forecast, generate, run
+from synthgen.generate import GenerateWorker, Terms
+from synthgen.job import Job, open_job
+from synthgen.models import Request, open_engine
+from synthgen.models.recorder import Recorder
+from synthgen.store import Folder, Lease, Receipt, Stage
+from synthgen.workers import Crew, Work, leave_ray, work_through
+
+TOKENS = ("prompt_tokens", "cached_tokens", "output_tokens")
+
+
+class CountingWorker:
+    """A generating worker that adds to each receipt what its engine has served and for how long."""
+
+    def __init__(self, worker: GenerateWorker, recorder: Recorder) -> None:
+        self._worker, self._recorder = worker, recorder
+        self._began = 0.0
+
+    def progress(self) -> Mapping[str, float]:
+        """Nothing is shown."""
+        return {}
+
+    def drain(self) -> None:
+        """Passed on."""
+        self._worker.drain()
+
+    async def do(self, work: Work) -> Receipt:
+        """The real worker's receipt, with the totals so far."""
+        self._began = self._began or time.perf_counter()
+        receipt = await self._worker.do(work)
+        totals = {name: sum(getattr(reply, name) for _, reply in self._recorder.calls) for name in TOKENS}
+        totals |= {"calls": len(self._recorder.calls), "us": int((time.perf_counter() - self._began) * 1e6)}
+        return replace(receipt, counts={**receipt.counts, **totals})
+
+
+async def build(terms: Terms) -> CountingWorker:
+    """Starts the engine and warms it up."""
+    recorder = Recorder(await open_engine(terms.model, terms.engine))
+    await recorder.generate(Request("ask", "warm up", 8))
+    recorder.calls.clear()
+    return CountingWorker(GenerateWorker(terms, recorder), recorder)
+
+
+def main() -> None:
+    """Foretells, measures, prints."""
+    images, profiled = (32, 8) if "--quick" in sys.argv else (64, 16)
+    with tempfile.TemporaryDirectory(prefix="synth-price-") as folder:
+        job = open_job(Folder(str(Path(folder) / "out")), config.load("demo"))
+        run.run(job, run.Range("tag", "plan", images))
+        told = forecast.forecast(job, forecast.Wanted(profile=profiled))
+        measured = taken(job)
+    foretold = {name: getattr(told.total, name) for name in (*TOKENS, "seconds")}
+    print(f"{images} images, {sum(line.planned for line in told.lines)} questions, {measured['calls']} calls; profile of {profiled} images")
+    print(f"{'':<15} {'foretold':>10} {'measured':>10} {'ratio':>6}")
+    ratios = {name: foretold[name] / measured[name] for name in foretold}
+    for name, ratio in ratios.items():
+        print(f"{name:<15} {foretold[name]:>10,.1f} {measured[name]:>10,.1f} {ratio:>6.2f}")
+    record = {"benchmark": "price", "images": images, "profiled": profiled, "ratio": round(ratios["seconds"], 3)}
+    print(json.dumps(record | {f"ratio_{name}": round(ratio, 3) for name, ratio in ratios.items()}))
+
+
+def taken(job: Job) -> dict[str, float]:
+    """What the generate stage takes of its engine."""
+    terms, stage, last = job.generate_terms, Stage(job.out, "3-generated"), Counter[str]()
+    works = generate.todo(Stage(job.out, "2-planned").log(), stage.log(), terms, update=False)
+    with Lease.take(job.out) as lease:
+
+        def commit(receipt: Receipt) -> None:
+            stage.commit(receipt, lease, 1)
+            last.update({name: max(0, count - last[name]) for name, count in receipt.counts.items()})
+
+        work_through(Crew(build, terms, lambda work: (), 1, job.pipeline.generate.engine.cpus), works, commit, lambda counters: None)
+    leave_ray()
+    return {**{name: float(last[name]) for name in (*TOKENS, "calls")}, "seconds": last["us"] / 1e6}
+
+
+if __name__ == "__main__":
+    main()
