@@ -7,6 +7,7 @@ conditional puts, as S3 has.
 """
 
 import http.client
+import logging
 import random
 import threading
 import time
@@ -29,6 +30,7 @@ class FaultyStore:
     """The server and the proxy; both end with this process."""
 
     def __init__(self) -> None:
+        logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line for each request
         server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
         server.start()
         self._upstream = server.get_host_and_port()
