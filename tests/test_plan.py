@@ -21,6 +21,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from synthgen import config, listing, mapping, plan, status
 from synthgen.errors import Damaged
+from synthgen.plan import dry
 from synthgen.plan.drawing import Weights
 from synthgen.prompt import InstructionType
 from synthgen.rows import ASSIGNMENTS, IMAGES, OBJECT_TAGS, OBJECTS, PLANNED_IMAGES, image_id, make_id, table
@@ -709,6 +710,32 @@ def test_an_edit_and_growth_at_once_are_one_epoch(planned: World) -> None:
     planned.plan(terms := planned.terms(EDITED), change="edit")
     check(planned, terms)
     assert Stage(planned.out, "2-planned").log().last_epoch == 2
+
+
+def test_what_is_foretold_is_what_is_then_planned_and_foretelling_writes_nothing(planned: World) -> None:
+    planned.grow({"new.jpg": unlike(77, "animal"), "3.jpg": unlike(78, "plant"), "copy.jpg": unlike(5)})
+    terms, before = planned.terms(EDITED, caps={"read/**": 9}), planned.assignments()
+    files = {path: path.stat().st_mtime_ns for path in Path(planned.out.path).rglob("*")}
+    parts = list(dry.parts(planned.out, terms))
+    assert {path: path.stat().st_mtime_ns for path in Path(planned.out.path).rglob("*")} == files
+    planned.plan(terms, change="edit")
+    after = planned.assignments()
+
+    def ids(name: str) -> set[str]:
+        return {one for part in parts for one in getattr(part, name).column("assignment_id").to_pylist()}
+
+    assert (ids("added"), ids("gone"), ids("kept")) == (set(after) - set(before), set(before) - set(after), set(before) & set(after))
+    assert sum((Counter(part.outcomes) for part in parts), Counter()) == Counter(planned.outcomes().values())
+
+
+def test_a_question_is_told_under_the_rule_that_gives_its_type_the_most_weight(planned: World) -> None:
+    terms = planned.terms(EDITED)
+    told: Counter[tuple[str, str]] = Counter()
+    for part in dry.parts(planned.out, terms):
+        askers = dry.Askers(plan.Inputs.of(planned.out, ("test",)), terms.rules, part.name)
+        told.update(askers.of(part.added))
+        assert dry.NO_RULE not in {rule for _, rule in askers.of(part.kept)}
+    assert {(path, rule.rpartition(":")[2]) for path, rule in told} == {("look/c", "7")}
 
 
 # --- balance ----------------------------------------------------------------------------------------------------------
