@@ -26,6 +26,15 @@ ERROR = b"<Error><Code>InternalError</Code><Message>broken on purpose</Message><
 HOP = ("connection", "transfer-encoding", "content-length")
 
 
+class _Proxy(ThreadingHTTPServer):
+    """Says nothing of clients that are killed in the middle of a request."""
+
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Nothing."""
+
+
 class FaultyStore:
     """The server and the proxy; both end with this process."""
 
@@ -37,8 +46,7 @@ class FaultyStore:
         self._draw: random.Random | None = None
         self._lock = threading.Lock()
         self.faults: Counter[str] = Counter()
-        proxy = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        proxy.daemon_threads = True
+        proxy = _Proxy(("127.0.0.1", 0), self._handler())
         threading.Thread(target=proxy.serve_forever, daemon=True).start()
         self._url = f"http://127.0.0.1:{proxy.server_address[1]}"
         for bucket in ("photos", "out"):
