@@ -16,6 +16,7 @@
 #SBATCH --cpus-per-task=32
 #SBATCH --time=24:00:00
 #SBATCH --requeue
+#SBATCH --signal=B:TERM@60            # a minute before the end: the driver finishes and commits what is begun
 #SBATCH --open-mode=append
 #SBATCH --output=synthgen-%j.log
 set -euo pipefail
@@ -42,4 +43,7 @@ if [ "$others" -gt 0 ]; then
 fi
 
 # Engines start as nodes join. When this ends, the job ends, and Slurm ends what it started.
-synth run "$source_uri" --out "$out" --model "$model" --set generate.engine.replicas=$((gpus * SLURM_JOB_NUM_NODES))
+synth run "$source_uri" --out "$out" --model "$model" --set generate.engine.replicas=$((gpus * SLURM_JOB_NUM_NODES)) &
+driver=$!
+trap 'kill -TERM "$driver"' TERM      # Slurm tells this shell alone; the nodes must live until the driver is done with them
+wait "$driver" || wait "$driver"      # the first is cut short by the signal

@@ -62,7 +62,7 @@ def purge(out: Folder, names: Iterable[str], lease: Lease) -> Purged:
     logs = {stage: Stage(out, stage).log() for stage in (LISTED, TAGGED, PLANNED, GENERATED)}
     done = 0
     for name in _holding(out, logs[LISTED], everything):
-        changed = [_rewrite(Stage(out, stage), log, name, everything, lease) for stage, log in logs.items()]
+        changed = [_rewrite(Stage(out, stage), logs, name, everything, lease) for stage in logs]
         done += any(changed)
     return Purged(len(more.object_ids), done)
 
@@ -122,9 +122,9 @@ def _check_plan(stage: Stage) -> None:
         raise UserMistake(f"{stage.out.url}: a plan was cut short here; finish it with `synth run … --until plan`, then purge")
 
 
-def _rewrite(stage: Stage, whole: Log, partition: str, gone: Denied, lease: Lease) -> bool:
-    """Commits a revision of a partition without what is gone; False if it holds nothing of it."""
-    log = Log({partition: whole.partitions.get(partition, ())})
+def _rewrite(stage: Stage, logs: Mapping[str, Log], partition: str, gone: Denied, lease: Lease) -> bool:
+    """Commits a revision of a partition without what is gone; False if it holds nothing of it. `logs` are those before the purge."""
+    log = Log({partition: logs[stage.name].partitions.get(partition, ())})
     latest = log.latest(partition)
     if latest is None:
         return False
@@ -142,7 +142,7 @@ def _rewrite(stage: Stage, whole: Log, partition: str, gone: Denied, lease: Leas
     parts = {table: TablePart((file,), log.fingerprint(partition, table) or "", replaces=True) for table, file in files.items()}
     # A pair's place among equals is told by its first commit; everything else goes by the latest.
     epoch = log.partitions[partition][0].epoch if stage.name == GENERATED else latest.epoch
-    stage.commit(Receipt(partition, revision, parts, dict(counts), _reads(stage, partition, latest.receipt)), lease, epoch)
+    stage.commit(Receipt(partition, revision, parts, dict(counts), _reads(stage, partition, latest.receipt, logs)), lease, epoch)
     return True
 
 
@@ -155,11 +155,12 @@ def _rows(stage: Stage, log: Log, partition: str, table: str) -> pa.Table:
     return stage.current(log, partition, table, KEYS.get(kind, "pair_id"), SCHEMAS[f"{stage.name}/{kind}"])
 
 
-def _reads(stage: Stage, partition: str, before: Receipt) -> Mapping[str, str]:
-    """The commits as they are now, so that nothing is made anew for the sake of the purge; {} where something was still to do."""
+def _reads(stage: Stage, partition: str, before: Receipt, logs: Mapping[str, Log]) -> Mapping[str, str]:
+    """The commits as they are now, so that nothing is made anew for the sake of the purge, unless something was to be anyway."""
     earlier = {TAGGED: (LISTED,), PLANNED: (LISTED, TAGGED), GENERATED: (PLANNED,)}.get(stage.name, ())
-    if not before.reads:
-        return {}
+    read = {key: digest for name in earlier for key, digest in logs[name].digests(name, [partition]).items()}
+    if before.reads != read:
+        return before.reads
     return {key: digest for name in earlier for key, digest in Stage(stage.out, name).log().digests(name, [partition]).items()}
 
 

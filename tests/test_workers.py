@@ -154,6 +154,16 @@ def test_a_driver_that_dies_leaves_its_strikes_and_the_next_goes_on_with_them(tm
     assert sorted("".join(name.split()[1] for name in done["p0"])) == list(ALL)
 
 
+def test_strikes_of_a_run_that_had_another_part_to_do_are_not_taken_up(tmp_path: Path) -> None:
+    notes = Folder(str(tmp_path))
+    first = Suspects(lambda work: tuple("ab"), notes)
+    [again] = first.strike(Work("p0", 1), "it died")
+    assert [half.only for half in first.strike(again, "it died")] == [("a",), ("b",)]
+    assert [one.only for one in Suspects(lambda work: tuple("ba"), notes).recall(Work("p0", 1))] == [("a",), ("b",)]
+    assert Suspects(lambda work: ALL, notes).recall(Work("p0", 1)) == [Work("p0", 1)]
+    assert Suspects(lambda work: ALL, notes).recall(Work("p0", 2)) == [Work("p0", 2)]
+
+
 def test_a_receipt_for_a_part_makes_the_whole_partition_stay_to_do() -> None:
     suspects = Suspects(lambda work: ALL, None)
     [again] = suspects.strike(Work("p0", 1), "it died")

@@ -39,11 +39,16 @@ class Suspects:
     def recall(self, work: Work) -> list[Work]:
         """What to give out for a partition: itself, or the pieces that an earlier driver had come to."""
         noted = self._noted.pop(commit_name(work.partition, work.revision), None)
-        if noted is None:
+        pieces = [_piece(work, one) for one in noted or ()]
+        if not pieces or not self._covers(pieces, work):
             return [work]
-        pieces = [_piece(work, one) for one in noted]
         self._pieces[work.partition] = pieces
         return [piece.work for piece in pieces]
+
+    def _covers(self, pieces: Sequence[_Piece], work: Work) -> bool:
+        """Whether pieces are all of a partition: an earlier run may have had another part of it to do."""
+        whole = any(piece.work.only is None for piece in pieces)
+        return whole or {one for piece in pieces for one in piece.work.only or ()} == set(self._images(work))
 
     def is_suspect(self, work: Work) -> bool:
         """Whether it, or what it is a part of, was there at a death; then it is done alone: the next death says whose fault it is."""
