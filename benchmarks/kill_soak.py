@@ -121,7 +121,10 @@ def soak(place: Ground, store: FaultyStore | None, kills: int, seed: int) -> tup
                 tally.hit[stage_at_work(Folder(f"{place.outs}/{out}"))] += 1
         tally.jobs += 1
         compare(whole, tables(Folder(f"{place.outs}/{out}"), place.engine), tally)
-        print(f"job {tally.jobs}: {tally.kills} kills so far, lost {tally.lost}, doubled {tally.doubled}, {dict(tally.hit)}", flush=True)
+        print(
+            f"job {tally.jobs}: {tally.kills} kills so far, lost {tally.lost}, doubled {tally.doubled}, different {tally.different}, {dict(tally.hit)}",
+            flush=True,
+        )
     return tally, seconds
 
 
