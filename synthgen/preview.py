@@ -25,7 +25,7 @@ from synthgen.plan import Drawer
 from synthgen.rows import image_id
 from synthgen.source import list_objects
 from synthgen.store import Folder
-from synthgen.tagger import ClipFile, open_taggers, threshold
+from synthgen.tagger import ClipFile, Taggers, threshold
 from synthgen.trees import effects
 from synthgen.workers import leave_ray, once
 
@@ -88,7 +88,7 @@ def _meta(path: Path, source: Source) -> str | None:
 
 def _tags(look: Look) -> list[dict[str, Any]]:
     taggers = look.job.texts.taggers
-    tool = open_taggers(taggers)
+    tool = Taggers(taggers)
     (found,) = tool.tag([tool.prepare(look.image, look.source_meta)])
     tool.close()  # a VLM would leave the generating model no room
     if found.failure:

@@ -11,16 +11,21 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+
 from synthgen.config import Images, Source
 from synthgen.denylist import denied
 from synthgen.images import Decoded, Decoder, Unfit
 from synthgen.rows import IMAGES, OBJECT_TAGS, OBJECTS, image_id, table
 from synthgen.source import Unreadable, read_objects, ref_of
 from synthgen.store import Folder, Log, Receipt, Stage, TablePart
-from synthgen.tagger import TaggerSpec, VlmFile, open_taggers
+from synthgen.tagger import Known, Tagged, Taggers, TaggerSpec, VlmFile
 from synthgen.workers import Work
 
 LISTED, TAGGED = "0-listed", "1-tagged"
+EMBEDDED = pa.schema([IMAGES.field("object_id"), IMAGES.field("embedding")])
+Tags = dict[str, list[dict[str, Any]]]  # object id -> its tags
 
 
 @dataclass(frozen=True)
@@ -100,7 +105,7 @@ class TagWorker:
 
     def __init__(self, terms: Terms) -> None:
         self._terms = terms
-        self._tagger = open_taggers(terms.taggers)
+        self._tagger = Taggers(terms.taggers)
         self._denied = denied(terms.out)
         self._decoder: Decoder[str] = Decoder(terms.images)
         self._counters = {"images": 0.0}
@@ -123,15 +128,15 @@ class TagWorker:
     def _do(self, work: Work) -> Receipt:
         listed = _objects(self._terms, work)
         rows = {row["object_id"]: _blank(row["object_id"]) for row in listed}
-        tags: dict[str, list[dict[str, Any]]] = {}
+        tags: Tags = {}
         if work.poison:
             for row in rows.values():
                 _quarantine(row, "tagger_failed", f"the worker died on this image alone: {work.why}"[:500])
         else:
-            self._tag_all(listed, rows, tags)
+            self._tag_all(listed, rows, tags, _known(self._terms, work))
         return self._receipt(work, list(rows.values()), tags)
 
-    def _tag_all(self, listed: list[dict[str, Any]], rows: dict[str, dict[str, Any]], tags: dict[str, list[dict[str, Any]]]) -> None:
+    def _tag_all(self, listed: list[dict[str, Any]], rows: dict[str, dict[str, Any]], tags: Tags, known: Mapping[str, Known]) -> None:
         batch = _Batch()
         metas = {row["object_id"]: row["source_meta"] for row in listed}
         for key, found in self._decoder.decode_many(self._readable(listed, rows)):
@@ -141,7 +146,7 @@ class TagWorker:
                 continue
             _describe(rows[key], found)
             try:
-                batch.inputs.append(self._tagger.prepare(found.image, metas[key]))
+                batch.inputs.append(self._tagger.prepare(found.image, metas[key], known.get(key, {})))
             except (RuntimeError, ValueError) as error:
                 _quarantine(rows[key], "tagger_failed", f"{type(error).__name__}: {error}"[:500])
                 continue
@@ -169,7 +174,7 @@ class TagWorker:
                 continue
             self._counters["images"] += 1
 
-    def _tag_batch(self, batch: _Batch, tags: dict[str, list[dict[str, Any]]]) -> None:
+    def _tag_batch(self, batch: _Batch, tags: Tags) -> None:
         """Tags a batch; if the model fails on it, image by image, so that one costs one row."""
         try:
             tagged = self._tagger.tag(batch.inputs)
@@ -202,6 +207,25 @@ class TagWorker:
             tagged = stage.write(name, work.partition, work.revision, table(mine, OBJECT_TAGS))
             parts[name] = TablePart((tagged,), tagger.fingerprint, is_whole)
         return Receipt(work.partition, work.revision, parts, dict(counts), work.inputs[LISTED].digests(LISTED, [work.partition]))
+
+
+def _known(terms: Terms, work: Work) -> dict[str, dict[str, Tagged]]:
+    """Object id -> what taggers that have not changed said of it: another tagger, or an edit of one, costs no other's calls."""
+    stage, log, known = Stage(terms.out, TAGGED), work.inputs[TAGGED], dict[str, dict[str, Tagged]]()
+    if log.fingerprint(work.partition, "images") != terms.images_fingerprint:
+        return known
+    images = stage.current(log, work.partition, "images", "object_id", EMBEDDED)
+    vectors = {row["object_id"]: row["embedding"] for row in images.to_pylist()}
+    for spec in terms.taggers:
+        name = f"tags/{spec.name}"
+        if log.fingerprint(work.partition, name) != spec.fingerprint:
+            continue
+        for row in stage.current(log, work.partition, name, "object_id", OBJECT_TAGS).to_pylist():
+            vector = vectors.get(row["object_id"]) if spec.embedding else None
+            known.setdefault(row["object_id"], {})[spec.name] = Tagged(
+                row["tags"], None if vector is None else np.array(vector, np.float32)
+            )
+    return known
 
 
 def _blank(object_id: str) -> dict[str, Any]:

@@ -252,7 +252,7 @@ class Reds:
 
 def test_the_tagger_finds_tags_where_the_seed_has_none(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Images come as bytes or as paths below the seed; what cannot be read or decoded costs its row alone."""
-    monkeypatch.setattr(tagger, "open_taggers", lambda specs: Reds())
+    monkeypatch.setattr(tagger, "Taggers", lambda specs: Reds())
     write(workspace / "model/open_clip_config.json", "{}")
     write(workspace / "model/weights.bin", "")
     write(workspace / "taggers/clip.yaml", "about: x\nengine: open_clip\ntaxonomy: small\nmodel: model\n")

@@ -19,7 +19,7 @@ from synthgen.errors import Mistakes, ModelUnavailable, UserMistake
 from synthgen.models.names import folder_digest
 from synthgen.source import list_objects
 from synthgen.store import Folder, Lease, Stage
-from synthgen.tagger import ClipFile, ClipTagger, Tagger, TaggerSpec
+from synthgen.tagger import ClipFile, ClipTagger, Tagger, TaggerSpec, opening
 
 IMAGE = Image.new("RGB", (16, 16), (200, 30, 30))
 pytestmark = pytest.mark.usefixtures("workspace")
@@ -306,7 +306,7 @@ def test_an_image_that_the_tagger_cannot_take_costs_one_row(stage: str, tmp_path
     listing.run(out, list_objects(source), Lease.take(out), "print")
     terms = tag.Terms(out, source, Images(), (sidecar(),), 4, "print")
     (work,) = tag.todo(Stage(out, tag.LISTED).log(), Stage(out, tag.TAGGED).log(), terms, False)
-    monkeypatch.setattr(tag, "open_taggers", lambda specs: Moody(stage, {2, 5}))
+    monkeypatch.setattr(opening, "open_tagger", lambda spec: Moody(stage, {2, 5}))
     worker = tag.TagWorker(terms)
     receipt = asyncio.run(worker.do(work))
     worker._decoder.close()

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import make_images, write
 from PIL import Image
@@ -18,7 +19,7 @@ from synthgen.plan.inputs import Inputs
 from synthgen.rows import IMAGES
 from synthgen.source import list_objects
 from synthgen.store import Folder, Lease, Receipt, Stage
-from synthgen.tagger import CodeFile, Tagged, Tagger, TaggerSpec, VlmFile
+from synthgen.tagger import CodeFile, Tagged, Tagger, TaggerSpec, VlmFile, opening
 from synthgen.tagger.vlm import VlmTagger
 
 pytestmark = pytest.mark.usefixtures("workspace")
@@ -272,7 +273,8 @@ def planned_tags(out: Folder, *names: str) -> list[list[tuple[str, float, str]]]
 
 @pytest.fixture
 def listed(workspace: Path, tmp_path: Path) -> tuple[Folder, Lease]:
-    make_images(workspace / "photos", 2, ["cat"])
+    for place, path in enumerate(make_images(workspace / "photos", 2, ["cat"])):
+        RED.resize((20 + place, 20)).save(path)
     out = Folder(str(tmp_path / "out"))
     lease = Lease.take(out)
     listing.run(out, list_objects(Source(uri="photos", sidecar=".json")), lease, "print")
@@ -299,6 +301,50 @@ def test_another_tagger_is_an_update_like_any_other(own: None, listed: tuple[Fol
     assert not tag.todo(logs[0], Stage(out, tag.TAGGED).log(), terms_of(out, both), True)
 
 
+def test_what_a_tagger_said_stands_while_it_does_not_change(chooser: list[Request], own: None, listed: tuple[Folder, Lease]) -> None:
+    """A second tagger, and an edit of it, cost the first no call; an edit of the first does."""
+    out, lease = listed
+    vlm({"wanted": ["animal", "cat"]})
+    Path("taggers/mine.yaml").rename("taggers/walker.yaml")
+    walker = tagger.resolved(tagger.load("walker"))
+    tagged(out, lease, [walker])
+    calls = len(chooser)
+    tagged(out, lease, [walker, code({"said": {"document": 0.4}})], update=True)
+    tagged(out, lease, [walker, code({"said": {"document": 0.6}})], update=True)
+    expected = [("animal", 1.0, "walker"), ("animal/cat", 1.0, "walker"), ("document", 0.6, "mine")]
+    assert planned_tags(out, "walker", "mine") == [expected] * 2
+    assert len(chooser) == calls
+    text = Path("taggers/walker.yaml").read_text()
+    write(Path("taggers/walker.yaml"), f"{text}question: Hm?\n")
+    tagged(out, lease, [tagger.resolved(tagger.load("walker")), code({"said": {"document": 0.6}})], update=True)
+    assert len(chooser) == 2 * calls
+
+
+def test_an_embedding_stands_with_the_tags_of_its_tagger(listed: tuple[Folder, Lease], monkeypatch: pytest.MonkeyPatch) -> None:
+    out, lease = listed
+    write(Path("model/open_clip_config.json"), "{}")
+    write(Path("model/weights.bin"), "")
+    write(Path("taggers/clip.yaml"), "about: x\nengine: open_clip\ntaxonomy: small\nmodel: model\n")
+    looks: list[int] = []
+
+    class Embedder:
+        def prepare(self, image: Image.Image, source_meta: str | None) -> int:
+            looks.append(1)
+            return 7
+
+        def tag(self, inputs: Sequence[int]) -> list[Tagged]:
+            return [Tagged([], np.array([0.25, 0.5], np.float32)) for _ in inputs]
+
+    real = opening.open_tagger
+    monkeypatch.setattr(opening, "open_tagger", lambda spec: Embedder() if spec.name == "clip" else real(spec))
+    stage = Stage(out, tag.TAGGED)
+    for specs in ([tagger.load("clip")], [tagger.load("clip"), beside("first", "tags")]):
+        receipt = tagged(out, lease, specs, update=True)
+        rows = stage.current(stage.log(), receipt.partition, "images", "object_id", IMAGES).to_pylist()
+        assert [[float(value) for value in row["embedding"]] for row in rows] == [[0.25, 0.5]] * 2
+    assert len(looks) == 2
+
+
 def test_an_image_that_one_tagger_fails_on_is_quarantined_with_its_words(own: None, listed: tuple[Folder, Lease]) -> None:
     out, lease = listed
     receipt = tagged(out, lease, [beside("first", "tags"), code({"said": {"animal/kat": 1}})])
@@ -311,7 +357,7 @@ def test_an_image_that_one_tagger_fails_on_is_quarantined_with_its_words(own: No
 def test_a_vlm_tagger_works_in_the_tagging_worker(chooser: list[Request], listed: tuple[Folder, Lease]) -> None:
     out, lease = listed
     assert tagged(out, lease, [vlm({"wanted": ["animal", "cat"]})]).counts == {"tagged": 2}
-    assert len(chooser) >= 2
+    assert planned_tags(out, "mine") == [[("animal", 1.0, "mine"), ("animal/cat", 1.0, "mine")]] * 2
 
 
 def test_a_worker_gets_the_resources_of_its_vlm(chooser: list[Request]) -> None:

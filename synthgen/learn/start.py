@@ -223,7 +223,7 @@ def _tagged(lesson: Lesson, rows: Iterable[Row], tally: Tally) -> Iterator[tuple
     folder = lesson.seed.folder if lesson.order.images is None else Folder(lesson.order.images).path
     if lesson.order.images is not None and not Path(folder).is_dir():
         raise UserMistake(f"--images {lesson.order.images}: no such folder")
-    tool = tagger.open_taggers([tagger.resolved(one) for one in lesson.taggers])
+    tool = tagger.Taggers([tagger.resolved(one) for one in lesson.taggers])
     yield from tagging.tagged(rows, tool, lesson.order.pipeline.images, folder)
     tool.close()
 

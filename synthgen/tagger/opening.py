@@ -1,0 +1,76 @@
+"""Taggers loaded: one, or several as one.
+
+Comes in: the taggers of a pipeline, all of one taxonomy. Goes out: for each image the tags of all of them, every one with the name of
+its tagger, so that they can be told apart and stored apart; the plan takes of the tags with one path the surest. An image that
+one of them fails on has failed: tags that are missing without a word would look like tags that were not found. A tagger is
+loaded when it first has to look: after an update most of what is asked of it may be known.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from PIL.Image import Image
+
+from synthgen.tagger.clip import ClipTagger
+from synthgen.tagger.code import CodeTagger
+from synthgen.tagger.files import ClipFile, CodeFile, SidecarFile, TaggerSpec, VlmFile
+from synthgen.tagger.found import Tagged, Tagger
+from synthgen.tagger.sidecar import SidecarTagger
+from synthgen.tagger.vlm import VlmTagger
+
+Known = Mapping[str, Tagged]  # tagger -> what it said of an image before
+NOTHING: Known = {}
+
+
+def open_tagger(spec: TaggerSpec) -> Tagger:
+    """The tagger, loaded; ModelUnavailable if its model does not load."""
+    match spec.file:
+        case SidecarFile():
+            return SidecarTagger(spec, spec.file)
+        case VlmFile():
+            return VlmTagger(spec, spec.file)
+        case CodeFile():
+            return CodeTagger(spec, spec.file)
+        case ClipFile():
+            return ClipTagger(spec, spec.file)
+
+
+class Taggers:
+    """The taggers of a pipeline, which look at the same images."""
+
+    def __init__(self, specs: Sequence[TaggerSpec]) -> None:
+        self._specs = specs
+        self._opened: dict[str, Tagger] = {}
+
+    def prepare(self, image: Image, source_meta: str | None, known: Known = NOTHING) -> Any:
+        """The input of each tagger, or what is known already."""
+        names = {spec.name: spec for spec in self._specs}
+        return {name: known[name] if name in known else self._tagger(spec).prepare(image, source_meta) for name, spec in names.items()}
+
+    def tag(self, inputs: Sequence[Any]) -> list[Tagged]:
+        """What all of them say of each image; the embedding is of the first that has one."""
+        said = [self._said(spec, [one[spec.name] for one in inputs]) for spec in self._specs]
+        return [_together(of_one) for of_one in zip(*said, strict=True)]
+
+    def close(self) -> None:
+        """Closes those that were loaded."""
+        for tagger in self._opened.values():
+            tagger.close()
+
+    def _said(self, spec: TaggerSpec, inputs: Sequence[Any]) -> list[Tagged]:
+        """What one tagger says of each image; it looks only at those of which it is not known."""
+        open_questions = [one for one in inputs if not isinstance(one, Tagged)]
+        found = iter(self._tagger(spec).tag(open_questions) if open_questions else ())
+        return [one if isinstance(one, Tagged) else next(found) for one in inputs]
+
+    def _tagger(self, spec: TaggerSpec) -> Tagger:
+        if spec.name not in self._opened:
+            self._opened[spec.name] = open_tagger(spec)
+        return self._opened[spec.name]
+
+
+def _together(found: Sequence[Tagged]) -> Tagged:
+    if failure := next((one.failure for one in found if one.failure), None):
+        return Tagged([], failure=failure)
+    embedding = next((one.embedding for one in found if one.embedding is not None), None)
+    return Tagged([tag for one in found for tag in one.tags], embedding)
