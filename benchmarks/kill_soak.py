@@ -121,10 +121,8 @@ def soak(place: Ground, store: FaultyStore | None, kills: int, seed: int) -> tup
                 tally.hit[stage_at_work(Folder(f"{place.outs}/{out}"))] += 1
         tally.jobs += 1
         compare(whole, tables(Folder(f"{place.outs}/{out}"), place.engine), tally)
-        print(
-            f"job {tally.jobs}: {tally.kills} kills so far, lost {tally.lost}, doubled {tally.doubled}, different {tally.different}, {dict(tally.hit)}",
-            flush=True,
-        )
+        wrong = f"lost {tally.lost}, doubled {tally.doubled}, different {tally.different}"
+        print(f"job {tally.jobs}: {tally.kills} kills so far, {wrong}, {dict(tally.hit)}", flush=True)
     return tally, seconds
 
 
