@@ -52,7 +52,12 @@ def _told(forecast: Forecast) -> str:
         return "no profile of this engine: `synth plan --profile 32` measures what questions take on 32 images"
     seconds = forecast.total.seconds / engine.replicas
     measured = f"{profile.images} images, {len(profile.questions)} questions, {profile.calls} calls in {profile.seconds:.1f} s"
-    return f"{seconds:,.0f} s with {engine.replicas} engine(s), after {profile.start_seconds:.0f} s to start; reckoned from {measured}"
+    told = f"{seconds:,.0f} s with {engine.replicas} engine(s), after {profile.start_seconds:.0f} s to start; reckoned from {measured}"
+    if profile.images >= profile.room:
+        return told
+    return (
+        f"{told}\nnote: {profile.images} images do not fill this engine, which takes {profile.room} at once: hours are fewer; profile more"
+    )
 
 
 def _unit(forecast: Forecast) -> str:
@@ -90,7 +95,7 @@ def as_json(forecast: Forecast) -> dict[str, Any]:
     sums = {"questions": sum(line.planned for line in forecast.lines), "to_ask": sum(line.to_ask for line in forecast.lines)}
     found["total"] = sums | _named(forecast, forecast.total if forecast.profile else None)
     if profile := forecast.profile:
-        found["profile"] = {name: getattr(profile, name) for name in ("images", "calls", "start_seconds", "seconds")}
+        found["profile"] = {name: getattr(profile, name) for name in ("images", "calls", "room", "start_seconds", "seconds")}
     if rules := forecast.counts.rules:
         touched = sorted({key for counts in rules.values() for key in counts})
         found["difference"] = [

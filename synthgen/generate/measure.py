@@ -48,6 +48,7 @@ class Profile:
 
     images: int
     calls: int
+    room: int  # conversations that the engine has room for at once
     start_seconds: float  # until the engine answered
     seconds: float  # of all questions together
     questions: tuple[Question, ...]
@@ -67,7 +68,7 @@ async def measure(given: tuple[Terms, Sequence[Sample]]) -> Profile:
     seconds = time.perf_counter() - started
     await engine.close()
     totals = {name: float(sum(getattr(reply, name) for _, reply in engine.calls)) for name in COUNTED}
-    return Profile(len(counted), len(engine.calls), started - began, seconds, tuple(shared_out(rows, totals, seconds)))
+    return Profile(len(counted), len(engine.calls), worker.room, started - began, seconds, tuple(shared_out(rows, totals, seconds)))
 
 
 def shared_out(rows: Sequence[Row], totals: Mapping[str, float], seconds: float) -> list[Question]:

@@ -69,6 +69,7 @@ class GenerateWorker:
         self._decoding = asyncio.Lock()
         self._measuring = asyncio.Lock()
         self._places: asyncio.Semaphore | None = None
+        self.room = 0  # conversations that may run at once; known from the first image on
         self._host = HostBudget(terms.engine.host_megabytes * MEGABYTE)
         self._counters: Counter[str] = Counter()
         self._drains = asyncio.Event()
@@ -192,7 +193,8 @@ class GenerateWorker:
         """How many conversations may run: measured once, with the first image, from what its prompt takes of the KV cache."""
         async with self._measuring:
             if self._places is None:
-                self._places = asyncio.Semaphore(self._terms.engine.in_flight or await self._room(first))
+                self.room = self._terms.engine.in_flight or await self._room(first)
+                self._places = asyncio.Semaphore(self.room)
         return self._places
 
     async def _room(self, first: Decoded) -> int:
