@@ -18,14 +18,14 @@ def texts(workspace: Path) -> job.Texts:
 
 
 def test_a_tag_that_only_the_rules_for_every_image_serve_is_noted(texts: job.Texts) -> None:
-    assert unserved(texts.tagger.taxonomy.tree, texts.rules) == ["animal/cat", "animal/red_panda"]
+    assert unserved(texts.taxonomy.tree, texts.rules) == ["animal/cat", "animal/red_panda"]
 
 
 def test_a_rule_that_only_forbids_serves_nothing(workspace: Path) -> None:
     rules = "about: x\nrules:\n  - {tags: '**', ask: {coarse/**: 1, fine/**: 1}}\n  - {tags: animal/**, never: [fine/**]}\n"
     write(workspace / "pipelines/mappings/small.yaml", rules)
     texts = job.load_texts(config.load("small"))
-    assert len(unserved(texts.tagger.taxonomy.tree, texts.rules)) == 4
+    assert len(unserved(texts.taxonomy.tree, texts.rules)) == 4
     assert unreached(texts.rules, texts.prompts.types) == []
 
 
@@ -53,7 +53,7 @@ def test_check_prints_notes_and_no_more_names_than_fit(texts: job.Texts) -> None
         "small: 4 leaf tags, 3 instruction types, 2 mapping rules: no mistakes",
     ]
     many = {f"x/{number}": replace(texts.prompts.types["fine/reading"], about=f"one{number} two{number}") for number in range(20)}
-    (line,) = [line for line in notes(texts.tagger.taxonomy.tree, texts.rules, many, {"short": 1}) if "asks" in line]
+    (line,) = [line for line in notes(texts.taxonomy.tree, texts.rules, many, {"short": 1}) if "asks" in line]
     assert line.startswith("note: 20 types that no rule of mapping 'small' asks: x/0, ") and line.endswith(", x/11 and 8 more")
 
 
