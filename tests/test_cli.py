@@ -184,7 +184,7 @@ def test_an_output_in_memory_is_refused(synth: Synth, photos: Path) -> None:
 def begun(workspace: Path, photos: Path) -> Path:
     """The output folder of a run that has only begun."""
     out = workspace / "out"
-    job.settle(job.open_job(open_folder(str(out)), config.load("small", ["source.uri=photos"])))
+    job.settle(job.open_job(open_folder(str(out)), config.load("small", ["source.uri=photos"])), "pack")
     return out
 
 
@@ -210,7 +210,8 @@ def test_an_edited_shelf_file_is_a_change_and_its_comments_are_none(synth: Synth
     write(mapping, SHELVES["pipelines/mappings/small.yaml"].replace("fine/**: 4", "fine/**: 5"))
     assert "planned.mapping changed" in refusal(synth, "run", "photos", "--out", "out", "-p", "small")
     write(mapping, "# a note\n" + SHELVES["pipelines/mappings/small.yaml"])
-    assert job.check_folder(job.open_job(open_folder("out"), config.load("small", ["source.uri=photos"])), update=False) is False
+    opened = job.open_job(open_folder("out"), config.load("small", ["source.uri=photos"]))
+    assert job.check_folder(opened, "pack", update=False, replan=False) is False
 
 
 def test_the_output_of_another_format_is_left_alone(synth: Synth, begun: Path) -> None:
