@@ -176,6 +176,23 @@ def test_an_output_that_holds_something_else_is_left_alone(synth: Synth, photos:
     assert refusal(synth, *RUN) == f"--out {workspace}/out: is not empty and holds no synth run; give a new folder"
 
 
+def test_an_output_that_cannot_be_made_is_told(synth: Synth, photos: Path) -> None:
+    told = refusal(synth, "run", "photos", "--out", "/proc/out", "-p", "small")
+    assert told.startswith("/proc/out: nothing can be written there")
+
+
+@pytest.mark.parametrize(
+    ("stages", "said"),
+    [
+        (("--from", "pack", "--until", "tag"), "--from pack comes after --until tag; the stages are tag, plan, generate, select, pack"),
+        (("--from", "select"), "--from select: there is nothing from 'generate' in"),
+    ],
+)
+def test_a_range_of_stages_that_does_nothing_is_told(synth: Synth, photos: Path, stages: tuple[str, ...], said: str) -> None:
+    assert refusal(synth, "run", "photos", "--out", "out", "-p", "small", *stages).startswith(said)
+    assert not Path("out").exists()
+
+
 def test_an_output_in_memory_is_refused(synth: Synth, photos: Path) -> None:
     assert refusal(synth, "run", "photos", "--out", "memory://x", "-p", "small").startswith("--out memory://x: memory is lost")
 
@@ -202,7 +219,8 @@ def test_the_output_of_another_run_is_left_alone(synth: Synth, begun: Path, chan
     make_images(begun.parent / "elsewhere", 1)
     told = refusal(synth, "run", *change, "--out", "out", "-p", "small")
     assert told.startswith(f"{begun}: was made with other settings: {said}")
-    assert told.endswith("Run with --update to recompute what that touches, or use another --out")
+    then = "add the images of this source to those of the other" if change == ("elsewhere",) else "recompute what that touches"
+    assert told.endswith(f"Run with --update to {then}, or use another --out")
 
 
 def test_an_edited_shelf_file_is_a_change_and_its_comments_are_none(synth: Synth, begun: Path, workspace: Path) -> None:
@@ -291,7 +309,9 @@ def test_a_copy_is_the_file_itself_under_its_new_name(synth: Synth, workspace: P
     done = synth("copy", "mapping", "everyday", "my-own_2")
     assert (done.status, done.stdout, done.stderr) == (0, "pipelines/mappings/my-own_2.yaml\n", "")
     assert "extends" not in (workspace / "pipelines/mappings/my-own_2.yaml").read_text()[:200]
-    assert synth("show", "mapping", "my-own_2").stdout == (workspace / "pipelines/mappings/my-own_2.yaml").read_text()
+    assert (workspace / "pipelines/mappings/my-own_2.yaml").read_bytes() == (
+        shelves.shipped() / "pipelines/mappings/everyday.yaml"
+    ).read_bytes()
 
 
 def test_list_shows_every_file_and_what_is_wrong_with_one(synth: Synth, workspace: Path) -> None:

@@ -78,8 +78,8 @@ def test_its_shelves_are_found_from_an_empty_folder(unpacked: Path, tmp_path: Pa
     listed = {tuple(line.split()[:2]) for line in done.stdout.splitlines()}
     ours = {(kind, path.stem) for kind, folder in shelves.KINDS.items() for path in (ROOT / folder).glob("*.yaml")}
     assert listed == ours
-    shown = synth(unpacked, tmp_path, ["show", "mapping", "everyday"])
-    assert shown.stdout == (ROOT / "pipelines/mappings/everyday.yaml").read_text(encoding="utf-8")
+    shown = synth(unpacked, tmp_path, ["show", "tagger", "everyday-clip"])
+    assert shown.stdout == (ROOT / "taggers/everyday-clip.yaml").read_text(encoding="utf-8")
 
 
 def test_its_pipelines_check_from_an_empty_folder(unpacked: Path, tmp_path: Path) -> None:
