@@ -120,7 +120,9 @@ def load_texts(pipeline: Pipeline) -> Texts:
         if name not in SCORERS:
             faults.append(f"generate.scores: '{name}' is not a score: {nearest(name, SCORERS)}")
     for name in pipeline.select.keep:
-        if name not in pipeline.generate.scores:
+        if name not in SCORERS:
+            faults.append(f"select.keep: '{name}' is not a score: {nearest(name, SCORERS)}")
+        elif name not in pipeline.generate.scores:
             faults.append(f"select.keep: '{name}' is not scored; add it to generate.scores ({', '.join(pipeline.generate.scores)})")
     if prompts:
         faults += _score_faults(pipeline, prompts)
@@ -154,16 +156,17 @@ def check_folder(job: Job, last: str, update: bool, replan: bool) -> bool:
             raise UserMistake(f"--out {job.out.url}: is not empty and holds no synth run; give a new folder")
         return True
     behind = _behind(last)
-    then = {group: one for group, one in before.get("shape", {}).items() if group not in behind}  # {}: killed before it stored anything
-    found = differences(then, {group: one for group, one in job.shape.items() if group in then})
+    shape = {group: one for group, one in before.get("shape", {}).items() if group not in behind}  # {}: killed before it stored anything
+    found = differences(shape, {group: one for group, one in job.shape.items() if group in shape})
     redraws = [one for one in found if one.startswith("planned.settings.seed ")]
     if redraws and not replan:
         raise SettingsChanged(f"{job.out.url}: {redraws[0]}: every question would be drawn anew; run with --replan if that is wanted")
     if found and not (update or replan):
         shown = found[:12] + ([f"and {len(found) - 12} more"] if len(found) > 12 else [])
+        is_moved = any(one.startswith("listed.uri ") for one in found)
+        then = "add the images of this source to those of the other" if is_moved else "recompute what that touches"
         raise SettingsChanged(
-            f"{job.out.url}: was made with other settings: {'; '.join(shown)}. "
-            "Run with --update to recompute what that touches, or use another --out"
+            f"{job.out.url}: was made with other settings: {'; '.join(shown)}. Run with --update to {then}, or use another --out"
         )
     return False
 

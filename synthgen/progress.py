@@ -18,9 +18,10 @@ PLAIN_EVERY_SECONDS = 30.0
 class StageProgress:
     """The progress of one stage; a context manager."""
 
-    def __init__(self, stage: str, total: int, unit: str) -> None:
-        self._stage, self._total, self._unit = stage, total, unit
-        self._started = self._spoke = time.monotonic()
+    def __init__(self, stage: str, total: int, unit: str, *, is_bound: bool = False) -> None:
+        self._stage, self._total, self._unit, self._is_bound = stage, total, unit, is_bound  # a bound: it may turn out to be fewer
+        self._spoke = time.monotonic()
+        self._begun: tuple[float, float] | None = None  # when the first were done, and how many: what loads before is no rate
         self._bar: Progress | None = None
         if sys.stderr.isatty():
             columns = (TextColumn("{task.description:<9}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
@@ -30,6 +31,8 @@ class StageProgress:
     def show(self, done: float, note: str = "") -> None:
         """Shows that `done` of the total are done."""
         done = min(done, self._total)
+        if done and self._begun is None:
+            self._begun = time.monotonic(), done
         if self._bar:
             self._bar.update(self._task, completed=done, note=note)
         elif time.monotonic() - self._spoke >= PLAIN_EVERY_SECONDS:
@@ -37,22 +40,26 @@ class StageProgress:
             self._say(done, note)
 
     def _say(self, done: float, note: str) -> None:
-        seconds = time.monotonic() - self._started
-        rate = done / seconds if seconds > 0 else 0.0
-        left = f", {_clock((self._total - done) / rate)} left" if rate > 0 and done < self._total else ""
-        told = f"{self._stage}: {done:,.0f} of {self._total:,} {self._unit}, {rate:,.1f}/s{left}"
+        since, first = self._begun or (time.monotonic(), done)
+        seconds = time.monotonic() - since
+        rate = (done - first) / seconds if seconds > 0 else 0.0
+        speed = f", {rate:,.1f}/s" if rate else ""
+        left = f", {_clock((self._total - done) / rate)} left" if rate and done < self._total else ""
+        told = f"{self._stage}: {done:,.0f} of {self._total:,} {self._unit}{speed}{left}"
         print(f"{told}, {note}" if note else told, file=sys.stderr, flush=True)
 
     def __enter__(self) -> "StageProgress":
         if self._bar:
             self._bar.start()
         elif self._total:
-            print(f"{self._stage}: {self._total:,} {self._unit}", file=sys.stderr, flush=True)
+            print(f"{self._stage}: {'at most ' if self._is_bound else ''}{self._total:,} {self._unit}", file=sys.stderr, flush=True)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._bar:
             self._bar.stop()
+        elif error is None and self._is_bound:
+            print(f"{self._stage}: done", file=sys.stderr, flush=True)
         elif error is None and self._total:
             self._say(self._total, "")
 

@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 from itertools import chain, islice
 
 from synthgen import generate, listing, memory, pack, plan, select, tag
+from synthgen.errors import UserMistake
 from synthgen.failing import Streak
 from synthgen.job import STAGES, Job, check_folder, settle
 from synthgen.models import check_engine
@@ -28,6 +29,8 @@ from synthgen.progress import StageProgress, generation_note
 from synthgen.source import Listed, list_objects
 from synthgen.store import Lease, Receipt, Stage
 from synthgen.workers import Crew, Show, Work, leave_ray, listening, once, work_through
+
+INPUTS = {"plan": "1-tagged", "generate": "2-planned", "select": "3-generated", "pack": "4-selected"}  # stage -> table that it reads
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,10 @@ class Range:
     update: bool = False
     replan: bool = False  # an update that draws everything anew
     retry: frozenset[str] = frozenset()  # reasons for which failed rows are done again
+
+    def __post_init__(self) -> None:
+        if STAGES.index(self.first) > STAGES.index(self.last):
+            raise UserMistake(f"--from {self.first} comes after --until {self.last}; the stages are {', '.join(STAGES)}")
 
     def has(self, stage: str) -> bool:
         return STAGES.index(self.first) <= STAGES.index(stage) <= STAGES.index(self.last)
@@ -55,6 +62,7 @@ def _run(job: Job, which: Range) -> int:
     # What the user can mend is found before anything is written.
     objects = _begun(list_objects(job.pipeline.source)) if which.has("tag") else iter(())
     is_new = check_folder(job, which.last, which.update, which.replan)
+    _has_input(job, which.first)
     steps = {"tag": _tag, "plan": _plan, "generate": _generate, "select": _select, "pack": _pack}
     done = 0
     try:
@@ -71,6 +79,15 @@ def _run(job: Job, which: Range) -> int:
     finally:
         leave_ray()
     return done
+
+
+def _has_input(job: Job, first: str) -> None:
+    """A run that begins in the middle needs what comes before."""
+    if first != "tag" and not Stage(job.out, INPUTS[first]).log().partitions:
+        before = STAGES[STAGES.index(first) - 1]
+        raise UserMistake(
+            f"--from {first}: there is nothing from '{before}' in {job.out.url} yet; leave --from out, or name an earlier stage"
+        )
 
 
 def _begun(objects: Iterator[Listed]) -> Iterator[Listed]:
@@ -106,7 +123,8 @@ def _generate(job: Job, which: Range, lease: Lease) -> int:
     started = time.monotonic()
     total = sum(generate.size(terms, work) for work in works)
     _note_memory("generate", crew.size, memory.generate_bytes(job.pipeline))
-    with StageProgress("generate", total, "assignments") as bar:
+    # What an update leaves as it is shows only where the rows are read, in the workers.
+    with StageProgress("generate", total, "assignments", is_bound=which.update) as bar:
 
         def show(counters: Mapping[str, float]) -> None:
             done = counters.get("pairs", 0.0) + counters.get("failed", 0.0)

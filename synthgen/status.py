@@ -63,12 +63,15 @@ def funnels(out: Folder) -> list[Funnel]:
 def text(out: Folder) -> str:
     """The funnel as lines for a terminal."""
     lines = [f"{'stage':<9} {'in':>10} {'out':>10} {'dropped':>10} {'to do':>8}"]
-    for funnel in funnels(out):
+    shown = funnels(out)
+    for funnel in shown:
         dropped = sum(funnel.fell.values())
         lines.append(f"{funnel.stage:<9} {funnel.came:>10,} {funnel.went:>10,} {dropped:>10,} {funnel.to_do:>8,}  {funnel.unit}")
         lines += [f"{'':<9} {'':>10} {'':>10} {count:>10,} {'':>8}    {reason}" for reason, count in sorted(funnel.fell.items()) if count]
     if holder := holder_of(out):
         lines.append(f"a run is at work here: process {holder['pid']} on {holder['host']}")
+    elif any(funnel.to_do for funnel in shown):
+        lines.append("no run is at work here; the line that started it goes on with what is to do")
     return "\n".join(lines)
 
 

@@ -25,7 +25,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from synthgen.config import Train
-from synthgen.errors import SettingsChanged, SynthError, UserMistake
+from synthgen.errors import SettingsChanged, Stopped, SynthError, UserMistake
 from synthgen.models.names import folder_digest
 from synthgen.progress import StageProgress
 from synthgen.store import Folder, Lease
@@ -33,6 +33,7 @@ from synthgen.train import start
 from synthgen.train.batches import batches, counts, moved
 from synthgen.train.encode import IGNORED, Encoder, Part
 from synthgen.train.shards import ShardFile, pin, place, rows
+from synthgen.workers import stop
 
 CHECKED_ROWS = 4  # whose labels are looked at before anything is written
 CLIP = 1.0  # norm of the gradient
@@ -111,6 +112,8 @@ def learn(job: Job, model: Any, processor: Any) -> Done:
     model.train()
     loader = batches(job.files, processor, settings, done.place, settings.steps - begun)
     with (
+        stop.listening(),
+        stop.draining(),
         StageProgress("train", settings.steps - begun, "steps") as progress,
         (job.out / "log.jsonl").open("a", buffering=1) as file,
         contextlib.closing(loader),
@@ -125,8 +128,11 @@ def learn(job: Job, model: Any, processor: Any) -> Done:
             log.append({"step": done.steps, "loss": loss, "lr": rate, "tokens": tokens, "seconds": seconds, "waited": waited})
             file.write(json.dumps(log[-1]) + "\n")
             progress.show(done.steps - begun, _note(log))
-            if done.steps % settings.checkpoint_every == 0 or done.steps == settings.steps:
+            signal = stop.asked()
+            if signal or done.steps % settings.checkpoint_every == 0 or done.steps == settings.steps:
                 _checkpoint(job.out, model, optimizer, done)
+            if signal:
+                raise Stopped(signal)
     return done
 
 
