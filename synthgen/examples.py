@@ -1,7 +1,7 @@
 """A few training samples as text, so that a run ends with something to look at.
 
 Comes in: an output folder. Goes out: lines with an image's uri, its questions, answers and scores, from samples spread over
-the shards; of a few neighbours the one with the most turns, as it shows most. Reads the footer of the shards and a few rows.
+the shards; of a few neighbours the one with the most instruction types. Reads the footer of the shards and a few rows.
 """
 
 from collections.abc import Iterator
@@ -36,7 +36,7 @@ def _sample(folder: Folder, name: str, place: float) -> Iterator[str]:
         columns = [one for one in parquet.schema_arrow.names if one != "images"]
         rows = parquet.read_row_group(0, columns=columns, use_threads=False)  # see store/stage.py
     some = rows.slice(int(place * rows.num_rows), NEIGHBOURS).to_pylist()
-    row = max(some, key=lambda one: len(one["types"]))
+    row = max(some, key=lambda one: len(set(one["types"])))
     yield from ("", row["uris"][0])
     questions, answers = (_texts(row["messages"], role) for role in ("user", "assistant"))
     scores = [one.removeprefix("score_") for one in columns if one.startswith("score_")]

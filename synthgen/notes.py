@@ -22,7 +22,7 @@ SAYS_NOTHING = frozenset(PLAIN.split())
 def notes(tree: Tree, rules: Rules, types: Mapping[str, InstructionType], forms: Mapping[str, float]) -> Iterator[str]:
     """A line for each kind of thing that was found; `forms` are the shares of the answer forms."""
     if found := unserved(tree, rules):
-        yield f"note: {_counted(found, 'tag')} no rule of mapping '{rules.name}' serves: {_shown(found)}"
+        yield f"note: {_counted(found, 'tag')} no rule of mapping '{rules.name}' names: {_shown(found)}"
     if found := unreached(rules, types):
         yield f"note: {_counted(found, 'type')} no rule of mapping '{rules.name}' asks: {_shown(found)}"
     if found := formless(rules, types, forms):

@@ -49,7 +49,7 @@ def test_check_prints_notes_and_no_more_names_than_fit(texts: job.Texts) -> None
     done = CliRunner().invoke(app, ["check", "--pipeline", "small"])
     assert done.exit_code == 0
     assert done.stdout.splitlines() == [
-        "note: 2 tags that no rule of mapping 'small' serves: animal/cat, animal/red_panda",
+        "note: 2 tags that no rule of mapping 'small' names: animal/cat, animal/red_panda",
         "small: 4 leaf tags, 3 instruction types, 2 mapping rules: no mistakes",
     ]
     many = {f"x/{number}": replace(texts.prompts.types["fine/reading"], about=f"one{number} two{number}") for number in range(20)}
