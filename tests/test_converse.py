@@ -144,12 +144,15 @@ def test_questions_of_one_type_and_language_are_asked_for_in_one_call() -> None:
     ]
 
 
-def test_a_prompt_that_asks_for_one_question_is_said_once_for_each() -> None:
-    terms = Terms(prompt.load("drawn"), Sampling(), (), 7)
-    kind = next(path for path, kind in terms.prompts.types.items() if "choice" in kind.forms)
+def test_a_prompt_that_asks_for_one_question_is_said_once_for_each(workspace: Path) -> None:
+    pack = workspace / "prompts/small.yaml"
+    pack.write_text(pack.read_text().replace("Ask {{ n }} choice about", "Ask a choice about"))
     numbers = iter(range(9))
-    engine = Engine(lambda request: Reply(f"What is {next(numbers)}? A. a B. b C. c D. d" if request.purpose == "ask" else "A"))
-    found = asyncio.run(converse(SUBJECT, assignments([(kind, "choice")] * 3), engine, terms))
+    engine = Engine(
+        lambda request: Reply(asked(request).replace("(0)", f"({next(numbers)})")) if request.purpose == "ask" else good(request)
+    )
+    terms = Terms(prompt.load("small"), Sampling(), (), 7)
+    found = asyncio.run(converse(SUBJECT, assignments([(COUNTING, "choice")] * 3), engine, terms))
     assert [row["outcome"] for row in found.pairs] == ["pair"] * 3
     assert len(engine.of("ask")) == 3 and len({one.seed for one in engine.of("ask")}) == 3
 

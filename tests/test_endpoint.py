@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from pydantic import ValidationError
 
 from synthgen.config import Engine as Settings
 from synthgen.errors import ModelUnavailable
@@ -404,9 +405,14 @@ def test_endpoints_that_serve_other_models_get_no_calls(serve: Serve) -> None:
 def test_no_endpoint_at_all_is_one_line_that_names_each(serve: Serve) -> None:
     server = serve()
     server.models = (401, {"error": {"message": f"bad key {KEY}"}})
-    told = refused(settings(server, "http://me:secret@127.0.0.1:9/v1"))
+    told = refused(settings(server, "http://127.0.0.1:9/v1"))
     assert told.startswith(f"no endpoint answers: {server.url}: AuthenticationError: Error code: 401")
-    assert "http://127.0.0.1:9/v1: APIConnectionError" in told and "secret" not in told
+    assert "http://127.0.0.1:9/v1: APIConnectionError" in told and KEY not in told
+
+
+def test_an_address_with_a_password_is_refused() -> None:
+    with pytest.raises(ValidationError, match="holds a user name or password"):
+        settings("http://me:secret@127.0.0.1:9/v1")
 
 
 def test_what_is_no_endpoint_is_one_line(serve: Serve) -> None:
