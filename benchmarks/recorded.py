@@ -93,6 +93,8 @@ class MeasuredWorker:
         started = time.perf_counter()
         replies = await replay(self._recorder.engine, calls, order, self._in_flight)
         seconds = time.perf_counter() - started
+        if failed := [reply for reply in replies if reply.failure]:
+            raise RuntimeError(f"{len(failed)} of {len(replies)} calls of the replay failed, one with: {failed[0].detail}")
         stage = self._recorder.replies[: len(calls)]
         figures = {"replay_us": int(seconds * 1e6), "stage_us": int((self._ended - (self._began or 0.0)) * 1e6), "calls": len(calls)}
         figures |= {"cached_ppm": int(1e6 * cached_share(replies)), "stage_cached_ppm": int(1e6 * cached_share(stage))}
