@@ -41,7 +41,7 @@ SIZE = {"cpu": 8, "cuda": 256}  # images a step and process
 EARLY = 7_000  # images taught mostly with one-word answers
 # How often a type is drawn beside how badly it is answered: captions are long, a yes or no is half right by guessing and so
 # looks easier than it is, and some types need what few pictures have.
-DOSE = {"caption": 0.4, "relative_position": 1.6, "compare_counts": 0.8, "chart_compare": 0.6, "same_colour": 2.0}
+DOSE = {"caption": 0.7, "relative_position": 4.0, "compare_counts": 1.2, "chart_compare": 0.6, "same_colour": 3.0}
 DOSE |= {"printed_word": 2.0, "printed_number": 3.0, "chart_arithmetic": 1.5}
 DOSES = np.array([DOSE.get(key.split("/")[1], 1.0) for key in KEYS])
 

@@ -69,6 +69,7 @@ async def _die(how: str) -> None:
         raise MemoryError
     if how == "freeze":
         os.kill(os.getpid(), signal.SIGSTOP)
+        await asyncio.sleep(3600)  # another of its threads may take the signal, a moment later
     raise EngineDied(how)
 
 
