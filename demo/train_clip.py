@@ -26,7 +26,7 @@ from feed import Feed
 from muon import optimizers, set_rate
 from nano import PATCH, WIDTH
 from numpy.typing import NDArray
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tagging import phrasings, text_embeddings, truth_table
 from team import place
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -38,6 +38,7 @@ from world import SIZE, TRAIN_SEED, sample
 CONTEXT = 20
 RATE = {"cpu": 5e-4, "cuda": 1e-3}
 BATCH = {"cpu": 48, "cuda": 512}  # images a step
+AGAIN = 1_000_000  # the first picture of a training that goes on from exported weights
 Pictures = tuple[NDArray[np.uint8], NDArray[np.bool_]]
 
 
@@ -143,16 +144,17 @@ def learn_head(clip: Any, encode: Encode, feed: Feed[Pictures], images: int = 60
     clip.requires_grad_(True)
 
 
-def learn(out: Path, models_: Path, minutes: float, seed: int = TRAIN_SEED + 2) -> None:
+def learn(out: Path, models_: Path, minutes: float, seed: int = TRAIN_SEED + 2, start: Path | None = None) -> None:
     """The head first, then everything for so many minutes, the rate falling to nothing; then export.
 
-    Goes on from the checkpoint in `out`, if there is one; else it begins with the tower of phase one.
+    Goes on from the checkpoint in `out`, if there is one; else from the exported models in `start`, pictures apart from those
+    of the recipe; else it begins with the tower of phase one.
     """
     torch.manual_seed(seed)
     torch.set_flush_denormal(True)
     where, tokenizer, path, first = place(), clip_tokenizer(), out / "clip.pt", 0
     size, rate, settings = BATCH[where.device.type], RATE[where.device.type], config(len(tokenizer))
-    state = torch.load(path, map_location="cpu") if path.exists() else {"first": 0}
+    state = torch.load(path, map_location="cpu") if path.exists() else {"first": AGAIN if start else 0}
     first, heads = state["first"], Feed(partial(pictures, seed + 1), 0, 50, 50, where.feeders)
     feed = Feed(partial(pictures, seed), first, size, size, where.feeders)
     clip: Any = open_clip.CLIP(**settings)
@@ -163,15 +165,18 @@ def learn(out: Path, models_: Path, minutes: float, seed: int = TRAIN_SEED + 2) 
 
     if path.exists():
         clip.load_state_dict(state["model"])
+    elif start:
+        clip.load_state_dict(load_file(start / "nano-clip" / "open_clip_model.safetensors"))
     else:
         tower = torch.load(out / "vision.pt", map_location="cpu")["model"]
         take_tower(clip, {k.removeprefix("tower."): v for k, v in tower.items() if k.startswith("tower.")})
     clip.to(where.device)
-    if not path.exists():
+    if not (path.exists() or start):
         learn_head(clip, encode, heads)
-    tools, start, last = optimizers(clip, rate, slow="visual.transformer", slowly=0.5), time.monotonic(), time.monotonic()
+    tools = optimizers(clip, rate, slow="visual.transformer", slowly=0.5)
+    began = last = time.monotonic()
     for images, want in feed:
-        if (gone := (time.monotonic() - start) / 60 / max(minutes, 1e-9)) >= 1:
+        if (gone := (time.monotonic() - began) / 60 / max(minutes, 1e-9)) >= 1:
             break
         set_rate(tools, rate * min(1.0, 2 * (1 - gone)) * min(1.0, 30 * gone + 0.02))
         with torch.autocast(where.device.type, torch.bfloat16, enabled=where.device.type == "cuda"):
@@ -196,5 +201,6 @@ if __name__ == "__main__":
     parser.add_argument("--minutes", type=float, default=6)
     parser.add_argument("--out", type=Path, default=Path("runs/nano"))
     parser.add_argument("--models", type=Path, default=Path(__file__).parent / "models")
+    parser.add_argument("--start", type=Path, help="a folder with an exported nano-clip to go on from, instead of phase one")
     args = parser.parse_args()
-    learn(args.out, args.models, args.minutes)
+    learn(args.out, args.models, args.minutes, start=args.start)

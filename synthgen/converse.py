@@ -18,7 +18,8 @@ from PIL.Image import Image
 from synthgen import score
 from synthgen.config import Sampling
 from synthgen.models import Engine, Reply, Request
-from synthgen.prompt import Declined, Prompts, Question, Unparsable, asks_many, parse_questions, question_schema, render
+from synthgen.prompt import Prompts, asks_many, render
+from synthgen.reply import Declined, Question, Unparsable, parse_questions, question_schema
 from synthgen.rows import draw, pair_id
 from synthgen.score import Pair, Talk
 
@@ -154,7 +155,7 @@ async def _ask(talk: Talk, subject: Subject, group: list[Assignment]) -> list[As
         )
     )
     failure, detail = _ask_failure(reply)
-    parsed = None if failure else parse_questions(reply.text, prompt, choice)
+    parsed = None if failure else parse_questions(reply.text, prompt.parse, prompt.none, choice)
     if isinstance(parsed, Declined):
         failure = "declined"
     elif isinstance(parsed, Unparsable):

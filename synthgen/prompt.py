@@ -1,13 +1,10 @@
-"""What is said to a model, and how its replies are read.
+"""What is said to a model.
 
 Comes in: a prompt pack (prompts/NAME.yaml) and the families of instruction types that it lists (prompts/families/).
-Goes out: a Prompts, whose templates render to the text of a call, and questions parsed from a reply. Templates are
-sandboxed, strict Jinja: a missing variable is an error, and nothing in a text file can reach Python. Replies are parsed
-without repair: a reply that cannot be read is a value that says so and keeps its text.
+Goes out: a Prompts, whose templates render to the text of a call. Templates are sandboxed, strict Jinja: a missing variable
+is an error, and nothing in a text file can reach Python.
 """
 
-import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -20,13 +17,12 @@ from pydantic import Discriminator, Field, Tag
 
 from synthgen import shelves
 from synthgen.errors import Mistakes, nearest
+from synthgen.reply import LETTERS, Question, Style
 from synthgen.rows import ANSWER_FORMS
 from synthgen.shelves import Document, Section
 from synthgen.taxonomy import Node, Tree, grow
 
 Form = Literal["short", "brief", "detailed", "choice"]
-OPTIONS = 4  # of a multiple-choice question
-LETTERS = "ABCD"
 
 
 def _kind_of(value: Any) -> str:
@@ -66,7 +62,7 @@ class AskPrompt(Section):
     """How questions of a type are asked for."""
 
     text: str
-    parse: Literal["json", "lines"]
+    parse: Style
     none: str | None = None  # lines: the reply that declines; json declines by an empty list
     max_tokens: int = Field(default=512, gt=0)
 
@@ -142,26 +138,6 @@ class Prompts:
         return self.pack.ask_choice if form == "choice" and self.pack.ask_choice else self.pack.ask
 
 
-@dataclass(frozen=True)
-class Question:
-    """A question as asked; options only for multiple choice."""
-
-    text: str
-    options: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Unparsable:
-    """A reply that could not be read, and why; the caller keeps the reply itself."""
-
-    why: str
-
-
-@dataclass(frozen=True)
-class Declined:
-    """The model says that the image cannot support the type."""
-
-
 def load(name: str) -> Prompts:
     """The pack of that name with its families, every template compiled once, or all that is wrong with them."""
     document = shelves.load("prompts", name)
@@ -221,89 +197,6 @@ def turn_text(prompts: Prompts, form: str, question: str, options: Sequence[str]
     if template is not None:
         return render(template, question=question, options=list(options))
     return "\n".join([question, *(f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=False))])
-
-
-def question_schema(choice: bool, n: int) -> dict[str, Any]:
-    """The JSON schema of a reply to an asking prompt that is parsed as json."""
-    item: dict[str, Any] = {"type": "string", "minLength": 1}
-    if choice:
-        options = {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": OPTIONS, "maxItems": OPTIONS}
-        item = {"type": "object", "properties": {"question": item, "options": options}, "required": ["question", "options"]}
-        item["additionalProperties"] = False
-    questions = {"type": "array", "items": item, "maxItems": n}
-    return {"type": "object", "properties": {"questions": questions}, "required": ["questions"], "additionalProperties": False}
-
-
-def parse_questions(reply: str, prompt: AskPrompt, choice: bool) -> list[Question] | Declined | Unparsable:
-    """The questions in a reply, in its order. Beyond what the schema allows, more of them and further keys do no harm."""
-    text = _unfenced(reply)
-    return _parse_json(text, choice) if prompt.parse == "json" else _parse_lines(text, prompt.none, choice)
-
-
-_NUMBERING = re.compile(r"^\s*(?:[-*•]|\(?\d{1,2}[.):])\s+")
-_OPTION = re.compile(r"\s*\b([A-D])[.)]\s+")
-
-
-def _parse_lines(text: str, none: str | None, choice: bool) -> list[Question] | Declined | Unparsable:
-    lines = [stripped for line in text.splitlines() if (stripped := _NUMBERING.sub("", line).strip())]
-    if none is not None and [_bare(line) for line in lines] == [_bare(none)]:
-        return Declined()
-    if not lines:
-        return Unparsable("an empty reply")
-    questions = [_with_options(line) if choice else Question(line) for line in lines]
-    if None in questions:
-        return Unparsable("a line without four options A. … B. … C. … D. …")
-    return [question for question in questions if question is not None]
-
-
-def _parse_json(text: str, choice: bool) -> list[Question] | Declined | Unparsable:
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        return Unparsable(f"not JSON: {error}")
-    items = value.get("questions") if isinstance(value, dict) else None
-    if not isinstance(items, list):
-        return Unparsable("JSON without a list of questions")
-    questions = [_from_json(item, choice) for item in items]
-    if None in questions:
-        return Unparsable("a question of another shape than asked for")
-    return [question for question in questions if question is not None] or Declined()
-
-
-def _from_json(item: Any, choice: bool) -> Question | None:
-    if not choice:
-        return Question(item.strip()) if _is_text(item) else None
-    if not isinstance(item, dict) or not _is_text(item.get("question")):
-        return None
-    options = item.get("options")
-    if not isinstance(options, list) or len(options) != OPTIONS or not all(_is_text(option) for option in options):
-        return None
-    return Question(item["question"].strip(), tuple(option.strip() for option in options))
-
-
-def _is_text(value: Any) -> bool:
-    """Whether it says something that can be written down; JSON can spell half a character, which no table can hold."""
-    return isinstance(value, str) and bool(value.strip()) and not any("\ud800" <= character <= "\udfff" for character in value)
-
-
-def _with_options(line: str) -> Question | None:
-    text, *rest = _OPTION.split(line)
-    options = tuple(option.strip() for option in rest[1::2])
-    if "".join(rest[0::2]) != LETTERS or not all((text.strip(), *options)):
-        return None
-    return Question(text.strip(), options)
-
-
-def _unfenced(reply: str) -> str:
-    """The reply without a Markdown code fence, which endpoints without enforced schemas like to add."""
-    text = reply.strip()
-    if text.startswith("```") and text.endswith("```") and "\n" in text:
-        return text[text.index("\n") : -3]
-    return text
-
-
-def _bare(text: str) -> str:
-    return text.strip().rstrip(".").lower()
 
 
 def _instruction_type(path: str, tree: Tree) -> InstructionType:

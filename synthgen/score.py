@@ -20,7 +20,8 @@ from PIL.Image import Image
 
 from synthgen.config import Sampling
 from synthgen.models import Capability, Engine, Purpose, Reply, Request
-from synthgen.prompt import InstructionType, PackFile, Prompts, Question, render
+from synthgen.prompt import InstructionType, PackFile, Prompts, render
+from synthgen.reply import Question
 from synthgen.rows import draw
 
 

@@ -19,7 +19,7 @@ from synthgen.generate.terms import Terms
 from synthgen.models import EngineDied, ModelName, Reply, Request, open_engine
 from synthgen.models.names import folder_digest, resolve
 from synthgen.models.scripted import ScriptedEngine
-from synthgen.prompt import AskPrompt, Declined, Question, Unparsable, parse_questions, question_schema
+from synthgen.reply import Declined, Question, Unparsable, parse_questions, question_schema
 from synthgen.store import Folder
 
 # --- which model a name stands for -----------------------------------------------------------------------------------
@@ -247,16 +247,17 @@ def replies(options: dict[str, Any], *requests: Request, **more: Any) -> list[Re
 
 
 def test_the_scripted_engine_says_what_the_parsers_read() -> None:
-    json_, lines = AskPrompt(text="x", parse="json"), AskPrompt(text="x", parse="lines", none="none")
     (found,) = replies({}, ASK)
-    assert isinstance(questions := parse_questions(found.text, json_, False), list) and len({one.text for one in questions}) == 3
+    assert isinstance(questions := parse_questions(found.text, "json", None, False), list) and len({one.text for one in questions}) == 3
     (found,) = replies({}, replace(ASK, schema=question_schema(True, 2)))
-    assert isinstance(questions := parse_questions(found.text, json_, True), list) and all(len(one.options) == 4 for one in questions)
+    assert isinstance(questions := parse_questions(found.text, "json", None, True), list) and all(
+        len(one.options) == 4 for one in questions
+    )
     (found,) = replies({}, replace(ASK, schema=None))
-    assert isinstance(questions := parse_questions(found.text, lines, False), list) and isinstance(questions[0], Question)
-    assert isinstance(parse_questions(replies({"decline": 1}, ASK)[0].text, json_, False), Declined)
-    assert isinstance(parse_questions(replies({"decline": 1}, replace(ASK, schema=None))[0].text, lines, False), Declined)
-    assert isinstance(parse_questions(replies({"junk": 1}, ASK)[0].text, json_, False), Unparsable)
+    assert isinstance(questions := parse_questions(found.text, "lines", "none", False), list) and isinstance(questions[0], Question)
+    assert isinstance(parse_questions(replies({"decline": 1}, ASK)[0].text, "json", None, False), Declined)
+    assert isinstance(parse_questions(replies({"decline": 1}, replace(ASK, schema=None))[0].text, "lines", "none", False), Declined)
+    assert isinstance(parse_questions(replies({"junk": 1}, ASK)[0].text, "json", None, False), Unparsable)
 
 
 def test_the_scripted_engine_says_the_same_each_time() -> None:

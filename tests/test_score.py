@@ -15,7 +15,7 @@ from PIL import Image
 from synthgen import prompt, score
 from synthgen.config import Sampling
 from synthgen.models import Facts, Reply, Request
-from synthgen.prompt import Question
+from synthgen.reply import Question
 from synthgen.score import Pair, Talk, decisive, normal, similarity
 
 IMAGE = Image.new("RGB", (8, 8))
