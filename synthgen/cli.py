@@ -7,11 +7,13 @@ the commands, so that help answers at once. Files describe a run; flags only cho
 
 import json
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+from typer.core import TyperCommand
 
 from synthgen.errors import SynthError, UserMistake
 
@@ -34,6 +36,19 @@ SetOption = Annotated[list[str] | None, typer.Option("--set", help="Replace one 
 ModelOption = Annotated[str | None, typer.Option("--model", help="Replace generate.model: a hub name or a folder.")]
 SourceArgument = Annotated[str | None, typer.Argument(help="Images: a folder, a glob, s3://…, gs://…, Parquet files or urls:FILE.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+FolderArgument = Annotated[str, typer.Argument(metavar="FOLDER", help="The output folder of a run: a path, s3://… or gs://…")]
+
+
+class OnFolder(TyperCommand):
+    """A command on what a run has made: its folder comes first. Only what also reads a source tells the two apart by --out."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        for at, word in enumerate(args):
+            if word == "--out" or word.startswith("--out="):
+                named = [word.removeprefix("--out=")] if "=" in word else args[at + 1 : at + 2]
+                right = [*(named or ["FOLDER"]), *args[:at], *args[at + 2 - ("=" in word) :]]
+                raise UserMistake(f"{self.name} takes its folder without --out: {shlex.join(['synth', str(self.name), *right])}")
+        return super().parse_args(ctx, args)
 
 
 @app.command()
@@ -61,9 +76,9 @@ def run(
     print(examples.text(job.out))
 
 
-@app.command()
+@app.command(cls=OnFolder)
 def retry(
-    out: OutOption,
+    out: FolderArgument,
     reasons: Annotated[list[str] | None, typer.Option("--reason", help="Only rows that failed for this reason.")] = None,
     partitions: Annotated[list[str] | None, typer.Option("--partition", help="All rows of this one, as 3-generated/e001-00002.")] = None,
 ) -> None:
@@ -90,10 +105,12 @@ def retry(
     print(funnel.text(folder))
 
 
-@app.command()
+@app.command(cls=OnFolder)
 def purge(
-    out: OutOption,
-    names: Annotated[list[str] | None, typer.Argument(help="Object ids, image ids or uris; none finishes a purge that was killed.")] = None,
+    out: FolderArgument,
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[ID]...", help="Object or image ids, or uris; none finishes a killed purge.")
+    ] = None,
 ) -> None:
     """Take images out of a folder, with all that came of them, for good."""
     from synthgen import job
@@ -116,8 +133,8 @@ def purge(
     print(f"{done.objects:,} objects purged from {done.partitions:,} partitions; {deleted.files:,} files that held them deleted")
 
 
-@app.command()
-def gc(out: OutOption) -> None:
+@app.command(cls=OnFolder)
+def gc(out: FolderArgument) -> None:
     """Delete leftovers of killed runs, and files that later results replaced."""
     from synthgen.status import FOLDERS
     from synthgen.store import Lease
@@ -126,7 +143,7 @@ def gc(out: OutOption) -> None:
 
     folder = open_folder(out)
     if "run.json" not in folder.names(".json"):
-        raise UserMistake(f"--out {out}: holds no synth run")
+        raise UserMistake(f"{folder.url}: holds no synth run")
     with Lease.take(folder) as lease:
         deleted = tidy(folder, FOLDERS, lease)
     print(f"{deleted.files:,} files deleted, {deleted.bytes / 1e6:,.1f} MB")
@@ -188,8 +205,8 @@ def plan(
     print(json.dumps(forecaster.as_json(found)) if as_json else forecaster.text(found))
 
 
-@app.command()
-def status(out: OutOption, as_json: JsonOption = False) -> None:
+@app.command(cls=OnFolder)
+def status(out: FolderArgument, as_json: JsonOption = False) -> None:
     """Show how far a run is, from its output folder alone."""
     from synthgen import status as funnel
     from synthgen.store.folder import open_folder

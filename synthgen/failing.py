@@ -31,7 +31,7 @@ class Streak:
             reason, detail = failed[-1]
             raise JobFailing(
                 f"{self._stage.name}: the last {self._rows} rows failed one after the other, this one as {reason}: {detail}; "
-                f"mend the cause, then `synth retry --out {self._stage.out.url}` does them again"
+                f"mend the cause, then `synth retry {self._stage.out.url}` does them again"
             )
 
     def _failed(self, receipt: Receipt) -> list[tuple[str, str]] | None:

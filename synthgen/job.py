@@ -153,7 +153,7 @@ def check_folder(job: Job, last: str, update: bool, replan: bool) -> bool:
     before = _settled(job.out)
     if before is None:
         if not job.out.is_empty():
-            raise UserMistake(f"--out {job.out.url}: is not empty and holds no synth run; give a new folder")
+            raise UserMistake(f"{job.out.url}: is not empty and holds no synth run; give a new folder")
         return True
     behind = _behind(last)
     shape = {group: one for group, one in before.get("shape", {}).items() if group not in behind}  # {}: killed before it stored anything
@@ -206,7 +206,7 @@ def _settled(out: Folder) -> Any:
         return None
     version = json.loads(out.read("run.json"))["format"]
     if version != FORMAT:
-        raise UserMistake(f"--out {out.url}: has format {version}; this synth reads format {FORMAT}; use another --out")
+        raise UserMistake(f"{out.url}: has format {version}; this synth reads format {FORMAT}; use another folder")
     folder = out.child("frozen")
     names = folder.names(".json")
     return json.loads(folder.read(names[-1])) if names else {}
@@ -216,7 +216,7 @@ def last_pipeline(out: Folder) -> Pipeline:
     """The pipeline that a folder was last made with."""
     record = _settled(out)
     if not record:
-        raise UserMistake(f"--out {out.url}: holds no synth run")
+        raise UserMistake(f"{out.url}: holds no synth run")
     return Pipeline.model_validate(record["pipeline"])
 
 

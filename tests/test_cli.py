@@ -139,7 +139,7 @@ def test_images_are_asked_for(synth: Synth, photos: Path) -> None:
         (("run", "photos", "--otu", "out"), "No such option: --otu"),
         (("rnu", "photos"), "No such command 'rnu'"),
         (("show", "taxonmy", "small"), "'taxonmy' is not one of"),
-        (("status",), "Missing option '--out'"),
+        (("status",), "Missing argument 'FOLDER'"),
         (("train", "out"), "Missing option '--model'"),
     ],
 )
@@ -168,12 +168,12 @@ def test_a_folder_without_images_is_told(synth: Synth, workspace: Path) -> None:
 
 def test_an_output_that_is_a_file_is_told(synth: Synth, photos: Path, workspace: Path) -> None:
     write(workspace / "out", "mine")
-    assert refusal(synth, *RUN) == "--out out: is a file; give a folder"
+    assert refusal(synth, *RUN) == "out: is a file; give a folder"
 
 
 def test_an_output_that_holds_something_else_is_left_alone(synth: Synth, photos: Path, workspace: Path) -> None:
     write(workspace / "out/thesis.txt", "years of work")
-    assert refusal(synth, *RUN) == f"--out {workspace}/out: is not empty and holds no synth run; give a new folder"
+    assert refusal(synth, *RUN) == f"{workspace}/out: is not empty and holds no synth run; give a new folder"
 
 
 def test_an_output_that_cannot_be_made_is_told(synth: Synth, photos: Path) -> None:
@@ -194,7 +194,7 @@ def test_a_range_of_stages_that_does_nothing_is_told(synth: Synth, photos: Path,
 
 
 def test_an_output_in_memory_is_refused(synth: Synth, photos: Path) -> None:
-    assert refusal(synth, "run", "photos", "--out", "memory://x", "-p", "small").startswith("--out memory://x: memory is lost")
+    assert refusal(synth, "run", "photos", "--out", "memory://x", "-p", "small").startswith("memory://x: memory is lost")
 
 
 @pytest.fixture
@@ -234,11 +234,25 @@ def test_an_edited_shelf_file_is_a_change_and_its_comments_are_none(synth: Synth
 
 def test_the_output_of_another_format_is_left_alone(synth: Synth, begun: Path) -> None:
     write(begun / "run.json", json.dumps({"format": 99}))
-    assert refusal(synth, *RUN) == f"--out {begun}: has format 99; this synth reads format 1; use another --out"
+    assert refusal(synth, *RUN) == f"{begun}: has format 99; this synth reads format 1; use another folder"
 
 
 def test_a_folder_without_a_run_has_no_status(synth: Synth, workspace: Path) -> None:
-    assert refusal(synth, "status", "--out", "out") == f"{workspace}/out: holds no synth run"
+    assert refusal(synth, "status", "out") == f"{workspace}/out: holds no synth run"
+
+
+@pytest.mark.parametrize(
+    ("typed", "right"),
+    [
+        ("status --out out --json", "synth status out --json"),
+        ("retry --reason poison --out=out", "synth retry out --reason poison"),
+        ("purge --out out photo.jpg", "synth purge out photo.jpg"),
+        ("purge photo.jpg --out out", "synth purge out photo.jpg"),
+        ("gc --out", "synth gc FOLDER"),
+    ],
+)
+def test_what_acts_on_a_folder_takes_it_first_and_says_so_where_out_is_typed(synth: Synth, typed: str, right: str) -> None:
+    assert refusal(synth, *typed.split()) == f"{typed.split()[0]} takes its folder without --out: {right}"
 
 
 # --- what the files say --------------------------------------------------------------------------------------------------

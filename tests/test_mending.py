@@ -73,16 +73,16 @@ def test_a_damaged_partition_is_named_and_redone_to_the_same_rows(copy: Path, pl
     told = (
         stopped.stderr
         if stopped.returncode
-        else synth("retry", "--out", str(copy), "--partition", "3-generated/nothing", check=False).stderr
+        else synth("retry", str(copy), "--partition", "3-generated/nothing", check=False).stderr
     )
     assert "Traceback" not in told
-    synth("retry", "--out", str(copy), *(word for name in names for word in ("--partition", name)))
+    synth("retry", str(copy), *(word for name in names for word in ("--partition", name)))
     adds_up(copy)
     assert everything(copy) == before
 
 
 def test_a_partition_that_is_not_there_is_one_line(copy: Path) -> None:
-    done = synth("retry", "--out", str(copy), "--partition", "3-generated/e001-0000", check=False)
+    done = synth("retry", str(copy), "--partition", "3-generated/e001-0000", check=False)
     assert done.returncode == 2
     assert "--partition 3-generated/e001-0000: is not in" in done.stderr and "did you mean '3-generated/e001-0000" in done.stderr
 
@@ -94,7 +94,7 @@ def test_a_purged_image_is_gone_with_all_that_came_of_it_and_stays_away(copy: Pa
     before, others = pairs(copy), {key for key in assignments(copy) if key not in asked}
     answers = [str(before[key][3]).encode() for key in asked if before[key][3]]
     assert asked and answers
-    told = synth("purge", "--out", str(copy), str(photo)).stdout
+    told = synth("purge", str(copy), str(photo)).stdout
     assert told.startswith("2 objects purged"), "the copy under another name goes too"
     adds_up(copy)
     assert set(assignments(copy)) == others
@@ -116,7 +116,7 @@ def test_a_purged_image_is_gone_with_all_that_came_of_it_and_stays_away(copy: Pa
     assert set(assignments(copy)) == others
     funnel = next(one for one in status.funnels(Folder(str(copy))) if one.stage == "tag")
     assert funnel.fell == {"quarantined.purged": 4}, "the same bytes under another name, and touched, are known"
-    assert synth("purge", "--out", str(copy), "nobody.png", check=False).returncode == 2
+    assert synth("purge", str(copy), "nobody.png", check=False).returncode == 2
 
 
 def column_texts(out: Path, stage: str) -> Iterator[str]:

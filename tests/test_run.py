@@ -128,7 +128,7 @@ def test_failed_calls_are_asked_again_by_retry_and_by_nothing_else(workspace: Pa
     assert failed
     run("out", "--set", "generate.engine.options.fail=0")
     assert pairs(workspace / "out") == before
-    synth("retry", "--out", "out", "--reason", "call_failed")
+    synth("retry", "out", "--reason", "call_failed")
     adds_up(workspace / "out")
     after = pairs(workspace / "out")
     assert {key for key, row in after.items() if row != before[key]} == failed
@@ -238,17 +238,17 @@ def test_gc_deletes_orphans_and_replaced_files_and_nothing_that_is_read(workspac
     before = assignments(workspace / "out"), pairs(workspace / "out")
     orphan = workspace / "out" / "3-generated" / "pairs" / "e001-00000.r9.abc.parquet"
     orphan.write_bytes(b"half a file")
-    told = synth("gc", "--out", "out").stdout
+    told = synth("gc", "out").stdout
     assert not orphan.exists() and "0 files" not in told
     assert (assignments(workspace / "out"), pairs(workspace / "out")) == before
     adds_up(workspace / "out")
-    assert synth("gc", "--out", "out").stdout.startswith("0 files deleted")
+    assert synth("gc", "out").stdout.startswith("0 files deleted")
 
 
 def test_status_of_a_folder_prints_sums_as_json(workspace: Path) -> None:
     make_images(workspace / "photos", 6)
     (workspace / "photos" / "broken.jpg").write_text("no image")
     run()
-    told = json.loads(synth("status", "--out", "out", "--json").stdout)
+    told = json.loads(synth("status", "out", "--json").stdout)
     tag = next(one for one in told if one["stage"] == "tag")
     assert (tag["came"], tag["went"], tag["fell"]) == (7, 6, {"quarantined.not_an_image": 1})

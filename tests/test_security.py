@@ -147,7 +147,7 @@ def test_planted_secrets_turn_up_nowhere(workspace: Path, telltale: str, monkeyp
     assert done.returncode == 0, done.stderr
     funnel = next(one for one in status.funnels(Folder(str(workspace / "out"))) if one.stage == "generate")
     assert funnel.fell == {"failed.call_failed": 18}, "the endpoint did see the key and did repeat it"
-    told = done.stdout + done.stderr + synth("status", "--out", "out", "--json").stdout + synth("retry", "--out", "out", check=False).stderr
+    told = done.stdout + done.stderr + synth("status", "out", "--json").stdout + synth("retry", "out", check=False).stderr
     for secret in PLANTED.values():
         assert secret not in told
         leaks = [path for path in (workspace / "out").rglob("*") if path.is_file() and secret in texts(path)]

@@ -261,7 +261,7 @@ def test_a_job_whose_every_call_fails_stops_early_and_retry_does_its_rows_later(
 
     run("out", "--set", "generate.engine.options.fail=0")
     assert {key for key, row in pairs(workspace / "out").items() if row[1]} == failed
-    synth("retry", "--out", "out")
+    synth("retry", "out")
     adds_up(workspace / "out")
     assert not [row for row in pairs(workspace / "out").values() if row[1]]
 

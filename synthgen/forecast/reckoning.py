@@ -55,7 +55,7 @@ class Wanted:
 def forecast(job: Job, wanted: Wanted) -> Forecast:
     """Counts the plan, measures the engine if that is wanted, and reckons; with a budget, the plan is the share that it pays for."""
     if not Inputs.of(job.out, job.plan_terms.taggers).partitions:
-        raise UserMistake(f"--out {job.out.url}: holds no tagged images; name the images too, and they are tagged first")
+        raise UserMistake(f"{job.out.url}: holds no tagged images; name the images too, and they are tagged first")
     notes = []
     if changed(job, "tags"):
         notes.append(OLD_TAGS)

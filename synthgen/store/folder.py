@@ -160,12 +160,12 @@ def open_folder(url: str) -> Folder:
     try:
         protocol = fsspec.core.url_to_fs(url)[0].protocol
     except (ValueError, ImportError) as error:
-        raise UserMistake(f"--out {url}: cannot be opened ({error}); give a local path, s3://… or gs://…") from error
+        raise UserMistake(f"{url}: cannot be opened ({error}); give a local path, s3://… or gs://…") from error
     if "memory" in (protocol if isinstance(protocol, tuple) else (protocol,)):
-        raise UserMistake(f"--out {url}: memory is lost when a process ends; give a local path, s3://… or gs://…")
+        raise UserMistake(f"{url}: memory is lost when a process ends; give a local path, s3://… or gs://…")
     folder = Folder(str(Path(url).expanduser().resolve()) if "://" not in url else url.rstrip("/"))
     if folder.is_local and Path(folder.path).is_file():
-        raise UserMistake(f"--out {url}: is a file; give a folder")
+        raise UserMistake(f"{url}: is a file; give a folder")
     return folder
 
 

@@ -205,7 +205,7 @@ class Stage:
 
     def _read_file(self, table: str, partition: str, file: DataFile, columns: list[str] | None) -> pa.Table:
         where = f"{self.out.url}: {self.name}/{table}/{file.name} of partition {partition}"
-        mend = f"redo it with `synth retry --out {self.out.url} --partition {self.name}/{partition}`"
+        mend = f"redo it with `synth retry {self.out.url} --partition {self.name}/{partition}`"
         try:
             data = self.folder.child(table).read(file.name)
         except FileNotFoundError as error:
