@@ -83,24 +83,23 @@ def retry(
     partitions: Annotated[list[str] | None, typer.Option("--partition", help="All rows of this one, as 3-generated/e001-00002.")] = None,
 ) -> None:
     """Do failed rows or damaged partitions again, with the settings of the folder; then everything that follows from them."""
-    from synthgen import job, rows
+    from synthgen import job
     from synthgen import redo as redoer
     from synthgen import run as runner
     from synthgen import status as funnel
-    from synthgen.errors import nearest
+    from synthgen.rows import RETRIED_REASONS
     from synthgen.store import Lease
     from synthgen.store.folder import open_folder
 
-    known = (*rows.RETRIED_REASONS, *rows.QUARANTINE_REASONS, *rows.FAILURE_REASONS)
-    for reason in reasons or ():
-        if reason not in known:
-            raise UserMistake(f"--reason {reason}: no row fails for that; {nearest(reason, known)}")
+    named = redoer.checked(reasons or ())
     folder = open_folder(out)
     opened = job.open_job(folder, job.last_pipeline(folder))
     if partitions:
         with Lease.take(folder) as lease:
             redoer.redo(folder, partitions, lease)
-    wanted = frozenset(reasons or (() if partitions else rows.RETRIED_REASONS))
+    wanted = named if named or partitions else frozenset(RETRIED_REASONS)
+    if wanted and (told := redoer.nothing_fits(folder, wanted)):
+        _say(told)
     runner.run(opened, runner.Range(retry=wanted))
     print(funnel.text(folder))
 

@@ -72,12 +72,17 @@ class LeaseHeld(UserMistake):
     """Another driver is at work in this output folder."""
 
 
+def close(name: str, known: Iterable[str]) -> str:
+    """A question whether the nearest known name was meant; empty if none is near. For lists that are too long for a line."""
+    found = get_close_matches(name, sorted(set(known)), n=1, cutoff=0.6)
+    return f"did you mean '{found[0]}'? " if found else ""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """The end of an "unknown name" message: the nearest known name, or all of them when they are few."""
     names = sorted(set(known))
-    close = get_close_matches(name, names, n=1, cutoff=0.6)
-    if close:
-        return f"did you mean '{close[0]}'?"
+    if question := close(name, names):
+        return question.rstrip()
     if not names:
         return "none is known here"
     shown = ", ".join(names[:12])

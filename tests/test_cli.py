@@ -122,6 +122,14 @@ def test_an_unknown_setting_comes_with_the_nearest(synth: Synth, photos: Path) -
     assert refusal(synth, *RUN, "--set", "tag.wokers=2") == "--set tag.wokers=2: unknown key 'wokers' in tag: did you mean 'workers'?"
 
 
+def test_an_unknown_reason_comes_with_the_nearest_and_the_way_to_the_list(synth: Synth) -> None:
+    lists = "`synth status` shows those of a folder, docs/security.md explains all"
+    assert refusal(synth, "retry", "out", "--reason", "failed.declined") == (
+        f"--reason failed.declined: no row fails for that; did you mean 'declined'? {lists}"
+    )
+    assert refusal(synth, "retry", "out", "--reason", "zzz") == f"--reason zzz: no row fails for that; {lists}"
+
+
 def test_an_output_folder_is_asked_for(synth: Synth, photos: Path) -> None:
     assert refusal(synth, "run", "photos", "-p", "small") == "--out is missing; give the folder that the results go to"
 

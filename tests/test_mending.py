@@ -1,5 +1,6 @@
 """What was damaged is redone, and what must go is gone: `synth retry --partition` and `synth purge` on a finished run."""
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 from conftest import SHELVES, make_images, write
 from test_run import adds_up, assignments, pairs, rows, synth
 
-from synthgen import status
+from synthgen import redo, status
 from synthgen.rows import DECISIONS, IMAGES, OBJECTS, image_id
 from synthgen.store import Folder, Stage
 
@@ -70,11 +71,7 @@ def test_a_damaged_partition_is_named_and_redone_to_the_same_rows(copy: Path, pl
     before = everything(copy)
     names = [damage(copy, *place) for place in places]
     stopped = synth("run", "photos", "--out", str(copy), "--pipeline", "small", "--update", check=False)
-    told = (
-        stopped.stderr
-        if stopped.returncode
-        else synth("retry", str(copy), "--partition", "3-generated/nothing", check=False).stderr
-    )
+    told = stopped.stderr if stopped.returncode else synth("retry", str(copy), "--partition", "3-generated/nothing", check=False).stderr
     assert "Traceback" not in told
     synth("retry", str(copy), *(word for name in names for word in ("--partition", name)))
     adds_up(copy)
@@ -85,6 +82,23 @@ def test_a_partition_that_is_not_there_is_one_line(copy: Path) -> None:
     done = synth("retry", str(copy), "--partition", "3-generated/e001-0000", check=False)
     assert done.returncode == 2
     assert "--partition 3-generated/e001-0000: is not in" in done.stderr and "did you mean '3-generated/e001-0000" in done.stderr
+
+
+def test_a_retry_without_a_row_that_fits_says_so_and_what_failed_here(copy: Path) -> None:
+    before = everything(copy)
+    done = synth("retry", str(copy))
+    assert done.stderr.splitlines() == ["nothing to do again: no row failed for a reason that may pass by itself; failed here: none at all"]
+    write(copy / "1-tagged/commits/e009-00000.r1.json", record_of({"quarantined.too_small": 3, "tagged": 2}))
+    assert redo.nothing_fits(Folder(str(copy)), {"poison"}) == ("nothing to do again: no row failed for poison; failed here: 3 too_small")
+    assert redo.nothing_fits(Folder(str(copy)), {"poison", "too_small"}) is None
+    (copy / "1-tagged/commits/e009-00000.r1.json").unlink()
+    assert everything(copy) == before
+
+
+def record_of(counts: dict[str, int]) -> str:
+    """A commit without tables, of which only the counts say something."""
+    whole = {"partition": "e009-00000", "revision": 1, "tables": {}, "reads": {}, "counts": counts, "epoch": 9, "term": 1, "at": ""}
+    return json.dumps(whole)
 
 
 def test_a_purged_image_is_gone_with_all_that_came_of_it_and_stays_away(copy: Path, finished: Path) -> None:
