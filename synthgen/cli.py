@@ -69,7 +69,7 @@ def run(
     from synthgen import run as runner
     from synthgen import status as funnel
 
-    job = _job(source, out, pipeline, model, settings)
+    job = _job("run", source, out, pipeline, model, settings)
     if not runner.run(job, runner.Range(first, last, limit, update or replan, replan)):
         _say("nothing to do: everything listed has been done")
     print(funnel.text(job.out))
@@ -196,7 +196,7 @@ def plan(
     from synthgen.store.folder import open_folder
 
     known = source or (jobs.last_pipeline(open_folder(out)).source.uri if out else None)
-    job = _job(known, out, pipeline, model, settings)
+    job = _job("plan", known, out, pipeline, model, settings)
     if source:
         _say("the images are tagged first, as `synth run --until tag` does")
         runner.run(job, runner.Range(last="tag"))
@@ -330,15 +330,15 @@ def main() -> None:
         raise SystemExit(error.exit_status) from None
 
 
-def _job(source: str | None, out: str, pipeline: str, model: str | None, settings: list[str] | None) -> Any:
+def _job(command: str, source: str | None, out: str, pipeline: str, model: str | None, settings: list[str] | None) -> Any:
     from synthgen import job
     from synthgen.store.folder import open_folder
 
-    if not out:
-        raise UserMistake("--out is missing; give the folder that the results go to")
     loaded = _pipeline(source, pipeline, model, settings)
-    if loaded.source.uri is None:
-        raise UserMistake("no images given; name a folder, a glob, s3://…, gs://… or Parquet files (or source.uri in the pipeline)")
+    missing = [] if loaded.source.uri else ["the images (a folder, a glob, s3://…, gs://…, Parquet files or urls:FILE)"]
+    missing += [] if out else ["--out, the folder for the results"]
+    if missing:
+        raise UserMistake(f"missing: {', and '.join(missing)}; for example: synth {command} photos --out data")
     opened = job.open_job(open_folder(out), loaded)
     for notice in job.notices(pipeline, loaded, opened.texts):
         _say(notice)

@@ -130,12 +130,19 @@ def test_an_unknown_reason_comes_with_the_nearest_and_the_way_to_the_list(synth:
     assert refusal(synth, "retry", "out", "--reason", "zzz") == f"--reason zzz: no row fails for that; {lists}"
 
 
-def test_an_output_folder_is_asked_for(synth: Synth, photos: Path) -> None:
-    assert refusal(synth, "run", "photos", "-p", "small") == "--out is missing; give the folder that the results go to"
+IMAGES, OUT = "the images (a folder, a glob, s3://…, gs://…, Parquet files or urls:FILE)", "--out, the folder for the results"
 
 
-def test_images_are_asked_for(synth: Synth, photos: Path) -> None:
-    assert refusal(synth, "run", "--out", "out", "-p", "small").startswith("no images given; name a folder")
+@pytest.mark.parametrize(
+    ("given", "missing"),
+    [(("photos",), OUT), (("--out", "out"), IMAGES), ((), f"{IMAGES}, and {OUT}"), (("--set", "source.uri=photos"), OUT)],
+)
+@pytest.mark.parametrize("command", ["run", "plan"])
+def test_all_that_is_missing_is_asked_for_at_once(synth: Synth, photos: Path, command: str, given: tuple[str, ...], missing: str) -> None:
+    if (command, given) == ("plan", ("--out", "out")):
+        return  # the folder of a run knows its images
+    said = refusal(synth, command, *given, "-p", "small")
+    assert said == f"missing: {missing}; for example: synth {command} photos --out data"
 
 
 @pytest.mark.parametrize(
