@@ -115,6 +115,7 @@ def purge(
     from synthgen import job
     from synthgen import purge as purger
     from synthgen import run as runner
+    from synthgen.progress import counted
     from synthgen.status import FOLDERS
     from synthgen.store import Lease, Stage
     from synthgen.store.folder import open_folder
@@ -129,12 +130,14 @@ def purge(
         runner.run(opened, runner.Range("select", reached[-1]))
     with Lease.take(folder) as lease:
         deleted = tidy(folder, FOLDERS, lease)
-    print(f"{done.objects:,} objects purged from {done.partitions:,} partitions; {deleted.files:,} files that held them deleted")
+    objects, partitions, files = counted(done.objects, "object"), counted(done.partitions, "partition"), counted(deleted.files, "file")
+    print(f"{objects} purged from {partitions}; {files} that held them deleted")
 
 
 @app.command(cls=OnFolder)
 def gc(out: FolderArgument) -> None:
     """Delete leftovers of killed runs, and files that later results replaced."""
+    from synthgen.progress import counted
     from synthgen.status import FOLDERS
     from synthgen.store import Lease
     from synthgen.store.folder import open_folder
@@ -145,7 +148,7 @@ def gc(out: FolderArgument) -> None:
         raise UserMistake(f"{folder.url}: holds no synth run")
     with Lease.take(folder) as lease:
         deleted = tidy(folder, FOLDERS, lease)
-    print(f"{deleted.files:,} files deleted, {deleted.bytes / 1e6:,.1f} MB")
+    print(f"{counted(deleted.files, 'file')} deleted, {deleted.bytes / 1e6:,.1f} MB")
 
 
 @app.command()
@@ -153,6 +156,7 @@ def check(pipeline: PipelineOption = "everyday", settings: SetOption = None) -> 
     """Check a pipeline and every file that it names, without a model; all mistakes at once, and what is hardly meant."""
     from synthgen import config, job
     from synthgen.notes import notes
+    from synthgen.progress import counted
 
     loaded = config.load(pipeline, settings or [])
     texts = job.load_texts(loaded)
@@ -161,7 +165,12 @@ def check(pipeline: PipelineOption = "everyday", settings: SetOption = None) -> 
     tree, types = texts.taxonomy.tree, texts.prompts.types
     for note in notes(tree, texts.rules, types, loaded.plan.forms):
         print(note)
-    print(f"{pipeline}: {len(tree.leaves)} leaf tags, {len(types)} instruction types, {len(texts.rules.lines)} mapping rules: no mistakes")
+    sizes = (
+        counted(len(tree.leaves), "leaf tag"),
+        counted(len(types), "instruction type"),
+        counted(len(texts.rules.lines), "mapping rule"),
+    )
+    print(f"{pipeline}: {', '.join(sizes)}: no mistakes")
 
 
 @app.command()

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from synthgen.mapping import Mapping as Rules
+from synthgen.progress import counted
 from synthgen.prompt import InstructionType
 from synthgen.taxonomy import Tree, with_ancestors
 
@@ -62,7 +63,7 @@ def twins(texts: Mapping[str, str]) -> list[tuple[str, str]]:
 
 
 def _counted(names: Sequence[str], noun: str) -> str:
-    return f"{len(names)} {noun}{'s' if len(names) != 1 else ''} that"
+    return f"{counted(len(names), noun)} that"
 
 
 def _shown(names: Sequence[str]) -> str:

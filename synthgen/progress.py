@@ -16,7 +16,7 @@ PLAIN_EVERY_SECONDS = 30.0
 
 
 class StageProgress:
-    """The progress of one stage; a context manager."""
+    """The progress of one stage, in units that are named in the singular; a context manager."""
 
     def __init__(self, stage: str, total: int, unit: str, *, is_bound: bool = False) -> None:
         self._stage, self._total, self._unit, self._is_bound = stage, total, unit, is_bound  # a bound: it may turn out to be fewer
@@ -45,14 +45,14 @@ class StageProgress:
         rate = (done - first) / seconds if seconds > 0 else 0.0
         speed = f", {rate:,.1f}/s" if rate else ""
         left = f", {_clock((self._total - done) / rate)} left" if rate and done < self._total else ""
-        told = f"{self._stage}: {done:,.0f} of {self._total:,} {self._unit}{speed}{left}"
+        told = f"{self._stage}: {done:,.0f} of {counted(self._total, self._unit)}{speed}{left}"
         print(f"{told}, {note}" if note else told, file=sys.stderr, flush=True)
 
     def __enter__(self) -> "StageProgress":
         if self._bar:
             self._bar.start()
         elif self._total:
-            print(f"{self._stage}: {'at most ' if self._is_bound else ''}{self._total:,} {self._unit}", file=sys.stderr, flush=True)
+            print(f"{self._stage}: {'at most ' if self._is_bound else ''}{counted(self._total, self._unit)}", file=sys.stderr, flush=True)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -62,6 +62,16 @@ class StageProgress:
             print(f"{self._stage}: done", file=sys.stderr, flush=True)
         elif error is None and self._total:
             self._say(self._total, "")
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 partition`, `2 partitions`: a number with a noun that has a plain plural."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def tagging_note(counters: Mapping[str, float]) -> str:
+    """Before the first image is done, what the wait is for."""
+    return "" if counters.get("images") else "the tagger is loading"
 
 
 def generation_note(counters: Mapping[str, float], seconds: float) -> str:

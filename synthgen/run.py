@@ -25,7 +25,7 @@ from synthgen.errors import UserMistake
 from synthgen.failing import Streak
 from synthgen.job import STAGES, Job, check_folder, settle
 from synthgen.models import check_engine
-from synthgen.progress import StageProgress, generation_note
+from synthgen.progress import StageProgress, generation_note, tagging_note
 from synthgen.source import Listed, list_objects
 from synthgen.store import Lease, Receipt, Stage
 from synthgen.workers import Crew, Show, Work, leave_ray, listening, once, work_through
@@ -105,8 +105,10 @@ def _tag(job: Job, which: Range, lease: Lease) -> int:
     crew = replace(crew, notes=stage.folder.child("strikes"))
     total = sum(listed.partitions[work.partition][-1].receipt.counts["listed"] for work in works)
     _note_memory("tag", crew.size, memory.tag_bytes(job.pipeline))
-    with StageProgress("tag", total, "images") as bar:
-        return _do(crew, works, lambda counters: bar.show(counters.get("images", 0.0)), _committing(stage, lease, "images"))
+    with StageProgress("tag", total, "image") as bar:
+        return _do(
+            crew, works, lambda counters: bar.show(counters.get("images", 0.0), tagging_note(counters)), _committing(stage, lease, "images")
+        )
 
 
 def _plan(job: Job, which: Range, lease: Lease) -> int:
@@ -124,7 +126,7 @@ def _generate(job: Job, which: Range, lease: Lease) -> int:
     total = sum(generate.size(terms, work) for work in works)
     _note_memory("generate", crew.size, memory.generate_bytes(job.pipeline))
     # What an update leaves as it is shows only where the rows are read, in the workers.
-    with StageProgress("generate", total, "assignments", is_bound=which.update) as bar:
+    with StageProgress("generate", total, "assignment", is_bound=which.update) as bar:
 
         def show(counters: Mapping[str, float]) -> None:
             done = counters.get("pairs", 0.0) + counters.get("failed", 0.0)
@@ -136,7 +138,7 @@ def _generate(job: Job, which: Range, lease: Lease) -> int:
 def _select(job: Job, which: Range, lease: Lease) -> int:
     selection = select.prepare(job.out, job.pipeline.select)
     stage, todo = Stage(job.out, "4-selected"), selection.todo
-    with StageProgress("select", len(todo), "partitions") as bar:
+    with StageProgress("select", len(todo), "partition") as bar:
         for receipt in select.run(selection, lambda done, total: bar.show(done)):
             stage.commit(receipt, lease, selection.selected.last_epoch + 1)
     return len(todo)
@@ -147,7 +149,7 @@ def _pack(job: Job, which: Range, lease: Lease) -> int:
     shards = pack.todo(terms, which.retry)
     crew = Crew(pack.build, terms, pack.image_ids, min(job.pipeline.pack.workers, len(shards)), notes=stage.folder.child("strikes"))
     _note_memory("pack", crew.size, memory.pack_bytes(job.pipeline))
-    with StageProgress("pack", sum(len(shard.samples) for shard in shards), "samples") as bar:
+    with StageProgress("pack", sum(len(shard.samples) for shard in shards), "sample") as bar:
         done = _do(crew, shards, lambda counters: bar.show(counters.get("samples", 0.0)), _committing(stage, lease))
     pack.publish(terms, job.pipeline.select, job.facts, lease)
     return done

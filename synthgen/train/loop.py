@@ -114,7 +114,7 @@ def learn(job: Job, model: Any, processor: Any) -> Done:
     with (
         stop.listening(),
         stop.draining(),
-        StageProgress("train", settings.steps - begun, "steps") as progress,
+        StageProgress("train", settings.steps - begun, "step") as progress,
         (job.out / "log.jsonl").open("a", buffering=1) as file,
         contextlib.closing(loader),
     ):
