@@ -84,6 +84,7 @@ def retry(
 ) -> None:
     """Do failed rows or damaged partitions again, with the settings of the folder; then everything that follows from them."""
     from synthgen import job
+    from synthgen import reasons as why
     from synthgen import redo as redoer
     from synthgen import run as runner
     from synthgen import status as funnel
@@ -91,14 +92,14 @@ def retry(
     from synthgen.store import Lease
     from synthgen.store.folder import open_folder
 
-    named = redoer.checked(reasons or ())
+    named = why.checked(reasons or ())
     folder = open_folder(out)
     opened = job.open_job(folder, job.last_pipeline(folder))
     if partitions:
         with Lease.take(folder) as lease:
             redoer.redo(folder, partitions, lease)
     wanted = named if named or partitions else frozenset(RETRIED_REASONS)
-    if wanted and (told := redoer.nothing_fits(folder, wanted)):
+    if wanted and (told := why.nothing_fits(folder, wanted)):
         _say(told)
     runner.run(opened, runner.Range(retry=wanted))
     print(funnel.text(folder))
@@ -154,13 +155,13 @@ def gc(out: FolderArgument) -> None:
 @app.command()
 def check(pipeline: PipelineOption = "everyday", settings: SetOption = None) -> None:
     """Check a pipeline and every file that it names, without a model; all mistakes at once, and what is hardly meant."""
-    from synthgen import config, job
+    from synthgen import config
+    from synthgen import texts as loader
     from synthgen.notes import notes
     from synthgen.progress import counted
 
-    loaded = config.load(pipeline, settings or [])
-    texts = job.load_texts(loaded)
-    for notice in job.notices(pipeline, loaded, texts):
+    loaded, texts = loader.load(config.read(pipeline, settings or []))
+    for notice in loader.notices(pipeline, loaded, texts):
         _say(notice)
     tree, types = texts.taxonomy.tree, texts.prompts.types
     for note in notes(tree, texts.rules, types, loaded.plan.forms):
@@ -340,16 +341,17 @@ def main() -> None:
 
 
 def _job(command: str, source: str | None, out: str, pipeline: str, model: str | None, settings: list[str] | None) -> Any:
-    from synthgen import job
+    from synthgen import config, job, texts
     from synthgen.store.folder import open_folder
 
-    loaded = _pipeline(source, pipeline, model, settings)
-    missing = [] if loaded.source.uri else ["the images (a folder, a glob, s3://…, gs://…, Parquet files or urls:FILE)"]
+    document = config.read(pipeline, _overrides(source, model, settings))
+    missing = [] if document.at(("source", "uri")) else ["the images (a folder, a glob, s3://…, gs://…, Parquet files or urls:FILE)"]
     missing += [] if out else ["--out, the folder for the results"]
     if missing:
         raise UserMistake(f"missing: {', and '.join(missing)}; for example: synth {command} photos --out data")
-    opened = job.open_job(open_folder(out), loaded)
-    for notice in job.notices(pipeline, loaded, opened.texts):
+    loaded, found = texts.load(document)
+    opened = job.open_job(open_folder(out), loaded, found)
+    for notice in texts.notices(pipeline, loaded, found):
         _say(notice)
     return opened
 
@@ -357,9 +359,13 @@ def _job(command: str, source: str | None, out: str, pipeline: str, model: str |
 def _pipeline(source: str | None, pipeline: str, model: str | None, settings: list[str] | None) -> Any:
     from synthgen import config
 
+    return config.load(pipeline, _overrides(source, model, settings))
+
+
+def _overrides(source: str | None, model: str | None, settings: list[str] | None) -> list[str]:
     named = [f"source.uri={json.dumps(source)}"] if source else []
     named += [f"generate.model={json.dumps(model)}"] if model else []
-    return config.load(pipeline, [*(settings or []), *named])
+    return [*(settings or []), *named]
 
 
 def _say(text: str) -> None:

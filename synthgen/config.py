@@ -7,13 +7,15 @@ that only say how fast or where (`workers`, `batch`, `engine`) can change betwee
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import AfterValidator, Field, model_validator
 
 from synthgen import shelves
-from synthgen.errors import UserMistake, nearest
+from synthgen.errors import UserMistake, attempted, nearest
 from synthgen.rows import ANSWER_FORMS
 from synthgen.shelves import Document, Section
 
@@ -261,10 +263,16 @@ class Pipeline(Section):
 
 def load(name: str, overrides: Sequence[str] = ()) -> Pipeline:
     """The pipeline of that name with `section.key=value` overrides, or all that is wrong with it."""
+    return shelves.check(read(name, overrides), Pipeline)
+
+
+def read(name: str, overrides: Sequence[str] = ()) -> Document:
+    """The same, not yet checked; an override that cannot be applied is among the document's faults."""
     document = shelves.load("pipeline", name)
     for override in overrides:
-        document = _with_override(document, override)
-    return shelves.check(document, Pipeline)
+        faults = list(document.faults)
+        document = attempted(faults, partial(_with_override, document, override)) or replace(document, faults=tuple(faults))
+    return document
 
 
 def _with_override(document: Document, override: str) -> Document:
@@ -274,13 +282,16 @@ def _with_override(document: Document, override: str) -> Document:
     if not equals or not all(keys):
         raise UserMistake(f"--set {override}: write it as section.key=value")
     try:
-        value = shelves.parse(document.path, text).values if text else ""
+        parsed = shelves.parse(document.path, text)
+        value = parsed.values if text else ""
     except UserMistake as error:
         raise UserMistake(f"--set {override}: the value is not YAML; put it in quotes if it is text") from error
+    if parsed.faults:
+        raise UserMistake(f"--set {_unsigned(override)}: a key of the value is given twice")
     lines = {place: line for place, line in document.lines.items() if place[: len(keys)] != keys}
     for depth in range(1, len(keys) + 1):
         lines.setdefault(keys[:depth], f"--set {_unsigned(override)}")
-    return Document(document.path, _replaced(document.values, keys, value, override), lines)
+    return replace(document, values=_replaced(document.values, keys, value, override), lines=lines)
 
 
 def _unsigned(text: str) -> str:

@@ -15,9 +15,12 @@ Every message is one line: what is wrong, where, what is known, what to do. A fa
 it is a value in that row (see rows.py), never an exception that leaves its stage.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 from signal import Signals
+from typing import TypeVar
+
+Found = TypeVar("Found")
 
 
 class SynthError(Exception):
@@ -70,6 +73,17 @@ class SettingsChanged(UserMistake):
 
 class LeaseHeld(UserMistake):
     """Another driver is at work in this output folder."""
+
+
+def attempted(faults: list[str], call: Callable[[], Found]) -> Found | None:
+    """What a call gives; if it meets mistakes instead, they join the others, so that all are told together."""
+    try:
+        return call()
+    except Mistakes as mistakes:
+        faults += mistakes.lines
+    except UserMistake as mistake:
+        faults.append(str(mistake))
+    return None
 
 
 def close(name: str, known: Iterable[str]) -> str:

@@ -1,54 +1,37 @@
-"""A job: a pipeline with every text that it names loaded, checked and fingerprinted, before anything runs.
+"""A job: a pipeline with every text that it names, fingerprinted, before anything runs.
 
-Comes in: a Pipeline and an output folder. Goes out: a Job, or all mistakes of all files together. What shapes the rows
-of each stage is gathered in `shape`; it is stored in the output folder, and the next start compares it with its own and
-says in words what differs.
+Comes in: a Pipeline and an output folder. Goes out: a Job. What shapes the rows of each
+stage is gathered in `shape`; it is stored in the output folder, and the next start compares it with its own and says in words
+what differs.
 """
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from synthgen import __version__, mapping, prompt, shelves, tagger
+from synthgen import __version__, mapping, tagger
 from synthgen.config import Pipeline
-from synthgen.errors import Mistakes, SettingsChanged, UserMistake, nearest
+from synthgen.errors import SettingsChanged, UserMistake
 from synthgen.generate import Terms as GenerateTerms
 from synthgen.generate.terms import shaping_options
-from synthgen.mapping import Mapping as Rules
 from synthgen.models import ModelName
 from synthgen.models.names import resolve
 from synthgen.pack import Terms as PackTerms
 from synthgen.plan import Terms as PlanTerms
-from synthgen.prompt import Prompts, turn_text
-from synthgen.score import NEEDS, SCORERS, shaping
+from synthgen.prompt import turn_text
+from synthgen.score import shaping
 from synthgen.store import Folder
 from synthgen.tag import Terms as TagTerms
-from synthgen.tagger import TaggerSpec
-from synthgen.taxonomy import Taxonomy, matching
+from synthgen.texts import Texts, load_texts
 
 FORMAT = 1
 STAGES = ("tag", "plan", "generate", "select", "pack")
 GROUPS = {"plan": ("planned",), "generate": ("generated", "scores")}  # of tables, by the stage that makes them
-Loaded = TypeVar("Loaded")
-
-
-@dataclass(frozen=True)
-class Texts:
-    """The shelf files of a pipeline."""
-
-    taggers: tuple[TaggerSpec, ...]  # all of one taxonomy
-    prompts: Prompts
-    rules: Rules
-
-    @property
-    def taxonomy(self) -> Taxonomy:
-        """What images are tagged with."""
-        return self.taggers[0].taxonomy
 
 
 @dataclass(frozen=True)
@@ -108,38 +91,9 @@ class Job:
         }
 
 
-def load_texts(pipeline: Pipeline) -> Texts:
-    """The shelf files of a pipeline, checked against each other; every mistake of every file is reported."""
-    faults: list[str] = []
-    tags = _attempt(faults, lambda: tagger.load_all(pipeline.tag.taggers))
-    prompts = _attempt(faults, lambda: prompt.load(pipeline.generate.prompts))
-    rules = None
-    if tags and prompts:
-        rules = _attempt(faults, lambda: mapping.load(pipeline.plan.mapping, tags[0].taxonomy.tree, list(prompts.types)))
-    for name in pipeline.generate.scores:
-        if name not in SCORERS:
-            faults.append(f"generate.scores: '{name}' is not a score: {nearest(name, SCORERS)}")
-    for name in pipeline.select.keep:
-        if name not in SCORERS:
-            faults.append(f"select.keep: '{name}' is not a score: {nearest(name, SCORERS)}")
-        elif name not in pipeline.generate.scores:
-            faults.append(f"select.keep: '{name}' is not scored; add it to generate.scores ({', '.join(pipeline.generate.scores)})")
-    if prompts:
-        faults += _score_faults(pipeline, prompts)
-        faults += [
-            f"plan.caps: no instruction type matches '{pattern}': {nearest(pattern, prompts.types)}"
-            for pattern in pipeline.plan.caps
-            if not matching([pattern], list(prompts.types))
-        ]
-    if faults:
-        raise Mistakes(faults)
-    assert tags and prompts and rules
-    return Texts(tags, prompts, rules)
-
-
-def open_job(out: Folder, pipeline: Pipeline) -> Job:
-    """The job, ready to run."""
-    texts = load_texts(pipeline)
+def open_job(out: Folder, pipeline: Pipeline, texts: Texts | None = None) -> Job:
+    """The job, ready to run; with the texts of its pipeline, if they are loaded."""
+    texts = texts or load_texts(pipeline)
     texts = replace(texts, taggers=tuple(map(tagger.resolved, texts.taggers)))
     model = resolve(pipeline.generate)
     return Job(out, pipeline, texts, model, _shape(pipeline, texts, model))
@@ -265,41 +219,3 @@ def _shape(pipeline: Pipeline, texts: Texts, model: ModelName) -> dict[str, Any]
         },
         "scores": {name: shaping(name, pack, pipeline.generate.sampling) for name in pipeline.generate.scores},
     }
-
-
-def _score_faults(pipeline: Pipeline, prompts: Prompts) -> list[str]:
-    """Scores that the prompt pack or the engine cannot serve."""
-    pack, faults = prompts.pack, []
-    wanted = {
-        "paraphrase": pack.paraphrase,
-        "blind": pack.blind,
-        "question": pack.judge.get("question"),
-        "answer": pack.judge.get("answer"),
-    }
-    for name in pipeline.generate.scores:
-        if name in wanted and wanted[name] is None:
-            faults.append(f"generate.scores: '{name}' needs a prompt that pack '{prompts.name}' does not have")
-        if NEEDS.get(name) == "given" and pipeline.generate.engine.kind == "endpoint":
-            faults.append(
-                f"generate.scores: '{name}' needs prompt log-probabilities, which an endpoint does not give; use engine kind vllm"
-            )
-    return faults
-
-
-def _attempt(faults: list[str], load: Callable[[], Loaded]) -> Loaded | None:
-    try:
-        return load()
-    except Mistakes as error:
-        faults += error.lines
-    except UserMistake as error:
-        faults.append(str(error))
-    return None
-
-
-def notices(name: str, pipeline: Pipeline, texts: Texts) -> list[str]:
-    """What the user should know before it runs: the pipeline's own words, and where the user's file stands in for ours."""
-    named = [("pipeline", name), *(("tagger", one) for one in pipeline.tag.taggers), ("taxonomy", texts.taxonomy.name)]
-    named += [("mapping", one) for one in mapping.names(pipeline.plan.mapping)]
-    named += [("prompts", pipeline.generate.prompts), *(("family", one) for one in texts.prompts.pack.families)]
-    found = [f"note: {kind} '{name}': yours is used, not {ours}" for kind, name in named if (ours := shelves.shadowed(kind, name))]
-    return [f"note: {pipeline.notice}", *found] if pipeline.notice else found

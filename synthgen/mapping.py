@@ -10,14 +10,14 @@ import json
 from collections.abc import Mapping as Dictionary
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
-from typing import Annotated
+from functools import cached_property, lru_cache, partial
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from synthgen import shelves
-from synthgen.errors import Mistakes, nearest
-from synthgen.shelves import Document, Section
+from synthgen.errors import Mistakes, attempted, nearest
+from synthgen.shelves import Document, Place, Section
 from synthgen.taxonomy import Tree, matches, matching, with_ancestors
 
 Amount = Annotated[float, Field(ge=0)]
@@ -130,34 +130,39 @@ class Mapping:
 
 def load(name: str, tags: Tree, types: Sequence[str]) -> Mapping:
     """The mapping of that name over a taxonomy and instruction types, or all that is wrong with it."""
-    faults: list[str] = []
     lines: list[Line] = []
     text_tags: set[str] = set()
-    for document, file in files(name):
-        faults += _unknown_tags(document.where(("text_tags",)), file.text_tags, tags)
+    for document, file in files(name, tags, types):
         text_tags |= set(matching(file.text_tags, list(tags.nodes)))
         for place, rule in enumerate(file.rules):
-            where = document.where(("rules", place))
-            faults += _unknown(where, rule, tags, types)
-            lines.append(_line(len(lines), where, rule, tags, types))
-    if faults:
-        raise Mistakes(faults)
+            lines.append(_line(len(lines), document.where(("rules", place)), rule, tags, types))
     return Mapping(name, tuple(lines), frozenset(text_tags))
 
 
-def files(name: str) -> list[tuple[Document, MappingFile]]:
-    """A mapping and those that it extends as they are written, the farthest first."""
-    return [(document, shelves.check(document, MappingFile)) for document in _chain(name)]
+def files(name: str, tags: Tree | None = None, types: Sequence[str] | None = None) -> list[tuple[Document, MappingFile]]:
+    """A mapping and those that it extends as they are written, the farthest first, or all that is wrong with them.
+
+    Of patterns that can be told only with the tags and the types that there are.
+    """
+    faults: list[str] = []
+    found = []
+    for document in _chain(name, faults):
+        file = attempted(faults, partial(shelves.check, document, MappingFile))
+        faults += _unknown(document, tags, types)
+        found += [(document, file)] if file else []
+    if faults:
+        raise Mistakes(faults)
+    return found
 
 
 def texts(name: str) -> list[str]:
     """What a mapping and those it extends say, for its fingerprint; comments and layout are not part of it."""
-    return [json.dumps(document.values, ensure_ascii=False) for document in _chain(name)]
+    return [json.dumps(document.values, ensure_ascii=False) for document, _ in files(name)]
 
 
 def names(name: str) -> list[str]:
     """The names of a mapping and of those it extends, the farthest first."""
-    return [document.path.stem for document in _chain(name)]
+    return [document.path.stem for document, _ in files(name)]
 
 
 @lru_cache(maxsize=64)
@@ -166,18 +171,21 @@ def _implied(tags: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(with_ancestors(tags))
 
 
-def _chain(name: str) -> list[Document]:
-    """The mapping's file behind those that it extends, the farthest first."""
+def _chain(name: str, faults: list[str]) -> list[Document]:
+    """The mapping's file behind those that it extends, the farthest first, as far as they can be read."""
     chain: list[Document] = []
     seen: list[str] = []
-    following: str | None = name
-    while following:
+    following: Any = name
+    while isinstance(following, str):
         if following in seen:
-            raise Mistakes([f"{chain[0].where(('extends',))}: extends itself: {' -> '.join([*seen, following])}"])
+            faults.append(f"{chain[0].where(('extends',))}: extends itself: {' -> '.join([*seen, following])}")
+            break
         seen.append(following)
-        document = shelves.load("mapping", following)
+        document = attempted(faults, partial(shelves.load, "mapping", following))
+        if not document:
+            break
         chain.insert(0, document)
-        following = shelves.check(document, MappingFile).extends
+        following = document.at(("extends",))
     return chain
 
 
@@ -192,20 +200,20 @@ def _line(number: int, where: str, rule: Rule, tags: Tree, types: Sequence[str])
     return Line(number, where, rule, named, "**" in rule.patterns, ask, boost, frozenset(matching(rule.never, types)))
 
 
-def _unknown(where: str, rule: Rule, tags: Tree, types: Sequence[str]) -> list[str]:
-    """Patterns that match nothing: always a typing error, or a name that has gone."""
-    faults = _unknown_tags(where, rule.patterns, tags)
-    for pattern in (*rule.ask, *rule.boost, *rule.never):
-        if not any(matches(pattern, path) for path in types):
-            faults.append(f"{where}: no instruction type matches '{pattern}': {nearest(pattern, types)}")
-    return faults
-
-
-def _unknown_tags(where: str, patterns: Sequence[str], tags: Tree) -> list[str]:
+def _unknown(document: Document, tags: Tree | None, types: Sequence[str] | None) -> list[str]:
+    """Patterns that match nothing, each with its own line: always a typing error, or a name that has gone."""
+    rules = document.at(("rules",))
+    paths = list(tags.nodes) if tags is not None else None
+    kinds = [("tags", "tag", paths), *((key, "instruction type", types) for key in ("ask", "boost", "never"))]
+    places: list[tuple[Place, str, Sequence[str] | None]] = [(("text_tags",), "tag", paths)]
+    for number in range(len(rules) if isinstance(rules, list) else 0):
+        places += [(("rules", number, key), kind, known) for key, kind, known in kinds]
     return [
-        f"{where}: no tag matches '{pattern}': {nearest(pattern, tags.nodes)}"
-        for pattern in patterns
-        if not any(matches(pattern, path) for path in tags.nodes)
+        f"{document.where(place)}: no {kind} matches '{pattern}': {nearest(pattern, known)}"
+        for within, kind, known in places
+        if known is not None
+        for place, pattern in document.words(within).items()
+        if not any(matches(pattern, path) for path in known)
     ]
 
 

@@ -7,7 +7,7 @@ is an error, and nothing in a text file can reach Python.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Annotated, Any, Literal
 
 from jinja2 import StrictUndefined, Template
@@ -16,7 +16,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import Discriminator, Field, Tag
 
 from synthgen import shelves
-from synthgen.errors import Mistakes, nearest
+from synthgen.errors import Mistakes, attempted, nearest
 from synthgen.reply import LETTERS, Question, Style
 from synthgen.rows import ANSWER_FORMS
 from synthgen.shelves import Document, Section
@@ -141,32 +141,59 @@ class Prompts:
 def load(name: str) -> Prompts:
     """The pack of that name with its families, every template compiled once, or all that is wrong with them."""
     document = shelves.load("prompts", name)
-    pack = shelves.check(document, PackFile)
     faults: list[str] = []
-    nodes: dict[str, Node] = {}
-    types: dict[str, InstructionType] = {}
-    for one in pack.families:
-        source = shelves.load("family", one)
-        tree = family(source)
-        if twice := set(tree.nodes) & set(nodes):
-            faults.append(f"{source.path}: {', '.join(sorted(twice)[:3])}: also in another family of pack '{name}'")
-        nodes.update(tree.nodes)
-        types.update({path: _instruction_type(path, tree) for path in tree.leaves})
-    faults += [
-        f"{document.where(('answer',))}: no answer prompt for the form '{form}'" for form in _forms(types) if form not in pack.answer
-    ]
-    for place, text, values in _templates(pack, types):
-        if fault := _template_fault(text, values):
+    pack = attempted(faults, lambda: shelves.check(document, PackFile))
+    tree = _families(document, faults)
+    types = {path: _instruction_type(path, tree) for path in tree.leaves}
+    answered = document.at(("answer",))
+    if isinstance(answered, Mapping):
+        missing = [form for form in _forms(types) if form not in answered]
+        faults += [f"{document.where(('answer',))}: no answer prompt for the form '{form}'" for form in missing]
+    for place, values in _templates(list(types.values()) or [_ANY_TYPE]):
+        text = document.at(place)
+        if isinstance(text, str) and (fault := _template_fault(text, values)):
             faults.append(f"{document.where(place)}: {'.'.join(place)}: {fault}")
     if faults:
         raise Mistakes(faults)
-    return Prompts(name, pack, Tree(nodes), types)
+    assert pack
+    return Prompts(name, pack, tree, types)
+
+
+def types_of(name: str) -> list[str]:
+    """The instruction types of a pack, whatever is wrong with its prompts; all that is wrong with its families, if anything is."""
+    faults: list[str] = []
+    tree = _families(shelves.load("prompts", name), faults)
+    if faults:
+        raise Mistakes(faults)
+    return list(tree.leaves)
 
 
 def family(document: Document) -> Tree:
     """The tree of instruction types of a family, or all that is wrong with it."""
-    shelves.check(document, FamilyFile)
-    return grow(document, "types", "types", "about")
+    faults: list[str] = []
+    attempted(faults, lambda: shelves.check(document, FamilyFile))
+    tree = attempted(faults, lambda: grow(document, "types", "types", "about"))
+    if faults:
+        raise Mistakes(faults)
+    assert tree
+    return tree
+
+
+def _families(document: Document, faults: list[str]) -> Tree:
+    """The trees of all families of a pack as one; of a family with mistakes only these."""
+    nodes: dict[str, Node] = {}
+    for name in document.words(("families",)).values():
+        tree = attempted(faults, partial(_family, name))
+        if tree and (twice := set(tree.nodes) & set(nodes)):
+            faults.append(
+                f"{shelves.find('family', name)}: {', '.join(sorted(twice)[:3])}: also in another family of pack '{document.path.stem}'"
+            )
+        nodes.update(tree.nodes if tree else {})
+    return Tree(nodes)
+
+
+def _family(name: str) -> Tree:
+    return family(shelves.load("family", name))
 
 
 def render(text: str, **values: Any) -> str:
@@ -212,34 +239,31 @@ def _forms(types: Mapping[str, InstructionType]) -> list[str]:
 
 
 _SAMPLE = Question("How many dogs are there?", ("one", "two", "three", "four"))
+_ANY_TYPE = InstructionType("any/type", "anything", "anything", "type", ("short",), ("What?", "Which?"))  # where no family is right
 Values = dict[str, Any]
 
 
-def _templates(pack: PackFile, types: Mapping[str, InstructionType]) -> Iterator[tuple[tuple[str, ...], str, list[Values]]]:
-    """Every template of a pack with values for all variables that it may use."""
-    asked: list[Values] = [
-        {"type": kind, "n": n, "language": "English", "tags": ["dog"][: n - 1]} for kind in types.values() for n in (1, 2)
-    ]
+def _templates(types: Sequence[InstructionType]) -> Iterator[tuple[tuple[str, ...], list[Values]]]:
+    """The places of a pack that hold templates, with values for all variables that each may use."""
+    asked: list[Values] = [{"type": kind, "n": n, "language": "English", "tags": ["dog"][: n - 1]} for kind in types for n in (1, 2)]
     told: Values = {"question": _SAMPLE.text, "language": "English"}
-    yield ("ask", "text"), pack.ask.text, asked
-    if pack.ask_choice:
-        yield ("ask_choice", "text"), pack.ask_choice.text, asked
-    for form, answer in pack.answer.items():
+    yield ("ask", "text"), asked
+    yield ("ask_choice", "text"), asked
+    for form in ANSWER_FORMS:
         turn: Values = {"question": _SAMPLE.text, "options": list(_SAMPLE.options) if form == "choice" else []}
-        yield ("answer", form, "text"), answer.text, [{**turn, "language": "English"}]
-        yield ("answer", form, "turn"), answer.turn or "", [turn]
-    for name, judge in pack.judge.items():
+        yield ("answer", form, "text"), [{**turn, "language": "English"}]
+        yield ("answer", form, "turn"), [turn]
+    for name in ("question", "answer"):
         judged: Values = {"question": _SAMPLE.text} if name == "question" else {"question": _SAMPLE.text, "answer": "two"}
-        yield ("judge", name, "text"), judge.text, [{**judged, "type": kind} for kind in types.values()]
-    yield ("paraphrase", "text"), pack.paraphrase.text if pack.paraphrase else "", [told]
-    yield ("blind", "text"), pack.blind.text if pack.blind else "", [told]
+        yield ("judge", name, "text"), [{**judged, "type": kind} for kind in types]
+    yield ("paraphrase", "text"), [told]
+    yield ("blind", "text"), [told]
 
 
 def _template_fault(text: str, samples: list[Values]) -> str | None:
     """What is wrong with a template: found by filling it in once for every type, so that no run finds it later."""
     try:
-        unknown = find_undeclared_variables(_ENVIRONMENT.parse(text)) - set(samples[0] if samples else ())
-        if unknown and samples:
+        if unknown := find_undeclared_variables(_ENVIRONMENT.parse(text)) - set(samples[0]):
             return "; ".join(f"unknown variable '{name}': {nearest(name, samples[0])}" for name in sorted(unknown))
         for values in samples:
             render(text, **values)

@@ -51,6 +51,7 @@ class Document:
     path: Path
     values: Any
     lines: Mapping[Place, int | str] = field(repr=False)  # a text where the value did not come from the file
+    faults: tuple[str, ...] = ()  # what is wrong with how it is written; told with all that `check` finds
 
     def where(self, place: Place) -> str:
         """`file:line` of a key, or of the nearest one that encloses it."""
@@ -58,6 +59,23 @@ class Document:
             place = place[:-1]
         line = self.lines.get(place, 1)
         return line if isinstance(line, str) else f"{self.path}:{line}"
+
+    def at(self, place: Place) -> Any:
+        """The value at a place, whatever is wrong elsewhere; None if there is none."""
+        value = self.values
+        for part in place:
+            is_there = part in value if isinstance(value, Mapping) else isinstance(value, list) and part in range(len(value))
+            value = value[part] if is_there else None
+        return value
+
+    def words(self, place: Place) -> dict[Place, str]:
+        """The names that are said at a place, each with its own: a text, the texts of a list, or the keys."""
+        value = self.at(place)
+        if isinstance(value, list):
+            return {(*place, number): one for number, one in enumerate(value) if isinstance(one, str)}
+        if isinstance(value, Mapping):
+            return {(*place, key): key for key in value}
+        return {place: value} if isinstance(value, str) else {}
 
 
 def shipped() -> Path:
@@ -133,10 +151,10 @@ def load(kind: str, name: str) -> Document:
 def about(kind: str, path: Path) -> str:
     """What a file says it is about, or what is wrong with it."""
     try:
-        values = load(kind, str(path)).values
+        document = load(kind, str(path))
     except UserMistake as error:
         return str(error).splitlines()[0]
-    return str(values.get("about", "")) if isinstance(values, Mapping) else ""
+    return document.faults[0] if document.faults else str(document.at(("about",)) or "")
 
 
 def parse(path: Path, text: str) -> Document:
@@ -146,9 +164,7 @@ def parse(path: Path, text: str) -> Document:
         node = loader.get_single_node()
         lines: dict[Place, int | str] = {}
         repeats = [f"{path}:{line}: key '{key}' is given twice" for key, line in _walk(node, (), lines)] if node else []
-        if repeats:
-            raise Mistakes(repeats)
-        return Document(path, loader.construct_document(node) if node else {}, lines)
+        return Document(path, loader.construct_document(node) if node else {}, lines, tuple(repeats))
     except yaml.YAMLError as error:
         raise UserMistake(f"{path}:{_line_of_fault(error, text)}: is not YAML: {_problem(error)}") from error
     except ValueError as error:  # a number of thousands of digits
@@ -171,9 +187,12 @@ def _problem(error: yaml.YAMLError) -> str:
 def check(document: Document, model: type[Checked]) -> Checked:
     """The document as a `model`, or all that is wrong with it, a line each."""
     try:
-        return model.model_validate(document.values)
+        found = model.model_validate(document.values)
     except ValidationError as error:
-        raise Mistakes(list(_lines_of(document, model, error))) from error
+        raise Mistakes([*document.faults, *_lines_of(document, model, error)]) from error
+    if document.faults:
+        raise Mistakes(document.faults)
+    return found
 
 
 def code(name: str) -> Any:

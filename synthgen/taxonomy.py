@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from synthgen import shelves
-from synthgen.errors import Mistakes
+from synthgen.errors import Mistakes, attempted
 from synthgen.shelves import Document, Section
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_]*")
@@ -101,18 +101,25 @@ class Taxonomy:
 def load(name: str) -> Taxonomy:
     """The taxonomy of that name, or all that is wrong with it."""
     document = shelves.load("taxonomy", name)
-    file = shelves.check(document, TaxonomyFile)
-    tree = grow(document, "tags", "tags", "means")
+    faults: list[str] = []
+    file = attempted(faults, lambda: shelves.check(document, TaxonomyFile))
+    tree = attempted(faults, lambda: grow(document, "tags", "tags", "means"))
+    if faults:
+        raise Mistakes(faults)
+    assert file and tree
     phrasings = {node.path: _phrasings(node, _templates_for(tree, node, file.templates)) for node in tree}
     return Taxonomy(name, file.about, tree, phrasings)
 
 
 def grow(document: Document, root: str, below: str, meaning: str) -> Tree:
-    """The tree under the key `root`, whose nodes keep their children under `below` and their line under `meaning`."""
+    """The tree under the key `root`, whose nodes keep their children under `below` and their line under `meaning`.
+
+    Its names are what is checked here; a node of another shape, which `shelves.check` tells of, counts as a leaf.
+    """
     nodes: dict[str, Node] = {}
     faults: list[str] = []
     first_line: dict[str, str] = {}
-    top: Mapping[str, Any] = document.values[root]
+    top = _children(document.values, root)
     # (path of the parent, name, value, place in the file), the next one last
     stack: list[tuple[str, str, Any, tuple[str, ...]]] = [("", name, top[name], (root, name)) for name in reversed(list(top))]
     while stack:
@@ -124,14 +131,19 @@ def grow(document: Document, root: str, below: str, meaning: str) -> Tree:
             faults.append(f"{where}: '{name}' is also at {first_line[name]}; a name may stand in a tree once")
         first_line.setdefault(name, where)
         path = f"{parent}/{name}" if parent else name
-        values = {meaning: value} if isinstance(value, str) else value
-        children = values.get(below, {})
+        values = value if isinstance(value, Mapping) else {meaning: value}
+        children = _children(values, below)
         own = {key: item for key, item in values.items() if key != below}
         nodes[path] = Node(path, values.get(meaning, ""), own, tuple(f"{path}/{child}" for child in children))
         stack += [(path, child, children[child], (*place, below, child)) for child in reversed(list(children))]
     if faults:
         raise Mistakes(faults)
     return Tree(nodes)
+
+
+def _children(values: Any, below: str) -> Mapping[str, Any]:
+    found = values.get(below) if isinstance(values, Mapping) else None
+    return found if isinstance(found, Mapping) else {}
 
 
 def matches(pattern: str, path: str) -> bool:

@@ -281,8 +281,8 @@ def test_an_unknown_key_in_the_pipeline_is_told_with_its_line(synth: Synth, phot
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
-        ("generate.scores=[likelyhood]", "generate.scores: 'likelyhood' is not a score: did you mean 'likelihood'?"),
-        ("select.keep={blind: {min: 1}}", "select.keep: 'blind' is not scored; add it to generate.scores (likelihood, answer)"),
+        ("generate.scores=[likelyhood]", "{}: generate.scores: 'likelyhood' is not a score: did you mean 'likelihood'?"),
+        ("select.keep={blind: {min: 1}}", "{}: select.keep: 'blind' is not scored; add it to generate.scores (likelihood, answer)"),
         ("plan.mapping=smal", "mapping 'smal' is unknown: did you mean 'small'? (`synth list mapping` shows all)"),
         ("tag.tagger=besides", "tagger 'besides' is unknown: did you mean 'beside'? (`synth list tagger` shows all)"),
         ("generate.prompts=smal", "prompts 'smal' is unknown: did you mean 'small'? (`synth list prompts` shows all)"),
@@ -290,7 +290,7 @@ def test_an_unknown_key_in_the_pipeline_is_told_with_its_line(synth: Synth, phot
 )
 def test_a_name_that_nothing_has_is_told(synth: Synth, photos: Path, setting: str, said: str) -> None:
     extra = ("--set", "select.keep={}") if "scores=" in setting else ()
-    assert refusal(synth, *RUN, "--set", setting, *extra) == said
+    assert refusal(synth, *RUN, "--set", setting, *extra) == said.replace("{}", f"--set {setting}", 1)
 
 
 def test_several_mistakes_are_one_line_each(synth: Synth, photos: Path) -> None:

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import write
+from conftest import SHELVES, write
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synthgen import config, job, shelves
+from synthgen import config, shelves, texts
 from synthgen.errors import Mistakes, UserMistake
 
 SMALLEST = "about: x\ntag: {tagger: t}\nplan: {mapping: m}\ngenerate: {model: a/b, prompts: p}\n"
@@ -139,33 +139,111 @@ def test_settings_are_frozen() -> None:
 
 @pytest.mark.parametrize("name", [path.stem for path in (shelves.shipped() / "pipelines").glob("*.yaml")])
 def test_every_shipped_pipeline_names_shelf_files_that_fit_together(name: str) -> None:
-    texts = job.load_texts(config.load(name))
-    assert texts.rules.lines and texts.prompts.types and texts.taxonomy.tree.leaves
+    _, found = texts.load(config.read(name))
+    assert found.rules.lines and found.prompts.types and found.taxonomy.tree.leaves
+
+
+def mistakes(*overrides: str, name: str = "small") -> list[str]:
+    """All that is said about a pipeline and its files."""
+    with pytest.raises(Mistakes) as caught:
+        texts.load(config.read(name, overrides))
+    return [line.replace(f"{Path.cwd()}/", "") for line in caught.value.lines]
 
 
 def test_the_mistakes_of_all_files_of_a_pipeline_are_told_together() -> None:
     write(Path("taggers/beside.yaml"), "about: x\nengine: sidecar\ntaxonomy: smal\n")
     write(Path("prompts/small.yaml"), "about: x\nfamilies: [small]\nask: {text: x, parse: jsn}\nanswer: {}\n")
-    pipeline = config.load("small", ["generate.scores=[likelyhood]", "select.keep={answer: {min: 1}, blind: {min: 1}}"])
-    with pytest.raises(Mistakes) as caught:
-        job.load_texts(pipeline)
-    assert [line.replace(f"{Path.cwd()}/", "") for line in caught.value.lines] == [
+    scores, keep = "generate.scores=[likelyhood]", "select.keep={answer: {min: 1}, blind: {min: 1}}"
+    assert mistakes(scores, keep) == [
         "taxonomy 'smal' is unknown: did you mean 'small'? (`synth list taxonomy` shows all)",
         "prompts/small.yaml:3: ask.parse: input should be 'json' or 'lines', not 'jsn'",
-        "generate.scores: 'likelyhood' is not a score: did you mean 'likelihood'?",
-        "select.keep: 'answer' is not scored; add it to generate.scores (likelyhood)",
-        "select.keep: 'blind' is not scored; add it to generate.scores (likelyhood)",
+        "prompts/small.yaml:4: no answer prompt for the form 'short'",
+        "prompts/small.yaml:4: no answer prompt for the form 'brief'",
+        "prompts/small.yaml:4: no answer prompt for the form 'choice'",
+        f"--set {scores}: generate.scores: 'likelyhood' is not a score: did you mean 'likelihood'?",
+        f"--set {keep}: select.keep: 'answer' is not scored; add it to generate.scores (likelyhood)",
+        f"--set {keep}: select.keep: 'blind' is not scored; add it to generate.scores (likelyhood)",
     ]
+
+
+def edited(name: str, old: str, new: str) -> None:
+    text = SHELVES[name]
+    assert old in text
+    write(Path(name), text.replace(old, new))
+
+
+def test_no_mistake_hides_one_in_another_section_or_in_a_file_that_is_named() -> None:
+    """One of a kind in each file of the workspace, from the pipeline down to the taxonomy."""
+    write(
+        Path("pipelines/small.yaml"),
+        SHELVES["pipelines/small.yaml"]
+        .replace("tag: {tagger: beside}", "tag: {tagger: beside, wokers: 2}")
+        .replace("scores: [likelihood, answer]", "scores:\n    - likelihood\n    - answre")
+        .replace("per_image: 3", "per_image: 3, caps: {coarse/**: 5, corse/**: 5}"),
+    )
+    edited("taggers/beside.yaml", "engine: sidecar\n", "engine: sidecar\nkye: tags\nnames: {kitty: animal/kat}\n")
+    edited("prompts/small.yaml", "Short.", "{{ shrt }}")
+    write(Path("prompts/small.yaml"), Path("prompts/small.yaml").read_text() + "judeg: {}\n")
+    edited("pipelines/mappings/small.yaml", "ask: {fine/**: 4}", "ask:\n      fine/**: 4\n      fien/**: 4\n    nevr: []")
+    assert sorted(mistakes()) == sorted(
+        [
+            "pipelines/small.yaml:3: unknown key 'wokers' in tag: did you mean 'workers'?",
+            "pipelines/small.yaml:4: plan.caps: no instruction type matches 'corse/**': did you mean 'coarse/scene'?",
+            "pipelines/small.yaml:11: generate.scores: 'answre' is not a score: did you mean 'answer'?",
+            "pipelines/small.yaml:12: select.keep: 'answer' is not scored; add it to generate.scores (likelihood, answre)",
+            "taggers/beside.yaml:3: unknown key 'kye' in the file: did you mean 'key'?",
+            "taggers/beside.yaml:4: no tag of 'small' is 'animal/kat': did you mean 'animal/cat'?",
+            "prompts/small.yaml:7: answer.short.text: unknown variable 'shrt': known: language, options, question",
+            "prompts/small.yaml:15: unknown key 'judeg' in the file: did you mean 'judge'?",
+            "pipelines/mappings/small.yaml:8: no instruction type matches 'fien/**': known: coarse/counting, coarse/scene, fine/reading",
+            "pipelines/mappings/small.yaml:9: unknown key 'nevr' in rules.1: did you mean 'never'?",
+        ]
+    )
+
+
+def test_what_depends_on_a_file_that_is_wrong_is_not_guessed_at() -> None:
+    """A taxonomy and a family that cannot be known make no tag and no type of the mapping unknown; its other mistakes stay."""
+    edited("taggers/taxonomies/small.yaml", "  document:\n    means: a page\n", "  Document:\n    maens: a page\n")
+    edited("prompts/families/small.yaml", "fine:\n    about: details", "fine:\n    abuot: details")
+    edited("pipelines/mappings/small.yaml", "tags: document/**", "tags: document/**\n    whne: {}")
+    assert sorted(mistakes()) == sorted(
+        [
+            "taggers/taxonomies/small.yaml:9: tags.Document.means is missing",
+            "taggers/taxonomies/small.yaml:9: 'Document' is not a name; use lower-case letters, digits and _",
+            "taggers/taxonomies/small.yaml:10: unknown key 'maens' in tags.Document: did you mean 'means'?",
+            "prompts/families/small.yaml:8: types.fine.about is missing",
+            "prompts/families/small.yaml:9: unknown key 'abuot' in types.fine: did you mean 'about'?",
+            "pipelines/mappings/small.yaml:6: unknown key 'whne' in rules.1: did you mean 'when'?",
+        ]
+    )
+
+
+def test_a_repeated_key_and_a_setting_that_cannot_be_applied_hide_nothing() -> None:
+    edited("pipelines/small.yaml", "tag: {tagger: beside}", "tag: {tagger: beside, workers: 1, workers: 2, bach: 3}")
+    edited("taggers/beside.yaml", "taxonomy: small", "taxonomy: smal")
+    assert sorted(mistakes("tag.workers", "tag.gpus=x")) == sorted(
+        [
+            "pipelines/small.yaml:3: key 'workers' is given twice",
+            "pipelines/small.yaml:3: unknown key 'bach' in tag: did you mean 'batch'?",
+            "--set tag.workers: write it as section.key=value",
+            "--set tag.gpus=x: tag.gpus: must be a number, not 'x'",
+            "taxonomy 'smal' is unknown: did you mean 'small'? (`synth list taxonomy` shows all)",
+        ]
+    )
 
 
 def test_a_score_that_pack_or_engine_cannot_serve_is_told() -> None:
     write(Path("prompts/small.yaml"), Path("prompts/small.yaml").read_text().replace('blind: {text: "{{ question }} Blind."}\n', ""))
-    pipeline = config.load(
-        "small", ["generate.scores=[blind, image_gain]", "select.keep={}", "generate.engine={kind: endpoint, urls: ['http://x/v1']}"]
-    )
-    with pytest.raises(Mistakes) as caught:
-        job.load_texts(pipeline)
-    assert caught.value.lines == [
-        "generate.scores: 'blind' needs a prompt that pack 'small' does not have",
-        "generate.scores: 'image_gain' needs prompt log-probabilities, which an endpoint does not give; use engine kind vllm",
+    scores = "generate.scores=[blind, image_gain]"
+    assert mistakes(scores, "select.keep={}", "generate.engine={kind: endpoint, urls: ['http://x/v1']}") == [
+        f"--set {scores}: generate.scores: 'blind' needs a prompt that pack 'small' does not have",
+        f"--set {scores}: generate.scores: 'image_gain' needs prompt log-probabilities, which an endpoint does not give; "
+        "use engine kind vllm",
     ]
+
+
+def test_a_stored_pipeline_is_checked_like_a_file() -> None:
+    pipeline = config.load("small")
+    assert texts.load_texts(pipeline) == texts.load(config.read("small"))[1]
+    with pytest.raises(Mistakes, match=r"^pipeline: select\.keep: 'answer' is not scored"):
+        texts.load_texts(pipeline.model_copy(update={"generate": pipeline.generate.model_copy(update={"scores": ("likelihood",)})}))

@@ -11,7 +11,7 @@ import pytest
 import typer
 import yaml
 
-from synthgen import config, job, mapping, prompt, shelves, tagger, taxonomy
+from synthgen import config, mapping, prompt, shelves, tagger, taxonomy, texts
 from synthgen.cli import app
 
 ROOT = Path(__file__).parent.parent
@@ -174,7 +174,7 @@ def test_yaml_is_accepted(page: str, text: str, tmp_path: Path, monkeypatch: pyt
     if kind == "pipeline":
         whole = merged(shelves.load("pipeline", "everyday").values, shelves.load("pipeline", file.stem).values)
         file.write_text(yaml.safe_dump({**whole, "generate": {**whole["generate"], **_engine_alone(text)}}), encoding="utf-8")
-        job.load_texts(config.load(file.stem))
+        texts.load_texts(config.load(file.stem))
     elif kind == "mapping":
         everyday = tagger.load("everyday-clip").taxonomy.tree
         mapping.load(file.stem, everyday, list(prompt.load("everyday").types))

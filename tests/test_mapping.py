@@ -170,9 +170,9 @@ def test_every_pattern_that_matches_nothing_is_told_with_its_line_and_the_neares
     assert caught.value.lines == [
         f"{file}:2: no tag matches 'documnt': did you mean 'document'?",
         f"{file}:4: no tag matches 'animals/**': did you mean 'animal'?",
-        f"{file}:4: no instruction type matches 'coarse/scenes': did you mean 'coarse/scene'?",
-        f"{file}:6: no instruction type matches 'zzz/**': known: coarse/counting, coarse/scene, fine/reading",
-        f"{file}:6: no instruction type matches 'fine/readin': did you mean 'fine/reading'?",
+        f"{file}:5: no instruction type matches 'coarse/scenes': did you mean 'coarse/scene'?",
+        f"{file}:7: no instruction type matches 'zzz/**': known: coarse/counting, coarse/scene, fine/reading",
+        f"{file}:8: no instruction type matches 'fine/readin': did you mean 'fine/reading'?",
     ]
 
 

@@ -5,11 +5,12 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from conftest import SHELVES, make_images, write
 from test_run import adds_up, assignments, pairs, rows, synth
 
-from synthgen import redo, status
+from synthgen import reasons, status
 from synthgen.rows import DECISIONS, IMAGES, OBJECTS, image_id
 from synthgen.store import Folder, Stage
 
@@ -64,11 +65,12 @@ def damage(out: Path, stage: str, table: str) -> str:
         [("1-tagged", "images"), ("3-generated", "scores/answer"), ("4-selected", "decisions"), ("5-shards", "index")],
         [("0-listed", "objects")],
         [("2-planned", "assignments")],
+        [("2-planned", "images")],
     ],
-    ids=["made of something", "listed", "planned"],
+    ids=["made of something", "listed", "planned", "planned images"],
 )
 def test_a_damaged_partition_is_named_and_redone_to_the_same_rows(copy: Path, places: list[tuple[str, str]]) -> None:
-    before = everything(copy)
+    before, asked = everything(copy), rows_written(copy, "3-generated/pairs")
     names = [damage(copy, *place) for place in places]
     stopped = synth("run", "photos", "--out", str(copy), "--pipeline", "small", "--update", check=False)
     told = stopped.stderr if stopped.returncode else synth("retry", str(copy), "--partition", "3-generated/nothing", check=False).stderr
@@ -76,6 +78,38 @@ def test_a_damaged_partition_is_named_and_redone_to_the_same_rows(copy: Path, pl
     synth("retry", str(copy), *(word for name in names for word in ("--partition", name)))
     adds_up(copy)
     assert everything(copy) == before
+    assert rows_written(copy, "3-generated/pairs") == asked, "no question is asked again"
+
+
+def rows_written(out: Path, table: str) -> int:
+    """Rows in all files of a table, current or not."""
+    return sum(pq.read_metadata(path).num_rows for path in (out / table).rglob("*.parquet"))
+
+
+@pytest.mark.parametrize("table", ["assignments", "images"])
+def test_what_an_edit_took_back_stays_taken_back_when_its_partition_is_planned_again(copy: Path, table: str) -> None:
+    synth("run", "photos", "--out", str(copy), "--pipeline", "small", "--set", "plan.per_image=2", "--update")
+    before, counts = everything(copy), Stage(Folder(str(copy)), "2-planned").log().counts()
+    assert counts["retired"] > 0
+    synth("retry", "--out", str(copy), "--partition", damage(copy, "2-planned", table))
+    adds_up(copy)
+    assert everything(copy) == before
+    assert Stage(Folder(str(copy)), "2-planned").log().counts() == counts
+
+
+def test_of_damaged_pairs_only_those_of_the_damaged_file_are_asked_again_under_new_ids(copy: Path) -> None:
+    synth("run", "photos", "--out", str(copy), "--pipeline", "small", "--set", "plan.per_image=4", "--update")
+    before = pairs(copy)
+    name = damage(copy, "3-generated", "pairs")
+    [later] = [path for path in (copy / "3-generated" / "pairs").glob(f"{name.partition('/')[2]}.r2.*")]
+    added = set(pq.read_table(later)["assignment_id"].to_pylist())
+    synth("retry", "--out", str(copy), "--partition", name)
+    adds_up(copy)
+    after = pairs(copy)
+    again = {key for key in before if after[key] != before[key]}
+    assert again and added and not again & added
+    ids = {row[2] for row in after.values()}
+    assert ids.isdisjoint(before[key][2] for key in again), "another text is another pair"
 
 
 def test_a_partition_that_is_not_there_is_one_line(copy: Path) -> None:
@@ -89,8 +123,10 @@ def test_a_retry_without_a_row_that_fits_says_so_and_what_failed_here(copy: Path
     done = synth("retry", str(copy))
     assert done.stderr.splitlines() == ["nothing to do again: no row failed for a reason that may pass by itself; failed here: none at all"]
     write(copy / "1-tagged/commits/e009-00000.r1.json", record_of({"quarantined.too_small": 3, "tagged": 2}))
-    assert redo.nothing_fits(Folder(str(copy)), {"poison"}) == ("nothing to do again: no row failed for poison; failed here: 3 too_small")
-    assert redo.nothing_fits(Folder(str(copy)), {"poison", "too_small"}) is None
+    assert reasons.nothing_fits(Folder(str(copy)), {"poison"}) == (
+        "nothing to do again: no row failed for poison; failed here: 3 too_small"
+    )
+    assert reasons.nothing_fits(Folder(str(copy)), {"poison", "too_small"}) is None
     (copy / "1-tagged/commits/e009-00000.r1.json").unlink()
     assert everything(copy) == before
 
@@ -135,8 +171,6 @@ def test_a_purged_image_is_gone_with_all_that_came_of_it_and_stays_away(copy: Pa
 
 def column_texts(out: Path, stage: str) -> Iterator[str]:
     """Every string in the data files of a stage, current or not."""
-    import pyarrow.parquet as pq
-
     for path in (out / stage).rglob("*.parquet"):
         for row in pq.read_table(path).to_pylist():
             yield from (value for value in row.values() if isinstance(value, str))

@@ -7,35 +7,36 @@ import pytest
 from conftest import write
 from typer.testing import CliRunner
 
-from synthgen import config, job, trees
+from synthgen import config, trees
 from synthgen.cli import app
 from synthgen.notes import formless, notes, twins, unreached, unserved
+from synthgen.texts import Texts, load_texts
 
 
 @pytest.fixture
-def texts(workspace: Path) -> job.Texts:
-    return job.load_texts(config.load("small"))
+def texts(workspace: Path) -> Texts:
+    return load_texts(config.load("small"))
 
 
-def test_a_tag_that_only_the_rules_for_every_image_serve_is_noted(texts: job.Texts) -> None:
+def test_a_tag_that_only_the_rules_for_every_image_serve_is_noted(texts: Texts) -> None:
     assert unserved(texts.taxonomy.tree, texts.rules) == ["animal/cat", "animal/red_panda"]
 
 
 def test_a_rule_that_only_forbids_serves_nothing(workspace: Path) -> None:
     rules = "about: x\nrules:\n  - {tags: '**', ask: {coarse/**: 1, fine/**: 1}}\n  - {tags: animal/**, never: [fine/**]}\n"
     write(workspace / "pipelines/mappings/small.yaml", rules)
-    texts = job.load_texts(config.load("small"))
+    texts = load_texts(config.load("small"))
     assert len(unserved(texts.taxonomy.tree, texts.rules)) == 4
     assert unreached(texts.rules, texts.prompts.types) == []
 
 
 def test_a_type_that_no_rule_asks_is_noted_even_where_its_weight_is_0(workspace: Path) -> None:
     write(workspace / "pipelines/mappings/small.yaml", "about: x\nrules:\n  - {tags: '**', ask: {coarse/scene: 1, fine/reading: 0}}\n")
-    texts = job.load_texts(config.load("small"))
+    texts = load_texts(config.load("small"))
     assert unreached(texts.rules, texts.prompts.types) == ["coarse/counting", "fine/reading"]
 
 
-def test_a_type_whose_forms_have_no_share_is_noted(texts: job.Texts) -> None:
+def test_a_type_whose_forms_have_no_share_is_noted(texts: Texts) -> None:
     assert formless(texts.rules, texts.prompts.types, {"brief": 1.0}) == ["coarse/counting", "fine/reading"]
     assert formless(texts.rules, texts.prompts.types, {"short": 1.0}) == []
 
@@ -45,7 +46,7 @@ def test_twins_have_nearly_the_same_words_in_any_order() -> None:
     assert twins(texts) == [("a", "b")]
 
 
-def test_check_prints_notes_and_no_more_names_than_fit(texts: job.Texts) -> None:
+def test_check_prints_notes_and_no_more_names_than_fit(texts: Texts) -> None:
     done = CliRunner().invoke(app, ["check", "--pipeline", "small"])
     assert done.exit_code == 0
     assert done.stdout.splitlines() == [

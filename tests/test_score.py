@@ -293,9 +293,9 @@ def test_the_decisive_part_of_a_reply(reply: str, form: str, part: str) -> None:
 
 
 def test_the_shipped_packs_can_make_every_score_of_the_shipped_pipelines() -> None:
-    from synthgen import config, job
+    from synthgen import config, texts
 
     shelves = Path(score.__file__).parent.parent / "pipelines"
     for path in sorted(shelves.glob("*.yaml")):
-        pipeline = config.load(path.stem)
-        assert job._score_faults(pipeline, prompt.load(pipeline.generate.prompts)) == []
+        document = config.read(path.stem)
+        assert texts._unserved(document, prompt.load(str(document.at(("generate", "prompts"))))) == []

@@ -88,7 +88,9 @@ def test_a_wrong_type_says_what_was_given(value: str, said: str) -> None:
 
 
 def test_every_repeated_key_is_told_with_the_line_of_the_repeat() -> None:
-    assert lines_of("a: 1\nb: {c: 1, c: 2}\na: 2\n") == ["some.yaml:2: key 'c' is given twice", "some.yaml:3: key 'a' is given twice"]
+    told = ["some.yaml:2: key 'c' is given twice", "some.yaml:3: key 'about' is given twice"]
+    assert lines_of("about: x\nwhen: {c: 1, c: 2}\nabout: x\nrules: []\n", MappingFile)[:2] == told
+    assert lines_of("about: x\nrules: []\nrules: []\n", MappingFile) == ["some.yaml:3: key 'rules' is given twice"]
 
 
 @pytest.mark.parametrize(

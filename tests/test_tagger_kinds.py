@@ -11,7 +11,7 @@ import pytest
 from conftest import make_images, write
 from PIL import Image
 
-from synthgen import config, job, listing, tag, tagger
+from synthgen import config, listing, tag, tagger
 from synthgen.config import Images, Source
 from synthgen.errors import Mistakes, ModelUnavailable, UserMistake
 from synthgen.models import EngineDied, Request
@@ -21,6 +21,7 @@ from synthgen.source import list_objects
 from synthgen.store import Folder, Lease, Receipt, Stage
 from synthgen.tagger import CodeFile, Tagged, Tagger, TaggerSpec, VlmFile, opening
 from synthgen.tagger.vlm import VlmTagger
+from synthgen.texts import load_texts
 
 pytestmark = pytest.mark.usefixtures("workspace")
 RED, BLUE = Image.new("RGB", (16, 16), (200, 30, 30)), Image.new("RGB", (16, 16), (30, 30, 200))
@@ -370,7 +371,7 @@ def test_a_worker_gets_the_resources_of_its_vlm(chooser: list[Request]) -> None:
 def test_a_pipeline_names_one_tagger_or_several() -> None:
     beside("first", "tags")
     pipeline = config.load("small", ["tag.tagger=[beside, first]"])
-    assert [one.name for one in job.load_texts(pipeline).taggers] == ["beside", "first"]
+    assert [one.name for one in load_texts(pipeline).taggers] == ["beside", "first"]
     for wrong, said in (("[]", "must name a tagger"), ("[first, first]", "names a tagger twice")):
         with pytest.raises(Mistakes, match=said):
             config.load("small", [f"tag.tagger={wrong}"])

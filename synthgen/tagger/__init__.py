@@ -5,7 +5,7 @@ its tagger, and an embedding where there is one. files.py says what a file may s
 """
 
 from synthgen.tagger.clip import ClipTagger
-from synthgen.tagger.files import ClipFile, CodeFile, SidecarFile, TaggerSpec, VlmFile, load, load_all, resolved, threshold
+from synthgen.tagger.files import ClipFile, CodeFile, SidecarFile, TaggerSpec, VlmFile, load, load_all, resolved, threshold, tree_of
 from synthgen.tagger.found import Floats, Tagged, Tagger
 from synthgen.tagger.opening import Known, Taggers, open_tagger
 
@@ -26,4 +26,5 @@ __all__ = [
     "open_tagger",
     "resolved",
     "threshold",
+    "tree_of",
 ]

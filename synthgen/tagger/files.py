@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,11 +17,11 @@ from pydantic import Field, StringConstraints
 
 from synthgen import shelves, taxonomy
 from synthgen.config import Engine, Generate
-from synthgen.errors import Mistakes, UserMistake, nearest
+from synthgen.errors import Mistakes, attempted, nearest
 from synthgen.models import ModelName
 from synthgen.models.names import folder_digest, resolve
-from synthgen.shelves import Document, Section
-from synthgen.taxonomy import Taxonomy, matches
+from synthgen.shelves import Document, Place, Section
+from synthgen.taxonomy import Taxonomy, Tree, matches
 
 
 class ClipFile(Section):
@@ -103,9 +104,10 @@ class TaggerSpec:
 def load(name: str) -> TaggerSpec:
     """The tagger of that name, or all that is wrong with it."""
     document = shelves.load("tagger", name)
-    file = _checked(document)
-    tags = taxonomy.load(file.taxonomy)
-    faults = _unknown_tags(document, file, tags)
+    faults: list[str] = []
+    file = attempted(faults, lambda: _checked(document))
+    tags = attempted(faults, lambda: _taxonomy(document))
+    faults += _unknown_tags(document, tags) if tags else []
     folder = None
     if isinstance(file, ClipFile):
         folder = next((path.resolve() for path in (Path(file.model), shelves.shipped() / file.model) if path.is_dir()), None)
@@ -113,20 +115,25 @@ def load(name: str) -> TaggerSpec:
             faults.append(f"{document.where(('model',))}: model {file.model}: {fault}")
     if faults:
         raise Mistakes(faults)
+    assert file and tags
     return TaggerSpec(name, file, tags, str(folder) if folder else None)
+
+
+def tree_of(name: str) -> Tree | None:
+    """The tags of a tagger's taxonomy, whatever else is wrong with the tagger; None if it names none."""
+    tags = _taxonomy(shelves.load("tagger", name))
+    return tags.tree if tags else None
+
+
+def _taxonomy(document: Document) -> Taxonomy | None:
+    named = document.at(("taxonomy",))
+    return taxonomy.load(named) if isinstance(named, str) else None
 
 
 def load_all(names: Sequence[str]) -> tuple[TaggerSpec, ...]:
     """The taggers of a pipeline, or all that is wrong with them; mappings speak of one taxonomy, so they must share it."""
-    specs: list[TaggerSpec] = []
     faults: list[str] = []
-    for name in names:
-        try:
-            specs.append(load(name))
-        except Mistakes as mistakes:
-            faults += mistakes.lines
-        except UserMistake as mistake:
-            faults.append(str(mistake))
+    specs = [spec for name in names if (spec := attempted(faults, partial(load, name)))]
     faults += [
         f"tag.tagger: '{one.name}' tags with taxonomy '{one.taxonomy.name}' and '{specs[0].name}' with '{specs[0].taxonomy.name}'; "
         "the taggers of a pipeline share one"
@@ -134,7 +141,7 @@ def load_all(names: Sequence[str]) -> tuple[TaggerSpec, ...]:
         if one.taxonomy.name != specs[0].taxonomy.name
     ]
     if faults:
-        raise Mistakes(faults)
+        raise Mistakes(list(dict.fromkeys(faults)))  # several taggers tell of the mistakes of the taxonomy that they share
     return tuple(specs)
 
 
@@ -170,15 +177,16 @@ def _checked(document: Document) -> TaggerFile:
 ENGINES = ("open_clip", "vlm", "sidecar", "module:Class")
 
 
-def _unknown_tags(document: Document, file: TaggerFile, tags: Taxonomy) -> list[str]:
+def _unknown_tags(document: Document, tags: Taxonomy) -> list[str]:
     """Names that the taxonomy does not have, and patterns that match nothing in it."""
     known = tags.tree.nodes
-    if isinstance(file, SidecarFile):
-        wrong = [(("names", word), path) for word, path in file.names.items() if path not in known]
-    elif isinstance(file, ClipFile):
-        wrong = [(("thresholds", one), one) for one in file.thresholds if not any(matches(one, path) for path in known)]
-    else:
-        return []
+    wrong = []
+    if document.at(("engine",)) == "sidecar":
+        places: list[Place] = list(document.words(("names",)))
+        wrong = [(place, path) for place in places if isinstance(path := document.at(place), str) and path not in known]
+    if document.at(("engine",)) == "open_clip":
+        thresholds = document.words(("thresholds",)).items()
+        wrong = [(place, one) for place, one in thresholds if not any(matches(one, path) for path in known)]
     return [f"{document.where(place)}: no tag of '{tags.name}' is '{name}': {nearest(name, known)}" for place, name in wrong]
 
 

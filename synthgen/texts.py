@@ -1,0 +1,125 @@
+"""The text files of a pipeline: its taggers, taxonomy, prompts and mapping, loaded and checked against each other.
+
+Comes in: a pipeline file as it was read. Goes out: the checked Pipeline and its Texts, or every mistake of every file at once.
+So that one mistake does not hide another, what a wrong file names is still followed, and what is said in several files is
+compared as far as each can be known: a file that cannot be read hides only what depends on it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from synthgen import mapping, prompt, shelves, tagger
+from synthgen.config import Generate, Pipeline
+from synthgen.errors import Mistakes, attempted, nearest
+from synthgen.mapping import Mapping as Rules
+from synthgen.prompt import Prompts
+from synthgen.score import NEEDS, SCORERS
+from synthgen.shelves import Document, Place
+from synthgen.tagger import TaggerSpec
+from synthgen.taxonomy import Taxonomy, Tree, matching
+
+SCORES: Place = ("generate", "scores")
+
+
+@dataclass(frozen=True)
+class Texts:
+    """The shelf files of a pipeline."""
+
+    taggers: tuple[TaggerSpec, ...]  # all of one taxonomy
+    prompts: Prompts
+    rules: Rules
+
+    @property
+    def taxonomy(self) -> Taxonomy:
+        """What images are tagged with."""
+        return self.taggers[0].taxonomy
+
+
+def load(document: Document) -> tuple[Pipeline, Texts]:
+    """A pipeline with its shelf files, or every mistake of all of them."""
+    faults: list[str] = []
+    pipeline = attempted(faults, lambda: shelves.check(document, Pipeline))
+    names = list(dict.fromkeys(document.words(("tag", "tagger")).values()))
+    taggers = attempted(faults, lambda: tagger.load_all(names))
+    named = document.at(("generate", "prompts"))
+    prompts = attempted(faults, lambda: prompt.load(named)) if isinstance(named, str) else None
+    tree = taggers[0].taxonomy.tree if taggers else _tree(names)
+    types = list(prompts.types) if prompts else attempted([], lambda: prompt.types_of(named)) if isinstance(named, str) else None
+    name = document.at(("plan", "mapping"))
+    rules = attempted(faults, lambda: _rules(name, tree, types)) if isinstance(name, str) else None
+    faults += [*_score_faults(document), *(_unserved(document, prompts) if prompts else ()), *_cap_faults(document, types)]
+    if faults:
+        raise Mistakes(list(dict.fromkeys(faults)))
+    assert pipeline and taggers and prompts and rules
+    return pipeline, Texts(taggers, prompts, rules)
+
+
+def load_texts(pipeline: Pipeline) -> Texts:
+    """The shelf files of a pipeline that is no file any more: one that an output folder was made with, or that code has made."""
+    return load(Document(Path(), pipeline.model_dump(mode="json"), {(): "pipeline"}))[1]
+
+
+def notices(name: str, pipeline: Pipeline, texts: Texts) -> list[str]:
+    """What the user should know before it runs: the pipeline's own words, and where the user's file stands in for ours."""
+    named = [("pipeline", name), *(("tagger", one) for one in pipeline.tag.taggers), ("taxonomy", texts.taxonomy.name)]
+    named += [("mapping", one) for one in mapping.names(pipeline.plan.mapping)]
+    named += [("prompts", pipeline.generate.prompts), *(("family", one) for one in texts.prompts.pack.families)]
+    found = [f"note: {kind} '{name}': yours is used, not {ours}" for kind, name in named if (ours := shelves.shadowed(kind, name))]
+    return [f"note: {pipeline.notice}", *found] if pipeline.notice else found
+
+
+def _tree(taggers: Sequence[str]) -> Tree | None:
+    """The tags that the mapping speaks of, where a tagger is wrong and its taxonomy is not; the taggers have told their mistakes."""
+    for name in taggers:
+        if tree := attempted([], lambda name=name: tagger.tree_of(name)):  # type: ignore[misc]
+            return tree
+    return None
+
+
+def _rules(name: str, tree: Tree | None, types: Sequence[str] | None) -> Rules | None:
+    """The mapping; where tags or types are not known, it is checked without them."""
+    if tree is not None and types is not None:
+        return mapping.load(name, tree, types)
+    mapping.files(name, tree, types)
+    return None
+
+
+def _score_faults(document: Document) -> list[str]:
+    """Scores that there are not, and thresholds on what is not scored."""
+    scores = document.words(SCORES)
+    faults = [
+        f"{document.where(place)}: generate.scores: '{name}' is not a score: {nearest(name, SCORERS)}"
+        for place, name in scores.items()
+        if name not in SCORERS
+    ]
+    given = list(Generate.model_fields["scores"].default) if document.at(SCORES) is None else list(scores.values())
+    for place, name in document.words(("select", "keep")).items():
+        where = f"{document.where(place)}: select.keep: '{name}'"
+        if name not in SCORERS:
+            faults.append(f"{where} is not a score: {nearest(name, SCORERS)}")
+        elif name not in given:
+            faults.append(f"{where} is not scored; add it to generate.scores ({', '.join(given)})")
+    return faults
+
+
+def _unserved(document: Document, prompts: Prompts) -> list[str]:
+    """Scores that the prompt pack or the engine cannot serve."""
+    pack, faults = prompts.pack, []
+    asked = {"paraphrase": pack.paraphrase, "blind": pack.blind, "question": pack.judge.get("question"), "answer": pack.judge.get("answer")}
+    for place, name in document.words(SCORES).items():
+        where = f"{document.where(place)}: generate.scores: '{name}' needs"
+        if name in asked and asked[name] is None:
+            faults.append(f"{where} a prompt that pack '{prompts.name}' does not have")
+        if NEEDS.get(name) == "given" and document.at(("generate", "engine", "kind")) == "endpoint":
+            faults.append(f"{where} prompt log-probabilities, which an endpoint does not give; use engine kind vllm")
+    return faults
+
+
+def _cap_faults(document: Document, types: Sequence[str] | None) -> list[str]:
+    """Caps on types that there are not."""
+    return [
+        f"{document.where(place)}: plan.caps: no instruction type matches '{pattern}': {nearest(pattern, types)}"
+        for place, pattern in document.words(("plan", "caps")).items()
+        if types is not None and not matching([pattern], types)
+    ]
