@@ -13,14 +13,13 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from synthgen.denylist import denied
-from synthgen.errors import LeaseLost
-from synthgen.rows import OBJECTS, make_id, object_id
+from synthgen.rows import OBJECTS, object_row
 from synthgen.source import Listed
+from synthgen.spill import ROWS_AT_ONCE, Spill
 from synthgen.store import Folder, Lease, Log, Receipt, Stage, TablePart
 from synthgen.store.stage import partition_name
 
@@ -29,7 +28,6 @@ BUCKETS = 256
 IDS = pa.schema([OBJECTS.field("object_id"), OBJECTS.field("bucket")])
 SMALLEST_PARTITION = 32  # objects
 MOST_PARTITIONS = 8000  # partitions grow with what is listed in all, so that there are never many more
-ROWS_AT_ONCE = 50_000
 
 
 @dataclass(frozen=True)
@@ -57,46 +55,8 @@ def run(out: Folder, objects: Iterable[Listed], lease: Lease, fingerprint: str) 
         for number, rows in enumerate(_cut(fresh, partition_rows(known.rows + fresh.rows))):
             partition = partition_name(epoch, number)
             part = TablePart((stage.write("objects", partition, 1, rows),), fingerprint)
-            _commit(stage, Receipt(partition, 1, {"objects": part}, {"listed": rows.num_rows}), lease, epoch)
+            stage.insist(Receipt(partition, 1, {"objects": part}, {"listed": rows.num_rows}), lease, epoch)
     return Found(seen.rows, fresh.rows)
-
-
-class Spill:
-    """Rows set aside on local disk, a file a bucket; no file stays open, and nothing of a row stays in memory."""
-
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir()
-        self._folder = folder
-        self.rows = 0
-
-    def add(self, rows: pa.Table) -> None:
-        """Sets rows aside by their bucket."""
-        buckets = rows.column("bucket").to_numpy()
-        order = np.argsort(buckets, kind="stable")
-        rows, starts = rows.take(order), np.searchsorted(buckets[order], np.arange(BUCKETS + 1))
-        for bucket in np.unique(buckets):
-            self.append(int(bucket), rows.slice(starts[bucket], starts[bucket + 1] - starts[bucket]))
-
-    def append(self, bucket: int, rows: pa.Table) -> None:
-        """Sets aside rows of one bucket, behind those that are there."""
-        if rows.num_rows:
-            with (self._folder / str(bucket)).open("ab") as file, pa.ipc.new_stream(file, rows.schema) as writer:
-                writer.write_table(rows)
-            self.rows += rows.num_rows
-
-    def read(self, bucket: int, schema: pa.Schema) -> pa.Table:
-        """The rows of a bucket."""
-        path, parts = self._folder / str(bucket), [schema.empty_table()]
-        if path.exists():
-            with pa.OSFile(str(path)) as file:
-                while file.tell() < file.size():
-                    parts.append(pa.ipc.open_stream(file).read_all())
-        return pa.concat_tables(parts)
-
-
-def bucket_of(uri: str) -> int:
-    """The bucket of an object, by its uri alone."""
-    return int(make_id("bucket", uri)[:2], 16)
 
 
 def partition_rows(total: int) -> int:
@@ -107,16 +67,7 @@ def partition_rows(total: int) -> int:
 def _batches(objects: Iterable[Listed]) -> Iterator[pa.Table]:
     stream = iter(objects)
     while batch := list(islice(stream, ROWS_AT_ONCE)):
-        columns = {
-            "object_id": [object_id(one.uri, one.version, one.row) for one in batch],
-            "uri": [one.uri for one in batch],
-            "version": [one.version for one in batch],
-            "row": [one.row for one in batch],
-            "bytes": [one.bytes for one in batch],
-            "bucket": [bucket_of(one.uri) for one in batch],
-            "source_meta": [one.source_meta for one in batch],
-        }
-        yield pa.table(columns, schema=OBJECTS)
+        yield pa.Table.from_pylist([object_row(**vars(one)) for one in batch], schema=OBJECTS)
 
 
 def _committed(stage: Stage, log: Log) -> Iterator[pa.Table]:
@@ -150,9 +101,3 @@ def _cut(spill: Spill, size: int) -> Iterator[pa.Table]:
             waiting = waiting.slice(size)
     if waiting.num_rows:
         yield waiting.combine_chunks()
-
-
-def _commit(stage: Stage, receipt: Receipt, lease: Lease, epoch: int) -> None:
-    if stage.commit(receipt, lease, epoch).receipt != receipt:
-        # The last commit of a driver that has lost its lease, made after our look at the log: it may hold other objects.
-        raise LeaseLost(f"{stage.out.url}: another run listed the source at the same time; start again to list the rest")

@@ -142,7 +142,7 @@ def _rewrite(stage: Stage, logs: Mapping[str, Log], partition: str, gone: Denied
     parts = {table: TablePart((file,), log.fingerprint(partition, table) or "", replaces=True) for table, file in files.items()}
     # A pair's place among equals is told by its first commit; everything else goes by the latest.
     epoch = log.partitions[partition][0].epoch if stage.name == GENERATED else latest.epoch
-    stage.commit(Receipt(partition, revision, parts, dict(counts), _reads(stage, partition, latest.receipt, logs)), lease, epoch)
+    stage.insist(Receipt(partition, revision, parts, dict(counts), _reads(stage, partition, latest.receipt, logs)), lease, epoch)
     return True
 
 

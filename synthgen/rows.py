@@ -199,6 +199,17 @@ def object_id(uri: str, version: str, row: int | None) -> str:
     return make_id("object", uri, version, "" if row is None else str(row))
 
 
+def bucket_of(uri: str) -> int:
+    """The bucket of an object, by its uri alone."""
+    return int(make_id("bucket", uri)[:2], 16)
+
+
+def object_row(uri: str, version: str, row: int | None, bytes: int | None, source_meta: str | None) -> dict[str, Any]:
+    """The OBJECTS row of an object as listed."""
+    named = {"uri": uri, "version": version, "row": row, "bytes": bytes, "source_meta": source_meta}
+    return {**named, "object_id": object_id(uri, version, row), "bucket": bucket_of(uri)}
+
+
 def image_id(data: bytes) -> str:
     """The id of an image: the SHA-256 of its bytes, wherever they are found."""
     return hashlib.sha256(data).hexdigest()

@@ -8,17 +8,19 @@ A pair of an assignment that the plan took back is dropped as `retired`; it is s
 must pass, in this order, the rules (each a mask over a whole partition), the thresholds of the scores, and then the
 comparison with the pairs before it: no other question of its image says the same, and not too many pairs of the whole set
 have its wording. Before means committed in an earlier epoch, then in an earlier round of a partition (a retried pair comes
-after those that succeeded at once), then earlier in the plan; so what growth adds never pushes out what was kept. Only
-what this comparison needs is held for all pairs at once.
+after those that succeeded at once), then earlier in the plan; so what growth adds never pushes out what was kept. What this
+comparison needs of all pairs lies on local disk (repeats.py), and so do the ids of the pairs until it is done.
 
 A decision can depend on any other pair, so the decisions of a partition carry a fingerprint of the settings and of every
 commit that was read: after growth, an edit or a crash half-way, exactly the partitions that are not of today are redone.
 """
 
 import re
+import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,9 +29,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from synthgen.config import Select
-from synthgen.dedup import near_texts, plain_texts
+from synthgen.dedup import plain_texts
 from synthgen.errors import UserMistake, nearest
+from synthgen.repeats import FIRST, Repeats, Verdicts
 from synthgen.rows import ASSIGNMENTS, DECISIONS, PAIRS, SCORES, make_id
+from synthgen.spill import Spill
 from synthgen.store import Folder, Log, Receipt, Stage, TablePart
 
 Progress = Callable[[int, int], None]  # partitions read, of how many
@@ -37,6 +41,8 @@ Mask = npt.NDArray[np.bool_]
 
 RULES_VERSION = "1"  # part of the fingerprint; raise it when a rule changes
 ID_COLUMNS = ["pair_id", "assignment_id", "image_id"]
+JUDGED = pa.schema([*((name, pa.string()) for name in ID_COLUMNS), ("reason", pa.string())])
+REPEATS = ["kept", "duplicate:question", "duplicate:common"]  # by the verdicts of repeats.py
 TEXT_COLUMNS = ["form", "question", "options", "answer"]
 
 # What a model says about itself or its task instead of asking or answering about the image.
@@ -81,34 +87,30 @@ def prepare(out: Folder, settings: Select) -> Selection:
 
 def run(selection: Selection, progress: Progress = lambda done, total: None) -> Iterator[Receipt]:
     """Decides on every pair; yields a receipt for each partition in `todo`, for the caller to commit."""
-    todo = set(selection.todo)
+    todo, names = set(selection.todo), list(selection.generated.partitions)
     if not todo:
         return
-    parts = []
-    for number, name in enumerate(selection.generated.partitions):
-        parts.append(_judged(selection, name))
-        progress(number + 1, len(selection.generated.partitions))
-    _drop_duplicates(parts, selection.settings)
-    for part in parts:
-        if part.partition in todo:
-            yield _receipt(selection, part)
+    with tempfile.TemporaryDirectory(prefix="synth-select-") as folder:
+        repeats = Repeats(Path(folder), selection.generated.counts().get("pair", 0))
+        judged, numbers = Spill(Path(folder) / "judged"), dict[str, slice]()
+        for place, name in enumerate(names):
+            rows = _judged(selection, name)
+            numbers[name] = repeats.add(rows)
+            if name in todo:
+                judged.append(place, rows.select(JUDGED.names))
+            progress(place + 1, len(names))
+        verdicts = repeats.verdicts(selection.settings.near_questions, selection.settings.same_question)
+        for place, name in enumerate(names):
+            if name in todo:
+                yield _receipt(selection, name, judged.read(place, JUDGED), verdicts[numbers[name]])
 
 
 # --- one partition ----------------------------------------------------------------------------------------------------
 
 
-@dataclass
-class Judged:
-    """The pairs of a partition after rules and scores; `reasons` are numbers in `names`, 0 while nothing speaks against a pair."""
-
-    partition: str
-    rows: pa.Table  # ids, epoch and round
-    plain: pa.Array  # the question as it is compared; null once the pair is dropped
-    names: list[str]
-    reasons: npt.NDArray[np.int16]
-
-
-def _judged(selection: Selection, partition: str) -> Judged:
+def _judged(selection: Selection, partition: str) -> pa.Table:
+    """The pairs of a partition after rules and scores: ids, epoch, round, the first reason against each, and `plain`, the
+    question as it is compared; null where there is such a reason."""
     rows = _current_pairs(selection, partition)
     rows = rows.append_column("plain", plain_texts(rows.column("question")))
     names, masks = ["kept"], []
@@ -118,8 +120,8 @@ def _judged(selection: Selection, partition: str) -> Judged:
     reasons = np.zeros(rows.num_rows, np.int16)
     for number, mask in reversed(list(enumerate(masks, 1))):  # the first that applies is written last
         reasons[mask] = number
-    compared = pc.if_else(pa.array(reasons == 0), _with_options(rows), None)
-    return Judged(partition, rows.select([*ID_COLUMNS, "epoch", "round"]), compared.combine_chunks(), names, reasons)
+    found = rows.select([*ID_COLUMNS, "epoch", "round"]).append_column("reason", pa.array(names).take(pa.array(reasons)))
+    return found.append_column("plain", pc.if_else(pa.array(reasons == 0), _with_options(rows), None))
 
 
 def _current_pairs(selection: Selection, partition: str) -> pa.Table:
@@ -158,21 +160,21 @@ def _with_options(rows: pa.Table) -> pa.ChunkedArray:
     return pc.if_else(pa.array(choice), joined, rows.column("plain"))
 
 
-def _receipt(selection: Selection, part: Judged) -> Receipt:
+def _receipt(selection: Selection, partition: str, judged: pa.Table, verdicts: Verdicts) -> Receipt:
     """Writes a partition's decisions anew; the counts say by how much they change."""
-    decided = part.rows.select(ID_COLUMNS).append_column("kept", pa.array(part.reasons == 0))
-    decided = decided.append_column("reason", pa.array(part.names, pa.string()).take(pa.array(part.reasons)))
-    revision = selection.selected.next_revision(part.partition)
-    file = Stage(selection.out, "4-selected").write("decisions", part.partition, revision, decided.cast(DECISIONS))
+    reason = pc.if_else(pa.array(verdicts == FIRST), judged.column("reason"), pa.array(REPEATS).take(pa.array(verdicts)))
+    decided = judged.select(ID_COLUMNS).append_column("kept", pc.equal(reason, "kept")).append_column("reason", reason)
+    revision = selection.selected.next_revision(partition)
+    file = Stage(selection.out, "4-selected").write("decisions", partition, revision, decided.cast(DECISIONS))
     counts = Counter(decided.column("reason").to_pylist())
-    for commit in selection.selected.partitions.get(part.partition, ()):
+    for commit in selection.selected.partitions.get(partition, ()):
         counts.subtract(commit.receipt.counts)
     return Receipt(
-        part.partition,
+        partition,
         revision,
         {"decisions": TablePart((file,), selection.fingerprint, replaces=True)},
         {reason: count for reason, count in sorted(counts.items()) if count},
-        selection.generated.digests("3-generated", [part.partition]),
+        selection.generated.digests("3-generated", [partition]),
     )
 
 
@@ -259,34 +261,3 @@ def _check(settings: Select, generated: Log) -> None:
     known = {table.removeprefix("scores/") for table in tables if table.startswith("scores/")}
     for name in sorted(set(settings.keep) - known) if tables else []:
         raise UserMistake(f"select.keep: no pair has the score '{name}'; {nearest(name, known)}")
-
-
-# --- what can speak against a pair because of others ------------------------------------------------------------------
-
-
-def _drop_duplicates(parts: Sequence[Judged], settings: Select) -> None:
-    """Drops, of the pairs that passed, those that repeat an earlier question of their image, and those too many of a wording."""
-    passed = [np.flatnonzero(part.reasons == 0) for part in parts]
-    compared = ["epoch", "round", "image_id"]
-    rows = pa.concat_tables(part.rows.select(compared).take(pa.array(index)) for part, index in zip(parts, passed, strict=True))
-    order = np.lexsort((rows.column("round"), rows.column("epoch")))  # stable: then by partition and place in it
-    image = rows.column("image_id").cast(pa.large_string()).combine_chunks().dictionary_encode().indices.to_numpy()[order]
-    plain = pa.chunked_array([part.plain.take(pa.array(index)) for part, index in zip(parts, passed, strict=True)]).take(order)
-    first = near_texts(plain, image, settings.near_questions)
-    reason = np.zeros(len(order), np.int16)
-    reason[order] = np.where(first == np.arange(len(order)), 0, 1)
-    if settings.same_question is not None:
-        wording = plain.combine_chunks().dictionary_encode().indices.to_numpy()
-        reason[order[_beyond(wording, reason[order] == 0, settings.same_question)]] = 2
-    for part, index, mine in zip(parts, passed, np.split(reason, np.cumsum([len(index) for index in passed])[:-1]), strict=True):
-        part.reasons[index] = np.where(mine == 0, 0, mine + len(part.names) - 1)
-        part.names += ["duplicate:question", "duplicate:common"]
-
-
-def _beyond(wording: npt.NDArray[Any], counted: Mask, most: int) -> npt.NDArray[np.int64]:
-    """The positions of the counted ones that come after `most` others of the same wording."""
-    index = np.flatnonzero(counted)
-    order = np.argsort(wording[index], kind="stable")
-    ranked = wording[index][order]
-    rank = np.arange(len(ranked)) - np.searchsorted(ranked, ranked)
-    return index[order[rank >= most]]

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from synthgen import listing
+from synthgen import rows as tables
 from synthgen.errors import Damaged, LeaseLost
 from synthgen.listing import Found
 from synthgen.rows import OBJECTS, make_id, object_id
@@ -45,7 +46,7 @@ def committed(out: Folder) -> list[Listed]:
     rows = [row for part in partitions(out).values() for row in part]
     for row in rows:
         assert row["object_id"] == object_id(row["uri"], row["version"], row["row"])
-        assert row["bucket"] == listing.bucket_of(row["uri"])
+        assert row["bucket"] == tables.bucket_of(row["uri"])
     assert Stage(out, "0-listed").log().counts() == ({"listed": len(rows)} if rows else {})
     return [Listed(row["uri"], row["version"], row["row"], row["bytes"], row["source_meta"]) for row in rows]
 
@@ -58,9 +59,10 @@ def out(tmp_path: Path) -> Folder:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Partitions, batches and buckets so few or small that a few objects fill several of each."""
-    monkeypatch.setattr(listing, "bucket_of", lambda uri: int(make_id(uri)[:2], 16) % 3)
+    monkeypatch.setattr(tables, "bucket_of", lambda uri: int(make_id(uri)[:2], 16) % 3)
     monkeypatch.setattr(listing, "SMALLEST_PARTITION", 4)
     monkeypatch.setattr(listing, "ROWS_AT_ONCE", 7)
+    monkeypatch.setattr("synthgen.spill.ROWS_AT_ONCE", 5)
 
 
 def test_every_object_is_listed_once_with_all_that_is_known_of_it(out: Folder) -> None:

@@ -49,7 +49,7 @@ EDITED = RULES.replace("count/c: 2", "count/c: 2, look/c: 4")
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small partitions, few buckets, and no waiting for a disk: no test here pulls the plug."""
     monkeypatch.setattr(listing, "SMALLEST_PARTITION", 3)
-    monkeypatch.setattr(listing, "bucket_of", lambda uri: int(make_id(uri)[:2], 16) % 4)
+    monkeypatch.setattr("synthgen.rows.bucket_of", lambda uri: int(make_id(uri)[:2], 16) % 4)
     monkeypatch.setattr(os, "fsync", lambda file: None)
 
 

@@ -20,7 +20,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from synthgen.errors import Damaged
+from synthgen.errors import Damaged, LeaseLost
 from synthgen.store.folder import Folder
 from synthgen.store.lease import Lease
 
@@ -169,6 +169,12 @@ class Stage:
             record = folder.read(name)
         return _parse_commit(f"{self.name}/commits/{name}", record)
 
+    def insist(self, receipt: Receipt, lease: Lease, epoch: int) -> None:
+        """Commits a receipt where no other of that revision would do."""
+        if self.commit(receipt, lease, epoch).receipt != receipt:
+            # The last word of a driver that has lost its lease, said after our look at the log.
+            raise LeaseLost(f"{self.out.url}: another run committed {self.name}/{receipt.partition} at the same time; start again")
+
     def empty(self, partition: str, lease: Lease) -> bool:
         """Takes back all rows of a partition without reading them, so that it is done anew; False if there is nothing to take back."""
         log = self.log()
@@ -178,7 +184,7 @@ class Stage:
         tables = {table for commit in log.partitions[partition] for table in commit.receipt.tables}
         parts = {table: TablePart((), EMPTIED, replaces=True) for table in sorted(tables)}
         counts = {outcome: -count for outcome, count in log.counts([partition]).items()}
-        self.commit(Receipt(partition, log.next_revision(partition), parts, counts), lease, latest.epoch)
+        self.insist(Receipt(partition, log.next_revision(partition), parts, counts), lease, latest.epoch)
         return True
 
     def read(self, log: Log, partition: str, table: str, columns: list[str] | None = None) -> Iterator[pa.Table]:
