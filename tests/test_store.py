@@ -607,13 +607,33 @@ def test_a_process_number_used_again_is_noticed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("elsewhere", [{"host": "elsewhere", "machine": "elsewhere"}, {"machine": "another container of the same name"}])
-def test_a_driver_elsewhere_is_respected_until_its_beat_is_old(tmp_path: Path, elsewhere: dict[str, str]) -> None:
+def test_a_driver_elsewhere_is_respected_until_its_beat_is_old(
+    tmp_path: Path, elsewhere: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "WATCHED_SECONDS", 0.3)
     out = Folder(str(tmp_path))
     lost(Lease.take(out))
     holding(out, **elsewhere, pid=2**22 + 1, beat=time.time() - leases.STALE_SECONDS + 20)
     with pytest.raises(LeaseHeld):
         Lease.take(out)
     holding(out, beat=time.time() - leases.STALE_SECONDS - 1)
+    with Lease.take(out) as lease:
+        assert lease.term == 2
+
+
+@pytest.mark.parametrize("skew", [-3600.0, 3600.0])
+def test_clocks_that_differ_neither_take_a_lease_from_the_living_nor_leave_it_to_the_dead(
+    tmp_path: Path, skew: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "WATCHED_SECONDS", 0.5)
+    out = Folder(str(tmp_path))
+    lost(Lease.take(out))
+    holding(out, host="elsewhere", machine="elsewhere", beat=time.time() + skew)
+    beat = threading.Timer(0.2, holding, [out], {"beat": time.time() + skew + 1})
+    beat.start()
+    with pytest.raises(LeaseHeld, match="on elsewhere"):
+        Lease.take(out)
+    beat.join()
     with Lease.take(out) as lease:
         assert lease.term == 2
 

@@ -4,12 +4,14 @@ Comes in: the run's folder. Goes out: a Lease whose term is written into every c
 the other, so the driver that created the highest one is the current driver and an older one finds out before its next
 commit. A lease is renewed by a thread; it may be taken over when it was released, when its process is gone from this
 same machine (a killed run restarts at once), or when it was not renewed for a minute (its machine is gone). The same
-machine means the same table of processes: containers can share a host's name and know nothing of each other's.
+machine means the same table of processes: containers can share a host's name and know nothing of each other's. Clocks of
+two machines can differ by more than that minute, so for its second half the taker looks on, by its own clock alone.
 """
 
 import json
 import os
 import socket
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -24,6 +26,7 @@ from synthgen.store.folder import Folder
 
 BEAT_SECONDS = 10.0
 STALE_SECONDS = 60.0
+WATCHED_SECONDS = 30.0  # of these: a living driver elsewhere renews its lease in that time, whatever the clocks say
 
 
 @dataclass
@@ -41,7 +44,7 @@ class Lease:
         terms = folder.child("lease")
         while True:
             names = terms.names(".json")
-            if names and (holder := _living_holder(terms, names[-1])):
+            if names and (holder := _holder(terms, names[-1])):
                 raise LeaseHeld(
                     f"{folder.url}: a run is at work here (process {holder['pid']} on {holder['host']}, "
                     f"renewed {max(0.0, time.time() - holder['beat']):.0f} s ago); wait for it, or stop it, or use another --out"
@@ -90,18 +93,40 @@ class Lease:
 
 
 def holder_of(folder: Folder) -> dict[str, Any] | None:
-    """The record of the driver now at work in this folder, or None; for `synth status`."""
+    """The record of the driver now at work in this folder, or None; for `synth status`, which trusts the clocks."""
     names = folder.child("lease").names(".json")
-    return _living_holder(folder.child("lease"), names[-1]) if names else None
+    record = _unreleased(folder.child("lease"), names[-1]) if names else None
+    return record if record and time.time() - record["beat"] <= STALE_SECONDS else None
 
 
-def _living_holder(terms: Folder, name: str) -> dict[str, Any] | None:
+def _holder(terms: Folder, name: str) -> dict[str, Any] | None:
+    """The record of the driver that holds a lease; None if it may be taken over."""
+    record = _unreleased(terms, name)
+    if record is None:
+        return None
+    age = time.time() - record["beat"]
+    if record["machine"] == _machine():
+        return record if age <= STALE_SECONDS else None
+    return record if -BEAT_SECONDS <= age <= STALE_SECONDS - WATCHED_SECONDS else _watched(terms, name, record)
+
+
+def _watched(terms: Folder, name: str, record: dict[str, Any]) -> dict[str, Any] | None:
+    """The record of a driver elsewhere if it renews its lease while we look on."""
+    print(f"a run on {record['host']} may be at work here; watching its lease for {WATCHED_SECONDS:.0f} s", file=sys.stderr, flush=True)
+    give_up = time.monotonic() + WATCHED_SECONDS
+    while time.monotonic() < give_up:
+        time.sleep(min(1.0, WATCHED_SECONDS / 10))
+        now = _unreleased(terms, name)
+        if now != record:
+            return now
+    return None
+
+
+def _unreleased(terms: Folder, name: str) -> dict[str, Any] | None:
+    """The record of a lease, unless it was released or its process is known to be gone."""
     record: dict[str, Any] = json.loads(terms.read(name))
-    if record["released"] or time.time() - record["beat"] > STALE_SECONDS:
-        return None
-    if record["machine"] == _machine() and _process_started(record["pid"]) != record["started"]:
-        return None
-    return record
+    is_gone = record["machine"] == _machine() and _process_started(record["pid"]) != record["started"]
+    return None if record["released"] or is_gone else record
 
 
 def _record(*, released: bool = False) -> bytes:
