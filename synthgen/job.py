@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from synthgen import __version__, mapping, tagger
@@ -22,6 +21,7 @@ from synthgen.generate.terms import shaping_options
 from synthgen.models import ModelName
 from synthgen.models.names import resolve
 from synthgen.pack import Terms as PackTerms
+from synthgen.pack import published
 from synthgen.plan import Terms as PlanTerms
 from synthgen.prompt import turn_text
 from synthgen.score import shaping
@@ -73,20 +73,21 @@ class Job:
         turns = {form: answer.turn for form, answer in prompts.pack.answer.items()}
         wording = hashlib.sha256(json.dumps(turns, sort_keys=True).encode()).hexdigest()[:32]
         return PackTerms(
-            self.out, pipeline.source, pipeline.images, pipeline.pack, pipeline.generate.scores, partial(turn_text, prompts), wording
-        )
+            self.out, pipeline.source, pipeline.images, pipeline.pack, pipeline.generate.scores,
+            partial(turn_text, prompts), wording, published.root_of(pipeline.source.uri),
+        )  # fmt: skip
 
     @property
     def facts(self) -> dict[str, str]:
-        """Where the data come from, for the dataset card; nothing that could hold a secret."""
+        """Where the data come from, for the dataset card; nothing that could hold a secret, and no folder of this machine."""
         pipeline = self.pipeline
         return {
-            "Model": Path(self.model.model).name if self.model.revision.startswith("files:") else self.model.model,
+            "Model": published.model(self.model.model),
             "Model revision": self.model.revision,
-            "Prompts": pipeline.generate.prompts,
-            "Mapping": pipeline.plan.mapping,
-            "Tagger": ", ".join(pipeline.tag.taggers),
-            "Taxonomy": self.texts.taxonomy.name,
+            "Prompts": published.shelf_name(pipeline.generate.prompts),
+            "Mapping": published.shelf_name(pipeline.plan.mapping),
+            "Tagger": ", ".join(map(published.shelf_name, pipeline.tag.taggers)),
+            "Taxonomy": published.shelf_name(self.texts.taxonomy.name),
             "Made by": f"synthgen {__version__}",
         }
 

@@ -20,6 +20,7 @@ from synthgen import pack, rows, select
 from synthgen.card import Contents, card
 from synthgen.config import Images, Pack, Select, Source
 from synthgen.images import decode
+from synthgen.pack import published
 from synthgen.pack.embed import embedded
 from synthgen.pack.features import ParquetFiles, card_features, row_bytes, sample_schema
 from synthgen.store import Folder, Lease, Receipt, Stage, TablePart
@@ -139,6 +140,70 @@ def world(tmp_path: Path) -> Iterator[World]:
     made = World(tmp_path)
     yield made
     made.lease.release()
+
+
+# --- what strangers may read -------------------------------------------------------------------------------------------
+
+
+def test_shards_and_card_tell_no_folder_of_the_machine_and_ids_stay(world: World, tmp_path: Path) -> None:
+    (world.images / "beach").mkdir()
+    world.add(1, {"beach/a.jpg": jpeg(1), "b.jpg": jpeg(2)})
+    whole = {row["object_id"]: row["uri"] for row in listed(world)}
+    world.terms = replace(world.terms, root=published.root_of(str(world.images)))
+    world.pack()
+    samples = {row["uris"][0]: row for row in world.samples}
+    assert set(samples) == {"beach/a.jpg", "b.jpg"}
+    for name, row in samples.items():
+        assert whole[row["object_id"]] == str(world.images / name)
+        assert row["id"] == rows.sample_id(row["image_id"], row["pair_ids"])
+    for file in Path(world.out.path, "5-shards").rglob("*"):
+        if file.suffix == ".md" or file.parent.name == "data":
+            assert str(tmp_path).encode() not in b"".join(map(str.encode, map(str, read(file))))
+
+
+def read(file: Path) -> list[Any]:
+    return pq.read_table(file).to_pylist() if file.suffix == ".parquet" else [file.read_text()]
+
+
+def listed(world: World) -> list[Row]:
+    stage = Stage(world.out, "0-listed")
+    log = stage.log()
+    return [row for name in log.partitions for row in stage.current(log, name, "objects", "object_id", rows.OBJECTS).to_pylist()]
+
+
+@pytest.mark.parametrize(
+    ("whole", "root", "told"),
+    [
+        ("/data/me/photos/a/b.jpg", "/data/me/photos", "a/b.jpg"),
+        ("/data/me/photos/a/b.jpg", "/data/me/photo", "b.jpg"),
+        ("/data/me/photos/a/b.jpg", "", "b.jpg"),
+        ("/data/me/b.jpg", "/", "data/me/b.jpg"),
+        ("file:///data/me/photos/a/%FF.jpg", "/data/me/photos", "a/%FF.jpg"),
+        ("s3://bucket/photos/a.jpg", "/data/me/photos", "s3://bucket/photos/a.jpg"),
+        ("https://example.org/a.jpg", "", "https://example.org/a.jpg"),
+    ],
+)
+def test_a_local_file_is_told_by_its_place_below_the_source_and_all_others_as_they_are(whole: str, root: str, told: str) -> None:
+    assert published.uri(whole, root) == told
+
+
+def test_the_root_of_a_source_is_its_folder_or_that_of_its_file_or_glob(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/rows.parquet").write_bytes(b"")
+    told = [published.root_of(str(tmp_path / one)) for one in ("a", "a/rows.parquet", "a/*.jpg", "*/x.jpg", "gone")]
+    assert told == [*[str(tmp_path / "a")] * 3, str(tmp_path), ""]
+    assert [published.root_of(one) for one in ("s3://bucket/a", "urls:links.txt", None)] == ["", "", ""]
+
+
+def test_models_and_shelf_files_named_by_a_path_are_told_by_their_own_name(world: World) -> None:
+    world.add(1, {"a.jpg": jpeg(1)})
+    partition = partition_name(1, 0)
+    image = rows.image_id(jpeg(1))
+    world.generate(partition, [_pair(image, listed(world)[0]["object_id"], number, model="/data/me/models/tuned") for number in (0, 1)], 1)
+    world.pack()
+    assert {row["model"] for row in world.samples} == {"tuned"}
+    assert [published.model(one) for one in ("organisation/model", "~/m/tuned", "./tuned")] == ["organisation/model", "tuned", "tuned"]
+    assert [published.shelf_name(one) for one in ("everyday", "/data/me/mine.yaml")] == ["everyday", "mine"]
 
 
 def pictures(count: int, start: int = 0) -> dict[str, bytes]:

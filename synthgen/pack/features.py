@@ -29,6 +29,7 @@ def sample_schema(scores: Sequence[str]) -> pa.Schema:
         ("images", pa.list_(IMAGE)),
         ("messages", MESSAGES),
         ("image_id", pa.string()),
+        ("object_id", pa.string()),
         ("width", pa.int32()),
         ("height", pa.int32()),
         ("uris", STRINGS),

@@ -21,7 +21,8 @@ from synthgen.store.stage import partition_name
 from synthgen.workers import Work
 
 LISTED, PLANNED, GENERATED, SELECTED, SHARDS = "0-listed", "2-planned", "3-generated", "4-selected", "5-shards"
-FORMAT_VERSION = "1"  # part of the fingerprint; raise it when the columns change
+FORMAT_VERSION = "2"  # part of the fingerprint; raise it when the columns change
+IMAGES_VERSION = "1"  # raise it when the image in a sample would be another; until then a shard that is written anew keeps its own
 USUAL_BYTES = 200_000  # of an image whose size no listing tells and before any shard is written
 
 TurnText = Callable[[str, str, Sequence[str]], str]  # answer form, question, options -> the user's words
@@ -38,12 +39,13 @@ class Terms:
     scores: tuple[str, ...]  # of which there are columns
     turn_text: TurnText
     wording: str  # the fingerprint of turn_text
+    root: str = ""  # the local folder of the source, which no sample tells
 
     @property
     def image_policy(self) -> str:
         """Changes when the image in a sample would."""
         pixels = str(self.images.model_pixels) if self.pack.images == "resized" else ""
-        return make_id("images", FORMAT_VERSION, self.pack.images, self.pack.metadata, pixels)
+        return make_id("images", IMAGES_VERSION, self.pack.images, self.pack.metadata, pixels)
 
     @property
     def fingerprint(self) -> str:

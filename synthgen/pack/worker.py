@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from synthgen.images import Unfit
+from synthgen.pack import published
 from synthgen.pack.embed import Embedded
 from synthgen.pack.features import MEGABYTE, ParquetFiles, row_bytes, sample_schema
 from synthgen.pack.fetch import Sample, with_images
@@ -151,14 +152,15 @@ def _row(sample: Sample, image: Embedded, terms: Terms) -> Row:
         "images": [{"bytes": image.data, "path": f"{sample.image_id}{image.suffix}"}],
         "messages": _messages(pairs, terms),
         "image_id": sample.image_id,
+        "object_id": planned["object_id"],
         "width": image.width,
         "height": image.height,
-        "uris": planned["uris"],
-        "tags": planned["tags"],
+        "uris": [published.uri(one, terms.root) for one in planned["uris"]],
+        "tags": [{**tag, "tagger": published.shelf_name(tag["tagger"])} for tag in planned["tags"]],
         "license": _license(planned["source_meta"]),
         "source_meta": planned["source_meta"],
         # One model, unless an update was cut short.
-        "model": ", ".join(dict.fromkeys(pair["model"] or "" for pair in pairs)),
+        "model": ", ".join(dict.fromkeys(published.model(pair["model"] or "") for pair in pairs)),
         "model_revision": ", ".join(dict.fromkeys(pair["revision"] or "" for pair in pairs)),
         "pair_ids": [pair["pair_id"] for pair in pairs],
         "types": [pair["type"] for pair in pairs],
