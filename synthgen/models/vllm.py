@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from synthgen.config import Engine as EngineSettings
 from synthgen.errors import ModelUnavailable
 from synthgen.models import Capability, EngineDied, Facts, ModelName, Reply, Request
+from synthgen.models.rootcause import in_short
 
 MARKER = "\u241e7f3a the text \u241e"
 
@@ -216,7 +217,7 @@ def _refused(name: ModelName, error: Exception) -> ModelUnavailable:
     """What vLLM says of a model that it does not load, in one line of bearable length."""
     said = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
     reason = next((line.strip() for line in said.splitlines() if line.strip()), type(error).__name__)
-    return ModelUnavailable(f"model {name.model}: vLLM does not load it: {reason[:300]}")
+    return ModelUnavailable(f"model {name.model}: vLLM does not load it: {in_short(reason)}")
 
 
 def _label_probabilities(steps: Any, labels: tuple[str, ...]) -> dict[str, float]:
