@@ -38,7 +38,8 @@ def test_where_a_log_names_no_cause_there_is_none(log: str) -> None:
 
 def test_vllms_pointer_to_a_log_is_replaced_by_what_the_log_says(tmp_path: Path) -> None:
     """In a process of its own, whose stdout and stderr are files, as those of a worker are."""
-    code = "import sys\nfrom synthgen.models import rootcause\nsys.stderr.write(sys.argv[1])\nopen(3, 'w').write(rootcause.in_short(sys.argv[2]))"
+    lines = ("import sys", "from synthgen.models import rootcause", "sys.stderr.write(sys.argv[1])")
+    code = "\n".join([*lines, "open(3, 'w').write(rootcause.in_short(sys.argv[2]))"])
     told = []
     for log in (LOG, "nothing to see\n"):
         read, write = os.pipe()
