@@ -32,7 +32,7 @@ def text(out: Folder, count: int = 3) -> str:
 def _sample(folder: Folder, name: str, place: float) -> Iterator[str]:
     """The sample at some share of a file's first rows."""
     with folder.fs.open(folder.full(name)) as file:
-        parquet = pq.ParquetFile(file)
+        parquet = pq.ParquetFile(file, pre_buffer=False)
         columns = [one for one in parquet.schema_arrow.names if one != "images"]
         rows = parquet.read_row_group(0, columns=columns, use_threads=False)  # see store/stage.py
     some = rows.slice(int(place * rows.num_rows), NEIGHBOURS).to_pylist()

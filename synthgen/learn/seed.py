@@ -149,7 +149,7 @@ def _listed(raw: Any, file: str) -> list[Any]:
 def _parquet(raw: Any, file: str, columns: Columns) -> Iterator[tuple[int, Any]]:
     parquet, number = _opened(raw, file), 0
     try:
-        for batch in parquet.iter_batches(ROWS_AT_ONCE, columns=_wanted(file, parquet.schema_arrow.names, columns)):
+        for batch in parquet.iter_batches(ROWS_AT_ONCE, columns=_wanted(file, parquet.schema_arrow.names, columns, use_threads=False)):
             for record in batch.to_pylist():
                 number += 1
                 yield number, record
@@ -159,7 +159,7 @@ def _parquet(raw: Any, file: str, columns: Columns) -> Iterator[tuple[int, Any]]
 
 def _opened(raw: Any, file: str) -> pq.ParquetFile:
     try:
-        return pq.ParquetFile(raw)
+        return pq.ParquetFile(raw, pre_buffer=False)  # see store/stage.py
     except pa.ArrowException as error:
         raise UserMistake(f"{file}: is not a Parquet file: {str(error).splitlines()[0][:200]}") from error
 

@@ -218,9 +218,9 @@ class Stage:
             raise Damaged(f"{where} is missing; {mend}") from error
         if hashlib.sha256(data).hexdigest() != file.sha256:
             raise Damaged(f"{where} was damaged after it was committed (its SHA-256 differs); {mend}")
-        # ParquetFile takes half the time of read_table, which opens a data set. Without threads: one of Arrow's that lets go of
-        # Python's bytes a moment after the read, when Python is ending already, aborts the process.
-        rows = pq.ParquetFile(pa.BufferReader(data)).read(columns, use_threads=False)
+        # ParquetFile takes half the time of read_table, which opens a data set. No threads and no reading ahead, which has some:
+        # one of Arrow's that lets go of Python's bytes a moment after the read, when Python is ending already, aborts the process.
+        rows = pq.ParquetFile(pa.BufferReader(data), pre_buffer=False).read(columns, use_threads=False)
         return rows if columns is None else rows.select(columns)
 
 

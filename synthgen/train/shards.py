@@ -8,7 +8,6 @@ holds one group, the same seed gives the same order on any machine, and a place 
 """
 
 import hashlib
-import io
 import posixpath
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -85,7 +84,7 @@ def _foreign(folder: Folder, *, is_folder: bool) -> Iterator[ShardFile]:
 
 def _checked_rows(file: Any, name: str) -> int:
     try:
-        parquet = pq.ParquetFile(file)
+        parquet = pq.ParquetFile(file, pre_buffer=False)
     except pa.ArrowInvalid as error:
         raise UserMistake(f"{name}: is not a Parquet file ({str(error).splitlines()[0]})") from error
     if missing := [column for column in COLUMNS if column not in parquet.schema_arrow.names]:
@@ -133,4 +132,4 @@ def _read(file: ShardFile) -> pa.Table:
         raise Damaged(f"{file.url}: is gone since training started; {mend}") from error
     if hashlib.sha256(data).hexdigest() != file.sha256:
         raise Damaged(f"{file.url}: is no longer what training started with (its SHA-256 differs); {mend}")
-    return pq.read_table(io.BytesIO(data), columns=COLUMNS)
+    return pq.ParquetFile(pa.BufferReader(data), pre_buffer=False).read(COLUMNS, use_threads=False)  # see store/stage.py
