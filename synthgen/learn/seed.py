@@ -149,7 +149,8 @@ def _listed(raw: Any, file: str) -> list[Any]:
 def _parquet(raw: Any, file: str, columns: Columns) -> Iterator[tuple[int, Any]]:
     parquet, number = _opened(raw, file), 0
     try:
-        for batch in parquet.iter_batches(ROWS_AT_ONCE, columns=_wanted(file, parquet.schema_arrow.names, columns, use_threads=False)):
+        names = _wanted(file, parquet.schema_arrow.names, columns)
+        for batch in parquet.iter_batches(ROWS_AT_ONCE, columns=names, use_threads=False):
             for record in batch.to_pylist():
                 number += 1
                 yield number, record
