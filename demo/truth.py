@@ -1,8 +1,8 @@
 """How many pairs of a run over the demo images are true, before and after selection.
 
 In: the output folder of `synth run --pipeline demo`, and the scene graphs of the images. Out: a table by instruction type, what the
-selection caught and what it wrongly dropped, and one JSON line last. Why this way: the oracle sees the scene graph, which no
-stage of the pipeline does, so this measures the pipeline and is no part of it.
+selection caught and what it wrongly dropped, the shares in words, and one JSON line last. Why this way: the oracle sees the scene
+graph, which no stage of the pipeline does, so this measures the pipeline and is no part of it.
 
     python demo/truth.py runs/demo
 """
@@ -71,6 +71,8 @@ def _told(tally: Mapping[str, Counter[str]], dropped: Mapping[str, Counter[bool]
     print(f"\n{'dropped because of':<40} {'pairs':>6} {'false':>6} {'true':>6}")
     for reason, by_truth in sorted(dropped.items()):
         print(f"{reason:<40} {sum(by_truth.values()):6} {by_truth[False]:6} {by_truth[True]:6}")
+    true, true_of_kept = _share(total, "true", "generated"), _share(total, "kept_true", "kept")
+    print(f"\ntrue: {true_of_kept} of the {total['kept']:,} accepted pairs, {true} of the {total['generated']:,} that were generated")
     return {
         "assigned": assigned,
         "generated": total["generated"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "demo"))
 
+import truth
 from gold import golds
 from grammar import parse, question_type
 from oracle import judge, unfit
@@ -117,3 +119,9 @@ def test_unfit_says_why() -> None:
     query = parse("What is the value of the red bar?")
     assert query is not None
     assert unfit(TWO_CATS, query) == "there is no chart"
+
+
+def test_the_share_of_true_pairs_is_told_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+    counts = {"counting": Counter(generated=8, true=6, kept=4, kept_true=4), "existence": Counter(generated=2, true=0, kept=1)}
+    truth._told(counts, {}, 12)
+    assert capsys.readouterr().out.splitlines()[-1] == "true: 80.0% of the 5 accepted pairs, 60.0% of the 10 that were generated"
