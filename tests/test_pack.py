@@ -135,6 +135,13 @@ def _pair(image: str, object_id: str, number: int, **more: Any) -> Row:
     }
 
 
+@pytest.fixture(autouse=True)
+def few_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So few samples are looked at together that a handful are more than that."""
+    monkeypatch.setattr("synthgen.pack.todo.ROWS_AT_ONCE", 3)
+    monkeypatch.setattr("synthgen.spill.ROWS_AT_ONCE", 2)
+
+
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
     made = World(tmp_path)

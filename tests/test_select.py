@@ -19,6 +19,13 @@ from synthgen.store.stage import partition_name
 Row = dict[str, Any]
 
 
+@pytest.fixture(autouse=True)
+def few_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So few questions make a bucket that a handful are more than that."""
+    monkeypatch.setattr("synthgen.repeats.BUCKET_ROWS", 2)
+    monkeypatch.setattr("synthgen.spill.ROWS_AT_ONCE", 3)
+
+
 @pytest.fixture
 def out(tmp_path: Path) -> Iterable[tuple[Folder, Lease]]:
     folder = Folder(str(tmp_path))
@@ -49,7 +56,7 @@ def generate(out: tuple[Folder, Lease], partition: str, pairs: Sequence[Row], sc
         scored = [{"pair_id": row["pair_id"], "value": value} for row, value in zip(pairs, values, strict=True)]
         file = stage.write(f"scores/{name}", partition, revision, rows.table(scored, rows.SCORES))
         tables[f"scores/{name}"] = TablePart((file,), "f")
-    stage.commit(Receipt(partition, revision, tables), out[1], int(partition[1:4]))
+    stage.commit(Receipt(partition, revision, tables, {"pair": len(pairs)}), out[1], int(partition[1:4]))
 
 
 def plan(out: tuple[Folder, Lease], partition: str, pairs: Sequence[Row], *, retired: bool) -> None:
