@@ -138,7 +138,7 @@ def _pair(image: str, object_id: str, number: int, **more: Any) -> Row:
 @pytest.fixture(autouse=True)
 def few_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """So few samples are looked at together that a handful are more than that."""
-    monkeypatch.setattr("synthgen.pack.todo.ROWS_AT_ONCE", 3)
+    monkeypatch.setattr("synthgen.pack.cutting.ROWS_AT_ONCE", 3)
     monkeypatch.setattr("synthgen.spill.ROWS_AT_ONCE", 2)
 
 

@@ -4,9 +4,9 @@
 removes what no commit names any more and writes the card, so that the plain glob `5-shards/data/*.parquet` is the data set.
 """
 
+from synthgen.pack.cutting import todo
 from synthgen.pack.publish import publish
 from synthgen.pack.shards import Shard, Terms
-from synthgen.pack.todo import todo
 from synthgen.pack.worker import PackWorker, build, image_ids, write_shard
 
 __all__ = ["PackWorker", "Shard", "Terms", "build", "image_ids", "publish", "todo", "write_shard"]

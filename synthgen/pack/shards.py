@@ -1,7 +1,7 @@
 """What a shard is, and which samples there are of some decisions.
 
 Comes in: decisions. Goes out: samples. A sample is an image with its kept pairs in the order of the plan, in runs of at most
-`max_turns`; its id is made of them, so comparing ids says what changed (todo.py).
+`max_turns`; its id is made of them, so comparing ids says what changed (cutting.py).
 """
 
 from collections.abc import Callable, Iterator, Sequence
