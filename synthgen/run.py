@@ -1,4 +1,4 @@
-"""READ FIRST: the five stages, in order.
+"""The five stages, in order: begin reading here.
 
 Comes in: a Job (a checked pipeline and an output folder). Goes out: the output folder, one stage further or all the way.
 Each stage asks its log what is left to do and does that; so a first run, a run that was killed, a run over a bucket that

@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import click
+import pyarrow as pa
 import pytest
 import typer
 import yaml
 
-from synthgen import config, mapping, prompt, shelves, tagger, taxonomy, texts
+from synthgen import config, mapping, prompt, select, shelves, tagger, taxonomy, texts
 from synthgen.cli import app
+from synthgen.rows import PAIRS
+from synthgen.score import SCORERS
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("demo/*.md")])
@@ -207,3 +210,11 @@ def test_make_help_tells_every_target() -> None:
     text = read(ROOT / "Makefile")
     assert {"install", "demo", "check", "test", "bench", "wheel", "clean", "help"} <= TARGETS
     assert not [name for name in TARGETS if not re.search(rf"^{name}:.*## ", text, re.MULTILINE)]
+
+
+def test_every_score_and_every_reason_of_a_decision_is_explained() -> None:
+    page = read(ROOT / "docs/scores.md")
+    pairs = PAIRS.empty_table().append_column("plain", pa.array([], pa.large_string()))
+    reasons = [f"rule:{name}" for name, _ in select._rules(pairs, config.Select(forbidden=("x",)))]
+    reasons += ["retired", "unscored:…", "score:…", *select.REPEATS[1:]]
+    assert not [name for name in (*SCORERS, *reasons) if f"`{name}`" not in page]

@@ -20,7 +20,7 @@ def in_short(said: str) -> str:
     """vLLM's error with its root cause in place of the words that point to it, and where more is to be seen."""
     if "root cause" not in said:
         return said[:MOST]
-    return f"{(root_cause(own_logs()) or said.partition('. See root cause')[0])[:MOST]}; {HINT}"
+    return f"{(root_cause(own_logs()) or said.partition('. See root cause')[0])[:MOST].rstrip('.')}; {HINT}"
 
 
 def root_cause(log: str) -> str | None:

@@ -1,6 +1,6 @@
 """`synth train`: shards in, a tuned vision-language model out; a first honest loop that one can read from top to bottom.
 
-READ FIRST: loop.py, the training itself. shards.py says which rows come in which order, encode.py makes them into what the
+Begin with loop.py, the training itself. shards.py says which rows come in which order, encode.py makes them into what the
 model takes, with labels on the answers alone, and start.py loads the model and saves it in the layout that it came in.
 """
 
