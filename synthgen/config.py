@@ -17,7 +17,8 @@ from pydantic import AfterValidator, Field, model_validator
 from synthgen import shelves
 from synthgen.errors import UserMistake, attempted, nearest
 from synthgen.rows import ANSWER_FORMS
-from synthgen.shelves import Document, Section
+from synthgen.shelves import Section
+from synthgen.strict import Document, parse
 
 
 def _answer_form(form: str) -> str:
@@ -282,7 +283,7 @@ def _with_override(document: Document, override: str) -> Document:
     if not equals or not all(keys):
         raise UserMistake(f"--set {override}: write it as section.key=value")
     try:
-        parsed = shelves.parse(document.path, text)
+        parsed = parse(document.path, text)
         value = parsed.values if text else ""
     except UserMistake as error:
         raise UserMistake(f"--set {override}: the value is not YAML; put it in quotes if it is text") from error

@@ -17,7 +17,8 @@ from pydantic import Field
 
 from synthgen import shelves
 from synthgen.errors import Mistakes, attempted, nearest
-from synthgen.shelves import Document, Place, Section
+from synthgen.shelves import Section
+from synthgen.strict import Document, Place
 from synthgen.taxonomy import Tree, matches, matching, with_ancestors
 
 Amount = Annotated[float, Field(ge=0)]

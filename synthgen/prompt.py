@@ -19,7 +19,8 @@ from synthgen import shelves
 from synthgen.errors import Mistakes, attempted, nearest
 from synthgen.reply import LETTERS, Question, Style
 from synthgen.rows import ANSWER_FORMS
-from synthgen.shelves import Document, Section
+from synthgen.shelves import Section
+from synthgen.strict import Document
 from synthgen.taxonomy import Node, Tree, grow
 
 Form = Literal["short", "brief", "detailed", "choice"]

@@ -15,7 +15,8 @@ from pydantic import Field, model_validator
 
 from synthgen import shelves
 from synthgen.errors import Mistakes, attempted
-from synthgen.shelves import Document, Section
+from synthgen.shelves import Section
+from synthgen.strict import Document
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_]*")
 

@@ -15,7 +15,7 @@ from synthgen.errors import Mistakes, attempted, nearest
 from synthgen.mapping import Mapping as Rules
 from synthgen.prompt import Prompts
 from synthgen.score import NEEDS, SCORERS
-from synthgen.shelves import Document, Place
+from synthgen.strict import Document, Place
 from synthgen.tagger import TaggerSpec
 from synthgen.taxonomy import Taxonomy, Tree, matching
 

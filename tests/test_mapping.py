@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from synthgen import mapping, prompt, shelves, taxonomy
 from synthgen.errors import Mistakes, UserMistake
 from synthgen.mapping import Facts
+from synthgen.strict import parse
 
 TYPES = ["coarse/scene", "coarse/counting", "fine/reading"]
 WIDE = Facts(400, 200)
@@ -67,9 +68,9 @@ def test_a_type_without_weight_is_not_asked(workspace: Path) -> None:
 
 @given(st.lists(st.sampled_from(["animal", "animal/cat", "document", "document/invoice", "document/letter"])), st.randoms())
 def test_weights_do_not_depend_on_the_order_or_number_of_tags(tags: list[str], shuffle: object) -> None:
-    tree = taxonomy.grow(shelves.parse(Path("t"), TREE), "tags", "tags", "means")
+    tree = taxonomy.grow(parse(Path("t"), TREE), "tags", "tags", "means")
     said = ("{tags: '**', ask: {coarse/**: 2}}", "{tags: animal/**, ask: {'**': 3}}", "{tags: document/letter, never: [fine/**]}")
-    given = [mapping.Rule.model_validate(shelves.parse(Path("r"), one).values) for one in said]
+    given = [mapping.Rule.model_validate(parse(Path("r"), one).values) for one in said]
     lines = tuple(mapping._line(number, "here", rule, tree, TYPES) for number, rule in enumerate(given))
     rules = mapping.Mapping("m", lines, frozenset())
     mixed = [*tags, *tags]

@@ -13,7 +13,8 @@ from synthgen import shelves
 from synthgen.errors import Mistakes, UserMistake
 from synthgen.mapping import MappingFile
 from synthgen.prompt import FamilyFile, PackFile
-from synthgen.shelves import check, parse
+from synthgen.shelves import check
+from synthgen.strict import parse
 from synthgen.taxonomy import TaxonomyFile
 
 FILE = Path("some.yaml")

@@ -20,7 +20,8 @@ from synthgen.config import Engine, Generate
 from synthgen.errors import Mistakes, attempted, nearest
 from synthgen.models import ModelName
 from synthgen.models.names import folder_digest, resolve
-from synthgen.shelves import Document, Place, Section
+from synthgen.shelves import Section
+from synthgen.strict import Document, Place
 from synthgen.taxonomy import Taxonomy, Tree, matches
 
 

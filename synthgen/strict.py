@@ -1,0 +1,139 @@
+"""Reads the YAML of a text file strictly, with the line of every key.
+
+Comes in: text. Goes out: a Document. YAML is read strictly because its leniency costs data: PyYAML lets a repeated key win
+silently and reads `no` as False. Here a repeated key is an error, keys are text, only `true` and `false` are booleans. Aliases,
+explicit tags and very deep nesting are refused: no shelf file needs them, and a few lines of them can keep a reader busy for ever.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from yaml.reader import ReaderError
+
+from synthgen.errors import UserMistake
+
+DEEPEST = 60  # levels of a file; the deepest of ours has 9
+
+Place = tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
+class Document:
+    """A YAML file as read: its values, and the line of each key for messages."""
+
+    path: Path
+    values: Any
+    lines: Mapping[Place, int | str] = field(repr=False)  # a text where the value did not come from the file
+    faults: tuple[str, ...] = ()  # what is wrong with how it is written; told with all that `check` finds
+
+    def where(self, place: Place) -> str:
+        """`file:line` of a key, or of the nearest one that encloses it."""
+        while place not in self.lines and place:
+            place = place[:-1]
+        line = self.lines.get(place, 1)
+        return line if isinstance(line, str) else f"{self.path}:{line}"
+
+    def at(self, place: Place) -> Any:
+        """The value at a place, whatever is wrong elsewhere; None if there is none."""
+        value = self.values
+        for part in place:
+            is_there = part in value if isinstance(value, Mapping) else isinstance(value, list) and part in range(len(value))
+            value = value[part] if is_there else None
+        return value
+
+    def words(self, place: Place) -> dict[Place, str]:
+        """The names that are said at a place, each with its own: a text, the texts of a list, or the keys."""
+        value = self.at(place)
+        if isinstance(value, list):
+            return {(*place, number): one for number, one in enumerate(value) if isinstance(one, str)}
+        if isinstance(value, Mapping):
+            return {(*place, key): key for key in value}
+        return {place: value} if isinstance(value, str) else {}
+
+
+def parse(path: Path, text: str) -> Document:
+    """YAML text as a Document; `path` is for messages."""
+    try:
+        loader = _StrictLoader(text)
+        node = loader.get_single_node()
+        lines: dict[Place, int | str] = {}
+        repeats = [f"{path}:{line}: key '{key}' is given twice" for key, line in _walk(node, (), lines)] if node else []
+        return Document(path, loader.construct_document(node) if node else {}, lines, tuple(repeats))
+    except yaml.YAMLError as error:
+        raise UserMistake(f"{path}:{_line_of_fault(error, text)}: is not YAML: {_problem(error)}") from error
+    except ValueError as error:  # a number of thousands of digits
+        raise UserMistake(f"{path}: is not YAML: {error}") from error
+
+
+def _line_of_fault(error: yaml.YAMLError, text: str) -> int:
+    if isinstance(error, ReaderError):
+        return text.count("\n", 0, error.position) + 1
+    mark = getattr(error, "problem_mark", None)
+    return mark.line + 1 if mark else 1
+
+
+def _problem(error: yaml.YAMLError) -> str:
+    if isinstance(error, ReaderError):
+        return f"the character U+{error.character:04X} may not stand in a text file"
+    return str(getattr(error, "problem", None) or error)
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """SafeLoader whose plain scalars are what they look like: `no`, `on` and `12:30` stay text."""
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 - PyYAML's own protocol
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """The next node; what a shelf file has no use for is refused here, before it can cost anything."""
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        if isinstance(event, yaml.AliasEvent):
+            raise _refused("aliases (*name) are not used in shelf files; write the text again", event)
+        if getattr(event, "tag", None) is not None:
+            raise _refused(f"tags such as {event.tag.replace('tag:yaml.org,2002:', '!!')} are not used in shelf files", event)
+        is_key = isinstance(parent, yaml.MappingNode) and index is None
+        if is_key and not isinstance(event, yaml.ScalarEvent):
+            raise _refused("a key must be a word", event)
+        if self.depth >= DEEPEST:
+            raise _refused(f"nested more than {DEEPEST} levels deep", event)
+        self.depth += 1
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        if is_key and node is not None:
+            node.tag = "tag:yaml.org,2002:str"
+        return node
+
+
+def _refused(problem: str, event: Any) -> yaml.YAMLError:
+    return yaml.composer.ComposerError(None, None, problem, event.start_mark)
+
+
+for _tag, _pattern, _first in (
+    ("bool", r"^(?:true|false)$", "tf"),
+    ("int", r"^[-+]?(?:0|[1-9][0-9_]*)$", "-+0123456789"),
+    ("float", r"^[-+]?(?:[0-9][0-9_]*)?\.[0-9]+(?:[eE][-+]?[0-9]+)?$|^[-+]?[0-9]+(?:\.[0-9]+)?[eE][-+]?[0-9]+$", "-+.0123456789"),
+    ("null", r"^(?:null|~|)$", ["n", "~", ""]),
+):
+    _StrictLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), list(_first))
+
+
+def _walk(node: yaml.Node, place: Place, lines: dict[Place, int | str]) -> list[tuple[str, int]]:
+    """Notes the line of every key below a node; returns the keys that are given twice."""
+    lines[place] = node.start_mark.line + 1
+    repeats: list[tuple[str, int]] = []
+    if isinstance(node, yaml.SequenceNode):
+        for index, item in enumerate(node.value):
+            repeats += _walk(item, (*place, index), lines)
+    elif isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            if key.value in seen:
+                repeats.append((key.value, key.start_mark.line + 1))
+            seen.add(key.value)
+            repeats += _walk(value, (*place, key.value), lines)
+            lines[(*place, key.value)] = key.start_mark.line + 1
+    return repeats
