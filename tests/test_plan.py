@@ -396,6 +396,30 @@ def test_what_is_planned_already_comes_before_what_was_listed_earlier(world: Wor
     assert world.assignments() == before
 
 
+def test_a_survey_in_a_process_of_its_own_finds_the_same(worlds: Callable[[], World], monkeypatch: pytest.MonkeyPatch) -> None:
+    here, apart = worlds(), worlds()
+    for world in (here, apart):
+        world.grow({f"{number}.jpg": Content(f"data {number % 7}", number % 5, ("animal",)) for number in range(12)} | {"x.jpg": unlike(1)})
+        world.plan()
+    for world in (here, apart):
+        world.grow({f"{number}.jpg": Content(f"data {number % 9}", number % 6) for number in range(6, 18)})
+        world.plan()
+        check(world, world.terms())
+        monkeypatch.setattr("synthgen.plan.apart.APART", 0)
+        monkeypatch.setattr("synthgen.plan.apart.surveyed", None)  # nothing is surveyed in this process any more
+    assert apart.images() == here.images() and apart.assignments() == here.assignments()
+
+
+def test_damage_that_a_survey_of_its_own_finds_is_told_as_such(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.grow({f"{number}.jpg": unlike(number) for number in range(9)})
+    for path in Path(world.out.path, "1-tagged", "images").iterdir():
+        path.write_bytes(b"damage")
+    monkeypatch.setattr("synthgen.plan.apart.APART", 0)
+    with pytest.raises(Damaged, match=r"1-tagged/images/.* was damaged after it was committed") as told:
+        world.plan()
+    assert "synth retry" in str(told.value) and "\n" not in str(told.value)
+
+
 # --- the same plan, however it came about -----------------------------------------------------------------------------
 
 CONTENTS = st.builds(

@@ -16,10 +16,11 @@ import pyarrow as pa
 
 from synthgen.errors import Damaged
 from synthgen.plan import quotas
+from synthgen.plan.apart import look_over
 from synthgen.plan.drafts import Ground, draft, planned_before
 from synthgen.plan.drawing import Drawer, Subject, Terms, rarity_of, subjects_of
 from synthgen.plan.inputs import Inputs, Reads
-from synthgen.plan.survey import KEPT, look_over
+from synthgen.plan.survey import KEPT
 from synthgen.store import Log, Stage
 
 SAMPLED = 20_000  # images that balancing looks at, or a few more

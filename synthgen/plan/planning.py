@@ -12,11 +12,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from synthgen.plan.copies import Copies
 from synthgen.plan.drafts import Draft, draft
 from synthgen.plan.drawing import Drawer, Terms
 from synthgen.plan.epochs import Change, Task, next_task
 from synthgen.plan.quotas import let_through
-from synthgen.plan.survey import KEPT, OUTCOMES, PLANNED, QUARANTINED, copies_of
+from synthgen.plan.survey import KEPT, OUTCOMES, PLANNED, QUARANTINED
 from synthgen.rows import ASSIGNMENTS, PLANNED_IMAGES
 from synthgen.store import Folder, Lease, Receipt, Stage, TablePart
 
@@ -35,12 +36,12 @@ def run(out: Folder, terms: Terms, lease: Lease, change: Change) -> int:
     stage, done = Stage(out, PLANNED), 0
     while task := next_task(stage, terms, change):
         drawer = task.drawer(terms)
-        copies = copies_of(task.ground.inputs, task.ground.survey, task.left)
-        for partition in task.left:
-            planned = plan_partition(task, drawer, partition)
-            receipt = _receipt(stage, task, partition, planned, _images(task, partition, planned, copies))
-            stage.commit(receipt, lease, task.epoch.number)
-            done += 1
+        with Copies(task.ground.inputs, task.ground.survey, task.left) as copies:
+            for partition in task.left:
+                planned = plan_partition(task, drawer, partition)
+                receipt = _receipt(stage, task, partition, planned, _images(task, partition, planned, copies.of(partition)))
+                stage.commit(receipt, lease, task.epoch.number)
+                done += 1
         change = "growth" if change == "redraw" else change  # once is enough
     return done
 
@@ -99,6 +100,8 @@ def _changes(before: pa.Table, wanted: pa.Table) -> tuple[pa.Table, Counter[str]
     is_new = place.is_null()
     # An image whose bytes are now asked for at another object is the same question, to be asked there.
     is_moved = pc.fill_null(pc.not_equal(live.column("object_id").take(place), wanted.column("object_id")), False)
+    # What was read back from the pairs after damage (redo.py) says no longer what caused it.
+    is_bare = pc.and_(pc.invert(is_new), pc.is_null(live.column("because").take(place)))
     gone = live.filter(pc.invert(pc.is_in(live.column("assignment_id"), ids.combine_chunks())))
     gone = gone.set_column(
         gone.schema.get_field_index("retired"), ASSIGNMENTS.field("retired"), pa.array([True] * gone.num_rows, pa.bool_())
@@ -106,4 +109,4 @@ def _changes(before: pa.Table, wanted: pa.Table) -> tuple[pa.Table, Counter[str]
     added = wanted.filter(is_new)
     woken = pc.sum(pc.is_in(added.column("assignment_id"), asleep.column("assignment_id").combine_chunks()), min_count=0).as_py()
     counts = Counter({"assigned": added.num_rows - gone.num_rows, "retired": gone.num_rows - woken})
-    return pa.concat_tables([wanted.filter(pc.or_(is_new, is_moved)), gone]), counts
+    return pa.concat_tables([wanted.filter(pc.or_(pc.or_(is_new, is_moved), is_bare)), gone]), counts

@@ -3,7 +3,8 @@
 Comes in: the ids, hashes and places of everything tagged, and what earlier epochs of the plan made of it. Goes out: for each
 object whether it is kept, or what stands for it. The newest version of a place counts; of equal or near images the first
 counts, and those that are planned already come before all others: so growth never takes back what is planned, whatever
-order partitions are tagged in. Of each object about a hundred bytes are held, nothing of it as a string.
+order partitions are tagged in. Of each object some hundred bytes are held, nothing of it as a string, and for many objects that
+in another process (apart.py).
 """
 
 from collections.abc import Mapping, Sequence
@@ -58,7 +59,7 @@ class _Seen:
     same_as: Ids  # what stood for it in the plan so far
 
 
-def look_over(inputs: Inputs, planned: Log, bits: int) -> Survey:
+def surveyed(inputs: Inputs, planned: Log, bits: int) -> Survey:
     """Reads what is needed of everything tagged, and settles what becomes of each object; `planned` is the plan so far."""
     parts = {partition: _look_at(inputs, planned, partition) for partition in inputs.partitions}
     ends = np.cumsum([len(part.object_ids) for part in parts.values()]).tolist()
@@ -67,21 +68,6 @@ def look_over(inputs: Inputs, planned: Log, bits: int) -> Survey:
     del parts
     outcome, stands_for = _settle(seen, bits)
     return Survey(places, seen.object_ids, outcome, stands_for, _overtaken(seen, outcome, stands_for, places))
-
-
-def copies_of(inputs: Inputs, survey: Survey, partitions: Sequence[str]) -> dict[int, list[str]]:
-    """Place of each object of these partitions that has copies → where else its bytes are."""
-    copies = np.flatnonzero(survey.outcome == SAME_BYTES)
-    copies = copies[np.isin(_partition_of(survey.places, survey.stands_for[copies]), partitions)]
-    found: dict[int, list[str]] = {}
-    for partition in np.unique(_partition_of(survey.places, copies)).tolist():
-        span = survey.places[partition]
-        mine = copies[(copies >= span.start) & (copies < span.stop)]
-        where = inputs.places(partition, pa.chunked_array([[survey.object_id(place) for place in mine]]))
-        for place, row in zip(mine.tolist(), where.to_pylist(), strict=True):
-            uri = row["uri"] if row["row"] is None else f"{row['uri']}#{row['row']}"
-            found.setdefault(int(survey.stands_for[place]), []).append(uri)
-    return found
 
 
 def _partition_of(places: Mapping[str, slice], some: Indexes) -> NDArray[np.str_]:
