@@ -109,7 +109,7 @@ def retry(
 def purge(
     out: FolderArgument,
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[ID]...", help="Object or image ids, or uris; none finishes a killed purge.")
+        list[str] | None, typer.Argument(metavar="ID", help="Object or image ids, or uris; none finishes a killed purge.")
     ] = None,
 ) -> None:
     """Take images out of a folder, with all that came of them, for good."""

@@ -11,7 +11,7 @@ from collections.abc import Mapping as Dictionary
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache, partial
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field
 
@@ -176,17 +176,17 @@ def _chain(name: str, faults: list[str]) -> list[Document]:
     """The mapping's file behind those that it extends, the farthest first, as far as they can be read."""
     chain: list[Document] = []
     seen: list[str] = []
-    following: Any = name
-    while isinstance(following, str):
-        if following in seen:
-            faults.append(f"{chain[0].where(('extends',))}: extends itself: {' -> '.join([*seen, following])}")
-            break
-        seen.append(following)
-        document = attempted(faults, partial(shelves.load, "mapping", following))
-        if not document:
+    following = [name]
+    while following and following[0] not in seen:
+        seen.append(following[0])
+        document = attempted(faults, partial(shelves.load, "mapping", following[0]))
+        if document is None:
             break
         chain.insert(0, document)
-        following = document.at(("extends",))
+        following = shelves.named("mapping", document, ("extends",), faults)
+    else:
+        if following:
+            faults.append(f"{chain[0].where(('extends',))}: extends itself: {' -> '.join([*seen, following[0]])}")
     return chain
 
 

@@ -183,7 +183,7 @@ def family(document: Document) -> Tree:
 def _families(document: Document, faults: list[str]) -> Tree:
     """The trees of all families of a pack as one; of a family with mistakes only these."""
     nodes: dict[str, Node] = {}
-    for name in document.words(("families",)).values():
+    for name in shelves.named("family", document, ("families",), faults):
         tree = attempted(faults, partial(_family, name))
         if tree and (twice := set(tree.nodes) & set(nodes)):
             faults.append(

@@ -72,6 +72,20 @@ def find(kind: str, name: str) -> Path:
     return known[name]
 
 
+def named(kind: str, document: Document, place: Place, faults: list[str]) -> list[str]:
+    """The names of files that a document says at a place; those that no shelf has join the faults, with their lines."""
+    found = []
+    said = {} if isinstance(document.at(place), Mapping) else document.words(place)  # keys with values name no file
+    for where, name in said.items():
+        try:
+            find(kind, name)
+        except UserMistake as mistake:
+            faults.append(f"{document.where(where)}: {mistake}")
+        else:
+            found.append(name)
+    return found
+
+
 def vacant(kind: str, name: str) -> Path:
     """Where a new file of the user's goes; a name that is none, or that is taken on the user's shelf, is a mistake."""
     if not name.replace("-", "").replace("_", "").isalnum():

@@ -7,6 +7,7 @@ compared as far as each can be known: a file that cannot be read hides only what
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from synthgen import mapping, prompt, shelves, tagger
@@ -40,14 +41,15 @@ def load(document: Document) -> tuple[Pipeline, Texts]:
     """A pipeline with its shelf files, or every mistake of all of them."""
     faults: list[str] = []
     pipeline = attempted(faults, lambda: shelves.check(document, Pipeline))
-    names = list(dict.fromkeys(document.words(("tag", "tagger")).values()))
+    names = list(dict.fromkeys(shelves.named("tagger", document, ("tag", "tagger"), faults)))
     taggers = attempted(faults, lambda: tagger.load_all(names))
-    named = document.at(("generate", "prompts"))
-    prompts = attempted(faults, lambda: prompt.load(named)) if isinstance(named, str) else None
     tree = taggers[0].taxonomy.tree if taggers else _tree(names)
-    types = list(prompts.types) if prompts else attempted([], lambda: prompt.types_of(named)) if isinstance(named, str) else None
-    name = document.at(("plan", "mapping"))
-    rules = attempted(faults, lambda: _rules(name, tree, types)) if isinstance(name, str) else None
+    prompts = types = rules = None
+    for name in shelves.named("prompts", document, ("generate", "prompts"), faults):
+        prompts = attempted(faults, partial(prompt.load, name))
+        types = list(prompts.types) if prompts else attempted([], partial(prompt.types_of, name))
+    for name in shelves.named("mapping", document, ("plan", "mapping"), faults):
+        rules = attempted(faults, partial(_rules, name, tree, types))
     faults += [*_score_faults(document), *(_unserved(document, prompts) if prompts else ()), *_cap_faults(document, types)]
     if faults:
         raise Mistakes(list(dict.fromkeys(faults)))
@@ -72,7 +74,7 @@ def notices(name: str, pipeline: Pipeline, texts: Texts) -> list[str]:
 def _tree(taggers: Sequence[str]) -> Tree | None:
     """The tags that the mapping speaks of, where a tagger is wrong and its taxonomy is not; the taggers have told their mistakes."""
     for name in taggers:
-        if tree := attempted([], lambda name=name: tagger.tree_of(name)):  # type: ignore[misc]
+        if tree := attempted([], partial(tagger.tree_of, name)):
             return tree
     return None
 

@@ -283,9 +283,9 @@ def test_an_unknown_key_in_the_pipeline_is_told_with_its_line(synth: Synth, phot
     [
         ("generate.scores=[likelyhood]", "{}: generate.scores: 'likelyhood' is not a score: did you mean 'likelihood'?"),
         ("select.keep={blind: {min: 1}}", "{}: select.keep: 'blind' is not scored; add it to generate.scores (likelihood, answer)"),
-        ("plan.mapping=smal", "mapping 'smal' is unknown: did you mean 'small'? (`synth list mapping` shows all)"),
-        ("tag.tagger=besides", "tagger 'besides' is unknown: did you mean 'beside'? (`synth list tagger` shows all)"),
-        ("generate.prompts=smal", "prompts 'smal' is unknown: did you mean 'small'? (`synth list prompts` shows all)"),
+        ("plan.mapping=smal", "{}: mapping 'smal' is unknown: did you mean 'small'? (`synth list mapping` shows all)"),
+        ("tag.tagger=besides", "{}: tagger 'besides' is unknown: did you mean 'beside'? (`synth list tagger` shows all)"),
+        ("generate.prompts=smal", "{}: prompts 'smal' is unknown: did you mean 'small'? (`synth list prompts` shows all)"),
     ],
 )
 def test_a_name_that_nothing_has_is_told(synth: Synth, photos: Path, setting: str, said: str) -> None:

@@ -155,7 +155,7 @@ def test_the_mistakes_of_all_files_of_a_pipeline_are_told_together() -> None:
     write(Path("prompts/small.yaml"), "about: x\nfamilies: [small]\nask: {text: x, parse: jsn}\nanswer: {}\n")
     scores, keep = "generate.scores=[likelyhood]", "select.keep={answer: {min: 1}, blind: {min: 1}}"
     assert mistakes(scores, keep) == [
-        "taxonomy 'smal' is unknown: did you mean 'small'? (`synth list taxonomy` shows all)",
+        "taggers/beside.yaml:3: taxonomy 'smal' is unknown: did you mean 'small'? (`synth list taxonomy` shows all)",
         "prompts/small.yaml:3: ask.parse: input should be 'json' or 'lines', not 'jsn'",
         "prompts/small.yaml:4: no answer prompt for the form 'short'",
         "prompts/small.yaml:4: no answer prompt for the form 'brief'",
@@ -227,7 +227,7 @@ def test_a_repeated_key_and_a_setting_that_cannot_be_applied_hide_nothing() -> N
             "pipelines/small.yaml:3: unknown key 'bach' in tag: did you mean 'batch'?",
             "--set tag.workers: write it as section.key=value",
             "--set tag.gpus=x: tag.gpus: must be a number, not 'x'",
-            "taxonomy 'smal' is unknown: did you mean 'small'? (`synth list taxonomy` shows all)",
+            "taggers/beside.yaml:3: taxonomy 'smal' is unknown: did you mean 'small'? (`synth list taxonomy` shows all)",
         ]
     )
 

@@ -127,8 +127,11 @@ def tree_of(name: str) -> Tree | None:
 
 
 def _taxonomy(document: Document) -> Taxonomy | None:
-    named = document.at(("taxonomy",))
-    return taxonomy.load(named) if isinstance(named, str) else None
+    faults: list[str] = []
+    names = shelves.named("taxonomy", document, ("taxonomy",), faults)
+    if faults:
+        raise Mistakes(faults)
+    return taxonomy.load(names[0]) if names else None
 
 
 def load_all(names: Sequence[str]) -> tuple[TaggerSpec, ...]:
