@@ -108,4 +108,5 @@ def test_a_node_lost_in_tag_and_one_in_generate_cost_their_partitions_in_flight(
     with capsys.disabled():
         print(f" [redone: {redone['tagged']} of 300 images tagged, {redone['answered']} of 600 questions answered]", end=" ")
     # An actor holds two partitions; what a lost node had of them is done again, and nothing else.
+    assert not list((workspace / "out").rglob("strikes")), "a lost node is no strike against the images that were there"
     assert redone["tagged"] <= 2 * PARTITION and redone["answered"] <= 2 * 2 * PARTITION

@@ -8,6 +8,7 @@ question for its counters at once, whatever its worker is at, because work runs 
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,9 +30,13 @@ class Bench:
         self._worker: Any = None
         self._drains = False
 
-    async def start(self) -> None:
-        """Builds the worker where it is used."""
+    async def start(self) -> str:
+        """Builds the worker where it is used; says on which node that is."""
+        import ray
+
         self._worker = await self._build(self._settings)
+        node: str = ray.get_runtime_context().get_node_id()
+        return node
 
     async def do(self, work: Work) -> Receipt | None:
         """One piece of work; None if it is given back."""
@@ -59,6 +64,7 @@ class Hired:
     handle: Any
     started: Any  # Ray reference of its start, until that is done
     is_ready: bool = False
+    node: str | None = None  # where it is, once it is ready
     held: dict[Any, Work] = field(default_factory=dict)  # Ray reference -> work
     asked: Any = None  # Ray reference of a question for its counters, not yet answered
     asked_at: float = 0.0
@@ -73,11 +79,26 @@ class Hired:
         if self.asked is None and time.monotonic() - self.asked_at >= TURN_SECONDS:
             self.asked, self.asked_at = self.handle.progress.remote(), time.monotonic()
 
+    def begin(self, node: str) -> None:
+        """Its worker is built."""
+        self.is_ready, self.node, self.started, self.answered_at = True, node, None, time.monotonic()
+
     def answer(self) -> None:
         """It told its counters."""
         self.asked = None
         if self.is_ready or self.answered_at is None:
             self.answered_at = time.monotonic()
+
+    def finished(self) -> list[tuple[Work, Receipt]]:
+        """Takes out of its hands what it did and nobody has looked at yet."""
+        import ray
+
+        done = []
+        for reference in ray.wait(list(self.held), num_returns=len(self.held), timeout=0)[0] if self.held else []:
+            with suppress(ray.exceptions.RayError):
+                if receipt := ray.get(reference):
+                    done.append((self.held.pop(reference), receipt))
+        return done
 
     def fault(self) -> str | None:
         """Why it must be given up, though it has not died."""

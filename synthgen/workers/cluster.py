@@ -8,13 +8,17 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from synthgen.config import Engine
-from synthgen.errors import SynthError, UserMistake
+from synthgen.errors import JobFailing, SynthError, UserMistake
 from synthgen.workers import stop
+
+NOTE_SECONDS = 60.0  # between two words on why nothing happens
+PLACE_SECONDS = 3600.0  # that a cluster which grows by itself may take to give a machine to anybody
 
 
 def once(do: Callable[[Any], Any], task: Any, engine: Engine) -> Any:
@@ -26,6 +30,9 @@ def once(do: Callable[[Any], Any], task: Any, engine: Engine) -> Any:
     afford(engine.cpus, gpus)
     actor = ray.remote(_Once).options(num_cpus=engine.cpus, num_gpus=gpus, max_restarts=0, max_task_retries=0).remote()
     try:
+        waiting, placed = Waiting(engine.cpus, gpus), actor.here.remote()
+        while not ray.wait([placed], timeout=NOTE_SECONDS / 2)[0]:
+            waiting.see(False)
         return ray.get(actor.do.remote(do, task))
     except ray.exceptions.RayTaskError as error:
         raise (error.cause if isinstance(error.cause, SynthError) else error) from None
@@ -49,7 +56,7 @@ def join_ray() -> None:
     # Workers import what the user's shelf names as module:attribute from the folder that `synth` was started in.
     path = os.pathsep.join([str(Path.cwd()), *filter(None, [os.environ.get("PYTHONPATH")])])
     ray.init(
-        address=os.environ.get("RAY_ADDRESS"),
+        address=os.environ.get("RAY_ADDRESS") or "local",  # without an address Ray would join whatever cluster it finds on this machine
         include_dashboard=False,
         log_to_driver="SYNTH_RAY_LOGS" in os.environ,
         logging_level=logging.ERROR,
@@ -72,8 +79,39 @@ def afford(cpus: float, gpus: float) -> None:
         )
 
 
+class Waiting:
+    """Nobody has a machine: that is told once a minute, and it ends the run in the end, since a cluster may be too small for ever."""
+
+    def __init__(self, cpus: float, gpus: float) -> None:
+        self._needs = " and ".join(f"{need:g} {kind}" for kind, need in (("GPU", gpus), ("CPU", cpus)) if need)
+        self._since = self._told = time.monotonic()
+
+    def see(self, is_placed: bool) -> None:
+        """Whether any worker has a machine now."""
+        now = time.monotonic()
+        if is_placed:
+            self._since = self._told = now
+        elif now - self._since >= PLACE_SECONDS:
+            raise JobFailing(
+                f"no worker got a machine within {PLACE_SECONDS / 60:.0f} min: {self._lack()}; start again when the cluster has one"
+            )
+        elif now - self._told >= NOTE_SECONDS:
+            self._told = now
+            print(f"waiting for a machine: {self._lack()}", file=sys.stderr, flush=True)
+
+    def _lack(self) -> str:
+        import ray
+
+        have, free = ray.cluster_resources(), ray.available_resources()
+        told = ", ".join(f"{have.get(kind, 0):g} {kind} ({free.get(kind, 0):g} free)" for kind in ("GPU", "CPU"))
+        return f"a worker needs {self._needs or 'a place'} on one node; Ray sees {told} on {sum(one['Alive'] for one in ray.nodes())} nodes"
+
+
 class _Once:
     """An actor for one task."""
+
+    async def here(self) -> None:
+        """It has a machine."""
 
     async def do(self, do: Callable[[Any], Any], task: Any) -> Any:
         sys.path.insert(0, str(Path.cwd()))

@@ -3,7 +3,9 @@
 Comes in: a crew and its works. Goes out: each partition's receipt, once. Every actor has one piece of work in hand and the next
 one waiting, so that it never idles. An actor that dies, says that its engine died, runs out of memory or falls silent is
 replaced, and what it held is given out again; its receipts are not taken any more, so that one that lives on behind a
-broken network can double nothing. Asked to stop, the foreman lets what is begun finish and gives back the rest.
+broken network can double nothing. What it held is under suspicion only where the worker itself died: not where its node was
+lost, and not while the run is being stopped, when platforms end workers as they end the driver. Asked to stop, the foreman
+lets what is begun finish and gives back the rest.
 """
 
 import time
@@ -16,13 +18,15 @@ from synthgen.models import EngineDied
 from synthgen.store import Receipt
 from synthgen.workers import stop
 from synthgen.workers.actor import TURN_SECONDS, Hired, hire
-from synthgen.workers.cluster import afford, join_ray
+from synthgen.workers.cluster import Waiting, afford, join_ray
+from synthgen.workers.deaths import Death, death_of
 from synthgen.workers.strikes import Suspects
 from synthgen.workers.work import GIVEN_SECONDS, Crew, Show, Work
 
 IN_HAND = 2  # pieces of work that an actor holds: one at work, one ready
 DEATHS_IN_A_ROW = 6  # without one receipt between them, after which the job stops
 PATIENCE = 4  # times as many, once there were receipts: many bad images may lie in one partition
+LOST_IN_A_ROW = 10  # times that each place of a crew may lose its node without one receipt between them all
 DRAIN_SECONDS = GIVEN_SECONDS + 10  # after which what is still at work is given back as well
 
 
@@ -44,11 +48,12 @@ class Foreman:
         self._suspects = Suspects(crew.images, crew.notes)
         self._fresh = self._recalled(works)
         self._again: deque[Work] = deque()  # work whose actor died
-        self._deaths = 0
+        self._deaths = self._lost = 0  # since the last receipt: workers that died, and that lost their node
         self._has_receipts = False
         self._until: float | None = None  # when a drain ends
         self._actors: list[Hired] = []
         self._counters: dict[int, Mapping[str, float]] = {}  # actor -> its counters when it last told them
+        self._waiting = Waiting(crew.cpus, crew.gpus)
 
     def run(self) -> None:
         """Until no work is left, or the run is asked to stop."""
@@ -73,7 +78,8 @@ class Foreman:
             self._take(reference)
         for actor in list(self._actors):
             if fault := actor.fault():
-                self._bury(actor, fault)
+                self._bury(actor, Death(fault))
+        self._waiting.see(any(actor.answered_at is not None for actor in self._actors))
         self._show(_sum(self._counters.values()))
 
     def _is_drained(self) -> bool:
@@ -121,15 +127,15 @@ class Foreman:
         except ray.exceptions.RayTaskError as error:
             if not isinstance(error.cause, EngineDied | MemoryError):
                 raise (error.cause if isinstance(error.cause, SynthError) else error) from None
-            self._bury(actor, f"the engine died: {error.cause}" if str(error.cause) else "it ran out of memory")
+            self._bury(actor, Death(f"the engine died: {error.cause}" if str(error.cause) else "it ran out of memory"))
         except ray.exceptions.RayError as error:
-            self._bury(actor, _cause(error))
+            self._bury(actor, death_of(error, actor.handle, actor.node))
         else:
             self._note_answer(actor, reference, found)
 
     def _note_answer(self, actor: Hired, reference: Any, found: Any) -> None:
         if reference == actor.started:
-            actor.is_ready, actor.started, actor.answered_at = True, None, time.monotonic()
+            actor.begin(found)
         elif reference == actor.asked:
             actor.answer()
             self._counters[id(actor)] = found
@@ -140,33 +146,34 @@ class Foreman:
         """Commits a receipt, unless other pieces of its partition are still to come."""
         if receipt is None:  # given back: the next run does it
             return
-        self._deaths, self._has_receipts = 0, True
+        self._deaths, self._lost, self._has_receipts = 0, 0, True
         if whole := self._suspects.settle(work, receipt):
             self._commit(whole)
             self._suspects.clear(work)
 
-    def _bury(self, actor: Hired, why: str) -> None:
-        """Replaces a dead actor; what it held was there at its death, and one piece of it may be the reason."""
+    def _bury(self, actor: Hired, death: Death) -> None:
+        """Replaces a dead actor; what it held is given out again, and one piece of it may be the reason."""
         import ray
 
-        self._deaths += 1
-        if self._deaths >= DEATHS_IN_A_ROW * (PATIENCE if self._has_receipts else 1):
-            raise JobFailing(
-                f"{self._deaths} workers died one after the other without finishing anything, the last because {why}; "
-                "SYNTH_RAY_LOGS=1 shows all they say, and starting again continues from here"
-            )
-        ray.kill(actor.handle)
         self._actors.remove(actor)
+        for work, receipt in actor.finished():
+            self._settle(work, receipt)
+        ray.kill(actor.handle)
         if not stop.asked():
+            self._count(death)
             self._actors.append(hire(self._crew))
         for work in actor.held.values():
-            self._again.extend(self._suspects.strike(work, why))
+            self._again.extend(self._suspects.strike(work, death.why) if death.is_own and not stop.asked() else [work])
 
-
-def _cause(error: Exception) -> str:
-    """What Ray says of a death, in one line: of its many the one that gives a reason."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    return next((line for line in lines if "because" in line), lines[0])[:300]
+    def _count(self, death: Death) -> None:
+        """A job whose workers only ever die must end; one that lives on preemptible machines must not."""
+        self._deaths, self._lost = self._deaths + death.is_own, self._lost + (not death.is_own)
+        most = DEATHS_IN_A_ROW * (PATIENCE if self._has_receipts else 1)
+        if self._deaths >= most or self._lost >= LOST_IN_A_ROW * self._crew.size:
+            raise JobFailing(
+                f"{self._deaths + self._lost} workers died one after the other without finishing anything, the last because {death.why}; "
+                "SYNTH_RAY_LOGS=1 shows all they say, and starting again continues from here"
+            )
 
 
 def _sum(counters: Iterable[Mapping[str, float]]) -> dict[str, float]:
