@@ -91,8 +91,8 @@ def test_what_an_edit_took_back_stays_taken_back_when_its_partition_is_planned_a
     synth("run", "photos", "--out", str(copy), "--pipeline", "small", "--set", "plan.per_image=2", "--update")
     before, counts = everything(copy), Stage(Folder(str(copy)), "2-planned").log().counts()
     assert counts["retired"] > 0
-    synth("retry", "--out", str(copy), "--partition", damage(copy, "2-planned", table))
-    adds_up(copy)
+    synth("retry", str(copy), "--partition", damage(copy, "2-planned", table))
+    assert not [one for one in status.funnels(Folder(str(copy))) if one.to_do]
     assert everything(copy) == before
     assert Stage(Folder(str(copy)), "2-planned").log().counts() == counts
 
@@ -103,7 +103,7 @@ def test_of_damaged_pairs_only_those_of_the_damaged_file_are_asked_again_under_n
     name = damage(copy, "3-generated", "pairs")
     [later] = [path for path in (copy / "3-generated" / "pairs").glob(f"{name.partition('/')[2]}.r2.*")]
     added = set(pq.read_table(later)["assignment_id"].to_pylist())
-    synth("retry", "--out", str(copy), "--partition", name)
+    synth("retry", str(copy), "--partition", name)
     adds_up(copy)
     after = pairs(copy)
     again = {key for key in before if after[key] != before[key]}

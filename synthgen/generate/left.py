@@ -15,6 +15,7 @@ from synthgen.converse import Assignment
 from synthgen.generate.terms import GENERATED, PLANNED, Terms
 from synthgen.rows import ASSIGNMENTS, PAIRS, PLANNED_IMAGES
 from synthgen.store import Folder, Log, Stage
+from synthgen.store.stage import EMPTIED
 from synthgen.workers import Work
 
 Row = dict[str, Any]
@@ -42,6 +43,8 @@ def todo(planned: Log, generated: Log, terms: Terms, update: bool) -> list[Work]
     fingerprint, scores = terms.fingerprint(terms.recipes()), terms.score_fingerprints()
     works = []
     for partition, revisions in planned.partitions.items():
+        if not planned.holds(partition):  # it is to be planned again first
+            continue
         latest = generated.latest(partition)
         is_asked = latest is not None and latest.receipt.reads == planned.digests(PLANNED, [partition])
         is_stale = generated.fingerprint(partition, "pairs") != fingerprint or any(
@@ -76,7 +79,7 @@ def look(terms: Terms, work: Work) -> Left:
     done = {row["assignment_id"]: row for row in current_pairs(terms.out, work).to_pylist()}
     found = {row["object_id"]: Task(row) for row in images}
     scored = {name: _scored(terms, work, name, wanted) for name, wanted in terms.score_fingerprints().items()}
-    never_asked = 0
+    never_asked, tried = 0, _times_emptied(work)
     for row in planned:
         before = done.get(row["assignment_id"])
         if row["retired"]:  # its type may be gone
@@ -84,7 +87,7 @@ def look(terms: Terms, work: Work) -> Left:
             continue
         recipe = recipes[row["type"], row["form"]]
         if before is None or before["recipe"] != recipe or before["reason"] in terms.retry:
-            found[row["object_id"]].assignments.append(_assignment(row, recipe, before))
+            found[row["object_id"]].assignments.append(_assignment(row, recipe, before["attempt"] + 1 if before else tried))
         elif before["outcome"] == "pair" and (missing := [name for name, ids in scored.items() if before["pair_id"] not in ids]):
             found[row["object_id"]].unscored.append((before, missing))
     wanted = set(found if work.only is None else work.only)
@@ -109,6 +112,13 @@ def _scored(terms: Terms, work: Work, name: str, fingerprint: str) -> set[str]:
     return found
 
 
-def _assignment(row: Mapping[str, Any], recipe: str, before: Mapping[str, Any] | None) -> Assignment:
+def _times_emptied(work: Work) -> int:
+    """How often rows of a partition were taken back: what is asked again is another attempt, or two texts would have one id."""
+    commits = work.inputs[GENERATED].partitions.get(work.partition, ())
+    parts = [commit.receipt.tables.get("pairs") for commit in commits]
+    return sum(part is not None and part.fingerprint == EMPTIED for part in parts)
+
+
+def _assignment(row: Mapping[str, Any], recipe: str, attempt: int) -> Assignment:
     named = {key: row[key] for key in ("assignment_id", "image_id", "object_id", "type", "form", "language", "ordinal")}
-    return Assignment(**named, recipe=recipe, attempt=before["attempt"] + 1 if before else 0)
+    return Assignment(**named, recipe=recipe, attempt=attempt)
