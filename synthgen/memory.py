@@ -9,10 +9,14 @@ The model and its engine come on top and say themselves what they need.
 from synthgen.config import Pipeline
 from synthgen.images.decoder import cores, peak_bytes
 from synthgen.images.pixels import BYTES_PER_PIXEL
-from synthgen.source.reading import BUFFER_BYTES
+from synthgen.source import urls
+from synthgen.source.reading import BUFFER_BYTES, THREADS
 
 PROCESS = 600 * 2**20  # an actor without its images: Python, Ray, Arrow, numpy
-FETCHED_AHEAD = 8  # decoded images of a piece of work that wait for a place
+FETCHED_AHEAD = 8  # decoded images of a piece of work that wait in a queue
+AT_ITS_ENDS = 2  # more of them: one on its way into the queue, one taken out and without a place yet
+SENT_KEPT = 64  # images that an endpoint's client keeps as text (models/endpoint.py), some four bytes a pixel
+SENT_AT_ONCE = 64  # requests of an endpoint with their own copy of such a text, about
 IN_HAND = 2  # pieces of work that a worker holds
 PACKED_AT_ONCE = 64  # images that a shard's writer holds while they are put in order
 MEGABYTE = 2**20
@@ -21,21 +25,29 @@ MEGABYTE = 2**20
 def tag_bytes(pipeline: Pipeline) -> int:
     """Of one tagging worker: decoders on every core, a batch of images."""
     images, seen = pipeline.images, pipeline.images.model_pixels * BYTES_PER_PIXEL
-    return PROCESS + BUFFER_BYTES + peak_bytes(images, cores()) + (pipeline.tag.batch + cores()) * seen
+    return PROCESS + _arriving(pipeline) + peak_bytes(images, cores()) + (pipeline.tag.batch + cores()) * seen
 
 
 def generate_bytes(pipeline: Pipeline) -> int:
     """Of one generating worker: one decoder, what waits, and the conversations in flight."""
     images, seen = pipeline.images, pipeline.images.model_pixels * BYTES_PER_PIXEL
     in_flight = max(seen, pipeline.generate.engine.host_megabytes * MEGABYTE)
-    return PROCESS + BUFFER_BYTES + peak_bytes(images, 1) + IN_HAND * FETCHED_AHEAD * seen + in_flight
+    sent = (SENT_KEPT + SENT_AT_ONCE) * seen if pipeline.generate.engine.kind == "endpoint" else 0
+    waiting = IN_HAND * (FETCHED_AHEAD + AT_ITS_ENDS) * seen
+    return PROCESS + _arriving(pipeline) + peak_bytes(images, 1) + waiting + in_flight + sent
 
 
 def pack_bytes(pipeline: Pipeline) -> int:
     """Of one packing worker: some images as files, one of them decoded, and the shard that is being written, twice."""
     images, pack = pipeline.images, pipeline.pack
     shard = 2 * pack.shard_megabytes * MEGABYTE + 2 * pack.row_group_megabytes * MEGABYTE
-    return PROCESS + BUFFER_BYTES + PACKED_AT_ONCE * images.max_bytes + 16 * images.max_pixels + shard
+    return PROCESS + _arriving(pipeline) + PACKED_AT_ONCE * images.max_bytes + 16 * images.max_pixels + shard
+
+
+def _arriving(pipeline: Pipeline) -> int:
+    """Of objects being fetched: what waits, once more while the pieces of an answer are joined, and the one that is handed on."""
+    of_urls = THREADS * pipeline.images.max_bytes if urls.is_list(pipeline.source) else 0  # their size is not known beforehand
+    return 2 * BUFFER_BYTES + pipeline.images.max_bytes + of_urls
 
 
 def note(stage: str, workers: int, size: int) -> str:

@@ -9,6 +9,7 @@ from PIL import Image
 
 from synthgen import config, memory
 from synthgen.generate.admission import HostBudget, image_bytes
+from synthgen.models import endpoint
 
 
 @given(st.lists(st.integers(1, 40), max_size=30), st.integers(1, 60))
@@ -40,6 +41,14 @@ def test_larger_limits_predict_more_memory(setting: str) -> None:
     usual, more = config.load("everyday"), config.load("everyday", [setting])
     for predicted in (memory.tag_bytes, memory.generate_bytes):
         assert predicted(more) > predicted(usual)
+
+
+def test_what_an_endpoint_keeps_and_what_urls_may_bring_are_predicted_too() -> None:
+    usual = config.load("everyday")
+    served = config.load("everyday", ["generate.engine={kind: endpoint, urls: ['http://127.0.0.1:1/v1']}"])
+    fetched = config.load("everyday", ["source.uri=urls:links.txt"])
+    assert memory.generate_bytes(served) > memory.generate_bytes(usual) and memory.tag_bytes(fetched) > memory.tag_bytes(usual)
+    assert memory.SENT_KEPT == endpoint.KEPT_IMAGES
 
 
 def test_the_note_is_one_line() -> None:
