@@ -2,10 +2,13 @@
 
 Comes in: a number of kills and a seed. Goes out: how many kills there were, and how many assignments, pairs, scores, decisions and
 training samples were lost, doubled or other than an undisturbed run's (0, 0, 0). A kill takes the whole process group
-at once: driver, Ray and workers. The instants are drawn evenly over a little more than the time of an undisturbed run, anew
-for each start, so every stage is hit, also what starts and ends. With `--store s3` images and output lie in an S3 server
-behind a proxy that answers some requests with 500, late, cut short or not at all (faulty_store.py). With the real engine
-(`--engine vllm`) texts are sampled, so only rows are compared, not what they say.
+at once: driver, Ray and workers; with `--cluster` the jobs join a Ray that lives on, so a kill takes the driver alone and its
+workers find out by themselves, beside those of the next start. The instants are drawn evenly over a little more than the time
+of an undisturbed run, anew for each start, so every stage is hit, also what starts and ends. With `--store s3` images and
+output lie in an S3 server behind a proxy that answers some requests with 500, late, cut short or not at all
+(faulty_store.py). With the real engine (`--engine vllm`) texts are sampled, so only rows are compared, not what they say.
+
+    python benchmarks/kill_soak.py [--kills 100] [--seed 1] [--images 40] [--lanes 2] [--cluster] [--store s3] [--engine vllm] [--quick]
 """
 
 import argparse
@@ -15,13 +18,16 @@ import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +56,7 @@ class Tally:
     different: int = 0
     gave_up: int = 0  # starts that ended with an error of the store, in one line, and were started again
     hit: Counter[str] = field(default_factory=Counter)  # stage that was at work at a kill -> kills
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 @dataclass(frozen=True)
@@ -76,14 +83,17 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--images", type=int, default=40)
     parser.add_argument("--store", choices=("disk", "s3"), default="disk")
+    parser.add_argument("--lanes", type=int, default=2, help="jobs side by side")
+    parser.add_argument("--cluster", action="store_true", help="jobs join a Ray that outlives them")
     parser.add_argument("--engine", choices=("scripted", "vllm"), default="scripted")
     parser.add_argument("--quick", action="store_true", help="two kills of a small job")
     given = parser.parse_args()
     if given.quick:
-        given.kills, given.images = 2, 8
-    with ground(given.store, given.engine, given.images) as (place, store):
-        tally, seconds = soak(place, store, given.kills, given.seed)
-    report(tally, seconds, given)
+        given.kills, given.images, given.lanes = 2, 8, 1
+    started = time.monotonic()
+    with ground(given.store, given.engine, given.images) as (place, store), joined(place, given.cluster) as place:
+        tally, seconds = soak(place, store, given)
+    report(tally, seconds, given, time.monotonic() - started)
 
 
 @contextlib.contextmanager
@@ -103,29 +113,66 @@ def ground(store: str, engine: str, images: int) -> Iterator[tuple[Ground, Fault
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def soak(place: Ground, store: FaultyStore | None, kills: int, seed: int) -> tuple[Tally, float]:
-    """Jobs one after the other until there were enough kills; also the seconds of an undisturbed run."""
+@contextlib.contextmanager
+def joined(place: Ground, is_wanted: bool) -> Iterator[Ground]:
+    """The place with a Ray of its own that no kill touches, if that is wanted."""
+    if not is_wanted:
+        yield place
+        return
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    options = ["--head", "--block", "--port", address.rpartition(":")[2], "--num-cpus", "8", "--include-dashboard", "false"]
+    ray = subprocess.Popen(
+        [str(Path(sys.executable).parent / "ray"), "start", *options],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=place.environment, start_new_session=True,
+    )  # fmt: skip
+    try:
+        while socket.socket().connect_ex(("127.0.0.1", int(address.rpartition(":")[2]))):
+            time.sleep(0.2)
+        time.sleep(5)  # the port is open before the node is there
+        yield replace(place, environment={**place.environment, "RAY_ADDRESS": address})
+    finally:
+        os.killpg(ray.pid, signal.SIGKILL)
+        ray.wait()
+
+
+def soak(place: Ground, store: FaultyStore | None, given: argparse.Namespace) -> tuple[Tally, float]:
+    """Jobs in some lanes until there were enough kills; also the seconds of an undisturbed run."""
     started = time.monotonic()
     finish(place, "whole", None)
     seconds = time.monotonic() - started
     print(f"undisturbed: {seconds:.1f} s", flush=True)
-    whole, tally, draw = tables(Folder(f"{place.outs}/whole"), place.engine), Tally(), random.Random(seed)
+    whole, tally = tables(Folder(f"{place.outs}/whole"), place.engine), Tally()
     if store:
-        store.break_things(seed)
-    while tally.kills < kills:
-        out, before, started = f"job{tally.jobs}", tally.kills, time.monotonic()
-        while (end := finish(place, out, draw.uniform(0, LONGER * seconds) if tally.kills < kills else None)) != "done":
-            tally.gave_up += end == "gave up"
-            if end == "killed":
-                tally.kills += 1
-                tally.hit[stage_at_work(Folder(f"{place.outs}/{out}"))] += 1
-        tally.jobs += 1
-        if tally.kills == before:  # the machine was busier when it was measured
-            seconds = min(seconds, time.monotonic() - started)
-        compare(whole, tables(Folder(f"{place.outs}/{out}"), place.engine), tally)
-        wrong = f"lost {tally.lost}, doubled {tally.doubled}, different {tally.different}"
-        print(f"job {tally.jobs}: {tally.kills} kills so far, {wrong}, {dict(tally.hit)}", flush=True)
+        store.break_things(given.seed)
+
+    def lane(number: int) -> None:
+        draw = random.Random(f"{given.seed} {number}")
+        while tally.kills < given.kills:
+            with tally.lock:
+                out, tally.jobs = f"job{tally.jobs}", tally.jobs + 1
+            job(place, out, tally, given.kills, lambda: draw.uniform(0, LONGER * seconds))
+            found = tables(Folder(f"{place.outs}/{out}"), place.engine)
+            with tally.lock:
+                compare(whole, found, tally)
+                wrong = f"lost {tally.lost}, doubled {tally.doubled}, different {tally.different}"
+                print(f"{out}: {tally.kills} kills so far, {wrong}, {dict(tally.hit)}", flush=True)
+
+    with ThreadPoolExecutor(given.lanes) as pool:
+        for done in [pool.submit(lane, number) for number in range(given.lanes)]:
+            done.result()
     return tally, seconds
+
+
+def job(place: Ground, out: str, tally: Tally, kills: int, instant: Callable[[], float]) -> None:
+    """One job, killed and started again until a start ends before its kill."""
+    while (end := finish(place, out, instant() if tally.kills < kills else None)) != "done":
+        stage = stage_at_work(Folder(f"{place.outs}/{out}")) if end == "killed" else ""
+        with tally.lock:
+            tally.gave_up += end == "gave up"
+            tally.kills += end == "killed"
+            tally.hit.update([stage] if stage else [])
 
 
 def finish(place: Ground, out: str, kill_after: float | None) -> str:
@@ -211,15 +258,15 @@ def compare(whole: Mapping[str, Rows], found: Mapping[str, Rows], tally: Tally) 
         tally.different += len([key for key in found[name].keys() - expected.keys() if not key.endswith(" twice")])
 
 
-def report(tally: Tally, seconds: float, given: argparse.Namespace) -> None:
+def report(tally: Tally, seconds: float, given: argparse.Namespace, took: float) -> None:
     """The table and the line."""
     print(f"{'killed while at work on':<24}{'kills':>6}")
     for stage, count in sorted(tally.hit.items()):
         print(f"{stage:<24}{count:>6}")
     summary = {"kills": tally.kills, "lost": tally.lost, "doubled": tally.doubled, "different": tally.different, "jobs": tally.jobs}
     summary["gave_up"] = tally.gave_up
-    told = {"seed": given.seed, "store": given.store, "engine": given.engine, "images": given.images}
-    print(json.dumps({"benchmark": "kill_soak", **summary, **told, "undisturbed_s": round(seconds, 1)}))
+    told = {"seed": given.seed, "store": given.store, "engine": given.engine, "images": given.images, "cluster": given.cluster}
+    print(json.dumps({"benchmark": "kill_soak", **summary, **told, "undisturbed_s": round(seconds, 1), "minutes": round(took / 60)}))
 
 
 if __name__ == "__main__":
