@@ -148,11 +148,13 @@ def soak(place: Ground, store: FaultyStore | None, given: argparse.Namespace) ->
         store.break_things(given.seed)
 
     def lane(number: int) -> None:
+        nonlocal seconds
         draw = random.Random(f"{given.seed} {number}")
         while tally.kills < given.kills:
             with tally.lock:
                 out, tally.jobs = f"job{tally.jobs}", tally.jobs + 1
-            job(place, out, tally, given.kills, lambda: draw.uniform(0, LONGER * seconds))
+            # Where the machine was busier when it was measured, kills would fall behind the end.
+            seconds = min(seconds, job(place, out, tally, given.kills, lambda: draw.uniform(0, LONGER * seconds)))
             found = tables(Folder(f"{place.outs}/{out}"), place.engine)
             with tally.lock:
                 compare(whole, found, tally)
@@ -165,14 +167,17 @@ def soak(place: Ground, store: FaultyStore | None, given: argparse.Namespace) ->
     return tally, seconds
 
 
-def job(place: Ground, out: str, tally: Tally, kills: int, instant: Callable[[], float]) -> None:
-    """One job, killed and started again until a start ends before its kill."""
+def job(place: Ground, out: str, tally: Tally, kills: int, instant: Callable[[], float]) -> float:
+    """One job, killed and started again until a start ends before its kill; the seconds it took if it was never killed."""
+    started, was_killed = time.monotonic(), False
     while (end := finish(place, out, instant() if tally.kills < kills else None)) != "done":
+        was_killed |= end == "killed"
         stage = stage_at_work(Folder(f"{place.outs}/{out}")) if end == "killed" else ""
         with tally.lock:
             tally.gave_up += end == "gave up"
             tally.kills += end == "killed"
             tally.hit.update([stage] if stage else [])
+    return float("inf") if was_killed else time.monotonic() - started
 
 
 def finish(place: Ground, out: str, kill_after: float | None) -> str:
