@@ -150,11 +150,15 @@ def soak(place: Ground, store: FaultyStore | None, given: argparse.Namespace) ->
     def lane(number: int) -> None:
         nonlocal seconds
         draw = random.Random(f"{given.seed} {number}")
+
+        def instant() -> float:
+            return draw.uniform(0, LONGER * seconds)
+
         while tally.kills < given.kills:
             with tally.lock:
                 out, tally.jobs = f"job{tally.jobs}", tally.jobs + 1
             # Where the machine was busier when it was measured, kills would fall behind the end.
-            seconds = min(seconds, job(place, out, tally, given.kills, lambda: draw.uniform(0, LONGER * seconds)))
+            seconds = min(seconds, job(place, out, tally, given.kills, instant))
             found = tables(Folder(f"{place.outs}/{out}"), place.engine)
             with tally.lock:
                 compare(whole, found, tally)
