@@ -11,6 +11,7 @@ import io
 import json
 import re
 import secrets
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -27,7 +28,7 @@ from synthgen.store.lease import Lease
 EMPTIED = "emptied"  # the fingerprint of a table that was emptied to be redone; no other has it
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class DataFile:
     """A Parquet file that a worker wrote."""
 
@@ -37,7 +38,7 @@ class DataFile:
     sha256: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class TablePart:
     """What one revision of a partition adds to one table."""
 
@@ -46,7 +47,7 @@ class TablePart:
     replaces: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Receipt:
     """What a worker hands to the driver: complete files, not yet visible to anyone."""
 
@@ -57,7 +58,7 @@ class Receipt:
     reads: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Commit:
     """A receipt that the driver made current."""
 
@@ -245,10 +246,18 @@ def _parse_commit(where: str, data: bytes) -> Commit:
         if not where.endswith(f"/{commit_name(record['partition'], record['revision'])}.json"):
             raise ValueError(f"it is of {commit_name(record['partition'], record['revision'])}")
         tables = {
-            name: TablePart(tuple(DataFile(**file) for file in part["files"]), part["fingerprint"], part["replaces"])
+            sys.intern(name): TablePart(
+                tuple(DataFile(**file) for file in part["files"]), sys.intern(part["fingerprint"]), part["replaces"]
+            )
             for name, part in record["tables"].items()
         }
-        receipt = Receipt(record["partition"], record["revision"], tables, record["counts"], record["reads"])
-        return Commit(receipt, record["epoch"], record["term"], record["at"], hashlib.sha256(data).hexdigest())
+        partition = sys.intern(record["partition"])
+        receipt = Receipt(partition, record["revision"], tables, _interned(record["counts"]), _interned(record["reads"]))
+        return Commit(receipt, record["epoch"], record["term"], sys.intern(record["at"]), sys.intern(hashlib.sha256(data).hexdigest()))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Damaged(f"{where}: is not a commit record ({error}); remove that file and run again to redo its partition") from error
+
+
+def _interned(named: dict[str, Any]) -> dict[str, Any]:
+    """The same, its texts held once however many commits of however many logs have them: names of outcomes, digests of others."""
+    return {sys.intern(name): sys.intern(value) if isinstance(value, str) else value for name, value in named.items()}
