@@ -194,6 +194,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.xdist_group("kills")
 @pytest.mark.parametrize("stage", ["0-listed", "1-tagged", "2-planned", "3-generated", "4-selected", "5-shards"])
 def test_a_run_killed_in_any_stage_and_started_again_loses_nothing_and_doubles_nothing(
     undisturbed: Path, stage: str, monkeypatch: pytest.MonkeyPatch
