@@ -33,4 +33,6 @@ def deny(out: Folder, more: Denied) -> None:
     """Adds to the list; the driver alone writes here, under its lease."""
     folder = out.child(PURGED)
     number = len(folder.names(".json")) + 1
-    folder.create(f"{number:06d}.json", json.dumps({name: sorted(ids) for name, ids in asdict(more).items()}).encode())
+    data = json.dumps({name: sorted(ids) for name, ids in asdict(more).items()}).encode()
+    while not folder.create(f"{number:06d}.json", data):  # the name is a late word of a driver that has lost its lease
+        number += 1

@@ -121,8 +121,8 @@ class GenerateWorker:
                 task.cancel()
 
     async def _ask_each(self, job: _Job, queue: "asyncio.Queue[tuple[str, Found | None]]", running: "set[asyncio.Task[None]]") -> None:
-        """Until the last image is told, or no new ones are wanted."""
-        while (item := await queue.get())[1] is not None:
+        """Until the last image is told, or no new ones are wanted, or a conversation found the engine dead."""
+        while (item := await queue.get())[1] is not None and not any(one.done() and one.exception() for one in running):
             object_id, found = item
             if isinstance(found, Decoded):
                 await (await self._places_for(found)).acquire()
