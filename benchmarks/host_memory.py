@@ -54,16 +54,18 @@ def main() -> None:
 
 
 def workspace(folder: Path, count: int) -> None:
-    """Large images with their tags beside them, every fourth a PNG, which has to be decoded whole; and shelves."""
+    """Large images with their tags beside them, half of them PNG, which must be decoded whole, see-through or of 16 bits; and shelves."""
     for name, text in SHELVES.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
     (folder / "photos").mkdir()
-    noise = Image.effect_noise((SIDES[0] // 4, SIDES[1] // 4), 60).convert("RGB").resize(SIDES)
+    grey = Image.effect_noise((SIDES[0] // 4, SIDES[1] // 4), 60).resize(SIDES)
+    kinds = [grey.convert("RGB"), grey.convert("RGBA"), grey.convert("RGB"), grey.convert("I;16")]
     for number in range(count):
-        path = folder / "photos" / f"{number:05}.{'png' if number % 4 == 3 else 'jpg'}"
-        noise.putpixel((number, 0), (255, number % 256, 0))
-        noise.save(path, compress_level=1, quality=85)
+        image = kinds[number % len(kinds)]
+        path = folder / "photos" / f"{number:05}.{'png' if number % 2 else 'jpg'}"
+        image.putpixel((number, 0), number if image.mode == "I;16" else (255, number % 256, 0))
+        image.save(path, compress_level=1, quality=85)
         path.with_suffix(".json").write_text('{"tags": ["thing"]}')
 
 

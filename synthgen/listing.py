@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from synthgen.denylist import denied
 from synthgen.rows import OBJECTS, object_row
 from synthgen.source import Listed
-from synthgen.spill import ROWS_AT_ONCE, Spill
+from synthgen.spill import Spill
 from synthgen.store import Folder, Lease, Log, Receipt, Stage, TablePart
 from synthgen.store.stage import partition_name
 
@@ -27,6 +27,7 @@ LISTED = "0-listed"
 BUCKETS = 256
 IDS = pa.schema([OBJECTS.field("object_id"), OBJECTS.field("bucket")])
 SMALLEST_PARTITION = 32  # objects
+ROWS_AT_ONCE = 10_000  # as Python's objects, of which each takes a kilobyte
 MOST_PARTITIONS = 8000  # partitions grow with what is listed in all, so that there are never many more
 
 
