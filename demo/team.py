@@ -44,7 +44,6 @@ class Team:
         self.rank, self.size = 0, size
         self.gradients = torch.zeros(size, weights).share_memory_()
         self.counters = torch.zeros(size, counters, dtype=torch.float64).share_memory_()
-        self.stop = torch.zeros(1).share_memory_()
         self.barrier: Any = get_context("fork").Barrier(size)
 
     def average(self, parameters: Iterable[nn.Parameter]) -> None:
@@ -60,14 +59,6 @@ class Team:
             weight.grad.copy_(mean[at : at + weight.numel()].view_as(weight))
             at += weight.numel()
         self.barrier.wait(PATIENCE)  # nobody writes the next gradients before all have read these
-
-    def agree(self, stop: bool) -> bool:
-        """The first member's word, so that all stop at the same step."""
-        if self.rank == 0:
-            self.stop[0] = float(stop)
-        if self.size > 1:
-            self.barrier.wait(PATIENCE)
-        return bool(self.stop[0])
 
 
 def _flat(weight: nn.Parameter) -> Tensor:

@@ -1,6 +1,6 @@
 """The nano CLIP: an open_clip model that gives every tag of the drawn taxonomy a probability.
 
-In: the vision tower of phase one, the taxonomy file and a number of minutes. Out: a folder that
+In: the vision tower of the VLM, the taxonomy file and a number of pictures. Out: a folder that
 `open_clip.create_model_and_transforms("local-dir:…")` loads. Why this way: the tower already sees (open_clip's layout takes its
 weights as they are, the convolution's bias folded into the positions), so only pooling, projection and the text tower are new;
 the loss is SigLIP's sigmoid, but with all tags as texts and every true tag of a picture as a positive, which is just what the
@@ -38,6 +38,7 @@ from world import SIZE, TRAIN_SEED, sample
 CONTEXT = 20
 RATE = {"cpu": 5e-4, "cuda": 1e-3}
 BATCH = {"cpu": 48, "cuda": 512}  # images a step
+PICTURES = 60_000  # of the recipe
 AGAIN = 1_000_000  # the first picture of a training that goes on from exported weights
 Pictures = tuple[NDArray[np.uint8], NDArray[np.bool_]]
 
@@ -110,7 +111,7 @@ def tag_loss(clip: Any, seen: Tensor, want: Tensor, encode: Encode) -> tuple[Ten
     return loss, float(2 * (said * want).sum() / (said.sum() + want.sum()))
 
 
-def pictures(seed: int, first: int, size: int) -> Pictures:
+def drawn(seed: int, first: int, size: int) -> Pictures:
     scenes = [sample(seed, i, kinds=KINDS) for i in range(first, first + size)]
     return np.stack([np.asarray(draw(scene)) for scene in scenes]), truth_table(scenes, list(TEXTS))
 
@@ -144,19 +145,19 @@ def learn_head(clip: Any, encode: Encode, feed: Feed[Pictures], images: int = 60
     clip.requires_grad_(True)
 
 
-def learn(out: Path, models_: Path, minutes: float, seed: int = TRAIN_SEED + 2, start: Path | None = None) -> None:
-    """The head first, then everything for so many minutes, the rate falling to nothing; then export.
+def learn(out: Path, models_: Path, pictures: int, seed: int = TRAIN_SEED + 2, start: Path | None = None) -> None:
+    """The head first, then everything on so many pictures, the rate falling to nothing; then export.
 
-    Goes on from the checkpoint in `out`, if there is one; else from the exported models in `start`, pictures apart from those
-    of the recipe; else it begins with the tower of phase one.
+    Goes on from the checkpoint in `out`, if there is one; else from the exported models in `start`, with pictures of their own;
+    else it begins with the tower of the VLM in `out`.
     """
     torch.manual_seed(seed)
     torch.set_flush_denormal(True)
     where, tokenizer, path, first = place(), clip_tokenizer(), out / "clip.pt", 0
     size, rate, settings = BATCH[where.device.type], RATE[where.device.type], config(len(tokenizer))
-    state = torch.load(path, map_location="cpu") if path.exists() else {"first": AGAIN if start else 0}
-    first, heads = state["first"], Feed(partial(pictures, seed + 1), 0, 50, 50, where.feeders)
-    feed = Feed(partial(pictures, seed), first, size, size, where.feeders)
+    state = torch.load(path, map_location="cpu") if path.exists() else {"first": 0}
+    first, heads = state["first"], Feed(partial(drawn, seed + 1), 0, 50, 50, where.feeders)
+    feed = Feed(partial(drawn, seed), first + (AGAIN if start else 0), size, size, where.feeders)
     clip: Any = open_clip.CLIP(**settings)
 
     def encode(batch: list[str]) -> Tensor:
@@ -168,15 +169,15 @@ def learn(out: Path, models_: Path, minutes: float, seed: int = TRAIN_SEED + 2, 
     elif start:
         clip.load_state_dict(load_file(start / "nano-clip" / "open_clip_model.safetensors"))
     else:
-        tower = torch.load(out / "vision.pt", map_location="cpu")["model"]
-        take_tower(clip, {k.removeprefix("tower."): v for k, v in tower.items() if k.startswith("tower.")})
+        taught, tower = torch.load(out / "vlm.pt", map_location="cpu", weights_only=False)["average"], "vlm.model.vision_tower."
+        take_tower(clip, {name.removeprefix(tower): weight for name, weight in taught.items() if name.startswith(tower)})
     clip.to(where.device)
     if not (path.exists() or start):
         learn_head(clip, encode, heads)
     tools = optimizers(clip, rate, slow="visual.transformer", slowly=0.5)
-    began = last = time.monotonic()
+    last = time.monotonic()
     for images, want in feed:
-        if (gone := (time.monotonic() - began) / 60 / max(minutes, 1e-9)) >= 1:
+        if (gone := first / pictures) >= 1:
             break
         set_rate(tools, rate * min(1.0, 2 * (1 - gone)) * min(1.0, 30 * gone + 0.02))
         with torch.autocast(where.device.type, torch.bfloat16, enabled=where.device.type == "cuda"):
@@ -197,10 +198,10 @@ def learn(out: Path, models_: Path, minutes: float, seed: int = TRAIN_SEED + 2, 
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Train the nano CLIP from the tower of phase one.")
-    parser.add_argument("--minutes", type=float, default=6)
+    parser = argparse.ArgumentParser(description="Train the nano CLIP from the VLM's tower.")
+    parser.add_argument("--pictures", type=int, default=PICTURES)
     parser.add_argument("--out", type=Path, default=Path("runs/nano"))
     parser.add_argument("--models", type=Path, default=Path(__file__).parent / "models")
-    parser.add_argument("--start", type=Path, help="a folder with an exported nano-clip to go on from, instead of phase one")
+    parser.add_argument("--start", type=Path, help="a folder with an exported nano-clip to go on from, instead of a VLM's tower")
     args = parser.parse_args()
-    learn(args.out, args.models, args.minutes, start=args.start)
+    learn(args.out, args.models, args.pictures, start=args.start)

@@ -1,9 +1,10 @@
 """Phase two of the recipe: teach the language model to ask and answer, with the tower that phase one taught to see.
 
-In: the checkpoint of `vision.py` and a number of minutes. Out: `vlm.pt`, a resumable checkpoint that also holds an average of
+In: the checkpoint of `vision.py` and a number of pictures. Out: `vlm.pt`, a resumable checkpoint that also holds an average of
 the recent weights, the ones to use. Why this way: about twenty lessons are packed behind one image (see `lessons.py`); the
-rate stays constant and the average stands in for a decay, so that training can stop and go on at any minute; the types that
-are still answered badly are drawn more often; dense labels stay on as a side loss, so that seeing never gets worse.
+rate stays constant until the last pictures and the average stands in for a decay, so that training can stop at any time and
+go on, with more pictures too; the types that are still answered badly are drawn more often; dense labels stay on as a side
+loss, so that seeing never gets worse.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ SIDE_LOSS = 0.1  # weight of the dense labels
 AVERAGE = 0.996  # the weights to use average about the last 250 steps
 RATE = {"cpu": 1.3e-3, "cuda": 2.5e-3}
 SIZE = {"cpu": 8, "cuda": 256}  # images a step and process
-EARLY = 7_000  # images taught mostly with one-word answers
+PICTURES = 105_000  # of the recipe
+EARLY = 7_000  # pictures taught mostly with one-word answers
 # How often a type is drawn beside how badly it is answered: captions are long, a yes or no is half right by guessing and so
 # looks easier than it is, and some types need what few pictures have.
 DOSE = {"caption": 0.7, "relative_position": 4.0, "compare_counts": 1.2, "chart_compare": 0.6, "same_colour": 3.0}
@@ -96,8 +98,8 @@ def by_role(right: NDArray[np.float64]) -> dict[str, float]:
     return {role: round(float(np.mean(shares)), 3) for role, shares in table.items()}
 
 
-def learn(out: Path, minutes: float, seed: int = TRAIN_SEED + 1, cool: float = 0.15, start: Path | None = None) -> None:
-    """Train for so many minutes in all, going on from the checkpoint in `out`; the rate falls over the last share `cool`.
+def learn(out: Path, pictures: int, seed: int = TRAIN_SEED + 1, cool: float = 0.15, start: Path | None = None) -> None:
+    """Train on so many pictures in all, going on from the checkpoint in `out`; the rate falls over the last share `cool`.
 
     Without a checkpoint it begins with the tower of phase one, or with the exported models in `start`.
     """
@@ -107,7 +109,7 @@ def learn(out: Path, minutes: float, seed: int = TRAIN_SEED + 1, cool: float = 0
         tokenizer_in(start / "nano-vlm").save_pretrained(out / "tokenizer")
     torch.set_num_threads(1)
     weights = sum(weight.numel() for weight in Pupil(tokenizer_in(out / "tokenizer")).parameters())
-    together(Team(where.members, weights, len(KEYS)), lambda team: Training(team, where, out, start).run(minutes, seed, cool))
+    together(Team(where.members, weights, len(KEYS)), lambda team: Training(team, where, out, start).run(pictures, seed, cool))
 
 
 class Training:
@@ -118,10 +120,10 @@ class Training:
         self.team, self.where, self.path = team, where, out / "vlm.pt"
         self.tokenizer = tokenizer_in(out / "tokenizer")
         self.weight: Any = get_context("fork").Array("d", [1.0] * len(KEYS), lock=False)  # of lessons, by key
-        self.first, self.step, self.spent, self.right = 0, 0, 0.0, np.zeros(len(KEYS))
+        self.first, self.step, self.right = 0, 0, np.zeros(len(KEYS))
         self.start, self.state = start, torch.load(self.path, weights_only=False, map_location="cpu") if self.path.exists() else None
         if self.state:
-            self.first, self.step, self.spent, self.right = (self.state[name] for name in ("first", "step", "spent", "right"))
+            self.first, self.step, self.right = (self.state[name] for name in ("first", "step", "right"))
 
     def feed(self, seed: int) -> Feed[Arrays]:
         user, assistant, end = self.tokenizer.convert_tokens_to_ids([USER, ASSISTANT, END])
@@ -158,27 +160,26 @@ class Training:
             for group, share in zip(tool.param_groups, shares, strict=True):
                 group["share"] = share  # the recipe's, not the checkpoint's
 
-    def run(self, minutes: float, seed: int, cool: float) -> None:
-        """Until the minutes are spent."""
-        if self.spent >= minutes:
+    def run(self, pictures: int, seed: int, cool: float) -> None:
+        """Until all pictures are seen."""
+        if self.first >= pictures:
             return
         torch.manual_seed(seed)
         feed, device = self.feed(seed), self.where.device.type
         self.begin()
         began = said = kept = time.monotonic()
-        spent, images = self.spent, self.first
+        images = self.first
         for batch in feed:
-            now = time.monotonic()
-            self.spent = spent + (now - began) / 60
-            left = 1 - self.spent / minutes
-            if self.team.agree(left <= 0):
+            now, left = time.monotonic(), 1 - self.first / pictures
+            if left <= 0:
                 break
             set_rate(self.tools, RATE[device] * min(1.0, (self.step + 1) / 60) * min(1.0, max(0.01, left / max(cool, 1e-9))))
             loss = self.learn_from(batch)
             if self.team.rank == 0 and now - said > 60:
                 said = now
                 speed = (self.first - images) / (now - began)
-                print(time.strftime("%H:%M"), self.step, self.first, f"{loss.item():.3f} {speed:.1f}/s", by_role(self.right), flush=True)
+                to_go = f"{speed:.1f}/s, {(pictures - self.first) / speed / 60:.0f} min left"
+                print(time.strftime("%H:%M"), f"{self.first} of {pictures} {loss.item():.3f} {to_go}", by_role(self.right), flush=True)
             if self.team.rank == 0 and now - kept > 180:
                 kept = now
                 self.keep()
@@ -208,16 +209,16 @@ class Training:
 
     def keep(self) -> None:
         """Saves all that is needed to go on."""
-        names = ("first", "step", "spent", "right")
+        names = ("first", "step", "right")
         state = {"model": self.pupil.state_dict(), "average": self.average.state_dict()}
         save(self.path, **state, tools=[tool.state_dict() for tool in self.tools], **{name: getattr(self, name) for name in names})
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Train the VLM on lessons.")
-    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--pictures", type=int, default=PICTURES)
     parser.add_argument("--out", type=Path, default=Path("runs/nano"))
-    parser.add_argument("--cool", type=float, default=0.15, help="share of the minutes over which the rate falls to nothing")
+    parser.add_argument("--cool", type=float, default=0.15, help="share of the pictures over which the rate falls to nothing")
     parser.add_argument("--start", type=Path, help="a folder with an exported nano-vlm to go on from, instead of phase one")
     args = parser.parse_args()
-    learn(args.out, args.minutes, cool=args.cool, start=args.start)
+    learn(args.out, args.pictures, cool=args.cool, start=args.start)

@@ -1,6 +1,6 @@
 """Phase one of the recipe: teach the vision tower and the projector to see, from dense labels alone.
 
-In: a seed and a number of minutes. Out: a checkpoint with the tower, the projector and one row per word of the world, which
+In: a seed and a number of pictures. Out: a checkpoint with the tower, the projector and one row per word of the world, which
 become that word's embedding in the language model. Why this way: an image costs a sixth of what it costs with questions, and
 because every head is linear in the *projected* patch, the language model starts with patches that already lie where the
 embeddings of their words lie.
@@ -32,6 +32,7 @@ Batch = tuple[NDArray[np.uint8], NDArray[np.int64]]
 WEIGHTS = {"row": 0.1, "column": 0.1, "background": 0.3, "text": 1.5, "character": 1.0, "name": 2.0}
 RATE = {"cpu": 2e-3, "cuda": 3e-3}
 SIZE = {"cpu": 32, "cuda": 512}  # images a step and process
+PICTURES = 64_000  # of the recipe
 KINDS = {"scene": 0.5, "sign": 0.24, "chart": 0.24, "empty": 0.02}
 
 
@@ -98,22 +99,22 @@ def save(path: Path, **state: object) -> None:
     path.with_suffix(".tmp").replace(path)
 
 
-def learn(out: Path, minutes: float, seed: int = TRAIN_SEED) -> None:
-    """Train for so many minutes in all, the last third with a falling rate; go on from the checkpoint if there is one."""
+def learn(out: Path, pictures: int, seed: int = TRAIN_SEED) -> None:
+    """Train on so many pictures in all, the last third with a falling rate; go on from the checkpoint if there is one."""
     where = place()
     torch.set_num_threads(1)
     weights = sum(weight.numel() for weight in Seer().parameters())
-    together(Team(where.members, weights, 1), lambda team: _learn(team, where, out / "vision.pt", minutes, seed))
+    together(Team(where.members, weights, 1), lambda team: _learn(team, where, out / "vision.pt", pictures, seed))
 
 
-def _learn(team: Team, where: Place, path: Path, minutes: float, seed: int) -> None:
+def _learn(team: Team, where: Place, path: Path, pictures: int, seed: int) -> None:
     torch.manual_seed(seed)
     torch.set_flush_denormal(True)
-    state: dict[str, Any] = {"first": 0, "step": 0, "spent": 0.0}
+    state: dict[str, Any] = {"first": 0, "step": 0}
     if path.exists():
         state = torch.load(path, weights_only=False, map_location="cpu")
-    first, step, spent = state["first"], state["step"], state["spent"]
-    if spent >= minutes:
+    first, step = state["first"], state["step"]
+    if first >= pictures:
         return
     size, rate = SIZE[where.device.type], RATE[where.device.type]
     feed = Feed(
@@ -125,12 +126,11 @@ def _learn(team: Team, where: Place, path: Path, minutes: float, seed: int) -> N
         seer.load_state_dict(state["model"])
         for tool, held in zip(tools, state["tools"], strict=True):
             tool.load_state_dict(held)
-    begun = last = time.monotonic()
+    last = time.monotonic()
     for images, want in feed:
-        gone = (spent + (time.monotonic() - begun) / 60) / minutes
-        if team.agree(gone >= 1):
+        if first >= pictures:
             break
-        set_rate(tools, rate * min(1.0, (step + 1) / 50) * min(1.0, max(0.02, (1 - gone) * 3)))
+        set_rate(tools, rate * min(1.0, (step + 1) / 50) * min(1.0, max(0.02, (1 - first / pictures) * 3)))
         with torch.autocast(where.device.type, torch.bfloat16, enabled=where.device.type == "cuda"):
             loss, _ = dense_loss(seer(pixels(images, where.device)), torch.from_numpy(want).to(where.device))
         loss.backward()
@@ -144,12 +144,12 @@ def _learn(team: Team, where: Place, path: Path, minutes: float, seed: int) -> N
             last = time.monotonic()
             if not math.isfinite(loss.item()):
                 raise RuntimeError(f"the loss is {loss.item()} at step {step}: lower the rate")
-            _keep(path, seer, tools, {"first": first, "step": step, "spent": gone * minutes})
+            _keep(path, seer, tools, {"first": first, "step": step})
             keep = ("name", "colour", "text", "character", "same_name", "rank")
             accuracy = patch_accuracy(seer, 128)
-            print(time.strftime("%H:%M"), step, first, f"{loss.item():.3f}", {k: accuracy[k] for k in keep}, flush=True)
+            print(time.strftime("%H:%M"), f"{first} of {pictures} {loss.item():.3f}", {k: accuracy[k] for k in keep}, flush=True)
     if team.rank == 0:
-        _keep(path, seer, tools, {"first": first, "step": step, "spent": minutes})
+        _keep(path, seer, tools, {"first": first, "step": step})
         print(json.dumps({"patches": patch_accuracy(seer), "images": first}), flush=True)
 
 
@@ -159,8 +159,8 @@ def _keep(path: Path, seer: Seer, tools: list[torch.optim.Optimizer], counters: 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Train the vision tower on dense labels.")
-    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--pictures", type=int, default=PICTURES)
     parser.add_argument("--out", type=Path, default=Path("runs/nano"))
     parser.add_argument("--seed", type=int, default=TRAIN_SEED)
     args = parser.parse_args()
-    learn(args.out, args.minutes, args.seed)
+    learn(args.out, args.pictures, args.seed)
