@@ -6,6 +6,7 @@ then each question drawn gets an answer form and a language. The arithmetic is d
 in it depends on one image alone.
 """
 
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -41,7 +42,7 @@ class Terms:
     fingerprint: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Subject:
     """An image to be asked about."""
 
@@ -60,7 +61,9 @@ def subject_of(row: Mapping[str, Any]) -> Subject:
 def subjects_of(rows: pa.Table) -> list[Subject]:
     """The subjects in a table of Inputs.objects."""
     lists = rows.column("tags").combine_chunks()
-    paths, ends = lists.flatten().field("path").to_pylist(), np.cumsum(lists.value_lengths().to_numpy()).tolist()
+    # A tag is one text in memory, however many images have it: balancing looks at some ten thousand of them at once.
+    paths = list(map(sys.intern, lists.flatten().field("path").to_pylist()))
+    ends = np.cumsum(lists.value_lengths().to_numpy()).tolist()
     tags = [paths[start:end] for start, end in zip([0, *ends], ends, strict=False)]
     object_ids, image_ids, widths, heights = (rows.column(name).to_pylist() for name in ("object_id", "image_id", "width", "height"))
     return list(map(Subject, object_ids, image_ids, tags, widths, heights))
@@ -132,7 +135,9 @@ class Drawer:
         for one in subjects:
             fired = self._fired(one)
             counts[fired] = counts.get(fired, 0.0) + self._times(one)
-        weights = np.array([self._weights.of(fired) for fired in counts]).reshape(len(counts), len(self.types))
+        weights = np.empty((len(counts), len(self.types)))
+        for row, fired in zip(weights, counts, strict=True):
+            row[:] = self._weights.of(fired)
         factors = balance(weights, np.array(list(counts.values())), strength)
         return dict(zip(self.types, factors.tolist(), strict=True))
 
