@@ -103,7 +103,7 @@ def _tag(job: Job, which: Range, lease: Lease) -> int:
     cpus, gpus = tag.resources(terms, settings.gpus)
     crew = Crew(tag.build, terms, lambda work: tag.object_ids(terms, work), min(settings.workers, len(works)), cpus, gpus)
     crew = replace(crew, notes=stage.folder.child("strikes"))
-    total = sum(listed.partitions[work.partition][-1].receipt.counts["listed"] for work in works)
+    total = sum(listed.counts([work.partition]).get("listed", 0) for work in works)
     _note_memory("tag", crew.size, memory.tag_bytes(job.pipeline))
     with StageProgress("tag", total, "image") as bar:
         return _do(
