@@ -370,6 +370,17 @@ def test_of_two_results_of_one_revision_the_first_stands_and_both_are_told_it(ou
     assert stage.log().counts() == {"things": 1}
 
 
+def test_a_receipt_for_which_no_other_will_do_is_committed_or_the_lease_is_lost(out: Folder) -> None:
+    stage = Stage(out, "1-tagged")
+    with Lease.take(out) as lease:
+        mine = receipt(stage, {"a": 1})
+        stage.insist(mine, lease, 1)
+        stage.insist(mine, lease, 1)
+        with pytest.raises(LeaseLost, match=f"another run committed 1-tagged/{PARTITION} at the same time"):
+            stage.insist(receipt(stage, {"a": 2}), lease, 1)
+    assert current(stage) == {"a": 1}
+
+
 def test_racing_commits_of_one_revision_leave_one(out: Folder) -> None:
     stage = Stage(out, "1-tagged")
     with Lease.take(out) as lease, ThreadPoolExecutor(8) as pool:
