@@ -122,6 +122,8 @@ def joined(place: Ground, is_wanted: bool) -> Iterator[Ground]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
+    # A token that lies in the user's folder would otherwise be asked for.
+    place = replace(place, environment={**place.environment, "RAY_AUTH_MODE": "disabled"})
     options = ["--head", "--block", "--port", address.rpartition(":")[2], "--num-cpus", "8", "--include-dashboard", "false"]
     ray = subprocess.Popen(
         [str(Path(sys.executable).parent / "ray"), "start", *options],

@@ -55,13 +55,23 @@ def join_ray() -> None:
     is_listening = signal.getsignal(signal.SIGINT) is stop.hear
     # Workers import what the user's shelf names as module:attribute from the folder that `synth` was started in.
     path = os.pathsep.join([str(Path.cwd()), *filter(None, [os.environ.get("PYTHONPATH")])])
-    ray.init(
-        address=os.environ.get("RAY_ADDRESS") or "local",  # without an address Ray would join whatever cluster it finds on this machine
-        include_dashboard=False,
-        log_to_driver="SYNTH_RAY_LOGS" in os.environ,
-        logging_level=logging.ERROR,
-        runtime_env={"env_vars": {"PYTHONPATH": path}},
-    )
+    address = os.environ.get("RAY_ADDRESS")
+    try:
+        ray.init(
+            address=address or "local",  # without an address Ray would join whatever cluster it finds on this machine
+            include_dashboard=False,
+            log_to_driver="SYNTH_RAY_LOGS" in os.environ,
+            logging_level=logging.ERROR,
+            runtime_env={"env_vars": {"PYTHONPATH": path}},
+        )
+    except (ConnectionError, ray.exceptions.RayError) as error:
+        if not address:
+            raise
+        told = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise UserMistake(
+            f"RAY_ADDRESS={address}: cannot be joined ({told}); start that cluster, set RAY_AUTH_MODE=token if it asks for one, "
+            "or unset RAY_ADDRESS to work on this machine"
+        ) from error
     if is_listening:
         stop.rearm()
 
