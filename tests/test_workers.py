@@ -19,7 +19,7 @@ import pytest
 from conftest import make_images
 from test_run import adds_up, assignments, pairs, run, synth
 
-from synthgen.errors import JobFailing
+from synthgen.errors import JobFailing, UserMistake
 from synthgen.models import EngineDied, Facts, Reply, Request
 from synthgen.models.watched import WatchedEngine
 from synthgen.rows import image_id
@@ -27,7 +27,7 @@ from synthgen.store import DataFile, Folder, Receipt, TablePart
 from synthgen.workers import Crew, Work, actor, leave_ray, stop, work_through
 from synthgen.workers import foreman as foremen
 from synthgen.workers.actor import Hired
-from synthgen.workers.cluster import Waiting
+from synthgen.workers.cluster import Waiting, join_ray
 from synthgen.workers.deaths import Death, death_of
 from synthgen.workers.foreman import DEATHS_IN_A_ROW, LOST_IN_A_ROW, Foreman
 from synthgen.workers.strikes import Suspects
@@ -303,6 +303,27 @@ def test_a_crew_that_gets_no_machine_says_so_and_ends(monkeypatch: pytest.Monkey
     clock[0] = 3691.0
     with pytest.raises(JobFailing, match="no worker got a machine within 60 min: a worker needs 1 GPU"):
         waiting.see(False)
+
+
+def test_a_cluster_that_cannot_be_joined_is_one_line_and_without_an_address_none_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    asked: list[str] = []
+
+    def init(address: str, **more: Any) -> None:
+        asked.append(address)
+        raise ConnectionError("Failed to connect to Ray cluster at 192.0.2.1:6379\nmore words")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setenv("RAY_ADDRESS", "192.0.2.1:6379")
+    with pytest.raises(UserMistake, match=r"RAY_ADDRESS=192\.0\.2\.1:6379: cannot be joined .*unset RAY_ADDRESS") as told:
+        join_ray()
+    assert "\n" not in str(told.value)
+    monkeypatch.delenv("RAY_ADDRESS")
+    with pytest.raises(ConnectionError):
+        join_ray()
+    assert asked == ["192.0.2.1:6379", "local"]
 
 
 # --- an engine that answers nothing -----------------------------------------------------------------------------------
