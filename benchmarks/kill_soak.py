@@ -9,8 +9,9 @@ output lie in an S3 server behind a proxy that answers some requests with 500, l
 (faulty_store.py). With the real engine (`--engine vllm`) texts are sampled, so only rows are compared, not what they say.
 
 On two cores that much else shared, nothing was lost, doubled or different: 101 kills on disk (`--seed 7`, 15 minutes, two thirds of
-them while images were tagged, which is most of such a run), 31 on S3 behind the proxy (`--store s3 --seed 8`, 7 minutes), 5 with vLLM (`--engine vllm --kills 5 --seed 9 --images
-12 --lanes 1`, 11 minutes), 10 in a Ray that lives on (`--cluster --kills 10 --seed 10 --lanes 1`, 5 minutes).
+them while images were tagged, which is most of such a run), 31 on S3 behind the proxy (`--store s3 --kills 30 --seed 8`, 7 minutes),
+5 with vLLM (`--engine vllm --kills 5 --seed 9 --images 12 --lanes 1`, 11 minutes), 10 in a Ray that lives on (`--cluster --kills 10
+--seed 10 --lanes 1`, 5 minutes).
 
     python benchmarks/kill_soak.py [--kills 100] [--seed 1] [--images 40] [--lanes 2] [--cluster] [--store s3] [--engine vllm] [--quick]
 """
