@@ -101,7 +101,7 @@ def retry(
     wanted = named if named or partitions else frozenset(RETRIED_REASONS)
     if wanted and (told := why.nothing_fits(folder, wanted)):
         _say(told)
-    runner.run(opened, runner.Range(retry=wanted))
+    runner.run(opened, runner.Range(retry=wanted, grows=False))
     print(funnel.text(folder))
 
 

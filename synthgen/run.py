@@ -43,6 +43,7 @@ class Range:
     update: bool = False
     replan: bool = False  # an update that draws everything anew
     retry: frozenset[str] = frozenset()  # reasons for which failed rows are done again
+    grows: bool = True  # what is new in the source is listed
 
     def __post_init__(self) -> None:
         if STAGES.index(self.first) > STAGES.index(self.last):
@@ -50,6 +51,11 @@ class Range:
 
     def has(self, stage: str) -> bool:
         return STAGES.index(self.first) <= STAGES.index(stage) <= STAGES.index(self.last)
+
+    @property
+    def lists(self) -> bool:
+        """Whether the source is looked through."""
+        return self.grows and self.has("tag")
 
 
 def run(job: Job, which: Range) -> int:
@@ -60,7 +66,7 @@ def run(job: Job, which: Range) -> int:
 
 def _run(job: Job, which: Range) -> int:
     # What the user can mend is found before anything is written.
-    objects = _begun(list_objects(job.pipeline.source)) if which.has("tag") else iter(())
+    objects = _begun(list_objects(job.pipeline.source)) if which.lists else iter(())
     is_new = check_folder(job, which.last, which.update, which.replan)
     _has_input(job, which.first)
     steps = {"tag": _tag, "plan": _plan, "generate": _generate, "select": _select, "pack": _pack}
@@ -71,7 +77,7 @@ def _run(job: Job, which: Range) -> int:
             once(check_engine, (job.model, job.pipeline.generate.engine), job.pipeline.generate.engine)
         with Lease.take(job.out) as lease:
             settle(job, which.last)
-            if which.has("tag"):
+            if which.lists:
                 listing.run(job.out, islice(objects, which.limit), lease, job.fingerprint("listed"))
             for stage in STAGES:
                 if which.has(stage):

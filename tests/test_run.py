@@ -128,6 +128,7 @@ def test_failed_calls_are_asked_again_by_retry_and_by_nothing_else(workspace: Pa
     assert failed
     run("out", "--set", "generate.engine.options.fail=0")
     assert pairs(workspace / "out") == before
+    add_images(workspace / "photos", 2)  # not the business of a retry
     synth("retry", "out", "--reason", "call_failed")
     adds_up(workspace / "out")
     after = pairs(workspace / "out")
