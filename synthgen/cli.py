@@ -101,7 +101,9 @@ def retry(
     wanted = named if named or partitions else frozenset(RETRIED_REASONS)
     if wanted and (told := why.nothing_fits(folder, wanted)):
         _say(told)
-    runner.run(opened, runner.Range(retry=wanted, grows=False))
+    # What a damaged listing held may have to be looked for in the source; nothing else of a retry looks there for more.
+    grows = any(name.startswith("0-listed/") for name in partitions or ())
+    runner.run(opened, runner.Range(retry=wanted, grows=grows))
     print(funnel.text(folder))
 
 
