@@ -27,6 +27,7 @@ APART = ("test_run", "test_forecast", "test_security", "test_cli")
 LONGEST = ("test_engine", "test_workers", "test_run", "test_forecast", "test_nodes", "test_mending", "test_security", "test_train")
 
 
+@pytest.hookimpl(tryfirst=True)  # before the groups are read
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Says which tests belong together, and which come first."""
     for item in items:
