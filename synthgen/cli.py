@@ -94,7 +94,7 @@ def retry(
 
     named = why.checked(reasons or ())
     folder = open_folder(out)
-    opened = job.open_job(folder, job.last_pipeline(folder))
+    opened = job.reopen(folder)
     if partitions:
         with Lease.take(folder) as lease:
             redoer.redo(folder, partitions, lease)
@@ -125,7 +125,7 @@ def purge(
     from synthgen.store.tidy import tidy
 
     folder = open_folder(out)
-    opened = job.open_job(folder, job.last_pipeline(folder))
+    opened = job.reopen(folder)
     with Lease.take(folder) as lease:
         done = purger.purge(folder, names or [], lease)
     reached = [stage for stage in ("select", "pack") if Stage(folder, FOLDERS[job.STAGES.index(stage) + 1]).log().partitions]

@@ -7,10 +7,13 @@ what differs.
 
 import hashlib
 import json
+import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from synthgen import __version__, mapping, tagger
@@ -100,6 +103,28 @@ def open_job(out: Folder, pipeline: Pipeline, texts: Texts | None = None) -> Job
     return Job(out, pipeline, texts, model, _shape(pipeline, texts, model))
 
 
+def reopen(out: Folder) -> Job:
+    """The job that a folder was last made with, for what is done to a folder afterwards.
+
+    Names of shelf files, images and models may be relative to the folder that its run was started in, so this process goes
+    there where it exists. Raises if the files that shaped the tables are others now.
+    """
+    record = _settled(out)
+    if not record:
+        raise UserMistake(f"{out.url}: holds no synth run")
+    home = record["started_in"]
+    if Path(home).is_dir():
+        os.chdir(home)
+        sys.path.insert(0, home)
+    job = open_job(out, Pipeline.model_validate(record["pipeline"]))
+    if found := differences(record["shape"], {group: one for group, one in job.shape.items() if group in record["shape"]}):
+        raise SettingsChanged(
+            f"{out.url}: was made with other files: {_some(found)}. It was started in {home}; "
+            "run this where they are as they were, or after a `synth run --update` with these"
+        )
+    return job
+
+
 def check_folder(job: Job, last: str, update: bool, replan: bool) -> bool:
     """Whether the output folder is new; raises if it is not this job's: another tool's, or of other settings and not to be updated.
 
@@ -117,11 +142,10 @@ def check_folder(job: Job, last: str, update: bool, replan: bool) -> bool:
     if redraws and not replan:
         raise SettingsChanged(f"{job.out.url}: {redraws[0]}: every question would be drawn anew; run with --replan if that is wanted")
     if found and not (update or replan):
-        shown = found[:12] + ([f"and {len(found) - 12} more"] if len(found) > 12 else [])
         is_moved = any(one.startswith("listed.uri ") for one in found)
         then = "add the images of this source to those of the other" if is_moved else "recompute what that touches"
         raise SettingsChanged(
-            f"{job.out.url}: was made with other settings: {'; '.join(shown)}. Run with --update to {then}, or use another --out"
+            f"{job.out.url}: was made with other settings: {_some(found)}. Run with --update to {then}, or use another --out"
         )
     return False
 
@@ -135,13 +159,17 @@ def settle(job: Job, last: str) -> None:
     before, behind = _settled(job.out), _behind(last)
     kept = {group: shape for group, shape in before["shape"].items() if group in behind} if before else {}
     made = {group: shape for group, shape in job.shape.items() if group not in behind}
-    record = {"shape": {**made, **kept}, "pipeline": job.pipeline.model_dump(mode="json")}
+    record = {"shape": {**made, **kept}, "pipeline": job.pipeline.model_dump(mode="json"), "started_in": str(Path.cwd())}
     if before == record:
         return
     job.out.create("run.json", json.dumps({"format": FORMAT, "made": datetime.now(UTC).isoformat(timespec="seconds")}).encode())
     folder = job.out.child("frozen")
     number = len(folder.names(".json")) + 1
     folder.create(f"{number:06d}.json", json.dumps(record, indent=1, sort_keys=True, ensure_ascii=False).encode())
+
+
+def _some(found: list[str]) -> str:
+    return "; ".join(found[:12] + ([f"and {len(found) - 12} more"] if len(found) > 12 else []))
 
 
 def _behind(last: str) -> set[str]:

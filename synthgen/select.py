@@ -15,6 +15,7 @@ A decision can depend on any other pair, so the decisions of a partition carry a
 commit that was read: after growth, an edit or a crash half-way, exactly the partitions that are not of today are redone.
 """
 
+import json
 import re
 import tempfile
 from collections import Counter
@@ -81,7 +82,8 @@ def prepare(out: Folder, settings: Select) -> Selection:
     _check(settings, generated)
     replanned = [name for name in generated.partitions if len(planned.parts(name, "assignments")) > 1]
     digests = generated.digests("3-generated", generated.partitions) | planned.digests("2-planned", replanned)
-    fingerprint = make_id("select", RULES_VERSION, settings.model_dump_json(), *(f"{key} {digests[key]}" for key in sorted(digests)))
+    how = json.dumps(settings.model_dump(mode="json"), sort_keys=True)  # a threshold's place in the file says nothing
+    fingerprint = make_id("select", RULES_VERSION, how, *(f"{key} {digests[key]}" for key in sorted(digests)))
     return Selection(out, settings, generated, planned, selected, fingerprint)
 
 

@@ -174,3 +174,23 @@ def column_texts(out: Path, stage: str) -> Iterator[str]:
     for path in (out / stage).rglob("*.parquet"):
         for row in pq.read_table(path).to_pylist():
             yield from (value for value in row.values() if isinstance(value, str))
+
+
+def test_afterwards_any_folder_will_do_to_start_in(copy: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = everything(copy)
+    again = synth("retry", str(copy))
+    assert everything(copy) == before
+    assert "tag: " not in again.stderr and "select: " not in again.stderr, "nothing is listed or decided anew"
+
+
+def test_files_that_are_others_now_are_told_before_anything_is_purged(copy: Path, finished: Path) -> None:
+    before, pack = everything(copy), finished / "prompts" / "small.yaml"
+    text = pack.read_text()
+    pack.write_text(text.replace("Brief.", "Be brief."))
+    try:
+        stopped = synth("purge", str(copy), image_id((finished / "photos" / "0006.jpg").read_bytes()), check=False)
+    finally:
+        pack.write_text(text)
+    assert stopped.returncode == 2 and f"It was started in {finished}" in stopped.stderr
+    assert everything(copy) == before
