@@ -27,9 +27,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from moto.server import ThreadedMotoServer
 
+from synthgen import cli, stores
 from synthgen.config import Images, Source
 from synthgen.errors import SynthError, UserMistake
-from synthgen.source import Listed, Ref, Unreadable, list_objects, place, read_objects, reading, shown, walking
+from synthgen.source import Listed, Ref, Unreadable, list_objects, read_objects, reading, shown, walking
 
 LIMITS = Images(max_bytes=1000)
 
@@ -262,7 +263,7 @@ def test_a_large_row_group_is_read_in_pieces(tmp_path: Path) -> None:
 
 
 def test_a_damaged_row_group_costs_its_rows_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(place, "PAUSE", 0.01)
+    monkeypatch.setattr(stores, "PAUSE", 0.01)
     path = parquet(tmp_path / "p.parquet", [bytes([row]) * 300 for row in range(6)], pa.binary())
     at = pq.ParquetFile(path).metadata.row_group(1).column(0).data_page_offset
     damaged = bytearray(path.read_bytes())
@@ -322,7 +323,7 @@ def test_mistakes_in_the_uri_are_raised_before_anything_is_listed(tmp_path: Path
 def test_what_is_shown_holds_no_secret() -> None:
     assert shown("s3://KEY:SECRET@bucket/a?X-Amz-Signature=abc") == "s3://bucket/a"
     error = OSError("GET https://me:pw@host/x?X-Amz-Signature=abc&b=1 failed,\n see s3://KEY:SECRET@b/k?sig=1")
-    told = place.shown_error(error)
+    told = stores.shown_error(error)
     assert told == "OSError: GET https://host/x failed, see s3://b/k"
 
 
@@ -355,7 +356,7 @@ def test_a_row_that_the_file_does_not_have_is_unreadable(tmp_path: Path) -> None
 
 
 def test_no_url_in_a_reference_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(place, "PAUSE", 0.01)
+    monkeypatch.setattr(stores, "PAUSE", 0.01)
     results = read_refs(
         [Ref(uri, uri, "v", None) for uri in ("http://127.0.0.1:1/a.jpg", "memory://a.jpg", "/nope.jpg", "file:///nope.jpg")]
     )
@@ -396,7 +397,7 @@ def test_a_caller_that_stops_half_way_leaves_no_thread_behind(tmp_path: Path, mo
 
 
 def test_a_defect_in_a_reader_costs_its_own_objects_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(place, "PAUSE", 0.01)
+    monkeypatch.setattr(stores, "PAUSE", 0.01)
     tree(tmp_path, "a.jpg", "bad.jpg", "c.jpg")
     honest = reading._read_local
 
@@ -487,7 +488,7 @@ def faults(store: tuple[str, int], monkeypatch: pytest.MonkeyPatch) -> Iterator[
         monkeypatch.setenv(f"AWS_{name}", value)
     monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    monkeypatch.setattr(place, "PAUSE", 0.02)
+    monkeypatch.setattr(stores, "PAUSE", 0.02)
     urllib.request.urlopen(f"http://{store[0]}:{store[1]}/moto-api/reset", data=b"").close()
     s3fs.S3FileSystem.clear_instance_cache()
     client(store).create_bucket(Bucket="photos")
@@ -615,6 +616,45 @@ def test_mistakes_about_buckets_are_one_line(put: Callable[..., None], faults: F
         listed("s3://photos")
     assert not isinstance(caught.value, UserMistake)
     assert "\n" not in str(caught.value)
+
+
+def in_a_line(*arguments: str) -> str:
+    with pytest.raises(UserMistake) as caught:
+        cli.app(arguments, standalone_mode=False)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+OF_FOLDERS = [
+    ("status",),
+    ("gc",),
+    ("retry",),
+    ("purge",),
+    ("run", "--set", "source.uri=x", "--pipeline", "demo", "--out"),
+    ("plan", "--out"),
+]
+
+
+@pytest.mark.parametrize("command", OF_FOLDERS, ids=lambda command: command[0])
+def test_mistakes_about_the_bucket_of_the_output_are_those_of_the_source(
+    command: tuple[str, ...], put: Callable[..., None], faults: Faults, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put("a/notes.txt")
+    assert in_a_line(*command, "s3://nowhere-at-all/x").startswith(
+        "s3://nowhere-at-all/x: there is no bucket nowhere-at-all; make it first"
+    )
+    if command[0] not in ("run", "plan"):
+        assert in_a_line(*command, "s3://photos/new").endswith("s3://photos/new: holds no synth run")
+    faults.rule = lambda *_: "403"
+    assert in_a_line(*command, "s3://photos/a") == mistake("s3://photos/a")
+    faults.rule = lambda *_: None
+    for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(f"AWS_{name}")
+    for name, value in (("EC2_METADATA_DISABLED", "true"), ("CONFIG_FILE", os.devnull), ("SHARED_CREDENTIALS_FILE", os.devnull)):
+        monkeypatch.setenv(f"AWS_{name}", value)
+    s3fs.S3FileSystem.clear_instance_cache()
+    assert in_a_line(*command, "s3://photos/a") == mistake("s3://photos/a") != ""
+    assert "no credentials found" in mistake("s3://photos/a")
 
 
 # --- another store ----------------------------------------------------------------------------------------------------

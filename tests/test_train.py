@@ -421,6 +421,9 @@ def test_shards_in_an_object_store_are_read_as_they_are_on_disk(tmp_path: Path, 
         with Lease.take(stage.out) as lease:
             stage.commit(Receipt("e001-00000", 1, {"data": TablePart((data,), "f")}), lease, 1)
         assert len(list(islice(rows(pin("s3://tuning/run"), 0, 0), 7))) == 7
+        for source in ("s3://nowhere-at-all/run", "s3://nowhere-at-all/*.parquet"):
+            with pytest.raises(UserMistake, match="there is no bucket nowhere-at-all"):
+                pin(source)
     finally:
         server.stop()
         s3fs.S3FileSystem.clear_instance_cache()

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from synthgen import stores
 from synthgen.config import Images, Source
 from synthgen.errors import UserMistake
-from synthgen.source import Ref, Unreadable, list_objects, place, read_objects, web
+from synthgen.source import Ref, Unreadable, list_objects, read_objects, web
 
 Answer = Callable[[BaseHTTPRequestHandler], None]
 
@@ -43,7 +44,7 @@ class Server:
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """A server whose address counts as public here."""
     monkeypatch.setattr(web, "is_public", lambda address: address == "127.0.0.1")
-    monkeypatch.setattr(place, "PAUSE", 0.01)
+    monkeypatch.setattr(stores, "PAUSE", 0.01)
     one = Server()
     yield one
     one.http.shutdown()
@@ -207,7 +208,7 @@ def test_what_is_cut_short_or_fails_may_pass_and_what_is_gone_does_not(server: S
     for path in ("/cut", "/busy"):
         with pytest.raises(OSError):
             web.fetch(server.url + path, [server.host], 100)
-    with pytest.raises(place.Lasting, match="HTTP 404"):
+    with pytest.raises(stores.Lasting, match="HTTP 404"):
         web.fetch(f"{server.url}/gone", [server.host], 100)
 
 

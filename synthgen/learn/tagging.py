@@ -13,7 +13,8 @@ from typing import Any
 from synthgen.config import Images
 from synthgen.images import Decoder, Unfit
 from synthgen.learn.record import Bad, Row
-from synthgen.source.place import Lasting, open_regular
+from synthgen.source.place import open_regular
+from synthgen.stores import Lasting
 from synthgen.tagger import Tagger
 
 BATCH = 32  # images that the tagger sees at once

@@ -7,7 +7,7 @@ Nothing is ever opened but what the listing named: a path or URL inside the data
 """
 
 from synthgen.source.listing import Listed, list_objects
-from synthgen.source.place import shown
 from synthgen.source.reading import GONE, Ref, Unreadable, read_objects, ref_of
+from synthgen.stores import shown
 
 __all__ = ["GONE", "Listed", "Ref", "Unreadable", "list_objects", "read_objects", "ref_of", "shown"]

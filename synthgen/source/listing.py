@@ -17,20 +17,11 @@ from functools import partial
 from typing import Any
 
 from synthgen.config import Source
-from synthgen.errors import SynthError, UserMistake
+from synthgen.errors import UserMistake
 from synthgen.source import parquet, urls
-from synthgen.source.place import (
-    Lasting,
-    Place,
-    filesystem,
-    is_about_credentials,
-    open_regular,
-    patiently,
-    place_of,
-    shown_error,
-    split_uri,
-)
+from synthgen.source.place import Place, filesystem, open_regular, place_of, split_uri
 from synthgen.source.walking import Found, walk
+from synthgen.stores import Lasting, patiently, shown_error, told
 
 log = logging.getLogger(__name__)
 SIDECAR_BYTES = 2**20
@@ -96,19 +87,8 @@ def _rows(place: Place, fs: Any, found: Found, source: Source) -> Iterator[Liste
 
 def _mended(place: Place, objects: Iterator[Listed]) -> Iterator[Listed]:
     """The stream with the store's errors in words."""
-    bucket = f"{place.protocol}://{place.root.partition('/')[0]}"
-    try:
+    with told(place.uri, "listing"):
         yield from objects
-    except FileNotFoundError as error:
-        raise UserMistake(f"{place.uri}: no such bucket or prefix") from error
-    except PermissionError as error:
-        raise UserMistake(f"{place.uri}: access refused by {bucket}; the credentials in use may not list it") from error
-    except (UserMistake, SynthError):
-        raise
-    except Exception as error:
-        if is_about_credentials(error):
-            raise UserMistake(f"{place.uri}: no credentials found; set those of the store in the environment") from error
-        raise SynthError(f"{place.uri}: listing failed: {shown_error(error)}") from error
 
 
 def _with_sidecars(objects: Iterator[Listed], fs: Any, suffix: str) -> Iterator[Listed]:

@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 
 from synthgen.config import Source
 from synthgen.errors import UserMistake, nearest
-from synthgen.source.place import HOPELESS, Lasting, attempts, local_version, open_regular, shown_error, split_uri, version_of
+from synthgen.source.place import local_version, open_regular, split_uri, version_of
+from synthgen.stores import HOPELESS, Lasting, attempts, shown_error
 
 BATCH_BYTES = 2**23  # read at once; at least one row
 META_ROWS = 1024

@@ -2,35 +2,27 @@
 
 Comes in: a path, a glob, s3://… or gs://…, or a uri from an earlier listing. Goes out: a `Place`, or a filesystem and a
 path. Local uris are absolute paths; a name that is not UTF-8 becomes a file:// uri with percent signs, because tables hold
-text. Also here: patience with stores (retries with growing pauses) and how a uri or an error is shown, without secrets.
+text.
 """
 
 import os
 import re
 import stat
-import time
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
-from urllib.parse import unquote_to_bytes, urlsplit
+from typing import Any, BinaryIO
+from urllib.parse import unquote_to_bytes
 
 import fsspec
 from fsspec.utils import glob_translate
 
 from synthgen.errors import UserMistake
+from synthgen.stores import Lasting, lacks_package, shown
 
-Result = TypeVar("Result")
 STORES = ("s3", "gs")  # object stores; a local path needs no protocol
 PROTOCOL = re.compile(r"[a-z][a-z0-9+.-]*://")
 MAGIC = re.compile(r"[*?[]")
-ATTEMPTS = 4
-PAUSE = 0.5  # seconds before the second attempt; each later pause is three times the one before
 SPELT = "give a folder, a glob, a Parquet file, s3://… or gs://…"
-
-
-class Lasting(Exception):
-    """An error that the next attempt would meet again."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +61,7 @@ def filesystem(protocol: str) -> Any:
     try:
         return fsspec.filesystem(protocol, use_listings_cache=False)
     except ImportError as error:
-        extra = {"s3": "s3", "gs": "gcs"}[protocol]
-        raise UserMistake(f'{protocol}:// needs one more package: pip install "synthgen[{extra}]"') from error
+        raise lacks_package(protocol) from error
 
 
 def split_uri(uri: str) -> tuple[str, str]:
@@ -110,51 +101,6 @@ def version_of(info: dict[str, Any]) -> str:
 def local_version(status: os.stat_result) -> str:
     """Size and modification time of a local file."""
     return f"{status.st_size}-{status.st_mtime_ns}"
-
-
-HOPELESS = (FileNotFoundError, PermissionError, IsADirectoryError, Lasting)
-
-
-def is_about_credentials(error: BaseException) -> bool:
-    """Whether the store's library found none; told by name, because the library is an extra."""
-    return type(error).__name__ == "NoCredentialsError"
-
-
-def attempts() -> Iterator[bool]:
-    """One item for each attempt at something, with a growing pause before each but the first; the item: is it the last?"""
-    for attempt in range(ATTEMPTS):
-        if attempt:
-            time.sleep(PAUSE * 3 ** (attempt - 1))
-        yield attempt == ATTEMPTS - 1
-
-
-def patiently(call: Callable[[], Result]) -> Result:
-    """The call's result, tried again while the store fails; what is missing or forbidden stays so."""
-    for is_last in attempts():
-        try:
-            return call()
-        except HOPELESS:
-            raise
-        except Exception as error:
-            if is_last or is_about_credentials(error):
-                raise
-    raise AssertionError("unreachable")
-
-
-def shown(uri: str) -> str:
-    """A uri as it may be printed: no credentials, no query string."""
-    if "://" not in uri:
-        return uri
-    parts = urlsplit(uri)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-
-
-def shown_error(error: BaseException) -> str:
-    """An error in one line; what it quotes from URLs after a question mark may be a signature, so it is left out."""
-    text = " ".join(str(error).split())
-    text = re.sub(r"(\w+://[^\s?'\"]*)\?[^\s'\"]*", r"\1", re.sub(r"://[^\s/@]+@", "://", text))
-    kind = "" if isinstance(error, Lasting) else type(error).__name__  # ours are words enough
-    return ": ".join(part for part in (kind, text[:200]) if part)
 
 
 def _store_place(uri: str) -> Place:

@@ -19,7 +19,8 @@ import fsspec.asyn
 
 from synthgen.config import Images, Source
 from synthgen.source import parquet, urls, web
-from synthgen.source.place import STORES, filesystem, local_version, open_regular, patiently, shown_error, split_uri, version_of
+from synthgen.source.place import STORES, filesystem, local_version, open_regular, split_uri, version_of
+from synthgen.stores import patiently, shown_error
 
 THREADS = 10  # as many connections as s3fs opens
 BUFFER_BYTES = 256 * 2**20

@@ -18,7 +18,8 @@ from typing import Any
 
 from fsspec.utils import glob_translate
 
-from synthgen.source.place import Place, local_version, patiently, version_of
+from synthgen.source.place import Place, local_version, version_of
+from synthgen.stores import patiently
 
 log = logging.getLogger(__name__)
 PAGE = 1000  # keys; S3 gives no more at once

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from urllib.parse import urljoin, urlsplit
 
-from synthgen.source.place import Lasting
+from synthgen.stores import Lasting
 
 REDIRECTS = 4
 CONNECT_SECONDS = 10.0

@@ -21,6 +21,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from synthgen.errors import UserMistake
+from synthgen.stores import EXTRAS, lacks_package, shown, told
 
 WRITING = ".writing-"  # begins the name of a local file that is not whole yet
 TRIES = 5  # of a conditional put that the store could not decide
@@ -157,16 +158,43 @@ class Folder:
 
 def open_folder(url: str) -> Folder:
     """The folder that the user named, or one line on why it cannot be one."""
-    try:
-        protocol = fsspec.core.url_to_fs(url)[0].protocol
-    except (ValueError, ImportError) as error:
-        raise UserMistake(f"{url}: cannot be opened ({error}); give a local path, s3://… or gs://…") from error
-    if "memory" in (protocol if isinstance(protocol, tuple) else (protocol,)):
-        raise UserMistake(f"{url}: memory is lost when a process ends; give a local path, s3://… or gs://…")
+    reach(url)
     folder = Folder(str(Path(url).expanduser().resolve()) if "://" not in url else url.rstrip("/"))
     if folder.is_local and Path(folder.path).is_file():
         raise UserMistake(f"{url}: is a file; give a folder")
     return folder
+
+
+def reach(url: str) -> None:
+    """Raises, in one line, if nothing can be kept or looked for there: no such bucket, no credentials, no right to list it.
+
+    What is only not there yet is no mistake.
+    """
+    shown_url = shown(url)
+    try:
+        fs, path = fsspec.core.url_to_fs(url, use_listings_cache=False)
+    except (ValueError, ImportError) as error:
+        if isinstance(error, ImportError) and (protocol := url.partition("://")[0]) in EXTRAS:
+            raise lacks_package(protocol) from error
+        raise UserMistake(f"{shown_url}: cannot be opened ({error}); give a local path, s3://… or gs://…") from error
+    if "memory" in (fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,)):
+        raise UserMistake(f"{shown_url}: memory is lost when a process ends; give a local path, s3://… or gs://…")
+    if isinstance(fs, LocalFileSystem):
+        return
+    with told(shown_url, "opening"):
+        try:
+            fs.ls(path)
+        except FileNotFoundError:
+            _find_bucket(fs, shown_url, str(path).lstrip("/").partition("/")[0])
+
+
+def _find_bucket(fs: Any, url: str, bucket: str) -> None:
+    try:
+        fs.info(bucket)
+    except FileNotFoundError as error:
+        raise UserMistake(f"{url}: there is no bucket {bucket}; make it first, or mend its name") from error
+    except PermissionError:
+        return  # who may list a prefix need not be allowed to ask about its bucket
 
 
 @cache

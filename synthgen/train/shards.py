@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from synthgen.errors import Damaged, UserMistake
 from synthgen.rows import make_id
 from synthgen.store import Folder, Stage
+from synthgen.store.folder import reach
 
 COLUMNS = ["images", "messages"]
 GROUP_BYTES = 256 * 2**20  # small files are mixed with each other up to this size; a larger file is a group of its own
@@ -46,6 +47,7 @@ def place(source: str) -> str:
 
 def pin(source: str) -> tuple[ShardFile, ...]:
     """The files to train on, or one line on why there are none."""
+    reach(place(source).partition("*")[0].rpartition("/")[0] if "*" in source else place(source))
     folder = Folder(place(source))
     stage = Stage(folder, "5-shards")
     is_folder = "*" not in source and not folder.fs.isfile(folder.path)
