@@ -9,6 +9,7 @@ import json
 import os
 import shlex
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -111,13 +112,15 @@ def retry(
 def purge(
     out: FolderArgument,
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="ID", help="Object or image ids, or uris; none finishes a killed purge.")
+        list[str] | None, typer.Argument(metavar="ID", help="Object or image ids, uris or file names; none finishes a killed purge.")
     ] = None,
 ) -> None:
     """Take images out of a folder, with all that came of them, for good."""
     from synthgen import job
     from synthgen import purge as purger
     from synthgen import run as runner
+    from synthgen import status as shown
+    from synthgen.pack import published
     from synthgen.progress import counted
     from synthgen.status import FOLDERS
     from synthgen.store import Lease, Stage
@@ -127,14 +130,17 @@ def purge(
     folder = open_folder(out)
     opened = job.reopen(folder)
     with Lease.take(folder) as lease:
-        done = purger.purge(folder, names or [], lease)
+        before = shown.holds(folder)
+        done = purger.purge(folder, names or [], lease, partial(published.uri, root=opened.pack_terms.root))
     reached = [stage for stage in ("select", "pack") if Stage(folder, FOLDERS[job.STAGES.index(stage) + 1]).log().partitions]
     if reached:
         runner.run(opened, runner.Range("select", reached[-1]))
     with Lease.take(folder) as lease:
         deleted = tidy(folder, FOLDERS, lease)
+    after = shown.holds(folder)
+    gone = ", ".join([counted(done.images, "image"), *(counted(before[name] - after[name], name) for name in before)])
     objects, partitions, files = counted(done.objects, "object"), counted(done.partitions, "partition"), counted(deleted.files, "file")
-    print(f"{objects} purged from {partitions}; {files} that held them deleted")
+    print(f"{objects} purged from {partitions}: {gone}; {files} that held them deleted")
 
 
 @app.command(cls=OnFolder)

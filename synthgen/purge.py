@@ -1,7 +1,7 @@
 """Takes images out of an output folder, with all that came of them.
 
-Comes in: object ids, image ids or uris. Goes out: partitions written anew without them. First the ids go onto the denylist, so
-that whatever happens next nothing brings them back; then each table that holds them gets a revision that replaces the
+Comes in: object ids, image ids, uris or the ends of uris. Goes out: partitions written anew without them. First the ids go onto
+the denylist, so that whatever happens next nothing brings them back; then each table that holds them gets a revision that replaces the
 earlier ones. Of the object a bare record stays in `0-listed` (its id, no uri, nothing that came along) and one in `1-tagged`
 that says `purged`, so that the sums of `synth status` still hold. Decisions and shards follow from the tables by running
 `select` and `pack`; then `synthgen.store.tidy` deletes the files that held the rows. Purging again goes on where a purge was
@@ -10,7 +10,7 @@ killed, because what is on the denylist is always purged too.
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from synthgen.denylist import Denied, denied, deny
 from synthgen.errors import UserMistake
+from synthgen.meant import objects_meant
 from synthgen.rows import ASSIGNMENTS, IMAGES, OBJECT_TAGS, OBJECTS, PAIRS, PLANNED_IMAGES, SCORES
 from synthgen.store import Folder, Lease, Log, Receipt, Stage, TablePart
 
@@ -45,17 +46,21 @@ class Purged:
     """What a purge came to."""
 
     objects: int
+    images: int  # contents; copies of the same bytes are one
     partitions: int
 
 
-def purge(out: Folder, names: Iterable[str], lease: Lease) -> Purged:
-    """Takes out what has one of these names, and everything with the same bytes; without a name, what a killed purge left."""
+def purge(out: Folder, names: Iterable[str], lease: Lease, below: Callable[[str], str]) -> Purged:
+    """Takes out what has one of these names, and everything with the same bytes; without a name, what a killed purge left.
+
+    `below` gives what samples show of a uri.
+    """
     _check_plan(Stage(out, PLANNED))
-    wanted = frozenset(names)
-    known, found = denied(out), _found(out, wanted)
-    if unknown := wanted - found.names - known.object_ids - known.image_ids:
-        raise UserMistake(f"{out.url}: holds no image {sorted(unknown)[0]}; give an object id, an image id or a uri as 0-listed has it")
-    more = Denied(found.denied.object_ids - known.object_ids, found.denied.image_ids - known.image_ids)
+    known = denied(out)
+    wanted = frozenset(names) - known.object_ids - known.image_ids
+    meant = objects_meant(out.url, lambda: _objects(out), wanted, below)
+    found = _with_copies(out, frozenset().union(*meant.values()))
+    more = Denied(found.object_ids - known.object_ids, found.image_ids - known.image_ids)
     if more.object_ids or more.image_ids:
         deny(out, more)
     everything = Denied(known.object_ids | more.object_ids, known.image_ids | more.image_ids)
@@ -64,7 +69,7 @@ def purge(out: Folder, names: Iterable[str], lease: Lease) -> Purged:
     for name in _holding(out, logs[LISTED], everything):
         changed = [_rewrite(Stage(out, stage), logs, name, everything, lease) for stage in logs]
         done += any(changed)
-    return Purged(len(more.object_ids), done)
+    return Purged(len(more.object_ids), len(more.image_ids), done)
 
 
 def _holding(out: Folder, listed: Log, gone: Denied) -> list[str]:
@@ -75,33 +80,23 @@ def _holding(out: Folder, listed: Log, gone: Denied) -> list[str]:
     return [name for name, rows in found if pc.any(pc.is_in(rows.column("object_id"), ids)).as_py()]
 
 
-@dataclass(frozen=True)
-class _Found:
-    names: frozenset[str]  # of those that were asked for
-    denied: Denied
-
-
-def _found(out: Folder, wanted: frozenset[str]) -> _Found:
-    """The objects that are meant, and all others with their bytes."""
-    named, images, objects = set[str](), set[str](), set[str]()
+def _with_copies(out: Folder, objects: frozenset[str]) -> Denied:
+    """These objects, and all others with their bytes."""
+    ids, images, found = pa.array(sorted(objects), pa.string()), set[str](), set(objects)
     for rows in _objects(out):
-        for object_id, uri, image_id in zip(*(rows.column(name).to_pylist() for name in ("object_id", "uri", "image_id")), strict=True):
-            if hit := wanted & {object_id, uri, image_id}:
-                named |= hit
-                objects.add(object_id)
-                images |= {image_id} - {None}
+        images.update(rows.filter(pc.is_in(rows.column("object_id"), ids)).column("image_id").drop_null().to_pylist())
     for rows in _objects(out):
         same = rows.filter(pc.is_in(rows.column("image_id"), pa.array(sorted(images), pa.string())))
-        objects.update(same.column("object_id").to_pylist())
-    return _Found(frozenset(named), Denied(frozenset(objects), frozenset(images)))
+        found.update(same.column("object_id").to_pylist())
+    return Denied(frozenset(found), frozenset(images))
 
 
 def _objects(out: Folder) -> Iterable[pa.Table]:
-    """object_id, uri and image_id (null until it is tagged) of every object, partition by partition."""
+    """object_id, uri, row and image_id (null until it is tagged) of every object, partition by partition."""
     listed, tagged = Stage(out, LISTED), Stage(out, TAGGED)
     logs = listed.log(), tagged.log()
     columns = (
-        pa.schema([OBJECTS.field("object_id"), OBJECTS.field("uri")]),
+        pa.schema([OBJECTS.field(name) for name in ("object_id", "uri", "row")]),
         pa.schema([IMAGES.field("object_id"), IMAGES.field("image_id")]),
     )
     for name in logs[0].partitions:

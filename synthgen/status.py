@@ -75,5 +75,11 @@ def text(out: Folder) -> str:
     return "\n".join(lines)
 
 
+def holds(out: Folder) -> dict[str, int]:
+    """How many of each thing that has come of the images are there now, by its name in the singular."""
+    places = {"question": ("2-planned", "assigned"), "pair": ("3-generated", "pair"), "sample": ("5-shards", "samples")}
+    return {name: Stage(out, stage).log().counts().get(outcome, 0) for name, (stage, outcome) in places.items()}
+
+
 def _without(counts: Mapping[str, int], *names: str) -> dict[str, int]:
     return {name: count for name, count in counts.items() if name not in names}

@@ -11,6 +11,7 @@ from conftest import SHELVES, make_images, write
 from test_run import adds_up, assignments, pairs, rows, synth
 
 from synthgen import reasons, status
+from synthgen.progress import counted
 from synthgen.rows import DECISIONS, IMAGES, OBJECTS, image_id
 from synthgen.store import Folder, Stage
 
@@ -144,8 +145,12 @@ def test_a_purged_image_is_gone_with_all_that_came_of_it_and_stays_away(copy: Pa
     before, others = pairs(copy), {key for key in assignments(copy) if key not in asked}
     answers = [str(before[key][3]).encode() for key in asked if before[key][3]]
     assert asked and answers
-    told = synth("purge", str(copy), str(photo)).stdout
-    assert told.startswith("2 objects purged"), "the copy under another name goes too"
+    held = status.holds(Folder(str(copy)))
+    told = synth("purge", str(copy), "0003.png").stdout
+    left = status.holds(Folder(str(copy)))
+    gone = [counted(held[name] - left[name], name) for name in ("question", "pair", "sample")]
+    assert told.startswith(f"2 objects purged from 2 partitions: 1 image, {', '.join(gone)}; "), "the copy under another name goes too"
+    assert held["pair"] > len(pairs(copy)) and "1 sample;" in told
     adds_up(copy)
     assert set(assignments(copy)) == others
     assert pairs(copy) == {key: row for key, row in before.items() if key in others}
@@ -166,7 +171,8 @@ def test_a_purged_image_is_gone_with_all_that_came_of_it_and_stays_away(copy: Pa
     assert set(assignments(copy)) == others
     funnel = next(one for one in status.funnels(Folder(str(copy))) if one.stage == "tag")
     assert funnel.fell == {"quarantined.purged": 4}, "the same bytes under another name, and touched, are known"
-    assert synth("purge", str(copy), "nobody.png", check=False).returncode == 2
+    nobody = synth("purge", str(copy), "agian.png", check=False)
+    assert nobody.returncode == 2 and nobody.stderr.startswith(f"synth: {copy}: holds no image agian.png; ")
 
 
 def column_texts(out: Path, stage: str) -> Iterator[str]:
