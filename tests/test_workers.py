@@ -284,25 +284,75 @@ def test_what_a_dead_worker_had_finished_counts(foreman: Foreman) -> None:
     assert done == [receipt] and not foreman._again
 
 
-def test_a_crew_that_gets_no_machine_says_so_and_ends(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.fixture
+def crowded(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, float]]:
+    """A cluster of two nodes that others use; what is free on each, to be changed."""
     import ray
+    import ray._private.state
 
-    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True}, {"Alive": False}])
-    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 4.0})
-    monkeypatch.setattr(ray, "available_resources", lambda: {"CPU": 1.0})
+    free = {"one": {"CPU": 1.0}, "two": {"CPU": 1.0, "GPU": 1.0}}
+    monkeypatch.setenv("RAY_ADDRESS", "there")
+    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True}, {"Alive": True}, {"Alive": False}])
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 4.0, "GPU": 1.0})
+    monkeypatch.setattr(ray, "available_resources", lambda: {"CPU": 2.0, "GPU": 1.0})
+    monkeypatch.setattr(ray._private.state, "available_resources_per_node", lambda: free)
+    return free
+
+
+STARTING = "a worker is starting: Ray has room for it, and its process has not answered yet\n"
+
+
+def test_a_crew_that_gets_no_machine_says_so_and_ends(
+    crowded: dict[str, dict[str, float]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     clock = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     waiting = Waiting(2, 1)
+    waiting.begin()
     for clock[0] in (30.0, 61.0, 90.0):
         waiting.see(False)
     told = capsys.readouterr().err
-    assert told == "waiting for a machine: a worker needs 1 GPU and 2 CPU on one node; Ray sees 0 GPU (0 free), 4 CPU (1 free) on 1 nodes\n"
+    assert told == (
+        "waiting for a machine: a worker needs 1 GPU and 2 CPU on one node; Ray sees 1 GPU (1 free), 4 CPU (2 free) on 2 nodes\n"
+    )
     waiting.see(True)
     clock[0] = 3600.0
     waiting.see(False)
     clock[0] = 3691.0
-    with pytest.raises(JobFailing, match="no worker got a machine within 60 min: a worker needs 1 GPU"):
+    with pytest.raises(JobFailing, match="no worker has answered within 60 min: waiting for a machine: a worker needs 1 GPU"):
         waiting.see(False)
+
+
+@pytest.mark.parametrize("address", ["there", ""])
+def test_a_worker_that_has_room_and_does_not_answer_is_starting(
+    address: str, crowded: dict[str, dict[str, float]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    waiting = Waiting(2, 0)
+    crowded["one"]["CPU"] = 2.0 if address else 0.0
+    waiting.begin()
+    crowded["one"]["CPU"] = 0.0  # it took what was free before its process has started
+    clock[0] = 61.0
+    waiting.see(False)
+    assert capsys.readouterr().err == STARTING
+
+
+def test_nothing_is_said_of_what_no_worker_asks_for(
+    crowded: dict[str, dict[str, float]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    waiting = Waiting(2, 0)
+    waiting.begin()
+    clock[0] = 61.0
+    waiting.see(False)
+    assert capsys.readouterr().err == "waiting for a machine: a worker needs 2 CPU on one node; Ray sees 4 CPU (2 free) on 2 nodes\n"
+    crowded["one"]["CPU"] = 2.0
+    clock[0] = 122.0
+    waiting.see(False)
+    assert capsys.readouterr().err == STARTING
 
 
 def test_a_cluster_that_cannot_be_joined_is_one_line_and_without_an_address_none_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 from synthgen.config import Engine
 from synthgen.errors import JobFailing, SynthError, UserMistake
+from synthgen.progress import counted
 from synthgen.workers import stop
 
 NOTE_SECONDS = 60.0  # between two words on why nothing happens
@@ -28,9 +29,11 @@ def once(do: Callable[[Any], Any], task: Any, engine: Engine) -> Any:
 
     gpus = engine.gpus if engine.kind == "vllm" else 0
     afford(engine.cpus, gpus)
+    waiting = Waiting(engine.cpus, gpus)
+    waiting.begin()
     actor = ray.remote(_Once).options(num_cpus=engine.cpus, num_gpus=gpus, max_restarts=0, max_task_retries=0).remote()
     try:
-        waiting, placed = Waiting(engine.cpus, gpus), actor.here.remote()
+        placed = actor.here.remote()
         while not ray.wait([placed], timeout=NOTE_SECONDS / 2)[0]:
             waiting.see(False)
         return ray.get(actor.do.remote(do, task))
@@ -90,31 +93,49 @@ def afford(cpus: float, gpus: float) -> None:
 
 
 class Waiting:
-    """Nobody has a machine: that is told once a minute, and it ends the run in the end, since a cluster may be too small for ever."""
+    """No worker answers yet: that is told once a minute, and it ends the run in the end, since a cluster may be too small for ever.
+
+    Ray takes a worker's share of a node from what is free before the worker's process has started. So there is no room only if
+    there was none before the first worker was asked for, either.
+    """
 
     def __init__(self, cpus: float, gpus: float) -> None:
-        self._needs = " and ".join(f"{need:g} {kind}" for kind, need in (("GPU", gpus), ("CPU", cpus)) if need)
+        self._needs = {kind: need for kind, need in (("GPU", gpus), ("CPU", cpus)) if need}
         self._since = self._told = time.monotonic()
+        self._had_room = False
+
+    def begin(self) -> None:
+        """To be called before workers are asked for; a Ray of our own has room for one, or `afford` had refused."""
+        self._had_room = not os.environ.get("RAY_ADDRESS") or self._has_room()
 
     def see(self, is_placed: bool) -> None:
-        """Whether any worker has a machine now."""
+        """Whether any worker has answered by now."""
         now = time.monotonic()
         if is_placed:
             self._since = self._told = now
         elif now - self._since >= PLACE_SECONDS:
-            raise JobFailing(
-                f"no worker got a machine within {PLACE_SECONDS / 60:.0f} min: {self._lack()}; start again when the cluster has one"
-            )
+            raise JobFailing(f"no worker has answered within {PLACE_SECONDS / 60:.0f} min: {self._why()}; start again when that is mended")
         elif now - self._told >= NOTE_SECONDS:
             self._told = now
-            print(f"waiting for a machine: {self._lack()}", file=sys.stderr, flush=True)
+            print(self._why(), file=sys.stderr, flush=True)
 
-    def _lack(self) -> str:
+    def _why(self) -> str:
         import ray
 
+        self._had_room = self._had_room or self._has_room()
+        if self._had_room:
+            return "a worker is starting: Ray has room for it, and its process has not answered yet"
         have, free = ray.cluster_resources(), ray.available_resources()
-        told = ", ".join(f"{have.get(kind, 0):g} {kind} ({free.get(kind, 0):g} free)" for kind in ("GPU", "CPU"))
-        return f"a worker needs {self._needs or 'a place'} on one node; Ray sees {told} on {sum(one['Alive'] for one in ray.nodes())} nodes"
+        needs = " and ".join(f"{need:g} {kind}" for kind, need in self._needs.items())
+        told = ", ".join(f"{have.get(kind, 0):g} {kind} ({free.get(kind, 0):g} free)" for kind in self._needs)
+        nodes = counted(sum(one["Alive"] for one in ray.nodes()), "node")
+        return f"waiting for a machine: a worker needs {needs} on one node; Ray sees {told} on {nodes}"
+
+    def _has_room(self) -> bool:
+        """Whether one node has all that a worker needs free now."""
+        from ray._private.state import available_resources_per_node
+
+        return any(all(node.get(kind, 0) >= need for kind, need in self._needs.items()) for node in available_resources_per_node().values())
 
 
 class _Once:

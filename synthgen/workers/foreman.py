@@ -59,6 +59,7 @@ class Foreman:
         """Until no work is left, or the run is asked to stop."""
         import ray
 
+        self._waiting.begin()
         self._actors = [hire(self._crew) for _ in range(self._crew.size)]
         try:
             while not self._is_drained() if stop.asked() else self._hand_out():
