@@ -10,6 +10,7 @@ import os
 import shlex
 import sys
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -223,13 +224,22 @@ def plan(
 
 
 @app.command(cls=OnFolder)
-def status(out: FolderArgument, as_json: JsonOption = False) -> None:
-    """Show how far a run is, from its output folder alone."""
+def status(
+    out: FolderArgument,
+    reason: Annotated[str | None, typer.Option(help="List the rows that fell out for this reason, as the table names it.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Of these rows, list at most so many (20).", min=1)] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show how far a run is, from its output folder alone; or what fell out for a reason."""
     from synthgen import status as funnel
     from synthgen.store.folder import open_folder
 
     folder = open_folder(out)
-    if as_json:
+    if limit is not None and reason is None:
+        raise UserMistake("--limit is of the rows that --reason lists; name a reason")
+    if reason is not None:
+        _list_dropped(folder, reason, limit or 20, as_json)
+    elif as_json:
         print(json.dumps([{**vars(one), "to_do": one.to_do} for one in funnel.funnels(folder)]))
     else:
         print(funnel.text(folder))
@@ -346,6 +356,23 @@ def main() -> None:
     except SynthError as error:
         _say(f"synth: {error}")
         raise SystemExit(error.exit_status) from None
+
+
+def _list_dropped(folder: Any, reason: str, limit: int, as_json: bool) -> None:
+    from synthgen import dropped
+    from synthgen import status as funnel
+    from synthgen.pack import published
+
+    root = published.root_of(funnel.source_of(folder))
+    below = partial(published.uri, root=root) if root else str
+    found = dropped.dropped(folder, reason)
+    for row in islice(found.rows, limit):
+        print(json.dumps(vars(row), ensure_ascii=False) if as_json else dropped.text(row, below))
+    if found.count > limit:
+        told = f"… and {found.count - limit:,} more"
+        _say(told) if as_json else print(told)  # JSON lines are for a program
+    elif not found.count:
+        _say(f"nothing fell out for {reason} here")
 
 
 def _job(command: str, source: str | None, out: str, pipeline: str, model: str | None, settings: list[str] | None) -> Any:

@@ -1,0 +1,137 @@
+"""What `synth status --reason` lists: every row that `synth status` counts, with what it is of; read no further than asked."""
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from synthgen import cli, status
+from synthgen.dropped import Dropped, dropped, text
+from synthgen.errors import UserMistake
+from synthgen.pack import published
+from synthgen.rows import ASSIGNMENTS, DECISIONS, IMAGES, OBJECTS, PAIRS, PLANNED_IMAGES, SCORES, UNPACKED, table
+from synthgen.store import Folder, Lease, Receipt, Stage, TablePart
+
+Rows = list[dict[str, Any]]
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Folder:
+    """A folder of two partitions, in which something fell out at every stage."""
+    folder = Folder(str(tmp_path / "out"))
+    (tmp_path / "photos").mkdir()
+    folder.create("run.json", b'{"format": 1}')
+    pipeline = {"source": {"uri": "photos"}}
+    folder.child("frozen").create("000001.json", json.dumps({"pipeline": pipeline, "shape": {}, "started_in": str(tmp_path)}).encode())
+    with Lease.take(folder) as lease:
+        for number in (0, 1):
+            _partition(folder, lease, number, str(tmp_path / "photos"))
+        rows = [{"image_id": "i0-3", "sample_id": "s", "turns": 2, "reason": "changed", "detail": "other bytes"}]
+        _commit(folder, lease, "5-shards", 0, {"unpacked": table(rows, UNPACKED)}, {"turns": 1, "samples": 1, "changed": 2})
+    return folder
+
+
+def _commit(out: Folder, lease: Lease, stage: str, number: int, tables: dict[str, pa.Table], counts: dict[str, int]) -> None:
+    one, name = Stage(out, stage), f"e001-{number:05d}"
+    parts = {key: TablePart((one.write(key, name, 1, rows),), "f") for key, rows in tables.items()}
+    one.commit(Receipt(name, 1, parts, counts), lease, 1)
+
+
+def _partition(out: Folder, lease: Lease, number: int, photos: str) -> None:
+    """Four objects: one is corrupt, one a copy, one is asked in vain, one has two pairs, of which none is kept."""
+    ids = [f"o{number}-{one}" for one in range(4)]
+    objects: Rows = [{"object_id": one, "uri": f"{photos}/{number}/{one}.jpg"} for one in ids]
+    objects[3]["row"] = 7
+    images: Rows = [{"object_id": one, "outcome": "tagged"} for one in ids]
+    images[0] |= {"outcome": "quarantined", "reason": "corrupt", "detail": "broken\ndata stream"}
+    planned: Rows = [{**one, "outcome": "planned", "image_id": one["object_id"].replace("o", "i")} for one in objects[1:]]
+    planned[0] |= {"outcome": "same_bytes", "same_as": ids[2]}
+    asked: Rows = [{"assignment_id": f"a{number}-{one}", "object_id": ids[2 + (one > 1)], "type": "counting"} for one in range(4)]
+    pairs: Rows = [
+        {**one, "outcome": "pair", "pair_id": f"p{one['assignment_id']}", "question": "How many?", "answer": "2"} for one in asked
+    ]
+    pairs[0] |= {"outcome": "failed", "reason": "declined", "pair_id": None, "question": None, "answer": None, "detail": "nothing to count"}
+    scores: Rows = [{"pair_id": one["pair_id"], "value": 1.5} for one in pairs[2:]]
+    decisions: Rows = [{"pair_id": pairs[2]["pair_id"], "reason": "score:answer"}, {"pair_id": pairs[3]["pair_id"], "reason": "rule:echo"}]
+    stages: list[tuple[str, dict[str, pa.Table], dict[str, int]]] = [
+        ("0-listed", {"objects": table(objects, OBJECTS)}, {"listed": 4}),
+        ("1-tagged", {"images": table(images, IMAGES)}, {"tagged": 3, "quarantined.corrupt": 1}),
+        (
+            "2-planned",
+            {
+                "images": table(planned, PLANNED_IMAGES),
+                "assignments": table([{**one, "retired": at == 1} for at, one in enumerate(asked)], ASSIGNMENTS),
+            },
+            {"planned": 2, "same_bytes": 1, "assigned": 3, "retired": 1},
+        ),
+        (
+            "3-generated",
+            {"pairs": table([pairs[0], *pairs[2:]], PAIRS), "scores/answer": table(scores, SCORES)},
+            {"pair": 2, "failed.declined": 1, "retired": 1},
+        ),
+        ("4-selected", {"decisions": table(decisions, DECISIONS)}, {"score:answer": 1, "rule:echo": 1}),
+    ]
+    for stage, tables, counts in stages:
+        _commit(out, lease, stage, number, tables, counts)
+
+
+def lines(out: Folder, reason: str) -> list[str]:
+    below = partial(published.uri, root=published.root_of(status.source_of(out)))
+    return [text(row, below) for row in dropped(out, reason).rows]
+
+
+@pytest.mark.parametrize(
+    ("reason", "line"),
+    [
+        ("corrupt", "0/o0-0.jpg  quarantined.corrupt  broken data stream"),
+        ("quarantined", "0/o0-0.jpg  quarantined.corrupt  broken data stream"),
+        ("same_bytes", "0/o0-1.jpg  same_bytes  object o0-2 stands for it"),
+        ("failed.declined", "0/o0-2.jpg  counting  failed.declined  nothing to count"),
+        ("retired", "0/o0-2.jpg  counting  retired  taken back before it was asked"),
+        ("score:answer", "0/o0-3.jpg row 7  counting: How many?  score:answer  1.5 2"),
+        ("rule", "0/o0-3.jpg row 7  counting: How many?  rule:echo  2"),
+        ("changed", "0/o0-3.jpg row 7  changed  other bytes"),
+    ],
+)
+def test_a_reason_lists_what_it_is_of_and_the_detail(out: Folder, reason: str, line: str) -> None:
+    assert lines(out, reason)[0] == line
+
+
+def test_every_row_that_is_counted_is_listed(out: Folder) -> None:
+    for funnel in status.funnels(out):
+        for reason, count in funnel.fell.items():
+            found = dropped(out, reason)
+            assert len(rows := list(found.rows)) == found.count == (1 if funnel.stage == "pack" else count) and count
+            assert {(row.stage, row.reason) for row in rows} == {(funnel.stage, reason)}
+
+
+def test_an_unknown_reason_comes_with_the_nearest_and_a_known_one_may_have_no_rows(out: Folder) -> None:
+    for typed, near in (("corupt", "corrupt"), ("quarantine", "quarantined"), ("score:anwser", "score:answer"), ("poisn", "poison")):
+        with pytest.raises(UserMistake) as caught:
+            dropped(out, typed)
+        assert str(caught.value) == f"--reason {typed}: nothing fell out for that here; did you mean '{near}'?"
+    assert dropped(out, "poison").count == 0
+
+
+def test_only_the_partitions_that_are_asked_for_are_read(out: Folder) -> None:
+    found = dropped(out, "corrupt")
+    for file in Path(out.path, "1-tagged", "images").glob("e001-00001.*"):
+        file.unlink()
+    assert isinstance(next(found.rows), Dropped) and found.count == 2
+
+
+def test_the_command_lists_some_and_counts_the_others(out: Folder, capsys: pytest.CaptureFixture[str]) -> None:
+    cli.app(["status", out.url, "--reason", "corrupt", "--limit", "1"], standalone_mode=False)
+    assert capsys.readouterr().out.splitlines() == ["0/o0-0.jpg  quarantined.corrupt  broken data stream", "… and 1 more"]
+    cli.app(["status", out.url, "--reason", "declined", "--limit", "1", "--json"], standalone_mode=False)
+    told = capsys.readouterr()
+    [row] = [json.loads(line) for line in told.out.splitlines()]
+    assert row["uri"].endswith("/photos/0/o0-2.jpg") and row["type"] == "counting" and row["detail"] == "nothing to count"
+    assert told.err == "… and 1 more\n"
+    cli.app(["status", out.url, "--reason", "corrupt"], standalone_mode=False)
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    with pytest.raises(UserMistake, match="--limit is of the rows that --reason lists"):
+        cli.app(["status", out.url, "--limit", "3"], standalone_mode=False)
