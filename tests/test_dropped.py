@@ -50,9 +50,8 @@ def _partition(out: Folder, lease: Lease, number: int, photos: str) -> None:
     planned: Rows = [{**one, "outcome": "planned", "image_id": one["object_id"].replace("o", "i")} for one in objects[1:]]
     planned[0] |= {"outcome": "same_bytes", "same_as": ids[2]}
     asked: Rows = [{"assignment_id": f"a{number}-{one}", "object_id": ids[2 + (one > 1)], "type": "counting"} for one in range(4)]
-    pairs: Rows = [
-        {**one, "outcome": "pair", "pair_id": f"p{one['assignment_id']}", "question": "How many?", "answer": "2"} for one in asked
-    ]
+    said = {"outcome": "pair", "question": "How many?", "answer": "2"}
+    pairs: Rows = [{**one, **said, "pair_id": f"p{one['assignment_id']}"} for one in asked]
     pairs[0] |= {"outcome": "failed", "reason": "declined", "pair_id": None, "question": None, "answer": None, "detail": "nothing to count"}
     scores: Rows = [{"pair_id": one["pair_id"], "value": 1.5} for one in pairs[2:]]
     decisions: Rows = [{"pair_id": pairs[2]["pair_id"], "reason": "score:answer"}, {"pair_id": pairs[3]["pair_id"], "reason": "rule:echo"}]
@@ -91,7 +90,7 @@ def lines(out: Folder, reason: str) -> list[str]:
         ("same_bytes", "0/o0-1.jpg  same_bytes  object o0-2 stands for it"),
         ("failed.declined", "0/o0-2.jpg  counting  failed.declined  nothing to count"),
         ("retired", "0/o0-2.jpg  counting  retired  taken back before it was asked"),
-        ("score:answer", "0/o0-3.jpg row 7  counting: How many?  score:answer  1.5 2"),
+        ("score:answer", "0/o0-3.jpg row 7  counting: How many?  score:answer  1.5: 2"),
         ("rule", "0/o0-3.jpg row 7  counting: How many?  rule:echo  2"),
         ("changed", "0/o0-3.jpg row 7  changed  other bytes"),
     ],
