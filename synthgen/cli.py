@@ -74,7 +74,7 @@ def run(
     job = _job("run", source, out, pipeline, model, settings)
     if not runner.run(job, runner.Range(first, last, limit, update or replan, replan)):
         _say("nothing to do: everything listed has been done")
-    print(funnel.text(job.out))
+    print(funnel.text(job.out, is_over=True))
     print(examples.text(job.out))
 
 
@@ -106,7 +106,7 @@ def retry(
     # What a damaged listing held may have to be looked for in the source; nothing else of a retry looks there for more.
     grows = any(name.startswith("0-listed/") for name in partitions or ())
     runner.run(opened, runner.Range(retry=wanted, grows=grows))
-    print(funnel.text(folder))
+    print(funnel.text(folder, is_over=True))
 
 
 @app.command(cls=OnFolder)
@@ -240,7 +240,7 @@ def status(
     if reason is not None:
         _list_dropped(folder, reason, limit or 20, as_json)
     elif as_json:
-        print(json.dumps([{**vars(one), "to_do": one.to_do} for one in funnel.funnels(folder)]))
+        print(json.dumps(funnel.as_json(folder)))
     else:
         print(funnel.text(folder))
 

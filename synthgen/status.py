@@ -1,14 +1,16 @@
 """What an output folder holds: the funnel from listed objects to training samples, from commits alone.
 
-Comes in: an output folder, of a running, dead or finished job. Goes out: the counts of every outcome, stage by stage. Each
-stage's outcomes add up to what the stage before handed on, less what is still to do; a difference is shown, not hidden.
-No data file is read: commits say by how much they change each count.
+Comes in: an output folder, of a running, dead or finished job. Goes out: whether a run is at work, and the counts of every outcome,
+stage by stage. Each stage's outcomes add up to what the stage before handed on, less what is still to do; a difference is shown,
+not hidden. No data file is read: commits say by how much they change each count.
 """
 
 import json
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from synthgen.errors import UserMistake
 from synthgen.rows import PLAN_OUTCOMES
@@ -62,19 +64,37 @@ def funnels(out: Folder) -> list[Funnel]:
     ]
 
 
-def text(out: Folder) -> str:
-    """The funnel as lines for a terminal."""
-    lines = [f"{'stage':<9} {'in':>10} {'out':>10} {'dropped':>10} {'to do':>8}"]
+def as_json(out: Folder) -> dict[str, Any]:
+    """The run that is at work here, if one is, and the funnel."""
+    holder = holder_of(out)
+    at_work = {"pid": holder["pid"], "host": holder["host"], "beat_age_seconds": round(_age(holder), 1)} if holder else None
+    return {"at_work": at_work, "stages": [{**vars(one), "to_do": one.to_do} for one in funnels(out)]}
+
+
+def text(out: Folder, *, is_over: bool = False) -> str:
+    """The funnel as lines for a terminal; the last says whether a run is at work, unless the caller is one that `is_over`."""
     shown = funnels(out)
+    going_on = "; the line that started it goes on with what is to do" if any(funnel.to_do for funnel in shown) else ""
+    if holder := holder_of(out):
+        last = [f"a run is at work here: process {holder['pid']} on {holder['host']}, renewed {_age(holder):.0f} s ago"]
+    else:
+        last = [f"no run is at work here{going_on}"] if going_on or not is_over else []
+    return "\n".join([*_table(shown), *last])
+
+
+def _table(shown: list[Funnel]) -> Iterator[str]:
+    yield f"{'stage':<9} {'in':>10} {'out':>10} {'dropped':>10} {'to do':>8}"
     for funnel in shown:
         dropped = sum(funnel.fell.values())
-        lines.append(f"{funnel.stage:<9} {funnel.came:>10,} {funnel.went:>10,} {dropped:>10,} {funnel.to_do:>8,}  {funnel.unit}")
-        lines += [f"{'':<9} {'':>10} {'':>10} {count:>10,} {'':>8}    {reason}" for reason, count in sorted(funnel.fell.items()) if count]
-    if holder := holder_of(out):
-        lines.append(f"a run is at work here: process {holder['pid']} on {holder['host']}")
-    elif any(funnel.to_do for funnel in shown):
-        lines.append("no run is at work here; the line that started it goes on with what is to do")
-    return "\n".join(lines)
+        yield f"{funnel.stage:<9} {funnel.came:>10,} {funnel.went:>10,} {dropped:>10,} {funnel.to_do:>8,}  {funnel.unit}"
+        for reason, count in sorted(funnel.fell.items()):
+            if count:
+                yield f"{'':<9} {'':>10} {'':>10} {count:>10,} {'':>8}    {reason}"
+
+
+def _age(holder: Mapping[str, Any]) -> float:
+    """Seconds since a run renewed its lease; not negative, as clocks may have it."""
+    return max(0.0, time.time() - float(holder["beat"]))
 
 
 def holds(out: Folder) -> dict[str, int]:

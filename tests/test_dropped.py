@@ -1,6 +1,8 @@
 """What `synth status --reason` lists: every row that `synth status` counts, with what it is of; read no further than asked."""
 
 import json
+import os
+import socket
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -134,3 +136,12 @@ def test_the_command_lists_some_and_counts_the_others(out: Folder, capsys: pytes
     assert len(capsys.readouterr().out.splitlines()) == 2
     with pytest.raises(UserMistake, match="--limit is of the rows that --reason lists"):
         cli.app(["status", out.url, "--limit", "3"], standalone_mode=False)
+
+
+def test_status_says_whether_a_run_is_at_work(out: Folder) -> None:
+    assert status.as_json(out)["at_work"] is None and status.as_json(out)["stages"][0]["stage"] == "tag"
+    assert status.text(out).splitlines()[-1].startswith("no run is at work here")
+    with Lease.take(out):
+        at_work = status.as_json(out)["at_work"]
+        assert (at_work["pid"], at_work["host"]) == (os.getpid(), socket.gethostname()) and 0 <= at_work["beat_age_seconds"] < 10
+        assert f"a run is at work here: process {os.getpid()} on {socket.gethostname()}, renewed 0 s ago" in status.text(out)

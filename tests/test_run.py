@@ -252,5 +252,6 @@ def test_status_of_a_folder_prints_sums_as_json(workspace: Path) -> None:
     (workspace / "photos" / "broken.jpg").write_text("no image")
     run()
     told = json.loads(synth("status", "out", "--json").stdout)
-    tag = next(one for one in told if one["stage"] == "tag")
+    assert told["at_work"] is None
+    tag = next(one for one in told["stages"] if one["stage"] == "tag")
     assert (tag["came"], tag["went"], tag["fell"]) == (7, 6, {"quarantined.not_an_image": 1})
