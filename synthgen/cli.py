@@ -74,6 +74,8 @@ def run(
     job = _job("run", source, out, pipeline, model, settings)
     if not runner.run(job, runner.Range(first, last, limit, update or replan, replan)):
         _say("nothing to do: everything listed has been done")
+    if last == "pack" and (told := funnel.nothing_kept(job.out)):
+        _say(told)
     print(funnel.text(job.out, is_over=True))
     print(examples.text(job.out))
 
@@ -106,6 +108,8 @@ def retry(
     # What a damaged listing held may have to be looked for in the source; nothing else of a retry looks there for more.
     grows = any(name.startswith("0-listed/") for name in partitions or ())
     runner.run(opened, runner.Range(retry=wanted, grows=grows))
+    if told := funnel.nothing_kept(folder):
+        _say(told)
     print(funnel.text(folder, is_over=True))
 
 

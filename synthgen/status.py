@@ -97,6 +97,21 @@ def _age(holder: Mapping[str, Any]) -> float:
     return max(0.0, time.time() - float(holder["beat"]))
 
 
+def nothing_kept(out: Folder) -> str | None:
+    """Where no pair came through, a line that says so with the commonest reason of the stage that nothing came out of."""
+    shown = funnels(out)
+    if shown[-1].went:
+        return None
+    dry = next(one for one in shown if not one.went)
+    if not any(dry.fell.values()):
+        return f"0 pairs were kept: {dry.stage} had nothing to work on" if not dry.came else f"0 pairs were kept: {dry.stage} is not done"
+    reason, count = max(dry.fell.items(), key=lambda one: one[1])
+    return (
+        f"0 pairs were kept: nothing came out of {dry.stage}, mostly for {reason} ({count:,} of {dry.came:,} {dry.unit}); "
+        f"`synth status {out.url} --reason {reason}` lists them"
+    )
+
+
 def holds(out: Folder) -> dict[str, int]:
     """How many of each thing that has come of the images are there now, by its name in the singular."""
     places = {"question": ("2-planned", "assigned"), "pair": ("3-generated", "pair"), "sample": ("5-shards", "samples")}

@@ -145,3 +145,22 @@ def test_status_says_whether_a_run_is_at_work(out: Folder) -> None:
         at_work = status.as_json(out)["at_work"]
         assert (at_work["pid"], at_work["host"]) == (os.getpid(), socket.gethostname()) and 0 <= at_work["beat_age_seconds"] < 10
         assert f"a run is at work here: process {os.getpid()} on {socket.gethostname()}, renewed 0 s ago" in status.text(out)
+
+
+def test_a_folder_in_which_no_pair_was_kept_says_why_in_a_line(out: Folder, tmp_path: Path) -> None:
+    assert status.nothing_kept(out) is None
+    _commit_all(out, "5-shards", {"turns": -1, "samples": -1})
+    assert status.nothing_kept(out) == (
+        "0 pairs were kept: nothing came out of select, mostly for rule:echo (3 of 4 pairs); "
+        f"`synth status {out.url} --reason rule:echo` lists them"
+    )
+    empty = Folder(str(tmp_path / "empty"))
+    empty.create("run.json", b"{}")
+    assert status.nothing_kept(empty) == "0 pairs were kept: tag had nothing to work on"
+
+
+def _commit_all(out: Folder, stage: str, counts: dict[str, int]) -> None:
+    """Changes counts: the shards', and one more pair against a rule than against a threshold."""
+    with Lease.take(out) as lease:
+        for name, change in ((stage, counts), ("4-selected", {"rule:echo": 1, "score:answer": -1})):
+            Stage(out, name).commit(Receipt("e001-00000", 2, {}, change), lease, 1)

@@ -255,3 +255,6 @@ def test_status_of_a_folder_prints_sums_as_json(workspace: Path) -> None:
     assert told["at_work"] is None
     tag = next(one for one in told["stages"] if one["stage"] == "tag")
     assert (tag["came"], tag["went"], tag["fell"]) == (7, 6, {"quarantined.not_an_image": 1})
+    none = run("out", "--from", "select", "--set", "select.keep.answer.min=99")
+    [line] = [line for line in none.stderr.splitlines() if line.startswith("0 pairs were kept")]
+    assert "nothing came out of select, mostly for score:answer (" in line
