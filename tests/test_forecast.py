@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,11 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_run import assignments, pairs, run, synth
 
-from synthgen import status
+from synthgen import config, status
 from synthgen.config import Price
 from synthgen.errors import UserMistake
+from synthgen.forecast import Forecast
+from synthgen.forecast import text as told_of
+from synthgen.forecast.counting import Counts
 from synthgen.forecast.price import Demand, Use, rates, read_budget, share_within
-from synthgen.generate.measure import shared_out
+from synthgen.forecast.reckoning import Line
+from synthgen.generate.measure import Profile, shared_out
 from synthgen.store import Folder
 
 COUNTING = """
@@ -64,6 +69,41 @@ def test_the_plan_is_told_before_it_is_made_and_then_made_so(workspace: Path) ->
     assert by_type(assignments(workspace / "out")) == {row["type"]: row["questions"] for row in before["types"]}
     after = told()
     assert after["total"] == {"questions": 60, "to_ask": 0}
+    done = told("--profile", "8")
+    assert done["total"] == after["total"] and "profile" not in done and not (workspace / "out" / "profiles").exists()
+    assert done["notes"] == ["nothing is left to ask, so nothing is measured and no budget is needed"]
+
+
+def lines_of(setting: str, to_ask: int) -> list[str]:
+    """The forecast of a plan of one type, measured on 8 images."""
+    pipeline = config.load("small", [setting] if setting else [])
+    line = Line("coarse/scene", 60, to_ask, 20, Use(prompt_tokens=500, seconds=3600))
+    job: Any = SimpleNamespace(pipeline=pipeline)
+    return told_of(Forecast(job, Counts(), (line,), Profile(8, 24, 4, 1.0, 9.0, ()))).splitlines()
+
+
+@pytest.mark.parametrize(
+    ("setting", "hours", "money"),
+    [
+        ("", "engine hours", False),
+        ("generate.engine={kind: vllm, gpus: 2}", "GPU-hours", False),
+        ("generate.engine={kind: vllm, gpus: 0}", "engine hours", False),
+        ("generate.engine={kind: endpoint, urls: ['http://x/v1']}", "engine hours", False),
+        ("generate.price={gpu_hour: 2, currency: EUR}", "engine hours", True),
+    ],
+)
+def test_hours_are_of_gpus_only_where_the_engine_has_some_and_money_only_where_a_price_is_set(
+    workspace: Path, setting: str, hours: str, money: bool
+) -> None:
+    head, row = lines_of(setting, 40)[2:4]
+    assert head.rstrip().removesuffix("EUR").rstrip().endswith(hours) and ("EUR" in head) == money
+    assert ("2.00" in row.split()) == money and len(head) == len(row)
+
+
+def test_where_nothing_is_left_to_ask_no_zeros_are_printed(workspace: Path) -> None:
+    shown = lines_of("", 0)
+    assert shown[-1] == "nothing is left to ask: every planned question has an outcome"
+    assert not [line for line in shown if "tokens" in line or "hours" in line]
 
 
 def test_a_profile_tells_tokens_that_the_run_then_takes_and_a_budget_is_kept(workspace: Path) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from math import ceil
 
-from synthgen.config import Price
+from synthgen.config import Engine, Price
 from synthgen.errors import UserMistake
 
 Kind = tuple[str, str]  # instruction type and answer form
@@ -75,6 +75,16 @@ def _mean(uses: Sequence[Use]) -> Use:
     return Use.total(uses).times(1 / len(uses)) if uses else Use()
 
 
+def is_set(price: Price) -> bool:
+    """Whether the pipeline names any price."""
+    return any((price.gpu_hour, price.prompt_million, price.cached_million, price.output_million))
+
+
+def gpus_of(engine: Engine) -> float:
+    """The GPUs of a replica; an endpoint's and a script's are not ours."""
+    return engine.gpus if engine.kind == "vllm" else 0
+
+
 def hours(use: Use, gpus: float) -> float:
     """GPU-hours; hours of the engine where it has no GPU."""
     return use.seconds / 3600 * (gpus or 1.0)
@@ -112,7 +122,7 @@ def read_budget(text: str, price: Price) -> Budget:
     unit = units.get(found[2].lower()) if found else None
     if unit is None or amount <= 0:
         raise UserMistake(f"--budget {text}: write a number and its unit: 12h (GPU-hours), 3e6tokens or 500{price.currency}")
-    if unit == "money" and not any((price.gpu_hour, price.prompt_million, price.cached_million, price.output_million)):
+    if unit == "money" and not is_set(price):
         raise UserMistake(f"--budget {text}: no price is known; say generate.price.gpu_hour (or the prices of tokens) in the pipeline")
     return Budget(amount, unit)
 

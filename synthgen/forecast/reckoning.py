@@ -38,6 +38,11 @@ class Forecast:
     notes: tuple[str, ...] = ()
 
     @property
+    def to_ask(self) -> int:
+        """Questions without an outcome."""
+        return sum(line.to_ask for line in self.lines)
+
+    @property
     def total(self) -> Use:
         """All types together."""
         return Use.total(line.use for line in self.lines if line.use)
@@ -59,14 +64,24 @@ def forecast(job: Job, wanted: Wanted) -> Forecast:
     notes = []
     if changed(job, "tags"):
         notes.append(OLD_TAGS)
-    if wanted.profile:
+    # A budget looks for a share of the whole plan, of which the job's may be a part.
+    is_done = bool(wanted.profile or wanted.budget) and _is_asked(_with_share(job, 1.0) if wanted.budget else job)
+    if is_done:
+        notes.append("nothing is left to ask, so nothing is measured and no budget is needed")
+    elif wanted.profile:
         profiles.store(job, profiles.measured(job, wanted.profile))
     profile = profiles.stored(job)
-    if wanted.budget is not None:
+    if wanted.budget is not None and not is_done:
         job, note = _within(job, wanted.budget, profile)
         notes.append(note)
     counts = count(job, wanted.diff)
     return Forecast(job, counts, _lines(counts, profile), profile, tuple(notes))
+
+
+def _is_asked(job: Job) -> bool:
+    """Whether questions are planned and all of them have an outcome."""
+    counts = count(job)
+    return counts.planned.total() == counts.asked.total() > 0
 
 
 def _lines(counts: Counts, profile: Profile | None) -> tuple[Line, ...]:
@@ -98,12 +113,12 @@ def _within(job: Job, text: str, profile: Profile | None) -> tuple[Job, str]:
     if rates is None:
         raise UserMistake(f"--budget {text}: no profile of this engine is stored in {job.out.url}; add --profile 32 to measure one")
     whole = _with_share(job, 1.0)
-    counts = count(whole)
+    counts, gpus = count(whole), price.gpus_of(generation.engine)
     demands = []
     for line in _lines(counts, profile):
         kinds = [kind for kind in counts.planned if kind[0] == line.type]
         mean = Use.total(rates.of(kind).times(counts.planned[kind] / line.planned) for kind in kinds)
-        demands.append(Demand(line.planned, line.planned - line.to_ask, budget.spent(mean, generation.price, generation.engine.gpus)))
+        demands.append(Demand(line.planned, line.planned - line.to_ask, budget.spent(mean, generation.price, gpus)))
     share = price.share_within(demands, budget.amount)
     if share is None:
         least = sum(one.each for one in demands if not one.asked)

@@ -7,7 +7,7 @@ under names.
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from synthgen.forecast.price import Use, hours, money
+from synthgen.forecast.price import Use, gpus_of, hours, is_set, money
 from synthgen.forecast.reckoning import Forecast
 from synthgen.plan.dry import NO_RULE
 
@@ -25,29 +25,36 @@ def text(forecast: Forecast) -> str:
 def _table(forecast: Forecast) -> Iterator[str]:
     width = max([len("instruction type"), *(len(line.type) for line in forecast.lines)])
     head = f"{'instruction type':<{width}} {'questions':>11} {'to ask':>11}"
-    if forecast.profile is None:
+    if forecast.profile is None or not forecast.to_ask:
         yield head
         for line in forecast.lines:
             yield f"{line.type:<{width}} {line.planned:>11,} {line.to_ask:>11,}"
     else:
-        yield f"{head} {'measured':>8} {'tokens in':>13} {'cached':>7} {'tokens out':>13} {_unit(forecast):>12} {_currency(forecast):>10}"
+        yield f"{head} {'measured':>8} {'tokens in':>13} {'cached':>7} {'tokens out':>13} {_unit(forecast):>12}{_currency(forecast)}"
         for line in forecast.lines:
             yield f"{line.type:<{width}} {line.planned:>11,} {line.to_ask:>11,} {line.measured:>8,} {_figures(forecast, line.use or Use())}"
     planned, to_ask = (sum(getattr(line, name) for line in forecast.lines) for name in ("planned", "to_ask"))
     total = f"{'all':<{width}} {planned:>11,} {to_ask:>11,}"
-    yield total if forecast.profile is None else f"{total} {len(forecast.profile.questions):>8,} {_figures(forecast, forecast.total)}"
+    yield (
+        total
+        if forecast.profile is None or not forecast.to_ask
+        else f"{total} {len(forecast.profile.questions):>8,} {_figures(forecast, forecast.total)}"
+    )
 
 
 def _figures(forecast: Forecast, use: Use) -> str:
     generate = forecast.job.pipeline.generate
     cached = use.cached_tokens / use.prompt_tokens if use.prompt_tokens else 0.0
-    spent = hours(use, generate.engine.gpus), money(use, generate.price, generate.engine.gpus)
-    return f"{use.prompt_tokens:>13,.0f} {cached:>7.0%} {use.output_tokens:>13,.0f} {spent[0]:>12,.3f} {spent[1]:>10,.2f}"
+    gpus = gpus_of(generate.engine)
+    cost = f" {money(use, generate.price, gpus):>10,.2f}" if is_set(generate.price) else ""
+    return f"{use.prompt_tokens:>13,.0f} {cached:>7.0%} {use.output_tokens:>13,.0f} {hours(use, gpus):>12,.3f}{cost}"
 
 
 def _told(forecast: Forecast) -> str:
     """How sure this is, and how long it takes."""
     profile, engine = forecast.profile, forecast.job.pipeline.generate.engine
+    if forecast.lines and not forecast.to_ask:
+        return "nothing is left to ask: every planned question has an outcome"
     if profile is None:
         return "no profile of this engine: `synth plan --profile 32` measures what questions take on 32 images"
     seconds = forecast.total.seconds / engine.replicas
@@ -61,11 +68,13 @@ def _told(forecast: Forecast) -> str:
 
 
 def _unit(forecast: Forecast) -> str:
-    return "GPU-hours" if forecast.job.pipeline.generate.engine.gpus else "engine hours"
+    return "GPU-hours" if gpus_of(forecast.job.pipeline.generate.engine) else "engine hours"
 
 
 def _currency(forecast: Forecast) -> str:
-    return forecast.job.pipeline.generate.price.currency
+    """The head of the column of money, where a price is set."""
+    price = forecast.job.pipeline.generate.price
+    return f" {price.currency:>10}" if is_set(price) else ""
 
 
 def _difference(rules: Mapping[str, Mapping[tuple[str, str], int]]) -> Iterator[str]:
@@ -92,7 +101,7 @@ def as_json(forecast: Forecast) -> dict[str, Any]:
         {"type": line.type, "questions": line.planned, "to_ask": line.to_ask, "measured": line.measured, **_named(forecast, line.use)}
         for line in forecast.lines
     ]
-    sums = {"questions": sum(line.planned for line in forecast.lines), "to_ask": sum(line.to_ask for line in forecast.lines)}
+    sums = {"questions": sum(line.planned for line in forecast.lines), "to_ask": forecast.to_ask}
     found["total"] = sums | _named(forecast, forecast.total if forecast.profile else None)
     if profile := forecast.profile:
         found["profile"] = {name: getattr(profile, name) for name in ("images", "calls", "room", "start_seconds", "seconds")}
@@ -113,6 +122,6 @@ def _named(forecast: Forecast, use: Use | None) -> dict[str, float]:
         "cached_tokens": round(use.cached_tokens),
         "output_tokens": round(use.output_tokens),
         "engine_seconds": round(use.seconds, 3),
-        "gpu_hours": round(hours(use, generate.engine.gpus), 6),
-        "money": round(money(use, generate.price, generate.engine.gpus), 4),
+        "gpu_hours": round(hours(use, gpus_of(generate.engine)), 6),
+        "money": round(money(use, generate.price, gpus_of(generate.engine)), 4),
     }
