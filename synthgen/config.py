@@ -74,7 +74,7 @@ def _distinct(names: str | tuple[str, ...]) -> str | tuple[str, ...]:
 
 
 Form = Annotated[str, AfterValidator(_answer_form)]
-Share = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, strict=True)]  # a number in quotes is text
 
 
 class Source(Section):

@@ -16,12 +16,12 @@ from typing import Annotated
 from pydantic import Field
 
 from synthgen import shelves
-from synthgen.errors import Mistakes, attempted, nearest
+from synthgen.errors import Mistakes, attempted
 from synthgen.shelves import Section
 from synthgen.strict import Document, Place
-from synthgen.taxonomy import Tree, matches, matching, with_ancestors
+from synthgen.taxonomy import Tree, alike, matches, matching, with_ancestors
 
-Amount = Annotated[float, Field(ge=0)]
+Amount = Annotated[float, Field(ge=0, strict=True)]  # a number in quotes is text
 
 
 class Conditions(Section):
@@ -210,7 +210,7 @@ def _unknown(document: Document, tags: Tree | None, types: Sequence[str] | None)
     for number in range(len(rules) if isinstance(rules, list) else 0):
         places += [(("rules", number, key), kind, known) for key, kind, known in kinds]
     return [
-        f"{document.where(place)}: no {kind} matches '{pattern}': {nearest(pattern, known)}"
+        f"{document.where(place)}: no {kind} matches '{pattern}': {alike(pattern, known)}"
         for within, kind, known in places
         if known is not None
         for place, pattern in document.words(within).items()

@@ -16,6 +16,7 @@ from yaml.reader import ReaderError
 
 from synthgen.errors import UserMistake
 
+QUOTES = 'wants quotes, as "**" and "**/scene"'  # else YAML takes it for the name of another place
 DEEPEST = 60  # levels of a file; the deepest of ours has 9
 
 Place = tuple[str | int, ...]
@@ -79,7 +80,10 @@ def _line_of_fault(error: yaml.YAMLError, text: str) -> int:
 def _problem(error: yaml.YAMLError) -> str:
     if isinstance(error, ReaderError):
         return f"the character U+{error.character:04X} may not stand in a text file"
-    return str(getattr(error, "problem", None) or error)
+    told = str(getattr(error, "problem", None) or error)
+    if getattr(error, "context", None) == "while scanning an alias":
+        return f"a word that begins with * {QUOTES}"
+    return told
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -92,7 +96,7 @@ class _StrictLoader(yaml.SafeLoader):
         """The next node; what a shelf file has no use for is refused here, before it can cost anything."""
         event: Any = self.peek_event()  # type: ignore[no-untyped-call]
         if isinstance(event, yaml.AliasEvent):
-            raise _refused("aliases (*name) are not used in shelf files; write the text again", event)
+            raise _refused(f"aliases (*name) are not used in shelf files; a pattern that begins with * {QUOTES}", event)
         if getattr(event, "tag", None) is not None:
             raise _refused(f"tags such as {event.tag.replace('tag:yaml.org,2002:', '!!')} are not used in shelf files", event)
         is_key = isinstance(parent, yaml.MappingNode) and index is None

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from synthgen import shelves
-from synthgen.errors import Mistakes, attempted
+from synthgen.errors import Mistakes, attempted, close, nearest
 from synthgen.shelves import Section
 from synthgen.strict import Document
 
@@ -165,6 +165,14 @@ def with_ancestors(paths: Sequence[str]) -> list[str]:
         for depth in range(1, len(parts) + 1):
             found.setdefault("/".join(parts[:depth]))
     return list(found)
+
+
+def alike(pattern: str, known: Sequence[str]) -> str:
+    """The end of a message on a pattern that matches nothing: the nearest path, or a pattern of the same make over one."""
+    every = with_ancestors(known)
+    start, end = ("**/" if pattern.startswith("**/") else ""), ("/**" if pattern.endswith("/**") else "")
+    patterns = {f"{start}{path.rpartition('/')[2] if start else path}{end}" for path in every} if start or end else set[str]()
+    return close(pattern, patterns).rstrip() or nearest(pattern, known)
 
 
 @cache

@@ -18,7 +18,7 @@ from synthgen.prompt import Prompts
 from synthgen.score import NEEDS, SCORERS
 from synthgen.strict import Document, Place
 from synthgen.tagger import TaggerSpec
-from synthgen.taxonomy import Taxonomy, Tree, matching
+from synthgen.taxonomy import Taxonomy, Tree, alike, matching
 
 SCORES: Place = ("generate", "scores")
 
@@ -121,7 +121,7 @@ def _unserved(document: Document, prompts: Prompts) -> list[str]:
 def _cap_faults(document: Document, types: Sequence[str] | None) -> list[str]:
     """Caps on types that there are not."""
     return [
-        f"{document.where(place)}: plan.caps: no instruction type matches '{pattern}': {nearest(pattern, types)}"
+        f"{document.where(place)}: plan.caps: no instruction type matches '{pattern}': {alike(pattern, types)}"
         for place, pattern in document.words(("plan", "caps")).items()
         if types is not None and not matching([pattern], types)
     ]

@@ -81,6 +81,26 @@ def test_weights_do_not_depend_on_the_order_or_number_of_tags(tags: list[str], s
 TREE = "tags: {animal: {means: x, tags: {cat: y}}, document: {means: x, tags: {invoice: y, letter: z}}}"
 
 
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        ("tags: anmial/**, ask: {'**': 1}", "no tag matches 'anmial/**': did you mean 'animal/**'?"),
+        ("tags: '**/invoic', ask: {'**': 1}", "no tag matches '**/invoic': did you mean '**/invoice'?"),
+        ("tags: animal/cta, ask: {'**': 1}", "no tag matches 'animal/cta': did you mean 'animal/cat'?"),
+        ("tags: animal, ask: {corse/**: 1}", "no instruction type matches 'corse/**': did you mean 'coarse/**'?"),
+        ("tags: animal, ask: {'**/counting/**': 1, '**/cuonting/**': 1}", "matches '**/cuonting/**': did you mean '**/counting/**'?"),
+        ("tags: animal, ask: {coarse/**: '6'}", "must be a number, not '6'"),
+        ("tags: animal, ask: {coarse/**: six}", "must be a number, not 'six'"),
+        ("tags: animal, boost: {coarse/**: '6'}", "must be a number, not '6'"),
+    ],
+)
+def test_a_slip_in_a_rule_is_told_with_what_was_meant(workspace: Path, rule: str, said: str) -> None:
+    with pytest.raises(Mistakes) as caught:
+        load(workspace, f"  - {{{rule}}}\n")
+    [line] = str(caught.value).splitlines()
+    assert line.endswith(said)
+
+
 # --- which rules fire ------------------------------------------------------------------------------------------------
 
 
@@ -170,7 +190,7 @@ def test_every_pattern_that_matches_nothing_is_told_with_its_line_and_the_neares
     file = workspace / "pipelines/mappings/mine.yaml"
     assert caught.value.lines == [
         f"{file}:2: no tag matches 'documnt': did you mean 'document'?",
-        f"{file}:4: no tag matches 'animals/**': did you mean 'animal'?",
+        f"{file}:4: no tag matches 'animals/**': did you mean 'animal/**'?",
         f"{file}:5: no instruction type matches 'coarse/scenes': did you mean 'coarse/scene'?",
         f"{file}:7: no instruction type matches 'zzz/**': known: coarse/counting, coarse/scene, fine/reading",
         f"{file}:8: no instruction type matches 'fine/readin': did you mean 'fine/reading'?",
