@@ -32,6 +32,12 @@ COLUMNS = {
     "score_…": "for each turn, the value of a score; empty where there is none",
 }
 
+WRITTEN = (
+    "Questions and answers were written by a model that looked at the images, then scored and selected by `synth`. "
+    "They are synthetic: some will be wrong. Check them before you rely on them."
+)
+SCRIPTED = "> **The replies mean nothing.** A script made them, for tests; no model saw the images. Train nothing on them."
+
 
 @dataclass(frozen=True)
 class Contents:
@@ -51,8 +57,7 @@ def card(contents: Contents, facts: Mapping[str, str], select: Select, pack: Pac
     count = sum(contents.turns["type"].values())
     sections = [
         f"# {contents.samples:,} samples, {count:,} questions and answers about {contents.images:,} images",
-        "Questions and answers were written by a model that looked at the images, then scored and selected by `synth`. "
-        "They are synthetic: some will be wrong. Check them before you rely on them.",
+        SCRIPTED if facts.get("Engine") == "scripted" else WRITTEN,
         "## Where it comes from\n" + _table(("", ""), facts.items()),
         "## What is in it\n" + "\n\n".join(_count_table(kind, contents.turns[kind]) for kind in ("type", "form", "language")),
         "## What was kept, and why the rest was not\n" + _thresholds(select) + "\n\n" + _decisions(contents),

@@ -649,6 +649,13 @@ def test_the_card_says_what_was_dropped_and_why(world: World) -> None:
     assert "| counting/objects | 3 |" in text
 
 
+def test_the_card_of_a_script_says_loudly_that_its_replies_mean_nothing() -> None:
+    turns: dict[str, dict[str, int]] = {"type": {}, "form": {}, "language": {}}
+    contents = Contents([], [], 0, 0, turns, {}, {})
+    told = {kind: card(contents, {"Engine": kind}, Select(), Pack()) for kind in ("scripted", "vllm")}
+    assert "**The replies mean nothing.**" in told["scripted"].partition("## Where")[0] and "mean nothing" not in told["vllm"]
+
+
 def test_nothing_from_data_or_models_is_markup_in_the_card() -> None:
     evil = "</td><script>alert(1)</script> | ![x](http://e) `code` [a](javascript:b) \n# head *b* _i_ ~s~ &amp; \\ {x}"
     counts = {evil: 1}
