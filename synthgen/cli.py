@@ -17,10 +17,10 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperCommand
 
+from synthgen import __version__
 from synthgen.errors import SynthError, UserMistake
 
 app = typer.Typer(
-    help="A bucket of images into multimodal instruction data: tag, plan, generate, select, pack, train.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -39,6 +39,19 @@ ModelOption = Annotated[str | None, typer.Option("--model", help="Replace genera
 SourceArgument = Annotated[str | None, typer.Argument(help="Images: a folder, a glob, s3://…, gs://…, Parquet files or urls:FILE.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 FolderArgument = Annotated[str, typer.Argument(metavar="FOLDER", help="The output folder of a run: a path, s3://… or gs://…")]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"synthgen {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)] = False,
+) -> None:
+    """A bucket of images into multimodal instruction data: tag, plan, generate, select, pack, train."""
 
 
 class OnFolder(TyperCommand):
@@ -77,7 +90,7 @@ def run(
     if last == "pack" and (told := funnel.nothing_kept(job.out)):
         _say(told)
     print(funnel.text(job.out, is_over=True))
-    print(examples.text(job.out))
+    print(examples.tags(job.out, job.pipeline.tag.taggers, job.texts.taxonomy.tree.leaves) if last == "tag" else examples.text(job.out))
 
 
 @app.command(cls=OnFolder)

@@ -1,17 +1,23 @@
 """A few training samples as text, so that a run ends with something to look at.
 
 Comes in: an output folder. Goes out: lines with an image's uri, its questions, answers and scores, from samples spread over
-the shards; of a few neighbours the one with the most instruction types. Reads the footer of the shards and a few rows.
+the shards; of a few neighbours the one with the most instruction types. Reads the footer of the shards and a few rows. Where a run
+ends with its tags, these are counted instead.
 """
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pyarrow.parquet as pq
 
+from synthgen.progress import counted
+from synthgen.rows import OBJECT_TAGS
 from synthgen.store import Folder, Stage
 
 NEIGHBOURS = 12
+TAGS = 10  # that are shown of all
+RARE = 5
 TURNS = 5  # that are shown of a sample
 
 
@@ -27,6 +33,29 @@ def text(out: Folder, count: int = 3) -> str:
     lines = [line for number, rest in spread for line in _sample(data, files[number], rest / count)]
     shards = "1 shard" if len(files) == 1 else f"{len(files)} shards"
     return "\n".join([*lines, "", f"{shards}: {data.full('*.parquet')}"])
+
+
+def tags(out: Folder, taggers: Iterable[str], leaves: Iterable[str]) -> str:
+    """How many images have each tag, the most frequent first; and which leaves of the taxonomy no image has."""
+    stage, images = Stage(out, "1-tagged"), Counter[str]()
+    log = stage.log()
+    for partition in log.partitions:
+        found: dict[str, set[str]] = {}
+        for tagger in taggers:
+            for row in stage.current(log, partition, f"tags/{tagger}", "object_id", OBJECT_TAGS).to_pylist():
+                found.setdefault(row["object_id"], set()).update(tag["path"] for tag in row["tags"])
+        images.update(path for paths in found.values() for path in paths)
+    absent = sorted(set(leaves) - images.keys())
+    ordered = sorted(images.items(), key=lambda one: (-one[1], one[0]))
+    lines = [f"{'tag':<45} {'images':>9}", *(f"{path:<45} {count:>9,}" for path, count in ordered[:TAGS])]
+    if rest := ordered[TAGS:]:
+        lines.append(
+            f"… and {counted(len(rest), 'tag')} more; the rarest: " + ", ".join(f"{path} {count:,}" for path, count in rest[-RARE:])
+        )
+    if absent:
+        more = f" and {len(absent) - TAGS} more" if len(absent) > TAGS else ""
+        lines.append(f"found in no image: {', '.join(absent[:TAGS])}{more}")
+    return "\n".join(lines)
 
 
 def _sample(folder: Folder, name: str, place: float) -> Iterator[str]:

@@ -21,6 +21,7 @@ class StageProgress:
     def __init__(self, stage: str, total: int, unit: str, *, is_bound: bool = False) -> None:
         self._stage, self._total, self._unit, self._is_bound = stage, total, unit, is_bound  # a bound: it may turn out to be fewer
         self._spoke = time.monotonic()
+        self._done = 0  # what was really done, where the total is a bound
         self._begun: tuple[float, float] | None = None  # when the first were done, and how many: what loads before is no rate
         self._bar: Progress | None = None
         if sys.stderr.isatty():
@@ -38,6 +39,10 @@ class StageProgress:
         elif time.monotonic() - self._spoke >= PLAIN_EVERY_SECONDS:
             self._spoke = time.monotonic()
             self._say(done, note)
+
+    def did(self, count: int) -> None:
+        """Adds to what was really done, of a total that is only a bound."""
+        self._done += count
 
     def _say(self, done: float, note: str) -> None:
         since, first = self._begun or (time.monotonic(), done)
@@ -58,8 +63,9 @@ class StageProgress:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._bar:
             self._bar.stop()
-        elif error is None and self._is_bound:
-            print(f"{self._stage}: done", file=sys.stderr, flush=True)
+        elif error is None and self._is_bound and self._total:
+            told = counted(self._done, self._unit)
+            print(f"{self._stage}: {told} done of at most {self._total:,}", file=sys.stderr, flush=True)
         elif error is None and self._total:
             self._say(self._total, "")
 

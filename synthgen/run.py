@@ -131,14 +131,19 @@ def _generate(job: Job, which: Range, lease: Lease) -> int:
     started = time.monotonic()
     total = sum(generate.size(terms, work) for work in works)
     _note_memory("generate", crew.size, memory.generate_bytes(job.pipeline))
-    # What an update leaves as it is shows only where the rows are read, in the workers.
-    with StageProgress("generate", total, "assignment", is_bound=which.update) as bar:
+    # What an update or a retry leaves as it is shows only where the rows are read, in the workers.
+    with StageProgress("generate", total, "assignment", is_bound=which.update or bool(which.retry)) as bar:
+        keep = _committing(stage, lease, "pairs")
+
+        def commit(receipt: Receipt) -> None:
+            keep(receipt)
+            bar.did(sum(file.rows for file in receipt.tables["pairs"].files))
 
         def show(counters: Mapping[str, float]) -> None:
             done = counters.get("pairs", 0.0) + counters.get("failed", 0.0)
             bar.show(done, generation_note(counters, time.monotonic() - started))
 
-        return _do(crew, works, show, _committing(stage, lease, "pairs"))
+        return _do(crew, works, show, commit)
 
 
 def _select(job: Job, which: Range, lease: Lease) -> int:
@@ -157,7 +162,7 @@ def _pack(job: Job, which: Range, lease: Lease) -> int:
     _note_memory("pack", crew.size, memory.pack_bytes(job.pipeline))
     with StageProgress("pack", sum(len(shard.samples) for shard in shards), "sample") as bar:
         done = _do(crew, shards, lambda counters: bar.show(counters.get("samples", 0.0)), _committing(stage, lease))
-    pack.publish(terms, job.pipeline.select, job.facts, lease)
+    pack.publish(terms, job.pipeline.select, {**job.facts, "Engine": job.pipeline.generate.engine.kind}, lease)
     return done
 
 

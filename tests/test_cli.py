@@ -16,6 +16,7 @@ from typing import IO
 import pytest
 from conftest import SHELVES, make_images, write
 
+import synthgen
 from synthgen import cli, config, job, shelves
 from synthgen.store.folder import open_folder
 
@@ -398,6 +399,11 @@ def test_help_loads_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
     assert all(f"  {command} " in done.stdout for command in COMMANDS)
+
+
+def test_the_version_is_told(synth: Synth) -> None:
+    done = synth("--version")
+    assert (done.status, done.stdout, done.stderr) == (0, f"synthgen {synthgen.__version__}\n", "")
 
 
 def test_synth_alone_shows_its_help(synth: Synth) -> None:
