@@ -71,7 +71,7 @@ def test_the_plan_is_told_before_it_is_made_and_then_made_so(workspace: Path) ->
     assert after["total"] == {"questions": 60, "to_ask": 0}
     done = told("--profile", "8")
     assert done["total"] == after["total"] and "profile" not in done and not (workspace / "out" / "profiles").exists()
-    assert done["notes"] == ["nothing is left to ask, so nothing is measured and no budget is needed"]
+    assert done["notes"] == ["nothing is left to ask, so nothing is measured"]
 
 
 def lines_of(setting: str, to_ask: int) -> list[str]:

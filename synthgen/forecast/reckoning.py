@@ -67,7 +67,7 @@ def forecast(job: Job, wanted: Wanted) -> Forecast:
     # A budget looks for a share of the whole plan, of which the job's may be a part.
     is_done = bool(wanted.profile or wanted.budget) and _is_asked(_with_share(job, 1.0) if wanted.budget else job)
     if is_done:
-        notes.append("nothing is left to ask, so nothing is measured and no budget is needed")
+        notes.append("nothing is left to ask, so nothing is measured" + (" and no budget is needed" if wanted.budget else ""))
     elif wanted.profile:
         profiles.store(job, profiles.measured(job, wanted.profile))
     profile = profiles.stored(job)
