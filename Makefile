@@ -26,6 +26,7 @@ help:  ## Show this list
 install: $(STAMP)  ## Make .venv and install the project with every extra that this machine can use (minutes, 4 GB)
 
 $(STAMP): pyproject.toml constraints.txt
+	@echo "Installing into .venv: this takes a few minutes, of which pip says little."
 	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Python 3.11 or later is needed: make PYTHON=python3.11 …")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || { rm -rf .venv; echo "no venv module? on Debian: apt-get install python3-venv" >&2; exit 1; }
 	$(PIP) install --quiet --upgrade "pip>=25.1"
