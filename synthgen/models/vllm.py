@@ -199,7 +199,8 @@ def _arguments(name: ModelName, settings: EngineSettings) -> Any:
     if not name.revision.startswith("files:"):
         arguments.setdefault("revision", name.revision)
     if _on_cpu():
-        # A seeded request whose prefill is cut in chunks ends vLLM's CPU engine: torch's CPU generator has no offset.
+        # A seeded request whose prefill is cut in chunks ends vLLM's CPU engine: torch's CPU generator has no offset. It is also
+        # cut where the images of a step exceed max_num_batched_tokens; pipelines/demo.yaml sets that so that they cannot.
         arguments.setdefault("enable_chunked_prefill", False)
     if settings.gpus > 1:
         arguments.setdefault("tensor_parallel_size", math.ceil(settings.gpus))
