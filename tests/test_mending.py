@@ -149,7 +149,8 @@ def test_a_purged_image_is_gone_with_all_that_came_of_it_and_stays_away(copy: Pa
     told = synth("purge", str(copy), "0003.png").stdout
     left = status.holds(Folder(str(copy)))
     gone = [counted(held[name] - left[name], name) for name in ("question", "pair", "sample")]
-    assert told.startswith(f"2 objects purged from 2 partitions: 1 image, {', '.join(gone)}; "), "the copy under another name goes too"
+    assert told.startswith("2 objects purged from "), "the copy under another name goes too"
+    assert f": 1 image, {', '.join(gone)}; " in told  # one partition or two: buckets go by the whole uri, of a folder that differs
     assert held["pair"] > len(pairs(copy)) and "1 sample;" in told
     adds_up(copy)
     assert set(assignments(copy)) == others
