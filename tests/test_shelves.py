@@ -158,7 +158,11 @@ def test_keys_are_text_whatever_they_look_like() -> None:
     assert parse(FILE, "1: a\ntrue: b\n1.5: c\n").values == {"1": "a", "true": "b", "1.5": "c"}
 
 
-@given(st.dictionaries(st.sampled_from(["no", "1", "x y", "é", "true", "a:b", "#"]), st.text(max_size=20) | st.integers() | st.booleans()))
+KEYS = st.sampled_from(["no", "1", "x y", "é", "true", "a:b", "#"])
+TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\x85"), max_size=20)  # which PyYAML itself does not read back
+
+
+@given(st.dictionaries(KEYS, TEXTS | st.integers() | st.booleans()))
 def test_what_the_library_writes_is_read_back(values: dict[str, object]) -> None:
     import yaml
 
