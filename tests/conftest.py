@@ -21,18 +21,12 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 settings.register_profile("house", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 settings.load_profile("house")
 
-# `make test` runs several tests at once. Those of a file share what it sets up and stay together; those that only start runs
-# share nothing and go where there is room. What takes longest begins first.
-APART = ("test_run", "test_forecast", "test_security", "test_cli")
-LONGEST = ("test_engine", "test_workers", "test_run", "test_forecast", "test_nodes", "test_mending", "test_security", "test_train")
+# `make test` runs several files at once; what takes longest begins first.
+LONGEST = ("test_engine", "test_workers", "test_run", "test_forecast", "test_killed", "test_nodes", "test_mending", "test_security")
 
 
-@pytest.hookimpl(tryfirst=True)  # before the groups are read
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Says which tests belong together, and which come first."""
-    for item in items:
-        if item.path.stem not in APART and item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    """Orders the files."""
     items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
 
 

@@ -1,12 +1,9 @@
-"""A whole run with the scripted engine: what it makes, that starting again adds only what is new, and that no kill loses work.
+"""A whole run with the scripted engine: what it makes, and that starting again adds only what is new.
 
-The runs are real processes with real Ray; only the model is a script. A kill is SIGKILL of the whole process group.
+The runs are real processes with real Ray; only the model is a script.
 """
 
-import contextlib
 import json
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -15,8 +12,7 @@ from pathlib import Path
 
 import datasets
 import pyarrow as pa
-import pytest
-from conftest import SHELVES, make_images, write
+from conftest import make_images
 from PIL import Image
 
 from synthgen import status
@@ -178,59 +174,6 @@ def test_select_and_pack_run_again_on_another_threshold_without_a_model(workspac
     again = run("out", "--from", "select", "--set", "select.keep.answer.min=2.99")
     assert "score:answer" in again.stdout
     adds_up(workspace / "out")
-
-
-SLOW = ("--set", "generate.engine.options.seconds=0.05", "--set", "generate.engine.in_flight=4")
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A workspace with seventy images and a run that nothing disturbed, in `whole`."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    for name, text in SHELVES.items():
-        write(folder / name, text)
-    make_images(folder / "photos", 70)
-    with contextlib.chdir(folder):
-        run("whole", *SLOW)
-    return folder
-
-
-@pytest.mark.xdist_group("kills")
-@pytest.mark.parametrize("stage", ["0-listed", "1-tagged", "2-planned", "3-generated", "4-selected", "5-shards"])
-def test_a_run_killed_in_any_stage_and_started_again_loses_nothing_and_doubles_nothing(
-    undisturbed: Path, stage: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(undisturbed)
-    kill_when(undisturbed / stage, stage)
-    run(stage, *SLOW)
-    adds_up(undisturbed / stage)
-    assert assignments(undisturbed / stage) == assignments(undisturbed / "whole")
-    assert pairs(undisturbed / stage) == pairs(undisturbed / "whole")
-
-
-def kill_when(out: Path, stage: str) -> None:
-    """Starts a run and kills its process group as soon as a stage has its first data file."""
-    command = [sys.executable, "-m", "synthgen.cli", "run", "photos", "--out", out.name, "--pipeline", "small", *SLOW]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    give_up = time.monotonic() + PATIENCE
-    while not list((out / stage).rglob("*.parquet")) and process.poll() is None:
-        assert time.monotonic() < give_up
-        time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
-def test_a_job_in_which_every_image_kills_its_engine_stops_and_one_such_image_costs_only_its_rows(workspace: Path) -> None:
-    made = make_images(workspace / "photos", 12)
-    poison = image_id(made[5].read_bytes())
-    run("out", "--set", f"generate.engine.options.exit_on={poison[:32]}")
-    adds_up(workspace / "out")
-    reasons = Counter(row["reason"] for row in rows(workspace / "out", "3-generated", "pairs", "assignment_id", PAIRS).values())
-    assert reasons == {None: 33, "poison": 3}
-
-    stopped = run("all", "--set", "generate.engine.options.exit_on='-'", check=False)
-    assert stopped.returncode == 1
-    assert "workers died one after the other" in stopped.stderr
 
 
 def test_gc_deletes_orphans_and_replaced_files_and_nothing_that_is_read(workspace: Path) -> None:
