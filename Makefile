@@ -54,7 +54,7 @@ check: install  ## Lint, format and types: what a change must pass before the te
 	$(BIN)/mypy
 
 test: install  ## The whole test suite, on CPU, without a network (minutes)
-	$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 bench: install  ## Every benchmark, its quick form
 	@for file in $$(grep -l __main__ benchmarks/*.py); do echo "== $$file"; $(BIN)/python "$$file" --quick || exit 1; done
