@@ -506,7 +506,7 @@ def test_a_run_told_to_stop_commits_what_is_begun_gives_back_the_rest_and_goes_o
     wait_for(workspace, "called", process)
     time.sleep(1)
     process.send_signal(number)
-    told = process.communicate(timeout=60)[1]
+    told = process.communicate(timeout=180)[1]
     assert process.returncode == status, told
     assert "stopping: " in told and f"stopped by {number.name}" in told and "Traceback" not in told
     done = pairs(workspace / "out")
@@ -528,6 +528,6 @@ def test_told_twice_a_run_ends_at_once(workspace: Path) -> None:
     assert process.poll() is None
     process.send_signal(signal.SIGINT)
     started = time.monotonic()
-    told = process.communicate(timeout=60)[1]
+    told = process.communicate(timeout=180)[1]
     assert process.returncode == 130 and time.monotonic() - started < 12, told
     assert "Traceback" not in told
