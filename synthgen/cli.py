@@ -227,11 +227,11 @@ def plan(
 ) -> None:
     """Show what a run would ask and what it would cost, without asking. Images that are named are tagged first."""
     from synthgen import forecast as forecaster
-    from synthgen import job as jobs
+    from synthgen import frozen
     from synthgen import run as runner
     from synthgen.store.folder import open_folder
 
-    known = source or (jobs.last_pipeline(open_folder(out)).source.uri if out else None)
+    known = source or (frozen.source(open_folder(out)).uri if out else None)
     job = _job("plan", known, out, pipeline, model, settings)
     if source:
         _say("the images are tagged first, as `synth run --until tag` does")
@@ -376,11 +376,10 @@ def main() -> None:
 
 
 def _list_dropped(folder: Any, reason: str, limit: int, as_json: bool) -> None:
-    from synthgen import dropped
-    from synthgen import status as funnel
+    from synthgen import dropped, frozen
     from synthgen.pack import published
 
-    root = published.root_of(funnel.source_of(folder))
+    root = published.root_of(frozen.source(folder).uri)
     below = partial(published.uri, root=root) if root else str
     found = dropped.dropped(folder, reason)
     for row in islice(found.rows, limit):

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from synthgen import __version__, mapping, tagger
+from synthgen import __version__, frozen, mapping, tagger
 from synthgen.config import Pipeline
 from synthgen.errors import SettingsChanged, UserMistake
 from synthgen.generate import Terms as GenerateTerms
@@ -32,7 +32,6 @@ from synthgen.store import Folder
 from synthgen.tag import Terms as TagTerms
 from synthgen.texts import Texts, load_texts
 
-FORMAT = 1
 STAGES = ("tag", "plan", "generate", "select", "pack")
 GROUPS = {"plan": ("planned",), "generate": ("generated", "scores")}  # of tables, by the stage that makes them
 
@@ -109,9 +108,7 @@ def reopen(out: Folder) -> Job:
     Names of shelf files, images and models may be relative to the folder that its run was started in, so this process goes
     there where it exists. Raises if the files that shaped the tables are others now.
     """
-    record = _settled(out)
-    if not record:
-        raise UserMistake(f"{out.url}: holds no synth run")
+    record = frozen.made(out)
     home = record["started_in"]
     if Path(home).is_dir():
         os.chdir(home)
@@ -130,7 +127,7 @@ def check_folder(job: Job, last: str, update: bool, replan: bool) -> bool:
 
     What shapes tables behind the stage `last` does not matter yet.
     """
-    before = _settled(job.out)
+    before = frozen.record(job.out)
     if before is None:
         if not job.out.is_empty():
             raise UserMistake(f"{job.out.url}: is not empty and holds no synth run; give a new folder")
@@ -156,13 +153,13 @@ def settle(job: Job, last: str) -> None:
     Tables behind the stage `last` stay as they were, and so does what is known of them, if they were made at all: the next run
     that reaches them sees whether they are of other settings.
     """
-    before, behind = _settled(job.out), _behind(last)
+    before, behind = frozen.record(job.out), _behind(last)
     kept = {group: shape for group, shape in before["shape"].items() if group in behind} if before else {}
     made = {group: shape for group, shape in job.shape.items() if group not in behind}
     record = {"shape": {**made, **kept}, "pipeline": job.pipeline.model_dump(mode="json"), "started_in": str(Path.cwd())}
     if before == record:
         return
-    job.out.create("run.json", json.dumps({"format": FORMAT, "made": datetime.now(UTC).isoformat(timespec="seconds")}).encode())
+    job.out.create("run.json", json.dumps({"format": frozen.FORMAT, "made": datetime.now(UTC).isoformat(timespec="seconds")}).encode())
     folder = job.out.child("frozen")
     number = len(folder.names(".json")) + 1
     folder.create(f"{number:06d}.json", json.dumps(record, indent=1, sort_keys=True, ensure_ascii=False).encode())
@@ -179,28 +176,8 @@ def _behind(last: str) -> set[str]:
 
 def changed(job: Job, group: str) -> bool:
     """Whether the folder's tables of a group are of other settings than the job's."""
-    before = _settled(job.out)
+    before = frozen.record(job.out)
     return bool(before) and before["shape"].get(group, job.shape[group]) != job.shape[group]
-
-
-def _settled(out: Folder) -> Any:
-    """The pipeline that the folder was last made with, and what shaped its rows; {} if it was killed before; None if no synth run."""
-    if "run.json" not in out.names(".json"):
-        return None
-    version = json.loads(out.read("run.json"))["format"]
-    if version != FORMAT:
-        raise UserMistake(f"{out.url}: has format {version}; this synth reads format {FORMAT}; use another folder")
-    folder = out.child("frozen")
-    names = folder.names(".json")
-    return json.loads(folder.read(names[-1])) if names else {}
-
-
-def last_pipeline(out: Folder) -> Pipeline:
-    """The pipeline that a folder was last made with."""
-    record = _settled(out)
-    if not record:
-        raise UserMistake(f"{out.url}: holds no synth run")
-    return Pipeline.model_validate(record["pipeline"])
 
 
 def differences(before: Any, after: Any, where: str = "") -> list[str]:

@@ -11,7 +11,6 @@ the next run finds them not done. What else is on record says how little that ha
 What comes of a partition needs no such care, since every stage notices that what it read is another.
 """
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -19,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from synthgen.config import Source
+from synthgen import frozen
 from synthgen.denylist import denied
 from synthgen.errors import Damaged, UserMistake, nearest
 from synthgen.rows import ASSIGNMENTS, IMAGES, OBJECTS, PAIRS, PLANNED_IMAGES, object_id, object_row, table
@@ -81,7 +80,7 @@ def _found(out: Folder, partition: str, ids: Sequence[str]) -> dict[str, dict[st
         if one["object_id"] in open_ids:
             found[one["object_id"]] = object_row(**{name: one[name] for name in FOUND_AGAIN[1:]}, bytes=None)
     left = set(open_ids)
-    for listed in list_objects(_source(out)) if left else ():
+    for listed in list_objects(frozen.source(out)) if left else ():
         name = object_id(listed.uri, listed.version, listed.row)
         if name in left:
             found[name] = object_row(**vars(listed))
@@ -89,12 +88,6 @@ def _found(out: Folder, partition: str, ids: Sequence[str]) -> dict[str, dict[st
             if not left:
                 break
     return found
-
-
-def _source(out: Folder) -> Source:
-    """What the folder was last made from."""
-    folder = out.child("frozen")
-    return Source.model_validate(json.loads(folder.read(folder.names(".json")[-1]))["pipeline"]["source"])
 
 
 def _planned_images(out: Folder, partition: str) -> list[dict[str, Any]]:

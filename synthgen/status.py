@@ -5,11 +5,9 @@ stage by stage. Each stage's outcomes add up to what the stage before handed on,
 not hidden. No data file is read: commits say by how much they change each count.
 """
 
-import json
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from synthgen.errors import UserMistake
@@ -116,16 +114,6 @@ def holds(out: Folder) -> dict[str, int]:
     """How many of each thing that has come of the images are there now, by its name in the singular."""
     places = {"question": ("2-planned", "assigned"), "pair": ("3-generated", "pair"), "sample": ("5-shards", "samples")}
     return {name: Stage(out, stage).log().counts().get(outcome, 0) for name, (stage, outcome) in places.items()}
-
-
-def source_of(out: Folder) -> str | None:
-    """Where the images of a folder were last looked for, spelled so that it leads there from any working folder."""
-    names = out.child("frozen").names(".json")
-    if not names:
-        return None
-    record = json.loads(out.child("frozen").read(names[-1]))
-    uri: str | None = record["pipeline"]["source"]["uri"]
-    return uri if uri is None or ":" in uri else str(Path(record.get("started_in", "")) / Path(uri).expanduser())
 
 
 def _without(counts: Mapping[str, int], *names: str) -> dict[str, int]:

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from synthgen import cli, status
+from synthgen import cli, frozen, status
 from synthgen.dropped import Dropped, dropped, text
 from synthgen.errors import UserMistake
 from synthgen.pack import published
@@ -80,7 +80,7 @@ def _partition(out: Folder, lease: Lease, number: int, photos: str) -> None:
 
 
 def lines(out: Folder, reason: str) -> list[str]:
-    below = partial(published.uri, root=published.root_of(status.source_of(out)))
+    below = partial(published.uri, root=published.root_of(frozen.source(out).uri))
     return [text(row, below) for row in dropped(out, reason).rows]
 
 
