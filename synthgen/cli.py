@@ -7,7 +7,6 @@ the commands, so that help answers at once. Files describe a run; flags only cho
 
 import json
 import os
-import shlex
 import sys
 from functools import partial
 from itertools import islice
@@ -15,10 +14,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from typer.core import TyperCommand
 
 from synthgen import __version__
 from synthgen.errors import SynthError, UserMistake
+from synthgen.given import OnFolder, overrides, pipeline_of, say
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -54,18 +53,6 @@ def root(
     """A bucket of images into multimodal instruction data: tag, plan, generate, select, pack, train."""
 
 
-class OnFolder(TyperCommand):
-    """A command on what a run has made: its folder comes first. Only what also reads a source tells the two apart by --out."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        for at, word in enumerate(args):
-            if word == "--out" or word.startswith("--out="):
-                named = [word.removeprefix("--out=")] if "=" in word else args[at + 1 : at + 2]
-                right = [*(named or ["FOLDER"]), *args[:at], *args[at + 2 - ("=" in word) :]]
-                raise UserMistake(f"{self.name} takes its folder without --out: {shlex.join(['synth', str(self.name), *right])}")
-        return super().parse_args(ctx, args)
-
-
 @app.command()
 def run(
     source: SourceArgument = None,
@@ -86,9 +73,9 @@ def run(
 
     job = _job("run", source, out, pipeline, model, settings)
     if not runner.run(job, runner.Range(first, last, limit, update or replan, replan)):
-        _say("nothing to do: everything listed has been done")
+        say("nothing to do: everything listed has been done")
     if last == "pack" and (told := funnel.nothing_kept(job.out)):
-        _say(told)
+        say(told)
     print(funnel.text(job.out, is_over=True))
     print(examples.tags(job.out, job.pipeline.tag.taggers, job.texts.taxonomy.tree.leaves) if last == "tag" else examples.text(job.out))
 
@@ -117,12 +104,12 @@ def retry(
             redoer.redo(folder, partitions, lease)
     wanted = named if named or partitions else frozenset(RETRIED_REASONS)
     if wanted and (told := why.nothing_fits(folder, wanted)):
-        _say(told)
+        say(told)
     # What a damaged listing held may have to be looked for in the source; nothing else of a retry looks there for more.
     grows = any(name.startswith("0-listed/") for name in partitions or ())
     runner.run(opened, runner.Range(retry=wanted, grows=grows))
     if told := funnel.nothing_kept(folder):
-        _say(told)
+        say(told)
     print(funnel.text(folder, is_over=True))
 
 
@@ -188,7 +175,7 @@ def check(pipeline: PipelineOption = "everyday", settings: SetOption = None) -> 
 
     loaded, texts = loader.load(config.read(pipeline, settings or []))
     for notice in loader.notices(pipeline, loaded, texts):
-        _say(notice)
+        say(notice)
     tree, types = texts.taxonomy.tree, texts.prompts.types
     for note in notes(tree, texts.rules, types, loaded.plan.forms):
         print(note)
@@ -210,7 +197,7 @@ def preview(
     """Take one image through every stage and print each: tags, rules, types, prompts, replies, scores."""
     from synthgen import preview as previewer
 
-    print(previewer.text(image, _pipeline(None, pipeline, model, settings)))
+    print(previewer.text(image, pipeline_of(pipeline, model, settings)))
 
 
 @app.command()
@@ -234,7 +221,7 @@ def plan(
     known = source or (frozen.source(open_folder(out)).uri if out else None)
     job = _job("plan", known, out, pipeline, model, settings)
     if source:
-        _say("the images are tagged first, as `synth run --until tag` does")
+        say("the images are tagged first, as `synth run --until tag` does")
         runner.run(job, runner.Range(last="tag"))
     found = forecaster.forecast(job, forecaster.Wanted(profile, budget, diff))
     print(json.dumps(forecaster.as_json(found)) if as_json else forecaster.text(found))
@@ -316,7 +303,7 @@ def learn(
     from synthgen import learn as learner
 
     order = learner.Order(
-        seed, name, _pipeline(None, pipeline, model, settings), learner.Settings(top_k, temperature, min_support),
+        seed, name, pipeline_of(pipeline, model, settings), learner.Settings(top_k, temperature, min_support),
         types_column, types_file, tags_column, find_types, images, extends, limit, merge_twins,
     )  # fmt: skip
     target, report = learner.learn(order)
@@ -335,7 +322,7 @@ def calibrate(
     """Fit a tagger's thresholds to images whose tags are known; writes a new tagger and says what it gains."""
     from synthgen import calibrate as calibrator
 
-    order = calibrator.Order(labelled, tagger, name, key, _pipeline(None, pipeline, None, settings))
+    order = calibrator.Order(labelled, tagger, name, key, pipeline_of(pipeline, None, settings))
     target, report = calibrator.calibrate(order)
     print("\n".join([*report, str(target)]))
 
@@ -351,7 +338,7 @@ def train(
     """Fine-tune a vision-language model on a run's shards."""
     from synthgen import train as trainer
 
-    print(trainer.train(shards, model, out, _pipeline(None, pipeline, None, settings).train))
+    print(trainer.train(shards, model, out, pipeline_of(pipeline, None, settings).train))
 
 
 @app.command()
@@ -371,7 +358,7 @@ def main() -> None:
     try:
         app()
     except SynthError as error:
-        _say(f"synth: {error}")
+        say(f"synth: {error}")
         raise SystemExit(error.exit_status) from None
 
 
@@ -386,16 +373,16 @@ def _list_dropped(folder: Any, reason: str, limit: int, as_json: bool) -> None:
         print(json.dumps(vars(row), ensure_ascii=False) if as_json else dropped.text(row, below))
     if found.count > limit:
         told = f"… and {found.count - limit:,} more"
-        _say(told) if as_json else print(told)  # JSON lines are for a program
+        say(told) if as_json else print(told)  # JSON lines are for a program
     elif not found.count:
-        _say(f"nothing fell out for {reason} here")
+        say(f"nothing fell out for {reason} here")
 
 
 def _job(command: str, source: str | None, out: str, pipeline: str, model: str | None, settings: list[str] | None) -> Any:
     from synthgen import config, job, texts
     from synthgen.store.folder import open_folder
 
-    document = config.read(pipeline, _overrides(source, model, settings))
+    document = config.read(pipeline, overrides(source, model, settings))
     missing = [] if document.at(("source", "uri")) else ["the images (a folder, a glob, s3://…, gs://…, Parquet files or urls:FILE)"]
     missing += [] if out else ["--out, the folder for the results"]
     if missing:
@@ -403,24 +390,8 @@ def _job(command: str, source: str | None, out: str, pipeline: str, model: str |
     loaded, found = texts.load(document)
     opened = job.open_job(open_folder(out), loaded, found)
     for notice in texts.notices(pipeline, loaded, found):
-        _say(notice)
+        say(notice)
     return opened
-
-
-def _pipeline(source: str | None, pipeline: str, model: str | None, settings: list[str] | None) -> Any:
-    from synthgen import config
-
-    return config.load(pipeline, _overrides(source, model, settings))
-
-
-def _overrides(source: str | None, model: str | None, settings: list[str] | None) -> list[str]:
-    named = [f"source.uri={json.dumps(source)}"] if source else []
-    named += [f"generate.model={json.dumps(model)}"] if model else []
-    return [*(settings or []), *named]
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

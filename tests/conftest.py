@@ -106,10 +106,15 @@ select: {keep: {answer: {min: 2}}}
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A user's working folder with small shelves, which is also the current folder."""
-    folder = tmp_path / "work"
+    folder = put_shelves(tmp_path / "work")
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def put_shelves(folder: Path) -> Path:
+    """Writes the small shelves into a folder."""
     for name, text in SHELVES.items():
         write(folder / name, text)
-    monkeypatch.chdir(folder)
     return folder
 
 

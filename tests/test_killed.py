@@ -13,7 +13,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from conftest import SHELVES, make_images, write
+from conftest import make_images, put_shelves
 from test_run import PATIENCE, adds_up, assignments, pairs, rows, run
 
 from synthgen.rows import PAIRS, image_id
@@ -24,9 +24,7 @@ SLOW = ("--set", "generate.engine.options.seconds=0.05", "--set", "generate.engi
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace with seventy images and a run that nothing disturbed, in `whole`."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    for name, text in SHELVES.items():
-        write(folder / name, text)
+    folder = put_shelves(tmp_path_factory.mktemp("undisturbed"))
     make_images(folder / "photos", 70)
     with contextlib.chdir(folder):
         run("whole", *SLOW)

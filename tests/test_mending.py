@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from conftest import SHELVES, make_images, write
+from conftest import make_images, put_shelves, write
 from test_run import adds_up, assignments, pairs, rows, synth
 
 from synthgen import reasons, status
@@ -19,9 +19,7 @@ from synthgen.store import Folder, Stage
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace with a finished run; its `out` is copied, never used."""
-    folder = tmp_path_factory.mktemp("finished")
-    for name, text in SHELVES.items():
-        write(folder / name, text)
+    folder = put_shelves(tmp_path_factory.mktemp("finished"))
     make_images(folder / "photos", 40)
     shutil.copy(folder / "photos" / "0003.png", folder / "photos" / "again.png")
     shutil.copy(folder / "photos" / "0003.json", folder / "photos" / "again.json")

@@ -1,0 +1,45 @@
+"""What the commands of the command line share: from what was typed to a pipeline.
+
+Comes in: words and options. Goes out: a Pipeline, or one line that says what to type instead. Heavy imports stand inside, as in
+cli.py.
+"""
+
+import json
+import shlex
+import sys
+from typing import Any
+
+from typer.core import TyperCommand
+
+from synthgen.errors import UserMistake
+
+
+class OnFolder(TyperCommand):
+    """A command on what a run has made: its folder comes first. Only what also reads a source tells the two apart by --out."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        for at, word in enumerate(args):
+            if word == "--out" or word.startswith("--out="):
+                named = [word.removeprefix("--out=")] if "=" in word else args[at + 1 : at + 2]
+                right = [*(named or ["FOLDER"]), *args[:at], *args[at + 2 - ("=" in word) :]]
+                raise UserMistake(f"{self.name} takes its folder without --out: {shlex.join(['synth', str(self.name), *right])}")
+        return super().parse_args(ctx, args)
+
+
+def pipeline_of(pipeline: str, model: str | None, settings: list[str] | None) -> Any:
+    """The pipeline that was named, for a command that reads no images of its own."""
+    from synthgen import config
+
+    return config.load(pipeline, overrides(None, model, settings))
+
+
+def overrides(source: str | None, model: str | None, settings: list[str] | None) -> list[str]:
+    """The settings that replace those of the pipeline, those with an option of their own last."""
+    named = [f"source.uri={json.dumps(source)}"] if source else []
+    named += [f"generate.model={json.dumps(model)}"] if model else []
+    return [*(settings or []), *named]
+
+
+def say(text: str) -> None:
+    """To stderr, at once: stdout is for results."""
+    print(text, file=sys.stderr, flush=True)
