@@ -342,11 +342,14 @@ def train(
 
 
 @app.command()
-def doctor(as_json: JsonOption = False) -> None:
+def doctor(
+    pipeline: Annotated[str | None, typer.Option("--pipeline", "-p", help="Look for what this pipeline needs.")] = None,
+    as_json: JsonOption = False,
+) -> None:
     """Say what is missing on this machine, and the command that mends it."""
     from synthgen import doctor as examiner
 
-    findings = examiner.examine()
+    findings = examiner.examine(pipeline)
     print(json.dumps([vars(one) for one in findings]) if as_json else examiner.text(findings))
     raise typer.Exit(1 if any(one.level == "missing" for one in findings) else 0)
 

