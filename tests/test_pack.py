@@ -4,6 +4,7 @@ import io
 import json
 import os
 import struct
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from PIL import Image, ImageOps, PngImagePlugin
 from synthgen import pack, rows, select
 from synthgen.card import Contents, card
 from synthgen.config import Images, Pack, Select, Source
+from synthgen.errors import LeaseLost
 from synthgen.images import decode
 from synthgen.pack import published
 from synthgen.pack.embed import embedded
@@ -391,6 +393,25 @@ def test_files_of_killed_workers_are_gone_after_publishing(world: World) -> None
     (world.files[0].parent / "train-e001-00000.r1.0123456789ab.parquet").write_bytes(b"half a file")
     world.pack()
     assert len(world.files) == 1
+
+
+def test_publishing_deletes_nothing_once_another_run_has_taken_over(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A driver that was slow to read the commits must not take the new driver's files for leftovers."""
+    world.add(1, pictures(2))
+    world.pack()
+    theirs = world.files[0].parent / "train-e002-00000.r1.0123456789ab.parquet"
+
+    def taken_over_while_reading(_: Folder, name: str) -> Stage:
+        if name == "4-selected":  # what is read last
+            world.lease.release()
+            Lease.take(world.out)
+            theirs.write_bytes(b"of the other run")
+        return Stage(world.out, name)
+
+    monkeypatch.setattr(sys.modules["synthgen.pack.publish"], "Stage", taken_over_while_reading)
+    with pytest.raises(LeaseLost):
+        pack.publish(world.terms, world.select, {}, world.lease)
+    assert theirs.exists()
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -18,12 +18,13 @@ from synthgen.store import Lease, Log, Stage
 
 def publish(terms: Terms, select: Select, facts: Mapping[str, str], lease: Lease) -> Contents:
     """Deletes what is stale, writes the card, and returns what it says; `facts` as in `card`."""
-    lease.check()
     stage = Stage(terms.out, SHARDS)
     contents = _contents(terms, stage.log())
     current = {name for name, _ in contents.files}
     data = stage.folder.child("data")
-    data.remove([name for name in data.names(".parquet") if name not in current])
+    stale = [name for name in data.names(".parquet") if name not in current]
+    lease.check()  # last: another driver's files are stale by a log that was read before it began
+    data.remove(stale)
     stage.folder.write("README.md", card(contents, facts, select, terms.pack).encode())
     return contents
 
