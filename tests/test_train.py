@@ -38,6 +38,7 @@ from transformers import (
 
 from synthgen.config import Train
 from synthgen.errors import Damaged, LeaseHeld, ModelUnavailable, SettingsChanged, UserMistake
+from synthgen.learn.seed import open_seed
 from synthgen.pack.features import sample_schema
 from synthgen.store import Folder, Lease, Receipt, Stage, TablePart
 from synthgen.train import start, train
@@ -422,8 +423,9 @@ def test_shards_in_an_object_store_are_read_as_they_are_on_disk(tmp_path: Path, 
             stage.commit(Receipt("e001-00000", 1, {"data": TablePart((data,), "f")}), lease, 1)
         assert len(list(islice(rows(pin("s3://tuning/run"), 0, 0), 7))) == 7
         for source in ("s3://nowhere-at-all/run", "s3://nowhere-at-all/*.parquet"):
-            with pytest.raises(UserMistake, match="there is no bucket nowhere-at-all"):
-                pin(source)
+            for opened in (pin, open_seed):  # of a trainer, and of `synth learn`, which reads shards too
+                with pytest.raises(UserMistake, match="there is no bucket nowhere-at-all"):
+                    opened(source)
     finally:
         server.stop()
         s3fs.S3FileSystem.clear_instance_cache()

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from synthgen.errors import UserMistake, nearest
 from synthgen.learn.record import IMAGE_COLUMNS, TEXT_COLUMNS, Bad, Fields, Row, row_of
 from synthgen.store import Folder, Stage
+from synthgen.store.folder import reach
 
 SUFFIXES = (".parquet", ".jsonl", ".ndjson", ".json")
 FIRST_ROWS = 100
@@ -57,6 +58,7 @@ class Columns:
 
 def open_seed(source: str) -> Seed:
     """The files of a seed, or one line on why there are none."""
+    reach(source)
     folder = Folder(source.rstrip("/") if len(source) > 1 else source)
     fs, path = folder.fs, folder.path
     if fs.isfile(path):
