@@ -41,10 +41,10 @@ RATE = {"cpu": 1.3e-3, "cuda": 2.5e-3}
 SIZE = {"cpu": 8, "cuda": 256}  # images a step and process
 PICTURES = 105_000  # of the recipe
 EARLY = 7_000  # pictures taught mostly with one-word answers
-# How often a type is drawn beside how badly it is answered: captions are long, a yes or no is half right by guessing and so
-# looks easier than it is, and some types need what few pictures have.
-DOSE = {"caption": 0.7, "relative_position": 4.0, "compare_counts": 1.2, "chart_compare": 0.6, "same_colour": 3.0}
-DOSE |= {"printed_word": 2.0, "printed_number": 3.0, "chart_arithmetic": 1.5}
+# How often a type is drawn beside how badly it is answered: a caption holds many answers, a yes or no is half right by guessing
+# and so looks easier than it is, and some types need what few pictures have.
+DOSE = {"caption": 2.0, "relative_position": 4.0, "compare_counts": 2.0, "chart_compare": 0.6, "same_colour": 3.0}
+DOSE |= {"printed_word": 2.0, "printed_number": 3.0, "chart_arithmetic": 1.5, "counting": 1.5, "existence": 1.5}
 DOSES = np.array([DOSE.get(key.split("/")[1], 1.0) for key in KEYS])
 
 
