@@ -28,16 +28,17 @@ from nano import PATCH, WIDTH
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from tagging import phrasings, text_embeddings, truth_table
-from team import place
+from team import Place, Team, place, together
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 from vision import KINDS, pixels, save
-from world import SIZE, TRAIN_SEED, sample
+from world import SIZE as SIDE
+from world import TRAIN_SEED, sample
 
 CONTEXT = 20
 RATE = {"cpu": 5e-4, "cuda": 1e-3}
-BATCH = {"cpu": 48, "cuda": 512}  # images a step
+SIZE = {"cpu": 16, "cuda": 512}  # images a step and process
 PICTURES = 60_000  # of the recipe
 AGAIN = 1_000_000  # the first picture of a training that goes on from exported weights
 Pictures = tuple[NDArray[np.uint8], NDArray[np.bool_]]
@@ -57,7 +58,7 @@ def clip_tokenizer() -> PreTrainedTokenizerFast:
 
 def config(vocabulary: int) -> dict[str, Any]:
     vision = {
-        "image_size": SIZE, "patch_size": PATCH, "width": WIDTH, "layers": 6, "head_width": 32, "mlp_ratio": 4.0,
+        "image_size": SIDE, "patch_size": PATCH, "width": WIDTH, "layers": 6, "head_width": 32, "mlp_ratio": 4.0,
         "no_ln_pre": True, "pool_type": "avg", "act_kwargs": {"approximate": "tanh"},
     }  # fmt: skip
     text = {
@@ -103,8 +104,9 @@ TEXTS = phrasings()
 
 
 def tag_loss(clip: Any, seen: Tensor, want: Tensor, encode: Encode) -> tuple[Tensor, float]:
-    """Sigmoid loss of image embeddings against all tags, and F1 at one half."""
-    words = text_embeddings(clip, encode, list(TEXTS.values()))
+    """Sigmoid loss of image embeddings against all tags, each in one of its phrasings by lot, and F1 at one half."""
+    texts = [[ways[int(torch.randint(len(ways), ()))]] for ways in TEXTS.values()]
+    words = text_embeddings(clip, encode, texts)
     logits = clip.logit_scale.exp() * seen @ words.T + clip.logit_bias
     loss = nn.functional.binary_cross_entropy_with_logits(logits, want, reduction="none").sum(-1).mean()
     said = logits > 0
@@ -118,13 +120,13 @@ def drawn(seed: int, first: int, size: int) -> Pictures:
 
 def learn_head(clip: Any, encode: Encode, feed: Feed[Pictures], images: int = 6000, steps: int = 500) -> None:
     """Projection and text tower alone, on patches averaged once: the tower stays, so a step costs almost nothing."""
-    seen, want, device = [], [], clip.logit_scale.device
+    seen, want = [], []
     with torch.no_grad():
         for batch, tags in feed:
             tower = clip.visual
-            patches = tower.transformer(tower._embeds(pixels(batch, device)))[:, 1:]
+            patches = tower.transformer(tower._embeds(pixels(batch)))[:, 1:]
             seen.append(nn.functional.layer_norm(patches, (WIDTH,)).mean(1))
-            want.append(torch.from_numpy(tags).float().to(device))
+            want.append(torch.from_numpy(tags).float())
             if sum(map(len, want)) >= images:
                 break
     pooled, true = torch.cat(seen), torch.cat(want)
@@ -133,7 +135,7 @@ def learn_head(clip: Any, encode: Encode, feed: Feed[Pictures], images: int = 60
     tool = torch.optim.AdamW([w for w in clip.parameters() if w.requires_grad], 3e-3, weight_decay=0.01)
     for step in range(steps):
         tool.param_groups[0]["lr"] = 3e-3 * min(1.0, (step + 1) / 20, 2 * (1 - step / steps))
-        rows = torch.randint(0, len(pooled), (1024,), device=device)
+        rows = torch.randint(0, len(pooled), (1024,))
         post = clip.visual.ln_post
         embedded = nn.functional.normalize((pooled[rows] * post.weight + post.bias) @ clip.visual.proj, dim=-1)
         loss, f1 = tag_loss(clip, embedded, true[rows], encode)
@@ -145,56 +147,84 @@ def learn_head(clip: Any, encode: Encode, feed: Feed[Pictures], images: int = 60
     clip.requires_grad_(True)
 
 
+def encoder(tokenizer: PreTrainedTokenizerFast, device: torch.device | str = "cpu") -> Encode:
+    """Texts to token ids."""
+
+    def encode(batch: list[str]) -> Tensor:
+        ids: Tensor = tokenizer(batch, padding="max_length", max_length=CONTEXT, truncation=True, return_tensors="pt").input_ids
+        return ids.to(device)
+
+    return encode
+
+
+def beginning(out: Path, start: Path | None, seed: int) -> nn.Module:
+    """The exported model in `start`; else the tower of the VLM in `out` with a head that has learned."""
+    tokenizer = clip_tokenizer()
+    clip: nn.Module = open_clip.CLIP(**config(len(tokenizer)))
+    if start:
+        clip.load_state_dict(load_file(start / "nano-clip" / "open_clip_model.safetensors"))
+        return clip
+    taught, tower = torch.load(out / "vlm.pt", map_location="cpu", weights_only=False)["average"], "vlm.model.vision_tower."
+    take_tower(clip, {name.removeprefix(tower): weight for name, weight in taught.items() if name.startswith(tower)})
+    learn_head(clip, encoder(tokenizer), Feed(partial(drawn, seed + 1), 0, 50, 50, 1))
+    return clip
+
+
 def learn(out: Path, models_: Path, pictures: int, seed: int = TRAIN_SEED + 2, start: Path | None = None) -> None:
     """The head first, then everything on so many pictures, the rate falling to nothing; then export.
 
     Goes on from the checkpoint in `out`, if there is one; else from the exported models in `start`, with pictures of their own;
     else it begins with the tower of the VLM in `out`.
     """
+    torch.set_num_threads(1)
     torch.manual_seed(seed)
     torch.set_flush_denormal(True)
-    where, tokenizer, path, first = place(), clip_tokenizer(), out / "clip.pt", 0
-    size, rate, settings = BATCH[where.device.type], RATE[where.device.type], config(len(tokenizer))
-    state = torch.load(path, map_location="cpu") if path.exists() else {"first": 0}
-    first, heads = state["first"], Feed(partial(drawn, seed + 1), 0, 50, 50, where.feeders)
-    feed = Feed(partial(drawn, seed), first + (AGAIN if start else 0), size, size, where.feeders)
-    clip: Any = open_clip.CLIP(**settings)
+    where, path, tokenizer = place(), out / "clip.pt", clip_tokenizer()
+    if not path.exists():
+        save(path, model=beginning(out, start, seed).state_dict(), first=0, tools=[])
+    clip: nn.Module = open_clip.CLIP(**config(len(tokenizer)))
+    weights = sum(weight.numel() for weight in clip.parameters())
+    unseen = AGAIN if start else 0
+    together(Team(where.members, weights, 1), lambda team: _learn(team, where, path, (pictures, unseen), seed))
+    clip.load_state_dict(torch.load(path, map_location="cpu", weights_only=False)["model"])
+    export_clip(clip, config(len(tokenizer)), tokenizer, models_ / "nano-clip")
 
-    def encode(batch: list[str]) -> Tensor:
-        ids: Tensor = tokenizer(batch, padding="max_length", max_length=CONTEXT, truncation=True, return_tensors="pt").input_ids
-        return ids.to(where.device)
 
-    if path.exists():
-        clip.load_state_dict(state["model"])
-    elif start:
-        clip.load_state_dict(load_file(start / "nano-clip" / "open_clip_model.safetensors"))
-    else:
-        taught, tower = torch.load(out / "vlm.pt", map_location="cpu", weights_only=False)["average"], "vlm.model.vision_tower."
-        take_tower(clip, {name.removeprefix(tower): weight for name, weight in taught.items() if name.startswith(tower)})
+def _learn(team: Team, where: Place, path: Path, pictures: tuple[int, int], seed: int) -> None:
+    """One member's work; `pictures`: how many in all, and the number of the first."""
+    torch.set_flush_denormal(True)
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=False)
+    size, rate, first = SIZE[where.device.type], RATE[where.device.type], state["first"]
+    torch.manual_seed(seed + first)
+    feed = Feed(partial(drawn, seed), pictures[1] + first + team.rank * size, size, team.size * size, where.feeders)
+    tokenizer = clip_tokenizer()
+    clip: Any = open_clip.CLIP(**config(len(tokenizer)))
+    clip.load_state_dict(state["model"])
     clip.to(where.device)
-    if not (path.exists() or start):
-        learn_head(clip, encode, heads)
-    tools = optimizers(clip, rate, slow="visual.transformer", slowly=0.5)
+    encode, tools = encoder(tokenizer, where.device), optimizers(clip, rate, slow="visual.transformer", slowly=0.5)
+    for tool, held in zip(tools, state["tools"], strict=False):
+        tool.load_state_dict(held)
     last = time.monotonic()
     for images, want in feed:
-        if (gone := first / pictures) >= 1:
+        if (gone := first / pictures[0]) >= 1:
             break
         set_rate(tools, rate * min(1.0, 2 * (1 - gone)) * min(1.0, 30 * gone + 0.02))
         with torch.autocast(where.device.type, torch.bfloat16, enabled=where.device.type == "cuda"):
             seen = clip.encode_image(pixels(images, where.device), normalize=True)
         loss, f1 = tag_loss(clip, seen.float(), torch.from_numpy(want).float().to(where.device), encode)
         loss.backward()
+        team.average(clip.parameters())
         nn.utils.clip_grad_norm_(clip.parameters(), 1.0)
         for tool in tools:
             tool.step()
             tool.zero_grad()
-        first += size
-        if time.monotonic() - last > 30:
+        first += team.size * size
+        if team.rank == 0 and time.monotonic() - last > 30:
             last = time.monotonic()
             print(f"{first} {gone:.0%} loss {loss.item():.3f} F1 {f1:.3f} scale {clip.logit_scale.exp().item():.1f}", flush=True)
-            save(path, model=clip.state_dict(), first=first)
-    save(path, model=clip.state_dict(), first=first)
-    export_clip(clip, settings, tokenizer, models_ / "nano-clip")
+            save(path, model=clip.state_dict(), first=first, tools=[tool.state_dict() for tool in tools])
+    if team.rank == 0:
+        save(path, model=clip.state_dict(), first=first, tools=[tool.state_dict() for tool in tools])
 
 
 if __name__ == "__main__":
