@@ -24,6 +24,7 @@ from feed import Feed
 from lessons import KEYS, Packer, row_mask
 from muon import optimizers, set_rate
 from numpy.typing import NDArray
+from phrases import TYPES
 from pupil import Pupil, start_from_vision
 from team import Place, Team, place, together
 from tokens import ASSISTANT, END, USER, tokenizer_in
@@ -33,7 +34,7 @@ from vision import dense_loss, pixels, save
 from world import TRAIN_SEED, sample
 
 Arrays = dict[str, NDArray[Any]]
-KINDS = {"scene": 0.47, "sign": 0.26, "chart": 0.25, "empty": 0.02}
+KINDS = {"scene": 0.6, "sign": 0.21, "chart": 0.17, "empty": 0.02}
 ROLE_WEIGHT = {"answer": 1.0, "ask": 1.0, "judge": 1.0, "rephrase": 0.4, "blind": 0.3, "turns": 0.7}
 SIDE_LOSS = 0.1  # weight of the dense labels
 AVERAGE = 0.996  # the weights to use average about the last 250 steps
@@ -45,7 +46,10 @@ EARLY = 7_000  # pictures taught mostly with one-word answers
 # and so looks easier than it is, and some types need what few pictures have.
 DOSE = {"caption": 2.0, "relative_position": 4.0, "compare_counts": 2.0, "chart_compare": 0.6, "same_colour": 3.0}
 DOSE |= {"printed_word": 2.0, "printed_number": 3.0, "chart_arithmetic": 1.5, "counting": 1.5, "existence": 1.5}
-DOSES = np.array([DOSE.get(key.split("/")[1], 1.0) for key in KEYS])
+# Which questions may be asked is hard to see only where a thing must be there once, or two must differ.
+ASK_HARD = ("where_is", "colour", "shape", "relative_position", "compare_counts", "same_colour", "chart_extreme")
+ASK_DOSE = {type_: 2.5 if type_ in ASK_HARD else 0.4 for type_ in TYPES}
+DOSES = np.array([(ASK_DOSE if key.startswith("ask/") else DOSE).get(key.split("/")[1], 1.0) for key in KEYS])
 
 
 def lesson_batch(packer: Packer, seed: int, first: int, size: int, weight: dict[str, float]) -> Arrays:
