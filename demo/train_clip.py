@@ -39,7 +39,7 @@ from world import TRAIN_SEED, sample
 CONTEXT = 20
 RATE = {"cpu": 5e-4, "cuda": 1e-3}
 SIZE = {"cpu": 16, "cuda": 512}  # images a step and process
-PICTURES = 60_000  # of the recipe
+PICTURES = 90_000  # of the recipe
 AGAIN = 1_000_000  # the first picture of a training that goes on from exported weights
 Pictures = tuple[NDArray[np.uint8], NDArray[np.bool_]]
 
