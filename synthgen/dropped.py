@@ -21,6 +21,7 @@ from synthgen.status import FOLDERS, funnels
 from synthgen.store import Folder, Log, Stage
 
 KINDS = ("quarantined", "failed", "rule", "score", "unscored", "duplicate")
+REPLACED = "its pair was replaced since; select has not run again"
 TABLES = dict(zip(("tag", "plan", "generate", "select", "pack"), FOLDERS[1:], strict=True))
 
 
@@ -63,7 +64,7 @@ def dropped(out: Folder, reason: str) -> Found:
 
 def text(row: Dropped, below: Callable[[str], str]) -> str:
     """A row as a line; `below` gives what samples show of a uri."""
-    place = below(row.uri) if row.uri else f"object {row.object_id}"
+    place = below(row.uri) if row.uri else f"object {row.object_id or 'unknown'}"
     asked = [f"{row.type}: {row.question}" if row.question else row.type] if row.type else []
     parts = [place if row.row is None else f"{place} row {row.row}", *asked, row.reason, *filter(None, [row.detail])]
     return "  ".join(" ".join(str(part).split()) for part in parts)
@@ -148,17 +149,23 @@ def _never_asked(book: _Book, partition: str, asked: pa.ChunkedArray) -> list[di
 
 
 def _unselected(book: _Book, names: Set[str]) -> Iterator[Dropped]:
+    """Between `generate` and `select` some decisions are still of pairs that others have replaced: then the question is all there is."""
     schema = _some(PAIRS, "assignment_id", "pair_id", "object_id", "type", "question", "answer")
+    decided = _some(DECISIONS, "pair_id", "assignment_id", "reason")
     for partition in book.holding("4-selected", names):
         places = book.places(partition)
-        pairs = {row["pair_id"]: row for row in book.table("3-generated", partition, "pairs", "assignment_id", schema).to_pylist()}
+        pairs = {row["assignment_id"]: row for row in book.table("3-generated", partition, "pairs", "assignment_id", schema).to_pylist()}
         values = {name: _values(book, partition, name.removeprefix("score:")) for name in names if name.startswith("score:")}
-        for row in book.table("4-selected", partition, "decisions", "pair_id", _some(DECISIONS, "pair_id", "reason")).to_pylist():
-            if (reason := row["reason"]) in names:
-                pair = pairs[row["pair_id"]]
-                value = values[reason].get(row["pair_id"]) if reason in values else None
-                detail = pair["answer"] if value is None else f"{value:.3g}: {pair['answer']}"
-                yield _of("select", reason, places.get(pair["object_id"], pair), pair, detail)
+        for row in book.table("4-selected", partition, "decisions", "pair_id", decided).to_pylist():
+            if (reason := row["reason"]) not in names:
+                continue
+            pair = pairs.get(row["assignment_id"], {})
+            place = places.get(pair.get("object_id"), pair)
+            if pair.get("pair_id") != row["pair_id"]:
+                yield _of("select", reason, place, {"type": pair.get("type")}, REPLACED)
+                continue
+            value = values[reason].get(row["pair_id"]) if reason in values else None
+            yield _of("select", reason, place, pair, pair["answer"] if value is None else f"{value:.3g}: {pair['answer']}")
 
 
 def _values(book: _Book, partition: str, score: str) -> dict[str, float | None]:

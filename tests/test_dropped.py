@@ -36,10 +36,12 @@ def out(tmp_path: Path) -> Folder:
     return folder
 
 
-def _commit(out: Folder, lease: Lease, stage: str, number: int, tables: dict[str, pa.Table], counts: dict[str, int]) -> None:
+def _commit(
+    out: Folder, lease: Lease, stage: str, number: int, tables: dict[str, pa.Table], counts: dict[str, int], revision: int = 1
+) -> None:
     one, name = Stage(out, stage), f"e001-{number:05d}"
-    parts = {key: TablePart((one.write(key, name, 1, rows),), "f") for key, rows in tables.items()}
-    one.commit(Receipt(name, 1, parts, counts), lease, 1)
+    parts = {key: TablePart((one.write(key, name, revision, rows),), "f") for key, rows in tables.items()}
+    one.commit(Receipt(name, revision, parts, counts), lease, 1)
 
 
 def _partition(out: Folder, lease: Lease, number: int, photos: str) -> None:
@@ -56,7 +58,8 @@ def _partition(out: Folder, lease: Lease, number: int, photos: str) -> None:
     pairs: Rows = [{**one, **said, "pair_id": f"p{one['assignment_id']}"} for one in asked]
     pairs[0] |= {"outcome": "failed", "reason": "declined", "pair_id": None, "question": None, "answer": None, "detail": "nothing to count"}
     scores: Rows = [{"pair_id": one["pair_id"], "value": 1.5} for one in pairs[2:]]
-    decisions: Rows = [{"pair_id": pairs[2]["pair_id"], "reason": "score:answer"}, {"pair_id": pairs[3]["pair_id"], "reason": "rule:echo"}]
+    reasons = {2: "score:answer", 3: "rule:echo"}
+    decisions: Rows = [{**{key: pairs[at][key] for key in ("pair_id", "assignment_id")}, "reason": why} for at, why in reasons.items()]
     stages: list[tuple[str, dict[str, pa.Table], dict[str, int]]] = [
         ("0-listed", {"objects": table(objects, OBJECTS)}, {"listed": 4}),
         ("1-tagged", {"images": table(images, IMAGES)}, {"tagged": 3, "quarantined.corrupt": 1}),
@@ -107,6 +110,18 @@ def test_every_row_that_is_counted_is_listed(out: Folder) -> None:
             found = dropped(out, reason)
             assert len(rows := list(found.rows)) == found.count == (1 if funnel.stage == "pack" else count) and count
             assert {(row.stage, row.reason) for row in rows} == {(funnel.stage, reason)}
+
+
+def test_a_decision_whose_pair_was_replaced_since_is_listed_as_that(out: Folder) -> None:
+    again = {"assignment_id": "a0-2", "object_id": "o0-3", "type": "counting", "outcome": "pair", "pair_id": "new", "question": "And now?"}
+    with Lease.take(out) as lease:
+        _commit(out, lease, "3-generated", 0, {"pairs": table([again], PAIRS)}, {}, revision=2)
+    told = "0/o0-3.jpg row 7  counting  score:answer  its pair was replaced since; select has not run again"
+    assert lines(out, "score") == [told, "1/o1-3.jpg row 7  counting: How many?  score:answer  1.5: 2"]
+    with Lease.take(out) as lease:
+        Stage(out, "3-generated").empty("e001-00000", lease)
+    assert lines(out, "score")[0] == "object unknown  score:answer  its pair was replaced since; select has not run again"
+    assert dropped(out, "score").count == 2
 
 
 def test_an_unknown_reason_comes_with_the_nearest_and_a_known_one_may_have_no_rows(out: Folder) -> None:

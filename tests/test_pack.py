@@ -20,7 +20,7 @@ from PIL import Image, ImageOps, PngImagePlugin
 from synthgen import pack, rows, select
 from synthgen.card import Contents, card
 from synthgen.config import Images, Pack, Select, Source
-from synthgen.errors import LeaseLost
+from synthgen.errors import LeaseLost, UserMistake
 from synthgen.images import decode
 from synthgen.pack import published
 from synthgen.pack.embed import embedded
@@ -325,6 +325,17 @@ def test_a_change_rewrites_only_the_shard_it_touches(world: World) -> None:
     assert len(world.files) == 3, "the old revision is gone"
     assert {pair for sample in world.samples for pair in sample["pair_ids"]} == world.kept()
     assert Stage(world.out, "5-shards").log().counts() == {"samples": 6, "turns": 12}
+
+
+def test_decisions_of_pairs_that_were_replaced_since_are_refused_in_a_line(world: World) -> None:
+    world.add(1, pictures(2))
+    world.pack()
+    planned = Stage(world.out, "2-planned")
+    row = next(iter(planned.read(planned.log(), "e001-00000", "images"))).to_pylist()[0]
+    world.generate("e001-00000", [_pair(row["image_id"], row["object_id"], 1, pair_id="remade")], 1)
+    with pytest.raises(UserMistake, match=r"of pairs that were replaced since \(partition e001-00000\); run without --from, or with"):
+        pack.todo(replace(world.terms, pack=Pack(max_turns=1)))
+    assert world.pack() == ["e001-00000.r2"]
 
 
 def test_a_rewritten_shard_takes_its_images_from_itself_and_not_from_the_source(world: World) -> None:

@@ -19,6 +19,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from synthgen.errors import UserMistake
 from synthgen.pack.features import MEGABYTE
 from synthgen.pack.shards import GENERATED, LISTED, PLANNED, SELECTED, SHARDS, Shard, Terms, samples_of
 from synthgen.rows import DECISIONS, OBJECTS, PLANNED_IMAGES, SHARD_INDEX, UNPACKED
@@ -41,6 +42,7 @@ Logs = Mapping[str, Log]
 def todo(terms: Terms, retry: Collection[str] = ()) -> Sequence[Shard]:
     """The shards to write, those of earlier epochs first; also those with samples that could not be packed for a reason to `retry`."""
     logs = {name: Stage(terms.out, name).log() for name in (LISTED, PLANNED, GENERATED, SELECTED, SHARDS)}
+    _check_decisions(terms, logs)
     shelf = Path(tempfile.mkdtemp(prefix="synth-pack-"))
     by_image, in_order, packed, written = (Spill(shelf / name) for name in ("by-image", "in-order", "packed", "written"))
     weakref.finalize(written, shutil.rmtree, shelf, ignore_errors=True)
@@ -99,6 +101,17 @@ class Shards(Sequence[Shard]):
         inputs[SHARDS] = Log({name: self.logs[SHARDS].partitions.get(name, ())})
         ids, images = (tuple(rows.column(column).to_pylist()) for column in ("sample_id", "image_id"))
         return Shard(name, self.logs[SHARDS].next_revision(name), inputs, epoch=epoch, samples=ids, images=images)
+
+
+def _check_decisions(terms: Terms, logs: Logs) -> None:
+    """Refuses decisions that were made before their pairs were replaced, which only a run that begins here can meet."""
+    for name in logs[SELECTED].partitions:
+        latest = logs[SELECTED].latest(name)
+        if latest and latest.receipt.reads != logs[GENERATED].digests(GENERATED, [name]):
+            raise UserMistake(
+                f"{terms.out.url}: what was selected is of pairs that were replaced since (partition {name}); "
+                "run without --from, or with --from select"
+            )
 
 
 def _wanted(terms: Terms, log: Log) -> Iterator[pa.Table]:
