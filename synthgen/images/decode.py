@@ -80,7 +80,7 @@ def _seen(image: ImageFile.ImageFile, header: Header, max_pixels: int) -> tuple[
     if header.format in ("JPEG", "MPO"):
         image.draft(None, fitted(image.size, max_pixels))
     image.load()
-    turn = UPRIGHT.get(_orientation(image))
+    turn = UPRIGHT.get(orientation(image))
     seen = fit(_to_rgb(image), max_pixels)
     if turn is not None:
         seen = seen.transpose(turn)
@@ -91,12 +91,13 @@ def _seen(image: ImageFile.ImageFile, header: Header, max_pixels: int) -> tuple[
     return plain, turn in (UPRIGHT[5], UPRIGHT[6], UPRIGHT[7], UPRIGHT[8])
 
 
-def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation; Pillow has already applied that of a TIFF. Broken EXIF says nothing about the pixels: 1."""
+def orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8; Pillow has already applied that of a TIFF. Broken EXIF says nothing about the pixels: 1."""
     try:
-        return int(image.getexif().get(ORIENTATION, 1))
+        turn = int(image.getexif().get(ORIENTATION, 1))
     except Exception:
         return 1
+    return turn if 1 <= turn <= 8 else 1
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -18,9 +18,9 @@ from PIL import Image
 
 from synthgen.config import Images, Pack
 from synthgen.images import Header, decode
+from synthgen.images.decode import ORIENTATION, orientation
 from synthgen.images.headers import open_checked, own_pixel_limit, unfit
 
-ORIENTATION = 0x0112  # the EXIF tag
 PLAIN_MODES = ("1", "L", "P", "RGB", "CMYK")  # that every reader turns into the same RGB
 SUFFIXES = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp"}
 PNG_CHUNKS = b"IHDR PLTE IDAT IEND tRNS gAMA cHRM sRGB iCCP sBIT pHYs cICP".split()
@@ -43,7 +43,7 @@ def embedded(data: bytes, limits: Images, pack: Pack) -> Embedded:
     """The file to put into a sample; Unfit if it cannot be decoded within the limits."""
     with own_pixel_limit():
         image, header = open_checked(data, limits)
-        turn = _orientation(image)
+        turn = orientation(image)
         plain = image.mode in PLAIN_MODES and not image.has_transparency_data
     width, height = (header.height, header.width) if turn >= 5 else (header.width, header.height)
     if pack.images == "resized" and width * height > limits.model_pixels:
@@ -65,15 +65,6 @@ def _encoded(image: Image.Image, *, lossy: bool) -> Embedded:
     else:
         image.save(sink, "PNG")
     return Embedded(sink.getvalue(), ".jpg" if lossy else ".png", image.width, image.height)
-
-
-def _orientation(image: Image.Image) -> int:
-    """1 to 8; broken EXIF says nothing about the pixels: 1."""
-    try:
-        turn = int(image.getexif().get(ORIENTATION, 1))
-    except Exception:
-        return 1
-    return turn if 1 <= turn <= 8 else 1
 
 
 def _stripped(data: bytes, header: Header, turn: int) -> bytes:
