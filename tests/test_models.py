@@ -60,6 +60,9 @@ def test_a_local_model_is_its_files_wherever_they_lie(tmp_path: Path) -> None:
         ("chat_template.jinja", b"hello"),
         ("merges.txt", b"a b"),
         ("tokenizer.model", b"x"),
+        ("model.pt", b"x"),
+        ("model.pth", b"x"),
+        ("model.gguf", b"x"),
     ],
 )
 def test_the_revision_of_a_local_model_changes_when_a_file_does(tmp_path: Path, name: str, data: bytes) -> None:

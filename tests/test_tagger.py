@@ -342,9 +342,18 @@ def test_a_model_that_does_not_load_is_one_line(siglip: Path, tmp_path: Path) ->
 
 def test_weights_of_another_name_are_not_replaced_by_random_ones(siglip: Path, tmp_path: Path) -> None:
     renamed = clip_model(tmp_path / "renamed")
+    spec = spec_of(renamed)
     (renamed / "open_clip_model.safetensors").rename(renamed / "other.pt")
     with pytest.raises(ModelUnavailable, match="open_clip does not load"):
-        opened(renamed)
+        tagger.open_tagger(spec)
+    with pytest.raises(Mistakes, match=r"holds no weights \(\*\.safetensors, \*\.bin, \*\.pth\)"):
+        spec_of(renamed)
+
+
+def test_words_about_a_tagger_are_no_change_of_it(siglip: Path) -> None:
+    before = spec_of(siglip)
+    write(Path("taggers/mine.yaml"), Path("taggers/mine.yaml").read_text().replace("about: x", "about: another word"))
+    assert tagger.load("mine").file.about == "another word" and tagger.load("mine").fingerprint == before.fingerprint
 
 
 def test_an_unknown_engine_or_taxonomy_is_one_line() -> None:

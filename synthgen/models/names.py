@@ -14,7 +14,8 @@ from synthgen.config import Generate
 from synthgen.errors import UserMistake
 from synthgen.models import ModelName
 
-WEIGHTS = (".safetensors", ".bin", ".json", ".jinja", ".model", ".txt")
+WEIGHTS = (".safetensors", ".bin", ".pt", ".gguf")  # of which one makes a folder a model for vLLM
+DIGESTED = (*WEIGHTS, ".pth", ".json", ".jinja", ".model", ".txt")  # those, open_clip's third kind, configs, tokenizers, templates
 
 
 def resolve(settings: Generate, said_at: str = "generate.model") -> ModelName:
@@ -41,7 +42,7 @@ def folder_fault(folder: Path) -> str | None:
         return f"its config.json is not JSON ({error})"
     if not isinstance(config, dict) or not config.get("architectures"):
         return "its config.json names no architecture"
-    weights = [path for path in sorted(folder.iterdir()) if path.suffix in (".safetensors", ".bin", ".pt", ".gguf")]
+    weights = [path for path in sorted(folder.iterdir()) if path.suffix in WEIGHTS]
     if not weights:
         return "holds no weights (*.safetensors or *.bin)"
     index = folder / "model.safetensors.index.json"
@@ -68,7 +69,7 @@ def folder_digest(folder: Path) -> str:
     """The first 64 bits of a SHA-256 over the names and bytes of a model folder's files."""
     digest = hashlib.sha256()
     for path in sorted(folder.iterdir()):
-        if path.suffix in WEIGHTS:
+        if path.suffix in DIGESTED:
             digest.update(path.name.encode() + b"\0")
             with path.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())

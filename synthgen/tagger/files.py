@@ -91,8 +91,8 @@ class TaggerSpec:
         """Changes whenever the tags could: with the settings, the taxonomy's texts, or the model's files."""
         digest = folder_digest(Path(self.folder)) if self.folder else self.model.revision if self.model else ""
         phrasings = {path: list(texts) for path, texts in self.taxonomy.phrasings.items()}
-        # Where a model is served, and how fast, says nothing of what it finds.
-        settings = self.file.model_dump(mode="json", exclude={"serve"})
+        # Words about a tagger, and where a model is served and how fast, say nothing of what it finds.
+        settings = self.file.model_dump(mode="json", exclude={"about", "serve"})
         whole = json.dumps([settings, phrasings, digest], sort_keys=True)
         return hashlib.sha256(whole.encode()).hexdigest()[:32]
 
@@ -179,6 +179,7 @@ def _checked(document: Document) -> TaggerFile:
 
 
 ENGINES = ("open_clip", "vlm", "sidecar", "module:Class")
+CLIP_WEIGHTS = (".safetensors", ".bin", ".pth")  # that open_clip finds in a folder
 
 
 def _unknown_tags(document: Document, tags: Taxonomy) -> list[str]:
@@ -199,7 +200,7 @@ def _model_fault(file: ClipFile, folder: Path | None) -> str | None:
     if folder:
         if not (folder / "open_clip_config.json").is_file():
             return "is a folder without open_clip_config.json"
-        return None if any(path.suffix in (".safetensors", ".bin", ".pt") for path in folder.iterdir()) else "holds no weights"
+        return None if any(path.suffix in CLIP_WEIGHTS for path in folder.iterdir()) else f"holds no weights (*{', *'.join(CLIP_WEIGHTS)})"
     if file.model.startswith("hf-hub:"):
         return None
     if "/" in file.model:
