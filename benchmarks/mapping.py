@@ -30,6 +30,7 @@ from synthgen.learn import Order, Settings, learn
 from synthgen.learn.choice import FAMILIES
 from synthgen.mapping import Facts
 from synthgen.models.names import resolve
+from synthgen.plan.drawing import Weights
 from synthgen.prompt import Prompts
 from synthgen.tagger import ClipFile, ClipTagger, TaggerSpec
 from synthgen.taxonomy import Taxonomy
@@ -154,7 +155,8 @@ def said(question: str, answer: str) -> list[dict[str, str]]:
 
 def weights(rules: mappings.Mapping, tags: Sequence[Sequence[str]]) -> list[Ranking]:
     """What a mapping gives to each picture."""
-    return [rules.weights(rules.fired(found, Facts(144, 144))) for found in tags]
+    weigh = Weights(rules, sorted({path for line in rules.lines for path in line.ask}), {})
+    return [weigh.named(rules.fired(found, Facts(144, 144))) for found in tags]
 
 
 def by_model(pipeline: Pipeline, prompts: Prompts, test: Sequence[Picture]) -> dict[str, list[Ranking]]:

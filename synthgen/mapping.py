@@ -1,15 +1,14 @@
 """Which instruction types an image gets, and how much of each: rules over its tags.
 
 Comes in: a mapping file (pipelines/mappings/NAME.yaml), the taxonomy that it speaks of and the instruction types that it
-hands out. Goes out: a Mapping that gives, for an image's tags and facts, the rules that fire, and for these a weight for
-every type. Rules are found by tag, so that an image costs a few table look-ups, and images whose rules agree share their
-weights.
+hands out. Goes out: a Mapping that gives, for an image's tags and facts, the rules that fire; what weights these come to is
+worked out where questions are drawn (plan/drawing.py). Rules are found by tag, so that an image costs a few table look-ups.
 """
 
 import json
 from collections.abc import Mapping as Dictionary
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 from typing import Annotated
 
@@ -87,7 +86,6 @@ class Mapping:
     name: str
     lines: tuple[Line, ...]
     text_tags: frozenset[str]
-    _weights: dict[tuple[int, ...], dict[str, float]] = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
     def _by_tag(self) -> dict[str, frozenset[int]]:
@@ -105,28 +103,10 @@ class Mapping:
         numbers = set(self._by_tag[""]).union(*(self._by_tag[tag] for tag in present if tag in self._by_tag))
         return tuple(number for number in sorted(numbers) if _holds(self.lines[number].rule.when, seen))
 
-    def weights(self, fired: tuple[int, ...]) -> dict[str, float]:
-        """The weight of every type that these rules give: added up, then boosted, then what is never asked left out."""
-        if fired not in self._weights:
-            self._weights[fired] = self._worked_out(fired)
-        return self._weights[fired]
-
     def causes(self, fired: tuple[int, ...], tags: Sequence[str], instruction_type: str) -> list[str]:
         """The tags for which a type was given."""
         asking = {number for number in fired if instruction_type in self.lines[number].ask}
         return [tag for tag in _implied(tuple(tags)) if not asking.isdisjoint(self._by_tag.get(tag, ()))]
-
-    def _worked_out(self, fired: tuple[int, ...]) -> dict[str, float]:
-        total: dict[str, float] = {}
-        for number in fired:
-            for path, weight in self.lines[number].ask.items():
-                total[path] = total.get(path, 0.0) + weight
-        for number in fired:
-            for path, factor in self.lines[number].boost.items():
-                if path in total:
-                    total[path] *= factor
-        never = {path for number in fired for path in self.lines[number].never}
-        return {path: weight for path, weight in sorted(total.items()) if weight > 0 and path not in never}
 
 
 def load(name: str, tags: Tree, types: Sequence[str]) -> Mapping:
@@ -157,8 +137,9 @@ def files(name: str, tags: Tree | None = None, types: Sequence[str] | None = Non
 
 
 def texts(name: str) -> list[str]:
-    """What a mapping and those it extends say, for its fingerprint; comments and layout are not part of it."""
-    return [json.dumps(document.values, ensure_ascii=False) for document, _ in files(name)]
+    """What a mapping and those it extends say, for its fingerprint; comments, layout and `about` are not part of it."""
+    said = [{key: value for key, value in document.values.items() if key != "about"} for document, _ in files(name)]
+    return [json.dumps(one, ensure_ascii=False) for one in said]
 
 
 def names(name: str) -> list[str]:

@@ -120,7 +120,7 @@ def _plan_lines(drawer: Drawer, row: dict[str, Any], drawn: list[dict[str, Any]]
         line = rules.lines[number]
         yield f"  {line.where}  {', '.join(line.rule.patterns)}"
         yield from (f"      {told}" for told in effects(line.rule))
-    weights = rules.weights(fired)
+    weights = drawer.weights.named(fired)
     total = sum(weights.values()) or 1.0
     balance = drawer.terms.settings.balance
     unknown = ", before balancing, which takes all images to see" if balance.types or balance.tags else ""

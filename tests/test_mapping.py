@@ -1,6 +1,6 @@
 """Mappings: which rules fire for an image, and what weight each instruction type gets from them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from synthgen import mapping, prompt, shelves, taxonomy
 from synthgen.errors import Mistakes, UserMistake
 from synthgen.mapping import Facts
+from synthgen.plan.drawing import Weights
 from synthgen.strict import parse
 
 TYPES = ["coarse/scene", "coarse/counting", "fine/reading"]
@@ -25,8 +26,9 @@ def load(folder: Path, rules: str, **files: str) -> mapping.Mapping:
     return mapping.load("mine", taxonomy.load("small").tree, TYPES)
 
 
-def weights(rules: mapping.Mapping, tags: list[str], facts: Facts = WIDE) -> Mapping[str, float]:
-    return rules.weights(rules.fired(tags, facts))
+def weights(rules: mapping.Mapping, tags: list[str], facts: Facts = WIDE, types: Sequence[str] = TYPES) -> Mapping[str, float]:
+    """As the plan draws by them."""
+    return Weights(rules, types, {}).named(rules.fired(tags, facts))
 
 
 # --- weights ---------------------------------------------------------------------------------------------------------
@@ -205,7 +207,16 @@ def test_a_negative_weight_is_refused(workspace: Path) -> None:
 def test_the_texts_of_a_mapping_are_those_of_all_that_it_extends(workspace: Path) -> None:
     load(workspace, "", mine="about: x\nextends: small\nrules: []\n")
     texts = mapping.texts("mine")
-    assert len(texts) == 2 and "a few rules" in texts[0]
+    assert len(texts) == 2 and "document/**" in texts[0]
+
+
+def test_comments_layout_and_about_are_no_part_of_what_a_mapping_says(workspace: Path) -> None:
+    load(workspace, "  - {tags: animal, ask: {'**': 1}}\n")
+    before = mapping.texts("mine")
+    load(workspace, "", mine="about: other words\nrules:\n  # why\n  - tags: animal\n    ask: {'**': 1}\n")
+    assert mapping.texts("mine") == before
+    load(workspace, "  - {tags: animal, ask: {'**': 2}}\n")
+    assert mapping.texts("mine") != before
 
 
 # --- what ships ------------------------------------------------------------------------------------------------------
@@ -227,15 +238,16 @@ def test_every_shipped_mapping_is_tested_here() -> None:
 @pytest.mark.parametrize("name", SHIPPED)
 def test_every_shipped_mapping_can_reach_every_type(name: str) -> None:
     rules, tree, types = shipped(name)
-    reached = {path for leaf in tree.leaves for path in weights(rules, [leaf], Facts(800, 600))}
+    weigh = Weights(rules, list(types), {})
+    reached = {path for leaf in tree.leaves for path in weigh.named(rules.fired([leaf], Facts(800, 600)))}
     assert reached == set(types)
 
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_every_shipped_mapping_has_rules_for_every_root_of_its_taxonomy(name: str) -> None:
-    rules, tree, _ = shipped(name)
+    rules, tree, types = shipped(name)
     for root in tree.roots:
         fired = rules.fired([root], Facts(800, 600))
-        assert rules.weights(fired), root
+        assert weights(rules, [root], Facts(800, 600), list(types)), root
         if name == "everyday":  # of a drawn picture every tag is a detail; what is asked depends on few of them
             assert any(not rules.lines[number].is_for_all for number in fired), root

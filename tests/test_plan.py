@@ -335,14 +335,18 @@ def test_tags_of_several_taggers_count_once_each_with_the_best_score(world: Worl
 
 
 @given(st.lists(st.sampled_from(TAGS), max_size=4), st.integers(50, 200))
-def test_the_weights_of_the_draw_are_those_of_the_mapping(tags: list[str], side: int) -> None:
+def test_the_weights_of_the_draw_are_the_rules_added_up_boosted_and_struck_out(tags: list[str], side: int) -> None:
     rules = World(Folder("")).terms(EDITED).rules
     fired = rules.fired(tags, mapping.Facts(side, side))
-    expected = rules.weights(fired)
-    assert Weights(rules, TYPES, {}).of(fired) == pytest.approx([expected.get(path, 0.0) for path in TYPES])
-    factors = {"look/a": 0.5, "count/b": 3.0}
-    scaled = [expected.get(path, 0.0) * factors.get(path, 1.0) for path in TYPES]
-    assert Weights(rules, TYPES, factors).of(fired) == pytest.approx(scaled)
+    lines, factors = [rules.lines[number] for number in fired], {"look/a": 0.5, "count/b": 3.0}
+    expected = {}
+    for path in TYPES:
+        boosts = [line.boost.get(path, 1.0) for line in lines]
+        asked = sum(line.ask.get(path, 0.0) for line in lines) * math.prod(boosts) * factors.get(path, 1.0)
+        expected[path] = 0.0 if any(path in line.never for line in lines) else asked
+    weights = Weights(rules, TYPES, factors)
+    assert weights.of(fired) == pytest.approx(list(expected.values()))
+    assert weights.named(fired) == pytest.approx({path: weight for path, weight in expected.items() if weight > 0})
 
 
 # --- duplicates -------------------------------------------------------------------------------------------------------

@@ -82,9 +82,13 @@ def rarity_of(subjects: Sequence[Subject], strength: float) -> dict[str, float]:
 
 
 class Weights:
-    """The weight of every type where some rules fire: Mapping.weights as vectors, worked out from one table a rule."""
+    """The weight of every type where some rules fire: what they ask added up, then boosted, then what is never asked left out.
+
+    All types at once, from one table a rule; images for which the same rules fire share what was worked out.
+    """
 
     def __init__(self, rules: Rules, types: Sequence[str], factors: Mapping[str, float]) -> None:
+        self._types = types
         self._ask = np.array([[line.ask.get(path, 0.0) for path in types] for line in rules.lines])
         self._boost = np.array([[line.boost.get(path, 1.0) for path in types] for line in rules.lines])
         self._never = np.array([[path in line.never for path in types] for line in rules.lines])
@@ -102,6 +106,10 @@ class Weights:
             self._known[fired] = weights
         return self._known[fired]
 
+    def named(self, fired: tuple[int, ...]) -> dict[str, float]:
+        """The types that are asked, each with its weight."""
+        return {path: weight for path, weight in zip(self._types, self.of(fired).tolist(), strict=True) if weight > 0}
+
 
 class Drawer:
     """Draws the assignments of images; what all of them share is worked out once."""
@@ -114,7 +122,7 @@ class Drawer:
         wanted = {form for form, share in settings.forms.items() if share > 0}
         self.types = [path for path, kind in terms.types.items() if wanted & set(kind.forms)]
         most = {path: kind.most for path, kind in terms.types.items() if kind.most is not None}
-        self._weights = Weights(terms.rules, self.types, factors)
+        self.weights = Weights(terms.rules, self.types, factors)
         self._runners = Runners(self.types, settings.per_type, most)
         places = list(product(self.types, range(settings.per_type)))
         self._forms = Choice(settings.forms, {f"form {path} {number}": terms.types[path].forms for path, number in places})
@@ -137,7 +145,7 @@ class Drawer:
             counts[fired] = counts.get(fired, 0.0) + self._times(one)
         weights = np.empty((len(counts), len(self.types)))
         for row, fired in zip(weights, counts, strict=True):
-            row[:] = self._weights.of(fired)
+            row[:] = self.weights.of(fired)
         factors = balance(weights, np.array(list(counts.values())), strength)
         return dict(zip(self.types, factors.tolist(), strict=True))
 
@@ -153,7 +161,7 @@ class Drawer:
         settings, rules = self.terms.settings, self.terms.rules
         words = image_words(settings.seed, [one.image_id for one in subjects])
         fired = [self._fired(one) for one in subjects]
-        weights = np.array([self._weights.of(some) for some in fired]).reshape(len(subjects), len(self.types))
+        weights = np.array([self.weights.of(some) for some in fired]).reshape(len(subjects), len(self.types))
         image, kind, ordinal = self._runners.race(words, weights, self._how_many(words, subjects))
         order = np.lexsort((ordinal, kind, image))
         image, kind, ordinal = image[order], kind[order], ordinal[order]
