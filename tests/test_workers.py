@@ -19,12 +19,13 @@ import pytest
 from conftest import make_images
 from test_run import adds_up, assignments, pairs, run, synth
 
-from synthgen.errors import JobFailing, UserMistake
+from synthgen.config import Engine
+from synthgen.errors import JobFailing, ModelUnavailable, UserMistake
 from synthgen.models import EngineDied, Facts, Reply, Request
 from synthgen.models.watched import WatchedEngine
 from synthgen.rows import image_id
 from synthgen.store import DataFile, Folder, Receipt, TablePart
-from synthgen.workers import Crew, Work, actor, leave_ray, stop, work_through
+from synthgen.workers import Crew, Work, actor, leave_ray, once, stop, work_through
 from synthgen.workers import foreman as foremen
 from synthgen.workers.actor import Hired
 from synthgen.workers.cluster import Waiting, join_ray
@@ -101,6 +102,18 @@ def work(works: list[Work], plot: Plot, notes: Folder | None = None) -> dict[str
     crew = Crew(build, plot, lambda work: work.only or ALL, size=2, cpus=0.5, notes=notes)
     work_through(crew, works, commit, lambda counters: None)
     return done
+
+
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [("exit", "died"), ("nobody answers", "the engine died: nobody answers;"), ("memory", "it ran out of memory;")],
+)
+def test_a_task_of_its_own_whose_worker_dies_ends_in_one_line_that_says_why(how: str, told: str) -> None:
+    with pytest.raises(ModelUnavailable) as caught:
+        once(_die, how, Engine(kind="scripted", cpus=0.5))
+    line = str(caught.value)
+    assert line.startswith("the worker with the model ended before it was done: ") and told in line and "\n" not in line
+    assert line.endswith("SYNTH_RAY_LOGS=1 before the command shows all it said")
 
 
 def some(count: int) -> list[Work]:

@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from synthgen.config import Engine
-from synthgen.errors import JobFailing, SynthError, UserMistake
+from synthgen.errors import JobFailing, ModelUnavailable, SynthError, UserMistake
+from synthgen.models import EngineDied
 from synthgen.progress import counted
 from synthgen.workers import stop
+from synthgen.workers.deaths import cause_of
 
 NOTE_SECONDS = 60.0  # between two words on why nothing happens
 PLACE_SECONDS = 3600.0  # that a cluster which grows by itself may take to give a machine to anybody
@@ -38,7 +40,19 @@ def once(do: Callable[[Any], Any], task: Any, engine: Engine) -> Any:
             waiting.see(False)
         return ray.get(actor.do.remote(do, task))
     except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, EngineDied | MemoryError):
+            raise _ended(f"the engine died: {error.cause}" if str(error.cause) else "it ran out of memory") from None
         raise (error.cause if isinstance(error.cause, SynthError) else error) from None
+    except ray.exceptions.RayError as error:
+        raise _ended(cause_of(error)) from None
+
+
+def _ended(why: str) -> ModelUnavailable:
+    """What to say of a model whose process did not live to the end of a task; there is no second try, as a run makes."""
+    return ModelUnavailable(
+        f"the worker with the model ended before it was done: {' '.join(why.split())[:300].rstrip('.')}; if it was for memory, take a "
+        "smaller model or lower generate.engine.options.gpu_memory_utilization; SYNTH_RAY_LOGS=1 before the command shows all it said"
+    )
 
 
 def leave_ray() -> None:

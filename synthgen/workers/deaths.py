@@ -1,8 +1,9 @@
 """What Ray says of a death: why, and whether the worker died by itself or only lost the machine under it.
 
-Comes in: the error that stands where an answer was expected. Goes out: a Death. A node that was lost, preempted or cut off says
-nothing about the images that were there, however often it happens on preemptible machines; only the death of the worker
-itself can be theirs. Where Ray knows no more than that an actor cannot be reached, it is asked again until it does.
+Comes in: the error that stands where an answer was expected. Goes out: a Death, or its cause alone. A node that was lost,
+preempted or cut off says nothing about the images that were there, however often it happens on preemptible machines; only the
+death of the worker itself can be theirs. Where Ray knows no more than that an actor cannot be reached, it is asked again until
+it does.
 """
 
 import time
@@ -28,7 +29,7 @@ def death_of(error: Exception, handle: Any, node: str | None) -> Death:
     known = _last_word(error, handle) if isinstance(error, ray.exceptions.ActorUnavailableError) else error
     unseen = ray.exceptions.NodeDiedError, ray.exceptions.ActorUnavailableError
     is_of_node = isinstance(known, unseen) or bool(getattr(known, "preempted", False)) or any(words in str(known) for words in OF_A_NODE)
-    return Death(_cause(known), not (is_of_node or (node is not None and _is_gone(node))))
+    return Death(cause_of(known), not (is_of_node or (node is not None and _is_gone(node))))
 
 
 def _last_word(error: Exception, handle: Any) -> Exception:
@@ -57,7 +58,7 @@ def _is_gone(node: str) -> bool:
     return not any(one["NodeID"] == node and one["Alive"] for one in ray.nodes())
 
 
-def _cause(error: Exception) -> str:
+def cause_of(error: Exception) -> str:
     """What Ray says of a death, in one line: of its many the one that gives a reason."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     return next((line for line in lines if "because" in line), lines[0])[:300]
