@@ -34,6 +34,7 @@ from synthgen.store import folder as folders
 from synthgen.store import lease as leases
 from synthgen.store.folder import open_folder
 from synthgen.store.stage import partition_name
+from synthgen.store.tidy import Deleted, tidy
 
 ROWS = pa.schema([("key", pa.string()), ("value", pa.int64())])
 RACERS = 16
@@ -298,6 +299,19 @@ def test_a_file_that_was_being_written_when_its_process_was_killed_is_no_file(tm
     assert died.returncode == -signal.SIGKILL
     assert len(list(tmp_path.iterdir())) == 1, "the file was begun"
     assert Folder(str(tmp_path)).names() == [] and Folder(str(tmp_path)).is_empty()
+
+
+def test_tidying_deletes_what_was_being_written_when_its_process_was_killed_wherever_it_lies(tmp_path: Path) -> None:
+    out = Folder(str(tmp_path / "out"))
+    with Lease.take(out) as lease:
+        stage = Stage(out, "5-shards")
+        stage.commit(receipt(stage, {"a": 1}), lease, 1)
+        for folder in ("", "5-shards/things", "5-shards/commits", "5-shards/data", "lease", "profiles"):
+            Path(out.path, folder).mkdir(exist_ok=True)
+            Path(out.path, folder, ".writing-0123").write_bytes(b"1234")
+        assert tidy(out, ("5-shards",), lease) == Deleted(6, 24)
+        assert not list(Path(out.path).rglob(".writing-*")) and current(stage) == {"a": 1}
+        lease.check()
 
 
 def test_a_disk_without_hard_links_is_refused_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -141,6 +141,15 @@ class Folder:
         found = self.fs.find(self.path, detail=True) if self.fs.exists(self.path) else {}
         return {str(path)[len(self.path) + 1 :]: int(entry["size"]) for path, entry in found.items() if str(path).endswith(suffix)}
 
+    def unfinished(self) -> dict[str, int]:
+        """Every file below this folder whose writing has not ended, or never will, by its path from here, and its bytes so far."""
+        paths = (os.path.join(top, name) for top, _, names in os.walk(self.path) for name in names if name.startswith(WRITING))  # noqa: PTH118
+        found: dict[str, int] = {}
+        for path in paths if self.is_local else ():  # a store takes a file whole
+            with suppress(FileNotFoundError):  # it is whole by now
+                found[path[len(self.path) + 1 :]] = os.path.getsize(path)  # noqa: PTH202 - a name need not be UTF-8
+        return found
+
     def remove(self, names: list[str]) -> None:
         """Deletes files; those already gone are gone."""
         for name in names:

@@ -20,7 +20,10 @@ class Deleted:
 
 
 def tidy(out: Folder, stages: tuple[str, ...], lease: Lease) -> Deleted:
-    """Deletes every data file of these stages that no current commit names."""
+    """Deletes every data file of these stages that no current commit names, and what was not whole when its writer was killed.
+
+    A worker that outlived its driver may be writing one of these: it then fails, and nobody waits for it.
+    """
     files = size = 0
     for name in stages:
         stage = Stage(out, name)
@@ -31,6 +34,10 @@ def tidy(out: Folder, stages: tuple[str, ...], lease: Lease) -> Deleted:
                 stage.folder.remove([path])
                 files, size = files + 1, size + found
         stage.folder.child("strikes").remove(_forgotten(stage))
+    for path, found in out.unfinished().items():
+        lease.check()
+        out.remove([path])
+        files, size = files + 1, size + found
     return Deleted(files, size)
 
 
