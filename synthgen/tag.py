@@ -9,6 +9,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from synthgen.images import Decoded, Decoder, Unfit
 from synthgen.rows import IMAGES, OBJECT_TAGS, OBJECTS, image_id, table
 from synthgen.source import Unreadable, read_objects, ref_of
 from synthgen.store import Folder, Log, Receipt, Stage, TablePart
-from synthgen.tagger import Known, Tagged, Taggers, TaggerSpec, VlmFile
+from synthgen.tagger import Failed, Known, Tagged, Taggers, TaggerSpec, VlmFile, prepared, tags_of_each
 from synthgen.workers import Work
 
 LISTED, TAGGED = "0-listed", "1-tagged"
@@ -145,11 +146,11 @@ class TagWorker:
                 _quarantine(rows[key], found.reason, found.detail)
                 continue
             _describe(rows[key], found)
-            try:
-                batch.inputs.append(self._tagger.prepare(found.image, metas[key], known.get(key, {})))
-            except (RuntimeError, ValueError) as error:
-                _quarantine(rows[key], "tagger_failed", f"{type(error).__name__}: {error}"[:500])
+            item = prepared(partial(self._tagger.prepare, known=known.get(key, {})), found.image, metas[key])
+            if isinstance(item, Failed):
+                _quarantine(rows[key], "tagger_failed", item.why[:500])
                 continue
+            batch.inputs.append(item)
             batch.rows.append(rows[key])
             if len(batch.rows) >= self._terms.batch:
                 self._tag_batch(batch, tags)
@@ -175,17 +176,7 @@ class TagWorker:
             self._counters["images"] += 1
 
     def _tag_batch(self, batch: _Batch, tags: Tags) -> None:
-        """Tags a batch; if the model fails on it, image by image, so that one costs one row."""
-        try:
-            tagged = self._tagger.tag(batch.inputs)
-        except (RuntimeError, ValueError) as error:
-            if len(batch.rows) == 1:
-                _quarantine(batch.rows[0], "tagger_failed", f"{type(error).__name__}: {error}"[:500])
-                return
-            for row, prepared in zip(batch.rows, batch.inputs, strict=True):
-                self._tag_batch(_Batch([row], [prepared]), tags)
-            return
-        for row, found in zip(batch.rows, tagged, strict=True):
+        for row, found in zip(batch.rows, tags_of_each(self._tagger, batch.inputs), strict=True):
             if found.failure:
                 _quarantine(row, "tagger_failed", found.failure[:500])
                 continue

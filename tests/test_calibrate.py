@@ -238,6 +238,24 @@ def test_images_that_cannot_be_used_are_counted_with_their_reason(shades: None, 
     assert any("2 labels that the taxonomy does not have: 'spaceship' (2)" in line for line in report)
 
 
+@pytest.mark.parametrize("stage", ["prepare", "embed"])
+def test_an_image_that_the_model_cannot_take_is_counted_and_left_out(
+    shades: None, workspace: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    real = getattr(Shades, stage)
+
+    def odd(self: Shades, given_: Any, *more: Any) -> Any:
+        seen = [given_.getpixel((0, 0))] if isinstance(given_, Image.Image) else given_
+        if any(pixel[1] in (3, 8) for pixel in seen):
+            raise ValueError("an odd image")
+        return real(self, given_, *more)
+
+    monkeypatch.setattr(Shades, stage, odd)
+    _, report = calibrate(order(labelled_folder(workspace / "known", 40)))
+    assert "40 images, 38 used, 2 left out" in report[0]
+    assert report[1].split()[:2] == ["2", "tagger_failed"] and "ValueError: an odd image" in report[1]
+
+
 def test_an_image_labelled_with_nothing_is_looked_at_too(shades: None, workspace: Path) -> None:
     folder = labelled_folder(workspace / "known", 40)
     for number in range(40, 46):

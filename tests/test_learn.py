@@ -253,9 +253,7 @@ class Reds:
 def test_the_tagger_finds_tags_where_the_seed_has_none(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Images come as bytes or as paths below the seed; what cannot be read or decoded costs its row alone."""
     monkeypatch.setattr(tagger, "Taggers", lambda specs: Reds())
-    write(workspace / "model/open_clip_config.json", "{}")
-    write(workspace / "model/weights.bin", "")
-    write(workspace / "taggers/clip.yaml", "about: x\nengine: open_clip\ntaxonomy: small\nmodel: model\n")
+    clip(workspace)
     images = ["one.png", "one.png", "one.png", "gone.png", "../one.png", "torn.png", "http://x/one.png", None, "one.png"]
     rows = [{**llava(number, "Read?"), "image": image, "types": READING} for number, image in enumerate(images)]
     rows[-1]["image"] = ["one.png", "torn.png"]
@@ -267,6 +265,39 @@ def test_the_tagger_finds_tags_where_the_seed_has_none(workspace: Path, monkeypa
     found = {line.split()[1]: int(line.split()[0]) for line in report[1:6]}
     assert found == {"path_outside": 2, "unreadable": 1, "truncated": 1, "no_image": 1, "several_images": 1}
     assert weights_of(path)
+
+
+def clip(workspace: Path) -> None:
+    """A tagger that looks, so that the seed need not have tags."""
+    write(workspace / "model/open_clip_config.json", "{}")
+    write(workspace / "model/weights.bin", "")
+    write(workspace / "taggers/clip.yaml", "about: x\nengine: open_clip\ntaxonomy: small\nmodel: model\n")
+
+
+class Picky(Reds):
+    """A tagger that cannot prepare images narrower than 20 pixels, and fails on a batch with one that is 20 wide."""
+
+    def prepare(self, image: Image.Image, source_meta: str | None) -> Any:
+        if image.width < 20:
+            raise ValueError("too narrow for me")
+        return (*super().prepare(image, source_meta), image.width)
+
+    def tag(self, inputs: Sequence[Any]) -> list[Tagged]:
+        if any(item[-1] == 20 for item in inputs):
+            raise RuntimeError("an odd tensor")
+        return super().tag(inputs)
+
+
+def test_an_image_that_the_tagger_cannot_take_costs_its_row_alone(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tagger, "Taggers", lambda specs: Picky())
+    clip(workspace)
+    rows = [{**llava(number, "Read?"), "image": f"{width}.png", "types": READING} for number, width in enumerate((18, 20, 22, 24, 26))]
+    seed = write_seed(workspace / "seed/s.json", rows)
+    for width in (18, 20, 22, 24, 26):
+        Image.new("RGB", (width, 20), (200, 30, 30)).save(workspace / f"seed/{width}.png")
+    _, report = learn(order(seed, overrides=["tag.tagger=clip"]))
+    assert "5 rows, 3 learned from, 2 left out" in report[0]
+    assert any(line.split()[:2] == ["2", "tagger_failed"] for line in report)
 
 
 texts = st.text(st.characters(codec="utf-8"), max_size=12)

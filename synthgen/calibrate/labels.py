@@ -21,7 +21,7 @@ from synthgen.learn.given import Lexicon
 from synthgen.learn.record import words
 from synthgen.rows import object_id
 from synthgen.source import Listed, Ref, Unreadable, list_objects, read_objects
-from synthgen.tagger import ClipTagger
+from synthgen.tagger import ClipTagger, Failed, one_by_one, prepared
 from synthgen.taxonomy import Tree, with_ancestors
 
 BATCH = 32  # images that the model sees at once
@@ -65,6 +65,10 @@ def read(given: LabelledSet, tagger: ClipTagger, tree: Tree) -> tuple[Known, Tal
             labelled[ref.object_id] = found
             refs.append(ref)
     scored = dict(_scored(refs, given, tagger, tally))
+    for ref in refs:
+        if isinstance(failed := scored.get(ref.object_id), Failed):
+            tally.leave_out("tagger_failed", f"{_where(ref)}: {failed.why[:200]}")
+            del scored[ref.object_id]
     order = [ref.object_id for ref in refs if ref.object_id in scored]  # reading is as fast as it can, and in no order
     tally.used = len(order)
     width = len(tree)
@@ -95,7 +99,7 @@ def _labels(listed: Listed, key: str, lexicon: Lexicon, tally: Tally) -> list[st
 
 
 def _scored(refs: Sequence[Ref], given: LabelledSet, tagger: ClipTagger, tally: Tally) -> Iterator[tuple[str, Any]]:
-    """(object id, scores of all nodes) of the images that can be read."""
+    """(object id, scores of all nodes or Failed) of the images that can be read."""
     by_id = {ref.object_id: ref for ref in refs}
 
     def readable() -> Iterator[tuple[str, bytes]]:
@@ -111,7 +115,11 @@ def _scored(refs: Sequence[Ref], given: LabelledSet, tagger: ClipTagger, tally: 
             if isinstance(found, Unfit):
                 tally.leave_out(found.reason, f"{_where(by_id[key])}: {found.detail}")
                 continue
-            batch.append((key, tagger.prepare(found.image, None)))
+            item = prepared(tagger.prepare, found.image, None)
+            if isinstance(item, Failed):
+                yield key, item
+                continue
+            batch.append((key, item))
             if len(batch) == BATCH:
                 yield from _scores(tagger, batch)
                 batch = []
@@ -119,9 +127,8 @@ def _scored(refs: Sequence[Ref], given: LabelledSet, tagger: ClipTagger, tally: 
 
 
 def _scores(tagger: ClipTagger, batch: Sequence[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
-    if batch:
-        rows = tagger.probabilities(tagger.embed([prepared for _, prepared in batch]))
-        yield from zip((key for key, _ in batch), rows, strict=True)
+    rows = one_by_one(lambda items: tagger.probabilities(tagger.embed(items)), [item for _, item in batch])
+    yield from zip((key for key, _ in batch), rows, strict=True)
 
 
 def _where(ref: Ref) -> str:

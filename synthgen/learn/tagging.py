@@ -15,7 +15,7 @@ from synthgen.images import Decoder, Unfit
 from synthgen.learn.record import Bad, Row
 from synthgen.source.place import open_regular
 from synthgen.stores import Lasting
-from synthgen.tagger import Tagger
+from synthgen.tagger import Failed, Tagger, prepared, tags_of_each
 
 BATCH = 32  # images that the tagger sees at once
 
@@ -40,8 +40,10 @@ def tagged(rows: Iterable[Row], tagger: Tagger, limits: Images, folder: str) -> 
             row = waiting.pop(number)
             if isinstance(found, Unfit):
                 yield Bad(row.where, found.reason, found.detail)
+            elif isinstance(item := prepared(tagger.prepare, found.image, None), Failed):
+                yield _failed(row, item.why)
             else:
-                batch.append((row, tagger.prepare(found.image, None)))
+                batch.append((row, item))
             if len(batch) == BATCH:
                 yield from _tags(tagger, batch)
                 batch = []
@@ -81,20 +83,9 @@ def _inside(image: str, folder: str) -> Path | None:
 
 
 def _tags(tagger: Tagger, batch: list[tuple[Row, Any]]) -> Iterator[tuple[Row, list[str]] | Bad]:
-    """The tags of a batch; if the model fails on it, image by image, so that one costs one row."""
-    if not batch:
-        return
-    try:
-        found = tagger.tag([prepared for _, prepared in batch])
-    except (RuntimeError, ValueError) as error:
-        if len(batch) == 1:
-            yield Bad(batch[0][0].where, "tagger_failed", f"{type(error).__name__}: {error}"[:200])
-            return
-        for one in batch:
-            yield from _tags(tagger, [one])
-        return
-    for (row, _), tagged_as in zip(batch, found, strict=True):
-        if tagged_as.failure:
-            yield Bad(row.where, "tagger_failed", tagged_as.failure[:200])
-            continue
-        yield row, [tag["path"] for tag in tagged_as.tags]
+    for (row, _), found in zip(batch, tags_of_each(tagger, [item for _, item in batch]), strict=True):
+        yield _failed(row, found.failure) if found.failure else (row, [tag["path"] for tag in found.tags])
+
+
+def _failed(row: Row, why: str) -> Bad:
+    return Bad(row.where, "tagger_failed", why[:200])

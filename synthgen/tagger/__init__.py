@@ -6,13 +6,14 @@ its tagger, and an embedding where there is one. files.py says what a file may s
 
 from synthgen.tagger.clip import ClipTagger
 from synthgen.tagger.files import ClipFile, CodeFile, SidecarFile, TaggerSpec, VlmFile, load, load_all, resolved, threshold, tree_of
-from synthgen.tagger.found import Floats, Tagged, Tagger
+from synthgen.tagger.found import Failed, Floats, Tagged, Tagger, one_by_one, prepared, tags_of_each
 from synthgen.tagger.opening import Known, Taggers, open_tagger
 
 __all__ = [
     "ClipFile",
     "ClipTagger",
     "CodeFile",
+    "Failed",
     "Floats",
     "Known",
     "SidecarFile",
@@ -23,8 +24,11 @@ __all__ = [
     "VlmFile",
     "load",
     "load_all",
+    "one_by_one",
     "open_tagger",
+    "prepared",
     "resolved",
+    "tags_of_each",
     "threshold",
     "tree_of",
 ]

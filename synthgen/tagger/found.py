@@ -1,18 +1,20 @@
-"""What a tagger takes and what it gives.
+"""What a tagger takes and what it gives, and what becomes of an image that it cannot take.
 
 Comes in: an image and whatever the source carried along with it. Goes out: Tagged, the tags of one image. All taggers, ours and a
-user's own, stand behind the Tagger protocol, so that a worker need not know which it holds.
+user's own, stand behind the Tagger protocol, so that a worker need not know which it holds. Models raise what they like over an odd
+image; `one_by_one` makes that one image's reason wherever a tagger is used.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
 
 Floats = NDArray[np.float32]
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -35,3 +37,30 @@ class Tagger(Protocol):
 
     def close(self) -> None:
         """Gives back what it holds; nothing is tagged after it."""
+
+
+@dataclass(frozen=True)
+class Failed:
+    """What stands for a result that one image did not get."""
+
+    why: str
+
+
+def one_by_one(do: Callable[[Sequence[Any]], Iterable[Result]], inputs: Sequence[Any]) -> list[Result | Failed]:
+    """What `do` makes of a batch; where it fails, image by image, so that one costs one."""
+    try:
+        return list(do(inputs)) if inputs else []
+    except (RuntimeError, ValueError) as error:
+        if len(inputs) == 1:
+            return [Failed(f"{type(error).__name__}: {error}")]
+        return [found for one in inputs for found in one_by_one(do, [one])]
+
+
+def prepared(prepare: Callable[[Image, str | None], Any], image: Image, source_meta: str | None) -> Any:
+    """What a tagger's `prepare` makes of one image, or Failed."""
+    return one_by_one(lambda images: [prepare(one, source_meta) for one in images], [image])[0]
+
+
+def tags_of_each(tagger: Tagger, inputs: Sequence[Any]) -> list[Tagged]:
+    """What the tagger says of each prepared image, or its `failure`."""
+    return [Tagged([], failure=one.why) if isinstance(one, Failed) else one for one in one_by_one(tagger.tag, inputs)]
