@@ -208,7 +208,7 @@ def plan(
     model: ModelOption = None,
     settings: SetOption = None,
     profile: Annotated[int | None, typer.Option(help="Measure the engine on so many images first.", min=1)] = None,
-    budget: Annotated[str | None, typer.Option(help="Trim the plan to 12h (GPU-hours), 3e6tokens or 500USD.")] = None,
+    budget: Annotated[str | None, typer.Option(help="Find the plan.share that 12h (GPU-hours), 3e6tokens or 500USD pay for.")] = None,
     diff: Annotated[bool, typer.Option("--diff", help="Show what an edit adds to and takes from the committed plan.")] = False,
     as_json: JsonOption = False,
 ) -> None:

@@ -1,8 +1,8 @@
 """What a pipeline file may say: its sections, their defaults, how it is loaded and what may be set from the command line.
 
 Comes in: the name of a pipeline and `key=value` overrides. Goes out: a frozen Pipeline. Sections stand in the order of
-the stages and have their names. Settings that shape rows are part of a table's fingerprint (run.py says which); those
-that only say how fast or where (`workers`, `batch`, `engine`) can change between two starts of one run.
+the stages and have their names. Settings that shape rows are part of a table's fingerprint (`_shape` in job.py says
+which); those that only say how fast or where (`workers`, `batch`, most of `engine`) can change between two starts of one run.
 """
 
 import re

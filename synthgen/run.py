@@ -9,7 +9,7 @@ grew and a run that has nothing to do are all this one function.
     plan      images + mapping → assignments      → 2-planned    this process; duplicates dropped, nothing asked yet
     generate  assignments → pairs and scores      → 3-generated  Ray actors: a vLLM engine, a conversation an image
     select    pairs + scores → decisions          → 4-selected   this process, no model; rerun as often as you like
-    pack      kept pairs + images → shards        → 5-shards     this process; then `synth train` reads them
+    pack      kept pairs + images → shards        → 5-shards     Ray actors; then `synth train` reads them
 
 A stage knows the tables before and after it and no other stage; only this file knows the order.
 """

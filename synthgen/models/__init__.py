@@ -3,7 +3,7 @@
 Three engines stand behind it: vLLM in this process (models/vllm.py), OpenAI-compatible endpoints (models/endpoint.py) and
 a scripted one for tests and dry runs (models/scripted.py). A call that fails is a Reply that says so, so that it costs
 one row. Only an engine that can serve no further call raises (EngineDied): then the actor that holds it ends, and
-workers.py makes another. Engines live inside Ray actors and nowhere else.
+workers/foreman.py makes another. Engines live inside Ray actors and nowhere else.
 """
 
 from collections.abc import Mapping
