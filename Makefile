@@ -23,7 +23,7 @@ export HF_HUB_OFFLINE := 1
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: $(STAMP)  ## Make .venv and install the project with every extra that this machine can use (minutes, 4 GB)
+install: $(STAMP)  ## Make .venv and install the project with every extra that this machine can use (minutes, 5 GB)
 
 $(STAMP): pyproject.toml constraints.txt
 	@echo "Installing into .venv: this takes a few minutes, of which pip says little."
