@@ -74,7 +74,11 @@ def test_the_last_of_two_settings_counts_and_leaves_its_neighbours() -> None:
         ("plan.forms={short: 0}", "plan.forms: one share at least must be above 0"),
         ("plan.languages={}", "plan.languages: one share at least must be above 0"),
         ("pack.images=small", "pack.images: input should be 'original' or 'resized', not 'small'"),
-        ("select.forbidden=['(']", "select.forbidden: '(' is not a regular expression: missing ), unterminated subpattern at position 0"),
+        ("select.forbidden=['(']", "select.forbidden: '(' is not a regular expression as RE2 reads them: missing ): ("),
+        (
+            r"select.forbidden=['(.)\1']",
+            r"select.forbidden: '(.)\\1' is not a regular expression as RE2 reads them: invalid escape sequence: \1",
+        ),
         ("select.keep={answer: {mim: 1}}", "unknown key 'mim' in select.keep.answer: did you mean 'min'?"),
         ("select.keep={blind: {forms: [shrt]}}", "select.keep.blind.forms.0: 'shrt' is not an answer form: did you mean 'short'?"),
         ("generate.engine.kind=endpoint", "generate.engine: an endpoint needs urls, a list of base URLs such as http://127.0.0.1:8000/v1"),
@@ -240,6 +244,11 @@ def test_a_score_that_pack_or_engine_cannot_serve_is_told() -> None:
         f"--set {scores}: generate.scores: 'image_gain' needs prompt log-probabilities, which an endpoint does not give; "
         "use engine kind vllm",
     ]
+
+
+def test_a_forbidden_pattern_may_be_whatever_the_engine_reads_that_runs_it() -> None:
+    patterns = (r"[[:digit:]]+", r"\pL", r"\x{1F600}")
+    assert config.Select(forbidden=patterns).forbidden == patterns
 
 
 def test_a_stored_pipeline_is_checked_like_a_file() -> None:

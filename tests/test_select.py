@@ -157,11 +157,6 @@ def test_a_score_that_nobody_made_is_the_users_mistake(out: tuple[Folder, Lease]
         select.prepare(out[0], Select(keep={"likelyhood": Threshold(min=0)}))
 
 
-def test_a_forbidden_pattern_that_cannot_be_searched_in_linear_time_is_the_users_mistake(out: tuple[Folder, Lease]) -> None:
-    with pytest.raises(UserMistake, match="is not a regular expression"):
-        select.prepare(out[0], Select(forbidden=(r"no (?=lookahead)",)))
-
-
 def test_the_earliest_question_of_an_image_survives_if_it_passes_everything_else(out: tuple[Folder, Lease]) -> None:
     refused = pair("i", "What colour is the large bus on the left?", "")
     first = pair("i", "What colour is the large bus on the left?", number=1)
