@@ -1,10 +1,12 @@
-"""What an output folder was last made with: its latest `frozen/` record, the one way to read it.
+"""What an output folder was last made with: its latest `frozen/` record, the one way to read and write it.
 
-Comes in: an output folder. Goes out: the record (the pipeline, what shaped each table, the folder that the run was started in), or
-parts of it. Names in it may be relative to where the run was started, so a source is spelled out in full here.
+Comes in: an output folder. Goes out: the record (the pipeline, what shaped each table, the folder that the run was started in, the
+stages whose update is not finished), or parts of it. Names in it may be relative to where the run was started, so a source is
+spelled out in full here.
 """
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,13 @@ def record(out: Folder) -> Any:
     return json.loads(folder.read(names[-1])) if names else {}
 
 
+def write(out: Folder, record: Any) -> None:
+    """Puts a record behind those that there are."""
+    folder = out.child("frozen")
+    number = len(folder.names(".json")) + 1
+    folder.create(f"{number:06d}.json", json.dumps(record, indent=1, sort_keys=True, ensure_ascii=False).encode())
+
+
 def made(out: Folder) -> Any:
     """The latest record of a folder that must have one."""
     found = record(out)
@@ -45,9 +54,14 @@ def pipeline(out: Folder) -> Pipeline:
 def source(out: Folder) -> Source:
     """Where the images were looked for, spelled so that it leads there from any working folder."""
     last = made(out)
-    found, home = Source.model_validate(last["pipeline"]["source"]), last["started_in"]
-    uri = found.uri or ""
+    return in_full(Source.model_validate(last["pipeline"]["source"]), Path(last["started_in"]))
+
+
+def in_full(source: Source, home: Path) -> Source:
+    """The source with its uri spelled in full, so that one place has one spelling: from the root, without a slash at its end."""
+    uri = source.uri or ""
     before, path = (PREFIX, uri.removeprefix(PREFIX)) if uri.startswith(PREFIX) else ("", uri)
-    if not path or PROTOCOL.match(path):
-        return found
-    return found.model_copy(update={"uri": f"{before}{Path(home) / Path(path).expanduser()}"})
+    if not path:
+        return source
+    whole = path.rstrip("/") if PROTOCOL.match(path) else os.path.normpath(home / Path(path).expanduser())
+    return source.model_copy(update={"uri": f"{before}{whole}"})

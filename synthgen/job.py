@@ -33,7 +33,7 @@ from synthgen.tag import Terms as TagTerms
 from synthgen.texts import Texts, load_texts
 
 STAGES = ("tag", "plan", "generate", "select", "pack")
-GROUPS = {"plan": ("planned",), "generate": ("generated", "scores")}  # of tables, by the stage that makes them
+GROUPS = {"tag": ("listed", "images", "tags"), "plan": ("planned",), "generate": ("generated", "scores")}  # of tables, by stage
 
 
 @dataclass(frozen=True)
@@ -122,10 +122,10 @@ def reopen(out: Folder) -> Job:
     return job
 
 
-def check_folder(job: Job, last: str, update: bool, replan: bool) -> bool:
+def check_folder(job: Job, first: str, last: str, update: bool, replan: bool) -> bool:
     """Whether the output folder is new; raises if it is not this job's: another tool's, or of other settings and not to be updated.
 
-    What shapes tables behind the stage `last` does not matter yet.
+    What shapes tables behind the stage `last` does not matter yet; what shapes those before `first` must be as it was.
     """
     before = frozen.record(job.out)
     if before is None:
@@ -138,6 +138,12 @@ def check_folder(job: Job, last: str, update: bool, replan: bool) -> bool:
     redraws = [one for one in found if one.startswith("planned.settings.seed ")]
     if redraws and not replan:
         raise SettingsChanged(f"{job.out.url}: {redraws[0]}: every question would be drawn anew; run with --replan if that is wanted")
+    skipped = [stage for stage in STAGES[: STAGES.index(first)] if any(one.partition(".")[0] in GROUPS.get(stage, ()) for one in found)]
+    if skipped:
+        raise SettingsChanged(
+            f"{job.out.url}: was made with other settings: {_some(found)}. --from {first} would leave out what that touches; "
+            f"run it --from {skipped[0]} with --update"
+        )
     if found and not (update or replan):
         is_moved = any(one.startswith("listed.uri ") for one in found)
         then = "add the images of this source to those of the other" if is_moved else "recompute what that touches"
@@ -147,22 +153,37 @@ def check_folder(job: Job, last: str, update: bool, replan: bool) -> bool:
     return False
 
 
-def settle(job: Job, last: str) -> None:
-    """Stores the pipeline and what shapes its rows, if the folder does not know them yet.
+def settle(job: Job, first: str, last: str, replan: bool) -> dict[str, str]:
+    """Stores the pipeline and what shapes its rows, if the folder does not know them yet; returns the updates to be finished.
 
     Tables behind the stage `last` stay as they were, and so does what is known of them, if they were made at all: the next run
-    that reaches them sees whether they are of other settings.
+    that reaches them sees whether they are of other settings. An update that is cut short is on record until its stages are
+    done (stage → "edit", or "redraw" of the plan), because from here on nothing else tells old rows from new ones.
     """
-    before, behind = frozen.record(job.out), _behind(last)
-    kept = {group: shape for group, shape in before["shape"].items() if group in behind} if before else {}
+    before, behind = frozen.record(job.out) or {}, _behind(last)
+    known = before.get("shape", {})
+    kept = {group: shape for group, shape in known.items() if group in behind}
     made = {group: shape for group, shape in job.shape.items() if group not in behind}
-    record = {"shape": {**made, **kept}, "pipeline": job.pipeline.model_dump(mode="json"), "started_in": str(Path.cwd())}
-    if before == record:
-        return
-    job.out.create("run.json", json.dumps({"format": frozen.FORMAT, "made": datetime.now(UTC).isoformat(timespec="seconds")}).encode())
-    folder = job.out.child("frozen")
-    number = len(folder.names(".json")) + 1
-    folder.create(f"{number:06d}.json", json.dumps(record, indent=1, sort_keys=True, ensure_ascii=False).encode())
+    unfinished = dict(before.get("unfinished", {}))
+    for stage, groups in GROUPS.items():
+        if any(group in made and known.get(group, made[group]) != made[group] for group in groups):
+            unfinished.setdefault(stage, "edit")
+    if replan and STAGES.index(first) <= STAGES.index("plan") <= STAGES.index(last):
+        unfinished["plan"] = "redraw"
+    pipeline = job.pipeline.model_dump(mode="json")
+    if before:
+        pipeline |= {section: before["pipeline"][section] for section in _sections_behind(last)}
+    record = {"shape": {**made, **kept}, "pipeline": pipeline, "started_in": str(Path.cwd()), "unfinished": unfinished}
+    if before != record:
+        job.out.create("run.json", json.dumps({"format": frozen.FORMAT, "made": datetime.now(UTC).isoformat(timespec="seconds")}).encode())
+        frozen.write(job.out, record)
+    return unfinished
+
+
+def finished(out: Folder, stage: str) -> None:
+    """Notes that all rows of a stage are of the settings on record."""
+    record = frozen.made(out)
+    frozen.write(out, {**record, "unfinished": {name: change for name, change in record["unfinished"].items() if name != stage}})
 
 
 def _some(found: list[str]) -> str:
@@ -172,6 +193,11 @@ def _some(found: list[str]) -> str:
 def _behind(last: str) -> set[str]:
     """The groups of tables that the stages after `last` make."""
     return {group for stage in STAGES[STAGES.index(last) + 1 :] for group in GROUPS.get(stage, ())}
+
+
+def _sections_behind(last: str) -> tuple[str, ...]:
+    """The sections of a pipeline that speak of the stages after `last`."""
+    return (*STAGES[STAGES.index(last) + 1 :], *(("train",) if last != STAGES[-1] else ()))
 
 
 def changed(job: Job, group: str) -> bool:
@@ -195,17 +221,21 @@ def differences(before: Any, after: Any, where: str = "") -> list[str]:
         return found
     if before == after:
         return []
-    if any(isinstance(value, str) and len(value) > 40 for value in (before, after)) or isinstance(before, list):
+    is_text = where != "listed.uri" and any(isinstance(value, str) and len(value) > 40 for value in (before, after))
+    if is_text or isinstance(before, list):
         return [f"{where} changed"]
     return [f"{where} was {before!r} and is {after!r}"]
 
 
 def _shape(pipeline: Pipeline, texts: Texts, model: ModelName) -> dict[str, Any]:
-    images = pipeline.images.model_dump(mode="json")
-    pack = texts.prompts.pack
+    source, pack = frozen.in_full(pipeline.source, Path.cwd()), texts.prompts.pack
     return {
-        "listed": pipeline.source.model_dump(mode="json"),
-        "images": {"limits": images, "embedding": next((one.embedding for one in texts.taggers if one.embedding), [])},
+        "listed": source.model_dump(mode="json"),
+        # The other limits say what is quarantined, and `synth retry` judges that again; they change no image that is tagged.
+        "images": {
+            "model_pixels": pipeline.images.model_pixels,
+            "embedding": next((one.embedding for one in texts.taggers if one.embedding), []),
+        },
         "tags": {one.name: one.fingerprint for one in texts.taggers},
         "planned": {
             "settings": pipeline.plan.model_dump(mode="json"),

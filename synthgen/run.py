@@ -23,7 +23,7 @@ from itertools import chain, islice
 from synthgen import generate, listing, memory, pack, plan, select, tag
 from synthgen.errors import UserMistake
 from synthgen.failing import Streak
-from synthgen.job import STAGES, Job, check_folder, settle
+from synthgen.job import STAGES, Job, check_folder, finished, settle
 from synthgen.models import check_engine
 from synthgen.progress import StageProgress, generation_note, tagging_note
 from synthgen.source import Listed, list_objects
@@ -52,6 +52,10 @@ class Range:
     def has(self, stage: str) -> bool:
         return STAGES.index(self.first) <= STAGES.index(stage) <= STAGES.index(self.last)
 
+    def with_change(self, change: str | None) -> "Range":
+        """The same, with an update that is to be finished."""
+        return replace(self, update=self.update or change is not None, replan=self.replan or change == "redraw")
+
     @property
     def lists(self) -> bool:
         """Whether the source is looked through."""
@@ -67,7 +71,7 @@ def run(job: Job, which: Range) -> int:
 def _run(job: Job, which: Range) -> int:
     # What the user can mend is found before anything is written.
     objects = _begun(list_objects(job.pipeline.source)) if which.lists else iter(())
-    is_new = check_folder(job, which.last, which.update, which.replan)
+    is_new = check_folder(job, which.first, which.last, which.update, which.replan)
     _has_input(job, which.first)
     steps = {"tag": _tag, "plan": _plan, "generate": _generate, "select": _select, "pack": _pack}
     done = 0
@@ -76,12 +80,16 @@ def _run(job: Job, which: Range) -> int:
             # Nobody should tag for hours to learn that the model does not load.
             once(check_engine, (job.model, job.pipeline.generate.engine), job.pipeline.generate.engine)
         with Lease.take(job.out) as lease:
-            settle(job, which.last)
+            unfinished = settle(job, which.first, which.last, which.replan)
+            _note_unfinished(which, unfinished)
             if which.lists:
                 listing.run(job.out, islice(objects, which.limit), lease, job.fingerprint("listed"))
             for stage in STAGES:
                 if which.has(stage):
-                    done += steps[stage](job, which, lease)
+                    change = unfinished.get(stage)
+                    done += steps[stage](job, which.with_change(change), lease)
+                    if change:
+                        finished(job.out, stage)
     finally:
         leave_ray()
     return done
@@ -164,6 +172,15 @@ def _pack(job: Job, which: Range, lease: Lease) -> int:
         done = _do(crew, shards, lambda counters: bar.show(counters.get("samples", 0.0)), _committing(stage, lease))
     pack.publish(terms, job.pipeline.select, {**job.facts, "Engine": job.pipeline.generate.engine.kind}, lease)
     return done
+
+
+def _note_unfinished(which: Range, unfinished: Mapping[str, str]) -> None:
+    """An update that was cut short is finished by whatever run comes next."""
+    left = [stage for stage in STAGES if stage in unfinished]
+    if left and not (which.update or which.replan):
+        here = all(which.has(stage) for stage in left)
+        words = "this run finishes it" if here else "a run without --from and --until finishes it"
+        print(f"an update of {', '.join(left)} was cut short; {words}", file=sys.stderr, flush=True)
 
 
 def _note_memory(stage: str, workers: int, size: int) -> None:

@@ -217,14 +217,14 @@ def test_an_output_in_memory_is_refused(synth: Synth, photos: Path) -> None:
 def begun(workspace: Path, photos: Path) -> Path:
     """The output folder of a run that has only begun."""
     out = workspace / "out"
-    job.settle(job.open_job(open_folder(str(out)), config.load("small", ["source.uri=photos"])), "pack")
+    job.settle(job.open_job(open_folder(str(out)), config.load("small", ["source.uri=photos"])), "tag", "pack", replan=False)
     return out
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (("elsewhere",), "listed.uri was 'photos' and is 'elsewhere'"),
+        (("elsewhere",), "listed.uri was '{home}/photos' and is '{home}/elsewhere'"),
         (("photos", "--set", "plan.per_image=5"), "planned.settings.per_image was 3 and is 5"),
         (("photos", "--set", "generate.scores=[answer]"), "scores.likelihood is gone"),
         (("photos", "--model", "other"), "generated.model changed"),
@@ -234,7 +234,7 @@ def begun(workspace: Path, photos: Path) -> Path:
 def test_the_output_of_another_run_is_left_alone(synth: Synth, begun: Path, change: tuple[str, ...], said: str) -> None:
     make_images(begun.parent / "elsewhere", 1)
     told = refusal(synth, "run", *change, "--out", "out", "-p", "small")
-    assert told.startswith(f"{begun}: was made with other settings: {said}")
+    assert told.startswith(f"{begun}: was made with other settings: {said.format(home=begun.parent)}")
     then = "add the images of this source to those of the other" if change == ("elsewhere",) else "recompute what that touches"
     assert told.endswith(f"Run with --update to {then}, or use another --out")
 
@@ -245,7 +245,7 @@ def test_an_edited_shelf_file_is_a_change_and_its_comments_are_none(synth: Synth
     assert "planned.mapping changed" in refusal(synth, "run", "photos", "--out", "out", "-p", "small")
     write(mapping, "# a note\n" + SHELVES["pipelines/mappings/small.yaml"])
     opened = job.open_job(open_folder("out"), config.load("small", ["source.uri=photos"]))
-    assert job.check_folder(opened, "pack", update=False, replan=False) is False
+    assert job.check_folder(opened, "tag", "pack", update=False, replan=False) is False
 
 
 def test_the_output_of_another_format_is_left_alone(synth: Synth, begun: Path) -> None:

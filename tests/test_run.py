@@ -15,9 +15,10 @@ import pyarrow as pa
 from conftest import make_images
 from PIL import Image
 
-from synthgen import status
+from synthgen import config, job, status
 from synthgen.rows import ASSIGNMENTS, PAIRS, image_id
 from synthgen.store import Folder, Stage
+from synthgen.store.folder import open_folder
 
 PATIENCE = 240
 
@@ -166,6 +167,67 @@ def test_an_edited_prompt_makes_anew_only_the_pairs_of_its_form(workspace: Path)
     after = rows(workspace / "out", "3-generated", "pairs", "assignment_id", PAIRS)
     for key, row in after.items():
         assert (row["pair_id"] == before[key]["pair_id"]) == (row["form"] != "brief")
+
+
+def killed_once_settled(*settings: str, replan: bool = False) -> None:
+    """What a run leaves that is killed right after its settings are on record."""
+    pipeline = config.load("small", ["source.uri=photos", *settings])
+    job.settle(job.open_job(open_folder("out"), pipeline), "tag", "pack", replan=replan)
+
+
+def test_an_update_that_was_cut_short_is_finished_by_the_next_run(workspace: Path) -> None:
+    make_images(workspace / "photos", 8)
+    run()
+    before = rows(workspace / "out", "3-generated", "pairs", "assignment_id", PAIRS)
+    pack = workspace / "prompts" / "small.yaml"
+    pack.write_text(pack.read_text().replace("Brief.", "Be brief."))
+    killed_once_settled()
+    refused = run("out", "--from", "select", "--set", "plan.per_image=4", check=False)
+    assert "planned.settings.per_image was 3 and is 4. --from select would leave out what that touches" in refused.stderr
+    assert "an update of generate was cut short; a run without --from" in run("out", "--from", "select").stderr
+    assert "an update of generate was cut short; this run finishes it" in run().stderr
+    after = rows(workspace / "out", "3-generated", "pairs", "assignment_id", PAIRS)
+    for key, row in after.items():
+        assert (row["pair_id"] == before[key]["pair_id"]) == (row["form"] != "brief")
+    assert "cut short" not in run().stderr
+
+
+def test_a_replan_that_was_cut_short_is_finished_by_the_next_run(workspace: Path) -> None:
+    make_images(workspace / "photos", 8)
+    run()
+    before = assignments(workspace / "out")
+    killed_once_settled("plan.seed=5", replan=True)
+    run("out", "--set", "plan.seed=5")
+    run("anew", "--set", "plan.seed=5", "--until", "plan")
+    after = set(assignments(workspace / "out"))
+    assert after == set(assignments(workspace / "anew")) != set(before) and after <= set(pairs(workspace / "out"))
+
+
+def test_a_plan_with_other_settings_leaves_those_of_the_run_as_they_are(workspace: Path) -> None:
+    """To reckon what another share would cost must not keep `retry` and `purge` from the folder."""
+    photos = make_images(workspace / "photos", 8)
+    run()
+    before = assignments(workspace / "out")
+    synth("plan", "photos", "--out", "out", "-p", "small", "--set", "plan.share=0.5", "--set", "select.keep={}")
+    synth("retry", "out")
+    assert assignments(workspace / "out") == before
+    synth("purge", "out", photos[0].name)
+    assert "nothing to do" in run().stderr
+
+
+def test_a_source_has_one_spelling(workspace: Path) -> None:
+    make_images(workspace / "photos", 4)
+    run()
+    for spelled in ("photos/", "./photos", str(workspace / "photos")):
+        assert "nothing to do" in synth("run", spelled, "--out", "out", "-p", "small").stderr
+
+
+def test_images_that_a_limit_dropped_are_judged_again_by_retry(workspace: Path) -> None:
+    make_images(workspace / "photos", 4)
+    run("out", "--set", "images.max_pixels=100")
+    assert "nothing to do" in run("out", "--set", "images.max_pixels=100000").stderr
+    synth("retry", "out", "--reason", "too_many_pixels")
+    assert len(pairs(workspace / "out")) == 4 * 3
 
 
 def test_select_and_pack_run_again_on_another_threshold_without_a_model(workspace: Path) -> None:

@@ -82,10 +82,10 @@ def look(terms: Terms, work: Work) -> Left:
     never_asked, tried = 0, _times_emptied(work)
     for row in planned:
         before = done.get(row["assignment_id"])
-        if row["retired"]:  # its type may be gone
+        recipe = recipes.get((row["type"], row["form"]))
+        if row["retired"] or recipe is None:  # without a recipe its type is gone, and the plan's next update takes it back
             never_asked += before is None
             continue
-        recipe = recipes[row["type"], row["form"]]
         if before is None or before["recipe"] != recipe or before["reason"] in terms.retry:
             found[row["object_id"]].assignments.append(_assignment(row, recipe, before["attempt"] + 1 if before else tried))
         elif before["outcome"] == "pair" and (missing := [name for name, ids in scored.items() if before["pair_id"] not in ids]):
