@@ -2,7 +2,7 @@
 
 Comes in: a call of a store (s3://, gs://), and the uri that the user typed. Goes out: its result, after some attempts; or one line
 that says what is wrong there and what to do. The source, the output folder and a trainer's shards all ask here, so that the same
-mistake reads the same wherever it is made. Errors are told by name where their library is an extra.
+mistake reads the same wherever it is made. Errors are told by name where their library need not be installed.
 """
 
 import re
@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from synthgen.errors import SynthError, UserMistake
 
 Result = TypeVar("Result")
-EXTRAS = {"s3": "s3", "gs": "gcs"}  # object stores, and the extra that brings the library of each
+PACKAGES = {"s3": "s3fs", "gs": "gcsfs"}  # object stores, and the library of each, which is no dependency
 ATTEMPTS = 4
 PAUSE = 0.5  # seconds before the second attempt; each later pause is three times the one before
 
@@ -28,7 +28,7 @@ HOPELESS = (FileNotFoundError, PermissionError, IsADirectoryError, Lasting)
 
 
 def is_about_credentials(error: BaseException) -> bool:
-    """Whether the store's library found none; told by name, because the library is an extra."""
+    """Whether the store's library found none; told by name, because the library need not be installed."""
     return type(error).__name__ in ("NoCredentialsError", "DefaultCredentialsError")
 
 
@@ -71,7 +71,7 @@ def shown_error(error: BaseException) -> str:
 
 def lacks_package(protocol: str) -> UserMistake:
     """What to say where the library of a store is not installed."""
-    return UserMistake(f'{protocol}:// needs one more package: pip install "synthgen[{EXTRAS[protocol]}]"')
+    return UserMistake(f"{protocol}:// needs one more package: pip install {PACKAGES[protocol]}")
 
 
 @contextmanager

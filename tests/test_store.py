@@ -331,6 +331,17 @@ def test_a_place_that_keeps_nothing_is_refused(url: str) -> None:
         open_folder(url)
 
 
+@pytest.mark.parametrize(("url", "package"), [("s3://bucket/out", "s3fs"), ("gs://bucket/out", "gcsfs")])
+def test_a_store_whose_package_is_not_installed_names_that_package(monkeypatch: pytest.MonkeyPatch, url: str, package: str) -> None:
+    def lacks(*_: Any, **__: Any) -> Any:
+        raise ImportError(f"Please install {package} to access it")
+
+    monkeypatch.setattr(fsspec.core, "url_to_fs", lacks)
+    with pytest.raises(UserMistake) as told:
+        open_folder(url)
+    assert str(told.value) == f"{url.partition('/')[0]}// needs one more package: pip install {package}"
+
+
 def test_a_file_is_no_output_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserMistake, match="is a file"):

@@ -21,7 +21,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from synthgen.errors import UserMistake
-from synthgen.stores import EXTRAS, lacks_package, shown, told
+from synthgen.stores import PACKAGES, lacks_package, shown, told
 
 WRITING = ".writing-"  # begins the name of a local file that is not whole yet
 TRIES = 5  # of a conditional put that the store could not decide
@@ -183,7 +183,7 @@ def reach(url: str) -> None:
     try:
         fs, path = fsspec.core.url_to_fs(url, use_listings_cache=False)
     except (ValueError, ImportError) as error:
-        if isinstance(error, ImportError) and (protocol := url.partition("://")[0]) in EXTRAS:
+        if isinstance(error, ImportError) and (protocol := url.partition("://")[0]) in PACKAGES:
             raise lacks_package(protocol) from error
         raise UserMistake(f"{shown_url}: cannot be opened ({error}); give a local path, s3://… or gs://…") from error
     if "memory" in (fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,)):

@@ -10,7 +10,8 @@ try:
     import torch  # noqa: F401
     import transformers  # noqa: F401
 except ImportError as error:
-    raise UserMistake(f'synth train needs torch and transformers ({error}); get them with: pip install "synthgen[train]"') from error
+    lacking = "transformers accelerate" if error.name == "transformers" else "torch transformers accelerate"
+    raise UserMistake(f"synth train needs torch and transformers ({error}); get them with: pip install {lacking}") from error
 
 from synthgen.train.loop import Trained, train
 
