@@ -24,7 +24,8 @@ set -euo pipefail
 source_uri=$1
 out=$2
 model=$3
-gpus=4                                # of each node, as above: one engine a GPU
+gpus=4                                # of each node, as above: one tagging worker a GPU, then one engine a GPU
+cpus=$SLURM_CPUS_PER_TASK             # of each node, as above; since Slurm 22.05 srun wants to be told again, or gives one core
 
 source .venv/bin/activate             # where `make install` was run, on a file system that every node sees
 ulimit -n "$(ulimit -Hn)"             # Ray holds thousands of files open
@@ -36,14 +37,18 @@ RAY_AUTH_TOKEN=$(python -c 'import secrets; print(secrets.token_hex(32))')
 export RAY_AUTH_TOKEN
 others=$((SLURM_JOB_NUM_NODES - 1))
 
-srun --nodes=1 --ntasks=1 --nodelist="$head" ray start --head --port=6379 --num-gpus="$gpus" --block &
+srun --nodes=1 --ntasks=1 --cpus-per-task="$cpus" --nodelist="$head" \
+    ray start --head --port=6379 --num-cpus="$cpus" --num-gpus="$gpus" --block &
 until ray health-check --address "$RAY_ADDRESS" 2>/dev/null; do sleep 2; done
 if [ "$others" -gt 0 ]; then
-    srun --nodes="$others" --ntasks="$others" --exclude="$head" ray start --address="$RAY_ADDRESS" --num-gpus="$gpus" --block &
+    srun --nodes="$others" --ntasks="$others" --cpus-per-task="$cpus" --exclude="$head" \
+        ray start --address="$RAY_ADDRESS" --num-cpus="$cpus" --num-gpus="$gpus" --block &
 fi
 
-# Engines start as nodes join. When this ends, the job ends, and Slurm ends what it started.
-synth run "$source_uri" --out "$out" --model "$model" --set generate.engine.replicas=$((gpus * SLURM_JOB_NUM_NODES)) &
+# Workers start as nodes join. When this ends, the job ends, and Slurm ends what it started.
+all=$((gpus * SLURM_JOB_NUM_NODES))
+synth run "$source_uri" --out "$out" --model "$model" \
+    --set tag.workers="$all" --set tag.gpus=1 --set generate.engine.replicas="$all" --set pack.workers="$SLURM_JOB_NUM_NODES" &
 driver=$!
 trap 'kill -TERM "$driver"' TERM      # Slurm tells this shell alone; the nodes must live until the driver is done with them
 wait "$driver" || wait "$driver"      # the first is cut short by the signal
