@@ -72,6 +72,15 @@ def test_its_metadata_is_that_of_the_project(unpacked: Path) -> None:
     assert (folder / "entry_points.txt").read_text(encoding="utf-8").split() == ["[console_scripts]", "synth", "=", "synthgen.cli:main"]
 
 
+def test_the_doctor_looks_for_every_package_that_the_base_install_requires(unpacked: Path, tmp_path: Path) -> None:
+    required = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+    told = "from synthgen.doctor import packages; [one] = packages(); print(one.level, one.what)"
+    environment = {**os.environ, "PYTHONPATH": str(unpacked)}
+    done = subprocess.run([sys.executable, "-c", told], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == f"ok all {len(required)} that synthgen requires\n"
+    assert "openai" in {one.partition(">")[0] for one in required}, "the endpoint engine is part of the base install"
+
+
 def test_its_shelves_are_found_from_an_empty_folder(unpacked: Path, tmp_path: Path) -> None:
     done = synth(unpacked, tmp_path, ["list"])
     assert done.returncode == 0, done.stderr

@@ -64,10 +64,8 @@ class EndpointEngine:
     @staticmethod
     async def reach(name: ModelName, settings: EngineSettings) -> "EndpointEngine":
         """Asks each endpoint for its models; ModelUnavailable if none answers or none has the model."""
-        try:
-            import openai
-        except ImportError as error:
-            raise ModelUnavailable(f"endpoints need one more package: pip install openai ({error})") from error
+        import openai
+
         key = _key(settings) or "none"
         endpoints = [
             _Endpoint(url, openai.AsyncOpenAI(base_url=url, api_key=key, max_retries=0, timeout=settings.call_seconds))
