@@ -251,7 +251,7 @@ def test_every_setting_is_listed_with_its_default(section: str) -> None:
         *(("tag.workers", "2"), ("tag.batch", "3"), ("plan.per_image", "3"), ("plan.balance.types", "0.5"), ("plan.seed", "3")),
         *(("generate.scores", "[likelihood, agreement]"), ("generate.sampling.top_p", "0.5"), ("generate.engine.in_flight", "3")),
         *(("generate.engine.retries", "9"), ("generate.price.gpu_hour", "2"), ("select.near_questions", "0.5"), ("train.steps", "9")),
-        *(("pack.images", "resized"), ("pack.workers", "2")),
+        *(("pack.images", "resized"), ("pack.workers", "2"), ("generate.engine.kind", "scripted")),
     ],
 )
 def test_a_setting_is_marked_if_it_belongs_to_the_folder(setting: str, value: str, tmp_path: Path) -> None:
