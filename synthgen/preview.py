@@ -17,7 +17,7 @@ from synthgen import converse
 from synthgen.config import Pipeline, Source
 from synthgen.converse import Assignment, Outcome, Subject
 from synthgen.errors import SynthError, UserMistake
-from synthgen.images import Unfit, decode
+from synthgen.images import Decoder, Unfit
 from synthgen.job import Job, open_job
 from synthgen.models import Reply, Request, open_engine
 from synthgen.models.recorder import Recorder
@@ -47,10 +47,10 @@ def text(path: Path, pipeline: Pipeline) -> str:
     if not path.is_file():
         raise UserMistake(f"{path}: no such image file")
     data = path.read_bytes()
-    try:
-        decoded = decode(data, pipeline.images)
-    except Unfit as error:
-        raise UserMistake(f"{path}: would be quarantined: {error.reason} ({error.detail})") from error
+    with Decoder[int](pipeline.images, processes=1) as decoder:  # a stranger's file is decoded in a child here too
+        [(_, decoded)] = decoder.decode_many([(0, data)])
+    if isinstance(decoded, Unfit):
+        raise UserMistake(f"{path}: would be quarantined: {decoded.reason} ({decoded.detail})")
     job = open_job(Folder(str(Path.cwd())), pipeline)
     try:
         look = Look(job, decoded.image, image_id(data), decoded.width, decoded.height, _meta(path, pipeline.source))

@@ -15,6 +15,7 @@ from typing import IO
 
 import pytest
 from conftest import SHELVES, make_images, write
+from PIL import Image
 
 import synthgen
 from synthgen import cli, config, job, shelves
@@ -326,6 +327,12 @@ def test_preview_needs_an_image(synth: Synth, workspace: Path) -> None:
     assert refusal(synth, "preview", "gone.jpg", "-p", "small") == "gone.jpg: no such image file"
     write(workspace / "text.jpg", "this is no image")
     assert refusal(synth, "preview", "text.jpg", "-p", "small").startswith("text.jpg: would be quarantined: not_an_image (")
+
+
+def test_preview_decodes_in_a_child_that_may_be_killed(synth: Synth, workspace: Path) -> None:
+    Image.effect_noise((3000, 3000), 90).save(workspace / "slow.png")
+    told = refusal(synth, "preview", "slow.png", "-p", "small", "--set", "images.decode_seconds=0.001")
+    assert told == "slow.png: would be quarantined: decode_timeout (not decoded within 0.001 s on a core)"
 
 
 def test_copy_never_overwrites_and_stays_on_the_shelf(synth: Synth, workspace: Path) -> None:
