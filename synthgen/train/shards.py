@@ -1,10 +1,11 @@
 """Which rows are trained on, and in which order.
 
 Comes in: a run's output folder, or a folder, glob or file of Parquet with `images` and `messages`. Goes out: the files,
-pinned by digest when training starts, and then an endless stream of rows. A run may grow or change meanwhile: its data
-files are immutable, so what is pinned stays there. The order is a function of seed, epoch and file digest: files are sorted
-by a hash, read in groups of at most a few hundred megabytes, and the rows of a group are sorted by a hash. So memory
-holds one group, the same seed gives the same order on any machine, and a place in the stream is one number.
+pinned by digest when training starts, and then an endless stream of rows. A run may grow meanwhile: no file of a data set is
+ever changed. One that writes shards anew deletes the older files, and the training ends with a line at the first that it misses.
+The order is a function of seed, epoch and file digest: files are sorted by a hash, read in groups of at most a few hundred
+megabytes, and the rows of a group are sorted by a hash. So memory holds one group, the same seed gives the same order on any
+machine, and a place in the stream is one number.
 """
 
 import hashlib
@@ -126,12 +127,13 @@ def _shuffled(group: list[ShardFile], draw: str, skip: int) -> Iterator[Row]:
 
 
 def _read(file: ShardFile) -> pa.Table:
-    mend = "put it back, or train anew into another --out"
+    mend = "put it back and start the same line to go on from the last checkpoint, or train anew into another --out"
     fs, path = fsspec.core.url_to_fs(file.url)
     try:
         data = fs.cat_file(path)
     except FileNotFoundError as error:
-        raise Damaged(f"{file.url}: is gone since training started; {mend}") from error
+        copied = f"{mend}; of a run that writes its shards anew meanwhile, train on a copy of the shards"
+        raise Damaged(f"{file.url}: is gone since training started; {copied}") from error
     if hashlib.sha256(data).hexdigest() != file.sha256:
         raise Damaged(f"{file.url}: is no longer what training started with (its SHA-256 differs); {mend}")
     return pq.ParquetFile(pa.BufferReader(data), pre_buffer=False).read(COLUMNS, use_threads=False)  # see store/stage.py
