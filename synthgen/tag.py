@@ -2,7 +2,8 @@
 
 Comes in: a partition of listed objects. Goes out: for each object an images row (its content's id, size, perceptual hash
 and embedding, or the reason for its quarantine) and its tags. The worker fetches, hashes, decodes in children that may
-die, and embeds in batches; embeddings are kept, so that tags can be found anew without touching the images.
+die, and embeds in batches. Embeddings are kept: where a taxonomy or a threshold was edited the tags are worked out from them,
+and an image is only read again where a tagger that changed wants its pixels.
 """
 
 import asyncio
@@ -12,20 +13,16 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-
 from synthgen.config import Images, Source
 from synthgen.denylist import denied
 from synthgen.images import Decoded, Decoder, Unfit
 from synthgen.rows import IMAGES, OBJECT_TAGS, OBJECTS, image_id, table
 from synthgen.source import Unreadable, read_objects, ref_of
 from synthgen.store import Folder, Log, Receipt, Stage, TablePart
-from synthgen.tagger import Failed, Known, Tagged, Taggers, TaggerSpec, VlmFile, prepared, tags_of_each
+from synthgen.tagger import Failed, Known, Taggers, TaggerSpec, VlmFile, prepared, read_past, tags_of_each
 from synthgen.workers import Work
 
 LISTED, TAGGED = "0-listed", "1-tagged"
-EMBEDDED = pa.schema([IMAGES.field("object_id"), IMAGES.field("embedding")])
 Tags = dict[str, list[dict[str, Any]]]  # object id -> its tags
 
 
@@ -134,11 +131,34 @@ class TagWorker:
             for row in rows.values():
                 _quarantine(row, "tagger_failed", f"the worker died on this image alone: {work.why}"[:500])
         else:
-            self._tag_all(listed, rows, tags, _known(self._terms, work))
+            self._tag_all(listed, rows, tags, self._recalled(listed, rows, tags, work))
         return self._receipt(work, list(rows.values()), tags)
 
+    def _recalled(self, listed: list[dict[str, Any]], rows: dict[str, dict[str, Any]], tags: Tags, work: Work) -> dict[str, Known]:
+        """Object id -> what is known without the pixels; where that is all there is to know, its row and tags are done with it."""
+        known: dict[str, Known] = {}
+        if work.inputs[TAGGED].fingerprint(work.partition, "images") != self._terms.images_fingerprint:
+            return known
+        past = read_past(Stage(self._terms.out, TAGGED), work.inputs[TAGGED], work.partition, self._terms.taggers)
+        gone = self._denied
+        old = [
+            one
+            for one in listed
+            if (id_ := one["object_id"]) in past and id_ not in gone.object_ids and past[id_].row["image_id"] not in gone.image_ids
+        ]
+        for start in range(0, len(old), self._terms.batch):
+            some = {one["object_id"]: one["source_meta"] for one in old[start : start + self._terms.batch]}
+            said = dict(zip(some, self._tagger.recall([past[one] for one in some], list(some.values())), strict=True))
+            whole = [one for one in said if len(said[one]) == len(self._terms.taggers)]
+            rows.update({one: dict(past[one].row) for one in whole})
+            self._tag_batch(_Batch([rows[one] for one in whole], [said[one] for one in whole]), tags)
+            self._counters["images"] += len(whole)
+            known |= said
+        return known
+
     def _tag_all(self, listed: list[dict[str, Any]], rows: dict[str, dict[str, Any]], tags: Tags, known: Mapping[str, Known]) -> None:
-        batch = _Batch()
+        """Tags what has no tags yet, which takes its pixels."""
+        batch, listed = _Batch(), [row for row in listed if row["object_id"] not in tags]
         metas = {row["object_id"]: row["source_meta"] for row in listed}
         for key, found in self._decoder.decode_many(self._readable(listed, rows)):
             self._counters["images"] += 1
@@ -198,25 +218,6 @@ class TagWorker:
             tagged = stage.write(name, work.partition, work.revision, table(mine, OBJECT_TAGS))
             parts[name] = TablePart((tagged,), tagger.fingerprint, is_whole)
         return Receipt(work.partition, work.revision, parts, dict(counts), work.inputs[LISTED].digests(LISTED, [work.partition]))
-
-
-def _known(terms: Terms, work: Work) -> dict[str, dict[str, Tagged]]:
-    """Object id -> what taggers that have not changed said of it: another tagger, or an edit of one, costs no other's calls."""
-    stage, log, known = Stage(terms.out, TAGGED), work.inputs[TAGGED], dict[str, dict[str, Tagged]]()
-    if log.fingerprint(work.partition, "images") != terms.images_fingerprint:
-        return known
-    images = stage.current(log, work.partition, "images", "object_id", EMBEDDED)
-    vectors = {row["object_id"]: row["embedding"] for row in images.to_pylist()}
-    for spec in terms.taggers:
-        name = f"tags/{spec.name}"
-        if log.fingerprint(work.partition, name) != spec.fingerprint:
-            continue
-        for row in stage.current(log, work.partition, name, "object_id", OBJECT_TAGS).to_pylist():
-            vector = vectors.get(row["object_id"]) if spec.embedding else None
-            known.setdefault(row["object_id"], {})[spec.name] = Tagged(
-                row["tags"], None if vector is None else np.array(vector, np.float32)
-            )
-    return known
 
 
 def _blank(object_id: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from synthgen.tagger.clip import ClipTagger
 from synthgen.tagger.files import ClipFile, CodeFile, SidecarFile, TaggerSpec, VlmFile, load, load_all, resolved, threshold, tree_of
 from synthgen.tagger.found import Failed, Floats, Tagged, Tagger, one_by_one, prepared, tags_of_each
 from synthgen.tagger.opening import Known, Taggers, open_tagger
+from synthgen.tagger.past import Past, read_past
 
 __all__ = [
     "ClipFile",
@@ -16,6 +17,7 @@ __all__ = [
     "Failed",
     "Floats",
     "Known",
+    "Past",
     "SidecarFile",
     "Tagged",
     "Tagger",
@@ -27,6 +29,7 @@ __all__ = [
     "one_by_one",
     "open_tagger",
     "prepared",
+    "read_past",
     "resolved",
     "tags_of_each",
     "threshold",

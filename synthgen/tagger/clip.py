@@ -4,7 +4,8 @@ Comes in: decoded images. Goes out: tags with probabilities, surest first, and u
 a bundle of phrasings whose text embeddings are averaged. A model trained with a sigmoid loss (SigLIP, arXiv 2303.15343) gives
 each node a probability of its own; a contrastive one (CLIP) compares siblings, so a node's probability is its share among
 them times its parent's. A node at or above its threshold is a tag and implies its ancestors; where no leaf is sure enough its
-parent stands for it, and an image may have no tag at all.
+parent stands for it, and an image may have no tag at all. Tags are made of embeddings as they are stored, so that other thresholds or
+texts find from a stored one what they would find from the image.
 """
 
 import hashlib
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL.Image import Image
 
 from synthgen.errors import ModelUnavailable
@@ -39,7 +41,10 @@ class ClipTagger:
         self._model, self._transform, tokenizer = _open_model(spec, file)
         self._model.eval().to(self._device)
         self._paths = list(spec.taxonomy.tree.nodes)
-        self._texts = torch.from_numpy(self._text_embeddings(tokenizer)).to(self._device)
+        self._texts = self._text_embeddings(tokenizer)
+        self._scale = float(self._model.logit_scale.detach().exp())
+        bias = getattr(self._model, "logit_bias", None)
+        self._bias = None if bias is None else float(bias.detach())
         self._thresholds = np.array([threshold(file, path) for path in self._paths], dtype=np.float32)
 
     def prepare(self, image: Image, source_meta: str | None) -> Any:
@@ -48,25 +53,27 @@ class ClipTagger:
 
     def tag(self, inputs: Sequence[Any]) -> list[Tagged]:
         """Embeddings and tags of a batch."""
-        embeddings = self.embed(inputs)
+        return self.tags_of(self.embed(inputs))
+
+    def tags_of(self, embeddings: Floats) -> list[Tagged]:
+        """Tags of images by their embeddings alone, new ones or stored ones: (images, width)."""
         return [Tagged(self._chosen(row), embedding) for row, embedding in zip(self.probabilities(embeddings), embeddings, strict=True)]
 
     def embed(self, inputs: Sequence[Any]) -> Floats:
-        """Unit-length embeddings of prepared images: (images, width)."""
+        """Unit-length embeddings of prepared images, rounded as they are stored: (images, width)."""
         with self._torch.inference_mode():
             batch = self._torch.stack(list(inputs)).to(self._device)
-            found: Floats = self._model.encode_image(batch, normalize=True).float().cpu().numpy()
+            found: Floats = self._model.encode_image(batch, normalize=True).half().float().cpu().numpy()
             return found
 
     def probabilities(self, embeddings: Floats) -> Floats:
         """The probability of every node of the taxonomy: (images, nodes)."""
-        with self._torch.inference_mode():
-            logits = self._model.logit_scale.exp() * (self._torch.from_numpy(embeddings).to(self._device) @ self._texts.T)
-            bias = getattr(self._model, "logit_bias", None)
-            if bias is not None:
-                found: Floats = self._torch.sigmoid(logits + bias).cpu().numpy()
-                return found
-        return _among_siblings(logits.cpu().numpy(), self._spec.taxonomy)
+        # In double precision and here, so that neither the size of a batch nor a device shows in what is rounded in the end.
+        logits = self._scale * (embeddings.astype(np.float64) @ self._texts.T.astype(np.float64))
+        if self._bias is None:
+            return _among_siblings(logits, self._spec.taxonomy).astype(np.float32)
+        found: Floats = self._torch.sigmoid(self._torch.from_numpy(logits + self._bias)).float().numpy()
+        return found
 
     def close(self) -> None:
         """Holds nothing that its process would not give back."""
@@ -100,7 +107,7 @@ class ClipTagger:
         return means
 
 
-def _among_siblings(logits: Floats, taxonomy_: Taxonomy) -> Floats:
+def _among_siblings(logits: NDArray[np.float64], taxonomy_: Taxonomy) -> NDArray[np.float64]:
     """Softmax among siblings, times the parent's probability, from the roots down."""
     place = {path: index for index, path in enumerate(taxonomy_.tree.nodes)}
     found = np.ones_like(logits)

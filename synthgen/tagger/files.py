@@ -98,8 +98,15 @@ class TaggerSpec:
 
     @property
     def embedding(self) -> list[str]:
-        """What makes the embeddings; empty if nothing does."""
-        return [self.file.model, self.file.pretrained or ""] if isinstance(self.file, ClipFile) else []
+        """What makes the embeddings; empty if nothing does. A local model is its files, so that new weights are another."""
+        if not isinstance(self.file, ClipFile):
+            return []
+        return [folder_digest(Path(self.folder))] if self.folder else [self.file.model, self.file.pretrained or ""]
+
+
+def embedding_of(specs: Sequence[TaggerSpec]) -> list[str]:
+    """What makes the one embedding that is stored with an image: the first of its taggers that makes any."""
+    return next((one.embedding for one in specs if one.embedding), [])
 
 
 def load(name: str) -> TaggerSpec:

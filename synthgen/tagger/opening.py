@@ -3,18 +3,21 @@
 Comes in: the taggers of a pipeline, all of one taxonomy. Goes out: for each image the tags of all of them, every one with the name of
 its tagger, so that they can be told apart and stored apart; the plan takes of the tags with one path the surest. An image that
 one of them fails on has failed: tags that are missing without a word would look like tags that were not found. A tagger is
-loaded when it first has to look: after an update most of what is asked of it may be known.
+loaded when it is first asked: after an update most of what it would be asked may be known. And some need no pixels: what an
+open_clip model finds is in its embedding of the image, what a sidecar says came along with it.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from PIL.Image import Image
 
 from synthgen.tagger.clip import ClipTagger
 from synthgen.tagger.code import CodeTagger
-from synthgen.tagger.files import ClipFile, CodeFile, SidecarFile, TaggerSpec, VlmFile
-from synthgen.tagger.found import Tagged, Tagger
+from synthgen.tagger.files import ClipFile, CodeFile, SidecarFile, TaggerSpec, VlmFile, embedding_of
+from synthgen.tagger.found import Failed, Tagged, Tagger, one_by_one
+from synthgen.tagger.past import Past
 from synthgen.tagger.sidecar import SidecarTagger
 from synthgen.tagger.vlm import VlmTagger
 
@@ -52,6 +55,17 @@ class Taggers:
         said = [self._said(spec, [one[spec.name] for one in inputs]) for spec in self._specs]
         return [_together(of_one) for of_one in zip(*said, strict=True)]
 
+    def recall(self, pasts: Sequence[Past], metas: Sequence[str | None]) -> list[Known]:
+        """Of each image what can be said without its pixels, by tagger; where none is missing, it need not be read."""
+        known: list[dict[str, Tagged]] = [dict(past.said) for past in pasts]
+        for spec in self._specs:
+            places = [place for place, said in enumerate(known) if spec.name not in said]
+            found = self._unseen(spec, [pasts[place] for place in places], [metas[place] for place in places])
+            for place, said in zip(places, found, strict=True):
+                if said is not None:
+                    known[place][spec.name] = said
+        return list(known)
+
     def close(self) -> None:
         """Closes those that were loaded."""
         for tagger in self._opened.values():
@@ -62,6 +76,18 @@ class Taggers:
         open_questions = [one for one in inputs if not isinstance(one, Tagged)]
         found = iter(self._tagger(spec).tag(open_questions) if open_questions else ())
         return [one if isinstance(one, Tagged) else next(found) for one in inputs]
+
+    def _unseen(self, spec: TaggerSpec, pasts: Sequence[Past], metas: Sequence[str | None]) -> Sequence[Tagged | None]:
+        """What one tagger says of each image without its pixels; None where it wants them."""
+        tool = self._tagger(spec) if pasts and isinstance(spec.file, SidecarFile | ClipFile) else None
+        if isinstance(tool, SidecarTagger):
+            return tool.tag([tool.prepare(None, meta) for meta in metas])
+        if not isinstance(tool, ClipTagger) or spec.embedding != embedding_of(self._specs):
+            return [None] * len(pasts)
+        vectors = [past.embedding for past in pasts]
+        said = iter(one_by_one(lambda some: tool.tags_of(np.stack(some)), [one for one in vectors if one is not None]))
+        found = [None if one is None else next(said) for one in vectors]
+        return [None if isinstance(one, Failed) else one for one in found]
 
     def _tagger(self, spec: TaggerSpec) -> Tagger:
         if spec.name not in self._opened:

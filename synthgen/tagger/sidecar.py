@@ -20,7 +20,7 @@ class SidecarTagger:
         self._file, self._spec = file, spec
         self._paths = {node.name: node.path for node in spec.taxonomy.tree} | {path: path for path in spec.taxonomy.tree.nodes}
 
-    def prepare(self, image: Image, source_meta: str | None) -> Any:
+    def prepare(self, image: Image | None, source_meta: str | None) -> Any:
         """The words under the file's key; none where the source carries something else."""
         try:
             meta = json.loads(source_meta or "{}")

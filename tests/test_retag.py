@@ -1,0 +1,184 @@
+"""Tags found anew from what is stored: the same as from the images, and no image is read for them."""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import SHELVES, make_images, write
+from test_tagger import clip_model
+
+from synthgen import listing, tag, tagger
+from synthgen.config import Images, Source
+from synthgen.denylist import Denied, deny
+from synthgen.models.names import folder_digest
+from synthgen.rows import IMAGES, OBJECT_TAGS
+from synthgen.source import Ref, list_objects, read_objects
+from synthgen.store import Folder, Lease, Log, Receipt, Stage
+from synthgen.tagger import ClipTagger, TaggerSpec
+
+SOURCE = Source(uri="photos", sidecar=".json")
+LOW, SURER = "threshold: 1.0e-12\n", "threshold: 1.0e-6\nmost: 3\n"
+
+COUNTING = """
+class Wide:
+    looked = 0
+
+    def __init__(self, taxonomy, options):
+        pass
+
+    def tag(self, images, metas):
+        Wide.looked += len(images)
+        return [{"document": 0.25} for _ in images]
+"""
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The text embeddings of these tests stay among themselves."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder_digest.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def siglip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return clip_model(tmp_path_factory.mktemp("siglip"))
+
+
+@pytest.fixture
+def read(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is read of the source, file by file."""
+    seen: list[str] = []
+
+    def counted(refs: Sequence[Ref], *more: Any) -> Iterator[Any]:
+        for ref, data in read_objects(refs, *more):
+            seen.append(ref.uri)
+            yield ref, data
+
+    monkeypatch.setattr(tag, "read_objects", counted)
+    return seen
+
+
+class Shelf:
+    """An output folder and what is done to it."""
+
+    def __init__(self, path: Path) -> None:
+        self.out = Folder(str(path))
+        self.lease, self.stage = Lease.take(self.out), Stage(self.out, tag.TAGGED)
+        listing.run(self.out, list_objects(SOURCE), self.lease, "print")
+
+    def tag(self, *specs: TaggerSpec) -> Receipt:
+        """Tags the one partition that there is, new or on other terms than before."""
+        terms = tag.Terms(self.out, SOURCE, Images(), specs, 2, "print")
+        (work,) = tag.todo(Stage(self.out, tag.LISTED).log(), self.stage.log(), terms, True)
+        worker = tag.TagWorker(terms)
+        receipt = asyncio.run(worker.do(work))
+        worker._decoder.close()
+        assert receipt
+        self.stage.commit(receipt, self.lease, 1)
+        return receipt
+
+    def rows(self, table: str) -> list[dict[str, Any]]:
+        """The current rows of a table."""
+        log: Log = self.stage.log()
+        schema = IMAGES if table == "images" else OBJECT_TAGS
+        found = [self.stage.current(log, one, table, "object_id", schema).to_pylist() for one in log.partitions]
+        return sorted((row for rows in found for row in rows), key=lambda row: str(row["object_id"]))
+
+
+def looks(folder: Path, more: str) -> TaggerSpec:
+    """taggers/looks.yaml"""
+    write(Path("taggers/looks.yaml"), f"about: x\nengine: open_clip\ntaxonomy: small\nmodel: {folder}\n{more}")
+    return tagger.load("looks")
+
+
+@pytest.mark.parametrize("bias", [-10.0, None])
+def test_other_thresholds_and_tags_find_without_the_images_what_they_would_find_with_them(
+    bias: float | None, workspace: Path, tmp_path: Path, read: list[str]
+) -> None:
+    model, photos = clip_model(tmp_path / "model", bias), make_images(Path("photos").resolve(), 5)
+    old = Shelf(tmp_path / "old")
+    old.tag(looks(model, LOW))
+    before = old.rows("images")
+    text = SHELVES["taggers/taxonomies/small.yaml"].replace("letter: a message", "letter: a written message\n      ticket: a slip")
+    write(Path("taggers/taxonomies/small.yaml"), text)
+    changed, new = looks(model, SURER), Shelf(tmp_path / "new")
+    new.tag(changed)
+    assert sorted(set(read)) == sorted(str(path) for path in photos) and len(read) == 10
+    for photo in photos:
+        photo.unlink()
+    receipt = old.tag(changed)
+    assert receipt.counts == {"tagged": 0} and len(read) == 10, "nobody was counted twice, and nothing was read"
+    assert old.rows("tags/looks") == new.rows("tags/looks") and any(row["tags"] for row in new.rows("tags/looks"))
+    assert old.rows("images") == before == new.rows("images")
+
+
+def test_a_tagger_that_wants_the_image_gets_it_and_the_model_does_not_embed_it_again(
+    siglip: Path, workspace: Path, tmp_path: Path, read: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(workspace / "wide_tagger.py", COUNTING)
+    monkeypatch.syspath_prepend(str(workspace))
+    write(Path("taggers/own.yaml"), "about: x\nengine: wide_tagger:Wide\ntaxonomy: small\n")
+    make_images(Path("photos"), 3)
+    shelf = Shelf(tmp_path / "out")
+    shelf.tag(looks(siglip, LOW))
+    before = shelf.rows("images")
+    monkeypatch.setattr(ClipTagger, "embed", lambda *_: pytest.fail("embedded again"))
+    shelf.tag(looks(siglip, SURER), tagger.load("own"))
+    assert len(read) == 6 and [len(row["tags"]) for row in shelf.rows("tags/looks")] == [3, 3, 3]
+    assert [[one["path"] for one in row["tags"]] for row in shelf.rows("tags/own")] == [["document"]] * 3
+    assert shelf.rows("images") == before
+
+
+def test_other_words_of_a_sidecar_tagger_read_no_image(workspace: Path, tmp_path: Path, read: list[str]) -> None:
+    make_images(Path("photos"), 3, ["kitty"])
+    shelf = Shelf(tmp_path / "out")
+    shelf.tag(tagger.load("beside"))
+    assert [row["tags"] for row in shelf.rows("tags/beside")] == [[]] * 3 and len(read) == 3
+    write(Path("taggers/beside.yaml"), SHELVES["taggers/beside.yaml"] + "names: {kitty: animal/cat}\n")
+    shelf.tag(tagger.load("beside"))
+    assert [[one["path"] for one in row["tags"]] for row in shelf.rows("tags/beside")] == [["animal/cat"]] * 3 and len(read) == 3
+
+
+def test_a_quarantined_image_is_looked_at_again_and_a_purged_one_does_not_come_back(
+    siglip: Path, workspace: Path, tmp_path: Path, read: list[str]
+) -> None:
+    photos = make_images(Path("photos").resolve(), 3)
+    whole = photos[0].read_bytes()
+    photos[0].write_bytes(whole[:200])
+    shelf = Shelf(tmp_path / "out")
+    assert shelf.tag(looks(siglip, LOW)).counts == {"tagged": 2, "quarantined.truncated": 1}
+    gone = next(row["object_id"] for row in shelf.rows("images") if row["outcome"] == "tagged")
+    deny(shelf.out, Denied(object_ids=frozenset([gone])))
+    read.clear()
+    shelf.tag(looks(siglip, SURER))
+    assert read == [str(photos[0])]
+    assert sorted(row["reason"] or "" for row in shelf.rows("images")) == ["", "purged", "truncated"]
+
+
+def test_an_embedding_is_of_the_weights_that_made_it(siglip: Path, workspace: Path, tmp_path: Path) -> None:
+    """What is stored beside the images is known by it: with new weights under the old path nothing is taken from there."""
+    model = clip_model(tmp_path / "model", seed=1)
+    first = looks(model, LOW).embedding
+    assert looks(model, SURER).embedding == first == looks(clip_model(tmp_path / "copy", seed=1), LOW).embedding
+    clip_model(model, seed=2)
+    folder_digest.cache_clear()
+    assert looks(model, LOW).embedding != first
+
+
+def test_only_the_tagger_whose_model_made_the_stored_embedding_takes_it(
+    siglip: Path, workspace: Path, tmp_path: Path, read: list[str]
+) -> None:
+    other = clip_model(tmp_path / "model", seed=3)
+    write(Path("taggers/other.yaml"), f"about: x\nengine: open_clip\ntaxonomy: small\nmodel: {other}\n{LOW}")
+    make_images(Path("photos"), 2)
+    first, old, new = looks(siglip, LOW), Shelf(tmp_path / "old"), Shelf(tmp_path / "new")
+    old.tag(first)
+    for shelf in (old, new):
+        shelf.tag(first, tagger.load("other"))
+    assert len(read) == 6 and old.rows("tags/other") == new.rows("tags/other")
+    write(Path("taggers/other.yaml"), Path("taggers/other.yaml").read_text().replace(LOW, SURER))
+    old.tag(first, tagger.load("other"))
+    assert len(read) == 8, "its own embedding is nowhere stored"
+    assert [row["embedding"] for row in old.rows("images")] == [row["embedding"] for row in new.rows("images")]
