@@ -19,8 +19,8 @@ from synthgen.images import Decoded, Decoder, Unfit
 from synthgen.rows import IMAGES, OBJECT_TAGS, OBJECTS, image_id, table
 from synthgen.source import Unreadable, read_objects, ref_of
 from synthgen.store import Folder, Log, Receipt, Stage, TablePart
-from synthgen.tagger import Failed, Known, Taggers, TaggerSpec, VlmFile, prepared, read_past, tags_of_each
-from synthgen.workers import Work
+from synthgen.tagger import ClipFile, CodeFile, Failed, Known, Taggers, TaggerSpec, VlmFile, prepared, read_past, tags_of_each
+from synthgen.workers import Work, keep_to_given_gpus
 
 LISTED, TAGGED = "0-listed", "1-tagged"
 Tags = dict[str, list[dict[str, Any]]]  # object id -> its tags
@@ -79,14 +79,17 @@ def _is_retry(terms: Terms, work: Work) -> bool:
     return bool(terms.retry) and tagged.holds(work.partition) and not is_stale(tagged, work.partition, terms)
 
 
-def resources(terms: Terms, gpus: float) -> tuple[float, float]:
-    """(cpus, gpus) of a worker: what the pipeline gives it, or what its VLM needs if that is more."""
+def resources(terms: Terms, gpus: float | None) -> tuple[float, float | None]:
+    """(cpus, gpus) of a worker: what the pipeline gives it, or what its VLM needs if that is more; gpus None is a share of one."""
     served = [one.file.serve for one in terms.taggers if isinstance(one.file, VlmFile)]
-    return max([1.0, *(one.cpus for one in served)]), max([gpus, *(one.gpus for one in served if one.kind == "vllm")])
+    needed = max([0.0, *(one.gpus for one in served if one.kind == "vllm")])
+    is_open = gpus is None and not needed and any(isinstance(one.file, ClipFile | CodeFile) for one in terms.taggers)
+    return max([1.0, *(one.cpus for one in served)]), None if is_open else max(gpus or 0.0, needed)
 
 
 async def build(terms: Terms) -> "TagWorker":
-    """Loads the tagger where the worker is."""
+    """Loads the tagger where the worker is, on the GPU that it was given or on the CPU."""
+    keep_to_given_gpus()
     return await asyncio.to_thread(TagWorker, terms)
 
 

@@ -368,6 +368,31 @@ def test_a_worker_gets_the_resources_of_its_vlm(chooser: list[Request]) -> None:
     assert tag.resources(terms_of(Folder("out"), [tagger.load("big")]), 0.5) == (4, 2)
 
 
+def test_how_much_of_a_gpu_is_left_open_where_nobody_says_and_a_tagger_may_use_one(chooser: list[Request]) -> None:
+    write(Path("taggers/big.yaml"), "about: x\nengine: vlm\ntaxonomy: small\nmodel: a/b\nserve: {gpus: 2, cpus: 4}\n")
+    specs = {"code": code(), "sidecar": beside("first", "tags"), "vlm": tagger.load("big")}
+    wanted = {name: tag.resources(terms_of(Folder("out"), [spec]), None)[1] for name, spec in specs.items()}
+    assert wanted == {"code": None, "sidecar": 0, "vlm": 2}
+    assert tag.resources(terms_of(Folder("out"), [specs["code"]]), 0) == (1, 0)
+    assert tag.resources(terms_of(Folder("out"), list(specs.values())), None) == (4, 2)
+
+
+@pytest.mark.parametrize(("given", "seen"), [([], ""), ([1], "0,1,2")])
+def test_a_worker_without_a_gpu_of_its_own_sees_none(
+    given: list[int], seen: str, own: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What Ray gives a worker it also makes visible; from one that gets none it hides nothing."""
+    import os
+
+    import ray
+
+    monkeypatch.setattr(ray, "get_gpu_ids", lambda: given)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2")
+    worker = asyncio.run(tag.build(terms_of(Folder(str(tmp_path / "out")), [code()])))
+    worker._decoder.close()
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == seen
+
+
 def test_a_pipeline_names_one_tagger_or_several() -> None:
     beside("first", "tags")
     pipeline = config.load("small", ["tag.tagger=[beside, first]"])

@@ -28,7 +28,7 @@ from synthgen.store import DataFile, Folder, Receipt, TablePart
 from synthgen.workers import Crew, Work, actor, leave_ray, once, stop, work_through
 from synthgen.workers import foreman as foremen
 from synthgen.workers.actor import Hired
-from synthgen.workers.cluster import Waiting, join_ray
+from synthgen.workers.cluster import Waiting, join_ray, share
 from synthgen.workers.deaths import Death, death_of
 from synthgen.workers.foreman import DEATHS_IN_A_ROW, LOST_IN_A_ROW, Foreman
 from synthgen.workers.strikes import Suspects
@@ -310,6 +310,16 @@ def crowded(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, float]]:
     monkeypatch.setattr(ray, "available_resources", lambda: {"CPU": 2.0, "GPU": 1.0})
     monkeypatch.setattr(ray._private.state, "available_resources_per_node", lambda: free)
     return free
+
+
+def test_a_part_of_a_gpu_is_taken_where_there_is_any_and_nothing_else_is_said(
+    crowded: dict[str, dict[str, float]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+
+    assert (share(None), share(0), share(2)) == (0.25, 0, 2)
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 4.0})
+    assert (share(None), share(0), share(2)) == (0, 0, 2)
 
 
 STARTING = "a worker is starting: Ray has room for it, and its process has not answered yet\n"

@@ -7,9 +7,9 @@ kills stands alone; stop.py hears the signals that ask a run to end; cluster.py 
 off: they would hide all this.
 """
 
-from synthgen.workers.cluster import leave_ray, once
+from synthgen.workers.cluster import keep_to_given_gpus, leave_ray, once
 from synthgen.workers.foreman import work_through
 from synthgen.workers.stop import listening
 from synthgen.workers.work import Crew, Show, Work
 
-__all__ = ["Crew", "Show", "Work", "leave_ray", "listening", "once", "work_through"]
+__all__ = ["Crew", "Show", "Work", "keep_to_given_gpus", "leave_ray", "listening", "once", "work_through"]

@@ -21,6 +21,7 @@ from synthgen.workers import stop
 from synthgen.workers.deaths import cause_of
 
 NOTE_SECONDS = 60.0  # between two words on why nothing happens
+GPU_SHARE = 0.25  # of a tagging worker where the user says nothing: four of them fill a GPU that one would leave idle
 PLACE_SECONDS = 3600.0  # that a cluster which grows by itself may take to give a machine to anybody
 
 
@@ -91,6 +92,23 @@ def join_ray() -> None:
         ) from error
     if is_listening:
         stop.rearm()
+
+
+def share(gpus: float | None) -> float:
+    """GPUs of each worker: as many as are asked for; where that is left open, a part of one if Ray sees any."""
+    import ray
+
+    if gpus is not None:
+        return gpus
+    return GPU_SHARE if ray.cluster_resources().get("GPU", 0) else 0.0
+
+
+def keep_to_given_gpus() -> None:
+    """Called in an actor before it loads a model: without a GPU of its own it sees none. Ray leaves all of them visible to it."""
+    import ray
+
+    if not ray.get_gpu_ids():
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 def afford(cpus: float, gpus: float) -> None:

@@ -11,6 +11,7 @@ lets what is begun finish and gives back the rest.
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from synthgen.errors import JobFailing, Stopped, SynthError
@@ -18,7 +19,7 @@ from synthgen.models import EngineDied
 from synthgen.store import Receipt
 from synthgen.workers import stop
 from synthgen.workers.actor import TURN_SECONDS, Hired, hire
-from synthgen.workers.cluster import Waiting, afford, join_ray
+from synthgen.workers.cluster import Waiting, afford, join_ray, share
 from synthgen.workers.deaths import Death, death_of
 from synthgen.workers.strikes import Suspects
 from synthgen.workers.work import GIVEN_SECONDS, Crew, Show, Work
@@ -33,9 +34,10 @@ DRAIN_SECONDS = GIVEN_SECONDS + 10  # after which what is still at work is given
 def work_through(crew: Crew, works: Iterable[Work], commit: Callable[[Receipt], None], show: Show) -> None:
     """Has a crew do all the work; `commit` gets each partition's receipt once, `show` the crew's counters about twice a second."""
     join_ray()
-    afford(crew.cpus, crew.gpus)
+    gpus = share(crew.gpus)
+    afford(crew.cpus, gpus)
     with stop.draining():
-        Foreman(crew, works, commit, show).run()
+        Foreman(replace(crew, gpus=gpus), works, commit, show).run()
         if number := stop.asked():
             raise Stopped(number)
 
@@ -53,7 +55,7 @@ class Foreman:
         self._until: float | None = None  # when a drain ends
         self._actors: list[Hired] = []
         self._counters: dict[int, Mapping[str, float]] = {}  # actor -> its counters when it last told them
-        self._waiting = Waiting(crew.cpus, crew.gpus)
+        self._waiting = Waiting(crew.cpus, crew.gpus or 0)
 
     def run(self) -> None:
         """Until no work is left, or the run is asked to stop."""

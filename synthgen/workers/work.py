@@ -51,5 +51,5 @@ class Crew:
     images: Callable[[Any], tuple[str, ...]]  # the object ids of a piece of work, for cutting it in half
     size: int = 1
     cpus: float = 1
-    gpus: float = 0
+    gpus: float | None = 0  # of each; None leaves it to what the cluster has
     notes: Folder | None = None  # where deaths are noted; nowhere if None
