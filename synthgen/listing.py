@@ -9,7 +9,6 @@ them like any others. An object whose version changed is a new object; the plan 
 
 import tempfile
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -31,15 +30,7 @@ ROWS_AT_ONCE = 10_000  # as Python's objects, of which each takes a kilobyte
 MOST_PARTITIONS = 8000  # partitions grow with what is listed in all, so that there are never many more
 
 
-@dataclass(frozen=True)
-class Found:
-    """What a listing came to."""
-
-    listed: int
-    added: int
-
-
-def run(out: Folder, objects: Iterable[Listed], lease: Lease, fingerprint: str) -> Found:
+def run(out: Folder, objects: Iterable[Listed], lease: Lease, fingerprint: str) -> None:
     """Commits the objects of the stream that are not committed yet."""
     stage = Stage(out, LISTED)
     log = stage.log()
@@ -57,7 +48,6 @@ def run(out: Folder, objects: Iterable[Listed], lease: Lease, fingerprint: str) 
             partition = partition_name(epoch, number)
             part = TablePart((stage.write("objects", partition, 1, rows),), fingerprint)
             stage.insist(Receipt(partition, 1, {"objects": part}, {"listed": rows.num_rows}), lease, epoch)
-    return Found(seen.rows, fresh.rows)
 
 
 def partition_rows(total: int) -> int:

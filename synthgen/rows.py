@@ -104,7 +104,6 @@ SCORES = pa.schema(
         ("reason", pa.string()),  # why there is no value
         ("detail", pa.string()),  # JSON: what the value was made of
         ("output_tokens", pa.int32()),
-        ("seconds", pa.float32()),
     ]
 )
 DECISIONS = pa.schema(

@@ -151,7 +151,6 @@ class GenerateWorker:
             job.outcomes.append(outcome)
 
     def _count(self, outcome: Outcome) -> None:
-        self._counters["images"] += 1
         for row in outcome.pairs:
             self._counters["pairs" if row["outcome"] == "pair" else "failed"] += 1
             for name in ("prompt_tokens", "cached_tokens", "output_tokens"):
