@@ -46,7 +46,7 @@ class Gold:
     slots: tuple[str, ...]
     answer: str
     wrong: tuple[str, ...]
-    near: bool = True  # of two things: they are neighbours in reading order
+    near: bool = True  # it may be asked for: of two things they are neighbours in reading order, of what is absent it is the first
 
     @property
     def type(self) -> str:
@@ -177,9 +177,12 @@ def _cells(scene: Scene, rng: random.Random, here: tuple[str, ...]) -> Iterator[
     at = {thing.cell: thing for thing in scene.things}
     free = [c for c in range(9) if c not in at and not (scene.sign and c // 3 == scene.sign.row)]
     everything = (*map(with_article, OBJECTS), *(f"a {c} {s}" if c != "orange" else f"an orange {s}" for c in COLOURS for s in SHAPES))
-    for cell in rng.sample(free, min(1, len(free))):
-        yield Gold("at", (POSITIONS[cell],), "nothing", _others(everything, "nothing", rng, here))
-    for cell, thing in at.items():
+    empty = rng.sample(free, min(1, len(free)))
+    for cell in sorted((*at, *empty)):
+        if cell in empty:
+            yield Gold("at", (POSITIONS[cell],), "nothing", _others(everything, "nothing", rng, here))
+            continue
+        thing = at[cell]
         right, slot = with_article(look(thing)), (POSITIONS[cell],)
         yield Gold("at", slot, right, _others((*everything, "nothing"), right, rng, here))
         group = GROUP_OF.get(thing.name, "shape")
@@ -219,10 +222,10 @@ def _absent(scene: Scene, rng: random.Random) -> list[str]:
 
 def _presence(scene: Scene, rng: random.Random) -> Iterator[Gold]:
     present, absent = _nouns(scene), _absent(scene, rng)
-    for noun in rng.sample(present, min(len(present), len(absent))):
-        yield Gold("existence", (with_article(noun),), "yes", ("no",))
-    for noun in absent[: max(1, len(present))]:
-        yield Gold("existence", (with_article(noun),), "no", ("yes",))
+    for at in sorted(rng.sample(range(len(present)), min(len(present), len(absent)))):
+        yield Gold("existence", (with_article(present[at]),), "yes", ("no",))
+    for number, noun in enumerate(absent[: max(1, len(present))]):
+        yield Gold("existence", (with_article(noun),), "no", ("yes",), near=number == 0)
 
 
 def _counts(scene: Scene, rng: random.Random) -> Iterator[Gold]:

@@ -40,7 +40,7 @@ SIDE_LOSS = 0.1  # weight of the dense labels
 AVERAGE = 0.996  # the weights to use average about the last 250 steps
 RATE = {"cpu": 1.3e-3, "cuda": 2.5e-3}
 SIZE = {"cpu": 8, "cuda": 256}  # images a step and process
-PICTURES = 105_000  # of the recipe
+PICTURES = 120_000  # of the recipe
 EARLY = 7_000  # pictures taught mostly with one-word answers
 # How often a type is drawn beside how badly it is answered: a caption holds many answers, a yes or no is half right by guessing
 # and so looks easier than it is, and some types need what few pictures have.
