@@ -167,6 +167,20 @@ def test_an_embedding_is_of_the_weights_that_made_it(siglip: Path, workspace: Pa
     assert looks(model, LOW).embedding != first
 
 
+def test_weights_in_a_file_of_their_own_are_known_by_their_bytes(workspace: Path) -> None:
+    text = "about: x\nengine: open_clip\ntaxonomy: small\nmodel: ViT-B-32\npretrained: {}\n"
+    found = []
+    for weights in (b"one", b"two"):
+        (workspace / "weights.bin").write_bytes(weights)
+        folder_digest.cache_clear()
+        write(Path("taggers/looks.yaml"), text.format("weights.bin"))
+        spec = tagger.load("looks")
+        found.append((spec.fingerprint, spec.embedding))
+    assert found[0][0] != found[1][0] and found[0][1] != found[1][1]
+    write(Path("taggers/looks.yaml"), text.format("openai"))
+    assert tagger.load("looks").embedding == ["ViT-B-32", "openai"]
+
+
 def test_only_the_tagger_whose_model_made_the_stored_embedding_takes_it(
     siglip: Path, workspace: Path, tmp_path: Path, read: list[str]
 ) -> None:

@@ -66,10 +66,10 @@ def _is_whole(path: Path) -> bool:
 
 @cache
 def folder_digest(folder: Path) -> str:
-    """The first 64 bits of a SHA-256 over the names and bytes of a model folder's files."""
+    """The first 64 bits of a SHA-256 over the names and bytes of a model folder's files, or of one file."""
     digest = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
-        if path.suffix in DIGESTED:
+    for path in sorted(folder.iterdir()) if folder.is_dir() else [folder]:
+        if path.suffix in DIGESTED or path == folder:
             digest.update(path.name.encode() + b"\0")
             with path.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())

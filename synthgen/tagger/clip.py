@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from PIL.Image import Image
 
 from synthgen.errors import ModelUnavailable
-from synthgen.models.names import folder_digest
 from synthgen.tagger.files import ClipFile, TaggerSpec, threshold
 from synthgen.tagger.found import Floats, Tagged
 from synthgen.taxonomy import Taxonomy
@@ -87,8 +86,7 @@ class ClipTagger:
         """(nodes, width): the mean of each node's phrasings, unit length; kept on disk by what they are made of."""
         phrasings = [self._spec.taxonomy.phrasings[path] for path in self._paths]
         key = hashlib.sha256(json.dumps([self._file.model, self._file.pretrained, phrasings]).encode())
-        if self._spec.folder:
-            key.update(folder_digest(Path(self._spec.folder)).encode())
+        key.update(self._spec.weights.encode())
         cached = _cache_folder() / f"{key.hexdigest()[:32]}.npy"
         with suppress(OSError, ValueError, EOFError):  # none yet, or one that a full disk cut short
             kept: Floats = np.load(cached, allow_pickle=False)

@@ -89,7 +89,7 @@ class TaggerSpec:
     @property
     def fingerprint(self) -> str:
         """Changes whenever the tags could: with the settings, the taxonomy's texts, or the model's files."""
-        digest = folder_digest(Path(self.folder)) if self.folder else self.model.revision if self.model else ""
+        digest = self.model.revision if self.model else self.weights
         phrasings = {path: list(texts) for path, texts in self.taxonomy.phrasings.items()}
         # Words about a tagger, and where a model is served and how fast, say nothing of what it finds.
         settings = self.file.model_dump(mode="json", exclude={"about", "serve"})
@@ -97,11 +97,19 @@ class TaggerSpec:
         return hashlib.sha256(whole.encode()).hexdigest()[:32]
 
     @property
+    def weights(self) -> str:
+        """The digest of an open_clip model's files where they are local, a folder or a `pretrained` file; else empty."""
+        if self.folder:
+            return folder_digest(Path(self.folder))
+        local = isinstance(self.file, ClipFile) and self.file.pretrained and Path(self.file.pretrained)
+        return folder_digest(local.resolve()) if local and local.is_file() else ""
+
+    @property
     def embedding(self) -> list[str]:
         """What makes the embeddings; empty if nothing does. A local model is its files, so that new weights are another."""
         if not isinstance(self.file, ClipFile):
             return []
-        return [folder_digest(Path(self.folder))] if self.folder else [self.file.model, self.file.pretrained or ""]
+        return [self.weights] if self.folder else [self.file.model, self.file.pretrained or "", *filter(None, [self.weights])]
 
 
 def embedding_of(specs: Sequence[TaggerSpec]) -> list[str]:
