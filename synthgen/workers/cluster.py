@@ -50,8 +50,9 @@ def once(do: Callable[[Any], Any], task: Any, engine: Engine) -> Any:
 
 def _ended(why: str) -> ModelUnavailable:
     """What to say of a model whose process did not live to the end of a task; there is no second try, as a run makes."""
+    told = " ".join(why.split()).partition(" Some common causes")[0]  # Ray guesses on
     return ModelUnavailable(
-        f"the worker with the model ended before it was done: {' '.join(why.split())[:300].rstrip('.')}; if it was for memory, take a "
+        f"the worker with the model ended before it was done: {told[:300].rstrip('.')}; if it was for memory, take a "
         "smaller model or lower generate.engine.options.gpu_memory_utilization; SYNTH_RAY_LOGS=1 before the command shows all it said"
     )
 
