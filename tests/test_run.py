@@ -156,17 +156,25 @@ def test_other_settings_stop_with_the_difference_and_update_recomputes_what_it_t
     assert len(after) == 32 and before.items() <= after.items()
 
 
+def edit_brief_prompt(workspace: Path) -> None:
+    pack = workspace / "prompts" / "small.yaml"
+    pack.write_text(pack.read_text().replace("Brief.", "Be brief."))
+
+
+def only_brief_pairs_differ(before: dict[str, dict[str, object]], after: dict[str, dict[str, object]]) -> None:
+    for key, row in after.items():
+        assert (row["pair_id"] == before[key]["pair_id"]) == (row["form"] != "brief")
+
+
 def test_an_edited_prompt_makes_anew_only_the_pairs_of_its_form(workspace: Path) -> None:
     make_images(workspace / "photos", 8)
     run()
     before = rows(workspace / "out", "3-generated", "pairs", "assignment_id", PAIRS)
-    pack = workspace / "prompts" / "small.yaml"
-    pack.write_text(pack.read_text().replace("Brief.", "Be brief."))
+    edit_brief_prompt(workspace)
     run("out", "--update")
     adds_up(workspace / "out")
     after = rows(workspace / "out", "3-generated", "pairs", "assignment_id", PAIRS)
-    for key, row in after.items():
-        assert (row["pair_id"] == before[key]["pair_id"]) == (row["form"] != "brief")
+    only_brief_pairs_differ(before, after)
 
 
 def killed_once_settled(*settings: str, replan: bool = False) -> None:
@@ -179,16 +187,14 @@ def test_an_update_that_was_cut_short_is_finished_by_the_next_run(workspace: Pat
     make_images(workspace / "photos", 8)
     run()
     before = rows(workspace / "out", "3-generated", "pairs", "assignment_id", PAIRS)
-    pack = workspace / "prompts" / "small.yaml"
-    pack.write_text(pack.read_text().replace("Brief.", "Be brief."))
+    edit_brief_prompt(workspace)
     killed_once_settled()
     refused = run("out", "--from", "select", "--set", "plan.per_image=4", check=False)
     assert "planned.settings.per_image was 3 and is 4. --from select would leave out what that touches" in refused.stderr
     assert "an update of generate was cut short; a run without --from" in run("out", "--from", "select").stderr
     assert "an update of generate was cut short; this run finishes it" in run().stderr
     after = rows(workspace / "out", "3-generated", "pairs", "assignment_id", PAIRS)
-    for key, row in after.items():
-        assert (row["pair_id"] == before[key]["pair_id"]) == (row["form"] != "brief")
+    only_brief_pairs_differ(before, after)
     assert "cut short" not in run().stderr
 
 
