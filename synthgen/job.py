@@ -30,6 +30,7 @@ from synthgen.prompt import turn_text
 from synthgen.score import shaping
 from synthgen.store import Folder
 from synthgen.tag import Terms as TagTerms
+from synthgen.tagger.files import embedding_of
 from synthgen.texts import Texts, load_texts
 
 STAGES = ("tag", "plan", "generate", "select", "pack")
@@ -232,10 +233,7 @@ def _shape(pipeline: Pipeline, texts: Texts, model: ModelName) -> dict[str, Any]
     return {
         "listed": source.model_dump(mode="json"),
         # The other limits say what is quarantined, and `synth retry` judges that again; they change no image that is tagged.
-        "images": {
-            "model_pixels": pipeline.images.model_pixels,
-            "embedding": next((one.embedding for one in texts.taggers if one.embedding), []),
-        },
+        "images": {"model_pixels": pipeline.images.model_pixels, "embedding": embedding_of(texts.taggers)},
         "tags": {one.name: one.fingerprint for one in texts.taggers},
         "planned": {
             "settings": pipeline.plan.model_dump(mode="json"),

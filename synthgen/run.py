@@ -89,6 +89,7 @@ def _run(job: Job, which: Range) -> int:
                     change = unfinished.get(stage)
                     done += steps[stage](job, which.with_change(change), lease)
                     if change:
+                        lease.check()  # a driver that was replaced knows nothing of the update of the other
                         finished(job.out, stage)
     finally:
         leave_ray()
