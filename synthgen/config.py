@@ -111,7 +111,7 @@ class Tag(Section):
     tagger: Annotated[str | tuple[str, ...], AfterValidator(_distinct)]  # of several the tags are merged; each keeps its tagger's name
     workers: int = Field(default=1, gt=0)
     batch: int = Field(default=64, gt=0)
-    gpus: float | None = Field(default=None, ge=0)  # per worker; without it a quarter of a GPU where the cluster has any, else none
+    gpus: float | None = Field(default=None, ge=0)  # per worker; without it an equal part of all GPUs, a quarter of one at most
 
     @property
     def taggers(self) -> tuple[str, ...]:

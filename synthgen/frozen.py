@@ -1,8 +1,8 @@
 """What an output folder was last made with: its latest `frozen/` record, the one way to read and write it.
 
 Comes in: an output folder. Goes out: the record (the pipeline, what shaped each table, the folder that the run was started in, the
-stages whose update is not finished), or parts of it. Names in it may be relative to where the run was started, so a source is
-spelled out in full here.
+stages whose update is not finished and whether a purge is not), or parts of it. Names in it may be relative to where the run was
+started, so a source is spelled out in full here.
 """
 
 import json
@@ -36,6 +36,20 @@ def write(out: Folder, record: Any) -> None:
     folder = out.child("frozen")
     number = len(folder.names(".json")) + 1
     folder.create(f"{number:06d}.json", json.dumps(record, indent=1, sort_keys=True, ensure_ascii=False).encode())
+
+
+def begun(out: Folder, what: str, change: str) -> None:
+    """Notes that a change is on its way, so that whoever comes after a kill knows that rows are half old and half new."""
+    last = made(out)
+    write(out, {**last, "unfinished": {**last.get("unfinished", {}), what: change}})
+
+
+def finished(out: Folder, what: str) -> None:
+    """Notes that a change is in all rows; nothing is written if none was on its way."""
+    last = made(out)
+    left = {name: change for name, change in last.get("unfinished", {}).items() if name != what}
+    if left != last.get("unfinished", {}):
+        write(out, {**last, "unfinished": left})
 
 
 def made(out: Folder) -> Any:

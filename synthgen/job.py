@@ -181,12 +181,6 @@ def settle(job: Job, first: str, last: str, replan: bool) -> dict[str, str]:
     return unfinished
 
 
-def finished(out: Folder, stage: str) -> None:
-    """Notes that all rows of a stage are of the settings on record."""
-    record = frozen.made(out)
-    frozen.write(out, {**record, "unfinished": {name: change for name, change in record["unfinished"].items() if name != stage}})
-
-
 def _some(found: list[str]) -> str:
     return "; ".join(found[:12] + ([f"and {len(found) - 12} more"] if len(found) > 12 else []))
 

@@ -5,7 +5,8 @@ the denylist, so that whatever happens next nothing brings them back; then each 
 earlier ones. Of the object a bare record stays in `0-listed` (its id, no uri, nothing that came along) and one in `1-tagged`
 that says `purged`, so that the sums of `synth status` still hold. Decisions and shards follow from the tables by running
 `select` and `pack`; then `synthgen.store.tidy` deletes the files that held the rows. Purging again goes on where a purge was
-killed, because what is on the denylist is always purged too.
+killed, because what is on the denylist is always purged too; until then no run begins, since some tables hold the image and some
+do not.
 """
 
 import json
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from synthgen import frozen
 from synthgen.denylist import Denied, denied, deny
 from synthgen.errors import UserMistake
 from synthgen.meant import objects_meant
@@ -62,6 +64,7 @@ def purge(out: Folder, names: Iterable[str], lease: Lease, below: Callable[[str]
     found = _with_copies(out, frozenset().union(*meant.values()))
     more = Denied(found.object_ids - known.object_ids, found.image_ids - known.image_ids)
     if more.object_ids or more.image_ids:
+        frozen.begun(out, "purge", "edit")
         deny(out, more)
     everything = Denied(known.object_ids | more.object_ids, known.image_ids | more.image_ids)
     logs = {stage: Stage(out, stage).log() for stage in (LISTED, TAGGED, PLANNED, GENERATED)}
@@ -69,6 +72,8 @@ def purge(out: Folder, names: Iterable[str], lease: Lease, below: Callable[[str]
     for name in _holding(out, logs[LISTED], everything):
         changed = [_rewrite(Stage(out, stage), logs, name, everything, lease) for stage in logs]
         done += any(changed)
+    lease.check()
+    frozen.finished(out, "purge")
     return Purged(len(more.object_ids), len(more.image_ids), done)
 
 

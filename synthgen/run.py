@@ -20,14 +20,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 
-from synthgen import generate, listing, memory, pack, plan, select, tag
+from synthgen import frozen, generate, listing, memory, pack, plan, select, tag
 from synthgen.errors import UserMistake
 from synthgen.failing import Streak
-from synthgen.job import STAGES, Job, check_folder, finished, settle
+from synthgen.job import STAGES, Job, check_folder, settle
 from synthgen.models import check_engine
 from synthgen.progress import StageProgress, generation_note, tagging_note
 from synthgen.source import Listed, list_objects
-from synthgen.store import Lease, Receipt, Stage
+from synthgen.store import Folder, Lease, Receipt, Stage
 from synthgen.workers import Crew, Show, Work, leave_ray, listening, once, work_through
 
 INPUTS = {"plan": "1-tagged", "generate": "2-planned", "select": "3-generated", "pack": "4-selected"}  # stage -> table that it reads
@@ -80,6 +80,7 @@ def _run(job: Job, which: Range) -> int:
             # Nobody should tag for hours to learn that the model does not load.
             once(check_engine, (job.model, job.pipeline.generate.engine), job.pipeline.generate.engine)
         with Lease.take(job.out) as lease:
+            _is_whole(job.out)
             unfinished = settle(job, which.first, which.last, which.replan)
             _note_unfinished(which, unfinished)
             if which.lists:
@@ -90,7 +91,7 @@ def _run(job: Job, which: Range) -> int:
                     done += steps[stage](job, which.with_change(change), lease)
                     if change:
                         lease.check()  # a driver that was replaced knows nothing of the update of the other
-                        finished(job.out, stage)
+                        frozen.finished(job.out, stage)
     finally:
         leave_ray()
     return done
@@ -103,6 +104,12 @@ def _has_input(job: Job, first: str) -> None:
         raise UserMistake(
             f"--from {first}: there is nothing from '{before}' in {job.out.url} yet; leave --from out, or name an earlier stage"
         )
+
+
+def _is_whole(out: Folder) -> None:
+    """A purge that was killed has taken an image out of some tables and not of others."""
+    if "purge" in (frozen.record(out) or {}).get("unfinished", {}):
+        raise UserMistake(f"{out.url}: a purge was cut short here; finish it with: synth purge {out.url}")
 
 
 def _begun(objects: Iterator[Listed]) -> Iterator[Listed]:

@@ -4,16 +4,17 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 from conftest import make_images, put_shelves, write
 from test_run import adds_up, assignments, pairs, rows, synth
 
-from synthgen import reasons, status
+from synthgen import purge, reasons, status
 from synthgen.progress import counted
 from synthgen.rows import DECISIONS, IMAGES, OBJECTS, image_id
-from synthgen.store import Folder, Stage
+from synthgen.store import Folder, Lease, Stage
 
 
 @pytest.fixture(scope="module")
@@ -172,6 +173,33 @@ def test_a_purged_image_is_gone_with_all_that_came_of_it_and_stays_away(copy: Pa
     assert funnel.fell == {"quarantined.purged": 4}, "the same bytes under another name, and touched, are known"
     nobody = synth("purge", str(copy), "agian.png", check=False)
     assert nobody.returncode == 2 and nobody.stderr.startswith(f"synth: {copy}: holds no image agian.png; ")
+
+
+@pytest.mark.parametrize("killed_at", ["1-tagged", "2-planned", "3-generated"])
+def test_a_run_after_a_killed_purge_is_told_to_finish_it_first(
+    copy: Path, finished: Path, killed_at: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = image_id((finished / "photos" / "0006.jpg").read_bytes())
+    rewrite = purge._rewrite
+
+    def dies(stage: Stage, *rest: Any) -> bool:
+        if stage.name == killed_at:
+            raise KeyboardInterrupt
+        return rewrite(stage, *rest)
+
+    monkeypatch.setattr(purge, "_rewrite", dies)
+    with pytest.raises(KeyboardInterrupt), Lease.take(Folder(str(copy))) as lease:
+        purge.purge(Folder(str(copy)), [mine], lease, str)
+    for order in ([], ["--from", "pack"]):
+        stopped = synth("run", "photos", "--out", str(copy), "--pipeline", "small", *order, check=False)
+        assert stopped.returncode == 2
+        assert stopped.stderr.splitlines()[-1] == f"synth: {copy}: a purge was cut short here; finish it with: synth purge {copy}"
+    synth("purge", str(copy))
+    adds_up(copy)
+    assert mine not in {row["image_id"] for row in assignments(copy).values()}
+    before = pairs(copy)
+    synth("run", "photos", "--out", str(copy), "--pipeline", "small")
+    assert pairs(copy) == before
 
 
 def column_texts(out: Path, stage: str) -> Iterator[str]:

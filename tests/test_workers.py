@@ -312,14 +312,14 @@ def crowded(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, float]]:
     return free
 
 
-def test_a_part_of_a_gpu_is_taken_where_there_is_any_and_nothing_else_is_said(
+def test_a_part_of_a_gpu_for_which_all_workers_find_room_is_taken_where_nothing_else_is_said(
     crowded: dict[str, dict[str, float]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import ray
 
-    assert (share(None), share(0), share(2)) == (0.25, 0, 2)
+    assert [share(None, 4), share(None, 6), share(0, 6), share(2, 6)] == [0.25, 0.1666, 0, 2]
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 4.0})
-    assert (share(None), share(0), share(2)) == (0, 0, 2)
+    assert (share(None, 1), share(0, 1), share(2, 1)) == (0, 0, 2)
 
 
 STARTING = "a worker is starting: Ray has room for it, and its process has not answered yet\n"

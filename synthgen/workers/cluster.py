@@ -5,6 +5,7 @@ cannot give is told in one line before anything waits for it.
 """
 
 import logging
+import math
 import os
 import signal
 import sys
@@ -21,7 +22,7 @@ from synthgen.workers import stop
 from synthgen.workers.deaths import cause_of
 
 NOTE_SECONDS = 60.0  # between two words on why nothing happens
-GPU_SHARE = 0.25  # of a tagging worker where the user says nothing: four of them fill a GPU that one would leave idle
+WORKERS_A_GPU = 4  # at least, where the user does not say what a tagging worker takes: one alone would leave a GPU idle
 PLACE_SECONDS = 3600.0  # that a cluster which grows by itself may take to give a machine to anybody
 
 
@@ -42,18 +43,19 @@ def once(do: Callable[[Any], Any], task: Any, engine: Engine) -> Any:
         return ray.get(actor.do.remote(do, task))
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, EngineDied | MemoryError):
-            raise _ended(f"the engine died: {error.cause}" if str(error.cause) else "it ran out of memory") from None
+            raise _ended(f"the engine died: {error.cause}" if str(error.cause) else "it ran out of memory", engine) from None
         raise (error.cause if isinstance(error.cause, SynthError) else error) from None
     except ray.exceptions.RayError as error:
-        raise _ended(cause_of(error)) from None
+        raise _ended(cause_of(error), engine) from None
 
 
-def _ended(why: str) -> ModelUnavailable:
+def _ended(why: str, engine: Engine) -> ModelUnavailable:
     """What to say of a model whose process did not live to the end of a task; there is no second try, as a run makes."""
     told = " ".join(why.split()).partition(" Some common causes")[0]  # Ray guesses on
+    lower = "if it was for memory, take a smaller model or lower generate.engine.options.gpu_memory_utilization; "
     return ModelUnavailable(
-        f"the worker with the model ended before it was done: {told[:300].rstrip('.')}; if it was for memory, take a "
-        "smaller model or lower generate.engine.options.gpu_memory_utilization; SYNTH_RAY_LOGS=1 before the command shows all it said"
+        f"the worker with the model ended before it was done: {told[:300].rstrip('.')}; {lower if engine.kind == 'vllm' else ''}"
+        "SYNTH_RAY_LOGS=1 before the command shows all it said"
     )
 
 
@@ -95,13 +97,14 @@ def join_ray() -> None:
         stop.rearm()
 
 
-def share(gpus: float | None) -> float:
-    """GPUs of each worker: as many as are asked for; where that is left open, a part of one if Ray sees any."""
+def share(gpus: float | None, workers: int) -> float:
+    """GPUs of each worker: as many as are asked for; where that is left open, a part of one if Ray sees any, so that all find room."""
     import ray
 
     if gpus is not None:
         return gpus
-    return GPU_SHARE if ray.cluster_resources().get("GPU", 0) else 0.0
+    seen = ray.cluster_resources().get("GPU", 0)
+    return math.floor(1e4 / max(WORKERS_A_GPU, math.ceil(workers / seen))) / 1e4 if seen else 0.0  # Ray counts ten-thousandths
 
 
 def keep_to_given_gpus() -> None:

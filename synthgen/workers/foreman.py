@@ -34,7 +34,7 @@ DRAIN_SECONDS = GIVEN_SECONDS + 10  # after which what is still at work is given
 def work_through(crew: Crew, works: Iterable[Work], commit: Callable[[Receipt], None], show: Show) -> None:
     """Has a crew do all the work; `commit` gets each partition's receipt once, `show` the crew's counters about twice a second."""
     join_ray()
-    gpus = share(crew.gpus)
+    gpus = share(crew.gpus, crew.size)
     afford(crew.cpus, gpus)
     with stop.draining():
         Foreman(replace(crew, gpus=gpus), works, commit, show).run()
