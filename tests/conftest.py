@@ -13,6 +13,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 from PIL import Image
 
+# What is asserted in modules that are no tests themselves is told as fully as in a test.
+pytest.register_assert_rewrite("planning_checks", "planning_world")
+
 # Nothing here may reach for a model hub; with a network the tests would be slower, and not the same.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
