@@ -1,6 +1,6 @@
 """The output folder: files on any filesystem (folder), who may commit (lease), stages as logs of commits (stage).
 
-docs/format.md is the format in prose; tests/test_store.py holds its promises.
+docs/format.md is the format in prose; tests/test_store_files.py, test_commits.py and test_lease.py hold its promises.
 """
 
 from synthgen.store.folder import Folder
