@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, settings
 from PIL import Image
 
 # What is asserted in modules that are no tests themselves is told as fully as in a test.
-pytest.register_assert_rewrite("planning_checks", "planning_world", "reading_sources", "store_rows", "tiny_model")
+pytest.register_assert_rewrite("drawn_images", "planning_checks", "planning_world", "reading_sources", "store_rows", "tiny_model")
 
 # Nothing here may reach for a model hub; with a network the tests would be slower, and not the same.
 os.environ["HF_HUB_OFFLINE"] = "1"
