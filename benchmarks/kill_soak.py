@@ -8,10 +8,9 @@ of an undisturbed run, anew for each start, so every stage is hit, also what sta
 output lie in an S3 server behind a proxy that answers some requests with 500, late, cut short or not at all
 (faulty_store.py). With the real engine (`--engine vllm`) texts are sampled, so only rows are compared, not what they say.
 
-On two cores that much else shared, nothing was lost, doubled or different: 101 kills on disk (`--seed 7`, 15 minutes, two thirds of
-them while images were tagged, which is most of such a run), 31 on S3 behind the proxy (`--store s3 --kills 30 --seed 8`, 7 minutes),
-5 with vLLM (`--engine vllm --kills 5 --seed 9 --images 12 --lanes 1`, 11 minutes), 10 in a Ray that lives on (`--cluster --kills 10
---seed 10 --lanes 1`, 5 minutes).
+On two cores that much else shared, nothing was lost, doubled or different: 101 kills on disk (`--seed 27`, 10 minutes), 30 on S3
+behind the proxy (`--store s3 --kills 30 --seed 28`, 9 minutes), 5 with vLLM (`--engine vllm --kills 5 --seed 29 --images 12
+--lanes 1`, 6 minutes), 10 in a Ray that lives on (`--cluster --kills 10 --seed 30 --lanes 1`, 3 minutes).
 
     python benchmarks/kill_soak.py [--kills 100] [--seed 1] [--images 40] [--lanes 2] [--cluster] [--store s3] [--engine vllm] [--quick]
 """
