@@ -25,7 +25,17 @@ settings.register_profile("house", deadline=None, max_examples=60, suppress_heal
 settings.load_profile("house")
 
 # `make test` runs several files at once; what takes longest begins first.
-LONGEST = ("test_engine", "test_workers", "test_run", "test_forecast", "test_killed", "test_nodes", "test_mending", "test_security")
+LONGEST = (
+    "test_engine",
+    "test_stopping",
+    "test_workers",
+    "test_run",
+    "test_forecast",
+    "test_killed",
+    "test_nodes",
+    "test_mending",
+    "test_security",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
