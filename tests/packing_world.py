@@ -57,7 +57,7 @@ class World:
             image = rows.image_id(data)
             tags = [{"path": "animal/dog", "score": 0.5, "tagger": "t"}]
             planned.append({**place, "image_id": image, "outcome": "planned", "uris": [str(path)], "tags": tags})
-            pairs += [_pair(image, place["object_id"], number) for number in range(turns)]
+            pairs += [pair(image, place["object_id"], number) for number in range(turns)]
         self.commit("0-listed", partition, {"objects": rows.table(listed, rows.OBJECTS)}, epoch)
         self.commit("2-planned", partition, {"images": rows.table(planned, rows.PLANNED_IMAGES)}, epoch)
         self.generate(partition, pairs, epoch)
@@ -103,7 +103,7 @@ class World:
         return {row["pair_id"] for table in tables for row in table.to_pylist() if row["kept"]}
 
 
-def _pair(image: str, object_id: str, number: int, **more: Any) -> Row:
+def pair(image: str, object_id: str, number: int, **more: Any) -> Row:
     assignment = rows.assignment_id(image, "counting/objects", "short", "English", number)
     return {
         "assignment_id": assignment,

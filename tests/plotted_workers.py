@@ -38,7 +38,7 @@ class Doer:
         if self._plot.trace:
             (Path(self._plot.trace) / f"{work.partition}-{''.join(images)}-{time.monotonic_ns()}").touch()
         if not work.poison and work.partition in self._plot.where and set(images) & set(self._plot.poison):
-            await _die(self._plot.how)
+            await die(self._plot.how)
         file = DataFile(f"{'poison' if work.poison else 'done'} {''.join(images)} {work.why}", len(images), 0, "")
         return Receipt(work.partition, work.revision, {"rows": TablePart((file,), "")}, {"done": len(images)}, {"read": "all"})
 
@@ -49,7 +49,7 @@ class Doer:
         """Nothing takes long here."""
 
 
-async def _die(how: str) -> None:
+async def die(how: str) -> None:
     if how == "exit":
         os._exit(1)
     if how == "memory":

@@ -8,7 +8,7 @@ from pathlib import Path
 import packing_world
 import pyarrow.parquet as pq
 import pytest
-from packing_world import World, _pair, jpeg, listed, pictures, read
+from packing_world import World, jpeg, listed, pair, pictures, read
 
 from synthgen import pack, rows, select
 from synthgen.config import Pack
@@ -67,7 +67,7 @@ def test_models_and_shelf_files_named_by_a_path_are_told_by_their_own_name(world
     world.add(1, {"a.jpg": jpeg(1)})
     partition = partition_name(1, 0)
     image = rows.image_id(jpeg(1))
-    world.generate(partition, [_pair(image, listed(world)[0]["object_id"], number, model="/data/me/models/tuned") for number in (0, 1)], 1)
+    world.generate(partition, [pair(image, listed(world)[0]["object_id"], number, model="/data/me/models/tuned") for number in (0, 1)], 1)
     world.pack()
     assert {row["model"] for row in world.samples} == {"tuned"}
     assert [published.model(one) for one in ("organisation/model", "~/m/tuned", "./tuned")] == ["organisation/model", "tuned", "tuned"]
@@ -82,7 +82,7 @@ def test_a_sample_is_an_image_with_its_turns_in_order(world: World) -> None:
     world.pack()
     [sample] = world.samples
     image = rows.image_id(jpeg(0))
-    pairs = [_pair(image, "", number)["pair_id"] for number in range(2)]
+    pairs = [pair(image, "", number)["pair_id"] for number in range(2)]
     assert sample["id"] == rows.sample_id(image, pairs)
     assert sample["pair_ids"] == pairs
     assert sample["messages"] == [
@@ -101,7 +101,7 @@ def test_options_stand_in_the_users_turn(world: World) -> None:
     world.add(1, pictures(1), turns=0)
     planned = Stage(world.out, "2-planned")
     [row] = next(iter(planned.read(planned.log(), "e001-00000", "images"))).to_pylist()
-    world.generate("e001-00000", [_pair(row["image_id"], row["object_id"], 0, form="choice", options=["red", "blue"], answer="B")], 1)
+    world.generate("e001-00000", [pair(row["image_id"], row["object_id"], 0, form="choice", options=["red", "blue"], answer="B")], 1)
     world.pack()
     assert world.samples[0]["messages"][0]["content"][1]["text"] == "What colour is it?\nA. red\nB. blue"
 

@@ -9,7 +9,7 @@ import packing_world
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from packing_world import World, _pair, jpeg, pictures
+from packing_world import World, jpeg, pair, pictures
 
 from synthgen import pack
 from synthgen.config import Pack, Select
@@ -45,7 +45,7 @@ def test_a_change_rewrites_only_the_shard_it_touches(world: World) -> None:
     before = world.files
     planned = Stage(world.out, "2-planned")
     row = next(iter(planned.read(planned.log(), "e002-00000", "images"))).to_pylist()[0]
-    world.generate("e002-00000", [_pair(row["image_id"], row["object_id"], 1, answer="another", pair_id="remade")], 2)
+    world.generate("e002-00000", [pair(row["image_id"], row["object_id"], 1, answer="another", pair_id="remade")], 2)
     assert world.pack() == ["e002-00000.r2"]
     assert [file for file in world.files if file not in before] == [file for file in world.files if ".r2." in file.name]
     assert len(world.files) == 3, "the old revision is gone"
@@ -58,7 +58,7 @@ def test_decisions_of_pairs_that_were_replaced_since_are_refused_in_a_line(world
     world.pack()
     planned = Stage(world.out, "2-planned")
     row = next(iter(planned.read(planned.log(), "e001-00000", "images"))).to_pylist()[0]
-    world.generate("e001-00000", [_pair(row["image_id"], row["object_id"], 1, pair_id="remade")], 1)
+    world.generate("e001-00000", [pair(row["image_id"], row["object_id"], 1, pair_id="remade")], 1)
     with pytest.raises(UserMistake, match=r"of pairs that were replaced since \(partition e001-00000\); run without --from, or with"):
         pack.todo(replace(world.terms, pack=Pack(max_turns=1)))
     assert world.pack() == ["e001-00000.r2"]

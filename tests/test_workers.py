@@ -8,7 +8,7 @@ from typing import Any
 
 import plotted_workers
 import pytest
-from plotted_workers import ALL, Plot, _die, build
+from plotted_workers import ALL, Plot, build, die
 
 from synthgen.config import Engine
 from synthgen.errors import JobFailing, ModelUnavailable
@@ -38,7 +38,7 @@ def work(works: list[Work], plot: Plot, notes: Folder | None = None) -> dict[str
 )
 def test_a_task_of_its_own_whose_worker_dies_ends_in_one_line_that_says_why(how: str, told: str) -> None:
     with pytest.raises(ModelUnavailable) as caught:
-        once(_die, how, Engine(kind="scripted", cpus=0.5))
+        once(die, how, Engine(kind="scripted", cpus=0.5))
     line = str(caught.value)
     assert line.startswith("the worker with the model ended before it was done: ") and told in line and "\n" not in line
     assert line.endswith("SYNTH_RAY_LOGS=1 before the command shows all it said")
