@@ -170,14 +170,14 @@ def check(pipeline: PipelineOption = "everyday", settings: SetOption = None) -> 
     """Check a pipeline and every file that it names, without a model; all mistakes at once, and what is hardly meant."""
     from synthgen import config
     from synthgen import texts as loader
-    from synthgen.notes import notes
+    from synthgen.notes import misplaced, notes
     from synthgen.progress import counted
 
     loaded, texts = loader.load(config.read(pipeline, settings or []))
     for notice in loader.notices(pipeline, loaded, texts):
         say(notice)
     tree, types = texts.taxonomy.tree, texts.prompts.types
-    for note in notes(tree, texts.rules, types, loaded.plan.forms):
+    for note in (*notes(tree, texts.rules, types, loaded.plan.forms), *misplaced(loaded.select.keep, texts.prompts.pack)):
         print(note)
     sizes = (
         counted(len(tree.leaves), "leaf tag"),

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -52,6 +53,19 @@ def _without_secret(uri: str | None) -> str | None:
     if separator and "@" in rest.partition("/")[0]:
         raise ValueError("holds a user name or password, and would be stored; set credentials in the environment")
     return uri
+
+
+def _base_url(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("is not a base URL such as http://127.0.0.1:8000/v1")
+    return url
+
+
+def _language(code: str) -> str:
+    if not re.fullmatch("[a-z]{2,3}", code):
+        raise ValueError(f"'{code}' is not an ISO 639 code, two or three small letters such as en")
+    return code
 
 
 def _without_secrets(uris: tuple[str, ...]) -> tuple[str, ...]:
@@ -147,7 +161,7 @@ class Engine(Section):
     """What serves the model. `options` go to vLLM's engine arguments as they are."""
 
     kind: Literal["vllm", "endpoint", "scripted"] = "vllm"
-    urls: Annotated[tuple[str, ...], AfterValidator(_without_secrets)] = ()  # endpoint: base URLs such as http://127.0.0.1:8000/v1
+    urls: Annotated[tuple[Annotated[str, AfterValidator(_base_url)], ...], AfterValidator(_without_secrets)] = ()  # of endpoints
     key_env: str = "OPENAI_API_KEY"  # endpoint: the environment variable that holds the key, if there is one
     script: str | None = None  # scripted: module:attribute, a class with the Engine's call
     replicas: int = Field(default=1, gt=0)
@@ -209,6 +223,12 @@ class Threshold(Section):
     max: float | None = None
     forms: tuple[Form, ...] = ANSWER_FORMS  # to which answer forms it applies
 
+    @model_validator(mode="after")
+    def _in_order(self) -> "Threshold":
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"min {self.min:g} is above max {self.max:g}, so no pair could be kept")
+        return self
+
 
 class Select(Section):
     """Stage 4."""
@@ -231,7 +251,7 @@ class Pack(Section):
     metadata: Literal["stripped", "kept"] = "stripped"  # EXIF and the like can tell where a photograph was taken
     max_turns: int = Field(default=16, gt=0)
     license: str | None = None  # of the data set; never guessed
-    languages: tuple[str, ...] = ()  # ISO codes for the card; never guessed
+    languages: tuple[Annotated[str, AfterValidator(_language)], ...] = ()  # ISO 639 codes for the card; never guessed
 
 
 class Train(Section):

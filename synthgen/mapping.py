@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from synthgen import shelves
 from synthgen.errors import Mistakes, attempted
@@ -32,6 +32,13 @@ class Conditions(Section):
     max_aspect: float | None = None
     has_text: bool | None = None
 
+    @model_validator(mode="after")
+    def _in_order(self) -> "Conditions":
+        for what, least, most in (("side", self.min_side, self.max_side), ("aspect", self.min_aspect, self.max_aspect)):
+            if least is not None and most is not None and least > most:
+                raise ValueError(f"min_{what} {least:g} is above max_{what} {most:g}, so the rule could never fire")
+        return self
+
 
 class Rule(Section):
     """One line of a mapping: images with any of these tags are asked these types."""
@@ -41,6 +48,12 @@ class Rule(Section):
     ask: dict[str, Amount] = Field(default_factory=dict)  # type pattern -> weight, shared by the leaves that it matches
     boost: dict[str, Amount] = Field(default_factory=dict)  # type pattern -> factor
     never: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _does_something(self) -> "Rule":
+        if not (self.ask or self.boost or self.never):
+            raise ValueError("does nothing; give it ask, boost or never")
+        return self
 
     @property
     def patterns(self) -> tuple[str, ...]:

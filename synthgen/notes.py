@@ -1,17 +1,20 @@
 """What is not wrong with a pipeline's texts, but hardly meant: `synth check` notes it.
 
 Comes in: a taxonomy, a mapping and instruction types that passed every check. Goes out: lines: tags that no rule serves, types
-that no image can be asked, twins. Twins are told by their words (Jaccard similarity of the words that say something), so two
-names for one thing are found where their texts were copied, and kinds that are worded alike on purpose may be named too.
+that no image can be asked, weights and thresholds without effect, twins. Twins are told by their words (Jaccard similarity of the
+words that say something), so two names for one thing are found where their texts were copied, and kinds that are worded alike on
+purpose may be named too.
 """
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
+from synthgen.config import Threshold
 from synthgen.mapping import Mapping as Rules
 from synthgen.progress import counted
-from synthgen.prompt import InstructionType
+from synthgen.prompt import InstructionType, PackFile
 from synthgen.taxonomy import Tree, with_ancestors
 
 ALIKE = 0.75  # of the words of two texts, from which on they are twins
@@ -28,13 +31,15 @@ def notes(tree: Tree, rules: Rules, types: Mapping[str, InstructionType], forms:
         yield f"note: {_counted(found, 'type')} no rule of mapping '{rules.name}' asks: {_shown(found)}"
     if found := formless(rules, types, forms):
         yield f"note: {_counted(found, 'type')} cannot be asked, as plan.forms gives no share to any of their forms: {_shown(found)}"
+    if found := weightless(rules):
+        yield f"note: {counted(len(found), 'weight')} of 0 in mapping '{rules.name}', without effect (`never` forbids): {_shown(found)}"
     for kind, texts in (("tags", {node.path: node.means for node in tree}), ("types", {path: one.about for path, one in types.items()})):
         yield from (f"note: {kind} that mean nearly the same: {one} and {other}: {texts[other]}" for one, other in twins(texts))
 
 
 def unserved(tree: Tree, rules: Rules) -> list[str]:
     """Leaf tags that no rule names, by themselves or by an ancestor; rules for every image do not count."""
-    named = {tag for line in rules.lines if line.ask and not line.is_for_all for tag in line.tags}
+    named = {tag for line in rules.lines if any(line.ask.values()) and not line.is_for_all for tag in line.tags}
     return [leaf for leaf in tree.leaves if named.isdisjoint(with_ancestors([leaf]))]
 
 
@@ -48,6 +53,29 @@ def formless(rules: Rules, types: Mapping[str, InstructionType], forms: Mapping[
     """Types that a rule asks and that have no form with a share."""
     missing = set(unreached(rules, types))
     return [path for path, kind in types.items() if path not in missing and not any(forms.get(form, 0) > 0 for form in kind.forms)]
+
+
+def weightless(rules: Rules) -> list[str]:
+    """Patterns that a rule asks with a weight of 0, each with its rule's line."""
+    return [f"{pattern} ({line.where})" for line in rules.lines for pattern, weight in line.rule.ask.items() if not weight]
+
+
+def misplaced(keep: Mapping[str, Threshold], pack: PackFile) -> Iterator[str]:
+    """A line for each bound of a threshold that is not among the values its score can have."""
+    for name, threshold in keep.items():
+        low, high = _values(name, pack)
+        for which, bound in (("min", threshold.min), ("max", threshold.max)):
+            if bound is not None and not low <= bound <= high:
+                effect = "drops every pair that it applies to" if (bound > high) == (which == "min") else "drops nothing"
+                yield f"note: select.keep.{name}: {which} {bound:g} {effect}: the score goes from {low:g} to {high:g}"
+
+
+def _values(score: str, pack: PackFile) -> tuple[float, float]:
+    """The least and the greatest value of a score, as docs/scores.md has them; a judge's are its labels, counted from 1."""
+    if score == "image_gain":
+        return -math.inf, math.inf
+    judge = pack.judge.get(score)  # type: ignore[call-overload]
+    return (1, len(judge.labels)) if judge else (0, 1)
 
 
 def twins(texts: Mapping[str, str]) -> list[tuple[str, str]]:

@@ -206,7 +206,9 @@ def _said(fault: Any) -> str:
     """Pydantic's message in the words of a text file."""
     if fault["type"] == "too_short":
         return f"needs at least {fault['ctx']['min_length']} entries"
-    message = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == "value_error":  # of a check of ours; it may begin with a name of the user's
+        return str(fault["msg"]).removeprefix("Value error, ")
+    message = str(fault["msg"])
     return _WORDS.get(fault["type"], f"{message[:1].lower()}{message[1:]}")
 
 

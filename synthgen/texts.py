@@ -14,13 +14,30 @@ from synthgen import mapping, prompt, shelves, tagger
 from synthgen.config import Generate, Pipeline
 from synthgen.errors import Mistakes, attempted, nearest
 from synthgen.mapping import Mapping as Rules
+from synthgen.models.scripted import Script
 from synthgen.prompt import Prompts
 from synthgen.score import NEEDS, SCORERS
+from synthgen.shelves import Section
 from synthgen.strict import Document, Place
 from synthgen.tagger import TaggerSpec
 from synthgen.taxonomy import Taxonomy, Tree, alike, matching
 
 SCORES: Place = ("generate", "scores")
+ENGINE: Place = ("generate", "engine")
+
+
+class _ScriptedEngine(Section, extra="ignore"):
+    options: Script = Script()
+
+
+class _ScriptedGenerate(Section, extra="ignore"):
+    engine: _ScriptedEngine
+
+
+class _Scripted(Section, extra="ignore"):
+    """What is said of a scripted engine, in the place where a pipeline says it."""
+
+    generate: _ScriptedGenerate
 
 
 @dataclass(frozen=True)
@@ -50,6 +67,8 @@ def load(document: Document) -> tuple[Pipeline, Texts]:
         types = list(prompts.types) if prompts else attempted([], partial(prompt.types_of, name))
     for name in shelves.named("mapping", document, ("plan", "mapping"), faults):
         rules = attempted(faults, partial(_rules, name, tree, types))
+    if document.at((*ENGINE, "kind")) == "scripted" and not document.at((*ENGINE, "script")):
+        attempted(faults, lambda: shelves.check(document, _Scripted))
     faults += [*_score_faults(document), *(_unserved(document, prompts) if prompts else ()), *_cap_faults(document, types)]
     if faults:
         raise Mistakes(list(dict.fromkeys(faults)))
@@ -113,7 +132,7 @@ def _unserved(document: Document, prompts: Prompts) -> list[str]:
         where = f"{document.where(place)}: generate.scores: '{name}' needs"
         if name in asked and asked[name] is None:
             faults.append(f"{where} a prompt that pack '{prompts.name}' does not have")
-        if NEEDS.get(name) == "given" and document.at(("generate", "engine", "kind")) == "endpoint":
+        if NEEDS.get(name) == "given" and document.at((*ENGINE, "kind")) == "endpoint":
             faults.append(f"{where} prompt log-probabilities, which an endpoint does not give; use engine kind vllm")
     return faults
 

@@ -12,6 +12,8 @@ from synthgen import config, shelves, texts
 from synthgen.errors import Mistakes, UserMistake
 
 SMALLEST = "about: x\ntag: {tagger: t}\nplan: {mapping: m}\ngenerate: {model: a/b, prompts: p}\n"
+NO_URL = "is not a base URL such as http://127.0.0.1:8000/v1"
+STORED = "and would be stored; set it in the environment of the run itself"
 pytestmark = pytest.mark.usefixtures("workspace")
 
 
@@ -82,6 +84,16 @@ def test_the_last_of_two_settings_counts_and_leaves_its_neighbours() -> None:
         ("select.keep={answer: {mim: 1}}", "unknown key 'mim' in select.keep.answer: did you mean 'min'?"),
         ("select.keep={blind: {forms: [shrt]}}", "select.keep.blind.forms.0: 'shrt' is not an answer form: did you mean 'short'?"),
         ("generate.engine.kind=endpoint", "generate.engine: an endpoint needs urls, a list of base URLs such as http://127.0.0.1:8000/v1"),
+        ("generate.engine={kind: endpoint, urls: [nohttp]}", f"generate.engine.urls.0: {NO_URL}"),
+        ("generate.engine={kind: endpoint, urls: ['http:///v1']}", f"generate.engine.urls.0: {NO_URL}"),
+        ("generate.engine={kind: endpoint, urls: ['https://host/v1', 'ftp://host/v1']}", f"generate.engine.urls.1: {NO_URL}"),
+        ("generate.engine.environment={MY_TOKEN: x}", f"generate.engine.environment: MY_TOKEN looks like a secret, {STORED}"),
+        ("pack.languages=[en, english]", "pack.languages.1: 'english' is not an ISO 639 code, two or three small letters such as en"),
+        ("pack.languages=[EN]", "pack.languages.0: 'EN' is not an ISO 639 code, two or three small letters such as en"),
+        (
+            "select.keep={likelihood: {min: 0.9, max: 0.1}}",
+            "select.keep.likelihood: min 0.9 is above max 0.1, so no pair could be kept",
+        ),
         ("images.decode_seconds=1e999", "images.decode_seconds: input should be a finite number, not inf"),
     ],
 )
@@ -244,6 +256,21 @@ def test_a_score_that_pack_or_engine_cannot_serve_is_told() -> None:
         f"--set {scores}: generate.scores: 'image_gain' needs prompt log-probabilities, which an endpoint does not give; "
         "use engine kind vllm",
     ]
+
+
+def test_options_that_the_scripted_engine_does_not_know_are_told_without_starting_it() -> None:
+    options = "engine: {kind: scripted, options: {dtype: float32, junk: 0.5, secnds: 1}}"
+    edited("pipelines/small.yaml", "engine: {kind: scripted}", options)
+    wrong = "pipelines/small.yaml:8: unknown key"
+    said = mistakes("generate.engine.options.late=much")
+    assert said[0].startswith(f"{wrong} 'dtype' in generate.engine.options: known: decline, die_on, ") and len(said) == 3
+    assert said[1] == f"{wrong} 'secnds' in generate.engine.options: did you mean 'seconds'?"
+    assert said[2] == "--set generate.engine.options.late=much: generate.engine.options.late: must be a number, not 'much'"
+
+
+@pytest.mark.parametrize("engine", ["{kind: scripted, script: 'mine:Engine', options: {dtype: x}}", "{options: {dtype: x}}"])
+def test_options_of_other_engines_are_for_them_to_judge(engine: str) -> None:
+    assert texts.load(config.read("small", [f"generate.engine={engine}"]))
 
 
 def test_a_forbidden_pattern_may_be_whatever_the_engine_reads_that_runs_it() -> None:

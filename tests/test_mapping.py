@@ -94,6 +94,15 @@ TREE = "tags: {animal: {means: x, tags: {cat: y}}, document: {means: x, tags: {i
         ("tags: animal, ask: {coarse/**: '6'}", "must be a number, not '6'"),
         ("tags: animal, ask: {coarse/**: six}", "must be a number, not 'six'"),
         ("tags: animal, boost: {coarse/**: '6'}", "must be a number, not '6'"),
+        ("tags: animal, when: {min_side: 400}", "rules.0: does nothing; give it ask, boost or never"),
+        (
+            "tags: animal, when: {min_side: 400, max_side: 200}, never: ['**']",
+            "rules.0.when: min_side 400 is above max_side 200, so the rule could never fire",
+        ),
+        (
+            "tags: animal, when: {min_aspect: 2.5, max_aspect: 1}, never: ['**']",
+            "rules.0.when: min_aspect 2.5 is above max_aspect 1, so the rule could never fire",
+        ),
     ],
 )
 def test_a_slip_in_a_rule_is_told_with_what_was_meant(workspace: Path, rule: str, said: str) -> None:

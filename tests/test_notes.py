@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from synthgen import config, trees
 from synthgen.cli import app
-from synthgen.notes import formless, notes, twins, unreached, unserved
+from synthgen.notes import formless, misplaced, notes, twins, unreached, unserved
 from synthgen.texts import Texts, load_texts
 
 
@@ -36,6 +36,31 @@ def test_a_type_that_no_rule_asks_is_noted_even_where_its_weight_is_0(workspace:
     assert unreached(texts.rules, texts.prompts.types) == ["coarse/counting", "fine/reading"]
 
 
+def test_a_weight_of_0_serves_nobody_and_is_noted_with_its_line(workspace: Path) -> None:
+    rules = "about: x\nrules:\n  - {tags: '**', ask: {'**': 1}}\n  - {tags: animal/**, ask: {fine/**: 0, coarse/scene: 0}}\n"
+    path = write(workspace / "pipelines/mappings/small.yaml", rules)
+    texts = load_texts(config.load("small"))
+    assert len(unserved(texts.taxonomy.tree, texts.rules)) == 4
+    assert list(notes(texts.taxonomy.tree, texts.rules, texts.prompts.types, {"short": 1}))[-1] == (
+        f"note: 2 weights of 0 in mapping 'small', without effect (`never` forbids): fine/** ({path}:4), coarse/scene ({path}:4)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("keep", "said"),
+    [
+        ({"likelihood": {"min": 5}}, ["likelihood: min 5 drops every pair that it applies to: the score goes from 0 to 1"]),
+        ({"blind": {"min": -1, "max": 2}}, [f"blind: {one} drops nothing: the score goes from 0 to 1" for one in ("min -1", "max 2")]),
+        ({"answer": {"min": 3.5}}, ["answer: min 3.5 drops every pair that it applies to: the score goes from 1 to 3"]),
+        ({"question": {"max": 0.5}}, ["question: max 0.5 drops every pair that it applies to: the score goes from 1 to 3"]),
+        ({"answer": {"min": 1, "max": 3}, "likelihood": {"min": 0, "max": 1}, "image_gain": {"min": -9, "max": 9}}, []),
+    ],
+)
+def test_a_bound_that_no_value_of_its_score_can_reach_is_noted(texts: Texts, keep: dict[str, dict[str, float]], said: list[str]) -> None:
+    thresholds = config.Select.model_validate({"keep": keep}).keep
+    assert list(misplaced(thresholds, texts.prompts.pack)) == [f"note: select.keep.{one}" for one in said]
+
+
 def test_a_type_whose_forms_have_no_share_is_noted(texts: Texts) -> None:
     assert formless(texts.rules, texts.prompts.types, {"brief": 1.0}) == ["coarse/counting", "fine/reading"]
     assert formless(texts.rules, texts.prompts.types, {"short": 1.0}) == []
@@ -53,6 +78,8 @@ def test_check_prints_notes_and_no_more_names_than_fit(texts: Texts) -> None:
         "note: 2 tags that no rule of mapping 'small' names: animal/cat, animal/red_panda",
         "small: 4 leaf tags, 3 instruction types, 2 mapping rules: no mistakes",
     ]
+    done = CliRunner().invoke(app, ["check", "--pipeline", "small", "--set", "select.keep.answer.min=9"])
+    assert "note: select.keep.answer: min 9 drops every pair that it applies to: the score goes from 1 to 3" in done.stdout
     many = {f"x/{number}": replace(texts.prompts.types["fine/reading"], about=f"one{number} two{number}") for number in range(20)}
     (line,) = [line for line in notes(texts.taxonomy.tree, texts.rules, many, {"short": 1}) if "asks" in line]
     assert line.startswith("note: 20 types that no rule of mapping 'small' asks: x/0, ") and line.endswith(", x/11 and 8 more")
