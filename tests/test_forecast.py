@@ -3,10 +3,12 @@
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from math import ceil, fsum
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import make_images, write
 from hypothesis import given
@@ -14,14 +16,16 @@ from hypothesis import strategies as st
 from test_run import assignments, pairs, run, synth
 
 from synthgen import config, status
-from synthgen.config import Price
+from synthgen.config import Plan, Price
 from synthgen.errors import UserMistake
 from synthgen.forecast import Forecast
 from synthgen.forecast import text as told_of
 from synthgen.forecast.counting import Counts
-from synthgen.forecast.price import Demand, Use, rates, read_budget, share_within
+from synthgen.forecast.price import Budget, Use, rates, read_budget
 from synthgen.forecast.reckoning import Line
+from synthgen.forecast.share import STEPS, Whole, share_within
 from synthgen.generate.measure import Profile, shared_out
+from synthgen.plan.quotas import Candidates, Drawn
 from synthgen.store import Folder
 
 COUNTING = """
@@ -117,9 +121,12 @@ def test_a_profile_tells_tokens_that_the_run_then_takes_and_a_budget_is_kept(wor
     assert told()["total"] == found["total"], "the profile is stored"
     assert "prompt_tokens" not in told("--set", "generate.sampling.answer_temperature=0.5")["total"], "and is of these settings alone"
 
-    budget = 0.5 * (found["total"]["prompt_tokens"] + found["total"]["output_tokens"])
-    trimmed = told("--budget", f"{budget:.0f}tokens")
-    assert 0.9 * budget < trimmed["total"]["prompt_tokens"] + trimmed["total"]["output_tokens"] <= 1.02 * budget
+    budget = round(0.5 * (found["total"]["prompt_tokens"] + found["total"]["output_tokens"]))
+    trimmed = told("--budget", f"{budget}tokens")
+    assert 0.9 * budget < trimmed["total"]["prompt_tokens"] + trimmed["total"]["output_tokens"] <= budget + 1  # two rounded numbers
+    refused = synth("plan", "--out", "out", "--pipeline", "small", "--budget", "5tokens", check=False).stderr
+    smallest = told("--budget", refused.partition(" and takes ")[2].partition(";")[0])
+    assert all(row["questions"] == 1 for row in smallest["types"]), "what a refusal names suffices"
     whole = {row["type"]: row["questions"] for row in found["types"]}
     for row in trimmed["types"]:
         assert row["questions"] == pytest.approx(trimmed["share"] * whole[row["type"]], abs=1), "every type gives its part"
@@ -239,20 +246,41 @@ def test_a_kind_that_was_measured_often_speaks_for_itself_and_others_lean_on_the
     assert (found.measured(("a", "short")), found.measured(("never", "short"))) == (100, 0)
 
 
-DEMANDS = st.lists(st.builds(Demand, st.integers(1, 500), st.just(0), st.floats(0.01, 9)), min_size=1, max_size=9)
+QUESTIONS = st.lists(
+    st.tuples(st.sampled_from("abcdefg"), st.sampled_from([0.1, 1.0, 7.0]), st.sampled_from(["new", "planned", "asked"])),
+    min_size=1,
+    max_size=200,
+)
 
 
-@given(DEMANDS, st.floats(0.01, 2000))
-def test_the_share_that_a_budget_pays_for_is_within_it_and_the_next_larger_is_not(demands: Sequence[Demand], budget: float) -> None:
-    def spent(share: float) -> float:
-        return sum(-(-share * one.planned // 1) * one.each for one in demands)
+def spent(questions: Sequence[tuple[str, float, str]], keys: Sequence[float], share: float) -> float:
+    """What is to be paid for when of each type the share with the smallest keys stays, first of what is planned already."""
+    costs = []
+    for path in {one[0] for one in questions}:
+        mine = sorted(
+            (state == "new", key, 0.0 if state == "asked" else cost)
+            for (own, cost, state), key in zip(questions, keys, strict=True)
+            if own == path
+        )
+        costs += [cost for _, _, cost in mine[: ceil(share * len(mine))]]
+    return fsum(costs)
 
-    share = share_within(demands, budget)
+
+@given(QUESTIONS, st.integers(0, 2**32 - 1), st.floats(0.01, 300))
+def test_the_share_that_a_budget_pays_for_is_within_it_and_the_next_larger_is_not(
+    questions: Sequence[tuple[str, float, str]], seed: int, budget: float
+) -> None:
+    keys = np.random.default_rng(seed).random(len(questions))
+    places = np.array(["abcdefg".index(path) for path, _, _ in questions], np.int16)
+    is_planned = np.array([state != "new" for _, _, state in questions])
+    costs = np.array([0.0 if state == "asked" else cost for _, cost, state in questions])
+    found = Whole(Candidates(tuple("abcdefg"), Drawn(places, keys, is_planned), {}), costs)
+    share = share_within(found, Plan(mapping="any"), budget)
     if share is None:
-        assert sum(one.each for one in demands) > budget - 0.1 * sum(one.each for one in demands)
+        assert spent(questions, keys.tolist(), 1 / STEPS) > budget - 1e-9
     else:
-        assert spent(share) <= budget * (1 + 1e-9)
-        assert share == 1 or spent(share + 2e-6) > budget * (1 - 1e-9)
+        assert spent(questions, keys.tolist(), share) <= budget + 1e-9
+        assert share == 1 or spent(questions, keys.tolist(), share + 1 / STEPS) > budget - 1e-9
 
 
 def test_budgets_are_read_with_their_unit() -> None:
@@ -261,6 +289,7 @@ def test_budgets_are_read_with_their_unit() -> None:
     assert read_budget("3e6tokens", price).amount == 3e6
     assert read_budget("9EUR", price).spent(Use(seconds=3600), price, gpus=4) == 8
     assert read_budget("9h", price).spent(Use(seconds=1800), price, gpus=0) == 0.5, "without a GPU the engine's hours count"
+    assert [Budget(1, unit).told(12.00001, price) for unit in ("hours", "tokens", "money")] == ["12.0001h", "13tokens", "12.0001EUR"]
     for text in ("12", "h", "-3h", "0h", "1.2.3h", "9USD"):
         with pytest.raises(UserMistake, match="write a number and its unit"):
             read_budget(text, price)

@@ -7,8 +7,10 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from synthgen.forecast.price import Kind
 from synthgen.generate import GENERATED
@@ -33,14 +35,11 @@ class Counts:
 def count(job: Job, with_rules: bool = False) -> Counts:
     """The plan in numbers."""
     found, terms = Counts(), job.plan_terms
-    generated, inputs = Stage(job.out, GENERATED).log(), Inputs.of(job.out, terms.taggers)
-    for part in dry.parts(job.out, terms):
-        wanted = pa.concat_tables([part.kept, part.added])
+    inputs = Inputs.of(job.out, terms.taggers)
+    for part, wanted, is_asked in parts(job):
         found.outcomes.update(part.outcomes)
-        found.planned.update(_kinds(wanted))
-        if part.name in generated.partitions:
-            done = Stage(job.out, GENERATED).current(generated, part.name, "pairs", "assignment_id", IDS).column(0)
-            found.asked.update(_kinds(wanted.filter(pc.is_in(wanted.column("assignment_id"), done.combine_chunks()))))
+        found.planned.update(kinds_of(wanted))
+        found.asked.update(kinds_of(wanted.filter(pa.array(is_asked))))
         if with_rules:
             askers = dry.Askers(inputs, terms.rules, part.name)
             for name, rows in (("added", part.added), ("gone", part.gone), ("kept", part.kept)):
@@ -48,5 +47,16 @@ def count(job: Job, with_rules: bool = False) -> Counts:
     return found
 
 
-def _kinds(rows: pa.Table) -> Iterator[Kind]:
+def parts(job: Job) -> Iterator[tuple[dry.Part, pa.Table, NDArray[np.bool_]]]:
+    """Each partition as it would be planned, all its assignments (first those that are kept), and which of them have an outcome."""
+    stage = Stage(job.out, GENERATED)
+    log = stage.log()
+    for part in dry.parts(job.out, job.plan_terms):
+        wanted = pa.concat_tables([part.kept, part.added])
+        done = stage.current(log, part.name, "pairs", "assignment_id", IDS).column(0).combine_chunks()
+        yield part, wanted, np.asarray(pc.is_in(wanted.column("assignment_id"), done))
+
+
+def kinds_of(rows: pa.Table) -> Iterator[Kind]:
+    """The kind of each assignment."""
     return zip(rows.column("type").to_pylist(), rows.column("form").to_pylist(), strict=True)

@@ -1,8 +1,8 @@
-"""What questions cost: from a few measured ones to all of a plan, and from a budget to the share of a plan that it pays for.
+"""What questions cost: from a few measured ones to all of a plan.
 
 Comes in: measured questions, and how many of each type and answer form are to be asked. Goes out: tokens, hours and money for
-each type. A type and form that was measured often enough speaks for itself; one that was measured seldom or not at all leans
-on the mean of its form, and a form that was not measured on the mean of all.
+each type, and how much of a budget that is. A type and form that was measured often enough speaks for itself; one that was
+measured seldom or not at all leans on the mean of its form, and a form that was not measured on the mean of all.
 """
 
 import re
@@ -110,6 +110,12 @@ class Budget:
             return hours(use, gpus)
         return use.prompt_tokens + use.output_tokens if self.unit == "tokens" else money(use, price, gpus)
 
+    def told(self, amount: float, price: Price) -> str:
+        """An amount as a budget is written, rounded up so that it suffices."""
+        if self.unit == "tokens":
+            return f"{ceil(amount)}tokens"
+        return f"{ceil(amount * 1e4) / 1e4:.4f}{'h' if self.unit == 'hours' else price.currency}"
+
 
 def read_budget(text: str, price: Price) -> Budget:
     """`12h`, `3e6tokens` or, in the currency of the price, `500USD`."""
@@ -125,29 +131,3 @@ def read_budget(text: str, price: Price) -> Budget:
     if unit == "money" and not is_set(price):
         raise UserMistake(f"--budget {text}: no price is known; say generate.price.gpu_hour (or the prices of tokens) in the pipeline")
     return Budget(amount, unit)
-
-
-@dataclass(frozen=True)
-class Demand:
-    """The questions of one type: how many the whole plan has, how many of them were asked already, what one takes of a budget."""
-
-    planned: int
-    asked: int
-    each: float
-
-
-def share_within(demands: Sequence[Demand], budget: float) -> float | None:
-    """The largest share of every type's questions that a budget pays for, at least one of each; None if it does not pay that."""
-    least, most = 0.0, 1.0
-    if _spent(demands, most) <= budget:
-        return most
-    for _ in range(50):
-        middle = (least + most) / 2
-        least, most = (middle, most) if _spent(demands, middle) <= budget else (least, middle)
-    # Six digits are what a pipeline file should show; rounded down, for the budget is a limit.
-    least = int(least * 1e6) / 1e6
-    return least if least > 0 else None
-
-
-def _spent(demands: Sequence[Demand], share: float) -> float:
-    return sum(max(0, ceil(share * one.planned) - one.asked) * one.each for one in demands)

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from synthgen.errors import UserMistake
 from synthgen.forecast import price, profiles
 from synthgen.forecast.counting import Counts, count
-from synthgen.forecast.price import Demand, Kind, Use
+from synthgen.forecast.price import Kind, Use
+from synthgen.forecast.share import STEPS, share_within, whole, with_plan
 from synthgen.generate import Profile
-from synthgen.job import Job, changed, open_job
+from synthgen.job import Job, changed
 from synthgen.plan import Inputs
 
 OLD_TAGS = "the tags are of another tagger or taxonomy; `synth run --until tag --update` finds them anew, and then they count here"
@@ -65,7 +66,7 @@ def forecast(job: Job, wanted: Wanted) -> Forecast:
     if changed(job, "tags"):
         notes.append(OLD_TAGS)
     # A budget looks for a share of the whole plan, of which the job's may be a part.
-    is_done = bool(wanted.profile or wanted.budget) and _is_asked(_with_share(job, 1.0) if wanted.budget else job)
+    is_done = bool(wanted.profile or wanted.budget) and _is_asked(with_plan(job, share=1.0) if wanted.budget else job)
     if is_done:
         notes.append("nothing is left to ask, so nothing is measured" + (" and no budget is needed" if wanted.budget else ""))
     elif wanted.profile:
@@ -112,22 +113,16 @@ def _within(job: Job, text: str, profile: Profile | None) -> tuple[Job, str]:
     budget, rates = price.read_budget(text, generation.price), _rates(profile)
     if rates is None:
         raise UserMistake(f"--budget {text}: no profile of this engine is stored in {job.out.url}; add --profile 32 to measure one")
-    whole = _with_share(job, 1.0)
-    counts, gpus = count(whole), price.gpus_of(generation.engine)
-    demands = []
-    for line in _lines(counts, profile):
-        kinds = [kind for kind in counts.planned if kind[0] == line.type]
-        mean = Use.total(rates.of(kind).times(counts.planned[kind] / line.planned) for kind in kinds)
-        demands.append(Demand(line.planned, line.planned - line.to_ask, budget.spent(mean, generation.price, gpus)))
-    share = price.share_within(demands, budget.amount)
+    gpus, settings = price.gpus_of(generation.engine), job.pipeline.plan
+    found = whole(job, lambda kind: budget.spent(rates.of(kind), generation.price, gpus))
+    share = share_within(found, settings, budget.amount)
     if share is None:
-        least = sum(one.each for one in demands if not one.asked)
-        raise UserMistake(f"--budget {text}: does not pay for one question of each type ({least:,.2f}); use a mapping with fewer types")
+        least = budget.told(found.cost(settings, 1 / STEPS), generation.price)
+        raise UserMistake(
+            f"--budget {text}: the smallest share still has a question of each type and takes {least}; "
+            "give as much, or use a mapping with fewer types"
+        )
     if share == 1:
-        return whole, f"the whole plan is within {text}"
-    return _with_share(job, share), f"{share:.2%} of each type's questions is within {text}: write `share: {share:g}` under `plan:`"
-
-
-def _with_share(job: Job, share: float) -> Job:
-    settings = job.pipeline.plan.model_copy(update={"share": share})
-    return open_job(job.out, job.pipeline.model_copy(update={"plan": settings}))
+        return with_plan(job, share=1.0), f"the whole plan is within {text}"
+    told = f"{share:.2%} of each type's questions, and one of each at least, is within {text}"
+    return with_plan(job, share=share), f"{told}: write `share: {share:.6f}` under `plan:`"

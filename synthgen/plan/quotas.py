@@ -109,6 +109,12 @@ def _passes(limits: Limits, types: Sequence[str], drawn: Drawn, places: NDArray[
     return passes
 
 
+def passing(settings: Plan, candidates: Candidates) -> NDArray[np.bool_]:
+    """Which of the questions drawn share and caps leave."""
+    drawn = candidates.drawn
+    return _passes(limits_of(settings, candidates), candidates.types, drawn, np.arange(len(drawn.types)))
+
+
 def let_through(limits: Limits, seed: int, assignments: pa.Table, is_planned: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Which assignments the limits allow; `is_planned` says of each whether an earlier epoch planned it."""
     known = {path: place for place, path in enumerate(limits)}
