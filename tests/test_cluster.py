@@ -1,5 +1,6 @@
 """A cluster that is crowded, slow or cannot be joined: the room that workers ask for, and what is said while they wait."""
 
+import socket
 import time
 from typing import Any
 
@@ -100,15 +101,19 @@ def test_a_cluster_that_cannot_be_joined_is_one_line_and_without_an_address_none
 
     def init(address: str, **more: Any) -> None:
         asked.append(address)
-        raise ConnectionError("Failed to connect to Ray cluster at 192.0.2.1:6379\nmore words")
+        raise ConnectionError(f"Failed to connect to Ray cluster at {address}\nmore words")
 
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", init)
-    monkeypatch.setenv("RAY_ADDRESS", "192.0.2.1:6379")
-    with pytest.raises(UserMistake, match=r"RAY_ADDRESS=192\.0\.2\.1:6379: cannot be joined .*unset RAY_ADDRESS") as told:
-        join_ray()
+    with socket.create_server(("127.0.0.1", 0)) as somebody:
+        place = f"127.0.0.1:{somebody.getsockname()[1]}"
+        monkeypatch.setenv("RAY_ADDRESS", place)
+        with pytest.raises(UserMistake, match=f"RAY_ADDRESS={place}: cannot be joined .*unset RAY_ADDRESS") as told:
+            join_ray()
     assert "\n" not in str(told.value)
+    with pytest.raises(UserMistake, match=f"RAY_ADDRESS={place}: cannot be joined .*refused"):
+        join_ray()
     monkeypatch.delenv("RAY_ADDRESS")
     with pytest.raises(ConnectionError):
         join_ray()
-    assert asked == ["192.0.2.1:6379", "local"]
+    assert asked == [place, "local"], "where nobody listens Ray is not asked, which would try for minutes"

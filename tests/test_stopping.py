@@ -5,6 +5,7 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,11 @@ import pytest
 from conftest import make_images
 from test_run import adds_up, assignments, pairs, run, synth
 
+from synthgen.errors import Stopped
 from synthgen.models import EngineDied, Facts, Reply, Request
 from synthgen.models.watched import WatchedEngine
 from synthgen.rows import image_id
+from synthgen.workers import stop
 
 ray = plotted_workers.ray  # fixtures
 
@@ -177,3 +180,15 @@ def test_told_twice_a_run_ends_at_once(workspace: Path) -> None:
     told = process.communicate(timeout=180)[1]
     assert process.returncode == 130 and time.monotonic() - started < 12, told
     assert "Traceback" not in told
+
+
+def test_a_signal_while_a_library_starts_is_heard_afterwards_by_whoever_heard_before() -> None:
+    taken, main, blocked = list[int](), threading.main_thread().ident or 0, "import signal; print(signal.pthread_sigmask(0, ()))"
+    with pytest.raises(Stopped) as stopped, stop.listening(), stop.held_back():
+        signal.signal(signal.SIGTERM, lambda number, _: taken.append(number))  # as Ray does
+        signal.pthread_kill(main, signal.SIGTERM)
+        child = subprocess.run([sys.executable, "-c", blocked], capture_output=True, text=True, preexec_fn=lambda: None)
+        assert not stop.asked()
+    assert stopped.value.args and stop.asked() == signal.SIGTERM and not taken
+    assert child.stdout == "set()\n", "its processes can be told to stop"
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, ())

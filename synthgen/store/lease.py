@@ -10,6 +10,7 @@ two machines can differ by more than that minute, so for its second half the tak
 
 import json
 import os
+import signal
 import socket
 import sys
 import threading
@@ -79,6 +80,7 @@ class Lease:
                 self.folder.child("lease").write(_term_name(self.term), _record(released=True))
 
     def _renew(self) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))  # the main thread's, also while it holds them back
         while not self._stop.wait(BEAT_SECONDS):
             # A beat that fails, whatever a store's client calls that, is tried again at the next one: STALE_SECONDS leaves
             # room for several, and a thread that ended here would give the lease away while its driver works.

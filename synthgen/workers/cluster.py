@@ -7,7 +7,7 @@ cannot give is told in one line before anything waits for it.
 import logging
 import math
 import os
-import signal
+import socket
 import sys
 import time
 from collections.abc import Callable
@@ -21,6 +21,7 @@ from synthgen.progress import counted
 from synthgen.workers import stop
 from synthgen.workers.deaths import cause_of
 
+KNOCK_SECONDS = 10.0  # for the machine of a cluster to answer at all
 NOTE_SECONDS = 60.0  # between two words on why nothing happens
 WORKERS_A_GPU = 4  # at least, where the user does not say what a tagging worker takes: one alone would leave a GPU idle
 PLACE_SECONDS = 3600.0  # that a cluster which grows by itself may take to give a machine to anybody
@@ -73,19 +74,20 @@ def join_ray() -> None:
 
     if ray.is_initialized():
         return
-    is_listening = signal.getsignal(signal.SIGINT) is stop.hear
     # Workers import what the user's shelf names as module:attribute from the folder that `synth` was started in.
     path = os.pathsep.join([str(Path.cwd()), *filter(None, [os.environ.get("PYTHONPATH")])])
     address = os.environ.get("RAY_ADDRESS")
     try:
-        ray.init(
-            address=address or "local",  # without an address Ray would join whatever cluster it finds on this machine
-            include_dashboard=False,
-            log_to_driver="SYNTH_RAY_LOGS" in os.environ,
-            logging_level=logging.ERROR,
-            runtime_env={"env_vars": {"PYTHONPATH": path}},
-        )
-    except (ConnectionError, ray.exceptions.RayError) as error:
+        _knock(address or "")
+        with stop.held_back():
+            ray.init(
+                address=address or "local",  # without an address Ray would join whatever cluster it finds on this machine
+                include_dashboard=False,
+                log_to_driver="SYNTH_RAY_LOGS" in os.environ,
+                logging_level=logging.ERROR,
+                runtime_env={"env_vars": {"PYTHONPATH": path}},
+            )
+    except (OSError, ray.exceptions.RayError) as error:
         if not address:
             raise
         told = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
@@ -93,8 +95,13 @@ def join_ray() -> None:
             f"RAY_ADDRESS={address}: cannot be joined ({told}); start that cluster, set RAY_AUTH_MODE=token if it asks for one, "
             "or unset RAY_ADDRESS to work on this machine"
         ) from error
-    if is_listening:
-        stop.rearm()
+
+
+def _knock(address: str) -> None:
+    """Raises OSError where nobody listens; Ray itself would try for minutes."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), KNOCK_SECONDS).close()
 
 
 def share(gpus: float | None, workers: int) -> float:

@@ -6,6 +6,7 @@ that either, since every write is whole or not there; it only costs what was und
 """
 
 import contextlib
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -23,23 +24,49 @@ _times = 0  # that one came
 def listening() -> Iterator[None]:
     """Signals end the run in order, from here to the end of the block; only the main thread can have it so."""
     global _asked, _times
-    _asked, _times, before = None, 0, {number: signal.getsignal(number) for number in HEARD}
-    rearm()
+    _asked, _times = None, 0
+    with _restored():
+        for number in HEARD:
+            signal.signal(number, hear)
+        try:
+            yield
+        except SystemError:  # what is raised in the middle of Ray's own code comes out as this
+            if _asked is None:
+                raise
+            raise Stopped(_asked) from None
+
+
+@contextlib.contextmanager
+def held_back() -> Iterator[None]:
+    """Signals wait for the end of this block, and then find the handlers that there were before it.
+
+    For a library that sets handlers of its own while it starts: in between, a signal would find one of those, or none. Its
+    threads begin with the signals blocked and stay so, which leaves them to the main thread; its processes begin without that.
+    """
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, HEARD)
+    try:
+        with _restored():
+            yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+
+@contextlib.contextmanager
+def _restored() -> Iterator[None]:
+    """The handlers after the block are those before it."""
+    before = {number: signal.getsignal(number) for number in HEARD}
     try:
         yield
-    except SystemError:  # what is raised in the middle of Ray's own code comes out as this
-        if _asked is None:
-            raise
-        raise Stopped(_asked) from None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-def rearm() -> None:
-    """Takes the handlers back from a library that has set its own."""
-    for number in HEARD:
-        signal.signal(number, hear)
+def _hear_again() -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HEARD)
+
+
+os.register_at_fork(after_in_child=_hear_again)
 
 
 @contextlib.contextmanager
