@@ -83,7 +83,12 @@ def run(
 @app.command(cls=OnFolder)
 def retry(
     out: FolderArgument,
-    reasons: Annotated[list[str] | None, typer.Option("--reason", help="Only rows that failed for this reason.")] = None,
+    reasons: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--reason", help="Only rows that failed for this reason, as status prints it; failed or quarantined: for any of these."
+        ),
+    ] = None,
     partitions: Annotated[list[str] | None, typer.Option("--partition", help="All rows of this one, as 3-generated/e001-00002.")] = None,
 ) -> None:
     """Do failed rows or damaged partitions again, with the settings of the folder; then everything that follows from them."""

@@ -126,9 +126,10 @@ def test_an_unknown_setting_comes_with_the_nearest(synth: Synth, photos: Path) -
 
 def test_an_unknown_reason_comes_with_the_nearest_and_the_way_to_the_list(synth: Synth) -> None:
     lists = "`synth status` shows those of a folder, docs/security.md explains all"
-    assert refusal(synth, "retry", "out", "--reason", "failed.declined") == (
-        f"--reason failed.declined: no row fails for that; did you mean 'declined'? {lists}"
-    )
+    for typed, meant in (("failed.declnied", "failed.declined"), ("failed.corrupt", "quarantined.corrupt"), ("faild", "failed")):
+        assert (
+            refusal(synth, "retry", "out", "--reason", typed) == f"--reason {typed}: no row fails for that; did you mean '{meant}'? {lists}"
+        )
     assert refusal(synth, "retry", "out", "--reason", "zzz") == f"--reason zzz: no row fails for that; {lists}"
 
 

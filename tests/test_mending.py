@@ -12,8 +12,9 @@ from conftest import make_images, put_shelves, write
 from test_run import adds_up, assignments, pairs, rows, synth
 
 from synthgen import purge, reasons, status
+from synthgen.errors import UserMistake
 from synthgen.progress import counted
-from synthgen.rows import DECISIONS, IMAGES, OBJECTS, image_id
+from synthgen.rows import DECISIONS, FAILURE_REASONS, IMAGES, OBJECTS, QUARANTINE_REASONS, image_id
 from synthgen.store import Folder, Lease, Stage
 
 
@@ -127,8 +128,20 @@ def test_a_retry_without_a_row_that_fits_says_so_and_what_failed_here(copy: Path
         "nothing to do again: no row failed for poison; failed here: 3 too_small"
     )
     assert reasons.nothing_fits(Folder(str(copy)), {"poison", "too_small"}) is None
+    told = reasons.nothing_fits(Folder(str(copy)), reasons.checked(["failed", "corrupt"]))
+    assert told and told.startswith("nothing to do again: no row failed for corrupt or failed; failed here: ")
+    assert reasons.nothing_fits(Folder(str(copy)), reasons.checked(["quarantined"])) is None
     (copy / "1-tagged/commits/e009-00000.r1.json").unlink()
     assert everything(copy) == before
+
+
+def test_a_reason_may_be_typed_as_status_prints_it_and_a_kind_means_all_of_it() -> None:
+    assert reasons.checked(["failed.declined", "quarantined.corrupt", "truncated"]) == {"declined", "corrupt", "truncated"}
+    assert reasons.checked(["failed"]) == set(FAILURE_REASONS)
+    assert reasons.checked(["quarantined"]) == set(QUARANTINE_REASONS) - {"purged"}
+    assert reasons.checked(["quarantined.purged"]) == {"purged"}
+    with pytest.raises(UserMistake, match="score:answer"):
+        reasons.checked(["failed", "score:answer"])
 
 
 def record_of(counts: dict[str, int]) -> str:
