@@ -25,7 +25,7 @@ from synthgen.plan import Drawer
 from synthgen.rows import image_id
 from synthgen.source import list_objects
 from synthgen.store import Folder
-from synthgen.tagger import ClipFile, Taggers, threshold
+from synthgen.tagger import ClipFile, Failed, Tagged, Taggers, prepared, tags_of_each, threshold
 from synthgen.trees import effects
 from synthgen.workers import leave_ray, once
 
@@ -89,7 +89,8 @@ def _meta(path: Path, source: Source) -> str | None:
 def _tags(look: Look) -> list[dict[str, Any]]:
     taggers = look.job.texts.taggers
     tool = Taggers(taggers)
-    (found,) = tool.tag([tool.prepare(look.image, look.source_meta)])
+    item = prepared(tool.prepare, look.image, look.source_meta)
+    (found,) = [Tagged([], failure=item.why)] if isinstance(item, Failed) else tags_of_each(tool, [item])
     tool.close()  # a VLM would leave the generating model no room
     if found.failure:
         raise SynthError(f"tagger {', '.join(one.name for one in taggers)}: {found.failure}")

@@ -290,12 +290,12 @@ class Moody:
     def prepare(self, image: Image.Image, source_meta: str | None) -> int:
         self._seen += 1
         if self._stage == "prepare" and self._seen in self._bad:
-            raise ValueError("an odd image")
+            raise KeyError("an odd image")
         return self._seen
 
     def tag(self, inputs: Sequence[int]) -> list[tagger.Tagged]:
         if self._stage == "tag" and self._bad & set(inputs):
-            raise RuntimeError("an odd tensor")
+            raise ZeroDivisionError("an odd tensor")
         return [tagger.Tagged([]) for _ in inputs]
 
 

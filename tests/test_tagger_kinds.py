@@ -4,16 +4,17 @@ import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from conftest import make_images, write
 from PIL import Image
 
-from synthgen import config, listing, tag, tagger
+from synthgen import config, listing, preview, tag, tagger
 from synthgen.config import Images, Source
-from synthgen.errors import Mistakes, ModelUnavailable, UserMistake
+from synthgen.errors import Mistakes, ModelUnavailable, SynthError, UserMistake
 from synthgen.models import EngineDied, Request
 from synthgen.plan.inputs import Inputs
 from synthgen.rows import IMAGES
@@ -175,10 +176,14 @@ class Reds:
         self.options = options
         if options.get("broken"):
             raise OSError("no model here")
+        if options.get("mute"):
+            self.tag = None
 
     def tag(self, images, metas):
         if self.options.get("short"):
             return []
+        if "raises" in self.options:
+            raise {"LookupError": LookupError, "MemoryError": MemoryError}[self.options["raises"]]("no\\nsuch \\udc80")
         if "said" in self.options:
             return [self.options["said"] for _ in images]
         is_red = [image.getpixel((0, 0))[0] > 100 for image in images]
@@ -218,6 +223,7 @@ def test_the_code_is_not_imported_before_it_runs() -> None:
     ("said", "failure"),
     [
         ({"animal/kat": 1.0}, "own_tagger:Reds: no tag of 'small' is 'animal/kat': did you mean 'animal/cat'"),
+        ({"odd \n\udc80": 1.0}, r"own_tagger:Reds: no tag of 'small' is 'odd \udc80': known: "),
         ({"animal/cat": 2}, "the score of animal/cat is 2, not a number from 0 to 1"),
         ({"animal/cat": "sure"}, "the score of animal/cat is 'sure'"),
         ({"animal/cat": -0.5}, "the score of animal/cat is -0.5"),
@@ -232,8 +238,31 @@ def test_what_the_code_says_is_checked_and_costs_one_image(own: None, said: Any,
 def test_code_that_loses_images_or_does_not_start_is_told(own: None) -> None:
     with pytest.raises(ValueError, match="returned no list of 1 for 1 images"):
         tags_of(tagger.open_tagger(code({"short": True})), RED)
-    with pytest.raises(ModelUnavailable, match="tagger 'mine': own_tagger:Reds cannot be made: OSError: no model here"):
+    with pytest.raises(UserMistake, match=r"^tagger 'mine': own_tagger:Reds cannot be made: OSError: no model here \(own_tagger\.py:6\)$"):
         tagger.open_tagger(code({"broken": True}))
+    with pytest.raises(UserMistake, match=r"own_tagger:Reds has no method `tag`; docs/tagging\.md shows the call"):
+        tagger.open_tagger(code({"mute": True}))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("import json\n\nclass Reds\n    pass\n", "SyntaxError: expected ':' (odd_tagger.py, line 3); mend it there"),
+        ("import json\nlimits = {}['low']\n", "KeyError: 'low' (odd_tagger.py:2); mend it there"),
+        ("import json\njson.lods('1')\n", "(odd_tagger.py:2); mend it there"),
+        ("import no_such_library\n", "ModuleNotFoundError: No module named 'no_such_library' (odd_tagger.py:1); mend it there"),
+        ("raise SystemExit('wants arguments')\n", "SystemExit: wants arguments (odd_tagger.py:1); mend it there"),
+    ],
+)
+def test_a_module_that_cannot_be_imported_is_a_line_with_the_place(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, text: str, said: str
+) -> None:
+    write(workspace / "odd_tagger.py", text)
+    monkeypatch.syspath_prepend(str(workspace))
+    with pytest.raises(UserMistake) as caught:
+        tagger.open_tagger(code(engine="odd_tagger:Reds"))
+    assert str(caught.value).startswith("tagger 'mine': cannot import odd_tagger: ") and str(caught.value).endswith(said)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_new_version_of_the_code_is_a_change_of_the_tagger() -> None:
@@ -353,6 +382,47 @@ def test_an_image_that_one_tagger_fails_on_is_quarantined_with_its_words(own: No
     stage = Stage(out, tag.TAGGED)
     rows = stage.current(stage.log(), receipt.partition, "images", "object_id", IMAGES).to_pylist()
     assert all("no tag of 'small' is 'animal/kat'" in row["detail"] for row in rows)
+
+
+def test_whatever_a_users_code_raises_costs_the_images_that_it_fails_on(own: None, listed: tuple[Folder, Lease]) -> None:
+    out, lease = listed
+    receipt = tagged(out, lease, [code({"raises": "LookupError"})])
+    assert receipt.counts == {"quarantined.tagger_failed": 2}
+    stage = Stage(out, tag.TAGGED)
+    rows = stage.current(stage.log(), receipt.partition, "images", "object_id", IMAGES).to_pylist()
+    assert [row["detail"] for row in rows] == [r"LookupError: no such \udc80"] * 2
+
+
+def test_memory_that_runs_out_is_no_images_failure(own: None, listed: tuple[Folder, Lease]) -> None:
+    out, lease = listed
+    with pytest.raises(MemoryError):
+        tagged(out, lease, [code({"raises": "MemoryError"})])
+
+
+def test_a_tagger_that_does_not_start_is_no_images_failure(listed: tuple[Folder, Lease], monkeypatch: pytest.MonkeyPatch) -> None:
+    out, lease = listed
+
+    def broken(*_: object) -> None:
+        raise ImportError("a library\nis missing")
+
+    monkeypatch.setattr(opening, "SidecarTagger", broken)
+    with pytest.raises(ModelUnavailable, match=r"^tagger 'first' does not start: ImportError: a library is missing$"):
+        tagged(out, lease, [beside("first", "tags")])
+
+
+def preview_tags(spec: TaggerSpec) -> object:
+    job = SimpleNamespace(texts=SimpleNamespace(taggers=(spec,)))
+    return preview._tags(preview.Look(cast(Any, job), RED, "0", 16, 16, None))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [({"raises": "LookupError"}, "tagger mine: LookupError: no such"), ({"short": True}, "returned no list of 1 for 1 images")],
+)
+def test_a_preview_says_in_a_line_what_the_tagger_failed_of(own: None, options: Mapping[str, Any], said: str) -> None:
+    with pytest.raises(SynthError, match=said) as caught:
+        preview_tags(code(options))
+    assert "\n" not in str(caught.value)
 
 
 def test_a_vlm_tagger_works_in_the_tagging_worker(chooser: list[Request], listed: tuple[Folder, Lease]) -> None:

@@ -1,8 +1,9 @@
 """What a tagger takes and what it gives, and what becomes of an image that it cannot take.
 
 Comes in: an image and whatever the source carried along with it. Goes out: Tagged, the tags of one image. All taggers, ours and a
-user's own, stand behind the Tagger protocol, so that a worker need not know which it holds. Models raise what they like over an odd
-image; `one_by_one` makes that one image's reason wherever a tagger is used.
+user's own, stand behind the Tagger protocol, so that a worker need not know which it holds. Models and a user's code raise what they
+like over an odd image; `one_by_one` makes that one image's reason wherever a tagger is used. Only what no image is to blame for goes
+on: the job's own errors, an engine that died, memory that ran out.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -13,8 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
 
+from synthgen.errors import SynthError
+from synthgen.models import EngineDied
+
 Floats = NDArray[np.float32]
 Result = TypeVar("Result")
+NOT_OF_AN_IMAGE = (SynthError, EngineDied, MemoryError)
 
 
 @dataclass(frozen=True)
@@ -46,13 +51,26 @@ class Failed:
     why: str
 
 
+def in_a_line(text: str) -> str:
+    """Somebody else's words in one line, in characters that any table can hold."""
+    return " ".join(text.encode("utf-8", "backslashreplace").decode().split())
+
+
+def told(error: BaseException) -> str:
+    """An exception in one line."""
+    words = in_a_line(str(error))
+    return f"{type(error).__name__}: {words}" if words else type(error).__name__
+
+
 def one_by_one(do: Callable[[Sequence[Any]], Iterable[Result]], inputs: Sequence[Any]) -> list[Result | Failed]:
     """What `do` makes of a batch; where it fails, image by image, so that one costs one."""
     try:
         return list(do(inputs)) if inputs else []
-    except (RuntimeError, ValueError) as error:
+    except NOT_OF_AN_IMAGE:
+        raise
+    except Exception as error:
         if len(inputs) == 1:
-            return [Failed(f"{type(error).__name__}: {error}")]
+            return [Failed(told(error))]
         return [found for one in inputs for found in one_by_one(do, [one])]
 
 

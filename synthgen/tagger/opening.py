@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 from PIL.Image import Image
 
+from synthgen.errors import ModelUnavailable
 from synthgen.tagger.clip import ClipTagger
 from synthgen.tagger.code import CodeTagger
 from synthgen.tagger.files import ClipFile, CodeFile, SidecarFile, TaggerSpec, VlmFile, embedding_of
-from synthgen.tagger.found import Failed, Tagged, Tagger, one_by_one
+from synthgen.tagger.found import NOT_OF_AN_IMAGE, Failed, Tagged, Tagger, one_by_one, told
 from synthgen.tagger.past import Past
 from synthgen.tagger.sidecar import SidecarTagger
 from synthgen.tagger.vlm import VlmTagger
@@ -26,7 +27,16 @@ NOTHING: Known = {}
 
 
 def open_tagger(spec: TaggerSpec) -> Tagger:
-    """The tagger, loaded; ModelUnavailable if its model does not load."""
+    """The tagger, loaded; ModelUnavailable if its model does not load, UserMistake if its code cannot be used."""
+    try:
+        return _opened(spec)
+    except NOT_OF_AN_IMAGE:
+        raise
+    except Exception as error:  # else each image would be blamed for it
+        raise ModelUnavailable(f"tagger '{spec.name}' does not start: {told(error)}") from error
+
+
+def _opened(spec: TaggerSpec) -> Tagger:
     match spec.file:
         case SidecarFile():
             return SidecarTagger(spec, spec.file)
