@@ -26,21 +26,6 @@ from synthgen.taxonomy import Node, Tree, grow
 Form = Literal["short", "brief", "detailed", "choice"]
 
 
-def _kind_of(value: Any) -> str:
-    """Which kind of node is meant, so that a mistake in one is not also reported as a mistake in the other."""
-    return "group" if isinstance(value, Mapping) and "types" in value else "leaf"
-
-
-class InstructionGroup(Section):
-    """An inner node of a family."""
-
-    about: str
-    types: dict[
-        str,
-        Annotated["Annotated[InstructionGroup, Tag('group')] | Annotated[InstructionLeaf, Tag('leaf')]", Discriminator(_kind_of)],
-    ] = Field(min_length=1)
-
-
 class InstructionLeaf(Section):
     """An instruction type."""
 
@@ -50,6 +35,28 @@ class InstructionLeaf(Section):
     forms: tuple[Form, ...] = Field(min_length=1)
     examples: tuple[str, ...] = Field(min_length=2)
     most: int | None = Field(default=None, gt=0)  # questions of one image, where an image has only so many of this type
+
+
+def _kind_of(value: Any) -> str:
+    """Which kind of node is meant, so that a mistake in one is told as a mistake in that one alone; only a group has keys below it."""
+    if not isinstance(value, Mapping):
+        return "InstructionLeaf"
+    is_bare = value.keys() & InstructionLeaf.model_fields.keys() <= {"about"}
+    has_below = "types" in value or (is_bare and any(isinstance(one, Mapping) for one in value.values()))
+    return "InstructionGroup" if has_below else "InstructionLeaf"
+
+
+class InstructionGroup(Section):
+    """An inner node of a family."""
+
+    about: str
+    types: dict[
+        str,
+        Annotated[
+            Annotated["InstructionGroup", Tag("InstructionGroup")] | Annotated[InstructionLeaf, Tag("InstructionLeaf")],
+            Discriminator(_kind_of),
+        ],
+    ] = Field(min_length=1)
 
 
 class FamilyFile(Section):

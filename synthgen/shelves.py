@@ -156,7 +156,7 @@ def _lines_of(document: Document, model: type[Section], error: ValidationError) 
         place = _place_of(document, fault)
         dotted, where = _dotted(place), document.where(place)
         if fault["type"] == "extra_forbidden":
-            known = _fields_at(model, place[:-1])
+            known = _fields_at(model, fault["loc"][:-1])
             yield f"{where}: unknown key '{place[-1]}' in {_dotted(place[:-1])}: {nearest(str(place[-1]), known)}"
         elif fault["type"] == "missing":
             yield f"{where}: {dotted} is missing"
@@ -228,11 +228,12 @@ def _given(fault: Any) -> str:
 
 
 def _fields_at(model: type[Section], place: Place) -> list[str]:
-    """The keys that a section allows, found by walking the annotations down `place`."""
+    """The keys that a section allows, found by walking the annotations down `place`, in which unions name the member that was meant."""
     kinds: list[Any] = [model]
     for part in place:
         below = [kind.model_fields[part].annotation for kind in kinds if part in kind.model_fields]
         kinds = [kind for annotation in below for kind in _sections_in(annotation)] or kinds
+        kinds = [kind for kind in kinds if kind.__name__ == part] or kinds
     return [name for kind in kinds for name in kind.model_fields]
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from synthgen import shelves
 from synthgen.errors import Mistakes, UserMistake
 from synthgen.mapping import MappingFile
-from synthgen.prompt import FamilyFile, PackFile
+from synthgen.prompt import FamilyFile, InstructionLeaf, PackFile
 from synthgen.shelves import check
 from synthgen.strict import parse
 from synthgen.taxonomy import TaxonomyFile
@@ -66,6 +66,29 @@ def test_a_mistake_in_one_kind_of_node_is_not_also_told_as_a_mistake_in_the_othe
         "some.yaml:6: unknown key 'abuot' in types.a.types.b: did you mean 'about'?",
         "some.yaml:6: types.a.types.b.forms.0: input should be 'short', 'brief', 'detailed' or 'choice', not 'shrt'",
     ]
+
+
+TYPE = "needs: y, forms: [short], examples: [p, q]"
+
+
+@pytest.mark.parametrize(
+    ("node", "said"),
+    [
+        (
+            "need: y, forms: [short], examples: [p, q]",
+            ["types.a.types.b.needs is missing", "unknown key 'need' in types.a.types.b: did you mean 'needs'?"],
+        ),
+        (f"{TYPE}, hint: z", [f"unknown key 'hint' in types.a.types.b: known: {', '.join(sorted(InstructionLeaf.model_fields))}"]),
+        (f"need: y, types: {{c: {{about: x, {TYPE}}}}}", ["unknown key 'need' in types.a.types.b: known: about, types"]),
+        (
+            f"tpyes: {{c: {{about: x, {TYPE}}}}}",
+            ["types.a.types.b.types is missing", "unknown key 'tpyes' in types.a.types.b: did you mean 'types'?"],
+        ),
+    ],
+)
+def test_an_unknown_key_of_a_node_is_told_the_keys_of_its_own_kind(node: str, said: list[str]) -> None:
+    lines = lines_of(f"about: x\ntypes:\n  a:\n    about: x\n    types:\n      b: {{about: x, {node}}}\n", FamilyFile)
+    assert lines == [f"some.yaml:6: {one}" for one in said]
 
 
 def test_a_value_that_could_be_of_two_kinds_and_is_of_neither_is_one_line() -> None:
