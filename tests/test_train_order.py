@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -157,30 +158,73 @@ def test_a_run_is_read_by_its_commits_and_pinned(model: Path, tmp_path: Path) ->
     pinned = json.loads((out / "training.json").read_text())["files"]
     assert sorted(file["rows"] for file in pinned) == [2, 4]
     assert all(len(file["sha256"]) == 64 for file in pinned)
-    victim = Path(pinned[0]["url"])
-    victim.write_bytes(victim.read_bytes()[:-1] + b"?")
-    with pytest.raises(Damaged, match="SHA-256 differs"):
-        next(rows(pin(str(run)), 0, 0)) and list(islice(rows(pin(str(run)), 0, 0), 6))
+
+
+def test_damage_is_named_with_what_mends_it_and_before_a_checkpoint_nothing_depends_on_what_was_pinned(model: Path, tmp_path: Path) -> None:
+    run, out = commit(tmp_path / "run", samples(3), samples(4)), tmp_path / "out"
+    victim = next((run / "5-shards" / "data").iterdir())
+    whole = victim.read_bytes()
+    victim.write_bytes(whole[:-1] + b"?")
+    redo = rf"redo it with `synth retry {run} --partition 5-shards/e001-00000` and"
+    with pytest.raises(Damaged, match=rf"its SHA-256 differs\); there is no checkpoint yet: {redo} start the same line again$"):
+        train(str(run), str(model), out, FAST)
+    assert not out.exists()
     victim.unlink()
-    with pytest.raises(Damaged, match=r"gone since training started; put it back and start .* train on a copy of the shards$"):
-        list(islice(rows(pin(str(run)), 0, 0), 6))
+    with pytest.raises(Damaged, match=rf"is missing; there is no checkpoint yet: {redo} start the same line again$"):
+        train(str(run), str(model), out, FAST)
+    out.mkdir()
+    (out / "training.json").write_text(json.dumps({"shape": {}, "result": None, "files": [{"url": "gone"}]}))
+    commit(run, samples(5), revision=2)
+    train(str(run), str(model), out, FAST)
+    assert [file["rows"] for file in json.loads((out / "training.json").read_text())["files"]] == [5]
+
+
+def test_damage_after_a_checkpoint_can_be_put_back_or_trained_anew(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, out = commit(tmp_path / "run", samples(4)), tmp_path / "out"
+    (victim,) = (run / "5-shards" / "data").iterdir()
+    whole = victim.read_bytes()
+    stopped_after(2, monkeypatch, lambda: train(str(run), str(model), out, FAST))
+    victim.write_bytes(b"?")
+    back = "put it back and start the same line to go on from the last checkpoint"
+    with pytest.raises(Damaged, match=rf"{back}, or redo it with `synth retry {run} --partition 5-shards/e001-00000` and train anew"):
+        train(str(run), str(model), out, FAST)
+    commit(run, samples(4), samples(1), revision=2)
+    with pytest.raises(Damaged, match=rf"{back}, or train anew into another --out; .* train on a copy of the shards$"):
+        train(str(run), str(model), out, FAST)
+    victim.write_bytes(whole)
+    assert train(str(run), str(model), out, FAST).steps == 6
+
+
+@pytest.mark.parametrize(("first", "words"), [(4, "cannot be read .*; put a whole file in its place"), (-99, "is not a Parquet file")])
+def test_a_file_of_others_that_is_broken_is_one_line(model: Path, tmp_path: Path, first: int, words: str) -> None:
+    (file,) = write(tmp_path / "shards", samples(8)).iterdir()
+    data = bytearray(file.read_bytes())
+    place = first % len(data)
+    data[place : place + 80] = b"?" * 80
+    file.write_bytes(data)
+    with pytest.raises(UserMistake, match=rf"train-00000.parquet: {words}"):
+        train(str(tmp_path / "shards"), str(model), tmp_path / "out", FAST)
+
+
+def stopped_after(steps: int, monkeypatch: pytest.MonkeyPatch, training: Callable[[], object]) -> None:
+    """A training that dies once it has written the checkpoint of so many steps."""
+    from synthgen.train import loop
+
+    real = loop._checkpoint
+
+    def die(*parts: Any) -> None:
+        real(*parts)
+        if parts[-1].steps == steps:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(loop, "_checkpoint", die)
+        training()
 
 
 def test_a_training_under_way_does_not_see_what_the_run_adds(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from synthgen.train import loop
-
     run, out = commit(tmp_path / "run", samples(4)), tmp_path / "out"
-    real = loop._checkpoint
-
-    def die_at_four(*parts: Any) -> None:
-        real(*parts)
-        if parts[-1].steps == 4:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(loop, "_checkpoint", die_at_four)
-    with pytest.raises(KeyboardInterrupt):
-        train(str(run), str(model), out, FAST)
-    monkeypatch.undo()
+    stopped_after(4, monkeypatch, lambda: train(str(run), str(model), out, FAST))
     commit(run, samples(8), samples(8), revision=2)
     train(str(run), str(model), out, FAST)
     train(str(commit(tmp_path / "still" / "run", samples(4))), str(model), tmp_path / "other", FAST)

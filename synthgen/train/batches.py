@@ -39,17 +39,21 @@ class Batch:
 def batches(files: Sequence[ShardFile], processor: Any, settings: Train, place: int, count: int) -> Generator[Batch, None, None]:
     """So many batches from a place of the stream on; closing the generator early stops the threads."""
     total, useless, skipped = sum(file.rows for file in files), 0, Counter[str]()
-    pool, waiting = _Encoders(processor, settings), deque[Future[Batch]]()
+    pool, waiting = _Encoders(processor, settings), deque[tuple[list[Row], Future[Batch]]]()
     try:
         with _Ahead(shards.rows(files, settings.seed, place), settings.batch) as stream:
             while count:
                 while len(waiting) < min(AHEAD, count):
                     place += settings.batch
-                    waiting.append(pool.submit(next(stream), place))
-                batch = waiting.popleft().result()
+                    taken = next(stream)
+                    waiting.append((taken, pool.submit(taken, place)))
+                taken, future = waiting.popleft()
+                batch = future.result()
                 skipped += batch.skipped
                 useless = 0 if batch.parts else useless + settings.batch
                 if useless >= total:
+                    again = taken[len(taken) - (useless - total) :]  # rows whose turn has come a second time
+                    skipped -= pool.submit(again, place).result().skipped
                     raise UserMistake(f"none of the {total:,} rows can be trained on: {counts(skipped)}")
                 if batch.parts:
                     yield replace(batch, skipped=skipped)

@@ -25,14 +25,14 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from synthgen.config import Train
-from synthgen.errors import SettingsChanged, Stopped, SynthError, UserMistake
+from synthgen.errors import Damaged, SettingsChanged, Stopped, SynthError, UserMistake
 from synthgen.models.names import folder_digest
 from synthgen.progress import StageProgress
 from synthgen.store import Folder, Lease
 from synthgen.train import start
 from synthgen.train.batches import batches, counts, moved
 from synthgen.train.encode import IGNORED, Encoder, Part
-from synthgen.train.shards import ShardFile, pin, place, rows
+from synthgen.train.shards import Lost, ShardFile, mend, pin, place, rows
 from synthgen.workers import stop
 
 CHECKED_ROWS = 4  # whose labels are looked at before anything is written
@@ -86,8 +86,17 @@ def train(shards: str, model: str, out: Path, settings: Train) -> Trained:
         _say(f"{out}: this training is finished; nothing to do")
         return Trained(**record["result"])
     job = Job([ShardFile(**file) for file in record["files"]], model, folder, out, settings)
+    try:
+        return _trained(job, record, processor)
+    except Lost as lost:
+        raise Damaged(f"{lost}; {mend(lost, has_begun=bool(_checkpoints(out)))}") from lost
+
+
+def _trained(job: Job, record: dict[str, Any], processor: Any) -> Trained:
+    """Learns, and keeps the record beside what comes of it; nothing is written before the first rows fit the model."""
+    out, settings = job.out, job.settings
     Encoder(processor, settings).check(list(islice(rows(job.files, settings.seed, 0), CHECKED_ROWS)))
-    tuned = start.load_model(model, folder).to("cuda" if torch.cuda.is_available() else "cpu")
+    tuned = start.load_model(job.model, job.folder).to("cuda" if torch.cuda.is_available() else "cpu")
     out.mkdir(parents=True, exist_ok=True)
     with Lease.take(Folder(str(out.resolve()))):
         _write(out / "training.json", json.dumps(record, indent=1).encode())
@@ -187,14 +196,17 @@ def _optimizer(parameters: Sequence[torch.nn.Parameter], settings: Train) -> tor
 
 
 def _record(shards: str, folder: Path, out: Path, settings: Train) -> dict[str, Any]:
-    """What this run was started with: as training.json says, or new. Another run's folder is refused."""
+    """What this run was started with: as training.json says, or new. Another run's folder is refused.
+
+    A start that left no checkpoint binds nobody: its shards are pinned anew, as they are now.
+    """
     shape = {"shards": place(shards), "model": folder_digest(folder), **settings.model_dump(mode="json", exclude=HOW)}
     path = out / "training.json"
-    if not path.is_file():
-        if out.is_file() or (out.is_dir() and any(one.name != "lease" for one in out.iterdir())):
-            raise UserMistake(f"--out {out}: holds other files; give a new or empty folder")
+    if not path.is_file() and (out.is_file() or (out.is_dir() and any(one.name != "lease" for one in out.iterdir()))):
+        raise UserMistake(f"--out {out}: holds other files; give a new or empty folder")
+    record: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {"result": None}
+    if not record["result"] and not _checkpoints(out):
         return {"format": 1, "model": str(folder), "shape": shape, "result": None, "files": [asdict(file) for file in pin(shards)]}
-    record: dict[str, Any] = json.loads(path.read_text())
     then = record["shape"]
     changed = [key for key in {**then, **shape} if then.get(key) != shape.get(key)]
     if changed:
@@ -236,13 +248,17 @@ def _checkpoint(out: Path, model: Any, optimizer: torch.optim.Optimizer, done: D
     aside = folder / "writing.pt"  # torch refuses names that begin with a dot
     torch.save(state, aside)
     aside.rename(folder / f"step-{done.steps:07d}.pt")
-    for old in sorted(folder.glob("step-*.pt"))[:-KEPT]:
+    for old in _checkpoints(out)[:-KEPT]:
         old.unlink()
+
+
+def _checkpoints(out: Path) -> list[Path]:
+    return sorted((out / "checkpoints").glob("step-*.pt"))
 
 
 def _resumed(job: Job, model: Any, optimizer: torch.optim.Optimizer) -> Done:
     """Loads the last checkpoint, if there is one."""
-    found = sorted((job.out / "checkpoints").glob("step-*.pt"))
+    found = _checkpoints(job.out)
     if not found:
         return Done()
     state = torch.load(found[-1], map_location="cpu", weights_only=True)

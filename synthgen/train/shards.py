@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from synthgen.errors import Damaged, UserMistake
 from synthgen.rows import make_id
-from synthgen.store import Folder, Stage
+from synthgen.store import Folder, Log, Stage
 from synthgen.store.folder import reach
 
 COLUMNS = ["images", "messages"]
@@ -88,7 +88,7 @@ def _foreign(folder: Folder, *, is_folder: bool) -> Iterator[ShardFile]:
 def _checked_rows(file: Any, name: str) -> int:
     try:
         parquet = pq.ParquetFile(file, pre_buffer=False)
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowException, OSError) as error:  # a broken footer is an OSError
         raise UserMistake(f"{name}: is not a Parquet file ({str(error).splitlines()[0]})") from error
     if missing := [column for column in COLUMNS if column not in parquet.schema_arrow.names]:
         raise UserMistake(f"{name}: has no column '{missing[0]}'; shards have images and messages, as `synth run` and TRL write them")
@@ -126,14 +126,37 @@ def _shuffled(group: list[ShardFile], draw: str, skip: int) -> Iterator[Row]:
         yield from tables[number].slice(row, 1).to_pylist()
 
 
+class Lost(Damaged):
+    """A file is no longer what was pinned."""
+
+    def __init__(self, file: ShardFile, how: str) -> None:
+        super().__init__(f"{file.url}: {how}")
+        self.file = file
+
+
 def _read(file: ShardFile) -> pa.Table:
-    mend = "put it back and start the same line to go on from the last checkpoint, or train anew into another --out"
     fs, path = fsspec.core.url_to_fs(file.url)
     try:
         data = fs.cat_file(path)
     except FileNotFoundError as error:
-        copied = f"{mend}; of a run that writes its shards anew meanwhile, train on a copy of the shards"
-        raise Damaged(f"{file.url}: is gone since training started; {copied}") from error
+        raise Lost(file, "is missing") from error
     if hashlib.sha256(data).hexdigest() != file.sha256:
-        raise Damaged(f"{file.url}: is no longer what training started with (its SHA-256 differs); {mend}")
-    return pq.ParquetFile(pa.BufferReader(data), pre_buffer=False).read(COLUMNS, use_threads=False)  # see store/stage.py
+        raise Lost(file, "was damaged or replaced (its SHA-256 differs)")
+    try:
+        return pq.ParquetFile(pa.BufferReader(data), pre_buffer=False).read(COLUMNS, use_threads=False)  # see store/stage.py
+    except (pa.ArrowException, OSError) as error:
+        raise UserMistake(f"{file.url}: cannot be read ({str(error).splitlines()[0]}); put a whole file in its place") from error
+
+
+def mend(lost: Lost, *, has_begun: bool) -> str:
+    """What to do about a lost file. Before the first checkpoint nothing depends on what was pinned, and a new start pins anew."""
+    run, _, name = lost.file.url.partition("/5-shards/data/")
+    log = Stage(Folder(run), "5-shards").log() if name else Log({})
+    partitions = [one for one in log.partitions for part in log.parts(one, "data") if name in {file.name for file in part.files}]
+    redo = f"redo it with `synth retry {run} --partition 5-shards/{partitions[0]}` and " if partitions else ""
+    if not has_begun:
+        return f"there is no checkpoint yet: {redo}start the same line again"
+    go_on = "put it back and start the same line to go on from the last checkpoint"
+    if redo or not name:
+        return f"{go_on}, or {redo}train anew into another --out"
+    return f"{go_on}, or train anew into another --out; of a run that writes its shards anew meanwhile, train on a copy of the shards"
