@@ -72,12 +72,15 @@ def run(
     from synthgen import status as funnel
 
     job = _job("run", source, out, pipeline, model, settings)
-    if not runner.run(job, runner.Range(first, last, limit, update or replan, replan)):
+    done = runner.run(job, runner.Range(first, last, limit, update or replan, replan))
+    if not done:
         say("nothing to do: everything listed has been done")
     if last == "pack" and (told := funnel.nothing_kept(job.out)):
         say(told)
     print(funnel.text(job.out, is_over=True))
-    print(examples.tags(job.out, job.pipeline.tag.taggers, job.texts.taxonomy.tree.leaves) if last == "tag" else examples.text(job.out))
+    if done:
+        leaves = job.texts.taxonomy.tree.leaves
+        print(examples.tags(job.out, job.pipeline.tag.taggers, leaves) if last == "tag" else examples.text(job.out))
 
 
 @app.command(cls=OnFolder)
@@ -108,11 +111,12 @@ def retry(
         with Lease.take(folder) as lease:
             redoer.redo(folder, partitions, lease)
     wanted = named if named or partitions else frozenset(RETRIED_REASONS)
-    if wanted and (told := why.nothing_fits(folder, wanted)):
-        say(told)
+    unfit = why.nothing_fits(folder, wanted) if wanted else None
     # What a damaged listing held may have to be looked for in the source; nothing else of a retry looks there for more.
     grows = any(name.startswith("0-listed/") for name in partitions or ())
     runner.run(opened, runner.Range(retry=wanted, grows=grows))
+    if unfit:
+        say(unfit)
     if told := funnel.nothing_kept(folder):
         say(told)
     print(funnel.text(folder, is_over=True))
@@ -128,28 +132,12 @@ def purge(
     """Take images out of a folder, with all that came of them, for good."""
     from synthgen import job
     from synthgen import purge as purger
-    from synthgen import run as runner
-    from synthgen import status as shown
-    from synthgen.pack import published
     from synthgen.progress import counted
-    from synthgen.status import FOLDERS
-    from synthgen.store import Lease, Stage
     from synthgen.store.folder import open_folder
-    from synthgen.store.tidy import tidy
 
-    folder = open_folder(out)
-    opened = job.reopen(folder)
-    with Lease.take(folder) as lease:
-        before = shown.holds(folder)
-        done = purger.purge(folder, names or [], lease, partial(published.uri, root=opened.pack_terms.root))
-    reached = [stage for stage in ("select", "pack") if Stage(folder, FOLDERS[job.STAGES.index(stage) + 1]).log().partitions]
-    if reached:
-        runner.run(opened, runner.Range("select", reached[-1]))
-    with Lease.take(folder) as lease:
-        deleted = tidy(folder, FOLDERS, lease)
-    after = shown.holds(folder)
-    gone = ", ".join([counted(done.images, "image"), *(counted(before[name] - after[name], name) for name in before)])
-    objects, partitions, files = counted(done.objects, "object"), counted(done.partitions, "partition"), counted(deleted.files, "file")
+    done = purger.purge(job.reopen(open_folder(out)), names or [])
+    gone = ", ".join([counted(done.images, "image"), *(counted(count, name) for name, count in done.rows.items())])
+    objects, partitions, files = counted(done.objects, "object"), counted(done.partitions, "partition"), counted(done.files, "file")
     print(f"{objects} purged from {partitions}: {gone}; {files} that held them deleted")
 
 

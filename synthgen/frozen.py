@@ -52,6 +52,13 @@ def finished(out: Folder, what: str) -> None:
         write(out, {**last, "unfinished": left})
 
 
+def purge_cut_short(out: Folder) -> str | None:
+    """What to do where a purge has taken images out of some tables and files and not of others."""
+    if "purge" not in (record(out) or {}).get("unfinished", {}):
+        return None
+    return f"a purge was cut short here; finish it with: synth purge {out.url}"
+
+
 def made(out: Folder) -> Any:
     """The latest record of a folder that must have one."""
     found = record(out)

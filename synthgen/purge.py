@@ -1,28 +1,32 @@
 """Takes images out of an output folder, with all that came of them.
 
-Comes in: object ids, image ids, uris or the ends of uris. Goes out: partitions written anew without them. First the ids go onto
-the denylist, so that whatever happens next nothing brings them back; then each table that holds them gets a revision that replaces the
-earlier ones. Of the object a bare record stays in `0-listed` (its id, no uri, nothing that came along) and one in `1-tagged`
-that says `purged`, so that the sums of `synth status` still hold. Decisions and shards follow from the tables by running
-`select` and `pack`; then `synthgen.store.tidy` deletes the files that held the rows. Purging again goes on where a purge was
-killed, because what is on the denylist is always purged too; until then no run begins, since some tables hold the image and some
-do not.
+Comes in: a job, and object ids, image ids, uris or the ends of uris. Goes out: partitions written anew without them. First the ids
+go onto the denylist, so that whatever happens next nothing brings them back; then each table that holds them gets a revision that
+replaces the earlier ones. Of the object a bare record stays in `0-listed` (its id, no uri, nothing that came along) and one in
+`1-tagged` that says `purged`, so that the sums of `synth status` still hold. Decisions and shards follow from the tables by running
+`select` and `pack`; last, the files that held the rows are deleted. A purge is on record from its beginning to its end: in between
+some tables and files hold the image and some do not, so no other run begins, and purging again goes on where a purge was killed.
 """
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from synthgen import frozen
+from synthgen import frozen, status
 from synthgen.denylist import Denied, denied, deny
 from synthgen.errors import UserMistake
+from synthgen.job import Job
 from synthgen.meant import objects_meant
+from synthgen.pack import published
 from synthgen.rows import ASSIGNMENTS, IMAGES, OBJECT_TAGS, OBJECTS, PAIRS, PLANNED_IMAGES, SCORES
+from synthgen.run import Range, run
 from synthgen.store import Folder, Lease, Log, Receipt, Stage, TablePart
+from synthgen.store.tidy import tidy
 
 LISTED, TAGGED, PLANNED, GENERATED = "0-listed", "1-tagged", "2-planned", "3-generated"
 KEYS = {"objects": "object_id", "images": "object_id", "tags": "object_id", "assignments": "assignment_id", "pairs": "assignment_id"}
@@ -50,13 +54,34 @@ class Purged:
     objects: int
     images: int  # contents; copies of the same bytes are one
     partitions: int
+    rows: Mapping[str, int]  # question, pair, sample → how many fewer there are
+    files: int  # deleted
 
 
-def purge(out: Folder, names: Iterable[str], lease: Lease, below: Callable[[str], str]) -> Purged:
+def purge(job: Job, names: Collection[str]) -> Purged:
     """Takes out what has one of these names, and everything with the same bytes; without a name, what a killed purge left.
 
-    `below` gives what samples show of a uri.
+    From its first word on disk to its last no other run begins.
     """
+    out = job.out
+    if not names and not frozen.purge_cut_short(out):
+        raise UserMistake(f"{out.url}: no purge was cut short here; name what is to go: ids, uris or file names")
+    before = status.holds(out)
+    with Lease.take(out) as lease:
+        objects, images, partitions = _out_of_tables(out, names, lease, partial(published.uri, root=job.pack_terms.root))
+    reached = [stage for stage, folder in (("select", "4-selected"), ("pack", "5-shards")) if Stage(out, folder).log().partitions]
+    if reached:
+        run(job, Range("select", reached[-1], purges=True))
+    with Lease.take(out) as lease:
+        deleted = tidy(out, status.FOLDERS, lease)
+        lease.check()
+        frozen.finished(out, "purge")
+    after = status.holds(out)
+    return Purged(objects, images, partitions, {name: before[name] - after[name] for name in before}, deleted.files)
+
+
+def _out_of_tables(out: Folder, names: Iterable[str], lease: Lease, below: Callable[[str], str]) -> tuple[int, int, int]:
+    """Writes the tables anew; how many objects, contents and partitions that are. `below` gives what samples show of a uri."""
     _check_plan(Stage(out, PLANNED))
     known = denied(out)
     wanted = frozenset(names) - known.object_ids - known.image_ids
@@ -72,9 +97,7 @@ def purge(out: Folder, names: Iterable[str], lease: Lease, below: Callable[[str]
     for name in _holding(out, logs[LISTED], everything):
         changed = [_rewrite(Stage(out, stage), logs, name, everything, lease) for stage in logs]
         done += any(changed)
-    lease.check()
-    frozen.finished(out, "purge")
-    return Purged(len(more.object_ids), len(more.image_ids), done)
+    return len(more.object_ids), len(more.image_ids), done
 
 
 def _holding(out: Folder, listed: Log, gone: Denied) -> list[str]:

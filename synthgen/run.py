@@ -44,6 +44,7 @@ class Range:
     replan: bool = False  # an update that draws everything anew
     retry: frozenset[str] = frozenset()  # reasons for which failed rows are done again
     grows: bool = True  # what is new in the source is listed
+    purges: bool = False  # this finishes a purge
 
     def __post_init__(self) -> None:
         if STAGES.index(self.first) > STAGES.index(self.last):
@@ -80,7 +81,8 @@ def _run(job: Job, which: Range) -> int:
             # Nobody should tag for hours to learn that the model does not load.
             once(check_engine, (job.model, job.pipeline.generate.engine), job.pipeline.generate.engine)
         with Lease.take(job.out) as lease:
-            _is_whole(job.out)
+            if not which.purges:
+                _is_whole(job.out)
             unfinished = settle(job, which.first, which.last, which.replan)
             _note_unfinished(which, unfinished)
             if which.lists:
@@ -107,9 +109,9 @@ def _has_input(job: Job, first: str) -> None:
 
 
 def _is_whole(out: Folder) -> None:
-    """A purge that was killed has taken an image out of some tables and not of others."""
-    if "purge" in (frozen.record(out) or {}).get("unfinished", {}):
-        raise UserMistake(f"{out.url}: a purge was cut short here; finish it with: synth purge {out.url}")
+    """A purge that was killed has taken an image out of some tables and files and not of others."""
+    if told := frozen.purge_cut_short(out):
+        raise UserMistake(f"{out.url}: {told}")
 
 
 def _begun(objects: Iterator[Listed]) -> Iterator[Listed]:

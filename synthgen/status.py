@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from synthgen import frozen
 from synthgen.errors import UserMistake
 from synthgen.rows import PLAN_OUTCOMES
 from synthgen.store import Folder, Stage
@@ -75,6 +76,8 @@ def text(out: Folder, *, is_over: bool = False) -> str:
     going_on = "; the line that started it goes on with what is to do" if any(funnel.to_do for funnel in shown) else ""
     if holder := holder_of(out):
         last = [f"a run is at work here: process {holder['pid']} on {holder['host']}, renewed {_age(holder):.0f} s ago"]
+    elif told := frozen.purge_cut_short(out):
+        last = [told]
     else:
         last = [f"no run is at work here{going_on}"] if going_on or not is_over else []
     return "\n".join([*_table(shown), *last])
@@ -88,6 +91,9 @@ def _table(shown: list[Funnel]) -> Iterator[str]:
         for reason, count in sorted(funnel.fell.items()):
             if count:
                 yield f"{'':<9} {'':>10} {'':>10} {count:>10,} {'':>8}    {reason}"
+    for funnel in shown:
+        if funnel.to_do < 0:
+            yield f"{funnel.stage}: holds {-funnel.to_do:,} {funnel.unit} more than came in, taken back since; the next run takes them out"
 
 
 def _age(holder: Mapping[str, Any]) -> float:

@@ -11,11 +11,11 @@ import pytest
 from conftest import make_images, put_shelves, write
 from test_run import adds_up, assignments, pairs, rows, synth
 
-from synthgen import purge, reasons, status
+from synthgen import job, purge, reasons, status
 from synthgen.errors import UserMistake
 from synthgen.progress import counted
 from synthgen.rows import DECISIONS, FAILURE_REASONS, IMAGES, OBJECTS, QUARANTINE_REASONS, image_id
-from synthgen.store import Folder, Lease, Stage
+from synthgen.store import Folder, Stage
 
 
 @pytest.fixture(scope="module")
@@ -188,7 +188,7 @@ def test_a_purged_image_is_gone_with_all_that_came_of_it_and_stays_away(copy: Pa
     assert nobody.returncode == 2 and nobody.stderr.startswith(f"synth: {copy}: holds no image agian.png; ")
 
 
-@pytest.mark.parametrize("killed_at", ["1-tagged", "2-planned", "3-generated"])
+@pytest.mark.parametrize("killed_at", ["1-tagged", "3-generated", "select", "tidy"])
 def test_a_run_after_a_killed_purge_is_told_to_finish_it_first(
     copy: Path, finished: Path, killed_at: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -200,15 +200,23 @@ def test_a_run_after_a_killed_purge_is_told_to_finish_it_first(
             raise KeyboardInterrupt
         return rewrite(stage, *rest)
 
+    def dies_late(*_: Any) -> None:
+        raise KeyboardInterrupt
+
     monkeypatch.setattr(purge, "_rewrite", dies)
-    with pytest.raises(KeyboardInterrupt), Lease.take(Folder(str(copy))) as lease:
-        purge.purge(Folder(str(copy)), [mine], lease, str)
+    monkeypatch.setattr(purge, "run" if killed_at == "select" else "tidy", dies_late)
+    with pytest.raises(KeyboardInterrupt):
+        purge.purge(job.reopen(Folder(str(copy))), [mine])
     for order in ([], ["--from", "pack"]):
         stopped = synth("run", "photos", "--out", str(copy), "--pipeline", "small", *order, check=False)
         assert stopped.returncode == 2
         assert stopped.stderr.splitlines()[-1] == f"synth: {copy}: a purge was cut short here; finish it with: synth purge {copy}"
+    assert synth("status", str(copy)).stdout.endswith(f"a purge was cut short here; finish it with: synth purge {copy}\n")
     synth("purge", str(copy))
     adds_up(copy)
+    assert not any(mine in one for stage in ("2-planned", "3-generated", "5-shards") for one in column_texts(copy, stage))
+    nothing = synth("purge", str(copy), check=False)
+    assert nothing.returncode == 2 and "no purge was cut short here; name what is to go" in nothing.stderr
     assert mine not in {row["image_id"] for row in assignments(copy).values()}
     before = pairs(copy)
     synth("run", "photos", "--out", str(copy), "--pipeline", "small")
