@@ -17,6 +17,17 @@ from yaml.reader import ReaderError
 from synthgen.errors import UserMistake
 
 QUOTES = 'wants quotes, as "**" and "**/scene"'  # else YAML takes it for the name of another place
+NOT_IN_LINE = "is not indented as its neighbours are"
+PLAIN = (  # what a problem of PyYAML's most often comes of
+    (r"expected (<block end>|'<document start>'), but found '(<block|\?|-)", f"the line {NOT_IN_LINE}"),
+    (r"mapping values are not allowed", f"a ': ' inside a text, which wants quotes then, or a line that {NOT_IN_LINE}"),
+    (r"sequence entries are not allowed", f"a '- ' inside a text, which wants quotes then, or a line that {NOT_IN_LINE}"),
+    (r"could not find expected ':'", f"the line has no ': ' behind a key, or {NOT_IN_LINE}"),
+    (r"found character '\\t'", "a tab; indent with blanks"),
+    (r"found character '(.)'", r"a text that begins with \1 wants quotes"),
+    (r"expected ',' or '(.)', but got '<stream end>'", r"a bracket is never closed; \1 is missing"),
+    (r"expected ',' or '(.)', but got '(.*)'", r"\2 where , or \1 should be; a text with signs in it wants quotes inside brackets"),
+)
 DEEPEST = 60  # levels of a file; the deepest of ours has 9
 
 Place = tuple[str | int, ...]
@@ -73,7 +84,8 @@ def parse(path: Path, text: str) -> Document:
 def _line_of_fault(error: yaml.YAMLError, text: str) -> int:
     if isinstance(error, ReaderError):
         return text.count("\n", 0, error.position) + 1
-    mark = getattr(error, "problem_mark", None)
+    is_before = getattr(error, "context", None) == "while scanning a simple key"  # the problem is seen on the line after
+    mark = getattr(error, "context_mark" if is_before else "problem_mark", None)
     return mark.line + 1 if mark else 1
 
 
@@ -83,7 +95,7 @@ def _problem(error: yaml.YAMLError) -> str:
     told = str(getattr(error, "problem", None) or error)
     if getattr(error, "context", None) == "while scanning an alias":
         return f"a word that begins with * {QUOTES}"
-    return told
+    return next((found.expand(words) for pattern, words in PLAIN if (found := re.match(pattern, told))), told)
 
 
 class _StrictLoader(yaml.SafeLoader):

@@ -12,6 +12,7 @@ from functools import cache
 from typing import Any
 
 from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from synthgen import shelves
 from synthgen.errors import Mistakes, attempted, close, nearest
@@ -78,7 +79,11 @@ class Tag(Section):
     @model_validator(mode="before")
     @classmethod
     def _of_its_meaning(cls, value: Any) -> Any:
-        return {"means": value} if isinstance(value, str) else value
+        if isinstance(value, str):
+            return {"means": value}
+        if not isinstance(value, Mapping | Tag):
+            raise PydanticCustomError("tag", "must be a line of text that says what it means, or keys with values")
+        return value
 
 
 class TaxonomyFile(Section):

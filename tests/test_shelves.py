@@ -55,8 +55,13 @@ def test_all_mistakes_are_told_at_once_each_with_its_own_line() -> None:
         "some.yaml:1: about: must be text, not 5",
         "some.yaml:2: templates: must be a list, not 'one'",
         "some.yaml:7: tags.animal.tags.cat: must say something, not ''",
-        "some.yaml:8: tags.animal.tags.dog: must be keys with values, not a list",
+        "some.yaml:8: tags.animal.tags.dog: must be a line of text that says what it means, or keys with values, not a list",
     ]
+
+
+def test_a_tag_without_a_meaning_is_told_both_ways_to_give_one() -> None:
+    said = "tags.cat: must be a line of text that says what it means, or keys with values, not left empty"
+    assert lines_of(TAXONOMY + "tags:\n  cat:\n  dog: a barker\n") == [f"some.yaml:4: {said}"]
 
 
 def test_a_mistake_in_one_kind_of_node_is_not_also_told_as_a_mistake_in_the_other() -> None:
@@ -120,8 +125,16 @@ def test_every_repeated_key_is_told_with_the_line_of_the_repeat() -> None:
 @pytest.mark.parametrize(
     ("text", "line", "problem"),
     [
-        ("a: [1, 2", 1, "expected ',' or ']'"),
-        ("a: 1\n\tb: 2\n", 2, "cannot start any token"),
+        ("a: [1, 2", 1, "a bracket is never closed; ] is missing"),
+        ("a: [Where?, What?]\n", 1, "? where , or ] should be; a text with signs in it wants quotes inside brackets"),
+        ("a: 1\n\tb: 2\n", 2, "a tab; indent with blanks"),
+        ("a: @x\n", 1, "a text that begins with @ wants quotes"),
+        ("a:\n    b: 1\n  c: 2\n", 3, "the line is not indented as its neighbours are"),
+        ("a:\n  - b\n  c: 2\n", 3, "the line is not indented as its neighbours are"),
+        (" a: 1\nb: 2\n", 2, "the line is not indented as its neighbours are"),
+        ("a: 1\n  b: 2\n", 2, "or a line that is not indented as its neighbours are"),
+        ("a: x: y\n", 1, "a ': ' inside a text, which wants quotes then"),
+        ("a: 1\nb\nc: 2\n", 2, "the line has no ': ' behind a key"),
         ("a: 'open\n", 2, "unexpected end of stream"),
         ("a: 1\n---\nb: 2\n", 2, "but found another document"),
         ("a: 1\nb: \x00\n", 2, "U+0000"),
