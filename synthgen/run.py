@@ -26,7 +26,7 @@ from synthgen.failing import Streak
 from synthgen.job import STAGES, Job, check_folder, settle
 from synthgen.models import check_engine
 from synthgen.progress import StageProgress, generation_note, tagging_note
-from synthgen.source import Listed, list_objects
+from synthgen.source import Listed, list_objects, shown, walks_into
 from synthgen.store import Folder, Lease, Receipt, Stage
 from synthgen.workers import Crew, Show, Work, leave_ray, listening, once, work_through
 
@@ -71,6 +71,8 @@ def run(job: Job, which: Range) -> int:
 
 def _run(job: Job, which: Range) -> int:
     # What the user can mend is found before anything is written.
+    if which.lists:
+        _is_apart(job)
     objects = _begun(list_objects(job.pipeline.source)) if which.lists else iter(())
     is_new = check_folder(job, which.first, which.last, which.update, which.replan)
     _has_input(job, which.first)
@@ -112,6 +114,15 @@ def _is_whole(out: Folder) -> None:
     """A purge that was killed has taken an image out of some tables and files and not of others."""
     if told := frozen.purge_cut_short(out):
         raise UserMistake(f"{out.url}: {told}")
+
+
+def _is_apart(job: Job) -> None:
+    """What a run writes must not be what the next one lists."""
+    if walks_into(job.pipeline.source, job.out.url):
+        raise UserMistake(
+            f"--out {job.out.url}: lies inside the source {shown(job.pipeline.source.uri or '')}, "
+            "so a later run would list what this one writes; give an --out outside of it, or a narrower source"
+        )
 
 
 def _begun(objects: Iterator[Listed]) -> Iterator[Listed]:

@@ -8,14 +8,16 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from conftest import make_images
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reading_sources import listed, mistake, names, read, tree
 
-from synthgen import stores
+from synthgen import cli, stores
 from synthgen.config import Source
 from synthgen.errors import UserMistake
-from synthgen.source import list_objects, shown, walking
+from synthgen.source import list_objects, shown, walking, walks_into
+from synthgen.store.folder import open_folder
 
 # --- folders and globs ------------------------------------------------------------------------------------------------
 
@@ -170,3 +172,54 @@ def test_what_is_shown_holds_no_secret() -> None:
     error = OSError("GET https://me:pw@host/x?X-Amz-Signature=abc&b=1 failed,\n see s3://KEY:SECRET@b/k?sig=1")
     told = stores.shown_error(error)
     assert told == "OSError: GET https://host/x failed, see s3://b/k"
+
+
+# --- an output folder beside it ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("source", "out", "is_inside"),
+    [
+        ("pics", "pics/out", True),
+        ("pics/", "pics/a/../out", True),
+        ("pics", "pics/../out", False),
+        ("pics", "pics2/out", False),
+        ("pics", "link/out", True),
+        ("link", "pics/out", True),
+        ("pics", "pics/away/out", False),  # a link to a folder, which is not followed
+        ("pics", "pics/.out", False),  # hidden, so not listed
+        ("pics", ".", False),
+        ("pics/*.jpg", "pics/out", False),
+        ("pics/**/*.jpg", "pics/out", True),
+        ("pics/*/x/*.jpg", "pics/out/x", True),
+        ("pics/[a-n]*/*.jpg", "pics/out", False),
+        ("pics/x.parquet", "out", False),
+        ("urls:list.txt", "pics/out", False),
+        ("s3://bucket/pics", "s3://bucket/pics/out", True),
+        ("s3://bucket/pics/", "s3://bucket/pics/out/", True),
+        ("s3://bucket/pics", "s3a://bucket/pics/out", True),
+        ("s3://bucket", "s3://bucket/out", True),
+        ("s3://bucket/pics", "s3://bucket/pics-out", False),
+        ("s3://bucket/pics/*/*.jpg", "s3://bucket/pics/out", True),
+        ("gs://bucket/pics", "s3://bucket/pics/out", False),
+        ("gcs://bucket/pics", "gs://bucket/pics/out", True),
+    ],
+)
+def test_an_output_folder_is_found_where_the_source_is_walked(
+    source: str, out: str, is_inside: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree(tmp_path, "pics/a.jpg", "pics/x.parquet", "elsewhere/b.jpg")
+    (tmp_path / "link").symlink_to("pics")
+    (tmp_path / "pics/away").symlink_to("../elsewhere")
+    monkeypatch.chdir(tmp_path)
+    assert walks_into(Source(uri=source), open_folder(out).url if "://" not in out else out) is is_inside
+
+
+def test_a_run_into_its_own_source_is_refused_before_anything_is_written(workspace: Path) -> None:
+    make_images(workspace / "photos", 2)
+    for command in ("run", "plan"):
+        with pytest.raises(
+            UserMistake, match=r"photos/out: lies inside the source photos, so .*; give an --out outside of it, or a narrower source$"
+        ):
+            cli.app((command, "photos", "--out", "photos/out", "--pipeline", "small"), standalone_mode=False)
+    assert not (workspace / "photos" / "out").exists()

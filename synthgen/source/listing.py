@@ -19,8 +19,8 @@ from typing import Any
 from synthgen.config import Source
 from synthgen.errors import UserMistake
 from synthgen.source import parquet, urls
-from synthgen.source.place import Place, filesystem, open_regular, place_of, split_uri
-from synthgen.source.walking import Found, walk
+from synthgen.source.place import Place, filesystem, open_regular, place_of, split_folder, split_uri
+from synthgen.source.walking import Found, may_enter, walk
 from synthgen.stores import Lasting, patiently, shown_error, told
 
 log = logging.getLogger(__name__)
@@ -47,6 +47,20 @@ def list_objects(source: Source) -> Iterator[Listed]:
     fs = None if place.protocol == "file" else filesystem(place.protocol)
     objects = _mended(place, _objects(place, fs, source))
     return _with_sidecars(objects, fs, source.sidecar) if source.sidecar else objects
+
+
+def walks_into(source: Source, folder: str) -> bool:
+    """Whether a folder, by its path or URL, lies where a listing of the source looks for files."""
+    if urls.is_list(source):
+        return False
+    place, (protocol, path) = place_of(source.uri), split_folder(folder)
+    root = place.root
+    if protocol == "file":
+        root, path = os.path.realpath(root), os.path.realpath(path)
+    below = f"{root.rstrip('/')}/"
+    if protocol != place.protocol or not f"{path}/".startswith(below):
+        return False
+    return all(may_enter(place.pattern, name, depth) for depth, name in enumerate(path[len(below) :].split("/")) if name)
 
 
 def _objects(place: Place, fs: Any, source: Source) -> Iterator[Listed]:

@@ -20,6 +20,7 @@ from synthgen.errors import UserMistake
 from synthgen.stores import Lasting, lacks_package, shown
 
 STORES = ("s3", "gs")  # object stores; a local path needs no protocol
+SAME = {"s3a": "s3", "gcs": "gs"}  # other names of a store
 PROTOCOL = re.compile(r"[a-z][a-z0-9+.-]*://")
 MAGIC = re.compile(r"[*?[]")
 SPELT = "give a folder, a glob, a Parquet file, s3://… or gs://…"
@@ -72,6 +73,14 @@ def split_uri(uri: str) -> tuple[str, str]:
     return (protocol, path) if separator and protocol in STORES else ("file", uri)
 
 
+def split_folder(url: str) -> tuple[str, str]:
+    """Protocol and path of a folder, as the place of a source spells them."""
+    if not PROTOCOL.match(url) or url.startswith("file://"):
+        return split_uri(url)
+    protocol, _, rest = url.partition("://")
+    return SAME.get(protocol, protocol), rest.strip("/")
+
+
 def local_uri(path: str) -> str:
     """An absolute path as it stands, or percent-encoded when it is not text."""
     try:
@@ -104,11 +113,10 @@ def local_version(status: os.stat_result) -> str:
 
 
 def _store_place(uri: str) -> Place:
-    protocol, _, rest = uri.partition("://")
-    protocol = {"s3a": "s3", "gcs": "gs"}.get(protocol, protocol)
+    protocol, path = split_folder(uri)
     if protocol not in STORES:
         raise UserMistake(f"{shown(uri)}: {protocol}:// is not a source of images; {SPELT}")
-    root, pattern = _split_glob(rest.strip("/"))
+    root, pattern = _split_glob(path)
     if not root:
         raise UserMistake(f"{shown(uri)}: names no bucket; write {protocol}://bucket/prefix")
     return Place(shown(uri), protocol, root, pattern)

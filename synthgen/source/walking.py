@@ -100,12 +100,12 @@ def _folders(place: Place, entries: Callable[[str], Iterator[_Entry]]) -> Iterat
             stack.pop()
         elif entry.found is not None:
             yield entry.found
-        elif _may_enter(place.pattern, entry.name, depth=len(stack) - 1):
+        elif may_enter(place.pattern, entry.name, depth=len(stack) - 1):
             below = f"{folder.rstrip('/')}/{entry.name}"
             stack.append((below, entries(below)))
 
 
-def _may_enter(pattern: str | None, name: str, depth: int) -> bool:
+def may_enter(pattern: str | None, name: str, depth: int) -> bool:
     """Whether a folder can hold matches; spares a walk through trees that the glob excludes."""
     if name.startswith("."):
         return False
