@@ -1,13 +1,14 @@
 """A job: a pipeline with every text that it names, fingerprinted, before anything runs.
 
 Comes in: a Pipeline and an output folder. Goes out: a Job. What shapes the rows of each
-stage is gathered in `shape`; it is stored in the output folder, and the next start compares it with its own and says in words
-what differs.
+stage is gathered in `shape`; it is stored in the output folder, and the next start compares it with its own and says in the
+user's words what differs.
 """
 
 import hashlib
 import json
 import os
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -34,6 +35,20 @@ from synthgen.tagger.files import embedding_of
 from synthgen.texts import Texts, load_texts
 
 STAGES = ("tag", "plan", "generate", "select", "pack")
+WORDS = (  # where settings stand in a shape -> what the user calls them
+    (r"listed\.", "source."),
+    (r"images\.embedding\b.*", "the model that embeds the images changed"),
+    (r"tags\.(.+?) was '.*", r"the tagger '\1' changed"),
+    (r"tags\.(.+?) is ", r"the tagger '\1' is "),
+    (r"planned\.settings\.|generated\.(?=seed )", "plan."),
+    (r"planned\.mapping ", "the mapping "),
+    (r"(planned|generated)\.types\.(\S+) ", r"the instruction type '\2' "),
+    (r"generated\.engine\.", "generate.engine.options."),
+    (r"generated\.(?=model |sampling\.)", "generate."),
+    (r"generated\.(\S+) ", r"\1 of the prompts "),
+    (r"scores\.agreement\.", "generate.sampling."),
+    (r"scores\.(\S+) ", r"the score '\1' "),
+)
 GROUPS = {"tag": ("listed", "images", "tags"), "plan": ("planned",), "generate": ("generated", "scores")}  # of tables, by stage
 
 
@@ -138,7 +153,7 @@ def check_folder(job: Job, first: str, last: str, update: bool, replan: bool) ->
     found = differences(shape, {group: one for group, one in job.shape.items() if group in shape})
     redraws = [one for one in found if one.startswith("planned.settings.seed ")]
     if redraws and not replan:
-        raise SettingsChanged(f"{job.out.url}: {redraws[0]}: every question would be drawn anew; run with --replan if that is wanted")
+        raise SettingsChanged(f"{job.out.url}: {_some(redraws)}: every question would be drawn anew; run with --replan if that is wanted")
     skipped = [stage for stage in STAGES[: STAGES.index(first)] if any(one.partition(".")[0] in GROUPS.get(stage, ()) for one in found)]
     if skipped:
         raise SettingsChanged(
@@ -182,7 +197,15 @@ def settle(job: Job, first: str, last: str, replan: bool) -> dict[str, str]:
 
 
 def _some(found: list[str]) -> str:
+    """Differences in the user's words, as many as fit."""
+    found = list(dict.fromkeys(map(_in_words, found)))
     return "; ".join(found[:12] + ([f"and {len(found) - 12} more"] if len(found) > 12 else []))
+
+
+def _in_words(difference: str) -> str:
+    return next(
+        (found.expand(words) + difference[found.end() :] for place, words in WORDS if (found := re.match(place, difference))), difference
+    )
 
 
 def _behind(last: str) -> set[str]:

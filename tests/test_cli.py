@@ -215,6 +215,9 @@ def test_an_output_in_memory_is_refused(synth: Synth, photos: Path) -> None:
     assert refusal(synth, "run", "photos", "--out", "memory://x", "-p", "small").startswith("memory://x: memory is lost")
 
 
+ENGINE = "{kind: scripted, script: 'mine:Engine', options: {dtype: float32}}"
+
+
 @pytest.fixture
 def begun(workspace: Path, photos: Path) -> Path:
     """The output folder of a run that has only begun."""
@@ -226,15 +229,20 @@ def begun(workspace: Path, photos: Path) -> Path:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (("elsewhere",), "listed.uri was '{home}/photos' and is '{home}/elsewhere'"),
-        (("photos", "--set", "plan.per_image=5"), "planned.settings.per_image was 3 and is 5"),
-        (("photos", "--set", "generate.scores=[answer]"), "scores.likelihood is gone"),
-        (("photos", "--model", "other"), "generated.model changed"),
-        (("photos", "--set", "generate.engine.options.dtype=float32"), "generated.engine.dtype is new"),
+        (("elsewhere",), "source.uri was '{home}/photos' and is '{home}/elsewhere'"),
+        (("photos", "--set", "plan.per_image=5"), "plan.per_image was 3 and is 5"),
+        (("photos", "--set", "generate.scores=[answer]"), "the score 'likelihood' is gone"),
+        (("photos", "--model", "other"), "generate.model changed"),
+        (("photos", "--set", "images.model_pixels=9000"), "images.model_pixels was 1003520 and is 9000"),
+        (("photos", "--set", "source.sidecar=.txt"), "source.sidecar was '.json' and is '.txt'"),
+        (("photos", "--set", "generate.sampling.top_p=0.5"), "generate.sampling.top_p was 1.0 and is 0.5"),
+        (("photos", "--set", "tag.tagger=other"), "the tagger 'beside' is gone; the tagger 'other' is new. Run"),
+        (("photos", "--set", f"generate.engine={ENGINE}"), "generate.engine.options.dtype is new"),
     ],
 )
 def test_the_output_of_another_run_is_left_alone(synth: Synth, begun: Path, change: tuple[str, ...], said: str) -> None:
     make_images(begun.parent / "elsewhere", 1)
+    write(begun.parent / "taggers/other.yaml", SHELVES["taggers/beside.yaml"])
     told = refusal(synth, "run", *change, "--out", "out", "-p", "small")
     assert told.startswith(f"{begun}: was made with other settings: {said.format(home=begun.parent)}")
     then = "add the images of this source to those of the other" if change == ("elsewhere",) else "recompute what that touches"
@@ -244,10 +252,39 @@ def test_the_output_of_another_run_is_left_alone(synth: Synth, begun: Path, chan
 def test_an_edited_shelf_file_is_a_change_and_its_comments_are_none(synth: Synth, begun: Path, workspace: Path) -> None:
     mapping = workspace / "pipelines/mappings/small.yaml"
     write(mapping, SHELVES["pipelines/mappings/small.yaml"].replace("fine/**: 4", "fine/**: 5"))
-    assert "planned.mapping changed" in refusal(synth, "run", "photos", "--out", "out", "-p", "small")
+    assert "the mapping changed" in refusal(synth, "run", "photos", "--out", "out", "-p", "small")
     write(mapping, "# a note\n" + SHELVES["pipelines/mappings/small.yaml"])
     opened = job.open_job(open_folder("out"), config.load("small", ["source.uri=photos"]))
     assert job.check_folder(opened, "tag", "pack", update=False, replan=False) is False
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "said"),
+    [
+        ("taggers/beside.yaml", "engine: sidecar", "engine: sidecar\nkey: names", "the tagger 'beside' changed"),
+        (
+            "prompts/families/small.yaml",
+            "needs: text, forms: [short]",
+            "needs: words, forms: [brief]",
+            "the instruction type 'fine/reading' changed",
+        ),
+        ("prompts/small.yaml", "Be good", "Be bad", "system of the prompts was 'Be good.' and is 'Be bad.'"),
+        ("prompts/small.yaml", "{{ question }} Short.", "{{ question }} In short.", "answer.short.text of the prompts was"),
+        ("prompts/small.yaml", "Rate {{ question }} {{ answer }}", "{{ question }} {{ answer }}", "the score 'answer' changed"),
+    ],
+)
+def test_what_differs_in_a_shelf_file_has_the_name_that_the_user_gave_it(
+    synth: Synth, begun: Path, workspace: Path, name: str, old: str, new: str, said: str
+) -> None:
+    assert old in SHELVES[name]
+    write(workspace / name, SHELVES[name].replace(old, new))
+    told = refusal(synth, "run", "photos", "--out", "out", "-p", "small")
+    assert told.startswith(f"{begun}: was made with other settings: {said}") and told.count(said) == 1
+
+
+def test_another_seed_is_told_with_its_own_name(synth: Synth, begun: Path) -> None:
+    told = refusal(synth, *RUN, "--set", "plan.seed=3")
+    assert told.startswith(f"{begun}: plan.seed was 0 and is 3: every question would be drawn anew; run with --replan")
 
 
 def test_the_output_of_another_format_is_left_alone(synth: Synth, begun: Path) -> None:

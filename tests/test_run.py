@@ -147,7 +147,7 @@ def test_other_settings_stop_with_the_difference_and_update_recomputes_what_it_t
     before = pairs(workspace / "out")
     stopped = run("out", "--set", "plan.per_image=4", check=False)
     assert stopped.returncode == 2
-    assert "planned.settings.per_image was 3 and is 4" in stopped.stderr
+    assert "plan.per_image was 3 and is 4" in stopped.stderr
     assert pairs(workspace / "out") == before
 
     run("out", "--set", "plan.per_image=4", "--update")
@@ -190,7 +190,7 @@ def test_an_update_that_was_cut_short_is_finished_by_the_next_run(workspace: Pat
     edit_brief_prompt(workspace)
     killed_once_settled()
     refused = run("out", "--from", "select", "--set", "plan.per_image=4", check=False)
-    assert "planned.settings.per_image was 3 and is 4. --from select would leave out what that touches" in refused.stderr
+    assert "plan.per_image was 3 and is 4. --from select would leave out what that touches" in refused.stderr
     assert "an update of generate was cut short; a run without --from" in run("out", "--from", "select").stderr
     assert "an update of generate was cut short; this run finishes it" in run().stderr
     after = rows(workspace / "out", "3-generated", "pairs", "assignment_id", PAIRS)
