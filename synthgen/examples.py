@@ -32,7 +32,7 @@ def text(out: Folder, count: int = 3) -> str:
     spread = [divmod(index * len(files), count) for index in range(count)]
     lines = [line for number, rest in spread for line in _sample(data, files[number], rest / count)]
     shards = "1 shard" if len(files) == 1 else f"{len(files)} shards"
-    return "\n".join([*lines, "", f"{shards}: {data.full('*.parquet')}"])
+    return "\n".join([*lines, "", f"{shards}: {data.url}/*.parquet"])
 
 
 def tags(out: Folder, taggers: Iterable[str], leaves: Iterable[str]) -> str:

@@ -49,14 +49,16 @@ class Forward(BaseHTTPRequestHandler):
             self.connection.shutdown(socket.SHUT_RDWR)
             self.close_connection = True
             return
-        dropped = ("transfer-encoding", "content-length", "connection", "date", "server")
+        # The length that a HEAD is answered is that of what a GET would bring.
+        dropped = ("transfer-encoding", "connection", "date", "server", *(() if self.command == "HEAD" else ("content-length",)))
         self.reply(answer.status, data, [(name, value) for name, value in answer.getheaders() if name.lower() not in dropped])
 
     def reply(self, status: int, data: bytes, headers: Sequence[tuple[str, str]]) -> None:
         self.send_response(status)
         for name, value in headers:
             self.send_header(name, value)
-        self.send_header("Content-Length", str(len(data)))
+        if self.command != "HEAD":
+            self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(data)

@@ -141,7 +141,7 @@ def _read(stage: Stage, name: str) -> Epoch:
     try:
         return Epoch(**json.loads(folder.read(name)))
     except (ValueError, TypeError) as error:
-        raise Damaged(f"{folder.full(name)}: is not the record of a plan epoch ({error}); no plan can go on without it") from error
+        raise Damaged(f"{folder.url}/{name}: is not the record of a plan epoch ({error}); no plan can go on without it") from error
 
 
 def _left(log: Log, epoch: Epoch) -> tuple[str, ...]:
