@@ -63,11 +63,12 @@ def text(path: Path, pipeline: Pipeline) -> str:
 
 async def report(look: Look) -> list[str]:
     """Runs the stages on the image, in the actor; the lines of the report."""
-    tags = await asyncio.to_thread(_tags, look)
+    tagged = await asyncio.to_thread(_tags, look)
+    tags = tagged.tags
     drawer = Drawer(look.job.plan_terms, {})
     row = {"image_id": look.image_id, "object_id": "", "tags": tags, "width": look.width, "height": look.height}
     drawn = drawer.draw(row)
-    lines = [*_tag_lines(look, tags), *_plan_lines(drawer, row, drawn)]
+    lines = [*_tag_lines(look, tags), *(f"  left out: {one}" for one in tagged.left_out), *_plan_lines(drawer, row, drawn)]
     if not drawn:
         return [*lines, "", "no instruction type suits this image: nothing would be asked"]
     terms = look.job.generate_terms
@@ -86,7 +87,7 @@ def _meta(path: Path, source: Source) -> str | None:
     return next(list_objects(alone)).source_meta
 
 
-def _tags(look: Look) -> list[dict[str, Any]]:
+def _tags(look: Look) -> Tagged:
     taggers = look.job.texts.taggers
     tool = Taggers(taggers)
     item = prepared(tool.prepare, look.image, look.source_meta)
@@ -94,7 +95,7 @@ def _tags(look: Look) -> list[dict[str, Any]]:
     tool.close()  # a VLM would leave the generating model no room
     if found.failure:
         raise SynthError(f"tagger {', '.join(one.name for one in taggers)}: {found.failure}")
-    return found.tags
+    return found
 
 
 def _assignment(row: dict[str, Any], recipe: str) -> Assignment:

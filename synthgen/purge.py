@@ -23,7 +23,7 @@ from synthgen.errors import UserMistake
 from synthgen.job import Job
 from synthgen.meant import objects_meant
 from synthgen.pack import published
-from synthgen.rows import ASSIGNMENTS, IMAGES, OBJECT_TAGS, OBJECTS, PAIRS, PLANNED_IMAGES, SCORES
+from synthgen.rows import ASSIGNMENTS, IMAGES, OBJECT_TAGS, OBJECTS, PAIRS, PLANNED_IMAGES, SCORES, tag_counts
 from synthgen.run import Range, run
 from synthgen.store import Folder, Lease, Log, Receipt, Stage, TablePart
 from synthgen.store.tidy import tidy
@@ -214,7 +214,9 @@ def _outcomes(name: str, rows: pa.Table) -> Counter[str]:
         return Counter(rows.column("outcome").to_pylist())
     if name == "2-planned/assignments":
         return Counter("retired" if one else "assigned" for one in rows.column("retired").to_pylist())
-    if name not in ("1-tagged/images", "3-generated/pairs"):
+    if name == "1-tagged/images":
+        return tag_counts(rows.select(["outcome", "reason", "detail"]).to_pylist())
+    if name != "3-generated/pairs":
         return Counter()
     pairs = zip(rows.column("outcome").to_pylist(), rows.column("reason").to_pylist(), strict=True)
     return Counter(outcome if reason is None else f"{outcome}.{reason}" for outcome, reason in pairs)

@@ -6,6 +6,8 @@ closed lists, so that `synth status` can count them and their sums add up.
 """
 
 import hashlib
+import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -31,7 +33,7 @@ IMAGES = pa.schema(
         ("object_id", pa.string()),
         ("outcome", pa.string()),  # TAG_OUTCOMES
         ("reason", pa.string()),  # QUARANTINE_REASONS, null when tagged
-        ("detail", pa.string()),
+        ("detail", pa.string()),  # of a quarantine; of tags that came along and were left out, by tagger
         ("image_id", pa.string()),  # null when the bytes could not be read
         ("format", pa.string()),
         ("width", pa.int32()),  # pixels, after EXIF rotation
@@ -154,6 +156,13 @@ QUARANTINE_REASONS = (
     "tagger_failed",
     "purged",
 )
+LEFT_OUT = (  # why tags that should have come along with a tagged image were not taken
+    "no_sidecar",
+    "unreadable_sidecar",
+    "no_tags",  # it can be read, and there are none where the tagger looks
+    "no_such_tag",  # some of them; the taxonomy does not know them
+    "bad_score",  # some of them
+)
 PLAN_OUTCOMES = ("planned", "same_bytes", "near_duplicate", "unserved", "over_quota", "changed")
 GENERATE_OUTCOMES = ("pair", "failed")
 FAILURE_REASONS = (
@@ -233,6 +242,23 @@ def draw(seed: int, *parts: str) -> float:
     """A uniform number in (0, 1) that is a function of the run seed and the parts alone (53 bits, never 0 or 1)."""
     bits = int(make_id("draw", str(seed), *parts)[:16], 16) >> 11
     return (bits + 0.5) / (1 << 53)
+
+
+_LEFT_OUT = re.compile(rf"(?:^|: |; )({'|'.join(LEFT_OUT)})(?=[:;]|$)".replace("_", " "))
+
+
+def tag_counts(images: Iterable[Mapping[str, Any]]) -> Counter[str]:
+    """What rows of `1-tagged/images` add to the counts of their commits.
+
+    Each has an outcome. Beside them, which are no outcomes: `left_out`, and for each reason that `detail` names `left_out.reason`.
+    """
+    counts = Counter[str]()
+    for row in images:
+        counts[row["outcome"] if row["reason"] is None else f"{row['outcome']}.{row['reason']}"] += 1
+        if row["outcome"] == "tagged" and row["detail"]:
+            counts["left_out"] += 1
+            counts.update({f"left_out.{words.replace(' ', '_')}" for words in _LEFT_OUT.findall(row["detail"])})
+    return counts
 
 
 def table(rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 
-from synthgen import frozen, generate, listing, memory, pack, plan, select, tag
+from synthgen import frozen, generate, listing, memory, pack, plan, select, status, tag
 from synthgen.errors import UserMistake
 from synthgen.failing import Streak
 from synthgen.job import STAGES, Job, check_folder, settle
@@ -141,9 +141,12 @@ def _tag(job: Job, which: Range, lease: Lease) -> int:
     total = sum(listed.counts([work.partition]).get("listed", 0) for work in works)
     _note_memory("tag", crew.size, memory.tag_bytes(job.pipeline))
     with StageProgress("tag", total, "image") as bar:
-        return _do(
+        done = _do(
             crew, works, lambda counters: bar.show(counters.get("images", 0.0), tagging_note(counters)), _committing(stage, lease, "images")
         )
+    if done and (told := status.left_out(job.out)):
+        print(f"tag: {told}", file=sys.stderr, flush=True)
+    return done
 
 
 def _plan(job: Job, which: Range, lease: Lease) -> int:
@@ -158,10 +161,9 @@ def _generate(job: Job, which: Range, lease: Lease) -> int:
     crew = Crew(generate.build, terms, lambda work: generate.object_ids(terms, work), min(engine.replicas, len(works)), engine.cpus, gpus)
     crew = replace(crew, notes=stage.folder.child("strikes"))
     started = time.monotonic()
-    total = sum(generate.size(terms, work) for work in works)
+    total, is_bound = generate.size(terms, works)
     _note_memory("generate", crew.size, memory.generate_bytes(job.pipeline))
-    # What an update or a retry leaves as it is shows only where the rows are read, in the workers.
-    with StageProgress("generate", total, "assignment", is_bound=which.update or bool(which.retry)) as bar:
+    with StageProgress("generate", total, "assignment", is_bound=is_bound) as bar:
         keep = _committing(stage, lease, "pairs")
 
         def commit(receipt: Receipt) -> None:

@@ -12,10 +12,11 @@ from typing import Any
 
 from synthgen import frozen
 from synthgen.errors import UserMistake
-from synthgen.rows import PLAN_OUTCOMES
+from synthgen.rows import LEFT_OUT, PLAN_OUTCOMES
 from synthgen.store import Folder, Stage
 from synthgen.store.lease import holder_of
 
+_LEFT_OUT = ("left_out", *(f"left_out.{reason}" for reason in LEFT_OUT))  # counted beside the outcomes, of images that are tagged
 FOLDERS = ("0-listed", "1-tagged", "2-planned", "3-generated", "4-selected", "5-shards")
 
 
@@ -43,7 +44,7 @@ def funnels(out: Folder) -> list[Funnel]:
     listed, tagged, planned = counts["0-listed"], counts["1-tagged"], counts["2-planned"]
     generated, selected, packed = counts["3-generated"], counts["4-selected"], counts["5-shards"]
     return [
-        Funnel("tag", "objects", listed.get("listed", 0), tagged.get("tagged", 0), _without(tagged, "tagged")),
+        Funnel("tag", "objects", listed.get("listed", 0), tagged.get("tagged", 0), _without(tagged, "tagged", *_LEFT_OUT)),
         Funnel(
             "plan",
             "images",
@@ -64,10 +65,10 @@ def funnels(out: Folder) -> list[Funnel]:
 
 
 def as_json(out: Folder) -> dict[str, Any]:
-    """The run that is at work here, if one is, and the funnel."""
+    """The run that is at work here, if one is, the funnel, and of how many images tags that came along were left out."""
     holder = holder_of(out)
     at_work = {"pid": holder["pid"], "host": holder["host"], "beat_age_seconds": round(_age(holder), 1)} if holder else None
-    return {"at_work": at_work, "stages": [{**vars(one), "to_do": one.to_do} for one in funnels(out)]}
+    return {"at_work": at_work, "stages": [{**vars(one), "to_do": one.to_do} for one in funnels(out)], "left_out": _left_out(out)}
 
 
 def text(out: Folder, *, is_over: bool = False) -> str:
@@ -80,7 +81,7 @@ def text(out: Folder, *, is_over: bool = False) -> str:
         last = [told]
     else:
         last = [f"no run is at work here{going_on}"] if going_on or not is_over else []
-    return "\n".join([*_table(shown), *last])
+    return "\n".join([*_table(shown), *filter(None, [left_out(out)]), *last])
 
 
 def _table(shown: list[Funnel]) -> Iterator[str]:
@@ -99,6 +100,23 @@ def _table(shown: list[Funnel]) -> Iterator[str]:
 def _age(holder: Mapping[str, Any]) -> float:
     """Seconds since a run renewed its lease; not negative, as clocks may have it."""
     return max(0.0, time.time() - float(holder["beat"]))
+
+
+def left_out(out: Folder) -> str | None:
+    """Where tags that came along with images were left out, or none came, a line that says of how many images and why."""
+    found = _left_out(out)
+    if not found["images"]:
+        return None
+    reasons = sorted(found["reasons"].items(), key=lambda one: -one[1])
+    told = ", ".join(f"{reason.replace('_', ' ')} ({count:,})" for reason, count in reasons)
+    share = f"{found['images']:,} of {found['of']:,} tagged images"
+    return f"tags that should have come along were left out or missing for {share}: {told}; `detail` in 1-tagged/images says more"
+
+
+def _left_out(out: Folder) -> dict[str, Any]:
+    counts = Stage(out, "1-tagged").log().counts()
+    reasons = {reason: count for reason in LEFT_OUT if (count := counts.get(f"left_out.{reason}"))}
+    return {"images": counts.get("left_out", 0), "of": counts.get("tagged", 0), "reasons": reasons}
 
 
 def nothing_kept(out: Folder) -> str | None:

@@ -1,13 +1,13 @@
 """Stage 1: objects of the source become images with tags.
 
 Comes in: a partition of listed objects. Goes out: for each object an images row (its content's id, size, perceptual hash
-and embedding, or the reason for its quarantine) and its tags. The worker fetches, hashes, decodes in children that may
-die, and embeds in batches. Embeddings are kept: where a taxonomy or a threshold was edited the tags are worked out from them,
-and an image is only read again where a tagger that changed wants its pixels.
+and embedding, or the reason for its quarantine) and its tags; where tags that came along were left out, the row says which. The
+worker fetches, hashes, decodes in children that may die, and embeds in batches. Embeddings are kept: where a taxonomy or a
+threshold was edited the tags are worked out from them, and an image is only read again where a tagger that changed wants its
+pixels.
 """
 
 import asyncio
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,7 +16,7 @@ from typing import Any
 from synthgen.config import Images, Source
 from synthgen.denylist import denied
 from synthgen.images import Decoded, Decoder, Unfit
-from synthgen.rows import IMAGES, OBJECT_TAGS, OBJECTS, image_id, table
+from synthgen.rows import IMAGES, OBJECT_TAGS, OBJECTS, image_id, table, tag_counts
 from synthgen.source import Unreadable, read_objects, ref_of
 from synthgen.store import Folder, Log, Receipt, Stage, TablePart
 from synthgen.tagger import ClipFile, CodeFile, Failed, Known, Taggers, TaggerSpec, VlmFile, prepared, read_past, tags_of_each
@@ -203,15 +203,16 @@ class TagWorker:
             if found.failure:
                 _quarantine(row, "tagger_failed", found.failure[:500])
                 continue
+            row["detail"] = "; ".join(found.left_out) or None
             row["embedding"] = None if found.embedding is None else found.embedding.astype("float16")
             tags[row["object_id"]] = found.tags
 
     def _receipt(self, work: Work, rows: list[dict[str, Any]], tags: Mapping[str, list[dict[str, Any]]]) -> Receipt:
         stage, log = Stage(self._terms.out, TAGGED), work.inputs[TAGGED]
         done = {row["object_id"] for row in rows}
-        before = stage.current(log, work.partition, "images", "object_id", IMAGES).select(["object_id", "outcome", "reason"])
-        counts = Counter(_outcome(row) for row in rows)
-        counts.subtract(_outcome(row) for row in before.to_pylist() if row["object_id"] in done)
+        before = stage.current(log, work.partition, "images", "object_id", IMAGES).select(["object_id", "outcome", "reason", "detail"])
+        counts = tag_counts(rows)
+        counts.subtract(tag_counts(row for row in before.to_pylist() if row["object_id"] in done))
         images = stage.write("images", work.partition, work.revision, table(rows, IMAGES))
         is_whole = not _is_retry(self._terms, work)
         parts = {"images": TablePart((images,), self._terms.images_fingerprint, is_whole)}
@@ -233,7 +234,3 @@ def _describe(row: dict[str, Any], found: Decoded) -> None:
 
 def _quarantine(row: dict[str, Any], reason: str, detail: str) -> None:
     row.update(outcome="quarantined", reason=reason, detail=detail)
-
-
-def _outcome(row: Mapping[str, Any]) -> str:
-    return "tagged" if row["outcome"] == "tagged" else f"quarantined.{row['reason']}"

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +10,16 @@ import pytest
 from conftest import SHELVES, make_images, write
 from test_tagger import clip_model
 
-from synthgen import listing, tag, tagger
+from synthgen import config, listing, purge, run, status, tag, tagger
 from synthgen.config import Images, Source
 from synthgen.denylist import Denied, deny
+from synthgen.job import open_job
 from synthgen.models.names import folder_digest
 from synthgen.rows import IMAGES, OBJECT_TAGS
 from synthgen.source import Ref, list_objects, read_objects
 from synthgen.store import Folder, Lease, Log, Receipt, Stage
 from synthgen.tagger import ClipTagger, TaggerSpec
+from synthgen.workers import Crew, Work
 
 SOURCE = Source(uri="photos", sidecar=".json")
 LOW, SURER = "threshold: 1.0e-12\n", "threshold: 1.0e-6\nmost: 3\n"
@@ -79,6 +82,10 @@ class Shelf:
         self.stage.commit(receipt, self.lease, 1)
         return receipt
 
+    def counts(self) -> dict[str, int]:
+        """What the commits count."""
+        return self.stage.log().counts()
+
     def rows(self, table: str) -> list[dict[str, Any]]:
         """The current rows of a table."""
         log: Log = self.stage.log()
@@ -139,6 +146,85 @@ def test_other_words_of_a_sidecar_tagger_read_no_image(workspace: Path, tmp_path
     write(Path("taggers/beside.yaml"), SHELVES["taggers/beside.yaml"] + "names: {kitty: animal/cat}\n")
     shelf.tag(tagger.load("beside"))
     assert [[one["path"] for one in row["tags"]] for row in shelf.rows("tags/beside")] == [["animal/cat"]] * 3 and len(read) == 3
+
+
+def test_tags_that_are_left_out_are_counted_beside_the_outcomes_and_follow_every_edit(workspace: Path, tmp_path: Path) -> None:
+    photos = make_images(Path("photos").resolve(), 4, ["kitty"])
+    photos[0].with_suffix(".json").unlink()
+    photos[1].with_suffix(".json").write_text("{")
+    photos[2].write_bytes(photos[2].read_bytes()[:200])
+    shelf, beside = Shelf(tmp_path / "out"), tagger.load("beside")
+    write(Path("taggers/labels.yaml"), SHELVES["taggers/beside.yaml"] + "key: labels\n")
+    labels = tagger.load("labels")
+    once = {"left_out": 3, "left_out.no_sidecar": 1, "left_out.unreadable_sidecar": 1}
+    both = {**once, "left_out.no_such_tag": 1, "left_out.no_tags": 1}
+    whole = {"tagged": 3, "quarantined.truncated": 1}
+    shelf.tag(beside)
+    assert shelf.counts() == {**whole, **once, "left_out.no_such_tag": 1}
+    shelf.tag(beside, labels)
+    assert shelf.counts() == {**whole, **both}, "an image with two taggers' phrases is one image"
+    told = {str(row["detail"]) for row in shelf.rows("images") if row["outcome"] == "tagged"}
+    assert "beside: no sidecar; labels: no sidecar" in told
+    assert "beside: no such tag: 'kitty'; labels: no tags: no key 'labels', only 'tags'" in told
+    write(Path("taggers/beside.yaml"), SHELVES["taggers/beside.yaml"] + "names: {kitty: animal/cat}\n")
+    shelf.tag(tagger.load("beside"))
+    assert shelf.counts() == {**whole, **once, "left_out": 2}
+
+
+def test_a_folder_tagged_before_left_out_tags_were_counted_goes_on(
+    workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_images(Path("photos"), 2, ["kitty"])
+    shelf, beside = Shelf(tmp_path / "out"), tagger.load("beside")
+    with monkeypatch.context() as patched:
+        patched.setattr(tag, "tags_of_each", lambda *given: [replace(one, left_out=()) for one in tagger.tags_of_each(*given)])
+        shelf.tag(beside)
+    shelf.out.create("run.json", b"{}")
+    assert shelf.counts() == {"tagged": 2} and status.left_out(shelf.out) is None
+    assert status.as_json(shelf.out)["left_out"] == {"images": 0, "of": 2, "reasons": {}}
+    write(Path("taggers/labels.yaml"), SHELVES["taggers/beside.yaml"] + "key: labels\n")
+    shelf.tag(beside, tagger.load("labels"))
+    assert shelf.counts() == {"tagged": 2, "left_out": 2, "left_out.no_such_tag": 2, "left_out.no_tags": 2}
+
+
+def test_status_tells_of_how_many_images_tags_were_left_out_and_the_sums_hold(workspace: Path, tmp_path: Path) -> None:
+    photos = make_images(Path("photos").resolve(), 3, ["kitty"])
+    photos[0].with_suffix(".json").unlink()
+    shelf = Shelf(tmp_path / "out")
+    shelf.out.create("run.json", b"{}")
+    shelf.tag(tagger.load("beside"))
+    funnel = status.funnels(shelf.out)[0]
+    assert (funnel.came, funnel.went, funnel.fell, funnel.to_do) == (3, 3, {}, 0)
+    line = "left out or missing for 3 of 3 tagged images: no such tag (2), no sidecar (1); `detail` in 1-tagged/images says more"
+    assert any(one.endswith(line) for one in status.text(shelf.out).splitlines())
+    assert status.as_json(shelf.out)["left_out"] == {"images": 3, "of": 3, "reasons": {"no_sidecar": 1, "no_such_tag": 2}}
+    gone = next(row["object_id"] for row in shelf.rows("images") if row["detail"] == "beside: no sidecar")
+    (partition,), logs = shelf.stage.log().partitions, {name: Stage(shelf.out, name).log() for name in (tag.LISTED, tag.TAGGED)}
+    for name in logs:
+        purge._rewrite(Stage(shelf.out, name), logs, partition, Denied(object_ids=frozenset([gone])), shelf.lease)
+    assert shelf.counts() == {"tagged": 2, "quarantined.purged": 1, "left_out": 2, "left_out.no_such_tag": 2}
+
+
+def test_the_stage_ends_with_a_line_on_what_was_left_out(
+    workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Here the work is done without a crew."""
+
+    def do(crew: Crew, works: Sequence[Work], show: Any, commit: Any) -> int:
+        worker = tag.TagWorker(crew.settings)
+        for work in works:
+            commit(asyncio.run(worker.do(work)))
+        worker._decoder.close()
+        return len(works)
+
+    monkeypatch.setattr(run, "_do", do)
+    make_images(Path("photos"), 3, ["cat", "kitty"])
+    shelf = Shelf(tmp_path / "out")
+    job = open_job(shelf.out, config.load("small", ["source.uri=photos"]))
+    assert run._tag(job, run.Range(last="tag"), shelf.lease) == 1
+    line = "tag: tags that should have come along were left out or missing for 1 of 3 tagged images: no such tag (1); "
+    assert capsys.readouterr().err.splitlines()[-1].startswith(line)
+    assert run._tag(job, run.Range(last="tag"), shelf.lease) == 0 and "left out" not in capsys.readouterr().err
 
 
 def test_a_quarantined_image_is_looked_at_again_and_a_purged_one_does_not_come_back(

@@ -17,6 +17,7 @@ from synthgen import listing, tag, tagger
 from synthgen.config import Images, Source
 from synthgen.errors import Mistakes, ModelUnavailable, UserMistake
 from synthgen.models.names import folder_digest
+from synthgen.rows import tag_counts
 from synthgen.source import list_objects
 from synthgen.store import Folder, Lease, Stage
 from synthgen.tagger import ClipFile, ClipTagger, Tagger, TaggerSpec, opening
@@ -61,12 +62,57 @@ def paths(spec: TaggerSpec, *metas: str | None) -> list[list[str]]:
         ([], []),
         (None, []),
         (5, []),
-        ({"cat": 1}, []),
+        ({"cat": 1}, ["animal/cat"]),
+        ([{"path": "cat"}, {"path": "letter", "score": None}], ["animal/cat", "document/letter"]),
     ],
 )
 def test_words_of_the_source_become_tags_that_the_taxonomy_knows(tags: Any, expected: list[str]) -> None:
     spec = sidecar("names: {kitty: animal/cat, Katze: animal/cat}\n")
     assert paths(spec, json.dumps({"tags": tags})) == [expected]
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        {"letter": 0.25, "animal/cat": 0.75, "cat": 0.5},
+        [{"path": "letter", "score": 0.25}, {"path": "cat", "score": 0.5}, {"path": "animal/cat", "score": 0.75, "by": "somebody"}],
+    ],
+)
+def test_a_score_may_stand_beside_a_tag_and_the_surest_counts(tags: Any) -> None:
+    reader = tagger.open_tagger(sidecar())
+    (found,) = reader.tag([reader.prepare(IMAGE, json.dumps({"tags": tags}))])
+    assert [(tag["path"], tag["score"]) for tag in found.tags] == [("animal/cat", 0.75), ("document/letter", 0.25)]
+    assert found.left_out == ()
+
+
+@pytest.mark.parametrize(
+    ("meta", "phrase"),
+    [
+        (None, "no sidecar"),
+        ("", "no sidecar"),
+        ('{"sidecar_unreadable": "JSONDecodeError: Expecting value"}', "unreadable sidecar: JSONDecodeError: Expecting value"),
+        ("{", "unreadable sidecar: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"),
+        ('["cat"]', "no tags: […] in place of keys with values"),
+        ('{"labels": ["cat"], "by": "x"}', "no tags: no key 'tags', only 'labels', 'by'"),
+        ("{}", "no tags: no key 'tags'"),
+        ('{"tags": 5}', "no tags: 5 under 'tags'"),
+        ('{"tags": ["cat", "nonsense_tag", 5, "nonsense_tag", null]}', "no such tag: 'nonsense_tag', 5, null"),
+        ('{"tags": [["cat"], {"name": "cat"}, {}, "odd\\n\\ud800"]}', r"no such tag: […], {'name': …}, {}, 'odd\n\ud800'"),
+        ('{"tags": {"cat": 7, "kat": 1, "letter": true}}', "no such tag: 'kat'; bad score: 7 of 'cat', true of 'letter'"),
+        ('{"tags": [{"path": "cat", "score": "sure"}, {"path": "letter", "score": NaN}]}', "bad score: 'sure' of 'cat', NaN of 'letter'"),
+        (json.dumps({"tags": ["x" * 50, *("y" * 40,) * 2, "z"]}), f"no such tag: '{'x' * 39}… and 2 more"),
+    ],
+)
+def test_what_is_left_out_of_a_sidecar_is_told_in_a_phrase(meta: str | None, phrase: str) -> None:
+    reader = tagger.open_tagger(sidecar())
+    (found,) = reader.tag([reader.prepare(IMAGE, meta)])
+    assert found.left_out == (f"mine: {phrase}",) and found.failure is None
+
+
+def test_where_nothing_is_left_out_nothing_is_told() -> None:
+    reader = tagger.open_tagger(sidecar())
+    metas = ['{"tags": ["cat", ""]}', '{"tags": []}', '{"tags": null}', '{"tags": "cat, letter,"}', '{"tags": {}}']
+    assert [one.left_out for one in reader.tag([reader.prepare(IMAGE, meta) for meta in metas])] == [()] * 5
 
 
 def test_the_words_can_stand_under_another_key() -> None:
@@ -94,7 +140,15 @@ def reader() -> Tagger:
 @given(JSON)
 def test_no_json_stops_the_reader(reader: Tagger, value: Any) -> None:
     for meta in (value, {"tags": value}):
-        assert all(tag["path"] for one in reader.tag([reader.prepare(IMAGE, json.dumps(meta))]) for tag in one.tags)
+        (found,) = reader.tag([reader.prepare(IMAGE, json.dumps(meta))])
+        assert all(tag["path"] for tag in found.tags)
+        assert all(len(phrase) <= 200 and "\n" not in phrase and len(counted(phrase)) > 1 for phrase in found.left_out)
+
+
+def counted(phrase: str) -> dict[str, int]:
+    """What a commit counts of an image with this phrase, beside its outcome."""
+    counts = tag_counts([{"outcome": "tagged", "reason": None, "detail": phrase}])
+    return {name: count for name, count in counts.items() if name != "tagged"}
 
 
 def test_a_new_name_for_a_tag_that_is_not_there_is_told() -> None:

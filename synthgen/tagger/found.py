@@ -29,6 +29,7 @@ class Tagged:
     tags: list[dict[str, Any]]  # path, score, tagger
     embedding: Floats | None = None
     failure: str | None = None
+    left_out: tuple[str, ...] = ()  # by tagger, a phrase on tags that came along and were not taken
 
 
 class Tagger(Protocol):

@@ -109,4 +109,5 @@ def _together(found: Sequence[Tagged]) -> Tagged:
     if failure := next((one.failure for one in found if one.failure), None):
         return Tagged([], failure=failure)
     embedding = next((one.embedding for one in found if one.embedding is not None), None)
-    return Tagged([tag for one in found for tag in one.tags], embedding)
+    left_out = tuple(phrase for one in found for phrase in one.left_out)
+    return Tagged([tag for one in found for tag in one.tags], embedding, left_out=left_out)

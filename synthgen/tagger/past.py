@@ -2,7 +2,8 @@
 
 Comes in: a partition of `1-tagged`. Goes out: for each of its tagged images the row of the images table, its embedding in it, and
 what every tagger that has not changed since said. So another tagger, or an edit of one, costs no other's calls, and a tagger
-that needs the embedding alone has it.
+that needs the embedding alone has it. A sidecar is read again each time: it is at hand, and the tables do not hold by tagger
+what was left out of it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,7 @@ import pyarrow as pa
 
 from synthgen.rows import IMAGES, OBJECT_TAGS
 from synthgen.store import Log, Stage
-from synthgen.tagger.files import TaggerSpec, embedding_of
+from synthgen.tagger.files import SidecarFile, TaggerSpec, embedding_of
 from synthgen.tagger.found import Floats, Tagged
 
 
@@ -38,7 +39,7 @@ def read_past(stage: Stage, log: Log, partition: str, specs: Sequence[TaggerSpec
     known = {row["object_id"]: Past(row) for row in _rows(images) if row["outcome"] == "tagged"}
     for spec in specs:
         name = f"tags/{spec.name}"
-        if log.fingerprint(partition, name) != spec.fingerprint:
+        if isinstance(spec.file, SidecarFile) or log.fingerprint(partition, name) != spec.fingerprint:
             continue
         embeds = bool(spec.embedding) and spec.embedding == embedding_of(specs)
         for one in stage.current(log, partition, name, "object_id", OBJECT_TAGS).to_pylist():
