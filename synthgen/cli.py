@@ -67,12 +67,13 @@ def run(
     replan: Annotated[bool, typer.Option("--replan", help="Like --update, and draw the whole plan anew.")] = False,
 ) -> None:
     """Run the pipeline, from images to shards. Start it again to continue or to add what is new."""
-    from synthgen import examples
+    from synthgen import config, examples
     from synthgen import run as runner
     from synthgen import status as funnel
 
-    job = _job("run", source, out, pipeline, model, settings)
-    done = runner.run(job, runner.Range(first, last, limit, update or replan, replan))
+    which = runner.Range(first, last, limit, update or replan, replan)
+    job = _job("run", config.read(pipeline, overrides(source, model, settings)), out, pipeline, looks=which.lists)
+    done = runner.run(job, which)
     if not done:
         say("nothing to do: everything listed has been done")
     if last == "pack" and (told := funnel.nothing_kept(job.out)):
@@ -206,13 +207,13 @@ def plan(
     as_json: JsonOption = False,
 ) -> None:
     """Show what a run would ask and what it would cost, without asking. Images that are named are tagged first."""
+    from synthgen import config, frozen
     from synthgen import forecast as forecaster
-    from synthgen import frozen
     from synthgen import run as runner
     from synthgen.store.folder import open_folder
 
     known = source or (frozen.source(open_folder(out)).uri if out else None)
-    job = _job("plan", known, out, pipeline, model, settings)
+    job = _job("plan", config.read(pipeline, overrides(known, model, settings)), out, pipeline, looks=bool(source))
     if source:
         say("the images are tagged first, as `synth run --until tag` does")
         runner.run(job, runner.Range(last="tag"))
@@ -374,17 +375,21 @@ def _list_dropped(folder: Any, reason: str, limit: int, as_json: bool) -> None:
         say(f"nothing fell out for {reason} here")
 
 
-def _job(command: str, source: str | None, out: str, pipeline: str, model: str | None, settings: list[str] | None) -> Any:
-    from synthgen import config, job, texts
+def _job(command: str, document: Any, out: str, pipeline: str, looks: bool) -> Any:
+    """The job, with a first look at the source if it `looks` there: the model may be far away, and is asked for last."""
+    from synthgen import job, texts
+    from synthgen.source import list_objects
     from synthgen.store.folder import open_folder
 
-    document = config.read(pipeline, overrides(source, model, settings))
     missing = [] if document.at(("source", "uri")) else ["the images (a folder, a glob, s3://…, gs://…, Parquet files or urls:FILE)"]
     missing += [] if out else ["--out, the folder for the results"]
     if missing:
         raise UserMistake(f"missing: {', and '.join(missing)}; for example: synth {command} photos --out data")
     loaded, found = texts.load(document)
-    opened = job.open_job(open_folder(out), loaded, found)
+    folder = open_folder(out)
+    if looks:
+        next(list_objects(loaded.source), None)
+    opened = job.open_job(folder, loaded, found)
     for notice in texts.notices(pipeline, loaded, found):
         say(notice)
     return opened

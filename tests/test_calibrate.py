@@ -284,6 +284,12 @@ def test_a_mistake_is_one_line_and_nothing_is_written(shades: None, workspace: P
     assert {path.name: path.read_text() for path in Path("taggers").glob("*.yaml")} == before
 
 
+def test_labelled_images_are_looked_for_before_the_model(workspace: Path) -> None:
+    write(workspace / "taggers/clip.yaml", "about: x\nengine: open_clip\ntaxonomy: small\nmodel: hf-hub:nobody/nothing\n")
+    with pytest.raises(UserMistake, match="nope: no such file or folder"):
+        calibrate(order(workspace / "nope"))
+
+
 def test_the_command_prints_the_report_and_the_file(
     shades: None, workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -353,6 +353,20 @@ def test_a_model_that_is_not_there_is_told(synth: Synth, photos: Path, workspace
     assert refusal(synth, *RUN, *vllm, "--model", "half") == "generate.model half: holds no weights (*.safetensors or *.bin)"
 
 
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (("run", "nowhere"), "nowhere: no such file or folder"),
+        (("plan", "nowhere"), "nowhere: no such file or folder"),
+        (("run", "photos", "--from", "pack", "--until", "tag"), "--from pack comes after --until tag; the stages are"),
+        (("run", "nowhere", "--from", "plan"), "generate.model organisation/model: no such folder here"),  # nobody looks there
+    ],
+)
+def test_the_model_is_looked_for_after_what_is_nearer(synth: Synth, photos: Path, typed: tuple[str, ...], said: str) -> None:
+    far = ("--set", "generate.engine={kind: vllm, gpus: 0}", "--model", "organisation/model")
+    assert refusal(synth, *typed, "--out", "out", "-p", "small", *far).startswith(said)
+
+
 def test_a_tagger_without_its_model_is_told(synth: Synth, photos: Path, workspace: Path) -> None:
     file = write(workspace / "taggers/beside.yaml", "about: x\nengine: open_clip\ntaxonomy: small\nmodel: models/gone\n")
     assert refusal(synth, *RUN) == f"{file}:4: model models/gone: no such folder"
