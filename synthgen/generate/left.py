@@ -5,7 +5,7 @@ told from commits alone. Goes out, for a worker: the assignments of a partition 
 the pairs that lack a score. A score added later is worked out over the pairs that are there; it never touches them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,30 +40,45 @@ class Task:
 
 def todo(planned: Log, generated: Log, terms: Terms, update: bool) -> list[Work]:
     """The partitions with something left; with `update`, those made by other recipes or scored otherwise too."""
-    fingerprint, scores = terms.fingerprint(terms.recipes()), terms.score_fingerprints()
+    wanted = terms.fingerprints()
     works = []
     for partition, revisions in planned.partitions.items():
         if not planned.holds(partition):  # it is to be planned again first
             continue
         latest = generated.latest(partition)
         is_asked = latest is not None and latest.receipt.reads == planned.digests(PLANNED, [partition])
-        is_stale = generated.fingerprint(partition, "pairs") != fingerprint or any(
-            generated.fingerprint(partition, f"scores/{name}") != wanted for name, wanted in scores.items()
-        )
         counts = generated.counts([partition])
         is_wanted = any(counts.get(f"failed.{reason}") for reason in terms.retry)
-        if not is_asked or is_wanted or (update and is_stale):
+        if not is_asked or is_wanted or (update and _is_stale(generated, partition, wanted)):
             inputs = {PLANNED: Log({partition: revisions}), GENERATED: Log({partition: generated.partitions.get(partition, ())})}
             works.append(Work(partition, generated.next_revision(partition), inputs))
     return works
 
 
-def size(terms: Terms, work: Work) -> int:
-    """How many assignments a piece of work has left, as far as the commits' counts tell."""
-    planned, done = work.inputs[PLANNED].counts(), work.inputs[GENERATED].counts()
+def _is_stale(generated: Log, partition: str, wanted: Mapping[str, str]) -> bool:
+    """Whether a partition was asked by other recipes or scored otherwise."""
+    return any(generated.fingerprint(partition, table) != made for table, made in wanted.items())
+
+
+def size(terms: Terms, works: Iterable[Work]) -> tuple[int, bool]:
+    """How many assignments are left, told from commits alone, and whether it may turn out to be fewer."""
+    wanted = terms.fingerprints()
+    sizes = [_size(terms, work, wanted) for work in works]
+    return sum(count for count, _ in sizes), any(is_bound for _, is_bound in sizes)
+
+
+def _size(terms: Terms, work: Work, wanted: Mapping[str, str]) -> tuple[int, bool]:
+    generated = work.inputs[GENERATED]
+    planned, done, latest = work.inputs[PLANNED].counts(), generated.counts(), generated.latest(work.partition)
+    live, retired = planned.get("assigned", 0), planned.get("retired", 0)
+    if latest is None:
+        return live, False
     again = sum(done.get(f"failed.{reason}", 0) for reason in terms.retry)
-    left = planned.get("assigned", 0) - sum(done.values()) + again
-    return left if left > 0 else planned.get("assigned", 0)
+    # Only the rows tell how many of those taken back have an outcome.
+    left = live + retired - sum(count for name, count in done.items() if name != "retired") + again
+    if _is_stale(generated, work.partition, wanted) or (left <= 0 and not latest.receipt.reads):
+        return live, True  # by other recipes, or given back when scores alone were to do
+    return max(0, min(live, left)), left > 0 and bool(retired or again)
 
 
 def object_ids(terms: Terms, work: Work) -> tuple[str, ...]:

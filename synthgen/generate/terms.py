@@ -63,6 +63,11 @@ class Terms:
         """Changes when any recipe does."""
         return make_id("recipes", json.dumps(sorted(recipes.values())))
 
+    def fingerprints(self) -> dict[str, str]:
+        """What the tables of a partition are marked with that was made on these terms."""
+        scores = {f"scores/{name}": made for name, made in self.score_fingerprints().items()}
+        return {"pairs": self.fingerprint(self.recipes()), **scores}
+
     def score_fingerprints(self) -> dict[str, str]:
         """For every score, a hash of what shapes its values beyond the pairs' recipes."""
         shaped = {name: score.shaping(name, self.prompts.pack, self.sampling) for name in self.scores}

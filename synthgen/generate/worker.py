@@ -216,8 +216,7 @@ class GenerateWorker:
         for name in self._terms.scores:
             rows = sorted((row for outcome in job.outcomes for row in outcome.scores.get(name, [])), key=lambda row: row["pair_id"])
             files[f"scores/{name}"] = stage.write(f"scores/{name}", work.partition, work.revision, table(rows, SCORES))
-        prints = {f"scores/{name}": made for name, made in self._terms.score_fingerprints().items()}
-        prints["pairs"] = self._terms.fingerprint(self._terms.recipes())
+        prints = self._terms.fingerprints()
         parts = {name: TablePart((file,), prints[name]) for name, file in files.items()}
         # What was given back is not covered: without `reads` the partition stays to do.
         reads = work.inputs[PLANNED].digests(PLANNED, [work.partition]) if job.is_whole else {}
