@@ -10,11 +10,13 @@ import os
 from pathlib import Path
 from typing import Any
 
+from synthgen import shelves
 from synthgen.config import Pipeline, Source
 from synthgen.errors import UserMistake
 from synthgen.source.place import PROTOCOL
 from synthgen.source.urls import PREFIX
 from synthgen.store import Folder
+from synthgen.strict import Document
 
 FORMAT = 1
 
@@ -68,8 +70,9 @@ def made(out: Folder) -> Any:
 
 
 def pipeline(out: Folder) -> Pipeline:
-    """The pipeline, as it was given."""
-    return Pipeline.model_validate(made(out)["pipeline"])
+    """The pipeline, as it was given; a setting that this synth does not take any more is a mistake like one in a file."""
+    said_at = f"{out.url}: the pipeline of its last run (another `synth run` replaces it)"
+    return shelves.check(Document(Path(), made(out)["pipeline"], {(): said_at}), Pipeline)
 
 
 def source(out: Folder) -> Source:

@@ -129,7 +129,7 @@ def reopen(out: Folder) -> Job:
     if Path(home).is_dir():
         os.chdir(home)
         sys.path.insert(0, home)
-    job = open_job(out, Pipeline.model_validate(record["pipeline"]))
+    job = open_job(out, frozen.pipeline(out))
     if found := differences(record["shape"], {group: one for group, one in job.shape.items() if group in record["shape"]}):
         raise SettingsChanged(
             f"{out.url}: was made with other files: {_some(found)}. It was started in {home}; "

@@ -292,6 +292,13 @@ def test_the_output_of_another_format_is_left_alone(synth: Synth, begun: Path) -
     assert refusal(synth, *RUN) == f"{begun}: has format 99; this synth reads format 1; use another folder"
 
 
+def test_the_output_of_a_run_whose_settings_are_no_longer_taken_is_left_alone(synth: Synth, begun: Path) -> None:
+    (record,) = (begun / "frozen").iterdir()
+    write(record, record.read_text().replace('"languages": []', '"languages": ["english"]'))
+    told = f"{begun}: the pipeline of its last run (another `synth run` replaces it): pack.languages.0: 'english' is not an ISO 639 code"
+    assert refusal(synth, "retry", "out").startswith(told)
+
+
 def test_a_folder_without_a_run_has_no_status(synth: Synth, workspace: Path) -> None:
     assert refusal(synth, "status", "out") == f"{workspace}/out: holds no synth run"
 
