@@ -72,8 +72,8 @@ def run(
     from synthgen import status as funnel
 
     which = runner.Range(first, last, limit, update or replan, replan)
-    job = _job("run", config.read(pipeline, overrides(source, model, settings)), out, pipeline, looks=which.lists)
-    done = runner.run(job, which)
+    job, objects = _job("run", config.read(pipeline, overrides(source, model, settings)), out, pipeline, looks=which.lists)
+    done = runner.run(job, which, objects)
     if not done:
         say("nothing to do: everything listed has been done")
     if last == "pack" and (told := funnel.nothing_kept(job.out)):
@@ -213,10 +213,10 @@ def plan(
     from synthgen.store.folder import open_folder
 
     known = source or (frozen.source(open_folder(out)).uri if out else None)
-    job = _job("plan", config.read(pipeline, overrides(known, model, settings)), out, pipeline, looks=bool(source))
+    job, objects = _job("plan", config.read(pipeline, overrides(known, model, settings)), out, pipeline, looks=bool(source))
     if source:
         say("the images are tagged first, as `synth run --until tag` does")
-        runner.run(job, runner.Range(last="tag"))
+        runner.run(job, runner.Range(last="tag"), objects)
     found = forecaster.forecast(job, forecaster.Wanted(profile, budget, diff))
     print(json.dumps(forecaster.as_json(found)) if as_json else forecaster.text(found))
 
@@ -375,10 +375,9 @@ def _list_dropped(folder: Any, reason: str, limit: int, as_json: bool) -> None:
         say(f"nothing fell out for {reason} here")
 
 
-def _job(command: str, document: Any, out: str, pipeline: str, looks: bool) -> Any:
-    """The job, with a first look at the source if it `looks` there: the model may be far away, and is asked for last."""
-    from synthgen import job, texts
-    from synthgen.source import list_objects
+def _job(command: str, document: Any, out: str, pipeline: str, looks: bool) -> tuple[Any, Any]:
+    """The job, and the listing of its source, begun, if it `looks` there: the model may be far away, and is asked for last."""
+    from synthgen import job, source, texts
     from synthgen.store.folder import open_folder
 
     missing = [] if document.at(("source", "uri")) else ["the images (a folder, a glob, s3://…, gs://…, Parquet files or urls:FILE)"]
@@ -387,12 +386,11 @@ def _job(command: str, document: Any, out: str, pipeline: str, looks: bool) -> A
         raise UserMistake(f"missing: {', and '.join(missing)}; for example: synth {command} photos --out data")
     loaded, found = texts.load(document)
     folder = open_folder(out)
-    if looks:
-        next(list_objects(loaded.source), None)
+    objects = source.begun(loaded.source) if looks else None
     opened = job.open_job(folder, loaded, found)
     for notice in texts.notices(pipeline, loaded, found):
         say(notice)
-    return opened
+    return opened, objects
 
 
 if __name__ == "__main__":

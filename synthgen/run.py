@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, islice
+from itertools import islice
 
 from synthgen import frozen, generate, listing, memory, pack, plan, select, status, tag
 from synthgen.errors import UserMistake
@@ -26,7 +26,7 @@ from synthgen.failing import Streak
 from synthgen.job import STAGES, Job, check_folder, settle
 from synthgen.models import check_engine
 from synthgen.progress import StageProgress, generation_note, tagging_note
-from synthgen.source import Listed, list_objects, shown, walks_into
+from synthgen.source import Listed, begun, shown, walks_into
 from synthgen.store import Folder, Lease, Receipt, Stage
 from synthgen.workers import Crew, Show, Work, leave_ray, listening, once, work_through
 
@@ -63,17 +63,20 @@ class Range:
         return self.grows and self.has("tag")
 
 
-def run(job: Job, which: Range) -> int:
-    """Runs the stages of the range until their tables are complete; returns how many partitions were done."""
+def run(job: Job, which: Range, objects: Iterator[Listed] | None = None) -> int:
+    """Runs the stages of the range until their tables are complete; returns how many partitions were done.
+
+    `objects` is a listing of the source that was begun already.
+    """
     with listening():
-        return _run(job, which)
+        return _run(job, which, objects)
 
 
-def _run(job: Job, which: Range) -> int:
+def _run(job: Job, which: Range, objects: Iterator[Listed] | None) -> int:
     # What the user can mend is found before anything is written.
     if which.lists:
         _is_apart(job)
-    objects = _begun(list_objects(job.pipeline.source)) if which.lists else iter(())
+        objects = objects or begun(job.pipeline.source)
     is_new = check_folder(job, which.first, which.last, which.update, which.replan)
     _has_input(job, which.first)
     steps = {"tag": _tag, "plan": _plan, "generate": _generate, "select": _select, "pack": _pack}
@@ -87,7 +90,7 @@ def _run(job: Job, which: Range) -> int:
                 _is_whole(job.out)
             unfinished = settle(job, which.first, which.last, which.replan)
             _note_unfinished(which, unfinished)
-            if which.lists:
+            if objects:
                 listing.run(job.out, islice(objects, which.limit), lease, job.fingerprint("listed"))
             for stage in STAGES:
                 if which.has(stage):
@@ -123,12 +126,6 @@ def _is_apart(job: Job) -> None:
             f"--out {job.out.url}: lies inside the source {shown(job.pipeline.source.uri or '')}, "
             "so a later run would list what this one writes; give an --out outside of it, or a narrower source"
         )
-
-
-def _begun(objects: Iterator[Listed]) -> Iterator[Listed]:
-    """The stream with its first object fetched, so that an empty or unreadable source is known now."""
-    first = list(islice(objects, 1))
-    return chain(first, objects)
 
 
 def _tag(job: Job, which: Range, lease: Lease) -> int:

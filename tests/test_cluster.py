@@ -38,14 +38,20 @@ def test_a_part_of_a_gpu_for_which_all_workers_find_room_is_taken_where_nothing_
     assert (share(None, 1), share(0, 1), share(2, 1)) == (0, 0, 2)
 
 
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """What time it is, to be changed."""
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    return now
+
+
 STARTING = "a worker is starting: Ray has room for it, and its process has not answered yet\n"
 
 
 def test_a_crew_that_gets_no_machine_says_so_and_ends(
-    crowded: dict[str, dict[str, float]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    crowded: dict[str, dict[str, float]], clock: list[float], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    clock = [0.0]
-    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     waiting = Waiting(2, 1)
     waiting.begin()
     for clock[0] in (30.0, 61.0, 90.0):
@@ -64,10 +70,12 @@ def test_a_crew_that_gets_no_machine_says_so_and_ends(
 
 @pytest.mark.parametrize("address", ["there", ""])
 def test_a_worker_that_has_room_and_does_not_answer_is_starting(
-    address: str, crowded: dict[str, dict[str, float]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    address: str,
+    crowded: dict[str, dict[str, float]],
+    clock: list[float],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    clock = [0.0]
-    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     monkeypatch.setenv("RAY_ADDRESS", address)
     waiting = Waiting(2, 0)
     crowded["one"]["CPU"] = 2.0 if address else 0.0
@@ -79,10 +87,8 @@ def test_a_worker_that_has_room_and_does_not_answer_is_starting(
 
 
 def test_nothing_is_said_of_what_no_worker_asks_for(
-    crowded: dict[str, dict[str, float]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    crowded: dict[str, dict[str, float]], clock: list[float], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    clock = [0.0]
-    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     waiting = Waiting(2, 0)
     waiting.begin()
     clock[0] = 61.0

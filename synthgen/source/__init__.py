@@ -6,8 +6,8 @@ reading says for each object either its bytes or why there are none, and notices
 Nothing is ever opened but what the listing named: a path or URL inside the data is data.
 """
 
-from synthgen.source.listing import Listed, list_objects, walks_into
+from synthgen.source.listing import Listed, begun, list_objects, walks_into
 from synthgen.source.reading import GONE, Ref, Unreadable, read_objects, ref_of
 from synthgen.stores import shown
 
-__all__ = ["GONE", "Listed", "Ref", "Unreadable", "list_objects", "read_objects", "ref_of", "shown", "walks_into"]
+__all__ = ["GONE", "Listed", "Ref", "Unreadable", "begun", "list_objects", "read_objects", "ref_of", "shown", "walks_into"]

@@ -49,6 +49,13 @@ def list_objects(source: Source) -> Iterator[Listed]:
     return _with_sidecars(objects, fs, source.sidecar) if source.sidecar else objects
 
 
+def begun(source: Source) -> Iterator[Listed]:
+    """The listing with its first object fetched, so that an empty or unreadable source is known now."""
+    objects = list_objects(source)
+    first = list(itertools.islice(objects, 1))
+    return itertools.chain(first, objects)
+
+
 def walks_into(source: Source, folder: str) -> bool:
     """Whether a folder, by its path or URL, lies where a listing of the source looks for files."""
     if urls.is_list(source):
