@@ -175,8 +175,9 @@ def shift(nano: Nano, count: int) -> None:
 # -- proposals -------------------------------------------------------------------------------------------------------------------
 
 
-def proposals(nano: Nano, scenes: Sequence[Scene]) -> float:
-    """Ask every type of every scene: valid and of the type, distinct, declined where impossible. Returns the share valid."""
+def proposals(nano: Nano, scenes: Sequence[Scene]) -> dict[str, float]:
+    """Ask every type of every scene. Returns the shares: questions valid and of the type, replies whose questions are
+    distinct, types that a scene supports and that were offered, types that it does not support and that were declined."""
     calls = []
     for scene in scenes:
         image = draw(scene)
@@ -205,7 +206,7 @@ def proposals(nano: Nano, scenes: Sequence[Scene]) -> float:
         print(f"{type_:<20}" + "".join(f"{v:>10.3f}" if v == v else f"{'':>10}" for v in cells))
     total = {column: share(hit for type_ in TYPES for hit in table[type_][column]) for column in columns}
     print(f"{'all':<20}" + "".join(f"{total[column]:>10.3f}" for column in columns))
-    return total["valid"]
+    return total
 
 
 # -- judging ---------------------------------------------------------------------------------------------------------------------
@@ -256,7 +257,9 @@ def main() -> None:
         nano = Nano(args.models / "nano-vlm")
         scenes = [sample(HELD_OUT_SEED, i) for i in range(size)]
         result["answers"] = round(answers(nano, scenes), 4)
-        result["proposals"] = round(proposals(nano, scenes[: size // 4]), 4)
+        asked = proposals(nano, scenes[: size // 4])
+        result["proposals"] = round(asked["valid"], 4)
+        result |= {name: round(asked[name], 4) for name in ("distinct", "declined")}
         result["judge"] = round(judging(nano, scenes[: size // 2]), 4)
         shift(nano, size // 2)
     if (args.models / "nano-clip").exists():

@@ -20,7 +20,7 @@ from synthgen.images import Decoder, Unfit
 from synthgen.learn.given import Lexicon
 from synthgen.learn.record import words
 from synthgen.rows import object_id
-from synthgen.source import Listed, Ref, Unreadable, list_objects, read_objects
+from synthgen.source import Listed, Ref, Unreadable, read_objects
 from synthgen.tagger import ClipTagger, Failed, one_by_one, prepared
 from synthgen.taxonomy import Tree, with_ancestors
 
@@ -44,8 +44,9 @@ class Tally:
 
 @dataclass(frozen=True)
 class LabelledSet:
-    """Where the images and their labels are."""
+    """The images, where they are, and where their labels are."""
 
+    objects: Iterator[Listed]  # of the source; read once
     source: Source
     images: Images
     key: str  # of source_meta
@@ -56,7 +57,7 @@ def read(given: LabelledSet, tagger: ClipTagger, tree: Tree) -> tuple[Known, Tal
     tally, lexicon = Tally(), Lexicon(tree.nodes)
     labelled: dict[str, list[str]] = {}
     refs: list[Ref] = []
-    for listed in list_objects(given.source):
+    for listed in given.objects:
         found = _labels(listed, given.key, lexicon, tally)
         ref = Ref(object_id(listed.uri, listed.version, listed.row), listed.uri, listed.version, listed.row)
         if isinstance(found, str):

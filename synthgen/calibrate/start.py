@@ -17,7 +17,7 @@ from synthgen.calibrate import fitting, labels, writing
 from synthgen.calibrate.fitting import Flags, Known
 from synthgen.config import Pipeline
 from synthgen.errors import UserMistake
-from synthgen.source import list_objects
+from synthgen.source import begun
 from synthgen.tagger import ClipFile, ClipTagger
 from synthgen.taxonomy import Tree
 
@@ -56,8 +56,9 @@ def calibrate(order: Order) -> tuple[Path, list[str]]:
     source = order.pipeline.source.model_copy(
         update={"uri": order.labelled, "sidecar": order.pipeline.source.sidecar or ".json", "meta_columns": (order.key,)}
     )
-    next(list_objects(source), None)  # that there are images is seen before the model is looked for
-    known, tally = labels.read(labels.LabelledSet(source, order.pipeline.images, order.key), ClipTagger(spec, spec.file), tree)
+    objects = begun(source)  # that there are images is seen before the model is looked for
+    given = labels.LabelledSet(objects, source, order.pipeline.images, order.key)
+    known, tally = labels.read(given, ClipTagger(spec, spec.file), tree)
     if tally.used < AT_LEAST:
         raise UserMistake(
             f"{order.labelled}: {tally.used} labelled images, too few to fit to (at least {AT_LEAST}){writing.why_left_out(tally)}"
