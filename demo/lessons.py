@@ -1,6 +1,6 @@
 """What the language model is taught about a scene, and how lessons are packed for training.
 
-In: a `Scene`. Out: `Lesson`s (turns of prompt and reply in the roles ask, answer, judge, rephrase, blind), then arrays of
+In: a `Scene`. Out: `Lesson`s (turns of prompt and reply in the roles ask, decline, answer, judge, rephrase, blind), then arrays of
 token ids with a mask. Why this way: about twenty lessons share one image prefix. They stand in rows of `ROW` tokens that
 each see the prefix and, of their own row, only their own lesson; so a picture is read once, attention stays small, and the
 logits equal those of the lessons one by one (tests/test_world.py holds the mask to that).
@@ -24,9 +24,9 @@ from world import Scene
 
 ROW, ROWS = 48, 9
 PREFIX = 1 + IMAGE_TOKENS  # <|user|> and the image
-ROLES = {"answer": 0.62, "ask": 0.2, "judge": 0.05, "rephrase": 0.04, "blind": 0.05, "turns": 0.04}
+ROLES = {"answer": 0.59, "ask": 0.19, "decline": 0.05, "judge": 0.05, "rephrase": 0.03, "blind": 0.05, "turns": 0.04}
 # The first images teach mostly to look and answer in a word; the other roles then learn quickly what they share with it.
-FIRST_ROLES = {"answer": 0.76, "ask": 0.14, "judge": 0.03, "rephrase": 0.02, "blind": 0.05, "turns": 0.0}
+FIRST_ROLES = {"answer": 0.74, "ask": 0.12, "decline": 0.04, "judge": 0.03, "rephrase": 0.02, "blind": 0.05, "turns": 0.0}
 KEYS = tuple(f"{role}/{type_}" for role in ROLES for type_ in TYPES)
 Encode = Callable[[str], list[int]]
 assert with_article("egg") == "an egg"
@@ -53,7 +53,7 @@ def answered(gold: Gold, rng: random.Random, brief: float = 0.3) -> tuple[str, s
 
 
 def asked(type_: str, supported: list[Gold], rng: random.Random) -> tuple[str, str]:
-    """A request for questions of a type, and distinct questions of it, or `none`."""
+    """A request for questions of a type, and distinct questions of it; `none` where the scene supports none."""
     n = rng.randint(1, 3)
     if not supported:
         return ask_prompt(type_, n), "none"
@@ -82,18 +82,20 @@ def lessons(scene: Scene, rng: random.Random, weight: Mapping[str, float], early
         by_type[gold.type].append(gold)
     share = FIRST_ROLES if early else ROLES
     roles, odds, here = tuple(share), tuple(share.values()), tuple(by_type)
+    # Declining is a role of its own: a type that few pictures support would else be learned as one that is always declined.
+    lacking = tuple(type_ for type_ in TYPES if type_ not in by_type)
     while True:
         role = rng.choices(roles, odds)[0]
-        pool = TYPES if role == "ask" else here
+        pool = lacking if role == "decline" else here
         scale = "answer" if role in ("blind", "turns", "rephrase") else role
-        type_ = rng.choices(pool, [weight[f"{scale}/{t}"] * (0.5 if t not in by_type else 1.0) for t in pool])[0]
+        type_ = rng.choices(pool, [weight[f"{scale}/{t}"] for t in pool])[0]
         lesson = _lesson(role, type_, by_type[type_], rng, 0.1 if early else 0.3)
         if lesson:
             yield lesson
 
 
 def _lesson(role: str, type_: str, pool: list[Gold], rng: random.Random, brief: float) -> Lesson | None:
-    if role == "ask":
+    if role in ("ask", "decline"):
         return Lesson(role, type_, (asked(type_, pool, rng),))
     gold = pick(pool, rng)
     if role == "judge":

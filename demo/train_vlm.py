@@ -35,7 +35,7 @@ from world import TRAIN_SEED, sample
 
 Arrays = dict[str, NDArray[Any]]
 KINDS = {"scene": 0.6, "sign": 0.21, "chart": 0.17, "empty": 0.02}
-ROLE_WEIGHT = {"answer": 1.0, "ask": 1.0, "judge": 1.0, "rephrase": 0.4, "blind": 0.3, "turns": 0.7}
+ROLE_WEIGHT = {"answer": 1.0, "ask": 1.0, "decline": 1.0, "judge": 1.0, "rephrase": 0.4, "blind": 0.3, "turns": 0.7}
 SIDE_LOSS = 0.1  # weight of the dense labels
 AVERAGE = 0.996  # the weights to use average about the last 250 steps
 RATE = {"cpu": 1.3e-3, "cuda": 2.5e-3}
@@ -44,11 +44,11 @@ PICTURES = 120_000  # of the recipe
 EARLY = 7_000  # pictures taught mostly with one-word answers
 # How often a type is drawn beside how badly it is answered: a caption holds many answers, a yes or no is half right by guessing
 # and so looks easier than it is, and some types need what few pictures have.
-DOSE = {"caption": 2.0, "relative_position": 4.0, "compare_counts": 2.0, "chart_compare": 0.6, "same_colour": 3.0}
+DOSE = {"caption": 2.0, "relative_position": 4.0, "compare_counts": 2.0, "chart_compare": 0.6, "same_colour": 5.0}
 DOSE |= {"printed_word": 2.0, "printed_number": 3.0, "chart_arithmetic": 1.5, "counting": 1.5, "existence": 1.5}
-# Which questions may be asked is hard to see only where a thing must be there once, or two must differ.
-ASK_HARD = ("where_is", "colour", "shape", "relative_position", "compare_counts", "same_colour", "chart_extreme")
-ASK_DOSE = {type_: 2.5 if type_ in ASK_HARD else 0.4 for type_ in TYPES}
+# Which questions may be asked is hard to see where a thing must be there once or two must differ, and seldom seen on signs.
+ASK_EASY = ("background", "picture_kind", "caption", "existence", "object_at_position", "kind_of_thing", "counting", "chart_value")
+ASK_DOSE = {type_: 0.4 if type_ in ASK_EASY else 2.5 for type_ in TYPES} | {"relative_position": 4.0}
 DOSES = np.array([(ASK_DOSE if key.startswith("ask/") else DOSE).get(key.split("/")[1], 1.0) for key in KEYS])
 
 

@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "demo"))
 
 import draw as drawing
 from dense import COLUMN_OF, INDEX, labels
+from gold import golds
 from lessons import KEYS, PREFIX, ROW, ROWS, Packer, lessons, row_mask
 from world import COLOURS, GROUPS, MOST_THINGS, OBJECTS, Scene, plural, sample
 
@@ -138,7 +139,8 @@ def test_a_lesson_sees_the_picture_and_itself_alone(scene: Scene) -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(scenes)
-def test_lessons_of_impossible_types_are_declined(scene: Scene) -> None:
+def test_lessons_ask_for_what_a_scene_supports_and_decline_the_rest(scene: Scene) -> None:
+    supported = {gold.type for gold in golds(scene, random.Random(0))}
     for _, lesson in zip(range(60), lessons(scene, random.Random(1), dict.fromkeys(KEYS, 1.0)), strict=False):
-        if lesson.role == "ask" and lesson.type.startswith("chart") and not scene.bars:
-            assert lesson.turns[0][1] == "none"
+        if lesson.role in ("ask", "decline"):
+            assert (lesson.turns[0][1] == "none") == (lesson.role == "decline") == (lesson.type not in supported)
