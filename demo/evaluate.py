@@ -259,7 +259,7 @@ def main() -> None:
         result["answers"] = round(answers(nano, scenes), 4)
         asked = proposals(nano, scenes[: size // 4])
         result["proposals"] = round(asked["valid"], 4)
-        result |= {name: round(asked[name], 4) for name in ("distinct", "declined")}
+        result |= {name: round(asked[name], 4) for name in ("distinct", "offered", "declined")}
         result["judge"] = round(judging(nano, scenes[: size // 2]), 4)
         shift(nano, size // 2)
     if (args.models / "nano-clip").exists():
