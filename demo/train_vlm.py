@@ -48,8 +48,8 @@ DOSE = {"caption": 2.0, "relative_position": 4.0, "compare_counts": 2.0, "chart_
 DOSE |= {"printed_word": 2.0, "printed_number": 3.0, "chart_arithmetic": 1.5, "counting": 1.5, "existence": 1.5}
 # Which questions may be asked is hard to see where a thing must be there once or two must differ, and seldom seen on signs.
 ASK_EASY = ("background", "picture_kind", "caption", "existence", "object_at_position", "kind_of_thing", "counting", "chart_value")
-ASK_DOSE = {type_: 0.4 if type_ in ASK_EASY else 2.5 for type_ in TYPES} | {"relative_position": 4.0}
-DOSES = np.array([(ASK_DOSE if key.startswith("ask/") else DOSE).get(key.split("/")[1], 1.0) for key in KEYS])
+ASK_DOSE = {type_: 0.4 if type_ in ASK_EASY else 2.5 for type_ in TYPES} | {"relative_position": 4.0, "same_colour": 5.0}
+DOSES = np.array([(ASK_DOSE if key.startswith(("ask/", "decline/")) else DOSE).get(key.split("/")[1], 1.0) for key in KEYS])
 
 
 def lesson_batch(packer: Packer, seed: int, first: int, size: int, weight: dict[str, float]) -> Arrays:
