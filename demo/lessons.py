@@ -89,12 +89,10 @@ def lessons(scene: Scene, rng: random.Random, weight: Mapping[str, float], early
         pool = lacking if role == "decline" else here
         scale = "answer" if role in ("blind", "turns", "rephrase") else role
         type_ = rng.choices(pool, [weight[f"{scale}/{t}"] for t in pool])[0]
-        lesson = _lesson(role, type_, by_type[type_], rng, 0.1 if early else 0.3)
-        if lesson:
-            yield lesson
+        yield _lesson(role, type_, by_type[type_], rng, 0.1 if early else 0.3)
 
 
-def _lesson(role: str, type_: str, pool: list[Gold], rng: random.Random, brief: float) -> Lesson | None:
+def _lesson(role: str, type_: str, pool: list[Gold], rng: random.Random, brief: float) -> Lesson:
     if role in ("ask", "decline"):
         return Lesson(role, type_, (asked(type_, pool, rng),))
     gold = pick(pool, rng)
