@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO
 
 import pytest
+import typer
 from conftest import SHELVES, make_images, write
 from PIL import Image
 
@@ -449,7 +450,7 @@ def test_check_counts_and_notices_what_is_the_users_own(synth: Synth, workspace:
 
 # --- help ------------------------------------------------------------------------------------------------------------------
 
-COMMANDS = sorted(command.name or (command.callback.__name__ if command.callback else "") for command in cli.app.registered_commands)
+COMMANDS = sorted(typer.main.get_command(cli.app).commands)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

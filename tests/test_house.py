@@ -103,7 +103,7 @@ def test_a_module_opens_with_a_paragraph(path: Path) -> None:
 def test_functions_stay_small(path: Path) -> None:
     faults = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or path.name == "cli.py":
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or path.parent.name == "cli":
             continue
         lines = (node.end_lineno or node.lineno) - node.lineno + 1
         given = node.args

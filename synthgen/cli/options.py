@@ -1,17 +1,23 @@
 """What the commands of the command line share: from what was typed to a pipeline.
 
-Comes in: words and options. Goes out: a Pipeline, or one line that says what to type instead. Heavy imports stand inside, as in
-cli.py.
+Comes in: words and options. Goes out: a Pipeline, or one line that says what to type instead. Heavy imports stand inside, as
+everywhere here.
 """
 
 import json
 import shlex
 import sys
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from typer.core import TyperCommand
 
 from synthgen.errors import UserMistake
+
+PipelineOption = Annotated[str, typer.Option("--pipeline", "-p", help="A pipeline by name, or a .yaml file.")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", help="Replace one setting: section.key=value.")]
+ModelOption = Annotated[str | None, typer.Option("--model", help="Replace generate.model: a hub name or a folder.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 class OnFolder(TyperCommand):

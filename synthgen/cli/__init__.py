@@ -1,0 +1,50 @@
+"""The command line: `synth`, thin.
+
+Comes in: what the user typed. Goes out: a call of the module that does it, its result on stdout, its talk on stderr, and an
+exit status: 0 done, 1 failed, 2 a mistake that the user can mend, 130 or 143 stopped by a signal. Heavy imports stand inside
+the commands, so that help answers at once. Files describe a run; flags only choose and limit it.
+"""
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from synthgen import __version__
+from synthgen.cli import files, runs
+from synthgen.cli.options import say
+from synthgen.errors import SynthError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.add_typer(runs.app)
+app.add_typer(files.app)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"synthgen {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)] = False,
+) -> None:
+    """A bucket of images into multimodal instruction data: tag, plan, generate, select, pack, train."""
+
+
+def main() -> None:
+    """The `synth` command; every expected failure is one line on stderr."""
+    # A console script does not have the working folder on its path, and module:attribute names live there.
+    sys.path.insert(0, os.getcwd())  # noqa: PTH109 - sys.path holds strings
+    try:
+        app()
+    except SynthError as error:
+        say(f"synth: {error}")
+        raise SystemExit(error.exit_status) from None

@@ -1,0 +1,144 @@
+"""The commands on the files that describe a run, and on this machine: check them, try them on an image, copy them, learn new ones.
+
+Comes in: names of shelf files. Goes out: what is wrong with them, what they do to one image, or a new file in the folder of the user.
+None of these commands needs an output folder.
+"""
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from synthgen.cli.options import JsonOption, ModelOption, PipelineOption, SetOption, pipeline_of, say
+
+app = typer.Typer()
+
+Kind = Literal["pipeline", "mapping", "tagger", "taxonomy", "prompts", "family"]
+FindTypes = Literal["text", "model"]
+
+
+@app.command()
+def check(pipeline: PipelineOption = "everyday", settings: SetOption = None) -> None:
+    """Check a pipeline and every file that it names, without a model; all mistakes at once, and what is hardly meant."""
+    from synthgen import config
+    from synthgen import texts as loader
+    from synthgen.notes import misplaced, notes
+    from synthgen.progress import counted
+
+    loaded, texts = loader.load(config.read(pipeline, settings or []))
+    for notice in loader.notices(pipeline, loaded, texts):
+        say(notice)
+    tree, types = texts.taxonomy.tree, texts.prompts.types
+    for note in (*notes(tree, texts.rules, types, loaded.plan.forms), *misplaced(loaded.select.keep, texts.prompts.pack)):
+        print(note)
+    sizes = (
+        counted(len(tree.leaves), "leaf tag"),
+        counted(len(types), "instruction type"),
+        counted(len(texts.rules.lines), "mapping rule"),
+    )
+    print(f"{pipeline}: {', '.join(sizes)}: no mistakes")
+
+
+@app.command()
+def preview(
+    image: Annotated[Path, typer.Argument(help="An image file.")],
+    pipeline: PipelineOption = "everyday",
+    model: ModelOption = None,
+    settings: SetOption = None,
+) -> None:
+    """Take one image through every stage and print each: tags, rules, types, prompts, replies, scores."""
+    from synthgen import preview as previewer
+
+    print(previewer.text(image, pipeline_of(pipeline, model, settings)))
+
+
+@app.command("list")
+def list_(kind: Annotated[Kind | None, typer.Argument(help="A kind of file.")] = None) -> None:
+    """List the files on the shelves, yours and ours."""
+    from synthgen import shelves
+
+    for one in [kind] if kind else shelves.KINDS:
+        for name, path in shelves.names(one).items():
+            print(f"{one:<9} {name:<20} {shelves.about(one, path)}")
+
+
+@app.command()
+def show(kind: Kind, name: str) -> None:
+    """Print a shelf file: a taxonomy, a family and a mapping as a tree, the others as they are."""
+    from synthgen import shelves, trees
+
+    if kind in ("taxonomy", "family", "mapping"):
+        print(trees.drawn(kind, name))
+    else:
+        print(shelves.find(kind, name).read_text(encoding="utf-8"), end="")
+
+
+@app.command()
+def copy(kind: Kind, name: str, new: Annotated[str, typer.Argument(help="The name of your copy.")]) -> None:
+    """Copy a shelf file into this folder under a new name, to make it yours."""
+    from synthgen import shelves
+
+    target = shelves.vacant(kind, new)
+    shelves.write_new(target, shelves.find(kind, name).read_text(encoding="utf-8"))
+    print(target)
+
+
+@app.command()
+def learn(
+    seed: Annotated[str, typer.Argument(help="LLaVA or ShareGPT JSON, TRL or FineVision Parquet, a folder of them, or a run's output.")],
+    name: Annotated[str, typer.Option("--name", help="The name of the new mapping.")],
+    pipeline: PipelineOption = "everyday",
+    model: ModelOption = None,
+    settings: SetOption = None,
+    types_column: Annotated[str | None, typer.Option(help="The seed's field of instruction types.")] = None,
+    types_file: Annotated[Path | None, typer.Option(help="A JSON file of instruction types by row id.")] = None,
+    tags_column: Annotated[str | None, typer.Option(help="The seed's field of tags; without one the tagger finds them.")] = None,
+    find_types: Annotated[FindTypes, typer.Option(help="What sorts questions into types where the seed does not.")] = "text",
+    images: Annotated[str | None, typer.Option(help="The folder that paths in the seed start from.")] = None,
+    extends: Annotated[str | None, typer.Option(help="A mapping that the new one adds to.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Read at most so many rows.", min=1)] = None,
+    merge_twins: Annotated[bool, typer.Option("--merge-twins", help="Make types one that differ by name alone.")] = False,
+    top_k: Annotated[int, typer.Option(help="Types a tag.", min=1)] = 8,
+    temperature: Annotated[float, typer.Option(help="Towards 0 a tag asks its strongest type alone.", min=0.01)] = 1.0,
+    min_support: Annotated[int, typer.Option(help="Images from which on a tag and a type count as a pair.", min=1)] = 3,
+) -> None:
+    """Learn a mapping from a seed set: which instruction types go with which tags."""
+    from synthgen import learn as learner
+
+    order = learner.Order(
+        seed, name, pipeline_of(pipeline, model, settings), learner.Settings(top_k, temperature, min_support),
+        types_column, types_file, tags_column, find_types, images, extends, limit, merge_twins,
+    )  # fmt: skip
+    target, report = learner.learn(order)
+    print("\n".join([*report, str(target)]))
+
+
+@app.command()
+def calibrate(
+    labelled: Annotated[str, typer.Argument(help="Images with a JSON file beside each, or Parquet with a column of tags.")],
+    tagger: Annotated[str, typer.Option("--tagger", help="The open_clip tagger whose thresholds are fitted.")],
+    name: Annotated[str, typer.Option("--name", help="The name of the new tagger.")],
+    key: Annotated[str, typer.Option(help="The key or column that holds an image's tags.")] = "tags",
+    pipeline: PipelineOption = "everyday",
+    settings: SetOption = None,
+) -> None:
+    """Fit a tagger's thresholds to images whose tags are known; writes a new tagger and says what it gains."""
+    from synthgen import calibrate as calibrator
+
+    order = calibrator.Order(labelled, tagger, name, key, pipeline_of(pipeline, None, settings))
+    target, report = calibrator.calibrate(order)
+    print("\n".join([*report, str(target)]))
+
+
+@app.command()
+def doctor(
+    pipeline: Annotated[str | None, typer.Option("--pipeline", "-p", help="Look for what this pipeline needs.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what is missing on this machine, and the command that mends it."""
+    from synthgen import doctor as examiner
+
+    findings = examiner.examine(pipeline)
+    print(json.dumps([vars(one) for one in findings]) if as_json else examiner.text(findings))
+    raise typer.Exit(1 if any(one.level == "missing" for one in findings) else 0)
