@@ -182,6 +182,17 @@ def test_a_child_whose_own_timer_does_not_run_is_ended(odd_child: str, monkeypat
     assert isinstance(results["b"], Decoded)
 
 
+def test_a_caller_that_takes_its_time_blames_no_image_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Decoder, "_overdue_at", lambda _, child: child.since + (1.0 if child.is_ready else 60.0))
+    fine = encoded(drawn(), "PNG")
+    with Decoder[int](LIMITS, 2) as decoder:
+        results = {}
+        for at, (key, result) in enumerate(decoder.decode_many((key, fine) for key in range(12))):
+            results[key] = result
+            time.sleep(1.5 if at < 2 else 0)
+    assert [key for key in sorted(results) if isinstance(results[key], Decoded)] == list(range(12))
+
+
 def test_children_that_cannot_start_stop_the_job_with_their_last_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "no_child.py").write_text("raise RuntimeError('no Pillow here')")
     monkeypatch.syspath_prepend(str(tmp_path))

@@ -3,6 +3,7 @@
 Real Ray; the workers do what a test plots. Deaths are noted in a folder of the test.
 """
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from plotted_workers import ALL, Plot, build, die
 from synthgen.config import Engine
 from synthgen.errors import JobFailing, ModelUnavailable
 from synthgen.store import Folder, Receipt
-from synthgen.workers import Crew, Work, actor, once, work_through
+from synthgen.workers import Crew, Work, actor, foreman, once, work_through
 from synthgen.workers.strikes import Suspects
 
 ray = plotted_workers.ray  # fixtures
@@ -85,6 +86,21 @@ def test_an_actor_that_falls_silent_is_replaced_and_doubles_nothing_where_its_ki
     assert done["p1"] == ["done abcdefgh"]
     [poison] = done["p0"]
     assert poison.startswith("poison c it has not answered for")
+
+
+def test_a_driver_that_is_held_up_takes_no_actor_for_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As by a store that is slow to commit; meanwhile its actors have answered, and nobody has looked."""
+    hired: list[actor.Hired] = []
+    monkeypatch.setattr(actor, "SILENT_SECONDS", 2.0)
+
+    def hire(crew: Crew) -> actor.Hired:
+        hired.append(actor.hire(crew))
+        return hired[-1]
+
+    monkeypatch.setattr(foreman, "hire", hire)
+    crew = Crew(build, Plot(), lambda work: ALL, size=2, cpus=0.5)
+    work_through(crew, some(6), lambda receipt: time.sleep(2.5 if receipt.partition in ("p1", "p3") else 0), lambda counters: None)
+    assert len(hired) == 2, "none was replaced"
 
 
 def test_a_driver_that_dies_leaves_its_strikes_and_the_next_goes_on_with_them(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ class Hired:
     held: dict[Any, Work] = field(default_factory=dict)  # Ray reference -> work
     asked: Any = None  # Ray reference of a question for its counters, not yet answered
     asked_at: float = 0.0
-    answered_at: float | None = None  # when it last did; until it is ready, when it did first; None while it waits for a machine
+    placed_at: float | None = None  # when it first answered anything; None while it waits for a machine
 
     def references(self) -> list[Any]:
         """What it owes an answer to."""
@@ -81,13 +81,14 @@ class Hired:
 
     def begin(self, node: str) -> None:
         """Its worker is built."""
-        self.is_ready, self.node, self.started, self.answered_at = True, node, None, time.monotonic()
+        self.is_ready, self.node, self.started = True, node, None
+        self.asked_at = time.monotonic()  # a question that it could not answer while it loaded counts from now on
+        self.placed_at = self.placed_at or self.asked_at
 
     def answer(self) -> None:
         """It told its counters."""
         self.asked = None
-        if self.is_ready or self.answered_at is None:
-            self.answered_at = time.monotonic()
+        self.placed_at = self.placed_at or time.monotonic()
 
     def finished(self) -> list[tuple[Work, Receipt]]:
         """Takes out of its hands what it did and nobody has looked at yet."""
@@ -100,15 +101,13 @@ class Hired:
                     done.append((self.held.pop(reference), receipt))
         return done
 
-    def fault(self) -> str | None:
-        """Why it must be given up, though it has not died."""
-        if self.answered_at is None:
-            return None
-        limit = SILENT_SECONDS if self.is_ready else START_SECONDS
-        silent = time.monotonic() - self.answered_at
-        if silent < limit or (self.is_ready and self.asked is None):
-            return None
-        return f"it has not answered for {silent:.0f} s" if self.is_ready else f"it was not ready after {silent:.0f} s"
+    def fault(self, now: float) -> str | None:
+        """Why it must be given up, though it has not died; `now` is when all that it had answered was taken."""
+        if self.is_ready:
+            silent = now - self.asked_at if self.asked is not None else 0.0
+            return f"it has not answered for {silent:.0f} s" if silent >= SILENT_SECONDS else None
+        started = now - self.placed_at if self.placed_at is not None else 0.0
+        return f"it was not ready after {started:.0f} s" if started >= START_SECONDS else None
 
 
 def hire(crew: Crew) -> Hired:

@@ -76,13 +76,15 @@ class Foreman:
         for actor in self._actors:
             actor.ask()
         references = [one for actor in self._actors for one in actor.references()]
-        ready, _ = ray.wait(references, num_returns=1, timeout=TURN_SECONDS)
+        ray.wait(references, num_returns=1, timeout=TURN_SECONDS)
+        # All that is there, and the time at which it was: a commit may take this process minutes, which are no actor's silence.
+        ready, now = ray.wait(references, num_returns=len(references), timeout=0)[0], time.monotonic()
         for reference in ready:
             self._take(reference)
         for actor in list(self._actors):
-            if fault := actor.fault():
+            if fault := actor.fault(now):
                 self._bury(actor, Death(fault))
-        self._waiting.see(any(actor.answered_at is not None for actor in self._actors))
+        self._waiting.see(any(actor.placed_at is not None for actor in self._actors))
         self._show(_sum(self._counters.values()))
 
     def _is_drained(self) -> bool:
