@@ -88,9 +88,10 @@ def _out_of_tables(out: Folder, names: Iterable[str], lease: Lease, below: Calla
     meant = objects_meant(out.url, lambda: _objects(out), wanted, below)
     found = _with_copies(out, frozenset().union(*meant.values()))
     more = Denied(found.object_ids - known.object_ids, found.image_ids - known.image_ids)
+    # In this order: were it noted first and killed then, nobody would know any more what was to go.
     if more.object_ids or more.image_ids:
-        frozen.begun(out, "purge", "edit")
         deny(out, more)
+    frozen.begun(out, "purge", "edit")
     everything = Denied(known.object_ids | more.object_ids, known.image_ids | more.image_ids)
     logs = {stage: Stage(out, stage).log() for stage in (LISTED, TAGGED, PLANNED, GENERATED)}
     done = 0

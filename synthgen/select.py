@@ -80,7 +80,7 @@ def prepare(out: Folder, settings: Select) -> Selection:
     """Reads the logs, no data; `todo` of the result says whether there is anything to do."""
     generated, planned, selected = (Stage(out, name).log() for name in ("3-generated", "2-planned", "4-selected"))
     _check(settings, generated)
-    replanned = [name for name in generated.partitions if len(planned.parts(name, "assignments")) > 1]
+    replanned = [name for name in generated.partitions if planned.counts([name]).get("retired")]
     digests = generated.digests("3-generated", generated.partitions) | planned.digests("2-planned", replanned)
     how = json.dumps(settings.model_dump(mode="json"), sort_keys=True)  # a threshold's place in the file says nothing
     fingerprint = make_id("select", RULES_VERSION, how, *(f"{key} {digests[key]}" for key in sorted(digests)))
@@ -145,8 +145,8 @@ def _current_pairs(selection: Selection, partition: str) -> pa.Table:
 
 
 def _retired(selection: Selection, partition: str) -> pa.Array:
-    """The assignments that an edit of the plan took back; a plan never edited is not read."""
-    if len(selection.planned.parts(partition, "assignments")) < 2:
+    """The assignments that an edit of the plan took back; a plan of which nothing was is not read."""
+    if not selection.planned.counts([partition]).get("retired"):
         return pa.array([], pa.string())
     rows = Stage(selection.out, "2-planned").current(selection.planned, partition, "assignments", "assignment_id", ASSIGNMENTS)
     return rows.filter(rows.column("retired")).column("assignment_id").combine_chunks()

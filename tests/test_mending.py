@@ -11,7 +11,7 @@ import pytest
 from conftest import make_images, put_shelves, write
 from test_run import adds_up, assignments, pairs, rows, synth
 
-from synthgen import job, purge, reasons, status
+from synthgen import frozen, job, purge, reasons, status
 from synthgen.errors import UserMistake
 from synthgen.progress import counted
 from synthgen.rows import DECISIONS, FAILURE_REASONS, IMAGES, OBJECTS, QUARANTINE_REASONS, image_id
@@ -221,6 +221,34 @@ def test_a_run_after_a_killed_purge_is_told_to_finish_it_first(
     before = pairs(copy)
     synth("run", "photos", "--out", str(copy), "--pipeline", "small")
     assert pairs(copy) == before
+
+
+@pytest.mark.parametrize(("module", "killed_at"), [(purge, "deny"), (frozen, "begun")])
+def test_a_purge_killed_at_its_first_words_is_never_called_finished(
+    copy: Path, finished: Path, monkeypatch: pytest.MonkeyPatch, module: Any, killed_at: str
+) -> None:
+    mine = image_id((finished / "photos" / "0006.jpg").read_bytes())
+
+    def dies(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(module, killed_at, dies)
+        purge.purge(job.reopen(Folder(str(copy))), [mine])
+    without_names = synth("purge", str(copy), check=False)
+    assert without_names.returncode == 2 or mine not in {row["image_id"] for row in assignments(copy).values()}
+    synth("purge", str(copy), mine)
+    adds_up(copy)
+    assert mine not in {row["image_id"] for row in assignments(copy).values()}
+
+
+def test_what_an_edit_took_back_stays_taken_back_when_its_partition_loses_an_image(copy: Path) -> None:
+    synth("run", "photos", "--out", str(copy), "--pipeline", "small", "--set", "plan.per_image=2", "--update")
+    taken_back = {key for key, row in rows(copy, "4-selected", "decisions", "pair_id", DECISIONS).items() if row["reason"] == "retired"}
+    synth("purge", str(copy), "0006.jpg")
+    assert not [one for one in status.funnels(Folder(str(copy))) if one.to_do]
+    left = {key: row["reason"] for key, row in rows(copy, "4-selected", "decisions", "pair_id", DECISIONS).items() if key in taken_back}
+    assert left and left == dict.fromkeys(left, "retired")
 
 
 def column_texts(out: Path, stage: str) -> Iterator[str]:
