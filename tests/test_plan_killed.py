@@ -16,8 +16,9 @@ from planning_world import EDITED, OBJECTS_PUT, RULES, SLOWLY, Content, Died, Wo
 
 from synthgen import listing
 from synthgen.errors import Damaged
-from synthgen.rows import IMAGES
-from synthgen.store import Folder, Stage
+from synthgen.redo import redo
+from synthgen.rows import IMAGES, OBJECTS
+from synthgen.store import Folder, Lease, Receipt, Stage, TablePart
 
 quick, world, worlds = planning_world.quick, planning_world.world, planning_world.worlds  # fixtures
 
@@ -97,6 +98,32 @@ def test_a_plan_cut_short_whose_inputs_are_gone_says_so(world: World) -> None:
     Stage(world.out, "1-tagged").folder.child("commits").remove(["e001-00002.r1.json"])
     with pytest.raises(Damaged, match="1-tagged: commits of partition e001-00002 that the plan was made from are gone"):
         world.plan()
+
+
+@pytest.mark.parametrize("place", ["1-tagged/tags/test", "1-tagged/images", "0-listed/objects"])
+def test_a_plan_cut_short_whose_inputs_are_damaged_goes_on_once_they_are_redone(worlds: Callable[[], World], place: str) -> None:
+    undisturbed, world = worlds(), worlds()
+    for one in (undisturbed, world):
+        one.grow({f"{number}.jpg": unlike(number, "animal/dog") for number in range(9)})
+    undisturbed.plan()
+    with suppress(Died):
+        world.plan(stop_after=1)
+    partition, folder, listed = "e001-00002", world.out.child(place), Stage(world.out, "0-listed")
+    objects = listed.current(listed.log(), partition, "objects", "object_id", OBJECTS)
+    [file] = [name for name in folder.names() if name.startswith(partition)]
+    folder.write(file, b"")
+    with pytest.raises(Damaged, match=f"--partition {place.partition('/')[0]}/{partition}"):
+        world.plan()
+    with Lease.take(world.out) as lease:
+        if place == "0-listed/objects":  # as it is listed again where it stood
+            part = TablePart((listed.write("objects", partition, 2, objects),), "f", replaces=True)
+            listed.insist(Receipt(partition, 2, {"objects": part}), lease, 1)
+        else:
+            redo(world.out, [f"1-tagged/{partition}"], lease)
+    world.tag([partition])
+    world.plan()
+    check(world, world.terms())
+    assert world.assignments() == undisturbed.assignments()
 
 
 def test_a_damaged_epoch_record_is_told_in_one_line(world: World) -> None:

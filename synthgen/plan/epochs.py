@@ -57,14 +57,9 @@ class Task:
 def next_task(stage: Stage, terms: Terms, change: Change) -> Task | None:
     """The epoch that was cut short, or a new one over what is new, recorded; None if there is nothing to plan."""
     last = _last(stage)
-    # On other terms its rows cannot be drawn any more: what is left of it then belongs to the next epoch.
-    if last and last.fingerprint == terms.fingerprint:
-        log, inputs = stage.log(), Inputs.of(stage.out, terms.taggers)
-        if left := _left(log, last):
-            before = _until(log, last.number)
-            then = inputs.at({**{name: _reads(before, name) for name in before.partitions}, **last.reads})
-            survey = look_over(then, before, terms.settings.near_duplicates)
-            return Task(last, Ground(then, survey, log, last.redraws), left)
+    # On other terms, or from what is no longer there, its rows cannot be drawn: what is left of it then belongs to the next epoch.
+    if last and last.fingerprint == terms.fingerprint and (task := _cut_short(stage, terms, last)):
+        return task
     task = proposed(stage, terms, change)
     if task is None:
         return None
@@ -73,6 +68,18 @@ def next_task(stage: Stage, terms: Terms, change: Change) -> Task | None:
     if _read(stage, name) != task.epoch:
         return next_task(stage, terms, change)  # the last word of a driver that has lost its lease; it counts
     return task
+
+
+def _cut_short(stage: Stage, terms: Terms, epoch: Epoch) -> Task | None:
+    """What is left of an epoch, over what it saw when it began; None if nothing is, or if what it saw has been replaced."""
+    log, inputs = stage.log(), Inputs.of(stage.out, terms.taggers)
+    before, left = _until(log, epoch.number), _left(log, epoch)
+    reads = {**{name: _reads(before, name) for name in before.partitions}, **epoch.reads}
+    if not left or inputs.outdates(reads):
+        return None
+    then = inputs.at(reads)
+    survey = look_over(then, before, terms.settings.near_duplicates)
+    return Task(epoch, Ground(then, survey, log, epoch.redraws), left)
 
 
 def proposed(stage: Stage, terms: Terms, change: Change) -> Task | None:

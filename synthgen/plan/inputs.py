@@ -48,6 +48,18 @@ class Inputs:
         logs = [_log_of(self.out, stage, log, reads) for stage, log in ((LISTED, self.listed), (TAGGED, self.tagged))]
         return Inputs(self.out, self.taggers, *logs)
 
+    def outdates(self, reads: Mapping[str, Reads]) -> bool:
+        """Whether commits that were read have been replaced since. Their files may be deleted by now, or be those that were damaged."""
+        logs = ((LISTED, self.listed), (TAGGED, self.tagged))
+        later = (
+            commit
+            for stage, log in logs
+            for partition, read in reads.items()
+            for commit in log.partitions.get(partition, ())
+            if f"{stage}/{commit.name}" not in read
+        )
+        return any(part.replaces for commit in later for part in commit.receipt.tables.values())
+
     @property
     def partitions(self) -> list[str]:
         """The tagged partitions, in order."""
