@@ -103,7 +103,7 @@ SCORES = pa.schema(
         ("pair_id", pa.string()),
         ("assignment_id", pa.string()),
         ("value", pa.float32()),  # null when the scorer failed
-        ("reason", pa.string()),  # why there is no value
+        ("reason", pa.string()),  # why there is no value; begins with one of FAILURE_REASONS where a call or the image failed
         ("detail", pa.string()),  # JSON: what the value was made of
         ("output_tokens", pa.int32()),
     ]
@@ -140,6 +140,7 @@ UNPACKED = pa.schema(
 TAG_OUTCOMES = ("tagged", "quarantined")
 QUARANTINE_REASONS = (
     "unreadable",  # the source could not give the bytes
+    "no_bytes",  # the row of the Parquet file has no image in it
     "url_refused",  # the user does not allow its host, or its address is not a public one
     "changed",  # the bytes are no longer the listed version
     "too_many_bytes",
@@ -179,6 +180,7 @@ FAILURE_REASONS = (
     "call_timeout",
     "poison",  # the engine died on this row alone
 )
+UNSCORED = tuple(f"unscored.{reason}" for reason in FAILURE_REASONS)  # counts of scores that these kept pairs from having
 RETRIED_REASONS = (  # that may be otherwise at another try; the others say something of the row itself
     "unreadable",
     "decode_timeout",
@@ -259,6 +261,17 @@ def tag_counts(images: Iterable[Mapping[str, Any]]) -> Counter[str]:
             counts["left_out"] += 1
             counts.update({f"left_out.{words.replace(' ', '_')}" for words in _LEFT_OUT.findall(row["detail"])})
     return counts
+
+
+def score_failure(reason: str | None) -> str | None:
+    """Which of FAILURE_REASONS kept a score from being measured, by the reason of its row; None if none did."""
+    kind = (reason or "").partition(":")[0]
+    return kind if kind in FAILURE_REASONS else None
+
+
+def score_counts(scores: Iterable[Mapping[str, Any]]) -> Counter[str]:
+    """What rows of `3-generated/scores` add to the counts of their commits: UNSCORED, which are no outcomes."""
+    return Counter(f"unscored.{failure}" for row in scores if (failure := score_failure(row["reason"])))
 
 
 def table(rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:

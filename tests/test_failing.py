@@ -38,7 +38,7 @@ def test_a_hundred_such_failures_in_a_row_stop_the_job_with_the_cause(stage: Sta
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("other", [None, "declined", "unparsable", "poison"])
+@pytest.mark.parametrize("other", [None, "declined", "unparsable", "poison", "no_bytes"])
 def test_one_row_that_did_not_fail_so_begins_the_count_anew(stage: Stage, other: str | None) -> None:
     streak = Streak(stage, "pairs")
     for _ in range(5):

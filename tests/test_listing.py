@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,18 @@ def test_a_changed_version_is_a_new_object_and_the_old_one_stays(out: Folder) ->
 def test_the_same_uri_with_several_rows_is_several_objects(out: Folder) -> None:
     assert listed(out, [one(1, row=row) for row in range(40)]) == 40
     assert sorted(found.row or 0 for found in committed(out)) == list(range(40))
+
+
+@pytest.mark.usefixtures("small")
+def test_rows_of_one_file_lie_together_in_its_order(out: Folder) -> None:
+    """Whoever reads a partition then reads a piece of the file, not all of it for rows here and there."""
+    listed(out, [one(file, row=row) for row in range(30) for file in range(3)])
+    found = committed(out)
+    assert [first.uri for first, second in pairwise(found) if first.uri != second.uri] == list(dict.fromkeys(each.uri for each in found))[
+        :-1
+    ]
+    for file in range(3):
+        assert [each.row for each in found if each.uri == one(file).uri] == list(range(30))
 
 
 def test_an_object_that_the_source_names_twice_is_listed_once_whichever_comes_first(out: Folder, tmp_path: Path) -> None:

@@ -24,13 +24,13 @@ def test_each_row_of_a_parquet_file_is_an_object(tmp_path: Path, kind: pa.DataTy
     assert list(read(path).values()) == datas
 
 
-def test_a_row_without_bytes_is_listed_unreadable_and_its_path_is_never_followed(tmp_path: Path) -> None:
+def test_a_row_without_bytes_is_on_record_and_its_path_is_never_followed(tmp_path: Path) -> None:
     tree(tmp_path, "real.jpg")
     path = str(tmp_path / "real.jpg")
     cells = [{"bytes": None, "path": path}, None, {"bytes": b"", "path": path}, {"bytes": b"x", "path": "http://127.0.0.1:1/"}]
     results = list(read(parquet(tmp_path / "p.parquet", cells)).values())
     assert results[2:] == [b"", b"x"]
-    assert results[0] == results[1] == Unreadable("unreadable", "the cell holds no bytes; a path in it is not followed")
+    assert results[0] == results[1] == Unreadable("no_bytes", "the cell holds no bytes; a path in it is not followed")
 
 
 def test_columns_are_carried_along(tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ def proposed(stage: Stage, terms: Terms, change: Change) -> Task | None:
 
 def _balanced(ground: Ground, terms: Terms, covered: Sequence[str]) -> tuple[dict[str, float], dict[str, float]]:
     """What balancing multiplies each type's weight by, and how rare each tag is, from kept images of evenly chosen partitions;
-    objects are spread over partitions by hash, so these are a fair sample."""
+    files are spread over partitions by hash, and a large Parquet file over many, so these are a fair sample."""
     strength = terms.settings.balance
     if strength.types == 0 and strength.tags == 0:
         return {}, {}

@@ -24,6 +24,8 @@ from synthgen.stores import HOPELESS, Lasting, attempts, shown_error
 BATCH_BYTES = 2**23  # read at once; at least one row
 META_ROWS = 1024
 
+Cell = bytes | None | str  # an image, none in this row, or why the row cannot be read
+
 
 class NotParquet(Lasting):
     """The file cannot be read as Parquet."""
@@ -60,8 +62,8 @@ def _rows(uri: str, fs: Any, source: Source) -> Iterator[tuple[int, str | None]]
                 row += 1
 
 
-def cells(file: pq.ParquetFile, column: str, wanted: Sequence[int]) -> Iterator[tuple[int, bytes | str]]:
-    """The bytes in the wanted rows (sorted), or why there are none; only row groups that hold such rows are read."""
+def cells(file: pq.ParquetFile, column: str, wanted: Sequence[int]) -> Iterator[tuple[int, Cell]]:
+    """What is in the wanted rows (sorted); only row groups that hold such rows are read."""
     remaining, first = list(wanted), 0
     for group in range(file.metadata.num_row_groups):
         count = file.metadata.row_group(group).num_rows
@@ -73,7 +75,7 @@ def cells(file: pq.ParquetFile, column: str, wanted: Sequence[int]) -> Iterator[
     yield from ((row, "the file has no such row") for row in remaining)
 
 
-def _patient_cells(file: pq.ParquetFile, group: int, column: str, wanted: list[int]) -> Iterator[tuple[int, bytes | str]]:
+def _patient_cells(file: pq.ParquetFile, group: int, column: str, wanted: list[int]) -> Iterator[tuple[int, Cell]]:
     """The cells of one row group; where it cannot be read its rows say so, and the other groups are not concerned."""
     for is_last in attempts():
         try:
@@ -87,7 +89,7 @@ def _patient_cells(file: pq.ParquetFile, group: int, column: str, wanted: list[i
                 yield from ((row, shown_error(error)) for row in wanted)
 
 
-def _group_cells(file: pq.ParquetFile, group: int, column: str, wanted: list[int]) -> Iterator[tuple[int, bytes | str]]:
+def _group_cells(file: pq.ParquetFile, group: int, column: str, wanted: list[int]) -> Iterator[tuple[int, Cell]]:
     about = file.metadata.row_group(group)
     at_once = max(1, min(1024, BATCH_BYTES * about.num_rows // max(1, about.total_byte_size)))
     rows = iter(wanted)
@@ -97,8 +99,7 @@ def _group_cells(file: pq.ParquetFile, group: int, column: str, wanted: list[int
         if pa.types.is_struct(values.type):
             values = pc.struct_field(values, "bytes")
         while row is not None and row < first + len(batch):
-            data = values[row - first].as_py()
-            yield row, "the cell holds no bytes; a path in it is not followed" if data is None else data
+            yield row, values[row - first].as_py()
             row = next(rows, None)
         if row is None:
             return
