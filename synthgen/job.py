@@ -154,6 +154,8 @@ def check_folder(job: Job, first: str, last: str, update: bool, replan: bool) ->
     redraws = [one for one in found if one.startswith("planned.settings.seed ")]
     if redraws and not replan:
         raise SettingsChanged(f"{job.out.url}: {_some(redraws)}: every question would be drawn anew; run with --replan if that is wanted")
+    if moved := [one for one in found if one.startswith("listed.image_column ")]:
+        raise SettingsChanged(f"{job.out.url}: {_some(moved)}: the rows that are listed are read by the old one; use another --out")
     skipped = [stage for stage in STAGES[: STAGES.index(first)] if any(one.partition(".")[0] in GROUPS.get(stage, ()) for one in found)]
     if skipped:
         raise SettingsChanged(

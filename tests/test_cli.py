@@ -250,6 +250,13 @@ def test_the_output_of_another_run_is_left_alone(synth: Synth, begun: Path, chan
     assert told.endswith(f"Run with --update to {then}, or use another --out")
 
 
+def test_another_image_column_is_refused_even_as_an_update(synth: Synth, begun: Path) -> None:
+    told = refusal(synth, *RUN, "--set", "source.image_column=img", "--update")
+    assert told == (
+        f"{begun}: source.image_column was 'image' and is 'img': the rows that are listed are read by the old one; use another --out"
+    )
+
+
 def test_an_edited_shelf_file_is_a_change_and_its_comments_are_none(synth: Synth, begun: Path, workspace: Path) -> None:
     mapping = workspace / "pipelines/mappings/small.yaml"
     write(mapping, SHELVES["pipelines/mappings/small.yaml"].replace("fine/**: 4", "fine/**: 5"))

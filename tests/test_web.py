@@ -107,6 +107,24 @@ def test_a_star_allows_what_is_below_a_host_and_case_and_dots_do_not_matter() ->
         web.checked("https://example.com/", ["*.example.com"])
 
 
+def test_letters_of_any_language_are_asked_for_as_a_browser_would(server: Server) -> None:
+    server.answers = {
+        "/a%C3%B1o/%E5%9B%BE.jpg?q=%C3%A9&b=%2F": says(b"", 302, Location="/caf\u00c3\u00a9%20|.jpg"),  # the bytes of é in UTF-8
+        "/caf%C3%A9%20%7C.jpg": says(b"image"),
+    }
+    assert web.fetch(f"{server.url}/año/图.jpg?q=é&b=%2F", [server.host], 10) == b"image"
+
+
+def test_what_an_earlier_source_listed_is_still_read_from_where_it_is(server: Server, tmp_path: Path) -> None:
+    server.answers["/a.png"] = says(b"of the list")
+    (tmp_path / "b.png").write_bytes(b"of the folder")
+    [local] = list_objects(Source(uri=str(tmp_path)))
+    refs = [Ref("a", f"{server.url}/a.png", "url"), Ref("b", local.uri, local.version)]
+    for uri in (str(tmp_path), "urls:list.txt"):
+        found = read_objects(refs, Source(uri=uri, hosts=(server.host,)), Images())
+        assert {ref.object_id: data for ref, data in found} == {"a": b"of the list", "b": b"of the folder"}
+
+
 def test_a_host_that_means_an_inner_address_is_refused_and_not_connected_to(monkeypatch: pytest.MonkeyPatch) -> None:
     answers = [(socket.AF_INET, 1, 6, "", ("8.8.8.8", 80)), (socket.AF_INET, 1, 6, "", ("127.0.0.1", 80))]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answers)
@@ -224,8 +242,8 @@ def test_a_list_of_urls_is_a_source_and_every_url_has_an_outcome(server: Server,
     assert reasons == {f"{server.url}/big": "too_many_bytes", f"{server.url}/gone": "unreadable", "http://evil.org/a.png": "url_refused"}
 
 
-def test_urls_are_fetched_for_no_other_source(server: Server, tmp_path: Path) -> None:
-    source = Source(uri=str(tmp_path), hosts=(server.host,))
+def test_without_hosts_that_the_user_named_no_url_is_fetched(server: Server, tmp_path: Path) -> None:
+    source = Source(uri=str(tmp_path))
     [(_, found)] = read_objects([Ref("1", f"{server.url}/image", "url")], source, Images())
     assert isinstance(found, Unreadable) and not server.asked
 

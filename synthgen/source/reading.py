@@ -85,7 +85,8 @@ def _tasks(refs: Sequence[Ref], source: Source, limits: Images) -> Iterator[_Tas
         if ref.row is not None:
             files[ref.uri].append(ref)
         else:
-            read = partial(_read_url, source.hosts) if urls.is_list(source) else partial(_read_object, stores)
+            # By its own uri: what an earlier source listed is still read, whatever the source of today is.
+            read = partial(_read_url, source.hosts) if urls.is_url(ref.uri) else partial(_read_object, stores)
             yield _Task([ref], partial(read, limits.max_bytes))
     for rows in files.values():
         yield _Task(rows, partial(_read_rows, stores, source.image_column, limits.max_bytes))
@@ -136,7 +137,7 @@ def _read_object(stores: Mapping[str, Any], max_bytes: int, refs: list[Ref], res
 
 
 def _read_url(hosts: Sequence[str], max_bytes: int, refs: list[Ref], _: Reserve) -> Iterator[Outcome]:
-    """Only where the source is a list of URLs; at most one image for each thread is held beyond what waits for the caller."""
+    """What a list of URLs named; at most one image for each thread is held beyond what waits for the caller."""
     try:
         yield refs[0], web.fetch(refs[0].uri, hosts, max_bytes)
     except web.Refused as error:

@@ -22,6 +22,11 @@ def is_list(source: Source) -> bool:
     return (source.uri or "").startswith(PREFIX)
 
 
+def is_url(uri: str) -> bool:
+    """Whether an object came from a list of URLs; no other source names one so."""
+    return uri.startswith(("http://", "https://"))
+
+
 def check(source: Source) -> Path:
     """The file of URLs; a UserMistake if it cannot be used."""
     path = Path((source.uri or "").removeprefix(PREFIX)).expanduser()
@@ -39,7 +44,7 @@ def urls(path: Path) -> Iterator[str]:
             url = line.strip()
             if not url or url.startswith("#"):
                 continue
-            if not url.startswith(("http://", "https://")):
+            if not is_url(url):
                 raise UserMistake(f"{path}:{number}: is not an http:// or https:// URL")
             if SIGNED.search(url):
                 raise UserMistake(

@@ -15,7 +15,7 @@ import ssl
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 
 from synthgen.stores import Lasting
 
@@ -25,6 +25,7 @@ FETCH_SECONDS = 60.0  # for one request, its answer read to the end
 CHUNK = 2**16
 PORTS = {"http": 80, "https": 443}
 MOVED = (301, 302, 303, 307, 308)
+PLAIN = "%/?:@!$&'()*+,;=[]"  # beside letters and digits, what may stand in a request as it is
 PASSING = (408, 425, 429)  # and everything from 500 on: another try may do better
 # IPv6 that carries an IPv4 address inside: translated, tunnelled; where it ends is not ours to know.
 CARRIERS = tuple(map(ipaddress.ip_network, ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32")))
@@ -60,7 +61,8 @@ def fetch(url: str, hosts: Sequence[str], max_bytes: int) -> bytes:
         with _answer(target) as answer:
             if answer.status not in MOVED:
                 return _body(answer, max_bytes)
-            url = urljoin(url, answer.getheader("Location") or "")
+            # Headers are read as Latin-1, a letter a byte: whatever a server means by its bytes, they go back to it as they came.
+            url = urljoin(url, quote(answer.getheader("Location") or "", PLAIN + "#", "latin-1"))
     raise Refused(f"more than {REDIRECTS} redirects")
 
 
@@ -78,7 +80,7 @@ def checked(url: str, hosts: Sequence[str]) -> Target:
     path = f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}"
     if any(c <= " " or c == "\x7f" for c in path):
         raise Refused("holds blanks or control characters")
-    target = Target(parts.scheme, host, port or PORTS[parts.scheme], path.encode("ascii", "backslashreplace").decode())
+    target = Target(parts.scheme, host, port or PORTS[parts.scheme], quote(path, PLAIN))
     if not any(_matches(target.name, pattern.lower()) for pattern in hosts):
         raise Refused(f"{target.name} is not among source.hosts")
     return target
