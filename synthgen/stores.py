@@ -90,3 +90,12 @@ def told(uri: str, doing: str) -> Iterator[None]:
         if is_about_credentials(error):
             raise UserMistake(f"{uri}: no credentials found; set those of the store in the environment") from error
         raise SynthError(f"{uri}: {doing} failed: {shown_error(error)}") from error
+
+
+@contextmanager
+def told_of_path(typed: str) -> Iterator[None]:
+    """What stands in the way to a local path in words: folders that may not be entered, users that nobody knows."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        raise UserMistake(f"{typed}: cannot be looked at ({shown_error(error)}); mend its rights or its name") from error

@@ -195,9 +195,29 @@ def test_an_output_that_holds_something_else_is_left_alone(synth: Synth, photos:
     assert refusal(synth, *RUN) == f"{workspace}/out: is not empty and holds no synth run; give a new folder"
 
 
+LONG = "long" * 100  # more than a file's name may have
+
+
 def test_an_output_that_cannot_be_made_is_told(synth: Synth, photos: Path) -> None:
     told = refusal(synth, "run", "photos", "--out", "/proc/out", "-p", "small")
-    assert told.startswith("/proc/out: nothing can be written there")
+    assert told.startswith("/proc/out/lease: writing there is impossible (FileNotFoundError: ")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("run", "photos", "--out", "notes.txt/out", "-p", "small"), "{home}/notes.txt/out: listing there is impossible (NotADirectory"),
+        (("status", "notes.txt/out"), "{home}/notes.txt/out: listing there is impossible (NotADirectory"),
+        (("run", "photos", "--out", "~nobody_at_all/out", "-p", "small"), "~nobody_at_all/out: cannot be looked at (RuntimeError: "),
+        (("run", "~nobody_at_all/photos", "--out", "out", "-p", "small"), "~nobody_at_all/photos: cannot be looked at (RuntimeError: "),
+        # As a folder that may not be entered; but root, as whom tests may run, enters all of them.
+        (("run", "photos", "--out", f"{LONG}/out", "-p", "small"), f"{LONG}/out: cannot be looked at (OSError: "),
+        (("run", f"{LONG}/photos", "--out", "out", "-p", "small"), f"{LONG}/photos: cannot be looked at (OSError: "),
+    ],
+)
+def test_a_path_that_leads_nowhere_is_told(synth: Synth, photos: Path, workspace: Path, words: tuple[str, ...], said: str) -> None:
+    write(workspace / "notes.txt", "mine")
+    assert refusal(synth, *words).startswith(said.format(home=workspace))
 
 
 @pytest.mark.parametrize(

@@ -100,6 +100,18 @@ def test_nothing_is_said_of_what_no_worker_asks_for(
     assert capsys.readouterr().err == STARTING
 
 
+def test_a_cluster_of_another_ray_is_one_line_that_names_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+    from ray._private.utils import check_version_info
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", lambda **_: check_version_info({"ray_version": "1.2.3", "python_version": "3.4.5"}, "this node"))
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    told = f"RAY_ADDRESS=auto: cannot be joined .*Ray: 1.2.3 Python: 3.4.5 .*Ray: {ray.__version__}.*; start that cluster"
+    with pytest.raises(UserMistake, match=told):
+        join_ray()
+
+
 def test_a_cluster_that_cannot_be_joined_is_one_line_and_without_an_address_none_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     import ray
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -17,7 +18,8 @@ import s3_way
 from s3_way import Way
 from store_rows import RACERS, current, receipt
 
-from synthgen.errors import UserMistake
+from synthgen import stores
+from synthgen.errors import SynthError, UserMistake
 from synthgen.store import Folder, Lease, Stage
 from synthgen.store.folder import open_folder
 from synthgen.store.tidy import Deleted, tidy
@@ -195,6 +197,52 @@ def test_a_disk_without_hard_links_is_refused_in_one_line(tmp_path: Path, monkey
         Folder(str(tmp_path)).create("one.json", b"")
     assert "\n" not in str(told.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    folder = Folder(str(tmp_path))
+    folder.write("one.json", b"before")
+    monkeypatch.setattr(os, "fsync", full)
+    for write in (folder.write, folder.create):
+        with pytest.raises(SynthError) as told:
+            write("one.json", b"after")
+        assert str(told.value).startswith(f"{tmp_path}: writing failed (OSError: [Errno 28] No space left on device); ")
+    assert folder.names() == ["one.json"] and folder.read("one.json") == b"before"
+
+
+def busy(honest: Callable[..., Any], failures: int) -> Callable[..., Any]:
+    """A call of a store that fails so often before it works."""
+    left = iter(range(failures))
+
+    def call(*given: Any, **named: Any) -> Any:
+        if next(left, None) is not None:
+            raise ConnectionError("the store is busy")
+        return honest(*given, **named)
+
+    return call
+
+
+@pytest.mark.parametrize("failures", [2, 99])
+def test_a_store_that_fails_is_asked_again_and_told_in_one_line_if_it_goes_on(
+    s3: Folder, monkeypatch: pytest.MonkeyPatch, failures: int
+) -> None:
+    monkeypatch.setattr(stores, "PAUSE", 0.01)
+    for name in ("pipe_file", "cat_file", "ls"):
+        monkeypatch.setattr(s3.fs, name, busy(getattr(s3.fs, name), failures))
+    if failures == 2:
+        s3.write("one.json", b"kept")
+        assert s3.read("one.json") == b"kept" and s3.names() == ["one.json"]
+        return
+    calls: list[tuple[str, Callable[[], Any]]] = [
+        ("writing", lambda: s3.write("a", b"")), ("reading", lambda: s3.read("a")), ("listing", s3.names),
+    ]  # fmt: skip
+    for doing, call in calls:
+        with pytest.raises(SynthError) as told:
+            call()
+        assert str(told.value).startswith(f"{s3.url}: {doing} failed (ConnectionError: the store is busy); what is committed stays")
 
 
 @pytest.mark.parametrize("url", ["memory://out", "nowhere://out"])

@@ -17,7 +17,7 @@ import fsspec
 from fsspec.utils import glob_translate
 
 from synthgen.errors import UserMistake
-from synthgen.stores import Lasting, lacks_package, shown
+from synthgen.stores import Lasting, lacks_package, shown, told_of_path
 
 STORES = ("s3", "gs")  # object stores; a local path needs no protocol
 SAME = {"s3a": "s3", "gcs": "gs"}  # other names of a store
@@ -124,10 +124,11 @@ def _store_place(uri: str) -> Place:
 
 def _local_place(uri: str) -> Place:
     typed = split_uri(uri)[1]
-    path = os.path.abspath(Path(typed).expanduser())  # noqa: PTH100 (links stay: the user's name for a folder is its identity)
-    root, pattern = (path, None) if Path(path).exists() else _split_glob(path)
-    if not Path(root or "/").exists():
-        raise UserMistake(f"{typed}: no such file or folder")
+    with told_of_path(typed):
+        path = os.path.abspath(Path(typed).expanduser())  # noqa: PTH100 (links stay: the user's name for a folder is its identity)
+        root, pattern = (path, None) if Path(path).exists() else _split_glob(path)
+        if not Path(root or "/").exists():
+            raise UserMistake(f"{typed}: no such file or folder")
     return Place(typed, "file", root or "/", pattern)
 
 

@@ -1,7 +1,8 @@
 """A folder on local disk or in an object store, with the few operations that the output format needs.
 
 Comes in: a path or an fsspec URL (s3://, gs://; memory:// is refused, it dies with its process). Goes out: whole files as
-bytes. Every file is written in one piece: a reader finds all of it or nothing. `create` is the one operation that two
+bytes. Every file is written in one piece: a reader finds all of it or nothing. A store that fails is asked again, a few times;
+what then still fails is told in one line, as a SynthError. `create` is the one operation that two
 drivers may race for: on local disk a hard link decides, in object stores a conditional put (s3, gs). Where a store has
 none the name is only looked up first, and the format stays correct as docs/format.md explains.
 """
@@ -11,18 +12,20 @@ import os
 import posixpath
 import secrets
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from synthgen.errors import UserMistake
-from synthgen.stores import PACKAGES, lacks_package, shown, told
+from synthgen.errors import SynthError, UserMistake
+from synthgen.stores import PACKAGES, lacks_package, patiently, shown, shown_error, told, told_of_path
 
+Result = TypeVar("Result")
 WRITING = ".writing-"  # begins the name of a local file that is not whole yet
 TRIES = 5  # of a conditional put that the store could not decide
 _HAS_CONDITION: dict[str, bool] = {}  # bucket -> whether its store refuses a second conditional put, once this process knows
@@ -59,32 +62,26 @@ class Folder:
 
     def read(self, name: str) -> bytes:
         """The bytes of a file; FileNotFoundError if there is none."""
-        if self.is_local:
-            return Path(self.full(name)).read_bytes()
-        return bytes(self.fs.cat_file(self.full(name)))
+        path = self.full(name)
+        return self._asked("reading", lambda: Path(path).read_bytes() if self.is_local else bytes(self.fs.cat_file(path)))
 
     def read_many(self, names: list[str]) -> dict[str, bytes]:
         """The bytes of several files, fetched side by side where the filesystem can."""
         if len(names) < 2 or self.is_local:
             return {name: self.read(name) for name in names}
-        found = self.fs.cat([self.full(name) for name in names])
+        found = self._asked("reading", lambda: self.fs.cat([self.full(name) for name in names]))
         by_path = {str(path).lstrip("/"): bytes(data) for path, data in found.items()}
         return {name: by_path[self.full(name).lstrip("/")] for name in names}
 
     def write(self, name: str, data: bytes) -> None:
         """Writes a file in one piece, over an older one if there is one."""
-        if not self.is_local:
-            self.fs.pipe_file(self.full(name), data)
-            return
-        target = Path(self.full(name))
-        temporary = _written_aside(target, data)
-        temporary.replace(target)
+        path = self.full(name)
+        self._asked("writing", lambda: _write_local(Path(path), data) if self.is_local else self.fs.pipe_file(path, data))
 
     def create(self, name: str, data: bytes) -> bool:
         """Writes a file only if there is none of that name; False if there was."""
-        if self.is_local:
-            return _create_local(Path(self.full(name)), data)
-        return self._create_remote(name, data)
+        path = Path(self.full(name))
+        return self._asked("writing", lambda: _create_local(path, data) if self.is_local else self._create_remote(name, data))
 
     def _create_remote(self, name: str, data: bytes) -> bool:
         """A conditional put. How a store words its refusal does not matter: what stands there afterwards decides."""
@@ -128,7 +125,7 @@ class Folder:
     def names(self, suffix: str = "") -> list[str]:
         """The names of the files directly in this folder, sorted; none if the folder does not exist."""
         try:
-            found = _local_names(self.path) if self.is_local else self._remote_names()
+            found = self._asked("listing", lambda: _local_names(self.path) if self.is_local else self._remote_names())
         except FileNotFoundError:
             return []
         return sorted(name for name in found if name.endswith(suffix) and not name.startswith(WRITING))
@@ -138,7 +135,7 @@ class Folder:
 
     def sizes(self, suffix: str) -> dict[str, int]:
         """Every file below this folder with that suffix, by its path from here, and its bytes."""
-        found = self.fs.find(self.path, detail=True) if self.fs.exists(self.path) else {}
+        found = self._asked("listing", lambda: self.fs.find(self.path, detail=True) if self.fs.exists(self.path) else {})
         return {str(path)[len(self.path) + 1 :]: int(entry["size"]) for path, entry in found.items() if str(path).endswith(suffix)}
 
     def unfinished(self) -> dict[str, int]:
@@ -154,23 +151,40 @@ class Folder:
         """Deletes files; those already gone are gone."""
         for name in names:
             with suppress(FileNotFoundError):
-                self.fs.rm_file(self.full(name))
+                self._asked("deleting", partial(self.fs.rm_file, self.full(name)))
 
     def is_empty(self) -> bool:
         """Whether there is no folder, or nothing in it but what a run leaves that was killed before it wrote anything: its lease."""
         try:
-            found = [posixpath.basename(str(name).rstrip("/")) for name in self.fs.ls(self.path, detail=False)]
+            paths = self._asked("listing", lambda: self.fs.ls(self.path, detail=False))
         except FileNotFoundError:
             return True
-        return all(name == "lease" or name.startswith(WRITING) for name in found)
+        names = [posixpath.basename(str(path).rstrip("/")) for path in paths]
+        return all(name == "lease" or name.startswith(WRITING) for name in names)
+
+    def _asked(self, doing: str, call: Callable[[], Result]) -> Result:
+        """What a call of the disk or the store gives; only what is not there where it is looked for stays an error of Python's."""
+        try:
+            return call() if self.is_local else patiently(call)
+        except SynthError:
+            raise
+        except (FileNotFoundError, PermissionError, NotADirectoryError) as error:
+            if isinstance(error, FileNotFoundError) and doing != "writing":
+                raise
+            why = f"{doing} there is impossible ({shown_error(error)})"
+            raise UserMistake(f"{shown(self.url)}: {why}; name another folder, or mend its rights") from error
+        except Exception as error:
+            why = f"{doing} failed ({shown_error(error)})"
+            raise SynthError(f"{shown(self.url)}: {why}; what is committed stays, start again when that is mended") from error
 
 
 def open_folder(url: str) -> Folder:
     """The folder that the user named, or one line on why it cannot be one."""
     reach(url)
-    folder = Folder(str(Path(url).expanduser().resolve()) if "://" not in url else url.rstrip("/"))
-    if folder.is_local and Path(folder.path).is_file():
-        raise UserMistake(f"{url}: is a file; give a folder")
+    with told_of_path(url):
+        folder = Folder(str(Path(url).expanduser().resolve()) if "://" not in url else url.rstrip("/"))
+        if folder.is_local and Path(folder.path).is_file():
+            raise UserMistake(f"{url}: is a file; give a folder")
     return folder
 
 
@@ -216,6 +230,10 @@ def _spelled(url: str) -> tuple[bool, str]:
 def _local_names(path: str) -> list[str]:
     with os.scandir(path) as entries:
         return [entry.name for entry in entries if entry.is_file()]
+
+
+def _write_local(target: Path, data: bytes) -> None:
+    _written_aside(target, data).replace(target)
 
 
 def _written_aside(target: Path, data: bytes) -> Path:

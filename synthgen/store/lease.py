@@ -22,7 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from synthgen.errors import LeaseHeld, LeaseLost, UserMistake
+from synthgen.errors import LeaseHeld, LeaseLost
 from synthgen.store.folder import Folder
 
 BEAT_SECONDS = 10.0
@@ -51,13 +51,7 @@ class Lease:
                     f"renewed {max(0.0, time.time() - holder['beat']):.0f} s ago); wait for it, or stop it, or use another --out"
                 )
             term = int(names[-1].removesuffix(".json")) + 1 if names else 1
-            try:
-                is_mine = terms.create(_term_name(term), _record())
-            except (FileNotFoundError, PermissionError, NotADirectoryError) as error:
-                raise UserMistake(
-                    f"{folder.url}: nothing can be written there ({error}); name another folder, or mend its rights"
-                ) from error
-            if is_mine:
+            if terms.create(_term_name(term), _record()):
                 lease = Lease(folder, term)
                 lease._thread = threading.Thread(target=lease._renew, daemon=True)
                 lease._thread.start()

@@ -87,10 +87,10 @@ def join_ray() -> None:
                 logging_level=logging.ERROR,
                 runtime_env={"env_vars": {"PYTHONPATH": path}},
             )
-    except (OSError, ray.exceptions.RayError) as error:
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:  # RuntimeError: of another version of Ray or Python
         if not address:
             raise
-        told = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        told = " ".join(str(error).split())[:400] or type(error).__name__
         raise UserMistake(
             f"RAY_ADDRESS={address}: cannot be joined ({told}); start that cluster, set RAY_AUTH_MODE=token if it asks for one, "
             "or unset RAY_ADDRESS to work on this machine"

@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
+from synthgen.errors import SynthError
 from synthgen.store import Folder, Receipt, TablePart
 from synthgen.store.stage import commit_name
 from synthgen.workers.work import Work
@@ -74,7 +75,7 @@ class Suspects:
     def clear(self, work: Work) -> None:
         """The partition is committed."""
         if self._pieces.pop(work.partition, None) and self._notes:
-            with suppress(OSError):
+            with suppress(SynthError):
                 self._notes.remove([_name(work)])
 
     def _struck(self, piece: _Piece, why: str) -> list[_Piece]:
