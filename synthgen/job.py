@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from synthgen import __version__, frozen, mapping, tagger
-from synthgen.config import Pipeline
+from synthgen.config import Generate, Pipeline
 from synthgen.errors import SettingsChanged, UserMistake
 from synthgen.generate import Terms as GenerateTerms
 from synthgen.generate.terms import shaping_options
@@ -34,6 +34,7 @@ from synthgen.tag import Terms as TagTerms
 from synthgen.tagger.files import embedding_of
 from synthgen.texts import Texts, load_texts
 
+COMMIT = re.compile("[0-9a-f]{40}")  # of a model's repository
 STAGES = ("tag", "plan", "generate", "select", "pack")
 WORDS = (  # where settings stand in a shape -> what the user calls them
     (r"listed\.", "source."),
@@ -114,8 +115,18 @@ def open_job(out: Folder, pipeline: Pipeline, texts: Texts | None = None) -> Job
     """The job, ready to run; with the texts of its pipeline, if they are loaded."""
     texts = texts or load_texts(pipeline)
     texts = replace(texts, taggers=tuple(map(tagger.resolved, texts.taggers)))
-    model = resolve(pipeline.generate)
+    model = _found_before(out, pipeline.generate) or resolve(pipeline.generate)
     return Job(out, pipeline, texts, model, _shape(pipeline, texts, model))
+
+
+def _found_before(out: Folder, generate: Generate) -> ModelName | None:
+    """The hub's model at the commit that this folder was begun with. What its author pushes later changes no run, unless
+    generate.revision asks for it."""
+    model = (frozen.record(out) or {}).get("shape", {}).get("generated", {}).get("model")
+    is_of_hub = generate.engine.kind == "vllm" and not generate.revision and not Path(generate.model).expanduser().is_dir()
+    if is_of_hub and isinstance(model, list) and model[0] == generate.model and COMMIT.fullmatch(model[1]):
+        return ModelName(*model)
+    return None
 
 
 def reopen(out: Folder) -> Job:

@@ -11,8 +11,10 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from types import SimpleNamespace
+from typing import IO, Any
 
+import huggingface_hub
 import pytest
 import typer
 from conftest import SHELVES, make_images, write
@@ -20,6 +22,7 @@ from PIL import Image
 
 import synthgen
 from synthgen import cli, config, job, shelves
+from synthgen.errors import SettingsChanged
 from synthgen.store.folder import open_folder
 
 FORKING = """
@@ -275,6 +278,24 @@ def test_another_image_column_is_refused_even_as_an_update(synth: Synth, begun: 
     assert told == (
         f"{begun}: source.image_column was 'image' and is 'img': the rows that are listed are read by the old one; use another --out"
     )
+
+
+def test_a_folder_stays_with_the_commit_of_the_hub_that_it_was_begun_with(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commits = {None: "a" * 40, "main": "a" * 40}
+
+    class Api:
+        def model_info(self, model: str, revision: str | None = None) -> Any:
+            return SimpleNamespace(sha=commits[revision])
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", Api)
+    out, named = open_folder("out"), ["source.uri=photos", "generate.engine={kind: vllm}", "generate.model=some/model"]
+    job.settle(job.open_job(out, config.load("small", named)), "tag", "pack", replan=False)
+    commits.update({None: "b" * 40, "main": "b" * 40})
+    again = job.open_job(out, config.load("small", named))
+    assert again.model.revision == "a" * 40 and not job.check_folder(again, "tag", "pack", update=False, replan=False)
+    asked_for = job.open_job(out, config.load("small", [*named, "generate.revision=main"]))
+    with pytest.raises(SettingsChanged, match=r"generate\.model changed"):
+        job.check_folder(asked_for, "tag", "pack", update=False, replan=False)
 
 
 def test_an_edited_shelf_file_is_a_change_and_its_comments_are_none(synth: Synth, begun: Path, workspace: Path) -> None:
