@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from packing_world import World, jpeg, pair, pictures
 
-from synthgen import pack
+from synthgen import pack, rows
 from synthgen.config import Pack, Select
 from synthgen.errors import LeaseLost, UserMistake
 from synthgen.store import Folder, Lease, Stage
@@ -62,6 +62,22 @@ def test_decisions_of_pairs_that_were_replaced_since_are_refused_in_a_line(world
     with pytest.raises(UserMistake, match=r"of pairs that were replaced since \(partition e001-00000\); run without --from, or with"):
         pack.todo(replace(world.terms, pack=Pack(max_turns=1)))
     assert world.pack() == ["e001-00000.r2"]
+
+
+def test_an_image_whose_place_has_another_now_is_fetched_from_the_copy_that_stands_for_it(world: World) -> None:
+    world.add(1, pictures(2))
+    stage, partition = Stage(world.out, "2-planned"), "e001-00000"
+    moved, *others = stage.current(stage.log(), partition, "images", "object_id", rows.PLANNED_IMAGES).to_pylist()
+    old, copy = Path(moved["uri"]), world.images / "copy.jpg"
+    copy.write_bytes(old.read_bytes())
+    old.write_bytes(jpeg(9))
+    version = f"{copy.stat().st_size}-{copy.stat().st_mtime_ns}"
+    place = {"object_id": rows.object_id(str(copy), version, None), "uri": str(copy), "version": version, "uris": [str(copy)]}
+    replanned = [{**moved, "outcome": "changed"}, {**moved, **place}, *others]
+    world.commit("2-planned", partition, {"images": rows.table(replanned, rows.PLANNED_IMAGES)}, 2)
+    world.pack()
+    assert not world.unpacked()
+    assert {sample["image_id"]: sample["object_id"] for sample in world.samples}[moved["image_id"]] == place["object_id"]
 
 
 def test_a_rewritten_shard_takes_its_images_from_itself_and_not_from_the_source(world: World) -> None:

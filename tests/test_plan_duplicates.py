@@ -38,6 +38,8 @@ def test_a_copy_of_a_near_duplicate_is_represented_by_what_is_planned(world: Wor
     check(world, world.terms())
     images = {row["uri"]: row for row in world.images().values()}
     assert images["b.jpg"]["same_as"] == images["c.jpg"]["same_as"] == images["a.jpg"]["object_id"]
+    assert images["b.jpg"]["outcome"] == images["c.jpg"]["outcome"] == "near_duplicate"
+    assert images["a.jpg"]["uris"] == ["a.jpg"], "the others have other bytes"
 
 
 def test_the_earliest_of_equal_images_is_planned(world: World) -> None:

@@ -131,7 +131,8 @@ def _samples(terms: Terms, shard: Shard) -> list[Sample]:
 def _filled(inputs: _Inputs, ids: Sequence[tuple[str, str, list[str]]], names: Sequence[str]) -> Iterator[Sample]:
     """Samples of one partition with their pairs, scores and the plan's row of their image."""
     pairs = {row["pair_id"]: row for row in inputs.current(GENERATED, "pairs", "assignment_id", PAIR_COLUMNS).to_pylist()}
-    planned = {row["object_id"]: row for row in inputs.current(PLANNED, "images", "object_id", PLANNED_IMAGES).to_pylist()}
+    rows = inputs.current(PLANNED, "images", "object_id", PLANNED_IMAGES).to_pylist()
+    planned, kept = {row["object_id"]: row for row in rows}, {row["image_id"]: row for row in rows if row["outcome"] == "planned"}
     scores = {}
     for name in names:
         values = inputs.current(GENERATED, f"scores/{name}", "pair_id", SCORES)
@@ -139,7 +140,8 @@ def _filled(inputs: _Inputs, ids: Sequence[tuple[str, str, list[str]]], names: S
     for image, sample, turns in ids:
         own = [pairs[pair] for pair in turns]
         scored = {name: [values.get(pair) for pair in turns] for name, values in scores.items()}
-        yield Sample(image, sample, own, scored, planned[own[0]["object_id"]])
+        # Since it was asked there, its place may have got another image; then a copy of its bytes is planned.
+        yield Sample(image, sample, own, scored, kept.get(image) or planned[own[0]["object_id"]])
 
 
 # --- a row ------------------------------------------------------------------------------------------------------------

@@ -120,7 +120,8 @@ def _settle(seen: _Seen, bits: int) -> tuple[NDArray[np.int8], Indexes]:
         left = left[outcome[left] == KEPT]
         stands_for[left] = left[near_images(seen.phashes[left], bits)]
         outcome[left[stands_for[left] != left]] = NEAR_DUPLICATE
-        # An object with the same bytes as a near duplicate is represented by what represents that one.
+        # What has the bytes of a near duplicate is itself near to what represents that one, and is represented by it.
+        outcome[stands_for[stands_for] != stands_for] = NEAR_DUPLICATE
         stands_for = stands_for[stands_for]
     return outcome, stands_for
 
