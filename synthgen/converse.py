@@ -24,7 +24,6 @@ from synthgen.rows import draw, pair_id
 from synthgen.score import Pair, Talk
 
 Row = dict[str, Any]
-REFUSED = "content_filter"  # how the chat protocol says that a model will not reply
 
 
 @dataclass(frozen=True)
@@ -109,10 +108,12 @@ async def score_again(subject: Subject, unscored: Sequence[tuple[Row, list[str]]
 async def _score_row(talk: Talk, row: Row, name: str) -> Row:
     question = Question(row["question"], tuple(row["options"] or ()))
     reply = Reply(row["answer"])
-    if name in score.OF_LOGPROBS:
+    if name in score.OF_LOGPROBS and "given" not in talk.engine.facts.capabilities:
+        reply = Reply(row["answer"], detail="the engine cannot score a given text; pairs have this score only if it is made with them")
+    elif name in score.OF_LOGPROBS:
         text = score.answer_text(talk.prompts, question, row["form"], row["language"])
         given = await talk.say(Request("given", text, 1, given=row["answer"]))
-        reply = Reply(row["answer"], logprobs=given.logprobs)
+        reply = Reply(row["answer"], failure=given.failure, detail=given.detail, logprobs=given.logprobs)
     kind = talk.prompts.types[row["type"]]
     return await score.score(name, talk, Pair(row["pair_id"], row["assignment_id"], kind, row["form"], row["language"], question, reply))
 
@@ -154,7 +155,7 @@ async def _ask(talk: Talk, subject: Subject, group: list[Assignment]) -> list[As
             schema=question_schema(choice, len(group)) if prompt.parse == "json" else None,
         )
     )
-    failure, detail = _ask_failure(reply)
+    failure, detail = score.fault(reply, "the asking reply") or (None, None)
     parsed = None if failure else parse_questions(reply.text, prompt.parse, prompt.none, choice)
     if isinstance(parsed, Declined):
         failure = "declined"
@@ -166,14 +167,6 @@ async def _ask(talk: Talk, subject: Subject, group: list[Assignment]) -> list[As
         Asked(assignment, reply, question, None if question else failure or "too_few_questions", detail, len(group), place)
         for place, (assignment, question) in enumerate(found)
     ]
-
-
-def _ask_failure(reply: Reply) -> tuple[str | None, str | None]:
-    if reply.failure:
-        return reply.failure, reply.detail
-    if reply.finish == "length":
-        return "cut_off", "the asking reply reached max_tokens"
-    return ("refused" if reply.finish == REFUSED else None), None
 
 
 def _drop_repeats(asked: list[Asked]) -> None:
@@ -192,7 +185,7 @@ async def _answer(talk: Talk, asked: Asked, names: tuple[str, ...]) -> tuple[Row
     if asked.reason or asked.question is None:
         return _row(asked, None, asked.reason), {}
     reply = await talk.answer(asked.question, asked.assignment.form, asked.assignment.language, seed=_seed(talk.seed, asked.assignment))
-    reason = _answer_failure(reply, asked)
+    reason, asked.detail = score.fault(reply, "the answer") or (None if reply.text.strip() else "empty_answer", None)
     row = _row(asked, reply, reason)
     if reason:
         return row, {}
@@ -200,20 +193,6 @@ async def _answer(talk: Talk, asked: Asked, names: tuple[str, ...]) -> tuple[Row
     pair = Pair(row["pair_id"], one.assignment_id, talk.prompts.types[one.type], one.form, one.language, asked.question, reply)
     rows = await asyncio.gather(*(score.score(name, talk, pair) for name in names))
     return row, dict(zip(names, rows, strict=True))
-
-
-def _answer_failure(reply: Reply, asked: Asked) -> str | None:
-    if reply.failure:
-        asked.detail = reply.detail
-        return reply.failure
-    if reply.finish == REFUSED:
-        return "refused"
-    if not reply.text.strip():
-        return "empty_answer"
-    if reply.finish == "length":
-        asked.detail = "the answer reached max_tokens"
-        return "cut_off"
-    return None
 
 
 def _row(asked: Asked, reply: Reply | None, reason: str | None) -> Row:

@@ -24,6 +24,8 @@ from synthgen.prompt import InstructionType, PackFile, Prompts, render
 from synthgen.reply import Question
 from synthgen.rows import draw
 
+REFUSED = "content_filter"  # how the chat protocol says that a model will not reply
+
 
 @dataclass(frozen=True)
 class Talk:
@@ -76,6 +78,15 @@ class Score:
     output_tokens: int = 0
 
 
+def fault(reply: Reply, what: str) -> tuple[str, str] | None:
+    """Why a reply (`what` names it) is not all that was asked for, as one of rows.FAILURE_REASONS and its detail; None if it is."""
+    if reply.failure:
+        return reply.failure, reply.detail or "the engine does not say why"
+    if reply.finish == REFUSED:
+        return "refused", f"a filter held back {what}"
+    return ("cut_off", f"{what} reached max_tokens") if reply.finish == "length" else None
+
+
 def answer_text(prompts: Prompts, question: Question, form: str, language: str) -> str:
     """The text of an answering call."""
     text = prompts.pack.answer[form].text  # type: ignore[index]
@@ -84,8 +95,10 @@ def answer_text(prompts: Prompts, question: Question, form: str, language: str) 
 
 async def likelihood(talk: Talk, pair: Pair) -> Score:
     """The geometric mean probability of the answer's tokens, as the answering call drew them; costs no call."""
+    if wrong := fault(pair.reply, "the answer"):
+        return Score(None, ": ".join(wrong))
     if not pair.reply.logprobs:
-        return Score(None, "the engine gave no log-probabilities")
+        return Score(None, pair.reply.detail or "the engine gave no log-probabilities")
     return Score(
         math.exp(_mean(pair.reply.logprobs)), None, {"tokens": len(pair.reply.logprobs), "worst": math.exp(min(pair.reply.logprobs))}
     )
@@ -98,8 +111,10 @@ async def agreement(talk: Talk, pair: Pair) -> Score:
     replies = await asyncio.gather(
         *(talk.answer(pair.question, pair.form, pair.language, seed=seed, temperature=settings.agree_temperature) for seed in seeds)
     )
-    if failed := next((reply for reply in replies if reply.failure), None):
-        return Score(None, f"{failed.failure}: {failed.detail}")
+    # A sample that was cut off is another answer than the pair's, which was not, and is compared as it stands.
+    faults = (fault(reply, "a sample") for reply in replies)
+    if wrong := next((one for one in faults if one and one[0] != "cut_off"), None):
+        return Score(None, ": ".join(wrong))
     alike = [similarity(pair.reply.text, reply.text, pair.form) for reply in replies]
     return Score(_mean(alike), None, {"samples": [reply.text for reply in replies]}, sum(reply.output_tokens for reply in replies))
 
@@ -111,26 +126,32 @@ async def paraphrase(talk: Talk, pair: Pair) -> Score:
         return Score(None, f"prompt pack '{talk.prompts.name}' has no paraphrase prompt")
     text = render(prompt.text, question=pair.question.text, language=pair.language)
     other = await talk.say(Request("paraphrase", text, prompt.max_tokens))
-    if other.failure or not other.text:
-        return Score(None, f"{other.failure or 'empty'}: {other.detail}")
+    if wrong := fault(other, "the paraphrase"):
+        return Score(None, ": ".join(wrong))
+    if not other.text:
+        return Score(None, "the paraphrase is empty")
     again = await talk.answer(replace(pair.question, text=other.text), pair.form, pair.language, seed=0)
-    if again.failure:
-        return Score(None, f"{again.failure}: {again.detail}")
+    if wrong := fault(again, "the answer to the paraphrase"):
+        return Score(None, ": ".join(wrong))
     detail = {"question": other.text, "answer": again.text}
     return Score(similarity(pair.reply.text, again.text, pair.form), None, detail, other.output_tokens + again.output_tokens)
 
 
 async def image_gain(talk: Talk, pair: Pair) -> Score:
     """How much likelier a token of the answer is with the image than without, on average, in nats."""
+    if wrong := fault(pair.reply, "the answer"):
+        return Score(None, ": ".join(wrong))
     if not pair.reply.logprobs:
-        return Score(None, "the engine gave no log-probabilities")
+        return Score(None, pair.reply.detail or "the engine gave no log-probabilities")
     text = answer_text(talk.prompts, pair.question, pair.form, pair.language)
     blind = await talk.say_blind(Request("given", text, 1, given=pair.reply.text))
-    if blind.failure or not blind.logprobs:
-        return Score(None, f"{blind.failure or 'no log-probabilities'}: {blind.detail}")
-    # The answering call also drew the token that ends the reply; the given text has none.
-    seen = pair.reply.logprobs[: len(blind.logprobs)]
-    return Score(_mean(seen) - _mean(blind.logprobs), None, {"with": _mean(seen), "without": _mean(blind.logprobs)})
+    if wrong := fault(blind, "the blind call"):
+        return Score(None, ": ".join(wrong))
+    unseen = blind.logprobs[:-1]  # the token that ends the reply is no part of what is said
+    if not unseen:
+        return Score(None, "the engine gave no log-probabilities of the answer without the image")
+    seen = pair.reply.logprobs[: len(unseen)]
+    return Score(_mean(seen) - _mean(unseen), None, {"with": _mean(seen), "without": _mean(unseen)})
 
 
 async def question(talk: Talk, pair: Pair) -> Score:
@@ -150,8 +171,8 @@ async def blind(talk: Talk, pair: Pair) -> Score:
         return Score(None, f"prompt pack '{talk.prompts.name}' has no blind prompt")
     text = render(prompt.text, question=_with_options(pair.question), language=pair.language)
     reply = await talk.say_blind(Request("answer", text, prompt.max_tokens))
-    if reply.failure:
-        return Score(None, f"{reply.failure}: {reply.detail}")
+    if wrong := fault(reply, "the blind answer"):
+        return Score(None, ": ".join(wrong))
     return Score(1.0 - similarity(pair.reply.text, reply.text, pair.form), None, {"answer": reply.text}, reply.output_tokens)
 
 
@@ -251,8 +272,9 @@ async def _judged(talk: Talk, name: str, values: dict[str, Any]) -> Score:
     if judge is None:
         return Score(None, f"prompt pack '{talk.prompts.name}' has no judge prompt '{name}'")
     reply = await talk.say(Request("judge", render(judge.text, **values), 1, labels=judge.labels))
-    if reply.failure:
-        return Score(None, f"{reply.failure}: {reply.detail}")
+    # Of a judgement one token is wanted, so it always comes cut off.
+    if (wrong := fault(reply, "the judgement")) and wrong[0] != "cut_off":
+        return Score(None, ": ".join(wrong))
     shares = [reply.labels.get(label, 0.0) for label in judge.labels]
     mass = sum(shares)
     if mass <= 0:

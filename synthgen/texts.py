@@ -8,6 +8,7 @@ compared as far as each can be known: a file that cannot be read hides only what
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import permutations
 from pathlib import Path
 
 from synthgen import mapping, prompt, shelves, tagger
@@ -132,9 +133,22 @@ def _unserved(document: Document, prompts: Prompts) -> list[str]:
         where = f"{document.where(place)}: generate.scores: '{name}' needs"
         if name in asked and asked[name] is None:
             faults.append(f"{where} a prompt that pack '{prompts.name}' does not have")
-        if NEEDS.get(name) == "given" and document.at((*ENGINE, "kind")) == "endpoint":
+        if document.at((*ENGINE, "kind")) != "endpoint":
+            continue
+        if NEEDS.get(name) == "given":
             faults.append(f"{where} prompt log-probabilities, which an endpoint does not give; use engine kind vllm")
+        judge = pack.judge.get(name)  # type: ignore[call-overload]
+        if found := _begins_another(judge.labels if judge else ()):
+            faults.append(
+                f"{where} labels that their first tokens tell apart, which is all that an endpoint shows; in pack '{prompts.name}' "
+                f"'{found[0]}' begins '{found[1]}'; use other labels, or engine kind vllm"
+            )
     return faults
+
+
+def _begins_another(labels: Sequence[str]) -> tuple[str, str] | None:
+    """A label and another that begins with it, if there are such."""
+    return next(((one, other) for one, other in permutations(labels, 2) if other.startswith(one)), None)
 
 
 def _cap_faults(document: Document, types: Sequence[str] | None) -> list[str]:

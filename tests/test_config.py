@@ -258,6 +258,19 @@ def test_a_score_that_pack_or_engine_cannot_serve_is_told() -> None:
     ]
 
 
+def test_labels_that_an_endpoint_cannot_tell_apart_are_told_and_left_to_vllm_to_check() -> None:
+    digits = "[" + ", ".join(f"'{number}'" for number in range(1, 11)) + "]"
+    edited("prompts/small.yaml", 'answer: {text: "Rate {{ question }} {{ answer }}", labels: ["1", "2", "3"]}', (
+        f'answer: {{text: "Rate {{{{ question }}}} {{{{ answer }}}}", labels: {digits}}}'
+    ))  # fmt: skip
+    scores = "generate.scores=[question, answer]"
+    assert mistakes(scores, "generate.engine={kind: endpoint, urls: ['http://x/v1']}") == [
+        f"--set {scores}: generate.scores: 'answer' needs labels that their first tokens tell apart, which is all that an endpoint shows; "
+        "in pack 'small' '1' begins '10'; use other labels, or engine kind vllm",
+    ]
+    assert texts.load(config.read("small", [scores, "generate.engine={kind: vllm}"]))
+
+
 def test_options_that_the_scripted_engine_does_not_know_are_told_without_starting_it() -> None:
     options = "engine: {kind: scripted, options: {dtype: float32, junk: 0.5, secnds: 1}}"
     edited("pipelines/small.yaml", "engine: {kind: scripted}", options)

@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from synthgen import prompt, rows, score
+from synthgen.config import Engine as EngineSettings
 from synthgen.config import Sampling
 from synthgen.converse import Assignment, Outcome, Subject, Terms, converse, failed_rows, score_again
-from synthgen.models import EngineDied, Facts, Reply, Request
+from synthgen.models import EngineDied, Facts, ModelName, Reply, Request
+from synthgen.models.endpoint import EndpointEngine
 from synthgen.rows import FAILURE_REASONS, PAIRS, SCORES, assignment_id, pair_id
 
 IMAGE = Image.new("RGB", (8, 8))
@@ -357,7 +359,28 @@ def test_a_score_added_later_is_worked_out_without_asking_or_answering_again() -
     assert {one.purpose for one in engine.requests} == {"given"} and all(one.image is IMAGE for one in engine.requests)
 
 
+@pytest.mark.parametrize("name", score.OF_LOGPROBS)
+def test_a_score_added_later_that_the_engine_cannot_give_says_why(name: str) -> None:
+    first = talk(Engine(good), assignments(KINDS))
+    url = "http://127.0.0.1:1/v1"  # nothing is sent there
+    engine = EndpointEngine([], ModelName("m", "unverified"), EngineSettings(kind="endpoint", urls=(url,)), "openai")
+    terms = Terms(prompt.load("small"), Sampling(), (name,), 7)
+    found = asyncio.run(score_again(SUBJECT, [(row, [name]) for row in first.pairs], engine, terms))
+    why = "the engine cannot score a given text; pairs have this score only if it is made with them"
+    assert {(row["value"], row["reason"]) for row in found.scores[name]} == {(None, why)}
+
+
+def test_a_score_added_later_whose_call_fails_says_why() -> None:
+    first = talk(Engine(good), assignments(KINDS))
+    engine = Engine(lambda request: Reply("", "error", "call_failed", "HTTP 500"))
+    found = asyncio.run(
+        score_again(SUBJECT, [(row, ["likelihood"]) for row in first.pairs], engine, Terms(prompt.load("small"), Sampling(), (), 7))
+    )
+    assert {(row["value"], row["reason"]) for row in found.scores["likelihood"]} == {(None, "call_failed: HTTP 500")}
+
+
 def test_every_reason_of_a_failure_is_on_the_closed_list() -> None:
     source = (Path(rows.__file__).parent / "converse.py").read_text()
+    source += (Path(rows.__file__).parent / "score.py").read_text()
     named = {reason for reason in FAILURE_REASONS if f'"{reason}"' in source}
     assert {"declined", "too_few_questions", "unparsable", "repeated_question", "cut_off", "empty_answer", "refused"} <= named

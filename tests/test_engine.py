@@ -66,6 +66,9 @@ async def interview(task: Any) -> dict[str, Reply]:
     found["warm"], found["warm_again"] = await asyncio.gather(*warm)
     found["schema"] = await ask(text, max_tokens=60, schema=SCHEMA)
     found["long"] = await ask("word " * 5000)
+    # vLLM's caches of images, here and in its own process, can drift apart; now this one names an image that the other has forgotten.
+    await engine._llm.engine_core.reset_mm_cache_async()  # type: ignore[attr-defined]
+    found["drifted"] = await ask(text)
     await engine.close()
     return found
 
@@ -89,8 +92,7 @@ def test_a_second_call_on_an_image_reuses_its_prefix_and_says_the_same(replies: 
 
 def test_a_given_reply_is_as_likely_as_the_engine_found_it_when_it_said_so_itself(replies: dict[str, Reply]) -> None:
     own, given = replies["first"].logprobs, replies["given"].logprobs
-    assert len(given) in (len(own), len(own) - 1)  # the engine also drew the token that ends the reply
-    assert all(math.isclose(one, other, abs_tol=0.02) for one, other in zip(own, given, strict=False))
+    assert all(math.isclose(one, other, abs_tol=0.02) for one, other in zip(own, given, strict=True))  # with the token that ends it
 
 
 def test_the_image_changes_how_likely_the_reply_is(replies: dict[str, Reply]) -> None:
@@ -106,6 +108,10 @@ def test_labels_come_with_probabilities(replies: dict[str, Reply]) -> None:
 def test_a_prompt_that_does_not_fit_is_a_failed_call_and_not_a_dead_engine(replies: dict[str, Reply]) -> None:
     assert replies["long"].failure == "call_failed"
     assert "token" in (replies["long"].detail or "")
+
+
+def test_an_image_that_the_engine_has_forgotten_is_sent_again(replies: dict[str, Reply]) -> None:
+    assert replies["drifted"].failure is None and replies["drifted"].text == replies["first"].text
 
 
 def test_a_reply_of_a_schema_is_json_of_it(replies: dict[str, Reply]) -> None:

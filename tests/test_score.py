@@ -82,6 +82,12 @@ def test_without_log_probabilities_there_is_no_value(name: str) -> None:
     assert row["value"] is None and row["reason"] == "the engine gave no log-probabilities"
 
 
+@pytest.mark.parametrize("logprobs", [(), (-1.0,)])
+def test_without_log_probabilities_of_the_blind_answer_there_is_no_image_gain(logprobs: tuple[float, ...]) -> None:
+    row, _ = scored("image_gain", say("", logprobs=logprobs), Reply("two", logprobs=(-1.0, -0.5)))
+    assert row["reason"] == "the engine gave no log-probabilities of the answer without the image"
+
+
 def test_agreement_is_the_mean_likeness_of_new_samples() -> None:
     said = iter(["two", "Two.", "three"])
     row, engine = scored("agreement", lambda request: Reply(next(said), output_tokens=5), Reply("two"))
@@ -107,8 +113,8 @@ def test_paraphrase_asks_the_same_in_other_words_with_the_same_options() -> None
 
 
 def test_image_gain_is_how_much_likelier_a_token_is_with_the_image() -> None:
-    # The answering call also drew a token that ends the reply; it has no counterpart and must not count.
-    row, engine = scored("image_gain", say("", logprobs=(-3.0, -1.0)), Reply("two cats", logprobs=(-1.0, -0.5, -9.0)))
+    # The token that ends the reply comes last in both and must not count.
+    row, engine = scored("image_gain", say("", logprobs=(-3.0, -1.0, -7.0)), Reply("two cats", logprobs=(-1.0, -0.5, -9.0)))
     assert row["value"] == pytest.approx(-0.75 + 2.0)
     assert engine.requests[0].given == "two cats" and engine.requests[0].image is None
 
@@ -164,6 +170,41 @@ def test_a_paraphrase_whose_answer_fails_costs_one_value() -> None:
     row, _ = scored("paraphrase", lambda request: Reply("Q?") if request.purpose == "paraphrase" else FAIL, Reply("two"))
     assert row["reason"] == "call_failed: out of order"
     assert "empty" in scored("paraphrase", say(""), Reply("two"))[0]["reason"]
+
+
+@pytest.mark.parametrize(
+    ("name", "finish", "reason"),
+    [
+        ("paraphrase", "length", "cut_off: "),
+        ("blind", "length", "cut_off: "),
+        ("agreement", "content_filter", "refused: "),
+        ("paraphrase", "content_filter", "refused: "),
+        ("blind", "content_filter", "refused: "),
+    ],
+)
+def test_a_reply_that_is_cut_off_or_refused_costs_one_value_and_is_not_used_as_if_it_were_whole(
+    name: str, finish: str, reason: str
+) -> None:
+    row, engine = scored(name, say("two", finish=finish), Reply("two"))
+    assert row["value"] is None and row["reason"].startswith(reason)
+    assert name != "paraphrase" or len(engine.requests) == 1  # half a question is not answered
+
+
+def test_a_sample_that_is_cut_off_agrees_as_far_as_it_goes() -> None:
+    row, _ = scored("agreement", lambda request: Reply("two", "length"), Reply("two"))
+    assert row["value"] == 1.0
+    assert scored("agreement", lambda request: Reply("t", "length"), Reply("two"))[0]["value"] < 1.0
+
+
+def test_a_paraphrase_whose_answer_is_cut_off_costs_one_value() -> None:
+    row, _ = scored("paraphrase", lambda request: Reply("Q?") if request.purpose == "paraphrase" else Reply("tw", "length"), Reply("two"))
+    assert row["reason"] == "cut_off: the answer to the paraphrase reached max_tokens"
+
+
+def test_a_judgement_is_of_one_token_and_so_always_cut_off() -> None:
+    assert scored("answer", say("3", labels={"3": 1.0}, finish="length"), Reply("two"))[0]["value"] == 3.0
+    refused = scored("answer", say("3", labels={"3": 1.0}, finish="content_filter"), Reply("two"))[0]
+    assert refused["value"] is None and refused["reason"] == "refused: a filter held back the judgement"
 
 
 @pytest.mark.parametrize(("name", "lacks"), [("paraphrase", "paraphrase"), ("blind", "blind"), ("question", "judge"), ("answer", "judge")])

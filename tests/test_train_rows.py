@@ -10,11 +10,11 @@ import pytest
 import tiny_model
 import torch
 from tiny_model import CHATML, FAST, PLAIN, SHOUTED, UNEVEN, encoder, part, picture, row, samples, write
-from transformers import LlavaOnevisionProcessor
+from transformers import Gemma3ImageProcessor, Gemma3Processor, LlavaOnevisionProcessor
 
 from synthgen.errors import UserMistake
 from synthgen.train import start, train
-from synthgen.train.encode import IGNORED, Unusable
+from synthgen.train.encode import IGNORED, Encoder, Unusable
 
 model, one_thread, processor = tiny_model.model, tiny_model.one_thread, tiny_model.processor  # fixtures
 
@@ -66,6 +66,31 @@ def test_a_template_that_changes_answers_is_refused_in_one_line(model: Path, tmp
         train(str(write(tmp_path / "shards", samples(4))), str(loud), tmp_path / "out", FAST)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out").exists()
+
+
+def test_tokens_that_do_not_line_up_are_told_from_the_first_rows(processor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    stock = LlavaOnevisionProcessor.__call__
+
+    def loud(self: Any, *, text: Any, **more: Any) -> Any:
+        return stock(self, text=[one.replace("red", "RED") for one in text], **more)
+
+    monkeypatch.setattr(LlavaOnevisionProcessor, "__call__", loud)
+    with pytest.raises(UserMistake, match=r"does not fit the shards: labels_unclear: its processor makes other tokens"):
+        encoder(processor).check([row(("What colour is it?", "It is red."))])
+
+
+def test_blank_lines_that_a_processor_puts_around_an_image_cost_no_row() -> None:
+    """As Gemma 3's does: with the line break of the template they become one token."""
+    tokenizer: Any = tiny_model.tiny_tokenizer()
+    for kind, token in (("boi", "<image>"), ("image", "<video>"), ("eoi", "<pad>")):
+        setattr(tokenizer, f"{kind}_token", token)
+        setattr(tokenizer, f"{kind}_token_id", tokenizer.convert_tokens_to_ids(token))
+    tokenizer.add_tokens(["\n\n\n"])
+    pictures = Gemma3ImageProcessor(size={"height": 32, "width": 32})
+    gemma = Gemma3Processor(pictures, tokenizer, chat_template=CHATML, image_seq_length=4)
+    part, skipped = Encoder(gemma, FAST).encode([row(*TURNS[:2])])
+    assert part is not None and not skipped
+    assert tokenizer.decode(part.labels[part.labels != IGNORED]) == "".join(f"{answer}<|end|>" for _, answer in TURNS[:2])
 
 
 def test_padding_and_the_other_rows_of_a_batch_do_not_change_the_loss(model: Path, processor: Any) -> None:

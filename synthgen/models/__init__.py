@@ -34,7 +34,7 @@ class Request:
     seed: int | None = None
     schema: Mapping[str, Any] | None = None  # the reply is JSON of this schema
     labels: tuple[str, ...] = ()  # the reply is one of these; their probabilities are wanted
-    given: str | None = None  # nothing is generated: the log-probabilities of this reply are wanted
+    given: str | None = None  # nothing is generated: the log-probabilities of this reply and of the token that ends it are wanted
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,8 @@ class Reply:
     finish: str = "stop"  # "length" when max_tokens cut it off
     failure: Literal["call_failed", "call_timeout"] | None = None
     detail: str | None = None
-    logprobs: tuple[float, ...] = ()  # natural logarithm, one a token of the text (or of the given reply)
+    # Natural logarithm, one a token of the text (or of the given reply), with the token that ends it where the engine tells that.
+    logprobs: tuple[float, ...] = ()
     labels: Mapping[str, float] = field(default_factory=dict)  # probability of each label; what they leave to 1 is other text
     prompt_tokens: int = 0
     cached_tokens: int = 0

@@ -82,8 +82,8 @@ class ScriptedEngine:
 
     def _reply(self, request: Request, share: float) -> Reply:
         if request.given is not None:
-            count = len(request.given.split()) or 1
-            return Reply("", logprobs=(-2.0,) * count, prompt_tokens=40, cached_tokens=0, seconds=self._script.seconds)
+            count = len(request.given.split())
+            return Reply("", logprobs=(-2.0,) * (count + 1), prompt_tokens=40, cached_tokens=0, seconds=self._script.seconds)
         if share < self._script.junk:
             return Reply("{ junk }", logprobs=(-3.0,), prompt_tokens=100, output_tokens=3, seconds=self._script.seconds)
         declined = request.purpose == "ask" and share < self._script.junk + self._script.decline

@@ -12,6 +12,7 @@ import math
 import os
 import secrets
 import time
+from dataclasses import replace
 from typing import Any
 
 from PIL import Image
@@ -23,6 +24,8 @@ from synthgen.models import Capability, EngineDied, Facts, ModelName, Reply, Req
 from synthgen.models.rootcause import in_short
 
 MARKER = "\u241e7f3a the text \u241e"
+TRIES = 3  # of a call that vLLM breaks off
+BROKEN_OFF = ("error", "abort")  # how vLLM says that it did not finish a call: it raises nothing then
 
 
 class VllmEngine:
@@ -34,11 +37,13 @@ class VllmEngine:
         self._llm = llm
         self._settings = settings
         self._moulds: dict[tuple[str | None, bool], tuple[str, str]] = {}
-        self._label_ids: dict[str, int] = {}
+        self._label_faults: dict[tuple[str, ...], str | None] = {}
+        self._end = ""  # the token that ends a reply
         self._numbers = itertools.count()
         self._run = secrets.token_hex(4)
         cache = llm.vllm_config.cache_config
-        kv_tokens = (cache.num_gpu_blocks or 0) * cache.block_size or None
+        # The product is too much for a model whose requests take blocks of several groups; not every vLLM tells better.
+        kv_tokens = getattr(cache, "kv_cache_size_tokens", None) or (cache.num_gpu_blocks or 0) * cache.block_size or None
         sequences = llm.vllm_config.scheduler_config.max_num_seqs
         able: frozenset[Capability] = frozenset({"labels", "given", "schema"})
         self.facts = Facts(name.model, name.revision, able, kv_tokens, f"vllm {vllm.__version__}", sequences)
@@ -55,6 +60,7 @@ class VllmEngine:
             raise _refused(name, error) from error
         engine = VllmEngine(llm, name, settings)
         await engine._mould(None, with_image=True)
+        engine._end = await engine._ending()
         return engine
 
     async def generate(self, request: Request) -> Reply:
@@ -71,7 +77,7 @@ class VllmEngine:
         except Exception as error:
             # Whatever else vLLM raises concerns this request alone (a prompt too long, an image it cannot process).
             return Reply("", "error", "call_failed", f"{type(error).__name__}: {error}"[:500])
-        return _timed(reply, time.perf_counter() - started)
+        return replace(reply, seconds=time.perf_counter() - started)
 
     async def close(self) -> None:
         """Stops the engine's processes."""
@@ -79,24 +85,40 @@ class VllmEngine:
 
     async def _serve(self, request: Request) -> Reply:
         before, after = await self._mould(request.system, with_image=request.image is not None)
+        if fault := self._label_fault(request.labels, after):
+            return Reply("", "error", "call_failed", fault)
         text = before + request.text + after
-        prompt: dict[str, Any] = {"prompt": text + (request.given or "")}
+        given = None if request.given is None else request.given + self._end
+        prompt: dict[str, Any] = {"prompt": text + (given or "")}
         if request.image is not None:
             prompt["multi_modal_data"] = {"image": request.image}
             if request.image_key:
                 prompt["multi_modal_uuids"] = {"image": request.image_key}
-        output = await self._output(prompt, self._parameters(request))
-        if request.given is not None:
-            return self._given_reply(output, text, request.given)
+        async with asyncio.timeout(self._settings.call_seconds):
+            output = await self._output(prompt, self._parameters(request))
+        if (ended := output.outputs[0].finish_reason) in BROKEN_OFF:
+            why = f"vLLM broke the call off {TRIES} times, last with '{ended}'; its log may say why"
+            return replace(self._reply(output, request), finish="error", failure="call_failed", detail=why)
+        if given is not None:
+            return self._given_reply(output, text, given)
         return self._reply(output, request)
 
     async def _output(self, prompt: dict[str, Any], parameters: Any) -> Any:
+        """The finished output of a call; one that is broken off is tried again, for most of what ends a call so passes by itself."""
+        output = await self._once(prompt, parameters)
+        for _ in range(TRIES - 1):
+            if output.outputs[0].finish_reason not in BROKEN_OFF:
+                break
+            # Without its name the image is sent whole: the engine may have forgotten what this process believes it to hold.
+            output = await self._once({key: value for key, value in prompt.items() if key != "multi_modal_uuids"}, parameters)
+        return output
+
+    async def _once(self, prompt: dict[str, Any], parameters: Any) -> Any:
         # The chat template has written the special tokens already.
         plain = {"add_special_tokens": False}
         stream = self._llm.generate(prompt, parameters, f"{self._run}-{next(self._numbers)}", tokenization_kwargs=plain)
-        async with asyncio.timeout(self._settings.call_seconds):
-            async for output in stream:
-                return output
+        async for output in stream:
+            return output
 
     def _parameters(self, request: Request) -> Any:
         from vllm import SamplingParams
@@ -133,40 +155,63 @@ class VllmEngine:
         )
 
     def _given_reply(self, output: Any, text: str, given: str) -> Reply:
-        """The log-probabilities of the given reply's tokens; where it shares a token with the text before it, that one counts."""
-        tokenizer = self._llm.get_tokenizer()
-        before, whole = (tokenizer.encode(part, add_special_tokens=False) for part in (text, text + given))
-        shared = next((place for place, (one, other) in enumerate(zip(before, whole, strict=False)) if one != other), len(before))
         tokens = output.prompt_token_ids  # an image's placeholder has grown in here, so count from the end
-        start = len(tokens) - (len(whole) - shared)
+        start = len(tokens) - self._length(text, given)
         chosen = [step[token].logprob for step, token in zip(output.prompt_logprobs[start:], tokens[start:], strict=True)]
         return Reply("", logprobs=tuple(chosen), prompt_tokens=len(tokens), cached_tokens=output.num_cached_tokens or 0)
+
+    def _length(self, text: str, reply: str) -> int:
+        """How many tokens a reply is behind a text; where it shares a token with the text, that one counts."""
+        tokenizer = self._llm.get_tokenizer()
+        before, whole = (tokenizer.encode(part, add_special_tokens=False) for part in (text, text + reply))
+        shared = next((place for place, (one, other) in enumerate(zip(before, whole, strict=False)) if one != other), len(before))
+        return len(whole) - shared
+
+    def _label_fault(self, labels: tuple[str, ...], after: str) -> str | None:
+        """What is wrong with labels, of which only the first token is seen: that of "10" may be that of "1"."""
+        if labels not in self._label_faults:
+            # With a space before it or without: how a model spells a label is its own choice.
+            tokens = {label: min(self._length(after, spelled) for spelled in (label, f" {label}")) for label in labels}
+            long = [f"label '{label}' is {count} tokens of {self.facts.model}" for label, count in tokens.items() if count != 1]
+            self._label_faults[labels] = f"{', '.join(long)}; a judge prompt needs labels of one token" if long else None
+        return self._label_faults[labels]
+
+    async def _ending(self) -> str:
+        """The token that ends a reply: what the chat template puts there if the model stops at it, else the tokenizer's own."""
+        tokenizer, named = self._llm.get_tokenizer(), self._llm.vllm_config.model_config.try_get_generation_config().get("eos_token_id")
+        stops = {tokenizer.eos_token_id, *(named if isinstance(named, list) else [named])} - {None}
+        talk = [{"role": role, "content": [{"type": "text", "text": MARKER}]} for role in ("user", "assistant")]
+        try:
+            behind = (await self._rendered(talk, prompt=False)).rpartition(MARKER)[2]
+        except ModelUnavailable:  # some templates want an image or a question at the end
+            behind = ""
+        first = tokenizer.encode(behind, add_special_tokens=False)[:1]
+        return str(tokenizer.convert_ids_to_tokens(first[0]) if first and first[0] in stops else tokenizer.eos_token or "")
 
     async def _mould(self, system: str | None, with_image: bool) -> tuple[str, str]:
         """What the chat template puts before and after the user's text."""
         key = (system, with_image)
         if key not in self._moulds:
-            rendered = await self._rendered(system, with_image)
-            before, found, after = rendered.partition(MARKER)
+            text = {"type": "text", "text": MARKER}
+            picture = {"type": "image_pil", "image_pil": Image.new("RGB", (64, 64))}
+            messages: list[dict[str, Any]] = [{"role": "user", "content": [picture, text] if with_image else [text]}]
+            if system:
+                messages.insert(0, {"role": "system", "content": system})
+            before, found, after = (await self._rendered(messages, prompt=True)).partition(MARKER)
             if not found:
                 raise ModelUnavailable(f"model {self.facts.model}: its chat template changes the text that it is given")
             self._moulds[key] = (before, after)
         return self._moulds[key]
 
-    async def _rendered(self, system: str | None, with_image: bool) -> str:
+    async def _rendered(self, messages: list[dict[str, Any]], *, prompt: bool) -> str:
         from vllm.renderers.params import ChatParams
 
-        text = {"type": "text", "text": MARKER}
-        picture = {"type": "image_pil", "image_pil": Image.new("RGB", (64, 64))}
-        messages: list[dict[str, Any]] = [{"role": "user", "content": [picture, text] if with_image else [text]}]
-        if system:
-            messages.insert(0, {"role": "system", "content": system})
-        options = ChatParams(chat_template_kwargs={"add_generation_prompt": True, "tokenize": False})
+        options = ChatParams(chat_template_kwargs={"add_generation_prompt": prompt, "tokenize": False})
         try:
-            _, prompt = await self._llm.renderer.render_messages_async(messages, options)
+            _, rendered = await self._llm.renderer.render_messages_async(messages, options)
         except Exception as error:
             raise ModelUnavailable(f"model {self.facts.model}: its chat template does not take an image and a text: {error}") from error
-        return str(prompt["prompt"])
+        return str(rendered["prompt"])
 
 
 def _on_cpu() -> bool:
@@ -229,7 +274,3 @@ def _label_probabilities(steps: Any, labels: tuple[str, ...]) -> dict[str, float
         if label in found:
             found[label] += math.exp(entry.logprob)
     return found
-
-
-def _timed(reply: Reply, seconds: float) -> Reply:
-    return Reply(**{**reply.__dict__, "seconds": seconds})

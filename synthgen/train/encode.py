@@ -92,7 +92,8 @@ class Encoder:
         """Stops with one line if this model's template does not say where answers lie, told from the first rows."""
         for row in rows:
             try:
-                self._inputs([self.sample(row)])
+                if "labels_unclear" in self._inputs([self.sample(row)])[1]:
+                    raise Unusable("labels_unclear", "its processor makes other tokens of the answers than its tokenizer")
             except Unusable as error:
                 if error.reason in ("malformed", "template_refused", "labels_unclear"):
                     raise UserMistake(f"the chat template of this model does not fit the shards: {error}") from error
@@ -255,14 +256,17 @@ def _answer_of(offsets: Sequence[tuple[int, int]], spans: Sequence[tuple[int, in
 def _spread(sample: Sample, ids: Sequence[int]) -> list[bool] | None:
     """Which of the processor's tokens are answers: it put many tokens in place of each placeholder and left the others as they are.
 
-    Read from the end, so that what follows an image lines up whatever stands in its place. None if the tokens do not line up.
+    Read from the end, so that what follows an image lines up whatever stands in its place, and only as far as the first answer:
+    some processors put blank lines around an image, which become one token with what the template has there. None if the tokens
+    do not line up.
     """
+    first = next(place for place, answer in enumerate(sample.answer_of) if answer)
     is_answer, left = [False] * len(ids), len(sample.ids)
     for place in range(len(ids) - 1, -1, -1):
-        if left and ids[place] == sample.ids[left - 1]:
+        if left > first and ids[place] == sample.ids[left - 1]:
             left -= 1
             is_answer[place] = sample.answer_of[left] > 0
-    return is_answer if not left and sum(is_answer) else None
+    return is_answer if left == first else None
 
 
 def _span(whole: str, turn: int, answer: str) -> tuple[int, int] | None:
