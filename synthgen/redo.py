@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 from synthgen import frozen
 from synthgen.denylist import denied
 from synthgen.errors import Damaged, UserMistake, nearest
-from synthgen.rows import ASSIGNMENTS, IMAGES, OBJECTS, PAIRS, PLANNED_IMAGES, object_id, object_row, table
+from synthgen.rows import ASSIGNMENTS, IMAGES, OBJECTS, PAIRS, PLANNED_IMAGES, SCORES, object_id, object_row, score_counts, table
 from synthgen.source import list_objects
 from synthgen.status import FOLDERS
 from synthgen.store import Folder, Lease, Log, Receipt, Stage, TablePart
@@ -137,12 +137,15 @@ def _ungenerated(stage: Stage, partition: str, lease: Lease) -> bool:
     damaged = {name for name in tables if not _is_whole(stage, log, partition, name)}
     if not damaged:
         return stage.empty(partition, lease)
-    counts, parts = Counter(log.counts([partition])), dict.fromkeys(sorted(damaged), NOTHING)
+    parts = dict.fromkeys(sorted(damaged), NOTHING)
+    rows = _last(_readable(stage, log, partition, "pairs", PAIRS), "assignment_id")
+    outcomes = zip(rows.column("outcome").to_pylist(), rows.column("reason").to_pylist(), strict=True)
+    counts = Counter(outcome if reason is None else f"{outcome}.{reason}" for outcome, reason in outcomes)
+    counts["retired"] = log.counts([partition]).get("retired", 0)
+    for name in tables - damaged - {"pairs"}:
+        scores = stage.current(log, partition, name, "pair_id", SCORES)
+        counts.update(score_counts(scores.filter(pc.is_in(scores.column("pair_id"), rows.column("pair_id").combine_chunks())).to_pylist()))
     if "pairs" in damaged:
-        rows = _last(_readable(stage, log, partition, "pairs", PAIRS), "assignment_id")
-        outcomes = zip(rows.column("outcome").to_pylist(), rows.column("reason").to_pylist(), strict=True)
-        counts = Counter(outcome if reason is None else f"{outcome}.{reason}" for outcome, reason in outcomes)
-        counts["retired"] = log.counts([partition]).get("retired", 0)
         parts["pairs"] = _rewritten(stage, log, partition, "pairs", rows)
     return _commit(stage, log, partition, parts, counts, lease)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from synthgen import frozen
 from synthgen.errors import UserMistake
-from synthgen.rows import LEFT_OUT, PLAN_OUTCOMES
+from synthgen.rows import LEFT_OUT, PLAN_OUTCOMES, UNSCORED
 from synthgen.store import Folder, Stage
 from synthgen.store.lease import holder_of
 
@@ -57,7 +57,7 @@ def funnels(out: Folder) -> list[Funnel]:
             "assignments",
             planned.get("assigned", 0) + planned.get("retired", 0),
             generated.get("pair", 0),
-            _without(generated, "pair"),
+            _without(generated, "pair", *UNSCORED),
         ),
         Funnel("select", "pairs", generated.get("pair", 0), selected.get("kept", 0), _without(selected, "kept")),
         Funnel("pack", "pairs kept", selected.get("kept", 0), packed.get("turns", 0), _without(packed, "turns", "samples")),

@@ -61,7 +61,7 @@ def check_duplicates(images: Mapping[str, Row], tagged: Mapping[str, Row], bits:
     for number, one in enumerate(kept):
         for other in kept[:number] if bits >= 0 else ():
             assert (tagged[one]["phash"] ^ tagged[other]["phash"]).bit_count() > bits, "no two near images are planned"
-    for one, row in images.items():
+    for row in images.values():
         assert (row["same_as"] is not None) == (row["outcome"] in ("same_bytes", "near_duplicate"))
         if row["same_as"] is None:
             continue

@@ -149,6 +149,50 @@ def test_mistakes_of_the_user_are_one_line(workspace: Path) -> None:
         assert done.returncode == 2 and words in done.stderr and len(done.stderr.splitlines()) == 1, arguments
 
 
+def test_what_was_asked_by_another_recipe_is_to_ask_and_scores_that_pairs_lack_are_told(workspace: Path) -> None:
+    make_images(workspace / "photos", 6)
+    run()
+    other = ("--set", "generate.sampling.answer_temperature=0.5")
+    edited = told(*other, "--profile", "2")
+    assert edited["total"]["to_ask"] == 18 and edited["total"]["prompt_tokens"] > 18 * 200
+    assert edited["notes"] == [
+        "18 questions had another model, other prompts or other settings; `synth run --update` asks anew, so they count as to ask"
+    ]
+    part = told(*other, "--budget", f"{edited['total']['prompt_tokens'] // 2}tokens")
+    assert 0 < part["share"] < 1 and "is within" in part["notes"][0]
+
+    scored = told("--set", "generate.scores=[likelihood, answer, question, blind]", "--budget", "5tokens")
+    assert scored["total"] == {"questions": 18, "to_ask": 0}
+    assert scored["notes"] == [
+        "nothing is left to ask, so nothing is measured",
+        "scores are to be made of pairs that are there: blind (of 18 pairs), question (of 18 pairs); "
+        "what these calls take is not in the numbers and in no budget",
+    ]
+    assert told("--budget", "5tokens")["notes"] == ["nothing is left to ask, so nothing is measured and no budget is needed"]
+    run("out", *other, "--update")
+    assert told(*other)["total"]["to_ask"] == 0 and told(*other)["notes"] == []
+
+
+def test_a_profile_whose_calls_all_fail_is_not_stored_and_one_with_some_failures_says_so(workspace: Path) -> None:
+    make_images(workspace / "photos", 12)
+    failing = "generate.engine.options.fail="
+    done = synth("plan", "photos", "--out", "out", "-p", "small", "--profile", "4", "--set", f"{failing}1", check=False)
+    assert done.returncode == 1 and not (workspace / "out" / "profiles").exists()
+    assert done.stderr.splitlines()[-1] == (
+        "synth: --profile: each of 12 questions failed, the first as call_failed: scripted failure; "
+        "nothing was measured, so mend the cause and profile again"
+    )
+    found = told("--profile", "10", "--set", f"{failing}0.3")
+    failed, left_out, calls = (found["profile"][name] for name in ("failed_calls", "left_out", "calls"))
+    assert 0 < left_out < 30 and sum(row["measured"] for row in found["types"]) == 30 - left_out
+    assert found["notes"] == [
+        f"{failed} of {calls} calls of the profile failed, with {left_out} questions that came to nothing for such a failure "
+        "left out of it: the forecast may be too low; mend the cause and profile again"
+    ]
+    # An ask, which may be shared by two questions, and an answer take 100 tokens each; a failed one takes none.
+    assert found["total"]["prompt_tokens"] >= 150 * 36
+
+
 # --- edits ------------------------------------------------------------------------------------------------------------
 
 

@@ -57,6 +57,12 @@ def test_failures_that_are_asked_again_are_a_bound(terms: Terms) -> None:
     assert left(replace(terms, retry=frozenset({"empty"})), log(({"assigned": 125}, {}, {})), asked) == (4, True)
 
 
+def test_scores_that_are_made_again_are_no_questions(terms: Terms) -> None:
+    asked = log(({"pair": 117, "failed.empty": 5, "unscored.call_timeout": 9}, terms.fingerprints(), READ))
+    planned = log(({"assigned": 125}, {}, {}))
+    assert left(replace(terms, retry=frozenset({"call_timeout"})), planned, asked) == (3, False)
+
+
 def test_where_the_rows_alone_tell_everything_is_the_bound(terms: Terms) -> None:
     """Other recipes, a table that was emptied, scores that were not finished."""
     planned, counts, prints = log(({"assigned": 125}, {}, {})), {"pair": 120, "failed.empty": 5}, terms.fingerprints()

@@ -3,6 +3,7 @@
 Comes in: a job whose output folder holds tagged images, and what is to be found out. Goes out: a Forecast.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from synthgen.errors import UserMistake
@@ -13,6 +14,7 @@ from synthgen.forecast.share import STEPS, share_within, whole, with_plan
 from synthgen.generate import Profile
 from synthgen.job import Job, changed
 from synthgen.plan import Inputs
+from synthgen.progress import counted
 
 OLD_TAGS = "the tags are of another tagger or taxonomy; `synth run --until tag --update` finds them anew, and then they count here"
 
@@ -40,7 +42,7 @@ class Forecast:
 
     @property
     def to_ask(self) -> int:
-        """Questions without an outcome."""
+        """Questions without an outcome by today's recipe."""
         return sum(line.to_ask for line in self.lines)
 
     @property
@@ -66,23 +68,32 @@ def forecast(job: Job, wanted: Wanted) -> Forecast:
     if changed(job, "tags"):
         notes.append(OLD_TAGS)
     # A budget looks for a share of the whole plan, of which the job's may be a part.
-    is_done = bool(wanted.profile or wanted.budget) and _is_asked(with_plan(job, share=1.0) if wanted.budget else job)
-    if is_done:
-        notes.append("nothing is left to ask, so nothing is measured" + (" and no budget is needed" if wanted.budget else ""))
+    before = count(with_plan(job, share=1.0) if wanted.budget else job) if wanted.profile or wanted.budget else Counts()
+    if before.is_asked:
+        is_free = wanted.budget and not before.unscored
+        notes.append("nothing is left to ask, so nothing is measured" + (" and no budget is needed" if is_free else ""))
     elif wanted.profile:
         profiles.store(job, profiles.measured(job, wanted.profile))
     profile = profiles.stored(job)
-    if wanted.budget is not None and not is_done:
+    if wanted.budget is not None and not before.is_asked:
         job, note = _within(job, wanted.budget, profile)
         notes.append(note)
     counts = count(job, wanted.diff)
-    return Forecast(job, counts, _lines(counts, profile), profile, tuple(notes))
+    return Forecast(job, counts, _lines(counts, profile), profile, (*notes, *_notes(counts, profile)))
 
 
-def _is_asked(job: Job) -> bool:
-    """Whether questions are planned and all of them have an outcome."""
-    counts = count(job)
-    return counts.planned.total() == counts.asked.total() > 0
+def _notes(counts: Counts, profile: Profile | None) -> Iterator[str]:
+    """What is in the numbers against expectation, and what is not in them."""
+    if counts.again:
+        asked = counted(counts.again, "question")
+        yield f"{asked} had another model, other prompts or other settings; `synth run --update` asks anew, so they count as to ask"
+    if counts.unscored:
+        scores = ", ".join(f"{name} (of {counted(pairs, 'pair')})" for name, pairs in sorted(counts.unscored.items()))
+        yield f"scores are to be made of pairs that are there: {scores}; what these calls take is not in the numbers and in no budget"
+    if profile and (profile.failed_calls or profile.left_out) and not counts.is_asked:
+        failed = f"{profile.failed_calls:,} of {counted(profile.calls, 'call')} of the profile failed"
+        left_out = f"{counted(profile.left_out, 'question')} that came to nothing for such a failure left out of it"
+        yield f"{failed}, with {left_out}: the forecast may be too low; mend the cause and profile again"
 
 
 def _lines(counts: Counts, profile: Profile | None) -> tuple[Line, ...]:

@@ -26,7 +26,7 @@ class Whole:
     """A plan before its quotas."""
 
     candidates: quotas.Candidates
-    costs: Floats  # of each question that was drawn; nothing where it has an outcome
+    costs: Floats  # of each question that was drawn; nothing where it has an outcome by today's recipe
 
     def cost(self, settings: Plan, share: float) -> float:
         """What is to be paid for at a share."""
@@ -39,11 +39,11 @@ def whole(job: Job, each: Callable[[Kind], float]) -> Whole:
     job = with_plan(job, share=1.0, caps={})
     types, costs, drawn = tuple(job.plan_terms.types), [np.empty(0)], []
     place_of = {path: place for place, path in enumerate(types)}
-    for part, wanted, is_asked in parts(job):
-        places = np.array([place_of[path] for path in wanted.column("type").to_pylist()], dtype=np.int16)
-        is_planned = np.arange(wanted.num_rows) < part.kept.num_rows
-        drawn.append(quotas.Drawn(places, quotas.keys_of(job.plan_terms.settings.seed, wanted), is_planned))
-        costs.append(np.where(is_asked, 0.0, [each(kind) for kind in kinds_of(wanted)]))
+    for seen in parts(job):
+        places = np.array([place_of[path] for path in seen.wanted.column("type").to_pylist()], dtype=np.int16)
+        is_planned = np.arange(seen.wanted.num_rows) < seen.part.kept.num_rows
+        drawn.append(quotas.Drawn(places, quotas.keys_of(job.plan_terms.settings.seed, seen.wanted), is_planned))
+        costs.append(np.where(seen.is_asked, 0.0, [each(kind) for kind in kinds_of(seen.wanted)]))
     return Whole(quotas.Candidates(types, quotas.together(drawn), {}), np.concatenate(costs))
 
 

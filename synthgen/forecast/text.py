@@ -104,7 +104,7 @@ def as_json(forecast: Forecast) -> dict[str, Any]:
     sums = {"questions": sum(line.planned for line in forecast.lines), "to_ask": forecast.to_ask}
     found["total"] = sums | _named(forecast, forecast.total if forecast.profile else None)
     if profile := forecast.profile:
-        found["profile"] = {name: getattr(profile, name) for name in ("images", "calls", "room", "start_seconds", "seconds")}
+        found["profile"] = {name: value for name, value in vars(profile).items() if name != "questions"}
     if rules := forecast.counts.rules:
         touched = sorted({key for counts in rules.values() for key in counts})
         found["difference"] = [

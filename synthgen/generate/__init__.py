@@ -5,11 +5,12 @@ after the other (an actor). What shapes a pair's text is its recipe (terms.py); 
 from its rows where the work is done (left.py). What a question takes of an engine is found on a few images (measure.py).
 """
 
-from synthgen.generate.left import object_ids, size, todo
+from synthgen.generate.left import is_to_ask, lacking, object_ids, scored_pairs, size, todo
 from synthgen.generate.measure import Profile, Question, Sample, measure
 from synthgen.generate.terms import GENERATED, PLANNED, Terms
 from synthgen.generate.worker import GenerateWorker, build
 
 __all__ = [
-    "GENERATED", "PLANNED", "GenerateWorker", "Profile", "Question", "Sample", "Terms", "build", "measure", "object_ids", "size", "todo",
+    "GENERATED", "PLANNED", "GenerateWorker", "Profile", "Question", "Sample", "Terms", "build", "is_to_ask", "lacking",
+    "measure", "object_ids", "scored_pairs", "size", "todo",
 ]  # fmt: skip

@@ -2,10 +2,11 @@
 
 Comes in: the commits of the plan and of what was generated. Goes out, for the driver: the partitions with something left,
 told from commits alone. Goes out, for a worker: the assignments of a partition that have no outcome by today's recipe, and
-the pairs that lack a score. A score added later is worked out over the pairs that are there; it never touches them.
+the pairs that lack a score. A score added later is worked out over the pairs that are there; it never touches them, and neither
+does one that is tried again because a call failed.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,12 +14,13 @@ import pyarrow as pa
 
 from synthgen.converse import Assignment
 from synthgen.generate.terms import GENERATED, PLANNED, Terms
-from synthgen.rows import ASSIGNMENTS, PAIRS, PLANNED_IMAGES
+from synthgen.rows import ASSIGNMENTS, PAIRS, PLANNED_IMAGES, UNSCORED, score_failure
 from synthgen.store import Folder, Log, Stage
 from synthgen.store.stage import EMPTIED
 from synthgen.workers import Work
 
 Row = dict[str, Any]
+NO_OUTCOMES = ("retired", *UNSCORED)  # counted beside the outcomes of assignments
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ def todo(planned: Log, generated: Log, terms: Terms, update: bool) -> list[Work]
         latest = generated.latest(partition)
         is_asked = latest is not None and latest.receipt.reads == planned.digests(PLANNED, [partition])
         counts = generated.counts([partition])
-        is_wanted = any(counts.get(f"failed.{reason}") for reason in terms.retry)
+        is_wanted = any(counts.get(f"{kind}.{reason}") for kind in ("failed", "unscored") for reason in terms.retry)
         if not is_asked or is_wanted or (update and _is_stale(generated, partition, wanted)):
             inputs = {PLANNED: Log({partition: revisions}), GENERATED: Log({partition: generated.partitions.get(partition, ())})}
             works.append(Work(partition, generated.next_revision(partition), inputs))
@@ -75,7 +77,7 @@ def _size(terms: Terms, work: Work, wanted: Mapping[str, str]) -> tuple[int, boo
         return live, False
     again = sum(done.get(f"failed.{reason}", 0) for reason in terms.retry)
     # Only the rows tell how many of those taken back have an outcome.
-    left = live + retired - sum(count for name, count in done.items() if name != "retired") + again
+    left = live + retired - sum(count for name, count in done.items() if name not in NO_OUTCOMES) + again
     if _is_stale(generated, work.partition, wanted) or (left <= 0 and not latest.receipt.reads):
         return live, True  # by other recipes, or given back when scores alone were to do
     return max(0, min(live, left)), left > 0 and bool(retired or again)
@@ -93,7 +95,7 @@ def look(terms: Terms, work: Work) -> Left:
     planned = stage.current(work.inputs[PLANNED], work.partition, "assignments", "assignment_id", ASSIGNMENTS).to_pylist()
     done = {row["assignment_id"]: row for row in current_pairs(terms.out, work).to_pylist()}
     found = {row["object_id"]: Task(row) for row in images}
-    scored = {name: _scored(terms, work, name, wanted) for name, wanted in terms.score_fingerprints().items()}
+    scored = scored_pairs(terms, work.inputs[GENERATED], work.partition)
     never_asked, tried = 0, _times_emptied(work)
     for row in planned:
         before = done.get(row["assignment_id"])
@@ -101,9 +103,9 @@ def look(terms: Terms, work: Work) -> Left:
         if row["retired"] or recipe is None:  # without a recipe its type is gone, and the plan's next update takes it back
             never_asked += before is None
             continue
-        if before is None or before["recipe"] != recipe or before["reason"] in terms.retry:
+        if before is None or is_to_ask(terms, before, recipe):
             found[row["object_id"]].assignments.append(_assignment(row, recipe, before["attempt"] + 1 if before else tried))
-        elif before["outcome"] == "pair" and (missing := [name for name, ids in scored.items() if before["pair_id"] not in ids]):
+        elif missing := lacking(before, scored):
             found[row["object_id"]].unscored.append((before, missing))
     wanted = set(found if work.only is None else work.only)
     return Left({key: task for key, task in found.items() if key in wanted and (task.assignments or task.unscored)}, never_asked)
@@ -114,17 +116,30 @@ def current_pairs(out: Folder, work: Work) -> pa.Table:
     return Stage(out, GENERATED).current(work.inputs[GENERATED], work.partition, "pairs", "assignment_id", PAIRS)
 
 
-def _scored(terms: Terms, work: Work, name: str, fingerprint: str) -> set[str]:
-    """The pairs that have this score as it is made today."""
-    stage, log, table = Stage(terms.out, GENERATED), work.inputs[GENERATED], f"scores/{name}"
-    parts = log.parts(work.partition, table)
-    files = stage.read(log, work.partition, table, ["pair_id"])
-    prints = [part.fingerprint for part in parts for _ in part.files]
-    found: set[str] = set()
+def is_to_ask(terms: Terms, before: Mapping[str, Any], recipe: str) -> bool:
+    """Whether an assignment with this outcome is asked again: it is of another recipe than today's, or to be tried again."""
+    return before["recipe"] != recipe or before["reason"] in terms.retry
+
+
+def lacking(before: Mapping[str, Any], scored: Mapping[str, Set[str]]) -> list[str]:
+    """The scores that an outcome lacks; what failed has none and needs none."""
+    return [name for name, ids in scored.items() if before["pair_id"] not in ids] if before["outcome"] == "pair" else []
+
+
+def scored_pairs(terms: Terms, log: Log, partition: str) -> dict[str, set[str]]:
+    """For each score the pairs that have it as it is made today, or could not have it and are not to be tried again."""
+    return {name: _scored(terms, log, partition, name, made) for name, made in terms.score_fingerprints().items()}
+
+
+def _scored(terms: Terms, log: Log, partition: str, name: str, fingerprint: str) -> set[str]:
+    table = f"scores/{name}"
+    files = Stage(terms.out, GENERATED).read(log, partition, table, ["pair_id", "reason"])
+    prints = [part.fingerprint for part in log.parts(partition, table) for _ in part.files]
+    reasons: dict[str, str | None] = {}
     for rows, made in zip(files, prints, strict=True):
         if made == fingerprint:
-            found.update(rows.column("pair_id").to_pylist())
-    return found
+            reasons.update(zip(rows.column("pair_id").to_pylist(), rows.column("reason").to_pylist(), strict=True))
+    return {pair for pair, reason in reasons.items() if score_failure(reason) not in terms.retry}
 
 
 def _times_emptied(work: Work) -> int:

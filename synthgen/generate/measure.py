@@ -3,7 +3,8 @@
 Comes in: some images with their assignments. Goes out: a Profile. The conversations are those of a run, through the same
 worker and the same engine, scores and all; only nothing is written. The first image warms the engine up and is not counted.
 A pair's own tokens are known; those of its scoring calls are shared out over the pairs, evenly for what was read and by the
-length of the answer for what was written. The time that passed is shared out by how long each question's calls took.
+length of the answer for what was written. The time that passed is shared out by how long each question's calls took. Questions
+that failed for what another try may mend bear their part and are then left out: they do not say what an answered one takes.
 """
 
 import time
@@ -12,11 +13,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from synthgen.converse import Assignment
+from synthgen.errors import JobFailing
 from synthgen.generate.left import Left, Task
 from synthgen.generate.terms import Terms
 from synthgen.generate.worker import GenerateWorker
 from synthgen.models import open_engine
 from synthgen.models.recorder import Recorder
+from synthgen.rows import RETRIED_REASONS
 
 Row = Mapping[str, Any]
 COUNTED = ("prompt_tokens", "cached_tokens", "output_tokens")
@@ -52,10 +55,15 @@ class Profile:
     start_seconds: float  # until the engine answered
     seconds: float  # of all questions together
     questions: tuple[Question, ...]
+    failed_calls: int = 0
+    left_out: int = 0  # questions that failed for what another try may mend
 
 
 async def measure(given: tuple[Terms, Sequence[Sample]]) -> Profile:
-    """Asks about the samples, in the actor; the first of them to warm up, unless it is the only one."""
+    """Asks about the samples, in the actor; the first of them to warm up, unless it is the only one.
+
+    Raises JobFailing if every question failed for what another try may mend.
+    """
     terms, samples = given
     began = time.perf_counter()
     engine = Recorder(await open_engine(terms.model, terms.engine))
@@ -67,8 +75,15 @@ async def measure(given: tuple[Terms, Sequence[Sample]]) -> Profile:
     rows = [row for outcome in await worker.ask(_left(terms, counted)) for row in outcome.pairs]
     seconds = time.perf_counter() - started
     await engine.close()
-    totals = {name: float(sum(getattr(reply, name) for _, reply in engine.calls)) for name in COUNTED}
-    return Profile(len(counted), len(engine.calls), worker.room, started - began, seconds, tuple(shared_out(rows, totals, seconds)))
+    replies = [reply for _, reply in engine.calls]
+    totals = {name: float(sum(getattr(reply, name) for reply in replies)) for name in COUNTED}
+    shares = zip(rows, shared_out(rows, totals, seconds), strict=True)
+    questions = tuple(share for row, share in shares if row["reason"] not in RETRIED_REASONS)
+    if not questions:
+        told = f"--profile: each of {len(rows)} questions failed, the first as {rows[0]['reason']}: {rows[0]['detail']}"
+        raise JobFailing(f"{told}; nothing was measured, so mend the cause and profile again")
+    failed, left_out = sum(reply.failure is not None for reply in replies), len(rows) - len(questions)
+    return Profile(len(counted), len(replies), worker.room, started - began, seconds, questions, failed, left_out)
 
 
 def shared_out(rows: Sequence[Row], totals: Mapping[str, float], seconds: float) -> list[Question]:

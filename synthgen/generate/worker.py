@@ -8,14 +8,14 @@ again. The next partition is already being fetched while this one is asked, so t
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from synthgen import converse
-from synthgen.converse import Assignment, Outcome, Subject, failed_rows
+from synthgen.converse import Outcome, Subject, failed_rows
 from synthgen.generate.admission import HostBudget, image_bytes
-from synthgen.generate.left import Left, current_pairs, look
+from synthgen.generate.changes import changes
+from synthgen.generate.left import Left, Row, Task, look
 from synthgen.generate.terms import GENERATED, PLANNED, Terms
 from synthgen.images import Decoded, Decoder, Unfit
 from synthgen.memory import FETCHED_AHEAD, MEGABYTE
@@ -88,7 +88,7 @@ class GenerateWorker:
         if work.poison:
             for task in job.left.tasks.values():
                 told = f"the engine died on this image alone: {work.why}"[:500]
-                job.outcomes.append(self._failed(task.assignments, "poison", told))
+                job.outcomes.append(self._failed(task, "poison", told))
         else:
             await self._ask_images(job)
         return await asyncio.to_thread(self._receipt, job)
@@ -131,7 +131,7 @@ class GenerateWorker:
                     break
                 running.add(asyncio.create_task(self._converse(job, object_id, found)))
             elif found is not None:
-                job.outcomes.append(self._failed(job.left.tasks[object_id].assignments, found.reason, found.detail))
+                job.outcomes.append(self._failed(job.left.tasks[object_id], found.reason, found.detail))
         await asyncio.gather(*running)
 
     async def _converse(self, job: _Job, object_id: str, found: Decoded) -> None:
@@ -156,8 +156,9 @@ class GenerateWorker:
             for name in ("prompt_tokens", "cached_tokens", "output_tokens"):
                 self._counters[name] += row[name]
 
-    def _failed(self, assignments: Sequence[Assignment], reason: str, detail: str) -> Outcome:
-        outcome = Outcome(failed_rows(assignments, reason, detail))
+    def _failed(self, task: Task, reason: str, detail: str) -> Outcome:
+        """What becomes of an image that cannot be asked about: a row for each assignment, and for each score that a pair lacks."""
+        outcome = Outcome(failed_rows(task.assignments, reason, detail), _unscored(task, f"{reason}: {detail}"))
         self._count(outcome)
         return outcome
 
@@ -220,20 +221,17 @@ class GenerateWorker:
         parts = {name: TablePart((file,), prints[name]) for name, file in files.items()}
         # What was given back is not covered: without `reads` the partition stays to do.
         reads = work.inputs[PLANNED].digests(PLANNED, [work.partition]) if job.is_whole else {}
-        before = current_pairs(self._terms.out, work).select(["assignment_id", "outcome", "reason"]).to_pylist()
-        counts = _counts(pairs, before)
+        counts = changes(self._terms.out, work, job.outcomes)
         if work.is_first:
             counts["retired"] = job.left.never_asked - work.inputs[GENERATED].counts([work.partition]).get("retired", 0)
         return Receipt(work.partition, work.revision, parts, counts, reads)
 
 
-def _counts(pairs: Sequence[Mapping[str, Any]], before: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    """By how much these rows change the number of rows of each outcome."""
-    replaced = {row["assignment_id"] for row in pairs}
-    counts = Counter(_outcome(row) for row in pairs)
-    counts.subtract(_outcome(row) for row in before if row["assignment_id"] in replaced)
-    return dict(counts)
-
-
-def _outcome(row: Mapping[str, Any]) -> str:
-    return "pair" if row["outcome"] == "pair" else f"failed.{row['reason']}"
+def _unscored(task: Task, reason: str) -> dict[str, list[Row]]:
+    """A row without a value for each score that a pair lacks."""
+    rows: dict[str, list[Row]] = {}
+    for pair, names in task.unscored:
+        found = {"pair_id": pair["pair_id"], "assignment_id": pair["assignment_id"], "value": None, "reason": reason, "output_tokens": 0}
+        for name in names:
+            rows.setdefault(name, []).append(found)
+    return rows
