@@ -23,7 +23,7 @@ from synthgen.errors import UserMistake
 from synthgen.job import Job
 from synthgen.meant import objects_meant
 from synthgen.pack import published
-from synthgen.rows import ASSIGNMENTS, IMAGES, OBJECT_TAGS, OBJECTS, PAIRS, PLANNED_IMAGES, SCORES, tag_counts
+from synthgen.rows import ASSIGNMENTS, IMAGES, OBJECT_TAGS, OBJECTS, PAIRS, PLANNED_IMAGES, SCORES, score_counts, tag_counts
 from synthgen.run import Range, run
 from synthgen.store import Folder, Lease, Log, Receipt, Stage, TablePart
 from synthgen.store.tidy import tidy
@@ -158,8 +158,8 @@ def _rewrite(stage: Stage, logs: Mapping[str, Log], partition: str, gone: Denied
         return False
     revision, counts = log.next_revision(partition), Counter[str]()
     for table, rows in before.items():
-        counts.update(_outcomes(f"{stage.name}/{table}", after[table]))
-        counts.subtract(_outcomes(f"{stage.name}/{table}", rows))
+        counts.update(_outcomes(f"{stage.name}/{table}", after[table], before))
+        counts.subtract(_outcomes(f"{stage.name}/{table}", rows, before))
     if stage.name == GENERATED:
         counts["retired"] -= _never_asked(stage.out, partition, gone, before["pairs"])
     files = {table: stage.write(table, partition, revision, rows) for table, rows in after.items()}
@@ -190,9 +190,9 @@ def _reads(stage: Stage, partition: str, before: Receipt, logs: Mapping[str, Log
 
 def _without(name: str, rows: pa.Table, gone: Denied, stage: Mapping[str, pa.Table]) -> pa.Table:
     """A table without what is gone; objects stay as bare records. `stage` holds the tables of the same partition."""
-    if name.startswith("3-generated/scores/"):
-        pairs = stage["pairs"].filter(_is_gone(stage["pairs"], gone)).column("pair_id").combine_chunks()
-        return rows.filter(pc.invert(pc.is_in(rows.column("pair_id"), pairs.drop_null())))
+    if name.startswith("3-generated/scores/"):  # by assignment: those of pairs that were replaced since go too
+        asked = stage["pairs"].filter(_is_gone(stage["pairs"], gone)).column("assignment_id").combine_chunks()
+        return rows.filter(pc.invert(pc.is_in(rows.column("assignment_id"), asked)))
     mask = _is_gone(rows, gone)
     if name not in BARE or not pc.any(mask).as_py():
         return rows.filter(pc.invert(mask))
@@ -209,14 +209,16 @@ def _is_gone(rows: pa.Table, gone: Denied) -> pa.ChunkedArray:
     return pc.or_(found, pc.is_in(rows.column("image_id"), pa.array(sorted(gone.image_ids), pa.string())))
 
 
-def _outcomes(name: str, rows: pa.Table) -> Counter[str]:
-    """How many rows a table adds to each count of its stage."""
+def _outcomes(name: str, rows: pa.Table, stage: Mapping[str, pa.Table]) -> Counter[str]:
+    """How many rows a table adds to each count of its stage. `stage` holds the tables of the same partition before the purge."""
     if name == "2-planned/images":
         return Counter(rows.column("outcome").to_pylist())
     if name == "2-planned/assignments":
         return Counter("retired" if one else "assigned" for one in rows.column("retired").to_pylist())
     if name == "1-tagged/images":
         return tag_counts(rows.select(["outcome", "reason", "detail"]).to_pylist())
+    if name.startswith("3-generated/scores/"):  # those of pairs that were replaced are not counted any more
+        return score_counts(rows.filter(pc.is_in(rows.column("pair_id"), stage["pairs"].column("pair_id").combine_chunks())).to_pylist())
     if name != "3-generated/pairs":
         return Counter()
     pairs = zip(rows.column("outcome").to_pylist(), rows.column("reason").to_pylist(), strict=True)

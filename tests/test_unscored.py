@@ -9,13 +9,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from conftest import make_images, put_shelves
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from test_run import synth
 
-from synthgen import config, job, reasons, redo, status
+from synthgen import config, job, purge, reasons, redo, status
 from synthgen.generate import GENERATED, PLANNED, GenerateWorker, todo
 from synthgen.models import Reply, Request
 from synthgen.models.scripted import ScriptedEngine
@@ -147,6 +148,32 @@ def lost(world: World) -> set[str]:
     """The images of pairs with a score that says that they could not be read."""
     rows = world.scores("question").values()
     return {world.pairs[row["pair_id"]]["image_id"] for row in rows if str(row["reason"]).startswith("image_unreadable: no longer there")}
+
+
+def test_a_purge_takes_the_scores_of_an_image_and_what_they_count_also_those_of_pairs_that_were_replaced(world: World) -> None:
+    world.generate(share=0.5)
+    world.settings = ["generate.sampling.answer_temperature=0.7"]  # makes other pairs
+    world.generate(update=True, share=0.5)
+    unscored = [key for key, row in world.scores("answer").items() if row["value"] is None]
+    mine = world.pairs[unscored[0]]["image_id"]
+    asked_of_it = {row["assignment_id"] for row in world.pairs.values() if row["image_id"] == mine}
+    purge.purge(job.reopen(world.out), [mine])
+    left = [row for row in world.scores("answer").values() if row["value"] is None]
+    assert 0 < len(left) < len(unscored) and world.counted() == {"unscored.call_timeout": len(left)}
+    stage = Stage(world.out, GENERATED)
+    files = [file for path in (Path(stage.folder.path) / "scores").rglob("*.parquet") for file in pq.read_table(path).to_pylist()]
+    assert files and not [row for row in files if row["assignment_id"] in asked_of_it], "nor is anything left in older files"
+
+
+def test_what_is_asked_again_after_damage_has_no_id_that_was_lost(world: World) -> None:
+    world.generate(share=0.5, purposes=["answer"])
+    world.generate(RETRIED)
+    stage = Stage(world.out, GENERATED)
+    latest = stage.log().parts(next(iter(stage.log().partitions)), "pairs")[-1].files[-1]
+    lost = set(pq.read_table(Path(stage.folder.path, "pairs", latest.name))["pair_id"].to_pylist())
+    take_back(world.out, "redo pairs")
+    world.generate(RETRIED)
+    assert lost and len(world.pairs) == 18 and not lost & world.pairs.keys()
 
 
 STEPS = st.lists(

@@ -96,7 +96,7 @@ def look(terms: Terms, work: Work) -> Left:
     done = {row["assignment_id"]: row for row in current_pairs(terms.out, work).to_pylist()}
     found = {row["object_id"]: Task(row) for row in images}
     scored = scored_pairs(terms, work.inputs[GENERATED], work.partition)
-    never_asked, tried = 0, _times_emptied(work)
+    never_asked, unused = 0, _unused_attempt(work)
     for row in planned:
         before = done.get(row["assignment_id"])
         recipe = recipes.get((row["type"], row["form"]))
@@ -104,7 +104,8 @@ def look(terms: Terms, work: Work) -> Left:
             never_asked += before is None
             continue
         if before is None or is_to_ask(terms, before, recipe):
-            found[row["object_id"]].assignments.append(_assignment(row, recipe, before["attempt"] + 1 if before else tried))
+            attempt = max(before["attempt"] + 1 if before else 0, unused)
+            found[row["object_id"]].assignments.append(_assignment(row, recipe, attempt))
         elif missing := lacking(before, scored):
             found[row["object_id"]].unscored.append((before, missing))
     wanted = set(found if work.only is None else work.only)
@@ -142,11 +143,11 @@ def _scored(terms: Terms, log: Log, partition: str, name: str, fingerprint: str)
     return {pair for pair, reason in reasons.items() if score_failure(reason) not in terms.retry}
 
 
-def _times_emptied(work: Work) -> int:
-    """How often rows of a partition were taken back: what is asked again is another attempt, or two texts would have one id."""
+def _unused_attempt(work: Work) -> int:
+    """An attempt that no row can have which was taken back, or two texts would have one id: a revision adds one at most."""
     commits = work.inputs[GENERATED].partitions.get(work.partition, ())
-    parts = [commit.receipt.tables.get("pairs") for commit in commits]
-    return sum(part is not None and part.fingerprint == EMPTIED for part in parts)
+    emptied = [one.receipt.revision for one in commits if (part := one.receipt.tables.get("pairs")) and part.fingerprint == EMPTIED]
+    return max(emptied, default=0)
 
 
 def _assignment(row: Mapping[str, Any], recipe: str, attempt: int) -> Assignment:
