@@ -65,7 +65,9 @@ def plan(out: tuple[Folder, Lease], partition: str, pairs: Sequence[Row], *, ret
     revision = stage.log().next_revision(partition)
     marked = [{"assignment_id": row["assignment_id"], "image_id": row["image_id"], "retired": retired} for row in pairs]
     file = stage.write("assignments", partition, revision, rows.table(marked, rows.ASSIGNMENTS))
-    stage.commit(Receipt(partition, revision, {"assignments": TablePart((file,), "f")}), out[1], revision)
+    taken_back = len(pairs) if retired else -len(pairs) if revision > 1 else 0
+    counts = {"assigned": -taken_back or len(pairs), "retired": taken_back}
+    stage.commit(Receipt(partition, revision, {"assignments": TablePart((file,), "f")}, counts), out[1], revision)
 
 
 def decide(out: tuple[Folder, Lease], how: Select | None = None) -> dict[str, str]:
