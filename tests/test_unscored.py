@@ -188,7 +188,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=12)
+@settings(max_examples=6)
 @given(steps=STEPS)
 @example(steps=[("update", ["ask", "judge"], 0.4, 0.7), ("retry", ["judge"], 1.0, 0.7), ("redo pairs", ["judge"], 0.0, 0.7)])
 def test_whatever_fails_and_is_done_again_the_counts_are_those_of_the_rows(
