@@ -1,12 +1,14 @@
 """How a model's reply to an asking prompt is read.
 
 Comes in: the reply as text. Goes out: the questions in it, in its order, or a value that says that the model declined or why
-the reply cannot be read. Nothing is repaired: a guess at what was meant would be data that nobody wrote. The schema that
-engines hold their replies to is here as well, since it and the parser must accept the same.
+the reply cannot be read. Nothing is repaired: a guess at what was meant would be data that nobody wrote. The numbers of a list
+and the letters of options are no words of it and are cut. The schema that engines hold their replies to is here as well, since
+it and the parser must accept the same; and how the letter of an answer is read, since scores and rules must read the same one.
 """
 
 import json
 import re
+import unicodedata
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -55,12 +57,23 @@ def parse_questions(reply: str, style: Style, none: str | None, choice: bool) ->
     return _parse_json(text, choice) if style == "json" else _parse_lines(text, none, choice)
 
 
-_NUMBERING = re.compile(r"^\s*(?:[-*•]|\(?\d{1,2}[.):])\s+")
+def letter_of(answer: str) -> str | None:
+    """The letter that an answer to a multiple-choice question gives, as "B", "(B)", "**B**", "B. a red car" and "B.红色" do."""
+    found = _LETTER.match(unicodedata.normalize("NFKC", answer))
+    return found[1] if found else None
+
+
+# Two letters behind one another ("A、B", "A.M.") are no choice; with a blank between them the second is the option.
+_LETTER = re.compile(r"[\W_]*([A-Z])(?:[*_]*[.):、](?![A-Z]\b)|[\W_]*$)")
+_OPEN, _MARK = r"[(\uff08]?", r"[.):、\uff0e\uff09\uff1a]"  # around a number or a letter, narrow or wide as in Chinese
+_NUMBER = re.compile(rf"\s*{_OPEN}\d{{1,2}}{_MARK}(?:\s+|(?!\d))")  # 2.5 is no number of a list
+_BULLET = re.compile(r"\s*[-*•]\s+")
+_LETTERED = re.compile(rf"{_OPEN}([A-D\uff21-\uff24]){_MARK}\s*(.+)", re.DOTALL)
 _OPTION = re.compile(r"\s*\b([A-D])[.)]\s+")
 
 
 def _parse_lines(text: str, none: str | None, choice: bool) -> list[Question] | Declined | Unparsable:
-    lines = [stripped for line in text.splitlines() if (stripped := _NUMBERING.sub("", line).strip())]
+    lines = _items(text.splitlines())
     if none is not None and [_bare(line) for line in lines] == [_bare(none)]:
         return Declined()
     if not lines:
@@ -69,6 +82,15 @@ def _parse_lines(text: str, none: str | None, choice: bool) -> list[Question] | 
     if None in questions:
         return Unparsable("a line without four options A. … B. … C. … D. …")
     return [question for question in questions if question is not None]
+
+
+def _items(lines: list[str]) -> list[str]:
+    """What the lines of a list say, bare; where some are numbered, or have a bullet, the others are words around the list."""
+    for mark in (_NUMBER, _BULLET):
+        if marked := [line[found.end() :] for line in lines if (found := mark.match(line))]:
+            lines = marked
+            break
+    return [stripped for line in lines if (stripped := line.strip())]
 
 
 def _parse_json(text: str, choice: bool) -> list[Question] | Declined | Unparsable:
@@ -93,7 +115,14 @@ def _from_json(item: Any, choice: bool) -> Question | None:
     options = item.get("options")
     if not isinstance(options, list) or len(options) != OPTIONS or not all(_is_text(option) for option in options):
         return None
-    return Question(item["question"].strip(), tuple(option.strip() for option in options))
+    return Question(item["question"].strip(), _without_letters(tuple(option.strip() for option in options)))
+
+
+def _without_letters(options: tuple[str, ...]) -> tuple[str, ...]:
+    """Options without the letters that all of them begin with, each with its own; others stay as they are."""
+    found = [match for option in options if (match := _LETTERED.fullmatch(option))]
+    letters = unicodedata.normalize("NFKC", "".join(match[1] for match in found))
+    return tuple(match[2] for match in found) if letters == LETTERS else options
 
 
 def _is_text(value: Any) -> bool:

@@ -21,10 +21,11 @@ from PIL.Image import Image
 from synthgen.config import Sampling
 from synthgen.models import Capability, Engine, Purpose, Reply, Request
 from synthgen.prompt import InstructionType, PackFile, Prompts, render
-from synthgen.reply import Question
+from synthgen.reply import Question, letter_of
 from synthgen.rows import draw
 
 REFUSED = "content_filter"  # how the chat protocol says that a model will not reply
+THOUGHTS = ("<think>", "</think>")  # around what a model thinks before it replies; some templates write the first themselves
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,8 @@ def fault(reply: Reply, what: str) -> tuple[str, str] | None:
         return reply.failure, reply.detail or "the engine does not say why"
     if reply.finish == REFUSED:
         return "refused", f"a filter held back {what}"
+    if any(mark in reply.text for mark in THOUGHTS):
+        return "unparsable", f"{what} holds what the model thinks (<think>); generate.engine.template can say {{enable_thinking: false}}"
     return ("cut_off", f"{what} reached max_tokens") if reply.finish == "length" else None
 
 
@@ -228,15 +231,14 @@ def similarity(one: str, other: str, form: str = "short") -> float:
 def decisive(reply: str, form: str) -> str:
     """The part of a reply that decides: the letter of a choice; the last line of an explanation, where the prompts want
     the answer. A list or a table has no such line and counts as a whole."""
-    if form == "choice" and (letter := _LETTER.match(reply)):
-        return letter[1]
+    if form == "choice" and (letter := letter_of(reply)):
+        return letter
     lines = [line for line in reply.splitlines() if line.strip()]
     if form in ("brief", "detailed") and len(lines) > 1 and not _LIST_ITEM.match(lines[-1]):
         return lines[-1]
     return reply
 
 
-_LETTER = re.compile(r"\W*([A-Z])(?:[.):]|\W*$)")
 _LIST_ITEM = re.compile(r"\s*(?:[-*•+]\s|\d+[.)]\s|\|)")
 _NUMBER = re.compile(r"[+\-]?\d+(?:\.\d+)*%?")
 # Chinese, Japanese, Thai, Lao, Burmese, Khmer: written without blanks, so their characters are compared.

@@ -16,7 +16,6 @@ commit that was read: after growth, an edit or a crash half-way, exactly the par
 """
 
 import json
-import re
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -33,6 +32,7 @@ from synthgen.config import Select
 from synthgen.dedup import plain_texts
 from synthgen.errors import UserMistake, nearest
 from synthgen.repeats import FIRST, Repeats, Verdicts
+from synthgen.reply import letter_of
 from synthgen.rows import ASSIGNMENTS, DECISIONS, PAIRS, SCORES, make_id
 from synthgen.spill import Spill
 from synthgen.store import Folder, Log, Receipt, Stage, TablePart
@@ -40,7 +40,7 @@ from synthgen.store import Folder, Log, Receipt, Stage, TablePart
 Progress = Callable[[int, int], None]  # partitions read, of how many
 Mask = npt.NDArray[np.bool_]
 
-RULES_VERSION = "1"  # part of the fingerprint; raise it when a rule changes
+RULES_VERSION = "2"  # part of the fingerprint; raise it when a rule changes
 ID_COLUMNS = ["pair_id", "assignment_id", "image_id"]
 JUDGED = pa.schema([*((name, pa.string()) for name in ID_COLUMNS), ("reason", pa.string())])
 REPEATS = ["kept", "duplicate:question", "duplicate:common"]  # by the verdicts of repeats.py
@@ -55,7 +55,6 @@ META = (
     r"|(the|this) image cannot be (seen|viewed|accessed|opened|displayed|loaded)|no image (was|is|has been) (provided|attached|given))"
 )
 ANSWER_MARK = r"\bAnswer\s*:"
-LETTER = re.compile(r"\(?([A-Z])(?:[).:](?:\s.*)?)?", re.DOTALL)  # "B", "(B)", "B. a red car"
 
 
 @dataclass(frozen=True)
@@ -231,9 +230,9 @@ def _broken_choice(rows: pa.Table) -> Mask:
     chosen = np.flatnonzero(_flags(pc.equal(rows.column("form"), "choice")))
     some = rows.select(["options", "answer"]).take(chosen)
     for index, options, answer in zip(chosen, some.column(0).to_pylist(), some.column(1).to_pylist(), strict=True):
-        letter = LETTER.fullmatch((answer or "").strip())
+        letter = letter_of(answer or "")
         distinct = len(set(options or []))
-        broken[index] = distinct < 2 or distinct < len(options) or not letter or ord(letter[1]) - ord("A") >= len(options)
+        broken[index] = distinct < 2 or distinct < len(options) or not letter or ord(letter) - ord("A") >= len(options)
     return broken
 
 

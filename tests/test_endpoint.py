@@ -43,6 +43,7 @@ class Server:
         self.models: Answer = (200, {"object": "list", "data": listed})
         self.calls: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
+        self.said: dict[str, str] = {}  # headers of its answers
         self.listener = self._listen(0)
         self.url = f"http://127.0.0.1:{self.listener.server_port}/v1"
 
@@ -70,6 +71,8 @@ class Server:
                 is_text = isinstance(answer, str)
                 status, data = (200, answer.encode()) if is_text else (answer[0], json.dumps(answer[1]).encode())  # type: ignore[union-attr]
                 self.send_response(status)
+                for name, value in server.said.items():
+                    self.send_header(name, value)
                 self.send_header("Content-Type", "text/html" if is_text else "application/json")
                 self.send_header("Content-Length", str(len(data)))
                 self.send_header("Connection", "close")
@@ -179,6 +182,14 @@ def test_a_schema_is_enforced_by_the_endpoint(serve: Serve) -> None:
     assert form["type"] == "json_schema" and form["json_schema"]["schema"] == {"type": "object"} and form["json_schema"]["strict"] is True
 
 
+def test_options_of_the_chat_template_are_sent_where_there_are_any(serve: Serve) -> None:
+    server = serve()
+    ask(settings(server, template={"enable_thinking": False}), PLAIN)
+    ask(settings(server), PLAIN)
+    assert [body.get("chat_template_kwargs") for body in server.calls] == [{"enable_thinking": False}, None]
+    assert "extra_body" not in server.calls[0]
+
+
 def test_an_image_is_encoded_once_for_its_calls(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(endpoint, "KEPT_IMAGES", 4)
     server, encoded = serve(), []
@@ -246,12 +257,45 @@ def test_what_may_pass_is_tried_again_after_a_growing_pause(serve: Serve, clock:
 
 @pytest.mark.parametrize(
     ("answer", "told"),
-    [((429, {"error": "busy"}), "HTTP 429"), ((500, {}), "HTTP 500"), ("<html>", "ValueError: not a chat completion: <html>")],
+    [
+        ((409, {"error": "busy"}), "HTTP 409"),
+        ((500, {}), "HTTP 500"),
+        ("<html>", "ValueError: not a chat completion: <html>"),
+        ((200, said("half a", finish="abort")), "ValueError: the answer was broken off: finish_reason 'abort'"),
+    ],
 )
 def test_what_does_not_pass_costs_the_call_after_its_retries(serve: Serve, answer: Answer, told: str) -> None:
     server = serve(lambda server, body: answer)
     (reply,) = ask(settings(server, retries=2), PLAIN)
     assert reply.failure == "call_failed" and told in (reply.detail or "") and len(server.calls) == 3
+
+
+def test_who_asks_for_patience_gets_it_as_long_as_a_call_may_take(serve: Serve, clock: list[float]) -> None:
+    server = serve(lambda server, body: (429, {"error": "busy"}) if len(server.calls) <= 8 else (200, said("two")))
+    server.said = {"Retry-After": "20"}
+    (reply,) = ask(settings(server, retries=2, call_seconds=600.0), PLAIN)
+    assert reply.text == "two" and len(clock) == 8 and all(pause >= 20 for pause in clock)
+    clock.clear()
+    server.calls.clear()
+    (reply,) = ask(settings(server, retries=2, call_seconds=50.0), PLAIN)
+    assert reply.failure == "call_failed" and "HTTP 429" in (reply.detail or "") and 50 <= sum(clock) <= 80
+
+
+def test_a_model_that_knows_the_limit_of_a_reply_by_another_name_is_asked_by_that(serve: Serve) -> None:
+    def decide(server: Server, body: dict[str, Any]) -> Answer:
+        told = "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
+        return (400, {"error": {"message": told}}) if "max_tokens" in body else (200, said("two"))
+
+    server = serve(decide)
+    replies = ask(settings(server), PLAIN, Request("judge", "q", 1, labels=("no", "yes")))
+    assert [reply.failure for reply in replies] == [None, None]
+    assert sum("max_tokens" in call for call in server.calls) <= 2 and server.calls[-1]["max_completion_tokens"] in (1, PLAIN.max_tokens)
+
+
+def test_options_are_fields_of_each_call_and_null_leaves_one_out(serve: Serve) -> None:
+    server = serve()
+    ask(settings(server, options={"top_k": 20, "logprobs": None}), PLAIN)
+    assert server.calls[0]["top_k"] == 20 and "logprobs" not in server.calls[0] and "max_tokens" in server.calls[0]
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 413, 422])

@@ -15,7 +15,7 @@ from synthgen import prompt
 from synthgen.config import Engine as EngineSettings
 from synthgen.config import Generate, Images, Sampling, Source
 from synthgen.errors import ModelUnavailable, SynthError, UserMistake
-from synthgen.generate.terms import Terms
+from synthgen.generate.terms import Terms, shaping_options
 from synthgen.models import EngineDied, ModelName, Reply, Request, open_engine
 from synthgen.models.names import folder_digest, resolve
 from synthgen.models.scripted import ScriptedEngine
@@ -189,6 +189,7 @@ SHAPING: dict[str, dict[str, Any]] = {
     "longest prompt": {"engine": EngineSettings(options={"dtype": "bfloat16", "max_model_len": 512})},
     "what the processor does": {"engine": EngineSettings(options={"dtype": "bfloat16", "mm_processor_kwargs": {"max_pixels": 1}})},
     "overridden configuration": {"engine": EngineSettings(options={"dtype": "bfloat16", "hf_overrides": {"x": 1}})},
+    "chat template": {"engine": EngineSettings(options={"dtype": "bfloat16"}, template={"enable_thinking": False})},
     "ask temperature": {"sampling": Sampling(ask_temperature=0.1)},
     "answer temperature": {"sampling": Sampling(answer_temperature=0.1)},
     "top p": {"sampling": Sampling(top_p=0.5)},
@@ -218,6 +219,11 @@ def test_what_shapes_a_text_makes_every_pair_another(change: dict[str, Any]) -> 
 @pytest.mark.parametrize("change", IDLE.values(), ids=IDLE)
 def test_what_only_says_how_fast_or_where_leaves_every_pair(change: dict[str, Any]) -> None:
     assert terms(**change).recipes() == terms().recipes()
+
+
+def test_a_chat_template_without_options_is_no_part_of_a_recipe() -> None:
+    """So that pairs from before there were such options are still of today."""
+    assert shaping_options(EngineSettings(options={"dtype": "bfloat16"}, template={})) == {"dtype": "bfloat16"}
 
 
 def test_two_hub_models_are_two_models_even_of_one_commit() -> None:

@@ -9,7 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from synthgen import reply as reply_
-from synthgen.reply import OPTIONS, Declined, Question, Style, Unparsable, parse_questions, question_schema
+from synthgen.reply import OPTIONS, Declined, Question, Style, Unparsable, letter_of, parse_questions, question_schema
 
 WORDS = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1, max_size=12)
 SENTENCES = st.lists(WORDS, min_size=1, max_size=6).map(" ".join)
@@ -42,10 +42,32 @@ def test_choice_questions_written_as_json_are_read_back(questions: list[Question
 
 @given(st.lists(SENTENCES, min_size=1, max_size=5), st.sampled_from(["{}", "{n}. {}", "({n}) {}", "- {}", "* {}", "• {}", "  {n}: {}"]))
 def test_questions_written_on_lines_are_read_back(questions: list[str], numbered: str) -> None:
-    assume(all(reply_._NUMBERING.sub("", text).strip() == text for text in questions))
+    assume(reply_._items(questions) == questions)
     assume([reply_._bare(text) for text in questions] != ["none"] and not any("```" in text for text in questions))
     assume(all(len(text.splitlines()) == 1 for text in questions))
     reply = "\n".join(numbered.replace("{n}", str(n)).replace("{}", text) for n, text in enumerate(questions, 1))
+    assert read(reply, "lines", False) == [Question(text) for text in questions]
+
+
+TWO = ["What is on the table?", "How many cups are there?"]
+
+
+@pytest.mark.parametrize(
+    ("reply", "questions"),
+    [
+        (f"Sure! Here are two questions:\n1. {TWO[0]}\n2. {TWO[1]}\n\nTell me if you want more.", TWO),
+        (f"Here they are:\n\n- {TWO[0]}\n- {TWO[1]}", TWO),
+        (f"1.{TWO[0]}\n2){TWO[1]}", TWO),
+        ("好的\uff1a\n1、这是什么\n2、有几只猫", ["这是什么", "有几只猫"]),
+        ("1.这是什么\n(2)有几只猫", ["这是什么", "有几只猫"]),
+        ("\uff11\uff0e这是什么\n\uff12\uff0e有几只猫", ["这是什么", "有几只猫"]),
+        ("\uff081\uff09这是什么\n\uff082\uff09有几只猫", ["这是什么", "有几只猫"]),
+        ("1. 3 dogs or 4 cats?", ["3 dogs or 4 cats?"]),
+        ("2.5 metres or more?\n3、4只狗还是猫", ["2.5 metres or more?", "3、4只狗还是猫"]),
+        ("12:30 or later, by the clock?", ["12:30 or later, by the clock?"]),
+    ],
+)
+def test_of_a_list_the_items_are_read_without_their_marks_and_not_the_words_around_it(reply: str, questions: list[str]) -> None:
     assert read(reply, "lines", False) == [Question(text) for text in questions]
 
 
@@ -115,6 +137,47 @@ def test_a_choice_question_has_four_options_or_is_none(options: Any) -> None:
     reply = json.dumps({"questions": [{"question": "Which?", "options": options}]})
     assert isinstance(read(reply, "json", True), Unparsable)
     assert isinstance(read('{"questions": [{"question": " ", "options": ["a", "b", "c", "d"]}]}', "json", True), Unparsable)
+
+
+@pytest.mark.parametrize("spelled", ["{}. {}", "({}) {}", "{}) {}", "{}: {}", "{}.{}", "{}、{}", "\uff08{}\uff09{}", "{}\uff1a{}"])
+@pytest.mark.parametrize("letters", ["ABCD", "\uff21\uff22\uff23\uff24"])
+def test_letters_that_all_options_begin_with_in_order_are_no_part_of_them(spelled: str, letters: str) -> None:
+    options = [spelled.format(letter, text) for letter, text in zip(letters, ("red", "蓝色", "B. C.", "7"), strict=True)]
+    found = read(json.dumps({"questions": [{"question": "Which?", "options": options}]}), "json", True)
+    assert found == [Question("Which?", ("red", "蓝色", "B. C.", "7"))]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["A. red", "B. blue", "C. green", "grey"],
+        ["B. red", "A. blue", "C. green", "D. grey"],
+        ["A", "B", "C", "D"],
+        ["A.", "B.", "C.", "D."],
+        ["A cat", "B road", "C sharp", "D day"],
+    ],
+)
+def test_options_that_do_not_all_begin_with_their_letter_stay_as_they_are(options: list[str]) -> None:
+    reply = json.dumps({"questions": [{"question": "Which?", "options": options}]})
+    assert read(reply, "json", True) == [Question("Which?", tuple(options))]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *("B", " B\n", "(B)", "B.", "B. red", "B)red", "B: a car", "**B**", "**B.** red", "**B. red**", "(**B**) red", "__B__", '"B"'),
+        *("B.红色", "B\uff1a红色", "B、红色", "\uff22", "\uff22\uff0e红色", "\uff08B\uff09红色", "B. C", "B.T恤"),
+    ],
+)
+def test_the_letter_of_an_answer_is_read_however_it_is_marked(answer: str) -> None:
+    assert letter_of(answer) == "B"
+
+
+@pytest.mark.parametrize(
+    "answer", ["", "b", "blue", "A cat", "BC", "A、B", "A, B", "A.B", "A.M.", "I'm not sure", "The answer is B", "B blue"]
+)
+def test_what_is_no_letter_by_itself_is_none(answer: str) -> None:
+    assert letter_of(answer) is None
 
 
 @pytest.mark.parametrize(

@@ -190,6 +190,14 @@ def test_a_reply_that_is_cut_off_or_refused_costs_one_value_and_is_not_used_as_i
     assert name != "paraphrase" or len(engine.requests) == 1  # half a question is not answered
 
 
+@pytest.mark.parametrize("text", ["The dog is to the left.</think>\n\ntwo", "<think>\nThe dog"])
+@pytest.mark.parametrize("name", ["agreement", "paraphrase", "blind", "answer"])
+def test_a_reply_that_holds_thoughts_costs_one_value_and_says_what_may_stop_them(name: str, text: str) -> None:
+    row, _ = scored(name, say(text, finish="length", labels={"3": 1e-9}), Reply("two"))
+    assert row["value"] is None and row["reason"].startswith("unparsable: ")
+    assert "generate.engine.template can say {enable_thinking: false}" in row["reason"]
+
+
 def test_a_sample_that_is_cut_off_agrees_as_far_as_it_goes() -> None:
     row, _ = scored("agreement", lambda request: Reply("two", "length"), Reply("two"))
     assert row["value"] == 1.0
@@ -318,6 +326,8 @@ def test_scripts_without_blanks_are_compared_by_their_characters(one: str, other
         ("(b) blue", "choice", "(b) blue"),
         ("B) blue", "choice", "B"),
         ("**C.** A cat", "choice", "C"),
+        ("B、红色", "choice", "B"),
+        ("A、B", "choice", "A、B"),
         ("A cat", "choice", "A cat"),
         ("Because.\n\nTwo\n", "brief", "Two"),
         ("Because.\n**Two**", "detailed", "**Two**"),

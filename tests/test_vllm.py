@@ -17,6 +17,7 @@ from transformers import AutoTokenizer
 from vllm.outputs import CompletionOutput, RequestOutput
 
 from synthgen.config import Engine as Settings
+from synthgen.errors import ModelUnavailable
 from synthgen.models import ModelName, Reply, Request
 from synthgen.models.vllm import TRIES, VllmEngine
 
@@ -170,6 +171,20 @@ def test_what_ends_a_reply_is_what_the_template_has_there_if_the_model_stops_at_
     assert asyncio.run(engine(llm)._ending()) == end
 
 
+# --- options of the chat template ------------------------------------------------------------------------------------------
+
+THINKING = "{% for m in messages %}{{ m['content'][-1]['text'] }}{% endfor %}{% if enable_thinking is not defined %}<think>{% endif %}"
+
+
+@pytest.mark.parametrize(("template", "prompt"), [({}, "What is it?<think>"), ({"enable_thinking": False}, "What is it?")])
+def test_options_of_the_chat_template_shape_the_prompt(template: dict[str, Any], prompt: str) -> None:
+    llm = Llm("stop")
+    llm.get_tokenizer().chat_template = THINKING
+    one = VllmEngine(llm, ModelName("nano", "r"), Settings(template=template))
+    assert asyncio.run(one.generate(ASK)).failure is None
+    assert [said["prompt"] for said in llm.prompts] == [prompt]
+
+
 # --- labels ---------------------------------------------------------------------------------------------------------------
 
 
@@ -179,11 +194,9 @@ def test_labels_of_one_token_are_asked_for() -> None:
     assert len(llm.prompts) == 2
 
 
-def test_a_label_of_several_tokens_fails_the_call_in_one_line_and_nothing_is_asked() -> None:
+def test_a_label_of_several_tokens_ends_the_run_in_one_line_before_anything_is_judged() -> None:
     llm = Llm("length")
-    wanted = Request("judge", "Is it?", 1, labels=("no", "yes", "xylophone"))
-    for reply in replies(llm, wanted, wanted):
-        assert reply.failure == "call_failed" and reply.detail and "\n" not in reply.detail
-        assert reply.detail.startswith("label 'xylophone' is ")
-        assert reply.detail.endswith(" tokens of nano; a judge prompt needs labels of one token")
+    told = r"^model nano: the label 'xylophone' is \d of its tokens; a judge prompt needs labels of one token each$"
+    with pytest.raises(ModelUnavailable, match=told):
+        replies(llm, Request("judge", "Is it?", 1, labels=("no", "yes", "xylophone")))
     assert not llm.prompts

@@ -25,8 +25,10 @@ Recipes = Mapping[tuple[str, str], str]  # instruction type and answer form -> r
 
 
 def shaping_options(engine: Engine) -> dict[str, Any]:
-    """The engine options that are part of every recipe."""
-    return {key: engine.options[key] for key in ENGINE_OPTIONS if key in engine.options}
+    """The engine options that are part of every recipe, and those of the chat template, if there are any."""
+    of_all = tuple(engine.options) if engine.kind == "endpoint" else ENGINE_OPTIONS
+    shaping = {key: engine.options[key] for key in of_all if key in engine.options}
+    return {**shaping, "template": dict(engine.template)} if engine.template else shaping
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """OpenAI-compatible endpoints: vLLM behind `vllm serve`, or anything else that speaks the chat protocol.
 
 Comes in: Requests with decoded images. Goes out: Replies. Calls go in turn to the endpoints that answer; 429, 5xx, time-outs
-and reset connections are tried again with backoff, on another endpoint where there is one. An endpoint that is down is put
+and reset connections are tried again with backoff, on another endpoint where there is one; one that asks for patience (429) gets
+it, as long as it says and for as long as a call may take in all. An endpoint that is down is put
 aside and tried by one call now and then. Where none answers any more, the calls wait a while; then the engine counts as
 dead, because failing every row of the plan would help nobody. Images travel as lossless PNG in the request, never as a URL,
 so that an endpoint sees the pixels that vLLM in this process would see.
@@ -15,7 +16,7 @@ import math
 import os
 import random
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -30,6 +31,7 @@ RETRIED = (404, 408, 409, 425, 429, 500, 502, 503, 504)  # 404: this endpoint do
 DOWN = (404, 502, 503, 504)
 REACH_SECONDS = 30.0  # for an endpoint to say what it serves
 ASIDE_SECONDS = 30.0  # that an endpoint which is down is left alone
+BROKEN_OFF = ("abort", "error", "cancelled", "insufficient_system_resource")  # how servers say that they did not finish an answer
 SILENT_SECONDS = 120.0  # without an answer from any endpoint, after which the engine is dead
 
 
@@ -48,6 +50,8 @@ class _Trouble:
     reply: Reply
     is_down: bool = False  # the endpoint, as far as one can see
     again: bool = True  # trying again can help
+    is_busy: bool = False  # it asks for patience
+    pause: float = 0.0  # seconds, if it says how much of it
 
 
 class EndpointEngine:
@@ -59,6 +63,7 @@ class EndpointEngine:
         self._data_urls: dict[str, str] = {}
         self._numbers = itertools.count(1)
         self._answered_at = 0.0  # when any endpoint last did
+        self._most = "max_tokens"  # what the length of a reply is limited by; some models know it by another name only
         self.facts = Facts(name.model, name.revision, frozenset({"labels", "schema"}), None, version)
 
     @staticmethod
@@ -85,19 +90,22 @@ class EndpointEngine:
         """Serves one call, tried again `retries` times where trying again can help, and longer while no endpoint answers."""
         if request.given is not None:
             return Reply("", "error", "call_failed", "an endpoint gives no log-probabilities of a given reply")
-        started, attempt = time.monotonic(), 0
+        started, attempt, waited = time.monotonic(), 0, 0.0
         while True:
             found = await self._try(self._next(), request, started)
             if isinstance(found, Reply):
                 return found
             attempt += 1
-            if not found.again or (attempt > self._settings.retries and self._answered_at > started):
+            is_patient = found.is_busy and waited < self._settings.call_seconds  # a limit on the rate of calls is no failure of this one
+            if not found.again or (attempt > self._settings.retries and self._answered_at > started and not is_patient):
                 return found.reply
             silent = time.monotonic() - max(self._answered_at, started)
             if attempt > self._settings.retries and silent >= SILENT_SECONDS:
                 raise EngineDied(f"no endpoint has answered for {silent:.0f} s: {found.reply.detail}")
             # Full jitter, so that many workers do not come back at the same moment.
-            await asyncio.sleep(random.uniform(0, min(30.0, 2.0**attempt)))
+            pause = found.pause + random.uniform(0, min(30.0, 2.0 ** min(attempt, 5)))
+            waited += pause
+            await asyncio.sleep(pause)
 
     def _next(self) -> _Endpoint:
         """The endpoint that has waited longest for a call, of those that are not put aside, if there are any."""
@@ -113,8 +121,12 @@ class EndpointEngine:
         try:
             answer = await endpoint.client.chat.completions.create(**self._body(request))
             reply = _reply(answer, request, time.monotonic() - started)
+            if reply.finish in BROKEN_OFF:
+                raise ValueError(f"the answer was broken off: finish_reason '{reply.finish}'")
         except Exception as error:  # besides openai's own: whatever its parsing of a strange answer ends in
             trouble = _trouble(error, self._settings)
+            if self._most == "max_tokens" and "max_completion_tokens" in (trouble.reply.detail or ""):
+                self._most, trouble = "max_completion_tokens", replace(trouble, again=True)
             if trouble.is_down:
                 endpoint.aside_until = time.monotonic() + ASIDE_SECONDS
             else:
@@ -144,15 +156,18 @@ class EndpointEngine:
         if request.system:
             messages.insert(0, {"role": "system", "content": request.system})
         body: dict[str, Any] = {"model": self.facts.model, "messages": messages, "logprobs": True}
-        body |= {"max_tokens": request.max_tokens, "temperature": request.temperature, "top_p": request.top_p}
+        body |= {self._most: request.max_tokens, "temperature": request.temperature, "top_p": request.top_p}
         if request.seed is not None:
             body["seed"] = request.seed
         if request.labels:
-            body |= {"max_tokens": 1, "temperature": 0.0, "top_logprobs": 20}
+            body |= {self._most: 1, "temperature": 0.0, "top_logprobs": 20}
         if request.schema:
             schema = {"name": "reply", "schema": dict(request.schema), "strict": True}
             body["response_format"] = {"type": "json_schema", "json_schema": schema}
-        return body
+        # Not of OpenAI's protocol, so only where it is asked for.
+        more = {"chat_template_kwargs": dict(self._settings.template)} if self._settings.template else {}
+        body["extra_body"] = {**more, **{name: value for name, value in self._settings.options.items() if value is not None}}
+        return {name: value for name, value in body.items() if self._settings.options.get(name, value) is not None}
 
 
 def _reply(answer: Any, request: Request, seconds: float) -> Reply:
@@ -201,8 +216,15 @@ def _trouble(error: Exception, settings: EngineSettings) -> _Trouble:
         return _Trouble(Reply("", "error", "call_timeout", f"no reply within {settings.call_seconds:g} s"), is_down=True)
     if isinstance(error, openai.APIStatusError):
         status = error.status_code
-        return _Trouble(Reply("", "error", "call_failed", f"HTTP {status}: {said}"), status in DOWN, status in RETRIED)
+        reply = Reply("", "error", "call_failed", f"HTTP {status}: {said}")
+        return _Trouble(reply, status in DOWN, status in RETRIED, status == 429, _wanted_pause(error, settings))
     return _Trouble(Reply("", "error", "call_failed", said), is_down=isinstance(error, openai.APIConnectionError))
+
+
+def _wanted_pause(error: Any, settings: EngineSettings) -> float:
+    """The seconds after which an endpoint wants to be asked again, if it gives a number of them; no more than a call may take."""
+    said = error.response.headers.get("retry-after", "")
+    return min(float(said), settings.call_seconds) if said.replace(".", "", 1).isdecimal() else 0.0
 
 
 def _key(settings: EngineSettings) -> str:

@@ -72,6 +72,8 @@ class VllmEngine:
             reply = await self._serve(request)
         except EngineDeadError as error:
             raise EngineDied(str(error)) from error
+        except ModelUnavailable:  # whatever is asked of it: every call would meet this
+            raise
         except TimeoutError:
             return Reply("", "error", "call_timeout", f"no reply within {self._settings.call_seconds:.0f} s")
         except Exception as error:
@@ -86,7 +88,7 @@ class VllmEngine:
     async def _serve(self, request: Request) -> Reply:
         before, after = await self._mould(request.system, with_image=request.image is not None)
         if fault := self._label_fault(request.labels, after):
-            return Reply("", "error", "call_failed", fault)
+            raise ModelUnavailable(f"model {self.facts.model}: {fault}")
         text = before + request.text + after
         given = None if request.given is None else request.given + self._end
         prompt: dict[str, Any] = {"prompt": text + (given or "")}
@@ -172,8 +174,8 @@ class VllmEngine:
         if labels not in self._label_faults:
             # With a space before it or without: how a model spells a label is its own choice.
             tokens = {label: min(self._length(after, spelled) for spelled in (label, f" {label}")) for label in labels}
-            long = [f"label '{label}' is {count} tokens of {self.facts.model}" for label, count in tokens.items() if count != 1]
-            self._label_faults[labels] = f"{', '.join(long)}; a judge prompt needs labels of one token" if long else None
+            long = [f"the label '{label}' is {count} of its tokens" for label, count in tokens.items() if count != 1]
+            self._label_faults[labels] = f"{', '.join(long)}; a judge prompt needs labels of one token each" if long else None
         return self._label_faults[labels]
 
     async def _ending(self) -> str:
@@ -206,7 +208,7 @@ class VllmEngine:
     async def _rendered(self, messages: list[dict[str, Any]], *, prompt: bool) -> str:
         from vllm.renderers.params import ChatParams
 
-        options = ChatParams(chat_template_kwargs={"add_generation_prompt": prompt, "tokenize": False})
+        options = ChatParams(chat_template_kwargs={**self._settings.template, "add_generation_prompt": prompt, "tokenize": False})
         try:
             _, rendered = await self._llm.renderer.render_messages_async(messages, options)
         except Exception as error:
