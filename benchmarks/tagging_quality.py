@@ -44,7 +44,7 @@ def main() -> None:
         "as shipped": fitting.said(test.scores, shipped, tree, most),
     }
     for size in sizes:
-        fitted = fitting.fit(labelled.of(np.arange(size)), tree)
+        fitted, _ = fitting.fit(labelled.of(np.arange(size)), tree, shipped)
         said[f"fitted to {size:,}, leaves alone"] = fitting.said(test.scores, fitted, tree, most, backs_off=False)
         said[f"fitted to {size:,}"] = fitting.said(test.scores, fitted, tree, most)
     found = table(said, test, tree)

@@ -53,6 +53,8 @@ class Rule(Section):
     def _does_something(self) -> "Rule":
         if not (self.ask or self.boost or self.never):
             raise ValueError("does nothing; give it ask, boost or never")
+        if not self.patterns:
+            raise ValueError("names no tags, so the rule could never fire; '**' fits every image")
         return self
 
     @property

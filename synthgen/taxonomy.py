@@ -9,9 +9,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from synthgen import shelves
@@ -68,12 +68,21 @@ class Tree:
         return tuple(path for path, node in self.nodes.items() if not node.children)
 
 
+def _with_a_place(template: str) -> str:
+    if "{}" not in template:
+        raise ValueError(f"'{template}' has no place for a tag's name; write {{}} there, as in 'a photo of a {{}}.'")
+    return template
+
+
+Template = Annotated[str, AfterValidator(_with_a_place)]
+
+
 class Tag(Section):
     """A node of a taxonomy; a leaf may also be written as its meaning alone."""
 
     means: str = Field(min_length=1)
     also: tuple[str, ...] = ()
-    templates: tuple[str, ...] = ()
+    templates: tuple[Template, ...] = ()
     tags: dict[str, "Tag"] = Field(default_factory=dict)
 
     @model_validator(mode="before")
@@ -90,7 +99,7 @@ class TaxonomyFile(Section):
     """taggers/taxonomies/NAME.yaml"""
 
     about: str
-    templates: list[str] = Field(min_length=1)
+    templates: list[Template] = Field(min_length=1)
     tags: dict[str, Tag] = Field(min_length=1)
 
 

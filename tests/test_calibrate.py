@@ -39,6 +39,11 @@ def known_of(scores: Any, true: Any) -> Known:
     return Known(np.asarray(scores, np.float32), np.asarray(true, bool), np.ones(np.shape(true), bool))
 
 
+def fitted(known: Known, tree: Tree) -> fitting.Floats:
+    """The thresholds of a tagger that had 0.05 for every tag."""
+    return fitting.fit(known, tree, np.full(len(tree), 0.05))[0]
+
+
 # --- the arithmetic ----------------------------------------------------------------------------------------------------
 
 
@@ -47,7 +52,7 @@ def test_a_node_seen_often_gets_the_threshold_that_tells_its_images_apart() -> N
     rng = np.random.default_rng(0)
     true = rng.random((400, 2)) < 0.5
     scores = np.where(true, [0.5, 0.02], [0.1, 0.005]) * rng.uniform(0.95, 1.05, (400, 2))
-    first, second = fitting.fit(known_of(scores, true), flat("a", "b"))
+    first, second = fitted(known_of(scores, true), flat("a", "b"))
     assert 0.11 < first < 0.47 and 0.0053 < second < 0.019
 
 
@@ -57,7 +62,7 @@ def test_a_node_on_no_labelled_image_gets_the_threshold_of_its_level() -> None:
     true[:, 2] = False
     scores = np.where(true, 0.5, 0.1) * rng.uniform(0.9, 1.1, (300, 3))
     scores[:, 2] = 0.0
-    found = fitting.fit(known_of(scores, true), flat("a", "b", "c"))
+    found = fitted(known_of(scores, true), flat("a", "b", "c"))
     assert 0.11 < found[2] < 0.45
 
 
@@ -68,14 +73,14 @@ def test_a_few_images_do_not_move_a_node_far_from_its_level() -> None:
     true[:, 2] = False
     scores = np.where(true, 0.5, 0.1) * rng.uniform(0.9, 1.1, (300, 3))
     true[0, 2], scores[0, 2] = True, 0.99
-    assert fitting.fit(known_of(scores, true), flat("a", "b", "c"))[2] < 0.6
+    assert fitted(known_of(scores, true), flat("a", "b", "c"))[2] < 0.6
 
 
 def test_levels_do_not_share_their_thresholds() -> None:
     rng = np.random.default_rng(0)
     true = rng.random((200, 2)) < 0.5
     scores = np.where(true, [0.9, 0.02], [0.6, 0.001])
-    first, _, second = fitting.fit(known_of(scores[:, [0, 0, 1]], true[:, [0, 0, 1]]), flat("a", "b", "b/c"))
+    first, _, second = fitted(known_of(scores[:, [0, 0, 1]], true[:, [0, 0, 1]]), flat("a", "b", "b/c"))
     assert 0.6 < first < 0.9 and 0.001 < second < 0.02
 
 
@@ -86,7 +91,7 @@ def test_a_parent_is_fitted_to_the_images_on_which_nothing_below_it_was_found() 
     leaf, unclear = number < 200, (number >= 200) & (number < 230)  # of the unclear the parent is true, and no leaf of ours
     true = np.stack([leaf | unclear, leaf], axis=1)
     scores = np.stack([np.where(leaf, 0.03, np.where(unclear, 0.2, 0.05)), np.where(leaf, 0.9, 0.1)], axis=1)
-    parent, _ = fitting.fit(known_of(scores * rng.uniform(0.9, 1.1, (300, 2)), true), flat("a", "a/x"))
+    parent, _ = fitted(known_of(scores * rng.uniform(0.9, 1.1, (300, 2)), true), flat("a", "a/x"))
     assert 0.055 < parent < 0.18
 
 
@@ -95,8 +100,25 @@ def test_a_node_that_cannot_be_told_apart_is_left_to_its_parent() -> None:
     rng = np.random.default_rng(0)
     true = np.stack([rng.random(400) < 0.5, rng.random(400) < 0.1], axis=1)
     scores = np.stack([np.where(true[:, 0], 0.9, 0.1), rng.uniform(0.2, 0.3, 400)], axis=1)
-    _, blind = fitting.fit(known_of(scores, true), flat("a", "b"))
+    _, blind = fitted(known_of(scores, true), flat("a", "b"))
     assert (scores[:, 1] >= blind).mean() < 0.05
+
+
+def test_a_level_that_no_label_reaches_keeps_the_taggers_own_thresholds() -> None:
+    tree, own = flat("a", "a/x", "b", "b/y"), np.array([0.05, 0.06, 0.05, 0.07])
+    true = np.zeros((200, 4), dtype=bool)
+    true[:100, 0] = true[100:, 2] = True
+    sure = np.array([labels.truth([one], tree)[1] for one in "a" * 100 + "b" * 100])
+    found, kept = fitting.fit(Known(np.where(true, 0.4, 0.04).astype(np.float32), true, sure), tree, own)
+    assert kept == [1] and found[[1, 3]].tolist() == [0.06, 0.07]
+    assert all(0.04 < one < 0.4 for one in found[[0, 2]])
+
+
+def test_a_level_of_which_the_tags_below_say_all_keeps_the_taggers_own_thresholds() -> None:
+    """Every step would be as good as any other there."""
+    true = np.stack([np.ones(200, dtype=bool), np.arange(200) % 2 == 0, np.arange(200) % 2 == 1], axis=1)
+    found, kept = fitting.fit(known_of(np.where(true, 0.4, 0.04), true), flat("a", "a/x", "a/y"), np.full(3, 0.05))
+    assert kept == [0] and found[0] == 0.05
 
 
 shapes = st.tuples(st.integers(1, 12), st.just(6))
@@ -115,8 +137,10 @@ SMALL = ("a", "a/x", "a/y", "b", "b/z", "b/w")
 @given(scored)
 def test_whatever_was_scored_thresholds_are_steps_and_counts_are_what_counting_gives(given_: tuple[Any, Any, Any]) -> None:
     known = Known(*given_)
-    found = fitting.fit(known, flat(*SMALL))
-    assert set(found) <= set(fitting.STEPS)
+    tree, own = flat(*SMALL), np.full(6, 0.05)
+    found, kept = fitting.fit(known, tree, own)
+    level = fitting.levels(tree)
+    assert set(found[~np.isin(level, kept)]) <= set(fitting.STEPS) and set(found[np.isin(level, kept)]) <= {0.05}
     counted = known.true & known.known
     naive = [((np.nan_to_num(known.scores) >= step) & counted).sum(axis=0) for step in fitting.STEPS]
     assert np.array_equal(fitting._at_least(known.scores, counted), np.array(naive))
@@ -209,6 +233,23 @@ def test_a_tagger_that_finds_nothing_finds_everything_once_calibrated(shades: No
     assert isinstance(spec.file, tagger.ClipFile)
     limits = {node: tagger.threshold(spec.file, node) for node in spec.taxonomy.tree.nodes}
     assert 0.2 < limits["animal/cat"] < 0.4 and 0.15 < limits["document/letter"] < 0.3
+
+
+def test_a_set_labelled_with_roots_alone_leaves_the_finer_thresholds_as_they_were(shades: None, workspace: Path) -> None:
+    folder = labelled_folder(workspace / "known", 40)
+    for number in range(40):
+        write(folder / f"{number:03}.json", json.dumps({"tags": ["animal" if number % 2 == 0 else "document"]}))
+    file = workspace / "taggers/clip.yaml"
+    write(file, file.read_text() + "threshold: 0.05\nthresholds: {animal/cat: 0.15}\n")
+    _, report = calibrate(order(folder))
+    spec = tagger.load("mine")
+    assert isinstance(spec.file, tagger.ClipFile)
+    limits = {node: tagger.threshold(spec.file, node) for node in spec.taxonomy.tree.nodes}
+    assert {path: limit for path, limit in limits.items() if "/" in path} == {
+        "animal/cat": 0.15, "animal/red_panda": 0.05, "document/invoice": 0.05, "document/letter": 0.05,
+    }  # fmt: skip
+    assert report[-1].startswith("level 2: nothing to fit to, ") and report[-1].endswith("its thresholds stay as they are")
+    assert any(line.startswith("0 of 6 tags are on no labelled image") for line in report)
 
 
 def test_parquet_with_a_column_of_tags_is_a_labelled_set_too(shades: None, workspace: Path) -> None:

@@ -94,6 +94,7 @@ TREE = "tags: {animal: {means: x, tags: {cat: y}}, document: {means: x, tags: {i
         ("tags: animal, ask: {coarse/**: '6'}", "must be a number, not '6'"),
         ("tags: animal, ask: {coarse/**: six}", "must be a number, not 'six'"),
         ("tags: animal, boost: {coarse/**: '6'}", "must be a number, not '6'"),
+        ("tags: [], ask: {'**': 1}", "rules.0: names no tags, so the rule could never fire; '**' fits every image"),
         ("tags: animal, when: {min_side: 400}", "rules.0: does nothing; give it ask, boost or never"),
         (
             "tags: animal, when: {min_side: 400, max_side: 200}, never: ['**']",

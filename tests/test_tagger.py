@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -260,6 +261,13 @@ def test_a_threshold_for_no_tag_at_all_is_told(siglip: Path) -> None:
         spec_of(siglip, 'thresholds: {"documnt/**": 0.5}\n')
 
 
+@pytest.mark.parametrize("value", ["30", "0", "-0.5"])
+def test_a_threshold_that_is_no_probability_is_told(siglip: Path, value: str) -> None:
+    for more, where in ((f"threshold: {value}\n", "threshold"), (f'thresholds: {{"animal/**": {value}}}\n', r"thresholds\.animal/\*\*")):
+        with pytest.raises(Mistakes, match=rf"^\S*mine\.yaml:5: {where}: input should be (less|greater) than [^\n]*$"):
+            spec_of(siglip, more)
+
+
 @pytest.mark.parametrize("kind", ["siglip", "clip"])
 def test_numbers_that_are_none_become_no_tag(kind: str, request: pytest.FixtureRequest) -> None:
     found = opened(request.getfixturevalue(kind))
@@ -274,6 +282,69 @@ def test_a_batch_is_its_images_one_by_one(siglip: Path) -> None:
     together = found.tag([found.prepare(image, None) for image in pictures()])
     alone = [found.tag([found.prepare(image, None)])[0] for image in pictures()]
     assert [[tag["path"] for tag in one.tags] for one in together] == [[tag["path"] for tag in one.tags] for one in alone]
+
+
+def test_a_closed_tagger_holds_no_model(siglip: Path) -> None:
+    found = opened(siglip)
+    model = weakref.ref(found._model)
+    found.close()
+    assert model() is None
+
+
+# --- models that open_clip has a name for ------------------------------------------------------------------------------
+
+STRETCHED = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "interpolation": "bicubic", "resize_mode": "squash"}
+
+
+@pytest.fixture
+def named(clip: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """open_clip knows the model `tiny`, and what this holds of weights for it; no weights need be fetched."""
+    from open_clip import factory, pretrained
+
+    settings = json.loads((clip / "open_clip_config.json").read_text())["model_cfg"]
+    plain = {**STRETCHED, "file": str(weights_of(clip))}
+    known = {"plain": plain, "quick": {**plain, "quick_gelu": True}}
+    monkeypatch.setitem(factory._MODEL_CONFIGS, "tiny", settings)
+    monkeypatch.setitem(pretrained._PRETRAINED, "tiny", known)
+    return known
+
+
+def weights_of(folder: Path) -> Path:
+    return folder / "open_clip_model.safetensors"
+
+
+def activations(found: ClipTagger) -> set[str]:
+    return {type(one).__name__ for one in found._model.modules() if "GELU" in type(one).__name__}
+
+
+@pytest.mark.parametrize(("weights", "activation"), [("plain", "GELU"), ("quick", "QuickGELU")])
+def test_weights_with_a_name_get_the_activation_that_they_were_trained_with(named: dict[str, Any], weights: str, activation: str) -> None:
+    assert activations(opened(Path("tiny"), f"pretrained: {weights}\n")) == {activation}
+
+
+def test_weights_in_a_file_see_images_as_all_named_weights_of_their_model_do(named: dict[str, Any], clip: Path) -> None:
+    by_file, by_name = opened(Path("tiny"), f"pretrained: {weights_of(clip)}\n"), opened(Path("tiny"), "pretrained: plain\n")
+    wide = Image.new("RGB", (48, 16), "black")
+    wide.paste("white", (0, 0, 16, 16))  # cut away, were the middle taken
+    seen = by_file.prepare(wide, None)
+    assert float(seen.max()) == 1.0 and float(seen.min()) == -1.0  # by mean and deviation 0.5
+    assert np.array_equal(seen, by_name.prepare(wide, None)) and activations(by_file) == {"GELU"}
+
+
+@pytest.mark.parametrize(("known", "ways"), [({"mean": (0.4,) * 3}, "in several ways"), (None, "in no way that it knows")])
+def test_weights_in_a_file_whose_images_could_be_prepared_in_several_ways_are_refused(
+    named: dict[str, Any], clip: Path, known: dict[str, Any] | None, ways: str
+) -> None:
+    if known:
+        named["quick"].update(known)
+    else:
+        named.clear()
+    with pytest.raises(ModelUnavailable) as caught:
+        opened(Path("tiny"), f"pretrained: {weights_of(clip)}\n")
+    assert str(caught.value) == (
+        f"tagger 'mine': open_clip does not load tiny: the file {weights_of(clip)} does not say how images are prepared, and for this "
+        f"model open_clip does so {ways}; put it into a folder with an open_clip_config.json, and name the folder as model"
+    )
 
 
 # --- embeddings of the taxonomy, kept on disk --------------------------------------------------------------------------
@@ -330,6 +401,14 @@ def test_the_fingerprint_follows_settings_taxonomy_and_model(siglip: Path, clip:
     assert len(found) == 4
     write(Path("taggers/taxonomies/small.yaml"), SHELVES["taggers/taxonomies/small.yaml"])
     assert spec_of(siglip).fingerprint in found
+
+
+def test_the_fingerprint_follows_the_order_of_thresholds_because_the_last_that_matches_counts(siglip: Path) -> None:
+    wide, narrow = '"animal/**": 0.4', '"animal/cat": 0.2'
+    first, second = (spec_of(siglip, f"thresholds: {{{one}, {other}}}\n") for one, other in ((wide, narrow), (narrow, wide)))
+    assert isinstance(first.file, ClipFile) and isinstance(second.file, ClipFile)
+    assert [tagger.threshold(file, "animal/cat") for file in (first.file, second.file)] == [0.2, 0.4]
+    assert first.fingerprint != second.fingerprint
 
 
 # --- in a worker -------------------------------------------------------------------------------------------------------

@@ -73,6 +73,21 @@ def load(workspace: Path, tags: str) -> taxonomy.Taxonomy:
     return taxonomy.load("mine")
 
 
+def test_a_template_without_a_place_for_the_name_is_told_with_its_line(workspace: Path) -> None:
+    file = workspace / "taggers/taxonomies/mine.yaml"
+    write(
+        file,
+        "about: x\ntemplates: ['a {}', a photo of it]\ntags:\n  cat:\n    means: it purrs\n    templates: ['a photo of a {tag}.']\n",
+    )
+    with pytest.raises(Mistakes) as caught:
+        taxonomy.load("mine")
+    said = "has no place for a tag's name; write {} there, as in 'a photo of a {}.'"
+    assert caught.value.lines == [
+        f"{file}:2: templates.1: 'a photo of it' {said}",
+        f"{file}:6: tags.cat.templates.0: 'a photo of a {{tag}}.' {said}",
+    ]
+
+
 def test_a_tree_knows_parents_children_roots_and_leaves(workspace: Path) -> None:
     tree = load(workspace, "  animal: {means: alive, tags: {owl: a bird, big_cat: {means: fierce}}}\n  page: text\n").tree
     assert list(tree.nodes) == ["animal", "animal/owl", "animal/big_cat", "page"]

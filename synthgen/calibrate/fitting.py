@@ -56,16 +56,19 @@ def levels(tree: Tree) -> NDArray[np.int64]:
     return np.array([path.count("/") for path in tree.nodes])
 
 
-def fit(known: Known, tree: Tree) -> Floats:
-    """A threshold for each node."""
-    level, thresholds, found = levels(tree), np.ones(len(tree)), np.zeros_like(known.true)
+def fit(known: Known, tree: Tree, own: Floats) -> tuple[Floats, list[int]]:
+    """A threshold for each node, and the levels that no image speaks of: of these the tagger's own thresholds stay."""
+    level, thresholds, found, kept = levels(tree), own.copy(), np.zeros_like(known.true), []
     for one in sorted(set(level.tolist()), reverse=True):
         members = np.flatnonzero(level == one)
         implied = with_ancestors(found, tree)[:, members]
         part = Known(known.scores[:, members], known.true[:, members], known.known[:, members])
-        thresholds[members] = _fit_level(part, implied)
+        if (part.true & part.known).any() and (part.known & ~implied).any():
+            thresholds[members] = _fit_level(part, implied)
+        else:  # every step would be as good as any other, and the middle of them means nothing
+            kept.append(one)
         found[:, members] = implied | (part.scores >= thresholds[members])
-    return thresholds
+    return thresholds, kept[::-1]
 
 
 def _fit_level(part: Known, implied: Flags) -> Floats:

@@ -6,7 +6,7 @@ of the others. The thresholds that are written are fitted to all. The tagger tha
 """
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from synthgen import shelves, tagger
 from synthgen.calibrate import fitting, labels, writing
-from synthgen.calibrate.fitting import Flags, Known
+from synthgen.calibrate.fitting import Flags, Floats, Known
 from synthgen.config import Pipeline
 from synthgen.errors import UserMistake
 from synthgen.source import begun
@@ -63,30 +63,35 @@ def calibrate(order: Order) -> tuple[Path, list[str]]:
         raise UserMistake(
             f"{order.labelled}: {tally.used} labelled images, too few to fit to (at least {AT_LEAST}){writing.why_left_out(tally)}"
         )
-    measured = measure(known, spec.file, tree)
-    lines = [*writing.tally_lines(order.labelled, tally), *report(measured, tree)]
-    text = writing.yaml_text(spec, spec.file, fitting.fit(known, tree), [f"Fitted to {order.labelled}.", *lines])
+    thresholds, kept = fitting.fit(known, tree, own_thresholds(spec.file, tree))
+    lines = [*writing.tally_lines(order.labelled, tally), *report(measure(known, spec.file, tree), tree, kept)]
+    text = writing.yaml_text(spec, spec.file, thresholds, [f"Fitted to {order.labelled}.", *lines])
     _check(text)
     shelves.write_new(target, text)
     return target, lines
 
 
+def own_thresholds(file: ClipFile, tree: Tree) -> Floats:
+    """The threshold of each node as the tagger has it."""
+    return np.array([tagger.threshold(file, path) for path in tree.nodes])
+
+
 def measure(known: Known, file: ClipFile, tree: Tree) -> Measured:
     """Tags before, and with thresholds that were fitted to other images."""
-    thresholds = np.array([tagger.threshold(file, path) for path in tree.nodes])
-    before = fitting.said(known.scores, thresholds, tree, file.most)
+    own = own_thresholds(file, tree)
+    before = fitting.said(known.scores, own, tree, file.most)
     after, leaves = np.zeros_like(before), np.zeros_like(before)
     part = np.arange(len(known.scores)) % FOLDS
     for one in range(FOLDS):
-        fitted = fitting.fit(known.of(np.flatnonzero(part != one)), tree)
+        fitted, _ = fitting.fit(known.of(np.flatnonzero(part != one)), tree, own)
         mine = np.flatnonzero(part == one)
         after[mine] = fitting.said(known.scores[mine], fitted, tree, file.most)
         leaves[mine] = fitting.said(known.scores[mine], fitted, tree, file.most, backs_off=False)
     return Measured(known, before, leaves, after)
 
 
-def report(measured: Measured, tree: Tree) -> Iterator[str]:
-    """Precision, recall and F1 by level."""
+def report(measured: Measured, tree: Tree, kept: Sequence[int]) -> Iterator[str]:
+    """Precision, recall and F1 by level; `kept` are the levels whose thresholds are the tagger's own."""
     known, level = measured.known, fitting.levels(tree)
     yield f"measured on {FOLDS} parts of the images, each with thresholds fitted to the others"
     yield f"{'':<12}{'':>6}{'as it is':>21}   {'calibrated, leaves':>21}   {'with back-off':>21}"
@@ -98,8 +103,10 @@ def report(measured: Measured, tree: Tree) -> Iterator[str]:
     nothing = ~known.true.any(axis=1)
     before, after = (int((~one[nothing].any(axis=1)).sum()) for one in (measured.before, measured.after))
     yield f"of {int(nothing.sum())} images that hold nothing: {before} without a tag as it is, {after} with back-off"
-    unseen = int((~(known.true & known.known).any(axis=0)).sum())
+    unseen = int((~(known.true & known.known).any(axis=0) & ~np.isin(level, kept)).sum())
     yield f"{unseen} of {len(tree)} tags are on no labelled image: the average tag of their level speaks for them"
+    for one in kept:
+        yield f"level {one + 1}: nothing to fit to, as no label reaches it or the tags below it say it all; its thresholds stay as they are"
 
 
 def _check(text: str) -> None:

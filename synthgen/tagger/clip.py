@@ -75,7 +75,9 @@ class ClipTagger:
         return found
 
     def close(self) -> None:
-        """Holds nothing that its process would not give back."""
+        """Gives the model's memory back to its device, for what the process loads next."""
+        self._model = None
+        self._torch.cuda.empty_cache()  # without a GPU it does nothing
 
     def _chosen(self, row: Floats) -> list[dict[str, Any]]:
         sure = {self._paths[index]: float(row[index]) for index in np.flatnonzero(row >= self._thresholds)}
@@ -126,11 +128,33 @@ def _open_model(spec: TaggerSpec, file: ClipFile) -> tuple[Any, Any, Any]:
     name = f"local-dir:{spec.folder}" if spec.folder else file.model
     try:
         # Without `require_pretrained` open_clip takes random weights for those that it does not find.
-        model, _, transform = open_clip.create_model_and_transforms(name, pretrained=file.pretrained, require_pretrained=True)
+        model, _, transform = open_clip.create_model_and_transforms(
+            name, pretrained=file.pretrained, require_pretrained=True, **_as_trained(name, file.pretrained or "")
+        )
         return model, transform, open_clip.get_tokenizer(name)
     except Exception as error:
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise ModelUnavailable(f"tagger '{spec.name}': open_clip does not load {file.model}: {reason}") from error
+
+
+def _as_trained(name: str, pretrained: str) -> dict[str, Any]:
+    """What open_clip knows of how weights were trained and does not go by: the activation of weights that it has a name for, and
+    how images are prepared for weights in a file, which can be told where it prepares them alike for all that it has of a model."""
+    import open_clip
+
+    if named := open_clip.get_pretrained_cfg(name, pretrained):
+        return {"force_quick_gelu": named.get("quick_gelu", False)}
+    if name not in open_clip.list_models() or not Path(pretrained).is_file():
+        return {}
+    known = [open_clip.get_pretrained_cfg(name, tag) for tag in open_clip.list_pretrained_tags_by_model(name)]
+    looks = [{f"image_{key}": one[key] for key in ("mean", "std", "interpolation", "resize_mode")} for one in known]
+    if not looks or any(look != looks[0] for look in looks):
+        ways = "in several ways" if looks else "in no way that it knows"
+        raise ValueError(
+            f"the file {pretrained} does not say how images are prepared, and for this model open_clip does so {ways}; "
+            "put it into a folder with an open_clip_config.json, and name the folder as model"
+        )
+    return looks[0]
 
 
 def _cache_folder() -> Path:

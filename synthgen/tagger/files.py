@@ -7,7 +7,7 @@ tags that the source carries along, and `module:Class` the user's own code, whic
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,8 @@ from synthgen.shelves import Section
 from synthgen.strict import Document, Place
 from synthgen.taxonomy import Taxonomy, Tree, matches
 
+Limit = Annotated[float, Field(gt=0, le=1)]  # a probability
+
 
 class ClipFile(Section):
     """taggers/NAME.yaml with engine: open_clip"""
@@ -33,8 +35,8 @@ class ClipFile(Section):
     taxonomy: str
     model: str  # an open_clip name, or a folder with open_clip_config.json
     pretrained: str | None = None  # open_clip's name for the weights; none for a folder
-    threshold: float = Field(default=0.5, gt=0, le=1)
-    thresholds: dict[str, float] = Field(default_factory=dict)  # tag pattern -> threshold; the last that matches counts
+    threshold: Limit = 0.5
+    thresholds: dict[str, Limit] = Field(default_factory=dict)  # tag pattern -> threshold; the last that matches counts
     most: int = Field(default=16, gt=0)  # of one image, the surest
 
 
@@ -93,7 +95,8 @@ class TaggerSpec:
         phrasings = {path: list(texts) for path, texts in self.taxonomy.phrasings.items()}
         # Words about a tagger, and where a model is served and how fast, say nothing of what it finds.
         settings = self.file.model_dump(mode="json", exclude={"about", "serve"})
-        whole = json.dumps([settings, phrasings, digest], sort_keys=True)
+        order = list(settings.get("thresholds", ()))  # decides where several match; below keys are sorted
+        whole = json.dumps([settings, order, phrasings, digest], sort_keys=True)
         return hashlib.sha256(whole.encode()).hexdigest()[:32]
 
     @property
@@ -164,13 +167,13 @@ def load_all(names: Sequence[str]) -> tuple[TaggerSpec, ...]:
     return tuple(specs)
 
 
-def resolved(spec: TaggerSpec) -> TaggerSpec:
+def resolved(spec: TaggerSpec, find: Callable[[Generate, str], ModelName] = resolve) -> TaggerSpec:
     """The same, with the exact model of a VLM tagger found out, which may ask the hub."""
     if not isinstance(spec.file, VlmFile):
         return spec
     file = spec.file
     settings = Generate(model=file.model, revision=file.revision, prompts="", engine=file.serve)
-    return replace(spec, model=resolve(settings, f"tagger '{spec.name}': model"))
+    return replace(spec, model=find(settings, f"tagger '{spec.name}': model"))
 
 
 def threshold(file: ClipFile, path: str) -> float:

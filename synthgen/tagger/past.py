@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from synthgen.rows import IMAGES, OBJECT_TAGS
+from synthgen.rows import IMAGES, OBJECT_TAGS, tags_table
 from synthgen.store import Log, Stage
 from synthgen.tagger.files import SidecarFile, TaggerSpec, embedding_of
 from synthgen.tagger.found import Floats, Tagged
@@ -38,7 +38,7 @@ def read_past(stage: Stage, log: Log, partition: str, specs: Sequence[TaggerSpec
     images = stage.current(log, partition, "images", "object_id", IMAGES)
     known = {row["object_id"]: Past(row) for row in _rows(images) if row["outcome"] == "tagged"}
     for spec in specs:
-        name = f"tags/{spec.name}"
+        name = tags_table(spec.name)
         if isinstance(spec.file, SidecarFile) or log.fingerprint(partition, name) != spec.fingerprint:
             continue
         embeds = bool(spec.embedding) and spec.embedding == embedding_of(specs)
