@@ -9,7 +9,6 @@ The model and its engine come on top and say themselves what they need.
 from synthgen.config import Pipeline
 from synthgen.images.decoder import cores, peak_bytes
 from synthgen.images.pixels import BYTES_PER_PIXEL
-from synthgen.source import urls
 from synthgen.source.reading import BUFFER_BYTES, THREADS
 
 PROCESS = 600 * 2**20  # an actor without its images: Python, Ray, Arrow, numpy
@@ -46,7 +45,7 @@ def pack_bytes(pipeline: Pipeline) -> int:
 
 def _arriving(pipeline: Pipeline) -> int:
     """Of objects being fetched: what waits, once more while the pieces of an answer are joined, and the one that is handed on."""
-    of_urls = THREADS * pipeline.images.max_bytes if urls.is_list(pipeline.source) else 0  # their size is not known beforehand
+    of_urls = THREADS * pipeline.images.max_bytes if pipeline.source.hosts else 0  # their size is not known beforehand
     return 2 * BUFFER_BYTES + pipeline.images.max_bytes + of_urls
 
 

@@ -14,7 +14,7 @@ from packing_world import World, jpeg, pair, pictures
 from synthgen import pack, rows
 from synthgen.config import Pack, Select
 from synthgen.errors import LeaseLost, UserMistake
-from synthgen.store import Folder, Lease, Stage
+from synthgen.store import Folder, Lease, Receipt, Stage, TablePart
 
 few_at_once, world = packing_world.few_at_once, packing_world.world  # fixtures
 
@@ -135,9 +135,24 @@ def test_another_image_policy_or_another_score_rewrites_every_shard(world: World
     world.pack()
     world.terms = replace(world.terms, pack=Pack(shard_megabytes=1))
     assert world.pack() == [], "the size of shards shapes no sample"
-    world.terms = replace(world.terms, scores=())
+    world.terms = replace(world.terms, measured="tags or scores are made otherwise")
     assert world.pack() == ["e001-00000.r2"]
+    world.terms = replace(world.terms, scores=())
+    assert world.pack() == ["e001-00000.r3"]
     assert "score_likelihood" not in world.samples[0]
+
+
+def test_a_score_that_had_failed_and_was_made_since_gets_into_the_shard_that_is_there(world: World) -> None:
+    world.add(1, pictures(2))
+    world.add(2, pictures(1, start=5))
+    world.pack()
+    stage, partition = Stage(world.out, "3-generated"), "e001-00000"
+    scores = stage.current(stage.log(), partition, "scores/likelihood", "pair_id", rows.SCORES).to_pylist()
+    part = TablePart((stage.write("scores/likelihood", partition, 2, rows.table([{**scores[0], "value": 7.0}], rows.SCORES)),), "f")
+    stage.commit(Receipt(partition, 2, {"scores/likelihood": part}, {"unscored.call_timeout": -1}), world.lease, 2)
+    assert world.pack() == ["e001-00000.r2"], "the one shard that holds it, which has both partitions"
+    assert 7.0 in [value for sample in world.samples for value in sample["score_likelihood"]]
+    assert world.pack() == []
 
 
 def test_files_of_killed_workers_are_gone_after_publishing(world: World) -> None:

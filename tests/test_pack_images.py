@@ -79,6 +79,34 @@ def test_colour_profile_and_inks_of_a_jpeg_stay() -> None:
         assert after.convert("RGB").tobytes() == Image.open(sink).convert("RGB").tobytes()
 
 
+def test_fill_bytes_before_the_markers_of_a_jpeg_are_no_damage() -> None:
+    sink = io.BytesIO()
+    picture().save(sink, "JPEG", exif=exif_with_place(1))
+    filled = sink.getvalue()[:2] + b"\xff\xff" + sink.getvalue()[2:-2] + b"\xff" + sink.getvalue()[-2:]
+    made = embedded(filled, LIMITS, Pack())
+    assert made.suffix == ".jpg" and b"camera" not in made.data
+    assert Image.open(io.BytesIO(made.data)).tobytes() == Image.open(sink).tobytes()
+
+
+def test_what_is_built_as_no_standard_says_and_can_be_decoded_all_the_same_becomes_a_png() -> None:
+    sink = io.BytesIO()
+    picture().save(sink, "JPEG", exif=exif_with_place(1))
+    made = embedded(sink.getvalue().replace(b"\xff\xdb", b"\0\0\xff\xdb", 1), LIMITS, Pack())
+    assert made.suffix == ".png" and Image.open(io.BytesIO(made.data)).tobytes() == Image.open(sink).convert("RGB").tobytes()
+
+
+def test_an_animation_of_one_frame_becomes_a_png() -> None:
+    sink = io.BytesIO()
+    picture().save(sink, "WEBP", lossless=True)
+    still = sink.getvalue()[12:]  # the one chunk of pixels
+    size = struct.pack("<I", 40 - 1)[:3] + struct.pack("<I", 24 - 1)[:3]
+    frame = bytes(6) + size + bytes(4) + still
+    parts = [(b"VP8X", b"\x02\0\0\0" + size), (b"ANIM", bytes(6)), (b"ANMF", frame)]
+    body = b"WEBP" + b"".join(kind + struct.pack("<I", len(part)) + part + b"\0" * (len(part) % 2) for kind, part in parts)
+    made = embedded(b"RIFF" + struct.pack("<I", len(body)) + body, LIMITS, Pack())
+    assert made.suffix == ".png" and Image.open(io.BytesIO(made.data)).tobytes() == picture().tobytes()
+
+
 @pytest.mark.parametrize("kind", ["GIF", "BMP", "TIFF", "16 bits", "transparent", "animated"])
 def test_what_readers_would_show_otherwise_becomes_a_png_of_what_the_models_saw(kind: str) -> None:
     sink = io.BytesIO()

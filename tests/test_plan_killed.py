@@ -14,11 +14,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from planning_checks import check
 from planning_world import EDITED, OBJECTS_PUT, RULES, SLOWLY, Content, Died, World, unlike
 
-from synthgen import listing
+from synthgen import listing, status
 from synthgen.errors import Damaged
 from synthgen.redo import redo
 from synthgen.rows import IMAGES, OBJECTS
 from synthgen.store import Folder, Lease, Receipt, Stage, TablePart
+from synthgen.store.tidy import tidy
 
 quick, world, worlds = planning_world.quick, planning_world.world, planning_world.worlds  # fixtures
 
@@ -124,6 +125,29 @@ def test_a_plan_cut_short_whose_inputs_are_damaged_goes_on_once_they_are_redone(
     world.plan()
     check(world, world.terms())
     assert world.assignments() == undisturbed.assignments()
+
+
+def test_an_edit_cut_short_goes_on_after_what_it_replaced_was_deleted(world: World) -> None:
+    world.grow({f"{number}.jpg": unlike(number, "plant/tree", "animal/dog") for number in range(12)})
+    world.plan()
+    world.grow({f"more {number}.jpg": Content(f"data {number}", 0, ("plant/tree",)) for number in range(6)})
+    edited = world.terms(EDITED)
+    with suppress(Died):
+        world.plan(edited, change="edit", stop_after=2)
+    with Lease.take(world.out) as lease:
+        tidy(world.out, status.FOLDERS, lease)
+    world.plan(edited, change="edit")
+    check(world, edited)
+
+
+def test_a_plan_that_is_to_be_drawn_anew_is_even_where_growth_was_cut_short(world: World) -> None:
+    world.grow({f"{number}.jpg": unlike(number, "animal/dog") for number in range(9)})
+    with suppress(Died):
+        world.plan(stop_after=1)
+    world.plan(change="redraw")
+    epochs = Stage(world.out, "2-planned").folder.child("epochs")
+    assert [json.loads(epochs.read(name))["redraws"] for name in epochs.names()] == [False, True]
+    check(world, world.terms())
 
 
 def test_a_damaged_epoch_record_is_told_in_one_line(world: World) -> None:

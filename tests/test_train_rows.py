@@ -106,6 +106,11 @@ def test_padding_and_the_other_rows_of_a_batch_do_not_change_the_loss(model: Pat
     assert together == pytest.approx(float(stock), rel=1e-4)
 
 
+def test_what_a_pipeline_let_through_is_trained_on_whatever_its_limits_were(processor: Any) -> None:
+    for size in ((8, 8), (300, 2)):
+        assert part(processor, [row(("What colour is it?", "It is red."), image=picture("red", size))]).answer_tokens > 0
+
+
 # --- rows that cannot be used -----------------------------------------------------------------------------------------
 
 

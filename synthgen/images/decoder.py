@@ -97,30 +97,27 @@ class Decoder(Generic[Key]):
                     child.forget()
 
     def _results(self, wait: bool) -> Iterator[tuple[Key, Decoded | Unfit]]:
-        """What is done; waits until something is, or until a child is overdue.
-
-        All of it is taken in before any of it is given out: the caller may take its time between two results, and a child
-        must not be called late for a reply that lay unread meanwhile.
-        """
+        """What is done; waits until something is, or until a child is overdue."""
         now = time.monotonic()
         overdue = min((self._overdue_at(child) for child in self._children if child.work), default=now)
-        done: list[tuple[Key, Decoded | Unfit]] = []
         for selected, _ in self._selector.select(max(0.0, overdue - now) if wait else 0):
             child = selected.data
             chunk = os.read(selected.fd, 1 << 16)
-            done += self._taken(child, chunk) if chunk else self._bury(child, is_overdue=False)
+            if not chunk:
+                yield from self._bury(child, is_overdue=False)
+                continue
+            for reply in child.read(chunk):
+                sent = child.work.popleft()
+                result = self._fetch(child, sent, reply)
+                child.vacate(sent)
+                yield sent.key, result
         for child in self._children:
-            if child.work and time.monotonic() > self._overdue_at(child):
-                done += self._bury(child, is_overdue=True)
-        yield from done
+            if child.work and time.monotonic() > self._overdue_at(child) and not self._has_replied(child):
+                yield from self._bury(child, is_overdue=True)
 
-    def _taken(self, child: Child[Key], chunk: bytes) -> Iterator[tuple[Key, Decoded | Unfit]]:
-        """What a child has replied to; its slots are free again."""
-        for reply in child.read(chunk):
-            sent = child.work.popleft()
-            result = self._fetch(child, sent, reply)
-            child.vacate(sent)
-            yield sent.key, result
+    def _has_replied(self, child: Child[Key]) -> bool:
+        """Whether a reply lies unread: the caller may take its time between two results, and that makes no child late."""
+        return any(key.data is child for key, _ in self._selector.select(0))
 
     def _overdue_at(self, child: Child[Key]) -> float:
         """When to end a child whose own timer has not: it was stopped, or waits for something that does not come."""
@@ -133,7 +130,7 @@ class Decoder(Generic[Key]):
         image = pixels.take(child.memory, sent.slot * child.slot_bytes, (width, height))
         return Decoded(image, reply["format"], reply["width"], reply["height"], reply["phash"])
 
-    def _bury(self, child: Child[Key], is_overdue: bool) -> list[tuple[Key, Unfit]]:
+    def _bury(self, child: Child[Key], is_overdue: bool) -> Iterator[tuple[Key, Unfit]]:
         """A child died or must die: its first image takes the blame, the others go to its successor."""
         was_ready = child.is_ready
         status, last_words = self._stop(child)
@@ -147,7 +144,7 @@ class Decoder(Generic[Key]):
             child.vacate(sent)
             blamed.append((sent.key, verdict))
         self._start(child)
-        return blamed
+        yield from blamed
 
     def _verdict(self, sent: Sent[Key], status: int, is_overdue: bool) -> Unfit | None:
         """What is said of an image in whose decoding a child died; None if it gets another try."""

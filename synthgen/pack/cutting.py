@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 from synthgen.errors import UserMistake
 from synthgen.pack.features import MEGABYTE
 from synthgen.pack.shards import GENERATED, LISTED, PLANNED, SELECTED, SHARDS, Shard, Terms, samples_of
-from synthgen.rows import DECISIONS, OBJECTS, PLANNED_IMAGES, SHARD_INDEX, UNPACKED
+from synthgen.rows import DECISIONS, OBJECTS, PLANNED_IMAGES, SHARD_INDEX, UNPACKED, UNSCORED
 from synthgen.spill import ROWS_AT_ONCE, Spill
 from synthgen.store import Log, Stage
 from synthgen.store.stage import partition_name
@@ -58,7 +58,9 @@ def todo(terms: Terms, retry: Collection[str] = ()) -> Sequence[Shard]:
     touched |= {
         number
         for number, name in enumerate(names)
-        if logs[SHARDS].fingerprint(name, "data") != terms.fingerprint or any(logs[SHARDS].counts([name]).get(reason) for reason in retry)
+        if logs[SHARDS].fingerprint(name, "data") != terms.fingerprint
+        or any(logs[SHARDS].counts([name]).get(reason) for reason in retry)
+        or _is_scored_since(logs, name)
     }
     again = {number: place for place, number in enumerate(sorted(touched, key=lambda number: names[number]))}
     cutter = _Cutter(terms.pack.shard_megabytes * MEGABYTE, len(again))
@@ -112,6 +114,16 @@ def _check_decisions(terms: Terms, logs: Logs) -> None:
                 f"{terms.out.url}: what was selected is of pairs that were replaced since (partition {name}); "
                 "run without --from, or with --from select"
             )
+
+
+def _is_scored_since(logs: Logs, shard: str) -> bool:
+    """Whether pairs of a shard have got scores since it was written that had failed then."""
+    latest = logs[SHARDS].latest(shard)
+    read = latest.receipt.reads if latest else {}
+    partitions = {key.removeprefix(f"{GENERATED}/").rpartition(".")[0] for key in read if key.startswith(f"{GENERATED}/")}
+    commits = (commit for name in partitions for commit in logs[GENERATED].partitions.get(name, ()))
+    since = (commit.receipt.counts for commit in commits if f"{GENERATED}/{commit.name}" not in read)
+    return any(count < 0 and name in UNSCORED for counts in since for name, count in counts.items())
 
 
 def _wanted(terms: Terms, log: Log) -> Iterator[pa.Table]:

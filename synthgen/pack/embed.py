@@ -3,7 +3,7 @@
 Comes in: the bytes of a source image and the policy. Goes out: `Embedded`, or `Unfit`. A JPEG, PNG or WebP that any reader
 decodes to what the models saw keeps its pixels bit by bit: only its metadata is cut out, by copying the parts that are
 known to matter and nothing else (EXIF can hold coordinates, a comment a name). Of the metadata the orientation stays, as
-an EXIF block of its own. Everything else (several frames, transparency, more than 8 bits, rarer formats) becomes a PNG of
+an EXIF block of its own. Everything else (several frames, transparency, more than 8 bits, rarer formats and builds) becomes a PNG of
 what the models saw, at full size. With `resized`, images larger than what the models see are scaled like theirs.
 """
 
@@ -12,6 +12,7 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 from PIL import Image
@@ -19,7 +20,7 @@ from PIL import Image
 from synthgen.config import Images, Pack
 from synthgen.images import Header, decode
 from synthgen.images.decode import ORIENTATION, orientation
-from synthgen.images.headers import open_checked, own_pixel_limit, unfit
+from synthgen.images.headers import open_checked, own_pixel_limit
 
 PLAIN_MODES = ("1", "L", "P", "RGB", "CMYK")  # that every reader turns into the same RGB
 SUFFIXES = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp"}
@@ -49,11 +50,9 @@ def embedded(data: bytes, limits: Images, pack: Pack) -> Embedded:
     if pack.images == "resized" and width * height > limits.model_pixels:
         return _encoded(decode(data, limits).image, lossy=header.format in ("JPEG", "MPO"))
     if plain and header.format in SUFFIXES and (header.frames == 1 or header.format == "MPO"):
-        try:
+        with suppress(ValueError, IndexError, struct.error):  # of parts that are not known here, though it can be decoded
             kept = data if pack.metadata == "kept" else _stripped(data, header, turn)
-        except (ValueError, IndexError, struct.error) as error:
-            raise unfit(error, data) from error
-        return Embedded(kept, SUFFIXES[header.format], width, height)
+            return Embedded(kept, SUFFIXES[header.format], width, height)
     whole = limits.model_copy(update={"model_pixels": header.width * header.height})
     return _encoded(decode(data, whole).image, lossy=False)
 
@@ -87,6 +86,9 @@ def _jpeg_parts(data: bytes, turn: int) -> Iterator[bytes]:
     waiting = b"" if turn == 1 else struct.pack(">HH", 0xFFE1, len(exif) + 2) + exif
     at = 2
     while data[at : at + 2] != b"\xff\xd9":
+        if data[at : at + 2] == b"\xff\xff":  # a marker may have any number of these before it
+            at += 1
+            continue
         marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4])
         if data[at] != 0xFF or length < 2 or marker in (0x00, 0x01, 0xFF, *range(0xD0, 0xD9)):
             raise ValueError(f"a JPEG segment was expected at byte {at}")
@@ -133,6 +135,8 @@ def _webp(data: bytes, turn: int) -> bytes:
     while at + 8 <= len(data):
         kind, size = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")
         body = data[at + 8 : at + 8 + size]
+        if kind == b"ANMF":
+            raise ValueError("an animation, if only of one frame, has its pixels elsewhere")
         if kind == b"VP8X":  # its flags announce the metadata: 8 is EXIF, 4 is XMP
             body = bytes([body[0] & ~0x0C | (0x08 if turn != 1 else 0)]) + body[1:]
         if kind in WEBP_CHUNKS:

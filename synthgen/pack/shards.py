@@ -33,6 +33,7 @@ class Terms:
     turn_text: TurnText
     wording: str  # the fingerprint of turn_text
     root: str = ""  # the local folder of the source, which no sample tells
+    measured: str = ""  # the fingerprint of what tags and scores are made by
 
     @property
     def image_policy(self) -> str:
@@ -43,7 +44,8 @@ class Terms:
     @property
     def fingerprint(self) -> str:
         """Changes when a sample would; the size of shards shapes no sample."""
-        return make_id("shards", FORMAT_VERSION, self.image_policy, str(self.pack.max_turns), self.wording, *sorted(self.scores))
+        shape = (self.image_policy, str(self.pack.max_turns), self.wording, self.measured)
+        return make_id("shards", FORMAT_VERSION, *shape, *sorted(self.scores))
 
 
 @dataclass(frozen=True)

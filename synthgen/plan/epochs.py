@@ -71,14 +71,17 @@ def next_task(stage: Stage, terms: Terms, change: Change) -> Task | None:
 
 
 def _cut_short(stage: Stage, terms: Terms, epoch: Epoch) -> Task | None:
-    """What is left of an epoch, over what it saw when it began; None if nothing is, or if what it saw has been replaced."""
+    """What is left of an epoch, over what it saw when it began; None if nothing is, or if what it saw is no longer there."""
     log, inputs = stage.log(), Inputs.of(stage.out, terms.taggers)
     before, left = _until(log, epoch.number), _left(log, epoch)
     reads = {**{name: _reads(before, name) for name in before.partitions}, **epoch.reads}
     if not left or inputs.outdates(reads):
         return None
     then = inputs.at(reads)
-    survey = look_over(then, before, terms.settings.near_duplicates)
+    try:
+        survey = look_over(then, before, terms.settings.near_duplicates)
+    except Damaged:  # of the plan before this epoch, most likely, which the epoch has replaced; a new one looks at what counts now
+        return None
     return Task(epoch, Ground(then, survey, log, epoch.redraws), left)
 
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from synthgen.errors import Damaged
-from synthgen.rows import IMAGES, OBJECT_TAGS, OBJECTS, TAGS
+from synthgen.rows import IMAGES, OBJECT_TAGS, OBJECTS, TAGS, tags_table
 from synthgen.store import Folder, Log, Stage
 
 LISTED, TAGGED = "0-listed", "1-tagged"
@@ -90,7 +90,7 @@ class Inputs:
         """The tags of these objects from all taggers; of the tags with one path, that with the best score."""
         owners, tags = [np.empty(0, np.int64)], [pa.array([], TAGS.value_type)]
         for tagger in self.taggers:
-            found = Stage(self.out, TAGGED).current(self.tagged, partition, f"tags/{tagger}", "object_id", OBJECT_TAGS).combine_chunks()
+            found = Stage(self.out, TAGGED).current(self.tagged, partition, tags_table(tagger), "object_id", OBJECT_TAGS).combine_chunks()
             lists = found.column("tags").combine_chunks() if found.num_rows else pa.array([], TAGS)
             place = pc.index_in(found.column("object_id"), object_ids.combine_chunks()).fill_null(-1).to_numpy()
             owners.append(place[pc.list_parent_indices(lists).to_numpy()])

@@ -42,7 +42,7 @@ def run(out: Folder, terms: Terms, lease: Lease, change: Change) -> int:
                 receipt = _receipt(stage, task, partition, planned, _images(task, partition, planned, copies.of(partition)))
                 stage.commit(receipt, lease, task.epoch.number)
                 done += 1
-        change = "growth" if change == "redraw" else change  # once is enough
+        change = "growth" if change == "redraw" and task.epoch.redraws else change  # once is enough
     return done
 
 

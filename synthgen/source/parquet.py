@@ -86,7 +86,7 @@ def _patient_cells(file: pq.ParquetFile, group: int, column: str, wanted: list[i
             return
         except Exception as error:
             if is_last:
-                yield from ((row, shown_error(error)) for row in wanted)
+                yield from ((row, f"row group {group}: {shown_error(error)}") for row in wanted)
 
 
 def _group_cells(file: pq.ParquetFile, group: int, column: str, wanted: list[int]) -> Iterator[tuple[int, Cell]]:

@@ -44,7 +44,7 @@ def ref_of(row: Mapping[str, Any]) -> Ref:
 
 @dataclass(frozen=True)
 class Unreadable:
-    """Why there are no bytes: `unreadable`, `no_bytes`, `changed`, `too_many_bytes` or `url_refused`, and one line of detail."""
+    """Why there are no bytes: what reading adds to rows.QUARANTINE_REASONS, and one line of detail."""
 
     reason: str
     detail: str
@@ -209,7 +209,7 @@ def _read_rows(stores: Mapping[str, Any], column: str, max_bytes: int, refs: lis
                 if data is None:
                     yield ref, Unreadable("no_bytes", "the cell holds no bytes; a path in it is not followed")
                 elif isinstance(data, str):
-                    yield ref, Unreadable("unreadable", data)
+                    yield ref, Unreadable("part_unreadable", data)
                 else:
                     yield ref, _unfit(version, max_bytes, version, len(data)) or data
 

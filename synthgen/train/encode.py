@@ -81,7 +81,9 @@ class Encoder:
 
     def __init__(self, processor: Any, settings: Train) -> None:
         self._processor, self._tokenizer = processor, processor.tokenizer
-        self._max_tokens, self._limits = settings.max_tokens, Images(model_pixels=settings.model_pixels)
+        # What was packed was let through by its pipeline's own limits; here only what decoding may take is held.
+        self._limits = Images(model_pixels=settings.model_pixels, min_side=1, max_aspect=1e6, max_bytes=2**31)
+        self._max_tokens = settings.max_tokens
         self._closes: dict[str, bool] = {}  # control token seen after an answer → whether it ends the turn
         self._template = processor.chat_template or self._tokenizer.chat_template
         added = (str(token) for token in self._tokenizer.added_tokens_decoder.values() if token.special)
