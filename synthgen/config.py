@@ -23,6 +23,9 @@ from synthgen.rows import ANSWER_FORMS
 from synthgen.shelves import Section
 from synthgen.strict import Document, parse
 
+# Pillow's names of the formats that are told by their first bytes and that it decodes; for EPS it would start Ghostscript.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "MPO", "AVIF", "JPEG2000", "PPM", "PSD", "ICO", "ICNS", "DDS", "QOI", "FITS")
+
 
 def _answer_form(form: str) -> str:
     if form not in ANSWER_FORMS:
@@ -83,6 +86,18 @@ def _open_variables(variables: Mapping[str, str]) -> Mapping[str, str]:
     return variables
 
 
+def _format(name: str) -> str:
+    if name not in FORMATS:
+        raise ValueError(f"'{name}' is not Pillow's name of a format that can be read: {nearest(name.upper(), FORMATS)}")
+    return name
+
+
+def _template_options(options: Mapping[str, Any]) -> Mapping[str, Any]:
+    for name in {"add_generation_prompt", "tokenize"} & options.keys():
+        raise ValueError(f"{name} is what each call says for itself")
+    return options
+
+
 def _distinct(names: str | tuple[str, ...]) -> str | tuple[str, ...]:
     if not names:
         raise ValueError("must name a tagger")
@@ -91,6 +106,7 @@ def _distinct(names: str | tuple[str, ...]) -> str | tuple[str, ...]:
     return names
 
 
+Format = Annotated[str, AfterValidator(_format)]
 Form = Annotated[str, AfterValidator(_answer_form)]
 Share = Annotated[float, Field(ge=0, strict=True)]  # a number in quotes is text
 
@@ -109,7 +125,7 @@ class Source(Section):
 class Images(Section):
     """What may be decoded, checked from the header before any pixel is, and what the models see of it."""
 
-    formats: tuple[str, ...] = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "MPO")
+    formats: tuple[Format, ...] = Field(default=("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "MPO"), min_length=1)
     max_bytes: int = Field(default=64 * 2**20, gt=0)
     max_pixels: int = Field(default=100_000_000, gt=0)  # width x height of the file
     max_frames: int = Field(default=1000, gt=0)  # the first is taken
@@ -158,7 +174,7 @@ class Plan(Section):
 
 
 class Engine(Section):
-    """What serves the model. `options` go to vLLM's engine arguments as they are."""
+    """What serves the model. `options` go to vLLM's engine arguments, or into the calls of an endpoint, as they are."""
 
     kind: Literal["vllm", "endpoint", "scripted"] = "vllm"
     urls: Annotated[tuple[Annotated[str, AfterValidator(_base_url)], ...], AfterValidator(_without_secrets)] = ()  # of endpoints
@@ -172,6 +188,7 @@ class Engine(Section):
     call_seconds: float = Field(default=600.0, gt=0)  # a call that takes longer has failed
     stall_seconds: float = Field(default=300.0, gt=0)  # without a reply to any of the calls in flight, after which the engine is replaced
     retries: int = Field(default=3, ge=0)
+    template: Annotated[Mapping[str, Any], AfterValidator(_template_options)] = Field(default_factory=dict)  # options of the chat template
     environment: Annotated[Mapping[str, str], AfterValidator(_open_variables)] = Field(
         default_factory=dict
     )  # vllm: environment variables of the engine

@@ -30,7 +30,7 @@ FOR = {
     "torchvision": "open_clip and image processors",
     "open_clip": "the tag stage",
     "ray": "every stage with workers",
-    "vllm": "the generate stage, unless an endpoint serves the model",
+    "vllm": "the generate stage and taggers that are a VLM, unless an endpoint serves the model",
     "transformers": "synth train",
     "accelerate": "synth train",
 }
@@ -89,9 +89,13 @@ def needs_engine(pipeline: str | None) -> bool:
     """Whether vLLM has to be on this machine; without a pipeline it has, as most need it."""
     if pipeline is None:
         return True
-    from synthgen import config  # here, because where packages are missing it does not import, and that is for examine() to say
+    # Here, because where packages are missing they do not import, and that is for examine() to say.
+    from synthgen import config, shelves, tagger
 
-    return config.load(pipeline).generate.engine.kind == "vllm"
+    loaded = config.load(pipeline)
+    taggers = [shelves.load("tagger", name) for name in loaded.tag.taggers]  # whose models need not be here yet
+    served = [shelves.check(one, tagger.VlmFile).serve for one in taggers if one.at(("engine",)) == "vlm"]
+    return any(one.kind == "vllm" for one in (loaded.generate.engine, *served))
 
 
 def text(findings: Sequence[Finding]) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from synthgen.progress import counted
-from synthgen.rows import OBJECT_TAGS
+from synthgen.rows import OBJECT_TAGS, tags_table
 from synthgen.store import Folder, Stage
 
 NEIGHBOURS = 12
@@ -42,7 +42,7 @@ def tags(out: Folder, taggers: Iterable[str], leaves: Iterable[str]) -> str:
     for partition in log.partitions:
         found: dict[str, set[str]] = {}
         for tagger in taggers:
-            for row in stage.current(log, partition, f"tags/{tagger}", "object_id", OBJECT_TAGS).to_pylist():
+            for row in stage.current(log, partition, tags_table(tagger), "object_id", OBJECT_TAGS).to_pylist():
                 found.setdefault(row["object_id"], set()).update(tag["path"] for tag in row["tags"])
         images.update(path for paths in found.values() for path in paths)
     absent = sorted(set(leaves) - images.keys())

@@ -1,8 +1,8 @@
 """What an output folder was last made with: its latest `frozen/` record, the one way to read and write it.
 
-Comes in: an output folder. Goes out: the record (the pipeline, what shaped each table, the folder that the run was started in, the
-stages whose update is not finished and whether a purge is not), or parts of it. Names in it may be relative to where the run was
-started, so a source is spelled out in full here.
+Comes in: an output folder. Goes out: the record (the pipeline, what shaped each table, the commits of the hub's models that tag, the
+folder that the run was started in, the stages whose update is not finished and whether a purge is not), or parts of it. Names in it
+may be relative to where the run was started, so a source is spelled out in full here.
 """
 
 import json
@@ -23,14 +23,26 @@ FORMAT = 1
 
 def record(out: Folder) -> Any:
     """The latest record; {} if the run was killed before it stored one; None if no synth run made the folder."""
-    if "run.json" not in out.names(".json"):
+    version = _format(out)
+    if version is None:
         return None
-    version = json.loads(out.read("run.json"))["format"]
     if version != FORMAT:
         raise UserMistake(f"{out.url}: has format {version}; this synth reads format {FORMAT}; use another folder")
     folder = out.child("frozen")
     names = folder.names(".json")
     return json.loads(folder.read(names[-1])) if names else {}
+
+
+def _format(out: Folder) -> int | None:
+    """The format that a folder says it has; None if it says none: other programs too write a run.json."""
+    if "run.json" not in out.names(".json"):
+        return None
+    try:
+        said = json.loads(out.read("run.json"))
+    except (ValueError, RecursionError):
+        return None
+    version = said.get("format") if isinstance(said, dict) else None
+    return version if type(version) is int else None
 
 
 def write(out: Folder, record: Any) -> None:

@@ -29,7 +29,7 @@ from synthgen.pack import published
 from synthgen.plan import Terms as PlanTerms
 from synthgen.prompt import turn_text
 from synthgen.score import shaping
-from synthgen.store import Folder
+from synthgen.store import Folder, Stage
 from synthgen.tag import Terms as TagTerms
 from synthgen.tagger.files import embedding_of
 from synthgen.texts import Texts, load_texts
@@ -94,6 +94,7 @@ class Job:
         return PackTerms(
             self.out, pipeline.source, pipeline.images, pipeline.pack, pipeline.generate.scores,
             partial(turn_text, prompts), wording, published.root_of(pipeline.source.uri),
+            self.fingerprint("tags") + self.fingerprint("scores"),
         )  # fmt: skip
 
     @property
@@ -111,22 +112,24 @@ class Job:
         }
 
 
-def open_job(out: Folder, pipeline: Pipeline, texts: Texts | None = None) -> Job:
-    """The job, ready to run; with the texts of its pipeline, if they are loaded."""
+def open_job(out: Folder, pipeline: Pipeline, texts: Texts | None = None, before: Any = None) -> Job:
+    """The job, ready to run; with the texts of its pipeline, if they are loaded. The folder's record is read unless it is given."""
     texts = texts or load_texts(pipeline)
-    texts = replace(texts, taggers=tuple(map(tagger.resolved, texts.taggers)))
-    model = _found_before(out, pipeline.generate) or resolve(pipeline.generate)
+    before = before if before is not None else frozen.record(out) or {}
+    begun = before.get("tagger_models", {})
+    taggers = tuple(tagger.resolved(one, partial(_resolved, begun.get(one.name))) for one in texts.taggers)
+    texts = replace(texts, taggers=taggers)
+    model = _resolved(before.get("shape", {}).get("generated", {}).get("model"), pipeline.generate)
     return Job(out, pipeline, texts, model, _shape(pipeline, texts, model))
 
 
-def _found_before(out: Folder, generate: Generate) -> ModelName | None:
-    """The hub's model at the commit that this folder was begun with. What its author pushes later changes no run, unless
-    generate.revision asks for it."""
-    model = (frozen.record(out) or {}).get("shape", {}).get("generated", {}).get("model")
-    is_of_hub = generate.engine.kind == "vllm" and not generate.revision and not Path(generate.model).expanduser().is_dir()
-    if is_of_hub and isinstance(model, list) and model[0] == generate.model and COMMIT.fullmatch(model[1]):
-        return ModelName(*model)
-    return None
+def _resolved(before: Any, settings: Generate, said_at: str = "generate.model") -> ModelName:
+    """The exact model; one of the hub at the commit that the folder was begun with, as its record has it. What its author pushes
+    later changes no run, unless a `revision` asks for it."""
+    is_of_hub = settings.engine.kind == "vllm" and not settings.revision and not Path(settings.model).expanduser().is_dir()
+    if is_of_hub and isinstance(before, list) and before[0] == settings.model and COMMIT.fullmatch(before[1]):
+        return ModelName(*before)
+    return resolve(settings, said_at)
 
 
 def reopen(out: Folder) -> Job:
@@ -165,7 +168,8 @@ def check_folder(job: Job, first: str, last: str, update: bool, replan: bool) ->
     redraws = [one for one in found if one.startswith("planned.settings.seed ")]
     if redraws and not replan:
         raise SettingsChanged(f"{job.out.url}: {_some(redraws)}: every question would be drawn anew; run with --replan if that is wanted")
-    if moved := [one for one in found if one.startswith("listed.image_column ")]:
+    moved = [one for one in found if one.startswith("listed.image_column ")]
+    if moved and _holds_rows(job.out):
         raise SettingsChanged(f"{job.out.url}: {_some(moved)}: the rows that are listed are read by the old one; use another --out")
     skipped = [stage for stage in STAGES[: STAGES.index(first)] if any(one.partition(".")[0] in GROUPS.get(stage, ()) for one in found)]
     if skipped:
@@ -180,6 +184,14 @@ def check_folder(job: Job, first: str, last: str, update: bool, replan: bool) ->
             f"{job.out.url}: was made with other settings: {_some(found)}. Run with --update to {then}, or use another --out"
         )
     return False
+
+
+def _holds_rows(out: Folder) -> bool:
+    """Whether rows of Parquet files are listed, and not files alone."""
+    stage = Stage(out, "0-listed")
+    log = stage.log()
+    tables = (table for name in log.partitions for table in stage.read(log, name, "objects", ["row"]))
+    return any(table.column("row").null_count < table.num_rows for table in tables)
 
 
 def settle(job: Job, first: str, last: str, replan: bool) -> dict[str, str]:
@@ -202,7 +214,11 @@ def settle(job: Job, first: str, last: str, replan: bool) -> dict[str, str]:
     pipeline = job.pipeline.model_dump(mode="json")
     if before:
         pipeline |= {section: before["pipeline"][section] for section in _sections_behind(last)}
-    record = {"shape": {**made, **kept}, "pipeline": pipeline, "started_in": str(Path.cwd()), "unfinished": unfinished}
+    tagging = {one.name: one.model for one in job.texts.taggers if one.model and COMMIT.fullmatch(one.model.revision)}
+    record = {
+        "shape": {**made, **kept}, "pipeline": pipeline, "started_in": str(Path.cwd()), "unfinished": unfinished,
+        "tagger_models": {name: [model.model, model.revision] for name, model in tagging.items()},
+    }  # fmt: skip
     if before != record:
         job.out.create("run.json", json.dumps({"format": frozen.FORMAT, "made": datetime.now(UTC).isoformat(timespec="seconds")}).encode())
         frozen.write(job.out, record)

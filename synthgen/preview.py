@@ -51,7 +51,7 @@ def text(path: Path, pipeline: Pipeline) -> str:
         [(_, decoded)] = decoder.decode_many([(0, data)])
     if isinstance(decoded, Unfit):
         raise UserMistake(f"{path}: would be quarantined: {decoded.reason} ({decoded.detail})")
-    job = open_job(Folder(str(Path.cwd())), pipeline)
+    job = open_job(Folder(str(Path.cwd())), pipeline, before={})  # nothing is stored, and whatever was made here is not looked at
     try:
         look = Look(job, decoded.image, image_id(data), decoded.width, decoded.height, _meta(path, pipeline.source))
         lines: list[str] = once(report, look, pipeline.generate.engine)

@@ -6,9 +6,11 @@ closed lists, so that `synth status` can count them and their sums add up.
 """
 
 import hashlib
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
 import pyarrow as pa
@@ -140,6 +142,7 @@ UNPACKED = pa.schema(
 TAG_OUTCOMES = ("tagged", "quarantined")
 QUARANTINE_REASONS = (
     "unreadable",  # the source could not give the bytes
+    "part_unreadable",  # a Parquet file can be opened, and the part of it with this row cannot be read
     "no_bytes",  # the row of the Parquet file has no image in it
     "url_refused",  # the user does not allow its host, or its address is not a public one
     "changed",  # the bytes are no longer the listed version
@@ -183,6 +186,7 @@ FAILURE_REASONS = (
 UNSCORED = tuple(f"unscored.{reason}" for reason in FAILURE_REASONS)  # counts of scores that these kept pairs from having
 RETRIED_REASONS = (  # that may be otherwise at another try; the others say something of the row itself
     "unreadable",
+    "part_unreadable",
     "decode_timeout",
     "decoder_died",
     "tagger_failed",
@@ -244,6 +248,13 @@ def draw(seed: int, *parts: str) -> float:
     """A uniform number in (0, 1) that is a function of the run seed and the parts alone (53 bits, never 0 or 1)."""
     bits = int(make_id("draw", str(seed), *parts)[:16], 16) >> 11
     return (bits + 0.5) / (1 << 53)
+
+
+def tags_table(tagger: str) -> str:
+    """The table of a tagger in `1-tagged`. One that is named by its path has a name made of it: `..` would lead out of the stage."""
+    if "/" not in tagger and not tagger.endswith(".yaml"):
+        return f"tags/{tagger}"
+    return f"tags/{PurePath(tagger).stem}-{hashlib.sha256(os.fsencode(tagger)).hexdigest()[:8]}"
 
 
 _LEFT_OUT = re.compile(rf"(?:^|: |; )({'|'.join(LEFT_OUT)})(?=[:;]|$)".replace("_", " "))

@@ -109,13 +109,17 @@ def write_new(path: Path, text: str) -> None:
 def load(kind: str, name: str) -> Document:
     """Reads a shelf file; every fault of its YAML is one line with file and line number."""
     path = find(kind, name)
+    return parse(path, read(path))
+
+
+def read(path: Path) -> str:
+    """The text of a shelf file; one that cannot be read or is no text is told in one line."""
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise UserMistake(f"{path}: is not UTF-8 text ({error.reason} at byte {error.start})") from error
     except OSError as error:
         raise UserMistake(f"{path}: cannot be read: {error.strerror}") from error
-    return parse(path, text)
 
 
 def about(kind: str, path: Path) -> str:

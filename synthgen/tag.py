@@ -16,7 +16,7 @@ from typing import Any
 from synthgen.config import Images, Source
 from synthgen.denylist import denied
 from synthgen.images import Decoded, Decoder, Unfit
-from synthgen.rows import IMAGES, OBJECT_TAGS, OBJECTS, image_id, table, tag_counts
+from synthgen.rows import IMAGES, OBJECT_TAGS, OBJECTS, image_id, table, tag_counts, tags_table
 from synthgen.source import Unreadable, read_objects, ref_of
 from synthgen.store import Folder, Log, Receipt, Stage, TablePart
 from synthgen.tagger import ClipFile, CodeFile, Failed, Known, Taggers, TaggerSpec, VlmFile, prepared, read_past, tags_of_each
@@ -54,7 +54,7 @@ def todo(listed: Log, tagged: Log, terms: Terms, update: bool) -> list[Work]:
 def is_stale(tagged: Log, partition: str, terms: Terms) -> bool:
     """Whether a tagged partition was made on other terms than these."""
     return tagged.fingerprint(partition, "images") != terms.images_fingerprint or any(
-        tagged.fingerprint(partition, f"tags/{one.name}") != one.fingerprint for one in terms.taggers
+        tagged.fingerprint(partition, tags_table(one.name)) != one.fingerprint for one in terms.taggers
     )
 
 
@@ -217,7 +217,7 @@ class TagWorker:
         is_whole = not _is_retry(self._terms, work)
         parts = {"images": TablePart((images,), self._terms.images_fingerprint, is_whole)}
         for tagger in self._terms.taggers:
-            name = f"tags/{tagger.name}"
+            name = tags_table(tagger.name)
             mine = [{"object_id": one, "tags": [tag for tag in found if tag["tagger"] == tagger.name]} for one, found in tags.items()]
             tagged = stage.write(name, work.partition, work.revision, table(mine, OBJECT_TAGS))
             parts[name] = TablePart((tagged,), tagger.fingerprint, is_whole)

@@ -21,8 +21,11 @@ from conftest import SHELVES, make_images, write
 from PIL import Image
 
 import synthgen
-from synthgen import cli, config, job, shelves
+from synthgen import cli, config, job, listing, preview, shelves
 from synthgen.errors import SettingsChanged
+from synthgen.models import ModelName
+from synthgen.source import Listed
+from synthgen.store import Lease
 from synthgen.store.folder import open_folder
 
 FORKING = """
@@ -88,6 +91,19 @@ def synth(forking: subprocess.Popen[str], workspace: Path, tmp_path: Path) -> Sy
 def _pipes(process: subprocess.Popen[str]) -> tuple[IO[str], IO[str]]:
     assert process.stdin and process.stdout
     return process.stdin, process.stdout
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> dict[str | None, str]:
+    """A model hub: which commit a revision stands for; None is the newest."""
+    commits: dict[str | None, str] = {None: "a" * 40, "main": "a" * 40}
+
+    class Api:
+        def model_info(self, model: str, revision: str | None = None) -> Any:
+            return SimpleNamespace(sha=commits[revision])
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", Api)
+    return commits
 
 
 @pytest.fixture
@@ -224,6 +240,16 @@ def test_a_path_that_leads_nowhere_is_told(synth: Synth, photos: Path, workspace
 
 
 @pytest.mark.parametrize(
+    "name", ["photos \U0001f4f7", "\U00020bb7野", "é\\ud83d\\ude00", 'a "b" # c: d', "tab\t\x7f\u00a0", os.fsdecode(b"\xff\xe9")]
+)
+def test_a_folder_of_images_or_a_model_may_have_any_name(synth: Synth, photos: Path, workspace: Path, name: str) -> None:
+    (workspace / name).mkdir()
+    assert refusal(synth, "run", name, "--out", "out", "-p", "small").startswith("0 images under ")
+    engine = ("--set", "generate.engine={kind: vllm}", "--set", "generate.scores=[]", "--set", "select.keep={}")
+    assert refusal(synth, *RUN, *engine, "--model", name).endswith(": is a folder without config.json; give a model folder or a hub name")
+
+
+@pytest.mark.parametrize(
     ("stages", "said"),
     [
         (("--from", "pack", "--until", "tag"), "--from pack comes after --until tag; the stages are tag, plan, generate, select, pack"),
@@ -273,29 +299,44 @@ def test_the_output_of_another_run_is_left_alone(synth: Synth, begun: Path, chan
     assert told.endswith(f"Run with --update to {then}, or use another --out")
 
 
-def test_another_image_column_is_refused_even_as_an_update(synth: Synth, begun: Path) -> None:
+def test_another_image_column_is_refused_even_as_an_update_once_rows_are_listed(synth: Synth, begun: Path) -> None:
+    opened = job.open_job(open_folder("out"), config.load("small", ["source.uri=photos", "source.image_column=img"]))
+    assert job.check_folder(opened, "tag", "pack", update=True, replan=False) is False, "no row is listed"
+    with Lease.take(opened.out) as lease:
+        listing.run(opened.out, [Listed(f"{begun}/p.parquet", "v", 0, None, None)], lease, "f")
     told = refusal(synth, *RUN, "--set", "source.image_column=img", "--update")
     assert told == (
         f"{begun}: source.image_column was 'image' and is 'img': the rows that are listed are read by the old one; use another --out"
     )
 
 
-def test_a_folder_stays_with_the_commit_of_the_hub_that_it_was_begun_with(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    commits = {None: "a" * 40, "main": "a" * 40}
-
-    class Api:
-        def model_info(self, model: str, revision: str | None = None) -> Any:
-            return SimpleNamespace(sha=commits[revision])
-
-    monkeypatch.setattr(huggingface_hub, "HfApi", Api)
+def test_a_folder_stays_with_the_commit_of_the_hub_that_it_was_begun_with(workspace: Path, hub: dict[str | None, str]) -> None:
     out, named = open_folder("out"), ["source.uri=photos", "generate.engine={kind: vllm}", "generate.model=some/model"]
     job.settle(job.open_job(out, config.load("small", named)), "tag", "pack", replan=False)
-    commits.update({None: "b" * 40, "main": "b" * 40})
+    hub.update({None: "b" * 40, "main": "b" * 40})
     again = job.open_job(out, config.load("small", named))
     assert again.model.revision == "a" * 40 and not job.check_folder(again, "tag", "pack", update=False, replan=False)
     asked_for = job.open_job(out, config.load("small", [*named, "generate.revision=main"]))
     with pytest.raises(SettingsChanged, match=r"generate\.model changed"):
         job.check_folder(asked_for, "tag", "pack", update=False, replan=False)
+
+
+def test_a_folder_stays_with_the_commit_of_the_hub_that_its_images_were_tagged_with(workspace: Path, hub: dict[str | None, str]) -> None:
+    file = write(workspace / "taggers/chooser.yaml", "about: x\nengine: vlm\ntaxonomy: small\nmodel: some/model\n")
+    out, named = open_folder("out"), ["source.uri=photos", "tag.tagger=[beside, chooser]"]
+    job.settle(job.open_job(out, config.load("small", named)), "tag", "tag", replan=False)
+    hub.update({None: "b" * 40, "main": "b" * 40})
+    again = job.open_job(out, config.load("small", named))
+    assert again.texts.taggers[1].model == ModelName("some/model", "a" * 40)
+    assert not job.check_folder(again, "tag", "pack", update=False, replan=False)
+    job.settle(again, "tag", "pack", replan=False)
+    assert job.reopen(out).texts.taggers == again.texts.taggers
+    for edited in ("model: some/model\nrevision: main\n", "model: some/other\n"):
+        write(file, f"about: x\nengine: vlm\ntaxonomy: small\n{edited}")
+        asked_for = job.open_job(out, config.load("small", named))
+        assert asked_for.texts.taggers[1].model and asked_for.texts.taggers[1].model.revision == "b" * 40
+        with pytest.raises(SettingsChanged, match="the tagger 'chooser' changed"):
+            job.check_folder(asked_for, "tag", "pack", update=False, replan=False)
 
 
 def test_an_edited_shelf_file_is_a_change_and_its_comments_are_none(synth: Synth, begun: Path, workspace: Path) -> None:
@@ -339,6 +380,15 @@ def test_another_seed_is_told_with_its_own_name(synth: Synth, begun: Path) -> No
 def test_the_output_of_another_format_is_left_alone(synth: Synth, begun: Path) -> None:
     write(begun / "run.json", json.dumps({"format": 99}))
     assert refusal(synth, *RUN) == f"{begun}: has format 99; this synth reads format 1; use another folder"
+
+
+@pytest.mark.parametrize("text", ["", "[1]", "3", "{}", '{"format": "x"}', '{"format": null}', '{"format": true}', "[" * 100_000, "\udcff"])
+def test_a_run_json_of_another_program_makes_no_run(synth: Synth, photos: Path, workspace: Path, text: str) -> None:
+    (workspace / "out").mkdir()
+    (workspace / "out/run.json").write_bytes(text.encode("utf-8", "surrogateescape"))
+    assert refusal(synth, *RUN).endswith("/out: is not empty and holds no synth run; give a new folder")
+    for command in (["gc", "out"], ["retry", "out"], ["purge", "out", "x"]):
+        assert refusal(synth, *command).endswith("/out: holds no synth run")
 
 
 def test_the_output_of_a_run_whose_settings_are_no_longer_taken_is_left_alone(synth: Synth, begun: Path) -> None:
@@ -437,6 +487,17 @@ def test_preview_needs_an_image(synth: Synth, workspace: Path) -> None:
     assert refusal(synth, "preview", "text.jpg", "-p", "small").startswith("text.jpg: would be quarantined: not_an_image (")
 
 
+def test_preview_does_not_look_into_the_working_folder(
+    workspace: Path, hub: dict[str | None, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_images(workspace / "photos", 1)
+    write(workspace / "run.json", json.dumps({"format": 99}))
+    seen: list[preview.Look] = []
+    monkeypatch.setattr(preview, "once", lambda report, look, engine: seen.append(look) or [])
+    preview.text(workspace / "photos/0000.jpg", config.load("small", ["generate.engine={kind: vllm}", "generate.model=some/model"]))
+    assert seen[0].job.model.revision == "a" * 40
+
+
 def test_preview_decodes_in_a_child_that_may_be_killed(synth: Synth, workspace: Path) -> None:
     Image.effect_noise((3000, 3000), 90).save(workspace / "slow.png")
     told = refusal(synth, "preview", "slow.png", "-p", "small", "--set", "images.decode_seconds=0.001")
@@ -448,6 +509,13 @@ def test_copy_never_overwrites_and_stays_on_the_shelf(synth: Synth, workspace: P
     for name in ("../x", "a/b", "", "..", "x.yaml"):
         assert refusal(synth, "copy", "mapping", "everyday", name) == f"{name}: is not a name for a file; use letters, digits, - and _"
     assert refusal(synth, "copy", "mapping", "everyda", "mine").startswith("mapping 'everyda' is unknown: did you mean 'everyday'?")
+
+
+@pytest.mark.parametrize("command", [("show", "prompts", "odd"), ("copy", "prompts", "odd", "mine"), ("show", "mapping", "odd")])
+def test_a_shelf_file_that_is_no_text_is_told(synth: Synth, workspace: Path, command: tuple[str, ...]) -> None:
+    for kind in ("prompts", "pipelines/mappings"):
+        (workspace / kind / "odd.yaml").write_bytes(b"about: \xff\n")
+    assert refusal(synth, *command).endswith("odd.yaml: is not UTF-8 text (invalid start byte at byte 7)")
 
 
 def test_a_copy_is_the_file_itself_under_its_new_name(synth: Synth, workspace: Path) -> None:

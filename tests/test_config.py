@@ -7,11 +7,14 @@ import yaml
 from conftest import SHELVES, write
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from synthgen import config, shelves, texts
 from synthgen.errors import Mistakes, UserMistake
+from synthgen.images.headers import MAGIC
 
 SMALLEST = "about: x\ntag: {tagger: t}\nplan: {mapping: m}\ngenerate: {model: a/b, prompts: p}\n"
+NO_FORMAT = "not Pillow's name of a format that can be read"
 NO_URL = "is not a base URL such as http://127.0.0.1:8000/v1"
 STORED = "and would be stored; set it in the environment of the run itself"
 pytestmark = pytest.mark.usefixtures("workspace")
@@ -71,6 +74,9 @@ def test_the_last_of_two_settings_counts_and_leaves_its_neighbours() -> None:
         ("tag=3", "tag: must be keys with values, not 3"),
         ("tag={}", "tag.tagger is missing"),
         ("generate.scores=likelihood", "generate.scores: must be a list, not 'likelihood'"),
+        ("images.formats=[jpg, PNG]", f"images.formats.0: 'jpg' is {NO_FORMAT}: did you mean 'JPEG'?"),
+        ("images.formats=[PNG, AVFI]", f"images.formats.1: 'AVFI' is {NO_FORMAT}: did you mean 'AVIF'?"),
+        ("images.formats=[]", "images.formats: needs at least 1 entries, not 0"),
         ("plan.forms={shrt: 1}", "plan.forms.shrt: 'shrt' is not an answer form: did you mean 'short'?"),
         ("plan.forms={short: -1}", "plan.forms.short: input should be greater than or equal to 0, not -1"),
         ("plan.forms={short: 0}", "plan.forms: one share at least must be above 0"),
@@ -87,6 +93,7 @@ def test_the_last_of_two_settings_counts_and_leaves_its_neighbours() -> None:
         ("generate.engine={kind: endpoint, urls: [nohttp]}", f"generate.engine.urls.0: {NO_URL}"),
         ("generate.engine={kind: endpoint, urls: ['http:///v1']}", f"generate.engine.urls.0: {NO_URL}"),
         ("generate.engine={kind: endpoint, urls: ['https://host/v1', 'ftp://host/v1']}", f"generate.engine.urls.1: {NO_URL}"),
+        ("generate.engine.template={tokenize: true}", "generate.engine.template: tokenize is what each call says for itself"),
         ("generate.engine.environment={MY_TOKEN: x}", f"generate.engine.environment: MY_TOKEN looks like a secret, {STORED}"),
         ("pack.languages=[en, english]", "pack.languages.1: 'english' is not an ISO 639 code, two or three small letters such as en"),
         ("pack.languages=[EN]", "pack.languages.0: 'EN' is not an ISO 639 code, two or three small letters such as en"),
@@ -137,6 +144,12 @@ def test_any_setting_is_taken_or_refused_in_words(key: str, value: str) -> None:
 
 
 # --- files -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_formats_that_may_be_named_are_those_that_are_told_by_their_first_bytes_and_decoded() -> None:
+    Image.init()
+    told = {name for _, name in MAGIC} | {"WEBP", "AVIF", "HEIF", "BMP", "PPM"}
+    assert set(config.FORMATS) == (told & set(Image.OPEN)) - {"EPS"} | {"MPO"}  # an MPO begins as a JPEG
 
 
 def test_the_smallest_pipeline_has_a_default_for_everything_else() -> None:

@@ -66,14 +66,26 @@ def test_each_missing_library_comes_with_its_mend(name: str, fault: dict[str, ob
     assert all(one.level == "ok" for one in doctor.libraries(FINE))
 
 
+ENDPOINT = {"kind": "endpoint", "urls": ["http://127.0.0.1:1/v1"]}
+
+
 @pytest.mark.parametrize(
-    ("engine", "level"), [({"kind": "endpoint", "urls": ["http://127.0.0.1:1/v1"]}, "note"), ({"kind": "vllm"}, "missing")]
+    ("engine", "tagger", "level"),
+    [
+        (ENDPOINT, "everyday-clip", "note"),
+        ({"kind": "vllm"}, "everyday-clip", "missing"),
+        (ENDPOINT, "everyday-vlm", "missing"),
+        (ENDPOINT, ["everyday-clip", "served.yaml"], "note"),
+    ],
 )
 def test_vllm_is_missing_only_where_the_pipeline_needs_it(
-    engine: dict[str, object], level: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    engine: dict[str, object], tagger: str | list[str], level: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    served = yaml.safe_load(shelves.find("tagger", "everyday-vlm").read_text()) | {"serve": ENDPOINT}
+    (tmp_path / "served.yaml").write_text(yaml.safe_dump(served))
     pipeline = yaml.safe_load(shelves.find("pipeline", "everyday").read_text())
-    pipeline["generate"]["engine"] = engine
+    pipeline["generate"]["engine"], pipeline["tag"]["tagger"] = engine, tagger
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(pipeline))
     absent = {"name": "vllm", "error": "ModuleNotFoundError: x", "absent": True}
     monkeypatch.setattr(doctor, "probe", lambda names: [absent if name == "vllm" else FINE[name] for name in names])

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+import pyarrow as pa
 import pytest
 import s3_way
 from s3_way import Way
@@ -20,7 +21,7 @@ from store_rows import RACERS, current, receipt
 
 from synthgen import stores
 from synthgen.errors import SynthError, UserMistake
-from synthgen.store import Folder, Lease, Stage
+from synthgen.store import Folder, Lease, Receipt, Stage, TablePart
 from synthgen.store.folder import open_folder
 from synthgen.store.tidy import Deleted, tidy
 
@@ -186,6 +187,17 @@ def test_tidying_deletes_what_was_being_written_when_its_process_was_killed_wher
         assert tidy(out, ("5-shards",), lease) == Deleted(6, 24)
         assert not list(Path(out.path).rglob(".writing-*")) and current(stage) == {"a": 1}
         lease.check()
+
+
+@pytest.mark.parametrize("table", ["things//far/mine.yaml", "things/./mine", "things/../mine"])
+def test_tidying_keeps_what_a_commit_names_however_the_table_is_spelled(table: str, tmp_path: Path) -> None:
+    out = Folder(str(tmp_path / "out"))
+    with Lease.take(out) as lease:
+        stage = Stage(out, "1-tagged")
+        files = [stage.write(table, "p", 1, pa.table({"key": [1]})) for _ in range(2)]
+        stage.commit(Receipt("p", 1, {table: TablePart((files[0],), "f")}), lease, 1)
+        assert tidy(out, ("1-tagged",), lease) == Deleted(1, files[1].bytes)
+        assert [rows.num_rows for rows in stage.read(stage.log(), "p", table)] == [1]
 
 
 def test_a_disk_without_hard_links_is_refused_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

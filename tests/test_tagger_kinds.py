@@ -20,6 +20,7 @@ from synthgen.plan.inputs import Inputs
 from synthgen.rows import IMAGES
 from synthgen.source import list_objects
 from synthgen.store import Folder, Lease, Receipt, Stage
+from synthgen.store.tidy import tidy
 from synthgen.tagger import CodeFile, Tagged, Tagger, TaggerSpec, VlmFile, opening
 from synthgen.tagger.vlm import VlmTagger
 from synthgen.texts import load_texts
@@ -317,6 +318,22 @@ def test_tags_of_several_taggers_are_stored_apart_and_planned_together_each_with
     assert {name for name in receipt.tables if name.startswith("tags/")} == {"tags/first", "tags/mine"}
     assert planned_tags(out, "first", "mine") == [[("animal/cat", 1.0, "first"), ("document", 0.4, "mine")]] * 2
     assert planned_tags(out, "mine") == [[("animal/cat", 0.5, "mine"), ("document", 0.4, "mine")]] * 2
+
+
+def test_a_tagger_named_by_its_path_is_stored_inside_the_folder_and_outlives_tidying(own: None, listed: tuple[Folder, Lease]) -> None:
+    out, lease = listed
+    whole = Path("taggers/first.yaml").absolute()
+    names = (str(whole), "./taggers/first.yaml", "taggers/first.yaml", f"../../../../../../../../..{whole}", "first")
+    beside("first", "tags")
+    before = {path for path in Path(out.path).parent.rglob("*") if path.is_file()}
+    receipt = tagged(out, lease, [tagger.load(name) for name in names])
+    made = {path for path in Path(out.path).parent.rglob("*") if path.is_file()} - before
+    assert all(path.is_relative_to(Path(out.path, "1-tagged")) for path in made)
+    assert len(receipt.tables) == 6 and "tags/first" in receipt.tables
+    tidy(out, (tag.LISTED, tag.TAGGED), lease)
+    for name in names:
+        assert planned_tags(out, name) == [[("animal/cat", 1.0, name)]] * 2
+    assert not tag.todo(Stage(out, tag.LISTED).log(), Stage(out, tag.TAGGED).log(), terms_of(out, [tagger.load(names[0])]), True)
 
 
 def test_another_tagger_is_an_update_like_any_other(own: None, listed: tuple[Folder, Lease]) -> None:

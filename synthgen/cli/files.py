@@ -71,7 +71,7 @@ def show(kind: Kind, name: str) -> None:
     if kind in ("taxonomy", "family", "mapping"):
         print(trees.drawn(kind, name))
     else:
-        print(shelves.find(kind, name).read_text(encoding="utf-8"), end="")
+        print(shelves.read(shelves.find(kind, name)), end="")
 
 
 @app.command()
@@ -80,7 +80,7 @@ def copy(kind: Kind, name: str, new: Annotated[str, typer.Argument(help="The nam
     from synthgen import shelves
 
     target = shelves.vacant(kind, new)
-    shelves.write_new(target, shelves.find(kind, name).read_text(encoding="utf-8"))
+    shelves.write_new(target, shelves.read(shelves.find(kind, name)))
     print(target)
 
 

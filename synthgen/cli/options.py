@@ -4,7 +4,6 @@ Comes in: words and options. Goes out: a Pipeline, or one line that says what to
 everywhere here.
 """
 
-import json
 import shlex
 import sys
 from typing import Annotated, Any
@@ -41,9 +40,14 @@ def pipeline_of(pipeline: str, model: str | None, settings: list[str] | None) ->
 
 def overrides(source: str | None, model: str | None, settings: list[str] | None) -> list[str]:
     """The settings that replace those of the pipeline, those with an option of their own last."""
-    named = [f"source.uri={json.dumps(source)}"] if source else []
-    named += [f"generate.model={json.dumps(model)}"] if model else []
+    named = [f"source.uri={_quoted(source)}"] if source else []
+    named += [f"generate.model={_quoted(model)}"] if model else []
     return [*(settings or []), *named]
+
+
+def _quoted(text: str) -> str:
+    """A text in YAML's double quotes; what YAML does not take as it is, as bytes of a name that are not UTF-8, is escaped."""
+    return '"' + "".join(one if one.isprintable() and one not in '"\\' else f"\\U{ord(one):08x}" for one in text) + '"'
 
 
 def say(text: str) -> None:

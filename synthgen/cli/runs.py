@@ -165,6 +165,7 @@ def purge(
 @app.command(cls=OnFolder)
 def gc(out: FolderArgument) -> None:
     """Delete leftovers of killed runs, and files that later results replaced."""
+    from synthgen import frozen
     from synthgen.progress import counted
     from synthgen.status import FOLDERS
     from synthgen.store import Lease
@@ -172,7 +173,7 @@ def gc(out: FolderArgument) -> None:
     from synthgen.store.tidy import tidy
 
     folder = open_folder(out)
-    if "run.json" not in folder.names(".json"):
+    if frozen.record(folder) is None:
         raise UserMistake(f"{folder.url}: holds no synth run")
     with Lease.take(folder) as lease:
         deleted = tidy(folder, FOLDERS, lease)

@@ -45,7 +45,7 @@ class Reply:
     finish: str = "stop"  # "length" when max_tokens cut it off
     failure: Literal["call_failed", "call_timeout"] | None = None
     detail: str | None = None
-    # Natural logarithm, one a token of the text (or of the given reply), with the token that ends it where the engine tells that.
+    # Natural logarithm: one a token of the text, and of the token that ends it where the engine tells that; of a given reply always.
     logprobs: tuple[float, ...] = ()
     labels: Mapping[str, float] = field(default_factory=dict)  # probability of each label; what they leave to 1 is other text
     prompt_tokens: int = 0

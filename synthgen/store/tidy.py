@@ -4,6 +4,7 @@ Comes in: an output folder whose lease is held. Goes out: how many files and byt
 small, and they say what was there.
 """
 
+import posixpath
 from dataclasses import dataclass
 
 from synthgen.store.folder import Folder
@@ -29,7 +30,7 @@ def tidy(out: Folder, stages: tuple[str, ...], lease: Lease) -> Deleted:
         stage = Stage(out, name)
         current = current_files(stage.log())
         for path, found in stage.folder.sizes(".parquet").items():
-            if path not in current:
+            if posixpath.normpath(path) not in current:
                 lease.check()
                 stage.folder.remove([path])
                 files, size = files + 1, size + found
@@ -48,10 +49,10 @@ def _forgotten(stage: Stage) -> list[str]:
 
 
 def current_files(log: Log) -> set[str]:
-    """The files that readers see, as table/name."""
+    """The files that readers see, as table/name in the one spelling that a disk gives back, whatever a commit has (a/../b, a//b)."""
     tables = {table for revisions in log.partitions.values() for commit in revisions for table in commit.receipt.tables}
     return {
-        f"{table}/{file.name}"
+        posixpath.normpath(f"{table}/{file.name}")
         for partition in log.partitions
         for table in tables
         for part in log.parts(partition, table)
