@@ -158,7 +158,8 @@ def shift(nano: Nano, count: int) -> None:
     """Conditions the models were not trained on: reported, not hidden. The same questions of the same scenes as trained stand beside."""
     base = {i: sample(HELD_OUT_SEED, i) for i in range(60_000, 60_000 + count)}
     unseen = [replace(s, background=UNSEEN_BACKGROUNDS[s.index % 2]) for s in base.values() if s.background]
-    small = [replace(s, things=tuple(replace(t, x=t.x + 4, y=t.y + 4, size=t.size - 10) for t in s.things)) for s in base.values() if s.things]
+    shrunk = {i: tuple(replace(t, x=t.x + 4, y=t.y + 4, size=t.size - 10) for t in s.things) for i, s in base.items()}
+    small = [replace(base[i], things=things) for i, things in shrunk.items() if things]
     signs = [s for s in base.values() if s.sign]
     conditions: dict[str, tuple[list[Scene], Callable[[Scene], Image], Collection[str]]] = {
         "unseen backgrounds": (unseen, draw, set(TYPES) - {"caption"}),  # no lesson has a word for these places

@@ -150,6 +150,13 @@ def lost(world: World) -> set[str]:
     return {world.pairs[row["pair_id"]]["image_id"] for row in rows if str(row["reason"]).startswith("image_unreadable: no longer there")}
 
 
+def test_scores_that_nobody_wants_any_more_are_not_looked_for_twice(world: World) -> None:
+    world.generate(share=0.5)
+    world.settings = ["generate.scores=[likelihood]", "select.keep={}"]
+    assert world.generate(RETRIED) and not asked
+    assert world.counted() == {} and not world.generate(RETRIED)
+
+
 def test_a_purge_takes_the_scores_of_an_image_and_what_they_count_also_those_of_pairs_that_were_replaced(world: World) -> None:
     world.generate(share=0.5)
     world.settings = ["generate.sampling.answer_temperature=0.7"]  # makes other pairs

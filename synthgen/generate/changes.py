@@ -12,40 +12,43 @@ from typing import Any
 import pyarrow as pa
 
 from synthgen.converse import Outcome
-from synthgen.generate.left import current_pairs
-from synthgen.generate.terms import GENERATED
+from synthgen.generate.left import Left, current_pairs
+from synthgen.generate.terms import GENERATED, Terms
 from synthgen.rows import SCORES, UNSCORED, score_counts
-from synthgen.store import Folder, Stage
+from synthgen.store import Stage
 from synthgen.workers import Work
 
 Row = Mapping[str, Any]
 OLD_SCORES = pa.schema([SCORES.field("pair_id"), SCORES.field("reason")])
 
 
-def changes(out: Folder, work: Work, outcomes: Sequence[Outcome]) -> dict[str, int]:
-    """Rows of each outcome, and scores that a failure kept from being measured (UNSCORED): how many more or fewer there are."""
+def changes(terms: Terms, work: Work, left: Left, outcomes: Sequence[Outcome]) -> dict[str, int]:
+    """Rows of each outcome, and scores that a failure kept from being measured (UNSCORED): how many more or fewer there are.
+
+    Of these count those that another try would make: scores that are wanted today, of pairs that are asked today.
+    """
     replaced = {row["assignment_id"] for outcome in outcomes for row in outcome.pairs}
-    before = current_pairs(out, work).select(["assignment_id", "pair_id", "outcome", "reason"]).to_pylist()
-    gone = [row for row in before if row["assignment_id"] in replaced]
+    before = current_pairs(terms.out, work).select(["assignment_id", "pair_id", "outcome", "reason"]).to_pylist()
     counts = Counter(_outcome(row) for outcome in outcomes for row in outcome.pairs)
-    counts.subtract(_outcome(row) for row in gone)
+    counts.subtract(_outcome(row) for row in before if row["assignment_id"] in replaced)
     counts.update(score_counts(row for outcome in outcomes for rows in outcome.scores.values() for row in rows))
-    if any(name in UNSCORED for name in work.inputs[GENERATED].counts([work.partition])):
-        known = {row["pair_id"] for row in before}
-        counts.subtract(_scores_before(out, work, outcomes, known, {row["pair_id"] for row in gone}))
+    gone = {row["pair_id"] for row in before if row["assignment_id"] in replaced}
+    known = {row["pair_id"] for row in before if row["assignment_id"] in left.live}
+    for name, rows in _scores_before(terms, work, known).items():
+        again = {row["pair_id"] for outcome in outcomes for row in outcome.scores.get(name, ())}
+        counts.subtract(score_counts(row for row in rows if row["pair_id"] in again | gone))
+        counts.update(score_counts(rows) if work.is_first else {})
+    if work.is_first:
+        told = work.inputs[GENERATED].counts([work.partition])
+        counts.subtract({name: told[name] for name in UNSCORED if name in told})
     return dict(counts)
 
 
-def _scores_before(out: Folder, work: Work, outcomes: Sequence[Outcome], known: Set[str], gone: Set[str]) -> Counter[str]:
-    """What the scores counted that were made anew, and those of pairs that are gone; only scores of `known` pairs were counted."""
-    stage, log, counts = Stage(out, GENERATED), work.inputs[GENERATED], Counter[str]()
-    tables = {table for commit in log.partitions[work.partition] for table in commit.receipt.tables if table.startswith("scores/")}
-    for table in tables:
-        again = {row["pair_id"] for outcome in outcomes for row in outcome.scores.get(table.removeprefix("scores/"), ())}
-        counted = known & (again | gone)
-        rows = stage.current(log, work.partition, table, "pair_id", OLD_SCORES).to_pylist()
-        counts.update(score_counts(row for row in rows if row["pair_id"] in counted))
-    return counts
+def _scores_before(terms: Terms, work: Work, known: Set[str]) -> dict[str, list[Row]]:
+    """For each score that is wanted the rows that some pairs have."""
+    stage, log = Stage(terms.out, GENERATED), work.inputs[GENERATED]
+    tables = {name: stage.current(log, work.partition, f"scores/{name}", "pair_id", OLD_SCORES).to_pylist() for name in terms.scores}
+    return {name: [row for row in rows if row["pair_id"] in known] for name, rows in tables.items()}
 
 
 def _outcome(row: Row) -> str:

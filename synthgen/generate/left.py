@@ -29,6 +29,7 @@ class Left:
 
     tasks: dict[str, "Task"]  # by the object that stands for the image
     never_asked: int  # assignments that were taken back before they had an outcome
+    live: frozenset[str] = frozenset()  # assignments that are to have an outcome
 
 
 @dataclass
@@ -96,20 +97,22 @@ def look(terms: Terms, work: Work) -> Left:
     done = {row["assignment_id"]: row for row in current_pairs(terms.out, work).to_pylist()}
     found = {row["object_id"]: Task(row) for row in images}
     scored = scored_pairs(terms, work.inputs[GENERATED], work.partition)
-    never_asked, unused = 0, _unused_attempt(work)
+    never_asked, unused, live = 0, _unused_attempt(work), set[str]()
     for row in planned:
         before = done.get(row["assignment_id"])
         recipe = recipes.get((row["type"], row["form"]))
         if row["retired"] or recipe is None:  # without a recipe its type is gone, and the plan's next update takes it back
             never_asked += before is None
             continue
+        live.add(row["assignment_id"])
         if before is None or is_to_ask(terms, before, recipe):
             attempt = max(before["attempt"] + 1 if before else 0, unused)
             found[row["object_id"]].assignments.append(_assignment(row, recipe, attempt))
         elif missing := lacking(before, scored):
             found[row["object_id"]].unscored.append((before, missing))
     wanted = set(found if work.only is None else work.only)
-    return Left({key: task for key, task in found.items() if key in wanted and (task.assignments or task.unscored)}, never_asked)
+    tasks = {key: task for key, task in found.items() if key in wanted and (task.assignments or task.unscored)}
+    return Left(tasks, never_asked, frozenset(live))
 
 
 def current_pairs(out: Folder, work: Work) -> pa.Table:

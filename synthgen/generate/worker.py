@@ -221,7 +221,7 @@ class GenerateWorker:
         parts = {name: TablePart((file,), prints[name]) for name, file in files.items()}
         # What was given back is not covered: without `reads` the partition stays to do.
         reads = work.inputs[PLANNED].digests(PLANNED, [work.partition]) if job.is_whole else {}
-        counts = changes(self._terms.out, work, job.outcomes)
+        counts = changes(self._terms, work, job.left, job.outcomes)
         if work.is_first:
             counts["retired"] = job.left.never_asked - work.inputs[GENERATED].counts([work.partition]).get("retired", 0)
         return Receipt(work.partition, work.revision, parts, counts, reads)
