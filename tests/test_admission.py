@@ -46,7 +46,7 @@ def test_larger_limits_predict_more_memory(setting: str) -> None:
 def test_what_an_endpoint_keeps_and_what_urls_may_bring_are_predicted_too() -> None:
     usual = config.load("everyday")
     served = config.load("everyday", ["generate.engine={kind: endpoint, urls: ['http://127.0.0.1:1/v1']}"])
-    fetched = config.load("everyday", ["source.uri=urls:links.txt"])
+    fetched = config.load("everyday", ["source.uri=urls:links.txt", "source.hosts=[example.org]"])
     assert memory.generate_bytes(served) > memory.generate_bytes(usual) and memory.tag_bytes(fetched) > memory.tag_bytes(usual)
     assert memory.SENT_KEPT == endpoint.KEPT_IMAGES
 

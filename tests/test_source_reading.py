@@ -33,11 +33,11 @@ def test_what_is_no_longer_as_listed_is_noticed(tmp_path: Path) -> None:
     assert told == {"changed": "changed", "t": "changed", "large": "too_many_bytes", **lost}
 
 
-def test_a_row_that_the_file_does_not_have_is_unreadable(tmp_path: Path) -> None:
+def test_a_row_that_the_file_does_not_have_is_told(tmp_path: Path) -> None:
     path = parquet(tmp_path / "p.parquet", [b"1"], pa.binary())
     version = listed(path)[0].version
     results = read_refs([Ref("in", str(path), version, 0), Ref("out", str(path), version, 7)])
-    assert results == {"in": b"1", "out": Unreadable("unreadable", "the file has no such row")}
+    assert results == {"in": b"1", "out": Unreadable("part_unreadable", "the file has no such row")}
 
 
 def test_no_url_in_a_reference_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
