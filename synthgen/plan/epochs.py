@@ -73,9 +73,11 @@ def next_task(stage: Stage, terms: Terms, change: Change) -> Task | None:
 def _cut_short(stage: Stage, terms: Terms, epoch: Epoch) -> Task | None:
     """What is left of an epoch, over what it saw when it began; None if nothing is, or if what it saw is no longer there."""
     log, inputs = stage.log(), Inputs.of(stage.out, terms.taggers)
-    before, left = _until(log, epoch.number), _left(log, epoch)
+    if not (left := _left(log, epoch)):
+        return None
+    before = _until(log, epoch.number)
     reads = {**{name: _reads(before, name) for name in before.partitions}, **epoch.reads}
-    if not left or inputs.outdates(reads):
+    if inputs.outdates(reads):
         return None
     then = inputs.at(reads)
     try:
