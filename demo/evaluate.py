@@ -253,7 +253,7 @@ def _balanced(said: NDArray[np.bool_], right: NDArray[np.bool_]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure the nano models on held-out scenes.")
-    parser.add_argument("--quick", action="store_true", help="a tenth of the scenes")
+    parser.add_argument("--quick", action="store_true", help="80 scenes in place of 600")
     parser.add_argument("--models", type=Path, default=Path(__file__).parent / "models")
     args = parser.parse_args()
     start, size = time.monotonic(), 80 if args.quick else 600

@@ -97,6 +97,12 @@ def precision_recall(said: NDArray[np.bool_], true: NDArray[np.bool_]) -> tuple[
     return precision, recall, 2 * precision * recall / max(1e-9, precision + recall)
 
 
+def _print(name: str, flat: Sequence[float], fit: Sequence[float], count: int) -> None:
+    """A line of the table; where no tag is true, nothing was measured."""
+    cells = ["".join(f"{v:>8.3f}" for v in part if count) for part in (flat, fit)]
+    print(f"{name:<16}{cells[0]:>24}   {cells[1]:>24}{count:>7}")
+
+
 def tags_f1(folder: Path, size: int) -> float:
     """Print precision, recall and F1 by level and group, at one threshold and at calibrated ones; return the calibrated F1."""
     held_out = [sample(HELD_OUT_SEED, i) for i in range(20_000, 20_000 + 2 * size)]
@@ -109,11 +115,10 @@ def tags_f1(folder: Path, size: int) -> float:
         levels["groups" if "/" not in path else "leaves"].append(i)
         levels[path.partition("/")[0]].append(i)
     levels["all"] = list(range(len(paths)))
-    print(f"\ntags: {size} held-out scenes; precision, recall, F1 at thresholds of .5 and at calibrated ones\n")
+    print(f"\ntags: {size} held-out scenes; precision, recall, F1 at thresholds of .5 and at calibrated ones; n tags are true\n")
     for name, columns in levels.items():
         flat, fit = (precision_recall(scores[:, columns] >= t, true[:, columns]) for t in (0.5, cut[columns]))
-        print(f"{name:<16}" + "".join(f"{v:>8.3f}" for v in flat) + "   " + "".join(f"{v:>8.3f}" for v in fit))
+        _print(name, flat, fit, int(true[:, columns].sum()))
     empty = [i for i, scene in enumerate(held_out[size:]) if scene.kind == "empty"]
-    told = precision_recall(scores[empty] >= cut, true[empty])
-    print(f"{'empty scenes':<16}{'':>24}   " + "".join(f"{v:>8.3f}" for v in told))
+    _print("empty scenes", (), precision_recall(scores[empty] >= cut, true[empty]), int(true[empty].sum()))
     return precision_recall(scores >= cut, true)[2]

@@ -53,6 +53,8 @@ def measure(folder: Path) -> dict[str, Any]:
             continue
         is_true = judge(known[image[pair["object_id"]]], pair["question"], pair["answer"]).value == "true"
         decision = kept[pair["pair_id"]]
+        if decision["reason"] == "retired":  # its question was taken back by an edit
+            continue
         counts = tally[pair["type"]]
         counts.update(generated=1, true=is_true, kept=decision["kept"], kept_true=decision["kept"] and is_true)
         if not decision["kept"]:
@@ -91,4 +93,7 @@ def _share(counts: Counter[str], part: str, whole: str) -> str:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="How many pairs of a run over the demo images are true.")
     parser.add_argument("folder", type=Path, help="the run's output folder")
-    print(json.dumps({"benchmark": "truth", **measure(parser.parse_args().folder)}))
+    folder = parser.parse_args().folder
+    if not Stage(Folder(str(folder)), "4-selected").log().partitions:
+        parser.error(f"{folder}: no pair of a run was selected there; make it with: synth run --pipeline demo --out {folder}")
+    print(json.dumps({"benchmark": "truth", **measure(folder)}))
