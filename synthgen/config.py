@@ -10,111 +10,37 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
-import pyarrow as pa
-import pyarrow.compute as pc
 import yaml
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from synthgen import shelves
-from synthgen.errors import UserMistake, attempted, nearest
+from synthgen.allowed import (
+    AnswerForm,
+    BaseUrls,
+    Expressions,
+    FormShares,
+    ImageFormat,
+    Language,
+    Shares,
+    Taggers,
+    TemplateOptions,
+    Uri,
+    Variables,
+)
+from synthgen.errors import UserMistake, attempted
 from synthgen.rows import ANSWER_FORMS
 from synthgen.shelves import Section
 from synthgen.strict import Document, parse
 
-# Pillow's names of the formats that are told by their first bytes and that it decodes; for EPS it would start Ghostscript.
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "MPO", "AVIF", "JPEG2000", "PPM", "PSD", "ICO", "ICNS", "DDS", "QOI", "FITS")
-
-
-def _answer_form(form: str) -> str:
-    if form not in ANSWER_FORMS:
-        raise ValueError(f"'{form}' is not an answer form: {nearest(form, ANSWER_FORMS)}")
-    return form
-
-
-def _some(shares: Mapping[str, float]) -> Mapping[str, float]:
-    if not any(shares.values()):
-        raise ValueError("one share at least must be above 0")
-    return shares
-
-
-def _expressions(patterns: tuple[str, ...]) -> tuple[str, ...]:
-    """Checked by what will run them, hours later: Arrow's RE2 knows no lookahead, and some of what Python does not."""
-    for pattern in patterns:
-        try:
-            pc.match_substring_regex(pa.array([""]), pattern)
-        except (pa.ArrowInvalid, UnicodeEncodeError) as error:
-            why = str(error).removeprefix("Invalid regular expression: ")
-            raise ValueError(f"{pattern!r} is not a regular expression as RE2 reads them: {why}") from error
-    return patterns
-
-
-def _without_secret(uri: str | None) -> str | None:
-    """What a pipeline says is stored and shown, so no secret may stand in it."""
-    _, separator, rest = (uri or "").partition("://")
-    if separator and "@" in rest.partition("/")[0]:
-        raise ValueError("holds a user name or password, and would be stored; set credentials in the environment")
-    return uri
-
-
-def _base_url(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("is not a base URL such as http://127.0.0.1:8000/v1")
-    return url
-
-
-def _language(code: str) -> str:
-    if not re.fullmatch("[a-z]{2,3}", code):
-        raise ValueError(f"'{code}' is not an ISO 639 code, two or three small letters such as en")
-    return code
-
-
-def _without_secrets(uris: tuple[str, ...]) -> tuple[str, ...]:
-    for uri in uris:
-        _without_secret(uri)
-        if "?" in uri:
-            raise ValueError("has a query, which could hold a key and would be stored; name its variable in key_env")
-    return uris
-
-
-def _open_variables(variables: Mapping[str, str]) -> Mapping[str, str]:
-    for name in variables:
-        if re.search(r"TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|(?<![A-Z])KEY$|_KEY_|ACCESS_KEY", name.upper()):
-            raise ValueError(f"{name} looks like a secret, and would be stored; set it in the environment of the run itself")
-    return variables
-
-
-def _format(name: str) -> str:
-    if name not in FORMATS:
-        raise ValueError(f"'{name}' is not Pillow's name of a format that can be read: {nearest(name.upper(), FORMATS)}")
-    return name
-
-
-def _template_options(options: Mapping[str, Any]) -> Mapping[str, Any]:
-    for name in {"add_generation_prompt", "tokenize"} & options.keys():
-        raise ValueError(f"{name} is what each call says for itself")
-    return options
-
-
-def _distinct(names: str | tuple[str, ...]) -> str | tuple[str, ...]:
-    if not names:
-        raise ValueError("must name a tagger")
-    if isinstance(names, tuple) and len(set(names)) < len(names):
-        raise ValueError("names a tagger twice")
-    return names
-
-
-Format = Annotated[str, AfterValidator(_format)]
-Form = Annotated[str, AfterValidator(_answer_form)]
-Share = Annotated[float, Field(ge=0, strict=True)]  # a number in quotes is text
+# Of vLLM's options those that can change a reply.
+SHAPING = ("dtype", "quantization", "kv_cache_dtype", "max_model_len", "mm_processor_kwargs", "hf_overrides", "tokenizer")
 
 
 class Source(Section):
     """Where the images are: a folder, a glob, an s3:// or gs:// prefix, a Parquet file or a folder of them, or urls:FILE."""
 
-    uri: Annotated[str | None, AfterValidator(_without_secret)] = None  # usually given on the command line
+    uri: Uri | None = None  # usually given on the command line
     hosts: tuple[str, ...] = ()  # of a list of URLs: what may be fetched from, as example.org or *.example.org
     suffixes: tuple[str, ...] = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
     image_column: str = "image"  # of Parquet: bytes, or the datasets library's struct of bytes and path
@@ -125,7 +51,7 @@ class Source(Section):
 class Images(Section):
     """What may be decoded, checked from the header before any pixel is, and what the models see of it."""
 
-    formats: tuple[Format, ...] = Field(default=("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "MPO"), min_length=1)
+    formats: tuple[ImageFormat, ...] = Field(default=("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "MPO"), min_length=1)
     max_bytes: int = Field(default=64 * 2**20, gt=0)
     max_pixels: int = Field(default=100_000_000, gt=0)  # width x height of the file
     max_frames: int = Field(default=1000, gt=0)  # the first is taken
@@ -138,7 +64,7 @@ class Images(Section):
 class Tag(Section):
     """Stage 1."""
 
-    tagger: Annotated[str | tuple[str, ...], AfterValidator(_distinct)]  # of several the tags are merged; each keeps its tagger's name
+    tagger: Taggers  # of several the tags are merged; each keeps its tagger's name
     workers: int = Field(default=1, gt=0)
     batch: int = Field(default=64, gt=0)
     gpus: float | None = Field(default=None, ge=0)  # per worker; without it an equal part of all GPUs, a quarter of one at most
@@ -162,10 +88,8 @@ class Plan(Section):
     mapping: str
     per_image: int = Field(default=4, gt=0)  # questions; with balance.tags, of an image of ordinary tags
     per_type: int = Field(default=2, gt=0)  # at most so many questions of one type on one image
-    forms: Annotated[Mapping[Form, Share], AfterValidator(_some)] = Field(
-        default_factory=lambda: {"short": 1.0, "brief": 1.0, "detailed": 1.0}
-    )
-    languages: Annotated[Mapping[str, Share], AfterValidator(_some)] = Field(default_factory=lambda: {"English": 1.0})
+    forms: FormShares = Field(default_factory=lambda: {"short": 1.0, "brief": 1.0, "detailed": 1.0})
+    languages: Shares = Field(default_factory=lambda: {"English": 1.0})
     near_duplicates: int = Field(default=4, ge=-1, le=16)  # perceptual hashes within so many bits; -1 keeps all
     balance: Balance = Balance()
     caps: Mapping[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)  # type pattern -> at most so many questions in all
@@ -177,7 +101,7 @@ class Engine(Section):
     """What serves the model. `options` go to vLLM's engine arguments, or into the calls of an endpoint, as they are."""
 
     kind: Literal["vllm", "endpoint", "scripted"] = "vllm"
-    urls: Annotated[tuple[Annotated[str, AfterValidator(_base_url)], ...], AfterValidator(_without_secrets)] = ()  # of endpoints
+    urls: BaseUrls = ()  # of endpoints
     key_env: str = "OPENAI_API_KEY"  # endpoint: the environment variable that holds the key, if there is one
     script: str | None = None  # scripted: module:attribute, a class with the Engine's call
     replicas: int = Field(default=1, gt=0)
@@ -188,10 +112,8 @@ class Engine(Section):
     call_seconds: float = Field(default=600.0, gt=0)  # a call that takes longer has failed
     stall_seconds: float = Field(default=300.0, gt=0)  # without a reply to any of the calls in flight, after which the engine is replaced
     retries: int = Field(default=3, ge=0)
-    template: Annotated[Mapping[str, Any], AfterValidator(_template_options)] = Field(default_factory=dict)  # options of the chat template
-    environment: Annotated[Mapping[str, str], AfterValidator(_open_variables)] = Field(
-        default_factory=dict
-    )  # vllm: environment variables of the engine
+    template: TemplateOptions = Field(default_factory=dict)  # options of the chat template
+    environment: Variables = Field(default_factory=dict)  # vllm: environment variables of the engine
     options: Mapping[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -199,6 +121,13 @@ class Engine(Section):
         if self.kind == "endpoint" and not self.urls:
             raise ValueError("an endpoint needs urls, a list of base URLs such as http://127.0.0.1:8000/v1")
         return self
+
+    @property
+    def shaping(self) -> dict[str, Any]:
+        """The options that can change a reply, and those of the chat template, if there are any; the others say how fast."""
+        of_all = tuple(self.options) if self.kind == "endpoint" else SHAPING
+        shaping = {key: self.options[key] for key in of_all if key in self.options}
+        return {**shaping, "template": dict(self.template)} if self.template else shaping
 
 
 class Price(Section):
@@ -238,7 +167,7 @@ class Threshold(Section):
 
     min: float | None = None
     max: float | None = None
-    forms: tuple[Form, ...] = ANSWER_FORMS  # to which answer forms it applies
+    forms: tuple[AnswerForm, ...] = ANSWER_FORMS  # to which answer forms it applies
 
     @model_validator(mode="after")
     def _in_order(self) -> "Threshold":
@@ -253,7 +182,7 @@ class Select(Section):
     keep: Mapping[str, Threshold] = Field(default_factory=dict)  # score name -> threshold
     min_question_characters: int = Field(default=6, ge=0)
     max_answer_characters: int = Field(default=8000, gt=0)
-    forbidden: Annotated[tuple[str, ...], AfterValidator(_expressions)] = ()  # regular expressions that no question or answer may match
+    forbidden: Expressions = ()  # regular expressions that no question or answer may match
     near_questions: float = Field(default=0.8, ge=0, le=1)  # Jaccard similarity from which one of an image is dropped; 1: equal only
     same_question: int | None = Field(default=None, gt=0)  # at most so many pairs with one wording over the whole set
 
@@ -268,7 +197,7 @@ class Pack(Section):
     metadata: Literal["stripped", "kept"] = "stripped"  # EXIF and the like can tell where a photograph was taken
     max_turns: int = Field(default=16, gt=0)
     license: str | None = None  # of the data set; never guessed
-    languages: tuple[Annotated[str, AfterValidator(_language)], ...] = ()  # ISO 639 codes for the card; never guessed
+    languages: tuple[Language, ...] = ()  # ISO 639 codes for the card; never guessed
 
 
 class Train(Section):

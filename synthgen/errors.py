@@ -15,12 +15,14 @@ Every message is one line: what is wrong, where, what is known, what to do. A fa
 it is a value in that row (see rows.py), never an exception that leaves its stage.
 """
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 from signal import Signals
 from typing import TypeVar
 
 Found = TypeVar("Found")
+AT_LINE = re.compile(r"(.+?\.yaml):(\d+): ")
 
 
 class SynthError(Exception):
@@ -60,11 +62,11 @@ class UserMistake(SynthError):
 
 
 class Mistakes(UserMistake):
-    """Several mistakes, one a line, reported together."""
+    """Several mistakes, one a line, reported together; those of one file stand together, in the order of its lines."""
 
     def __init__(self, lines: Sequence[str]) -> None:
-        super().__init__("\n".join(lines))
-        self.lines = list(lines)
+        self.lines = _by_line(lines)
+        super().__init__("\n".join(self.lines))
 
 
 class SettingsChanged(UserMistake):
@@ -86,10 +88,22 @@ def attempted(faults: list[str], call: Callable[[], Found]) -> Found | None:
     return None
 
 
+def _by_line(lines: Sequence[str]) -> list[str]:
+    matched = [(line, AT_LINE.match(line)) for line in lines]
+    places = {line: (match[1], int(match[2])) if match else (line, 0) for line, match in matched}
+    met = {file: number for number, file in enumerate(dict.fromkeys(file for file, _ in places.values()))}
+    return sorted(lines, key=lambda line: (met[places[line][0]], places[line][1]))
+
+
+def guess(name: str, known: Iterable[str]) -> str | None:
+    """The nearest known name, if one is near."""
+    return next(iter(get_close_matches(name, sorted(set(known)), n=1, cutoff=0.6)), None)
+
+
 def close(name: str, known: Iterable[str]) -> str:
     """A question whether the nearest known name was meant; empty if none is near. For lists that are too long for a line."""
-    found = get_close_matches(name, sorted(set(known)), n=1, cutoff=0.6)
-    return f"did you mean '{found[0]}'? " if found else ""
+    found = guess(name, known)
+    return f"did you mean '{found}'? " if found else ""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

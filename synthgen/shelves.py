@@ -13,7 +13,7 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from synthgen.errors import Mistakes, UserMistake, nearest
+from synthgen.errors import Mistakes, UserMistake, guess, nearest
 from synthgen.strict import Document, Place, parse
 
 KINDS: Mapping[str, str] = {
@@ -154,18 +154,24 @@ def code(name: str) -> Any:
 
 
 def _lines_of(document: Document, model: type[Section], error: ValidationError) -> Iterator[str]:
-    """A line for each fault; where a value could be of several kinds and is of none, pydantic finds a fault with each."""
+    """A line for each fault; where a value could be of several kinds and is of none, pydantic finds a fault with each.
+
+    A key that is missing is not told where an unknown one beside it is told to be meant for it.
+    """
     wrong: dict[Place, list[Any]] = {}
+    missing: list[Place] = []
+    meant: list[Place] = []
     for fault in error.errors():
         place = _place_of(document, fault)
-        dotted, where = _dotted(place), document.where(place)
         if fault["type"] == "extra_forbidden":
-            known = _fields_at(model, fault["loc"][:-1])
-            yield f"{where}: unknown key '{place[-1]}' in {_dotted(place[:-1])}: {nearest(str(place[-1]), known)}"
+            key, known = str(place[-1]), _fields_at(model, fault["loc"][:-1])
+            meant.append((*place[:-1], guess(key, known) or key))
+            yield f"{document.where(place)}: unknown key '{key}' in {_dotted(place[:-1])}: {nearest(key, known)}"
         elif fault["type"] == "missing":
-            yield f"{where}: {dotted} is missing"
+            missing.append(place)
         else:
             wrong.setdefault(place, []).append(fault)
+    yield from (f"{document.where(place)}: {_dotted(place)} is missing" for place in missing if place not in meant)
     for place, faults in wrong.items():
         # An entry that is wrong is not counted, so a list of them seems too short.
         if faults[0]["type"] == "too_short" and any(other[: len(place)] == place for other in wrong if other != place):
@@ -212,7 +218,7 @@ def _said(fault: Any) -> str:
         return f"needs at least {fault['ctx']['min_length']} entries"
     if fault["type"] == "value_error":  # of a check of ours; it may begin with a name of the user's
         return str(fault["msg"]).removeprefix("Value error, ")
-    message = str(fault["msg"])
+    message = str(fault["msg"]).replace("Input should be", "must be", 1)
     return _WORDS.get(fault["type"], f"{message[:1].lower()}{message[1:]}")
 
 

@@ -63,11 +63,18 @@ def load(document: Document) -> tuple[Pipeline, Texts]:
     taggers = attempted(faults, lambda: tagger.load_all(names))
     tree = taggers[0].taxonomy.tree if taggers else _tree(names)
     prompts = types = rules = None
-    for name in shelves.named("prompts", document, ("generate", "prompts"), faults):
+    packs = shelves.named("prompts", document, ("generate", "prompts"), faults)
+    for name in packs:
         prompts = attempted(faults, partial(prompt.load, name))
         types = list(prompts.types) if prompts else attempted([], partial(prompt.types_of, name))
     for name in shelves.named("mapping", document, ("plan", "mapping"), faults):
         rules = attempted(faults, partial(_rules, name, tree, types))
+        later = (("tags", "taxonomy", names and tree is None), ("instruction types", "families", packs and types is None))
+        faults += [
+            f"mapping '{name}': its {what} are looked at once the {where} can be read without mistakes"
+            for what, where, is_later in later
+            if is_later
+        ]
     if document.at((*ENGINE, "kind")) == "scripted" and not document.at((*ENGINE, "script")):
         attempted(faults, lambda: shelves.check(document, _Scripted))
     faults += [*_score_faults(document), *(_unserved(document, prompts) if prompts else ()), *_cap_faults(document, types)]

@@ -22,7 +22,7 @@ from PIL import Image
 
 import synthgen
 from synthgen import cli, config, job, listing, preview, shelves
-from synthgen.errors import SettingsChanged
+from synthgen.errors import SettingsChanged, UserMistake
 from synthgen.models import ModelName
 from synthgen.source import Listed
 from synthgen.store import Lease
@@ -171,12 +171,9 @@ def test_all_that_is_missing_is_asked_for_at_once(synth: Synth, photos: Path, co
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("run", "photos", "--out", "out", "--from", "tga"), "'tga' is not one of 'tag', 'plan', 'generate', 'select', 'pack'"),
-        (("run", "photos", "--out", "out", "--until", "packed"), "'packed' is not one of 'tag', 'plan', 'generate', 'select', 'pack'"),
         (("run", "photos", "--out", "out", "--limit", "0"), "Invalid value for '--limit'"),
         (("run", "photos", "--otu", "out"), "No such option: --otu"),
         (("rnu", "photos"), "No such command 'rnu'"),
-        (("show", "taxonmy", "small"), "'taxonmy' is not one of"),
         (("status",), "Missing argument 'FOLDER'"),
         (("train", "out"), "Missing option '--model'"),
     ],
@@ -190,11 +187,33 @@ def test_words_that_the_command_line_does_not_know_are_told(synth: Synth, photos
     assert len(errors) == 1 and said in errors[0]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("run", "photos", "--out", "out", "--from", "tga"), "--from 'tga' is unknown: did you mean 'tag'?"),
+        (("run", "photos", "--out", "out", "--until", "zzz"), "--until 'zzz' is unknown: known: generate, pack, plan, select, tag"),
+        (("run", "photos", "--out", "out", "--from", "it's"), "--from 'it's' is unknown: known: generate, pack, plan, select, tag"),
+        (("copy", "taxonomi", "x", "y"), "kind 'taxonomi' is unknown: did you mean 'taxonomy'?"),
+        (("list", "famly"), "kind 'famly' is unknown: did you mean 'family'?"),
+    ],
+)
+def test_a_word_that_is_none_of_those_to_choose_from_comes_with_the_nearest(
+    synth: Synth, photos: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    assert refusal(synth, *arguments) == said
+
+
 # --- what lies where -----------------------------------------------------------------------------------------------------
 
 
 def test_a_missing_image_folder_is_told(synth: Synth) -> None:
     assert refusal(synth, "run", "nowhere", "--out", "out", "-p", "small") == "nowhere: no such file or folder"
+
+
+def test_a_missing_image_folder_that_the_pipeline_names_is_told_with_the_line_that_names_it(synth: Synth, workspace: Path) -> None:
+    pipeline = write(workspace / "pipelines/mine.yaml", SHELVES["pipelines/small.yaml"].replace("sidecar: .json", "uri: nowhere"))
+    assert refusal(synth, "run", "--out", "out", "-p", "mine") == f"{pipeline}:2: source.uri: nowhere: no such file or folder"
+    assert refusal(synth, "run", "elsewhere", "--out", "out", "-p", "mine") == "elsewhere: no such file or folder"
 
 
 def test_a_folder_without_images_is_told(synth: Synth, workspace: Path) -> None:
@@ -508,7 +527,19 @@ def test_copy_never_overwrites_and_stays_on_the_shelf(synth: Synth, workspace: P
     assert refusal(synth, "copy", "mapping", "everyday", "small") == "pipelines/mappings/small.yaml: exists already; choose another name"
     for name in ("../x", "a/b", "", "..", "x.yaml"):
         assert refusal(synth, "copy", "mapping", "everyday", name) == f"{name}: is not a name for a file; use letters, digits, - and _"
-    assert refusal(synth, "copy", "mapping", "everyda", "mine").startswith("mapping 'everyda' is unknown: did you mean 'everyday'?")
+    for target in ("mine", "small"):
+        assert refusal(synth, "copy", "mapping", "everyda", target).startswith("mapping 'everyda' is unknown: did you mean 'everyday'?")
+
+
+def test_a_copy_of_a_shipped_file_onto_itself_is_told_where_to_edit_and_where_to_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(shelves.shipped())
+    file = "taggers/taxonomies/everyday.yaml"
+    before = Path(file).read_bytes()
+    with pytest.raises(
+        UserMistake, match=f"^{file}: is the shelf's own file here; edit it as it is, or copy it in a working folder of your own$"
+    ):
+        cli.files.copy("taxonomy", "everyday", "everyday")
+    assert Path(file).read_bytes() == before
 
 
 @pytest.mark.parametrize("command", [("show", "prompts", "odd"), ("copy", "prompts", "odd", "mine"), ("show", "mapping", "odd")])

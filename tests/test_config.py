@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from synthgen import config, shelves, texts
+from synthgen.allowed import FORMATS
 from synthgen.errors import Mistakes, UserMistake
 from synthgen.images.headers import MAGIC
 
@@ -68,7 +69,7 @@ def test_the_last_of_two_settings_counts_and_leaves_its_neighbours() -> None:
         ("generate.engine.knd=x", "unknown key 'knd' in generate.engine: did you mean 'kind'?"),
         ("plan.per_image=many", "plan.per_image: must be a whole number, not 'many'"),
         ("plan.per_image=2.5", "plan.per_image: must be a whole number, not 2.5"),
-        ("plan.per_image=0", "plan.per_image: input should be greater than 0, not 0"),
+        ("plan.per_image=0", "plan.per_image: must be greater than 0, not 0"),
         ("plan.per_image=", "plan.per_image: must be a whole number, not ''"),
         ("plan.per_image=null", "plan.per_image: must be a whole number, not left empty"),
         ("tag=3", "tag: must be keys with values, not 3"),
@@ -78,10 +79,10 @@ def test_the_last_of_two_settings_counts_and_leaves_its_neighbours() -> None:
         ("images.formats=[PNG, AVFI]", f"images.formats.1: 'AVFI' is {NO_FORMAT}: did you mean 'AVIF'?"),
         ("images.formats=[]", "images.formats: needs at least 1 entries, not 0"),
         ("plan.forms={shrt: 1}", "plan.forms.shrt: 'shrt' is not an answer form: did you mean 'short'?"),
-        ("plan.forms={short: -1}", "plan.forms.short: input should be greater than or equal to 0, not -1"),
+        ("plan.forms={short: -1}", "plan.forms.short: must be greater than or equal to 0, not -1"),
         ("plan.forms={short: 0}", "plan.forms: one share at least must be above 0"),
         ("plan.languages={}", "plan.languages: one share at least must be above 0"),
-        ("pack.images=small", "pack.images: input should be 'original' or 'resized', not 'small'"),
+        ("pack.images=small", "pack.images: must be 'original' or 'resized', not 'small'"),
         ("select.forbidden=['(']", "select.forbidden: '(' is not a regular expression as RE2 reads them: missing ): ("),
         (
             r"select.forbidden=['(.)\1']",
@@ -101,7 +102,7 @@ def test_the_last_of_two_settings_counts_and_leaves_its_neighbours() -> None:
             "select.keep={likelihood: {min: 0.9, max: 0.1}}",
             "select.keep.likelihood: min 0.9 is above max 0.1, so no pair could be kept",
         ),
-        ("images.decode_seconds=1e999", "images.decode_seconds: input should be a finite number, not inf"),
+        ("images.decode_seconds=1e999", "images.decode_seconds: must be a finite number, not inf"),
     ],
 )
 def test_a_wrong_setting_is_one_line_that_repeats_what_was_typed(override: str, said: str) -> None:
@@ -149,7 +150,7 @@ def test_any_setting_is_taken_or_refused_in_words(key: str, value: str) -> None:
 def test_the_formats_that_may_be_named_are_those_that_are_told_by_their_first_bytes_and_decoded() -> None:
     Image.init()
     told = {name for _, name in MAGIC} | {"WEBP", "AVIF", "HEIF", "BMP", "PPM"}
-    assert set(config.FORMATS) == (told & set(Image.OPEN)) - {"EPS"} | {"MPO"}  # an MPO begins as a JPEG
+    assert set(FORMATS) == (told & set(Image.OPEN)) - {"EPS"} | {"MPO"}  # an MPO begins as a JPEG
 
 
 def test_the_smallest_pipeline_has_a_default_for_everything_else() -> None:
@@ -185,10 +186,11 @@ def test_the_mistakes_of_all_files_of_a_pipeline_are_told_together() -> None:
     scores, keep = "generate.scores=[likelyhood]", "select.keep={answer: {min: 1}, blind: {min: 1}}"
     assert mistakes(scores, keep) == [
         "taggers/beside.yaml:3: taxonomy 'smal' is unknown: did you mean 'small'? (`synth list taxonomy` shows all)",
-        "prompts/small.yaml:3: ask.parse: input should be 'json' or 'lines', not 'jsn'",
+        "prompts/small.yaml:3: ask.parse: must be 'json' or 'lines', not 'jsn'",
         "prompts/small.yaml:4: no answer prompt for the form 'short'",
         "prompts/small.yaml:4: no answer prompt for the form 'brief'",
         "prompts/small.yaml:4: no answer prompt for the form 'choice'",
+        "mapping 'small': its tags are looked at once the taxonomy can be read without mistakes",
         f"--set {scores}: generate.scores: 'likelyhood' is not a score: did you mean 'likelihood'?",
         f"--set {keep}: select.keep: 'answer' is not scored; add it to generate.scores (likelyhood)",
         f"--set {keep}: select.keep: 'blind' is not scored; add it to generate.scores (likelyhood)",
@@ -237,14 +239,26 @@ def test_what_depends_on_a_file_that_is_wrong_is_not_guessed_at() -> None:
     edited("pipelines/mappings/small.yaml", "tags: document/**", "tags: document/**\n    whne: {}")
     assert sorted(mistakes()) == sorted(
         [
-            "taggers/taxonomies/small.yaml:9: tags.Document.means is missing",
             "taggers/taxonomies/small.yaml:9: 'Document' is not a name; use lower-case letters, digits and _",
             "taggers/taxonomies/small.yaml:10: unknown key 'maens' in tags.Document: did you mean 'means'?",
-            "prompts/families/small.yaml:8: types.fine.about is missing",
             "prompts/families/small.yaml:9: unknown key 'abuot' in types.fine: did you mean 'about'?",
             "pipelines/mappings/small.yaml:6: unknown key 'whne' in rules.1: did you mean 'when'?",
+            "mapping 'small': its tags are looked at once the taxonomy can be read without mistakes",
+            "mapping 'small': its instruction types are looked at once the families can be read without mistakes",
         ]
     )
+
+
+def test_the_mistakes_of_one_file_come_in_the_order_of_its_lines() -> None:
+    """Some are of the mapping's form and some of what it names; either may stand before the other."""
+    text = (
+        SHELVES["pipelines/mappings/small.yaml"]
+        + "  - tags: animal/kat\n    ask: {fine/**: -5}\n  - tags: animal/cat\n    ask: {fien/**: 1}\n"
+    )
+    write(Path("pipelines/mappings/small.yaml"), text + "abot: x\n")
+    found = mistakes()
+    assert [int(line.split(":")[1]) for line in found] == [7, 8, 10, 11]
+    assert {line.split(":")[0] for line in found} == {"pipelines/mappings/small.yaml"}
 
 
 def test_a_repeated_key_and_a_setting_that_cannot_be_applied_hide_nothing() -> None:
@@ -256,6 +270,7 @@ def test_a_repeated_key_and_a_setting_that_cannot_be_applied_hide_nothing() -> N
             "pipelines/small.yaml:3: unknown key 'bach' in tag: did you mean 'batch'?",
             "--set tag.workers: write it as section.key=value",
             "--set tag.gpus=x: tag.gpus: must be a number, not 'x'",
+            "mapping 'small': its tags are looked at once the taxonomy can be read without mistakes",
             "taggers/beside.yaml:3: taxonomy 'smal' is unknown: did you mean 'small'? (`synth list taxonomy` shows all)",
         ]
     )

@@ -210,7 +210,7 @@ def test_every_pattern_that_matches_nothing_is_told_with_its_line_and_the_neares
 
 
 def test_a_negative_weight_is_refused(workspace: Path) -> None:
-    with pytest.raises(Mistakes, match="input should be greater than or equal to 0, not -1"):
+    with pytest.raises(Mistakes, match="must be greater than or equal to 0, not -1"):
         load(workspace, "  - {tags: '**', ask: {'**': -1}}\n")
 
 

@@ -15,7 +15,7 @@ from synthgen import prompt
 from synthgen.config import Engine as EngineSettings
 from synthgen.config import Generate, Images, Sampling, Source
 from synthgen.errors import ModelUnavailable, SynthError, UserMistake
-from synthgen.generate.terms import Terms, shaping_options
+from synthgen.generate.terms import Terms
 from synthgen.models import EngineDied, ModelName, Reply, Request, open_engine
 from synthgen.models.names import folder_digest, resolve
 from synthgen.models.scripted import ScriptedEngine
@@ -223,7 +223,7 @@ def test_what_only_says_how_fast_or_where_leaves_every_pair(change: dict[str, An
 
 def test_a_chat_template_without_options_is_no_part_of_a_recipe() -> None:
     """So that pairs from before there were such options are still of today."""
-    assert shaping_options(EngineSettings(options={"dtype": "bfloat16"}, template={})) == {"dtype": "bfloat16"}
+    assert EngineSettings(options={"dtype": "bfloat16", "seed": 1}, template={}).shaping == {"dtype": "bfloat16"}
 
 
 def test_two_hub_models_are_two_models_even_of_one_commit() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
@@ -125,3 +126,10 @@ def test_the_share_of_true_pairs_is_told_in_words(capsys: pytest.CaptureFixture[
     counts = {"counting": Counter(generated=8, true=6, kept=4, kept_true=4), "existence": Counter(generated=2, true=0, kept=1)}
     truth._told(counts, {}, 12)
     assert capsys.readouterr().out.splitlines()[-1] == "true: 80.0% of the 5 accepted pairs, 60.0% of the 10 that were generated"
+
+
+def test_a_folder_in_which_nothing_was_selected_is_told_and_not_counted_as_zeros(tmp_path: Path) -> None:
+    command = [sys.executable, str(Path(truth.__file__)), str(tmp_path / "nothing")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2 and not done.stdout
+    assert "no pair of a run was selected there; make it with: synth run --pipeline demo" in done.stderr

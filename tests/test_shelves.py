@@ -50,12 +50,25 @@ def test_an_unknown_key_that_is_near_nothing_lists_what_is_known() -> None:
 def test_all_mistakes_are_told_at_once_each_with_its_own_line() -> None:
     text = "about: 5\ntemplates: one\ntags:\n  animal:\n    maens: x\n    tags:\n      cat: ''\n      dog: [1]\n"
     assert lines_of(text) == [
-        "some.yaml:4: tags.animal.means is missing",
-        "some.yaml:5: unknown key 'maens' in tags.animal: did you mean 'means'?",
         "some.yaml:1: about: must be text, not 5",
         "some.yaml:2: templates: must be a list, not 'one'",
+        "some.yaml:5: unknown key 'maens' in tags.animal: did you mean 'means'?",
         "some.yaml:7: tags.animal.tags.cat: must say something, not ''",
         "some.yaml:8: tags.animal.tags.dog: must be a line of text that says what it means, or keys with values, not a list",
+    ]
+
+
+def test_a_key_is_missing_only_where_no_unknown_one_beside_it_is_meant_for_it() -> None:
+    assert lines_of("about: x\nrules:\n  - tag: a\n    ask: {b: 1}\n", MappingFile) == [
+        "some.yaml:3: unknown key 'tag' in rules.0: did you mean 'tags'?"
+    ]
+    assert lines_of(
+        "about: x\nrules:\n  - zzz: a\n    ask: {b: 1}\n  - tag: a\n    tags: a\n    ask: {b: 1}\n  - ask: {b: 1}\n", MappingFile
+    ) == [
+        "some.yaml:3: unknown key 'zzz' in rules.0: known: ask, boost, never, tags, when",
+        "some.yaml:3: rules.0.tags is missing",
+        "some.yaml:5: unknown key 'tag' in rules.1: did you mean 'tags'?",
+        "some.yaml:8: rules.2.tags is missing",
     ]
 
 
@@ -67,9 +80,8 @@ def test_a_tag_without_a_meaning_is_told_both_ways_to_give_one() -> None:
 def test_a_mistake_in_one_kind_of_node_is_not_also_told_as_a_mistake_in_the_other() -> None:
     text = "about: x\ntypes:\n  a:\n    about: x\n    types:\n      b: {abuot: x, needs: y, forms: [shrt], examples: [p, q]}\n"
     assert lines_of(text, FamilyFile) == [
-        "some.yaml:6: types.a.types.b.about is missing",
         "some.yaml:6: unknown key 'abuot' in types.a.types.b: did you mean 'about'?",
-        "some.yaml:6: types.a.types.b.forms.0: input should be 'short', 'brief', 'detailed' or 'choice', not 'shrt'",
+        "some.yaml:6: types.a.types.b.forms.0: must be 'short', 'brief', 'detailed' or 'choice', not 'shrt'",
     ]
 
 
@@ -81,13 +93,13 @@ TYPE = "needs: y, forms: [short], examples: [p, q]"
     [
         (
             "need: y, forms: [short], examples: [p, q]",
-            ["types.a.types.b.needs is missing", "unknown key 'need' in types.a.types.b: did you mean 'needs'?"],
+            ["unknown key 'need' in types.a.types.b: did you mean 'needs'?"],
         ),
         (f"{TYPE}, hint: z", [f"unknown key 'hint' in types.a.types.b: known: {', '.join(sorted(InstructionLeaf.model_fields))}"]),
         (f"need: y, types: {{c: {{about: x, {TYPE}}}}}", ["unknown key 'need' in types.a.types.b: known: about, types"]),
         (
             f"tpyes: {{c: {{about: x, {TYPE}}}}}",
-            ["types.a.types.b.types is missing", "unknown key 'tpyes' in types.a.types.b: did you mean 'types'?"],
+            ["unknown key 'tpyes' in types.a.types.b: did you mean 'types'?"],
         ),
     ],
 )
@@ -108,7 +120,7 @@ def test_a_value_that_could_be_of_two_kinds_and_is_of_neither_is_one_line() -> N
         ("{a: 1}", "must be a number, not keys with values"),
         ("", "must be a number, not left empty"),
         (".inf", "must be a number, not '.inf'"),
-        ("1e999", "input should be a finite number, not inf"),
+        ("1e999", "must be a finite number, not inf"),
         ("x" * 200, f"must be a number, not '{'x' * 56}…"),
     ],
 )
@@ -117,8 +129,11 @@ def test_a_wrong_type_says_what_was_given(value: str, said: str) -> None:
 
 
 def test_every_repeated_key_is_told_with_the_line_of_the_repeat() -> None:
-    told = ["some.yaml:2: key 'c' is given twice", "some.yaml:3: key 'about' is given twice"]
-    assert lines_of("about: x\nwhen: {c: 1, c: 2}\nabout: x\nrules: []\n", MappingFile)[:2] == told
+    assert lines_of("about: x\nwhen: {c: 1, c: 2}\nabout: x\nrules: []\n", MappingFile) == [
+        "some.yaml:2: key 'c' is given twice",
+        "some.yaml:2: unknown key 'when' in the file: known: about, extends, rules, text_tags",
+        "some.yaml:3: key 'about' is given twice",
+    ]
     assert lines_of("about: x\nrules: []\nrules: []\n", MappingFile) == ["some.yaml:3: key 'rules' is given twice"]
 
 

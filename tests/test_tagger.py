@@ -264,7 +264,7 @@ def test_a_threshold_for_no_tag_at_all_is_told(siglip: Path) -> None:
 @pytest.mark.parametrize("value", ["30", "0", "-0.5"])
 def test_a_threshold_that_is_no_probability_is_told(siglip: Path, value: str) -> None:
     for more, where in ((f"threshold: {value}\n", "threshold"), (f'thresholds: {{"animal/**": {value}}}\n', r"thresholds\.animal/\*\*")):
-        with pytest.raises(Mistakes, match=rf"^\S*mine\.yaml:5: {where}: input should be (less|greater) than [^\n]*$"):
+        with pytest.raises(Mistakes, match=rf"^\S*mine\.yaml:5: {where}: must be (less|greater) than [^\n]*$"):
             spec_of(siglip, more)
 
 
@@ -443,7 +443,25 @@ def test_an_image_that_the_tagger_cannot_take_costs_one_row(stage: str, tmp_path
     worker = tag.TagWorker(terms)
     receipt = asyncio.run(worker.do(work))
     worker._decoder.close()
-    assert receipt.counts == {"tagged": 4, "quarantined.tagger_failed": 2}
+    assert receipt.counts == {"tagged": 4, "quarantined.tagger_failed": 2} and worker.progress() == {"images": 6}
+
+
+def test_no_image_counts_as_done_before_the_tagger_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_images(Path("photos"), 6)
+    out, source = Folder(str(tmp_path / "out")), Source(uri="photos")
+    listing.run(out, list_objects(source), Lease.take(out), "print")
+    terms = tag.Terms(out, source, Images(), (sidecar(),), 4, "print")
+    (work,) = tag.todo(Stage(out, tag.LISTED).log(), Stage(out, tag.TAGGED).log(), terms, False)
+
+    def opened(spec: tagger.TaggerSpec) -> None:
+        raise ModelUnavailable("no weights")
+
+    monkeypatch.setattr(opening, "open_tagger", opened)
+    worker = tag.TagWorker(terms)
+    with pytest.raises(ModelUnavailable):
+        asyncio.run(worker.do(work))
+    worker._decoder.close()
+    assert worker.progress() == {"images": 0}
 
 
 # --- models that are none ----------------------------------------------------------------------------------------------

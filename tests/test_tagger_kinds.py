@@ -151,6 +151,7 @@ def test_the_shipped_scripted_engine_serves_a_vlm_tagger() -> None:
 def test_the_fingerprint_of_a_vlm_tagger_follows_its_words_and_model_but_not_where_it_is_served(chooser: list[Request]) -> None:
     first = vlm().fingerprint
     assert vlm({"wanted": ["cat"]}).fingerprint == first
+    assert vlm({"max_model_len": 512}).fingerprint != first, "what shapes a reply shapes the tags"
     assert vlm(more="question: Hm?\n").fingerprint != first
     text = Path("taggers/mine.yaml").read_text()
     write(Path("taggers/mine.yaml"), text.replace("model: none", "model: other").replace("question: Hm?\n", ""))

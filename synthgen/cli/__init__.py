@@ -13,10 +13,11 @@ import typer
 
 from synthgen import __version__
 from synthgen.cli import files, runs
-from synthgen.cli.options import say
+from synthgen.cli.options import Commands, say
 from synthgen.errors import SynthError
 
 app = typer.Typer(
+    cls=Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import typer
 
 from synthgen.cli.options import JsonOption, ModelOption, PipelineOption, SetOption, pipeline_of, say
+from synthgen.errors import UserMistake
 
 app = typer.Typer()
 
@@ -79,8 +80,12 @@ def copy(kind: Kind, name: str, new: Annotated[str, typer.Argument(help="The nam
     """Copy a shelf file into this folder under a new name, to make it yours."""
     from synthgen import shelves
 
+    text = shelves.read(shelves.find(kind, name))
+    file = Path(shelves.KINDS[kind]) / f"{name}.yaml"
+    if name == new and file.is_file() and shelves.shipped().samefile(Path.cwd()):
+        raise UserMistake(f"{file}: is the shelf's own file here; edit it as it is, or copy it in a working folder of your own")
     target = shelves.vacant(kind, new)
-    shelves.write_new(target, shelves.read(shelves.find(kind, name)))
+    shelves.write_new(target, text)
     print(target)
 
 

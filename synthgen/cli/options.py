@@ -4,19 +4,35 @@ Comes in: words and options. Goes out: a Pipeline, or one line that says what to
 everywhere here.
 """
 
+import re
 import shlex
 import sys
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
-from synthgen.errors import UserMistake
+from synthgen.errors import UserMistake, nearest
 
 PipelineOption = Annotated[str, typer.Option("--pipeline", "-p", help="A pipeline by name, or a .yaml file.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="Replace one setting: section.key=value.")]
 ModelOption = Annotated[str | None, typer.Option("--model", help="Replace generate.model: a hub name or a folder.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+class Commands(TyperGroup):
+    """All commands. A word that is none of those that it could be is one line with the nearest, like any other name."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Runs the command that was typed."""
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            found = re.search(r"(['\"])(.*)\1 is not one of (.*)", error.message)
+            if not found or not error.param:
+                raise
+            known = re.findall(r"'(.*?)'", found[3])
+            raise UserMistake(f"{error.param.opts[0]} '{found[2]}' is unknown: {nearest(found[2], known)}") from error
 
 
 class OnFolder(TyperCommand):

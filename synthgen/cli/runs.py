@@ -212,7 +212,7 @@ def _list_dropped(folder: Any, reason: str, limit: int, as_json: bool) -> None:
 
 def _job(command: str, document: Any, out: str, pipeline: str, looks: bool) -> tuple[Any, Any]:
     """The job, and the listing of its source, begun, if it `looks` there: the model may be far away, and is asked for last."""
-    from synthgen import job, source, texts
+    from synthgen import job, texts
     from synthgen.store.folder import open_folder
 
     missing = [] if document.at(("source", "uri")) else ["the images (a folder, a glob, s3://…, gs://…, Parquet files or urls:FILE)"]
@@ -221,8 +221,21 @@ def _job(command: str, document: Any, out: str, pipeline: str, looks: bool) -> t
         raise UserMistake(f"missing: {', and '.join(missing)}; for example: synth {command} photos --out data")
     loaded, found = texts.load(document)
     folder = open_folder(out)
-    objects = source.begun(loaded.source) if looks else None
+    objects = _begun(document, loaded.source) if looks else None
     opened = job.open_job(folder, loaded, found)
     for notice in texts.notices(pipeline, loaded, found):
         say(notice)
     return opened, objects
+
+
+def _begun(document: Any, named: Any) -> Any:
+    """The listing of the source, begun; what is wrong with one that the pipeline's file names is told with that line."""
+    from synthgen import source
+
+    place = ("source", "uri")
+    try:
+        return source.begun(named)
+    except UserMistake as mistake:
+        if isinstance(document.lines.get(place), int):
+            raise UserMistake(f"{document.where(place)}: source.uri: {mistake}") from mistake
+        raise

@@ -95,6 +95,8 @@ class TaggerSpec:
         phrasings = {path: list(texts) for path, texts in self.taxonomy.phrasings.items()}
         # Words about a tagger, and where a model is served and how fast, say nothing of what it finds.
         settings = self.file.model_dump(mode="json", exclude={"about", "serve"})
+        if isinstance(self.file, VlmFile):
+            settings["serve"] = self.file.serve.shaping
         order = list(settings.get("thresholds", ()))  # decides where several match; below keys are sorted
         whole = json.dumps([settings, order, phrasings, digest], sort_keys=True)
         return hashlib.sha256(whole.encode()).hexdigest()[:32]
