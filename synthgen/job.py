@@ -21,7 +21,6 @@ from synthgen import __version__, frozen, mapping, tagger
 from synthgen.config import Generate, Pipeline
 from synthgen.errors import SettingsChanged, UserMistake
 from synthgen.generate import Terms as GenerateTerms
-from synthgen.generate.terms import shaping_options
 from synthgen.models import ModelName
 from synthgen.models.names import resolve
 from synthgen.pack import Terms as PackTerms
@@ -288,7 +287,7 @@ def _shape(pipeline: Pipeline, texts: Texts, model: ModelName) -> dict[str, Any]
         },
         "generated": {
             "model": model.revision if model.revision.startswith("files:") else [model.model, model.revision],
-            "engine": shaping_options(pipeline.generate.engine),
+            "engine": pipeline.generate.engine.shaping,
             "system": pack.system,
             "ask": pack.ask.model_dump(mode="json"),
             "ask_choice": pack.ask_choice.model_dump(mode="json") if pack.ask_choice else None,

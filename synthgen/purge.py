@@ -11,7 +11,6 @@ some tables and files hold the image and some do not, so no other run begins, an
 import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -20,11 +19,23 @@ import pyarrow.compute as pc
 
 from synthgen import frozen, status
 from synthgen.denylist import Denied, denied, deny
-from synthgen.errors import Damaged, UserMistake
+from synthgen.errors import UserMistake
 from synthgen.job import Job
 from synthgen.meant import objects_meant
 from synthgen.pack import published
-from synthgen.rows import ASSIGNMENTS, IMAGES, OBJECT_TAGS, OBJECTS, PAIRS, PLANNED_IMAGES, SCORES, score_counts, tag_counts
+from synthgen.rows import (
+    ASSIGNMENTS,
+    IMAGES,
+    OBJECT_TAGS,
+    OBJECTS,
+    PAIRS,
+    PLANNED_IMAGES,
+    SCORES,
+    outcome_counts,
+    plan_counts,
+    score_counts,
+    tag_counts,
+)
 from synthgen.run import Range, run
 from synthgen.store import Folder, Lease, Log, Receipt, Stage, TablePart
 from synthgen.store.tidy import tidy
@@ -154,8 +165,7 @@ def _rewrite(stage: Stage, logs: Mapping[str, Log], partition: str, gone: Denied
     if latest is None:
         return False
     before = {table: _rows(stage, log, partition, table) for table in sorted(_tables(log))}
-    asked = _asked_of(stage.out, logs[PLANNED], partition, gone, before["pairs"]) if stage.name == GENERATED else frozenset[str]()
-    after = {table: _without(f"{stage.name}/{table}", rows, gone, asked) for table, rows in before.items()}
+    after = {table: _without(f"{stage.name}/{table}", rows, gone, before) for table, rows in before.items()}
     if all(after[table].equals(rows) for table, rows in before.items()):
         return False
     revision, counts = log.next_revision(partition), Counter[str]()
@@ -190,21 +200,11 @@ def _reads(stage: Stage, partition: str, before: Receipt, logs: Mapping[str, Log
     return {key: digest for name in earlier for key, digest in Stage(stage.out, name).log().digests(name, [partition]).items()}
 
 
-def _asked_of(out: Folder, planned: Log, partition: str, gone: Denied, pairs: pa.Table) -> frozenset[str]:
-    """Whatever was asked of what is gone, by its pairs and by every file of the plan that is still there."""
-    stage, found = Stage(out, PLANNED), set(pairs.filter(_is_gone(pairs, gone)).column("assignment_id").to_pylist())
-    for commit in planned.partitions.get(partition, ()):
-        if "assignments" in commit.receipt.tables:
-            with suppress(Damaged):
-                for rows in stage.files(commit.receipt, "assignments", ["assignment_id", "object_id", "image_id"]):
-                    found.update(rows.filter(_is_gone(rows, gone)).column("assignment_id").to_pylist())
-    return frozenset(found)
-
-
-def _without(name: str, rows: pa.Table, gone: Denied, asked: frozenset[str]) -> pa.Table:
-    """A table without what is gone; objects stay as bare records. `asked` are the assignments of what is gone."""
-    if name.startswith("3-generated/scores/"):  # by assignment: scores of pairs that were replaced, or lost, go too
-        return rows.filter(pc.invert(pc.is_in(rows.column("assignment_id"), pa.array(sorted(asked), pa.string()))))
+def _without(name: str, rows: pa.Table, gone: Denied, stage: Mapping[str, pa.Table]) -> pa.Table:
+    """A table without what is gone; objects stay as bare records. `stage` holds the tables of the same partition."""
+    if name.startswith("3-generated/scores/"):  # by assignment, for those of replaced pairs; what has no pair any more goes with them
+        left = stage["pairs"].filter(pc.invert(_is_gone(stage["pairs"], gone))).column("assignment_id")
+        return rows.filter(pc.is_in(rows.column("assignment_id"), left.combine_chunks()))
     mask = _is_gone(rows, gone)
     if name not in BARE or not pc.any(mask).as_py():
         return rows.filter(pc.invert(mask))
@@ -226,15 +226,12 @@ def _outcomes(name: str, rows: pa.Table, stage: Mapping[str, pa.Table]) -> Count
     if name == "2-planned/images":
         return Counter(rows.column("outcome").to_pylist())
     if name == "2-planned/assignments":
-        return Counter("retired" if one else "assigned" for one in rows.column("retired").to_pylist())
+        return plan_counts(rows.column("retired").to_pylist())
     if name == "1-tagged/images":
         return tag_counts(rows.select(["outcome", "reason", "detail"]).to_pylist())
     if name.startswith("3-generated/scores/"):  # those of pairs that were replaced are not counted any more
         return score_counts(rows.filter(pc.is_in(rows.column("pair_id"), stage["pairs"].column("pair_id").combine_chunks())).to_pylist())
-    if name != "3-generated/pairs":
-        return Counter()
-    pairs = zip(rows.column("outcome").to_pylist(), rows.column("reason").to_pylist(), strict=True)
-    return Counter(outcome if reason is None else f"{outcome}.{reason}" for outcome, reason in pairs)
+    return outcome_counts(rows.select(["outcome", "reason"]).to_pylist()) if name == "3-generated/pairs" else Counter()
 
 
 def _never_asked(out: Folder, partition: str, gone: Denied, pairs: pa.Table) -> int:

@@ -21,7 +21,20 @@ import pyarrow.compute as pc
 from synthgen import frozen
 from synthgen.denylist import denied
 from synthgen.errors import Damaged, UserMistake, nearest
-from synthgen.rows import ASSIGNMENTS, IMAGES, OBJECTS, PAIRS, PLANNED_IMAGES, SCORES, object_id, object_row, score_counts, table
+from synthgen.rows import (
+    ASSIGNMENTS,
+    IMAGES,
+    OBJECTS,
+    PAIRS,
+    PLANNED_IMAGES,
+    SCORES,
+    object_id,
+    object_row,
+    outcome_counts,
+    plan_counts,
+    score_counts,
+    table,
+)
 from synthgen.source import list_objects
 from synthgen.status import FOLDERS
 from synthgen.store import Folder, Lease, Log, Receipt, Stage, TablePart
@@ -118,7 +131,7 @@ def _unplanned(stage: Stage, partition: str, lease: Lease) -> bool:
     columns = {name: asked.column(name) for name in ASSIGNMENTS.names if name in PAIRS.names}
     columns |= {"because": pa.nulls(asked.num_rows), "retired": pa.array([False] * asked.num_rows)}
     rows = pa.concat_tables([known, pa.table({name: columns[name] for name in ASSIGNMENTS.names}, schema=ASSIGNMENTS)])
-    counts, parts = Counter("retired" if one else "assigned" for one in rows.column("retired").to_pylist()), {}
+    counts, parts = plan_counts(rows.column("retired").to_pylist()), {}
     if _is_whole(stage, log, partition, "images"):
         counts.update({name: count for name, count in log.counts([partition]).items() if name not in ("assigned", "retired")})
     else:
@@ -139,8 +152,7 @@ def _ungenerated(stage: Stage, partition: str, lease: Lease) -> bool:
         return stage.empty(partition, lease)
     parts = dict.fromkeys(sorted(damaged), NOTHING)
     rows = _last(_readable(stage, log, partition, "pairs", PAIRS), "assignment_id")
-    outcomes = zip(rows.column("outcome").to_pylist(), rows.column("reason").to_pylist(), strict=True)
-    counts = Counter(outcome if reason is None else f"{outcome}.{reason}" for outcome, reason in outcomes)
+    counts = outcome_counts(rows.select(["outcome", "reason"]).to_pylist())
     counts["retired"] = log.counts([partition]).get("retired", 0)
     for name in tables - damaged - {"pairs"}:
         scores = stage.current(log, partition, name, "pair_id", SCORES)

@@ -260,14 +260,24 @@ def tags_table(tagger: str) -> str:
 _LEFT_OUT = re.compile(rf"(?:^|: |; )({'|'.join(LEFT_OUT)})(?=[:;]|$)".replace("_", " "))
 
 
+def outcome_counts(rows: Iterable[Mapping[str, Any]]) -> Counter[str]:
+    """What rows with an outcome and a reason add to the counts of their commits: `outcome`, or `outcome.reason` where there is one."""
+    return Counter(row["outcome"] if row["reason"] is None else f"{row['outcome']}.{row['reason']}" for row in rows)
+
+
+def plan_counts(retired: Iterable[bool]) -> Counter[str]:
+    """What rows of `2-planned/assignments` add to the counts of their commits, by whether each was taken back."""
+    return Counter("retired" if one else "assigned" for one in retired)
+
+
 def tag_counts(images: Iterable[Mapping[str, Any]]) -> Counter[str]:
     """What rows of `1-tagged/images` add to the counts of their commits.
 
     Each has an outcome. Beside them, which are no outcomes: `left_out`, and for each reason that `detail` names `left_out.reason`.
     """
-    counts = Counter[str]()
-    for row in images:
-        counts[row["outcome"] if row["reason"] is None else f"{row['outcome']}.{row['reason']}"] += 1
+    listed = list(images)
+    counts = outcome_counts(listed)
+    for row in listed:
         if row["outcome"] == "tagged" and row["detail"]:
             counts["left_out"] += 1
             counts.update({f"left_out.{words.replace(' ', '_')}" for words in _LEFT_OUT.findall(row["detail"])})

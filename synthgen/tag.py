@@ -164,12 +164,13 @@ class TagWorker:
         batch, listed = _Batch(), [row for row in listed if row["object_id"] not in tags]
         metas = {row["object_id"]: row["source_meta"] for row in listed}
         for key, found in self._decoder.decode_many(self._readable(listed, rows)):
-            self._counters["images"] += 1
             if isinstance(found, Unfit):
                 _quarantine(rows[key], found.reason, found.detail)
+                self._counters["images"] += 1
                 continue
             _describe(rows[key], found)
             item = prepared(partial(self._tagger.prepare, known=known.get(key, {})), found.image, metas[key])
+            self._counters["images"] += 1  # not before: the first one loads the tagger
             if isinstance(item, Failed):
                 _quarantine(rows[key], "tagger_failed", item.why[:500])
                 continue

@@ -5,7 +5,6 @@ driver and `synth status` tell how many rows of each outcome there are, and how 
 any. A piece of a partition counts what it changes itself and nothing else, so that the receipts of several pieces add up.
 """
 
-from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
@@ -14,7 +13,7 @@ import pyarrow as pa
 from synthgen.converse import Outcome
 from synthgen.generate.left import Left, current_pairs
 from synthgen.generate.terms import GENERATED, Terms
-from synthgen.rows import SCORES, UNSCORED, score_counts
+from synthgen.rows import SCORES, UNSCORED, outcome_counts, score_counts
 from synthgen.store import Stage
 from synthgen.workers import Work
 
@@ -29,8 +28,8 @@ def changes(terms: Terms, work: Work, left: Left, outcomes: Sequence[Outcome]) -
     """
     replaced = {row["assignment_id"] for outcome in outcomes for row in outcome.pairs}
     before = current_pairs(terms.out, work).select(["assignment_id", "pair_id", "outcome", "reason"]).to_pylist()
-    counts = Counter(_outcome(row) for outcome in outcomes for row in outcome.pairs)
-    counts.subtract(_outcome(row) for row in before if row["assignment_id"] in replaced)
+    counts = outcome_counts(row for outcome in outcomes for row in outcome.pairs)
+    counts.subtract(outcome_counts(row for row in before if row["assignment_id"] in replaced))
     counts.update(score_counts(row for outcome in outcomes for rows in outcome.scores.values() for row in rows))
     gone = {row["pair_id"] for row in before if row["assignment_id"] in replaced}
     known = {row["pair_id"] for row in before if row["assignment_id"] in left.live}
@@ -49,7 +48,3 @@ def _scores_before(terms: Terms, work: Work, known: Set[str]) -> dict[str, list[
     stage, log = Stage(terms.out, GENERATED), work.inputs[GENERATED]
     tables = {name: stage.current(log, work.partition, f"scores/{name}", "pair_id", OLD_SCORES).to_pylist() for name in terms.scores}
     return {name: [row for row in rows if row["pair_id"] in known] for name, rows in tables.items()}
-
-
-def _outcome(row: Row) -> str:
-    return "pair" if row["outcome"] == "pair" else f"failed.{row['reason']}"

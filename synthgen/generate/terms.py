@@ -8,7 +8,6 @@ retries) may change between two starts of one run without making a single pair s
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from synthgen import score
 from synthgen.config import Engine, Images, Sampling, Source
@@ -18,17 +17,8 @@ from synthgen.rows import make_id
 from synthgen.store import Folder
 
 PLANNED, GENERATED = "2-planned", "3-generated"
-# Of vLLM's options those that can change a reply; what they leave out says how fast.
-ENGINE_OPTIONS = ("dtype", "quantization", "kv_cache_dtype", "max_model_len", "mm_processor_kwargs", "hf_overrides", "tokenizer")
 
 Recipes = Mapping[tuple[str, str], str]  # instruction type and answer form -> recipe
-
-
-def shaping_options(engine: Engine) -> dict[str, Any]:
-    """The engine options that are part of every recipe, and those of the chat template, if there are any."""
-    of_all = tuple(engine.options) if engine.kind == "endpoint" else ENGINE_OPTIONS
-    shaping = {key: engine.options[key] for key in of_all if key in engine.options}
-    return {**shaping, "template": dict(engine.template)} if engine.template else shaping
 
 
 @dataclass(frozen=True)
@@ -51,7 +41,7 @@ class Terms:
         named = [] if self.model.revision.startswith("files:") else [self.model.model]
         shaping = {
             "model": [*named, self.model.revision],
-            "engine": shaping_options(self.engine),
+            "engine": self.engine.shaping,
             "sampling": self.sampling.model_dump(mode="json", include={"ask_temperature", "answer_temperature", "top_p"}),
             "image": [self.images.model_pixels, self.seed],
         }
