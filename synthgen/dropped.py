@@ -20,6 +20,7 @@ from synthgen.rows import ASSIGNMENTS, DECISIONS, IMAGES, OBJECTS, PAIRS, PLAN_O
 from synthgen.status import FOLDERS, funnels
 from synthgen.store import Folder, Log, Stage
 
+SHOWN = 200  # characters of a reply in a line
 KINDS = ("quarantined", "failed", "rule", "score", "unscored", "duplicate")
 REPLACED = "its pair was replaced since; select has not run again"
 TABLES = dict(zip(("tag", "plan", "generate", "select", "pack"), FOLDERS[1:], strict=True))
@@ -37,6 +38,7 @@ class Dropped:
     type: str | None  # of a question, and so is what follows
     question: str | None
     detail: str | None
+    reply: str | None = None  # the model's whole, to the call that failed or that nothing could be made of
 
 
 @dataclass(frozen=True)
@@ -63,11 +65,17 @@ def dropped(out: Folder, reason: str) -> Found:
 
 
 def text(row: Dropped, below: Callable[[str], str]) -> str:
-    """A row as a line; `below` gives what samples show of a uri."""
+    """A row as a line, its reply shortened; `below` gives what samples show of a uri."""
     place = below(row.uri) if row.uri else f"object {row.object_id or 'unknown'}"
     asked = [f"{row.type}: {row.question}" if row.question else row.type] if row.type else []
-    parts = [place if row.row is None else f"{place} row {row.row}", *asked, row.reason, *filter(None, [row.detail])]
+    replied = [f"reply: {_shortened(row.reply)}"] if row.reply else []
+    parts = [place if row.row is None else f"{place} row {row.row}", *asked, row.reason, *filter(None, [row.detail]), *replied]
     return "  ".join(" ".join(str(part).split()) for part in parts)
+
+
+def _shortened(reply: str) -> str:
+    words = " ".join(reply.split())
+    return words if len(words) <= SHOWN else f"{words[:SHOWN]}… ({len(reply):,} characters, whole with --json)"
 
 
 def _names(reason: str) -> set[str]:
@@ -128,7 +136,7 @@ def _unplanned(book: _Book, names: Set[str]) -> Iterator[Dropped]:
 
 
 def _unanswered(book: _Book, names: Set[str]) -> Iterator[Dropped]:
-    schema = _some(PAIRS, "assignment_id", "object_id", "type", "outcome", "reason", "question", "detail")
+    schema = _some(PAIRS, "assignment_id", "object_id", "type", "outcome", "reason", "question", "detail", "raw_question", "raw_answer")
     for partition in book.holding("3-generated", names):
         places = book.places(partition)
         rows = book.table("3-generated", partition, "pairs", "assignment_id", schema)
@@ -193,7 +201,8 @@ def _not_packed(book: _Book, names: Set[str]) -> Iterator[Dropped]:
 def _of(stage: str, reason: str, place: Mapping[str, Any], asked: Mapping[str, Any] | None = None, detail: str | None = None) -> Dropped:
     said = asked or {}
     where = place.get("object_id"), place.get("uri") or None, place.get("row")
-    return Dropped(stage, reason, *where, said.get("type"), said.get("question"), detail)
+    reply = said.get("raw_question") if said.get("raw_answer") is None else said["raw_answer"]
+    return Dropped(stage, reason, *where, said.get("type"), said.get("question"), detail, reply)
 
 
 READERS: Mapping[str, Callable[[_Book, Set[str]], Iterator[Dropped]]] = {

@@ -1,12 +1,13 @@
 """A few training samples as text, so that a run ends with something to look at.
 
 Comes in: an output folder. Goes out: lines with an image's uri, its questions, answers and scores, from samples spread over
-the shards; of a few neighbours the one with the most instruction types. Reads the footer of the shards and a few rows. Where a run
-ends with its tags, these are counted instead.
+the shards; of a few neighbours the one with the most instruction types. Reads the footer of the shards and a few rows. Shards that
+are older than the decisions are only named. Where a run ends with its tags, these are counted instead.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from fractions import Fraction
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -22,17 +23,21 @@ TURNS = 5  # that are shown of a sample
 
 
 def text(out: Folder, count: int = 3) -> str:
-    """Some samples and where the shards are; "" if there are none."""
+    """Up to `count` samples, each once, and where the shards are; "" if there are none."""
     stage = Stage(out, "5-shards")
     log = stage.log()
     files = [file.name for name in log.partitions for part in log.parts(name, "data") for file in part.files if file.rows]
     if not files:
         return ""
     data = stage.folder.child("data")
+    shards = f"{counted(len(files), 'shard')}: {data.url}/*.parquet"
+    if Stage(out, "4-selected").log().counts().get("kept", 0) != log.counts().get("turns", 0):
+        return f"\npack has not run yet on these decisions; of earlier ones {shards}"
+    # Stretches that share no row, so that no sample is shown twice; of a small shard some are empty.
     spread = [divmod(index * len(files), count) for index in range(count)]
-    lines = [line for number, rest in spread for line in _sample(data, files[number], rest / count)]
-    shards = "1 shard" if len(files) == 1 else f"{len(files)} shards"
-    return "\n".join([*lines, "", f"{shards}: {data.url}/*.parquet"])
+    stretches = [(number, Fraction(rest, count), Fraction(min(rest + len(files), count), count)) for number, rest in spread]
+    lines = [line for number, start, end in stretches for line in _sample(data, files[number], start, end)]
+    return "\n".join([*lines, "", shards])
 
 
 def tags(out: Folder, taggers: Iterable[str], leaves: Iterable[str]) -> str:
@@ -58,13 +63,16 @@ def tags(out: Folder, taggers: Iterable[str], leaves: Iterable[str]) -> str:
     return "\n".join(lines)
 
 
-def _sample(folder: Folder, name: str, place: float) -> Iterator[str]:
-    """The sample at some share of a file's first rows."""
+def _sample(folder: Folder, name: str, start: Fraction, end: Fraction) -> Iterator[str]:
+    """A sample from between two shares of a file's first rows; nothing if no row is there."""
     with folder.fs.open(folder.full(name)) as file:
         parquet = pq.ParquetFile(file, pre_buffer=False)
         columns = [one for one in parquet.schema_arrow.names if one != "images"]
         rows = parquet.read_row_group(0, columns=columns, use_threads=False)  # see store/stage.py
-    some = rows.slice(int(place * rows.num_rows), NEIGHBOURS).to_pylist()
+    first, behind = int(start * rows.num_rows), int(end * rows.num_rows)
+    some = rows.slice(first, min(NEIGHBOURS, behind - first)).to_pylist()
+    if not some:
+        return
     row = max(some, key=lambda one: len(set(one["types"])))
     yield from ("", row["uris"][0])
     questions, answers = (_texts(row["messages"], role) for role in ("user", "assistant"))

@@ -66,9 +66,15 @@ def finished(out: Folder, what: str) -> None:
         write(out, {**last, "unfinished": left})
 
 
+def unfinished(out: Folder) -> dict[str, str]:
+    """The changes that are not in all rows yet: stage → "edit", or "redraw" of the plan; "purge" → "edit"."""
+    found: dict[str, str] = (record(out) or {}).get("unfinished", {})
+    return found
+
+
 def purge_cut_short(out: Folder) -> str | None:
     """What to do where a purge has taken images out of some tables and files and not of others."""
-    if "purge" not in (record(out) or {}).get("unfinished", {}):
+    if "purge" not in unfinished(out):
         return None
     return f"a purge was cut short here; finish it with: synth purge {out.url}"
 

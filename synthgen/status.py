@@ -65,10 +65,14 @@ def funnels(out: Folder) -> list[Funnel]:
 
 
 def as_json(out: Folder) -> dict[str, Any]:
-    """The run that is at work here, if one is, the funnel, and of how many images tags that came along were left out."""
+    """The run that is at work here, if one is, the funnel, of how many images tags that came along were left out, and what is unfinished.
+
+    `unfinished` is stage → "edit" or "redraw": of the run at work, or of one that was cut short.
+    """
     holder = holder_of(out)
     at_work = {"pid": holder["pid"], "host": holder["host"], "beat_age_seconds": round(_age(holder), 1)} if holder else None
-    return {"at_work": at_work, "stages": [{**vars(one), "to_do": one.to_do} for one in funnels(out)], "left_out": _left_out(out)}
+    stages = [{**vars(one), "to_do": one.to_do} for one in funnels(out)]
+    return {"at_work": at_work, "stages": stages, "left_out": _left_out(out), "unfinished": frozen.unfinished(out)}
 
 
 def text(out: Folder, *, is_over: bool = False) -> str:
@@ -80,8 +84,14 @@ def text(out: Folder, *, is_over: bool = False) -> str:
     elif told := frozen.purge_cut_short(out):
         last = [told]
     else:
-        last = [f"no run is at work here{going_on}"] if going_on or not is_over else []
+        last = [*_update_cut_short(out, shown), *([f"no run is at work here{going_on}"] if going_on or not is_over else [])]
     return "\n".join([*_table(shown), *filter(None, [left_out(out)]), *last])
+
+
+def _update_cut_short(out: Folder, shown: list[Funnel]) -> list[str]:
+    unfinished = frozen.unfinished(out)
+    left = [one.stage for one in shown if one.stage in unfinished]
+    return [f"an update of {', '.join(left)} was cut short; the next run finishes it"] if left else []
 
 
 def _table(shown: list[Funnel]) -> Iterator[str]:

@@ -124,6 +124,27 @@ def test_a_decision_whose_pair_was_replaced_since_is_listed_as_that(out: Folder)
     assert dropped(out, "score").count == 2
 
 
+def test_what_the_model_replied_is_shown_shortened_and_whole_as_json(out: Folder, capsys: pytest.CaptureFixture[str]) -> None:
+    long = "1. How many?\n" + "Sorry, no more. " * 40
+    said = {"object_id": "o0-2", "type": "counting", "outcome": "failed"}
+    asked = {**said, "question": "How many?", "raw_question": "1. How many?"}
+    failed = [
+        {**said, "assignment_id": "x0", "reason": "too_few_questions", "raw_question": long},
+        {**asked, "assignment_id": "x1", "reason": "empty_answer", "raw_answer": "-"},
+        {**asked, "assignment_id": "x2", "reason": "empty_answer", "raw_answer": ""},
+    ]
+    with Lease.take(out) as lease:
+        counts = {"failed.too_few_questions": 1, "failed.empty_answer": 2}
+        _commit(out, lease, "3-generated", 0, {"pairs": table(failed, PAIRS)}, counts, revision=2)
+    shown = " ".join(long.split())[:200]
+    line = f"0/o0-2.jpg  counting  failed.too_few_questions  reply: {shown}… ({len(long)} characters, whole with --json)"
+    assert lines(out, "too_few_questions") == [line]
+    told = "0/o0-2.jpg  counting: How many?  failed.empty_answer"
+    assert lines(out, "empty_answer") == [f"{told}  reply: -", told]
+    cli.app(["status", out.url, "--reason", "too_few_questions", "--json"], standalone_mode=False)
+    assert json.loads(capsys.readouterr().out)["reply"] == long
+
+
 def test_an_unknown_reason_comes_with_the_nearest_and_a_known_one_may_have_no_rows(out: Folder) -> None:
     for typed, near in (("corupt", "corrupt"), ("quarantine", "quarantined"), ("score:anwser", "score:answer"), ("poisn", "poison")):
         with pytest.raises(UserMistake) as caught:
@@ -160,6 +181,21 @@ def test_status_says_whether_a_run_is_at_work(out: Folder) -> None:
         at_work = status.as_json(out)["at_work"]
         assert (at_work["pid"], at_work["host"]) == (os.getpid(), socket.gethostname()) and 0 <= at_work["beat_age_seconds"] < 10
         assert f"a run is at work here: process {os.getpid()} on {socket.gethostname()}, renewed 0 s ago" in status.text(out)
+
+
+def test_status_tells_of_an_update_that_was_cut_short(out: Folder) -> None:
+    """While a run is at work, it is what that run is about."""
+    assert status.as_json(out)["unfinished"] == {} and "cut short" not in status.text(out)
+    for stage, change in (("generate", "edit"), ("tag", "edit"), ("plan", "redraw")):
+        frozen.begun(out, stage, change)
+    told = "an update of tag, plan, generate was cut short; the next run finishes it"
+    assert status.as_json(out)["unfinished"] == {"tag": "edit", "plan": "redraw", "generate": "edit"}
+    assert told in status.text(out).splitlines() and told in status.text(out, is_over=True).splitlines()
+    with Lease.take(out):
+        assert "cut short" not in status.text(out) and status.as_json(out)["unfinished"]
+    frozen.begun(out, "purge", "edit")
+    assert status.text(out).splitlines()[-1] == f"a purge was cut short here; finish it with: synth purge {out.url}"
+    assert status.as_json(out)["unfinished"]["purge"] == "edit"
 
 
 def test_a_folder_in_which_no_pair_was_kept_says_why_in_a_line(out: Folder, tmp_path: Path) -> None:

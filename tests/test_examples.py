@@ -1,6 +1,7 @@
 """What a run ends with, to look at."""
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import fsspec
@@ -37,15 +38,45 @@ def test_tags_are_counted_by_image_with_what_no_image_has(tmp_path: Path, monkey
     assert examples.tags(out, ["a"], leaves).splitlines()[2] == "… and 2 tags more; the rarest: document 1, document/invoice 1"
 
 
+def packed(out: Folder, sizes: Sequence[int]) -> None:
+    """Shards of so many samples, each of one turn, as the decisions of the folder want them."""
+    said = [{"role": role, "content": [{"type": "text", "text": role}]} for role in ("user", "assistant")]
+    blank = {name: None for name in sample_schema(()).names} | {"messages": said, "types": ["coarse/scene"]}
+    stage = Stage(out, "5-shards")
+    out.create("run.json", b"{}")
+    with Lease.take(out) as lease:
+        Stage(out, "4-selected").commit(Receipt("e001-00000", 1, {}, {"kept": sum(sizes)}), lease, 1)
+        for number, size in enumerate(sizes):
+            sink = io.BytesIO()
+            samples = [blank | {"uris": [f"{number}-{row}.jpg"]} for row in range(size)]
+            pq.write_table(pa.Table.from_pylist(samples, schema=sample_schema(())), sink)
+            data = TablePart((stage.put("data", "train", sink.getvalue(), size),), "f")
+            stage.commit(Receipt(f"e001-{number:05d}", 1, {"data": data}, {"turns": size, "samples": size}), lease, 1)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "shown"),
+    [([1], 1), ([2], 2), ([3], 3), ([40], 3), ([1, 1], 2), ([2, 1], 3), ([1, 5], 2), ([1, 1, 1], 3), ([1, 1, 1, 1, 1], 3)],
+)
+def test_each_sample_is_shown_once_however_few_there_are(tmp_path: Path, sizes: list[int], shown: int) -> None:
+    out = Folder(str(tmp_path))
+    packed(out, sizes)
+    found = [line for line in examples.text(out).splitlines() if line.endswith(".jpg")]
+    assert len(found) == len(set(found)) == shown
+
+
+def test_samples_that_the_decisions_no_longer_want_are_not_shown(tmp_path: Path) -> None:
+    out = Folder(str(tmp_path))
+    packed(out, [2, 1])
+    with Lease.take(out) as lease:
+        Stage(out, "4-selected").commit(Receipt("e001-00000", 2, {}, {"kept": -3, "rule:echo": 3}), lease, 1)
+    told = f"pack has not run yet on these decisions; of earlier ones 2 shards: {out.url}/5-shards/data/*.parquet"
+    assert examples.text(out).split("\n") == ["", told]
+
+
 def test_the_shards_are_told_so_that_they_can_be_opened_there(out: Folder) -> None:
     """Wherever the folder is: a bucket's address keeps its s3://."""
-    said = [{"role": role, "content": [{"type": "text", "text": role}]} for role in ("user", "assistant")]
-    sample = {name: None for name in sample_schema(()).names} | {"uris": ["a.jpg"], "messages": said, "types": ["coarse/scene"]}
-    sink = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist([sample], schema=sample_schema(())), sink)
-    stage = Stage(out, "5-shards")
-    with Lease.take(out) as lease:
-        stage.commit(Receipt("e001-00000", 1, {"data": TablePart((stage.put("data", "train", sink.getvalue(), 1),), "f")}), lease, 1)
+    packed(out, [1])
     *shown, last = examples.text(out).splitlines()
     assert "  Q: user" in shown and last == f"1 shard: {out.url}/5-shards/data/*.parquet"
     fs, path = fsspec.core.url_to_fs(last.removeprefix("1 shard: "))

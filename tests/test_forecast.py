@@ -28,13 +28,16 @@ from synthgen.generate.measure import Profile, shared_out
 from synthgen.plan.quotas import Candidates, Drawn
 from synthgen.store import Folder
 
+pytestmark = pytest.mark.usefixtures("ray_running")
+
 COUNTING = """
-import json, os
+import json
+from pathlib import Path
 from synthgen.models.scripted import ScriptedEngine
 
 class Counting(ScriptedEngine):
     async def generate(self, request):
-        with open(os.environ["CALLS"], "a") as file:
+        with (Path(__file__).parent / "calls").open("a") as file:
             file.write(json.dumps([request.purpose, request.image_key]) + "\\n")
         return await super().generate(request)
 """
@@ -104,6 +107,25 @@ def test_hours_are_of_gpus_only_where_the_engine_has_some_and_money_only_where_a
     assert ("2.00" in row.split()) == money and len(head) == len(row)
 
 
+def test_what_is_advised_names_the_folder(workspace: Path) -> None:
+    pipeline, line = config.load("small"), Line("coarse/scene", 60, 40, 0, None)
+    job: Any = SimpleNamespace(pipeline=pipeline, out=Folder(str(workspace / "out")))
+    advice = f"`synth plan … --out {workspace}/out --profile 32` measures what questions take on 32 images"
+    assert told_of(Forecast(job, Counts(), (line,), None)).splitlines()[-1] == f"no profile of this engine: {advice}"
+
+
+@pytest.mark.parametrize(("untouched", "kept"), [({}, 4), ({("fine/reading", "a"): 5, ("fine/reading", "b"): 1_200}, 1_209)])
+def test_the_difference_adds_up(workspace: Path, untouched: dict[tuple[str, str], int], kept: int) -> None:
+    scene, gone = ("coarse/scene", "mine.yaml:4"), ("coarse/counting", "")
+    rules = {"added": Counter({scene: 7}), "gone": Counter({scene: 1, gone: 2}), "kept": Counter({scene: 4, **untouched})}
+    job: Any = SimpleNamespace(pipeline=config.load("small"), out=Folder(str(workspace / "out")))
+    _, *rows, total = told_of(Forecast(job, Counts(rules=rules), (), None)).partition("beside the plan")[2].splitlines()
+    width = len(total) - 30  # three columns of numbers stand behind the names
+    columns = [[int(cell.replace(",", "")) for cell in row[width:].split()[:3]] for row in (*rows, total)]
+    assert [row[:width].rstrip() for row in rows if "unchanged" in row] == (["… 2 more, unchanged"] if untouched else [])
+    assert columns[-1] == [sum(column) for column in zip(*columns[:-1], strict=True)] == [7, 3, kept]
+
+
 def test_where_nothing_is_left_to_ask_no_zeros_are_printed(workspace: Path) -> None:
     shown = lines_of("", 0)
     assert shown[-1] == "nothing is left to ask: every planned question has an outcome"
@@ -156,7 +178,8 @@ def test_what_was_asked_by_another_recipe_is_to_ask_and_scores_that_pairs_lack_a
     edited = told(*other, "--profile", "2")
     assert edited["total"]["to_ask"] == 18 and edited["total"]["prompt_tokens"] > 18 * 200
     assert edited["notes"] == [
-        "18 questions had another model, other prompts or other settings; `synth run --update` asks anew, so they count as to ask"
+        "18 questions had another model, other prompts or other settings; "
+        f"`synth run … --out {workspace}/out --update` asks anew, so they count as to ask"
     ]
     part = told(*other, "--budget", f"{edited['total']['prompt_tokens'] // 2}tokens")
     assert 0 < part["share"] < 1 and "is within" in part["notes"][0]
@@ -196,11 +219,10 @@ def test_a_profile_whose_calls_all_fail_is_not_stored_and_one_with_some_failures
 # --- edits ------------------------------------------------------------------------------------------------------------
 
 
-def test_the_edit_loop_asks_what_the_edit_added_and_nothing_else(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_edit_loop_asks_what_the_edit_added_and_nothing_else(workspace: Path) -> None:
     """A tag, a type, a prompt and a rule are added: the difference told is the one made, and only it costs calls."""
     write(workspace / "counting.py", COUNTING)
     edit("pipelines/small.yaml", "engine: {kind: scripted}", "engine: {kind: scripted, script: 'counting:Counting'}")
-    monkeypatch.setenv("CALLS", str(workspace / "calls"))
     make_images(workspace / "photos", 24, tags=("cat", "red_panda", "invoice", "letter"))
     run()
     old_plan, old_pairs = assignments(workspace / "out"), pairs(workspace / "out")
@@ -208,6 +230,8 @@ def test_the_edit_loop_asks_what_the_edit_added_and_nothing_else(workspace: Path
 
     add_a_tag_with_a_type()
     assert "no mistakes" in synth("check", "--pipeline", "mine").stdout
+    [note] = json.loads(synth("plan", "--out", "out", "--pipeline", "mine", "--json").stdout)["notes"]
+    assert f"`synth run … --out {workspace}/out --until tag --update` finds them anew" in note and calls_of(workspace) == []
     synth("run", "photos", "--out", "out", "--pipeline", "mine", "--until", "tag", "--update")
     assert calls_of(workspace) == []
     foretold = json.loads(synth("plan", "--out", "out", "--pipeline", "mine", "--diff", "--json").stdout)["difference"]

@@ -15,8 +15,9 @@ from synthgen.generate import Profile
 from synthgen.job import Job, changed
 from synthgen.plan import Inputs
 from synthgen.progress import counted
+from synthgen.store import Folder
 
-OLD_TAGS = "the tags are of another tagger or taxonomy; `synth run --until tag --update` finds them anew, and then they count here"
+OLD_TAGS = "the tags are of another tagger or taxonomy; `synth run … --out {} --until tag --update` finds them anew, then they count here"
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def forecast(job: Job, wanted: Wanted) -> Forecast:
         raise UserMistake(f"{job.out.url}: holds no tagged images; name the images too, and they are tagged first")
     notes = []
     if changed(job, "tags"):
-        notes.append(OLD_TAGS)
+        notes.append(OLD_TAGS.format(job.out.url))
     # A budget looks for a share of the whole plan, of which the job's may be a part.
     before = count(with_plan(job, share=1.0) if wanted.budget else job) if wanted.profile or wanted.budget else Counts()
     if before.is_asked:
@@ -79,14 +80,17 @@ def forecast(job: Job, wanted: Wanted) -> Forecast:
         job, note = _within(job, wanted.budget, profile)
         notes.append(note)
     counts = count(job, wanted.diff)
-    return Forecast(job, counts, _lines(counts, profile), profile, (*notes, *_notes(counts, profile)))
+    return Forecast(job, counts, _lines(counts, profile), profile, (*notes, *_notes(job.out, counts, profile)))
 
 
-def _notes(counts: Counts, profile: Profile | None) -> Iterator[str]:
+def _notes(out: Folder, counts: Counts, profile: Profile | None) -> Iterator[str]:
     """What is in the numbers against expectation, and what is not in them."""
     if counts.again:
         asked = counted(counts.again, "question")
-        yield f"{asked} had another model, other prompts or other settings; `synth run --update` asks anew, so they count as to ask"
+        yield (
+            f"{asked} had another model, other prompts or other settings; "
+            f"`synth run … --out {out.url} --update` asks anew, so they count as to ask"
+        )
     if counts.unscored:
         scores = ", ".join(f"{name} (of {counted(pairs, 'pair')})" for name, pairs in sorted(counts.unscored.items()))
         yield f"scores are to be made of pairs that are there: {scores}; what these calls take is not in the numbers and in no budget"

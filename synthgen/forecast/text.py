@@ -56,7 +56,8 @@ def _told(forecast: Forecast) -> str:
     if forecast.lines and not forecast.to_ask:
         return "nothing is left to ask: every planned question has an outcome"
     if profile is None:
-        return "no profile of this engine: `synth plan --profile 32` measures what questions take on 32 images"
+        out = forecast.job.out.url
+        return f"no profile of this engine: `synth plan … --out {out} --profile 32` measures what questions take on 32 images"
     seconds = forecast.total.seconds / engine.replicas
     measured = f"{profile.images} images, {len(profile.questions)} questions, {profile.calls} calls in {profile.seconds:.1f} s"
     told = f"{seconds:,.0f} s with {engine.replicas} engine(s), after {profile.start_seconds:.0f} s to start; reckoned from {measured}"
@@ -78,13 +79,17 @@ def _currency(forecast: Forecast) -> str:
 
 
 def _difference(rules: Mapping[str, Mapping[tuple[str, str], int]]) -> Iterator[str]:
-    """A line for each type and rule that gains or loses, and what is left as it is."""
+    """A line for each type and rule that gains or loses, one for those that are left as they are, and their sums."""
     touched = sorted({*rules["added"], *rules["gone"]})
-    width = max([len("instruction type"), *(len(path) for path, _ in touched)])
+    unchanged = [count for key, count in rules["kept"].items() if key not in touched]
+    others = f"… {len(unchanged):,} more, unchanged"
+    width = max([len("instruction type"), len(others), *(len(path) for path, _ in touched)])
     yield f"{'beside the plan':<{width}} {'added':>9} {'gone':>9} {'kept':>9}  rule"
     for path, rule in touched:
         counts = " ".join(f"{rules[name].get((path, rule), 0):>9,}" for name in ("added", "gone", "kept"))
         yield f"{path:<{width}} {counts}  {_rule(rule)}"
+    if unchanged:
+        yield f"{others:<{width}} {0:>9,} {0:>9,} {sum(unchanged):>9,}"
     counts = " ".join(f"{sum(rules[name].values()):>9,}" for name in ("added", "gone", "kept"))
     yield f"{'all':<{width}} {counts}"
 
