@@ -6,7 +6,7 @@ the tags beside the images and the scripted engine, so that a whole run needs no
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,7 @@ pytest.register_assert_rewrite("drawn_images", "planning_checks", "planning_worl
 # Nothing here may reach for a model hub; with a network the tests would be slower, and not the same.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_prestart_worker_first_driver", "0")  # workers at the start that no command of the tests would use
 
 # The machines that run the tests differ in speed, so no example has a deadline.
 settings.register_profile("house", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -122,6 +123,18 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = put_shelves(tmp_path / "work")
     monkeypatch.chdir(folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def ray_running() -> Iterator[None]:
+    """A Ray that the commands of a file join, as on a cluster: starting one of their own is a third of what small runs take."""
+    from ray.cluster_utils import Cluster
+
+    with pytest.MonkeyPatch.context() as environment:
+        one = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "object_store_memory": 80 * 2**20})
+        environment.setenv("RAY_ADDRESS", one.address)
+        yield
+        one.shutdown()
 
 
 def put_shelves(folder: Path) -> Path:

@@ -17,9 +17,11 @@ from synthgen.progress import counted
 from synthgen.rows import DECISIONS, FAILURE_REASONS, IMAGES, OBJECTS, QUARANTINE_REASONS, image_id
 from synthgen.store import Folder, Stage
 
+pytestmark = pytest.mark.usefixtures("ray_running")
+
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(ray_running: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace with a finished run; its `out` is copied, never used."""
     folder = put_shelves(tmp_path_factory.mktemp("finished"))
     make_images(folder / "photos", 40)

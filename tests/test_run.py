@@ -12,6 +12,7 @@ from pathlib import Path
 
 import datasets
 import pyarrow as pa
+import pytest
 from conftest import make_images
 from PIL import Image
 
@@ -21,6 +22,7 @@ from synthgen.store import Folder, Stage
 from synthgen.store.folder import open_folder
 
 PATIENCE = 240
+pytestmark = pytest.mark.usefixtures("ray_running")
 
 
 def synth(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
