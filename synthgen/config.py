@@ -258,14 +258,14 @@ def _with_override(document: Document, override: str) -> Document:
     except UserMistake as error:
         raise UserMistake(f"--set {override}: the value is not YAML; put it in quotes if it is text") from error
     if parsed.faults:
-        raise UserMistake(f"--set {_unsigned(override)}: a key of the value is given twice")
+        raise UserMistake(f"--set {unsigned(override)}: a key of the value is given twice")
     lines = {place: line for place, line in document.lines.items() if place[: len(keys)] != keys}
     for depth in range(1, len(keys) + 1):
-        lines.setdefault(keys[:depth], f"--set {_unsigned(override)}")
+        lines.setdefault(keys[:depth], f"--set {unsigned(override)}")
     return replace(document, values=_replaced(document.values, keys, value, override), lines=lines)
 
 
-def _unsigned(text: str) -> str:
+def unsigned(text: str) -> str:
     """What was typed, as a message may repeat it: without what stands where passwords and signatures do."""
     return re.sub(r"\?[^\s'\"\]]*", "?…", re.sub(r"://[^\s/@]+@", "://…@", text))
 

@@ -155,7 +155,9 @@ def _check_plan(stage: Stage) -> None:
         return
     last = json.loads(folder.read(names[-1]))
     if any((latest := log.latest(name)) is None or latest.epoch < last["number"] for name in last["reads"]):
-        raise UserMistake(f"{stage.out.url}: a plan was cut short here; finish it with `synth run … --until plan`, then purge")
+        raise UserMistake(
+            f"{stage.out.url}: a plan was cut short here; finish it with `synth run --out {stage.out.url} --until plan`, then purge"
+        )
 
 
 def _rewrite(stage: Stage, logs: Mapping[str, Log], partition: str, gone: Denied, lease: Lease) -> bool:

@@ -23,9 +23,10 @@ from itertools import islice
 from synthgen import frozen, generate, listing, memory, pack, plan, select, status, tag
 from synthgen.errors import UserMistake
 from synthgen.failing import Streak
-from synthgen.job import STAGES, Job, check_folder, settle
+from synthgen.job import Job
 from synthgen.models import check_engine
 from synthgen.progress import StageProgress, generation_note, tagging_note
+from synthgen.settling import STAGES, check_folder, settle
 from synthgen.source import Listed, begun, shown, walks_into
 from synthgen.store import Folder, Lease, Receipt, Stage
 from synthgen.workers import Crew, Show, Work, leave_ray, listening, once, work_through

@@ -78,7 +78,7 @@ def as_json(out: Folder) -> dict[str, Any]:
 def text(out: Folder, *, is_over: bool = False) -> str:
     """The funnel as lines for a terminal; the last says whether a run is at work, unless the caller is one that `is_over`."""
     shown = funnels(out)
-    going_on = "; the line that started it goes on with what is to do" if any(funnel.to_do for funnel in shown) else ""
+    going_on = f"; `synth run --out {out.url}` goes on with what is to do" if any(funnel.to_do for funnel in shown) else ""
     if holder := holder_of(out):
         last = [f"a run is at work here: process {holder['pid']} on {holder['host']}, renewed {_age(holder):.0f} s ago"]
     elif told := frozen.purge_cut_short(out):

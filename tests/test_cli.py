@@ -21,7 +21,7 @@ from conftest import SHELVES, make_images, write
 from PIL import Image
 
 import synthgen
-from synthgen import cli, config, job, listing, preview, shelves
+from synthgen import cli, config, job, listing, preview, settling, shelves
 from synthgen.errors import SettingsChanged, UserMistake
 from synthgen.models import ModelName
 from synthgen.source import Listed
@@ -291,7 +291,7 @@ ENGINE = "{kind: scripted, script: 'mine:Engine', options: {dtype: float32}}"
 def begun(workspace: Path, photos: Path) -> Path:
     """The output folder of a run that has only begun."""
     out = workspace / "out"
-    job.settle(job.open_job(open_folder(str(out)), config.load("small", ["source.uri=photos"])), "tag", "pack", replan=False)
+    settling.settle(job.open_job(open_folder(str(out)), config.load("small", ["source.uri=photos"])), "tag", "pack", replan=False)
     return out
 
 
@@ -320,7 +320,7 @@ def test_the_output_of_another_run_is_left_alone(synth: Synth, begun: Path, chan
 
 def test_another_image_column_is_refused_even_as_an_update_once_rows_are_listed(synth: Synth, begun: Path) -> None:
     opened = job.open_job(open_folder("out"), config.load("small", ["source.uri=photos", "source.image_column=img"]))
-    assert job.check_folder(opened, "tag", "pack", update=True, replan=False) is False, "no row is listed"
+    assert settling.check_folder(opened, "tag", "pack", update=True, replan=False) is False, "no row is listed"
     with Lease.take(opened.out) as lease:
         listing.run(opened.out, [Listed(f"{begun}/p.parquet", "v", 0, None, None)], lease, "f")
     told = refusal(synth, *RUN, "--set", "source.image_column=img", "--update")
@@ -331,31 +331,31 @@ def test_another_image_column_is_refused_even_as_an_update_once_rows_are_listed(
 
 def test_a_folder_stays_with_the_commit_of_the_hub_that_it_was_begun_with(workspace: Path, hub: dict[str | None, str]) -> None:
     out, named = open_folder("out"), ["source.uri=photos", "generate.engine={kind: vllm}", "generate.model=some/model"]
-    job.settle(job.open_job(out, config.load("small", named)), "tag", "pack", replan=False)
+    settling.settle(job.open_job(out, config.load("small", named)), "tag", "pack", replan=False)
     hub.update({None: "b" * 40, "main": "b" * 40})
     again = job.open_job(out, config.load("small", named))
-    assert again.model.revision == "a" * 40 and not job.check_folder(again, "tag", "pack", update=False, replan=False)
+    assert again.model.revision == "a" * 40 and not settling.check_folder(again, "tag", "pack", update=False, replan=False)
     asked_for = job.open_job(out, config.load("small", [*named, "generate.revision=main"]))
     with pytest.raises(SettingsChanged, match=r"generate\.model changed"):
-        job.check_folder(asked_for, "tag", "pack", update=False, replan=False)
+        settling.check_folder(asked_for, "tag", "pack", update=False, replan=False)
 
 
 def test_a_folder_stays_with_the_commit_of_the_hub_that_its_images_were_tagged_with(workspace: Path, hub: dict[str | None, str]) -> None:
     file = write(workspace / "taggers/chooser.yaml", "about: x\nengine: vlm\ntaxonomy: small\nmodel: some/model\n")
     out, named = open_folder("out"), ["source.uri=photos", "tag.tagger=[beside, chooser]"]
-    job.settle(job.open_job(out, config.load("small", named)), "tag", "tag", replan=False)
+    settling.settle(job.open_job(out, config.load("small", named)), "tag", "tag", replan=False)
     hub.update({None: "b" * 40, "main": "b" * 40})
     again = job.open_job(out, config.load("small", named))
     assert again.texts.taggers[1].model == ModelName("some/model", "a" * 40)
-    assert not job.check_folder(again, "tag", "pack", update=False, replan=False)
-    job.settle(again, "tag", "pack", replan=False)
+    assert not settling.check_folder(again, "tag", "pack", update=False, replan=False)
+    settling.settle(again, "tag", "pack", replan=False)
     assert job.reopen(out).texts.taggers == again.texts.taggers
     for edited in ("model: some/model\nrevision: main\n", "model: some/other\n"):
         write(file, f"about: x\nengine: vlm\ntaxonomy: small\n{edited}")
         asked_for = job.open_job(out, config.load("small", named))
         assert asked_for.texts.taggers[1].model and asked_for.texts.taggers[1].model.revision == "b" * 40
         with pytest.raises(SettingsChanged, match="the tagger 'chooser' changed"):
-            job.check_folder(asked_for, "tag", "pack", update=False, replan=False)
+            settling.check_folder(asked_for, "tag", "pack", update=False, replan=False)
 
 
 def test_an_edited_shelf_file_is_a_change_and_its_comments_are_none(synth: Synth, begun: Path, workspace: Path) -> None:
@@ -364,7 +364,7 @@ def test_an_edited_shelf_file_is_a_change_and_its_comments_are_none(synth: Synth
     assert "the mapping changed" in refusal(synth, "run", "photos", "--out", "out", "-p", "small")
     write(mapping, "# a note\n" + SHELVES["pipelines/mappings/small.yaml"])
     opened = job.open_job(open_folder("out"), config.load("small", ["source.uri=photos"]))
-    assert job.check_folder(opened, "tag", "pack", update=False, replan=False) is False
+    assert settling.check_folder(opened, "tag", "pack", update=False, replan=False) is False
 
 
 @pytest.mark.parametrize(

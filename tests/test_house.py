@@ -31,7 +31,7 @@ STAGES = {
 STAGE_OF = {module: stage for stage, modules in STAGES.items() for module in modules}
 # Only these know more than one stage: the order of a run, what a job hands to each stage, one image through all of them,
 # what a run would cost, an image taken out of all tables, and the command line.
-ABOVE = {"run", "job", "preview", "forecast", "purge", "cli"}
+ABOVE = {"run", "settling", "job", "preview", "forecast", "purge", "cli"}
 HEAVY = {"torch", "ray", "vllm", "pyarrow", "pandas", "transformers", "open_clip", "datasets", "numpy"}
 MOST_LINES, MOST_PARAMETERS = 60, 6
 

@@ -16,7 +16,7 @@ import pytest
 from conftest import make_images
 from PIL import Image
 
-from synthgen import config, job, status
+from synthgen import config, job, settling, status
 from synthgen.rows import ASSIGNMENTS, PAIRS, image_id
 from synthgen.store import Folder, Stage
 from synthgen.store.folder import open_folder
@@ -90,6 +90,11 @@ def test_a_run_makes_shards_that_datasets_reads_and_a_second_run_has_nothing_to_
     second = run()
     assert "nothing to do" in second.stderr
     assert time.monotonic() - started < 60
+    third = synth("run", "--out", "out")
+    assert third.stderr.splitlines() == [
+        f"out goes on as it was last started: {workspace}/photos --pipeline small (a line with --pipeline says all itself)",
+        "nothing to do: everything listed has been done",
+    ]
     assert (assignments(workspace / "out"), pairs(workspace / "out")) == before
 
 
@@ -182,7 +187,7 @@ def test_an_edited_prompt_makes_anew_only_the_pairs_of_its_form(workspace: Path)
 def killed_once_settled(*settings: str, replan: bool = False) -> None:
     """What a run leaves that is killed right after its settings are on record."""
     pipeline = config.load("small", ["source.uri=photos", *settings])
-    job.settle(job.open_job(open_folder("out"), pipeline), "tag", "pack", replan=replan)
+    settling.settle(job.open_job(open_folder("out"), pipeline), "tag", "pack", replan=replan)
 
 
 def test_an_update_that_was_cut_short_is_finished_by_the_next_run(workspace: Path) -> None:

@@ -1,6 +1,6 @@
 """What the commands of the command line share: from what was typed to a pipeline.
 
-Comes in: words and options. Goes out: a Pipeline, or one line that says what to type instead. Heavy imports stand inside, as
+Comes in: words and options. Goes out: a Pipeline or a Job, or one line that says what to type instead. Heavy imports stand inside, as
 everywhere here.
 """
 
@@ -15,6 +15,9 @@ from typer.core import TyperCommand, TyperGroup
 from synthgen.errors import UserMistake, nearest
 
 PipelineOption = Annotated[str, typer.Option("--pipeline", "-p", help="A pipeline by name, or a .yaml file.")]
+OwnPipelineOption = Annotated[
+    str | None, typer.Option("--pipeline", "-p", help="A pipeline by name, or a .yaml file; without one as the folder was last started.")
+]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="Replace one setting: section.key=value.")]
 ModelOption = Annotated[str | None, typer.Option("--model", help="Replace generate.model: a hub name or a folder.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -48,22 +51,58 @@ class OnFolder(TyperCommand):
 
 
 def pipeline_of(pipeline: str, model: str | None, settings: list[str] | None) -> Any:
-    """The pipeline that was named, for a command that reads no images of its own."""
+    """The pipeline that was named, for a command that has no output folder."""
     from synthgen import config
+    from synthgen.line import Line
 
-    return config.load(pipeline, overrides(None, model, settings))
-
-
-def overrides(source: str | None, model: str | None, settings: list[str] | None) -> list[str]:
-    """The settings that replace those of the pipeline, those with an option of their own last."""
-    named = [f"source.uri={_quoted(source)}"] if source else []
-    named += [f"generate.model={_quoted(model)}"] if model else []
-    return [*(settings or []), *named]
+    return config.load(pipeline, Line.typed(pipeline, None, model, settings).settings)
 
 
-def _quoted(text: str) -> str:
-    """A text in YAML's double quotes; what YAML does not take as it is, as bytes of a name that are not UTF-8, is escaped."""
-    return '"' + "".join(one if one.isprintable() and one not in '"\\' else f"\\U{ord(one):08x}" for one in text) + '"'
+def job_of(command: str, line: Any, out: str, looks: bool) -> tuple[Any, Any]:
+    """The job, and the listing of its source, begun, if it `looks` there: the model may be far away, and is asked for last."""
+    from synthgen import job, texts
+    from synthgen.store.folder import open_folder
+
+    line, document = document_of(line, out)
+    missing = [] if document.at(("source", "uri")) else ["the images (a folder, a glob, s3://…, gs://…, Parquet files or urls:FILE)"]
+    missing += [] if out else ["--out, the folder for the results"]
+    if missing:
+        raise UserMistake(f"missing: {', and '.join(missing)}; for example: synth {command} photos --out data")
+    loaded, found = texts.load(document)
+    objects = _begun(document, loaded.source) if looks else None
+    opened = job.open_job(open_folder(out), loaded, found, line)
+    for notice in texts.notices(line.name, loaded, found):
+        say(notice)
+    return opened, objects
+
+
+def document_of(line: Any, out: str, section: str = "") -> tuple[Any, Any]:
+    """The line with what it leaves out, and its pipeline's document; whatever the folder, if there is one, adds to the line is told."""
+    from synthgen import config
+    from synthgen import line as lines
+    from synthgen.store.folder import open_folder
+
+    if not out:
+        return line, config.read(line.name, line.settings)
+    folder = open_folder(out)
+    added = lines.left_out(line, folder, section)
+    if added not in (lines.Line(), lines.Line(lines.USUAL)):
+        say(f"{out} goes on as it was last started: {added.words()} (a line with --pipeline says all itself)")
+    whole = line.with_(added)
+    return whole, lines.read(whole, folder)
+
+
+def _begun(document: Any, named: Any) -> Any:
+    """The listing of the source, begun; what is wrong with one that the pipeline's file names is told with that line."""
+    from synthgen import source
+
+    place = ("source", "uri")
+    try:
+        return source.begun(named)
+    except UserMistake as mistake:
+        if isinstance(document.lines.get(place), int):
+            raise UserMistake(f"{document.where(place)}: source.uri: {mistake}") from mistake
+        raise
 
 
 def say(text: str) -> None:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from synthgen.cli.options import JsonOption, ModelOption, OnFolder, PipelineOption, SetOption, overrides, pipeline_of, say
+from synthgen.cli.options import JsonOption, ModelOption, OnFolder, OwnPipelineOption, SetOption, document_of, job_of, say
 from synthgen.errors import UserMistake
 
 app = typer.Typer()
@@ -28,7 +28,7 @@ FolderArgument = Annotated[str, typer.Argument(metavar="FOLDER", help="The outpu
 def run(
     source: SourceArgument = None,
     out: OutOption = "",
-    pipeline: PipelineOption = "everyday",
+    pipeline: OwnPipelineOption = None,
     model: ModelOption = None,
     settings: SetOption = None,
     first: Annotated[Stage, typer.Option("--from", help="The first stage to run.")] = "tag",
@@ -38,12 +38,13 @@ def run(
     replan: Annotated[bool, typer.Option("--replan", help="Like --update, and draw the whole plan anew.")] = False,
 ) -> None:
     """Run the pipeline, from images to shards. Start it again to continue or to add what is new."""
-    from synthgen import config, examples
+    from synthgen import examples
     from synthgen import run as runner
     from synthgen import status as funnel
+    from synthgen.line import Line
 
     which = runner.Range(first, last, limit, update or replan, replan)
-    job, objects = _job("run", config.read(pipeline, overrides(source, model, settings)), out, pipeline, looks=which.lists)
+    job, objects = job_of("run", Line.typed(pipeline, source, model, settings), out, looks=which.lists)
     done = runner.run(job, which, objects)
     if not done:
         say("nothing to do: everything listed has been done")
@@ -59,7 +60,7 @@ def run(
 def plan(
     source: SourceArgument = None,
     out: OutOption = "",
-    pipeline: PipelineOption = "everyday",
+    pipeline: OwnPipelineOption = None,
     model: ModelOption = None,
     settings: SetOption = None,
     profile: Annotated[int | None, typer.Option(help="Measure the engine on so many images first.", min=1)] = None,
@@ -68,13 +69,14 @@ def plan(
     as_json: JsonOption = False,
 ) -> None:
     """Show what a run would ask and what it would cost, without asking. Images that are named are tagged first."""
-    from synthgen import config, frozen
     from synthgen import forecast as forecaster
+    from synthgen import frozen
     from synthgen import run as runner
+    from synthgen.line import Line
     from synthgen.store.folder import open_folder
 
     known = source or (frozen.source(open_folder(out)).uri if out else None)
-    job, objects = _job("plan", config.read(pipeline, overrides(known, model, settings)), out, pipeline, looks=bool(source))
+    job, objects = job_of("plan", Line.typed(pipeline, known, model, settings), out, looks=bool(source))
     if source:
         say("the images are tagged first, as `synth run --until tag` does")
         runner.run(job, runner.Range(last="tag"), objects)
@@ -185,13 +187,18 @@ def train(
     shards: Annotated[str, typer.Argument(help="A run's output folder, or a folder of shards.")],
     model: Annotated[str, typer.Option("--model", help="The model to start from: a hub name or a folder.")],
     out: Annotated[Path, typer.Option("--out", help="Where the tuned model goes.")],
-    pipeline: PipelineOption = "everyday",
+    pipeline: OwnPipelineOption = None,
     settings: SetOption = None,
 ) -> None:
     """Fine-tune a vision-language model on a run's shards."""
+    from synthgen import shelves
     from synthgen import train as trainer
+    from synthgen.config import Pipeline
+    from synthgen.line import Line
 
-    print(trainer.train(shards, model, out, pipeline_of(pipeline, None, settings).train))
+    names_files = "*" in shards or shards.endswith(".parquet")
+    _, document = document_of(Line.typed(pipeline, None, None, settings), "" if names_files else shards, "train.")
+    print(trainer.train(shards, model, out, shelves.check(document, Pipeline).train))
 
 
 def _list_dropped(folder: Any, reason: str, limit: int, as_json: bool) -> None:
@@ -208,34 +215,3 @@ def _list_dropped(folder: Any, reason: str, limit: int, as_json: bool) -> None:
         say(told) if as_json else print(told)  # JSON lines are for a program
     elif not found.count:
         say(f"nothing fell out for {reason} here")
-
-
-def _job(command: str, document: Any, out: str, pipeline: str, looks: bool) -> tuple[Any, Any]:
-    """The job, and the listing of its source, begun, if it `looks` there: the model may be far away, and is asked for last."""
-    from synthgen import job, texts
-    from synthgen.store.folder import open_folder
-
-    missing = [] if document.at(("source", "uri")) else ["the images (a folder, a glob, s3://…, gs://…, Parquet files or urls:FILE)"]
-    missing += [] if out else ["--out, the folder for the results"]
-    if missing:
-        raise UserMistake(f"missing: {', and '.join(missing)}; for example: synth {command} photos --out data")
-    loaded, found = texts.load(document)
-    folder = open_folder(out)
-    objects = _begun(document, loaded.source) if looks else None
-    opened = job.open_job(folder, loaded, found)
-    for notice in texts.notices(pipeline, loaded, found):
-        say(notice)
-    return opened, objects
-
-
-def _begun(document: Any, named: Any) -> Any:
-    """The listing of the source, begun; what is wrong with one that the pipeline's file names is told with that line."""
-    from synthgen import source
-
-    place = ("source", "uri")
-    try:
-        return source.begun(named)
-    except UserMistake as mistake:
-        if isinstance(document.lines.get(place), int):
-            raise UserMistake(f"{document.where(place)}: source.uri: {mistake}") from mistake
-        raise

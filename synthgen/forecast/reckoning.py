@@ -12,9 +12,10 @@ from synthgen.forecast.counting import Counts, count
 from synthgen.forecast.price import Kind, Use
 from synthgen.forecast.share import STEPS, share_within, whole, with_plan
 from synthgen.generate import Profile
-from synthgen.job import Job, changed
+from synthgen.job import Job
 from synthgen.plan import Inputs
 from synthgen.progress import counted
+from synthgen.settling import changed
 from synthgen.store import Folder
 
 OLD_TAGS = "the tags are of another tagger or taxonomy; `synth run … --out {} --until tag --update` finds them anew, then they count here"

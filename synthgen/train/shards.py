@@ -55,7 +55,7 @@ def pin(source: str) -> tuple[ShardFile, ...]:
     if is_folder and (stage.folder.child("commits").names(".json") or folder.names("run.json")):
         files = _committed(stage)
         if not files:
-            raise UserMistake(f"{source}: this run has no shards yet; finish it with `synth run`, and `synth status` says how far it is")
+            raise UserMistake(f"{source}: this run has no shards yet; finish it with `synth run --out {source}`")
         return files
     files = tuple(_foreign(folder, is_folder=is_folder))
     if not files:

@@ -1,0 +1,151 @@
+"""A folder goes on as it was last started: with the pipeline, the images, the model and the settings that a line leaves out."""
+
+import shlex
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from conftest import SHELVES, make_images, write
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from synthgen import cli, config, frozen, job, line, settling
+from synthgen.errors import UserMistake
+from synthgen.line import Line
+from synthgen.store import Folder
+
+ENDED = "(a line with --pipeline says all itself)"
+FIRST = Line("small", ('source.uri="photos"', "plan.per_image=2", "train.steps=7"))
+
+
+def start(out: str, said: Line) -> None:
+    """Begins a folder as `synth run` does, without running anything."""
+    settling.settle(job.open_job(Folder(out), config.load(said.name, said.settings), line=said), "tag", "pack", replan=False)
+
+
+@pytest.fixture
+def begun(workspace: Path) -> Path:
+    """The workspace with a folder `out` that has only begun; the current folder."""
+    make_images(workspace / "photos", 1)
+    start("out", FIRST)
+    return workspace
+
+
+def told(*words: str) -> tuple[list[str], str]:
+    """What a command says on its way, and with what it is refused."""
+    done = CliRunner().invoke(cli.app, [*words])
+    assert isinstance(done.exception, UserMistake), done.output
+    return done.stderr.splitlines(), str(done.exception)
+
+
+@pytest.mark.parametrize("command", ["run", "plan"])
+def test_what_a_line_leaves_out_is_as_the_folder_was_last_started_and_is_told(begun: Path, command: str) -> None:
+    said, refused = told(command, "--out", "out", "--set", "plan.forms={}")
+    images = f"{begun}/photos " if command == "run" else ""  # a plan without images looks at those that are there
+    assert said == [f"out goes on as it was last started: {images}--pipeline small --set plan.per_image=2 --set train.steps=7 {ENDED}"]
+    assert "plan.forms" in refused and "per_image" not in refused
+
+
+def test_what_a_line_names_itself_is_not_taken_from_the_folder(begun: Path) -> None:
+    said, refused = told("run", "elsewhere", "--out", "out", "--set", "plan.per_image=9")
+    assert said == [f"out goes on as it was last started: --pipeline small --set train.steps=7 {ENDED}"]
+    assert "elsewhere" in refused
+    make_images(begun / "elsewhere", 1)
+    assert "plan.per_image was 2 and is 9" in told("run", "elsewhere", "--out", "out", "--set", "plan.per_image=9")[1]
+
+
+def test_a_line_with_a_pipeline_says_all_itself_but_the_images(begun: Path) -> None:
+    said, refused = told("run", "--out", "out", "-p", "small")
+    assert said == []
+    assert refused.startswith(f"{begun}/out: was made with other settings: plan.per_image was 2 and is 3. ")
+
+
+def test_another_pipeline_is_told_by_name(begun: Path) -> None:
+    write(begun / "pipelines/other.yaml", SHELVES["pipelines/small.yaml"] + "images: {model_pixels: 9000}\n")
+    refused = told("run", "--out", "out", "-p", "other", "--set", "plan.per_image=2")[1]
+    assert "/out: was made with pipeline 'small', not 'other' (without --pipeline it goes on with its own): images.model" in refused
+
+
+def test_a_folder_whose_first_line_named_no_pipeline_was_started_with_the_usual_one() -> None:
+    assert Line(None, ("a.b=1",)).with_(Line()) == Line("everyday", ("a.b=1",))
+
+
+def test_of_a_pipeline_that_is_not_here_it_is_told_where_it_was(begun: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(begun / "photos")
+    refused = told("run", "--out", f"{begun}/out")[1]
+    assert refused.startswith("pipeline 'small' is unknown: ")
+    assert refused.endswith(f"; {begun}/out was last started with it in {begun}")
+
+
+def test_an_edit_of_the_pipeline_is_noticed(begun: Path) -> None:
+    path = begun / "pipelines/small.yaml"
+    write(path, path.read_text() + "images: {model_pixels: 9000}\n")
+    assert "images.model_pixels was 1003520 and is 9000" in told("run", "--out", "out")[1]
+
+
+def test_training_takes_the_pipeline_of_the_run_and_of_its_settings_those_of_the_training(
+    begun: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, Any] = {}
+    monkeypatch.setitem(sys.modules, "synthgen.train", SimpleNamespace(train=lambda *given: seen.update(enumerate(given))))
+    for words, steps in ((["out"], 7), (["out", "--set", "train.steps=9"], 9), (["out", "-p", "small"], 300), (["out/*.parquet"], 300)):
+        done = CliRunner().invoke(cli.app, ["train", *words, "--model", "m", "--out", "tuned"])
+        assert done.exit_code == 0, done.output
+        assert (seen[0], seen[3].steps) == (words[0], steps)
+        assert ("--pipeline small" in done.stderr) == (words[0] == "out" and "-p" not in words)
+
+
+def test_what_is_done_to_a_folder_afterwards_keeps_what_it_was_started_with(begun: Path) -> None:
+    before = frozen.record(Folder("out"))
+    again = job.reopen(Folder("out"))
+    assert again.line.settings == (f'source.uri="{begun}/photos"', "plan.per_image=2", "train.steps=7")
+    settling.settle(again, "tag", "pack", replan=False)
+    assert frozen.record(Folder("out")) == before
+
+
+def test_a_line_is_kept_so_that_it_says_the_same_in_any_folder(tmp_path: Path) -> None:
+    said = Line.typed("mine/small.yaml", "my photos", "models/small", ["plan.seed=3"])
+    kept = said.in_full(tmp_path, is_folder=True)
+    assert kept == Line(
+        f"{tmp_path}/mine/small.yaml",
+        ("plan.seed=3", f'source.uri="{tmp_path}/my photos"', f'generate.model="{tmp_path}/models/small"'),
+    )
+    assert kept.in_full(Path("/elsewhere"), is_folder=True) == kept
+    assert said.in_full(tmp_path, is_folder=False).settings[2] == 'generate.model="models/small"', "the name of a hub or an endpoint"
+    assert Line.typed("small", "s3://bucket/photos/", None, None).in_full(tmp_path, is_folder=False).settings == (
+        'source.uri="s3://bucket/photos"',
+    )
+
+
+def test_the_words_of_a_line_can_be_typed_again() -> None:
+    said = Line.typed("small", "it's/photos", "org/model", ["plan.forms={short: 1}"])
+    assert shlex.split(said.words()) == [
+        "it's/photos", "--pipeline", "small", "--set", "plan.forms={short: 1}", "--model", "org/model",
+    ]  # fmt: skip
+    assert "SECRET" not in Line.typed("small", "https://host/list.txt?sig=SECRET", None, None).words()
+
+
+SETTINGS = st.lists(
+    st.one_of(
+        st.integers(1, 9).map("plan.per_image={}".format),
+        st.integers(1, 9).map("plan.forms.short={}".format),
+        st.integers(1, 9).map("plan.forms={{brief: {}}}".format),
+        st.integers(1, 9).map("plan={{mapping: small, seed: {}}}".format),
+    ),
+    max_size=4,
+)
+
+
+@given(before=SETTINGS, typed=SETTINGS)
+def test_a_folder_settings_and_the_lines_own_are_those_of_both_in_their_order(workspace: Path, before: list[str], typed: list[str]) -> None:
+    said = Line(None, tuple(typed))
+    out = Folder(f"out-{abs(hash((*before, '|', *typed)))}")
+    out.create("run.json", b'{"format": 1}')
+    frozen.write(out, {"started_with": {"pipeline": "small", "settings": before}})
+    whole = said.with_(line.left_out(said, out))
+    assert config.read("small", whole.settings).values == config.read("small", [*before, *typed]).values
+    kept = whole.settings[: len(whole.settings) - len(typed)]
+    assert not {one.partition("=")[0] for one in kept} & {one.partition("=")[0] for one in typed}
