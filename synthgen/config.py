@@ -217,6 +217,16 @@ class Train(Section):
     checkpoint_every: int = Field(default=100, gt=0)  # steps
 
 
+class Learn(Section):
+    """Before the stages: how `synth learn` makes a mapping of a seed set."""
+
+    find_types: Literal["text", "model"] = "text"  # what sorts questions into types where the seed does not
+    top_k: int = Field(default=8, gt=0)  # types a tag
+    temperature: float = Field(default=1.0, ge=0.01)  # towards 0 a tag asks its strongest type alone, towards infinity all alike
+    min_support: int = Field(default=3, gt=0)  # images from which on a tag and a type count as a pair
+    merge_twins: bool = False  # make types one that differ by name alone
+
+
 class Pipeline(Section):
     """A pipeline file."""
 
@@ -230,6 +240,7 @@ class Pipeline(Section):
     select: Select = Select()
     pack: Pack = Pack()
     train: Train = Train()
+    learn: Learn = Learn()
 
 
 def load(name: str, overrides: Sequence[str] = ()) -> Pipeline:

@@ -130,7 +130,7 @@ def test_the_command_prints_a_report_and_the_file_and_exits_2_on_a_mistake(
     workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_seed(workspace / "s.json", seed_rows("llava"))
-    arguments = ["synth", "learn", "s.json", "--name", "mine", "--pipeline", "small", "--min-support", "2"]
+    arguments = ["synth", "learn", "s.json", "--name", "mine", "--pipeline", "small", "--set", "learn.min_support=2"]
     monkeypatch.setattr("sys.argv", arguments)
     with pytest.raises(SystemExit) as done:
         cli.main()

@@ -16,7 +16,6 @@ from synthgen.errors import UserMistake
 app = typer.Typer()
 
 Kind = Literal["pipeline", "mapping", "tagger", "taxonomy", "prompts", "family"]
-FindTypes = Literal["text", "model"]
 
 
 @app.command()
@@ -99,21 +98,18 @@ def learn(
     types_column: Annotated[str | None, typer.Option(help="The seed's field of instruction types.")] = None,
     types_file: Annotated[Path | None, typer.Option(help="A JSON file of instruction types by row id.")] = None,
     tags_column: Annotated[str | None, typer.Option(help="The seed's field of tags; without one the tagger finds them.")] = None,
-    find_types: Annotated[FindTypes, typer.Option(help="What sorts questions into types where the seed does not.")] = "text",
     images: Annotated[str | None, typer.Option(help="The folder that paths in the seed start from.")] = None,
     extends: Annotated[str | None, typer.Option(help="A mapping that the new one adds to.")] = None,
     limit: Annotated[int | None, typer.Option(help="Read at most so many rows.", min=1)] = None,
-    merge_twins: Annotated[bool, typer.Option("--merge-twins", help="Make types one that differ by name alone.")] = False,
-    top_k: Annotated[int, typer.Option(help="Types a tag.", min=1)] = 8,
-    temperature: Annotated[float, typer.Option(help="Towards 0 a tag asks its strongest type alone.", min=0.01)] = 1.0,
-    min_support: Annotated[int, typer.Option(help="Images from which on a tag and a type count as a pair.", min=1)] = 3,
 ) -> None:
-    """Learn a mapping from a seed set: which instruction types go with which tags."""
+    """Learn a mapping from a seed set: which instruction types go with which tags; `learn` in the pipeline says how."""
     from synthgen import learn as learner
 
+    loaded = pipeline_of(pipeline, model, settings)
+    how = loaded.learn
     order = learner.Order(
-        seed, name, pipeline_of(pipeline, model, settings), learner.Settings(top_k, temperature, min_support),
-        types_column, types_file, tags_column, find_types, images, extends, limit, merge_twins,
+        seed, name, loaded, learner.Settings(how.top_k, how.temperature, how.min_support),
+        types_column, types_file, tags_column, how.find_types, images, extends, limit, how.merge_twins,
     )  # fmt: skip
     target, report = learner.learn(order)
     print("\n".join([*report, str(target)]))

@@ -93,7 +93,7 @@ def _head(weights: Weights, origin: Origin) -> Iterator[str]:
     left_out = ", ".join(f"{times:,} {reason}" for reason, times in sorted(origin.tally.left_out.items()))
     yield f"Rows        {origin.tally.counted:,} of {origin.tally.rows:,}" + (f" (left out: {left_out})" if left_out else "")
     yield f"Found       types {origin.types_by}; tags {origin.tags_by}"
-    yield f"Parameters  top-k {settings.top_k}, temperature {settings.temperature:g}, min-support {settings.min_support}" + (
+    yield f"Parameters  top_k {settings.top_k}, temperature {settings.temperature:g}, min_support {settings.min_support}" + (
         ", twins merged" if origin.are_merged else ""
     )
     for number, line in enumerate(_coverage(weights, origin)):
