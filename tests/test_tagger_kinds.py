@@ -272,6 +272,36 @@ def test_a_new_version_of_the_code_is_a_change_of_the_tagger() -> None:
     assert isinstance(vlm().file, VlmFile)
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "read_by"),
+    [
+        ("about: a few tags", "about: some tags", set()),
+        ("a photo of {}", "a picture of {}", {"open_clip", "own"}),
+        ("means: a page", "means: a page\n    also: [sheet]", {"open_clip", "own"}),
+        ("a small furry climber", "a small furry bear", {"open_clip", "own", "vlm"}),
+        ("red_panda", "panda", {"open_clip", "own", "vlm", "sidecar"}),
+        ("      cat: a small furry pet\n", "", {"open_clip", "own", "vlm", "sidecar"}),
+        ("      invoice: a bill\n      letter: a message\n", "      letter: a message\n      invoice: a bill\n", {"vlm"}),
+    ],
+)
+def test_a_tagger_is_another_after_an_edit_of_what_it_reads_of_the_taxonomy(
+    chooser: list[Request], workspace: Path, old: str, new: str, read_by: set[str]
+) -> None:
+    head = "about: x\ntaxonomy: small\n"
+    write(workspace / "taggers/clip.yaml", f"{head}engine: open_clip\nmodel: ViT-B-32\npretrained: openai\n")
+    write(workspace / "taggers/words.yaml", f"{head}engine: sidecar\n")
+
+    def found() -> dict[str, str]:
+        specs = {"open_clip": tagger.load("clip"), "sidecar": tagger.load("words"), "vlm": vlm(), "own": code()}
+        return {kind: spec.fingerprint for kind, spec in specs.items()}
+
+    before, file = found(), workspace / "taggers/taxonomies/small.yaml"
+    assert old in file.read_text()
+    write(file, file.read_text().replace(old, new))
+    after = found()
+    assert {kind for kind in before if before[kind] != after[kind]} == read_by
+
+
 # --- several taggers -----------------------------------------------------------------------------------------------------
 
 

@@ -90,16 +90,25 @@ class TaggerSpec:
 
     @property
     def fingerprint(self) -> str:
-        """Changes whenever the tags could: with the settings, the taxonomy's texts, or the model's files."""
+        """Changes whenever the tags could: with the settings, what is read of the taxonomy, or the model's files."""
         digest = self.model.revision if self.model else self.weights
-        phrasings = {path: list(texts) for path, texts in self.taxonomy.phrasings.items()}
         # Words about a tagger, and where a model is served and how fast, say nothing of what it finds.
         settings = self.file.model_dump(mode="json", exclude={"about", "serve"})
         if isinstance(self.file, VlmFile):
             settings["serve"] = self.file.serve.shaping
         order = list(settings.get("thresholds", ()))  # decides where several match; below keys are sorted
-        whole = json.dumps([settings, order, phrasings, digest], sort_keys=True)
+        whole = json.dumps([settings, order, self._texts, digest], sort_keys=True)
         return hashlib.sha256(whole.encode()).hexdigest()[:32]
+
+    @property
+    def _texts(self) -> Any:
+        """What of the taxonomy a tagger of this kind reads; the user's code may read all."""
+        tree = self.taxonomy.tree
+        if isinstance(self.file, SidecarFile):
+            return sorted(tree.nodes)
+        if isinstance(self.file, VlmFile):
+            return [[node.path, node.means] for node in tree]  # listed in this order
+        return {path: list(texts) for path, texts in self.taxonomy.phrasings.items()}
 
     @property
     def weights(self) -> str:
