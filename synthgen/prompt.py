@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from jinja2 import StrictUndefined, Template
 from jinja2.meta import find_undeclared_variables
 from jinja2.sandbox import ImmutableSandboxedEnvironment
-from pydantic import Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from synthgen import shelves
 from synthgen.errors import Mistakes, attempted, nearest
@@ -73,6 +73,12 @@ class AskPrompt(Section):
     parse: Style
     none: str | None = None  # lines: the reply that declines; json declines by an empty list
     max_tokens: int = Field(default=512, gt=0)
+
+    @model_validator(mode="after")
+    def _none_of_lines(self) -> "AskPrompt":
+        if self.none is not None and self.parse == "json":
+            raise ValueError("`none` is of `parse: lines`; with json a model declines by an empty list")
+        return self
 
 
 class AnswerPrompt(Section):

@@ -286,6 +286,11 @@ def test_a_score_that_pack_or_engine_cannot_serve_is_told() -> None:
     ]
 
 
+def test_a_line_that_declines_is_refused_where_replies_are_json() -> None:
+    edited("prompts/small.yaml", '{{ language }}.", parse: json}\nask_choice', '{{ language }}.", parse: json, none: none}\nask_choice')
+    assert mistakes() == ["prompts/small.yaml:4: ask: `none` is of `parse: lines`; with json a model declines by an empty list"]
+
+
 def test_labels_that_an_endpoint_cannot_tell_apart_are_told_and_left_to_vllm_to_check() -> None:
     digits = "[" + ", ".join(f"'{number}'" for number in range(1, 11)) + "]"
     edited("prompts/small.yaml", 'answer: {text: "Rate {{ question }} {{ answer }}", labels: ["1", "2", "3"]}', (
