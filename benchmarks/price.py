@@ -19,6 +19,7 @@ from pathlib import Path
 from synthgen import config, forecast, generate, run
 from synthgen.generate import GenerateWorker, Terms
 from synthgen.job import Job, open_job
+from synthgen.line import Line
 from synthgen.models import Request, open_engine
 from synthgen.models.recorder import Recorder
 from synthgen.store import Folder, Lease, Receipt, Stage
@@ -63,8 +64,8 @@ def main() -> None:
     """Foretells, measures, prints."""
     images, profiled = (32, 8) if "--quick" in sys.argv else (64, 16)
     with tempfile.TemporaryDirectory(prefix="synth-price-") as folder:
-        job = open_job(Folder(str(Path(folder) / "out")), config.load("demo"))
-        run.run(job, run.Range("tag", "plan", images))
+        job = open_job(Folder(str(Path(folder) / "out")), config.load("demo"), line=Line(limit=images))
+        run.run(job, run.Range("tag", "plan"))
         told = forecast.forecast(job, forecast.Wanted(profile=profiled))
         measured = taken(job)
     foretold = {name: getattr(told.total, name) for name in (*TOKENS, "seconds")}

@@ -17,6 +17,7 @@ from typing import Any
 from synthgen import config, generate, run
 from synthgen.generate import GenerateWorker, Terms
 from synthgen.job import open_job
+from synthgen.line import Line
 from synthgen.models import Facts, Reply, Request, open_engine
 from synthgen.store import Folder, Lease, Receipt, Stage
 from synthgen.workers import Crew, Work, leave_ray, work_through
@@ -166,8 +167,8 @@ def measure(images: int, orders: Sequence[Order], overrides: Sequence[str] = ())
     """Tags and plans demo images, then measures generate and the replays of its calls."""
     with tempfile.TemporaryDirectory() as folder:
         pipeline = config.load("demo", ["generate.engine.in_flight=16", *overrides])
-        job = open_job(Folder(str(Path(folder) / "out")), pipeline)
-        run.run(job, run.Range("tag", "plan", images))
+        job = open_job(Folder(str(Path(folder) / "out")), pipeline, line=Line(limit=images))
+        run.run(job, run.Range("tag", "plan"))
         terms, stage = job.generate_terms, Stage(job.out, "3-generated")
         works = generate.todo(Stage(job.out, "2-planned").log(), stage.log(), terms, update=False)
         crew = Crew(build, terms, lambda work: (), 1, pipeline.generate.engine.cpus)

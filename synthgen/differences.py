@@ -45,10 +45,10 @@ def differences(before: Any, after: Any, where: str = "") -> list[str]:
     return [f"{where} was {before!r} and is {after!r}"]
 
 
-def in_words(found: list[str]) -> str:
+def in_words(found: list[str], most: int = 12) -> str:
     """Differences in the user's words, as many as fit."""
     found = list(dict.fromkeys(map(_worded, found)))
-    return "; ".join(found[:12] + ([f"and {len(found) - 12} more"] if len(found) > 12 else []))
+    return "; ".join(found[:most] + ([f"and {len(found) - most} more"] if len(found) > most else []))
 
 
 def _worded(difference: str) -> str:

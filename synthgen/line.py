@@ -1,14 +1,14 @@
-"""What the line of a command says of the job: a pipeline, and settings that replace some of its own.
+"""What the line of a command says of the job: a pipeline, settings that replace some of its own, and how much of the source is listed.
 
-Comes in: what was typed, and an output folder. Goes out: a Line that says everything, and the pipeline's document. A folder goes on as
-it was last started: whoever types `synth run --out data` means the pipeline, the images, the model and the settings that data were
-begun with, and never those of another pipeline. The pipeline's file is read anew, so an edit of it is noticed. A line that names a
-pipeline says all itself.
+Comes in: what was typed, and the record of an output folder. Goes out: a Line that says everything, and the pipeline's document. A
+folder goes on as it was last started: whoever types `synth run --out data` means the pipeline, the images, the model, the settings and
+the limit that data were begun with, and never those of another pipeline. The pipeline's file is read anew, so an edit of it is
+noticed. A line that names a pipeline says all itself but the images; what it leaves out of the line before is told.
 """
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,11 @@ SOURCE, MODEL = "source.uri", "generate.model"
 
 @dataclass(frozen=True)
 class Line:
-    """A pipeline by name or path, none if the line names none, and `section.key=value` settings, the later the stronger."""
+    """What is said of a job; nothing is said of what is None or empty."""
 
-    pipeline: str | None = None
-    settings: tuple[str, ...] = ()
+    pipeline: str | None = None  # by name or path
+    settings: tuple[str, ...] = ()  # section.key=value, the later the stronger
+    limit: int | None = None  # objects to list
 
     @staticmethod
     def typed(pipeline: str | None, source: str | None, model: str | None, settings: Sequence[str] | None) -> "Line":
@@ -41,42 +42,60 @@ class Line:
     def of(record: Mapping[str, Any]) -> "Line":
         """The line that a folder was last started with, by the folder's record; an empty one if it has none."""
         said = record.get("started_with", {})
-        return Line(said.get("pipeline"), tuple(said.get("settings", ())))
-
-    def with_(self, added: "Line") -> "Line":
-        """The line together with what it leaves out."""
-        return Line(self.pipeline or added.pipeline or USUAL, (*added.settings, *self.settings))
+        return Line(said.get("pipeline"), tuple(said.get("settings", ())), said.get("limit"))
 
     @property
     def name(self) -> str:
         """The pipeline that is meant."""
         return self.pipeline or USUAL
 
+    def record(self) -> dict[str, Any]:
+        """For the folder's record."""
+        return {"pipeline": self.pipeline, "settings": list(self.settings), "limit": self.limit}
+
+    def about(self, sections: Sequence[str]) -> "Line":
+        """The pipeline, and of the settings those of some sections."""
+        return Line(self.pipeline, tuple(one for one in self.settings if one.split(".")[0] in sections))
+
+    def but(self, other: "Line") -> "Line":
+        """What this line says and the other one does not say otherwise."""
+        settings = tuple(one for one in self.settings if not any(_is_within(one, replaced) for replaced in other.settings))
+        return Line(None if other.pipeline else self.pipeline, settings, None if other.limit else self.limit)
+
+    def over(self, other: "Line") -> "Line":
+        """Both lines together; where both speak of one thing, this one counts."""
+        return Line(self.pipeline or other.pipeline, (*other.settings, *self.settings), self.limit or other.limit)
+
     def words(self) -> str:
         """The line as it could be typed."""
-        named, rest = [], ["--pipeline", self.name]
+        named, rest = list[str](), ["--pipeline", self.pipeline] if self.pipeline else []
         for setting in self.settings:
             key, _, value = setting.partition("=")
             if key == SOURCE:
                 named = [str(yaml.safe_load(value))]
             else:
                 rest += ["--model", str(yaml.safe_load(value))] if key == MODEL else ["--set", setting]
+        rest += ["--limit", str(self.limit)] if self.limit else []
         return config.unsigned(shlex.join([*named, *rest]))
 
     def in_full(self, home: Path, is_folder: bool) -> "Line":
         """The same, to be read in another working folder: paths from the root. `is_folder`: whether the model is one."""
         is_path = self.pipeline and self.pipeline.endswith(".yaml")
         pipeline = str(home / Path(self.name).expanduser()) if is_path else self.pipeline
-        return Line(pipeline, tuple(_in_full(setting, home, is_folder) for setting in self.settings))
+        return replace(self, pipeline=pipeline, settings=tuple(_in_full(setting, home, is_folder) for setting in self.settings))
 
 
-def left_out(line: Line, out: Folder, section: str = "") -> Line:
-    """What a line leaves out and the folder was last started with; of its settings those of a section, if one is named."""
-    before = Line.of(frozen.record(out) or {})
-    if line.pipeline or not before.pipeline:
-        return Line()
-    kept = (one for one in before.settings if one.startswith(section) and not any(_is_within(one, other) for other in line.settings))
-    return Line(before.pipeline, tuple(kept))
+def meant(line: Line, before: Line, out: str, home: str) -> tuple[Line, str | None]:
+    """The line with what it leaves out, and in words what `out`, started by the line `before` in the folder `home`, adds to it."""
+    rest = before.but(line)
+    if line.pipeline:
+        dropped = replace(rest, settings=tuple(one for one in rest.settings if not one.startswith(f"{SOURCE}=")))
+        return line, f"{out} was last started with {dropped.words()} too; this line leaves that out" if dropped != Line() else None
+    whole = replace(line.over(rest), pipeline=rest.name)
+    if rest in (Line(), Line(USUAL)):
+        return whole, None
+    where = "" if home == str(Path.cwd()) else f" in {home}"
+    return whole, f"as {out} was last started{where}: {rest.words()} (a line with --pipeline says all itself)"
 
 
 def read(line: Line, out: Folder) -> Document:

@@ -40,7 +40,6 @@ class Range:
 
     first: str = "tag"
     last: str = "pack"
-    limit: int | None = None  # objects to list
     update: bool = False
     replan: bool = False  # an update that draws everything anew
     retry: frozenset[str] = frozenset()  # reasons for which failed rows are done again
@@ -92,7 +91,7 @@ def _run(job: Job, which: Range, objects: Iterator[Listed] | None) -> int:
             unfinished = settle(job, which.first, which.last, which.replan)
             _note_unfinished(which, unfinished)
             if objects:
-                listing.run(job.out, islice(objects, which.limit), lease, job.fingerprint("listed"))
+                listing.run(job.out, islice(objects, job.line.limit), lease, job.fingerprint("listed"))
             for stage in STAGES:
                 if which.has(stage):
                     change = unfinished.get(stage)

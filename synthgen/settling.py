@@ -5,8 +5,10 @@ which the next start compares its own, and the updates that are to be finished.
 """
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from synthgen import frozen
 from synthgen.differences import differences, in_words
@@ -43,22 +45,26 @@ def check_folder(job: Job, first: str, last: str, update: bool, replan: bool) ->
     skipped = [stage for stage in STAGES[: STAGES.index(first)] if any(one.partition(".")[0] in GROUPS.get(stage, ()) for one in found)]
     if skipped:
         raise SettingsChanged(
-            f"{job.out.url}: was made with other settings: {in_words(found)}. --from {first} would leave out what that touches; "
+            f"{_made_otherwise(job, before, found)} --from {first} would leave out what that touches; "
             f"run it --from {skipped[0]} with --update"
         )
     if found and not (update or replan):
         is_moved = any(one.startswith("listed.uri ") for one in found)
         then = "add the images of this source to those of the other" if is_moved else "recompute what that touches"
-        made = _made_with(Line.of(before), job.line.in_full(Path.cwd(), is_folder=False), before["started_in"])
-        raise SettingsChanged(f"{job.out.url}: was made with {made}: {in_words(found)}. Run with --update to {then}, or use another --out")
+        raise SettingsChanged(f"{_made_otherwise(job, before, found)} Run with --update to {then}, or use another --out")
     return False
 
 
-def _made_with(before: Line, line: Line, home: str) -> str:
-    """How a folder was started otherwise than now."""
-    if before.pipeline and line.pipeline and before.pipeline != line.pipeline:
-        return f"pipeline '{before.pipeline}', not '{line.pipeline}' (without --pipeline it goes on with its own)"
-    return "other settings" if home == str(Path.cwd()) else f"other settings (in {home})"
+def _made_otherwise(job: Job, before: Mapping[str, Any], found: list[str]) -> str:
+    """What differs, and where it may come from: another pipeline, or another working folder, in which names mean other files."""
+    old, new = Line.of(before).pipeline, job.line.in_full(Path.cwd(), is_folder=False).pipeline
+    if old and new and old != new:
+        return (
+            f"{job.out.url}: was made with pipeline '{old}', not '{new}': {in_words(found, 3)}. Without --pipeline it goes on with its own."
+        )
+    home = before["started_in"]
+    elsewhere = "" if home == str(Path.cwd()) else f" It was started in {home}, where names may mean other files: start it there."
+    return f"{job.out.url}: was made with other settings: {in_words(found)}.{elsewhere}"
 
 
 def _holds_rows(out: Folder) -> bool:
@@ -93,7 +99,7 @@ def settle(job: Job, first: str, last: str, replan: bool) -> dict[str, str]:
     line = job.line.in_full(Path.cwd(), job.model.revision.startswith("files:"))
     record = {
         "shape": {**made, **kept}, "pipeline": pipeline, "unfinished": unfinished,
-        "started_in": str(Path.cwd()), "started_with": {"pipeline": line.pipeline, "settings": list(line.settings)},
+        "started_in": str(Path.cwd()), "started_with": line.record(),
         "tagger_models": {name: [model.model, model.revision] for name, model in tagging.items()},
     }  # fmt: skip
     if before != record:

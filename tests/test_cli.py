@@ -471,7 +471,7 @@ def test_several_mistakes_are_one_line_each(synth: Synth, photos: Path) -> None:
 def test_a_model_that_is_not_there_is_told(synth: Synth, photos: Path, workspace: Path) -> None:
     vllm = ("--set", "generate.engine={kind: vllm, gpus: 0}")
     said = refusal(synth, *RUN, *vllm, "--model", "./gone")
-    assert said == "generate.model ./gone: no such folder, and a hub name reads organisation/model"
+    assert said == f"generate.model ./gone: no such folder in {Path.cwd()}, and a hub name reads organisation/model"
     said = refusal(synth, *RUN, *vllm, "--model", "organisation/model")
     assert said.startswith("generate.model organisation/model: no such folder here, not in the local cache, and the hub does not give it")
     write(workspace / "half/config.json", '{"architectures": ["X"]}')

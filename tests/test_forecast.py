@@ -110,7 +110,7 @@ def test_hours_are_of_gpus_only_where_the_engine_has_some_and_money_only_where_a
 def test_what_is_advised_names_the_folder(workspace: Path) -> None:
     pipeline, line = config.load("small"), Line("coarse/scene", 60, 40, 0, None)
     job: Any = SimpleNamespace(pipeline=pipeline, out=Folder(str(workspace / "out")))
-    advice = f"`synth plan … --out {workspace}/out --profile 32` measures what questions take on 32 images"
+    advice = "`--profile 32` on this line measures what questions take on 32 images"
     assert told_of(Forecast(job, Counts(), (line,), None)).splitlines()[-1] == f"no profile of this engine: {advice}"
 
 
@@ -179,7 +179,7 @@ def test_what_was_asked_by_another_recipe_is_to_ask_and_scores_that_pairs_lack_a
     assert edited["total"]["to_ask"] == 18 and edited["total"]["prompt_tokens"] > 18 * 200
     assert edited["notes"] == [
         "18 questions had another model, other prompts or other settings; "
-        f"`synth run … --out {workspace}/out --update` asks anew, so they count as to ask"
+        f"`synth run --out {workspace}/out --update`, with what this line sets, asks anew, so they count as to ask"
     ]
     part = told(*other, "--budget", f"{edited['total']['prompt_tokens'] // 2}tokens")
     assert 0 < part["share"] < 1 and "is within" in part["notes"][0]
@@ -231,7 +231,10 @@ def test_the_edit_loop_asks_what_the_edit_added_and_nothing_else(workspace: Path
     add_a_tag_with_a_type()
     assert "no mistakes" in synth("check", "--pipeline", "mine").stdout
     [note] = json.loads(synth("plan", "--out", "out", "--pipeline", "mine", "--json").stdout)["notes"]
-    assert f"`synth run … --out {workspace}/out --until tag --update` finds them anew" in note and calls_of(workspace) == []
+    assert (
+        f"`synth run --out {workspace}/out --until tag --update`, with what this line sets, finds them anew" in note
+        and calls_of(workspace) == []
+    )
     synth("run", "photos", "--out", "out", "--pipeline", "mine", "--until", "tag", "--update")
     assert calls_of(workspace) == []
     foretold = json.loads(synth("plan", "--out", "out", "--pipeline", "mine", "--diff", "--json").stdout)["difference"]

@@ -7,18 +7,19 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from conftest import SHELVES, make_images, write
+from conftest import SHELVES, make_images, put_shelves, write
 from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from synthgen import cli, config, frozen, job, line, settling
 from synthgen.errors import UserMistake
+from synthgen.learn import Settings
 from synthgen.line import Line
 from synthgen.store import Folder
 
 ENDED = "(a line with --pipeline says all itself)"
-FIRST = Line("small", ('source.uri="photos"', "plan.per_image=2", "train.steps=7"))
+FIRST = Line("small", ('source.uri="photos"', "plan.per_image=2", "train.steps=7"), limit=5)
 
 
 def start(out: str, said: Line) -> None:
@@ -45,13 +46,13 @@ def told(*words: str) -> tuple[list[str], str]:
 def test_what_a_line_leaves_out_is_as_the_folder_was_last_started_and_is_told(begun: Path, command: str) -> None:
     said, refused = told(command, "--out", "out", "--set", "plan.forms={}")
     images = f"{begun}/photos " if command == "run" else ""  # a plan without images looks at those that are there
-    assert said == [f"out goes on as it was last started: {images}--pipeline small --set plan.per_image=2 --set train.steps=7 {ENDED}"]
+    assert said == [f"as out was last started: {images}--pipeline small --set plan.per_image=2 --set train.steps=7 --limit 5 {ENDED}"]
     assert "plan.forms" in refused and "per_image" not in refused
 
 
 def test_what_a_line_names_itself_is_not_taken_from_the_folder(begun: Path) -> None:
-    said, refused = told("run", "elsewhere", "--out", "out", "--set", "plan.per_image=9")
-    assert said == [f"out goes on as it was last started: --pipeline small --set train.steps=7 {ENDED}"]
+    said, refused = told("run", "elsewhere", "--out", "out", "--set", "plan.per_image=9", "--limit", "9")
+    assert said == [f"as out was last started: --pipeline small --set train.steps=7 {ENDED}"]
     assert "elsewhere" in refused
     make_images(begun / "elsewhere", 1)
     assert "plan.per_image was 2 and is 9" in told("run", "elsewhere", "--out", "out", "--set", "plan.per_image=9")[1]
@@ -59,18 +60,20 @@ def test_what_a_line_names_itself_is_not_taken_from_the_folder(begun: Path) -> N
 
 def test_a_line_with_a_pipeline_says_all_itself_but_the_images(begun: Path) -> None:
     said, refused = told("run", "--out", "out", "-p", "small")
-    assert said == []
+    assert said == ["out was last started with --set plan.per_image=2 --set train.steps=7 --limit 5 too; this line leaves that out"]
     assert refused.startswith(f"{begun}/out: was made with other settings: plan.per_image was 2 and is 3. ")
 
 
 def test_another_pipeline_is_told_by_name(begun: Path) -> None:
     write(begun / "pipelines/other.yaml", SHELVES["pipelines/small.yaml"] + "images: {model_pixels: 9000}\n")
     refused = told("run", "--out", "out", "-p", "other", "--set", "plan.per_image=2")[1]
-    assert "/out: was made with pipeline 'small', not 'other' (without --pipeline it goes on with its own): images.model" in refused
+    assert "/out: was made with pipeline 'small', not 'other': images.model_pixels was 1003520 and is 9000. Without --" in refused
 
 
 def test_a_folder_whose_first_line_named_no_pipeline_was_started_with_the_usual_one() -> None:
-    assert Line(None, ("a.b=1",)).with_(Line()) == Line("everyday", ("a.b=1",))
+    assert line.meant(Line(None, ("a.b=1",)), Line(), "out", "") == (Line("everyday", ("a.b=1",)), None)
+    before = Line("everyday", ("a.b=1",))
+    assert line.meant(Line(None, ("a.b=2",)), before, "out", "") == (Line("everyday", ("a.b=2",)), None)
 
 
 def test_of_a_pipeline_that_is_not_here_it_is_told_where_it_was(begun: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,6 +81,22 @@ def test_of_a_pipeline_that_is_not_here_it_is_told_where_it_was(begun: Path, mon
     refused = told("run", "--out", f"{begun}/out")[1]
     assert refused.startswith("pipeline 'small' is unknown: ")
     assert refused.endswith(f"; {begun}/out was last started with it in {begun}")
+
+
+def test_where_names_mean_other_files_the_folder_to_start_in_is_told(begun: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    elsewhere = put_shelves(begun / "elsewhere")
+    path = elsewhere / "pipelines/mappings/small.yaml"
+    write(path, path.read_text().replace("fine/**: 4", "fine/**: 5"))
+    monkeypatch.chdir(elsewhere)
+    said, refused = told("run", "--out", "../out")
+    assert said[0].startswith(f"as ../out was last started in {begun}: {begun}/photos --pipeline small ")
+    assert f"the mapping changed. It was started in {begun}, where names may mean other files: start it there. Run with" in refused
+
+
+def test_a_folder_without_a_run_is_told_where_the_images_are_missing(begun: Path) -> None:
+    said, refused = told("run", "--out", "uot")
+    assert said == [] and refused.startswith("uot: holds no synth run, and the line does not name the images (a folder, ")
+    assert refused.endswith("; for example: synth run photos --out uot")
 
 
 def test_an_edit_of_the_pipeline_is_noticed(begun: Path) -> None:
@@ -91,16 +110,31 @@ def test_training_takes_the_pipeline_of_the_run_and_of_its_settings_those_of_the
 ) -> None:
     seen: dict[str, Any] = {}
     monkeypatch.setitem(sys.modules, "synthgen.train", SimpleNamespace(train=lambda *given: seen.update(enumerate(given))))
-    for words, steps in ((["out"], 7), (["out", "--set", "train.steps=9"], 9), (["out", "-p", "small"], 300), (["out/*.parquet"], 300)):
+    write(begun / "shards.parquet", "")
+    for words, steps in ((["out"], 7), (["out", "--set", "train.steps=9"], 9), (["out", "-p", "small"], 300), (["shards.parquet"], 300)):
         done = CliRunner().invoke(cli.app, ["train", *words, "--model", "m", "--out", "tuned"])
         assert done.exit_code == 0, done.output
         assert (seen[0], seen[3].steps) == (words[0], steps)
-        assert ("--pipeline small" in done.stderr) == (words[0] == "out" and "-p" not in words)
+        assert ("as out was last started: --pipeline small" in done.stderr) == (words[0] == "out" and "-p" not in words)
+
+
+def test_a_mapping_is_learned_from_a_run_with_the_pipeline_of_the_run(begun: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    start("taught", Line("small", ('source.uri="photos"', "learn.top_k=2", "plan.seed=3")))
+    orders: list[Any] = []
+    asked = SimpleNamespace(Order=lambda *given: orders.append(given), Settings=Settings, learn=lambda _: ("mapping", []))
+    monkeypatch.setitem(sys.modules, "synthgen.learn", asked)
+    monkeypatch.setattr("synthgen.learn", asked, raising=False)
+    done = CliRunner().invoke(cli.app, ["learn", "taught", "--name", "mine", "--set", "learn.min_support=4"])
+    assert done.exit_code == 0, done.output
+    assert done.stderr == f"as taught was last started: --pipeline small --set learn.top_k=2 {ENDED}\n"
+    _, _, pipeline, settings, *_ = orders[0]
+    assert (settings.top_k, settings.min_support, pipeline.plan.seed) == (2, 4, 0)
 
 
 def test_what_is_done_to_a_folder_afterwards_keeps_what_it_was_started_with(begun: Path) -> None:
     before = frozen.record(Folder("out"))
     again = job.reopen(Folder("out"))
+    assert again.line.limit == 5
     assert again.line.settings == (f'source.uri="{begun}/photos"', "plan.per_image=2", "train.steps=7")
     settling.settle(again, "tag", "pack", replan=False)
     assert frozen.record(Folder("out")) == before
@@ -145,7 +179,7 @@ def test_a_folder_settings_and_the_lines_own_are_those_of_both_in_their_order(wo
     out = Folder(f"out-{abs(hash((*before, '|', *typed)))}")
     out.create("run.json", b'{"format": 1}')
     frozen.write(out, {"started_with": {"pipeline": "small", "settings": before}})
-    whole = said.with_(line.left_out(said, out))
+    whole, _ = line.meant(said, Line.of(frozen.record(out)), out.url, "")
     assert config.read("small", whole.settings).values == config.read("small", [*before, *typed]).values
     kept = whole.settings[: len(whole.settings) - len(typed)]
     assert not {one.partition("=")[0] for one in kept} & {one.partition("=")[0] for one in typed}

@@ -121,7 +121,8 @@ def test_a_missing_folder_is_one_line(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserMistake) as caught:
         named(name)
-    assert str(caught.value) == f"generate.model {name}: no such folder, and a hub name reads organisation/model"
+    where = "" if name[0] in "/~" else f" in {tmp_path}"
+    assert str(caught.value) == f"generate.model {name}: no such folder{where}, and a hub name reads organisation/model"
 
 
 @pytest.mark.parametrize("name", ["organisation/model-that-is-not-cached", "a b/c", "-a/b"])

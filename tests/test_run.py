@@ -92,10 +92,21 @@ def test_a_run_makes_shards_that_datasets_reads_and_a_second_run_has_nothing_to_
     assert time.monotonic() - started < 60
     third = synth("run", "--out", "out")
     assert third.stderr.splitlines() == [
-        f"out goes on as it was last started: {workspace}/photos --pipeline small (a line with --pipeline says all itself)",
+        f"as out was last started: {workspace}/photos --pipeline small (a line with --pipeline says all itself)",
         "nothing to do: everything listed has been done",
     ]
     assert (assignments(workspace / "out"), pairs(workspace / "out")) == before
+
+
+def test_a_limit_holds_until_a_line_names_another(workspace: Path) -> None:
+    make_images(workspace / "photos", 10)
+    run("out", "--limit", "4", "--until", "plan")
+    again = synth("run", "--out", "out")
+    assert f"as out was last started: {workspace}/photos --pipeline small --limit 4 (" in again.stderr
+    assert len(assignments(workspace / "out")) == 4 * 3
+    more = run()
+    assert more.stderr.startswith("out was last started with --limit 4 too; this line leaves that out\n")
+    assert len(assignments(workspace / "out")) == 10 * 3
 
 
 def test_growth_adds_the_new_and_leaves_the_old(workspace: Path) -> None:

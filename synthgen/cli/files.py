@@ -10,7 +10,17 @@ from typing import Annotated, Literal
 
 import typer
 
-from synthgen.cli.options import JsonOption, ModelOption, PipelineOption, SetOption, pipeline_of, say
+from synthgen.cli.options import (
+    JsonOption,
+    ModelOption,
+    OwnPipelineOption,
+    PipelineOption,
+    SetOption,
+    document_of,
+    folder_in,
+    pipeline_of,
+    say,
+)
 from synthgen.errors import UserMistake
 
 app = typer.Typer()
@@ -92,7 +102,7 @@ def copy(kind: Kind, name: str, new: Annotated[str, typer.Argument(help="The nam
 def learn(
     seed: Annotated[str, typer.Argument(help="LLaVA or ShareGPT JSON, TRL or FineVision Parquet, a folder of them, or a run's output.")],
     name: Annotated[str, typer.Option("--name", help="The name of the new mapping.")],
-    pipeline: PipelineOption = "everyday",
+    pipeline: OwnPipelineOption = None,
     model: ModelOption = None,
     settings: SetOption = None,
     types_column: Annotated[str | None, typer.Option(help="The seed's field of instruction types.")] = None,
@@ -104,8 +114,12 @@ def learn(
 ) -> None:
     """Learn a mapping from a seed set: which instruction types go with which tags; `learn` in the pipeline says how."""
     from synthgen import learn as learner
+    from synthgen import shelves
+    from synthgen.config import Pipeline
+    from synthgen.line import Line
 
-    loaded = pipeline_of(pipeline, model, settings)
+    _, document = document_of(Line.typed(pipeline, None, model, settings), folder_in(seed), ("tag", "generate", "learn"))
+    loaded = shelves.check(document, Pipeline)
     how = loaded.learn
     order = learner.Order(
         seed, name, loaded, learner.Settings(how.top_k, how.temperature, how.min_support),

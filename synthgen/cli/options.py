@@ -7,6 +7,7 @@ everywhere here.
 import re
 import shlex
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -58,16 +59,25 @@ def pipeline_of(pipeline: str, model: str | None, settings: list[str] | None) ->
     return config.load(pipeline, Line.typed(pipeline, None, model, settings).settings)
 
 
+def folder_in(place: str) -> str:
+    """A place that may be the output folder of a run; "" if it names files."""
+    is_file = "*" in place or place.endswith((".parquet", ".json", ".jsonl")) or ("://" not in place and Path(place).is_file())
+    return "" if is_file else place
+
+
 def job_of(command: str, line: Any, out: str, looks: bool) -> tuple[Any, Any]:
     """The job, and the listing of its source, begun, if it `looks` there: the model may be far away, and is asked for last."""
     from synthgen import job, texts
     from synthgen.store.folder import open_folder
 
     line, document = document_of(line, out)
-    missing = [] if document.at(("source", "uri")) else ["the images (a folder, a glob, s3://…, gs://…, Parquet files or urls:FILE)"]
-    missing += [] if out else ["--out, the folder for the results"]
-    if missing:
-        raise UserMistake(f"missing: {', and '.join(missing)}; for example: synth {command} photos --out data")
+    images = "the images (a folder, a glob, s3://…, gs://…, Parquet files or urls:FILE)"
+    missing = [] if document.at(("source", "uri")) else [images]
+    example = f"for example: synth {command} photos --out {out or 'data'}"
+    if missing and out:
+        raise UserMistake(f"{out}: holds no synth run, and the line does not name {images}; {example}")
+    if not out:
+        raise UserMistake(f"missing: {', and '.join([*missing, '--out, the folder for the results'])}; {example}")
     loaded, found = texts.load(document)
     objects = _begun(document, loaded.source) if looks else None
     opened = job.open_job(open_folder(out), loaded, found, line)
@@ -76,19 +86,21 @@ def job_of(command: str, line: Any, out: str, looks: bool) -> tuple[Any, Any]:
     return opened, objects
 
 
-def document_of(line: Any, out: str, section: str = "") -> tuple[Any, Any]:
-    """The line with what it leaves out, and its pipeline's document; whatever the folder, if there is one, adds to the line is told."""
-    from synthgen import config
+def document_of(line: Any, out: str, sections: tuple[str, ...] = ()) -> tuple[Any, Any]:
+    """The line with what it leaves out, and its pipeline's document; whatever the folder, if there is one, adds to the line is told.
+    Of its settings only those of some `sections` count, where these are named."""
+    from synthgen import config, frozen
     from synthgen import line as lines
     from synthgen.store.folder import open_folder
 
     if not out:
         return line, config.read(line.name, line.settings)
     folder = open_folder(out)
-    added = lines.left_out(line, folder, section)
-    if added not in (lines.Line(), lines.Line(lines.USUAL)):
-        say(f"{out} goes on as it was last started: {added.words()} (a line with --pipeline says all itself)")
-    whole = line.with_(added)
+    record = frozen.record(folder) or {}
+    before = lines.Line.of(record)
+    whole, told = lines.meant(line, before.about(sections) if sections else before, out, record.get("started_in", ""))
+    if told:
+        say(told)
     return whole, lines.read(whole, folder)
 
 

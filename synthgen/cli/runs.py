@@ -5,6 +5,7 @@ stdout. What the folder says of itself decides; options only choose and limit.
 """
 
 import json
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from synthgen.cli.options import JsonOption, ModelOption, OnFolder, OwnPipelineOption, SetOption, document_of, job_of, say
+from synthgen.cli.options import JsonOption, ModelOption, OnFolder, OwnPipelineOption, SetOption, document_of, folder_in, job_of, say
 from synthgen.errors import UserMistake
 
 app = typer.Typer()
@@ -43,8 +44,8 @@ def run(
     from synthgen import status as funnel
     from synthgen.line import Line
 
-    which = runner.Range(first, last, limit, update or replan, replan)
-    job, objects = job_of("run", Line.typed(pipeline, source, model, settings), out, looks=which.lists)
+    which = runner.Range(first, last, update or replan, replan)
+    job, objects = job_of("run", replace(Line.typed(pipeline, source, model, settings), limit=limit), out, looks=which.lists)
     done = runner.run(job, which, objects)
     if not done:
         say("nothing to do: everything listed has been done")
@@ -196,8 +197,7 @@ def train(
     from synthgen.config import Pipeline
     from synthgen.line import Line
 
-    names_files = "*" in shards or shards.endswith(".parquet")
-    _, document = document_of(Line.typed(pipeline, None, None, settings), "" if names_files else shards, "train.")
+    _, document = document_of(Line.typed(pipeline, None, None, settings), folder_in(shards), ("train",))
     print(trainer.train(shards, model, out, shelves.check(document, Pipeline).train))
 
 

@@ -18,7 +18,10 @@ from synthgen.progress import counted
 from synthgen.settling import changed
 from synthgen.store import Folder
 
-OLD_TAGS = "the tags are of another tagger or taxonomy; `synth run … --out {} --until tag --update` finds them anew, then they count here"
+OLD_TAGS = (
+    "the tags are of another tagger or taxonomy; `synth run --out {} --until tag --update`, with what this line sets, "
+    "finds them anew; then they count here"
+)
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ def _notes(out: Folder, counts: Counts, profile: Profile | None) -> Iterator[str
         asked = counted(counts.again, "question")
         yield (
             f"{asked} had another model, other prompts or other settings; "
-            f"`synth run … --out {out.url} --update` asks anew, so they count as to ask"
+            f"`synth run --out {out.url} --update`, with what this line sets, asks anew, so they count as to ask"
         )
     if counts.unscored:
         scores = ", ".join(f"{name} (of {counted(pairs, 'pair')})" for name, pairs in sorted(counts.unscored.items()))

@@ -56,8 +56,7 @@ def _told(forecast: Forecast) -> str:
     if forecast.lines and not forecast.to_ask:
         return "nothing is left to ask: every planned question has an outcome"
     if profile is None:
-        out = forecast.job.out.url
-        return f"no profile of this engine: `synth plan … --out {out} --profile 32` measures what questions take on 32 images"
+        return "no profile of this engine: `--profile 32` on this line measures what questions take on 32 images"
     seconds = forecast.total.seconds / engine.replicas
     measured = f"{profile.images} images, {len(profile.questions)} questions, {profile.calls} calls in {profile.seconds:.1f} s"
     told = f"{seconds:,.0f} s with {engine.replicas} engine(s), after {profile.start_seconds:.0f} s to start; reckoned from {measured}"

@@ -28,7 +28,8 @@ def resolve(settings: Generate, said_at: str = "generate.model") -> ModelName:
             raise UserMistake(f"{said_at} {settings.model}: {fault}")
         return ModelName(str(folder.resolve()), f"files:{folder_digest(folder.resolve())}")
     if settings.model.startswith(("/", "./", "../", "~")) or settings.model.count("/") != 1:
-        raise UserMistake(f"{said_at} {settings.model}: no such folder, and a hub name reads organisation/model")
+        where = "" if settings.model.startswith(("/", "~")) else f" in {Path.cwd()}"
+        raise UserMistake(f"{said_at} {settings.model}: no such folder{where}, and a hub name reads organisation/model")
     return ModelName(settings.model, _hub_commit(settings.model, settings.revision, said_at))
 
 
