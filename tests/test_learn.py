@@ -98,7 +98,7 @@ def test_a_file_that_is_there_is_never_overwritten(workspace: Path) -> None:
         ({"types_column": "typs"}, "--types-column typs: the seed has no such field: did you mean 'types'"),
         ({"tags_column": "nope"}, "--tags-column nope: the seed has no such field"),
         ({"types_file": Path("gone.json")}, "gone.json: cannot be read"),
-        ({"settings": Settings(min_support=1000)}, "nothing could be learned"),
+        ({"settings": Settings(min_support=1000)}, "; not learned, in fewer than 1,000 rows (learn.min_support): "),
     ],
 )
 def test_a_mistake_is_one_line_and_nothing_is_written(workspace: Path, more: dict[str, Any], said: str) -> None:

@@ -99,7 +99,7 @@ def learn(order: Order) -> tuple[Path, list[str]]:
     weights = tfidf.learn(seen, order.settings)
     origin = _origin(lesson, tally, seen, weights, pairs)
     if not weights:
-        raise UserMistake(f"nothing could be learned: {'; '.join(line.strip() for line in writing.report(weights, origin)[:4])}")
+        raise UserMistake(f"nothing could be learned: {'; '.join(line.strip() for line in writing.report(weights, origin)[:6])}")
     text = writing.yaml_text(weights, origin)
     _check(text, lesson)
     shelves.write_new(target, text)

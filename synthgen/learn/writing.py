@@ -15,6 +15,7 @@ from synthgen.learn.record import Bad
 from synthgen.learn.seed import Seed
 from synthgen.learn.tfidf import EVERY, Settings, Weights
 from synthgen.learn.twins import Twins
+from synthgen.progress import counted
 
 LINE = 112  # characters of a line of types
 SHOWN = 5  # words of a kind that no tree knows, in the report
@@ -103,11 +104,13 @@ def _head(weights: Weights, origin: Origin) -> Iterator[str]:
 
 
 def _coverage(weights: Weights, origin: Origin) -> Iterator[str]:
-    types = {name for asked in weights.values() for name in asked}
-    tags = len(weights) - (EVERY in weights)
-    yield f"{len(types)} instruction types in the rules of {tags} tags" + (" and of all images" if EVERY in weights else "")
-    yield f"{origin.coverage:.1%} of the seed's own questions are of a type that their image gets"
-    for names, why in ((origin.rare, f"in fewer than {origin.settings.min_support} rows"), (origin.absent, "not in the seed")):
+    if weights:
+        types = {name for asked in weights.values() for name in asked}
+        tags = counted(len(weights) - (EVERY in weights), "tag")
+        yield f"{counted(len(types), 'instruction type')} in the rules of {tags}" + (" and of all images" if EVERY in weights else "")
+        yield f"{origin.coverage:.1%} of the seed's own questions are of a type that their image gets"
+    fewer = f"in fewer than {origin.settings.min_support:,} rows (learn.min_support)"
+    for names, why in ((origin.rare, fewer), (origin.absent, "not in the seed")):
         if names:
             yield f"not learned, {why}: {', '.join(names[:SHOWN])}" + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
