@@ -109,7 +109,9 @@ def test_training_takes_the_pipeline_of_the_run_and_of_its_settings_those_of_the
     begun: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: dict[str, Any] = {}
-    monkeypatch.setitem(sys.modules, "synthgen.train", SimpleNamespace(train=lambda *given: seen.update(enumerate(given))))
+    asked = SimpleNamespace(train=lambda *given: seen.update(enumerate(given)))
+    monkeypatch.setitem(sys.modules, "synthgen.train", asked)
+    monkeypatch.setattr("synthgen.train", asked, raising=False)
     write(begun / "shards.parquet", "")
     for words, steps in ((["out"], 7), (["out", "--set", "train.steps=9"], 9), (["out", "-p", "small"], 300), (["shards.parquet"], 300)):
         done = CliRunner().invoke(cli.app, ["train", *words, "--model", "m", "--out", "tuned"])
