@@ -23,9 +23,7 @@ _times = 0  # that one came
 @contextlib.contextmanager
 def listening() -> Iterator[None]:
     """Signals end the run in order, from here to the end of the block; only the main thread can have it so."""
-    global _asked, _times
-    _asked, _times = None, 0
-    with _restored():
+    with _forgotten(), _restored():
         for number in HEARD:
             signal.signal(number, hear)
         try:
@@ -60,6 +58,17 @@ def _restored() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _forgotten() -> Iterator[None]:
+    """What was heard in the block is of no meaning to what comes after it."""
+    global _asked, _times
+    _asked, _times = None, 0
+    try:
+        yield
+    finally:
+        _asked, _times = None, 0
 
 
 def _hear_again() -> None:
