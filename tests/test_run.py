@@ -100,11 +100,11 @@ def test_a_run_makes_shards_that_datasets_reads_and_a_second_run_has_nothing_to_
 
 def test_a_limit_holds_until_a_line_names_another(workspace: Path) -> None:
     make_images(workspace / "photos", 10)
-    run("out", "--limit", "4", "--until", "plan")
-    again = synth("run", "--out", "out")
+    run("out", "--limit", "4", "--until", "tag")
+    again = synth("run", "--out", "out", "--until", "plan")
     assert f"as out was last started: {workspace}/photos --pipeline small --limit 4 (" in again.stderr
     assert len(assignments(workspace / "out")) == 4 * 3
-    more = run()
+    more = run("out", "--until", "plan")
     assert more.stderr.startswith("out was last started with --limit 4 too; this line leaves that out\n")
     assert len(assignments(workspace / "out")) == 10 * 3
 
