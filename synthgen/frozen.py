@@ -7,6 +7,7 @@ may be relative to where the run was started, so a source is spelled out in full
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -95,15 +96,23 @@ def pipeline(out: Folder) -> Pipeline:
 
 def source(out: Folder) -> Source:
     """Where the images were looked for, spelled so that it leads there from any working folder."""
-    last = made(out)
-    return in_full(Source.model_validate(last["pipeline"]["source"]), Path(last["started_in"]))
+    return source_of(made(out))
+
+
+def source_of(record: Mapping[str, Any]) -> Source:
+    """The same, by a record that is at hand."""
+    return in_full(Source.model_validate(record["pipeline"]["source"]), Path(record["started_in"]))
 
 
 def in_full(source: Source, home: Path) -> Source:
     """The source with its uri spelled in full, so that one place has one spelling: from the root, without a slash at its end."""
-    uri = source.uri or ""
+    return source.model_copy(update={"uri": uri_in_full(source.uri, home)}) if source.uri else source
+
+
+def uri_in_full(uri: str, home: Path) -> str:
+    """The same of a uri alone."""
     before, path = (PREFIX, uri.removeprefix(PREFIX)) if uri.startswith(PREFIX) else ("", uri)
     if not path:
-        return source
+        return uri
     whole = path.rstrip("/") if PROTOCOL.match(path) else os.path.normpath(home / Path(path).expanduser())
-    return source.model_copy(update={"uri": f"{before}{whole}"})
+    return f"{before}{whole}"

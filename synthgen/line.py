@@ -15,9 +15,7 @@ from typing import Any
 import yaml
 
 from synthgen import config, frozen
-from synthgen.config import Source
 from synthgen.errors import UserMistake
-from synthgen.store import Folder
 from synthgen.strict import Document
 
 USUAL = "everyday"  # the pipeline of a new folder whose first line names none
@@ -98,17 +96,17 @@ def meant(line: Line, before: Line, out: str, home: str) -> tuple[Line, str | No
     return whole, f"as {out} was last started{where}: {rest.words()} (a line with --pipeline says all itself)"
 
 
-def read(line: Line, out: Folder) -> Document:
-    """The pipeline's document with the line's settings; the folder's images, where neither names any."""
-    record = frozen.record(out) or {}
+def read(line: Line, record: Mapping[str, Any], out: str) -> Document:
+    """The pipeline's document with the line's settings; with the images of the folder `out`, by its record, where neither names any."""
     try:
         document = config.read(line.name, line.settings)
     except UserMistake as mistake:
         if line.pipeline == Line.of(record).pipeline and (home := record["started_in"]) != str(Path.cwd()):
-            raise UserMistake(f"{mistake}; {out.url} was last started with it in {home}") from mistake
+            raise UserMistake(f"{mistake}; {out} was last started with it in {home}") from mistake
         raise
-    if not document.at(("source", "uri")) and record:
-        return config.read(line.name, (*line.settings, f"{SOURCE}={_quoted(frozen.source(out).uri or '')}"))
+    known = frozen.source_of(record).uri if record else None
+    if known and not document.at(("source", "uri")):
+        return config.read(line.name, (*line.settings, f"{SOURCE}={_quoted(known)}"))
     return document
 
 
@@ -121,7 +119,7 @@ def _is_within(setting: str, other: str) -> bool:
 def _in_full(setting: str, home: Path, is_folder: bool) -> str:
     key, _, value = setting.partition("=")
     if key == SOURCE:
-        return f"{key}={_quoted(frozen.in_full(Source(uri=yaml.safe_load(value)), home).uri or '')}"
+        return f"{key}={_quoted(frozen.uri_in_full(yaml.safe_load(value), home))}"
     return f"{key}={_quoted(str(home / Path(yaml.safe_load(value)).expanduser()))}" if key == MODEL and is_folder else setting
 
 

@@ -95,13 +95,12 @@ def document_of(line: Any, out: str, sections: tuple[str, ...] = ()) -> tuple[An
 
     if not out:
         return line, config.read(line.name, line.settings)
-    folder = open_folder(out)
-    record = frozen.record(folder) or {}
+    record = frozen.record(open_folder(out)) or {}
     before = lines.Line.of(record)
     whole, told = lines.meant(line, before.about(sections) if sections else before, out, record.get("started_in", ""))
     if told:
         say(told)
-    return whole, lines.read(whole, folder)
+    return whole, lines.read(whole, record, out)
 
 
 def _begun(document: Any, named: Any) -> Any:

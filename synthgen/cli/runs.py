@@ -71,13 +71,10 @@ def plan(
 ) -> None:
     """Show what a run would ask and what it would cost, without asking. Images that are named are tagged first."""
     from synthgen import forecast as forecaster
-    from synthgen import frozen
     from synthgen import run as runner
     from synthgen.line import Line
-    from synthgen.store.folder import open_folder
 
-    known = source or (frozen.source(open_folder(out)).uri if out else None)
-    job, objects = job_of("plan", Line.typed(pipeline, known, model, settings), out, looks=bool(source))
+    job, objects = job_of("plan", Line.typed(pipeline, source, model, settings), out, looks=bool(source))
     if source:
         say("the images are tagged first, as `synth run --until tag` does")
         runner.run(job, runner.Range(last="tag"), objects)
