@@ -46,7 +46,7 @@ demo: install  ## Images to instruction data to a tuned model, on the bundled im
 	@$(BIN)/synth doctor
 	$(BIN)/synth run demo/images --pipeline demo --out runs/demo
 	$(BIN)/synth train runs/demo --model demo/models/nano-vlm --pipeline demo --out runs/demo-model
-	@$(BIN)/python demo/truth.py runs/demo
+	@$(BIN)/python -m demo.truth runs/demo
 
 check: install  ## Lint, format and types: what a change must pass before the tests
 	$(BIN)/ruff check .

@@ -19,9 +19,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from synthgen import status
-from synthgen.rows import image_id
+from synthgen.job import funnel as status
 from synthgen.store import Folder
+from synthgen.tables import image_id
 
 ROOT = Path(__file__).parent.parent
 PATIENCE = 900
@@ -97,7 +97,7 @@ def workspace(folder: Path, count: int) -> list[Path]:
 def command(out: str, *more: str) -> list[str]:
     """A run, as it is typed."""
     words = ["run", "photos", "--out", out, "--pipeline", "small", "--set", "generate.engine.options.seconds=0.005", *more]
-    return [sys.executable, "-m", "synthgen.cli", *words]
+    return [sys.executable, "-m", "synthgen", *words]
 
 
 def job(folder: Path, kind: str, settings: list[str]) -> Cost:

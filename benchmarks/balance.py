@@ -20,10 +20,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from planning import listed, tag_all, terms_of
 
-from synthgen import plan, taxonomy
-from synthgen.config import Balance
-from synthgen.rows import ASSIGNMENTS, PLANNED_IMAGES
+from synthgen.config import taxonomy
+from synthgen.config.pipeline import BalanceConfig
+from synthgen.stages import plan
 from synthgen.store import Folder, Lease, Stage
+from synthgen.tables import ASSIGNMENTS, PLANNED_IMAGES
 
 TAGS, SKEW = 40, 100.0
 SETTINGS = {"none": (0.0, 0.0), "types": (0.0, 1.0), "tags": (1.0, 0.0), "both": (1.0, 1.0)}  # of tags, of types
@@ -59,7 +60,7 @@ def main() -> None:
 def planned(images: int, tags: float, types: float) -> Spread:
     """A plan with balancing of these strengths."""
     terms = terms_of()
-    terms = replace(terms, settings=terms.settings.model_copy(update={"balance": Balance(tags=tags, types=types)}))
+    terms = replace(terms, settings=terms.settings.model_copy(update={"balance": BalanceConfig(tags=tags, types=types)}))
     leaves = taxonomy.load("everyday").tree.leaves
     names = [leaves[place * len(leaves) // TAGS] for place in range(TAGS)]
     weights = [SKEW ** (1 - place / (TAGS - 1)) for place in range(TAGS)]

@@ -6,20 +6,15 @@ measure against these.
 """
 
 import random
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from PIL.Image import Image
 
-DEMO = Path(__file__).parent.parent / "demo"
-sys.path.insert(0, str(DEMO))
-
-from draw import draw  # noqa: E402 - the demo's modules know each other by bare names
-from gold import golds  # noqa: E402
-from tagging import tags  # noqa: E402
-from world import HELD_OUT_SEED, sample  # noqa: E402
+from demo.draw import draw
+from demo.gold import golds
+from demo.tagging import tags
+from demo.world import HELD_OUT_SEED, sample
 
 # demo/evaluate.py and demo/tagging.py use lower numbers of the same seed.
 FIRST = {"teach": 100_000, "test": 200_000}

@@ -24,15 +24,17 @@ from typing import Any
 import planning
 import pyarrow as pa
 
-from synthgen import config, generate, mapping, pack, plan, prompt, select, taxonomy
-from synthgen.config import Pipeline
-from synthgen.generate import Terms
-from synthgen.models import ModelName
-from synthgen.pack import Terms as PackTerms
-from synthgen.prompt import turn_text
-from synthgen.rows import ASSIGNMENTS, PAIRS, SCORES, SHARD_INDEX, UNPACKED, pair_id
+from synthgen.config import mapping, prompt_pack, taxonomy
+from synthgen.config import pipeline as pipelines
+from synthgen.config.pipeline import Pipeline
+from synthgen.config.prompt_pack import turn_text
+from synthgen.engines import ModelName
+from synthgen.stages import generate, pack, plan, select
+from synthgen.stages.generate import GenerateContext
+from synthgen.stages.pack import PackContext
 from synthgen.store import Folder, Lease, Receipt, Stage, TablePart
-from synthgen.workers import Work
+from synthgen.tables import ASSIGNMENTS, PAIRS, SCORES, SHARD_INDEX, UNPACKED, pair_id
+from synthgen.workers import Task
 
 SCORE = "likelihood"
 IMAGE_BYTES = 100_000
@@ -91,7 +93,7 @@ def measured(step: Step, out: Folder, count: int) -> dict[str, float]:
 
 def pipeline() -> Pipeline:
     """The everyday pipeline with one question an image."""
-    return config.load("everyday", ["plan.per_image=1", f"generate.scores=[{SCORE}]", "select.keep={}"])
+    return pipelines.load("everyday", ["plan.per_image=1", f"generate.scores=[{SCORE}]", "select.keep={}"])
 
 
 def listed(out: Folder, count: int, lease: Lease) -> None:
@@ -106,23 +108,23 @@ def tagged(out: Folder, count: int, lease: Lease) -> None:
 
 def planned(out: Folder, count: int, lease: Lease) -> None:
     """Planning, the real one."""
-    prompts = prompt.load("everyday")
+    prompts = prompt_pack.load("everyday")
     rules = mapping.load("everyday", taxonomy.load("everyday").tree, list(prompts.types))
-    plan.run(out, plan.Terms(pipeline().plan, rules, prompts.types, (planning.TAGGER,), "f"), lease, "growth")
+    plan.run(out, plan.PlanContext(pipeline().plan, rules, prompts.types, (planning.TAGGER,), "f"), lease, "growth")
 
 
 def generated(out: Folder, count: int, lease: Lease) -> None:
     """What is to be asked is found as a run finds it; a scripted worker answers."""
     chosen, stage = pipeline(), Stage(out, "3-generated")
     model, settings = ModelName("none", "none"), chosen.generate
-    terms = Terms(
-        out, chosen.source, chosen.images, prompt.load("everyday"), model, settings.engine, settings.sampling, settings.scores, 0
+    terms = GenerateContext(
+        out, chosen.source, chosen.images, prompt_pack.load("everyday"), model, settings.engine, settings.sampling, settings.scores, 0
     )  # fmt: skip
     for work in generate.todo(Stage(out, "2-planned").log(), stage.log(), terms, update=False):
         stage.commit(answered(stage, work, terms), lease, 1)
 
 
-def answered(stage: Stage, work: Work, terms: Terms) -> Receipt:
+def answered(stage: Stage, work: Task, terms: GenerateContext) -> Receipt:
     """A pair and a score for every assignment of a partition."""
     asked = Stage(stage.out, "2-planned").current(work.inputs["2-planned"], work.partition, "assignments", "assignment_id", ASSIGNMENTS)
     ids, size = asked.column("assignment_id").to_pylist(), asked.num_rows
@@ -147,8 +149,8 @@ def selected(out: Folder, count: int, lease: Lease) -> None:
 
 def packed(out: Folder, count: int, lease: Lease) -> None:
     """What is to be packed, and the card, as a run makes them; of a shard only its index is written."""
-    chosen, prompts, stage = pipeline(), prompt.load("everyday"), Stage(out, "5-shards")
-    terms = PackTerms(out, chosen.source, chosen.images, chosen.pack, (SCORE,), partial(turn_text, prompts), "w")
+    chosen, prompts, stage = pipeline(), prompt_pack.load("everyday"), Stage(out, "5-shards")
+    terms = PackContext(out, chosen.source, chosen.images, chosen.pack, (SCORE,), partial(turn_text, prompts), "w")
     for shard in pack.todo(terms):
         size = len(shard.samples)
         columns: dict[str, Any] = {"image_id": shard.images, "sample_id": shard.samples, "bytes": [IMAGE_BYTES] * size}

@@ -20,7 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 ENGINE = """
 import json, os
-from synthgen.models.scripted import ScriptedEngine
+from synthgen.engines.scripted import ScriptedEngine
 
 class Counting(ScriptedEngine):
     async def generate(self, request):
@@ -58,7 +58,7 @@ class Desk:
     def synth(self, *arguments: str) -> str:
         """Runs a command to its end; its stdout."""
         environment = {**os.environ, "SYNTH_CALLS": str(self.folder / "calls"), "PYTHONPATH": str(ROOT)}
-        command = [sys.executable, "-m", "synthgen.cli", *arguments]
+        command = [sys.executable, "-m", "synthgen", *arguments]
         done = subprocess.run(
             command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=self.folder, env=environment
         )

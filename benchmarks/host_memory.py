@@ -1,7 +1,7 @@
 """The host memory that a worker's images were foretold to take at most, beside what worker and decoders took, on large images.
 
 Comes in: nothing; the images are made here, JPEG and PNG of 20 megapixels, and the limits are set to just that. Goes out: for `tag`
-and `generate` the number that a run prints (memory.py) and the peak that the worker's process and its children had together,
+and `generate` the number that a run prints (stages/memory.py) and the peak that the worker's process and its children had together,
 shared pages counted once (PSS), a look every tenth of a second. The tagger reads tags beside the images and the engine is
 scripted, so nothing is measured but images. `ratio` is the larger of measured over foretold: at most 1, or what was foretold was
 not kept.
@@ -23,7 +23,8 @@ from pathlib import Path
 from bad_engines import SHELVES, command
 from PIL import Image
 
-from synthgen import config, memory
+from synthgen.config import pipeline as pipelines
+from synthgen.stages import memory
 
 ROOT = Path(__file__).parent.parent
 SIDES = (5000, 4000)
@@ -42,7 +43,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="host-memory-") as name, chdir(name):
         workspace(Path(name), count)
         settings = [f"--set={one}" for one in LIMITS]
-        pipeline = config.load("small", list(LIMITS))
+        pipeline = pipelines.load("small", list(LIMITS))
         foretold = {"tag": memory.tag_bytes(pipeline), "generate": memory.generate_bytes(pipeline)}
         measured = {"tag": peak(["--until", "tag", *settings]), "generate": peak(["--from", "plan", "--until", "generate", *settings])}
     print(f"{count} images of {SIDES[0] * SIDES[1] / 1e6:.0f} megapixels\n{'stage':<10}{'foretold MB':>12}{'measured MB':>12}{'ratio':>7}")

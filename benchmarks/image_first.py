@@ -13,7 +13,6 @@ ratio is the others' seconds over ours.
 import argparse
 import json
 import statistics
-import sys
 import tempfile
 from pathlib import Path
 
@@ -29,9 +28,9 @@ PIXELS_GB = 0.0005  # an image as the engine takes it
 
 def half_patches(folder: Path) -> None:
     """Writes the nano VLM with four times its patches; the tower's weights fit no more and are left as they fell."""
-    sys.path.insert(0, str(DEMO))
-    from nano import build_vlm, export_vlm, vlm_config
     from transformers import AutoTokenizer, LlavaOnevisionForConditionalGeneration
+
+    from demo.nano import build_vlm, export_vlm, vlm_config
 
     shipped = DEMO / "models" / "nano-vlm"
     tokenizer = AutoTokenizer.from_pretrained(shipped)

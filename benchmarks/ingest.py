@@ -26,10 +26,10 @@ from pathlib import Path
 import skimage.data
 from PIL import Image
 
-from synthgen.config import Images
-from synthgen.images import Decoded, Decoder, decode
+from synthgen.config.pipeline import ImagesConfig
+from synthgen.ingest.images import Decoded, DecoderPool, decode
 
-LIMITS = Images()
+LIMITS = ImagesConfig()
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ def side_by_side(images: Sequence[bytes], processes: int, work: Callable[[bytes]
 
 def ours(images: Sequence[bytes], processes: int) -> Cost:
     """Through the pool, its start apart; each result is let go at once, as the bare loop does."""
-    with Decoder[int](LIMITS, processes) as decoder:
+    with DecoderPool[int](LIMITS, processes) as decoder:
         list(decoder.decode_many(enumerate([images[0]] * 2 * processes)))
         start, before = time.perf_counter(), cpu_seconds([os.getpid(), *decoder.pids])
         done = sum(isinstance(result, Decoded) for _, result in decoder.decode_many(enumerate(images)))

@@ -38,9 +38,9 @@ from typing import Any
 import pyarrow.parquet as pq
 from faulty_store import FaultyStore
 
-from synthgen import status
-from synthgen.rows import ASSIGNMENTS, DECISIONS, IMAGES, PAIRS, SCORES
+from synthgen.job import funnel as status
 from synthgen.store import Folder, Stage
+from synthgen.tables import ASSIGNMENTS, DECISIONS, IMAGES, PAIRS, SCORES
 
 ROOT = Path(__file__).parent.parent
 SCRIPTED = ("generate.engine.kind=scripted", "generate.engine.environment={}", "generate.engine.options={seconds: 0.02}")
@@ -77,7 +77,7 @@ class Ground:
         """The command of a run."""
         words = ["run", self.source, "--out", f"{self.outs}/{out}", "--pipeline", "demo", "--limit", str(self.images)]
         given = SCRIPTED if self.engine == "scripted" else ()
-        return [sys.executable, "-m", "synthgen.cli", *words, *(word for one in given for word in ("--set", one))]
+        return [sys.executable, "-m", "synthgen", *words, *(word for one in given for word in ("--set", one))]
 
 
 def main() -> None:

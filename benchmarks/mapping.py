@@ -23,17 +23,19 @@ from pathlib import Path
 from drawn import Picture, pictures
 from model_choice import Task, choices
 
-from synthgen import config, prompt, tagger
-from synthgen import mapping as mappings
-from synthgen.config import Pipeline
-from synthgen.learn import Order, Settings, learn
-from synthgen.learn.choice import FAMILIES
-from synthgen.mapping import Facts
-from synthgen.models.names import resolve
-from synthgen.plan.drawing import Weights
-from synthgen.prompt import Prompts
-from synthgen.tagger import ClipFile, ClipTagger, TaggerSpec
-from synthgen.taxonomy import Taxonomy
+from synthgen import taggers as tagging
+from synthgen.commands.learn import LearnRequest, TfidfSettings, learn
+from synthgen.commands.learn.classify import FAMILIES
+from synthgen.config import mapping as mappings
+from synthgen.config import pipeline as pipelines
+from synthgen.config import prompt_pack
+from synthgen.config.mapping import ImageSize
+from synthgen.config.pipeline import Pipeline
+from synthgen.config.prompt_pack import Prompts
+from synthgen.config.taxonomy import Taxonomy
+from synthgen.engines.revision import resolve
+from synthgen.stages.plan.assign import Weights
+from synthgen.taggers import ClipTagger, ClipTaggerFile, TaggerSpec
 from synthgen.workers import leave_ray, once
 
 Ranking = Mapping[str, float]  # type -> score; what it does not name has 0
@@ -51,8 +53,8 @@ def main() -> None:
     parser.add_argument("--no-vlm", action="store_true", help="leave the engine out")
     given = parser.parse_args()
     seed, test = pictures("teach", 600 if given.quick else 1500), pictures("test", 100 if given.quick else 400)
-    pipeline = config.load("demo")
-    prompts = prompt.load(pipeline.generate.prompts)
+    pipeline = pipelines.load("demo")
+    prompts = prompt_pack.load(pipeline.generate.prompts)
     ways = ranked(pipeline, prompts, seed, test)
     if not given.no_vlm:
         ways |= by_model(pipeline, prompts, test)
@@ -65,14 +67,14 @@ def main() -> None:
 
 def ranked(pipeline: Pipeline, prompts: Prompts, seed: Sequence[Picture], test: Sequence[Picture]) -> dict[str, list[Ranking]]:
     """Every way that needs no engine."""
-    spec = tagger.load(pipeline.tag.taggers[0])
+    spec = tagging.load(pipeline.tag.taggers[0])
     found, seen = found_tags(spec, seed), found_tags(spec, test)
     true = [sorted(picture.tags) for picture in test]
     shown = Counter(path for picture in seed for path in asked(picture, prompts))
-    plain = Settings(is_plain=True, top_k=len(prompts.types))
-    rules = {name: learned(pipeline, prompts, seed, found, how) for name, how in (("learned", Settings()), ("plain", plain))}
-    by_words = learned(pipeline, prompts, seed, found, Settings(), types_given=False)
-    by_gold = learned(pipeline, prompts, seed, [sorted(picture.tags) for picture in seed], Settings())
+    plain = TfidfSettings(is_plain=True, top_k=len(prompts.types))
+    rules = {name: learned(pipeline, prompts, seed, found, how) for name, how in (("learned", TfidfSettings()), ("plain", plain))}
+    by_words = learned(pipeline, prompts, seed, found, TfidfSettings(), types_given=False)
+    by_gold = learned(pipeline, prompts, seed, [sorted(picture.tags) for picture in seed], TfidfSettings())
     by_hand = mappings.load(pipeline.plan.mapping, spec.taxonomy.tree, list(prompts.types))
     return {
         "uniform": [{}] * len(test),
@@ -100,7 +102,7 @@ def asked(picture: Picture, prompts: Prompts) -> list[str]:
 
 def opened(spec: TaggerSpec) -> ClipTagger:
     """The tagger, of which it is known that it is one of open_clip."""
-    assert isinstance(spec.file, ClipFile)
+    assert isinstance(spec.file, ClipTaggerFile)
     return ClipTagger(spec, spec.file)
 
 
@@ -126,8 +128,13 @@ def clip_match(spec: TaggerSpec, prompts: Prompts, test: Sequence[Picture]) -> l
 
 
 def learned(
-    pipeline: Pipeline, prompts: Prompts, seed: Sequence[Picture], tags: Sequence[Sequence[str]], how: Settings, types_given: bool = True
-) -> mappings.Mapping:
+    pipeline: Pipeline,
+    prompts: Prompts,
+    seed: Sequence[Picture],
+    tags: Sequence[Sequence[str]],
+    how: TfidfSettings,
+    types_given: bool = True,
+) -> mappings.RuleSet:
     """What `synth learn` makes of the seed; the file is read back as a run would read it."""
     rows = [
         {
@@ -142,8 +149,8 @@ def learned(
         os.chdir(folder)
         try:
             Path("seed.json").write_text(json.dumps(rows), encoding="utf-8")
-            path, _ = learn(Order("seed.json", "learned", pipeline, how))
-            return mappings.load(str(path), tagger.load(pipeline.tag.taggers[0]).taxonomy.tree, list(prompts.types))
+            path, _ = learn(LearnRequest("seed.json", "learned", pipeline, how))
+            return mappings.load(str(path), tagging.load(pipeline.tag.taggers[0]).taxonomy.tree, list(prompts.types))
         finally:
             os.chdir(before)
 
@@ -153,10 +160,10 @@ def said(question: str, answer: str) -> list[dict[str, str]]:
     return [{"from": "human", "value": question}, {"from": "gpt", "value": answer}]
 
 
-def weights(rules: mappings.Mapping, tags: Sequence[Sequence[str]]) -> list[Ranking]:
+def weights(rules: mappings.RuleSet, tags: Sequence[Sequence[str]]) -> list[Ranking]:
     """What a mapping gives to each picture."""
     weigh = Weights(rules, sorted({path for line in rules.lines for path in line.ask}), {})
-    return [weigh.named(rules.fired(found, Facts(144, 144))) for found in tags]
+    return [weigh.named(rules.fired(found, ImageSize(144, 144))) for found in tags]
 
 
 def by_model(pipeline: Pipeline, prompts: Prompts, test: Sequence[Picture]) -> dict[str, list[Ranking]]:

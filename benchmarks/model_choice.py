@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 from PIL.Image import Image
 
-from synthgen.config import Engine as EngineSettings
-from synthgen.learn import choice
-from synthgen.models import Engine, ModelName, Request, open_engine
-from synthgen.prompt import Prompts, render
+from synthgen.commands.learn import classify
+from synthgen.config.pipeline import EngineConfig
+from synthgen.config.prompt_pack import Prompts, render
+from synthgen.engines import Engine, ModelName, Request, open_engine
 
 Ranking = Mapping[str, float]
 AT_ONCE = 16  # pictures in flight
@@ -27,7 +27,7 @@ class Task:
     """What is sent to the actor."""
 
     model: ModelName
-    engine: EngineSettings
+    engine: EngineConfig
     prompts: Prompts
     images: tuple[Image, ...]
 
@@ -46,10 +46,10 @@ async def choices(task: Task) -> Choices:
     """Both ways over all pictures, on one engine."""
     engine, slots = await open_engine(task.model, task.engine), asyncio.Semaphore(AT_ONCE)
 
-    async def both(number: int, image: Image) -> tuple[choice.Chosen, Ranking]:
+    async def both(number: int, image: Image) -> tuple[classify.Classified, Ranking]:
         key = f"picture {number}"
         async with slots:
-            chosen = await choice.choose(engine, task.prompts.tree, choice.About("", image, key), MOST)
+            chosen = await classify.choose(engine, task.prompts.tree, classify.ClassifySubject("", image, key), MOST)
             return chosen, await _asked(engine, task.prompts, image, key)
 
     found = await asyncio.gather(*(both(number, image) for number, image in enumerate(task.images)))

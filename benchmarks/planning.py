@@ -24,14 +24,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from synthgen import config, listing, mapping, plan, prompt, taxonomy
-from synthgen.rows import IMAGES, OBJECT_TAGS, OBJECTS, image_id
-from synthgen.source import Listed
+from synthgen.config import mapping, pipeline, prompt_pack, taxonomy
+from synthgen.ingest.sources import Listed
+from synthgen.stages import listing, plan
 from synthgen.store import Folder, Lease, Receipt, Stage, TablePart
+from synthgen.tables import IMAGES, OBJECT_TAGS, OBJECTS, image_id
 
 EMBEDDING = 512  # numbers of an embedding, half precision
 TAGGER = "everyday-clip"
-Step = Callable[[Folder, int, Lease, plan.Terms], dict[str, int]]
+Step = Callable[[Folder, int, Lease, plan.PlanContext], dict[str, int]]
 ANCESTORS_OF = 100  # images back, at most, that a duplicate copies
 
 
@@ -88,7 +89,7 @@ def measured(step: Step, out: Folder, count: int) -> dict[str, Any]:
     return {"images": count, "seconds": seconds, "cpu": cpu, "peak_mb": peak, "counts": counts}
 
 
-def listed(out: Folder, count: int, lease: Lease, terms: plan.Terms) -> dict[str, int]:
+def listed(out: Folder, count: int, lease: Lease, terms: plan.PlanContext) -> dict[str, int]:
     """Lists objects that nobody has made."""
     objects = (Listed(f"s3://photos/{number % 997:03d}/{number:09d}.jpg", f"{number:032x}", None, 200_000, None) for number in range(count))
     listing.run(out, objects, lease, "f")
@@ -96,7 +97,7 @@ def listed(out: Folder, count: int, lease: Lease, terms: plan.Terms) -> dict[str
     return {"listed": count}
 
 
-def tagged(out: Folder, count: int, lease: Lease, terms: plan.Terms) -> dict[str, int]:
+def tagged(out: Folder, count: int, lease: Lease, terms: plan.PlanContext) -> dict[str, int]:
     """Writes what tagging would have found: 3 to 8 tags of an image."""
     leaves = list(taxonomy.load("everyday").tree.leaves)
     return tag_all(out, count, lease, lambda draw: draw.sample(leaves, draw.randint(3, 8)))
@@ -145,7 +146,7 @@ def images_of(draw: random.Random) -> Iterator[tuple[str, int]]:
         yield new
 
 
-def planned(out: Folder, count: int, lease: Lease, terms: plan.Terms) -> dict[str, int]:
+def planned(out: Folder, count: int, lease: Lease, terms: plan.PlanContext) -> dict[str, int]:
     """Plans them."""
     plan.run(out, terms, lease, "growth")
     counts = Stage(out, "2-planned").log().counts()
@@ -153,11 +154,11 @@ def planned(out: Folder, count: int, lease: Lease, terms: plan.Terms) -> dict[st
     return counts
 
 
-def terms_of() -> plan.Terms:
+def terms_of() -> plan.PlanContext:
     """The everyday pipeline's."""
-    settings, prompts = config.load("everyday").plan, prompt.load("everyday")
+    settings, prompts = pipeline.load("everyday").plan, prompt_pack.load("everyday")
     rules = mapping.load("everyday", taxonomy.load("everyday").tree, list(prompts.types))
-    return plan.Terms(settings, rules, prompts.types, (TAGGER,), "f")
+    return plan.PlanContext(settings, rules, prompts.types, (TAGGER,), "f")
 
 
 def _in_own_process(step: str, folder: str, size: int) -> dict[str, Any]:

@@ -16,14 +16,17 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from synthgen import config, forecast, generate, run
-from synthgen.generate import GenerateWorker, Terms
-from synthgen.job import Job, open_job
-from synthgen.line import Line
-from synthgen.models import Request, open_engine
-from synthgen.models.recorder import Recorder
+from synthgen import run
+from synthgen.commands import plan
+from synthgen.config import pipeline as pipelines
+from synthgen.engines import Request, open_engine
+from synthgen.engines.recorder import Recorder
+from synthgen.job.job import Job, open_job
+from synthgen.job.request import RunRequest
+from synthgen.stages import generate
+from synthgen.stages.generate import GenerateContext, GenerateWorker
 from synthgen.store import Folder, Lease, Receipt, Stage
-from synthgen.workers import Crew, Work, leave_ray, work_through
+from synthgen.workers import PoolSpec, Task, leave_ray, run_pool
 
 TOKENS = ("prompt_tokens", "cached_tokens", "output_tokens")
 
@@ -43,7 +46,7 @@ class CountingWorker:
         """Passed on."""
         self._worker.drain()
 
-    async def do(self, work: Work) -> Receipt:
+    async def do(self, work: Task) -> Receipt:
         """The real worker's receipt, with the totals so far."""
         self._began = self._began or time.perf_counter()
         receipt = await self._worker.do(work)
@@ -52,7 +55,7 @@ class CountingWorker:
         return replace(receipt, counts={**receipt.counts, **totals})
 
 
-async def build(terms: Terms) -> CountingWorker:
+async def build(terms: GenerateContext) -> CountingWorker:
     """Starts the engine and warms it up."""
     recorder = Recorder(await open_engine(terms.model, terms.engine))
     await recorder.generate(Request("ask", "warm up", 8))
@@ -64,9 +67,9 @@ def main() -> None:
     """Foretells, measures, prints."""
     images, profiled = (32, 8) if "--quick" in sys.argv else (64, 16)
     with tempfile.TemporaryDirectory(prefix="synth-price-") as folder:
-        job = open_job(Folder(str(Path(folder) / "out")), config.load("demo"), line=Line(limit=images))
-        run.run(job, run.Range("tag", "plan"))
-        told = forecast.forecast(job, forecast.Wanted(profile=profiled))
+        job = open_job(Folder(str(Path(folder) / "out")), pipelines.load("demo"), line=RunRequest(limit=images))
+        run.run(job, run.StageRange("tag", "plan"))
+        told = plan.forecast(job, plan.EstimateRequest(profile=profiled))
         measured = taken(job)
     foretold = {name: getattr(told.total, name) for name in (*TOKENS, "seconds")}
     print(f"{images} images, {sum(line.planned for line in told.lines)} questions, {measured['calls']} calls; profile of {profiled} images")
@@ -88,7 +91,7 @@ def taken(job: Job) -> dict[str, float]:
             stage.commit(receipt, lease, 1)
             last.update({name: max(0, count - last[name]) for name, count in receipt.counts.items()})
 
-        work_through(Crew(build, terms, lambda work: (), 1, job.pipeline.generate.engine.cpus), works, commit, lambda counters: None)
+        run_pool(PoolSpec(build, terms, lambda work: (), 1, job.pipeline.generate.engine.cpus), works, commit, lambda counters: None)
     leave_ray()
     return {**{name: float(last[name]) for name in (*TOKENS, "calls")}, "seconds": last["us"] / 1e6}
 

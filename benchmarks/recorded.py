@@ -14,13 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from synthgen import config, generate, run
-from synthgen.generate import GenerateWorker, Terms
-from synthgen.job import open_job
-from synthgen.line import Line
-from synthgen.models import Facts, Reply, Request, open_engine
+from synthgen import run
+from synthgen.config import pipeline as pipelines
+from synthgen.engines import EngineInfo, Reply, Request, open_engine
+from synthgen.job.job import open_job
+from synthgen.job.request import RunRequest
+from synthgen.stages import generate
+from synthgen.stages.generate import GenerateContext, GenerateWorker
 from synthgen.store import Folder, Lease, Receipt, Stage
-from synthgen.workers import Crew, Work, leave_ray, work_through
+from synthgen.workers import PoolSpec, Task, leave_ray, run_pool
 
 REPLAY = "replay"
 Order = str  # "image": an image's calls together; "stage": one kind of call over all images, then the next
@@ -42,7 +44,7 @@ class RecordingEngine:
 
     def __init__(self, engine: Any) -> None:
         self.engine = engine
-        self.facts: Facts = engine.facts
+        self.facts: EngineInfo = engine.facts
         self.calls: list[Request] = []
         self.replies: list[Reply] = []
 
@@ -61,7 +63,7 @@ class RecordingEngine:
 class MeasuredWorker:
     """A generating worker whose calls can be replayed."""
 
-    def __init__(self, terms: Terms, recorder: RecordingEngine, in_flight: int) -> None:
+    def __init__(self, terms: GenerateContext, recorder: RecordingEngine, in_flight: int) -> None:
         self._worker = GenerateWorker(terms, recorder)
         self._recorder, self._in_flight = recorder, in_flight
         self._began: float | None = None
@@ -73,7 +75,7 @@ class MeasuredWorker:
         """Nothing is shown."""
         return {}
 
-    async def do(self, work: Work) -> Receipt:
+    async def do(self, work: Task) -> Receipt:
         """A partition, or a replay of everything asked so far."""
         if work.partition.startswith(REPLAY):
             async with self._replaying:
@@ -85,7 +87,7 @@ class MeasuredWorker:
         self._ended = time.perf_counter()
         return receipt
 
-    async def _replay(self, work: Work) -> Receipt:
+    async def _replay(self, work: Task) -> Receipt:
         while self._at_work:  # the last partitions are handed out beside the first replay
             await asyncio.sleep(0.01)
         order = work.partition.split("/")[1]
@@ -109,7 +111,7 @@ class MeasuredWorker:
         await llm.reset_encoder_cache()
 
 
-async def build(terms: Terms) -> MeasuredWorker:
+async def build(terms: GenerateContext) -> MeasuredWorker:
     """Starts the engine and warms it up with a call of every shape that matters."""
     recorder = RecordingEngine(await open_engine(terms.model, terms.engine))
     await asyncio.gather(*(recorder.engine.generate(Request("ask", "warm up", 8)) for _ in range(8)))
@@ -166,13 +168,13 @@ def cached_share(replies: Sequence[Reply]) -> float:
 def measure(images: int, orders: Sequence[Order], overrides: Sequence[str] = ()) -> Figures:
     """Tags and plans demo images, then measures generate and the replays of its calls."""
     with tempfile.TemporaryDirectory() as folder:
-        pipeline = config.load("demo", ["generate.engine.in_flight=16", *overrides])
-        job = open_job(Folder(str(Path(folder) / "out")), pipeline, line=Line(limit=images))
-        run.run(job, run.Range("tag", "plan"))
+        pipeline = pipelines.load("demo", ["generate.engine.in_flight=16", *overrides])
+        job = open_job(Folder(str(Path(folder) / "out")), pipeline, line=RunRequest(limit=images))
+        run.run(job, run.StageRange("tag", "plan"))
         terms, stage = job.generate_terms, Stage(job.out, "3-generated")
         works = generate.todo(Stage(job.out, "2-planned").log(), stage.log(), terms, update=False)
-        crew = Crew(build, terms, lambda work: (), 1, pipeline.generate.engine.cpus)
-        replays = [Work(f"{REPLAY}/{order}/{turn}", 1) for turn in range(2) for order in orders]
+        crew = PoolSpec(build, terms, lambda work: (), 1, pipeline.generate.engine.cpus)
+        replays = [Task(f"{REPLAY}/{order}/{turn}", 1) for turn in range(2) for order in orders]
         receipts: list[Receipt] = []
         with Lease.take(job.out) as lease:
 
@@ -182,7 +184,7 @@ def measure(images: int, orders: Sequence[Order], overrides: Sequence[str] = ())
                 else:
                     stage.commit(receipt, lease, 1)
 
-            work_through(crew, [*works, *replays], take, lambda counters: None)
+            run_pool(crew, [*works, *replays], take, lambda counters: None)
         leave_ray()
     return _figures(receipts, orders)
 

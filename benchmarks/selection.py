@@ -16,10 +16,11 @@ import tempfile
 import time
 from typing import Any
 
-from synthgen import rows, select
-from synthgen.config import Select, Threshold
+from synthgen import tables as schemas
+from synthgen.config.pipeline import SelectConfig, Threshold
+from synthgen.stages import select
 from synthgen.store import Folder, Lease, Receipt, Stage, TablePart
-from synthgen.store.stage import partition_name
+from synthgen.store.commits import partition_name
 
 PAIRS_A_PARTITION = 10_000
 PAIRS_AN_IMAGE = 4
@@ -32,7 +33,7 @@ TEMPLATES = (
     "What is written on the {a} that stands at the {s} of the {b}?",
     "Why might the {a} be placed beside the {b} and not beside the {c}?",
 )
-SETTINGS = Select(keep={"likelihood": Threshold(min=0.2)}, forbidden=(r"\d{3}-\d{4}", r"https?://"), same_question=50)
+SETTINGS = SelectConfig(keep={"likelihood": Threshold(min=0.2)}, forbidden=(r"\d{3}-\d{4}", r"https?://"), same_question=50)
 
 
 def main() -> None:
@@ -81,7 +82,7 @@ def _generate(out: Folder, lease: Lease, start: int, end: int) -> None:
     random.seed(start)
     pairs = [_pair(number) for number in range(start, end)]
     scores = [{"pair_id": pair["pair_id"], "value": random.random()} for pair in pairs]
-    tables = {"pairs": rows.table(pairs, rows.PAIRS), "scores/likelihood": rows.table(scores, rows.SCORES)}
+    tables = {"pairs": schemas.table(pairs, schemas.PAIRS), "scores/likelihood": schemas.table(scores, schemas.SCORES)}
     parts = {name: TablePart((stage.write(name, partition, 1, table),), "f") for name, table in tables.items()}
     stage.commit(Receipt(partition, 1, parts), lease, 1)
 
@@ -91,11 +92,11 @@ def _pair(number: int) -> dict[str, Any]:
     question = random.choice(TEMPLATES).format(a=a, b=b, c=c, s=random.choice(SIDES))
     answer = " ".join(random.choices(THINGS, k=random.randint(1, 60)))
     return {
-        "assignment_id": rows.make_id("assignment", str(number)),
-        "pair_id": rows.make_id("pair", str(number)),
-        "image_id": rows.image_id(str(number // PAIRS_AN_IMAGE).encode()),
+        "assignment_id": schemas.make_id("assignment", str(number)),
+        "pair_id": schemas.make_id("pair", str(number)),
+        "image_id": schemas.image_id(str(number // PAIRS_AN_IMAGE).encode()),
         "outcome": "pair",
-        "form": random.choice(rows.ANSWER_FORMS[:3]),
+        "form": random.choice(schemas.ANSWER_FORMS[:3]),
         "question": question,
         "answer": answer,
         "raw_answer": answer,

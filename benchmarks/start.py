@@ -16,7 +16,7 @@ import time
 from collections.abc import Sequence
 
 BARE = (sys.executable, "-c", "pass")
-HELP = (sys.executable, "-m", "synthgen.cli", "--help")
+HELP = (sys.executable, "-m", "synthgen", "--help")
 
 
 def main() -> None:

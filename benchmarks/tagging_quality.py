@@ -16,11 +16,11 @@ from collections.abc import Sequence
 import numpy as np
 from drawn import Picture, pictures
 
-from synthgen import tagger
-from synthgen.calibrate import fitting
-from synthgen.calibrate.fitting import Flags, Known
-from synthgen.tagger import ClipFile, ClipTagger
-from synthgen.taxonomy import Tree
+from synthgen import taggers
+from synthgen.commands.calibrate import fitting
+from synthgen.commands.calibrate.fitting import Flags, LabelledScores
+from synthgen.config.taxonomy import Tree
+from synthgen.taggers import ClipTagger, ClipTaggerFile
 
 BATCH = 64
 BEGUN = 0.05  # the threshold that a tagger of photographs begins with here, before anything is known of its scores
@@ -32,12 +32,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--quick", action="store_true", help="600 pictures to judge by instead of 2000, and fewer to fit to")
     quick = parser.parse_args().quick
-    spec = tagger.load("drawn-clip")
-    assert isinstance(spec.file, ClipFile)
+    spec = taggers.load("drawn-clip")
+    assert isinstance(spec.file, ClipTaggerFile)
     tool, tree, most = ClipTagger(spec, spec.file), spec.taxonomy.tree, spec.file.most
     sizes = (50, 200, 600) if quick else (50, 200, 800, 3200)
     labelled, test = scored(tool, tree, pictures("teach", sizes[-1])), scored(tool, tree, pictures("test", 600 if quick else 2000))
-    shipped = np.array([tagger.threshold(spec.file, path) for path in tree.nodes])
+    shipped = np.array([taggers.threshold(spec.file, path) for path in tree.nodes])
     said = {
         f"{BEGUN:g} for every tag": fitting.said(test.scores, np.full(len(tree), BEGUN), tree, most),
         "as shipped, leaves alone": fitting.said(test.scores, shipped, tree, most, backs_off=False),
@@ -64,17 +64,17 @@ def main() -> None:
     )
 
 
-def scored(tool: ClipTagger, tree: Tree, given: Sequence[Picture]) -> Known:
+def scored(tool: ClipTagger, tree: Tree, given: Sequence[Picture]) -> LabelledScores:
     """The pictures as a labelled set of which all is known."""
     parts = [
         tool.probabilities(tool.embed([tool.prepare(one.image, None) for one in given[start : start + BATCH]]))
         for start in range(0, len(given), BATCH)
     ]
     true = np.array([[path in one.tags for path in tree.nodes] for one in given])
-    return Known(np.concatenate(parts), true, np.ones_like(true))
+    return LabelledScores(np.concatenate(parts), true, np.ones_like(true))
 
 
-def table(said: dict[str, Flags], test: Known, tree: Tree) -> dict[str, dict[str, float]]:
+def table(said: dict[str, Flags], test: LabelledScores, tree: Tree) -> dict[str, dict[str, float]]:
     """Prints precision, recall and F1 by level; returns F1."""
     level = fitting.levels(tree)
     columns = {name: level == depth for name, depth in LEVELS.items()} | {"all": level >= 0}

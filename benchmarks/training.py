@@ -13,7 +13,6 @@ import argparse
 import io
 import json
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -23,13 +22,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from synthgen.config import Train
-from synthgen.pack.features import sample_schema
-from synthgen.train import start
-from synthgen.train.batches import batches, moved
-from synthgen.train.encode import Part
-from synthgen.train.loop import Job, answer_loss, learn
-from synthgen.train.shards import pin
+from synthgen.config.pipeline import TrainConfig
+from synthgen.stages.pack.schema import sample_schema
+from synthgen.train import pretrained
+from synthgen.train.dataset import pin
+from synthgen.train.encode import MicroBatch
+from synthgen.train.loader import batches, moved
+from synthgen.train.loop import TrainingRun, answer_loss, learn
 
 DEMO = Path(__file__).parent.parent / "demo"
 WARM = 3  # first steps of a block, not counted: caches fill, the loader gets ahead
@@ -44,7 +43,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16)
     options = parser.parse_args()
     steps, rounds = (13, 3) if options.quick else (33, 5)
-    settings = Train(steps=steps, batch=options.batch, learning_rate=1e-5, checkpoint_every=steps)
+    settings = TrainConfig(steps=steps, batch=options.batch, learning_rate=1e-5, checkpoint_every=steps)
     with tempfile.TemporaryDirectory() as folder:
         write_shards(Path(folder) / "shards", steps * options.batch)
         report(measure(Path(folder), options.model, settings, rounds), settings)
@@ -52,10 +51,9 @@ def main() -> None:
 
 def write_shards(folder: Path, count: int) -> None:
     """Scenes of the drawn world with questions and true answers, as the pack stage writes them."""
-    sys.path.insert(0, str(DEMO))
-    from draw import draw
-    from gold import golds
-    from world import sample
+    from demo.draw import draw
+    from demo.gold import golds
+    from demo.world import sample
 
     rows = []
     for number in range(count):
@@ -81,20 +79,20 @@ def messages(turns: list[tuple[str, str]]) -> list[dict[str, Any]]:
     return found
 
 
-def measure(folder: Path, name: Path, settings: Train, rounds: int) -> list[dict[str, float]]:
+def measure(folder: Path, name: Path, settings: TrainConfig, rounds: int) -> list[dict[str, float]]:
     """For each round the seconds a step of both, and the share of ours that was waiting."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    processor = start.load_processor(str(name), name)
-    model = start.load_model(str(name), name).to(device)
+    processor = pretrained.load_processor(str(name), name)
+    model = pretrained.load_model(str(name), name).to(device)
     files = pin(str(folder / "shards"))
     held = [[moved(part, device) for part in batch.parts] for batch in batches(files, processor, settings, 0, settings.steps)]
     return [
-        {**ours(Job(files, str(name), name, folder / f"out-{number}", settings), model, processor), **bare(model, held)}
+        {**ours(TrainingRun(files, str(name), name, folder / f"out-{number}", settings), model, processor), **bare(model, held)}
         for number in range(rounds)
     ]
 
 
-def ours(job: Job, model: Any, processor: Any) -> dict[str, float]:
+def ours(job: TrainingRun, model: Any, processor: Any) -> dict[str, float]:
     """A block of steps by the product's loop: what its log says of a step, and the processor time of the whole block."""
     job.out.mkdir()
     spent = time.process_time()
@@ -110,7 +108,7 @@ def ours(job: Job, model: Any, processor: Any) -> dict[str, float]:
     }
 
 
-def bare(model: Any, held: list[list[Part]]) -> dict[str, float]:
+def bare(model: Any, held: list[list[MicroBatch]]) -> dict[str, float]:
     """A block of forward and backward passes, nothing else."""
     began, spent = time.perf_counter(), time.process_time()
     for number, parts in enumerate(held):
@@ -129,7 +127,7 @@ def synchronised() -> float:
     return time.perf_counter()
 
 
-def report(rounds: list[dict[str, float]], settings: Train) -> None:
+def report(rounds: list[dict[str, float]], settings: TrainConfig) -> None:
     """Medians over the rounds, and of the ratios within each."""
     middle = {key: statistics.median(one[key] for one in rounds) for key in rounds[0]}
     ratios = sorted(one["bare"] / one["ours"] for one in rounds)

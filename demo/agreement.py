@@ -3,7 +3,7 @@
 In: demo/models/nano-vlm. Out: how many of the replies are equal, and one JSON line. Why this way: the tables of `evaluate.py` come from
 transformers and the pipeline runs on vLLM, so the one speaks for the other only as far as this number goes.
 
-    python demo/agreement.py [--scenes 50]
+    python -m demo.agreement [--scenes 50]
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import json
 import os
 from pathlib import Path
 
-from evaluate import Nano, answer_calls, truth
-from world import HELD_OUT_SEED, sample
+from demo.evaluate import Nano, answer_calls, truth
+from demo.world import HELD_OUT_SEED, sample
 
 
 def main() -> None:

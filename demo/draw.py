@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
-from world import BACKGROUNDS, COLOURS, GROUPS, SIZE, Bar, Scene, Sign, Thing
+
+from demo.world import BACKGROUNDS, COLOURS, GROUPS, SIZE, Bar, Scene, Sign, Thing
 
 EMOJI_FONT = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")  # Debian: fonts-noto-color-emoji
 SIGN_FONT = Path("/usr/share/fonts/truetype/dejavu/DejaVuSansMono-Bold.ttf")  # Debian: fonts-dejavu

@@ -4,7 +4,7 @@ In: demo/models and a seed range that training never touches. Out: tables, and o
 stock transformers on the exported folder and are judged by the oracle, so the numbers are those of the shipped files; beside
 the answers stands a blind baseline (the same prompts without the picture), because a yes or no is easily guessed.
 
-    python demo/evaluate.py [--quick] [--models demo/models]
+    python -m demo.evaluate [--quick] [--models demo/models]
 """
 
 from __future__ import annotations
@@ -20,16 +20,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from draw import OTHER_SIGN_FONT, draw
-from gold import Gold, golds, pick
-from grammar import parse
 from numpy.typing import NDArray
-from oracle import judge, question_type, unfit
-from phrases import TYPES, ask_prompt
 from PIL.Image import Image
 from torch import Tensor
 from transformers import AutoProcessor, LlavaOnevisionForConditionalGeneration
-from world import HELD_OUT_SEED, UNSEEN_BACKGROUNDS, Scene, sample
+
+from demo.draw import OTHER_SIGN_FONT, draw
+from demo.gold import Gold, golds, pick
+from demo.grammar import parse
+from demo.oracle import judge, question_type, unfit
+from demo.phrases import TYPES, ask_prompt
+from demo.world import HELD_OUT_SEED, UNSEEN_BACKGROUNDS, Scene, sample
 
 BATCH = 64
 
@@ -268,7 +269,7 @@ def main() -> None:
         result["judge"] = round(judging(nano, scenes[: size // 2]), 4)
         shift(nano, size // 2)
     if (args.models / "nano-clip").exists():
-        from tagging import tags_f1
+        from demo.tagging import tags_f1
 
         result["tags_f1"] = round(tags_f1(args.models / "nano-clip", size), 4)
     result["seconds"] = round(time.monotonic() - start)

@@ -1,6 +1,6 @@
 """Write the averaged weights of a training run as the folder that is shipped.
 
-python demo/export.py --out runs/nano --models demo/models
+python -m demo.export --out runs/nano --models demo/models
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ import argparse
 from pathlib import Path
 
 import torch
-from nano import export_vlm
-from pupil import Pupil
-from tokens import tokenizer_in
+
+from demo.nano import export_vlm
+from demo.pupil import Pupil
+from demo.tokens import tokenizer_in
 
 
 def export(out: Path, models: Path) -> None:

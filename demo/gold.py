@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from itertools import permutations
 from typing import TypeVar
 
-from phrases import ASKING as _ASKING
-from phrases import ask, sentence, with_article
-from world import (
+from demo.phrases import ASKING as _ASKING
+from demo.phrases import ask, sentence, with_article
+from demo.world import (
     BACKGROUNDS,
     COLOURS,
     GROUP_OF,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from world import COLOURS, GROUPS, OBJECTS, POSITIONS, SHAPES, plural
+from demo.world import COLOURS, GROUPS, OBJECTS, POSITIONS, SHAPES, plural
 
 NOUNS = (*OBJECTS, *SHAPES, *GROUPS, "shape", "thing")
 SINGULAR = {form: noun for noun in NOUNS for form in (noun, plural(noun))}

@@ -3,7 +3,7 @@
 In: a `Scene`. Out: `Lesson`s (turns of prompt and reply in the roles ask, decline, answer, judge, rephrase, blind), then arrays of
 token ids with a mask. Why this way: about twenty lessons share one image prefix. They stand in rows of `ROW` tokens that
 each see the prefix and, of their own row, only their own lesson; so a picture is read once, attention stays small, and the
-logits equal those of the lessons one by one (tests/test_world.py holds the mask to that).
+logits equal those of the lessons one by one (tests/demo/test_world.py holds the mask to that).
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from gold import Gold, golds, pick
-from nano import IMAGE_TOKENS
 from numpy.typing import NDArray
-from phrases import TYPES, ask_prompt, with_article
 from torch import Tensor
-from world import Scene
+
+from demo.gold import Gold, golds, pick
+from demo.nano import IMAGE_TOKENS
+from demo.phrases import TYPES, ask_prompt, with_article
+from demo.world import Scene
 
 ROW, ROWS = 48, 9
 PREFIX = 1 + IMAGE_TOKENS  # <|user|> and the image

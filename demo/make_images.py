@@ -3,7 +3,7 @@
 In: nothing. Out: `images/*.png` and `scenes.jsonl` beside this file, from a seed that no training uses. Why this way: a user without
 the emoji font still has pictures to run on, and the scene graphs let anyone measure what a run made of them.
 
-    python demo/make_images.py [--count 200]
+    python -m demo.make_images [--count 200]
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from draw import draw
 from PIL import Image
-from world import DEMO_SEED, SIZE, Scene, sample
+
+from demo.draw import draw
+from demo.world import DEMO_SEED, SIZE, Scene, sample
 
 
 def contact_sheet(scenes: list[Scene], path: Path, columns: int = 10) -> None:

@@ -23,7 +23,8 @@ from transformers import (
     Qwen2Config,
     SiglipVisionConfig,
 )
-from world import SIZE
+
+from demo.world import SIZE
 
 PATCH = 24
 PATCHES = (SIZE // PATCH) ** 2

@@ -12,9 +12,9 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from grammar import TYPE_OF_KIND, Query, parse, question_type, read_noun
-from replies import read_answer
-from world import GROUP_OF, POSITIONS, USES, WORDS, Scene, Thing
+from demo.grammar import TYPE_OF_KIND, Query, parse, question_type, read_noun
+from demo.replies import read_answer
+from demo.world import GROUP_OF, POSITIONS, USES, WORDS, Scene, Thing
 
 __all__ = ["Verdict", "judge", "question_type", "unfit"]
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from dense import HEADS, INDEX, WORD_HEADS
-from lessons import PREFIX, ROW, ROWS
-from nano import PATCHES, build_vlm, vlm_config
-from tokens import END, IMAGE, USER
 from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedTokenizerFast
-from world import plural
+
+from demo.dense import HEADS, INDEX, WORD_HEADS
+from demo.lessons import PREFIX, ROW, ROWS
+from demo.nano import PATCHES, build_vlm, vlm_config
+from demo.tokens import END, IMAGE, USER
+from demo.world import plural
 
 
 def packed_attention(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, **_: object) -> tuple[Tensor, None]:

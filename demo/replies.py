@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from grammar import Query, read_noun
-from world import COLOURS, GROUPS, POSITIONS, SHAPES, USES, WORDS
+from demo.grammar import Query, read_noun
+from demo.world import COLOURS, GROUPS, POSITIONS, SHAPES, USES, WORDS
 
 YES_NO = ("existence", "taller", "more", "same", "relative")
 SENTENCES: dict[str, str] = {

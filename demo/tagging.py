@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from draw import draw
 from numpy.typing import NDArray
-from world import GROUP_OF, HELD_OUT_SEED, WORDS, Scene, sample
+
+from demo.draw import draw
+from demo.world import GROUP_OF, HELD_OUT_SEED, WORDS, Scene, sample
 
 TAXONOMY = Path(__file__).parent.parent / "taggers" / "taxonomies" / "drawn.yaml"
 

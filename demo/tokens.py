@@ -11,11 +11,12 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
-from gold import golds
-from phrases import ASK_AS, ask_prompt
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
-from world import BACKGROUNDS, COLOURS, COLUMNS, GROUPS, NUMBERS, OBJECTS, ROWS, SHAPES, WORDS, plural, sample
+
+from demo.gold import golds
+from demo.phrases import ASK_AS, ask_prompt
+from demo.world import BACKGROUNDS, COLOURS, COLUMNS, GROUPS, NUMBERS, OBJECTS, ROWS, SHAPES, WORDS, plural, sample
 
 PAD, USER, ASSISTANT, END, IMAGE, VIDEO = "<|pad|>", "<|user|>", "<|assistant|>", "<|end|>", "<image>", "<video>"
 SPECIAL = (PAD, USER, ASSISTANT, END, IMAGE, VIDEO)  # <video> is never used: the stock processor wants it to exist

@@ -6,7 +6,7 @@ ask and answer (`train_vlm.py`), then the CLIP to tag (`train_clip.py`). Every p
 the pictures it has seen, not the time, so that what comes out does not depend on how busy the machine was; the same command
 after an interruption goes on where it was.
 
-    python demo/train.py [--times 1] [--out runs/nano] [--models demo/models] [--seed 1000]
+    python -m demo.train [--times 1] [--out runs/nano] [--models demo/models] [--seed 1000]
 """
 
 from __future__ import annotations
@@ -31,10 +31,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.seed < 1000:
         parser.error("a seed below 1000 may be one of the held-out seeds")
-    import export
-    import train_clip
-    import train_vlm
-    import vision
+    from demo import export, train_clip, train_vlm, vision
 
     start = time.monotonic()
     vision.learn(args.out, int(args.times * vision.PICTURES), args.seed)
@@ -42,7 +39,7 @@ def main() -> None:
     export.export(args.out, args.models)
     train_clip.learn(args.out, args.models, int(args.times * train_clip.PICTURES), args.seed + 2)
     print(f"trained in {(time.monotonic() - start) / 60:.0f} minutes", flush=True)
-    subprocess.run([sys.executable, str(HERE / "evaluate.py"), "--models", str(args.models)], check=True)
+    subprocess.run([sys.executable, "-m", "demo.evaluate", "--models", str(args.models)], check=True, cwd=HERE.parent)
 
 
 if __name__ == "__main__":

@@ -21,20 +21,21 @@ from typing import Any
 import numpy as np
 import open_clip
 import torch
-from draw import draw
-from feed import Feed
-from muon import optimizers, set_rate
-from nano import PATCH, WIDTH
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
-from tagging import phrasings, text_embeddings, truth_table
-from team import Place, Team, place, together
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
-from vision import KINDS, pixels, save
-from world import SIZE as SIDE
-from world import TRAIN_SEED, sample
+
+from demo.draw import draw
+from demo.feed import Feed
+from demo.muon import optimizers, set_rate
+from demo.nano import PATCH, WIDTH
+from demo.tagging import phrasings, text_embeddings, truth_table
+from demo.team import Place, Team, place, together
+from demo.vision import KINDS, pixels, save
+from demo.world import SIZE as SIDE
+from demo.world import TRAIN_SEED, sample
 
 CONTEXT = 20
 RATE = {"cpu": 5e-4, "cuda": 1e-3}

@@ -18,20 +18,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from dense import HEADS, labels
-from draw import draw
-from feed import Feed
-from lessons import KEYS, Packer, row_mask
-from muon import optimizers, set_rate
 from numpy.typing import NDArray
-from phrases import TYPES
-from pupil import Pupil, start_from_vision
-from team import Place, Team, place, together
-from tokens import ASSISTANT, END, USER, tokenizer_in
 from torch import Tensor, nn
 from transformers import LlavaOnevisionForConditionalGeneration
-from vision import dense_loss, pixels, save
-from world import TRAIN_SEED, sample
+
+from demo.dense import HEADS, labels
+from demo.draw import draw
+from demo.feed import Feed
+from demo.lessons import KEYS, Packer, row_mask
+from demo.muon import optimizers, set_rate
+from demo.phrases import TYPES
+from demo.pupil import Pupil, start_from_vision
+from demo.team import Place, Team, place, together
+from demo.tokens import ASSISTANT, END, USER, tokenizer_in
+from demo.vision import dense_loss, pixels, save
+from demo.world import TRAIN_SEED, sample
 
 Arrays = dict[str, NDArray[Any]]
 KINDS = {"scene": 0.6, "sign": 0.21, "chart": 0.17, "empty": 0.02}

@@ -4,7 +4,7 @@ In: the output folder of `synth run --pipeline demo`, and the scene graphs of th
 selection caught and what it wrongly dropped, the shares in words, and one JSON line last. Why this way: the oracle sees the scene
 graph, which no stage of the pipeline does, so this measures the pipeline and is no part of it.
 
-    python demo/truth.py runs/demo
+    python -m demo.truth runs/demo
 """
 
 from __future__ import annotations
@@ -16,11 +16,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from oracle import judge
-from world import Scene
-
-from synthgen.rows import DECISIONS, PAIRS, PLANNED_IMAGES
+from demo.oracle import judge
+from demo.world import Scene
 from synthgen.store import Folder, Stage
+from synthgen.tables import DECISIONS, PAIRS, PLANNED_IMAGES
 
 HERE = Path(__file__).parent
 

@@ -17,16 +17,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from dense import COLUMN_OF, HEADS, labels
-from draw import draw
-from feed import Feed
-from muon import optimizers, set_rate
-from nano import WIDTH, vlm_config
 from numpy.typing import NDArray
-from team import Place, Team, place, together
 from torch import Tensor, nn
 from transformers import LlavaOnevisionModel
-from world import HELD_OUT_SEED, TRAIN_SEED, sample
+
+from demo.dense import COLUMN_OF, HEADS, labels
+from demo.draw import draw
+from demo.feed import Feed
+from demo.muon import optimizers, set_rate
+from demo.nano import WIDTH, vlm_config
+from demo.team import Place, Team, place, together
+from demo.world import HELD_OUT_SEED, TRAIN_SEED, sample
 
 Batch = tuple[NDArray[np.uint8], NDArray[np.int64]]
 WEIGHTS = {"row": 0.1, "column": 0.1, "background": 0.3, "text": 1.5, "character": 1.0, "name": 2.0}

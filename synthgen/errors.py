@@ -12,7 +12,7 @@
         └── LeaseHeld          another driver is at work in this folder          exit 2
 
 Every message is one line: what is wrong, where, what is known, what to do. A failure that costs one row is not here:
-it is a value in that row (see rows.py), never an exception that leaves its stage.
+it is a value in that row (see tables.py), never an exception that leaves its stage.
 """
 
 import re

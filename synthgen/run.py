@@ -20,22 +20,23 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from synthgen import frozen, generate, listing, memory, pack, plan, select, status, tag
+from synthgen.console import StageProgress, generation_note, tagging_note
+from synthgen.engines import check_engine
 from synthgen.errors import UserMistake
-from synthgen.failing import Streak
-from synthgen.job import Job
-from synthgen.models import check_engine
-from synthgen.progress import StageProgress, generation_note, tagging_note
-from synthgen.settling import STAGES, check_folder, settle
-from synthgen.source import Listed, begun, shown, walks_into
+from synthgen.ingest.sources import Listed, begun, shown, walks_into
+from synthgen.job import funnel, run_record
+from synthgen.job.changes import STAGES, check_folder, settle
+from synthgen.job.job import Job
+from synthgen.stages import generate, listing, memory, pack, plan, select, tag
 from synthgen.store import Folder, Lease, Receipt, Stage
-from synthgen.workers import Crew, Show, Work, leave_ray, listening, once, work_through
+from synthgen.workers import PoolSpec, Show, Task, leave_ray, listening, once, run_pool
+from synthgen.workers.circuit_breaker import CircuitBreaker
 
 INPUTS = {"plan": "1-tagged", "generate": "2-planned", "select": "3-generated", "pack": "4-selected"}  # stage -> table that it reads
 
 
 @dataclass(frozen=True)
-class Range:
+class StageRange:
     """Which part of the work to do."""
 
     first: str = "tag"
@@ -53,7 +54,7 @@ class Range:
     def has(self, stage: str) -> bool:
         return STAGES.index(self.first) <= STAGES.index(stage) <= STAGES.index(self.last)
 
-    def with_change(self, change: str | None) -> "Range":
+    def with_change(self, change: str | None) -> "StageRange":
         """The same, with an update that is to be finished."""
         return replace(self, update=self.update or change is not None, replan=self.replan or change == "redraw")
 
@@ -63,7 +64,7 @@ class Range:
         return self.grows and self.has("tag")
 
 
-def run(job: Job, which: Range, objects: Iterator[Listed] | None = None) -> int:
+def run(job: Job, which: StageRange, objects: Iterator[Listed] | None = None) -> int:
     """Runs the stages of the range until their tables are complete; returns how many partitions were done.
 
     `objects` is a listing of the source that was begun already.
@@ -72,7 +73,7 @@ def run(job: Job, which: Range, objects: Iterator[Listed] | None = None) -> int:
         return _run(job, which, objects)
 
 
-def _run(job: Job, which: Range, objects: Iterator[Listed] | None) -> int:
+def _run(job: Job, which: StageRange, objects: Iterator[Listed] | None) -> int:
     # What the user can mend is found before anything is written.
     if which.lists:
         _is_apart(job)
@@ -98,7 +99,7 @@ def _run(job: Job, which: Range, objects: Iterator[Listed] | None) -> int:
                     done += steps[stage](job, which.with_change(change), lease)
                     if change:
                         lease.check()  # a driver that was replaced knows nothing of the update of the other
-                        frozen.finished(job.out, stage)
+                        run_record.finished(job.out, stage)
     finally:
         leave_ray()
     return done
@@ -115,7 +116,7 @@ def _has_input(job: Job, first: str) -> None:
 
 def _is_whole(out: Folder) -> None:
     """A purge that was killed has taken an image out of some tables and files and not of others."""
-    if told := frozen.purge_cut_short(out):
+    if told := run_record.purge_cut_short(out):
         raise UserMistake(f"{out.url}: {told}")
 
 
@@ -128,12 +129,12 @@ def _is_apart(job: Job) -> None:
         )
 
 
-def _tag(job: Job, which: Range, lease: Lease) -> int:
+def _tag(job: Job, which: StageRange, lease: Lease) -> int:
     terms, stage, listed = replace(job.tag_terms, retry=which.retry), Stage(job.out, "1-tagged"), Stage(job.out, "0-listed").log()
     works = tag.todo(listed, stage.log(), terms, which.update)
     settings = job.pipeline.tag
     cpus, gpus = tag.resources(terms, settings.gpus)
-    crew = Crew(tag.build, terms, lambda work: tag.object_ids(terms, work), min(settings.workers, len(works)), cpus, gpus)
+    crew = PoolSpec(tag.build, terms, lambda work: tag.object_ids(terms, work), min(settings.workers, len(works)), cpus, gpus)
     crew = replace(crew, notes=stage.folder.child("strikes"))
     total = sum(listed.counts([work.partition]).get("listed", 0) for work in works)
     _note_memory("tag", crew.size, memory.tag_bytes(job.pipeline))
@@ -141,21 +142,23 @@ def _tag(job: Job, which: Range, lease: Lease) -> int:
         done = _do(
             crew, works, lambda counters: bar.show(counters.get("images", 0.0), tagging_note(counters)), _committing(stage, lease, "images")
         )
-    if done and (told := status.left_out(job.out)):
+    if done and (told := funnel.left_out(job.out)):
         print(f"tag: {told}", file=sys.stderr, flush=True)
     return done
 
 
-def _plan(job: Job, which: Range, lease: Lease) -> int:
+def _plan(job: Job, which: StageRange, lease: Lease) -> int:
     return plan.run(job.out, job.plan_terms, lease, "redraw" if which.replan else "edit" if which.update else "growth")
 
 
-def _generate(job: Job, which: Range, lease: Lease) -> int:
+def _generate(job: Job, which: StageRange, lease: Lease) -> int:
     terms, stage, planned = replace(job.generate_terms, retry=which.retry), Stage(job.out, "3-generated"), Stage(job.out, "2-planned").log()
     works = generate.todo(planned, stage.log(), terms, which.update)
     engine = job.pipeline.generate.engine
     gpus = engine.gpus if engine.kind == "vllm" else 0
-    crew = Crew(generate.build, terms, lambda work: generate.object_ids(terms, work), min(engine.replicas, len(works)), engine.cpus, gpus)
+    crew = PoolSpec(
+        generate.build, terms, lambda work: generate.object_ids(terms, work), min(engine.replicas, len(works)), engine.cpus, gpus
+    )
     crew = replace(crew, notes=stage.folder.child("strikes"))
     started = time.monotonic()
     total, is_bound = generate.size(terms, works)
@@ -174,7 +177,7 @@ def _generate(job: Job, which: Range, lease: Lease) -> int:
         return _do(crew, works, show, commit)
 
 
-def _select(job: Job, which: Range, lease: Lease) -> int:
+def _select(job: Job, which: StageRange, lease: Lease) -> int:
     selection = select.prepare(job.out, job.pipeline.select)
     stage, todo = Stage(job.out, "4-selected"), selection.todo
     with StageProgress("select", len(todo), "partition") as bar:
@@ -183,10 +186,10 @@ def _select(job: Job, which: Range, lease: Lease) -> int:
     return len(todo)
 
 
-def _pack(job: Job, which: Range, lease: Lease) -> int:
+def _pack(job: Job, which: StageRange, lease: Lease) -> int:
     terms, stage = job.pack_terms, Stage(job.out, "5-shards")
     shards = pack.todo(terms, which.retry)
-    crew = Crew(pack.build, terms, pack.image_ids, min(job.pipeline.pack.workers, len(shards)), notes=stage.folder.child("strikes"))
+    crew = PoolSpec(pack.build, terms, pack.image_ids, min(job.pipeline.pack.workers, len(shards)), notes=stage.folder.child("strikes"))
     _note_memory("pack", crew.size, memory.pack_bytes(job.pipeline))
     with StageProgress("pack", sum(len(shard.samples) for shard in shards), "sample") as bar:
         done = _do(crew, shards, lambda counters: bar.show(counters.get("samples", 0.0)), _committing(stage, lease))
@@ -194,7 +197,7 @@ def _pack(job: Job, which: Range, lease: Lease) -> int:
     return done
 
 
-def _note_unfinished(which: Range, unfinished: Mapping[str, str]) -> None:
+def _note_unfinished(which: StageRange, unfinished: Mapping[str, str]) -> None:
     """An update that was cut short is finished by whatever run comes next."""
     left = [stage for stage in STAGES if stage in unfinished]
     if left and not (which.update or which.replan):
@@ -210,7 +213,7 @@ def _note_memory(stage: str, workers: int, size: int) -> None:
 
 def _committing(stage: Stage, lease: Lease, watched: str | None = None) -> Callable[[Receipt], None]:
     """What commits a stage's receipts as they come; a table may be watched for failures that do not end."""
-    epoch, streak = stage.log().last_epoch + 1, Streak(stage, watched) if watched else None
+    epoch, streak = stage.log().last_epoch + 1, CircuitBreaker(stage, watched) if watched else None
 
     def commit(receipt: Receipt) -> None:
         stage.commit(receipt, lease, epoch)
@@ -220,8 +223,8 @@ def _committing(stage: Stage, lease: Lease, watched: str | None = None) -> Calla
     return commit
 
 
-def _do(crew: Crew, works: Sequence[Work], show: Show, commit: Callable[[Receipt], None]) -> int:
+def _do(crew: PoolSpec, works: Sequence[Task], show: Show, commit: Callable[[Receipt], None]) -> int:
     """Has a crew do the work of a stage; each receipt is committed as it comes."""
     if works:
-        work_through(crew, works, commit, show)
+        run_pool(crew, works, commit, show)
     return len(works)

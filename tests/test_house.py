@@ -5,33 +5,35 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 import synthgen
+from tests.fixtures.workspace import ROOT
 
-ROOT = Path(__file__).parent.parent
 CODE = ("synthgen", "demo", "benchmarks")
 TREE = (*CODE, "tests", "docs", "deploy", "taggers", "prompts", "pipelines", ".ci")
 TEXTS = {".py", ".md", ".yaml", ".yml", ".toml", ".txt", ".sh", ".json", ""}
 SOURCES = sorted(path for folder in CODE for path in (ROOT / folder).rglob("*.py"))
 
-# The stages in their order; each with the modules that are parts of it.
-STAGES = {
-    "listing": {"listing"},
-    "tag": {"tag"},
-    "plan": {"plan"},
-    "generate": {"generate", "converse"},
-    "select": {"select"},
-    "pack": {"pack"},
-    "train": {"train", "monitor", "evaluate"},
-}
-STAGE_OF = {module: stage for stage, modules in STAGES.items() for module in modules}
-# Only these know more than one stage: the order of a run, what a job hands to each stage, one image through all of them,
-# what a run would cost, an image taken out of all tables, and the command line.
-ABOVE = {"run", "settling", "job", "preview", "forecast", "purge", "cli"}
+# The house from the roof down: a module imports only what stands below it. Rooms of one line do not import each other.
+LAYERS = (
+    ("__main__",),
+    ("cli",),
+    ("commands",),
+    ("run",),
+    ("job",),
+    ("stages", "train"),
+    ("workers", "taggers"),
+    ("engines", "ingest", "dedup"),
+    ("config",),
+    ("store",),
+    ("tables", "console"),
+    ("errors",),
+)
+# Beside each other in stages/, none of which imports another; what they share stands in their first line.
+STAGES = ("listing", "tag", "plan", "generate", "select", "pack")
 HEAVY = {"torch", "ray", "vllm", "pyarrow", "pandas", "transformers", "open_clip", "datasets", "numpy"}
 MOST_LINES, MOST_PARAMETERS = 60, 6
 
@@ -41,55 +43,53 @@ def name_of(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-def unit_of(path: Path) -> str:
+def room_of(path: Path) -> str:
     """The module or package directly below synthgen/ that a file belongs to."""
     return path.relative_to(ROOT / "synthgen").parts[0].removesuffix(".py")
 
 
-def imported_units(path: Path) -> Iterator[str]:
-    """The units of synthgen that a file imports, at its top or inside a function."""
+def imports_of(path: Path) -> Iterator[str]:
+    """The dotted names below synthgen that a file imports, at its top or inside a function."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module == "synthgen":
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("synthgen."):
-            yield str(node.module).split(".")[1]
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "synthgen":
+            yield from (f"{node.module}.{alias.name}".removeprefix("synthgen.") for alias in node.names)
         elif isinstance(node, ast.Import):
-            yield from (alias.name.split(".")[1] for alias in node.names if alias.name.startswith("synthgen."))
+            yield from (alias.name.removeprefix("synthgen.") for alias in node.names if alias.name.startswith("synthgen."))
 
 
 def package() -> list[Path]:
     return [path for path in SOURCES if path.is_relative_to(ROOT / "synthgen") and path.parent.name != "library"]
 
 
-def test_no_stage_knows_another() -> None:
-    faults = []
-    for path in package():
-        mine = STAGE_OF.get(unit_of(path))
-        for other in imported_units(path):
-            if mine and other in ABOVE:
-                faults.append(f"{name_of(path)} imports {other}, which stands above the stages")
-            if mine and STAGE_OF.get(other, mine) != mine:
-                faults.append(f"{name_of(path)} imports {other}; a stage knows tables, not other stages")
-    assert not faults, "\n".join(faults)
-
-
-def test_only_the_top_knows_the_order() -> None:
-    """What several stages share imports no stage, so that it can be read without them."""
+def test_imports_point_down() -> None:
+    level = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}
     faults = [
-        f"{name_of(path)} imports {other}; only {', '.join(sorted(ABOVE))} know the stages"
+        f"{name_of(path)} imports {name}: {room_of(path)} stands below or beside it"
         for path in package()
-        if unit_of(path) not in ABOVE and unit_of(path) not in STAGE_OF
-        for other in imported_units(path)
-        if other in STAGE_OF or other in ABOVE
+        for name in imports_of(path)
+        if room_of(path) in level and (other := name.partition(".")[0]) in level
+        if other != room_of(path) and level[other] <= level[room_of(path)]
     ]
     assert not faults, "\n".join(faults)
 
 
-def test_imports_point_one_way() -> None:
-    graph = {unit_of(path): set[str]() for path in package()}
+def test_every_room_has_its_layer_and_there_are_few_of_them() -> None:
+    rooms = {room_of(path) for path in package()} - {"__init__"}
+    assert rooms == {room for rooms in LAYERS for room in rooms}
+    assert len(rooms - {"__main__"}) <= 16
+
+
+def test_no_stage_knows_another() -> None:
+    faults = []
     for path in package():
-        graph[unit_of(path)] |= {unit for unit in imported_units(path) if unit in graph and unit != unit_of(path)}
-    assert len(list(TopologicalSorter(graph).static_order())) == len(graph)  # a cycle raises, and the error shows it
+        parts = path.relative_to(ROOT / "synthgen").with_suffix("").parts
+        if parts[0] != "stages" or parts[1] not in STAGES:
+            continue
+        for name in imports_of(path):
+            room, _, other = name.partition(".")
+            if room == "stages" and (stage := other.partition(".")[0]) in STAGES and stage != parts[1]:
+                faults.append(f"{name_of(path)} imports {name}; a stage knows tables, not other stages")
+    assert not faults, "\n".join(faults)
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)

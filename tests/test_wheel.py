@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 
 import synthgen
-from synthgen import shelves
+from synthgen.config import library as shelves
+from tests.fixtures.workspace import ROOT
 
-ROOT = Path(__file__).parent.parent
 SHELVES = ("taggers", "prompts", "pipelines")
 
 
@@ -46,7 +46,7 @@ def files(folder: Path) -> set[str]:
 
 def synth(unpacked: Path, working_folder: Path, arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
     """`synth` of the unpacked wheel; the path variable goes before whatever is installed here."""
-    command = [sys.executable, "-m", "synthgen.cli", *arguments]
+    command = [sys.executable, "-m", "synthgen", *arguments]
     environment = {**os.environ, "PYTHONPATH": str(unpacked)}
     return subprocess.run(command, cwd=working_folder, env=environment, capture_output=True, text=True, check=False)
 
@@ -74,7 +74,7 @@ def test_its_metadata_is_that_of_the_project(unpacked: Path) -> None:
 
 def test_the_doctor_looks_for_every_package_that_the_base_install_requires(unpacked: Path, tmp_path: Path) -> None:
     required = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
-    told = "from synthgen.doctor import packages; [one] = packages(); print(one.level, one.what)"
+    told = "from synthgen.commands.doctor import packages; [one] = packages(); print(one.level, one.what)"
     environment = {**os.environ, "PYTHONPATH": str(unpacked)}
     done = subprocess.run([sys.executable, "-c", told], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     assert done.stdout == f"ok all {len(required)} that synthgen requires\n"

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from synthgen import __version__
-from synthgen.cli import files, runs
+from synthgen.cli import library, runs
 from synthgen.cli.options import Commands, say
 from synthgen.errors import SynthError
 
@@ -24,7 +24,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(runs.app)
-app.add_typer(files.app)
+app.add_typer(library.app)
 
 
 def _print_version(wanted: bool) -> None:

@@ -53,10 +53,10 @@ class OnFolder(TyperCommand):
 
 def pipeline_of(pipeline: str, model: str | None, settings: list[str] | None) -> Any:
     """The pipeline that was named, for a command that has no output folder."""
-    from synthgen import config
-    from synthgen.line import Line
+    from synthgen.config import pipeline as pipelines
+    from synthgen.job.request import RunRequest
 
-    return config.load(pipeline, Line.typed(pipeline, None, model, settings).settings)
+    return pipelines.load(pipeline, RunRequest.typed(pipeline, None, model, settings).settings)
 
 
 def folder_in(place: str) -> str:
@@ -67,7 +67,7 @@ def folder_in(place: str) -> str:
 
 def job_of(command: str, line: Any, out: str, looks: bool) -> tuple[Any, Any]:
     """The job, and the listing of its source, begun, if it `looks` there: the model may be far away, and is asked for last."""
-    from synthgen import job, texts
+    from synthgen.job import job, resolve
     from synthgen.store.folder import open_folder
 
     line, document = document_of(line, out)
@@ -78,10 +78,10 @@ def job_of(command: str, line: Any, out: str, looks: bool) -> tuple[Any, Any]:
         raise UserMistake(f"{out}: holds no synth run, and the line does not name {images}; {example}")
     if not out:
         raise UserMistake(f"missing: {', and '.join([*missing, '--out, the folder for the results'])}; {example}")
-    loaded, found = texts.load(document)
+    loaded, found = resolve.load(document)
     objects = _begun(document, loaded.source) if looks else None
     opened = job.open_job(open_folder(out), loaded, found, line)
-    for notice in texts.notices(line.name, loaded, found):
+    for notice in resolve.notices(line.name, loaded, found):
         say(notice)
     return opened, objects
 
@@ -89,14 +89,15 @@ def job_of(command: str, line: Any, out: str, looks: bool) -> tuple[Any, Any]:
 def document_of(line: Any, out: str, sections: tuple[str, ...] = ()) -> tuple[Any, Any]:
     """The line with what it leaves out, and its pipeline's document; whatever the folder, if there is one, adds to the line is told.
     Of its settings only those of some `sections` count, where these are named."""
-    from synthgen import config, frozen
-    from synthgen import line as lines
+    from synthgen.config import pipeline as pipelines
+    from synthgen.job import request as lines
+    from synthgen.job import run_record
     from synthgen.store.folder import open_folder
 
     if not out:
-        return line, config.read(line.name, line.settings)
-    record = frozen.record(open_folder(out)) or {}
-    before = lines.Line.of(record)
+        return line, pipelines.read(line.name, line.settings)
+    record = run_record.record(open_folder(out)) or {}
+    before = lines.RunRequest.of(record)
     whole, told = lines.meant(line, before.about(sections) if sections else before, out, record.get("started_in", ""))
     if told:
         say(told)
@@ -105,11 +106,11 @@ def document_of(line: Any, out: str, sections: tuple[str, ...] = ()) -> tuple[An
 
 def _begun(document: Any, named: Any) -> Any:
     """The listing of the source, begun; what is wrong with one that the pipeline's file names is told with that line."""
-    from synthgen import source
+    from synthgen.ingest import sources
 
     place = ("source", "uri")
     try:
-        return source.begun(named)
+        return sources.begun(named)
     except UserMistake as mistake:
         if isinstance(document.lines.get(place), int):
             raise UserMistake(f"{document.where(place)}: source.uri: {mistake}") from mistake

@@ -39,13 +39,13 @@ def run(
     replan: Annotated[bool, typer.Option("--replan", help="Like --update, and draw the whole plan anew.")] = False,
 ) -> None:
     """Run the pipeline, from images to shards. Start it again to continue or to add what is new."""
-    from synthgen import examples
     from synthgen import run as runner
-    from synthgen import status as funnel
-    from synthgen.line import Line
+    from synthgen.commands import samples
+    from synthgen.job import funnel
+    from synthgen.job.request import RunRequest
 
-    which = runner.Range(first, last, update or replan, replan)
-    job, objects = job_of("run", replace(Line.typed(pipeline, source, model, settings), limit=limit), out, looks=which.lists)
+    which = runner.StageRange(first, last, update or replan, replan)
+    job, objects = job_of("run", replace(RunRequest.typed(pipeline, source, model, settings), limit=limit), out, looks=which.lists)
     done = runner.run(job, which, objects)
     if not done:
         say("nothing to do: everything listed has been done")
@@ -54,7 +54,7 @@ def run(
     print(funnel.text(job.out, is_over=True))
     if done:
         leaves = job.texts.taxonomy.tree.leaves
-        print(examples.tags(job.out, job.pipeline.tag.taggers, leaves) if last == "tag" else examples.text(job.out))
+        print(samples.tags(job.out, job.pipeline.tag.taggers, leaves) if last == "tag" else samples.text(job.out))
 
 
 @app.command()
@@ -70,15 +70,15 @@ def plan(
     as_json: JsonOption = False,
 ) -> None:
     """Show what a run would ask and what it would cost, without asking. Images that are named are tagged first."""
-    from synthgen import forecast as forecaster
     from synthgen import run as runner
-    from synthgen.line import Line
+    from synthgen.commands import plan as forecaster
+    from synthgen.job.request import RunRequest
 
-    job, objects = job_of("plan", Line.typed(pipeline, source, model, settings), out, looks=bool(source))
+    job, objects = job_of("plan", RunRequest.typed(pipeline, source, model, settings), out, looks=bool(source))
     if source:
         say("the images are tagged first, as `synth run --until tag` does")
-        runner.run(job, runner.Range(last="tag"), objects)
-    found = forecaster.forecast(job, forecaster.Wanted(profile, budget, diff))
+        runner.run(job, runner.StageRange(last="tag"), objects)
+    found = forecaster.forecast(job, forecaster.EstimateRequest(profile, budget, diff))
     print(json.dumps(forecaster.as_json(found)) if as_json else forecaster.text(found))
 
 
@@ -90,7 +90,7 @@ def status(
     as_json: JsonOption = False,
 ) -> None:
     """Show how far a run is, from its output folder alone; or what fell out for a reason."""
-    from synthgen import status as funnel
+    from synthgen.job import funnel
     from synthgen.store.folder import open_folder
 
     folder = open_folder(out)
@@ -116,14 +116,13 @@ def retry(
     partitions: Annotated[list[str] | None, typer.Option("--partition", help="All rows of this one, as 3-generated/e001-00002.")] = None,
 ) -> None:
     """Do failed rows or damaged partitions again, with the settings of the folder; then everything that follows from them."""
-    from synthgen import job
-    from synthgen import reasons as why
-    from synthgen import redo as redoer
     from synthgen import run as runner
-    from synthgen import status as funnel
-    from synthgen.rows import RETRIED_REASONS
+    from synthgen.commands import repair as redoer
+    from synthgen.commands import retry as why
+    from synthgen.job import funnel, job
     from synthgen.store import Lease
     from synthgen.store.folder import open_folder
+    from synthgen.tables import RETRIED_REASONS
 
     named = why.checked(reasons or ())
     folder = open_folder(out)
@@ -135,7 +134,7 @@ def retry(
     unfit = why.nothing_fits(folder, wanted) if wanted else None
     # What a damaged listing held may have to be looked for in the source; nothing else of a retry looks there for more.
     grows = any(name.startswith("0-listed/") for name in partitions or ())
-    runner.run(opened, runner.Range(retry=wanted, grows=grows))
+    runner.run(opened, runner.StageRange(retry=wanted, grows=grows))
     if unfit:
         say(unfit)
     if told := funnel.nothing_kept(folder):
@@ -151,9 +150,9 @@ def purge(
     ] = None,
 ) -> None:
     """Take images out of a folder, with all that came of them, for good."""
-    from synthgen import job
-    from synthgen import purge as purger
-    from synthgen.progress import counted
+    from synthgen.commands import purge as purger
+    from synthgen.console import counted
+    from synthgen.job import job
     from synthgen.store.folder import open_folder
 
     done = purger.purge(job.reopen(open_folder(out)), names or [])
@@ -165,18 +164,18 @@ def purge(
 @app.command(cls=OnFolder)
 def gc(out: FolderArgument) -> None:
     """Delete leftovers of killed runs, and files that later results replaced."""
-    from synthgen import frozen
-    from synthgen.progress import counted
-    from synthgen.status import FOLDERS
+    from synthgen.console import counted
+    from synthgen.job import run_record
+    from synthgen.job.funnel import FOLDERS
     from synthgen.store import Lease
     from synthgen.store.folder import open_folder
-    from synthgen.store.tidy import tidy
+    from synthgen.store.gc import collect_garbage
 
     folder = open_folder(out)
-    if frozen.record(folder) is None:
+    if run_record.record(folder) is None:
         raise UserMistake(f"{folder.url}: holds no synth run")
     with Lease.take(folder) as lease:
-        deleted = tidy(folder, FOLDERS, lease)
+        deleted = collect_garbage(folder, FOLDERS, lease)
     print(f"{counted(deleted.files, 'file')} deleted, {deleted.bytes / 1e6:,.1f} MB")
 
 
@@ -189,22 +188,23 @@ def train(
     settings: SetOption = None,
 ) -> None:
     """Fine-tune a vision-language model on a run's shards."""
-    from synthgen import shelves
     from synthgen import train as trainer
-    from synthgen.config import Pipeline
-    from synthgen.line import Line
+    from synthgen.config import library
+    from synthgen.config.pipeline import Pipeline
+    from synthgen.job.request import RunRequest
 
-    _, document = document_of(Line.typed(pipeline, None, None, settings), folder_in(shards), ("train",))
-    print(trainer.train(shards, model, out, shelves.check(document, Pipeline).train))
+    _, document = document_of(RunRequest.typed(pipeline, None, None, settings), folder_in(shards), ("train",))
+    print(trainer.train(shards, model, out, library.check(document, Pipeline).train))
 
 
 def _list_dropped(folder: Any, reason: str, limit: int, as_json: bool) -> None:
-    from synthgen import dropped, frozen
-    from synthgen.pack import published
+    from synthgen.commands import dropped
+    from synthgen.job import run_record
+    from synthgen.stages.pack import redact
 
-    root = published.root_of(frozen.source(folder).uri)
-    below = partial(published.uri, root=root) if root else str
-    found = dropped.dropped(folder, reason)
+    root = redact.root_of(run_record.source(folder).uri)
+    below = partial(redact.uri, root=root) if root else str
+    found = dropped.find_dropped(folder, reason)
     for row in islice(found.rows, limit):
         print(json.dumps(vars(row), ensure_ascii=False) if as_json else dropped.text(row, below))
     if found.count > limit:

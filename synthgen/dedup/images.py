@@ -12,7 +12,7 @@ from math import comb
 import numpy as np
 import numpy.typing as npt
 
-from synthgen.dedup.first_come import Indexes, Items, Mask, Words, first_come, mixed
+from synthgen.dedup.greedy import Indexes, Items, Mask, Words, first_come, mixed
 
 SORTING = 6  # what sorting an item by one key costs, in comparisons of a candidate
 

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasketch import MinHash
 
-from synthgen.dedup.first_come import Indexes, Items, Mask, Words, first_come, mixed
+from synthgen.dedup.greedy import Indexes, Items, Mask, Words, first_come, mixed
 
 Texts: TypeAlias = Sequence[str] | pa.Array | pa.ChunkedArray
 Strings = npt.NDArray[Any]  # of Python strings: picking some of them by index is cheap

@@ -23,7 +23,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from synthgen.errors import SynthError, UserMistake
-from synthgen.stores import PACKAGES, lacks_package, patiently, shown, shown_error, told, told_of_path
+from synthgen.store.remote import PACKAGES, lacks_package, patiently, shown, shown_error, told, told_of_path
 
 Result = TypeVar("Result")
 WRITING = ".writing-"  # begins the name of a local file that is not whole yet

@@ -18,10 +18,10 @@ import torch
 from jinja2 import TemplateError
 from PIL import Image
 
-from synthgen.config import Images, Train
+from synthgen.config.pipeline import ImagesConfig, TrainConfig
 from synthgen.errors import UserMistake
-from synthgen.images import Unfit, decode
-from synthgen.train.shards import Row
+from synthgen.ingest.images import Unfit, decode
+from synthgen.train.dataset import Row
 
 IGNORED = -100  # the label of a token that teaches nothing
 REFUSALS = (ValueError, TypeError, IndexError, RuntimeError)  # what processors raise over a picture that they do not like
@@ -40,7 +40,7 @@ SKIPS = (
 Messages = list[dict[str, Any]]
 
 
-class Unusable(Exception):
+class UnusableRow(Exception):
     """A row that cannot be trained on: one of SKIPS, and one line of detail."""
 
     def __init__(self, reason: str, detail: str) -> None:
@@ -49,7 +49,7 @@ class Unusable(Exception):
 
 
 @dataclass(frozen=True)
-class Sample:
+class EncodedRow:
     """A row before the processor sees its images. `answer_of` says of each token which answer it belongs to, from 1; 0: none."""
 
     images: Sequence[Image.Image]
@@ -59,7 +59,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Part:
+class MicroBatch:
     """What the model sees at once."""
 
     inputs: Mapping[str, torch.Tensor]
@@ -79,10 +79,10 @@ class Part:
 class Encoder:
     """Encodes rows with one processor. Not for two threads at once: fast tokenizers refuse that."""
 
-    def __init__(self, processor: Any, settings: Train) -> None:
+    def __init__(self, processor: Any, settings: TrainConfig) -> None:
         self._processor, self._tokenizer = processor, processor.tokenizer
         # What was packed was let through by its pipeline's own limits; here only what decoding may take is held.
-        self._limits = Images(model_pixels=settings.model_pixels, min_side=1, max_aspect=1e6, max_bytes=2**31)
+        self._limits = ImagesConfig(model_pixels=settings.model_pixels, min_side=1, max_aspect=1e6, max_bytes=2**31)
         self._max_tokens = settings.max_tokens
         self._closes: dict[str, bool] = {}  # control token seen after an answer → whether it ends the turn
         self._template = processor.chat_template or self._tokenizer.chat_template
@@ -95,24 +95,24 @@ class Encoder:
         for row in rows:
             try:
                 if "labels_unclear" in self._inputs([self.sample(row)])[1]:
-                    raise Unusable("labels_unclear", "its processor makes other tokens of the answers than its tokenizer")
-            except Unusable as error:
+                    raise UnusableRow("labels_unclear", "its processor makes other tokens of the answers than its tokenizer")
+            except UnusableRow as error:
                 if error.reason in ("malformed", "template_refused", "labels_unclear"):
                     raise UserMistake(f"the chat template of this model does not fit the shards: {error}") from error
             except REFUSALS as error:
                 raise UserMistake(f"the processor of this model refuses a sample of the shards: {_one_line(error)}") from error
 
-    def encode(self, rows: Sequence[Row]) -> tuple[Part | None, Counter[str]]:
+    def encode(self, rows: Sequence[Row]) -> tuple[MicroBatch | None, Counter[str]]:
         """The usable ones of the rows as one part, or None if there is none, and how many were left out for which reason."""
-        samples, skipped = list[Sample](), Counter[str]()
+        samples, skipped = list[EncodedRow](), Counter[str]()
         for row in rows:
             try:
                 samples.append(self.sample(row))
-            except Unusable as error:
+            except UnusableRow as error:
                 skipped[error.reason] += 1
         if not samples:
             return None, skipped
-        part: Part | None
+        part: MicroBatch | None
         try:
             part, reasons = self._inputs(samples)
         except REFUSALS:
@@ -126,7 +126,7 @@ class Encoder:
             part = self._inputs(samples)[0] if samples else None
         return part, skipped
 
-    def sample(self, row: Row) -> Sample:
+    def sample(self, row: Row) -> EncodedRow:
         """A row decoded and rendered, or Unusable."""
         images = [self._image(image) for image in row["images"] or ()]
         messages = _messages(row["messages"] or (), len(images))
@@ -135,34 +135,34 @@ class Encoder:
         text, spans = self._answers(messages)
         found = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         if len(found["input_ids"]) > self._max_tokens:
-            raise Unusable("too_long", f"{len(found['input_ids'])} tokens without its images")
+            raise UnusableRow("too_long", f"{len(found['input_ids'])} tokens without its images")
         answer_of = _answer_of(found["offset_mapping"], spans)
         for number, message in enumerate((one for one in messages if one["role"] == "assistant"), start=1):
             ids = [token for token, answer in zip(found["input_ids"], answer_of, strict=True) if answer == number]
             told = self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
             if _words(told) != _words(_text(message)):
-                raise Unusable("labels_unclear", f"the tokens of an answer say {told[:60]!r}, the answer is {_text(message)[:60]!r}")
-        return Sample(images, text, found["input_ids"], answer_of)
+                raise UnusableRow("labels_unclear", f"the tokens of an answer say {told[:60]!r}, the answer is {_text(message)[:60]!r}")
+        return EncodedRow(images, text, found["input_ids"], answer_of)
 
     def _image(self, image: Any) -> Image.Image:
         data = image.get("bytes") if isinstance(image, dict) else image
         if not data:
-            raise Unusable("unreadable_image", "the row holds no bytes of it")
+            raise UnusableRow("unreadable_image", "the row holds no bytes of it")
         try:
             return decode(data, self._limits).image
         except Unfit as unfit:
-            raise Unusable("unreadable_image", str(unfit)) from unfit
+            raise UnusableRow("unreadable_image", str(unfit)) from unfit
 
     def _refuse_controls(self, text: str) -> None:
         if found := [token for token in self._controls if token in text]:
-            raise Unusable("control_tokens", f"a text holds {found[0]!r}")
+            raise UnusableRow("control_tokens", f"a text holds {found[0]!r}")
 
     def _render(self, messages: Messages, *, prompt: bool = False) -> str:
         render = self._processor.apply_chat_template
         try:
             return str(render(messages, chat_template=self._template, tokenize=False, add_generation_prompt=prompt))
         except TemplateError as error:
-            raise Unusable("template_refused", _one_line(error)) from error
+            raise UnusableRow("template_refused", _one_line(error)) from error
 
     def _answers(self, messages: Messages) -> tuple[str, list[tuple[int, int]]]:
         """The rendered conversation, and from where to where in it each answer lies, with the token that ends it."""
@@ -172,13 +172,13 @@ class Encoder:
                 continue
             answer = _text(message)
             if not answer.strip():
-                raise Unusable("no_answer", "a turn of the assistant is empty")
+                raise UnusableRow("no_answer", "a turn of the assistant is empty")
             turn = _shared(whole, self._render(messages[:number], prompt=True)) if number else 0
             if (span := _span(whole, turn, answer)) is None:
-                raise Unusable("labels_unclear", f"the answer {answer[:60]!r} is not where its turn begins")
+                raise UnusableRow("labels_unclear", f"the answer {answer[:60]!r} is not where its turn begins")
             spans.append((span[0], self._with_end(whole, span[1], messages[: number + 1])))
         if not spans:
-            raise Unusable("no_answer", "no turn of the assistant")
+            raise UnusableRow("no_answer", "no turn of the assistant")
         return whole, spans
 
     def _with_end(self, whole: str, end: int, turn: Messages) -> int:
@@ -188,7 +188,7 @@ class Encoder:
             self._closes[token] = self._render(turn).startswith(token, end)
         return end + len(token) if self._closes.get(token) else end
 
-    def _inputs(self, samples: Sequence[Sample]) -> tuple[Part, list[str | None]]:
+    def _inputs(self, samples: Sequence[EncodedRow]) -> tuple[MicroBatch, list[str | None]]:
         """The samples as one part, and for each the reason why it must not stay in, or None."""
         inputs = self._processor(
             text=[sample.text for sample in samples],
@@ -208,9 +208,9 @@ class Encoder:
             reasons.append("too_long" if length > self._max_tokens else None if is_answer else "labels_unclear")
             if is_answer:
                 labels[row, :length] = ids.where(torch.tensor(is_answer), IGNORED)
-        return Part(tensors, labels), reasons
+        return MicroBatch(tensors, labels), reasons
 
-    def _reason(self, sample: Sample) -> str | None:
+    def _reason(self, sample: EncodedRow) -> str | None:
         try:
             return self._inputs([sample])[1][0]
         except REFUSALS:
@@ -222,22 +222,22 @@ def _messages(messages: Sequence[Mapping[str, Any]], images: int) -> Messages:
     try:
         cleaned = [{"role": message["role"], "content": list(_parts(message["content"]))} for message in messages]
     except (KeyError, TypeError, AttributeError) as error:
-        raise Unusable("malformed", f"a message has not the columns of TRL's form ({_one_line(error)})") from error
+        raise UnusableRow("malformed", f"a message has not the columns of TRL's form ({_one_line(error)})") from error
     places = sum(part["type"] == "image" for message in cleaned for part in message["content"])
     first = next((message for message in cleaned if message["role"] == "user"), None)
     if not places and first:
         first["content"] = [{"type": "image"}] * images + first["content"]
     elif places != images:
-        raise Unusable("images_do_not_match", f"{images} images, {places} places for them")
+        raise UnusableRow("images_do_not_match", f"{images} images, {places} places for them")
     if not images:
-        raise Unusable("images_do_not_match", "no image")
+        raise UnusableRow("images_do_not_match", "no image")
     return cleaned
 
 
 def _parts(content: Any) -> Iterator[dict[str, str]]:
     for part in [{"type": "text", "text": content}] if isinstance(content, str) else content or ():
         if part["type"] not in ("image", "text"):
-            raise Unusable("malformed", f"a message holds a part of type {part['type']!r}")
+            raise UnusableRow("malformed", f"a message holds a part of type {part['type']!r}")
         yield {"type": "image"} if part["type"] == "image" else {"type": "text", "text": part.get("text") or ""}
 
 
@@ -255,7 +255,7 @@ def _answer_of(offsets: Sequence[tuple[int, int]], spans: Sequence[tuple[int, in
     return found
 
 
-def _spread(sample: Sample, ids: Sequence[int]) -> list[bool] | None:
+def _spread(sample: EncodedRow, ids: Sequence[int]) -> list[bool] | None:
     """Which of the processor's tokens are answers: it put many tokens in place of each placeholder and left the others as they are.
 
     Read from the end, so that what follows an image lines up whatever stands in its place, and only as far as the first answer:

@@ -24,16 +24,16 @@ from typing import Any
 import torch
 from torch.nn.functional import cross_entropy
 
-from synthgen.config import Train
+from synthgen.config.pipeline import TrainConfig
+from synthgen.console import StageProgress
+from synthgen.engines.revision import folder_digest
 from synthgen.errors import Damaged, SettingsChanged, Stopped, SynthError, UserMistake
-from synthgen.models.names import folder_digest
-from synthgen.progress import StageProgress
 from synthgen.store import Folder, Lease
-from synthgen.train import start
-from synthgen.train.batches import batches, counts, moved
-from synthgen.train.encode import IGNORED, Encoder, Part
-from synthgen.train.shards import Lost, ShardFile, mend, pin, place, rows
-from synthgen.workers import stop
+from synthgen.train import pretrained
+from synthgen.train.dataset import ShardChanged, ShardFile, mend, pin, place, rows
+from synthgen.train.encode import IGNORED, Encoder, MicroBatch
+from synthgen.train.loader import batches, counts, moved
+from synthgen.workers import signals
 
 CHECKED_ROWS = 4  # whose labels are looked at before anything is written
 CLIP = 1.0  # norm of the gradient
@@ -43,7 +43,7 @@ HOW = {"workers", "checkpoint_every", "micro_batch"}  # settings that change no 
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainingResult:
     """What `synth train` has to say at the end."""
 
     first_loss: float
@@ -57,18 +57,18 @@ class Trained:
 
 
 @dataclass(frozen=True)
-class Job:
+class TrainingRun:
     """A training run: what it reads, where it writes, how."""
 
     files: Sequence[ShardFile]
     model: str  # as the user named it
     folder: Path  # where its files are
     out: Path
-    settings: Train
+    settings: TrainConfig
 
 
 @dataclass(frozen=True)
-class Done:
+class TrainingProgress:
     """How far a run is."""
 
     steps: int = 0
@@ -76,27 +76,27 @@ class Done:
     skipped: Counter[str] = field(default_factory=Counter)
 
 
-def train(shards: str, model: str, out: Path, settings: Train) -> Trained:
+def train(shards: str, model: str, out: Path, settings: TrainConfig) -> TrainingResult:
     """Fine-tunes `model` on `shards` into the folder `out`, or goes on where an earlier start of the same was cut short."""
     _quiet()
-    folder = start.model_folder(model)
-    processor = start.load_processor(model, folder)
+    folder = pretrained.model_folder(model)
+    processor = pretrained.load_processor(model, folder)
     record = _record(shards, folder, out, settings)
     if record["result"]:
         _say(f"{out}: this training is finished; nothing to do")
-        return Trained(**record["result"])
-    job = Job([ShardFile(**file) for file in record["files"]], model, folder, out, settings)
+        return TrainingResult(**record["result"])
+    job = TrainingRun([ShardFile(**file) for file in record["files"]], model, folder, out, settings)
     try:
         return _trained(job, record, processor)
-    except Lost as lost:
+    except ShardChanged as lost:
         raise Damaged(f"{lost}; {mend(lost, has_begun=bool(_checkpoints(out)))}") from lost
 
 
-def _trained(job: Job, record: dict[str, Any], processor: Any) -> Trained:
+def _trained(job: TrainingRun, record: dict[str, Any], processor: Any) -> TrainingResult:
     """Learns, and keeps the record beside what comes of it; nothing is written before the first rows fit the model."""
     out, settings = job.out, job.settings
     Encoder(processor, settings).check(list(islice(rows(job.files, settings.seed, 0), CHECKED_ROWS)))
-    tuned = start.load_model(job.model, job.folder).to("cuda" if torch.cuda.is_available() else "cpu")
+    tuned = pretrained.load_model(job.model, job.folder).to("cuda" if torch.cuda.is_available() else "cpu")
     out.mkdir(parents=True, exist_ok=True)
     with Lease.take(Folder(str(out.resolve()))):
         _write(out / "training.json", json.dumps(record, indent=1).encode())
@@ -110,19 +110,19 @@ def _trained(job: Job, record: dict[str, Any], processor: Any) -> Trained:
 # --- the loop ---------------------------------------------------------------------------------------------------------
 
 
-def learn(job: Job, model: Any, processor: Any) -> Done:
+def learn(job: TrainingRun, model: Any, processor: Any) -> TrainingProgress:
     """Takes the steps that are still to take; the last of them leaves a checkpoint."""
     settings, device = job.settings, next(model.parameters()).device
     torch.manual_seed(settings.seed)
-    optimizer = _optimizer(start.choose(model, settings.what), settings)
+    optimizer = _optimizer(pretrained.choose(model, settings.what), settings)
     done = _resumed(job, model, optimizer)
     begun = done.steps
     log = _log(job.out, begun)
     model.train()
     loader = batches(job.files, processor, settings, done.place, settings.steps - begun)
     with (
-        stop.listening(),
-        stop.draining(),
+        signals.listening(),
+        signals.draining(),
         StageProgress("train", settings.steps - begun, "step") as progress,
         (job.out / "log.jsonl").open("a", buffering=1) as file,
         contextlib.closing(loader),
@@ -131,13 +131,13 @@ def learn(job: Job, model: Any, processor: Any) -> Done:
         for batch in loader:
             waited, rate = time.monotonic() - clock, learning_rate(done.steps, settings)
             loss = step(model, optimizer, [moved(part, device) for part in batch.parts], rate)
-            done = Done(done.steps + 1, batch.place, done.skipped + batch.skipped)
+            done = TrainingProgress(done.steps + 1, batch.place, done.skipped + batch.skipped)
             clock, seconds = time.monotonic(), time.monotonic() - clock
             tokens = sum(part.tokens for part in batch.parts)
             log.append({"step": done.steps, "loss": loss, "lr": rate, "tokens": tokens, "seconds": seconds, "waited": waited})
             file.write(json.dumps(log[-1]) + "\n")
             progress.show(done.steps - begun, _note(log))
-            signal = stop.asked()
+            signal = signals.asked()
             if signal or done.steps % settings.checkpoint_every == 0 or done.steps == settings.steps:
                 _checkpoint(job.out, model, optimizer, done)
             if signal:
@@ -145,7 +145,7 @@ def learn(job: Job, model: Any, processor: Any) -> Done:
     return done
 
 
-def step(model: Any, optimizer: torch.optim.Optimizer, parts: Sequence[Part], rate: float) -> float:
+def step(model: Any, optimizer: torch.optim.Optimizer, parts: Sequence[MicroBatch], rate: float) -> float:
     """One step of the optimizer over the parts of a batch; the mean loss of its answer tokens, wherever they are."""
     answers, total = sum(part.answer_tokens for part in parts), 0.0
     for part in parts:
@@ -162,7 +162,7 @@ def step(model: Any, optimizer: torch.optim.Optimizer, parts: Sequence[Part], ra
     return total
 
 
-def answer_loss(model: Any, part: Part) -> torch.Tensor:
+def answer_loss(model: Any, part: MicroBatch) -> torch.Tensor:
     """The sum of the losses of the answer tokens. Only places that predict one get logits: a vocabulary is wide."""
     targets = part.labels[:, 1:]
     places = (targets != IGNORED).any(0).nonzero().squeeze(1)
@@ -175,7 +175,7 @@ def answer_loss(model: Any, part: Part) -> torch.Tensor:
     return cross_entropy(logits.float().flatten(0, 1), targets[:, places].flatten(), ignore_index=IGNORED, reduction="sum")
 
 
-def learning_rate(done: int, settings: Train) -> float:
+def learning_rate(done: int, settings: TrainConfig) -> float:
     """Up in a line over the warm-up, then down to nothing along half a cosine."""
     warm = max(1, round(settings.warmup * settings.steps))
     if done < warm:
@@ -183,7 +183,7 @@ def learning_rate(done: int, settings: Train) -> float:
     return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * (done - warm) / max(1, settings.steps - warm)))
 
 
-def _optimizer(parameters: Sequence[torch.nn.Parameter], settings: Train) -> torch.optim.Optimizer:
+def _optimizer(parameters: Sequence[torch.nn.Parameter], settings: TrainConfig) -> torch.optim.Optimizer:
     """AdamW; only matrices decay: a norm's gain or a bias has nothing to gain from being small."""
     groups = [
         {"params": [one for one in parameters if one.ndim >= 2], "weight_decay": settings.weight_decay},
@@ -195,7 +195,7 @@ def _optimizer(parameters: Sequence[torch.nn.Parameter], settings: Train) -> tor
 # --- what is kept: the record, the log, checkpoints, the model ----------------------------------------------------------
 
 
-def _record(shards: str, folder: Path, out: Path, settings: Train) -> dict[str, Any]:
+def _record(shards: str, folder: Path, out: Path, settings: TrainConfig) -> dict[str, Any]:
     """What this run was started with: as training.json says, or new. Another run's folder is refused.
 
     A start that left no checkpoint binds nobody: its shards are pinned anew, as they are now.
@@ -238,7 +238,7 @@ def smoothed(lines: Sequence[dict[str, Any]]) -> float:
     return float(sum(line["loss"] for line in lines) / len(lines))
 
 
-def _checkpoint(out: Path, model: Any, optimizer: torch.optim.Optimizer, done: Done) -> None:
+def _checkpoint(out: Path, model: Any, optimizer: torch.optim.Optimizer, done: TrainingProgress) -> None:
     """Everything that the next step depends on, whole or not at all; the last ones are kept."""
     folder = out / "checkpoints"
     folder.mkdir(exist_ok=True)
@@ -256,31 +256,31 @@ def _checkpoints(out: Path) -> list[Path]:
     return sorted((out / "checkpoints").glob("step-*.pt"))
 
 
-def _resumed(job: Job, model: Any, optimizer: torch.optim.Optimizer) -> Done:
+def _resumed(job: TrainingRun, model: Any, optimizer: torch.optim.Optimizer) -> TrainingProgress:
     """Loads the last checkpoint, if there is one."""
     found = _checkpoints(job.out)
     if not found:
-        return Done()
+        return TrainingProgress()
     state = torch.load(found[-1], map_location="cpu", weights_only=True)
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
     torch.set_rng_state(state["random"][0])
     if torch.cuda.is_available() and len(state["random"]) > 1:
         torch.cuda.set_rng_state_all(state["random"][1:])
-    done = Done(state["done"]["steps"], state["done"]["place"], Counter(state["done"]["skipped"]))
+    done = TrainingProgress(state["done"]["steps"], state["done"]["place"], Counter(state["done"]["skipped"]))
     _say(f"{job.out}: continues after step {done.steps:,} of {job.settings.steps:,}")
     return done
 
 
-def _finish(job: Job, model: Any, done: Done) -> Trained:
+def _finish(job: TrainingRun, model: Any, done: TrainingProgress) -> TrainingResult:
     """Writes the model and gathers what there is to say."""
     log = _log(job.out, done.steps)
-    if unknown := start.save(model, job.folder, job.out / "model"):
+    if unknown := pretrained.save(model, job.folder, job.out / "model"):
         _say(f"{len(unknown)} weights are saved under names that are new, such as {unknown[0]}; a server may not know them")
     if done.skipped:
         _say(f"left out: {counts(done.skipped)}, of {done.place:,} rows taken")
     span = max(1, min(SMOOTH, len(log) // 2))
-    return Trained(smoothed(log[:span]), smoothed(log[-span:]), done.steps, str(job.out / "model"), dict(done.skipped))
+    return TrainingResult(smoothed(log[:span]), smoothed(log[-span:]), done.steps, str(job.out / "model"), dict(done.skipped))
 
 
 def _write(path: Path, data: bytes) -> None:

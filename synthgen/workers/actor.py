@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from synthgen.store import Receipt
-from synthgen.workers.work import Build, Crew, Work
+from synthgen.workers.task import Build, PoolSpec, Task
 
 SILENT_SECONDS = 120.0  # without an answer from an actor that was ready, after which it is given up: hung, or out of reach
 START_SECONDS = 3600.0  # for an actor that has a machine to load its model
 TURN_SECONDS = 0.5  # between two questions for an actor's counters
 
 
-class Bench:
+class ActorShell:
     """What runs in the actor."""
 
     def __init__(self, build: Build, settings: Any) -> None:
@@ -38,7 +38,7 @@ class Bench:
         node: str = ray.get_runtime_context().get_node_id()
         return node
 
-    async def do(self, work: Work) -> Receipt | None:
+    async def do(self, work: Task) -> Receipt | None:
         """One piece of work; None if it is given back."""
         if self._drains:
             return None
@@ -58,14 +58,14 @@ class Bench:
 
 
 @dataclass
-class Hired:
+class ActorHandle:
     """What the foreman knows of an actor."""
 
     handle: Any
     started: Any  # Ray reference of its start, until that is done
     is_ready: bool = False
     node: str | None = None  # where it is, once it is ready
-    held: dict[Any, Work] = field(default_factory=dict)  # Ray reference -> work
+    held: dict[Any, Task] = field(default_factory=dict)  # Ray reference -> work
     asked: Any = None  # Ray reference of a question for its counters, not yet answered
     asked_at: float = 0.0
     placed_at: float | None = None  # when it first answered anything; None while it waits for a machine
@@ -90,7 +90,7 @@ class Hired:
         self.asked = None
         self.placed_at = self.placed_at or time.monotonic()
 
-    def finished(self) -> list[tuple[Work, Receipt]]:
+    def finished(self) -> list[tuple[Task, Receipt]]:
         """Takes out of its hands what it did and nobody has looked at yet."""
         import ray
 
@@ -110,13 +110,13 @@ class Hired:
         return f"it was not ready after {started:.0f} s" if started >= START_SECONDS else None
 
 
-def hire(crew: Crew) -> Hired:
+def start_actor(crew: PoolSpec) -> ActorHandle:
     """A new actor; it is asked for a sign of life before its start, which may keep it busy for long."""
     import ray
 
     options = {"num_cpus": crew.cpus, "num_gpus": crew.gpus, "max_restarts": 0, "max_task_retries": 0}
-    handle = ray.remote(Bench).options(**options, max_concurrency=64).remote(crew.build, crew.settings)
-    hired = Hired(handle, None)
+    handle = ray.remote(ActorShell).options(**options, max_concurrency=64).remote(crew.build, crew.settings)
+    hired = ActorHandle(handle, None)
     hired.ask()
     hired.started = handle.start.remote()
     return hired

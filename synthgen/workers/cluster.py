@@ -14,12 +14,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from synthgen.config import Engine
+from synthgen.config.pipeline import EngineConfig
+from synthgen.console import counted
+from synthgen.engines import EngineDied
 from synthgen.errors import JobFailing, ModelUnavailable, SynthError, UserMistake
-from synthgen.models import EngineDied
-from synthgen.progress import counted
-from synthgen.workers import stop
-from synthgen.workers.deaths import cause_of
+from synthgen.workers import signals
+from synthgen.workers.failures import cause_of
 
 KNOCK_SECONDS = 10.0  # for the machine of a cluster to answer at all
 NOTE_SECONDS = 60.0  # between two words on why nothing happens
@@ -27,7 +27,7 @@ WORKERS_A_GPU = 4  # at least, where the user does not say what a tagging worker
 PLACE_SECONDS = 3600.0  # that a cluster which grows by itself may take to give a machine to anybody
 
 
-def once(do: Callable[[Any], Any], task: Any, engine: Engine) -> Any:
+def once(do: Callable[[Any], Any], task: Any, engine: EngineConfig) -> Any:
     """The result of the coroutine `do(task)`, run in an actor of its own with an engine's resources."""
     join_ray()
     import ray
@@ -50,7 +50,7 @@ def once(do: Callable[[Any], Any], task: Any, engine: Engine) -> Any:
         raise _ended(cause_of(error), engine) from None
 
 
-def _ended(why: str, engine: Engine) -> ModelUnavailable:
+def _ended(why: str, engine: EngineConfig) -> ModelUnavailable:
     """What to say of a model whose process did not live to the end of a task; there is no second try, as a run makes."""
     told = " ".join(why.split()).partition(" Some common causes")[0]  # Ray guesses on
     lower = "if it was for memory, take a smaller model or lower generate.engine.options.gpu_memory_utilization; "
@@ -79,7 +79,7 @@ def join_ray() -> None:
     address = os.environ.get("RAY_ADDRESS")
     try:
         _knock(address or "")
-        with stop.held_back():
+        with signals.held_back():
             ray.init(
                 address=address or "local",  # without an address Ray would join whatever cluster it finds on this machine
                 include_dashboard=False,

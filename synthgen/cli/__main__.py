@@ -1,5 +1,0 @@
-"""`python -m synthgen.cli` is `synth`, for a machine where the script is not on the path, and for tests that kill it."""
-
-from synthgen.cli import main
-
-main()

@@ -1,0 +1,160 @@
+"""The commands on the files that describe a run, and on this machine: check them, try them on an image, copy them, learn new ones.
+
+Comes in: names of shelf files. Goes out: what is wrong with them, what they do to one image, or a new file in the folder of the user.
+None of these commands needs an output folder.
+"""
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from synthgen.cli.options import (
+    JsonOption,
+    ModelOption,
+    OwnPipelineOption,
+    PipelineOption,
+    SetOption,
+    document_of,
+    folder_in,
+    pipeline_of,
+    say,
+)
+from synthgen.errors import UserMistake
+
+app = typer.Typer()
+
+Kind = Literal["pipeline", "mapping", "tagger", "taxonomy", "prompts", "family"]
+
+
+@app.command()
+def check(pipeline: PipelineOption = "everyday", settings: SetOption = None) -> None:
+    """Check a pipeline and every file that it names, without a model; all mistakes at once, and what is hardly meant."""
+    from synthgen.commands.check import misplaced, notes
+    from synthgen.config import pipeline as pipelines
+    from synthgen.console import counted
+    from synthgen.job import resolve as loader
+
+    loaded, texts = loader.load(pipelines.read(pipeline, settings or []))
+    for notice in loader.notices(pipeline, loaded, texts):
+        say(notice)
+    tree, types = texts.taxonomy.tree, texts.prompts.types
+    for note in (*notes(tree, texts.rules, types, loaded.plan.forms), *misplaced(loaded.select.keep, texts.prompts.pack)):
+        print(note)
+    sizes = (
+        counted(len(tree.leaves), "leaf tag"),
+        counted(len(types), "instruction type"),
+        counted(len(texts.rules.lines), "mapping rule"),
+    )
+    print(f"{pipeline}: {', '.join(sizes)}: no mistakes")
+
+
+@app.command()
+def preview(
+    image: Annotated[Path, typer.Argument(help="An image file.")],
+    pipeline: PipelineOption = "everyday",
+    model: ModelOption = None,
+    settings: SetOption = None,
+) -> None:
+    """Take one image through every stage and print each: tags, rules, types, prompts, replies, scores."""
+    from synthgen.commands import preview as previewer
+
+    print(previewer.text(image, pipeline_of(pipeline, model, settings)))
+
+
+@app.command("list")
+def list_(kind: Annotated[Kind | None, typer.Argument(help="A kind of file.")] = None) -> None:
+    """List the files on the shelves, yours and ours."""
+    from synthgen.config import library
+
+    for one in [kind] if kind else library.KINDS:
+        for name, path in library.names(one).items():
+            print(f"{one:<9} {name:<20} {library.about(one, path)}")
+
+
+@app.command()
+def show(kind: Kind, name: str) -> None:
+    """Print a shelf file: a taxonomy, a family and a mapping as a tree, the others as they are."""
+    from synthgen.commands import show as trees
+    from synthgen.config import library
+
+    if kind in ("taxonomy", "family", "mapping"):
+        print(trees.drawn(kind, name))
+    else:
+        print(library.read(library.find(kind, name)), end="")
+
+
+@app.command()
+def copy(kind: Kind, name: str, new: Annotated[str, typer.Argument(help="The name of your copy.")]) -> None:
+    """Copy a shelf file into this folder under a new name, to make it yours."""
+    from synthgen.config import library
+
+    text = library.read(library.find(kind, name))
+    file = Path(library.KINDS[kind]) / f"{name}.yaml"
+    if name == new and file.is_file() and library.shipped().samefile(Path.cwd()):
+        raise UserMistake(f"{file}: is the shelf's own file here; edit it as it is, or copy it in a working folder of your own")
+    target = library.vacant(kind, new)
+    library.write_new(target, text)
+    print(target)
+
+
+@app.command()
+def learn(
+    seed: Annotated[str, typer.Argument(help="LLaVA or ShareGPT JSON, TRL or FineVision Parquet, a folder of them, or a run's output.")],
+    name: Annotated[str, typer.Option("--name", help="The name of the new mapping.")],
+    pipeline: OwnPipelineOption = None,
+    model: ModelOption = None,
+    settings: SetOption = None,
+    types_column: Annotated[str | None, typer.Option(help="The seed's field of instruction types.")] = None,
+    types_file: Annotated[Path | None, typer.Option(help="A JSON file of instruction types by row id.")] = None,
+    tags_column: Annotated[str | None, typer.Option(help="The seed's field of tags; without one the tagger finds them.")] = None,
+    images: Annotated[str | None, typer.Option(help="The folder that paths in the seed start from.")] = None,
+    extends: Annotated[str | None, typer.Option(help="A mapping that the new one adds to.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Read at most so many rows.", min=1)] = None,
+) -> None:
+    """Learn a mapping from a seed set: which instruction types go with which tags; `learn` in the pipeline says how."""
+    from synthgen.commands import learn as learner
+    from synthgen.config import library
+    from synthgen.config.pipeline import Pipeline
+    from synthgen.job.request import RunRequest
+
+    _, document = document_of(RunRequest.typed(pipeline, None, model, settings), folder_in(seed), ("tag", "generate", "learn"))
+    loaded = library.check(document, Pipeline)
+    how = loaded.learn
+    order = learner.LearnRequest(
+        seed, name, loaded, learner.TfidfSettings(how.top_k, how.temperature, how.min_support),
+        types_column, types_file, tags_column, how.find_types, images, extends, limit, how.merge_twins,
+    )  # fmt: skip
+    target, report = learner.learn(order)
+    print("\n".join([*report, str(target)]))
+
+
+@app.command()
+def calibrate(
+    labelled: Annotated[str, typer.Argument(help="Images with a JSON file beside each, or Parquet with a column of tags.")],
+    tagger: Annotated[str, typer.Option("--tagger", help="The open_clip tagger whose thresholds are fitted.")],
+    name: Annotated[str, typer.Option("--name", help="The name of the new tagger.")],
+    key: Annotated[str, typer.Option(help="The key or column that holds an image's tags.")] = "tags",
+    pipeline: PipelineOption = "everyday",
+    settings: SetOption = None,
+) -> None:
+    """Fit a tagger's thresholds to images whose tags are known; writes a new tagger and says what it gains."""
+    from synthgen.commands import calibrate as calibrator
+
+    order = calibrator.CalibrateRequest(labelled, tagger, name, key, pipeline_of(pipeline, None, settings))
+    target, report = calibrator.calibrate(order)
+    print("\n".join([*report, str(target)]))
+
+
+@app.command()
+def doctor(
+    pipeline: Annotated[str | None, typer.Option("--pipeline", "-p", help="Look for what this pipeline needs.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what is missing on this machine, and the command that mends it."""
+    from synthgen.commands import doctor as examiner
+
+    findings = examiner.examine(pipeline)
+    print(json.dumps([vars(one) for one in findings]) if as_json else examiner.text(findings))
+    raise typer.Exit(1 if any(one.level == "missing" for one in findings) else 0)

@@ -1,0 +1,141 @@
+"""From what the user typed to a filesystem and a path on it, and back to the uri that identifies an object for good.
+
+Comes in: a path, a glob, s3://… or gs://…, or a uri from an earlier listing. Goes out: a `Place`, or a filesystem and a
+path. Local uris are absolute paths; a name that is not UTF-8 becomes a file:// uri with percent signs, because tables hold
+text.
+"""
+
+import os
+import re
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+from urllib.parse import unquote_to_bytes
+
+import fsspec
+from fsspec.utils import glob_translate
+
+from synthgen.errors import UserMistake
+from synthgen.store.remote import Lasting, lacks_package, shown, told_of_path
+
+STORES = ("s3", "gs")  # object stores; a local path needs no protocol
+SAME = {"s3a": "s3", "gcs": "gs"}  # other names of a store
+PROTOCOL = re.compile(r"[a-z][a-z0-9+.-]*://")
+MAGIC = re.compile(r"[*?[]")
+SPELT = "give a folder, a glob, a Parquet file, s3://… or gs://…"
+
+
+@dataclass(frozen=True)
+class Location:
+    """A place to list: everything at or below `root`, or what below it matches `pattern`."""
+
+    uri: str  # as the user typed it, without secrets
+    protocol: str  # "file" or one of STORES
+    root: str  # the filesystem's path; no slash at its end, but for "/" itself
+    pattern: str | None = None  # relative to root
+
+    @property
+    def is_parquet(self) -> bool:
+        """Whether the user asked for Parquet files in so many words."""
+        return (self.pattern or self.root).lower().endswith(".parquet")
+
+    def object_uri(self, path: str) -> str:
+        """The uri of an object on this filesystem."""
+        return local_uri(path) if self.protocol == "file" else f"{self.protocol}://{path}"
+
+
+def place_of(uri: str | None) -> Location:
+    """What the user named, or one line on what is wrong with it; stores are not asked yet."""
+    if not uri:
+        raise UserMistake(f"no source of images: {SPELT}")
+    place = _store_place(uri) if PROTOCOL.match(uri) and not uri.startswith("file://") else _local_place(uri)
+    try:
+        glob_translate(place.pattern or "")
+    except ValueError as error:
+        raise UserMistake(f"{place.uri}: is not a glob: {error}") from error
+    return place
+
+
+def filesystem(protocol: str) -> Any:
+    """The store's filesystem; credentials and endpoint come from its own environment variables."""
+    try:
+        return fsspec.filesystem(protocol, use_listings_cache=False)
+    except ImportError as error:
+        raise lacks_package(protocol) from error
+
+
+def split_uri(uri: str) -> tuple[str, str]:
+    """Protocol and path of a listed uri."""
+    if uri.startswith("file://"):
+        return "file", os.fsdecode(unquote_to_bytes(uri.removeprefix("file://")))
+    protocol, separator, path = uri.partition("://")
+    return (protocol, path) if separator and protocol in STORES else ("file", uri)
+
+
+def split_folder(url: str) -> tuple[str, str]:
+    """Protocol and path of a folder, as the place of a source spells them."""
+    if not PROTOCOL.match(url) or url.startswith("file://"):
+        return split_uri(url)
+    protocol, _, rest = url.partition("://")
+    return SAME.get(protocol, protocol), rest.strip("/")
+
+
+def local_uri(path: str) -> str:
+    """An absolute path as it stands, or percent-encoded when it is not text."""
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError:
+        return Path(path).as_uri()
+    return path
+
+
+def open_regular(path: str) -> BinaryIO:
+    """A local file, open to read. Without O_NONBLOCK, a pipe that took the file's place would hang us."""
+    file = open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")  # noqa: PTH123, SIM115
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise Lasting("not a regular file")
+    return file
+
+
+def version_of(info: dict[str, Any]) -> str:
+    """What changes when an object changes: its etag, else size and time."""
+    if etag := info.get("ETag") or info.get("etag"):
+        return str(etag).strip('"')
+    modified = next((info[key] for key in ("mtime", "LastModified", "updated", "created") if info.get(key)), "")
+    return f"{info.get('size', '')}-{modified}"
+
+
+def local_version(status: os.stat_result) -> str:
+    """Size and modification time of a local file."""
+    return f"{status.st_size}-{status.st_mtime_ns}"
+
+
+def _store_place(uri: str) -> Location:
+    protocol, path = split_folder(uri)
+    if protocol not in STORES:
+        raise UserMistake(f"{shown(uri)}: {protocol}:// is not a source of images; {SPELT}")
+    root, pattern = _split_glob(path)
+    if not root:
+        raise UserMistake(f"{shown(uri)}: names no bucket; write {protocol}://bucket/prefix")
+    return Location(shown(uri), protocol, root, pattern)
+
+
+def _local_place(uri: str) -> Location:
+    typed = split_uri(uri)[1]
+    with told_of_path(typed):
+        path = os.path.abspath(Path(typed).expanduser())  # noqa: PTH100 (links stay: the user's name for a folder is its identity)
+        root, pattern = (path, None) if Path(path).exists() else _split_glob(path)
+        if not Path(root or "/").exists():
+            raise UserMistake(f"{typed}: no such file or folder")
+    return Location(typed, "file", root or "/", pattern)
+
+
+def _split_glob(path: str) -> tuple[str, str | None]:
+    """The part before the first component with a wildcard, and the rest."""
+    parts = path.split("/")
+    first = next((at for at, part in enumerate(parts) if MAGIC.search(part)), None)
+    if first is None:
+        return path, None
+    return "/".join(parts[:first]), "/".join(parts[first:])

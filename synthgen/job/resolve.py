@@ -1,0 +1,168 @@
+"""The text files of a pipeline: its taggers, taxonomy, prompts and mapping, loaded and checked against each other.
+
+Comes in: a pipeline file as it was read. Goes out: the checked Pipeline and its Texts, or every mistake of every file at once.
+So that one mistake does not hide another, what a wrong file names is still followed, and what is said in several files is
+compared as far as each can be known: a file that cannot be read hides only what depends on it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import permutations
+from pathlib import Path
+
+from synthgen import taggers as tagging
+from synthgen.config import library, mapping, prompt_pack
+from synthgen.config.library import Section
+from synthgen.config.mapping import RuleSet
+from synthgen.config.pipeline import GenerateConfig, Pipeline
+from synthgen.config.prompt_pack import Prompts
+from synthgen.config.strict_yaml import Document, KeyPath
+from synthgen.config.taxonomy import Taxonomy, Tree, alike, matching
+from synthgen.engines.scripted import Script
+from synthgen.errors import Mistakes, attempted, nearest
+from synthgen.stages.generate.scoring import NEEDS, SCORERS
+from synthgen.taggers import TaggerSpec
+
+SCORES: KeyPath = ("generate", "scores")
+ENGINE: KeyPath = ("generate", "engine")
+
+
+class _ScriptedEngine(Section, extra="ignore"):
+    options: Script = Script()
+
+
+class _ScriptedGenerate(Section, extra="ignore"):
+    engine: _ScriptedEngine
+
+
+class _Scripted(Section, extra="ignore"):
+    """What is said of a scripted engine, in the place where a pipeline says it."""
+
+    generate: _ScriptedGenerate
+
+
+@dataclass(frozen=True)
+class Definitions:
+    """The shelf files of a pipeline."""
+
+    taggers: tuple[TaggerSpec, ...]  # all of one taxonomy
+    prompts: Prompts
+    rules: RuleSet
+
+    @property
+    def taxonomy(self) -> Taxonomy:
+        """What images are tagged with."""
+        return self.taggers[0].taxonomy
+
+
+def load(document: Document) -> tuple[Pipeline, Definitions]:
+    """A pipeline with its shelf files, or every mistake of all of them."""
+    faults: list[str] = []
+    pipeline = attempted(faults, lambda: library.check(document, Pipeline))
+    names = list(dict.fromkeys(library.named("tagger", document, ("tag", "tagger"), faults)))
+    taggers = attempted(faults, lambda: tagging.load_all(names))
+    tree = taggers[0].taxonomy.tree if taggers else _tree(names)
+    prompts = types = rules = None
+    packs = library.named("prompts", document, ("generate", "prompts"), faults)
+    for name in packs:
+        prompts = attempted(faults, partial(prompt_pack.load, name))
+        types = list(prompts.types) if prompts else attempted([], partial(prompt_pack.types_of, name))
+    for name in library.named("mapping", document, ("plan", "mapping"), faults):
+        rules = attempted(faults, partial(_rules, name, tree, types))
+        later = (("tags", "taxonomy", names and tree is None), ("instruction types", "families", packs and types is None))
+        faults += [
+            f"mapping '{name}': its {what} are looked at once the {where} can be read without mistakes"
+            for what, where, is_later in later
+            if is_later
+        ]
+    if document.at((*ENGINE, "kind")) == "scripted" and not document.at((*ENGINE, "script")):
+        attempted(faults, lambda: library.check(document, _Scripted))
+    faults += [*_score_faults(document), *(_unserved(document, prompts) if prompts else ()), *_cap_faults(document, types)]
+    if faults:
+        raise Mistakes(list(dict.fromkeys(faults)))
+    assert pipeline and taggers and prompts and rules
+    return pipeline, Definitions(taggers, prompts, rules)
+
+
+def load_definitions(pipeline: Pipeline) -> Definitions:
+    """The shelf files of a pipeline that is no file any more: one that an output folder was made with, or that code has made."""
+    return load(Document(Path(), pipeline.model_dump(mode="json"), {(): "pipeline"}))[1]
+
+
+def notices(name: str, pipeline: Pipeline, texts: Definitions) -> list[str]:
+    """What the user should know before it runs: the pipeline's own words, and where the user's file stands in for ours."""
+    named = [("pipeline", name), *(("tagger", one) for one in pipeline.tag.taggers), ("taxonomy", texts.taxonomy.name)]
+    named += [("mapping", one) for one in mapping.names(pipeline.plan.mapping)]
+    named += [("prompts", pipeline.generate.prompts), *(("family", one) for one in texts.prompts.pack.families)]
+    found = [f"note: {kind} '{name}': yours is used, not {ours}" for kind, name in named if (ours := library.shadowed(kind, name))]
+    return [f"note: {pipeline.notice}", *found] if pipeline.notice else found
+
+
+def _tree(taggers: Sequence[str]) -> Tree | None:
+    """The tags that the mapping speaks of, where a tagger is wrong and its taxonomy is not; the taggers have told their mistakes."""
+    for name in taggers:
+        if tree := attempted([], partial(tagging.tree_of, name)):
+            return tree
+    return None
+
+
+def _rules(name: str, tree: Tree | None, types: Sequence[str] | None) -> RuleSet | None:
+    """The mapping; where tags or types are not known, it is checked without them."""
+    if tree is not None and types is not None:
+        return mapping.load(name, tree, types)
+    mapping.files(name, tree, types)
+    return None
+
+
+def _score_faults(document: Document) -> list[str]:
+    """Scores that there are not, and thresholds on what is not scored."""
+    scores = document.words(SCORES)
+    faults = [
+        f"{document.where(place)}: generate.scores: '{name}' is not a score: {nearest(name, SCORERS)}"
+        for place, name in scores.items()
+        if name not in SCORERS
+    ]
+    given = list(GenerateConfig.model_fields["scores"].default) if document.at(SCORES) is None else list(scores.values())
+    for place, name in document.words(("select", "keep")).items():
+        where = f"{document.where(place)}: select.keep: '{name}'"
+        if name not in SCORERS:
+            faults.append(f"{where} is not a score: {nearest(name, SCORERS)}")
+        elif name not in given:
+            faults.append(f"{where} is not scored; add it to generate.scores ({', '.join(given)})")
+    return faults
+
+
+def _unserved(document: Document, prompts: Prompts) -> list[str]:
+    """Scores that the prompt pack or the engine cannot serve."""
+    pack, faults = prompts.pack, []
+    asked = {"paraphrase": pack.paraphrase, "blind": pack.blind, "question": pack.judge.get("question"), "answer": pack.judge.get("answer")}
+    for place, name in document.words(SCORES).items():
+        where = f"{document.where(place)}: generate.scores: '{name}' needs"
+        if name in asked and asked[name] is None:
+            faults.append(f"{where} a prompt that pack '{prompts.name}' does not have")
+        if document.at((*ENGINE, "kind")) != "endpoint":
+            continue
+        if NEEDS.get(name) == "given":
+            faults.append(f"{where} prompt log-probabilities, which an endpoint does not give; use engine kind vllm")
+        judge = pack.judge.get(name)  # type: ignore[call-overload]
+        if found := _begins_another(judge.labels if judge else ()):
+            faults.append(
+                f"{where} labels that their first tokens tell apart, which is all that an endpoint shows; in pack '{prompts.name}' "
+                f"'{found[0]}' begins '{found[1]}'; use other labels, or engine kind vllm"
+            )
+    return faults
+
+
+def _begins_another(labels: Sequence[str]) -> tuple[str, str] | None:
+    """A label and another that begins with it, if there are such."""
+    return next(((one, other) for one, other in permutations(labels, 2) if other.startswith(one)), None)
+
+
+def _cap_faults(document: Document, types: Sequence[str] | None) -> list[str]:
+    """Caps on types that there are not."""
+    return [
+        f"{document.where(place)}: plan.caps: no instruction type matches '{pattern}': {alike(pattern, types)}"
+        for place, pattern in document.words(("plan", "caps")).items()
+        if types is not None and not matching([pattern], types)
+    ]

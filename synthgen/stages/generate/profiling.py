@@ -1,0 +1,121 @@
+"""A short profile of an engine: what a question of each type and form takes of it.
+
+Comes in: some images with their assignments. Goes out: a Profile. The conversations are those of a run, through the same
+worker and the same engine, scores and all; only nothing is written. The first image warms the engine up and is not counted.
+A pair's own tokens are known; those of its scoring calls are shared out over the pairs, evenly for what was read and by the
+length of the answer for what was written. The time that passed is shared out by how long each question's calls took. Questions
+that failed for what another try may mend bear their part and are then left out: they do not say what an answered one takes.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from synthgen.engines import open_engine
+from synthgen.engines.recorder import Recorder
+from synthgen.errors import JobFailing
+from synthgen.stages.generate.context import GenerateContext
+from synthgen.stages.generate.conversation import Assignment
+from synthgen.stages.generate.todo import ImageTask, Pending
+from synthgen.stages.generate.worker import GenerateWorker
+from synthgen.tables import RETRIED_REASONS
+
+Row = Mapping[str, Any]
+COUNTED = ("prompt_tokens", "cached_tokens", "output_tokens")
+
+
+@dataclass(frozen=True)
+class ProfileSample:
+    """An image to be asked about: its columns of Inputs.objects, and its rows of ASSIGNMENTS."""
+
+    image: Row
+    assignments: Sequence[Row]
+
+
+@dataclass(frozen=True)
+class QuestionCost:
+    """What one question took, its scores included; seconds are of the whole engine, while others were served beside it."""
+
+    type: str
+    form: str
+    prompt_tokens: float
+    cached_tokens: float
+    output_tokens: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What was measured."""
+
+    images: int
+    calls: int
+    room: int  # conversations that the engine has room for at once
+    start_seconds: float  # until the engine answered
+    seconds: float  # of all questions together
+    questions: tuple[QuestionCost, ...]
+    failed_calls: int = 0
+    left_out: int = 0  # questions that failed for what another try may mend
+
+
+async def measure(given: tuple[GenerateContext, Sequence[ProfileSample]]) -> Profile:
+    """Asks about the samples, in the actor; the first of them to warm up, unless it is the only one.
+
+    Raises JobFailing if every question failed for what another try may mend.
+    """
+    terms, samples = given
+    began = time.perf_counter()
+    engine = Recorder(await open_engine(terms.model, terms.engine))
+    worker = GenerateWorker(terms, engine)
+    await worker.ask(_left(terms, samples[:1]))
+    started = time.perf_counter()
+    counted = samples[1:] or samples
+    engine.calls.clear()
+    rows = [row for outcome in await worker.ask(_left(terms, counted)) for row in outcome.pairs]
+    seconds = time.perf_counter() - started
+    await engine.close()
+    replies = [reply for _, reply in engine.calls]
+    totals = {name: float(sum(getattr(reply, name) for reply in replies)) for name in COUNTED}
+    shares = zip(rows, shared_out(rows, totals, seconds), strict=True)
+    questions = tuple(share for row, share in shares if row["reason"] not in RETRIED_REASONS)
+    if not questions:
+        told = f"--profile: each of {len(rows)} questions failed, the first as {rows[0]['reason']}: {rows[0]['detail']}"
+        raise JobFailing(f"{told}; nothing was measured, so mend the cause and profile again")
+    failed, left_out = sum(reply.failure is not None for reply in replies), len(rows) - len(questions)
+    return Profile(len(counted), len(replies), worker.room, started - began, seconds, questions, failed, left_out)
+
+
+def shared_out(rows: Sequence[Row], totals: Mapping[str, float], seconds: float) -> list[QuestionCost]:
+    """What each question took; the parts add up to the totals and the seconds."""
+    pairs = [row["outcome"] == "pair" for row in rows]
+    evenly = [is_pair / max(sum(pairs), 1) for is_pair in pairs]
+    by_length, by_time = (_parts([row[name] for row in rows]) for name in ("output_tokens", "seconds"))
+    over = {name: max(0.0, totals[name] - sum(row[name] for row in rows)) for name in COUNTED}
+    return [
+        QuestionCost(
+            row["type"],
+            row["form"],
+            row["prompt_tokens"] + over["prompt_tokens"] * even,
+            row["cached_tokens"] + over["cached_tokens"] * even,
+            row["output_tokens"] + over["output_tokens"] * long,
+            seconds * slow,
+        )
+        for row, even, long, slow in zip(rows, evenly, by_length, by_time, strict=True)
+    ]
+
+
+def _parts(values: Sequence[float]) -> list[float]:
+    total = sum(values)
+    return [value / total if total > 0 else 1 / len(values) for value in values]
+
+
+def _left(terms: GenerateContext, samples: Sequence[ProfileSample]) -> Pending:
+    recipes = terms.recipes()
+    tasks = [ImageTask(dict(one.image), [_assignment(row, recipes) for row in one.assignments]) for one in samples]
+    return Pending({task.image["object_id"]: task for task in tasks}, 0)
+
+
+def _assignment(row: Row, recipes: Mapping[tuple[str, str], str]) -> Assignment:
+    named = {key: row[key] for key in ("assignment_id", "image_id", "object_id", "type", "form", "language", "ordinal")}
+    return Assignment(**named, recipe=recipes[row["type"], row["form"]], attempt=0)

@@ -1,0 +1,137 @@
+"""The dataset card: the README.md beside the shards, in the form that the Hugging Face hub reads.
+
+Comes in: the current files, counts and facts, as plain values. Goes out: text. Licence and languages stand there only if the
+user told them; nothing is guessed. Whatever comes from data, models or settings is escaped: every character that Markdown
+or HTML might take for its own becomes a character reference, and the front matter is written by a YAML library.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from synthgen.config.pipeline import PackConfig, SelectConfig
+
+PLAIN = frozenset(" -.,;/()%+=")  # beside letters and digits: they mean nothing to Markdown inside a line
+SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"), (10**8, "10M<n<100M"))
+COLUMNS = {
+    "id": "the sample: a hash of its image and its pairs in order",
+    "images": "one image, decoded to a PIL image by the datasets library",
+    "messages": "the conversation, the image first in the first turn; the form that TRL trains on",
+    "image_id": "SHA-256 of the source image's bytes; an image with many turns can be in several samples",
+    "width, height": "of the image, upright, in pixels",
+    "object_id": "the object of the source that the image was read from, as the run that made this has it on record",
+    "uris": "every place where the source had these bytes; of local files, the path below the source",
+    "tags": "what the tagger saw, with scores",
+    "license": "of the image, where the source said one",
+    "source_meta": "what came along with the image, as JSON",
+    "model, model_revision": "what asked and answered",
+    "pair_ids": "for each turn, the pair in 3-generated/pairs, with its recipe, raw replies and tokens",
+    "types, forms, languages": "for each turn, the instruction type, answer form and language that were asked for",
+    "score_…": "for each turn, the value of a score; empty where there is none",
+}
+
+WRITTEN = (
+    "Questions and answers were written by a model that looked at the images, then scored and selected by `synth`. "
+    "They are synthetic: some will be wrong. Check them before you rely on them."
+)
+SCRIPTED = "> **The replies mean nothing.** A script made them, for tests; no model saw the images. Train nothing on them."
+
+
+@dataclass(frozen=True)
+class ShardContents:
+    """What the shards hold."""
+
+    files: Sequence[tuple[str, int]]  # name and bytes, in order
+    features: Sequence[Mapping[str, Any]]
+    images: int
+    samples: int
+    turns: Mapping[str, Mapping[str, int]]  # "type", "form", "language" -> name -> turns
+    decisions: Mapping[str, int]  # reason -> pairs
+    unpacked: Mapping[str, int]  # reason -> samples
+
+
+def card(contents: ShardContents, facts: Mapping[str, str], select: SelectConfig, pack: PackConfig) -> str:
+    """The text of the card; `facts` says where the data come from, in words of the caller's (`Model`, `Prompts`, …)."""
+    count = sum(contents.turns["type"].values())
+    sections = [
+        f"# {contents.samples:,} samples, {count:,} questions and answers about {contents.images:,} images",
+        SCRIPTED if facts.get("Engine") == "scripted" else WRITTEN,
+        "## Where it comes from\n" + _table(("", ""), facts.items()),
+        "## What is in it\n" + "\n\n".join(_count_table(kind, contents.turns[kind]) for kind in ("type", "form", "language")),
+        "## What was kept, and why the rest was not\n" + _thresholds(select) + "\n\n" + _decisions(contents),
+        "## Columns\n" + _table(("column", "what it is"), ((f"`{name}`", text) for name, text in COLUMNS.items()), escaped=True),
+        _LOAD,
+    ]
+    front = yaml.safe_dump(_front_matter(contents, pack), sort_keys=False, allow_unicode=True)
+    return f"---\n{front}---\n\n" + "\n\n".join(sections) + "\n"
+
+
+def plain(text: object, length: int = 200) -> str:
+    """Any text as one line that Markdown and HTML show as it is."""
+    line = " ".join(str(text).split())
+    line = line if len(line) <= length else line[: length - 1] + "…"
+    return "".join(c if c.isalnum() or c in PLAIN else f"&#{ord(c)};" for c in line)
+
+
+def _front_matter(contents: ShardContents, pack: PackConfig) -> dict[str, Any]:
+    told = {"license": pack.license, "language": list(pack.languages)}
+    size = sum(size for _, size in contents.files)
+    split = {"name": "train", "num_bytes": size, "num_examples": contents.samples}
+    files = [f"data/{name}" for name, _ in contents.files]
+    return {
+        **{key: value for key, value in told.items() if value},
+        "pretty_name": "Synthetic visual instructions",
+        "task_categories": ["visual-question-answering", "image-text-to-text"],
+        "tags": ["synthetic", "vlm", "instruction-tuning", "synthgen"],
+        "size_categories": [next((name for most, name in SIZES if contents.samples < most), "n>100M")],
+        "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": files}]}] if files else [],
+        "dataset_info": {"features": list(contents.features), "splits": [split], "download_size": size, "dataset_size": size},
+    }
+
+
+def _thresholds(select: SelectConfig) -> str:
+    """The thresholds in words; without one, that too."""
+    rows = []
+    for name, threshold in sorted(select.keep.items()):
+        ends = [f"at least {threshold.min:g}"] if threshold.min is not None else []
+        ends += [f"at most {threshold.max:g}"] if threshold.max is not None else []
+        rows.append((name, " and ".join(ends) or "any value", ", ".join(threshold.forms)))
+    if not rows:
+        return "No score had a threshold."
+    return _table(("score", "kept", "answer forms"), rows)
+
+
+def _decisions(contents: ShardContents) -> str:
+    pairs = sum(contents.decisions.values())
+    rows = [(reason, f"{count:,}", f"{count / pairs:.1%}") for reason, count in _by_count(contents.decisions)]
+    text = _table(("pairs", "how many", "share"), rows)
+    if contents.unpacked:
+        text += "\n\nSamples that could not be packed, because their image could not be had again:\n\n"
+        text += _table(("reason", "samples"), ((reason, f"{count:,}") for reason, count in _by_count(contents.unpacked)))
+    return text
+
+
+def _count_table(kind: str, counts: Mapping[str, int]) -> str:
+    return _table((kind, "turns"), ((name, f"{count:,}") for name, count in _by_count(counts)))
+
+
+def _by_count(counts: Mapping[str, int]) -> list[tuple[str, int]]:
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[object]], *, escaped: bool = False) -> str:
+    lines = [head, ["---"] * len(head), *([cell if escaped else plain(cell) for cell in row] for row in rows)]
+    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+
+
+_LOAD = """## How to load it
+```python
+from datasets import load_dataset
+
+data = load_dataset("parquet", data_files="data/*.parquet", split="train")
+data[0]["images"][0]  # a PIL image
+```
+
+TRL's `SFTTrainer` takes `data.select_columns(["images", "messages"])` as it is."""

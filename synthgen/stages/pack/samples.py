@@ -1,0 +1,69 @@
+"""What a shard is, and which samples there are of some decisions.
+
+Comes in: decisions. Goes out: samples. A sample is an image with its kept pairs in the order of the plan, in runs of at most
+`max_turns`; its id is made of them, so comparing ids says what changed (sharding.py).
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from synthgen.config.pipeline import ImagesConfig, PackConfig, SourceConfig
+from synthgen.store import Folder
+from synthgen.tables import make_id, sample_id
+from synthgen.workers import Task
+
+LISTED, PLANNED, GENERATED, SELECTED, SHARDS = "0-listed", "2-planned", "3-generated", "4-selected", "5-shards"
+FORMAT_VERSION = "2"  # part of the fingerprint; raise it when the columns change
+IMAGES_VERSION = "1"  # raise it when the image in a sample would be another; until then a shard that is written anew keeps its own
+
+TurnText = Callable[[str, str, Sequence[str]], str]  # answer form, question, options -> the user's words
+
+
+@dataclass(frozen=True)
+class PackContext:
+    """What shapes the shards; it is sent to the workers."""
+
+    out: Folder
+    source: SourceConfig
+    images: ImagesConfig
+    pack: PackConfig
+    scores: tuple[str, ...]  # of which there are columns
+    turn_text: TurnText
+    wording: str  # the fingerprint of turn_text
+    root: str = ""  # the local folder of the source, which no sample tells
+    measured: str = ""  # the fingerprint of what tags and scores are made by
+
+    @property
+    def image_policy(self) -> str:
+        """Changes when the image in a sample would."""
+        pixels = str(self.images.model_pixels) if self.pack.images == "resized" else ""
+        return make_id("images", IMAGES_VERSION, self.pack.images, self.pack.metadata, pixels)
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when a sample would; the size of shards shapes no sample."""
+        shape = (self.image_policy, str(self.pack.max_turns), self.wording, self.measured)
+        return make_id("shards", FORMAT_VERSION, *shape, *sorted(self.scores))
+
+
+@dataclass(frozen=True)
+class Shard(Task):
+    """A shard to be written: its samples, and in `inputs` the commits that they are made from."""
+
+    epoch: int = 0
+    samples: tuple[str, ...] = ()  # ids, in order
+    images: tuple[str, ...] = ()  # of each sample
+
+
+def samples_of(decisions: pa.Table, max_turns: int) -> Iterator[tuple[str, str, list[str]]]:
+    """(image_id, sample_id, pair ids) of the kept pairs of a partition, images in the order of their first pair."""
+    kept = decisions.filter(decisions.column("kept"))
+    pairs: dict[str, list[str]] = {}
+    for image, pair in zip(kept.column("image_id").to_pylist(), kept.column("pair_id").to_pylist(), strict=True):
+        pairs.setdefault(image, []).append(pair)
+    for image, turns in pairs.items():
+        for start in range(0, len(turns), max_turns):
+            some = turns[start : start + max_turns]
+            yield image, sample_id(image, some), some

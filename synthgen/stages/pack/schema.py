@@ -1,0 +1,125 @@
+"""The columns of a training sample, in Arrow's words and in those of the Hugging Face datasets library, and its Parquet files.
+
+Comes in: the names of the scores; later rows. Goes out: a schema whose metadata the datasets library reads as features
+(so that `images` decode to pictures), the same features for the dataset card, and Parquet files that are cut by bytes:
+images make rows so unlike in size that a number of rows says nothing.
+"""
+
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from synthgen.tables import STRINGS, TAGS
+
+IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+CONTENT = pa.list_(pa.struct([("type", pa.string()), ("text", pa.string())]))
+MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", CONTENT)]))
+DTYPES = {pa.string(): "string", pa.float32(): "float32", pa.int32(): "int32"}
+MEGABYTE = 10**6
+
+
+def sample_schema(scores: Sequence[str]) -> pa.Schema:
+    """The columns of a sample; lists in the second half have one entry a turn."""
+    fields = [
+        ("id", pa.string()),
+        ("images", pa.list_(IMAGE)),
+        ("messages", MESSAGES),
+        ("image_id", pa.string()),
+        ("object_id", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("uris", STRINGS),
+        ("tags", TAGS),
+        ("license", pa.string()),
+        ("source_meta", pa.string()),
+        ("model", pa.string()),
+        ("model_revision", pa.string()),
+        ("pair_ids", STRINGS),
+        ("types", STRINGS),
+        ("forms", STRINGS),
+        ("languages", STRINGS),
+        *((f"score_{name}", pa.list_(pa.float32())) for name in scores),
+    ]
+    features = {name: _feature(kind) for name, kind in fields}
+    return pa.schema(fields, {"huggingface": json.dumps({"info": {"features": features}})})
+
+
+def _feature(kind: pa.DataType) -> Any:
+    """A type as the datasets library writes it into Arrow metadata."""
+    if kind == IMAGE:
+        return {"_type": "Image"}
+    if pa.types.is_list(kind):
+        return {"feature": _feature(kind.value_type), "_type": "List"}
+    if pa.types.is_struct(kind):
+        return {field.name: _feature(field.type) for field in kind}
+    return {"dtype": DTYPES[kind], "_type": "Value"}
+
+
+def card_features(schema: pa.Schema) -> list[dict[str, Any]]:
+    """The same features as the datasets library writes them into a dataset card."""
+    return [_card_feature(field.name, field.type) for field in schema]
+
+
+def _card_feature(name: str, kind: pa.DataType) -> dict[str, Any]:
+    if not pa.types.is_list(kind):
+        return {"name": name, "dtype": DTYPES[kind]}
+    if kind.value_type == IMAGE:
+        return {"name": name, "list": "image"}
+    if pa.types.is_struct(kind.value_type):
+        return {"name": name, "list": card_features(pa.schema(list(kind.value_type)))}
+    return {"name": name, "list": DTYPES[kind.value_type]}
+
+
+class ParquetFiles:
+    """Rows on their way into Parquet files of at most `file_bytes`, in row groups of at most `group_bytes`.
+
+    Only a single row larger than that makes a file or a group larger.
+    """
+
+    def __init__(self, schema: pa.Schema, file_bytes: int, group_bytes: int) -> None:
+        self._schema, self._file_bytes, self._group_bytes = schema, file_bytes, min(group_bytes, file_bytes)
+        self._rows: list[Mapping[str, Any]] = []
+        self._waiting = 0  # bytes of the rows
+        self._sink = io.BytesIO()
+        self._writer: pq.ParquetWriter | None = None
+        self._written = 0  # rows in the open file
+
+    def add(self, row: Mapping[str, Any]) -> Iterator[tuple[bytes, int]]:
+        """Takes a row; yields a file and its number of rows whenever one is full."""
+        size = row_bytes(row)
+        if self._rows and self._waiting + size > self._group_bytes:
+            yield from self._write_group()
+        self._rows.append(row)
+        self._waiting += size
+
+    def finish(self) -> Iterator[tuple[bytes, int]]:
+        """Yields what is left."""
+        if self._rows:
+            yield from self._write_group()
+        yield from self._close()
+
+    def _write_group(self) -> Iterator[tuple[bytes, int]]:
+        if self._writer and self._sink.tell() + self._waiting > self._file_bytes:
+            yield from self._close()
+        # Images do not compress; zstd finds out fast and makes the text small.
+        self._writer = self._writer or pq.ParquetWriter(self._sink, self._schema, compression="zstd", use_dictionary=False)
+        self._writer.write_table(pa.Table.from_pylist(self._rows, schema=self._schema))
+        self._written += len(self._rows)
+        self._rows, self._waiting = [], 0
+
+    def _close(self) -> Iterator[tuple[bytes, int]]:
+        if self._writer:
+            self._writer.close()
+            yield self._sink.getvalue(), self._written
+        self._sink, self._writer, self._written = io.BytesIO(), None, 0
+
+
+def row_bytes(row: Mapping[str, Any]) -> int:
+    """About how many bytes a row takes: its images, its text, and something for everything else."""
+    texts = (part["text"] or "" for message in row["messages"] for part in message["content"])
+    others = sum(len(row[name] or "") for name in ("source_meta",)) + 200 * len(row["messages"]) + 120 * len(row["tags"]) + 1000
+    return sum(len(image["bytes"]) for image in row["images"]) + sum(len(text.encode()) for text in texts) + others

@@ -1,0 +1,107 @@
+"""What `synth check` notes beside mistakes, and what `synth show` draws of a mapping."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from synthgen.cli import app
+from synthgen.commands import show
+from synthgen.commands.check import formless, misplaced, notes, twins, unreached, unserved
+from synthgen.config import pipeline
+from synthgen.job.resolve import Definitions, load_definitions
+from tests.fixtures.workspace import write
+
+
+@pytest.fixture
+def texts(workspace: Path) -> Definitions:
+    return load_definitions(pipeline.load("small"))
+
+
+def test_a_tag_that_only_the_rules_for_every_image_serve_is_noted(texts: Definitions) -> None:
+    assert unserved(texts.taxonomy.tree, texts.rules) == ["animal/cat", "animal/red_panda"]
+
+
+def test_a_rule_that_only_forbids_serves_nothing(workspace: Path) -> None:
+    rules = "about: x\nrules:\n  - {tags: '**', ask: {coarse/**: 1, fine/**: 1}}\n  - {tags: animal/**, never: [fine/**]}\n"
+    write(workspace / "pipelines/mappings/small.yaml", rules)
+    texts = load_definitions(pipeline.load("small"))
+    assert len(unserved(texts.taxonomy.tree, texts.rules)) == 4
+    assert unreached(texts.rules, texts.prompts.types) == []
+
+
+def test_a_type_that_no_rule_asks_is_noted_even_where_its_weight_is_0(workspace: Path) -> None:
+    write(workspace / "pipelines/mappings/small.yaml", "about: x\nrules:\n  - {tags: '**', ask: {coarse/scene: 1, fine/reading: 0}}\n")
+    texts = load_definitions(pipeline.load("small"))
+    assert unreached(texts.rules, texts.prompts.types) == ["coarse/counting", "fine/reading"]
+
+
+def test_a_weight_of_0_serves_nobody_and_is_noted_with_its_line(workspace: Path) -> None:
+    rules = "about: x\nrules:\n  - {tags: '**', ask: {'**': 1}}\n  - {tags: animal/**, ask: {fine/**: 0, coarse/scene: 0}}\n"
+    path = write(workspace / "pipelines/mappings/small.yaml", rules)
+    texts = load_definitions(pipeline.load("small"))
+    assert len(unserved(texts.taxonomy.tree, texts.rules)) == 4
+    assert list(notes(texts.taxonomy.tree, texts.rules, texts.prompts.types, {"short": 1}))[-1] == (
+        f"note: 2 weights of 0 in mapping 'small', without effect (`never` forbids): fine/** ({path}:4), coarse/scene ({path}:4)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("keep", "said"),
+    [
+        ({"likelihood": {"min": 5}}, ["likelihood: min 5 drops every pair that it applies to: the score goes from 0 to 1"]),
+        ({"blind": {"min": -1, "max": 2}}, [f"blind: {one} drops nothing: the score goes from 0 to 1" for one in ("min -1", "max 2")]),
+        ({"answer": {"min": 3.5}}, ["answer: min 3.5 drops every pair that it applies to: the score goes from 1 to 3"]),
+        ({"question": {"max": 0.5}}, ["question: max 0.5 drops every pair that it applies to: the score goes from 1 to 3"]),
+        ({"answer": {"min": 1, "max": 3}, "likelihood": {"min": 0, "max": 1}, "image_gain": {"min": -9, "max": 9}}, []),
+    ],
+)
+def test_a_bound_that_no_value_of_its_score_can_reach_is_noted(
+    texts: Definitions, keep: dict[str, dict[str, float]], said: list[str]
+) -> None:
+    thresholds = pipeline.SelectConfig.model_validate({"keep": keep}).keep
+    assert list(misplaced(thresholds, texts.prompts.pack)) == [f"note: select.keep.{one}" for one in said]
+
+
+def test_a_type_whose_forms_have_no_share_is_noted(texts: Definitions) -> None:
+    assert formless(texts.rules, texts.prompts.types, {"brief": 1.0}) == ["coarse/counting", "fine/reading"]
+    assert formless(texts.rules, texts.prompts.types, {"short": 1.0}) == []
+
+
+def test_twins_have_nearly_the_same_words_in_any_order() -> None:
+    texts = {"a": "a small furry pet with whiskers", "b": "Furry small pet with whiskers!", "c": "a small furry climber", "d": "a bill"}
+    assert twins(texts) == [("a", "b")]
+
+
+def test_check_prints_notes_and_no_more_names_than_fit(texts: Definitions) -> None:
+    done = CliRunner().invoke(app, ["check", "--pipeline", "small"])
+    assert done.exit_code == 0
+    assert done.stdout.splitlines() == [
+        "note: 2 tags that no rule of mapping 'small' names: animal/cat, animal/red_panda",
+        "small: 4 leaf tags, 3 instruction types, 2 mapping rules: no mistakes",
+    ]
+    done = CliRunner().invoke(app, ["check", "--pipeline", "small", "--set", "select.keep.answer.min=9"])
+    assert "note: select.keep.answer: min 9 drops every pair that it applies to: the score goes from 1 to 3" in done.stdout
+    many = {f"x/{number}": replace(texts.prompts.types["fine/reading"], about=f"one{number} two{number}") for number in range(20)}
+    (line,) = [line for line in notes(texts.taxonomy.tree, texts.rules, many, {"short": 1}) if "asks" in line]
+    assert line.startswith("note: 20 types that no rule of mapping 'small' asks: x/0, ") and line.endswith(", x/11 and 8 more")
+
+
+def test_a_mapping_is_drawn_with_what_it_extends(workspace: Path) -> None:
+    effects = "when: {min_side: 9}, ask: {fine/*: 2}, boost: {fine/*: 3}, never: [coarse/*]"
+    mine = f"about: mine\nextends: small\nrules:\n  - {{tags: [animal, document/letter], {effects}}}\n"
+    write(workspace / "pipelines/mappings/mine.yaml", mine)
+    here = workspace / "pipelines" / "mappings"
+    assert show.drawn("mapping", "mine").splitlines() == [
+        "small: a few rules",
+        f"├─ **  ({here}/small.yaml:3)",
+        "│  └─ ask 2: coarse/**",
+        f"└─ document/**  ({here}/small.yaml:5)",
+        "   └─ ask 4: fine/**",
+        "mine: mine",
+        f"└─ animal, document/letter  when min_side 9  ({here}/mine.yaml:4)",
+        "   ├─ ask 2: fine/*",
+        "   ├─ boost x 3: fine/*",
+        "   └─ never: coarse/*",
+    ]

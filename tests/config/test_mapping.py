@@ -1,0 +1,263 @@
+"""Mappings: which rules fire for an image, and what weight each instruction type gets from them."""
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from synthgen.config import library, mapping, prompt_pack, taxonomy
+from synthgen.config.mapping import ImageSize
+from synthgen.config.strict_yaml import parse
+from synthgen.errors import Mistakes, UserMistake
+from synthgen.stages.plan.assign import Weights
+from tests.fixtures.workspace import write
+
+TYPES = ["coarse/scene", "coarse/counting", "fine/reading"]
+WIDE = ImageSize(400, 200)
+
+
+def load(folder: Path, rules: str, **files: str) -> mapping.RuleSet:
+    """A mapping over the workspace's taxonomy and types; other mapping files by their names."""
+    for name, text in {"mine": f"about: x\nrules:\n{rules}", **files}.items():
+        write(folder / f"pipelines/mappings/{name}.yaml", text)
+    return mapping.load("mine", taxonomy.load("small").tree, TYPES)
+
+
+def weights(rules: mapping.RuleSet, tags: list[str], facts: ImageSize = WIDE, types: Sequence[str] = TYPES) -> Mapping[str, float]:
+    """As the plan draws by them."""
+    return Weights(rules, types, {}).named(rules.fired(tags, facts))
+
+
+# --- weights ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_weight_is_shared_by_the_types_that_the_pattern_matches(workspace: Path) -> None:
+    assert weights(load(workspace, "  - {tags: animal/**, ask: {coarse/**: 4}}\n"), ["animal/cat"]) == {
+        "coarse/counting": 2,
+        "coarse/scene": 2,
+    }
+
+
+def test_the_weights_of_all_patterns_and_rules_that_fire_are_added(workspace: Path) -> None:
+    rules = load(
+        workspace,
+        "  - {tags: animal/**, ask: {coarse/**: 4, '**/scene': 1, '**': 3}}\n"
+        "  - {tags: [animal/cat, document/**], ask: {fine/**: 10}}\n  - {tags: document/**, ask: {'**': 100}}\n",
+    )
+    assert weights(rules, ["animal/cat"]) == {"coarse/counting": 3, "coarse/scene": 4, "fine/reading": 11}
+
+
+def test_a_boost_multiplies_the_sum_whatever_the_order_of_the_rules(workspace: Path) -> None:
+    first = "  - {tags: animal, boost: {coarse/**: 3, fine/**: 9}}\n"
+    second = "  - {tags: '**', ask: {coarse/scene: 2}}\n  - {tags: animal, ask: {coarse/scene: 1}}\n"
+    assert weights(load(workspace, first + second), ["animal"]) == {"coarse/scene": 9}
+    assert weights(load(workspace, second + first), ["animal"]) == {"coarse/scene": 9}
+
+
+def test_never_wins_over_everything(workspace: Path) -> None:
+    rules = load(workspace, "  - {tags: animal, never: [coarse/**]}\n  - {tags: '**', ask: {'**': 6}, boost: {'**': 5}}\n")
+    assert weights(rules, ["animal/cat"]) == {"fine/reading": 10}
+    assert set(weights(rules, ["document"])) == set(TYPES)
+
+
+def test_a_type_without_weight_is_not_asked(workspace: Path) -> None:
+    rules = load(workspace, "  - {tags: '**', ask: {'**': 3, fine/reading: 0}}\n  - {tags: animal, boost: {coarse/scene: 0}}\n")
+    assert set(weights(rules, ["animal"])) == {"coarse/counting", "fine/reading"}
+
+
+@given(st.lists(st.sampled_from(["animal", "animal/cat", "document", "document/invoice", "document/letter"])), st.randoms())
+def test_weights_do_not_depend_on_the_order_or_number_of_tags(tags: list[str], shuffle: object) -> None:
+    tree = taxonomy.grow(parse(Path("t"), TREE), "tags", "tags", "means")
+    said = ("{tags: '**', ask: {coarse/**: 2}}", "{tags: animal/**, ask: {'**': 3}}", "{tags: document/letter, never: [fine/**]}")
+    given = [mapping.Rule.model_validate(parse(Path("r"), one).values) for one in said]
+    lines = tuple(mapping._line(number, "here", rule, tree, TYPES) for number, rule in enumerate(given))
+    rules = mapping.RuleSet("m", lines, frozenset())
+    mixed = [*tags, *tags]
+    shuffle.shuffle(mixed)  # type: ignore[attr-defined]
+    assert weights(rules, mixed) == weights(rules, tags)
+
+
+TREE = "tags: {animal: {means: x, tags: {cat: y}}, document: {means: x, tags: {invoice: y, letter: z}}}"
+
+
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        ("tags: anmial/**, ask: {'**': 1}", "no tag matches 'anmial/**': did you mean 'animal/**'?"),
+        ("tags: '**/invoic', ask: {'**': 1}", "no tag matches '**/invoic': did you mean '**/invoice'?"),
+        ("tags: animal/cta, ask: {'**': 1}", "no tag matches 'animal/cta': did you mean 'animal/cat'?"),
+        ("tags: animal, ask: {corse/**: 1}", "no instruction type matches 'corse/**': did you mean 'coarse/**'?"),
+        ("tags: animal, ask: {'**/counting/**': 1, '**/cuonting/**': 1}", "matches '**/cuonting/**': did you mean '**/counting/**'?"),
+        ("tags: animal, ask: {coarse/**: '6'}", "must be a number, not '6'"),
+        ("tags: animal, ask: {coarse/**: six}", "must be a number, not 'six'"),
+        ("tags: animal, boost: {coarse/**: '6'}", "must be a number, not '6'"),
+        ("tags: [], ask: {'**': 1}", "rules.0: names no tags, so the rule could never fire; '**' fits every image"),
+        ("tags: animal, when: {min_side: 400}", "rules.0: does nothing; give it ask, boost or never"),
+        (
+            "tags: animal, when: {min_side: 400, max_side: 200}, never: ['**']",
+            "rules.0.when: min_side 400 is above max_side 200, so the rule could never fire",
+        ),
+        (
+            "tags: animal, when: {min_aspect: 2.5, max_aspect: 1}, never: ['**']",
+            "rules.0.when: min_aspect 2.5 is above max_aspect 1, so the rule could never fire",
+        ),
+    ],
+)
+def test_a_slip_in_a_rule_is_told_with_what_was_meant(workspace: Path, rule: str, said: str) -> None:
+    with pytest.raises(Mistakes) as caught:
+        load(workspace, f"  - {{{rule}}}\n")
+    [line] = str(caught.value).splitlines()
+    assert line.endswith(said)
+
+
+# --- which rules fire ------------------------------------------------------------------------------------------------
+
+
+def test_a_tag_implies_its_ancestors(workspace: Path) -> None:
+    rules = load(workspace, "  - {tags: animal, ask: {'**': 1}}\n  - {tags: animal/cat, ask: {'**': 1}}\n")
+    assert rules.fired(["animal/cat"], WIDE) == (0, 1)
+    assert rules.fired(["animal/red_panda"], WIDE) == (0,)
+
+
+def test_two_stars_fire_for_images_without_a_tag_and_nothing_else_does(workspace: Path) -> None:
+    rules = load(workspace, "  - {tags: '**', ask: {'**': 1}}\n  - {tags: '*', ask: {'**': 1}}\n  - {tags: '**/cat', ask: {'**': 1}}\n")
+    assert rules.fired([], WIDE) == (0,)
+    assert rules.fired(["document"], WIDE) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("when", "holds", "does_not"),
+    [
+        ("min_side: 200", [ImageSize(400, 200), ImageSize(200, 400)], [ImageSize(400, 199)]),
+        ("max_side: 160", [ImageSize(160, 900)], [ImageSize(161, 900), ImageSize(900, 161)]),
+        ("min_aspect: 1.5", [ImageSize(300, 200)], [ImageSize(299, 200)]),
+        ("max_aspect: 0.5", [ImageSize(100, 200)], [ImageSize(101, 200)]),
+        ("min_side: 100, max_aspect: 2", [ImageSize(200, 100)], [ImageSize(99, 100), ImageSize(300, 100)]),
+    ],
+)
+def test_a_condition_looks_at_the_image(workspace: Path, when: str, holds: list[ImageSize], does_not: list[ImageSize]) -> None:
+    rules = load(workspace, f"  - {{tags: '**', when: {{{when}}}, ask: {{'**': 1}}}}\n")
+    assert all(rules.fired([], facts) == (0,) for facts in holds)
+    assert all(rules.fired([], facts) == () for facts in does_not)
+
+
+def test_text_in_the_image_is_known_by_its_tags(workspace: Path) -> None:
+    rules = "  - {tags: '**', when: {has_text: true}, ask: {'**': 1}}\n  - {tags: '**', when: {has_text: false}, ask: {'**': 1}}\n"
+    mine = load(workspace, rules, mine=f"about: x\ntext_tags: [document/**]\nrules:\n{rules}")
+    assert mine.fired(["document/invoice"], WIDE) == (0,)
+    assert mine.fired(["animal/cat"], WIDE) == (1,)
+
+
+def test_the_causes_of_a_type_are_the_tags_of_the_rules_that_asked_it(workspace: Path) -> None:
+    rules = load(
+        workspace,
+        "  - {tags: '**', ask: {'**': 1}}\n  - {tags: animal/**, ask: {coarse/scene: 1}}\n  - {tags: document, ask: {fine/reading: 1}}\n",
+    )
+    tags = ["animal/cat", "document/invoice"]
+    fired = rules.fired(tags, WIDE)
+    assert rules.causes(fired, tags, "coarse/scene") == ["animal", "animal/cat"]
+    assert rules.causes(fired, tags, "fine/reading") == ["document"]
+    assert rules.causes(fired, tags, "coarse/counting") == []  # asked of every image
+
+
+# --- files -----------------------------------------------------------------------------------------------------------
+
+
+def test_an_extension_adds_its_rules_behind_those_that_it_extends(workspace: Path) -> None:
+    rules = load(
+        workspace,
+        "",
+        mine="about: x\nextends: middle\nrules:\n  - {tags: '**', ask: {coarse/scene: 3}}\n",
+        middle="about: x\nextends: base\ntext_tags: [document]\nrules:\n  - {tags: animal, ask: {coarse/scene: 2}}\n",
+        base="about: x\ntext_tags: [animal]\nrules:\n  - {tags: '**', ask: {coarse/scene: 1}}\n",
+    )
+    assert [line.where.rpartition("/")[2] for line in rules.lines] == ["base.yaml:4", "middle.yaml:5", "mine.yaml:4"]
+    assert weights(rules, ["animal"]) == {"coarse/scene": 6}
+    assert rules.text_tags == {"animal", "document"}
+
+
+def test_a_circle_of_extensions_is_told_in_the_order_of_its_links(workspace: Path) -> None:
+    with pytest.raises(Mistakes, match=r"extends itself: mine -> other -> mine$"):
+        load(workspace, "", mine="about: x\nextends: other\nrules: []\n", other="about: x\nextends: mine\nrules: []\n")
+
+
+def test_an_extension_of_nothing_or_of_no_name_is_one_line(workspace: Path) -> None:
+    with pytest.raises(UserMistake, match="mapping 'smal' is unknown: did you mean 'small'"):
+        load(workspace, "", mine="about: x\nextends: smal\nrules: []\n")
+    with pytest.raises(UserMistake, match="extends: must be text, not a list"):
+        load(workspace, "", mine="about: x\nextends: [a]\nrules: []\n")
+
+
+def test_every_pattern_that_matches_nothing_is_told_with_its_line_and_the_nearest_name(workspace: Path) -> None:
+    with pytest.raises(Mistakes) as caught:
+        load(
+            workspace,
+            "",
+            mine="about: x\ntext_tags: [documnt]\nrules:\n  - tags: [animals/**, animal]\n    ask: {coarse/scenes: 1}\n"
+            "  - tags: '**'\n    boost: {zzz/**: 1}\n    never: [fine/readin]\n",
+        )
+    file = workspace / "pipelines/mappings/mine.yaml"
+    assert caught.value.lines == [
+        f"{file}:2: no tag matches 'documnt': did you mean 'document'?",
+        f"{file}:4: no tag matches 'animals/**': did you mean 'animal/**'?",
+        f"{file}:5: no instruction type matches 'coarse/scenes': did you mean 'coarse/scene'?",
+        f"{file}:7: no instruction type matches 'zzz/**': known: coarse/counting, coarse/scene, fine/reading",
+        f"{file}:8: no instruction type matches 'fine/readin': did you mean 'fine/reading'?",
+    ]
+
+
+def test_a_negative_weight_is_refused(workspace: Path) -> None:
+    with pytest.raises(Mistakes, match="must be greater than or equal to 0, not -1"):
+        load(workspace, "  - {tags: '**', ask: {'**': -1}}\n")
+
+
+def test_the_texts_of_a_mapping_are_those_of_all_that_it_extends(workspace: Path) -> None:
+    load(workspace, "", mine="about: x\nextends: small\nrules: []\n")
+    texts = mapping.texts("mine")
+    assert len(texts) == 2 and "document/**" in texts[0]
+
+
+def test_comments_layout_and_about_are_no_part_of_what_a_mapping_says(workspace: Path) -> None:
+    load(workspace, "  - {tags: animal, ask: {'**': 1}}\n")
+    before = mapping.texts("mine")
+    load(workspace, "", mine="about: other words\nrules:\n  # why\n  - tags: animal\n    ask: {'**': 1}\n")
+    assert mapping.texts("mine") == before
+    load(workspace, "  - {tags: animal, ask: {'**': 2}}\n")
+    assert mapping.texts("mine") != before
+
+
+# --- what ships ------------------------------------------------------------------------------------------------------
+
+SHIPPED = {"everyday": ("everyday", "everyday"), "drawn": ("drawn", "drawn")}  # mapping -> taxonomy, prompts
+
+
+@cache
+def shipped(name: str) -> tuple[mapping.RuleSet, taxonomy.Tree, Mapping[str, prompt_pack.InstructionType]]:
+    tags, pack = SHIPPED[name]
+    tree, types = taxonomy.load(tags).tree, prompt_pack.load(pack).types
+    return mapping.load(name, tree, list(types)), tree, types
+
+
+def test_every_shipped_mapping_is_tested_here() -> None:
+    assert set(SHIPPED) == {path.stem for path in (library.shipped() / "pipelines/mappings").glob("*.yaml")}
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_shipped_mapping_can_reach_every_type(name: str) -> None:
+    rules, tree, types = shipped(name)
+    weigh = Weights(rules, list(types), {})
+    reached = {path for leaf in tree.leaves for path in weigh.named(rules.fired([leaf], ImageSize(800, 600)))}
+    assert reached == set(types)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_shipped_mapping_has_rules_for_every_root_of_its_taxonomy(name: str) -> None:
+    rules, tree, types = shipped(name)
+    for root in tree.roots:
+        fired = rules.fired([root], ImageSize(800, 600))
+        assert weights(rules, [root], ImageSize(800, 600), list(types)), root
+        if name == "everyday":  # of a drawn picture every tag is a detail; what is asked depends on few of them
+            assert any(not rules.lines[number].is_for_all for number in fired), root

@@ -1,0 +1,211 @@
+"""Prompts: every template renders before a run starts."""
+
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from jinja2 import UndefinedError
+from jinja2.exceptions import SecurityError
+
+from synthgen.config import library, prompt_pack
+from synthgen.config.prompt_pack import AskPrompt, Prompts, recipe_texts, render
+from synthgen.errors import Mistakes
+from tests.fixtures.workspace import SHELVES, write
+
+PACKS = sorted(path.stem for path in (library.shipped() / "prompts").glob("*.yaml"))
+
+
+@cache
+def shipped(name: str) -> Prompts:
+    return prompt_pack.load(name)
+
+
+def load(folder: Path, **changes: str) -> Prompts:
+    """The workspace's small pack with parts of its text replaced: `old → new` by position in the keyword's value."""
+    text = SHELVES["prompts/small.yaml"]
+    for change in changes.values():
+        old, new = change.split(" => ")
+        assert old in text
+        text = text.replace(old, new)
+    write(folder / "prompts/small.yaml", text)
+    return prompt_pack.load("small")
+
+
+# --- templates -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", PACKS)
+def test_every_shipped_pack_asks_every_type_in_words_of_its_own(name: str) -> None:
+    prompts = shipped(name)
+    for form in ("short", "choice"):
+        ask = prompts.ask(form)
+        for n in (1, 3):
+            texts = {path: render(ask.text, type=kind, n=n, language="French", tags=["dog"]) for path, kind in prompts.types.items()}
+            assert len(set(texts.values())) == len(texts)
+            assert all(text == text.strip() and text for text in texts.values())
+
+
+@pytest.mark.parametrize("name", PACKS)
+def test_every_shipped_pack_answers_in_every_form_of_its_types(name: str) -> None:
+    prompts = shipped(name)
+    forms = {form for kind in prompts.types.values() for form in kind.forms}
+    assert forms
+    for form in forms:
+        options = ["red", "blue", "green", "white"] if form == "choice" else []
+        text = render(prompts.pack.answer[form].text, question="What colour?", options=options, language="English")
+        assert "What colour?" in text and all(option in text for option in options)
+
+
+def test_a_missing_value_is_an_error_and_never_an_empty_place() -> None:
+    with pytest.raises(UndefinedError):
+        render("about {{ topic }}")
+
+
+@pytest.mark.parametrize(
+    "escape",
+    [
+        "{{ question.__class__ }}",
+        "{{ question.__class__.__mro__[1].__subclasses__() }}",
+        "{{ ''.join.__globals__ }}",
+        "{{ type.__init__.__globals__ }}",
+        "{{ lipsum.__globals__['os'] }}",
+        "{{ options.append('x') }}",
+        "{{ '%s'|format(question.__dict__) }}",
+        "{{ '{0.__class__}'.format(question) }}",
+    ],
+)
+def test_a_template_cannot_reach_python_or_change_what_it_is_given(escape: str) -> None:
+    kind = shipped("drawn").types["counting" if "counting" in shipped("drawn").types else next(iter(shipped("drawn").types))]
+    options = ["a"]
+    try:
+        shown = render(escape, question="q", options=options, type=kind)
+    except (SecurityError, UndefinedError):
+        shown = ""
+    assert "class" not in shown and "os" not in shown and options == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("{{ question }} Short. => {{ qestion }}", "answer.short.text: unknown variable 'qestion': did you mean 'question'?"),
+        ("Ask {{ n }} about => {% if n > 1 %}{{ topic }}{% endif %}", "ask.text: unknown variable 'topic': known: language, n, tags, type"),
+        (
+            "Ask {{ n }} about {{ type.name }} => {{ n }} {{ type.nmae }}",
+            "ask.text: is not a template that works: 'synthgen",
+        ),
+        ("Ask {{ n }} about => {{ 1 // (n - 1) }}", "ask.text: is not a template that works: integer division or modulo by zero"),
+        ("{{ question }} Short. => {% if", "answer.short.text: is not a template that works: "),
+        ("{{ question }} Brief. => {{ options[0] }}", "answer.brief.text: is not a template that works: "),
+        ("Rate {{ question }} {{ answer }} => {{ question.__class__ }}", "judge.answer.text: is not a template that works: access to"),
+        ("Say otherwise: {{ question }} => {{ options }}", "paraphrase.text: unknown variable 'options'"),
+        ("{{ question }} Blind. => {{ answer }}", "blind.text: unknown variable 'answer'"),
+    ],
+)
+def test_a_template_that_would_fail_in_a_run_is_told_at_its_start(workspace: Path, change: str, said: str) -> None:
+    with pytest.raises(Mistakes) as caught:
+        load(workspace, change=change)
+    assert len(caught.value.lines) == 1
+    assert said in caught.value.lines[0] and "small.yaml:" in caught.value.lines[0]
+
+
+def test_all_that_is_wrong_with_a_pack_is_told_at_once(workspace: Path) -> None:
+    with pytest.raises(Mistakes) as caught:
+        load(
+            workspace,
+            one="  choice: {text: => # ",
+            two="{{ question }} Short. => {{ qestion }}",
+            three="{{ question }} Blind. => {{ answer }}",
+        )
+    assert [line.partition(" ")[2] for line in caught.value.lines] == [
+        "no answer prompt for the form 'choice'",
+        "answer.short.text: unknown variable 'qestion': did you mean 'question'?",
+        "blind.text: unknown variable 'answer': known: language, question",
+    ]
+
+
+def test_two_families_of_a_pack_may_not_share_a_type(workspace: Path) -> None:
+    write(workspace / "prompts/families/other.yaml", SHELVES["prompts/families/small.yaml"])
+    with pytest.raises(Mistakes, match="also in another family of pack 'small'"):
+        load(workspace, families="families: [small] => families: [small, other]")
+
+
+def test_a_group_without_types_is_refused(workspace: Path) -> None:
+    write(workspace / "prompts/families/small.yaml", "about: x\ntypes:\n  coarse: {about: x, types: {}}\n")
+    with pytest.raises(Mistakes, match=r"types\.coarse\.types: needs at least 1 entries, not 0"):
+        prompt_pack.load("small")
+
+
+def test_whether_one_call_can_ask_for_several_questions_is_read_from_the_template() -> None:
+    def asks_many(text: str) -> bool:
+        return prompt_pack.asks_many(AskPrompt(text=text, parse="lines"))
+
+    assert asks_many("Ask {{ n }} questions") and asks_many("{% if n > 1 %}some{% endif %}")
+    assert not asks_many("Ask 1 question about {{ type.name }}") and not asks_many("{% set n = 2 %}{{ n }}")
+
+
+# --- what shapes a text ----------------------------------------------------------------------------------------------
+
+SHAPING = {
+    "system": "Be good. => Be very good.",
+    "ask": 'ask: {text: "Ask {{ n }} about => ask: {text: "Ask for {{ n }} about',
+    "max": 'Short.", max_tokens: 20 => Short.", max_tokens: 21',
+    "answer": "{{ question }} Short. => {{ question }} In short.",
+}
+IDLE = {
+    "about": "about: a small pack => about: another",
+    "judge": 'Rate {{ question }}" => Judge {{ question }}"',
+    "blind": "{{ question }} Blind. => {{ question }} Unseen.",
+    "other form": "{{ question }} Brief. => {{ question }} In brief.",
+    "other ask": "Ask {{ n }} choice => Ask {{ n }} multiple choice",
+    "turn": 'Short.", max_tokens: 20 => Short.", turn: "{{ question }}!", max_tokens: 20',
+}
+
+
+@pytest.mark.parametrize("change", SHAPING.values(), ids=SHAPING)
+def test_what_shapes_a_pair_changes_its_recipe(workspace: Path, change: str) -> None:
+    before = recipe_texts(prompt_pack.load("small"), "coarse/counting", "short")
+    assert recipe_texts(load(workspace, change=change), "coarse/counting", "short") != before
+
+
+@pytest.mark.parametrize("change", IDLE.values(), ids=IDLE)
+def test_what_does_not_shape_a_pair_leaves_its_recipe(workspace: Path, change: str) -> None:
+    before = recipe_texts(prompt_pack.load("small"), "coarse/counting", "short")
+    assert recipe_texts(load(workspace, change=change), "coarse/counting", "short") == before
+
+
+@pytest.mark.parametrize("field", ["about", "needs", "ask_as", "examples"])
+def test_an_edit_of_a_type_touches_that_type_alone(workspace: Path, field: str) -> None:
+    prompts = prompt_pack.load("small")
+    edited: Any = ("other", "ones") if field == "examples" else "other"
+    kind = replace(prompts.types["coarse/counting"], **{field: edited})
+    after = replace(prompts, types={**prompts.types, "coarse/counting": kind})
+    assert recipe_texts(after, "coarse/counting", "short") != recipe_texts(prompts, "coarse/counting", "short")
+    assert recipe_texts(after, "coarse/scene", "short") == recipe_texts(prompts, "coarse/scene", "short")
+
+
+def test_the_choice_form_has_an_asking_prompt_of_its_own(workspace: Path) -> None:
+    prompts = prompt_pack.load("small")
+    before = recipe_texts(prompts, "coarse/counting", "choice")
+    assert recipe_texts(load(workspace, change=IDLE["other ask"]), "coarse/counting", "choice") != before
+
+
+# --- the user's words in a sample -------------------------------------------------------------------------------------
+
+
+def test_a_turn_is_the_question_and_its_options_unless_the_pack_says_otherwise(workspace: Path) -> None:
+    prompts = prompt_pack.load("small")
+    assert prompt_pack.turn_text(prompts, "short", "Where?", []) == "Where?"
+    assert prompt_pack.turn_text(prompts, "choice", "Where?", ["a", "b", "c", "d"]) == "Where?\nA. a\nB. b\nC. c\nD. d"
+    other = load(workspace, change=IDLE["turn"])
+    assert prompt_pack.turn_text(other, "short", "Where?", []) == "Where?!"
+
+
+@given(st.text(min_size=1, max_size=40))
+def test_what_a_model_wrote_is_text_to_a_template_and_never_a_template(text: str) -> None:
+    assume(text.strip() == text)
+    assert render("{{ question }}", question=text) == text
+    assert render("{{ question }}", question="{{ 1 + 1 }}{% raw %}") == "{{ 1 + 1 }}{% raw %}"

@@ -1,0 +1,211 @@
+"""Replies: any text at all is questions, a refusal, or unparsable with a reason."""
+
+import json
+from typing import Any
+
+import jsonschema
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from synthgen.config import replies as reply_
+from synthgen.config.replies import OPTIONS, Declined, Question, Style, Unparsable, letter_of, parse_questions, question_schema
+
+WORDS = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1, max_size=12)
+SENTENCES = st.lists(WORDS, min_size=1, max_size=6).map(" ".join)
+CHOICES = st.builds(Question, SENTENCES, st.lists(SENTENCES, min_size=4, max_size=4).map(tuple))
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: (
+        st.lists(inner, max_size=5) | st.dictionaries(st.sampled_from(["question", "options", "questions", "x"]), inner, max_size=4)
+    ),
+    max_leaves=20,
+)
+
+
+def read(reply: str, style: Style, choice: bool) -> list[Question] | Declined | Unparsable:
+    """As a pack does whose lines decline by `None.`"""
+    return parse_questions(reply, style, "None.", choice)
+
+
+@given(st.lists(SENTENCES, min_size=1, max_size=5), st.sampled_from(["", "```json\n", "```\n"]))
+def test_questions_written_as_json_are_read_back(questions: list[str], fence: str) -> None:
+    reply = fence + json.dumps({"questions": questions}) + ("\n```" if fence else "")
+    assert read(reply, "json", False) == [Question(text) for text in questions]
+
+
+@given(st.lists(CHOICES, min_size=1, max_size=4))
+def test_choice_questions_written_as_json_are_read_back(questions: list[Question]) -> None:
+    items = [{"question": one.text, "options": list(one.options)} for one in questions]
+    assert read(json.dumps({"questions": items}), "json", True) == questions
+
+
+@given(st.lists(SENTENCES, min_size=1, max_size=5), st.sampled_from(["{}", "{n}. {}", "({n}) {}", "- {}", "* {}", "• {}", "  {n}: {}"]))
+def test_questions_written_on_lines_are_read_back(questions: list[str], numbered: str) -> None:
+    assume(reply_._items(questions) == questions)
+    assume([reply_._bare(text) for text in questions] != ["none"] and not any("```" in text for text in questions))
+    assume(all(len(text.splitlines()) == 1 for text in questions))
+    reply = "\n".join(numbered.replace("{n}", str(n)).replace("{}", text) for n, text in enumerate(questions, 1))
+    assert read(reply, "lines", False) == [Question(text) for text in questions]
+
+
+TWO = ["What is on the table?", "How many cups are there?"]
+
+
+@pytest.mark.parametrize(
+    ("reply", "questions"),
+    [
+        (f"Sure! Here are two questions:\n1. {TWO[0]}\n2. {TWO[1]}\n\nTell me if you want more.", TWO),
+        (f"Here they are:\n\n- {TWO[0]}\n- {TWO[1]}", TWO),
+        (f"1.{TWO[0]}\n2){TWO[1]}", TWO),
+        ("好的\uff1a\n1、这是什么\n2、有几只猫", ["这是什么", "有几只猫"]),
+        ("1.这是什么\n(2)有几只猫", ["这是什么", "有几只猫"]),
+        ("\uff11\uff0e这是什么\n\uff12\uff0e有几只猫", ["这是什么", "有几只猫"]),
+        ("\uff081\uff09这是什么\n\uff082\uff09有几只猫", ["这是什么", "有几只猫"]),
+        ("1. 3 dogs or 4 cats?", ["3 dogs or 4 cats?"]),
+        ("2.5 metres or more?\n3、4只狗还是猫", ["2.5 metres or more?", "3、4只狗还是猫"]),
+        ("12:30 or later, by the clock?", ["12:30 or later, by the clock?"]),
+    ],
+)
+def test_of_a_list_the_items_are_read_without_their_marks_and_not_the_words_around_it(reply: str, questions: list[str]) -> None:
+    assert read(reply, "lines", False) == [Question(text) for text in questions]
+
+
+@given(st.lists(st.lists(st.sampled_from(["what", "is", "red", "a", "old sign"]), min_size=1).map(" ".join), min_size=5, max_size=5))
+def test_choice_questions_written_on_a_line_are_read_back(parts: list[str]) -> None:
+    line = f"{parts[0]}? A. {parts[1]} B. {parts[2]} C. {parts[3]} D. {parts[4]}"
+    assert read(line, "lines", True) == [Question(f"{parts[0]}?", tuple(parts[1:]))]
+
+
+@given(
+    st.text(max_size=80) | VALUES.map(json.dumps) | VALUES.map(lambda value: json.dumps({"questions": value})), st.booleans(), st.booleans()
+)
+def test_no_reply_is_beyond_reading(reply: str, as_json: bool, choice: bool) -> None:
+    found = read(reply, "json" if as_json else "lines", choice)
+    if isinstance(found, list):
+        assert found and all(one.text == one.text.strip() and one.text for one in found)
+        assert all(len(one.options) == (OPTIONS if choice else 0) and all(one.options) for one in found)
+    else:
+        assert isinstance(found, Declined) or (isinstance(found, Unparsable) and found.why)
+
+
+@given(VALUES | st.builds(lambda items: {"questions": items}, st.lists(VALUES | WORDS | CHOICES.map(
+    lambda one: {"question": one.text, "options": list(one.options)}), max_size=3)), st.booleans())  # fmt: skip
+def test_the_parser_reads_what_the_schema_allows_and_nothing_of_another_shape(value: Any, choice: bool) -> None:
+    is_valid = jsonschema.Draft202012Validator(question_schema(choice, 3)).is_valid(value)
+    try:
+        reply = json.dumps(value, allow_nan=False)
+    except ValueError:
+        assume(False)
+    is_read = not isinstance(read(reply, "json", choice), Unparsable)
+    if is_read and not is_valid:  # more questions, or further keys, which the parser lets pass
+        items = value["questions"]
+        bare = [{key: item[key] for key in ("question", "options")} if choice else item for item in items[:3]]
+        assert jsonschema.Draft202012Validator(question_schema(choice, 3)).is_valid({"questions": bare})
+    if is_valid and not is_read:  # a schema cannot say that a text must be more than blanks
+        assert any(not text.strip() for text in _texts_in(value))
+
+
+def _texts_in(value: Any) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else []
+    return [text for one in inside for text in _texts_in(one)]
+
+
+@pytest.mark.parametrize(
+    ("reply", "why"),
+    [
+        ('{"questions": ["What', "not JSON"),
+        ("Here you are: {}", "not JSON"),
+        ("[" * 100_000, "not JSON"),
+        ('["What?"]', "without a list of questions"),
+        ('{"questions": "What?"}', "without a list of questions"),
+        ('{"questions": ["What?", 5]}', "another shape"),
+        ('{"questions": ["   "]}', "another shape"),
+        ('{"questions": ["half a \\ud83d character"]}', "another shape"),
+        ('{"questions": [{"question": "What?"}]}', "another shape"),
+    ],
+)
+def test_a_reply_that_cannot_be_read_says_why(reply: str, why: str) -> None:
+    found = read(reply, "json", False)
+    assert isinstance(found, Unparsable) and why in found.why
+
+
+@pytest.mark.parametrize("options", [["a", "b", "c"], ["a", "b", "c", "d", "e"], ["a", "b", "c", ""], ["a", "b", "c", 4], "abcd", None])
+def test_a_choice_question_has_four_options_or_is_none(options: Any) -> None:
+    reply = json.dumps({"questions": [{"question": "Which?", "options": options}]})
+    assert isinstance(read(reply, "json", True), Unparsable)
+    assert isinstance(read('{"questions": [{"question": " ", "options": ["a", "b", "c", "d"]}]}', "json", True), Unparsable)
+
+
+@pytest.mark.parametrize("spelled", ["{}. {}", "({}) {}", "{}) {}", "{}: {}", "{}.{}", "{}、{}", "\uff08{}\uff09{}", "{}\uff1a{}"])
+@pytest.mark.parametrize("letters", ["ABCD", "\uff21\uff22\uff23\uff24"])
+def test_letters_that_all_options_begin_with_in_order_are_no_part_of_them(spelled: str, letters: str) -> None:
+    options = [spelled.format(letter, text) for letter, text in zip(letters, ("red", "蓝色", "B. C.", "7"), strict=True)]
+    found = read(json.dumps({"questions": [{"question": "Which?", "options": options}]}), "json", True)
+    assert found == [Question("Which?", ("red", "蓝色", "B. C.", "7"))]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["A. red", "B. blue", "C. green", "grey"],
+        ["B. red", "A. blue", "C. green", "D. grey"],
+        ["A", "B", "C", "D"],
+        ["A.", "B.", "C.", "D."],
+        ["A cat", "B road", "C sharp", "D day"],
+    ],
+)
+def test_options_that_do_not_all_begin_with_their_letter_stay_as_they_are(options: list[str]) -> None:
+    reply = json.dumps({"questions": [{"question": "Which?", "options": options}]})
+    assert read(reply, "json", True) == [Question("Which?", tuple(options))]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *("B", " B\n", "(B)", "B.", "B. red", "B)red", "B: a car", "**B**", "**B.** red", "**B. red**", "(**B**) red", "__B__", '"B"'),
+        *("B.红色", "B\uff1a红色", "B、红色", "\uff22", "\uff22\uff0e红色", "\uff08B\uff09红色", "B. C", "B.T恤"),
+    ],
+)
+def test_the_letter_of_an_answer_is_read_however_it_is_marked(answer: str) -> None:
+    assert letter_of(answer) == "B"
+
+
+@pytest.mark.parametrize(
+    "answer", ["", "b", "blue", "A cat", "BC", "A、B", "A, B", "A.B", "A.M.", "I'm not sure", "The answer is B", "B blue"]
+)
+def test_what_is_no_letter_by_itself_is_none(answer: str) -> None:
+    assert letter_of(answer) is None
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Which? A. red B. blue",
+        "Which?",
+        "Which? A. red C. blue B. x D. y",
+        "A. a B. b C. c D. d",
+        "Which? A. B. C. D.",
+        "Plan A. Which? A. a B. b C. c D. d",
+    ],
+)
+def test_a_line_whose_options_are_not_a_to_d_is_unparsable(line: str) -> None:
+    assert isinstance(read(line, "lines", True), Unparsable)
+
+
+@pytest.mark.parametrize("reply", ['{"questions": []}', '```json\n{"questions": []}\n```', ' {"questions": [ ] , "why": "too dark"}'])
+def test_json_declines_by_an_empty_list(reply: str) -> None:
+    assert isinstance(read(reply, "json", False), Declined)
+
+
+@pytest.mark.parametrize("reply", ["none", "None.", "  NONE \n", "- none.", "1. None"])
+def test_lines_decline_by_their_word(reply: str) -> None:
+    assert isinstance(read(reply, "lines", False), Declined)
+    assert parse_questions(reply, "lines", None, False) != Declined()
+
+
+def test_an_empty_reply_declines_nothing() -> None:
+    assert isinstance(read(" \n ", "lines", False), Unparsable)
+    assert isinstance(read("", "json", False), Unparsable)

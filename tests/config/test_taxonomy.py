@@ -1,0 +1,163 @@
+"""Trees of names: patterns mean what they say, names stand once, and what ships is whole."""
+
+from functools import cache
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from synthgen.config import library, prompt_pack, taxonomy
+from synthgen.config.taxonomy import matches, matching, with_ancestors
+from synthgen.errors import Mistakes
+from tests.fixtures.workspace import write
+
+PARTS = st.lists(st.sampled_from(["a", "b", "ab", "ba", "aab"]), min_size=1, max_size=5)
+PATTERNS = st.lists(st.sampled_from(["a", "b", "*", "**", "a*", "*b", "a*b", "*a*"]), min_size=1, max_size=5)
+
+
+def naive(pattern: list[str], path: list[str]) -> bool:
+    """The pattern language, spelt out part by part."""
+    if not pattern:
+        return not path
+    if pattern[0] == "**":
+        return any(naive(pattern[1:], path[taken:]) for taken in range(len(path) + 1))
+    return bool(path) and naive_part(pattern[0], path[0]) and naive(pattern[1:], path[1:])
+
+
+def naive_part(pattern: str, name: str) -> bool:
+    if not pattern:
+        return not name
+    if pattern[0] == "*":
+        return any(naive_part(pattern[1:], name[taken:]) for taken in range(len(name) + 1))
+    return bool(name) and pattern[0] == name[0] and naive_part(pattern[1:], name[1:])
+
+
+@given(PATTERNS, PARTS)
+def test_patterns_match_as_a_naive_matcher_does(pattern: list[str], path: list[str]) -> None:
+    assert matches("/".join(pattern), "/".join(path)) == naive(pattern, path)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "fits", "does_not"),
+    [
+        ("document/**", ["document", "document/form", "document/form/invoice"], ["documents", "a/document"]),
+        ("**", ["a", "a/b/c"], []),
+        ("*", ["a", "document"], ["a/b"]),
+        ("**/invoice", ["invoice", "a/b/invoice"], ["invoice/a", "a/invoices"]),
+        ("a/*/c", ["a/b/c"], ["a/c", "a/b/b/c"]),
+        ("a.b", ["a.b"], ["axb"]),
+    ],
+)
+def test_a_pattern_by_example(pattern: str, fits: list[str], does_not: list[str]) -> None:
+    assert all(matches(pattern, path) for path in fits)
+    assert not any(matches(pattern, path) for path in does_not)
+
+
+def test_matching_keeps_the_order_of_the_paths() -> None:
+    assert matching(["c", "a*"], ["ab", "b", "c", "a"]) == ["ab", "c", "a"]
+
+
+@given(st.lists(PARTS, max_size=6))
+def test_ancestors_come_before_their_children_each_once(paths: list[list[str]]) -> None:
+    joined = ["/".join(parts) for parts in paths]
+    found = with_ancestors(joined)
+    assert len(set(found)) == len(found) and set(joined) <= set(found)
+    for path in found:
+        parent = path.rpartition("/")[0]
+        assert not parent or found.index(parent) < found.index(path)
+
+
+def load(workspace: Path, tags: str) -> taxonomy.Taxonomy:
+    write(workspace / "taggers/taxonomies/mine.yaml", f'about: x\ntemplates: ["a photo of {{}}"]\ntags:\n{tags}')
+    return taxonomy.load("mine")
+
+
+def test_a_template_without_a_place_for_the_name_is_told_with_its_line(workspace: Path) -> None:
+    file = workspace / "taggers/taxonomies/mine.yaml"
+    write(
+        file,
+        "about: x\ntemplates: ['a {}', a photo of it]\ntags:\n  cat:\n    means: it purrs\n    templates: ['a photo of a {tag}.']\n",
+    )
+    with pytest.raises(Mistakes) as caught:
+        taxonomy.load("mine")
+    said = "has no place for a tag's name; write {} there, as in 'a photo of a {}.'"
+    assert caught.value.lines == [
+        f"{file}:2: templates.1: 'a photo of it' {said}",
+        f"{file}:6: tags.cat.templates.0: 'a photo of a {{tag}}.' {said}",
+    ]
+
+
+def test_a_tree_knows_parents_children_roots_and_leaves(workspace: Path) -> None:
+    tree = load(workspace, "  animal: {means: alive, tags: {owl: a bird, big_cat: {means: fierce}}}\n  page: text\n").tree
+    assert list(tree.nodes) == ["animal", "animal/owl", "animal/big_cat", "page"]
+    assert tree.roots == ("animal", "page") and tree.leaves == ("animal/owl", "animal/big_cat", "page")
+    cat = tree.nodes["animal/big_cat"]
+    assert (cat.name, cat.parent, cat.spoken, cat.means) == ("big_cat", "animal", "big cat", "fierce")
+    assert tree.nodes["animal"].children == ("animal/owl", "animal/big_cat") and tree.nodes["page"].means == "text"
+
+
+def test_a_name_stands_in_a_tree_once_and_the_first_place_is_told(workspace: Path) -> None:
+    with pytest.raises(Mistakes) as caught:
+        load(
+            workspace, "  animal:\n    means: x\n    tags:\n      owl: a\n  toy:\n    means: x\n    tags:\n      owl: b\n      animal: c\n"
+        )
+    file = workspace / "taggers/taxonomies/mine.yaml"
+    assert caught.value.lines == [
+        f"{file}:11: 'owl' is also at {file}:7; a name may stand in a tree once",
+        f"{file}:12: 'animal' is also at {file}:4; a name may stand in a tree once",
+    ]
+
+
+@pytest.mark.parametrize("name", ["Animal", "an imal", "a/b", "_a", "é", "a-b", '"a\\n"', '""', "'**'"])
+def test_a_name_is_lower_case_letters_digits_and_underscores(workspace: Path, name: str) -> None:
+    with pytest.raises(Mistakes, match="is not a name; use lower-case letters, digits and _"):
+        load(workspace, f"  {name}: x\n")
+
+
+def test_a_taxonomy_without_tags_is_refused(workspace: Path) -> None:
+    with pytest.raises(Mistakes, match="tags: needs at least 1 entries, not 0"):
+        load(workspace, "  {}\n")
+
+
+def test_phrasings_fill_the_nearest_templates_with_every_name_of_a_tag(workspace: Path) -> None:
+    found = load(
+        workspace,
+        "  animal:\n    means: alive\n    templates: ['a {} outdoors']\n    tags:\n"
+        "      big_cat: {means: fierce, also: [lion]}\n      owl: {means: wise, templates: ['{}!']}\n  page: text\n",
+    ).phrasings
+    assert found["animal/big_cat"] == ("a big cat outdoors", "a lion outdoors", "big cat: fierce")
+    assert found["animal/owl"] == ("owl!", "owl: wise")
+    assert found["page"] == ("a photo of page", "page: text")
+
+
+# --- what ships ------------------------------------------------------------------------------------------------------
+
+
+@cache
+def everyday() -> taxonomy.Taxonomy:
+    return taxonomy.load("everyday")
+
+
+def test_the_everyday_taxonomy_is_whole() -> None:
+    tree = everyday().tree
+    assert len(tree.leaves) >= 1200
+    assert max(path.count("/") for path in tree.nodes) >= 2
+    assert all(node.means.strip() for node in tree)
+    assert all(everyday().phrasings[path] for path in tree.nodes)
+
+
+@pytest.mark.parametrize("name", [path.stem for path in (library.shipped() / "taggers/taxonomies").glob("*.yaml")])
+def test_every_shipped_taxonomy_loads(name: str) -> None:
+    assert len(taxonomy.load(name).tree.leaves) > 10
+
+
+def test_the_instruction_types_are_enough_and_each_says_what_it_needs() -> None:
+    types = prompt_pack.load("everyday").types
+    assert len(types) >= 120 and len({path.partition("/")[0] for path in types}) == 6
+    assert all(kind.about and kind.needs and len(kind.examples) >= 2 and kind.forms for kind in types.values())
+
+
+def test_no_two_instruction_types_share_their_last_name() -> None:
+    names = [path.rpartition("/")[2] for path in prompt_pack.load("everyday").types]
+    assert len(set(names)) == len(names)

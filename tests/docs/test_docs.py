@@ -1,0 +1,223 @@
+"""The pages cannot rot: what they tell the reader to type exists, and so does every file, name and key that they mention."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pyarrow as pa
+import pytest
+import typer
+import yaml
+
+from synthgen import taggers
+from synthgen.cli import app
+from synthgen.config import library, mapping, pipeline, prompt_pack, taxonomy
+from synthgen.job import resolve
+from synthgen.stages import select
+from synthgen.stages.generate.scoring import SCORERS
+from synthgen.tables import PAIRS
+from tests.fixtures.workspace import ROOT
+
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("demo/*.md")])
+SCRIPTS = sorted([*ROOT.glob("deploy/*"), *ROOT.glob("pipelines/*.yaml")])
+GROUP = typer.main.get_command(app)
+COMMANDS: dict[str, click.Command] = getattr(GROUP, "commands", {})
+TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+SPAN = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def read(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def blocks(path: Path, language: str) -> list[str]:
+    """The fenced blocks of a page in a language; "" for those without one."""
+    return [text for name, text in FENCE.findall(read(path)) if name == language]
+
+
+def spans(path: Path) -> list[str]:
+    """What stands between single backticks, outside of fenced blocks."""
+    return SPAN.findall(FENCE.sub("", read(path)))
+
+
+def shell_lines(text: str) -> Iterator[list[str]]:
+    """The words of every line of a shell block that calls us, without its comment and what follows a pipe."""
+    for line in text.replace("\\\n", " ").splitlines():
+        if not re.match(r"(?:\$ )?(?:synth|make)\s", line):
+            continue
+        lexer = shlex.shlex(line.removeprefix("$ "), posix=True, punctuation_chars="|;&>")
+        lexer.whitespace_split = True
+        words: list[str] = []
+        for word in lexer:
+            if word[0] in "|;&>":
+                break
+            words.append(word)
+        if words:
+            yield words
+
+
+def typed(path: Path) -> Iterator[list[str]]:
+    """Every command of a page's shell blocks."""
+    for language in ("", "sh", "bash", "console"):
+        for text in blocks(path, language):
+            yield from shell_lines(text)
+
+
+def fault_of(words: list[str]) -> str | None:
+    """Why `synth …` would not parse, as the command line itself says it; nothing is run."""
+    if len(words) < 2 or words[1] == "--help":
+        return None
+    command = COMMANDS.get(words[1])
+    if command is None:
+        return f"no such command: {' '.join(words)}"
+    try:
+        command.make_context(words[1], words[2:])
+    except click.exceptions.Exit:
+        return None
+    except click.ClickException as error:
+        return f"{' '.join(words)}: {error.format_message()}"
+    return None
+
+
+@pytest.mark.parametrize("path", PAGES, ids=name_of)
+def test_commands_in_blocks_parse(path: Path) -> None:
+    faults = [fault for words in typed(path) if words[0] == "synth" and (fault := fault_of(words))]
+    faults += [
+        f"make has no target {word}"
+        for words in typed(path)
+        if words[0] == "make"
+        for word in words[1:]
+        if "=" not in word and word not in TARGETS
+    ]
+    assert not faults, "\n".join(faults)
+
+
+@pytest.mark.parametrize("path", [*PAGES, *SCRIPTS], ids=name_of)
+def test_commands_in_sentences_exist(path: Path) -> None:
+    """`synth status` in running text, and the lines of scripts and of comments: the command and its options exist."""
+    found = spans(path) if path.suffix == ".md" else [line.lstrip("# >") for line in read(path).replace("\\\n", " ").splitlines()]
+    faults = []
+    for text in found:
+        words = re.split(r"\s+", text.strip())
+        if words[0] == "make" and len(words) > 1 and "=" not in words[1] and words[1] not in TARGETS and path.suffix == ".md":
+            faults.append(f"make has no target {words[1]}")
+        if words[0] != "synth" or len(words) < 2 or not re.fullmatch(r"[a-z]+", words[1]):
+            continue
+        if words[1] not in COMMANDS:
+            faults.append(f"no such command: {text}")
+            continue
+        known = {name for one in COMMANDS[words[1]].params for name in one.opts}
+        faults += [f"{text}: no such option {word}" for word in words[2:] if word.startswith("--") and word.partition("=")[0] not in known]
+    assert not faults, "\n".join(faults)
+
+
+def mentioned_files(path: Path) -> Iterator[str]:
+    """What looks like a file or a folder of this repository: in sentences, in links, and at the line starts of blocks."""
+    yield from re.findall(r"\]\((?!https?:)([^)#]+)\)", read(path))
+    starts = [line.split()[0] for text in blocks(path, "") for line in text.splitlines() if line.strip()]
+    for text in [*spans(path), *starts]:
+        first, slash, _ = text.partition("/")
+        if re.fullmatch(r"[\w./-]+", text) and "NAME" not in text and ((slash and (ROOT / first).is_dir()) or text.endswith(".py")):
+            yield text
+
+
+@pytest.mark.parametrize("path", PAGES, ids=name_of)
+def test_files_exist(path: Path) -> None:
+    homes = (ROOT, path.parent, ROOT / "synthgen")
+    assert not [name for name in mentioned_files(path) if not any((home / name).exists() for home in homes)]
+
+
+def test_shelf_names_exist() -> None:
+    """`synth show taxonomy everyday`: the name stands on its shelf, or a `synth copy` of the same page puts it there."""
+    faults = []
+    for path in PAGES:
+        lines = [words for words in typed(path) if words[0] == "synth"]
+        made = {(words[2], words[4]) for words in lines if words[1] == "copy"}
+        named = [(words[2], words[3]) for words in lines if words[1] in ("show", "copy")]
+        named += [("pipeline", words[words.index(flag) + 1]) for words in lines for flag in ("--pipeline", "-p") if flag in words]
+        faults += [
+            f"{name_of(path)}: {kind} {name}" for kind, name in named if name not in library.names(kind) and (kind, name) not in made
+        ]
+    assert not faults
+
+
+def yaml_blocks() -> list[tuple[str, str]]:
+    """Every YAML block of the pages, with the path that its first line gives."""
+    return [(name_of(path), text) for path in PAGES for text in blocks(path, "yaml")]
+
+
+def merged(under: Any, over: Any) -> Any:
+    """Two mappings as one, key by key; what is `over` wins."""
+    if not (isinstance(under, dict) and isinstance(over, dict)):
+        return over
+    return {**under, **{key: merged(under.get(key), value) for key, value in over.items()}}
+
+
+def _engine_alone(text: str) -> dict[str, Any]:
+    """The engine as the block has it: options of another kind of engine do not stay under it."""
+    engine = yaml.safe_load(text).get("generate", {}).get("engine")
+    return {"engine": engine} if engine else {}
+
+
+@pytest.mark.parametrize(("page", "text"), yaml_blocks())
+def test_yaml_is_accepted(page: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put where its first line says, each file loads; what a pipeline leaves out is taken from `everyday`."""
+    first = re.match(r"# ([\w./-]+\.yaml)(?:, in place of .*)?\n", text)
+    assert first, f"{page}: a YAML block begins with a comment that names its file:\n{text}"
+    file = tmp_path / first[1]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    kind = next(kind for kind, folder in library.KINDS.items() if folder == str(Path(first[1]).parent))
+    if kind == "pipeline":
+        whole = merged(library.load("pipeline", "everyday").values, library.load("pipeline", file.stem).values)
+        file.write_text(yaml.safe_dump({**whole, "generate": {**whole["generate"], **_engine_alone(text)}}), encoding="utf-8")
+        resolve.load_definitions(pipeline.load(file.stem))
+    elif kind == "mapping":
+        everyday = taggers.load("everyday-clip").taxonomy.tree
+        mapping.load(file.stem, everyday, list(prompt_pack.load("everyday").types))
+    elif kind == "family":
+        prompt_pack.family(library.load(kind, file.stem))
+    else:
+        {"tagger": taggers.load, "taxonomy": taxonomy.load, "prompts": prompt_pack.load}[kind](file.stem)
+
+
+def test_every_command_is_explained() -> None:
+    pages = "\n".join(map(read, PAGES))
+    for name, command in COMMANDS.items():
+        assert command.help, f"synth {name} has no help text"
+        assert re.search(rf"\bsynth {name}\b", pages), f"synth {name} is on no page"
+        bare = [one.name for one in command.params if isinstance(one, click.Option) and not one.help]
+        assert not bare, f"synth {name}: options without help: {bare}"
+
+
+def test_every_module_has_its_line_in_the_readme() -> None:
+    tree = {line.split()[0] for text in blocks(ROOT / "README.md", "") for line in text.splitlines() if line.strip()}
+    modules = {
+        f"synthgen/{path.name}{'/' if path.is_dir() else ''}"
+        for path in (ROOT / "synthgen").iterdir()
+        if (path.suffix == ".py" or (path / "__init__.py").is_file()) and path.stem not in ("__init__", "__main__")
+    }
+    assert not modules - tree, f"not in the README's tree: {sorted(modules - tree)}"
+
+
+def test_make_help_tells_every_target() -> None:
+    text = read(ROOT / "Makefile")
+    assert {"install", "demo", "check", "test", "bench", "wheel", "clean", "help"} <= TARGETS
+    assert not [name for name in TARGETS if not re.search(rf"^{name}:.*## ", text, re.MULTILINE)]
+
+
+def test_every_score_and_every_reason_of_a_decision_is_explained() -> None:
+    page = read(ROOT / "docs/scores.md")
+    pairs = PAIRS.empty_table().append_column("plain", pa.array([], pa.large_string()))
+    reasons = [f"rule:{name}" for name, _ in select._rules(pairs, pipeline.SelectConfig(forbidden=("x",)))]
+    reasons += ["retired", "unscored:…", "score:…", *select.REPEATS[1:]]
+    assert not [name for name in (*SCORERS, *reasons) if f"`{name}`" not in page]

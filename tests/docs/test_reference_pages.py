@@ -1,0 +1,160 @@
+"""The pages that list every key say what the models of the files say: names, defaults, and what an edit makes anew."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import BaseModel, TypeAdapter
+
+from synthgen.config import library, pipeline, prompt_pack, taxonomy
+from synthgen.job import job
+from synthgen.store import Folder
+from tests.docs.test_docs import SPAN, merged, read
+from tests.fixtures.workspace import ROOT
+
+
+def settings_of(model: type[BaseModel], before: str = "") -> Iterator[tuple[str, str]]:
+    """Every setting below a section with its default as YAML writes it on one line."""
+    for name, field in model.model_fields.items():
+        default = field.get_default(call_default_factory=True)
+        if isinstance(default, BaseModel):
+            yield from settings_of(type(default), f"{before}{name}.")
+        elif field.is_required():
+            yield f"{before}{name}", "must be given"
+        else:
+            given = TypeAdapter(Any).dump_python(default, mode="json")
+            yield f"{before}{name}", yaml.safe_dump(given, default_flow_style=True, width=1000).removesuffix("\n").removesuffix("\n...")
+
+
+@pytest.mark.parametrize("section", [name for name in pipeline.Pipeline.model_fields if name not in ("about", "notice")])
+def test_every_setting_is_listed_with_its_default(section: str) -> None:
+    text = read(ROOT / "docs/pipelines.md").split(f"\n## {section}\n")[1].split("\n## ")[0]
+    listed = re.findall(r"^\| `([\w.]+)`(?: †)? \| `?([^|]+?)`? \|", text, re.MULTILINE)
+    model = pipeline.Pipeline.model_fields[section].annotation
+    assert isinstance(model, type) and issubclass(model, BaseModel)
+    assert dict(listed) == dict(settings_of(model))
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        *(("source.hosts", "[a.org]"), ("source.sidecar", ".json"), ("images.max_frames", "3"), ("images.model_pixels", "9000")),
+        *(("tag.workers", "2"), ("tag.batch", "3"), ("plan.per_image", "3"), ("plan.balance.types", "0.5"), ("plan.seed", "3")),
+        *(("generate.scores", "[likelihood, agreement]"), ("generate.sampling.top_p", "0.5"), ("generate.engine.in_flight", "3")),
+        *(("generate.engine.retries", "9"), ("generate.price.gpu_hour", "2"), ("select.near_questions", "0.5"), ("train.steps", "9")),
+        *(("pack.images", "resized"), ("pack.workers", "2"), ("generate.engine.kind", "scripted")),
+    ],
+)
+def test_a_setting_is_marked_if_it_belongs_to_the_folder(setting: str, value: str, tmp_path: Path) -> None:
+    section, name = setting.split(".", 1)
+    text = read(ROOT / "docs/pipelines.md").split(f"\n## {section}\n")[1].split("\n## ")[0]
+    start = "generate.engine.options={}"  # which are of one kind of engine
+    sets = ([start], [start, f"{setting}={value}"])
+    plain, edited = (job.open_job(Folder(str(tmp_path)), pipeline.load("demo", one)).shape for one in sets)
+    assert (plain != edited) == (f"| `{name}` † |" in text)
+
+
+TEXTS = ROOT / "docs/texts.md"
+PLACES = {  # a section of a shelf file -> what stands before its keys on the page
+    **{taxonomy.TaxonomyFile: "", taxonomy.TagEntry: "TAG."},
+    **{prompt_pack.FamilyFile: "", prompt_pack.InstructionGroup: "GROUP.", prompt_pack.InstructionLeaf: "TYPE."},
+    **{prompt_pack.PackFile: "", prompt_pack.AskPrompt: "ask.", prompt_pack.AnswerPrompt: "answer.FORM."},
+    **{prompt_pack.PlainPrompt: "paraphrase.", prompt_pack.JudgePrompt: "judge.SCORE."},
+}
+
+
+def sections_of(model: type[library.Section]) -> list[type[library.Section]]:
+    """A file's model and all sections below it, each once."""
+    found = [model]
+    for one in found:
+        below = [kind for field in one.model_fields.values() for kind in library._sections_in(field.annotation)]
+        found += [kind for kind in dict.fromkeys(below) if kind not in found]
+    return found
+
+
+def key_rows(title: str) -> dict[str, list[str]]:
+    """The rows of a section's table on the page of text files: key -> default, what it does, what an edit makes anew."""
+    text = read(TEXTS).split(f"\n## {title}\n")[1].split("\n## ")[0]
+    return {
+        key: [cell.strip() for cell in rest.split(" | ")] for key, rest in re.findall(r"^\| `([\w.]+)` \| (.+) \|$", text, re.MULTILINE)
+    }
+
+
+@pytest.mark.parametrize(
+    ("title", "model"),
+    [("Taxonomies", taxonomy.TaxonomyFile), ("Families", prompt_pack.FamilyFile), ("Prompt packs", prompt_pack.PackFile)],
+)
+def test_every_key_of_a_text_file_is_listed_with_its_default(title: str, model: type[library.Section]) -> None:
+    listed = {key: cells[0].strip("`") for key, cells in key_rows(title).items()}
+    assert listed == {key: default for one in sections_of(model) for key, default in settings_of(one, PLACES[one])}
+
+
+def test_every_variable_of_a_template_is_listed() -> None:
+    used: dict[str, set[str]] = {}
+    for place, samples in prompt_pack._templates([prompt_pack._ANY_TYPE]):
+        first, *between, last = ({"ask_choice": "ask", "blind": "paraphrase"}.get(place[0], place[0]), *place[1:])
+        key = ".".join([first, *({"answer": "FORM", "judge": "SCORE"}[first] for _ in between), last])
+        used.setdefault(key, set()).update(samples[0])
+    named = {key: cells[1].removeprefix("a template of ") for key, cells in key_rows("Prompt packs").items() if "a template of" in cells[1]}
+    # Of the words behind the list, such as `choice`, none is a variable.
+    every = set().union(*used.values())
+    assert {key: set(SPAN.findall(text)) & every for key, text in named.items()} == used
+    known = [*prompt_pack.InstructionType.__dataclass_fields__, "name", "family"]
+    assert not [name for name in known if f"`type.{name}`" not in read(TEXTS)]
+
+
+def edited(values: Any, place: tuple[str, ...], value: Any) -> Any:
+    """The values with another one at a place."""
+    return merged(values, {place[0]: edited({}, place[1:], value)}) if place else value
+
+
+@pytest.mark.parametrize(
+    ("kind", "key", "place", "value"),
+    [
+        ("family", "about", ("about",), "other words"),
+        ("family", "GROUP.about", ("types", "coarse_perception", "about"), "other words"),
+        *(
+            ("family", f"TYPE.{key}", ("types", "coarse_perception", "types", "caption", key), value)
+            for key, value in {"about": "x", "needs": "x", "ask_as": "x", "forms": ["short"], "examples": ["x?", "y?"], "most": 2}.items()
+        ),
+        ("prompts", "about", ("about",), "other words"),
+        ("prompts", "system", ("system",), "other words"),
+        ("prompts", "ask.text", ("ask", "text"), "Ask {{ type.about }}"),
+        ("prompts", "ask.none", ("ask", "none"), "nothing"),
+        ("prompts", "ask.max_tokens", ("ask", "max_tokens"), 65),
+        ("prompts", "answer.FORM.text", ("answer", "short", "text"), "{{ question }}"),
+        ("prompts", "answer.FORM.turn", ("answer", "short", "turn"), "{{ question }}"),
+        ("prompts", "answer.FORM.max_tokens", ("answer", "short", "max_tokens"), 13),
+        ("prompts", "paraphrase.text", ("paraphrase", "text"), "{{ question }}"),
+        ("prompts", "paraphrase.max_tokens", ("paraphrase", "max_tokens"), 25),
+        ("prompts", "judge.SCORE.text", ("judge", "answer", "text"), "{{ question }}"),
+        ("prompts", "judge.SCORE.labels", ("judge", "answer", "labels"), ["yes", "no"]),
+        ("prompts", "blind", ("blind", "max_tokens"), 13),
+        ("taxonomy", "about", ("about",), "other words"),
+        ("taxonomy", "templates", ("templates",), ["{}"]),
+        ("taxonomy", "tags", ("tags", "place", "tags", "lake"), "a body of water"),
+        ("taxonomy", "TAG.means", ("tags", "place", "means"), "other words"),
+        ("taxonomy", "TAG.also", ("tags", "place", "also"), ["scenery"]),
+        ("taxonomy", "TAG.templates", ("tags", "place", "templates"), ["{}"]),
+    ],
+)
+def test_what_an_edit_of_a_text_file_makes_anew_is_as_listed(
+    kind: str, key: str, place: tuple[str, ...], value: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    sets = ["generate.engine={kind: scripted}", "generate.scores=[answer, paraphrase, blind]", "select.keep={}"]
+    before = job.open_job(Folder(str(tmp_path)), pipeline.load("demo", sets))
+    copy = tmp_path / library.KINDS[kind] / "drawn.yaml"
+    copy.parent.mkdir(parents=True)
+    copy.write_text(yaml.safe_dump(edited(library.load(kind, "drawn").values, place, value)), encoding="utf-8")
+    after = job.open_job(Folder(str(tmp_path)), pipeline.load("demo", sets))
+    groups = {group for group in before.shape if before.shape[group] != after.shape[group]}
+    recipes = [one.generate_terms.recipes() for one in (before, after)]
+    asks = any(recipes[1].get(of, recipe) != recipe for of, recipe in recipes[0].items())
+    works = {"tags": "tags" in groups, "plan": "planned" in groups, "pairs": asks, "shards": "generated" in groups, "score": bool(groups)}
+    title = {"taxonomy": "Taxonomies", "family": "Families", "prompts": "Prompt packs"}[kind]
+    assert next((word for word, is_so in works.items() if is_so), "nothing") in key_rows(title)[key][2]
+    assert (before.pack_terms.wording != after.pack_terms.wording) == (key_rows(title)[key][2] == "shards")

@@ -1,0 +1,112 @@
+"""A Ray cluster of three nodes on this machine, two of which are lost while a run works on them: nothing is lost, little is redone."""
+
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from synthgen.store import Folder, Stage
+from synthgen.tables import IMAGES
+from tests.fixtures.runs import adds_up, assignments, pairs
+from tests.fixtures.workspace import make_images, write
+
+# A tagger and an engine that take their time and leave a line for every image that they are shown.
+SLOW = """
+import os, time
+from pathlib import Path
+from synthgen.engines.scripted import ScriptedEngine
+
+HERE = Path(__file__).parent
+
+def note(what, image):
+    with (HERE / what).open("a") as file:
+        file.write(f"{image}\\n")
+
+class Tagger:
+    def __init__(self, taxonomy, options):
+        pass
+
+    def tag(self, images, metas):
+        for meta in metas:
+            note("tagged", meta["name"])
+        time.sleep(0.03 * len(images))
+        return [{meta["tags"][0]: 1.0} for meta in metas]
+
+class Engine(ScriptedEngine):
+    async def generate(self, request):
+        if request.purpose == "answer":
+            note("answered", f"{request.image_key} {request.text[:40]}")
+        return await super().generate(request)
+"""
+PARTITION = 32
+
+
+@pytest.fixture
+def cluster() -> Iterator[Any]:
+    """A head that works on nothing, and two nodes with a core each."""
+    from ray.cluster_utils import Cluster
+
+    before = os.environ.get("RAY_ADDRESS")
+    one = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 80 * 2**20})
+    one.nodes = [add(one), add(one)]
+    yield one
+    one.shutdown()
+    assert os.environ.get("RAY_ADDRESS") == before
+
+
+def add(cluster: Any) -> Any:
+    return cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20)
+
+
+def lines(path: Path) -> list[str]:
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def lose(cluster: Any, node: Any, path: Path, at: int, process: subprocess.Popen[str]) -> None:
+    """Kills a node once a file has so many lines; another joins the cluster."""
+    give_up = time.monotonic() + 200
+    while len(lines(path)) < at:
+        assert time.monotonic() < give_up and process.poll() is None, process.communicate()[1] if process.poll() is not None else path
+        time.sleep(0.02)
+    cluster.remove_node(node, allow_graceful=False)
+    add(cluster)
+
+
+def test_a_node_lost_in_tag_and_one_in_generate_cost_their_partitions_in_flight(
+    workspace: Path, cluster: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in make_images(workspace / "photos", 300):
+        path.with_suffix(".json").write_text(
+            f'{{"name": "{path.name}", "tags": ["{("animal/cat", "document/invoice")[path.stat().st_size % 2]}"]}}'
+        )
+    write(workspace / "slow.py", SLOW)
+    write(workspace / "taggers" / "slow.yaml", "about: slow\nengine: slow:Tagger\ntaxonomy: small\n")
+    settings = ["tag.tagger=slow", "tag.workers=2", "tag.batch=4", "generate.engine.replicas=2", "generate.engine.script=slow:Engine"]
+    settings += ["generate.engine.options.seconds=0.05", "generate.engine.in_flight=2", "plan.per_image=2"]
+    given = [word for one in settings for word in ("--set", one)]
+    command = [sys.executable, "-m", "synthgen", "run", "photos", "--out", "out", "--pipeline", "small", *given]
+    environment = {**os.environ, "RAY_ADDRESS": cluster.address}
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment)
+    lose(cluster, cluster.nodes[0], workspace / "tagged", 80, process)
+    lose(cluster, cluster.nodes[1], workspace / "answered", 150, process)
+    told = process.communicate(timeout=200)[1]
+    assert process.returncode == 0, told
+
+    adds_up(workspace / "out")
+    assert len(assignments(workspace / "out")) == 600 and {row[0] for row in pairs(workspace / "out").values()} == {"pair"}
+    stage = Stage(Folder(str(workspace / "out")), "1-tagged")
+    log = stage.log()
+    tagged = [row for name in log.partitions for row in stage.current(log, name, "images", "object_id", IMAGES).to_pylist()]
+    assert len({row["object_id"] for row in tagged}) == len(tagged) == 300
+    redone = {name: sum(count - 1 for count in Counter(lines(workspace / name)).values()) for name in ("tagged", "answered")}
+    with capsys.disabled():
+        print(f" [redone: {redone['tagged']} of 300 images tagged, {redone['answered']} of 600 questions answered]", end=" ")
+    # An actor holds two partitions; what a lost node had of them is done again, and nothing else.
+    assert not list((workspace / "out").rglob("strikes")), "a lost node is no strike against the images that were there"
+    assert redone["tagged"] <= 2 * PARTITION and redone["answered"] <= 2 * 2 * PARTITION

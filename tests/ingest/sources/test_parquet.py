@@ -1,0 +1,101 @@
+"""Rows of Parquet files are objects like any others, and a damaged row group costs its rows only."""
+
+import os
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from synthgen.config.pipeline import ImagesConfig, SourceConfig
+from synthgen.ingest.sources import Unreadable, read_objects
+from synthgen.store import remote
+from tests.fixtures.sources import PICTURE, listed, mistake, names, parquet, read, read_refs, refs, tree
+
+
+@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary(), pa.binary(3), PICTURE], ids=str)
+def test_each_row_of_a_parquet_file_is_an_object(tmp_path: Path, kind: pa.DataType) -> None:
+    datas = [f"im{number}".encode() for number in range(5)]
+    cells = [{"bytes": data, "path": None} for data in datas] if kind == PICTURE else datas
+    path = parquet(tmp_path / "p.parquet", cells, kind)
+    objects = listed(path)
+    assert [(one.uri, one.row, one.bytes) for one in objects] == [(str(path), row, None) for row in range(5)]
+    assert len({one.version for one in objects}) == 1
+    assert list(read(path).values()) == datas
+
+
+def test_a_row_without_bytes_is_on_record_and_its_path_is_never_followed(tmp_path: Path) -> None:
+    tree(tmp_path, "real.jpg")
+    path = str(tmp_path / "real.jpg")
+    cells = [{"bytes": None, "path": path}, None, {"bytes": b"", "path": path}, {"bytes": b"x", "path": "http://127.0.0.1:1/"}]
+    results = list(read(parquet(tmp_path / "p.parquet", cells)).values())
+    assert results[2:] == [b"", b"x"]
+    assert results[0] == results[1] == Unreadable("no_bytes", "the cell holds no bytes; a path in it is not followed")
+
+
+def test_columns_are_carried_along(tmp_path: Path) -> None:
+    path = parquet(tmp_path / "p.parquet", [b"a", b"b"], pa.binary(), caption=["é", None], licence=["CC0", "CC0"])
+    metas = [one.source_meta for one in listed(path, meta_columns=("licence", "caption"))]
+    assert metas == ['{"licence": "CC0", "caption": "é"}', '{"licence": "CC0", "caption": null}']
+
+
+def test_rows_of_many_files_are_read_by_file_and_row_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(3):
+        parquet(tmp_path / f"{number}.parquet", [f"{number}{row}".encode() for row in range(10)], pa.binary(), group=3)
+    groups: list[int] = []
+    iter_batches = pq.ParquetFile.iter_batches
+    monkeypatch.setattr(
+        pq.ParquetFile, "iter_batches", lambda self, size, **named: groups.extend(named["row_groups"]) or iter_batches(self, size, **named)
+    )
+    wanted = [ref for ref in refs(listed(tmp_path)) if ref.row in (1, 8)]
+    assert len(wanted) == 6
+    results = read_refs(wanted[::-1] + wanted[:1])  # any order, one of them twice
+    assert {result for result in results.values()} == {b"01", b"08", b"11", b"18", b"21", b"28"}
+    assert sorted(groups) == [0, 0, 0, 2, 2, 2]
+
+
+def test_a_large_row_group_is_read_in_pieces(tmp_path: Path) -> None:
+    cells = [os.urandom(2**18) for _ in range(160)]
+    path = tmp_path / "p.parquet"  # 40 MB in one row group, 1 MB in each page
+    pq.write_table(pa.table({"image": cells}), path, row_group_size=160, write_batch_size=4, use_dictionary=False)
+    before = most = pa.total_allocated_bytes()
+    for ref, data in read_objects(refs(listed(path)), SourceConfig(), ImagesConfig()):
+        assert data == cells[ref.row or 0]
+        most = max(most, pa.total_allocated_bytes())
+    assert most - before < 32 * 2**20
+
+
+def test_a_damaged_row_group_costs_its_rows_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "PAUSE", 0.01)
+    path = parquet(tmp_path / "p.parquet", [bytes([row]) * 300 for row in range(6)], pa.binary())
+    at = pq.ParquetFile(path).metadata.row_group(1).column(0).data_page_offset
+    damaged = bytearray(path.read_bytes())
+    damaged[at : at + 20] = b"\xff" * 20
+    path.write_bytes(damaged)
+    results = list(read(path).values())
+    assert [isinstance(result, bytes) for result in results] == [True, True, False, False, True, True]
+
+
+def test_a_folder_may_hold_images_parquet_files_and_other_parquet_files(tmp_path: Path) -> None:
+    tree(tmp_path, "a.jpg")
+    parquet(tmp_path / "b/c.parquet", [b"1"], pa.binary())
+    pq.write_table(pa.table({"file_name": ["a.jpg"]}), tmp_path / "metadata.parquet")
+    (tmp_path / "broken.parquet").write_bytes(b"PAR1 and no more")
+    objects = listed(tmp_path)
+    assert [(name, one.row) for name, one in zip(names(objects, tmp_path), objects, strict=True)] == [
+        ("a.jpg", None),
+        ("b/c.parquet", 0),
+        ("broken.parquet", None),
+    ]
+    readable = {Path(name).name: isinstance(result, bytes) for name, result in read(tmp_path).items()}
+    assert readable == {"a.jpg#None": True, "c.parquet#0": True, "broken.parquet#None": False}
+
+
+def test_mistakes_about_parquet_are_one_line(tmp_path: Path) -> None:
+    path = parquet(tmp_path / "p.parquet", [b"1"], pa.binary(), text=["x"])
+    assert mistake(path, image_column="imgae") == f"{path}: has no column 'imgae'; did you mean 'image'?"
+    assert mistake(tmp_path, image_column="imgae") == f"{path}: has no column 'imgae'; did you mean 'image'?"
+    assert mistake(path, meta_columns=("texts",)) == f"{path}: has no column 'texts'; did you mean 'text'?"
+    assert "holds string; images must be bytes" in mistake(path, image_column="text")
+    (tmp_path / "q.parquet").write_bytes(b"hello")
+    assert "is not a Parquet file" in mistake(tmp_path / "q.parquet")

@@ -1,0 +1,5 @@
+"""An output folder up to its selected pairs, for every test of packing."""
+
+from tests.fixtures.packing import few_at_once, world
+
+__all__ = ["few_at_once", "world"]

@@ -1,0 +1,121 @@
+"""A plan under growth and change: what is planned stays, and only what changed at the source is planned anew."""
+
+from collections.abc import Callable
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from synthgen.store import Stage
+from synthgen.tables import OBJECTS, image_id
+from tests.fixtures.plan_checks import check
+from tests.fixtures.planning import OBJECTS_PUT, SLOWLY, Content, World, unlike
+
+
+@SLOWLY
+@given(growths=st.lists(OBJECTS_PUT, min_size=2, max_size=3))
+def test_growth_takes_back_nothing_and_rewrites_nothing(worlds: Callable[[], World], growths: list[dict[str, Content]]) -> None:
+    world, seen = worlds(), set[str]()
+    for contents in growths:
+        assignments, commits = world.assignments(), Stage(world.out, "2-planned").log().partitions
+        world.grow({uri: content for uri, content in contents.items() if uri not in seen})
+        seen |= set(contents)
+        world.plan()
+        check(world, world.terms())
+        assert {key: row for key, row in world.assignments().items() if key in assignments} == assignments
+        after = Stage(world.out, "2-planned").log().partitions
+        assert {name: after[name] for name in commits} == commits
+
+
+def test_a_changed_object_is_planned_anew_and_the_old_version_retired(world: World) -> None:
+    world.grow({f"{number}.jpg": unlike(number, "animal") for number in range(9)})
+    world.plan()
+    before = world.assignments()
+    world.grow({"4.jpg": unlike(100, "sign")})
+    world.plan()
+    check(world, world.terms())
+    assert world.outcomes() == {f"{number}.jpg 1": "planned" for number in range(9)} | {"4.jpg 1": "changed", "4.jpg 2": "planned"}
+    old = {key for key, row in before.items() if row["image_id"] == image_id(b"data 4")}
+    new = {key for key, row in world.assignments().items() if row["image_id"] == image_id(b"data 100")}
+    assert (len(old), len(new)) == (3, 3)
+    assert set(world.assignments()) == set(before) - old | new
+    counts = Stage(world.out, "2-planned").log().counts()
+    assert (counts["assigned"], counts["retired"]) == (27, 3)
+    assert sum(len(commits) - 1 for commits in Stage(world.out, "2-planned").log().partitions.values()) == 1, "one partition was touched"
+
+
+def test_what_stood_behind_a_changed_object_takes_its_place(world: World) -> None:
+    """Else its bytes would be lost: they are still there, under the other name."""
+    world.grow({"a.jpg": Content("same", 0)})
+    world.grow({"b.jpg": Content("same", 0), "c.jpg": Content("near", 1)})
+    world.plan()
+    assert world.outcomes() == {"a.jpg 1": "planned", "b.jpg 1": "same_bytes", "c.jpg 1": "near_duplicate"}
+    asked = set(world.assignments())
+    world.grow({"a.jpg": unlike(9)})
+    world.plan()
+    check(world, world.terms())
+    kept = "b.jpg 1" if world.outcomes()["b.jpg 1"] == "planned" else "c.jpg 1"
+    other = {"b.jpg 1": "c.jpg 1", "c.jpg 1": "b.jpg 1"}[kept]
+    assert world.outcomes() == {"a.jpg 1": "changed", "a.jpg 2": "planned", kept: "planned", other: "near_duplicate"}
+    if kept == "b.jpg 1":
+        assert asked <= set(world.assignments()), "the same questions, now asked of the other object"
+
+
+def test_a_question_moves_with_its_bytes_inside_a_partition(world: World) -> None:
+    world.grow({"a.jpg": Content("same", 0), "b.jpg": Content("same", 0)})
+    world.plan()
+    before = world.assignments()
+    (planned,) = {row["object_id"] for row in before.values()}
+    uri = world.images()[planned]["uri"]
+    world.grow({uri: unlike(1)})
+    world.plan()
+    check(world, world.terms())
+    moved = {key: row for key, row in world.assignments().items() if key in before}
+    assert set(moved) == set(before) and {row["object_id"] for row in moved.values()} == set(world.images()) - {planned} - {
+        one for one, row in world.images().items() if row["version"] == "2"
+    }
+    assert Stage(world.out, "2-planned").log().counts()["assigned"] == 6
+
+
+def test_an_object_that_can_be_read_after_all_is_planned_without_being_asked_for(world: World) -> None:
+    world.grow({"a.jpg": unlike(1), "b.jpg": unlike(2)})
+    world.grow({"c.jpg": Content("broken", None, ("animal",)), "d.jpg": unlike(3)})
+    world.plan()
+    before = world.assignments()
+    world.mended = {row["object_id"] for row in world.rows("0-listed", "objects", OBJECTS) if row["uri"] == "c.jpg"}
+    world.tag(["e002-00000"])
+    assert world.plan() == 1
+    check(world, world.terms())
+    assert set(before) < set(world.assignments())
+
+
+def test_an_object_that_came_back_earlier_than_its_copy_does_not_push_it_out(world: World) -> None:
+    world.put("a.jpg", Content("broken", None))
+    world.grow({})
+    world.grow({"b.jpg": Content("broken", 0)})
+    world.plan()
+    before = world.assignments()
+    world.mended = {row["object_id"] for row in world.rows("0-listed", "objects", OBJECTS) if row["uri"] == "a.jpg"}
+    world.tag(["e001-00000"])
+    world.plan()
+    check(world, world.terms())
+    assert world.outcomes() == {"a.jpg 1": "same_bytes", "b.jpg 1": "planned"}
+    assert world.assignments() == before
+
+
+def test_a_quarantined_object_that_changed_stays_out_of_the_plan(world: World) -> None:
+    """It was counted under quarantine; as `changed` it would be counted twice."""
+    world.grow({"a.jpg": Content("broken", None), "b.jpg": unlike(2)})
+    world.plan()
+    world.grow({"a.jpg": unlike(1)})
+    world.plan()
+    check(world, world.terms())
+    assert world.outcomes() == {"a.jpg 2": "planned", "b.jpg 1": "planned"}
+
+
+def test_a_newer_version_that_cannot_be_read_retires_the_older(world: World) -> None:
+    world.grow({"a.jpg": unlike(1)})
+    world.plan()
+    world.grow({"a.jpg": Content("broken", None)})
+    world.plan()
+    check(world, world.terms())
+    assert world.outcomes() == {"a.jpg 1": "changed"} and world.assignments() == {}

@@ -1,0 +1,329 @@
+"""Listing adds each object once, however often, in whatever order and however far it came before."""
+
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from synthgen import tables
+from synthgen.errors import Damaged, LeaseLost
+from synthgen.ingest.sources import Listed
+from synthgen.stages import listing
+from synthgen.store import Folder, Lease, Receipt, Stage
+from synthgen.store.commits import partition_order
+from synthgen.tables import OBJECTS, make_id, object_id
+from tests.fixtures.workspace import ROOT
+
+SLOWLY = settings(deadline=None, max_examples=12, suppress_health_check=list(HealthCheck))
+
+
+def one(number: int, version: str = "v1", row: int | None = None, meta: str | None = None) -> Listed:
+    return Listed(f"s3://bucket/{number:04d}.jpg", version, row, 1000 + number, meta)
+
+
+def listed(out: Folder, objects: Iterable[Listed]) -> int:
+    """Lists the objects; how many that added, as the commits say."""
+    before = Stage(out, "0-listed").log().counts().get("listed", 0)
+    with Lease.take(out) as lease:
+        listing.run(out, objects, lease, "f")
+    return Stage(out, "0-listed").log().counts().get("listed", 0) - before
+
+
+def partitions(out: Folder) -> dict[str, list[dict[str, Any]]]:
+    stage = Stage(out, "0-listed")
+    log = stage.log()
+    return {name: stage.current(log, name, "objects", "object_id", OBJECTS).to_pylist() for name in log.partitions}
+
+
+def committed(out: Folder) -> list[Listed]:
+    """Every committed object, in the order of the partitions."""
+    rows = [row for part in partitions(out).values() for row in part]
+    for row in rows:
+        assert row["object_id"] == object_id(row["uri"], row["version"], row["row"])
+        assert row["bucket"] == tables.bucket_of(row["uri"])
+    assert Stage(out, "0-listed").log().counts() == ({"listed": len(rows)} if rows else {})
+    return [Listed(row["uri"], row["version"], row["row"], row["bytes"], row["source_meta"]) for row in rows]
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Folder:
+    return Folder(str(tmp_path / "out"))
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Partitions, batches and buckets so few or small that a few objects fill several of each."""
+    monkeypatch.setattr(tables, "bucket_of", lambda uri: int(make_id(uri)[:2], 16) % 3)
+    monkeypatch.setattr(listing, "SMALLEST_PARTITION", 4)
+    monkeypatch.setattr(listing, "ROWS_AT_ONCE", 7)
+    monkeypatch.setattr("synthgen.store.spill.ROWS_AT_ONCE", 5)
+
+
+def test_every_object_is_listed_once_with_all_that_is_known_of_it(out: Folder) -> None:
+    objects = [one(number, row=number % 3 or None, meta='{"by": "me"}' if number % 2 else None) for number in range(100)]
+    assert listed(out, objects) == 100
+    assert sorted(committed(out), key=str) == sorted(objects, key=str)
+
+
+def test_an_empty_listing_adds_nothing(out: Folder) -> None:
+    assert listed(out, []) == 0
+    assert partitions(out) == {}
+
+
+def test_listing_again_adds_nothing(out: Folder) -> None:
+    listed(out, map(one, range(50)))
+    before = partitions(out)
+    assert listed(out, map(one, range(50))) == 0
+    assert partitions(out) == before
+
+
+def test_growth_makes_partitions_of_a_new_epoch_and_leaves_the_others(out: Folder) -> None:
+    listed(out, map(one, range(50)))
+    before = partitions(out)
+    assert listed(out, map(one, range(80))) == 30
+    after = partitions(out)
+    assert {name: after[name] for name in before} == before
+    grown = {name: rows for name, rows in after.items() if name not in before}
+    assert all(name.startswith("e002-") for name in grown)
+    assert sorted(row["uri"] for rows in grown.values() for row in rows) == [one(number).uri for number in range(50, 80)]
+
+
+def test_a_changed_version_is_a_new_object_and_the_old_one_stays(out: Folder) -> None:
+    listed(out, map(one, range(10)))
+    assert listed(out, [one(number, "v2" if number == 4 else "v1") for number in range(10)]) == 1
+    assert [found.version for found in committed(out) if found.uri == one(4).uri] == ["v1", "v2"]
+
+
+def test_the_same_uri_with_several_rows_is_several_objects(out: Folder) -> None:
+    assert listed(out, [one(1, row=row) for row in range(40)]) == 40
+    assert sorted(found.row or 0 for found in committed(out)) == list(range(40))
+
+
+@pytest.mark.usefixtures("small")
+def test_rows_of_one_file_lie_together_in_its_order(out: Folder) -> None:
+    """Whoever reads a partition then reads a piece of the file, not all of it for rows here and there."""
+    listed(out, [one(file, row=row) for row in range(30) for file in range(3)])
+    found = committed(out)
+    assert [first.uri for first, second in pairwise(found) if first.uri != second.uri] == list(dict.fromkeys(each.uri for each in found))[
+        :-1
+    ]
+    for file in range(3):
+        assert [each.row for each in found if each.uri == one(file).uri] == list(range(30))
+
+
+def test_an_object_that_the_source_names_twice_is_listed_once_whichever_comes_first(out: Folder, tmp_path: Path) -> None:
+    twice = [one(1, meta="b"), one(2), one(1, meta="a"), one(1, meta="b")]
+    assert listed(out, twice) == 2
+    other = Folder(str(tmp_path / "other"))
+    listed(other, reversed(twice))
+    assert committed(out) == committed(other)
+
+
+def test_an_object_that_is_gone_from_the_source_stays_listed(out: Folder) -> None:
+    listed(out, map(one, range(10)))
+    assert listed(out, map(one, range(5))) == 0
+    assert len(committed(out)) == 10
+
+
+@pytest.mark.usefixtures("small")
+@SLOWLY
+@given(st.lists(st.lists(st.tuples(st.integers(0, 40), st.sampled_from(["v1", "v2"])), max_size=30), max_size=3), st.randoms())
+def test_after_any_listings_the_partitions_hold_every_object_ever_listed_once(
+    names: list[list[tuple[int, str]]], draw: random.Random
+) -> None:
+    with tempfile.TemporaryDirectory() as place:
+        out = Folder(place)
+        ever: set[Listed] = set()
+        for some in names:
+            objects = [one(number, version) for number, version in some]
+            before = partitions(out)
+            found = listed(out, draw.sample(objects, len(objects)))
+            assert found == len(set(objects) - ever)
+            ever |= set(objects)
+            assert sorted(committed(out), key=str) == sorted(ever, key=str)
+            assert all(partitions(out)[name] == rows for name, rows in before.items()), "what was listed stays as it was"
+
+
+@pytest.mark.usefixtures("small")
+@SLOWLY
+@given(st.sets(st.integers(0, 500), max_size=30), st.randoms())
+def test_the_order_of_the_stream_does_not_matter(numbers: set[int], draw: random.Random) -> None:
+    with tempfile.TemporaryDirectory() as one_place, tempfile.TemporaryDirectory() as other_place:
+        shuffled = draw.sample(sorted(numbers), len(numbers))
+        listed(Folder(one_place), map(one, sorted(numbers)))
+        listed(Folder(other_place), map(one, shuffled))
+        assert partitions(Folder(one_place)) == partitions(Folder(other_place))
+
+
+# --- the size of partitions -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("total", [1, 31, 32, 33, 10_000, 256_000, 256_001, 1_000_000, 10**8, 10**10])
+def test_no_listing_makes_more_than_8000_partitions(total: int) -> None:
+    size = listing.partition_rows(total)
+    assert -(-total // size) <= listing.MOST_PARTITIONS == 8000
+    assert size >= 32
+    assert size == 32 or size <= total / 8000 + 1
+
+
+def test_partitions_grow_with_what_was_listed_before(out: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or a source listed every hour would end with a great many small ones."""
+    monkeypatch.setattr(listing, "SMALLEST_PARTITION", 1)
+    monkeypatch.setattr(listing, "MOST_PARTITIONS", 10)
+    for hour in range(1, 9):
+        listed(out, map(one, range(20 * hour)))
+    sizes: dict[str, list[int]] = {}
+    for name, rows in partitions(out).items():
+        sizes.setdefault(name[:4], []).append(len(rows))
+    assert sizes["e001"] == [2] * 10
+    assert sizes["e008"] == [16, 4], "160 objects in at most 10 partitions are 16 in each"
+    assert sum(map(len, sizes.values())) <= 10 * 4  # a harmonic sum: 10 (1 + 1/2 + … + 1/8), and the rounding
+
+
+def test_the_listing_does_not_hold_the_stream(out: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No more than a batch of objects is alive while the stream is read; the figure for a million is in benchmarks/planning.py."""
+    monkeypatch.setattr(listing, "ROWS_AT_ONCE", 50)
+    alive = most = 0
+
+    class Counted(Listed):
+        def __del__(self) -> None:
+            nonlocal alive
+            alive -= 1
+
+    def stream() -> Iterator[Listed]:
+        nonlocal alive, most
+        for number in range(2000):
+            alive += 1
+            most = max(most, alive)
+            yield Counted(**vars(one(number)))
+
+    assert listed(out, stream()) == 2000
+    assert most <= 110
+
+
+# --- cut short --------------------------------------------------------------------------------------------------------
+
+
+class Stop(Exception):
+    """What the tests raise in the middle."""
+
+
+def test_a_source_that_fails_in_the_middle_of_the_stream_leaves_nothing(
+    out: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    def stream() -> Iterator[Listed]:
+        yield from map(one, range(100))
+        raise Stop
+
+    with pytest.raises(Stop):
+        listed(out, stream())
+    assert partitions(out) == {}
+    assert not list(tmp_path.glob("synth-listing-*")), "what was spilled is gone"
+    assert listed(out, map(one, range(100))) == 100
+
+
+def cut_after(monkeypatch: pytest.MonkeyPatch, commits: int, act: Callable[[], None]) -> None:
+    """Lets some commits of `0-listed` happen, then acts in place of the next one."""
+    commit, made = Stage.commit, []
+
+    def counting(self: Stage, receipt: Receipt, lease: Lease, epoch: int) -> Any:
+        if len(made) == commits:
+            act()
+        made.append(receipt.partition)
+        return commit(self, receipt, lease, epoch)
+
+    monkeypatch.setattr(Stage, "commit", counting)
+
+
+def stop() -> None:
+    raise Stop
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("commits", [0, 1, 5, 12])
+def test_a_listing_cut_short_between_commits_is_completed_by_the_next(out: Folder, commits: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        cut_after(patch, commits, stop)
+        with pytest.raises(Stop):
+            listed(out, map(one, range(50)))
+    before = partitions(out)
+    assert len(before) == commits and sum(map(len, before.values())) == 4 * commits
+    # In the meantime the bucket grew, and one object that was committed and one that was not have changed.
+    changed = {committed(out)[0].uri, one(49).uri} if commits else {one(49).uri}
+    now = [replace(each, version="v2") if each.uri in changed else each for each in map(one, range(60))]
+    expected = {*committed(out), *now}
+    assert listed(out, now) == len(expected) - 4 * commits
+    assert {name: partitions(out)[name] for name in before} == before
+    assert sorted(committed(out), key=str) == sorted(expected, key=str)
+    assert listed(out, now) == 0
+
+
+@pytest.mark.usefixtures("small")
+def test_a_listing_cut_short_again_and_again_still_ends(out: Folder) -> None:
+    epochs = []
+    for _ in range(5):
+        with pytest.MonkeyPatch.context() as patch:
+            cut_after(patch, 2, stop)
+            with pytest.raises(Stop):
+                listed(out, map(one, range(50)))
+        epochs.append(Stage(out, "0-listed").log().last_epoch)
+    assert epochs == [1, 2, 3, 4, 5]
+    assert listed(out, map(one, range(50))) == 50 - 5 * 8
+    assert sorted(committed(out), key=str) == list(map(one, range(50)))
+    assert list(partitions(out)) == sorted(partitions(out), key=partition_order)
+
+
+def test_a_listing_killed_between_commits_is_completed_by_the_next(out: Folder) -> None:
+    code = """if 1:
+        import os, signal, sys
+        import pytest
+        from tests.stages.test_listing import *
+        cut_after(pytest.MonkeyPatch(), 2, lambda: os.kill(os.getpid(), signal.SIGKILL))
+        listed(Folder(sys.argv[1]), map(one, range(100)))"""
+    died = subprocess.run([sys.executable, "-c", code, out.url], cwd=ROOT)
+    assert died.returncode == -signal.SIGKILL
+    assert len(partitions(out)) == 2
+    assert listed(out, map(one, range(100))) == 100 - 64
+    assert sorted(committed(out), key=str) == list(map(one, range(100)))
+
+
+def test_a_damaged_partition_stops_the_listing_and_is_not_listed_anew(out: Folder) -> None:
+    listed(out, map(one, range(40)))
+    file = next(Path(out.path, "0-listed", "objects").iterdir())
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(Damaged, match="0-listed/objects"):
+        listed(out, map(one, range(80)))
+    assert list(Stage(out, "0-listed").log().partitions) == ["e001-00000", "e001-00001"]
+
+
+def test_the_last_commit_of_a_driver_taken_over_is_not_taken_for_our_own(out: Folder) -> None:
+    """It holds other objects: those that the newer driver wanted under that name would be counted and not be there."""
+    zombie = Lease.take(out)
+    log = Stage.log
+
+    def log_then_zombie(self: Stage) -> Any:
+        found = log(self)
+        patch.undo()  # once
+        patch.setattr(Lease, "check", lambda lease: None)
+        listing.run(out, map(one, range(5)), zombie, "f")
+        return found
+
+    zombie.release()
+    with Lease.take(out) as lease, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Stage, "log", log_then_zombie)
+        with pytest.raises(LeaseLost, match="start again"):
+            listing.run(out, map(one, range(20)), lease, "f")
+    assert listed(out, map(one, range(20))) == 15
+    assert len(committed(out)) == 20

@@ -1,0 +1,277 @@
+"""Files of an output folder, on local disk and in a bucket: a reader never sees half of one, and one of many creates it."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+import pytest
+
+from synthgen.errors import SynthError, UserMistake
+from synthgen.store import Folder, Lease, Receipt, Stage, TablePart, remote
+from synthgen.store.folder import open_folder
+from synthgen.store.gc import Deleted, collect_garbage
+from tests.fixtures.rows import RACERS, current, receipt
+from tests.fixtures.s3_server import Way
+
+
+def test_a_file_is_read_as_written_and_a_missing_one_is_named(out: Folder) -> None:
+    out.write("a.json", b"one")
+    out.child("deep/er").write("b.json", b"two")
+    out.write("a.json", b"three")
+    assert out.read("a.json") == b"three"
+    assert out.child("deep").child("er").read_many(["b.json"]) == {"b.json": b"two"}
+    with pytest.raises(FileNotFoundError):
+        out.read("c.json")
+    out.remove(["a.json", "a.json"])
+    assert out.names() == []
+
+
+def test_names_are_those_of_whole_files_in_this_folder_alone(out: Folder) -> None:
+    assert out.names() == [] and out.is_empty()
+    for name in ("b.json", "a.json", "c.parquet"):
+        out.write(name, b"")
+    out.child("below").write("d.json", b"")
+    assert out.names() == ["a.json", "b.json", "c.parquet"]
+    assert out.names(".json") == ["a.json", "b.json"]
+    assert not out.is_empty()
+
+
+def test_many_files_are_read_by_name(out: Folder) -> None:
+    wanted = {f"{number}.json": str(number).encode() for number in range(30)}
+    for name, data in wanted.items():
+        out.write(name, data)
+    assert out.read_many(list(wanted)) == wanted
+    assert out.read_many([]) == {}
+
+
+def test_a_folder_where_a_run_was_killed_before_it_wrote_anything_is_still_empty(out: Folder) -> None:
+    Lease.take(out).release()
+    assert out.is_empty()
+    out.write("notes.txt", b"the user's")
+    assert not out.is_empty()
+
+
+def test_of_many_threads_one_creates_a_file(out: Folder) -> None:
+    start = threading.Barrier(RACERS)
+
+    def create(number: int) -> bool:
+        start.wait()
+        return out.create("one.json", f"{number}".encode())
+
+    with ThreadPoolExecutor(RACERS) as pool:
+        won = list(pool.map(create, range(RACERS)))
+    assert won.count(True) == 1
+    assert out.read("one.json") == str(won.index(True)).encode()
+    assert out.names() == ["one.json"]
+
+
+def _create_in_process(start: Any, url: str, number: int) -> None:
+    start.wait()
+    sys.exit(0 if Folder(url).create("one.json", str(number).encode()) else 1)
+
+
+def test_of_many_processes_one_creates_a_file(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    for attempt in range(3):
+        start, url = context.Barrier(RACERS), str(tmp_path / str(attempt))
+        racers = [context.Process(target=_create_in_process, args=(start, url, number)) for number in range(RACERS)]
+        for racer in racers:
+            racer.start()
+        for racer in racers:
+            racer.join()
+        won = [racer.exitcode == 0 for racer in racers]
+        assert won.count(True) == 1
+        assert Folder(url).read("one.json") == str(won.index(True)).encode()
+
+
+def test_a_refused_create_changes_nothing(out: Folder) -> None:
+    assert out.create("one.json", b"first")
+    assert not out.create("one.json", b"second")
+    assert out.read("one.json") == b"first"
+
+
+def test_a_create_whose_reply_was_lost_is_told_that_it_created_the_file(s3: Folder, way: Way) -> None:
+    s3.create("learn.json", b"")
+    lost: list[str] = []
+
+    def lose_once(request: BaseHTTPRequestHandler) -> str | None:
+        if request.command == "PUT" and not lost:
+            lost.append(request.path)
+            return "lose"
+        return None
+
+    way.spoil = lose_once
+    assert s3.create("one.json", b"mine")
+    assert lost and s3.read("one.json") == b"mine"
+
+
+def test_a_create_that_the_store_could_not_decide_is_tried_again(s3: Folder, way: Way) -> None:
+    s3.create("learn.json", b"")
+    told: list[str] = []
+
+    def conflict_twice(request: BaseHTTPRequestHandler) -> str | None:
+        if request.command == "PUT" and len(told) < 2:
+            told.append(request.path)
+            return "conflict"
+        return None
+
+    way.spoil = conflict_twice
+    assert s3.create("one.json", b"mine")
+    assert len(told) == 2
+
+
+def test_a_store_that_takes_a_conditional_put_for_a_plain_one_is_looked_at_first(s3: Folder, way: Way) -> None:
+    way.spoil = lambda request: "strip"
+    assert s3.create("one.json", b"first")
+    assert not s3.create("one.json", b"second")
+    assert s3.read("one.json") == b"first"
+    assert s3.create("two.json", b"another")
+
+
+def test_a_reader_finds_whole_files_while_they_are_replaced(tmp_path: Path) -> None:
+    folder, stop = Folder(str(tmp_path)), threading.Event()
+    versions = [bytes([65 + number]) * (300_000 + 50_000 * number) for number in range(4)]
+    folder.write("one.json", versions[0])
+    seen: set[bytes] = set()
+    names: set[str] = set()
+
+    def poll() -> None:
+        while not stop.is_set():
+            seen.add(folder.read("one.json"))
+            names.update(folder.names())
+
+    reader = threading.Thread(target=poll)
+    reader.start()
+    for number in range(60):
+        folder.write("one.json", versions[number % 4])
+    stop.set()
+    reader.join()
+    assert seen <= set(versions)
+    assert names == {"one.json"}
+
+
+def test_a_file_that_was_being_written_when_its_process_was_killed_is_no_file(tmp_path: Path) -> None:
+    code = """if 1:
+        import os, signal, sys
+        from synthgen.store import Folder
+        os.fsync = lambda file: os.kill(os.getpid(), signal.SIGKILL)
+        Folder(sys.argv[1]).create("one.json", b"half")"""
+    died = subprocess.run([sys.executable, "-c", code, str(tmp_path)])
+    assert died.returncode == -signal.SIGKILL
+    assert len(list(tmp_path.iterdir())) == 1, "the file was begun"
+    assert Folder(str(tmp_path)).names() == [] and Folder(str(tmp_path)).is_empty()
+
+
+def test_tidying_deletes_what_was_being_written_when_its_process_was_killed_wherever_it_lies(tmp_path: Path) -> None:
+    out = Folder(str(tmp_path / "out"))
+    with Lease.take(out) as lease:
+        stage = Stage(out, "5-shards")
+        stage.commit(receipt(stage, {"a": 1}), lease, 1)
+        for folder in ("", "5-shards/things", "5-shards/commits", "5-shards/data", "lease", "profiles"):
+            Path(out.path, folder).mkdir(exist_ok=True)
+            Path(out.path, folder, ".writing-0123").write_bytes(b"1234")
+        assert collect_garbage(out, ("5-shards",), lease) == Deleted(6, 24)
+        assert not list(Path(out.path).rglob(".writing-*")) and current(stage) == {"a": 1}
+        lease.check()
+
+
+@pytest.mark.parametrize("table", ["things//far/mine.yaml", "things/./mine", "things/../mine"])
+def test_tidying_keeps_what_a_commit_names_however_the_table_is_spelled(table: str, tmp_path: Path) -> None:
+    out = Folder(str(tmp_path / "out"))
+    with Lease.take(out) as lease:
+        stage = Stage(out, "1-tagged")
+        files = [stage.write(table, "p", 1, pa.table({"key": [1]})) for _ in range(2)]
+        stage.commit(Receipt("p", 1, {table: TablePart((files[0],), "f")}), lease, 1)
+        assert collect_garbage(out, ("1-tagged",), lease) == Deleted(1, files[1].bytes)
+        assert [rows.num_rows for rows in stage.read(stage.log(), "p", table)] == [1]
+
+
+def test_a_disk_without_hard_links_is_refused_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    with pytest.raises(UserMistake, match="no hard links") as told:
+        Folder(str(tmp_path)).create("one.json", b"")
+    assert "\n" not in str(told.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    folder = Folder(str(tmp_path))
+    folder.write("one.json", b"before")
+    monkeypatch.setattr(os, "fsync", full)
+    for write in (folder.write, folder.create):
+        with pytest.raises(SynthError) as told:
+            write("one.json", b"after")
+        assert str(told.value).startswith(f"{tmp_path}: writing failed (OSError: [Errno 28] No space left on device); ")
+    assert folder.names() == ["one.json"] and folder.read("one.json") == b"before"
+
+
+def busy(honest: Callable[..., Any], failures: int) -> Callable[..., Any]:
+    """A call of a store that fails so often before it works."""
+    left = iter(range(failures))
+
+    def call(*given: Any, **named: Any) -> Any:
+        if next(left, None) is not None:
+            raise ConnectionError("the store is busy")
+        return honest(*given, **named)
+
+    return call
+
+
+@pytest.mark.parametrize("failures", [2, 99])
+def test_a_store_that_fails_is_asked_again_and_told_in_one_line_if_it_goes_on(
+    s3: Folder, monkeypatch: pytest.MonkeyPatch, failures: int
+) -> None:
+    monkeypatch.setattr(remote, "PAUSE", 0.01)
+    for name in ("pipe_file", "cat_file", "ls"):
+        monkeypatch.setattr(s3.fs, name, busy(getattr(s3.fs, name), failures))
+    if failures == 2:
+        s3.write("one.json", b"kept")
+        assert s3.read("one.json") == b"kept" and s3.names() == ["one.json"]
+        return
+    calls: list[tuple[str, Callable[[], Any]]] = [
+        ("writing", lambda: s3.write("a", b"")), ("reading", lambda: s3.read("a")), ("listing", s3.names),
+    ]  # fmt: skip
+    for doing, call in calls:
+        with pytest.raises(SynthError) as told:
+            call()
+        assert str(told.value).startswith(f"{s3.url}: {doing} failed (ConnectionError: the store is busy); what is committed stays")
+
+
+@pytest.mark.parametrize("url", ["memory://out", "nowhere://out"])
+def test_a_place_that_keeps_nothing_is_refused(url: str) -> None:
+    with pytest.raises(UserMistake, match=r"give a local path, s3://… or gs://…"):
+        open_folder(url)
+
+
+@pytest.mark.parametrize(("url", "package"), [("s3://bucket/out", "s3fs"), ("gs://bucket/out", "gcsfs")])
+def test_a_store_whose_package_is_not_installed_names_that_package(monkeypatch: pytest.MonkeyPatch, url: str, package: str) -> None:
+    def lacks(*_: Any, **__: Any) -> Any:
+        raise ImportError(f"Please install {package} to access it")
+
+    monkeypatch.setattr(fsspec.core, "url_to_fs", lacks)
+    with pytest.raises(UserMistake) as told:
+        open_folder(url)
+    assert str(told.value) == f"{url.partition('/')[0]}// needs one more package: pip install {package}"
+
+
+def test_a_file_is_no_output_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserMistake, match="is a file"):
+        open_folder(str(tmp_path / "file"))
+    assert open_folder(f"file://{tmp_path}").path == open_folder(str(tmp_path)).path

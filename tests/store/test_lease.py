@@ -1,0 +1,183 @@
+"""One driver commits at a time: who holds the lease, when it is taken over, and what a driver that lost it may still do."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from synthgen.errors import LeaseHeld, LeaseLost
+from synthgen.store import Folder, Lease, Stage
+from synthgen.store import lease as leases
+from tests.fixtures.rows import RACERS, current, receipt
+
+
+def holding(out: Folder, **changes: Any) -> None:
+    """Rewrites the newest lease record."""
+    terms = out.child("lease")
+    name = terms.names()[-1]
+    terms.write(name, json.dumps(json.loads(terms.read(name)) | changes).encode())
+
+
+def lost(lease: Lease) -> None:
+    """A driver that is gone without a word: its beat stops, nothing is released."""
+    lease._stop.set()
+
+
+def test_a_second_driver_is_refused_in_one_line(out: Folder) -> None:
+    with Lease.take(out):
+        with pytest.raises(LeaseHeld, match=f"a run is at work here \\(process {os.getpid()} on {socket.gethostname()}") as told:
+            Lease.take(out)
+        assert "\n" not in str(told.value) and told.value.exit_status == 2
+
+
+def test_a_released_lease_is_taken_over_at_once(out: Folder) -> None:
+    Lease.take(out).release()
+    assert leases.holder_of(out) is None
+    with Lease.take(out) as lease:
+        assert lease.term == 2
+        holder = leases.holder_of(out)
+        assert holder is not None and holder["pid"] == os.getpid()
+
+
+def test_of_many_drivers_one_gets_the_lease(out: Folder) -> None:
+    start = threading.Barrier(RACERS)
+
+    def take(_: int) -> Lease | None:
+        start.wait()
+        try:
+            return Lease.take(out)
+        except LeaseHeld:
+            return None
+
+    with ThreadPoolExecutor(RACERS) as pool:
+        taken = [lease for lease in pool.map(take, range(RACERS)) if lease]
+    assert len(taken) == 1
+    taken[0].release()
+
+
+def test_the_lease_of_a_killed_process_is_taken_over_at_once(tmp_path: Path) -> None:
+    code = "import sys, time; from synthgen.store import *; Lease.take(Folder(sys.argv[1])); print('taken', flush=True); time.sleep(600)"
+    holder = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None and holder.stdout.readline() == "taken\n"
+    with pytest.raises(LeaseHeld, match=str(holder.pid)):
+        Lease.take(Folder(str(tmp_path)))
+    holder.kill()
+    # Not waited for: a killed process that nobody has waited for is gone too.
+    deadline = time.monotonic() + 20
+    while Path(f"/proc/{holder.pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+        assert time.monotonic() < deadline
+    with Lease.take(Folder(str(tmp_path))) as lease:
+        assert lease.term == 2
+    holder.wait()
+    holder.stdout.close()
+
+
+def test_a_process_number_used_again_is_noticed(tmp_path: Path) -> None:
+    out = Folder(str(tmp_path))
+    lost(Lease.take(out))
+    holding(out, started="1")  # our own process number, held by a process that started at another time
+    with Lease.take(out) as lease:
+        assert lease.term == 2
+
+
+@pytest.mark.parametrize("elsewhere", [{"host": "elsewhere", "machine": "elsewhere"}, {"machine": "another container of the same name"}])
+def test_a_driver_elsewhere_is_respected_until_its_beat_is_old(
+    tmp_path: Path, elsewhere: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "WATCHED_SECONDS", 0.3)
+    out = Folder(str(tmp_path))
+    lost(Lease.take(out))
+    holding(out, **elsewhere, pid=2**22 + 1, beat=time.time() - leases.STALE_SECONDS + 20)
+    with pytest.raises(LeaseHeld):
+        Lease.take(out)
+    holding(out, beat=time.time() - leases.STALE_SECONDS - 1)
+    with Lease.take(out) as lease:
+        assert lease.term == 2
+
+
+@pytest.mark.parametrize("skew", [-3600.0, 3600.0])
+def test_clocks_that_differ_neither_take_a_lease_from_the_living_nor_leave_it_to_the_dead(
+    tmp_path: Path, skew: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "WATCHED_SECONDS", 0.5)
+    out = Folder(str(tmp_path))
+    lost(Lease.take(out))
+    holding(out, host="elsewhere", machine="elsewhere", beat=time.time() + skew)
+    beat = threading.Timer(0.2, holding, [out], {"beat": time.time() + skew + 1})
+    beat.start()
+    with pytest.raises(LeaseHeld, match="on elsewhere"):
+        Lease.take(out)
+    beat.join()
+    with Lease.take(out) as lease:
+        assert lease.term == 2
+
+
+def test_a_lease_is_stale_when_its_holder_stopped_renewing_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, now = Folder(str(tmp_path)), time.time()
+    lost(Lease.take(out))
+    monkeypatch.setattr(time, "time", lambda: now + leases.STALE_SECONDS - 5)
+    with pytest.raises(LeaseHeld):
+        Lease.take(out)
+    monkeypatch.setattr(time, "time", lambda: now + leases.STALE_SECONDS + 5)
+    Lease.take(out).release()
+
+
+def test_a_lease_is_renewed_while_its_holder_lives_whatever_the_store_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leases, "BEAT_SECONDS", 0.02)
+    failures = iter([RuntimeError("no endpoint"), OSError("slow down")])
+    write = Folder.write
+
+    def sometimes(self: Folder, name: str, data: bytes) -> None:
+        if failure := next(failures, None):
+            raise failure
+        write(self, name, data)
+
+    monkeypatch.setattr(Folder, "write", sometimes)
+    out = Folder(str(tmp_path))
+    with Lease.take(out):
+        first = json.loads(out.child("lease").read("000001.json"))["beat"]
+        deadline = time.monotonic() + 20
+        while json.loads(out.child("lease").read("000001.json"))["beat"] == first:
+            assert time.monotonic() < deadline, "the beat never came back"
+            time.sleep(0.02)
+
+
+def test_a_released_lease_stays_released_when_a_beat_was_on_its_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = Folder.write
+
+    def slowly(self: Folder, name: str, data: bytes) -> None:
+        if not json.loads(data)["released"]:
+            time.sleep(0.2)
+        write(self, name, data)
+
+    monkeypatch.setattr(leases, "BEAT_SECONDS", 0.05)
+    monkeypatch.setattr(Folder, "write", slowly)
+    lease = Lease.take(Folder(str(tmp_path)))
+    time.sleep(0.1)  # the first beat is being written
+    monkeypatch.setattr(leases, "BEAT_SECONDS", 5)
+    lease.release()
+    time.sleep(0.3)
+    assert json.loads(lease.folder.child("lease").read("000001.json"))["released"]
+
+
+def test_a_driver_that_was_taken_over_commits_nothing_more(out: Folder) -> None:
+    stage, older = Stage(out, "1-tagged"), Lease.take(out)
+    stage.commit(receipt(stage, {"a": 1}), older, 1)
+    lost(older)
+    holding(out, beat=0)
+    with Lease.take(out) as newer:
+        with pytest.raises(LeaseLost, match="another run took over this folder"):
+            stage.commit(receipt(stage, {"a": 2}, revision=2), older, 1)
+        assert current(stage) == {"a": 1}
+        stage.commit(receipt(stage, {"a": 3}, revision=2), newer, 1)
+    assert current(stage) == {"a": 3}
+    older.release()  # at the end of its `with`: it must not look like the current driver's release
+    assert leases.holder_of(out) is None and Lease.take(out).term == 3

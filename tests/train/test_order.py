@@ -1,0 +1,229 @@
+"""The seed fixes the order of the rows, what is trained on is pinned, and a kill costs no step twice."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
+import s3fs
+import torch
+from safetensors.torch import load_file
+
+from synthgen.commands.learn.seed import open_seed
+from synthgen.errors import Damaged, LeaseHeld, SettingsChanged, UserMistake
+from synthgen.store import Folder, Lease, Receipt, Stage, TablePart
+from synthgen.train import train
+from synthgen.train.dataset import pin, rows
+from synthgen.train.loader import batches
+from tests.fixtures.tiny_vlm import FAST, Row, commit, losses, names, row, samples, write
+
+
+def test_the_same_seed_gives_the_same_order_from_any_place(tmp_path: Path) -> None:
+    files = pin(str(write(tmp_path / "a", *(numbered(start, start + 7) for start in range(0, 28, 7)))))
+    order = [name(one) for one in islice(rows(files, 3, 0), 56)]
+    assert sorted(order[:28], key=int) == sorted(order[28:], key=int) == [str(number) for number in range(28)]
+    assert order[:28] != order[28:]
+    assert order[:28] != sorted(order[:28], key=int)
+    for place in (0, 1, 7, 13, 28, 40):
+        assert [name(one) for one in islice(rows(files, 3, place), 10)] == (order * 2)[place : place + 10]
+    assert [name(one) for one in islice(rows(files, 4, 0), 28)] != order[:28]
+    moved = pin(str(shutil.move(tmp_path / "a", tmp_path / "b")))
+    assert [name(one) for one in islice(rows(moved, 3, 0), 56)] == order
+
+
+def test_more_threads_change_neither_order_nor_counts(processor: Any, tmp_path: Path) -> None:
+    mixed = [one for number, one in enumerate(numbered(0, 30)) for one in [one, *([row(("Q", "A"), image=b"")] if number % 5 == 0 else [])]]
+    files = pin(str(write(tmp_path / "shards", mixed)))
+
+    def seen(workers: int) -> list[tuple[int, Counter[str], list[int]]]:
+        loader = batches(files, processor, FAST.model_copy(update={"workers": workers}), 0, 15)
+        return [(batch.place, batch.skipped, batch.parts[0].labels.flatten().tolist()) for batch in loader]
+
+    assert seen(1) == seen(3)
+
+
+def test_shards_in_an_object_store_are_read_as_they_are_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = pytest.importorskip("moto.server").ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    for key, value in {"ACCESS_KEY_ID": "nobody", "SECRET_ACCESS_KEY": "nothing", "ENDPOINT_URL": f"http://{host}:{port}"}.items():
+        monkeypatch.setenv(f"AWS_{key}", value)
+    s3fs.S3FileSystem.clear_instance_cache()  # a client of an earlier test leads elsewhere
+    try:
+        fsspec.filesystem("s3").mkdir("tuning")
+        here, there = write(tmp_path / "shards", samples(3), samples(2)), "s3://tuning/shards"
+        for path in here.iterdir():
+            fsspec.filesystem("s3").put_file(str(path), f"{there}/{path.name}")
+        local = pin(str(here))
+        for source in (there, f"{there}/", f"{there}/*.parquet"):
+            assert [(file.rows, file.sha256) for file in pin(source)] == [(file.rows, file.sha256) for file in local]
+        assert list(islice(rows(pin(there), 0, 0), 5)) == list(islice(rows(local, 0, 0), 5))
+        stage = Stage(Folder("s3://tuning/run"), "5-shards")
+        data = stage.put("data", "train", (here / "train-00000.parquet").read_bytes(), 3)
+        with Lease.take(stage.out) as lease:
+            stage.commit(Receipt("e001-00000", 1, {"data": TablePart((data,), "f")}), lease, 1)
+        assert len(list(islice(rows(pin("s3://tuning/run"), 0, 0), 7))) == 7
+        for source in ("s3://nowhere-at-all/run", "s3://nowhere-at-all/*.parquet"):
+            for opened in (pin, open_seed):  # of a trainer, and of `synth learn`, which reads shards too
+                with pytest.raises(UserMistake, match="there is no bucket nowhere-at-all"):
+                    opened(source)
+    finally:
+        server.stop()
+        s3fs.S3FileSystem.clear_instance_cache()
+
+
+def numbered(first: int, last: int) -> list[Row]:
+    return [row((f"number {number}", "It is red.")) for number in range(first, last)]
+
+
+def name(one: Row) -> str:
+    return str(one["messages"][0]["content"][1]["text"].split()[1])
+
+
+def test_a_killed_training_continues_to_the_same_losses(model: Path, tmp_path: Path) -> None:
+    bad = row(("Q", "A"), image=b"no image")
+    shards, whole, killed = write(tmp_path / "shards", [*samples(7), bad], samples(5)), tmp_path / "whole", tmp_path / "killed"
+    settings = FAST.model_copy(update={"steps": 14})
+    undisturbed = train(str(shards), str(model), whole, settings)
+    started = subprocess.Popen(
+        [sys.executable, "-c", "from pathlib import Path; from synthgen.config.pipeline import TrainConfig; "
+         "from synthgen.train import train; "
+         f"train({str(shards)!r}, {str(model)!r}, Path({str(killed)!r}), TrainConfig.model_validate({settings.model_dump()!r}))"],
+        start_new_session=True, stderr=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"},  # the threads of this process
+    )  # fmt: skip
+    while not (killed / "checkpoints" / "step-0000004.pt").exists():
+        assert started.poll() is None
+        time.sleep(0.01)
+    os.killpg(started.pid, signal.SIGKILL)
+    started.wait()
+    assert 4 <= len((killed / "log.jsonl").read_text().splitlines()) < 14
+    result = train(str(shards), str(model), killed, settings)
+    assert losses(killed) == losses(whole)
+    ours, theirs = (load_file(out / "model" / "model.safetensors") for out in (killed, whole))
+    assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+    assert (result.steps, result.skipped) == (14, undisturbed.skipped)
+    assert 4 <= result.skipped["unreadable_image"] <= 5  # in a bit more than four epochs
+
+
+def test_two_checkpoints_are_kept_and_none_after_the_end(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from synthgen.train import loop
+
+    kept: list[list[str]] = []
+    real = loop._finish
+    monkeypatch.setattr(loop, "_finish", lambda job, *more: kept.append(names(job.out / "checkpoints")) or real(job, *more))
+    train(str(write(tmp_path / "shards", samples(4))), str(model), tmp_path / "out", FAST)
+    assert kept == [["step-0000004.pt", "step-0000006.pt"]]
+    assert names(tmp_path / "out") == ["lease", "log.jsonl", "model", "training.json"]
+
+
+def test_a_finished_training_started_again_does_nothing(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shards, out = write(tmp_path / "shards", samples(4)), tmp_path / "out"
+    result = train(str(shards), str(model), out, FAST)
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+    assert train(str(shards), str(model), out, FAST.model_copy(update={"workers": 2})) == result
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
+    assert "nothing to do" in capsys.readouterr().err
+
+
+def test_another_training_in_the_same_folder_is_refused_in_words(model: Path, tmp_path: Path) -> None:
+    shards, out = write(tmp_path / "shards", samples(4)), tmp_path / "out"
+    train(str(shards), str(model), out, FAST)
+    with pytest.raises(SettingsChanged, match=r"learning_rate was 0\.003 and is now 0\.001; use another --out"):
+        train(str(shards), str(model), out, FAST.model_copy(update={"learning_rate": 1e-3}))
+
+
+def test_one_folder_takes_one_training_at_a_time(model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with Lease.take(Folder(str(out))), pytest.raises(LeaseHeld):
+        train(str(write(tmp_path / "shards", samples(4))), str(model), out, FAST)
+
+
+def test_a_run_is_read_by_its_commits_and_pinned(model: Path, tmp_path: Path) -> None:
+    run, out = commit(tmp_path / "run", samples(3)), tmp_path / "out"
+    commit(run, samples(4), samples(2), revision=2)
+    (run / "5-shards" / "data" / "orphan.parquet").write_bytes(b"half a file")
+    train(str(run), str(model), out, FAST)
+    pinned = json.loads((out / "training.json").read_text())["files"]
+    assert sorted(file["rows"] for file in pinned) == [2, 4]
+    assert all(len(file["sha256"]) == 64 for file in pinned)
+
+
+def test_damage_is_named_with_what_mends_it_and_before_a_checkpoint_nothing_depends_on_what_was_pinned(model: Path, tmp_path: Path) -> None:
+    run, out = commit(tmp_path / "run", samples(3), samples(4)), tmp_path / "out"
+    victim = next((run / "5-shards" / "data").iterdir())
+    whole = victim.read_bytes()
+    victim.write_bytes(whole[:-1] + b"?")
+    redo = rf"redo it with `synth retry {run} --partition 5-shards/e001-00000` and"
+    with pytest.raises(Damaged, match=rf"its SHA-256 differs\); there is no checkpoint yet: {redo} start the same line again$"):
+        train(str(run), str(model), out, FAST)
+    assert not out.exists()
+    victim.unlink()
+    with pytest.raises(Damaged, match=rf"is missing; there is no checkpoint yet: {redo} start the same line again$"):
+        train(str(run), str(model), out, FAST)
+    out.mkdir()
+    (out / "training.json").write_text(json.dumps({"shape": {}, "result": None, "files": [{"url": "gone"}]}))
+    commit(run, samples(5), revision=2)
+    train(str(run), str(model), out, FAST)
+    assert [file["rows"] for file in json.loads((out / "training.json").read_text())["files"]] == [5]
+
+
+def test_damage_after_a_checkpoint_can_be_put_back_or_trained_anew(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, out = commit(tmp_path / "run", samples(4)), tmp_path / "out"
+    (victim,) = (run / "5-shards" / "data").iterdir()
+    whole = victim.read_bytes()
+    stopped_after(2, monkeypatch, lambda: train(str(run), str(model), out, FAST))
+    victim.write_bytes(b"?")
+    back = "put it back and start the same line to go on from the last checkpoint"
+    with pytest.raises(Damaged, match=rf"{back}, or redo it with `synth retry {run} --partition 5-shards/e001-00000` and train anew"):
+        train(str(run), str(model), out, FAST)
+    commit(run, samples(4), samples(1), revision=2)
+    with pytest.raises(Damaged, match=rf"{back}, or train anew into another --out; .* train on a copy of the shards$"):
+        train(str(run), str(model), out, FAST)
+    victim.write_bytes(whole)
+    assert train(str(run), str(model), out, FAST).steps == 6
+
+
+@pytest.mark.parametrize(("first", "words"), [(4, "cannot be read .*; put a whole file in its place"), (-99, "is not a Parquet file")])
+def test_a_file_of_others_that_is_broken_is_one_line(model: Path, tmp_path: Path, first: int, words: str) -> None:
+    (file,) = write(tmp_path / "shards", samples(8)).iterdir()
+    data = bytearray(file.read_bytes())
+    place = first % len(data)
+    data[place : place + 80] = b"?" * 80
+    file.write_bytes(data)
+    with pytest.raises(UserMistake, match=rf"train-00000.parquet: {words}"):
+        train(str(tmp_path / "shards"), str(model), tmp_path / "out", FAST)
+
+
+def stopped_after(steps: int, monkeypatch: pytest.MonkeyPatch, training: Callable[[], object]) -> None:
+    """A training that dies once it has written the checkpoint of so many steps."""
+    from synthgen.train import loop
+
+    real = loop._checkpoint
+
+    def die(*parts: Any) -> None:
+        real(*parts)
+        if parts[-1].steps == steps:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(loop, "_checkpoint", die)
+        training()
+
+
+def test_a_training_under_way_does_not_see_what_the_run_adds(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, out = commit(tmp_path / "run", samples(4)), tmp_path / "out"
+    stopped_after(4, monkeypatch, lambda: train(str(run), str(model), out, FAST))
+    commit(run, samples(8), samples(8), revision=2)
+    train(str(run), str(model), out, FAST)
+    train(str(commit(tmp_path / "still" / "run", samples(4))), str(model), tmp_path / "other", FAST)
+    assert losses(out) == losses(tmp_path / "other")

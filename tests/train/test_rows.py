@@ -1,0 +1,189 @@
+"""A row becomes tokens of which the answers alone are learned, or is left out and counted, never cut."""
+
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import Gemma3ImageProcessor, Gemma3Processor, LlavaOnevisionProcessor
+
+from synthgen.errors import UserMistake
+from synthgen.train import pretrained, train
+from synthgen.train.encode import IGNORED, Encoder, UnusableRow
+from tests.fixtures import tiny_vlm
+from tests.fixtures.tiny_vlm import CHATML, FAST, PLAIN, SHOUTED, UNEVEN, encoder, part, picture, row, samples, write
+
+# --- labels -----------------------------------------------------------------------------------------------------------
+
+
+TURNS = (("What colour is it?", "It is red."), ("Why?\nSay it.", " Because it is.\n\nIt is  red. "), ("assistant It is", "assistant"))
+
+
+@pytest.mark.parametrize("template", [CHATML, PLAIN, UNEVEN], ids=["chatml", "plain", "uneven"])
+@pytest.mark.parametrize("turns", [TURNS[:1], TURNS], ids=["one turn", "three turns"])
+def test_labels_cover_exactly_the_answers(processor: Any, template: str, turns: Any) -> None:
+    part, skipped = encoder(processor, template).encode([row(*turns), row(("Is it light or dark?", "It is light.")), row(*turns[::-1])])
+    assert part is not None and not skipped
+    tokenizer = processor.tokenizer
+    for number, answers in enumerate((turns, [("", "It is light.")], turns[::-1])):
+        labels = part.labels[number]
+        assert (labels[labels != IGNORED] == part.inputs["input_ids"][number][labels != IGNORED]).all()
+        told = tokenizer.decode(labels[labels != IGNORED])
+        if template == PLAIN:  # a token may take along the space before an answer
+            assert told.replace(" ", "") == "".join(answer.strip() for _, answer in answers).replace(" ", "")
+        else:
+            assert told == "".join(f"{answer}<|end|>" for _, answer in answers)
+    image = processor.image_token_id
+    assert (part.labels[part.inputs["input_ids"] == image] == IGNORED).all()
+    assert (part.labels[part.inputs["attention_mask"] == 0] == IGNORED).all()
+
+
+def test_a_word_cut_into_many_tokens_is_labelled_whole(processor: Any) -> None:
+    part, _ = encoder(processor).encode([row(("Q", "Größe: 你好 🙂 naïve"))])
+    assert part is not None
+    assert processor.tokenizer.decode(part.labels[part.labels != IGNORED]) == "Größe: 你好 🙂 naïve<|end|>"
+
+
+def test_labels_hold_with_several_images_between_the_turns(processor: Any) -> None:
+    one = row(("first", "It is red."), ("and this", "It is blue."))
+    one["images"] *= 2
+    one["messages"][2]["content"].insert(0, {"type": "image", "text": None})
+    part, skipped = encoder(processor).encode([one])
+    assert part is not None and not skipped
+    assert processor.tokenizer.decode(part.labels[part.labels != IGNORED]) == "It is red.<|end|>It is blue.<|end|>"
+
+
+def test_a_template_that_changes_answers_is_refused_in_one_line(model: Path, tmp_path: Path) -> None:
+    loud = shutil.copytree(model, tmp_path / "loud")
+    (loud / "chat_template.jinja").write_text(SHOUTED)
+    with pytest.raises(UserMistake, match="chat template of this model does not fit") as caught:
+        train(str(write(tmp_path / "shards", samples(4))), str(loud), tmp_path / "out", FAST)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_tokens_that_do_not_line_up_are_told_from_the_first_rows(processor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    stock = LlavaOnevisionProcessor.__call__
+
+    def loud(self: Any, *, text: Any, **more: Any) -> Any:
+        return stock(self, text=[one.replace("red", "RED") for one in text], **more)
+
+    monkeypatch.setattr(LlavaOnevisionProcessor, "__call__", loud)
+    with pytest.raises(UserMistake, match=r"does not fit the shards: labels_unclear: its processor makes other tokens"):
+        encoder(processor).check([row(("What colour is it?", "It is red."))])
+
+
+def test_blank_lines_that_a_processor_puts_around_an_image_cost_no_row() -> None:
+    """As Gemma 3's does: with the line break of the template they become one token."""
+    tokenizer: Any = tiny_vlm.tiny_tokenizer()
+    for kind, token in (("boi", "<image>"), ("image", "<video>"), ("eoi", "<pad>")):
+        setattr(tokenizer, f"{kind}_token", token)
+        setattr(tokenizer, f"{kind}_token_id", tokenizer.convert_tokens_to_ids(token))
+    tokenizer.add_tokens(["\n\n\n"])
+    pictures = Gemma3ImageProcessor(size={"height": 32, "width": 32})
+    gemma = Gemma3Processor(pictures, tokenizer, chat_template=CHATML, image_seq_length=4)
+    part, skipped = Encoder(gemma, FAST).encode([row(*TURNS[:2])])
+    assert part is not None and not skipped
+    assert tokenizer.decode(part.labels[part.labels != IGNORED]) == "".join(f"{answer}<|end|>" for _, answer in TURNS[:2])
+
+
+def test_padding_and_the_other_rows_of_a_batch_do_not_change_the_loss(model: Path, processor: Any) -> None:
+    from synthgen.train.loop import answer_loss
+
+    loaded = pretrained.load_model(str(model), model).eval()
+    some = [*samples(3), row(("Is it light or dark?", "It is light. " * 5))]
+    with torch.no_grad():
+        alone = sum(answer_loss(loaded, part(processor, [one])) for one in some)
+        together = answer_loss(loaded, part(processor, some))
+        stock = loaded(**(whole := part(processor, some)).inputs, labels=whole.labels).loss * whole.answer_tokens
+    assert together == pytest.approx(float(alone), rel=1e-4)
+    assert together == pytest.approx(float(stock), rel=1e-4)
+
+
+def test_what_a_pipeline_let_through_is_trained_on_whatever_its_limits_were(processor: Any) -> None:
+    for size in ((8, 8), (300, 2)):
+        assert part(processor, [row(("What colour is it?", "It is red."), image=picture("red", size))]).answer_tokens > 0
+
+
+# --- rows that cannot be used -----------------------------------------------------------------------------------------
+
+
+def test_what_cannot_be_used_is_left_out_and_counted_never_cut(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    good = samples(5)
+    bad = [
+        row(("What colour is it?", "It is red. " * 60)),
+        row(("What colour is it?", "It is red."), image=b"no image"),
+        row(("What colour is it?", "It is red."), image=picture("red")[:40]),
+        row(("What colour is it?", "It is red.<|end|>")),
+        row(("<image> What colour is it?", "It is red.")),
+        row(("What colour is it?", " ")),
+        {**row(("What colour is it?", "It is red.")), "images": []},
+        {**row(), "messages": [{"role": "user", "content": [{"type": "audio", "text": None}]}]},
+    ]
+    shards = write(tmp_path / "shards", good + bad)
+    settings = FAST.model_copy(update={"max_tokens": 100, "batch": 13, "steps": 1})  # every row once
+    result = train(str(shards), str(model), tmp_path / "out", settings)
+    counted = Counter(too_long=1, unreadable_image=2, control_tokens=2, no_answer=1, images_do_not_match=1, malformed=1)
+    assert result.skipped == counted
+    assert json.loads((tmp_path / "out" / "training.json").read_text())["result"]["skipped"] == counted
+    assert "2 unreadable image" in capsys.readouterr().err
+
+
+def test_the_tokens_of_the_image_count_towards_the_limit(processor: Any) -> None:
+    one = samples(1)
+    length = part(processor, one).tokens
+    assert encoder(processor, max_tokens=length).encode(one)[0] is not None
+    found, skipped = encoder(processor, max_tokens=length - 1).encode(one * 2)
+    assert found is None
+    assert skipped == {"too_long": 2}
+
+
+def test_a_picture_that_the_processor_refuses_costs_only_its_row(processor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    stock = LlavaOnevisionProcessor.__call__
+
+    def strict(self: Any, *, images: Any, **more: Any) -> Any:
+        if any(image.width > 100 for some in images for image in some):
+            raise ValueError("absolute aspect ratio must be smaller than 200")
+        return stock(self, images=images, **more)
+
+    monkeypatch.setattr(LlavaOnevisionProcessor, "__call__", strict)
+    wide = row(("What colour is it?", "It is red."), image=picture("red", (120, 20)))
+    found, skipped = encoder(processor).encode([samples(1)[0], wide, samples(1)[0]])
+    assert found is not None and len(found.labels) == 2
+    assert skipped == {"processor_refused": 1}
+
+
+def test_a_set_without_a_usable_row_is_one_line_that_counts_each_row_once(model: Path, tmp_path: Path) -> None:
+    shards = write(tmp_path / "shards", [row(("Q", "A"), image=b"?")] * 3 + [row(("Q", " "))] * 2)  # batches of 4: the second has 3 again
+    with pytest.raises(UserMistake, match=r"none of the 5 rows can be trained on: 3 unreadable image, 2 no answer$"):
+        train(str(shards), str(model), tmp_path / "out", FAST)
+
+
+def test_other_sets_in_trl_form_are_read_too(processor: Any) -> None:
+    """Content that is a plain string, and images that no message speaks of."""
+    one = {
+        "images": [{"bytes": picture("red"), "path": None}],
+        "messages": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "It is red."}],
+    }
+    found = part(processor, [one])
+    assert processor.tokenizer.decode(found.labels[found.labels != IGNORED]) == "It is red.<|end|>"
+    with pytest.raises(UnusableRow, match="images_do_not_match"):
+        encoder(processor).sample({**one, "images": []})
+
+
+# --- TRL reads the same rows ------------------------------------------------------------------------------------------
+
+
+def test_trls_own_collator_builds_a_batch_from_the_same_rows(processor: Any, tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    trainer = pytest.importorskip("trl.trainer.sft_trainer")
+    path = write(tmp_path / "shards", samples(4)) / "train-00000.parquet"
+    loaded = datasets.load_dataset("parquet", data_files=str(path), split="train", cache_dir=str(tmp_path / "cache"))
+    batch = trainer.DataCollatorForVisionLanguageModeling(processor)([loaded[0], loaded[1]])
+    ours = part(processor, samples(2))
+    assert torch.equal(batch["input_ids"], ours.inputs["input_ids"])
+    assert torch.equal(batch["pixel_values"], ours.inputs["pixel_values"])
+    assert (batch["labels"][ours.labels != IGNORED] == ours.labels[ours.labels != IGNORED]).all()

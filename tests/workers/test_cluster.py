@@ -1,0 +1,134 @@
+"""A cluster that is crowded, slow or cannot be joined: the room that workers ask for, and what is said while they wait."""
+
+import socket
+import time
+from typing import Any
+
+import pytest
+
+from synthgen.errors import JobFailing, UserMistake
+from synthgen.workers.cluster import Waiting, join_ray, share
+
+
+@pytest.fixture
+def crowded(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, float]]:
+    """A cluster of two nodes that others use; what is free on each, to be changed."""
+    import ray
+    import ray._private.state
+
+    free = {"one": {"CPU": 1.0}, "two": {"CPU": 1.0, "GPU": 1.0}}
+    monkeypatch.setenv("RAY_ADDRESS", "there")
+    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True}, {"Alive": True}, {"Alive": False}])
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 4.0, "GPU": 1.0})
+    monkeypatch.setattr(ray, "available_resources", lambda: {"CPU": 2.0, "GPU": 1.0})
+    monkeypatch.setattr(ray._private.state, "available_resources_per_node", lambda: free)
+    return free
+
+
+def test_a_part_of_a_gpu_for_which_all_workers_find_room_is_taken_where_nothing_else_is_said(
+    crowded: dict[str, dict[str, float]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+
+    assert [share(None, 4), share(None, 6), share(0, 6), share(2, 6)] == [0.25, 0.1666, 0, 2]
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 4.0})
+    assert (share(None, 1), share(0, 1), share(2, 1)) == (0, 0, 2)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """What time it is, to be changed."""
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    return now
+
+
+STARTING = "a worker is starting: Ray has room for it, and its process has not answered yet\n"
+
+
+def test_a_crew_that_gets_no_machine_says_so_and_ends(
+    crowded: dict[str, dict[str, float]], clock: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    waiting = Waiting(2, 1)
+    waiting.begin()
+    for clock[0] in (30.0, 61.0, 90.0):
+        waiting.see(False)
+    told = capsys.readouterr().err
+    assert told == (
+        "waiting for a machine: a worker needs 1 GPU and 2 CPU on one node; Ray sees 1 GPU (1 free), 4 CPU (2 free) on 2 nodes\n"
+    )
+    waiting.see(True)
+    clock[0] = 3600.0
+    waiting.see(False)
+    clock[0] = 3691.0
+    with pytest.raises(JobFailing, match="no worker has answered within 60 min: waiting for a machine: a worker needs 1 GPU"):
+        waiting.see(False)
+
+
+@pytest.mark.parametrize("address", ["there", ""])
+def test_a_worker_that_has_room_and_does_not_answer_is_starting(
+    address: str,
+    crowded: dict[str, dict[str, float]],
+    clock: list[float],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    waiting = Waiting(2, 0)
+    crowded["one"]["CPU"] = 2.0 if address else 0.0
+    waiting.begin()
+    crowded["one"]["CPU"] = 0.0  # it took what was free before its process has started
+    clock[0] = 61.0
+    waiting.see(False)
+    assert capsys.readouterr().err == STARTING
+
+
+def test_nothing_is_said_of_what_no_worker_asks_for(
+    crowded: dict[str, dict[str, float]], clock: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    waiting = Waiting(2, 0)
+    waiting.begin()
+    clock[0] = 61.0
+    waiting.see(False)
+    assert capsys.readouterr().err == "waiting for a machine: a worker needs 2 CPU on one node; Ray sees 4 CPU (2 free) on 2 nodes\n"
+    crowded["one"]["CPU"] = 2.0
+    clock[0] = 122.0
+    waiting.see(False)
+    assert capsys.readouterr().err == STARTING
+
+
+def test_a_cluster_of_another_ray_is_one_line_that_names_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+    from ray._private.utils import check_version_info
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", lambda **_: check_version_info({"ray_version": "1.2.3", "python_version": "3.4.5"}, "this node"))
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    told = f"RAY_ADDRESS=auto: cannot be joined .*Ray: 1.2.3 Python: 3.4.5 .*Ray: {ray.__version__}.*; start that cluster"
+    with pytest.raises(UserMistake, match=told):
+        join_ray()
+
+
+def test_a_cluster_that_cannot_be_joined_is_one_line_and_without_an_address_none_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    asked: list[str] = []
+
+    def init(address: str, **more: Any) -> None:
+        asked.append(address)
+        raise ConnectionError(f"Failed to connect to Ray cluster at {address}\nmore words")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", init)
+    with socket.create_server(("127.0.0.1", 0)) as somebody:
+        place = f"127.0.0.1:{somebody.getsockname()[1]}"
+        monkeypatch.setenv("RAY_ADDRESS", place)
+        with pytest.raises(UserMistake, match=f"RAY_ADDRESS={place}: cannot be joined .*unset RAY_ADDRESS") as told:
+            join_ray()
+    assert "\n" not in str(told.value)
+    with pytest.raises(UserMistake, match=f"RAY_ADDRESS={place}: cannot be joined .*refused"):
+        join_ray()
+    monkeypatch.delenv("RAY_ADDRESS")
+    with pytest.raises(ConnectionError):
+        join_ray()
+    assert asked == [place, "local"], "where nobody listens Ray is not asked, which would try for minutes"
