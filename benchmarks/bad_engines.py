@@ -57,7 +57,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="bad-engines-") as name:
         photos = workspace(Path(name), count)
         troubles = kinds(photos)
-        chosen = {kind: troubles[kind] for kind in (("none", "one call in ten answers junk") if given.quick else troubles)}
+        chosen = {
+            kind: troubles[kind] for kind in (("none", "one call in ten answers junk") if given.quick else troubles)
+        }
         found = {kind: job(Path(name), kind, settings) for kind, settings in chosen.items()}
     report(found, count)
 
@@ -96,7 +98,17 @@ def workspace(folder: Path, count: int) -> list[Path]:
 
 def command(out: str, *more: str) -> list[str]:
     """A run, as it is typed."""
-    words = ["run", "photos", "--out", out, "--pipeline", "small", "--set", "generate.engine.options.seconds=0.005", *more]
+    words = [
+        "run",
+        "photos",
+        "--out",
+        out,
+        "--pipeline",
+        "small",
+        "--set",
+        "generate.engine.options.seconds=0.005",
+        *more,
+    ]
     return [sys.executable, "-m", "synthgen", *words]
 
 
@@ -106,12 +118,21 @@ def job(folder: Path, kind: str, settings: list[str]) -> Cost:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     if not (folder / "planned").exists():
         subprocess.run(
-            command("planned", "--until", "plan"), cwd=folder, env=environment, check=True, capture_output=True, timeout=PATIENCE
+            command("planned", "--until", "plan"),
+            cwd=folder,
+            env=environment,
+            check=True,
+            capture_output=True,
+            timeout=PATIENCE,
         )
     shutil.copytree(folder / "planned", folder / out)
-    troubled = command(out, "--from", "generate", *(word for one in settings for word in ("--set", f"generate.engine.{one}")))
+    troubled = command(
+        out, "--from", "generate", *(word for one in settings for word in ("--set", f"generate.engine.{one}"))
+    )
     started = time.monotonic()
-    done = subprocess.run(troubled, cwd=folder, env=environment, check=False, capture_output=True, text=True, timeout=PATIENCE)
+    done = subprocess.run(
+        troubled, cwd=folder, env=environment, check=False, capture_output=True, text=True, timeout=PATIENCE
+    )
     seconds = time.monotonic() - started
     funnel = next(one for one in status.funnels(Folder(str(folder / out))) if one.stage == "generate")
     failed = {name.removeprefix("failed."): count for name, count in funnel.fell.items()}

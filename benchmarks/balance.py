@@ -45,7 +45,9 @@ def main() -> None:
     images = 4_000 if "--quick" in sys.argv else 20_000
     found = {name: planned(images, *strengths) for name, strengths in SETTINGS.items()}
     print(f"{images:,} images, {TAGS} tags, skew {SKEW:.0f} to 1; entropy in bits (limit: even over what occurs)")
-    print(f"{'balance':<8} {'questions':>10} {'images':>7} {'types':>6} {'limit':>6} {'tags':>6} {'limit':>6} {'rarest 8 tags':>14}")
+    print(
+        f"{'balance':<8} {'questions':>10} {'images':>7} {'types':>6} {'limit':>6} {'tags':>6} {'limit':>6} {'rarest 8 tags':>14}"
+    )
     for name, one in found.items():
         bits = [entropy(one.types), limit(one.types), entropy(one.tags), limit(one.tags)]
         figures = " ".join(f"{value:6.2f}" for value in bits)
@@ -53,14 +55,18 @@ def main() -> None:
     record: dict[str, object] = {"benchmark": "balance", "images": images, "tags": TAGS, "skew": SKEW}
     for name, one in found.items():
         record |= {f"types_{name}": round(entropy(one.types), 3), f"tags_{name}": round(entropy(one.tags), 3)}
-    missing = {name: limit(one.types) - entropy(one.types) + limit(one.tags) - entropy(one.tags) for name, one in found.items()}
+    missing = {
+        name: limit(one.types) - entropy(one.types) + limit(one.tags) - entropy(one.tags) for name, one in found.items()
+    }
     print(json.dumps(record | {"ratio": round(missing["none"] / missing["both"], 2)}))
 
 
 def planned(images: int, tags: float, types: float) -> Spread:
     """A plan with balancing of these strengths."""
     terms = terms_of()
-    terms = replace(terms, settings=terms.settings.model_copy(update={"balance": BalanceConfig(tags=tags, types=types)}))
+    terms = replace(
+        terms, settings=terms.settings.model_copy(update={"balance": BalanceConfig(tags=tags, types=types)})
+    )
     leaves = taxonomy.load("everyday").tree.leaves
     names = [leaves[place * len(leaves) // TAGS] for place in range(TAGS)]
     weights = [SKEW ** (1 - place / (TAGS - 1)) for place in range(TAGS)]
@@ -84,7 +90,11 @@ def _spread(out: Folder) -> Spread:
         rows = stage.current(log, partition, "assignments", "assignment_id", ASSIGNMENTS)
         asked = Counter(rows.column("object_id").to_pylist())
         types.update(rows.column("type").to_pylist())
-        for row in stage.current(log, partition, "images", "object_id", PLANNED_IMAGES).select(["object_id", "tags"]).to_pylist():
+        for row in (
+            stage.current(log, partition, "images", "object_id", PLANNED_IMAGES)
+            .select(["object_id", "tags"])
+            .to_pylist()
+        ):
             count = asked[row["object_id"]]
             tags.update({tag["path"]: count for tag in row["tags"]})
             images, questions = images + (count > 0), questions + count

@@ -43,12 +43,23 @@ Step = Callable[[Folder, int, Lease], None]
 
 def main() -> None:
     """Runs each stage in a process of its own; prints a table, then one line of JSON."""
-    steps: dict[str, Step] = {"list": listed, "tag": tagged, "plan": planned, "generate": generated, "select": selected, "pack": packed}
+    steps: dict[str, Step] = {
+        "list": listed,
+        "tag": tagged,
+        "plan": planned,
+        "generate": generated,
+        "select": selected,
+        "pack": packed,
+    }
     if sys.argv[1:2] and sys.argv[1] in steps:
         print(json.dumps(measured(steps[sys.argv[1]], Folder(sys.argv[2]), int(sys.argv[3]))))
         return
     most = int(sys.argv[sys.argv.index("--images") + 1]) if "--images" in sys.argv else 1_000_000
-    sizes = (1_000, 10_000) if "--quick" in sys.argv else tuple(size for size in (10_000, 100_000, 1_000_000) if size <= most)
+    sizes = (
+        (1_000, 10_000)
+        if "--quick" in sys.argv
+        else tuple(size for size in (10_000, 100_000, 1_000_000) if size <= most)
+    )
     found: dict[int, dict[str, dict[str, float]]] = {}
     print(f"{'images':>10} {'stage':>9} {'seconds':>9} {'peak MB':>9} {'beside':>9}")
     with tempfile.TemporaryDirectory(prefix="synth-driver-") as folder:
@@ -56,7 +67,10 @@ def main() -> None:
             found[size] = {}
             for name in steps:
                 one = found[size][name] = in_own_process(name, f"{folder}/{size}", size)
-                print(f"{size:>10,} {name:>9} {one['seconds']:>9.1f} {one['peak_mb']:>9.0f} {one['beside_mb']:>9.0f}", flush=True)
+                print(
+                    f"{size:>10,} {name:>9} {one['seconds']:>9.1f} {one['peak_mb']:>9.0f} {one['beside_mb']:>9.0f}",
+                    flush=True,
+                )
     report(found)
 
 
@@ -66,7 +80,9 @@ def report(found: dict[int, dict[str, dict[str, float]]]) -> None:
     peaks = {size: max(one["peak_mb"] for one in stages.values()) for size, stages in found.items()}
     seconds = {size: sum(one["seconds"] for one in stages.values()) for size, stages in found.items()}
     most = max(found[large], key=lambda name: found[large][name]["peak_mb"])
-    print(f"the driver's peak is in {most}: {peaks[small]:.0f} MB for {small:,} images, {peaks[large]:.0f} MB for {large:,}")
+    print(
+        f"the driver's peak is in {most}: {peaks[small]:.0f} MB for {small:,} images, {peaks[large]:.0f} MB for {large:,}"
+    )
     last = sorted(found)[-2:]
     told = {"ratio": round(peaks[large] / peaks[small], 2), "peak_mb": round(peaks[large]), "images": large}
     bytes_an_image = round((peaks[large] - peaks[small]) * 2**20 / (large - small))
@@ -87,7 +103,9 @@ def measured(step: Step, out: Folder, count: int) -> dict[str, float]:
     started = time.perf_counter()
     with Lease.take(out) as lease:
         step(out, count, lease)
-    peak, beside = (resource.getrusage(which).ru_maxrss / 1024 for which in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    peak, beside = (
+        resource.getrusage(which).ru_maxrss / 1024 for which in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
     return {"seconds": time.perf_counter() - started, "peak_mb": peak, "beside_mb": beside}
 
 
@@ -126,18 +144,25 @@ def generated(out: Folder, count: int, lease: Lease) -> None:
 
 def answered(stage: Stage, work: Task, terms: GenerateContext) -> Receipt:
     """A pair and a score for every assignment of a partition."""
-    asked = Stage(stage.out, "2-planned").current(work.inputs["2-planned"], work.partition, "assignments", "assignment_id", ASSIGNMENTS)
+    asked = Stage(stage.out, "2-planned").current(
+        work.inputs["2-planned"], work.partition, "assignments", "assignment_id", ASSIGNMENTS
+    )
     ids, size = asked.column("assignment_id").to_pylist(), asked.num_rows
     pairs = [pair_id(one, "recipe", 0) for one in ids]
     columns: dict[str, Any] = {name: asked.column(name) for name in ASSIGNMENTS.names if name in PAIRS.names}
     columns |= {"pair_id": pairs, "outcome": ["pair"] * size, "recipe": ["recipe"] * size, "attempt": [0] * size}
-    columns |= {"question": [f"What is number {one[:12]} of these?" for one in ids], "answer": [f"It is {one[12:20]}." for one in ids]}
+    columns |= {
+        "question": [f"What is number {one[:12]} of these?" for one in ids],
+        "answer": [f"It is {one[12:20]}." for one in ids],
+    }
     rows = pa.table({name: columns.get(name, [None] * size) for name in PAIRS.names}, schema=PAIRS)
     given = {"pair_id": pairs, "assignment_id": ids, "value": [0.9] * size}
     scores = pa.table({name: given.get(name, [None] * size) for name in SCORES.names}, schema=SCORES)
     tables = {"pairs": rows, f"scores/{SCORE}": scores}
     parts = {name: TablePart((stage.write(name, work.partition, 1, found),), "f") for name, found in tables.items()}
-    return Receipt(work.partition, 1, parts, {"pair": size}, work.inputs["2-planned"].digests("2-planned", [work.partition]))
+    return Receipt(
+        work.partition, 1, parts, {"pair": size}, work.inputs["2-planned"].digests("2-planned", [work.partition])
+    )
 
 
 def selected(out: Folder, count: int, lease: Lease) -> None:
@@ -156,7 +181,9 @@ def packed(out: Folder, count: int, lease: Lease) -> None:
         columns: dict[str, Any] = {"image_id": shard.images, "sample_id": shard.samples, "bytes": [IMAGE_BYTES] * size}
         columns |= {name: [["x"]] * size for name in ("types", "forms", "languages")}
         tables = {"index": pa.table(columns, schema=SHARD_INDEX), "unpacked": UNPACKED.empty_table()}
-        parts = {name: TablePart((stage.write(name, shard.partition, 1, rows),), "f", True) for name, rows in tables.items()}
+        parts = {
+            name: TablePart((stage.write(name, shard.partition, 1, rows),), "f", True) for name, rows in tables.items()
+        }
         stage.commit(Receipt(shard.partition, 1, parts, {"samples": size, "turns": size}), lease, shard.epoch)
     pack.publish(terms, chosen.select, {}, lease)
 

@@ -60,7 +60,13 @@ class Desk:
         environment = {**os.environ, "SYNTH_CALLS": str(self.folder / "calls"), "PYTHONPATH": str(ROOT)}
         command = [sys.executable, "-m", "synthgen", *arguments]
         done = subprocess.run(
-            command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=self.folder, env=environment
+            command,
+            check=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            cwd=self.folder,
+            env=environment,
         )
         return done.stdout
 
@@ -118,8 +124,17 @@ def report(seconds: Mapping[str, float], difference: list[dict[str, int]], calls
     print(f"questions: {sums['added']} added, {sums['gone']} taken back, {sums['kept']} left as they are")
     print(f"calls of the engine: {calls['update']} for the update, {calls['anew']} for all anew")
     loop = sum(one for name, one in seconds.items() if name not in ("first run", "all anew"))
-    record = {"benchmark": "edit_loop", "ratio": round(calls["anew"] / max(1, calls["update"]), 1), "calls": calls, **sums}
-    print(json.dumps(record | {"loop_seconds": round(loop, 1), "seconds": {name: round(one, 1) for name, one in seconds.items()}}))
+    record = {
+        "benchmark": "edit_loop",
+        "ratio": round(calls["anew"] / max(1, calls["update"]), 1),
+        "calls": calls,
+        **sums,
+    }
+    print(
+        json.dumps(
+            record | {"loop_seconds": round(loop, 1), "seconds": {name: round(one, 1) for name, one in seconds.items()}}
+        )
+    )
 
 
 if __name__ == "__main__":

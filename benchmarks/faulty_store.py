@@ -55,7 +55,12 @@ class FaultyStore:
     @property
     def environment(self) -> Mapping[str, str]:
         """What makes S3 clients come here."""
-        named = {"ACCESS_KEY_ID": "soak", "SECRET_ACCESS_KEY": "soak", "DEFAULT_REGION": "us-east-1", "ENDPOINT_URL": self._url}
+        named = {
+            "ACCESS_KEY_ID": "soak",
+            "SECRET_ACCESS_KEY": "soak",
+            "DEFAULT_REGION": "us-east-1",
+            "ENDPOINT_URL": self._url,
+        }
         return {f"AWS_{name}": value for name, value in named.items()}
 
     def put(self, bucket: str, files: Iterable[Path]) -> None:
@@ -81,7 +86,9 @@ class FaultyStore:
                     return name
         return None
 
-    def forward(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
+    def forward(
+        self, method: str, path: str, headers: Mapping[str, str], body: bytes
+    ) -> tuple[int, list[tuple[str, str]], bytes]:
         """What the store answers."""
         connection = http.client.HTTPConnection(*self._upstream)
         connection.request(method, path, body, dict(headers))
@@ -141,7 +148,9 @@ def _body(request: BaseHTTPRequestHandler) -> bytes:
     return b"".join(parts)
 
 
-def _answer(request: BaseHTTPRequestHandler, status: int, headers: list[tuple[str, str]], body: bytes, is_cut: bool = False) -> None:
+def _answer(
+    request: BaseHTTPRequestHandler, status: int, headers: list[tuple[str, str]], body: bytes, is_cut: bool = False
+) -> None:
     request.send_response(status)
     length = next((value for name, value in headers if name.lower() == "content-length"), str(len(body)))
     for name, value in headers:

@@ -24,7 +24,10 @@ def main() -> None:
     ratio = limit / figures.stage_seconds
     print(f"{figures.images} images, {figures.calls} calls, one engine")
     print(f"{'':<28} {'seconds':>8} {'calls/s':>8} {'cached':>7}")
-    for name, seconds, cached in (("generate stage", figures.stage_seconds, "stage_as_run"), ("the same calls, bare", limit, "image")):
+    for name, seconds, cached in (
+        ("generate stage", figures.stage_seconds, "stage_as_run"),
+        ("the same calls, bare", limit, "image"),
+    ):
         print(f"{name:<28} {seconds:8.2f} {figures.calls / seconds:8.1f} {figures.cached[cached]:7.0%}")
     print(f"ratio {ratio:.2f} (limit 1.0)")
     record = {

@@ -29,7 +29,12 @@ from synthgen.stages import memory
 ROOT = Path(__file__).parent.parent
 SIDES = (5000, 4000)
 MARK = "SYNTH_HOST_MEMORY"  # a variable of the run's environment, by which its workers are known
-LIMITS = ("images.max_pixels=20000000", "images.max_bytes=33554432", "tag.batch=16", "generate.engine.host_megabytes=64")
+LIMITS = (
+    "images.max_pixels=20000000",
+    "images.max_bytes=33554432",
+    "tag.batch=16",
+    "generate.engine.host_megabytes=64",
+)
 LOOK_SECONDS = 0.1
 
 
@@ -45,8 +50,13 @@ def main() -> None:
         settings = [f"--set={one}" for one in LIMITS]
         pipeline = pipelines.load("small", list(LIMITS))
         foretold = {"tag": memory.tag_bytes(pipeline), "generate": memory.generate_bytes(pipeline)}
-        measured = {"tag": peak(["--until", "tag", *settings]), "generate": peak(["--from", "plan", "--until", "generate", *settings])}
-    print(f"{count} images of {SIDES[0] * SIDES[1] / 1e6:.0f} megapixels\n{'stage':<10}{'foretold MB':>12}{'measured MB':>12}{'ratio':>7}")
+        measured = {
+            "tag": peak(["--until", "tag", *settings]),
+            "generate": peak(["--from", "plan", "--until", "generate", *settings]),
+        }
+    print(
+        f"{count} images of {SIDES[0] * SIDES[1] / 1e6:.0f} megapixels\n{'stage':<10}{'foretold MB':>12}{'measured MB':>12}{'ratio':>7}"
+    )
     ratios = {stage: measured[stage] / foretold[stage] for stage in foretold}
     for stage, ratio in ratios.items():
         print(f"{stage:<10}{foretold[stage] / 1e6:>12.0f}{measured[stage] / 1e6:>12.0f}{ratio:>7.2f}")
@@ -96,7 +106,10 @@ def workers(mark: str) -> Iterator[str]:
     for pid in parents:
         with suppress(OSError):
             title = Path("/proc", pid, "cmdline").read_bytes()
-            if title.startswith(b"ray::Bench") and f"{MARK}={mark}".encode() in Path("/proc", pid, "environ").read_bytes():
+            if (
+                title.startswith(b"ray::Bench")
+                and f"{MARK}={mark}".encode() in Path("/proc", pid, "environ").read_bytes()
+            ):
                 yield pid
                 yield from (child for child, parent in parents.items() if parent == pid)
 

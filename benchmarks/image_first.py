@@ -37,7 +37,9 @@ def half_patches(folder: Path) -> None:
     text = LlavaOnevisionForConditionalGeneration.from_pretrained(shipped).state_dict()
     image, end = tokenizer.convert_tokens_to_ids(["<image>", "<|end|>"])
     wide = build_vlm(vlm_config(len(tokenizer), image, end, PATCH))
-    wide.load_state_dict({name: weight for name, weight in text.items() if "vision_tower.embeddings" not in name}, strict=False)
+    wide.load_state_dict(
+        {name: weight for name, weight in text.items() if "vision_tower.embeddings" not in name}, strict=False
+    )
     export_vlm(wide, tokenizer, folder)
 
 
@@ -48,7 +50,10 @@ def main() -> None:
     parser.add_argument("--nano", action="store_true", help="the nano VLM as it is shipped")
     given = parser.parse_args()
     images = 64 if given.quick else 200
-    sizes = {"num_gpu_blocks_override": BLOCKS[given.nano] * images // 4, "mm_processor_cache_gb": PIXELS_GB * images / 4}
+    sizes = {
+        "num_gpu_blocks_override": BLOCKS[given.nano] * images // 4,
+        "mm_processor_cache_gb": PIXELS_GB * images / 4,
+    }
     overrides = [*PLAN, *(f"generate.engine.options.{name}={size}" for name, size in sizes.items())]
     with tempfile.TemporaryDirectory() as folder:
         if not given.nano:
@@ -61,7 +66,12 @@ def main() -> None:
     for name, seconds, order in (("a conversation an image", together, "image"), ("stage after stage", apart, "stage")):
         print(f"{name:<28} {seconds:8.2f} {figures.calls / seconds:8.1f} {figures.cached[order]:7.0%}")
     print(f"ratio {apart / together:.2f}")
-    record = {"benchmark": "image_first", "ours": figures.calls / together, "peer": figures.calls / apart, "ratio": apart / together}
+    record = {
+        "benchmark": "image_first",
+        "ours": figures.calls / together,
+        "peer": figures.calls / apart,
+        "ratio": apart / together,
+    }
     print(json.dumps(record | {"images": figures.images, "calls": figures.calls}))
 
 

@@ -70,7 +70,9 @@ def main() -> None:
     processes = len(os.sched_getaffinity(0))
     images = corpus(100 if is_quick else 300)
     megapixels = sum(math.prod(Image.open(io.BytesIO(data)).size) for data in images) / 1e6
-    print(f"{len(images)} images, {megapixels:.0f} megapixels, {sum(map(len, images)) / 2**20:.0f} MiB, {processes} processes")
+    print(
+        f"{len(images)} images, {megapixels:.0f} megapixels, {sum(map(len, images)) / 2**20:.0f} MiB, {processes} processes"
+    )
     rounds = [measure(images, processes, number) for number in range(4 if is_quick else 9)]
     report(rounds, len(images))
 
@@ -85,13 +87,17 @@ def corpus(count: int) -> list[bytes]:
     return images
 
 
-def encoded(draw: random.Random, photos: list[Image.Image], kind: tuple[float, tuple[float, float], str, dict[str, int]]) -> bytes:
+def encoded(
+    draw: random.Random, photos: list[Image.Image], kind: tuple[float, tuple[float, float], str, dict[str, int]]
+) -> bytes:
     """One photograph at a size from the kind's range."""
     _, megapixels, image_format, options = kind
     photo = draw.choice(photos)
     scale = (draw.uniform(*megapixels) * 1e6 / (photo.width * photo.height)) ** 0.5
     buffer = io.BytesIO()
-    photo.resize((round(photo.width * scale), round(photo.height * scale)), Image.Resampling.BICUBIC).save(buffer, image_format, **options)
+    photo.resize((round(photo.width * scale), round(photo.height * scale)), Image.Resampling.BICUBIC).save(
+        buffer, image_format, **options
+    )
     return buffer.getvalue()
 
 
@@ -167,12 +173,16 @@ def cpu_seconds(pids: Sequence[int]) -> float:
 def report(rounds: list[dict[str, Cost]], count: int) -> None:
     """Sums over the rounds. On a machine that does other things too, the times on a core are the steadier ones."""
     names = {"bare": "bare: open, convert", "same_work": "same work as ours, no guards", "ours": "ours, all guards on"}
-    sums = {name: Cost(sum(one[name].seconds for one in rounds), sum(one[name].cpu for one in rounds)) for name in names}
+    sums = {
+        name: Cost(sum(one[name].seconds for one in rounds), sum(one[name].cpu for one in rounds)) for name in names
+    }
     images, us = count * len(rounds), sums["ours"]
     print(f"{'':32}{'images/s':>10}{'ours / it':>11}{'images per core second':>26}{'ours / it':>11}")
     for name, words in names.items():
         it = sums[name]
-        print(f"{words:32}{images / it.seconds:10.1f}{it.seconds / us.seconds:11.2f}{images / it.cpu:26.1f}{it.cpu / us.cpu:11.2f}")
+        print(
+            f"{words:32}{images / it.seconds:10.1f}{it.seconds / us.seconds:11.2f}{images / it.cpu:26.1f}{it.cpu / us.cpu:11.2f}"
+        )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"{len(rounds)} rounds; peak of the parent {peak:.0f} MiB, the corpus included")
     bare_, same = sums["bare"], sums["same_work"]

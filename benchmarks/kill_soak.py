@@ -43,7 +43,11 @@ from synthgen.store import Folder, Stage
 from synthgen.tables import ASSIGNMENTS, DECISIONS, IMAGES, PAIRS, SCORES
 
 ROOT = Path(__file__).parent.parent
-SCRIPTED = ("generate.engine.kind=scripted", "generate.engine.environment={}", "generate.engine.options={seconds: 0.02}")
+SCRIPTED = (
+    "generate.engine.kind=scripted",
+    "generate.engine.environment={}",
+    "generate.engine.options={seconds: 0.02}",
+)
 LONGER = 1.15  # times an undisturbed run, within which a kill falls
 PATIENCE = 900  # seconds that a start may take
 Rows = dict[str, tuple[Any, ...]]
@@ -128,7 +132,16 @@ def joined(place: Ground, is_wanted: bool) -> Iterator[Ground]:
         address = f"127.0.0.1:{probe.getsockname()[1]}"
     # A token that lies in the user's folder would otherwise be asked for.
     place = replace(place, environment={**place.environment, "RAY_AUTH_MODE": "disabled"})
-    options = ["--head", "--block", "--port", address.rpartition(":")[2], "--num-cpus", "8", "--include-dashboard", "false"]
+    options = [
+        "--head",
+        "--block",
+        "--port",
+        address.rpartition(":")[2],
+        "--num-cpus",
+        "8",
+        "--include-dashboard",
+        "false",
+    ]
     ray = subprocess.Popen(
         [str(Path(sys.executable).parent / "ray"), "start", *options],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=place.environment, start_new_session=True,
@@ -193,7 +206,9 @@ def job(place: Ground, out: str, tally: Tally, kills: int, instant: Callable[[],
 def finish(place: Ground, out: str, kill_after: float | None) -> str:
     """Runs a job to its end, or kills it after some seconds: `done`, `killed`, or `gave up` on a store that is broken on purpose."""
     with tempfile.TemporaryFile() as said:
-        process = subprocess.Popen(place.command(out), stdout=said, stderr=said, env=place.environment, cwd=ROOT, start_new_session=True)
+        process = subprocess.Popen(
+            place.command(out), stdout=said, stderr=said, env=place.environment, cwd=ROOT, start_new_session=True
+        )
         try:
             process.wait(kill_after or PATIENCE)
         except subprocess.TimeoutExpired:
@@ -226,7 +241,9 @@ def tables(out: Folder, engine: str) -> dict[str, Rows]:
     outcome = ["outcome", "reason", "pair_id"] if engine == "scripted" else []
     found = {
         "images": rows(out, "1-tagged", "images", "object_id", IMAGES, ["outcome", "reason", "image_id"]),
-        "assignments": rows(out, "2-planned", "assignments", "assignment_id", ASSIGNMENTS, ["image_id", "type", "form", "retired"]),
+        "assignments": rows(
+            out, "2-planned", "assignments", "assignment_id", ASSIGNMENTS, ["image_id", "type", "form", "retired"]
+        ),
         "pairs": rows(out, "3-generated", "pairs", "assignment_id", PAIRS, [*outcome, *texts]),
     }
     if engine == "scripted":
@@ -278,10 +295,32 @@ def report(tally: Tally, seconds: float, given: argparse.Namespace, took: float)
     print(f"{'killed while at work on':<24}{'kills':>6}")
     for stage, count in sorted(tally.hit.items()):
         print(f"{stage:<24}{count:>6}")
-    summary = {"kills": tally.kills, "lost": tally.lost, "doubled": tally.doubled, "different": tally.different, "jobs": tally.jobs}
+    summary = {
+        "kills": tally.kills,
+        "lost": tally.lost,
+        "doubled": tally.doubled,
+        "different": tally.different,
+        "jobs": tally.jobs,
+    }
     summary["gave_up"] = tally.gave_up
-    told = {"seed": given.seed, "store": given.store, "engine": given.engine, "images": given.images, "cluster": given.cluster}
-    print(json.dumps({"benchmark": "kill_soak", **summary, **told, "undisturbed_s": round(seconds, 1), "minutes": round(took / 60)}))
+    told = {
+        "seed": given.seed,
+        "store": given.store,
+        "engine": given.engine,
+        "images": given.images,
+        "cluster": given.cluster,
+    }
+    print(
+        json.dumps(
+            {
+                "benchmark": "kill_soak",
+                **summary,
+                **told,
+                "undisturbed_s": round(seconds, 1),
+                "minutes": round(took / 60),
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -49,7 +49,9 @@ RIVALS = ("uniform", "commonest", "clip match", "vlm, from a list", "vlm, asked 
 def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--quick", action="store_true", help="600 pictures to learn from and 100 to rank for, not 1500 and 400")
+    parser.add_argument(
+        "--quick", action="store_true", help="600 pictures to learn from and 100 to rank for, not 1500 and 400"
+    )
     parser.add_argument("--no-vlm", action="store_true", help="leave the engine out")
     given = parser.parse_args()
     seed, test = pictures("teach", 600 if given.quick else 1500), pictures("test", 100 if given.quick else 400)
@@ -61,18 +63,28 @@ def main() -> None:
     found = table(prompts, test, ways)
     rivals = {name: found[name]["R"] for name in RIVALS if name in found}
     best = max(rivals, key=lambda name: rivals[name])
-    record = {"benchmark": "mapping", "ours": found["learned"]["R"], "rival": best, "ratio": round(found["learned"]["R"] / rivals[best], 3)}
+    record = {
+        "benchmark": "mapping",
+        "ours": found["learned"]["R"],
+        "rival": best,
+        "ratio": round(found["learned"]["R"] / rivals[best], 3),
+    }
     print(json.dumps(record | {"precision": found}))
 
 
-def ranked(pipeline: Pipeline, prompts: Prompts, seed: Sequence[Picture], test: Sequence[Picture]) -> dict[str, list[Ranking]]:
+def ranked(
+    pipeline: Pipeline, prompts: Prompts, seed: Sequence[Picture], test: Sequence[Picture]
+) -> dict[str, list[Ranking]]:
     """Every way that needs no engine."""
     spec = tagging.load(pipeline.tag.taggers[0])
     found, seen = found_tags(spec, seed), found_tags(spec, test)
     true = [sorted(picture.tags) for picture in test]
     shown = Counter(path for picture in seed for path in asked(picture, prompts))
     plain = TfidfSettings(is_plain=True, top_k=len(prompts.types))
-    rules = {name: learned(pipeline, prompts, seed, found, how) for name, how in (("learned", TfidfSettings()), ("plain", plain))}
+    rules = {
+        name: learned(pipeline, prompts, seed, found, how)
+        for name, how in (("learned", TfidfSettings()), ("plain", plain))
+    }
     by_words = learned(pipeline, prompts, seed, found, TfidfSettings(), types_given=False)
     by_gold = learned(pipeline, prompts, seed, [sorted(picture.tags) for picture in seed], TfidfSettings())
     by_hand = mappings.load(pipeline.plan.mapping, spec.taxonomy.tree, list(prompts.types))
@@ -180,7 +192,9 @@ def by_model(pipeline: Pipeline, prompts: Prompts, test: Sequence[Picture]) -> d
     return {"vlm, from a list": found.listed, "vlm, asked for each": found.asked}
 
 
-def table(prompts: Prompts, test: Sequence[Picture], ways: Mapping[str, Sequence[Ranking]]) -> dict[str, dict[str, float]]:
+def table(
+    prompts: Prompts, test: Sequence[Picture], ways: Mapping[str, Sequence[Ranking]]
+) -> dict[str, dict[str, float]]:
     """Prints precision at each k of each way, the best last, and returns it."""
     right = [set(supported(picture, prompts)) for picture in test]
     telling = [path for path in prompts.types if sum(path in one for one in right) < EVERYWHERE * len(test)]
@@ -191,10 +205,14 @@ def table(prompts: Prompts, test: Sequence[Picture], ways: Mapping[str, Sequence
         scores = {number: [rankings[number].get(path, 0.0) for path in telling] for number in asking}
         rows = [row(scores[number], [path in right[number] for path in telling]) for number in asking]
         found[name] = {key: round(sum(one[key] for one in rows) / len(rows), 4) for key in rows[0]}
-    print(f"{len(test)} pictures, {len(telling)} of {len(prompts.types)} instruction types (the others suit nearly every picture)")
+    print(
+        f"{len(test)} pictures, {len(telling)} of {len(prompts.types)} instruction types (the others suit nearly every picture)"
+    )
     print(f"{'precision at':<26}" + "".join(f"{key:>8}" for key in (*AT, "R")) + "   calls of the VLM for a picture")
     for name in sorted(found, key=lambda name: found[name]["R"]):
-        print(f"{name:<26}" + "".join(f"{found[name][str(key)]:8.3f}" for key in (*AT, "R")) + f"{calls.get(name, 0):6}")
+        print(
+            f"{name:<26}" + "".join(f"{found[name][str(key)]:8.3f}" for key in (*AT, "R")) + f"{calls.get(name, 0):6}"
+        )
     return found
 
 

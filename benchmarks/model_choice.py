@@ -54,7 +54,9 @@ async def choices(task: Task) -> Choices:
 
     found = await asyncio.gather(*(both(number, image) for number, image in enumerate(task.images)))
     await engine.close()
-    listed: list[Ranking] = [{path: float(MOST - place) for place, path in enumerate(chosen.types)} for chosen, _ in found]
+    listed: list[Ranking] = [
+        {path: float(MOST - place) for place, path in enumerate(chosen.types)} for chosen, _ in found
+    ]
     failures = [chosen.failure for chosen, _ in found if chosen.failure]
     none = sum(not chosen.types and not chosen.failure for chosen, _ in found)
     return Choices(listed, [asked for _, asked in found], failures, none)
@@ -65,7 +67,15 @@ async def _asked(engine: Engine, prompts: Prompts, image: Image, key: str) -> Ra
     declines = prompts.pack.ask.none
     assert declines, "this pack has no word to decline with"
     requests = [
-        Request("ask", render(prompts.pack.ask.text, type=kind, n=1), 1, image, key, system=prompts.pack.system, labels=(declines,))
+        Request(
+            "ask",
+            render(prompts.pack.ask.text, type=kind, n=1),
+            1,
+            image,
+            key,
+            system=prompts.pack.system,
+            labels=(declines,),
+        )
         for kind in prompts.types.values()
     ]
     replies = await asyncio.gather(*map(engine.generate, requests))

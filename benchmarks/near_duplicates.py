@@ -76,7 +76,9 @@ def rensa(some: list[str]) -> Kept:
     found, kept = importlib.import_module("rensa").RMinHashDeduplicator(THRESHOLD, 128, True), []
     plain = plain_texts(some).to_pylist()
     for start in range(0, len(plain), 1000):
-        kept += found.add_pairs([(str(start + number), list(tokens(text))) for number, text in enumerate(plain[start : start + 1000])])
+        kept += found.add_pairs(
+            [(str(start + number), list(tokens(text))) for number, text in enumerate(plain[start : start + 1000])]
+        )
     return np.array(kept)
 
 
@@ -103,11 +105,20 @@ def main() -> None:
     seconds = _a_million_hashes()
     print(f"a million perceptual hashes within 4 bits: {seconds:.1f} s")
     mine = found["ours"]
-    ratios = {f"ratio_vs_{name}": round(mine["texts_per_second"] / found[name]["texts_per_second"], 2) for name in names[1:]}
+    ratios = {
+        f"ratio_vs_{name}": round(mine["texts_per_second"] / found[name]["texts_per_second"], 2) for name in names[1:]
+    }
     # Other processes disturb the seconds of one tool and not of the next; processor time, of all threads, they disturb less.
-    ratios |= {f"cpu_ratio_vs_{name}": round(mine["texts_per_cpu_second"] / found[name]["texts_per_cpu_second"], 2) for name in names[1:]}
+    ratios |= {
+        f"cpu_ratio_vs_{name}": round(mine["texts_per_cpu_second"] / found[name]["texts_per_cpu_second"], 2)
+        for name in names[1:]
+    }
     result = {**ratios, **{key: round(mine[key], 4) for key in ("recall", "peak_mb", "texts_per_second")}}
-    print(json.dumps({"benchmark": "near_duplicates", "texts": count, **result, "million_hashes_seconds": round(seconds, 1)}))
+    print(
+        json.dumps(
+            {"benchmark": "near_duplicates", "texts": count, **result, "million_hashes_seconds": round(seconds, 1)}
+        )
+    )
 
 
 def measured(name: str, count: int) -> dict[str, Any]:
@@ -119,7 +130,12 @@ def measured(name: str, count: int) -> dict[str, Any]:
     kept = tool(some)
     seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
     peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    return {"texts_per_second": count / seconds, "texts_per_cpu_second": count / cpu, "peak_mb": peak, **judged(some, kept)}
+    return {
+        "texts_per_second": count / seconds,
+        "texts_per_cpu_second": count / cpu,
+        "peak_mb": peak,
+        **judged(some, kept),
+    }
 
 
 def judged(some: list[str], kept: Kept) -> dict[str, float]:
@@ -146,14 +162,18 @@ def _a_million_hashes() -> float:
     draw = np.random.default_rng(0)
     hashes = draw.integers(0, 1 << 64, 1_000_000, dtype=np.uint64)
     some = draw.integers(0, len(hashes), len(hashes) // 10)
-    hashes[draw.integers(0, len(hashes), len(some))] = hashes[some] ^ (np.uint64(1) << draw.integers(0, 64, len(some), dtype=np.uint64))
+    hashes[draw.integers(0, len(hashes), len(some))] = hashes[some] ^ (
+        np.uint64(1) << draw.integers(0, 64, len(some), dtype=np.uint64)
+    )
     start = time.perf_counter()
     near_images(hashes, 4)
     return time.perf_counter() - start
 
 
 def _in_own_process(name: str, count: int) -> dict[str, Any]:
-    done = subprocess.run([sys.executable, __file__, "--tool", name, str(count)], check=True, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, __file__, "--tool", name, str(count)], check=True, capture_output=True, text=True
+    )
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 

@@ -45,12 +45,16 @@ def main() -> None:
         return
     most = 20_000 if "--quick" in sys.argv else 1_000_000
     with tempfile.TemporaryDirectory(prefix="synth-planning-") as folder:
-        sizes = [{step: _in_own_process(step, f"{folder}/{size}", size) for step in steps} for size in (most // 10, most)]
+        sizes = [
+            {step: _in_own_process(step, f"{folder}/{size}", size) for step in steps} for size in (most // 10, most)
+        ]
     print(f"{'images':>10} {'step':>6} {'seconds':>8} {'CPU s':>8} {'images/s':>9} {'peak MB':>8}")
     for size in sizes:
         for step, one in size.items():
             rate = one["images"] / one["seconds"]
-            print(f"{one['images']:>10,} {step[2:]:>6} {one['seconds']:>8.1f} {one['cpu']:>8.1f} {rate:>9,.0f} {one['peak_mb']:>8.0f}")
+            print(
+                f"{one['images']:>10,} {step[2:]:>6} {one['seconds']:>8.1f} {one['cpu']:>8.1f} {rate:>9,.0f} {one['peak_mb']:>8.0f}"
+            )
     report([size["--plan"] for size in sizes], sizes[-1]["--list"])
 
 
@@ -91,7 +95,10 @@ def measured(step: Step, out: Folder, count: int) -> dict[str, Any]:
 
 def listed(out: Folder, count: int, lease: Lease, terms: plan.PlanContext) -> dict[str, int]:
     """Lists objects that nobody has made."""
-    objects = (Listed(f"s3://photos/{number % 997:03d}/{number:09d}.jpg", f"{number:032x}", None, 200_000, None) for number in range(count))
+    objects = (
+        Listed(f"s3://photos/{number % 997:03d}/{number:09d}.jpg", f"{number:032x}", None, 200_000, None)
+        for number in range(count)
+    )
     listing.run(out, objects, lease, "f")
     assert Stage(out, "0-listed").log().counts() == {"listed": count}
     return {"listed": count}

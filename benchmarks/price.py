@@ -72,7 +72,9 @@ def main() -> None:
         told = plan.forecast(job, plan.EstimateRequest(profile=profiled))
         measured = taken(job)
     foretold = {name: getattr(told.total, name) for name in (*TOKENS, "seconds")}
-    print(f"{images} images, {sum(line.planned for line in told.lines)} questions, {measured['calls']} calls; profile of {profiled} images")
+    print(
+        f"{images} images, {sum(line.planned for line in told.lines)} questions, {measured['calls']} calls; profile of {profiled} images"
+    )
     print(f"{'':<15} {'foretold':>10} {'measured':>10} {'ratio':>6}")
     ratios = {name: foretold[name] / measured[name] for name in foretold}
     for name, ratio in ratios.items():
@@ -91,7 +93,12 @@ def taken(job: Job) -> dict[str, float]:
             stage.commit(receipt, lease, 1)
             last.update({name: max(0, count - last[name]) for name, count in receipt.counts.items()})
 
-        run_pool(PoolSpec(build, terms, lambda work: (), 1, job.pipeline.generate.engine.cpus), works, commit, lambda counters: None)
+        run_pool(
+            PoolSpec(build, terms, lambda work: (), 1, job.pipeline.generate.engine.cpus),
+            works,
+            commit,
+            lambda counters: None,
+        )
     leave_ray()
     return {**{name: float(last[name]) for name in (*TOKENS, "calls")}, "seconds": last["us"] / 1e6}
 

@@ -97,9 +97,15 @@ class MeasuredWorker:
         replies = await replay(self._recorder.engine, calls, order, self._in_flight)
         seconds = time.perf_counter() - started
         if failed := [reply for reply in replies if reply.failure]:
-            raise RuntimeError(f"{len(failed)} of {len(replies)} calls of the replay failed, one with: {failed[0].detail}")
+            raise RuntimeError(
+                f"{len(failed)} of {len(replies)} calls of the replay failed, one with: {failed[0].detail}"
+            )
         stage = self._recorder.replies[: len(calls)]
-        figures = {"replay_us": int(seconds * 1e6), "stage_us": int((self._ended - (self._began or 0.0)) * 1e6), "calls": len(calls)}
+        figures = {
+            "replay_us": int(seconds * 1e6),
+            "stage_us": int((self._ended - (self._began or 0.0)) * 1e6),
+            "calls": len(calls),
+        }
         figures |= {"cached_ppm": int(1e6 * cached_share(replies)), "stage_cached_ppm": int(1e6 * cached_share(stage))}
         figures["images"] = len({call.image_key for call in calls if call.image_key})
         return Receipt(work.partition, 1, {}, figures)
@@ -191,7 +197,12 @@ def measure(images: int, orders: Sequence[Order], overrides: Sequence[str] = ())
 
 def _figures(receipts: Sequence[Receipt], orders: Sequence[Order]) -> Figures:
     counts = receipts[0].counts
-    seconds = {order: [one.counts["replay_us"] / 1e6 for one in receipts if f"/{order}/" in one.partition] for order in orders}
-    cached = {order: next(one.counts["cached_ppm"] for one in receipts if f"/{order}/" in one.partition) / 1e6 for order in orders}
+    seconds = {
+        order: [one.counts["replay_us"] / 1e6 for one in receipts if f"/{order}/" in one.partition] for order in orders
+    }
+    cached = {
+        order: next(one.counts["cached_ppm"] for one in receipts if f"/{order}/" in one.partition) / 1e6
+        for order in orders
+    }
     cached["stage_as_run"] = counts["stage_cached_ppm"] / 1e6
     return Figures(counts["calls"], counts["images"], counts["stage_us"] / 1e6, seconds, cached)

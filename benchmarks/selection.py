@@ -33,7 +33,9 @@ TEMPLATES = (
     "What is written on the {a} that stands at the {s} of the {b}?",
     "Why might the {a} be placed beside the {b} and not beside the {c}?",
 )
-SETTINGS = SelectConfig(keep={"likelihood": Threshold(min=0.2)}, forbidden=(r"\d{3}-\d{4}", r"https?://"), same_question=50)
+SETTINGS = SelectConfig(
+    keep={"likelihood": Threshold(min=0.2)}, forbidden=(r"\d{3}-\d{4}", r"https?://"), same_question=50
+)
 
 
 def main() -> None:
@@ -46,10 +48,17 @@ def main() -> None:
     for one in (small, large):
         figures = f"{one['seconds']:>8.2f} {one['cpu_seconds']:>7.2f} {one['pairs'] / one['seconds']:>9,.0f} {one['peak_mb']:>8.0f}"
         print(f"{one['pairs']:>10,} {figures}  {one['kept']:,}")
-    growth = large["cpu_seconds"] / small["cpu_seconds"]  # other processes change the seconds of one size and not of the other
+    growth = (
+        large["cpu_seconds"] / small["cpu_seconds"]
+    )  # other processes change the seconds of one size and not of the other
     print(f"ten times the pairs take {growth:.1f} times as long")
     figures_of_most = {name: round(large[name], 1) for name in ("seconds", "cpu_seconds", "peak_mb")}
-    result = {"pairs": most, "rows_per_second": round(most / large["seconds"]), "growth": round(growth, 2), **figures_of_most}
+    result = {
+        "pairs": most,
+        "rows_per_second": round(most / large["seconds"]),
+        "growth": round(growth, 2),
+        **figures_of_most,
+    }
     print(json.dumps({"benchmark": "selection", **result}))
 
 

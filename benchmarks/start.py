@@ -30,7 +30,11 @@ def main() -> None:
     print(f"{'median of ' + str(starts):<14} seconds")
     print(f"{'empty Python':<14} {bare:7.3f}")
     print(f"{'synth --help':<14} {ours:7.3f}   {ours / bare:.1f} times an empty Python; the goal is under 0.3 s")
-    print(json.dumps({"benchmark": "start", "ours": round(ours, 4), "bare": round(bare, 4), "ratio": round(ours / bare, 2)}))
+    print(
+        json.dumps(
+            {"benchmark": "start", "ours": round(ours, 4), "bare": round(bare, 4), "ratio": round(ours / bare, 2)}
+        )
+    )
 
 
 def seconds(command: Sequence[str]) -> float:

@@ -30,13 +30,18 @@ LEVELS = {"groups": 0, "leaves": 1}
 def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--quick", action="store_true", help="600 pictures to judge by instead of 2000, and fewer to fit to")
+    parser.add_argument(
+        "--quick", action="store_true", help="600 pictures to judge by instead of 2000, and fewer to fit to"
+    )
     quick = parser.parse_args().quick
     spec = taggers.load("drawn-clip")
     assert isinstance(spec.file, ClipTaggerFile)
     tool, tree, most = ClipTagger(spec, spec.file), spec.taxonomy.tree, spec.file.most
     sizes = (50, 200, 600) if quick else (50, 200, 800, 3200)
-    labelled, test = scored(tool, tree, pictures("teach", sizes[-1])), scored(tool, tree, pictures("test", 600 if quick else 2000))
+    labelled, test = (
+        scored(tool, tree, pictures("teach", sizes[-1])),
+        scored(tool, tree, pictures("test", 600 if quick else 2000)),
+    )
     shipped = np.array([taggers.threshold(spec.file, path) for path in tree.nodes])
     said = {
         f"{BEGUN:g} for every tag": fitting.said(test.scores, np.full(len(tree), BEGUN), tree, most),

@@ -60,7 +60,9 @@ def write_shards(folder: Path, count: int) -> None:
         scene, sink = sample(99, number), io.BytesIO()
         draw(scene).save(sink, "PNG")
         turns = [(gold.question(0), gold.sentence()) for gold in golds(scene, scene.rng("benchmark"))][:TURNS]
-        rows.append({"id": str(number), "images": [{"bytes": sink.getvalue(), "path": None}], "messages": messages(turns)})
+        rows.append(
+            {"id": str(number), "images": [{"bytes": sink.getvalue(), "path": None}], "messages": messages(turns)}
+        )
     folder.mkdir()
     schema = sample_schema(())
     half = len(rows) // 2
@@ -85,9 +87,15 @@ def measure(folder: Path, name: Path, settings: TrainConfig, rounds: int) -> lis
     processor = pretrained.load_processor(str(name), name)
     model = pretrained.load_model(str(name), name).to(device)
     files = pin(str(folder / "shards"))
-    held = [[moved(part, device) for part in batch.parts] for batch in batches(files, processor, settings, 0, settings.steps)]
+    held = [
+        [moved(part, device) for part in batch.parts]
+        for batch in batches(files, processor, settings, 0, settings.steps)
+    ]
     return [
-        {**ours(TrainingRun(files, str(name), name, folder / f"out-{number}", settings), model, processor), **bare(model, held)}
+        {
+            **ours(TrainingRun(files, str(name), name, folder / f"out-{number}", settings), model, processor),
+            **bare(model, held),
+        }
         for number in range(rounds)
     ]
 
@@ -117,7 +125,10 @@ def bare(model: Any, held: list[list[MicroBatch]]) -> dict[str, float]:
         for part in parts:
             answer_loss(model, part).backward()
         model.zero_grad()
-    return {"bare": (synchronised() - began) / (len(held) - WARM), "bare_cpu": (time.process_time() - spent) / len(held)}
+    return {
+        "bare": (synchronised() - began) / (len(held) - WARM),
+        "bare_cpu": (time.process_time() - spent) / len(held),
+    }
 
 
 def synchronised() -> float:
@@ -135,8 +146,12 @@ def report(rounds: list[dict[str, float]], settings: TrainConfig) -> None:
     ratio = statistics.median(ratios)
     print(f"\n{'':36}{'ms a step':>10}{'tokens/s':>12}{'CPU ms':>10}")
     for key, words in (("bare", "bare: forward, backward"), ("ours", "ours: synth train's loop")):
-        print(f"{words:36}{1000 * middle[key]:10.1f}{middle['tokens'] / middle[key]:12,.0f}{1000 * middle[f'{key}_cpu']:10.1f}")
-    print(f"batches of {settings.batch}, {middle['tokens']:,.0f} tokens; {middle['waited']:.1%} of our time was waiting for the loader")
+        print(
+            f"{words:36}{1000 * middle[key]:10.1f}{middle['tokens'] / middle[key]:12,.0f}{1000 * middle[f'{key}_cpu']:10.1f}"
+        )
+    print(
+        f"batches of {settings.batch}, {middle['tokens']:,.0f} tokens; {middle['waited']:.1%} of our time was waiting for the loader"
+    )
     print(f"median of {len(rounds)} rounds; ratios from {ratios[0]:.3f} to {ratios[-1]:.3f}")
     times = {"bare_ms": round(1000 * middle["bare"], 1), "ours_ms": round(1000 * middle["ours"], 1)}
     print(f"processor time, bare over ours: {ratio_cpu:.3f}")

@@ -29,7 +29,13 @@ def main() -> None:
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
     from vllm import LLM, SamplingParams
 
-    engine = LLM(model=str(folder), dtype="float32", enforce_eager=True, max_model_len=1024, limit_mm_per_prompt={"image": 1, "video": 0})
+    engine = LLM(
+        model=str(folder),
+        dtype="float32",
+        enforce_eager=True,
+        max_model_len=1024,
+        limit_mm_per_prompt={"image": 1, "video": 0},
+    )
     prompts = [{"prompt": nano.text(call), "multi_modal_data": {"image": call.image}} for call in calls]
     made = engine.generate(prompts, SamplingParams(temperature=0, max_tokens=64))
     theirs = [one.outputs[0].text.strip() for one in made]

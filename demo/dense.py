@@ -11,7 +11,22 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from demo.world import BACKGROUNDS, COLOURS, COLUMNS, GROUP_OF, GROUPS, NUMBERS, OBJECTS, ROWS, SHAPES, WORDS, Bar, Scene, Sign, Thing
+from demo.world import (
+    BACKGROUNDS,
+    COLOURS,
+    COLUMNS,
+    GROUP_OF,
+    GROUPS,
+    NUMBERS,
+    OBJECTS,
+    ROWS,
+    SHAPES,
+    WORDS,
+    Bar,
+    Scene,
+    Sign,
+    Thing,
+)
 
 SIDE = 6  # patches a side
 PATCH = 24

@@ -63,7 +63,20 @@ def _outline(name: str) -> list[tuple[float, float]]:
         return [(0.5, 0.04), (0.97, 0.94), (0.03, 0.94)]
     if name == "cross":
         a, b = 0.34, 0.66
-        return [(a, 0.03), (b, 0.03), (b, a), (0.97, a), (0.97, b), (b, b), (b, 0.97), (a, 0.97), (a, b), (0.03, b), (0.03, a), (a, a)]
+        return [
+            (a, 0.03),
+            (b, 0.03),
+            (b, a),
+            (0.97, a),
+            (0.97, b),
+            (b, b),
+            (b, 0.97),
+            (a, 0.97),
+            (a, b),
+            (0.03, b),
+            (0.03, a),
+            (a, a),
+        ]
     if name == "star":
         ring = [(i * math.pi / 5, 0.5 if i % 2 == 0 else 0.2) for i in range(10)]
         return [(0.5 + r * math.sin(a), 0.53 - r * math.cos(a)) for a, r in ring]
@@ -111,7 +124,10 @@ def _forest(pencil: Pencil, rng: random.Random) -> None:
         top = rng.randint(4, 50)
         pencil.rectangle((x + 7, top + 40, x + 11, SIZE), (70, 48, 28))
         for level in (0, 18, 36):
-            pencil.polygon([(x + 9, top + level), (x - 3, top + level + 26), (x + 21, top + level + 26)], (14, rng.randint(66, 92), 34))
+            pencil.polygon(
+                [(x + 9, top + level), (x - 3, top + level + 26), (x + 21, top + level + 26)],
+                (14, rng.randint(66, 92), 34),
+            )
 
 
 def _city(pencil: Pencil, rng: random.Random) -> None:

@@ -61,7 +61,9 @@ class Nano:
     def inputs(self, calls: Sequence[Call], tails: Sequence[str] | None = None) -> dict[str, Tensor]:
         texts = [self.text(call) + (tails[i] if tails else "") for i, call in enumerate(calls)]
         images = [call.image for call in calls if call.image]
-        return dict(self.processor(images=images or None, text=texts, padding=True, padding_side="left", return_tensors="pt"))
+        return dict(
+            self.processor(images=images or None, text=texts, padding=True, padding_side="left", return_tensors="pt")
+        )
 
     @torch.inference_mode()
     def replies(self, calls: Sequence[Call], longest: int = 64) -> list[str]:
@@ -70,7 +72,9 @@ class Nano:
         found = [""] * len(calls)
         for part in _parts(order):
             inputs = self.inputs([calls[i] for i in part])
-            made = self.model.generate(**inputs, max_new_tokens=longest, do_sample=False)[:, inputs["input_ids"].shape[1] :]
+            made = self.model.generate(**inputs, max_new_tokens=longest, do_sample=False)[
+                :, inputs["input_ids"].shape[1] :
+            ]
             for i, text in zip(part, self.processor.batch_decode(made, skip_special_tokens=True), strict=True):
                 found[i] = text.strip()
         return found
@@ -119,7 +123,9 @@ def prompt_of(gold: Gold, form: str, rng: random.Random) -> tuple[str, str]:
     return question, f"{question} {'Answer shortly.' if form == 'short' else 'Answer in a sentence.'}"
 
 
-def answer_calls(scenes: Sequence[Scene], per_scene: int, paint: Callable[[Scene], Image] = draw) -> tuple[list[Call], list[str]]:
+def answer_calls(
+    scenes: Sequence[Scene], per_scene: int, paint: Callable[[Scene], Image] = draw
+) -> tuple[list[Call], list[str]]:
     """Calls over types and forms, each type as often as its scenes allow, and the bare questions."""
     calls: list[Call] = []
     questions: list[str] = []
@@ -151,7 +157,11 @@ def answers(nano: Nano, scenes: Sequence[Scene]) -> float:
         here = [i for i, call in enumerate(calls) if type_ in ("", call.type)]
         by_form = [share(seen[i] for i in here if calls[i].role == form) for form in ("short", "brief")]
         row = [share(seen[i] for i in here), *by_form, share(blind[i] for i in here)]
-        print(f"{type_ or 'all':<20}" + "".join(f"{v:>8.3f}" if v == v else f"{'':>8}" for v in row)[1:] + f"{len(here):>7}")
+        print(
+            f"{type_ or 'all':<20}"
+            + "".join(f"{v:>8.3f}" if v == v else f"{'':>8}" for v in row)[1:]
+            + f"{len(here):>7}"
+        )
     return share(seen)
 
 
@@ -200,7 +210,8 @@ def proposals(nano: Nano, scenes: Sequence[Scene]) -> dict[str, float]:
         lines = [] if said_none else reply.split("\n")
         for line in lines:
             query = parse(line)
-            table[call.type]["valid"].append(bool(query) and question_type(line) == call.type and not unfit(call.scene, query))  # type: ignore[arg-type]
+            is_valid = query is not None and question_type(line) == call.type and not unfit(call.scene, query)
+            table[call.type]["valid"].append(is_valid)
         if len(lines) > 1:
             read = [parse(line) or line for line in lines]
             table[call.type]["distinct"].append(len(set(read)) == len(read))
@@ -236,8 +247,12 @@ def judging(nano: Nano, scenes: Sequence[Scene]) -> float:
     asked = [replace(call, prompt=f"{call.prompt} Answer shortly.") for call in calls]
     seen = np.array(nano.likelihoods(asked, said))
     blind = np.array(nano.likelihoods([replace(call, image=None) for call in asked], said))
-    role = np.array(nano.yes([replace(c, prompt=f"Is it true? {c.prompt} {a}") for c, a in zip(calls, said, strict=True)]))
-    print(f"\njudging: {len(calls)} answers, half of them near misses; threshold set on one half, balanced accuracy on the other")
+    role = np.array(
+        nano.yes([replace(c, prompt=f"Is it true? {c.prompt} {a}") for c, a in zip(calls, said, strict=True)])
+    )
+    print(
+        f"\njudging: {len(calls)} answers, half of them near misses; threshold set on one half, balanced accuracy on the other"
+    )
     result = {}
     truth_ = np.array(right)
     for name, score in (("likelihood with the image", seen), ("image gain", seen - blind), ("the judge role", role)):

@@ -149,7 +149,9 @@ def _sign(scene: Scene, rng: random.Random) -> Iterator[Gold]:
         return
     text = scene.sign.text
     if text in WORDS:
-        alike = sorted((w for w in WORDS if w != text), key=lambda w: (-sum(a == b for a, b in zip(w, text, strict=False)), w))
+        alike = sorted(
+            (w for w in WORDS if w != text), key=lambda w: (-sum(a == b for a, b in zip(w, text, strict=False)), w)
+        )
         yield Gold("word", (), text, _others(WORDS, text, rng, tuple(alike[:2])))
     else:
         yield Gold("number", (), text, _near_numbers(int(text), 0, 99))
@@ -162,7 +164,9 @@ def _things(scene: Scene, rng: random.Random) -> Iterator[Gold]:
     yield from _counts(scene, rng)
     for phrase, thing in unique(scene):
         others = [POSITIONS[t.cell] for t in scene.things if t is not thing]
-        yield Gold("where", (phrase,), POSITIONS[thing.cell], _others(POSITIONS, POSITIONS[thing.cell], rng, tuple(others[:2])))
+        yield Gold(
+            "where", (phrase,), POSITIONS[thing.cell], _others(POSITIONS, POSITIONS[thing.cell], rng, tuple(others[:2]))
+        )
         if thing.colour and phrase == thing.name:
             near = tuple(t.colour for t in scene.things if t.colour)
             yield Gold("colour", (phrase,), thing.colour, _others(tuple(COLOURS), thing.colour, rng, near))
@@ -176,7 +180,10 @@ def _things(scene: Scene, rng: random.Random) -> Iterator[Gold]:
 def _cells(scene: Scene, rng: random.Random, here: tuple[str, ...]) -> Iterator[Gold]:
     at = {thing.cell: thing for thing in scene.things}
     free = [c for c in range(9) if c not in at and not (scene.sign and c // 3 == scene.sign.row)]
-    everything = (*map(with_article, OBJECTS), *(f"a {c} {s}" if c != "orange" else f"an orange {s}" for c in COLOURS for s in SHAPES))
+    everything = (
+        *map(with_article, OBJECTS),
+        *(f"a {c} {s}" if c != "orange" else f"an orange {s}" for c in COLOURS for s in SHAPES),
+    )
     empty = rng.sample(free, min(1, len(free)))
     for cell in sorted((*at, *empty)):
         if cell in empty:
@@ -187,7 +194,12 @@ def _cells(scene: Scene, rng: random.Random, here: tuple[str, ...]) -> Iterator[
         yield Gold("at", slot, right, _others((*everything, "nothing"), right, rng, here))
         group = GROUP_OF.get(thing.name, "shape")
         near = tuple(with_article(GROUP_OF.get(t.name, "shape")) for t in scene.things)
-        yield Gold("kind", slot, with_article(group), _others(tuple(map(with_article, (*GROUPS, "shape"))), with_article(group), rng, near))
+        yield Gold(
+            "kind",
+            slot,
+            with_article(group),
+            _others(tuple(map(with_article, (*GROUPS, "shape"))), with_article(group), rng, near),
+        )
         if group in USES:
             yield Gold("use", slot, USES[group], _others(tuple(dict.fromkeys(USES.values())), USES[group], rng))
 
@@ -215,7 +227,12 @@ def _absent(scene: Scene, rng: random.Random) -> list[str]:
     """Nouns that fit nothing here: some near what is here, some at large."""
     near = [rng.choice(tuple(GROUPS[GROUP_OF[t.name]])) for t in scene.things if not t.colour]
     near += [f"{rng.choice(tuple(COLOURS))} {t.name}" for t in scene.things if t.colour]
-    far = [rng.choice(OBJECTS), rng.choice(SHAPES), rng.choice((*GROUPS, "shape")), f"{rng.choice(tuple(COLOURS))} {rng.choice(SHAPES)}"]
+    far = [
+        rng.choice(OBJECTS),
+        rng.choice(SHAPES),
+        rng.choice((*GROUPS, "shape")),
+        f"{rng.choice(tuple(COLOURS))} {rng.choice(SHAPES)}",
+    ]
     rng.shuffle(near)
     return [noun for noun in dict.fromkeys((*near[:3], *far)) if count(scene, noun) == 0]
 
@@ -281,4 +298,10 @@ def _chart(scene: Scene, rng: random.Random) -> Iterator[Gold]:
         yield Gold("taller", (a.colour, b.colour), _yes(true), (_yes(not true),), beside)
         yield Gold("sum", (a.colour, b.colour), str(a.value + b.value), _near_numbers(a.value + b.value, 2, 18), beside)
         if true:
-            yield Gold("difference", (a.colour, b.colour), str(a.value - b.value), _near_numbers(a.value - b.value, 1, 8), beside)
+            yield Gold(
+                "difference",
+                (a.colour, b.colour),
+                str(a.value - b.value),
+                _near_numbers(a.value - b.value, 1, 8),
+                beside,
+            )

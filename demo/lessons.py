@@ -27,7 +27,15 @@ ROW, ROWS = 48, 9
 PREFIX = 1 + IMAGE_TOKENS  # <|user|> and the image
 ROLES = {"answer": 0.59, "ask": 0.19, "decline": 0.05, "judge": 0.05, "rephrase": 0.03, "blind": 0.05, "turns": 0.04}
 # The first images teach mostly to look and answer in a word; the other roles then learn quickly what they share with it.
-FIRST_ROLES = {"answer": 0.74, "ask": 0.12, "decline": 0.04, "judge": 0.03, "rephrase": 0.02, "blind": 0.05, "turns": 0.0}
+FIRST_ROLES = {
+    "answer": 0.74,
+    "ask": 0.12,
+    "decline": 0.04,
+    "judge": 0.03,
+    "rephrase": 0.02,
+    "blind": 0.05,
+    "turns": 0.0,
+}
 KEYS = tuple(f"{role}/{type_}" for role in ROLES for type_ in TYPES)
 Encode = Callable[[str], list[int]]
 assert with_article("egg") == "an egg"
@@ -147,7 +155,12 @@ class Packer:
         """Fill the rows first-fit, until a few lessons find no place."""
         shape = (ROWS, ROW)
         pack = Pack(
-            np.zeros(shape, np.int64), np.full(shape, -100), np.zeros(shape, np.int64), np.zeros(shape, bool), np.zeros(shape, np.int64), []
+            np.zeros(shape, np.int64),
+            np.full(shape, -100),
+            np.zeros(shape, np.int64),
+            np.zeros(shape, bool),
+            np.zeros(shape, np.int64),
+            [],
         )
         used, misses = [0] * ROWS, 0
         for lesson in lessons(scene, rng, weight, early):
@@ -180,6 +193,8 @@ def _write(pack: Pack, row: int, start: int, lesson: Lesson, ids: list[int], sai
 
 def row_mask(lesson: Tensor, blind: Tensor) -> Tensor:
     """(..., ROW, PREFIX + ROW): who may look at what. Padding looks at the prefix, so that no row of the softmax is empty."""
-    own = (lesson[..., :, None] == lesson[..., None, :]) & torch.ones(ROW, ROW, dtype=torch.bool, device=lesson.device).tril()
+    own = (lesson[..., :, None] == lesson[..., None, :]) & torch.ones(
+        ROW, ROW, dtype=torch.bool, device=lesson.device
+    ).tril()
     prefix = ~blind[..., :, None].expand(*blind.shape, PREFIX)
     return torch.cat([prefix, own], -1)

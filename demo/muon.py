@@ -32,7 +32,9 @@ def orthogonal(stack: Tensor) -> Tensor:
 class Muon(torch.optim.Optimizer):
     """Momentum, orthogonalised; scaled so that a step is as large as AdamW's at the same learning rate."""
 
-    def __init__(self, weights: Iterable[nn.Parameter] | list[dict[str, object]], lr: float, decay: float = 0.01) -> None:
+    def __init__(
+        self, weights: Iterable[nn.Parameter] | list[dict[str, object]], lr: float, decay: float = 0.01
+    ) -> None:
         super().__init__(weights, {"lr": lr, "decay": decay, "momentum": 0.95})
 
     @torch.no_grad()

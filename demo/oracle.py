@@ -55,7 +55,8 @@ def fitting(scene: Scene, noun: str) -> list[Thing]:
     return [
         t
         for t in scene.things
-        if (name == "thing" or name == t.name or name == GROUP_OF.get(t.name, "shape")) and (not colour or t.colour == colour)
+        if (name == "thing" or name == t.name or name == GROUP_OF.get(t.name, "shape"))
+        and (not colour or t.colour == colour)
     ]
 
 
@@ -76,11 +77,15 @@ def _one_each(scene: Scene, slots: tuple[str, ...]) -> str | None:
     for noun in slots:
         if len(fitting(scene, noun)) != 1:
             return f"{len(fitting(scene, noun))} things are a {noun}"
-    return "both are the same thing" if len(slots) == 2 and fitting(scene, slots[0]) == fitting(scene, slots[1]) else None
+    return (
+        "both are the same thing" if len(slots) == 2 and fitting(scene, slots[0]) == fitting(scene, slots[1]) else None
+    )
 
 
 def _coloured(scene: Scene, slots: tuple[str, ...]) -> str | None:
-    return _one_each(scene, slots) or next((f"a {n} has no one colour" for n in slots if not fitting(scene, n)[0].colour), None)
+    return _one_each(scene, slots) or next(
+        (f"a {n} has no one colour" for n in slots if not fitting(scene, n)[0].colour), None
+    )
 
 
 def _bars(scene: Scene, slots: tuple[str, ...]) -> str | None:
@@ -90,7 +95,9 @@ def _bars(scene: Scene, slots: tuple[str, ...]) -> str | None:
 
 
 def _difference(scene: Scene, slots: tuple[str, ...]) -> str | None:
-    return _bars(scene, slots) or (None if _value(scene, slots[0]) > _value(scene, slots[1]) else "the first bar is not the taller one")
+    return _bars(scene, slots) or (
+        None if _value(scene, slots[0]) > _value(scene, slots[1]) else "the first bar is not the taller one"
+    )
 
 
 def _cell(scene: Scene, slots: tuple[str, ...]) -> str | None:
@@ -115,7 +122,11 @@ def _extreme(best: Callable[[list[int]], int]) -> Callable[[Scene, tuple[str, ..
 
 def _written(word: bool) -> Callable[[Scene, tuple[str, ...]], str | None]:
     def fits(scene: Scene, _: tuple[str, ...]) -> str | None:
-        return None if scene.sign and (scene.sign.text in WORDS) == word else f"no {'word' if word else 'number'} is written"
+        return (
+            None
+            if scene.sign and (scene.sign.text in WORDS) == word
+            else f"no {'word' if word else 'number'} is written"
+        )
 
     return fits
 
@@ -161,7 +172,11 @@ def truths(scene: Scene, query: Query) -> list[str]:
     kind, slots = query.kind, query.slots
     if kind == "at":
         thing = _at(scene, slots[0])
-        return [f"{thing.colour} {thing.name}", thing.name] if thing and thing.colour else [thing.name if thing else "nothing"]
+        return (
+            [f"{thing.colour} {thing.name}", thing.name]
+            if thing and thing.colour
+            else [thing.name if thing else "nothing"]
+        )
     if kind == "existence":
         return ["yes" if fitting(scene, slots[0]) else "no"]
     if kind == "count":
@@ -197,9 +212,12 @@ def _holds(scene: Scene, kind: str, slots: tuple[str, ...]) -> bool:
     if kind == "same":
         return first[0].colour == last[0].colour
     (row, column), (other_row, other_column) = divmod(first[0].cell, 3), divmod(last[0].cell, 3)
-    return {"left of": column < other_column, "right of": column > other_column, "above": row < other_row, "below": row > other_row}[
-        slots[1]
-    ]
+    return {
+        "left of": column < other_column,
+        "right of": column > other_column,
+        "above": row < other_row,
+        "below": row > other_row,
+    }[slots[1]]
 
 
 # -- captions --------------------------------------------------------------------------------------------------------------------
@@ -219,7 +237,9 @@ def false_claim(scene: Scene, caption: str) -> str | None:
         return f"no sign says {text}"
     if empty and (scene.things or scene.sign):
         return "it is not without things"
-    return next((wrong for part in re.split(r", | and ", told or "") if part and (wrong := _false_count(scene, part))), None)
+    return next(
+        (wrong for part in re.split(r", | and ", told or "") if part and (wrong := _false_count(scene, part))), None
+    )
 
 
 def _false_count(scene: Scene, part: str) -> str | None:

@@ -18,22 +18,40 @@ ASKING: dict[str, tuple[str, tuple[str, ...]]] = {
     "at": ("object_at_position", ("What is in the {0}?", "What can be seen in the {0}?", "Which thing is in the {0}?")),
     "where": ("where_is", ("Where is the {0}?", "In which part is the {0}?", "What is the position of the {0}?")),
     "word": ("printed_word", ("What word is written?", "Which word can you read?", "Read the word on the sign.")),
-    "number": ("printed_number", ("What number is written?", "Which number can you read?", "Read the number on the sign.")),
+    "number": (
+        "printed_number",
+        ("What number is written?", "Which number can you read?", "Read the number on the sign."),
+    ),
     "colour": ("colour", ("What colour is the {0}?", "Which colour does the {0} have?", "Name the colour of the {0}.")),
     "shape": ("shape", ("What is the {0} shape?", "Which shape is {0}?", "Name the {0} shape.")),
     "kind": (
         "kind_of_thing",
-        ("What kind of thing is in the {0}?", "Which group does the thing in the {0} belong to?", "What sort of thing is in the {0}?"),
+        (
+            "What kind of thing is in the {0}?",
+            "Which group does the thing in the {0} belong to?",
+            "What sort of thing is in the {0}?",
+        ),
     ),
     "use": (
         "use_of_thing",
-        ("What is the thing in the {0} for?", "What is the thing in the {0} used for?", "What use has the thing in the {0}?"),
+        (
+            "What is the thing in the {0} for?",
+            "What is the thing in the {0} used for?",
+            "What use has the thing in the {0}?",
+        ),
     ),
     "count": ("counting", ("How many {0} are there?", "Count the {0}.", "What is the number of {0}?")),
-    "relative": ("relative_position", ("Is the {0} {1} the {2}?", "Is the {0} placed {1} the {2}?", "Does the {0} lie {1} the {2}?")),
+    "relative": (
+        "relative_position",
+        ("Is the {0} {1} the {2}?", "Is the {0} placed {1} the {2}?", "Does the {0} lie {1} the {2}?"),
+    ),
     "more": (
         "compare_counts",
-        ("Are there more {0} than {1}?", "Do the {0} outnumber the {1}?", "Is the number of {0} larger than the number of {1}?"),
+        (
+            "Are there more {0} than {1}?",
+            "Do the {0} outnumber the {1}?",
+            "Is the number of {0} larger than the number of {1}?",
+        ),
     ),
     "same": (
         "same_colour",
@@ -44,11 +62,21 @@ ASKING: dict[str, tuple[str, tuple[str, ...]]] = {
         ),
     ),
     "value": ("chart_value", ("What is the value of the {0} bar?", "How high is the {0} bar?", "Read the {0} bar.")),
-    "tallest": ("chart_extreme", ("Which bar is the tallest?", "What colour is the tallest bar?", "Which bar has the highest value?")),
-    "shortest": ("chart_extreme", ("Which bar is the shortest?", "What colour is the shortest bar?", "Which bar has the lowest value?")),
+    "tallest": (
+        "chart_extreme",
+        ("Which bar is the tallest?", "What colour is the tallest bar?", "Which bar has the highest value?"),
+    ),
+    "shortest": (
+        "chart_extreme",
+        ("Which bar is the shortest?", "What colour is the shortest bar?", "Which bar has the lowest value?"),
+    ),
     "taller": (
         "chart_compare",
-        ("Is the {0} bar taller than the {1} bar?", "Is the {0} bar higher than the {1} bar?", "Does the {0} bar rise above the {1} bar?"),
+        (
+            "Is the {0} bar taller than the {1} bar?",
+            "Is the {0} bar higher than the {1} bar?",
+            "Does the {0} bar rise above the {1} bar?",
+        ),
     ),
     "sum": (
         "chart_arithmetic",

@@ -19,7 +19,9 @@ from demo.tokens import END, IMAGE, USER
 from demo.world import plural
 
 
-def packed_attention(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, **_: object) -> tuple[Tensor, None]:
+def packed_attention(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, **_: object
+) -> tuple[Tensor, None]:
     """Attention over `PREFIX` tokens and then ROWS rows, each of which sees the prefix and itself as `mask` allows."""
     attend = nn.functional.scaled_dot_product_attention
     groups = query.shape[1] // key.shape[1]
@@ -56,7 +58,9 @@ class Pupil(nn.Module):
 
     def see(self, images: Tensor) -> Tensor:
         core = self.vlm.model
-        seen: Tensor = core.multi_modal_projector(core.vision_tower(images, output_hidden_states=True).hidden_states[-1])
+        seen: Tensor = core.multi_modal_projector(
+            core.vision_tower(images, output_hidden_states=True).hidden_states[-1]
+        )
         return seen
 
     def prefix(self, seen: Tensor) -> Tensor:
@@ -85,7 +89,9 @@ def start_from_vision(pupil: Pupil, tokenizer: PreTrainedTokenizerFast, path: Pa
     state = torch.load(path)["model"]
     core = pupil.vlm.model
     core.vision_tower.load_state_dict({k.removeprefix("tower."): v for k, v in state.items() if k.startswith("tower.")})
-    core.multi_modal_projector.load_state_dict({k.removeprefix("projector."): v for k, v in state.items() if k.startswith("projector.")})
+    core.multi_modal_projector.load_state_dict(
+        {k.removeprefix("projector."): v for k, v in state.items() if k.startswith("projector.")}
+    )
     pupil.words.data.copy_(state["words"])
     table = core.get_input_embeddings().weight.data
     table.normal_(0, 0.06)
@@ -96,5 +102,7 @@ def start_from_vision(pupil: Pupil, tokenizer: PreTrainedTokenizerFast, path: Pa
             for form in (word, plural(word)):
                 ids = tokenizer.encode(form, add_special_tokens=False)
                 if len(ids) == 1:
-                    table[ids[0]] = state["words"][first + INDEX[head][word]] + (0 if form == word else 0.02 * torch.randn(table.shape[1]))
+                    table[ids[0]] = state["words"][first + INDEX[head][word]] + (
+                        0 if form == word else 0.02 * torch.randn(table.shape[1])
+                    )
         first += size

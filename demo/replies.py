@@ -26,9 +26,15 @@ SENTENCES: dict[str, str] = {
 }  # fmt: skip
 CLAIMS: dict[str, tuple[str, str]] = {  # of yes and no questions: the claim and its denial
     "existence": (r"there is (?P<s0>.+)", r"there is (?:not|no) (?P<s0>.+)"),
-    "taller": (r"the (?P<s0>\w+) bar is taller than the (?P<s1>\w+) bar", r"the (?P<s0>\w+) bar is not taller than the (?P<s1>\w+) bar"),
+    "taller": (
+        r"the (?P<s0>\w+) bar is taller than the (?P<s1>\w+) bar",
+        r"the (?P<s0>\w+) bar is not taller than the (?P<s1>\w+) bar",
+    ),
     "more": (r"there are more (?P<s0>.+) than (?P<s1>.+)", r"there are not more (?P<s0>.+) than (?P<s1>.+)"),
-    "same": (r"the (?P<s0>.+) and the (?P<s1>.+) have the same colour", r"the (?P<s0>.+) and the (?P<s1>.+) have different colours"),
+    "same": (
+        r"the (?P<s0>.+) and the (?P<s1>.+) have the same colour",
+        r"the (?P<s0>.+) and the (?P<s1>.+) have different colours",
+    ),
     "relative": (
         r"the (?P<s0>.+) is (?P<s1>left of|right of|above|below) the (?P<s2>.+)",
         r"the (?P<s0>.+) is not (?P<s1>left of|right of|above|below) the (?P<s2>.+)",
@@ -59,7 +65,9 @@ def _read_yes_no(query: Query, text: str) -> str | None:
         return None
     if not comma:
         return head
-    for claim, means in zip(CLAIMS[query.kind][::-1], ("no", "yes"), strict=True):  # the denial first: it is the narrower pattern
+    for claim, means in zip(
+        CLAIMS[query.kind][::-1], ("no", "yes"), strict=True
+    ):  # the denial first: it is the narrower pattern
         if match := re.fullmatch(claim, rest.strip()):
             wrong = _other_slots(query, match)
             return wrong or (head if means == head else "!it says yes and no at once")

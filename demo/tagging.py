@@ -86,7 +86,9 @@ def probabilities(folder: Path, scenes: Sequence[Scene]) -> tuple[NDArray[np.flo
 def calibrate(scores: NDArray[np.float32], true: NDArray[np.bool_]) -> NDArray[np.float32]:
     """The threshold of best F1 for each tag."""
     steps = np.linspace(0.1, 0.9, 33, dtype=np.float32)
-    both = np.stack([(2 * ((scores >= t) & true).sum(0)) / np.maximum(1, (scores >= t).sum(0) + true.sum(0)) for t in steps])
+    both = np.stack(
+        [(2 * ((scores >= t) & true).sum(0)) / np.maximum(1, (scores >= t).sum(0) + true.sum(0)) for t in steps]
+    )
     best: NDArray[np.float32] = steps[(both + 1e-6 * (1 - np.abs(steps - 0.5))[:, None]).argmax(0)]
     return best
 
@@ -116,7 +118,9 @@ def tags_f1(folder: Path, size: int) -> float:
         levels["groups" if "/" not in path else "leaves"].append(i)
         levels[path.partition("/")[0]].append(i)
     levels["all"] = list(range(len(paths)))
-    print(f"\ntags: {size} held-out scenes; precision, recall, F1 at thresholds of .5 and at calibrated ones; n tags are true\n")
+    print(
+        f"\ntags: {size} held-out scenes; precision, recall, F1 at thresholds of .5 and at calibrated ones; n tags are true\n"
+    )
     for name, columns in levels.items():
         flat, fit = (precision_recall(scores[:, columns] >= t, true[:, columns]) for t in (0.5, cut[columns]))
         _print(name, flat, fit, int(true[:, columns].sum()))

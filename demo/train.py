@@ -24,7 +24,9 @@ HERE = Path(__file__).parent
 def main() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # two processes of one thread: see team.py
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--times", type=float, default=1, help="the recipe's pictures; 0.02 for a try, 10 where there is a GPU")
+    parser.add_argument(
+        "--times", type=float, default=1, help="the recipe's pictures; 0.02 for a try, 10 where there is a GPU"
+    )
     parser.add_argument("--out", type=Path, default=Path("runs/nano"), help="checkpoints")
     parser.add_argument("--models", type=Path, default=HERE / "models")
     parser.add_argument("--seed", type=int, default=1000, help="1000 or above: below are the held-out seeds")

@@ -54,7 +54,9 @@ def clip_tokenizer() -> PreTrainedTokenizerFast:
         vocab_size=2048, special_tokens=["<|pad|>"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False,
     )  # fmt: skip
     bpe.train_from_iterator((text for texts in phrasings().values() for text in texts * 20), trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=bpe, pad_token="<|pad|>", padding_side="left", model_max_length=CONTEXT)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=bpe, pad_token="<|pad|>", padding_side="left", model_max_length=CONTEXT
+    )
 
 
 def config(vocabulary: int) -> dict[str, Any]:
@@ -76,7 +78,9 @@ def take_tower(clip: nn.Module, state: dict[str, Tensor]) -> None:
     tower: Any = clip.visual
     with torch.no_grad():
         tower.conv1.weight.copy_(state["embeddings.patch_embedding.weight"])
-        tower.positional_embedding[1:].copy_(state["embeddings.position_embedding.weight"] + state["embeddings.patch_embedding.bias"])
+        tower.positional_embedding[1:].copy_(
+            state["embeddings.position_embedding.weight"] + state["embeddings.patch_embedding.bias"]
+        )
         for i, block in enumerate(tower.transformer.resblocks):
             old = f"encoder.layers.{i}."
             for kind in ("weight", "bias"):
@@ -92,7 +96,9 @@ def take_tower(clip: nn.Module, state: dict[str, Tensor]) -> None:
 def export_clip(clip: nn.Module, settings: dict[str, Any], tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     cfg = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "resize_mode": "squash"}
-    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": settings, "preprocess_cfg": cfg}, indent=1) + "\n")
+    (folder / "open_clip_config.json").write_text(
+        json.dumps({"model_cfg": settings, "preprocess_cfg": cfg}, indent=1) + "\n"
+    )
     tokenizer.save_pretrained(folder)
     weights = {name: tensor.to(torch.float16).contiguous() for name, tensor in clip.state_dict().items()}
     save_file(weights, folder / "weights.tmp", metadata={"format": "pt"})
@@ -144,7 +150,9 @@ def learn_head(clip: Any, encode: Encode, feed: Feed[Pictures], images: int = 60
         loss.backward()
         tool.step()
         if step % 50 == 0:
-            print(f"head {step} loss {loss.item():.3f} F1 {f1:.3f} scale {clip.logit_scale.exp().item():.1f}", flush=True)
+            print(
+                f"head {step} loss {loss.item():.3f} F1 {f1:.3f} scale {clip.logit_scale.exp().item():.1f}", flush=True
+            )
     clip.requires_grad_(True)
 
 
@@ -152,7 +160,9 @@ def encoder(tokenizer: PreTrainedTokenizerFast, device: torch.device | str = "cp
     """Texts to token ids."""
 
     def encode(batch: list[str]) -> Tensor:
-        ids: Tensor = tokenizer(batch, padding="max_length", max_length=CONTEXT, truncation=True, return_tensors="pt").input_ids
+        ids: Tensor = tokenizer(
+            batch, padding="max_length", max_length=CONTEXT, truncation=True, return_tensors="pt"
+        ).input_ids
         return ids.to(device)
 
     return encode
@@ -165,7 +175,10 @@ def beginning(out: Path, start: Path | None, seed: int) -> nn.Module:
     if start:
         clip.load_state_dict(load_file(start / "nano-clip" / "open_clip_model.safetensors"))
         return clip
-    taught, tower = torch.load(out / "vlm.pt", map_location="cpu", weights_only=False)["average"], "vlm.model.vision_tower."
+    taught, tower = (
+        torch.load(out / "vlm.pt", map_location="cpu", weights_only=False)["average"],
+        "vlm.model.vision_tower.",
+    )
     take_tower(clip, {name.removeprefix(tower): weight for name, weight in taught.items() if name.startswith(tower)})
     learn_head(clip, encoder(tokenizer), Feed(partial(drawn, seed + 1), 0, 50, 50, 1))
     return clip
@@ -222,7 +235,10 @@ def _learn(team: Team, where: Place, path: Path, pictures: tuple[int, int], seed
         first += team.size * size
         if team.rank == 0 and time.monotonic() - last > 30:
             last = time.monotonic()
-            print(f"{first} {gone:.0%} loss {loss.item():.3f} F1 {f1:.3f} scale {clip.logit_scale.exp().item():.1f}", flush=True)
+            print(
+                f"{first} {gone:.0%} loss {loss.item():.3f} F1 {f1:.3f} scale {clip.logit_scale.exp().item():.1f}",
+                flush=True,
+            )
             save(path, model=clip.state_dict(), first=first, tools=[tool.state_dict() for tool in tools])
     if team.rank == 0:
         save(path, model=clip.state_dict(), first=first, tools=[tool.state_dict() for tool in tools])
@@ -233,6 +249,8 @@ if __name__ == "__main__":
     parser.add_argument("--pictures", type=int, default=PICTURES)
     parser.add_argument("--out", type=Path, default=Path("runs/nano"))
     parser.add_argument("--models", type=Path, default=Path(__file__).parent / "models")
-    parser.add_argument("--start", type=Path, help="a folder with an exported nano-clip to go on from, instead of a VLM's tower")
+    parser.add_argument(
+        "--start", type=Path, help="a folder with an exported nano-clip to go on from, instead of a VLM's tower"
+    )
     args = parser.parse_args()
     learn(args.out, args.models, args.pictures, start=args.start)

@@ -48,15 +48,31 @@ EARLY = 7_000  # pictures taught mostly with one-word answers
 DOSE = {"caption": 2.0, "relative_position": 4.0, "compare_counts": 2.0, "chart_compare": 0.6, "same_colour": 5.0}
 DOSE |= {"printed_word": 2.0, "printed_number": 3.0, "chart_arithmetic": 1.5, "counting": 1.5, "existence": 1.5}
 # Which questions may be asked is hard to see where a thing must be there once or two must differ, and seldom seen on signs.
-ASK_EASY = ("background", "picture_kind", "caption", "existence", "object_at_position", "kind_of_thing", "counting", "chart_value")
-ASK_DOSE = {type_: 0.4 if type_ in ASK_EASY else 2.5 for type_ in TYPES} | {"relative_position": 4.0, "same_colour": 5.0}
-DOSES = np.array([(ASK_DOSE if key.startswith(("ask/", "decline/")) else DOSE).get(key.split("/")[1], 1.0) for key in KEYS])
+ASK_EASY = (
+    "background",
+    "picture_kind",
+    "caption",
+    "existence",
+    "object_at_position",
+    "kind_of_thing",
+    "counting",
+    "chart_value",
+)
+ASK_DOSE = {type_: 0.4 if type_ in ASK_EASY else 2.5 for type_ in TYPES} | {
+    "relative_position": 4.0,
+    "same_colour": 5.0,
+}
+DOSES = np.array(
+    [(ASK_DOSE if key.startswith(("ask/", "decline/")) else DOSE).get(key.split("/")[1], 1.0) for key in KEYS]
+)
 
 
 def lesson_batch(packer: Packer, seed: int, first: int, size: int, weight: dict[str, float]) -> Arrays:
     scenes = [sample(seed, i, kinds=KINDS) for i in range(first, first + size)]
     packs = [packer.pack(scene, scene.rng("lessons"), weight, scene.index < EARLY) for scene in scenes]
-    arrays: Arrays = {name: np.stack([getattr(p, name) for p in packs]) for name in ("ids", "targets", "lesson", "blind", "position")}
+    arrays: Arrays = {
+        name: np.stack([getattr(p, name) for p in packs]) for name in ("ids", "targets", "lesson", "blind", "position")
+    }
     most = max(len(p.keys) for p in packs)
     arrays["keys"] = np.array([p.keys + [0] * (most - len(p.keys)) for p in packs])
     arrays["images"] = np.stack([np.asarray(draw(s)) for s in scenes])
@@ -86,7 +102,9 @@ def lesson_loss(pupil: Pupil, batch: Arrays, right: NDArray[np.float64]) -> Tens
     return (each * weight).sum() / weight.sum() + SIDE_LOSS * side
 
 
-def _score(lesson: NDArray[np.int64], keys: NDArray[np.int64], hit: NDArray[np.bool_], right: NDArray[np.float64]) -> None:
+def _score(
+    lesson: NDArray[np.int64], keys: NDArray[np.int64], hit: NDArray[np.bool_], right: NDArray[np.float64]
+) -> None:
     whole = np.ones(lesson.max() + 1, bool)
     np.logical_and.at(whole, lesson, hit)
     key_of = np.zeros(lesson.max() + 1, np.int64)
@@ -114,7 +132,10 @@ def learn(out: Path, pictures: int, seed: int = TRAIN_SEED + 1, cool: float = 0.
         tokenizer_in(start / "nano-vlm").save_pretrained(out / "tokenizer")
     torch.set_num_threads(1)
     weights = sum(weight.numel() for weight in Pupil(tokenizer_in(out / "tokenizer")).parameters())
-    together(Team(where.members, weights, len(KEYS)), lambda team: Training(team, where, out, start).run(pictures, seed, cool))
+    together(
+        Team(where.members, weights, len(KEYS)),
+        lambda team: Training(team, where, out, start).run(pictures, seed, cool),
+    )
 
 
 class Training:
@@ -126,7 +147,10 @@ class Training:
         self.tokenizer = tokenizer_in(out / "tokenizer")
         self.weight: Any = get_context("fork").Array("d", [1.0] * len(KEYS), lock=False)  # of lessons, by key
         self.first, self.step, self.right = 0, 0, np.zeros(len(KEYS))
-        self.start, self.state = start, torch.load(self.path, weights_only=False, map_location="cpu") if self.path.exists() else None
+        self.start, self.state = (
+            start,
+            torch.load(self.path, weights_only=False, map_location="cpu") if self.path.exists() else None,
+        )
         if self.state:
             self.first, self.step, self.right = (self.state[name] for name in ("first", "step", "right"))
 
@@ -151,7 +175,9 @@ class Training:
         if self.state:
             self.pupil.load_state_dict(self.state["model"])
         elif self.start:
-            self.pupil.vlm.load_state_dict(LlavaOnevisionForConditionalGeneration.from_pretrained(self.start / "nano-vlm").state_dict())
+            self.pupil.vlm.load_state_dict(
+                LlavaOnevisionForConditionalGeneration.from_pretrained(self.start / "nano-vlm").state_dict()
+            )
         else:
             start_from_vision(self.pupil, self.tokenizer, self.path.parent / "vision.pt")
         self.average = copy.deepcopy(self.pupil)
@@ -178,13 +204,20 @@ class Training:
             now, left = time.monotonic(), 1 - self.first / pictures
             if left <= 0:
                 break
-            set_rate(self.tools, RATE[device] * min(1.0, (self.step + 1) / 60) * min(1.0, max(0.01, left / max(cool, 1e-9))))
+            set_rate(
+                self.tools, RATE[device] * min(1.0, (self.step + 1) / 60) * min(1.0, max(0.01, left / max(cool, 1e-9)))
+            )
             loss = self.learn_from(batch)
             if self.team.rank == 0 and now - said > 60:
                 said = now
                 speed = (self.first - images) / (now - began)
                 to_go = f"{speed:.1f}/s, {(pictures - self.first) / speed / 60:.0f} min left"
-                print(time.strftime("%H:%M"), f"{self.first} of {pictures} {loss.item():.3f} {to_go}", by_role(self.right), flush=True)
+                print(
+                    time.strftime("%H:%M"),
+                    f"{self.first} of {pictures} {loss.item():.3f} {to_go}",
+                    by_role(self.right),
+                    flush=True,
+                )
             if self.team.rank == 0 and now - kept > 180:
                 kept = now
                 self.keep()
@@ -216,14 +249,23 @@ class Training:
         """Saves all that is needed to go on."""
         names = ("first", "step", "right")
         state = {"model": self.pupil.state_dict(), "average": self.average.state_dict()}
-        save(self.path, **state, tools=[tool.state_dict() for tool in self.tools], **{name: getattr(self, name) for name in names})
+        save(
+            self.path,
+            **state,
+            tools=[tool.state_dict() for tool in self.tools],
+            **{name: getattr(self, name) for name in names},
+        )
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Train the VLM on lessons.")
     parser.add_argument("--pictures", type=int, default=PICTURES)
     parser.add_argument("--out", type=Path, default=Path("runs/nano"))
-    parser.add_argument("--cool", type=float, default=0.15, help="share of the pictures over which the rate falls to nothing")
-    parser.add_argument("--start", type=Path, help="a folder with an exported nano-vlm to go on from, instead of phase one")
+    parser.add_argument(
+        "--cool", type=float, default=0.15, help="share of the pictures over which the rate falls to nothing"
+    )
+    parser.add_argument(
+        "--start", type=Path, help="a folder with an exported nano-vlm to go on from, instead of phase one"
+    )
     args = parser.parse_args()
     learn(args.out, args.pictures, cool=args.cool, start=args.start)

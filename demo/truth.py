@@ -41,7 +41,10 @@ def rows(out: Folder, stage: str, table: str, key: str, schema: Any) -> Iterator
 def measure(folder: Path) -> dict[str, Any]:
     """Prints the tables; returns the figures."""
     out, known = Folder(str(folder)), scenes()
-    image = {row["object_id"]: PurePosixPath(row["uri"]).name for row in rows(out, "2-planned", "images", "object_id", PLANNED_IMAGES)}
+    image = {
+        row["object_id"]: PurePosixPath(row["uri"]).name
+        for row in rows(out, "2-planned", "images", "object_id", PLANNED_IMAGES)
+    }
     kept = {row["pair_id"]: row for row in rows(out, "4-selected", "decisions", "pair_id", DECISIONS)}
     tally: dict[str, Counter[str]] = defaultdict(Counter)
     dropped: dict[str, Counter[bool]] = defaultdict(Counter)
@@ -73,7 +76,9 @@ def _told(tally: Mapping[str, Counter[str]], dropped: Mapping[str, Counter[bool]
     for reason, by_truth in sorted(dropped.items()):
         print(f"{reason:<40} {sum(by_truth.values()):6} {by_truth[False]:6} {by_truth[True]:6}")
     true, true_of_kept = _share(total, "true", "generated"), _share(total, "kept_true", "kept")
-    print(f"\ntrue: {true_of_kept} of the {total['kept']:,} accepted pairs, {true} of the {total['generated']:,} that were generated")
+    print(
+        f"\ntrue: {true_of_kept} of the {total['kept']:,} accepted pairs, {true} of the {total['generated']:,} that were generated"
+    )
     return {
         "assigned": assigned,
         "generated": total["generated"],
@@ -94,5 +99,7 @@ if __name__ == "__main__":
     parser.add_argument("folder", type=Path, help="the run's output folder")
     folder = parser.parse_args().folder
     if not Stage(Folder(str(folder)), "4-selected").log().partitions:
-        parser.error(f"{folder}: no pair of a run was selected there; make it with: synth run --pipeline demo --out {folder}")
+        parser.error(
+            f"{folder}: no pair of a run was selected there; make it with: synth run --pipeline demo --out {folder}"
+        )
     print(json.dumps({"benchmark": "truth", **measure(folder)}))

@@ -119,7 +119,11 @@ def _learn(team: Team, where: Place, path: Path, pictures: int, seed: int) -> No
         return
     size, rate = SIZE[where.device.type], RATE[where.device.type]
     feed = Feed(
-        lambda at, n: batch(seed, at, n, 0.35 if at < 12_000 else 1.0), first + team.rank * size, size, team.size * size, where.feeders
+        lambda at, n: batch(seed, at, n, 0.35 if at < 12_000 else 1.0),
+        first + team.rank * size,
+        size,
+        team.size * size,
+        where.feeders,
     )
     seer = Seer().to(where.device)
     tools = optimizers(seer, rate)
@@ -148,7 +152,12 @@ def _learn(team: Team, where: Place, path: Path, pictures: int, seed: int) -> No
             _keep(path, seer, tools, {"first": first, "step": step})
             keep = ("name", "colour", "text", "character", "same_name", "rank")
             accuracy = patch_accuracy(seer, 128)
-            print(time.strftime("%H:%M"), f"{first} of {pictures} {loss.item():.3f}", {k: accuracy[k] for k in keep}, flush=True)
+            print(
+                time.strftime("%H:%M"),
+                f"{first} of {pictures} {loss.item():.3f}",
+                {k: accuracy[k] for k in keep},
+                flush=True,
+            )
     if team.rank == 0:
         _keep(path, seer, tools, {"first": first, "step": step})
         print(json.dumps({"patches": patch_accuracy(seer), "images": first}), flush=True)

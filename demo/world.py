@@ -228,7 +228,8 @@ def _bars(rng: random.Random) -> tuple[Bar, ...]:
     pitch, left = (120 // count, 20)
     shrink = rng.randint(2, 4)
     return tuple(
-        Bar(colour, rng.randint(1, 9), left + pitch * i + shrink, left + pitch * (i + 1) - shrink) for i, colour in enumerate(colours)
+        Bar(colour, rng.randint(1, 9), left + pitch * i + shrink, left + pitch * (i + 1) - shrink)
+        for i, colour in enumerate(colours)
     )
 
 

@@ -54,7 +54,10 @@ def main() -> int:
     (site / "declare_torchvision_operators.py").write_text(HOOK)
     (site / "declare_torchvision_operators.pth").write_text("import declare_torchvision_operators\n")
     if torchvision_imports():
-        print("torchvision was built for CUDA beside a CPU torch; declared its operators in this environment.", file=sys.stderr)
+        print(
+            "torchvision was built for CUDA beside a CPU torch; declared its operators in this environment.",
+            file=sys.stderr,
+        )
         return 0
     print(
         "torchvision does not import here, and declaring its operators did not help: `python -c 'import torchvision'` says why.",

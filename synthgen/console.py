@@ -19,13 +19,26 @@ class StageProgress:
     """The progress of one stage, in units that are named in the singular; a context manager."""
 
     def __init__(self, stage: str, total: int, unit: str, *, is_bound: bool = False) -> None:
-        self._stage, self._total, self._unit, self._is_bound = stage, total, unit, is_bound  # a bound: it may turn out to be fewer
+        self._stage, self._total, self._unit, self._is_bound = (
+            stage,
+            total,
+            unit,
+            is_bound,
+        )  # a bound: it may turn out to be fewer
         self._spoke = time.monotonic()
         self._done = 0  # what was really done, where the total is a bound
-        self._begun: tuple[float, float] | None = None  # when the first were done, and how many: what loads before is no rate
+        self._begun: tuple[float, float] | None = (
+            None  # when the first were done, and how many: what loads before is no rate
+        )
         self._bar: Progress | None = None
         if sys.stderr.isatty():
-            columns = (TextColumn("{task.description:<9}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+            columns = (
+                TextColumn("{task.description:<9}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                TimeRemainingColumn(),
+            )
             self._bar = Progress(*columns, TextColumn("{task.fields[note]}"), console=Console(stderr=True))
             self._task = self._bar.add_task(stage, total=total, note="")
 
@@ -57,10 +70,16 @@ class StageProgress:
         if self._bar:
             self._bar.start()
         elif self._total:
-            print(f"{self._stage}: {'at most ' if self._is_bound else ''}{counted(self._total, self._unit)}", file=sys.stderr, flush=True)
+            print(
+                f"{self._stage}: {'at most ' if self._is_bound else ''}{counted(self._total, self._unit)}",
+                file=sys.stderr,
+                flush=True,
+            )
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._bar:
             self._bar.stop()
         elif error is None and self._is_bound and self._total:

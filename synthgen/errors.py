@@ -51,7 +51,9 @@ class Stopped(SynthError):
     """A signal asked the run to end; what was finished is committed."""
 
     def __init__(self, number: int) -> None:
-        super().__init__(f"stopped by {Signals(number).name}; what was finished is committed, start the same line again to go on")
+        super().__init__(
+            f"stopped by {Signals(number).name}; what was finished is committed, start the same line again to go on"
+        )
         self.exit_status = 128 + number
 
 

@@ -32,7 +32,12 @@ from synthgen.store import Folder, Lease, Receipt, Stage
 from synthgen.workers import PoolSpec, Show, Task, leave_ray, listening, once, run_pool
 from synthgen.workers.circuit_breaker import CircuitBreaker
 
-INPUTS = {"plan": "1-tagged", "generate": "2-planned", "select": "3-generated", "pack": "4-selected"}  # stage -> table that it reads
+INPUTS = {
+    "plan": "1-tagged",
+    "generate": "2-planned",
+    "select": "3-generated",
+    "pack": "4-selected",
+}  # stage -> table that it reads
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,9 @@ class StageRange:
 
     def __post_init__(self) -> None:
         if STAGES.index(self.first) > STAGES.index(self.last):
-            raise UserMistake(f"--from {self.first} comes after --until {self.last}; the stages are {', '.join(STAGES)}")
+            raise UserMistake(
+                f"--from {self.first} comes after --until {self.last}; the stages are {', '.join(STAGES)}"
+            )
 
     def has(self, stage: str) -> bool:
         return STAGES.index(self.first) <= STAGES.index(stage) <= STAGES.index(self.last)
@@ -130,17 +137,26 @@ def _is_apart(job: Job) -> None:
 
 
 def _tag(job: Job, which: StageRange, lease: Lease) -> int:
-    terms, stage, listed = replace(job.tag_terms, retry=which.retry), Stage(job.out, "1-tagged"), Stage(job.out, "0-listed").log()
+    terms, stage, listed = (
+        replace(job.tag_terms, retry=which.retry),
+        Stage(job.out, "1-tagged"),
+        Stage(job.out, "0-listed").log(),
+    )
     works = tag.todo(listed, stage.log(), terms, which.update)
     settings = job.pipeline.tag
     cpus, gpus = tag.resources(terms, settings.gpus)
-    crew = PoolSpec(tag.build, terms, lambda work: tag.object_ids(terms, work), min(settings.workers, len(works)), cpus, gpus)
+    crew = PoolSpec(
+        tag.build, terms, lambda work: tag.object_ids(terms, work), min(settings.workers, len(works)), cpus, gpus
+    )
     crew = replace(crew, notes=stage.folder.child("strikes"))
     total = sum(listed.counts([work.partition]).get("listed", 0) for work in works)
     _note_memory("tag", crew.size, memory.tag_bytes(job.pipeline))
     with StageProgress("tag", total, "image") as bar:
         done = _do(
-            crew, works, lambda counters: bar.show(counters.get("images", 0.0), tagging_note(counters)), _committing(stage, lease, "images")
+            crew,
+            works,
+            lambda counters: bar.show(counters.get("images", 0.0), tagging_note(counters)),
+            _committing(stage, lease, "images"),
         )
     if done and (told := funnel.left_out(job.out)):
         print(f"tag: {told}", file=sys.stderr, flush=True)
@@ -152,12 +168,21 @@ def _plan(job: Job, which: StageRange, lease: Lease) -> int:
 
 
 def _generate(job: Job, which: StageRange, lease: Lease) -> int:
-    terms, stage, planned = replace(job.generate_terms, retry=which.retry), Stage(job.out, "3-generated"), Stage(job.out, "2-planned").log()
+    terms, stage, planned = (
+        replace(job.generate_terms, retry=which.retry),
+        Stage(job.out, "3-generated"),
+        Stage(job.out, "2-planned").log(),
+    )
     works = generate.todo(planned, stage.log(), terms, which.update)
     engine = job.pipeline.generate.engine
     gpus = engine.gpus if engine.kind == "vllm" else 0
     crew = PoolSpec(
-        generate.build, terms, lambda work: generate.object_ids(terms, work), min(engine.replicas, len(works)), engine.cpus, gpus
+        generate.build,
+        terms,
+        lambda work: generate.object_ids(terms, work),
+        min(engine.replicas, len(works)),
+        engine.cpus,
+        gpus,
     )
     crew = replace(crew, notes=stage.folder.child("strikes"))
     started = time.monotonic()
@@ -189,7 +214,13 @@ def _select(job: Job, which: StageRange, lease: Lease) -> int:
 def _pack(job: Job, which: StageRange, lease: Lease) -> int:
     terms, stage = job.pack_terms, Stage(job.out, "5-shards")
     shards = pack.todo(terms, which.retry)
-    crew = PoolSpec(pack.build, terms, pack.image_ids, min(job.pipeline.pack.workers, len(shards)), notes=stage.folder.child("strikes"))
+    crew = PoolSpec(
+        pack.build,
+        terms,
+        pack.image_ids,
+        min(job.pipeline.pack.workers, len(shards)),
+        notes=stage.folder.child("strikes"),
+    )
     _note_memory("pack", crew.size, memory.pack_bytes(job.pipeline))
     with StageProgress("pack", sum(len(shard.samples) for shard in shards), "sample") as bar:
         done = _do(crew, shards, lambda counters: bar.show(counters.get("samples", 0.0)), _committing(stage, lease))

@@ -105,7 +105,10 @@ SCORES = pa.schema(
         ("pair_id", pa.string()),
         ("assignment_id", pa.string()),
         ("value", pa.float32()),  # null when the scorer failed
-        ("reason", pa.string()),  # why there is no value; begins with one of FAILURE_REASONS where a call or the image failed
+        (
+            "reason",
+            pa.string(),
+        ),  # why there is no value; begins with one of FAILURE_REASONS where a call or the image failed
         ("detail", pa.string()),  # JSON: what the value was made of
         ("output_tokens", pa.int32()),
     ]
@@ -183,7 +186,9 @@ FAILURE_REASONS = (
     "call_timeout",
     "poison",  # the engine died on this row alone
 )
-UNSCORED = tuple(f"unscored.{reason}" for reason in FAILURE_REASONS)  # counts of scores that these kept pairs from having
+UNSCORED = tuple(
+    f"unscored.{reason}" for reason in FAILURE_REASONS
+)  # counts of scores that these kept pairs from having
 RETRIED_REASONS = (  # that may be otherwise at another try; the others say something of the row itself
     "unreadable",
     "part_unreadable",

@@ -18,10 +18,14 @@ pytest_plugins = ["tests.fixtures.s3_server"]
 # Nothing here may reach for a model hub; with a network the tests would be slower, and not the same.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-os.environ.setdefault("RAY_prestart_worker_first_driver", "0")  # workers at the start that no command of the tests would use
+os.environ.setdefault(
+    "RAY_prestart_worker_first_driver", "0"
+)  # workers at the start that no command of the tests would use
 
 # The machines that run the tests differ in speed, so no example has a deadline.
-settings.register_profile("house", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+settings.register_profile(
+    "house", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 settings.load_profile("house")
 
 # `make test` runs several files at once; what takes longest begins first.

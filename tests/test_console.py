@@ -26,7 +26,10 @@ def test_where_the_total_is_a_bound_the_last_line_says_what_was_really_done(caps
         bar.did(3)
     with StageProgress("generate", 0, "assignment", is_bound=True):
         pass
-    assert capsys.readouterr().err.splitlines() == ["generate: at most 287 assignments", "generate: 8 assignments done of at most 287"]
+    assert capsys.readouterr().err.splitlines() == [
+        "generate: at most 287 assignments",
+        "generate: 8 assignments done of at most 287",
+    ]
 
 
 def test_a_stage_says_that_its_model_is_loading_until_the_first_is_done(

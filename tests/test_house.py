@@ -54,7 +54,9 @@ def imports_of(path: Path) -> Iterator[str]:
         if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "synthgen":
             yield from (f"{node.module}.{alias.name}".removeprefix("synthgen.") for alias in node.names)
         elif isinstance(node, ast.Import):
-            yield from (alias.name.removeprefix("synthgen.") for alias in node.names if alias.name.startswith("synthgen."))
+            yield from (
+                alias.name.removeprefix("synthgen.") for alias in node.names if alias.name.startswith("synthgen.")
+            )
 
 
 def package() -> list[Path]:
@@ -96,7 +98,9 @@ def test_no_stage_knows_another() -> None:
 def test_a_module_opens_with_a_paragraph(path: Path) -> None:
     text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
     assert text[-1:] in (".", "]", ")") or "\n\n" in text, f"{name_of(path)} opens without a sentence on what it is"
-    assert len(text) >= (40 if path.name == "__init__.py" else 100), f"{name_of(path)}: what comes in, what goes out, why this way?"
+    assert len(text) >= (40 if path.name == "__init__.py" else 100), (
+        f"{name_of(path)}: what comes in, what goes out, why this way?"
+    )
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)
@@ -107,8 +111,12 @@ def test_functions_stay_small(path: Path) -> None:
             continue
         lines = (node.end_lineno or node.lineno) - node.lineno + 1
         given = node.args
-        names = [one.arg for one in (*given.posonlyargs, *given.args, *given.kwonlyargs) if one.arg not in ("self", "cls")]
-        is_command = any(ast.unparse(one).startswith("app.command(") for one in node.decorator_list)  # its parameters are its options
+        names = [
+            one.arg for one in (*given.posonlyargs, *given.args, *given.kwonlyargs) if one.arg not in ("self", "cls")
+        ]
+        is_command = any(
+            ast.unparse(one).startswith("app.command(") for one in node.decorator_list
+        )  # its parameters are its options
         if lines > MOST_LINES or (len(names) > MOST_PARAMETERS and not is_command):
             faults.append(f"{name_of(path)}:{node.lineno} {node.name}: {lines} lines, {len(names)} parameters")
     assert not faults, "\n".join(faults)
@@ -121,13 +129,19 @@ def test_no_file_is_a_drawer() -> None:
 
 def test_shelves_hold_text_only() -> None:
     for shelf in ("taggers", "prompts", "pipelines"):
-        strange = [name_of(path) for path in (ROOT / shelf).rglob("*") if path.is_file() and path.suffix not in (".yaml", ".md")]
+        strange = [
+            name_of(path)
+            for path in (ROOT / shelf).rglob("*")
+            if path.is_file() and path.suffix not in (".yaml", ".md")
+        ]
         assert not strange, f"shelves hold YAML, code is named as module:attribute: {strange}"
 
 
 def texts() -> Iterator[tuple[Path, str]]:
     """Every text file of the tree but this one."""
-    found = [path for folder in TREE for path in (ROOT / folder).rglob("*")] + [path for path in ROOT.iterdir() if path.is_file()]
+    found = [path for folder in TREE for path in (ROOT / folder).rglob("*")] + [
+        path for path in ROOT.iterdir() if path.is_file()
+    ]
     for path in found:
         if path.is_file() and path.suffix in TEXTS and "__pycache__" not in path.parts and path != Path(__file__):
             yield path, path.read_text(encoding="utf-8", errors="replace")
@@ -156,7 +170,11 @@ def test_help_is_quick_because_it_imports_nothing_heavy(command: str) -> None:
         f"print('HEAVY', sorted({HEAVY!r} & set(sys.modules)))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program, *filter(None, [command]), "--help"], capture_output=True, text=True, cwd=ROOT, check=True
+        [sys.executable, "-c", program, *filter(None, [command]), "--help"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=True,
     )
     assert done.stdout.splitlines()[-1] == "HEAVY []"
 

@@ -53,7 +53,10 @@ def test_ids_stay_what_they_were() -> None:
 
 def test_an_id_does_not_depend_on_the_process_that_makes_it() -> None:
     code = "from synthgen import tables; print(tables.assignment_id('image', 'type', 'short', 'English', 0), tables.draw(7, 'a'))"
-    found = {subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONHASHSEED": s}).stdout for s in "12"}
+    found = {
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONHASHSEED": s}).stdout
+        for s in "12"
+    }
     assert found == {f"{tables.assignment_id('image', 'type', 'short', 'English', 0)} {tables.draw(7, 'a')}\n"}
 
 
@@ -105,5 +108,11 @@ def test_a_key_that_the_table_lacks_is_refused_and_a_missing_one_is_null() -> No
 
 def test_no_two_outcomes_or_reasons_have_one_name() -> None:
     # `synth status` adds them up by name.
-    for closed in (tables.TAG_OUTCOMES, tables.QUARANTINE_REASONS, tables.PLAN_OUTCOMES, tables.GENERATE_OUTCOMES, tables.FAILURE_REASONS):
+    for closed in (
+        tables.TAG_OUTCOMES,
+        tables.QUARANTINE_REASONS,
+        tables.PLAN_OUTCOMES,
+        tables.GENERATE_OUTCOMES,
+        tables.FAILURE_REASONS,
+    ):
         assert len(set(closed)) == len(closed)

@@ -41,7 +41,11 @@ def unpacked(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def files(folder: Path) -> set[str]:
-    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+    return {
+        str(path.relative_to(folder))
+        for path in folder.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
 
 
 def synth(unpacked: Path, working_folder: Path, arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
@@ -69,14 +73,21 @@ def test_its_metadata_is_that_of_the_project(unpacked: Path) -> None:
     assert found["License-Expression"] == "Apache-2.0"
     assert set(found.get_all("Provides-Extra") or ()) == set(project["optional-dependencies"])
     assert (folder / "licenses/LICENSE").read_text(encoding="utf-8").lstrip().startswith("Apache License")
-    assert (folder / "entry_points.txt").read_text(encoding="utf-8").split() == ["[console_scripts]", "synth", "=", "synthgen.cli:main"]
+    assert (folder / "entry_points.txt").read_text(encoding="utf-8").split() == [
+        "[console_scripts]",
+        "synth",
+        "=",
+        "synthgen.cli:main",
+    ]
 
 
 def test_the_doctor_looks_for_every_package_that_the_base_install_requires(unpacked: Path, tmp_path: Path) -> None:
     required = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
     told = "from synthgen.commands.doctor import packages; [one] = packages(); print(one.level, one.what)"
     environment = {**os.environ, "PYTHONPATH": str(unpacked)}
-    done = subprocess.run([sys.executable, "-c", told], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", told], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
     assert done.stdout == f"ok all {len(required)} that synthgen requires\n"
     assert "openai" in {one.partition(">")[0] for one in required}, "the endpoint engine is part of the base install"
 

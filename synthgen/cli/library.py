@@ -40,7 +40,10 @@ def check(pipeline: PipelineOption = "everyday", settings: SetOption = None) -> 
     for notice in loader.notices(pipeline, loaded, texts):
         say(notice)
     tree, types = texts.taxonomy.tree, texts.prompts.types
-    for note in (*notes(tree, texts.rules, types, loaded.plan.forms), *misplaced(loaded.select.keep, texts.prompts.pack)):
+    for note in (
+        *notes(tree, texts.rules, types, loaded.plan.forms),
+        *misplaced(loaded.select.keep, texts.prompts.pack),
+    ):
         print(note)
     sizes = (
         counted(len(tree.leaves), "leaf tag"),
@@ -93,7 +96,9 @@ def copy(kind: Kind, name: str, new: Annotated[str, typer.Argument(help="The nam
     text = library.read(library.find(kind, name))
     file = Path(library.KINDS[kind]) / f"{name}.yaml"
     if name == new and file.is_file() and library.shipped().samefile(Path.cwd()):
-        raise UserMistake(f"{file}: is the shelf's own file here; edit it as it is, or copy it in a working folder of your own")
+        raise UserMistake(
+            f"{file}: is the shelf's own file here; edit it as it is, or copy it in a working folder of your own"
+        )
     target = library.vacant(kind, new)
     library.write_new(target, text)
     print(target)
@@ -101,14 +106,19 @@ def copy(kind: Kind, name: str, new: Annotated[str, typer.Argument(help="The nam
 
 @app.command()
 def learn(
-    seed: Annotated[str, typer.Argument(help="LLaVA or ShareGPT JSON, TRL or FineVision Parquet, a folder of them, or a run's output.")],
+    seed: Annotated[
+        str,
+        typer.Argument(help="LLaVA or ShareGPT JSON, TRL or FineVision Parquet, a folder of them, or a run's output."),
+    ],
     name: Annotated[str, typer.Option("--name", help="The name of the new mapping.")],
     pipeline: OwnPipelineOption = None,
     model: ModelOption = None,
     settings: SetOption = None,
     types_column: Annotated[str | None, typer.Option(help="The seed's field of instruction types.")] = None,
     types_file: Annotated[Path | None, typer.Option(help="A JSON file of instruction types by row id.")] = None,
-    tags_column: Annotated[str | None, typer.Option(help="The seed's field of tags; without one the tagger finds them.")] = None,
+    tags_column: Annotated[
+        str | None, typer.Option(help="The seed's field of tags; without one the tagger finds them.")
+    ] = None,
     images: Annotated[str | None, typer.Option(help="The folder that paths in the seed start from.")] = None,
     extends: Annotated[str | None, typer.Option(help="A mapping that the new one adds to.")] = None,
     limit: Annotated[int | None, typer.Option(help="Read at most so many rows.", min=1)] = None,
@@ -119,7 +129,9 @@ def learn(
     from synthgen.config.pipeline import Pipeline
     from synthgen.job.request import RunRequest
 
-    _, document = document_of(RunRequest.typed(pipeline, None, model, settings), folder_in(seed), ("tag", "generate", "learn"))
+    _, document = document_of(
+        RunRequest.typed(pipeline, None, model, settings), folder_in(seed), ("tag", "generate", "learn")
+    )
     loaded = library.check(document, Pipeline)
     how = loaded.learn
     order = learner.LearnRequest(
@@ -132,7 +144,9 @@ def learn(
 
 @app.command()
 def calibrate(
-    labelled: Annotated[str, typer.Argument(help="Images with a JSON file beside each, or Parquet with a column of tags.")],
+    labelled: Annotated[
+        str, typer.Argument(help="Images with a JSON file beside each, or Parquet with a column of tags.")
+    ],
     tagger: Annotated[str, typer.Option("--tagger", help="The open_clip tagger whose thresholds are fitted.")],
     name: Annotated[str, typer.Option("--name", help="The name of the new tagger.")],
     key: Annotated[str, typer.Option(help="The key or column that holds an image's tags.")] = "tags",

@@ -17,7 +17,10 @@ from synthgen.errors import UserMistake, nearest
 
 PipelineOption = Annotated[str, typer.Option("--pipeline", "-p", help="A pipeline by name, or a .yaml file.")]
 OwnPipelineOption = Annotated[
-    str | None, typer.Option("--pipeline", "-p", help="A pipeline by name, or a .yaml file; without one as the folder was last started.")
+    str | None,
+    typer.Option(
+        "--pipeline", "-p", help="A pipeline by name, or a .yaml file; without one as the folder was last started."
+    ),
 ]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="Replace one setting: section.key=value.")]
 ModelOption = Annotated[str | None, typer.Option("--model", help="Replace generate.model: a hub name or a folder.")]
@@ -47,7 +50,9 @@ class OnFolder(TyperCommand):
             if word == "--out" or word.startswith("--out="):
                 named = [word.removeprefix("--out=")] if "=" in word else args[at + 1 : at + 2]
                 right = [*(named or ["FOLDER"]), *args[:at], *args[at + 2 - ("=" in word) :]]
-                raise UserMistake(f"{self.name} takes its folder without --out: {shlex.join(['synth', str(self.name), *right])}")
+                raise UserMistake(
+                    f"{self.name} takes its folder without --out: {shlex.join(['synth', str(self.name), *right])}"
+                )
         return super().parse_args(ctx, args)
 
 
@@ -61,7 +66,11 @@ def pipeline_of(pipeline: str, model: str | None, settings: list[str] | None) ->
 
 def folder_in(place: str) -> str:
     """A place that may be the output folder of a run; "" if it names files."""
-    is_file = "*" in place or place.endswith((".parquet", ".json", ".jsonl")) or ("://" not in place and Path(place).is_file())
+    is_file = (
+        "*" in place
+        or place.endswith((".parquet", ".json", ".jsonl"))
+        or ("://" not in place and Path(place).is_file())
+    )
     return "" if is_file else place
 
 

@@ -13,7 +13,17 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from synthgen.cli.options import JsonOption, ModelOption, OnFolder, OwnPipelineOption, SetOption, document_of, folder_in, job_of, say
+from synthgen.cli.options import (
+    JsonOption,
+    ModelOption,
+    OnFolder,
+    OwnPipelineOption,
+    SetOption,
+    document_of,
+    folder_in,
+    job_of,
+    say,
+)
 from synthgen.errors import UserMistake
 
 app = typer.Typer()
@@ -21,8 +31,12 @@ app = typer.Typer()
 Stage = Literal["tag", "plan", "generate", "select", "pack"]
 
 OutOption = Annotated[str, typer.Option("--out", help="Output folder: a path, s3://… or gs://…")]
-SourceArgument = Annotated[str | None, typer.Argument(help="Images: a folder, a glob, s3://…, gs://…, Parquet files or urls:FILE.")]
-FolderArgument = Annotated[str, typer.Argument(metavar="FOLDER", help="The output folder of a run: a path, s3://… or gs://…")]
+SourceArgument = Annotated[
+    str | None, typer.Argument(help="Images: a folder, a glob, s3://…, gs://…, Parquet files or urls:FILE.")
+]
+FolderArgument = Annotated[
+    str, typer.Argument(metavar="FOLDER", help="The output folder of a run: a path, s3://… or gs://…")
+]
 
 
 @app.command()
@@ -45,7 +59,9 @@ def run(
     from synthgen.job.request import RunRequest
 
     which = runner.StageRange(first, last, update or replan, replan)
-    job, objects = job_of("run", replace(RunRequest.typed(pipeline, source, model, settings), limit=limit), out, looks=which.lists)
+    job, objects = job_of(
+        "run", replace(RunRequest.typed(pipeline, source, model, settings), limit=limit), out, looks=which.lists
+    )
     done = runner.run(job, which, objects)
     if not done:
         say("nothing to do: everything listed has been done")
@@ -65,8 +81,12 @@ def plan(
     model: ModelOption = None,
     settings: SetOption = None,
     profile: Annotated[int | None, typer.Option(help="Measure the engine on so many images first.", min=1)] = None,
-    budget: Annotated[str | None, typer.Option(help="Find the plan.share that 12h (GPU-hours), 3e6tokens or 500USD pay for.")] = None,
-    diff: Annotated[bool, typer.Option("--diff", help="Show what an edit adds to and takes from the committed plan.")] = False,
+    budget: Annotated[
+        str | None, typer.Option(help="Find the plan.share that 12h (GPU-hours), 3e6tokens or 500USD pay for.")
+    ] = None,
+    diff: Annotated[
+        bool, typer.Option("--diff", help="Show what an edit adds to and takes from the committed plan.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show what a run would ask and what it would cost, without asking. Images that are named are tagged first."""
@@ -85,7 +105,9 @@ def plan(
 @app.command(cls=OnFolder)
 def status(
     out: FolderArgument,
-    reason: Annotated[str | None, typer.Option(help="List the rows that fell out for this reason, as the table names it.")] = None,
+    reason: Annotated[
+        str | None, typer.Option(help="List the rows that fell out for this reason, as the table names it.")
+    ] = None,
     limit: Annotated[int | None, typer.Option(help="Of these rows, list at most so many (20).", min=1)] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -110,10 +132,13 @@ def retry(
     reasons: Annotated[
         list[str] | None,
         typer.Option(
-            "--reason", help="Only rows that failed for this reason, as status prints it; failed or quarantined: for any of these."
+            "--reason",
+            help="Only rows that failed for this reason, as status prints it; failed or quarantined: for any of these.",
         ),
     ] = None,
-    partitions: Annotated[list[str] | None, typer.Option("--partition", help="All rows of this one, as 3-generated/e001-00002.")] = None,
+    partitions: Annotated[
+        list[str] | None, typer.Option("--partition", help="All rows of this one, as 3-generated/e001-00002.")
+    ] = None,
 ) -> None:
     """Do failed rows or damaged partitions again, with the settings of the folder; then everything that follows from them."""
     from synthgen import run as runner
@@ -146,7 +171,8 @@ def retry(
 def purge(
     out: FolderArgument,
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="ID", help="Object or image ids, uris or file names; none finishes a killed purge.")
+        list[str] | None,
+        typer.Argument(metavar="ID", help="Object or image ids, uris or file names; none finishes a killed purge."),
     ] = None,
 ) -> None:
     """Take images out of a folder, with all that came of them, for good."""
@@ -157,7 +183,11 @@ def purge(
 
     done = purger.purge(job.reopen(open_folder(out)), names or [])
     gone = ", ".join([counted(done.images, "image"), *(counted(count, name) for name, count in done.rows.items())])
-    objects, partitions, files = counted(done.objects, "object"), counted(done.partitions, "partition"), counted(done.files, "file")
+    objects, partitions, files = (
+        counted(done.objects, "object"),
+        counted(done.partitions, "partition"),
+        counted(done.files, "file"),
+    )
     print(f"{objects} purged from {partitions}: {gone}; {files} that held them deleted")
 
 

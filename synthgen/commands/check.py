@@ -23,7 +23,9 @@ PLAIN = "a an and are as ask at by for from how in is it its of on one or that t
 SAYS_NOTHING = frozenset(PLAIN.split())
 
 
-def notes(tree: Tree, rules: RuleSet, types: Mapping[str, InstructionType], forms: Mapping[str, float]) -> Iterator[str]:
+def notes(
+    tree: Tree, rules: RuleSet, types: Mapping[str, InstructionType], forms: Mapping[str, float]
+) -> Iterator[str]:
     """A line for each kind of thing that was found; `forms` are the shares of the answer forms."""
     if found := unserved(tree, rules):
         yield f"note: {_counted(found, 'tag')} no rule of mapping '{rules.name}' names: {_shown(found)}"
@@ -33,8 +35,13 @@ def notes(tree: Tree, rules: RuleSet, types: Mapping[str, InstructionType], form
         yield f"note: {_counted(found, 'type')} cannot be asked, as plan.forms gives no share to any of their forms: {_shown(found)}"
     if found := weightless(rules):
         yield f"note: {counted(len(found), 'weight')} of 0 in mapping '{rules.name}', without effect (`never` forbids): {_shown(found)}"
-    for kind, texts in (("tags", {node.path: node.means for node in tree}), ("types", {path: one.about for path, one in types.items()})):
-        yield from (f"note: {kind} that mean nearly the same: {one} and {other}: {texts[other]}" for one, other in twins(texts))
+    for kind, texts in (
+        ("tags", {node.path: node.means for node in tree}),
+        ("types", {path: one.about for path, one in types.items()}),
+    ):
+        yield from (
+            f"note: {kind} that mean nearly the same: {one} and {other}: {texts[other]}" for one, other in twins(texts)
+        )
 
 
 def unserved(tree: Tree, rules: RuleSet) -> list[str]:
@@ -52,12 +59,18 @@ def unreached(rules: RuleSet, types: Mapping[str, InstructionType]) -> list[str]
 def formless(rules: RuleSet, types: Mapping[str, InstructionType], forms: Mapping[str, float]) -> list[str]:
     """Types that a rule asks and that have no form with a share."""
     missing = set(unreached(rules, types))
-    return [path for path, kind in types.items() if path not in missing and not any(forms.get(form, 0) > 0 for form in kind.forms)]
+    return [
+        path
+        for path, kind in types.items()
+        if path not in missing and not any(forms.get(form, 0) > 0 for form in kind.forms)
+    ]
 
 
 def weightless(rules: RuleSet) -> list[str]:
     """Patterns that a rule asks with a weight of 0, each with its rule's line."""
-    return [f"{pattern} ({line.where})" for line in rules.lines for pattern, weight in line.rule.ask.items() if not weight]
+    return [
+        f"{pattern} ({line.where})" for line in rules.lines for pattern, weight in line.rule.ask.items() if not weight
+    ]
 
 
 def misplaced(keep: Mapping[str, Threshold], pack: PackFile) -> Iterator[str]:
@@ -66,7 +79,9 @@ def misplaced(keep: Mapping[str, Threshold], pack: PackFile) -> Iterator[str]:
         low, high = _values(name, pack)
         for which, bound in (("min", threshold.min), ("max", threshold.max)):
             if bound is not None and not low <= bound <= high:
-                effect = "drops every pair that it applies to" if (bound > high) == (which == "min") else "drops nothing"
+                effect = (
+                    "drops every pair that it applies to" if (bound > high) == (which == "min") else "drops nothing"
+                )
                 yield f"note: select.keep.{name}: {which} {bound:g} {effect}: the score goes from {low:g} to {high:g}"
 
 

@@ -82,7 +82,17 @@ def examine(pipeline: str | None = None) -> list[Finding]:
     spare = TRAINING if needs_engine(pipeline) else TRAINING | {"vllm"}
     seen = {one["name"]: one for one in probe(tuple(FOR))}
     machine = [memory(), shared_memory(), disk(Path.cwd()), open_files()]
-    return [python(), *packages(), *libraries(seen, spare), *fit(seen, gpu_names()), *machine, cluster(), *stores(), credentials(), hub()]
+    return [
+        python(),
+        *packages(),
+        *libraries(seen, spare),
+        *fit(seen, gpu_names()),
+        *machine,
+        cluster(),
+        *stores(),
+        credentials(),
+        hub(),
+    ]
 
 
 def needs_engine(pipeline: str | None) -> bool:
@@ -117,14 +127,24 @@ def probe(names: Sequence[str]) -> list[dict[str, Any]]:
     """What importing each library says. One that takes its process down is named, and the rest are tried in a new one."""
     found: list[dict[str, Any]] = []
     while left := names[len(found) :]:
-        environment = {**os.environ, "VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1", "RAY_USAGE_STATS_ENABLED": "0"}
+        environment = {
+            **os.environ,
+            "VLLM_LOGGING_LEVEL": "ERROR",
+            "VLLM_NO_USAGE_STATS": "1",
+            "RAY_USAGE_STATS_ENABLED": "0",
+        }
         command = [sys.executable, "-c", PROBE, *left]
         end: dict[str, Any]
         try:
-            done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=IMPORT_SECONDS, check=False)
+            done = subprocess.run(
+                command, capture_output=True, text=True, env=environment, timeout=IMPORT_SECONDS, check=False
+            )
             said, end = done.stdout, {"error": f"takes the interpreter down (exit status {done.returncode})"}
         except subprocess.TimeoutExpired as error:
-            said, end = (error.stdout or b"").decode(), {"error": f"not within {IMPORT_SECONDS:.0f} s, on a busy machine", "slow": True}
+            said, end = (
+                (error.stdout or b"").decode(),
+                {"error": f"not within {IMPORT_SECONDS:.0f} s, on a busy machine", "slow": True},
+            )
         found += [json.loads(line) for line in said.splitlines()]
         if len(found) < len(names):
             found.append({"name": names[len(found)], **end})
@@ -194,7 +214,9 @@ def fit(seen: dict[str, dict[str, Any]], gpus: list[str]) -> list[Finding]:
     """Whether torch and vLLM are built for what this machine has."""
     torch, engine = seen["torch"].get("kind"), seen["vllm"].get("kind")
     if not gpus:
-        found = [Finding("gpu", "note", "none is seen: models of real size need one, the nano models of the demo do not")]
+        found = [
+            Finding("gpu", "note", "none is seen: models of real size need one, the nano models of the demo do not")
+        ]
         if engine is not None and engine != "cpu":
             swap = f"{pip()} uninstall --yes vllm && {install(CPU_ENGINE)}"
             found.append(Finding("vllm build", "missing", "this vLLM is built for a GPU, and there is none", swap))
@@ -225,7 +247,11 @@ def memory() -> Finding:
     table = Path("/proc/meminfo")
     if table.is_file() and (line := re.search(r"MemAvailable: +(\d+) kB", table.read_text())):
         free = int(line[1]) * 1024
-    return Finding("memory", "ok" if free > 6 * GIB else "note", f"{free / GIB:.0f} GiB available; Ray, a tagger and vLLM want 6 or more")
+    return Finding(
+        "memory",
+        "ok" if free > 6 * GIB else "note",
+        f"{free / GIB:.0f} GiB available; Ray, a tagger and vLLM want 6 or more",
+    )
 
 
 def shared_memory() -> Finding:
@@ -235,7 +261,12 @@ def shared_memory() -> Finding:
         return Finding("shared memory", "note", "no /dev/shm: Ray keeps its objects on disk, slowly")
     size = shutil.disk_usage(folder).total
     if size < 2 * GIB:
-        return Finding("shared memory", "note", f"{size / GIB:.1f} GiB in /dev/shm; Ray wants 2 or more", "docker run --shm-size=4g …")
+        return Finding(
+            "shared memory",
+            "note",
+            f"{size / GIB:.1f} GiB in /dev/shm; Ray wants 2 or more",
+            "docker run --shm-size=4g …",
+        )
     return Finding("shared memory", "ok", f"{size / GIB:.0f} GiB in /dev/shm")
 
 
@@ -251,7 +282,9 @@ def open_files() -> Finding:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if 0 <= soft < 4096:
         wanted = 65536 if hard < 0 or hard >= 65536 else hard
-        return Finding("open files", "note", f"at most {soft}; Ray runs out of them on large machines", f"ulimit -n {wanted}")
+        return Finding(
+            "open files", "note", f"at most {soft}; Ray runs out of them on large machines", f"ulimit -n {wanted}"
+        )
     return Finding("open files", "ok", f"at most {soft:,}" if soft >= 0 else "no limit")
 
 
@@ -293,7 +326,11 @@ def hub() -> Finding:
     kept = f"{models} model{'' if models == 1 else 's'} kept in {home}"
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
         # Somebody wanted it so, and nothing that comes with synthgen is fetched.
-        return Finding("model hub", "ok", f"not asked, as HF_HUB_OFFLINE is set: a model is a folder, as those of the demo, or of {kept}")
+        return Finding(
+            "model hub",
+            "ok",
+            f"not asked, as HF_HUB_OFFLINE is set: a model is a folder, as those of the demo, or of {kept}",
+        )
     return Finding("model hub", "ok", f"asked for models that are not folders; {kept}")
 
 

@@ -18,7 +18,17 @@ from synthgen.commands.retry import REASONS
 from synthgen.errors import UserMistake, close, nearest
 from synthgen.job.funnel import FOLDERS, funnels
 from synthgen.store import CommitLog, Folder, Stage
-from synthgen.tables import ASSIGNMENTS, DECISIONS, IMAGES, OBJECTS, PAIRS, PLAN_OUTCOMES, PLANNED_IMAGES, SCORES, UNPACKED
+from synthgen.tables import (
+    ASSIGNMENTS,
+    DECISIONS,
+    IMAGES,
+    OBJECTS,
+    PAIRS,
+    PLAN_OUTCOMES,
+    PLANNED_IMAGES,
+    SCORES,
+    UNPACKED,
+)
 
 SHOWN = 200  # characters of a reply in a line
 KINDS = ("quarantined", "failed", "rule", "score", "unscored", "duplicate")
@@ -69,7 +79,13 @@ def text(row: Dropped, below: Callable[[str], str]) -> str:
     place = below(row.uri) if row.uri else f"object {row.object_id or 'unknown'}"
     asked = [f"{row.type}: {row.question}" if row.question else row.type] if row.type else []
     replied = [f"reply: {_shortened(row.reply)}"] if row.reply else []
-    parts = [place if row.row is None else f"{place} row {row.row}", *asked, row.reason, *filter(None, [row.detail]), *replied]
+    parts = [
+        place if row.row is None else f"{place} row {row.row}",
+        *asked,
+        row.reason,
+        *filter(None, [row.detail]),
+        *replied,
+    ]
     return "  ".join(" ".join(str(part).split()) for part in parts)
 
 
@@ -132,11 +148,27 @@ def _unplanned(book: _Book, names: Set[str]) -> Iterator[Dropped]:
     for partition in book.holding("2-planned", names):
         for row in book.table("2-planned", partition, "images", "object_id", schema).to_pylist():
             if row["outcome"] in names:
-                yield _of("plan", row["outcome"], row, detail=f"object {row['same_as']} stands for it" if row["same_as"] else None)
+                yield _of(
+                    "plan",
+                    row["outcome"],
+                    row,
+                    detail=f"object {row['same_as']} stands for it" if row["same_as"] else None,
+                )
 
 
 def _unanswered(book: _Book, names: Set[str]) -> Iterator[Dropped]:
-    schema = _some(PAIRS, "assignment_id", "object_id", "type", "outcome", "reason", "question", "detail", "raw_question", "raw_answer")
+    schema = _some(
+        PAIRS,
+        "assignment_id",
+        "object_id",
+        "type",
+        "outcome",
+        "reason",
+        "question",
+        "detail",
+        "raw_question",
+        "raw_answer",
+    )
     for partition in book.holding("3-generated", names):
         places = book.places(partition)
         rows = book.table("3-generated", partition, "pairs", "assignment_id", schema)
@@ -145,13 +177,17 @@ def _unanswered(book: _Book, names: Set[str]) -> Iterator[Dropped]:
                 yield _of("generate", reason, places.get(row["object_id"], row), row, row["detail"])
         if "retired" in names:
             for row in _never_asked(book, partition, rows.column("assignment_id")):
-                yield _of("generate", "retired", places.get(row["object_id"], row), row, "taken back before it was asked")
+                yield _of(
+                    "generate", "retired", places.get(row["object_id"], row), row, "taken back before it was asked"
+                )
 
 
 def _never_asked(book: _Book, partition: str, asked: pa.ChunkedArray) -> list[dict[str, Any]]:
     schema = _some(ASSIGNMENTS, "assignment_id", "object_id", "type", "retired")
     rows = book.table("2-planned", partition, "assignments", "assignment_id", schema)
-    rows = rows.filter(pc.and_(rows.column("retired"), pc.invert(pc.is_in(rows.column("assignment_id"), asked.combine_chunks()))))
+    rows = rows.filter(
+        pc.and_(rows.column("retired"), pc.invert(pc.is_in(rows.column("assignment_id"), asked.combine_chunks())))
+    )
     found: list[dict[str, Any]] = rows.to_pylist()
     return found
 
@@ -162,8 +198,13 @@ def _unselected(book: _Book, names: Set[str]) -> Iterator[Dropped]:
     decided = _some(DECISIONS, "pair_id", "assignment_id", "reason")
     for partition in book.holding("4-selected", names):
         places = book.places(partition)
-        pairs = {row["assignment_id"]: row for row in book.table("3-generated", partition, "pairs", "assignment_id", schema).to_pylist()}
-        values = {name: _values(book, partition, name.removeprefix("score:")) for name in names if name.startswith("score:")}
+        pairs = {
+            row["assignment_id"]: row
+            for row in book.table("3-generated", partition, "pairs", "assignment_id", schema).to_pylist()
+        }
+        values = {
+            name: _values(book, partition, name.removeprefix("score:")) for name in names if name.startswith("score:")
+        }
         for row in book.table("4-selected", partition, "decisions", "pair_id", decided).to_pylist():
             if (reason := row["reason"]) not in names:
                 continue
@@ -173,7 +214,9 @@ def _unselected(book: _Book, names: Set[str]) -> Iterator[Dropped]:
                 yield _of("select", reason, place, {"type": pair.get("type")}, REPLACED)
                 continue
             value = values[reason].get(row["pair_id"]) if reason in values else None
-            yield _of("select", reason, place, pair, pair["answer"] if value is None else f"{value:.3g}: {pair['answer']}")
+            yield _of(
+                "select", reason, place, pair, pair["answer"] if value is None else f"{value:.3g}: {pair['answer']}"
+            )
 
 
 def _values(book: _Book, partition: str, score: str) -> dict[str, float | None]:
@@ -183,22 +226,32 @@ def _values(book: _Book, partition: str, score: str) -> dict[str, float | None]:
 
 def _unpacked(book: _Book, names: Set[str]) -> Iterator[dict[str, Any]]:
     for partition in book.holding("5-shards", names):
-        rows = book.table("5-shards", partition, "unpacked", "sample_id", _some(UNPACKED, "image_id", "sample_id", "reason", "detail"))
+        rows = book.table(
+            "5-shards", partition, "unpacked", "sample_id", _some(UNPACKED, "image_id", "sample_id", "reason", "detail")
+        )
         yield from (row for row in rows.to_pylist() if row["reason"] in names)
 
 
 def _not_packed(book: _Book, names: Set[str]) -> Iterator[Dropped]:
     """Samples know their image and not its object: that is looked for, once for all of them."""
     wanted = {row["image_id"] for row in _unpacked(book, names)}
-    schema, ids, known = _some(PLANNED_IMAGES, "object_id", "image_id", "uri", "row"), pa.array(sorted(wanted)), dict[str, dict[str, Any]]()
+    schema, ids, known = (
+        _some(PLANNED_IMAGES, "object_id", "image_id", "uri", "row"),
+        pa.array(sorted(wanted)),
+        dict[str, dict[str, Any]](),
+    )
     for partition in book.logs["2-planned"].partitions if wanted else ():
         rows = book.table("2-planned", partition, "images", "object_id", schema)
-        known = {row["image_id"]: row for row in rows.filter(pc.is_in(rows.column("image_id"), ids)).to_pylist()} | known
+        known = {
+            row["image_id"]: row for row in rows.filter(pc.is_in(rows.column("image_id"), ids)).to_pylist()
+        } | known
     for row in _unpacked(book, names):
         yield _of("pack", row["reason"], known.get(row["image_id"], {}), detail=row["detail"])
 
 
-def _of(stage: str, reason: str, place: Mapping[str, Any], asked: Mapping[str, Any] | None = None, detail: str | None = None) -> Dropped:
+def _of(
+    stage: str, reason: str, place: Mapping[str, Any], asked: Mapping[str, Any] | None = None, detail: str | None = None
+) -> Dropped:
     said = asked or {}
     where = place.get("object_id"), place.get("uri") or None, place.get("row")
     reply = said.get("raw_question") if said.get("raw_answer") is None else said["raw_answer"]

@@ -62,7 +62,11 @@ def _ambiguous(where: str, name: _Name, below: Callable[[str], str]) -> str:
     if len({below(uri) for uri, _ in places}) < len({uri for uri, _ in places}):
         shown = [uri for uri, _ in places[:SHOWN]]  # what is shown of them would not tell them apart
     more = f" and {len(places) - SHOWN:,} more" if len(places) > SHOWN else ""
-    mend = "give more of the uri, or the object id" if places[0][1] is None else "give object ids, or the whole uri for all rows"
+    mend = (
+        "give more of the uri, or the object id"
+        if places[0][1] is None
+        else "give object ids, or the whole uri for all rows"
+    )
     return f"{where}: {name.typed} names {len(places):,} objects: {', '.join(shown)}{more}; {mend}"
 
 
@@ -71,7 +75,9 @@ def _unknown(where: str, typed: str, near: str) -> str:
     return f"{where}: holds no image {typed}; {meant}give an object id, an image id, or a uri or file name as samples and 0-listed have it"
 
 
-def _nearest(lost: Iterable[str], tables: Callable[[], Iterable[pa.Table]], below: Callable[[str], str]) -> dict[str, str]:
+def _nearest(
+    lost: Iterable[str], tables: Callable[[], Iterable[pa.Table]], below: Callable[[str], str]
+) -> dict[str, str]:
     """For each name that leads nowhere the most alike of all, "" if none is; one look at the objects, if there is such a name."""
     best = dict.fromkeys(lost, "")
     for rows in tables() if best else ():

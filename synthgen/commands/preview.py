@@ -51,9 +51,13 @@ def text(path: Path, pipeline: Pipeline) -> str:
         [(_, decoded)] = decoder.decode_many([(0, data)])
     if isinstance(decoded, Unfit):
         raise UserMistake(f"{path}: would be quarantined: {decoded.reason} ({decoded.detail})")
-    job = open_job(Folder(str(Path.cwd())), pipeline, before={})  # nothing is stored, and whatever was made here is not looked at
+    job = open_job(
+        Folder(str(Path.cwd())), pipeline, before={}
+    )  # nothing is stored, and whatever was made here is not looked at
     try:
-        look = PreviewTask(job, decoded.image, image_id(data), decoded.width, decoded.height, _meta(path, pipeline.source))
+        look = PreviewTask(
+            job, decoded.image, image_id(data), decoded.width, decoded.height, _meta(path, pipeline.source)
+        )
         lines: list[str] = once(report, look, pipeline.generate.engine)
     finally:
         leave_ray()
@@ -68,7 +72,11 @@ async def report(look: PreviewTask) -> list[str]:
     drawer = Assigner(look.job.plan_terms, {})
     row = {"image_id": look.image_id, "object_id": "", "tags": tags, "width": look.width, "height": look.height}
     drawn = drawer.draw(row)
-    lines = [*_tag_lines(look, tags), *(f"  left out: {one}" for one in tagged.left_out), *_plan_lines(drawer, row, drawn)]
+    lines = [
+        *_tag_lines(look, tags),
+        *(f"  left out: {one}" for one in tagged.left_out),
+        *_plan_lines(drawer, row, drawn),
+    ]
     if not drawn:
         return [*lines, "", "no instruction type suits this image: nothing would be asked"]
     terms = look.job.generate_terms
@@ -77,7 +85,10 @@ async def report(look: PreviewTask) -> list[str]:
     assignments = [_assignment(one, recipes[one["type"], one["form"]]) for one in drawn]
     subject = LoadedImage(look.image, look.image_id, tuple(tag["path"] for tag in tags))
     outcome = await conversation.converse(
-        subject, assignments, engine, conversation.ConversationContext(terms.prompts, terms.sampling, terms.scores, terms.seed)
+        subject,
+        assignments,
+        engine,
+        conversation.ConversationContext(terms.prompts, terms.sampling, terms.scores, terms.seed),
     )
     await engine.close()
     return [*lines, *_call_lines(engine.calls, terms.prompts.pack.system), *_pair_lines(outcome)]
@@ -143,7 +154,13 @@ def _call_lines(calls: Sequence[tuple[Request, Reply]], system: str | None) -> I
         yield f"  system: {system.strip()}"
     for request, reply in calls:
         seen = "image + " if request.image is not None else ""
-        shown = request.given if request.given is not None else f"({reply.failure}: {reply.detail})" if reply.failure else reply.text
+        shown = (
+            request.given
+            if request.given is not None
+            else f"({reply.failure}: {reply.detail})"
+            if reply.failure
+            else reply.text
+        )
         counts = f"{reply.prompt_tokens} tokens in, {reply.cached_tokens} cached, {reply.output_tokens} out, {reply.seconds:.2f} s"
         yield from ("", f"  [{request.purpose}] {seen}text   {counts}")
         yield from (f"    | {line}" for line in request.text.splitlines())
@@ -157,7 +174,9 @@ def _pair_lines(outcome: Outcome) -> Iterator[str]:
         if row["outcome"] == "failed":
             yield f"  {row['type']}, {row['form']}: failed: {row['reason']} ({row['detail'] or row['raw_question']!r})"
             continue
-        options = "".join(f"  {letter}. {option}" for letter, option in zip("ABCDEFGHIJ", row["options"] or [], strict=False))
+        options = "".join(
+            f"  {letter}. {option}" for letter, option in zip("ABCDEFGHIJ", row["options"] or [], strict=False)
+        )
         yield f"  {row['type']}, {row['form']}"
         yield f"    Q: {row['question']}{options}"
         yield f"    A: {row['answer']}"

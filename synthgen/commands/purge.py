@@ -41,7 +41,13 @@ from synthgen.tables import (
 )
 
 LISTED, TAGGED, PLANNED, GENERATED = "0-listed", "1-tagged", "2-planned", "3-generated"
-KEYS = {"objects": "object_id", "images": "object_id", "tags": "object_id", "assignments": "assignment_id", "pairs": "assignment_id"}
+KEYS = {
+    "objects": "object_id",
+    "images": "object_id",
+    "tags": "object_id",
+    "assignments": "assignment_id",
+    "pairs": "assignment_id",
+}
 SCHEMAS = {
     "0-listed/objects": OBJECTS,
     "1-tagged/images": IMAGES,
@@ -81,7 +87,11 @@ def purge(job: Job, names: Collection[str]) -> PurgeResult:
     before = funnel.holds(out)
     with Lease.take(out) as lease:
         objects, images, partitions = _out_of_tables(out, names, lease, partial(redact.uri, root=job.pack_terms.root))
-    reached = [stage for stage, folder in (("select", "4-selected"), ("pack", "5-shards")) if Stage(out, folder).log().partitions]
+    reached = [
+        stage
+        for stage, folder in (("select", "4-selected"), ("pack", "5-shards"))
+        if Stage(out, folder).log().partitions
+    ]
     if reached:
         run(job, StageRange("select", reached[-1], purges=True))
     with Lease.take(out) as lease:
@@ -89,10 +99,14 @@ def purge(job: Job, names: Collection[str]) -> PurgeResult:
         lease.check()
         run_record.finished(out, "purge")
     after = funnel.holds(out)
-    return PurgeResult(objects, images, partitions, {name: before[name] - after[name] for name in before}, deleted.files)
+    return PurgeResult(
+        objects, images, partitions, {name: before[name] - after[name] for name in before}, deleted.files
+    )
 
 
-def _out_of_tables(out: Folder, names: Iterable[str], lease: Lease, below: Callable[[str], str]) -> tuple[int, int, int]:
+def _out_of_tables(
+    out: Folder, names: Iterable[str], lease: Lease, below: Callable[[str], str]
+) -> tuple[int, int, int]:
     """Writes the tables anew; how many objects, contents and partitions that are. `below` gives what samples show of a uri."""
     _check_plan(Stage(out, PLANNED))
     known = read_denylist(out)
@@ -177,10 +191,15 @@ def _rewrite(stage: Stage, logs: Mapping[str, CommitLog], partition: str, gone: 
     if stage.name == GENERATED:
         counts["retired"] -= _never_asked(stage.out, partition, gone, before["pairs"])
     files = {table: stage.write(table, partition, revision, rows) for table, rows in after.items()}
-    parts = {table: TablePart((file,), log.fingerprint(partition, table) or "", replaces=True) for table, file in files.items()}
+    parts = {
+        table: TablePart((file,), log.fingerprint(partition, table) or "", replaces=True)
+        for table, file in files.items()
+    }
     # A pair's place among equals is told by its first commit; everything else goes by the latest.
     epoch = log.partitions[partition][0].epoch if stage.name == GENERATED else latest.epoch
-    stage.insist(Receipt(partition, revision, parts, dict(counts), _reads(stage, partition, latest.receipt, logs)), lease, epoch)
+    stage.insist(
+        Receipt(partition, revision, parts, dict(counts), _reads(stage, partition, latest.receipt, logs)), lease, epoch
+    )
     return True
 
 
@@ -199,12 +218,18 @@ def _reads(stage: Stage, partition: str, before: Receipt, logs: Mapping[str, Com
     read = {key: digest for name in earlier for key, digest in logs[name].digests(name, [partition]).items()}
     if before.reads != read:
         return before.reads
-    return {key: digest for name in earlier for key, digest in Stage(stage.out, name).log().digests(name, [partition]).items()}
+    return {
+        key: digest
+        for name in earlier
+        for key, digest in Stage(stage.out, name).log().digests(name, [partition]).items()
+    }
 
 
 def _without(name: str, rows: pa.Table, gone: Denylist, stage: Mapping[str, pa.Table]) -> pa.Table:
     """A table without what is gone; objects stay as bare records. `stage` holds the tables of the same partition."""
-    if name.startswith("3-generated/scores/"):  # by assignment, for those of replaced pairs; what has no pair any more goes with them
+    if name.startswith(
+        "3-generated/scores/"
+    ):  # by assignment, for those of replaced pairs; what has no pair any more goes with them
         left = stage["pairs"].filter(pc.invert(_is_gone(stage["pairs"], gone))).column("assignment_id")
         return rows.filter(pc.is_in(rows.column("assignment_id"), left.combine_chunks()))
     mask = _is_gone(rows, gone)
@@ -212,7 +237,9 @@ def _without(name: str, rows: pa.Table, gone: Denylist, stage: Mapping[str, pa.T
         return rows.filter(pc.invert(mask))
     listed = rows.to_pylist()
     bare = [{**dict.fromkeys(row), **BARE[name], **{key: row[key] for key in KEPT if key in row}} for row in listed]
-    return pa.Table.from_pylist([new if one else row for one, row, new in zip(mask.to_pylist(), listed, bare, strict=True)], rows.schema)
+    return pa.Table.from_pylist(
+        [new if one else row for one, row, new in zip(mask.to_pylist(), listed, bare, strict=True)], rows.schema
+    )
 
 
 def _is_gone(rows: pa.Table, gone: Denylist) -> pa.ChunkedArray:
@@ -232,7 +259,9 @@ def _outcomes(name: str, rows: pa.Table, stage: Mapping[str, pa.Table]) -> Count
     if name == "1-tagged/images":
         return tag_counts(rows.select(["outcome", "reason", "detail"]).to_pylist())
     if name.startswith("3-generated/scores/"):  # those of pairs that were replaced are not counted any more
-        return score_counts(rows.filter(pc.is_in(rows.column("pair_id"), stage["pairs"].column("pair_id").combine_chunks())).to_pylist())
+        return score_counts(
+            rows.filter(pc.is_in(rows.column("pair_id"), stage["pairs"].column("pair_id").combine_chunks())).to_pylist()
+        )
     return outcome_counts(rows.select(["outcome", "reason"]).to_pylist()) if name == "3-generated/pairs" else Counter()
 
 

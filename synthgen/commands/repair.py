@@ -42,7 +42,13 @@ from synthgen.tables import (
 
 LISTED, TAGGED, PLANNED, GENERATED = FOLDERS[:4]
 NOTHING = TablePart((), EMPTIED, replaces=True)
-FOUND_AGAIN = ("object_id", "uri", "version", "row", "source_meta")  # of an object, in the rows of its image in the plan
+FOUND_AGAIN = (
+    "object_id",
+    "uri",
+    "version",
+    "row",
+    "source_meta",
+)  # of an object, in the rows of its image in the plan
 
 
 def redo(out: Folder, names: Sequence[str], lease: Lease) -> int:
@@ -77,7 +83,11 @@ def _listed_again(stage: Stage, partition: str, lease: Lease) -> bool:
     log = stage.log()
     revision, before = log.next_revision(partition), log.counts([partition])
     objects = table(sorted(rows, key=lambda row: (row["bucket"], row["object_id"])), OBJECTS)
-    part = TablePart((stage.write("objects", partition, revision, objects),), log.fingerprint(partition, "objects") or "", replaces=True)
+    part = TablePart(
+        (stage.write("objects", partition, revision, objects),),
+        log.fingerprint(partition, "objects") or "",
+        replaces=True,
+    )
     counts = {"listed": len(rows) - before.get("listed", 0)}
     stage.insist(Receipt(partition, revision, {"objects": part}, counts), lease, log.partitions[partition][0].epoch)
     return True
@@ -127,13 +137,17 @@ def _unplanned(stage: Stage, partition: str, lease: Lease) -> bool:
     log, generated = stage.log(), Stage(stage.out, GENERATED)
     known = _last(_readable(stage, log, partition, "assignments", ASSIGNMENTS), "assignment_id")
     asked = _last(_readable(generated, generated.log(), partition, "pairs", PAIRS), "assignment_id")
-    asked = asked.filter(pc.invert(pc.is_in(asked.column("assignment_id"), known.column("assignment_id").combine_chunks())))
+    asked = asked.filter(
+        pc.invert(pc.is_in(asked.column("assignment_id"), known.column("assignment_id").combine_chunks()))
+    )
     columns = {name: asked.column(name) for name in ASSIGNMENTS.names if name in PAIRS.names}
     columns |= {"because": pa.nulls(asked.num_rows), "retired": pa.array([False] * asked.num_rows)}
     rows = pa.concat_tables([known, pa.table({name: columns[name] for name in ASSIGNMENTS.names}, schema=ASSIGNMENTS)])
     counts, parts = plan_counts(rows.column("retired").to_pylist()), {}
     if _is_whole(stage, log, partition, "images"):
-        counts.update({name: count for name, count in log.counts([partition]).items() if name not in ("assigned", "retired")})
+        counts.update(
+            {name: count for name, count in log.counts([partition]).items() if name not in ("assigned", "retired")}
+        )
     else:
         parts["images"] = NOTHING
     parts["assignments"] = _rewritten(stage, log, partition, "assignments", rows)
@@ -156,7 +170,11 @@ def _ungenerated(stage: Stage, partition: str, lease: Lease) -> bool:
     counts["retired"] = log.counts([partition]).get("retired", 0)
     for name in tables - damaged - {"pairs"}:
         scores = stage.current(log, partition, name, "pair_id", SCORES)
-        counts.update(score_counts(scores.filter(pc.is_in(scores.column("pair_id"), rows.column("pair_id").combine_chunks())).to_pylist()))
+        counts.update(
+            score_counts(
+                scores.filter(pc.is_in(scores.column("pair_id"), rows.column("pair_id").combine_chunks())).to_pylist()
+            )
+        )
     if "pairs" in damaged:
         parts["pairs"] = _rewritten(stage, log, partition, "pairs", rows)
     return _commit(stage, log, partition, parts, counts, lease)
@@ -198,12 +216,18 @@ def _rewritten(stage: Stage, log: CommitLog, partition: str, name: str, rows: pa
     return TablePart((file,), EMPTIED, replaces=True)
 
 
-def _commit(stage: Stage, log: CommitLog, partition: str, parts: Mapping[str, TablePart], counts: Counter[str], lease: Lease) -> bool:
+def _commit(
+    stage: Stage, log: CommitLog, partition: str, parts: Mapping[str, TablePart], counts: Counter[str], lease: Lease
+) -> bool:
     """Commits what is left of a partition, and by how much that changes its counts; nothing under `reads`, so that it is to do."""
     counts.subtract(log.counts([partition]))
     # A pair's place among equals is told by its first commit.
     epoch = log.partitions[partition][0 if stage.name == GENERATED else -1].epoch
     stage.insist(
-        Receipt(partition, log.next_revision(partition), parts, {name: count for name, count in counts.items() if count}), lease, epoch
+        Receipt(
+            partition, log.next_revision(partition), parts, {name: count for name, count in counts.items() if count}
+        ),
+        lease,
+        epoch,
     )
     return True

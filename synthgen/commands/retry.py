@@ -12,7 +12,10 @@ from synthgen.errors import Mistakes, close
 from synthgen.store import Folder, Stage
 from synthgen.tables import FAILURE_REASONS, QUARANTINE_REASONS, RETRIED_REASONS
 
-KINDS = {"quarantined": frozenset(QUARANTINE_REASONS) - {"purged"}, "failed": frozenset(FAILURE_REASONS)}  # that another try may mend
+KINDS = {
+    "quarantined": frozenset(QUARANTINE_REASONS) - {"purged"},
+    "failed": frozenset(FAILURE_REASONS),
+}  # that another try may mend
 REASONS = (*QUARANTINE_REASONS, *FAILURE_REASONS)
 LISTS = "`synth status` shows those of a folder, docs/security.md explains all"
 
@@ -20,8 +23,12 @@ LISTS = "`synth status` shows those of a folder, docs/security.md explains all"
 def checked(reasons: Sequence[str]) -> frozenset[str]:
     """The reasons that the user named, of a kind all that another try may mend; those that there are not are mistakes."""
     known = {one: frozenset({one}) for one in REASONS} | KINDS
-    known |= {f"quarantined.{one}": known[one] for one in QUARANTINE_REASONS} | {f"failed.{one}": known[one] for one in FAILURE_REASONS}
-    faults = [f"--reason {one}: no row fails for that; {close(one, known)}{LISTS}" for one in reasons if one not in known]
+    known |= {f"quarantined.{one}": known[one] for one in QUARANTINE_REASONS} | {
+        f"failed.{one}": known[one] for one in FAILURE_REASONS
+    }
+    faults = [
+        f"--reason {one}: no row fails for that; {close(one, known)}{LISTS}" for one in reasons if one not in known
+    ]
     if faults:
         raise Mistakes(faults)
     return frozenset[str]().union(*(known[one] for one in reasons))

@@ -26,7 +26,9 @@ def text(out: Folder, count: int = 3) -> str:
     """Up to `count` samples, each once, and where the shards are; "" if there are none."""
     stage = Stage(out, "5-shards")
     log = stage.log()
-    files = [file.name for name in log.partitions for part in log.parts(name, "data") for file in part.files if file.rows]
+    files = [
+        file.name for name in log.partitions for part in log.parts(name, "data") for file in part.files if file.rows
+    ]
     if not files:
         return ""
     data = stage.folder.child("data")
@@ -35,7 +37,9 @@ def text(out: Folder, count: int = 3) -> str:
         return f"\npack has not run yet on these decisions; of earlier ones {shards}"
     # Stretches that share no row, so that no sample is shown twice; of a small shard some are empty.
     spread = [divmod(index * len(files), count) for index in range(count)]
-    stretches = [(number, Fraction(rest, count), Fraction(min(rest + len(files), count), count)) for number, rest in spread]
+    stretches = [
+        (number, Fraction(rest, count), Fraction(min(rest + len(files), count), count)) for number, rest in spread
+    ]
     lines = [line for number, start, end in stretches for line in _sample(data, files[number], start, end)]
     return "\n".join([*lines, "", shards])
 
@@ -55,7 +59,8 @@ def tags(out: Folder, taggers: Iterable[str], leaves: Iterable[str]) -> str:
     lines = [f"{'tag':<45} {'images':>9}", *(f"{path:<45} {count:>9,}" for path, count in ordered[:TAGS])]
     if rest := ordered[TAGS:]:
         lines.append(
-            f"… and {counted(len(rest), 'tag')} more; the rarest: " + ", ".join(f"{path} {count:,}" for path, count in rest[-RARE:])
+            f"… and {counted(len(rest), 'tag')} more; the rarest: "
+            + ", ".join(f"{path} {count:,}" for path, count in rest[-RARE:])
         )
     if absent:
         more = f" and {len(absent) - TAGS} more" if len(absent) > TAGS else ""
@@ -78,7 +83,9 @@ def _sample(folder: Folder, name: str, start: Fraction, end: Fraction) -> Iterat
     questions, answers = (_texts(row["messages"], role) for role in ("user", "assistant"))
     scores = [one.removeprefix("score_") for one in columns if one.startswith("score_")]
     for turn, (question, answer) in enumerate(zip(questions[:TURNS], answers, strict=False)):
-        told = ", ".join(f"{one} {row[f'score_{one}'][turn]:.2f}" for one in scores if row[f"score_{one}"][turn] is not None)
+        told = ", ".join(
+            f"{one} {row[f'score_{one}'][turn]:.2f}" for one in scores if row[f"score_{one}"][turn] is not None
+        )
         yield f"  Q: {question}"
         yield f"  A: {answer}   ({row['types'][turn]}; {told})"
     if len(questions) > TURNS:

@@ -28,13 +28,20 @@ def _rules(name: str) -> Iterator[str]:
             is_last = rule is file.rules[-1]
             when = f"  when {_conditions(rule)}" if rule.when else ""
             yield f"{'└─ ' if is_last else '├─ '}{', '.join(rule.patterns)}{when}  ({document.where(('rules', number))})"
-            yield from (f"{'   ' if is_last else '│  '}{'└─ ' if one == effects(rule)[-1] else '├─ '}{one}" for one in effects(rule))
+            yield from (
+                f"{'   ' if is_last else '│  '}{'└─ ' if one == effects(rule)[-1] else '├─ '}{one}"
+                for one in effects(rule)
+            )
 
 
 def effects(rule: Rule) -> list[str]:
     """What a rule does, a line each."""
     asks = [f"ask {weight:g}: {pattern}" for pattern, weight in rule.ask.items()]
-    return [*asks, *(f"boost x {factor:g}: {pattern}" for pattern, factor in rule.boost.items()), *(f"never: {one}" for one in rule.never)]
+    return [
+        *asks,
+        *(f"boost x {factor:g}: {pattern}" for pattern, factor in rule.boost.items()),
+        *(f"never: {one}" for one in rule.never),
+    ]
 
 
 def _conditions(rule: Rule) -> str:

@@ -17,7 +17,24 @@ from synthgen.errors import nearest
 from synthgen.tables import ANSWER_FORMS
 
 # Pillow's names of the formats that are told by their first bytes and that it decodes; for EPS it would start Ghostscript.
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "MPO", "AVIF", "JPEG2000", "PPM", "PSD", "ICO", "ICNS", "DDS", "QOI", "FITS")
+FORMATS = (
+    "JPEG",
+    "PNG",
+    "WEBP",
+    "GIF",
+    "BMP",
+    "TIFF",
+    "MPO",
+    "AVIF",
+    "JPEG2000",
+    "PPM",
+    "PSD",
+    "ICO",
+    "ICNS",
+    "DDS",
+    "QOI",
+    "FITS",
+)
 
 
 def _answer_form(form: str) -> str:
@@ -75,13 +92,17 @@ def _without_secrets(uris: tuple[str, ...]) -> tuple[str, ...]:
 def _open_variables(variables: Mapping[str, str]) -> Mapping[str, str]:
     for name in variables:
         if re.search(r"TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|(?<![A-Z])KEY$|_KEY_|ACCESS_KEY", name.upper()):
-            raise ValueError(f"{name} looks like a secret, and would be stored; set it in the environment of the run itself")
+            raise ValueError(
+                f"{name} looks like a secret, and would be stored; set it in the environment of the run itself"
+            )
     return variables
 
 
 def _format(name: str) -> str:
     if name not in FORMATS:
-        raise ValueError(f"'{name}' is not Pillow's name of a format that can be read: {nearest(name.upper(), FORMATS)}")
+        raise ValueError(
+            f"'{name}' is not Pillow's name of a format that can be read: {nearest(name.upper(), FORMATS)}"
+        )
     return name
 
 

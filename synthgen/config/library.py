@@ -149,7 +149,9 @@ def code(name: str) -> Any:
     try:
         return getattr(importlib.import_module(module), attribute)
     except ImportError as error:
-        raise UserMistake(f"{name}: cannot import {module} ({error}); is its folder the working folder, or installed?") from error
+        raise UserMistake(
+            f"{name}: cannot import {module} ({error}); is its folder the working folder, or installed?"
+        ) from error
     except AttributeError as error:
         raise UserMistake(f"{name}: module {module} has no '{attribute}'") from error
 

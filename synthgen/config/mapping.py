@@ -134,7 +134,9 @@ def load(name: str, tags: Tree, types: Sequence[str]) -> RuleSet:
     return RuleSet(name, tuple(lines), frozenset(text_tags))
 
 
-def files(name: str, tags: Tree | None = None, types: Sequence[str] | None = None) -> list[tuple[Document, MappingFile]]:
+def files(
+    name: str, tags: Tree | None = None, types: Sequence[str] | None = None
+) -> list[tuple[Document, MappingFile]]:
     """A mapping and those that it extends as they are written, the farthest first, or all that is wrong with them.
 
     Of patterns that can be told only with the tags and the types that there are.
@@ -193,7 +195,9 @@ def _line(number: int, where: str, rule: Rule, tags: Tree, types: Sequence[str])
             ask[path] = ask.get(path, 0.0) + weight / len(matched)
     boost = {path: factor for pattern, factor in rule.boost.items() for path in matching([pattern], types)}
     named = frozenset(matching(rule.patterns, list(tags.nodes)))
-    return CompiledRule(number, where, rule, named, "**" in rule.patterns, ask, boost, frozenset(matching(rule.never, types)))
+    return CompiledRule(
+        number, where, rule, named, "**" in rule.patterns, ask, boost, frozenset(matching(rule.never, types))
+    )
 
 
 def _unknown(document: Document, tags: Tree | None, types: Sequence[str] | None) -> list[str]:

@@ -34,7 +34,15 @@ from synthgen.errors import UserMistake, attempted
 from synthgen.tables import ANSWER_FORMS
 
 # Of vLLM's options those that can change a reply.
-SHAPING = ("dtype", "quantization", "kv_cache_dtype", "max_model_len", "mm_processor_kwargs", "hf_overrides", "tokenizer")
+SHAPING = (
+    "dtype",
+    "quantization",
+    "kv_cache_dtype",
+    "max_model_len",
+    "mm_processor_kwargs",
+    "hf_overrides",
+    "tokenizer",
+)
 
 
 class SourceConfig(Section):
@@ -56,7 +64,9 @@ class ImagesConfig(Section):
     max_pixels: int = Field(default=100_000_000, gt=0)  # width x height of the file
     max_frames: int = Field(default=1000, gt=0)  # the first is taken
     min_side: int = Field(default=16, gt=0)
-    max_aspect: float = Field(default=100.0, ge=1)  # longer side / shorter side; models refuse more, or see nothing in it
+    max_aspect: float = Field(
+        default=100.0, ge=1
+    )  # longer side / shorter side; models refuse more, or see nothing in it
     decode_seconds: float = Field(default=20.0, gt=0)
     model_pixels: int = Field(default=1_003_520, gt=0)  # larger images are scaled down to this for the models
 
@@ -67,7 +77,9 @@ class TagConfig(Section):
     tagger: Taggers  # of several the tags are merged; each keeps its tagger's name
     workers: int = Field(default=1, gt=0)
     batch: int = Field(default=64, gt=0)
-    gpus: float | None = Field(default=None, ge=0)  # per worker; without it an equal part of all GPUs, a quarter of one at most
+    gpus: float | None = Field(
+        default=None, ge=0
+    )  # per worker; without it an equal part of all GPUs, a quarter of one at most
 
     @property
     def taggers(self) -> tuple[str, ...]:
@@ -78,7 +90,9 @@ class TagConfig(Section):
 class BalanceConfig(Section):
     """How strongly rare tags and types are favoured: 0 not at all, 1 in inverse proportion to their frequency."""
 
-    tags: float = Field(default=0.0, ge=0, le=1)  # images with rare tags are asked more, others less; every image at least once
+    tags: float = Field(
+        default=0.0, ge=0, le=1
+    )  # images with rare tags are asked more, others less; every image at least once
     types: float = Field(default=0.0, ge=0, le=1)  # each image is asked more of the rare types that suit it
 
 
@@ -92,8 +106,12 @@ class PlanConfig(Section):
     languages: Shares = Field(default_factory=lambda: {"English": 1.0})
     near_duplicates: int = Field(default=4, ge=-1, le=16)  # perceptual hashes within so many bits; -1 keeps all
     balance: BalanceConfig = BalanceConfig()
-    caps: Mapping[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)  # type pattern -> at most so many questions in all
-    share: float = Field(default=1.0, gt=0, le=1)  # of each type's questions, how many are kept; `synth plan --budget` finds it
+    caps: Mapping[str, Annotated[int, Field(ge=0)]] = Field(
+        default_factory=dict
+    )  # type pattern -> at most so many questions in all
+    share: float = Field(
+        default=1.0, gt=0, le=1
+    )  # of each type's questions, how many are kept; `synth plan --budget` finds it
     seed: int = 0
 
 
@@ -110,7 +128,9 @@ class EngineConfig(Section):
     in_flight: int | None = Field(default=None, gt=0)  # conversations at once; by default from the KV cache
     host_megabytes: int = Field(default=2048, gt=0)  # decoded images of the conversations in flight, per replica
     call_seconds: float = Field(default=600.0, gt=0)  # a call that takes longer has failed
-    stall_seconds: float = Field(default=300.0, gt=0)  # without a reply to any of the calls in flight, after which the engine is replaced
+    stall_seconds: float = Field(
+        default=300.0, gt=0
+    )  # without a reply to any of the calls in flight, after which the engine is replaced
     retries: int = Field(default=3, ge=0)
     template: TemplateOptions = Field(default_factory=dict)  # options of the chat template
     environment: Variables = Field(default_factory=dict)  # vllm: environment variables of the engine
@@ -183,7 +203,9 @@ class SelectConfig(Section):
     min_question_characters: int = Field(default=6, ge=0)
     max_answer_characters: int = Field(default=8000, gt=0)
     forbidden: Expressions = ()  # regular expressions that no question or answer may match
-    near_questions: float = Field(default=0.8, ge=0, le=1)  # Jaccard similarity from which one of an image is dropped; 1: equal only
+    near_questions: float = Field(
+        default=0.8, ge=0, le=1
+    )  # Jaccard similarity from which one of an image is dropped; 1: equal only
     same_question: int | None = Field(default=None, gt=0)  # at most so many pairs with one wording over the whole set
 
 
@@ -211,7 +233,9 @@ class TrainConfig(Section):
     warmup: float = Field(default=0.03, ge=0, lt=1)  # share of the steps
     weight_decay: float = Field(default=0.01, ge=0)
     max_tokens: int = Field(default=4096, gt=0)  # a longer sample is left out and counted
-    model_pixels: int = Field(default=1_003_520, gt=0)  # larger images are scaled down to this before the model's own scaling
+    model_pixels: int = Field(
+        default=1_003_520, gt=0
+    )  # larger images are scaled down to this before the model's own scaling
     seed: int = 0
     workers: int = Field(default=2, gt=0)  # threads that prepare batches
     checkpoint_every: int = Field(default=100, gt=0)  # steps
@@ -222,7 +246,9 @@ class LearnConfig(Section):
 
     find_types: Literal["text", "model"] = "text"  # what sorts questions into types where the seed does not
     top_k: int = Field(default=8, gt=0)  # types a tag
-    temperature: float = Field(default=1.0, ge=0.01)  # towards 0 a tag asks its strongest type alone, towards infinity all alike
+    temperature: float = Field(
+        default=1.0, ge=0.01
+    )  # towards 0 a tag asks its strongest type alone, towards infinity all alike
     min_support: int = Field(default=3, gt=0)  # images from which on a tag and a type count as a pair
     merge_twins: bool = False  # make types one that differ by name alone
 
@@ -253,7 +279,9 @@ def read(name: str, overrides: Sequence[str] = ()) -> Document:
     document = library.load("pipeline", name)
     for override in overrides:
         faults = list(document.faults)
-        document = attempted(faults, partial(_with_override, document, override)) or replace(document, faults=tuple(faults))
+        document = attempted(faults, partial(_with_override, document, override)) or replace(
+            document, faults=tuple(faults)
+        )
     return document
 
 

@@ -253,13 +253,17 @@ def _forms(types: Mapping[str, InstructionType]) -> list[str]:
 
 
 _SAMPLE = Question("How many dogs are there?", ("one", "two", "three", "four"))
-_ANY_TYPE = InstructionType("any/type", "anything", "anything", "type", ("short",), ("What?", "Which?"))  # where no family is right
+_ANY_TYPE = InstructionType(
+    "any/type", "anything", "anything", "type", ("short",), ("What?", "Which?")
+)  # where no family is right
 Values = dict[str, Any]
 
 
 def _templates(types: Sequence[InstructionType]) -> Iterator[tuple[tuple[str, ...], list[Values]]]:
     """The places of a pack that hold templates, with values for all variables that each may use."""
-    asked: list[Values] = [{"type": kind, "n": n, "language": "English", "tags": ["dog"][: n - 1]} for kind in types for n in (1, 2)]
+    asked: list[Values] = [
+        {"type": kind, "n": n, "language": "English", "tags": ["dog"][: n - 1]} for kind in types for n in (1, 2)
+    ]
     told: Values = {"question": _SAMPLE.text, "language": "English"}
     yield ("ask", "text"), asked
     yield ("ask_choice", "text"), asked
@@ -268,7 +272,9 @@ def _templates(types: Sequence[InstructionType]) -> Iterator[tuple[tuple[str, ..
         yield ("answer", form, "text"), [{**turn, "language": "English"}]
         yield ("answer", form, "turn"), [turn]
     for name in ("question", "answer"):
-        judged: Values = {"question": _SAMPLE.text} if name == "question" else {"question": _SAMPLE.text, "answer": "two"}
+        judged: Values = (
+            {"question": _SAMPLE.text} if name == "question" else {"question": _SAMPLE.text, "answer": "two"}
+        )
         yield ("judge", name, "text"), [{**judged, "type": kind} for kind in types]
     yield ("paraphrase", "text"), [told]
     yield ("blind", "text"), [told]

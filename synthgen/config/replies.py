@@ -41,11 +41,25 @@ def question_schema(choice: bool, n: int) -> dict[str, Any]:
     """The JSON schema of a reply to an asking prompt that is parsed as json."""
     item: dict[str, Any] = {"type": "string", "minLength": 1}
     if choice:
-        options = {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": OPTIONS, "maxItems": OPTIONS}
-        item = {"type": "object", "properties": {"question": item, "options": options}, "required": ["question", "options"]}
+        options = {
+            "type": "array",
+            "items": {"type": "string", "minLength": 1},
+            "minItems": OPTIONS,
+            "maxItems": OPTIONS,
+        }
+        item = {
+            "type": "object",
+            "properties": {"question": item, "options": options},
+            "required": ["question", "options"],
+        }
         item["additionalProperties"] = False
     questions = {"type": "array", "items": item, "maxItems": n}
-    return {"type": "object", "properties": {"questions": questions}, "required": ["questions"], "additionalProperties": False}
+    return {
+        "type": "object",
+        "properties": {"questions": questions},
+        "required": ["questions"],
+        "additionalProperties": False,
+    }
 
 
 def parse_questions(reply: str, style: Style, none: str | None, choice: bool) -> list[Question] | Declined | Unparsable:
@@ -127,7 +141,11 @@ def _without_letters(options: tuple[str, ...]) -> tuple[str, ...]:
 
 def _is_text(value: Any) -> bool:
     """Whether it says something that can be written down; JSON can spell half a character, which no table can hold."""
-    return isinstance(value, str) and bool(value.strip()) and not any("\ud800" <= character <= "\udfff" for character in value)
+    return (
+        isinstance(value, str)
+        and bool(value.strip())
+        and not any("\ud800" <= character <= "\udfff" for character in value)
+    )
 
 
 def _with_options(line: str) -> Question | None:

@@ -21,12 +21,18 @@ NOT_IN_LINE = "is not indented as its neighbours are"
 PLAIN = (  # what a problem of PyYAML's most often comes of
     (r"expected (<block end>|'<document start>'), but found '(<block|\?|-)", f"the line {NOT_IN_LINE}"),
     (r"mapping values are not allowed", f"a ': ' inside a text, which wants quotes then, or a line that {NOT_IN_LINE}"),
-    (r"sequence entries are not allowed", f"a '- ' inside a text, which wants quotes then, or a line that {NOT_IN_LINE}"),
+    (
+        r"sequence entries are not allowed",
+        f"a '- ' inside a text, which wants quotes then, or a line that {NOT_IN_LINE}",
+    ),
     (r"could not find expected ':'", f"the line has no ': ' behind a key, or {NOT_IN_LINE}"),
     (r"found character '\\t'", "a tab; indent with blanks"),
     (r"found character '(.)'", r"a text that begins with \1 wants quotes"),
     (r"expected ',' or '(.)', but got '<stream end>'", r"a bracket is never closed; \1 is missing"),
-    (r"expected ',' or '(.)', but got '(.*)'", r"\2 where , or \1 should be; a text with signs in it wants quotes inside brackets"),
+    (
+        r"expected ',' or '(.)', but got '(.*)'",
+        r"\2 where , or \1 should be; a text with signs in it wants quotes inside brackets",
+    ),
 )
 DEEPEST = 60  # levels of a file; the deepest of ours has 9
 
@@ -53,7 +59,9 @@ class Document:
         """The value at a place, whatever is wrong elsewhere; None if there is none."""
         value = self.values
         for part in place:
-            is_there = part in value if isinstance(value, Mapping) else isinstance(value, list) and part in range(len(value))
+            is_there = (
+                part in value if isinstance(value, Mapping) else isinstance(value, list) and part in range(len(value))
+            )
             value = value[part] if is_there else None
         return value
 
@@ -84,7 +92,9 @@ def parse(path: Path, text: str) -> Document:
 def _line_of_fault(error: yaml.YAMLError, text: str) -> int:
     if isinstance(error, ReaderError):
         return text.count("\n", 0, error.position) + 1
-    is_before = getattr(error, "context", None) == "while scanning a simple key"  # the problem is seen on the line after
+    is_before = (
+        getattr(error, "context", None) == "while scanning a simple key"
+    )  # the problem is seen on the line after
     mark = getattr(error, "context_mark" if is_before else "problem_mark", None)
     return mark.line + 1 if mark else 1
 
@@ -110,7 +120,9 @@ class _StrictLoader(yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent):
             raise _refused(f"aliases (*name) are not used in shelf files; a pattern that begins with * {QUOTES}", event)
         if getattr(event, "tag", None) is not None:
-            raise _refused(f"tags such as {event.tag.replace('tag:yaml.org,2002:', '!!')} are not used in shelf files", event)
+            raise _refused(
+                f"tags such as {event.tag.replace('tag:yaml.org,2002:', '!!')} are not used in shelf files", event
+            )
         is_key = isinstance(parent, yaml.MappingNode) and index is None
         if is_key and not isinstance(event, yaml.ScalarEvent):
             raise _refused("a key must be a word", event)
@@ -131,7 +143,11 @@ def _refused(problem: str, event: Any) -> yaml.YAMLError:
 for _tag, _pattern, _first in (
     ("bool", r"^(?:true|false)$", "tf"),
     ("int", r"^[-+]?(?:0|[1-9][0-9_]*)$", "-+0123456789"),
-    ("float", r"^[-+]?(?:[0-9][0-9_]*)?\.[0-9]+(?:[eE][-+]?[0-9]+)?$|^[-+]?[0-9]+(?:\.[0-9]+)?[eE][-+]?[0-9]+$", "-+.0123456789"),
+    (
+        "float",
+        r"^[-+]?(?:[0-9][0-9_]*)?\.[0-9]+(?:[eE][-+]?[0-9]+)?$|^[-+]?[0-9]+(?:\.[0-9]+)?[eE][-+]?[0-9]+$",
+        "-+.0123456789",
+    ),
     ("null", r"^(?:null|~|)$", ["n", "~", ""]),
 ):
     _StrictLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), list(_first))

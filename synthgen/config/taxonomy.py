@@ -136,7 +136,9 @@ def grow(document: Document, root: str, below: str, meaning: str) -> Tree:
     first_line: dict[str, str] = {}
     top = _children(document.values, root)
     # (path of the parent, name, value, place in the file), the next one last
-    stack: list[tuple[str, str, Any, tuple[str, ...]]] = [("", name, top[name], (root, name)) for name in reversed(list(top))]
+    stack: list[tuple[str, str, Any, tuple[str, ...]]] = [
+        ("", name, top[name], (root, name)) for name in reversed(list(top))
+    ]
     while stack:
         parent, name, value, place = stack.pop()
         where = document.where(place)
@@ -185,7 +187,9 @@ def alike(pattern: str, known: Sequence[str]) -> str:
     """The end of a message on a pattern that matches nothing: the nearest path, or a pattern of the same make over one."""
     every = with_ancestors(known)
     start, end = ("**/" if pattern.startswith("**/") else ""), ("/**" if pattern.endswith("/**") else "")
-    patterns = {f"{start}{path.rpartition('/')[2] if start else path}{end}" for path in every} if start or end else set[str]()
+    patterns = (
+        {f"{start}{path.rpartition('/')[2] if start else path}{end}" for path in every} if start or end else set[str]()
+    )
     return close(pattern, patterns).rstrip() or nearest(pattern, known)
 
 

@@ -89,7 +89,9 @@ def _sorted(keys: Words, block: Indexes) -> Words:
     return np.sort(keys << HALF | block.astype(np.uint64))
 
 
-def _near_places(items: Items, known: Words, asking: Words, spans: tuple[Indexes, Indexes]) -> Iterator[tuple[Indexes, Indexes]]:
+def _near_places(
+    items: Items, known: Words, asking: Words, spans: tuple[Indexes, Indexes]
+) -> Iterator[tuple[Indexes, Indexes]]:
     """(i, p) for every word i of `asking` and word p of `known` in the i-th span whose items are near."""
     values = items.values[_items(known)]  # beside one another where they are compared
     asked = values if asking is known else items.values[_items(asking)]

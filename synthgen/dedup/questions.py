@@ -16,7 +16,9 @@ import pyarrow as pa
 from synthgen.dedup import near_texts
 from synthgen.store.spill import Spill
 
-FIRST, NEAR, COMMON = range(3)  # of its image and wording; near to an earlier one of its image; one too many of its wording
+FIRST, NEAR, COMMON = range(
+    3
+)  # of its image and wording; near to an earlier one of its image; one too many of its wording
 BUCKET_ROWS = 20_000  # questions, as many as a bucket should have
 MOST_BUCKETS = 256
 ASKED = pa.schema(
@@ -56,7 +58,9 @@ class QuestionDedup:
         by_wording = Spill(self._folder / "by-wording")
         for bucket in range(self._buckets):
             rows = _in_order(self._by_image.read(bucket, ASKED))
-            first = near_texts(rows.column("plain"), rows.column("image_id").to_pylist(), near) == np.arange(rows.num_rows)
+            first = near_texts(rows.column("plain"), rows.column("image_id").to_pylist(), near) == np.arange(
+                rows.num_rows
+            )
             found[rows.column("number").to_numpy()[~first]] = NEAR
             if most is not None:
                 by_wording.add(self._in_buckets(rows.filter(pa.array(first)), "plain"))

@@ -93,7 +93,9 @@ def _near_in_groups(texts: Strings, groups: Indexes, threshold: float) -> Indexe
     def keys(items: Indexes) -> Iterator[Words]:
         yield groups[items].astype(np.uint64)
 
-    return first_come(Items(np.arange(len(texts)), keys, lambda one, other: _jaccard_reaches(texts, one, other, threshold)))
+    return first_come(
+        Items(np.arange(len(texts)), keys, lambda one, other: _jaccard_reaches(texts, one, other, threshold))
+    )
 
 
 def _near_by_bands(texts: Strings, groups: Indexes, threshold: float) -> Indexes:
@@ -111,7 +113,9 @@ def _near_by_bands(texts: Strings, groups: Indexes, threshold: float) -> Indexes
         return (band[items].astype(np.uint64) for band in bands)
 
     def near(one: Indexes, other: Indexes) -> Mask:
-        maybe = np.flatnonzero((groups[one] == groups[other]) & (np.count_nonzero(bytes_of[one] == bytes_of[other], axis=1) >= least))
+        maybe = np.flatnonzero(
+            (groups[one] == groups[other]) & (np.count_nonzero(bytes_of[one] == bytes_of[other], axis=1) >= least)
+        )
         reached = np.zeros(len(one), bool)
         reached[maybe] = _jaccard_reaches(texts, one[maybe], other[maybe], threshold)
         return reached

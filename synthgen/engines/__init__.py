@@ -34,7 +34,9 @@ class Request:
     seed: int | None = None
     schema: Mapping[str, Any] | None = None  # the reply is JSON of this schema
     labels: tuple[str, ...] = ()  # the reply is one of these; their probabilities are wanted
-    given: str | None = None  # nothing is generated: the log-probabilities of this reply and of the token that ends it are wanted
+    given: str | None = (
+        None  # nothing is generated: the log-probabilities of this reply and of the token that ends it are wanted
+    )
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,9 @@ class Reply:
     detail: str | None = None
     # Natural logarithm: one a token of the text, and of the token that ends it where the engine tells that; of a given reply always.
     logprobs: tuple[float, ...] = ()
-    labels: Mapping[str, float] = field(default_factory=dict)  # probability of each label; what they leave to 1 is other text
+    labels: Mapping[str, float] = field(
+        default_factory=dict
+    )  # probability of each label; what they leave to 1 is other text
     prompt_tokens: int = 0
     cached_tokens: int = 0
     output_tokens: int = 0

@@ -31,7 +31,12 @@ RETRIED = (404, 408, 409, 425, 429, 500, 502, 503, 504)  # 404: this endpoint do
 DOWN = (404, 502, 503, 504)
 REACH_SECONDS = 30.0  # for an endpoint to say what it serves
 ASIDE_SECONDS = 30.0  # that an endpoint which is down is left alone
-BROKEN_OFF = ("abort", "error", "cancelled", "insufficient_system_resource")  # how servers say that they did not finish an answer
+BROKEN_OFF = (
+    "abort",
+    "error",
+    "cancelled",
+    "insufficient_system_resource",
+)  # how servers say that they did not finish an answer
 SILENT_SECONDS = 120.0  # without an answer from any endpoint, after which the engine is dead
 
 
@@ -82,8 +87,12 @@ class EndpointEngine:
         if len(faults) == len(found):
             raise ModelUnavailable(f"no endpoint answers: {'; '.join(faults)}")
         if name.model not in served:
-            raise ModelUnavailable(f"model {name.model}: is not served there; served: {', '.join(sorted(served)) or 'nothing'}")
-        usable = [one for one, models in zip(endpoints, found, strict=True) if isinstance(models, str) or name.model in models]
+            raise ModelUnavailable(
+                f"model {name.model}: is not served there; served: {', '.join(sorted(served)) or 'nothing'}"
+            )
+        usable = [
+            one for one, models in zip(endpoints, found, strict=True) if isinstance(models, str) or name.model in models
+        ]
         return EndpointEngine(usable, name, settings, f"openai {openai.__version__}")
 
     async def generate(self, request: Request) -> Reply:
@@ -96,7 +105,9 @@ class EndpointEngine:
             if isinstance(found, Reply):
                 return found
             attempt += 1
-            is_patient = found.is_busy and waited < self._settings.call_seconds  # a limit on the rate of calls is no failure of this one
+            is_patient = (
+                found.is_busy and waited < self._settings.call_seconds
+            )  # a limit on the rate of calls is no failure of this one
             if not found.again or (attempt > self._settings.retries and self._answered_at > started and not is_patient):
                 return found.reply
             silent = time.monotonic() - max(self._answered_at, started)
@@ -110,7 +121,9 @@ class EndpointEngine:
     def _next(self) -> _Endpoint:
         """The endpoint that has waited longest for a call, of those that are not put aside, if there are any."""
         now = time.monotonic()
-        chosen = min([one for one in self._endpoints if one.aside_until <= now] or self._endpoints, key=lambda one: one.used)
+        chosen = min(
+            [one for one in self._endpoints if one.aside_until <= now] or self._endpoints, key=lambda one: one.used
+        )
         chosen.used = next(self._numbers)
         if chosen.aside_until:
             # One call finds out whether it is back; the others meanwhile go elsewhere.
@@ -151,7 +164,9 @@ class EndpointEngine:
     def _body(self, request: Request) -> dict[str, Any]:
         content: list[dict[str, Any]] = [{"type": "text", "text": request.text}]
         if request.image is not None:
-            content.insert(0, {"type": "image_url", "image_url": {"url": self._image_part(request.image, request.image_key)}})
+            content.insert(
+                0, {"type": "image_url", "image_url": {"url": self._image_part(request.image, request.image_key)}}
+            )
         messages: list[dict[str, Any]] = [{"role": "user", "content": content}]
         if request.system:
             messages.insert(0, {"role": "system", "content": request.system})
@@ -166,7 +181,10 @@ class EndpointEngine:
             body["response_format"] = {"type": "json_schema", "json_schema": schema}
         # Not of OpenAI's protocol, so only where it is asked for.
         more = {"chat_template_kwargs": dict(self._settings.template)} if self._settings.template else {}
-        body["extra_body"] = {**more, **{name: value for name, value in self._settings.options.items() if value is not None}}
+        body["extra_body"] = {
+            **more,
+            **{name: value for name, value in self._settings.options.items() if value is not None},
+        }
         return {name: value for name, value in body.items() if self._settings.options.get(name, value) is not None}
 
 
@@ -213,7 +231,9 @@ def _trouble(error: Exception, settings: EngineConfig) -> _Trouble:
 
     said = _clean(error, settings)
     if isinstance(error, openai.APITimeoutError):
-        return _Trouble(Reply("", "error", "call_timeout", f"no reply within {settings.call_seconds:g} s"), is_down=True)
+        return _Trouble(
+            Reply("", "error", "call_timeout", f"no reply within {settings.call_seconds:g} s"), is_down=True
+        )
     if isinstance(error, openai.APIStatusError):
         status = error.status_code
         reply = Reply("", "error", "call_failed", f"HTTP {status}: {said}")

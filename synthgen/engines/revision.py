@@ -15,7 +15,14 @@ from synthgen.engines import ModelName
 from synthgen.errors import UserMistake
 
 WEIGHTS = (".safetensors", ".bin", ".pt", ".gguf")  # of which one makes a folder a model for vLLM
-DIGESTED = (*WEIGHTS, ".pth", ".json", ".jinja", ".model", ".txt")  # those, open_clip's third kind, configs, tokenizers, templates
+DIGESTED = (
+    *WEIGHTS,
+    ".pth",
+    ".json",
+    ".jinja",
+    ".model",
+    ".txt",
+)  # those, open_clip's third kind, configs, tokenizers, templates
 
 
 def resolve(settings: GenerateConfig, said_at: str = "generate.model") -> ModelName:
@@ -50,7 +57,9 @@ def folder_fault(folder: Path) -> str | None:
     listed = set(json.loads(index.read_bytes())["weight_map"].values()) if index.is_file() else set()
     if lacking := sorted(listed - {path.name for path in weights}):
         return f"lacks {lacking[0]}, which its index names" + (f" (and {len(lacking) - 1} more)" if lacking[1:] else "")
-    return next((f"{path.name} is cut short" for path in weights if path.suffix == ".safetensors" and not _is_whole(path)), None)
+    return next(
+        (f"{path.name} is cut short" for path in weights if path.suffix == ".safetensors" and not _is_whole(path)), None
+    )
 
 
 def _is_whole(path: Path) -> bool:

@@ -49,7 +49,9 @@ class ScriptedEngine:
         except ValidationError as error:
             fault = error.errors()[0]
             wrong, known = ".".join(map(str, fault["loc"])), ", ".join(Script.model_fields)
-            raise UserMistake(f"engine.options of the scripted engine: {wrong}: {fault['msg']}; known: {known}") from error
+            raise UserMistake(
+                f"engine.options of the scripted engine: {wrong}: {fault['msg']}; known: {known}"
+            ) from error
         self._call_seconds = settings.call_seconds
         self._dead = self._stalled = False
         self.facts = EngineInfo(name.model, name.revision, frozenset({"labels", "given", "schema"}), None, "scripted 1")
@@ -83,7 +85,9 @@ class ScriptedEngine:
     def _reply(self, request: Request, share: float) -> Reply:
         if request.given is not None:
             count = len(request.given.split())
-            return Reply("", logprobs=(-2.0,) * (count + 1), prompt_tokens=40, cached_tokens=0, seconds=self._script.seconds)
+            return Reply(
+                "", logprobs=(-2.0,) * (count + 1), prompt_tokens=40, cached_tokens=0, seconds=self._script.seconds
+            )
         if share < self._script.junk:
             return Reply("{ junk }", logprobs=(-3.0,), prompt_tokens=100, output_tokens=3, seconds=self._script.seconds)
         declined = request.purpose == "ask" and share < self._script.junk + self._script.decline

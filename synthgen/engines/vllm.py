@@ -43,7 +43,9 @@ class VllmEngine:
         self._run = secrets.token_hex(4)
         cache = llm.vllm_config.cache_config
         # The product is too much for a model whose requests take blocks of several groups; not every vLLM tells better.
-        kv_tokens = getattr(cache, "kv_cache_size_tokens", None) or (cache.num_gpu_blocks or 0) * cache.block_size or None
+        kv_tokens = (
+            getattr(cache, "kv_cache_size_tokens", None) or (cache.num_gpu_blocks or 0) * cache.block_size or None
+        )
         sequences = llm.vllm_config.scheduler_config.max_num_seqs
         able: frozenset[Capability] = frozenset({"labels", "given", "schema"})
         self.facts = EngineInfo(name.model, name.revision, able, kv_tokens, f"vllm {vllm.__version__}", sequences)
@@ -112,7 +114,9 @@ class VllmEngine:
             if output.outputs[0].finish_reason not in BROKEN_OFF:
                 break
             # Without its name the image is sent whole: the engine may have forgotten what this process believes it to hold.
-            output = await self._once({key: value for key, value in prompt.items() if key != "multi_modal_uuids"}, parameters)
+            output = await self._once(
+                {key: value for key, value in prompt.items() if key != "multi_modal_uuids"}, parameters
+            )
         return output
 
     async def _once(self, prompt: dict[str, Any], parameters: Any) -> Any:
@@ -159,14 +163,18 @@ class VllmEngine:
     def _given_reply(self, output: Any, text: str, given: str) -> Reply:
         tokens = output.prompt_token_ids  # an image's placeholder has grown in here, so count from the end
         start = len(tokens) - self._length(text, given)
-        chosen = [step[token].logprob for step, token in zip(output.prompt_logprobs[start:], tokens[start:], strict=True)]
+        chosen = [
+            step[token].logprob for step, token in zip(output.prompt_logprobs[start:], tokens[start:], strict=True)
+        ]
         return Reply("", logprobs=tuple(chosen), prompt_tokens=len(tokens), cached_tokens=output.num_cached_tokens or 0)
 
     def _length(self, text: str, reply: str) -> int:
         """How many tokens a reply is behind a text; where it shares a token with the text, that one counts."""
         tokenizer = self._llm.get_tokenizer()
         before, whole = (tokenizer.encode(part, add_special_tokens=False) for part in (text, text + reply))
-        shared = next((place for place, (one, other) in enumerate(zip(before, whole, strict=False)) if one != other), len(before))
+        shared = next(
+            (place for place, (one, other) in enumerate(zip(before, whole, strict=False)) if one != other), len(before)
+        )
         return len(whole) - shared
 
     def _label_fault(self, labels: tuple[str, ...], after: str) -> str | None:
@@ -175,12 +183,17 @@ class VllmEngine:
             # With a space before it or without: how a model spells a label is its own choice.
             tokens = {label: min(self._length(after, spelled) for spelled in (label, f" {label}")) for label in labels}
             long = [f"the label '{label}' is {count} of its tokens" for label, count in tokens.items() if count != 1]
-            self._label_faults[labels] = f"{', '.join(long)}; a judge prompt needs labels of one token each" if long else None
+            self._label_faults[labels] = (
+                f"{', '.join(long)}; a judge prompt needs labels of one token each" if long else None
+            )
         return self._label_faults[labels]
 
     async def _ending(self) -> str:
         """The token that ends a reply: what the chat template puts there if the model stops at it, else the tokenizer's own."""
-        tokenizer, named = self._llm.get_tokenizer(), self._llm.vllm_config.model_config.try_get_generation_config().get("eos_token_id")
+        tokenizer, named = (
+            self._llm.get_tokenizer(),
+            self._llm.vllm_config.model_config.try_get_generation_config().get("eos_token_id"),
+        )
         stops = {tokenizer.eos_token_id, *(named if isinstance(named, list) else [named])} - {None}
         talk = [{"role": role, "content": [{"type": "text", "text": MARKER}]} for role in ("user", "assistant")]
         try:
@@ -188,7 +201,9 @@ class VllmEngine:
         except ModelUnavailable:  # some templates want an image or a question at the end
             behind = ""
         first = tokenizer.encode(behind, add_special_tokens=False)[:1]
-        return str(tokenizer.convert_ids_to_tokens(first[0]) if first and first[0] in stops else tokenizer.eos_token or "")
+        return str(
+            tokenizer.convert_ids_to_tokens(first[0]) if first and first[0] in stops else tokenizer.eos_token or ""
+        )
 
     async def _mould(self, system: str | None, with_image: bool) -> tuple[str, str]:
         """What the chat template puts before and after the user's text."""
@@ -208,11 +223,15 @@ class VllmEngine:
     async def _rendered(self, messages: list[dict[str, Any]], *, prompt: bool) -> str:
         from vllm.renderers.params import ChatParams
 
-        options = ChatParams(chat_template_kwargs={**self._settings.template, "add_generation_prompt": prompt, "tokenize": False})
+        options = ChatParams(
+            chat_template_kwargs={**self._settings.template, "add_generation_prompt": prompt, "tokenize": False}
+        )
         try:
             _, rendered = await self._llm.renderer.render_messages_async(messages, options)
         except Exception as error:
-            raise ModelUnavailable(f"model {self.facts.model}: its chat template does not take an image and a text: {error}") from error
+            raise ModelUnavailable(
+                f"model {self.facts.model}: its chat template does not take an image and a text: {error}"
+            ) from error
         return str(rendered["prompt"])
 
 
@@ -241,7 +260,9 @@ def _arguments(name: ModelName, settings: EngineConfig) -> Any:
         from vllm.config import StructuredOutputsConfig
         from vllm.engine.arg_utils import AsyncEngineArgs
     except ImportError as error:
-        raise ModelUnavailable(f"vLLM is not installed here ({error}); `synth doctor` says how to install it") from error
+        raise ModelUnavailable(
+            f"vLLM is not installed here ({error}); `synth doctor` says how to install it"
+        ) from error
     arguments = {"limit_mm_per_prompt": {"image": 1, "video": 0}, "disable_log_stats": True, **settings.options}
     if not name.revision.startswith("files:"):
         arguments.setdefault("revision", name.revision)
@@ -255,7 +276,9 @@ def _arguments(name: ModelName, settings: EngineConfig) -> Any:
     # Left free to, a small model fills its whole reply with blanks between two fields; vLLM heeds this for an engine only.
     compact = {"backend": "xgrammar", "disable_any_whitespace": True}
     try:
-        arguments["structured_outputs_config"] = StructuredOutputsConfig(**{**compact, **arguments.get("structured_outputs_config", {})})
+        arguments["structured_outputs_config"] = StructuredOutputsConfig(
+            **{**compact, **arguments.get("structured_outputs_config", {})}
+        )
         return AsyncEngineArgs(model=name.model, **arguments)
     except Exception as error:
         raise _refused(name, error) from error

@@ -10,7 +10,9 @@ import stat
 
 TAIL_BYTES = 256 * 1024
 MOST = 300  # characters of a cause
-SPEAKER = re.compile(r"^(?:\(\w+[^)]*\) ?)*(?:(?:ERROR|CRITICAL) [\d-]+ [\d:.]+ \[[^\]]*\] ?)?")  # who says it, and vLLM's own mark
+SPEAKER = re.compile(
+    r"^(?:\(\w+[^)]*\) ?)*(?:(?:ERROR|CRITICAL) [\d-]+ [\d:.]+ \[[^\]]*\] ?)?"
+)  # who says it, and vLLM's own mark
 FAILED = re.compile(r"failed to start|^Process \S+:$", re.MULTILINE)
 RAISED = re.compile(r"^(?:\w+\.)*\w*(?:Error|Exception|Interrupt|Exit)(?:: .+)?$")
 HINT = "SYNTH_RAY_LOGS=1 before the command shows all that vLLM says"

@@ -18,7 +18,11 @@ from synthgen.job.request import RunRequest
 from synthgen.store import Folder, Stage
 
 STAGES = ("tag", "plan", "generate", "select", "pack")
-GROUPS = {"tag": ("listed", "images", "tags"), "plan": ("planned",), "generate": ("generated", "scores")}  # of tables, by stage
+GROUPS = {
+    "tag": ("listed", "images", "tags"),
+    "plan": ("planned",),
+    "generate": ("generated", "scores"),
+}  # of tables, by stage
 
 
 def check_folder(job: Job, first: str, last: str, update: bool, replan: bool) -> bool:
@@ -32,7 +36,9 @@ def check_folder(job: Job, first: str, last: str, update: bool, replan: bool) ->
             raise UserMistake(f"{job.out.url}: is not empty and holds no synth run; give a new folder")
         return True
     behind = _behind(last)
-    shape = {group: one for group, one in before.get("shape", {}).items() if group not in behind}  # {}: killed before it stored anything
+    shape = {
+        group: one for group, one in before.get("shape", {}).items() if group not in behind
+    }  # {}: killed before it stored anything
     found = differences(shape, {group: one for group, one in job.shape.items() if group in shape})
     redraws = [one for one in found if one.startswith("planned.settings.seed ")]
     if redraws and not replan:
@@ -41,8 +47,14 @@ def check_folder(job: Job, first: str, last: str, update: bool, replan: bool) ->
         )
     moved = [one for one in found if one.startswith("listed.image_column ")]
     if moved and _holds_rows(job.out):
-        raise SettingsChanged(f"{job.out.url}: {in_words(moved)}: the rows that are listed are read by the old one; use another --out")
-    skipped = [stage for stage in STAGES[: STAGES.index(first)] if any(one.partition(".")[0] in GROUPS.get(stage, ()) for one in found)]
+        raise SettingsChanged(
+            f"{job.out.url}: {in_words(moved)}: the rows that are listed are read by the old one; use another --out"
+        )
+    skipped = [
+        stage
+        for stage in STAGES[: STAGES.index(first)]
+        if any(one.partition(".")[0] in GROUPS.get(stage, ()) for one in found)
+    ]
     if skipped:
         raise SettingsChanged(
             f"{_made_otherwise(job, before, found)} --from {first} would leave out what that touches; "
@@ -51,7 +63,9 @@ def check_folder(job: Job, first: str, last: str, update: bool, replan: bool) ->
     if found and not (update or replan):
         is_moved = any(one.startswith("listed.uri ") for one in found)
         then = "add the images of this source to those of the other" if is_moved else "recompute what that touches"
-        raise SettingsChanged(f"{_made_otherwise(job, before, found)} Run with --update to {then}, or use another --out")
+        raise SettingsChanged(
+            f"{_made_otherwise(job, before, found)} Run with --update to {then}, or use another --out"
+        )
     return False
 
 
@@ -60,10 +74,15 @@ def _made_otherwise(job: Job, before: Mapping[str, Any], found: list[str]) -> st
     old, new = RunRequest.of(before).pipeline, job.line.in_full(Path.cwd(), is_folder=False).pipeline
     if old and new and old != new:
         return (
-            f"{job.out.url}: was made with pipeline '{old}', not '{new}': {in_words(found, 3)}. Without --pipeline it goes on with its own."
+            f"{job.out.url}: was made with pipeline '{old}', not '{new}': {in_words(found, 3)}. "
+            "Without --pipeline it goes on with its own."
         )
     home = before["started_in"]
-    elsewhere = "" if home == str(Path.cwd()) else f" It was started in {home}, where names may mean other files: start it there."
+    elsewhere = (
+        ""
+        if home == str(Path.cwd())
+        else f" It was started in {home}, where names may mean other files: start it there."
+    )
     return f"{job.out.url}: was made with other settings: {in_words(found)}.{elsewhere}"
 
 
@@ -104,7 +123,8 @@ def settle(job: Job, first: str, last: str, replan: bool) -> dict[str, str]:
     }  # fmt: skip
     if before != record:
         job.out.create(
-            "run.json", json.dumps({"format": run_record.FORMAT, "made": datetime.now(UTC).isoformat(timespec="seconds")}).encode()
+            "run.json",
+            json.dumps({"format": run_record.FORMAT, "made": datetime.now(UTC).isoformat(timespec="seconds")}).encode(),
         )
         run_record.write(job.out, record)
     return unfinished

@@ -53,5 +53,10 @@ def in_words(found: list[str], most: int = 12) -> str:
 
 def _worded(difference: str) -> str:
     return next(
-        (found.expand(words) + difference[found.end() :] for place, words in WORDS if (found := re.match(place, difference))), difference
+        (
+            found.expand(words) + difference[found.end() :]
+            for place, words in WORDS
+            if (found := re.match(place, difference))
+        ),
+        difference,
     )

@@ -16,7 +16,10 @@ from synthgen.store import Folder, Stage
 from synthgen.store.lease import holder_of
 from synthgen.tables import LEFT_OUT, PLAN_OUTCOMES, UNSCORED
 
-_LEFT_OUT = ("left_out", *(f"left_out.{reason}" for reason in LEFT_OUT))  # counted beside the outcomes, of images that are tagged
+_LEFT_OUT = (
+    "left_out",
+    *(f"left_out.{reason}" for reason in LEFT_OUT),
+)  # counted beside the outcomes, of images that are tagged
 FOLDERS = ("0-listed", "1-tagged", "2-planned", "3-generated", "4-selected", "5-shards")
 
 
@@ -44,7 +47,9 @@ def funnels(out: Folder) -> list[StageFunnel]:
     listed, tagged, planned = counts["0-listed"], counts["1-tagged"], counts["2-planned"]
     generated, selected, packed = counts["3-generated"], counts["4-selected"], counts["5-shards"]
     return [
-        StageFunnel("tag", "objects", listed.get("listed", 0), tagged.get("tagged", 0), _without(tagged, "tagged", *_LEFT_OUT)),
+        StageFunnel(
+            "tag", "objects", listed.get("listed", 0), tagged.get("tagged", 0), _without(tagged, "tagged", *_LEFT_OUT)
+        ),
         StageFunnel(
             "plan",
             "images",
@@ -60,7 +65,9 @@ def funnels(out: Folder) -> list[StageFunnel]:
             _without(generated, "pair", *UNSCORED),
         ),
         StageFunnel("select", "pairs", generated.get("pair", 0), selected.get("kept", 0), _without(selected, "kept")),
-        StageFunnel("pack", "pairs kept", selected.get("kept", 0), packed.get("turns", 0), _without(packed, "turns", "samples")),
+        StageFunnel(
+            "pack", "pairs kept", selected.get("kept", 0), packed.get("turns", 0), _without(packed, "turns", "samples")
+        ),
     ]
 
 
@@ -70,7 +77,9 @@ def as_json(out: Folder) -> dict[str, Any]:
     `unfinished` is stage → "edit" or "redraw": of the run at work, or of one that was cut short.
     """
     holder = holder_of(out)
-    at_work = {"pid": holder["pid"], "host": holder["host"], "beat_age_seconds": round(_age(holder), 1)} if holder else None
+    at_work = (
+        {"pid": holder["pid"], "host": holder["host"], "beat_age_seconds": round(_age(holder), 1)} if holder else None
+    )
     stages = [{**vars(one), "to_do": one.to_do} for one in funnels(out)]
     return {"at_work": at_work, "stages": stages, "left_out": _left_out(out), "unfinished": run_record.unfinished(out)}
 
@@ -78,13 +87,18 @@ def as_json(out: Folder) -> dict[str, Any]:
 def text(out: Folder, *, is_over: bool = False) -> str:
     """The funnel as lines for a terminal; the last says whether a run is at work, unless the caller is one that `is_over`."""
     shown = funnels(out)
-    going_on = f"; `synth run --out {out.url}` goes on with what is to do" if any(funnel.to_do for funnel in shown) else ""
+    going_on = (
+        f"; `synth run --out {out.url}` goes on with what is to do" if any(funnel.to_do for funnel in shown) else ""
+    )
     if holder := holder_of(out):
         last = [f"a run is at work here: process {holder['pid']} on {holder['host']}, renewed {_age(holder):.0f} s ago"]
     elif told := run_record.purge_cut_short(out):
         last = [told]
     else:
-        last = [*_update_cut_short(out, shown), *([f"no run is at work here{going_on}"] if going_on or not is_over else [])]
+        last = [
+            *_update_cut_short(out, shown),
+            *([f"no run is at work here{going_on}"] if going_on or not is_over else []),
+        ]
     return "\n".join([*_table(shown), *filter(None, [left_out(out)]), *last])
 
 
@@ -136,7 +150,11 @@ def nothing_kept(out: Folder) -> str | None:
         return None
     dry = next(one for one in shown if not one.went)
     if not any(dry.fell.values()):
-        return f"0 pairs were kept: {dry.stage} had nothing to work on" if not dry.came else f"0 pairs were kept: {dry.stage} is not done"
+        return (
+            f"0 pairs were kept: {dry.stage} had nothing to work on"
+            if not dry.came
+            else f"0 pairs were kept: {dry.stage} is not done"
+        )
     reason, count = max(dry.fell.items(), key=lambda one: one[1])
     return (
         f"0 pairs were kept: nothing came out of {dry.stage}, mostly for {reason} ({count:,} of {dry.came:,} {dry.unit}); "

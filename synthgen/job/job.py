@@ -56,12 +56,23 @@ class Job:
     @property
     def tag_terms(self) -> TagContext:
         pipeline = self.pipeline
-        return TagContext(self.out, pipeline.source, pipeline.images, self.texts.taggers, pipeline.tag.batch, self.fingerprint("images"))
+        return TagContext(
+            self.out,
+            pipeline.source,
+            pipeline.images,
+            self.texts.taggers,
+            pipeline.tag.batch,
+            self.fingerprint("images"),
+        )
 
     @property
     def plan_terms(self) -> PlanContext:
         return PlanContext(
-            self.pipeline.plan, self.texts.rules, self.texts.prompts.types, self.pipeline.tag.taggers, self.fingerprint("planned")
+            self.pipeline.plan,
+            self.texts.rules,
+            self.texts.prompts.types,
+            self.pipeline.tag.taggers,
+            self.fingerprint("planned"),
         )
 
     @property
@@ -98,7 +109,13 @@ class Job:
         }
 
 
-def open_job(out: Folder, pipeline: Pipeline, texts: Definitions | None = None, line: RunRequest | None = None, before: Any = None) -> Job:
+def open_job(
+    out: Folder,
+    pipeline: Pipeline,
+    texts: Definitions | None = None,
+    line: RunRequest | None = None,
+    before: Any = None,
+) -> Job:
     """The job, ready to run; with the texts of its pipeline, if they are loaded, and the line that it is started with, if there is a
     new one. The folder's record is read unless it is given."""
     texts = texts or load_definitions(pipeline)
@@ -113,7 +130,9 @@ def open_job(out: Folder, pipeline: Pipeline, texts: Definitions | None = None, 
 def _resolved(before: Any, settings: GenerateConfig, said_at: str = "generate.model") -> ModelName:
     """The exact model; one of the hub at the commit that the folder was begun with, as its record has it. What its author pushes
     later changes no run, unless a `revision` asks for it."""
-    is_of_hub = settings.engine.kind == "vllm" and not settings.revision and not Path(settings.model).expanduser().is_dir()
+    is_of_hub = (
+        settings.engine.kind == "vllm" and not settings.revision and not Path(settings.model).expanduser().is_dir()
+    )
     if is_of_hub and isinstance(before, list) and before[0] == settings.model and COMMIT.fullmatch(before[1]):
         return ModelName(*before)
     return resolve(settings, said_at)
@@ -131,7 +150,9 @@ def reopen(out: Folder) -> Job:
         os.chdir(home)
         sys.path.insert(0, home)
     job = open_job(out, run_record.pipeline(out))
-    if found := differences(record["shape"], {group: one for group, one in job.shape.items() if group in record["shape"]}):
+    if found := differences(
+        record["shape"], {group: one for group, one in job.shape.items() if group in record["shape"]}
+    ):
         raise SettingsChanged(
             f"{out.url}: was made with other files: {in_words(found)}. It was started in {home}; "
             f"run this where they are as they were, or after `synth run --out {out.url} --update` with these"
@@ -158,8 +179,13 @@ def _shape(pipeline: Pipeline, texts: Definitions, model: ModelName) -> dict[str
             "ask": pack.ask.model_dump(mode="json"),
             "ask_choice": pack.ask_choice.model_dump(mode="json") if pack.ask_choice else None,
             "answer": {form: answer.model_dump(mode="json") for form, answer in pack.answer.items()},
-            "types": {path: [kind.about, kind.needs, kind.ask_as, list(kind.examples)] for path, kind in texts.prompts.types.items()},
-            "sampling": pipeline.generate.sampling.model_dump(mode="json", exclude={"agree_temperature", "agree_samples"}),
+            "types": {
+                path: [kind.about, kind.needs, kind.ask_as, list(kind.examples)]
+                for path, kind in texts.prompts.types.items()
+            },
+            "sampling": pipeline.generate.sampling.model_dump(
+                mode="json", exclude={"agree_temperature", "agree_samples"}
+            ),
             "seed": pipeline.plan.seed,
         },
         "scores": {name: shaping(name, pack, pipeline.generate.sampling) for name in pipeline.generate.scores},

@@ -32,7 +32,9 @@ class RunRequest:
     limit: int | None = None  # objects to list
 
     @staticmethod
-    def typed(pipeline: str | None, source: str | None, model: str | None, settings: Sequence[str] | None) -> "RunRequest":
+    def typed(
+        pipeline: str | None, source: str | None, model: str | None, settings: Sequence[str] | None
+    ) -> "RunRequest":
         """A line as it was typed; images and model, which have words of their own, replace what a setting says of them."""
         named = [f"{key}={_quoted(value)}" for key, value in ((SOURCE, source), (MODEL, model)) if value]
         return RunRequest(pipeline, (*(settings or ()), *named))
@@ -58,7 +60,9 @@ class RunRequest:
 
     def but(self, other: "RunRequest") -> "RunRequest":
         """What this line says and the other one does not say otherwise."""
-        settings = tuple(one for one in self.settings if not any(_is_within(one, replaced) for replaced in other.settings))
+        settings = tuple(
+            one for one in self.settings if not any(_is_within(one, replaced) for replaced in other.settings)
+        )
         return RunRequest(None if other.pipeline else self.pipeline, settings, None if other.limit else self.limit)
 
     def over(self, other: "RunRequest") -> "RunRequest":
@@ -81,7 +85,9 @@ class RunRequest:
         """The same, to be read in another working folder: paths from the root. `is_folder`: whether the model is one."""
         is_path = self.pipeline and self.pipeline.endswith(".yaml")
         pipeline = str(home / Path(self.name).expanduser()) if is_path else self.pipeline
-        return replace(self, pipeline=pipeline, settings=tuple(_in_full(setting, home, is_folder) for setting in self.settings))
+        return replace(
+            self, pipeline=pipeline, settings=tuple(_in_full(setting, home, is_folder) for setting in self.settings)
+        )
 
 
 def meant(line: RunRequest, before: RunRequest, out: str, home: str) -> tuple[RunRequest, str | None]:
@@ -89,7 +95,12 @@ def meant(line: RunRequest, before: RunRequest, out: str, home: str) -> tuple[Ru
     rest = before.but(line)
     if line.pipeline:
         dropped = replace(rest, settings=tuple(one for one in rest.settings if not one.startswith(f"{SOURCE}=")))
-        return line, f"{out} was last started with {dropped.words()} too; this line leaves that out" if dropped != RunRequest() else None
+        return (
+            line,
+            f"{out} was last started with {dropped.words()} too; this line leaves that out"
+            if dropped != RunRequest()
+            else None,
+        )
     whole = replace(line.over(rest), pipeline=rest.name)
     if rest in (RunRequest(), RunRequest(USUAL)):
         return whole, None
@@ -121,7 +132,11 @@ def _in_full(setting: str, home: Path, is_folder: bool) -> str:
     key, _, value = setting.partition("=")
     if key == SOURCE:
         return f"{key}={_quoted(run_record.uri_in_full(yaml.safe_load(value), home))}"
-    return f"{key}={_quoted(str(home / Path(yaml.safe_load(value)).expanduser()))}" if key == MODEL and is_folder else setting
+    return (
+        f"{key}={_quoted(str(home / Path(yaml.safe_load(value)).expanduser()))}"
+        if key == MODEL and is_folder
+        else setting
+    )
 
 
 def _quoted(text: str) -> str:

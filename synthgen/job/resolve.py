@@ -70,7 +70,10 @@ def load(document: Document) -> tuple[Pipeline, Definitions]:
         types = list(prompts.types) if prompts else attempted([], partial(prompt_pack.types_of, name))
     for name in library.named("mapping", document, ("plan", "mapping"), faults):
         rules = attempted(faults, partial(_rules, name, tree, types))
-        later = (("tags", "taxonomy", names and tree is None), ("instruction types", "families", packs and types is None))
+        later = (
+            ("tags", "taxonomy", names and tree is None),
+            ("instruction types", "families", packs and types is None),
+        )
         faults += [
             f"mapping '{name}': its {what} are looked at once the {where} can be read without mistakes"
             for what, where, is_later in later
@@ -78,7 +81,11 @@ def load(document: Document) -> tuple[Pipeline, Definitions]:
         ]
     if document.at((*ENGINE, "kind")) == "scripted" and not document.at((*ENGINE, "script")):
         attempted(faults, lambda: library.check(document, _Scripted))
-    faults += [*_score_faults(document), *(_unserved(document, prompts) if prompts else ()), *_cap_faults(document, types)]
+    faults += [
+        *_score_faults(document),
+        *(_unserved(document, prompts) if prompts else ()),
+        *_cap_faults(document, types),
+    ]
     if faults:
         raise Mistakes(list(dict.fromkeys(faults)))
     assert pipeline and taggers and prompts and rules
@@ -95,7 +102,11 @@ def notices(name: str, pipeline: Pipeline, texts: Definitions) -> list[str]:
     named = [("pipeline", name), *(("tagger", one) for one in pipeline.tag.taggers), ("taxonomy", texts.taxonomy.name)]
     named += [("mapping", one) for one in mapping.names(pipeline.plan.mapping)]
     named += [("prompts", pipeline.generate.prompts), *(("family", one) for one in texts.prompts.pack.families)]
-    found = [f"note: {kind} '{name}': yours is used, not {ours}" for kind, name in named if (ours := library.shadowed(kind, name))]
+    found = [
+        f"note: {kind} '{name}': yours is used, not {ours}"
+        for kind, name in named
+        if (ours := library.shadowed(kind, name))
+    ]
     return [f"note: {pipeline.notice}", *found] if pipeline.notice else found
 
 
@@ -123,7 +134,9 @@ def _score_faults(document: Document) -> list[str]:
         for place, name in scores.items()
         if name not in SCORERS
     ]
-    given = list(GenerateConfig.model_fields["scores"].default) if document.at(SCORES) is None else list(scores.values())
+    given = (
+        list(GenerateConfig.model_fields["scores"].default) if document.at(SCORES) is None else list(scores.values())
+    )
     for place, name in document.words(("select", "keep")).items():
         where = f"{document.where(place)}: select.keep: '{name}'"
         if name not in SCORERS:
@@ -136,7 +149,12 @@ def _score_faults(document: Document) -> list[str]:
 def _unserved(document: Document, prompts: Prompts) -> list[str]:
     """Scores that the prompt pack or the engine cannot serve."""
     pack, faults = prompts.pack, []
-    asked = {"paraphrase": pack.paraphrase, "blind": pack.blind, "question": pack.judge.get("question"), "answer": pack.judge.get("answer")}
+    asked = {
+        "paraphrase": pack.paraphrase,
+        "blind": pack.blind,
+        "question": pack.judge.get("question"),
+        "answer": pack.judge.get("answer"),
+    }
     for place, name in document.words(SCORES).items():
         where = f"{document.where(place)}: generate.scores: '{name}' needs"
         if name in asked and asked[name] is None:

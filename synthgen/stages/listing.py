@@ -79,7 +79,9 @@ def _unknown(seen: pa.Table, known: pa.Table) -> pa.Table:
     Rows of one Parquet file stay together and in its order, as whoever fetches one of them reads all of its row group up to there.
     """
     fresh = seen.filter(pc.invert(pc.is_in(seen.column("object_id"), known.column("object_id").combine_chunks())))
-    fresh = fresh.take(pc.sort_indices(fresh, [(name, "ascending") for name in ("uri", "row", "object_id", "source_meta")]))
+    fresh = fresh.take(
+        pc.sort_indices(fresh, [(name, "ascending") for name in ("uri", "row", "object_id", "source_meta")])
+    )
     ids = fresh.column("object_id").to_pylist()
     first = [index for index, one in enumerate(ids) if index == 0 or ids[index - 1] != one]
     return fresh.take(first) if len(first) < len(ids) else fresh

@@ -121,7 +121,9 @@ def _judged(selection: Selection, partition: str) -> pa.Table:
     reasons = np.zeros(rows.num_rows, np.int16)
     for number, mask in reversed(list(enumerate(masks, 1))):  # the first that applies is written last
         reasons[mask] = number
-    found = rows.select([*ID_COLUMNS, "epoch", "round"]).append_column("reason", pa.array(names).take(pa.array(reasons)))
+    found = rows.select([*ID_COLUMNS, "epoch", "round"]).append_column(
+        "reason", pa.array(names).take(pa.array(reasons))
+    )
     return found.append_column("plain", pc.if_else(pa.array(reasons == 0), _with_options(rows), None))
 
 
@@ -135,7 +137,9 @@ def _current_pairs(selection: Selection, partition: str) -> pa.Table:
     placed = []
     for number, table in enumerate(files):
         epoch = np.full(table.num_rows, made[number].epoch if made else 0)
-        placed.append(table.append_column("epoch", pa.array(epoch)).append_column("round", pa.array(np.full_like(epoch, number))))
+        placed.append(
+            table.append_column("epoch", pa.array(epoch)).append_column("round", pa.array(np.full_like(epoch, number)))
+        )
     rows = pa.concat_tables(placed)
     if len(files) > 1:
         last = {value: index for index, value in enumerate(rows.column("assignment_id").to_pylist())}
@@ -147,7 +151,9 @@ def _retired(selection: Selection, partition: str) -> pa.Array:
     """The assignments that an edit of the plan took back; a plan of which nothing was is not read."""
     if not selection.planned.counts([partition]).get("retired"):
         return pa.array([], pa.string())
-    rows = Stage(selection.out, "2-planned").current(selection.planned, partition, "assignments", "assignment_id", ASSIGNMENTS)
+    rows = Stage(selection.out, "2-planned").current(
+        selection.planned, partition, "assignments", "assignment_id", ASSIGNMENTS
+    )
     return rows.filter(rows.column("retired")).column("assignment_id").combine_chunks()
 
 
@@ -163,7 +169,9 @@ def _with_options(rows: pa.Table) -> pa.ChunkedArray:
 
 def _receipt(selection: Selection, partition: str, judged: pa.Table, verdicts: Verdicts) -> Receipt:
     """Writes a partition's decisions anew; the counts say by how much they change."""
-    reason = pc.if_else(pa.array(verdicts == FIRST), judged.column("reason"), pa.array(REPEATS).take(pa.array(verdicts)))
+    reason = pc.if_else(
+        pa.array(verdicts == FIRST), judged.column("reason"), pa.array(REPEATS).take(pa.array(verdicts))
+    )
     decided = judged.select(ID_COLUMNS).append_column("kept", pc.equal(reason, "kept")).append_column("reason", reason)
     revision = selection.selected.next_revision(partition)
     file = Stage(selection.out, "4-selected").write("decisions", partition, revision, decided.cast(DECISIONS))
@@ -215,7 +223,10 @@ def _rules(rows: pa.Table, settings: SelectConfig) -> Iterator[tuple[str, Any]]:
 def _repeats(rows: pa.Table, answer: Any) -> Mask:
     """Answers that are the question again, or begin with it; a look at the first letters spares most of the work."""
     alike = pc.equal(
-        *(pc.utf8_lower(pc.utf8_slice_codeunits(text, 0, 3)) for text in (rows.column("plain"), answer.cast(pa.large_string())))
+        *(
+            pc.utf8_lower(pc.utf8_slice_codeunits(text, 0, 3))
+            for text in (rows.column("plain"), answer.cast(pa.large_string()))
+        )
     )
     found = np.flatnonzero(_flags(alike) & _flags(pc.not_equal(rows.column("plain"), "")))
     asked, answered = rows.column("plain").take(found).to_pylist(), plain_texts(answer.take(found)).to_pylist()
@@ -253,7 +264,9 @@ def _flags(mask: Any) -> Mask:
 
 def _check(settings: SelectConfig, generated: CommitLog) -> None:
     """Refuses a score that no pair has."""
-    tables = {table for commits in generated.partitions.values() for commit in commits for table in commit.receipt.tables}
+    tables = {
+        table for commits in generated.partitions.values() for commit in commits for table in commit.receipt.tables
+    }
     known = {table.removeprefix("scores/") for table in tables if table.startswith("scores/")}
     for name in sorted(set(settings.keep) - known) if tables else []:
         raise UserMistake(f"select.keep: no pair has the score '{name}'; {nearest(name, known)}")

@@ -57,7 +57,10 @@ def todo(listed: CommitLog, tagged: CommitLog, terms: TagContext, update: bool) 
         counts = tagged.counts([partition])
         is_wanted = any(counts.get(f"quarantined.{reason}") for reason in terms.retry)
         if not tagged.holds(partition) or is_wanted or (update and is_stale(tagged, partition, terms)):
-            inputs = {LISTED: CommitLog({partition: revisions}), TAGGED: CommitLog({partition: tagged.partitions.get(partition, ())})}
+            inputs = {
+                LISTED: CommitLog({partition: revisions}),
+                TAGGED: CommitLog({partition: tagged.partitions.get(partition, ())}),
+            }
             works.append(Task(partition, tagged.next_revision(partition), inputs))
     return works
 
@@ -76,10 +79,18 @@ def object_ids(terms: TagContext, work: Task) -> tuple[str, ...]:
 
 def _objects(terms: TagContext, work: Task) -> list[dict[str, Any]]:
     """The objects rows to do: all of the partition, or those that are tried again."""
-    listed = Stage(terms.out, LISTED).current(work.inputs[LISTED], work.partition, "objects", "object_id", OBJECTS).to_pylist()
+    listed = (
+        Stage(terms.out, LISTED)
+        .current(work.inputs[LISTED], work.partition, "objects", "object_id", OBJECTS)
+        .to_pylist()
+    )
     if _is_retry(terms, work):
         images = Stage(terms.out, TAGGED).current(work.inputs[TAGGED], work.partition, "images", "object_id", IMAGES)
-        again = {row["object_id"] for row in images.select(["object_id", "reason"]).to_pylist() if row["reason"] in terms.retry}
+        again = {
+            row["object_id"]
+            for row in images.select(["object_id", "reason"]).to_pylist()
+            if row["reason"] in terms.retry
+        }
         listed = [row for row in listed if row["object_id"] in again]
     return [row for row in listed if work.only is None or row["object_id"] in work.only]
 
@@ -94,7 +105,11 @@ def resources(terms: TagContext, gpus: float | None) -> tuple[float, float | Non
     """(cpus, gpus) of a worker: what the pipeline gives it, or what its VLM needs if that is more; gpus None is a share of one."""
     served = [one.file.serve for one in terms.taggers if isinstance(one.file, VlmTaggerFile)]
     needed = max([0.0, *(one.gpus for one in served if one.kind == "vllm")])
-    is_open = gpus is None and not needed and any(isinstance(one.file, ClipTaggerFile | CustomTaggerFile) for one in terms.taggers)
+    is_open = (
+        gpus is None
+        and not needed
+        and any(isinstance(one.file, ClipTaggerFile | CustomTaggerFile) for one in terms.taggers)
+    )
     return max([1.0, *(one.cpus for one in served)]), None if is_open else max(gpus or 0.0, needed)
 
 
@@ -148,17 +163,23 @@ class TagWorker:
             self._tag_all(listed, rows, tags, self._recalled(listed, rows, tags, work))
         return self._receipt(work, list(rows.values()), tags)
 
-    def _recalled(self, listed: list[dict[str, Any]], rows: dict[str, dict[str, Any]], tags: Tags, work: Task) -> dict[str, KnownTags]:
+    def _recalled(
+        self, listed: list[dict[str, Any]], rows: dict[str, dict[str, Any]], tags: Tags, work: Task
+    ) -> dict[str, KnownTags]:
         """Object id -> what is known without the pixels; where that is all there is to know, its row and tags are done with it."""
         known: dict[str, KnownTags] = {}
         if work.inputs[TAGGED].fingerprint(work.partition, "images") != self._terms.images_fingerprint:
             return known
-        past = read_cached_tags(Stage(self._terms.out, TAGGED), work.inputs[TAGGED], work.partition, self._terms.taggers)
+        past = read_cached_tags(
+            Stage(self._terms.out, TAGGED), work.inputs[TAGGED], work.partition, self._terms.taggers
+        )
         gone = self._denied
         old = [
             one
             for one in listed
-            if (id_ := one["object_id"]) in past and id_ not in gone.object_ids and past[id_].row["image_id"] not in gone.image_ids
+            if (id_ := one["object_id"]) in past
+            and id_ not in gone.object_ids
+            and past[id_].row["image_id"] not in gone.image_ids
         ]
         for start in range(0, len(old), self._terms.batch):
             some = {one["object_id"]: one["source_meta"] for one in old[start : start + self._terms.batch]}
@@ -170,7 +191,9 @@ class TagWorker:
             known |= said
         return known
 
-    def _tag_all(self, listed: list[dict[str, Any]], rows: dict[str, dict[str, Any]], tags: Tags, known: Mapping[str, KnownTags]) -> None:
+    def _tag_all(
+        self, listed: list[dict[str, Any]], rows: dict[str, dict[str, Any]], tags: Tags, known: Mapping[str, KnownTags]
+    ) -> None:
         """Tags what has no tags yet, which takes its pixels."""
         batch, listed = _Batch(), [row for row in listed if row["object_id"] not in tags]
         metas = {row["object_id"]: row["source_meta"] for row in listed}
@@ -222,7 +245,9 @@ class TagWorker:
     def _receipt(self, work: Task, rows: list[dict[str, Any]], tags: Mapping[str, list[dict[str, Any]]]) -> Receipt:
         stage, log = Stage(self._terms.out, TAGGED), work.inputs[TAGGED]
         done = {row["object_id"] for row in rows}
-        before = stage.current(log, work.partition, "images", "object_id", IMAGES).select(["object_id", "outcome", "reason", "detail"])
+        before = stage.current(log, work.partition, "images", "object_id", IMAGES).select(
+            ["object_id", "outcome", "reason", "detail"]
+        )
         counts = tag_counts(rows)
         counts.subtract(tag_counts(row for row in before.to_pylist() if row["object_id"] in done))
         images = stage.write("images", work.partition, work.revision, table(rows, IMAGES))
@@ -230,10 +255,15 @@ class TagWorker:
         parts = {"images": TablePart((images,), self._terms.images_fingerprint, is_whole)}
         for tagger in self._terms.taggers:
             name = tags_table(tagger.name)
-            mine = [{"object_id": one, "tags": [tag for tag in found if tag["tagger"] == tagger.name]} for one, found in tags.items()]
+            mine = [
+                {"object_id": one, "tags": [tag for tag in found if tag["tagger"] == tagger.name]}
+                for one, found in tags.items()
+            ]
             tagged = stage.write(name, work.partition, work.revision, table(mine, OBJECT_TAGS))
             parts[name] = TablePart((tagged,), tagger.fingerprint, is_whole)
-        return Receipt(work.partition, work.revision, parts, dict(counts), work.inputs[LISTED].digests(LISTED, [work.partition]))
+        return Receipt(
+            work.partition, work.revision, parts, dict(counts), work.inputs[LISTED].digests(LISTED, [work.partition])
+        )
 
 
 def _blank(object_id: str) -> dict[str, Any]:

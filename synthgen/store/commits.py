@@ -117,7 +117,9 @@ class CommitLog:
 
     def digests(self, stage: str, partitions: Iterable[str]) -> dict[str, str]:
         """What a reader of these partitions writes under `reads`."""
-        return {f"{stage}/{commit.name}": commit.digest for name in partitions for commit in self.partitions.get(name, ())}
+        return {
+            f"{stage}/{commit.name}": commit.digest for name in partitions for commit in self.partitions.get(name, ())
+        }
 
     @property
     def last_epoch(self) -> int:
@@ -174,7 +176,9 @@ class Stage:
         """Commits a receipt where no other of that revision would do."""
         if self.commit(receipt, lease, epoch).receipt != receipt:
             # The last word of a driver that has lost its lease, said after our look at the log.
-            raise LeaseLost(f"{self.out.url}: another run committed {self.name}/{receipt.partition} at the same time; start again")
+            raise LeaseLost(
+                f"{self.out.url}: another run committed {self.name}/{receipt.partition} at the same time; start again"
+            )
 
     def empty(self, partition: str, lease: Lease) -> bool:
         """Takes back all rows of a partition without reading them, so that it is done anew; False if there is nothing to take back."""
@@ -252,10 +256,20 @@ def _parse_commit(where: str, data: bytes) -> Commit:
             for name, part in record["tables"].items()
         }
         partition = sys.intern(record["partition"])
-        receipt = Receipt(partition, record["revision"], tables, _interned(record["counts"]), _interned(record["reads"]))
-        return Commit(receipt, record["epoch"], record["term"], sys.intern(record["at"]), sys.intern(hashlib.sha256(data).hexdigest()))
+        receipt = Receipt(
+            partition, record["revision"], tables, _interned(record["counts"]), _interned(record["reads"])
+        )
+        return Commit(
+            receipt,
+            record["epoch"],
+            record["term"],
+            sys.intern(record["at"]),
+            sys.intern(hashlib.sha256(data).hexdigest()),
+        )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise Damaged(f"{where}: is not a commit record ({error}); remove that file and run again to redo its partition") from error
+        raise Damaged(
+            f"{where}: is not a commit record ({error}); remove that file and run again to redo its partition"
+        ) from error
 
 
 def _interned(named: dict[str, Any]) -> dict[str, Any]:

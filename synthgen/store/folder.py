@@ -28,7 +28,9 @@ from synthgen.store.remote import PACKAGES, lacks_package, patiently, shown, sho
 Result = TypeVar("Result")
 WRITING = ".writing-"  # begins the name of a local file that is not whole yet
 TRIES = 5  # of a conditional put that the store could not decide
-_HAS_CONDITION: dict[str, bool] = {}  # bucket -> whether its store refuses a second conditional put, once this process knows
+_HAS_CONDITION: dict[
+    str, bool
+] = {}  # bucket -> whether its store refuses a second conditional put, once this process knows
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,9 @@ class Folder:
     def read(self, name: str) -> bytes:
         """The bytes of a file; FileNotFoundError if there is none."""
         path = self.full(name)
-        return self._asked("reading", lambda: Path(path).read_bytes() if self.is_local else bytes(self.fs.cat_file(path)))
+        return self._asked(
+            "reading", lambda: Path(path).read_bytes() if self.is_local else bytes(self.fs.cat_file(path))
+        )
 
     def read_many(self, names: list[str]) -> dict[str, bytes]:
         """The bytes of several files, fetched side by side where the filesystem can."""
@@ -76,12 +80,16 @@ class Folder:
     def write(self, name: str, data: bytes) -> None:
         """Writes a file in one piece, over an older one if there is one."""
         path = self.full(name)
-        self._asked("writing", lambda: _write_local(Path(path), data) if self.is_local else self.fs.pipe_file(path, data))
+        self._asked(
+            "writing", lambda: _write_local(Path(path), data) if self.is_local else self.fs.pipe_file(path, data)
+        )
 
     def create(self, name: str, data: bytes) -> bool:
         """Writes a file only if there is none of that name; False if there was."""
         path = Path(self.full(name))
-        return self._asked("writing", lambda: _create_local(path, data) if self.is_local else self._create_remote(name, data))
+        return self._asked(
+            "writing", lambda: _create_local(path, data) if self.is_local else self._create_remote(name, data)
+        )
 
     def _create_remote(self, name: str, data: bytes) -> bool:
         """A conditional put. How a store words its refusal does not matter: what stands there afterwards decides."""
@@ -131,16 +139,31 @@ class Folder:
         return sorted(name for name in found if name.endswith(suffix) and not name.startswith(WRITING))
 
     def _remote_names(self) -> list[str]:
-        return [posixpath.basename(str(entry["name"])) for entry in self.fs.ls(self.path, detail=True) if entry["type"] == "file"]
+        return [
+            posixpath.basename(str(entry["name"]))
+            for entry in self.fs.ls(self.path, detail=True)
+            if entry["type"] == "file"
+        ]
 
     def sizes(self, suffix: str) -> dict[str, int]:
         """Every file below this folder with that suffix, by its path from here, and its bytes."""
-        found = self._asked("listing", lambda: self.fs.find(self.path, detail=True) if self.fs.exists(self.path) else {})
-        return {str(path)[len(self.path) + 1 :]: int(entry["size"]) for path, entry in found.items() if str(path).endswith(suffix)}
+        found = self._asked(
+            "listing", lambda: self.fs.find(self.path, detail=True) if self.fs.exists(self.path) else {}
+        )
+        return {
+            str(path)[len(self.path) + 1 :]: int(entry["size"])
+            for path, entry in found.items()
+            if str(path).endswith(suffix)
+        }
 
     def unfinished(self) -> dict[str, int]:
         """Every file below this folder whose writing has not ended, or never will, by its path from here, and its bytes so far."""
-        paths = (os.path.join(top, name) for top, _, names in os.walk(self.path) for name in names if name.startswith(WRITING))  # noqa: PTH118
+        paths = (
+            os.path.join(top, name)  # noqa: PTH118 - a name need not be UTF-8
+            for top, _, names in os.walk(self.path)
+            for name in names
+            if name.startswith(WRITING)
+        )
         found: dict[str, int] = {}
         for path in paths if self.is_local else ():  # a store takes a file whole
             with suppress(FileNotFoundError):  # it is whole by now
@@ -175,7 +198,9 @@ class Folder:
             raise UserMistake(f"{shown(self.url)}: {why}; name another folder, or mend its rights") from error
         except Exception as error:
             why = f"{doing} failed ({shown_error(error)})"
-            raise SynthError(f"{shown(self.url)}: {why}; what is committed stays, start again when that is mended") from error
+            raise SynthError(
+                f"{shown(self.url)}: {why}; what is committed stays, start again when that is mended"
+            ) from error
 
 
 def open_folder(url: str) -> Folder:

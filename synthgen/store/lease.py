@@ -61,7 +61,9 @@ class Lease:
         """Raises LeaseLost if another driver took over; called before each commit."""
         names = self.folder.child("lease").names(".json")
         if not names or names[-1] != _term_name(self.term):
-            raise LeaseLost(f"{self.folder.url}: another run took over this folder; this one stops and has committed nothing since")
+            raise LeaseLost(
+                f"{self.folder.url}: another run took over this folder; this one stops and has committed nothing since"
+            )
 
     def release(self) -> None:
         """Lets the next driver take over at once."""
@@ -74,7 +76,9 @@ class Lease:
                 self.folder.child("lease").write(_term_name(self.term), _record(released=True))
 
     def _renew(self) -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))  # the main thread's, also while it holds them back
+        signal.pthread_sigmask(
+            signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT)
+        )  # the main thread's, also while it holds them back
         while not self._stop.wait(BEAT_SECONDS):
             # A beat that fails, whatever a store's client calls that, is tried again at the next one: STALE_SECONDS leaves
             # room for several, and a thread that ended here would give the lease away while its driver works.
@@ -84,7 +88,9 @@ class Lease:
     def __enter__(self) -> "Lease":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.release()
 
 
@@ -108,7 +114,11 @@ def _holder(terms: Folder, name: str) -> dict[str, Any] | None:
 
 def _watched(terms: Folder, name: str, record: dict[str, Any]) -> dict[str, Any] | None:
     """The record of a driver elsewhere if it renews its lease while we look on."""
-    print(f"a run on {record['host']} may be at work here; watching its lease for {WATCHED_SECONDS:.0f} s", file=sys.stderr, flush=True)
+    print(
+        f"a run on {record['host']} may be at work here; watching its lease for {WATCHED_SECONDS:.0f} s",
+        file=sys.stderr,
+        flush=True,
+    )
     give_up = time.monotonic() + WATCHED_SECONDS
     while time.monotonic() < give_up:
         time.sleep(min(1.0, WATCHED_SECONDS / 10))

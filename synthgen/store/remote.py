@@ -98,4 +98,6 @@ def told_of_path(typed: str) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError) as error:
-        raise UserMistake(f"{typed}: cannot be looked at ({shown_error(error)}); mend its rights or its name") from error
+        raise UserMistake(
+            f"{typed}: cannot be looked at ({shown_error(error)}); mend its rights or its name"
+        ) from error

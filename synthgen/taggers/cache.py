@@ -33,7 +33,9 @@ class CachedTags:
         return None if stored is None else stored.astype(np.float32)
 
 
-def read_cached_tags(stage: Stage, log: CommitLog, partition: str, specs: Sequence[TaggerSpec]) -> dict[str, CachedTags]:
+def read_cached_tags(
+    stage: Stage, log: CommitLog, partition: str, specs: Sequence[TaggerSpec]
+) -> dict[str, CachedTags]:
     """Object id -> what is known of an image; the caller has made sure that the images table is of today's settings."""
     images = stage.current(log, partition, "images", "object_id", IMAGES)
     known = {row["object_id"]: CachedTags(row) for row in _rows(images) if row["outcome"] == "tagged"}
@@ -50,6 +52,8 @@ def read_cached_tags(stage: Stage, log: CommitLog, partition: str, specs: Sequen
 
 def _rows(images: pa.Table) -> list[dict[str, Any]]:
     """Rows as dicts, but embeddings as arrays: as Python's numbers they would take twenty times the memory."""
-    vectors = [one.values.to_numpy(zero_copy_only=False) if one.is_valid else None for one in images.column("embedding")]
+    vectors = [
+        one.values.to_numpy(zero_copy_only=False) if one.is_valid else None for one in images.column("embedding")
+    ]
     rows: list[dict[str, Any]] = images.drop_columns("embedding").to_pylist()
     return [{**row, "embedding": vector} for row, vector in zip(rows, vectors, strict=True)]

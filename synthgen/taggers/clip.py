@@ -56,7 +56,10 @@ class ClipTagger:
 
     def tags_of(self, embeddings: Floats) -> list[Tagged]:
         """Tags of images by their embeddings alone, new ones or stored ones: (images, width)."""
-        return [Tagged(self._chosen(row), embedding) for row, embedding in zip(self.probabilities(embeddings), embeddings, strict=True)]
+        return [
+            Tagged(self._chosen(row), embedding)
+            for row, embedding in zip(self.probabilities(embeddings), embeddings, strict=True)
+        ]
 
     def embed(self, inputs: Sequence[Any]) -> Floats:
         """Unit-length embeddings of prepared images, rounded as they are stored: (images, width)."""

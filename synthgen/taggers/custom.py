@@ -39,9 +39,13 @@ class CustomTagger:
         except UserMistake:
             raise
         except (Exception, SystemExit) as error:
-            raise UserMistake(f"tagger '{spec.name}': {file.engine} cannot be made: {told(error)}{_place(error, file.engine)}") from error
+            raise UserMistake(
+                f"tagger '{spec.name}': {file.engine} cannot be made: {told(error)}{_place(error, file.engine)}"
+            ) from error
         if not callable(getattr(self._mine, "tag", None)):
-            raise UserMistake(f"tagger '{spec.name}': {file.engine} has no method `tag`; docs/tagging.md shows the call")
+            raise UserMistake(
+                f"tagger '{spec.name}': {file.engine} has no method `tag`; docs/tagging.md shows the call"
+            )
 
     def prepare(self, image: Image, source_meta: str | None) -> Any:
         """The image, and what came with it."""
@@ -63,14 +67,18 @@ class CustomTagger:
 
     def _checked(self, said: Any) -> Tagged:
         if not isinstance(said, Mapping):
-            return Tagged([], failure=f"{self._file.engine} returned {type(said).__name__} for an image, not path -> score")
+            return Tagged(
+                [], failure=f"{self._file.engine} returned {type(said).__name__} for an image, not path -> score"
+            )
         for path, score in said.items():
             if path not in self._spec.taxonomy.tree.nodes:
                 known = nearest(str(path), self._spec.taxonomy.tree.nodes)
                 fault = f"{self._file.engine}: no tag of '{self._spec.taxonomy.name}' is '{path}': {known}"
                 return Tagged([], failure=in_a_line(fault))
             if not isinstance(score, Real) or not 0 <= float(score) <= 1:
-                return Tagged([], failure=f"{self._file.engine}: the score of {path} is {score!r}, not a number from 0 to 1")
+                return Tagged(
+                    [], failure=f"{self._file.engine}: the score of {path} is {score!r}, not a number from 0 to 1"
+                )
         surest = sorted(said, key=lambda path: (-said[path], path))
         return Tagged([{"path": path, "score": float(said[path]), "tagger": self._spec.name} for path in surest])
 
@@ -85,12 +93,16 @@ def _imported(spec: TaggerSpec, engine: str) -> Any:
     except (Exception, SystemExit) as error:
         if not (isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}.")):
             where = _place(error, engine)
-            raise UserMistake(f"tagger '{spec.name}': cannot import {module}: {told(error)}{where}; mend it there") from error
+            raise UserMistake(
+                f"tagger '{spec.name}': cannot import {module}: {told(error)}{where}; mend it there"
+            ) from error
     return library.code(engine)  # where there is no such module or class, this says so
 
 
 def _place(error: BaseException, engine: str) -> str:
     """The last line of the user's module that an exception went through; a SyntaxError says its own."""
     module = engine.partition(":")[0].replace(".", "/")
-    passed = [one for one in traceback.extract_tb(error.__traceback__) if module in one.filename and one.filename != __file__]
+    passed = [
+        one for one in traceback.extract_tb(error.__traceback__) if module in one.filename and one.filename != __file__
+    ]
     return f" ({Path(passed[-1].filename).name}:{passed[-1].lineno})" if passed else ""

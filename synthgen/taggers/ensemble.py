@@ -19,7 +19,14 @@ from synthgen.taggers.clip import ClipTagger
 from synthgen.taggers.custom import CustomTagger
 from synthgen.taggers.protocol import NOT_OF_AN_IMAGE, Failed, Tagged, Tagger, one_by_one, told
 from synthgen.taggers.sidecar import SidecarTagger
-from synthgen.taggers.spec import ClipTaggerFile, CustomTaggerFile, SidecarTaggerFile, TaggerSpec, VlmTaggerFile, embedding_of
+from synthgen.taggers.spec import (
+    ClipTaggerFile,
+    CustomTaggerFile,
+    SidecarTaggerFile,
+    TaggerSpec,
+    VlmTaggerFile,
+    embedding_of,
+)
 from synthgen.taggers.vlm import VlmTagger
 
 KnownTags = Mapping[str, Tagged]  # tagger -> what it said of an image before
@@ -58,7 +65,10 @@ class Taggers:
     def prepare(self, image: Image, source_meta: str | None, known: KnownTags = NOTHING) -> Any:
         """The input of each tagger, or what is known already."""
         names = {spec.name: spec for spec in self._specs}
-        return {name: known[name] if name in known else self._tagger(spec).prepare(image, source_meta) for name, spec in names.items()}
+        return {
+            name: known[name] if name in known else self._tagger(spec).prepare(image, source_meta)
+            for name, spec in names.items()
+        }
 
     def tag(self, inputs: Sequence[Any]) -> list[Tagged]:
         """What all of them say of each image; the embedding is of the first that has one."""
@@ -87,7 +97,9 @@ class Taggers:
         found = iter(self._tagger(spec).tag(open_questions) if open_questions else ())
         return [one if isinstance(one, Tagged) else next(found) for one in inputs]
 
-    def _unseen(self, spec: TaggerSpec, pasts: Sequence[CachedTags], metas: Sequence[str | None]) -> Sequence[Tagged | None]:
+    def _unseen(
+        self, spec: TaggerSpec, pasts: Sequence[CachedTags], metas: Sequence[str | None]
+    ) -> Sequence[Tagged | None]:
         """What one tagger says of each image without its pixels; None where it wants them."""
         tool = self._tagger(spec) if pasts and isinstance(spec.file, SidecarTaggerFile | ClipTaggerFile) else None
         if isinstance(tool, SidecarTagger):

@@ -22,7 +22,9 @@ class SidecarTagger:
 
     def __init__(self, spec: TaggerSpec, file: SidecarTaggerFile) -> None:
         self._file, self._spec = file, spec
-        self._paths = {node.name: node.path for node in spec.taxonomy.tree} | {path: path for path in spec.taxonomy.tree.nodes}
+        self._paths = {node.name: node.path for node in spec.taxonomy.tree} | {
+            path: path for path in spec.taxonomy.tree.nodes
+        }
 
     def prepare(self, image: Image | None, source_meta: str | None) -> Any:
         """The entries under the file's key; or, as text, why there are none to read."""
@@ -44,7 +46,9 @@ class SidecarTagger:
 
     def tag(self, inputs: Sequence[Any]) -> list[Tagged]:
         """The words as tags, surest first; one without a score has score 1."""
-        return [Tagged([], left_out=(self._phrase(one),)) if isinstance(one, str) else self._tagged(one) for one in inputs]
+        return [
+            Tagged([], left_out=(self._phrase(one),)) if isinstance(one, str) else self._tagged(one) for one in inputs
+        ]
 
     def close(self) -> None:
         """Holds nothing."""

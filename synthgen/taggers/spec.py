@@ -123,7 +123,11 @@ class TaggerSpec:
         """What makes the embeddings; empty if nothing does. A local model is its files, so that new weights are another."""
         if not isinstance(self.file, ClipTaggerFile):
             return []
-        return [self.weights] if self.folder else [self.file.model, self.file.pretrained or "", *filter(None, [self.weights])]
+        return (
+            [self.weights]
+            if self.folder
+            else [self.file.model, self.file.pretrained or "", *filter(None, [self.weights])]
+        )
 
 
 def embedding_of(specs: Sequence[TaggerSpec]) -> list[str]:
@@ -140,7 +144,9 @@ def load(name: str) -> TaggerSpec:
     faults += _unknown_tags(document, tags) if tags else []
     folder = None
     if isinstance(file, ClipTaggerFile):
-        folder = next((path.resolve() for path in (Path(file.model), library.shipped() / file.model) if path.is_dir()), None)
+        folder = next(
+            (path.resolve() for path in (Path(file.model), library.shipped() / file.model) if path.is_dir()), None
+        )
         if fault := _model_fault(file, folder):
             faults.append(f"{document.where(('model',))}: model {file.model}: {fault}")
     if faults:
@@ -174,7 +180,9 @@ def load_all(names: Sequence[str]) -> tuple[TaggerSpec, ...]:
         if one.taxonomy.name != specs[0].taxonomy.name
     ]
     if faults:
-        raise Mistakes(list(dict.fromkeys(faults)))  # several taggers tell of the mistakes of the taxonomy that they share
+        raise Mistakes(
+            list(dict.fromkeys(faults))
+        )  # several taggers tell of the mistakes of the taxonomy that they share
     return tuple(specs)
 
 
@@ -221,7 +229,9 @@ def _unknown_tags(document: Document, tags: Taxonomy) -> list[str]:
     if document.at(("engine",)) == "open_clip":
         thresholds = document.words(("thresholds",)).items()
         wrong = [(place, one) for place, one in thresholds if not any(matches(one, path) for path in known)]
-    return [f"{document.where(place)}: no tag of '{tags.name}' is '{name}': {nearest(name, known)}" for place, name in wrong]
+    return [
+        f"{document.where(place)}: no tag of '{tags.name}' is '{name}': {nearest(name, known)}" for place, name in wrong
+    ]
 
 
 def _model_fault(file: ClipTaggerFile, folder: Path | None) -> str | None:
@@ -229,7 +239,11 @@ def _model_fault(file: ClipTaggerFile, folder: Path | None) -> str | None:
     if folder:
         if not (folder / "open_clip_config.json").is_file():
             return "is a folder without open_clip_config.json"
-        return None if any(path.suffix in CLIP_WEIGHTS for path in folder.iterdir()) else f"holds no weights (*{', *'.join(CLIP_WEIGHTS)})"
+        return (
+            None
+            if any(path.suffix in CLIP_WEIGHTS for path in folder.iterdir())
+            else f"holds no weights (*{', *'.join(CLIP_WEIGHTS)})"
+        )
     if file.model.startswith("hf-hub:"):
         return None
     if "/" in file.model:

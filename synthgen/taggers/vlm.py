@@ -61,7 +61,9 @@ class VlmTagger:
             while paths:
                 by_name = {self._tree.nodes[path].name: path for path in paths}
                 meanings = {name: self._tree.nodes[path].means for name, path in by_name.items()}
-                choice = choice_prompt.ChoiceRequest(self._file.head, meanings, self._file.question, self._file.a_level, image, key)
+                choice = choice_prompt.ChoiceRequest(
+                    self._file.head, meanings, self._file.question, self._file.a_level, image, key
+                )
                 chosen = await choice_prompt.choose(self._engine, choice)
                 if isinstance(chosen, str):
                     return Tagged([], failure=chosen)

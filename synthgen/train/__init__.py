@@ -11,7 +11,9 @@ try:
     import transformers  # noqa: F401
 except ImportError as error:
     lacking = "transformers accelerate" if error.name == "transformers" else "torch transformers accelerate"
-    raise UserMistake(f"synth train needs torch and transformers ({error}); get them with: pip install {lacking}") from error
+    raise UserMistake(
+        f"synth train needs torch and transformers ({error}); get them with: pip install {lacking}"
+    ) from error
 
 from synthgen.train.loop import TrainingResult, train
 

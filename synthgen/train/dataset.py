@@ -59,7 +59,9 @@ def pin(source: str) -> tuple[ShardFile, ...]:
         return files
     files = tuple(_foreign(folder, is_folder=is_folder))
     if not files:
-        raise UserMistake(f"{source}: no shards here; give a run's output folder, or Parquet files with images and messages")
+        raise UserMistake(
+            f"{source}: no shards here; give a run's output folder, or Parquet files with images and messages"
+        )
     if not any(file.rows for file in files):
         raise UserMistake(f"{source}: its Parquet files have no rows")
     return files
@@ -68,7 +70,9 @@ def pin(source: str) -> tuple[ShardFile, ...]:
 def _committed(stage: Stage) -> tuple[ShardFile, ...]:
     data, log = stage.folder.child("data"), stage.log()
     found = [file for name in log.partitions for part in log.parts(name, "data") for file in part.files]
-    return tuple(ShardFile(f"{data.url}/{file.name}", file.rows, file.bytes, file.sha256) for file in found if file.rows)
+    return tuple(
+        ShardFile(f"{data.url}/{file.name}", file.rows, file.bytes, file.sha256) for file in found if file.rows
+    )
 
 
 def _foreign(folder: Folder, *, is_folder: bool) -> Iterator[ShardFile]:
@@ -91,7 +95,9 @@ def _checked_rows(file: Any, name: str) -> int:
     except (pa.ArrowException, OSError) as error:  # a broken footer is an OSError
         raise UserMistake(f"{name}: is not a Parquet file ({str(error).splitlines()[0]})") from error
     if missing := [column for column in COLUMNS if column not in parquet.schema_arrow.names]:
-        raise UserMistake(f"{name}: has no column '{missing[0]}'; shards have images and messages, as `synth run` and TRL write them")
+        raise UserMistake(
+            f"{name}: has no column '{missing[0]}'; shards have images and messages, as `synth run` and TRL write them"
+        )
     return int(parquet.metadata.num_rows)
 
 
@@ -143,16 +149,22 @@ def _read(file: ShardFile) -> pa.Table:
     if hashlib.sha256(data).hexdigest() != file.sha256:
         raise ShardChanged(file, "was damaged or replaced (its SHA-256 differs)")
     try:
-        return pq.ParquetFile(pa.BufferReader(data), pre_buffer=False).read(COLUMNS, use_threads=False)  # see store/commits.py
+        return pq.ParquetFile(pa.BufferReader(data), pre_buffer=False).read(
+            COLUMNS, use_threads=False
+        )  # see store/commits.py
     except (pa.ArrowException, OSError) as error:
-        raise UserMistake(f"{file.url}: cannot be read ({str(error).splitlines()[0]}); put a whole file in its place") from error
+        raise UserMistake(
+            f"{file.url}: cannot be read ({str(error).splitlines()[0]}); put a whole file in its place"
+        ) from error
 
 
 def mend(lost: ShardChanged, *, has_begun: bool) -> str:
     """What to do about a lost file. Before the first checkpoint nothing depends on what was pinned, and a new start pins anew."""
     run, _, name = lost.file.url.partition("/5-shards/data/")
     log = Stage(Folder(run), "5-shards").log() if name else CommitLog({})
-    partitions = [one for one in log.partitions for part in log.parts(one, "data") if name in {file.name for file in part.files}]
+    partitions = [
+        one for one in log.partitions for part in log.parts(one, "data") if name in {file.name for file in part.files}
+    ]
     redo = f"redo it with `synth retry {run} --partition 5-shards/{partitions[0]}` and " if partitions else ""
     if not has_begun:
         return f"there is no checkpoint yet: {redo}start the same line again"

@@ -24,7 +24,12 @@ from synthgen.ingest.images import Unfit, decode
 from synthgen.train.dataset import Row
 
 IGNORED = -100  # the label of a token that teaches nothing
-REFUSALS = (ValueError, TypeError, IndexError, RuntimeError)  # what processors raise over a picture that they do not like
+REFUSALS = (
+    ValueError,
+    TypeError,
+    IndexError,
+    RuntimeError,
+)  # what processors raise over a picture that they do not like
 SKIPS = (
     "malformed",  # no message of a role with content of type image and text
     "unreadable_image",
@@ -95,12 +100,16 @@ class Encoder:
         for row in rows:
             try:
                 if "labels_unclear" in self._inputs([self.sample(row)])[1]:
-                    raise UnusableRow("labels_unclear", "its processor makes other tokens of the answers than its tokenizer")
+                    raise UnusableRow(
+                        "labels_unclear", "its processor makes other tokens of the answers than its tokenizer"
+                    )
             except UnusableRow as error:
                 if error.reason in ("malformed", "template_refused", "labels_unclear"):
                     raise UserMistake(f"the chat template of this model does not fit the shards: {error}") from error
             except REFUSALS as error:
-                raise UserMistake(f"the processor of this model refuses a sample of the shards: {_one_line(error)}") from error
+                raise UserMistake(
+                    f"the processor of this model refuses a sample of the shards: {_one_line(error)}"
+                ) from error
 
     def encode(self, rows: Sequence[Row]) -> tuple[MicroBatch | None, Counter[str]]:
         """The usable ones of the rows as one part, or None if there is none, and how many were left out for which reason."""
@@ -141,7 +150,10 @@ class Encoder:
             ids = [token for token, answer in zip(found["input_ids"], answer_of, strict=True) if answer == number]
             told = self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
             if _words(told) != _words(_text(message)):
-                raise UnusableRow("labels_unclear", f"the tokens of an answer say {told[:60]!r}, the answer is {_text(message)[:60]!r}")
+                raise UnusableRow(
+                    "labels_unclear",
+                    f"the tokens of an answer say {told[:60]!r}, the answer is {_text(message)[:60]!r}",
+                )
         return EncodedRow(images, text, found["input_ids"], answer_of)
 
     def _image(self, image: Any) -> Image.Image:

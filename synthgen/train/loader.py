@@ -36,7 +36,9 @@ class Batch:
     place: int
 
 
-def batches(files: Sequence[ShardFile], processor: Any, settings: TrainConfig, place: int, count: int) -> Generator[Batch, None, None]:
+def batches(
+    files: Sequence[ShardFile], processor: Any, settings: TrainConfig, place: int, count: int
+) -> Generator[Batch, None, None]:
     """So many batches from a place of the stream on; closing the generator early stops the threads."""
     total, useless, skipped = sum(file.rows for file in files), 0, Counter[str]()
     pool, waiting = _Encoders(processor, settings), deque[tuple[list[Row], Future[Batch]]]()
@@ -67,7 +69,8 @@ def moved(part: MicroBatch, device: torch.device) -> MicroBatch:
     if device.type == "cpu":
         return part
     return MicroBatch(
-        {name: one.to(device, non_blocking=True) for name, one in part.inputs.items()}, part.labels.to(device, non_blocking=True)
+        {name: one.to(device, non_blocking=True) for name, one in part.inputs.items()},
+        part.labels.to(device, non_blocking=True),
     )
 
 

@@ -134,7 +134,9 @@ def learn(job: TrainingRun, model: Any, processor: Any) -> TrainingProgress:
             done = TrainingProgress(done.steps + 1, batch.place, done.skipped + batch.skipped)
             clock, seconds = time.monotonic(), time.monotonic() - clock
             tokens = sum(part.tokens for part in batch.parts)
-            log.append({"step": done.steps, "loss": loss, "lr": rate, "tokens": tokens, "seconds": seconds, "waited": waited})
+            log.append(
+                {"step": done.steps, "loss": loss, "lr": rate, "tokens": tokens, "seconds": seconds, "waited": waited}
+            )
             file.write(json.dumps(log[-1]) + "\n")
             progress.show(done.steps - begun, _note(log))
             signal = signals.asked()
@@ -153,7 +155,9 @@ def step(model: Any, optimizer: torch.optim.Optimizer, parts: Sequence[MicroBatc
         loss.backward()
         total += loss.item()
     if not math.isfinite(total):
-        raise SynthError(f"the loss is no longer a number ({total}); start into another --out with a lower train.learning_rate")
+        raise SynthError(
+            f"the loss is no longer a number ({total}); start into another --out with a lower train.learning_rate"
+        )
     torch.nn.utils.clip_grad_norm_([one for group in optimizer.param_groups for one in group["params"]], CLIP)
     for group in optimizer.param_groups:
         group["lr"] = rate
@@ -172,7 +176,9 @@ def answer_loss(model: Any, part: MicroBatch) -> torch.Tensor:
     with half:
         logits = model(**part.inputs, **keeps, use_cache=False).logits
     logits = logits if keeps else logits[:, places]  # a few models cannot leave any out
-    return cross_entropy(logits.float().flatten(0, 1), targets[:, places].flatten(), ignore_index=IGNORED, reduction="sum")
+    return cross_entropy(
+        logits.float().flatten(0, 1), targets[:, places].flatten(), ignore_index=IGNORED, reduction="sum"
+    )
 
 
 def learning_rate(done: int, settings: TrainConfig) -> float:
@@ -189,7 +195,9 @@ def _optimizer(parameters: Sequence[torch.nn.Parameter], settings: TrainConfig) 
         {"params": [one for one in parameters if one.ndim >= 2], "weight_decay": settings.weight_decay},
         {"params": [one for one in parameters if one.ndim < 2], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW([group for group in groups if group["params"]], lr=settings.learning_rate, betas=(0.9, 0.95), fused=True)
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]], lr=settings.learning_rate, betas=(0.9, 0.95), fused=True
+    )
 
 
 # --- what is kept: the record, the log, checkpoints, the model ----------------------------------------------------------
@@ -206,12 +214,20 @@ def _record(shards: str, folder: Path, out: Path, settings: TrainConfig) -> dict
         raise UserMistake(f"--out {out}: holds other files; give a new or empty folder")
     record: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {"result": None}
     if not record["result"] and not _checkpoints(out):
-        return {"format": 1, "model": str(folder), "shape": shape, "result": None, "files": [asdict(file) for file in pin(shards)]}
+        return {
+            "format": 1,
+            "model": str(folder),
+            "shape": shape,
+            "result": None,
+            "files": [asdict(file) for file in pin(shards)],
+        }
     then = record["shape"]
     changed = [key for key in {**then, **shape} if then.get(key) != shape.get(key)]
     if changed:
         told = "; ".join(f"{key} was {then.get(key)!r} and is now {shape.get(key)!r}" for key in changed)
-        raise SettingsChanged(f"--out {out}: was started otherwise: {told}; use another --out, or start it as before to continue")
+        raise SettingsChanged(
+            f"--out {out}: was started otherwise: {told}; use another --out, or start it as before to continue"
+        )
     return record
 
 
@@ -276,11 +292,15 @@ def _finish(job: TrainingRun, model: Any, done: TrainingProgress) -> TrainingRes
     """Writes the model and gathers what there is to say."""
     log = _log(job.out, done.steps)
     if unknown := pretrained.save(model, job.folder, job.out / "model"):
-        _say(f"{len(unknown)} weights are saved under names that are new, such as {unknown[0]}; a server may not know them")
+        _say(
+            f"{len(unknown)} weights are saved under names that are new, such as {unknown[0]}; a server may not know them"
+        )
     if done.skipped:
         _say(f"left out: {counts(done.skipped)}, of {done.place:,} rows taken")
     span = max(1, min(SMOOTH, len(log) // 2))
-    return TrainingResult(smoothed(log[:span]), smoothed(log[-span:]), done.steps, str(job.out / "model"), dict(done.skipped))
+    return TrainingResult(
+        smoothed(log[:span]), smoothed(log[-span:]), done.steps, str(job.out / "model"), dict(done.skipped)
+    )
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -25,7 +25,18 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 from synthgen.errors import ModelUnavailable, UserMistake
 
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-WEIGHT_SUFFIXES = (".safetensors", ".safetensors.index.json", ".bin", ".bin.index.json", ".pt", ".pth", ".gguf", ".onnx", ".h5", ".msgpack")
+WEIGHT_SUFFIXES = (
+    ".safetensors",
+    ".safetensors.index.json",
+    ".bin",
+    ".bin.index.json",
+    ".pt",
+    ".pth",
+    ".gguf",
+    ".onnx",
+    ".h5",
+    ".msgpack",
+)
 NOT_OURS = ("README.md", ".gitattributes")  # they speak of the model that training started from
 VISION = ("vision_tower", "visual", "vision_model", "vision_encoder", "vision_embed_tokens")
 JOINTS = ("multi_modal_projector", "merger", "connector", "mm_projector", "embed_vision")
@@ -58,9 +69,13 @@ def _from_hub(name: str) -> Path:
     if name.startswith(("/", "./", "../", "~")) or name.count("/") != 1:
         raise UserMistake(f"--model {name}: no such folder, and a hub name reads organisation/model")
     try:
-        return Path(snapshot_download(name, ignore_patterns=["*.bin", "*.pt", "*.pth", "*.gguf", "*.onnx", "*.h5", "*.msgpack"]))
+        return Path(
+            snapshot_download(name, ignore_patterns=["*.bin", "*.pt", "*.pth", "*.gguf", "*.onnx", "*.h5", "*.msgpack"])
+        )
     except (HfHubHTTPError, OSError, ValueError) as error:
-        raise ModelUnavailable(f"--model {name}: not in the local cache and the hub does not give it ({_first_line(error)})") from error
+        raise ModelUnavailable(
+            f"--model {name}: not in the local cache and the hub does not give it ({_first_line(error)})"
+        ) from error
 
 
 def load_processor(name: str, folder: Path) -> Any:
@@ -68,17 +83,25 @@ def load_processor(name: str, folder: Path) -> Any:
     try:
         kind = AutoConfig.from_pretrained(folder).model_type
         if kind not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
-            raise UserMistake(f"--model {name}: is no vision-language model that transformers knows (its type is {kind})")
+            raise UserMistake(
+                f"--model {name}: is no vision-language model that transformers knows (its type is {kind})"
+            )
         loader: Any = AutoProcessor  # untyped
         processor = loader.from_pretrained(folder)
     except (OSError, ValueError, KeyError, ImportError) as error:
-        raise ModelUnavailable(f"--model {name}: cannot be read by transformers without remote code ({_first_line(error)})") from error
+        raise ModelUnavailable(
+            f"--model {name}: cannot be read by transformers without remote code ({_first_line(error)})"
+        ) from error
     if not hasattr(processor, "image_processor") or not hasattr(processor, "tokenizer"):
-        raise UserMistake(f"--model {name}: has no processor for images beside its tokenizer; take the files of the original model along")
+        raise UserMistake(
+            f"--model {name}: has no processor for images beside its tokenizer; take the files of the original model along"
+        )
     if not (processor.chat_template or processor.tokenizer.chat_template):
         raise UserMistake(f"--model {name}: has no chat template; take chat_template.jinja of the original model along")
     if not processor.tokenizer.is_fast:
-        raise UserMistake(f"--model {name}: has no fast tokenizer (tokenizer.json), which says where in a text each token lies")
+        raise UserMistake(
+            f"--model {name}: has no fast tokenizer (tokenizer.json), which says where in a text each token lies"
+        )
     return processor
 
 
@@ -116,7 +139,11 @@ def save(model: Any, start: Path, out: Path) -> list[str]:
     model.to(_usual_dtype(original)).save_pretrained(aside)
     renamed = original_names(declared(aside), original)
     for file in aside.glob("*.safetensors"):
-        save_file({renamed.get(name, name): tensor for name, tensor in load_file(file).items()}, file, metadata={"format": "pt"})
+        save_file(
+            {renamed.get(name, name): tensor for name, tensor in load_file(file).items()},
+            file,
+            metadata={"format": "pt"},
+        )
         file.chmod(0o644)  # safetensors writes files that only their owner can read
     for file in aside.glob("*.safetensors.index.json"):
         index = json.loads(file.read_text())
@@ -136,7 +163,9 @@ def declared(folder: Path) -> dict[str, Tensor]:
     for path in sorted(folder.glob("*.safetensors")):
         with path.open("rb") as file:
             header = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
-        found |= {name: Tensor(tuple(one["shape"]), one["dtype"]) for name, one in header.items() if name != "__metadata__"}
+        found |= {
+            name: Tensor(tuple(one["shape"]), one["dtype"]) for name, one in header.items() if name != "__metadata__"
+        }
     return found
 
 
@@ -159,7 +188,10 @@ def _most_alike(names: Mapping[str, Shape], others: Mapping[str, Shape]) -> dict
     """For each name the other of its shape that shares most of its dotted path; none where two are equally near."""
     found = {}
     for name, shape in names.items():
-        near = sorted(((_likeness(name.split("."), other.split(".")), other) for other in others if others[other] == shape), reverse=True)
+        near = sorted(
+            ((_likeness(name.split("."), other.split(".")), other) for other in others if others[other] == shape),
+            reverse=True,
+        )
         if near and (len(near) == 1 or near[0][0] > near[1][0]):
             found[name] = near[0][1]
     return found

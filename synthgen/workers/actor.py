@@ -16,7 +16,9 @@ from typing import Any
 from synthgen.store import Receipt
 from synthgen.workers.task import Build, PoolSpec, Task
 
-SILENT_SECONDS = 120.0  # without an answer from an actor that was ready, after which it is given up: hung, or out of reach
+SILENT_SECONDS = (
+    120.0  # without an answer from an actor that was ready, after which it is given up: hung, or out of reach
+)
 START_SECONDS = 3600.0  # for an actor that has a machine to load its model
 TURN_SECONDS = 0.5  # between two questions for an actor's counters
 

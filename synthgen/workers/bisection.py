@@ -102,7 +102,13 @@ def _name(work: Task) -> str:
 
 def _noted(piece: _Piece) -> dict[str, Any]:
     work = piece.work
-    return {"only": work.only, "is_first": work.is_first, "poison": work.poison, "why": work.why, "strikes": piece.strikes}
+    return {
+        "only": work.only,
+        "is_first": work.is_first,
+        "poison": work.poison,
+        "why": work.why,
+        "strikes": piece.strikes,
+    }
 
 
 def _piece(work: Task, noted: dict[str, Any]) -> _Piece:
@@ -112,7 +118,9 @@ def _piece(work: Task, noted: dict[str, Any]) -> _Piece:
 
 
 def _read(notes: Folder) -> dict[str, list[dict[str, Any]]]:
-    return {name.removesuffix(".json"): json.loads(data) for name, data in notes.read_many(notes.names(".json")).items()}
+    return {
+        name.removesuffix(".json"): json.loads(data) for name, data in notes.read_many(notes.names(".json")).items()
+    }
 
 
 def _merged(receipts: Sequence[Receipt]) -> Receipt:

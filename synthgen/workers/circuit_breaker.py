@@ -38,6 +38,8 @@ class CircuitBreaker:
         """Reason and detail of every row; None if one of them did not fail, or not for what lies outside."""
         if any(count > 0 and outcome.rpartition(".")[2] not in OUTSIDE for outcome, count in receipt.counts.items()):
             return None  # told by the counts, without reading anything
-        rows = [row for table in self._stage.files(receipt, self._table, ["reason", "detail"]) for row in table.to_pylist()]
+        rows = [
+            row for table in self._stage.files(receipt, self._table, ["reason", "detail"]) for row in table.to_pylist()
+        ]
         is_outside = all(row["reason"] in OUTSIDE and row["detail"] != GONE for row in rows)
         return [(row["reason"], row["detail"]) for row in rows] if is_outside else None

@@ -44,7 +44,9 @@ def once(do: Callable[[Any], Any], task: Any, engine: EngineConfig) -> Any:
         return ray.get(actor.do.remote(do, task))
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, EngineDied | MemoryError):
-            raise _ended(f"the engine died: {error.cause}" if str(error.cause) else "it ran out of memory", engine) from None
+            raise _ended(
+                f"the engine died: {error.cause}" if str(error.cause) else "it ran out of memory", engine
+            ) from None
         raise (error.cause if isinstance(error.cause, SynthError) else error) from None
     except ray.exceptions.RayError as error:
         raise _ended(cause_of(error), engine) from None
@@ -81,13 +83,19 @@ def join_ray() -> None:
         _knock(address or "")
         with signals.held_back():
             ray.init(
-                address=address or "local",  # without an address Ray would join whatever cluster it finds on this machine
+                address=address
+                or "local",  # without an address Ray would join whatever cluster it finds on this machine
                 include_dashboard=False,
                 log_to_driver="SYNTH_RAY_LOGS" in os.environ,
                 logging_level=logging.ERROR,
                 runtime_env={"env_vars": {"PYTHONPATH": path}},
             )
-    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:  # RuntimeError: of another version of Ray or Python
+    except (
+        OSError,
+        RuntimeError,
+        ValueError,
+        ray.exceptions.RayError,
+    ) as error:  # RuntimeError: of another version of Ray or Python
         if not address:
             raise
         told = " ".join(str(error).split())[:400] or type(error).__name__
@@ -111,7 +119,9 @@ def share(gpus: float | None, workers: int) -> float:
     if gpus is not None:
         return gpus
     seen = ray.cluster_resources().get("GPU", 0)
-    return math.floor(1e4 / max(WORKERS_A_GPU, math.ceil(workers / seen))) / 1e4 if seen else 0.0  # Ray counts ten-thousandths
+    return (
+        math.floor(1e4 / max(WORKERS_A_GPU, math.ceil(workers / seen))) / 1e4 if seen else 0.0
+    )  # Ray counts ten-thousandths
 
 
 def keep_to_given_gpus() -> None:
@@ -157,7 +167,9 @@ class Waiting:
         if is_placed:
             self._since = self._told = now
         elif now - self._since >= PLACE_SECONDS:
-            raise JobFailing(f"no worker has answered within {PLACE_SECONDS / 60:.0f} min: {self._why()}; start again when that is mended")
+            raise JobFailing(
+                f"no worker has answered within {PLACE_SECONDS / 60:.0f} min: {self._why()}; start again when that is mended"
+            )
         elif now - self._told >= NOTE_SECONDS:
             self._told = now
             print(self._why(), file=sys.stderr, flush=True)
@@ -178,7 +190,10 @@ class Waiting:
         """Whether one node has all that a worker needs free now."""
         from ray._private.state import available_resources_per_node
 
-        return any(all(node.get(kind, 0) >= need for kind, need in self._needs.items()) for node in available_resources_per_node().values())
+        return any(
+            all(node.get(kind, 0) >= need for kind, need in self._needs.items())
+            for node in available_resources_per_node().values()
+        )
 
 
 class _Once:

@@ -11,7 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 REACH_SECONDS = 20.0  # for Ray to find out what became of an actor that cannot be reached
-OF_A_NODE = ("its node has died", "node it was running on is dead")  # how Ray words it; ActorDiedError has no field for it
+OF_A_NODE = (
+    "its node has died",
+    "node it was running on is dead",
+)  # how Ray words it; ActorDiedError has no field for it
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,11 @@ def death_of(error: Exception, handle: Any, node: str | None) -> WorkerDeath:
 
     known = _last_word(error, handle) if isinstance(error, ray.exceptions.ActorUnavailableError) else error
     unseen = ray.exceptions.NodeDiedError, ray.exceptions.ActorUnavailableError
-    is_of_node = isinstance(known, unseen) or bool(getattr(known, "preempted", False)) or any(words in str(known) for words in OF_A_NODE)
+    is_of_node = (
+        isinstance(known, unseen)
+        or bool(getattr(known, "preempted", False))
+        or any(words in str(known) for words in OF_A_NODE)
+    )
     return WorkerDeath(cause_of(known), not (is_of_node or (node is not None and _is_gone(node))))
 
 

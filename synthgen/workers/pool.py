@@ -132,7 +132,9 @@ class Pool:
         except ray.exceptions.RayTaskError as error:
             if not isinstance(error.cause, EngineDied | MemoryError):
                 raise (error.cause if isinstance(error.cause, SynthError) else error) from None
-            self._bury(actor, WorkerDeath(f"the engine died: {error.cause}" if str(error.cause) else "it ran out of memory"))
+            self._bury(
+                actor, WorkerDeath(f"the engine died: {error.cause}" if str(error.cause) else "it ran out of memory")
+            )
         except ray.exceptions.RayError as error:
             self._bury(actor, death_of(error, actor.handle, actor.node))
         else:
@@ -168,7 +170,9 @@ class Pool:
             self._count(death)
             self._actors.append(start_actor(self._crew))
         for work in actor.held.values():
-            self._again.extend(self._suspects.strike(work, death.why) if death.is_own and not signals.asked() else [work])
+            self._again.extend(
+                self._suspects.strike(work, death.why) if death.is_own and not signals.asked() else [work]
+            )
 
     def _count(self, death: WorkerDeath) -> None:
         """A job whose workers only ever die must end; one that lives on preemptible machines must not."""

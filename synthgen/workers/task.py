@@ -17,7 +17,9 @@ class Task:
 
     partition: str
     revision: int
-    inputs: Mapping[str, CommitLog] = field(default_factory=dict, repr=False, compare=False)  # stage -> its log of this partition alone
+    inputs: Mapping[str, CommitLog] = field(
+        default_factory=dict, repr=False, compare=False
+    )  # stage -> its log of this partition alone
     only: tuple[str, ...] | None = None  # the images (object ids) to do; None for all
     is_first: bool = True  # of the pieces of a partition, the one that tells what is true of the whole
     poison: bool = False  # these images killed their worker: record them, do not touch them

@@ -57,7 +57,20 @@ for line in sys.stdin:
         os._exit(code)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
-HEAVY = ("ray", "torch", "pyarrow", "pandas", "numpy", "open_clip", "transformers", "vllm", "fsspec", "pydantic", "yaml", "PIL")
+HEAVY = (
+    "ray",
+    "torch",
+    "pyarrow",
+    "pandas",
+    "numpy",
+    "open_clip",
+    "transformers",
+    "vllm",
+    "fsspec",
+    "pydantic",
+    "yaml",
+    "PIL",
+)
 
 
 @dataclass(frozen=True)
@@ -74,7 +87,9 @@ Synth = Callable[..., Done]
 
 @pytest.fixture(scope="module")
 def forking() -> Iterator[subprocess.Popen[str]]:
-    with subprocess.Popen([sys.executable, "-c", FORKING], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", FORKING], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
         yield process
         assert process.stdin
         process.stdin.close()
@@ -121,7 +136,10 @@ def photos(workspace: Path) -> Path:
 
 
 def contents(folder: Path) -> Mapping[str, bytes | None]:
-    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in sorted(folder.rglob("*"))}
+    return {
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
+        for path in sorted(folder.rglob("*"))
+    }
 
 
 def refusal(synth: Synth, *arguments: str, status: int = 2) -> str:
@@ -148,19 +166,30 @@ def test_an_unknown_pipeline_comes_with_the_nearest(synth: Synth, photos: Path) 
 
 
 def test_an_unknown_setting_comes_with_the_nearest(synth: Synth, photos: Path) -> None:
-    assert refusal(synth, *RUN, "--set", "tag.wokers=2") == "--set tag.wokers=2: unknown key 'wokers' in tag: did you mean 'workers'?"
+    assert (
+        refusal(synth, *RUN, "--set", "tag.wokers=2")
+        == "--set tag.wokers=2: unknown key 'wokers' in tag: did you mean 'workers'?"
+    )
 
 
 def test_an_unknown_reason_comes_with_the_nearest_and_the_way_to_the_list(synth: Synth) -> None:
     lists = "`synth status` shows those of a folder, docs/security.md explains all"
-    for typed, meant in (("failed.declnied", "failed.declined"), ("failed.corrupt", "quarantined.corrupt"), ("faild", "failed")):
+    for typed, meant in (
+        ("failed.declnied", "failed.declined"),
+        ("failed.corrupt", "quarantined.corrupt"),
+        ("faild", "failed"),
+    ):
         assert (
-            refusal(synth, "retry", "out", "--reason", typed) == f"--reason {typed}: no row fails for that; did you mean '{meant}'? {lists}"
+            refusal(synth, "retry", "out", "--reason", typed)
+            == f"--reason {typed}: no row fails for that; did you mean '{meant}'? {lists}"
         )
     assert refusal(synth, "retry", "out", "--reason", "zzz") == f"--reason zzz: no row fails for that; {lists}"
 
 
-IMAGES, OUT = "the images (a folder, a glob, s3://…, gs://…, Parquet files or urls:FILE)", "--out, the folder for the results"
+IMAGES, OUT = (
+    "the images (a folder, a glob, s3://…, gs://…, Parquet files or urls:FILE)",
+    "--out, the folder for the results",
+)
 
 
 @pytest.mark.parametrize(
@@ -168,7 +197,9 @@ IMAGES, OUT = "the images (a folder, a glob, s3://…, gs://…, Parquet files o
     [(("photos",), OUT), ((), f"{IMAGES}, and {OUT}"), (("--set", "source.uri=photos"), OUT)],
 )
 @pytest.mark.parametrize("command", ["run", "plan"])
-def test_all_that_is_missing_is_asked_for_at_once(synth: Synth, photos: Path, command: str, given: tuple[str, ...], missing: str) -> None:
+def test_all_that_is_missing_is_asked_for_at_once(
+    synth: Synth, photos: Path, command: str, given: tuple[str, ...], missing: str
+) -> None:
     said = refusal(synth, command, *given, "-p", "small")
     assert said == f"missing: {missing}; for example: synth {command} photos --out data"
 
@@ -183,7 +214,9 @@ def test_all_that_is_missing_is_asked_for_at_once(synth: Synth, photos: Path, co
         (("train", "out"), "Missing option '--model'"),
     ],
 )
-def test_words_that_the_command_line_does_not_know_are_told(synth: Synth, photos: Path, arguments: tuple[str, ...], said: str) -> None:
+def test_words_that_the_command_line_does_not_know_are_told(
+    synth: Synth, photos: Path, arguments: tuple[str, ...], said: str
+) -> None:
     before = contents(Path.cwd())
     done = synth(*arguments)
     assert contents(Path.cwd()) == before
@@ -196,8 +229,14 @@ def test_words_that_the_command_line_does_not_know_are_told(synth: Synth, photos
     ("arguments", "said"),
     [
         (("run", "photos", "--out", "out", "--from", "tga"), "--from 'tga' is unknown: did you mean 'tag'?"),
-        (("run", "photos", "--out", "out", "--until", "zzz"), "--until 'zzz' is unknown: known: generate, pack, plan, select, tag"),
-        (("run", "photos", "--out", "out", "--from", "it's"), "--from 'it's' is unknown: known: generate, pack, plan, select, tag"),
+        (
+            ("run", "photos", "--out", "out", "--until", "zzz"),
+            "--until 'zzz' is unknown: known: generate, pack, plan, select, tag",
+        ),
+        (
+            ("run", "photos", "--out", "out", "--from", "it's"),
+            "--from 'it's' is unknown: known: generate, pack, plan, select, tag",
+        ),
         (("copy", "taxonomi", "x", "y"), "kind 'taxonomi' is unknown: did you mean 'taxonomy'?"),
         (("list", "famly"), "kind 'famly' is unknown: did you mean 'family'?"),
     ],
@@ -215,9 +254,16 @@ def test_a_missing_image_folder_is_told(synth: Synth) -> None:
     assert refusal(synth, "run", "nowhere", "--out", "out", "-p", "small") == "nowhere: no such file or folder"
 
 
-def test_a_missing_image_folder_that_the_pipeline_names_is_told_with_the_line_that_names_it(synth: Synth, workspace: Path) -> None:
-    pipeline = write(workspace / "pipelines/mine.yaml", SHELVES["pipelines/small.yaml"].replace("sidecar: .json", "uri: nowhere"))
-    assert refusal(synth, "run", "--out", "out", "-p", "mine") == f"{pipeline}:2: source.uri: nowhere: no such file or folder"
+def test_a_missing_image_folder_that_the_pipeline_names_is_told_with_the_line_that_names_it(
+    synth: Synth, workspace: Path
+) -> None:
+    pipeline = write(
+        workspace / "pipelines/mine.yaml", SHELVES["pipelines/small.yaml"].replace("sidecar: .json", "uri: nowhere")
+    )
+    assert (
+        refusal(synth, "run", "--out", "out", "-p", "mine")
+        == f"{pipeline}:2: source.uri: nowhere: no such file or folder"
+    )
     assert refusal(synth, "run", "elsewhere", "--out", "out", "-p", "mine") == "elsewhere: no such file or folder"
 
 
@@ -225,7 +271,9 @@ def test_a_folder_without_images_is_told(synth: Synth, workspace: Path) -> None:
     write(workspace / "texts/readme.txt", "no image")
     (workspace / "empty").mkdir()
     for name in ("empty", "texts", "texts/*.png"):
-        assert refusal(synth, "run", name, "--out", "out", "-p", "small").startswith(f"0 images under {name}; suffixes looked for: .jpg")
+        assert refusal(synth, "run", name, "--out", "out", "-p", "small").startswith(
+            f"0 images under {name}; suffixes looked for: .jpg"
+        )
 
 
 def test_an_output_that_is_a_file_is_told(synth: Synth, photos: Path, workspace: Path) -> None:
@@ -249,44 +297,74 @@ def test_an_output_that_cannot_be_made_is_told(synth: Synth, photos: Path) -> No
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("run", "photos", "--out", "notes.txt/out", "-p", "small"), "{home}/notes.txt/out: listing there is impossible (NotADirectory"),
+        (
+            ("run", "photos", "--out", "notes.txt/out", "-p", "small"),
+            "{home}/notes.txt/out: listing there is impossible (NotADirectory",
+        ),
         (("status", "notes.txt/out"), "{home}/notes.txt/out: listing there is impossible (NotADirectory"),
-        (("run", "photos", "--out", "~nobody_at_all/out", "-p", "small"), "~nobody_at_all/out: cannot be looked at (RuntimeError: "),
-        (("run", "~nobody_at_all/photos", "--out", "out", "-p", "small"), "~nobody_at_all/photos: cannot be looked at (RuntimeError: "),
+        (
+            ("run", "photos", "--out", "~nobody_at_all/out", "-p", "small"),
+            "~nobody_at_all/out: cannot be looked at (RuntimeError: ",
+        ),
+        (
+            ("run", "~nobody_at_all/photos", "--out", "out", "-p", "small"),
+            "~nobody_at_all/photos: cannot be looked at (RuntimeError: ",
+        ),
         # As a folder that may not be entered; but root, as whom tests may run, enters all of them.
         (("run", "photos", "--out", f"{LONG}/out", "-p", "small"), f"{LONG}/out: cannot be looked at (OSError: "),
         (("run", f"{LONG}/photos", "--out", "out", "-p", "small"), f"{LONG}/photos: cannot be looked at (OSError: "),
     ],
 )
-def test_a_path_that_leads_nowhere_is_told(synth: Synth, photos: Path, workspace: Path, words: tuple[str, ...], said: str) -> None:
+def test_a_path_that_leads_nowhere_is_told(
+    synth: Synth, photos: Path, workspace: Path, words: tuple[str, ...], said: str
+) -> None:
     write(workspace / "notes.txt", "mine")
     assert refusal(synth, *words).startswith(said.format(home=workspace))
 
 
 @pytest.mark.parametrize(
-    "name", ["photos \U0001f4f7", "\U00020bb7野", "é\\ud83d\\ude00", 'a "b" # c: d', "tab\t\x7f\u00a0", os.fsdecode(b"\xff\xe9")]
+    "name",
+    [
+        "photos \U0001f4f7",
+        "\U00020bb7野",
+        "é\\ud83d\\ude00",
+        'a "b" # c: d',
+        "tab\t\x7f\u00a0",
+        os.fsdecode(b"\xff\xe9"),
+    ],
 )
-def test_a_folder_of_images_or_a_model_may_have_any_name(synth: Synth, photos: Path, workspace: Path, name: str) -> None:
+def test_a_folder_of_images_or_a_model_may_have_any_name(
+    synth: Synth, photos: Path, workspace: Path, name: str
+) -> None:
     (workspace / name).mkdir()
     assert refusal(synth, "run", name, "--out", "out", "-p", "small").startswith("0 images under ")
     engine = ("--set", "generate.engine={kind: vllm}", "--set", "generate.scores=[]", "--set", "select.keep={}")
-    assert refusal(synth, *RUN, *engine, "--model", name).endswith(": is a folder without config.json; give a model folder or a hub name")
+    assert refusal(synth, *RUN, *engine, "--model", name).endswith(
+        ": is a folder without config.json; give a model folder or a hub name"
+    )
 
 
 @pytest.mark.parametrize(
     ("stages", "said"),
     [
-        (("--from", "pack", "--until", "tag"), "--from pack comes after --until tag; the stages are tag, plan, generate, select, pack"),
+        (
+            ("--from", "pack", "--until", "tag"),
+            "--from pack comes after --until tag; the stages are tag, plan, generate, select, pack",
+        ),
         (("--from", "select"), "--from select: there is nothing from 'generate' in"),
     ],
 )
-def test_a_range_of_stages_that_does_nothing_is_told(synth: Synth, photos: Path, stages: tuple[str, ...], said: str) -> None:
+def test_a_range_of_stages_that_does_nothing_is_told(
+    synth: Synth, photos: Path, stages: tuple[str, ...], said: str
+) -> None:
     assert refusal(synth, "run", "photos", "--out", "out", "-p", "small", *stages).startswith(said)
     assert not Path("out").exists()
 
 
 def test_an_output_in_memory_is_refused(synth: Synth, photos: Path) -> None:
-    assert refusal(synth, "run", "photos", "--out", "memory://x", "-p", "small").startswith("memory://x: memory is lost")
+    assert refusal(synth, "run", "photos", "--out", "memory://x", "-p", "small").startswith(
+        "memory://x: memory is lost"
+    )
 
 
 ENGINE = "{kind: scripted, script: 'mine:Engine', options: {dtype: float32}}"
@@ -296,7 +374,9 @@ ENGINE = "{kind: scripted, script: 'mine:Engine', options: {dtype: float32}}"
 def begun(workspace: Path, photos: Path) -> Path:
     """The output folder of a run that has only begun."""
     out = workspace / "out"
-    changes.settle(job.open_job(open_folder(str(out)), pipelines.load("small", ["source.uri=photos"])), "tag", "pack", replan=False)
+    changes.settle(
+        job.open_job(open_folder(str(out)), pipelines.load("small", ["source.uri=photos"])), "tag", "pack", replan=False
+    )
     return out
 
 
@@ -319,7 +399,11 @@ def test_the_output_of_another_run_is_left_alone(synth: Synth, begun: Path, chan
     write(begun.parent / "taggers/other.yaml", SHELVES["taggers/beside.yaml"])
     told = refusal(synth, "run", *change, "--out", "out", "-p", "small")
     assert told.startswith(f"{begun}: was made with other settings: {said.format(home=begun.parent)}")
-    then = "add the images of this source to those of the other" if change == ("elsewhere",) else "recompute what that touches"
+    then = (
+        "add the images of this source to those of the other"
+        if change == ("elsewhere",)
+        else "recompute what that touches"
+    )
     assert told.endswith(f"Run with --update to {then}, or use another --out")
 
 
@@ -334,18 +418,24 @@ def test_another_image_column_is_refused_even_as_an_update_once_rows_are_listed(
     )
 
 
-def test_a_folder_stays_with_the_commit_of_the_hub_that_it_was_begun_with(workspace: Path, hub: dict[str | None, str]) -> None:
+def test_a_folder_stays_with_the_commit_of_the_hub_that_it_was_begun_with(
+    workspace: Path, hub: dict[str | None, str]
+) -> None:
     out, named = open_folder("out"), ["source.uri=photos", "generate.engine={kind: vllm}", "generate.model=some/model"]
     changes.settle(job.open_job(out, pipelines.load("small", named)), "tag", "pack", replan=False)
     hub.update({None: "b" * 40, "main": "b" * 40})
     again = job.open_job(out, pipelines.load("small", named))
-    assert again.model.revision == "a" * 40 and not changes.check_folder(again, "tag", "pack", update=False, replan=False)
+    assert again.model.revision == "a" * 40 and not changes.check_folder(
+        again, "tag", "pack", update=False, replan=False
+    )
     asked_for = job.open_job(out, pipelines.load("small", [*named, "generate.revision=main"]))
     with pytest.raises(SettingsChanged, match=r"generate\.model changed"):
         changes.check_folder(asked_for, "tag", "pack", update=False, replan=False)
 
 
-def test_a_folder_stays_with_the_commit_of_the_hub_that_its_images_were_tagged_with(workspace: Path, hub: dict[str | None, str]) -> None:
+def test_a_folder_stays_with_the_commit_of_the_hub_that_its_images_were_tagged_with(
+    workspace: Path, hub: dict[str | None, str]
+) -> None:
     file = write(workspace / "taggers/chooser.yaml", "about: x\nengine: vlm\ntaxonomy: small\nmodel: some/model\n")
     out, named = open_folder("out"), ["source.uri=photos", "tag.tagger=[beside, chooser]"]
     changes.settle(job.open_job(out, pipelines.load("small", named)), "tag", "tag", replan=False)
@@ -383,8 +473,18 @@ def test_an_edited_shelf_file_is_a_change_and_its_comments_are_none(synth: Synth
             "the instruction type 'fine/reading' changed",
         ),
         ("prompts/small.yaml", "Be good", "Be bad", "system of the prompts was 'Be good.' and is 'Be bad.'"),
-        ("prompts/small.yaml", "{{ question }} Short.", "{{ question }} In short.", "answer.short.text of the prompts was"),
-        ("prompts/small.yaml", "Rate {{ question }} {{ answer }}", "{{ question }} {{ answer }}", "the score 'answer' changed"),
+        (
+            "prompts/small.yaml",
+            "{{ question }} Short.",
+            "{{ question }} In short.",
+            "answer.short.text of the prompts was",
+        ),
+        (
+            "prompts/small.yaml",
+            "Rate {{ question }} {{ answer }}",
+            "{{ question }} {{ answer }}",
+            "the score 'answer' changed",
+        ),
     ],
 )
 def test_what_differs_in_a_shelf_file_has_the_name_that_the_user_gave_it(
@@ -406,7 +506,9 @@ def test_the_output_of_another_format_is_left_alone(synth: Synth, begun: Path) -
     assert refusal(synth, *RUN) == f"{begun}: has format 99; this synth reads format 1; use another folder"
 
 
-@pytest.mark.parametrize("text", ["", "[1]", "3", "{}", '{"format": "x"}', '{"format": null}', '{"format": true}', "[" * 100_000, "\udcff"])
+@pytest.mark.parametrize(
+    "text", ["", "[1]", "3", "{}", '{"format": "x"}', '{"format": null}', '{"format": true}', "[" * 100_000, "\udcff"]
+)
 def test_a_run_json_of_another_program_makes_no_run(synth: Synth, photos: Path, workspace: Path, text: str) -> None:
     (workspace / "out").mkdir()
     (workspace / "out/run.json").write_bytes(text.encode("utf-8", "surrogateescape"))
@@ -436,7 +538,9 @@ def test_a_folder_without_a_run_has_no_status(synth: Synth, workspace: Path) -> 
         ("gc --out", "synth gc FOLDER"),
     ],
 )
-def test_what_acts_on_a_folder_takes_it_first_and_says_so_where_out_is_typed(synth: Synth, typed: str, right: str) -> None:
+def test_what_acts_on_a_folder_takes_it_first_and_says_so_where_out_is_typed(
+    synth: Synth, typed: str, right: str
+) -> None:
     assert refusal(synth, *typed.split()) == f"{typed.split()[0]} takes its folder without --out: {right}"
 
 
@@ -451,11 +555,23 @@ def test_an_unknown_key_in_the_pipeline_is_told_with_its_line(synth: Synth, phot
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
-        ("generate.scores=[likelyhood]", "{}: generate.scores: 'likelyhood' is not a score: did you mean 'likelihood'?"),
-        ("select.keep={blind: {min: 1}}", "{}: select.keep: 'blind' is not scored; add it to generate.scores (likelihood, answer)"),
+        (
+            "generate.scores=[likelyhood]",
+            "{}: generate.scores: 'likelyhood' is not a score: did you mean 'likelihood'?",
+        ),
+        (
+            "select.keep={blind: {min: 1}}",
+            "{}: select.keep: 'blind' is not scored; add it to generate.scores (likelihood, answer)",
+        ),
         ("plan.mapping=smal", "{}: mapping 'smal' is unknown: did you mean 'small'? (`synth list mapping` shows all)"),
-        ("tag.tagger=besides", "{}: tagger 'besides' is unknown: did you mean 'beside'? (`synth list tagger` shows all)"),
-        ("generate.prompts=smal", "{}: prompts 'smal' is unknown: did you mean 'small'? (`synth list prompts` shows all)"),
+        (
+            "tag.tagger=besides",
+            "{}: tagger 'besides' is unknown: did you mean 'beside'? (`synth list tagger` shows all)",
+        ),
+        (
+            "generate.prompts=smal",
+            "{}: prompts 'smal' is unknown: did you mean 'small'? (`synth list prompts` shows all)",
+        ),
     ],
 )
 def test_a_name_that_nothing_has_is_told(synth: Synth, photos: Path, setting: str, said: str) -> None:
@@ -478,9 +594,14 @@ def test_a_model_that_is_not_there_is_told(synth: Synth, photos: Path, workspace
     said = refusal(synth, *RUN, *vllm, "--model", "./gone")
     assert said == f"generate.model ./gone: no such folder in {Path.cwd()}, and a hub name reads organisation/model"
     said = refusal(synth, *RUN, *vllm, "--model", "organisation/model")
-    assert said.startswith("generate.model organisation/model: no such folder here, not in the local cache, and the hub does not give it")
+    assert said.startswith(
+        "generate.model organisation/model: no such folder here, not in the local cache, and the hub does not give it"
+    )
     write(workspace / "half/config.json", '{"architectures": ["X"]}')
-    assert refusal(synth, *RUN, *vllm, "--model", "half") == "generate.model half: holds no weights (*.safetensors or *.bin)"
+    assert (
+        refusal(synth, *RUN, *vllm, "--model", "half")
+        == "generate.model half: holds no weights (*.safetensors or *.bin)"
+    )
 
 
 @pytest.mark.parametrize(
@@ -489,16 +610,23 @@ def test_a_model_that_is_not_there_is_told(synth: Synth, photos: Path, workspace
         (("run", "nowhere"), "nowhere: no such file or folder"),
         (("plan", "nowhere"), "nowhere: no such file or folder"),
         (("run", "photos", "--from", "pack", "--until", "tag"), "--from pack comes after --until tag; the stages are"),
-        (("run", "nowhere", "--from", "plan"), "generate.model organisation/model: no such folder here"),  # nobody looks there
+        (
+            ("run", "nowhere", "--from", "plan"),
+            "generate.model organisation/model: no such folder here",
+        ),  # nobody looks there
     ],
 )
-def test_the_model_is_looked_for_after_what_is_nearer(synth: Synth, photos: Path, typed: tuple[str, ...], said: str) -> None:
+def test_the_model_is_looked_for_after_what_is_nearer(
+    synth: Synth, photos: Path, typed: tuple[str, ...], said: str
+) -> None:
     far = ("--set", "generate.engine={kind: vllm, gpus: 0}", "--model", "organisation/model")
     assert refusal(synth, *typed, "--out", "out", "-p", "small", *far).startswith(said)
 
 
 def test_a_tagger_without_its_model_is_told(synth: Synth, photos: Path, workspace: Path) -> None:
-    file = write(workspace / "taggers/beside.yaml", "about: x\nengine: open_clip\ntaxonomy: small\nmodel: models/gone\n")
+    file = write(
+        workspace / "taggers/beside.yaml", "about: x\nengine: open_clip\ntaxonomy: small\nmodel: models/gone\n"
+    )
     assert refusal(synth, *RUN) == f"{file}:4: model models/gone: no such folder"
 
 
@@ -508,7 +636,9 @@ def test_a_tagger_without_its_model_is_told(synth: Synth, photos: Path, workspac
 def test_preview_needs_an_image(synth: Synth, workspace: Path) -> None:
     assert refusal(synth, "preview", "gone.jpg", "-p", "small") == "gone.jpg: no such image file"
     write(workspace / "text.jpg", "this is no image")
-    assert refusal(synth, "preview", "text.jpg", "-p", "small").startswith("text.jpg: would be quarantined: not_an_image (")
+    assert refusal(synth, "preview", "text.jpg", "-p", "small").startswith(
+        "text.jpg: would be quarantined: not_an_image ("
+    )
 
 
 def test_preview_does_not_look_into_the_working_folder(
@@ -518,7 +648,10 @@ def test_preview_does_not_look_into_the_working_folder(
     write(workspace / "run.json", json.dumps({"format": 99}))
     seen: list[preview.PreviewTask] = []
     monkeypatch.setattr(preview, "once", lambda report, look, engine: seen.append(look) or [])
-    preview.text(workspace / "photos/0000.jpg", pipelines.load("small", ["generate.engine={kind: vllm}", "generate.model=some/model"]))
+    preview.text(
+        workspace / "photos/0000.jpg",
+        pipelines.load("small", ["generate.engine={kind: vllm}", "generate.model=some/model"]),
+    )
     assert seen[0].job.model.revision == "a" * 40
 
 
@@ -529,25 +662,38 @@ def test_preview_decodes_in_a_child_that_may_be_killed(synth: Synth, workspace: 
 
 
 def test_copy_never_overwrites_and_stays_on_the_shelf(synth: Synth, workspace: Path) -> None:
-    assert refusal(synth, "copy", "mapping", "everyday", "small") == "pipelines/mappings/small.yaml: exists already; choose another name"
+    assert (
+        refusal(synth, "copy", "mapping", "everyday", "small")
+        == "pipelines/mappings/small.yaml: exists already; choose another name"
+    )
     for name in ("../x", "a/b", "", "..", "x.yaml"):
-        assert refusal(synth, "copy", "mapping", "everyday", name) == f"{name}: is not a name for a file; use letters, digits, - and _"
+        assert (
+            refusal(synth, "copy", "mapping", "everyday", name)
+            == f"{name}: is not a name for a file; use letters, digits, - and _"
+        )
     for target in ("mine", "small"):
-        assert refusal(synth, "copy", "mapping", "everyda", target).startswith("mapping 'everyda' is unknown: did you mean 'everyday'?")
+        assert refusal(synth, "copy", "mapping", "everyda", target).startswith(
+            "mapping 'everyda' is unknown: did you mean 'everyday'?"
+        )
 
 
-def test_a_copy_of_a_shipped_file_onto_itself_is_told_where_to_edit_and_where_to_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_copy_of_a_shipped_file_onto_itself_is_told_where_to_edit_and_where_to_copy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.chdir(library.shipped())
     file = "taggers/taxonomies/everyday.yaml"
     before = Path(file).read_bytes()
     with pytest.raises(
-        UserMistake, match=f"^{file}: is the shelf's own file here; edit it as it is, or copy it in a working folder of your own$"
+        UserMistake,
+        match=f"^{file}: is the shelf's own file here; edit it as it is, or copy it in a working folder of your own$",
     ):
         cli.library.copy("taxonomy", "everyday", "everyday")
     assert Path(file).read_bytes() == before
 
 
-@pytest.mark.parametrize("command", [("show", "prompts", "odd"), ("copy", "prompts", "odd", "mine"), ("show", "mapping", "odd")])
+@pytest.mark.parametrize(
+    "command", [("show", "prompts", "odd"), ("copy", "prompts", "odd", "mine"), ("show", "mapping", "odd")]
+)
 def test_a_shelf_file_that_is_no_text_is_told(synth: Synth, workspace: Path, command: tuple[str, ...]) -> None:
     for kind in ("prompts", "pipelines/mappings"):
         (workspace / kind / "odd.yaml").write_bytes(b"about: \xff\n")
@@ -597,7 +743,10 @@ def test_check_counts_and_notices_what_is_the_users_own(synth: Synth, workspace:
     write(workspace / "taggers/beside.yaml", SHELVES["taggers/beside.yaml"].replace("small", "everyday"))
     write(workspace / "pipelines/demo.yaml", SHELVES["pipelines/small.yaml"])
     notes = synth("check", "-p", "demo").stderr.splitlines()
-    assert [note.partition(": yours is used, not ")[0] for note in notes] == ["note: pipeline 'demo'", "note: taxonomy 'everyday'"]
+    assert [note.partition(": yours is used, not ")[0] for note in notes] == [
+        "note: pipeline 'demo'",
+        "note: taxonomy 'everyday'",
+    ]
 
 
 # --- help ------------------------------------------------------------------------------------------------------------------
@@ -613,7 +762,13 @@ def test_every_command_has_help(synth: Synth, command: str) -> None:
 
 
 def test_help_loads_nothing_heavy() -> None:
-    lines = ["import sys", "from synthgen.cli import main", "sys.argv = ['synth', '--help']", "try: main()", "except SystemExit: pass"]
+    lines = [
+        "import sys",
+        "from synthgen.cli import main",
+        "sys.argv = ['synth', '--help']",
+        "try: main()",
+        "except SystemExit: pass",
+    ]
     code = "\n".join([*lines, f"print([name for name in {HEAVY!r} if name in sys.modules])"])
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
@@ -635,7 +790,9 @@ def test_synth_alone_shows_its_help(synth: Synth) -> None:
 
 def alone(*arguments: str) -> Done:
     """A command in a process of its own, with Ray."""
-    done = subprocess.run([sys.executable, "-m", "synthgen", *arguments], capture_output=True, text=True, check=False, env=os.environ)
+    done = subprocess.run(
+        [sys.executable, "-m", "synthgen", *arguments], capture_output=True, text=True, check=False, env=os.environ
+    )
     return Done(done.returncode, done.stdout, done.stderr)
 
 
@@ -648,7 +805,9 @@ def test_an_engine_that_does_not_load_stops_a_new_run_before_it_writes(photos: P
     assert {name: data for name, data in contents(workspace).items() if "__pycache__" not in name} == before
 
 
-def test_an_engine_that_needs_what_the_machine_lacks_stops_a_new_run_before_it_writes(photos: Path, workspace: Path) -> None:
+def test_an_engine_that_needs_what_the_machine_lacks_stops_a_new_run_before_it_writes(
+    photos: Path, workspace: Path
+) -> None:
     before = contents(workspace)
     done = alone(*RUN, "--set", "generate.engine.cpus=1000")
     assert (done.status, done.stdout) == (2, "")
@@ -664,5 +823,7 @@ def test_a_model_that_vllm_refuses_stops_a_new_run_before_it_writes(photos: Path
     before = contents(workspace)
     done = alone(*RUN, "--model", "model", "--set", "generate.engine={kind: vllm, gpus: 0}")
     assert (done.status, done.stdout) == (1, "")
-    assert done.stderr.startswith(f"synth: model {workspace}/model: vLLM does not load it: Value error, Model architectures ['SmallModel']")
+    assert done.stderr.startswith(
+        f"synth: model {workspace}/model: vLLM does not load it: Value error, Model architectures ['SmallModel']"
+    )
     assert len(done.stderr.splitlines()) == 1 and contents(workspace) == before

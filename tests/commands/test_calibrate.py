@@ -89,7 +89,10 @@ def test_a_parent_is_fitted_to_the_images_on_which_nothing_below_it_was_found() 
     """Where a leaf speaks, its parent is implied: to catch those images too it would have to be said of all."""
     rng = np.random.default_rng(0)
     number = np.arange(300)
-    leaf, unclear = number < 200, (number >= 200) & (number < 230)  # of the unclear the parent is true, and no leaf of ours
+    leaf, unclear = (
+        number < 200,
+        (number >= 200) & (number < 230),
+    )  # of the unclear the parent is true, and no leaf of ours
     true = np.stack([leaf | unclear, leaf], axis=1)
     scores = np.stack([np.where(leaf, 0.03, np.where(unclear, 0.2, 0.05)), np.where(leaf, 0.9, 0.1)], axis=1)
     parent, _ = fitted(known_of(scores * rng.uniform(0.9, 1.1, (300, 2)), true), flat("a", "a/x"))
@@ -136,7 +139,9 @@ SMALL = ("a", "a/x", "a/y", "b", "b/z", "b/w")
 
 
 @given(scored)
-def test_whatever_was_scored_thresholds_are_steps_and_counts_are_what_counting_gives(given_: tuple[Any, Any, Any]) -> None:
+def test_whatever_was_scored_thresholds_are_steps_and_counts_are_what_counting_gives(
+    given_: tuple[Any, Any, Any],
+) -> None:
     known = LabelledScores(*given_)
     tree, own = flat(*SMALL), np.full(6, 0.05)
     found, kept = fitting.fit(known, tree, own)
@@ -148,7 +153,9 @@ def test_whatever_was_scored_thresholds_are_steps_and_counts_are_what_counting_g
 
 
 @given(scored, st.integers(1, 6))
-def test_a_tag_implies_its_ancestors_and_without_back_off_none_stands_alone(given_: tuple[Any, Any, Any], most: int) -> None:
+def test_a_tag_implies_its_ancestors_and_without_back_off_none_stands_alone(
+    given_: tuple[Any, Any, Any], most: int
+) -> None:
     tree = flat(*SMALL)
     for backs_off in (True, False):
         found = fitting.said(given_[0], np.full(6, 0.5), tree, most, backs_off)
@@ -176,7 +183,9 @@ def test_only_the_surest_count_where_a_tagger_gives_at_most_so_many(tree: Tree) 
         ([], [], []),
     ],
 )
-def test_what_lies_below_the_deepest_label_is_not_known(tree: Tree, given_: list[str], true: list[str], unknown: list[str]) -> None:
+def test_what_lies_below_the_deepest_label_is_not_known(
+    tree: Tree, given_: list[str], true: list[str], unknown: list[str]
+) -> None:
     found, known = labels.truth(given_, tree)
     assert [path for path, flag in zip(tree.nodes, found, strict=True) if flag] == true
     assert [path for path, flag in zip(tree.nodes, known, strict=True) if not flag] == unknown
@@ -236,7 +245,9 @@ def test_a_tagger_that_finds_nothing_finds_everything_once_calibrated(shades: No
     assert 0.2 < limits["animal/cat"] < 0.4 and 0.15 < limits["document/letter"] < 0.3
 
 
-def test_a_set_labelled_with_roots_alone_leaves_the_finer_thresholds_as_they_were(shades: None, workspace: Path) -> None:
+def test_a_set_labelled_with_roots_alone_leaves_the_finer_thresholds_as_they_were(
+    shades: None, workspace: Path
+) -> None:
     folder = labelled_folder(workspace / "known", 40)
     for number in range(40):
         write(folder / f"{number:03}.json", json.dumps({"tags": ["animal" if number % 2 == 0 else "document"]}))
@@ -249,7 +260,9 @@ def test_a_set_labelled_with_roots_alone_leaves_the_finer_thresholds_as_they_wer
     assert {path: limit for path, limit in limits.items() if "/" in path} == {
         "animal/cat": 0.15, "animal/red_panda": 0.05, "document/invoice": 0.05, "document/letter": 0.05,
     }  # fmt: skip
-    assert report[-1].startswith("level 2: nothing to fit to, ") and report[-1].endswith("its thresholds stay as they are")
+    assert report[-1].startswith("level 2: nothing to fit to, ") and report[-1].endswith(
+        "its thresholds stay as they are"
+    )
     assert any(line.startswith("0 of 6 tags are on no labelled image") for line in report)
 
 
@@ -317,7 +330,9 @@ def test_an_image_labelled_with_nothing_is_looked_at_too(shades: None, workspace
         ({"key": "kinds"}, "0 labelled images, too few to fit to (at least 20); left out: 25 no_labels"),
     ],
 )
-def test_a_mistake_is_one_line_and_nothing_is_written(shades: None, workspace: Path, more: dict[str, Any], said: str) -> None:
+def test_a_mistake_is_one_line_and_nothing_is_written(
+    shades: None, workspace: Path, more: dict[str, Any], said: str
+) -> None:
     folder = labelled_folder(workspace / "known", 25)
     before = {path.name: path.read_text() for path in Path("taggers").glob("*.yaml")}
     with pytest.raises(UserMistake) as caught:
@@ -327,7 +342,9 @@ def test_a_mistake_is_one_line_and_nothing_is_written(shades: None, workspace: P
 
 
 def test_labelled_images_are_looked_for_before_the_model(workspace: Path) -> None:
-    write(workspace / "taggers/clip.yaml", "about: x\nengine: open_clip\ntaxonomy: small\nmodel: hf-hub:nobody/nothing\n")
+    write(
+        workspace / "taggers/clip.yaml", "about: x\nengine: open_clip\ntaxonomy: small\nmodel: hf-hub:nobody/nothing\n"
+    )
     with pytest.raises(UserMistake, match="nope: no such file or folder"):
         calibrate(order(workspace / "nope"))
 
@@ -336,7 +353,9 @@ def test_the_command_prints_the_report_and_the_file(
     shades: None, workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     labelled_folder(workspace / "known", 30)
-    monkeypatch.setattr("sys.argv", ["synth", "calibrate", "known", "--tagger", "clip", "--name", "mine", "--pipeline", "small"])
+    monkeypatch.setattr(
+        "sys.argv", ["synth", "calibrate", "known", "--tagger", "clip", "--name", "mine", "--pipeline", "small"]
+    )
     with pytest.raises(SystemExit) as done:
         cli.main()
     assert done.value.code == 0

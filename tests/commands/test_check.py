@@ -24,7 +24,9 @@ def test_a_tag_that_only_the_rules_for_every_image_serve_is_noted(texts: Definit
 
 
 def test_a_rule_that_only_forbids_serves_nothing(workspace: Path) -> None:
-    rules = "about: x\nrules:\n  - {tags: '**', ask: {coarse/**: 1, fine/**: 1}}\n  - {tags: animal/**, never: [fine/**]}\n"
+    rules = (
+        "about: x\nrules:\n  - {tags: '**', ask: {coarse/**: 1, fine/**: 1}}\n  - {tags: animal/**, never: [fine/**]}\n"
+    )
     write(workspace / "pipelines/mappings/small.yaml", rules)
     texts = load_definitions(pipeline.load("small"))
     assert len(unserved(texts.taxonomy.tree, texts.rules)) == 4
@@ -32,7 +34,10 @@ def test_a_rule_that_only_forbids_serves_nothing(workspace: Path) -> None:
 
 
 def test_a_type_that_no_rule_asks_is_noted_even_where_its_weight_is_0(workspace: Path) -> None:
-    write(workspace / "pipelines/mappings/small.yaml", "about: x\nrules:\n  - {tags: '**', ask: {coarse/scene: 1, fine/reading: 0}}\n")
+    write(
+        workspace / "pipelines/mappings/small.yaml",
+        "about: x\nrules:\n  - {tags: '**', ask: {coarse/scene: 1, fine/reading: 0}}\n",
+    )
     texts = load_definitions(pipeline.load("small"))
     assert unreached(texts.rules, texts.prompts.types) == ["coarse/counting", "fine/reading"]
 
@@ -50,10 +55,19 @@ def test_a_weight_of_0_serves_nobody_and_is_noted_with_its_line(workspace: Path)
 @pytest.mark.parametrize(
     ("keep", "said"),
     [
-        ({"likelihood": {"min": 5}}, ["likelihood: min 5 drops every pair that it applies to: the score goes from 0 to 1"]),
-        ({"blind": {"min": -1, "max": 2}}, [f"blind: {one} drops nothing: the score goes from 0 to 1" for one in ("min -1", "max 2")]),
+        (
+            {"likelihood": {"min": 5}},
+            ["likelihood: min 5 drops every pair that it applies to: the score goes from 0 to 1"],
+        ),
+        (
+            {"blind": {"min": -1, "max": 2}},
+            [f"blind: {one} drops nothing: the score goes from 0 to 1" for one in ("min -1", "max 2")],
+        ),
         ({"answer": {"min": 3.5}}, ["answer: min 3.5 drops every pair that it applies to: the score goes from 1 to 3"]),
-        ({"question": {"max": 0.5}}, ["question: max 0.5 drops every pair that it applies to: the score goes from 1 to 3"]),
+        (
+            {"question": {"max": 0.5}},
+            ["question: max 0.5 drops every pair that it applies to: the score goes from 1 to 3"],
+        ),
         ({"answer": {"min": 1, "max": 3}, "likelihood": {"min": 0, "max": 1}, "image_gain": {"min": -9, "max": 9}}, []),
     ],
 )
@@ -70,7 +84,12 @@ def test_a_type_whose_forms_have_no_share_is_noted(texts: Definitions) -> None:
 
 
 def test_twins_have_nearly_the_same_words_in_any_order() -> None:
-    texts = {"a": "a small furry pet with whiskers", "b": "Furry small pet with whiskers!", "c": "a small furry climber", "d": "a bill"}
+    texts = {
+        "a": "a small furry pet with whiskers",
+        "b": "Furry small pet with whiskers!",
+        "c": "a small furry climber",
+        "d": "a bill",
+    }
     assert twins(texts) == [("a", "b")]
 
 
@@ -82,10 +101,17 @@ def test_check_prints_notes_and_no_more_names_than_fit(texts: Definitions) -> No
         "small: 4 leaf tags, 3 instruction types, 2 mapping rules: no mistakes",
     ]
     done = CliRunner().invoke(app, ["check", "--pipeline", "small", "--set", "select.keep.answer.min=9"])
-    assert "note: select.keep.answer: min 9 drops every pair that it applies to: the score goes from 1 to 3" in done.stdout
-    many = {f"x/{number}": replace(texts.prompts.types["fine/reading"], about=f"one{number} two{number}") for number in range(20)}
+    assert (
+        "note: select.keep.answer: min 9 drops every pair that it applies to: the score goes from 1 to 3" in done.stdout
+    )
+    many = {
+        f"x/{number}": replace(texts.prompts.types["fine/reading"], about=f"one{number} two{number}")
+        for number in range(20)
+    }
     (line,) = [line for line in notes(texts.taxonomy.tree, texts.rules, many, {"short": 1}) if "asks" in line]
-    assert line.startswith("note: 20 types that no rule of mapping 'small' asks: x/0, ") and line.endswith(", x/11 and 8 more")
+    assert line.startswith("note: 20 types that no rule of mapping 'small' asks: x/0, ") and line.endswith(
+        ", x/11 and 8 more"
+    )
 
 
 def test_a_mapping_is_drawn_with_what_it_extends(workspace: Path) -> None:

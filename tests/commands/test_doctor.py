@@ -33,7 +33,14 @@ def test_a_probe_survives_every_way_to_fail(tmp_path: Path, monkeypatch: pytest.
         needy_one="import absent_below",
     )
     found = doctor.probe(["fine_one", "raising_one", "dying_one", "absent_one", "needy_one", "fine_one"])
-    assert [one["name"] for one in found] == ["fine_one", "raising_one", "dying_one", "absent_one", "needy_one", "fine_one"]
+    assert [one["name"] for one in found] == [
+        "fine_one",
+        "raising_one",
+        "dying_one",
+        "absent_one",
+        "needy_one",
+        "fine_one",
+    ]
     assert found[0]["version"] == "1.2" and not found[0]["error"] and not found[5]["error"]
     assert found[1]["error"] == "RuntimeError: operator torchvision::nms does not exist" and not found[1]["absent"]
     assert "takes the interpreter down" in found[2]["error"]
@@ -55,8 +62,18 @@ def test_a_probe_does_not_wait_for_an_import_that_hangs(tmp_path: Path, monkeypa
         ("vllm", {"absent": True}, "missing", "install 'vllm"),
         ("accelerate", {"absent": True}, "note", "install accelerate"),
         ("open_clip", {"absent": True}, "missing", "install open_clip_torch"),
-        ("torchvision", {"error": "RuntimeError: operator torchvision::nms does not exist"}, "missing", "deploy/mend_torchvision.py"),
-        ("vllm", {"error": "OSError: Could not load this library: libtorchcodec.so"}, "missing", "uninstall --yes torchaudio torchcodec"),
+        (
+            "torchvision",
+            {"error": "RuntimeError: operator torchvision::nms does not exist"},
+            "missing",
+            "deploy/mend_torchvision.py",
+        ),
+        (
+            "vllm",
+            {"error": "OSError: Could not load this library: libtorchcodec.so"},
+            "missing",
+            "uninstall --yes torchaudio torchcodec",
+        ),
         ("ray", {"error": "ImportError: something else"}, "missing", "-c 'import ray'"),
     ],
 )
@@ -121,13 +138,19 @@ def test_credentials_are_named_and_never_shown(monkeypatch: pytest.MonkeyPatch, 
     assert "not-to-be-seen" not in str(finding)
 
 
-def test_the_hub_setting_is_said_without_a_mend_because_somebody_chose_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_hub_setting_is_said_without_a_mend_because_somebody_chose_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     (tmp_path / "hub/models--organisation--model").mkdir(parents=True)
     monkeypatch.delenv("HF_HUB_CACHE", raising=False)
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     offline = doctor.hub()
-    assert (offline.level, offline.mend) == ("ok", "") and "HF_HUB_OFFLINE is set" in offline.what and "1 model kept in" in offline.what
+    assert (
+        (offline.level, offline.mend) == ("ok", "")
+        and "HF_HUB_OFFLINE is set" in offline.what
+        and "1 model kept in" in offline.what
+    )
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
     assert doctor.hub().level == "ok" and "HF_HUB_OFFLINE" not in doctor.hub().what
 
@@ -144,13 +167,17 @@ def test_a_cluster_with_a_token_is_told_to_use_it(monkeypatch: pytest.MonkeyPatc
 
 
 def test_text_says_what_to_type() -> None:
-    shown = doctor.text([Finding("ray", "ok", "2.60.0"), Finding("vllm", "missing", "is not installed", "pip install it")])
+    shown = doctor.text(
+        [Finding("ray", "ok", "2.60.0"), Finding("vllm", "missing", "is not installed", "pip install it")]
+    )
     assert "→ pip install it" in shown and shown.endswith("1 missing: the lines with → say what to type")
     assert doctor.text([Finding("ray", "ok", "2.60.0")]).endswith("nothing is missing")
 
 
 def test_where_nothing_is_missing_nothing_looks_like_an_order() -> None:
-    shown = doctor.text([Finding("ray", "ok", "2.60.0"), Finding("gs://", "note", "gcsfs is not installed", "pip install gcsfs")])
+    shown = doctor.text(
+        [Finding("ray", "ok", "2.60.0"), Finding("gs://", "note", "gcsfs is not installed", "pip install gcsfs")]
+    )
     assert "→" not in shown and "to change that: pip install gcsfs" in shown
     assert shown.endswith("nothing is missing; a note concerns only the runs that it speaks of")
 

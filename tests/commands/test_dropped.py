@@ -29,17 +29,27 @@ def out(tmp_path: Path) -> Folder:
     (tmp_path / "photos").mkdir()
     folder.create("run.json", b'{"format": 1}')
     pipeline = {"source": {"uri": "photos"}}
-    folder.child("frozen").create("000001.json", json.dumps({"pipeline": pipeline, "shape": {}, "started_in": str(tmp_path)}).encode())
+    folder.child("frozen").create(
+        "000001.json", json.dumps({"pipeline": pipeline, "shape": {}, "started_in": str(tmp_path)}).encode()
+    )
     with Lease.take(folder) as lease:
         for number in (0, 1):
             _partition(folder, lease, number, str(tmp_path / "photos"))
         rows = [{"image_id": "i0-3", "sample_id": "s", "turns": 2, "reason": "changed", "detail": "other bytes"}]
-        _commit(folder, lease, "5-shards", 0, {"unpacked": table(rows, UNPACKED)}, {"turns": 1, "samples": 1, "changed": 2})
+        _commit(
+            folder, lease, "5-shards", 0, {"unpacked": table(rows, UNPACKED)}, {"turns": 1, "samples": 1, "changed": 2}
+        )
     return folder
 
 
 def _commit(
-    out: Folder, lease: Lease, stage: str, number: int, tables: dict[str, pa.Table], counts: dict[str, int], revision: int = 1
+    out: Folder,
+    lease: Lease,
+    stage: str,
+    number: int,
+    tables: dict[str, pa.Table],
+    counts: dict[str, int],
+    revision: int = 1,
 ) -> None:
     one, name = Stage(out, stage), f"e001-{number:05d}"
     parts = {key: TablePart((one.write(key, name, revision, rows),), "f") for key, rows in tables.items()}
@@ -53,15 +63,28 @@ def _partition(out: Folder, lease: Lease, number: int, photos: str) -> None:
     objects[3]["row"] = 7
     images: Rows = [{"object_id": one, "outcome": "tagged"} for one in ids]
     images[0] |= {"outcome": "quarantined", "reason": "corrupt", "detail": "broken\ndata stream"}
-    planned: Rows = [{**one, "outcome": "planned", "image_id": one["object_id"].replace("o", "i")} for one in objects[1:]]
+    planned: Rows = [
+        {**one, "outcome": "planned", "image_id": one["object_id"].replace("o", "i")} for one in objects[1:]
+    ]
     planned[0] |= {"outcome": "same_bytes", "same_as": ids[2]}
-    asked: Rows = [{"assignment_id": f"a{number}-{one}", "object_id": ids[2 + (one > 1)], "type": "counting"} for one in range(4)]
+    asked: Rows = [
+        {"assignment_id": f"a{number}-{one}", "object_id": ids[2 + (one > 1)], "type": "counting"} for one in range(4)
+    ]
     said = {"outcome": "pair", "question": "How many?", "answer": "2"}
     pairs: Rows = [{**one, **said, "pair_id": f"p{one['assignment_id']}"} for one in asked]
-    pairs[0] |= {"outcome": "failed", "reason": "declined", "pair_id": None, "question": None, "answer": None, "detail": "nothing to count"}
+    pairs[0] |= {
+        "outcome": "failed",
+        "reason": "declined",
+        "pair_id": None,
+        "question": None,
+        "answer": None,
+        "detail": "nothing to count",
+    }
     scores: Rows = [{"pair_id": one["pair_id"], "value": 1.5} for one in pairs[2:]]
     reasons = {2: "score:answer", 3: "rule:echo"}
-    decisions: Rows = [{**{key: pairs[at][key] for key in ("pair_id", "assignment_id")}, "reason": why} for at, why in reasons.items()]
+    decisions: Rows = [
+        {**{key: pairs[at][key] for key in ("pair_id", "assignment_id")}, "reason": why} for at, why in reasons.items()
+    ]
     stages: list[tuple[str, dict[str, pa.Table], dict[str, int]]] = [
         ("0-listed", {"objects": table(objects, OBJECTS)}, {"listed": 4}),
         ("1-tagged", {"images": table(images, IMAGES)}, {"tagged": 3, "quarantined.corrupt": 1}),
@@ -115,18 +138,29 @@ def test_every_row_that_is_counted_is_listed(out: Folder) -> None:
 
 
 def test_a_decision_whose_pair_was_replaced_since_is_listed_as_that(out: Folder) -> None:
-    again = {"assignment_id": "a0-2", "object_id": "o0-3", "type": "counting", "outcome": "pair", "pair_id": "new", "question": "And now?"}
+    again = {
+        "assignment_id": "a0-2",
+        "object_id": "o0-3",
+        "type": "counting",
+        "outcome": "pair",
+        "pair_id": "new",
+        "question": "And now?",
+    }
     with Lease.take(out) as lease:
         _commit(out, lease, "3-generated", 0, {"pairs": table([again], PAIRS)}, {}, revision=2)
     told = "0/o0-3.jpg row 7  counting  score:answer  its pair was replaced since; select has not run again"
     assert lines(out, "score") == [told, "1/o1-3.jpg row 7  counting: How many?  score:answer  1.5: 2"]
     with Lease.take(out) as lease:
         Stage(out, "3-generated").empty("e001-00000", lease)
-    assert lines(out, "score")[0] == "object unknown  score:answer  its pair was replaced since; select has not run again"
+    assert (
+        lines(out, "score")[0] == "object unknown  score:answer  its pair was replaced since; select has not run again"
+    )
     assert find_dropped(out, "score").count == 2
 
 
-def test_what_the_model_replied_is_shown_shortened_and_whole_as_json(out: Folder, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_the_model_replied_is_shown_shortened_and_whole_as_json(
+    out: Folder, capsys: pytest.CaptureFixture[str]
+) -> None:
     long = "1. How many?\n" + "Sorry, no more. " * 40
     said = {"object_id": "o0-2", "type": "counting", "outcome": "failed"}
     asked = {**said, "question": "How many?", "raw_question": "1. How many?"}
@@ -139,7 +173,9 @@ def test_what_the_model_replied_is_shown_shortened_and_whole_as_json(out: Folder
         counts = {"failed.too_few_questions": 1, "failed.empty_answer": 2}
         _commit(out, lease, "3-generated", 0, {"pairs": table(failed, PAIRS)}, counts, revision=2)
     shown = " ".join(long.split())[:200]
-    line = f"0/o0-2.jpg  counting  failed.too_few_questions  reply: {shown}… ({len(long)} characters, whole with --json)"
+    line = (
+        f"0/o0-2.jpg  counting  failed.too_few_questions  reply: {shown}… ({len(long)} characters, whole with --json)"
+    )
     assert lines(out, "too_few_questions") == [line]
     told = "0/o0-2.jpg  counting: How many?  failed.empty_answer"
     assert lines(out, "empty_answer") == [f"{told}  reply: -", told]
@@ -148,7 +184,12 @@ def test_what_the_model_replied_is_shown_shortened_and_whole_as_json(out: Folder
 
 
 def test_an_unknown_reason_comes_with_the_nearest_and_a_known_one_may_have_no_rows(out: Folder) -> None:
-    for typed, near in (("corupt", "corrupt"), ("quarantine", "quarantined"), ("score:anwser", "score:answer"), ("poisn", "poison")):
+    for typed, near in (
+        ("corupt", "corrupt"),
+        ("quarantine", "quarantined"),
+        ("score:anwser", "score:answer"),
+        ("poisn", "poison"),
+    ):
         with pytest.raises(UserMistake) as caught:
             find_dropped(out, typed)
         assert str(caught.value) == f"--reason {typed}: nothing fell out for that here; did you mean '{near}'?"
@@ -164,11 +205,16 @@ def test_only_the_partitions_that_are_asked_for_are_read(out: Folder) -> None:
 
 def test_the_command_lists_some_and_counts_the_others(out: Folder, capsys: pytest.CaptureFixture[str]) -> None:
     cli.app(["status", out.url, "--reason", "corrupt", "--limit", "1"], standalone_mode=False)
-    assert capsys.readouterr().out.splitlines() == ["0/o0-0.jpg  quarantined.corrupt  broken data stream", "… and 1 more"]
+    assert capsys.readouterr().out.splitlines() == [
+        "0/o0-0.jpg  quarantined.corrupt  broken data stream",
+        "… and 1 more",
+    ]
     cli.app(["status", out.url, "--reason", "declined", "--limit", "1", "--json"], standalone_mode=False)
     told = capsys.readouterr()
     [row] = [json.loads(line) for line in told.out.splitlines()]
-    assert row["uri"].endswith("/photos/0/o0-2.jpg") and row["type"] == "counting" and row["detail"] == "nothing to count"
+    assert (
+        row["uri"].endswith("/photos/0/o0-2.jpg") and row["type"] == "counting" and row["detail"] == "nothing to count"
+    )
     assert told.err == "… and 1 more\n"
     cli.app(["status", out.url, "--reason", "corrupt"], standalone_mode=False)
     assert len(capsys.readouterr().out.splitlines()) == 2
@@ -181,8 +227,13 @@ def test_status_says_whether_a_run_is_at_work(out: Folder) -> None:
     assert status.text(out).splitlines()[-1].startswith("no run is at work here")
     with Lease.take(out):
         at_work = status.as_json(out)["at_work"]
-        assert (at_work["pid"], at_work["host"]) == (os.getpid(), socket.gethostname()) and 0 <= at_work["beat_age_seconds"] < 10
-        assert f"a run is at work here: process {os.getpid()} on {socket.gethostname()}, renewed 0 s ago" in status.text(out)
+        assert (at_work["pid"], at_work["host"]) == (os.getpid(), socket.gethostname()) and 0 <= at_work[
+            "beat_age_seconds"
+        ] < 10
+        assert (
+            f"a run is at work here: process {os.getpid()} on {socket.gethostname()}, renewed 0 s ago"
+            in status.text(out)
+        )
 
 
 def test_status_tells_of_an_update_that_was_cut_short(out: Folder) -> None:

@@ -112,18 +112,31 @@ def test_what_is_advised_names_the_folder(workspace: Path) -> None:
     pipeline, line = pipelines.load("small"), TypeEstimate("coarse/scene", 60, 40, 0, None)
     job: Any = SimpleNamespace(pipeline=pipeline, out=Folder(str(workspace / "out")))
     advice = "`--profile 32` on this line measures what questions take on 32 images"
-    assert told_of(Forecast(job, QuestionCounts(), (line,), None)).splitlines()[-1] == f"no profile of this engine: {advice}"
+    assert (
+        told_of(Forecast(job, QuestionCounts(), (line,), None)).splitlines()[-1]
+        == f"no profile of this engine: {advice}"
+    )
 
 
-@pytest.mark.parametrize(("untouched", "kept"), [({}, 4), ({("fine/reading", "a"): 5, ("fine/reading", "b"): 1_200}, 1_209)])
+@pytest.mark.parametrize(
+    ("untouched", "kept"), [({}, 4), ({("fine/reading", "a"): 5, ("fine/reading", "b"): 1_200}, 1_209)]
+)
 def test_the_difference_adds_up(workspace: Path, untouched: dict[tuple[str, str], int], kept: int) -> None:
     scene, gone = ("coarse/scene", "mine.yaml:4"), ("coarse/counting", "")
-    rules = {"added": Counter({scene: 7}), "gone": Counter({scene: 1, gone: 2}), "kept": Counter({scene: 4, **untouched})}
+    rules = {
+        "added": Counter({scene: 7}),
+        "gone": Counter({scene: 1, gone: 2}),
+        "kept": Counter({scene: 4, **untouched}),
+    }
     job: Any = SimpleNamespace(pipeline=pipelines.load("small"), out=Folder(str(workspace / "out")))
-    _, *rows, total = told_of(Forecast(job, QuestionCounts(rules=rules), (), None)).partition("beside the plan")[2].splitlines()
+    _, *rows, total = (
+        told_of(Forecast(job, QuestionCounts(rules=rules), (), None)).partition("beside the plan")[2].splitlines()
+    )
     width = len(total) - 30  # three columns of numbers stand behind the names
     columns = [[int(cell.replace(",", "")) for cell in row[width:].split()[:3]] for row in (*rows, total)]
-    assert [row[:width].rstrip() for row in rows if "unchanged" in row] == (["… 2 more, unchanged"] if untouched else [])
+    assert [row[:width].rstrip() for row in rows if "unchanged" in row] == (
+        ["… 2 more, unchanged"] if untouched else []
+    )
     assert columns[-1] == [sum(column) for column in zip(*columns[:-1], strict=True)] == [7, 3, kept]
 
 
@@ -136,23 +149,31 @@ def test_where_nothing_is_left_to_ask_no_zeros_are_printed(workspace: Path) -> N
 def test_a_profile_tells_tokens_that_the_run_then_takes_and_a_budget_is_kept(workspace: Path) -> None:
     make_images(workspace / "photos", 24)
     found = told("photos", "--profile", "8")
-    assert (found["profile"]["images"], found["profile"]["room"]) == (8, 16) and sum(row["measured"] for row in found["types"]) == 24
+    assert (found["profile"]["images"], found["profile"]["room"]) == (8, 16) and sum(
+        row["measured"] for row in found["types"]
+    ) == 24
     # The scripted engine reads 100 tokens a call: an ask (some ask for two), an answer and a judgement each.
     assert 200 * 72 < found["total"]["prompt_tokens"] <= 300 * 72
     assert found["total"]["engine_seconds"] > 0
     assert found["total"]["cached_tokens"] == pytest.approx(0.8 * found["total"]["prompt_tokens"], abs=1)
     assert told()["total"] == found["total"], "the profile is stored"
-    assert "prompt_tokens" not in told("--set", "generate.sampling.answer_temperature=0.5")["total"], "and is of these settings alone"
+    assert "prompt_tokens" not in told("--set", "generate.sampling.answer_temperature=0.5")["total"], (
+        "and is of these settings alone"
+    )
 
     budget = round(0.5 * (found["total"]["prompt_tokens"] + found["total"]["output_tokens"]))
     trimmed = told("--budget", f"{budget}tokens")
-    assert 0.9 * budget < trimmed["total"]["prompt_tokens"] + trimmed["total"]["output_tokens"] <= budget + 1  # two rounded numbers
+    assert (
+        0.9 * budget < trimmed["total"]["prompt_tokens"] + trimmed["total"]["output_tokens"] <= budget + 1
+    )  # two rounded numbers
     refused = synth("plan", "--out", "out", "--pipeline", "small", "--budget", "5tokens", check=False).stderr
     smallest = told("--budget", refused.partition(" and takes ")[2].partition(";")[0])
     assert all(row["questions"] == 1 for row in smallest["types"]), "what a refusal names suffices"
     whole = {row["type"]: row["questions"] for row in found["types"]}
     for row in trimmed["types"]:
-        assert row["questions"] == pytest.approx(trimmed["share"] * whole[row["type"]], abs=1), "every type gives its part"
+        assert row["questions"] == pytest.approx(trimmed["share"] * whole[row["type"]], abs=1), (
+            "every type gives its part"
+        )
     run("out", "--until", "plan", "--set", f"plan.share={trimmed['share']}")
     assert by_type(assignments(workspace / "out")) == {row["type"]: row["questions"] for row in trimmed["types"]}
 
@@ -192,7 +213,9 @@ def test_what_was_asked_by_another_recipe_is_to_ask_and_scores_that_pairs_lack_a
         "scores are to be made of pairs that are there: blind (of 18 pairs), question (of 18 pairs); "
         "what these calls take is not in the numbers and in no budget",
     ]
-    assert told("--budget", "5tokens")["notes"] == ["nothing is left to ask, so nothing is measured and no budget is needed"]
+    assert told("--budget", "5tokens")["notes"] == [
+        "nothing is left to ask, so nothing is measured and no budget is needed"
+    ]
     run("out", *other, "--update")
     assert told(*other)["total"]["to_ask"] == 0 and told(*other)["notes"] == []
 
@@ -246,9 +269,14 @@ def test_the_edit_loop_asks_what_the_edit_added_and_nothing_else(workspace: Path
     new_plan, new_pairs = assignments(workspace / "out"), pairs(workspace / "out")
     added, gone = set(new_plan) - set(old_plan), set(old_plan) - set(new_plan)
     assert {row["type"] for key, row in new_plan.items() if key in added} == {"sums/totals"}
-    assert sum(row["added"] for row in foretold) == len(added) > 0 and sum(row["gone"] for row in foretold) == len(gone) > 0
+    assert (
+        sum(row["added"] for row in foretold) == len(added) > 0
+        and sum(row["gone"] for row in foretold) == len(gone) > 0
+    )
     assert {row["rule"].rpartition("/")[2] for row in foretold if row["added"]} == {"mine.yaml:4"}
-    assert all(new_pairs[key] == old_pairs[key] for key in set(new_plan) & set(old_plan)), "what was not touched is as it was"
+    assert all(new_pairs[key] == old_pairs[key] for key in set(new_plan) & set(old_plan)), (
+        "what was not touched is as it was"
+    )
     made = calls_of(workspace)
     assert sum(purpose == "answer" for purpose, _ in made) == len(added), "one answer for each question that was added"
     images = {str(row["image_id"])[:32] for key, row in new_plan.items() if key in added}
@@ -261,7 +289,9 @@ def add_a_tag_with_a_type() -> None:
     edit("pipelines/mine.yaml", "mapping: small", "mapping: mine")
     rule = "rules:\n  - {tags: document/invoice, ask: {sums/totals: 9}}\n"
     write(Path("pipelines/mappings/mine.yaml"), "about: mine\nextends: small\n" + rule)
-    edit("taggers/taxonomies/small.yaml", "      letter: a message\n", "      letter: a message\n      receipt: a slip\n")
+    edit(
+        "taggers/taxonomies/small.yaml", "      letter: a message\n", "      letter: a message\n      receipt: a slip\n"
+    )
     leaf = "      totals: {about: sums, needs: sums, forms: [short], examples: ['How much?', 'What is due?']}\n"
     edit("prompts/families/small.yaml", "  fine:\n", f"  sums:\n    about: sums\n    types:\n{leaf}  fine:\n")
 
@@ -278,7 +308,9 @@ def test_a_type_that_is_gone_takes_its_questions_with_it(workspace: Path) -> Non
     make_images(workspace / "photos", 9)
     run()
     edit("pipelines/mappings/small.yaml", "coarse/**", "coarse/scene")
-    leaf = "      counting: {about: how many, needs: things, forms: [short, choice], examples: ['How many?', 'Count?']}\n"
+    leaf = (
+        "      counting: {about: how many, needs: things, forms: [short, choice], examples: ['How many?', 'Count?']}\n"
+    )
     edit("prompts/families/small.yaml", leaf.replace("'", '"'), "")
     run("out", "--update")
     is_done(workspace / "out")
@@ -319,7 +351,9 @@ def test_a_kind_that_was_measured_often_speaks_for_itself_and_others_lean_on_the
 
 
 QUESTIONS = st.lists(
-    st.tuples(st.sampled_from("abcdefg"), st.sampled_from([0.1, 1.0, 7.0]), st.sampled_from(["new", "planned", "asked"])),
+    st.tuples(
+        st.sampled_from("abcdefg"), st.sampled_from([0.1, 1.0, 7.0]), st.sampled_from(["new", "planned", "asked"])
+    ),
     min_size=1,
     max_size=200,
 )
@@ -357,11 +391,22 @@ def test_the_share_that_a_budget_pays_for_is_within_it_and_the_next_larger_is_no
 
 def test_budgets_are_read_with_their_unit() -> None:
     price = PriceConfig(currency="EUR", gpu_hour=2)
-    assert [read_budget(text, price).unit for text in ("12h", "3e6tokens", "500 EUR", "0.5eur")] == ["hours", "tokens", "money", "money"]
+    assert [read_budget(text, price).unit for text in ("12h", "3e6tokens", "500 EUR", "0.5eur")] == [
+        "hours",
+        "tokens",
+        "money",
+        "money",
+    ]
     assert read_budget("3e6tokens", price).amount == 3e6
     assert read_budget("9EUR", price).spent(Use(seconds=3600), price, gpus=4) == 8
-    assert read_budget("9h", price).spent(Use(seconds=1800), price, gpus=0) == 0.5, "without a GPU the engine's hours count"
-    assert [Budget(1, unit).told(12.00001, price) for unit in ("hours", "tokens", "money")] == ["12.0001h", "13tokens", "12.0001EUR"]
+    assert read_budget("9h", price).spent(Use(seconds=1800), price, gpus=0) == 0.5, (
+        "without a GPU the engine's hours count"
+    )
+    assert [Budget(1, unit).told(12.00001, price) for unit in ("hours", "tokens", "money")] == [
+        "12.0001h",
+        "13tokens",
+        "12.0001EUR",
+    ]
     for text in ("12", "h", "-3h", "0h", "1.2.3h", "9USD"):
         with pytest.raises(UserMistake, match="write a number and its unit"):
             read_budget(text, price)
@@ -379,7 +424,10 @@ ROW = st.fixed_dictionaries(
 @given(st.lists(ROW, min_size=1, max_size=8), COSTS)
 def test_what_questions_take_adds_up_to_what_was_measured(rows: list[dict[str, Any]], more: int) -> None:
     rows[0]["outcome"] = "pair"
-    totals = {name: float(sum(row[name] for row in rows) + more) for name in ("prompt_tokens", "cached_tokens", "output_tokens")}
+    totals = {
+        name: float(sum(row[name] for row in rows) + more)
+        for name in ("prompt_tokens", "cached_tokens", "output_tokens")
+    }
     found = shared_out(rows, totals, 7.0)
     for name, total in totals.items():
         assert sum(getattr(one, name) for one in found) == pytest.approx(total)

@@ -47,11 +47,19 @@ def copy(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
 def everything(out: Path) -> tuple[object, ...]:
     """All that counts, by id."""
     listed = rows(out, "0-listed", "objects", "object_id", OBJECTS)
-    tagged = {key: (row["outcome"], row["reason"]) for key, row in rows(out, "1-tagged", "images", "object_id", IMAGES).items()}
+    tagged = {
+        key: (row["outcome"], row["reason"])
+        for key, row in rows(out, "1-tagged", "images", "object_id", IMAGES).items()
+    }
     kept = {key: row["reason"] for key, row in rows(out, "4-selected", "decisions", "pair_id", DECISIONS).items()}
     data = Stage(Folder(str(out)), "5-shards")
     log = data.log()
-    samples = sorted(one for name in log.partitions for table in data.read(log, name, "data", ["id"]) for one in table["id"].to_pylist())
+    samples = sorted(
+        one
+        for name in log.partitions
+        for table in data.read(log, name, "data", ["id"])
+        for one in table["id"].to_pylist()
+    )
     return set(listed), tagged, assignments(out), pairs(out), kept, samples
 
 
@@ -78,7 +86,11 @@ def test_a_damaged_partition_is_named_and_redone_to_the_same_rows(copy: Path, pl
     before, asked = everything(copy), rows_written(copy, "3-generated/pairs")
     names = [damage(copy, *place) for place in places]
     stopped = synth("run", "photos", "--out", str(copy), "--pipeline", "small", "--update", check=False)
-    told = stopped.stderr if stopped.returncode else synth("retry", str(copy), "--partition", "3-generated/nothing", check=False).stderr
+    told = (
+        stopped.stderr
+        if stopped.returncode
+        else synth("retry", str(copy), "--partition", "3-generated/nothing", check=False).stderr
+    )
     assert "Traceback" not in told
     synth("retry", str(copy), *(word for name in names for word in ("--partition", name)))
     adds_up(copy)
@@ -120,15 +132,22 @@ def test_of_damaged_pairs_only_those_of_the_damaged_file_are_asked_again_under_n
 def test_a_partition_that_is_not_there_is_one_line(copy: Path) -> None:
     done = synth("retry", str(copy), "--partition", "3-generated/e001-0000", check=False)
     assert done.returncode == 2
-    assert "--partition 3-generated/e001-0000: is not in" in done.stderr and "did you mean '3-generated/e001-0000" in done.stderr
+    assert (
+        "--partition 3-generated/e001-0000: is not in" in done.stderr
+        and "did you mean '3-generated/e001-0000" in done.stderr
+    )
 
 
 def test_a_retry_without_a_row_that_fits_says_so_and_what_failed_here(copy: Path) -> None:
     before = everything(copy)
     done = synth("retry", str(copy))
-    assert done.stderr.splitlines() == ["nothing to do again: no row failed for a reason that may pass by itself; failed here: none at all"]
+    assert done.stderr.splitlines() == [
+        "nothing to do again: no row failed for a reason that may pass by itself; failed here: none at all"
+    ]
     write(copy / "1-tagged/commits/e009-00000.r1.json", record_of({"quarantined.too_small": 3, "tagged": 2}))
-    assert retry.nothing_fits(Folder(str(copy)), {"poison"}) == ("nothing to do again: no row failed for poison; failed here: 3 too_small")
+    assert retry.nothing_fits(Folder(str(copy)), {"poison"}) == (
+        "nothing to do again: no row failed for poison; failed here: 3 too_small"
+    )
     assert retry.nothing_fits(Folder(str(copy)), {"poison", "too_small"}) is None
     told = retry.nothing_fits(Folder(str(copy)), retry.checked(["failed", "corrupt"]))
     assert told and told.startswith("nothing to do again: no row failed for corrupt or failed; failed here: ")
@@ -138,7 +157,11 @@ def test_a_retry_without_a_row_that_fits_says_so_and_what_failed_here(copy: Path
 
 
 def test_a_reason_may_be_typed_as_status_prints_it_and_a_kind_means_all_of_it() -> None:
-    assert retry.checked(["failed.declined", "quarantined.corrupt", "truncated"]) == {"declined", "corrupt", "truncated"}
+    assert retry.checked(["failed.declined", "quarantined.corrupt", "truncated"]) == {
+        "declined",
+        "corrupt",
+        "truncated",
+    }
     assert retry.checked(["failed"]) == set(FAILURE_REASONS)
     assert retry.checked(["quarantined"]) == set(QUARANTINE_REASONS) - {"purged"}
     assert retry.checked(["quarantined.purged"]) == {"purged"}
@@ -148,7 +171,16 @@ def test_a_reason_may_be_typed_as_status_prints_it_and_a_kind_means_all_of_it() 
 
 def record_of(counts: dict[str, int]) -> str:
     """A commit without tables, of which only the counts say something."""
-    whole = {"partition": "e009-00000", "revision": 1, "tables": {}, "reads": {}, "counts": counts, "epoch": 9, "term": 1, "at": ""}
+    whole = {
+        "partition": "e009-00000",
+        "revision": 1,
+        "tables": {},
+        "reads": {},
+        "counts": counts,
+        "epoch": 9,
+        "term": 1,
+        "at": "",
+    }
     return json.dumps(whole)
 
 
@@ -172,7 +204,12 @@ def test_of_files_with_another_date_and_the_same_bytes_every_image_is_packed_onc
     assert funnels["plan"].fell == {"changed": 21, "same_bytes": 1}
     stage = Stage(Folder(str(copy)), "5-shards")
     log = stage.log()
-    samples = [one for name in log.partitions for table in stage.read(log, name, "data", ["id"]) for one in table["id"].to_pylist()]
+    samples = [
+        one
+        for name in log.partitions
+        for table in stage.read(log, name, "data", ["id"])
+        for one in table["id"].to_pylist()
+    ]
     assert sorted(samples) == before[-1], "a question that moved to the newer file is the same question"
 
 
@@ -188,7 +225,9 @@ def test_a_purged_image_is_gone_with_all_that_came_of_it_and_stays_away(copy: Pa
     left = status.holds(Folder(str(copy)))
     gone = [counted(held[name] - left[name], name) for name in ("question", "pair", "sample")]
     assert told.startswith("2 objects purged from "), "the copy under another name goes too"
-    assert f": 1 image, {', '.join(gone)}; " in told  # one partition or two: buckets go by the whole uri, of a folder that differs
+    assert (
+        f": 1 image, {', '.join(gone)}; " in told
+    )  # one partition or two: buckets go by the whole uri, of a folder that differs
     assert held["pair"] > len(pairs(copy)) and "1 sample;" in told
     adds_up(copy)
     assert set(assignments(copy)) == others
@@ -234,11 +273,18 @@ def test_a_run_after_a_killed_purge_is_told_to_finish_it_first(
     for order in ([], ["--from", "pack"]):
         stopped = synth("run", "photos", "--out", str(copy), "--pipeline", "small", *order, check=False)
         assert stopped.returncode == 2
-        assert stopped.stderr.splitlines()[-1] == f"synth: {copy}: a purge was cut short here; finish it with: synth purge {copy}"
-    assert synth("status", str(copy)).stdout.endswith(f"a purge was cut short here; finish it with: synth purge {copy}\n")
+        assert (
+            stopped.stderr.splitlines()[-1]
+            == f"synth: {copy}: a purge was cut short here; finish it with: synth purge {copy}"
+        )
+    assert synth("status", str(copy)).stdout.endswith(
+        f"a purge was cut short here; finish it with: synth purge {copy}\n"
+    )
     synth("purge", str(copy))
     adds_up(copy)
-    assert not any(mine in one for stage in ("2-planned", "3-generated", "5-shards") for one in column_texts(copy, stage))
+    assert not any(
+        mine in one for stage in ("2-planned", "3-generated", "5-shards") for one in column_texts(copy, stage)
+    )
     nothing = synth("purge", str(copy), check=False)
     assert nothing.returncode == 2 and "no purge was cut short here; name what is to go" in nothing.stderr
     assert mine not in {row["image_id"] for row in assignments(copy).values()}
@@ -268,10 +314,18 @@ def test_a_purge_killed_at_its_first_words_is_never_called_finished(
 
 def test_what_an_edit_took_back_stays_taken_back_when_its_partition_loses_an_image(copy: Path) -> None:
     synth("run", "photos", "--out", str(copy), "--pipeline", "small", "--set", "plan.per_image=2", "--update")
-    taken_back = {key for key, row in rows(copy, "4-selected", "decisions", "pair_id", DECISIONS).items() if row["reason"] == "retired"}
+    taken_back = {
+        key
+        for key, row in rows(copy, "4-selected", "decisions", "pair_id", DECISIONS).items()
+        if row["reason"] == "retired"
+    }
     synth("purge", str(copy), "0006.jpg")
     assert not [one for one in status.funnels(Folder(str(copy))) if one.to_do]
-    left = {key: row["reason"] for key, row in rows(copy, "4-selected", "decisions", "pair_id", DECISIONS).items() if key in taken_back}
+    left = {
+        key: row["reason"]
+        for key, row in rows(copy, "4-selected", "decisions", "pair_id", DECISIONS).items()
+        if key in taken_back
+    }
     assert left and left == dict.fromkeys(left, "retired")
 
 
@@ -282,7 +336,9 @@ def column_texts(out: Path, stage: str) -> Iterator[str]:
             yield from (value for value in row.values() if isinstance(value, str))
 
 
-def test_afterwards_any_folder_will_do_to_start_in(copy: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_afterwards_any_folder_will_do_to_start_in(
+    copy: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     before = everything(copy)
     again = synth("retry", str(copy))

@@ -22,17 +22,31 @@ def test_tags_are_counted_by_image_with_what_no_image_has(tmp_path: Path, monkey
     with Lease.take(out) as lease:
         for name, images in found.items():
             rows = [
-                {"object_id": f"{name}{at}", "tags": [{"path": path, "score": 1.0, "tagger": "beside"} for path in paths]}
+                {
+                    "object_id": f"{name}{at}",
+                    "tags": [{"path": path, "score": 1.0, "tagger": "beside"} for path in paths],
+                }
                 for at, paths in enumerate(images)
             ]
-            parts = {f"tags/{one}": TablePart((stage.write(f"tags/{one}", name, 1, table(rows, OBJECT_TAGS)),), "f") for one in ("a", "b")}
+            parts = {
+                f"tags/{one}": TablePart((stage.write(f"tags/{one}", name, 1, table(rows, OBJECT_TAGS)),), "f")
+                for one in ("a", "b")
+            }
             stage.commit(Receipt(name, 1, parts, {}), lease, 1)
     leaves = ["animal/cat", "animal/red_panda", "document/invoice"]
     lines = examples.tags(out, ["a", "b"], leaves).splitlines()
-    assert [line.split() for line in lines[:4]] == [["tag", "images"], ["animal/cat", "3"], ["document", "1"], ["document/invoice", "1"]]
+    assert [line.split() for line in lines[:4]] == [
+        ["tag", "images"],
+        ["animal/cat", "3"],
+        ["document", "1"],
+        ["document/invoice", "1"],
+    ]
     assert lines[4:] == ["found in no image: animal/red_panda"]
     monkeypatch.setattr(examples, "TAGS", 1)
-    assert examples.tags(out, ["a"], leaves).splitlines()[2] == "… and 2 tags more; the rarest: document 1, document/invoice 1"
+    assert (
+        examples.tags(out, ["a"], leaves).splitlines()[2]
+        == "… and 2 tags more; the rarest: document 1, document/invoice 1"
+    )
 
 
 def packed(out: Folder, sizes: Sequence[int]) -> None:
@@ -53,7 +67,17 @@ def packed(out: Folder, sizes: Sequence[int]) -> None:
 
 @pytest.mark.parametrize(
     ("sizes", "shown"),
-    [([1], 1), ([2], 2), ([3], 3), ([40], 3), ([1, 1], 2), ([2, 1], 3), ([1, 5], 2), ([1, 1, 1], 3), ([1, 1, 1, 1, 1], 3)],
+    [
+        ([1], 1),
+        ([2], 2),
+        ([3], 3),
+        ([40], 3),
+        ([1, 1], 2),
+        ([2, 1], 3),
+        ([1, 5], 2),
+        ([1, 1, 1], 3),
+        ([1, 1, 1, 1, 1], 3),
+    ],
 )
 def test_each_sample_is_shown_once_however_few_there_are(tmp_path: Path, sizes: list[int], shown: int) -> None:
     out = Folder(str(tmp_path))

@@ -63,7 +63,8 @@ def test_a_key_is_missing_only_where_no_unknown_one_beside_it_is_meant_for_it() 
         "some.yaml:3: unknown key 'tag' in rules.0: did you mean 'tags'?"
     ]
     assert lines_of(
-        "about: x\nrules:\n  - zzz: a\n    ask: {b: 1}\n  - tag: a\n    tags: a\n    ask: {b: 1}\n  - ask: {b: 1}\n", MappingFile
+        "about: x\nrules:\n  - zzz: a\n    ask: {b: 1}\n  - tag: a\n    tags: a\n    ask: {b: 1}\n  - ask: {b: 1}\n",
+        MappingFile,
     ) == [
         "some.yaml:3: unknown key 'zzz' in rules.0: known: ask, boost, never, tags, when",
         "some.yaml:3: rules.0.tags is missing",
@@ -95,8 +96,14 @@ TYPE = "needs: y, forms: [short], examples: [p, q]"
             "need: y, forms: [short], examples: [p, q]",
             ["unknown key 'need' in types.a.types.b: did you mean 'needs'?"],
         ),
-        (f"{TYPE}, hint: z", [f"unknown key 'hint' in types.a.types.b: known: {', '.join(sorted(InstructionLeaf.model_fields))}"]),
-        (f"need: y, types: {{c: {{about: x, {TYPE}}}}}", ["unknown key 'need' in types.a.types.b: known: about, types"]),
+        (
+            f"{TYPE}, hint: z",
+            [f"unknown key 'hint' in types.a.types.b: known: {', '.join(sorted(InstructionLeaf.model_fields))}"],
+        ),
+        (
+            f"need: y, types: {{c: {{about: x, {TYPE}}}}}",
+            ["unknown key 'need' in types.a.types.b: known: about, types"],
+        ),
         (
             f"tpyes: {{c: {{about: x, {TYPE}}}}}",
             ["unknown key 'tpyes' in types.a.types.b: did you mean 'types'?"],
@@ -109,7 +116,9 @@ def test_an_unknown_key_of_a_node_is_told_the_keys_of_its_own_kind(node: str, sa
 
 
 def test_a_value_that_could_be_of_two_kinds_and_is_of_neither_is_one_line() -> None:
-    assert lines_of("about: x\nrules:\n  - tags: 5\n", MappingFile) == ["some.yaml:3: rules.0.tags: must be text or must be a list, not 5"]
+    assert lines_of("about: x\nrules:\n  - tags: 5\n", MappingFile) == [
+        "some.yaml:3: rules.0.tags: must be text or must be a list, not 5"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -125,7 +134,9 @@ def test_a_value_that_could_be_of_two_kinds_and_is_of_neither_is_one_line() -> N
     ],
 )
 def test_a_wrong_type_says_what_was_given(value: str, said: str) -> None:
-    assert lines_of(f"about: x\nrules:\n  - tags: a\n    ask: {{b: {value}}}\n", MappingFile) == [f"some.yaml:4: rules.0.ask.b: {said}"]
+    assert lines_of(f"about: x\nrules:\n  - tags: a\n    ask: {{b: {value}}}\n", MappingFile) == [
+        f"some.yaml:4: rules.0.ask.b: {said}"
+    ]
 
 
 def test_every_repeated_key_is_told_with_the_line_of_the_repeat() -> None:
@@ -177,7 +188,9 @@ def test_a_billion_laughs_cost_one_line_and_no_time() -> None:
     assert time.process_time() - started < 2
 
 
-@pytest.mark.parametrize("text", ["[" * 100_000, "{a: " * 5000, "".join(" " * i + f"k{i}:\n" for i in range(400)), "- " * 3000])
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, "{a: " * 5000, "".join(" " * i + f"k{i}:\n" for i in range(400)), "- " * 3000]
+)
 def test_very_deep_nesting_costs_one_line_and_no_time(text: str) -> None:
     started = time.process_time()
     assert "nested more than 60 levels deep" in refusal(text)
@@ -210,7 +223,9 @@ def test_keys_are_text_whatever_they_look_like() -> None:
 
 
 KEYS = st.sampled_from(["no", "1", "x y", "é", "true", "a:b", "#"])
-TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\x85"), max_size=20)  # which PyYAML itself does not read back
+TEXTS = st.text(
+    st.characters(codec="utf-8", exclude_characters="\x85"), max_size=20
+)  # which PyYAML itself does not read back
 
 
 @given(st.dictionaries(KEYS, TEXTS | st.integers() | st.booleans()))
@@ -251,7 +266,10 @@ def test_ours_are_found_from_any_folder(workspace: Path) -> None:
 
 
 def test_an_unknown_name_comes_with_the_nearest(workspace: Path) -> None:
-    with pytest.raises(UserMistake, match=r"^mapping 'everday' is unknown: did you mean 'everyday'\? \(`synth list mapping` shows all\)$"):
+    with pytest.raises(
+        UserMistake,
+        match=r"^mapping 'everday' is unknown: did you mean 'everyday'\? \(`synth list mapping` shows all\)$",
+    ):
         library.find("mapping", "everday")
 
 

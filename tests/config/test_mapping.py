@@ -26,7 +26,9 @@ def load(folder: Path, rules: str, **files: str) -> mapping.RuleSet:
     return mapping.load("mine", taxonomy.load("small").tree, TYPES)
 
 
-def weights(rules: mapping.RuleSet, tags: list[str], facts: ImageSize = WIDE, types: Sequence[str] = TYPES) -> Mapping[str, float]:
+def weights(
+    rules: mapping.RuleSet, tags: list[str], facts: ImageSize = WIDE, types: Sequence[str] = TYPES
+) -> Mapping[str, float]:
     """As the plan draws by them."""
     return Weights(rules, types, {}).named(rules.fired(tags, facts))
 
@@ -58,20 +60,30 @@ def test_a_boost_multiplies_the_sum_whatever_the_order_of_the_rules(workspace: P
 
 
 def test_never_wins_over_everything(workspace: Path) -> None:
-    rules = load(workspace, "  - {tags: animal, never: [coarse/**]}\n  - {tags: '**', ask: {'**': 6}, boost: {'**': 5}}\n")
+    rules = load(
+        workspace, "  - {tags: animal, never: [coarse/**]}\n  - {tags: '**', ask: {'**': 6}, boost: {'**': 5}}\n"
+    )
     assert weights(rules, ["animal/cat"]) == {"fine/reading": 10}
     assert set(weights(rules, ["document"])) == set(TYPES)
 
 
 def test_a_type_without_weight_is_not_asked(workspace: Path) -> None:
-    rules = load(workspace, "  - {tags: '**', ask: {'**': 3, fine/reading: 0}}\n  - {tags: animal, boost: {coarse/scene: 0}}\n")
+    rules = load(
+        workspace, "  - {tags: '**', ask: {'**': 3, fine/reading: 0}}\n  - {tags: animal, boost: {coarse/scene: 0}}\n"
+    )
     assert set(weights(rules, ["animal"])) == {"coarse/counting", "fine/reading"}
 
 
-@given(st.lists(st.sampled_from(["animal", "animal/cat", "document", "document/invoice", "document/letter"])), st.randoms())
+@given(
+    st.lists(st.sampled_from(["animal", "animal/cat", "document", "document/invoice", "document/letter"])), st.randoms()
+)
 def test_weights_do_not_depend_on_the_order_or_number_of_tags(tags: list[str], shuffle: object) -> None:
     tree = taxonomy.grow(parse(Path("t"), TREE), "tags", "tags", "means")
-    said = ("{tags: '**', ask: {coarse/**: 2}}", "{tags: animal/**, ask: {'**': 3}}", "{tags: document/letter, never: [fine/**]}")
+    said = (
+        "{tags: '**', ask: {coarse/**: 2}}",
+        "{tags: animal/**, ask: {'**': 3}}",
+        "{tags: document/letter, never: [fine/**]}",
+    )
     given = [mapping.Rule.model_validate(parse(Path("r"), one).values) for one in said]
     lines = tuple(mapping._line(number, "here", rule, tree, TYPES) for number, rule in enumerate(given))
     rules = mapping.RuleSet("m", lines, frozenset())
@@ -90,7 +102,10 @@ TREE = "tags: {animal: {means: x, tags: {cat: y}}, document: {means: x, tags: {i
         ("tags: '**/invoic', ask: {'**': 1}", "no tag matches '**/invoic': did you mean '**/invoice'?"),
         ("tags: animal/cta, ask: {'**': 1}", "no tag matches 'animal/cta': did you mean 'animal/cat'?"),
         ("tags: animal, ask: {corse/**: 1}", "no instruction type matches 'corse/**': did you mean 'coarse/**'?"),
-        ("tags: animal, ask: {'**/counting/**': 1, '**/cuonting/**': 1}", "matches '**/cuonting/**': did you mean '**/counting/**'?"),
+        (
+            "tags: animal, ask: {'**/counting/**': 1, '**/cuonting/**': 1}",
+            "matches '**/cuonting/**': did you mean '**/counting/**'?",
+        ),
         ("tags: animal, ask: {coarse/**: '6'}", "must be a number, not '6'"),
         ("tags: animal, ask: {coarse/**: six}", "must be a number, not 'six'"),
         ("tags: animal, boost: {coarse/**: '6'}", "must be a number, not '6'"),
@@ -123,7 +138,10 @@ def test_a_tag_implies_its_ancestors(workspace: Path) -> None:
 
 
 def test_two_stars_fire_for_images_without_a_tag_and_nothing_else_does(workspace: Path) -> None:
-    rules = load(workspace, "  - {tags: '**', ask: {'**': 1}}\n  - {tags: '*', ask: {'**': 1}}\n  - {tags: '**/cat', ask: {'**': 1}}\n")
+    rules = load(
+        workspace,
+        "  - {tags: '**', ask: {'**': 1}}\n  - {tags: '*', ask: {'**': 1}}\n  - {tags: '**/cat', ask: {'**': 1}}\n",
+    )
     assert rules.fired([], WIDE) == (0,)
     assert rules.fired(["document"], WIDE) == (0, 1)
 
@@ -138,7 +156,9 @@ def test_two_stars_fire_for_images_without_a_tag_and_nothing_else_does(workspace
         ("min_side: 100, max_aspect: 2", [ImageSize(200, 100)], [ImageSize(99, 100), ImageSize(300, 100)]),
     ],
 )
-def test_a_condition_looks_at_the_image(workspace: Path, when: str, holds: list[ImageSize], does_not: list[ImageSize]) -> None:
+def test_a_condition_looks_at_the_image(
+    workspace: Path, when: str, holds: list[ImageSize], does_not: list[ImageSize]
+) -> None:
     rules = load(workspace, f"  - {{tags: '**', when: {{{when}}}, ask: {{'**': 1}}}}\n")
     assert all(rules.fired([], facts) == (0,) for facts in holds)
     assert all(rules.fired([], facts) == () for facts in does_not)

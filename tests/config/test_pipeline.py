@@ -91,14 +91,32 @@ def test_the_last_of_two_settings_counts_and_leaves_its_neighbours() -> None:
             r"select.forbidden: '(.)\\1' is not a regular expression as RE2 reads them: invalid escape sequence: \1",
         ),
         ("select.keep={answer: {mim: 1}}", "unknown key 'mim' in select.keep.answer: did you mean 'min'?"),
-        ("select.keep={blind: {forms: [shrt]}}", "select.keep.blind.forms.0: 'shrt' is not an answer form: did you mean 'short'?"),
-        ("generate.engine.kind=endpoint", "generate.engine: an endpoint needs urls, a list of base URLs such as http://127.0.0.1:8000/v1"),
+        (
+            "select.keep={blind: {forms: [shrt]}}",
+            "select.keep.blind.forms.0: 'shrt' is not an answer form: did you mean 'short'?",
+        ),
+        (
+            "generate.engine.kind=endpoint",
+            "generate.engine: an endpoint needs urls, a list of base URLs such as http://127.0.0.1:8000/v1",
+        ),
         ("generate.engine={kind: endpoint, urls: [nohttp]}", f"generate.engine.urls.0: {NO_URL}"),
         ("generate.engine={kind: endpoint, urls: ['http:///v1']}", f"generate.engine.urls.0: {NO_URL}"),
-        ("generate.engine={kind: endpoint, urls: ['https://host/v1', 'ftp://host/v1']}", f"generate.engine.urls.1: {NO_URL}"),
-        ("generate.engine.template={tokenize: true}", "generate.engine.template: tokenize is what each call says for itself"),
-        ("generate.engine.environment={MY_TOKEN: x}", f"generate.engine.environment: MY_TOKEN looks like a secret, {STORED}"),
-        ("pack.languages=[en, english]", "pack.languages.1: 'english' is not an ISO 639 code, two or three small letters such as en"),
+        (
+            "generate.engine={kind: endpoint, urls: ['https://host/v1', 'ftp://host/v1']}",
+            f"generate.engine.urls.1: {NO_URL}",
+        ),
+        (
+            "generate.engine.template={tokenize: true}",
+            "generate.engine.template: tokenize is what each call says for itself",
+        ),
+        (
+            "generate.engine.environment={MY_TOKEN: x}",
+            f"generate.engine.environment: MY_TOKEN looks like a secret, {STORED}",
+        ),
+        (
+            "pack.languages=[en, english]",
+            "pack.languages.1: 'english' is not an ISO 639 code, two or three small letters such as en",
+        ),
         ("pack.languages=[EN]", "pack.languages.0: 'EN' is not an ISO 639 code, two or three small letters such as en"),
         (
             "select.keep={likelihood: {min: 0.9, max: 0.1}}",
@@ -124,7 +142,9 @@ def test_a_wrong_setting_is_one_line_that_repeats_what_was_typed(override: str, 
     ],
 )
 def test_a_setting_that_cannot_be_read_is_one_line(override: str, said: str) -> None:
-    assert told(override, text=SMALLEST.replace("prompts: p", "prompts: p, scores: [likelihood]")) == [f"--set {override}: {said}"]
+    assert told(override, text=SMALLEST.replace("prompts: p", "prompts: p, scores: [likelihood]")) == [
+        f"--set {override}: {said}"
+    ]
 
 
 def test_mistakes_of_the_file_and_of_settings_are_told_together() -> None:
@@ -138,7 +158,10 @@ def test_mistakes_of_the_file_and_of_settings_are_told_together() -> None:
     )
 
 
-@given(st.sampled_from(["tag.workers", "plan.seed", "a.b.c", "generate.engine.options.x", "source.uri"]), st.text(max_size=20))
+@given(
+    st.sampled_from(["tag.workers", "plan.seed", "a.b.c", "generate.engine.options.x", "source.uri"]),
+    st.text(max_size=20),
+)
 def test_any_setting_is_taken_or_refused_in_words(key: str, value: str) -> None:
     try:
         pipelines.load("small", [f"{key}={value}"])
@@ -217,7 +240,9 @@ def test_no_mistake_hides_one_in_another_section_or_in_a_file_that_is_named() ->
     edited("taggers/beside.yaml", "engine: sidecar\n", "engine: sidecar\nkye: tags\nnames: {kitty: animal/kat}\n")
     edited("prompts/small.yaml", "Short.", "{{ shrt }}")
     write(Path("prompts/small.yaml"), Path("prompts/small.yaml").read_text() + "judeg: {}\n")
-    edited("pipelines/mappings/small.yaml", "ask: {fine/**: 4}", "ask:\n      fine/**: 4\n      fien/**: 4\n    nevr: []")
+    edited(
+        "pipelines/mappings/small.yaml", "ask: {fine/**: 4}", "ask:\n      fine/**: 4\n      fien/**: 4\n    nevr: []"
+    )
     assert sorted(mistakes()) == sorted(
         [
             "pipelines/small.yaml:3: unknown key 'wokers' in tag: did you mean 'workers'?",
@@ -279,7 +304,10 @@ def test_a_repeated_key_and_a_setting_that_cannot_be_applied_hide_nothing() -> N
 
 
 def test_a_score_that_pack_or_engine_cannot_serve_is_told() -> None:
-    write(Path("prompts/small.yaml"), Path("prompts/small.yaml").read_text().replace('blind: {text: "{{ question }} Blind."}\n', ""))
+    write(
+        Path("prompts/small.yaml"),
+        Path("prompts/small.yaml").read_text().replace('blind: {text: "{{ question }} Blind."}\n', ""),
+    )
     scores = "generate.scores=[blind, image_gain]"
     assert mistakes(scores, "select.keep={}", "generate.engine={kind: endpoint, urls: ['http://x/v1']}") == [
         f"--set {scores}: generate.scores: 'blind' needs a prompt that pack 'small' does not have",
@@ -289,8 +317,14 @@ def test_a_score_that_pack_or_engine_cannot_serve_is_told() -> None:
 
 
 def test_a_line_that_declines_is_refused_where_replies_are_json() -> None:
-    edited("prompts/small.yaml", '{{ language }}.", parse: json}\nask_choice', '{{ language }}.", parse: json, none: none}\nask_choice')
-    assert mistakes() == ["prompts/small.yaml:4: ask: `none` is of `parse: lines`; with json a model declines by an empty list"]
+    edited(
+        "prompts/small.yaml",
+        '{{ language }}.", parse: json}\nask_choice',
+        '{{ language }}.", parse: json, none: none}\nask_choice',
+    )
+    assert mistakes() == [
+        "prompts/small.yaml:4: ask: `none` is of `parse: lines`; with json a model declines by an empty list"
+    ]
 
 
 def test_labels_that_an_endpoint_cannot_tell_apart_are_told_and_left_to_vllm_to_check() -> None:
@@ -311,12 +345,18 @@ def test_options_that_the_scripted_engine_does_not_know_are_told_without_startin
     edited("pipelines/small.yaml", "engine: {kind: scripted}", options)
     wrong = "pipelines/small.yaml:8: unknown key"
     said = mistakes("generate.engine.options.late=much")
-    assert said[0].startswith(f"{wrong} 'dtype' in generate.engine.options: known: decline, die_on, ") and len(said) == 3
+    assert (
+        said[0].startswith(f"{wrong} 'dtype' in generate.engine.options: known: decline, die_on, ") and len(said) == 3
+    )
     assert said[1] == f"{wrong} 'secnds' in generate.engine.options: did you mean 'seconds'?"
-    assert said[2] == "--set generate.engine.options.late=much: generate.engine.options.late: must be a number, not 'much'"
+    assert (
+        said[2] == "--set generate.engine.options.late=much: generate.engine.options.late: must be a number, not 'much'"
+    )
 
 
-@pytest.mark.parametrize("engine", ["{kind: scripted, script: 'mine:Engine', options: {dtype: x}}", "{options: {dtype: x}}"])
+@pytest.mark.parametrize(
+    "engine", ["{kind: scripted, script: 'mine:Engine', options: {dtype: x}}", "{options: {dtype: x}}"]
+)
 def test_options_of_other_engines_are_for_them_to_judge(engine: str) -> None:
     assert resolve.load(pipelines.read("small", [f"generate.engine={engine}"]))
 
@@ -330,4 +370,6 @@ def test_a_stored_pipeline_is_checked_like_a_file() -> None:
     pipeline = pipelines.load("small")
     assert resolve.load_definitions(pipeline) == resolve.load(pipelines.read("small"))[1]
     with pytest.raises(Mistakes, match=r"^pipeline: select\.keep: 'answer' is not scored"):
-        resolve.load_definitions(pipeline.model_copy(update={"generate": pipeline.generate.model_copy(update={"scores": ("likelihood",)})}))
+        resolve.load_definitions(
+            pipeline.model_copy(update={"generate": pipeline.generate.model_copy(update={"scores": ("likelihood",)})})
+        )

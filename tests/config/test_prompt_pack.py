@@ -44,7 +44,10 @@ def test_every_shipped_pack_asks_every_type_in_words_of_its_own(name: str) -> No
     for form in ("short", "choice"):
         ask = prompts.ask(form)
         for n in (1, 3):
-            texts = {path: render(ask.text, type=kind, n=n, language="French", tags=["dog"]) for path, kind in prompts.types.items()}
+            texts = {
+                path: render(ask.text, type=kind, n=n, language="French", tags=["dog"])
+                for path, kind in prompts.types.items()
+            }
             assert len(set(texts.values())) == len(texts)
             assert all(text == text.strip() and text for text in texts.values())
 
@@ -79,7 +82,9 @@ def test_a_missing_value_is_an_error_and_never_an_empty_place() -> None:
     ],
 )
 def test_a_template_cannot_reach_python_or_change_what_it_is_given(escape: str) -> None:
-    kind = shipped("drawn").types["counting" if "counting" in shipped("drawn").types else next(iter(shipped("drawn").types))]
+    kind = shipped("drawn").types[
+        "counting" if "counting" in shipped("drawn").types else next(iter(shipped("drawn").types))
+    ]
     options = ["a"]
     try:
         shown = render(escape, question="q", options=options, type=kind)
@@ -91,16 +96,28 @@ def test_a_template_cannot_reach_python_or_change_what_it_is_given(escape: str) 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ("{{ question }} Short. => {{ qestion }}", "answer.short.text: unknown variable 'qestion': did you mean 'question'?"),
-        ("Ask {{ n }} about => {% if n > 1 %}{{ topic }}{% endif %}", "ask.text: unknown variable 'topic': known: language, n, tags, type"),
+        (
+            "{{ question }} Short. => {{ qestion }}",
+            "answer.short.text: unknown variable 'qestion': did you mean 'question'?",
+        ),
+        (
+            "Ask {{ n }} about => {% if n > 1 %}{{ topic }}{% endif %}",
+            "ask.text: unknown variable 'topic': known: language, n, tags, type",
+        ),
         (
             "Ask {{ n }} about {{ type.name }} => {{ n }} {{ type.nmae }}",
             "ask.text: is not a template that works: 'synthgen",
         ),
-        ("Ask {{ n }} about => {{ 1 // (n - 1) }}", "ask.text: is not a template that works: integer division or modulo by zero"),
+        (
+            "Ask {{ n }} about => {{ 1 // (n - 1) }}",
+            "ask.text: is not a template that works: integer division or modulo by zero",
+        ),
         ("{{ question }} Short. => {% if", "answer.short.text: is not a template that works: "),
         ("{{ question }} Brief. => {{ options[0] }}", "answer.brief.text: is not a template that works: "),
-        ("Rate {{ question }} {{ answer }} => {{ question.__class__ }}", "judge.answer.text: is not a template that works: access to"),
+        (
+            "Rate {{ question }} {{ answer }} => {{ question.__class__ }}",
+            "judge.answer.text: is not a template that works: access to",
+        ),
         ("Say otherwise: {{ question }} => {{ options }}", "paraphrase.text: unknown variable 'options'"),
         ("{{ question }} Blind. => {{ answer }}", "blind.text: unknown variable 'answer'"),
     ],

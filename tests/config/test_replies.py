@@ -9,7 +9,16 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from synthgen.config import replies as reply_
-from synthgen.config.replies import OPTIONS, Declined, Question, Style, Unparsable, letter_of, parse_questions, question_schema
+from synthgen.config.replies import (
+    OPTIONS,
+    Declined,
+    Question,
+    Style,
+    Unparsable,
+    letter_of,
+    parse_questions,
+    question_schema,
+)
 
 WORDS = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1, max_size=12)
 SENTENCES = st.lists(WORDS, min_size=1, max_size=6).map(" ".join)
@@ -17,7 +26,8 @@ CHOICES = st.builds(Question, SENTENCES, st.lists(SENTENCES, min_size=4, max_siz
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
     lambda inner: (
-        st.lists(inner, max_size=5) | st.dictionaries(st.sampled_from(["question", "options", "questions", "x"]), inner, max_size=4)
+        st.lists(inner, max_size=5)
+        | st.dictionaries(st.sampled_from(["question", "options", "questions", "x"]), inner, max_size=4)
     ),
     max_leaves=20,
 )
@@ -40,7 +50,10 @@ def test_choice_questions_written_as_json_are_read_back(questions: list[Question
     assert read(json.dumps({"questions": items}), "json", True) == questions
 
 
-@given(st.lists(SENTENCES, min_size=1, max_size=5), st.sampled_from(["{}", "{n}. {}", "({n}) {}", "- {}", "* {}", "• {}", "  {n}: {}"]))
+@given(
+    st.lists(SENTENCES, min_size=1, max_size=5),
+    st.sampled_from(["{}", "{n}. {}", "({n}) {}", "- {}", "* {}", "• {}", "  {n}: {}"]),
+)
 def test_questions_written_on_lines_are_read_back(questions: list[str], numbered: str) -> None:
     assume(reply_._items(questions) == questions)
     assume([reply_._bare(text) for text in questions] != ["none"] and not any("```" in text for text in questions))
@@ -67,18 +80,28 @@ TWO = ["What is on the table?", "How many cups are there?"]
         ("12:30 or later, by the clock?", ["12:30 or later, by the clock?"]),
     ],
 )
-def test_of_a_list_the_items_are_read_without_their_marks_and_not_the_words_around_it(reply: str, questions: list[str]) -> None:
+def test_of_a_list_the_items_are_read_without_their_marks_and_not_the_words_around_it(
+    reply: str, questions: list[str]
+) -> None:
     assert read(reply, "lines", False) == [Question(text) for text in questions]
 
 
-@given(st.lists(st.lists(st.sampled_from(["what", "is", "red", "a", "old sign"]), min_size=1).map(" ".join), min_size=5, max_size=5))
+@given(
+    st.lists(
+        st.lists(st.sampled_from(["what", "is", "red", "a", "old sign"]), min_size=1).map(" ".join),
+        min_size=5,
+        max_size=5,
+    )
+)
 def test_choice_questions_written_on_a_line_are_read_back(parts: list[str]) -> None:
     line = f"{parts[0]}? A. {parts[1]} B. {parts[2]} C. {parts[3]} D. {parts[4]}"
     assert read(line, "lines", True) == [Question(f"{parts[0]}?", tuple(parts[1:]))]
 
 
 @given(
-    st.text(max_size=80) | VALUES.map(json.dumps) | VALUES.map(lambda value: json.dumps({"questions": value})), st.booleans(), st.booleans()
+    st.text(max_size=80) | VALUES.map(json.dumps) | VALUES.map(lambda value: json.dumps({"questions": value})),
+    st.booleans(),
+    st.booleans(),
 )
 def test_no_reply_is_beyond_reading(reply: str, as_json: bool, choice: bool) -> None:
     found = read(reply, "json" if as_json else "lines", choice)
@@ -132,17 +155,25 @@ def test_a_reply_that_cannot_be_read_says_why(reply: str, why: str) -> None:
     assert isinstance(found, Unparsable) and why in found.why
 
 
-@pytest.mark.parametrize("options", [["a", "b", "c"], ["a", "b", "c", "d", "e"], ["a", "b", "c", ""], ["a", "b", "c", 4], "abcd", None])
+@pytest.mark.parametrize(
+    "options", [["a", "b", "c"], ["a", "b", "c", "d", "e"], ["a", "b", "c", ""], ["a", "b", "c", 4], "abcd", None]
+)
 def test_a_choice_question_has_four_options_or_is_none(options: Any) -> None:
     reply = json.dumps({"questions": [{"question": "Which?", "options": options}]})
     assert isinstance(read(reply, "json", True), Unparsable)
-    assert isinstance(read('{"questions": [{"question": " ", "options": ["a", "b", "c", "d"]}]}', "json", True), Unparsable)
+    assert isinstance(
+        read('{"questions": [{"question": " ", "options": ["a", "b", "c", "d"]}]}', "json", True), Unparsable
+    )
 
 
-@pytest.mark.parametrize("spelled", ["{}. {}", "({}) {}", "{}) {}", "{}: {}", "{}.{}", "{}、{}", "\uff08{}\uff09{}", "{}\uff1a{}"])
+@pytest.mark.parametrize(
+    "spelled", ["{}. {}", "({}) {}", "{}) {}", "{}: {}", "{}.{}", "{}、{}", "\uff08{}\uff09{}", "{}\uff1a{}"]
+)
 @pytest.mark.parametrize("letters", ["ABCD", "\uff21\uff22\uff23\uff24"])
 def test_letters_that_all_options_begin_with_in_order_are_no_part_of_them(spelled: str, letters: str) -> None:
-    options = [spelled.format(letter, text) for letter, text in zip(letters, ("red", "蓝色", "B. C.", "7"), strict=True)]
+    options = [
+        spelled.format(letter, text) for letter, text in zip(letters, ("red", "蓝色", "B. C.", "7"), strict=True)
+    ]
     found = read(json.dumps({"questions": [{"question": "Which?", "options": options}]}), "json", True)
     assert found == [Question("Which?", ("red", "蓝色", "B. C.", "7"))]
 
@@ -165,7 +196,21 @@ def test_options_that_do_not_all_begin_with_their_letter_stay_as_they_are(option
 @pytest.mark.parametrize(
     "answer",
     [
-        *("B", " B\n", "(B)", "B.", "B. red", "B)red", "B: a car", "**B**", "**B.** red", "**B. red**", "(**B**) red", "__B__", '"B"'),
+        *(
+            "B",
+            " B\n",
+            "(B)",
+            "B.",
+            "B. red",
+            "B)red",
+            "B: a car",
+            "**B**",
+            "**B.** red",
+            "**B. red**",
+            "(**B**) red",
+            "__B__",
+            '"B"',
+        ),
         *("B.红色", "B\uff1a红色", "B、红色", "\uff22", "\uff22\uff0e红色", "\uff08B\uff09红色", "B. C", "B.T恤"),
     ],
 )
@@ -174,7 +219,8 @@ def test_the_letter_of_an_answer_is_read_however_it_is_marked(answer: str) -> No
 
 
 @pytest.mark.parametrize(
-    "answer", ["", "b", "blue", "A cat", "BC", "A、B", "A, B", "A.B", "A.M.", "I'm not sure", "The answer is B", "B blue"]
+    "answer",
+    ["", "b", "blue", "A cat", "BC", "A、B", "A, B", "A.B", "A.M.", "I'm not sure", "The answer is B", "B blue"],
 )
 def test_what_is_no_letter_by_itself_is_none(answer: str) -> None:
     assert letter_of(answer) is None
@@ -195,7 +241,9 @@ def test_a_line_whose_options_are_not_a_to_d_is_unparsable(line: str) -> None:
     assert isinstance(read(line, "lines", True), Unparsable)
 
 
-@pytest.mark.parametrize("reply", ['{"questions": []}', '```json\n{"questions": []}\n```', ' {"questions": [ ] , "why": "too dark"}'])
+@pytest.mark.parametrize(
+    "reply", ['{"questions": []}', '```json\n{"questions": []}\n```', ' {"questions": [ ] , "why": "too dark"}']
+)
 def test_json_declines_by_an_empty_list(reply: str) -> None:
     assert isinstance(read(reply, "json", False), Declined)
 

@@ -89,7 +89,9 @@ def test_a_template_without_a_place_for_the_name_is_told_with_its_line(workspace
 
 
 def test_a_tree_knows_parents_children_roots_and_leaves(workspace: Path) -> None:
-    tree = load(workspace, "  animal: {means: alive, tags: {owl: a bird, big_cat: {means: fierce}}}\n  page: text\n").tree
+    tree = load(
+        workspace, "  animal: {means: alive, tags: {owl: a bird, big_cat: {means: fierce}}}\n  page: text\n"
+    ).tree
     assert list(tree.nodes) == ["animal", "animal/owl", "animal/big_cat", "page"]
     assert tree.roots == ("animal", "page") and tree.leaves == ("animal/owl", "animal/big_cat", "page")
     cat = tree.nodes["animal/big_cat"]
@@ -100,7 +102,8 @@ def test_a_tree_knows_parents_children_roots_and_leaves(workspace: Path) -> None
 def test_a_name_stands_in_a_tree_once_and_the_first_place_is_told(workspace: Path) -> None:
     with pytest.raises(Mistakes) as caught:
         load(
-            workspace, "  animal:\n    means: x\n    tags:\n      owl: a\n  toy:\n    means: x\n    tags:\n      owl: b\n      animal: c\n"
+            workspace,
+            "  animal:\n    means: x\n    tags:\n      owl: a\n  toy:\n    means: x\n    tags:\n      owl: b\n      animal: c\n",
         )
     file = workspace / "taggers/taxonomies/mine.yaml"
     assert caught.value.lines == [

@@ -57,16 +57,23 @@ def test_images_are_dropped_first_come(hashes: list[int], bits: int) -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(hashes=HASHES, cut=st.integers(0, 60), bits=st.integers(0, 8))
-def test_images_kept_before_stand_for_new_ones_as_if_all_had_come_at_once(hashes: list[int], cut: int, bits: int) -> None:
+def test_images_kept_before_stand_for_new_ones_as_if_all_had_come_at_once(
+    hashes: list[int], cut: int, bits: int
+) -> None:
     whole = near_images(np.array(hashes, np.uint64), bits)
     before = [index for index in range(min(cut, len(hashes))) if whole[index] == index]
-    rest = near_images(np.array(hashes[cut:], np.uint64), bits, kept=np.array([hashes[index] for index in before], np.uint64))
+    rest = near_images(
+        np.array(hashes[cut:], np.uint64), bits, kept=np.array([hashes[index] for index in before], np.uint64)
+    )
     back = [before[-1 - index] if index < 0 else index + cut for index in rest.tolist()]
     assert back == whole[cut:].tolist()
 
 
 def test_kept_images_stay_even_if_they_are_near_to_one_another() -> None:
-    assert near_images(np.array([3, 255], np.uint64), 1, kept=np.array([0, 1, 255, 255], np.uint64)).tolist() == [-2, -3]
+    assert near_images(np.array([3, 255], np.uint64), 1, kept=np.array([0, 1, 255, 255], np.uint64)).tolist() == [
+        -2,
+        -3,
+    ]
 
 
 @pytest.mark.parametrize("bits", [1, 4, 7])
@@ -90,12 +97,35 @@ def test_a_cluster_too_dense_to_hold_is_cut_in_two_and_decided_the_same(monkeypa
 
 # --- texts ------------------------------------------------------------------------------------------------------------
 
-WORDS = ["what", "which", "is", "are", "the", "a", "colour", "color", "of", "on", "left", "right", "bus", "dog", "cat", "3", "4", "red"]
+WORDS = [
+    "what",
+    "which",
+    "is",
+    "are",
+    "the",
+    "a",
+    "colour",
+    "color",
+    "of",
+    "on",
+    "left",
+    "right",
+    "bus",
+    "dog",
+    "cat",
+    "3",
+    "4",
+    "red",
+]
 QUESTIONS = st.lists(st.lists(st.sampled_from(WORDS), max_size=7).map(" ".join), max_size=40)
 
 
 @settings(max_examples=80, deadline=None)
-@given(texts=QUESTIONS, groups=st.lists(st.integers(0, 3), min_size=40, max_size=40), threshold=st.sampled_from([0.5, 0.8, 1.0]))
+@given(
+    texts=QUESTIONS,
+    groups=st.lists(st.integers(0, 3), min_size=40, max_size=40),
+    threshold=st.sampled_from([0.5, 0.8, 1.0]),
+)
 def test_texts_are_dropped_first_come_within_their_group(texts: list[str], groups: list[int], threshold: float) -> None:
     items = list(zip(groups, texts, strict=False))
     expected = one_by_one(items, lambda one, other: one[0] == other[0] and jaccard(one[1], other[1]) >= threshold)
@@ -105,7 +135,11 @@ def test_texts_are_dropped_first_come_within_their_group(texts: list[str], group
 def many_questions(count: int) -> list[str]:
     draw, made = random.Random(0), list[str]()
     for _ in range(count):
-        words = draw.choice(made).split() if made and draw.random() < 0.3 else draw.choices(WORDS * 3, k=draw.randint(6, 14))
+        words = (
+            draw.choice(made).split()
+            if made and draw.random() < 0.3
+            else draw.choices(WORDS * 3, k=draw.randint(6, 14))
+        )
         words[draw.randrange(len(words))] = draw.choice(WORDS)
         made.append(" ".join(words))
     return made
@@ -118,7 +152,11 @@ def test_minhash_finds_nearly_all_of_what_exact_comparison_finds_and_nothing_els
     sets = [tokens(text) for text in texts]
     right = missed = 0
     for later in range(len(texts)):
-        near_ones = [other for other in range(later) if len(sets[other] & sets[later]) >= threshold * len(sets[other] | sets[later])]
+        near_ones = [
+            other
+            for other in range(later)
+            if len(sets[other] & sets[later]) >= threshold * len(sets[other] | sets[later])
+        ]
         assert kept[later] or near_ones, "dropped, and no earlier text is near"
         right += not kept[later]
         missed += bool(kept[later] and any(kept[other] for other in near_ones))
@@ -152,7 +190,12 @@ def test_the_result_does_not_depend_on_how_much_is_done_at_once(monkeypatch: pyt
 
 @pytest.mark.parametrize(
     ("one", "other"),
-    [("What is it?", "what is it"), ("\ufb01ne  day", "Fine day."), ("\uff37hat\uff1f", "what"), ("「これは何」", "これは何")],
+    [
+        ("What is it?", "what is it"),
+        ("\ufb01ne  day", "Fine day."),
+        ("\uff37hat\uff1f", "what"),
+        ("「これは何」", "これは何"),
+    ],
 )
 def test_case_punctuation_and_compatible_characters_make_no_difference(one: str, other: str) -> None:
     assert near_texts(plain_texts([one, other]), None, 1.0).tolist() == [0, 0]

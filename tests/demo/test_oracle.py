@@ -49,7 +49,10 @@ def test_junk_is_unreadable(scene: Scene, junk: str) -> None:
     if parse(junk) is None:
         assert judge(scene, junk, "yes").value == "unreadable"
     if not any(character.isalnum() for character in junk):
-        assert judge(scene, "How many things are there?" if not scene.bars else "How many bars are there?", junk).value == "unreadable"
+        assert (
+            judge(scene, "How many things are there?" if not scene.bars else "How many bars are there?", junk).value
+            == "unreadable"
+        )
 
 
 def test_all_types_occur() -> None:
@@ -122,9 +125,15 @@ def test_unfit_says_why() -> None:
 
 
 def test_the_share_of_true_pairs_is_told_in_words(capsys: pytest.CaptureFixture[str]) -> None:
-    counts = {"counting": Counter(generated=8, true=6, kept=4, kept_true=4), "existence": Counter(generated=2, true=0, kept=1)}
+    counts = {
+        "counting": Counter(generated=8, true=6, kept=4, kept_true=4),
+        "existence": Counter(generated=2, true=0, kept=1),
+    }
     truth._told(counts, {}, 12)
-    assert capsys.readouterr().out.splitlines()[-1] == "true: 80.0% of the 5 accepted pairs, 60.0% of the 10 that were generated"
+    assert (
+        capsys.readouterr().out.splitlines()[-1]
+        == "true: 80.0% of the 5 accepted pairs, 60.0% of the 10 that were generated"
+    )
 
 
 def test_a_folder_in_which_nothing_was_selected_is_told_and_not_counted_as_zeros(tmp_path: Path) -> None:

@@ -103,11 +103,21 @@ def test_commands_in_blocks_parse(path: Path) -> None:
 @pytest.mark.parametrize("path", [*PAGES, *SCRIPTS], ids=name_of)
 def test_commands_in_sentences_exist(path: Path) -> None:
     """`synth status` in running text, and the lines of scripts and of comments: the command and its options exist."""
-    found = spans(path) if path.suffix == ".md" else [line.lstrip("# >") for line in read(path).replace("\\\n", " ").splitlines()]
+    found = (
+        spans(path)
+        if path.suffix == ".md"
+        else [line.lstrip("# >") for line in read(path).replace("\\\n", " ").splitlines()]
+    )
     faults = []
     for text in found:
         words = re.split(r"\s+", text.strip())
-        if words[0] == "make" and len(words) > 1 and "=" not in words[1] and words[1] not in TARGETS and path.suffix == ".md":
+        if (
+            words[0] == "make"
+            and len(words) > 1
+            and "=" not in words[1]
+            and words[1] not in TARGETS
+            and path.suffix == ".md"
+        ):
             faults.append(f"make has no target {words[1]}")
         if words[0] != "synth" or len(words) < 2 or not re.fullmatch(r"[a-z]+", words[1]):
             continue
@@ -115,7 +125,11 @@ def test_commands_in_sentences_exist(path: Path) -> None:
             faults.append(f"no such command: {text}")
             continue
         known = {name for one in COMMANDS[words[1]].params for name in one.opts}
-        faults += [f"{text}: no such option {word}" for word in words[2:] if word.startswith("--") and word.partition("=")[0] not in known]
+        faults += [
+            f"{text}: no such option {word}"
+            for word in words[2:]
+            if word.startswith("--") and word.partition("=")[0] not in known
+        ]
     assert not faults, "\n".join(faults)
 
 
@@ -125,7 +139,11 @@ def mentioned_files(path: Path) -> Iterator[str]:
     starts = [line.split()[0] for text in blocks(path, "") for line in text.splitlines() if line.strip()]
     for text in [*spans(path), *starts]:
         first, slash, _ = text.partition("/")
-        if re.fullmatch(r"[\w./-]+", text) and "NAME" not in text and ((slash and (ROOT / first).is_dir()) or text.endswith(".py")):
+        if (
+            re.fullmatch(r"[\w./-]+", text)
+            and "NAME" not in text
+            and ((slash and (ROOT / first).is_dir()) or text.endswith(".py"))
+        ):
             yield text
 
 
@@ -142,9 +160,16 @@ def test_shelf_names_exist() -> None:
         lines = [words for words in typed(path) if words[0] == "synth"]
         made = {(words[2], words[4]) for words in lines if words[1] == "copy"}
         named = [(words[2], words[3]) for words in lines if words[1] in ("show", "copy")]
-        named += [("pipeline", words[words.index(flag) + 1]) for words in lines for flag in ("--pipeline", "-p") if flag in words]
+        named += [
+            ("pipeline", words[words.index(flag) + 1])
+            for words in lines
+            for flag in ("--pipeline", "-p")
+            if flag in words
+        ]
         faults += [
-            f"{name_of(path)}: {kind} {name}" for kind, name in named if name not in library.names(kind) and (kind, name) not in made
+            f"{name_of(path)}: {kind} {name}"
+            for kind, name in named
+            if name not in library.names(kind) and (kind, name) not in made
         ]
     assert not faults
 
@@ -179,7 +204,9 @@ def test_yaml_is_accepted(page: str, text: str, tmp_path: Path, monkeypatch: pyt
     kind = next(kind for kind, folder in library.KINDS.items() if folder == str(Path(first[1]).parent))
     if kind == "pipeline":
         whole = merged(library.load("pipeline", "everyday").values, library.load("pipeline", file.stem).values)
-        file.write_text(yaml.safe_dump({**whole, "generate": {**whole["generate"], **_engine_alone(text)}}), encoding="utf-8")
+        file.write_text(
+            yaml.safe_dump({**whole, "generate": {**whole["generate"], **_engine_alone(text)}}), encoding="utf-8"
+        )
         resolve.load_definitions(pipeline.load(file.stem))
     elif kind == "mapping":
         everyday = taggers.load("everyday-clip").taxonomy.tree

@@ -26,10 +26,15 @@ def settings_of(model: type[BaseModel], before: str = "") -> Iterator[tuple[str,
             yield f"{before}{name}", "must be given"
         else:
             given = TypeAdapter(Any).dump_python(default, mode="json")
-            yield f"{before}{name}", yaml.safe_dump(given, default_flow_style=True, width=1000).removesuffix("\n").removesuffix("\n...")
+            yield (
+                f"{before}{name}",
+                yaml.safe_dump(given, default_flow_style=True, width=1000).removesuffix("\n").removesuffix("\n..."),
+            )
 
 
-@pytest.mark.parametrize("section", [name for name in pipeline.Pipeline.model_fields if name not in ("about", "notice")])
+@pytest.mark.parametrize(
+    "section", [name for name in pipeline.Pipeline.model_fields if name not in ("about", "notice")]
+)
 def test_every_setting_is_listed_with_its_default(section: str) -> None:
     text = read(ROOT / "docs/pipelines.md").split(f"\n## {section}\n")[1].split("\n## ")[0]
     listed = re.findall(r"^\| `([\w.]+)`(?: †)? \| `?([^|]+?)`? \|", text, re.MULTILINE)
@@ -41,10 +46,30 @@ def test_every_setting_is_listed_with_its_default(section: str) -> None:
 @pytest.mark.parametrize(
     ("setting", "value"),
     [
-        *(("source.hosts", "[a.org]"), ("source.sidecar", ".json"), ("images.max_frames", "3"), ("images.model_pixels", "9000")),
-        *(("tag.workers", "2"), ("tag.batch", "3"), ("plan.per_image", "3"), ("plan.balance.types", "0.5"), ("plan.seed", "3")),
-        *(("generate.scores", "[likelihood, agreement]"), ("generate.sampling.top_p", "0.5"), ("generate.engine.in_flight", "3")),
-        *(("generate.engine.retries", "9"), ("generate.price.gpu_hour", "2"), ("select.near_questions", "0.5"), ("train.steps", "9")),
+        *(
+            ("source.hosts", "[a.org]"),
+            ("source.sidecar", ".json"),
+            ("images.max_frames", "3"),
+            ("images.model_pixels", "9000"),
+        ),
+        *(
+            ("tag.workers", "2"),
+            ("tag.batch", "3"),
+            ("plan.per_image", "3"),
+            ("plan.balance.types", "0.5"),
+            ("plan.seed", "3"),
+        ),
+        *(
+            ("generate.scores", "[likelihood, agreement]"),
+            ("generate.sampling.top_p", "0.5"),
+            ("generate.engine.in_flight", "3"),
+        ),
+        *(
+            ("generate.engine.retries", "9"),
+            ("generate.price.gpu_hour", "2"),
+            ("select.near_questions", "0.5"),
+            ("train.steps", "9"),
+        ),
         *(("pack.images", "resized"), ("pack.workers", "2"), ("generate.engine.kind", "scripted")),
     ],
 )
@@ -79,13 +104,18 @@ def key_rows(title: str) -> dict[str, list[str]]:
     """The rows of a section's table on the page of text files: key -> default, what it does, what an edit makes anew."""
     text = read(TEXTS).split(f"\n## {title}\n")[1].split("\n## ")[0]
     return {
-        key: [cell.strip() for cell in rest.split(" | ")] for key, rest in re.findall(r"^\| `([\w.]+)` \| (.+) \|$", text, re.MULTILINE)
+        key: [cell.strip() for cell in rest.split(" | ")]
+        for key, rest in re.findall(r"^\| `([\w.]+)` \| (.+) \|$", text, re.MULTILINE)
     }
 
 
 @pytest.mark.parametrize(
     ("title", "model"),
-    [("Taxonomies", taxonomy.TaxonomyFile), ("Families", prompt_pack.FamilyFile), ("Prompt packs", prompt_pack.PackFile)],
+    [
+        ("Taxonomies", taxonomy.TaxonomyFile),
+        ("Families", prompt_pack.FamilyFile),
+        ("Prompt packs", prompt_pack.PackFile),
+    ],
 )
 def test_every_key_of_a_text_file_is_listed_with_its_default(title: str, model: type[library.Section]) -> None:
     listed = {key: cells[0].strip("`") for key, cells in key_rows(title).items()}
@@ -98,7 +128,11 @@ def test_every_variable_of_a_template_is_listed() -> None:
         first, *between, last = ({"ask_choice": "ask", "blind": "paraphrase"}.get(place[0], place[0]), *place[1:])
         key = ".".join([first, *({"answer": "FORM", "judge": "SCORE"}[first] for _ in between), last])
         used.setdefault(key, set()).update(samples[0])
-    named = {key: cells[1].removeprefix("a template of ") for key, cells in key_rows("Prompt packs").items() if "a template of" in cells[1]}
+    named = {
+        key: cells[1].removeprefix("a template of ")
+        for key, cells in key_rows("Prompt packs").items()
+        if "a template of" in cells[1]
+    }
     # Of the words behind the list, such as `choice`, none is a variable.
     every = set().union(*used.values())
     assert {key: set(SPAN.findall(text)) & every for key, text in named.items()} == used
@@ -118,7 +152,14 @@ def edited(values: Any, place: tuple[str, ...], value: Any) -> Any:
         ("family", "GROUP.about", ("types", "coarse_perception", "about"), "other words"),
         *(
             ("family", f"TYPE.{key}", ("types", "coarse_perception", "types", "caption", key), value)
-            for key, value in {"about": "x", "needs": "x", "ask_as": "x", "forms": ["short"], "examples": ["x?", "y?"], "most": 2}.items()
+            for key, value in {
+                "about": "x",
+                "needs": "x",
+                "ask_as": "x",
+                "forms": ["short"],
+                "examples": ["x?", "y?"],
+                "most": 2,
+            }.items()
         ),
         ("prompts", "about", ("about",), "other words"),
         ("prompts", "system", ("system",), "other words"),
@@ -154,7 +195,13 @@ def test_what_an_edit_of_a_text_file_makes_anew_is_as_listed(
     groups = {group for group in before.shape if before.shape[group] != after.shape[group]}
     recipes = [one.generate_terms.recipes() for one in (before, after)]
     asks = any(recipes[1].get(of, recipe) != recipe for of, recipe in recipes[0].items())
-    works = {"tags": "tags" in groups, "plan": "planned" in groups, "pairs": asks, "shards": "generated" in groups, "score": bool(groups)}
+    works = {
+        "tags": "tags" in groups,
+        "plan": "planned" in groups,
+        "pairs": asks,
+        "shards": "generated" in groups,
+        "score": bool(groups),
+    }
     title = {"taxonomy": "Taxonomies", "family": "Families", "prompts": "Prompt packs"}[kind]
     assert next((word for word, is_so in works.items() if is_so), "nothing") in key_rows(title)[key][2]
     assert (before.pack_terms.wording != after.pack_terms.wording) == (key_rows(title)[key][2] == "shards")

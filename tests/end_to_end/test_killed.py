@@ -55,12 +55,16 @@ def kill_when(out: Path, stage: str) -> None:
     process.wait()
 
 
-def test_a_job_in_which_every_image_kills_its_engine_stops_and_one_such_image_costs_only_its_rows(workspace: Path) -> None:
+def test_a_job_in_which_every_image_kills_its_engine_stops_and_one_such_image_costs_only_its_rows(
+    workspace: Path,
+) -> None:
     made = make_images(workspace / "photos", 12)
     poison = image_id(made[5].read_bytes())
     run("out", "--set", f"generate.engine.options.exit_on={poison[:32]}")
     adds_up(workspace / "out")
-    reasons = Counter(row["reason"] for row in rows(workspace / "out", "3-generated", "pairs", "assignment_id", PAIRS).values())
+    reasons = Counter(
+        row["reason"] for row in rows(workspace / "out", "3-generated", "pairs", "assignment_id", PAIRS).values()
+    )
     assert reasons == {None: 33, "poison": 3}
 
     stopped = run("all", "--set", "generate.engine.options.exit_on='-'", check=False)

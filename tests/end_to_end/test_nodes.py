@@ -72,7 +72,9 @@ def lose(cluster: Any, node: Any, path: Path, at: int, process: subprocess.Popen
     """Kills a node once a file has so many lines; another joins the cluster."""
     give_up = time.monotonic() + 200
     while len(lines(path)) < at:
-        assert time.monotonic() < give_up and process.poll() is None, process.communicate()[1] if process.poll() is not None else path
+        assert time.monotonic() < give_up and process.poll() is None, (
+            process.communicate()[1] if process.poll() is not None else path
+        )
         time.sleep(0.02)
     cluster.remove_node(node, allow_graceful=False)
     add(cluster)
@@ -87,7 +89,13 @@ def test_a_node_lost_in_tag_and_one_in_generate_cost_their_partitions_in_flight(
         )
     write(workspace / "slow.py", SLOW)
     write(workspace / "taggers" / "slow.yaml", "about: slow\nengine: slow:Tagger\ntaxonomy: small\n")
-    settings = ["tag.tagger=slow", "tag.workers=2", "tag.batch=4", "generate.engine.replicas=2", "generate.engine.script=slow:Engine"]
+    settings = [
+        "tag.tagger=slow",
+        "tag.workers=2",
+        "tag.batch=4",
+        "generate.engine.replicas=2",
+        "generate.engine.script=slow:Engine",
+    ]
     settings += ["generate.engine.options.seconds=0.05", "generate.engine.in_flight=2", "plan.per_image=2"]
     given = [word for one in settings for word in ("--set", one)]
     command = [sys.executable, "-m", "synthgen", "run", "photos", "--out", "out", "--pipeline", "small", *given]
@@ -99,14 +107,23 @@ def test_a_node_lost_in_tag_and_one_in_generate_cost_their_partitions_in_flight(
     assert process.returncode == 0, told
 
     adds_up(workspace / "out")
-    assert len(assignments(workspace / "out")) == 600 and {row[0] for row in pairs(workspace / "out").values()} == {"pair"}
+    assert len(assignments(workspace / "out")) == 600 and {row[0] for row in pairs(workspace / "out").values()} == {
+        "pair"
+    }
     stage = Stage(Folder(str(workspace / "out")), "1-tagged")
     log = stage.log()
-    tagged = [row for name in log.partitions for row in stage.current(log, name, "images", "object_id", IMAGES).to_pylist()]
+    tagged = [
+        row for name in log.partitions for row in stage.current(log, name, "images", "object_id", IMAGES).to_pylist()
+    ]
     assert len({row["object_id"] for row in tagged}) == len(tagged) == 300
-    redone = {name: sum(count - 1 for count in Counter(lines(workspace / name)).values()) for name in ("tagged", "answered")}
+    redone = {
+        name: sum(count - 1 for count in Counter(lines(workspace / name)).values()) for name in ("tagged", "answered")
+    }
     with capsys.disabled():
-        print(f" [redone: {redone['tagged']} of 300 images tagged, {redone['answered']} of 600 questions answered]", end=" ")
+        print(
+            f" [redone: {redone['tagged']} of 300 images tagged, {redone['answered']} of 600 questions answered]",
+            end=" ",
+        )
     # An actor holds two partitions; what a lost node had of them is done again, and nothing else.
     assert not list((workspace / "out").rglob("strikes")), "a lost node is no strike against the images that were there"
     assert redone["tagged"] <= 2 * PARTITION and redone["answered"] <= 2 * 2 * PARTITION

@@ -30,7 +30,9 @@ def fill(folder: Path) -> None:
     for path in sorted(shipped.iterdir()):
         if path.suffix.lower() in (".png", ".jpg", ".tif", ".gif"):
             shutil.copy(path, folder / path.name)
-    picture = Image.open(shipped / "coffee.png" if (shipped / "coffee.png").exists() else next(shipped.glob("*.png"))).convert("RGB")
+    picture = Image.open(
+        shipped / "coffee.png" if (shipped / "coffee.png").exists() else next(shipped.glob("*.png"))
+    ).convert("RGB")
     for turn in range(1, 9):
         exif = Image.Exif()
         exif[0x0112] = turn
@@ -58,7 +60,9 @@ def test_each_picture_is_tagged_or_quarantined_with_a_reason_and_every_stage_add
     settings = ["generate.engine.kind=scripted", "generate.engine.options={}", "generate.model=none", "select.keep={}"]
     words = ["run", str(tmp_path / "photos"), "--out", str(tmp_path / "out"), "--pipeline", "demo"]
     words += [word for one in settings for word in ("--set", one)]
-    done = subprocess.run([sys.executable, "-m", "synthgen", *words], cwd=ROOT, capture_output=True, text=True, timeout=280, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "synthgen", *words], cwd=ROOT, capture_output=True, text=True, timeout=280, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert "on photographs their tags and answers mean nothing" in done.stderr
 
@@ -75,6 +79,8 @@ def test_each_picture_is_tagged_or_quarantined_with_a_reason_and_every_stage_add
         # Among the pictures shipped with scikit-image are three that no model should see.
         "multipage.tif": "too_small", "no_time_for_that_tiny.gif": "too_small", "multipage_rgb.tif": "corrupt",
     }  # fmt: skip
-    sizes = sorted((row["width"], row["height"]) for row in found if row["format"] == "JPEG" and row["outcome"] == "tagged")
+    sizes = sorted(
+        (row["width"], row["height"]) for row in found if row["format"] == "JPEG" and row["outcome"] == "tagged"
+    )
     upright = {(90 + turn, 60) for turn in range(1, 5)} | {(60, 90 + turn) for turn in range(5, 9)}
     assert upright <= set(sizes)

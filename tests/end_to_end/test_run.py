@@ -84,7 +84,9 @@ def test_growth_adds_the_new_and_leaves_the_old(workspace: Path) -> None:
 def test_an_image_that_changed_retires_what_its_old_bytes_were_asked(workspace: Path) -> None:
     made = make_images(workspace / "photos", 6)
     run()
-    old = {key for key, row in assignments(workspace / "out").items() if row["image_id"] == image_id(made[2].read_bytes())}
+    old = {
+        key for key, row in assignments(workspace / "out").items() if row["image_id"] == image_id(made[2].read_bytes())
+    }
     Image.new("RGB", (80, 60), "red").save(made[2])
     run()
     funnels = {one.stage: one for one in status.funnels(Folder(str(workspace / "out")))}

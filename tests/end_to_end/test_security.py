@@ -40,7 +40,17 @@ def calls(path: Path) -> Iterator[tuple[str, ast.Call]]:
 
 
 def test_nothing_is_unpickled_and_no_text_is_run() -> None:
-    refused = {"eval", "exec", "compile", "os.system", "yaml.load", "yaml.unsafe_load", "marshal.loads", "shelve.open", "joblib.load"}
+    refused = {
+        "eval",
+        "exec",
+        "compile",
+        "os.system",
+        "yaml.load",
+        "yaml.unsafe_load",
+        "marshal.loads",
+        "shelve.open",
+        "joblib.load",
+    }
     refused |= {"pickle.load", "pickle.loads", "dill.loads", "cloudpickle.loads", "pd.read_pickle"}
     told = {"shell": "True", "trust_remote_code": "True", "allow_pickle": "True"}
     faults = []
@@ -63,7 +73,9 @@ def test_code_of_others_is_never_trusted_by_default() -> None:
     assert "trust_remote_code" not in json.dumps(EngineConfig().model_dump(mode="json"))
 
 
-@pytest.mark.parametrize("text", ["{{ type.__class__.__mro__ }}", "{{ ''.__class__.__base__.__subclasses__() }}", "{{ nothing }}"])
+@pytest.mark.parametrize(
+    "text", ["{{ type.__class__.__mro__ }}", "{{ ''.__class__.__base__.__subclasses__() }}", "{{ nothing }}"]
+)
 def test_templates_reach_nothing_but_what_they_are_given(text: str) -> None:
     with pytest.raises(Exception, match=r"unsafe|undefined|security"):
         prompt_pack.render(text, type="x")
@@ -122,7 +134,9 @@ def telltale() -> Iterator[str]:
             self.wfile.write(data)
 
         def do_GET(self) -> None:
-            self._say(200, {"object": "list", "data": [{"id": "toy", "object": "model", "created": 0, "owned_by": "x"}]})
+            self._say(
+                200, {"object": "list", "data": [{"id": "toy", "object": "model", "created": 0, "owned_by": "x"}]}
+            )
 
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
@@ -142,13 +156,20 @@ def test_planted_secrets_turn_up_nowhere(workspace: Path, telltale: str, monkeyp
     for name, secret in PLANTED.items():
         monkeypatch.setenv(name, secret)
     make_images(workspace / "photos", 6)
-    given = ["generate.engine.kind=endpoint", f"generate.engine.urls=['{telltale}']", "generate.model=toy", "generate.engine.retries=0"]
+    given = [
+        "generate.engine.kind=endpoint",
+        f"generate.engine.urls=['{telltale}']",
+        "generate.model=toy",
+        "generate.engine.retries=0",
+    ]
     options = [word for one in given for word in ("--set", one)]
     done = synth("run", "photos", "--out", "out", "--pipeline", "small", *options, check=False)
     assert done.returncode == 0, done.stderr
     funnel = next(one for one in status.funnels(Folder(str(workspace / "out"))) if one.stage == "generate")
     assert funnel.fell == {"failed.call_failed": 18}, "the endpoint did see the key and did repeat it"
-    told = done.stdout + done.stderr + synth("status", "out", "--json").stdout + synth("retry", "out", check=False).stderr
+    told = (
+        done.stdout + done.stderr + synth("status", "out", "--json").stdout + synth("retry", "out", check=False).stderr
+    )
     for secret in PLANTED.values():
         assert secret not in told
         leaks = [path for path in (workspace / "out").rglob("*") if path.is_file() and secret in texts(path)]

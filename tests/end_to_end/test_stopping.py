@@ -40,7 +40,9 @@ class Mute:
 
 
 async def calls(engine: WatchedEngine, count: int) -> list[Any]:
-    return await asyncio.gather(*(engine.generate(Request("ask", "?", 1)) for _ in range(count)), return_exceptions=True)
+    return await asyncio.gather(
+        *(engine.generate(Request("ask", "?", 1)) for _ in range(count)), return_exceptions=True
+    )
 
 
 def test_an_engine_that_answers_nothing_is_dead_for_all_its_calls_and_for_those_to_come() -> None:
@@ -132,7 +134,9 @@ def start(folder: Path, seconds: float) -> subprocess.Popen[str]:
     settings = ["script=slow:Slow", f"options.seconds={seconds}", "in_flight=2"]
     given = [word for one in settings for word in ("--set", f"generate.engine.{one}")]
     command = [sys.executable, "-m", "synthgen", "run", "photos", "--out", "out", "--pipeline", "small", *given]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    return subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
 
 
 def wait_for(path: Path, pattern: str, process: subprocess.Popen[str]) -> None:
@@ -179,7 +183,11 @@ def test_told_twice_a_run_ends_at_once(workspace: Path) -> None:
 
 
 def test_a_signal_while_a_library_starts_is_heard_afterwards_by_whoever_heard_before() -> None:
-    taken, main, blocked = list[int](), threading.main_thread().ident or 0, "import signal; print(signal.pthread_sigmask(0, ()))"
+    taken, main, blocked = (
+        list[int](),
+        threading.main_thread().ident or 0,
+        "import signal; print(signal.pthread_sigmask(0, ()))",
+    )
     with pytest.raises(Stopped) as stopped, signals.listening(), signals.held_back():
         signal.signal(signal.SIGTERM, lambda number, _: taken.append(number))  # as Ray does
         signal.pthread_kill(main, signal.SIGTERM)

@@ -29,9 +29,27 @@ Deciding = Callable[["Server", dict[str, Any]], Answer]
 def said(text: str, **more: Any) -> dict[str, Any]:
     """A chat completion."""
     message = {"role": "assistant", "content": text, **more.pop("message", {})}
-    choice = {"index": 0, "message": message, "finish_reason": more.pop("finish", "stop"), "logprobs": more.pop("logprobs", None)}
-    usage = {"prompt_tokens": 40, "completion_tokens": 3, "total_tokens": 43, "prompt_tokens_details": {"cached_tokens": 32}}
-    return {"id": "x", "object": "chat.completion", "created": 1, "model": "the-model", "choices": [choice], "usage": usage, **more}
+    choice = {
+        "index": 0,
+        "message": message,
+        "finish_reason": more.pop("finish", "stop"),
+        "logprobs": more.pop("logprobs", None),
+    }
+    usage = {
+        "prompt_tokens": 40,
+        "completion_tokens": 3,
+        "total_tokens": 43,
+        "prompt_tokens_details": {"cached_tokens": 32},
+    }
+    return {
+        "id": "x",
+        "object": "chat.completion",
+        "created": 1,
+        "model": "the-model",
+        "choices": [choice],
+        "usage": usage,
+        **more,
+    }
 
 
 class Server:
@@ -155,17 +173,28 @@ PLAIN = Request("answer", "How many?", 16)
 def test_the_image_travels_whole_and_stands_before_the_text(serve: Serve) -> None:
     server = serve()
     image = Image.effect_noise((13, 7), 90).convert("RGB")
-    request = Request("answer", "How many?", 16, image=image, image_key="k", system="Be good.", temperature=0.5, top_p=0.8, seed=7)
+    request = Request(
+        "answer", "How many?", 16, image=image, image_key="k", system="Be good.", temperature=0.5, top_p=0.8, seed=7
+    )
     ask(settings(server), request)
     (body,) = server.calls
-    assert [message["role"] for message in body["messages"]] == ["system", "user"] and body["messages"][0]["content"] == "Be good."
+    assert [message["role"] for message in body["messages"]] == ["system", "user"] and body["messages"][0][
+        "content"
+    ] == "Be good."
     picture, text = body["messages"][1]["content"]
     assert text == {"type": "text", "text": "How many?"}
     head, _, data = picture["image_url"]["url"].partition(",")
     assert head == "data:image/png;base64" and picture["type"] == "image_url"
     assert Image.open(io.BytesIO(base64.b64decode(data))).tobytes() == image.tobytes()
     told = {key: body[key] for key in ("model", "max_tokens", "temperature", "top_p", "seed", "logprobs")}
-    assert told == {"model": "the-model", "max_tokens": 16, "temperature": 0.5, "top_p": 0.8, "seed": 7, "logprobs": True}
+    assert told == {
+        "model": "the-model",
+        "max_tokens": 16,
+        "temperature": 0.5,
+        "top_p": 0.8,
+        "seed": 7,
+        "logprobs": True,
+    }
 
 
 def test_a_call_without_image_and_seed_sends_neither(serve: Serve) -> None:
@@ -179,7 +208,11 @@ def test_a_schema_is_enforced_by_the_endpoint(serve: Serve) -> None:
     server = serve()
     ask(settings(server), Request("ask", "Ask", 16, schema={"type": "object"}))
     form = server.calls[0]["response_format"]
-    assert form["type"] == "json_schema" and form["json_schema"]["schema"] == {"type": "object"} and form["json_schema"]["strict"] is True
+    assert (
+        form["type"] == "json_schema"
+        and form["json_schema"]["schema"] == {"type": "object"}
+        and form["json_schema"]["strict"] is True
+    )
 
 
 def test_options_of_the_chat_template_are_sent_where_there_are_any(serve: Serve) -> None:
@@ -196,7 +229,11 @@ def test_an_image_is_encoded_once_for_its_calls(serve: Serve, monkeypatch: pytes
     really = endpoint._data_url
     monkeypatch.setattr(endpoint, "_data_url", lambda image: encoded.append(1) or really(image))
     images = [Image.new("RGB", (4, 4), (number, 0, 0)) for number in range(9)]
-    requests = [Request("answer", "q", 4, image=image, image_key=str(number)) for number, image in enumerate(images) for _ in range(2)]
+    requests = [
+        Request("answer", "q", 4, image=image, image_key=str(number))
+        for number, image in enumerate(images)
+        for _ in range(2)
+    ]
     ask(settings(server), *requests)
     assert len(encoded) == len(images)
     urls = {body["messages"][0]["content"][0]["image_url"]["url"] for body in server.calls}
@@ -204,7 +241,10 @@ def test_an_image_is_encoded_once_for_its_calls(serve: Serve, monkeypatch: pytes
 
 
 def test_text_log_probabilities_and_tokens_are_read(serve: Serve) -> None:
-    tokens = [{"token": text, "logprob": value, "bytes": None, "top_logprobs": []} for text, value in (("tw", -0.5), ("o", -0.25))]
+    tokens = [
+        {"token": text, "logprob": value, "bytes": None, "top_logprobs": []}
+        for text, value in (("tw", -0.5), ("o", -0.25))
+    ]
     server = serve(lambda server, body: (200, said(" two\n", logprobs={"content": tokens, "refusal": None})))
     (reply,) = ask(settings(server), PLAIN)
     assert (reply.text, reply.finish, reply.failure) == ("two", "stop", None) and reply.logprobs == (-0.5, -0.25)
@@ -212,7 +252,10 @@ def test_text_log_probabilities_and_tokens_are_read(serve: Serve) -> None:
 
 
 def test_the_probability_of_a_label_is_that_of_all_its_spellings(serve: Serve) -> None:
-    top = [{"token": token, "logprob": math.log(p), "bytes": None} for token, p in (("5", 0.5), (" 5", 0.25), ("4", 0.125), ("x", 0.1))]
+    top = [
+        {"token": token, "logprob": math.log(p), "bytes": None}
+        for token, p in (("5", 0.5), (" 5", 0.25), ("4", 0.125), ("x", 0.1))
+    ]
     tokens = [{"token": "5", "logprob": math.log(0.5), "bytes": None, "top_logprobs": top}]
     server = serve(lambda server, body: (200, said("5", logprobs={"content": tokens, "refusal": None})))
     (reply,) = ask(settings(server), Request("judge", "Rate", 9, temperature=1.0, labels=("3", "4", "5")))
@@ -231,7 +274,9 @@ def test_the_probability_of_a_label_is_that_of_all_its_spellings(serve: Serve) -
         (said("no counts", usage=None), "no counts", "stop", None),
     ],
 )
-def test_unusual_answers_are_told_apart(serve: Serve, answer: dict[str, Any], text: str, finish: str, failure: str | None) -> None:
+def test_unusual_answers_are_told_apart(
+    serve: Serve, answer: dict[str, Any], text: str, finish: str, failure: str | None
+) -> None:
     (reply,) = ask(settings(serve(lambda server, body: (200, answer))), PLAIN)
     assert (reply.text, reply.finish, reply.failure) == (text, finish, failure)
 
@@ -246,7 +291,15 @@ def test_the_likelihood_of_a_given_reply_is_refused_without_a_call(serve: Serve)
 
 
 @pytest.mark.parametrize(
-    "first", [(429, {"error": "busy"}), (500, {"error": "oops"}), (503, {"error": "loading"}), (408, {}), None, "<html>a proxy</html>"]
+    "first",
+    [
+        (429, {"error": "busy"}),
+        (500, {"error": "oops"}),
+        (503, {"error": "loading"}),
+        (408, {}),
+        None,
+        "<html>a proxy</html>",
+    ],
 )
 def test_what_may_pass_is_tried_again_after_a_growing_pause(serve: Serve, clock: list[float], first: Answer) -> None:
     server = serve(lambda server, body: first if len(server.calls) <= 3 else (200, said("two")))
@@ -283,13 +336,18 @@ def test_who_asks_for_patience_gets_it_as_long_as_a_call_may_take(serve: Serve, 
 
 def test_a_model_that_knows_the_limit_of_a_reply_by_another_name_is_asked_by_that(serve: Serve) -> None:
     def decide(server: Server, body: dict[str, Any]) -> Answer:
-        told = "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
+        told = (
+            "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
+        )
         return (400, {"error": {"message": told}}) if "max_tokens" in body else (200, said("two"))
 
     server = serve(decide)
     replies = ask(settings(server), PLAIN, Request("judge", "q", 1, labels=("no", "yes")))
     assert [reply.failure for reply in replies] == [None, None]
-    assert sum("max_tokens" in call for call in server.calls) <= 2 and server.calls[-1]["max_completion_tokens"] in (1, PLAIN.max_tokens)
+    assert sum("max_tokens" in call for call in server.calls) <= 2 and server.calls[-1]["max_completion_tokens"] in (
+        1,
+        PLAIN.max_tokens,
+    )
 
 
 def test_options_are_fields_of_each_call_and_null_leaves_one_out(serve: Serve) -> None:
@@ -302,7 +360,12 @@ def test_options_are_fields_of_each_call_and_null_leaves_one_out(serve: Serve) -
 def test_what_cannot_pass_is_not_tried_again(serve: Serve, clock: list[float], status: int) -> None:
     server = serve(lambda server, body: (status, {"error": {"message": f"the key {KEY} is\nwrong"}}))
     (reply,) = ask(settings(server), PLAIN)
-    assert reply.failure == "call_failed" and f"HTTP {status}" in (reply.detail or "") and len(server.calls) == 1 and not clock
+    assert (
+        reply.failure == "call_failed"
+        and f"HTTP {status}" in (reply.detail or "")
+        and len(server.calls) == 1
+        and not clock
+    )
     assert KEY not in (reply.detail or "") and "\n" not in (reply.detail or "")
 
 
@@ -362,7 +425,9 @@ def test_an_endpoint_that_comes_back_is_given_calls_again(serve: Serve, monkeypa
 
 
 def test_only_one_call_finds_out_whether_an_endpoint_is_back() -> None:
-    engine = EndpointEngine([endpoint._Endpoint("a", None), endpoint._Endpoint("b", None, aside_until=0.001)], NAME, Settings(), "v")
+    engine = EndpointEngine(
+        [endpoint._Endpoint("a", None), endpoint._Endpoint("b", None, aside_until=0.001)], NAME, Settings(), "v"
+    )
     assert [engine._next().url for _ in range(4)].count("b") == 1
 
 

@@ -33,7 +33,11 @@ IMAGES = sorted((ROOT / "demo" / "images").glob("*.png"))
 pytest.importorskip("vllm")
 # What runs in the actor is sent whole: a test file is no module that a worker could import.
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(900), pytest.mark.skipif(not MODEL.is_dir(), reason="no nano model is here")]
+pytestmark = [
+    pytest.mark.engine,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(not MODEL.is_dir(), reason="no nano model is here"),
+]
 
 
 def demo() -> pipelines.Pipeline:
@@ -55,7 +59,9 @@ async def interview(task: Any) -> dict[str, Reply]:
     one, other = pictures
 
     def ask(text: str, image: Image.Image | None = one, key: str = "one", **more: Any) -> Any:
-        return engine.generate(Request("answer", text, more.pop("max_tokens", 12), image=image, image_key=key if image else None, **more))
+        return engine.generate(
+            Request("answer", text, more.pop("max_tokens", 12), image=image, image_key=key if image else None, **more)
+        )
 
     text = "What kind of picture is this? Answer shortly."
     found = {"first": await ask(text), "again": await ask(text), "other": await ask(text, other, "other")}
@@ -78,7 +84,9 @@ def replies() -> Iterator[dict[str, Reply]]:
     pipeline = demo()
     pictures = [Image.open(path).convert("RGB") for path in IMAGES[:2]]
     try:
-        yield once(interview, (resolve(pipeline.generate), pipeline.generate.engine, pictures), pipeline.generate.engine)
+        yield once(
+            interview, (resolve(pipeline.generate), pipeline.generate.engine, pictures), pipeline.generate.engine
+        )
     finally:
         leave_ray()
 
@@ -92,7 +100,9 @@ def test_a_second_call_on_an_image_reuses_its_prefix_and_says_the_same(replies: 
 
 def test_a_given_reply_is_as_likely_as_the_engine_found_it_when_it_said_so_itself(replies: dict[str, Reply]) -> None:
     own, given = replies["first"].logprobs, replies["given"].logprobs
-    assert all(math.isclose(one, other, abs_tol=0.02) for one, other in zip(own, given, strict=True))  # with the token that ends it
+    assert all(
+        math.isclose(one, other, abs_tol=0.02) for one, other in zip(own, given, strict=True)
+    )  # with the token that ends it
 
 
 def test_the_image_changes_how_likely_the_reply_is(replies: dict[str, Reply]) -> None:
@@ -116,7 +126,9 @@ def test_an_image_that_the_engine_has_forgotten_is_sent_again(replies: dict[str,
 
 def test_a_reply_of_a_schema_is_json_of_it(replies: dict[str, Reply]) -> None:
     found = json.loads(replies["schema"].text)
-    assert list(found) == ["kind", "sure"] and found["kind"] in ("a chart", "a scene") and isinstance(found["sure"], bool)
+    assert (
+        list(found) == ["kind", "sure"] and found["kind"] in ("a chart", "a scene") and isinstance(found["sure"], bool)
+    )
 
 
 def test_a_seeded_draw_is_repeated(replies: dict[str, Reply]) -> None:
@@ -129,7 +141,17 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    options = ["--host", "127.0.0.1", "--port", str(port), "--served-model-name", "nano", "--dtype", "float32", "--enforce-eager"]
+    options = [
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--served-model-name",
+        "nano",
+        "--dtype",
+        "float32",
+        "--enforce-eager",
+    ]
     limits = ["--max-model-len", "1024", "--max-num-seqs", "64", "--no-enable-chunked-prefill", "--limit-mm-per-prompt"]
     command = [
         sys.executable,
@@ -169,18 +191,44 @@ def _wait_for(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
 def _rows(out: Path, stage: str, table: str, schema: Any) -> dict[str, dict[str, Any]]:
     folder = Stage(Folder(str(out)), stage)
     log = folder.log()
-    found = [row for name in log.partitions for row in folder.current(log, name, table, "assignment_id", schema).to_pylist()]
+    found = [
+        row for name in log.partitions for row in folder.current(log, name, table, "assignment_id", schema).to_pylist()
+    ]
     return {row["assignment_id"]: row for row in found}
 
 
 def _run(out: Path, *more: str) -> None:
-    command = [sys.executable, "-m", "synthgen", "run", "--out", str(out), "--pipeline", "demo", "--limit", "12", "--until", "generate"]
-    greedy = ["--set", "generate.sampling.ask_temperature=0", "--set", "generate.scores=[likelihood]", "--set", "select.keep={}"]
-    done = subprocess.run([*command, *greedy, *more], cwd=ROOT, capture_output=True, text=True, timeout=800, check=False)
+    command = [
+        sys.executable,
+        "-m",
+        "synthgen",
+        "run",
+        "--out",
+        str(out),
+        "--pipeline",
+        "demo",
+        "--limit",
+        "12",
+        "--until",
+        "generate",
+    ]
+    greedy = [
+        "--set",
+        "generate.sampling.ask_temperature=0",
+        "--set",
+        "generate.scores=[likelihood]",
+        "--set",
+        "select.keep={}",
+    ]
+    done = subprocess.run(
+        [*command, *greedy, *more], cwd=ROOT, capture_output=True, text=True, timeout=800, check=False
+    )
     assert done.returncode == 0, done.stderr
 
 
-def test_an_endpoint_gives_the_same_plan_the_same_accounting_and_nearly_the_same_pairs(served: str, tmp_path: Path) -> None:
+def test_an_endpoint_gives_the_same_plan_the_same_accounting_and_nearly_the_same_pairs(
+    served: str, tmp_path: Path
+) -> None:
     _run(tmp_path / "here")
     there = ["generate.engine.kind=endpoint", f'generate.engine.urls=["{served}"]', "generate.model=nano"]
     _run(tmp_path / "there", *(word for setting in there for word in ("--set", setting)))
@@ -188,7 +236,9 @@ def test_an_endpoint_gives_the_same_plan_the_same_accounting_and_nearly_the_same
     assert plans[0] == plans[1]
     here, there_ = (_rows(tmp_path / side, "3-generated", "pairs", PAIRS) for side in ("here", "there"))
     assert set(here) == set(there_) == plans[0]
-    said = [{key: (row["question"], row["answer"], row["reason"]) for key, row in side.items()} for side in (here, there_)]
+    said = [
+        {key: (row["question"], row["answer"], row["reason"]) for key, row in side.items()} for side in (here, there_)
+    ]
     same = sum(words == said[1][key] for key, words in said[0].items())
     # Sums of floats come out in another order when calls meet in other batches; a draw between two words can fall otherwise.
     assert same >= 0.95 * len(here)
@@ -200,7 +250,17 @@ def test_an_engine_that_does_not_load_is_one_line_and_exit_1(tmp_path: Path) -> 
     broken.mkdir()
     (broken / "config.json").write_text('{"model_type": "no_such_model", "architectures": ["NoSuchModel"]}')
     (broken / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
-    command = [sys.executable, "-m", "synthgen", "preview", str(IMAGES[0]), "--pipeline", "demo", "--model", str(broken)]
+    command = [
+        sys.executable,
+        "-m",
+        "synthgen",
+        "preview",
+        str(IMAGES[0]),
+        "--pipeline",
+        "demo",
+        "--model",
+        str(broken),
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 1
     assert done.stderr.strip().splitlines()[-1].startswith(f"synth: model {broken}: vLLM does not load it")

@@ -36,7 +36,9 @@ def model_folder(folder: Path, **files: bytes) -> Path:
 
 def tensors(size: int, kept: int | None = None) -> bytes:
     """A safetensors file with one tensor of `size` bytes, of which only some are there."""
-    header = json.dumps({"__metadata__": {"a": "b"}, "w": {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}}).encode()
+    header = json.dumps(
+        {"__metadata__": {"a": "b"}, "w": {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}}
+    ).encode()
     return len(header).to_bytes(8, "little") + header + bytes(size if kept is None else kept)
 
 
@@ -95,14 +97,23 @@ def test_the_same_bytes_under_another_name_are_another_model(tmp_path: Path) -> 
         ({"model_safetensors": tensors(800, kept=100)}, "model.safetensors is cut short"),
         ({"model_safetensors": b""}, "model.safetensors is cut short"),
         ({"model_safetensors": b"version https://git-lfs.github.com/spec/v1"}, "model.safetensors is cut short"),
-        ({"model_safetensors_index_json": b'{"weight_map": {"a": "m-1", "b": "m-2"}}'}, "lacks m-1, which its index names (and 1 more)"),
+        (
+            {"model_safetensors_index_json": b'{"weight_map": {"a": "m-1", "b": "m-2"}}'},
+            "lacks m-1, which its index names (and 1 more)",
+        ),
     ],
 )
-def test_a_folder_that_cannot_be_a_model_is_told_before_anything_starts(tmp_path: Path, files: dict[str, bytes], fault: str) -> None:
+def test_a_folder_that_cannot_be_a_model_is_told_before_anything_starts(
+    tmp_path: Path, files: dict[str, bytes], fault: str
+) -> None:
     folder = model_folder(tmp_path / "model", **files)
     with pytest.raises(UserMistake) as caught:
         named(folder)
-    assert str(caught.value).startswith(f"generate.model {folder}: ") and fault in str(caught.value) and "\n" not in str(caught.value)
+    assert (
+        str(caught.value).startswith(f"generate.model {folder}: ")
+        and fault in str(caught.value)
+        and "\n" not in str(caught.value)
+    )
 
 
 def test_a_folder_without_config_or_weights_is_one_line(tmp_path: Path) -> None:
@@ -187,7 +198,9 @@ SHAPING: dict[str, dict[str, Any]] = {
     "dtype": {"engine": EngineConfig(options={"dtype": "float32"})},
     "quantization": {"engine": EngineConfig(options={"dtype": "bfloat16", "quantization": "fp8"})},
     "longest prompt": {"engine": EngineConfig(options={"dtype": "bfloat16", "max_model_len": 512})},
-    "what the processor does": {"engine": EngineConfig(options={"dtype": "bfloat16", "mm_processor_kwargs": {"max_pixels": 1}})},
+    "what the processor does": {
+        "engine": EngineConfig(options={"dtype": "bfloat16", "mm_processor_kwargs": {"max_pixels": 1}})
+    },
     "overridden configuration": {"engine": EngineConfig(options={"dtype": "bfloat16", "hf_overrides": {"x": 1}})},
     "chat template": {"engine": EngineConfig(options={"dtype": "bfloat16"}, template={"enable_thinking": False})},
     "ask temperature": {"sampling": SamplingConfig(ask_temperature=0.1)},
@@ -198,8 +211,14 @@ SHAPING: dict[str, dict[str, Any]] = {
 }
 IDLE: dict[str, dict[str, Any]] = {
     "place of the model": {"model": ModelName("/models/moved", "files:0123")},
-    "replicas": {"engine": EngineConfig(options={"dtype": "bfloat16"}, replicas=4, in_flight=9, retries=0, call_seconds=5, gpus=0)},
-    "engine's speed": {"engine": EngineConfig(options={"dtype": "bfloat16", "max_num_seqs": 99, "gpu_memory_utilization": 0.5})},
+    "replicas": {
+        "engine": EngineConfig(
+            options={"dtype": "bfloat16"}, replicas=4, in_flight=9, retries=0, call_seconds=5, gpus=0
+        )
+    },
+    "engine's speed": {
+        "engine": EngineConfig(options={"dtype": "bfloat16", "max_num_seqs": 99, "gpu_memory_utilization": 0.5})
+    },
     "environment": {"engine": EngineConfig(options={"dtype": "bfloat16"}, environment={"OMP_NUM_THREADS": "1"})},
     "samples of a score": {"sampling": SamplingConfig(agree_samples=9, agree_temperature=0.1)},
     "scores": {"scores": ()},
@@ -244,12 +263,16 @@ def test_a_score_is_of_today_by_its_own_settings() -> None:
 
 # --- the scripted engine ------------------------------------------------------------------------------------------------
 
-ASK = Request("ask", "Ask 3 questions", 99, image=Image.new("RGB", (4, 4)), image_key="abc", schema=question_schema(False, 3))
+ASK = Request(
+    "ask", "Ask 3 questions", 99, image=Image.new("RGB", (4, 4)), image_key="abc", schema=question_schema(False, 3)
+)
 
 
 def replies(options: dict[str, Any], *requests: Request, **more: Any) -> list[Reply]:
     async def talk() -> list[Reply]:
-        engine = await open_engine(ModelName("none", "scripted"), EngineConfig(kind="scripted", options=options, **more))
+        engine = await open_engine(
+            ModelName("none", "scripted"), EngineConfig(kind="scripted", options=options, **more)
+        )
         return [await engine.generate(request) for request in requests]
 
     return asyncio.run(talk())
@@ -257,15 +280,22 @@ def replies(options: dict[str, Any], *requests: Request, **more: Any) -> list[Re
 
 def test_the_scripted_engine_says_what_the_parsers_read() -> None:
     (found,) = replies({}, ASK)
-    assert isinstance(questions := parse_questions(found.text, "json", None, False), list) and len({one.text for one in questions}) == 3
+    assert (
+        isinstance(questions := parse_questions(found.text, "json", None, False), list)
+        and len({one.text for one in questions}) == 3
+    )
     (found,) = replies({}, replace(ASK, schema=question_schema(True, 2)))
     assert isinstance(questions := parse_questions(found.text, "json", None, True), list) and all(
         len(one.options) == 4 for one in questions
     )
     (found,) = replies({}, replace(ASK, schema=None))
-    assert isinstance(questions := parse_questions(found.text, "lines", "none", False), list) and isinstance(questions[0], Question)
+    assert isinstance(questions := parse_questions(found.text, "lines", "none", False), list) and isinstance(
+        questions[0], Question
+    )
     assert isinstance(parse_questions(replies({"decline": 1}, ASK)[0].text, "json", None, False), Declined)
-    assert isinstance(parse_questions(replies({"decline": 1}, replace(ASK, schema=None))[0].text, "lines", "none", False), Declined)
+    assert isinstance(
+        parse_questions(replies({"decline": 1}, replace(ASK, schema=None))[0].text, "lines", "none", False), Declined
+    )
     assert isinstance(parse_questions(replies({"junk": 1}, ASK)[0].text, "json", None, False), Unparsable)
 
 
@@ -307,8 +337,12 @@ def test_a_share_of_calls_is_about_that_share() -> None:
 # --- engines of the user's own ----------------------------------------------------------------------------------------
 
 
-def test_an_engine_of_the_users_own_is_found_by_module_and_attribute(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write(workspace / "mine_fine.py", "class Engine:\n    def __init__(self, name, settings):\n        self.name = name\n")
+def test_an_engine_of_the_users_own_is_found_by_module_and_attribute(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(
+        workspace / "mine_fine.py", "class Engine:\n    def __init__(self, name, settings):\n        self.name = name\n"
+    )
     monkeypatch.syspath_prepend(str(workspace))
     engine = asyncio.run(open_engine(ModelName("m", "r"), EngineConfig(kind="scripted", script="mine_fine:Engine")))
     assert engine.name == ModelName("m", "r")  # type: ignore[attr-defined]
@@ -317,7 +351,12 @@ def test_an_engine_of_the_users_own_is_found_by_module_and_attribute(workspace: 
 @pytest.mark.parametrize(
     ("script", "source", "kind", "said"),
     [
-        ("mine_bad:Engine", "def Engine(name, settings): raise OSError('no device')", ModelUnavailable, "OSError: no device"),
+        (
+            "mine_bad:Engine",
+            "def Engine(name, settings): raise OSError('no device')",
+            ModelUnavailable,
+            "OSError: no device",
+        ),
         ("mine_odd:Engine", "def (", ModelUnavailable, "engine mine_odd:Engine: SyntaxError"),
         ("mine_gone:Engine", "", UserMistake, "mine_gone:Engine: module mine_gone has no 'Engine'"),
         ("mine_absent:Engine", None, UserMistake, "mine_absent:Engine: cannot import mine_absent"),

@@ -34,7 +34,10 @@ class Renderer:
         self._tokenizer = tokenizer
 
     async def render_messages_async(self, messages: list[dict[str, Any]], options: Any) -> tuple[None, dict[str, str]]:
-        plain = [{**one, "content": [{**part, "type": part["type"].removesuffix("_pil")} for part in one["content"]]} for one in messages]
+        plain = [
+            {**one, "content": [{**part, "type": part["type"].removesuffix("_pil")} for part in one["content"]]}
+            for one in messages
+        ]
         return None, {"prompt": self._tokenizer.apply_chat_template(plain, **options.chat_template_kwargs)}
 
 
@@ -54,7 +57,9 @@ class Llm:
     def get_tokenizer(self) -> Any:
         return self._tokenizer
 
-    async def generate(self, prompt: dict[str, Any], parameters: Any, name: str, **more: Any) -> AsyncIterator[RequestOutput]:
+    async def generate(
+        self, prompt: dict[str, Any], parameters: Any, name: str, **more: Any
+    ) -> AsyncIterator[RequestOutput]:
         self.prompts.append(prompt)
         ending = self._endings[min(len(self.prompts), len(self._endings)) - 1]
         if ending == "never":
@@ -66,7 +71,9 @@ class Llm:
             await asyncio.sleep(0.3)
         ending = ending.removeprefix("late ")
         whole = ending not in ("error", "abort")
-        done = CompletionOutput(0, "a chart" if whole else "", [5, 6] if whole else [], None, None, finish_reason=ending)
+        done = CompletionOutput(
+            0, "a chart" if whole else "", [5, 6] if whole else [], None, None, finish_reason=ending
+        )
         yield RequestOutput(name, prompt["prompt"], [1, 2, 3], None, [done], True)
 
 
@@ -96,7 +103,9 @@ def test_a_call_that_is_broken_off_is_made_again_with_its_image_sent_whole(endin
 
 @pytest.mark.parametrize("ending", ["error", "abort"])
 @pytest.mark.parametrize("more", [{}, {"given": "a chart"}, {"labels": ("no", "yes")}, {"schema": {"type": "object"}}])
-def test_a_call_that_is_broken_off_each_time_is_a_failed_call_and_not_the_models_words(ending: str, more: dict[str, Any]) -> None:
+def test_a_call_that_is_broken_off_each_time_is_a_failed_call_and_not_the_models_words(
+    ending: str, more: dict[str, Any]
+) -> None:
     llm = Llm(ending)
     (reply,) = replies(llm, Request("answer", "What is it?", 12, **more))
     assert len(llm.prompts) == TRIES
@@ -143,7 +152,9 @@ def test_a_call_of_a_cancelled_conversation_is_cancelled_even_while_it_is_tried_
         ({"num_gpu_blocks": None}, None),
     ],
 )
-def test_the_room_in_the_cache_is_what_vllm_says_before_what_its_blocks_come_to(cache: dict[str, Any], tokens: int | None) -> None:
+def test_the_room_in_the_cache_is_what_vllm_says_before_what_its_blocks_come_to(
+    cache: dict[str, Any], tokens: int | None
+) -> None:
     assert engine(Llm("stop", **cache)).facts.kv_tokens == tokens
 
 
@@ -177,7 +188,9 @@ def test_what_ends_a_reply_is_what_the_template_has_there_if_the_model_stops_at_
 THINKING = "{% for m in messages %}{{ m['content'][-1]['text'] }}{% endfor %}{% if enable_thinking is not defined %}<think>{% endif %}"
 
 
-@pytest.mark.parametrize(("template", "prompt"), [({}, "What is it?<think>"), ({"enable_thinking": False}, "What is it?")])
+@pytest.mark.parametrize(
+    ("template", "prompt"), [({}, "What is it?<think>"), ({"enable_thinking": False}, "What is it?")]
+)
 def test_options_of_the_chat_template_shape_the_prompt(template: dict[str, Any], prompt: str) -> None:
     llm = Llm("stop")
     llm.get_tokenizer().chat_template = THINKING
@@ -191,7 +204,10 @@ def test_options_of_the_chat_template_shape_the_prompt(template: dict[str, Any],
 
 def test_labels_of_one_token_are_asked_for() -> None:
     llm = Llm("length")
-    assert [reply.failure for reply in replies(llm, *[Request("judge", "Is it?", 1, labels=("no", "yes"))] * 2)] == [None, None]
+    assert [reply.failure for reply in replies(llm, *[Request("judge", "Is it?", 1, labels=("no", "yes"))] * 2)] == [
+        None,
+        None,
+    ]
     assert len(llm.prompts) == 2
 
 

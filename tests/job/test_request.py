@@ -26,7 +26,9 @@ FIRST = RunRequest("small", ('source.uri="photos"', "plan.per_image=2", "train.s
 
 def start(out: str, said: RunRequest) -> None:
     """Begins a folder as `synth run` does, without running anything."""
-    changes.settle(job.open_job(Folder(out), pipelines.load(said.name, said.settings), line=said), "tag", "pack", replan=False)
+    changes.settle(
+        job.open_job(Folder(out), pipelines.load(said.name, said.settings), line=said), "tag", "pack", replan=False
+    )
 
 
 @pytest.fixture
@@ -63,18 +65,26 @@ def test_what_a_line_names_itself_is_not_taken_from_the_folder(begun: Path) -> N
 
 def test_a_line_with_a_pipeline_says_all_itself_but_the_images(begun: Path) -> None:
     said, refused = told("run", "--out", "out", "-p", "small")
-    assert said == ["out was last started with --set plan.per_image=2 --set train.steps=7 --limit 5 too; this line leaves that out"]
+    assert said == [
+        "out was last started with --set plan.per_image=2 --set train.steps=7 --limit 5 too; this line leaves that out"
+    ]
     assert refused.startswith(f"{begun}/out: was made with other settings: plan.per_image was 2 and is 3. ")
 
 
 def test_another_pipeline_is_told_by_name(begun: Path) -> None:
     write(begun / "pipelines/other.yaml", SHELVES["pipelines/small.yaml"] + "images: {model_pixels: 9000}\n")
     refused = told("run", "--out", "out", "-p", "other", "--set", "plan.per_image=2")[1]
-    assert "/out: was made with pipeline 'small', not 'other': images.model_pixels was 1003520 and is 9000. Without --" in refused
+    assert (
+        "/out: was made with pipeline 'small', not 'other': images.model_pixels was 1003520 and is 9000. Without --"
+        in refused
+    )
 
 
 def test_a_folder_whose_first_line_named_no_pipeline_was_started_with_the_usual_one() -> None:
-    assert request.meant(RunRequest(None, ("a.b=1",)), RunRequest(), "out", "") == (RunRequest("everyday", ("a.b=1",)), None)
+    assert request.meant(RunRequest(None, ("a.b=1",)), RunRequest(), "out", "") == (
+        RunRequest("everyday", ("a.b=1",)),
+        None,
+    )
     before = RunRequest("everyday", ("a.b=1",))
     assert request.meant(RunRequest(None, ("a.b=2",)), before, "out", "") == (RunRequest("everyday", ("a.b=2",)), None)
 
@@ -86,19 +96,26 @@ def test_of_a_pipeline_that_is_not_here_it_is_told_where_it_was(begun: Path, mon
     assert refused.endswith(f"; {begun}/out was last started with it in {begun}")
 
 
-def test_where_names_mean_other_files_the_folder_to_start_in_is_told(begun: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_names_mean_other_files_the_folder_to_start_in_is_told(
+    begun: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     elsewhere = put_shelves(begun / "elsewhere")
     path = elsewhere / "pipelines/mappings/small.yaml"
     write(path, path.read_text().replace("fine/**: 4", "fine/**: 5"))
     monkeypatch.chdir(elsewhere)
     said, refused = told("run", "--out", "../out")
     assert said[0].startswith(f"as ../out was last started in {begun}: {begun}/photos --pipeline small ")
-    assert f"the mapping changed. It was started in {begun}, where names may mean other files: start it there. Run with" in refused
+    assert (
+        f"the mapping changed. It was started in {begun}, where names may mean other files: start it there. Run with"
+        in refused
+    )
 
 
 def test_a_folder_without_a_run_is_told_where_the_images_are_missing(begun: Path) -> None:
     said, refused = told("run", "--out", "uot")
-    assert said == [] and refused.startswith("uot: holds no synth run, and the line does not name the images (a folder, ")
+    assert said == [] and refused.startswith(
+        "uot: holds no synth run, and the line does not name the images (a folder, "
+    )
     assert refused.endswith("; for example: synth run photos --out uot")
 
 
@@ -116,17 +133,26 @@ def test_training_takes_the_pipeline_of_the_run_and_of_its_settings_those_of_the
     monkeypatch.setitem(sys.modules, "synthgen.train", asked)
     monkeypatch.setattr("synthgen.train", asked, raising=False)
     write(begun / "shards.parquet", "")
-    for words, steps in ((["out"], 7), (["out", "--set", "train.steps=9"], 9), (["out", "-p", "small"], 300), (["shards.parquet"], 300)):
+    for words, steps in (
+        (["out"], 7),
+        (["out", "--set", "train.steps=9"], 9),
+        (["out", "-p", "small"], 300),
+        (["shards.parquet"], 300),
+    ):
         done = CliRunner().invoke(cli.app, ["train", *words, "--model", "m", "--out", "tuned"])
         assert done.exit_code == 0, done.output
         assert (seen[0], seen[3].steps) == (words[0], steps)
         assert ("as out was last started: --pipeline small" in done.stderr) == (words[0] == "out" and "-p" not in words)
 
 
-def test_a_mapping_is_learned_from_a_run_with_the_pipeline_of_the_run(begun: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mapping_is_learned_from_a_run_with_the_pipeline_of_the_run(
+    begun: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     start("taught", RunRequest("small", ('source.uri="photos"', "learn.top_k=2", "plan.seed=3")))
     orders: list[Any] = []
-    asked = SimpleNamespace(LearnRequest=lambda *given: orders.append(given), TfidfSettings=TfidfSettings, learn=lambda _: ("mapping", []))
+    asked = SimpleNamespace(
+        LearnRequest=lambda *given: orders.append(given), TfidfSettings=TfidfSettings, learn=lambda _: ("mapping", [])
+    )
     monkeypatch.setitem(sys.modules, "synthgen.commands.learn", asked)
     monkeypatch.setattr("synthgen.commands.learn", asked, raising=False)
     done = CliRunner().invoke(cli.app, ["learn", "taught", "--name", "mine", "--set", "learn.min_support=4"])
@@ -153,7 +179,9 @@ def test_a_line_is_kept_so_that_it_says_the_same_in_any_folder(tmp_path: Path) -
         ("plan.seed=3", f'source.uri="{tmp_path}/my photos"', f'generate.model="{tmp_path}/models/small"'),
     )
     assert kept.in_full(Path("/elsewhere"), is_folder=True) == kept
-    assert said.in_full(tmp_path, is_folder=False).settings[2] == 'generate.model="models/small"', "the name of a hub or an endpoint"
+    assert said.in_full(tmp_path, is_folder=False).settings[2] == 'generate.model="models/small"', (
+        "the name of a hub or an endpoint"
+    )
     assert RunRequest.typed("small", "s3://bucket/photos/", None, None).in_full(tmp_path, is_folder=False).settings == (
         'source.uri="s3://bucket/photos"',
     )
@@ -179,7 +207,9 @@ SETTINGS = st.lists(
 
 
 @given(before=SETTINGS, typed=SETTINGS)
-def test_a_folder_settings_and_the_lines_own_are_those_of_both_in_their_order(workspace: Path, before: list[str], typed: list[str]) -> None:
+def test_a_folder_settings_and_the_lines_own_are_those_of_both_in_their_order(
+    workspace: Path, before: list[str], typed: list[str]
+) -> None:
     said = RunRequest(None, tuple(typed))
     out = Folder(f"out-{abs(hash((*before, '|', *typed)))}")
     out.create("run.json", b'{"format": 1}')

@@ -70,7 +70,9 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_object_is_listed_once_with_all_that_is_known_of_it(out: Folder) -> None:
-    objects = [one(number, row=number % 3 or None, meta='{"by": "me"}' if number % 2 else None) for number in range(100)]
+    objects = [
+        one(number, row=number % 3 or None, meta='{"by": "me"}' if number % 2 else None) for number in range(100)
+    ]
     assert listed(out, objects) == 100
     assert sorted(committed(out), key=str) == sorted(objects, key=str)
 
@@ -95,7 +97,9 @@ def test_growth_makes_partitions_of_a_new_epoch_and_leaves_the_others(out: Folde
     assert {name: after[name] for name in before} == before
     grown = {name: rows for name, rows in after.items() if name not in before}
     assert all(name.startswith("e002-") for name in grown)
-    assert sorted(row["uri"] for rows in grown.values() for row in rows) == [one(number).uri for number in range(50, 80)]
+    assert sorted(row["uri"] for rows in grown.values() for row in rows) == [
+        one(number).uri for number in range(50, 80)
+    ]
 
 
 def test_a_changed_version_is_a_new_object_and_the_old_one_stays(out: Folder) -> None:
@@ -114,14 +118,16 @@ def test_rows_of_one_file_lie_together_in_its_order(out: Folder) -> None:
     """Whoever reads a partition then reads a piece of the file, not all of it for rows here and there."""
     listed(out, [one(file, row=row) for row in range(30) for file in range(3)])
     found = committed(out)
-    assert [first.uri for first, second in pairwise(found) if first.uri != second.uri] == list(dict.fromkeys(each.uri for each in found))[
-        :-1
-    ]
+    assert [first.uri for first, second in pairwise(found) if first.uri != second.uri] == list(
+        dict.fromkeys(each.uri for each in found)
+    )[:-1]
     for file in range(3):
         assert [each.row for each in found if each.uri == one(file).uri] == list(range(30))
 
 
-def test_an_object_that_the_source_names_twice_is_listed_once_whichever_comes_first(out: Folder, tmp_path: Path) -> None:
+def test_an_object_that_the_source_names_twice_is_listed_once_whichever_comes_first(
+    out: Folder, tmp_path: Path
+) -> None:
     twice = [one(1, meta="b"), one(2), one(1, meta="a"), one(1, meta="b")]
     assert listed(out, twice) == 2
     other = Folder(str(tmp_path / "other"))
@@ -137,7 +143,10 @@ def test_an_object_that_is_gone_from_the_source_stays_listed(out: Folder) -> Non
 
 @pytest.mark.usefixtures("small")
 @SLOWLY
-@given(st.lists(st.lists(st.tuples(st.integers(0, 40), st.sampled_from(["v1", "v2"])), max_size=30), max_size=3), st.randoms())
+@given(
+    st.lists(st.lists(st.tuples(st.integers(0, 40), st.sampled_from(["v1", "v2"])), max_size=30), max_size=3),
+    st.randoms(),
+)
 def test_after_any_listings_the_partitions_hold_every_object_ever_listed_once(
     names: list[list[tuple[int, str]]], draw: random.Random
 ) -> None:
@@ -151,7 +160,9 @@ def test_after_any_listings_the_partitions_hold_every_object_ever_listed_once(
             assert found == len(set(objects) - ever)
             ever |= set(objects)
             assert sorted(committed(out), key=str) == sorted(ever, key=str)
-            assert all(partitions(out)[name] == rows for name, rows in before.items()), "what was listed stays as it was"
+            assert all(partitions(out)[name] == rows for name, rows in before.items()), (
+                "what was listed stays as it was"
+            )
 
 
 @pytest.mark.usefixtures("small")

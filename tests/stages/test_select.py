@@ -48,11 +48,15 @@ def pair(image: str, question: str, answer: str = "It is red.", number: int = 0,
     }
 
 
-def generate(out: tuple[Folder, Lease], partition: str, pairs: Sequence[Row], scores: Mapping[str, Sequence[Any]] | None = None) -> None:
+def generate(
+    out: tuple[Folder, Lease], partition: str, pairs: Sequence[Row], scores: Mapping[str, Sequence[Any]] | None = None
+) -> None:
     """Commits pairs, and scores aligned with them, as the generate stage would."""
     stage = Stage(out[0], "3-generated")
     revision = stage.log().next_revision(partition)
-    tables = {"pairs": TablePart((stage.write("pairs", partition, revision, schemas.table(pairs, schemas.PAIRS)),), "f")}
+    tables = {
+        "pairs": TablePart((stage.write("pairs", partition, revision, schemas.table(pairs, schemas.PAIRS)),), "f")
+    }
     for name, values in (scores or {}).items():
         scored = [{"pair_id": row["pair_id"], "value": value} for row, value in zip(pairs, values, strict=True)]
         file = stage.write(f"scores/{name}", partition, revision, schemas.table(scored, schemas.SCORES))
@@ -128,9 +132,12 @@ def test_a_rule_drops_what_it_is_there_for(out: tuple[Folder, Lease], row: Row, 
 
 
 @pytest.mark.parametrize(
-    ("value", "reason"), [(0.5, "kept"), (0.4, "score:likelihood"), (0.9, "score:likelihood"), (None, "unscored:likelihood")]
+    ("value", "reason"),
+    [(0.5, "kept"), (0.4, "score:likelihood"), (0.9, "score:likelihood"), (None, "unscored:likelihood")],
 )
-def test_a_threshold_keeps_what_lies_between_its_ends(out: tuple[Folder, Lease], value: float | None, reason: str) -> None:
+def test_a_threshold_keeps_what_lies_between_its_ends(
+    out: tuple[Folder, Lease], value: float | None, reason: str
+) -> None:
     row = pair("i", GOOD)
     generate(out, "e001-00000", [row], {"likelihood": [value]})
     assert decide(out, SelectConfig(keep={"likelihood": Threshold(min=0.5, max=0.8)}))[row["pair_id"]] == reason
@@ -145,7 +152,9 @@ def test_a_threshold_is_exact_at_its_ends(out: tuple[Folder, Lease]) -> None:
 def test_a_threshold_leaves_other_answer_forms_alone(out: tuple[Folder, Lease]) -> None:
     row = pair("i", GOOD)
     generate(out, "e001-00000", [row], {"agreement": [None]})
-    assert decide(out, SelectConfig(keep={"agreement": Threshold(min=0.5, forms=("choice",))}))[row["pair_id"]] == "kept"
+    assert (
+        decide(out, SelectConfig(keep={"agreement": Threshold(min=0.5, forms=("choice",))}))[row["pair_id"]] == "kept"
+    )
 
 
 def test_a_score_added_later_counts_and_the_last_value_of_a_pair_wins(out: tuple[Folder, Lease]) -> None:
@@ -191,7 +200,9 @@ def test_growth_never_takes_back_what_was_kept(out: tuple[Folder, Lease]) -> Non
     assert Counter(reasons.values()) == {"kept": 2, "duplicate:question": 1, "duplicate:common": 2}
 
 
-def test_a_failure_is_not_a_pair_and_a_pair_whose_assignment_was_taken_back_is_dropped(out: tuple[Folder, Lease]) -> None:
+def test_a_failure_is_not_a_pair_and_a_pair_whose_assignment_was_taken_back_is_dropped(
+    out: tuple[Folder, Lease],
+) -> None:
     kept, failed, taken = pair("i", GOOD), pair("i", "", outcome="failed", pair_id=None, number=1), pair("j", GOOD)
     plan(out, "e001-00000", [kept, failed, taken], retired=False)
     generate(out, "e001-00000", [kept, failed, taken])
@@ -252,10 +263,19 @@ def test_an_output_without_pairs_has_nothing_to_do(out: tuple[Folder, Lease]) ->
     assert select.prepare(out[0], SelectConfig(keep={"likelihood": Threshold(min=0)})).todo == []
 
 
-QUESTIONS = ["What colour is the bus?", "What color is the bus?", "How many dogs are there?", "Why?", "How many dogs are there, Answer: 2"]
+QUESTIONS = [
+    "What colour is the bus?",
+    "What color is the bus?",
+    "How many dogs are there?",
+    "Why?",
+    "How many dogs are there, Answer: 2",
+]
 SOME_PAIRS = st.lists(
     st.tuples(
-        st.integers(0, 3), st.sampled_from(QUESTIONS), st.sampled_from(["two", "", "I cannot see the image"]), st.none() | st.floats(0, 1)
+        st.integers(0, 3),
+        st.sampled_from(QUESTIONS),
+        st.sampled_from(["two", "", "I cannot see the image"]),
+        st.none() | st.floats(0, 1),
     ),
     max_size=25,
 )
@@ -263,8 +283,12 @@ SOME_PAIRS = st.lists(
 
 @settings(max_examples=25, deadline=None)
 @given(drawn=SOME_PAIRS, cuts=st.sets(st.integers(0, 25)), most=st.none() | st.integers(1, 3))
-def test_kept_and_dropped_are_all_pairs_whatever_the_partitions(drawn: list[Any], cuts: set[int], most: int | None) -> None:
-    pairs = [pair(f"image {image}", question, answer, number) for number, (image, question, answer, _) in enumerate(drawn)]
+def test_kept_and_dropped_are_all_pairs_whatever_the_partitions(
+    drawn: list[Any], cuts: set[int], most: int | None
+) -> None:
+    pairs = [
+        pair(f"image {image}", question, answer, number) for number, (image, question, answer, _) in enumerate(drawn)
+    ]
     values = [value for *_, value in drawn]
     how = SelectConfig(keep={"likelihood": Threshold(min=0.3)}, same_question=most, near_questions=0.6)
     results = []
@@ -272,7 +296,12 @@ def test_kept_and_dropped_are_all_pairs_whatever_the_partitions(drawn: list[Any]
         with tempfile.TemporaryDirectory() as folder, Lease.take(Folder(folder)) as lease:
             start = 0
             for number, end in enumerate(ends):
-                generate((Folder(folder), lease), partition_name(1, number), pairs[start:end], {"likelihood": values[start:end]})
+                generate(
+                    (Folder(folder), lease),
+                    partition_name(1, number),
+                    pairs[start:end],
+                    {"likelihood": values[start:end]},
+                )
                 start = end
             results.append(decide((Folder(folder), lease), how))
             assert results[-1] == decide((Folder(folder), lease), how), "a second run changed something"

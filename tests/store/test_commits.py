@@ -94,14 +94,20 @@ def test_a_later_revision_replaces_or_adds_table_by_table(tmp_path: Path) -> Non
         return table, TablePart((stage.write(table, PARTITION, revision, rows(values)),), f"f{revision}", replaces)
 
     with Lease.take(stage.out) as lease:
-        stage.commit(Receipt(PARTITION, 1, dict([part("things", 1, {"a": 1, "b": 1}), part("other", 1, {"a": 1})])), lease, 1)
+        stage.commit(
+            Receipt(PARTITION, 1, dict([part("things", 1, {"a": 1, "b": 1}), part("other", 1, {"a": 1})])), lease, 1
+        )
         stage.commit(Receipt(PARTITION, 2, dict([part("things", 2, {"b": 2, "c": 2})])), lease, 1)
         assert current(stage) == {"a": 1, "b": 2, "c": 2}
         stage.commit(Receipt(PARTITION, 3, dict([part("things", 3, {"d": 3}, replaces=True)])), lease, 2)
     log = stage.log()
     assert current(stage, log) == {"d": 3}
     assert stage.current(log, PARTITION, "other", "key", ROWS).to_pylist() == [{"key": "a", "value": 1}]
-    assert (log.fingerprint(PARTITION, "things"), log.fingerprint(PARTITION, "other"), log.fingerprint("e9", "things")) == (
+    assert (
+        log.fingerprint(PARTITION, "things"),
+        log.fingerprint(PARTITION, "other"),
+        log.fingerprint("e9", "things"),
+    ) == (
         "f3",
         "f1",
         None,
@@ -120,7 +126,10 @@ def test_a_log_is_a_snapshot(tmp_path: Path) -> None:
 
 def test_partitions_and_revisions_are_ordered_by_number(tmp_path: Path) -> None:
     stage = Stage(Folder(str(tmp_path)), "1-tagged")
-    names = [partition_name(epoch, number) for epoch, number in ((1, 0), (1, 99_999), (1, 100_000), (2, 0), (999, 0), (1000, 0))]
+    names = [
+        partition_name(epoch, number)
+        for epoch, number in ((1, 0), (1, 99_999), (1, 100_000), (2, 0), (999, 0), (1000, 0))
+    ]
     with Lease.take(stage.out) as lease:
         for name in reversed(names):
             stage.commit(Receipt(name, 1, {}), lease, 1)
@@ -179,7 +188,9 @@ class StoreMachine(RuleBasedStateMachine):
         assert list(log.partitions) == sorted(self.revisions)
         for partition, values in self.model.items():
             assert current(self.stage, log, partition) == values
-            assert [commit.receipt.revision for commit in log.partitions[partition]] == list(range(1, self.revisions[partition] + 1))
+            assert [commit.receipt.revision for commit in log.partitions[partition]] == list(
+                range(1, self.revisions[partition] + 1)
+            )
         total = sum(map(len, self.model.values()))
         assert log.counts() == ({"things": total} if total else {})
 
@@ -189,7 +200,9 @@ class StoreMachine(RuleBasedStateMachine):
 
 
 TestStoreMachine = StoreMachine.TestCase
-TestStoreMachine.settings = settings(max_examples=12, stateful_step_count=15, deadline=None, suppress_health_check=list(HealthCheck))
+TestStoreMachine.settings = settings(
+    max_examples=12, stateful_step_count=15, deadline=None, suppress_health_check=list(HealthCheck)
+)
 
 
 # --- damage -----------------------------------------------------------------------------------------------------------
@@ -225,7 +238,9 @@ def test_a_file_cut_short_or_deleted_is_found_and_its_partition_named(out: Folde
         current(stage)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", "{}", '{"tables": []}', '{"tables": {"t": 1}}', "\xff", '{"partition": 3}'])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "null", "{}", '{"tables": []}', '{"tables": {"t": 1}}', "\xff", '{"partition": 3}']
+)
 def test_a_commit_record_that_is_none_is_damage_in_one_line(tmp_path: Path, text: str) -> None:
     stage, _ = damaged_file(Folder(str(tmp_path)))
     stage.folder.child("commits").write("e001-00001.r1.json", text.encode("latin-1"))

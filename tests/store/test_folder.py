@@ -250,7 +250,9 @@ def test_a_store_that_fails_is_asked_again_and_told_in_one_line_if_it_goes_on(
     for doing, call in calls:
         with pytest.raises(SynthError) as told:
             call()
-        assert str(told.value).startswith(f"{s3.url}: {doing} failed (ConnectionError: the store is busy); what is committed stays")
+        assert str(told.value).startswith(
+            f"{s3.url}: {doing} failed (ConnectionError: the store is busy); what is committed stays"
+        )
 
 
 @pytest.mark.parametrize("url", ["memory://out", "nowhere://out"])
@@ -260,7 +262,9 @@ def test_a_place_that_keeps_nothing_is_refused(url: str) -> None:
 
 
 @pytest.mark.parametrize(("url", "package"), [("s3://bucket/out", "s3fs"), ("gs://bucket/out", "gcsfs")])
-def test_a_store_whose_package_is_not_installed_names_that_package(monkeypatch: pytest.MonkeyPatch, url: str, package: str) -> None:
+def test_a_store_whose_package_is_not_installed_names_that_package(
+    monkeypatch: pytest.MonkeyPatch, url: str, package: str
+) -> None:
     def lacks(*_: Any, **__: Any) -> Any:
         raise ImportError(f"Please install {package} to access it")
 

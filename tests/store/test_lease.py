@@ -33,7 +33,9 @@ def lost(lease: Lease) -> None:
 
 def test_a_second_driver_is_refused_in_one_line(out: Folder) -> None:
     with Lease.take(out):
-        with pytest.raises(LeaseHeld, match=f"a run is at work here \\(process {os.getpid()} on {socket.gethostname()}") as told:
+        with pytest.raises(
+            LeaseHeld, match=f"a run is at work here \\(process {os.getpid()} on {socket.gethostname()}"
+        ) as told:
             Lease.take(out)
         assert "\n" not in str(told.value) and told.value.exit_status == 2
 
@@ -88,7 +90,9 @@ def test_a_process_number_used_again_is_noticed(tmp_path: Path) -> None:
         assert lease.term == 2
 
 
-@pytest.mark.parametrize("elsewhere", [{"host": "elsewhere", "machine": "elsewhere"}, {"machine": "another container of the same name"}])
+@pytest.mark.parametrize(
+    "elsewhere", [{"host": "elsewhere", "machine": "elsewhere"}, {"machine": "another container of the same name"}]
+)
 def test_a_driver_elsewhere_is_respected_until_its_beat_is_old(
     tmp_path: Path, elsewhere: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -130,7 +134,9 @@ def test_a_lease_is_stale_when_its_holder_stopped_renewing_it(tmp_path: Path, mo
     Lease.take(out).release()
 
 
-def test_a_lease_is_renewed_while_its_holder_lives_whatever_the_store_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lease_is_renewed_while_its_holder_lives_whatever_the_store_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(leases, "BEAT_SECONDS", 0.02)
     failures = iter([RuntimeError("no endpoint"), OSError("slow down")])
     write = Folder.write
@@ -150,7 +156,9 @@ def test_a_lease_is_renewed_while_its_holder_lives_whatever_the_store_says(tmp_p
             time.sleep(0.02)
 
 
-def test_a_released_lease_stays_released_when_a_beat_was_on_its_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_released_lease_stays_released_when_a_beat_was_on_its_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write = Folder.write
 
     def slowly(self: Folder, name: str, data: bytes) -> None:

@@ -76,7 +76,10 @@ def chooser(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> list[Request]:
 
 def vlm(options: Mapping[str, Any] | None = None, more: str = "") -> TaggerSpec:
     serve = {"kind": "scripted", "script": "chooser:Chooser", "options": options or {}}
-    write(Path("taggers/mine.yaml"), f"about: x\nengine: vlm\ntaxonomy: small\nmodel: none\nserve: {json.dumps(serve)}\n{more}")
+    write(
+        Path("taggers/mine.yaml"),
+        f"about: x\nengine: vlm\ntaxonomy: small\nmodel: none\nserve: {json.dumps(serve)}\n{more}",
+    )
     return tagging.resolved(tagging.load("mine"))
 
 
@@ -99,7 +102,9 @@ def paths(found: Sequence[Tagged]) -> list[list[str]]:
 def test_a_vlm_walks_only_the_branches_that_it_found_with_one_call_a_level(chooser: list[Request]) -> None:
     found = tags_of(tagging.open_tagger(vlm()), RED, BLUE)
     assert paths(found) == [["animal", "animal/cat"], []]
-    listed = sorted(tuple(request.schema["properties"]["chosen"]["items"]["enum"]) for request in chooser if request.schema)
+    listed = sorted(
+        tuple(request.schema["properties"]["chosen"]["items"]["enum"]) for request in chooser if request.schema
+    )
     assert listed == [("animal", "document"), ("animal", "document"), ("cat", "red_panda")]
     assert all(tag == {"path": tag["path"], "score": 1.0, "tagger": "mine"} for one in found for tag in one.tags)
 
@@ -108,7 +113,12 @@ def test_children_of_all_found_branches_are_asked_for_in_one_call(chooser: list[
     (found,) = tags_of(tagging.open_tagger(vlm({"wanted": ["animal", "document", "letter"]})), RED)
     assert [tag["path"] for tag in found.tags] == ["animal", "document", "document/letter"]
     assert len(chooser) == 2
-    assert chooser[1].schema and chooser[1].schema["properties"]["chosen"]["items"]["enum"] == ["cat", "red_panda", "invoice", "letter"]
+    assert chooser[1].schema and chooser[1].schema["properties"]["chosen"]["items"]["enum"] == [
+        "cat",
+        "red_panda",
+        "invoice",
+        "letter",
+    ]
 
 
 def test_where_nothing_below_is_chosen_the_parent_stands(chooser: list[Request]) -> None:
@@ -125,9 +135,15 @@ def test_the_image_comes_first_under_a_key_of_its_pixels_and_meanings_are_told(c
 
 @pytest.mark.parametrize(
     ("options", "said"),
-    [({"fail_on": "cat"}, "call_failed: no"), ({"babble_on": "animal"}, "not a choice: "), ({"babble_on": "cat"}, "not a choice")],
+    [
+        ({"fail_on": "cat"}, "call_failed: no"),
+        ({"babble_on": "animal"}, "not a choice: "),
+        ({"babble_on": "cat"}, "not a choice"),
+    ],
 )
-def test_a_walk_that_breaks_off_is_a_failure_and_not_half_an_answer(chooser: list[Request], options: Mapping[str, Any], said: str) -> None:
+def test_a_walk_that_breaks_off_is_a_failure_and_not_half_an_answer(
+    chooser: list[Request], options: Mapping[str, Any], said: str
+) -> None:
     broken, whole = tags_of(tagging.open_tagger(vlm(options)), RED, BLUE)
     assert broken.tags == [] and said in str(broken.failure)
     assert options.get("babble_on") == "animal" or whole == Tagged([])
@@ -151,7 +167,9 @@ def test_the_shipped_scripted_engine_serves_a_vlm_tagger() -> None:
     assert found.failure is None and len(found.tags) == 2 and found.tags[1]["path"].startswith(found.tags[0]["path"])
 
 
-def test_the_fingerprint_of_a_vlm_tagger_follows_its_words_and_model_but_not_where_it_is_served(chooser: list[Request]) -> None:
+def test_the_fingerprint_of_a_vlm_tagger_follows_its_words_and_model_but_not_where_it_is_served(
+    chooser: list[Request],
+) -> None:
     first = vlm().fingerprint
     assert vlm({"wanted": ["cat"]}).fingerprint == first
     assert vlm({"max_model_len": 512}).fingerprint != first, "what shapes a reply shapes the tags"
@@ -206,14 +224,20 @@ def own(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def code(options: Mapping[str, Any] | None = None, engine: str = "own_tagger:Reds", more: str = "") -> TaggerSpec:
-    write(Path("taggers/mine.yaml"), f"about: x\nengine: {engine}\ntaxonomy: small\noptions: {json.dumps(options or {})}\n{more}")
+    write(
+        Path("taggers/mine.yaml"),
+        f"about: x\nengine: {engine}\ntaxonomy: small\noptions: {json.dumps(options or {})}\n{more}",
+    )
     return tagging.load("mine")
 
 
 def test_a_class_of_the_user_tags_by_the_documented_call(own: None) -> None:
     tool = tagging.open_tagger(code())
     found = tool.tag([tool.prepare(RED, None), tool.prepare(BLUE, '{"tag": "document"}')])
-    assert found[0].tags == [{"path": "animal", "score": 1.0, "tagger": "mine"}, {"path": "animal/cat", "score": 0.9, "tagger": "mine"}]
+    assert found[0].tags == [
+        {"path": "animal", "score": 1.0, "tagger": "mine"},
+        {"path": "animal/cat", "score": 0.9, "tagger": "mine"},
+    ]
     assert paths(found[1:]) == [["document"]]
 
 
@@ -243,7 +267,10 @@ def test_what_the_code_says_is_checked_and_costs_one_image(own: None, said: Any,
 def test_code_that_loses_images_or_does_not_start_is_told(own: None) -> None:
     with pytest.raises(ValueError, match="returned no list of 1 for 1 images"):
         tags_of(tagging.open_tagger(code({"short": True})), RED)
-    with pytest.raises(UserMistake, match=r"^tagger 'mine': own_tagger:Reds cannot be made: OSError: no model here \(own_tagger\.py:6\)$"):
+    with pytest.raises(
+        UserMistake,
+        match=r"^tagger 'mine': own_tagger:Reds cannot be made: OSError: no model here \(own_tagger\.py:6\)$",
+    ):
         tagging.open_tagger(code({"broken": True}))
     with pytest.raises(UserMistake, match=r"own_tagger:Reds has no method `tag`; docs/tagging\.md shows the call"):
         tagging.open_tagger(code({"mute": True}))
@@ -255,7 +282,10 @@ def test_code_that_loses_images_or_does_not_start_is_told(own: None) -> None:
         ("import json\n\nclass Reds\n    pass\n", "SyntaxError: expected ':' (odd_tagger.py, line 3); mend it there"),
         ("import json\nlimits = {}['low']\n", "KeyError: 'low' (odd_tagger.py:2); mend it there"),
         ("import json\njson.lods('1')\n", "(odd_tagger.py:2); mend it there"),
-        ("import no_such_library\n", "ModuleNotFoundError: No module named 'no_such_library' (odd_tagger.py:1); mend it there"),
+        (
+            "import no_such_library\n",
+            "ModuleNotFoundError: No module named 'no_such_library' (odd_tagger.py:1); mend it there",
+        ),
         ("raise SystemExit('wants arguments')\n", "SystemExit: wants arguments (odd_tagger.py:1); mend it there"),
     ],
 )
@@ -266,7 +296,9 @@ def test_a_module_that_cannot_be_imported_is_a_line_with_the_place(
     monkeypatch.syspath_prepend(str(workspace))
     with pytest.raises(UserMistake) as caught:
         tagging.open_tagger(code(engine="odd_tagger:Reds"))
-    assert str(caught.value).startswith("tagger 'mine': cannot import odd_tagger: ") and str(caught.value).endswith(said)
+    assert str(caught.value).startswith("tagger 'mine': cannot import odd_tagger: ") and str(caught.value).endswith(
+        said
+    )
     assert "\n" not in str(caught.value)
 
 
@@ -284,7 +316,11 @@ def test_a_new_version_of_the_code_is_a_change_of_the_tagger() -> None:
         ("a small furry climber", "a small furry bear", {"open_clip", "own", "vlm"}),
         ("red_panda", "panda", {"open_clip", "own", "vlm", "sidecar"}),
         ("      cat: a small furry pet\n", "", {"open_clip", "own", "vlm", "sidecar"}),
-        ("      invoice: a bill\n      letter: a message\n", "      letter: a message\n      invoice: a bill\n", {"vlm"}),
+        (
+            "      invoice: a bill\n      letter: a message\n",
+            "      letter: a message\n      invoice: a bill\n",
+            {"vlm"},
+        ),
     ],
 )
 def test_a_tagger_is_another_after_an_edit_of_what_it_reads_of_the_taxonomy(
@@ -346,7 +382,9 @@ def listed(workspace: Path, tmp_path: Path) -> tuple[Folder, Lease]:
     return out, lease
 
 
-def test_tags_of_several_taggers_are_stored_apart_and_planned_together_each_with_its_name(own: None, listed: tuple[Folder, Lease]) -> None:
+def test_tags_of_several_taggers_are_stored_apart_and_planned_together_each_with_its_name(
+    own: None, listed: tuple[Folder, Lease]
+) -> None:
     out, lease = listed
     receipt = tagged(out, lease, [beside("first", "tags"), code({"said": {"animal/cat": 0.5, "document": 0.4}})])
     assert {name for name in receipt.tables if name.startswith("tags/")} == {"tags/first", "tags/mine"}
@@ -354,7 +392,9 @@ def test_tags_of_several_taggers_are_stored_apart_and_planned_together_each_with
     assert planned_tags(out, "mine") == [[("animal/cat", 0.5, "mine"), ("document", 0.4, "mine")]] * 2
 
 
-def test_a_tagger_named_by_its_path_is_stored_inside_the_folder_and_outlives_tidying(own: None, listed: tuple[Folder, Lease]) -> None:
+def test_a_tagger_named_by_its_path_is_stored_inside_the_folder_and_outlives_tidying(
+    own: None, listed: tuple[Folder, Lease]
+) -> None:
     out, lease = listed
     whole = Path("taggers/first.yaml").absolute()
     names = (str(whole), "./taggers/first.yaml", "taggers/first.yaml", f"../../../../../../../../..{whole}", "first")
@@ -367,7 +407,9 @@ def test_a_tagger_named_by_its_path_is_stored_inside_the_folder_and_outlives_tid
     collect_garbage(out, (tag.LISTED, tag.TAGGED), lease)
     for name in names:
         assert planned_tags(out, name) == [[("animal/cat", 1.0, name)]] * 2
-    assert not tag.todo(Stage(out, tag.LISTED).log(), Stage(out, tag.TAGGED).log(), terms_of(out, [tagging.load(names[0])]), True)
+    assert not tag.todo(
+        Stage(out, tag.LISTED).log(), Stage(out, tag.TAGGED).log(), terms_of(out, [tagging.load(names[0])]), True
+    )
 
 
 def test_another_tagger_is_an_update_like_any_other(own: None, listed: tuple[Folder, Lease]) -> None:
@@ -382,7 +424,9 @@ def test_another_tagger_is_an_update_like_any_other(own: None, listed: tuple[Fol
     assert not tag.todo(logs[0], Stage(out, tag.TAGGED).log(), terms_of(out, both), True)
 
 
-def test_what_a_tagger_said_stands_while_it_does_not_change(chooser: list[Request], own: None, listed: tuple[Folder, Lease]) -> None:
+def test_what_a_tagger_said_stands_while_it_does_not_change(
+    chooser: list[Request], own: None, listed: tuple[Folder, Lease]
+) -> None:
     """A second tagger, and an edit of it, cost the first no call; an edit of the first does."""
     out, lease = listed
     vlm({"wanted": ["animal", "cat"]})
@@ -401,7 +445,9 @@ def test_what_a_tagger_said_stands_while_it_does_not_change(chooser: list[Reques
     assert len(chooser) == 2 * calls
 
 
-def test_an_embedding_stands_with_the_tags_of_its_tagger(listed: tuple[Folder, Lease], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_embedding_stands_with_the_tags_of_its_tagger(
+    listed: tuple[Folder, Lease], monkeypatch: pytest.MonkeyPatch
+) -> None:
     out, lease = listed
     write(Path("model/open_clip_config.json"), "{}")
     write(Path("model/weights.bin"), "")
@@ -426,7 +472,9 @@ def test_an_embedding_stands_with_the_tags_of_its_tagger(listed: tuple[Folder, L
     assert len(looks) == 2
 
 
-def test_an_image_that_one_tagger_fails_on_is_quarantined_with_its_words(own: None, listed: tuple[Folder, Lease]) -> None:
+def test_an_image_that_one_tagger_fails_on_is_quarantined_with_its_words(
+    own: None, listed: tuple[Folder, Lease]
+) -> None:
     out, lease = listed
     receipt = tagged(out, lease, [beside("first", "tags"), code({"said": {"animal/kat": 1}})])
     assert receipt.counts == {"quarantined.tagger_failed": 2}
@@ -435,7 +483,9 @@ def test_an_image_that_one_tagger_fails_on_is_quarantined_with_its_words(own: No
     assert all("no tag of 'small' is 'animal/kat'" in row["detail"] for row in rows)
 
 
-def test_whatever_a_users_code_raises_costs_the_images_that_it_fails_on(own: None, listed: tuple[Folder, Lease]) -> None:
+def test_whatever_a_users_code_raises_costs_the_images_that_it_fails_on(
+    own: None, listed: tuple[Folder, Lease]
+) -> None:
     out, lease = listed
     receipt = tagged(out, lease, [code({"raises": "LookupError"})])
     assert receipt.counts == {"quarantined.tagger_failed": 2}
@@ -450,7 +500,9 @@ def test_memory_that_runs_out_is_no_images_failure(own: None, listed: tuple[Fold
         tagged(out, lease, [code({"raises": "MemoryError"})])
 
 
-def test_a_tagger_that_does_not_start_is_no_images_failure(listed: tuple[Folder, Lease], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tagger_that_does_not_start_is_no_images_failure(
+    listed: tuple[Folder, Lease], monkeypatch: pytest.MonkeyPatch
+) -> None:
     out, lease = listed
 
     def broken(*_: object) -> None:
@@ -468,7 +520,10 @@ def preview_tags(spec: TaggerSpec) -> object:
 
 @pytest.mark.parametrize(
     ("options", "said"),
-    [({"raises": "LookupError"}, "tagger mine: LookupError: no such"), ({"short": True}, "returned no list of 1 for 1 images")],
+    [
+        ({"raises": "LookupError"}, "tagger mine: LookupError: no such"),
+        ({"short": True}, "returned no list of 1 for 1 images"),
+    ],
 )
 def test_a_preview_says_in_a_line_what_the_tagger_failed_of(own: None, options: Mapping[str, Any], said: str) -> None:
     with pytest.raises(SynthError, match=said) as caught:

@@ -112,7 +112,9 @@ def test_other_thresholds_and_tags_find_without_the_images_what_they_would_find_
     old = Shelf(tmp_path / "old")
     old.tag(looks(model, LOW))
     before = old.rows("images")
-    text = SHELVES["taggers/taxonomies/small.yaml"].replace("letter: a message", "letter: a written message\n      ticket: a slip")
+    text = SHELVES["taggers/taxonomies/small.yaml"].replace(
+        "letter: a message", "letter: a written message\n      ticket: a slip"
+    )
     write(Path("taggers/taxonomies/small.yaml"), text)
     changed, new = looks(model, SURER), Shelf(tmp_path / "new")
     new.tag(changed)
@@ -149,10 +151,14 @@ def test_other_words_of_a_sidecar_tagger_read_no_image(workspace: Path, tmp_path
     assert [row["tags"] for row in shelf.rows("tags/beside")] == [[]] * 3 and len(read) == 3
     write(Path("taggers/beside.yaml"), SHELVES["taggers/beside.yaml"] + "names: {kitty: animal/cat}\n")
     shelf.tag(taggers.load("beside"))
-    assert [[one["path"] for one in row["tags"]] for row in shelf.rows("tags/beside")] == [["animal/cat"]] * 3 and len(read) == 3
+    assert [[one["path"] for one in row["tags"]] for row in shelf.rows("tags/beside")] == [["animal/cat"]] * 3 and len(
+        read
+    ) == 3
 
 
-def test_tags_that_are_left_out_are_counted_beside_the_outcomes_and_follow_every_edit(workspace: Path, tmp_path: Path) -> None:
+def test_tags_that_are_left_out_are_counted_beside_the_outcomes_and_follow_every_edit(
+    workspace: Path, tmp_path: Path
+) -> None:
     photos = make_images(Path("photos").resolve(), 4, ["kitty"])
     photos[0].with_suffix(".json").unlink()
     photos[1].with_suffix(".json").write_text("{")
@@ -181,7 +187,9 @@ def test_a_folder_tagged_before_left_out_tags_were_counted_goes_on(
     make_images(Path("photos"), 2, ["kitty"])
     shelf, beside = Shelf(tmp_path / "out"), taggers.load("beside")
     with monkeypatch.context() as patched:
-        patched.setattr(tag, "tags_of_each", lambda *given: [replace(one, left_out=()) for one in taggers.tags_of_each(*given)])
+        patched.setattr(
+            tag, "tags_of_each", lambda *given: [replace(one, left_out=()) for one in taggers.tags_of_each(*given)]
+        )
         shelf.tag(beside)
     shelf.out.create("run.json", b"{}")
     assert shelf.counts() == {"tagged": 2} and status.left_out(shelf.out) is None
@@ -201,9 +209,16 @@ def test_status_tells_of_how_many_images_tags_were_left_out_and_the_sums_hold(wo
     assert (funnel.came, funnel.went, funnel.fell, funnel.to_do) == (3, 3, {}, 0)
     line = "left out or missing for 3 of 3 tagged images: no such tag (2), no sidecar (1); `detail` in 1-tagged/images says more"
     assert any(one.endswith(line) for one in status.text(shelf.out).splitlines())
-    assert status.as_json(shelf.out)["left_out"] == {"images": 3, "of": 3, "reasons": {"no_sidecar": 1, "no_such_tag": 2}}
+    assert status.as_json(shelf.out)["left_out"] == {
+        "images": 3,
+        "of": 3,
+        "reasons": {"no_sidecar": 1, "no_such_tag": 2},
+    }
     gone = next(row["object_id"] for row in shelf.rows("images") if row["detail"] == "beside: no sidecar")
-    (partition,), logs = shelf.stage.log().partitions, {name: Stage(shelf.out, name).log() for name in (tag.LISTED, tag.TAGGED)}
+    (partition,), logs = (
+        shelf.stage.log().partitions,
+        {name: Stage(shelf.out, name).log() for name in (tag.LISTED, tag.TAGGED)},
+    )
     for name in logs:
         purge._rewrite(Stage(shelf.out, name), logs, partition, Denylist(object_ids=frozenset([gone])), shelf.lease)
     assert shelf.counts() == {"tagged": 2, "quarantined.purged": 1, "left_out": 2, "left_out.no_such_tag": 2}

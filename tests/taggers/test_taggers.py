@@ -77,7 +77,11 @@ def test_words_of_the_source_become_tags_that_the_taxonomy_knows(tags: Any, expe
     "tags",
     [
         {"letter": 0.25, "animal/cat": 0.75, "cat": 0.5},
-        [{"path": "letter", "score": 0.25}, {"path": "cat", "score": 0.5}, {"path": "animal/cat", "score": 0.75, "by": "somebody"}],
+        [
+            {"path": "letter", "score": 0.25},
+            {"path": "cat", "score": 0.5},
+            {"path": "animal/cat", "score": 0.75, "by": "somebody"},
+        ],
     ],
 )
 def test_a_score_may_stand_beside_a_tag_and_the_surest_counts(tags: Any) -> None:
@@ -92,16 +96,28 @@ def test_a_score_may_stand_beside_a_tag_and_the_surest_counts(tags: Any) -> None
     [
         (None, "no sidecar"),
         ("", "no sidecar"),
-        ('{"sidecar_unreadable": "JSONDecodeError: Expecting value"}', "unreadable sidecar: JSONDecodeError: Expecting value"),
+        (
+            '{"sidecar_unreadable": "JSONDecodeError: Expecting value"}',
+            "unreadable sidecar: JSONDecodeError: Expecting value",
+        ),
         ("{", "unreadable sidecar: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"),
         ('["cat"]', "no tags: […] in place of keys with values"),
         ('{"labels": ["cat"], "by": "x"}', "no tags: no key 'tags', only 'labels', 'by'"),
         ("{}", "no tags: no key 'tags'"),
         ('{"tags": 5}', "no tags: 5 under 'tags'"),
         ('{"tags": ["cat", "nonsense_tag", 5, "nonsense_tag", null]}', "no such tag: 'nonsense_tag', 5, null"),
-        ('{"tags": [["cat"], {"name": "cat"}, {}, "odd\\n\\ud800"]}', r"no such tag: […], {'name': …}, {}, 'odd\n\ud800'"),
-        ('{"tags": {"cat": 7, "kat": 1, "letter": true}}', "no such tag: 'kat'; bad score: 7 of 'cat', true of 'letter'"),
-        ('{"tags": [{"path": "cat", "score": "sure"}, {"path": "letter", "score": NaN}]}', "bad score: 'sure' of 'cat', NaN of 'letter'"),
+        (
+            '{"tags": [["cat"], {"name": "cat"}, {}, "odd\\n\\ud800"]}',
+            r"no such tag: […], {'name': …}, {}, 'odd\n\ud800'",
+        ),
+        (
+            '{"tags": {"cat": 7, "kat": 1, "letter": true}}',
+            "no such tag: 'kat'; bad score: 7 of 'cat', true of 'letter'",
+        ),
+        (
+            '{"tags": [{"path": "cat", "score": "sure"}, {"path": "letter", "score": NaN}]}',
+            "bad score: 'sure' of 'cat', NaN of 'letter'",
+        ),
         (json.dumps({"tags": ["x" * 50, *("y" * 40,) * 2, "z"]}), f"no such tag: '{'x' * 39}… and 2 more"),
     ],
 )
@@ -122,7 +138,8 @@ def test_the_words_can_stand_under_another_key() -> None:
 
 
 @pytest.mark.parametrize(
-    "meta", [None, "", "{", "[]", '"cat"', "5", "null", "[" * 100_000, '{"tags": ["\\ud800"]}', '{"sidecar_unreadable": "x"}']
+    "meta",
+    [None, "", "{", "[]", '"cat"', "5", "null", "[" * 100_000, '{"tags": ["\\ud800"]}', '{"sidecar_unreadable": "x"}'],
 )
 def test_what_came_along_may_be_anything(meta: str | None) -> None:
     assert paths(sidecar(), meta, '{"tags": ["cat"]}') == [[], ["animal/cat"]]
@@ -178,7 +195,9 @@ def clip_model(folder: Path, bias: float | None = -10.0, seed: int = 0) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     look = {"mean": [0.5] * 3, "std": [0.5] * 3}
     (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": settings, "preprocess_cfg": look}))
-    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, folder / "open_clip_model.safetensors")
+    save_file(
+        {name: value.contiguous() for name, value in model.state_dict().items()}, folder / "open_clip_model.safetensors"
+    )
     return folder
 
 
@@ -217,7 +236,9 @@ def test_a_sigmoid_model_gives_each_tag_a_probability_of_its_own(siglip: Path) -
     scale, bias = float(found._model.logit_scale.exp().detach()), float(found._model.logit_bias.detach())
     texts = found._texts
     assert np.allclose(found.probabilities(seen), 1 / (1 + np.exp(-(scale * seen @ texts.T + bias))), atol=1e-6)
-    assert np.allclose(np.linalg.norm(seen, axis=1), 1, atol=1e-3) and np.allclose(np.linalg.norm(texts, axis=1), 1, atol=1e-5)
+    assert np.allclose(np.linalg.norm(seen, axis=1), 1, atol=1e-3) and np.allclose(
+        np.linalg.norm(texts, axis=1), 1, atol=1e-5
+    )
 
 
 def test_a_contrastive_model_shares_a_parents_probability_among_its_children(clip: Path) -> None:
@@ -226,7 +247,9 @@ def test_a_contrastive_model_shares_a_parents_probability_among_its_children(cli
     for row in found.probabilities(embeddings(found, pictures())):
         assert row[place["animal"]] + row[place["document"]] == pytest.approx(1, abs=1e-5)
         for parent, children in (("animal", ["cat", "red_panda"]), ("document", ["invoice", "letter"])):
-            assert sum(row[place[f"{parent}/{child}"]] for child in children) == pytest.approx(row[place[parent]], abs=1e-5)
+            assert sum(row[place[f"{parent}/{child}"]] for child in children) == pytest.approx(
+                row[place[parent]], abs=1e-5
+            )
 
 
 def test_tags_come_surest_first_with_their_score_and_at_most_so_many(siglip: Path) -> None:
@@ -254,7 +277,11 @@ def test_the_last_threshold_whose_pattern_fits_counts(siglip: Path) -> None:
         "document": 1.0e-12, "document/invoice": 1, "document/letter": 1,
     }  # fmt: skip
     found = opened(siglip, more)
-    assert {tag["path"] for tag in found.tag([found.prepare(IMAGE, None)])[0].tags} == {"animal", "animal/cat", "document"}
+    assert {tag["path"] for tag in found.tag([found.prepare(IMAGE, None)])[0].tags} == {
+        "animal",
+        "animal/cat",
+        "document",
+    }
 
 
 def test_a_threshold_for_no_tag_at_all_is_told(siglip: Path) -> None:
@@ -264,7 +291,10 @@ def test_a_threshold_for_no_tag_at_all_is_told(siglip: Path) -> None:
 
 @pytest.mark.parametrize("value", ["30", "0", "-0.5"])
 def test_a_threshold_that_is_no_probability_is_told(siglip: Path, value: str) -> None:
-    for more, where in ((f"threshold: {value}\n", "threshold"), (f'thresholds: {{"animal/**": {value}}}\n', r"thresholds\.animal/\*\*")):
+    for more, where in (
+        (f"threshold: {value}\n", "threshold"),
+        (f'thresholds: {{"animal/**": {value}}}\n', r"thresholds\.animal/\*\*"),
+    ):
         with pytest.raises(Mistakes, match=rf"^\S*mine\.yaml:5: {where}: must be (less|greater) than [^\n]*$"):
             spec_of(siglip, more)
 
@@ -282,7 +312,9 @@ def test_a_batch_is_its_images_one_by_one(siglip: Path) -> None:
     found = opened(siglip)
     together = found.tag([found.prepare(image, None) for image in pictures()])
     alone = [found.tag([found.prepare(image, None)])[0] for image in pictures()]
-    assert [[tag["path"] for tag in one.tags] for one in together] == [[tag["path"] for tag in one.tags] for one in alone]
+    assert [[tag["path"] for tag in one.tags] for one in together] == [
+        [tag["path"] for tag in one.tags] for one in alone
+    ]
 
 
 def test_a_closed_tagger_holds_no_model(siglip: Path) -> None:
@@ -319,12 +351,17 @@ def activations(found: ClipTagger) -> set[str]:
 
 
 @pytest.mark.parametrize(("weights", "activation"), [("plain", "GELU"), ("quick", "QuickGELU")])
-def test_weights_with_a_name_get_the_activation_that_they_were_trained_with(named: dict[str, Any], weights: str, activation: str) -> None:
+def test_weights_with_a_name_get_the_activation_that_they_were_trained_with(
+    named: dict[str, Any], weights: str, activation: str
+) -> None:
     assert activations(opened(Path("tiny"), f"pretrained: {weights}\n")) == {activation}
 
 
 def test_weights_in_a_file_see_images_as_all_named_weights_of_their_model_do(named: dict[str, Any], clip: Path) -> None:
-    by_file, by_name = opened(Path("tiny"), f"pretrained: {weights_of(clip)}\n"), opened(Path("tiny"), "pretrained: plain\n")
+    by_file, by_name = (
+        opened(Path("tiny"), f"pretrained: {weights_of(clip)}\n"),
+        opened(Path("tiny"), "pretrained: plain\n"),
+    )
     wide = Image.new("RGB", (48, 16), "black")
     wide.paste("white", (0, 0, 16, 16))  # cut away, were the middle taken
     seen = by_file.prepare(wide, None)
@@ -332,7 +369,9 @@ def test_weights_in_a_file_see_images_as_all_named_weights_of_their_model_do(nam
     assert np.array_equal(seen, by_name.prepare(wide, None)) and activations(by_file) == {"GELU"}
 
 
-@pytest.mark.parametrize(("known", "ways"), [({"mean": (0.4,) * 3}, "in several ways"), (None, "in no way that it knows")])
+@pytest.mark.parametrize(
+    ("known", "ways"), [({"mean": (0.4,) * 3}, "in several ways"), (None, "in no way that it knows")]
+)
 def test_weights_in_a_file_whose_images_could_be_prepared_in_several_ways_are_refused(
     named: dict[str, Any], clip: Path, known: dict[str, Any] | None, ways: str
 ) -> None:
@@ -389,7 +428,9 @@ def test_a_damaged_file_of_embeddings_is_made_again(siglip: Path, cache: Path, d
     assert kept.stat().st_size > len(damage)
 
 
-def test_without_a_folder_to_write_to_the_texts_are_embedded(siglip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_folder_to_write_to_the_texts_are_embedded(
+    siglip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write(tmp_path / "file", "not a folder")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert opened(siglip)._texts.shape == (6, 16)
@@ -406,7 +447,9 @@ def test_the_fingerprint_follows_settings_taxonomy_and_model(siglip: Path, clip:
 
 def test_the_fingerprint_follows_the_order_of_thresholds_because_the_last_that_matches_counts(siglip: Path) -> None:
     wide, narrow = '"animal/**": 0.4', '"animal/cat": 0.2'
-    first, second = (spec_of(siglip, f"thresholds: {{{one}, {other}}}\n") for one, other in ((wide, narrow), (narrow, wide)))
+    first, second = (
+        spec_of(siglip, f"thresholds: {{{one}, {other}}}\n") for one, other in ((wide, narrow), (narrow, wide))
+    )
     assert isinstance(first.file, ClipTaggerFile) and isinstance(second.file, ClipTaggerFile)
     assert [taggers.threshold(file, "animal/cat") for file in (first.file, second.file)] == [0.2, 0.4]
     assert first.fingerprint != second.fingerprint
@@ -434,7 +477,9 @@ class Moody:
 
 
 @pytest.mark.parametrize("stage", ["prepare", "tag"])
-def test_an_image_that_the_tagger_cannot_take_costs_one_row(stage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_that_the_tagger_cannot_take_costs_one_row(
+    stage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     make_images(Path("photos"), 6)
     out, source = Folder(str(tmp_path / "out")), SourceConfig(uri="photos")
     listing.run(out, list_objects(source), Lease.take(out), "print")
@@ -478,7 +523,9 @@ def test_a_model_that_cannot_be_one_is_told_before_anything_starts(tmp_path: Pat
         spec_of(empty)
     with pytest.raises(Mistakes, match="model demo/no-such-model: no such folder"):
         spec_of(Path("demo/no-such-model"))
-    with pytest.raises(Mistakes, match="model ViT-B-32: pretrained is missing; without weights the tags would be drawn by lot"):
+    with pytest.raises(
+        Mistakes, match="model ViT-B-32: pretrained is missing; without weights the tags would be drawn by lot"
+    ):
         spec_of(Path("ViT-B-32"))
 
 
@@ -487,7 +534,9 @@ def test_a_model_that_does_not_load_is_one_line(siglip: Path, tmp_path: Path) ->
     (broken / "open_clip_model.safetensors").write_bytes(b"nothing")
     with pytest.raises(ModelUnavailable) as caught:
         opened(broken)
-    assert str(caught.value).startswith(f"tagger 'mine': open_clip does not load {broken}: ") and "\n" not in str(caught.value)
+    assert str(caught.value).startswith(f"tagger 'mine': open_clip does not load {broken}: ") and "\n" not in str(
+        caught.value
+    )
     with pytest.raises(ModelUnavailable, match="open_clip does not load ViT-B-99"):
         taggers.open_tagger(spec_of(Path("ViT-B-99"), "pretrained: x\n"))
 
@@ -510,7 +559,9 @@ def test_words_about_a_tagger_are_no_change_of_it(siglip: Path) -> None:
 
 def test_an_unknown_engine_or_taxonomy_is_one_line() -> None:
     write(Path("taggers/mine.yaml"), "about: x\nengine: rules\ntaxonomy: small\nmodel: x\n")
-    with pytest.raises(Mistakes, match=r"mine\.yaml:2: no engine is called 'rules': known: module:Class, open_clip, sidecar, vlm"):
+    with pytest.raises(
+        Mistakes, match=r"mine\.yaml:2: no engine is called 'rules': known: module:Class, open_clip, sidecar, vlm"
+    ):
         taggers.load("mine")
     write(Path("taggers/mine.yaml"), "about: x\nengine: sidecar\ntaxonomy: smal\n")
     with pytest.raises(UserMistake, match="taxonomy 'smal' is unknown"):

@@ -42,7 +42,11 @@ def test_the_same_seed_gives_the_same_order_from_any_place(tmp_path: Path) -> No
 
 
 def test_more_threads_change_neither_order_nor_counts(processor: Any, tmp_path: Path) -> None:
-    mixed = [one for number, one in enumerate(numbered(0, 30)) for one in [one, *([row(("Q", "A"), image=b"")] if number % 5 == 0 else [])]]
+    mixed = [
+        one
+        for number, one in enumerate(numbered(0, 30))
+        for one in [one, *([row(("Q", "A"), image=b"")] if number % 5 == 0 else [])]
+    ]
     files = pin(str(write(tmp_path / "shards", mixed)))
 
     def seen(workers: int) -> list[tuple[int, Counter[str], list[int]]]:
@@ -52,11 +56,17 @@ def test_more_threads_change_neither_order_nor_counts(processor: Any, tmp_path: 
     assert seen(1) == seen(3)
 
 
-def test_shards_in_an_object_store_are_read_as_they_are_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shards_in_an_object_store_are_read_as_they_are_on_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     server = pytest.importorskip("moto.server").ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
-    for key, value in {"ACCESS_KEY_ID": "nobody", "SECRET_ACCESS_KEY": "nothing", "ENDPOINT_URL": f"http://{host}:{port}"}.items():
+    for key, value in {
+        "ACCESS_KEY_ID": "nobody",
+        "SECRET_ACCESS_KEY": "nothing",
+        "ENDPOINT_URL": f"http://{host}:{port}",
+    }.items():
         monkeypatch.setenv(f"AWS_{key}", value)
     s3fs.S3FileSystem.clear_instance_cache()  # a client of an earlier test leads elsewhere
     try:
@@ -92,7 +102,11 @@ def name(one: Row) -> str:
 
 def test_a_killed_training_continues_to_the_same_losses(model: Path, tmp_path: Path) -> None:
     bad = row(("Q", "A"), image=b"no image")
-    shards, whole, killed = write(tmp_path / "shards", [*samples(7), bad], samples(5)), tmp_path / "whole", tmp_path / "killed"
+    shards, whole, killed = (
+        write(tmp_path / "shards", [*samples(7), bad], samples(5)),
+        tmp_path / "whole",
+        tmp_path / "killed",
+    )
     settings = FAST.model_copy(update={"steps": 14})
     undisturbed = train(str(shards), str(model), whole, settings)
     started = subprocess.Popen(
@@ -115,18 +129,24 @@ def test_a_killed_training_continues_to_the_same_losses(model: Path, tmp_path: P
     assert 4 <= result.skipped["unreadable_image"] <= 5  # in a bit more than four epochs
 
 
-def test_two_checkpoints_are_kept_and_none_after_the_end(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_checkpoints_are_kept_and_none_after_the_end(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from synthgen.train import loop
 
     kept: list[list[str]] = []
     real = loop._finish
-    monkeypatch.setattr(loop, "_finish", lambda job, *more: kept.append(names(job.out / "checkpoints")) or real(job, *more))
+    monkeypatch.setattr(
+        loop, "_finish", lambda job, *more: kept.append(names(job.out / "checkpoints")) or real(job, *more)
+    )
     train(str(write(tmp_path / "shards", samples(4))), str(model), tmp_path / "out", FAST)
     assert kept == [["step-0000004.pt", "step-0000006.pt"]]
     assert names(tmp_path / "out") == ["lease", "log.jsonl", "model", "training.json"]
 
 
-def test_a_finished_training_started_again_does_nothing(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_finished_training_started_again_does_nothing(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     shards, out = write(tmp_path / "shards", samples(4)), tmp_path / "out"
     result = train(str(shards), str(model), out, FAST)
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
@@ -158,13 +178,17 @@ def test_a_run_is_read_by_its_commits_and_pinned(model: Path, tmp_path: Path) ->
     assert all(len(file["sha256"]) == 64 for file in pinned)
 
 
-def test_damage_is_named_with_what_mends_it_and_before_a_checkpoint_nothing_depends_on_what_was_pinned(model: Path, tmp_path: Path) -> None:
+def test_damage_is_named_with_what_mends_it_and_before_a_checkpoint_nothing_depends_on_what_was_pinned(
+    model: Path, tmp_path: Path
+) -> None:
     run, out = commit(tmp_path / "run", samples(3), samples(4)), tmp_path / "out"
     victim = next((run / "5-shards" / "data").iterdir())
     whole = victim.read_bytes()
     victim.write_bytes(whole[:-1] + b"?")
     redo = rf"redo it with `synth retry {run} --partition 5-shards/e001-00000` and"
-    with pytest.raises(Damaged, match=rf"its SHA-256 differs\); there is no checkpoint yet: {redo} start the same line again$"):
+    with pytest.raises(
+        Damaged, match=rf"its SHA-256 differs\); there is no checkpoint yet: {redo} start the same line again$"
+    ):
         train(str(run), str(model), out, FAST)
     assert not out.exists()
     victim.unlink()
@@ -177,14 +201,18 @@ def test_damage_is_named_with_what_mends_it_and_before_a_checkpoint_nothing_depe
     assert [file["rows"] for file in json.loads((out / "training.json").read_text())["files"]] == [5]
 
 
-def test_damage_after_a_checkpoint_can_be_put_back_or_trained_anew(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_damage_after_a_checkpoint_can_be_put_back_or_trained_anew(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run, out = commit(tmp_path / "run", samples(4)), tmp_path / "out"
     (victim,) = (run / "5-shards" / "data").iterdir()
     whole = victim.read_bytes()
     stopped_after(2, monkeypatch, lambda: train(str(run), str(model), out, FAST))
     victim.write_bytes(b"?")
     back = "put it back and start the same line to go on from the last checkpoint"
-    with pytest.raises(Damaged, match=rf"{back}, or redo it with `synth retry {run} --partition 5-shards/e001-00000` and train anew"):
+    with pytest.raises(
+        Damaged, match=rf"{back}, or redo it with `synth retry {run} --partition 5-shards/e001-00000` and train anew"
+    ):
         train(str(run), str(model), out, FAST)
     commit(run, samples(4), samples(1), revision=2)
     with pytest.raises(Damaged, match=rf"{back}, or train anew into another --out; .* train on a copy of the shards$"):
@@ -193,7 +221,9 @@ def test_damage_after_a_checkpoint_can_be_put_back_or_trained_anew(model: Path, 
     assert train(str(run), str(model), out, FAST).steps == 6
 
 
-@pytest.mark.parametrize(("first", "words"), [(4, "cannot be read .*; put a whole file in its place"), (-99, "is not a Parquet file")])
+@pytest.mark.parametrize(
+    ("first", "words"), [(4, "cannot be read .*; put a whole file in its place"), (-99, "is not a Parquet file")]
+)
 def test_a_file_of_others_that_is_broken_is_one_line(model: Path, tmp_path: Path, first: int, words: str) -> None:
     (file,) = write(tmp_path / "shards", samples(8)).iterdir()
     data = bytearray(file.read_bytes())
@@ -220,7 +250,9 @@ def stopped_after(steps: int, monkeypatch: pytest.MonkeyPatch, training: Callabl
         training()
 
 
-def test_a_training_under_way_does_not_see_what_the_run_adds(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_training_under_way_does_not_see_what_the_run_adds(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run, out = commit(tmp_path / "run", samples(4)), tmp_path / "out"
     stopped_after(4, monkeypatch, lambda: train(str(run), str(model), out, FAST))
     commit(run, samples(8), samples(8), revision=2)

@@ -19,13 +19,19 @@ from tests.fixtures.tiny_vlm import CHATML, FAST, PLAIN, SHOUTED, UNEVEN, encode
 # --- labels -----------------------------------------------------------------------------------------------------------
 
 
-TURNS = (("What colour is it?", "It is red."), ("Why?\nSay it.", " Because it is.\n\nIt is  red. "), ("assistant It is", "assistant"))
+TURNS = (
+    ("What colour is it?", "It is red."),
+    ("Why?\nSay it.", " Because it is.\n\nIt is  red. "),
+    ("assistant It is", "assistant"),
+)
 
 
 @pytest.mark.parametrize("template", [CHATML, PLAIN, UNEVEN], ids=["chatml", "plain", "uneven"])
 @pytest.mark.parametrize("turns", [TURNS[:1], TURNS], ids=["one turn", "three turns"])
 def test_labels_cover_exactly_the_answers(processor: Any, template: str, turns: Any) -> None:
-    part, skipped = encoder(processor, template).encode([row(*turns), row(("Is it light or dark?", "It is light.")), row(*turns[::-1])])
+    part, skipped = encoder(processor, template).encode(
+        [row(*turns), row(("Is it light or dark?", "It is light.")), row(*turns[::-1])]
+    )
     assert part is not None and not skipped
     tokenizer = processor.tokenizer
     for number, answers in enumerate((turns, [("", "It is light.")], turns[::-1])):
@@ -65,7 +71,9 @@ def test_a_template_that_changes_answers_is_refused_in_one_line(model: Path, tmp
     assert not (tmp_path / "out").exists()
 
 
-def test_tokens_that_do_not_line_up_are_told_from_the_first_rows(processor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tokens_that_do_not_line_up_are_told_from_the_first_rows(
+    processor: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stock = LlavaOnevisionProcessor.__call__
 
     def loud(self: Any, *, text: Any, **more: Any) -> Any:
@@ -87,7 +95,9 @@ def test_blank_lines_that_a_processor_puts_around_an_image_cost_no_row() -> None
     gemma = Gemma3Processor(pictures, tokenizer, chat_template=CHATML, image_seq_length=4)
     part, skipped = Encoder(gemma, FAST).encode([row(*TURNS[:2])])
     assert part is not None and not skipped
-    assert tokenizer.decode(part.labels[part.labels != IGNORED]) == "".join(f"{answer}<|end|>" for _, answer in TURNS[:2])
+    assert tokenizer.decode(part.labels[part.labels != IGNORED]) == "".join(
+        f"{answer}<|end|>" for _, answer in TURNS[:2]
+    )
 
 
 def test_padding_and_the_other_rows_of_a_batch_do_not_change_the_loss(model: Path, processor: Any) -> None:
@@ -105,13 +115,17 @@ def test_padding_and_the_other_rows_of_a_batch_do_not_change_the_loss(model: Pat
 
 def test_what_a_pipeline_let_through_is_trained_on_whatever_its_limits_were(processor: Any) -> None:
     for size in ((8, 8), (300, 2)):
-        assert part(processor, [row(("What colour is it?", "It is red."), image=picture("red", size))]).answer_tokens > 0
+        assert (
+            part(processor, [row(("What colour is it?", "It is red."), image=picture("red", size))]).answer_tokens > 0
+        )
 
 
 # --- rows that cannot be used -----------------------------------------------------------------------------------------
 
 
-def test_what_cannot_be_used_is_left_out_and_counted_never_cut(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_cannot_be_used_is_left_out_and_counted_never_cut(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     good = samples(5)
     bad = [
         row(("What colour is it?", "It is red. " * 60)),
@@ -141,7 +155,9 @@ def test_the_tokens_of_the_image_count_towards_the_limit(processor: Any) -> None
     assert skipped == {"too_long": 2}
 
 
-def test_a_picture_that_the_processor_refuses_costs_only_its_row(processor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_picture_that_the_processor_refuses_costs_only_its_row(
+    processor: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stock = LlavaOnevisionProcessor.__call__
 
     def strict(self: Any, *, images: Any, **more: Any) -> Any:
@@ -157,7 +173,9 @@ def test_a_picture_that_the_processor_refuses_costs_only_its_row(processor: Any,
 
 
 def test_a_set_without_a_usable_row_is_one_line_that_counts_each_row_once(model: Path, tmp_path: Path) -> None:
-    shards = write(tmp_path / "shards", [row(("Q", "A"), image=b"?")] * 3 + [row(("Q", " "))] * 2)  # batches of 4: the second has 3 again
+    shards = write(
+        tmp_path / "shards", [row(("Q", "A"), image=b"?")] * 3 + [row(("Q", " "))] * 2
+    )  # batches of 4: the second has 3 again
     with pytest.raises(UserMistake, match=r"none of the 5 rows can be trained on: 3 unreadable image, 2 no answer$"):
         train(str(shards), str(model), tmp_path / "out", FAST)
 

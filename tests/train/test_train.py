@@ -28,7 +28,12 @@ def test_the_loss_falls_and_the_answers_come_from_the_image(
     model: Path, tmp_path: Path, processor: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shards = write(tmp_path / "shards", samples(4), samples(4))
-    result = train(str(shards), str(model), tmp_path / "out", FAST.model_copy(update={"steps": 60, "batch": 8, "learning_rate": 1e-2}))
+    result = train(
+        str(shards),
+        str(model),
+        tmp_path / "out",
+        FAST.model_copy(update={"steps": 60, "batch": 8, "learning_rate": 1e-2}),
+    )
     assert result.first_loss > 1.5
     assert result.last_loss < 0.5
     assert str(tmp_path / "out" / "model") in str(result)
@@ -51,13 +56,24 @@ def test_micro_batches_make_the_same_steps(model: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("what", "moved"), [("language", {"language_model", "multi_modal_projector"}), ("projector", {"multi_modal_projector"})]
+    ("what", "moved"),
+    [("language", {"language_model", "multi_modal_projector"}), ("projector", {"multi_modal_projector"})],
 )
 def test_only_what_is_chosen_learns(model: Path, tmp_path: Path, what: str, moved: set[str]) -> None:
-    train(str(write(tmp_path / "shards", samples(8))), str(model), tmp_path / "out", FAST.model_copy(update={"what": what}))
+    train(
+        str(write(tmp_path / "shards", samples(8))),
+        str(model),
+        tmp_path / "out",
+        FAST.model_copy(update={"what": what}),
+    )
     before, after = load_file(model / "model.safetensors"), load_file(tmp_path / "out" / "model" / "model.safetensors")
     changed = {name for name in before if not torch.equal(before[name], after[name])}
-    parts = {part for name in changed for part in name.split(".") if part in ("language_model", "multi_modal_projector", "vision_tower")}
+    parts = {
+        part
+        for name in changed
+        for part in name.split(".")
+        if part in ("language_model", "multi_modal_projector", "vision_tower")
+    }
     assert parts == moved
 
 
@@ -82,10 +98,14 @@ def test_a_model_that_is_saved_untouched_has_the_same_files(model: Path, tmp_pat
     assert again.tokenizer.get_vocab() == processor.tokenizer.get_vocab()
 
 
-def test_weights_in_several_files_keep_their_names_too(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_in_several_files_keep_their_names_too(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     loaded = pretrained.load_model(str(model), model)
     stock = type(loaded).save_pretrained
-    monkeypatch.setattr(type(loaded), "save_pretrained", lambda self, folder: stock(self, folder, max_shard_size="30KB"))
+    monkeypatch.setattr(
+        type(loaded), "save_pretrained", lambda self, folder: stock(self, folder, max_shard_size="30KB")
+    )
     assert pretrained.save(loaded, model, tmp_path / "saved") == []
     assert len(list((tmp_path / "saved").glob("*.safetensors"))) > 1
     index = json.loads((tmp_path / "saved" / "model.safetensors.index.json").read_text())
@@ -98,10 +118,16 @@ def test_names_are_matched_by_shape_and_path() -> None:
         return {name: pretrained.Tensor(shape, "F16") for name in names}
 
     new = weights(
-        "model.language_model.layers.0.q.weight", "model.language_model.layers.1.q.weight", "model.vision.layers.0.q.weight", "same"
+        "model.language_model.layers.0.q.weight",
+        "model.language_model.layers.1.q.weight",
+        "model.vision.layers.0.q.weight",
+        "same",
     )
     old = weights(
-        "language_model.model.layers.0.q.weight", "language_model.model.layers.1.q.weight", "vision.body.layers.0.q.weight", "same"
+        "language_model.model.layers.0.q.weight",
+        "language_model.model.layers.1.q.weight",
+        "vision.body.layers.0.q.weight",
+        "same",
     )
     assert pretrained.original_names(new, old) == dict(zip(list(new)[:3], list(old)[:3], strict=True))
     assert pretrained.original_names(weights("a.w"), weights("b.w", "c.w")) == {}
@@ -153,7 +179,9 @@ def test_a_model_that_lacks_weights_is_refused(model: Path, tmp_path: Path) -> N
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(("lacks", "packages"), [("torch", "torch transformers accelerate"), ("transformers", "transformers accelerate")])
+@pytest.mark.parametrize(
+    ("lacks", "packages"), [("torch", "torch transformers accelerate"), ("transformers", "transformers accelerate")]
+)
 def test_without_torch_or_transformers_the_command_that_mends_it_is_named(lacks: str, packages: str) -> None:
     code = (
         f"import sys\nsys.modules['{lacks}'] = None\n"

@@ -17,9 +17,13 @@ def stage(tmp_path: Path) -> Stage:
     return Stage(Folder(str(tmp_path)), "3-generated")
 
 
-def receipt(stage: Stage, reasons: Sequence[str | None], detail: str = "HTTP 500", counts: dict[str, int] | None = None) -> Receipt:
+def receipt(
+    stage: Stage, reasons: Sequence[str | None], detail: str = "HTTP 500", counts: dict[str, int] | None = None
+) -> Receipt:
     """A receipt for pairs rows with these reasons; None is a pair."""
-    rows = [{"assignment_id": str(number), "reason": one, "detail": one and detail} for number, one in enumerate(reasons)]
+    rows = [
+        {"assignment_id": str(number), "reason": one, "detail": one and detail} for number, one in enumerate(reasons)
+    ]
     told = {("pair" if one is None else f"failed.{one}"): list(reasons).count(one) for one in reasons}
     file = stage.write("pairs", "e001-00000", 1, table(rows, PAIRS))
     return Receipt("e001-00000", 1, {"pairs": TablePart((file,), "")}, told if counts is None else counts)

@@ -61,7 +61,9 @@ def test_a_crew_that_gets_no_machine_says_so_and_ends(
     clock[0] = 3600.0
     waiting.see(False)
     clock[0] = 3691.0
-    with pytest.raises(JobFailing, match="no worker has answered within 60 min: waiting for a machine: a worker needs 1 GPU"):
+    with pytest.raises(
+        JobFailing, match="no worker has answered within 60 min: waiting for a machine: a worker needs 1 GPU"
+    ):
         waiting.see(False)
 
 
@@ -90,7 +92,10 @@ def test_nothing_is_said_of_what_no_worker_asks_for(
     waiting.begin()
     clock[0] = 61.0
     waiting.see(False)
-    assert capsys.readouterr().err == "waiting for a machine: a worker needs 2 CPU on one node; Ray sees 4 CPU (2 free) on 2 nodes\n"
+    assert (
+        capsys.readouterr().err
+        == "waiting for a machine: a worker needs 2 CPU on one node; Ray sees 4 CPU (2 free) on 2 nodes\n"
+    )
     crowded["one"]["CPU"] = 2.0
     clock[0] = 122.0
     waiting.see(False)
@@ -102,14 +107,20 @@ def test_a_cluster_of_another_ray_is_one_line_that_names_both(monkeypatch: pytes
     from ray._private.utils import check_version_info
 
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
-    monkeypatch.setattr(ray, "init", lambda **_: check_version_info({"ray_version": "1.2.3", "python_version": "3.4.5"}, "this node"))
+    monkeypatch.setattr(
+        ray, "init", lambda **_: check_version_info({"ray_version": "1.2.3", "python_version": "3.4.5"}, "this node")
+    )
     monkeypatch.setenv("RAY_ADDRESS", "auto")
-    told = f"RAY_ADDRESS=auto: cannot be joined .*Ray: 1.2.3 Python: 3.4.5 .*Ray: {ray.__version__}.*; start that cluster"
+    told = (
+        f"RAY_ADDRESS=auto: cannot be joined .*Ray: 1.2.3 Python: 3.4.5 .*Ray: {ray.__version__}.*; start that cluster"
+    )
     with pytest.raises(UserMistake, match=told):
         join_ray()
 
 
-def test_a_cluster_that_cannot_be_joined_is_one_line_and_without_an_address_none_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cluster_that_cannot_be_joined_is_one_line_and_without_an_address_none_is_looked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     import ray
 
     asked: list[str] = []

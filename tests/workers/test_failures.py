@@ -31,13 +31,17 @@ def preempted() -> Exception:
     return died("gone", node_death_info=NodeDeathInfo(reason=NodeDeathInfo.AUTOSCALER_DRAIN_PREEMPTED))
 
 
-def test_a_death_is_the_workers_own_unless_its_node_was_lost_preempted_or_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_death_is_the_workers_own_unless_its_node_was_lost_preempted_or_cut_off(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     import ray
     from ray.exceptions import ActorUnavailableError, NodeDiedError
 
     monkeypatch.setattr(ray, "nodes", lambda: [{"NodeID": "here", "Alive": True}, {"NodeID": "there", "Alive": False}])
     own = died("The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR")
-    lost = died("The actor died because its node has died. Node Id: 1\n\tthe actor's node was terminated unexpectedly: no answer")
+    lost = died(
+        "The actor died because its node has died. Node Id: 1\n\tthe actor's node was terminated unexpectedly: no answer"
+    )
     assert death_of(own, None, "here").is_own and death_of(own, None, None).is_own
     assert "its worker process has died" in death_of(own, None, "here").why
     assert not death_of(own, None, "there").is_own, "its node took it along"

@@ -46,8 +46,12 @@ def some(count: int) -> list[Task]:
     return [Task(f"p{number}", 1) for number in range(count)]
 
 
-@pytest.mark.parametrize(("how", "told"), [("exit", "actor"), ("no more", "engine died: no more"), ("memory", "out of memory")])
-def test_the_image_that_kills_stands_alone_in_the_end_with_the_cause_of_death(tmp_path: Path, how: str, told: str) -> None:
+@pytest.mark.parametrize(
+    ("how", "told"), [("exit", "actor"), ("no more", "engine died: no more"), ("memory", "out of memory")]
+)
+def test_the_image_that_kills_stands_alone_in_the_end_with_the_cause_of_death(
+    tmp_path: Path, how: str, told: str
+) -> None:
     done = work([Task("p0", 1, only=tuple("cd"))], Plot(("c",), how), Folder(str(tmp_path)))
     [poison] = [name for name in done["p0"] if name.startswith("poison")]
     assert poison.startswith("poison c ") and told in poison
@@ -67,7 +71,9 @@ def test_a_crew_that_never_gets_anything_done_stops_and_says_why() -> None:
     assert "\n" not in str(error.value)
 
 
-def test_an_actor_that_falls_silent_is_replaced_and_doubles_nothing_where_its_kill_does_not_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_actor_that_falls_silent_is_replaced_and_doubles_nothing_where_its_kill_does_not_reach(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """As behind a broken network: it stays alive, and nobody waits for its receipts any more."""
     import ray
 
@@ -96,7 +102,12 @@ def test_a_driver_that_is_held_up_takes_no_actor_for_silent(monkeypatch: pytest.
 
     monkeypatch.setattr(pool, "start_actor", hire)
     crew = PoolSpec(build, Plot(), lambda work: ALL, size=2, cpus=0.5)
-    run_pool(crew, some(6), lambda receipt: time.sleep(2.5 if receipt.partition in ("p1", "p3") else 0), lambda counters: None)
+    run_pool(
+        crew,
+        some(6),
+        lambda receipt: time.sleep(2.5 if receipt.partition in ("p1", "p3") else 0),
+        lambda counters: None,
+    )
     assert len(hired) == 2, "none was replaced"
 
 

@@ -52,10 +52,16 @@ def calibrate(order: CalibrateRequest) -> tuple[Path, list[str]]:
     target = library.vacant("tagger", order.name)
     spec = taggers.load(order.tagger)
     if not isinstance(spec.file, ClipTaggerFile):
-        raise UserMistake(f"--tagger {order.tagger}: has no thresholds to fit; only taggers of `engine: open_clip` have")
+        raise UserMistake(
+            f"--tagger {order.tagger}: has no thresholds to fit; only taggers of `engine: open_clip` have"
+        )
     tree = spec.taxonomy.tree
     source = order.pipeline.source.model_copy(
-        update={"uri": order.labelled, "sidecar": order.pipeline.source.sidecar or ".json", "meta_columns": (order.key,)}
+        update={
+            "uri": order.labelled,
+            "sidecar": order.pipeline.source.sidecar or ".json",
+            "meta_columns": (order.key,),
+        }
     )
     objects = begun(source)  # that there are images is seen before the model is looked for
     given = labels.LabelledSet(objects, source, order.pipeline.images, order.key)
@@ -100,7 +106,9 @@ def report(measured: Measured, tree: Tree, kept: Sequence[int]) -> Iterator[str]
     rows = [(str(one + 1), level == one) for one in np.unique(level)] + [("all", level >= 0)]
     for name, columns in rows:
         found = [fitting.quality(one, known, columns) for one in (measured.before, measured.leaves, measured.after)]
-        yield f"{name:<12}{columns.sum():>6}" + "   ".join(f"{one.precision:7.3f}{one.recall:7.3f}{one.f1:7.3f}" for one in found)
+        yield f"{name:<12}{columns.sum():>6}" + "   ".join(
+            f"{one.precision:7.3f}{one.recall:7.3f}{one.f1:7.3f}" for one in found
+        )
     nothing = ~known.true.any(axis=1)
     before, after = (int((~one[nothing].any(axis=1)).sum()) for one in (measured.before, measured.after))
     yield f"of {int(nothing.sum())} images that hold nothing: {before} without a tag as it is, {after} with back-off"

@@ -93,7 +93,9 @@ def _fit_level(part: LabelledScores, implied: Flags) -> Floats:
 
 def _at_least(scores: NDArray[np.float32], counted: Flags) -> Floats:
     """How many of the counted cells of each node reach each step: (steps, nodes)."""
-    step = np.searchsorted(STEPS, np.nan_to_num(scores), side="right")  # how many steps a score reaches; one that is none, no step
+    step = np.searchsorted(
+        STEPS, np.nan_to_num(scores), side="right"
+    )  # how many steps a score reaches; one that is none, no step
     reached = np.zeros((len(STEPS) + 1, scores.shape[1]))
     image, node = np.nonzero(counted)
     np.add.at(reached, (step[image, node], node), 1.0)

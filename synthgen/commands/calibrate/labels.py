@@ -75,7 +75,9 @@ def read(given: LabelledSet, tagger: ClipTagger, tree: Tree) -> tuple[LabelledSc
     width = len(tree)
     rows = [truth(labelled[one], tree) for one in order]
     true, known = (np.array([row[place] for row in rows], dtype=bool).reshape(-1, width) for place in (0, 1))
-    return LabelledScores(np.array([scored[one] for one in order], dtype=np.float32).reshape(-1, width), true, known), tally
+    return LabelledScores(
+        np.array([scored[one] for one in order], dtype=np.float32).reshape(-1, width), true, known
+    ), tally
 
 
 def truth(labels: Sequence[str], tree: Tree) -> tuple[Flags, Flags]:
@@ -99,7 +101,9 @@ def _labels(listed: Listed, key: str, lexicon: Lexicon, tally: LabelCounts) -> l
     return "unknown_labels" if given and not found else found
 
 
-def _scored(refs: Sequence[ObjectRef], given: LabelledSet, tagger: ClipTagger, tally: LabelCounts) -> Iterator[tuple[str, Any]]:
+def _scored(
+    refs: Sequence[ObjectRef], given: LabelledSet, tagger: ClipTagger, tally: LabelCounts
+) -> Iterator[tuple[str, Any]]:
     """(object id, scores of all nodes or Failed) of the images that can be read."""
     by_id = {ref.object_id: ref for ref in refs}
 

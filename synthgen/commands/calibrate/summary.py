@@ -21,7 +21,10 @@ def patterns(thresholds: Floats, tree: Tree) -> dict[str, float]:
     """Tag pattern -> threshold, a pattern a level and then the nodes that differ; the last that matches counts."""
     by_path = dict(zip(tree.nodes, map(float, thresholds), strict=True))
     depths = sorted({path.count("/") for path in by_path})
-    common = {depth: Counter(value for path, value in by_path.items() if path.count("/") == depth).most_common(1)[0][0] for depth in depths}
+    common = {
+        depth: Counter(value for path, value in by_path.items() if path.count("/") == depth).most_common(1)[0][0]
+        for depth in depths
+    }
     found = {"/".join(["*"] * (depth + 1)): common[depth] for depth in depths}
     return found | {path: value for path, value in by_path.items() if value != common[path.count("/")]}
 
@@ -40,18 +43,24 @@ def yaml_text(spec: TaggerSpec, file: ClipTaggerFile, thresholds: Floats, head: 
     }
     lines = [f"# {printable(line)}".rstrip() for line in head]
     lines += [f"{key}: {json.dumps(value)}" for key, value in settings.items()]
-    lines += ["thresholds:", *(f"  {json.dumps(path)}: {value}" for path, value in patterns(thresholds, spec.taxonomy.tree).items())]
+    lines += [
+        "thresholds:",
+        *(f"  {json.dumps(path)}: {value}" for path, value in patterns(thresholds, spec.taxonomy.tree).items()),
+    ]
     return "\n".join(lines) + "\n"
 
 
 def tally_lines(name: str, tally: LabelCounts) -> Iterator[str]:
     """How many images were used, and why others were not."""
-    yield printable(f"{name}: {tally.used + tally.left_out.total():,} images, {tally.used:,} used, {tally.left_out.total():,} left out")
+    yield printable(
+        f"{name}: {tally.used + tally.left_out.total():,} images, {tally.used:,} used, {tally.left_out.total():,} left out"
+    )
     for reason, times in tally.left_out.most_common():
         yield printable(f"  {times:>7,} {reason:<16} first: {tally.first[reason]}")
     if tally.unknown:
         shown = ", ".join(
-            f"{word!r} ({times:,})" for word, times in sorted(tally.unknown.items(), key=lambda one: (-one[1], one[0]))[:SHOWN]
+            f"{word!r} ({times:,})"
+            for word, times in sorted(tally.unknown.items(), key=lambda one: (-one[1], one[0]))[:SHOWN]
         )
         yield printable(f"  {tally.unknown.total():,} labels that the taxonomy does not have: {shown}")
 

@@ -60,7 +60,9 @@ async def sort_all(task: ClassifyTask) -> list[Classified]:
     try:
         return list(await asyncio.gather(*map(sort_one, task.about)))
     except EngineDied as error:
-        raise ModelUnavailable(f"model {task.model.model}: the engine died while it sorted questions: {error}") from error
+        raise ModelUnavailable(
+            f"model {task.model.model}: the engine died while it sorted questions: {error}"
+        ) from error
     finally:
         await engine.close()
 
@@ -82,7 +84,9 @@ async def choose(engine: Engine, tree: Tree, about: ClassifySubject, most: int) 
     return Classified(tuple(in_turn[:most]))
 
 
-async def _among(engine: Engine, tree: Tree, paths: Sequence[str], about: ClassifySubject, most: int) -> list[str] | str:
+async def _among(
+    engine: Engine, tree: Tree, paths: Sequence[str], about: ClassifySubject, most: int
+) -> list[str] | str:
     """The paths that the model chose, or why it chose none."""
     by_name = {tree.nodes[path].name: path for path in paths}
     asked = (
@@ -91,6 +95,8 @@ async def _among(engine: Engine, tree: Tree, paths: Sequence[str], about: Classi
         else f"Which of these kinds of question suit the image best? Name at most {most}, the best first."
     )
     meanings = {name: tree.nodes[path].means for name, path in by_name.items()}
-    choice = choice_prompt.ChoiceRequest("Kinds of question about an image:", meanings, asked, most, about.image, about.image_key)
+    choice = choice_prompt.ChoiceRequest(
+        "Kinds of question about an image:", meanings, asked, most, about.image, about.image_key
+    )
     found = await choice_prompt.choose(engine, choice)
     return found if isinstance(found, str) else [by_name[name] for name in found]

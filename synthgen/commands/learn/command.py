@@ -75,7 +75,11 @@ class LearnPlan:
             return f"given in {order.types_file.name}"
         if self.fields.types:
             return f"given in field '{self.fields.types}'"
-        return f"found by {Path(order.pipeline.generate.model).name}" if order.find_types == "model" else "found by the likeness of words"
+        return (
+            f"found by {Path(order.pipeline.generate.model).name}"
+            if order.find_types == "model"
+            else "found by the likeness of words"
+        )
 
     @property
     def tags_by(self) -> str:
@@ -100,7 +104,9 @@ def learn(order: LearnRequest) -> tuple[Path, list[str]]:
     weights = tfidf.learn(seen, order.settings)
     origin = _origin(lesson, tally, seen, weights, pairs)
     if not weights:
-        raise UserMistake(f"nothing could be learned: {'; '.join(line.strip() for line in summary.report(weights, origin)[:6])}")
+        raise UserMistake(
+            f"nothing could be learned: {'; '.join(line.strip() for line in summary.report(weights, origin)[:6])}"
+        )
     text = summary.yaml_text(weights, origin)
     _check(text, lesson)
     library.write_new(target, text)
@@ -130,7 +136,9 @@ def _prepared(order: LearnRequest) -> LearnPlan:
     key = beside.file.key if beside and isinstance(beside.file, SidecarTaggerFile) else None
     tags = order.tags_column or key or (TAG_FIELD if TAG_FIELD in known else None)
     if beside and tags not in known:
-        raise UserMistake(f"{order.seed}: has no field '{tags}', in which tagger '{beside.name}' looks for tags; name one by --tags-column")
+        raise UserMistake(
+            f"{order.seed}: has no field '{tags}', in which tagger '{beside.name}' looks for tags; name one by --tags-column"
+        )
     return LearnPlan(order, opened, specs, prompts, Fields(None if order.types_file else types, tags))
 
 
@@ -181,9 +189,16 @@ def _finder(lesson: LearnPlan, tally: RowCounts) -> TypeFinder:
 
 def _asked(lesson: LearnPlan) -> dict[str, classify.Classified]:
     """The model's choice for every question of the seed; each wording is asked for once."""
-    questions = {turn.question: None for row in lesson.rows(texts=True, images=False) if isinstance(row, Row) for turn in row.turns}
+    questions = {
+        turn.question: None
+        for row in lesson.rows(texts=True, images=False)
+        if isinstance(row, Row)
+        for turn in row.turns
+    }
     generate = lesson.order.pipeline.generate
-    task = classify.ClassifyTask(resolve(generate), generate.engine, lesson.prompts.tree, tuple(map(classify.ClassifySubject, questions)))
+    task = classify.ClassifyTask(
+        resolve(generate), generate.engine, lesson.prompts.tree, tuple(map(classify.ClassifySubject, questions))
+    )
     try:
         found: list[classify.Classified] = once(classify.sort_all, task, generate.engine)
     finally:
@@ -197,11 +212,15 @@ def _given_types(
     words = row.types if by_id is None else by_id.get(row.id)
     if words is None or not words:
         return BadRow(
-            row.where, "no_types", "the row names no instruction type" if by_id is None else f"the types file has no row {row.id[:100]!r}"
+            row.where,
+            "no_types",
+            "the row names no instruction type" if by_id is None else f"the types file has no row {row.id[:100]!r}",
         )
     found, strange = lexicon.known(words)
     unknown.update(strange)
-    return found or BadRow(row.where, "unknown_types", f"none of its types is in the pipeline's families: {', '.join(strange)[:200]}")
+    return found or BadRow(
+        row.where, "unknown_types", f"none of its types is in the pipeline's families: {', '.join(strange)[:200]}"
+    )
 
 
 def _found_types(find: Callable[[str], classify.Classified], row: Row) -> list[str] | BadRow:
@@ -220,7 +239,12 @@ def _tagged(lesson: LearnPlan, rows: Iterable[Row], tally: RowCounts) -> Iterato
     """The rows with their tags."""
     tree = lesson.taggers[0].taxonomy.tree
     if lesson.fields.tags:
-        names = {word: path for one in lesson.taggers if isinstance(one.file, SidecarTaggerFile) for word, path in one.file.names.items()}
+        names = {
+            word: path
+            for one in lesson.taggers
+            if isinstance(one.file, SidecarTaggerFile)
+            for word, path in one.file.names.items()
+        }
         yield from _given_tags(rows, vocabulary.Lexicon(tree.nodes, names), tally)
         return
     folder = lesson.seed.folder if lesson.order.images is None else Folder(lesson.order.images).path
@@ -231,7 +255,9 @@ def _tagged(lesson: LearnPlan, rows: Iterable[Row], tally: RowCounts) -> Iterato
     tool.close()
 
 
-def _given_tags(rows: Iterable[Row], lexicon: vocabulary.Lexicon, tally: RowCounts) -> Iterator[tuple[Row, list[str]] | BadRow]:
+def _given_tags(
+    rows: Iterable[Row], lexicon: vocabulary.Lexicon, tally: RowCounts
+) -> Iterator[tuple[Row, list[str]] | BadRow]:
     for row in rows:
         if row.tags is None:
             yield BadRow(row.where, "no_tags", "the row has nothing in the field of tags")
@@ -244,13 +270,29 @@ def _given_tags(rows: Iterable[Row], lexicon: vocabulary.Lexicon, tally: RowCoun
             yield row, found
 
 
-def _origin(lesson: LearnPlan, tally: RowCounts, seen: Counter[Example], weights: Weights, pairs: list[twins.Twins]) -> Origin:
+def _origin(
+    lesson: LearnPlan, tally: RowCounts, seen: Counter[Example], weights: Weights, pairs: list[twins.Twins]
+) -> Origin:
     order = lesson.order
     present = {one for _, types in seen for one in types}
-    absent = [path for path in lesson.prompts.types if path not in present and not (order.merge_twins and path in {p.other for p in pairs})]
+    absent = [
+        path
+        for path in lesson.prompts.types
+        if path not in present and not (order.merge_twins and path in {p.other for p in pairs})
+    ]
     coverage, rare = tfidf.covered(seen, weights), tfidf.unlearned(seen, order.settings)
     return Origin(
-        lesson.seed, tally, order.settings, lesson.types_by, lesson.tags_by, order.extends, coverage, rare, absent, pairs, order.merge_twins
+        lesson.seed,
+        tally,
+        order.settings,
+        lesson.types_by,
+        lesson.tags_by,
+        order.extends,
+        coverage,
+        rare,
+        absent,
+        pairs,
+        order.merge_twins,
     )
 
 

@@ -44,7 +44,9 @@ class Seed:
     def folder(self) -> str:
         """The local folder that paths in its rows start from; "" if there is none."""
         folder = Folder(self.source)
-        return (folder.path if folder.fs.isdir(folder.path) else posixpath.dirname(folder.path)) if folder.is_local else ""
+        return (
+            (folder.path if folder.fs.isdir(folder.path) else posixpath.dirname(folder.path)) if folder.is_local else ""
+        )
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,9 @@ def open_seed(source: str) -> Seed:
     else:
         files = _committed(folder) if fs.exists(f"{path}/run.json") else _found(fs, path)
     if not files:
-        raise UserMistake(f"{source}: no seed here; give a .json, .jsonl or .parquet file, a folder of them, or a run with shards")
+        raise UserMistake(
+            f"{source}: no seed here; give a .json, .jsonl or .parquet file, a folder of them, or a run with shards"
+        )
     if not files[0].endswith(SUFFIXES):
         raise UserMistake(f"{source}: is not a seed; known forms: {', '.join(SUFFIXES)}")
     days = sorted(fs.modified(file).astimezone(UTC).strftime("%Y-%m-%d") for file in files)
@@ -105,7 +109,13 @@ def _committed(folder: Folder) -> list[str]:
     """The shards of a run, as its commits name them."""
     stage = Stage(folder, "5-shards")
     log, data = stage.log(), stage.folder.child("data")
-    return [data.full(file.name) for name in log.partitions for part in log.parts(name, "data") for file in part.files if file.rows]
+    return [
+        data.full(file.name)
+        for name in log.partitions
+        for part in log.parts(name, "data")
+        for file in part.files
+        if file.rows
+    ]
 
 
 def _found(fs: Any, path: str) -> list[str]:

@@ -70,12 +70,17 @@ def yaml_text(weights: Weights, origin: Origin) -> str:
 def report(weights: Weights, origin: Origin) -> list[str]:
     """What the user is told."""
     tally = origin.tally
-    lines = [f"{origin.seed.name}: {tally.rows:,} rows, {tally.counted:,} learned from, {tally.left_out.total():,} left out"]
+    lines = [
+        f"{origin.seed.name}: {tally.rows:,} rows, {tally.counted:,} learned from, {tally.left_out.total():,} left out"
+    ]
     for reason, times in tally.left_out.most_common():
         lines.append(f"  {times:>7,} {reason:<16} first: {tally.first[reason].where}: {tally.first[reason].detail}")
     for kind, unknown in tally.unknown.items():
         if unknown:
-            shown = ", ".join(f"{word!r} ({times:,})" for word, times in sorted(unknown.items(), key=lambda one: (-one[1], one[0]))[:SHOWN])
+            shown = ", ".join(
+                f"{word!r} ({times:,})"
+                for word, times in sorted(unknown.items(), key=lambda one: (-one[1], one[0]))[:SHOWN]
+            )
             lines.append(f"  {unknown.total():,} words for {kind} that the pipeline does not know: {shown}")
     lines += [f"types {origin.types_by}; tags {origin.tags_by}", *_coverage(weights, origin)]
     lines += [
@@ -92,10 +97,13 @@ def _head(weights: Weights, origin: Origin) -> Iterator[str]:
     files = "1 file" if len(seed.files) == 1 else f"{len(seed.files):,} files"
     yield f"Seed        {seed.name}: {files}, {seed.bytes:,} bytes, last changed {seed.changed}"
     left_out = ", ".join(f"{times:,} {reason}" for reason, times in sorted(origin.tally.left_out.items()))
-    yield f"Rows        {origin.tally.counted:,} of {origin.tally.rows:,}" + (f" (left out: {left_out})" if left_out else "")
+    yield f"Rows        {origin.tally.counted:,} of {origin.tally.rows:,}" + (
+        f" (left out: {left_out})" if left_out else ""
+    )
     yield f"Found       types {origin.types_by}; tags {origin.tags_by}"
-    yield f"Parameters  top_k {settings.top_k}, temperature {settings.temperature:g}, min_support {settings.min_support}" + (
-        ", twins merged" if origin.are_merged else ""
+    yield (
+        f"Parameters  top_k {settings.top_k}, temperature {settings.temperature:g}, min_support {settings.min_support}"
+        + (", twins merged" if origin.are_merged else "")
     )
     for number, line in enumerate(_coverage(weights, origin)):
         yield f"{'Coverage' if number == 0 else '':<11} {line}"
@@ -107,12 +115,16 @@ def _coverage(weights: Weights, origin: Origin) -> Iterator[str]:
     if weights:
         types = {name for asked in weights.values() for name in asked}
         tags = counted(len(weights) - (EVERY in weights), "tag")
-        yield f"{counted(len(types), 'instruction type')} in the rules of {tags}" + (" and of all images" if EVERY in weights else "")
+        yield f"{counted(len(types), 'instruction type')} in the rules of {tags}" + (
+            " and of all images" if EVERY in weights else ""
+        )
         yield f"{origin.coverage:.1%} of the seed's own questions are of a type that their image gets"
     fewer = f"in fewer than {origin.settings.min_support:,} rows (learn.min_support)"
     for names, why in ((origin.rare, fewer), (origin.absent, "not in the seed")):
         if names:
-            yield f"not learned, {why}: {', '.join(names[:SHOWN])}" + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+            yield f"not learned, {why}: {', '.join(names[:SHOWN])}" + (
+                f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+            )
 
 
 def _rule(tag: str, asked: Mapping[str, float]) -> Iterator[str]:

@@ -20,7 +20,9 @@ from synthgen.taggers import Failed, Tagger, prepared, tags_of_each
 BATCH = 32  # images that the tagger sees at once
 
 
-def tagged(rows: Iterable[Row], tagger: Tagger, limits: ImagesConfig, folder: str) -> Iterator[tuple[Row, list[str]] | BadRow]:
+def tagged(
+    rows: Iterable[Row], tagger: Tagger, limits: ImagesConfig, folder: str
+) -> Iterator[tuple[Row, list[str]] | BadRow]:
     """Each row once, in whatever order its image is done."""
     waiting: dict[int, Row] = {}
     left_out: list[BadRow] = []
@@ -56,7 +58,9 @@ def image_bytes(row: Row, limits: ImagesConfig, folder: str) -> bytes | BadRow:
     if not row.images:
         return BadRow(row.where, "no_image", "the row has no image")
     if len(row.images) > 1:
-        return BadRow(row.where, "several_images", f"{len(row.images)} images: its questions may be about how they differ")
+        return BadRow(
+            row.where, "several_images", f"{len(row.images)} images: its questions may be about how they differ"
+        )
     image = row.images[0]
     if isinstance(image, bytes):
         return image

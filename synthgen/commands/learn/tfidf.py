@@ -95,7 +95,9 @@ def vectors(counts: TermCounts, settings: TfidfSettings) -> Floats:
     supported = np.where(counts.both >= (1 if settings.is_plain else settings.min_support), counts.both, 0.0)
     share = supported / np.maximum(counts.of_type, 1.0)[:, None]
     beyond_chance = np.where(supported > 0, np.maximum(share - counts.of_tag / max(counts.images, 1.0), 0.0), 0.0)
-    tf = share if settings.is_plain else beyond_chance  # a row of unit length does not see whether it was divided by its sum or its images
+    tf = (
+        share if settings.is_plain else beyond_chance
+    )  # a row of unit length does not see whether it was divided by its sum or its images
     idf = np.log(len(counts.types) / (1.0 + (tf > 0).sum(axis=0))) + 1.0
     return _unit(tf * idf)
 
@@ -178,7 +180,9 @@ def _scaled(counts: TermCounts, shares: Floats, everywhere: Floats) -> Weights:
     found: Weights = {}
     for tag, values in columns.items():
         weights = np.round(values * (STRONGEST / largest if largest else 0.0), 2)
-        order = sorted((-float(weight), name) for weight, name in zip(weights, counts.types, strict=True) if weight >= FAINTEST)
+        order = sorted(
+            (-float(weight), name) for weight, name in zip(weights, counts.types, strict=True) if weight >= FAINTEST
+        )
         if order:
             found[tag] = {name: -weight for weight, name in order}
     return found

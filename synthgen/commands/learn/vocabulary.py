@@ -43,7 +43,9 @@ def types_file(path: Path) -> dict[str, tuple[str, ...]]:
         else:
             pairs = list(json.loads(text).items())
     except (ValueError, AttributeError, KeyError, TypeError) as error:
-        raise UserMistake(f'{path}: is neither {{"row id": ["type"]}} nor lines of {{"id": …, "types": […]}} ({error})') from error
+        raise UserMistake(
+            f'{path}: is neither {{"row id": ["type"]}} nor lines of {{"id": …, "types": […]}} ({error})'
+        ) from error
     return {str(key): words(value) or () for key, value in pairs}
 
 

@@ -32,7 +32,9 @@ class QuestionCounts:
     asked: Counter[Kind] = field(default_factory=Counter)  # of those planned, with an outcome by today's recipe
     again: int = 0  # of those planned, with an outcome by another
     unscored: Counter[str] = field(default_factory=Counter)  # score -> pairs asked by today's recipe that lack it
-    rules: dict[str, Counter[tuple[str, str]]] = field(default_factory=dict)  # "added", "gone", "kept" -> (type, rule) -> questions
+    rules: dict[str, Counter[tuple[str, str]]] = field(
+        default_factory=dict
+    )  # "added", "gone", "kept" -> (type, rule) -> questions
 
     @property
     def is_asked(self) -> bool:
@@ -83,7 +85,10 @@ def parts(job: Job) -> Iterator[PartitionCounts]:
         rows = stage.current(log, part.name, "pairs", "assignment_id", OUTCOMES).to_pylist()
         known = {row["assignment_id"]: row for row in rows}
         outcomes = [known.get(one) for one in wanted.column("assignment_id").to_pylist()]
-        asked = [row is not None and not is_to_ask(terms, row, recipes[kind]) for row, kind in zip(outcomes, kinds_of(wanted), strict=True)]
+        asked = [
+            row is not None and not is_to_ask(terms, row, recipes[kind])
+            for row, kind in zip(outcomes, kinds_of(wanted), strict=True)
+        ]
         yield PartitionCounts(part, wanted, outcomes, np.array(asked, dtype=bool))
 
 

@@ -73,7 +73,11 @@ def forecast(job: Job, wanted: EstimateRequest) -> Forecast:
     if changed(job, "tags"):
         notes.append(OLD_TAGS.format(job.out.url))
     # A budget looks for a share of the whole plan, of which the job's may be a part.
-    before = count(with_plan(job, share=1.0) if wanted.budget else job) if wanted.profile or wanted.budget else QuestionCounts()
+    before = (
+        count(with_plan(job, share=1.0) if wanted.budget else job)
+        if wanted.profile or wanted.budget
+        else QuestionCounts()
+    )
     if before.is_asked:
         is_free = wanted.budget and not before.unscored
         notes.append("nothing is left to ask, so nothing is measured" + (" and no budget is needed" if is_free else ""))
@@ -114,7 +118,10 @@ def _lines(counts: QuestionCounts, profile: Profile | None) -> tuple[TypeEstimat
     for path, own in kinds.items():
         left = {kind: counts.planned[kind] - counts.asked[kind] for kind in own}
         use = Use.total(rates.of(kind).times(number) for kind, number in left.items()) if rates else None
-        planned, measured = sum(counts.planned[kind] for kind in own), sum(rates.measured(kind) for kind in own) if rates else 0
+        planned, measured = (
+            sum(counts.planned[kind] for kind in own),
+            sum(rates.measured(kind) for kind in own) if rates else 0,
+        )
         lines.append(TypeEstimate(path, planned, sum(left.values()), measured, use))
     return tuple(sorted(lines, key=lambda line: (-(line.use.seconds if line.use else line.planned), line.type)))
 
@@ -122,7 +129,9 @@ def _lines(counts: QuestionCounts, profile: Profile | None) -> tuple[TypeEstimat
 def _rates(profile: Profile | None) -> pricing.Rates | None:
     if profile is None:
         return None
-    uses = [(one, Use(one.prompt_tokens, one.cached_tokens, one.output_tokens, one.seconds)) for one in profile.questions]
+    uses = [
+        (one, Use(one.prompt_tokens, one.cached_tokens, one.output_tokens, one.seconds)) for one in profile.questions
+    ]
     return pricing.rates(((one.type, one.form), use) for one, use in uses)
 
 
@@ -131,7 +140,9 @@ def _within(job: Job, text: str, profile: Profile | None) -> tuple[Job, str]:
     generation = job.pipeline.generate
     budget, rates = pricing.read_budget(text, generation.price), _rates(profile)
     if rates is None:
-        raise UserMistake(f"--budget {text}: no profile of this engine is stored in {job.out.url}; add --profile 32 to measure one")
+        raise UserMistake(
+            f"--budget {text}: no profile of this engine is stored in {job.out.url}; add --profile 32 to measure one"
+        )
     gpus, settings = pricing.gpus_of(generation.engine), job.pipeline.plan
     found = whole(job, lambda kind: budget.spent(rates.of(kind), generation.price, gpus))
     share = share_within(found, settings, budget.amount)

@@ -93,7 +93,11 @@ def hours(use: Use, gpus: float) -> float:
 def money(use: Use, price: PriceConfig, gpus: float) -> float:
     """What it costs, in the price's currency."""
     fresh = max(0.0, use.prompt_tokens - use.cached_tokens)
-    by_token = fresh * price.prompt_million + use.cached_tokens * price.cached_million + use.output_tokens * price.output_million
+    by_token = (
+        fresh * price.prompt_million
+        + use.cached_tokens * price.cached_million
+        + use.output_tokens * price.output_million
+    )
     return hours(use, gpus) * price.gpu_hour + by_token / 1e6
 
 
@@ -127,7 +131,11 @@ def read_budget(text: str, price: PriceConfig) -> Budget:
         amount = 0.0
     unit = units.get(found[2].lower()) if found else None
     if unit is None or amount <= 0:
-        raise UserMistake(f"--budget {text}: write a number and its unit: 12h (GPU-hours), 3e6tokens or 500{price.currency}")
+        raise UserMistake(
+            f"--budget {text}: write a number and its unit: 12h (GPU-hours), 3e6tokens or 500{price.currency}"
+        )
     if unit == "money" and not is_set(price):
-        raise UserMistake(f"--budget {text}: no price is known; say generate.price.gpu_hour (or the prices of tokens) in the pipeline")
+        raise UserMistake(
+            f"--budget {text}: no price is known; say generate.price.gpu_hour (or the prices of tokens) in the pipeline"
+        )
     return Budget(amount, unit)

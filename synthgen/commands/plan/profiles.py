@@ -55,7 +55,9 @@ def _samples(job: Job, most: int) -> list[ProfileSample]:
 def _name(job: Job) -> str:
     """The file of a profile: what shapes the pairs and the scores, and the engine that serves them."""
     engine = job.pipeline.generate.engine.model_dump(mode="json", exclude={"environment", "replicas"})
-    return f"{make_id('profile', json.dumps([job.shape['generated'], job.shape['scores'], engine], sort_keys=True))}.json"
+    return (
+        f"{make_id('profile', json.dumps([job.shape['generated'], job.shape['scores'], engine], sort_keys=True))}.json"
+    )
 
 
 def store(job: Job, profile: Profile) -> None:

@@ -58,12 +58,15 @@ def _told(forecast: Forecast) -> str:
     if profile is None:
         return "no profile of this engine: `--profile 32` on this line measures what questions take on 32 images"
     seconds = forecast.total.seconds / engine.replicas
-    measured = f"{profile.images} images, {len(profile.questions)} questions, {profile.calls} calls in {profile.seconds:.1f} s"
+    measured = (
+        f"{profile.images} images, {len(profile.questions)} questions, {profile.calls} calls in {profile.seconds:.1f} s"
+    )
     told = f"{seconds:,.0f} s with {engine.replicas} engine(s), after {profile.start_seconds:.0f} s to start; reckoned from {measured}"
     if profile.images >= profile.room:
         return told
     return (
-        f"{told}\nnote: {profile.images} images do not fill this engine, which takes {profile.room} at once: hours are fewer; profile more"
+        f"{told}\nnote: {profile.images} images do not fill this engine, which takes {profile.room} at once: "
+        "hours are fewer; profile more"
     )
 
 
@@ -102,7 +105,13 @@ def as_json(forecast: Forecast) -> dict[str, Any]:
     found: dict[str, Any] = {"notes": list(forecast.notes), "images": dict(forecast.counts.outcomes)}
     found["share"] = forecast.job.pipeline.plan.share
     found["types"] = [
-        {"type": line.type, "questions": line.planned, "to_ask": line.to_ask, "measured": line.measured, **_named(forecast, line.use)}
+        {
+            "type": line.type,
+            "questions": line.planned,
+            "to_ask": line.to_ask,
+            "measured": line.measured,
+            **_named(forecast, line.use),
+        }
         for line in forecast.lines
     ]
     sums = {"questions": sum(line.planned for line in forecast.lines), "to_ask": forecast.to_ask}
@@ -112,7 +121,8 @@ def as_json(forecast: Forecast) -> dict[str, Any]:
     if rules := forecast.counts.rules:
         touched = sorted({key for counts in rules.values() for key in counts})
         found["difference"] = [
-            {"type": path, "rule": rule or None} | {name: rules[name].get((path, rule), 0) for name in rules} for path, rule in touched
+            {"type": path, "rule": rule or None} | {name: rules[name].get((path, rule), 0) for name in rules}
+            for path, rule in touched
         ]
     return found
 

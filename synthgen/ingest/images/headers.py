@@ -68,7 +68,16 @@ MAGIC = (
     (b"\x76\x2f\x31\x01", "EXR"),
     (b"SIMPLE  =", "FITS"),
 )
-BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)  # sizes of the second header, which tell a BMP from a text that starts with BM
+BMP_HEADERS = (
+    12,
+    16,
+    40,
+    52,
+    56,
+    64,
+    108,
+    124,
+)  # sizes of the second header, which tell a BMP from a text that starts with BM
 
 
 def sniff(data: bytes) -> str | None:
@@ -153,7 +162,9 @@ def _check_size(width: int, height: int, limits: "ImagesConfig") -> None:
     if min(width, height) < limits.min_side:
         raise Unfit("too_small", f"{width:,} x {height:,}; the shorter side must have {limits.min_side} pixels")
     if max(width, height) > limits.max_aspect * min(width, height):
-        raise Unfit("too_elongated", f"{width:,} x {height:,}; the longer side may be {limits.max_aspect:g} times the shorter")
+        raise Unfit(
+            "too_elongated", f"{width:,} x {height:,}; the longer side may be {limits.max_aspect:g} times the shorter"
+        )
 
 
 def _webp_size(data: bytes) -> tuple[int, int]:

@@ -37,7 +37,9 @@ class DecoderPool(Generic[Key]):
     one there that crashes or hangs where it wants to.
     """
 
-    def __init__(self, limits: "ImagesConfig", processes: int | None = None, module: str = "synthgen.ingest.images.child") -> None:
+    def __init__(
+        self, limits: "ImagesConfig", processes: int | None = None, module: str = "synthgen.ingest.images.child"
+    ) -> None:
         self.limits = limits
         self._module = module
         self._selector = selectors.DefaultSelector()
@@ -156,7 +158,9 @@ class DecoderPool(Generic[Key]):
         return None
 
     def _start(self, child: DecoderProcess[Key]) -> None:
-        child.start(self._module, {"limits": self.limits.model_dump(mode="json"), "memory_bytes": child_bytes(self.limits)})
+        child.start(
+            self._module, {"limits": self.limits.model_dump(mode="json"), "memory_bytes": child_bytes(self.limits)}
+        )
         self._selector.register(child.replies, selectors.EVENT_READ, child)
 
     def _stop(self, child: DecoderProcess[Key]) -> tuple[int, str]:

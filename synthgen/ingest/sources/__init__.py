@@ -10,4 +10,15 @@ from synthgen.ingest.sources.fetch import GONE, ObjectRef, Unreadable, read_obje
 from synthgen.ingest.sources.listing import Listed, begun, list_objects, walks_into
 from synthgen.store.remote import shown
 
-__all__ = ["GONE", "Listed", "ObjectRef", "Unreadable", "begun", "list_objects", "read_objects", "ref_of", "shown", "walks_into"]
+__all__ = [
+    "GONE",
+    "Listed",
+    "ObjectRef",
+    "Unreadable",
+    "begun",
+    "list_objects",
+    "read_objects",
+    "ref_of",
+    "shown",
+    "walks_into",
+]

@@ -79,7 +79,11 @@ class _Task:
 
 def _tasks(refs: Sequence[ObjectRef], source: SourceConfig, limits: ImagesConfig) -> Iterator[_Task]:
     # One filesystem for all threads: fsspec would make one, with its own connections, for each thread that asks.
-    stores = {protocol: filesystem(protocol) for protocol in STORES if any(ref.uri.startswith(f"{protocol}://") for ref in refs)}
+    stores = {
+        protocol: filesystem(protocol)
+        for protocol in STORES
+        if any(ref.uri.startswith(f"{protocol}://") for ref in refs)
+    }
     files: defaultdict[str, list[ObjectRef]] = defaultdict(list)
     for ref in refs:
         if ref.row is not None:
@@ -123,7 +127,9 @@ def _run(task: _Task, outlet: "_Outlet") -> None:
             outlet.put((ref, Unreadable("unreadable", detail)), 0)
 
 
-def _read_object(stores: Mapping[str, Any], max_bytes: int, refs: list[ObjectRef], reserve: Reserve) -> Iterator[Outcome]:
+def _read_object(
+    stores: Mapping[str, Any], max_bytes: int, refs: list[ObjectRef], reserve: Reserve
+) -> Iterator[Outcome]:
     protocol, path = split_uri(refs[0].uri)
     check = partial(_unfit, refs[0].version, max_bytes)
     if refs[0].uri.lower().endswith(".parquet"):
@@ -193,7 +199,9 @@ def _read_store(fs: Any, path: str, check: Check, reserve: Reserve) -> bytes | U
     return bytes(fs.cat_file(path))
 
 
-def _read_rows(stores: Mapping[str, Any], column: str, max_bytes: int, refs: list[ObjectRef], _: Reserve) -> Iterator[Outcome]:
+def _read_rows(
+    stores: Mapping[str, Any], column: str, max_bytes: int, refs: list[ObjectRef], _: Reserve
+) -> Iterator[Outcome]:
     """The asked rows of one Parquet file, in the order of the file; several references may name one row."""
     by_row: defaultdict[int, list[ObjectRef]] = defaultdict(list)
     with parquet.opened(refs[0].uri, stores.get(split_uri(refs[0].uri)[0])) as (raw, version):

@@ -92,7 +92,9 @@ def is_public(address: str) -> bool:
     mapped = getattr(ip, "ipv4_mapped", None)
     if mapped is not None:
         ip = mapped
-    return ip.is_global and not ip.is_multicast and not ip.is_reserved and not any(ip in network for network in CARRIERS)
+    return (
+        ip.is_global and not ip.is_multicast and not ip.is_reserved and not any(ip in network for network in CARRIERS)
+    )
 
 
 def _matches(name: str, pattern: str) -> bool:
@@ -119,7 +121,13 @@ def _answer(target: CheckedUrl) -> Iterator[http.client.HTTPResponse]:
     try:
         connection = http.client.HTTPConnection(target.host, target.port, timeout=FETCH_SECONDS)
         connection.sock = line
-        headers = {"Host": target.name, "User-Agent": "synthgen", "Accept": "image/*", "Accept-Encoding": "identity", "Connection": "close"}
+        headers = {
+            "Host": target.name,
+            "User-Agent": "synthgen",
+            "Accept": "image/*",
+            "Accept-Encoding": "identity",
+            "Connection": "close",
+        }
         connection.request("GET", target.path, headers=headers)
         yield connection.getresponse()
     except (http.client.HTTPException, ValueError) as error:

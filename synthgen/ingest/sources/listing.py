@@ -67,7 +67,9 @@ def walks_into(source: SourceConfig, folder: str) -> bool:
     below = f"{root.rstrip('/')}/"
     if protocol != place.protocol or not f"{path}/".startswith(below):
         return False
-    return all(may_enter(place.pattern, name, depth) for depth, name in enumerate(path[len(below) :].split("/")) if name)
+    return all(
+        may_enter(place.pattern, name, depth) for depth, name in enumerate(path[len(below) :].split("/")) if name
+    )
 
 
 def _objects(place: Location, fs: Any, source: SourceConfig) -> Iterator[Listed]:
@@ -90,7 +92,9 @@ def _objects(place: Location, fs: Any, source: SourceConfig) -> Iterator[Listed]
             count += 1
             yield Listed(uri, found.version, None, found.size, None)
     if not count:
-        raise lacking or UserMistake(f"0 images under {place.uri}; suffixes looked for: {', '.join((*suffixes, '.parquet'))}")
+        raise lacking or UserMistake(
+            f"0 images under {place.uri}; suffixes looked for: {', '.join((*suffixes, '.parquet'))}"
+        )
 
 
 def _rows(place: Location, fs: Any, found: FileEntry, source: SourceConfig) -> Iterator[Listed]:

@@ -135,4 +135,6 @@ def _check_columns(uri: str, schema: pa.Schema, source: SourceConfig) -> None:
     if pa.types.is_struct(kind):
         kind = kind.field("bytes").type if kind.get_field_index("bytes") >= 0 else pa.null()
     if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind)):
-        raise UserMistake(f"{uri}: column '{source.image_column}' holds {kind}; images must be bytes, or a struct of bytes and path")
+        raise UserMistake(
+            f"{uri}: column '{source.image_column}' holds {kind}; images must be bytes, or a struct of bytes and path"
+        )

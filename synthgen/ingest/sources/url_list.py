@@ -14,7 +14,9 @@ from synthgen.errors import UserMistake
 
 PREFIX = "urls:"
 VERSION = "url"  # nothing is known of it before it is fetched
-SIGNED = re.compile(r"[?&](x-amz-signature|x-goog-signature|signature|sig|token|access_token|key|api_key)=", re.IGNORECASE)
+SIGNED = re.compile(
+    r"[?&](x-amz-signature|x-goog-signature|signature|sig|token|access_token|key|api_key)=", re.IGNORECASE
+)
 
 
 def is_list(source: SourceConfig) -> bool:
@@ -33,7 +35,9 @@ def check(source: SourceConfig) -> Path:
     if not path.is_file():
         raise UserMistake(f"{source.uri}: no such file; write {PREFIX}FILE, a text file with one URL a line")
     if not source.hosts:
-        raise UserMistake(f"{source.uri}: source.hosts is empty; name the hosts that may be fetched from, as example.org or *.example.org")
+        raise UserMistake(
+            f"{source.uri}: source.hosts is empty; name the hosts that may be fetched from, as example.org or *.example.org"
+        )
     return path
 
 

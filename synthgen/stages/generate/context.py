@@ -42,11 +42,15 @@ class GenerateContext:
         shaping = {
             "model": [*named, self.model.revision],
             "engine": self.engine.shaping,
-            "sampling": self.sampling.model_dump(mode="json", include={"ask_temperature", "answer_temperature", "top_p"}),
+            "sampling": self.sampling.model_dump(
+                mode="json", include={"ask_temperature", "answer_temperature", "top_p"}
+            ),
             "image": [self.images.model_pixels, self.seed],
         }
         return {
-            (path, form): make_id("recipe", json.dumps([shaping, recipe_texts(self.prompts, path, form)], sort_keys=True))
+            (path, form): make_id(
+                "recipe", json.dumps([shaping, recipe_texts(self.prompts, path, form)], sort_keys=True)
+            )
             for path, kind in self.prompts.types.items()
             for form in kind.forms
         }

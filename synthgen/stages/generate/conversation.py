@@ -81,7 +81,9 @@ class ConversationContext:
     seed: int
 
 
-async def converse(subject: LoadedImage, assignments: Sequence[Assignment], engine: Engine, terms: ConversationContext) -> Outcome:
+async def converse(
+    subject: LoadedImage, assignments: Sequence[Assignment], engine: Engine, terms: ConversationContext
+) -> Outcome:
     """One image's conversation; raises EngineDied and nothing else."""
     talk = ImageSession(engine, terms.prompts, terms.sampling, terms.seed, subject.image, subject.key)
     asked = await _ask_all(talk, subject, _groups(assignments, terms.prompts))
@@ -111,19 +113,26 @@ async def _score_row(talk: ImageSession, row: Row, name: str) -> Row:
     question = Question(row["question"], tuple(row["options"] or ()))
     reply = Reply(row["answer"])
     if name in scoring.OF_LOGPROBS and "given" not in talk.engine.facts.capabilities:
-        reply = Reply(row["answer"], detail="the engine cannot score a given text; pairs have this score only if it is made with them")
+        reply = Reply(
+            row["answer"],
+            detail="the engine cannot score a given text; pairs have this score only if it is made with them",
+        )
     elif name in scoring.OF_LOGPROBS:
         text = scoring.answer_text(talk.prompts, question, row["form"], row["language"])
         given = await talk.say(Request("given", text, 1, given=row["answer"]))
         reply = Reply(row["answer"], failure=given.failure, detail=given.detail, logprobs=given.logprobs)
     kind = talk.prompts.types[row["type"]]
-    return await scoring.score(name, talk, Pair(row["pair_id"], row["assignment_id"], kind, row["form"], row["language"], question, reply))
+    return await scoring.score(
+        name, talk, Pair(row["pair_id"], row["assignment_id"], kind, row["form"], row["language"], question, reply)
+    )
 
 
 def _groups(assignments: Sequence[Assignment], prompts: Prompts) -> list[list[Assignment]]:
     """Assignments that one call can ask for: of one type, language and kind of options, in a fixed order."""
     groups: dict[tuple[str, str, bool, str], list[Assignment]] = {}
-    for one in sorted(assignments, key=lambda one: (one.type, one.language, one.form == "choice", one.ordinal, one.form)):
+    for one in sorted(
+        assignments, key=lambda one: (one.type, one.language, one.form == "choice", one.ordinal, one.form)
+    ):
         alone = "" if asks_many(prompts.ask(one.form)) else one.assignment_id
         groups.setdefault((one.type, one.language, one.form == "choice", alone), []).append(one)
     return list(groups.values())
@@ -166,7 +175,9 @@ async def _ask(talk: ImageSession, subject: LoadedImage, group: list[Assignment]
     questions = parsed if isinstance(parsed, list) else []
     found = zip_longest(group, questions[: len(group)])
     return [
-        AskedQuestion(assignment, reply, question, None if question else failure or "too_few_questions", detail, len(group), place)
+        AskedQuestion(
+            assignment, reply, question, None if question else failure or "too_few_questions", detail, len(group), place
+        )
         for place, (assignment, question) in enumerate(found)
     ]
 
@@ -186,13 +197,17 @@ async def _answer(talk: ImageSession, asked: AskedQuestion, names: tuple[str, ..
     """The row of an assignment, and the scores of its pair if it became one."""
     if asked.reason or asked.question is None:
         return _row(asked, None, asked.reason), {}
-    reply = await talk.answer(asked.question, asked.assignment.form, asked.assignment.language, seed=_seed(talk.seed, asked.assignment))
+    reply = await talk.answer(
+        asked.question, asked.assignment.form, asked.assignment.language, seed=_seed(talk.seed, asked.assignment)
+    )
     reason, asked.detail = scoring.fault(reply, "the answer") or (None if reply.text.strip() else "empty_answer", None)
     row = _row(asked, reply, reason)
     if reason:
         return row, {}
     one = asked.assignment
-    pair = Pair(row["pair_id"], one.assignment_id, talk.prompts.types[one.type], one.form, one.language, asked.question, reply)
+    pair = Pair(
+        row["pair_id"], one.assignment_id, talk.prompts.types[one.type], one.form, one.language, asked.question, reply
+    )
     rows = await asyncio.gather(*(scoring.score(name, talk, pair) for name in names))
     return row, dict(zip(names, rows, strict=True))
 

@@ -46,5 +46,8 @@ def changes(terms: GenerateContext, work: Task, left: Pending, outcomes: Sequenc
 def _scores_before(terms: GenerateContext, work: Task, known: Set[str]) -> dict[str, list[Row]]:
     """For each score that is wanted the rows that some pairs have."""
     stage, log = Stage(terms.out, GENERATED), work.inputs[GENERATED]
-    tables = {name: stage.current(log, work.partition, f"scores/{name}", "pair_id", OLD_SCORES).to_pylist() for name in terms.scores}
+    tables = {
+        name: stage.current(log, work.partition, f"scores/{name}", "pair_id", OLD_SCORES).to_pylist()
+        for name in terms.scores
+    }
     return {name: [row for row in rows if row["pair_id"] in known] for name, rows in tables.items()}

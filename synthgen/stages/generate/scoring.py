@@ -25,7 +25,10 @@ from synthgen.engines import Capability, Engine, Purpose, Reply, Request
 from synthgen.tables import draw
 
 REFUSED = "content_filter"  # how the chat protocol says that a model will not reply
-THOUGHTS = ("<think>", "</think>")  # around what a model thinks before it replies; some templates write the first themselves
+THOUGHTS = (
+    "<think>",
+    "</think>",
+)  # around what a model thinks before it replies; some templates write the first themselves
 
 
 @dataclass(frozen=True)
@@ -41,18 +44,28 @@ class ImageSession:
 
     async def say(self, request: Request) -> Reply:
         """A call about the image."""
-        return await self.engine.generate(replace(request, image=self.image, image_key=self.key, system=self.prompts.pack.system))
+        return await self.engine.generate(
+            replace(request, image=self.image, image_key=self.key, system=self.prompts.pack.system)
+        )
 
     async def say_blind(self, request: Request) -> Reply:
         """A call that does not see the image."""
         return await self.engine.generate(replace(request, system=self.prompts.pack.system))
 
-    async def answer(self, question: Question, form: str, language: str, *, seed: int, temperature: float | None = None) -> Reply:
+    async def answer(
+        self, question: Question, form: str, language: str, *, seed: int, temperature: float | None = None
+    ) -> Reply:
         """An answer to a question in the given form."""
         prompt = self.prompts.pack.answer[form]  # type: ignore[index]
         warmth = self.sampling.answer_temperature if temperature is None else temperature
         purpose: Purpose = "answer" if temperature is None else "sample"
-        request = Request(purpose, answer_text(self.prompts, question, form, language), prompt.max_tokens, temperature=warmth, seed=seed)
+        request = Request(
+            purpose,
+            answer_text(self.prompts, question, form, language),
+            prompt.max_tokens,
+            temperature=warmth,
+            seed=seed,
+        )
         return await self.say(replace(request, top_p=self.sampling.top_p))
 
 
@@ -86,7 +99,10 @@ def fault(reply: Reply, what: str) -> tuple[str, str] | None:
     if reply.finish == REFUSED:
         return "refused", f"a filter held back {what}"
     if any(mark in reply.text for mark in THOUGHTS):
-        return "unparsable", f"{what} holds what the model thinks (<think>); generate.engine.template can say {{enable_thinking: false}}"
+        return (
+            "unparsable",
+            f"{what} holds what the model thinks (<think>); generate.engine.template can say {{enable_thinking: false}}",
+        )
     return ("cut_off", f"{what} reached max_tokens") if reply.finish == "length" else None
 
 
@@ -103,23 +119,35 @@ async def likelihood(talk: ImageSession, pair: Pair) -> Score:
     if not pair.reply.logprobs:
         return Score(None, pair.reply.detail or "the engine gave no log-probabilities")
     return Score(
-        math.exp(_mean(pair.reply.logprobs)), None, {"tokens": len(pair.reply.logprobs), "worst": math.exp(min(pair.reply.logprobs))}
+        math.exp(_mean(pair.reply.logprobs)),
+        None,
+        {"tokens": len(pair.reply.logprobs), "worst": math.exp(min(pair.reply.logprobs))},
     )
 
 
 async def agreement(talk: ImageSession, pair: Pair) -> Score:
     """Self-consistency (arXiv 2203.11171): mean similarity of the answer to answers sampled anew."""
     settings = talk.sampling
-    seeds = [int(draw(talk.seed, "agree", pair.pair_id, str(number)) * 2**31) for number in range(settings.agree_samples)]
+    seeds = [
+        int(draw(talk.seed, "agree", pair.pair_id, str(number)) * 2**31) for number in range(settings.agree_samples)
+    ]
     replies = await asyncio.gather(
-        *(talk.answer(pair.question, pair.form, pair.language, seed=seed, temperature=settings.agree_temperature) for seed in seeds)
+        *(
+            talk.answer(pair.question, pair.form, pair.language, seed=seed, temperature=settings.agree_temperature)
+            for seed in seeds
+        )
     )
     # A sample that was cut off is another answer than the pair's, which was not, and is compared as it stands.
     faults = (fault(reply, "a sample") for reply in replies)
     if wrong := next((one for one in faults if one and one[0] != "cut_off"), None):
         return Score(None, ": ".join(wrong))
     alike = [similarity(pair.reply.text, reply.text, pair.form) for reply in replies]
-    return Score(_mean(alike), None, {"samples": [reply.text for reply in replies]}, sum(reply.output_tokens for reply in replies))
+    return Score(
+        _mean(alike),
+        None,
+        {"samples": [reply.text for reply in replies]},
+        sum(reply.output_tokens for reply in replies),
+    )
 
 
 async def paraphrase(talk: ImageSession, pair: Pair) -> Score:
@@ -137,7 +165,9 @@ async def paraphrase(talk: ImageSession, pair: Pair) -> Score:
     if wrong := fault(again, "the answer to the paraphrase"):
         return Score(None, ": ".join(wrong))
     detail = {"question": other.text, "answer": again.text}
-    return Score(similarity(pair.reply.text, again.text, pair.form), None, detail, other.output_tokens + again.output_tokens)
+    return Score(
+        similarity(pair.reply.text, again.text, pair.form), None, detail, other.output_tokens + again.output_tokens
+    )
 
 
 async def image_gain(talk: ImageSession, pair: Pair) -> Score:
@@ -164,7 +194,9 @@ async def question(talk: ImageSession, pair: Pair) -> Score:
 
 async def answer(talk: ImageSession, pair: Pair) -> Score:
     """The judge's expected label for the answer: correct, complete, grounded in the image."""
-    return await _judged(talk, "answer", {"question": _with_options(pair.question), "answer": pair.reply.text, "type": pair.type})
+    return await _judged(
+        talk, "answer", {"question": _with_options(pair.question), "answer": pair.reply.text, "type": pair.type}
+    )
 
 
 async def blind(talk: ImageSession, pair: Pair) -> Score:
@@ -176,7 +208,9 @@ async def blind(talk: ImageSession, pair: Pair) -> Score:
     reply = await talk.say_blind(Request("answer", text, prompt.max_tokens))
     if wrong := fault(reply, "the blind answer"):
         return Score(None, ": ".join(wrong))
-    return Score(1.0 - similarity(pair.reply.text, reply.text, pair.form), None, {"answer": reply.text}, reply.output_tokens)
+    return Score(
+        1.0 - similarity(pair.reply.text, reply.text, pair.form), None, {"answer": reply.text}, reply.output_tokens
+    )
 
 
 SCORERS: Mapping[str, Callable[[ImageSession, Pair], Awaitable[Score]]] = {
@@ -242,7 +276,9 @@ def decisive(reply: str, form: str) -> str:
 _LIST_ITEM = re.compile(r"\s*(?:[-*•+]\s|\d+[.)]\s|\|)")
 _NUMBER = re.compile(r"[+\-]?\d+(?:\.\d+)*%?")
 # Chinese, Japanese, Thai, Lao, Burmese, Khmer: written without blanks, so their characters are compared.
-_UNSPACED = re.compile("([\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff])")
+_UNSPACED = re.compile(
+    "([\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff])"
+)
 
 
 def normal(text: str) -> str:

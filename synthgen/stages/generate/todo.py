@@ -96,7 +96,9 @@ def look(terms: GenerateContext, work: Task) -> Pending:
     """What is left of a partition."""
     stage, recipes = Stage(terms.out, PLANNED), terms.recipes()
     images = stage.current(work.inputs[PLANNED], work.partition, "images", "object_id", PLANNED_IMAGES).to_pylist()
-    planned = stage.current(work.inputs[PLANNED], work.partition, "assignments", "assignment_id", ASSIGNMENTS).to_pylist()
+    planned = stage.current(
+        work.inputs[PLANNED], work.partition, "assignments", "assignment_id", ASSIGNMENTS
+    ).to_pylist()
     done = {row["assignment_id"]: row for row in current_pairs(terms.out, work).to_pylist()}
     found = {row["object_id"]: ImageTask(row) for row in images}
     scored = scored_pairs(terms, work.inputs[GENERATED], work.partition)
@@ -104,7 +106,9 @@ def look(terms: GenerateContext, work: Task) -> Pending:
     for row in planned:
         before = done.get(row["assignment_id"])
         recipe = recipes.get((row["type"], row["form"]))
-        if row["retired"] or recipe is None:  # without a recipe its type is gone, and the plan's next update takes it back
+        if (
+            row["retired"] or recipe is None
+        ):  # without a recipe its type is gone, and the plan's next update takes it back
             never_asked += before is None
             continue
         live.add(row["assignment_id"])
@@ -152,7 +156,11 @@ def _scored(terms: GenerateContext, log: CommitLog, partition: str, name: str, f
 def _unused_attempt(work: Task) -> int:
     """An attempt that no row can have which was taken back, or two texts would have one id: a revision adds one at most."""
     commits = work.inputs[GENERATED].partitions.get(work.partition, ())
-    emptied = [one.receipt.revision for one in commits if (part := one.receipt.tables.get("pairs")) and part.fingerprint == EMPTIED]
+    emptied = [
+        one.receipt.revision
+        for one in commits
+        if (part := one.receipt.tables.get("pairs")) and part.fingerprint == EMPTIED
+    ]
     return max(emptied, default=0)
 
 

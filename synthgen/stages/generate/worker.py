@@ -120,7 +120,9 @@ class GenerateWorker:
             for task in (fetching, asking, draining, *running):
                 task.cancel()
 
-    async def _ask_each(self, job: _Job, queue: "asyncio.Queue[tuple[str, Found | None]]", running: "set[asyncio.Task[None]]") -> None:
+    async def _ask_each(
+        self, job: _Job, queue: "asyncio.Queue[tuple[str, Found | None]]", running: "set[asyncio.Task[None]]"
+    ) -> None:
         """Until the last image is told, or no new ones are wanted, or a conversation found the engine dead."""
         while (item := await queue.get())[1] is not None and not any(one.done() and one.exception() for one in running):
             object_id, found = item
@@ -180,14 +182,22 @@ class GenerateWorker:
             refs = [ref_of(task.image) for task in job.left.tasks.values()]
             for ref, data in read_objects(refs, self._terms.source, self._terms.images):
                 if isinstance(data, Unreadable):
-                    put(ref.object_id, MissingImage("image_changed" if data.reason == "changed" else "image_unreadable", data.detail))
+                    put(
+                        ref.object_id,
+                        MissingImage("image_changed" if data.reason == "changed" else "image_unreadable", data.detail),
+                    )
                 elif image_id(data) != job.left.tasks[ref.object_id].image["image_id"]:
                     put(ref.object_id, MissingImage("image_changed", "the bytes differ from those that were tagged"))
                 else:
                     yield ref.object_id, data
 
         for object_id, found in self._decoder.decode_many(readable()):
-            put(object_id, MissingImage("image_unreadable", f"{found.reason}: {found.detail}") if isinstance(found, Unfit) else found)
+            put(
+                object_id,
+                MissingImage("image_unreadable", f"{found.reason}: {found.detail}")
+                if isinstance(found, Unfit)
+                else found,
+            )
 
     async def _places_for(self, first: Decoded) -> asyncio.Semaphore:
         """How many conversations may run: measured once, with the first image, from what its prompt takes of the KV cache."""
@@ -215,7 +225,10 @@ class GenerateWorker:
             row.update(model=self._engine.facts.model, revision=self._engine.facts.revision)
         files = {"pairs": stage.write("pairs", work.partition, work.revision, table(pairs, PAIRS))}
         for name in self._terms.scores:
-            rows = sorted((row for outcome in job.outcomes for row in outcome.scores.get(name, [])), key=lambda row: row["pair_id"])
+            rows = sorted(
+                (row for outcome in job.outcomes for row in outcome.scores.get(name, [])),
+                key=lambda row: row["pair_id"],
+            )
             files[f"scores/{name}"] = stage.write(f"scores/{name}", work.partition, work.revision, table(rows, SCORES))
         prints = self._terms.fingerprints()
         parts = {name: TablePart((file,), prints[name]) for name, file in files.items()}
@@ -231,7 +244,13 @@ def _unscored(task: ImageTask, reason: str) -> dict[str, list[Row]]:
     """A row without a value for each score that a pair lacks."""
     rows: dict[str, list[Row]] = {}
     for pair, names in task.unscored:
-        found = {"pair_id": pair["pair_id"], "assignment_id": pair["assignment_id"], "value": None, "reason": reason, "output_tokens": 0}
+        found = {
+            "pair_id": pair["pair_id"],
+            "assignment_id": pair["assignment_id"],
+            "value": None,
+            "reason": reason,
+            "output_tokens": 0,
+        }
         for name in names:
             rows.setdefault(name, []).append(found)
     return rows

@@ -14,7 +14,14 @@ import yaml
 from synthgen.config.pipeline import PackConfig, SelectConfig
 
 PLAIN = frozenset(" -.,;/()%+=")  # beside letters and digits: they mean nothing to Markdown inside a line
-SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"), (10**8, "10M<n<100M"))
+SIZES = (
+    (10**3, "n<1K"),
+    (10**4, "1K<n<10K"),
+    (10**5, "10K<n<100K"),
+    (10**6, "100K<n<1M"),
+    (10**7, "1M<n<10M"),
+    (10**8, "10M<n<100M"),
+)
 COLUMNS = {
     "id": "the sample: a hash of its image and its pairs in order",
     "images": "one image, decoded to a PIL image by the datasets library",
@@ -36,7 +43,9 @@ WRITTEN = (
     "Questions and answers were written by a model that looked at the images, then scored and selected by `synth`. "
     "They are synthetic: some will be wrong. Check them before you rely on them."
 )
-SCRIPTED = "> **The replies mean nothing.** A script made them, for tests; no model saw the images. Train nothing on them."
+SCRIPTED = (
+    "> **The replies mean nothing.** A script made them, for tests; no model saw the images. Train nothing on them."
+)
 
 
 @dataclass(frozen=True)
@@ -59,9 +68,11 @@ def card(contents: ShardContents, facts: Mapping[str, str], select: SelectConfig
         f"# {contents.samples:,} samples, {count:,} questions and answers about {contents.images:,} images",
         SCRIPTED if facts.get("Engine") == "scripted" else WRITTEN,
         "## Where it comes from\n" + _table(("", ""), facts.items()),
-        "## What is in it\n" + "\n\n".join(_count_table(kind, contents.turns[kind]) for kind in ("type", "form", "language")),
+        "## What is in it\n"
+        + "\n\n".join(_count_table(kind, contents.turns[kind]) for kind in ("type", "form", "language")),
         "## What was kept, and why the rest was not\n" + _thresholds(select) + "\n\n" + _decisions(contents),
-        "## Columns\n" + _table(("column", "what it is"), ((f"`{name}`", text) for name, text in COLUMNS.items()), escaped=True),
+        "## Columns\n"
+        + _table(("column", "what it is"), ((f"`{name}`", text) for name, text in COLUMNS.items()), escaped=True),
         _LOAD,
     ]
     front = yaml.safe_dump(_front_matter(contents, pack), sort_keys=False, allow_unicode=True)
@@ -87,7 +98,12 @@ def _front_matter(contents: ShardContents, pack: PackConfig) -> dict[str, Any]:
         "tags": ["synthetic", "vlm", "instruction-tuning", "synthgen"],
         "size_categories": [next((name for most, name in SIZES if contents.samples < most), "n>100M")],
         "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": files}]}] if files else [],
-        "dataset_info": {"features": list(contents.features), "splits": [split], "download_size": size, "dataset_size": size},
+        "dataset_info": {
+            "features": list(contents.features),
+            "splits": [split],
+            "download_size": size,
+            "dataset_size": size,
+        },
     }
 
 
@@ -109,7 +125,9 @@ def _decisions(contents: ShardContents) -> str:
     text = _table(("pairs", "how many", "share"), rows)
     if contents.unpacked:
         text += "\n\nSamples that could not be packed, because their image could not be had again:\n\n"
-        text += _table(("reason", "samples"), ((reason, f"{count:,}") for reason, count in _by_count(contents.unpacked)))
+        text += _table(
+            ("reason", "samples"), ((reason, f"{count:,}") for reason, count in _by_count(contents.unpacked))
+        )
     return text
 
 

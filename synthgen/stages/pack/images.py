@@ -33,7 +33,9 @@ class Sample:
     planned: dict[str, Any]  # the images row of the plan
 
 
-def with_images(terms: PackContext, shard: Shard, samples: Sequence[Sample]) -> Iterator[tuple[Sample, Embedded | Unfit]]:
+def with_images(
+    terms: PackContext, shard: Shard, samples: Sequence[Sample]
+) -> Iterator[tuple[Sample, Embedded | Unfit]]:
     """Every sample in order with its image, or why it has none."""
     if shard.poison:
         told = f"the worker died on this image alone: {shard.why}"
@@ -42,7 +44,9 @@ def with_images(terms: PackContext, shard: Shard, samples: Sequence[Sample]) -> 
     held = _Held(terms, shard)
     for start in range(0, len(samples), PACKED_AT_ONCE):
         some = samples[start : start + PACKED_AT_ONCE]
-        found: dict[str, Embedded | Unfit] = {sample.image_id: image for sample in some if (image := held.find(sample.image_id))}
+        found: dict[str, Embedded | Unfit] = {
+            sample.image_id: image for sample in some if (image := held.find(sample.image_id))
+        }
         found |= _fetched(terms, [sample for sample in some if sample.image_id not in found])
         yield from ((sample, found[sample.image_id]) for sample in some)
 
@@ -76,7 +80,11 @@ class _Held:
     def __init__(self, terms: PackContext, shard: Shard) -> None:
         stage, log = Stage(terms.out, SHARDS), shard.inputs[SHARDS]
         is_usable = log.fingerprint(shard.partition, "index") == terms.image_policy
-        index = stage.current(log, shard.partition, "index", "sample_id", SHARD_INDEX) if is_usable else SHARD_INDEX.empty_table()
+        index = (
+            stage.current(log, shard.partition, "index", "sample_id", SHARD_INDEX)
+            if is_usable
+            else SHARD_INDEX.empty_table()
+        )
         self._ids = set(index.column("image_id").to_pylist())
         self._files = stage.read(log, shard.partition, "data", ["image_id", "images", "width", "height"])
         self._file: pa.Table | None = None
@@ -93,4 +101,6 @@ class _Held:
         if self._file is None or image not in self._rows:
             return None
         row = self._file.slice(self._rows[image], 1).to_pylist()[0]
-        return Embedded(row["images"][0]["bytes"], PurePosixPath(row["images"][0]["path"]).suffix, row["width"], row["height"])
+        return Embedded(
+            row["images"][0]["bytes"], PurePosixPath(row["images"][0]["path"]).suffix, row["width"], row["height"]
+        )

@@ -50,7 +50,9 @@ def embedded(data: bytes, limits: ImagesConfig, pack: PackConfig) -> Embedded:
     if pack.images == "resized" and width * height > limits.model_pixels:
         return _encoded(decode(data, limits).image, lossy=header.format in ("JPEG", "MPO"))
     if plain and header.format in SUFFIXES and (header.frames == 1 or header.format == "MPO"):
-        with suppress(ValueError, IndexError, struct.error):  # of parts that are not known here, though it can be decoded
+        with suppress(
+            ValueError, IndexError, struct.error
+        ):  # of parts that are not known here, though it can be decoded
             kept = data if pack.metadata == "kept" else _stripped(data, header, turn)
             return Embedded(kept, SUFFIXES[header.format], width, height)
     whole = limits.model_copy(update={"model_pixels": header.width * header.height})

@@ -32,7 +32,9 @@ def publish(terms: PackContext, select: SelectConfig, facts: Mapping[str, str], 
 def _contents(terms: PackContext, log: CommitLog) -> ShardContents:
     """What the current commits hold, from their indexes."""
     stage = Stage(terms.out, SHARDS)
-    files = [(file.name, file.bytes) for name in log.partitions for part in log.parts(name, "data") for file in part.files]
+    files = [
+        (file.name, file.bytes) for name in log.partitions for part in log.parts(name, "data") for file in part.files
+    ]
     turns: dict[str, Counter[str]] = {kind: Counter() for kind in ("type", "form", "language")}
     images, samples, unpacked = 0, 0, Counter[str]()
     for name in log.partitions:

@@ -16,7 +16,9 @@ from synthgen.workers import Task
 
 LISTED, PLANNED, GENERATED, SELECTED, SHARDS = "0-listed", "2-planned", "3-generated", "4-selected", "5-shards"
 FORMAT_VERSION = "2"  # part of the fingerprint; raise it when the columns change
-IMAGES_VERSION = "1"  # raise it when the image in a sample would be another; until then a shard that is written anew keeps its own
+IMAGES_VERSION = (
+    "1"  # raise it when the image in a sample would be another; until then a shard that is written anew keeps its own
+)
 
 TurnText = Callable[[str, str, Sequence[str]], str]  # answer form, question, options -> the user's words
 

@@ -106,7 +106,9 @@ class ParquetFiles:
         if self._writer and self._sink.tell() + self._waiting > self._file_bytes:
             yield from self._close()
         # Images do not compress; zstd finds out fast and makes the text small.
-        self._writer = self._writer or pq.ParquetWriter(self._sink, self._schema, compression="zstd", use_dictionary=False)
+        self._writer = self._writer or pq.ParquetWriter(
+            self._sink, self._schema, compression="zstd", use_dictionary=False
+        )
         self._writer.write_table(pa.Table.from_pylist(self._rows, schema=self._schema))
         self._written += len(self._rows)
         self._rows, self._waiting = [], 0
@@ -121,5 +123,10 @@ class ParquetFiles:
 def row_bytes(row: Mapping[str, Any]) -> int:
     """About how many bytes a row takes: its images, its text, and something for everything else."""
     texts = (part["text"] or "" for message in row["messages"] for part in message["content"])
-    others = sum(len(row[name] or "") for name in ("source_meta",)) + 200 * len(row["messages"]) + 120 * len(row["tags"]) + 1000
+    others = (
+        sum(len(row[name] or "") for name in ("source_meta",))
+        + 200 * len(row["messages"])
+        + 120 * len(row["tags"])
+        + 1000
+    )
     return sum(len(image["bytes"]) for image in row["images"]) + sum(len(text.encode()) for text in texts) + others

@@ -33,9 +33,15 @@ USUAL_BYTES = 200_000  # of an image whose size no listing tells and before any 
 LISTED_SIZES = pa.schema([OBJECTS.field("object_id"), OBJECTS.field("bytes")])
 PLANNED_IDS = pa.schema([PLANNED_IMAGES.field("object_id"), PLANNED_IMAGES.field("image_id")])
 SAMPLES = pa.schema(
-    [("bucket", pa.int32()), ("number", pa.int64()), *((name, pa.string()) for name in ("image_id", "sample_id", "partition"))]
+    [
+        ("bucket", pa.int32()),
+        ("number", pa.int64()),
+        *((name, pa.string()) for name in ("image_id", "sample_id", "partition")),
+    ]
 )
-PACKED = pa.schema([("bucket", pa.int32()), ("image_id", pa.string()), ("sample_id", pa.string()), ("shard", pa.int32())])
+PACKED = pa.schema(
+    [("bucket", pa.int32()), ("image_id", pa.string()), ("sample_id", pa.string()), ("shard", pa.int32())]
+)
 Logs = Mapping[str, CommitLog]
 
 
@@ -44,7 +50,9 @@ def todo(terms: PackContext, retry: Collection[str] = ()) -> Sequence[Shard]:
     logs = {name: Stage(terms.out, name).log() for name in (LISTED, PLANNED, GENERATED, SELECTED, SHARDS)}
     _check_decisions(terms, logs)
     shelf = Path(tempfile.mkdtemp(prefix="synth-pack-"))
-    by_image, in_order, packed, written = (Spill(shelf / name) for name in ("by-image", "in-order", "packed", "written"))
+    by_image, in_order, packed, written = (
+        Spill(shelf / name) for name in ("by-image", "in-order", "packed", "written")
+    )
     weakref.finalize(written, shutil.rmtree, shelf, ignore_errors=True)
     count = 0
     for rows in _wanted(terms, logs[SELECTED]):
@@ -99,7 +107,10 @@ class Shards(Sequence[Shard]):
         name, epoch = self.shards[which]
         rows = self.samples.read(which % len(self), SAMPLES)
         origins = pc.unique(rows.column("partition")).to_pylist()
-        inputs = {stage: CommitLog({one: self.logs[stage].partitions[one] for one in origins}) for stage in (PLANNED, GENERATED, SELECTED)}
+        inputs = {
+            stage: CommitLog({one: self.logs[stage].partitions[one] for one in origins})
+            for stage in (PLANNED, GENERATED, SELECTED)
+        }
         inputs[SHARDS] = CommitLog({name: self.logs[SHARDS].partitions.get(name, ())})
         ids, images = (tuple(rows.column(column).to_pylist()) for column in ("sample_id", "image_id"))
         return Shard(name, self.logs[SHARDS].next_revision(name), inputs, epoch=epoch, samples=ids, images=images)
@@ -120,7 +131,9 @@ def _is_scored_since(logs: Logs, shard: str) -> bool:
     """Whether pairs of a shard have got scores since it was written that had failed then."""
     latest = logs[SHARDS].latest(shard)
     read = latest.receipt.reads if latest else {}
-    partitions = {key.removeprefix(f"{GENERATED}/").rpartition(".")[0] for key in read if key.startswith(f"{GENERATED}/")}
+    partitions = {
+        key.removeprefix(f"{GENERATED}/").rpartition(".")[0] for key in read if key.startswith(f"{GENERATED}/")
+    }
     commits = (commit for name in partitions for commit in logs[GENERATED].partitions.get(name, ()))
     since = (commit.receipt.counts for commit in commits if f"{GENERATED}/{commit.name}" not in read)
     return any(count < 0 and name in UNSCORED for counts in since for name, count in counts.items())
@@ -133,7 +146,9 @@ def _wanted(terms: PackContext, log: CommitLog) -> Iterator[pa.Table]:
         decisions = stage.current(log, name, "decisions", "pair_id", DECISIONS)
         found = [(image, sample, name) for image, sample, _ in samples_of(decisions, terms.pack.max_turns)]
         columns = zip(*found, strict=True) if found else ((), (), ())
-        yield pa.table([pa.array(column, pa.string()) for column in columns], names=["image_id", "sample_id", "partition"])
+        yield pa.table(
+            [pa.array(column, pa.string()) for column in columns], names=["image_id", "sample_id", "partition"]
+        )
 
 
 def _set_packed_aside(terms: PackContext, log: CommitLog, packed: Spill) -> int:
@@ -172,8 +187,12 @@ def _sizes(terms: PackContext, logs: Logs, fresh: pa.Table, usual: int) -> list[
         planned = Stage(terms.out, PLANNED).current(logs[PLANNED], name, "images", "object_id", PLANNED_IDS)
         place = pc.index_in(planned.column("object_id"), listed.column("object_id").combine_chunks())
         sizes = listed.column("bytes").take(place).to_pylist()
-        known.update({image: size for image, size in zip(planned.column("image_id").to_pylist(), sizes, strict=True) if size})
-    return [min(known.get(image, usual), most or known.get(image, usual)) for image in fresh.column("image_id").to_pylist()]
+        known.update(
+            {image: size for image, size in zip(planned.column("image_id").to_pylist(), sizes, strict=True) if size}
+        )
+    return [
+        min(known.get(image, usual), most or known.get(image, usual)) for image in fresh.column("image_id").to_pylist()
+    ]
 
 
 class _Cutter:
@@ -195,7 +214,9 @@ class _Cutter:
 
 
 def _by_image(rows: pa.Table) -> np.ndarray:
-    hashes: np.ndarray = pd.util.hash_array(np.asarray(rows.column("image_id").to_pylist(), dtype=object), categorize=False)
+    hashes: np.ndarray = pd.util.hash_array(
+        np.asarray(rows.column("image_id").to_pylist(), dtype=object), categorize=False
+    )
     return hashes % BUCKETS
 
 

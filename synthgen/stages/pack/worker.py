@@ -67,7 +67,9 @@ def write_shard(terms: PackContext, shard: Shard) -> Receipt:
     """Writes a shard's files and returns the receipt for them; nothing is visible before it is committed."""
     stage, pack = Stage(terms.out, SHARDS), terms.pack
     prefix = f"train-{commit_name(shard.partition, shard.revision)}"
-    files = ParquetFiles(sample_schema(terms.scores), pack.shard_megabytes * MEGABYTE, pack.row_group_megabytes * MEGABYTE)
+    files = ParquetFiles(
+        sample_schema(terms.scores), pack.shard_megabytes * MEGABYTE, pack.row_group_megabytes * MEGABYTE
+    )
     written, index, unpacked = [], list[Row](), list[Row]()
     for sample, image in with_images(terms, shard, _samples(terms, shard)):
         ids = {"image_id": sample.image_id, "sample_id": sample.sample_id}
@@ -130,9 +132,14 @@ def _samples(terms: PackContext, shard: Shard) -> list[Sample]:
 
 def _filled(inputs: _Inputs, ids: Sequence[tuple[str, str, list[str]]], names: Sequence[str]) -> Iterator[Sample]:
     """Samples of one partition with their pairs, scores and the plan's row of their image."""
-    pairs = {row["pair_id"]: row for row in inputs.current(GENERATED, "pairs", "assignment_id", PAIR_COLUMNS).to_pylist()}
+    pairs = {
+        row["pair_id"]: row for row in inputs.current(GENERATED, "pairs", "assignment_id", PAIR_COLUMNS).to_pylist()
+    }
     rows = inputs.current(PLANNED, "images", "object_id", PLANNED_IMAGES).to_pylist()
-    planned, kept = {row["object_id"]: row for row in rows}, {row["image_id"]: row for row in rows if row["outcome"] == "planned"}
+    planned, kept = (
+        {row["object_id"]: row for row in rows},
+        {row["image_id"]: row for row in rows if row["outcome"] == "planned"},
+    )
     scores = {}
     for name in names:
         values = inputs.current(GENERATED, f"scores/{name}", "pair_id", SCORES)
@@ -188,5 +195,7 @@ def _license(source_meta: str | None) -> str | None:
         meta = json.loads(source_meta or "null")
     except ValueError:
         return None
-    found = next((meta[key] for key in ("license", "licence") if meta.get(key)), None) if isinstance(meta, dict) else None
+    found = (
+        next((meta[key] for key in ("license", "licence") if meta.get(key)), None) if isinstance(meta, dict) else None
+    )
     return None if found is None else str(found)

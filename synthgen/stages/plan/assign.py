@@ -19,7 +19,17 @@ import pyarrow as pa
 from synthgen.config.mapping import ImageSize, RuleSet
 from synthgen.config.pipeline import PlanConfig
 from synthgen.config.prompt_pack import InstructionType
-from synthgen.stages.plan.sampling import Floats, Indexes, OptionSampler, TypeSampler, Words, balance, image_words, uniforms, word
+from synthgen.stages.plan.sampling import (
+    Floats,
+    Indexes,
+    OptionSampler,
+    TypeSampler,
+    Words,
+    balance,
+    image_words,
+    uniforms,
+    word,
+)
 from synthgen.tables import ASSIGNMENTS, assignment_id
 
 AT_ONCE = 500  # images whose races are run together; a race of one takes some 10 kB
@@ -54,7 +64,9 @@ class PlannedImage:
 
 def subject_of(row: Mapping[str, Any]) -> PlannedImage:
     """The subject in a row with these columns and `tags`."""
-    return PlannedImage(row["object_id"], row["image_id"], [tag["path"] for tag in row["tags"]], row["width"], row["height"])
+    return PlannedImage(
+        row["object_id"], row["image_id"], [tag["path"] for tag in row["tags"]], row["width"], row["height"]
+    )
 
 
 def subjects_of(rows: pa.Table) -> list[PlannedImage]:
@@ -64,7 +76,9 @@ def subjects_of(rows: pa.Table) -> list[PlannedImage]:
     paths = list(map(sys.intern, lists.flatten().field("path").to_pylist()))
     ends = np.cumsum(lists.value_lengths().to_numpy()).tolist()
     tags = [paths[start:end] for start, end in zip([0, *ends], ends, strict=False)]
-    object_ids, image_ids, widths, heights = (rows.column(name).to_pylist() for name in ("object_id", "image_id", "width", "height"))
+    object_ids, image_ids, widths, heights = (
+        rows.column(name).to_pylist() for name in ("object_id", "image_id", "width", "height")
+    )
     return list(map(PlannedImage, object_ids, image_ids, tags, widths, heights))
 
 
@@ -124,8 +138,12 @@ class Assigner:
         self.weights = Weights(terms.rules, self.types, factors)
         self._runners = TypeSampler(self.types, settings.per_type, most)
         places = list(product(self.types, range(settings.per_type)))
-        self._forms = OptionSampler(settings.forms, {f"form {path} {number}": terms.types[path].forms for path, number in places})
-        self._languages = OptionSampler(settings.languages, {f"language {path} {number}": None for path, number in places})
+        self._forms = OptionSampler(
+            settings.forms, {f"form {path} {number}": terms.types[path].forms for path, number in places}
+        )
+        self._languages = OptionSampler(
+            settings.languages, {f"language {path} {number}": None for path, number in places}
+        )
 
     def fired(self, row: Mapping[str, Any]) -> tuple[int, ...]:
         """The rules that fire for an object's row."""

@@ -47,7 +47,11 @@ class Copies(AbstractContextManager["Copies"]):
                 continue
             where = inputs.places(name, pa.chunked_array([[survey.object_id(place) for place in copies]])).to_pylist()
             uris = [row["uri"] if row["row"] is None else f"{row['uri']}#{row['row']}" for row in where]
-            self._spill.add(pa.table([buckets.astype(np.int32), np.asarray(survey.stands_for[copies]), uris], schema=COPIES))
+            self._spill.add(
+                pa.table([buckets.astype(np.int32), np.asarray(survey.stands_for[copies]), uris], schema=COPIES)
+            )
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._folder.cleanup()

@@ -50,14 +50,20 @@ def parts(out: Folder, terms: PlanContext) -> Iterator[PartitionDiff]:
             before = stage.current(log, name, "assignments", "assignment_id", ASSIGNMENTS)
             live, nothing = before.filter(pc.invert(before.column("retired"))), ASSIGNMENTS.empty_table()
             counts = log.counts([name])
-            yield PartitionDiff(name, live, nothing, nothing, {one: counts[one] for one in PLAN_OUTCOMES if one in counts})
+            yield PartitionDiff(
+                name, live, nothing, nothing, {one: counts[one] for one in PLAN_OUTCOMES if one in counts}
+            )
 
 
 def _compared(draft: Draft, wanted: pa.Table) -> tuple[pa.Table, pa.Table, pa.Table]:
     live = draft.before.filter(pc.invert(draft.before.column("retired")))
     ids, then = (rows.column("assignment_id").combine_chunks() for rows in (wanted, live))
     is_kept = pc.is_in(wanted.column("assignment_id"), then)
-    return wanted.filter(is_kept), wanted.filter(pc.invert(is_kept)), live.filter(pc.invert(pc.is_in(live.column("assignment_id"), ids)))
+    return (
+        wanted.filter(is_kept),
+        wanted.filter(pc.invert(is_kept)),
+        live.filter(pc.invert(pc.is_in(live.column("assignment_id"), ids))),
+    )
 
 
 class Askers:

@@ -79,7 +79,10 @@ def _partition_of(places: Mapping[str, slice], some: Indexes) -> NDArray[np.str_
 def _look_at(inputs: Inputs, planned: CommitLog, partition: str) -> _Seen:
     rows = inputs.seen(partition)
     where = inputs.places(partition, rows.column("object_id"))
-    places = [make_id(uri, str(row)) for uri, row in zip(where.column("uri").to_pylist(), where.column("row").to_pylist(), strict=True)]
+    places = [
+        make_id(uri, str(row))
+        for uri, row in zip(where.column("uri").to_pylist(), where.column("row").to_pylist(), strict=True)
+    ]
     before, same_as = _before(inputs.out, planned, partition, rows.column("object_id"))
     return _Seen(
         _ids(rows.column("object_id").to_pylist()),
@@ -97,9 +100,13 @@ def _before(out: Folder, planned: CommitLog, partition: str, object_ids: Any) ->
     if partition not in planned.partitions:
         return np.full(len(object_ids), UNKNOWN, np.int8), _ids([None] * len(object_ids))
     rows = Stage(out, PLANNED).current(planned, partition, "images", "object_id", BEFORE)
-    codes = pc.index_in(rows.column("outcome"), pa.array(["planned", *OUTCOMES[1:]])).fill_null(KEPT)  # so are unserved and over_quota
+    codes = pc.index_in(rows.column("outcome"), pa.array(["planned", *OUTCOMES[1:]])).fill_null(
+        KEPT
+    )  # so are unserved and over_quota
     place = pc.index_in(object_ids, rows.column("object_id").combine_chunks())
-    return codes.take(place).fill_null(UNKNOWN).to_numpy().astype(np.int8), _ids(rows.column("same_as").take(place).to_pylist())
+    return codes.take(place).fill_null(UNKNOWN).to_numpy().astype(np.int8), _ids(
+        rows.column("same_as").take(place).to_pylist()
+    )
 
 
 def _ids(ids: Sequence[str | None]) -> Ids:
@@ -134,7 +141,9 @@ def _superseded(places: Ids) -> NDArray[np.bool_]:
     return is_older
 
 
-def _overtaken(seen: _Seen, outcome: NDArray[np.int8], stands_for: Indexes, places: Mapping[str, slice]) -> frozenset[str]:
+def _overtaken(
+    seen: _Seen, outcome: NDArray[np.int8], stands_for: Indexes, places: Mapping[str, slice]
+) -> frozenset[str]:
     """The partitions in which an object has another outcome than the plan so far says, or is represented by one that is not kept."""
     known = seen.before != UNKNOWN
     differs = known & (seen.before != outcome)

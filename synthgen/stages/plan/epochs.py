@@ -24,7 +24,9 @@ from synthgen.stages.plan.survey_process import survey_in_subprocess
 from synthgen.store import CommitLog, Stage
 
 SAMPLED = 20_000  # images that balancing looks at, or a few more
-Change = Literal["growth", "edit", "redraw"]  # what is planned beside what is new: nothing, what was planned on other terms, all
+Change = Literal[
+    "growth", "edit", "redraw"
+]  # what is planned beside what is new: nothing, what was planned on other terms, all
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,9 @@ class Epoch:
     balance: Mapping[str, float]  # the settings that the factors were worked out for
     factors: Mapping[str, float]  # instruction type → what its weight is multiplied by
     reads: Mapping[str, Reads]  # partition → the commits that it is planned from
-    rarity: Mapping[str, float] = field(default_factory=dict)  # tag → how many times as many questions as usual it is worth
+    rarity: Mapping[str, float] = field(
+        default_factory=dict
+    )  # tag → how many times as many questions as usual it is worth
     limits: quotas.Limits = field(default_factory=dict)  # what share and caps came to
     redraws: bool = False
 
@@ -82,7 +86,9 @@ def _cut_short(stage: Stage, terms: PlanContext, epoch: Epoch) -> EpochTask | No
     then = inputs.at(reads)
     try:
         survey = survey_in_subprocess(then, before, terms.settings.near_duplicates)
-    except Damaged:  # of the plan before this epoch, most likely, which the epoch has replaced; a new one looks at what counts now
+    except (
+        Damaged
+    ):  # of the plan before this epoch, most likely, which the epoch has replaced; a new one looks at what counts now
         return None
     return EpochTask(epoch, PlanState(then, survey, log, epoch.redraws), left)
 
@@ -101,7 +107,9 @@ def proposed(stage: Stage, terms: PlanContext, change: Change) -> EpochTask | No
     ground = PlanState(inputs, survey, log, change == "redraw")
     balance = terms.settings.balance.model_dump()
     number = last.number + 1 if last else 1
-    epoch = Epoch(number, terms.fingerprint, balance, {}, {name: reads[name] for name in covered}, redraws=ground.redraws)
+    epoch = Epoch(
+        number, terms.fingerprint, balance, {}, {name: reads[name] for name in covered}, redraws=ground.redraws
+    )
     # Numbers once drawn with stay until they are edited, or every growth would move the draws of images planned long ago.
     is_new = last is None or last.balance != balance or ground.redraws
     factors, rarity = _balanced(ground, terms, covered) if is_new or last is None else (last.factors, last.rarity)
@@ -109,7 +117,9 @@ def proposed(stage: Stage, terms: PlanContext, change: Change) -> EpochTask | No
     return replace(task, epoch=replace(task.epoch, limits=_limits(task, terms)))
 
 
-def _balanced(ground: PlanState, terms: PlanContext, covered: Sequence[str]) -> tuple[dict[str, float], dict[str, float]]:
+def _balanced(
+    ground: PlanState, terms: PlanContext, covered: Sequence[str]
+) -> tuple[dict[str, float], dict[str, float]]:
     """What balancing multiplies each type's weight by, and how rare each tag is, from kept images of evenly chosen partitions;
     files are spread over partitions by hash, and a large Parquet file over many, so these are a fair sample."""
     strength = terms.settings.balance
@@ -139,7 +149,11 @@ def _limits(task: EpochTask, terms: PlanContext) -> dict[str, list[float]]:
         parts.append(quotas.Drawn(places, quotas.keys_of(terms.settings.seed, rows), found.is_planned[is_open]))
     for name in set(task.ground.log.partitions) - set(task.left):
         rows = planned_before(task.ground, name)
-        stays.update(path for path, gone in zip(*(rows.column(one).to_pylist() for one in ("type", "retired")), strict=True) if not gone)
+        stays.update(
+            path
+            for path, gone in zip(*(rows.column(one).to_pylist() for one in ("type", "retired")), strict=True)
+            if not gone
+        )
     return quotas.limits_of(terms.settings, quotas.Candidates(types, quotas.together(parts), stays))
 
 
@@ -153,7 +167,9 @@ def _read(stage: Stage, name: str) -> Epoch:
     try:
         return Epoch(**json.loads(folder.read(name)))
     except (ValueError, TypeError) as error:
-        raise Damaged(f"{folder.url}/{name}: is not the record of a plan epoch ({error}); no plan can go on without it") from error
+        raise Damaged(
+            f"{folder.url}/{name}: is not the record of a plan epoch ({error}); no plan can go on without it"
+        ) from error
 
 
 def _left(log: CommitLog, epoch: Epoch) -> tuple[str, ...]:
@@ -163,7 +179,9 @@ def _left(log: CommitLog, epoch: Epoch) -> tuple[str, ...]:
 
 def _until(log: CommitLog, number: int) -> CommitLog:
     """The plan as it was before an epoch."""
-    found = {name: tuple(commit for commit in commits if commit.epoch < number) for name, commits in log.partitions.items()}
+    found = {
+        name: tuple(commit for commit in commits if commit.epoch < number) for name, commits in log.partitions.items()
+    }
     return CommitLog({name: commits for name, commits in found.items() if commits})
 
 

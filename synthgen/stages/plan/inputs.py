@@ -75,13 +75,17 @@ class Inputs:
 
     def places(self, partition: str, object_ids: pa.ChunkedArray) -> pa.Table:
         """PLACES of these objects of a partition: where they are."""
-        return _aligned(Stage(self.out, LISTED).current(self.listed, partition, "objects", "object_id", PLACES), object_ids)
+        return _aligned(
+            Stage(self.out, LISTED).current(self.listed, partition, "objects", "object_id", PLACES), object_ids
+        )
 
     def objects(self, partition: str) -> pa.Table:
         """SIZED, DESCRIBED and `tags` of each object of a partition, in the order of `seen`."""
         rows = Stage(self.out, TAGGED).current(self.tagged, partition, "images", "object_id", SIZED)
         ids = rows.column("object_id")
-        listed = _aligned(Stage(self.out, LISTED).current(self.listed, partition, "objects", "object_id", DESCRIBED), ids)
+        listed = _aligned(
+            Stage(self.out, LISTED).current(self.listed, partition, "objects", "object_id", DESCRIBED), ids
+        )
         for name in DESCRIBED.names[1:]:
             rows = rows.append_column(name, listed.column(name))
         return rows.append_column(pa.field("tags", TAGS), self._tags(partition, ids)).combine_chunks()
@@ -90,7 +94,11 @@ class Inputs:
         """The tags of these objects from all taggers; of the tags with one path, that with the best score."""
         owners, tags = [np.empty(0, np.int64)], [pa.array([], TAGS.value_type)]
         for tagger in self.taggers:
-            found = Stage(self.out, TAGGED).current(self.tagged, partition, tags_table(tagger), "object_id", OBJECT_TAGS).combine_chunks()
+            found = (
+                Stage(self.out, TAGGED)
+                .current(self.tagged, partition, tags_table(tagger), "object_id", OBJECT_TAGS)
+                .combine_chunks()
+            )
             lists = found.column("tags").combine_chunks() if found.num_rows else pa.array([], TAGS)
             place = pc.index_in(found.column("object_id"), object_ids.combine_chunks()).fill_null(-1).to_numpy()
             owners.append(place[pc.list_parent_indices(lists).to_numpy()])
@@ -126,6 +134,8 @@ def _log_of(out: Folder, stage: str, log: CommitLog, reads: Mapping[str, Reads])
         commits = tuple(commit for commit in log.partitions.get(partition, ()) if f"{stage}/{commit.name}" in wanted)
         digests = {f"{stage}/{commit.name}": commit.digest for commit in commits}
         if digests != {name: digest for name, digest in wanted.items() if name.startswith(f"{stage}/")}:
-            raise Damaged(f"{out.url}: {stage}: commits of partition {partition} that the plan was made from are gone or were changed")
+            raise Damaged(
+                f"{out.url}: {stage}: commits of partition {partition} that the plan was made from are gone or were changed"
+            )
         found[partition] = commits
     return CommitLog({partition: found[partition] for partition in log.partitions if partition in found})

@@ -39,7 +39,9 @@ def run(out: Folder, terms: PlanContext, lease: Lease, change: Change) -> int:
         with Copies(task.ground.inputs, task.ground.survey, task.left) as copies:
             for partition in task.left:
                 planned = plan_partition(task, drawer, partition)
-                receipt = _receipt(stage, task, partition, planned, _images(task, partition, planned, copies.of(partition)))
+                receipt = _receipt(
+                    stage, task, partition, planned, _images(task, partition, planned, copies.of(partition))
+                )
                 stage.commit(receipt, lease, task.epoch.number)
                 done += 1
         change = "growth" if change == "redraw" and task.epoch.redraws else change  # once is enough
@@ -66,7 +68,10 @@ def _images(task: EpochTask, partition: str, planned: Planned, copies: Mapping[i
     survey, objects = task.ground.survey, planned.draft.objects
     span = survey.places[partition]
     places = range(span.start, span.stop)
-    same_as = [None if other == place else survey.object_id(other) for place, other in zip(places, survey.stands_for[span], strict=True)]
+    same_as = [
+        None if other == place else survey.object_id(other)
+        for place, other in zip(places, survey.stands_for[span], strict=True)
+    ]
     uris = [[uri, *copies.get(place, ())] for place, uri in zip(places, objects.column("uri").to_pylist(), strict=True)]
     columns = {"outcome": planned.names.tolist(), "same_as": same_as, "uris": uris}
     found = {name: columns[name] if name in columns else objects.column(name) for name in PLANNED_IMAGES.names}
@@ -104,9 +109,13 @@ def _changes(before: pa.Table, wanted: pa.Table) -> tuple[pa.Table, Counter[str]
     is_bare = pc.and_(pc.invert(is_new), pc.is_null(live.column("because").take(place)))
     gone = live.filter(pc.invert(pc.is_in(live.column("assignment_id"), ids.combine_chunks())))
     gone = gone.set_column(
-        gone.schema.get_field_index("retired"), ASSIGNMENTS.field("retired"), pa.array([True] * gone.num_rows, pa.bool_())
+        gone.schema.get_field_index("retired"),
+        ASSIGNMENTS.field("retired"),
+        pa.array([True] * gone.num_rows, pa.bool_()),
     )
     added = wanted.filter(is_new)
-    woken = pc.sum(pc.is_in(added.column("assignment_id"), asleep.column("assignment_id").combine_chunks()), min_count=0).as_py()
+    woken = pc.sum(
+        pc.is_in(added.column("assignment_id"), asleep.column("assignment_id").combine_chunks()), min_count=0
+    ).as_py()
     counts = Counter({"assigned": added.num_rows - gone.num_rows, "retired": gone.num_rows - woken})
     return pa.concat_tables([wanted.filter(pc.or_(pc.or_(is_new, is_moved), is_bare)), gone]), counts

@@ -73,7 +73,9 @@ def limits_of(settings: PlanConfig, candidates: Candidates) -> dict[str, list[fl
     if settings.share < 1:
         counts = np.bincount(drawn.types, minlength=len(candidates.types)).tolist()
         for path, count in zip(candidates.types, counts, strict=True):
-            _tighten(limits, [path], ceil(settings.share * count), candidates)  # at least one of each: no type is thinned away
+            _tighten(
+                limits, [path], ceil(settings.share * count), candidates
+            )  # at least one of each: no type is thinned away
     for pattern, cap in settings.caps.items():
         types = matching([pattern], candidates.types)
         _tighten(limits, types, max(0, cap - sum(candidates.stays.get(path, 0) for path in types)), candidates)

@@ -67,7 +67,11 @@ class TypeSampler:
         steps = _steps(images[:, None, None], self._words, weights[:, None, :])
         arrivals = np.where(self._allowed, np.cumsum(steps, axis=1), np.inf).reshape(len(images), self._words.size)
         widest = min(int(most.max(initial=0)), arrivals.shape[1])
-        first = np.argpartition(arrivals, max(widest - 1, 0), axis=1)[:, :widest] if arrivals.size else np.empty((len(images), 0), np.int64)
+        first = (
+            np.argpartition(arrivals, max(widest - 1, 0), axis=1)[:, :widest]
+            if arrivals.size
+            else np.empty((len(images), 0), np.int64)
+        )
         times = np.take_along_axis(arrivals, first, axis=1)
         order = np.argsort(times, axis=1, kind="stable")
         has_arrived = np.isfinite(np.take_along_axis(times, order, axis=1)) & (np.arange(widest) < most[:, None])
@@ -83,7 +87,9 @@ class OptionSampler:
         """`allowed` has the purposes, and which options each of them may have, at least one; None for all."""
         self.names = [name for name, share in shares.items() if share > 0]
         self._words = np.array([[word(purpose, name) for name in self.names] for purpose in allowed], dtype=np.uint64)
-        weights = [[shares[name] if some is None or name in some else 0.0 for name in self.names] for some in allowed.values()]
+        weights = [
+            [shares[name] if some is None or name in some else 0.0 for name in self.names] for some in allowed.values()
+        ]
         self._weights = np.array(weights).reshape(len(allowed), len(self.names))
         if not self._weights.any(axis=1).all():
             raise ValueError(f"no option has a share and is allowed: {dict(shares)}")

@@ -51,7 +51,9 @@ def survey_in_subprocess(inputs: Inputs, planned: CommitLog, bits: int) -> Dupli
         shutil.rmtree(folder, ignore_errors=True)
         raise
     survey = DuplicateSurvey(
-        {name: slice(*span) for name, span in found["places"].items()}, **arrays, overtaken=frozenset(found["overtaken"])
+        {name: slice(*span) for name, span in found["places"].items()},
+        **arrays,
+        overtaken=frozenset(found["overtaken"]),
     )
     weakref.finalize(survey, shutil.rmtree, folder, ignore_errors=True)
     return survey
@@ -81,7 +83,10 @@ def _revisions(log: CommitLog) -> dict[str, list[int]]:
 def _log(stage: Stage, revisions: dict[str, list[int]]) -> CommitLog:
     """The commits that the task was given with."""
     log = stage.log()
-    found = {name: tuple(one for one in log.partitions[name] if one.receipt.revision in wanted) for name, wanted in revisions.items()}
+    found = {
+        name: tuple(one for one in log.partitions[name] if one.receipt.revision in wanted)
+        for name, wanted in revisions.items()
+    }
     return CommitLog(found)
 
 
@@ -92,7 +97,9 @@ def _told(folder: Path, stderr: str) -> Exception:
         name, message = json.loads(path.read_text())
         error: Exception = getattr(errors, name, SynthError)(message)
         return error
-    return SynthError(f"the survey of duplicates ended without a result: {(stderr.strip().splitlines() or ['it was killed'])[-1][:300]}")
+    return SynthError(
+        f"the survey of duplicates ended without a result: {(stderr.strip().splitlines() or ['it was killed'])[-1][:300]}"
+    )
 
 
 if __name__ == "__main__":

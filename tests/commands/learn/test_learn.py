@@ -98,7 +98,10 @@ def test_a_file_that_is_there_is_never_overwritten(workspace: Path) -> None:
         ({"types_column": "typs"}, "--types-column typs: the seed has no such field: did you mean 'types'"),
         ({"tags_column": "nope"}, "--tags-column nope: the seed has no such field"),
         ({"types_file": Path("gone.json")}, "gone.json: cannot be read"),
-        ({"settings": TfidfSettings(min_support=1000)}, "; not learned, in fewer than 1,000 rows (learn.min_support): "),
+        (
+            {"settings": TfidfSettings(min_support=1000)},
+            "; not learned, in fewer than 1,000 rows (learn.min_support): ",
+        ),
     ],
 )
 def test_a_mistake_is_one_line_and_nothing_is_written(workspace: Path, more: dict[str, Any], said: str) -> None:
@@ -139,4 +142,8 @@ def test_the_command_prints_a_report_and_the_file_and_exits_2_on_a_mistake(
     with pytest.raises(SystemExit) as done:
         cli.main()
     said = capsys.readouterr().err.splitlines()
-    assert done.value.code == 2 and len(said) == 1 and said[0].startswith("synth: pipelines/mappings/mine.yaml: exists already")
+    assert (
+        done.value.code == 2
+        and len(said) == 1
+        and said[0].startswith("synth: pipelines/mappings/mine.yaml: exists already")
+    )

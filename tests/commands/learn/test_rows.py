@@ -50,7 +50,10 @@ class Reds:
         return image.getpixel((0, 0))
 
     def tag(self, inputs: Sequence[Any]) -> list[Tagged]:
-        return [Tagged([{"path": "document/letter", "score": 1.0, "tagger": "reds"}] if pixel[0] > 100 else []) for pixel in inputs]
+        return [
+            Tagged([{"path": "document/letter", "score": 1.0, "tagger": "reds"}] if pixel[0] > 100 else [])
+            for pixel in inputs
+        ]
 
     def close(self) -> None:
         pass
@@ -60,7 +63,17 @@ def test_the_tagger_finds_tags_where_the_seed_has_none(workspace: Path, monkeypa
     """Images come as bytes or as paths below the seed; what cannot be read or decoded costs its row alone."""
     monkeypatch.setattr(command, "Taggers", lambda specs: Reds())
     clip(workspace)
-    images = ["one.png", "one.png", "one.png", "gone.png", "../one.png", "torn.png", "http://x/one.png", None, "one.png"]
+    images = [
+        "one.png",
+        "one.png",
+        "one.png",
+        "gone.png",
+        "../one.png",
+        "torn.png",
+        "http://x/one.png",
+        None,
+        "one.png",
+    ]
     rows = [{**llava(number, "Read?"), "image": image, "types": READING} for number, image in enumerate(images)]
     rows[-1]["image"] = ["one.png", "torn.png"]
     seed = write_seed(workspace / "seed/s.json", rows)
@@ -94,10 +107,15 @@ class Picky(Reds):
         return super().tag(inputs)
 
 
-def test_an_image_that_the_tagger_cannot_take_costs_its_row_alone(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_that_the_tagger_cannot_take_costs_its_row_alone(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(command, "Taggers", lambda specs: Picky())
     clip(workspace)
-    rows = [{**llava(number, "Read?"), "image": f"{width}.png", "types": READING} for number, width in enumerate((18, 20, 22, 24, 26))]
+    rows = [
+        {**llava(number, "Read?"), "image": f"{width}.png", "types": READING}
+        for number, width in enumerate((18, 20, 22, 24, 26))
+    ]
     seed = write_seed(workspace / "seed/s.json", rows)
     for width in (18, 20, 22, 24, 26):
         Image.new("RGB", (width, 20), (200, 30, 30)).save(workspace / f"seed/{width}.png")
@@ -108,8 +126,14 @@ def test_an_image_that_the_tagger_cannot_take_costs_its_row_alone(workspace: Pat
 
 texts = st.text(st.characters(codec="utf-8"), max_size=12)
 leaves = st.one_of(st.none(), st.booleans(), st.integers(-5, 5), texts)
-junk = st.recursive(leaves, lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(texts, inner, max_size=3)), max_leaves=8)
-keys = st.sampled_from(["id", "image", "images", "conversations", "messages", "prompt", "completion", "texts", "types", "tags"])
+junk = st.recursive(
+    leaves,
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(texts, inner, max_size=3)),
+    max_leaves=8,
+)
+keys = st.sampled_from(
+    ["id", "image", "images", "conversations", "messages", "prompt", "completion", "texts", "types", "tags"]
+)
 
 
 @given(st.one_of(junk, st.dictionaries(keys, junk)))
@@ -120,7 +144,9 @@ def test_whatever_a_row_is_it_becomes_a_row_or_a_reason(record: Any) -> None:
 
 
 @given(st.lists(st.one_of(junk, st.sampled_from(seed_rows("llava", 1))), max_size=12))
-def test_counted_and_left_out_add_up_to_the_rows_of_the_seed(tmp_path_factory: pytest.TempPathFactory, records: list[Any]) -> None:
+def test_counted_and_left_out_add_up_to_the_rows_of_the_seed(
+    tmp_path_factory: pytest.TempPathFactory, records: list[Any]
+) -> None:
 
     folder = tmp_path_factory.mktemp("seed")
     seed = command.seed.open_seed(str(write(folder / "s.jsonl", "".join(json.dumps(one) + "\n" for one in records))))

@@ -10,14 +10,27 @@ import pytest
 from synthgen.commands.learn import TfidfSettings, classify, learn
 from synthgen.config import pipeline, prompt_pack
 from synthgen.engines import EngineDied, EngineInfo, ModelName, Reply, Request
-from tests.fixtures.seeds import COUNTING, READING, ROWS, SCENE, llava, order, seed_rows, strongest, weights_of, write_seed
+from tests.fixtures.seeds import (
+    COUNTING,
+    READING,
+    ROWS,
+    SCENE,
+    llava,
+    order,
+    seed_rows,
+    strongest,
+    weights_of,
+    write_seed,
+)
 from tests.fixtures.workspace import write
 
 
 def test_types_come_from_a_file_of_row_ids(workspace: Path) -> None:
     rows = [{key: value for key, value in row.items() if key != "types"} for row in seed_rows("llava")]
     by_id = {f"r{number}": ROWS[number % len(ROWS)][1] for number in range(len(rows) - 1)}
-    _, report = learn(order(write_seed(workspace / "s.json", rows), types_file=write(workspace / "types.json", json.dumps(by_id))))
+    _, report = learn(
+        order(write_seed(workspace / "s.json", rows), types_file=write(workspace / "types.json", json.dumps(by_id)))
+    )
     assert "24 rows, 23 learned from, 1 left out" in report[0]
     assert "no_types" in report[1] and "no row 'r23'" in report[1]
 
@@ -62,7 +75,9 @@ def sort_with(monkeypatch: pytest.MonkeyPatch, questions: Sequence[str]) -> list
     monkeypatch.setattr(classify, "open_engine", sorter)
     about = tuple(map(classify.ClassifySubject, questions))
     return asyncio.run(
-        classify.sort_all(classify.ClassifyTask(ModelName("m", "r"), pipeline.EngineConfig(), prompt_pack.load("small").tree, about))
+        classify.sort_all(
+            classify.ClassifyTask(ModelName("m", "r"), pipeline.EngineConfig(), prompt_pack.load("small").tree, about)
+        )
     )
 
 
@@ -82,7 +97,12 @@ def test_types_are_found_by_the_scripted_engine_in_an_actor(workspace: Path) -> 
     rows = [{**llava(number, f"How many {number}?"), "tags": [ROWS[number % 6][0]]} for number in range(24)]
     seed = write_seed(workspace / "s.json", rows)
     path, report = learn(
-        order(seed, find_types="model", overrides=["generate.engine.options={fail: 0.1}"], settings=TfidfSettings(min_support=1))
+        order(
+            seed,
+            find_types="model",
+            overrides=["generate.engine.options={fail: 0.1}"],
+            settings=TfidfSettings(min_support=1),
+        )
     )
     counted, left_out = (int(word.split()[0]) for word in report[0].split(", ")[1:])
     assert counted + left_out == 24 and counted

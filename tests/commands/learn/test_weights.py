@@ -15,7 +15,11 @@ from synthgen.config.prompt_pack import InstructionType
 PATHS = ["a/x", "a/y", "b/z", "c"]
 KINDS = ["t/one", "t/two", "t/three"]
 seeds = st.dictionaries(
-    st.builds(tfidf.example, st.lists(st.sampled_from(PATHS), max_size=3), st.lists(st.sampled_from(KINDS), min_size=1, max_size=2)),
+    st.builds(
+        tfidf.example,
+        st.lists(st.sampled_from(PATHS), max_size=3),
+        st.lists(st.sampled_from(KINDS), min_size=1, max_size=2),
+    ),
     st.integers(1, 30),
     min_size=1,
     max_size=8,
@@ -37,7 +41,9 @@ def test_a_pair_below_the_support_gets_no_weight_under_its_tag(seen: Counter[tfi
 
 
 @given(seeds, st.integers(1, 3), st.floats(0.01, 50))
-def test_weights_are_a_few_a_tag_and_none_above_ten(seen: Counter[tfidf.Example], top_k: int, temperature: float) -> None:
+def test_weights_are_a_few_a_tag_and_none_above_ten(
+    seen: Counter[tfidf.Example], top_k: int, temperature: float
+) -> None:
     weights = tfidf.learn(seen, TfidfSettings(top_k, temperature, 1))
     assert all(len(asked) <= top_k for tag, asked in weights.items() if tag != tfidf.EVERY)
     assert all(0 < weight <= tfidf.STRONGEST for asked in weights.values() for weight in asked.values())
@@ -82,13 +88,17 @@ def test_a_leaf_too_rare_to_count_leaves_its_images_to_its_parent() -> None:
 
 
 def kind(path: str, about: str) -> InstructionType:
-    return InstructionType(path, about, "text", path.rpartition("/")[2], ("short",), ("What does it say?", "Read the text."))
+    return InstructionType(
+        path, about, "text", path.rpartition("/")[2], ("short",), ("What does it say?", "Read the text.")
+    )
 
 
 TWIN_TYPES = {
     "t/extract_text": kind("t/extract_text", "Extract the text of the image."),
     "t/transcribe_text": kind("t/transcribe_text", "Transcribe the text of the image."),
-    "t/count": InstructionType("t/count", "How many things there are.", "things", "count", ("short",), ("How many?", "Count them.")),
+    "t/count": InstructionType(
+        "t/count", "How many things there are.", "things", "count", ("short",), ("How many?", "Count them.")
+    ),
 }
 TWIN_SEED = Counter(
     {

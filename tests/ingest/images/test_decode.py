@@ -48,9 +48,19 @@ def test_limits_of_bytes_pixels_and_sides() -> None:
     assert reason_of(data, LIMITS.model_copy(update={"min_side": 41})) == "too_small"
 
 
-def test_a_format_that_is_not_allowed_is_named_without_its_decoder_being_called(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_format_that_is_not_allowed_is_named_without_its_decoder_being_called(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(Image, "open", lambda *_, **__: pytest.fail("a decoder was asked"))
-    for start in (b"8BPS\0\1", b"%PDF-1.7", b"%!PS-Adobe", b"\0\0\1\0\1\0", b"\0\0\0\x1cftypheic", b"P6\n1 1 255\n", b"<svg xmlns="):
+    for start in (
+        b"8BPS\0\1",
+        b"%PDF-1.7",
+        b"%!PS-Adobe",
+        b"\0\0\1\0\1\0",
+        b"\0\0\0\x1cftypheic",
+        b"P6\n1 1 255\n",
+        b"<svg xmlns=",
+    ):
         assert reason_of(start + bytes(64)) == "format_not_allowed"
     for data in (b"", b"hello", b"PK\3\4" + bytes(64), b"\x80\4\x95", b"BM is how this letter begins", b"<html><svg>"):
         assert reason_of(data) == "not_an_image"
@@ -125,7 +135,9 @@ def test_sixteen_bits_a_channel_keep_their_colours() -> None:
 
     row = b"\0" + struct.pack(">3H", 65535, 32896, 0) * 32
     chunks = (b"IHDR", struct.pack(">2I5B", 32, 32, 16, 2, 0, 0, 0)), (b"IDAT", zlib.compress(row * 32)), (b"IEND", b"")
-    body = b"".join(struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks)
+    body = b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    )
     assert decode(b"\x89PNG\r\n\x1a\n" + body, LIMITS).image.getpixel((5, 5)) == (255, 128, 0)
 
 
@@ -162,7 +174,9 @@ def test_transparency_lies_on_white() -> None:
     clear.putalpha(0)
     assert decode(encoded(clear, "PNG"), LIMITS).image.getcolors() == [(2400, (255, 255, 255))]
     palette = drawn("P")
-    assert decode(encoded(palette, "PNG", transparency=palette.getpixel((50, 30))), LIMITS).image.getpixel((50, 30)) == (255, 255, 255)
+    assert decode(encoded(palette, "PNG", transparency=palette.getpixel((50, 30))), LIMITS).image.getpixel(
+        (50, 30)
+    ) == (255, 255, 255)
     assert decode(encoded(drawn(), "PNG", transparency=(0, 0, 255)), LIMITS).image.getpixel((50, 30)) == (255, 255, 255)
 
 
@@ -213,7 +227,9 @@ def as_number(image: Image.Image) -> int:
     return int(str(imagehash.phash(image)), 16)
 
 
-@pytest.mark.parametrize("path", sorted(path.name for path in PHOTOS.iterdir() if path.suffix in (".png", ".jpg", ".gif")))
+@pytest.mark.parametrize(
+    "path", sorted(path.name for path in PHOTOS.iterdir() if path.suffix in (".png", ".jpg", ".gif"))
+)
 def test_hash_equals_imagehash_on_pictures(path: str) -> None:
     with Image.open(PHOTOS / path) as picture:
         image = picture.convert("RGB")

@@ -105,8 +105,19 @@ def spliced() -> Iterator[Member]:
 def magic_and_noise() -> Iterator[Member]:
     """The first bytes of every format, then anything."""
     draw = random.Random(17)
-    starts = [b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"RIFF\xff\xff\0\0WEBPVP8 ", b"RIFF\xff\xff\0\0WEBPVP8X"]
-    starts += [b"BM\xff\xff\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0", b"II*\0\x08\0\0\0", b"MM\0*\0\0\0\x08", b"II+\0\x08\0\0\0\x10\0\0\0\0\0\0\0"]
+    starts = [
+        b"\xff\xd8\xff\xe0",
+        b"\x89PNG\r\n\x1a\n",
+        b"GIF89a",
+        b"RIFF\xff\xff\0\0WEBPVP8 ",
+        b"RIFF\xff\xff\0\0WEBPVP8X",
+    ]
+    starts += [
+        b"BM\xff\xff\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0",
+        b"II*\0\x08\0\0\0",
+        b"MM\0*\0\0\0\x08",
+        b"II+\0\x08\0\0\0\x10\0\0\0\0\0\0\0",
+    ]
     for start in starts:
         for number in range(20):
             yield f"{start[:4]!r}/{number}", start + draw.randbytes(draw.choice((0, 3, 30, 300, 3000)))
@@ -127,7 +138,9 @@ def png(width: int, height: int, *chunks: tuple[bytes, bytes], depth: int = 8, c
 
 def gif(width: int, height: int, *frames: bytes, ending: bytes = b";") -> bytes:
     """A GIF of two colours."""
-    return b"GIF89a" + struct.pack("<HHBBB", width, height, 0x80, 0, 0) + b"\0\0\0\xff\xff\xff" + b"".join(frames) + ending
+    return (
+        b"GIF89a" + struct.pack("<HHBBB", width, height, 0x80, 0, 0) + b"\0\0\0\xff\xff\xff" + b"".join(frames) + ending
+    )
 
 
 def gif_frame(width: int, height: int) -> bytes:
@@ -147,7 +160,17 @@ def tiff(*tags: tuple[int, int, int, int], following: int = 0, behind: bytes = b
 
 def tiff_of(width: int, height: int, following: int = 0, behind: bytes = bytes(4096), **changed: int) -> bytes:
     """A grey TIFF in one strip, whose pixels lie right behind its directory; `t259=5` sets the tag 259."""
-    tags = {256: width, 257: height, 258: 8, 259: 1, 262: 1, 273: 122, 277: 1, 278: height, 279: width * height & 0xFFFFFFFF}
+    tags = {
+        256: width,
+        257: height,
+        258: 8,
+        259: 1,
+        262: 1,
+        273: 122,
+        277: 1,
+        278: height,
+        279: width * height & 0xFFFFFFFF,
+    }
     tags.update({int(tag[1:]): value for tag, value in changed.items()})
     return tiff(*((tag, 4, 1, value) for tag, value in sorted(tags.items())), following=following, behind=behind)
 
@@ -158,7 +181,9 @@ def webp(kind: bytes, chunk: bytes) -> bytes:
 
 
 def webp_canvas(width: int, height: int, flags: int = 2) -> bytes:
-    return webp(b"VP8X", bytes((flags, 0, 0, 0)) + (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little"))
+    return webp(
+        b"VP8X", bytes((flags, 0, 0, 0)) + (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
+    )
 
 
 def jpeg_of(width: int, height: int) -> bytes:
@@ -224,11 +249,21 @@ def metadata() -> Iterator[Member]:
     """Metadata without end, in circles, of every size."""
     healthy, data = samples()["jpeg"], (b"IDAT", zlib.compress(bytes(21 * 20)))
     for marker in (0xE0, 0xE1, 0xE2, 0xED, 0xFE):
-        for head in (b"", b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"ICC_PROFILE\0\1\1", b"MPF\0", b"Photoshop 3.0\x008BIM"):
+        for head in (
+            b"",
+            b"Exif\0\0",
+            b"http://ns.adobe.com/xap/1.0/\0",
+            b"ICC_PROFILE\0\1\1",
+            b"MPF\0",
+            b"Photoshop 3.0\x008BIM",
+        ):
             segment = bytes((0xFF, marker)) + struct.pack(">H", 65533) + head.ljust(65531, b"A")
             yield f"jpeg/{marker:x}/{head[:4]!r}", healthy[:2] + segment * 40 + healthy[2:]
     for name, directory in exif_directories():
-        yield f"jpeg/exif/{name}", healthy[:2] + b"\xff\xe1" + struct.pack(">H", len(directory) + 8) + b"Exif\0\0" + directory + healthy[2:]
+        yield (
+            f"jpeg/exif/{name}",
+            healthy[:2] + b"\xff\xe1" + struct.pack(">H", len(directory) + 8) + b"Exif\0\0" + directory + healthy[2:],
+        )
         yield f"png/exif/{name}", png(20, 20, (b"eXIf", directory), data)
         yield f"tiff/{name}", directory
     yield "png/texts", png(20, 20, *[(b"tEXt", b"a\0b")] * 30_000, data)
@@ -265,7 +300,10 @@ def frames() -> Iterator[Member]:
     yield "gif/growing", gif(20, 20, gif_frame(65535, 65535))
     yield "webp/none", webp_canvas(20, 20)
     animation = b"ANMF" + struct.pack("<I", 16) + bytes(16)
-    yield "webp/endless", webp(b"VP8X", bytes((2, 0, 0, 0, 19, 0, 0, 19, 0, 0)) + b"ANIM\x06\0\0\0" + bytes(6) + animation * 50_000)
+    yield (
+        "webp/endless",
+        webp(b"VP8X", bytes((2, 0, 0, 0, 19, 0, 0, 19, 0, 0)) + b"ANIM\x06\0\0\0" + bytes(6) + animation * 50_000),
+    )
     control = struct.pack(">2I", 2**31 - 1, 0)
     yield "apng/endless", png(20, 20, (b"acTL", control), (b"IDAT", zlib.compress(bytes(21 * 20))))
     yield "apng/none", png(20, 20, (b"acTL", bytes(8)), (b"IDAT", zlib.compress(bytes(21 * 20))))
@@ -274,7 +312,10 @@ def frames() -> Iterator[Member]:
     yield "tiff/itself", tiff_of(20, 20, following=8)
     chain = b"".join(struct.pack("<HHHIII", 1, 256, 4, 1, 20, 522 + 18 * (at + 1)) for at in range(50_000))
     yield "tiff/endless", tiff_of(20, 20, following=522, behind=bytes(400) + chain)
-    yield "mpo/endless", samples()["mpo"].replace(b"\xb0\x01\0\x04\0\0\0\x01\0\0\0\x02", b"\xb0\x01\0\x04\0\0\0\x01\x7f\xff\xff\xff")
+    yield (
+        "mpo/endless",
+        samples()["mpo"].replace(b"\xb0\x01\0\x04\0\0\0\x01\0\0\0\x02", b"\xb0\x01\0\x04\0\0\0\x01\x7f\xff\xff\xff"),
+    )
 
 
 # --- other things -----------------------------------------------------------------------------------------------------
@@ -282,7 +323,18 @@ def frames() -> Iterator[Member]:
 
 def strangers() -> Iterator[Member]:
     """Files that are something else; their names would end in .jpg."""
-    texts = ["", " ", "hello", "<html><script>alert(1)</script>", "#!/bin/sh\nrm -rf /", "{}", "BMW drives", "II* is Roman", "GIF", "RIFF"]
+    texts = [
+        "",
+        " ",
+        "hello",
+        "<html><script>alert(1)</script>",
+        "#!/bin/sh\nrm -rf /",
+        "{}",
+        "BMW drives",
+        "II* is Roman",
+        "GIF",
+        "RIFF",
+    ]
     yield from ((f"text/{at}", text.encode()) for at, text in enumerate(texts))
     starts = [
         b"PK\3\4",
@@ -312,7 +364,14 @@ def strangers() -> Iterator[Member]:
         b"\x76\x2f\x31\x01",
         b"SIMPLE  =",
     ]
-    starts += [b"\0\0\0\x20ftypavif", b"\0\0\0\x20ftypheic", b"\xff\x0a", b"\x0a\x05\x01\x08", b"\xd7\xcd\xc6\x9a", b"RIFF\0\0\1\0AVI LIST"]
+    starts += [
+        b"\0\0\0\x20ftypavif",
+        b"\0\0\0\x20ftypheic",
+        b"\xff\x0a",
+        b"\x0a\x05\x01\x08",
+        b"\xd7\xcd\xc6\x9a",
+        b"RIFF\0\0\1\0AVI LIST",
+    ]
     draw = random.Random(19)
     yield from ((f"{start[:8]!r}", start + draw.randbytes(500)) for start in starts)
     yield from ((f"noise/{at}", b"\1" + draw.randbytes(at * 37)) for at in range(30))
@@ -322,7 +381,10 @@ def strangers() -> Iterator[Member]:
 
 def polyglots() -> Iterator[Member]:
     """Two things at once: what comes first decides."""
-    script, archive = b"<?php system($_GET['c']); ?><script>alert(1)</script>", b"PK\3\4" + bytes(26) + b"a.txt" + b"PK\5\6" + bytes(18)
+    script, archive = (
+        b"<?php system($_GET['c']); ?><script>alert(1)</script>",
+        b"PK\3\4" + bytes(26) + b"a.txt" + b"PK\5\6" + bytes(18),
+    )
     for name, data in samples().items():
         yield f"{name}/script_behind", data + script
         yield f"{name}/archive_behind", data + archive
@@ -394,7 +456,9 @@ def kind(result: Decoded | Unfit) -> str:
 
 
 def test_the_samples_themselves_are_healthy() -> None:
-    assert {name: decode(data, LIMITS).image.mode for name, data in samples().items()} == dict.fromkeys(samples(), "RGB")
+    assert {name: decode(data, LIMITS).image.mode for name, data in samples().items()} == dict.fromkeys(
+        samples(), "RGB"
+    )
 
 
 def test_the_corpus_is_large(corpus: dict[str, bytes]) -> None:
@@ -419,7 +483,9 @@ def test_memory_stays_small(results: Results, memory: dict[str, float], capsys: 
     with capsys.disabled():
         outcomes = ", ".join(f"{count} {name}" for name, count in reasons(results, "").most_common())
         print(f"\n{len(results)} hostile images in {memory['seconds']:.0f} s: {outcomes}")
-        print(f"parent {memory['before']:.0f} MB before, {memory['peak']:.0f} MB at most; the largest child {memory['child']:.0f} MB")
+        print(
+            f"parent {memory['before']:.0f} MB before, {memory['peak']:.0f} MB at most; the largest child {memory['child']:.0f} MB"
+        )
     assert memory["peak"] - memory["before"] < 100
     assert memory["child"] < 200
 

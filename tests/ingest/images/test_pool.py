@@ -26,8 +26,15 @@ def pool() -> Iterator[DecoderPool[int]]:
 
 
 def test_the_pool_gives_what_decode_gives(pool: DecoderPool[int]) -> None:
-    images = [drawn(), drawn("L"), Image.open(PHOTOS / "chelsea.png"), Image.open(PHOTOS / "retina.jpg").resize((2100, 1900))]
-    datas = [encoded(image.convert("RGB"), image_format) for image in images for image_format in ("JPEG", "PNG", "WEBP")]
+    images = [
+        drawn(),
+        drawn("L"),
+        Image.open(PHOTOS / "chelsea.png"),
+        Image.open(PHOTOS / "retina.jpg").resize((2100, 1900)),
+    ]
+    datas = [
+        encoded(image.convert("RGB"), image_format) for image in images for image_format in ("JPEG", "PNG", "WEBP")
+    ]
     results = dict(pool.decode_many(enumerate(datas)))
     assert sorted(results) == list(range(12))
     for at, data in enumerate(datas):
@@ -137,7 +144,15 @@ def odd_child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_crash_and_exit_cost_one_record_each(odd_child: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     fine = encoded(drawn(), "PNG")
-    items = [("crash", b"crash!"), ("a", fine), ("leave", b"leave!"), ("b", fine), ("c", fine), ("write", b"write!"), ("d", fine)]
+    items = [
+        ("crash", b"crash!"),
+        ("a", fine),
+        ("leave", b"leave!"),
+        ("b", fine),
+        ("c", fine),
+        ("write", b"write!"),
+        ("d", fine),
+    ]
     with DecoderPool[str](LIMITS, 2, odd_child) as decoder:
         results = dict(decoder.decode_many(items))
     assert {key for key, result in results.items() if isinstance(result, Decoded)} == {"a", "b", "c", "d"}
@@ -193,10 +208,15 @@ def test_a_caller_that_takes_its_time_blames_no_image_for_it(monkeypatch: pytest
     assert [key for key in sorted(results) if isinstance(results[key], Decoded)] == list(range(12))
 
 
-def test_children_that_cannot_start_stop_the_job_with_their_last_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_children_that_cannot_start_stop_the_job_with_their_last_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "no_child.py").write_text("raise RuntimeError('no Pillow here')")
     monkeypatch.syspath_prepend(str(tmp_path))
-    with pytest.raises(SynthError, match="do not start: RuntimeError: no Pillow here"), DecoderPool[int](LIMITS, 1, "no_child") as decoder:
+    with (
+        pytest.raises(SynthError, match="do not start: RuntimeError: no Pillow here"),
+        DecoderPool[int](LIMITS, 1, "no_child") as decoder,
+    ):
         list(decoder.decode_many([(1, b"x")]))
 
 

@@ -43,7 +43,10 @@ def test_a_row_that_the_file_does_not_have_is_told(tmp_path: Path) -> None:
 def test_no_url_in_a_reference_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote, "PAUSE", 0.01)
     results = read_refs(
-        [ObjectRef(uri, uri, "v", None) for uri in ("http://127.0.0.1:1/a.jpg", "memory://a.jpg", "/nope.jpg", "file:///nope.jpg")]
+        [
+            ObjectRef(uri, uri, "v", None)
+            for uri in ("http://127.0.0.1:1/a.jpg", "memory://a.jpg", "/nope.jpg", "file:///nope.jpg")
+        ]
     )
     reasons = {name: result.reason for name, result in results.items() if isinstance(result, Unreadable)}
     nowhere = dict.fromkeys(("memory://a.jpg", "/nope.jpg", "file:///nope.jpg"), "unreadable")

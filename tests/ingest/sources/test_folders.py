@@ -28,11 +28,15 @@ def test_a_folder_is_listed_in_the_order_of_an_object_store(tmp_path: Path) -> N
     tree(tmp_path, *paths, "a/notes.txt", ".hidden/x.jpg", "a/.x.jpg", "a/._x.jpg", "jpg")
     objects = listed(tmp_path)
     assert names(objects, tmp_path) == sorted(paths, key=str.encode)
-    assert all(one.row is None and one.source_meta is None and one.bytes == len(Path(one.uri).read_bytes()) for one in objects)
+    assert all(
+        one.row is None and one.source_meta is None and one.bytes == len(Path(one.uri).read_bytes()) for one in objects
+    )
     assert all(Path(one.uri).is_absolute() for one in objects)
 
 
-PART = st.text(st.characters(codec="utf-8", exclude_characters="/\0", exclude_categories=("Cs",)), min_size=1, max_size=4)
+PART = st.text(
+    st.characters(codec="utf-8", exclude_characters="/\0", exclude_categories=("Cs",)), min_size=1, max_size=4
+)
 
 
 @settings(deadline=None, max_examples=40)
@@ -42,7 +46,9 @@ def test_any_tree_is_listed_once_and_in_order(paths: list[list[str]]) -> None:
         wanted = {"x.jpg"}
         for path in [["x"], *paths]:
             if not any(part.startswith(".") for part in path):
-                target = Path(folder, *[f"d{part}" for part in path[:-1]], f"f{path[-1]}.jpg" if path != ["x"] else "x.jpg")
+                target = Path(
+                    folder, *[f"d{part}" for part in path[:-1]], f"f{path[-1]}.jpg" if path != ["x"] else "x.jpg"
+                )
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(b"1")
                 wanted.add(str(target.relative_to(folder)))
@@ -106,7 +112,9 @@ def test_a_name_with_wildcards_in_it_is_that_name(tmp_path: Path) -> None:
     assert names(listed(tmp_path / "set[1]"), tmp_path) == ["set[1]/a.jpg"]
 
 
-def test_one_file_is_a_source_and_relative_paths_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_file_is_a_source_and_relative_paths_become_absolute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tree(tmp_path, "x/a.jpg")
     monkeypatch.chdir(tmp_path / "x")
     assert [one.uri for uri in ("a.jpg", "../x/./a.jpg", ".", f"file://{tmp_path}/x/") for one in listed(uri)] == [
@@ -143,7 +151,11 @@ def test_sidecars_are_carried_along(tmp_path: Path) -> None:
     (tmp_path / "c.json").write_text('"' + "x" * 2**20 + '"')
     metas = [one.source_meta for one in listed(tmp_path, sidecar=".json")]
     assert metas[0] == '{"licence":"CC0","caption":"é"}'
-    assert [list(json.loads(meta or "{}")) for meta in metas[1:]] == [["sidecar_unreadable"], ["sidecar_unreadable"], []]
+    assert [list(json.loads(meta or "{}")) for meta in metas[1:]] == [
+        ["sidecar_unreadable"],
+        ["sidecar_unreadable"],
+        [],
+    ]
 
 
 # --- mistakes ---------------------------------------------------------------------------------------------------------
@@ -220,7 +232,8 @@ def test_a_run_into_its_own_source_is_refused_before_anything_is_written(workspa
     make_images(workspace / "photos", 2)
     for command in ("run", "plan"):
         with pytest.raises(
-            UserMistake, match=r"photos/out: lies inside the source photos, so .*; give an --out outside of it, or a narrower source$"
+            UserMistake,
+            match=r"photos/out: lies inside the source photos, so .*; give an --out outside of it, or a narrower source$",
         ):
             cli.app((command, "photos", "--out", "photos/out", "--pipeline", "small"), standalone_mode=False)
     assert not (workspace / "photos" / "out").exists()

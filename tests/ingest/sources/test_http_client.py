@@ -111,7 +111,9 @@ def test_a_star_allows_what_is_below_a_host_and_case_and_dots_do_not_matter() ->
 
 def test_letters_of_any_language_are_asked_for_as_a_browser_would(server: Server) -> None:
     server.answers = {
-        "/a%C3%B1o/%E5%9B%BE.jpg?q=%C3%A9&b=%2F": says(b"", 302, Location="/caf\u00c3\u00a9%20|.jpg"),  # the bytes of é in UTF-8
+        "/a%C3%B1o/%E5%9B%BE.jpg?q=%C3%A9&b=%2F": says(
+            b"", 302, Location="/caf\u00c3\u00a9%20|.jpg"
+        ),  # the bytes of é in UTF-8
         "/caf%C3%A9%20%7C.jpg": says(b"image"),
     }
     assert http_client.fetch(f"{server.url}/año/图.jpg?q=é&b=%2F", [server.host], 10) == b"image"
@@ -159,7 +161,9 @@ def test_an_image_is_fetched_and_a_redirect_to_an_allowed_place_followed(server:
     assert http_client.fetch(f"{server.url}/moved", [server.host], 100) == b"pixels"
 
 
-@pytest.mark.parametrize("to", ["http://169.254.169.254/latest/meta-data", "file:///etc/passwd", "//evil.org/", "http://localhost:1/"])
+@pytest.mark.parametrize(
+    "to", ["http://169.254.169.254/latest/meta-data", "file:///etc/passwd", "//evil.org/", "http://localhost:1/"]
+)
 def test_a_redirect_is_a_new_url_and_checked_like_one(server: Server, to: str) -> None:
     server.answers = {"/moved": says(b"", 301, Location=to)}
     with pytest.raises(http_client.UrlRefused):
@@ -214,7 +218,9 @@ def test_more_bytes_than_the_limit_are_not_read(server: Server, answer: Answer) 
 
 
 @pytest.mark.parametrize("answer", [trickle, slow_headers])
-def test_a_server_that_sends_a_byte_now_and_then_is_cut_off(server: Server, answer: Answer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_sends_a_byte_now_and_then_is_cut_off(
+    server: Server, answer: Answer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(http_client, "FETCH_SECONDS", 0.4)
     server.answers = {"/a": answer}
     started = time.monotonic()
@@ -234,14 +240,20 @@ def test_what_is_cut_short_or_fails_may_pass_and_what_is_gone_does_not(server: S
 
 def test_a_list_of_urls_is_a_source_and_every_url_has_an_outcome(server: Server, tmp_path: Path) -> None:
     server.answers = {"/image": says(b"pixels"), "/big": says(b"x" * 200), "/gone": says(b"", 404)}
-    (tmp_path / "list.txt").write_text(f"# mine\n{server.url}/image\n\n{server.url}/big\n{server.url}/gone\nhttp://evil.org/a.png\n")
+    (tmp_path / "list.txt").write_text(
+        f"# mine\n{server.url}/image\n\n{server.url}/big\n{server.url}/gone\nhttp://evil.org/a.png\n"
+    )
     source = SourceConfig(uri=f"urls:{tmp_path / 'list.txt'}", hosts=(server.host,))
     listed = list(list_objects(source))
     refs = [ObjectRef(str(number), one.uri, one.version) for number, one in enumerate(listed)]
     found = {ref.uri: data for ref, data in read_objects(refs, source, ImagesConfig(max_bytes=100))}
     assert found[f"{server.url}/image"] == b"pixels"
     reasons = {uri: data.reason for uri, data in found.items() if isinstance(data, Unreadable)}
-    assert reasons == {f"{server.url}/big": "too_many_bytes", f"{server.url}/gone": "unreadable", "http://evil.org/a.png": "url_refused"}
+    assert reasons == {
+        f"{server.url}/big": "too_many_bytes",
+        f"{server.url}/gone": "unreadable",
+        "http://evil.org/a.png": "url_refused",
+    }
 
 
 def test_without_hosts_that_the_user_named_no_url_is_fetched(server: Server, tmp_path: Path) -> None:

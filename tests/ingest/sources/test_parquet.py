@@ -27,7 +27,12 @@ def test_each_row_of_a_parquet_file_is_an_object(tmp_path: Path, kind: pa.DataTy
 def test_a_row_without_bytes_is_on_record_and_its_path_is_never_followed(tmp_path: Path) -> None:
     tree(tmp_path, "real.jpg")
     path = str(tmp_path / "real.jpg")
-    cells = [{"bytes": None, "path": path}, None, {"bytes": b"", "path": path}, {"bytes": b"x", "path": "http://127.0.0.1:1/"}]
+    cells = [
+        {"bytes": None, "path": path},
+        None,
+        {"bytes": b"", "path": path},
+        {"bytes": b"x", "path": "http://127.0.0.1:1/"},
+    ]
     results = list(read(parquet(tmp_path / "p.parquet", cells)).values())
     assert results[2:] == [b"", b"x"]
     assert results[0] == results[1] == Unreadable("no_bytes", "the cell holds no bytes; a path in it is not followed")
@@ -45,7 +50,9 @@ def test_rows_of_many_files_are_read_by_file_and_row_group(tmp_path: Path, monke
     groups: list[int] = []
     iter_batches = pq.ParquetFile.iter_batches
     monkeypatch.setattr(
-        pq.ParquetFile, "iter_batches", lambda self, size, **named: groups.extend(named["row_groups"]) or iter_batches(self, size, **named)
+        pq.ParquetFile,
+        "iter_batches",
+        lambda self, size, **named: groups.extend(named["row_groups"]) or iter_batches(self, size, **named),
     )
     wanted = [ref for ref in refs(listed(tmp_path)) if ref.row in (1, 8)]
     assert len(wanted) == 6

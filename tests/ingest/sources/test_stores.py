@@ -58,7 +58,11 @@ class Faults:
                 connection.request(self.command, self.path, headers=dict(self.headers))
                 answer = connection.getresponse()
                 body = answer.read()
-                headers = {name: value for name, value in answer.getheaders() if name.lower() not in ("connection", "transfer-encoding")}
+                headers = {
+                    name: value
+                    for name, value in answer.getheaders()
+                    if name.lower() not in ("connection", "transfer-encoding")
+                }
                 self._answer(answer.status, headers, body, cut=fault == "cut")
 
             do_HEAD = do_GET
@@ -99,7 +103,11 @@ def faults(store: tuple[str, int], monkeypatch: pytest.MonkeyPatch) -> Iterator[
     proxy = Faults(store)
     for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN"):
         monkeypatch.delenv(name, raising=False)
-    for name, value in (("ACCESS_KEY_ID", "AKIAPLANTED"), ("SECRET_ACCESS_KEY", "planted"), ("DEFAULT_REGION", "us-east-1")):
+    for name, value in (
+        ("ACCESS_KEY_ID", "AKIAPLANTED"),
+        ("SECRET_ACCESS_KEY", "planted"),
+        ("DEFAULT_REGION", "us-east-1"),
+    ):
         monkeypatch.setenv(f"AWS_{name}", value)
     monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
@@ -154,12 +162,19 @@ def test_a_bucket_is_listed_and_read(put: Callable[..., None]) -> None:
 def test_globs_and_single_objects_of_a_bucket(put: Callable[..., None]) -> None:
     put("a/1.jpg", "a/b/2.jpg", "a/b/c/3.jpg", "ab/4.jpg", "a/[x].jpg")
     assert names(listed("s3://photos/a/*.jpg"), "s3://photos") == ["a/1.jpg", "a/[x].jpg"]
-    assert names(listed("s3://photos/a/**/*.jpg"), "s3://photos") == ["a/1.jpg", "a/[x].jpg", "a/b/2.jpg", "a/b/c/3.jpg"]
+    assert names(listed("s3://photos/a/**/*.jpg"), "s3://photos") == [
+        "a/1.jpg",
+        "a/[x].jpg",
+        "a/b/2.jpg",
+        "a/b/c/3.jpg",
+    ]
     assert names(listed("s3://photos/a*/?.jpg"), "s3://photos") == ["a/1.jpg", "ab/4.jpg"]
     assert names(listed("s3a://photos/a/b/2.jpg"), "s3://photos") == ["a/b/2.jpg"]
 
 
-def test_a_bucket_is_listed_page_by_page(put: Callable[..., None], faults: Faults, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bucket_is_listed_page_by_page(
+    put: Callable[..., None], faults: Faults, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(walk, "PAGE", 10)
     put(*(f"{number:05}.jpg" for number in range(25)), body=b"x")
     stream = list_objects(SourceConfig(uri="s3://photos"))
@@ -170,13 +185,17 @@ def test_a_bucket_is_listed_page_by_page(put: Callable[..., None], faults: Fault
 
 
 @pytest.mark.parametrize("fault", ["500", "503", "reset", "cut", "slow"])
-def test_a_store_that_fails_now_and_then_gives_all_the_same(put: Callable[..., None], faults: Faults, fault: str) -> None:
+def test_a_store_that_fails_now_and_then_gives_all_the_same(
+    put: Callable[..., None], faults: Faults, fault: str
+) -> None:
     put(*(f"{number}.jpg" for number in range(12)), body=b"y" * 900)
     faults.rule = lambda _, path, times: fault if times <= 2 and zlib.crc32(path.encode()) % 2 else None
     assert list(read("s3://photos").values()) == [b"y" * 900] * 12
 
 
-def test_an_object_that_always_fails_is_unreadable_and_the_others_are_not(put: Callable[..., None], faults: Faults) -> None:
+def test_an_object_that_always_fails_is_unreadable_and_the_others_are_not(
+    put: Callable[..., None], faults: Faults
+) -> None:
     put("a.jpg", "bad.jpg", "cut.jpg", "denied.jpg", "e.jpg")
     wanted = refs(listed("s3://photos"))
     always = {"/bad": "500", "/cut": "cut", "/denied": "403"}
@@ -188,7 +207,9 @@ def test_an_object_that_always_fails_is_unreadable_and_the_others_are_not(put: C
     assert "planted" not in str(results) and "Signature" not in str(results)
 
 
-def test_changed_gone_and_oversized_objects_cost_one_request_each(put: Callable[..., None], store: tuple[str, int], faults: Faults) -> None:
+def test_changed_gone_and_oversized_objects_cost_one_request_each(
+    put: Callable[..., None], store: tuple[str, int], faults: Faults
+) -> None:
     put("changed.jpg", "gone.jpg", "same.jpg")
     put("large.jpg", body=bytes(1001))
     wanted = refs(listed("s3://photos"))
@@ -220,10 +241,15 @@ def test_parquet_and_sidecars_in_a_bucket(put: Callable[..., None], tmp_path: Pa
     assert {result.reason for result in read_refs(wanted[1:]).values() if isinstance(result, Unreadable)} == {"changed"}
 
 
-def test_mistakes_about_buckets_are_one_line(put: Callable[..., None], faults: Faults, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mistakes_about_buckets_are_one_line(
+    put: Callable[..., None], faults: Faults, monkeypatch: pytest.MonkeyPatch
+) -> None:
     put("a/notes.txt")
     assert mistake("s3://nowhere-at-all/x") == "s3://nowhere-at-all/x: no such bucket or prefix"
-    assert mistake("s3://photos/a", suffixes=(".jpg",)) == "0 images under s3://photos/a; suffixes looked for: .jpg, .parquet"
+    assert (
+        mistake("s3://photos/a", suffixes=(".jpg",))
+        == "0 images under s3://photos/a; suffixes looked for: .jpg, .parquet"
+    )
     faults.rule = lambda *_: "403"
     assert "access refused by s3://photos" in mistake("s3://photos/a")
     faults.rule = lambda *_: "500"
@@ -265,14 +291,20 @@ def test_mistakes_about_the_bucket_of_the_output_are_those_of_the_source(
     faults.rule = lambda *_: None
     for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY"):
         monkeypatch.delenv(f"AWS_{name}")
-    for name, value in (("EC2_METADATA_DISABLED", "true"), ("CONFIG_FILE", os.devnull), ("SHARED_CREDENTIALS_FILE", os.devnull)):
+    for name, value in (
+        ("EC2_METADATA_DISABLED", "true"),
+        ("CONFIG_FILE", os.devnull),
+        ("SHARED_CREDENTIALS_FILE", os.devnull),
+    ):
         monkeypatch.setenv(f"AWS_{name}", value)
     s3fs.S3FileSystem.clear_instance_cache()
     assert in_a_line(*command, "s3://photos/a") == mistake("s3://photos/a") != ""
     assert "no credentials found" in mistake("s3://photos/a")
 
 
-def test_a_run_into_its_own_prefix_is_refused_before_anything_is_written(put: Callable[..., None], store: tuple[str, int]) -> None:
+def test_a_run_into_its_own_prefix_is_refused_before_anything_is_written(
+    put: Callable[..., None], store: tuple[str, int]
+) -> None:
     put("a/x.jpg")
     for source in ("s3://photos/a", "s3a://photos/a*/**/*.jpg", "s3://photos"):
         told = in_a_line("run", source, "--out", "s3://photos/a/out", "--pipeline", "demo")
@@ -320,6 +352,9 @@ def test_a_store_without_pages_is_walked_folder_by_folder(monkeypatch: pytest.Mo
         fs.rm("gs://bucket/a/z.jpg")
         results = list(read_refs(refs(objects)).values())
         assert sorted(str(result) for result in results if isinstance(result, bytes)) == ["b'a-b.jpg'", "b'b/c/d.jpg'"]
-        assert sorted(result.reason for result in results if isinstance(result, Unreadable)) == ["changed", "unreadable"]
+        assert sorted(result.reason for result in results if isinstance(result, Unreadable)) == [
+            "changed",
+            "unreadable",
+        ]
     finally:
         fsspec.register_implementation("gs", "gcsfs.GCSFileSystem", clobber=True)

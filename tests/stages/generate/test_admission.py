@@ -37,7 +37,9 @@ def test_an_image_counts_as_pillow_holds_it() -> None:
     assert image_bytes(Image.new("RGB", (30, 20))) == 2400
 
 
-@pytest.mark.parametrize("setting", ["images.max_pixels=200000000", "images.max_bytes=900000000", "images.model_pixels=50000000"])
+@pytest.mark.parametrize(
+    "setting", ["images.max_pixels=200000000", "images.max_bytes=900000000", "images.model_pixels=50000000"]
+)
 def test_larger_limits_predict_more_memory(setting: str) -> None:
     usual, more = pipeline.load("everyday"), pipeline.load("everyday", [setting])
     for predicted in (memory.tag_bytes, memory.generate_bytes):
@@ -48,7 +50,9 @@ def test_what_an_endpoint_keeps_and_what_urls_may_bring_are_predicted_too() -> N
     usual = pipeline.load("everyday")
     served = pipeline.load("everyday", ["generate.engine={kind: endpoint, urls: ['http://127.0.0.1:1/v1']}"])
     fetched = pipeline.load("everyday", ["source.uri=urls:links.txt", "source.hosts=[example.org]"])
-    assert memory.generate_bytes(served) > memory.generate_bytes(usual) and memory.tag_bytes(fetched) > memory.tag_bytes(usual)
+    assert memory.generate_bytes(served) > memory.generate_bytes(usual) and memory.tag_bytes(
+        fetched
+    ) > memory.tag_bytes(usual)
     assert memory.SENT_KEPT == endpoint.KEPT_IMAGES
 
 

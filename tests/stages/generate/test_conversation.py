@@ -19,7 +19,15 @@ from synthgen.config.pipeline import EngineConfig, SamplingConfig
 from synthgen.engines import EngineDied, EngineInfo, ModelName, Reply, Request
 from synthgen.engines.endpoint import EndpointEngine
 from synthgen.stages.generate import scoring
-from synthgen.stages.generate.conversation import Assignment, ConversationContext, LoadedImage, Outcome, converse, failed_rows, score_again
+from synthgen.stages.generate.conversation import (
+    Assignment,
+    ConversationContext,
+    LoadedImage,
+    Outcome,
+    converse,
+    failed_rows,
+    score_again,
+)
 from synthgen.tables import FAILURE_REASONS, PAIRS, SCORES, assignment_id, pair_id
 from tests.fixtures.workspace import ROOT
 
@@ -69,18 +77,26 @@ def good(request: Request) -> Reply:
     if request.purpose == "ask":
         return Reply(asked(request), prompt_tokens=101, cached_tokens=11, output_tokens=10, seconds=1.0)
     labels = {label: 1.0 / len(request.labels) for label in request.labels}
-    return Reply("two", logprobs=(-0.5,), labels=labels, prompt_tokens=20, cached_tokens=15, output_tokens=2, seconds=0.5)
+    return Reply(
+        "two", logprobs=(-0.5,), labels=labels, prompt_tokens=20, cached_tokens=15, output_tokens=2, seconds=0.5
+    )
 
 
 def asked(request: Request, count: int | None = None) -> str:
     assert request.schema is not None
     listing = request.schema["properties"]["questions"]
     texts = [f"{request.text} ({number})" for number in range(listing["maxItems"] if count is None else count)]
-    items = [{"question": text, "options": ["a", "b", "c", "d"]} for text in texts] if listing["items"]["type"] == "object" else texts
+    items = (
+        [{"question": text, "options": ["a", "b", "c", "d"]} for text in texts]
+        if listing["items"]["type"] == "object"
+        else texts
+    )
     return json.dumps({"questions": items})
 
 
-def assignments(kinds: Sequence[tuple[str, str]], language: str = "English", recipe: str = "recipe", attempt: int = 0) -> list[Assignment]:
+def assignments(
+    kinds: Sequence[tuple[str, str]], language: str = "English", recipe: str = "recipe", attempt: int = 0
+) -> list[Assignment]:
     """An assignment for each kind; of equal ones, each gets the next ordinal."""
     seen: Counter[tuple[str, str]] = Counter()
     made = []
@@ -89,7 +105,15 @@ def assignments(kinds: Sequence[tuple[str, str]], language: str = "English", rec
         seen[kind, form] += 1
         made.append(
             Assignment(
-                assignment_id("image", kind, form, language, number), "image", "object", kind, form, language, number, recipe, attempt
+                assignment_id("image", kind, form, language, number),
+                "image",
+                "object",
+                kind,
+                form,
+                language,
+                number,
+                recipe,
+                attempt,
             )
         )
     return made
@@ -154,7 +178,9 @@ def test_a_prompt_that_asks_for_one_question_is_said_once_for_each(workspace: Pa
     pack.write_text(pack.read_text().replace("Ask {{ n }} choice about", "Ask a choice about"))
     numbers = iter(range(9))
     engine = Engine(
-        lambda request: Reply(asked(request).replace("(0)", f"({next(numbers)})")) if request.purpose == "ask" else good(request)
+        lambda request: (
+            Reply(asked(request).replace("(0)", f"({next(numbers)})")) if request.purpose == "ask" else good(request)
+        )
     )
     terms = ConversationContext(prompt_pack.load("small"), SamplingConfig(), (), 7)
     found = asyncio.run(converse(SUBJECT, assignments([(COUNTING, "choice")] * 3), engine, terms))
@@ -164,8 +190,18 @@ def test_a_prompt_that_asks_for_one_question_is_said_once_for_each(workspace: Pa
 
 def test_sampling_settings_reach_the_calls_that_they_are_for() -> None:
     engine = Engine(good)
-    talk(engine, assignments(KINDS), ("agreement", "answer"), ask_temperature=0.3, answer_temperature=0.1, agree_temperature=0.9, top_p=0.8)
-    warmth = {purpose: {one.temperature for one in engine.of(purpose)} for purpose in ("ask", "answer", "sample", "judge")}
+    talk(
+        engine,
+        assignments(KINDS),
+        ("agreement", "answer"),
+        ask_temperature=0.3,
+        answer_temperature=0.1,
+        agree_temperature=0.9,
+        top_p=0.8,
+    )
+    warmth = {
+        purpose: {one.temperature for one in engine.of(purpose)} for purpose in ("ask", "answer", "sample", "judge")
+    }
     assert warmth == {"ask": {0.3}, "answer": {0.1}, "sample": {0.9}, "judge": {0.0}}
     assert {one.top_p for one in engine.of("ask", "answer", "sample")} == {0.8}
     assert {one.max_tokens for one in engine.of("answer")} == {20, 50, 4}
@@ -280,7 +316,9 @@ def test_of_a_repeated_question_the_first_in_a_fixed_order_counts() -> None:
             "fine/reading short 0": "repeated_question",
         }
         first = next(row for row in found.pairs if row["outcome"] == "pair")
-        assert all(row["detail"] == f"asked by assignment {first['assignment_id']}" for row in found.pairs if row["reason"])
+        assert all(
+            row["detail"] == f"asked by assignment {first['assignment_id']}" for row in found.pairs if row["reason"]
+        )
 
 
 def test_the_tokens_of_an_ask_are_shared_out_and_none_is_lost() -> None:
@@ -333,7 +371,12 @@ def test_whatever_a_model_says_there_is_one_row_for_each_assignment_and_scores_f
     assert Counter(row["assignment_id"] for row in found.pairs) == Counter(one.assignment_id for one in wanted)
     pairs = {row["pair_id"] for row in found.pairs if row["outcome"] == "pair"}
     for row in found.pairs:
-        assert (row["outcome"] == "pair") == (row["reason"] is None) == (row["pair_id"] is not None) == (row["answer"] is not None)
+        assert (
+            (row["outcome"] == "pair")
+            == (row["reason"] is None)
+            == (row["pair_id"] is not None)
+            == (row["answer"] is not None)
+        )
         assert row["reason"] is None or row["reason"] in FAILURE_REASONS
         assert row["outcome"] == "failed" or (row["question"].strip() and row["answer"].strip())
     assert set(found.scores) == set(scoring.SCORERS)
@@ -394,4 +437,12 @@ def test_every_reason_of_a_failure_is_on_the_closed_list() -> None:
     source = (GENERATE / "conversation.py").read_text()
     source += (GENERATE / "scoring.py").read_text()
     named = {reason for reason in FAILURE_REASONS if f'"{reason}"' in source}
-    assert {"declined", "too_few_questions", "unparsable", "repeated_question", "cut_off", "empty_answer", "refused"} <= named
+    assert {
+        "declined",
+        "too_few_questions",
+        "unparsable",
+        "repeated_question",
+        "cut_off",
+        "empty_answer",
+        "refused",
+    } <= named

@@ -40,13 +40,22 @@ class Engine:
 
 
 def scored(
-    name: str, replies: Callable[[Request], Reply], answer: Reply, form: str = "short", options: Sequence[str] = (), **changes: Any
+    name: str,
+    replies: Callable[[Request], Reply],
+    answer: Reply,
+    form: str = "short",
+    options: Sequence[str] = (),
+    **changes: Any,
 ) -> tuple[dict[str, Any], Engine]:
     """The row of a score of a pair, and the engine that was asked."""
     engine, prompts = Engine(replies), prompt_pack.load("small")
     if "pack" in changes:
-        prompts = prompt_pack.Prompts("small", prompts.pack.model_copy(update=changes["pack"]), prompts.tree, prompts.types)
-    talk = ImageSession(engine, prompts, SamplingConfig(agree_samples=3, agree_temperature=0.9, top_p=0.8), 7, IMAGE, "key")
+        prompts = prompt_pack.Prompts(
+            "small", prompts.pack.model_copy(update=changes["pack"]), prompts.tree, prompts.types
+        )
+    talk = ImageSession(
+        engine, prompts, SamplingConfig(agree_samples=3, agree_temperature=0.9, top_p=0.8), 7, IMAGE, "key"
+    )
     question = Question("How many?", tuple(options))
     pair = Pair("pair", "assignment", prompts.types["coarse/counting"], form, "English", question, answer)
     row = asyncio.run(scoring.score(name, talk, pair))
@@ -94,7 +103,9 @@ def test_agreement_is_the_mean_likeness_of_new_samples() -> None:
     row, engine = scored("agreement", lambda request: Reply(next(said), output_tokens=5), Reply("two"))
     assert row["value"] == pytest.approx(2 / 3) and row["output_tokens"] == 15
     assert json.loads(row["detail"])["samples"] == ["two", "Two.", "three"]
-    assert [(one.purpose, one.temperature, one.top_p, one.image) for one in engine.requests] == [("sample", 0.9, 0.8, IMAGE)] * 3
+    assert [(one.purpose, one.temperature, one.top_p, one.image) for one in engine.requests] == [
+        ("sample", 0.9, 0.8, IMAGE)
+    ] * 3
     assert len({one.seed for one in engine.requests}) == 3
 
 
@@ -115,7 +126,9 @@ def test_paraphrase_asks_the_same_in_other_words_with_the_same_options() -> None
 
 def test_image_gain_is_how_much_likelier_a_token_is_with_the_image() -> None:
     # The token that ends the reply comes last in both and must not count.
-    row, engine = scored("image_gain", say("", logprobs=(-3.0, -1.0, -7.0)), Reply("two cats", logprobs=(-1.0, -0.5, -9.0)))
+    row, engine = scored(
+        "image_gain", say("", logprobs=(-3.0, -1.0, -7.0)), Reply("two cats", logprobs=(-1.0, -0.5, -9.0))
+    )
     assert row["value"] == pytest.approx(-0.75 + 2.0)
     assert engine.requests[0].given == "two cats" and engine.requests[0].image is None
 
@@ -139,7 +152,9 @@ def test_blind_shows_the_options_and_compares_letters() -> None:
 def test_of_an_explanation_the_line_that_answers_is_compared(name: str, form: str) -> None:
     seen = Reply("I see three dogs on the grass and one on the path.\nThat makes four.\n\n4 dogs")
     alike = scored(name, say("Counting from left to right gives\n4 dogs"), seen, "brief")[0]["value"]
-    apart = scored(name, say("I see three dogs on the grass and one on the path.\nThat makes four.\n\n9 cats"), seen, "brief")[0]["value"]
+    apart = scored(
+        name, say("I see three dogs on the grass and one on the path.\nThat makes four.\n\n9 cats"), seen, "brief"
+    )[0]["value"]
     assert (alike, apart) == ((0.0, 1.0) if name == "blind" else (1.0, 0.0))
 
 
@@ -168,7 +183,9 @@ def test_a_call_that_fails_costs_one_value_and_says_why(name: str) -> None:
 
 
 def test_a_paraphrase_whose_answer_fails_costs_one_value() -> None:
-    row, _ = scored("paraphrase", lambda request: Reply("Q?") if request.purpose == "paraphrase" else FAIL, Reply("two"))
+    row, _ = scored(
+        "paraphrase", lambda request: Reply("Q?") if request.purpose == "paraphrase" else FAIL, Reply("two")
+    )
     assert row["reason"] == "call_failed: out of order"
     assert "empty" in scored("paraphrase", say(""), Reply("two"))[0]["reason"]
 
@@ -206,7 +223,11 @@ def test_a_sample_that_is_cut_off_agrees_as_far_as_it_goes() -> None:
 
 
 def test_a_paraphrase_whose_answer_is_cut_off_costs_one_value() -> None:
-    row, _ = scored("paraphrase", lambda request: Reply("Q?") if request.purpose == "paraphrase" else Reply("tw", "length"), Reply("two"))
+    row, _ = scored(
+        "paraphrase",
+        lambda request: Reply("Q?") if request.purpose == "paraphrase" else Reply("tw", "length"),
+        Reply("two"),
+    )
     assert row["reason"] == "cut_off: the answer to the paraphrase reached max_tokens"
 
 
@@ -216,7 +237,9 @@ def test_a_judgement_is_of_one_token_and_so_always_cut_off() -> None:
     assert refused["value"] is None and refused["reason"] == "refused: a filter held back the judgement"
 
 
-@pytest.mark.parametrize(("name", "lacks"), [("paraphrase", "paraphrase"), ("blind", "blind"), ("question", "judge"), ("answer", "judge")])
+@pytest.mark.parametrize(
+    ("name", "lacks"), [("paraphrase", "paraphrase"), ("blind", "blind"), ("question", "judge"), ("answer", "judge")]
+)
 def test_a_pack_without_the_prompt_gives_no_value(name: str, lacks: str) -> None:
     row, engine = scored(name, say("x"), Reply("two"), pack={lacks: {} if lacks == "judge" else None})
     assert "prompt pack 'small' has no" in row["reason"] and not engine.requests
@@ -315,7 +338,9 @@ def test_part_of_an_answer_is_part_of_the_likeness() -> None:
         ("猫", "犬", 0.0, 0.0),
     ],
 )
-def test_scripts_without_blanks_are_compared_by_their_characters(one: str, other: str, least: float, most: float) -> None:
+def test_scripts_without_blanks_are_compared_by_their_characters(
+    one: str, other: str, least: float, most: float
+) -> None:
     assert least <= similarity(one, other) <= most
     assert similarity(one, f"{one}。") == 1.0
 

@@ -26,7 +26,13 @@ def terms(workspace: Path) -> GenerateContext:
 def log(*commits: tuple[Mapping[str, int], Mapping[str, str], Mapping[str, str]]) -> CommitLog:
     """The commits of a partition: what each counts, what its tables are marked with, what it read."""
     parts = [
-        Commit(Receipt("e001-00000", number, {name: TablePart((), made) for name, made in prints.items()}, counts, reads), 1, 1, AT, "d")
+        Commit(
+            Receipt("e001-00000", number, {name: TablePart((), made) for name, made in prints.items()}, counts, reads),
+            1,
+            1,
+            AT,
+            "d",
+        )
         for number, (counts, prints, reads) in enumerate(commits, start=1)
     ]
     return CommitLog({"e001-00000": tuple(parts)} if parts else {})
@@ -50,7 +56,10 @@ def test_a_partition_that_was_planned_again_has_what_that_added(terms: GenerateC
     assert left(terms, log(({"assigned": 124}, {}, {}), ({"assigned": 8}, {}, {})), asked) == (8, False)
     swapped = log(({"assigned": 124}, {}, {}), ({"assigned": 8 - 20, "retired": 20}, {}, {}))
     assert left(terms, swapped, asked) == (8, True), "of those taken back some may never have been asked"
-    assert left(terms, log(({"assigned": 124}, {}, {}), ({"assigned": -20, "retired": 20}, {}, {})), asked) == (0, False)
+    assert left(terms, log(({"assigned": 124}, {}, {}), ({"assigned": -20, "retired": 20}, {}, {})), asked) == (
+        0,
+        False,
+    )
 
 
 def test_failures_that_are_asked_again_are_a_bound(terms: GenerateContext) -> None:

@@ -53,7 +53,12 @@ class World:
     settings: list[str] = field(default_factory=list)
 
     def generate(
-        self, retry: Collection[str] = (), *, update: bool = False, share: float = 0.0, purposes: Collection[str] = ("judge",)
+        self,
+        retry: Collection[str] = (),
+        *,
+        update: bool = False,
+        share: float = 0.0,
+        purposes: Collection[str] = ("judge",),
     ) -> int:
         """Does the stage; `share` of the calls of some purposes fail. Returns how many partitions were done."""
         opened = job.open_job(self.out, pipeline.load("small", ["source.uri=photos", *self.settings]))
@@ -79,18 +84,28 @@ class World:
     def rows(self, table: str, key: str, schema: Any) -> dict[str, dict[str, Any]]:
         stage = Stage(self.out, GENERATED)
         log = stage.log()
-        return {row[key]: row for name in log.partitions for row in stage.current(log, name, table, key, schema).to_pylist()}
+        return {
+            row[key]: row for name in log.partitions for row in stage.current(log, name, table, key, schema).to_pylist()
+        }
 
     @property
     def pairs(self) -> dict[str, dict[str, Any]]:
-        return {row["pair_id"]: row for row in self.rows("pairs", "assignment_id", PAIRS).values() if row["outcome"] == "pair"}
+        return {
+            row["pair_id"]: row
+            for row in self.rows("pairs", "assignment_id", PAIRS).values()
+            if row["outcome"] == "pair"
+        }
 
     def scores(self, name: str) -> dict[str, dict[str, Any]]:
         """Of the pairs that there are."""
         return {key: row for key, row in self.rows(f"scores/{name}", "pair_id", SCORES).items() if key in self.pairs}
 
     def counted(self) -> dict[str, int]:
-        return {name: count for name, count in Stage(self.out, GENERATED).log().counts().items() if name.startswith("unscored.")}
+        return {
+            name: count
+            for name, count in Stage(self.out, GENERATED).log().counts().items()
+            if name.startswith("unscored.")
+        }
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +165,11 @@ def test_a_new_score_of_an_image_that_cannot_be_had_just_then_is_made_by_a_retry
 def lost(world: World) -> set[str]:
     """The images of pairs with a score that says that they could not be read."""
     rows = world.scores("question").values()
-    return {world.pairs[row["pair_id"]]["image_id"] for row in rows if str(row["reason"]).startswith("image_unreadable: no longer there")}
+    return {
+        world.pairs[row["pair_id"]]["image_id"]
+        for row in rows
+        if str(row["reason"]).startswith("image_unreadable: no longer there")
+    }
 
 
 def test_scores_that_nobody_wants_any_more_are_not_looked_for_twice(world: World) -> None:
@@ -160,7 +179,9 @@ def test_scores_that_nobody_wants_any_more_are_not_looked_for_twice(world: World
     assert world.counted() == {} and not world.generate(RETRIED)
 
 
-def test_a_purge_takes_the_scores_of_an_image_and_what_they_count_also_those_of_pairs_that_were_replaced(world: World) -> None:
+def test_a_purge_takes_the_scores_of_an_image_and_what_they_count_also_those_of_pairs_that_were_replaced(
+    world: World,
+) -> None:
     world.generate(share=0.5)
     world.settings = ["generate.sampling.answer_temperature=0.7"]  # makes other pairs
     world.generate(update=True, share=0.5)
@@ -171,8 +192,14 @@ def test_a_purge_takes_the_scores_of_an_image_and_what_they_count_also_those_of_
     left = [row for row in world.scores("answer").values() if row["value"] is None]
     assert 0 < len(left) < len(unscored) and world.counted() == {"unscored.call_timeout": len(left)}
     stage = Stage(world.out, GENERATED)
-    files = [file for path in (Path(stage.folder.path) / "scores").rglob("*.parquet") for file in pq.read_table(path).to_pylist()]
-    assert files and not [row for row in files if row["assignment_id"] in asked_of_it], "nor is anything left in older files"
+    files = [
+        file
+        for path in (Path(stage.folder.path) / "scores").rglob("*.parquet")
+        for file in pq.read_table(path).to_pylist()
+    ]
+    assert files and not [row for row in files if row["assignment_id"] in asked_of_it], (
+        "nor is anything left in older files"
+    )
 
 
 def test_what_is_asked_again_after_damage_has_no_id_that_was_lost(world: World) -> None:
@@ -200,7 +227,9 @@ STEPS = st.lists(
 
 @settings(max_examples=6)
 @given(steps=STEPS)
-@example(steps=[("update", ["ask", "judge"], 0.4, 0.7), ("retry", ["judge"], 1.0, 0.7), ("redo pairs", ["judge"], 0.0, 0.7)])
+@example(
+    steps=[("update", ["ask", "judge"], 0.4, 0.7), ("retry", ["judge"], 1.0, 0.7), ("redo pairs", ["judge"], 0.0, 0.7)]
+)
 def test_whatever_fails_and_is_done_again_the_counts_are_those_of_the_rows(
     planned: Path, tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, list[str], float, float]]
 ) -> None:
@@ -213,7 +242,9 @@ def test_whatever_fails_and_is_done_again_the_counts_are_those_of_the_rows(
                 take_back(world.out, what)
             world.generate(RETRIED if what == "retry" else (), update=what == "update", share=share, purposes=purposes)
             found = Counter(
-                str(row["reason"]).partition(":")[0] for name in ("likelihood", "answer") for row in world.scores(name).values()
+                str(row["reason"]).partition(":")[0]
+                for name in ("likelihood", "answer")
+                for row in world.scores(name).values()
             )
             del found["None"]
             assert world.counted() == {f"unscored.{reason}": count for reason, count in found.items()}

@@ -57,7 +57,9 @@ def test_decisions_of_pairs_that_were_replaced_since_are_refused_in_a_line(world
     planned = Stage(world.out, "2-planned")
     row = next(iter(planned.read(planned.log(), "e001-00000", "images"))).to_pylist()[0]
     world.generate("e001-00000", [pair(row["image_id"], row["object_id"], 1, pair_id="remade")], 1)
-    with pytest.raises(UserMistake, match=r"of pairs that were replaced since \(partition e001-00000\); run without --from, or with"):
+    with pytest.raises(
+        UserMistake, match=r"of pairs that were replaced since \(partition e001-00000\); run without --from, or with"
+    ):
         pack.todo(replace(world.terms, pack=PackConfig(max_turns=1)))
     assert world.pack() == ["e001-00000.r2"]
 
@@ -70,12 +72,19 @@ def test_an_image_whose_place_has_another_now_is_fetched_from_the_copy_that_stan
     copy.write_bytes(old.read_bytes())
     old.write_bytes(jpeg(9))
     version = f"{copy.stat().st_size}-{copy.stat().st_mtime_ns}"
-    place = {"object_id": tables.object_id(str(copy), version, None), "uri": str(copy), "version": version, "uris": [str(copy)]}
+    place = {
+        "object_id": tables.object_id(str(copy), version, None),
+        "uri": str(copy),
+        "version": version,
+        "uris": [str(copy)],
+    }
     replanned = [{**moved, "outcome": "changed"}, {**moved, **place}, *others]
     world.commit("2-planned", partition, {"images": tables.table(replanned, tables.PLANNED_IMAGES)}, 2)
     world.pack()
     assert not world.unpacked()
-    assert {sample["image_id"]: sample["object_id"] for sample in world.samples}[moved["image_id"]] == place["object_id"]
+    assert {sample["image_id"]: sample["object_id"] for sample in world.samples}[moved["image_id"]] == place[
+        "object_id"
+    ]
 
 
 def test_a_rewritten_shard_takes_its_images_from_itself_and_not_from_the_source(world: World) -> None:
@@ -146,7 +155,10 @@ def test_a_score_that_had_failed_and_was_made_since_gets_into_the_shard_that_is_
     world.pack()
     stage, partition = Stage(world.out, "3-generated"), "e001-00000"
     scores = stage.current(stage.log(), partition, "scores/likelihood", "pair_id", tables.SCORES).to_pylist()
-    part = TablePart((stage.write("scores/likelihood", partition, 2, tables.table([{**scores[0], "value": 7.0}], tables.SCORES)),), "f")
+    part = TablePart(
+        (stage.write("scores/likelihood", partition, 2, tables.table([{**scores[0], "value": 7.0}], tables.SCORES)),),
+        "f",
+    )
     stage.commit(Receipt(partition, 2, {"scores/likelihood": part}, {"unscored.call_timeout": -1}), world.lease, 2)
     assert world.pack() == ["e001-00000.r2"], "the one shard that holds it, which has both partitions"
     assert 7.0 in [value for sample in world.samples for value in sample["score_likelihood"]]
@@ -161,7 +173,9 @@ def test_files_of_killed_workers_are_gone_after_publishing(world: World) -> None
     assert len(world.files) == 1
 
 
-def test_publishing_deletes_nothing_once_another_run_has_taken_over(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_publishing_deletes_nothing_once_another_run_has_taken_over(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A driver that was slow to read the commits must not take the new driver's files for leftovers."""
     world.add(1, pictures(2))
     world.pack()
@@ -182,9 +196,15 @@ def test_publishing_deletes_nothing_once_another_run_has_taken_over(world: World
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    steps=st.lists(st.tuples(st.integers(0, 3), st.integers(1, 3), st.sampled_from([1, 2, 16]), st.booleans()), min_size=1, max_size=3),
+    steps=st.lists(
+        st.tuples(st.integers(0, 3), st.integers(1, 3), st.sampled_from([1, 2, 16]), st.booleans()),
+        min_size=1,
+        max_size=3,
+    ),
 )
-def test_every_kept_pair_is_in_one_sample_after_any_growth_and_edit(steps: list[Any], tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_every_kept_pair_is_in_one_sample_after_any_growth_and_edit(
+    steps: list[Any], tmp_path_factory: pytest.TempPathFactory
+) -> None:
     world = World(tmp_path_factory.mktemp("world"))
     for epoch, (count, turns, max_turns, strict) in enumerate(steps, 1):
         world.add(epoch, pictures(count, start=epoch * 10), turns)

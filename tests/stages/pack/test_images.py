@@ -55,7 +55,9 @@ def test_metadata_is_cut_out_and_the_picture_stays_upright_bit_by_bit(kind: str,
 
 def test_a_second_picture_behind_a_jpeg_is_cut_off() -> None:
     sink = io.BytesIO()
-    picture().save(sink, "MPO", save_all=True, append_images=[Image.new("RGB", (40, 24), "red")], exif=exif_with_place(1))
+    picture().save(
+        sink, "MPO", save_all=True, append_images=[Image.new("RGB", (40, 24), "red")], exif=exif_with_place(1)
+    )
     made = embedded(sink.getvalue(), LIMITS, PackConfig())
     assert made.suffix == ".jpg"
     assert len(made.data) < len(sink.getvalue())
@@ -89,7 +91,10 @@ def test_what_is_built_as_no_standard_says_and_can_be_decoded_all_the_same_becom
     sink = io.BytesIO()
     picture().save(sink, "JPEG", exif=exif_with_place(1))
     made = embedded(sink.getvalue().replace(b"\xff\xdb", b"\0\0\xff\xdb", 1), LIMITS, PackConfig())
-    assert made.suffix == ".png" and Image.open(io.BytesIO(made.data)).tobytes() == Image.open(sink).convert("RGB").tobytes()
+    assert (
+        made.suffix == ".png"
+        and Image.open(io.BytesIO(made.data)).tobytes() == Image.open(sink).convert("RGB").tobytes()
+    )
 
 
 def test_an_animation_of_one_frame_becomes_a_png() -> None:
@@ -99,7 +104,9 @@ def test_an_animation_of_one_frame_becomes_a_png() -> None:
     size = struct.pack("<I", 40 - 1)[:3] + struct.pack("<I", 24 - 1)[:3]
     frame = bytes(6) + size + bytes(4) + still
     parts = [(b"VP8X", b"\x02\0\0\0" + size), (b"ANIM", bytes(6)), (b"ANMF", frame)]
-    body = b"WEBP" + b"".join(kind + struct.pack("<I", len(part)) + part + b"\0" * (len(part) % 2) for kind, part in parts)
+    body = b"WEBP" + b"".join(
+        kind + struct.pack("<I", len(part)) + part + b"\0" * (len(part) % 2) for kind, part in parts
+    )
     made = embedded(b"RIFF" + struct.pack("<I", len(body)) + body, LIMITS, PackConfig())
     assert made.suffix == ".png" and Image.open(io.BytesIO(made.data)).tobytes() == picture().tobytes()
 

@@ -48,7 +48,9 @@ def test_shards_and_card_tell_no_folder_of_the_machine_and_ids_stay(world: World
         ("https://example.org/a.jpg", "", "https://example.org/a.jpg"),
     ],
 )
-def test_a_local_file_is_told_by_its_place_below_the_source_and_all_others_as_they_are(whole: str, root: str, told: str) -> None:
+def test_a_local_file_is_told_by_its_place_below_the_source_and_all_others_as_they_are(
+    whole: str, root: str, told: str
+) -> None:
     assert redact.uri(whole, root) == told
 
 
@@ -64,10 +66,18 @@ def test_models_and_shelf_files_named_by_a_path_are_told_by_their_own_name(world
     world.add(1, {"a.jpg": jpeg(1)})
     partition = partition_name(1, 0)
     image = tables.image_id(jpeg(1))
-    world.generate(partition, [pair(image, listed(world)[0]["object_id"], number, model="/data/me/models/tuned") for number in (0, 1)], 1)
+    world.generate(
+        partition,
+        [pair(image, listed(world)[0]["object_id"], number, model="/data/me/models/tuned") for number in (0, 1)],
+        1,
+    )
     world.pack()
     assert {row["model"] for row in world.samples} == {"tuned"}
-    assert [redact.model(one) for one in ("organisation/model", "~/m/tuned", "./tuned")] == ["organisation/model", "tuned", "tuned"]
+    assert [redact.model(one) for one in ("organisation/model", "~/m/tuned", "./tuned")] == [
+        "organisation/model",
+        "tuned",
+        "tuned",
+    ]
     assert [redact.shelf_name(one) for one in ("everyday", "/data/me/mine.yaml")] == ["everyday", "mine"]
 
 
@@ -90,7 +100,12 @@ def test_a_sample_is_an_image_with_its_turns_in_order(world: World) -> None:
     ]
     assert sample["images"] == [{"bytes": jpeg(0), "path": f"{image}.jpg"}]
     assert sample["score_likelihood"] == [0.0, pytest.approx(0.1)]
-    assert (sample["license"], sample["model"], sample["model_revision"], sample["width"]) == ("CC-BY-4.0", "nano", "abc", 48)
+    assert (sample["license"], sample["model"], sample["model_revision"], sample["width"]) == (
+        "CC-BY-4.0",
+        "nano",
+        "abc",
+        48,
+    )
     assert (sample["types"], sample["languages"]) == (["counting/objects"] * 2, ["English"] * 2)
 
 
@@ -98,7 +113,11 @@ def test_options_stand_in_the_users_turn(world: World) -> None:
     world.add(1, pictures(1), turns=0)
     planned = Stage(world.out, "2-planned")
     [row] = next(iter(planned.read(planned.log(), "e001-00000", "images"))).to_pylist()
-    world.generate("e001-00000", [pair(row["image_id"], row["object_id"], 0, form="choice", options=["red", "blue"], answer="B")], 1)
+    world.generate(
+        "e001-00000",
+        [pair(row["image_id"], row["object_id"], 0, form="choice", options=["red", "blue"], answer="B")],
+        1,
+    )
     world.pack()
     assert world.samples[0]["messages"][0]["content"][1]["text"] == "What colour is it?\nA. red\nB. blue"
 
@@ -137,7 +156,11 @@ def test_an_image_that_killed_its_worker_is_on_record(world: World) -> None:
         Stage(world.out, "4-selected").commit(receipt, world.lease, 1)
     [shard] = pack.todo(world.terms)
     images = pack.image_ids(shard)
-    pieces = [replace(shard, only=images[:2]), replace(shard, only=images[2:3], poison=True), replace(shard, only=images[3:])]
+    pieces = [
+        replace(shard, only=images[:2]),
+        replace(shard, only=images[2:3], poison=True),
+        replace(shard, only=images[3:]),
+    ]
     counts = [dict(pack.write_shard(world.terms, piece).counts) for piece in pieces]
     assert counts == [{"samples": 2, "turns": 4}, {"decoder_died": 2}, {"samples": 1, "turns": 2}]
 
@@ -178,5 +201,9 @@ def test_row_groups_are_cut_by_bytes_and_a_row_too_large_stands_alone() -> None:
     found += list(files.finish())
     assert sum(count for _, count in found) == 5
     groups = [pq.ParquetFile(io.BytesIO(data)).metadata for data, _ in found]
-    assert [[meta.row_group(index).num_rows for index in range(meta.num_row_groups)] for meta in groups] == [[2, 1], [1], [1]]
+    assert [[meta.row_group(index).num_rows for index in range(meta.num_row_groups)] for meta in groups] == [
+        [2, 1],
+        [1],
+        [1],
+    ]
     assert row_bytes({**empty, "images": [{"bytes": bytes(500), "path": None}]}) > 500

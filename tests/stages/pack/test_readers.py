@@ -47,7 +47,9 @@ def test_trl_collates_a_batch_of_samples(world: World, tmp_path: Path) -> None:
     processor = _processor()
     world.add(1, pictures(2))
     world.pack()
-    data = datasets.load_dataset("parquet", data_files=str(world.files[0]), split="train", cache_dir=str(tmp_path / "cache"))
+    data = datasets.load_dataset(
+        "parquet", data_files=str(world.files[0]), split="train", cache_dir=str(tmp_path / "cache")
+    )
     collator = trainer.DataCollatorForVisionLanguageModeling(processor)
     batch = collator([data[index] for index in range(2)])
     assert batch["pixel_values"].shape[0] == 2
@@ -62,10 +64,16 @@ def _processor() -> Any:
     plain.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
     plain.decoder = tokenizers.decoders.ByteLevel()
     special = ["<image>", "<video>", "<pad>", "<|user|>", "<|assistant|>"]
-    bpe = tokenizers.trainers.BpeTrainer(initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(), special_tokens=special)
+    bpe = tokenizers.trainers.BpeTrainer(
+        initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(), special_tokens=special
+    )
     plain.train_from_iterator(["What colour is it? How many dogs are there?"], bpe)
-    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=plain, pad_token="<pad>", extra_special_tokens=special[:2])
-    pixels = transformers.LlavaOnevisionImageProcessor(size={"height": 28, "width": 28}, image_grid_pinpoints=[[28, 28]])
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=plain, pad_token="<pad>", extra_special_tokens=special[:2]
+    )
+    pixels = transformers.LlavaOnevisionImageProcessor(
+        size={"height": 28, "width": 28}, image_grid_pinpoints=[[28, 28]]
+    )
     video = transformers.LlavaOnevisionVideoProcessor()
     template = (
         "{% for m in messages %}<|{{ m['role'] }}|>{% for c in m['content'] %}"
@@ -109,13 +117,18 @@ def test_the_card_of_a_script_says_loudly_that_its_replies_mean_nothing() -> Non
     turns: dict[str, dict[str, int]] = {"type": {}, "form": {}, "language": {}}
     contents = ShardContents([], [], 0, 0, turns, {}, {})
     told = {kind: card(contents, {"Engine": kind}, SelectConfig(), PackConfig()) for kind in ("scripted", "vllm")}
-    assert "**The replies mean nothing.**" in told["scripted"].partition("## Where")[0] and "mean nothing" not in told["vllm"]
+    assert (
+        "**The replies mean nothing.**" in told["scripted"].partition("## Where")[0]
+        and "mean nothing" not in told["vllm"]
+    )
 
 
 def test_nothing_from_data_or_models_is_markup_in_the_card() -> None:
     evil = "</td><script>alert(1)</script> | ![x](http://e) `code` [a](javascript:b) \n# head *b* _i_ ~s~ &amp; \\ {x}"
     counts = {evil: 1}
-    contents = ShardContents([("a.parquet", 1)], [], 1, 1, {"type": counts, "form": counts, "language": counts}, counts, counts)
+    contents = ShardContents(
+        [("a.parquet", 1)], [], 1, 1, {"type": counts, "form": counts, "language": counts}, counts, counts
+    )
     text = card(contents, {evil: evil}, SelectConfig(), PackConfig(license="evil: [1]\n---\n"))
     body = text.split("---\n\n# ", 1)[1]
     for markup in ("<script", "![", "](", "`code`", "*b*", "_i_", "~s~", "&amp;", "\n# head"):

@@ -34,7 +34,9 @@ def test_balance_counts_images_not_their_copies(worlds: Callable[[], World]) -> 
     contents = {f"{number}.jpg": unlike(number, TAGS[number % 7]) for number in range(12)}
     one.grow(contents)
     other.grow(contents)
-    other.grow({f"copy {number}.jpg": contents["0.jpg"] for number in range(20)} | {"broken.jpg": Content("broken", None)})
+    other.grow(
+        {f"copy {number}.jpg": contents["0.jpg"] for number in range(20)} | {"broken.jpg": Content("broken", None)}
+    )
     for world in (one, other):
         world.plan(world.terms(balance={"types": 1.0}))
     assert factors_of(other)[0] == pytest.approx(factors_of(one)[0])

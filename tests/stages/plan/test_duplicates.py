@@ -12,7 +12,9 @@ from tests.fixtures.planning import Content, World, unlike
 
 
 def test_the_same_bytes_are_planned_once_and_all_their_places_kept(world: World) -> None:
-    world.grow({uri: Content("same", 7, ("animal",)) for uri in ("a.jpg", "b.jpg", "c.jpg", "d.jpg")} | {"e.jpg": unlike(1)})
+    world.grow(
+        {uri: Content("same", 7, ("animal",)) for uri in ("a.jpg", "b.jpg", "c.jpg", "d.jpg")} | {"e.jpg": unlike(1)}
+    )
     world.plan()
     check(world, world.terms())
     assert Counter(world.outcomes().values()) == {"planned": 2, "same_bytes": 3}
@@ -61,17 +63,24 @@ def test_what_is_planned_already_comes_before_what_was_listed_earlier(world: Wor
     assert world.assignments() == before
 
 
-def test_a_survey_in_a_process_of_its_own_finds_the_same(worlds: Callable[[], World], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_survey_in_a_process_of_its_own_finds_the_same(
+    worlds: Callable[[], World], monkeypatch: pytest.MonkeyPatch
+) -> None:
     here, apart = worlds(), worlds()
     for world in (here, apart):
-        world.grow({f"{number}.jpg": Content(f"data {number % 7}", number % 5, ("animal",)) for number in range(12)} | {"x.jpg": unlike(1)})
+        world.grow(
+            {f"{number}.jpg": Content(f"data {number % 7}", number % 5, ("animal",)) for number in range(12)}
+            | {"x.jpg": unlike(1)}
+        )
         world.plan()
     for world in (here, apart):
         world.grow({f"{number}.jpg": Content(f"data {number % 9}", number % 6) for number in range(6, 18)})
         world.plan()
         check(world, world.terms())
         monkeypatch.setattr("synthgen.stages.plan.survey_process.APART", 0)
-        monkeypatch.setattr("synthgen.stages.plan.survey_process.survey_duplicates", None)  # nothing is surveyed in this process any more
+        monkeypatch.setattr(
+            "synthgen.stages.plan.survey_process.survey_duplicates", None
+        )  # nothing is surveyed in this process any more
     assert apart.images() == here.images() and apart.assignments() == here.assignments()
 
 

@@ -26,7 +26,9 @@ def test_an_edit_adds_and_retires_exactly_the_difference(planned: World) -> None
     assert added and retired and len(set(before) & set(after)) > len(before) / 2, "most of the plan stands"
     assert {row["type"] for key, row in after.items() if key in added} == {"look/c"}, "what the edit brought in"
     second = [row for name, rows in planned.written().items() if name.endswith(".r2") for row in rows]
-    assert {(row["assignment_id"], row["retired"]) for row in second} == {(one, False) for one in added} | {(one, True) for one in retired}
+    assert {(row["assignment_id"], row["retired"]) for row in second} == {(one, False) for one in added} | {
+        (one, True) for one in retired
+    }
     assert len(second) == len(added) + len(retired), "and nothing else is written"
 
 
@@ -88,7 +90,11 @@ def test_what_is_foretold_is_what_is_then_planned_and_foretelling_writes_nothing
     def ids(name: str) -> set[str]:
         return {one for part in parts for one in getattr(part, name).column("assignment_id").to_pylist()}
 
-    assert (ids("added"), ids("gone"), ids("kept")) == (set(after) - set(before), set(before) - set(after), set(before) & set(after))
+    assert (ids("added"), ids("gone"), ids("kept")) == (
+        set(after) - set(before),
+        set(before) - set(after),
+        set(before) & set(after),
+    )
     assert sum((Counter(part.outcomes) for part in parts), Counter()) == Counter(planned.outcomes().values())
 
 

@@ -13,7 +13,9 @@ from tests.fixtures.planning import OBJECTS_PUT, SLOWLY, Content, World, unlike
 
 @SLOWLY
 @given(growths=st.lists(OBJECTS_PUT, min_size=2, max_size=3))
-def test_growth_takes_back_nothing_and_rewrites_nothing(worlds: Callable[[], World], growths: list[dict[str, Content]]) -> None:
+def test_growth_takes_back_nothing_and_rewrites_nothing(
+    worlds: Callable[[], World], growths: list[dict[str, Content]]
+) -> None:
     world, seen = worlds(), set[str]()
     for contents in growths:
         assignments, commits = world.assignments(), Stage(world.out, "2-planned").log().partitions
@@ -33,14 +35,19 @@ def test_a_changed_object_is_planned_anew_and_the_old_version_retired(world: Wor
     world.grow({"4.jpg": unlike(100, "sign")})
     world.plan()
     check(world, world.terms())
-    assert world.outcomes() == {f"{number}.jpg 1": "planned" for number in range(9)} | {"4.jpg 1": "changed", "4.jpg 2": "planned"}
+    assert world.outcomes() == {f"{number}.jpg 1": "planned" for number in range(9)} | {
+        "4.jpg 1": "changed",
+        "4.jpg 2": "planned",
+    }
     old = {key for key, row in before.items() if row["image_id"] == image_id(b"data 4")}
     new = {key for key, row in world.assignments().items() if row["image_id"] == image_id(b"data 100")}
     assert (len(old), len(new)) == (3, 3)
     assert set(world.assignments()) == set(before) - old | new
     counts = Stage(world.out, "2-planned").log().counts()
     assert (counts["assigned"], counts["retired"]) == (27, 3)
-    assert sum(len(commits) - 1 for commits in Stage(world.out, "2-planned").log().partitions.values()) == 1, "one partition was touched"
+    assert sum(len(commits) - 1 for commits in Stage(world.out, "2-planned").log().partitions.values()) == 1, (
+        "one partition was touched"
+    )
 
 
 def test_what_stood_behind_a_changed_object_takes_its_place(world: World) -> None:
@@ -70,9 +77,9 @@ def test_a_question_moves_with_its_bytes_inside_a_partition(world: World) -> Non
     world.plan()
     check(world, world.terms())
     moved = {key: row for key, row in world.assignments().items() if key in before}
-    assert set(moved) == set(before) and {row["object_id"] for row in moved.values()} == set(world.images()) - {planned} - {
-        one for one, row in world.images().items() if row["version"] == "2"
-    }
+    assert set(moved) == set(before) and {row["object_id"] for row in moved.values()} == set(world.images()) - {
+        planned
+    } - {one for one, row in world.images().items() if row["version"] == "2"}
     assert Stage(world.out, "2-planned").log().counts()["assigned"] == 6
 
 

@@ -99,7 +99,9 @@ def test_a_plan_cut_short_whose_inputs_are_gone_says_so(world: World) -> None:
 
 
 @pytest.mark.parametrize("place", ["1-tagged/tags/test", "1-tagged/images", "0-listed/objects"])
-def test_a_plan_cut_short_whose_inputs_are_damaged_goes_on_once_they_are_redone(worlds: Callable[[], World], place: str) -> None:
+def test_a_plan_cut_short_whose_inputs_are_damaged_goes_on_once_they_are_redone(
+    worlds: Callable[[], World], place: str
+) -> None:
     undisturbed, world = worlds(), worlds()
     for one in (undisturbed, world):
         one.grow({f"{number}.jpg": unlike(number, "animal/dog") for number in range(9)})
@@ -227,4 +229,6 @@ class PlanMachine(RuleBasedStateMachine):
 
 
 TestPlanMachine = PlanMachine.TestCase
-TestPlanMachine.settings = settings(max_examples=8, stateful_step_count=8, deadline=None, suppress_health_check=list(HealthCheck))
+TestPlanMachine.settings = settings(
+    max_examples=8, stateful_step_count=8, deadline=None, suppress_health_check=list(HealthCheck)
+)

@@ -50,7 +50,11 @@ def test_nothing_tagged_is_nothing_planned(world: World) -> None:
 
 def test_an_image_that_no_rule_serves_is_on_record(world: World) -> None:
     world.grow({"a.jpg": unlike(1), "b.jpg": unlike(2, "animal")})
-    world.plan(terms := world.terms(RULES.replace('{tags: "**", ask: {look/a: 2, look/b: 1}}', "{tags: animal, ask: {look/a: 1}}")))
+    world.plan(
+        terms := world.terms(
+            RULES.replace('{tags: "**", ask: {look/a: 2, look/b: 1}}', "{tags: animal, ask: {look/a: 1}}")
+        )
+    )
     check(world, terms)
     assert world.outcomes() == {"a.jpg 1": "unserved", "b.jpg 1": "planned"}
 
@@ -65,14 +69,20 @@ def test_tags_of_several_taggers_count_once_each_with_the_best_score(world: Worl
         return {"path": path, "score": score, "tagger": "other"}
 
     found = [
-        {"object_id": ids["c.jpg"], "tags": [scored("plant/tree", 0.25), scored("sign", 0.25), scored("plant/tree", 0.75)]},
+        {
+            "object_id": ids["c.jpg"],
+            "tags": [scored("plant/tree", 0.25), scored("sign", 0.25), scored("plant/tree", 0.75)],
+        },
         {"object_id": ids["a.jpg"], "tags": [scored("plant", 0.75), scored("sign", 0.5)]},
     ]
     with Lease.take(world.out) as lease:
         part = TablePart((stage.write("tags/other", partition, 2, table(found, OBJECT_TAGS)),), "f")
         stage.commit(Receipt(partition, 2, {"tags/other": part}), lease, 1)
         plan.run(world.out, terms, lease, "growth")
-    tags = {row["uri"]: [(tag["path"], tag["score"], tag["tagger"]) for tag in row["tags"]] for row in world.images().values()}
+    tags = {
+        row["uri"]: [(tag["path"], tag["score"], tag["tagger"]) for tag in row["tags"]]
+        for row in world.images().values()
+    }
     assert tags == {
         "a.jpg": [("animal/bird", 0.5, "test"), ("plant", 0.75, "other"), ("sign", 0.5, "other")],
         "b.jpg": [],

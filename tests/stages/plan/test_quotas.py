@@ -16,7 +16,9 @@ def test_a_cap_holds_exactly_and_spreads_over_all_images(planned: World) -> None
     after = planned.assignments()
     looks = {key for key, row in after.items() if row["type"].startswith("look/")}
     assert len(looks) == 20 and set(after) < set(before)
-    assert {key for key in before if key not in after} == {key for key, row in before.items() if row["type"][:4] == "look"} - looks
+    assert {key for key in before if key not in after} == {
+        key for key, row in before.items() if row["type"][:4] == "look"
+    } - looks
     partitions = Counter(
         name.partition(".")[0]
         for name, rows in planned.written().items()
@@ -49,7 +51,9 @@ def test_an_edit_beside_a_cap_leaves_what_the_cap_let_through(world: World) -> N
     world.grow({f"new {number}.jpg": unlike(number + 50, "animal") for number in range(24)})
     world.plan(terms)
     before = {key for key, row in world.assignments().items() if row["type"] == "look/a"}
-    world.plan(edited := world.terms(caps={"look/a": 8}, forms={"short": 1.0, "detailed": 1.0, "brief": 0.0}), change="edit")
+    world.plan(
+        edited := world.terms(caps={"look/a": 8}, forms={"short": 1.0, "detailed": 1.0, "brief": 0.0}), change="edit"
+    )
     check_quotas(world, edited)
     assert {key for key, row in world.assignments().items() if row["type"] == "look/a"} == before
     world.plan(smaller := world.terms(caps={"look/a": 5}), change="edit")
@@ -76,7 +80,9 @@ def test_growth_beside_a_share_takes_nothing_back_even_where_a_partition_is_plan
     world.grow({uri: unlike(100 + place, "animal") for place, uri in enumerate(changed)})
     world.plan(terms)
     check_quotas(world, terms)
-    assert {key for key, row in before.items() if images[row["object_id"]]["uri"] not in changed} <= set(world.assignments())
+    assert {key for key, row in before.items() if images[row["object_id"]]["uri"] not in changed} <= set(
+        world.assignments()
+    )
 
 
 def test_an_image_that_lost_all_its_questions_to_a_quota_is_on_record(world: World) -> None:

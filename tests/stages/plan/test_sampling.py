@@ -8,11 +8,15 @@ from hypothesis import strategies as st
 from synthgen.stages.plan.sampling import OptionSampler, TypeSampler, balance, image_words, uniforms, word
 
 TYPES = [f"family/type_{number}" for number in range(12)]
-WEIGHTS = st.lists(st.floats(0, 100).map(lambda weight: weight if weight > 0.01 else 0.0), min_size=12, max_size=12).map(np.array)
+WEIGHTS = st.lists(
+    st.floats(0, 100).map(lambda weight: weight if weight > 0.01 else 0.0), min_size=12, max_size=12
+).map(np.array)
 IMAGES = st.text("0123456789abcdef", min_size=1, max_size=64)
 
 
-def raced(weights: np.ndarray, image: str, k: int, per_type: int = 1, types: list[str] = TYPES) -> list[tuple[str, int]]:
+def raced(
+    weights: np.ndarray, image: str, k: int, per_type: int = 1, types: list[str] = TYPES
+) -> list[tuple[str, int]]:
     """The arrivals of one image."""
     _, kinds, ordinals = TypeSampler(types, per_type).race(image_words(7, [image]), weights[None], k)
     return [(types[kind], ordinal) for kind, ordinal in zip(kinds, ordinals.tolist(), strict=True)]
@@ -41,7 +45,9 @@ def test_uniforms_are_uniform_over_images_and_over_names() -> None:
 def test_uniforms_of_neighbours_are_independent() -> None:
     """Pairs of draws fill the square evenly: of two names on one image, of two images for one name, of two seeds."""
     words = np.array([word("type", str(number)) for number in range(201)], dtype=np.uint64)
-    drawn, again = (uniforms(image_words(seed, [str(image) for image in range(201)])[:, None], words) for seed in (3, 4))
+    drawn, again = (
+        uniforms(image_words(seed, [str(image) for image in range(201)])[:, None], words) for seed in (3, 4)
+    )
     for one, other in ((drawn[:, :-1], drawn[:, 1:]), (drawn[:-1], drawn[1:]), (drawn, again)):
         cells = (one.ravel() * 10).astype(int) * 10 + (other.ravel() * 10).astype(int)
         counts = np.bincount(cells, minlength=100)
@@ -71,7 +77,9 @@ def test_further_draws_are_weighted_draws_without_the_earlier_ones() -> None:
     share = weights / weights.sum()
     pairs = [(a, b) for a in range(3) for b in range(3) if a != b]
     expected = np.array([10_000 * share[a] * share[b] / (1 - share[a]) for a, b in pairs])
-    assert chi_square(np.array([orders.count(pair) for pair in pairs]), expected) < 20.5  # 5 degrees of freedom, p = 0.001
+    assert (
+        chi_square(np.array([orders.count(pair) for pair in pairs]), expected) < 20.5
+    )  # 5 degrees of freedom, p = 0.001
 
 
 def test_a_type_may_come_again_as_often_as_its_weight_says() -> None:
@@ -86,9 +94,15 @@ def test_a_type_may_come_again_as_often_as_its_weight_says() -> None:
 @given(st.lists(st.tuples(IMAGES, WEIGHTS), max_size=4), st.integers(0, 12), st.integers(1, 3))
 def test_an_image_is_drawn_alone_as_among_others(images: list[tuple[str, np.ndarray]], k: int, per_type: int) -> None:
     weights = np.array([some for _, some in images]).reshape(len(images), 12)
-    place, kinds, ordinals = TypeSampler(TYPES, per_type).race(image_words(7, [image for image, _ in images]), weights, k)
+    place, kinds, ordinals = TypeSampler(TYPES, per_type).race(
+        image_words(7, [image for image, _ in images]), weights, k
+    )
     for number, (image, some) in enumerate(images):
-        mine = [(TYPES[kind], ordinal) for one, kind, ordinal in zip(place, kinds, ordinals.tolist(), strict=True) if one == number]
+        mine = [
+            (TYPES[kind], ordinal)
+            for one, kind, ordinal in zip(place, kinds, ordinals.tolist(), strict=True)
+            if one == number
+        ]
         assert mine == raced(some, image, k, per_type)
 
 
@@ -110,7 +124,9 @@ def test_per_image_and_per_type_are_kept(weights: np.ndarray, image: str, k: int
 
 
 @given(WEIGHTS, IMAGES, st.integers(1, 12), st.integers(1, 3), st.permutations(range(12)))
-def test_the_order_of_the_types_does_not_matter(weights: np.ndarray, image: str, k: int, per_type: int, order: list[int]) -> None:
+def test_the_order_of_the_types_does_not_matter(
+    weights: np.ndarray, image: str, k: int, per_type: int, order: list[int]
+) -> None:
     shuffled = raced(weights[order], image, k, per_type, [TYPES[index] for index in order])
     assert shuffled == raced(weights, image, k, per_type)
 
