@@ -11,12 +11,13 @@
         ├── SettingsChanged    the settings differ from those of the folder      exit 2
         └── LeaseHeld          another driver is at work in this folder          exit 2
 
-Every message is one line: what is wrong, where, what is known, what to do. A failure that costs one row is not here:
-it is a value in that row (see tables.py), never an exception that leaves its stage.
+Every message is one line: what is wrong, where, what is known, what to do. What costs one row is no exception but a
+`Failure`: a value in that row, with a reason from a closed list in tables.py.
 """
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
 from signal import Signals
 from typing import TypeVar
@@ -77,6 +78,25 @@ class SettingsChanged(UserMistake):
 
 class LeaseHeld(UserMistake):
     """Another driver is at work in this output folder."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why one row has no result: a reason from a closed list in tables.py, and one line of detail."""
+
+    reason: str
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.detail}" if self.detail else self.reason
+
+
+def one_line(error: BaseException | str, limit: int = 300) -> str:
+    """Return an error or text as one line of at most `limit` characters; an exception is named by its class."""
+    text = " ".join(str(error).split())
+    if isinstance(error, BaseException):
+        text = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
 def attempted(faults: list[str], call: Callable[[], Found]) -> Found | None:
