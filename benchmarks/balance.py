@@ -20,10 +20,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from planning import listed, tag_all, terms_of
 
+from synthgen.tables import PLAN
 from synthgen.config import taxonomy
 from synthgen.config.pipeline import BalanceConfig
 from synthgen.stages import plan
-from synthgen.store import Folder, Lease, Stage
+from synthgen.store import Folder, Lease, StageFolder
 from synthgen.tables import ASSIGNMENTS, PLANNED_IMAGES
 
 TAGS, SKEW = 40, 100.0
@@ -84,14 +85,14 @@ def _some(draw: random.Random, names: list[str], weights: list[float]) -> list[s
 
 
 def _spread(out: Folder) -> Spread:
-    stage = Stage(out, "2-planned")
+    stage = StageFolder(out, PLAN)
     log, types, tags, images, questions = stage.log(), Counter[str](), Counter[str](), 0, 0
     for partition in log.partitions:
-        rows = stage.current(log, partition, "assignments", "assignment_id", ASSIGNMENTS)
+        rows = stage.current(log, partition, "assignments")
         asked = Counter(rows.column("object_id").to_pylist())
         types.update(rows.column("type").to_pylist())
         for row in (
-            stage.current(log, partition, "images", "object_id", PLANNED_IMAGES)
+            stage.current(log, partition, "images")
             .select(["object_id", "tags"])
             .to_pylist()
         ):

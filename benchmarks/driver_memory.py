@@ -24,6 +24,7 @@ from typing import Any
 import planning
 import pyarrow as pa
 
+from synthgen.tables import GENERATE, PACK, PLAN, SELECT
 from synthgen.config import mapping, prompt_pack, taxonomy
 from synthgen.config import pipeline as pipelines
 from synthgen.config.pipeline import Pipeline
@@ -32,7 +33,7 @@ from synthgen.engines import ModelName
 from synthgen.stages import generate, pack, plan, select
 from synthgen.stages.generate import GenerateContext
 from synthgen.stages.pack import PackContext
-from synthgen.store import Folder, Lease, Receipt, Stage, TablePart
+from synthgen.store import Folder, Lease, Receipt, StageFolder, TablePart
 from synthgen.tables import ASSIGNMENTS, PAIRS, SCORES, SHARD_INDEX, UNPACKED, pair_id
 from synthgen.workers import Task
 
@@ -133,20 +134,19 @@ def planned(out: Folder, count: int, lease: Lease) -> None:
 
 def generated(out: Folder, count: int, lease: Lease) -> None:
     """What is to be asked is found as a run finds it; a scripted worker answers."""
-    chosen, stage = pipeline(), Stage(out, "3-generated")
+    chosen, stage = pipeline(), StageFolder(out, GENERATE)
     model, settings = ModelName("none", "none"), chosen.generate
     terms = GenerateContext(
         out, chosen.source, chosen.images, prompt_pack.load("everyday"), model, settings.engine, settings.sampling, settings.scores, 0
     )  # fmt: skip
-    for work in generate.todo(Stage(out, "2-planned").log(), stage.log(), terms, update=False):
+    for work in generate.todo(StageFolder(out, PLAN).log(), stage.log(), terms, update=False):
         stage.commit(answered(stage, work, terms), lease, 1)
 
 
 def answered(stage: Stage, work: Task, terms: GenerateContext) -> Receipt:
     """A pair and a score for every assignment of a partition."""
-    asked = Stage(stage.out, "2-planned").current(
-        work.inputs["2-planned"], work.partition, "assignments", "assignment_id", ASSIGNMENTS
-    )
+    asked = StageFolder(stage.out, PLAN).current(
+        work.inputs[PLAN.folder], work.partition, "assignments")
     ids, size = asked.column("assignment_id").to_pylist(), asked.num_rows
     pairs = [pair_id(one, "recipe", 0) for one in ids]
     columns: dict[str, Any] = {name: asked.column(name) for name in ASSIGNMENTS.names if name in PAIRS.names}
@@ -161,20 +161,20 @@ def answered(stage: Stage, work: Task, terms: GenerateContext) -> Receipt:
     tables = {"pairs": rows, f"scores/{SCORE}": scores}
     parts = {name: TablePart((stage.write(name, work.partition, 1, found),), "f") for name, found in tables.items()}
     return Receipt(
-        work.partition, 1, parts, {"pair": size}, work.inputs["2-planned"].digests("2-planned", [work.partition])
+        work.partition, 1, parts, {"pair": size}, work.inputs[PLAN.folder].digests(PLAN, [work.partition])
     )
 
 
 def selected(out: Folder, count: int, lease: Lease) -> None:
     """Selection, the real one."""
-    stage = Stage(out, "4-selected")
+    stage = StageFolder(out, SELECT)
     for receipt in select.run(select.prepare(out, pipeline().select)):
         stage.commit(receipt, lease, 1)
 
 
 def packed(out: Folder, count: int, lease: Lease) -> None:
     """What is to be packed, and the card, as a run makes them; of a shard only its index is written."""
-    chosen, prompts, stage = pipeline(), prompt_pack.load("everyday"), Stage(out, "5-shards")
+    chosen, prompts, stage = pipeline(), prompt_pack.load("everyday"), StageFolder(out, PACK)
     terms = PackContext(out, chosen.source, chosen.images, chosen.pack, (SCORE,), partial(turn_text, prompts), "w")
     for shard in pack.todo(terms):
         size = len(shard.samples)

@@ -38,8 +38,9 @@ from typing import Any
 import pyarrow.parquet as pq
 from faulty_store import FaultyStore
 
+from synthgen.tables import stage_at
 from synthgen.job import funnel as status
-from synthgen.store import Folder, Stage
+from synthgen.store import Folder, StageFolder
 from synthgen.tables import ASSIGNMENTS, DECISIONS, IMAGES, PAIRS, SCORES
 
 ROOT = Path(__file__).parent.parent
@@ -228,7 +229,7 @@ def finish(place: Ground, out: str, kill_after: float | None) -> str:
 
 def stage_at_work(out: Folder) -> str:
     """The last stage that has written anything; 'start' if none has."""
-    written = [name for name in status.FOLDERS if Stage(out, name).folder.sizes(".parquet")]
+    written = [name for name in status.FOLDERS if StageFolder(out, stage_at(name)).folder.sizes(".parquet")]
     return written[-1] if written else "start"
 
 
@@ -256,11 +257,11 @@ def tables(out: Folder, engine: str) -> dict[str, Rows]:
 
 def rows(out: Folder, stage: str, table: str, key: str, schema: Any, columns: list[str]) -> Rows:
     """The current rows of a table; a key that is there twice gets a second entry, so that it shows."""
-    folder = Stage(out, stage)
+    folder = StageFolder(out, stage_at(stage))
     log = folder.log()
     found: Rows = {}
     for partition in log.partitions:
-        for row in folder.current(log, partition, table, key, schema).select([key, *columns]).to_pylist():
+        for row in folder.current(log, partition, table, schema.names).select([key, *columns]).to_pylist():
             found[_unused(found, row[key])] = tuple(row[name] for name in columns)
     return found
 

@@ -24,10 +24,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from synthgen.tables import LIST, PLAN, TAG
 from synthgen.config import mapping, pipeline, prompt_pack, taxonomy
 from synthgen.ingest.sources import Listed
 from synthgen.stages import listing, plan
-from synthgen.store import Folder, Lease, Receipt, Stage, TablePart
+from synthgen.store import Folder, Lease, Receipt, StageFolder, TablePart
 from synthgen.tables import IMAGES, OBJECT_TAGS, OBJECTS, image_id
 
 EMBEDDING = 512  # numbers of an embedding, half precision
@@ -100,7 +101,7 @@ def listed(out: Folder, count: int, lease: Lease, terms: plan.PlanContext) -> di
         for number in range(count)
     )
     listing.run(out, objects, lease, "f")
-    assert Stage(out, "0-listed").log().counts() == {"listed": count}
+    assert StageFolder(out, LIST).log().counts() == {"listed": count}
     return {"listed": count}
 
 
@@ -112,10 +113,10 @@ def tagged(out: Folder, count: int, lease: Lease, terms: plan.PlanContext) -> di
 
 def tag_all(out: Folder, count: int, lease: Lease, tags_of: Callable[[random.Random], list[str]]) -> dict[str, int]:
     """Gives every listed object an image and some tags."""
-    source, stage = Stage(out, "0-listed"), Stage(out, "1-tagged")
+    source, stage = StageFolder(out, LIST), StageFolder(out, TAG)
     log, images = source.log(), images_of(random.Random(count))
     for partition in log.partitions:
-        ids = source.current(log, partition, "objects", "object_id", OBJECTS).column("object_id").to_pylist()
+        ids = source.current(log, partition, "objects").column("object_id").to_pylist()
         draw = random.Random(partition)
         embeddings = np.random.default_rng(len(ids)).random((len(ids), EMBEDDING)).astype(np.float16)
         found = [next(images) for _ in ids]
@@ -134,7 +135,7 @@ def tag_all(out: Folder, count: int, lease: Lease, tags_of: Callable[[random.Ran
             f"tags/{TAGGER}": pa.table({"object_id": ids, "tags": tags}, schema=OBJECT_TAGS),
         }
         parts = {name: TablePart((stage.write(name, partition, 1, rows),), "f", True) for name, rows in tables.items()}
-        stage.commit(Receipt(partition, 1, parts, {"tagged": len(ids)}, log.digests("0-listed", [partition])), lease, 1)
+        stage.commit(Receipt(partition, 1, parts, {"tagged": len(ids)}, log.digests(LIST, [partition])), lease, 1)
     return stage.log().counts()
 
 
@@ -156,7 +157,7 @@ def images_of(draw: random.Random) -> Iterator[tuple[str, int]]:
 def planned(out: Folder, count: int, lease: Lease, terms: plan.PlanContext) -> dict[str, int]:
     """Plans them."""
     plan.run(out, terms, lease, "growth")
-    counts = Stage(out, "2-planned").log().counts()
+    counts = StageFolder(out, PLAN).log().counts()
     assert sum(counts[name] for name in counts if name not in ("assigned", "retired")) == count
     return counts
 

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from synthgen.tables import GENERATE, PLAN
 from synthgen import run
 from synthgen.commands import plan
 from synthgen.config import pipeline as pipelines
@@ -25,7 +26,7 @@ from synthgen.job.job import Job, open_job
 from synthgen.job.request import RunRequest
 from synthgen.stages import generate
 from synthgen.stages.generate import GenerateContext, GenerateWorker
-from synthgen.store import Folder, Lease, Receipt, Stage
+from synthgen.store import Folder, Lease, Receipt, StageFolder
 from synthgen.workers import PoolSpec, Task, leave_ray, run_pool
 
 TOKENS = ("prompt_tokens", "cached_tokens", "output_tokens")
@@ -85,8 +86,8 @@ def main() -> None:
 
 def taken(job: Job) -> dict[str, float]:
     """What the generate stage takes of its engine."""
-    terms, stage, last = job.generate_terms, Stage(job.out, "3-generated"), Counter[str]()
-    works = generate.todo(Stage(job.out, "2-planned").log(), stage.log(), terms, update=False)
+    terms, stage, last = job.generate_terms, StageFolder(job.out, GENERATE), Counter[str]()
+    works = generate.todo(StageFolder(job.out, PLAN).log(), stage.log(), terms, update=False)
     with Lease.take(job.out) as lease:
 
         def commit(receipt: Receipt) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from synthgen.tables import GENERATE, PLAN
 from synthgen import run
 from synthgen.config import pipeline as pipelines
 from synthgen.engines import EngineInfo, Reply, Request, open_engine
@@ -21,7 +22,7 @@ from synthgen.job.job import open_job
 from synthgen.job.request import RunRequest
 from synthgen.stages import generate
 from synthgen.stages.generate import GenerateContext, GenerateWorker
-from synthgen.store import Folder, Lease, Receipt, Stage
+from synthgen.store import Folder, Lease, Receipt, StageFolder
 from synthgen.workers import PoolSpec, Task, leave_ray, run_pool
 
 REPLAY = "replay"
@@ -177,8 +178,8 @@ def measure(images: int, orders: Sequence[Order], overrides: Sequence[str] = ())
         pipeline = pipelines.load("demo", ["generate.engine.in_flight=16", *overrides])
         job = open_job(Folder(str(Path(folder) / "out")), pipeline, line=RunRequest(limit=images))
         run.run(job, run.StageRange("tag", "plan"))
-        terms, stage = job.generate_terms, Stage(job.out, "3-generated")
-        works = generate.todo(Stage(job.out, "2-planned").log(), stage.log(), terms, update=False)
+        terms, stage = job.generate_terms, StageFolder(job.out, GENERATE)
+        works = generate.todo(StageFolder(job.out, PLAN).log(), stage.log(), terms, update=False)
         crew = PoolSpec(build, terms, lambda work: (), 1, pipeline.generate.engine.cpus)
         replays = [Task(f"{REPLAY}/{order}/{turn}", 1) for turn in range(2) for order in orders]
         receipts: list[Receipt] = []

@@ -16,10 +16,11 @@ import tempfile
 import time
 from typing import Any
 
+from synthgen.tables import GENERATE, SELECT
 from synthgen import tables as schemas
 from synthgen.config.pipeline import SelectConfig, Threshold
 from synthgen.stages import select
-from synthgen.store import Folder, Lease, Receipt, Stage, TablePart
+from synthgen.store import Folder, Lease, Receipt, StageFolder, TablePart
 from synthgen.store.commits import partition_name
 
 PAIRS_A_PARTITION = 10_000
@@ -71,9 +72,9 @@ def measured(count: int) -> dict[str, Any]:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         start, cpu = time.perf_counter(), time.process_time()
         for receipt in select.run(select.prepare(out, SETTINGS)):
-            Stage(out, "4-selected").commit(receipt, lease, 1)
+            StageFolder(out, SELECT).commit(receipt, lease, 1)
         seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
-        counts = Stage(out, "4-selected").log().counts()
+        counts = StageFolder(out, SELECT).log().counts()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert sum(counts.values()) == count
     return {
@@ -87,7 +88,7 @@ def measured(count: int) -> dict[str, Any]:
 
 
 def _generate(out: Folder, lease: Lease, start: int, end: int) -> None:
-    partition, stage = partition_name(1, start // PAIRS_A_PARTITION), Stage(out, "3-generated")
+    partition, stage = partition_name(1, start // PAIRS_A_PARTITION), StageFolder(out, GENERATE)
     random.seed(start)
     pairs = [_pair(number) for number in range(start, end)]
     scores = [{"pair_id": pair["pair_id"], "value": random.random()} for pair in pairs]

@@ -18,7 +18,8 @@ from typing import Any
 
 from demo.oracle import judge
 from demo.world import Scene
-from synthgen.store import Folder, Stage
+from synthgen.tables import SELECT, stage_at
+from synthgen.store import Folder, StageFolder
 from synthgen.tables import DECISIONS, PAIRS, PLANNED_IMAGES
 
 HERE = Path(__file__).parent
@@ -32,10 +33,10 @@ def scenes() -> dict[str, Scene]:
 
 def rows(out: Folder, stage: str, table: str, key: str, schema: Any) -> Iterator[dict[str, Any]]:
     """The current rows of a table."""
-    folder = Stage(out, stage)
+    folder = StageFolder(out, stage_at(stage))
     log = folder.log()
     for name in log.partitions:
-        yield from folder.current(log, name, table, key, schema).to_pylist()
+        yield from folder.current(log, name, table, schema.names).to_pylist()
 
 
 def measure(folder: Path) -> dict[str, Any]:
@@ -98,7 +99,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="How many pairs of a run over the demo images are true.")
     parser.add_argument("folder", type=Path, help="the run's output folder")
     folder = parser.parse_args().folder
-    if not Stage(Folder(str(folder)), "4-selected").log().partitions:
+    if not StageFolder(Folder(str(folder)), SELECT).log().partitions:
         parser.error(
             f"{folder}: no pair of a run was selected there; make it with: synth run --pipeline demo --out {folder}"
         )

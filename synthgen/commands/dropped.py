@@ -14,10 +14,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from synthgen.tables import stage_at
 from synthgen.commands.retry import REASONS
 from synthgen.errors import UserMistake, close, nearest
 from synthgen.job.funnel import FOLDERS, funnels
-from synthgen.store import CommitLog, Folder, Stage
+from synthgen.store import CommitLog, Folder, StageFolder
 from synthgen.tables import (
     ASSIGNMENTS,
     DECISIONS,
@@ -114,10 +115,10 @@ class _Book:
 
     @cached_property
     def logs(self) -> Mapping[str, CommitLog]:
-        return {name: Stage(self.out, name).log() for name in FOLDERS}
+        return {name: StageFolder(self.out, stage_at(name)).log() for name in FOLDERS}
 
     def table(self, name: str, partition: str, table: str, key: str, schema: pa.Schema) -> pa.Table:
-        return Stage(self.out, name).current(self.logs[name], partition, table, key, schema)
+        return StageFolder(self.out, stage_at(name)).current(self.logs[name], partition, table, schema.names)
 
     def holding(self, name: str, reasons: Set[str]) -> Iterator[str]:
         """The partitions of a stage that have such rows."""

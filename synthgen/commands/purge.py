@@ -17,13 +17,14 @@ from functools import partial
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from synthgen.tables import LIST, PLAN, TAG, stage_at
 from synthgen.commands.lookup import objects_meant
 from synthgen.errors import UserMistake
 from synthgen.job import funnel, run_record
 from synthgen.job.job import Job
 from synthgen.run import StageRange, run
 from synthgen.stages.pack import redact
-from synthgen.store import CommitLog, Folder, Lease, Receipt, Stage, TablePart
+from synthgen.store import CommitLog, Folder, Lease, Receipt, StageFolder, TablePart
 from synthgen.store.denylist import Denylist, extend_denylist, read_denylist
 from synthgen.store.gc import collect_garbage
 from synthgen.tables import (
@@ -90,7 +91,7 @@ def purge(job: Job, names: Collection[str]) -> PurgeResult:
     reached = [
         stage
         for stage, folder in (("select", "4-selected"), ("pack", "5-shards"))
-        if Stage(out, folder).log().partitions
+        if StageFolder(out, stage_at(folder)).log().partitions
     ]
     if reached:
         run(job, StageRange("select", reached[-1], purges=True))
@@ -108,7 +109,7 @@ def _out_of_tables(
     out: Folder, names: Iterable[str], lease: Lease, below: Callable[[str], str]
 ) -> tuple[int, int, int]:
     """Writes the tables anew; how many objects, contents and partitions that are. `below` gives what samples show of a uri."""
-    _check_plan(Stage(out, PLANNED))
+    _check_plan(StageFolder(out, PLAN))
     known = read_denylist(out)
     wanted = frozenset(names) - known.object_ids - known.image_ids
     meant = objects_meant(out.url, lambda: _objects(out), wanted, below)
@@ -119,19 +120,19 @@ def _out_of_tables(
         extend_denylist(out, more)
     run_record.begun(out, "purge", "edit")
     everything = Denylist(known.object_ids | more.object_ids, known.image_ids | more.image_ids)
-    logs = {stage: Stage(out, stage).log() for stage in (LISTED, TAGGED, PLANNED, GENERATED)}
+    logs = {stage: StageFolder(out, stage_at(stage)).log() for stage in (LISTED, TAGGED, PLANNED, GENERATED)}
     done = 0
-    for name in _holding(out, logs[LISTED], everything):
-        changed = [_rewrite(Stage(out, stage), logs, name, everything, lease) for stage in logs]
+    for name in _holding(out, logs[LIST.folder], everything):
+        changed = [_rewrite(StageFolder(out, stage_at(stage)), logs, name, everything, lease) for stage in logs]
         done += any(changed)
     return len(more.object_ids), len(more.image_ids), done
 
 
 def _holding(out: Folder, listed: CommitLog, gone: Denylist) -> list[str]:
     """The partitions of the objects that are gone; all stages cut the job into the same partitions."""
-    stage, ids = Stage(out, LISTED), pa.array(sorted(gone.object_ids), pa.string())
+    stage, ids = StageFolder(out, LIST), pa.array(sorted(gone.object_ids), pa.string())
     columns = pa.schema([OBJECTS.field("object_id")])
-    found = ((name, stage.current(listed, name, "objects", "object_id", columns)) for name in listed.partitions)
+    found = ((name, stage.current(listed, name, "objects", columns.names)) for name in listed.partitions)
     return [name for name, rows in found if pc.any(pc.is_in(rows.column("object_id"), ids)).as_py()]
 
 
@@ -148,15 +149,15 @@ def _with_copies(out: Folder, objects: frozenset[str]) -> Denylist:
 
 def _objects(out: Folder) -> Iterable[pa.Table]:
     """object_id, uri, row and image_id (null until it is tagged) of every object, partition by partition."""
-    listed, tagged = Stage(out, LISTED), Stage(out, TAGGED)
+    listed, tagged = StageFolder(out, LIST), StageFolder(out, TAG)
     logs = listed.log(), tagged.log()
     columns = (
         pa.schema([OBJECTS.field(name) for name in ("object_id", "uri", "row")]),
         pa.schema([IMAGES.field("object_id"), IMAGES.field("image_id")]),
     )
     for name in logs[0].partitions:
-        rows = listed.current(logs[0], name, "objects", "object_id", columns[0])
-        seen = tagged.current(logs[1], name, "images", "object_id", columns[1])
+        rows = listed.current(logs[0], name, "objects", columns[0].names)
+        seen = tagged.current(logs[1], name, "images", columns[1].names)
         place = pc.index_in(rows.column("object_id"), seen.column("object_id").combine_chunks())
         yield rows.append_column("image_id", seen.column("image_id").take(place))
 
@@ -209,7 +210,7 @@ def _tables(log: CommitLog) -> set[str]:
 
 def _rows(stage: Stage, log: CommitLog, partition: str, table: str) -> pa.Table:
     kind = table.partition("/")[0]
-    return stage.current(log, partition, table, KEYS.get(kind, "pair_id"), SCHEMAS[f"{stage.name}/{kind}"])
+    return stage.current(log, partition, table, SCHEMAS[f"{stage.name}/{kind}"].names)
 
 
 def _reads(stage: Stage, partition: str, before: Receipt, logs: Mapping[str, CommitLog]) -> Mapping[str, str]:
@@ -221,7 +222,7 @@ def _reads(stage: Stage, partition: str, before: Receipt, logs: Mapping[str, Com
     return {
         key: digest
         for name in earlier
-        for key, digest in Stage(stage.out, name).log().digests(name, [partition]).items()
+        for key, digest in StageFolder(stage.out, stage_at(name)).log().digests(name, [partition]).items()
     }
 
 
@@ -267,7 +268,7 @@ def _outcomes(name: str, rows: pa.Table, stage: Mapping[str, pa.Table]) -> Count
 
 def _never_asked(out: Folder, partition: str, gone: Denylist, pairs: pa.Table) -> int:
     """The assignments that are gone and were taken back before they had an outcome: `3-generated` counts them as retired."""
-    stage = Stage(out, PLANNED)
+    stage = StageFolder(out, PLAN)
     log = stage.log()
     # The plan was written anew before: what it held is in the revisions up to the last but one.
     then = CommitLog({partition: log.partitions[partition][:-1]})

@@ -18,11 +18,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from synthgen.tables import GENERATE, PLAN, TAG, stage_at
 from synthgen.errors import Damaged, UserMistake, nearest
 from synthgen.ingest.sources import list_objects
 from synthgen.job import run_record
 from synthgen.job.funnel import FOLDERS
-from synthgen.store import CommitLog, Folder, Lease, Receipt, Stage, TablePart
+from synthgen.store import CommitLog, Folder, Lease, Receipt, StageFolder, TablePart
 from synthgen.store.commits import EMPTIED
 from synthgen.store.denylist import read_denylist
 from synthgen.tables import (
@@ -53,7 +54,9 @@ FOUND_AGAIN = (
 
 def redo(out: Folder, names: Sequence[str], lease: Lease) -> int:
     """Has these partitions done again by the next run; returns how many are. All names are checked first."""
-    known = {f"{stage}/{partition}" for stage in FOLDERS for partition in Stage(out, stage).log().partitions}
+    known = {
+        f"{stage}/{partition}" for stage in FOLDERS for partition in StageFolder(out, stage_at(stage)).log().partitions
+    }
     for name in names:
         if name not in known:
             raise UserMistake(f"--partition {name}: is not in {out.url}; {nearest(name, known)}")
@@ -61,7 +64,7 @@ def redo(out: Folder, names: Sequence[str], lease: Lease) -> int:
     done = 0
     for name in sorted(set(names)):  # what is made of a partition may say what was in it
         folder, _, partition = name.partition("/")
-        stage = Stage(out, folder)
+        stage = StageFolder(out, stage_at(folder))
         if stage.log().holds(partition):
             done += special[folder](stage, partition, lease) if folder in special else stage.empty(partition, lease)
     return done
@@ -73,11 +76,11 @@ def redo(out: Folder, names: Sequence[str], lease: Lease) -> int:
 def _listed_again(stage: Stage, partition: str, lease: Lease) -> bool:
     """The partition's record as the source has it now; where nothing says what was in it, it goes with all that came of it."""
     try:
-        ids = _column(Stage(stage.out, TAGGED), partition, "images", IMAGES)
+        ids = _column(StageFolder(stage.out, TAG), partition, "images", IMAGES)
     except Damaged:
         ids = []
     if not ids:
-        done = [Stage(stage.out, one).empty(partition, lease) for one in FOLDERS[:4]]
+        done = [StageFolder(stage.out, stage_at(one)).empty(partition, lease) for one in FOLDERS[:4]]
         return any(done)
     rows = list(_found(stage.out, partition, ids).values())
     log = stage.log()
@@ -114,9 +117,9 @@ def _found(out: Folder, partition: str, ids: Sequence[str]) -> dict[str, dict[st
 
 
 def _planned_images(out: Folder, partition: str) -> list[dict[str, Any]]:
-    stage, columns = Stage(out, PLANNED), pa.schema([PLANNED_IMAGES.field(name) for name in FOUND_AGAIN])
+    stage, columns = StageFolder(out, PLAN), pa.schema([PLANNED_IMAGES.field(name) for name in FOUND_AGAIN])
     try:
-        rows: list[dict[str, Any]] = stage.current(stage.log(), partition, "images", "object_id", columns).to_pylist()
+        rows: list[dict[str, Any]] = stage.current(stage.log(), partition, "images", columns.names).to_pylist()
     except Damaged:
         return []
     return rows
@@ -125,7 +128,7 @@ def _planned_images(out: Folder, partition: str) -> list[dict[str, Any]]:
 def _column(stage: Stage, partition: str, name: str, schema: pa.Schema) -> list[str]:
     """The object ids in a table of a partition."""
     ids = pa.schema([schema.field("object_id")])
-    found: list[str] = stage.current(stage.log(), partition, name, "object_id", ids).column("object_id").to_pylist()
+    found: list[str] = stage.current(stage.log(), partition, name, ids.names).column("object_id").to_pylist()
     return found
 
 
@@ -134,7 +137,7 @@ def _column(stage: Stage, partition: str, name: str, schema: pa.Schema) -> list[
 
 def _unplanned(stage: Stage, partition: str, lease: Lease) -> bool:
     """The plan of a partition without its damaged files; what is not known from others was asked, so `3-generated` has it."""
-    log, generated = stage.log(), Stage(stage.out, GENERATED)
+    log, generated = stage.log(), StageFolder(stage.out, GENERATE)
     known = _last(_readable(stage, log, partition, "assignments", ASSIGNMENTS), "assignment_id")
     asked = _last(_readable(generated, generated.log(), partition, "pairs", PAIRS), "assignment_id")
     asked = asked.filter(
@@ -169,7 +172,7 @@ def _ungenerated(stage: Stage, partition: str, lease: Lease) -> bool:
     counts = outcome_counts(rows.select(["outcome", "reason"]).to_pylist())
     counts["retired"] = log.counts([partition]).get("retired", 0)
     for name in tables - damaged - {"pairs"}:
-        scores = stage.current(log, partition, name, "pair_id", SCORES)
+        scores = stage.current(log, partition, name)
         counts.update(
             score_counts(
                 scores.filter(pc.is_in(scores.column("pair_id"), rows.column("pair_id").combine_chunks())).to_pylist()

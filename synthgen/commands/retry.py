@@ -8,8 +8,9 @@ alone; which rows those are is for the stages.
 from collections import Counter
 from collections.abc import Collection, Sequence
 
+from synthgen.tables import stage_at
 from synthgen.errors import Mistakes, close
-from synthgen.store import Folder, Stage
+from synthgen.store import Folder, StageFolder
 from synthgen.tables import FAILURE_REASONS, QUARANTINE_REASONS, RETRIED_REASONS
 
 KINDS = {
@@ -38,7 +39,7 @@ def nothing_fits(out: Folder, reasons: Collection[str]) -> str | None:
     """If no row of a folder failed for any of these reasons, a line that says so and for which others rows did."""
     failed = Counter[str]()
     for stage in ("1-tagged", "3-generated", "5-shards"):
-        for name, count in Stage(out, stage).log().counts().items():
+        for name, count in StageFolder(out, stage_at(stage)).log().counts().items():
             failed[name.rpartition(".")[2]] += count
     if any(failed[reason] for reason in reasons):
         return None

@@ -12,8 +12,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from synthgen.tables import PACK, SELECT, TAG
 from synthgen.console import counted
-from synthgen.store import Folder, Stage
+from synthgen.store import Folder, StageFolder
 from synthgen.tables import OBJECT_TAGS, tags_table
 
 NEIGHBOURS = 12
@@ -24,7 +25,7 @@ TURNS = 5  # that are shown of a sample
 
 def text(out: Folder, count: int = 3) -> str:
     """Up to `count` samples, each once, and where the shards are; "" if there are none."""
-    stage = Stage(out, "5-shards")
+    stage = StageFolder(out, PACK)
     log = stage.log()
     files = [
         file.name for name in log.partitions for part in log.parts(name, "data") for file in part.files if file.rows
@@ -33,7 +34,7 @@ def text(out: Folder, count: int = 3) -> str:
         return ""
     data = stage.folder.child("data")
     shards = f"{counted(len(files), 'shard')}: {data.url}/*.parquet"
-    if Stage(out, "4-selected").log().counts().get("kept", 0) != log.counts().get("turns", 0):
+    if StageFolder(out, SELECT).log().counts().get("kept", 0) != log.counts().get("turns", 0):
         return f"\npack has not run yet on these decisions; of earlier ones {shards}"
     # Stretches that share no row, so that no sample is shown twice; of a small shard some are empty.
     spread = [divmod(index * len(files), count) for index in range(count)]
@@ -46,12 +47,12 @@ def text(out: Folder, count: int = 3) -> str:
 
 def tags(out: Folder, taggers: Iterable[str], leaves: Iterable[str]) -> str:
     """How many images have each tag, the most frequent first; and which leaves of the taxonomy no image has."""
-    stage, images = Stage(out, "1-tagged"), Counter[str]()
+    stage, images = StageFolder(out, TAG), Counter[str]()
     log = stage.log()
     for partition in log.partitions:
         found: dict[str, set[str]] = {}
         for tagger in taggers:
-            for row in stage.current(log, partition, tags_table(tagger), "object_id", OBJECT_TAGS).to_pylist():
+            for row in stage.current(log, partition, tags_table(tagger)).to_pylist():
                 found.setdefault(row["object_id"], set()).update(tag["path"] for tag in row["tags"])
         images.update(path for paths in found.values() for path in paths)
     absent = sorted(set(leaves) - images.keys())

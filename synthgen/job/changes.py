@@ -10,12 +10,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from synthgen.tables import LIST
 from synthgen.errors import SettingsChanged, UserMistake
 from synthgen.job import run_record
 from synthgen.job.diff import differences, in_words
 from synthgen.job.job import COMMIT, Job
 from synthgen.job.request import RunRequest
-from synthgen.store import Folder, Stage
+from synthgen.store import Folder, StageFolder
 
 STAGES = ("tag", "plan", "generate", "select", "pack")
 GROUPS = {
@@ -88,7 +89,7 @@ def _made_otherwise(job: Job, before: Mapping[str, Any], found: list[str]) -> st
 
 def _holds_rows(out: Folder) -> bool:
     """Whether rows of Parquet files are listed, and not files alone."""
-    stage = Stage(out, "0-listed")
+    stage = StageFolder(out, LIST)
     log = stage.log()
     tables = (table for name in log.partitions for table in stage.read(log, name, "objects", ["row"]))
     return any(table.column("row").null_count < table.num_rows for table in tables)

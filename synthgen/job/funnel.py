@@ -10,9 +10,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from synthgen.tables import TAG, stage_at
 from synthgen.errors import UserMistake
 from synthgen.job import run_record
-from synthgen.store import Folder, Stage
+from synthgen.store import Folder, StageFolder
 from synthgen.store.lease import holder_of
 from synthgen.tables import LEFT_OUT, PLAN_OUTCOMES, UNSCORED
 
@@ -43,7 +44,7 @@ def funnels(out: Folder) -> list[StageFunnel]:
     """The five stages of an output folder."""
     if "run.json" not in out.names(".json"):
         raise UserMistake(f"{out.url}: holds no synth run")
-    counts = {name: Stage(out, name).log().counts() for name in FOLDERS}
+    counts = {name: StageFolder(out, stage_at(name)).log().counts() for name in FOLDERS}
     listed, tagged, planned = counts["0-listed"], counts["1-tagged"], counts["2-planned"]
     generated, selected, packed = counts["3-generated"], counts["4-selected"], counts["5-shards"]
     return [
@@ -138,7 +139,7 @@ def left_out(out: Folder) -> str | None:
 
 
 def _left_out(out: Folder) -> dict[str, Any]:
-    counts = Stage(out, "1-tagged").log().counts()
+    counts = StageFolder(out, TAG).log().counts()
     reasons = {reason: count for reason in LEFT_OUT if (count := counts.get(f"left_out.{reason}"))}
     return {"images": counts.get("left_out", 0), "of": counts.get("tagged", 0), "reasons": reasons}
 
@@ -165,7 +166,10 @@ def nothing_kept(out: Folder) -> str | None:
 def holds(out: Folder) -> dict[str, int]:
     """How many of each thing that has come of the images are there now, by its name in the singular."""
     places = {"question": ("2-planned", "assigned"), "pair": ("3-generated", "pair"), "sample": ("5-shards", "samples")}
-    return {name: Stage(out, stage).log().counts().get(outcome, 0) for name, (stage, outcome) in places.items()}
+    return {
+        name: StageFolder(out, stage_at(stage)).log().counts().get(outcome, 0)
+        for name, (stage, outcome) in places.items()
+    }
 
 
 def _without(counts: Mapping[str, int], *names: str) -> dict[str, int]:

@@ -1,71 +1,99 @@
-"""Before stage 1: what the source holds, and what of it is new.
+"""Listing: adds the objects of the source that are not listed yet, as partitions of `0-listed`.
 
-Comes in: a stream of listed objects, as long as the bucket. Goes out: partitions of `0-listed` with the objects that are not
-there yet. The stream and the ids that are committed already are spilled to local disk by the hash of the uri, then compared
-bucket by bucket; so memory holds one bucket at a time, every committed file is read once, and a rerun over a source that
-grew lists everything but adds only the rest. A listing that was cut short left whole partitions: the next one subtracts
-them like any others. An object whose version changed is a new object; the plan sees that an older one is no longer there.
+The listing of the source and the ids that are committed already are spilled to local disk by the hash of the uri, then
+compared bucket by bucket. So memory holds one bucket at a time, every committed file is read once, and a rerun over a
+source that grew lists everything but adds only the rest. A listing that was cut short left whole partitions; the next one
+subtracts them like any others. An object whose version changed is a new object; the plan sees that the older one is gone.
 """
 
 import tempfile
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from synthgen.errors import LeaseLost
 from synthgen.ingest.sources import Listed
-from synthgen.store import CommitLog, Folder, Lease, Receipt, Stage, TablePart
+from synthgen.stages.contract import StageRun
+from synthgen.store import Receipt, RunFolder, TablePart
 from synthgen.store.commits import partition_name
 from synthgen.store.denylist import read_denylist
 from synthgen.store.spill import Spill
-from synthgen.tables import OBJECTS, object_row
+from synthgen.tables import LIST, OBJECTS, columns_of, object_row
+from synthgen.workers import Task
 
-LISTED = "0-listed"
 BUCKETS = 256
-IDS = pa.schema([OBJECTS.field("object_id"), OBJECTS.field("bucket")])
+IDS = columns_of(OBJECTS, "object_id", "bucket")
 SMALLEST_PARTITION = 32  # objects
-ROWS_AT_ONCE = 10_000  # as Python's objects, of which each takes a kilobyte
-MOST_PARTITIONS = 8000  # partitions grow with what is listed in all, so that there are never many more
+ROWS_AT_ONCE = 10_000  # as Python objects, which take a kilobyte each
+MOST_PARTITIONS = 8000  # partitions grow with the number of objects, so that there are never many more
 
 
-def run(out: Folder, objects: Iterable[Listed], lease: Lease, fingerprint: str) -> None:
-    """Commits the objects of the stream that are not committed yet."""
-    stage = Stage(out, LISTED)
-    log = stage.log()
-    epoch, gone = log.last_epoch + 1, pa.array(sorted(read_denylist(out).object_ids), pa.string())
+@dataclass(frozen=True)
+class NewPartition(Task):
+    """A partition of objects that are not listed yet."""
+
+    objects: pa.Table = None
+
+
+def pending(run: StageRun) -> Iterator[NewPartition]:
+    """Yield the objects of the source that are not committed yet, a partition at a time."""
+    if run.objects is None:
+        return
+    log = run.folder.log(LIST)
+    purged = pa.array(sorted(read_denylist(run.job.out).object_ids), pa.string())
     with tempfile.TemporaryDirectory(prefix="synth-listing-") as name:
         seen, known, fresh = (Spill(Path(name) / part) for part in ("seen", "known", "fresh"))
-        for rows in _batches(objects):
+        for rows in _batches(run.objects):
             seen.add(rows)
-        for rows in _committed(stage, log):
+        for rows in _committed(run.folder):
             known.add(rows)
         for bucket in range(BUCKETS):
             new = _unknown(seen.read(bucket, OBJECTS), known.read(bucket, IDS))
-            fresh.append(bucket, new.filter(pc.invert(pc.is_in(new.column("object_id"), gone))))
+            fresh.append(bucket, new.filter(pc.invert(pc.is_in(new.column("object_id"), purged))))
+        epoch = log.last_epoch + 1
         for number, rows in enumerate(_cut(fresh, partition_rows(known.rows + fresh.rows))):
-            partition = partition_name(epoch, number)
-            part = TablePart((stage.write("objects", partition, 1, rows),), fingerprint)
-            stage.insist(Receipt(partition, 1, {"objects": part}, {"listed": rows.num_rows}), lease, epoch)
+            yield NewPartition(partition_name(epoch, number), 1, epoch=epoch, objects=rows)
+
+
+def results(run: StageRun, tasks: Iterable[NewPartition]) -> Iterator[Receipt]:
+    """Write each partition.
+
+    Raises:
+        LeaseLost: Another driver committed a partition of that name: its last record before it lost its lease.
+    """
+    stage, fingerprint = run.folder.stage(LIST), run.job.fingerprint("listed")
+    for task in tasks:
+        file = stage.write("objects", task.partition, task.revision, task.objects)
+        tables = {"objects": TablePart((file,), fingerprint)}
+        receipt = Receipt(task.partition, 1, tables, {"listed": task.objects.num_rows}, epoch=task.epoch)
+        yield receipt
+        committed = run.folder.log(LIST).latest(task.partition)
+        if committed and committed.receipt != receipt:
+            raise LeaseLost(
+                f"{run.job.out.url}: another run committed {LIST.folder}/{task.partition} at the same time; start again"
+            )
 
 
 def partition_rows(total: int) -> int:
-    """How many objects are in a partition that is made when `total` are listed."""
+    """Return how many objects a new partition has when `total` are listed."""
     return max(SMALLEST_PARTITION, -(-total // MOST_PARTITIONS))
 
 
 def _batches(objects: Iterable[Listed]) -> Iterator[pa.Table]:
     stream = iter(objects)
     while batch := list(islice(stream, ROWS_AT_ONCE)):
-        yield pa.Table.from_pylist([object_row(**vars(one)) for one in batch], schema=OBJECTS)
+        yield pa.Table.from_pylist([object_row(**vars(listed)) for listed in batch], schema=OBJECTS)
 
 
-def _committed(stage: Stage, log: CommitLog) -> Iterator[pa.Table]:
-    """The ids of all committed objects, a good many at a time."""
+def _committed(folder: RunFolder) -> Iterator[pa.Table]:
+    """Yield the ids of all committed objects, some ten thousand at a time."""
     waiting: list[pa.Table] = []
-    for partition in log.partitions:
-        waiting += stage.read(log, partition, "objects", IDS.names)
+    for partition in folder.log(LIST).partitions:
+        waiting += folder.stage(LIST).read(folder.log(LIST), partition, "objects", IDS.names)
         if sum(rows.num_rows for rows in waiting) >= ROWS_AT_ONCE:
             yield pa.concat_tables(waiting)
             waiting = []
@@ -74,21 +102,20 @@ def _committed(stage: Stage, log: CommitLog) -> Iterator[pa.Table]:
 
 
 def _unknown(seen: pa.Table, known: pa.Table) -> pa.Table:
-    """The rows of a bucket that are not committed; a source may name one object twice (overlapping globs).
+    """Return the rows of a bucket that are not committed; a source may name one object twice (overlapping globs).
 
-    Rows of one Parquet file stay together and in its order, as whoever fetches one of them reads all of its row group up to there.
+    Rows of one Parquet file stay together and in its order: to fetch one of them, its row group is read up to there.
     """
     fresh = seen.filter(pc.invert(pc.is_in(seen.column("object_id"), known.column("object_id").combine_chunks())))
-    fresh = fresh.take(
-        pc.sort_indices(fresh, [(name, "ascending") for name in ("uri", "row", "object_id", "source_meta")])
-    )
+    order = [(name, "ascending") for name in ("uri", "row", "object_id", "source_meta")]
+    fresh = fresh.take(pc.sort_indices(fresh, order))
     ids = fresh.column("object_id").to_pylist()
-    first = [index for index, one in enumerate(ids) if index == 0 or ids[index - 1] != one]
+    first = [index for index, object_id in enumerate(ids) if index == 0 or ids[index - 1] != object_id]
     return fresh.take(first) if len(first) < len(ids) else fresh
 
 
 def _cut(spill: Spill, size: int) -> Iterator[pa.Table]:
-    """The rows of all buckets in order, in tables of `size`."""
+    """Yield the rows of all buckets in order, in tables of `size` rows."""
     waiting = OBJECTS.empty_table()
     for bucket in range(BUCKETS):
         waiting = pa.concat_tables([waiting, spill.read(bucket, OBJECTS)])

@@ -7,6 +7,7 @@ The model and its engine come on top and say themselves what they need.
 """
 
 from synthgen.config.pipeline import Pipeline
+from synthgen.console import note
 from synthgen.ingest.images.pool import cores, peak_bytes
 from synthgen.ingest.images.shared_memory import BYTES_PER_PIXEL
 from synthgen.ingest.sources.fetch import BUFFER_BYTES, THREADS
@@ -49,6 +50,10 @@ def _arriving(pipeline: Pipeline) -> int:
     return 2 * BUFFER_BYTES + pipeline.images.max_bytes + of_urls
 
 
-def note(stage: str, workers: int, size: int) -> str:
-    """The line that a stage begins with."""
-    return f"{stage}: {workers} worker{'s' if workers > 1 else ''}, each with at most {size / 1e9:.1f} GB of host memory for its images"
+def note_workers(stage: str, workers: int, size: int) -> None:
+    """Report how many workers a stage has, and the host memory of each in bytes; nothing if it has none."""
+    if workers:
+        note(
+            f"{stage}: {workers} worker{'s' if workers > 1 else ''}, each with at most {size / 1e9:.1f} GB of host "
+            "memory for its images"
+        )

@@ -1,24 +1,22 @@
-"""Stage 4: every pair is kept or dropped, with the reason.
+"""Stage select: every pair is kept or dropped, with the reason.
 
-Comes in: the current pairs and their scores, as the generate stage committed them, and the assignments that the plan took
-back. Goes out: one decision a pair, in the partitions of the pairs. No model is asked, so this is cheap to run again: a
-score is expensive, a threshold is an opinion.
+No model is asked, so this is cheap to run again: a score is expensive, a threshold is an opinion.
 
-A pair of an assignment that the plan took back is dropped as `retired`; it is still a pair, and has its decision. Any other
-must pass, in this order, the rules (each a mask over a whole partition), the thresholds of the scores, and then the
-comparison with the pairs before it: no other question of its image says the same, and not too many pairs of the whole set
-have its wording. Before means committed in an earlier epoch, then in an earlier round of a partition (a retried pair comes
-after those that succeeded at once), then earlier in the plan; so what growth adds never pushes out what was kept. What this
-comparison needs of all pairs lies on local disk (dedup/questions.py), and so do the ids of the pairs until it is done.
+A pair of a retired assignment is dropped as `retired`. Any other must pass, in this order, the rules (each a mask over a
+whole partition), the thresholds of the scores, and the comparison with the pairs before it: no other question of its
+image says the same, and not too many pairs of the whole set have its wording. Before means committed in an earlier
+epoch, then in an earlier round of a partition (a retried pair comes after those that succeeded at once), then earlier in
+the plan; so growth never pushes out a pair that was kept. What the comparison needs of all pairs lies on local disk
+(`dedup.questions`), and so do the ids of the pairs until it is done.
 
 A decision can depend on any other pair, so the decisions of a partition carry a fingerprint of the settings and of every
-commit that was read: after growth, an edit or a crash half-way, exactly the partitions that are not of today are redone.
+commit that was read: after growth, an edit or a crash half-way, exactly the partitions that are not current are redone.
 """
 
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,14 +28,17 @@ import pyarrow.compute as pc
 
 from synthgen.config.pipeline import SelectConfig
 from synthgen.config.replies import letter_of
+from synthgen.console import StageProgress
 from synthgen.dedup import plain_texts
 from synthgen.dedup.questions import FIRST, QuestionDedup, Verdicts
 from synthgen.errors import UserMistake, nearest
-from synthgen.store import CommitLog, Folder, Receipt, Stage, TablePart
+from synthgen.stages.contract import StageRun
+from synthgen.store import CommitLog, Receipt, RunFolder, TablePart
 from synthgen.store.spill import Spill
-from synthgen.tables import ASSIGNMENTS, DECISIONS, PAIRS, SCORES, make_id
+from synthgen.tables import DECISIONS, GENERATE, PAIRS, PLAN, SELECT, make_id
+from synthgen.workers import Task
 
-Progress = Callable[[int, int], None]  # partitions read, of how many
+Show = Callable[[float], None]  # called with the number of partitions read
 Mask = npt.NDArray[np.bool_]
 
 RULES_VERSION = "2"  # part of the fingerprint; raise it when a rule changes
@@ -59,48 +60,78 @@ ANSWER_MARK = r"\bAnswer\s*:"
 
 @dataclass(frozen=True)
 class Selection:
-    """What there is to decide on: the settings, and the commits that will be read."""
+    """Everything that decisions depend on.
 
-    out: Folder
+    Attributes:
+        folder: The pairs, scores and plan by their commits.
+        fingerprint: Of the settings and of every commit that is read.
+        epoch: Of the new commits.
+    """
+
+    folder: RunFolder
     settings: SelectConfig
-    generated: CommitLog
-    planned: CommitLog
-    selected: CommitLog
     fingerprint: str
+    epoch: int = 1
 
     @property
     def todo(self) -> list[str]:
-        """The partitions whose decisions are not those that today's settings and commits would give."""
-        names = self.generated.partitions
-        return [name for name in names if self.selected.fingerprint(name, "decisions") != self.fingerprint]
+        """The partitions whose decisions were made with other settings or from other commits."""
+        decided = self.folder.log(SELECT)
+        return [
+            name
+            for name in self.folder.log(GENERATE).partitions
+            if decided.fingerprint(name, "decisions") != self.fingerprint
+        ]
 
 
-def prepare(out: Folder, settings: SelectConfig) -> Selection:
-    """Reads the logs, no data; `todo` of the result says whether there is anything to do."""
-    generated, planned, selected = (Stage(out, name).log() for name in ("3-generated", "2-planned", "4-selected"))
+def pending(run: StageRun) -> list[Task]:
+    """Return the partitions whose decisions are not current."""
+    selection = prepare(run.folder, run.job.pipeline.select)
+    log = run.folder.log(SELECT)
+    return [Task(name, log.next_revision(name), epoch=selection.epoch) for name in selection.todo]
+
+
+def results(run: StageRun, tasks: Sequence[Task]) -> Iterator[Receipt]:
+    """Decide on every pair of these partitions in this process."""
+    with StageProgress(SELECT.name, len(run.folder.log(GENERATE).partitions) if tasks else 0, "partition") as bar:
+        selection = prepare(run.folder, run.job.pipeline.select)
+        yield from decide(selection, [task.partition for task in tasks], bar.show)
+
+
+def prepare(folder: RunFolder, settings: SelectConfig) -> Selection:
+    """Return what decisions depend on now; only commits are read.
+
+    Raises:
+        UserMistake: The settings name a score that no pair has.
+    """
+    generated, planned = folder.log(GENERATE), folder.log(PLAN)
     _check(settings, generated)
     replanned = [name for name in generated.partitions if planned.counts([name]).get("retired")]
-    digests = generated.digests("3-generated", generated.partitions) | planned.digests("2-planned", replanned)
-    how = json.dumps(settings.model_dump(mode="json"), sort_keys=True)  # a threshold's place in the file says nothing
-    fingerprint = make_id("select", RULES_VERSION, how, *(f"{key} {digests[key]}" for key in sorted(digests)))
-    return Selection(out, settings, generated, planned, selected, fingerprint)
+    digests = generated.digests(GENERATE, generated.partitions) | planned.digests(PLAN, replanned)
+    rules = json.dumps(settings.model_dump(mode="json"), sort_keys=True)  # the order of thresholds does not matter
+    fingerprint = make_id("select", RULES_VERSION, rules, *(f"{key} {digests[key]}" for key in sorted(digests)))
+    return Selection(folder, settings, fingerprint, folder.log(SELECT).last_epoch + 1)
 
 
-def run(selection: Selection, progress: Progress = lambda done, total: None) -> Iterator[Receipt]:
-    """Decides on every pair; yields a receipt for each partition in `todo`, for the caller to commit."""
-    todo, names = set(selection.todo), list(selection.generated.partitions)
+def decide(selection: Selection, todo: Collection[str], show: Show = lambda done: None) -> Iterator[Receipt]:
+    """Decide on every pair and yield a receipt for each partition in `todo`.
+
+    All partitions are read, because a decision can depend on any other pair.
+    """
     if not todo:
         return
+    names = list(selection.folder.log(GENERATE).partitions)
     with tempfile.TemporaryDirectory(prefix="synth-select-") as folder:
-        repeats = QuestionDedup(Path(folder), selection.generated.counts().get("pair", 0))
+        pairs = selection.folder.log(GENERATE).counts().get("pair", 0)
+        dedup = QuestionDedup(Path(folder), pairs)
         judged, numbers = Spill(Path(folder) / "judged"), dict[str, slice]()
         for place, name in enumerate(names):
             rows = _judged(selection, name)
-            numbers[name] = repeats.add(rows)
+            numbers[name] = dedup.add(rows)
             if name in todo:
                 judged.append(place, rows.select(JUDGED.names))
-            progress(place + 1, len(names))
-        verdicts = repeats.verdicts(selection.settings.near_questions, selection.settings.same_question)
+            show(place + 1)
+        verdicts = dedup.verdicts(selection.settings.near_questions, selection.settings.same_question)
         for place, name in enumerate(names):
             if name in todo:
                 yield _receipt(selection, name, judged.read(place, JUDGED), verdicts[numbers[name]])
@@ -129,7 +160,7 @@ def _judged(selection: Selection, partition: str) -> pa.Table:
 
 def _current_pairs(selection: Selection, partition: str) -> pa.Table:
     """The pairs that count, with the epoch and round of their commit: of each assignment the last outcome, if it is a pair."""
-    stage, log = Stage(selection.out, "3-generated"), selection.generated
+    stage, log = selection.folder.stage(GENERATE), selection.folder.log(GENERATE)
     columns = [*ID_COLUMNS, *TEXT_COLUMNS, "outcome"]
     files = list(stage.read(log, partition, "pairs", columns)) or [PAIRS.empty_table().select(columns)]
     commits = [commit for commit in log.partitions[partition] if "pairs" in commit.receipt.tables]
@@ -149,11 +180,9 @@ def _current_pairs(selection: Selection, partition: str) -> pa.Table:
 
 def _retired(selection: Selection, partition: str) -> pa.Array:
     """The assignments that an edit of the plan took back; a plan of which nothing was is not read."""
-    if not selection.planned.counts([partition]).get("retired"):
+    if not selection.folder.log(PLAN).counts([partition]).get("retired"):
         return pa.array([], pa.string())
-    rows = Stage(selection.out, "2-planned").current(
-        selection.planned, partition, "assignments", "assignment_id", ASSIGNMENTS
-    )
+    rows = selection.folder.table(PLAN, partition, "assignments")
     return rows.filter(rows.column("retired")).column("assignment_id").combine_chunks()
 
 
@@ -173,17 +202,18 @@ def _receipt(selection: Selection, partition: str, judged: pa.Table, verdicts: V
         pa.array(verdicts == FIRST), judged.column("reason"), pa.array(REPEATS).take(pa.array(verdicts))
     )
     decided = judged.select(ID_COLUMNS).append_column("kept", pc.equal(reason, "kept")).append_column("reason", reason)
-    revision = selection.selected.next_revision(partition)
-    file = Stage(selection.out, "4-selected").write("decisions", partition, revision, decided.cast(DECISIONS))
+    revision = selection.folder.log(SELECT).next_revision(partition)
+    file = selection.folder.stage(SELECT).write("decisions", partition, revision, decided.cast(DECISIONS))
     counts = Counter(decided.column("reason").to_pylist())
-    for commit in selection.selected.partitions.get(partition, ()):
+    for commit in selection.folder.log(SELECT).partitions.get(partition, ()):
         counts.subtract(commit.receipt.counts)
     return Receipt(
         partition,
         revision,
         {"decisions": TablePart((file,), selection.fingerprint, replaces=True)},
         {reason: count for reason, count in sorted(counts.items()) if count},
-        selection.generated.digests("3-generated", [partition]),
+        selection.folder.log(GENERATE).digests(GENERATE, [partition]),
+        selection.epoch,
     )
 
 
@@ -249,8 +279,7 @@ def _broken_choice(rows: pa.Table) -> Mask:
 
 def _values(selection: Selection, partition: str, name: str, pair_ids: pa.ChunkedArray) -> npt.NDArray[np.float32]:
     """The current values of a score for these pairs; not a number where there is none."""
-    stage = Stage(selection.out, "3-generated")
-    scores = stage.current(selection.generated, partition, f"scores/{name}", "pair_id", SCORES)
+    scores = selection.folder.table(GENERATE, partition, f"scores/{name}", ["pair_id", "value"])
     place = pc.index_in(pair_ids, scores.column("pair_id").combine_chunks())
     return np.asarray(pc.fill_null(scores.column("value").take(place), float("nan")), dtype=np.float32)
 

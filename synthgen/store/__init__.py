@@ -1,10 +1,13 @@
-"""The output folder: files on any filesystem (folder), who may commit (lease), stages as logs of commits (stage).
+"""The output folder: files on any filesystem, commits, the lease of the one driver.
 
-docs/format.md is the format in prose; the tests under tests/store hold its promises.
+docs/format.md describes the format; the tests under tests/store hold its promises.
 """
 
-from synthgen.store.commits import Commit, CommitLog, DataFile, Receipt, Stage, TablePart
+from synthgen.store.commits import Commit, CommitLog, DataFile, Receipt, StageFolder, TablePart
 from synthgen.store.folder import Folder
 from synthgen.store.lease import Lease
+from synthgen.store.run_folder import Record, RunFolder
 
-__all__ = ["Commit", "CommitLog", "DataFile", "Folder", "Lease", "Receipt", "Stage", "TablePart"]
+__all__ = [
+    "Commit", "CommitLog", "DataFile", "Folder", "Lease", "Receipt", "Record", "RunFolder", "StageFolder", "TablePart",
+]  # fmt: skip

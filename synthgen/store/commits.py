@@ -1,9 +1,9 @@
-"""A stage of the output folder: tables in partitions, each partition a short log of commits.
+"""Stage folders: tables in partitions, each partition a short log of commits.
 
-Comes in, on a worker: rows, which become a Parquet file under a name nobody else uses, and a receipt for it. Comes in,
-on the driver: receipts, which become commit records, written last. Goes out: a Log, the snapshot of what is committed,
-and tables read by it with their checksums verified. Why a log and not one file a partition: a retry, an update and a
-purge each add to what is there without touching it, so a crash in the middle of any of them costs nothing.
+A worker writes Parquet files under names that nobody else uses and returns a receipt for them. The driver turns receipts
+into commit records, written last. Readers follow commit records only, and verify checksums. It is a log and not one file
+a partition because a retry, an update and a purge each add to it without touching what is there: a crash in the middle
+of any of them costs nothing.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ import re
 import secrets
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -21,9 +21,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from synthgen.errors import Damaged, LeaseLost
+from synthgen.errors import Damaged
 from synthgen.store.folder import Folder
 from synthgen.store.lease import Lease
+from synthgen.tables import StageSpec
 
 EMPTIED = "emptied"  # the fingerprint of a table that was emptied to be redone; no other has it
 
@@ -40,36 +41,47 @@ class DataFile:
 
 @dataclass(frozen=True, slots=True)
 class TablePart:
-    """What one revision of a partition adds to one table."""
+    """The files that one revision of a partition adds to one table."""
 
     files: tuple[DataFile, ...]
-    fingerprint: str
-    replaces: bool = False
+    fingerprint: str  # of everything that shaped the rows
+    replaces: bool = False  # earlier parts no longer count
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What a worker hands to the driver: complete files, not yet visible to anyone."""
+    """The result of a task: complete files that no reader sees until the driver commits the receipt.
+
+    Attributes:
+        counts: By how much the revision changes the number of rows of each outcome.
+        reads: The commits it was made from, `folder/partition.revision` → digest.
+    """
 
     partition: str
     revision: int
     tables: Mapping[str, TablePart]
     counts: Mapping[str, int] = field(default_factory=dict)
     reads: Mapping[str, str] = field(default_factory=dict)
+    epoch: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """A receipt that the driver made current."""
+    """A receipt that the driver committed."""
 
     receipt: Receipt
-    epoch: int
-    term: int
-    at: str
-    digest: str
+    term: int  # of the lease under which it was committed
+    at: str  # UTC, ISO 8601
+    digest: str  # SHA-256 of the record
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of its receipt."""
+        return self.receipt.epoch
 
     @property
     def name(self) -> str:
+        """`partition.revision`, as in file names and in `reads`."""
         return commit_name(self.receipt.partition, self.receipt.revision)
 
 
@@ -80,46 +92,72 @@ class CommitLog:
     partitions: Mapping[str, tuple[Commit, ...]]
 
     def latest(self, partition: str) -> Commit | None:
-        """The last revision of a partition, or None if it has none."""
+        """Return the last revision of a partition, or None if it has none."""
         revisions = self.partitions.get(partition, ())
         return revisions[-1] if revisions else None
 
     def holds(self, partition: str) -> bool:
-        """Whether a partition has a result: it has a revision, and the last is not one that emptied it to be redone."""
+        """Return whether a partition has a result: a revision that did not empty it to be redone."""
         latest = self.latest(partition)
         return latest is not None and not any(part.fingerprint == EMPTIED for part in latest.receipt.tables.values())
 
     def next_revision(self, partition: str) -> int:
-        """The revision that the next result of a partition will be."""
+        """Return the number that the next revision of a partition will have."""
         latest = self.latest(partition)
         return latest.receipt.revision + 1 if latest else 1
 
     def parts(self, partition: str, table: str) -> list[TablePart]:
-        """What counts of a table in a partition: its parts from the last one that replaces."""
+        """Return the parts of a table that count in a partition: those from the last that replaces on."""
         current: list[TablePart] = []
         for commit in self.partitions.get(partition, ()):
             if part := commit.receipt.tables.get(table):
                 current = [part] if part.replaces else [*current, part]
         return current
 
+    def tables(self) -> set[str]:
+        """Return the names of all tables that any commit has a part of."""
+        return {name for commits in self.partitions.values() for commit in commits for name in commit.receipt.tables}
+
+    def files(self, table: str) -> Iterator[DataFile]:
+        """Yield the files of a table that count, partition by partition."""
+        for partition in self.partitions:
+            for part in self.parts(partition, table):
+                yield from part.files
+
     def fingerprint(self, partition: str, table: str) -> str | None:
-        """The fingerprint of the newest part of a table in a partition; None if it has none."""
+        """Return the fingerprint of the newest part of a table in a partition, or None if it has none."""
         parts = self.parts(partition, table)
         return parts[-1].fingerprint if parts else None
 
     def counts(self, partitions: Iterable[str] | None = None) -> dict[str, int]:
-        """Current rows by outcome, of all partitions or of some: a commit says by how much it changed them."""
+        """Return the current number of rows of each outcome, of all partitions or of some."""
         total: Counter[str] = Counter()
         for name in self.partitions if partitions is None else partitions:
             for commit in self.partitions.get(name, ()):
                 total.update(commit.receipt.counts)
         return {outcome: count for outcome, count in sorted(total.items()) if count}
 
-    def digests(self, stage: str, partitions: Iterable[str]) -> dict[str, str]:
-        """What a reader of these partitions writes under `reads`."""
+    def digests(self, spec: StageSpec, partitions: Iterable[str]) -> dict[str, str]:
+        """Return what a reader of these partitions of the stage `spec` writes under `reads`."""
         return {
-            f"{stage}/{commit.name}": commit.digest for name in partitions for commit in self.partitions.get(name, ())
+            f"{spec.folder}/{commit.name}": commit.digest
+            for name in partitions
+            for commit in self.partitions.get(name, ())
         }
+
+    def only(self, partitions: Iterable[str]) -> "CommitLog":
+        """Return the log of some partitions alone; those without a commit have an empty one."""
+        return CommitLog({name: self.partitions.get(name, ()) for name in partitions})
+
+    def with_commit(self, commit: Commit) -> "CommitLog":
+        """Return the log with one commit more."""
+        partition = commit.receipt.partition
+        whole = {**self.partitions, partition: (*self.partitions.get(partition, ()), commit)}
+        before = next(reversed(self.partitions), partition)
+        is_in_order = partition in self.partitions or partition_order(before) <= partition_order(partition)
+        return (
+            CommitLog(whole) if is_in_order else _in_order(whole)
+        )  # a log is copied at each commit, and rarely sorted
 
     @property
     def last_epoch(self) -> int:
@@ -128,120 +166,138 @@ class CommitLog:
 
 
 @dataclass(frozen=True)
-class Stage:
-    """One stage folder of an output folder; small, and sent to workers as it is."""
+class StageFolder:
+    """The folder of one stage; small, and sent to workers as it is."""
 
     out: Folder
-    name: str
+    spec: StageSpec
 
     @property
     def folder(self) -> Folder:
-        return self.out.child(self.name)
+        """The folder itself."""
+        return self.out.child(self.spec.folder)
 
     def log(self) -> CommitLog:
-        """Every commit of this stage, read now."""
+        """Read every commit of this stage. One request a commit: a command does so once, see RunFolder."""
         folder = self.folder.child("commits")
         partitions: dict[str, list[Commit]] = {}
         for name, data in folder.read_many(folder.names(".json")).items():
-            commit = _parse_commit(f"{self.name}/commits/{name}", data)
+            commit = _parse_commit(f"{self.spec.folder}/commits/{name}", data)
             partitions.setdefault(commit.receipt.partition, []).append(commit)
-        for revisions in partitions.values():
-            revisions.sort(key=lambda commit: commit.receipt.revision)
-        return CommitLog({name: tuple(partitions[name]) for name in sorted(partitions, key=partition_order)})
+        return _in_order({name: tuple(commits) for name, commits in partitions.items()})
 
     def write(self, table: str, partition: str, revision: int, rows: pa.Table) -> DataFile:
-        """Writes rows as a Parquet file that no commit names yet; runs on a worker."""
+        """Write rows as a Parquet file that no commit names yet; runs on a worker."""
         sink = io.BytesIO()
         pq.write_table(rows, sink, compression="zstd")
         return self.put(table, commit_name(partition, revision), sink.getvalue(), rows.num_rows)
 
     def put(self, table: str, prefix: str, data: bytes, rows: int) -> DataFile:
-        """Writes a Parquet file that is made already, under a name that begins with `prefix` and that nobody else uses."""
+        """Write the bytes of a Parquet file under a name that begins with `prefix` and that nobody else uses."""
         name = f"{prefix}.{secrets.token_hex(6)}.parquet"
         self.folder.child(table).write(name, data)
         return DataFile(name, rows, len(data), hashlib.sha256(data).hexdigest())
 
-    def commit(self, receipt: Receipt, lease: Lease, epoch: int) -> Commit:
-        """Makes a receipt current; runs on the driver. A revision that is committed already stays as it is."""
+    def commit(self, receipt: Receipt, lease: Lease) -> Commit:
+        """Commit a receipt; runs on the driver.
+
+        Returns:
+            The commit of that revision: another one if the last record of a driver that has lost its lease came first.
+        """
         lease.check()
         at = datetime.now(UTC).isoformat(timespec="seconds")
-        record = json.dumps({**asdict(receipt), "epoch": epoch, "term": lease.term, "at": at}, sort_keys=True).encode()
+        record = json.dumps({**asdict(receipt), "term": lease.term, "at": at}, sort_keys=True).encode()
         name = f"{commit_name(receipt.partition, receipt.revision)}.json"
         folder = self.folder.child("commits")
         if not folder.create(name, record):
             record = folder.read(name)
-        return _parse_commit(f"{self.name}/commits/{name}", record)
+        return _parse_commit(f"{self.spec.folder}/commits/{name}", record)
 
-    def insist(self, receipt: Receipt, lease: Lease, epoch: int) -> None:
-        """Commits a receipt where no other of that revision would do."""
-        if self.commit(receipt, lease, epoch).receipt != receipt:
-            # The last word of a driver that has lost its lease, said after our look at the log.
-            raise LeaseLost(
-                f"{self.out.url}: another run committed {self.name}/{receipt.partition} at the same time; start again"
-            )
+    def read(
+        self, log: CommitLog, partition: str, table: str, columns: Sequence[str] | None = None
+    ) -> Iterator[pa.Table]:
+        """Yield the current files of a table in a partition, oldest first.
 
-    def empty(self, partition: str, lease: Lease) -> bool:
-        """Takes back all rows of a partition without reading them, so that it is done anew; False if there is nothing to take back."""
-        log = self.log()
-        latest = log.latest(partition)
-        if latest is None or not log.holds(partition):
-            return False
-        tables = {table for commit in log.partitions[partition] for table in commit.receipt.tables}
-        parts = {table: TablePart((), EMPTIED, replaces=True) for table in sorted(tables)}
-        counts = {outcome: -count for outcome, count in log.counts([partition]).items()}
-        self.insist(Receipt(partition, log.next_revision(partition), parts, counts), lease, latest.epoch)
-        return True
-
-    def read(self, log: CommitLog, partition: str, table: str, columns: list[str] | None = None) -> Iterator[pa.Table]:
-        """The current files of a table in a partition, oldest first; Damaged if one is not what was committed."""
+        Raises:
+            Damaged: A file is missing or is not the one that was committed.
+        """
         for part in log.parts(partition, table):
             for file in part.files:
-                yield self._read_file(table, partition, file, columns)
+                yield self.read_file(table, partition, file, columns)
 
-    def files(self, receipt: Receipt, table: str, columns: list[str]) -> Iterator[pa.Table]:
-        """What a receipt adds to a table."""
+    def files(self, receipt: Receipt, table: str, columns: Sequence[str]) -> Iterator[pa.Table]:
+        """Yield the files that a receipt adds to a table."""
         for file in receipt.tables[table].files:
-            yield self._read_file(table, receipt.partition, file, columns)
+            yield self.read_file(table, receipt.partition, file, columns)
 
-    def current(self, log: CommitLog, partition: str, table: str, key: str, schema: pa.Schema) -> pa.Table:
-        """The current rows of a table in a partition: of rows with one key, the last. `schema` says which columns are wanted."""
-        files = list(self.read(log, partition, table, schema.names))
+    def current(self, log: CommitLog, partition: str, table: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return the current rows of a table in a partition: of rows with one key, the last.
+
+        Args:
+            log: The commits to go by.
+            partition: Its name.
+            table: Its name, as `images` or `scores/answer`.
+            columns: The columns wanted, the key among them; all if None.
+        """
+        known = self.spec.table(table)
+        wanted = list(known.schema.names if columns is None else columns)
+        files = list(self.read(log, partition, table, wanted))
         if not files:
-            return schema.empty_table()
+            return pa.schema([known.schema.field(name) for name in wanted]).empty_table()
         rows = pa.concat_tables(files)
-        if len(files) == 1:
-            return rows
-        last = {value: index for index, value in enumerate(rows.column(key).to_pylist())}
-        return rows if len(last) == rows.num_rows else rows.take(sorted(last.values()))
+        return rows if len(files) == 1 else last_by_key(rows, known.key)
 
-    def _read_file(self, table: str, partition: str, file: DataFile, columns: list[str] | None) -> pa.Table:
-        where = f"{self.out.url}: {self.name}/{table}/{file.name} of partition {partition}"
-        mend = f"redo it with `synth retry {self.out.url} --partition {self.name}/{partition}`"
+    def read_file(self, table: str, partition: str, file: DataFile, columns: Sequence[str] | None) -> pa.Table:
+        """Read one committed file and verify its checksum.
+
+        Raises:
+            Damaged: The file is missing or its bytes differ from those that were committed.
+        """
+        where = f"{self.out.url}: {self.spec.folder}/{table}/{file.name} of partition {partition}"
+        repair = f"redo it with `synth retry {self.out.url} --partition {self.spec.folder}/{partition}`"
         try:
             data = self.folder.child(table).read(file.name)
         except FileNotFoundError as error:
-            raise Damaged(f"{where} is missing; {mend}") from error
+            raise Damaged(f"{where} is missing; {repair}") from error
         if hashlib.sha256(data).hexdigest() != file.sha256:
-            raise Damaged(f"{where} was damaged after it was committed (its SHA-256 differs); {mend}")
-        # ParquetFile takes half the time of read_table, which opens a data set. No threads and no reading ahead, which has some:
-        # one of Arrow's that lets go of Python's bytes a moment after the read, when Python is ending already, aborts the process.
-        rows = pq.ParquetFile(pa.BufferReader(data), pre_buffer=False).read(columns, use_threads=False)
-        return rows if columns is None else rows.select(columns)
+            raise Damaged(f"{where} was damaged after it was committed (its SHA-256 differs); {repair}")
+        # ParquetFile takes half the time of read_table, which opens a data set. No threads and no reading ahead, which
+        # has some: one of Arrow's that lets go of Python's bytes a moment after the read, when Python is ending
+        # already, aborts the process.
+        wanted = None if columns is None else list(columns)
+        rows = pq.ParquetFile(pa.BufferReader(data), pre_buffer=False).read(wanted, use_threads=False)
+        return rows if wanted is None else rows.select(wanted)
+
+
+def last_by_key(rows: pa.Table, key: str) -> pa.Table:
+    """Return, of rows with one value of the column `key`, the last; in the order of the rows."""
+    last = {value: index for index, value in enumerate(rows.column(key).to_pylist())}
+    return rows if len(last) == rows.num_rows else rows.take(pa.array(sorted(last.values()), pa.int64()))
 
 
 def commit_name(partition: str, revision: int) -> str:
-    """The name of a revision of a partition, in file names and in `reads`."""
+    """Return the name of a revision of a partition, as in file names and in `reads`."""
     return f"{partition}.r{revision}"
 
 
 def partition_name(epoch: int, number: int) -> str:
-    """The name of a partition; padded for the eye, its order is `partition_order`."""
+    """Return the name of a partition. It is padded for the eye; `partition_order` is its order."""
     return f"e{epoch:03d}-{number:05d}"
 
 
 def partition_order(name: str) -> tuple[list[int], str]:
-    """What partitions are ordered by: their epoch and number, whatever width they are printed with."""
+    """Return the sort key of a partition: its epoch and number, however wide they are printed."""
     return [int(digits) for digits in re.findall(r"\d+", name)], name
+
+
+def _in_order(partitions: Mapping[str, Sequence[Commit]]) -> CommitLog:
+    """Return the log of these commits, partitions and revisions in their order."""
+    return CommitLog(
+        {
+            name: tuple(sorted(partitions[name], key=lambda commit: commit.receipt.revision))
+            for name in sorted(partitions, key=partition_order)
+        }
+    )
 
 
 def _parse_commit(where: str, data: bytes) -> Commit:
@@ -249,29 +305,29 @@ def _parse_commit(where: str, data: bytes) -> Commit:
         record: dict[str, Any] = json.loads(data)
         if not where.endswith(f"/{commit_name(record['partition'], record['revision'])}.json"):
             raise ValueError(f"it is of {commit_name(record['partition'], record['revision'])}")
-        tables = {
-            sys.intern(name): TablePart(
-                tuple(DataFile(**file) for file in part["files"]), sys.intern(part["fingerprint"]), part["replaces"]
-            )
-            for name, part in record["tables"].items()
-        }
-        partition = sys.intern(record["partition"])
+        tables = {sys.intern(name): _parse_part(part) for name, part in record["tables"].items()}
         receipt = Receipt(
-            partition, record["revision"], tables, _interned(record["counts"]), _interned(record["reads"])
-        )
-        return Commit(
-            receipt,
+            sys.intern(record["partition"]),
+            record["revision"],
+            tables,
+            _interned(record["counts"]),
+            _interned(record["reads"]),
             record["epoch"],
-            record["term"],
-            sys.intern(record["at"]),
-            sys.intern(hashlib.sha256(data).hexdigest()),
         )
+        digest = sys.intern(hashlib.sha256(data).hexdigest())
+        return Commit(receipt, record["term"], sys.intern(record["at"]), digest)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Damaged(
             f"{where}: is not a commit record ({error}); remove that file and run again to redo its partition"
         ) from error
 
 
-def _interned(named: dict[str, Any]) -> dict[str, Any]:
-    """The same, its texts held once however many commits of however many logs have them: names of outcomes, digests of others."""
+def _parse_part(part: Mapping[str, Any]) -> TablePart:
+    return TablePart(
+        tuple(DataFile(**file) for file in part["files"]), sys.intern(part["fingerprint"]), part["replaces"]
+    )
+
+
+def _interned(named: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the same mapping with each text held once, however many commits have it."""
     return {sys.intern(name): sys.intern(value) if isinstance(value, str) else value for name, value in named.items()}

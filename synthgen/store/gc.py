@@ -1,60 +1,54 @@
-"""Deletes what no reader will ever see: leftovers of killed workers, and files that later revisions replaced.
+"""Garbage collection: deletes leftovers of killed workers and files that later revisions replaced.
 
-Comes in: an output folder whose lease is held. Goes out: how many files and bytes were deleted. Commit records stay: they are
-small, and they say what was there.
+Commit records stay: they are small, and they say what was there.
 """
 
 import posixpath
 from dataclasses import dataclass
 
-from synthgen.store.commits import CommitLog, Stage
-from synthgen.store.folder import Folder
+from synthgen.store.commits import CommitLog, StageFolder
 from synthgen.store.lease import Lease
+from synthgen.store.run_folder import RunFolder
+from synthgen.tables import STAGES
 
 
 @dataclass(frozen=True)
 class Deleted:
-    """What tidying freed."""
+    """The number of files deleted, and their bytes."""
 
     files: int
     bytes: int
 
 
-def collect_garbage(out: Folder, stages: tuple[str, ...], lease: Lease) -> Deleted:
-    """Deletes every data file of these stages that no current commit names, and what was not whole when its writer was killed.
+def collect_garbage(folder: RunFolder, lease: Lease) -> Deleted:
+    """Delete the data files that no current commit names, and files whose writer was killed half-way.
 
     A worker that outlived its driver may be writing one of these: it then fails, and nobody waits for it.
     """
     files = size = 0
-    for name in stages:
-        stage = Stage(out, name)
-        current = current_files(stage.log())
-        for path, found in stage.folder.sizes(".parquet").items():
+    for spec in STAGES:
+        stage, log = folder.stage(spec), folder.log(spec)
+        current = current_files(log)
+        for path, bytes_ in stage.folder.sizes(".parquet").items():
             if posixpath.normpath(path) not in current:
                 lease.check()
                 stage.folder.remove([path])
-                files, size = files + 1, size + found
-        stage.folder.child("strikes").remove(_forgotten(stage))
-    for path, found in out.unfinished().items():
+                files, size = files + 1, size + bytes_
+        stage.folder.child("strikes").remove(_settled_strikes(stage, log))
+    for path, bytes_ in folder.out.unfinished().items():
         lease.check()
-        out.remove([path])
-        files, size = files + 1, size + found
+        folder.out.remove([path])
+        files, size = files + 1, size + bytes_
     return Deleted(files, size)
 
 
-def _forgotten(stage: Stage) -> list[str]:
-    """Notes of deaths whose revision is committed."""
-    done = {commit.name for revisions in stage.log().partitions.values() for commit in revisions}
-    return [name for name in stage.folder.child("strikes").names(".json") if name.removesuffix(".json") in done]
-
-
 def current_files(log: CommitLog) -> set[str]:
-    """The files that readers see, as table/name in the one spelling that a disk gives back, whatever a commit has (a/../b, a//b)."""
-    tables = {table for revisions in log.partitions.values() for commit in revisions for table in commit.receipt.tables}
-    return {
-        posixpath.normpath(f"{table}/{file.name}")
-        for partition in log.partitions
-        for table in tables
-        for part in log.parts(partition, table)
-        for file in part.files
-    }
+    """Return the files that readers see, as table/name, spelled as a disk does whatever a commit has (a/../b, a//b)."""
+    return {posixpath.normpath(f"{table}/{file.name}") for table in log.tables() for file in log.files(table)}
+
+
+def _settled_strikes(stage: StageFolder, log: CommitLog) -> list[str]:
+    """Return the notes of worker deaths whose revision is committed since."""
+    committed = {commit.name for revisions in log.partitions.values() for commit in revisions}
+    names = stage.folder.child("strikes").names(".json")
+    return [name for name in names if name.removesuffix(".json") in committed]

@@ -37,14 +37,14 @@ def read_cached_tags(
     stage: Stage, log: CommitLog, partition: str, specs: Sequence[TaggerSpec]
 ) -> dict[str, CachedTags]:
     """Object id -> what is known of an image; the caller has made sure that the images table is of today's settings."""
-    images = stage.current(log, partition, "images", "object_id", IMAGES)
+    images = stage.current(log, partition, "images")
     known = {row["object_id"]: CachedTags(row) for row in _rows(images) if row["outcome"] == "tagged"}
     for spec in specs:
         name = tags_table(spec.name)
         if isinstance(spec.file, SidecarTaggerFile) or log.fingerprint(partition, name) != spec.fingerprint:
             continue
         embeds = bool(spec.embedding) and spec.embedding == embedding_of(specs)
-        for one in stage.current(log, partition, name, "object_id", OBJECT_TAGS).to_pylist():
+        for one in stage.current(log, partition, name).to_pylist():
             if past := known.get(one["object_id"]):
                 past.said[spec.name] = Tagged(one["tags"], past.embedding if embeds else None)
     return known

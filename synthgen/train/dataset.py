@@ -19,8 +19,9 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from synthgen.tables import PACK
 from synthgen.errors import Damaged, UserMistake
-from synthgen.store import CommitLog, Folder, Stage
+from synthgen.store import CommitLog, Folder, StageFolder
 from synthgen.store.folder import reach
 from synthgen.tables import make_id
 
@@ -50,7 +51,7 @@ def pin(source: str) -> tuple[ShardFile, ...]:
     """The files to train on, or one line on why there are none."""
     reach(place(source).partition("*")[0].rpartition("/")[0] if "*" in source else place(source))
     folder = Folder(place(source))
-    stage = Stage(folder, "5-shards")
+    stage = StageFolder(folder, PACK)
     is_folder = "*" not in source and not folder.fs.isfile(folder.path)
     if is_folder and (stage.folder.child("commits").names(".json") or folder.names("run.json")):
         files = _committed(stage)
@@ -161,7 +162,7 @@ def _read(file: ShardFile) -> pa.Table:
 def mend(lost: ShardChanged, *, has_begun: bool) -> str:
     """What to do about a lost file. Before the first checkpoint nothing depends on what was pinned, and a new start pins anew."""
     run, _, name = lost.file.url.partition("/5-shards/data/")
-    log = Stage(Folder(run), "5-shards").log() if name else CommitLog({})
+    log = StageFolder(Folder(run), PACK).log() if name else CommitLog({})
     partitions = [
         one for one in log.partitions for part in log.parts(one, "data") if name in {file.name for file in part.files}
     ]

@@ -1,57 +1,89 @@
-"""The signals that ask a run to end: SIGTERM, as platforms send it before they take a machine away, and Ctrl-C.
+"""Signals that ask a run to end: SIGTERM, which platforms send before they take a machine away, and Ctrl-C.
 
-Comes in: a signal. Goes out: while workers are at work, a flag that their foreman looks at, so that what is begun is finished
-and committed, and a second signal makes it look no further; at any other moment `Stopped` at once. Nothing is lost by
-that either, since every write is whole or not there; it only costs what was under way.
+While workers are busy the first signal sets a flag that the pool reads, so that started tasks are finished and committed;
+a second one ends the wait. At any other moment `Stopped` is raised at once. Nothing is lost by that either: every write
+is whole or absent.
 """
 
 import contextlib
+import logging
 import os
 import signal
-import sys
 from collections.abc import Iterator
 from types import FrameType
 
 from synthgen.errors import Stopped
 
 HEARD = (signal.SIGTERM, signal.SIGINT)
-_drains = False  # somebody looks at the flag
-_asked: int | None = None  # the signal that came
-_times = 0  # that one came
+logger = logging.getLogger("synthgen")
+
+
+class StopSignals:
+    """The signals that a run has received so far."""
+
+    def __init__(self) -> None:
+        self.received: int | None = None  # the last signal
+        self._times = 0
+        self._is_draining = False
+
+    @property
+    def is_urgent(self) -> bool:
+        """Whether a second signal came, so that nothing is waited for."""
+        return self._times > 1
+
+    @contextlib.contextmanager
+    def draining(self) -> Iterator[None]:
+        """Let a signal only set the flag within this block: somebody reads it."""
+        self._is_draining = True
+        try:
+            yield
+        finally:
+            self._is_draining = False
+
+    def handle(self, number: int, _: FrameType | None) -> None:
+        """Handle a signal. Raises Stopped where nobody reads the flag, or at the third signal."""
+        self.received, self._times = number, self._times + 1
+        if not self._is_draining or self._times > 2:
+            raise Stopped(number)
+        logger.warning(
+            "stopping: %s",
+            "now" if self.is_urgent else "started tasks are finished and committed; the same signal again stops now",
+        )
 
 
 @contextlib.contextmanager
-def listening() -> Iterator[None]:
-    """Signals end the run in order, from here to the end of the block; only the main thread can have it so."""
-    with _forgotten(), _restored():
+def listening() -> Iterator[StopSignals]:
+    """Handle both signals within this block. Only the main thread can."""
+    signals = StopSignals()
+    with _handlers_restored():
         for number in HEARD:
-            signal.signal(number, hear)
+            signal.signal(number, signals.handle)
         try:
-            yield
-        except SystemError:  # what is raised in the middle of Ray's own code comes out as this
-            if _asked is None:
+            yield signals
+        except SystemError:  # an exception raised in the middle of Ray's own code comes out as this
+            if signals.received is None:
                 raise
-            raise Stopped(_asked) from None
+            raise Stopped(signals.received) from None
 
 
 @contextlib.contextmanager
 def held_back() -> Iterator[None]:
-    """Signals wait for the end of this block, and then find the handlers that there were before it.
+    """Hold signals back until the end of this block, and restore the handlers from before it.
 
-    For a library that sets handlers of its own while it starts: in between, a signal would find one of those, or none. Its
-    threads begin with the signals blocked and stay so, which leaves them to the main thread; its processes begin without that.
+    For a library that sets handlers of its own while it starts: in between, a signal would find one of those, or none.
+    Its threads start with the signals blocked and stay so, which leaves them to the main thread; its processes start
+    with them unblocked.
     """
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, HEARD)
     try:
-        with _restored():
+        with _handlers_restored():
             yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
 @contextlib.contextmanager
-def _restored() -> Iterator[None]:
-    """The handlers after the block are those before it."""
+def _handlers_restored() -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in HEARD}
     try:
         yield
@@ -60,50 +92,8 @@ def _restored() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-@contextlib.contextmanager
-def _forgotten() -> Iterator[None]:
-    """What was heard in the block is of no meaning to what comes after it."""
-    global _asked, _times
-    _asked, _times = None, 0
-    try:
-        yield
-    finally:
-        _asked, _times = None, 0
-
-
-def _hear_again() -> None:
+def _unblock() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HEARD)
 
 
-os.register_at_fork(after_in_child=_hear_again)
-
-
-@contextlib.contextmanager
-def draining() -> Iterator[None]:
-    """The first signal only sets the flag in this block."""
-    global _drains
-    _drains = True
-    try:
-        yield
-    finally:
-        _drains = False
-
-
-def asked() -> int | None:
-    """The signal that asked the run to end, if one did."""
-    return _asked
-
-
-def is_now() -> bool:
-    """Whether it was asked twice, so that nothing is waited for any more."""
-    return _times > 1
-
-
-def hear(number: int, _: FrameType | None) -> None:
-    """The handler of both signals."""
-    global _asked, _times
-    _asked, _times = number, _times + 1
-    if not _drains or _times > 2:
-        raise Stopped(number)
-    told = "now" if is_now() else "what is begun is finished and committed; the same signal again means now"
-    print(f"stopping: {told}", file=sys.stderr, flush=True)
+os.register_at_fork(after_in_child=_unblock)

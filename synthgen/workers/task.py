@@ -1,8 +1,4 @@
-"""What is given out, and to whom.
-
-Comes in: nothing; these are plain values. A worker is an object with `do(work)`, built inside its actor, so that what it holds
-(a model, an engine) never travels.
-"""
+"""Tasks, and the workers that do them. Plain values; a worker is built inside its actor, so its model never travels."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -10,48 +6,67 @@ from typing import Any, Protocol
 
 from synthgen.store import CommitLog, Folder, Receipt
 
+GIVEN_SECONDS = 15.0  # for a worker to finish its current task once a run is asked to stop
+
 
 @dataclass(frozen=True)
 class Task:
-    """A partition to do, or part of it."""
+    """A partition to do, or part of it.
+
+    Attributes:
+        epoch: Of the commit that the result becomes.
+        inputs: Folder of a stage → its commits of this partition.
+        only: The images (object ids) to do; None for all.
+        is_first: Whether this is the piece of a partition that reports what is true of the whole.
+        poison: Whether these images killed their worker: they are recorded and not touched again.
+        why: Of poison, the death of its worker.
+    """
 
     partition: str
     revision: int
-    inputs: Mapping[str, CommitLog] = field(
-        default_factory=dict, repr=False, compare=False
-    )  # stage -> its log of this partition alone
-    only: tuple[str, ...] | None = None  # the images (object ids) to do; None for all
-    is_first: bool = True  # of the pieces of a partition, the one that tells what is true of the whole
-    poison: bool = False  # these images killed their worker: record them, do not touch them
-    why: str = field(default="", compare=False)  # of poison: what its worker died of
+    inputs: Mapping[str, CommitLog] = field(default_factory=dict, repr=False, compare=False)
+    only: tuple[str, ...] | None = None
+    is_first: bool = True
+    poison: bool = False
+    why: str = field(default="", compare=False)
+    epoch: int = 1
 
 
 class Worker(Protocol):
-    """What an actor holds."""
+    """The object that an actor holds."""
 
-    async def do(self, work: Task) -> Receipt | None:
-        """Does the work and writes its files; None, or a receipt for a part of it, once `drain` was called."""
+    async def do(self, task: Task) -> Receipt | None:
+        """Do a task. After `drain`, return None or a receipt for a part of it."""
 
     def progress(self) -> Mapping[str, float]:
-        """Counters that only grow, for the progress line."""
+        """Return counters that only grow, for the progress line."""
 
     def drain(self) -> None:
-        """From now on nothing new is begun; what is begun is finished if it takes no longer than GIVEN_SECONDS."""
+        """Start nothing new; finish a started task if that takes no longer than GIVEN_SECONDS."""
 
 
 Show = Callable[[Mapping[str, float]], None]
 Build = Callable[..., Any]  # async (settings) -> Worker
-GIVEN_SECONDS = 15.0  # that a worker has to finish what it is at, once a run was asked to stop
 
 
 @dataclass(frozen=True)
 class PoolSpec:
-    """How many actors of what kind."""
+    """How many actors a pool has, and of what kind.
+
+    Attributes:
+        build: Coroutine function that builds a worker from `settings`, inside the actor.
+        settings: Its argument; it is pickled.
+        images: The object ids of a task, for cutting it in half.
+        size: Number of actors.
+        cpus: Of each actor.
+        gpus: Of each actor; None leaves it to the cluster.
+        notes: Where deaths are recorded; nowhere if None.
+    """
 
     build: Build
     settings: Any
-    images: Callable[[Any], tuple[str, ...]]  # the object ids of a piece of work, for cutting it in half
+    images: Callable[[Any], tuple[str, ...]]
     size: int = 1
     cpus: float = 1
-    gpus: float | None = 0  # of each; None leaves it to what the cluster has
-    notes: Folder | None = None  # where deaths are noted; nowhere if None
+    gpus: float | None = 0
+    notes: Folder | None = None

@@ -10,13 +10,14 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from synthgen.tables import GENERATE, stage_at
 from synthgen import cli
 from synthgen.commands.dropped import Dropped, find_dropped, text
 from synthgen.errors import UserMistake
 from synthgen.job import funnel as status
 from synthgen.job import run_record
 from synthgen.stages.pack import redact
-from synthgen.store import Folder, Lease, Receipt, Stage, TablePart
+from synthgen.store import Folder, Lease, Receipt, StageFolder, TablePart
 from synthgen.tables import ASSIGNMENTS, DECISIONS, IMAGES, OBJECTS, PAIRS, PLANNED_IMAGES, SCORES, UNPACKED, table
 
 Rows = list[dict[str, Any]]
@@ -51,7 +52,7 @@ def _commit(
     counts: dict[str, int],
     revision: int = 1,
 ) -> None:
-    one, name = Stage(out, stage), f"e001-{number:05d}"
+    one, name = StageFolder(out, stage_at(stage)), f"e001-{number:05d}"
     parts = {key: TablePart((one.write(key, name, revision, rows),), "f") for key, rows in tables.items()}
     one.commit(Receipt(name, revision, parts, counts), lease, 1)
 
@@ -151,7 +152,7 @@ def test_a_decision_whose_pair_was_replaced_since_is_listed_as_that(out: Folder)
     told = "0/o0-3.jpg row 7  counting  score:answer  its pair was replaced since; select has not run again"
     assert lines(out, "score") == [told, "1/o1-3.jpg row 7  counting: How many?  score:answer  1.5: 2"]
     with Lease.take(out) as lease:
-        Stage(out, "3-generated").empty("e001-00000", lease)
+        StageFolder(out, GENERATE).empty("e001-00000", lease)
     assert (
         lines(out, "score")[0] == "object unknown  score:answer  its pair was replaced since; select has not run again"
     )
@@ -267,4 +268,4 @@ def _commit_all(out: Folder, stage: str, counts: dict[str, int]) -> None:
     """Changes counts: the shards', and one more pair against a rule than against a threshold."""
     with Lease.take(out) as lease:
         for name, change in ((stage, counts), ("4-selected", {"rule:echo": 1, "score:answer": -1})):
-            Stage(out, name).commit(Receipt("e001-00000", 2, {}, change), lease, 1)
+            StageFolder(out, stage_at(name)).commit(Receipt("e001-00000", 2, {}, change), lease, 1)

@@ -11,12 +11,13 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from synthgen.tables import PACK, PLAN
 from synthgen.commands import purge, retry
 from synthgen.console import counted
 from synthgen.errors import UserMistake
 from synthgen.job import funnel as status
 from synthgen.job import job, run_record
-from synthgen.store import Folder, Stage
+from synthgen.store import Folder, StageFolder
 from synthgen.tables import DECISIONS, FAILURE_REASONS, IMAGES, OBJECTS, QUARANTINE_REASONS, image_id
 from tests.fixtures.runs import adds_up, assignments, pairs, rows, synth
 from tests.fixtures.workspace import make_images, put_shelves, write
@@ -52,7 +53,7 @@ def everything(out: Path) -> tuple[object, ...]:
         for key, row in rows(out, "1-tagged", "images", "object_id", IMAGES).items()
     }
     kept = {key: row["reason"] for key, row in rows(out, "4-selected", "decisions", "pair_id", DECISIONS).items()}
-    data = Stage(Folder(str(out)), "5-shards")
+    data = StageFolder(Folder(str(out)), PACK)
     log = data.log()
     samples = sorted(
         one
@@ -106,12 +107,12 @@ def rows_written(out: Path, table: str) -> int:
 @pytest.mark.parametrize("table", ["assignments", "images"])
 def test_what_an_edit_took_back_stays_taken_back_when_its_partition_is_planned_again(copy: Path, table: str) -> None:
     synth("run", "photos", "--out", str(copy), "--pipeline", "small", "--set", "plan.per_image=2", "--update")
-    before, counts = everything(copy), Stage(Folder(str(copy)), "2-planned").log().counts()
+    before, counts = everything(copy), StageFolder(Folder(str(copy)), PLAN).log().counts()
     assert counts["retired"] > 0
     synth("retry", str(copy), "--partition", damage(copy, "2-planned", table))
     assert not [one for one in status.funnels(Folder(str(copy))) if one.to_do]
     assert everything(copy) == before
-    assert Stage(Folder(str(copy)), "2-planned").log().counts() == counts
+    assert StageFolder(Folder(str(copy)), PLAN).log().counts() == counts
 
 
 def test_of_damaged_pairs_only_those_of_the_damaged_file_are_asked_again_under_new_ids(copy: Path) -> None:
@@ -202,7 +203,7 @@ def test_of_files_with_another_date_and_the_same_bytes_every_image_is_packed_onc
     funnels = {one.stage: one for one in status.funnels(Folder(str(copy)))}
     assert not any(one.to_do for one in funnels.values())
     assert funnels["plan"].fell == {"changed": 21, "same_bytes": 1}
-    stage = Stage(Folder(str(copy)), "5-shards")
+    stage = StageFolder(Folder(str(copy)), PACK)
     log = stage.log()
     samples = [
         one

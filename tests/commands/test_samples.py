@@ -9,15 +9,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from synthgen.tables import PACK, SELECT, TAG
 from synthgen.commands import samples as examples
 from synthgen.stages.pack.schema import sample_schema
-from synthgen.store import Folder, Lease, Receipt, Stage, TablePart
+from synthgen.store import Folder, Lease, Receipt, StageFolder, TablePart
 from synthgen.tables import OBJECT_TAGS, table
 
 
 def test_tags_are_counted_by_image_with_what_no_image_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = Folder(str(tmp_path))
-    stage = Stage(out, "1-tagged")
+    stage = StageFolder(out, TAG)
     found = {"p0": [["animal/cat"], ["animal/cat", "document"], []], "p1": [["animal/cat"], ["document/invoice"]]}
     with Lease.take(out) as lease:
         for name, images in found.items():
@@ -53,10 +54,10 @@ def packed(out: Folder, sizes: Sequence[int]) -> None:
     """Shards of so many samples, each of one turn, as the decisions of the folder want them."""
     said = [{"role": role, "content": [{"type": "text", "text": role}]} for role in ("user", "assistant")]
     blank = {name: None for name in sample_schema(()).names} | {"messages": said, "types": ["coarse/scene"]}
-    stage = Stage(out, "5-shards")
+    stage = StageFolder(out, PACK)
     out.create("run.json", b"{}")
     with Lease.take(out) as lease:
-        Stage(out, "4-selected").commit(Receipt("e001-00000", 1, {}, {"kept": sum(sizes)}), lease, 1)
+        StageFolder(out, SELECT).commit(Receipt("e001-00000", 1, {}, {"kept": sum(sizes)}), lease, 1)
         for number, size in enumerate(sizes):
             sink = io.BytesIO()
             samples = [blank | {"uris": [f"{number}-{row}.jpg"]} for row in range(size)]
@@ -90,7 +91,7 @@ def test_samples_that_the_decisions_no_longer_want_are_not_shown(tmp_path: Path)
     out = Folder(str(tmp_path))
     packed(out, [2, 1])
     with Lease.take(out) as lease:
-        Stage(out, "4-selected").commit(Receipt("e001-00000", 2, {}, {"kept": -3, "rule:echo": 3}), lease, 1)
+        StageFolder(out, SELECT).commit(Receipt("e001-00000", 2, {}, {"kept": -3, "rule:echo": 3}), lease, 1)
     told = f"pack has not run yet on these decisions; of earlier ones 2 shards: {out.url}/5-shards/data/*.parquet"
     assert examples.text(out).split("\n") == ["", told]
 

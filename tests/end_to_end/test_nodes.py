@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from synthgen.store import Folder, Stage
+from synthgen.tables import TAG
+from synthgen.store import Folder, StageFolder
 from synthgen.tables import IMAGES
 from tests.fixtures.runs import adds_up, assignments, pairs
 from tests.fixtures.workspace import make_images, write
@@ -110,10 +111,10 @@ def test_a_node_lost_in_tag_and_one_in_generate_cost_their_partitions_in_flight(
     assert len(assignments(workspace / "out")) == 600 and {row[0] for row in pairs(workspace / "out").values()} == {
         "pair"
     }
-    stage = Stage(Folder(str(workspace / "out")), "1-tagged")
+    stage = StageFolder(Folder(str(workspace / "out")), TAG)
     log = stage.log()
     tagged = [
-        row for name in log.partitions for row in stage.current(log, name, "images", "object_id", IMAGES).to_pylist()
+        row for name in log.partitions for row in stage.current(log, name, "images").to_pylist()
     ]
     assert len({row["object_id"] for row in tagged}) == len(tagged) == 300
     redone = {

@@ -15,8 +15,9 @@ import pytest
 import skimage
 from PIL import Image
 
+from synthgen.tables import stage_at
 from synthgen.job import funnel
-from synthgen.store import Folder, Stage
+from synthgen.store import Folder, StageFolder
 from synthgen.tables import IMAGES, OBJECTS
 from tests.fixtures.workspace import ROOT
 
@@ -50,9 +51,9 @@ def fill(folder: Path) -> None:
 
 
 def rows_of(out: Folder, stage: str, table: str, schema: pa.Schema) -> list[dict[str, Any]]:
-    folder = Stage(out, stage)
+    folder = StageFolder(out, stage_at(stage))
     log = folder.log()
-    return [row for name in log.partitions for row in folder.current(log, name, table, "object_id", schema).to_pylist()]
+    return [row for name in log.partitions for row in folder.current(log, name, table, schema.names).to_pylist()]
 
 
 def test_each_picture_is_tagged_or_quarantined_with_a_reason_and_every_stage_adds_up(tmp_path: Path) -> None:

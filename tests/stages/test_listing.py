@@ -15,11 +15,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from synthgen.tables import LIST
 from synthgen import tables
 from synthgen.errors import Damaged, LeaseLost
 from synthgen.ingest.sources import Listed
 from synthgen.stages import listing
-from synthgen.store import Folder, Lease, Receipt, Stage
+from synthgen.store import Folder, Lease, Receipt, StageFolder
 from synthgen.store.commits import partition_order
 from synthgen.tables import OBJECTS, make_id, object_id
 from tests.fixtures.workspace import ROOT
@@ -33,16 +34,16 @@ def one(number: int, version: str = "v1", row: int | None = None, meta: str | No
 
 def listed(out: Folder, objects: Iterable[Listed]) -> int:
     """Lists the objects; how many that added, as the commits say."""
-    before = Stage(out, "0-listed").log().counts().get("listed", 0)
+    before = StageFolder(out, LIST).log().counts().get("listed", 0)
     with Lease.take(out) as lease:
         listing.run(out, objects, lease, "f")
-    return Stage(out, "0-listed").log().counts().get("listed", 0) - before
+    return StageFolder(out, LIST).log().counts().get("listed", 0) - before
 
 
 def partitions(out: Folder) -> dict[str, list[dict[str, Any]]]:
-    stage = Stage(out, "0-listed")
+    stage = StageFolder(out, LIST)
     log = stage.log()
-    return {name: stage.current(log, name, "objects", "object_id", OBJECTS).to_pylist() for name in log.partitions}
+    return {name: stage.current(log, name, "objects").to_pylist() for name in log.partitions}
 
 
 def committed(out: Folder) -> list[Listed]:
@@ -51,7 +52,7 @@ def committed(out: Folder) -> list[Listed]:
     for row in rows:
         assert row["object_id"] == object_id(row["uri"], row["version"], row["row"])
         assert row["bucket"] == tables.bucket_of(row["uri"])
-    assert Stage(out, "0-listed").log().counts() == ({"listed": len(rows)} if rows else {})
+    assert StageFolder(out, LIST).log().counts() == ({"listed": len(rows)} if rows else {})
     return [Listed(row["uri"], row["version"], row["row"], row["bytes"], row["source_meta"]) for row in rows]
 
 
@@ -289,7 +290,7 @@ def test_a_listing_cut_short_again_and_again_still_ends(out: Folder) -> None:
             cut_after(patch, 2, stop)
             with pytest.raises(Stop):
                 listed(out, map(one, range(50)))
-        epochs.append(Stage(out, "0-listed").log().last_epoch)
+        epochs.append(StageFolder(out, LIST).log().last_epoch)
     assert epochs == [1, 2, 3, 4, 5]
     assert listed(out, map(one, range(50))) == 50 - 5 * 8
     assert sorted(committed(out), key=str) == list(map(one, range(50)))
@@ -316,7 +317,7 @@ def test_a_damaged_partition_stops_the_listing_and_is_not_listed_anew(out: Folde
     file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(Damaged, match="0-listed/objects"):
         listed(out, map(one, range(80)))
-    assert list(Stage(out, "0-listed").log().partitions) == ["e001-00000", "e001-00001"]
+    assert list(StageFolder(out, LIST).log().partitions) == ["e001-00000", "e001-00001"]
 
 
 def test_the_last_commit_of_a_driver_taken_over_is_not_taken_for_our_own(out: Folder) -> None:

@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from synthgen.tables import GENERATE, PLAN, SELECT
 from synthgen import tables as schemas
 from synthgen.config.pipeline import SelectConfig, Threshold
 from synthgen.errors import UserMistake
 from synthgen.stages import select
-from synthgen.store import Folder, Lease, Receipt, Stage, TablePart
+from synthgen.store import Folder, Lease, Receipt, StageFolder, TablePart
 from synthgen.store.commits import partition_name
 
 Row = dict[str, Any]
@@ -52,7 +53,7 @@ def generate(
     out: tuple[Folder, Lease], partition: str, pairs: Sequence[Row], scores: Mapping[str, Sequence[Any]] | None = None
 ) -> None:
     """Commits pairs, and scores aligned with them, as the generate stage would."""
-    stage = Stage(out[0], "3-generated")
+    stage = StageFolder(out[0], GENERATE)
     revision = stage.log().next_revision(partition)
     tables = {
         "pairs": TablePart((stage.write("pairs", partition, revision, schemas.table(pairs, schemas.PAIRS)),), "f")
@@ -66,7 +67,7 @@ def generate(
 
 def plan(out: tuple[Folder, Lease], partition: str, pairs: Sequence[Row], *, retired: bool) -> None:
     """Commits assignments as the plan would, or the same ones taken back by an edit."""
-    stage = Stage(out[0], "2-planned")
+    stage = StageFolder(out[0], PLAN)
     revision = stage.log().next_revision(partition)
     marked = [{"assignment_id": row["assignment_id"], "image_id": row["image_id"], "retired": retired} for row in pairs]
     file = stage.write("assignments", partition, revision, schemas.table(marked, schemas.ASSIGNMENTS))
@@ -78,15 +79,15 @@ def plan(out: tuple[Folder, Lease], partition: str, pairs: Sequence[Row], *, ret
 def decide(out: tuple[Folder, Lease], how: SelectConfig | None = None) -> dict[str, str]:
     """Runs the stage and commits; the reason of every current decision by pair id."""
     for receipt in select.run(select.prepare(out[0], how or SelectConfig())):
-        Stage(out[0], "4-selected").commit(receipt, out[1], int(receipt.partition[1:4]))
+        StageFolder(out[0], SELECT).commit(receipt, out[1], int(receipt.partition[1:4]))
     return decisions(out)
 
 
 def decisions(out: tuple[Folder, Lease]) -> dict[str, str]:
-    stage = Stage(out[0], "4-selected")
+    stage = StageFolder(out[0], SELECT)
     log, reasons = stage.log(), dict[str, str]()
     for name in log.partitions:
-        for row in stage.current(log, name, "decisions", "pair_id", schemas.DECISIONS).to_pylist():
+        for row in stage.current(log, name, "decisions", schemas.DECISIONS.names).to_pylist():
             assert row["pair_id"] not in reasons, "two decisions on one pair"
             assert row["kept"] == (row["reason"] == "kept")
             reasons[row["pair_id"]] = row["reason"]
@@ -211,7 +212,7 @@ def test_a_failure_is_not_a_pair_and_a_pair_whose_assignment_was_taken_back_is_d
     assert decide(out) == {kept["pair_id"]: "kept", taken["pair_id"]: "retired"}
     plan(out, "e001-00000", [taken], retired=False)  # a second edit undoes the first
     assert decide(out) == {kept["pair_id"]: "kept", taken["pair_id"]: "kept"}
-    assert Stage(out[0], "4-selected").log().counts() == {"kept": 2}
+    assert StageFolder(out[0], SELECT).log().counts() == {"kept": 2}
 
 
 def test_what_is_retired_in_one_partition_can_be_planned_in_another(out: tuple[Folder, Lease]) -> None:
@@ -237,7 +238,7 @@ def test_a_finished_selection_has_nothing_to_do_and_a_half_finished_one_the_rest
     for number in range(3):
         generate(out, partition_name(1, number), [pair(f"i{number}", GOOD)])
     receipts = list(select.run(select.prepare(out[0], SelectConfig())))
-    Stage(out[0], "4-selected").commit(receipts[0], out[1], 1)
+    StageFolder(out[0], SELECT).commit(receipts[0], out[1], 1)
     assert select.prepare(out[0], SelectConfig()).todo == ["e001-00001", "e001-00002"]
     assert len(decide(out)) == 3
     assert select.prepare(out[0], SelectConfig()).todo == []
@@ -305,6 +306,6 @@ def test_kept_and_dropped_are_all_pairs_whatever_the_partitions(
                 start = end
             results.append(decide((Folder(folder), lease), how))
             assert results[-1] == decide((Folder(folder), lease), how), "a second run changed something"
-            assert sum(Stage(Folder(folder), "4-selected").log().counts().values()) == len(pairs)
+            assert sum(StageFolder(Folder(folder), SELECT).log().counts().values()) == len(pairs)
     assert results[0] == results[1]
     assert set(results[0]) == {row["pair_id"] for row in pairs}

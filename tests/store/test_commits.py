@@ -16,8 +16,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from synthgen.tables import GENERATE, TAG
 from synthgen.errors import Damaged, LeaseLost
-from synthgen.store import DataFile, Folder, Lease, Receipt, Stage, TablePart
+from synthgen.store import DataFile, Folder, Lease, Receipt, StageFolder, TablePart
 from synthgen.store.commits import partition_name
 from tests.fixtures.rows import PARTITION, ROWS, current, receipt, rows
 from tests.fixtures.workspace import ROOT
@@ -26,7 +27,7 @@ from tests.fixtures.workspace import ROOT
 
 
 def test_rows_are_there_once_they_are_committed_and_not_before(out: Folder) -> None:
-    stage = Stage(out, "1-tagged")
+    stage = StageFolder(out, TAG)
     with Lease.take(out) as lease:
         made = receipt(stage, {"a": 1, "b": 2})
         assert stage.log().partitions == {} and current(stage) == {}
@@ -36,20 +37,20 @@ def test_rows_are_there_once_they_are_committed_and_not_before(out: Folder) -> N
     assert commit.receipt == made and commit.epoch == 1 and commit.term == 1
     assert current(stage) == {"a": 1, "b": 2}
     assert log.counts() == {"things": 2}
-    assert log.digests("1-tagged", [PARTITION]) == {f"1-tagged/{PARTITION}.r1": commit.digest}
+    assert log.digests(TAG, [PARTITION]) == {f"1-tagged/{PARTITION}.r1": commit.digest}
 
 
 def test_a_worker_killed_before_the_commit_leaves_an_orphan_that_no_reader_sees(tmp_path: Path) -> None:
     code = """if 1:
         import os, signal, sys
-        from synthgen.store import Folder, Lease, Stage
+        from synthgen.store import Folder, Lease, StageFolder
         from tests.fixtures.rows import receipt
         stage, lease = Stage(Folder(sys.argv[1]), "1-tagged"), Lease.take(Folder(sys.argv[1]))
         made = receipt(stage, {"a": 1})
         os.kill(os.getpid(), signal.SIGKILL)"""
     died = subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT)
     assert died.returncode == -signal.SIGKILL
-    stage = Stage(Folder(str(tmp_path)), "1-tagged")
+    stage = StageFolder(Folder(str(tmp_path)), TAG)
     assert len(stage.folder.child("things").names()) == 1
     assert stage.log().partitions == {} and stage.log().next_revision(PARTITION) == 1
     with Lease.take(stage.out) as lease:
@@ -58,7 +59,7 @@ def test_a_worker_killed_before_the_commit_leaves_an_orphan_that_no_reader_sees(
 
 
 def test_of_two_results_of_one_revision_the_first_stands_and_both_are_told_it(out: Folder) -> None:
-    stage = Stage(out, "1-tagged")
+    stage = StageFolder(out, TAG)
     with Lease.take(out) as lease:
         first, second = receipt(stage, {"a": 1}), receipt(stage, {"a": 2})
         committed = stage.commit(first, lease, 1)
@@ -68,7 +69,7 @@ def test_of_two_results_of_one_revision_the_first_stands_and_both_are_told_it(ou
 
 
 def test_a_receipt_for_which_no_other_will_do_is_committed_or_the_lease_is_lost(out: Folder) -> None:
-    stage = Stage(out, "1-tagged")
+    stage = StageFolder(out, TAG)
     with Lease.take(out) as lease:
         mine = receipt(stage, {"a": 1})
         stage.insist(mine, lease, 1)
@@ -79,7 +80,7 @@ def test_a_receipt_for_which_no_other_will_do_is_committed_or_the_lease_is_lost(
 
 
 def test_racing_commits_of_one_revision_leave_one(out: Folder) -> None:
-    stage = Stage(out, "1-tagged")
+    stage = StageFolder(out, TAG)
     with Lease.take(out) as lease, ThreadPoolExecutor(8) as pool:
         made = [receipt(stage, {"a": number}) for number in range(8)]
         told = list(pool.map(lambda one: stage.commit(one, lease, 1), made))
@@ -88,7 +89,7 @@ def test_racing_commits_of_one_revision_leave_one(out: Folder) -> None:
 
 
 def test_a_later_revision_replaces_or_adds_table_by_table(tmp_path: Path) -> None:
-    stage = Stage(Folder(str(tmp_path)), "3-generated")
+    stage = StageFolder(Folder(str(tmp_path)), GENERATE)
 
     def part(table: str, revision: int, values: dict[str, int], replaces: bool = False) -> tuple[str, TablePart]:
         return table, TablePart((stage.write(table, PARTITION, revision, rows(values)),), f"f{revision}", replaces)
@@ -102,7 +103,7 @@ def test_a_later_revision_replaces_or_adds_table_by_table(tmp_path: Path) -> Non
         stage.commit(Receipt(PARTITION, 3, dict([part("things", 3, {"d": 3}, replaces=True)])), lease, 2)
     log = stage.log()
     assert current(stage, log) == {"d": 3}
-    assert stage.current(log, PARTITION, "other", "key", ROWS).to_pylist() == [{"key": "a", "value": 1}]
+    assert stage.current(log, PARTITION, "other", ROWS.names).to_pylist() == [{"key": "a", "value": 1}]
     assert (
         log.fingerprint(PARTITION, "things"),
         log.fingerprint(PARTITION, "other"),
@@ -116,7 +117,7 @@ def test_a_later_revision_replaces_or_adds_table_by_table(tmp_path: Path) -> Non
 
 
 def test_a_log_is_a_snapshot(tmp_path: Path) -> None:
-    stage = Stage(Folder(str(tmp_path)), "1-tagged")
+    stage = StageFolder(Folder(str(tmp_path)), TAG)
     with Lease.take(stage.out) as lease:
         stage.commit(receipt(stage, {"a": 1}), lease, 1)
         log = stage.log()
@@ -125,7 +126,7 @@ def test_a_log_is_a_snapshot(tmp_path: Path) -> None:
 
 
 def test_partitions_and_revisions_are_ordered_by_number(tmp_path: Path) -> None:
-    stage = Stage(Folder(str(tmp_path)), "1-tagged")
+    stage = StageFolder(Folder(str(tmp_path)), TAG)
     names = [
         partition_name(epoch, number)
         for epoch, number in ((1, 0), (1, 99_999), (1, 100_000), (2, 0), (999, 0), (1000, 0))
@@ -150,7 +151,7 @@ class StoreMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.place = tempfile.TemporaryDirectory()
-        self.stage = Stage(Folder(self.place.name), "1-tagged")
+        self.stage = StageFolder(Folder(self.place.name), TAG)
         self.lease = Lease.take(self.stage.out)
         self.model: dict[str, dict[str, int]] = {}
         self.revisions: dict[str, int] = {}
@@ -209,7 +210,7 @@ TestStoreMachine.settings = settings(
 
 
 def damaged_file(out: Folder) -> tuple[Stage, DataFile]:
-    stage = Stage(out, "1-tagged")
+    stage = StageFolder(out, TAG)
     with Lease.take(out) as lease:
         commit = stage.commit(receipt(stage, {"a": 1}), lease, 1)
     return stage, commit.receipt.tables["things"].files[0]

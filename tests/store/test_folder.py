@@ -16,8 +16,9 @@ import fsspec
 import pyarrow as pa
 import pytest
 
+from synthgen.tables import PACK, TAG
 from synthgen.errors import SynthError, UserMistake
-from synthgen.store import Folder, Lease, Receipt, Stage, TablePart, remote
+from synthgen.store import Folder, Lease, Receipt, StageFolder, TablePart, remote
 from synthgen.store.folder import open_folder
 from synthgen.store.gc import Deleted, collect_garbage
 from tests.fixtures.rows import RACERS, current, receipt
@@ -175,7 +176,7 @@ def test_a_file_that_was_being_written_when_its_process_was_killed_is_no_file(tm
 def test_tidying_deletes_what_was_being_written_when_its_process_was_killed_wherever_it_lies(tmp_path: Path) -> None:
     out = Folder(str(tmp_path / "out"))
     with Lease.take(out) as lease:
-        stage = Stage(out, "5-shards")
+        stage = StageFolder(out, PACK)
         stage.commit(receipt(stage, {"a": 1}), lease, 1)
         for folder in ("", "5-shards/things", "5-shards/commits", "5-shards/data", "lease", "profiles"):
             Path(out.path, folder).mkdir(exist_ok=True)
@@ -189,7 +190,7 @@ def test_tidying_deletes_what_was_being_written_when_its_process_was_killed_wher
 def test_tidying_keeps_what_a_commit_names_however_the_table_is_spelled(table: str, tmp_path: Path) -> None:
     out = Folder(str(tmp_path / "out"))
     with Lease.take(out) as lease:
-        stage = Stage(out, "1-tagged")
+        stage = StageFolder(out, TAG)
         files = [stage.write(table, "p", 1, pa.table({"key": [1]})) for _ in range(2)]
         stage.commit(Receipt("p", 1, {table: TablePart((files[0],), "f")}), lease, 1)
         assert collect_garbage(out, ("1-tagged",), lease) == Deleted(1, files[1].bytes)

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
+from synthgen.tables import TAG
 from synthgen.errors import LeaseHeld, LeaseLost
-from synthgen.store import Folder, Lease, Stage
+from synthgen.store import Folder, Lease, StageFolder
 from synthgen.store import lease as leases
 from tests.fixtures.rows import RACERS, current, receipt
 
@@ -177,7 +178,7 @@ def test_a_released_lease_stays_released_when_a_beat_was_on_its_way(
 
 
 def test_a_driver_that_was_taken_over_commits_nothing_more(out: Folder) -> None:
-    stage, older = Stage(out, "1-tagged"), Lease.take(out)
+    stage, older = StageFolder(out, TAG), Lease.take(out)
     stage.commit(receipt(stage, {"a": 1}), older, 1)
     lost(older)
     holding(out, beat=0)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from synthgen.tables import LIST, TAG
 from synthgen import taggers as tagging
 from synthgen.commands import preview
 from synthgen.config import pipeline as pipelines
@@ -21,7 +22,7 @@ from synthgen.ingest.sources import list_objects
 from synthgen.job.resolve import load_definitions
 from synthgen.stages import listing, tag
 from synthgen.stages.plan.inputs import Inputs
-from synthgen.store import Folder, Lease, Receipt, Stage
+from synthgen.store import Folder, Lease, Receipt, StageFolder
 from synthgen.store.gc import collect_garbage
 from synthgen.tables import IMAGES
 from synthgen.taggers import CustomTaggerFile, Tagged, Tagger, TaggerSpec, VlmTaggerFile, ensemble
@@ -356,12 +357,12 @@ def terms_of(out: Folder, specs: Sequence[TaggerSpec]) -> tag.TagContext:
 def tagged(out: Folder, lease: Lease, specs: Sequence[TaggerSpec], update: bool = False) -> Receipt:
     """Tags the one partition that there is, as a worker does, and commits it."""
     terms = terms_of(out, specs)
-    (work,) = tag.todo(Stage(out, tag.LISTED).log(), Stage(out, tag.TAGGED).log(), terms, update)
+    (work,) = tag.todo(StageFolder(out, LIST).log(), StageFolder(out, TAG).log(), terms, update)
     worker = tag.TagWorker(terms)
     receipt = asyncio.run(worker.do(work))
     worker._decoder.close()
     assert receipt
-    Stage(out, tag.TAGGED).commit(receipt, lease, 1)
+    StageFolder(out, TAG).commit(receipt, lease, 1)
     return receipt
 
 
@@ -408,7 +409,7 @@ def test_a_tagger_named_by_its_path_is_stored_inside_the_folder_and_outlives_tid
     for name in names:
         assert planned_tags(out, name) == [[("animal/cat", 1.0, name)]] * 2
     assert not tag.todo(
-        Stage(out, tag.LISTED).log(), Stage(out, tag.TAGGED).log(), terms_of(out, [tagging.load(names[0])]), True
+        StageFolder(out, LIST).log(), StageFolder(out, TAG).log(), terms_of(out, [tagging.load(names[0])]), True
     )
 
 
@@ -417,11 +418,11 @@ def test_another_tagger_is_an_update_like_any_other(own: None, listed: tuple[Fol
     first = beside("first", "tags")
     tagged(out, lease, [first])
     both = (first, code({"said": {"document": 0.4}}))
-    logs = Stage(out, tag.LISTED).log(), Stage(out, tag.TAGGED).log()
+    logs = StageFolder(out, LIST).log(), StageFolder(out, TAG).log()
     assert not tag.todo(*logs, terms_of(out, both), False) and len(tag.todo(*logs, terms_of(out, both), True)) == 1
     tagged(out, lease, both, update=True)
     assert planned_tags(out, "first", "mine") == [[("animal/cat", 1.0, "first"), ("document", 0.4, "mine")]] * 2
-    assert not tag.todo(logs[0], Stage(out, tag.TAGGED).log(), terms_of(out, both), True)
+    assert not tag.todo(logs[0], StageFolder(out, TAG).log(), terms_of(out, both), True)
 
 
 def test_what_a_tagger_said_stands_while_it_does_not_change(
@@ -464,10 +465,10 @@ def test_an_embedding_stands_with_the_tags_of_its_tagger(
 
     real = ensemble.open_tagger
     monkeypatch.setattr(ensemble, "open_tagger", lambda spec: Embedder() if spec.name == "clip" else real(spec))
-    stage = Stage(out, tag.TAGGED)
+    stage = StageFolder(out, TAG)
     for specs in ([tagging.load("clip")], [tagging.load("clip"), beside("first", "tags")]):
         receipt = tagged(out, lease, specs, update=True)
-        rows = stage.current(stage.log(), receipt.partition, "images", "object_id", IMAGES).to_pylist()
+        rows = stage.current(stage.log(), receipt.partition, "images").to_pylist()
         assert [[float(value) for value in row["embedding"]] for row in rows] == [[0.25, 0.5]] * 2
     assert len(looks) == 2
 
@@ -478,8 +479,8 @@ def test_an_image_that_one_tagger_fails_on_is_quarantined_with_its_words(
     out, lease = listed
     receipt = tagged(out, lease, [beside("first", "tags"), code({"said": {"animal/kat": 1}})])
     assert receipt.counts == {"quarantined.tagger_failed": 2}
-    stage = Stage(out, tag.TAGGED)
-    rows = stage.current(stage.log(), receipt.partition, "images", "object_id", IMAGES).to_pylist()
+    stage = StageFolder(out, TAG)
+    rows = stage.current(stage.log(), receipt.partition, "images").to_pylist()
     assert all("no tag of 'small' is 'animal/kat'" in row["detail"] for row in rows)
 
 
@@ -489,8 +490,8 @@ def test_whatever_a_users_code_raises_costs_the_images_that_it_fails_on(
     out, lease = listed
     receipt = tagged(out, lease, [code({"raises": "LookupError"})])
     assert receipt.counts == {"quarantined.tagger_failed": 2}
-    stage = Stage(out, tag.TAGGED)
-    rows = stage.current(stage.log(), receipt.partition, "images", "object_id", IMAGES).to_pylist()
+    stage = StageFolder(out, TAG)
+    rows = stage.current(stage.log(), receipt.partition, "images").to_pylist()
     assert [row["detail"] for row in rows] == [r"LookupError: no such \udc80"] * 2
 
 

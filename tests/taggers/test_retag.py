@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from synthgen.tables import LIST, TAG, stage_at
 from synthgen import run, taggers
 from synthgen.commands import purge
 from synthgen.config import pipeline
@@ -17,7 +18,7 @@ from synthgen.ingest.sources import ObjectRef, list_objects, read_objects
 from synthgen.job import funnel as status
 from synthgen.job.job import open_job
 from synthgen.stages import listing, tag
-from synthgen.store import CommitLog, Folder, Lease, Receipt, Stage
+from synthgen.store import CommitLog, Folder, Lease, Receipt, StageFolder
 from synthgen.store.denylist import Denylist, extend_denylist
 from synthgen.tables import IMAGES, OBJECT_TAGS
 from synthgen.taggers import ClipTagger, TaggerSpec
@@ -72,13 +73,13 @@ class Shelf:
 
     def __init__(self, path: Path) -> None:
         self.out = Folder(str(path))
-        self.lease, self.stage = Lease.take(self.out), Stage(self.out, tag.TAGGED)
+        self.lease, self.stage = Lease.take(self.out), StageFolder(self.out, TAG)
         listing.run(self.out, list_objects(SOURCE), self.lease, "print")
 
     def tag(self, *specs: TaggerSpec) -> Receipt:
         """Tags the one partition that there is, new or on other terms than before."""
         terms = tag.TagContext(self.out, SOURCE, ImagesConfig(), specs, 2, "print")
-        (work,) = tag.todo(Stage(self.out, tag.LISTED).log(), self.stage.log(), terms, True)
+        (work,) = tag.todo(StageFolder(self.out, LIST).log(), self.stage.log(), terms, True)
         worker = tag.TagWorker(terms)
         receipt = asyncio.run(worker.do(work))
         worker._decoder.close()
@@ -94,7 +95,7 @@ class Shelf:
         """The current rows of a table."""
         log: CommitLog = self.stage.log()
         schema = IMAGES if table == "images" else OBJECT_TAGS
-        found = [self.stage.current(log, one, table, "object_id", schema).to_pylist() for one in log.partitions]
+        found = [self.stage.current(log, one, table, schema.names).to_pylist() for one in log.partitions]
         return sorted((row for rows in found for row in rows), key=lambda row: str(row["object_id"]))
 
 
@@ -217,10 +218,10 @@ def test_status_tells_of_how_many_images_tags_were_left_out_and_the_sums_hold(wo
     gone = next(row["object_id"] for row in shelf.rows("images") if row["detail"] == "beside: no sidecar")
     (partition,), logs = (
         shelf.stage.log().partitions,
-        {name: Stage(shelf.out, name).log() for name in (tag.LISTED, tag.TAGGED)},
+        {name: StageFolder(shelf.out, stage_at(name)).log() for name in (tag.LISTED, tag.TAGGED)},
     )
     for name in logs:
-        purge._rewrite(Stage(shelf.out, name), logs, partition, Denylist(object_ids=frozenset([gone])), shelf.lease)
+        purge._rewrite(StageFolder(shelf.out, stage_at(name)), logs, partition, Denylist(object_ids=frozenset([gone])), shelf.lease)
     assert shelf.counts() == {"tagged": 2, "quarantined.purged": 1, "left_out": 2, "left_out.no_such_tag": 2}
 
 

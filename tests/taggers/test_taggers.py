@@ -13,13 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from synthgen.tables import LIST, TAG
 from synthgen import taggers
 from synthgen.config.pipeline import ImagesConfig, SourceConfig
 from synthgen.engines.revision import folder_digest
 from synthgen.errors import Mistakes, ModelUnavailable, UserMistake
 from synthgen.ingest.sources import list_objects
 from synthgen.stages import listing, tag
-from synthgen.store import Folder, Lease, Stage
+from synthgen.store import Folder, Lease, StageFolder
 from synthgen.tables import tag_counts
 from synthgen.taggers import ClipTagger, ClipTaggerFile, Tagger, TaggerSpec, ensemble
 from tests.fixtures.workspace import SHELVES, make_images, write
@@ -484,7 +485,7 @@ def test_an_image_that_the_tagger_cannot_take_costs_one_row(
     out, source = Folder(str(tmp_path / "out")), SourceConfig(uri="photos")
     listing.run(out, list_objects(source), Lease.take(out), "print")
     terms = tag.TagContext(out, source, ImagesConfig(), (sidecar(),), 4, "print")
-    (work,) = tag.todo(Stage(out, tag.LISTED).log(), Stage(out, tag.TAGGED).log(), terms, False)
+    (work,) = tag.todo(StageFolder(out, LIST).log(), StageFolder(out, TAG).log(), terms, False)
     monkeypatch.setattr(ensemble, "open_tagger", lambda spec: Moody(stage, {2, 5}))
     worker = tag.TagWorker(terms)
     receipt = asyncio.run(worker.do(work))
@@ -497,7 +498,7 @@ def test_no_image_counts_as_done_before_the_tagger_is_loaded(tmp_path: Path, mon
     out, source = Folder(str(tmp_path / "out")), SourceConfig(uri="photos")
     listing.run(out, list_objects(source), Lease.take(out), "print")
     terms = tag.TagContext(out, source, ImagesConfig(), (sidecar(),), 4, "print")
-    (work,) = tag.todo(Stage(out, tag.LISTED).log(), Stage(out, tag.TAGGED).log(), terms, False)
+    (work,) = tag.todo(StageFolder(out, LIST).log(), StageFolder(out, TAG).log(), terms, False)
 
     def opened(spec: taggers.TaggerSpec) -> None:
         raise ModelUnavailable("no weights")

@@ -19,9 +19,10 @@ import s3fs
 import torch
 from safetensors.torch import load_file
 
+from synthgen.tables import PACK
 from synthgen.commands.learn.seed import open_seed
 from synthgen.errors import Damaged, LeaseHeld, SettingsChanged, UserMistake
-from synthgen.store import Folder, Lease, Receipt, Stage, TablePart
+from synthgen.store import Folder, Lease, Receipt, StageFolder, TablePart
 from synthgen.train import train
 from synthgen.train.dataset import pin, rows
 from synthgen.train.loader import batches
@@ -78,7 +79,7 @@ def test_shards_in_an_object_store_are_read_as_they_are_on_disk(
         for source in (there, f"{there}/", f"{there}/*.parquet"):
             assert [(file.rows, file.sha256) for file in pin(source)] == [(file.rows, file.sha256) for file in local]
         assert list(islice(rows(pin(there), 0, 0), 5)) == list(islice(rows(local, 0, 0), 5))
-        stage = Stage(Folder("s3://tuning/run"), "5-shards")
+        stage = StageFolder(Folder("s3://tuning/run"), PACK)
         data = stage.put("data", "train", (here / "train-00000.parquet").read_bytes(), 3)
         with Lease.take(stage.out) as lease:
             stage.commit(Receipt("e001-00000", 1, {"data": TablePart((data,), "f")}), lease, 1)

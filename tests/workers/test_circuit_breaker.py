@@ -5,16 +5,17 @@ from pathlib import Path
 
 import pytest
 
+from synthgen.tables import GENERATE
 from synthgen.errors import JobFailing
 from synthgen.ingest.sources import GONE
-from synthgen.store import Folder, Receipt, Stage, TablePart
+from synthgen.store import Folder, Receipt, StageFolder, TablePart
 from synthgen.tables import FAILURE_REASONS, PAIRS, QUARANTINE_REASONS, RETRIED_REASONS, table
 from synthgen.workers.circuit_breaker import OUTSIDE, ROWS_IN_A_ROW, CircuitBreaker
 
 
 @pytest.fixture
 def stage(tmp_path: Path) -> Stage:
-    return Stage(Folder(str(tmp_path)), "3-generated")
+    return StageFolder(Folder(str(tmp_path)), GENERATE)
 
 
 def receipt(

@@ -16,9 +16,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from synthgen.tables import PACK
 from synthgen.commands.learn.records import IMAGE_COLUMNS, TEXT_COLUMNS, BadRow, Fields, Row, row_of
 from synthgen.errors import UserMistake, nearest
-from synthgen.store import Folder, Stage
+from synthgen.store import Folder, StageFolder
 from synthgen.store.folder import reach
 
 SUFFIXES = (".parquet", ".jsonl", ".ndjson", ".json")
@@ -107,7 +108,7 @@ def fields(seed: Seed) -> frozenset[str]:
 
 def _committed(folder: Folder) -> list[str]:
     """The shards of a run, as its commits name them."""
-    stage = Stage(folder, "5-shards")
+    stage = StageFolder(folder, PACK)
     log, data = stage.log(), stage.folder.child("data")
     return [
         data.full(file.name)

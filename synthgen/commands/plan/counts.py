@@ -13,11 +13,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from synthgen.tables import GENERATE
 from synthgen.commands.plan.pricing import Kind
 from synthgen.job.job import Job
 from synthgen.stages.generate import GENERATED, is_to_ask, lacking, scored_pairs
 from synthgen.stages.plan import Inputs, dry_run
-from synthgen.store import Stage
+from synthgen.store import StageFolder
 from synthgen.tables import PAIRS
 
 OUTCOMES = pa.schema([PAIRS.field(name) for name in ("assignment_id", "pair_id", "outcome", "reason", "recipe")])
@@ -60,7 +61,7 @@ class PartitionCounts:
 def count(job: Job, with_rules: bool = False) -> QuestionCounts:
     """The plan in numbers."""
     found, terms = QuestionCounts(), job.plan_terms
-    inputs, generated = Inputs.of(job.out, terms.taggers), Stage(job.out, GENERATED).log()
+    inputs, generated = Inputs.of(job.out, terms.taggers), StageFolder(job.out, GENERATE).log()
     for seen in parts(job):
         part = seen.part
         found.outcomes.update(part.outcomes)
@@ -78,11 +79,11 @@ def count(job: Job, with_rules: bool = False) -> QuestionCounts:
 
 def parts(job: Job) -> Iterator[PartitionCounts]:
     """Each partition as it would be planned."""
-    stage, terms = Stage(job.out, GENERATED), job.generate_terms
+    stage, terms = StageFolder(job.out, GENERATE), job.generate_terms
     log, recipes = stage.log(), terms.recipes()
     for part in dry_run.parts(job.out, job.plan_terms):
         wanted = pa.concat_tables([part.kept, part.added])
-        rows = stage.current(log, part.name, "pairs", "assignment_id", OUTCOMES).to_pylist()
+        rows = stage.current(log, part.name, "pairs", OUTCOMES.names).to_pylist()
         known = {row["assignment_id"]: row for row in rows}
         outcomes = [known.get(one) for one in wanted.column("assignment_id").to_pylist()]
         asked = [

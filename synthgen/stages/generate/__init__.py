@@ -1,29 +1,51 @@
-"""Stage 3, seen from a partition: many conversations at once, in front of one engine.
+"""Stage generate: a conversation about each planned image becomes pairs and scores.
 
-`todo` says which partitions have something left to ask or to score (the driver, from commits), a GenerateWorker does one
-after the other (an actor). What shapes a pair's text is its recipe (context.py); what is left of a partition is worked out
-from its rows where the work is done (todo.py). What a question takes of an engine is found on a few images (profiling.py).
+Workers hold the engine and run many conversations at once. `todo` knows from commits what is pending, `context` hashes
+everything that shapes a pair, `conversation` and `scoring` make the calls about one image, and `profiling` measures on a
+few images what a question costs.
 """
 
-from synthgen.stages.generate.context import GENERATED, PLANNED, GenerateContext
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+
+from synthgen.console import StageProgress, generation_note
+from synthgen.stages import memory
+from synthgen.stages.contract import StageRun
+from synthgen.stages.generate.context import GenerateContext, context_of
 from synthgen.stages.generate.profiling import Profile, ProfileSample, QuestionCost, measure
-from synthgen.stages.generate.todo import is_to_ask, lacking, object_ids, scored_pairs, size, todo
+from synthgen.stages.generate.todo import is_to_ask, missing_scores, object_ids, scored_pairs, size, todo
 from synthgen.stages.generate.worker import GenerateWorker, build
+from synthgen.store import Receipt
+from synthgen.tables import GENERATE
+from synthgen.workers import PoolSpec, Task, run_pool
 
 __all__ = [
-    "GENERATED",
-    "PLANNED",
-    "GenerateContext",
-    "GenerateWorker",
-    "Profile",
-    "ProfileSample",
-    "QuestionCost",
-    "build",
-    "is_to_ask",
-    "lacking",
-    "measure",
-    "object_ids",
-    "scored_pairs",
-    "size",
-    "todo",
-]
+    "GenerateContext", "GenerateWorker", "Profile", "ProfileSample", "QuestionCost", "build", "context_of", "is_to_ask",
+    "measure", "missing_scores", "object_ids", "pending", "results", "scored_pairs", "size", "todo",
+]  # fmt: skip
+
+
+def pending(run: StageRun) -> list[Task]:
+    """Return the partitions with something to ask or to score; in an update, those that other settings shaped too."""
+    return todo(run.folder, context_of(run.job, run.retry), run.is_update, run.epoch)
+
+
+def results(run: StageRun, tasks: Sequence[Task]) -> Iterator[Receipt]:
+    """Have actors with an engine ask and score what is pending."""
+    context, engine = context_of(run.job, run.retry), run.job.pipeline.generate.engine
+    gpus = engine.gpus if engine.kind == "vllm" else 0
+    count = min(engine.replicas, len(tasks))
+    spec = PoolSpec(build, context, partial(object_ids, context), count, engine.cpus, gpus, run.strikes)
+    memory.note_workers(GENERATE.name, count, memory.generate_bytes(run.job.pipeline))
+    total, is_bound = size(context, tasks)
+    started = time.monotonic()
+    with StageProgress(GENERATE.name, total, "assignment", is_bound=is_bound) as bar:
+
+        def show(counters: Mapping[str, float]) -> None:
+            done = counters.get("pairs", 0.0) + counters.get("failed", 0.0)
+            bar.show(done, generation_note(counters, time.monotonic() - started))
+
+        for receipt in run_pool(spec, tasks, show, run.signals) if tasks else ():
+            yield receipt
+            bar.did(sum(file.rows for file in receipt.tables["pairs"].files))

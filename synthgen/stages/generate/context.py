@@ -1,8 +1,7 @@
-"""What shapes the pairs and the scores of a run.
+"""Everything that shapes the pairs and the scores of a run, and the hashes by which a row is known to be current.
 
-Comes in: the settings and texts of a job. Goes out: Terms, sent to every worker, and the hashes by which a row is known to
-be of today: the recipe of a pair, the fingerprint of a score. Whatever is not in a recipe (replicas, places in flight,
-retries) may change between two starts of one run without making a single pair stale.
+A pair has a recipe, a score a fingerprint. Settings outside of them (replicas, conversations in flight, retries) may
+change between two starts of one run without making any pair stale.
 """
 
 import json
@@ -12,18 +11,17 @@ from dataclasses import dataclass
 from synthgen.config.pipeline import EngineConfig, ImagesConfig, SamplingConfig, SourceConfig
 from synthgen.config.prompt_pack import Prompts, recipe_texts
 from synthgen.engines import ModelName
+from synthgen.stages.contract import Job
 from synthgen.stages.generate import scoring
 from synthgen.store import Folder
 from synthgen.tables import make_id
 
-PLANNED, GENERATED = "2-planned", "3-generated"
-
-Recipes = Mapping[tuple[str, str], str]  # instruction type and answer form -> recipe
+Recipes = Mapping[tuple[str, str], str]  # (instruction type, answer form) → recipe
 
 
 @dataclass(frozen=True)
 class GenerateContext:
-    """What a generating worker needs to know."""
+    """Everything that a generating worker needs to know."""
 
     out: Folder
     source: SourceConfig
@@ -34,10 +32,10 @@ class GenerateContext:
     sampling: SamplingConfig
     scores: tuple[str, ...]
     seed: int
-    retry: frozenset[str] = frozenset()  # reasons of failures that are asked again
+    retry: frozenset[str] = frozenset()  # reasons of failures that are tried again
 
     def recipes(self) -> Recipes:
-        """The recipe of every type and form: the hash of everything that shapes the text of such pairs."""
+        """Return the recipe of every type and form: the hash of everything that shapes the text of such pairs."""
         named = [] if self.model.revision.startswith("files:") else [self.model.model]
         shaping = {
             "model": [*named, self.model.revision],
@@ -55,16 +53,29 @@ class GenerateContext:
             for form in kind.forms
         }
 
-    def fingerprint(self, recipes: Recipes) -> str:
-        """Changes when any recipe does."""
-        return make_id("recipes", json.dumps(sorted(recipes.values())))
-
     def fingerprints(self) -> dict[str, str]:
-        """What the tables of a partition are marked with that was made on these terms."""
-        scores = {f"scores/{name}": made for name, made in self.score_fingerprints().items()}
-        return {"pairs": self.fingerprint(self.recipes()), **scores}
+        """Return the fingerprint of each table of a partition, `pairs` and `scores/NAME`."""
+        recipes = make_id("recipes", json.dumps(sorted(self.recipes().values())))
+        return {"pairs": recipes, **{f"scores/{name}": made for name, made in self.score_fingerprints().items()}}
 
     def score_fingerprints(self) -> dict[str, str]:
-        """For every score, a hash of what shapes its values beyond the pairs' recipes."""
+        """Return for each score the hash of what shapes its values beyond the pairs' recipes."""
         shaped = {name: scoring.shaping(name, self.prompts.pack, self.sampling) for name in self.scores}
-        return {name: make_id("score", name, json.dumps(found, sort_keys=True)) for name, found in shaped.items()}
+        return {name: make_id("score", name, json.dumps(shape, sort_keys=True)) for name, shape in shaped.items()}
+
+
+def context_of(job: Job, retry: frozenset[str] = frozenset()) -> GenerateContext:
+    """Return the context of a job."""
+    pipeline, generate = job.pipeline, job.pipeline.generate
+    return GenerateContext(
+        job.out,
+        pipeline.source,
+        pipeline.images,
+        job.definitions.prompts,
+        job.model,
+        generate.engine,
+        generate.sampling,
+        generate.scores,
+        pipeline.plan.seed,
+        retry,
+    )

@@ -1,53 +1,53 @@
-"""By how much a revision changes the counts of its partition.
+"""The counts of a generate receipt: by how much a revision changes the number of rows of each outcome.
 
-Comes in: what a worker made of its images, and what the partition held before. Goes out: the `counts` of a receipt, from which the
-driver and `synth status` tell how many rows of each outcome there are, and how many scores are to be tried again, without reading
-any. A piece of a partition counts what it changes itself and nothing else, so that the receipts of several pieces add up.
+The driver and `synth status` know from these counts how many rows of each outcome there are, and how many scores are to
+be tried again, without reading any row. A piece of a partition counts only what it changes itself, so the receipts of
+several pieces add up.
 """
 
 from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
-import pyarrow as pa
-
-from synthgen.stages.generate.context import GENERATED, GenerateContext
+from synthgen.stages.generate.context import GenerateContext
 from synthgen.stages.generate.conversation import Outcome
 from synthgen.stages.generate.todo import Pending, current_pairs
-from synthgen.store import Stage
-from synthgen.tables import SCORES, UNSCORED, outcome_counts, score_counts
+from synthgen.store import RunFolder
+from synthgen.tables import GENERATE, UNSCORED, count_outcomes, count_unscored
 from synthgen.workers import Task
 
 Row = Mapping[str, Any]
-OLD_SCORES = pa.schema([SCORES.field("pair_id"), SCORES.field("reason")])
 
 
-def changes(terms: GenerateContext, work: Task, left: Pending, outcomes: Sequence[Outcome]) -> dict[str, int]:
-    """Rows of each outcome, and scores that a failure kept from being measured (UNSCORED): how many more or fewer there are.
+def count_changes(
+    context: GenerateContext, task: Task, pending: Pending, outcomes: Sequence[Outcome]
+) -> dict[str, int]:
+    """Return by how much the number of rows of each outcome changes, and of scores that a failure prevented (UNSCORED).
 
-    Of these count those that another try would make: scores that are wanted today, of pairs that are asked today.
+    A missing score counts only if a retry would measure it: the score is still configured and the assignment planned.
     """
     replaced = {row["assignment_id"] for outcome in outcomes for row in outcome.pairs}
-    before = current_pairs(terms.out, work).select(["assignment_id", "pair_id", "outcome", "reason"]).to_pylist()
-    counts = outcome_counts(row for outcome in outcomes for row in outcome.pairs)
-    counts.subtract(outcome_counts(row for row in before if row["assignment_id"] in replaced))
-    counts.update(score_counts(row for outcome in outcomes for rows in outcome.scores.values() for row in rows))
+    columns = ["assignment_id", "pair_id", "outcome", "reason"]
+    before = current_pairs(context.out, task).select(columns).to_pylist()
+    counts = count_outcomes(row for outcome in outcomes for row in outcome.pairs)
+    counts.subtract(count_outcomes(row for row in before if row["assignment_id"] in replaced))
+    counts.update(count_unscored(row for outcome in outcomes for rows in outcome.scores.values() for row in rows))
     gone = {row["pair_id"] for row in before if row["assignment_id"] in replaced}
-    known = {row["pair_id"] for row in before if row["assignment_id"] in left.live}
-    for name, rows in _scores_before(terms, work, known).items():
+    known = {row["pair_id"] for row in before if row["assignment_id"] in pending.live}
+    for name, rows in _scores_before(context, task, known).items():
         again = {row["pair_id"] for outcome in outcomes for row in outcome.scores.get(name, ())}
-        counts.subtract(score_counts(row for row in rows if row["pair_id"] in again | gone))
-        counts.update(score_counts(rows) if work.is_first else {})
-    if work.is_first:
-        told = work.inputs[GENERATED].counts([work.partition])
-        counts.subtract({name: told[name] for name in UNSCORED if name in told})
+        counts.subtract(count_unscored(row for row in rows if row["pair_id"] in again | gone))
+        counts.update(count_unscored(rows) if task.is_first else {})
+    if task.is_first:
+        counted = task.inputs[GENERATE.folder].counts([task.partition])
+        counts.subtract({name: counted[name] for name in UNSCORED if name in counted})
+        counts["retired"] = pending.never_asked - counted.get("retired", 0)
     return dict(counts)
 
 
-def _scores_before(terms: GenerateContext, work: Task, known: Set[str]) -> dict[str, list[Row]]:
-    """For each score that is wanted the rows that some pairs have."""
-    stage, log = Stage(terms.out, GENERATED), work.inputs[GENERATED]
-    tables = {
-        name: stage.current(log, work.partition, f"scores/{name}", "pair_id", OLD_SCORES).to_pylist()
-        for name in terms.scores
+def _scores_before(context: GenerateContext, task: Task, known: Set[str]) -> dict[str, list[Row]]:
+    """Return for each configured score the rows that the `known` pairs have."""
+    folder, columns = RunFolder(context.out, task.inputs), ["pair_id", "reason"]
+    scores = {
+        name: folder.table(GENERATE, task.partition, f"scores/{name}", columns).to_pylist() for name in context.scores
     }
-    return {name: [row for row in rows if row["pair_id"] in known] for name, rows in tables.items()}
+    return {name: [row for row in rows if row["pair_id"] in known] for name, rows in scores.items()}

@@ -16,8 +16,7 @@ from synthgen.engines import open_engine
 from synthgen.engines.recorder import Recorder
 from synthgen.errors import JobFailing
 from synthgen.stages.generate.context import GenerateContext
-from synthgen.stages.generate.conversation import Assignment
-from synthgen.stages.generate.todo import ImageTask, Pending
+from synthgen.stages.generate.todo import Pending, PendingImage, assignment_of
 from synthgen.stages.generate.worker import GenerateWorker
 from synthgen.tables import RETRIED_REASONS
 
@@ -64,15 +63,15 @@ async def measure(given: tuple[GenerateContext, Sequence[ProfileSample]]) -> Pro
 
     Raises JobFailing if every question failed for what another try may mend.
     """
-    terms, samples = given
+    context, samples = given
     began = time.perf_counter()
-    engine = Recorder(await open_engine(terms.model, terms.engine))
-    worker = GenerateWorker(terms, engine)
-    await worker.ask(_left(terms, samples[:1]))
+    engine = Recorder(await open_engine(context.model, context.engine))
+    worker = GenerateWorker(context, engine)
+    await worker.ask(_pending(context, samples[:1]))
     started = time.perf_counter()
     counted = samples[1:] or samples
     engine.calls.clear()
-    rows = [row for outcome in await worker.ask(_left(terms, counted)) for row in outcome.pairs]
+    rows = [row for outcome in await worker.ask(_pending(context, counted)) for row in outcome.pairs]
     seconds = time.perf_counter() - started
     await engine.close()
     replies = [reply for _, reply in engine.calls]
@@ -110,12 +109,12 @@ def _parts(values: Sequence[float]) -> list[float]:
     return [value / total if total > 0 else 1 / len(values) for value in values]
 
 
-def _left(terms: GenerateContext, samples: Sequence[ProfileSample]) -> Pending:
-    recipes = terms.recipes()
-    tasks = [ImageTask(dict(one.image), [_assignment(row, recipes) for row in one.assignments]) for one in samples]
-    return Pending({task.image["object_id"]: task for task in tasks}, 0)
-
-
-def _assignment(row: Row, recipes: Mapping[tuple[str, str], str]) -> Assignment:
-    named = {key: row[key] for key in ("assignment_id", "image_id", "object_id", "type", "form", "language", "ordinal")}
-    return Assignment(**named, recipe=recipes[row["type"], row["form"]], attempt=0)
+def _pending(context: GenerateContext, samples: Sequence[ProfileSample]) -> Pending:
+    recipes = context.recipes()
+    images = [
+        PendingImage(
+            dict(sample.image), [assignment_of(row, recipes[row["type"], row["form"]]) for row in sample.assignments]
+        )
+        for sample in samples
+    ]
+    return Pending({image.row["object_id"]: image for image in images}, 0)

@@ -1,12 +1,44 @@
-"""Stage 5: kept pairs and their images become training samples in Parquet shards, and a dataset card that names them.
+"""Stage pack: kept pairs and their images become training samples in Parquet shards, and a dataset card.
 
-`todo` says which shards are to be written (the driver, from small tables), `write_shard` writes one (a worker), `publish`
-removes what no commit names any more and writes the card, so that the plain glob `5-shards/data/*.parquet` is the data set.
+`sharding` decides which shards are to be written, `worker` writes one, `publish` deletes what no commit names any more
+and writes the card, so that the plain glob `5-shards/data/*.parquet` is the data set.
 """
 
+from collections.abc import Iterator, Mapping, Sequence
+
+from synthgen.console import StageProgress
+from synthgen.stages import memory
+from synthgen.stages.contract import StageRun
 from synthgen.stages.pack.publish import publish
-from synthgen.stages.pack.samples import PackContext, Shard
+from synthgen.stages.pack.samples import PackContext, Shard, context_of, origin_of
 from synthgen.stages.pack.sharding import todo
 from synthgen.stages.pack.worker import PackWorker, build, image_ids, write_shard
+from synthgen.store import Receipt
+from synthgen.tables import PACK
+from synthgen.workers import PoolSpec, run_pool
 
-__all__ = ["PackContext", "PackWorker", "Shard", "build", "image_ids", "publish", "todo", "write_shard"]
+__all__ = [
+    "PackContext", "PackWorker", "Shard", "build", "context_of", "image_ids", "pending", "publish", "results", "todo",
+    "write_shard",
+]  # fmt: skip
+
+
+def pending(run: StageRun) -> Sequence[Shard]:
+    """Return the shards that are not as they should be, and those to write for the first time."""
+    return todo(run.folder, context_of(run.job), run.retry)
+
+
+def results(run: StageRun, tasks: Sequence[Shard]) -> Iterator[Receipt]:
+    """Have actors write the shards, then publish the folder."""
+    context, pipeline = context_of(run.job), run.job.pipeline
+    size = min(pipeline.pack.workers, len(tasks))
+    spec = PoolSpec(build, context, image_ids, size, notes=run.strikes)
+    memory.note_workers(PACK.name, size, memory.pack_bytes(pipeline))
+    with StageProgress(PACK.name, sum(len(shard.samples) for shard in tasks), "sample") as bar:
+
+        def show(counters: Mapping[str, float]) -> None:
+            bar.show(counters.get("samples", 0.0))
+
+        if tasks:
+            yield from run_pool(spec, tasks, show, run.signals)
+    publish(run.folder, context, pipeline.select, origin_of(run.job), run.lease)

@@ -17,9 +17,9 @@ from synthgen.ingest.images import Unfit
 from synthgen.ingest.sources import Unreadable, read_objects, ref_of
 from synthgen.stages.memory import PACKED_AT_ONCE
 from synthgen.stages.pack.metadata import Embedded, embedded
-from synthgen.stages.pack.samples import SHARDS, PackContext, Shard
-from synthgen.store import Stage
-from synthgen.tables import SHARD_INDEX, image_id
+from synthgen.stages.pack.samples import PackContext, Shard
+from synthgen.store import StageFolder
+from synthgen.tables import PACK, SHARD_INDEX, image_id
 
 
 @dataclass(frozen=True)
@@ -34,38 +34,38 @@ class Sample:
 
 
 def with_images(
-    terms: PackContext, shard: Shard, samples: Sequence[Sample]
+    context: PackContext, shard: Shard, samples: Sequence[Sample]
 ) -> Iterator[tuple[Sample, Embedded | Unfit]]:
     """Every sample in order with its image, or why it has none."""
     if shard.poison:
         told = f"the worker died on this image alone: {shard.why}"
         yield from ((sample, Unfit("decoder_died", told)) for sample in samples)
         return
-    held = _Held(terms, shard)
+    held = _Held(context, shard)
     for start in range(0, len(samples), PACKED_AT_ONCE):
         some = samples[start : start + PACKED_AT_ONCE]
         found: dict[str, Embedded | Unfit] = {
             sample.image_id: image for sample in some if (image := held.find(sample.image_id))
         }
-        found |= _fetched(terms, [sample for sample in some if sample.image_id not in found])
+        found |= _fetched(context, [sample for sample in some if sample.image_id not in found])
         yield from ((sample, found[sample.image_id]) for sample in some)
 
 
-def _fetched(terms: PackContext, samples: Sequence[Sample]) -> dict[str, Embedded | Unfit]:
+def _fetched(context: PackContext, samples: Sequence[Sample]) -> dict[str, Embedded | Unfit]:
     """The images of some samples from the source, by image id."""
     expected = {sample.planned["object_id"]: sample.image_id for sample in samples}
     refs = list({ref.object_id: ref for ref in (ref_of(sample.planned) for sample in samples)}.values())
-    found = read_objects(refs, terms.source, terms.images) if refs else ()
-    return {expected[ref.object_id]: _verified(data, expected[ref.object_id], terms) for ref, data in found}
+    found = read_objects(refs, context.source, context.images) if refs else ()
+    return {expected[ref.object_id]: _verified(data, expected[ref.object_id], context) for ref, data in found}
 
 
-def _verified(data: bytes | Unreadable, expected: str, terms: PackContext) -> Embedded | Unfit:
+def _verified(data: bytes | Unreadable, expected: str, context: PackContext) -> Embedded | Unfit:
     if isinstance(data, Unreadable):
         return Unfit(data.reason, data.detail)
     if image_id(data) != expected:
         return Unfit("changed", "the bytes are no longer those that were asked about")
     try:
-        return embedded(data, terms.images, terms.pack)
+        return embedded(data, context.images, context.pack)
     except Unfit as unfit:
         return unfit
 
@@ -77,14 +77,10 @@ class _Held:
     order, or lies in a damaged file, is not found and comes from the source.
     """
 
-    def __init__(self, terms: PackContext, shard: Shard) -> None:
-        stage, log = Stage(terms.out, SHARDS), shard.inputs[SHARDS]
-        is_usable = log.fingerprint(shard.partition, "index") == terms.image_policy
-        index = (
-            stage.current(log, shard.partition, "index", "sample_id", SHARD_INDEX)
-            if is_usable
-            else SHARD_INDEX.empty_table()
-        )
+    def __init__(self, context: PackContext, shard: Shard) -> None:
+        stage, log = StageFolder(context.out, PACK), shard.inputs[PACK.folder]
+        is_usable = log.fingerprint(shard.partition, "index") == context.image_policy
+        index = stage.current(log, shard.partition, "index") if is_usable else SHARD_INDEX.empty_table()
         self._ids = set(index.column("image_id").to_pylist())
         self._files = stage.read(log, shard.partition, "data", ["image_id", "images", "width", "height"])
         self._file: pa.Table | None = None

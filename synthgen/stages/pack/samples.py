@@ -1,20 +1,26 @@
-"""What a shard is, and which samples there are of some decisions.
+"""Shards and their samples.
 
-Comes in: decisions. Goes out: samples. A sample is an image with its kept pairs in the order of the plan, in runs of at most
-`max_turns`; its id is made of them, so comparing ids says what changed (sharding.py).
+A sample is an image with its kept pairs in the order of the plan, in runs of at most `max_turns`. Its id is a hash of
+them, so comparing ids shows what changed.
 """
 
+import hashlib
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import pyarrow as pa
 
+from synthgen import __version__
 from synthgen.config.pipeline import ImagesConfig, PackConfig, SourceConfig
+from synthgen.config.prompt_pack import turn_text
+from synthgen.stages.contract import Job
+from synthgen.stages.pack import redact
 from synthgen.store import Folder
 from synthgen.tables import make_id, sample_id
 from synthgen.workers import Task
 
-LISTED, PLANNED, GENERATED, SELECTED, SHARDS = "0-listed", "2-planned", "3-generated", "4-selected", "5-shards"
 FORMAT_VERSION = "2"  # part of the fingerprint; raise it when the columns change
 IMAGES_VERSION = (
     "1"  # raise it when the image in a sample would be another; until then a shard that is written anew keeps its own
@@ -50,11 +56,43 @@ class PackContext:
         return make_id("shards", FORMAT_VERSION, *shape, *sorted(self.scores))
 
 
+def context_of(job: Job) -> PackContext:
+    """Return the context of a job."""
+    pipeline, prompts = job.pipeline, job.definitions.prompts
+    turns = {form: answer.turn for form, answer in prompts.pack.answer.items()}
+    wording = hashlib.sha256(json.dumps(turns, sort_keys=True).encode()).hexdigest()[:32]
+    return PackContext(
+        job.out,
+        pipeline.source,
+        pipeline.images,
+        pipeline.pack,
+        pipeline.generate.scores,
+        partial(turn_text, prompts),
+        wording,
+        redact.root_of(pipeline.source.uri),
+        job.fingerprint("tags") + job.fingerprint("scores"),
+    )
+
+
+def origin_of(job: Job) -> dict[str, str]:
+    """Return where the data come from, for the dataset card: no secrets, and no folder of this machine."""
+    pipeline = job.pipeline
+    return {
+        "Model": redact.model(job.model.model),
+        "Model revision": job.model.revision,
+        "Prompts": redact.shelf_name(pipeline.generate.prompts),
+        "Mapping": redact.shelf_name(pipeline.plan.mapping),
+        "Tagger": ", ".join(map(redact.shelf_name, pipeline.tag.taggers)),
+        "Taxonomy": redact.shelf_name(job.definitions.taxonomy.name),
+        "Made by": f"synthgen {__version__}",
+        "Engine": pipeline.generate.engine.kind,
+    }
+
+
 @dataclass(frozen=True)
 class Shard(Task):
     """A shard to be written: its samples, and in `inputs` the commits that they are made from."""
 
-    epoch: int = 0
     samples: tuple[str, ...] = ()  # ids, in order
     images: tuple[str, ...] = ()  # of each sample
 

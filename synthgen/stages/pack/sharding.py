@@ -20,18 +20,23 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from synthgen.errors import UserMistake
-from synthgen.stages.pack.samples import GENERATED, LISTED, PLANNED, SELECTED, SHARDS, PackContext, Shard, samples_of
+from synthgen.stages.pack.samples import PackContext, Shard, samples_of
 from synthgen.stages.pack.schema import MEGABYTE
-from synthgen.store import CommitLog, Stage
+from synthgen.store import CommitLog, RunFolder, StageFolder
 from synthgen.store.commits import partition_name
 from synthgen.store.spill import ROWS_AT_ONCE, Spill
-from synthgen.tables import DECISIONS, OBJECTS, PLANNED_IMAGES, SHARD_INDEX, UNPACKED, UNSCORED
+from synthgen.tables import (
+    GENERATE,
+    LIST,
+    PACK,
+    PLAN,
+    SELECT,
+    UNSCORED,
+)
 
 BUCKETS = 64
 FRESH = -1  # the place of a sample that is in no shard
 USUAL_BYTES = 200_000  # of an image whose size no listing tells and before any shard is written
-LISTED_SIZES = pa.schema([OBJECTS.field("object_id"), OBJECTS.field("bytes")])
-PLANNED_IDS = pa.schema([PLANNED_IMAGES.field("object_id"), PLANNED_IMAGES.field("image_id")])
 SAMPLES = pa.schema(
     [
         ("bucket", pa.int32()),
@@ -45,45 +50,48 @@ PACKED = pa.schema(
 Logs = Mapping[str, CommitLog]
 
 
-def todo(terms: PackContext, retry: Collection[str] = ()) -> Sequence[Shard]:
-    """The shards to write, those of earlier epochs first; also those with samples that could not be packed for a reason to `retry`."""
-    logs = {name: Stage(terms.out, name).log() for name in (LISTED, PLANNED, GENERATED, SELECTED, SHARDS)}
-    _check_decisions(terms, logs)
+def todo(folder: RunFolder, context: PackContext, retry: Collection[str] = ()) -> Sequence[Shard]:
+    """Return the shards to write, those of earlier epochs first.
+
+    A shard with samples that could not be packed for one of the reasons in `retry` is among them.
+    """
+    logs = {spec.folder: folder.log(spec) for spec in (LIST, PLAN, GENERATE, SELECT, PACK)}
+    _check_decisions(context, logs)
     shelf = Path(tempfile.mkdtemp(prefix="synth-pack-"))
     by_image, in_order, packed, written = (
         Spill(shelf / name) for name in ("by-image", "in-order", "packed", "written")
     )
     weakref.finalize(written, shutil.rmtree, shelf, ignore_errors=True)
     count = 0
-    for rows in _wanted(terms, logs[SELECTED]):
+    for rows in _wanted(context, logs[SELECT.folder]):
         rows = rows.append_column("number", pa.array(np.arange(count, count + rows.num_rows)))
         count += rows.num_rows
         in_order.add(_with_bucket(rows, rows.column("number").to_numpy() // ROWS_AT_ONCE, SAMPLES))
         by_image.add(_with_bucket(rows, _by_image(rows), SAMPLES))
-    mean = _set_packed_aside(terms, logs[SHARDS], packed)
-    names = list(logs[SHARDS].partitions)
+    mean = _set_packed_aside(context, logs[PACK.folder], packed)
+    names = list(logs[PACK.folder].partitions)
     places, touched = _compared(by_image, packed, count)
     touched |= {
         number
         for number, name in enumerate(names)
-        if logs[SHARDS].fingerprint(name, "data") != terms.fingerprint
-        or any(logs[SHARDS].counts([name]).get(reason) for reason in retry)
+        if logs[PACK.folder].fingerprint(name, "data") != context.fingerprint
+        or any(logs[PACK.folder].counts([name]).get(reason) for reason in retry)
         or _is_scored_since(logs, name)
     }
     again = {number: place for place, number in enumerate(sorted(touched, key=lambda number: names[number]))}
-    cutter = _Cutter(terms.pack.shard_megabytes * MEGABYTE, len(again))
+    cutter = _Cutter(context.pack.shard_megabytes * MEGABYTE, len(again))
     for chunk in range(-(-count // ROWS_AT_ONCE)):
         rows = in_order.read(chunk, SAMPLES)
         place = places[rows.column("number").to_numpy()]
         for number in np.intersect1d(place, list(again)).tolist():
             written.append(again[number], rows.filter(pa.array(place == number)))
         fresh = rows.filter(pa.array(place == FRESH))
-        for shard, some in cutter.cut(fresh, _sizes(terms, logs, fresh, mean)):
+        for shard, some in cutter.cut(fresh, _sizes(context, logs, fresh, mean)):
             written.append(shard, some)
-    shards = [(names[number], logs[SHARDS].partitions[names[number]][0].epoch) for number in again]
-    epoch = logs[SHARDS].last_epoch + 1
-    shards += [(partition_name(epoch, number), epoch) for number in range(cutter.shards)]
-    return Shards(written, logs, tuple(shards)) if shards else []
+    epoch = logs[PACK.folder].last_epoch + 1
+    fresh_names = [partition_name(epoch, number) for number in range(cutter.shards)]
+    shards = (*(names[number] for number in again), *fresh_names)
+    return Shards(written, logs, shards, epoch) if shards else []
 
 
 @dataclass(frozen=True)
@@ -92,7 +100,8 @@ class Shards(Sequence[Shard]):
 
     samples: Spill  # a bucket a shard; its folder lasts as long as it does
     logs: Logs
-    shards: tuple[tuple[str, int], ...]  # partition and epoch of each
+    shards: tuple[str, ...]  # their partitions
+    epoch: int  # of the new commits
 
     def __len__(self) -> int:
         return len(self.shards)
@@ -104,59 +113,59 @@ class Shards(Sequence[Shard]):
     def __getitem__(self, which: int | slice) -> Shard | list[Shard]:
         if isinstance(which, slice):
             return [self[number] for number in range(*which.indices(len(self)))]
-        name, epoch = self.shards[which]
+        name = self.shards[which]
         rows = self.samples.read(which % len(self), SAMPLES)
         origins = pc.unique(rows.column("partition")).to_pylist()
-        inputs = {
-            stage: CommitLog({one: self.logs[stage].partitions[one] for one in origins})
-            for stage in (PLANNED, GENERATED, SELECTED)
-        }
-        inputs[SHARDS] = CommitLog({name: self.logs[SHARDS].partitions.get(name, ())})
+        inputs = {spec.folder: self.logs[spec.folder].only(origins) for spec in (PLAN, GENERATE, SELECT)}
+        inputs[PACK.folder] = self.logs[PACK.folder].only([name])
         ids, images = (tuple(rows.column(column).to_pylist()) for column in ("sample_id", "image_id"))
-        return Shard(name, self.logs[SHARDS].next_revision(name), inputs, epoch=epoch, samples=ids, images=images)
+        revision = self.logs[PACK.folder].next_revision(name)
+        return Shard(name, revision, inputs, epoch=self.epoch, samples=ids, images=images)
 
 
-def _check_decisions(terms: PackContext, logs: Logs) -> None:
+def _check_decisions(context: PackContext, logs: Logs) -> None:
     """Refuses decisions that were made before their pairs were replaced, which only a run that begins here can meet."""
-    for name in logs[SELECTED].partitions:
-        latest = logs[SELECTED].latest(name)
-        if latest and latest.receipt.reads != logs[GENERATED].digests(GENERATED, [name]):
+    for name in logs[SELECT.folder].partitions:
+        latest = logs[SELECT.folder].latest(name)
+        if latest and latest.receipt.reads != logs[GENERATE.folder].digests(GENERATE, [name]):
             raise UserMistake(
-                f"{terms.out.url}: what was selected is of pairs that were replaced since (partition {name}); "
+                f"{context.out.url}: what was selected is of pairs that were replaced since (partition {name}); "
                 "run without --from, or with --from select"
             )
 
 
 def _is_scored_since(logs: Logs, shard: str) -> bool:
     """Whether pairs of a shard have got scores since it was written that had failed then."""
-    latest = logs[SHARDS].latest(shard)
+    latest = logs[PACK.folder].latest(shard)
     read = latest.receipt.reads if latest else {}
     partitions = {
-        key.removeprefix(f"{GENERATED}/").rpartition(".")[0] for key in read if key.startswith(f"{GENERATED}/")
+        key.removeprefix(f"{GENERATE.folder}/").rpartition(".")[0]
+        for key in read
+        if key.startswith(f"{GENERATE.folder}/")
     }
-    commits = (commit for name in partitions for commit in logs[GENERATED].partitions.get(name, ()))
-    since = (commit.receipt.counts for commit in commits if f"{GENERATED}/{commit.name}" not in read)
+    commits = (commit for name in partitions for commit in logs[GENERATE.folder].partitions.get(name, ()))
+    since = (commit.receipt.counts for commit in commits if f"{GENERATE.folder}/{commit.name}" not in read)
     return any(count < 0 and name in UNSCORED for counts in since for name, count in counts.items())
 
 
-def _wanted(terms: PackContext, log: CommitLog) -> Iterator[pa.Table]:
+def _wanted(context: PackContext, log: CommitLog) -> Iterator[pa.Table]:
     """image_id, sample_id and planning partition of every sample that there should be, in order, a partition at a time."""
-    stage = Stage(terms.out, SELECTED)
+    stage = StageFolder(context.out, SELECT)
     for name in log.partitions:
-        decisions = stage.current(log, name, "decisions", "pair_id", DECISIONS)
-        found = [(image, sample, name) for image, sample, _ in samples_of(decisions, terms.pack.max_turns)]
+        decisions = stage.current(log, name, "decisions")
+        found = [(image, sample, name) for image, sample, _ in samples_of(decisions, context.pack.max_turns)]
         columns = zip(*found, strict=True) if found else ((), (), ())
         yield pa.table(
             [pa.array(column, pa.string()) for column in columns], names=["image_id", "sample_id", "partition"]
         )
 
 
-def _set_packed_aside(terms: PackContext, log: CommitLog, packed: Spill) -> int:
+def _set_packed_aside(context: PackContext, log: CommitLog, packed: Spill) -> int:
     """Every sample that is in a shard, or that could not be packed there; returns the bytes that one takes on average."""
-    stage, columns, sizes, rows = Stage(terms.out, SHARDS), ["image_id", "sample_id"], 0, 0
+    stage, columns, sizes, rows = StageFolder(context.out, PACK), ["image_id", "sample_id"], 0, 0
     for number, name in enumerate(log.partitions):
-        index = stage.current(log, name, "index", "sample_id", SHARD_INDEX)
-        unpacked = stage.current(log, name, "unpacked", "sample_id", UNPACKED).select(columns)
+        index = stage.current(log, name, "index")
+        unpacked = stage.current(log, name, "unpacked").select(columns)
         sizes, rows = sizes + (pc.sum(index.column("bytes")).as_py() or 0), rows + index.num_rows
         both = pa.concat_tables([index.select(columns), unpacked])
         both = both.append_column("shard", pa.array(np.full(both.num_rows, number, np.int32)))
@@ -178,13 +187,13 @@ def _compared(wanted: Spill, packed: Spill, count: int) -> tuple[np.ndarray, set
     return places, touched - {FRESH}
 
 
-def _sizes(terms: PackContext, logs: Logs, fresh: pa.Table, usual: int) -> list[int]:
+def _sizes(context: PackContext, logs: Logs, fresh: pa.Table, usual: int) -> list[int]:
     """About how many bytes each sample will take: what the listing says of its image, else as much as the others take."""
-    most = terms.images.model_pixels if terms.pack.images == "resized" else None
+    most = context.images.model_pixels if context.pack.images == "resized" else None
     known: dict[str, int] = {}
     for name in pc.unique(fresh.column("partition")).to_pylist():
-        listed = Stage(terms.out, LISTED).current(logs[LISTED], name, "objects", "object_id", LISTED_SIZES)
-        planned = Stage(terms.out, PLANNED).current(logs[PLANNED], name, "images", "object_id", PLANNED_IDS)
+        listed = StageFolder(context.out, LIST).current(logs[LIST.folder], name, "objects", ["object_id", "bytes"])
+        planned = StageFolder(context.out, PLAN).current(logs[PLAN.folder], name, "images", ["object_id", "image_id"])
         place = pc.index_in(planned.column("object_id"), listed.column("object_id").combine_chunks())
         sizes = listed.column("bytes").take(place).to_pylist()
         known.update(

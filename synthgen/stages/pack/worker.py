@@ -16,19 +16,28 @@ from synthgen.ingest.images import Unfit
 from synthgen.stages.pack import redact
 from synthgen.stages.pack.images import Sample, with_images
 from synthgen.stages.pack.metadata import Embedded
-from synthgen.stages.pack.samples import GENERATED, PLANNED, SELECTED, SHARDS, PackContext, Shard, samples_of
+from synthgen.stages.pack.samples import PackContext, Shard, samples_of
 from synthgen.stages.pack.schema import MEGABYTE, ParquetFiles, row_bytes, sample_schema
-from synthgen.store import Receipt, Stage, TablePart
+from synthgen.store import Receipt, RunFolder, StageFolder, TablePart
 from synthgen.store.commits import commit_name
-from synthgen.tables import DECISIONS, PAIRS, PLANNED_IMAGES, SCORES, SHARD_INDEX, UNPACKED, table
+from synthgen.tables import (
+    GENERATE,
+    PLAN,
+    PACK,
+    PAIRS,
+    SELECT,
+    SHARD_INDEX,
+    UNPACKED,
+    table,
+)
 
 Row = dict[str, Any]
 PAIR_COLUMNS = pa.schema([field for field in PAIRS if field.name not in ("raw_question", "raw_answer")])
 
 
-async def build(terms: PackContext) -> "PackWorker":
+async def build(context: PackContext) -> "PackWorker":
     """A worker, where it is used."""
-    return PackWorker(terms)
+    return PackWorker(context)
 
 
 def image_ids(shard: Shard) -> tuple[str, ...]:
@@ -39,8 +48,8 @@ def image_ids(shard: Shard) -> tuple[str, ...]:
 class PackWorker:
     """Writes one shard after the other, in an actor."""
 
-    def __init__(self, terms: PackContext) -> None:
-        self._terms = terms
+    def __init__(self, context: PackContext) -> None:
+        self._context = context
         self._counters = {"samples": 0.0}
         self._one_at_a_time = asyncio.Lock()
         self._drains = False
@@ -50,7 +59,7 @@ class PackWorker:
         async with self._one_at_a_time:
             if self._drains:
                 return None
-            receipt = await asyncio.to_thread(write_shard, self._terms, work)
+            receipt = await asyncio.to_thread(write_shard, self._context, work)
         self._counters["samples"] += len(work.samples)
         return receipt
 
@@ -63,28 +72,29 @@ class PackWorker:
         self._drains = True
 
 
-def write_shard(terms: PackContext, shard: Shard) -> Receipt:
+def write_shard(context: PackContext, shard: Shard) -> Receipt:
     """Writes a shard's files and returns the receipt for them; nothing is visible before it is committed."""
-    stage, pack = Stage(terms.out, SHARDS), terms.pack
+    stage, pack = StageFolder(context.out, PACK), context.pack
     prefix = f"train-{commit_name(shard.partition, shard.revision)}"
     files = ParquetFiles(
-        sample_schema(terms.scores), pack.shard_megabytes * MEGABYTE, pack.row_group_megabytes * MEGABYTE
+        sample_schema(context.scores), pack.shard_megabytes * MEGABYTE, pack.row_group_megabytes * MEGABYTE
     )
     written, index, unpacked = [], list[Row](), list[Row]()
-    for sample, image in with_images(terms, shard, _samples(terms, shard)):
+    for sample, image in with_images(context, shard, _samples(context, shard)):
         ids = {"image_id": sample.image_id, "sample_id": sample.sample_id}
         if isinstance(image, Unfit):
             unpacked.append({**ids, "turns": len(sample.pairs), "reason": image.reason, "detail": image.detail})
             continue
-        row = _row(sample, image, terms)
+        row = _row(sample, image, context)
         index.append({**ids, "bytes": row_bytes(row), **{name: row[name] for name in ("types", "forms", "languages")}})
         written += [stage.put("data", prefix, data, rows) for data, rows in files.add(row)]
     written += [stage.put("data", prefix, data, rows) for data, rows in files.finish()]
     small = {"index": table(index, SHARD_INDEX), "unpacked": table(unpacked, UNPACKED)}
     tables = {name: (stage.write(name, shard.partition, shard.revision, rows),) for name, rows in small.items()}
-    parts = {name: TablePart(some, terms.image_policy, replaces=True) for name, some in tables.items()}
-    parts["data"] = TablePart(tuple(written), terms.fingerprint, replaces=True)
-    return Receipt(shard.partition, shard.revision, parts, _counts(shard, index, unpacked), _reads(shard))
+    parts = {name: TablePart(some, context.image_policy, replaces=True) for name, some in tables.items()}
+    parts["data"] = TablePart(tuple(written), context.fingerprint, replaces=True)
+    counts = _counts(shard, index, unpacked)
+    return Receipt(shard.partition, shard.revision, parts, counts, _reads(shard), shard.epoch)
 
 
 def _counts(shard: Shard, index: Sequence[Row], unpacked: Sequence[Row]) -> dict[str, int]:
@@ -93,56 +103,45 @@ def _counts(shard: Shard, index: Sequence[Row], unpacked: Sequence[Row]) -> dict
     for row in unpacked:
         counts[row["reason"]] += row["turns"]
     if shard.is_first:
-        for commit in shard.inputs[SHARDS].partitions[shard.partition]:
+        for commit in shard.inputs[PACK.folder].partitions[shard.partition]:
             counts.subtract(commit.receipt.counts)
     return {name: count for name, count in counts.items() if count}
 
 
 def _reads(shard: Shard) -> dict[str, str]:
-    logs = {name: shard.inputs[name] for name in (PLANNED, GENERATED, SELECTED)}
-    return {key: digest for name, log in logs.items() for key, digest in log.digests(name, log.partitions).items()}
+    logs = {spec: shard.inputs[spec.folder] for spec in (PLAN, GENERATE, SELECT)}
+    return {key: digest for spec, log in logs.items() for key, digest in log.digests(spec, log.partitions).items()}
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
-class _Inputs:
-    """The committed tables that a shard is made from."""
-
-    def __init__(self, terms: PackContext, shard: Shard, partition: str) -> None:
-        self._terms, self._shard, self._partition = terms, shard, partition
-
-    def current(self, stage: str, name: str, key: str, schema: pa.Schema) -> pa.Table:
-        """The current rows of a table."""
-        return Stage(self._terms.out, stage).current(self._shard.inputs[stage], self._partition, name, key, schema)
-
-
-def _samples(terms: PackContext, shard: Shard) -> list[Sample]:
+def _samples(context: PackContext, shard: Shard) -> list[Sample]:
     """The samples of a shard in order; of a piece of a shard, those of its images."""
     found: dict[str, Sample] = {}
     wanted = set(shard.samples)
-    for partition in shard.inputs[SELECTED].partitions:
-        inputs = _Inputs(terms, shard, partition)
-        decisions = inputs.current(SELECTED, "decisions", "pair_id", DECISIONS)
-        here = [one for one in samples_of(decisions, terms.pack.max_turns) if one[1] in wanted]
+    for partition in shard.inputs[SELECT.folder].partitions:
+        folder = RunFolder(context.out, shard.inputs)
+        decisions = folder.table(SELECT, partition, "decisions")
+        here = [one for one in samples_of(decisions, context.pack.max_turns) if one[1] in wanted]
         if here:
-            found.update({sample.sample_id: sample for sample in _filled(inputs, here, terms.scores)})
+            found.update({sample.sample_id: sample for sample in _filled(folder, partition, here, context.scores)})
     return [found[one] for one in shard.samples if shard.only is None or found[one].image_id in shard.only]
 
 
-def _filled(inputs: _Inputs, ids: Sequence[tuple[str, str, list[str]]], names: Sequence[str]) -> Iterator[Sample]:
+def _filled(
+    folder: RunFolder, partition: str, ids: Sequence[tuple[str, str, list[str]]], names: Sequence[str]
+) -> Iterator[Sample]:
     """Samples of one partition with their pairs, scores and the plan's row of their image."""
-    pairs = {
-        row["pair_id"]: row for row in inputs.current(GENERATED, "pairs", "assignment_id", PAIR_COLUMNS).to_pylist()
-    }
-    rows = inputs.current(PLANNED, "images", "object_id", PLANNED_IMAGES).to_pylist()
+    pairs = {row["pair_id"]: row for row in folder.table(GENERATE, partition, "pairs", PAIR_COLUMNS.names).to_pylist()}
+    rows = folder.table(PLAN, partition, "images").to_pylist()
     planned, kept = (
         {row["object_id"]: row for row in rows},
         {row["image_id"]: row for row in rows if row["outcome"] == "planned"},
     )
     scores = {}
     for name in names:
-        values = inputs.current(GENERATED, f"scores/{name}", "pair_id", SCORES)
+        values = folder.table(GENERATE, partition, f"scores/{name}")
         scores[name] = dict(zip(values.column("pair_id").to_pylist(), values.column("value").to_pylist(), strict=True))
     for image, sample, turns in ids:
         own = [pairs[pair] for pair in turns]
@@ -154,17 +153,17 @@ def _filled(inputs: _Inputs, ids: Sequence[tuple[str, str, list[str]]], names: S
 # --- a row ------------------------------------------------------------------------------------------------------------
 
 
-def _row(sample: Sample, image: Embedded, terms: PackContext) -> Row:
+def _row(sample: Sample, image: Embedded, context: PackContext) -> Row:
     pairs, planned = sample.pairs, sample.planned
     return {
         "id": sample.sample_id,
         "images": [{"bytes": image.data, "path": f"{sample.image_id}{image.suffix}"}],
-        "messages": _messages(pairs, terms),
+        "messages": _messages(pairs, context),
         "image_id": sample.image_id,
         "object_id": planned["object_id"],
         "width": image.width,
         "height": image.height,
-        "uris": [redact.uri(one, terms.root) for one in planned["uris"]],
+        "uris": [redact.uri(one, context.root) for one in planned["uris"]],
         "tags": [{**tag, "tagger": redact.shelf_name(tag["tagger"])} for tag in planned["tags"]],
         "license": _license(planned["source_meta"]),
         "source_meta": planned["source_meta"],
@@ -179,11 +178,11 @@ def _row(sample: Sample, image: Embedded, terms: PackContext) -> Row:
     }
 
 
-def _messages(pairs: Sequence[Row], terms: PackContext) -> list[Row]:
+def _messages(pairs: Sequence[Row], context: PackContext) -> list[Row]:
     """The conversation in TRL's form: the image first in the first turn."""
     messages: list[Row] = []
     for pair in pairs:
-        asked = {"type": "text", "text": terms.turn_text(pair["form"], pair["question"], pair["options"] or ())}
+        asked = {"type": "text", "text": context.turn_text(pair["form"], pair["question"], pair["options"] or ())}
         messages.append({"role": "user", "content": [asked] if messages else [{"type": "image", "text": None}, asked]})
         messages.append({"role": "assistant", "content": [{"type": "text", "text": pair["answer"]}]})
     return messages

@@ -1,15 +1,26 @@
-"""Stage 2: from tagged images to questions to be asked, before any model is started.
+"""Stage plan: tagged images become questions to be asked, before any model is started.
 
-Comes in: everything tagged so far, the mapping, the plan's settings. Goes out: for every object what became of it, and the
-assignments of those images that are planned. `inputs` reads what is tagged, `survey` finds what is a duplicate of what over
-all images at once, `epochs` fixes what is planned next and with which numbers, `drawing` draws an image's assignments, `drafts`
-does so for a partition, `quotas` thins them out, and `planning` writes each partition and commits it. What was planned before
-stays planned.
+`inputs` reads what is tagged, `duplicates` finds duplicates over all images at once, `epochs` fixes what is planned next
+and with which numbers, `assign` draws the questions of an image, `draft` does so for a partition, `quotas` thins them out,
+and `plan` writes each partition. What was planned before stays planned.
 """
 
-from synthgen.stages.plan.assign import Assigner, PlanContext
-from synthgen.stages.plan.epochs import Change
-from synthgen.stages.plan.inputs import Inputs
-from synthgen.stages.plan.plan import run
+from collections.abc import Iterable, Iterator
 
-__all__ = ["Assigner", "Change", "Inputs", "PlanContext", "run"]
+from synthgen.stages.contract import StageRun
+from synthgen.stages.plan.assign import Assigner, PlanContext, context_of
+from synthgen.stages.plan.inputs import Inputs
+from synthgen.stages.plan.plan import PlanTask, plan_tasks, tasks_of
+from synthgen.store import Receipt
+
+__all__ = ["Assigner", "Inputs", "PlanContext", "context_of", "pending", "plan_tasks", "results", "tasks_of"]
+
+
+def pending(run: StageRun) -> Iterator[PlanTask]:
+    """Yield the partitions that are tagged and not planned, and those that the change of the run touches."""
+    return tasks_of(run.folder, context_of(run.job), run.change)
+
+
+def results(run: StageRun, tasks: Iterable[PlanTask]) -> Iterator[Receipt]:
+    """Plan each partition in this process."""
+    return plan_tasks(context_of(run.job), tasks)

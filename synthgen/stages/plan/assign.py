@@ -19,6 +19,7 @@ import pyarrow as pa
 from synthgen.config.mapping import ImageSize, RuleSet
 from synthgen.config.pipeline import PlanConfig
 from synthgen.config.prompt_pack import InstructionType
+from synthgen.stages.contract import Job
 from synthgen.stages.plan.sampling import (
     Floats,
     Indexes,
@@ -49,6 +50,17 @@ class PlanContext:
     types: Mapping[str, InstructionType]
     taggers: tuple[str, ...]
     fingerprint: str
+
+
+def context_of(job: Job) -> PlanContext:
+    """Return the context of a job."""
+    return PlanContext(
+        job.pipeline.plan,
+        job.definitions.rules,
+        job.definitions.prompts.types,
+        job.pipeline.tag.taggers,
+        job.fingerprint("planned"),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,19 +139,21 @@ class Weights:
 class Assigner:
     """Draws the assignments of images; what all of them share is worked out once."""
 
-    def __init__(self, terms: PlanContext, factors: Mapping[str, float], rarity: Mapping[str, float] = NOTHING) -> None:
+    def __init__(
+        self, context: PlanContext, factors: Mapping[str, float], rarity: Mapping[str, float] = NOTHING
+    ) -> None:
         """`factors` are what balancing multiplies the types' weights by, `rarity` is as of `rarity_of`."""
-        settings = terms.settings
-        self.terms, self._rarity = terms, rarity
+        settings = context.settings
+        self.context, self._rarity = context, rarity
         self._rarest = max(rarity.values(), default=1.0)  # what a tag counts that came later
         wanted = {form for form, share in settings.forms.items() if share > 0}
-        self.types = [path for path, kind in terms.types.items() if wanted & set(kind.forms)]
-        most = {path: kind.most for path, kind in terms.types.items() if kind.most is not None}
-        self.weights = Weights(terms.rules, self.types, factors)
+        self.types = [path for path, kind in context.types.items() if wanted & set(kind.forms)]
+        most = {path: kind.most for path, kind in context.types.items() if kind.most is not None}
+        self.weights = Weights(context.rules, self.types, factors)
         self._runners = TypeSampler(self.types, settings.per_type, most)
         places = list(product(self.types, range(settings.per_type)))
         self._forms = OptionSampler(
-            settings.forms, {f"form {path} {number}": terms.types[path].forms for path, number in places}
+            settings.forms, {f"form {path} {number}": context.types[path].forms for path, number in places}
         )
         self._languages = OptionSampler(
             settings.languages, {f"language {path} {number}": None for path, number in places}
@@ -175,7 +189,7 @@ class Assigner:
 
     def _drawn(self, subjects: Sequence[PlannedImage]) -> Iterator[tuple[Any, ...]]:
         """The rows of ASSIGNMENTS of some images."""
-        settings, rules = self.terms.settings, self.terms.rules
+        settings, rules = self.context.settings, self.context.rules
         words = image_words(settings.seed, [one.image_id for one in subjects])
         fired = [self._fired(one) for one in subjects]
         weights = np.array([self.weights.of(some) for some in fired]).reshape(len(subjects), len(self.types))
@@ -194,7 +208,7 @@ class Assigner:
 
     def _how_many(self, words: Words, subjects: Sequence[PlannedImage]) -> Indexes:
         """How many questions each image is asked; a broken number is rounded by lot."""
-        wanted = self.terms.settings.per_image * np.array([self._times(one) for one in subjects])
+        wanted = self.context.settings.per_image * np.array([self._times(one) for one in subjects])
         whole: Indexes = np.floor(wanted + uniforms(words, HOW_MANY)).astype(np.int64)
         return np.maximum(whole, 1)
 
@@ -206,4 +220,4 @@ class Assigner:
         return min(MOST_TIMES, sum(self._rarity.get(tag, self._rarest) for tag in tags) / len(tags))
 
     def _fired(self, subject: PlannedImage) -> tuple[int, ...]:
-        return self.terms.rules.fired(subject.tags, ImageSize(subject.width, subject.height))
+        return self.context.rules.fired(subject.tags, ImageSize(subject.width, subject.height))

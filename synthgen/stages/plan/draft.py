@@ -12,10 +12,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from synthgen.stages.plan.assign import Assigner, subjects_of
-from synthgen.stages.plan.duplicates import KEPT, PLANNED, DuplicateSurvey
+from synthgen.stages.plan.duplicates import KEPT, DuplicateSurvey
 from synthgen.stages.plan.inputs import Inputs
-from synthgen.store import CommitLog, Stage
-from synthgen.tables import ASSIGNMENTS
+from synthgen.store import CommitLog, StageFolder
+from synthgen.tables import PLAN
 
 
 @dataclass(frozen=True)
@@ -40,17 +40,17 @@ class Draft:
     stands: bool  # what is planned is of today's settings: no quota takes it back
 
 
-def draft(ground: PlanState, drawer: Assigner, partition: str) -> Draft:
+def draft(state: PlanState, assigner: Assigner, partition: str) -> Draft:
     """What a partition would be asked."""
-    objects, outcome = ground.inputs.objects(partition), ground.survey.outcome[ground.survey.places[partition]]
-    assignments = drawer.draw_all(subjects_of(objects.filter(pa.array(outcome == KEPT))))
-    before = planned_before(ground, partition)
+    objects, outcome = state.inputs.objects(partition), state.survey.outcome[state.survey.places[partition]]
+    assignments = assigner.draw_all(subjects_of(objects.filter(pa.array(outcome == KEPT))))
+    before = planned_before(state, partition)
     live = before.filter(pc.invert(before.column("retired"))).column("assignment_id").combine_chunks()
     is_planned = np.asarray(pc.is_in(assignments.column("assignment_id"), live))
-    stands = not ground.redraws and ground.log.fingerprint(partition, "assignments") == drawer.terms.fingerprint
-    return Draft(objects, outcome, assignments, is_planned & (not ground.redraws), before, stands)
+    stands = not state.redraws and state.log.fingerprint(partition, "assignments") == assigner.context.fingerprint
+    return Draft(objects, outcome, assignments, is_planned & (not state.redraws), before, stands)
 
 
-def planned_before(ground: PlanState, partition: str) -> pa.Table:
+def planned_before(state: PlanState, partition: str) -> pa.Table:
     """The assignments of a partition in the plan so far."""
-    return Stage(ground.inputs.out, PLANNED).current(ground.log, partition, "assignments", "assignment_id", ASSIGNMENTS)
+    return StageFolder(state.inputs.out, PLAN).current(state.log, partition, "assignments")

@@ -1,6 +1,6 @@
 """The plan as it would be, without writing it.
 
-Comes in: an output folder with tagged images, and the terms of a plan. Goes out: for each partition what is kept, added and
+Comes in: an output folder with tagged images, and the context of a plan. Goes out: for each partition what is kept, added and
 taken back beside the committed plan, and what becomes of its objects: just what `run` would commit, by the same code.
 """
 
@@ -14,12 +14,11 @@ import pyarrow.compute as pc
 from synthgen.config.mapping import ImageSize, RuleSet
 from synthgen.stages.plan.assign import PlanContext
 from synthgen.stages.plan.draft import Draft
-from synthgen.stages.plan.duplicates import PLANNED
 from synthgen.stages.plan.epochs import proposed
 from synthgen.stages.plan.inputs import Inputs
 from synthgen.stages.plan.plan import plan_partition
-from synthgen.store import Folder, Stage
-from synthgen.tables import ASSIGNMENTS, PLAN_OUTCOMES
+from synthgen.store import RunFolder
+from synthgen.tables import ASSIGNMENTS, PLAN, PLAN_OUTCOMES
 
 NO_RULE = ""  # what asked for a question that no rule of today asks
 
@@ -35,19 +34,18 @@ class PartitionDiff:
     outcomes: Mapping[str, int]  # PLAN_OUTCOMES -> objects
 
 
-def parts(out: Folder, terms: PlanContext) -> Iterator[PartitionDiff]:
+def parts(folder: RunFolder, context: PlanContext) -> Iterator[PartitionDiff]:
     """Every partition that is planned or would be; what an edit touches counts as `run --update` would have it."""
-    stage = Stage(out, PLANNED)
-    log, task = stage.log(), proposed(stage, terms, "edit")
-    touched = task.left if task else ()
-    drawer = task.drawer(terms) if task else None
-    for name in Inputs.of(out, terms.taggers).partitions:
-        if task and drawer and name in touched:
-            planned = plan_partition(task, drawer, name)
+    log, task = folder.log(PLAN), proposed(folder, context, "edit")
+    touched = task.pending if task else ()
+    assigner = task.assigner(context) if task else None
+    for name in Inputs.of(folder, context.taggers).partitions:
+        if task and assigner and name in touched:
+            planned = plan_partition(task, assigner, name)
             outcomes = Counter(one for one in planned.names.tolist() if one in PLAN_OUTCOMES)
             yield PartitionDiff(name, *_compared(planned.draft, planned.assignments), outcomes)
         else:
-            before = stage.current(log, name, "assignments", "assignment_id", ASSIGNMENTS)
+            before = folder.table(PLAN, name, "assignments")
             live, nothing = before.filter(pc.invert(before.column("retired"))), ASSIGNMENTS.empty_table()
             counts = log.counts([name])
             yield PartitionDiff(

@@ -18,10 +18,9 @@ from numpy.typing import NDArray
 
 from synthgen.dedup import near_images
 from synthgen.stages.plan.inputs import Inputs
-from synthgen.store import CommitLog, Folder, Stage
-from synthgen.tables import PLANNED_IMAGES, make_id
+from synthgen.store import CommitLog, Folder, StageFolder
+from synthgen.tables import PLAN, PLANNED_IMAGES, make_id
 
-PLANNED = "2-planned"
 OUTCOMES = ("kept", "same_bytes", "near_duplicate", "changed", "quarantined")  # kept: planned, unserved or over_quota
 KEPT, SAME_BYTES, NEAR_DUPLICATE, CHANGED, QUARANTINED = range(len(OUTCOMES))
 UNKNOWN = -1  # to earlier epochs
@@ -99,7 +98,7 @@ def _before(out: Folder, planned: CommitLog, partition: str, object_ids: Any) ->
     """What the plan so far made of these objects."""
     if partition not in planned.partitions:
         return np.full(len(object_ids), UNKNOWN, np.int8), _ids([None] * len(object_ids))
-    rows = Stage(out, PLANNED).current(planned, partition, "images", "object_id", BEFORE)
+    rows = StageFolder(out, PLAN).current(planned, partition, "images", BEFORE.names)
     codes = pc.index_in(rows.column("outcome"), pa.array(["planned", *OUTCOMES[1:]])).fill_null(
         KEPT
     )  # so are unserved and over_quota

@@ -12,21 +12,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from synthgen.errors import Damaged
-from synthgen.store import CommitLog, Folder, Stage
-from synthgen.tables import IMAGES, OBJECT_TAGS, OBJECTS, TAGS, tags_table
+from synthgen.store import CommitLog, Folder, RunFolder
+from synthgen.tables import IMAGES, LIST, OBJECTS, TAG, TAGS, StageSpec, columns_of, tags_table
 
-LISTED, TAGGED = "0-listed", "1-tagged"
 Reads = Mapping[str, str]  # `stage/partition.revision` → the digest of that commit
 
 
-def _columns(schema: pa.Schema, *names: str) -> pa.Schema:
-    return pa.schema([schema.field(name) for name in names])
-
-
-SEEN = _columns(IMAGES, "object_id", "outcome", "image_id", "phash")
-SIZED = _columns(IMAGES, "object_id", "image_id", "width", "height")
-PLACES = _columns(OBJECTS, "object_id", "uri", "row")
-DESCRIBED = _columns(OBJECTS, "object_id", "uri", "version", "row", "source_meta")
+SEEN = columns_of(IMAGES, "object_id", "outcome", "image_id", "phash")
+SIZED = columns_of(IMAGES, "object_id", "image_id", "width", "height")
+PLACES = columns_of(OBJECTS, "object_id", "uri", "row")
+DESCRIBED = columns_of(OBJECTS, "object_id", "uri", "version", "row", "source_meta")
 
 
 @dataclass(frozen=True)
@@ -39,24 +34,28 @@ class Inputs:
     tagged: CommitLog
 
     @staticmethod
-    def of(out: Folder, taggers: tuple[str, ...]) -> "Inputs":
-        """As they are now."""
-        return Inputs(out, taggers, Stage(out, LISTED).log(), Stage(out, TAGGED).log())
+    def of(folder: RunFolder, taggers: tuple[str, ...]) -> "Inputs":
+        """Return them as they are now."""
+        return Inputs(folder.out, taggers, folder.log(LIST), folder.log(TAG))
+
+    @property
+    def _folder(self) -> RunFolder:
+        return RunFolder(self.out, {LIST.folder: self.listed, TAG.folder: self.tagged})
 
     def at(self, reads: Mapping[str, Reads]) -> "Inputs":
         """As they were when these commits of these partitions were read."""
-        logs = [_log_of(self.out, stage, log, reads) for stage, log in ((LISTED, self.listed), (TAGGED, self.tagged))]
+        logs = [_log_of(self.out, spec, log, reads) for spec, log in ((LIST, self.listed), (TAG, self.tagged))]
         return Inputs(self.out, self.taggers, *logs)
 
     def outdates(self, reads: Mapping[str, Reads]) -> bool:
         """Whether commits that were read have been replaced since. Their files may be deleted by now, or be those that were damaged."""
-        logs = ((LISTED, self.listed), (TAGGED, self.tagged))
+        logs = ((LIST, self.listed), (TAG, self.tagged))
         later = (
             commit
-            for stage, log in logs
+            for spec, log in logs
             for partition, read in reads.items()
             for commit in log.partitions.get(partition, ())
-            if f"{stage}/{commit.name}" not in read
+            if f"{spec.folder}/{commit.name}" not in read
         )
         return any(part.replaces for commit in later for part in commit.receipt.tables.values())
 
@@ -67,25 +66,21 @@ class Inputs:
 
     def reads(self, partition: str) -> dict[str, str]:
         """What planning a partition reads of it."""
-        return self.listed.digests(LISTED, [partition]) | self.tagged.digests(TAGGED, [partition])
+        return self.listed.digests(LIST, [partition]) | self.tagged.digests(TAG, [partition])
 
     def seen(self, partition: str) -> pa.Table:
         """SEEN of each object of a partition: its outcome and what tells its content apart."""
-        return Stage(self.out, TAGGED).current(self.tagged, partition, "images", "object_id", SEEN)
+        return self._folder.table(TAG, partition, "images", SEEN.names)
 
     def places(self, partition: str, object_ids: pa.ChunkedArray) -> pa.Table:
         """PLACES of these objects of a partition: where they are."""
-        return _aligned(
-            Stage(self.out, LISTED).current(self.listed, partition, "objects", "object_id", PLACES), object_ids
-        )
+        return _aligned(self._folder.table(LIST, partition, "objects", PLACES.names), object_ids)
 
     def objects(self, partition: str) -> pa.Table:
         """SIZED, DESCRIBED and `tags` of each object of a partition, in the order of `seen`."""
-        rows = Stage(self.out, TAGGED).current(self.tagged, partition, "images", "object_id", SIZED)
+        rows = self._folder.table(TAG, partition, "images", SIZED.names)
         ids = rows.column("object_id")
-        listed = _aligned(
-            Stage(self.out, LISTED).current(self.listed, partition, "objects", "object_id", DESCRIBED), ids
-        )
+        listed = _aligned(self._folder.table(LIST, partition, "objects", DESCRIBED.names), ids)
         for name in DESCRIBED.names[1:]:
             rows = rows.append_column(name, listed.column(name))
         return rows.append_column(pa.field("tags", TAGS), self._tags(partition, ids)).combine_chunks()
@@ -94,11 +89,7 @@ class Inputs:
         """The tags of these objects from all taggers; of the tags with one path, that with the best score."""
         owners, tags = [np.empty(0, np.int64)], [pa.array([], TAGS.value_type)]
         for tagger in self.taggers:
-            found = (
-                Stage(self.out, TAGGED)
-                .current(self.tagged, partition, tags_table(tagger), "object_id", OBJECT_TAGS)
-                .combine_chunks()
-            )
+            found = self._folder.table(TAG, partition, tags_table(tagger)).combine_chunks()
             lists = found.column("tags").combine_chunks() if found.num_rows else pa.array([], TAGS)
             place = pc.index_in(found.column("object_id"), object_ids.combine_chunks()).fill_null(-1).to_numpy()
             owners.append(place[pc.list_parent_indices(lists).to_numpy()])
@@ -127,15 +118,17 @@ def _aligned(rows: pa.Table, object_ids: pa.ChunkedArray) -> pa.Table:
     return rows.take(pc.index_in(object_ids, rows.column("object_id").combine_chunks()))
 
 
-def _log_of(out: Folder, stage: str, log: CommitLog, reads: Mapping[str, Reads]) -> CommitLog:
+def _log_of(out: Folder, spec: StageSpec, log: CommitLog, reads: Mapping[str, Reads]) -> CommitLog:
     """A log with just the commits that were read."""
     found = {}
     for partition, wanted in reads.items():
-        commits = tuple(commit for commit in log.partitions.get(partition, ()) if f"{stage}/{commit.name}" in wanted)
-        digests = {f"{stage}/{commit.name}": commit.digest for commit in commits}
-        if digests != {name: digest for name, digest in wanted.items() if name.startswith(f"{stage}/")}:
+        commits = tuple(
+            commit for commit in log.partitions.get(partition, ()) if f"{spec.folder}/{commit.name}" in wanted
+        )
+        digests = {f"{spec.folder}/{commit.name}": commit.digest for commit in commits}
+        if digests != {name: digest for name, digest in wanted.items() if name.startswith(f"{spec.folder}/")}:
             raise Damaged(
-                f"{out.url}: {stage}: commits of partition {partition} that the plan was made from are gone or were changed"
+                f"{out.url}: {spec.folder}: commits of partition {partition} that the plan was made from are gone or were changed"
             )
         found[partition] = commits
     return CommitLog({partition: found[partition] for partition in log.partitions if partition in found})

@@ -5,21 +5,24 @@ of the assignments only the difference to what is committed is written, so that 
 """
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import groupby
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from synthgen.stages.contract import Change
 from synthgen.stages.plan.assign import Assigner, PlanContext
 from synthgen.stages.plan.copies import Copies
 from synthgen.stages.plan.draft import Draft, draft
-from synthgen.stages.plan.duplicates import KEPT, OUTCOMES, PLANNED, QUARANTINED
-from synthgen.stages.plan.epochs import Change, EpochTask, next_task
+from synthgen.stages.plan.duplicates import KEPT, OUTCOMES, QUARANTINED
+from synthgen.stages.plan.epochs import EpochTask, next_task
 from synthgen.stages.plan.quotas import let_through
-from synthgen.store import Folder, Lease, Receipt, Stage, TablePart
-from synthgen.tables import ASSIGNMENTS, PLANNED_IMAGES
+from synthgen.store import Receipt, RunFolder, StageFolder, TablePart
+from synthgen.tables import ASSIGNMENTS, PLAN, PLANNED_IMAGES
+from synthgen.workers import Task
 
 
 @dataclass(frozen=True)
@@ -31,29 +34,43 @@ class Planned:
     names: np.ndarray  # the outcome of each object of the draft, quarantined ones too
 
 
-def run(out: Folder, terms: PlanContext, lease: Lease, change: Change) -> int:
-    """Plans what is tagged and not yet planned, and what `change` says beside it. Returns the partitions done."""
-    stage, done = Stage(out, PLANNED), 0
-    while task := next_task(stage, terms, change):
-        drawer = task.drawer(terms)
-        with Copies(task.ground.inputs, task.ground.survey, task.left) as copies:
-            for partition in task.left:
-                planned = plan_partition(task, drawer, partition)
-                receipt = _receipt(
-                    stage, task, partition, planned, _images(task, partition, planned, copies.of(partition))
-                )
-                stage.commit(receipt, lease, task.epoch.number)
-                done += 1
-        change = "growth" if change == "redraw" and task.epoch.redraws else change  # once is enough
-    return done
+@dataclass(frozen=True)
+class PlanTask(Task):
+    """A partition of an epoch."""
+
+    of: EpochTask | None = field(default=None, compare=False)
 
 
-def plan_partition(task: EpochTask, drawer: Assigner, partition: str) -> Planned:
+def tasks_of(folder: RunFolder, context: PlanContext, change: Change) -> Iterator[PlanTask]:
+    """Yield the partitions to plan, epoch after epoch.
+
+    An epoch that was cut short comes first. The next one is made from what is committed once all of its partitions are.
+    """
+    while of := next_task(folder, context, change):
+        log = of.state.log
+        for partition in of.pending:
+            yield PlanTask(partition, log.next_revision(partition), epoch=of.epoch.number, of=of)
+        change = "growth" if change == "redraw" and of.epoch.redraws else change  # once is enough
+
+
+def plan_tasks(context: PlanContext, tasks: Iterable[PlanTask]) -> Iterator[Receipt]:
+    """Plan each partition."""
+    for of, partitions in groupby(tasks, key=lambda task: task.of):
+        assert of is not None
+        assigner, stage = of.assigner(context), StageFolder(of.state.inputs.out, PLAN)
+        with Copies(of.state.inputs, of.state.survey, of.pending) as copies:
+            for task in partitions:
+                planned = plan_partition(of, assigner, task.partition)
+                images = _images(of, task.partition, planned, copies.of(task.partition))
+                yield _receipt(stage, of, task.partition, planned, images)
+
+
+def plan_partition(task: EpochTask, assigner: Assigner, partition: str) -> Planned:
     """What a partition is asked, and what becomes of its objects."""
-    found = draft(task.ground, drawer, partition)
+    found = draft(task.state, assigner, partition)
     assignments = found.assignments
     if task.epoch.limits:
-        passes = let_through(task.epoch.limits, drawer.terms.settings.seed, assignments, found.is_planned)
+        passes = let_through(task.epoch.limits, assigner.context.settings.seed, assignments, found.is_planned)
         assignments = assignments.filter(pa.array(passes))
     served, asked = (
         np.asarray(pc.is_in(found.objects.column("object_id"), rows.column("object_id").combine_chunks()))
@@ -65,7 +82,7 @@ def plan_partition(task: EpochTask, drawer: Assigner, partition: str) -> Planned
 
 def _images(task: EpochTask, partition: str, planned: Planned, copies: Mapping[int, list[str]]) -> pa.Table:
     """The images rows of a partition."""
-    survey, objects = task.ground.survey, planned.draft.objects
+    survey, objects = task.state.survey, planned.draft.objects
     span = survey.places[partition]
     places = range(span.start, span.stop)
     same_as = [
@@ -79,11 +96,11 @@ def _images(task: EpochTask, partition: str, planned: Planned, copies: Mapping[i
     return images.filter(pa.array(planned.draft.outcome != QUARANTINED))
 
 
-def _receipt(stage: Stage, task: EpochTask, partition: str, planned: Planned, images: pa.Table) -> Receipt:
+def _receipt(stage: StageFolder, task: EpochTask, partition: str, planned: Planned, images: pa.Table) -> Receipt:
     """Writes of a partition's rows what differs from those that are committed."""
-    log = task.ground.log
+    log = task.state.log
     revision = log.next_revision(partition)
-    before = stage.current(log, partition, "images", "object_id", PLANNED_IMAGES)
+    before = stage.current(log, partition, "images")
     changes, counts = _changes(planned.draft.before, planned.assignments)
     counts.update(images.column("outcome").to_pylist())
     counts.subtract(before.column("outcome").to_pylist())
@@ -92,7 +109,7 @@ def _receipt(stage: Stage, task: EpochTask, partition: str, planned: Planned, im
     if revision == 1 or not images.equals(before):
         file = stage.write("images", partition, revision, images)
         tables["images"] = TablePart((file,), task.epoch.fingerprint, replaces=True)
-    return Receipt(partition, revision, tables, dict(counts), task.epoch.reads[partition])
+    return Receipt(partition, revision, tables, dict(counts), task.epoch.reads[partition], task.epoch.number)
 
 
 def _changes(before: pa.Table, wanted: pa.Table) -> tuple[pa.Table, Counter[str]]:

@@ -18,9 +18,10 @@ import numpy as np
 
 from synthgen import errors
 from synthgen.errors import SynthError
-from synthgen.stages.plan.duplicates import PLANNED, DuplicateSurvey, survey_duplicates
-from synthgen.stages.plan.inputs import LISTED, TAGGED, Inputs
-from synthgen.store import CommitLog, Folder, Stage
+from synthgen.stages.plan.duplicates import DuplicateSurvey, survey_duplicates
+from synthgen.stages.plan.inputs import Inputs
+from synthgen.store import CommitLog, Folder, StageFolder
+from synthgen.tables import LIST, PLAN, TAG, stage_at
 
 ARRAYS = ("object_ids", "outcome", "stands_for")
 APART = 50_000  # objects, from which on a survey has a process of its own; for fewer the start of one takes longer than the rest
@@ -31,7 +32,11 @@ def survey_in_subprocess(inputs: Inputs, planned: CommitLog, bits: int) -> Dupli
     if sum(inputs.tagged.counts().values()) < APART:
         return survey_duplicates(inputs, planned, bits)
     folder = Path(tempfile.mkdtemp(prefix="synth-survey-"))
-    logs = {LISTED: _revisions(inputs.listed), TAGGED: _revisions(inputs.tagged), PLANNED: _revisions(planned)}
+    logs = {
+        LIST.folder: _revisions(inputs.listed),
+        TAG.folder: _revisions(inputs.tagged),
+        PLAN.folder: _revisions(planned),
+    }
     task = {"out": inputs.out.url, "taggers": inputs.taggers, "bits": bits, "logs": logs}
     (folder / "task.json").write_text(json.dumps(task))
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
@@ -64,7 +69,9 @@ def main() -> None:
     folder = Path(sys.argv[1])
     task = json.loads((folder / "task.json").read_text())
     out = Folder(task["out"])
-    listed, tagged, planned = (_log(Stage(out, name), revisions) for name, revisions in task["logs"].items())
+    listed, tagged, planned = (
+        _log(StageFolder(out, stage_at(name)), revisions) for name, revisions in task["logs"].items()
+    )
     try:
         survey = survey_duplicates(Inputs(out, tuple(task["taggers"]), listed, tagged), planned, task["bits"])
     except SynthError as error:
@@ -80,7 +87,7 @@ def _revisions(log: CommitLog) -> dict[str, list[int]]:
     return {name: [commit.receipt.revision for commit in commits] for name, commits in log.partitions.items()}
 
 
-def _log(stage: Stage, revisions: dict[str, list[int]]) -> CommitLog:
+def _log(stage: StageFolder, revisions: dict[str, list[int]]) -> CommitLog:
     """The commits that the task was given with."""
     log = stage.log()
     found = {

@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from synthgen.tables import PACK
 from synthgen import cli
 from synthgen.commands.learn import TfidfSettings, learn
 from synthgen.commands.learn.records import Fields, Row, row_of
@@ -39,12 +40,12 @@ def test_the_question_of_every_form_is_read_without_the_mark_of_the_image(form: 
 
 def test_a_run_is_a_seed_too_by_its_committed_shards(workspace: Path) -> None:
     """Only what a commit names counts: a file that lies in the folder beside them is not read."""
-    from synthgen.store import Lease, Receipt, Stage, TablePart
+    from synthgen.store import Lease, Receipt, StageFolder, TablePart
     from synthgen.store.folder import open_folder
 
     out = open_folder(str(workspace / "out"))
     out.create("run.json", b"{}")
-    stage = Stage(out, "5-shards")
+    stage = StageFolder(out, PACK)
     rows = seed_rows("trl")
     kept = stage.write("data", "e01-00000", 1, pa.Table.from_pylist(rows))
     stage.write("data", "e01-00001", 1, pa.Table.from_pylist(rows))

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from synthgen.tables import GENERATE, PLAN
 from synthgen.commands import purge, repair
 from synthgen.commands import retry as reasons
 from synthgen.config import pipeline
@@ -21,7 +22,7 @@ from synthgen.engines import Reply, Request
 from synthgen.engines.scripted import ScriptedEngine
 from synthgen.job import funnel, job
 from synthgen.stages.generate import GENERATED, PLANNED, GenerateWorker, todo
-from synthgen.store import Folder, Lease, Stage
+from synthgen.store import Folder, Lease, StageFolder
 from synthgen.tables import PAIRS, RETRIED_REASONS, SCORES, draw
 from tests.fixtures.runs import synth
 from tests.fixtures.workspace import make_images, put_shelves
@@ -62,8 +63,8 @@ class World:
     ) -> int:
         """Does the stage; `share` of the calls of some purposes fail. Returns how many partitions were done."""
         opened = job.open_job(self.out, pipeline.load("small", ["source.uri=photos", *self.settings]))
-        terms, stage = replace(opened.generate_terms, retry=frozenset(retry)), Stage(self.out, GENERATED)
-        works = todo(Stage(self.out, PLANNED).log(), stage.log(), terms, update)
+        terms, stage = replace(opened.generate_terms, retry=frozenset(retry)), StageFolder(self.out, GENERATE)
+        works = todo(StageFolder(self.out, PLAN).log(), stage.log(), terms, update)
         engine = Ailing(opened.model, terms.engine)
         engine.share, engine.purposes = share, purposes
         asked.clear()
@@ -82,10 +83,10 @@ class World:
         return len(works)
 
     def rows(self, table: str, key: str, schema: Any) -> dict[str, dict[str, Any]]:
-        stage = Stage(self.out, GENERATED)
+        stage = StageFolder(self.out, GENERATE)
         log = stage.log()
         return {
-            row[key]: row for name in log.partitions for row in stage.current(log, name, table, key, schema).to_pylist()
+            row[key]: row for name in log.partitions for row in stage.current(log, name, table, schema.names).to_pylist()
         }
 
     @property
@@ -103,7 +104,7 @@ class World:
     def counted(self) -> dict[str, int]:
         return {
             name: count
-            for name, count in Stage(self.out, GENERATED).log().counts().items()
+            for name, count in StageFolder(self.out, GENERATE).log().counts().items()
             if name.startswith("unscored.")
         }
 
@@ -191,7 +192,7 @@ def test_a_purge_takes_the_scores_of_an_image_and_what_they_count_also_those_of_
     purge.purge(job.reopen(world.out), [mine])
     left = [row for row in world.scores("answer").values() if row["value"] is None]
     assert 0 < len(left) < len(unscored) and world.counted() == {"unscored.call_timeout": len(left)}
-    stage = Stage(world.out, GENERATED)
+    stage = StageFolder(world.out, GENERATE)
     files = [
         file
         for path in (Path(stage.folder.path) / "scores").rglob("*.parquet")
@@ -205,7 +206,7 @@ def test_a_purge_takes_the_scores_of_an_image_and_what_they_count_also_those_of_
 def test_what_is_asked_again_after_damage_has_no_id_that_was_lost(world: World) -> None:
     world.generate(share=0.5, purposes=["answer"])
     world.generate(RETRIED)
-    stage = Stage(world.out, GENERATED)
+    stage = StageFolder(world.out, GENERATE)
     latest = stage.log().parts(next(iter(stage.log().partitions)), "pairs")[-1].files[-1]
     lost = set(pq.read_table(Path(stage.folder.path, "pairs", latest.name))["pair_id"].to_pylist())
     take_back(world.out, "redo pairs")
@@ -255,7 +256,7 @@ def test_whatever_fails_and_is_done_again_the_counts_are_those_of_the_rows(
 
 def take_back(out: Folder, what: str) -> None:
     """Damages a table of the first partition, if any is to be, and has the partition done again."""
-    stage = Stage(out, GENERATED)
+    stage = StageFolder(out, GENERATE)
     name = next(iter(stage.log().partitions))
     if what != "empty":
         table = "pairs" if what == "redo pairs" else "scores/answer"

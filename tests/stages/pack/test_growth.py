@@ -9,11 +9,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from synthgen.tables import GENERATE, PACK, PLAN, stage_at
 from synthgen import tables
 from synthgen.config.pipeline import PackConfig, SelectConfig
 from synthgen.errors import LeaseLost, UserMistake
 from synthgen.stages import pack
-from synthgen.store import Folder, Lease, Receipt, Stage, TablePart
+from synthgen.store import Folder, Lease, Receipt, StageFolder, TablePart
 from tests.fixtures.packing import World, jpeg, pair, pictures
 
 
@@ -41,20 +42,20 @@ def test_a_change_rewrites_only_the_shard_it_touches(world: World) -> None:
         world.pack()
     assert [file.name[:15] for file in world.files] == ["train-e001-0000", "train-e002-0000", "train-e003-0000"]
     before = world.files
-    planned = Stage(world.out, "2-planned")
+    planned = StageFolder(world.out, PLAN)
     row = next(iter(planned.read(planned.log(), "e002-00000", "images"))).to_pylist()[0]
     world.generate("e002-00000", [pair(row["image_id"], row["object_id"], 1, answer="another", pair_id="remade")], 2)
     assert world.pack() == ["e002-00000.r2"]
     assert [file for file in world.files if file not in before] == [file for file in world.files if ".r2." in file.name]
     assert len(world.files) == 3, "the old revision is gone"
     assert {pair for sample in world.samples for pair in sample["pair_ids"]} == world.kept()
-    assert Stage(world.out, "5-shards").log().counts() == {"samples": 6, "turns": 12}
+    assert StageFolder(world.out, PACK).log().counts() == {"samples": 6, "turns": 12}
 
 
 def test_decisions_of_pairs_that_were_replaced_since_are_refused_in_a_line(world: World) -> None:
     world.add(1, pictures(2))
     world.pack()
-    planned = Stage(world.out, "2-planned")
+    planned = StageFolder(world.out, PLAN)
     row = next(iter(planned.read(planned.log(), "e001-00000", "images"))).to_pylist()[0]
     world.generate("e001-00000", [pair(row["image_id"], row["object_id"], 1, pair_id="remade")], 1)
     with pytest.raises(
@@ -66,8 +67,8 @@ def test_decisions_of_pairs_that_were_replaced_since_are_refused_in_a_line(world
 
 def test_an_image_whose_place_has_another_now_is_fetched_from_the_copy_that_stands_for_it(world: World) -> None:
     world.add(1, pictures(2))
-    stage, partition = Stage(world.out, "2-planned"), "e001-00000"
-    moved, *others = stage.current(stage.log(), partition, "images", "object_id", tables.PLANNED_IMAGES).to_pylist()
+    stage, partition = StageFolder(world.out, PLAN), "e001-00000"
+    moved, *others = stage.current(stage.log(), partition, "images", tables.PLANNED_IMAGES.names).to_pylist()
     old, copy = Path(moved["uri"]), world.images / "copy.jpg"
     copy.write_bytes(old.read_bytes())
     old.write_bytes(jpeg(9))
@@ -121,8 +122,8 @@ def test_what_could_not_be_packed_is_tried_again_when_asked(world: World) -> Non
     hidden.rename(world.images / "0.jpg")
     assert pack.todo(world.terms) == []
     [shard] = pack.todo(world.terms, retry=("unreadable",))
-    Stage(world.out, "5-shards").commit(pack.write_shard(world.terms, shard), world.lease, shard.epoch)
-    assert Stage(world.out, "5-shards").log().counts() == {"samples": 2, "turns": 4}
+    StageFolder(world.out, PACK).commit(pack.write_shard(world.terms, shard), world.lease, shard.epoch)
+    assert StageFolder(world.out, PACK).log().counts() == {"samples": 2, "turns": 4}
 
 
 def test_a_shard_whose_last_sample_vanished_leaves_no_file(world: World) -> None:
@@ -153,8 +154,8 @@ def test_a_score_that_had_failed_and_was_made_since_gets_into_the_shard_that_is_
     world.add(1, pictures(2))
     world.add(2, pictures(1, start=5))
     world.pack()
-    stage, partition = Stage(world.out, "3-generated"), "e001-00000"
-    scores = stage.current(stage.log(), partition, "scores/likelihood", "pair_id", tables.SCORES).to_pylist()
+    stage, partition = StageFolder(world.out, GENERATE), "e001-00000"
+    scores = stage.current(stage.log(), partition, "scores/likelihood", tables.SCORES.names).to_pylist()
     part = TablePart(
         (stage.write("scores/likelihood", partition, 2, tables.table([{**scores[0], "value": 7.0}], tables.SCORES)),),
         "f",
@@ -186,7 +187,7 @@ def test_publishing_deletes_nothing_once_another_run_has_taken_over(
             world.lease.release()
             Lease.take(world.out)
             theirs.write_bytes(b"of the other run")
-        return Stage(world.out, name)
+        return StageFolder(world.out, stage_at(name))
 
     monkeypatch.setattr(sys.modules["synthgen.stages.pack.publish"], "Stage", taken_over_while_reading)
     with pytest.raises(LeaseLost):
@@ -214,6 +215,6 @@ def test_every_kept_pair_is_in_one_sample_after_any_growth_and_edit(
         turns_packed = [pair for sample in world.samples for pair in sample["pair_ids"]]
         assert len(turns_packed) == len(set(turns_packed))
         assert set(turns_packed) == world.kept()
-        assert Stage(world.out, "5-shards").log().counts().get("turns", 0) == len(turns_packed)
+        assert StageFolder(world.out, PACK).log().counts().get("turns", 0) == len(turns_packed)
         assert world.pack() == []
     world.lease.release()

@@ -8,12 +8,13 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from synthgen.tables import LIST, PACK, PLAN, SELECT
 from synthgen import tables
 from synthgen.config.pipeline import PackConfig
 from synthgen.stages import pack, select
 from synthgen.stages.pack import redact
 from synthgen.stages.pack.schema import ParquetFiles, row_bytes, sample_schema
-from synthgen.store import Stage
+from synthgen.store import StageFolder
 from synthgen.store.commits import partition_name
 from tests.fixtures.packing import World, jpeg, listed, pair, pictures, read
 
@@ -111,7 +112,7 @@ def test_a_sample_is_an_image_with_its_turns_in_order(world: World) -> None:
 
 def test_options_stand_in_the_users_turn(world: World) -> None:
     world.add(1, pictures(1), turns=0)
-    planned = Stage(world.out, "2-planned")
+    planned = StageFolder(world.out, PLAN)
     [row] = next(iter(planned.read(planned.log(), "e001-00000", "images"))).to_pylist()
     world.generate(
         "e001-00000",
@@ -137,7 +138,7 @@ def test_an_image_that_changed_is_on_record_and_not_tried_again(world: World) ->
     world.pack()
     assert len(world.samples) == 1
     assert sorted(row["reason"] for row in world.unpacked()) == ["changed", "unreadable"]
-    assert Stage(world.out, "5-shards").log().counts() == {"samples": 1, "turns": 2, "changed": 2, "unreadable": 2}
+    assert StageFolder(world.out, PACK).log().counts() == {"samples": 1, "turns": 2, "changed": 2, "unreadable": 2}
     assert world.pack() == []
 
 
@@ -153,7 +154,7 @@ def test_bytes_that_are_not_those_asked_about_are_not_packed(world: World) -> No
 def test_an_image_that_killed_its_worker_is_on_record(world: World) -> None:
     world.add(1, pictures(4))
     for receipt in select.run(select.prepare(world.out, world.select)):
-        Stage(world.out, "4-selected").commit(receipt, world.lease, 1)
+        StageFolder(world.out, SELECT).commit(receipt, world.lease, 1)
     [shard] = pack.todo(world.terms)
     images = pack.image_ids(shard)
     pieces = [
@@ -183,7 +184,7 @@ def test_shards_keep_to_their_size_where_the_listing_was_wrong_about_it(world: W
     big = {f"{number}.jpg": jpeg(number, 400, noise=True, quality=95) for number in range(8)}
     world.terms = replace(world.terms, pack=PackConfig(shard_megabytes=1))
     world.add(1, big, turns=1)
-    rows_of = Stage(world.out, "0-listed").read(Stage(world.out, "0-listed").log(), "e001-00000", "objects")
+    rows_of = StageFolder(world.out, LIST).read(StageFolder(world.out, LIST).log(), "e001-00000", "objects")
     lying = [{**row, "bytes": 1000} for table in rows_of for row in table.to_pylist()]
     world.commit("0-listed", "e001-00000", {"objects": tables.table(lying, tables.OBJECTS)}, 1)
     assert world.pack() == ["e001-00000.r1"]

@@ -4,17 +4,18 @@ from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
+from synthgen.tables import PLAN
 from synthgen.stages import plan
 from synthgen.stages.plan import dry_run
-from synthgen.store import Stage
+from synthgen.store import StageFolder
 from tests.fixtures.plan_checks import check
 from tests.fixtures.planning import EDITED, Content, Died, World, unlike
 
 
 def test_an_edit_is_not_applied_unasked(planned: World) -> None:
-    before = Stage(planned.out, "2-planned").log()
+    before = StageFolder(planned.out, PLAN).log()
     assert planned.plan(planned.terms(EDITED)) == 0
-    assert Stage(planned.out, "2-planned").log() == before
+    assert StageFolder(planned.out, PLAN).log() == before
 
 
 def test_an_edit_adds_and_retires_exactly_the_difference(planned: World) -> None:
@@ -39,7 +40,7 @@ def test_an_edit_taken_back_wakes_what_it_had_retired(planned: World) -> None:
     planned.plan(change="edit")
     check(planned, planned.terms())
     assert planned.assignments() == before
-    counts = Stage(planned.out, "2-planned").log().counts()
+    counts = StageFolder(planned.out, PLAN).log().counts()
     assert (counts["assigned"], counts["retired"]) == (len(before), len(set(middle) - set(before)))
 
 
@@ -67,7 +68,7 @@ def test_an_epoch_begun_on_other_terms_is_left_and_the_edit_planned_whole(planne
         planned.plan(planned.terms(EDITED), change="edit", stop_after=3)
     planned.plan(terms := planned.terms(EDITED, per_image=4), change="edit")
     check(planned, terms)
-    log = Stage(planned.out, "2-planned").log()
+    log = StageFolder(planned.out, PLAN).log()
     assert {log.fingerprint(name, "assignments") for name in log.partitions} == {terms.fingerprint}
 
 
@@ -75,7 +76,7 @@ def test_an_edit_and_growth_at_once_are_one_epoch(planned: World) -> None:
     planned.grow({"new.jpg": unlike(77, "animal"), "3.jpg": unlike(78, "plant")})
     planned.plan(terms := planned.terms(EDITED), change="edit")
     check(planned, terms)
-    assert Stage(planned.out, "2-planned").log().last_epoch == 2
+    assert StageFolder(planned.out, PLAN).log().last_epoch == 2
 
 
 def test_what_is_foretold_is_what_is_then_planned_and_foretelling_writes_nothing(planned: World) -> None:

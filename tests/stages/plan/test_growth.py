@@ -5,7 +5,8 @@ from collections.abc import Callable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synthgen.store import Stage
+from synthgen.tables import PLAN
+from synthgen.store import StageFolder
 from synthgen.tables import OBJECTS, image_id
 from tests.fixtures.plan_checks import check
 from tests.fixtures.planning import OBJECTS_PUT, SLOWLY, Content, World, unlike
@@ -18,13 +19,13 @@ def test_growth_takes_back_nothing_and_rewrites_nothing(
 ) -> None:
     world, seen = worlds(), set[str]()
     for contents in growths:
-        assignments, commits = world.assignments(), Stage(world.out, "2-planned").log().partitions
+        assignments, commits = world.assignments(), StageFolder(world.out, PLAN).log().partitions
         world.grow({uri: content for uri, content in contents.items() if uri not in seen})
         seen |= set(contents)
         world.plan()
         check(world, world.terms())
         assert {key: row for key, row in world.assignments().items() if key in assignments} == assignments
-        after = Stage(world.out, "2-planned").log().partitions
+        after = StageFolder(world.out, PLAN).log().partitions
         assert {name: after[name] for name in commits} == commits
 
 
@@ -43,9 +44,9 @@ def test_a_changed_object_is_planned_anew_and_the_old_version_retired(world: Wor
     new = {key for key, row in world.assignments().items() if row["image_id"] == image_id(b"data 100")}
     assert (len(old), len(new)) == (3, 3)
     assert set(world.assignments()) == set(before) - old | new
-    counts = Stage(world.out, "2-planned").log().counts()
+    counts = StageFolder(world.out, PLAN).log().counts()
     assert (counts["assigned"], counts["retired"]) == (27, 3)
-    assert sum(len(commits) - 1 for commits in Stage(world.out, "2-planned").log().partitions.values()) == 1, (
+    assert sum(len(commits) - 1 for commits in StageFolder(world.out, PLAN).log().partitions.values()) == 1, (
         "one partition was touched"
     )
 
@@ -80,7 +81,7 @@ def test_a_question_moves_with_its_bytes_inside_a_partition(world: World) -> Non
     assert set(moved) == set(before) and {row["object_id"] for row in moved.values()} == set(world.images()) - {
         planned
     } - {one for one, row in world.images().items() if row["version"] == "2"}
-    assert Stage(world.out, "2-planned").log().counts()["assigned"] == 6
+    assert StageFolder(world.out, PLAN).log().counts()["assigned"] == 6
 
 
 def test_an_object_that_can_be_read_after_all_is_planned_without_being_asked_for(world: World) -> None:

@@ -11,11 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
+from synthgen.tables import LIST, PLAN, TAG
 from synthgen.commands.repair import redo
 from synthgen.errors import Damaged
 from synthgen.job import funnel
 from synthgen.stages import listing
-from synthgen.store import Folder, Lease, Receipt, Stage, TablePart
+from synthgen.store import Folder, Lease, Receipt, StageFolder, TablePart
 from synthgen.store.gc import collect_garbage
 from synthgen.tables import IMAGES, OBJECTS
 from tests.fixtures.plan_checks import check
@@ -65,7 +66,7 @@ def test_a_plan_killed_between_commits_ends_as_if_it_had_not_been(
         killed.plan(terms, change="edit")
     assert killed.images() == undisturbed.images()
     assert killed.assignments() == undisturbed.assignments()
-    assert Stage(killed.out, "2-planned").log().counts() == Stage(undisturbed.out, "2-planned").log().counts()
+    assert StageFolder(killed.out, PLAN).log().counts() == StageFolder(undisturbed.out, PLAN).log().counts()
     check(killed, terms)
 
 
@@ -84,7 +85,7 @@ def test_a_plan_cut_short_sees_what_it_saw_when_it_began(world: World) -> None:
     assert world.plan() == 2 + 1, "the rest of the first epoch, then the second"
     check(world, world.terms())
     assert [uri for uri, outcome in world.outcomes().items() if outcome == "planned"] == planned
-    epochs = Stage(world.out, "2-planned").folder.child("epochs")
+    epochs = StageFolder(world.out, PLAN).folder.child("epochs")
     reads = [json.loads(epochs.read(name))["reads"] for name in epochs.names()]
     assert [list(one) for one in reads] == [rest, [first]]
 
@@ -93,7 +94,7 @@ def test_a_plan_cut_short_whose_inputs_are_gone_says_so(world: World) -> None:
     world.grow({f"{number}.jpg": unlike(number) for number in range(9)})
     with suppress(Died):
         world.plan(stop_after=1)
-    Stage(world.out, "1-tagged").folder.child("commits").remove(["e001-00002.r1.json"])
+    StageFolder(world.out, TAG).folder.child("commits").remove(["e001-00002.r1.json"])
     with pytest.raises(Damaged, match="1-tagged: commits of partition e001-00002 that the plan was made from are gone"):
         world.plan()
 
@@ -108,8 +109,8 @@ def test_a_plan_cut_short_whose_inputs_are_damaged_goes_on_once_they_are_redone(
     undisturbed.plan()
     with suppress(Died):
         world.plan(stop_after=1)
-    partition, folder, listed = "e001-00002", world.out.child(place), Stage(world.out, "0-listed")
-    objects = listed.current(listed.log(), partition, "objects", "object_id", OBJECTS)
+    partition, folder, listed = "e001-00002", world.out.child(place), StageFolder(world.out, LIST)
+    objects = listed.current(listed.log(), partition, "objects")
     [file] = [name for name in folder.names() if name.startswith(partition)]
     folder.write(file, b"")
     with pytest.raises(Damaged, match=f"--partition {place.partition('/')[0]}/{partition}"):
@@ -144,7 +145,7 @@ def test_a_plan_that_is_to_be_drawn_anew_is_even_where_growth_was_cut_short(worl
     with suppress(Died):
         world.plan(stop_after=1)
     world.plan(change="redraw")
-    epochs = Stage(world.out, "2-planned").folder.child("epochs")
+    epochs = StageFolder(world.out, PLAN).folder.child("epochs")
     assert [json.loads(epochs.read(name))["redraws"] for name in epochs.names()] == [False, True]
     check(world, world.terms())
 
@@ -152,7 +153,7 @@ def test_a_plan_that_is_to_be_drawn_anew_is_even_where_growth_was_cut_short(worl
 def test_a_damaged_epoch_record_is_told_in_one_line(world: World) -> None:
     world.grow({"a.jpg": unlike(1)})
     world.plan()
-    Stage(world.out, "2-planned").folder.child("epochs").write("000001.json", b"{")
+    StageFolder(world.out, PLAN).folder.child("epochs").write("000001.json", b"{")
     with pytest.raises(Damaged, match=r"epochs/000001\.json: is not the record of a plan epoch"):
         world.plan()
 
@@ -172,8 +173,8 @@ def test_the_epoch_that_a_driver_taken_over_recorded_last_counts(world: World) -
         patch.setattr(Folder, "create", twice)
         assert world.plan() == 3
     check(world, world.terms())
-    assert [len(commits) for commits in Stage(world.out, "2-planned").log().partitions.values()] == [1, 1, 1]
-    assert Stage(world.out, "2-planned").log().last_epoch == 2
+    assert [len(commits) for commits in StageFolder(world.out, PLAN).log().partitions.values()] == [1, 1, 1]
+    assert StageFolder(world.out, PLAN).log().last_epoch == 2
 
 
 # --- all of it at once ------------------------------------------------------------------------------------------------
@@ -204,7 +205,7 @@ class PlanMachine(RuleBasedStateMachine):
         broken = [row for row in self.world.rows("1-tagged", "images", IMAGES) if row["outcome"] == "quarantined"]
         if broken:
             self.world.mended.add(draw.choice(broken)["object_id"])
-        if tagged := list(Stage(self.world.out, "1-tagged").log().partitions):
+        if tagged := list(StageFolder(self.world.out, TAG).log().partitions):
             self.world.tag(tagged)
 
     @rule(commits=st.integers(0, 4))

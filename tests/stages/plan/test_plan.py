@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from synthgen.tables import PLAN, TAG
 from synthgen.config import mapping
 from synthgen.stages import plan
 from synthgen.stages.plan.assign import Weights
-from synthgen.store import Folder, Lease, Receipt, Stage, TablePart
+from synthgen.store import Folder, Lease, Receipt, StageFolder, TablePart
 from synthgen.tables import OBJECT_TAGS, OBJECTS, table
 from tests.fixtures.plan_checks import check
 from tests.fixtures.planning import EDITED, RULES, TAGS, TYPES, Content, Row, World, unlike
@@ -18,7 +19,7 @@ from tests.fixtures.planning import EDITED, RULES, TAGS, TYPES, Content, Row, Wo
 
 def test_every_tagged_object_is_planned_and_asked_what_its_tags_say(world: World) -> None:
     world.grow({f"{number}.jpg": unlike(number, TAGS[number % 7]) for number in range(30)})
-    assert world.plan() == len(Stage(world.out, "1-tagged").log().partitions) == 10
+    assert world.plan() == len(StageFolder(world.out, TAG).log().partitions) == 10
     check(world, world.terms())
     assert set(world.outcomes().values()) == {"planned"}
     assert len(world.assignments()) == 30 * 3
@@ -34,10 +35,10 @@ def test_an_assignment_says_which_tags_caused_it(world: World) -> None:
 def test_a_plan_that_is_complete_is_left_alone(world: World) -> None:
     world.grow({f"{number}.jpg": unlike(number) for number in range(9)})
     world.plan()
-    before = Stage(world.out, "2-planned").log()
+    before = StageFolder(world.out, PLAN).log()
     assert world.plan() == 0 and world.plan(change="edit") == 0
-    assert Stage(world.out, "2-planned").log() == before
-    assert Stage(world.out, "2-planned").folder.child("epochs").names() == ["000001.json"]
+    assert StageFolder(world.out, PLAN).log() == before
+    assert StageFolder(world.out, PLAN).folder.child("epochs").names() == ["000001.json"]
 
 
 def test_nothing_tagged_is_nothing_planned(world: World) -> None:
@@ -61,7 +62,7 @@ def test_an_image_that_no_rule_serves_is_on_record(world: World) -> None:
 
 def test_tags_of_several_taggers_count_once_each_with_the_best_score(world: World) -> None:
     world.grow({"a.jpg": unlike(1, "animal/bird", "plant"), "b.jpg": unlike(2), "c.jpg": unlike(3, "sign")})
-    stage, terms = Stage(world.out, "1-tagged"), dataclasses.replace(world.terms(), taggers=("test", "other"))
+    stage, terms = StageFolder(world.out, TAG), dataclasses.replace(world.terms(), taggers=("test", "other"))
     (partition,) = stage.log().partitions
     ids = {row["uri"]: row["object_id"] for row in world.rows("0-listed", "objects", OBJECTS)}
 

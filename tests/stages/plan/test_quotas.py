@@ -4,7 +4,8 @@ import math
 from collections import Counter
 from contextlib import suppress
 
-from synthgen.store import Stage
+from synthgen.tables import PLAN
+from synthgen.store import StageFolder
 from tests.fixtures.plan_checks import check_counts, check_quotas
 from tests.fixtures.planning import RULES, TAGS, Died, World, factors_of, types_of, unlike
 
@@ -101,7 +102,7 @@ def test_quotas_of_an_epoch_that_was_cut_short_are_those_it_began_with(world: Wo
     world.plan(terms)
     check_quotas(world, terms)
     assert sum(row["type"].startswith("look/") for row in world.assignments().values()) == 10
-    assert Stage(world.out, "2-planned").log().last_epoch == 1
+    assert StageFolder(world.out, PLAN).log().last_epoch == 1
 
 
 def test_only_a_redraw_forgets_what_is_planned(world: World) -> None:

@@ -1,0 +1,112 @@
+"""The contract of a stage: two functions in its module, both given a StageRun.
+
+    pending(run)         → the tasks that are not done yet, in order
+    results(run, tasks)  → a receipt for each task, as it is done
+
+The driver (`synthgen.run`) commits each receipt before it asks for the next, so a stage sees its own commits in
+`run.folder`. A stage that is done in this process computes receipts itself; one that needs workers returns those of a
+pool. What `results` does after its last receipt (a card, a note) is done at each run, whether there were tasks or not.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, Protocol
+
+from synthgen.config.mapping import RuleSet
+from synthgen.config.pipeline import Pipeline
+from synthgen.config.prompt_pack import Prompts
+from synthgen.config.taxonomy import Taxonomy
+from synthgen.engines import ModelName
+from synthgen.ingest.sources import Listed
+from synthgen.store import Folder, Lease, Receipt, RunFolder
+from synthgen.tables import StageSpec
+from synthgen.taggers import TaggerSpec
+from synthgen.workers import StopSignals, Task
+
+# What is done again beside what is new: nothing, what other settings had shaped, or all of it.
+Change = Literal["growth", "edit", "redraw"]
+
+
+@dataclass(frozen=True)
+class Definitions:
+    """The definition files of a pipeline, loaded."""
+
+    taggers: tuple[TaggerSpec, ...]  # all of one taxonomy
+    prompts: Prompts
+    rules: RuleSet
+
+    @property
+    def taxonomy(self) -> Taxonomy:
+        """The tags that images can have."""
+        return self.taggers[0].taxonomy
+
+
+@dataclass(frozen=True)
+class Job:
+    """A pipeline with everything that it names, ready to run.
+
+    Attributes:
+        out: The output folder.
+        shape: Group of settings → everything that shapes the rows of its tables, as JSON values.
+    """
+
+    out: Folder
+    pipeline: Pipeline
+    definitions: Definitions
+    model: ModelName
+    shape: Mapping[str, Any]
+
+    def fingerprint(self, group: str) -> str:
+        """Return the hash of everything that shapes a group of tables."""
+        return hashlib.sha256(json.dumps(self.shape[group], sort_keys=True).encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True)
+class StageRun:
+    """A stage at work: what it may read, and which part of its work is wanted.
+
+    Attributes:
+        folder: The output folder, with all commits so far.
+        lease: Held by this driver.
+        signals: Those that ask the run to end.
+        change: What is done again beside what is new.
+        retry: Reasons of failures that are tried again.
+        objects: The listing of the source, where the run lists it.
+    """
+
+    spec: StageSpec
+    job: Job
+    folder: RunFolder
+    lease: Lease
+    signals: StopSignals
+    change: Change = "growth"
+    retry: frozenset[str] = frozenset()
+    objects: Iterable[Listed] | None = None
+
+    @property
+    def is_update(self) -> bool:
+        """Whether rows that other settings shaped are done again."""
+        return self.change != "growth"
+
+    @cached_property
+    def epoch(self) -> int:
+        """The epoch of what is committed now."""
+        return self.folder.log(self.spec).last_epoch + 1
+
+    @property
+    def strikes(self) -> Folder:
+        """The folder where deaths of workers are recorded."""
+        return self.folder.stage(self.spec).folder.child("strikes")
+
+
+class StageModule(Protocol):
+    """The module of a stage."""
+
+    def pending(self, run: StageRun) -> Iterable[Task]:
+        """Return the tasks that are not done yet, in order."""
+
+    def results(self, run: StageRun, tasks: Any) -> Iterator[Receipt]:
+        """Yield a receipt for each task, as it is done."""

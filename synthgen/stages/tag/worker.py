@@ -1,0 +1,183 @@
+"""The tagging worker: fetches, verifies, decodes and tags the images of a partition."""
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from synthgen.ingest.images import Decoded, DecoderPool, Unfit
+from synthgen.ingest.sources import Unreadable, read_objects, ref_of
+from synthgen.stages.tag.context import TagContext
+from synthgen.stages.tag.todo import is_retry, objects_of
+from synthgen.store import Receipt, RunFolder, TablePart
+from synthgen.store.denylist import read_denylist
+from synthgen.tables import IMAGES, LIST, OBJECT_TAGS, TAG, count_tagged, image_id, table, tags_table
+from synthgen.taggers import Failed, KnownTags, Taggers, prepared, read_cached_tags, tags_of_each
+from synthgen.workers import Task, keep_to_given_gpus
+
+Tags = dict[str, list[dict[str, Any]]]  # object id → its tags
+Rows = dict[str, dict[str, Any]]  # object id → its row of IMAGES
+
+
+async def build(context: TagContext) -> "TagWorker":
+    """Load the taggers where the worker is, on the GPU that it was given or on the CPU."""
+    keep_to_given_gpus()
+    return await asyncio.to_thread(TagWorker, context)
+
+
+@dataclass
+class _Batch:
+    """Images decoded and not yet embedded."""
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    inputs: list[Any] = field(default_factory=list)
+
+
+class TagWorker:
+    """Taggers and a pool of decoders, in one actor."""
+
+    def __init__(self, context: TagContext) -> None:
+        self._context = context
+        self._tagger = Taggers(context.taggers)
+        self._denied = read_denylist(context.out)
+        self._decoder: DecoderPool[str] = DecoderPool(context.images)
+        self._counters = {"images": 0.0}
+        self._one_at_a_time = asyncio.Lock()
+        self._is_draining = False
+
+    async def do(self, task: Task) -> Receipt | None:
+        """Tag a partition. Another task waits: two would only share the same cores."""
+        async with self._one_at_a_time:
+            return None if self._is_draining else await asyncio.to_thread(self._do, task)
+
+    def drain(self) -> None:
+        """Give back the partitions that are not started; a started one takes seconds."""
+        self._is_draining = True
+
+    def progress(self) -> Mapping[str, float]:
+        """Return the number of images done."""
+        return dict(self._counters)
+
+    def _do(self, task: Task) -> Receipt:
+        objects = objects_of(self._context, task)
+        rows: Rows = {row["object_id"]: _blank(row["object_id"]) for row in objects}
+        tags: Tags = {}
+        if task.poison:
+            for row in rows.values():
+                _quarantine(row, "tagger_failed", f"the worker died on this image alone: {task.why}"[:500])
+        else:
+            known = self._recall(objects, rows, tags, task)
+            self._tag_all([row for row in objects if row["object_id"] not in tags], rows, tags, known)
+        return self._receipt(task, list(rows.values()), tags)
+
+    def _recall(self, objects: list[dict[str, Any]], rows: Rows, tags: Tags, task: Task) -> dict[str, KnownTags]:
+        """Return, for each object, the tags that are known without its pixels.
+
+        Where all taggers are known so, the row and the tags of the object are completed here.
+        """
+        known: dict[str, KnownTags] = {}
+        if task.inputs[TAG.folder].fingerprint(task.partition, "images") != self._context.images_fingerprint:
+            return known
+        cached = read_cached_tags(RunFolder(self._context.out, task.inputs), task.partition, self._context.taggers)
+        old = [
+            row
+            for row in objects
+            if row["object_id"] in cached
+            and row["object_id"] not in self._denied.object_ids
+            and cached[row["object_id"]].row["image_id"] not in self._denied.image_ids
+        ]
+        for start in range(0, len(old), self._context.batch):
+            metas = {row["object_id"]: row["source_meta"] for row in old[start : start + self._context.batch]}
+            recalled = self._tagger.recall([cached[object_id] for object_id in metas], list(metas.values()))
+            tags_of = dict(zip(metas, recalled, strict=True))
+            whole = [one for one in tags_of if len(tags_of[one]) == len(self._context.taggers)]
+            rows.update({object_id: dict(cached[object_id].row) for object_id in whole})
+            self._tag_batch(_Batch([rows[one] for one in whole], [tags_of[one] for one in whole]), tags)
+            self._counters["images"] += len(whole)
+            known |= tags_of
+        return known
+
+    def _tag_all(self, objects: list[dict[str, Any]], rows: Rows, tags: Tags, known: Mapping[str, KnownTags]) -> None:
+        """Tag the objects that need their pixels."""
+        batch = _Batch()
+        metas = {row["object_id"]: row["source_meta"] for row in objects}
+        for key, decoded in self._decoder.decode_many(self._readable(objects, rows)):
+            if isinstance(decoded, Unfit):
+                _quarantine(rows[key], decoded.reason, decoded.detail)
+                self._counters["images"] += 1
+                continue
+            _describe(rows[key], decoded)
+            prepare = partial(self._tagger.prepare, known=known.get(key, {}))
+            item = prepared(prepare, decoded.image, metas[key])
+            self._counters["images"] += 1  # not before: the first one loads the tagger
+            if isinstance(item, Failed):
+                _quarantine(rows[key], "tagger_failed", item.why[:500])
+                continue
+            batch.inputs.append(item)
+            batch.rows.append(rows[key])
+            if len(batch.rows) >= self._context.batch:
+                self._tag_batch(batch, tags)
+                batch = _Batch()
+        if batch.rows:
+            self._tag_batch(batch, tags)
+
+    def _readable(self, objects: list[dict[str, Any]], rows: Rows) -> Iterator[tuple[str, bytes]]:
+        """Yield the bytes of the objects that can be read; the others are quarantined here."""
+        refs = [ref_of(row) for row in objects if row["object_id"] not in self._denied.object_ids]
+        for object_id in {row["object_id"] for row in objects} & self._denied.object_ids:
+            _quarantine(rows[object_id], "purged", "it was purged")
+        for ref, data in read_objects(refs, self._context.source, self._context.images):
+            row = rows[ref.object_id]
+            if isinstance(data, Unreadable):
+                _quarantine(row, data.reason, data.detail)
+            elif (content := image_id(data)) in self._denied.image_ids:
+                _quarantine(row, "purged", "an image of the same bytes was purged")
+            else:
+                row["image_id"] = content
+                yield ref.object_id, data
+                continue
+            self._counters["images"] += 1
+
+    def _tag_batch(self, batch: _Batch, tags: Tags) -> None:
+        for row, tagged in zip(batch.rows, tags_of_each(self._tagger, batch.inputs), strict=True):
+            if tagged.failure:
+                _quarantine(row, "tagger_failed", tagged.failure[:500])
+                continue
+            row["detail"] = "; ".join(tagged.left_out) or None
+            row["embedding"] = None if tagged.embedding is None else tagged.embedding.astype("float16")
+            tags[row["object_id"]] = tagged.tags
+
+    def _receipt(self, task: Task, rows: list[dict[str, Any]], tags: Tags) -> Receipt:
+        folder = RunFolder(self._context.out, task.inputs)
+        stage, done = folder.stage(TAG), {row["object_id"] for row in rows}
+        columns = ["object_id", "outcome", "reason", "detail"]
+        before = folder.table(TAG, task.partition, "images", columns).to_pylist()
+        counts = count_tagged(rows)
+        counts.subtract(count_tagged(row for row in before if row["object_id"] in done))
+        is_whole = not is_retry(self._context, task)
+        images = stage.write("images", task.partition, task.revision, table(rows, IMAGES))
+        parts = {"images": TablePart((images,), self._context.images_fingerprint, is_whole)}
+        for tagger in self._context.taggers:
+            name = tags_table(tagger.name)
+            own = [_tags_by(tagger.name, object_id, found) for object_id, found in tags.items()]
+            file = stage.write(name, task.partition, task.revision, table(own, OBJECT_TAGS))
+            parts[name] = TablePart((file,), tagger.fingerprint, is_whole)
+        reads = folder.digests((LIST,), [task.partition])
+        return Receipt(task.partition, task.revision, parts, dict(counts), reads, task.epoch)
+
+
+def _tags_by(tagger: str, object_id: str, tags: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"object_id": object_id, "tags": [tag for tag in tags if tag["tagger"] == tagger]}
+
+
+def _blank(object_id: str) -> dict[str, Any]:
+    return {**dict.fromkeys(IMAGES.names), "object_id": object_id, "outcome": "tagged"}
+
+
+def _describe(row: dict[str, Any], decoded: Decoded) -> None:
+    row.update(format=decoded.format, width=decoded.width, height=decoded.height, phash=decoded.phash)
+
+
+def _quarantine(row: dict[str, Any], reason: str, detail: str) -> None:
+    row.update(outcome="quarantined", reason=reason, detail=detail)

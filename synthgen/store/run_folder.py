@@ -1,0 +1,101 @@
+"""An output folder as one command sees it: its record and its logs of commits, each read once.
+
+At the 8,000 partitions that a large job has, reading the logs is 48,000 requests to an object store. So a command opens
+one RunFolder and passes it down; what the command itself commits is added to the snapshot.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from synthgen.errors import UserMistake
+from synthgen.store.commits import Commit, CommitLog, Receipt, StageFolder
+from synthgen.store.folder import Folder
+from synthgen.store.lease import Lease
+from synthgen.tables import StageSpec
+
+FORMAT = 1
+Record = Mapping[str, Any]  # what a run was made with, see docs/format.md
+
+
+class RunFolder:
+    """A snapshot of an output folder, filled as it is asked for."""
+
+    def __init__(self, out: Folder, logs: Mapping[str, CommitLog] | None = None) -> None:
+        """Open `out`; `logs` (folder of a stage → log) are known already, as those that a task carries."""
+        self.out = out
+        self._logs = dict(logs or {})
+        self._record: tuple[Record | None] | None = None
+
+    def stage(self, spec: StageSpec) -> StageFolder:
+        """Return the folder of a stage."""
+        return StageFolder(self.out, spec)
+
+    def log(self, spec: StageSpec) -> CommitLog:
+        """Return the commits of a stage; they are read at the first call."""
+        if spec.folder not in self._logs:
+            self._logs[spec.folder] = self.stage(spec).log()
+        return self._logs[spec.folder]
+
+    def logs(self, specs: Iterable[StageSpec], partition: str) -> dict[str, CommitLog]:
+        """Return the logs of some stages for one partition alone, as a task carries them."""
+        return {spec.folder: self.log(spec).only([partition]) for spec in specs}
+
+    def table(self, spec: StageSpec, partition: str, table: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return the current rows of a table in a partition, see StageFolder.current."""
+        return self.stage(spec).current(self.log(spec), partition, table, columns)
+
+    def digests(self, specs: Iterable[StageSpec], partitions: Sequence[str]) -> dict[str, str]:
+        """Return what a reader of these partitions of some stages writes under `reads`."""
+        return {key: digest for spec in specs for key, digest in self.log(spec).digests(spec, partitions).items()}
+
+    def commit(self, spec: StageSpec, receipt: Receipt, lease: Lease) -> Commit:
+        """Commit a receipt and add it to the snapshot, see StageFolder.commit."""
+        log, commit = self.log(spec), self.stage(spec).commit(receipt, lease)
+        self._logs[spec.folder] = log.with_commit(commit)
+        return commit
+
+    @property
+    def record(self) -> Record | None:
+        """The latest record; {} if the run was killed before it stored one, None if no synth run made the folder.
+
+        Raises:
+            UserMistake: The folder has another format.
+        """
+        if self._record is None:
+            self._record = (_read_record(self.out),)
+        return self._record[0]
+
+    def write_record(self, record: Record) -> None:
+        """Store a record after those that exist."""
+        folder = self.out.child("frozen")
+        number = len(folder.names(".json")) + 1
+        data = json.dumps(record, indent=1, sort_keys=True, ensure_ascii=False).encode()
+        folder.create(f"{number:06d}.json", data)
+        self._record = (json.loads(data),)
+
+
+def _read_record(out: Folder) -> Record | None:
+    version = _format(out)
+    if version is None:
+        return None
+    if version != FORMAT:
+        raise UserMistake(f"{out.url}: has format {version}; this synth reads format {FORMAT}; use another folder")
+    folder = out.child("frozen")
+    names = folder.names(".json")
+    record: Record = json.loads(folder.read(names[-1])) if names else {}
+    return record
+
+
+def _format(out: Folder) -> int | None:
+    """Return the format that `run.json` states, or None: other programs write a run.json too."""
+    if "run.json" not in out.names(".json"):
+        return None
+    try:
+        described = json.loads(out.read("run.json"))
+    except (ValueError, RecursionError):
+        return None
+    version = described.get("format") if isinstance(described, dict) else None
+    return version if type(version) is int else None

@@ -1,0 +1,66 @@
+"""Ids of rows. Each is a hash of content alone, never of a path, a partition or an order."""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import PurePath
+from typing import Any
+
+
+def make_id(*parts: str) -> str:
+    """Return 128 bits of SHA-256 over length-prefixed parts in hex, so that ("ab", "c") and ("a", "bc") differ."""
+    digest = hashlib.sha256()
+    for part in parts:
+        data = part.encode()
+        digest.update(len(data).to_bytes(8, "big"))
+        digest.update(data)
+    return digest.hexdigest()[:32]
+
+
+def object_id(uri: str, version: str, row: int | None) -> str:
+    """Return the id of an object as listed. Another version of the same uri is another object."""
+    return make_id("object", uri, version, "" if row is None else str(row))
+
+
+def bucket_of(uri: str) -> int:
+    """Return the bucket (0 to 255) of an object, a hash of its uri."""
+    return int(make_id("bucket", uri)[:2], 16)
+
+
+def object_row(uri: str, version: str, row: int | None, bytes: int | None, source_meta: str | None) -> dict[str, Any]:
+    """Return the OBJECTS row of an object as listed."""
+    named = {"uri": uri, "version": version, "row": row, "bytes": bytes, "source_meta": source_meta}
+    return {**named, "object_id": object_id(uri, version, row), "bucket": bucket_of(uri)}
+
+
+def image_id(data: bytes) -> str:
+    """Return the id of an image, the SHA-256 of its bytes."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def assignment_id(image: str, instruction_type: str, form: str, language: str, ordinal: int) -> str:
+    """Return the id of a planned question."""
+    return make_id("assignment", image, instruction_type, form, language, str(ordinal))
+
+
+def pair_id(assignment: str, recipe: str, attempt: int) -> str:
+    """Return the id of a question and its answer; `recipe` hashes everything that shaped their text."""
+    return make_id("pair", assignment, recipe, str(attempt))
+
+
+def sample_id(image: str, pairs: Sequence[str]) -> str:
+    """Return the id of a training sample, a hash of its image and its turns in order."""
+    return make_id("sample", image, *pairs)
+
+
+def draw(seed: int, *parts: str) -> float:
+    """Return a uniform number in (0, 1) that depends on the run seed and the parts alone (53 bits, never 0 or 1)."""
+    bits = int(make_id("draw", str(seed), *parts)[:16], 16) >> 11
+    return (bits + 0.5) / (1 << 53)
+
+
+def tags_table(tagger: str) -> str:
+    """Return the table of a tagger in `1-tagged`. The path of a tagger file is hashed: its `..` would leave the stage."""
+    if "/" not in tagger and not tagger.endswith(".yaml"):
+        return f"tags/{tagger}"
+    return f"tags/{PurePath(tagger).stem}-{hashlib.sha256(os.fsencode(tagger)).hexdigest()[:8]}"

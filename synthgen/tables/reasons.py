@@ -1,0 +1,59 @@
+"""Outcomes and reasons: closed lists, so that every row can be counted and the sums of `synth status` add up."""
+
+TAG_OUTCOMES = ("tagged", "quarantined")
+QUARANTINE_REASONS = (
+    "unreadable",  # the source could not give the bytes
+    "part_unreadable",  # a Parquet file can be opened, and the part of it with this row cannot be read
+    "no_bytes",  # the row of the Parquet file has no image in it
+    "url_refused",  # the user does not allow its host, or its address is not a public one
+    "changed",  # the bytes are no longer the listed version
+    "too_many_bytes",
+    "not_an_image",
+    "format_not_allowed",
+    "too_many_pixels",
+    "too_small",
+    "too_elongated",
+    "too_many_frames",
+    "truncated",
+    "corrupt",
+    "decode_timeout",
+    "decoder_died",
+    "tagger_failed",
+    "purged",
+)
+LEFT_OUT = (  # why tags that should have come along with a tagged image were not taken
+    "no_sidecar",
+    "unreadable_sidecar",
+    "no_tags",  # it can be read, and there are none where the tagger looks
+    "no_such_tag",  # some of them; the taxonomy does not know them
+    "bad_score",  # some of them
+)
+PLAN_OUTCOMES = ("planned", "same_bytes", "near_duplicate", "unserved", "over_quota", "changed")
+GENERATE_OUTCOMES = ("pair", "failed")
+FAILURE_REASONS = (
+    "declined",  # the model says that the image cannot support this type
+    "too_few_questions",  # it asked fewer than it was asked for
+    "unparsable",  # the reply could not be read; it is kept whole
+    "repeated_question",  # asked already about this image
+    "cut_off",  # the reply reached max_tokens
+    "empty_answer",
+    "refused",
+    "image_changed",  # the bytes fetched again differ from image_id
+    "image_unreadable",
+    "call_failed",  # the engine answered with an error, after its retries
+    "call_timeout",
+    "poison",  # the engine died on this row alone
+)
+UNSCORED = tuple(f"unscored.{reason}" for reason in FAILURE_REASONS)  # counts of scores that a failure prevented
+RETRIED_REASONS = (  # that may be otherwise at another try; the others say something of the row itself
+    "unreadable",
+    "part_unreadable",
+    "decode_timeout",
+    "decoder_died",
+    "tagger_failed",
+    "image_unreadable",
+    "call_failed",
+    "call_timeout",
+    "poison",
+)
+ANSWER_FORMS = ("short", "brief", "detailed", "choice")

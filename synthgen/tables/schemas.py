@@ -1,0 +1,148 @@
+"""Arrow schemas of every table. docs/format.md describes the same columns in prose."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pyarrow as pa
+
+EMBEDDING = pa.list_(pa.float16())
+TAGS = pa.list_(pa.struct([("path", pa.string()), ("score", pa.float32()), ("tagger", pa.string())]))
+STRINGS = pa.list_(pa.string())
+
+OBJECTS = pa.schema(
+    [
+        ("object_id", pa.string()),
+        ("uri", pa.string()),
+        ("version", pa.string()),  # etag or version id; else size and modification time
+        ("row", pa.int64()),  # of a Parquet file; null for a file that is one image
+        ("bytes", pa.int64()),  # null where the listing does not say
+        ("bucket", pa.int16()),  # of the uri's hash: growth is found bucket by bucket
+        ("source_meta", pa.string()),  # JSON: licence, caption, whatever came along
+    ]
+)
+IMAGES = pa.schema(
+    [
+        ("object_id", pa.string()),
+        ("outcome", pa.string()),  # TAG_OUTCOMES
+        ("reason", pa.string()),  # QUARANTINE_REASONS, null when tagged
+        ("detail", pa.string()),  # of a quarantine; of tags that came along and were left out, by tagger
+        ("image_id", pa.string()),  # null when the bytes could not be read
+        ("format", pa.string()),
+        ("width", pa.int32()),  # pixels, after EXIF rotation
+        ("height", pa.int32()),
+        ("phash", pa.uint64()),
+        ("embedding", EMBEDDING),
+    ]
+)
+OBJECT_TAGS = pa.schema([("object_id", pa.string()), ("tags", TAGS)])
+PLANNED_IMAGES = pa.schema(
+    [
+        ("object_id", pa.string()),
+        ("image_id", pa.string()),
+        ("outcome", pa.string()),  # PLAN_OUTCOMES
+        ("same_as", pa.string()),  # object_id of the object that stands for this one
+        ("uri", pa.string()),
+        ("version", pa.string()),
+        ("row", pa.int64()),
+        ("uris", STRINGS),  # of every object with these bytes
+        ("tags", TAGS),
+        ("source_meta", pa.string()),
+    ]
+)
+ASSIGNMENTS = pa.schema(
+    [
+        ("assignment_id", pa.string()),
+        ("image_id", pa.string()),
+        ("object_id", pa.string()),
+        ("type", pa.string()),
+        ("form", pa.string()),
+        ("language", pa.string()),
+        ("ordinal", pa.int16()),
+        ("because", STRINGS),  # the tags that caused it
+        ("retired", pa.bool_()),  # an edit took it back
+    ]
+)
+PAIRS = pa.schema(
+    [
+        ("assignment_id", pa.string()),
+        ("pair_id", pa.string()),  # null when failed
+        ("image_id", pa.string()),
+        ("object_id", pa.string()),
+        ("type", pa.string()),
+        ("form", pa.string()),
+        ("language", pa.string()),
+        ("ordinal", pa.int16()),
+        ("outcome", pa.string()),  # GENERATE_OUTCOMES
+        ("reason", pa.string()),  # FAILURE_REASONS, null for a pair
+        ("detail", pa.string()),
+        ("recipe", pa.string()),
+        ("attempt", pa.int16()),
+        ("question", pa.string()),
+        ("options", STRINGS),
+        ("answer", pa.string()),
+        ("raw_question", pa.string()),  # the asking call's whole reply, parsed or not
+        ("raw_answer", pa.string()),
+        ("prompt_tokens", pa.int32()),  # of the ask (shared out) and the answer
+        ("cached_tokens", pa.int32()),
+        ("output_tokens", pa.int32()),
+        ("seconds", pa.float32()),
+        ("model", pa.string()),
+        ("revision", pa.string()),
+    ]
+)
+SCORES = pa.schema(
+    [
+        ("pair_id", pa.string()),
+        ("assignment_id", pa.string()),
+        ("value", pa.float32()),  # null when the scorer failed
+        (
+            "reason",
+            pa.string(),
+        ),  # why there is no value; begins with one of FAILURE_REASONS where a call or the image failed
+        ("detail", pa.string()),  # JSON: what the value was made of
+        ("output_tokens", pa.int32()),
+    ]
+)
+DECISIONS = pa.schema(
+    [
+        ("pair_id", pa.string()),
+        ("assignment_id", pa.string()),
+        ("image_id", pa.string()),
+        ("kept", pa.bool_()),
+        ("reason", pa.string()),  # "kept", or the rule, threshold or duplicate that dropped it
+    ]
+)
+SHARD_INDEX = pa.schema(
+    [
+        ("image_id", pa.string()),
+        ("sample_id", pa.string()),
+        ("bytes", pa.int64()),  # of the image file and the texts
+        ("types", STRINGS),  # of the turns
+        ("forms", STRINGS),
+        ("languages", STRINGS),
+    ]
+)
+UNPACKED = pa.schema(
+    [
+        ("image_id", pa.string()),
+        ("sample_id", pa.string()),
+        ("turns", pa.int32()),
+        ("reason", pa.string()),  # QUARANTINE_REASONS; `changed`: the bytes fetched again differ from image_id
+        ("detail", pa.string()),
+    ]
+)
+
+
+def columns_of(schema: pa.Schema, *names: str) -> pa.Schema:
+    """Return the part of a schema with these columns."""
+    return pa.schema([schema.field(name) for name in names])
+
+
+def table(rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
+    """Return rows as an Arrow table of exactly this schema. Raises ValueError if a row has a key that the schema lacks."""
+    listed = [dict(row) for row in rows]
+    known = set(schema.names)
+    for row in listed:
+        if extra := set(row) - known:
+            raise ValueError(f"row has keys that the table lacks: {sorted(extra)}")
+    return pa.Table.from_pylist(listed, schema=schema)

@@ -1,0 +1,200 @@
+"""The stages of a run: one table from which everything else about them derives.
+
+`run` goes through it in order; `purge`, `status`, `retry`, `gc`, the run record and the command line look up here what a
+stage is called, where its tables are, and what their columns and outcomes mean. To add a stage, add an entry here and
+the module that it names.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from synthgen.errors import UserMistake, nearest
+from synthgen.tables import counts, schemas
+from synthgen.tables.reasons import LEFT_OUT, UNSCORED
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of a stage.
+
+    Attributes:
+        name: Its folder below the stage's. `tags` and `scores` stand for one table a tagger or score, `scores/NAME`.
+        schema: Its columns.
+        key: The column that identifies a row; of rows with one key the last committed counts.
+        count: What its rows add to the counts of their commit.
+        counted: The columns that `count` reads.
+    """
+
+    name: str
+    schema: pa.Schema
+    key: str
+    count: counts.CountRows = counts.count_nothing
+    counted: tuple[str, ...] = ()
+
+    def count_rows(self, rows: pa.Table) -> Counter[str]:
+        """Return what these rows add to the counts of a commit."""
+        return self.count(rows.select(list(self.counted)).to_pylist()) if self.counted else Counter()
+
+
+@dataclass(frozen=True)
+class StageSpec:
+    """A stage as far as it can be known without its code.
+
+    Attributes:
+        name: As users type it, and as a section of a pipeline.
+        folder: Below the output folder.
+        unit: Of its input, in the plural.
+        module: Where its code is: `pending(run)` and `results(run, tasks)`, see `synthgen.stages.contract`.
+        tables: In its folder.
+        inputs: The stages it reads. What the first one passes on comes in here; a commit's `reads` covers the others too.
+        arrives: The counts of the first input that come in.
+        passes: The count that goes on to the next stage.
+        beside: Counts that are no outcomes of what came in.
+        settings: The groups of settings that shape its tables.
+        part_of: The stage it belongs to for users; its own name if empty.
+        is_rewritten: Whether `purge` rewrites its tables. Later stages follow from the rewritten ones.
+        is_retried: Whether some of its failures may pass at another try.
+        watched: The table whose failures stop a run in which nothing works.
+    """
+
+    name: str
+    folder: str
+    unit: str
+    module: str
+    tables: tuple[Table, ...]
+    inputs: tuple["StageSpec", ...] = ()
+    arrives: tuple[str, ...] = ()
+    passes: str = ""
+    beside: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
+    part_of: str = ""
+    is_rewritten: bool = False
+    is_retried: bool = False
+    watched: str = ""
+
+    @property
+    def typed(self) -> str:
+        """The name by which users know it."""
+        return self.part_of or self.name
+
+    def table(self, name: str) -> Table:
+        """Return the table of that name, `scores/answer` as `scores`. Raises KeyError if there is none."""
+        family = name.partition("/")[0]
+        for table in self.tables:
+            if table.name == family:
+                return table
+        raise KeyError(f"{self.folder} has no table {name}")
+
+
+LIST = StageSpec(
+    name="list",
+    folder="0-listed",
+    unit="objects",
+    module="synthgen.stages.listing",
+    tables=(Table("objects", schemas.OBJECTS, "object_id", counts.count_listed, ("object_id",)),),
+    passes="listed",
+    settings=("listed",),
+    part_of="tag",
+    is_rewritten=True,
+)
+TAG = StageSpec(
+    name="tag",
+    folder="1-tagged",
+    unit="objects",
+    module="synthgen.stages.tag",
+    tables=(
+        Table("images", schemas.IMAGES, "object_id", counts.count_tagged, ("outcome", "reason", "detail")),
+        Table("tags", schemas.OBJECT_TAGS, "object_id"),
+    ),
+    inputs=(LIST,),
+    arrives=("listed",),
+    passes="tagged",
+    beside=("left_out", *(f"left_out.{reason}" for reason in LEFT_OUT)),
+    settings=("images", "tags"),
+    is_rewritten=True,
+    is_retried=True,
+    watched="images",
+)
+PLAN = StageSpec(
+    name="plan",
+    folder="2-planned",
+    unit="images",
+    module="synthgen.stages.plan",
+    tables=(
+        Table("images", schemas.PLANNED_IMAGES, "object_id", counts.count_outcomes, ("outcome",)),
+        Table("assignments", schemas.ASSIGNMENTS, "assignment_id", counts.count_assignments, ("retired",)),
+    ),
+    inputs=(TAG, LIST),
+    arrives=("tagged",),
+    passes="planned",
+    beside=("assigned", "retired"),
+    settings=("planned",),
+    is_rewritten=True,
+)
+GENERATE = StageSpec(
+    name="generate",
+    folder="3-generated",
+    unit="assignments",
+    module="synthgen.stages.generate",
+    tables=(
+        Table("pairs", schemas.PAIRS, "assignment_id", counts.count_outcomes, ("outcome", "reason")),
+        Table("scores", schemas.SCORES, "pair_id", counts.count_unscored, ("reason",)),
+    ),
+    inputs=(PLAN,),
+    arrives=("assigned", "retired"),
+    passes="pair",
+    beside=UNSCORED,
+    settings=("generated", "scores"),
+    is_rewritten=True,
+    is_retried=True,
+    watched="pairs",
+)
+SELECT = StageSpec(
+    name="select",
+    folder="4-selected",
+    unit="pairs",
+    module="synthgen.stages.select",
+    tables=(Table("decisions", schemas.DECISIONS, "pair_id", counts.count_decisions, ("reason",)),),
+    inputs=(GENERATE, PLAN),
+    arrives=("pair",),
+    passes="kept",
+)
+PACK = StageSpec(
+    name="pack",
+    folder="5-shards",
+    unit="pairs kept",
+    module="synthgen.stages.pack",
+    tables=(
+        Table("index", schemas.SHARD_INDEX, "sample_id", counts.count_samples, ("types",)),
+        Table("unpacked", schemas.UNPACKED, "sample_id", counts.count_unpacked, ("reason", "turns")),
+    ),
+    inputs=(SELECT, LIST, PLAN, GENERATE),
+    arrives=("kept",),
+    passes="turns",
+    beside=("samples",),
+    is_retried=True,
+)
+STAGES: list[StageSpec] = [LIST, TAG, PLAN, GENERATE, SELECT, PACK]
+
+
+def stage_names() -> list[str]:
+    """Return the stages as users type them, in order."""
+    return list(dict.fromkeys(stage.typed for stage in STAGES))
+
+
+def stage_at(folder: str) -> StageSpec:
+    """Return the stage with this folder. Raises UserMistake if there is none."""
+    for stage in STAGES:
+        if stage.folder == folder:
+            return stage
+    raise UserMistake(f"{folder}: is no stage of a run; {nearest(folder, [stage.folder for stage in STAGES])}")
+
+
+def span(first: str, last: str) -> Sequence[StageSpec]:
+    """Return the stages from `first` to `last`, as users type them, both included."""
+    names = stage_names()
+    wanted = names[names.index(first) : names.index(last) + 1]
+    return [stage for stage in STAGES if stage.typed in wanted]
