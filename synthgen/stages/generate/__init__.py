@@ -48,4 +48,4 @@ def results(run: StageRun, tasks: Sequence[Task]) -> Iterator[Receipt]:
 
         for receipt in run_pool(spec, tasks, show, run.signals) if tasks else ():
             yield receipt
-            bar.did(sum(file.rows for file in receipt.tables["pairs"].files))
+            bar.add(sum(file.rows for file in receipt.tables["pairs"].files))
