@@ -1,8 +1,4 @@
-"""The five stages, in order: begin reading here.
-
-Comes in: a Job (a checked pipeline and an output folder). Goes out: the output folder, one stage further or all the way.
-Each stage asks its log what is left to do and does that; so a first run, a run that was killed, a run over a bucket that
-grew and a run that has nothing to do are all this one function.
+"""The stages in order: read this first.
 
     list      the source, as a stream             → 0-listed     new objects only
     tag       objects → images with tags          → 1-tagged     Ray actors: decode, embed, open_clip
@@ -11,124 +7,164 @@ grew and a run that has nothing to do are all this one function.
     select    pairs + scores → decisions          → 4-selected   this process, no model; rerun as often as you like
     pack      kept pairs + images → shards        → 5-shards     Ray actors; then `synth train` reads them
 
-A stage knows the tables before and after it and no other stage; only this file knows the order.
+Each stage knows the tables before it and its own; `synthgen.tables.STAGES` describes them all, and `stages.contract` the
+two functions of each. Every stage does what its commits lack, so a first run, a run that was killed, a run over a source
+that grew and a run with nothing to do are all this one loop.
 """
 
-import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from importlib import import_module
 from itertools import islice
+from typing import cast
 
-from synthgen.console import StageProgress, generation_note, tagging_note
+from synthgen.console import note
 from synthgen.engines import check_engine
 from synthgen.errors import UserMistake
 from synthgen.ingest.sources import Listed, begun, shown, walks_into
-from synthgen.job import funnel, run_record
-from synthgen.job.changes import STAGES, check_folder, settle
-from synthgen.job.job import Job
-from synthgen.stages import generate, listing, memory, pack, plan, select, tag
-from synthgen.store import Folder, Lease, Receipt, Stage
-from synthgen.workers import PoolSpec, Show, Task, leave_ray, listening, once, run_pool
-from synthgen.workers.circuit_breaker import CircuitBreaker
-
-INPUTS = {
-    "plan": "1-tagged",
-    "generate": "2-planned",
-    "select": "3-generated",
-    "pack": "4-selected",
-}  # stage -> table that it reads
+from synthgen.job import run_record
+from synthgen.job.changes import check_folder, write_settings
+from synthgen.job.request import RunRequest
+from synthgen.stages.contract import Change, Job, StageModule, StageRun
+from synthgen.store import Lease, RunFolder
+from synthgen.tables import LIST, STAGES, StageSpec, stage_names
+from synthgen.workers import CircuitBreaker, StopSignals, leave_ray, listening, once
 
 
 @dataclass(frozen=True)
 class StageRange:
-    """Which part of the work to do."""
+    """Which part of the work a run does.
+
+    Attributes:
+        first: The first stage.
+        last: The last stage.
+        change: What is done again beside what is new.
+        retry: Reasons of failures that are tried again.
+        grows: Whether new objects of the source are listed.
+        is_purge: Whether the run finishes a purge.
+    """
 
     first: str = "tag"
     last: str = "pack"
-    update: bool = False
-    replan: bool = False  # an update that draws everything anew
-    retry: frozenset[str] = frozenset()  # reasons for which failed rows are done again
-    grows: bool = True  # what is new in the source is listed
-    purges: bool = False  # this finishes a purge
+    change: Change = "growth"
+    retry: frozenset[str] = frozenset()
+    grows: bool = True
+    is_purge: bool = False
 
     def __post_init__(self) -> None:
-        if STAGES.index(self.first) > STAGES.index(self.last):
-            raise UserMistake(
-                f"--from {self.first} comes after --until {self.last}; the stages are {', '.join(STAGES)}"
-            )
+        names = stage_names()
+        if names.index(self.first) > names.index(self.last):
+            raise UserMistake(f"--from {self.first} comes after --until {self.last}; the stages are {', '.join(names)}")
 
     def has(self, stage: str) -> bool:
-        return STAGES.index(self.first) <= STAGES.index(stage) <= STAGES.index(self.last)
-
-    def with_change(self, change: str | None) -> "StageRange":
-        """The same, with an update that is to be finished."""
-        return replace(self, update=self.update or change is not None, replan=self.replan or change == "redraw")
+        """Return whether a stage, as users type it, is in the range."""
+        names = stage_names()
+        return names.index(self.first) <= names.index(stage) <= names.index(self.last)
 
     @property
     def lists(self) -> bool:
-        """Whether the source is looked through."""
-        return self.grows and self.has("tag")
+        """Whether the source is listed."""
+        return self.grows and self.has(LIST.typed)
 
 
-def run(job: Job, which: StageRange, objects: Iterator[Listed] | None = None) -> int:
-    """Runs the stages of the range until their tables are complete; returns how many partitions were done.
+def run(
+    folder: RunFolder, job: Job, request: RunRequest, which: StageRange, objects: Iterator[Listed] | None = None
+) -> int:
+    """Run the stages of a range until their tables are complete.
 
-    `objects` is a listing of the source that was begun already.
+    Args:
+        folder: The output folder of the job.
+        job: What is to be made.
+        request: What the user asked for; it is stored in the run record.
+        which: The stages, and what they do again.
+        objects: A listing of the source that was started already.
+
+    Returns:
+        The number of partitions done.
     """
-    with listening():
-        return _run(job, which, objects)
+    with listening() as signals:
+        try:
+            return _run(folder, job, request, which, signals, objects)
+        finally:
+            leave_ray()
 
 
-def _run(job: Job, which: StageRange, objects: Iterator[Listed] | None) -> int:
-    # What the user can mend is found before anything is written.
+def _run(
+    folder: RunFolder,
+    job: Job,
+    request: RunRequest,
+    which: StageRange,
+    signals: StopSignals,
+    objects: Iterator[Listed] | None,
+) -> int:
+    # Mistakes that the user can fix are found before anything is written.
     if which.lists:
-        _is_apart(job)
+        _check_apart(job)
         objects = objects or begun(job.pipeline.source)
-    is_new = check_folder(job, which.first, which.last, which.update, which.replan)
-    _has_input(job, which.first)
-    steps = {"tag": _tag, "plan": _plan, "generate": _generate, "select": _select, "pack": _pack}
+    stages = (which.first, which.last)
+    is_new = check_folder(folder, job, request, stages, which.change)
+    _check_input(folder, which.first)
+    if is_new and which.has("generate"):
+        # Nobody should tag for hours to learn that the model does not load.
+        once(check_engine, (job.model, job.pipeline.generate.engine), job.pipeline.generate.engine)
+    with Lease.take(job.out) as lease:
+        if not which.is_purge:
+            _check_whole(folder)
+        unfinished = write_settings(folder, job, request, stages, which.change == "redraw")
+        _note_unfinished(which, unfinished)
+        done = 0
+        for spec in (spec for spec in STAGES if which.has(spec.typed)):
+            change = cast(Change, unfinished.get(spec.typed, which.change))
+            listed = islice(objects, request.limit) if objects and spec is LIST else None
+            done += run_stage(StageRun(spec, job, folder, lease, signals, change, which.retry, listed))
+            if spec.typed in unfinished and spec is _last_part(spec):
+                lease.check()  # a driver that was replaced knows nothing of an update by its successor
+                run_record.finish_change(folder, spec.typed)
+        return done
+
+
+def run_stage(run: StageRun) -> int:
+    """Do what is pending in a stage, commit each result as it comes, and return their number."""
+    module = cast(StageModule, import_module(run.spec.module))
+    breaker = CircuitBreaker(run.folder.stage(run.spec), run.spec.watched) if run.spec.watched else None
     done = 0
-    try:
-        if is_new and which.has("generate"):
-            # Nobody should tag for hours to learn that the model does not load.
-            once(check_engine, (job.model, job.pipeline.generate.engine), job.pipeline.generate.engine)
-        with Lease.take(job.out) as lease:
-            if not which.purges:
-                _is_whole(job.out)
-            unfinished = settle(job, which.first, which.last, which.replan)
-            _note_unfinished(which, unfinished)
-            if objects:
-                listing.run(job.out, islice(objects, job.line.limit), lease, job.fingerprint("listed"))
-            for stage in STAGES:
-                if which.has(stage):
-                    change = unfinished.get(stage)
-                    done += steps[stage](job, which.with_change(change), lease)
-                    if change:
-                        lease.check()  # a driver that was replaced knows nothing of the update of the other
-                        run_record.finished(job.out, stage)
-    finally:
-        leave_ray()
+    receipts = module.results(run, module.pending(run))
+    with closing(receipts):
+        for receipt in receipts:
+            run.folder.commit(run.spec, receipt, run.lease)
+            done += 1
+            if breaker:
+                breaker.see(receipt)
     return done
 
 
-def _has_input(job: Job, first: str) -> None:
-    """A run that begins in the middle needs what comes before."""
-    if first != "tag" and not Stage(job.out, INPUTS[first]).log().partitions:
-        before = STAGES[STAGES.index(first) - 1]
+def _last_part(spec: StageSpec) -> StageSpec:
+    """Return the last of the stages that are one for users."""
+    return [other for other in STAGES if other.typed == spec.typed][-1]
+
+
+def _check_input(folder: RunFolder, first: str) -> None:
+    """Raise UserMistake if a run starts in the middle and the stage before has no results."""
+    names = stage_names()
+    if first == names[0]:
+        return
+    source = next(spec for spec in STAGES if spec.typed == first).inputs[0]
+    if not folder.log(source).partitions:
         raise UserMistake(
-            f"--from {first}: there is nothing from '{before}' in {job.out.url} yet; leave --from out, or name an earlier stage"
+            f"--from {first}: there is nothing from '{source.typed}' in {folder.out.url} yet; "
+            "leave --from out, or name an earlier stage"
         )
 
 
-def _is_whole(out: Folder) -> None:
-    """A purge that was killed has taken an image out of some tables and files and not of others."""
-    if told := run_record.purge_cut_short(out):
-        raise UserMistake(f"{out.url}: {told}")
+def _check_whole(folder: RunFolder) -> None:
+    """Raise UserMistake after a purge that was cut short: an image is gone from some tables and files and not from others."""
+    if message := run_record.unfinished_purge(folder):
+        raise UserMistake(f"{folder.out.url}: {message}")
 
 
-def _is_apart(job: Job) -> None:
-    """What a run writes must not be what the next one lists."""
+def _check_apart(job: Job) -> None:
+    """Raise UserMistake if the next run would list what this one writes."""
     if walks_into(job.pipeline.source, job.out.url):
         raise UserMistake(
             f"--out {job.out.url}: lies inside the source {shown(job.pipeline.source.uri or '')}, "
@@ -136,126 +172,10 @@ def _is_apart(job: Job) -> None:
         )
 
 
-def _tag(job: Job, which: StageRange, lease: Lease) -> int:
-    terms, stage, listed = (
-        replace(job.tag_terms, retry=which.retry),
-        Stage(job.out, "1-tagged"),
-        Stage(job.out, "0-listed").log(),
-    )
-    works = tag.todo(listed, stage.log(), terms, which.update)
-    settings = job.pipeline.tag
-    cpus, gpus = tag.resources(terms, settings.gpus)
-    crew = PoolSpec(
-        tag.build, terms, lambda work: tag.object_ids(terms, work), min(settings.workers, len(works)), cpus, gpus
-    )
-    crew = replace(crew, notes=stage.folder.child("strikes"))
-    total = sum(listed.counts([work.partition]).get("listed", 0) for work in works)
-    _note_memory("tag", crew.size, memory.tag_bytes(job.pipeline))
-    with StageProgress("tag", total, "image") as bar:
-        done = _do(
-            crew,
-            works,
-            lambda counters: bar.show(counters.get("images", 0.0), tagging_note(counters)),
-            _committing(stage, lease, "images"),
-        )
-    if done and (told := funnel.left_out(job.out)):
-        print(f"tag: {told}", file=sys.stderr, flush=True)
-    return done
-
-
-def _plan(job: Job, which: StageRange, lease: Lease) -> int:
-    return plan.run(job.out, job.plan_terms, lease, "redraw" if which.replan else "edit" if which.update else "growth")
-
-
-def _generate(job: Job, which: StageRange, lease: Lease) -> int:
-    terms, stage, planned = (
-        replace(job.generate_terms, retry=which.retry),
-        Stage(job.out, "3-generated"),
-        Stage(job.out, "2-planned").log(),
-    )
-    works = generate.todo(planned, stage.log(), terms, which.update)
-    engine = job.pipeline.generate.engine
-    gpus = engine.gpus if engine.kind == "vllm" else 0
-    crew = PoolSpec(
-        generate.build,
-        terms,
-        lambda work: generate.object_ids(terms, work),
-        min(engine.replicas, len(works)),
-        engine.cpus,
-        gpus,
-    )
-    crew = replace(crew, notes=stage.folder.child("strikes"))
-    started = time.monotonic()
-    total, is_bound = generate.size(terms, works)
-    _note_memory("generate", crew.size, memory.generate_bytes(job.pipeline))
-    with StageProgress("generate", total, "assignment", is_bound=is_bound) as bar:
-        keep = _committing(stage, lease, "pairs")
-
-        def commit(receipt: Receipt) -> None:
-            keep(receipt)
-            bar.add(sum(file.rows for file in receipt.tables["pairs"].files))
-
-        def show(counters: Mapping[str, float]) -> None:
-            done = counters.get("pairs", 0.0) + counters.get("failed", 0.0)
-            bar.show(done, generation_note(counters, time.monotonic() - started))
-
-        return _do(crew, works, show, commit)
-
-
-def _select(job: Job, which: StageRange, lease: Lease) -> int:
-    selection = select.prepare(job.out, job.pipeline.select)
-    stage, todo = Stage(job.out, "4-selected"), selection.todo
-    with StageProgress("select", len(todo), "partition") as bar:
-        for receipt in select.run(selection, lambda done, total: bar.show(done)):
-            stage.commit(receipt, lease, selection.selected.last_epoch + 1)
-    return len(todo)
-
-
-def _pack(job: Job, which: StageRange, lease: Lease) -> int:
-    terms, stage = job.pack_terms, Stage(job.out, "5-shards")
-    shards = pack.todo(terms, which.retry)
-    crew = PoolSpec(
-        pack.build,
-        terms,
-        pack.image_ids,
-        min(job.pipeline.pack.workers, len(shards)),
-        notes=stage.folder.child("strikes"),
-    )
-    _note_memory("pack", crew.size, memory.pack_bytes(job.pipeline))
-    with StageProgress("pack", sum(len(shard.samples) for shard in shards), "sample") as bar:
-        done = _do(crew, shards, lambda counters: bar.show(counters.get("samples", 0.0)), _committing(stage, lease))
-    pack.publish(terms, job.pipeline.select, {**job.facts, "Engine": job.pipeline.generate.engine.kind}, lease)
-    return done
-
-
 def _note_unfinished(which: StageRange, unfinished: Mapping[str, str]) -> None:
-    """An update that was cut short is finished by whatever run comes next."""
-    left = [stage for stage in STAGES if stage in unfinished]
-    if left and not (which.update or which.replan):
-        here = all(which.has(stage) for stage in left)
-        words = "this run finishes it" if here else "a run without --from and --until finishes it"
-        print(f"an update of {', '.join(left)} was cut short; {words}", file=sys.stderr, flush=True)
-
-
-def _note_memory(stage: str, workers: int, size: int) -> None:
-    if workers:
-        print(memory.note(stage, workers, size), file=sys.stderr, flush=True)
-
-
-def _committing(stage: Stage, lease: Lease, watched: str | None = None) -> Callable[[Receipt], None]:
-    """What commits a stage's receipts as they come; a table may be watched for failures that do not end."""
-    epoch, streak = stage.log().last_epoch + 1, CircuitBreaker(stage, watched) if watched else None
-
-    def commit(receipt: Receipt) -> None:
-        stage.commit(receipt, lease, epoch)
-        if streak:
-            streak.see(receipt)
-
-    return commit
-
-
-def _do(crew: PoolSpec, works: Sequence[Task], show: Show, commit: Callable[[Receipt], None]) -> int:
-    """Has a crew do the work of a stage; each receipt is committed as it comes."""
-    if works:
-        run_pool(crew, works, commit, show)
-    return len(works)
+    """Report an update that was cut short: the next run finishes it, whatever it was started for."""
+    stages = [stage for stage in stage_names() if stage in unfinished]
+    if stages and which.change == "growth":
+        is_here = all(which.has(stage) for stage in stages)
+        how = "this run finishes it" if is_here else "a run without --from and --until finishes it"
+        note(f"an update of {', '.join(stages)} was cut short; {how}")

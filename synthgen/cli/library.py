@@ -19,6 +19,7 @@ from synthgen.cli.options import (
     document_of,
     folder_in,
     pipeline_of,
+    run_folder,
     say,
 )
 from synthgen.errors import UserMistake
@@ -129,9 +130,10 @@ def learn(
     from synthgen.config.pipeline import Pipeline
     from synthgen.job.request import RunRequest
 
-    _, document = document_of(
-        RunRequest.typed(pipeline, None, model, settings), folder_in(seed), ("tag", "generate", "learn")
-    )
+    place = folder_in(seed)
+    request = RunRequest.typed(pipeline, None, model, settings)
+    folder = run_folder(place) if place else None
+    _, document = document_of(request, folder, place, ("tag", "generate", "learn"))
     loaded = library.check(document, Pipeline)
     how = loaded.learn
     order = learner.LearnRequest(

@@ -21,7 +21,8 @@ from synthgen.cli.options import (
     SetOption,
     document_of,
     folder_in,
-    job_of,
+    open_run,
+    run_folder,
     say,
 )
 from synthgen.errors import UserMistake
@@ -54,23 +55,24 @@ def run(
 ) -> None:
     """Run the pipeline, from images to shards. Start it again to continue or to add what is new."""
     from synthgen import run as runner
-    from synthgen.commands import samples
+    from synthgen.commands import samples, status
     from synthgen.job import funnel
     from synthgen.job.request import RunRequest
 
-    which = runner.StageRange(first, last, update or replan, replan)
-    job, objects = job_of(
-        "run", replace(RunRequest.typed(pipeline, source, model, settings), limit=limit), out, looks=which.lists
-    )
-    done = runner.run(job, which, objects)
+    which = runner.StageRange(first, last, "redraw" if replan else "edit" if update else "growth")
+    request = replace(RunRequest.typed(pipeline, source, model, settings), limit=limit)
+    opened = open_run("run", request, out, lists=which.lists)
+    folder, job = opened.folder, opened.job
+    done = runner.run(folder, job, opened.request, which, opened.objects)
     if not done:
         say("nothing to do: everything listed has been done")
-    if last == "pack" and (told := funnel.nothing_kept(job.out)):
-        say(told)
-    print(funnel.text(job.out, is_over=True))
-    if done:
-        leaves = job.texts.taxonomy.tree.leaves
-        print(samples.tags(job.out, job.pipeline.tag.taggers, leaves) if last == "tag" else samples.text(job.out))
+    if last == "pack" and (message := funnel.nothing_kept(folder)):
+        say(message)
+    print(status.text(folder, is_over=True))
+    if done and last == "tag":
+        print(samples.tags(folder, job.pipeline.tag.taggers, job.definitions.taxonomy.tree.leaves))
+    elif done:
+        print(samples.text(folder))
 
 
 @app.command()
@@ -91,15 +93,16 @@ def plan(
 ) -> None:
     """Show what a run would ask and what it would cost, without asking. Images that are named are tagged first."""
     from synthgen import run as runner
-    from synthgen.commands import plan as forecaster
+    from synthgen.commands import plan as planner
     from synthgen.job.request import RunRequest
 
-    job, objects = job_of("plan", RunRequest.typed(pipeline, source, model, settings), out, looks=bool(source))
+    request = RunRequest.typed(pipeline, source, model, settings)
+    opened = open_run("plan", request, out, lists=bool(source))
     if source:
         say("the images are tagged first, as `synth run --until tag` does")
-        runner.run(job, runner.StageRange(last="tag"), objects)
-    found = forecaster.forecast(job, forecaster.EstimateRequest(profile, budget, diff))
-    print(json.dumps(forecaster.as_json(found)) if as_json else forecaster.text(found))
+        runner.run(opened.folder, opened.job, opened.request, runner.StageRange(last="tag"), opened.objects)
+    found = planner.forecast(opened.folder, opened.job, planner.EstimateRequest(profile, budget, diff))
+    print(json.dumps(planner.as_json(found)) if as_json else planner.text(found))
 
 
 @app.command(cls=OnFolder)
@@ -111,19 +114,18 @@ def status(
     limit: Annotated[int | None, typer.Option(help="Of these rows, list at most so many (20).", min=1)] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show how far a run is, from its output folder alone; or what fell out for a reason."""
-    from synthgen.job import funnel
-    from synthgen.store.folder import open_folder
+    """Show how far a run is, from its output folder alone; or what was dropped for a reason."""
+    from synthgen.commands import status as statuses
 
-    folder = open_folder(out)
+    folder = run_folder(out)
     if limit is not None and reason is None:
         raise UserMistake("--limit is of the rows that --reason lists; name a reason")
     if reason is not None:
         _list_dropped(folder, reason, limit or 20, as_json)
     elif as_json:
-        print(json.dumps(funnel.as_json(folder)))
+        print(json.dumps(statuses.as_json(folder)))
     else:
-        print(funnel.text(folder))
+        print(statuses.text(folder))
 
 
 @app.command(cls=OnFolder)
@@ -140,31 +142,34 @@ def retry(
         list[str] | None, typer.Option("--partition", help="All rows of this one, as 3-generated/e001-00002.")
     ] = None,
 ) -> None:
-    """Do failed rows or damaged partitions again, with the settings of the folder; then everything that follows from them."""
+    """Do failed rows or damaged partitions again, with the settings of the folder; then everything that follows."""
     from synthgen import run as runner
-    from synthgen.commands import repair as redoer
-    from synthgen.commands import retry as why
-    from synthgen.job import funnel, job
+    from synthgen.commands import retry as retries
+    from synthgen.commands import status
+    from synthgen.commands.repair import repair
+    from synthgen.job import funnel, run_record
+    from synthgen.job.job import reopen
+    from synthgen.job.request import RunRequest
     from synthgen.store import Lease
-    from synthgen.store.folder import open_folder
-    from synthgen.tables import RETRIED_REASONS
+    from synthgen.tables import LIST, RETRIED_REASONS
 
-    named = why.checked(reasons or ())
-    folder = open_folder(out)
-    opened = job.reopen(folder)
+    named = retries.parse_reasons(reasons or ())
+    folder = run_folder(out)
+    job = reopen(folder)
     if partitions:
-        with Lease.take(folder) as lease:
-            redoer.redo(folder, partitions, lease)
+        with Lease.take(folder.out) as lease:
+            repair(folder, partitions, lease)
     wanted = named if named or partitions else frozenset(RETRIED_REASONS)
-    unfit = why.nothing_fits(folder, wanted) if wanted else None
-    # What a damaged listing held may have to be looked for in the source; nothing else of a retry looks there for more.
-    grows = any(name.startswith("0-listed/") for name in partitions or ())
-    runner.run(opened, runner.StageRange(retry=wanted, grows=grows))
+    unfit = retries.nothing_to_retry(folder, wanted) if wanted else None
+    # The objects of a damaged listing may have to be looked for in the source; nothing else of a retry lists it.
+    grows = any(name.startswith(f"{LIST.folder}/") for name in partitions or ())
+    request = RunRequest.of(run_record.record_of(folder))
+    runner.run(folder, job, request, runner.StageRange(retry=wanted, grows=grows))
     if unfit:
         say(unfit)
-    if told := funnel.nothing_kept(folder):
-        say(told)
-    print(funnel.text(folder, is_over=True))
+    if message := funnel.nothing_kept(folder):
+        say(message)
+    print(status.text(folder, is_over=True))
 
 
 @app.command(cls=OnFolder)
@@ -178,10 +183,10 @@ def purge(
     """Take images out of a folder, with all that came of them, for good."""
     from synthgen.commands import purge as purger
     from synthgen.console import pluralize
-    from synthgen.job import job
-    from synthgen.store.folder import open_folder
+    from synthgen.job.job import reopen
 
-    done = purger.purge(job.reopen(open_folder(out)), names or [])
+    folder = run_folder(out)
+    done = purger.purge(folder, reopen(folder), names or [])
     gone = ", ".join([pluralize(done.images, "image"), *(pluralize(count, name) for name, count in done.rows.items())])
     objects, partitions, files = (
         pluralize(done.objects, "object"),
@@ -196,16 +201,13 @@ def gc(out: FolderArgument) -> None:
     """Delete leftovers of killed runs, and files that later results replaced."""
     from synthgen.console import pluralize
     from synthgen.job import run_record
-    from synthgen.job.funnel import FOLDERS
     from synthgen.store import Lease
-    from synthgen.store.folder import open_folder
     from synthgen.store.gc import collect_garbage
 
-    folder = open_folder(out)
-    if run_record.record(folder) is None:
-        raise UserMistake(f"{folder.url}: holds no synth run")
-    with Lease.take(folder) as lease:
-        deleted = collect_garbage(folder, FOLDERS, lease)
+    folder = run_folder(out)
+    run_record.check_is_run(folder)
+    with Lease.take(folder.out) as lease:
+        deleted = collect_garbage(folder, lease)
     print(f"{pluralize(deleted.files, 'file')} deleted, {deleted.bytes / 1e6:,.1f} MB")
 
 
@@ -223,7 +225,9 @@ def train(
     from synthgen.config.pipeline import Pipeline
     from synthgen.job.request import RunRequest
 
-    _, document = document_of(RunRequest.typed(pipeline, None, None, settings), folder_in(shards), ("train",))
+    place = folder_in(shards)
+    request = RunRequest.typed(pipeline, None, None, settings)
+    _, document = document_of(request, run_folder(place) if place else None, place, ("train",))
     print(trainer.train(shards, model, out, library.check(document, Pipeline).train))
 
 
@@ -232,13 +236,13 @@ def _list_dropped(folder: Any, reason: str, limit: int, as_json: bool) -> None:
     from synthgen.job import run_record
     from synthgen.stages.pack import redact
 
-    root = redact.root_of(run_record.source(folder).uri)
-    below = partial(redact.uri, root=root) if root else str
+    root = redact.root_of(run_record.source_of(run_record.record_of(folder)).uri)
+    shown = partial(redact.uri, root=root) if root else str
     found = dropped.find_dropped(folder, reason)
     for row in islice(found.rows, limit):
-        print(json.dumps(vars(row), ensure_ascii=False) if as_json else dropped.text(row, below))
+        print(json.dumps(vars(row), ensure_ascii=False) if as_json else dropped.text(row, shown))
     if found.count > limit:
-        told = f"… and {found.count - limit:,} more"
-        say(told) if as_json else print(told)  # JSON lines are for a program
+        rest = f"… and {found.count - limit:,} more"
+        say(rest) if as_json else print(rest)  # JSON lines are for a program
     elif not found.count:
-        say(f"nothing fell out for {reason} here")
+        say(f"nothing was dropped for {reason} here")

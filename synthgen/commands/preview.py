@@ -20,9 +20,12 @@ from synthgen.engines.recorder import Recorder
 from synthgen.errors import SynthError, UserMistake
 from synthgen.ingest.images import DecoderPool, Unfit
 from synthgen.ingest.sources import list_objects
-from synthgen.job.job import Job, open_job
+from synthgen.job.job import open_job
+from synthgen.stages import generate, plan
+from synthgen.stages.contract import Job
 from synthgen.stages.generate import conversation
-from synthgen.stages.generate.conversation import Assignment, LoadedImage, Outcome
+from synthgen.stages.generate.conversation import LoadedImage, Outcome
+from synthgen.stages.generate.todo import assignment_of
 from synthgen.stages.plan import Assigner
 from synthgen.store import Folder
 from synthgen.tables import image_id
@@ -51,9 +54,7 @@ def text(path: Path, pipeline: Pipeline) -> str:
         [(_, decoded)] = decoder.decode_many([(0, data)])
     if isinstance(decoded, Unfit):
         raise UserMistake(f"{path}: would be quarantined: {decoded.reason} ({decoded.detail})")
-    job = open_job(
-        Folder(str(Path.cwd())), pipeline, before={}
-    )  # nothing is stored, and whatever was made here is not looked at
+    job = open_job(Folder(str(Path.cwd())), pipeline)  # nothing is stored there
     try:
         look = PreviewTask(
             job, decoded.image, image_id(data), decoded.width, decoded.height, _meta(path, pipeline.source)
@@ -69,7 +70,7 @@ async def report(look: PreviewTask) -> list[str]:
     """Runs the stages on the image, in the actor; the lines of the report."""
     tagged = await asyncio.to_thread(_tags, look)
     tags = tagged.tags
-    drawer = Assigner(look.job.plan_terms, {})
+    drawer = Assigner(plan.context_of(look.job), {})
     row = {"image_id": look.image_id, "object_id": "", "tags": tags, "width": look.width, "height": look.height}
     drawn = drawer.draw(row)
     lines = [
@@ -79,10 +80,10 @@ async def report(look: PreviewTask) -> list[str]:
     ]
     if not drawn:
         return [*lines, "", "no instruction type suits this image: nothing would be asked"]
-    terms = look.job.generate_terms
+    terms = generate.context_of(look.job)
     recipes = terms.recipes()
     engine = Recorder(await open_engine(terms.model, terms.engine))
-    assignments = [_assignment(one, recipes[one["type"], one["form"]]) for one in drawn]
+    assignments = [assignment_of(one, recipes[one["type"], one["form"]]) for one in drawn]
     subject = LoadedImage(look.image, look.image_id, tuple(tag["path"] for tag in tags))
     outcome = await conversation.converse(
         subject,
@@ -101,7 +102,7 @@ def _meta(path: Path, source: SourceConfig) -> str | None:
 
 
 def _tags(look: PreviewTask) -> Tagged:
-    taggers = look.job.texts.taggers
+    taggers = look.job.definitions.taggers
     tool = Taggers(taggers)
     item = prepared(tool.prepare, look.image, look.source_meta)
     (found,) = [Tagged([], failure=item.why)] if isinstance(item, Failed) else tags_of_each(tool, [item])
@@ -111,13 +112,8 @@ def _tags(look: PreviewTask) -> Tagged:
     return found
 
 
-def _assignment(row: dict[str, Any], recipe: str) -> Assignment:
-    named = {key: row[key] for key in ("assignment_id", "image_id", "object_id", "type", "form", "language", "ordinal")}
-    return Assignment(**named, recipe=recipe, attempt=0)
-
-
 def _tag_lines(look: PreviewTask, tags: list[dict[str, Any]]) -> Iterator[str]:
-    files = {one.name: one.file for one in look.job.texts.taggers}
+    files = {one.name: one.file for one in look.job.definitions.taggers}
     yield from ("", f"TAG       {', '.join(files)}")
     for tag in tags:
         file = files[tag["tagger"]]
@@ -129,7 +125,7 @@ def _tag_lines(look: PreviewTask, tags: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def _plan_lines(drawer: Assigner, row: dict[str, Any], drawn: list[dict[str, Any]]) -> Iterator[str]:
-    rules, fired = drawer.terms.rules, drawer.fired(row)
+    rules, fired = drawer.context.rules, drawer.fired(row)
     yield from ("", f"PLAN      {len(fired)} of {len(rules.lines)} rules of mapping '{rules.name}' fire")
     for number in fired:
         line = rules.lines[number]
@@ -137,7 +133,7 @@ def _plan_lines(drawer: Assigner, row: dict[str, Any], drawn: list[dict[str, Any
         yield from (f"      {told}" for told in effects(line.rule))
     weights = drawer.weights.named(fired)
     total = sum(weights.values()) or 1.0
-    balance = drawer.terms.settings.balance
+    balance = drawer.context.settings.balance
     unknown = ", before balancing, which takes all images to see" if balance.types or balance.tags else ""
     yield f"  {len(weights)} instruction types{unknown}; the likeliest:"
     for path, weight in sorted(weights.items(), key=lambda item: -item[1])[:8]:

@@ -1,236 +1,231 @@
-"""Partitions that are to be done again: the way back from a damaged file, at the price of what was in it and no more.
+"""`synth retry --partition`: repairs partitions with a damaged file, at the price of its rows and no more.
 
-Comes in: names as the messages about damage print them (`3-generated/e001-00004`). Goes out: one more commit for each, after which
-the next run finds them not done. What else is on record says how little that has to be:
+Each partition gets one more commit, after which the next run finds it not done. What is redone depends on what else is
+on record:
 
-    0-listed     listed again where it stood, for the objects that tagging saw of it; what was made of them stays
-    2-planned    planned again; what was asked and what was taken back is read from its other files and from `3-generated`
-    3-generated  the rows of undamaged files stay, the others are asked or scored again; without damage all are, under new ids
-    others       emptied without a look at their files: they cost no model of generation
+    0-listed     listed again where it stood, for the objects that tagging saw of it; everything made of them stays
+    2-planned    planned again; what was asked and what was retired is read from its other files and from `3-generated`
+    3-generated  rows of undamaged files stay, the others are asked or scored again; without damage all are, under new ids
+    others       emptied without a look at their files: redoing them costs no generating model
 
-What comes of a partition needs no such care, since every stage notices that what it read is another.
+What follows from a partition needs no such care, since every stage notices that its input has changed.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from synthgen.tables import GENERATE, PLAN, TAG, stage_at
 from synthgen.errors import Damaged, UserMistake, nearest
 from synthgen.ingest.sources import list_objects
 from synthgen.job import run_record
-from synthgen.job.funnel import FOLDERS
-from synthgen.store import CommitLog, Folder, Lease, Receipt, StageFolder, TablePart
-from synthgen.store.commits import EMPTIED
+from synthgen.store import Lease, Receipt, RunFolder, TablePart
+from synthgen.store.commits import EMPTIED, last_by_key
 from synthgen.store.denylist import read_denylist
 from synthgen.tables import (
     ASSIGNMENTS,
-    IMAGES,
+    GENERATE,
+    LIST,
     OBJECTS,
     PAIRS,
-    PLANNED_IMAGES,
-    SCORES,
+    PLAN,
+    STAGES,
+    TAG,
+    StageSpec,
     object_id,
     object_row,
-    outcome_counts,
-    plan_counts,
-    score_counts,
+    stage_at,
     table,
 )
 
-LISTED, TAGGED, PLANNED, GENERATED = FOLDERS[:4]
 NOTHING = TablePart((), EMPTIED, replaces=True)
-FOUND_AGAIN = (
-    "object_id",
-    "uri",
-    "version",
-    "row",
-    "source_meta",
-)  # of an object, in the rows of its image in the plan
+FOUND_AGAIN = ("uri", "version", "row", "source_meta")  # of an object, in the row of its image in the plan
 
 
-def redo(out: Folder, names: Sequence[str], lease: Lease) -> int:
-    """Has these partitions done again by the next run; returns how many are. All names are checked first."""
-    known = {
-        f"{stage}/{partition}" for stage in FOLDERS for partition in StageFolder(out, stage_at(stage)).log().partitions
-    }
+def repair(folder: RunFolder, names: Sequence[str], lease: Lease) -> int:
+    """Have these partitions redone by the next run.
+
+    Args:
+        folder: The output folder.
+        names: As messages about damage print them (`3-generated/e001-00004`). All are checked before anything is done.
+        lease: On the folder.
+
+    Returns:
+        The number of partitions that will be redone.
+
+    Raises:
+        UserMistake: There is no such partition.
+    """
+    known = {f"{spec.folder}/{partition}" for spec in STAGES for partition in folder.log(spec).partitions}
     for name in names:
         if name not in known:
-            raise UserMistake(f"--partition {name}: is not in {out.url}; {nearest(name, known)}")
-    special = {LISTED: _listed_again, PLANNED: _unplanned, GENERATED: _ungenerated}
+            raise UserMistake(f"--partition {name}: is not in {folder.out.url}; {nearest(name, known)}")
+    special = {LIST: _list_again, PLAN: _unplan, GENERATE: _ungenerate}
     done = 0
-    for name in sorted(set(names)):  # what is made of a partition may say what was in it
-        folder, _, partition = name.partition("/")
-        stage = StageFolder(out, stage_at(folder))
-        if stage.log().holds(partition):
-            done += special[folder](stage, partition, lease) if folder in special else stage.empty(partition, lease)
+    for name in sorted(set(names)):  # later stages may know what was in the partition of an earlier one
+        spec, partition = stage_at(name.partition("/")[0]), name.partition("/")[2]
+        if folder.log(spec).holds(partition):
+            done += special[spec](folder, partition, lease) if spec in special else folder.empty(spec, partition, lease)
     return done
 
 
 # --- objects ----------------------------------------------------------------------------------------------------------
 
 
-def _listed_again(stage: Stage, partition: str, lease: Lease) -> bool:
-    """The partition's record as the source has it now; where nothing says what was in it, it goes with all that came of it."""
+def _list_again(folder: RunFolder, partition: str, lease: Lease) -> bool:
+    """Write the partition as the source has it now.
+
+    Where nothing says which objects it had, it is emptied with everything that was made of them.
+    """
     try:
-        ids = _column(StageFolder(stage.out, TAG), partition, "images", IMAGES)
+        ids = folder.table(TAG, partition, "images", ["object_id"]).column("object_id").to_pylist()
     except Damaged:
         ids = []
     if not ids:
-        done = [StageFolder(stage.out, stage_at(one)).empty(partition, lease) for one in FOLDERS[:4]]
+        done = [folder.empty(spec, partition, lease) for spec in STAGES if spec.is_rewritten]
         return any(done)
-    rows = list(_found(stage.out, partition, ids).values())
-    log = stage.log()
+    rows = sorted(_find_again(folder, partition, ids).values(), key=lambda row: (row["bucket"], row["object_id"]))
+    log = folder.log(LIST)
     revision, before = log.next_revision(partition), log.counts([partition])
-    objects = table(sorted(rows, key=lambda row: (row["bucket"], row["object_id"])), OBJECTS)
-    part = TablePart(
-        (stage.write("objects", partition, revision, objects),),
-        log.fingerprint(partition, "objects") or "",
-        replaces=True,
-    )
+    file = folder.stage(LIST).write("objects", partition, revision, table(rows, OBJECTS))
+    parts = {"objects": TablePart((file,), log.fingerprint(partition, "objects") or "", replaces=True)}
     counts = {"listed": len(rows) - before.get("listed", 0)}
-    stage.insist(Receipt(partition, revision, {"objects": part}, counts), lease, log.partitions[partition][0].epoch)
+    epoch = log.partitions[partition][0].epoch
+    folder.insist(LIST, Receipt(partition, revision, parts, counts, epoch=epoch), lease)
     return True
 
 
-def _found(out: Folder, partition: str, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """The OBJECTS row of each id: as the source tells it, else as the plan remembers it, else bare. What was purged stays bare."""
-    found: dict[str, dict[str, Any]] = {
-        one: {**dict.fromkeys(OBJECTS.names), "object_id": one, "uri": "", "version": "", "bucket": 0} for one in ids
-    }
-    open_ids = found.keys() - read_denylist(out).object_ids
-    for one in _planned_images(out, partition):
-        if one["object_id"] in open_ids:
-            found[one["object_id"]] = object_row(**{name: one[name] for name in FOUND_AGAIN[1:]}, bytes=None)
-    left = set(open_ids)
-    for listed in list_objects(run_record.source(out)) if left else ():
+def _find_again(folder: RunFolder, partition: str, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return the OBJECTS row of each id: as the source lists it, else as the plan has it, else bare.
+
+    Purged objects stay bare.
+    """
+    bare = {**dict.fromkeys(OBJECTS.names), "uri": "", "version": "", "bucket": 0}
+    rows: dict[str, dict[str, Any]] = {one: {**bare, "object_id": one} for one in ids}
+    wanted = rows.keys() - read_denylist(folder.out).object_ids
+    for image in _planned_images(folder, partition):
+        if image["object_id"] in wanted:
+            rows[image["object_id"]] = object_row(**{name: image[name] for name in FOUND_AGAIN}, bytes=None)
+    missing = set(wanted)
+    for listed in list_objects(run_record.source_of(run_record.record_of(folder))) if missing else ():
         name = object_id(listed.uri, listed.version, listed.row)
-        if name in left:
-            found[name] = object_row(**vars(listed))
-            left.remove(name)
-            if not left:
+        if name in missing:
+            rows[name] = object_row(**vars(listed))
+            missing.remove(name)
+            if not missing:
                 break
-    return found
+    return rows
 
 
-def _planned_images(out: Folder, partition: str) -> list[dict[str, Any]]:
-    stage, columns = StageFolder(out, PLAN), pa.schema([PLANNED_IMAGES.field(name) for name in FOUND_AGAIN])
+def _planned_images(folder: RunFolder, partition: str) -> list[dict[str, Any]]:
     try:
-        rows: list[dict[str, Any]] = stage.current(stage.log(), partition, "images", columns.names).to_pylist()
+        rows: list[dict[str, Any]] = folder.table(PLAN, partition, "images", ["object_id", *FOUND_AGAIN]).to_pylist()
     except Damaged:
         return []
     return rows
 
 
-def _column(stage: Stage, partition: str, name: str, schema: pa.Schema) -> list[str]:
-    """The object ids in a table of a partition."""
-    ids = pa.schema([schema.field("object_id")])
-    found: list[str] = stage.current(stage.log(), partition, name, ids.names).column("object_id").to_pylist()
-    return found
-
-
 # --- the plan ---------------------------------------------------------------------------------------------------------
 
 
-def _unplanned(stage: Stage, partition: str, lease: Lease) -> bool:
-    """The plan of a partition without its damaged files; what is not known from others was asked, so `3-generated` has it."""
-    log, generated = stage.log(), StageFolder(stage.out, GENERATE)
-    known = _last(_readable(stage, log, partition, "assignments", ASSIGNMENTS), "assignment_id")
-    asked = _last(_readable(generated, generated.log(), partition, "pairs", PAIRS), "assignment_id")
-    asked = asked.filter(
-        pc.invert(pc.is_in(asked.column("assignment_id"), known.column("assignment_id").combine_chunks()))
-    )
+def _unplan(folder: RunFolder, partition: str, lease: Lease) -> bool:
+    """Commit the plan of a partition without its damaged files.
+
+    Assignments that no undamaged file has were asked, so `3-generated` has them.
+    """
+    log = folder.log(PLAN)
+    known = _undamaged(folder, PLAN, partition, "assignments")
+    asked = _undamaged(folder, GENERATE, partition, "pairs")
+    lost = pc.invert(pc.is_in(asked.column("assignment_id"), known.column("assignment_id").combine_chunks()))
+    asked = asked.filter(lost)
     columns = {name: asked.column(name) for name in ASSIGNMENTS.names if name in PAIRS.names}
     columns |= {"because": pa.nulls(asked.num_rows), "retired": pa.array([False] * asked.num_rows)}
-    rows = pa.concat_tables([known, pa.table({name: columns[name] for name in ASSIGNMENTS.names}, schema=ASSIGNMENTS)])
-    counts, parts = plan_counts(rows.column("retired").to_pylist()), {}
-    if _is_whole(stage, log, partition, "images"):
-        counts.update(
-            {name: count for name, count in log.counts([partition]).items() if name not in ("assigned", "retired")}
-        )
+    restored = pa.table({name: columns[name] for name in ASSIGNMENTS.names}, schema=ASSIGNMENTS)
+    rows = pa.concat_tables([known, restored])
+    counts, parts = PLAN.table("assignments").count_rows(rows), {}
+    if _is_undamaged(folder, PLAN, partition, "images"):
+        before = log.counts([partition])
+        counts.update({name: count for name, count in before.items() if name not in PLAN.beside})
     else:
         parts["images"] = NOTHING
-    parts["assignments"] = _rewritten(stage, log, partition, "assignments", rows)
-    return _commit(stage, log, partition, parts, counts, lease)
+    parts["assignments"] = _write(folder, PLAN, partition, "assignments", rows)
+    return _commit(folder, PLAN, partition, parts, counts, lease)
 
 
 # --- pairs and scores -------------------------------------------------------------------------------------------------
 
 
-def _ungenerated(stage: Stage, partition: str, lease: Lease) -> bool:
-    """The outcomes of a partition without its damaged files; where none is damaged all of them are taken back."""
-    log = stage.log()
-    tables = {name for commit in log.partitions[partition] for name in commit.receipt.tables}
-    damaged = {name for name in tables if not _is_whole(stage, log, partition, name)}
+def _ungenerate(folder: RunFolder, partition: str, lease: Lease) -> bool:
+    """Commit the outcomes of a partition without its damaged files; without damage all of them are taken back."""
+    log = folder.log(GENERATE)
+    tables = log.only([partition]).tables()
+    damaged = {name for name in tables if not _is_undamaged(folder, GENERATE, partition, name)}
     if not damaged:
-        return stage.empty(partition, lease)
+        return folder.empty(GENERATE, partition, lease)
     parts = dict.fromkeys(sorted(damaged), NOTHING)
-    rows = _last(_readable(stage, log, partition, "pairs", PAIRS), "assignment_id")
-    counts = outcome_counts(rows.select(["outcome", "reason"]).to_pylist())
+    rows = _undamaged(folder, GENERATE, partition, "pairs")
+    pair_ids = rows.column("pair_id").combine_chunks()
+    counts = GENERATE.table("pairs").count_rows(rows)
     counts["retired"] = log.counts([partition]).get("retired", 0)
     for name in tables - damaged - {"pairs"}:
-        scores = stage.current(log, partition, name)
-        counts.update(
-            score_counts(
-                scores.filter(pc.is_in(scores.column("pair_id"), rows.column("pair_id").combine_chunks())).to_pylist()
-            )
-        )
+        scores = folder.table(GENERATE, partition, name)
+        counts.update(GENERATE.table(name).count_rows(scores.filter(pc.is_in(scores.column("pair_id"), pair_ids))))
     if "pairs" in damaged:
-        parts["pairs"] = _rewritten(stage, log, partition, "pairs", rows)
-    return _commit(stage, log, partition, parts, counts, lease)
+        parts["pairs"] = _write(folder, GENERATE, partition, "pairs", rows)
+    return _commit(folder, GENERATE, partition, parts, counts, lease)
 
 
 # --- tables -----------------------------------------------------------------------------------------------------------
 
 
-def _readable(stage: Stage, log: CommitLog, partition: str, name: str, schema: pa.Schema) -> Iterator[pa.Table]:
-    """The current files of a table that are not damaged, oldest first, behind an empty one."""
-    yield schema.empty_table()
-    for part in log.parts(partition, name):
+def _undamaged(folder: RunFolder, spec: StageSpec, partition: str, name: str) -> pa.Table:
+    """Return the current rows of a table as far as its files are not damaged."""
+    known = spec.table(name)
+    files = [known.schema.empty_table(), *_readable(folder, spec, partition, name)]
+    return last_by_key(pa.concat_tables(files), known.key)
+
+
+def _readable(folder: RunFolder, spec: StageSpec, partition: str, name: str) -> Iterator[pa.Table]:
+    stage, columns = folder.stage(spec), spec.table(name).schema.names
+    for part in folder.log(spec).parts(partition, name):
         for file in part.files:
             try:
-                yield from stage.files(Receipt(partition, 1, {name: TablePart((file,), "")}), name, schema.names)
+                yield stage.read_file(name, partition, file, columns)
             except Damaged:
                 continue
 
 
-def _is_whole(stage: Stage, log: CommitLog, partition: str, name: str) -> bool:
-    """Whether every current file of a table is as it was committed."""
+def _is_undamaged(folder: RunFolder, spec: StageSpec, partition: str, name: str) -> bool:
+    """Return whether every current file of a table is as it was committed."""
     try:
-        for _ in stage.read(log, partition, name):
+        for _ in folder.stage(spec).read(folder.log(spec), partition, name):
             pass
     except Damaged:
         return False
     return True
 
 
-def _last(files: Iterable[pa.Table], key: str) -> pa.Table:
-    """The rows of some files: of those with one key, the last."""
-    rows = pa.concat_tables(files)
-    last = {value: place for place, value in enumerate(rows.column(key).to_pylist())}
-    return rows.take(pa.array(sorted(last.values()), pa.int64()))
-
-
-def _rewritten(stage: Stage, log: CommitLog, partition: str, name: str, rows: pa.Table) -> TablePart:
-    file = stage.write(name, partition, log.next_revision(partition), rows)
+def _write(folder: RunFolder, spec: StageSpec, partition: str, name: str, rows: pa.Table) -> TablePart:
+    file = folder.stage(spec).write(name, partition, folder.log(spec).next_revision(partition), rows)
     return TablePart((file,), EMPTIED, replaces=True)
 
 
 def _commit(
-    stage: Stage, log: CommitLog, partition: str, parts: Mapping[str, TablePart], counts: Counter[str], lease: Lease
+    folder: RunFolder,
+    spec: StageSpec,
+    partition: str,
+    parts: Mapping[str, TablePart],
+    counts: Counter[str],
+    lease: Lease,
 ) -> bool:
-    """Commits what is left of a partition, and by how much that changes its counts; nothing under `reads`, so that it is to do."""
+    """Commit what remains of a partition and by how much that changes its counts; without `reads` it is to be redone."""
+    log = folder.log(spec)
     counts.subtract(log.counts([partition]))
-    # A pair's place among equals is told by its first commit.
-    epoch = log.partitions[partition][0 if stage.name == GENERATED else -1].epoch
-    stage.insist(
-        Receipt(
-            partition, log.next_revision(partition), parts, {name: count for name, count in counts.items() if count}
-        ),
-        lease,
-        epoch,
-    )
+    # A pair's place among equals is that of its first commit.
+    epoch = log.partitions[partition][0 if spec is GENERATE else -1].epoch
+    changes = {name: count for name, count in counts.items() if count}
+    receipt = Receipt(partition, log.next_revision(partition), parts, changes, epoch=epoch)
+    folder.insist(spec, receipt, lease)
     return True

@@ -12,10 +12,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from synthgen.tables import PACK, SELECT, TAG
 from synthgen.console import pluralize
-from synthgen.store import Folder, StageFolder
-from synthgen.tables import OBJECT_TAGS, tags_table
+from synthgen.store import Folder, RunFolder
+from synthgen.tables import PACK, SELECT, TAG, tags_table
 
 NEIGHBOURS = 12
 TAGS = 10  # that are shown of all
@@ -23,18 +22,15 @@ RARE = 5
 TURNS = 5  # that are shown of a sample
 
 
-def text(out: Folder, count: int = 3) -> str:
+def text(run: RunFolder, count: int = 3) -> str:
     """Up to `count` samples, each once, and where the shards are; "" if there are none."""
-    stage = StageFolder(out, PACK)
-    log = stage.log()
-    files = [
-        file.name for name in log.partitions for part in log.parts(name, "data") for file in part.files if file.rows
-    ]
+    log = run.log(PACK)
+    files = [file.name for file in log.files("data") if file.rows]
     if not files:
         return ""
-    data = stage.folder.child("data")
+    data = run.stage(PACK).folder.child("data")
     shards = f"{pluralize(len(files), 'shard')}: {data.url}/*.parquet"
-    if StageFolder(out, SELECT).log().counts().get("kept", 0) != log.counts().get("turns", 0):
+    if run.log(SELECT).counts().get("kept", 0) != log.counts().get("turns", 0):
         return f"\npack has not run yet on these decisions; of earlier ones {shards}"
     # Stretches that share no row, so that no sample is shown twice; of a small shard some are empty.
     spread = [divmod(index * len(files), count) for index in range(count)]
@@ -45,14 +41,13 @@ def text(out: Folder, count: int = 3) -> str:
     return "\n".join([*lines, "", shards])
 
 
-def tags(out: Folder, taggers: Iterable[str], leaves: Iterable[str]) -> str:
+def tags(run: RunFolder, taggers: Iterable[str], leaves: Iterable[str]) -> str:
     """How many images have each tag, the most frequent first; and which leaves of the taxonomy no image has."""
-    stage, images = StageFolder(out, TAG), Counter[str]()
-    log = stage.log()
-    for partition in log.partitions:
+    images = Counter[str]()
+    for partition in run.log(TAG).partitions:
         found: dict[str, set[str]] = {}
         for tagger in taggers:
-            for row in stage.current(log, partition, tags_table(tagger)).to_pylist():
+            for row in run.table(TAG, partition, tags_table(tagger)).to_pylist():
                 found.setdefault(row["object_id"], set()).update(tag["path"] for tag in row["tags"])
         images.update(path for paths in found.values() for path in paths)
     absent = sorted(set(leaves) - images.keys())

@@ -1,62 +1,96 @@
-"""What differs between the settings that a folder was made with and those of a job, in the user's words.
+"""Differences between the settings that an output folder was made with and those of a job.
 
-Comes in: two `shape`s, nested mappings as job.py gathers them. Goes out: a phrase for each place that differs, and these together as
-the text of a message.
+They are structure (path, before, after), so that code can decide by them; words are made only for messages.
 """
 
-import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-WORDS = (  # where settings stand in a shape -> what the user calls them
-    (r"listed\.", "source."),
-    (r"images\.embedding\b.*", "the model that embeds the images changed"),
-    (r"tags\.(.+?) was '.*", r"the tagger '\1' changed"),
-    (r"tags\.(.+?) is ", r"the tagger '\1' is "),
-    (r"planned\.settings\.|generated\.(?=seed )", "plan."),
-    (r"planned\.mapping ", "the mapping "),
-    (r"(planned|generated)\.types\.(\S+) ", r"the instruction type '\2' "),
-    (r"generated\.engine\.", "generate.engine.options."),
-    (r"generated\.(?=model |sampling\.)", "generate."),
-    (r"generated\.(\S+) ", r"\1 of the prompts "),
-    (r"scores\.agreement\.", "generate.sampling."),
-    (r"scores\.(\S+) ", r"the score '\1' "),
-)
+MISSING: Any = object()  # in place of a value that one side does not have
+LONG = 40  # characters of a text, from which on it is not quoted
 
 
-def differences(before: Any, after: Any, where: str = "") -> list[str]:
-    """What differs, in words, a phrase for each place."""
+@dataclass(frozen=True)
+class Difference:
+    """One setting that differs.
+
+    Attributes:
+        path: Its place in the shape of a job; the first part is the group of tables that it shapes.
+        before: Its value in the folder, or MISSING.
+        after: Its value in the job, or MISSING.
+    """
+
+    path: tuple[str, ...]
+    before: Any
+    after: Any
+
+    @property
+    def group(self) -> str:
+        """The group of tables that the setting shapes."""
+        return self.path[0]
+
+
+def differences(before: Any, after: Any, path: tuple[str, ...] = ()) -> Iterator[Difference]:
+    """Yield the places where two nested mappings differ, in the order of their keys."""
     if isinstance(before, Mapping) and isinstance(after, Mapping):
-        found = []
         for key in sorted({*before, *after}):
-            place = f"{where}.{key}" if where else key
-            if key not in before:
-                found.append(f"{place} is new")
-            elif key not in after:
-                found.append(f"{place} is gone")
-            else:
-                found += differences(before[key], after[key], place)
-        return found
-    if before == after:
-        return []
-    is_text = where != "listed.uri" and any(isinstance(value, str) and len(value) > 40 for value in (before, after))
-    if is_text or isinstance(before, list):
-        return [f"{where} changed"]
-    return [f"{where} was {before!r} and is {after!r}"]
+            yield from differences(before.get(key, MISSING), after.get(key, MISSING), (*path, key))
+    elif before != after:
+        yield Difference(path, before, after)
 
 
-def in_words(found: list[str], most: int = 12) -> str:
-    """Differences in the user's words, as many as fit."""
-    found = list(dict.fromkeys(map(_worded, found)))
-    return "; ".join(found[:most] + ([f"and {len(found) - most} more"] if len(found) > most else []))
+def describe(found: Sequence[Difference], most: int = 12) -> str:
+    """Return differences in the user's words, the first `most` of them."""
+    phrases = list(dict.fromkeys(map(_phrase, found)))
+    more = [f"and {len(phrases) - most} more"] if len(phrases) > most else []
+    return "; ".join([*phrases[:most], *more])
 
 
-def _worded(difference: str) -> str:
-    return next(
-        (
-            found.expand(words) + difference[found.end() :]
-            for place, words in WORDS
-            if (found := re.match(place, difference))
-        ),
-        difference,
+def _phrase(difference: Difference) -> str:
+    subject, has_value = _subject(difference.path)
+    before, after = difference.before, difference.after
+    if before is MISSING and len(difference.path) > 1:
+        return f"{subject} is new"
+    if after is MISSING:
+        return f"{subject} is gone"
+    is_long = difference.path != ("listed", "uri") and any(
+        isinstance(value, str) and len(value) > LONG for value in (before, after)
     )
+    if not has_value or is_long or isinstance(before, list):
+        return f"{subject} changed"
+    return f"{subject} was {before!r} and is {after!r}"
+
+
+def _subject(path: tuple[str, ...]) -> tuple[str, bool]:
+    """Return what the user calls a setting, and whether its value means something to the user."""
+    match path:
+        case ("listed", *rest):
+            return _dotted("source", rest), True
+        case ("images", "embedding", *_):
+            return "the model that embeds the images", False
+        case ("tags", tagger, *_):
+            return f"the tagger '{tagger}'", False
+        case ("planned", "settings", *rest):
+            return _dotted("plan", rest), True
+        case ("planned", "mapping"):
+            return "the mapping", True
+        case ("planned" | "generated", "types", kind, *_):
+            return f"the instruction type '{kind}'", True
+        case ("generated", "seed"):
+            return "plan.seed", True
+        case ("generated", "engine", *rest):
+            return _dotted("generate.engine.options", rest), True
+        case ("generated", "model" | "sampling", *_):
+            return _dotted("generate", path[1:]), True
+        case ("generated", *rest):
+            return f"{'.'.join(rest)} of the prompts", True
+        case ("scores", "agreement", *rest) if rest:
+            return _dotted("generate.sampling", rest), True
+        case ("scores", name, *rest):
+            return _dotted(f"the score '{name}'", rest), True
+    return ".".join(path), True
+
+
+def _dotted(head: str, rest: Sequence[str]) -> str:
+    return ".".join([head, *rest])

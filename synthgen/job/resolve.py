@@ -6,7 +6,6 @@ compared as far as each can be known: a file that cannot be read hides only what
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import permutations
 from pathlib import Path
@@ -18,11 +17,11 @@ from synthgen.config.mapping import RuleSet
 from synthgen.config.pipeline import GenerateConfig, Pipeline
 from synthgen.config.prompt_pack import Prompts
 from synthgen.config.strict_yaml import Document, KeyPath
-from synthgen.config.taxonomy import Taxonomy, Tree, alike, matching
+from synthgen.config.taxonomy import Tree, alike, matching
 from synthgen.engines.scripted import Script
 from synthgen.errors import Mistakes, attempted, nearest
+from synthgen.stages.contract import Definitions
 from synthgen.stages.generate.scoring import NEEDS, SCORERS
-from synthgen.taggers import TaggerSpec
 
 SCORES: KeyPath = ("generate", "scores")
 ENGINE: KeyPath = ("generate", "engine")
@@ -40,20 +39,6 @@ class _Scripted(Section, extra="ignore"):
     """What is said of a scripted engine, in the place where a pipeline says it."""
 
     generate: _ScriptedGenerate
-
-
-@dataclass(frozen=True)
-class Definitions:
-    """The shelf files of a pipeline."""
-
-    taggers: tuple[TaggerSpec, ...]  # all of one taxonomy
-    prompts: Prompts
-    rules: RuleSet
-
-    @property
-    def taxonomy(self) -> Taxonomy:
-        """What images are tagged with."""
-        return self.taggers[0].taxonomy
 
 
 def load(document: Document) -> tuple[Pipeline, Definitions]:

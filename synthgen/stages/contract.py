@@ -10,7 +10,7 @@ pool. What `results` does after its last receipt (a card, a note) is done at eac
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, Protocol
@@ -108,5 +108,5 @@ class StageModule(Protocol):
     def pending(self, run: StageRun) -> Iterable[Task]:
         """Return the tasks that are not done yet, in order."""
 
-    def results(self, run: StageRun, tasks: Any) -> Iterator[Receipt]:
+    def results(self, run: StageRun, tasks: Any) -> Generator[Receipt, None, None]:
         """Yield a receipt for each task, as it is done."""

@@ -153,7 +153,7 @@ class CommitLog:
         """Return the log with one commit more."""
         partition = commit.receipt.partition
         whole = {**self.partitions, partition: (*self.partitions.get(partition, ()), commit)}
-        before = next(reversed(self.partitions), partition)
+        before = next(reversed(list(self.partitions)), partition)
         is_in_order = partition in self.partitions or partition_order(before) <= partition_order(partition)
         return (
             CommitLog(whole) if is_in_order else _in_order(whole)

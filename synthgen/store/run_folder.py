@@ -10,8 +10,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from synthgen.errors import UserMistake
-from synthgen.store.commits import Commit, CommitLog, Receipt, StageFolder
+from synthgen.errors import LeaseLost, UserMistake
+from synthgen.store.commits import EMPTIED, Commit, CommitLog, Receipt, StageFolder, TablePart
 from synthgen.store.folder import Folder
 from synthgen.store.lease import Lease
 from synthgen.tables import StageSpec
@@ -56,6 +56,33 @@ class RunFolder:
         log, commit = self.log(spec), self.stage(spec).commit(receipt, lease)
         self._logs[spec.folder] = log.with_commit(commit)
         return commit
+
+    def insist(self, spec: StageSpec, receipt: Receipt, lease: Lease) -> None:
+        """Commit a receipt where no other of that revision would do.
+
+        Raises:
+            LeaseLost: Another driver committed that revision, as its last act before it lost its lease.
+        """
+        if self.commit(spec, receipt, lease).receipt != receipt:
+            where = f"{self.out.url}: another run committed {spec.folder}/{receipt.partition}"
+            raise LeaseLost(f"{where} at the same time; start again")
+
+    def empty(self, spec: StageSpec, partition: str, lease: Lease) -> bool:
+        """Take back all rows of a partition without reading them, so that it is redone.
+
+        Returns:
+            False if there was nothing to take back.
+        """
+        log = self.log(spec)
+        latest = log.latest(partition)
+        if latest is None or not log.holds(partition):
+            return False
+        tables = {name for commit in log.partitions[partition] for name in commit.receipt.tables}
+        parts = {name: TablePart((), EMPTIED, replaces=True) for name in sorted(tables)}
+        counts = {outcome: -count for outcome, count in log.counts([partition]).items()}
+        receipt = Receipt(partition, log.next_revision(partition), parts, counts, epoch=latest.epoch)
+        self.insist(spec, receipt, lease)
+        return True
 
     @property
     def record(self) -> Record | None:

@@ -39,7 +39,7 @@ class Table:
         return self.count(rows.select(list(self.counted)).to_pylist()) if self.counted else Counter()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class StageSpec:
     """A stage as far as it can be known without its code.
 
@@ -74,6 +74,12 @@ class StageSpec:
     is_rewritten: bool = False
     is_retried: bool = False
     watched: str = ""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, StageSpec) and other.folder == self.folder
+
+    def __hash__(self) -> int:
+        return hash(self.folder)
 
     @property
     def typed(self) -> str:

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from synthgen.store import CommitLog, Stage
-from synthgen.tables import IMAGES, OBJECT_TAGS, tags_table
+from synthgen.store import RunFolder
+from synthgen.tables import TAG, tags_table
 from synthgen.taggers.protocol import Floats, Tagged
 from synthgen.taggers.spec import SidecarTaggerFile, TaggerSpec, embedding_of
 
@@ -33,18 +33,16 @@ class CachedTags:
         return None if stored is None else stored.astype(np.float32)
 
 
-def read_cached_tags(
-    stage: Stage, log: CommitLog, partition: str, specs: Sequence[TaggerSpec]
-) -> dict[str, CachedTags]:
+def read_cached_tags(folder: RunFolder, partition: str, specs: Sequence[TaggerSpec]) -> dict[str, CachedTags]:
     """Object id -> what is known of an image; the caller has made sure that the images table is of today's settings."""
-    images = stage.current(log, partition, "images")
+    log, images = folder.log(TAG), folder.table(TAG, partition, "images")
     known = {row["object_id"]: CachedTags(row) for row in _rows(images) if row["outcome"] == "tagged"}
     for spec in specs:
         name = tags_table(spec.name)
         if isinstance(spec.file, SidecarTaggerFile) or log.fingerprint(partition, name) != spec.fingerprint:
             continue
         embeds = bool(spec.embedding) and spec.embedding == embedding_of(specs)
-        for one in stage.current(log, partition, name).to_pylist():
+        for one in folder.table(TAG, partition, name).to_pylist():
             if past := known.get(one["object_id"]):
                 past.said[spec.name] = Tagged(one["tags"], past.embedding if embeds else None)
     return known

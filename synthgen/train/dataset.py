@@ -19,11 +19,10 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from synthgen.tables import PACK
 from synthgen.errors import Damaged, UserMistake
 from synthgen.store import CommitLog, Folder, StageFolder
 from synthgen.store.folder import reach
-from synthgen.tables import make_id
+from synthgen.tables import PACK, make_id
 
 COLUMNS = ["images", "messages"]
 GROUP_BYTES = 256 * 2**20  # small files are mixed with each other up to this size; a larger file is a group of its own
@@ -68,7 +67,7 @@ def pin(source: str) -> tuple[ShardFile, ...]:
     return files
 
 
-def _committed(stage: Stage) -> tuple[ShardFile, ...]:
+def _committed(stage: StageFolder) -> tuple[ShardFile, ...]:
     data, log = stage.folder.child("data"), stage.log()
     found = [file for name in log.partitions for part in log.parts(name, "data") for file in part.files]
     return tuple(

@@ -16,11 +16,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from synthgen.tables import PACK
 from synthgen.commands.learn.records import IMAGE_COLUMNS, TEXT_COLUMNS, BadRow, Fields, Row, row_of
 from synthgen.errors import UserMistake, nearest
 from synthgen.store import Folder, StageFolder
 from synthgen.store.folder import reach
+from synthgen.tables import PACK
 
 SUFFIXES = (".parquet", ".jsonl", ".ndjson", ".json")
 FIRST_ROWS = 100

@@ -14,9 +14,11 @@ import numpy as np
 from synthgen.commands.plan.counts import kinds_of, parts
 from synthgen.commands.plan.pricing import Kind
 from synthgen.config.pipeline import PlanConfig
-from synthgen.job.job import Job, open_job
+from synthgen.job.job import open_job
+from synthgen.stages.contract import Job
 from synthgen.stages.plan import quotas
 from synthgen.stages.plan.sampling import Floats
+from synthgen.store import RunFolder
 
 STEPS = 1_000_000  # six digits are what a pipeline file should show
 
@@ -34,22 +36,26 @@ class UncappedPlan:
         return float(self.costs[left].sum())
 
 
-def whole(job: Job, each: Callable[[Kind], float]) -> UncappedPlan:
+def whole(folder: RunFolder, job: Job, each: Callable[[Kind], float]) -> UncappedPlan:
     """Draws the plan of a job without share and caps; `each` is what a question of a kind takes."""
-    job = with_plan(job, share=1.0, caps={})
-    types, costs, drawn = tuple(job.plan_terms.types), [np.empty(0)], []
+    job = with_plan(folder, job, share=1.0, caps={})
+    types, costs, drawn = tuple(job.definitions.prompts.types), [np.empty(0)], []
     place_of = {path: place for place, path in enumerate(types)}
-    for seen in parts(job):
+    for seen in parts(folder, job):
         places = np.array([place_of[path] for path in seen.wanted.column("type").to_pylist()], dtype=np.int16)
         is_planned = np.arange(seen.wanted.num_rows) < seen.part.kept.num_rows
-        drawn.append(quotas.Drawn(places, quotas.keys_of(job.plan_terms.settings.seed, seen.wanted), is_planned))
+        drawn.append(quotas.Drawn(places, quotas.keys_of(job.pipeline.plan.seed, seen.wanted), is_planned))
         costs.append(np.where(seen.is_asked, 0.0, [each(kind) for kind in kinds_of(seen.wanted)]))
     return UncappedPlan(quotas.Candidates(types, quotas.together(drawn), {}), np.concatenate(costs))
 
 
-def with_plan(job: Job, **settings: object) -> Job:
+def with_plan(folder: RunFolder, job: Job, **settings: object) -> Job:
     """The job with other settings of its plan."""
-    return open_job(job.out, job.pipeline.model_copy(update={"plan": job.pipeline.plan.model_copy(update=settings)}))
+    return open_job(
+        job.out,
+        job.pipeline.model_copy(update={"plan": job.pipeline.plan.model_copy(update=settings)}),
+        record=folder.record,
+    )
 
 
 def share_within(found: UncappedPlan, settings: PlanConfig, budget: float) -> float | None:

@@ -13,13 +13,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from synthgen.tables import GENERATE
 from synthgen.commands.plan.pricing import Kind
-from synthgen.job.job import Job
-from synthgen.stages.generate import GENERATED, is_to_ask, lacking, scored_pairs
+from synthgen.stages import generate, plan
+from synthgen.stages.contract import Job
+from synthgen.stages.generate import is_to_ask, missing_scores, scored_pairs
 from synthgen.stages.plan import Inputs, dry_run
-from synthgen.store import StageFolder
-from synthgen.tables import PAIRS
+from synthgen.store import RunFolder
+from synthgen.tables import GENERATE, PAIRS
 
 OUTCOMES = pa.schema([PAIRS.field(name) for name in ("assignment_id", "pair_id", "outcome", "reason", "recipe")])
 
@@ -58,18 +58,18 @@ class PartitionCounts:
         return [row for row, is_asked in zip(self.outcomes, self.is_asked, strict=True) if row and is_asked]
 
 
-def count(job: Job, with_rules: bool = False) -> QuestionCounts:
+def count(folder: RunFolder, job: Job, with_rules: bool = False) -> QuestionCounts:
     """The plan in numbers."""
-    found, terms = QuestionCounts(), job.plan_terms
-    inputs, generated = Inputs.of(job.out, terms.taggers), StageFolder(job.out, GENERATE).log()
-    for seen in parts(job):
+    found, terms = QuestionCounts(), plan.context_of(job)
+    inputs, generated = Inputs.of(folder, terms.taggers), folder.log(GENERATE)
+    for seen in parts(folder, job):
         part = seen.part
         found.outcomes.update(part.outcomes)
         found.planned.update(kinds_of(seen.wanted))
         found.asked.update(kinds_of(seen.wanted.filter(pa.array(seen.is_asked))))
         found.again += sum(row is not None for row in seen.outcomes) - len(seen.asked)
-        scored = scored_pairs(job.generate_terms, generated, part.name)
-        found.unscored.update(name for row in seen.asked for name in lacking(row, scored))
+        scored = scored_pairs(generate.context_of(job), generated, part.name)
+        found.unscored.update(name for row in seen.asked for name in missing_scores(row, scored))
         if with_rules:
             askers = dry_run.Askers(inputs, terms.rules, part.name)
             for name, rows in (("added", part.added), ("gone", part.gone), ("kept", part.kept)):
@@ -77,13 +77,13 @@ def count(job: Job, with_rules: bool = False) -> QuestionCounts:
     return found
 
 
-def parts(job: Job) -> Iterator[PartitionCounts]:
+def parts(folder: RunFolder, job: Job) -> Iterator[PartitionCounts]:
     """Each partition as it would be planned."""
-    stage, terms = StageFolder(job.out, GENERATE), job.generate_terms
-    log, recipes = stage.log(), terms.recipes()
-    for part in dry_run.parts(job.out, job.plan_terms):
+    terms = generate.context_of(job)
+    recipes = terms.recipes()
+    for part in dry_run.parts(folder, plan.context_of(job)):
         wanted = pa.concat_tables([part.kept, part.added])
-        rows = stage.current(log, part.name, "pairs", OUTCOMES.names).to_pylist()
+        rows = folder.table(GENERATE, part.name, "pairs", OUTCOMES.names).to_pylist()
         known = {row["assignment_id"]: row for row in rows}
         outcomes = [known.get(one) for one in wanted.column("assignment_id").to_pylist()]
         asked = [

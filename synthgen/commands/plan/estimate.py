@@ -12,11 +12,11 @@ from synthgen.commands.plan.counts import QuestionCounts, count
 from synthgen.commands.plan.pricing import Kind, Use
 from synthgen.console import pluralize
 from synthgen.errors import UserMistake
-from synthgen.job.changes import changed
-from synthgen.job.job import Job
+from synthgen.job.changes import is_changed
+from synthgen.stages.contract import Job
 from synthgen.stages.generate import Profile
 from synthgen.stages.plan import Inputs
-from synthgen.store import Folder
+from synthgen.store import Folder, RunFolder
 
 OLD_TAGS = (
     "the tags are of another tagger or taxonomy; `synth run --out {} --until tag --update`, with what this line sets, "
@@ -65,16 +65,16 @@ class EstimateRequest:
     diff: bool = False
 
 
-def forecast(job: Job, wanted: EstimateRequest) -> Forecast:
+def forecast(folder: RunFolder, job: Job, wanted: EstimateRequest) -> Forecast:
     """Counts the plan, measures the engine if that is wanted, and reckons; with a budget, the plan is the share that it pays for."""
-    if not Inputs.of(job.out, job.plan_terms.taggers).partitions:
+    if not Inputs.of(folder, job.pipeline.tag.taggers).partitions:
         raise UserMistake(f"{job.out.url}: holds no tagged images; name the images too, and they are tagged first")
     notes = []
-    if changed(job, "tags"):
+    if is_changed(folder, job, "tags"):
         notes.append(OLD_TAGS.format(job.out.url))
     # A budget looks for a share of the whole plan, of which the job's may be a part.
     before = (
-        count(with_plan(job, share=1.0) if wanted.budget else job)
+        count(folder, with_plan(folder, job, share=1.0) if wanted.budget else job)
         if wanted.profile or wanted.budget
         else QuestionCounts()
     )
@@ -82,12 +82,12 @@ def forecast(job: Job, wanted: EstimateRequest) -> Forecast:
         is_free = wanted.budget and not before.unscored
         notes.append("nothing is left to ask, so nothing is measured" + (" and no budget is needed" if is_free else ""))
     elif wanted.profile:
-        profiles.store(job, profiles.measured(job, wanted.profile))
+        profiles.store(job, profiles.measured(folder, job, wanted.profile))
     profile = profiles.stored(job)
     if wanted.budget is not None and not before.is_asked:
-        job, note = _within(job, wanted.budget, profile)
+        job, note = _within(folder, job, wanted.budget, profile)
         notes.append(note)
-    counts = count(job, wanted.diff)
+    counts = count(folder, job, wanted.diff)
     return Forecast(job, counts, _lines(counts, profile), profile, (*notes, *_notes(job.out, counts, profile)))
 
 
@@ -135,7 +135,7 @@ def _rates(profile: Profile | None) -> pricing.Rates | None:
     return pricing.rates(((one.type, one.form), use) for one, use in uses)
 
 
-def _within(job: Job, text: str, profile: Profile | None) -> tuple[Job, str]:
+def _within(folder: RunFolder, job: Job, text: str, profile: Profile | None) -> tuple[Job, str]:
     """The job with the share of the plan that a budget pays for."""
     generation = job.pipeline.generate
     budget, rates = pricing.read_budget(text, generation.price), _rates(profile)
@@ -144,7 +144,7 @@ def _within(job: Job, text: str, profile: Profile | None) -> tuple[Job, str]:
             f"--budget {text}: no profile of this engine is stored in {job.out.url}; add --profile 32 to measure one"
         )
     gpus, settings = pricing.gpus_of(generation.engine), job.pipeline.plan
-    found = whole(job, lambda kind: budget.spent(rates.of(kind), generation.price, gpus))
+    found = whole(folder, job, lambda kind: budget.spent(rates.of(kind), generation.price, gpus))
     share = share_within(found, settings, budget.amount)
     if share is None:
         least = budget.told(found.cost(settings, 1 / STEPS), generation.price)
@@ -153,6 +153,6 @@ def _within(job: Job, text: str, profile: Profile | None) -> tuple[Job, str]:
             "give as much, or use a mapping with fewer types"
         )
     if share == 1:
-        return with_plan(job, share=1.0), f"the whole plan is within {text}"
+        return with_plan(folder, job, share=1.0), f"the whole plan is within {text}"
     told = f"{share:.2%} of each type's questions, and one of each at least, is within {text}"
-    return with_plan(job, share=share), f"{told}: write `share: {share:.6f}` under `plan:`"
+    return with_plan(folder, job, share=share), f"{told}: write `share: {share:.6f}` under `plan:`"

@@ -13,37 +13,39 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from synthgen.errors import UserMistake
-from synthgen.job.job import Job
+from synthgen.stages import generate, plan
+from synthgen.stages.contract import Job
 from synthgen.stages.generate import Profile, ProfileSample, QuestionCost, measure
 from synthgen.stages.plan import Inputs, dry_run
+from synthgen.store import RunFolder
 from synthgen.tables import draw, make_id
 from synthgen.workers import leave_ray, once
 
 PROFILES = "profiles"
 
 
-def measured(job: Job, images: int) -> Profile:
+def measured(folder: RunFolder, job: Job, images: int) -> Profile:
     """Asks about some of the images that the plan has, in an actor of its own, as a run would."""
-    samples = _samples(job, images + 1)  # the first warms up
+    samples = _samples(folder, job, images + 1)  # the first warms up
     if not samples:
         raise UserMistake("--profile: no image is planned, so there is nothing to ask")
     try:
-        found: Profile = once(measure, (job.generate_terms, samples), job.pipeline.generate.engine)
+        found: Profile = once(measure, (generate.context_of(job), samples), job.pipeline.generate.engine)
     finally:
         leave_ray()
     return found
 
 
-def _samples(job: Job, most: int) -> list[ProfileSample]:
+def _samples(folder: RunFolder, job: Job, most: int) -> list[ProfileSample]:
     """Planned images drawn evenly from all, each with its questions."""
-    terms, chosen = job.plan_terms, list[tuple[float, str, str, list[dict[str, Any]]]]()
-    for part in dry_run.parts(job.out, terms):
+    terms, chosen = plan.context_of(job), list[tuple[float, str, str, list[dict[str, Any]]]]()
+    for part in dry_run.parts(folder, terms):
         asked: dict[str, list[dict[str, Any]]] = {}
         for row in pa.concat_tables([part.kept, part.added]).to_pylist():
             asked.setdefault(row["object_id"], []).append(row)
         found = [(draw(terms.settings.seed, "profile", one), one, part.name, rows) for one, rows in asked.items()]
         chosen = heapq.nsmallest(most, [*chosen, *found], key=lambda one: one[0])
-    inputs = Inputs.of(job.out, terms.taggers)
+    inputs = Inputs.of(folder, terms.taggers)
     images: dict[str, dict[str, Any]] = {}
     for name in {one[2] for one in chosen}:
         rows = inputs.objects(name)

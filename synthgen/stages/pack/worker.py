@@ -22,9 +22,9 @@ from synthgen.store import Receipt, RunFolder, StageFolder, TablePart
 from synthgen.store.commits import commit_name
 from synthgen.tables import (
     GENERATE,
-    PLAN,
     PACK,
     PAIRS,
+    PLAN,
     SELECT,
     SHARD_INDEX,
     UNPACKED,

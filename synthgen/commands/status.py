@@ -1,0 +1,77 @@
+"""`synth status`: how far a run is, from its output folder alone."""
+
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from synthgen.job import run_record
+from synthgen.job.funnel import StageFunnel, funnels
+from synthgen.stages.tag import left_out, left_out_message
+from synthgen.store import RunFolder
+from synthgen.store.lease import holder_of
+from synthgen.tables import TAG
+
+
+def as_json(folder: RunFolder) -> dict[str, Any]:
+    """Return the status as one JSON object.
+
+    `at_work` is the run that is at work here, `stages` the funnel, `left_out` the tags that came along and were left out,
+    `unfinished` the updates (stage → "edit" or "redraw") of the run at work or of one that was cut short.
+    """
+    holder = holder_of(folder.out)
+    at_work = None
+    if holder:
+        at_work = {"pid": holder["pid"], "host": holder["host"], "beat_age_seconds": round(_age(holder), 1)}
+    return {
+        "at_work": at_work,
+        "stages": [{**vars(funnel), "to_do": funnel.to_do} for funnel in funnels(folder)],
+        "left_out": left_out(folder.log(TAG)),
+        "unfinished": run_record.unfinished_changes(folder),
+    }
+
+
+def text(folder: RunFolder, *, is_over: bool = False) -> str:
+    """Return the funnel as lines for a terminal.
+
+    The last line says whether a run is at work, unless the caller is a run that `is_over`.
+    """
+    shown = funnels(folder)
+    lines = [*_table(shown), *filter(None, [left_out_message(folder.log(TAG))])]
+    if holder := holder_of(folder.out):
+        age = f"renewed {_age(holder):.0f} s ago"
+        return "\n".join([*lines, f"a run is at work here: process {holder['pid']} on {holder['host']}, {age}"])
+    if message := run_record.unfinished_purge(folder):
+        return "\n".join([*lines, message])
+    pending = any(funnel.to_do for funnel in shown)
+    rest = f"; `synth run --out {folder.out.url}` continues with what is to do" if pending else ""
+    idle = [f"no run is at work here{rest}"] if pending or not is_over else []
+    return "\n".join([*lines, *_unfinished_update(folder, shown), *idle])
+
+
+def _unfinished_update(folder: RunFolder, shown: list[StageFunnel]) -> list[str]:
+    unfinished = run_record.unfinished_changes(folder)
+    stages = [funnel.stage for funnel in shown if funnel.stage in unfinished]
+    return [f"an update of {', '.join(stages)} was cut short; the next run finishes it"] if stages else []
+
+
+def _table(shown: list[StageFunnel]) -> Iterator[str]:
+    yield f"{'stage':<9} {'in':>10} {'out':>10} {'dropped':>10} {'to do':>8}"
+    for funnel in shown:
+        dropped = sum(funnel.fell.values())
+        yield (
+            f"{funnel.stage:<9} {funnel.came:>10,} {funnel.went:>10,} {dropped:>10,} {funnel.to_do:>8,}  {funnel.unit}"
+        )
+        for reason, count in sorted(funnel.fell.items()):
+            if count:
+                yield f"{'':<9} {'':>10} {'':>10} {count:>10,} {'':>8}    {reason}"
+    for funnel in shown:
+        if funnel.to_do < 0:
+            yield (
+                f"{funnel.stage}: holds {-funnel.to_do:,} {funnel.unit} more than came in, retired since; "
+                "the next run takes them out"
+            )
+
+
+def _age(holder: Mapping[str, Any]) -> float:
+    """Return the seconds since a run renewed its lease; not negative, as clocks may have it."""
+    return max(0.0, time.time() - float(holder["beat"]))
