@@ -27,7 +27,7 @@ from synthgen.stages.pack.schema import sample_schema
 from synthgen.train import pretrained
 from synthgen.train.dataset import pin
 from synthgen.train.encode import MicroBatch
-from synthgen.train.loader import batches, moved
+from synthgen.train.loader import batches, to_device
 from synthgen.train.loop import TrainingRun, answer_loss, learn
 
 DEMO = Path(__file__).parent.parent / "demo"
@@ -88,7 +88,7 @@ def measure(folder: Path, name: Path, settings: TrainConfig, rounds: int) -> lis
     model = pretrained.load_model(str(name), name).to(device)
     files = pin(str(folder / "shards"))
     held = [
-        [moved(part, device) for part in batch.parts]
+        [to_device(part, device) for part in batch.micro_batches]
         for batch in batches(files, processor, settings, 0, settings.steps)
     ]
     return [

@@ -1,11 +1,11 @@
-"""Which rows are trained on, and in which order.
+"""The rows to train on, in an order that depends on the seed and the files alone.
 
-Comes in: a run's output folder, or a folder, glob or file of Parquet with `images` and `messages`. Goes out: the files,
-pinned by digest when training starts, and then an endless stream of rows. A run may grow meanwhile: no file of a data set is
-ever changed. One that writes shards anew deletes the older files, and the training ends with a line at the first that it misses.
-The order is a function of seed, epoch and file digest: files are sorted by a hash, read in groups of at most a few hundred
-megabytes, and the rows of a group are sorted by a hash. So memory holds one group, the same seed gives the same order on any
-machine, and a place in the stream is one number.
+Files are pinned by digest when training starts, so the run that writes them may grow meanwhile. A run that rewrites its
+shards deletes the older files, and training stops at the first one that is missing.
+
+Files are sorted by a hash of seed, epoch and file digest, and read in groups of at most GROUP_BYTES; the rows of a
+group are sorted by a hash too. So memory holds one group, the order is the same on every machine, and a position in the
+stream of rows is one number.
 """
 
 import hashlib
@@ -19,16 +19,16 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from synthgen.errors import Damaged, UserMistake
+from synthgen.errors import Damaged, UserMistake, one_line
 from synthgen.store import CommitLog, Folder, StageFolder
 from synthgen.store.folder import reach
 from synthgen.tables import PACK, make_id
 
 COLUMNS = ["images", "messages"]
-GROUP_BYTES = 256 * 2**20  # small files are mixed with each other up to this size; a larger file is a group of its own
-CHUNK = 8 * 2**20
+GROUP_BYTES = 256 * 2**20  # small files are shuffled together up to this size; a larger file is a group alone
+CHUNK_BYTES = 8 * 2**20
 
-Row = dict[str, Any]
+Row = dict[str, Any]  # {"images": [{"bytes": …}], "messages": [{"role": …, "content": [{"type": …, "text": …}]}]}
 
 
 @dataclass(frozen=True)
@@ -41,23 +41,42 @@ class ShardFile:
     sha256: str
 
 
-def place(source: str) -> str:
-    """Where the shards are, spelled the same from whichever folder one looks."""
+class ShardChanged(Damaged):
+    """A pinned file is missing or has other bytes now."""
+
+    def __init__(self, file: ShardFile, change: str) -> None:
+        super().__init__(f"{file.url}: {change}")
+        self.file = file
+
+
+# --- the files --------------------------------------------------------------------------------------------------------
+
+
+def absolute_url(source: str) -> str:
+    """Return a source spelled the same from every working directory."""
     return source.rstrip("/") if "://" in source else str(Path(source).expanduser().resolve())
 
 
 def pin(source: str) -> tuple[ShardFile, ...]:
-    """The files to train on, or one line on why there are none."""
-    reach(place(source).partition("*")[0].rpartition("/")[0] if "*" in source else place(source))
-    folder = Folder(place(source))
+    """Return the Parquet files of a source with their digests.
+
+    Args:
+        source: A run's output folder, or a folder, glob or file of Parquet with the columns `images` and `messages`.
+
+    Raises:
+        UserMistake: The source cannot be reached, or has no rows to train on.
+    """
+    url, is_glob = absolute_url(source), "*" in source
+    reach(url.partition("*")[0].rpartition("/")[0] if is_glob else url)
+    folder = Folder(url)
     stage = StageFolder(folder, PACK)
-    is_folder = "*" not in source and not folder.fs.isfile(folder.path)
+    is_folder = not is_glob and not folder.fs.isfile(folder.path)
     if is_folder and (stage.folder.child("commits").names(".json") or folder.names("run.json")):
-        files = _committed(stage)
+        files = _committed_files(stage)
         if not files:
             raise UserMistake(f"{source}: this run has no shards yet; finish it with `synth run --out {source}`")
         return files
-    files = tuple(_foreign(folder, is_folder=is_folder))
+    files = tuple(_uncommitted_files(folder, is_folder=is_folder))
     if not files:
         raise UserMistake(
             f"{source}: no shards here; give a run's output folder, or Parquet files with images and messages"
@@ -67,33 +86,33 @@ def pin(source: str) -> tuple[ShardFile, ...]:
     return files
 
 
-def _committed(stage: StageFolder) -> tuple[ShardFile, ...]:
-    data, log = stage.folder.child("data"), stage.log()
-    found = [file for name in log.partitions for part in log.parts(name, "data") for file in part.files]
+def _committed_files(stage: StageFolder) -> tuple[ShardFile, ...]:
+    """Return the files that the commits of a run name, in commit order, without the empty ones."""
+    data, files = stage.folder.child("data"), stage.log().files("data")
     return tuple(
-        ShardFile(f"{data.url}/{file.name}", file.rows, file.bytes, file.sha256) for file in found if file.rows
+        ShardFile(f"{data.url}/{file.name}", file.rows, file.bytes, file.sha256) for file in files if file.rows
     )
 
 
-def _foreign(folder: Folder, *, is_folder: bool) -> Iterator[ShardFile]:
-    """Parquet files that no commit describes: their digests are taken now."""
+def _uncommitted_files(folder: Folder, *, is_folder: bool) -> Iterator[ShardFile]:
+    """Yield Parquet files that no commit describes; each is read once for its digest."""
     fs, path = folder.fs, folder.path
     for name in sorted(fs.glob(posixpath.join(path, "**/*.parquet") if is_folder else path)):
         with fs.open(name) as file:
-            rows = _checked_rows(file, str(name))
+            row_count = _count_rows(file, str(name))
             file.seek(0)
             digest, size = hashlib.sha256(), 0
-            while chunk := file.read(CHUNK):
+            while chunk := file.read(CHUNK_BYTES):
                 digest.update(chunk)
                 size += len(chunk)
-        yield ShardFile(str(fs.unstrip_protocol(name)), rows, size, digest.hexdigest())
+        yield ShardFile(str(fs.unstrip_protocol(name)), row_count, size, digest.hexdigest())
 
 
-def _checked_rows(file: Any, name: str) -> int:
+def _count_rows(file: Any, name: str) -> int:
     try:
         parquet = pq.ParquetFile(file, pre_buffer=False)
     except (pa.ArrowException, OSError) as error:  # a broken footer is an OSError
-        raise UserMistake(f"{name}: is not a Parquet file ({str(error).splitlines()[0]})") from error
+        raise UserMistake(f"{name}: is not a Parquet file ({one_line(error)})") from error
     if missing := [column for column in COLUMNS if column not in parquet.schema_arrow.names]:
         raise UserMistake(
             f"{name}: has no column '{missing[0]}'; shards have images and messages, as `synth run` and TRL write them"
@@ -101,43 +120,45 @@ def _checked_rows(file: Any, name: str) -> int:
     return int(parquet.metadata.num_rows)
 
 
+# --- the rows ---------------------------------------------------------------------------------------------------------
+
+
 def rows(files: Sequence[ShardFile], seed: int, start: int) -> Iterator[Row]:
-    """Rows from place `start` of the stream on, epoch after epoch without end."""
+    """Yield rows from position `start` of the stream on, epoch after epoch without end.
+
+    Raises:
+        ShardChanged: A file is missing or is not the one that was pinned.
+        UserMistake: A file that no commit describes cannot be read.
+    """
     epoch, skip = divmod(start, sum(file.rows for file in files))
     while True:
-        for group in _groups(files, f"{seed}/{epoch}"):
-            count = sum(file.rows for file in group)
-            if skip < count:
-                yield from _shuffled(group, f"{seed}/{epoch}", skip)
-            skip = max(0, skip - count)
+        shuffle_key = f"{seed}/{epoch}"
+        for group in _groups(files, shuffle_key):
+            row_count = sum(file.rows for file in group)
+            if skip < row_count:
+                yield from _shuffle(group, shuffle_key, skip)
+            skip = max(0, skip - row_count)
         epoch += 1
 
 
-def _groups(files: Sequence[ShardFile], draw: str) -> Iterator[list[ShardFile]]:
+def _groups(files: Sequence[ShardFile], shuffle_key: str) -> Iterator[list[ShardFile]]:
+    """Yield the files in shuffled order, in groups that are read at once."""
     group: list[ShardFile] = []
-    for file in sorted(files, key=lambda one: make_id("file", draw, one.sha256)):
-        if group and sum(one.bytes for one in group) + file.bytes > GROUP_BYTES:
+    for file in sorted(files, key=lambda file: make_id("file", shuffle_key, file.sha256)):
+        if group and sum(member.bytes for member in group) + file.bytes > GROUP_BYTES:
             yield group
             group = []
         group.append(file)
     yield group
 
 
-def _shuffled(group: list[ShardFile], draw: str, skip: int) -> Iterator[Row]:
-    """The rows of a group in the order of the draw, without the first `skip`."""
+def _shuffle(group: list[ShardFile], shuffle_key: str, skip: int) -> Iterator[Row]:
+    """Yield the rows of a group in shuffled order, without the first `skip`."""
     tables = [_read(file) for file in group]
-    places = [(number, row) for number, file in enumerate(group) for row in range(file.rows)]
-    places.sort(key=lambda place: make_id("row", draw, group[place[0]].sha256, str(place[1])))
-    for number, row in places[skip:]:
+    locations = [(number, row) for number, file in enumerate(group) for row in range(file.rows)]
+    locations.sort(key=lambda location: make_id("row", shuffle_key, group[location[0]].sha256, str(location[1])))
+    for number, row in locations[skip:]:
         yield from tables[number].slice(row, 1).to_pylist()
-
-
-class ShardChanged(Damaged):
-    """A file is no longer what was pinned."""
-
-    def __init__(self, file: ShardFile, how: str) -> None:
-        super().__init__(f"{file.url}: {how}")
-        self.file = file
 
 
 def _read(file: ShardFile) -> pa.Table:
@@ -149,26 +170,37 @@ def _read(file: ShardFile) -> pa.Table:
     if hashlib.sha256(data).hexdigest() != file.sha256:
         raise ShardChanged(file, "was damaged or replaced (its SHA-256 differs)")
     try:
-        return pq.ParquetFile(pa.BufferReader(data), pre_buffer=False).read(
-            COLUMNS, use_threads=False
-        )  # see store/commits.py
+        # An Arrow thread that releases Python's bytes while the interpreter shuts down aborts the process: use none.
+        return pq.ParquetFile(pa.BufferReader(data), pre_buffer=False).read(COLUMNS, use_threads=False)
     except (pa.ArrowException, OSError) as error:
         raise UserMistake(
-            f"{file.url}: cannot be read ({str(error).splitlines()[0]}); put a whole file in its place"
+            f"{file.url}: cannot be read ({one_line(error)}); replace it with an undamaged copy"
         ) from error
 
 
-def mend(lost: ShardChanged, *, has_begun: bool) -> str:
-    """What to do about a lost file. Before the first checkpoint nothing depends on what was pinned, and a new start pins anew."""
+# --- a changed file ---------------------------------------------------------------------------------------------------
+
+
+def repair_advice(lost: ShardChanged, *, has_checkpoint: bool) -> str:
+    """Return the end of an error message: how to continue without a pinned file.
+
+    Before the first checkpoint nothing depends on the pinned files, and the next start pins the current ones.
+    """
     run, _, name = lost.file.url.partition("/5-shards/data/")
-    log = StageFolder(Folder(run), PACK).log() if name else CommitLog({})
-    partitions = [
-        one for one in log.partitions for part in log.parts(one, "data") if name in {file.name for file in part.files}
-    ]
-    redo = f"redo it with `synth retry {run} --partition 5-shards/{partitions[0]}` and " if partitions else ""
-    if not has_begun:
-        return f"there is no checkpoint yet: {redo}start the same line again"
-    go_on = "put it back and start the same line to go on from the last checkpoint"
+    log = Stage(Folder(run), "5-shards").log() if name else CommitLog({})
+    partition = _partition_of(name, log)
+    redo = f"redo it with `synth retry {run} --partition 5-shards/{partition}` and " if partition else ""
+    if not has_checkpoint:
+        return f"there is no checkpoint yet: {redo}start the same command again"
+    put_back = "put it back and start the same command again to continue from the last checkpoint"
     if redo or not name:
-        return f"{go_on}, or {redo}train anew into another --out"
-    return f"{go_on}, or train anew into another --out; of a run that writes its shards anew meanwhile, train on a copy of the shards"
+        return f"{put_back}, or {redo}train again into another --out"
+    return f"{put_back}, or train again into another --out, on a copy of the shards if the run keeps rewriting them"
+
+
+def _partition_of(name: str, log: CommitLog) -> str | None:
+    """Return the partition whose commits name a file now, if one does."""
+    for partition in log.partitions:
+        if any(file.name == name for part in log.parts(partition, "data") for file in part.files):
+            return partition
+    return None

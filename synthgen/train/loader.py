@@ -1,8 +1,8 @@
-"""The loader: rows are read in one thread and encoded in others, while the model learns.
+"""Batches for the training loop: one thread reads rows and others encode them while the model trains.
 
-Comes in: pinned files, a processor, the place in the stream of rows to start at. Goes out: batches in order, each with the
-place after it, so that a checkpoint needs to remember nothing else. A batch is the next `batch` rows without the unusable
-ones, whatever the number of threads. Threads and not processes: decoding, scaling and tokenizing leave Python's lock.
+A batch is the next `batch` rows of the stream without the unusable ones, for any number of threads. It carries the
+position after it, so a checkpoint stores no other state of the loader. Threads rather than processes: image decoding,
+scaling and tokenizing release the GIL.
 """
 
 import copy
@@ -24,125 +24,152 @@ from synthgen.train import dataset
 from synthgen.train.dataset import Row, ShardFile
 from synthgen.train.encode import Encoder, MicroBatch
 
-AHEAD = 4  # batches encoded and waiting
+BATCHES_AHEAD = 4  # encoded, or being encoded, before the loop asks for them
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What one step learns from, what was left out on the way to it, and the place in the stream after it."""
+    """The rows of one optimizer step.
 
-    parts: Sequence[MicroBatch]
+    Attributes:
+        micro_batches: The usable rows, at most `micro_batch` of them in each; tensors on the CPU.
+        skipped: The rows skipped since the batch before, by reason.
+        position: The number of rows taken from the stream, these included.
+    """
+
+    micro_batches: Sequence[MicroBatch]
     skipped: Counter[str]
-    place: int
+    position: int
 
 
 def batches(
-    files: Sequence[ShardFile], processor: Any, settings: TrainConfig, place: int, count: int
+    files: Sequence[ShardFile], processor: Any, settings: TrainConfig, position: int, count: int
 ) -> Generator[Batch, None, None]:
-    """So many batches from a place of the stream on; closing the generator early stops the threads."""
-    total, useless, skipped = sum(file.rows for file in files), 0, Counter[str]()
-    pool, waiting = _Encoders(processor, settings), deque[tuple[list[Row], Future[Batch]]]()
+    """Yield batches with at least one answer token. Closing the generator early stops its threads.
+
+    Args:
+        files: The pinned files.
+        processor: The processor of the model; each thread copies it.
+        settings: Batch sizes, limits, seed and threads.
+        position: The number of rows of the stream that were taken before.
+        count: The number of batches to yield.
+
+    Raises:
+        UserMistake: None of the rows is usable.
+        ShardChanged: A file is missing or is not the one that was pinned.
+    """
+    total, unusable, skipped = sum(file.rows for file in files), 0, Counter[str]()
+    pool, pending = _EncoderPool(processor, settings), deque[tuple[list[Row], Future[Batch]]]()
     try:
-        with _Ahead(dataset.rows(files, settings.seed, place), settings.batch) as stream:
+        with _ReadAhead(dataset.rows(files, settings.seed, position), settings.batch) as stream:
             while count:
-                while len(waiting) < min(AHEAD, count):
-                    place += settings.batch
-                    taken = next(stream)
-                    waiting.append((taken, pool.submit(taken, place)))
-                taken, future = waiting.popleft()
+                while len(pending) < min(BATCHES_AHEAD, count):
+                    position += settings.batch
+                    rows = next(stream)
+                    pending.append((rows, pool.submit(rows, position)))
+                rows, future = pending.popleft()
                 batch = future.result()
                 skipped += batch.skipped
-                useless = 0 if batch.parts else useless + settings.batch
-                if useless >= total:
-                    again = taken[len(taken) - (useless - total) :]  # rows whose turn has come a second time
-                    skipped -= pool.submit(again, place).result().skipped
-                    raise UserMistake(f"none of the {total:,} rows can be trained on: {counts(skipped)}")
-                if batch.parts:
+                unusable = 0 if batch.micro_batches else unusable + settings.batch
+                if unusable >= total:
+                    repeated = rows[len(rows) - (unusable - total) :]  # rows of the next epoch, counted already
+                    skipped -= pool.submit(repeated, position).result().skipped
+                    raise UserMistake(f"none of the {total:,} rows can be trained on: {describe_skipped(skipped)}")
+                if batch.micro_batches:
                     yield replace(batch, skipped=skipped)
                     skipped, count = Counter(), count - 1
     finally:
         pool.stop()
 
 
-def moved(part: MicroBatch, device: torch.device) -> MicroBatch:
-    """The part on the device where the model is."""
+def to_device(micro_batch: MicroBatch, device: torch.device) -> MicroBatch:
+    """Return a micro-batch on the model's device; shapes and dtypes stay as they are."""
     if device.type == "cpu":
-        return part
+        return micro_batch
     return MicroBatch(
-        {name: one.to(device, non_blocking=True) for name, one in part.inputs.items()},
-        part.labels.to(device, non_blocking=True),
+        {name: tensor.to(device, non_blocking=True) for name, tensor in micro_batch.inputs.items()},
+        micro_batch.labels.to(device, non_blocking=True),  # (batch, tokens) int64
     )
 
 
-def counts(skipped: Counter[str]) -> str:
-    """What was left out, in words."""
+def describe_skipped(skipped: Counter[str]) -> str:
+    """Return the number of skipped rows for each reason, the most frequent first."""
     return ", ".join(f"{count:,} {reason.replace('_', ' ')}" for reason, count in skipped.most_common())
 
 
-class _Encoders:
-    """Threads, each with a processor of its own at a time."""
+class _EncoderPool:
+    """Threads that encode batches, with one processor for each."""
 
     def __init__(self, processor: Any, settings: TrainConfig) -> None:
         self._size = settings.micro_batch or settings.batch
         self._idle = queue.SimpleQueue[Encoder]()
         for _ in range(settings.workers):
             self._idle.put(Encoder(copy.deepcopy(processor), settings))
-        # One thread of arithmetic in each: the others belong to the model.
-        self._pool = ThreadPoolExecutor(settings.workers, initializer=torch.set_num_threads, initargs=(1,))
+        # One torch thread in each: the other cores belong to the model.
+        self._threads = ThreadPoolExecutor(settings.workers, initializer=torch.set_num_threads, initargs=(1,))
 
-    def submit(self, rows: list[Row], place: int) -> Future[Batch]:
-        return self._pool.submit(self._encode, rows, place)
+    def submit(self, rows: list[Row], position: int) -> Future[Batch]:
+        """Encode the rows of a batch in a thread; `position` is the one after them."""
+        return self._threads.submit(self._encode, rows, position)
 
     def stop(self) -> None:
-        self._pool.shutdown(cancel_futures=True)
+        """Cancel the batches not yet started and wait for the others."""
+        self._threads.shutdown(cancel_futures=True)
 
-    def _encode(self, rows: list[Row], place: int) -> Batch:
-        encoder, skipped = self._idle.get(), Counter[str]()
+    def _encode(self, rows: list[Row], position: int) -> Batch:
+        encoder = self._idle.get()
         try:
-            found = [encoder.encode(rows[at : at + self._size]) for at in range(0, len(rows), self._size)]
+            chunks = [rows[start : start + self._size] for start in range(0, len(rows), self._size)]
+            results = [encoder.encode(chunk) for chunk in chunks]
         finally:
             self._idle.put(encoder)
-        for _, reasons in found:
+        skipped = Counter[str]()
+        for _, reasons in results:
             skipped += reasons
-        parts = [_pinned(part) for part, _ in found if part]
-        return Batch([part for part in parts if part.answer_tokens], skipped, place)
+        pinned = [_pin_memory(micro_batch) for micro_batch, _ in results if micro_batch]
+        return Batch([micro_batch for micro_batch in pinned if micro_batch.answer_tokens], skipped, position)
 
 
-def _pinned(part: MicroBatch) -> MicroBatch:
-    """Memory from which a GPU fetches while it computes."""
+def _pin_memory(micro_batch: MicroBatch) -> MicroBatch:
+    """Move a micro-batch to page-locked memory, from which a GPU copies while it computes; shapes stay as they are."""
     if not torch.cuda.is_available():
-        return part
-    return MicroBatch({name: one.pin_memory() for name, one in part.inputs.items()}, part.labels.pin_memory())
+        return micro_batch
+    return MicroBatch(
+        {name: tensor.pin_memory() for name, tensor in micro_batch.inputs.items()}, micro_batch.labels.pin_memory()
+    )
 
 
-class _Ahead:
-    """Lists of `size` rows taken from a stream by a thread, some lists ahead: a shard is read while batches wait."""
+class _ReadAhead:
+    """An iterator over lists of `size` rows that a thread takes from a stream ahead of time.
+
+    So the next shard is read while batches wait. An error of the stream is raised where its list would come.
+    """
 
     def __init__(self, rows: Iterator[Row], size: int) -> None:
         self._rows, self._size = rows, size
-        self._lists: queue.Queue[list[Row] | Exception] = queue.Queue(2 * AHEAD)
+        self._lists: queue.Queue[list[Row] | Exception] = queue.Queue(2 * BATCHES_AHEAD)
         self._stop = threading.Event()
 
-    def _take(self) -> None:
-        taken: list[Row] | Exception = []
-        while not isinstance(taken, Exception) and not self._stop.is_set():
+    def _read(self) -> None:
+        item: list[Row] | Exception = []
+        while not isinstance(item, Exception) and not self._stop.is_set():
             try:
-                taken = list(islice(self._rows, self._size))
-            except Exception as error:  # goes to whoever asks for the next list
-                taken = error
+                item = list(islice(self._rows, self._size))
+            except Exception as error:  # raised again in __next__
+                item = error
             while not self._stop.is_set():
                 with suppress(queue.Full):
-                    self._lists.put(taken, timeout=0.1)
+                    self._lists.put(item, timeout=0.1)
                     break
 
     def __next__(self) -> list[Row]:
-        taken = self._lists.get()
-        if isinstance(taken, Exception):
-            raise taken
-        return taken
+        item = self._lists.get()
+        if isinstance(item, Exception):
+            raise item
+        return item
 
-    def __enter__(self) -> "_Ahead":
-        threading.Thread(target=self._take, daemon=True).start()
+    def __enter__(self) -> "_ReadAhead":
+        threading.Thread(target=self._read, daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,4 +1,4 @@
-"""A tiny vision-language model, for every test of training."""
+"""The tiny vision-language model that the tests of training share."""
 
 from tests.fixtures.tiny_vlm import model, one_thread, processor
 

@@ -1,4 +1,4 @@
-"""The seed fixes the order of the rows, what is trained on is pinned, and a kill costs no step twice."""
+"""The seed fixes the order of the rows, the files are pinned, and a killed training continues from its checkpoint."""
 
 import json
 import os
@@ -8,14 +8,14 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import fsspec
 import pytest
-import s3fs
+import s3fs  # type: ignore[import-untyped]
 import torch
 from safetensors.torch import load_file
 
@@ -24,37 +24,37 @@ from synthgen.commands.learn.seed import open_seed
 from synthgen.errors import Damaged, LeaseHeld, SettingsChanged, UserMistake
 from synthgen.store import Folder, Lease, Receipt, StageFolder, TablePart
 from synthgen.train import train
-from synthgen.train.dataset import pin, rows
+from synthgen.train.dataset import ShardFile, pin, rows
 from synthgen.train.loader import batches
 from tests.fixtures.tiny_vlm import FAST, Row, commit, losses, names, row, samples, write
 
 
-def test_the_same_seed_gives_the_same_order_from_any_place(tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_order_from_any_position(tmp_path: Path) -> None:
     files = pin(str(write(tmp_path / "a", *(numbered(start, start + 7) for start in range(0, 28, 7)))))
-    order = [name(one) for one in islice(rows(files, 3, 0), 56)]
+    order = names_of(files, 3, 0, 56)
     assert sorted(order[:28], key=int) == sorted(order[28:], key=int) == [str(number) for number in range(28)]
     assert order[:28] != order[28:]
     assert order[:28] != sorted(order[:28], key=int)
-    for place in (0, 1, 7, 13, 28, 40):
-        assert [name(one) for one in islice(rows(files, 3, place), 10)] == (order * 2)[place : place + 10]
-    assert [name(one) for one in islice(rows(files, 4, 0), 28)] != order[:28]
+    for position in (0, 1, 7, 13, 28, 40):
+        assert names_of(files, 3, position, 10) == (order * 2)[position : position + 10]
+    assert names_of(files, 4, 0, 28) != order[:28]
     moved = pin(str(shutil.move(tmp_path / "a", tmp_path / "b")))
-    assert [name(one) for one in islice(rows(moved, 3, 0), 56)] == order
+    assert names_of(moved, 3, 0, 56) == order
 
 
 def test_more_threads_change_neither_order_nor_counts(processor: Any, tmp_path: Path) -> None:
-    mixed = [
-        one
-        for number, one in enumerate(numbered(0, 30))
-        for one in [one, *([row(("Q", "A"), image=b"")] if number % 5 == 0 else [])]
-    ]
+    mixed = []
+    for number, usable in enumerate(numbered(0, 30)):
+        mixed.append(usable)
+        if number % 5 == 0:
+            mixed.append(row(("Q", "A"), image=b""))
     files = pin(str(write(tmp_path / "shards", mixed)))
 
-    def seen(workers: int) -> list[tuple[int, Counter[str], list[int]]]:
+    def load(workers: int) -> list[tuple[int, Counter[str], list[int]]]:
         loader = batches(files, processor, FAST.model_copy(update={"workers": workers}), 0, 15)
-        return [(batch.place, batch.skipped, batch.parts[0].labels.flatten().tolist()) for batch in loader]
+        return [(batch.position, batch.skipped, batch.micro_batches[0].labels.flatten().tolist()) for batch in loader]
 
-    assert seen(1) == seen(3)
+    assert load(1) == load(3)
 
 
 def test_shards_in_an_object_store_are_read_as_they_are_on_disk(
@@ -69,7 +69,7 @@ def test_shards_in_an_object_store_are_read_as_they_are_on_disk(
         "ENDPOINT_URL": f"http://{host}:{port}",
     }.items():
         monkeypatch.setenv(f"AWS_{key}", value)
-    s3fs.S3FileSystem.clear_instance_cache()  # a client of an earlier test leads elsewhere
+    s3fs.S3FileSystem.clear_instance_cache()  # a cached client of an earlier test has another endpoint
     try:
         fsspec.filesystem("s3").mkdir("tuning")
         here, there = write(tmp_path / "shards", samples(3), samples(2)), "s3://tuning/shards"
@@ -85,9 +85,9 @@ def test_shards_in_an_object_store_are_read_as_they_are_on_disk(
             stage.commit(Receipt("e001-00000", 1, {"data": TablePart((data,), "f")}), lease, 1)
         assert len(list(islice(rows(pin("s3://tuning/run"), 0, 0), 7))) == 7
         for source in ("s3://nowhere-at-all/run", "s3://nowhere-at-all/*.parquet"):
-            for opened in (pin, open_seed):  # of a trainer, and of `synth learn`, which reads shards too
+            for open_shards in (pin, open_seed):  # `synth train`, and `synth learn`, which reads shards too
                 with pytest.raises(UserMistake, match="there is no bucket nowhere-at-all"):
-                    opened(source)
+                    open_shards(source)
     finally:
         server.stop()
         s3fs.S3FileSystem.clear_instance_cache()
@@ -97,25 +97,29 @@ def numbered(first: int, last: int) -> list[Row]:
     return [row((f"number {number}", "It is red.")) for number in range(first, last)]
 
 
-def name(one: Row) -> str:
-    return str(one["messages"][0]["content"][1]["text"].split()[1])
+def names_of(files: Sequence[ShardFile], seed: int, start: int, count: int) -> list[str]:
+    """Return the numbers in the questions of `count` rows."""
+    questions = [row["messages"][0]["content"][1]["text"] for row in islice(rows(files, seed, start), count)]
+    return [question.split()[1] for question in questions]
 
 
 def test_a_killed_training_continues_to_the_same_losses(model: Path, tmp_path: Path) -> None:
     bad = row(("Q", "A"), image=b"no image")
-    shards, whole, killed = (
-        write(tmp_path / "shards", [*samples(7), bad], samples(5)),
-        tmp_path / "whole",
-        tmp_path / "killed",
-    )
+    shards = write(tmp_path / "shards", [*samples(7), bad], samples(5))
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
     settings = FAST.model_copy(update={"steps": 14})
     undisturbed = train(str(shards), str(model), whole, settings)
+    program = (
+        "from pathlib import Path; from synthgen.config.pipeline import TrainConfig; from synthgen.train import train\n"
+        f"settings = TrainConfig.model_validate({settings.model_dump()!r})\n"
+        f"train({str(shards)!r}, {str(model)!r}, Path({str(killed)!r}), settings)"
+    )
     started = subprocess.Popen(
-        [sys.executable, "-c", "from pathlib import Path; from synthgen.config.pipeline import TrainConfig; "
-         "from synthgen.train import train; "
-         f"train({str(shards)!r}, {str(model)!r}, Path({str(killed)!r}), TrainConfig.model_validate({settings.model_dump()!r}))"],
-        start_new_session=True, stderr=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"},  # the threads of this process
-    )  # fmt: skip
+        [sys.executable, "-c", program],
+        start_new_session=True,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},  # as in this process, so that sums round alike
+    )
     while not (killed / "checkpoints" / "step-0000004.pt").exists():
         assert started.poll() is None
         time.sleep(0.01)
@@ -136,10 +140,13 @@ def test_two_checkpoints_are_kept_and_none_after_the_end(
     from synthgen.train import loop
 
     kept: list[list[str]] = []
-    real = loop._finish
-    monkeypatch.setattr(
-        loop, "_finish", lambda job, *more: kept.append(names(job.out / "checkpoints")) or real(job, *more)
-    )
+    finish = loop._finish
+
+    def observe(run: loop.TrainingRun, *more: Any) -> loop.TrainingResult:
+        kept.append(names(run.out / "checkpoints"))
+        return finish(run, *more)
+
+    monkeypatch.setattr(loop, "_finish", observe)
     train(str(write(tmp_path / "shards", samples(4))), str(model), tmp_path / "out", FAST)
     assert kept == [["step-0000004.pt", "step-0000006.pt"]]
     assert names(tmp_path / "out") == ["lease", "log.jsonl", "model", "training.json"]
@@ -156,7 +163,7 @@ def test_a_finished_training_started_again_does_nothing(
     assert "nothing to do" in capsys.readouterr().err
 
 
-def test_another_training_in_the_same_folder_is_refused_in_words(model: Path, tmp_path: Path) -> None:
+def test_a_folder_refuses_a_training_with_other_settings(model: Path, tmp_path: Path) -> None:
     shards, out = write(tmp_path / "shards", samples(4)), tmp_path / "out"
     train(str(shards), str(model), out, FAST)
     with pytest.raises(SettingsChanged, match=r"learning_rate was 0\.003 and is now 0\.001; use another --out"):
@@ -179,21 +186,19 @@ def test_a_run_is_read_by_its_commits_and_pinned(model: Path, tmp_path: Path) ->
     assert all(len(file["sha256"]) == 64 for file in pinned)
 
 
-def test_damage_is_named_with_what_mends_it_and_before_a_checkpoint_nothing_depends_on_what_was_pinned(
-    model: Path, tmp_path: Path
-) -> None:
+def test_before_a_checkpoint_damage_names_the_repair_and_the_next_start_pins_again(model: Path, tmp_path: Path) -> None:
     run, out = commit(tmp_path / "run", samples(3), samples(4)), tmp_path / "out"
     victim = next((run / "5-shards" / "data").iterdir())
     whole = victim.read_bytes()
     victim.write_bytes(whole[:-1] + b"?")
     redo = rf"redo it with `synth retry {run} --partition 5-shards/e001-00000` and"
     with pytest.raises(
-        Damaged, match=rf"its SHA-256 differs\); there is no checkpoint yet: {redo} start the same line again$"
+        Damaged, match=rf"its SHA-256 differs\); there is no checkpoint yet: {redo} start the same command again$"
     ):
         train(str(run), str(model), out, FAST)
     assert not out.exists()
     victim.unlink()
-    with pytest.raises(Damaged, match=rf"is missing; there is no checkpoint yet: {redo} start the same line again$"):
+    with pytest.raises(Damaged, match=rf"is missing; there is no checkpoint yet: {redo} start the same command again$"):
         train(str(run), str(model), out, FAST)
     out.mkdir()
     (out / "training.json").write_text(json.dumps({"shape": {}, "result": None, "files": [{"url": "gone"}]}))
@@ -202,60 +207,63 @@ def test_damage_is_named_with_what_mends_it_and_before_a_checkpoint_nothing_depe
     assert [file["rows"] for file in json.loads((out / "training.json").read_text())["files"]] == [5]
 
 
-def test_damage_after_a_checkpoint_can_be_put_back_or_trained_anew(
+def test_after_a_checkpoint_damage_asks_for_the_file_or_for_another_out(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, out = commit(tmp_path / "run", samples(4)), tmp_path / "out"
     (victim,) = (run / "5-shards" / "data").iterdir()
     whole = victim.read_bytes()
-    stopped_after(2, monkeypatch, lambda: train(str(run), str(model), out, FAST))
+    stop_after(2, monkeypatch, lambda: train(str(run), str(model), out, FAST))
     victim.write_bytes(b"?")
-    back = "put it back and start the same line to go on from the last checkpoint"
+    put_back = "put it back and start the same command again to continue from the last checkpoint"
     with pytest.raises(
-        Damaged, match=rf"{back}, or redo it with `synth retry {run} --partition 5-shards/e001-00000` and train anew"
+        Damaged,
+        match=rf"{put_back}, or redo it with `synth retry {run} --partition 5-shards/e001-00000` and train again",
     ):
         train(str(run), str(model), out, FAST)
     commit(run, samples(4), samples(1), revision=2)
-    with pytest.raises(Damaged, match=rf"{back}, or train anew into another --out; .* train on a copy of the shards$"):
+    with pytest.raises(Damaged, match=rf"{put_back}, or train again into another --out, on a copy of the shards"):
         train(str(run), str(model), out, FAST)
     victim.write_bytes(whole)
     assert train(str(run), str(model), out, FAST).steps == 6
 
 
 @pytest.mark.parametrize(
-    ("first", "words"), [(4, "cannot be read .*; put a whole file in its place"), (-99, "is not a Parquet file")]
+    ("first", "words"), [(4, "cannot be read .*; replace it with an undamaged copy"), (-99, "is not a Parquet file")]
 )
-def test_a_file_of_others_that_is_broken_is_one_line(model: Path, tmp_path: Path, first: int, words: str) -> None:
+def test_a_broken_file_without_a_commit_is_reported_in_one_line(
+    model: Path, tmp_path: Path, first: int, words: str
+) -> None:
     (file,) = write(tmp_path / "shards", samples(8)).iterdir()
     data = bytearray(file.read_bytes())
     place = first % len(data)
     data[place : place + 80] = b"?" * 80
     file.write_bytes(data)
-    with pytest.raises(UserMistake, match=rf"train-00000.parquet: {words}"):
+    with pytest.raises(UserMistake, match=rf"train-00000.parquet: {words}") as caught:
         train(str(tmp_path / "shards"), str(model), tmp_path / "out", FAST)
+    assert "\n" not in str(caught.value)
 
 
-def stopped_after(steps: int, monkeypatch: pytest.MonkeyPatch, training: Callable[[], object]) -> None:
-    """A training that dies once it has written the checkpoint of so many steps."""
+def stop_after(steps: int, monkeypatch: pytest.MonkeyPatch, training: Callable[[], object]) -> None:
+    """Run a training that dies after it has written the checkpoint of a step."""
     from synthgen.train import loop
+    from synthgen.train.record import TrainingProgress, write_checkpoint
 
-    real = loop._checkpoint
-
-    def die(*parts: Any) -> None:
-        real(*parts)
-        if parts[-1].steps == steps:
+    def die(out: Path, model: Any, optimizer: Any, progress: TrainingProgress) -> None:
+        write_checkpoint(out, model, optimizer, progress)
+        if progress.steps == steps:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(loop, "_checkpoint", die)
+        patched.setattr(loop, "write_checkpoint", die)
         training()
 
 
-def test_a_training_under_way_does_not_see_what_the_run_adds(
+def test_a_started_training_does_not_see_later_shards_of_the_run(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, out = commit(tmp_path / "run", samples(4)), tmp_path / "out"
-    stopped_after(4, monkeypatch, lambda: train(str(run), str(model), out, FAST))
+    stop_after(4, monkeypatch, lambda: train(str(run), str(model), out, FAST))
     commit(run, samples(8), samples(8), revision=2)
     train(str(run), str(model), out, FAST)
     train(str(commit(tmp_path / "still" / "run", samples(4))), str(model), tmp_path / "other", FAST)

@@ -1,4 +1,4 @@
-"""A row becomes tokens of which the answers alone are learned, or is left out and counted, never cut."""
+"""Only the answers of a row get labels; an unusable row is skipped and counted, never truncated."""
 
 import json
 import shutil
@@ -10,9 +10,9 @@ import pytest
 import torch
 from transformers import Gemma3ImageProcessor, Gemma3Processor, LlavaOnevisionProcessor
 
-from synthgen.errors import UserMistake
+from synthgen.errors import Failure, UserMistake
 from synthgen.train import pretrained, train
-from synthgen.train.encode import IGNORED, Encoder, UnusableRow
+from synthgen.train.encode import IGNORED, Encoder
 from tests.fixtures import tiny_vlm
 from tests.fixtures.tiny_vlm import CHATML, FAST, PLAIN, SHOUTED, UNEVEN, encoder, part, picture, row, samples, write
 
@@ -37,27 +37,27 @@ def test_labels_cover_exactly_the_answers(processor: Any, template: str, turns: 
     for number, answers in enumerate((turns, [("", "It is light.")], turns[::-1])):
         labels = part.labels[number]
         assert (labels[labels != IGNORED] == part.inputs["input_ids"][number][labels != IGNORED]).all()
-        told = tokenizer.decode(labels[labels != IGNORED])
-        if template == PLAIN:  # a token may take along the space before an answer
-            assert told.replace(" ", "") == "".join(answer.strip() for _, answer in answers).replace(" ", "")
+        labelled = tokenizer.decode(labels[labels != IGNORED])
+        if template == PLAIN:  # a token may include the space before an answer
+            assert labelled.replace(" ", "") == "".join(answer.strip() for _, answer in answers).replace(" ", "")
         else:
-            assert told == "".join(f"{answer}<|end|>" for _, answer in answers)
+            assert labelled == "".join(f"{answer}<|end|>" for _, answer in answers)
     image = processor.image_token_id
     assert (part.labels[part.inputs["input_ids"] == image] == IGNORED).all()
     assert (part.labels[part.inputs["attention_mask"] == 0] == IGNORED).all()
 
 
-def test_a_word_cut_into_many_tokens_is_labelled_whole(processor: Any) -> None:
+def test_every_token_of_a_word_is_labelled(processor: Any) -> None:
     part, _ = encoder(processor).encode([row(("Q", "Größe: 你好 🙂 naïve"))])
     assert part is not None
     assert processor.tokenizer.decode(part.labels[part.labels != IGNORED]) == "Größe: 你好 🙂 naïve<|end|>"
 
 
 def test_labels_hold_with_several_images_between_the_turns(processor: Any) -> None:
-    one = row(("first", "It is red."), ("and this", "It is blue."))
-    one["images"] *= 2
-    one["messages"][2]["content"].insert(0, {"type": "image", "text": None})
-    part, skipped = encoder(processor).encode([one])
+    sample = row(("first", "It is red."), ("and this", "It is blue."))
+    sample["images"] *= 2
+    sample["messages"][2]["content"].insert(0, {"type": "image", "text": None})
+    part, skipped = encoder(processor).encode([sample])
     assert part is not None and not skipped
     assert processor.tokenizer.decode(part.labels[part.labels != IGNORED]) == "It is red.<|end|>It is blue.<|end|>"
 
@@ -71,13 +71,13 @@ def test_a_template_that_changes_answers_is_refused_in_one_line(model: Path, tmp
     assert not (tmp_path / "out").exists()
 
 
-def test_tokens_that_do_not_line_up_are_told_from_the_first_rows(
+def test_tokens_that_do_not_align_are_reported_from_the_first_rows(
     processor: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stock = LlavaOnevisionProcessor.__call__
 
     def loud(self: Any, *, text: Any, **more: Any) -> Any:
-        return stock(self, text=[one.replace("red", "RED") for one in text], **more)
+        return stock(self, text=[prompt.replace("red", "RED") for prompt in text], **more)
 
     monkeypatch.setattr(LlavaOnevisionProcessor, "__call__", loud)
     with pytest.raises(UserMistake, match=r"does not fit the shards: labels_unclear: its processor makes other tokens"):
@@ -85,7 +85,7 @@ def test_tokens_that_do_not_line_up_are_told_from_the_first_rows(
 
 
 def test_blank_lines_that_a_processor_puts_around_an_image_cost_no_row() -> None:
-    """As Gemma 3's does: with the line break of the template they become one token."""
+    """Build a processor as Gemma 3's: the blank lines and the line break of the template become one token."""
     tokenizer: Any = tiny_vlm.tiny_tokenizer()
     for kind, token in (("boi", "<image>"), ("image", "<video>"), ("eoi", "<pad>")):
         setattr(tokenizer, f"{kind}_token", token)
@@ -104,16 +104,17 @@ def test_padding_and_the_other_rows_of_a_batch_do_not_change_the_loss(model: Pat
     from synthgen.train.loop import answer_loss
 
     loaded = pretrained.load_model(str(model), model).eval()
-    some = [*samples(3), row(("Is it light or dark?", "It is light. " * 5))]
+    batch = [*samples(3), row(("Is it light or dark?", "It is light. " * 5))]
+    whole = part(processor, batch)
     with torch.no_grad():
-        alone = sum(answer_loss(loaded, part(processor, [one])) for one in some)
-        together = answer_loss(loaded, part(processor, some))
-        stock = loaded(**(whole := part(processor, some)).inputs, labels=whole.labels).loss * whole.answer_tokens
+        alone = sum(answer_loss(loaded, part(processor, [sample])) for sample in batch)
+        together = answer_loss(loaded, whole)
+        stock = loaded(**whole.inputs, labels=whole.labels).loss * whole.answer_tokens
     assert together == pytest.approx(float(alone), rel=1e-4)
     assert together == pytest.approx(float(stock), rel=1e-4)
 
 
-def test_what_a_pipeline_let_through_is_trained_on_whatever_its_limits_were(processor: Any) -> None:
+def test_the_image_limits_of_a_pipeline_do_not_apply_in_training(processor: Any) -> None:
     for size in ((8, 8), (300, 2)):
         assert (
             part(processor, [row(("What colour is it?", "It is red."), image=picture("red", size))]).answer_tokens > 0
@@ -123,7 +124,7 @@ def test_what_a_pipeline_let_through_is_trained_on_whatever_its_limits_were(proc
 # --- rows that cannot be used -----------------------------------------------------------------------------------------
 
 
-def test_what_cannot_be_used_is_left_out_and_counted_never_cut(
+def test_unusable_rows_are_skipped_and_counted_never_truncated(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     good = samples(5)
@@ -146,50 +147,49 @@ def test_what_cannot_be_used_is_left_out_and_counted_never_cut(
     assert "2 unreadable image" in capsys.readouterr().err
 
 
-def test_the_tokens_of_the_image_count_towards_the_limit(processor: Any) -> None:
-    one = samples(1)
-    length = part(processor, one).tokens
-    assert encoder(processor, max_tokens=length).encode(one)[0] is not None
-    found, skipped = encoder(processor, max_tokens=length - 1).encode(one * 2)
-    assert found is None
+def test_image_tokens_count_towards_the_limit(processor: Any) -> None:
+    batch = samples(1)
+    length = part(processor, batch).tokens
+    assert encoder(processor, max_tokens=length).encode(batch)[0] is not None
+    micro_batch, skipped = encoder(processor, max_tokens=length - 1).encode(batch * 2)
+    assert micro_batch is None
     assert skipped == {"too_long": 2}
 
 
-def test_a_picture_that_the_processor_refuses_costs_only_its_row(
+def test_an_image_that_the_processor_refuses_costs_only_its_row(
     processor: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stock = LlavaOnevisionProcessor.__call__
 
     def strict(self: Any, *, images: Any, **more: Any) -> Any:
-        if any(image.width > 100 for some in images for image in some):
+        if any(image.width > 100 for sample in images for image in sample):
             raise ValueError("absolute aspect ratio must be smaller than 200")
         return stock(self, images=images, **more)
 
     monkeypatch.setattr(LlavaOnevisionProcessor, "__call__", strict)
     wide = row(("What colour is it?", "It is red."), image=picture("red", (120, 20)))
-    found, skipped = encoder(processor).encode([samples(1)[0], wide, samples(1)[0]])
-    assert found is not None and len(found.labels) == 2
+    micro_batch, skipped = encoder(processor).encode([samples(1)[0], wide, samples(1)[0]])
+    assert micro_batch is not None and len(micro_batch.labels) == 2
     assert skipped == {"processor_refused": 1}
 
 
-def test_a_set_without_a_usable_row_is_one_line_that_counts_each_row_once(model: Path, tmp_path: Path) -> None:
-    shards = write(
-        tmp_path / "shards", [row(("Q", "A"), image=b"?")] * 3 + [row(("Q", " "))] * 2
-    )  # batches of 4: the second has 3 again
+def test_shards_without_a_usable_row_are_reported_with_each_row_counted_once(model: Path, tmp_path: Path) -> None:
+    unusable = [row(("Q", "A"), image=b"?")] * 3 + [row(("Q", " "))] * 2
+    shards = write(tmp_path / "shards", unusable)  # batches of 4: the second has 3 rows of the next epoch
     with pytest.raises(UserMistake, match=r"none of the 5 rows can be trained on: 3 unreadable image, 2 no answer$"):
         train(str(shards), str(model), tmp_path / "out", FAST)
 
 
-def test_other_sets_in_trl_form_are_read_too(processor: Any) -> None:
-    """Content that is a plain string, and images that no message speaks of."""
-    one = {
+def test_other_data_sets_in_trl_format_are_read(processor: Any) -> None:
+    """Read content that is a plain string, and images that no message mentions."""
+    sample: dict[str, Any] = {
         "images": [{"bytes": picture("red"), "path": None}],
         "messages": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "It is red."}],
     }
-    found = part(processor, [one])
-    assert processor.tokenizer.decode(found.labels[found.labels != IGNORED]) == "It is red.<|end|>"
-    with pytest.raises(UnusableRow, match="images_do_not_match"):
-        encoder(processor).sample({**one, "images": []})
+    micro_batch = part(processor, [sample])
+    labelled = micro_batch.labels[micro_batch.labels != IGNORED]
+    assert processor.tokenizer.decode(labelled) == "It is red.<|end|>"
+    assert encoder(processor).sample({**sample, "images": []}) == Failure("images_do_not_match", "no image")
 
 
 # --- TRL reads the same rows ------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""`synth train` learns, from the image, just the parts that are chosen; the model that comes out has the files of the one that went in."""
+"""`synth train` learns from the image, trains only the chosen part, and saves the files of the starting model."""
 
 import io
 import json
@@ -28,12 +28,8 @@ def test_the_loss_falls_and_the_answers_come_from_the_image(
     model: Path, tmp_path: Path, processor: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shards = write(tmp_path / "shards", samples(4), samples(4))
-    result = train(
-        str(shards),
-        str(model),
-        tmp_path / "out",
-        FAST.model_copy(update={"steps": 60, "batch": 8, "learning_rate": 1e-2}),
-    )
+    settings = FAST.model_copy(update={"steps": 60, "batch": 8, "learning_rate": 1e-2})
+    result = train(str(shards), str(model), tmp_path / "out", settings)
     assert result.first_loss > 1.5
     assert result.last_loss < 0.5
     assert str(tmp_path / "out" / "model") in str(result)
@@ -41,11 +37,11 @@ def test_the_loss_falls_and_the_answers_come_from_the_image(
     assert "train: 60 of 60 steps" in capsys.readouterr().err
     tuned = AutoModelForImageTextToText.from_pretrained(tmp_path / "out" / "model", dtype=torch.float32).eval()
     for colour in COLOURS:
-        asked = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What colour is it?"}]}]
-        text = processor.apply_chat_template(asked, add_generation_prompt=True)
+        question = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What colour is it?"}]}]
+        text = processor.apply_chat_template(question, add_generation_prompt=True)
         inputs = processor(text=[text], images=[[Image.open(io.BytesIO(picture(colour)))]], return_tensors="pt")
-        told = tuned.generate(**inputs, max_new_tokens=12, do_sample=False)[0, inputs["input_ids"].shape[1] :]
-        assert processor.decode(told, skip_special_tokens=True) == f"It is {colour}."
+        answer = tuned.generate(**inputs, max_new_tokens=12, do_sample=False)[0, inputs["input_ids"].shape[1] :]
+        assert processor.decode(answer, skip_special_tokens=True) == f"It is {colour}."
 
 
 def test_micro_batches_make_the_same_steps(model: Path, tmp_path: Path) -> None:
@@ -56,35 +52,26 @@ def test_micro_batches_make_the_same_steps(model: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("what", "moved"),
+    ("part", "trained"),
     [("language", {"language_model", "multi_modal_projector"}), ("projector", {"multi_modal_projector"})],
 )
-def test_only_what_is_chosen_learns(model: Path, tmp_path: Path, what: str, moved: set[str]) -> None:
-    train(
-        str(write(tmp_path / "shards", samples(8))),
-        str(model),
-        tmp_path / "out",
-        FAST.model_copy(update={"what": what}),
-    )
+def test_only_the_chosen_part_is_trained(model: Path, tmp_path: Path, part: str, trained: set[str]) -> None:
+    shards = write(tmp_path / "shards", samples(8))
+    train(str(shards), str(model), tmp_path / "out", FAST.model_copy(update={"what": part}))
     before, after = load_file(model / "model.safetensors"), load_file(tmp_path / "out" / "model" / "model.safetensors")
     changed = {name for name in before if not torch.equal(before[name], after[name])}
-    parts = {
-        part
-        for name in changed
-        for part in name.split(".")
-        if part in ("language_model", "multi_modal_projector", "vision_tower")
-    }
-    assert parts == moved
+    parts = {part for name in changed for part in name.split(".")}
+    assert parts & {"language_model", "multi_modal_projector", "vision_tower"} == trained
 
 
-# --- the model that comes out -----------------------------------------------------------------------------------------
+# --- the tuned model --------------------------------------------------------------------------------------------------
 
 
-def test_a_model_that_is_saved_untouched_has_the_same_files(model: Path, tmp_path: Path, processor: Any) -> None:
+def test_a_model_saved_without_training_has_the_same_files(model: Path, tmp_path: Path, processor: Any) -> None:
     loaded = pretrained.load_model(str(model), model)
-    some = part(processor, samples(2))
+    batch = part(processor, samples(2))
     with torch.no_grad():
-        before = loaded.eval()(**some.inputs).logits
+        before = loaded.eval()(**batch.inputs).logits
     assert pretrained.save(loaded, model, tmp_path / "saved") == []
     assert names(tmp_path / "saved") == names(model)
     assert (tmp_path / "saved" / "model.safetensors").stat().st_mode & 0o777 == 0o644
@@ -93,7 +80,7 @@ def test_a_model_that_is_saved_untouched_has_the_same_files(model: Path, tmp_pat
     assert any(name.startswith("vision_tower.vision_model.") or ".vision_tower.vision_model." in name for name in ours)
     assert all(torch.equal(ours[name], theirs[name]) and ours[name].dtype == theirs[name].dtype for name in theirs)
     with torch.no_grad():
-        assert torch.equal(pretrained.load_model("saved", tmp_path / "saved").eval()(**some.inputs).logits, before)
+        assert torch.equal(pretrained.load_model("saved", tmp_path / "saved").eval()(**batch.inputs).logits, before)
     again = AutoProcessor.from_pretrained(tmp_path / "saved")
     assert again.tokenizer.get_vocab() == processor.tokenizer.get_vocab()
 
@@ -109,13 +96,13 @@ def test_weights_in_several_files_keep_their_names_too(
     assert pretrained.save(loaded, model, tmp_path / "saved") == []
     assert len(list((tmp_path / "saved").glob("*.safetensors"))) > 1
     index = json.loads((tmp_path / "saved" / "model.safetensors.index.json").read_text())
-    assert index["weight_map"].keys() == pretrained.declared(model).keys()
+    assert index["weight_map"].keys() == pretrained.read_specs(model).keys()
     assert pretrained.load_model("saved", tmp_path / "saved")
 
 
 def test_names_are_matched_by_shape_and_path() -> None:
-    def weights(*names: str, shape: tuple[int, ...] = (4, 4)) -> dict[str, pretrained.Tensor]:
-        return {name: pretrained.Tensor(shape, "F16") for name in names}
+    def weights(*names: str, shape: tuple[int, ...] = (4, 4)) -> dict[str, pretrained.WeightSpec]:
+        return {name: pretrained.WeightSpec(shape, "F16") for name in names}
 
     new = weights(
         "model.language_model.layers.0.q.weight",
@@ -137,7 +124,7 @@ def test_names_are_matched_by_shape_and_path() -> None:
 # --- mistakes of the user ---------------------------------------------------------------------------------------------
 
 
-def test_mistakes_are_one_line_and_write_nothing(model: Path, tmp_path: Path) -> None:
+def test_mistakes_are_reported_in_one_line_and_write_nothing(model: Path, tmp_path: Path) -> None:
     shards, empty, out = write(tmp_path / "shards", samples(4)), tmp_path / "empty", tmp_path / "out"
     empty.mkdir()
     text, full = tmp_path / "text-model", tmp_path / "full"
@@ -155,12 +142,12 @@ def test_mistakes_are_one_line_and_write_nothing(model: Path, tmp_path: Path) ->
         (str(tmp_path / "other.parquet"), str(model), out, UserMistake, "no column 'images'"),
         (str(shards), str(empty), out, UserMistake, "without config.json"),
         (str(shards), str(tmp_path / "nowhere"), out, UserMistake, "no such folder"),
-        (str(shards), str(text), out, UserMistake, "no vision-language model"),
+        (str(shards), str(text), out, UserMistake, "is not a vision-language model"),
         (str(shards), str(model), full, UserMistake, "holds other files"),
     ]
-    for source, name_, target, kind, message in cases:
+    for source, name, target, kind, message in cases:
         with pytest.raises(kind, match=message) as caught:
-            train(source, name_, target, FAST)
+            train(source, name, target, FAST)
         assert "\n" not in str(caught.value)
     assert not out.exists()
     assert names(full) == ["thesis.txt"]
@@ -182,11 +169,11 @@ def test_a_model_that_lacks_weights_is_refused(model: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("lacks", "packages"), [("torch", "torch transformers accelerate"), ("transformers", "transformers accelerate")]
 )
-def test_without_torch_or_transformers_the_command_that_mends_it_is_named(lacks: str, packages: str) -> None:
+def test_without_torch_or_transformers_the_command_that_installs_it_is_named(lacks: str, packages: str) -> None:
     code = (
         f"import sys\nsys.modules['{lacks}'] = None\n"
         "try: import synthgen.train\nexcept Exception as error: print(type(error).__name__, error)"
     )
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert told.startswith("UserMistake")
-    assert told.endswith(f"get them with: pip install {packages}\n")
+    message = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert message.startswith("UserMistake")
+    assert message.endswith(f"get them with: pip install {packages}\n")

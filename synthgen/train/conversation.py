@@ -1,0 +1,153 @@
+"""A row's messages as the text of the model's chat template, with the place of each answer in it.
+
+A turn begins where the generation prompt before it ends, and the answer is searched for from there. So every template
+works that writes answers verbatim; `{% generation %}` marks, which most templates lack, are not needed.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from jinja2 import TemplateError
+
+from synthgen.errors import Failure, one_line
+
+SKIP_REASONS = (
+    "malformed",  # a message without a role, or with content other than image and text
+    "unreadable_image",
+    "images_do_not_match",  # no image, or another number of images than the messages mention
+    "no_answer",
+    "control_tokens",  # a text holds a token that the template uses: it would forge a turn or an image
+    "template_refused",
+    "labels_unclear",
+    "processor_refused",
+    "too_long",
+)
+
+Messages = list[dict[str, Any]]
+Span = tuple[int, int]  # the first character, and the one after the last
+
+
+class UnusableRow(Exception):
+    """A row that cannot be trained on; its failure has one of SKIP_REASONS."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        self.failure = Failure(reason, detail)
+        super().__init__(str(self.failure))
+
+
+class ChatTemplate:
+    """The chat template of one processor, and the control tokens that it may write."""
+
+    def __init__(self, processor: Any) -> None:
+        tokenizer = processor.tokenizer
+        self._processor = processor
+        self._template = processor.chat_template or tokenizer.chat_template
+        special = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
+        media = [getattr(processor, f"{kind}_token", None) for kind in ("image", "video")]
+        self._controls = tuple({token for token in (*special, *media, *tokenizer.all_special_tokens) if token})
+        self._ends_turn: dict[str, bool] = {}  # by control token: whether it ends an answer's turn
+
+    def refuse_control_tokens(self, text: str) -> None:
+        """Raise UnusableRow if a text of a message holds a control token."""
+        if matches := [token for token in self._controls if token in text]:
+            raise UnusableRow("control_tokens", f"a text holds {matches[0]!r}")
+
+    def render(self, messages: Messages) -> tuple[str, list[Span]]:
+        """Render a conversation and find its answers.
+
+        Returns:
+            The text, and the span of each answer in it, with the control token that ends the turn.
+
+        Raises:
+            UnusableRow: There is no answer, an answer cannot be found, or the template refuses the messages.
+        """
+        text, spans = self._apply(messages), list[Span]()
+        for number, message in enumerate(messages):
+            if message["role"] != "assistant":
+                continue
+            answer = text_of(message)
+            if not answer.strip():
+                raise UnusableRow("no_answer", "a turn of the assistant is empty")
+            turn_start = _common_length(text, self._apply(messages[:number], prompt=True)) if number else 0
+            span = _find_answer(text, turn_start, answer)
+            if span is None:
+                raise UnusableRow("labels_unclear", f"the answer {answer[:60]!r} is not where its turn begins")
+            start, end = span
+            spans.append((start, self._end_of_turn(text, end, messages[: number + 1])))
+        if not spans:
+            raise UnusableRow("no_answer", "no turn of the assistant")
+        return text, spans
+
+    def _apply(self, messages: Messages, *, prompt: bool = False) -> str:
+        try:
+            return str(
+                self._processor.apply_chat_template(
+                    messages, chat_template=self._template, tokenize=False, add_generation_prompt=prompt
+                )
+            )
+        except TemplateError as error:
+            raise UnusableRow("template_refused", one_line(error)) from error
+
+    def _end_of_turn(self, text: str, end: int, messages: Messages) -> int:
+        """Return the end of the control token after an answer if it closes that turn: the model must learn to stop.
+
+        A token that opens the next turn instead is missing from the text of `messages`, which end with the answer.
+        """
+        token = max((token for token in self._controls if text.startswith(token, end)), key=len, default="")
+        if token and token not in self._ends_turn:
+            self._ends_turn[token] = self._apply(messages).startswith(token, end)
+        return end + len(token) if self._ends_turn.get(token) else end
+
+
+def clean_messages(messages: Sequence[Mapping[str, Any]], image_count: int) -> Messages:
+    """Return the messages of a row without the nulls that Arrow fills in.
+
+    Images that no message mentions go before the text of the first user message.
+
+    Raises:
+        UnusableRow: The messages are malformed, or do not match the number of images.
+    """
+    try:
+        cleaned = [{"role": message["role"], "content": list(_parts(message["content"]))} for message in messages]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UnusableRow("malformed", f"a message lacks the fields of TRL's format ({one_line(error)})") from error
+    mentioned = sum(part["type"] == "image" for message in cleaned for part in message["content"])
+    first = next((message for message in cleaned if message["role"] == "user"), None)
+    if not mentioned and first:
+        first["content"] = [{"type": "image"}] * image_count + first["content"]
+    elif mentioned != image_count:
+        raise UnusableRow("images_do_not_match", f"{image_count} images, the messages mention {mentioned}")
+    if not image_count:
+        raise UnusableRow("images_do_not_match", "no image")
+    return cleaned
+
+
+def text_of(message: Mapping[str, Any]) -> str:
+    """Return the text parts of a message as one string."""
+    return "".join(part["text"] for part in message["content"] if part["type"] == "text")
+
+
+def _parts(content: Any) -> Iterator[dict[str, str]]:
+    for part in [{"type": "text", "text": content}] if isinstance(content, str) else content or ():
+        if part["type"] not in ("image", "text"):
+            raise UnusableRow("malformed", f"a message holds a part of type {part['type']!r}")
+        yield {"type": "image"} if part["type"] == "image" else {"type": "text", "text": part.get("text") or ""}
+
+
+def _find_answer(text: str, turn_start: int, answer: str) -> Span | None:
+    """Return the span of an answer in its turn; some templates trim it, some change the spaces before it."""
+    for written in (answer, answer.strip()):
+        start = text.find(written, turn_start)
+        if start >= 0 and not text[turn_start:start].strip():
+            return start, start + len(written)
+    return None
+
+
+def _common_length(text: str, prompt: str) -> int:
+    """Return the number of characters that both begin with."""
+    if text.startswith(prompt):
+        return len(prompt)
+    for position, (left, right) in enumerate(zip(text, prompt, strict=False)):
+        if left != right:
+            return position
+    return len(text)
