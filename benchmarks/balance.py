@@ -20,12 +20,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from planning import listed, tag_all, terms_of
 
-from synthgen.tables import PLAN
 from synthgen.config import taxonomy
 from synthgen.config.pipeline import BalanceConfig
 from synthgen.stages import plan
 from synthgen.store import Folder, Lease, StageFolder
-from synthgen.tables import ASSIGNMENTS, PLANNED_IMAGES
+from synthgen.tables import PLAN
 
 TAGS, SKEW = 40, 100.0
 SETTINGS = {"none": (0.0, 0.0), "types": (0.0, 1.0), "tags": (1.0, 0.0), "both": (1.0, 1.0)}  # of tags, of types
@@ -91,11 +90,7 @@ def _spread(out: Folder) -> Spread:
         rows = stage.current(log, partition, "assignments")
         asked = Counter(rows.column("object_id").to_pylist())
         types.update(rows.column("type").to_pylist())
-        for row in (
-            stage.current(log, partition, "images")
-            .select(["object_id", "tags"])
-            .to_pylist()
-        ):
+        for row in stage.current(log, partition, "images").select(["object_id", "tags"]).to_pylist():
             count = asked[row["object_id"]]
             tags.update({tag["path"]: count for tag in row["tags"]})
             images, questions = images + (count > 0), questions + count

@@ -24,7 +24,6 @@ from typing import Any
 import planning
 import pyarrow as pa
 
-from synthgen.tables import GENERATE, PACK, PLAN, SELECT
 from synthgen.config import mapping, prompt_pack, taxonomy
 from synthgen.config import pipeline as pipelines
 from synthgen.config.pipeline import Pipeline
@@ -34,7 +33,7 @@ from synthgen.stages import generate, pack, plan, select
 from synthgen.stages.generate import GenerateContext
 from synthgen.stages.pack import PackContext
 from synthgen.store import Folder, Lease, Receipt, StageFolder, TablePart
-from synthgen.tables import ASSIGNMENTS, PAIRS, SCORES, SHARD_INDEX, UNPACKED, pair_id
+from synthgen.tables import ASSIGNMENTS, GENERATE, PACK, PAIRS, PLAN, SCORES, SELECT, SHARD_INDEX, UNPACKED, pair_id
 from synthgen.workers import Task
 
 SCORE = "likelihood"
@@ -145,8 +144,7 @@ def generated(out: Folder, count: int, lease: Lease) -> None:
 
 def answered(stage: Stage, work: Task, terms: GenerateContext) -> Receipt:
     """A pair and a score for every assignment of a partition."""
-    asked = StageFolder(stage.out, PLAN).current(
-        work.inputs[PLAN.folder], work.partition, "assignments")
+    asked = StageFolder(stage.out, PLAN).current(work.inputs[PLAN.folder], work.partition, "assignments")
     ids, size = asked.column("assignment_id").to_pylist(), asked.num_rows
     pairs = [pair_id(one, "recipe", 0) for one in ids]
     columns: dict[str, Any] = {name: asked.column(name) for name in ASSIGNMENTS.names if name in PAIRS.names}
@@ -160,9 +158,7 @@ def answered(stage: Stage, work: Task, terms: GenerateContext) -> Receipt:
     scores = pa.table({name: given.get(name, [None] * size) for name in SCORES.names}, schema=SCORES)
     tables = {"pairs": rows, f"scores/{SCORE}": scores}
     parts = {name: TablePart((stage.write(name, work.partition, 1, found),), "f") for name, found in tables.items()}
-    return Receipt(
-        work.partition, 1, parts, {"pair": size}, work.inputs[PLAN.folder].digests(PLAN, [work.partition])
-    )
+    return Receipt(work.partition, 1, parts, {"pair": size}, work.inputs[PLAN.folder].digests(PLAN, [work.partition]))
 
 
 def selected(out: Folder, count: int, lease: Lease) -> None:

@@ -38,10 +38,9 @@ from typing import Any
 import pyarrow.parquet as pq
 from faulty_store import FaultyStore
 
-from synthgen.tables import stage_at
 from synthgen.job import funnel as status
 from synthgen.store import Folder, StageFolder
-from synthgen.tables import ASSIGNMENTS, DECISIONS, IMAGES, PAIRS, SCORES
+from synthgen.tables import ASSIGNMENTS, DECISIONS, IMAGES, PAIRS, SCORES, stage_at
 
 ROOT = Path(__file__).parent.parent
 SCRIPTED = (

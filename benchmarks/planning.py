@@ -24,12 +24,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from synthgen.tables import LIST, PLAN, TAG
 from synthgen.config import mapping, pipeline, prompt_pack, taxonomy
 from synthgen.ingest.sources import Listed
 from synthgen.stages import listing, plan
 from synthgen.store import Folder, Lease, Receipt, StageFolder, TablePart
-from synthgen.tables import IMAGES, OBJECT_TAGS, OBJECTS, image_id
+from synthgen.tables import IMAGES, LIST, OBJECT_TAGS, PLAN, TAG, image_id
 
 EMBEDDING = 512  # numbers of an embedding, half precision
 TAGGER = "everyday-clip"

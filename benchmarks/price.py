@@ -16,7 +16,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from synthgen.tables import GENERATE, PLAN
 from synthgen import run
 from synthgen.commands import plan
 from synthgen.config import pipeline as pipelines
@@ -27,6 +26,7 @@ from synthgen.job.request import RunRequest
 from synthgen.stages import generate
 from synthgen.stages.generate import GenerateContext, GenerateWorker
 from synthgen.store import Folder, Lease, Receipt, StageFolder
+from synthgen.tables import GENERATE, PLAN
 from synthgen.workers import PoolSpec, Task, leave_ray, run_pool
 
 TOKENS = ("prompt_tokens", "cached_tokens", "output_tokens")

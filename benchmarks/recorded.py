@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from synthgen.tables import GENERATE, PLAN
 from synthgen import run
 from synthgen.config import pipeline as pipelines
 from synthgen.engines import EngineInfo, Reply, Request, open_engine
@@ -23,6 +22,7 @@ from synthgen.job.request import RunRequest
 from synthgen.stages import generate
 from synthgen.stages.generate import GenerateContext, GenerateWorker
 from synthgen.store import Folder, Lease, Receipt, StageFolder
+from synthgen.tables import GENERATE, PLAN
 from synthgen.workers import PoolSpec, Task, leave_ray, run_pool
 
 REPLAY = "replay"

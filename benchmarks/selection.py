@@ -16,12 +16,12 @@ import tempfile
 import time
 from typing import Any
 
-from synthgen.tables import GENERATE, SELECT
 from synthgen import tables as schemas
 from synthgen.config.pipeline import SelectConfig, Threshold
 from synthgen.stages import select
 from synthgen.store import Folder, Lease, Receipt, StageFolder, TablePart
 from synthgen.store.commits import partition_name
+from synthgen.tables import GENERATE, SELECT
 
 PAIRS_A_PARTITION = 10_000
 PAIRS_AN_IMAGE = 4

@@ -18,9 +18,8 @@ from typing import Any
 
 from demo.oracle import judge
 from demo.world import Scene
-from synthgen.tables import SELECT, stage_at
 from synthgen.store import Folder, StageFolder
-from synthgen.tables import DECISIONS, PAIRS, PLANNED_IMAGES
+from synthgen.tables import DECISIONS, PAIRS, PLANNED_IMAGES, SELECT, stage_at
 
 HERE = Path(__file__).parent
 

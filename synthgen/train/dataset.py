@@ -187,7 +187,7 @@ def repair_advice(lost: ShardChanged, *, has_checkpoint: bool) -> str:
     Before the first checkpoint nothing depends on the pinned files, and the next start pins the current ones.
     """
     run, _, name = lost.file.url.partition("/5-shards/data/")
-    log = Stage(Folder(run), "5-shards").log() if name else CommitLog({})
+    log = StageFolder(Folder(run), PACK).log() if name else CommitLog({})
     partition = _partition_of(name, log)
     redo = f"redo it with `synth retry {run} --partition 5-shards/{partition}` and " if partition else ""
     if not has_checkpoint:

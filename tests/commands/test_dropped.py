@@ -10,7 +10,6 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from synthgen.tables import GENERATE, stage_at
 from synthgen import cli
 from synthgen.commands.dropped import Dropped, find_dropped, text
 from synthgen.errors import UserMistake
@@ -18,7 +17,19 @@ from synthgen.job import funnel as status
 from synthgen.job import run_record
 from synthgen.stages.pack import redact
 from synthgen.store import Folder, Lease, Receipt, StageFolder, TablePart
-from synthgen.tables import ASSIGNMENTS, DECISIONS, IMAGES, OBJECTS, PAIRS, PLANNED_IMAGES, SCORES, UNPACKED, table
+from synthgen.tables import (
+    ASSIGNMENTS,
+    DECISIONS,
+    GENERATE,
+    IMAGES,
+    OBJECTS,
+    PAIRS,
+    PLANNED_IMAGES,
+    SCORES,
+    UNPACKED,
+    stage_at,
+    table,
+)
 
 Rows = list[dict[str, Any]]
 

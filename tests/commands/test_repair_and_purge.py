@@ -11,14 +11,13 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from synthgen.tables import PACK, PLAN
 from synthgen.commands import purge, retry
 from synthgen.console import pluralize
 from synthgen.errors import UserMistake
 from synthgen.job import funnel as status
 from synthgen.job import job, run_record
 from synthgen.store import Folder, StageFolder
-from synthgen.tables import DECISIONS, FAILURE_REASONS, IMAGES, OBJECTS, QUARANTINE_REASONS, image_id
+from synthgen.tables import DECISIONS, FAILURE_REASONS, IMAGES, OBJECTS, PACK, PLAN, QUARANTINE_REASONS, image_id
 from tests.fixtures.runs import adds_up, assignments, pairs, rows, synth
 from tests.fixtures.workspace import make_images, put_shelves, write
 

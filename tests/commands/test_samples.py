@@ -9,11 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from synthgen.tables import PACK, SELECT, TAG
 from synthgen.commands import samples as examples
 from synthgen.stages.pack.schema import sample_schema
 from synthgen.store import Folder, Lease, Receipt, StageFolder, TablePart
-from synthgen.tables import OBJECT_TAGS, table
+from synthgen.tables import OBJECT_TAGS, PACK, SELECT, TAG, table
 
 
 def test_tags_are_counted_by_image_with_what_no_image_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

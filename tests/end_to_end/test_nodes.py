@@ -11,9 +11,8 @@ from typing import Any
 
 import pytest
 
-from synthgen.tables import TAG
 from synthgen.store import Folder, StageFolder
-from synthgen.tables import IMAGES
+from synthgen.tables import TAG
 from tests.fixtures.runs import adds_up, assignments, pairs
 from tests.fixtures.workspace import make_images, write
 
@@ -113,9 +112,7 @@ def test_a_node_lost_in_tag_and_one_in_generate_cost_their_partitions_in_flight(
     }
     stage = StageFolder(Folder(str(workspace / "out")), TAG)
     log = stage.log()
-    tagged = [
-        row for name in log.partitions for row in stage.current(log, name, "images").to_pylist()
-    ]
+    tagged = [row for name in log.partitions for row in stage.current(log, name, "images").to_pylist()]
     assert len({row["object_id"] for row in tagged}) == len(tagged) == 300
     redone = {
         name: sum(count - 1 for count in Counter(lines(workspace / name)).values()) for name in ("tagged", "answered")

@@ -15,10 +15,9 @@ import pytest
 import skimage
 from PIL import Image
 
-from synthgen.tables import stage_at
 from synthgen.job import funnel
 from synthgen.store import Folder, StageFolder
-from synthgen.tables import IMAGES, OBJECTS
+from synthgen.tables import IMAGES, OBJECTS, stage_at
 from tests.fixtures.workspace import ROOT
 
 pytestmark = pytest.mark.skipif(not (ROOT / "demo" / "models" / "nano-clip").is_dir(), reason="no nano models are here")

@@ -20,12 +20,11 @@ import pytest
 import ray
 from PIL import Image
 
-from synthgen.tables import stage_at
 from synthgen.config import pipeline as pipelines
 from synthgen.engines import Reply, Request, open_engine
 from synthgen.engines.revision import resolve
 from synthgen.store import Folder, StageFolder
-from synthgen.tables import ASSIGNMENTS, PAIRS
+from synthgen.tables import ASSIGNMENTS, PAIRS, stage_at
 from synthgen.workers import leave_ray, once
 from tests.fixtures.workspace import ROOT
 
@@ -192,9 +191,7 @@ def _wait_for(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
 def _rows(out: Path, stage: str, table: str, schema: Any) -> dict[str, dict[str, Any]]:
     folder = StageFolder(Folder(str(out)), stage_at(stage))
     log = folder.log()
-    found = [
-        row for name in log.partitions for row in folder.current(log, name, table, schema.names).to_pylist()
-    ]
+    found = [row for name in log.partitions for row in folder.current(log, name, table, schema.names).to_pylist()]
     return {row["assignment_id"]: row for row in found}
 
 

@@ -15,14 +15,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from synthgen.tables import LIST
 from synthgen import tables
 from synthgen.errors import Damaged, LeaseLost
 from synthgen.ingest.sources import Listed
 from synthgen.stages import listing
 from synthgen.store import Folder, Lease, Receipt, StageFolder
 from synthgen.store.commits import partition_order
-from synthgen.tables import OBJECTS, make_id, object_id
+from synthgen.tables import LIST, make_id, object_id
 from tests.fixtures.workspace import ROOT
 
 SLOWLY = settings(deadline=None, max_examples=12, suppress_health_check=list(HealthCheck))

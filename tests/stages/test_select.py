@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthgen.tables import GENERATE, PLAN, SELECT
 from synthgen import tables as schemas
 from synthgen.config.pipeline import SelectConfig, Threshold
 from synthgen.errors import UserMistake
 from synthgen.stages import select
 from synthgen.store import Folder, Lease, Receipt, StageFolder, TablePart
 from synthgen.store.commits import partition_name
+from synthgen.tables import GENERATE, PLAN, SELECT
 
 Row = dict[str, Any]
 

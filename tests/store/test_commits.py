@@ -16,10 +16,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from synthgen.tables import GENERATE, TAG
 from synthgen.errors import Damaged, LeaseLost
 from synthgen.store import DataFile, Folder, Lease, Receipt, StageFolder, TablePart
 from synthgen.store.commits import partition_name
+from synthgen.tables import GENERATE, TAG
 from tests.fixtures.rows import PARTITION, ROWS, current, receipt, rows
 from tests.fixtures.workspace import ROOT
 

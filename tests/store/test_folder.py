@@ -16,11 +16,11 @@ import fsspec
 import pyarrow as pa
 import pytest
 
-from synthgen.tables import PACK, TAG
 from synthgen.errors import SynthError, UserMistake
 from synthgen.store import Folder, Lease, Receipt, StageFolder, TablePart, remote
 from synthgen.store.folder import open_folder
 from synthgen.store.gc import Deleted, collect_garbage
+from synthgen.tables import PACK, TAG
 from tests.fixtures.rows import RACERS, current, receipt
 from tests.fixtures.s3_server import Way
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from synthgen.tables import TAG
 from synthgen.errors import LeaseHeld, LeaseLost
 from synthgen.store import Folder, Lease, StageFolder
 from synthgen.store import lease as leases
+from synthgen.tables import TAG
 from tests.fixtures.rows import RACERS, current, receipt
 
 

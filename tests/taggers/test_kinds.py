@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from synthgen.tables import LIST, TAG
 from synthgen import taggers as tagging
 from synthgen.commands import preview
 from synthgen.config import pipeline as pipelines
@@ -24,7 +23,7 @@ from synthgen.stages import listing, tag
 from synthgen.stages.plan.inputs import Inputs
 from synthgen.store import Folder, Lease, Receipt, StageFolder
 from synthgen.store.gc import collect_garbage
-from synthgen.tables import IMAGES
+from synthgen.tables import LIST, TAG
 from synthgen.taggers import CustomTaggerFile, Tagged, Tagger, TaggerSpec, VlmTaggerFile, ensemble
 from synthgen.taggers.vlm import VlmTagger
 from tests.fixtures.workspace import make_images, write

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from synthgen.tables import LIST, TAG, stage_at
 from synthgen import run, taggers
 from synthgen.commands import purge
 from synthgen.config import pipeline
@@ -20,7 +19,7 @@ from synthgen.job.job import open_job
 from synthgen.stages import listing, tag
 from synthgen.store import CommitLog, Folder, Lease, Receipt, StageFolder
 from synthgen.store.denylist import Denylist, extend_denylist
-from synthgen.tables import IMAGES, OBJECT_TAGS
+from synthgen.tables import IMAGES, LIST, OBJECT_TAGS, TAG, stage_at
 from synthgen.taggers import ClipTagger, TaggerSpec
 from synthgen.workers import PoolSpec, Task
 from tests.fixtures.workspace import SHELVES, make_images, write
@@ -221,7 +220,9 @@ def test_status_tells_of_how_many_images_tags_were_left_out_and_the_sums_hold(wo
         {name: StageFolder(shelf.out, stage_at(name)).log() for name in (tag.LISTED, tag.TAGGED)},
     )
     for name in logs:
-        purge._rewrite(StageFolder(shelf.out, stage_at(name)), logs, partition, Denylist(object_ids=frozenset([gone])), shelf.lease)
+        purge._rewrite(
+            StageFolder(shelf.out, stage_at(name)), logs, partition, Denylist(object_ids=frozenset([gone])), shelf.lease
+        )
     assert shelf.counts() == {"tagged": 2, "quarantined.purged": 1, "left_out": 2, "left_out.no_such_tag": 2}
 
 

@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from synthgen.tables import LIST, TAG
 from synthgen import taggers
 from synthgen.config.pipeline import ImagesConfig, SourceConfig
 from synthgen.engines.revision import folder_digest
@@ -21,7 +20,7 @@ from synthgen.errors import Mistakes, ModelUnavailable, UserMistake
 from synthgen.ingest.sources import list_objects
 from synthgen.stages import listing, tag
 from synthgen.store import Folder, Lease, StageFolder
-from synthgen.tables import tag_counts
+from synthgen.tables import LIST, TAG, tag_counts
 from synthgen.taggers import ClipTagger, ClipTaggerFile, Tagger, TaggerSpec, ensemble
 from tests.fixtures.workspace import SHELVES, make_images, write
 

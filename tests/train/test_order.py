@@ -19,10 +19,10 @@ import s3fs  # type: ignore[import-untyped]
 import torch
 from safetensors.torch import load_file
 
-from synthgen.tables import PACK
 from synthgen.commands.learn.seed import open_seed
 from synthgen.errors import Damaged, LeaseHeld, SettingsChanged, UserMistake
 from synthgen.store import Folder, Lease, Receipt, StageFolder, TablePart
+from synthgen.tables import PACK
 from synthgen.train import train
 from synthgen.train.dataset import ShardFile, pin, rows
 from synthgen.train.loader import batches

@@ -5,11 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from synthgen.tables import GENERATE
 from synthgen.errors import JobFailing
 from synthgen.ingest.sources import GONE
 from synthgen.store import Folder, Receipt, StageFolder, TablePart
-from synthgen.tables import FAILURE_REASONS, PAIRS, QUARANTINE_REASONS, RETRIED_REASONS, table
+from synthgen.tables import FAILURE_REASONS, GENERATE, PAIRS, QUARANTINE_REASONS, RETRIED_REASONS, table
 from synthgen.workers.circuit_breaker import OUTSIDE, ROWS_IN_A_ROW, CircuitBreaker
 
 

@@ -7,11 +7,11 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from synthgen.tables import PACK
 from synthgen import cli
 from synthgen.commands.learn import TfidfSettings, learn
 from synthgen.commands.learn.records import Fields, Row, row_of
 from synthgen.errors import UserMistake
+from synthgen.tables import PACK
 from tests.fixtures.seeds import COUNTING, FORMS, READING, order, seed_rows, strongest, weights_of, write_seed
 from tests.fixtures.workspace import write
 

@@ -14,16 +14,15 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from synthgen.tables import GENERATE, PLAN
 from synthgen.commands import purge, repair
 from synthgen.commands import retry as reasons
 from synthgen.config import pipeline
 from synthgen.engines import Reply, Request
 from synthgen.engines.scripted import ScriptedEngine
 from synthgen.job import funnel, job
-from synthgen.stages.generate import GENERATED, PLANNED, GenerateWorker, todo
+from synthgen.stages.generate import GENERATED, GenerateWorker, todo
 from synthgen.store import Folder, Lease, StageFolder
-from synthgen.tables import PAIRS, RETRIED_REASONS, SCORES, draw
+from synthgen.tables import GENERATE, PAIRS, PLAN, RETRIED_REASONS, SCORES, draw
 from tests.fixtures.runs import synth
 from tests.fixtures.workspace import make_images, put_shelves
 
@@ -86,7 +85,9 @@ class World:
         stage = StageFolder(self.out, GENERATE)
         log = stage.log()
         return {
-            row[key]: row for name in log.partitions for row in stage.current(log, name, table, schema.names).to_pylist()
+            row[key]: row
+            for name in log.partitions
+            for row in stage.current(log, name, table, schema.names).to_pylist()
         }
 
     @property

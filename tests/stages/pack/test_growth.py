@@ -9,12 +9,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from synthgen.tables import GENERATE, PACK, PLAN, stage_at
 from synthgen import tables
 from synthgen.config.pipeline import PackConfig, SelectConfig
 from synthgen.errors import LeaseLost, UserMistake
 from synthgen.stages import pack
 from synthgen.store import Folder, Lease, Receipt, StageFolder, TablePart
+from synthgen.tables import GENERATE, PACK, PLAN, stage_at
 from tests.fixtures.packing import World, jpeg, pair, pictures
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from synthgen.tables import LIST, PACK, PLAN, SELECT
 from synthgen import tables
 from synthgen.config.pipeline import PackConfig
 from synthgen.stages import pack, select
@@ -16,6 +15,7 @@ from synthgen.stages.pack import redact
 from synthgen.stages.pack.schema import ParquetFiles, row_bytes, sample_schema
 from synthgen.store import StageFolder
 from synthgen.store.commits import partition_name
+from synthgen.tables import LIST, PACK, PLAN, SELECT
 from tests.fixtures.packing import World, jpeg, listed, pair, pictures, read
 
 # --- what strangers may read ------------------------------------------------------------------------------------------

@@ -4,10 +4,10 @@ from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
-from synthgen.tables import PLAN
 from synthgen.stages import plan
 from synthgen.stages.plan import dry_run
 from synthgen.store import StageFolder
+from synthgen.tables import PLAN
 from tests.fixtures.plan_checks import check
 from tests.fixtures.planning import EDITED, Content, Died, World, unlike
 

@@ -5,9 +5,8 @@ from collections.abc import Callable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synthgen.tables import PLAN
 from synthgen.store import StageFolder
-from synthgen.tables import OBJECTS, image_id
+from synthgen.tables import OBJECTS, PLAN, image_id
 from tests.fixtures.plan_checks import check
 from tests.fixtures.planning import OBJECTS_PUT, SLOWLY, Content, World, unlike
 

@@ -11,14 +11,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from synthgen.tables import LIST, PLAN, TAG
 from synthgen.commands.repair import redo
 from synthgen.errors import Damaged
 from synthgen.job import funnel
 from synthgen.stages import listing
 from synthgen.store import Folder, Lease, Receipt, StageFolder, TablePart
 from synthgen.store.gc import collect_garbage
-from synthgen.tables import IMAGES, OBJECTS
+from synthgen.tables import IMAGES, LIST, PLAN, TAG
 from tests.fixtures.plan_checks import check
 from tests.fixtures.planning import EDITED, OBJECTS_PUT, RULES, SLOWLY, Content, Died, World, unlike
 

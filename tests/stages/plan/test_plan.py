@@ -7,12 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synthgen.tables import PLAN, TAG
 from synthgen.config import mapping
 from synthgen.stages import plan
 from synthgen.stages.plan.assign import Weights
 from synthgen.store import Folder, Lease, Receipt, StageFolder, TablePart
-from synthgen.tables import OBJECT_TAGS, OBJECTS, table
+from synthgen.tables import OBJECT_TAGS, OBJECTS, PLAN, TAG, table
 from tests.fixtures.plan_checks import check
 from tests.fixtures.planning import EDITED, RULES, TAGS, TYPES, Content, Row, World, unlike
 

@@ -4,8 +4,8 @@ import math
 from collections import Counter
 from contextlib import suppress
 
-from synthgen.tables import PLAN
 from synthgen.store import StageFolder
+from synthgen.tables import PLAN
 from tests.fixtures.plan_checks import check_counts, check_quotas
 from tests.fixtures.planning import RULES, TAGS, Died, World, factors_of, types_of, unlike
 
