@@ -14,7 +14,7 @@ that grew and a run with nothing to do are all this one loop.
 
 from collections.abc import Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from itertools import islice
 from typing import cast
@@ -45,8 +45,8 @@ class StageRange:
         is_purge: Whether the run finishes a purge.
     """
 
-    first: str = "tag"
-    last: str = "pack"
+    first: str = field(default_factory=lambda: stage_names()[0])
+    last: str = field(default_factory=lambda: stage_names()[-1])
     change: Change = "growth"
     retry: frozenset[str] = frozenset()
     grows: bool = True

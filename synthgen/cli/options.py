@@ -119,6 +119,16 @@ def open_run(command: str, request: Any, out: str, lists: bool) -> Opened:
     return Opened(folder, job, request, objects)
 
 
+def stage_of(option: str, typed: str) -> str:
+    """Return a stage as it was typed. Raises UserMistake if there is none of that name."""
+    from synthgen.tables import stage_names
+
+    names = stage_names()
+    if typed not in names:
+        raise UserMistake(f"{option} '{typed}' is unknown: {nearest(typed, names)}")
+    return typed
+
+
 def run_folder(out: str) -> Any:
     """Return the output folder that a command names."""
     from synthgen.store import RunFolder

@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
@@ -24,12 +24,13 @@ from synthgen.cli.options import (
     open_run,
     run_folder,
     say,
+    stage_of,
 )
 from synthgen.errors import UserMistake
 
 app = typer.Typer()
 
-Stage = Literal["tag", "plan", "generate", "select", "pack"]
+STAGE_NAMES = "tag, plan, generate, select, pack"  # for help alone, which imports no table; a test compares them
 
 OutOption = Annotated[str, typer.Option("--out", help="Output folder: a path, s3://… or gs://…")]
 SourceArgument = Annotated[
@@ -47,8 +48,8 @@ def run(
     pipeline: OwnPipelineOption = None,
     model: ModelOption = None,
     settings: SetOption = None,
-    first: Annotated[Stage, typer.Option("--from", help="The first stage to run.")] = "tag",
-    last: Annotated[Stage, typer.Option("--until", help="The last stage to run.")] = "pack",
+    first: Annotated[str, typer.Option("--from", metavar="STAGE", help=f"The first stage to run: {STAGE_NAMES}.")] = "",
+    last: Annotated[str, typer.Option("--until", metavar="STAGE", help="The last stage to run.")] = "",
     limit: Annotated[int | None, typer.Option(help="List at most so many objects.", min=1)] = None,
     update: Annotated[bool, typer.Option("--update", help="Recompute what changed settings touch.")] = False,
     replan: Annotated[bool, typer.Option("--replan", help="Like --update, and draw the whole plan anew.")] = False,
@@ -58,18 +59,21 @@ def run(
     from synthgen.commands import samples, status
     from synthgen.job import funnel
     from synthgen.job.request import RunRequest
+    from synthgen.tables import PACK, TAG, stage_names
 
-    which = runner.StageRange(first, last, "redraw" if replan else "edit" if update else "growth")
+    names = stage_names()
+    start, end = stage_of("--from", first or names[0]), stage_of("--until", last or names[-1])
+    which = runner.StageRange(start, end, "redraw" if replan else "edit" if update else "growth")
     request = replace(RunRequest.typed(pipeline, source, model, settings), limit=limit)
     opened = open_run("run", request, out, lists=which.lists)
     folder, job = opened.folder, opened.job
     done = runner.run(folder, job, opened.request, which, opened.objects)
     if not done:
         say("nothing to do: everything listed has been done")
-    if last == "pack" and (message := funnel.nothing_kept(folder)):
+    if which.has(PACK.typed) and (message := funnel.nothing_kept(folder)):
         say(message)
     print(status.text(folder, is_over=True))
-    if done and last == "tag":
+    if done and end == TAG.typed:
         print(samples.tags(folder, job.pipeline.tag.taggers, job.definitions.taxonomy.tree.leaves))
     elif done:
         print(samples.text(folder))
