@@ -1,8 +1,181 @@
-"""synthgen: a bucket of images into multimodal instruction data. Start reading at run.py."""
+"""synthgen: a bucket of images into multimodal instruction data.
+
+The functions here are what a notebook or a script needs; each does what the `synth` command of that name does. To read
+the code, start at `synthgen/run.py`.
+
+    import synthgen
+
+    funnel = synthgen.run_pipeline("photos", "data", model="Qwen/Qwen2.5-VL-7B-Instruct", limit=100)
+    samples = synthgen.load_samples("data")
+"""
 
 import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from synthgen.commands.plan import Forecast
+    from synthgen.config.pipeline import Pipeline
+    from synthgen.job.funnel import StageFunnel
+    from synthgen.job.request import RunRequest
 
 __version__ = "0.1.0"
+__all__ = ["load_pipeline", "load_samples", "plan_pipeline", "preview_image", "run_pipeline", "run_status"]
 
 # A program that imports the package decides where its records go; without this line Python prints warnings.
 logging.getLogger(__name__).addHandler(logging.NullHandler())
+
+Settings = Mapping[str, Any]  # `section.key` of a pipeline → value
+
+
+def load_pipeline(name: str = "everyday", settings: Settings | None = None) -> "Pipeline":
+    """Load and check a pipeline with every file that it names.
+
+    Args:
+        name: A pipeline by name, or a path to a .yaml file.
+        settings: Values that replace those of the file, as `{"plan.per_image": 3}`.
+
+    Raises:
+        synthgen.errors.Mistakes: Any of its files is wrong; all mistakes are reported together.
+    """
+    from synthgen.config import pipeline as pipelines
+    from synthgen.job import resolve
+
+    return resolve.load(pipelines.read(name, _settings(settings)))[0]
+
+
+def run_pipeline(
+    source: str | Path | None,
+    out: str | Path,
+    *,
+    pipeline: str | None = None,
+    model: str | None = None,
+    settings: Settings | None = None,
+    limit: int | None = None,
+    until: str | None = None,
+    update: bool = False,
+) -> "list[StageFunnel]":
+    """Run a pipeline from images to shards, or continue or extend a run.
+
+    Args:
+        source: A folder, a glob, s3://…, gs://…, Parquet files or urls:FILE; None for that of the folder `out`.
+        out: The output folder, a path, s3://… or gs://…
+        pipeline: By name or path; None for that of the folder, or `everyday` in a new one.
+        model: A hub name or a folder, in place of `generate.model`.
+        settings: Values that replace those of the pipeline.
+        limit: The number of objects to list at most.
+        until: The last stage to run; None for all.
+        update: Whether rows that changed settings touch are done again.
+
+    Returns:
+        The counts of each stage.
+
+    Raises:
+        synthgen.errors.UserMistake: Something that the user can fix, in one line.
+        synthgen.errors.SynthError: The run failed; what is committed stays, and the same call continues.
+    """
+    from dataclasses import replace
+
+    from synthgen import run as runner
+    from synthgen.commands.open import open_run
+    from synthgen.job.funnel import funnels
+    from synthgen.tables import stage_names
+
+    names = stage_names()
+    which = runner.StageRange(names[0], until or names[-1], "edit" if update else "growth")
+    request = replace(_request(source, pipeline, model, settings), limit=limit)
+    opened = open_run("run", request, str(out), lists=True)
+    runner.run(opened.folder, opened.job, opened.request, which, opened.objects)
+    return funnels(opened.folder)
+
+
+def plan_pipeline(
+    out: str | Path,
+    *,
+    pipeline: str | None = None,
+    model: str | None = None,
+    settings: Settings | None = None,
+    profile: int | None = None,
+) -> "Forecast":
+    """Count and price what a run would ask, without asking; the images of `out` must be tagged.
+
+    Args:
+        out: The output folder.
+        pipeline: As for `run_pipeline`.
+        model: As for `run_pipeline`.
+        settings: As for `run_pipeline`.
+        profile: The number of images on which to measure the engine first.
+    """
+    from synthgen.commands.open import open_run
+    from synthgen.commands.plan import EstimateRequest, forecast
+
+    opened = open_run("plan", _request(None, pipeline, model, settings), str(out), lists=False)
+    return forecast(opened.folder, opened.job, EstimateRequest(profile))
+
+
+def preview_image(
+    image: str | Path, *, pipeline: str = "everyday", model: str | None = None, settings: Settings | None = None
+) -> str:
+    """Take one image through every stage and return a report on each; nothing is stored.
+
+    Args:
+        image: An image file.
+        pipeline: By name or path.
+        model: In place of `generate.model`.
+        settings: Values that replace those of the pipeline.
+    """
+    from synthgen.commands.preview import text
+    from synthgen.config import pipeline as pipelines
+
+    return text(Path(image), pipelines.load(pipeline, _request(None, pipeline, model, settings).settings))
+
+
+def run_status(out: str | Path) -> dict[str, Any]:
+    """Return how far a run is, as `synth status --json` prints it."""
+    from synthgen.commands.open import open_run_folder
+    from synthgen.commands.status import as_json
+
+    return as_json(open_run_folder(str(out)))
+
+
+def load_samples(out: str | Path, *, streaming: bool = False) -> "Dataset":
+    """Load the samples of a run with the `datasets` library: images decoded, conversations as TRL takes them.
+
+    Args:
+        out: The output folder of a run.
+        streaming: Whether samples are read as they are used; the result is an IterableDataset then.
+
+    Raises:
+        synthgen.errors.UserMistake: The run has no shards yet.
+    """
+    from datasets import load_dataset
+
+    from synthgen.commands.open import open_run_folder
+    from synthgen.errors import UserMistake
+    from synthgen.tables import PACK
+
+    folder = open_run_folder(str(out))
+    data = folder.stage(PACK).folder.child("data")
+    files = [f"{data.url}/{file.name}" for file in folder.log(PACK).files("data") if file.rows]
+    if not files:
+        raise UserMistake(f"{out}: this run has no shards yet; finish it with `synth run --out {out}`")
+    samples: Dataset = load_dataset("parquet", data_files=files, split="train", streaming=streaming)
+    return samples
+
+
+def _request(
+    source: str | Path | None, pipeline: str | None, model: str | None, settings: Settings | None
+) -> "RunRequest":
+    from synthgen.job.request import RunRequest
+
+    return RunRequest.typed(pipeline, None if source is None else str(source), model, _settings(settings))
+
+
+def _settings(settings: Settings | None) -> list[str]:
+    """Return settings as `--set` takes them; JSON is YAML."""
+    import json
+
+    return [f"{key}={json.dumps(value)}" for key, value in (settings or {}).items()]

@@ -16,10 +16,8 @@ from synthgen.cli.options import (
     OwnPipelineOption,
     PipelineOption,
     SetOption,
-    document_of,
     folder_in,
     pipeline_of,
-    run_folder,
     say,
 )
 from synthgen.errors import UserMistake
@@ -126,13 +124,14 @@ def learn(
 ) -> None:
     """Learn a mapping from a seed set: which instruction types go with which tags; `learn` in the pipeline says how."""
     from synthgen.commands import learn as learner
+    from synthgen.commands.open import document_of, open_run_folder
     from synthgen.config import library
     from synthgen.config.pipeline import Pipeline
     from synthgen.job.request import RunRequest
 
     place = folder_in(seed)
     request = RunRequest.typed(pipeline, None, model, settings)
-    folder = run_folder(place) if place else None
+    folder = open_run_folder(place) if place else None
     _, document = document_of(request, folder, place, ("tag", "generate", "learn"))
     loaded = library.check(document, Pipeline)
     how = loaded.learn

@@ -7,7 +7,6 @@ everywhere here.
 import re
 import shlex
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -75,50 +74,6 @@ def folder_in(place: str) -> str:
     return "" if is_file else place
 
 
-@dataclass(frozen=True)
-class Opened:
-    """An opened run: its folder, its job, what was asked for, and the listing of its source, if that was started."""
-
-    folder: Any
-    job: Any
-    request: Any
-    objects: Any = None
-
-
-def open_run(command: str, request: Any, out: str, lists: bool) -> Opened:
-    """Return the run that a command line names.
-
-    Args:
-        command: For messages.
-        request: As typed; what it leaves out is taken from the folder.
-        out: The output folder as typed.
-        lists: Whether the listing of the source is started. It comes before the model, which may be far away.
-
-    Raises:
-        UserMistake: Something is missing, wrong or cannot be found.
-    """
-    from synthgen.job import resolve
-    from synthgen.job.job import open_job
-    from synthgen.store import RunFolder
-    from synthgen.store.folder import open_folder
-
-    folder = RunFolder(open_folder(out)) if out else None
-    request, document = document_of(request, folder, out)
-    images = "the images (a folder, a glob, s3://…, gs://…, Parquet files or urls:FILE)"
-    missing = [] if document.at(("source", "uri")) else [images]
-    example = f"for example: synth {command} photos --out {out or 'data'}"
-    if missing and folder:
-        raise UserMistake(f"{out}: holds no synth run, and the line does not name {images}; {example}")
-    if folder is None:
-        raise UserMistake(f"missing: {', and '.join([*missing, '--out, the folder for the results'])}; {example}")
-    pipeline, definitions = resolve.load(document)
-    objects = _start_listing(document, pipeline.source) if lists else None
-    job = open_job(folder.out, pipeline, definitions, folder.record)
-    for notice in resolve.notices(request.name, pipeline, definitions):
-        say(notice)
-    return Opened(folder, job, request, objects)
-
-
 def stage_of(option: str, typed: str) -> str:
     """Return a stage as it was typed. Raises UserMistake if there is none of that name."""
     from synthgen.tables import stage_names
@@ -127,50 +82,6 @@ def stage_of(option: str, typed: str) -> str:
     if typed not in names:
         raise UserMistake(f"{option} '{typed}' is unknown: {nearest(typed, names)}")
     return typed
-
-
-def run_folder(out: str) -> Any:
-    """Return the output folder that a command names."""
-    from synthgen.store import RunFolder
-    from synthgen.store.folder import open_folder
-
-    return RunFolder(open_folder(out))
-
-
-def document_of(request: Any, folder: Any, out: str, sections: tuple[str, ...] = ()) -> tuple[Any, Any]:
-    """Return the whole request and its pipeline's document; what the folder adds to the request is reported.
-
-    Args:
-        request: As typed.
-        folder: The run's folder, or None.
-        out: Its name as typed, for messages.
-        sections: Where named, only settings of these sections are taken from the folder.
-    """
-    from synthgen.config import pipeline as pipelines
-    from synthgen.job import request as requests
-
-    if folder is None:
-        return request, pipelines.read(request.name, request.settings)
-    record = folder.record or {}
-    before = requests.RunRequest.of(record)
-    known = before.only(sections) if sections else before
-    whole, message = requests.complete(request, known, out, record.get("started_in", ""))
-    if message:
-        say(message)
-    return whole, requests.read(whole, record, out)
-
-
-def _start_listing(document: Any, named: Any) -> Any:
-    """The listing of the source, begun; what is wrong with one that the pipeline's file names is told with that line."""
-    from synthgen.ingest import sources
-
-    place = ("source", "uri")
-    try:
-        return sources.begun(named)
-    except UserMistake as mistake:
-        if isinstance(document.lines.get(place), int):
-            raise UserMistake(f"{document.where(place)}: source.uri: {mistake}") from mistake
-        raise
 
 
 def say(text: str) -> None:

@@ -19,10 +19,7 @@ from synthgen.cli.options import (
     OnFolder,
     OwnPipelineOption,
     SetOption,
-    document_of,
     folder_in,
-    open_run,
-    run_folder,
     say,
     stage_of,
 )
@@ -57,6 +54,7 @@ def run(
     """Run the pipeline, from images to shards. Start it again to continue or to add what is new."""
     from synthgen import run as runner
     from synthgen.commands import samples, status
+    from synthgen.commands.open import open_run
     from synthgen.job import funnel
     from synthgen.job.request import RunRequest
     from synthgen.tables import PACK, TAG, stage_names
@@ -98,6 +96,7 @@ def plan(
     """Show what a run would ask and what it would cost, without asking. Images that are named are tagged first."""
     from synthgen import run as runner
     from synthgen.commands import plan as planner
+    from synthgen.commands.open import open_run
     from synthgen.job.request import RunRequest
 
     request = RunRequest.typed(pipeline, source, model, settings)
@@ -120,8 +119,9 @@ def status(
 ) -> None:
     """Show how far a run is, from its output folder alone; or what was dropped for a reason."""
     from synthgen.commands import status as statuses
+    from synthgen.commands.open import open_run_folder
 
-    folder = run_folder(out)
+    folder = open_run_folder(out)
     if limit is not None and reason is None:
         raise UserMistake("--limit is of the rows that --reason lists; name a reason")
     if reason is not None:
@@ -150,6 +150,7 @@ def retry(
     from synthgen import run as runner
     from synthgen.commands import retry as retries
     from synthgen.commands import status
+    from synthgen.commands.open import open_run_folder
     from synthgen.commands.repair import repair
     from synthgen.job import funnel, run_record
     from synthgen.job.job import reopen
@@ -158,7 +159,7 @@ def retry(
     from synthgen.tables import LIST, RETRIED_REASONS
 
     named = retries.parse_reasons(reasons or ())
-    folder = run_folder(out)
+    folder = open_run_folder(out)
     job = reopen(folder)
     if partitions:
         with Lease.take(folder.out) as lease:
@@ -186,10 +187,11 @@ def purge(
 ) -> None:
     """Take images out of a folder, with all that came of them, for good."""
     from synthgen.commands import purge as purger
+    from synthgen.commands.open import open_run_folder
     from synthgen.console import pluralize
     from synthgen.job.job import reopen
 
-    folder = run_folder(out)
+    folder = open_run_folder(out)
     done = purger.purge(folder, reopen(folder), names or [])
     gone = ", ".join([pluralize(done.images, "image"), *(pluralize(count, name) for name, count in done.rows.items())])
     objects, partitions, files = (
@@ -203,12 +205,13 @@ def purge(
 @app.command(cls=OnFolder)
 def gc(out: FolderArgument) -> None:
     """Delete leftovers of killed runs, and files that later results replaced."""
+    from synthgen.commands.open import open_run_folder
     from synthgen.console import pluralize
     from synthgen.job import run_record
     from synthgen.store import Lease
     from synthgen.store.gc import collect_garbage
 
-    folder = run_folder(out)
+    folder = open_run_folder(out)
     run_record.check_is_run(folder)
     with Lease.take(folder.out) as lease:
         deleted = collect_garbage(folder, lease)
@@ -225,13 +228,14 @@ def train(
 ) -> None:
     """Fine-tune a vision-language model on a run's shards."""
     from synthgen import train as trainer
+    from synthgen.commands.open import document_of, open_run_folder
     from synthgen.config import library
     from synthgen.config.pipeline import Pipeline
     from synthgen.job.request import RunRequest
 
     place = folder_in(shards)
     request = RunRequest.typed(pipeline, None, None, settings)
-    _, document = document_of(request, run_folder(place) if place else None, place, ("train",))
+    _, document = document_of(request, open_run_folder(place) if place else None, place, ("train",))
     print(trainer.train(shards, model, out, library.check(document, Pipeline).train))
 
 

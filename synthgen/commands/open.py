@@ -1,0 +1,97 @@
+"""Opening a run: from a request and an output folder to a job that is ready, for the command line and for Python."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from synthgen.config import pipeline as pipelines
+from synthgen.config.pipeline import SourceConfig
+from synthgen.config.strict_yaml import Document
+from synthgen.console import note
+from synthgen.errors import UserMistake
+from synthgen.ingest import sources
+from synthgen.ingest.sources import Listed
+from synthgen.job import request as requests
+from synthgen.job import resolve
+from synthgen.job.job import open_job
+from synthgen.job.request import RunRequest
+from synthgen.stages.contract import Job
+from synthgen.store import RunFolder
+from synthgen.store.folder import open_folder
+
+SOURCE_KEY = ("source", "uri")
+IMAGES = "the images (a folder, a glob, s3://…, gs://…, Parquet files or urls:FILE)"
+
+
+@dataclass(frozen=True)
+class OpenedRun:
+    """A run that is ready: its folder, its job, the whole request, and the listing of its source if that was started."""
+
+    folder: RunFolder
+    job: Job
+    request: RunRequest
+    objects: Iterator[Listed] | None = None
+
+
+def open_run(command: str, request: RunRequest, out: str, lists: bool) -> OpenedRun:
+    """Return the run that a request names.
+
+    Args:
+        command: The `synth` command, for messages.
+        request: As typed; what it leaves out is taken from the folder.
+        out: The output folder as typed.
+        lists: Whether the listing of the source is started. It comes before the model, which may be far away.
+
+    Raises:
+        UserMistake: Something is missing, wrong or cannot be found.
+    """
+    folder = open_run_folder(out) if out else None
+    request, document = document_of(request, folder, out)
+    missing = [] if document.at(SOURCE_KEY) else [IMAGES]
+    example = f"for example: synth {command} photos --out {out or 'data'}"
+    if missing and folder:
+        raise UserMistake(f"{out}: holds no synth run, and the line does not name {IMAGES}; {example}")
+    if folder is None:
+        raise UserMistake(f"missing: {', and '.join([*missing, '--out, the folder for the results'])}; {example}")
+    pipeline, definitions = resolve.load(document)
+    objects = _start_listing(document, pipeline.source) if lists else None
+    job = open_job(folder.out, pipeline, definitions, folder.record)
+    for notice in resolve.notices(request.name, pipeline, definitions):
+        note(notice)
+    return OpenedRun(folder, job, request, objects)
+
+
+def open_run_folder(out: str) -> RunFolder:
+    """Return the output folder that a user named. Raises UserMistake if it cannot be one."""
+    return RunFolder(open_folder(out))
+
+
+def document_of(
+    request: RunRequest, folder: RunFolder | None, out: str, sections: tuple[str, ...] = ()
+) -> tuple[RunRequest, Document]:
+    """Return the whole request and the document of its pipeline; what the folder adds to the request is reported.
+
+    Args:
+        request: As typed.
+        folder: The run's folder, or None.
+        out: Its name as typed, for messages.
+        sections: Where named, only settings of these sections are taken from the folder.
+    """
+    if folder is None:
+        return request, pipelines.read(request.name, request.settings)
+    record = folder.record or {}
+    before = RunRequest.of(record)
+    known = before.only(sections) if sections else before
+    whole, message = requests.complete(request, known, out, record.get("started_in", ""))
+    if message:
+        note(message)
+    return whole, requests.read(whole, record, out)
+
+
+def _start_listing(document: Document, source: SourceConfig) -> Iterator[Listed]:
+    """Start to list the source. A mistake in a source that the pipeline's file names is reported with its line."""
+    try:
+        return sources.begun(source)
+    except UserMistake as mistake:
+        if isinstance(document.lines.get(SOURCE_KEY), int):
+            raise UserMistake(f"{document.where(SOURCE_KEY)}: source.uri: {mistake}") from mistake
+        raise
