@@ -34,12 +34,16 @@ class Pair:
 
 @dataclass(frozen=True)
 class Score:
-    """A value, or the reason why there is none; `detail` records the parts of the value."""
+    """A value, or else the reason why there is none; `detail` records the parts of the value."""
 
     value: float | None
     reason: str | None = None
     detail: Mapping[str, Any] | None = None
     output_tokens: int = 0  # of the calls made for it
+
+    def __post_init__(self) -> None:
+        if (self.value is None) == (self.reason is None):
+            raise ValueError("a Score has either a value or a reason why it has none")
 
 
 def prompt_request(

@@ -27,9 +27,9 @@ PROMPT_KEY = re.compile(r"paraphrase|blind|judge\.[a-z][a-z0-9_]*")
 
 @dataclass(frozen=True)
 class Scorer:
-    """A score: its measure, and what it takes of the engine, the prompt pack and the settings."""
+    """A score: its measure, its range, and what it needs from the engine, the prompt pack and the settings."""
 
-    name: str  # in `generate.scores` and `select.keep`, and of its folder below `3-generated/scores`
+    name: str  # in `generate.scores`, in `select.keep` and as a folder in `3-generated/scores`
     measure: Callable[[ImageSession, Pair], Awaitable[Score]]
     needs: tuple[Capability, ...] = ()  # of the engine; with "labels", its prompts below `judge` have labels
     prompts: tuple[str, ...] = ()  # keys of the pack: `paraphrase`, `blind` or `judge.NAME`
@@ -45,10 +45,9 @@ class Scorer:
         for key in self.prompts:
             if not PROMPT_KEY.fullmatch(key):
                 raise ValueError(f"a prompt of score '{self.name}' is paraphrase, blind or judge.NAME, not {key!r}")
-        if self.high is None and "labels" not in self.needs:
-            raise ValueError(
-                f"score '{self.name}' has no highest value; only a score that needs labels may leave it open"
-            )
+        has_labels = "labels" in self.needs and any(key.startswith("judge.") for key in self.prompts)
+        if self.high is None and not has_labels:
+            raise ValueError(f"score '{self.name}' has no highest value and no judge prompt whose labels give it one")
 
     def missing_prompts(self, pack: PackFile) -> list[str]:
         """Return the keys of its prompts that a pack does not have."""
@@ -101,13 +100,13 @@ def find_scorer(name: str) -> Scorer:
 
 
 def is_score(name: str) -> bool:
-    """Whether there is a score of that name, if only by the word of a package that is not loaded."""
+    """Whether the table or an installed package has a score of that name; packages are not loaded."""
     return name in SCORERS or name in scorer_names()
 
 
 def scorer_names() -> list[str]:
     """Return the names of all scores: those of the table, then those of installed packages."""
-    return list(dict.fromkeys([*SCORERS, *entry_points(group=ENTRY_POINTS).names]))
+    return list(dict.fromkeys([*SCORERS, *sorted(entry_points(group=ENTRY_POINTS).names)]))
 
 
 def all_scorers() -> list[Scorer]:
@@ -129,10 +128,10 @@ def shaping(name: str, pack: PackFile, sampling: SamplingConfig) -> Any:
     scorer = find_scorer(name)
     settings = sampling.model_dump(mode="json", include=set(scorer.sampling))
     prompts = [prompt for key in scorer.prompts if (prompt := pack.score_prompt(key))]
-    rendered = [pack.system, *(prompt.model_dump(mode="json") for prompt in prompts)] if prompts else []
+    texts = [pack.system, *(prompt.model_dump(mode="json") for prompt in prompts)] if prompts else []
     if not settings:
-        return rendered
-    return [*rendered, settings] if rendered else settings
+        return texts
+    return [*texts, settings] if texts else settings
 
 
 async def score(name: str, session: ImageSession, pair: Pair) -> dict[str, Any]:
@@ -154,7 +153,7 @@ def _row(pair: Pair, score: Score) -> dict[str, Any]:
     return {
         "pair_id": pair.pair_id,
         "assignment_id": pair.assignment_id,
-        "value": score.value,
+        "value": None if score.value is None else float(score.value),
         "reason": score.reason,
         "detail": json.dumps(score.detail, ensure_ascii=False) if score.detail else None,
         "output_tokens": score.output_tokens,

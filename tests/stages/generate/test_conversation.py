@@ -441,8 +441,7 @@ def test_a_score_added_later_whose_call_fails_has_a_reason() -> None:
 
 
 def test_the_reasons_of_failures_are_on_the_closed_list() -> None:
-    source = (GENERATE / "conversation.py").read_text()
-    source += (GENERATE / "session.py").read_text()
+    source = "".join((GENERATE / name).read_text() for name in ("asking.py", "conversation.py", "session.py"))
     named = {reason for reason in FAILURE_REASONS if f'"{reason}"' in source}
     assert {
         "declined",

@@ -99,6 +99,7 @@ def test_a_grade_reaches_the_number_of_its_labels() -> None:
         ({"name": "../up"}, "a score's name is"),
         ({"prompts": ("system",)}, "a prompt of score 'tidy' is paraphrase, blind or"),
         ({"high": None}, "score 'tidy' has no highest value"),
+        ({"high": None, "needs": ("labels",)}, "score 'tidy' has no highest value"),
     ],
 )
 def test_an_impossible_entry_is_refused(entry: dict[str, Any], message: str) -> None:
@@ -327,12 +328,21 @@ def test_a_package_cannot_replace_a_score_of_the_table(install: Install) -> None
     assert scoring.scorer_names() == list(SCORERS)
 
 
-def test_a_measure_of_a_package_that_raises_costs_one_value(install: Install) -> None:
-    install(TIDINESS.replace('reply.labels["tidy"]', 'reply.labels["tidiest"]'))
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ('Score(reply.labels["tidiest"])', "KeyError: 'tidiest'"),
+        ('Score("high")', "ValueError: could not convert string to float: 'high'"),
+        ("Score(None)", "ValueError: a Score has either a value or a reason why it has none"),
+        ("None", "AttributeError: 'NoneType' object has no attribute 'value'"),
+    ],
+)
+def test_a_measure_of_a_package_that_fails_costs_one_value(install: Install, value: str, reason: str) -> None:
+    install(TIDINESS.replace('Score(reply.labels["tidy"] - reply.labels["messy"], output_tokens=1)', value))
     add_prompt(PROMPT)
     outcome = measure("tidiness", "likelihood")
     (row,), (other,) = outcome.scores["tidiness"], outcome.scores["likelihood"]
-    assert (row["value"], row["reason"]) == (None, "score 'tidiness' failed: KeyError: 'tidiest'")
+    assert (row["value"], row["reason"]) == (None, f"score 'tidiness' failed: {reason}")
     assert other["value"] is not None
 
 
