@@ -1,4 +1,7 @@
-"""The asking calls of an image: which assignments share a call, and what each gets out of it."""
+"""The asking calls of an image: which assignments share a call, and the question or the failure of each.
+
+Groups and their order follow from the assignments alone, never from timing or from replies.
+"""
 
 import asyncio
 from collections.abc import Sequence
