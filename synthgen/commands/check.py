@@ -6,7 +6,6 @@ words that say something), so two names for one thing are found where their text
 purpose may be named too.
 """
 
-import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ from synthgen.config.pipeline import Threshold
 from synthgen.config.prompt_pack import InstructionType, PackFile
 from synthgen.config.taxonomy import Tree, with_ancestors
 from synthgen.console import pluralize
+from synthgen.stages.generate.scoring import find_scorer
 
 ALIKE = 0.75  # of the words of two texts, from which on they are twins
 SHOWN = 12  # names in a line; the rest are counted
@@ -76,21 +76,13 @@ def weightless(rules: RuleSet) -> list[str]:
 def misplaced(keep: Mapping[str, Threshold], pack: PackFile) -> Iterator[str]:
     """A line for each bound of a threshold that is not among the values its score can have."""
     for name, threshold in keep.items():
-        low, high = _values(name, pack)
+        low, high = find_scorer(name).bounds(pack)
         for which, bound in (("min", threshold.min), ("max", threshold.max)):
             if bound is not None and not low <= bound <= high:
                 effect = (
                     "drops every pair that it applies to" if (bound > high) == (which == "min") else "drops nothing"
                 )
                 yield f"note: select.keep.{name}: {which} {bound:g} {effect}: the score goes from {low:g} to {high:g}"
-
-
-def _values(score: str, pack: PackFile) -> tuple[float, float]:
-    """The least and the greatest value of a score, as docs/scores.md has them; a judge's are its labels, counted from 1."""
-    if score == "image_gain":
-        return -math.inf, math.inf
-    judge = pack.judge.get(score)  # type: ignore[call-overload]
-    return (1, len(judge.labels)) if judge else (0, 1)
 
 
 def twins(texts: Mapping[str, str]) -> list[tuple[str, str]]:

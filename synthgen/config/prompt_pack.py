@@ -103,6 +103,14 @@ class JudgePrompt(Section):
     labels: tuple[str, ...] = Field(min_length=2)
 
 
+def kind_of_judge(value: Any) -> str:
+    """Return which prompt an entry of `judge` is: with labels, or one whose reply is read as text."""
+    is_plain = isinstance(value, PlainPrompt) or (
+        isinstance(value, Mapping) and "max_tokens" in value and "labels" not in value
+    )
+    return "PlainPrompt" if is_plain else "JudgePrompt"
+
+
 class PackFile(Section):
     """prompts/NAME.yaml"""
 
@@ -113,8 +121,21 @@ class PackFile(Section):
     ask_choice: AskPrompt | None = None
     answer: dict[Form, AnswerPrompt]
     paraphrase: PlainPrompt | None = None
-    judge: dict[Literal["question", "answer"], JudgePrompt] = Field(default_factory=dict)
+    judge: dict[
+        str,
+        Annotated[
+            Annotated[JudgePrompt, Tag("JudgePrompt")] | Annotated[PlainPrompt, Tag("PlainPrompt")],
+            Discriminator(kind_of_judge),
+        ],
+    ] = Field(default_factory=dict)  # by names that scores use; job/scores.py refuses others
     blind: PlainPrompt | None = None
+
+    def score_prompt(self, key: str) -> JudgePrompt | PlainPrompt | None:
+        """Return the prompt at `paraphrase`, `blind` or `judge.NAME`; None if the pack does not have it."""
+        section, _, name = key.partition(".")
+        if section == "judge":
+            return self.judge.get(name)
+        return {"paraphrase": self.paraphrase, "blind": self.blind}[key]
 
 
 @dataclass(frozen=True)
@@ -163,7 +184,9 @@ def load(name: str) -> Prompts:
     if isinstance(answered, Mapping):
         missing = [form for form in _forms(types) if form not in answered]
         faults += [f"{document.where(('answer',))}: no answer prompt for the form '{form}'" for form in missing]
-    for place, values in _templates(list(types.values()) or [_ANY_TYPE]):
+    judges = document.at(("judge",))
+    names = list(judges) if isinstance(judges, Mapping) else []
+    for place, values in _templates(list(types.values()) or [_ANY_TYPE], names):
         text = document.at(place)
         if isinstance(text, str) and (fault := _template_fault(text, values)):
             faults.append(f"{document.where(place)}: {'.'.join(place)}: {fault}")
@@ -218,7 +241,12 @@ def render(text: str, **values: Any) -> str:
 @cache
 def asks_many(prompt: AskPrompt) -> bool:
     """Whether one call can ask for several questions: whether the template says how many."""
-    return "n" in find_undeclared_variables(_ENVIRONMENT.parse(prompt.text))
+    return "n" in variables_of(prompt.text)
+
+
+def variables_of(text: str) -> set[str]:
+    """Return the variables that a template uses."""
+    return find_undeclared_variables(_ENVIRONMENT.parse(text))
 
 
 def recipe_texts(prompts: Prompts, instruction_type: str, form: str) -> dict[str, Any]:
@@ -256,11 +284,19 @@ _SAMPLE = Question("How many dogs are there?", ("one", "two", "three", "four"))
 _ANY_TYPE = InstructionType(
     "any/type", "anything", "anything", "type", ("short",), ("What?", "Which?")
 )  # where no family is right
+SCORE_VARIABLES = ("question", "answer", "type", "language")  # of the templates below `judge`
 Values = dict[str, Any]
 
 
-def _templates(types: Sequence[InstructionType]) -> Iterator[tuple[tuple[str, ...], list[Values]]]:
-    """The places of a pack that hold templates, with values for all variables that each may use."""
+def _templates(
+    types: Sequence[InstructionType], judges: Sequence[str]
+) -> Iterator[tuple[tuple[str, ...], list[Values]]]:
+    """Yield the places of a pack that hold templates, with values for all variables that each may use.
+
+    Args:
+        types: The instruction types that templates are tried with.
+        judges: The keys of the pack's `judge`.
+    """
     asked: list[Values] = [
         {"type": kind, "n": n, "language": "English", "tags": ["dog"][: n - 1]} for kind in types for n in (1, 2)
     ]
@@ -271,11 +307,8 @@ def _templates(types: Sequence[InstructionType]) -> Iterator[tuple[tuple[str, ..
         turn: Values = {"question": _SAMPLE.text, "options": list(_SAMPLE.options) if form == "choice" else []}
         yield ("answer", form, "text"), [{**turn, "language": "English"}]
         yield ("answer", form, "turn"), [turn]
-    for name in ("question", "answer"):
-        judged: Values = (
-            {"question": _SAMPLE.text} if name == "question" else {"question": _SAMPLE.text, "answer": "two"}
-        )
-        yield ("judge", name, "text"), [{**judged, "type": kind} for kind in types]
+    for name in judges:
+        yield ("judge", name, "text"), [{**told, "answer": "two", "type": kind} for kind in types]
     yield ("paraphrase", "text"), [told]
     yield ("blind", "text"), [told]
 
@@ -283,7 +316,7 @@ def _templates(types: Sequence[InstructionType]) -> Iterator[tuple[tuple[str, ..
 def _template_fault(text: str, samples: list[Values]) -> str | None:
     """What is wrong with a template: found by filling it in once for every type, so that no run finds it later."""
     try:
-        if unknown := find_undeclared_variables(_ENVIRONMENT.parse(text)) - set(samples[0]):
+        if unknown := variables_of(text) - set(samples[0]):
             return "; ".join(f"unknown variable '{name}': {nearest(name, samples[0])}" for name in sorted(unknown))
         for values in samples:
             render(text, **values)

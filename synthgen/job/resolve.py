@@ -7,24 +7,21 @@ compared as far as each can be known: a file that cannot be read hides only what
 
 from collections.abc import Sequence
 from functools import partial
-from itertools import permutations
 from pathlib import Path
 
 from synthgen import taggers as tagging
 from synthgen.config import library, mapping, prompt_pack
 from synthgen.config.library import Section
 from synthgen.config.mapping import RuleSet
-from synthgen.config.pipeline import GenerateConfig, Pipeline
-from synthgen.config.prompt_pack import Prompts
-from synthgen.config.strict_yaml import Document, KeyPath
+from synthgen.config.pipeline import Pipeline
+from synthgen.config.strict_yaml import Document
 from synthgen.config.taxonomy import Tree, alike, matching
 from synthgen.engines.scripted import Script
-from synthgen.errors import Mistakes, attempted, nearest
+from synthgen.errors import Mistakes, attempted
+from synthgen.job import scores
 from synthgen.stages.contract import Definitions
-from synthgen.stages.generate.scoring import NEEDS, SCORERS
 
-SCORES: KeyPath = ("generate", "scores")
-ENGINE: KeyPath = ("generate", "engine")
+ENGINE = ("generate", "engine")
 
 
 class _ScriptedEngine(Section, extra="ignore"):
@@ -52,6 +49,7 @@ def load(document: Document) -> tuple[Pipeline, Definitions]:
     packs = library.named("prompts", document, ("generate", "prompts"), faults)
     for name in packs:
         prompts = attempted(faults, partial(prompt_pack.load, name))
+        faults += scores.judge_faults(name)
         types = list(prompts.types) if prompts else attempted([], partial(prompt_pack.types_of, name))
     for name in library.named("mapping", document, ("plan", "mapping"), faults):
         rules = attempted(faults, partial(_rules, name, tree, types))
@@ -67,8 +65,8 @@ def load(document: Document) -> tuple[Pipeline, Definitions]:
     if document.at((*ENGINE, "kind")) == "scripted" and not document.at((*ENGINE, "script")):
         attempted(faults, lambda: library.check(document, _Scripted))
     faults += [
-        *_score_faults(document),
-        *(_unserved(document, prompts) if prompts else ()),
+        *scores.name_faults(document),
+        *(scores.serve_faults(document, prompts) if prompts else ()),
         *_cap_faults(document, types),
     ]
     if faults:
@@ -109,57 +107,6 @@ def _rules(name: str, tree: Tree | None, types: Sequence[str] | None) -> RuleSet
         return mapping.load(name, tree, types)
     mapping.files(name, tree, types)
     return None
-
-
-def _score_faults(document: Document) -> list[str]:
-    """Scores that there are not, and thresholds on what is not scored."""
-    scores = document.words(SCORES)
-    faults = [
-        f"{document.where(place)}: generate.scores: '{name}' is not a score: {nearest(name, SCORERS)}"
-        for place, name in scores.items()
-        if name not in SCORERS
-    ]
-    given = (
-        list(GenerateConfig.model_fields["scores"].default) if document.at(SCORES) is None else list(scores.values())
-    )
-    for place, name in document.words(("select", "keep")).items():
-        where = f"{document.where(place)}: select.keep: '{name}'"
-        if name not in SCORERS:
-            faults.append(f"{where} is not a score: {nearest(name, SCORERS)}")
-        elif name not in given:
-            faults.append(f"{where} is not scored; add it to generate.scores ({', '.join(given)})")
-    return faults
-
-
-def _unserved(document: Document, prompts: Prompts) -> list[str]:
-    """Scores that the prompt pack or the engine cannot serve."""
-    pack, faults = prompts.pack, []
-    asked = {
-        "paraphrase": pack.paraphrase,
-        "blind": pack.blind,
-        "question": pack.judge.get("question"),
-        "answer": pack.judge.get("answer"),
-    }
-    for place, name in document.words(SCORES).items():
-        where = f"{document.where(place)}: generate.scores: '{name}' needs"
-        if name in asked and asked[name] is None:
-            faults.append(f"{where} a prompt that pack '{prompts.name}' does not have")
-        if document.at((*ENGINE, "kind")) != "endpoint":
-            continue
-        if NEEDS.get(name) == "given":
-            faults.append(f"{where} prompt log-probabilities, which an endpoint does not give; use engine kind vllm")
-        judge = pack.judge.get(name)  # type: ignore[call-overload]
-        if found := _begins_another(judge.labels if judge else ()):
-            faults.append(
-                f"{where} labels that their first tokens tell apart, which is all that an endpoint shows; in pack '{prompts.name}' "
-                f"'{found[0]}' begins '{found[1]}'; use other labels, or engine kind vllm"
-            )
-    return faults
-
-
-def _begins_another(labels: Sequence[str]) -> tuple[str, str] | None:
-    """A label and another that begins with it, if there are such."""
-    return next(((one, other) for one, other in permutations(labels, 2) if other.startswith(one)), None)
 
 
 def _cap_faults(document: Document, types: Sequence[str] | None) -> list[str]:

@@ -310,7 +310,7 @@ def test_a_score_that_pack_or_engine_cannot_serve_is_told() -> None:
     )
     scores = "generate.scores=[blind, image_gain]"
     assert mistakes(scores, "select.keep={}", "generate.engine={kind: endpoint, urls: ['http://x/v1']}") == [
-        f"--set {scores}: generate.scores: 'blind' needs a prompt that pack 'small' does not have",
+        f"--set {scores}: generate.scores: 'blind' needs the prompt blind, which pack 'small' does not have",
         f"--set {scores}: generate.scores: 'image_gain' needs prompt log-probabilities, which an endpoint does not give; "
         "use engine kind vllm",
     ]
@@ -334,7 +334,7 @@ def test_labels_that_an_endpoint_cannot_tell_apart_are_told_and_left_to_vllm_to_
     ))  # fmt: skip
     scores = "generate.scores=[question, answer]"
     assert mistakes(scores, "generate.engine={kind: endpoint, urls: ['http://x/v1']}") == [
-        f"--set {scores}: generate.scores: 'answer' needs labels that their first tokens tell apart, which is all that an endpoint shows; "
+        f"--set {scores}: generate.scores: 'answer' needs labels that differ in their first tokens, as an endpoint shows no others; "
         "in pack 'small' '1' begins '10'; use other labels, or engine kind vllm",
     ]
     assert resolve.load(pipelines.read("small", [scores, "generate.engine={kind: vllm}"]))

@@ -144,6 +144,26 @@ def test_all_that_is_wrong_with_a_pack_is_told_at_once(workspace: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ('{text: "Rate {{ answer }}", lables: [a, b]}', "unknown key 'lables' in judge.other: did you mean 'labels'?"),
+        ('{text: "Rate {{ answer }}", max_tokens: 0}', "judge.other.max_tokens: must be greater than 0, not 0"),
+        ('{text: "Rate {{ answer }}"}', "judge.other.labels is missing"),
+        ('{text: "Rate {{ anwser }}", max_tokens: 9}', "judge.other.text: unknown variable 'anwser': did you mean"),
+    ],
+)
+def test_a_prompt_below_judge_has_any_name_and_either_labels_or_max_tokens(
+    workspace: Path, entry: str, message: str
+) -> None:
+    with pytest.raises(Mistakes) as caught:
+        load(workspace, change=f"judge: => judge:\n  other: {entry}")
+    (line,) = caught.value.lines
+    assert message in line and "small.yaml:12: " in line
+    valid = "{text: 'Rate {{ answer }}, {{ type.name }} in {{ language }}', max_tokens: 9}"
+    assert "other" in load(workspace, change=f"judge: => judge:\n  other: {valid}").pack.judge
+
+
 def test_two_families_of_a_pack_may_not_share_a_type(workspace: Path) -> None:
     write(workspace / "prompts/families/other.yaml", SHELVES["prompts/families/small.yaml"])
     with pytest.raises(Mistakes, match="also in another family of pack 'small'"):

@@ -1,7 +1,9 @@
 """The pages cannot rot: what they tell the reader to type exists, and so does every file, name and key that they mention."""
 
+import math
 import re
 import shlex
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from synthgen.cli import app
 from synthgen.config import library, mapping, pipeline, prompt_pack, taxonomy
 from synthgen.job import resolve
 from synthgen.stages import select
-from synthgen.stages.generate.scoring import SCORERS
+from synthgen.stages.generate.scoring import ENTRY_POINTS, SCORERS, Scorer
 from synthgen.tables import PAIRS
 from tests.fixtures.workspace import ROOT
 
@@ -242,9 +244,31 @@ def test_make_help_tells_every_target() -> None:
     assert not [name for name in TARGETS if not re.search(rf"^{name}:.*## ", text, re.MULTILINE)]
 
 
-def test_every_score_and_every_reason_of_a_decision_is_explained() -> None:
+def test_the_table_of_scores_on_the_page_is_that_of_the_code() -> None:
+    def cells(scorer: Scorer) -> list[str]:
+        low, high = scorer.low, scorer.high
+        bounds = "any" if low == -math.inf else f"{low:g}, labels" if high is None else f"{low:g}, {high:g}"
+        prompts, needs = (", ".join(f"`{name}`" for name in names) for names in (scorer.prompts, scorer.needs))
+        return [f"`{scorer.name}`", bounds, prompts, needs]
+
+    text = read(ROOT / "docs/scores.md").split("\n## Scores\n")[1].split("\n## ")[0]
+    rows = [[cell.strip() for cell in line.split("|")[1:5]] for line in text.splitlines() if line.startswith("| `")]
+    assert rows == [cells(scorer) for scorer in SCORERS.values()]
+
+
+def test_the_example_of_a_score_on_the_page_is_one() -> None:
+    (text,) = blocks(ROOT / "docs/scores.md", "python")
+    module: dict[str, Any] = {}
+    exec(text, module)
+    (scorer,) = [value for value in module.values() if isinstance(value, Scorer)]
+    (offer,) = blocks(ROOT / "docs/scores.md", "toml")
+    points = tomllib.loads(offer)["project"]["entry-points"][ENTRY_POINTS]
+    assert points == {scorer.name: "my_scores:TIDINESS"} and text.startswith("# my_scores.py")
+
+
+def test_every_reason_of_a_decision_is_explained() -> None:
     page = read(ROOT / "docs/scores.md")
     pairs = PAIRS.empty_table().append_column("plain", pa.array([], pa.large_string()))
     reasons = [f"rule:{name}" for name, _ in select._rules(pairs, pipeline.SelectConfig(forbidden=("x",)))]
     reasons += ["retired", "unscored:…", "score:…", *select.REPEATS[1:]]
-    assert not [name for name in (*SCORERS, *reasons) if f"`{name}`" not in page]
+    assert not [name for name in reasons if f"`{name}`" not in page]

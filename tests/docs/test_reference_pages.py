@@ -124,7 +124,7 @@ def test_every_key_of_a_text_file_is_listed_with_its_default(title: str, model: 
 
 def test_every_variable_of_a_template_is_listed() -> None:
     used: dict[str, set[str]] = {}
-    for place, samples in prompt_pack._templates([prompt_pack._ANY_TYPE]):
+    for place, samples in prompt_pack._templates([prompt_pack._ANY_TYPE], ["answer"]):
         first, *between, last = ({"ask_choice": "ask", "blind": "paraphrase"}.get(place[0], place[0]), *place[1:])
         key = ".".join([first, *({"answer": "FORM", "judge": "SCORE"}[first] for _ in between), last])
         used.setdefault(key, set()).update(samples[0])

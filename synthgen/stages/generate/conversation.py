@@ -1,66 +1,37 @@
-"""Stage 3, seen from one image: everything that is said about it, as one conversation with one engine.
+"""The conversation about one image: its questions, its answers and their scores, as calls to one engine.
 
-Comes in: the image, the assignments that the plan made for it, the prompts. Goes out: one row for every assignment (a pair,
-or a failure with its reason) and the scores of its pairs. The calls of an image go to one engine close together and the
-image stands first in each, so the engine encodes and prefills it once; stage after stage over all images would pay for it
-at every call. Questions of one type are asked for in one call, which keeps them distinct. All asks of an image come before
-its answers, so that a repeated question is found in an order that does not depend on timing.
+The calls of an image go to one engine close together and the image stands first in each, so that the engine encodes and
+prefills it once. Questions of one type are asked for in one call, which keeps them distinct. All asking calls come
+before the answers, so that which of two equal questions counts does not depend on timing.
 """
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import zip_longest
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from PIL.Image import Image
-
 from synthgen.config.pipeline import SamplingConfig
-from synthgen.config.prompt_pack import Prompts, asks_many, render
-from synthgen.config.replies import Declined, Question, Unparsable, parse_questions, question_schema
+from synthgen.config.prompt_pack import Prompts
+from synthgen.config.replies import Question
 from synthgen.engines import Engine, Reply, Request
+from synthgen.errors import Failure
 from synthgen.stages.generate import scoring
-from synthgen.stages.generate.scoring import ImageSession, Pair
-from synthgen.tables import draw, pair_id
+from synthgen.stages.generate.asking import AskedQuestion, Assignment, LoadedImage, ask_all, fail_repeats, sampling_seed
+from synthgen.stages.generate.measures import Pair
+from synthgen.stages.generate.session import ImageSession, answer_text, failure_of
+from synthgen.tables import pair_id
+
+__all__ = [
+    "Assignment",
+    "ConversationContext",
+    "LoadedImage",
+    "Outcome",
+    "converse",
+    "failed_rows",
+    "score_again",
+]
 
 Row = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Assignment:
-    """What the plan asks for; `recipe` and `attempt` make the pair's id."""
-
-    assignment_id: str
-    image_id: str
-    object_id: str
-    type: str
-    form: str
-    language: str
-    ordinal: int
-    recipe: str
-    attempt: int
-
-
-@dataclass(frozen=True)
-class LoadedImage:
-    """An image in hand."""
-
-    image: Image
-    key: str  # names its pixels: content, decoding, size
-    tags: tuple[str, ...] = ()
-
-
-@dataclass
-class AskedQuestion:
-    """An assignment after its ask: with a question, or with the failure that ended it."""
-
-    assignment: Assignment
-    reply: Reply
-    question: Question | None = None
-    reason: str | None = None
-    detail: str | None = None
-    share: int = 1  # assignments that shared the asking call
-    place: int = 0  # among them
 
 
 @dataclass(frozen=True)
@@ -73,7 +44,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class ConversationContext:
-    """What all conversations of a run share."""
+    """The settings that all conversations of a run share."""
 
     prompts: Prompts
     sampling: SamplingConfig
@@ -82,176 +53,142 @@ class ConversationContext:
 
 
 async def converse(
-    subject: LoadedImage, assignments: Sequence[Assignment], engine: Engine, terms: ConversationContext
+    subject: LoadedImage, assignments: Sequence[Assignment], engine: Engine, context: ConversationContext
 ) -> Outcome:
-    """One image's conversation; raises EngineDied and nothing else."""
-    talk = ImageSession(engine, terms.prompts, terms.sampling, terms.seed, subject.image, subject.key)
-    asked = await _ask_all(talk, subject, _groups(assignments, terms.prompts))
-    _drop_repeats(asked)
-    finished = await asyncio.gather(*(_answer(talk, one, terms.scores) for one in asked))
-    scores: dict[str, list[Row]] = {name: [] for name in terms.scores}
-    for _, found in finished:
-        for name, row in found.items():
+    """Ask, answer and score the assignments of one image.
+
+    Returns:
+        One pairs row per assignment, and one row per score of each assignment that became a pair.
+
+    Raises:
+        EngineDied: The engine can serve no further call. A call that fails costs one row and raises nothing.
+    """
+    session = _open_session(subject, engine, context)
+    asked = await ask_all(session, subject, assignments)
+    answered = await asyncio.gather(*(_answer(session, question, context.scores) for question in fail_repeats(asked)))
+    scores: dict[str, list[Row]] = {name: [] for name in context.scores}
+    for _, score_rows in answered:
+        for name, row in score_rows.items():
             scores[name].append(row)
-    return Outcome([pair for pair, _ in finished], scores)
+    return Outcome([row for row, _ in answered], scores)
 
 
 async def score_again(
-    subject: LoadedImage, unscored: Sequence[tuple[Row, list[str]]], engine: Engine, terms: ConversationContext
+    subject: LoadedImage, unscored: Sequence[tuple[Row, list[str]]], engine: Engine, context: ConversationContext
 ) -> Outcome:
-    """The scores that pairs made earlier lack; the pairs stay as they are."""
-    talk = ImageSession(engine, terms.prompts, terms.sampling, terms.seed, subject.image, subject.key)
+    """Measure missing scores of pairs made earlier; the pairs stay as they are.
+
+    Args:
+        subject: The pairs' image.
+        unscored: Pairs rows, each with the names of the scores to measure.
+        engine: The engine that the scores ask.
+        context: The settings of the run.
+    """
+    session = _open_session(subject, engine, context)
     wanted = [(row, name) for row, names in unscored for name in names]
-    found = await asyncio.gather(*(_score_row(talk, row, name) for row, name in wanted))
+    rows = await asyncio.gather(*(_score_row(session, row, name) for row, name in wanted))
     scores: dict[str, list[Row]] = {}
-    for (_, name), row in zip(wanted, found, strict=True):
+    for (_, name), row in zip(wanted, rows, strict=True):
         scores.setdefault(name, []).append(row)
     return Outcome([], scores)
 
 
-async def _score_row(talk: ImageSession, row: Row, name: str) -> Row:
+def failed_rows(assignments: Sequence[Assignment], reason: str, detail: str) -> list[Row]:
+    """Return the rows of assignments whose image never reached the engine, or killed it."""
+    failure = Failure(reason, detail)
+    return [_row(AskedQuestion(assignment, Reply(""), failure=failure), None) for assignment in assignments]
+
+
+def _open_session(subject: LoadedImage, engine: Engine, context: ConversationContext) -> ImageSession:
+    return ImageSession(engine, context.prompts, context.sampling, context.seed, subject.image, subject.key)
+
+
+# --- answers and scores -----------------------------------------------------------------------------------------------
+
+
+async def _answer(session: ImageSession, asked: AskedQuestion, scores: tuple[str, ...]) -> tuple[Row, dict[str, Row]]:
+    """Answer a question; return its pairs row, and the rows of its scores by name if it became a pair."""
+    if asked.failure or asked.question is None:
+        return _row(asked, None), {}
+    assignment = asked.assignment
+    reply = await session.answer(
+        asked.question, assignment.form, assignment.language, seed=sampling_seed(session.seed, assignment)
+    )
+    failure = failure_of(reply, "the answer")
+    if failure is None and not reply.text.strip():
+        failure = Failure("empty_answer")
+    row = _row(replace(asked, failure=failure), reply)
+    if failure:
+        return row, {}
+    pair = _pair(session, row, asked.question, reply)
+    score_rows = await asyncio.gather(*(scoring.score(name, session, pair) for name in scores))
+    return row, dict(zip(scores, score_rows, strict=True))
+
+
+async def _score_row(session: ImageSession, row: Row, name: str) -> Row:
+    """Measure one score of a pairs row made earlier."""
     question = Question(row["question"], tuple(row["options"] or ()))
     reply = Reply(row["answer"])
-    if name in scoring.OF_LOGPROBS and "given" not in talk.engine.facts.capabilities:
-        reply = Reply(
-            row["answer"],
-            detail="the engine cannot score a given text; pairs have this score only if it is made with them",
-        )
-    elif name in scoring.OF_LOGPROBS:
-        text = scoring.answer_text(talk.prompts, question, row["form"], row["language"])
-        given = await talk.say(Request("given", text, 1, given=row["answer"]))
-        reply = Reply(row["answer"], failure=given.failure, detail=given.detail, logprobs=given.logprobs)
-    kind = talk.prompts.types[row["type"]]
-    return await scoring.score(
-        name, talk, Pair(row["pair_id"], row["assignment_id"], kind, row["form"], row["language"], question, reply)
+    if scoring.find_scorer(name).from_logprobs:
+        reply = await _with_logprobs(session, row, question)
+    return await scoring.score(name, session, _pair(session, row, question, reply))
+
+
+async def _with_logprobs(session: ImageSession, row: Row, question: Question) -> Reply:
+    """Return a stored answer with its log-probabilities, or with the reason why there are none."""
+    if "given" not in session.engine.facts.capabilities:
+        why = "the engine cannot score a given text; pairs have this score only if it is made with them"
+        return Reply(row["answer"], detail=why)
+    text = answer_text(session.prompts, question, row["form"], row["language"])
+    given = await session.generate(Request("given", text, 1, given=row["answer"]))
+    return Reply(row["answer"], failure=given.failure, detail=given.detail, logprobs=given.logprobs)
+
+
+def _pair(session: ImageSession, row: Row, question: Question, reply: Reply) -> Pair:
+    return Pair(
+        row["pair_id"],
+        row["assignment_id"],
+        session.prompts.types[row["type"]],
+        row["form"],
+        row["language"],
+        question,
+        reply,
     )
 
 
-def _groups(assignments: Sequence[Assignment], prompts: Prompts) -> list[list[Assignment]]:
-    """Assignments that one call can ask for: of one type, language and kind of options, in a fixed order."""
-    groups: dict[tuple[str, str, bool, str], list[Assignment]] = {}
-    for one in sorted(
-        assignments, key=lambda one: (one.type, one.language, one.form == "choice", one.ordinal, one.form)
-    ):
-        alone = "" if asks_many(prompts.ask(one.form)) else one.assignment_id
-        groups.setdefault((one.type, one.language, one.form == "choice", alone), []).append(one)
-    return list(groups.values())
+# --- rows -------------------------------------------------------------------------------------------------------------
 
 
-async def _ask_all(talk: ImageSession, subject: LoadedImage, groups: list[list[Assignment]]) -> list[AskedQuestion]:
-    # The first call fills the engine's caches for this image; sent together, all of them would find the caches empty.
-    first = [await _ask(talk, subject, groups[0])] if groups else []
-    rest = await asyncio.gather(*(_ask(talk, subject, group) for group in groups[1:]))
-    return [asked for group in (*first, *rest) for asked in group]
-
-
-async def _ask(talk: ImageSession, subject: LoadedImage, group: list[Assignment]) -> list[AskedQuestion]:
-    one, choice = group[0], group[0].form == "choice"
-    prompt = talk.prompts.ask(one.form)
-    text = render(
-        prompt.text,
-        type=talk.prompts.types[one.type],
-        n=len(group),
-        language=one.language,
-        tags=[tag.split("/")[-1] for tag in subject.tags],
-    )
-    reply = await talk.say(
-        Request(
-            "ask",
-            text,
-            prompt.max_tokens,
-            temperature=talk.sampling.ask_temperature,
-            top_p=talk.sampling.top_p,
-            seed=_seed(talk.seed, one),
-            schema=question_schema(choice, len(group)) if prompt.parse == "json" else None,
-        )
-    )
-    failure, detail = scoring.fault(reply, "the asking reply") or (None, None)
-    parsed = None if failure else parse_questions(reply.text, prompt.parse, prompt.none, choice)
-    if isinstance(parsed, Declined):
-        failure = "declined"
-    elif isinstance(parsed, Unparsable):
-        failure, detail = "unparsable", parsed.why
-    questions = parsed if isinstance(parsed, list) else []
-    found = zip_longest(group, questions[: len(group)])
-    return [
-        AskedQuestion(
-            assignment, reply, question, None if question else failure or "too_few_questions", detail, len(group), place
-        )
-        for place, (assignment, question) in enumerate(found)
-    ]
-
-
-def _drop_repeats(asked: list[AskedQuestion]) -> None:
-    """Fails the questions that an earlier assignment of this image asks too."""
-    seen: dict[str, str] = {}
-    for one in asked:
-        if one.question is None:
-            continue
-        first = seen.setdefault(scoring.normal(one.question.text), one.assignment.assignment_id)
-        if first != one.assignment.assignment_id:
-            one.reason, one.detail = "repeated_question", f"asked by assignment {first}"
-
-
-async def _answer(talk: ImageSession, asked: AskedQuestion, names: tuple[str, ...]) -> tuple[Row, dict[str, Row]]:
-    """The row of an assignment, and the scores of its pair if it became one."""
-    if asked.reason or asked.question is None:
-        return _row(asked, None, asked.reason), {}
-    reply = await talk.answer(
-        asked.question, asked.assignment.form, asked.assignment.language, seed=_seed(talk.seed, asked.assignment)
-    )
-    reason, asked.detail = scoring.fault(reply, "the answer") or (None if reply.text.strip() else "empty_answer", None)
-    row = _row(asked, reply, reason)
-    if reason:
-        return row, {}
-    one = asked.assignment
-    pair = Pair(
-        row["pair_id"], one.assignment_id, talk.prompts.types[one.type], one.form, one.language, asked.question, reply
-    )
-    rows = await asyncio.gather(*(scoring.score(name, talk, pair) for name in names))
-    return row, dict(zip(names, rows, strict=True))
-
-
-def _row(asked: AskedQuestion, reply: Reply | None, reason: str | None) -> Row:
-    """The pairs row of an assignment; the asking call's tokens and seconds are shared out over those it asked for."""
-    one, ask = asked.assignment, asked.reply
+def _row(asked: AskedQuestion, answer: Reply | None) -> Row:
+    """Return the pairs row of an assignment; tokens and seconds of the asking call are shared by its assignments."""
+    assignment, ask, question, failure = asked.assignment, asked.reply, asked.question, asked.failure
+    answer_cost = answer or Reply("")
     return {
-        "assignment_id": one.assignment_id,
-        "pair_id": None if reason else pair_id(one.assignment_id, one.recipe, one.attempt),
-        "image_id": one.image_id,
-        "object_id": one.object_id,
-        "type": one.type,
-        "form": one.form,
-        "language": one.language,
-        "ordinal": one.ordinal,
-        "outcome": "failed" if reason else "pair",
-        "reason": reason,
-        "detail": asked.detail,
-        "recipe": one.recipe,
-        "attempt": one.attempt,
-        "question": asked.question.text if asked.question else None,
-        "options": list(asked.question.options) if asked.question and asked.question.options else None,
-        "answer": None if reason or reply is None else reply.text,
+        "assignment_id": assignment.assignment_id,
+        "pair_id": None if failure else pair_id(assignment.assignment_id, assignment.recipe, assignment.attempt),
+        "image_id": assignment.image_id,
+        "object_id": assignment.object_id,
+        "type": assignment.type,
+        "form": assignment.form,
+        "language": assignment.language,
+        "ordinal": assignment.ordinal,
+        "outcome": "failed" if failure else "pair",
+        "reason": failure.reason if failure else None,
+        "detail": (failure.detail or None) if failure else None,
+        "recipe": assignment.recipe,
+        "attempt": assignment.attempt,
+        "question": question.text if question else None,
+        "options": list(question.options) if question and question.options else None,
+        "answer": answer.text if answer and not failure else None,
         "raw_question": ask.text,
-        "raw_answer": reply.text if reply else None,
-        "prompt_tokens": _part(ask.prompt_tokens, asked) + (reply.prompt_tokens if reply else 0),
-        "cached_tokens": _part(ask.cached_tokens, asked) + (reply.cached_tokens if reply else 0),
-        "output_tokens": _part(ask.output_tokens, asked) + (reply.output_tokens if reply else 0),
-        "seconds": ask.seconds / asked.share + (reply.seconds if reply else 0.0),
+        "raw_answer": answer.text if answer else None,
+        "prompt_tokens": _part(ask.prompt_tokens, asked) + answer_cost.prompt_tokens,
+        "cached_tokens": _part(ask.cached_tokens, asked) + answer_cost.cached_tokens,
+        "output_tokens": _part(ask.output_tokens, asked) + answer_cost.output_tokens,
+        "seconds": ask.seconds / asked.share + answer_cost.seconds,
     }
 
 
 def _part(tokens: int, asked: AskedQuestion) -> int:
-    """What an assignment bears of its asking call; the parts add up to the whole."""
+    """Return an assignment's part of the asking call's tokens; the parts add up to the whole."""
     return tokens // asked.share + (asked.place < tokens % asked.share)
-
-
-def _seed(seed: int, one: Assignment) -> int:
-    """The sampling seed of an assignment's calls: a function of the run seed, the row and the attempt."""
-    return int(draw(seed, "sampling", one.assignment_id, one.recipe, str(one.attempt)) * 2**31)
-
-
-def failed_rows(assignments: Sequence[Assignment], reason: str, detail: str) -> list[Row]:
-    """The rows of assignments whose image never reached the engine, or killed it."""
-    nothing = Reply("")
-    return [_row(AskedQuestion(one, nothing, None, reason, detail), None, reason) for one in assignments]

@@ -1,330 +1,179 @@
-"""What a pair is worth: one function a score.
+"""The table of scores. A `Scorer` holds all that differs between scores; other code derives from it.
 
-Comes in: a Pair just answered, and the Talk it came from. Goes out: a row of `3-generated/scores/<name>`. A score is
-measured here and judged in stages/select.py, because a measurement is expensive and a threshold is an opinion. A scorer whose call
-fails gives a row without a value that says why. Scores on the generating model run inside the conversation, while its
-caches still hold the image.
+A score is measured here and judged in the select stage, because a measurement is expensive and a threshold is an
+opinion. Measures run inside the image's conversation, while the engine's caches still hold the image.
 """
 
-import asyncio
 import json
-import math
 import re
-import unicodedata
-from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import entry_points
 from typing import Any
 
-from PIL.Image import Image
-
 from synthgen.config.pipeline import SamplingConfig
-from synthgen.config.prompt_pack import InstructionType, PackFile, Prompts, render
-from synthgen.config.replies import Question, letter_of
-from synthgen.engines import Capability, Engine, Purpose, Reply, Request
-from synthgen.tables import draw
+from synthgen.config.prompt_pack import SCORE_VARIABLES, JudgePrompt, PackFile
+from synthgen.engines import Capability, EngineDied
+from synthgen.errors import UserMistake, nearest, one_line
+from synthgen.stages.generate import measures
+from synthgen.stages.generate.measures import Pair, Score
+from synthgen.stages.generate.session import ImageSession
 
-REFUSED = "content_filter"  # how the chat protocol says that a model will not reply
-THOUGHTS = (
-    "<think>",
-    "</think>",
-)  # around what a model thinks before it replies; some templates write the first themselves
-
-
-@dataclass(frozen=True)
-class ImageSession:
-    """An image in front of an engine: what every call about it shares."""
-
-    engine: Engine
-    prompts: Prompts
-    sampling: SamplingConfig
-    seed: int
-    image: Image
-    key: str
-
-    async def say(self, request: Request) -> Reply:
-        """A call about the image."""
-        return await self.engine.generate(
-            replace(request, image=self.image, image_key=self.key, system=self.prompts.pack.system)
-        )
-
-    async def say_blind(self, request: Request) -> Reply:
-        """A call that does not see the image."""
-        return await self.engine.generate(replace(request, system=self.prompts.pack.system))
-
-    async def answer(
-        self, question: Question, form: str, language: str, *, seed: int, temperature: float | None = None
-    ) -> Reply:
-        """An answer to a question in the given form."""
-        prompt = self.prompts.pack.answer[form]  # type: ignore[index]
-        warmth = self.sampling.answer_temperature if temperature is None else temperature
-        purpose: Purpose = "answer" if temperature is None else "sample"
-        request = Request(
-            purpose,
-            answer_text(self.prompts, question, form, language),
-            prompt.max_tokens,
-            temperature=warmth,
-            seed=seed,
-        )
-        return await self.say(replace(request, top_p=self.sampling.top_p))
+ENTRY_POINTS = "synthgen.scores"  # the group in which installed packages offer a Scorer by its name
+NAME = re.compile(r"[a-z][a-z0-9_]*")
+PROMPT_KEY = re.compile(r"paraphrase|blind|judge\.[a-z][a-z0-9_]*")
 
 
 @dataclass(frozen=True)
-class Pair:
-    """A question and the reply that answers it."""
+class Scorer:
+    """A score: its measure, its range, and what it needs from the engine, the prompt pack and the settings."""
 
-    pair_id: str
-    assignment_id: str
-    type: InstructionType
-    form: str
-    language: str
-    question: Question
-    reply: Reply
+    name: str  # in `generate.scores`, in `select.keep` and as a folder in `3-generated/scores`
+    measure: Callable[[ImageSession, Pair], Awaitable[Score]]
+    needs: tuple[Capability, ...] = ()  # of the engine; with "labels", its prompts below `judge` have labels
+    prompts: tuple[str, ...] = ()  # keys of the pack: `paraphrase`, `blind` or `judge.NAME`
+    variables: tuple[str, ...] = SCORE_VARIABLES  # that its prompts below `judge` may use
+    sampling: tuple[str, ...] = ()  # keys of `generate.sampling` that change its values
+    from_logprobs: bool = False  # computed from the log-probabilities of the answer
+    low: float = 0.0
+    high: float | None = 1.0  # None: the number of labels of its prompt
 
+    def __post_init__(self) -> None:
+        if not NAME.fullmatch(self.name):
+            raise ValueError(f"a score's name is lower-case letters, digits and _, not {self.name!r}")
+        for key in self.prompts:
+            if not PROMPT_KEY.fullmatch(key):
+                raise ValueError(f"a prompt of score '{self.name}' is paraphrase, blind or judge.NAME, not {key!r}")
+        has_labels = "labels" in self.needs and any(key.startswith("judge.") for key in self.prompts)
+        if self.high is None and not has_labels:
+            raise ValueError(f"score '{self.name}' has no highest value and no judge prompt whose labels give it one")
 
-@dataclass(frozen=True)
-class Score:
-    """A value, or the reason why there is none; `detail` says what the value was made of."""
+    def missing_prompts(self, pack: PackFile) -> list[str]:
+        """Return the keys of its prompts that a pack does not have."""
+        return [key for key in self.prompts if pack.score_prompt(key) is None]
 
-    value: float | None
-    reason: str | None = None
-    detail: Mapping[str, Any] | None = None
-    output_tokens: int = 0
-
-
-def fault(reply: Reply, what: str) -> tuple[str, str] | None:
-    """Why a reply (`what` names it) is not all that was asked for, as one of tables.FAILURE_REASONS and its detail; None if it is."""
-    if reply.failure:
-        return reply.failure, reply.detail or "the engine does not say why"
-    if reply.finish == REFUSED:
-        return "refused", f"a filter held back {what}"
-    if any(mark in reply.text for mark in THOUGHTS):
-        return (
-            "unparsable",
-            f"{what} holds what the model thinks (<think>); generate.engine.template can say {{enable_thinking: false}}",
-        )
-    return ("cut_off", f"{what} reached max_tokens") if reply.finish == "length" else None
-
-
-def answer_text(prompts: Prompts, question: Question, form: str, language: str) -> str:
-    """The text of an answering call."""
-    text = prompts.pack.answer[form].text  # type: ignore[index]
-    return render(text, question=question.text, options=list(question.options), language=language)
+    def bounds(self, pack: PackFile) -> tuple[float, float]:
+        """Return its least and greatest value with the prompts of a pack."""
+        if self.high is not None:
+            return self.low, self.high
+        prompts = [pack.score_prompt(key) for key in self.prompts]
+        return self.low, max(len(prompt.labels) for prompt in prompts if isinstance(prompt, JudgePrompt))
 
 
-async def likelihood(talk: ImageSession, pair: Pair) -> Score:
-    """The geometric mean probability of the answer's tokens, as the answering call drew them; costs no call."""
-    if wrong := fault(pair.reply, "the answer"):
-        return Score(None, ": ".join(wrong))
-    if not pair.reply.logprobs:
-        return Score(None, pair.reply.detail or "the engine gave no log-probabilities")
-    return Score(
-        math.exp(_mean(pair.reply.logprobs)),
-        None,
-        {"tokens": len(pair.reply.logprobs), "worst": math.exp(min(pair.reply.logprobs))},
+SCORERS: Mapping[str, Scorer] = {
+    scorer.name: scorer
+    for scorer in (
+        Scorer("likelihood", measures.likelihood, from_logprobs=True),
+        Scorer("agreement", measures.agreement, sampling=("agree_temperature", "agree_samples")),
+        Scorer("paraphrase", measures.paraphrase, prompts=("paraphrase",)),
+        Scorer(
+            "image_gain",
+            measures.image_gain,
+            needs=("given",),
+            from_logprobs=True,
+            low=float("-inf"),
+            high=float("inf"),
+        ),
+        Scorer(
+            "question",
+            measures.judge_question,
+            needs=("labels",),
+            prompts=("judge.question",),
+            variables=("question", "type", "language"),  # a question is graded before its answer is known
+            low=1.0,
+            high=None,
+        ),
+        Scorer("answer", measures.judge_answer, needs=("labels",), prompts=("judge.answer",), low=1.0, high=None),
+        Scorer("blind", measures.blind, prompts=("blind",)),
     )
-
-
-async def agreement(talk: ImageSession, pair: Pair) -> Score:
-    """Self-consistency (arXiv 2203.11171): mean similarity of the answer to answers sampled anew."""
-    settings = talk.sampling
-    seeds = [
-        int(draw(talk.seed, "agree", pair.pair_id, str(number)) * 2**31) for number in range(settings.agree_samples)
-    ]
-    replies = await asyncio.gather(
-        *(
-            talk.answer(pair.question, pair.form, pair.language, seed=seed, temperature=settings.agree_temperature)
-            for seed in seeds
-        )
-    )
-    # A sample that was cut off is another answer than the pair's, which was not, and is compared as it stands.
-    faults = (fault(reply, "a sample") for reply in replies)
-    if wrong := next((one for one in faults if one and one[0] != "cut_off"), None):
-        return Score(None, ": ".join(wrong))
-    alike = [similarity(pair.reply.text, reply.text, pair.form) for reply in replies]
-    return Score(
-        _mean(alike),
-        None,
-        {"samples": [reply.text for reply in replies]},
-        sum(reply.output_tokens for reply in replies),
-    )
-
-
-async def paraphrase(talk: ImageSession, pair: Pair) -> Score:
-    """Similarity of the answer to the answer of the same question in other words."""
-    prompt = talk.prompts.pack.paraphrase
-    if prompt is None:
-        return Score(None, f"prompt pack '{talk.prompts.name}' has no paraphrase prompt")
-    text = render(prompt.text, question=pair.question.text, language=pair.language)
-    other = await talk.say(Request("paraphrase", text, prompt.max_tokens))
-    if wrong := fault(other, "the paraphrase"):
-        return Score(None, ": ".join(wrong))
-    if not other.text:
-        return Score(None, "the paraphrase is empty")
-    again = await talk.answer(replace(pair.question, text=other.text), pair.form, pair.language, seed=0)
-    if wrong := fault(again, "the answer to the paraphrase"):
-        return Score(None, ": ".join(wrong))
-    detail = {"question": other.text, "answer": again.text}
-    return Score(
-        similarity(pair.reply.text, again.text, pair.form), None, detail, other.output_tokens + again.output_tokens
-    )
-
-
-async def image_gain(talk: ImageSession, pair: Pair) -> Score:
-    """How much likelier a token of the answer is with the image than without, on average, in nats."""
-    if wrong := fault(pair.reply, "the answer"):
-        return Score(None, ": ".join(wrong))
-    if not pair.reply.logprobs:
-        return Score(None, pair.reply.detail or "the engine gave no log-probabilities")
-    text = answer_text(talk.prompts, pair.question, pair.form, pair.language)
-    blind = await talk.say_blind(Request("given", text, 1, given=pair.reply.text))
-    if wrong := fault(blind, "the blind call"):
-        return Score(None, ": ".join(wrong))
-    unseen = blind.logprobs[:-1]  # the token that ends the reply is no part of what is said
-    if not unseen:
-        return Score(None, "the engine gave no log-probabilities of the answer without the image")
-    seen = pair.reply.logprobs[: len(unseen)]
-    return Score(_mean(seen) - _mean(unseen), None, {"with": _mean(seen), "without": _mean(unseen)})
-
-
-async def question(talk: ImageSession, pair: Pair) -> Score:
-    """The judge's expected label for the question: relevant, answerable, of the asked type."""
-    return await _judged(talk, "question", {"question": _with_options(pair.question), "type": pair.type})
-
-
-async def answer(talk: ImageSession, pair: Pair) -> Score:
-    """The judge's expected label for the answer: correct, complete, grounded in the image."""
-    return await _judged(
-        talk, "answer", {"question": _with_options(pair.question), "answer": pair.reply.text, "type": pair.type}
-    )
-
-
-async def blind(talk: ImageSession, pair: Pair) -> Score:
-    """1 where the answer without the image is another one, 0 where it is the same: whether the image is needed."""
-    prompt = talk.prompts.pack.blind
-    if prompt is None:
-        return Score(None, f"prompt pack '{talk.prompts.name}' has no blind prompt")
-    text = render(prompt.text, question=_with_options(pair.question), language=pair.language)
-    reply = await talk.say_blind(Request("answer", text, prompt.max_tokens))
-    if wrong := fault(reply, "the blind answer"):
-        return Score(None, ": ".join(wrong))
-    return Score(
-        1.0 - similarity(pair.reply.text, reply.text, pair.form), None, {"answer": reply.text}, reply.output_tokens
-    )
-
-
-SCORERS: Mapping[str, Callable[[ImageSession, Pair], Awaitable[Score]]] = {
-    "likelihood": likelihood,
-    "agreement": agreement,
-    "paraphrase": paraphrase,
-    "image_gain": image_gain,
-    "question": question,
-    "answer": answer,
-    "blind": blind,
 }
-OF_LOGPROBS = ("likelihood", "image_gain")  # made of the answering call's log-probabilities
-NEEDS: Mapping[str, Capability] = {"image_gain": "given", "question": "labels", "answer": "labels"}
+
+
+def find_scorer(name: str) -> Scorer:
+    """Return the score of that name, from the table or else from an installed package.
+
+    Raises:
+        UserMistake: There is no such score, or the package that offers it cannot be loaded.
+    """
+    return SCORERS[name] if name in SCORERS else _load_external(name)
+
+
+def is_score(name: str) -> bool:
+    """Whether the table or an installed package has a score of that name; packages are not loaded."""
+    return name in SCORERS or name in scorer_names()
+
+
+def scorer_names() -> list[str]:
+    """Return the names of all scores: those of the table, then those of installed packages."""
+    return list(dict.fromkeys([*SCORERS, *sorted(entry_points(group=ENTRY_POINTS).names)]))
+
+
+def all_scorers() -> list[Scorer]:
+    """Return all scores; a package that cannot be loaded is a UserMistake."""
+    return [find_scorer(name) for name in scorer_names()]
+
+
+def scorers_using(key: str) -> list[Scorer]:
+    """Return the scores that use a prompt of the pack; packages are loaded only where none of the table does."""
+    ours = [scorer for scorer in SCORERS.values() if key in scorer.prompts]
+    return ours or [scorer for scorer in all_scorers() if key in scorer.prompts]
 
 
 def shaping(name: str, pack: PackFile, sampling: SamplingConfig) -> Any:
-    """What shapes the values of a score beyond the pair itself."""
-    prompts = {
-        "paraphrase": pack.paraphrase,
-        "blind": pack.blind,
-        "question": pack.judge.get("question"),
-        "answer": pack.judge.get("answer"),
-    }
-    if name == "agreement":
-        return sampling.model_dump(mode="json", include={"agree_temperature", "agree_samples"})
-    prompt = prompts.get(name)
-    return [pack.system, prompt.model_dump(mode="json")] if prompt else []
+    """Return what changes the values of a score beyond the pair itself, as JSON values.
+
+    The score's fingerprint is a hash of it: if it changes by a byte, all values in existing folders are stale.
+    """
+    scorer = find_scorer(name)
+    settings = sampling.model_dump(mode="json", include=set(scorer.sampling))
+    prompts = [prompt for key in scorer.prompts if (prompt := pack.score_prompt(key))]
+    texts = [pack.system, *(prompt.model_dump(mode="json") for prompt in prompts)] if prompts else []
+    if not settings:
+        return texts
+    return [*texts, settings] if texts else settings
 
 
-async def score(name: str, talk: ImageSession, pair: Pair) -> dict[str, Any]:
-    """The row of one score of one pair."""
-    found = await SCORERS[name](talk, pair)
+async def score(name: str, session: ImageSession, pair: Pair) -> dict[str, Any]:
+    """Measure one score of a pair; return its row of `3-generated/scores`."""
+    scorer = find_scorer(name)
+    if missing := scorer.missing_prompts(session.prompts.pack):
+        return _row(pair, Score(None, f"prompt pack '{session.prompts.name}' has no prompt {', '.join(missing)}"))
+    try:
+        return _row(pair, await scorer.measure(session, pair))
+    except (EngineDied, MemoryError):
+        raise
+    except Exception as error:
+        if name in SCORERS:
+            raise
+        return _row(pair, Score(None, f"score '{name}' failed: {one_line(error)}"))
+
+
+def _row(pair: Pair, score: Score) -> dict[str, Any]:
     return {
         "pair_id": pair.pair_id,
         "assignment_id": pair.assignment_id,
-        "value": found.value,
-        "reason": found.reason,
-        "detail": json.dumps(found.detail, ensure_ascii=False) if found.detail else None,
-        "output_tokens": found.output_tokens,
+        "value": None if score.value is None else float(score.value),
+        "reason": score.reason,
+        "detail": json.dumps(score.detail, ensure_ascii=False) if score.detail else None,
+        "output_tokens": score.output_tokens,
     }
 
 
-def similarity(one: str, other: str, form: str = "short") -> float:
-    """Overlap of what two replies come to: F1 over their words, 1 for equal and 0 for nothing in common (as SQuAD does)."""
-    mine, theirs = normal(decisive(one, form)).split(), normal(decisive(other, form)).split()
-    if mine == theirs:
-        return 1.0
-    shared = sum((Counter(mine) & Counter(theirs)).values())
-    return 2 * shared / (len(mine) + len(theirs)) if shared else 0.0
-
-
-def decisive(reply: str, form: str) -> str:
-    """The part of a reply that decides: the letter of a choice; the last line of an explanation, where the prompts want
-    the answer. A list or a table has no such line and counts as a whole."""
-    if form == "choice" and (letter := letter_of(reply)):
-        return letter
-    lines = [line for line in reply.splitlines() if line.strip()]
-    if form in ("brief", "detailed") and len(lines) > 1 and not _LIST_ITEM.match(lines[-1]):
-        return lines[-1]
-    return reply
-
-
-_LIST_ITEM = re.compile(r"\s*(?:[-*•+]\s|\d+[.)]\s|\|)")
-_NUMBER = re.compile(r"[+\-]?\d+(?:\.\d+)*%?")
-# Chinese, Japanese, Thai, Lao, Burmese, Khmer: written without blanks, so their characters are compared.
-_UNSPACED = re.compile(
-    "([\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff])"
-)
-
-
-def normal(text: str) -> str:
-    """Text without case, English articles, punctuation and double blanks, as SQuAD compares answers (arXiv 1606.05250).
-
-    Numbers keep their sign, point and percent. Scripts without blanks come out a character a word, as in MLQA (1910.07475).
-    """
-    plain = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold()).replace("\u2212", "-")
-    plain = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", plain)
-    plain = _UNSPACED.sub(r" \1 ", "".join(character if _is_kept(character) else " " for character in plain))
-    words = [word for chunk in plain.split() for word in _words(chunk)]
-    return " ".join([word for word in words if word not in ("a", "an", "the")] or words)
-
-
-def _is_kept(character: str) -> bool:
-    # Marks are the vowels of many scripts.
-    return character.isalnum() or character in "+-.%" or unicodedata.category(character)[0] == "M"
-
-
-def _words(chunk: str) -> list[str]:
-    """A number as it is; signs and points inside or around anything else only part it."""
-    bare = chunk.rstrip(".")
-    return [bare] if _NUMBER.fullmatch(bare) else [word for word in re.split(r"[+\-.%]+", chunk) if word]
-
-
-async def _judged(talk: ImageSession, name: str, values: dict[str, Any]) -> Score:
-    """The expected label, 1 for the worst, from the probabilities of the labels; `mass` is how much of all they cover."""
-    judge = talk.prompts.pack.judge.get(name)  # type: ignore[call-overload]
-    if judge is None:
-        return Score(None, f"prompt pack '{talk.prompts.name}' has no judge prompt '{name}'")
-    reply = await talk.say(Request("judge", render(judge.text, **values), 1, labels=judge.labels))
-    # Of a judgement one token is wanted, so it always comes cut off.
-    if (wrong := fault(reply, "the judgement")) and wrong[0] != "cut_off":
-        return Score(None, ": ".join(wrong))
-    shares = [reply.labels.get(label, 0.0) for label in judge.labels]
-    mass = sum(shares)
-    if mass <= 0:
-        return Score(None, f"the judge said {reply.text!r}, none of its labels")
-    expected = sum(place * share for place, share in enumerate(shares, 1)) / mass
-    return Score(expected, None, {"mass": round(mass, 4)}, 1)
-
-
-def _with_options(question: Question) -> str:
-    lines = [f"{letter}. {option}" for letter, option in zip("ABCDEFGHIJ", question.options, strict=False)]
-    return "\n".join([question.text, *lines])
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
+@cache
+def _load_external(name: str) -> Scorer:
+    points = list(entry_points(group=ENTRY_POINTS, name=name))
+    if not points:
+        raise UserMistake(f"'{name}' is not a score: {nearest(name, scorer_names())}")
+    point = points[0]
+    package = point.dist.name if point.dist else "an installed package"
+    offer = f"'{name}' of {package} ({point.value})"
+    try:
+        scorer = point.load()
+    except MemoryError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise UserMistake(f"{offer} cannot be loaded: {one_line(error)}; repair or reinstall {package}") from error
+    if not isinstance(scorer, Scorer) or scorer.name != name:
+        raise UserMistake(f"{offer} is not a Scorer named '{name}'; the entry point must name one")
+    return scorer

@@ -1,379 +1,380 @@
-"""Scores: the value of each on known replies, the row of each that fails, and what makes two answers alike."""
+"""The table of scores, and what derives from an entry: fingerprints, ranges and checks; scores added by packages."""
 
 import asyncio
 import json
 import math
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
+from synthgen import tables
+from synthgen.commands.check import misplaced
+from synthgen.config import pipeline as pipelines
 from synthgen.config import prompt_pack
-from synthgen.config.pipeline import SamplingConfig
-from synthgen.config.replies import Question
-from synthgen.engines import EngineInfo, Reply, Request
+from synthgen.config.pipeline import EngineConfig, SamplingConfig, SelectConfig, Threshold
+from synthgen.config.prompt_pack import JudgePrompt, PackFile, PlainPrompt
+from synthgen.engines import EngineDied, ModelName
+from synthgen.engines.scripted import ScriptedEngine
+from synthgen.errors import Mistakes
+from synthgen.job import resolve, scores
+from synthgen.stages import select
 from synthgen.stages.generate import scoring
-from synthgen.stages.generate.scoring import ImageSession, Pair, decisive, normal, similarity
-from tests.fixtures.workspace import ROOT
+from synthgen.stages.generate.conversation import Assignment, ConversationContext, LoadedImage, Outcome, converse
+from synthgen.stages.generate.measures import Pair, Score, grade
+from synthgen.stages.generate.scoring import SCORERS, Scorer
+from synthgen.stages.generate.session import ImageSession
+from synthgen.store import Folder, Lease, Receipt, Stage, TablePart
+from tests.fixtures.workspace import ROOT, SHELVES, write
 
-IMAGE = Image.new("RGB", (8, 8))
-
-
-class Engine:
-    """Answers by a function of the request and keeps what it was asked."""
-
-    facts = EngineInfo("m", "r", frozenset({"labels", "given", "schema"}), None, "hand-made")
-
-    def __init__(self, reply: Callable[[Request], Reply]) -> None:
-        self._reply = reply
-        self.requests: list[Request] = []
-
-    async def generate(self, request: Request) -> Reply:
-        self.requests.append(request)
-        return self._reply(request)
-
-    async def close(self) -> None:
-        """Nothing to close."""
-
-
-def scored(
-    name: str,
-    replies: Callable[[Request], Reply],
-    answer: Reply,
-    form: str = "short",
-    options: Sequence[str] = (),
-    **changes: Any,
-) -> tuple[dict[str, Any], Engine]:
-    """The row of a score of a pair, and the engine that was asked."""
-    engine, prompts = Engine(replies), prompt_pack.load("small")
-    if "pack" in changes:
-        prompts = prompt_pack.Prompts(
-            "small", prompts.pack.model_copy(update=changes["pack"]), prompts.tree, prompts.types
-        )
-    talk = ImageSession(
-        engine, prompts, SamplingConfig(agree_samples=3, agree_temperature=0.9, top_p=0.8), 7, IMAGE, "key"
-    )
-    question = Question("How many?", tuple(options))
-    pair = Pair("pair", "assignment", prompts.types["coarse/counting"], form, "English", question, answer)
-    row = asyncio.run(scoring.score(name, talk, pair))
-    assert set(row) <= {"pair_id", "assignment_id", "value", "reason", "detail", "output_tokens", "seconds"}
-    assert (row["pair_id"], row["assignment_id"]) == ("pair", "assignment")
-    assert (row["value"] is None) == (row["reason"] is not None)
-    return row, engine
-
-
-def say(text: str, **more: Any) -> Callable[[Request], Reply]:
-    return lambda request: Reply(text, output_tokens=2, **more)
-
-
-FAIL = Reply("", "error", "call_failed", "out of order")
 pytestmark = pytest.mark.usefixtures("workspace")
 
-
-# --- the scores ------------------------------------------------------------------------------------------------------
-
-
-def test_likelihood_is_the_geometric_mean_of_the_tokens_and_costs_no_call() -> None:
-    row, engine = scored("likelihood", say("unused"), Reply("two", logprobs=(math.log(0.5), math.log(0.125))))
-    assert row["value"] == pytest.approx(0.25) and not engine.requests
-    assert json.loads(row["detail"]) == {"tokens": 2, "worst": pytest.approx(0.125)}
-
-
-def test_likelihood_of_an_impossible_token_is_nought() -> None:
-    assert scored("likelihood", say(""), Reply("two", logprobs=(-0.1, -math.inf)))[0]["value"] == 0.0
+# Of the workspace's pack, as folders made earlier have them.
+FINGERPRINTS = {
+    "likelihood": "4217307fc523a7e8b076470cfbae7f31",
+    "agreement": "b848d4b9a47e5cd2194228f612745e37",
+    "paraphrase": "dc03ca76c616d577c0265cb397882169",
+    "image_gain": "530c0708924a3a6e2cde492494108ba8",
+    "question": "82c1a02a45fc7167c1c7044c71df7142",
+    "answer": "54ff8902108bcfdc96ca17066e08af15",
+    "blind": "acafcc1fa823e776916be8c887d65c79",
+}
 
 
-@pytest.mark.parametrize("name", ["likelihood", "image_gain"])
-def test_without_log_probabilities_there_is_no_value(name: str) -> None:
-    row, _ = scored(name, say("x", logprobs=(-1.0,)), Reply("two"))
-    assert row["value"] is None and row["reason"] == "the engine gave no log-probabilities"
+# --- the table -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("logprobs", [(), (-1.0,)])
-def test_without_log_probabilities_of_the_blind_answer_there_is_no_image_gain(logprobs: tuple[float, ...]) -> None:
-    row, _ = scored("image_gain", say("", logprobs=logprobs), Reply("two", logprobs=(-1.0, -0.5)))
-    assert row["reason"] == "the engine gave no log-probabilities of the answer without the image"
+@pytest.mark.parametrize("name", FINGERPRINTS)
+def test_folders_made_earlier_keep_their_scores(name: str) -> None:
+    shaped = scoring.shaping(name, prompt_pack.load("small").pack, SamplingConfig())
+    assert tables.make_id("score", name, json.dumps(shaped, sort_keys=True)) == FINGERPRINTS[name]
 
 
-def test_agreement_is_the_mean_likeness_of_new_samples() -> None:
-    said = iter(["two", "Two.", "three"])
-    row, engine = scored("agreement", lambda request: Reply(next(said), output_tokens=5), Reply("two"))
-    assert row["value"] == pytest.approx(2 / 3) and row["output_tokens"] == 15
-    assert json.loads(row["detail"])["samples"] == ["two", "Two.", "three"]
-    assert [(one.purpose, one.temperature, one.top_p, one.image) for one in engine.requests] == [
-        ("sample", 0.9, 0.8, IMAGE)
-    ] * 3
-    assert len({one.seed for one in engine.requests}) == 3
+def with_prompt(pack: PackFile, key: str) -> PackFile:
+    """The pack with another prompt at a key."""
+    section, _, name = key.partition(".")
+    if section == "judge":
+        return pack.model_copy(update={"judge": {**pack.judge, name: JudgePrompt(text="other", labels=("1", "2"))}})
+    return pack.model_copy(update={key: PlainPrompt(text="other")})
 
 
-def test_agreement_draws_the_same_seeds_each_time() -> None:
-    seeds = [[one.seed for one in scored("agreement", say("two"), Reply("two"))[1].requests] for _ in range(2)]
-    assert seeds[0] == seeds[1]
-
-
-def test_paraphrase_asks_the_same_in_other_words_with_the_same_options() -> None:
-    def reply(request: Request) -> Reply:
-        return Reply("What number is there?" if request.purpose == "paraphrase" else "B", output_tokens=3)
-
-    row, engine = scored("paraphrase", reply, Reply("B."), "choice", ["one", "two", "three", "four"])
-    assert row["value"] == 1.0 and row["output_tokens"] == 6
-    assert engine.requests[1].text == "What number is there? one, two, three, four"
-    assert json.loads(row["detail"]) == {"question": "What number is there?", "answer": "B"}
-
-
-def test_image_gain_is_how_much_likelier_a_token_is_with_the_image() -> None:
-    # The token that ends the reply comes last in both and must not count.
-    row, engine = scored(
-        "image_gain", say("", logprobs=(-3.0, -1.0, -7.0)), Reply("two cats", logprobs=(-1.0, -0.5, -9.0))
-    )
-    assert row["value"] == pytest.approx(-0.75 + 2.0)
-    assert engine.requests[0].given == "two cats" and engine.requests[0].image is None
-
-
-def test_blind_is_one_where_the_image_changes_the_answer() -> None:
-    row, engine = scored("blind", say("five"), Reply("two"))
-    assert row["value"] == 1.0 and json.loads(row["detail"]) == {"answer": "five"}
-    assert engine.requests[0].image is None and engine.requests[0].system == "Be good."
-    assert scored("blind", say("Two!"), Reply("two"))[0]["value"] == 0.0
-
-
-def test_blind_shows_the_options_and_compares_letters() -> None:
-    options = ["one", "two", "three", "four"]
-    row, engine = scored("blind", say("(B)"), Reply("B. two"), "choice", options)
-    assert row["value"] == 0.0 and "B. two" in engine.requests[0].text
-    assert scored("blind", say("A"), Reply("B"), "choice", options)[0]["value"] == 1.0
-
-
-@pytest.mark.parametrize("name", ["blind", "agreement", "paraphrase"])
-@pytest.mark.parametrize("form", ["brief", "detailed"])
-def test_of_an_explanation_the_line_that_answers_is_compared(name: str, form: str) -> None:
-    seen = Reply("I see three dogs on the grass and one on the path.\nThat makes four.\n\n4 dogs")
-    alike = scored(name, say("Counting from left to right gives\n4 dogs"), seen, "brief")[0]["value"]
-    apart = scored(
-        name, say("I see three dogs on the grass and one on the path.\nThat makes four.\n\n9 cats"), seen, "brief"
-    )[0]["value"]
-    assert (alike, apart) == ((0.0, 1.0) if name == "blind" else (1.0, 0.0))
-
-
-def test_a_judgement_is_the_expected_label_over_the_probability_that_labels_have() -> None:
-    row, engine = scored("answer", say("3", labels={"1": 0.1, "2": 0.1, "3": 0.6, "4": 9.0}), Reply("two"))
-    assert row["value"] == pytest.approx((0.1 + 0.2 + 1.8) / 0.8)
-    assert json.loads(row["detail"])["mass"] == pytest.approx(0.8)
-    assert engine.requests[0].labels == ("1", "2", "3") and engine.requests[0].text == "Rate How many? two"
-
-
-def test_a_judge_that_says_something_else_gives_no_value() -> None:
-    row, _ = scored("question", say("well", labels={"1": 0.0, "2": 0.0, "3": 0.0}), Reply("two"))
-    assert row["reason"] == "the judge said 'well', none of its labels"
-    assert scored("question", say("well"), Reply("two"))[0]["reason"] == "the judge said 'well', none of its labels"
-
-
-def test_a_judge_sees_the_options() -> None:
-    _, engine = scored("question", say("3", labels={"3": 1.0}), Reply("B"), "choice", ["one", "two", "three", "four"])
-    assert engine.requests[0].text == "Rate How many?\nA. one\nB. two\nC. three\nD. four"
-
-
-@pytest.mark.parametrize("name", sorted(set(scoring.SCORERS) - {"likelihood"}))
-def test_a_call_that_fails_costs_one_value_and_says_why(name: str) -> None:
-    row, _ = scored(name, lambda request: FAIL, Reply("two", logprobs=(-1.0,)))
-    assert row["value"] is None and row["reason"] == "call_failed: out of order"
-
-
-def test_a_paraphrase_whose_answer_fails_costs_one_value() -> None:
-    row, _ = scored(
-        "paraphrase", lambda request: Reply("Q?") if request.purpose == "paraphrase" else FAIL, Reply("two")
-    )
-    assert row["reason"] == "call_failed: out of order"
-    assert "empty" in scored("paraphrase", say(""), Reply("two"))[0]["reason"]
-
-
-@pytest.mark.parametrize(
-    ("name", "finish", "reason"),
-    [
-        ("paraphrase", "length", "cut_off: "),
-        ("blind", "length", "cut_off: "),
-        ("agreement", "content_filter", "refused: "),
-        ("paraphrase", "content_filter", "refused: "),
-        ("blind", "content_filter", "refused: "),
-    ],
-)
-def test_a_reply_that_is_cut_off_or_refused_costs_one_value_and_is_not_used_as_if_it_were_whole(
-    name: str, finish: str, reason: str
-) -> None:
-    row, engine = scored(name, say("two", finish=finish), Reply("two"))
-    assert row["value"] is None and row["reason"].startswith(reason)
-    assert name != "paraphrase" or len(engine.requests) == 1  # half a question is not answered
-
-
-@pytest.mark.parametrize("text", ["The dog is to the left.</think>\n\ntwo", "<think>\nThe dog"])
-@pytest.mark.parametrize("name", ["agreement", "paraphrase", "blind", "answer"])
-def test_a_reply_that_holds_thoughts_costs_one_value_and_says_what_may_stop_them(name: str, text: str) -> None:
-    row, _ = scored(name, say(text, finish="length", labels={"3": 1e-9}), Reply("two"))
-    assert row["value"] is None and row["reason"].startswith("unparsable: ")
-    assert "generate.engine.template can say {enable_thinking: false}" in row["reason"]
-
-
-def test_a_sample_that_is_cut_off_agrees_as_far_as_it_goes() -> None:
-    row, _ = scored("agreement", lambda request: Reply("two", "length"), Reply("two"))
-    assert row["value"] == 1.0
-    assert scored("agreement", lambda request: Reply("t", "length"), Reply("two"))[0]["value"] < 1.0
-
-
-def test_a_paraphrase_whose_answer_is_cut_off_costs_one_value() -> None:
-    row, _ = scored(
-        "paraphrase",
-        lambda request: Reply("Q?") if request.purpose == "paraphrase" else Reply("tw", "length"),
-        Reply("two"),
-    )
-    assert row["reason"] == "cut_off: the answer to the paraphrase reached max_tokens"
-
-
-def test_a_judgement_is_of_one_token_and_so_always_cut_off() -> None:
-    assert scored("answer", say("3", labels={"3": 1.0}, finish="length"), Reply("two"))[0]["value"] == 3.0
-    refused = scored("answer", say("3", labels={"3": 1.0}, finish="content_filter"), Reply("two"))[0]
-    assert refused["value"] is None and refused["reason"] == "refused: a filter held back the judgement"
-
-
-@pytest.mark.parametrize(
-    ("name", "lacks"), [("paraphrase", "paraphrase"), ("blind", "blind"), ("question", "judge"), ("answer", "judge")]
-)
-def test_a_pack_without_the_prompt_gives_no_value(name: str, lacks: str) -> None:
-    row, engine = scored(name, say("x"), Reply("two"), pack={lacks: {} if lacks == "judge" else None})
-    assert "prompt pack 'small' has no" in row["reason"] and not engine.requests
-
-
-def test_every_score_that_needs_an_ability_is_a_score() -> None:
-    assert set(scoring.NEEDS) <= set(scoring.SCORERS) and set(scoring.OF_LOGPROBS) <= set(scoring.SCORERS)
-
-
-@pytest.mark.parametrize("name", scoring.SCORERS)
-def test_what_shapes_a_score_is_its_own_prompt_and_nothing_elses(name: str) -> None:
-    pack, sampling = prompt_pack.load("small").pack, SamplingConfig()
+@pytest.mark.parametrize("name", SCORERS)
+def test_a_score_depends_on_its_own_prompts_and_settings_alone(name: str) -> None:
+    pack, sampling, scorer = prompt_pack.load("small").pack, SamplingConfig(), SCORERS[name]
     before = scoring.shaping(name, pack, sampling)
-    other = pack.model_copy(update={"about": "other", "ask": pack.ask.model_copy(update={"text": "other"})})
-    assert scoring.shaping(name, other, SamplingConfig(ask_temperature=0.1)) == before
-    own: dict[str, Any] = {
-        "paraphrase": {"paraphrase": prompt_pack.PlainPrompt(text="other")},
-        "blind": {"blind": prompt_pack.PlainPrompt(text="other")},
-        "question": {"judge": {"question": prompt_pack.JudgePrompt(text="other", labels=("1", "2"))}},
-        "answer": {"judge": {"answer": prompt_pack.JudgePrompt(text="other", labels=("1", "2"))}},
-    }
-    if name in own:
-        assert scoring.shaping(name, pack.model_copy(update=own[name]), sampling) != before
-    if name == "agreement":
-        assert scoring.shaping(name, pack, SamplingConfig(agree_samples=9)) != before
+    edited = pack.model_copy(update={"about": "other", "ask": pack.ask.model_copy(update={"text": "other"})})
+    assert scoring.shaping(name, edited, sampling) == before
+    for key in ("paraphrase", "blind", "judge.question", "judge.answer"):
+        is_own = key in scorer.prompts
+        assert (scoring.shaping(name, with_prompt(pack, key), sampling) != before) == is_own
+    for setting in SamplingConfig.model_fields:
+        is_own = setting in scorer.sampling
+        assert (scoring.shaping(name, pack, sampling.model_copy(update={setting: 9})) != before) == is_own
 
 
-# --- when two answers are alike --------------------------------------------------------------------------------------
+@pytest.mark.parametrize("name", SCORERS)
+def test_an_entry_names_prompts_and_settings_that_exist(name: str) -> None:
+    scorer, pack = SCORERS[name], prompt_pack.load("small").pack
+    assert scorer.name == name and not scorer.missing_prompts(pack)
+    assert set(scorer.sampling) <= set(SamplingConfig.model_fields)
+    assert set(scorer.variables) <= set(prompt_pack.SCORE_VARIABLES)
+    low, high = scorer.bounds(pack)
+    assert low < high
 
 
-@given(st.text(max_size=40), st.text(max_size=40), st.sampled_from(["short", "brief", "detailed", "choice"]))
-def test_likeness_is_mutual_bounded_and_whole_for_equal_texts(one: str, other: str, form: str) -> None:
-    assert similarity(one, other, form) == similarity(other, one, form)
-    assert 0.0 <= similarity(one, other, form) <= 1.0
-    assert similarity(one, one, form) == 1.0
-
-
-@given(st.text(max_size=40))
-def test_a_normal_text_is_its_own_normal_text(text: str) -> None:
-    assert normal(normal(text)) == normal(text)
-    assert normal(f"  {text}\n") == normal(text)
-
-
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        ("The cat.", "cat"),
-        ("a red-haired man", "A red haired man!"),
-        ("3.", "3"),
-        ("1,234,567 people", "1234567 people"),
-        ("\u22123 °C", "-3 C"),
-        ("３匹", "3 匹"),
-        ("Straße", "STRASSE"),
-        ("“Café”", "cafe\u0301"),
-        ("A", "a."),
-    ],
-)
-def test_case_articles_punctuation_and_spelling_of_characters_do_not_count(one: str, other: str) -> None:
-    assert similarity(one, other) == 1.0
+def test_a_grade_reaches_the_number_of_its_labels() -> None:
+    pack = prompt_pack.load("small").pack
+    assert SCORERS["answer"].bounds(pack) == (1, 3)
+    assert SCORERS["answer"].bounds(with_prompt(pack, "judge.answer")) == (1, 2)
+    assert SCORERS["likelihood"].bounds(pack) == (0, 1)
+    assert SCORERS["image_gain"].bounds(pack) == (-math.inf, math.inf)
 
 
 @pytest.mark.parametrize(
-    ("one", "other"),
+    ("entry", "message"),
     [
-        ("-3", "3"),
-        ("+3", "-3"),
-        ("3.5", "35"),
-        ("3.5", "3"),
-        ("50%", "50"),
-        ("10", "100"),
-        ("1,23", "123"),
-        ("A", "B"),
-        ("A", ""),
-        ("yes", "no"),
-        ("कि", "की"),
-        ("", "cat"),
+        ({"name": "../up"}, "a score's name is"),
+        ({"prompts": ("system",)}, "a prompt of score 'tidy' is paraphrase, blind or"),
+        ({"high": None}, "score 'tidy' has no highest value"),
+        ({"high": None, "needs": ("labels",)}, "score 'tidy' has no highest value"),
     ],
 )
-def test_numbers_signs_and_letters_do(one: str, other: str) -> None:
-    assert similarity(one, other) == 0.0
+def test_an_impossible_entry_is_refused(entry: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Scorer(**{"name": "tidy", "measure": SCORERS["likelihood"].measure, **entry})
 
 
-def test_part_of_an_answer_is_part_of_the_likeness() -> None:
-    assert similarity("red car", "blue car") == pytest.approx(0.5)
-    assert similarity("a red car", "car") == pytest.approx(2 / 3)
-    assert similarity("red red car", "red") == pytest.approx(0.5)
+def test_the_shipped_packs_serve_every_score_of_the_shipped_pipelines() -> None:
+    for path in sorted((ROOT / "pipelines").glob("*.yaml")):
+        document = pipelines.read(path.stem)
+        pack = str(document.at(("generate", "prompts")))
+        assert not [*scores.serve_faults(document, prompt_pack.load(pack)), *scores.judge_faults(pack)]
 
 
-@pytest.mark.parametrize(
-    ("one", "other", "least", "most"),
-    [
-        ("左边有一只黑猫", "左边有一只白猫", 0.8, 0.9),
-        ("黒い猫", "黒い犬", 0.6, 0.7),
-        ("แมวสีดำ", "แมวสีขาว", 0.5, 0.9),
-        ("고양이 두 마리", "고양이 세 마리", 0.6, 0.7),
-        ("猫", "犬", 0.0, 0.0),
-    ],
-)
-def test_scripts_without_blanks_are_compared_by_their_characters(
-    one: str, other: str, least: float, most: float
+# --- a score that is added -------------------------------------------------------------------------------------------
+
+TIDINESS = '''\
+from synthgen.stages.generate.measures import Score, prompt_request
+from synthgen.stages.generate.scoring import Scorer
+from synthgen.stages.generate.session import failure_of
+
+
+async def tidiness(session, pair):
+    """Return how much more probable "tidy" is than "messy"."""
+    reply = await session.generate(prompt_request(session, pair, "judge.tidiness"))
+    if (failure := failure_of(reply, "the judgement")) and failure.reason != "cut_off":
+        return Score(None, str(failure))
+    return Score(reply.labels["tidy"] - reply.labels["messy"], output_tokens=1)
+
+
+SCORER = Scorer("tidiness", tidiness, needs=("labels",), prompts=("judge.tidiness",), low=-1.0, high=1.0)
+'''
+PROMPT = '  tidiness: {text: "Is {{ answer }} tidy? {{ question }}", labels: [messy, fair, tidy]}\n'
+MISSING = "--set {}: generate.scores: 'tidiness' needs the prompt judge.tidiness, which pack 'small' does not have"
+SETTINGS = ["generate.scores=[likelihood, tidiness]", "select.keep={tidiness: {min: 0.5}}"]
+
+Install = Callable[[str], None]
+
+
+@pytest.fixture
+def install(workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
+    """Installs a package of this text that offers the score `tidiness`."""
+    site = tmp_path / "site"
+
+    def install(text: str) -> None:
+        write(site / "tidy_scores.py", text)
+        metadata = site / "tidy_scores-1.0.dist-info"
+        write(metadata / "METADATA", "Metadata-Version: 2.1\nName: tidy-scores\nVersion: 1.0\n")
+        write(metadata / "entry_points.txt", "[synthgen.scores]\ntidiness = tidy_scores:SCORER\n")
+        monkeypatch.syspath_prepend(site)
+
+    yield install
+    sys.modules.pop("tidy_scores", None)
+    scoring._load_external.cache_clear()
+
+
+@pytest.fixture(params=["table", "package"])
+def tidiness(
+    request: pytest.FixtureRequest, workspace: Path, install: Install, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert least <= similarity(one, other) <= most
-    assert similarity(one, f"{one}。") == 1.0
+    """The score `tidiness`, in the table or in a package, and its prompt in the workspace's pack."""
+    if request.param == "package":
+        install(TIDINESS)
+    else:
+        module: dict[str, Any] = {}
+        exec(TIDINESS, module)
+        monkeypatch.setattr(scoring, "SCORERS", {**SCORERS, "tidiness": module["SCORER"]})
+    add_prompt(PROMPT)
+
+
+def add_prompt(prompt: str) -> None:
+    """Adds a prompt to the `judge` of the workspace's pack, in line 12."""
+    text = SHELVES["prompts/small.yaml"]
+    assert text.splitlines()[10] == "judge:"
+    write(Path("prompts/small.yaml"), text.replace("judge:\n", f"judge:\n{prompt}"))
+
+
+def mistakes(*settings: str) -> list[str]:
+    with pytest.raises(Mistakes) as caught:
+        resolve.load(pipelines.read("small", settings or SETTINGS))
+    cwd = str(Path.cwd())
+    return [line.replace(f"{cwd}/", "") for line in caught.value.lines]
+
+
+def measure(*names: str) -> Outcome:
+    """Measures scores of one pair with the scripted engine."""
+    prompts = prompt_pack.load("small")
+    engine = ScriptedEngine(ModelName("none", "scripted"), EngineConfig(kind="scripted"))
+    assignment = Assignment("assignment", "image", "object", "coarse/counting", "short", "English", 0, "recipe", 0)
+    context = ConversationContext(prompts, SamplingConfig(), names, 7)
+    return asyncio.run(converse(LoadedImage(Image.new("RGB", (8, 8)), "key"), [assignment], engine, context))
+
+
+def decide(out: Folder, outcome: Outcome, threshold: Threshold) -> str:
+    """Commits an outcome as the generate stage does; returns the decision that the select stage makes on its pair."""
+    stage, partition = Stage(out, "3-generated"), "e001-00000"
+    pairs = tables.table([{**row, "model": "m", "revision": "r"} for row in outcome.pairs], tables.PAIRS)
+    parts = {"pairs": TablePart((stage.write("pairs", partition, 1, pairs),), "f")}
+    for name, rows in outcome.scores.items():
+        file = stage.write(f"scores/{name}", partition, 1, tables.table(rows, tables.SCORES))
+        parts[f"scores/{name}"] = TablePart((file,), "f")
+    with Lease.take(out) as lease:
+        stage.commit(Receipt(partition, 1, parts, {"pair": 1}), lease, 1)
+    (receipt,) = select.run(select.prepare(out, SelectConfig(keep={"tidiness": threshold})))
+    return next(iter(receipt.counts))
+
+
+@pytest.mark.usefixtures("tidiness")
+def test_an_added_score_is_checked_measured_and_judged_by_its_own_range(tmp_path: Path) -> None:
+    pipeline, definitions = resolve.load(pipelines.read("small", SETTINGS))
+    assert not list(misplaced(pipeline.select.keep, definitions.prompts.pack))
+    assert list(misplaced({"tidiness": Threshold(min=-1, max=2)}, definitions.prompts.pack)) == [
+        "note: select.keep.tidiness: max 2 drops nothing: the score goes from -1 to 1"
+    ]
+    outcome = measure("tidiness")
+    (row,) = outcome.scores["tidiness"]
+    assert row["value"] == pytest.approx(0.9 - 0.02) and row["reason"] is None
+    assert decide(Folder(str(tmp_path / "kept")), outcome, Threshold(min=0.5)) == "kept"
+    assert decide(Folder(str(tmp_path / "dropped")), outcome, Threshold(min=0.9)) == "score:tidiness"
+
+
+@pytest.mark.usefixtures("tidiness")
+def test_an_edit_of_the_prompt_of_an_added_score_makes_its_values_stale() -> None:
+    before = scoring.shaping("tidiness", prompt_pack.load("small").pack, SamplingConfig())
+    add_prompt(PROMPT.replace("Is ", "Was "))
+    assert scoring.shaping("tidiness", prompt_pack.load("small").pack, SamplingConfig()) != before
+
+
+@pytest.mark.usefixtures("tidiness")
+@pytest.mark.parametrize(
+    ("prompt", "expected"),
+    [
+        ("", [MISSING]),
+        (
+            PROMPT.replace("tidiness:", "tidines:"),
+            [
+                MISSING,
+                "prompts/small.yaml:12: unknown key 'tidines' in judge: no score uses it; did you mean 'tidiness'?",
+            ],
+        ),
+        (
+            PROMPT.replace("labels: [messy, fair, tidy]", "max_tokens: 9"),
+            ["prompts/small.yaml:12: judge.tidiness.labels is missing: score 'tidiness' reads their probabilities"],
+        ),
+        (
+            PROMPT.replace("{{ answer }}", "{{ anwser }}"),
+            ["prompts/small.yaml:12: judge.tidiness.text: unknown variable 'anwser': did you mean 'answer'?"],
+        ),
+    ],
+)
+def test_the_prompt_of_an_added_score_is_checked(prompt: str, expected: list[str]) -> None:
+    add_prompt(prompt)
+    assert sorted(mistakes()) == sorted(line.format(SETTINGS[0]) for line in expected)
+
+
+@pytest.mark.usefixtures("tidiness")
+def test_an_added_score_may_not_clash_on_an_endpoint() -> None:
+    add_prompt(PROMPT.replace("messy", "tid"))
+    endpoint = "generate.engine={kind: endpoint, urls: ['http://x/v1']}"
+    assert mistakes(*SETTINGS, endpoint) == [
+        f"--set {SETTINGS[0]}: generate.scores: 'tidiness' needs labels that differ in their first tokens, "
+        "as an endpoint shows no others; in pack 'small' 'tid' begins 'tidy'; use other labels, or engine kind vllm"
+    ]
+
+
+def test_a_score_that_reads_text_has_a_prompt_without_labels(install: Install) -> None:
+    text = TIDINESS.replace('needs=("labels",), ', "").replace(
+        'reply.labels["tidy"] - reply.labels["messy"]', "float(len(reply.text))"
+    )
+    install(text)
+    add_prompt(PROMPT)
+    where = "prompts/small.yaml:12: judge.tidiness.labels"
+    assert mistakes() == [f"{where}: score 'tidiness' reads the reply as text; give max_tokens instead"]
+    add_prompt(PROMPT.replace("labels: [messy, fair, tidy]", "max_tokens: 9"))
+    resolve.load(pipelines.read("small", SETTINGS))
+    (row,) = measure("tidiness").scores["tidiness"]
+    assert row["value"] >= 2
+
+
+def test_a_question_is_graded_without_its_answer() -> None:
+    text = SHELVES["prompts/small.yaml"].replace('question: {text: "Rate {{ question }}"', (
+        'question: {text: "Rate {{ question }} {{ answer }}"'
+    ))  # fmt: skip
+    write(Path("prompts/small.yaml"), text)
+    assert mistakes("select.keep={}") == [
+        "prompts/small.yaml:12: judge.question.text: unknown variable 'answer': known: language, question, type"
+    ]
 
 
 @pytest.mark.parametrize(
-    ("reply", "form", "part"),
+    ("text", "why"),
     [
-        ("B", "choice", "B"),
-        ("(b) blue", "choice", "(b) blue"),
-        ("B) blue", "choice", "B"),
-        ("**C.** A cat", "choice", "C"),
-        ("B、红色", "choice", "B"),
-        ("A、B", "choice", "A、B"),
-        ("A cat", "choice", "A cat"),
-        ("Because.\n\nTwo\n", "brief", "Two"),
-        ("Because.\n**Two**", "detailed", "**Two**"),
-        ("Because.\nTwo", "short", "Because.\nTwo"),
-        ("One line", "detailed", "One line"),
-        ("Things:\n- a cat\n- a dog", "detailed", "Things:\n- a cat\n- a dog"),
-        ("1. first\n2. second", "detailed", "1. first\n2. second"),
-        ("| a | b |\n| 1 | 2 |", "brief", "| a | b |\n| 1 | 2 |"),
-        ("", "brief", ""),
+        ("import no_such_module\n", "cannot be loaded: ModuleNotFoundError: No module named 'no_such_module'"),
+        ("SCORERS = []\n", "cannot be loaded: AttributeError: module 'tidy_scores' has no attribute 'SCORER'"),
+        ("raise SystemExit(3)\n", "cannot be loaded: SystemExit: 3"),
+        ("SCORER = print\n", "is not a Scorer named 'tidiness'; the entry point must name one"),
+        (TIDINESS.replace('"tidiness", ', '"tidy", '), "is not a Scorer named 'tidiness'"),
     ],
 )
-def test_the_decisive_part_of_a_reply(reply: str, form: str, part: str) -> None:
-    assert decisive(reply, form) == part
+def test_a_package_that_cannot_be_loaded_is_one_line_where_it_is_named(install: Install, text: str, why: str) -> None:
+    install(text)
+    (line,) = mistakes()
+    start = f"--set {SETTINGS[0]}: generate.scores: 'tidiness' of tidy-scores (tidy_scores:SCORER) "
+    assert line.startswith(f"{start}{why}")
+    add_prompt(PROMPT)
+    (_, line) = sorted(mistakes())
+    assert line.startswith(
+        "prompts/small.yaml:12: judge.tidiness: no score that can be loaded uses it, and 'tidiness' of "
+    )
+    write(Path("prompts/small.yaml"), SHELVES["prompts/small.yaml"])
+    assert resolve.load(pipelines.read("small"))  # no score of the package is used
 
 
-def test_the_shipped_packs_can_make_every_score_of_the_shipped_pipelines() -> None:
-    from synthgen.config import pipeline
-    from synthgen.job import resolve
+def test_the_names_of_packages_scores_are_suggested_without_loading_them(install: Install) -> None:
+    install("raise SystemExit('loaded')\n")
+    (line,) = mistakes("generate.scores=[tidyness]", "select.keep={}")
+    assert line.endswith("generate.scores: 'tidyness' is not a score: did you mean 'tidiness'?")
 
-    shelves = ROOT / "pipelines"
-    for path in sorted(shelves.glob("*.yaml")):
-        document = pipeline.read(path.stem)
-        assert resolve._unserved(document, prompt_pack.load(str(document.at(("generate", "prompts"))))) == []
+
+def test_a_package_cannot_replace_a_score_of_the_table(install: Install) -> None:
+    install(TIDINESS)
+    write(
+        Path("../site/tidy_scores-1.0.dist-info/entry_points.txt"), "[synthgen.scores]\nanswer = tidy_scores:SCORER\n"
+    )
+    assert scoring.find_scorer("answer") is SCORERS["answer"]
+    assert scoring.scorer_names() == list(SCORERS)
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ('Score(reply.labels["tidiest"])', "KeyError: 'tidiest'"),
+        ('Score("high")', "ValueError: could not convert string to float: 'high'"),
+        ("Score(None)", "ValueError: a Score has either a value or a reason why it has none"),
+        ("None", "AttributeError: 'NoneType' object has no attribute 'value'"),
+    ],
+)
+def test_a_measure_of_a_package_that_fails_costs_one_value(install: Install, value: str, reason: str) -> None:
+    install(TIDINESS.replace('Score(reply.labels["tidy"] - reply.labels["messy"], output_tokens=1)', value))
+    add_prompt(PROMPT)
+    outcome = measure("tidiness", "likelihood")
+    (row,), (other,) = outcome.scores["tidiness"], outcome.scores["likelihood"]
+    assert (row["value"], row["reason"]) == (None, f"score 'tidiness' failed: {reason}")
+    assert other["value"] is not None
+
+
+@pytest.mark.parametrize("error", [EngineDied("gone"), MemoryError()])
+def test_the_death_of_the_engine_is_not_the_fault_of_a_package(install: Install, error: Exception) -> None:
+    install(TIDINESS)
+    add_prompt(PROMPT)
+
+    async def fail(session: ImageSession, pair: Pair) -> Score:
+        raise error
+
+    object.__setattr__(scoring.find_scorer("tidiness"), "measure", fail)
+    with pytest.raises(type(error)):
+        measure("tidiness")
+
+
+def test_a_bug_of_ours_is_not_a_missing_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(session: ImageSession, pair: Pair) -> Score:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(scoring, "SCORERS", {**SCORERS, "broken": Scorer("broken", fail)})
+    with pytest.raises(ZeroDivisionError):
+        measure("broken")
+
+
+def test_grade_is_a_measure_for_any_judge_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def measured(session: ImageSession, pair: Pair) -> Score:
+        return await grade(session, pair, "judge.tidiness")
+
+    scorer = Scorer("tidiness", measured, needs=("labels",), prompts=("judge.tidiness",), low=1.0, high=None)
+    monkeypatch.setattr(scoring, "SCORERS", {**SCORERS, "tidiness": scorer})
+    add_prompt(PROMPT)
+    (row,) = measure("tidiness").scores["tidiness"]
+    assert row["value"] == pytest.approx((0.02 + 2 * 0.02 + 3 * 0.9) / 0.94)
+    assert scorer.bounds(prompt_pack.load("small").pack) == (1, 3)

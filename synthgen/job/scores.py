@@ -1,0 +1,119 @@
+"""Checks of a pipeline and its prompt pack against the table of scores.
+
+They are not in config/, which stands below the table. Each yields messages with the file and line of a mistake. Names
+are looked up in the files as read, so that a mistake elsewhere hides none of these.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from itertools import permutations
+
+from jinja2 import TemplateError
+
+from synthgen.config import library
+from synthgen.config.pipeline import GenerateConfig
+from synthgen.config.prompt_pack import SCORE_VARIABLES, JudgePrompt, Prompts, kind_of_judge, variables_of
+from synthgen.config.strict_yaml import Document, KeyPath
+from synthgen.errors import UserMistake, attempted, nearest
+from synthgen.stages.generate.scoring import Scorer, all_scorers, find_scorer, is_score, scorer_names, scorers_using
+
+JUDGE: KeyPath = ("judge",)
+SCORES: KeyPath = ("generate", "scores")
+
+
+def name_faults(pipeline: Document) -> Iterator[str]:
+    """Yield the unknown scores of a pipeline, and its thresholds on scores that it does not measure."""
+    configured = pipeline.words(SCORES)
+    for place, name in configured.items():
+        try:
+            find_scorer(name)
+        except UserMistake as mistake:
+            yield f"{pipeline.where(place)}: generate.scores: {mistake}"
+    default = GenerateConfig.model_fields["scores"].default
+    measured = list(default if pipeline.at(SCORES) is None else configured.values())
+    for place, name in pipeline.words(("select", "keep")).items():
+        where = f"{pipeline.where(place)}: select.keep: '{name}'"
+        if not is_score(name):
+            yield f"{where} is not a score: {nearest(name, scorer_names())}"
+        elif name not in measured:
+            yield f"{where} is not scored; add it to generate.scores ({', '.join(measured)})"
+
+
+def judge_faults(pack: str) -> Iterator[str]:
+    """Yield the prompts below `judge` of a pack that no score uses, or that do not suit the score that uses them."""
+    document = attempted([], partial(library.load, "prompts", pack))
+    if document is None or not isinstance(document.at(JUDGE), Mapping):
+        return  # reported by the check of the pack itself
+    for place, name in document.words(JUDGE).items():
+        where = document.where(place)
+        try:
+            scorers = scorers_using(f"judge.{name}")
+        except UserMistake as mistake:
+            yield f"{where}: judge.{name}: no score that can be loaded uses it, and {mistake}"
+            continue
+        if not scorers:
+            yield f"{where}: unknown key '{name}' in judge: no score uses it; {nearest(name, _judge_names())}"
+        for scorer in scorers:
+            yield from _prompt_faults(document, place, scorer)
+
+
+def serve_faults(pipeline: Document, prompts: Prompts) -> Iterator[str]:
+    """Yield the scores of a pipeline that its prompt pack or its engine cannot serve."""
+    is_endpoint = pipeline.at(("generate", "engine", "kind")) == "endpoint"
+    for place, name in pipeline.words(SCORES).items():
+        scorer = attempted([], partial(find_scorer, name))
+        if scorer is None:
+            continue  # reported by name_faults
+        where = f"{pipeline.where(place)}: generate.scores: '{name}' needs"
+        for key in scorer.missing_prompts(prompts.pack):
+            yield f"{where} the prompt {key}, which pack '{prompts.name}' does not have"
+        if is_endpoint:
+            yield from (f"{where} {fault}" for fault in _endpoint_faults(scorer, prompts))
+
+
+def _judge_names() -> list[str]:
+    keys = [key for scorer in all_scorers() for key in scorer.prompts]
+    return [key.removeprefix("judge.") for key in keys if key.startswith("judge.")]
+
+
+def _prompt_faults(pack: Document, place: KeyPath, scorer: Scorer) -> Iterator[str]:
+    """Yield how a prompt below `judge` does not suit its score."""
+    prompt, dotted = pack.at(place), ".".join(map(str, place))
+    if not isinstance(prompt, Mapping):
+        return
+    needs_labels = "labels" in scorer.needs
+    if needs_labels and kind_of_judge(prompt) == "PlainPrompt":
+        yield f"{pack.where(place)}: {dotted}.labels is missing: score '{scorer.name}' reads their probabilities"
+    elif not needs_labels and "labels" in prompt:
+        where = pack.where((*place, "labels"))
+        yield f"{where}: {dotted}.labels: score '{scorer.name}' reads the reply as text; give max_tokens instead"
+    withheld = set(SCORE_VARIABLES) - set(scorer.variables)
+    for variable in sorted(withheld & _variables_of(prompt.get("text"))):
+        where = pack.where((*place, "text"))
+        yield f"{where}: {dotted}.text: unknown variable '{variable}': {nearest(variable, scorer.variables)}"
+
+
+def _variables_of(text: object) -> set[str]:
+    try:
+        return variables_of(text) if isinstance(text, str) else set()
+    except TemplateError:
+        return set()  # reported by the check of the pack itself
+
+
+def _endpoint_faults(scorer: Scorer, prompts: Prompts) -> Iterator[str]:
+    """Yield what a score needs that an endpoint does not give."""
+    if "given" in scorer.needs:
+        yield "prompt log-probabilities, which an endpoint does not give; use engine kind vllm"
+    for key in scorer.prompts:
+        prompt = prompts.pack.score_prompt(key)
+        if isinstance(prompt, JudgePrompt) and (clash := _prefix_clash(prompt.labels)):
+            label, longer = clash
+            yield (
+                "labels that differ in their first tokens, as an endpoint shows no others; "
+                f"in pack '{prompts.name}' '{label}' begins '{longer}'; use other labels, or engine kind vllm"
+            )
+
+
+def _prefix_clash(labels: Sequence[str]) -> tuple[str, str] | None:
+    """Return a label and another one that begins with it, if there are such."""
+    return next(((label, longer) for label, longer in permutations(labels, 2) if longer.startswith(label)), None)
