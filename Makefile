@@ -18,7 +18,7 @@ CPU_TORCHVISION := torchvision==0.28.0+cpu
 export HF_HUB_OFFLINE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test bench wheel clean
+.PHONY: help install demo check test bench docs wheel clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ test: install  ## The whole test suite, on CPU, without a network (minutes)
 
 bench: install  ## Every benchmark, its quick form
 	@for file in $$(grep -l __main__ benchmarks/*.py); do echo "== $$file"; $(BIN)/python "$$file" --quick || exit 1; done
+
+docs: install  ## The documentation site, into build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 wheel: install  ## Build the wheel and the source archive into dist/
 	rm -rf dist
