@@ -1,8 +1,8 @@
-"""The command line: `synth`, thin.
+"""The command line: arguments and help, nothing else.
 
-Comes in: what the user typed. Goes out: a call of the module that does it, its result on stdout, its talk on stderr, and an
-exit status: 0 done, 1 failed, 2 a mistake that the user can mend, 130 or 143 stopped by a signal. Heavy imports stand inside
-the commands, so that help answers at once. Files describe a run; flags only choose and limit it.
+A command calls the module that does it and prints its result on stdout; messages go to stderr. Exit status: 0 done,
+1 failed, 2 a mistake that the user can fix, 130 or 143 stopped by a signal. Heavy imports stand inside the commands, so
+that help answers at once. Files describe a run; flags only choose and limit it.
 """
 
 import os
@@ -13,12 +13,11 @@ import typer
 
 from synthgen import __version__
 from synthgen.cli import library, runs
-from synthgen.cli.options import Commands, say
+from synthgen.cli.options import say
 from synthgen.console import print_notes
 from synthgen.errors import SynthError
 
 app = typer.Typer(
-    cls=Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -44,7 +43,7 @@ def root(
 
 
 def main() -> None:
-    """The `synth` command; every expected failure is one line on stderr."""
+    """Run the `synth` command; every expected failure is one line on stderr."""
     # A console script does not have the working folder on its path, and module:attribute names live there.
     sys.path.insert(0, os.getcwd())  # noqa: PTH109 - sys.path holds strings
     print_notes()

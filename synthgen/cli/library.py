@@ -1,22 +1,20 @@
-"""The commands on the files that describe a run, and on this machine: check them, try them on an image, copy them, learn new ones.
-
-Comes in: names of shelf files. Goes out: what is wrong with them, what they do to one image, or a new file in the folder of the user.
-None of these commands needs an output folder.
-"""
+"""Commands on definition files and on this machine; none needs an output folder."""
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from synthgen.cli.options import (
+    KINDS,
     JsonOption,
     ModelOption,
     OwnPipelineOption,
     PipelineOption,
     SetOption,
     folder_in,
+    kind_of,
     pipeline_of,
     say,
 )
@@ -24,7 +22,10 @@ from synthgen.errors import UserMistake
 
 app = typer.Typer()
 
-Kind = Literal["pipeline", "mapping", "tagger", "taxonomy", "prompts", "family"]
+KindArgument = Annotated[str, typer.Argument(parser=kind_of, metavar="KIND", help=f"One of {', '.join(KINDS)}.")]
+OptionalKind = Annotated[
+    str | None, typer.Argument(parser=kind_of, metavar="[KIND]", help=f"One of {', '.join(KINDS)}; all without it.")
+]
 
 
 @app.command()
@@ -66,7 +67,7 @@ def preview(
 
 
 @app.command("list")
-def list_(kind: Annotated[Kind | None, typer.Argument(help="A kind of file.")] = None) -> None:
+def list_(kind: OptionalKind = None) -> None:
     """List the files on the shelves, yours and ours."""
     from synthgen.config import library
 
@@ -76,7 +77,7 @@ def list_(kind: Annotated[Kind | None, typer.Argument(help="A kind of file.")] =
 
 
 @app.command()
-def show(kind: Kind, name: str) -> None:
+def show(kind: KindArgument, name: str) -> None:
     """Print a shelf file: a taxonomy, a family and a mapping as a tree, the others as they are."""
     from synthgen.commands import show as trees
     from synthgen.config import library
@@ -88,7 +89,7 @@ def show(kind: Kind, name: str) -> None:
 
 
 @app.command()
-def copy(kind: Kind, name: str, new: Annotated[str, typer.Argument(help="The name of your copy.")]) -> None:
+def copy(kind: KindArgument, name: str, new: Annotated[str, typer.Argument(help="The name of your copy.")]) -> None:
     """Copy a shelf file into this folder under a new name, to make it yours."""
     from synthgen.config import library
 

@@ -1,17 +1,12 @@
-"""What the commands of the command line share: from what was typed to a pipeline.
+"""Options and arguments that several commands share. Heavy imports stand inside functions, so that help is quick."""
 
-Comes in: words and options. Goes out: a Pipeline or a Job, or one line that says what to type instead. Heavy imports stand inside, as
-everywhere here.
-"""
-
-import re
 import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperCommand
 
 from synthgen.errors import UserMistake, nearest
 
@@ -27,25 +22,14 @@ ModelOption = Annotated[str | None, typer.Option("--model", help="Replace genera
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-class Commands(TyperGroup):
-    """All commands. A word that is none of those that it could be is one line with the nearest, like any other name."""
-
-    def invoke(self, ctx: Any) -> Any:
-        """Runs the command that was typed."""
-        try:
-            return super().invoke(ctx)
-        except typer.BadParameter as error:
-            found = re.search(r"(['\"])(.*)\1 is not one of (.*)", error.message)
-            if not found or not error.param:
-                raise
-            known = re.findall(r"'(.*?)'", found[3])
-            raise UserMistake(f"{error.param.opts[0]} '{found[2]}' is unknown: {nearest(found[2], known)}") from error
+KINDS = ("pipeline", "mapping", "tagger", "taxonomy", "prompts", "family")
 
 
 class OnFolder(TyperCommand):
-    """A command on what a run has made: its folder comes first. Only what also reads a source tells the two apart by --out."""
+    """A command on the folder of a run, which is its first argument. Only commands that also read a source have --out."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments; a folder after --out is a mistake that shows the right line."""
         for at, word in enumerate(args):
             if word == "--out" or word.startswith("--out="):
                 named = [word.removeprefix("--out=")] if "=" in word else args[at + 1 : at + 2]
@@ -57,7 +41,7 @@ class OnFolder(TyperCommand):
 
 
 def pipeline_of(pipeline: str, model: str | None, settings: list[str] | None) -> Any:
-    """The pipeline that was named, for a command that has no output folder."""
+    """Return the pipeline that was named, for a command without an output folder."""
     from synthgen.config import pipeline as pipelines
     from synthgen.job.request import RunRequest
 
@@ -65,13 +49,20 @@ def pipeline_of(pipeline: str, model: str | None, settings: list[str] | None) ->
 
 
 def folder_in(place: str) -> str:
-    """A place that may be the output folder of a run; "" if it names files."""
+    """Return a place that may be the output folder of a run; "" if it names files."""
     is_file = (
         "*" in place
         or place.endswith((".parquet", ".json", ".jsonl"))
         or ("://" not in place and Path(place).is_file())
     )
     return "" if is_file else place
+
+
+def kind_of(typed: str) -> str:
+    """Return a kind of definition file as it was typed. Raises UserMistake if there is none of that name."""
+    if typed not in KINDS:
+        raise UserMistake(f"kind '{typed}' is unknown: {nearest(typed, KINDS)}")
+    return typed
 
 
 def stage_of(option: str, typed: str) -> str:
@@ -85,5 +76,5 @@ def stage_of(option: str, typed: str) -> str:
 
 
 def say(text: str) -> None:
-    """To stderr, at once: stdout is for results."""
+    """Print to stderr at once: stdout is for results."""
     print(text, file=sys.stderr, flush=True)

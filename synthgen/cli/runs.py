@@ -1,8 +1,4 @@
-"""The commands on a run: make one, look at it, mend it, train on it.
-
-Comes in: the images, a pipeline and an output folder, or the folder alone. Goes out: what the stages write there, and a funnel on
-stdout. What the folder says of itself decides; options only choose and limit.
-"""
+"""Commands on a run: make one, look at it, repair it, train on it."""
 
 import json
 from dataclasses import replace
