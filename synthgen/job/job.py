@@ -33,7 +33,7 @@ from synthgen.stages.pack import PackContext, redact
 from synthgen.stages.plan import PlanContext
 from synthgen.stages.tag import TagContext
 from synthgen.store import Folder
-from synthgen.taggers.spec import embedding_of
+from synthgen.taggers import stored_embedding_model
 
 COMMIT = re.compile("[0-9a-f]{40}")  # of a model's repository
 
@@ -121,7 +121,7 @@ def open_job(
     texts = texts or load_definitions(pipeline)
     before = before if before is not None else run_record.record(out) or {}
     begun = before.get("tagger_models", {})
-    taggers = tuple(tagging.resolved(one, partial(_resolved, begun.get(one.name))) for one in texts.taggers)
+    taggers = tuple(tagging.resolve_model(one, partial(_resolved, begun.get(one.name))) for one in texts.taggers)
     texts = replace(texts, taggers=taggers)
     model = _resolved(before.get("shape", {}).get("generated", {}).get("model"), pipeline.generate)
     return Job(out, pipeline, texts, model, _shape(pipeline, texts, model), line or RunRequest.of(before))
@@ -165,7 +165,7 @@ def _shape(pipeline: Pipeline, texts: Definitions, model: ModelName) -> dict[str
     return {
         "listed": source.model_dump(mode="json"),
         # The other limits say what is quarantined, and `synth retry` judges that again; they change no image that is tagged.
-        "images": {"model_pixels": pipeline.images.model_pixels, "embedding": embedding_of(texts.taggers)},
+        "images": {"model_pixels": pipeline.images.model_pixels, "embedding": stored_embedding_model(texts.taggers)},
         "tags": {one.name: one.fingerprint for one in texts.taggers},
         "planned": {
             "settings": pipeline.plan.model_dump(mode="json"),

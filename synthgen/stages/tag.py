@@ -14,23 +14,13 @@ from functools import partial
 from typing import Any
 
 from synthgen.config.pipeline import ImagesConfig, SourceConfig
+from synthgen.errors import Failure
 from synthgen.ingest.images import Decoded, DecoderPool, Unfit
 from synthgen.ingest.sources import Unreadable, read_objects, ref_of
 from synthgen.store import CommitLog, Folder, Receipt, Stage, TablePart
 from synthgen.store.denylist import read_denylist
 from synthgen.tables import IMAGES, OBJECT_TAGS, OBJECTS, image_id, table, tag_counts, tags_table
-from synthgen.taggers import (
-    ClipTaggerFile,
-    CustomTaggerFile,
-    Failed,
-    KnownTags,
-    Taggers,
-    TaggerSpec,
-    VlmTaggerFile,
-    prepared,
-    read_cached_tags,
-    tags_of_each,
-)
+from synthgen.taggers import KnownTags, Taggers, TaggerSpec, prepare_image, read_cached_tags, tag_images
 from synthgen.workers import Task, keep_to_given_gpus
 
 LISTED, TAGGED = "0-listed", "1-tagged"
@@ -102,15 +92,15 @@ def _is_retry(terms: TagContext, work: Task) -> bool:
 
 
 def resources(terms: TagContext, gpus: float | None) -> tuple[float, float | None]:
-    """(cpus, gpus) of a worker: what the pipeline gives it, or what its VLM needs if that is more; gpus None is a share of one."""
-    served = [one.file.serve for one in terms.taggers if isinstance(one.file, VlmTaggerFile)]
-    needed = max([0.0, *(one.gpus for one in served if one.kind == "vllm")])
-    is_open = (
-        gpus is None
-        and not needed
-        and any(isinstance(one.file, ClipTaggerFile | CustomTaggerFile) for one in terms.taggers)
-    )
-    return max([1.0, *(one.cpus for one in served)]), None if is_open else max(gpus or 0.0, needed)
+    """Return (cpus, gpus) of a worker: the pipeline's `tag.gpus`, or what a tagger needs if that is more.
+
+    A `gpus` of None, given or returned, is an equal share of all GPUs.
+    """
+    needs = [tagger.file.resources() for tagger in terms.taggers]
+    cpus = max([1.0, *(need.cpus for need in needs)])
+    needed = max([0.0, *(need.gpus or 0.0 for need in needs)])
+    takes_share = gpus is None and not needed and any(need.gpus is None for need in needs)
+    return cpus, None if takes_share else max(gpus or 0.0, needed)
 
 
 async def build(terms: TagContext) -> "TagWorker":
@@ -203,10 +193,10 @@ class TagWorker:
                 self._counters["images"] += 1
                 continue
             _describe(rows[key], found)
-            item = prepared(partial(self._tagger.prepare, known=known.get(key, {})), found.image, metas[key])
+            item = prepare_image(partial(self._tagger.prepare, known=known.get(key, {})), found.image, metas[key])
             self._counters["images"] += 1  # not before: the first one loads the tagger
-            if isinstance(item, Failed):
-                _quarantine(rows[key], "tagger_failed", item.why[:500])
+            if isinstance(item, Failure):
+                _quarantine(rows[key], item.reason, item.detail)
                 continue
             batch.inputs.append(item)
             batch.rows.append(rows[key])
@@ -234,9 +224,9 @@ class TagWorker:
             self._counters["images"] += 1
 
     def _tag_batch(self, batch: _Batch, tags: Tags) -> None:
-        for row, found in zip(batch.rows, tags_of_each(self._tagger, batch.inputs), strict=True):
-            if found.failure:
-                _quarantine(row, "tagger_failed", found.failure[:500])
+        for row, found in zip(batch.rows, tag_images(self._tagger, batch.inputs), strict=True):
+            if isinstance(found, Failure):
+                _quarantine(row, found.reason, found.detail)
                 continue
             row["detail"] = "; ".join(found.left_out) or None
             row["embedding"] = None if found.embedding is None else found.embedding.astype("float16")

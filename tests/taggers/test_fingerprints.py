@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from synthgen import taggers
+from tests.fixtures.tagging import write_custom, write_sidecar, write_tagger, write_vlm
 from tests.fixtures.workspace import write
 
 # File -> fingerprint as loaded, and once its model is resolved. A change here makes every folder tagged before stale.
@@ -43,6 +44,40 @@ def test_a_tagger_keeps_the_fingerprint_of_earlier_versions(
     write(workspace / "model/open_clip_config.json", "{}")
     write(workspace / "model/weights.bin", "w")
     write(workspace / "own.bin", "o")
-    write(workspace / "taggers/mine.yaml", f"about: x\ntaxonomy: small\n{text}")
-    spec = taggers.load("mine")
-    assert (spec.fingerprint, taggers.resolved(spec).fingerprint) == recorded
+    spec = write_tagger(text)
+    assert (spec.fingerprint, taggers.resolve_model(spec).fingerprint) == recorded
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "read_by"),
+    [
+        ("about: a few tags", "about: some tags", set()),
+        ("a photo of {}", "a picture of {}", {"open_clip", "custom"}),
+        ("means: a page", "means: a page\n    also: [sheet]", {"open_clip", "custom"}),
+        ("a small furry climber", "a small furry bear", {"open_clip", "custom", "vlm"}),
+        ("red_panda", "panda", {"open_clip", "custom", "vlm", "sidecar"}),
+        ("      cat: a small furry pet\n", "", {"open_clip", "custom", "vlm", "sidecar"}),
+        (
+            "      invoice: a bill\n      letter: a message\n",
+            "      letter: a message\n      invoice: a bill\n",
+            {"vlm"},
+        ),
+    ],
+)
+def test_a_fingerprint_follows_only_what_the_tagger_reads_of_the_taxonomy(
+    workspace: Path, old: str, new: str, read_by: set[str]
+) -> None:
+    def fingerprints() -> dict[str, str]:
+        specs = {
+            "open_clip": write_tagger("engine: open_clip\nmodel: ViT-B-32\npretrained: openai\n"),
+            "sidecar": write_sidecar(),
+            "vlm": write_vlm(),
+            "custom": write_custom(),
+        }
+        return {kind: spec.fingerprint for kind, spec in specs.items()}
+
+    before, taxonomy = fingerprints(), workspace / "taggers/taxonomies/small.yaml"
+    assert old in taxonomy.read_text()
+    write(taxonomy, taxonomy.read_text().replace(old, new))
+    after = fingerprints()
+    assert {kind for kind in before if before[kind] != after[kind]} == read_by
