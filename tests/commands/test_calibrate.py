@@ -195,7 +195,7 @@ def test_nothing_is_known_below_the_deepest_label(
 
 
 class Shades:
-    """A tagger whose scores are the redness of the picture for cats, its blueness for letters, and 0 for their siblings."""
+    """A tagger that scores redness for cats, blueness for letters, and 0 for their siblings."""
 
     def prepare(self, image: Image.Image, source_meta: str | None) -> Any:
         return image.getpixel((0, 0))
