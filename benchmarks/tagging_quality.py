@@ -42,16 +42,18 @@ def main() -> None:
         scored(tool, tree, pictures("teach", sizes[-1])),
         scored(tool, tree, pictures("test", 600 if quick else 2000)),
     )
-    shipped = np.array([taggers.threshold(spec.file, path) for path in tree.nodes])
+    shipped = np.array([spec.file.threshold_of(path) for path in tree.nodes])
     said = {
-        f"{BEGUN:g} for every tag": fitting.said(test.scores, np.full(len(tree), BEGUN), tree, most),
-        "as shipped, leaves alone": fitting.said(test.scores, shipped, tree, most, backs_off=False),
-        "as shipped": fitting.said(test.scores, shipped, tree, most),
+        f"{BEGUN:g} for every tag": fitting.apply_thresholds(test.scores, np.full(len(tree), BEGUN), tree, most),
+        "as shipped, leaves alone": fitting.apply_thresholds(test.scores, shipped, tree, most, backs_off=False),
+        "as shipped": fitting.apply_thresholds(test.scores, shipped, tree, most),
     }
     for size in sizes:
-        fitted, _ = fitting.fit(labelled.of(np.arange(size)), tree, shipped)
-        said[f"fitted to {size:,}, leaves alone"] = fitting.said(test.scores, fitted, tree, most, backs_off=False)
-        said[f"fitted to {size:,}"] = fitting.said(test.scores, fitted, tree, most)
+        fitted, _ = fitting.fit(labelled.select(np.arange(size)), tree, shipped)
+        said[f"fitted to {size:,}, leaves alone"] = fitting.apply_thresholds(
+            test.scores, fitted, tree, most, backs_off=False
+        )
+        said[f"fitted to {size:,}"] = fitting.apply_thresholds(test.scores, fitted, tree, most)
     found = table(said, test, tree)
     ours, before = found[f"fitted to {sizes[-1]:,}"]["all"], found["as shipped"]["all"]
     begun = found[f"{BEGUN:g} for every tag"]["all"]
@@ -81,13 +83,13 @@ def scored(tool: ClipTagger, tree: Tree, given: Sequence[Picture]) -> LabelledSc
 
 def table(said: dict[str, Flags], test: LabelledScores, tree: Tree) -> dict[str, dict[str, float]]:
     """Prints precision, recall and F1 by level; returns F1."""
-    level = fitting.levels(tree)
+    level = fitting.node_levels(tree)
     columns = {name: level == depth for name, depth in LEVELS.items()} | {"all": level >= 0}
     print(f"{len(test.scores):,} pictures, {len(tree)} tags; precision, recall, F1")
     print(f"{'':<32}" + "".join(f"{f'{name} ({int(one.sum())})':>24}" for name, one in columns.items()))
     found: dict[str, dict[str, float]] = {}
     for name, flags in said.items():
-        of = {one: fitting.quality(flags, test, where) for one, where in columns.items()}
+        of = {one: fitting.evaluate(flags, test, where) for one, where in columns.items()}
         print(f"{name:<32}" + "".join(f"{one.precision:10.3f}{one.recall:7.3f}{one.f1:7.3f}" for one in of.values()))
         found[name] = {one: round(value.f1, 4) for one, value in of.items()}
     return found

@@ -17,7 +17,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -79,13 +79,15 @@ class Finding:
 
 def examine(pipeline: str | None = None) -> list[Finding]:
     """Everything that a run needs, looked at; takes as long as importing vLLM does."""
-    spare = TRAINING if needs_engine(pipeline) else TRAINING | {"vllm"}
-    seen = {one["name"]: one for one in probe(tuple(FOR))}
+    needed = needed_packages(pipeline)
+    uses = {**FOR, **{name: "a tagger of the pipeline" for name in needed if name not in FOR}}
+    spare = TRAINING if "vllm" in needed else TRAINING | {"vllm"}
+    seen = {one["name"]: one for one in probe(tuple(uses))}
     machine = [memory(), shared_memory(), disk(Path.cwd()), open_files()]
     return [
         python(),
         *packages(),
-        *libraries(seen, spare),
+        *libraries(seen, spare, uses),
         *fit(seen, gpu_names()),
         *machine,
         cluster(),
@@ -95,19 +97,19 @@ def examine(pipeline: str | None = None) -> list[Finding]:
     ]
 
 
-def needs_engine(pipeline: str | None) -> bool:
-    """Whether vLLM has to be on this machine; without a pipeline it has, as most need it."""
+def needed_packages(pipeline: str | None) -> list[str]:
+    """Return the packages that the engine and the taggers of a pipeline need; vLLM if none is given, as most need it."""
     if pipeline is None:
-        return True
+        return ["vllm"]
     # Here, because where packages are missing they do not import, and that is for examine() to say.
-    from synthgen import taggers as tagging
     from synthgen.config import library
     from synthgen.config import pipeline as pipelines
+    from synthgen.taggers import kind_of
 
     loaded = pipelines.load(pipeline)
     taggers = [library.load("tagger", name) for name in loaded.tag.taggers]  # whose models need not be here yet
-    served = [library.check(one, tagging.VlmTaggerFile).serve for one in taggers if one.at(("engine",)) == "vlm"]
-    return any(one.kind == "vllm" for one in (loaded.generate.engine, *served))
+    packages = [name for one in taggers for name in library.check(one, kind_of(one)).packages()]
+    return ["vllm", *packages] if loaded.generate.engine.kind == "vllm" else packages
 
 
 def text(findings: Sequence[Finding]) -> str:
@@ -178,9 +180,11 @@ def packages() -> list[Finding]:
     return [Finding("packages", "missing", f"{one.name} {fault}", install(str(one))) for one, fault in faults]
 
 
-def libraries(seen: dict[str, dict[str, Any]], spare: frozenset[str] = TRAINING) -> Iterator[Finding]:
+def libraries(
+    seen: dict[str, dict[str, Any]], spare: frozenset[str] = TRAINING, uses: Mapping[str, str] = FOR
+) -> Iterator[Finding]:
     """Each library with compiled parts: whether it imports, and if not, why. Without a `spare` one a run still works."""
-    for name, use in FOR.items():
+    for name, use in uses.items():
         one = seen[name]
         if not one["error"]:
             yield Finding(name, "ok", f"{one.get('version', '')} {one.get('kind', '')}".strip())

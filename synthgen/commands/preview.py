@@ -17,7 +17,7 @@ from synthgen.commands.show import effects
 from synthgen.config.pipeline import Pipeline, SourceConfig
 from synthgen.engines import Reply, Request, open_engine
 from synthgen.engines.recorder import Recorder
-from synthgen.errors import SynthError, UserMistake
+from synthgen.errors import Failure, SynthError, UserMistake
 from synthgen.ingest.images import DecoderPool, Unfit
 from synthgen.ingest.sources import list_objects
 from synthgen.job.job import open_job
@@ -29,7 +29,7 @@ from synthgen.stages.generate.todo import assignment_of
 from synthgen.stages.plan import Assigner
 from synthgen.store import Folder
 from synthgen.tables import image_id
-from synthgen.taggers import ClipTaggerFile, Failed, Tagged, Taggers, prepared, tags_of_each, threshold
+from synthgen.taggers import Tagged, Taggers, prepare_image, tag_images
 from synthgen.workers import leave_ray, once
 
 
@@ -104,11 +104,11 @@ def _meta(path: Path, source: SourceConfig) -> str | None:
 def _tags(look: PreviewTask) -> Tagged:
     taggers = look.job.definitions.taggers
     tool = Taggers(taggers)
-    item = prepared(tool.prepare, look.image, look.source_meta)
-    (found,) = [Tagged([], failure=item.why)] if isinstance(item, Failed) else tags_of_each(tool, [item])
+    item = prepare_image(tool.prepare, look.image, look.source_meta)
+    (found,) = [item] if isinstance(item, Failure) else tag_images(tool, [item])
     tool.close()  # a VLM would leave the generating model no room
-    if found.failure:
-        raise SynthError(f"tagger {', '.join(one.name for one in taggers)}: {found.failure}")
+    if isinstance(found, Failure):
+        raise SynthError(f"tagger {', '.join(one.name for one in taggers)}: {found.detail}")
     return found
 
 
@@ -116,8 +116,8 @@ def _tag_lines(look: PreviewTask, tags: list[dict[str, Any]]) -> Iterator[str]:
     files = {one.name: one.file for one in look.job.definitions.taggers}
     yield from ("", f"TAG       {', '.join(files)}")
     for tag in tags:
-        file = files[tag["tagger"]]
-        limit = f"  (threshold {threshold(file, tag['path']):.2f})" if isinstance(file, ClipTaggerFile) else ""
+        threshold = files[tag["tagger"]].threshold_of(tag["path"])
+        limit = "" if threshold is None else f"  (threshold {threshold:.2f})"
         by = f"  by {tag['tagger']}" if len(files) > 1 else ""
         yield f"  {tag['score']:.2f}  {tag['path']}{limit}{by}"
     if not tags:

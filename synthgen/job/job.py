@@ -24,7 +24,7 @@ from synthgen.job.resolve import load_definitions
 from synthgen.stages.contract import Definitions, Job
 from synthgen.stages.generate.scoring import shaping
 from synthgen.store import Folder, Record, RunFolder
-from synthgen.taggers.spec import embedding_of
+from synthgen.taggers import stored_embedding_model
 
 COMMIT = re.compile("[0-9a-f]{40}")  # of a model's repository
 
@@ -46,7 +46,9 @@ def open_job(
     definitions = definitions or load_definitions(pipeline)
     record = record or {}
     known = record.get("tagger_models", {})
-    taggers = tuple(tagging.resolved(spec, partial(_resolve, known.get(spec.name))) for spec in definitions.taggers)
+    taggers = tuple(
+        tagging.resolve_model(spec, partial(_resolve, known.get(spec.name))) for spec in definitions.taggers
+    )
     definitions = replace(definitions, taggers=taggers)
     model = _resolve(run_record.stored_model(record), pipeline.generate)
     return Job(out, pipeline, definitions, model, _shape(pipeline, definitions, model))
@@ -96,7 +98,10 @@ def _shape(pipeline: Pipeline, definitions: Definitions, model: ModelName) -> di
     return {
         "listed": source.model_dump(mode="json"),
         # The other limits say what is quarantined, and `synth retry` judges that again; they change no tagged image.
-        "images": {"model_pixels": pipeline.images.model_pixels, "embedding": embedding_of(definitions.taggers)},
+        "images": {
+            "model_pixels": pipeline.images.model_pixels,
+            "embedding": stored_embedding_model(definitions.taggers),
+        },
         "tags": {spec.name: spec.fingerprint for spec in definitions.taggers},
         "planned": {
             "settings": pipeline.plan.model_dump(mode="json"),

@@ -1,48 +1,67 @@
-"""What finds the tags of an image: open_clip over a taxonomy, a VLM that chooses, tags that came along, or the user's code.
+"""Finds the tags of an image: open_clip over a taxonomy, a VLM that chooses, tags from the source, or user code.
 
-Comes in: a tagger file (taggers/NAME.yaml) and decoded images. Goes out: the tags of each, every one with its score and the name of
-its tagger, and an embedding where there is one. spec.py says what a file may say; each engine has a module of its own.
+spec.py defines what a kind of tagger is, kinds.py lists the kinds, and each kind has a module.
 """
 
 from synthgen.taggers.cache import CachedTags, read_cached_tags
-from synthgen.taggers.clip import ClipTagger
+from synthgen.taggers.clip import ClipTagger, ClipTaggerFile
+from synthgen.taggers.custom import CustomTaggerFile
 from synthgen.taggers.ensemble import KnownTags, Taggers, open_tagger
-from synthgen.taggers.protocol import Failed, Floats, Tagged, Tagger, one_by_one, prepared, tags_of_each
-from synthgen.taggers.spec import (
-    ClipTaggerFile,
-    CustomTaggerFile,
-    SidecarTaggerFile,
-    TaggerSpec,
-    VlmTaggerFile,
-    load,
-    load_all,
-    resolved,
-    threshold,
-    tree_of,
+from synthgen.taggers.kinds import TAGGER_KINDS, kind_of
+from synthgen.taggers.loader import load, load_all, tree_of
+from synthgen.taggers.protocol import (
+    EmbeddingTagger,
+    Floats,
+    SourceMetaTagger,
+    Tagged,
+    Tagger,
+    one_by_one,
+    prepare_image,
+    tag_images,
+    tagging_failure,
 )
+from synthgen.taggers.sidecar import SidecarTaggerFile
+from synthgen.taggers.spec import (
+    Resources,
+    SourceTags,
+    TaggerFile,
+    TaggerSpec,
+    WorksFrom,
+    resolve_model,
+    stored_embedding_model,
+)
+from synthgen.taggers.vlm import VlmTaggerFile
 
 __all__ = [
+    "TAGGER_KINDS",
     "CachedTags",
     "ClipTagger",
     "ClipTaggerFile",
     "CustomTaggerFile",
-    "Failed",
+    "EmbeddingTagger",
     "Floats",
     "KnownTags",
+    "Resources",
     "SidecarTaggerFile",
+    "SourceMetaTagger",
+    "SourceTags",
     "Tagged",
     "Tagger",
+    "TaggerFile",
     "TaggerSpec",
     "Taggers",
     "VlmTaggerFile",
+    "WorksFrom",
+    "kind_of",
     "load",
     "load_all",
     "one_by_one",
     "open_tagger",
-    "prepared",
+    "prepare_image",
     "read_cached_tags",
-    "resolved",
-    "tags_of_each",
-    "threshold",
+    "resolve_model",
+    "stored_embedding_model",
+    "tag_images",
+    "tagging_failure",
     "tree_of",
 ]

@@ -1,9 +1,8 @@
-"""What the tables know of images that were tagged before.
+"""The tags and embeddings of images that were tagged before.
 
-Comes in: a partition of `1-tagged`. Goes out: for each of its tagged images the row of the images table, its embedding in it, and
-what every tagger that has not changed since said. So another tagger, or an edit of one, costs no other's calls, and a tagger
-that needs the embedding alone has it. A sidecar is read again each time: it is at hand, and the tables do not hold by tagger
-what was left out of it.
+With them, an edit of one tagger costs no calls to the others, and a tagger that needs only the embedding reads no
+image. Taggers that read source_meta are not cached: source_meta is at hand, and the tables do not record per tagger
+what was left out.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,42 +15,51 @@ import pyarrow as pa
 from synthgen.store import RunFolder
 from synthgen.tables import TAG, tags_table
 from synthgen.taggers.protocol import Floats, Tagged
-from synthgen.taggers.spec import SidecarTaggerFile, TaggerSpec, embedding_of
+from synthgen.taggers.spec import TaggerSpec, stored_embedding_model
 
 
 @dataclass(frozen=True)
 class CachedTags:
-    """An image that was tagged."""
+    """An image that was tagged before."""
 
     row: Mapping[str, Any]  # of the images table
-    said: dict[str, Tagged] = field(default_factory=dict)  # by taggers that have not changed
+    tags: dict[str, Tagged] = field(default_factory=dict)  # by tagger, of those that have not changed since
 
     @property
     def embedding(self) -> Floats | None:
-        """As models take it; it is stored in half precision."""
+        """The stored embedding as models take it: (width,) float32; it is stored in half precision."""
         stored = self.row["embedding"]
         return None if stored is None else stored.astype(np.float32)
 
 
 def read_cached_tags(folder: RunFolder, partition: str, specs: Sequence[TaggerSpec]) -> dict[str, CachedTags]:
-    """Object id -> what is known of an image; the caller has made sure that the images table is of today's settings."""
+    """Return object id -> cached tags of the tagged images of a partition.
+
+    The caller has checked that the images table was made with the current settings.
+
+    Args:
+        folder: The commits to go by.
+        partition: The partition to read.
+        specs: The taggers of the pipeline.
+    """
     log, images = folder.log(TAG), folder.table(TAG, partition, "images")
-    known = {row["object_id"]: CachedTags(row) for row in _rows(images) if row["outcome"] == "tagged"}
+    cached = {row["object_id"]: CachedTags(row) for row in _image_rows(images) if row["outcome"] == "tagged"}
     for spec in specs:
         name = tags_table(spec.name)
-        if isinstance(spec.file, SidecarTaggerFile) or log.fingerprint(partition, name) != spec.fingerprint:
+        if spec.file.works_from == "source_meta" or log.fingerprint(partition, name) != spec.fingerprint:
             continue
-        embeds = bool(spec.embedding) and spec.embedding == embedding_of(specs)
-        for one in folder.table(TAG, partition, name).to_pylist():
-            if past := known.get(one["object_id"]):
-                past.said[spec.name] = Tagged(one["tags"], past.embedding if embeds else None)
-    return known
+        made_embedding = bool(spec.embedding_model) and spec.embedding_model == stored_embedding_model(specs)
+        for row in folder.table(TAG, partition, name).to_pylist():
+            if image := cached.get(row["object_id"]):
+                image.tags[spec.name] = Tagged(row["tags"], image.embedding if made_embedding else None)
+    return cached
 
 
-def _rows(images: pa.Table) -> list[dict[str, Any]]:
-    """Rows as dicts, but embeddings as arrays: as Python's numbers they would take twenty times the memory."""
-    vectors = [
-        one.values.to_numpy(zero_copy_only=False) if one.is_valid else None for one in images.column("embedding")
+def _image_rows(images: pa.Table) -> list[dict[str, Any]]:
+    """Return rows as dicts with embeddings as arrays; Python floats would take twenty times the memory."""
+    embeddings = [
+        scalar.values.to_numpy(zero_copy_only=False) if scalar.is_valid else None
+        for scalar in images.column("embedding")
     ]
     rows: list[dict[str, Any]] = images.drop_columns("embedding").to_pylist()
-    return [{**row, "embedding": vector} for row, vector in zip(rows, vectors, strict=True)]
+    return [{**row, "embedding": embedding} for row, embedding in zip(rows, embeddings, strict=True)]

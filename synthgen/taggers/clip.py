@@ -1,11 +1,13 @@
-"""open_clip over a taxonomy: tags found zero-shot, and an embedding of each image.
+"""Zero-shot tagging with open_clip, which also gives each image its embedding.
 
-Comes in: decoded images. Goes out: tags with probabilities, surest first, and unit-length embeddings. Every node of the taxonomy is
-a bundle of phrasings whose text embeddings are averaged. A model trained with a sigmoid loss (SigLIP, arXiv 2303.15343) gives
-each node a probability of its own; a contrastive one (CLIP) compares siblings, so a node's probability is its share among
-them times its parent's. A node at or above its threshold is a tag and implies its ancestors; where no leaf is sure enough its
-parent stands for it, and an image may have no tag at all. Tags are made of embeddings as they are stored, so that other thresholds or
-texts find from a stored one what they would find from the image.
+The texts of a taxonomy node are embedded and averaged; its score is the likeness of the image to that mean. A model
+trained with a sigmoid loss (SigLIP, arXiv 2303.15343) gives each node an independent probability. A contrastive model
+(CLIP, arXiv 2103.00020) compares siblings: a node's probability is its softmax share among them, times its parent's
+probability. A node at or above its threshold is a tag. Where no leaf is sure enough its parent may be, and an image may
+have no tag at all.
+
+Tags are computed from embeddings rounded as they are stored. So after an edit of thresholds or texts, the stored
+embeddings give the same tags as the images would.
 """
 
 import hashlib
@@ -14,22 +16,102 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
+from pydantic import Field
 
-from synthgen.config.taxonomy import Taxonomy
-from synthgen.errors import ModelUnavailable
+from synthgen.config import library
+from synthgen.config.strict_yaml import Document, KeyPath
+from synthgen.config.taxonomy import Taxonomy, Tree, matches
+from synthgen.engines.revision import folder_digest
+from synthgen.errors import ModelUnavailable, one_line
 from synthgen.taggers.protocol import Floats, Tagged
-from synthgen.taggers.spec import ClipTaggerFile, TaggerSpec, threshold
+from synthgen.taggers.spec import Resources, TaggerFile, TaggerSpec, WorksFrom
 
-TEXTS_AT_ONCE = 256
+TEXT_BATCH = 256
+WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pth")  # that open_clip looks for in a folder
+
+Probability = Annotated[float, Field(gt=0, le=1)]
+
+
+class ClipTaggerFile(TaggerFile):
+    """taggers/NAME.yaml with `engine: open_clip`."""
+
+    engine: Literal["open_clip"]
+    model: str  # an open_clip name, hf-hub:organisation/name, or a folder with open_clip_config.json
+    pretrained: str | None = None  # open_clip's name for the weights, or a file of them; not with a folder
+    threshold: Probability = 0.5
+    thresholds: dict[str, Probability] = Field(default_factory=dict)  # tag pattern -> threshold; the last match counts
+    most: int = Field(default=16, gt=0)  # tags per image, the surest
+
+    works_from: ClassVar[WorksFrom] = "embedding"
+
+    def open(self, spec: TaggerSpec) -> "ClipTagger":
+        """Load the model and embed the taxonomy's texts."""
+        return ClipTagger(spec, self)
+
+    def key_order(self) -> list[str]:
+        """Return the patterns in the order of the file, because the last one that matches counts."""
+        return list(self.thresholds)
+
+    def model_digest(self, spec: TaggerSpec) -> str:
+        """Return the digest of the model's folder, or of a `pretrained` file; empty for a model of the hub."""
+        if spec.folder:
+            return folder_digest(Path(spec.folder))
+        weights = Path(self.pretrained) if self.pretrained else None
+        return folder_digest(weights.resolve()) if weights and weights.is_file() else ""
+
+    def embedding_model(self, spec: TaggerSpec) -> list[str]:
+        """Return the digest of a local folder; else the names of model and weights, and a weights file's digest."""
+        digest = spec.model_digest
+        if spec.folder:
+            return [digest]
+        return [self.model, self.pretrained or "", *([digest] if digest else [])]
+
+    def resources(self) -> Resources:
+        """Return one CPU and a share of a GPU."""
+        return Resources(gpus=None)
+
+    def local_model(self) -> Path | None:
+        """Return the model's folder: relative to the working folder, or to the shipped library."""
+        candidates = (Path(self.model), library.shipped() / self.model)
+        return next((path.resolve() for path in candidates if path.is_dir()), None)
+
+    def model_fault(self, folder: Path | None) -> str | None:
+        """Return why open_clip cannot load the model, as far as its name and files show."""
+        if folder:
+            if not (folder / "open_clip_config.json").is_file():
+                return f"model {self.model}: is a folder without open_clip_config.json"
+            if not any(path.suffix in WEIGHT_SUFFIXES for path in folder.iterdir()):
+                return f"model {self.model}: holds no weights (*{', *'.join(WEIGHT_SUFFIXES)})"
+            return None
+        if self.model.startswith("hf-hub:"):
+            return None
+        if "/" in self.model:
+            return f"model {self.model}: no such folder"
+        if not self.pretrained:
+            return f"model {self.model}: pretrained is missing; without weights the tags would be random"
+        return None
+
+    @classmethod
+    def unknown_tags(cls, document: Document, tree: Tree) -> list[tuple[KeyPath, str]]:
+        """Return the patterns in `thresholds` that match no node."""
+        patterns = document.words(("thresholds",)).items()
+        return [
+            (place, pattern) for place, pattern in patterns if not any(matches(pattern, path) for path in tree.nodes)
+        ]
+
+    def threshold_of(self, path: str) -> float:
+        """Return the threshold of a node."""
+        limits = [limit for pattern, limit in self.thresholds.items() if matches(pattern, path)]
+        return limits[-1] if limits else self.threshold
 
 
 class ClipTagger:
-    """An open_clip model with the taxonomy's text embeddings; lives in a worker."""
+    """An open_clip model with the embedded texts of a taxonomy."""
 
     def __init__(self, spec: TaggerSpec, file: ClipTaggerFile) -> None:
         import torch
@@ -40,124 +122,144 @@ class ClipTagger:
         self._model, self._transform, tokenizer = _open_model(spec, file)
         self._model.eval().to(self._device)
         self._paths = list(spec.taxonomy.tree.nodes)
-        self._texts = self._text_embeddings(tokenizer)
+        self._texts = self._text_embeddings(tokenizer)  # (nodes, width) float32
         self._scale = float(self._model.logit_scale.detach().exp())
         bias = getattr(self._model, "logit_bias", None)
-        self._bias = None if bias is None else float(bias.detach())
-        self._thresholds = np.array([threshold(file, path) for path in self._paths], dtype=np.float32)
+        self._bias = None if bias is None else float(bias.detach())  # only models with a sigmoid loss have one
+        self._thresholds = np.array([file.threshold_of(path) for path in self._paths], dtype=np.float32)
 
     def prepare(self, image: Image, source_meta: str | None) -> Any:
-        """The model's input for one image: a (3, height, width) tensor."""
+        """Return the model's input for one image: a (3, height, width) float32 tensor."""
         return self._transform(image)
 
     def tag(self, inputs: Sequence[Any]) -> list[Tagged]:
-        """Embeddings and tags of a batch."""
-        return self.tags_of(self.embed(inputs))
+        """Return the embedding and tags of each prepared image."""
+        return self.tag_embeddings(self.embed(inputs))
 
-    def tags_of(self, embeddings: Floats) -> list[Tagged]:
-        """Tags of images by their embeddings alone, new ones or stored ones: (images, width)."""
-        return [
-            Tagged(self._chosen(row), embedding)
-            for row, embedding in zip(self.probabilities(embeddings), embeddings, strict=True)
-        ]
+    def tag_embeddings(self, embeddings: Floats) -> list[Tagged]:
+        """Return the tags of images, given their new or stored embeddings: (images, width) float32."""
+        rows = zip(self.probabilities(embeddings), embeddings, strict=True)
+        return [Tagged(self._select(probabilities), embedding) for probabilities, embedding in rows]
 
     def embed(self, inputs: Sequence[Any]) -> Floats:
-        """Unit-length embeddings of prepared images, rounded as they are stored: (images, width)."""
+        """Return the embeddings of prepared images: (images, width) float32, unit length, rounded to half precision."""
         with self._torch.inference_mode():
             batch = self._torch.stack(list(inputs)).to(self._device)
-            found: Floats = self._model.encode_image(batch, normalize=True).half().float().cpu().numpy()
-            return found
+            embeddings: Floats = self._model.encode_image(batch, normalize=True).half().float().cpu().numpy()
+            return embeddings
 
     def probabilities(self, embeddings: Floats) -> Floats:
-        """The probability of every node of the taxonomy: (images, nodes)."""
-        # In double precision and here, so that neither the size of a batch nor a device shows in what is rounded in the end.
+        """Return the probability of every node, given (images, width) float32: (images, nodes) float32."""
+        # In double precision on the CPU, so that the result depends neither on the batch size nor on the device.
         logits = self._scale * (embeddings.astype(np.float64) @ self._texts.T.astype(np.float64))
         if self._bias is None:
             return _among_siblings(logits, self._spec.taxonomy).astype(np.float32)
-        found: Floats = self._torch.sigmoid(self._torch.from_numpy(logits + self._bias)).float().numpy()
-        return found
+        probabilities: Floats = self._torch.sigmoid(self._torch.from_numpy(logits + self._bias)).float().numpy()
+        return probabilities
 
     def close(self) -> None:
-        """Gives the model's memory back to its device, for what the process loads next."""
+        """Free the model's memory on its device for the next model of this process."""
         self._model = None
-        self._torch.cuda.empty_cache()  # without a GPU it does nothing
+        self._torch.cuda.empty_cache()  # does nothing without a GPU
 
-    def _chosen(self, row: Floats) -> list[dict[str, Any]]:
-        sure = {self._paths[index]: float(row[index]) for index in np.flatnonzero(row >= self._thresholds)}
-        surest = sorted(sure, key=lambda path: (-sure[path], path))[: self._file.most]
-        return [{"path": path, "score": sure[path], "tagger": self._spec.name} for path in surest]
+    def _select(self, probabilities: Floats) -> list[dict[str, Any]]:
+        """Return the nodes at or above their thresholds, surest first, given the (nodes,) float32 of one image."""
+        selected = np.flatnonzero(probabilities >= self._thresholds)
+        scores = {self._paths[index]: float(probabilities[index]) for index in selected}
+        surest = sorted(scores, key=lambda path: (-scores[path], path))[: self._file.most]
+        return [{"path": path, "score": scores[path], "tagger": self._spec.name} for path in surest]
 
     def _text_embeddings(self, tokenizer: Any) -> Floats:
-        """(nodes, width): the mean of each node's phrasings, unit length; kept on disk by what they are made of."""
+        """Return the mean embedding of each node's texts: (nodes, width) float32, unit length; cached on disk."""
         phrasings = [self._spec.taxonomy.phrasings[path] for path in self._paths]
         key = hashlib.sha256(json.dumps([self._file.model, self._file.pretrained, phrasings]).encode())
-        key.update(self._spec.weights.encode())
+        key.update(self._spec.model_digest.encode())
         cached = _cache_folder() / f"{key.hexdigest()[:32]}.npy"
-        with suppress(OSError, ValueError, EOFError):  # none yet, or one that a full disk cut short
-            kept: Floats = np.load(cached, allow_pickle=False)
-            return kept
-        flat = [text for texts in phrasings for text in texts]
-        parts = []
+        with suppress(OSError, ValueError, EOFError):  # no such file, or one that a full disk cut short
+            embeddings: Floats = np.load(cached, allow_pickle=False)
+            return embeddings
+        means = self._embed_texts(tokenizer, phrasings)
+        _write_cache(cached, means)
+        return means
+
+    def _embed_texts(self, tokenizer: Any, phrasings: Sequence[Sequence[str]]) -> Floats:
+        """Embed all texts and average those of each node: (nodes, width) float32, unit length."""
+        texts = [text for of_node in phrasings for text in of_node]
+        batches = []
         with self._torch.inference_mode():
-            for start in range(0, len(flat), TEXTS_AT_ONCE):
-                tokens = tokenizer(flat[start : start + TEXTS_AT_ONCE]).to(self._device)
-                parts.append(self._model.encode_text(tokens, normalize=True).float().cpu().numpy())
-        owner = np.repeat(np.arange(len(phrasings)), [len(texts) for texts in phrasings])
-        means = np.zeros((len(phrasings), parts[0].shape[1]), dtype=np.float32)
-        np.add.at(means, owner, np.concatenate(parts))
+            for start in range(0, len(texts), TEXT_BATCH):
+                tokens = tokenizer(texts[start : start + TEXT_BATCH]).to(self._device)
+                batches.append(self._model.encode_text(tokens, normalize=True).float().cpu().numpy())
+        node_of_text = np.repeat(np.arange(len(phrasings)), [len(of_node) for of_node in phrasings])
+        means = np.zeros((len(phrasings), batches[0].shape[1]), dtype=np.float32)
+        np.add.at(means, node_of_text, np.concatenate(batches))
         means /= np.linalg.norm(means, axis=1, keepdims=True)
-        _keep(cached, means)
         return means
 
 
-def _among_siblings(logits: NDArray[np.float64], taxonomy_: Taxonomy) -> NDArray[np.float64]:
-    """Softmax among siblings, times the parent's probability, from the roots down."""
-    place = {path: index for index, path in enumerate(taxonomy_.tree.nodes)}
-    found = np.ones_like(logits)
-    groups: dict[str, list[int]] = {}
-    for node in taxonomy_.tree:
-        groups.setdefault(node.parent, []).append(place[node.path])
-    for parent, members in groups.items():
-        shares = np.exp(logits[:, members] - logits[:, members].max(axis=1, keepdims=True))
+def _among_siblings(logits: NDArray[np.float64], taxonomy: Taxonomy) -> NDArray[np.float64]:
+    """Return the softmax among siblings times the parent's probability: (images, nodes) float64."""
+    column = {path: index for index, path in enumerate(taxonomy.tree.nodes)}
+    children: dict[str, list[int]] = {}
+    for node in taxonomy.tree:
+        children.setdefault(node.parent, []).append(column[node.path])
+    probabilities = np.ones_like(logits)
+    for parent, columns in children.items():  # parents come before their children
+        shares = np.exp(logits[:, columns] - logits[:, columns].max(axis=1, keepdims=True))
         shares /= shares.sum(axis=1, keepdims=True)
-        found[:, members] = shares * (found[:, [place[parent]]] if parent else 1.0)
-    return found
+        probabilities[:, columns] = shares * (probabilities[:, [column[parent]]] if parent else 1.0)
+    return probabilities
 
 
 def _open_model(spec: TaggerSpec, file: ClipTaggerFile) -> tuple[Any, Any, Any]:
+    """Load the model.
+
+    Returns:
+        The model, the transform of an image to a tensor, and the tokenizer.
+
+    Raises:
+        ModelUnavailable: If open_clip does not load it.
+    """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     import open_clip
 
     name = f"local-dir:{spec.folder}" if spec.folder else file.model
     try:
-        # Without `require_pretrained` open_clip takes random weights for those that it does not find.
+        # Without `require_pretrained` open_clip replaces weights that it does not find by random ones.
         model, _, transform = open_clip.create_model_and_transforms(
-            name, pretrained=file.pretrained, require_pretrained=True, **_as_trained(name, file.pretrained or "")
+            name, pretrained=file.pretrained, require_pretrained=True, **_training_options(name, file.pretrained or "")
         )
         return model, transform, open_clip.get_tokenizer(name)
     except Exception as error:
-        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        reason = one_line(str(error).strip() or error, 500)
         raise ModelUnavailable(f"tagger '{spec.name}': open_clip does not load {file.model}: {reason}") from error
 
 
-def _as_trained(name: str, pretrained: str) -> dict[str, Any]:
-    """What open_clip knows of how weights were trained and does not go by: the activation of weights that it has a name for, and
-    how images are prepared for weights in a file, which can be told where it prepares them alike for all that it has of a model."""
+def _training_options(name: str, pretrained: str) -> dict[str, Any]:
+    """Return the `create_model` options that open_clip knows from its list of weights but does not apply itself.
+
+    For a named pretrained tag that is `force_quick_gelu`. For a weights file it is the image mean, standard deviation,
+    interpolation and resize mode, if all known tags of the architecture agree on them.
+
+    Raises:
+        ValueError: If the known tags of the architecture of a weights file do not agree, or there are none.
+    """
     import open_clip
 
-    if named := open_clip.get_pretrained_cfg(name, pretrained):
-        return {"force_quick_gelu": named.get("quick_gelu", False)}
+    if listed := open_clip.get_pretrained_cfg(name, pretrained):
+        return {"force_quick_gelu": listed.get("quick_gelu", False)}
     if name not in open_clip.list_models() or not Path(pretrained).is_file():
         return {}
     known = [open_clip.get_pretrained_cfg(name, tag) for tag in open_clip.list_pretrained_tags_by_model(name)]
-    looks = [{f"image_{key}": one[key] for key in ("mean", "std", "interpolation", "resize_mode")} for one in known]
-    if not looks or any(look != looks[0] for look in looks):
-        ways = "in several ways" if looks else "in no way that it knows"
+    keys = ("mean", "std", "interpolation", "resize_mode")
+    options = [{f"image_{key}": config[key] for key in keys} for config in known]
+    if not options or any(other != options[0] for other in options):
+        ways = "in several ways" if options else "in no known way"
         raise ValueError(
-            f"the file {pretrained} does not say how images are prepared, and for this model open_clip does so {ways}; "
-            "put it into a folder with an open_clip_config.json, and name the folder as model"
+            f"the file {pretrained} does not say how images are prepared, and open_clip prepares them {ways} for this "
+            "model; put the file into a folder with an open_clip_config.json, and name the folder as model"
         )
-    return looks[0]
+    return options[0]
 
 
 def _cache_folder() -> Path:
@@ -165,11 +267,11 @@ def _cache_folder() -> Path:
     return home / "synthgen" / "text-embeddings"
 
 
-def _keep(path: Path, values: Floats) -> None:
-    """For the next worker; in a container without a home that can be written to, each works them out."""
+def _write_cache(path: Path, embeddings: Floats) -> None:
+    """Write embeddings for the next worker, if the home folder is writable; in some containers it is not."""
     temporary = path.with_suffix(f".{os.getpid()}")
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
-            np.save(file, values)
+            np.save(file, embeddings)
         temporary.replace(path)

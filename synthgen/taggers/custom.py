@@ -1,15 +1,12 @@
-"""A tagger of the user's own: `engine: module:Class` in a tagger file.
-
-Comes in: the class that the file names. Goes out: a Tagger that calls it and checks what it says. The documented call:
+"""A tagger written by the user: `engine: module:Class` in a tagger file.
 
     class MyTagger:
         def __init__(self, taxonomy, options): ...    # synthgen.config.taxonomy.Taxonomy; the file's `options`, a dict
-        def tag(self, images, metas): ...             # PIL images; for each its source_meta as a dict, {} without one
+        def tag(self, images, metas): ...             # PIL images; the source_meta of each as a dict, {} without one
 
-`tag` returns for each image a dict of tag path -> score from 0 to 1, empty if it finds nothing. Where it raises, the images that it was
-called with are tried one by one, so that it costs the one that it fails on; a path that the taxonomy does not have, or a score
-out of range, costs the image that it was said of, both with the reason on record. Code that cannot be imported or made is no
-image's fault: that is the user's to mend, and one line says where.
+`tag` returns a dict of tag path -> score from 0 to 1 for each image, empty if it finds nothing. An unknown path or a
+score out of range fails that image. Code that cannot be imported or constructed is a mistake of the user, reported in
+one line with its place.
 """
 
 import importlib
@@ -18,91 +15,104 @@ import traceback
 from collections.abc import Mapping, Sequence
 from numbers import Real
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from PIL.Image import Image
+from pydantic import Field, StringConstraints
 
 from synthgen.config import library
-from synthgen.errors import UserMistake, nearest
-from synthgen.taggers.protocol import Tagged, in_a_line, told
-from synthgen.taggers.spec import CustomTaggerFile, TaggerSpec
+from synthgen.errors import Failure, UserMistake, nearest, one_line
+from synthgen.taggers.protocol import Tagged, tagging_failure
+from synthgen.taggers.spec import Resources, TaggerFile, TaggerSpec
+
+
+class CustomTaggerFile(TaggerFile):
+    """taggers/NAME.yaml with `engine: module:Class`."""
+
+    engine: Annotated[str, StringConstraints(pattern=r"^[\w.]+:[\w.]+$")]
+    version: str = ""  # to be changed with the code, which the fingerprint cannot see; `run --update` then tags again
+    options: Mapping[str, Any] = Field(default_factory=dict)  # passed to the class
+
+    def open(self, spec: TaggerSpec) -> "CustomTagger":
+        """Import the module and construct the class."""
+        return CustomTagger(spec, self)
+
+    def resources(self) -> Resources:
+        """Return one CPU and a share of a GPU."""
+        return Resources(gpus=None)
 
 
 class CustomTagger:
-    """An object of the user's class."""
+    """An object of the user's class, whose results are checked."""
 
     def __init__(self, spec: TaggerSpec, file: CustomTaggerFile) -> None:
         self._spec, self._file = spec, file
-        made = _imported(spec, file.engine)
+        user_class = _import_class(spec, file.engine)
         try:
-            self._mine = made(spec.taxonomy, dict(file.options))
+            self._user_tagger = user_class(spec.taxonomy, dict(file.options))
         except UserMistake:
             raise
         except (Exception, SystemExit) as error:
+            where = _place_in_module(error, file.engine)
             raise UserMistake(
-                f"tagger '{spec.name}': {file.engine} cannot be made: {told(error)}{_place(error, file.engine)}"
+                f"tagger '{spec.name}': {file.engine} cannot be constructed: {one_line(error)}{where}"
             ) from error
-        if not callable(getattr(self._mine, "tag", None)):
-            raise UserMistake(
-                f"tagger '{spec.name}': {file.engine} has no method `tag`; docs/tagging.md shows the call"
-            )
+        if not callable(getattr(self._user_tagger, "tag", None)):
+            raise UserMistake(f"tagger '{spec.name}': {file.engine} has no method `tag`; see docs/tagging.md")
 
-    def prepare(self, image: Image, source_meta: str | None) -> Any:
-        """The image, and what came with it."""
+    def prepare(self, image: Image, source_meta: str | None) -> tuple[Image, dict[str, Any]]:
+        """Return the image and its source_meta as a dict."""
         try:
             meta = json.loads(source_meta or "{}")
         except (ValueError, RecursionError):
             meta = {}
         return image, meta if isinstance(meta, dict) else {}
 
-    def tag(self, inputs: Sequence[Any]) -> list[Tagged]:
-        """What the class says, checked."""
-        said = self._mine.tag([image for image, _ in inputs], [meta for _, meta in inputs])
-        if not isinstance(said, Sequence) or len(said) != len(inputs):
+    def tag(self, inputs: Sequence[tuple[Image, dict[str, Any]]]) -> list[Tagged | Failure]:
+        """Return the tags that the user's class finds, checked."""
+        results = self._user_tagger.tag([image for image, _ in inputs], [meta for _, meta in inputs])
+        if not isinstance(results, Sequence) or len(results) != len(inputs):
             raise ValueError(f"{self._file.engine}.tag returned no list of {len(inputs)} for {len(inputs)} images")
-        return [self._checked(one) for one in said]
+        return [self._check(scores) for scores in results]
 
     def close(self) -> None:
-        """The object goes with its process."""
+        """Do nothing: the object ends with its process."""
 
-    def _checked(self, said: Any) -> Tagged:
-        if not isinstance(said, Mapping):
-            return Tagged(
-                [], failure=f"{self._file.engine} returned {type(said).__name__} for an image, not path -> score"
-            )
-        for path, score in said.items():
-            if path not in self._spec.taxonomy.tree.nodes:
-                known = nearest(str(path), self._spec.taxonomy.tree.nodes)
-                fault = f"{self._file.engine}: no tag of '{self._spec.taxonomy.name}' is '{path}': {known}"
-                return Tagged([], failure=in_a_line(fault))
+    def _check(self, scores: Any) -> Tagged | Failure:
+        """Return the scores of one image as tags, or a Failure if they are not scores of known tags."""
+        engine, taxonomy = self._file.engine, self._spec.taxonomy
+        if not isinstance(scores, Mapping):
+            return tagging_failure(f"{engine} returned {type(scores).__name__} for an image, not path -> score")
+        for path, score in scores.items():
+            if path not in taxonomy.tree.nodes:
+                known = nearest(str(path), taxonomy.tree.nodes)
+                return tagging_failure(f"{engine}: no tag of '{taxonomy.name}' is '{path}': {known}")
             if not isinstance(score, Real) or not 0 <= float(score) <= 1:
-                return Tagged(
-                    [], failure=f"{self._file.engine}: the score of {path} is {score!r}, not a number from 0 to 1"
-                )
-        surest = sorted(said, key=lambda path: (-said[path], path))
-        return Tagged([{"path": path, "score": float(said[path]), "tagger": self._spec.name} for path in surest])
+                return tagging_failure(f"{engine}: the score of {path} is {score!r}, not a number from 0 to 1")
+        surest = sorted(scores, key=lambda path: (-scores[path], path))
+        return Tagged([{"path": path, "score": float(scores[path]), "tagger": self._spec.name} for path in surest])
 
 
-def _imported(spec: TaggerSpec, engine: str) -> Any:
-    """The class that a file names. Whatever keeps its module from being imported is told with its place in it."""
+def _import_class(spec: TaggerSpec, engine: str) -> Any:
+    """Return the class that a file names; a module that fails on import is reported with the place in it."""
     module = engine.partition(":")[0]
     try:
         importlib.import_module(module)
     except MemoryError:
         raise
     except (Exception, SystemExit) as error:
-        if not (isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}.")):
-            where = _place(error, engine)
+        is_absent = isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}.")
+        if not is_absent:
+            where = _place_in_module(error, engine)
             raise UserMistake(
-                f"tagger '{spec.name}': cannot import {module}: {told(error)}{where}; mend it there"
+                f"tagger '{spec.name}': cannot import {module}: {one_line(error)}{where}; fix it there"
             ) from error
-    return library.code(engine)  # where there is no such module or class, this says so
+    return library.code(engine)  # reports an absent module or class
 
 
-def _place(error: BaseException, engine: str) -> str:
-    """The last line of the user's module that an exception went through; a SyntaxError says its own."""
+def _place_in_module(error: BaseException, engine: str) -> str:
+    """Return the last line of the user's module that the exception passed; a SyntaxError names its own."""
     module = engine.partition(":")[0].replace(".", "/")
-    passed = [
-        one for one in traceback.extract_tb(error.__traceback__) if module in one.filename and one.filename != __file__
-    ]
-    return f" ({Path(passed[-1].filename).name}:{passed[-1].lineno})" if passed else ""
+    frames = traceback.extract_tb(error.__traceback__)
+    in_module = [frame for frame in frames if module in frame.filename and frame.filename != __file__]
+    return f" ({Path(in_module[-1].filename).name}:{in_module[-1].lineno})" if in_module else ""

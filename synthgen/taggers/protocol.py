@@ -1,85 +1,94 @@
-"""What a tagger takes and what it gives, and what becomes of an image that it cannot take.
+"""The protocol of a tagger, and the functions that confine a failure to the image that caused it.
 
-Comes in: an image and whatever the source carried along with it. Goes out: Tagged, the tags of one image. All taggers, ours and a
-user's own, stand behind the Tagger protocol, so that a worker need not know which it holds. Models and a user's code raise what they
-like over an odd image; `one_by_one` makes that one image's reason wherever a tagger is used. Only what no image is to blame for goes
-on: the job's own errors, an engine that died, memory that ran out.
+Models and user code may raise anything over an odd image. If a batch raises, its images are tried one at a time, and
+the failure is recorded on the image that raised. Errors that no image caused propagate: the job's own errors, a dead
+engine, exhausted memory.
 """
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
 
 from synthgen.engines import EngineDied
-from synthgen.errors import SynthError
+from synthgen.errors import Failure, SynthError, one_line
 
 Floats = NDArray[np.float32]
+Item = TypeVar("Item")
 Result = TypeVar("Result")
-NOT_OF_AN_IMAGE = (SynthError, EngineDied, MemoryError)
+JOB_ERRORS = (SynthError, EngineDied, MemoryError)
+DETAIL_LENGTH = 500  # characters
 
 
 @dataclass(frozen=True)
 class Tagged:
-    """What a tagger says of one image; tags surest first. With `failure` set it could not say."""
+    """The tags of one image.
 
-    tags: list[dict[str, Any]]  # path, score, tagger
+    Attributes:
+        tags: {"path", "score", "tagger"} of each tag, highest score first.
+        embedding: (width,) float32 of unit length, if the tagger makes one.
+        left_out: A phrase per tagger about tags in source_meta that it could not use.
+    """
+
+    tags: list[dict[str, Any]]
     embedding: Floats | None = None
-    failure: str | None = None
-    left_out: tuple[str, ...] = ()  # by tagger, a phrase on tags that came along and were not taken
+    left_out: tuple[str, ...] = ()
 
 
 class Tagger(Protocol):
-    """What a worker tags with."""
+    """A loaded tagger. It lives in a worker."""
 
     def prepare(self, image: Image, source_meta: str | None) -> Any:
-        """The tagger's input for one image, small enough to be kept for a batch."""
+        """Return the tagger's input for one image, small enough to hold a batch of them."""
 
-    def tag(self, inputs: Sequence[Any]) -> list[Tagged]:
-        """The tags of a batch of prepared images."""
+    def tag(self, inputs: Sequence[Any]) -> Sequence[Tagged | Failure]:
+        """Return the tags of each prepared image."""
 
     def close(self) -> None:
-        """Gives back what it holds; nothing is tagged after it."""
+        """Release the model and everything else that the tagger holds."""
 
 
-@dataclass(frozen=True)
-class Failed:
-    """What stands for a result that one image did not get."""
+@runtime_checkable
+class EmbeddingTagger(Tagger, Protocol):
+    """A tagger that can work from the stored embeddings of images."""
 
-    why: str
-
-
-def in_a_line(text: str) -> str:
-    """Somebody else's words in one line, in characters that any table can hold."""
-    return " ".join(text.encode("utf-8", "backslashreplace").decode().split())
+    def tag_embeddings(self, embeddings: Floats) -> Sequence[Tagged | Failure]:
+        """Return the tags of each image, given (images, width) float32."""
 
 
-def told(error: BaseException) -> str:
-    """An exception in one line."""
-    words = in_a_line(str(error))
-    return f"{type(error).__name__}: {words}" if words else type(error).__name__
+@runtime_checkable
+class SourceMetaTagger(Tagger, Protocol):
+    """A tagger that needs no pixels, only the JSON that the source carries with each image."""
+
+    def tag_source_meta(self, source_metas: Sequence[str | None]) -> Sequence[Tagged | Failure]:
+        """Return the tags of each image, given its source_meta."""
 
 
-def one_by_one(do: Callable[[Sequence[Any]], Iterable[Result]], inputs: Sequence[Any]) -> list[Result | Failed]:
-    """What `do` makes of a batch; where it fails, image by image, so that one costs one."""
+def tagging_failure(error: BaseException | str) -> Failure:
+    """Return the failure of one image."""
+    return Failure("tagger_failed", one_line(error, DETAIL_LENGTH))
+
+
+def one_by_one(do: Callable[[Sequence[Item]], Iterable[Result]], inputs: Sequence[Item]) -> list[Result | Failure]:
+    """Return `do(inputs)`; if that raises, call it on each input alone and return a Failure where it raises again."""
     try:
         return list(do(inputs)) if inputs else []
-    except NOT_OF_AN_IMAGE:
+    except JOB_ERRORS:
         raise
     except Exception as error:
         if len(inputs) == 1:
-            return [Failed(told(error))]
-        return [found for one in inputs for found in one_by_one(do, [one])]
+            return [tagging_failure(error)]
+        return [result for single in inputs for result in one_by_one(do, [single])]
 
 
-def prepared(prepare: Callable[[Image, str | None], Any], image: Image, source_meta: str | None) -> Any:
-    """What a tagger's `prepare` makes of one image, or Failed."""
-    return one_by_one(lambda images: [prepare(one, source_meta) for one in images], [image])[0]
+def prepare_image(prepare: Callable[[Image, str | None], Any], image: Image, source_meta: str | None) -> Any | Failure:
+    """Return a tagger's input for one image, or a Failure if `prepare` raises."""
+    return one_by_one(lambda images: [prepare(single, source_meta) for single in images], [image])[0]
 
 
-def tags_of_each(tagger: Tagger, inputs: Sequence[Any]) -> list[Tagged]:
-    """What the tagger says of each prepared image, or its `failure`."""
-    return [Tagged([], failure=one.why) if isinstance(one, Failed) else one for one in one_by_one(tagger.tag, inputs)]
+def tag_images(tagger: Tagger, inputs: Sequence[Any]) -> list[Tagged | Failure]:
+    """Return the tags of each prepared image, or a Failure."""
+    return one_by_one(tagger.tag, inputs)

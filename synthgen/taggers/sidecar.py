@@ -1,33 +1,83 @@
-"""Tags that came with an image: in a JSON file beside it, or in a column of the Parquet file that holds it.
+"""Tags that come with an image: in a JSON file beside it, or in a column of the Parquet file that holds it.
 
-Comes in: source_meta. Goes out: the words under the file's key as tags, and in a phrase what of them was left out and why, which
-begins with one of tables.LEFT_OUT, so that it can be counted. Nothing is looked at, so this tagger is as right as its source.
+The tagger reads one key of source_meta and looks at no pixels, so its tags are as good as their source. Entries that it
+cannot use are reported in a phrase that begins with one of tables.LEFT_OUT, so that status can count them.
 """
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 from PIL.Image import Image
+from pydantic import Field
 
-from synthgen.taggers.protocol import Tagged, in_a_line
-from synthgen.taggers.spec import SidecarTaggerFile, TaggerSpec
+from synthgen.config.strict_yaml import Document, KeyPath
+from synthgen.config.taxonomy import Taxonomy, Tree
+from synthgen.errors import one_line
+from synthgen.taggers.protocol import Tagged
+from synthgen.taggers.spec import SourceTags, TaggerFile, TaggerSpec, WorksFrom
 
-Entries = Sequence[tuple[Any, Any]]  # a word and its score
-SHOWN = 80  # characters of what was left out for one reason, and then how many more there are
+Entries = Sequence[tuple[Any, Any]]  # (word, score), both as they stand in the JSON
+QUOTED_LENGTH = 80  # characters quoted for one reason; further words are only counted
+PHRASE_LENGTH = 200  # characters
+
+
+class SidecarTaggerFile(TaggerFile):
+    """taggers/NAME.yaml with `engine: sidecar`."""
+
+    engine: Literal["sidecar"]
+    key: str = "tags"  # of source_meta
+    names: dict[str, str] = Field(default_factory=dict)  # the source's word -> tag path, where they differ
+
+    works_from: ClassVar[WorksFrom] = "source_meta"
+
+    def open(self, spec: TaggerSpec) -> "SidecarTagger":
+        """Return the reader."""
+        return SidecarTagger(spec, self)
+
+    def read_taxonomy(self, taxonomy: Taxonomy) -> Any:
+        """Return the tag paths."""
+        return sorted(taxonomy.tree.nodes)
+
+    @classmethod
+    def unknown_tags(cls, document: Document, tree: Tree) -> list[tuple[KeyPath, str]]:
+        """Return the values of `names` that are not in the tree."""
+        values = [(place, document.at(place)) for place in document.words(("names",))]
+        return [(place, path) for place, path in values if isinstance(path, str) and path not in tree.nodes]
+
+    def source_tags(self) -> SourceTags:
+        """Return the key and the names."""
+        return SourceTags(self.key, self.names)
 
 
 class SidecarTagger:
-    """Reads the tags that came with an image; a word that the taxonomy does not know is no tag."""
+    """A reader of the tags in source_meta."""
 
     def __init__(self, spec: TaggerSpec, file: SidecarTaggerFile) -> None:
         self._file, self._spec = file, spec
-        self._paths = {node.name: node.path for node in spec.taxonomy.tree} | {
-            path: path for path in spec.taxonomy.tree.nodes
-        }
+        nodes = spec.taxonomy.tree
+        self._paths = {node.name: node.path for node in nodes} | {node.path: node.path for node in nodes}
 
-    def prepare(self, image: Image | None, source_meta: str | None) -> Any:
-        """The entries under the file's key; or, as text, why there are none to read."""
+    def prepare(self, image: Image, source_meta: str | None) -> Entries | str:
+        """Return the entries under the file's key or, as text, why there are none."""
+        return self._read(source_meta)
+
+    def tag(self, inputs: Sequence[Entries | str]) -> list[Tagged]:
+        """Return the entries as tags, highest score first; an entry without a score has score 1."""
+        return [
+            Tagged([], left_out=(self._phrase(entries),)) if isinstance(entries, str) else self._tag_one(entries)
+            for entries in inputs
+        ]
+
+    def tag_source_meta(self, source_metas: Sequence[str | None]) -> list[Tagged]:
+        """Return the tags of each image."""
+        return self.tag([self._read(source_meta) for source_meta in source_metas])
+
+    def close(self) -> None:
+        """Do nothing: the reader holds nothing."""
+
+    def _read(self, source_meta: str | None) -> Entries | str:
+        """Return the entries under the file's key or, as text, why there are none."""
         if not source_meta:
             return "no sidecar"
         try:
@@ -35,81 +85,76 @@ class SidecarTagger:
         except (ValueError, RecursionError) as error:
             return f"unreadable sidecar: {error}"
         if not isinstance(meta, dict):
-            return f"no tags: {_shown(meta)} in place of keys with values"
+            return f"no tags: {_quote(meta)} in place of keys with values"
         if "sidecar_unreadable" in meta:
             return f"unreadable sidecar: {meta['sidecar_unreadable']}"
         key = self._file.key
         if key not in meta:
-            return f"no tags: no key {key!r}" + (f", only {_some([_shown(one) for one in meta])}" if meta else "")
+            return f"no tags: no key {key!r}" + (
+                f", only {_list_words([_quote(other) for other in meta])}" if meta else ""
+            )
         entries = _entries(meta[key])
-        return f"no tags: {_shown(meta[key])} under {key!r}" if entries is None else entries
+        return f"no tags: {_quote(meta[key])} under {key!r}" if entries is None else entries
 
-    def tag(self, inputs: Sequence[Any]) -> list[Tagged]:
-        """The words as tags, surest first; one without a score has score 1."""
-        return [
-            Tagged([], left_out=(self._phrase(one),)) if isinstance(one, str) else self._tagged(one) for one in inputs
-        ]
-
-    def close(self) -> None:
-        """Holds nothing."""
-
-    def _tagged(self, entries: Entries) -> Tagged:
+    def _tag_one(self, entries: Entries) -> Tagged:
         scores: dict[str, float] = {}
         unknown: list[str] = []
         wrong: list[str] = []
         for word, score in entries:
             path = self._path(str(word).strip()) if isinstance(word, str | int | float) else None
             if path is None:
-                unknown.append(_shown(word))
+                unknown.append(_quote(word))
             elif isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 1:
-                wrong.append(f"{_shown(score)} of {_shown(word)}")
+                wrong.append(f"{_quote(score)} of {_quote(word)}")
             else:
                 scores[path] = max(float(score), scores.get(path, 0.0))
-        reasons = [f"{why}: {_some(some)}" for why, some in (("no such tag", unknown), ("bad score", wrong)) if some]
         surest = sorted(scores, key=lambda path: -scores[path])
         tags = [{"path": path, "score": scores[path], "tagger": self._spec.name} for path in surest]
+        by_reason = {"no such tag": unknown, "bad score": wrong}
+        reasons = [f"{reason}: {_list_words(words)}" for reason, words in by_reason.items() if words]
         return Tagged(tags, left_out=(self._phrase("; ".join(reasons)),) if reasons else ())
 
-    def _phrase(self, why: str) -> str:
-        return in_a_line(f"{self._spec.name}: {why}")[:200]
+    def _phrase(self, reason: str) -> str:
+        return one_line(f"{self._spec.name}: {reason}", PHRASE_LENGTH)
 
     def _path(self, word: str) -> str | None:
         return self._paths.get(self._file.names.get(word, "_".join(word.lower().split())))
 
 
-def _entries(found: Any) -> Entries | None:
-    """Words with scores, of whichever form; None where it is none of them."""
-    if found is None:
+def _entries(value: Any) -> Entries | None:
+    """Return words with scores from any of the forms in docs/tagging.md; None if it has none of them."""
+    if value is None:
         return []
-    if isinstance(found, str):
-        return [(word, 1.0) for word in found.split(",") if word.strip()]
-    if isinstance(found, Mapping):
-        return list(found.items())
-    if not isinstance(found, list):
-        return None
-    return [_entry(one) for one in found if one != ""]
-
-
-def _entry(one: Any) -> tuple[Any, Any]:
-    if not isinstance(one, Mapping) or "path" not in one:
-        return one, 1.0
-    return one["path"], 1.0 if one.get("score") is None else one["score"]
-
-
-def _shown(value: Any) -> str:
-    """A value of somebody else's JSON, short."""
+    if isinstance(value, str):
+        return [(word, 1.0) for word in value.split(",") if word.strip()]
     if isinstance(value, Mapping):
-        return f"{{{_shown(next(iter(value)))}: …}}" if value else "{}"
+        return list(value.items())
+    if not isinstance(value, list):
+        return None
+    return [_entry(item) for item in value if item != ""]
+
+
+def _entry(item: Any) -> tuple[Any, Any]:
+    if not isinstance(item, Mapping) or "path" not in item:
+        return item, 1.0
+    return item["path"], 1.0 if item.get("score") is None else item["score"]
+
+
+def _quote(value: Any) -> str:
+    """Return a value from the source's JSON, shortened."""
+    if isinstance(value, Mapping):
+        return f"{{{_quote(next(iter(value)))}: …}}" if value else "{}"
     text = "[…]" if isinstance(value, list) else repr(value) if isinstance(value, str) else json.dumps(value)
-    return text if len(text) <= SHOWN // 2 else f"{text[: SHOWN // 2]}…"
+    return text if len(text) <= QUOTED_LENGTH // 2 else f"{text[: QUOTED_LENGTH // 2]}…"
 
 
-def _some(words: Sequence[str]) -> str:
-    """The first words, and how many more there are."""
+def _list_words(words: Sequence[str]) -> str:
+    """Return the first words, and how many more there are."""
     distinct = list(dict.fromkeys(words))
-    told = distinct[:1]
+    listed = distinct[:1]
     for word in distinct[1:]:
-        if len(", ".join([*told, word])) > SHOWN:
+        if len(", ".join([*listed, word])) > QUOTED_LENGTH:
             break
-        told.append(word)
-    return ", ".join(told) + (f" and {len(distinct) - len(told):,} more" if len(distinct) > len(told) else "")
+        listed.append(word)
+    remaining = len(distinct) - len(listed)
+    return ", ".join(listed) + (f" and {remaining:,} more" if remaining else "")

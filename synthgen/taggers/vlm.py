@@ -1,77 +1,121 @@
 """A vision-language model as a tagger: it walks down the taxonomy and chooses among the names of each level.
 
-Comes in: decoded images. Goes out: the tags that it chose. One call a level: first the roots, then in one call the children of all
-roots that were chosen, and so on; a branch that was not chosen costs nothing, and where nothing below a tag is chosen the tag
-stands for it. Replies are held to the names by a schema, and a call that brings no choice fails the image: half a walk would
-look like an answer. The engine stands behind the same door as all engines and lives in the same actor as its worker.
+One call asks for the roots, the next one for the children of all chosen roots, and so on. A branch that was not chosen
+costs nothing; where no child is chosen, the parent stands for it. A schema holds replies to the names. A call without a
+valid choice fails the image, because half a walk would look like a whole answer.
 """
 
 import asyncio
 import hashlib
 import threading
 from collections.abc import Coroutine, Sequence
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from PIL.Image import Image
+from pydantic import Field
 
+from synthgen.config.pipeline import EngineConfig, GenerateConfig
+from synthgen.config.taxonomy import Taxonomy
 from synthgen.engines import choice_prompt, open_engine
-from synthgen.taggers.protocol import Tagged
-from synthgen.taggers.spec import TaggerSpec, VlmTaggerFile
+from synthgen.errors import Failure
+from synthgen.taggers.protocol import Tagged, tagging_failure
+from synthgen.taggers.spec import Resources, TaggerFile, TaggerSpec
 
 Result = TypeVar("Result")
-IN_FLIGHT = 64  # images, where the file does not say
+IN_FLIGHT = 64  # images at once, unless the file says otherwise
+
+
+class VlmTaggerFile(TaggerFile):
+    """taggers/NAME.yaml with `engine: vlm`."""
+
+    engine: Literal["vlm"]
+    model: str  # a hub name or a folder; for an endpoint, its name for the model
+    revision: str | None = None
+    serve: EngineConfig = EngineConfig()  # as generate.engine of a pipeline
+    head: str = "What an image may show:"
+    question: str = "Which of these does the image clearly show? Name those alone, the surest first."
+    a_level: int = Field(default=4, gt=0)  # most tags chosen on each level of the tree
+    most: int = Field(default=16, gt=0)  # tags per image
+
+    def open(self, spec: TaggerSpec) -> "VlmTagger":
+        """Start the engine."""
+        return VlmTagger(spec, self)
+
+    def settings(self) -> dict[str, Any]:
+        """Return the settings without where and how fast the model is served."""
+        return {**self.model_dump(mode="json", exclude={"about", "serve"}), "serve": self.serve.shaping}
+
+    def read_taxonomy(self, taxonomy: Taxonomy) -> Any:
+        """Return the paths and meanings, in the order in which they are listed to the model."""
+        return [[node.path, node.means] for node in taxonomy.tree]
+
+    def resources(self) -> Resources:
+        """Return what the engine needs."""
+        return Resources(self.serve.cpus, self.serve.gpus if self.serve.kind == "vllm" else 0.0)
+
+    def packages(self) -> tuple[str, ...]:
+        """Return vLLM, if it serves the model in this process."""
+        return ("vllm",) if self.serve.kind == "vllm" else ()
+
+    def served_model(self) -> GenerateConfig:
+        """Return the model and its engine."""
+        return GenerateConfig(model=self.model, revision=self.revision, prompts="", engine=self.serve)
 
 
 class VlmTagger:
-    """An engine and a thread whose event loop it lives on: workers tag in threads, engines serve coroutines."""
+    """An engine, and a thread with the event loop that the engine needs: workers call taggers from plain threads."""
 
     def __init__(self, spec: TaggerSpec, file: VlmTaggerFile) -> None:
-        assert spec.model, "a VLM tagger is resolved before it is opened"
+        assert spec.model, "resolve_model has not been called"
         self._spec, self._file, self._tree = spec, file, spec.taxonomy.tree
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="vlm-tagger", daemon=True)
         self._thread.start()
-        self._engine = self._finished(open_engine(spec.model, file.serve))
-        self._places = asyncio.Semaphore(file.serve.in_flight or IN_FLIGHT)
+        self._engine = self._wait_for(open_engine(spec.model, file.serve))
+        self._slots = asyncio.Semaphore(file.serve.in_flight or IN_FLIGHT)
 
-    def prepare(self, image: Image, source_meta: str | None) -> Any:
-        """The image, and a key that names its pixels for the engine's caches."""
+    def prepare(self, image: Image, source_meta: str | None) -> tuple[Image, str]:
+        """Return the image, and a key that identifies its pixels in the engine's caches."""
         return image, hashlib.sha256(repr(image.size).encode() + image.tobytes()).hexdigest()[:32]
 
-    def tag(self, inputs: Sequence[Any]) -> list[Tagged]:
-        """The tags of a batch, all images in flight together; EngineDied if the engine can serve no more."""
+    def tag(self, inputs: Sequence[tuple[Image, str]]) -> list[Tagged | Failure]:
+        """Return the tags of a batch, all images in flight at once.
 
-        async def all_of_them() -> list[Tagged]:
+        Raises:
+            EngineDied: If the engine can serve no further call.
+        """
+
+        async def walk_all() -> list[Tagged | Failure]:
             return list(await asyncio.gather(*(self._walk(image, key) for image, key in inputs)))
 
-        return self._finished(all_of_them())
+        return self._wait_for(walk_all())
 
     def close(self) -> None:
-        """Stops the engine and the thread."""
-        self._finished(self._engine.close())
+        """Stop the engine and the thread."""
+        self._wait_for(self._engine.close())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
 
-    async def _walk(self, image: Image, key: str) -> Tagged:
-        """The tags of one image, level by level."""
-        async with self._places:
-            found: list[str] = []
-            paths: Sequence[str] = self._tree.roots
-            while paths:
-                by_name = {self._tree.nodes[path].name: path for path in paths}
-                meanings = {name: self._tree.nodes[path].means for name, path in by_name.items()}
-                choice = choice_prompt.ChoiceRequest(
+    async def _walk(self, image: Image, key: str) -> Tagged | Failure:
+        """Return the tags of one image, level by level."""
+        paths: list[str] = []
+        level: Sequence[str] = self._tree.roots
+        async with self._slots:
+            while level:
+                path_of = {self._tree.nodes[path].name: path for path in level}
+                meanings = {name: self._tree.nodes[path].means for name, path in path_of.items()}
+                request = choice_prompt.ChoiceRequest(
                     self._file.head, meanings, self._file.question, self._file.a_level, image, key
                 )
-                chosen = await choice_prompt.choose(self._engine, choice)
-                if isinstance(chosen, str):
-                    return Tagged([], failure=chosen)
-                level = [by_name[name] for name in chosen]
-                found += level
-                paths = [child for path in level for child in self._tree.nodes[path].children]
-        # A model that chooses does not say how sure it is.
-        return Tagged([{"path": path, "score": 1.0, "tagger": self._spec.name} for path in found[: self._file.most]])
+                names = await choice_prompt.choose(self._engine, request)
+                if isinstance(names, str):
+                    return tagging_failure(names)
+                chosen = [path_of[name] for name in names]
+                paths += chosen
+                level = [child for path in chosen for child in self._tree.nodes[path].children]
+        # The model only chooses, so every tag has score 1.
+        return Tagged([{"path": path, "score": 1.0, "tagger": self._spec.name} for path in paths[: self._file.most]])
 
-    def _finished(self, work: Coroutine[Any, Any, Result]) -> Result:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+    def _wait_for(self, task: Coroutine[Any, Any, Result]) -> Result:
+        return asyncio.run_coroutine_threadsafe(task, self._loop).result()

@@ -1,8 +1,7 @@
-"""From labelled images to a tagger file, step by step.
+"""The steps of `synth calibrate`, from labelled images to a new tagger file.
 
-Comes in: an Order, what the user asked for. Goes out: the file, on the user's shelf, and a report. What the report says is
-measured on images that the thresholds were not fitted to: the set is cut in FOLDS parts, and each part is tagged with thresholds
-of the others. The thresholds that are written are fitted to all. The tagger that they come from is left as it is.
+The report is measured by cross-validation: the images are split into FOLDS parts, and each part is tagged with
+thresholds fitted to the others. The thresholds in the new file are fitted to all images.
 """
 
 import tempfile
@@ -23,103 +22,125 @@ from synthgen.ingest.sources import begun
 from synthgen.taggers import ClipTagger, ClipTaggerFile
 
 FOLDS = 5
-AT_LEAST = 20  # images, below which no number would mean anything
+MIN_IMAGES = 20  # fewer give no meaningful numbers
 
 
 @dataclass(frozen=True)
 class CalibrateRequest:
-    """What is to be calibrated, on what."""
+    """The tagger to calibrate, the labelled images, and the name of the new tagger."""
 
     labelled: str
     tagger: str
     name: str
-    key: str
-    pipeline: Pipeline  # how the source is read, and the limits of images
+    key: str  # of source_meta, that holds the labels
+    pipeline: Pipeline  # how to read the source, and the limits of images
 
 
 @dataclass(frozen=True)
-class Measured:
-    """Tags of the labelled images in three ways: as the tagger is, with new thresholds on leaves alone, and with back-off."""
+class Comparison:
+    """Tags of the labelled images; Flags are (images, nodes) bool."""
 
-    known: LabelledScores
-    before: Flags
-    leaves: Flags
-    after: Flags
+    labelled: LabelledScores
+    before: Flags  # with the tagger's own thresholds
+    leaves: Flags  # with fitted thresholds, on leaves alone
+    after: Flags  # with fitted thresholds and back-off to parents
 
 
-def calibrate(order: CalibrateRequest) -> tuple[Path, list[str]]:
-    """Writes the tagger; its file and the lines of a report. One line if there is nothing to fit to."""
-    target = library.vacant("tagger", order.name)
-    spec = taggers.load(order.tagger)
+def calibrate(request: CalibrateRequest) -> tuple[Path, list[str]]:
+    """Write the calibrated tagger.
+
+    Returns:
+        The new file, and the lines of the report.
+
+    Raises:
+        UserMistake: If the tagger has no thresholds, the name is taken, or there are too few images.
+    """
+    target = library.vacant("tagger", request.name)
+    spec = taggers.load(request.tagger)
     if not isinstance(spec.file, ClipTaggerFile):
         raise UserMistake(
-            f"--tagger {order.tagger}: has no thresholds to fit; only taggers of `engine: open_clip` have"
+            f"--tagger {request.tagger}: has no thresholds to fit; only taggers with `engine: open_clip` have them"
         )
     tree = spec.taxonomy.tree
-    source = order.pipeline.source.model_copy(
-        update={
-            "uri": order.labelled,
-            "sidecar": order.pipeline.source.sidecar or ".json",
-            "meta_columns": (order.key,),
-        }
-    )
-    objects = begun(source)  # that there are images is seen before the model is looked for
-    given = labels.LabelledSet(objects, source, order.pipeline.images, order.key)
-    known, tally = labels.read(given, ClipTagger(spec, spec.file), tree)
-    if tally.used < AT_LEAST:
+    labelled_set = _open_labelled_set(request)  # before the model is loaded, so that a wrong path fails at once
+    labelled, counts = labels.read(labelled_set, ClipTagger(spec, spec.file), tree)
+    if counts.used < MIN_IMAGES:
         raise UserMistake(
-            f"{order.labelled}: {tally.used} labelled images, too few to fit to (at least {AT_LEAST}){summary.why_left_out(tally)}"
+            f"{request.labelled}: {counts.used} labelled images, too few to fit to (at least {MIN_IMAGES})"
+            f"{summary.left_out_reasons(counts)}"
         )
-    thresholds, kept = fitting.fit(known, tree, own_thresholds(spec.file, tree))
-    lines = [*summary.tally_lines(order.labelled, tally), *report(measure(known, spec.file, tree), tree, kept)]
-    text = summary.yaml_text(spec, spec.file, thresholds, [f"Fitted to {order.labelled}.", *lines])
-    _check(text)
+    thresholds, unfitted = fitting.fit(labelled, tree, own_thresholds(spec.file, tree))
+    lines = [
+        *summary.count_lines(request.labelled, counts),
+        *report(compare(labelled, spec.file, tree), tree, unfitted),
+    ]
+    text = summary.yaml_text(spec, spec.file, thresholds, [f"Fitted to {request.labelled}.", *lines])
+    _check_loads(text)
     library.write_new(target, text)
     return target, lines
 
 
+def _open_labelled_set(request: CalibrateRequest) -> labels.LabelledSet:
+    """Start listing the labelled images."""
+    configured = request.pipeline.source
+    source = configured.model_copy(
+        update={
+            "uri": request.labelled,
+            "sidecar": configured.sidecar or ".json",
+            "meta_columns": (request.key,),
+        }
+    )
+    return labels.LabelledSet(begun(source), source, request.pipeline.images, request.key)
+
+
 def own_thresholds(file: ClipTaggerFile, tree: Tree) -> Floats:
-    """The threshold of each node as the tagger has it."""
-    return np.array([taggers.threshold(file, path) for path in tree.nodes])
+    """Return the tagger's own threshold of each node: (nodes,) float64."""
+    return np.array([file.threshold_of(path) for path in tree.nodes])
 
 
-def measure(known: LabelledScores, file: ClipTaggerFile, tree: Tree) -> Measured:
-    """Tags before, and with thresholds that were fitted to other images."""
+def compare(labelled: LabelledScores, file: ClipTaggerFile, tree: Tree) -> Comparison:
+    """Tag the labelled images with the tagger's own thresholds, and with thresholds fitted to other images."""
     own = own_thresholds(file, tree)
-    before = fitting.said(known.scores, own, tree, file.most)
+    before = fitting.apply_thresholds(labelled.scores, own, tree, file.most)
     after, leaves = np.zeros_like(before), np.zeros_like(before)
-    part = np.arange(len(known.scores)) % FOLDS
-    for one in range(FOLDS):
-        fitted, _ = fitting.fit(known.of(np.flatnonzero(part != one)), tree, own)
-        mine = np.flatnonzero(part == one)
-        after[mine] = fitting.said(known.scores[mine], fitted, tree, file.most)
-        leaves[mine] = fitting.said(known.scores[mine], fitted, tree, file.most, backs_off=False)
-    return Measured(known, before, leaves, after)
+    fold_of = np.arange(len(labelled.scores)) % FOLDS
+    for fold in range(FOLDS):
+        thresholds, _ = fitting.fit(labelled.select(np.flatnonzero(fold_of != fold)), tree, own)
+        held_out = np.flatnonzero(fold_of == fold)
+        scores = labelled.scores[held_out]
+        after[held_out] = fitting.apply_thresholds(scores, thresholds, tree, file.most)
+        leaves[held_out] = fitting.apply_thresholds(scores, thresholds, tree, file.most, backs_off=False)
+    return Comparison(labelled, before, leaves, after)
 
 
-def report(measured: Measured, tree: Tree, kept: Sequence[int]) -> Iterator[str]:
-    """Precision, recall and F1 by level; `kept` are the levels whose thresholds are the tagger's own."""
-    known, level = measured.known, fitting.levels(tree)
+def report(comparison: Comparison, tree: Tree, unfitted: Sequence[int]) -> Iterator[str]:
+    """Yield precision, recall and F1 by level; `unfitted` are the levels that keep the tagger's own thresholds."""
+    labelled, level = comparison.labelled, fitting.node_levels(tree)
     yield f"measured on {FOLDS} parts of the images, each with thresholds fitted to the others"
     yield f"{'':<12}{'':>6}{'as it is':>21}   {'calibrated, leaves':>21}   {'with back-off':>21}"
     yield f"{'level':<12}{'tags':>6}" + "   ".join([f"{'prec':>7}{'recall':>7}{'F1':>7}"] * 3)
-    rows = [(str(one + 1), level == one) for one in np.unique(level)] + [("all", level >= 0)]
-    for name, columns in rows:
-        found = [fitting.quality(one, known, columns) for one in (measured.before, measured.leaves, measured.after)]
-        yield f"{name:<12}{columns.sum():>6}" + "   ".join(
-            f"{one.precision:7.3f}{one.recall:7.3f}{one.f1:7.3f}" for one in found
+    rows = [(str(depth + 1), level == depth) for depth in np.unique(level)] + [("all", level >= 0)]
+    ways = (comparison.before, comparison.leaves, comparison.after)
+    for name, nodes in rows:
+        qualities = [fitting.evaluate(tags, labelled, nodes) for tags in ways]
+        yield f"{name:<12}{nodes.sum():>6}" + "   ".join(
+            f"{quality.precision:7.3f}{quality.recall:7.3f}{quality.f1:7.3f}" for quality in qualities
         )
-    nothing = ~known.true.any(axis=1)
-    before, after = (int((~one[nothing].any(axis=1)).sum()) for one in (measured.before, measured.after))
-    yield f"of {int(nothing.sum())} images that hold nothing: {before} without a tag as it is, {after} with back-off"
-    unseen = int((~(known.true & known.known).any(axis=0) & ~np.isin(level, kept)).sum())
-    yield f"{unseen} of {len(tree)} tags are on no labelled image: the average tag of their level speaks for them"
-    for one in kept:
-        yield f"level {one + 1}: nothing to fit to, as no label reaches it or the tags below it say it all; its thresholds stay as they are"
+    empty = ~labelled.true.any(axis=1)
+    before, after = (int((~tags[empty].any(axis=1)).sum()) for tags in (comparison.before, comparison.after))
+    yield f"of {int(empty.sum())} images without a label: {before} get no tag as it is, {after} with back-off"
+    is_labelled = (labelled.true & labelled.known).any(axis=0)
+    unseen = int((~is_labelled & ~np.isin(level, unfitted)).sum())
+    yield f"{unseen} of {len(tree)} tags are on no labelled image: they get the threshold of their level's average tag"
+    for depth in unfitted:
+        yield (
+            f"level {depth + 1}: no label reaches it, or the tags below it imply all of it; "
+            "it keeps the tagger's own thresholds"
+        )
 
 
-def _check(text: str) -> None:
-    """Loads the tagger as a run will."""
+def _check_loads(text: str) -> None:
+    """Load the new tagger as a run will."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "calibrated.yaml"
         path.write_text(text, encoding="utf-8")

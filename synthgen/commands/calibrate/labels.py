@@ -1,9 +1,7 @@
-"""Images whose tags are known, as scores beside the truth.
+"""Reads labelled images and scores them with the tagger.
 
-Comes in: a folder of images with a JSON file beside each, or Parquet with a column of tags, and an open_clip tagger. Goes out: the
-scores of every node on every image, what is true, and for each image that cannot be used the reason. An image's labels are
-taken to be all its tags, down to the level that they name: one labelled `animal` may be a cat, and counts neither for nor
-against it; one labelled with an empty list is known to hold nothing of the taxonomy.
+The labels of an image must be all its tags, down to the level that they name. So an image labelled `animal` counts
+neither for nor against `animal/cat`, and one with an empty list of labels is known to show nothing in the taxonomy.
 """
 
 import json
@@ -19,32 +17,33 @@ from synthgen.commands.learn.records import words
 from synthgen.commands.learn.vocabulary import Lexicon
 from synthgen.config.pipeline import ImagesConfig, SourceConfig
 from synthgen.config.taxonomy import Tree, with_ancestors
+from synthgen.errors import Failure, one_line
 from synthgen.ingest.images import DecoderPool, Unfit
 from synthgen.ingest.sources import Listed, ObjectRef, Unreadable, read_objects
 from synthgen.tables import object_id
-from synthgen.taggers import ClipTagger, Failed, one_by_one, prepared
+from synthgen.taggers import ClipTagger, Floats, one_by_one, prepare_image
 
-BATCH = 32  # images that the model sees at once
+BATCH = 32  # images per call of the model
 
 
 @dataclass
 class LabelCounts:
-    """What became of the images."""
+    """How many images were used, and why the others were left out."""
 
     used: int = 0
     left_out: Counter[str] = field(default_factory=Counter)  # by reason
-    first: dict[str, str] = field(default_factory=dict)  # of each reason, an example
-    unknown: Counter[str] = field(default_factory=Counter)  # words that the taxonomy does not have
+    examples: dict[str, str] = field(default_factory=dict)  # reason -> one image that it left out
+    unknown: Counter[str] = field(default_factory=Counter)  # labels that the taxonomy does not have
 
     def leave_out(self, reason: str, where: str) -> None:
-        """Counts an image that is left out."""
+        """Count an image that is left out; the example of a reason is the first in alphabetical order."""
         self.left_out[reason] += 1
-        self.first[reason] = min(self.first.get(reason, where), where)
+        self.examples[reason] = min(self.examples.get(reason, where), where)
 
 
 @dataclass(frozen=True)
 class LabelledSet:
-    """The images, where they are, and where their labels are."""
+    """The labelled images, and where their labels are."""
 
     objects: Iterator[Listed]  # of the source; read once
     source: SourceConfig
@@ -52,88 +51,108 @@ class LabelledSet:
     key: str  # of source_meta
 
 
-def read(given: LabelledSet, tagger: ClipTagger, tree: Tree) -> tuple[LabelledScores, LabelCounts]:
-    """All images that can be used."""
-    tally, lexicon = LabelCounts(), Lexicon(tree.nodes)
-    labelled: dict[str, list[str]] = {}
-    refs: list[ObjectRef] = []
-    for listed in given.objects:
-        found = _labels(listed, given.key, lexicon, tally)
-        ref = ObjectRef(object_id(listed.uri, listed.version, listed.row), listed.uri, listed.version, listed.row)
-        if isinstance(found, str):
-            tally.leave_out(found, _where(ref))
-        elif ref.object_id not in labelled:
-            labelled[ref.object_id] = found
-            refs.append(ref)
-    scored = dict(_scored(refs, given, tagger, tally))
-    for ref in refs:
-        if isinstance(failed := scored.get(ref.object_id), Failed):
-            tally.leave_out("tagger_failed", f"{_where(ref)}: {failed.why[:200]}")
-            del scored[ref.object_id]
-    order = [ref.object_id for ref in refs if ref.object_id in scored]  # reading is as fast as it can, and in no order
-    tally.used = len(order)
-    width = len(tree)
-    rows = [truth(labelled[one], tree) for one in order]
-    true, known = (np.array([row[place] for row in rows], dtype=bool).reshape(-1, width) for place in (0, 1))
-    return LabelledScores(
-        np.array([scored[one] for one in order], dtype=np.float32).reshape(-1, width), true, known
-    ), tally
+def read(labelled_set: LabelledSet, tagger: ClipTagger, tree: Tree) -> tuple[LabelledScores, LabelCounts]:
+    """Score all images that can be used.
+
+    Returns:
+        The scores with the labels, and the counts of all images.
+    """
+    counts = LabelCounts()
+    labels = _read_labels(labelled_set, tree, counts)
+    scores = _score_all(list(labels), labelled_set, tagger, counts)
+    used = [ref for ref in labels if ref.object_id in scores]  # in the order of the listing; scoring has none
+    counts.used = len(used)
+    truths = [truth(labels[ref], tree) for ref in used]
+    shape = (len(used), len(tree))
+    labelled = LabelledScores(
+        np.array([scores[ref.object_id] for ref in used], dtype=np.float32).reshape(shape),
+        np.array([true for true, _ in truths], dtype=bool).reshape(shape),
+        np.array([known for _, known in truths], dtype=bool).reshape(shape),
+    )
+    return labelled, counts
 
 
 def truth(labels: Sequence[str], tree: Tree) -> tuple[Flags, Flags]:
-    """(which nodes are true, of which that is known)"""
+    """Return which nodes an image shows, and of which nodes that is known: two arrays, (nodes,) bool."""
     implied = set(with_ancestors(labels))
     deepest = [path for path in implied if not implied.intersection(tree.nodes[path].children)]
-    known = [not any(path.startswith(f"{one}/") for one in deepest) for path in tree.nodes]
+    known = [not any(path.startswith(f"{label}/") for label in deepest) for path in tree.nodes]
     return np.array([path in implied for path in tree.nodes]), np.array(known)
 
 
-def _labels(listed: Listed, key: str, lexicon: Lexicon, tally: LabelCounts) -> list[str] | str:
-    """The tags that an image is labelled with, or the reason why there are none."""
-    meta = json.loads(listed.source_meta or "{}")  # the listing has made sure that it can be read
+def _read_labels(labelled_set: LabelledSet, tree: Tree, counts: LabelCounts) -> dict[ObjectRef, list[str]]:
+    """Return the labels of each image that has any, in the order of the listing."""
+    lexicon = Lexicon(tree.nodes)
+    labels: dict[ObjectRef, list[str]] = {}
+    for listed in labelled_set.objects:
+        ref = ObjectRef(object_id(listed.uri, listed.version, listed.row), listed.uri, listed.version, listed.row)
+        paths = _labels(listed, labelled_set.key, lexicon, counts)
+        if isinstance(paths, str):
+            counts.leave_out(paths, _where(ref))
+        else:
+            labels.setdefault(ref, paths)
+    return labels
+
+
+def _labels(listed: Listed, key: str, lexicon: Lexicon, counts: LabelCounts) -> list[str] | str:
+    """Return the tag paths that an image is labelled with, or the reason why there are none."""
+    meta = json.loads(listed.source_meta or "{}")  # the listing has checked that it is JSON
     if isinstance(meta, dict) and "sidecar_unreadable" in meta:
         return "labels_unreadable"
     given = words(meta.get(key)) if isinstance(meta, dict) else None
     if given is None:
         return "no_labels"
-    found, strange = lexicon.known(given)
-    tally.unknown.update(strange)
-    return "unknown_labels" if given and not found else found
+    paths, unknown = lexicon.known(given)
+    counts.unknown.update(unknown)
+    return "unknown_labels" if given and not paths else paths
 
 
-def _scored(
-    refs: Sequence[ObjectRef], given: LabelledSet, tagger: ClipTagger, tally: LabelCounts
-) -> Iterator[tuple[str, Any]]:
-    """(object id, scores of all nodes or Failed) of the images that can be read."""
-    by_id = {ref.object_id: ref for ref in refs}
+def _score_all(
+    refs: Sequence[ObjectRef], labelled_set: LabelledSet, tagger: ClipTagger, counts: LabelCounts
+) -> dict[str, Floats]:
+    """Return object id -> scores of all nodes, (nodes,) float32, of the images that can be read and scored."""
+    ref_of = {ref.object_id: ref for ref in refs}
+    scores: dict[str, Floats] = {}
+    for key, result in _score_images(ref_of, labelled_set, tagger, counts):
+        if isinstance(result, Failure):
+            counts.leave_out(result.reason, f"{_where(ref_of[key])}: {one_line(result.detail, 200)}")
+        else:
+            scores[key] = result
+    return scores
+
+
+def _score_images(
+    ref_of: dict[str, ObjectRef], labelled_set: LabelledSet, tagger: ClipTagger, counts: LabelCounts
+) -> Iterator[tuple[str, Floats | Failure]]:
+    """Yield object id and scores, or the tagger's failure, of each image that can be read."""
 
     def readable() -> Iterator[tuple[str, bytes]]:
-        for ref, data in read_objects(refs, given.source, given.images):
+        for ref, data in read_objects(list(ref_of.values()), labelled_set.source, labelled_set.images):
             if isinstance(data, Unreadable):
-                tally.leave_out(data.reason, f"{_where(ref)}: {data.detail}")
+                counts.leave_out(data.reason, f"{_where(ref)}: {data.detail}")
             else:
                 yield ref.object_id, data
 
-    batch: list[tuple[str, Any]] = []
-    with DecoderPool[str](given.images) as decoder:
-        for key, found in decoder.decode_many(readable()):
-            if isinstance(found, Unfit):
-                tally.leave_out(found.reason, f"{_where(by_id[key])}: {found.detail}")
+    batch: dict[str, Any] = {}  # object id -> input of the model
+    with DecoderPool[str](labelled_set.images) as decoder:
+        for key, image in decoder.decode_many(readable()):
+            if isinstance(image, Unfit):
+                counts.leave_out(image.reason, f"{_where(ref_of[key])}: {image.detail}")
                 continue
-            item = prepared(tagger.prepare, found.image, None)
-            if isinstance(item, Failed):
-                yield key, item
+            tensor = prepare_image(tagger.prepare, image.image, None)
+            if isinstance(tensor, Failure):
+                yield key, tensor
                 continue
-            batch.append((key, item))
+            batch[key] = tensor
             if len(batch) == BATCH:
-                yield from _scores(tagger, batch)
-                batch = []
-    yield from _scores(tagger, batch)
+                yield from _score_batch(tagger, batch)
+                batch = {}
+    yield from _score_batch(tagger, batch)
 
 
-def _scores(tagger: ClipTagger, batch: Sequence[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
-    rows = one_by_one(lambda items: tagger.probabilities(tagger.embed(items)), [item for _, item in batch])
-    yield from zip((key for key, _ in batch), rows, strict=True)
+def _score_batch(tagger: ClipTagger, batch: dict[str, Any]) -> Iterator[tuple[str, Floats | Failure]]:
+    scores = one_by_one(lambda tensors: tagger.probabilities(tagger.embed(tensors)), list(batch.values()))
+    yield from zip(batch, scores, strict=True)
 
 
 def _where(ref: ObjectRef) -> str:

@@ -1,7 +1,7 @@
-"""A calibrated tagger as a file, and what became of the labelled images in words.
+"""Writes the calibrated tagger as YAML, and the counts of the labelled images as text.
 
-Comes in: thresholds and a report. Goes out: YAML for the user's shelf, with the report as its head, and lines to print. Most nodes of
-a level share one threshold, that of the average node; so the file says it once as a pattern, and then names the others.
+Most nodes of a level share one threshold, that of the average node. The file gives it once as a pattern, and then names
+the nodes that differ.
 """
 
 import json
@@ -14,26 +14,34 @@ from synthgen.commands.learn.summary import printable
 from synthgen.config.taxonomy import Tree
 from synthgen.taggers import ClipTaggerFile, TaggerSpec
 
-SHOWN = 5  # unknown words
+SHOWN = 5  # unknown labels
 
 
 def patterns(thresholds: Floats, tree: Tree) -> dict[str, float]:
-    """Tag pattern -> threshold, a pattern a level and then the nodes that differ; the last that matches counts."""
+    """Return tag pattern -> threshold, given (nodes,) float64; the last pattern that matches a node counts.
+
+    First comes a pattern per level, then each node that differs from it.
+    """
     by_path = dict(zip(tree.nodes, map(float, thresholds), strict=True))
-    depths = sorted({path.count("/") for path in by_path})
-    common = {
-        depth: Counter(value for path, value in by_path.items() if path.count("/") == depth).most_common(1)[0][0]
-        for depth in depths
-    }
-    found = {"/".join(["*"] * (depth + 1)): common[depth] for depth in depths}
-    return found | {path: value for path, value in by_path.items() if value != common[path.count("/")]}
+    by_level: dict[int, Counter[float]] = {}
+    for path, threshold in by_path.items():
+        by_level.setdefault(path.count("/"), Counter())[threshold] += 1
+    common = {level: counts.most_common(1)[0][0] for level, counts in by_level.items()}
+    of_levels = {"/".join(["*"] * (level + 1)): common[level] for level in sorted(common)}
+    return of_levels | {path: value for path, value in by_path.items() if value != common[path.count("/")]}
 
 
-def yaml_text(spec: TaggerSpec, file: ClipTaggerFile, thresholds: Floats, head: Sequence[str]) -> str:
-    """The tagger file."""
-    about = f"Tagger '{spec.name}' with thresholds fitted to labelled images by `synth calibrate`."
+def yaml_text(spec: TaggerSpec, file: ClipTaggerFile, thresholds: Floats, comments: Sequence[str]) -> str:
+    """Return the tagger file.
+
+    Args:
+        spec: The tagger that was calibrated.
+        file: Its file.
+        thresholds: The fitted thresholds, (nodes,) float64.
+        comments: Lines at the head of the file.
+    """
     settings: Mapping[str, object] = {
-        "about": about,
+        "about": f"Tagger '{spec.name}' with thresholds fitted to labelled images by `synth calibrate`.",
         "engine": file.engine,
         "taxonomy": file.taxonomy,
         "model": file.model,
@@ -41,31 +49,26 @@ def yaml_text(spec: TaggerSpec, file: ClipTaggerFile, thresholds: Floats, head: 
         "most": file.most,
         "threshold": file.threshold,
     }
-    lines = [f"# {printable(line)}".rstrip() for line in head]
+    fitted = patterns(thresholds, spec.taxonomy.tree)
+    lines = [f"# {printable(comment)}".rstrip() for comment in comments]
     lines += [f"{key}: {json.dumps(value)}" for key, value in settings.items()]
-    lines += [
-        "thresholds:",
-        *(f"  {json.dumps(path)}: {value}" for path, value in patterns(thresholds, spec.taxonomy.tree).items()),
-    ]
+    lines += ["thresholds:", *(f"  {json.dumps(pattern)}: {value}" for pattern, value in fitted.items())]
     return "\n".join(lines) + "\n"
 
 
-def tally_lines(name: str, tally: LabelCounts) -> Iterator[str]:
-    """How many images were used, and why others were not."""
-    yield printable(
-        f"{name}: {tally.used + tally.left_out.total():,} images, {tally.used:,} used, {tally.left_out.total():,} left out"
-    )
-    for reason, times in tally.left_out.most_common():
-        yield printable(f"  {times:>7,} {reason:<16} first: {tally.first[reason]}")
-    if tally.unknown:
-        shown = ", ".join(
-            f"{word!r} ({times:,})"
-            for word, times in sorted(tally.unknown.items(), key=lambda one: (-one[1], one[0]))[:SHOWN]
-        )
-        yield printable(f"  {tally.unknown.total():,} labels that the taxonomy does not have: {shown}")
+def count_lines(name: str, counts: LabelCounts) -> Iterator[str]:
+    """Yield how many images were used, and why the others were left out."""
+    left_out = counts.left_out.total()
+    yield printable(f"{name}: {counts.used + left_out:,} images, {counts.used:,} used, {left_out:,} left out")
+    for reason, times in counts.left_out.most_common():
+        yield printable(f"  {times:>7,} {reason:<16} first: {counts.examples[reason]}")
+    if counts.unknown:
+        commonest = sorted(counts.unknown.items(), key=lambda item: (-item[1], item[0]))[:SHOWN]
+        shown = ", ".join(f"{label!r} ({times:,})" for label, times in commonest)
+        yield printable(f"  {counts.unknown.total():,} labels that the taxonomy does not have: {shown}")
 
 
-def why_left_out(tally: LabelCounts) -> str:
-    """The end of a message about too few images."""
-    reasons = ", ".join(f"{times:,} {reason}" for reason, times in tally.left_out.most_common())
+def left_out_reasons(counts: LabelCounts) -> str:
+    """Return the end of a message about too few images."""
+    reasons = ", ".join(f"{times:,} {reason}" for reason, times in counts.left_out.most_common())
     return f"; left out: {reasons}" if reasons else ""

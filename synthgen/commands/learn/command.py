@@ -25,7 +25,7 @@ from synthgen.config.prompt_pack import Prompts
 from synthgen.engines.revision import resolve
 from synthgen.errors import UserMistake, nearest
 from synthgen.store import Folder
-from synthgen.taggers import SidecarTaggerFile, Taggers, TaggerSpec, resolved
+from synthgen.taggers import Taggers, TaggerSpec, resolve_model
 from synthgen.taggers import load_all as load_taggers
 from synthgen.workers import leave_ray, once
 
@@ -132,9 +132,9 @@ def _prepared(order: LearnRequest) -> LearnPlan:
         if named and named not in known:
             raise UserMistake(f"{flag} {named}: the seed has no such field: {nearest(named, known)}")
     types = order.types_column or next((field for field in TYPE_FIELDS if field in known), None)
-    beside = next((one for one in specs if isinstance(one.file, SidecarTaggerFile)), None)
-    key = beside.file.key if beside and isinstance(beside.file, SidecarTaggerFile) else None
-    tags = order.tags_column or key or (TAG_FIELD if TAG_FIELD in known else None)
+    beside = next((one for one in specs if one.file.source_tags()), None)
+    given = beside.file.source_tags() if beside else None
+    tags = order.tags_column or (given and given.key) or (TAG_FIELD if TAG_FIELD in known else None)
     if beside and tags not in known:
         raise UserMistake(
             f"{order.seed}: has no field '{tags}', in which tagger '{beside.name}' looks for tags; name one by --tags-column"
@@ -242,15 +242,15 @@ def _tagged(lesson: LearnPlan, rows: Iterable[Row], tally: RowCounts) -> Iterato
         names = {
             word: path
             for one in lesson.taggers
-            if isinstance(one.file, SidecarTaggerFile)
-            for word, path in one.file.names.items()
+            if (given := one.file.source_tags())
+            for word, path in given.names.items()
         }
         yield from _given_tags(rows, vocabulary.Lexicon(tree.nodes, names), tally)
         return
     folder = lesson.seed.folder if lesson.order.images is None else Folder(lesson.order.images).path
     if lesson.order.images is not None and not Path(folder).is_dir():
         raise UserMistake(f"--images {lesson.order.images}: no such folder")
-    tool = Taggers([resolved(one) for one in lesson.taggers])
+    tool = Taggers([resolve_model(one) for one in lesson.taggers])
     yield from tagging.tagged(rows, tool, lesson.order.pipeline.images, folder)
     tool.close()
 

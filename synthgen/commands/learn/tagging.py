@@ -12,10 +12,11 @@ from typing import Any
 
 from synthgen.commands.learn.records import BadRow, Row
 from synthgen.config.pipeline import ImagesConfig
+from synthgen.errors import Failure
 from synthgen.ingest.images import DecoderPool, Unfit
 from synthgen.ingest.sources.location import open_regular
 from synthgen.store.remote import Lasting
-from synthgen.taggers import Failed, Tagger, prepared, tags_of_each
+from synthgen.taggers import Tagger, prepare_image, tag_images
 
 BATCH = 32  # images that the tagger sees at once
 
@@ -42,8 +43,8 @@ def tagged(
             row = waiting.pop(number)
             if isinstance(found, Unfit):
                 yield BadRow(row.where, found.reason, found.detail)
-            elif isinstance(item := prepared(tagger.prepare, found.image, None), Failed):
-                yield _failed(row, item.why)
+            elif isinstance(item := prepare_image(tagger.prepare, found.image, None), Failure):
+                yield _failed(row, item)
             else:
                 batch.append((row, item))
             if len(batch) == BATCH:
@@ -87,9 +88,9 @@ def _inside(image: str, folder: str) -> Path | None:
 
 
 def _tags(tagger: Tagger, batch: list[tuple[Row, Any]]) -> Iterator[tuple[Row, list[str]] | BadRow]:
-    for (row, _), found in zip(batch, tags_of_each(tagger, [item for _, item in batch]), strict=True):
-        yield _failed(row, found.failure) if found.failure else (row, [tag["path"] for tag in found.tags])
+    for (row, _), found in zip(batch, tag_images(tagger, [item for _, item in batch]), strict=True):
+        yield _failed(row, found) if isinstance(found, Failure) else (row, [tag["path"] for tag in found.tags])
 
 
-def _failed(row: Row, why: str) -> BadRow:
-    return BadRow(row.where, "tagger_failed", why[:200])
+def _failed(row: Row, failure: Failure) -> BadRow:
+    return BadRow(row.where, failure.reason, failure.detail[:200])

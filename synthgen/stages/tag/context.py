@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from synthgen.config.pipeline import ImagesConfig, SourceConfig
 from synthgen.stages.contract import Job
 from synthgen.store import Folder
-from synthgen.taggers import ClipTaggerFile, CustomTaggerFile, TaggerSpec, VlmTaggerFile
+from synthgen.taggers import TaggerSpec
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,12 @@ def context_of(job: Job, retry: frozenset[str] = frozenset()) -> TagContext:
 
 
 def resources(context: TagContext, gpus: float | None) -> tuple[float, float | None]:
-    """Return (cpus, gpus) of a worker: those configured, or those that its VLM needs if they are more.
+    """Return (cpus, gpus) of a worker: the pipeline's `tag.gpus`, or what a tagger needs if that is more.
 
-    `gpus` is None where nothing is configured and a tagger may use one: then it is a share of one.
+    A `gpus` of None, given or returned, is an equal share of all GPUs.
     """
-    served = [spec.file.serve for spec in context.taggers if isinstance(spec.file, VlmTaggerFile)]
-    needed = max([0.0, *(engine.gpus for engine in served if engine.kind == "vllm")])
-    may_share = any(isinstance(spec.file, ClipTaggerFile | CustomTaggerFile) for spec in context.taggers)
-    is_open = gpus is None and not needed and may_share
-    return max([1.0, *(engine.cpus for engine in served)]), None if is_open else max(gpus or 0.0, needed)
+    needs = [spec.file.resources() for spec in context.taggers]
+    cpus = max([1.0, *(need.cpus for need in needs)])
+    needed = max([0.0, *(need.gpus or 0.0 for need in needs)])
+    takes_share = gpus is None and not needed and any(need.gpus is None for need in needs)
+    return cpus, None if takes_share else max(gpus or 0.0, needed)

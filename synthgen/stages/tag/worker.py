@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from synthgen.errors import Failure
 from synthgen.ingest.images import Decoded, DecoderPool, Unfit
 from synthgen.ingest.sources import Unreadable, read_objects, ref_of
 from synthgen.stages.tag.context import TagContext
@@ -13,7 +14,7 @@ from synthgen.stages.tag.todo import is_retry, objects_of
 from synthgen.store import Receipt, RunFolder, TablePart
 from synthgen.store.denylist import read_denylist
 from synthgen.tables import IMAGES, LIST, OBJECT_TAGS, TAG, count_tagged, image_id, table, tags_table
-from synthgen.taggers import Failed, KnownTags, Taggers, prepared, read_cached_tags, tags_of_each
+from synthgen.taggers import KnownTags, Taggers, prepare_image, read_cached_tags, tag_images
 from synthgen.workers import Task, keep_to_given_gpus
 
 Tags = dict[str, list[dict[str, Any]]]  # object id → its tags
@@ -109,10 +110,10 @@ class TagWorker:
                 continue
             _describe(rows[key], decoded)
             prepare = partial(self._tagger.prepare, known=known.get(key, {}))
-            item = prepared(prepare, decoded.image, metas[key])
+            item = prepare_image(prepare, decoded.image, metas[key])
             self._counters["images"] += 1  # not before: the first one loads the tagger
-            if isinstance(item, Failed):
-                _quarantine(rows[key], "tagger_failed", item.why[:500])
+            if isinstance(item, Failure):
+                _quarantine(rows[key], item.reason, item.detail)
                 continue
             batch.inputs.append(item)
             batch.rows.append(rows[key])
@@ -140,9 +141,9 @@ class TagWorker:
             self._counters["images"] += 1
 
     def _tag_batch(self, batch: _Batch, tags: Tags) -> None:
-        for row, tagged in zip(batch.rows, tags_of_each(self._tagger, batch.inputs), strict=True):
-            if tagged.failure:
-                _quarantine(row, "tagger_failed", tagged.failure[:500])
+        for row, tagged in zip(batch.rows, tag_images(self._tagger, batch.inputs), strict=True):
+            if isinstance(tagged, Failure):
+                _quarantine(row, tagged.reason, tagged.detail)
                 continue
             row["detail"] = "; ".join(tagged.left_out) or None
             row["embedding"] = None if tagged.embedding is None else tagged.embedding.astype("float16")

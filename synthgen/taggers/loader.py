@@ -1,0 +1,73 @@
+"""Loads tagger files with their taxonomies, and reports all mistakes in them at once. No model is loaded."""
+
+from collections.abc import Sequence
+from functools import partial
+
+from synthgen.config import library, taxonomy
+from synthgen.config.strict_yaml import Document
+from synthgen.config.taxonomy import Taxonomy, Tree
+from synthgen.errors import Mistakes, attempted, nearest
+from synthgen.taggers.kinds import kind_of
+from synthgen.taggers.spec import TaggerFile, TaggerSpec
+
+
+def load(name: str) -> TaggerSpec:
+    """Return the tagger of that name; no model is loaded.
+
+    Raises:
+        Mistakes: All mistakes in the file and in its taxonomy.
+    """
+    document = library.load("tagger", name)
+    faults: list[str] = []
+    kind = attempted(faults, lambda: kind_of(document))
+    file = attempted(faults, partial(library.check, document, kind)) if kind else None
+    tags = attempted(faults, lambda: _taxonomy(document))
+    if kind and tags:
+        faults += _unknown_tags(kind, document, tags)
+    folder = file.local_model() if file else None
+    if file and (fault := file.model_fault(folder)):
+        faults.append(f"{document.where(('model',))}: {fault}")
+    if faults:
+        raise Mistakes(faults)
+    assert file and tags
+    return TaggerSpec(name, file, tags, str(folder) if folder else None)
+
+
+def load_all(names: Sequence[str]) -> tuple[TaggerSpec, ...]:
+    """Return the taggers of a pipeline, which must share a taxonomy because the mapping knows only one.
+
+    Raises:
+        Mistakes: All mistakes in all of them.
+    """
+    faults: list[str] = []
+    specs = [spec for name in names if (spec := attempted(faults, partial(load, name)))]
+    for spec in specs[1:]:
+        if spec.taxonomy.name != specs[0].taxonomy.name:
+            faults.append(
+                f"tag.tagger: '{spec.name}' tags with taxonomy '{spec.taxonomy.name}' and '{specs[0].name}' with "
+                f"'{specs[0].taxonomy.name}'; the taggers of a pipeline share one"
+            )
+    if faults:
+        raise Mistakes(list(dict.fromkeys(faults)))  # each tagger reports the mistakes in the taxonomy that they share
+    return tuple(specs)
+
+
+def tree_of(name: str) -> Tree | None:
+    """Return the tree of a tagger's taxonomy, whatever else is wrong with the tagger; None if it names none."""
+    tags = _taxonomy(library.load("tagger", name))
+    return tags.tree if tags else None
+
+
+def _taxonomy(document: Document) -> Taxonomy | None:
+    faults: list[str] = []
+    names = library.named("taxonomy", document, ("taxonomy",), faults)
+    if faults:
+        raise Mistakes(faults)
+    return taxonomy.load(names[0]) if names else None
+
+
+def _unknown_tags(kind: type[TaggerFile], document: Document, tags: Taxonomy) -> list[str]:
+    return [
+        f"{document.where(place)}: no tag of '{tags.name}' is '{name}': {nearest(name, tags.tree.nodes)}"
+        for place, name in kind.unknown_tags(document, tags.tree)
+    ]

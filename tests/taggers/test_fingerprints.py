@@ -1,0 +1,83 @@
+"""Fingerprints of taggers: folders made by earlier versions are recognised by them."""
+
+from pathlib import Path
+
+import pytest
+
+from synthgen import taggers
+from tests.fixtures.tagging import write_custom, write_sidecar, write_tagger, write_vlm
+from tests.fixtures.workspace import write
+
+# File -> fingerprint as loaded, and once its model is resolved. A change here makes every folder tagged before stale.
+CLIP, VLM = "engine: open_clip\nmodel: ViT-B-32\n", "engine: vlm\nmodel: none\n"
+RECORDED = {
+    f"{CLIP}pretrained: openai\nthreshold: 0.25\nthresholds: {{document/**: 0.5, '*': 0.125}}\n": (
+        "c5a486880817497ebda8ef5f174cb6f1",
+        "c5a486880817497ebda8ef5f174cb6f1",
+    ),
+    f"{CLIP}pretrained: own.bin\n": ("5f3b5b80bbdec535eb3983efce677440", "5f3b5b80bbdec535eb3983efce677440"),
+    "engine: open_clip\nmodel: model\nmost: 3\n": (
+        "3c0c9eac766d33b382184e9febdebfda",
+        "3c0c9eac766d33b382184e9febdebfda",
+    ),
+    "engine: sidecar\nkey: labels\nnames: {kitty: animal/cat}\n": (
+        "77748809b1a41524b78142526987b1ba",
+        "77748809b1a41524b78142526987b1ba",
+    ),
+    f"{VLM}a_level: 2\nserve: {{kind: scripted, options: {{max_model_len: 512, seed: 1}}, "
+    "template: {think: false}, gpus: 2}\n": ("0b5689f2f3a2b7d7d946e0763f7324bd", "c7c663cb35997121fe2f2e56b16aef7d"),
+    f"{VLM}serve: {{kind: endpoint, urls: ['http://127.0.0.1:8000/v1'], options: {{top_k: 5}}}}\n": (
+        "4239ba86b11d8252d286841b22601b08",
+        "03b73d275681a6312548b2afdc78a80e",
+    ),
+    "engine: own_tagger:Reds\nversion: '2'\noptions: {low: 0.5}\n": (
+        "f07b857629b5a2eea7534f3dbb820f39",
+        "f07b857629b5a2eea7534f3dbb820f39",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "recorded"), RECORDED.items())
+def test_a_tagger_keeps_the_fingerprint_of_earlier_versions(
+    workspace: Path, text: str, recorded: tuple[str, str]
+) -> None:
+    write(workspace / "model/open_clip_config.json", "{}")
+    write(workspace / "model/weights.bin", "w")
+    write(workspace / "own.bin", "o")
+    spec = write_tagger(text)
+    assert (spec.fingerprint, taggers.resolve_model(spec).fingerprint) == recorded
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "read_by"),
+    [
+        ("about: a few tags", "about: some tags", set()),
+        ("a photo of {}", "a picture of {}", {"open_clip", "custom"}),
+        ("means: a page", "means: a page\n    also: [sheet]", {"open_clip", "custom"}),
+        ("a small furry climber", "a small furry bear", {"open_clip", "custom", "vlm"}),
+        ("red_panda", "panda", {"open_clip", "custom", "vlm", "sidecar"}),
+        ("      cat: a small furry pet\n", "", {"open_clip", "custom", "vlm", "sidecar"}),
+        (
+            "      invoice: a bill\n      letter: a message\n",
+            "      letter: a message\n      invoice: a bill\n",
+            {"vlm"},
+        ),
+    ],
+)
+def test_a_fingerprint_follows_only_what_the_tagger_reads_of_the_taxonomy(
+    workspace: Path, old: str, new: str, read_by: set[str]
+) -> None:
+    def fingerprints() -> dict[str, str]:
+        specs = {
+            "open_clip": write_tagger("engine: open_clip\nmodel: ViT-B-32\npretrained: openai\n"),
+            "sidecar": write_sidecar(),
+            "vlm": write_vlm(),
+            "custom": write_custom(),
+        }
+        return {kind: spec.fingerprint for kind, spec in specs.items()}
+
+    before, taxonomy = fingerprints(), workspace / "taggers/taxonomies/small.yaml"
+    assert old in taxonomy.read_text()
+    write(taxonomy, taxonomy.read_text().replace(old, new))
+    after = fingerprints()
+    assert {kind for kind in before if before[kind] != after[kind]} == read_by
