@@ -1,80 +1,104 @@
-"""What a waiting user sees: how far, how fast, how long still.
+"""Notes and progress for the person who waits; results go to stdout and are not mixed with these.
 
-Comes in: a stage's total and counters that grow. Goes out, on stderr: one live line on a terminal, a plain line now and then
-in a log file. Data goes to stdout and is never mixed with this.
+Notes are records of the logger `synthgen`, so a program that imports the package decides where they go and nothing is
+printed unasked. The command line calls `print_notes`, which sends each bare message to stderr. Progress is one live
+line on a terminal, and a note every half minute elsewhere.
 """
 
+import logging
 import sys
 import time
 from collections.abc import Mapping
 from types import TracebackType
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+if TYPE_CHECKING:  # every module with a note imports this one, and rich takes longer to import than help may take
+    from rich.progress import Progress
 
+LOGGER = logging.getLogger("synthgen")
 PLAIN_EVERY_SECONDS = 30.0
 
 
+class StderrHandler(logging.Handler):
+    """A handler that prints the bare message to stderr and flushes it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one record."""
+        # sys.stderr is looked up for each record: while a live line is shown, rich stands in for it.
+        print(self.format(record), file=sys.stderr, flush=True)
+
+
+def note(text: str) -> None:
+    """Log one message for the user; the command line prints it to stderr at once."""
+    LOGGER.info("%s", text)
+
+
+def print_notes() -> None:
+    """Print the records of the logger `synthgen` to stderr from now on, as the command line does."""
+    if is_printing_notes():
+        return
+    LOGGER.addHandler(StderrHandler())
+    LOGGER.setLevel(logging.INFO)
+    LOGGER.propagate = False  # some libraries give the root logger a handler, which would print each note again
+
+
+def is_printing_notes() -> bool:
+    """Whether `print_notes` was called in this process."""
+    return any(isinstance(handler, StderrHandler) for handler in LOGGER.handlers)
+
+
 class StageProgress:
-    """The progress of one stage, in units that are named in the singular; a context manager."""
+    """The progress of one stage, as a context manager.
+
+    Args:
+        stage: The name that starts each line.
+        total: How many units there are to do.
+        unit: What is counted, in the singular.
+        is_bound: Whether the total is only an upper bound; `add` then counts what was done.
+    """
 
     def __init__(self, stage: str, total: int, unit: str, *, is_bound: bool = False) -> None:
-        self._stage, self._total, self._unit, self._is_bound = (
-            stage,
-            total,
-            unit,
-            is_bound,
-        )  # a bound: it may turn out to be fewer
-        self._spoke = time.monotonic()
-        self._done = 0  # what was really done, where the total is a bound
-        self._begun: tuple[float, float] | None = (
-            None  # when the first were done, and how many: what loads before is no rate
-        )
+        self._stage, self._total, self._unit, self._is_bound = stage, total, unit, is_bound
+        self._last_line = time.monotonic()
+        self._added = 0
+        # When the first units were done, and how many: the time before them is loading and no part of the rate.
+        self._first: tuple[float, float] | None = None
         self._bar: Progress | None = None
-        if sys.stderr.isatty():
-            columns = (
-                TextColumn("{task.description:<9}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeElapsedColumn(),
-                TimeRemainingColumn(),
-            )
-            self._bar = Progress(*columns, TextColumn("{task.fields[note]}"), console=Console(stderr=True))
-            self._task = self._bar.add_task(stage, total=total, note="")
+        if is_printing_notes() and sys.stderr.isatty():
+            self._bar = _live_line()
+            self._task = self._bar.add_task(stage, total=total, detail="")
 
-    def show(self, done: float, note: str = "") -> None:
-        """Shows that `done` of the total are done."""
+    def show(self, done: float, detail: str = "") -> None:
+        """Show that `done` of the total are done, and a detail after it."""
         done = min(done, self._total)
-        if done and self._begun is None:
-            self._begun = time.monotonic(), done
+        if done and self._first is None:
+            self._first = time.monotonic(), done
         if self._bar:
-            self._bar.update(self._task, completed=done, note=note)
-        elif time.monotonic() - self._spoke >= PLAIN_EVERY_SECONDS:
-            self._spoke = time.monotonic()
-            self._say(done, note)
+            self._bar.update(self._task, completed=done, detail=detail)
+        elif time.monotonic() - self._last_line >= PLAIN_EVERY_SECONDS:
+            self._last_line = time.monotonic()
+            note(self._line(done, detail))
 
-    def did(self, count: int) -> None:
-        """Adds to what was really done, of a total that is only a bound."""
-        self._done += count
+    def add(self, count: int) -> None:
+        """Count units that were done, where the total is only a bound."""
+        self._added += count
 
-    def _say(self, done: float, note: str) -> None:
-        since, first = self._begun or (time.monotonic(), done)
-        seconds = time.monotonic() - since
+    def _line(self, done: float, detail: str = "") -> str:
+        started, first = self._first or (time.monotonic(), done)
+        seconds = time.monotonic() - started
         rate = (done - first) / seconds if seconds > 0 else 0.0
-        speed = f", {rate:,.1f}/s" if rate else ""
-        left = f", {_clock((self._total - done) / rate)} left" if rate and done < self._total else ""
-        told = f"{self._stage}: {done:,.0f} of {counted(self._total, self._unit)}{speed}{left}"
-        print(f"{told}, {note}" if note else told, file=sys.stderr, flush=True)
+        line = f"{self._stage}: {done:,.0f} of {pluralize(self._total, self._unit)}"
+        if rate:
+            line += f", {rate:,.1f}/s"
+        if rate and done < self._total:
+            line += f", {_clock((self._total - done) / rate)} left"
+        return f"{line}, {detail}" if detail else line
 
     def __enter__(self) -> "StageProgress":
         if self._bar:
             self._bar.start()
         elif self._total:
-            print(
-                f"{self._stage}: {'at most ' if self._is_bound else ''}{counted(self._total, self._unit)}",
-                file=sys.stderr,
-                flush=True,
-            )
+            note(f"{self._stage}: {'at most ' if self._is_bound else ''}{pluralize(self._total, self._unit)}")
         return self
 
     def __exit__(
@@ -82,31 +106,46 @@ class StageProgress:
     ) -> None:
         if self._bar:
             self._bar.stop()
-        elif error is None and self._is_bound and self._total:
-            told = counted(self._done, self._unit)
-            print(f"{self._stage}: {told} done of at most {self._total:,}", file=sys.stderr, flush=True)
         elif error is None and self._total:
-            self._say(self._total, "")
+            done = pluralize(self._added, self._unit)
+            bound = f"{self._stage}: {done} done of at most {self._total:,}"
+            note(bound if self._is_bound else self._line(self._total))
 
 
-def counted(count: int, noun: str) -> str:
-    """`1 partition`, `2 partitions`: a number with a noun that has a plain plural."""
+def pluralize(count: int, noun: str) -> str:
+    """Return a count with its noun, `1 partition` or `2 partitions`; the noun's plural must end in a plain s."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def tagging_note(counters: Mapping[str, float]) -> str:
-    """Before the first image is done, what the wait is for."""
+    """Return what the wait is for, before the first image is tagged."""
     return "" if counters.get("images") else "the tagger is loading"
 
 
 def generation_note(counters: Mapping[str, float], seconds: float) -> str:
-    """Pairs so far, the share of assignments that became one, tokens a second, and the share of prompt tokens from the cache."""
+    """Return pairs so far, the share of assignments that became one, tokens per second, and prompts from the cache."""
     pairs, failed = counters.get("pairs", 0.0), counters.get("failed", 0.0)
     if not pairs + failed:
         return "the model is loading"
     cached = counters.get("cached_tokens", 0.0) / max(counters.get("prompt_tokens", 0.0), 1.0)
     speed = counters.get("output_tokens", 0.0) / max(seconds, 1e-9)
-    return f"{pairs:,.0f} pairs ({pairs / (pairs + failed):.0%}), {speed:,.0f} tokens/s out, {cached:.0%} of prompts cached"
+    made = f"{pairs:,.0f} pairs ({pairs / (pairs + failed):.0%})"
+    return f"{made}, {speed:,.0f} tokens/s out, {cached:.0%} of prompts cached"
+
+
+def _live_line() -> "Progress":
+    from rich import progress
+    from rich.console import Console
+
+    return progress.Progress(
+        progress.TextColumn("{task.description:<9}"),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TimeElapsedColumn(),
+        progress.TimeRemainingColumn(),
+        progress.TextColumn("{task.fields[detail]}"),
+        console=Console(stderr=True),
+    )
 
 
 def _clock(seconds: float) -> str:

@@ -193,7 +193,7 @@ def _generate(job: Job, which: StageRange, lease: Lease) -> int:
 
         def commit(receipt: Receipt) -> None:
             keep(receipt)
-            bar.did(sum(file.rows for file in receipt.tables["pairs"].files))
+            bar.add(sum(file.rows for file in receipt.tables["pairs"].files))
 
         def show(counters: Mapping[str, float]) -> None:
             done = counters.get("pairs", 0.0) + counters.get("failed", 0.0)

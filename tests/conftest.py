@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from synthgen.console import print_notes
 from tests.fixtures.workspace import put_shelves
 
 pytest_plugins = ["tests.fixtures.s3_server"]
@@ -21,6 +22,9 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault(
     "RAY_prestart_worker_first_driver", "0"
 )  # workers at the start that no command of the tests would use
+
+# What a command notes is on stderr here too, also where a test calls its function and not the command line.
+print_notes()
 
 # The machines that run the tests differ in speed, so no example has a deadline.
 settings.register_profile(

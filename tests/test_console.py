@@ -1,13 +1,64 @@
-"""What a waiting user reads on stderr where there is no terminal: counts in good English, and what a wait is for."""
+"""Notes are log records that the command line prints to stderr; without a terminal, progress is notes too."""
+
+import logging
+import subprocess
+import sys
 
 import pytest
 
 from synthgen import console
-from synthgen.console import StageProgress, counted, generation_note, tagging_note
+from synthgen.console import StageProgress, generation_note, note, pluralize, print_notes, tagging_note
+
+LIBRARY_USER = """
+import logging, sys
+import synthgen
+from synthgen.console import LOGGER, StageProgress, note
+
+class Keeper(logging.Handler):
+    def emit(self, record):
+        print(record.name, record.levelname, record.getMessage())
+
+sys.stderr.isatty = lambda: True
+note("before the program asks for notes")
+logging.getLogger("synthgen").warning("nor is a warning")
+LOGGER.addHandler(Keeper())
+LOGGER.setLevel(logging.INFO)
+with StageProgress("select", 1, "partition"):
+    note("100% done")
+"""
 
 
-def test_one_is_singular_and_everything_else_plural(capsys: pytest.CaptureFixture[str]) -> None:
-    assert [counted(count, "image") for count in (0, 1, 2, 1200)] == ["0 images", "1 image", "2 images", "1,200 images"]
+def test_a_note_is_printed_bare_on_stderr_and_only_once(capsys: pytest.CaptureFixture[str]) -> None:
+    root = logging.StreamHandler(sys.stderr)
+    logging.getLogger().addHandler(root)
+    try:
+        print_notes()
+        print_notes()
+        note("100% of it")
+        logging.getLogger("synthgen.ingest").warning("%s; left out", "a file")
+    finally:
+        logging.getLogger().removeHandler(root)
+    output = capsys.readouterr()
+    assert output.err.splitlines() == ["100% of it", "a file; left out"] and not output.out
+
+
+def test_a_program_that_imports_the_package_gets_records_and_nothing_is_printed() -> None:
+    done = subprocess.run([sys.executable, "-c", LIBRARY_USER], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == [
+        "synthgen INFO select: 1 partition",
+        "synthgen INFO 100% done",
+        "synthgen INFO select: 1 of 1 partition",
+    ]
+
+
+def test_a_count_of_one_is_singular_and_every_other_is_plural(capsys: pytest.CaptureFixture[str]) -> None:
+    assert [pluralize(count, "image") for count in (0, 1, 2, 1200)] == [
+        "0 images",
+        "1 image",
+        "2 images",
+        "1,200 images",
+    ]
     with StageProgress("select", 1, "partition"):
         pass
     with StageProgress("tag", 2, "image"):
@@ -20,10 +71,10 @@ def test_one_is_singular_and_everything_else_plural(capsys: pytest.CaptureFixtur
     ]
 
 
-def test_where_the_total_is_a_bound_the_last_line_says_what_was_really_done(capsys: pytest.CaptureFixture[str]) -> None:
+def test_where_the_total_is_a_bound_the_last_line_counts_what_was_done(capsys: pytest.CaptureFixture[str]) -> None:
     with StageProgress("generate", 287, "assignment", is_bound=True) as bar:
-        bar.did(5)
-        bar.did(3)
+        bar.add(5)
+        bar.add(3)
     with StageProgress("generate", 0, "assignment", is_bound=True):
         pass
     assert capsys.readouterr().err.splitlines() == [
@@ -32,14 +83,26 @@ def test_where_the_total_is_a_bound_the_last_line_says_what_was_really_done(caps
     ]
 
 
-def test_a_stage_says_that_its_model_is_loading_until_the_first_is_done(
+def test_a_stage_shows_that_its_model_is_loading_until_the_first_unit_is_done(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(console, "PLAIN_EVERY_SECONDS", 0.0)
     with StageProgress("tag", 9, "image") as bar:
         bar.show(0.0, tagging_note({}))
         bar.show(3.0, tagging_note({"images": 3.0}))
-    said = capsys.readouterr().err.splitlines()
-    assert said[1] == "tag: 0 of 9 images, the tagger is loading"
-    assert said[2].startswith("tag: 3 of 9 images") and "loading" not in said[2]
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[1] == "tag: 0 of 9 images, the tagger is loading"
+    assert lines[2].startswith("tag: 3 of 9 images") and "loading" not in lines[2]
     assert generation_note({}, 1.0) == "the model is loading"
+
+
+def test_on_a_terminal_progress_is_one_live_line_and_notes_appear_above_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    with StageProgress("tag", 9, "image") as bar:
+        bar.show(9.0, "no tagger is loading")
+        note("a note meanwhile")
+    printed = capsys.readouterr().err
+    assert "9/9" in printed and "a note meanwhile" in printed and "tag: 9 images" not in printed

@@ -14,6 +14,7 @@ import typer
 from synthgen import __version__
 from synthgen.cli import library, runs
 from synthgen.cli.options import Commands, say
+from synthgen.console import print_notes
 from synthgen.errors import SynthError
 
 app = typer.Typer(
@@ -46,6 +47,7 @@ def main() -> None:
     """The `synth` command; every expected failure is one line on stderr."""
     # A console script does not have the working folder on its path, and module:attribute names live there.
     sys.path.insert(0, os.getcwd())  # noqa: PTH109 - sys.path holds strings
+    print_notes()
     try:
         app()
     except SynthError as error:

@@ -33,7 +33,7 @@ def check(pipeline: PipelineOption = "everyday", settings: SetOption = None) -> 
     """Check a pipeline and every file that it names, without a model; all mistakes at once, and what is hardly meant."""
     from synthgen.commands.check import misplaced, notes
     from synthgen.config import pipeline as pipelines
-    from synthgen.console import counted
+    from synthgen.console import pluralize
     from synthgen.job import resolve as loader
 
     loaded, texts = loader.load(pipelines.read(pipeline, settings or []))
@@ -46,9 +46,9 @@ def check(pipeline: PipelineOption = "everyday", settings: SetOption = None) -> 
     ):
         print(note)
     sizes = (
-        counted(len(tree.leaves), "leaf tag"),
-        counted(len(types), "instruction type"),
-        counted(len(texts.rules.lines), "mapping rule"),
+        pluralize(len(tree.leaves), "leaf tag"),
+        pluralize(len(types), "instruction type"),
+        pluralize(len(texts.rules.lines), "mapping rule"),
     )
     print(f"{pipeline}: {', '.join(sizes)}: no mistakes")
 

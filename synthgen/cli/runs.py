@@ -177,16 +177,16 @@ def purge(
 ) -> None:
     """Take images out of a folder, with all that came of them, for good."""
     from synthgen.commands import purge as purger
-    from synthgen.console import counted
+    from synthgen.console import pluralize
     from synthgen.job import job
     from synthgen.store.folder import open_folder
 
     done = purger.purge(job.reopen(open_folder(out)), names or [])
-    gone = ", ".join([counted(done.images, "image"), *(counted(count, name) for name, count in done.rows.items())])
+    gone = ", ".join([pluralize(done.images, "image"), *(pluralize(count, name) for name, count in done.rows.items())])
     objects, partitions, files = (
-        counted(done.objects, "object"),
-        counted(done.partitions, "partition"),
-        counted(done.files, "file"),
+        pluralize(done.objects, "object"),
+        pluralize(done.partitions, "partition"),
+        pluralize(done.files, "file"),
     )
     print(f"{objects} purged from {partitions}: {gone}; {files} that held them deleted")
 
@@ -194,7 +194,7 @@ def purge(
 @app.command(cls=OnFolder)
 def gc(out: FolderArgument) -> None:
     """Delete leftovers of killed runs, and files that later results replaced."""
-    from synthgen.console import counted
+    from synthgen.console import pluralize
     from synthgen.job import run_record
     from synthgen.job.funnel import FOLDERS
     from synthgen.store import Lease
@@ -206,7 +206,7 @@ def gc(out: FolderArgument) -> None:
         raise UserMistake(f"{folder.url}: holds no synth run")
     with Lease.take(folder) as lease:
         deleted = collect_garbage(folder, FOLDERS, lease)
-    print(f"{counted(deleted.files, 'file')} deleted, {deleted.bytes / 1e6:,.1f} MB")
+    print(f"{pluralize(deleted.files, 'file')} deleted, {deleted.bytes / 1e6:,.1f} MB")
 
 
 @app.command()

@@ -15,7 +15,7 @@ from synthgen.config.mapping import RuleSet
 from synthgen.config.pipeline import Threshold
 from synthgen.config.prompt_pack import InstructionType, PackFile
 from synthgen.config.taxonomy import Tree, with_ancestors
-from synthgen.console import counted
+from synthgen.console import pluralize
 
 ALIKE = 0.75  # of the words of two texts, from which on they are twins
 SHOWN = 12  # names in a line; the rest are counted
@@ -34,7 +34,7 @@ def notes(
     if found := formless(rules, types, forms):
         yield f"note: {_counted(found, 'type')} cannot be asked, as plan.forms gives no share to any of their forms: {_shown(found)}"
     if found := weightless(rules):
-        yield f"note: {counted(len(found), 'weight')} of 0 in mapping '{rules.name}', without effect (`never` forbids): {_shown(found)}"
+        yield f"note: {pluralize(len(found), 'weight')} of 0 in mapping '{rules.name}', without effect (`never` forbids): {_shown(found)}"
     for kind, texts in (
         ("tags", {node.path: node.means for node in tree}),
         ("types", {path: one.about for path, one in types.items()}),
@@ -106,7 +106,7 @@ def twins(texts: Mapping[str, str]) -> list[tuple[str, str]]:
 
 
 def _counted(names: Sequence[str], noun: str) -> str:
-    return f"{counted(len(names), noun)} that"
+    return f"{pluralize(len(names), noun)} that"
 
 
 def _shown(names: Sequence[str]) -> str:

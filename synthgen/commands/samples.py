@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from synthgen.console import counted
+from synthgen.console import pluralize
 from synthgen.store import Folder, Stage
 from synthgen.tables import OBJECT_TAGS, tags_table
 
@@ -32,7 +32,7 @@ def text(out: Folder, count: int = 3) -> str:
     if not files:
         return ""
     data = stage.folder.child("data")
-    shards = f"{counted(len(files), 'shard')}: {data.url}/*.parquet"
+    shards = f"{pluralize(len(files), 'shard')}: {data.url}/*.parquet"
     if Stage(out, "4-selected").log().counts().get("kept", 0) != log.counts().get("turns", 0):
         return f"\npack has not run yet on these decisions; of earlier ones {shards}"
     # Stretches that share no row, so that no sample is shown twice; of a small shard some are empty.
@@ -59,7 +59,7 @@ def tags(out: Folder, taggers: Iterable[str], leaves: Iterable[str]) -> str:
     lines = [f"{'tag':<45} {'images':>9}", *(f"{path:<45} {count:>9,}" for path, count in ordered[:TAGS])]
     if rest := ordered[TAGS:]:
         lines.append(
-            f"… and {counted(len(rest), 'tag')} more; the rarest: "
+            f"… and {pluralize(len(rest), 'tag')} more; the rarest: "
             + ", ".join(f"{path} {count:,}" for path, count in rest[-RARE:])
         )
     if absent:

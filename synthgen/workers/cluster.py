@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from synthgen.config.pipeline import EngineConfig
-from synthgen.console import counted
+from synthgen.console import pluralize
 from synthgen.engines import EngineDied
 from synthgen.errors import JobFailing, ModelUnavailable, SynthError, UserMistake
 from synthgen.workers import signals
@@ -183,7 +183,7 @@ class Waiting:
         have, free = ray.cluster_resources(), ray.available_resources()
         needs = " and ".join(f"{need:g} {kind}" for kind, need in self._needs.items())
         told = ", ".join(f"{have.get(kind, 0):g} {kind} ({free.get(kind, 0):g} free)" for kind in self._needs)
-        nodes = counted(sum(one["Alive"] for one in ray.nodes()), "node")
+        nodes = pluralize(sum(one["Alive"] for one in ray.nodes()), "node")
         return f"waiting for a machine: a worker needs {needs} on one node; Ray sees {told} on {nodes}"
 
     def _has_room(self) -> bool:

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from synthgen.commands import purge, retry
-from synthgen.console import counted
+from synthgen.console import pluralize
 from synthgen.errors import UserMistake
 from synthgen.job import funnel as status
 from synthgen.job import job, run_record
@@ -223,7 +223,7 @@ def test_a_purged_image_is_gone_with_all_that_came_of_it_and_stays_away(copy: Pa
     held = status.holds(Folder(str(copy)))
     told = synth("purge", str(copy), "0003.png").stdout
     left = status.holds(Folder(str(copy)))
-    gone = [counted(held[name] - left[name], name) for name in ("question", "pair", "sample")]
+    gone = [pluralize(held[name] - left[name], name) for name in ("question", "pair", "sample")]
     assert told.startswith("2 objects purged from "), "the copy under another name goes too"
     assert (
         f": 1 image, {', '.join(gone)}; " in told

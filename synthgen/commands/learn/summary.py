@@ -15,7 +15,7 @@ from synthgen.commands.learn.records import BadRow
 from synthgen.commands.learn.seed import Seed
 from synthgen.commands.learn.tfidf import EVERY, TfidfSettings, Weights
 from synthgen.commands.learn.twins import Twins
-from synthgen.console import counted
+from synthgen.console import pluralize
 
 LINE = 112  # characters of a line of types
 SHOWN = 5  # words of a kind that no tree knows, in the report
@@ -114,8 +114,8 @@ def _head(weights: Weights, origin: Origin) -> Iterator[str]:
 def _coverage(weights: Weights, origin: Origin) -> Iterator[str]:
     if weights:
         types = {name for asked in weights.values() for name in asked}
-        tags = counted(len(weights) - (EVERY in weights), "tag")
-        yield f"{counted(len(types), 'instruction type')} in the rules of {tags}" + (
+        tags = pluralize(len(weights) - (EVERY in weights), "tag")
+        yield f"{pluralize(len(types), 'instruction type')} in the rules of {tags}" + (
             " and of all images" if EVERY in weights else ""
         )
         yield f"{origin.coverage:.1%} of the seed's own questions are of a type that their image gets"

@@ -10,7 +10,7 @@ from synthgen.commands.plan import pricing, profiles
 from synthgen.commands.plan.budget import STEPS, share_within, whole, with_plan
 from synthgen.commands.plan.counts import QuestionCounts, count
 from synthgen.commands.plan.pricing import Kind, Use
-from synthgen.console import counted
+from synthgen.console import pluralize
 from synthgen.errors import UserMistake
 from synthgen.job.changes import changed
 from synthgen.job.job import Job
@@ -94,17 +94,17 @@ def forecast(job: Job, wanted: EstimateRequest) -> Forecast:
 def _notes(out: Folder, counts: QuestionCounts, profile: Profile | None) -> Iterator[str]:
     """What is in the numbers against expectation, and what is not in them."""
     if counts.again:
-        asked = counted(counts.again, "question")
+        asked = pluralize(counts.again, "question")
         yield (
             f"{asked} had another model, other prompts or other settings; "
             f"`synth run --out {out.url} --update`, with what this line sets, asks anew, so they count as to ask"
         )
     if counts.unscored:
-        scores = ", ".join(f"{name} (of {counted(pairs, 'pair')})" for name, pairs in sorted(counts.unscored.items()))
+        scores = ", ".join(f"{name} (of {pluralize(pairs, 'pair')})" for name, pairs in sorted(counts.unscored.items()))
         yield f"scores are to be made of pairs that are there: {scores}; what these calls take is not in the numbers and in no budget"
     if profile and (profile.failed_calls or profile.left_out) and not counts.is_asked:
-        failed = f"{profile.failed_calls:,} of {counted(profile.calls, 'call')} of the profile failed"
-        left_out = f"{counted(profile.left_out, 'question')} that came to nothing for such a failure left out of it"
+        failed = f"{profile.failed_calls:,} of {pluralize(profile.calls, 'call')} of the profile failed"
+        left_out = f"{pluralize(profile.left_out, 'question')} that came to nothing for such a failure left out of it"
         yield f"{failed}, with {left_out}: the forecast may be too low; mend the cause and profile again"
 
 
