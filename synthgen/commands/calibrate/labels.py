@@ -15,10 +15,9 @@ from typing import Any
 import numpy as np
 
 from synthgen.commands.calibrate.fitting import Flags, LabelledScores
-from synthgen.commands.learn.records import words
-from synthgen.commands.learn.vocabulary import Lexicon
 from synthgen.config.pipeline import ImagesConfig, SourceConfig
 from synthgen.config.taxonomy import Tree, with_ancestors
+from synthgen.config.vocabulary import Lexicon, read_words
 from synthgen.ingest.images import DecoderPool, Unfit
 from synthgen.ingest.sources import Listed, ObjectRef, Unreadable, read_objects
 from synthgen.tables import object_id
@@ -93,10 +92,10 @@ def _labels(listed: Listed, key: str, lexicon: Lexicon, tally: LabelCounts) -> l
     meta = json.loads(listed.source_meta or "{}")  # the listing has made sure that it can be read
     if isinstance(meta, dict) and "sidecar_unreadable" in meta:
         return "labels_unreadable"
-    given = words(meta.get(key)) if isinstance(meta, dict) else None
+    given = read_words(meta.get(key)) if isinstance(meta, dict) else None
     if given is None:
         return "no_labels"
-    found, strange = lexicon.known(given)
+    found, strange = lexicon.look_up(given)
     tally.unknown.update(strange)
     return "unknown_labels" if given and not found else found
 

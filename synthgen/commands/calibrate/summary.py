@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from synthgen.commands.calibrate.fitting import Floats
 from synthgen.commands.calibrate.labels import LabelCounts
-from synthgen.commands.learn.summary import printable
 from synthgen.config.taxonomy import Tree
+from synthgen.config.vocabulary import make_printable
 from synthgen.taggers import ClipTaggerFile, TaggerSpec
 
 SHOWN = 5  # unknown words
@@ -41,7 +41,7 @@ def yaml_text(spec: TaggerSpec, file: ClipTaggerFile, thresholds: Floats, head: 
         "most": file.most,
         "threshold": file.threshold,
     }
-    lines = [f"# {printable(line)}".rstrip() for line in head]
+    lines = [f"# {make_printable(line)}".rstrip() for line in head]
     lines += [f"{key}: {json.dumps(value)}" for key, value in settings.items()]
     lines += [
         "thresholds:",
@@ -52,17 +52,17 @@ def yaml_text(spec: TaggerSpec, file: ClipTaggerFile, thresholds: Floats, head: 
 
 def tally_lines(name: str, tally: LabelCounts) -> Iterator[str]:
     """How many images were used, and why others were not."""
-    yield printable(
+    yield make_printable(
         f"{name}: {tally.used + tally.left_out.total():,} images, {tally.used:,} used, {tally.left_out.total():,} left out"
     )
     for reason, times in tally.left_out.most_common():
-        yield printable(f"  {times:>7,} {reason:<16} first: {tally.first[reason]}")
+        yield make_printable(f"  {times:>7,} {reason:<16} first: {tally.first[reason]}")
     if tally.unknown:
         shown = ", ".join(
             f"{word!r} ({times:,})"
             for word, times in sorted(tally.unknown.items(), key=lambda one: (-one[1], one[0]))[:SHOWN]
         )
-        yield printable(f"  {tally.unknown.total():,} labels that the taxonomy does not have: {shown}")
+        yield make_printable(f"  {tally.unknown.total():,} labels that the taxonomy does not have: {shown}")
 
 
 def why_left_out(tally: LabelCounts) -> str:

@@ -22,6 +22,7 @@ from synthgen.commands.learn.tfidf import Example, TfidfSettings, Weights
 from synthgen.config import library, mapping, prompt_pack
 from synthgen.config.pipeline import Pipeline
 from synthgen.config.prompt_pack import Prompts
+from synthgen.config.vocabulary import Lexicon
 from synthgen.engines.revision import resolve
 from synthgen.errors import UserMistake, nearest
 from synthgen.store import Folder
@@ -172,7 +173,7 @@ def _finder(lesson: LearnPlan, tally: RowCounts) -> TypeFinder:
     order, types = lesson.order, lesson.prompts.types
     if lesson.types_are_given:
         by_id = vocabulary.types_file(order.types_file) if order.types_file else None
-        return partial(_given_types, vocabulary.Lexicon(types), by_id, tally.unknown["types"])
+        return partial(_given_types, Lexicon(types), by_id, tally.unknown["types"])
     if order.find_types == "text":
         texts, known = TypeTexts(types), dict[str, str | None]()
 
@@ -207,7 +208,7 @@ def _asked(lesson: LearnPlan) -> dict[str, classify.Classified]:
 
 
 def _given_types(
-    lexicon: vocabulary.Lexicon, by_id: "dict[str, tuple[str, ...]] | None", unknown: "Counter[str]", row: Row
+    lexicon: Lexicon, by_id: "dict[str, tuple[str, ...]] | None", unknown: "Counter[str]", row: Row
 ) -> list[str] | BadRow:
     words = row.types if by_id is None else by_id.get(row.id)
     if words is None or not words:
@@ -216,7 +217,7 @@ def _given_types(
             "no_types",
             "the row names no instruction type" if by_id is None else f"the types file has no row {row.id[:100]!r}",
         )
-    found, strange = lexicon.known(words)
+    found, strange = lexicon.look_up(words)
     unknown.update(strange)
     return found or BadRow(
         row.where, "unknown_types", f"none of its types is in the pipeline's families: {', '.join(strange)[:200]}"
@@ -245,7 +246,7 @@ def _tagged(lesson: LearnPlan, rows: Iterable[Row], tally: RowCounts) -> Iterato
             if isinstance(one.file, SidecarTaggerFile)
             for word, path in one.file.names.items()
         }
-        yield from _given_tags(rows, vocabulary.Lexicon(tree.nodes, names), tally)
+        yield from _given_tags(rows, Lexicon(tree.nodes, names), tally)
         return
     folder = lesson.seed.folder if lesson.order.images is None else Folder(lesson.order.images).path
     if lesson.order.images is not None and not Path(folder).is_dir():
@@ -255,14 +256,12 @@ def _tagged(lesson: LearnPlan, rows: Iterable[Row], tally: RowCounts) -> Iterato
     tool.close()
 
 
-def _given_tags(
-    rows: Iterable[Row], lexicon: vocabulary.Lexicon, tally: RowCounts
-) -> Iterator[tuple[Row, list[str]] | BadRow]:
+def _given_tags(rows: Iterable[Row], lexicon: Lexicon, tally: RowCounts) -> Iterator[tuple[Row, list[str]] | BadRow]:
     for row in rows:
         if row.tags is None:
             yield BadRow(row.where, "no_tags", "the row has nothing in the field of tags")
             continue
-        found, strange = lexicon.known(row.tags)
+        found, strange = lexicon.look_up(row.tags)
         tally.unknown["tags"].update(strange)
         if row.tags and not found:
             yield BadRow(row.where, "unknown_tags", f"none of its tags is in the taxonomy: {', '.join(strange)[:200]}")

@@ -5,9 +5,11 @@ its instruction types and tags; or why it is no such row. The form is told by th
 ShareGPT), `messages` or `prompt` and `completion` (TRL, OpenAI, this project's shards), `texts` (FineVision).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from synthgen.config.vocabulary import read_words
 
 ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "model": "assistant"}
 TEXT_COLUMNS = ("conversations", "messages", "prompt", "completion", "texts")
@@ -60,23 +62,10 @@ def row_of(where: str, number: int, record: Any, fields: Fields) -> Row | BadRow
         where,
         str(number if key is None else key),
         tuple(_turns(record)),
-        words(record.get(fields.types)) if fields.types else None,
-        words(record.get(fields.tags)) if fields.tags else None,
+        read_words(record.get(fields.types)) if fields.types else None,
+        read_words(record.get(fields.tags)) if fields.tags else None,
         tuple(_images(record)),
     )
-
-
-def words(value: Any) -> tuple[str, ...] | None:
-    """The words in a field: a list of them, one text with commas between them, or tags with a `path` each; None if there is no field."""
-    if value is None:
-        return None
-    if isinstance(value, str):
-        return tuple(part.strip() for part in value.split(",") if part.strip())
-    if isinstance(value, Mapping):
-        return words(value.get("path"))
-    if not isinstance(value, Sequence):
-        return (str(value),)
-    return tuple(word for one in value for word in words(one) or ())
 
 
 def _turns(record: Mapping[str, Any]) -> Iterator[Turn]:

@@ -6,7 +6,6 @@ says when the seed was last changed and not what time it is now.
 """
 
 import json
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from synthgen.commands.learn.records import BadRow
 from synthgen.commands.learn.seed import Seed
 from synthgen.commands.learn.tfidf import EVERY, TfidfSettings, Weights
 from synthgen.commands.learn.twins import Twins
+from synthgen.config.vocabulary import make_printable
 from synthgen.console import pluralize
 
 LINE = 112  # characters of a line of types
@@ -60,11 +60,11 @@ class Origin:
 
 def yaml_text(weights: Weights, origin: Origin) -> str:
     """The mapping file."""
-    head = "\n".join(f"# {printable(line)}" for line in _head(weights, origin))
+    head = "\n".join(f"# {make_printable(line)}" for line in _head(weights, origin))
     about = f"Learned from {origin.tally.counted:,} rows of {origin.seed.name} by TF-IDF of their tags and instruction types."
     extends = [f"extends: {origin.extends}"] if origin.extends else []
     rules = [line for tag in sorted(weights, key=lambda tag: (tag != EVERY, tag)) for line in _rule(tag, weights[tag])]
-    return "\n".join([head, f"about: {json.dumps(printable(about))}", *extends, "rules:", *rules]) + "\n"
+    return "\n".join([head, f"about: {json.dumps(make_printable(about))}", *extends, "rules:", *rules]) + "\n"
 
 
 def report(weights: Weights, origin: Origin) -> list[str]:
@@ -88,7 +88,7 @@ def report(weights: Weights, origin: Origin) -> list[str]:
         f"(tags {pair.tags_alike:.2f} alike, words {pair.words_alike:.2f})"
         for pair in origin.twins
     ]
-    return [printable(line) for line in lines]
+    return [make_printable(line) for line in lines]
 
 
 def _head(weights: Weights, origin: Origin) -> Iterator[str]:
@@ -137,8 +137,3 @@ def _rule(tag: str, asked: Mapping[str, float]) -> Iterator[str]:
             line = " " * 10
         line += part + " "
     yield line.rstrip()
-
-
-def printable(text: str) -> str:
-    """File names and words are the seed's; nothing of theirs may end a comment or steer a terminal."""
-    return re.sub(r"[^\x20-\x7e\u00a1-\ud7ff]", "?", text)

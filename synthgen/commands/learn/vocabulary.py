@@ -5,30 +5,11 @@ mean none. A word may be a whole path or a name alone, in any case, with blanks 
 """
 
 import json
-from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from synthgen.commands.learn.records import words
+from synthgen.config.vocabulary import read_words
 from synthgen.errors import UserMistake
-
-
-class Lexicon:
-    """The paths of a tree by every word for them; `names` adds words of the seed's own."""
-
-    def __init__(self, paths: Iterable[str], names: Mapping[str, str] | None = None) -> None:
-        listed = list(paths)
-        self._paths = {path.rpartition("/")[2]: path for path in listed} | {path: path for path in listed}
-        self._paths |= {_spelled(word): path for word, path in (names or {}).items()}
-
-    def known(self, given: Iterable[str]) -> tuple[list[str], list[str]]:
-        """(paths, words that mean none)"""
-        found: list[str] = []
-        unknown: list[str] = []
-        for word in given:
-            path = self._paths.get(_spelled(word))
-            (unknown if path is None else found).append(word if path is None else path)
-        return found, unknown
 
 
 def types_file(path: Path) -> dict[str, tuple[str, ...]]:
@@ -46,12 +27,8 @@ def types_file(path: Path) -> dict[str, tuple[str, ...]]:
         raise UserMistake(
             f'{path}: is neither {{"row id": ["type"]}} nor lines of {{"id": …, "types": […]}} ({error})'
         ) from error
-    return {str(key): words(value) or () for key, value in pairs}
+    return {str(key): read_words(value) or () for key, value in pairs}
 
 
 def _pair(record: Any) -> tuple[Any, Any]:
     return record["id"], record["types"]
-
-
-def _spelled(word: str) -> str:
-    return word.strip().lower().replace(" ", "_").replace("-", "_")

@@ -13,6 +13,7 @@ from PIL import Image
 from synthgen.commands.learn import command, learn
 from synthgen.commands.learn.records import BadRow, Fields, Row, row_of
 from synthgen.config import taxonomy
+from synthgen.config.vocabulary import Lexicon
 from synthgen.taggers import Tagged
 from tests.fixtures.seeds import COUNTING, READING, SCENE, llava, order, png, seed_rows, weights_of, write_seed
 from tests.fixtures.workspace import SHELVES, write
@@ -155,10 +156,10 @@ def test_counted_and_left_out_add_up_to_the_rows_of_the_seed(
     tally = command.RowCounts()
     typed = command._typed(
         command.seed.rows(seed, command.Columns(Fields("types", "tags"), False, False)),
-        lambda row: command._given_types(command.vocabulary.Lexicon(types), None, tally.unknown["types"], row),
+        lambda row: command._given_types(Lexicon(types), None, tally.unknown["types"], row),
         tally,
     )
-    for one in command._given_tags(typed, command.vocabulary.Lexicon(tree.nodes), tally):
+    for one in command._given_tags(typed, Lexicon(tree.nodes), tally):
         if isinstance(one, BadRow):
             tally.leave_out(one)
         else:
