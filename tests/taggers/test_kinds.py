@@ -515,7 +515,7 @@ def test_a_tagger_that_does_not_start_is_no_images_failure(
 
 def preview_tags(spec: TaggerSpec) -> object:
     job = SimpleNamespace(texts=SimpleNamespace(taggers=(spec,)))
-    return preview._tags(preview.PreviewTask(cast(Any, job), RED, "0", 16, 16, None))
+    return preview._find_tags(preview.PreviewTask(cast(Any, job), RED, "0", 16, 16, None))
 
 
 @pytest.mark.parametrize(
