@@ -43,12 +43,16 @@ def test_a_type_that_no_rule_asks_is_noted_even_where_its_weight_is_0(workspace:
 
 
 def test_a_weight_of_0_serves_no_tag_and_is_noted_with_its_line(workspace: Path) -> None:
-    rules = "about: x\nrules:\n  - {tags: '**', ask: {'**': 1}}\n  - {tags: animal/**, ask: {fine/**: 0, coarse/scene: 0}}\n"
-    path = write(workspace / "pipelines/mappings/small.yaml", rules)
+    zeros = "{tags: animal/**, ask: {fine/**: 0, coarse/scene: 0}}"
+    path = write(
+        workspace / "pipelines/mappings/small.yaml",
+        f"about: x\nrules:\n  - {{tags: '**', ask: {{'**': 1}}}}\n  - {zeros}\n",
+    )
     definitions = load_definitions(pipeline.load("small"))
     assert len(unserved_tags(definitions.taxonomy.tree, definitions.rules)) == 4
     assert list(notes(definitions.taxonomy.tree, definitions.rules, definitions.prompts.types, {"short": 1}))[-1] == (
-        f"note: 2 weights of 0 in mapping 'small', without effect (`never` forbids): fine/** ({path}:4), coarse/scene ({path}:4)"
+        "note: 2 weights of 0 in mapping 'small', without effect (`never` forbids): "
+        f"fine/** ({path}:4), coarse/scene ({path}:4)"
     )
 
 

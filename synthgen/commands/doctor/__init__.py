@@ -1,7 +1,4 @@
-"""`synth doctor`: the parts of a run that are missing on this machine, and the commands that fix it.
-
-Nothing here needs a package that synthgen requires, so it also runs where packages are missing.
-"""
+"""`synth doctor`: the parts of a run that are missing on this machine, and the commands that fix it."""
 
 from synthgen.commands.doctor.command import examine
 from synthgen.commands.doctor.finding import Finding, text

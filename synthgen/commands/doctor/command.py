@@ -1,4 +1,7 @@
-"""All checks of `synth doctor`, in the order of the report."""
+"""All checks of `synth doctor`, in the order of the report.
+
+Modules that need a package are imported inside functions, so the checks also run where packages are missing.
+"""
 
 from pathlib import Path
 

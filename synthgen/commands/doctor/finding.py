@@ -1,4 +1,4 @@
-"""A finding about this machine, the report of several, and the pip commands that fix one."""
+"""A finding about this machine, the report of several, and the pip commands that fix a missing package."""
 
 import shlex
 import sys

@@ -1,4 +1,4 @@
-"""Checks of the installed packages: their versions, whether they import, and whether they are built for this machine."""
+"""Checks of the installed packages: their versions, whether they import, and whether their builds fit this machine."""
 
 import importlib.metadata
 import os

@@ -36,7 +36,7 @@ class Row:
     images: tuple[bytes | str, ...]  # bytes, or a path as the row spells it
 
     def reject(self, reason: str, detail: str) -> "BadRow":
-        """Return what stands for this row when it is left out."""
+        """Return this row as left out, with the reason."""
         return BadRow(self.where, Failure(reason, detail))
 
 
