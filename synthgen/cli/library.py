@@ -31,7 +31,7 @@ OptionalKind = Annotated[
 @app.command()
 def check(pipeline: PipelineOption = "everyday", settings: SetOption = None) -> None:
     """Check a pipeline and every file that it names, without a model; all mistakes at once, and what is hardly meant."""
-    from synthgen.commands.check import misplaced, notes
+    from synthgen.commands.check import notes, threshold_notes
     from synthgen.config import pipeline as pipelines
     from synthgen.console import pluralize
     from synthgen.job import resolve as loader
@@ -42,7 +42,7 @@ def check(pipeline: PipelineOption = "everyday", settings: SetOption = None) -> 
     tree, types = texts.taxonomy.tree, texts.prompts.types
     for note in (
         *notes(tree, texts.rules, types, loaded.plan.forms),
-        *misplaced(loaded.select.keep, texts.prompts.pack),
+        *threshold_notes(loaded.select.keep, texts.prompts.pack),
     ):
         print(note)
     sizes = (
@@ -83,7 +83,7 @@ def show(kind: KindArgument, name: str) -> None:
     from synthgen.config import library
 
     if kind in ("taxonomy", "family", "mapping"):
-        print(trees.drawn(kind, name))
+        print(trees.draw(kind, name))
     else:
         print(library.read(library.find(kind, name)), end="")
 

@@ -1,4 +1,4 @@
-"""What a run ends with, to look at."""
+"""The samples or tags that a run prints at its end."""
 
 import io
 from collections.abc import Sequence
@@ -9,18 +9,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from synthgen.commands import samples as examples
+from synthgen.commands import samples
 from synthgen.stages.pack.schema import sample_schema
-from synthgen.store import Folder, Lease, Receipt, StageFolder, TablePart
-from synthgen.tables import OBJECT_TAGS, PACK, SELECT, TAG, table
+from synthgen.store import Folder, Lease, Receipt, Stage, TablePart
+from synthgen.tables import OBJECT_TAGS, table
 
 
 def test_tags_are_counted_by_image_with_what_no_image_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = Folder(str(tmp_path))
-    stage = StageFolder(out, TAG)
-    found = {"p0": [["animal/cat"], ["animal/cat", "document"], []], "p1": [["animal/cat"], ["document/invoice"]]}
+    stage = Stage(out, "1-tagged")
+    paths_of = {"p0": [["animal/cat"], ["animal/cat", "document"], []], "p1": [["animal/cat"], ["document/invoice"]]}
     with Lease.take(out) as lease:
-        for name, images in found.items():
+        for name, images in paths_of.items():
             rows = [
                 {
                     "object_id": f"{name}{at}",
@@ -29,12 +29,12 @@ def test_tags_are_counted_by_image_with_what_no_image_has(tmp_path: Path, monkey
                 for at, paths in enumerate(images)
             ]
             parts = {
-                f"tags/{one}": TablePart((stage.write(f"tags/{one}", name, 1, table(rows, OBJECT_TAGS)),), "f")
-                for one in ("a", "b")
+                f"tags/{tagger}": TablePart((stage.write(f"tags/{tagger}", name, 1, table(rows, OBJECT_TAGS)),), "f")
+                for tagger in ("a", "b")
             }
             stage.commit(Receipt(name, 1, parts, {}), lease, 1)
     leaves = ["animal/cat", "animal/red_panda", "document/invoice"]
-    lines = examples.tags(out, ["a", "b"], leaves).splitlines()
+    lines = samples.tags(out, ["a", "b"], leaves).splitlines()
     assert [line.split() for line in lines[:4]] == [
         ["tag", "images"],
         ["animal/cat", "3"],
@@ -42,25 +42,25 @@ def test_tags_are_counted_by_image_with_what_no_image_has(tmp_path: Path, monkey
         ["document/invoice", "1"],
     ]
     assert lines[4:] == ["found in no image: animal/red_panda"]
-    monkeypatch.setattr(examples, "TAGS", 1)
+    monkeypatch.setattr(samples, "TAGS", 1)
     assert (
-        examples.tags(out, ["a"], leaves).splitlines()[2]
+        samples.tags(out, ["a"], leaves).splitlines()[2]
         == "… and 2 tags more; the rarest: document 1, document/invoice 1"
     )
 
 
-def packed(out: Folder, sizes: Sequence[int]) -> None:
-    """Shards of so many samples, each of one turn, as the decisions of the folder want them."""
-    said = [{"role": role, "content": [{"type": "text", "text": role}]} for role in ("user", "assistant")]
-    blank = {name: None for name in sample_schema(()).names} | {"messages": said, "types": ["coarse/scene"]}
-    stage = StageFolder(out, PACK)
+def write_shards(out: Folder, sizes: Sequence[int]) -> None:
+    """Write shards of so many samples, each of one turn, that fit the decisions of the folder."""
+    messages = [{"role": role, "content": [{"type": "text", "text": role}]} for role in ("user", "assistant")]
+    blank = {name: None for name in sample_schema(()).names} | {"messages": messages, "types": ["coarse/scene"]}
+    stage = Stage(out, "5-shards")
     out.create("run.json", b"{}")
     with Lease.take(out) as lease:
-        StageFolder(out, SELECT).commit(Receipt("e001-00000", 1, {}, {"kept": sum(sizes)}), lease, 1)
+        Stage(out, "4-selected").commit(Receipt("e001-00000", 1, {}, {"kept": sum(sizes)}), lease, 1)
         for number, size in enumerate(sizes):
             sink = io.BytesIO()
-            samples = [blank | {"uris": [f"{number}-{row}.jpg"]} for row in range(size)]
-            pq.write_table(pa.Table.from_pylist(samples, schema=sample_schema(())), sink)
+            rows = [blank | {"uris": [f"{number}-{row}.jpg"]} for row in range(size)]
+            pq.write_table(pa.Table.from_pylist(rows, schema=sample_schema(())), sink)
             data = TablePart((stage.put("data", "train", sink.getvalue(), size),), "f")
             stage.commit(Receipt(f"e001-{number:05d}", 1, {"data": data}, {"turns": size, "samples": size}), lease, 1)
 
@@ -81,24 +81,24 @@ def packed(out: Folder, sizes: Sequence[int]) -> None:
 )
 def test_each_sample_is_shown_once_however_few_there_are(tmp_path: Path, sizes: list[int], shown: int) -> None:
     out = Folder(str(tmp_path))
-    packed(out, sizes)
-    found = [line for line in examples.text(out).splitlines() if line.endswith(".jpg")]
-    assert len(found) == len(set(found)) == shown
+    write_shards(out, sizes)
+    uris = [line for line in samples.text(out).splitlines() if line.endswith(".jpg")]
+    assert len(uris) == len(set(uris)) == shown
 
 
-def test_samples_that_the_decisions_no_longer_want_are_not_shown(tmp_path: Path) -> None:
+def test_samples_of_earlier_decisions_are_not_shown(tmp_path: Path) -> None:
     out = Folder(str(tmp_path))
-    packed(out, [2, 1])
+    write_shards(out, [2, 1])
     with Lease.take(out) as lease:
-        StageFolder(out, SELECT).commit(Receipt("e001-00000", 2, {}, {"kept": -3, "rule:echo": 3}), lease, 1)
-    told = f"pack has not run yet on these decisions; of earlier ones 2 shards: {out.url}/5-shards/data/*.parquet"
-    assert examples.text(out).split("\n") == ["", told]
+        Stage(out, "4-selected").commit(Receipt("e001-00000", 2, {}, {"kept": -3, "rule:echo": 3}), lease, 1)
+    last = f"pack has not run yet on these decisions; of earlier ones 2 shards: {out.url}/5-shards/data/*.parquet"
+    assert samples.text(out).split("\n") == ["", last]
 
 
-def test_the_shards_are_told_so_that_they_can_be_opened_there(out: Folder) -> None:
-    """Wherever the folder is: a bucket's address keeps its s3://."""
-    packed(out, [1])
-    *shown, last = examples.text(out).splitlines()
+def test_the_address_of_the_shards_can_be_opened(out: Folder) -> None:
+    """A bucket's address keeps its s3://."""
+    write_shards(out, [1])
+    *shown, last = samples.text(out).splitlines()
     assert "  Q: user" in shown and last == f"1 shard: {out.url}/5-shards/data/*.parquet"
     fs, path = fsspec.core.url_to_fs(last.removeprefix("1 shard: "))
     assert len(fs.glob(path)) == 1

@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 
 from synthgen.commands.calibrate.fitting import Flags, LabelledScores
-from synthgen.commands.learn.records import words
-from synthgen.commands.learn.vocabulary import Lexicon
 from synthgen.config.pipeline import ImagesConfig, SourceConfig
 from synthgen.config.taxonomy import Tree, with_ancestors
+from synthgen.config.vocabulary import Lexicon, read_words
 from synthgen.errors import Failure, one_line
 from synthgen.ingest.images import DecoderPool, Unfit
 from synthgen.ingest.sources import Listed, ObjectRef, Unreadable, read_objects
@@ -99,10 +98,10 @@ def _labels(listed: Listed, key: str, lexicon: Lexicon, counts: LabelCounts) -> 
     meta = json.loads(listed.source_meta or "{}")  # the listing has checked that it is JSON
     if isinstance(meta, dict) and "sidecar_unreadable" in meta:
         return "labels_unreadable"
-    given = words(meta.get(key)) if isinstance(meta, dict) else None
+    given = read_words(meta.get(key)) if isinstance(meta, dict) else None
     if given is None:
         return "no_labels"
-    paths, unknown = lexicon.known(given)
+    paths, unknown = lexicon.look_up(given)
     counts.unknown.update(unknown)
     return "unknown_labels" if given and not paths else paths
 
