@@ -22,6 +22,7 @@ from itertools import islice
 
 from synthgen.console import StageProgress, generation_note, tagging_note
 from synthgen.engines import check_engine
+from synthgen.engines.kinds import gpus_of, kind_of
 from synthgen.errors import UserMistake
 from synthgen.ingest.sources import Listed, begun, shown, walks_into
 from synthgen.job import funnel, run_record
@@ -175,14 +176,13 @@ def _generate(job: Job, which: StageRange, lease: Lease) -> int:
     )
     works = generate.todo(planned, stage.log(), terms, which.update)
     engine = job.pipeline.generate.engine
-    gpus = engine.gpus if engine.kind == "vllm" else 0
     crew = PoolSpec(
         generate.build,
         terms,
         lambda work: generate.object_ids(terms, work),
         min(engine.replicas, len(works)),
         engine.cpus,
-        gpus,
+        gpus_of(engine),
     )
     crew = replace(crew, notes=stage.folder.child("strikes"))
     started = time.monotonic()
@@ -224,7 +224,8 @@ def _pack(job: Job, which: StageRange, lease: Lease) -> int:
     _note_memory("pack", crew.size, memory.pack_bytes(job.pipeline))
     with StageProgress("pack", sum(len(shard.samples) for shard in shards), "sample") as bar:
         done = _do(crew, shards, lambda counters: bar.show(counters.get("samples", 0.0)), _committing(stage, lease))
-    pack.publish(terms, job.pipeline.select, {**job.facts, "Engine": job.pipeline.generate.engine.kind}, lease)
+    engine = kind_of(job.pipeline.generate.engine)
+    pack.publish(terms, job.pipeline.select, {**job.facts, "Engine": engine.name}, lease)
     return done
 
 

@@ -103,11 +103,12 @@ def needs_engine(pipeline: str | None) -> bool:
     from synthgen import taggers as tagging
     from synthgen.config import library
     from synthgen.config import pipeline as pipelines
+    from synthgen.engines.kinds import kind_of
 
     loaded = pipelines.load(pipeline)
     taggers = [library.load("tagger", name) for name in loaded.tag.taggers]  # whose models need not be here yet
     served = [library.check(one, tagging.VlmTaggerFile).serve for one in taggers if one.at(("engine",)) == "vlm"]
-    return any(one.kind == "vllm" for one in (loaded.generate.engine, *served))
+    return any("vllm" in kind_of(one).needs for one in (loaded.generate.engine, *served))
 
 
 def text(findings: Sequence[Finding]) -> str:

@@ -21,7 +21,7 @@ from synthgen.config import mapping
 from synthgen.config.pipeline import GenerateConfig, Pipeline
 from synthgen.config.prompt_pack import turn_text
 from synthgen.engines import ModelName
-from synthgen.engines.revision import resolve
+from synthgen.engines.kinds import kind_of, reply_options, resolve_model
 from synthgen.errors import SettingsChanged
 from synthgen.job import run_record
 from synthgen.job.diff import differences, in_words
@@ -130,12 +130,15 @@ def open_job(
 def _resolved(before: Any, settings: GenerateConfig, said_at: str = "generate.model") -> ModelName:
     """The exact model; one of the hub at the commit that the folder was begun with, as its record has it. What its author pushes
     later changes no run, unless a `revision` asks for it."""
-    is_of_hub = (
-        settings.engine.kind == "vllm" and not settings.revision and not Path(settings.model).expanduser().is_dir()
-    )
-    if is_of_hub and isinstance(before, list) and before[0] == settings.model and COMMIT.fullmatch(before[1]):
-        return ModelName(*before)
-    return resolve(settings, said_at)
+    kind = kind_of(settings.engine)
+    is_pinned = kind.pins_revision and not settings.revision and not Path(settings.model).expanduser().is_dir()
+    if isinstance(before, list) and before[0] == settings.model:
+        if is_pinned and COMMIT.fullmatch(before[1]):
+            return ModelName(*before)
+        # Engines of the user's own were once recorded as scripted; such a folder keeps its pairs.
+        if settings.engine.script and before[1] == "scripted":
+            return ModelName(*before)
+    return resolve_model(settings, said_at)
 
 
 def reopen(out: Folder) -> Job:
@@ -174,7 +177,7 @@ def _shape(pipeline: Pipeline, texts: Definitions, model: ModelName) -> dict[str
         },
         "generated": {
             "model": model.revision if model.revision.startswith("files:") else [model.model, model.revision],
-            "engine": pipeline.generate.engine.shaping,
+            "engine": reply_options(pipeline.generate.engine),
             "system": pack.system,
             "ask": pack.ask.model_dump(mode="json"),
             "ask_choice": pack.ask_choice.model_dump(mode="json") if pack.ask_choice else None,

@@ -5,7 +5,7 @@ So that one mistake does not hide another, what a wrong file names is still foll
 compared as far as each can be known: a file that cannot be read hides only what depends on it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import permutations
@@ -13,33 +13,24 @@ from pathlib import Path
 
 from synthgen import taggers as tagging
 from synthgen.config import library, mapping, prompt_pack
-from synthgen.config.library import Section
 from synthgen.config.mapping import RuleSet
 from synthgen.config.pipeline import GenerateConfig, Pipeline
 from synthgen.config.prompt_pack import Prompts
 from synthgen.config.strict_yaml import Document, KeyPath
 from synthgen.config.taxonomy import Taxonomy, Tree, alike, matching
-from synthgen.engines.scripted import Script
+from synthgen.engines import Capability
+from synthgen.engines.section import engine_faults, kind_at
 from synthgen.errors import Mistakes, attempted, nearest
 from synthgen.stages.generate.scoring import NEEDS, SCORERS
 from synthgen.taggers import TaggerSpec
 
 SCORES: KeyPath = ("generate", "scores")
 ENGINE: KeyPath = ("generate", "engine")
-
-
-class _ScriptedEngine(Section, extra="ignore"):
-    options: Script = Script()
-
-
-class _ScriptedGenerate(Section, extra="ignore"):
-    engine: _ScriptedEngine
-
-
-class _Scripted(Section, extra="ignore"):
-    """What is said of a scripted engine, in the place where a pipeline says it."""
-
-    generate: _ScriptedGenerate
+SERVED: Mapping[Capability, str] = {
+    "given": "prompt log-probabilities",
+    "labels": "probabilities of labels",
+    "schema": "replies that follow a schema",
+}
 
 
 @dataclass(frozen=True)
@@ -79,9 +70,8 @@ def load(document: Document) -> tuple[Pipeline, Definitions]:
             for what, where, is_later in later
             if is_later
         ]
-    if document.at((*ENGINE, "kind")) == "scripted" and not document.at((*ENGINE, "script")):
-        attempted(faults, lambda: library.check(document, _Scripted))
     faults += [
+        *engine_faults(document, ENGINE),
         *_score_faults(document),
         *(_unserved(document, prompts) if prompts else ()),
         *_cap_faults(document, types),
@@ -148,7 +138,8 @@ def _score_faults(document: Document) -> list[str]:
 
 def _unserved(document: Document, prompts: Prompts) -> list[str]:
     """Scores that the prompt pack or the engine cannot serve."""
-    pack, faults = prompts.pack, []
+    pack, faults = prompts.pack, list[str]()
+    kind = attempted([], partial(kind_at, document, ENGINE))  # None: its name is a mistake already
     asked = {
         "paraphrase": pack.paraphrase,
         "blind": pack.blind,
@@ -159,14 +150,15 @@ def _unserved(document: Document, prompts: Prompts) -> list[str]:
         where = f"{document.where(place)}: generate.scores: '{name}' needs"
         if name in asked and asked[name] is None:
             faults.append(f"{where} a prompt that pack '{prompts.name}' does not have")
-        if document.at((*ENGINE, "kind")) != "endpoint":
+        if kind is None:
             continue
-        if NEEDS.get(name) == "given":
-            faults.append(f"{where} prompt log-probabilities, which an endpoint does not give; use engine kind vllm")
+        need = NEEDS.get(name)
+        if need and need not in kind.capabilities:
+            faults.append(f"{where} {SERVED[need]}, which engine kind {kind.name} does not give; use engine kind vllm")
         judge = pack.judge.get(name)  # type: ignore[call-overload]
-        if found := _begins_another(judge.labels if judge else ()):
+        if kind.shows_first_token and (found := _begins_another(judge.labels if judge else ())):
             faults.append(
-                f"{where} labels that their first tokens tell apart, which is all that an endpoint shows; in pack '{prompts.name}' "
+                f"{where} labels with distinct first tokens, which is all that engine kind {kind.name} shows; in pack '{prompts.name}' "
                 f"'{found[0]}' begins '{found[1]}'; use other labels, or engine kind vllm"
             )
     return faults

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 
 from synthgen.config.pipeline import ImagesConfig, SourceConfig
+from synthgen.engines.kinds import gpus_of
 from synthgen.ingest.images import Decoded, DecoderPool, Unfit
 from synthgen.ingest.sources import Unreadable, read_objects, ref_of
 from synthgen.store import CommitLog, Folder, Receipt, Stage, TablePart
@@ -104,7 +105,7 @@ def _is_retry(terms: TagContext, work: Task) -> bool:
 def resources(terms: TagContext, gpus: float | None) -> tuple[float, float | None]:
     """(cpus, gpus) of a worker: what the pipeline gives it, or what its VLM needs if that is more; gpus None is a share of one."""
     served = [one.file.serve for one in terms.taggers if isinstance(one.file, VlmTaggerFile)]
-    needed = max([0.0, *(one.gpus for one in served if one.kind == "vllm")])
+    needed = max([0.0, *(gpus_of(one) for one in served)])
     is_open = (
         gpus is None
         and not needed

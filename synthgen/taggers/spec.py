@@ -21,7 +21,9 @@ from synthgen.config.pipeline import EngineConfig, GenerateConfig
 from synthgen.config.strict_yaml import Document, KeyPath
 from synthgen.config.taxonomy import Taxonomy, Tree, matches
 from synthgen.engines import ModelName
-from synthgen.engines.revision import folder_digest, resolve
+from synthgen.engines.kinds import reply_options, resolve_model
+from synthgen.engines.revision import folder_digest
+from synthgen.engines.section import engine_faults
 from synthgen.errors import Mistakes, attempted, nearest
 
 Limit = Annotated[float, Field(gt=0, le=1)]  # a probability
@@ -95,7 +97,7 @@ class TaggerSpec:
         # Words about a tagger, and where a model is served and how fast, say nothing of what it finds.
         settings = self.file.model_dump(mode="json", exclude={"about", "serve"})
         if isinstance(self.file, VlmTaggerFile):
-            settings["serve"] = self.file.serve.shaping
+            settings["serve"] = reply_options(self.file.serve)
         order = list(settings.get("thresholds", ()))  # decides where several match; below keys are sorted
         whole = json.dumps([settings, order, self._texts, digest], sort_keys=True)
         return hashlib.sha256(whole.encode()).hexdigest()[:32]
@@ -149,8 +151,10 @@ def load(name: str) -> TaggerSpec:
         )
         if fault := _model_fault(file, folder):
             faults.append(f"{document.where(('model',))}: model {file.model}: {fault}")
+    if document.at(("engine",)) == "vlm":
+        faults += engine_faults(document, ("serve",))
     if faults:
-        raise Mistakes(faults)
+        raise Mistakes(list(dict.fromkeys(faults)))
     assert file and tags
     return TaggerSpec(name, file, tags, str(folder) if folder else None)
 
@@ -186,7 +190,7 @@ def load_all(names: Sequence[str]) -> tuple[TaggerSpec, ...]:
     return tuple(specs)
 
 
-def resolved(spec: TaggerSpec, find: Callable[[GenerateConfig, str], ModelName] = resolve) -> TaggerSpec:
+def resolved(spec: TaggerSpec, find: Callable[[GenerateConfig, str], ModelName] = resolve_model) -> TaggerSpec:
     """The same, with the exact model of a VLM tagger found out, which may ask the hub."""
     if not isinstance(spec.file, VlmTaggerFile):
         return spec

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from PIL.Image import Image
 
 from synthgen.engines import choice_prompt, open_engine
+from synthgen.errors import Failure
 from synthgen.taggers.protocol import Tagged
 from synthgen.taggers.spec import TaggerSpec, VlmTaggerFile
 
@@ -65,8 +66,8 @@ class VlmTagger:
                     self._file.head, meanings, self._file.question, self._file.a_level, image, key
                 )
                 chosen = await choice_prompt.choose(self._engine, choice)
-                if isinstance(chosen, str):
-                    return Tagged([], failure=chosen)
+                if isinstance(chosen, Failure):
+                    return Tagged([], failure=str(chosen))
                 level = [by_name[name] for name in chosen]
                 found += level
                 paths = [child for path in level for child in self._tree.nodes[path].children]

@@ -95,10 +95,6 @@ def test_the_last_of_two_settings_counts_and_leaves_its_neighbours() -> None:
             "select.keep={blind: {forms: [shrt]}}",
             "select.keep.blind.forms.0: 'shrt' is not an answer form: did you mean 'short'?",
         ),
-        (
-            "generate.engine.kind=endpoint",
-            "generate.engine: an endpoint needs urls, a list of base URLs such as http://127.0.0.1:8000/v1",
-        ),
         ("generate.engine={kind: endpoint, urls: [nohttp]}", f"generate.engine.urls.0: {NO_URL}"),
         ("generate.engine={kind: endpoint, urls: ['http:///v1']}", f"generate.engine.urls.0: {NO_URL}"),
         (
@@ -311,8 +307,8 @@ def test_a_score_that_pack_or_engine_cannot_serve_is_told() -> None:
     scores = "generate.scores=[blind, image_gain]"
     assert mistakes(scores, "select.keep={}", "generate.engine={kind: endpoint, urls: ['http://x/v1']}") == [
         f"--set {scores}: generate.scores: 'blind' needs a prompt that pack 'small' does not have",
-        f"--set {scores}: generate.scores: 'image_gain' needs prompt log-probabilities, which an endpoint does not give; "
-        "use engine kind vllm",
+        f"--set {scores}: generate.scores: 'image_gain' needs prompt log-probabilities, "
+        "which engine kind endpoint does not give; use engine kind vllm",
     ]
 
 
@@ -334,7 +330,7 @@ def test_labels_that_an_endpoint_cannot_tell_apart_are_told_and_left_to_vllm_to_
     ))  # fmt: skip
     scores = "generate.scores=[question, answer]"
     assert mistakes(scores, "generate.engine={kind: endpoint, urls: ['http://x/v1']}") == [
-        f"--set {scores}: generate.scores: 'answer' needs labels that their first tokens tell apart, which is all that an endpoint shows; "
+        f"--set {scores}: generate.scores: 'answer' needs labels with distinct first tokens, which is all that engine kind endpoint shows; "
         "in pack 'small' '1' begins '10'; use other labels, or engine kind vllm",
     ]
     assert resolve.load(pipelines.read("small", [scores, "generate.engine={kind: vllm}"]))
@@ -354,9 +350,7 @@ def test_options_that_the_scripted_engine_does_not_know_are_told_without_startin
     )
 
 
-@pytest.mark.parametrize(
-    "engine", ["{kind: scripted, script: 'mine:Engine', options: {dtype: x}}", "{options: {dtype: x}}"]
-)
+@pytest.mark.parametrize("engine", ["{kind: 'mine:Engine', options: {dtype: x}}", "{options: {dtype: x}}"])
 def test_options_of_other_engines_are_for_them_to_judge(engine: str) -> None:
     assert resolve.load(pipelines.read("small", [f"generate.engine={engine}"]))
 

@@ -75,7 +75,7 @@ def chooser(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> list[Request]:
 
 
 def vlm(options: Mapping[str, Any] | None = None, more: str = "") -> TaggerSpec:
-    serve = {"kind": "scripted", "script": "chooser:Chooser", "options": options or {}}
+    serve = {"kind": "chooser:Chooser", "gpus": 0, "options": options or {}}
     write(
         Path("taggers/mine.yaml"),
         f"about: x\nengine: vlm\ntaxonomy: small\nmodel: none\nserve: {json.dumps(serve)}\n{more}",
@@ -171,8 +171,10 @@ def test_the_fingerprint_of_a_vlm_tagger_follows_its_words_and_model_but_not_whe
     chooser: list[Request],
 ) -> None:
     first = vlm().fingerprint
-    assert vlm({"wanted": ["cat"]}).fingerprint == first
-    assert vlm({"max_model_len": 512}).fingerprint != first, "what shapes a reply shapes the tags"
+    text = Path("taggers/mine.yaml").read_text()
+    write(Path("taggers/mine.yaml"), text.replace('"gpus": 0', '"gpus": 0, "retries": 9'))
+    assert tagging.resolved(tagging.load("mine")).fingerprint == first
+    assert vlm({"wanted": ["cat"]}).fingerprint != first, "what shapes a reply shapes the tags"
     assert vlm(more="question: Hm?\n").fingerprint != first
     text = Path("taggers/mine.yaml").read_text()
     write(Path("taggers/mine.yaml"), text.replace("model: none", "model: other").replace("question: Hm?\n", ""))
@@ -539,7 +541,7 @@ def test_a_vlm_tagger_works_in_the_tagging_worker(chooser: list[Request], listed
 
 def test_a_worker_gets_the_resources_of_its_vlm(chooser: list[Request]) -> None:
     assert tag.resources(terms_of(Folder("out"), [beside("first", "tags")]), 0.5) == (1, 0.5)
-    assert tag.resources(terms_of(Folder("out"), [vlm()]), 0.5) == (1, 0.5)  # a scripted engine takes no GPU
+    assert tag.resources(terms_of(Folder("out"), [vlm()]), 0.5) == (1, 0.5)  # this engine takes no GPU
     write(Path("taggers/big.yaml"), "about: x\nengine: vlm\ntaxonomy: small\nmodel: a/b\nserve: {gpus: 2, cpus: 4}\n")
     assert tag.resources(terms_of(Folder("out"), [tagging.load("big")]), 0.5) == (4, 2)
 

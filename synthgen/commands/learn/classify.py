@@ -14,7 +14,7 @@ from PIL.Image import Image
 from synthgen.config.pipeline import EngineConfig
 from synthgen.config.taxonomy import Tree
 from synthgen.engines import Engine, EngineDied, ModelName, choice_prompt, open_engine
-from synthgen.errors import ModelUnavailable
+from synthgen.errors import Failure, ModelUnavailable
 
 FAMILIES = 3  # chosen at most, where several may be
 IN_FLIGHT = 64  # questions being sorted at once
@@ -99,4 +99,4 @@ async def _among(
         "Kinds of question about an image:", meanings, asked, most, about.image, about.image_key
     )
     found = await choice_prompt.choose(engine, choice)
-    return found if isinstance(found, str) else [by_name[name] for name in found]
+    return str(found) if isinstance(found, Failure) else [by_name[name] for name in found]

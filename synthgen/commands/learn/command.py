@@ -22,7 +22,7 @@ from synthgen.commands.learn.tfidf import Example, TfidfSettings, Weights
 from synthgen.config import library, mapping, prompt_pack
 from synthgen.config.pipeline import Pipeline
 from synthgen.config.prompt_pack import Prompts
-from synthgen.engines.revision import resolve
+from synthgen.engines.kinds import resolve_model
 from synthgen.errors import UserMistake, nearest
 from synthgen.store import Folder
 from synthgen.taggers import SidecarTaggerFile, Taggers, TaggerSpec, resolved
@@ -197,7 +197,7 @@ def _asked(lesson: LearnPlan) -> dict[str, classify.Classified]:
     }
     generate = lesson.order.pipeline.generate
     task = classify.ClassifyTask(
-        resolve(generate), generate.engine, lesson.prompts.tree, tuple(map(classify.ClassifySubject, questions))
+        resolve_model(generate), generate.engine, lesson.prompts.tree, tuple(map(classify.ClassifySubject, questions))
     )
     try:
         found: list[classify.Classified] = once(classify.sort_all, task, generate.engine)

@@ -11,6 +11,7 @@ from synthgen.commands.plan.budget import STEPS, share_within, whole, with_plan
 from synthgen.commands.plan.counts import QuestionCounts, count
 from synthgen.commands.plan.pricing import Kind, Use
 from synthgen.console import counted
+from synthgen.engines.kinds import gpus_of
 from synthgen.errors import UserMistake
 from synthgen.job.changes import changed
 from synthgen.job.job import Job
@@ -143,7 +144,7 @@ def _within(job: Job, text: str, profile: Profile | None) -> tuple[Job, str]:
         raise UserMistake(
             f"--budget {text}: no profile of this engine is stored in {job.out.url}; add --profile 32 to measure one"
         )
-    gpus, settings = pricing.gpus_of(generation.engine), job.pipeline.plan
+    gpus, settings = gpus_of(generation.engine), job.pipeline.plan
     found = whole(job, lambda kind: budget.spent(rates.of(kind), generation.price, gpus))
     share = share_within(found, settings, budget.amount)
     if share is None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from math import ceil
 
-from synthgen.config.pipeline import EngineConfig, PriceConfig
+from synthgen.config.pipeline import PriceConfig
 from synthgen.errors import UserMistake
 
 Kind = tuple[str, str]  # instruction type and answer form
@@ -78,11 +78,6 @@ def _mean(uses: Sequence[Use]) -> Use:
 def is_set(price: PriceConfig) -> bool:
     """Whether the pipeline names any price."""
     return any((price.gpu_hour, price.prompt_million, price.cached_million, price.output_million))
-
-
-def gpus_of(engine: EngineConfig) -> float:
-    """The GPUs of a replica; an endpoint's and a script's are not ours."""
-    return engine.gpus if engine.kind == "vllm" else 0
 
 
 def hours(use: Use, gpus: float) -> float:

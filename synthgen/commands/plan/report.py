@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from synthgen.commands.plan.estimate import Forecast
-from synthgen.commands.plan.pricing import Use, gpus_of, hours, is_set, money
+from synthgen.commands.plan.pricing import Use, hours, is_set, money
+from synthgen.engines.kinds import gpus_of
 from synthgen.stages.plan.dry_run import NO_RULE
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from synthgen.config.pipeline import EngineConfig, ImagesConfig, SamplingConfig, SourceConfig
 from synthgen.config.prompt_pack import Prompts, recipe_texts
 from synthgen.engines import ModelName
+from synthgen.engines.kinds import reply_options
 from synthgen.stages.generate import scoring
 from synthgen.store import Folder
 from synthgen.tables import make_id
@@ -41,7 +42,7 @@ class GenerateContext:
         named = [] if self.model.revision.startswith("files:") else [self.model.model]
         shaping = {
             "model": [*named, self.model.revision],
-            "engine": self.engine.shaping,
+            "engine": reply_options(self.engine),
             "sampling": self.sampling.model_dump(
                 mode="json", include={"ask_temperature", "answer_temperature", "top_p"}
             ),
