@@ -33,17 +33,6 @@ from synthgen.config.strict_yaml import Document, parse
 from synthgen.errors import UserMistake, attempted
 from synthgen.tables import ANSWER_FORMS
 
-# Of vLLM's options those that can change a reply.
-SHAPING = (
-    "dtype",
-    "quantization",
-    "kv_cache_dtype",
-    "max_model_len",
-    "mm_processor_kwargs",
-    "hf_overrides",
-    "tokenizer",
-)
-
 
 class SourceConfig(Section):
     """Where the images are: a folder, a glob, an s3:// or gs:// prefix, a Parquet file or a folder of them, or urls:FILE."""
@@ -118,10 +107,10 @@ class PlanConfig(Section):
 class EngineConfig(Section):
     """What serves the model. `options` go to vLLM's engine arguments, or into the calls of an endpoint, as they are."""
 
-    kind: Literal["vllm", "endpoint", "scripted"] = "vllm"
+    kind: str = "vllm"  # the kinds, and which settings each needs: engines/kinds.py
     urls: BaseUrls = ()  # of endpoints
     key_env: str = "OPENAI_API_KEY"  # endpoint: the environment variable that holds the key, if there is one
-    script: str | None = None  # scripted: module:attribute, a class with the Engine's call
+    script: str | None = None  # the earlier spelling of kind: module:Class, with kind: scripted
     replicas: int = Field(default=1, gt=0)
     gpus: float = Field(default=1, ge=0)  # per replica; above 1 means tensor parallel
     cpus: float = Field(default=1, ge=0)
@@ -135,19 +124,6 @@ class EngineConfig(Section):
     template: TemplateOptions = Field(default_factory=dict)  # options of the chat template
     environment: Variables = Field(default_factory=dict)  # vllm: environment variables of the engine
     options: Mapping[str, Any] = Field(default_factory=dict)
-
-    @model_validator(mode="after")
-    def _has_urls(self) -> "EngineConfig":
-        if self.kind == "endpoint" and not self.urls:
-            raise ValueError("an endpoint needs urls, a list of base URLs such as http://127.0.0.1:8000/v1")
-        return self
-
-    @property
-    def shaping(self) -> dict[str, Any]:
-        """The options that can change a reply, and those of the chat template, if there are any; the others say how fast."""
-        of_all = tuple(self.options) if self.kind == "endpoint" else SHAPING
-        shaping = {key: self.options[key] for key in of_all if key in self.options}
-        return {**shaping, "template": dict(self.template)} if self.template else shaping
 
 
 class PriceConfig(Section):

@@ -11,31 +11,14 @@ from pathlib import Path
 
 from synthgen import taggers as tagging
 from synthgen.config import library, mapping, prompt_pack
-from synthgen.config.library import Section
 from synthgen.config.mapping import RuleSet
 from synthgen.config.pipeline import Pipeline
 from synthgen.config.strict_yaml import Document
 from synthgen.config.taxonomy import Tree, alike, matching
-from synthgen.engines.scripted import Script
+from synthgen.engines.section import engine_faults
 from synthgen.errors import Mistakes, attempted
 from synthgen.job import scores
 from synthgen.stages.contract import Definitions
-
-ENGINE = ("generate", "engine")
-
-
-class _ScriptedEngine(Section, extra="ignore"):
-    options: Script = Script()
-
-
-class _ScriptedGenerate(Section, extra="ignore"):
-    engine: _ScriptedEngine
-
-
-class _Scripted(Section, extra="ignore"):
-    """What is said of a scripted engine, in the place where a pipeline says it."""
-
-    generate: _ScriptedGenerate
 
 
 def load(document: Document) -> tuple[Pipeline, Definitions]:
@@ -62,9 +45,8 @@ def load(document: Document) -> tuple[Pipeline, Definitions]:
             for what, where, is_later in later
             if is_later
         ]
-    if document.at((*ENGINE, "kind")) == "scripted" and not document.at((*ENGINE, "script")):
-        attempted(faults, lambda: library.check(document, _Scripted))
     faults += [
+        *engine_faults(document, scores.ENGINE),
         *scores.name_faults(document),
         *(scores.serve_faults(document, prompts) if prompts else ()),
         *_cap_faults(document, types),

@@ -799,9 +799,9 @@ def alone(*arguments: str) -> Done:
 def test_an_engine_that_does_not_load_stops_a_new_run_before_it_writes(photos: Path, workspace: Path) -> None:
     write(workspace / "broken.py", "def Engine(name, settings):\n    raise RuntimeError('no such device\\nand more')\n")
     before = contents(workspace)
-    done = alone(*RUN, "--set", "generate.engine.script=broken:Engine")
+    done = alone(*RUN, "--set", "generate.engine={kind: 'broken:Engine', gpus: 0}")
     assert (done.status, done.stdout) == (1, "")
-    assert done.stderr == "synth: engine broken:Engine: RuntimeError: no such device\n"
+    assert done.stderr == "synth: engine broken:Engine: RuntimeError: no such device and more\n"
     assert {name: data for name, data in contents(workspace).items() if "__pycache__" not in name} == before
 
 

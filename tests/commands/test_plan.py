@@ -247,7 +247,7 @@ def test_a_profile_whose_calls_all_fail_is_not_stored_and_one_with_some_failures
 def test_the_edit_loop_asks_what_the_edit_added_and_nothing_else(workspace: Path) -> None:
     """A tag, a type and a rule are added: the forecast difference is the one that is made, and only it costs calls."""
     write(workspace / "counting.py", COUNTING)
-    edit("pipelines/small.yaml", "engine: {kind: scripted}", "engine: {kind: scripted, script: 'counting:Counting'}")
+    edit("pipelines/small.yaml", "engine: {kind: scripted}", "engine: {kind: 'counting:Counting', gpus: 0}")
     make_images(workspace / "photos", 24, tags=("cat", "red_panda", "invoice", "letter"))
     run()
     old_plan, old_pairs = assignments(workspace / "out"), pairs(workspace / "out")

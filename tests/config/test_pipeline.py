@@ -95,10 +95,6 @@ def test_the_last_of_two_settings_counts_and_leaves_its_neighbours() -> None:
             "select.keep={blind: {forms: [shrt]}}",
             "select.keep.blind.forms.0: 'shrt' is not an answer form: did you mean 'short'?",
         ),
-        (
-            "generate.engine.kind=endpoint",
-            "generate.engine: an endpoint needs urls, a list of base URLs such as http://127.0.0.1:8000/v1",
-        ),
         ("generate.engine={kind: endpoint, urls: [nohttp]}", f"generate.engine.urls.0: {NO_URL}"),
         ("generate.engine={kind: endpoint, urls: ['http:///v1']}", f"generate.engine.urls.0: {NO_URL}"),
         (
@@ -354,9 +350,7 @@ def test_options_that_the_scripted_engine_does_not_know_are_told_without_startin
     )
 
 
-@pytest.mark.parametrize(
-    "engine", ["{kind: scripted, script: 'mine:Engine', options: {dtype: x}}", "{options: {dtype: x}}"]
-)
+@pytest.mark.parametrize("engine", ["{kind: 'mine:Engine', options: {dtype: x}}", "{options: {dtype: x}}"])
 def test_options_of_other_engines_are_for_them_to_judge(engine: str) -> None:
     assert resolve.load(pipelines.read("small", [f"generate.engine={engine}"]))
 

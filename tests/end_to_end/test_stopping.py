@@ -128,12 +128,16 @@ class Slow(ScriptedEngine):
 """
 
 
+def slow(seconds: float) -> list[str]:
+    """Return the options of a run whose calls take that long."""
+    settings = ("kind=slow:Slow", "gpus=0", f"options.seconds={seconds}", "in_flight=2")
+    return [word for setting in settings for word in ("--set", f"generate.engine.{setting}")]
+
+
 def start(folder: Path, seconds: float) -> subprocess.Popen[str]:
     """A run that is about to ask its model, whose calls take that long; a file `called` tells when it does."""
     (folder / "slow.py").write_text(SLOW)
-    settings = ["script=slow:Slow", f"options.seconds={seconds}", "in_flight=2"]
-    given = [word for one in settings for word in ("--set", f"generate.engine.{one}")]
-    command = [sys.executable, "-m", "synthgen", "run", "photos", "--out", "out", "--pipeline", "small", *given]
+    command = [sys.executable, "-m", "synthgen", "run", "photos", "--out", "out", "--pipeline", "small", *slow(seconds)]
     return subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
@@ -162,7 +166,7 @@ def test_a_run_told_to_stop_commits_what_is_begun_gives_back_the_rest_and_goes_o
     assert 0 < len(done) < 120
     assert json.loads(max((workspace / "out" / "lease").iterdir()).read_text())["released"]
 
-    run()
+    run("out", *slow(0.1))
     adds_up(workspace / "out")
     assert done.items() <= pairs(workspace / "out").items(), "nothing that was finished is done again"
     assert len(pairs(workspace / "out")) == 120

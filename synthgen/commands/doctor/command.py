@@ -39,9 +39,10 @@ def needed_packages(pipeline: str | None) -> list[str]:
     # Imported here: where packages are missing these fail, and the checks above are to report it.
     from synthgen.config import library
     from synthgen.config import pipeline as pipelines
+    from synthgen.engines.kinds import kind_of as engine_kind_of
     from synthgen.taggers import kind_of
 
     loaded = pipelines.load(pipeline)
     documents = [library.load("tagger", name) for name in loaded.tag.taggers]  # their models need not be here yet
     packages = [name for one in documents for name in library.check(one, kind_of(one)).packages()]
-    return ["vllm", *packages] if loaded.generate.engine.kind == "vllm" else packages
+    return [*engine_kind_of(loaded.generate.engine).needs, *packages]

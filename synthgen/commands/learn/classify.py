@@ -101,4 +101,4 @@ async def _choose_among(
         "Kinds of question about an image:", meanings, question, most, subject.image, subject.image_key
     )
     names = await choice_prompt.choose(engine, choice)
-    return Failure("model_failed", names) if isinstance(names, str) else [by_name[name] for name in names]
+    return names if isinstance(names, Failure) else [by_name[name] for name in names]

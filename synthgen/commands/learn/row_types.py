@@ -14,7 +14,7 @@ from synthgen.commands.learn.records import BadRow, Row
 from synthgen.commands.learn.request import LearnPlan
 from synthgen.commands.learn.similarity import TypeVectors
 from synthgen.config.vocabulary import Lexicon, read_words
-from synthgen.engines.revision import resolve
+from synthgen.engines.kinds import resolve_model
 from synthgen.errors import UserMistake, one_line
 from synthgen.workers import leave_ray, once
 
@@ -112,7 +112,7 @@ def _classify_by_model(plan: LearnPlan) -> dict[str, Classified]:
     questions = list(dict.fromkeys(turn.question for turn in turns))
     generate = plan.request.pipeline.generate
     subjects = tuple(map(classify.ClassifySubject, questions))
-    task = classify.ClassifyTask(resolve(generate), generate.engine, plan.prompts.tree, subjects)
+    task = classify.ClassifyTask(resolve_model(generate), generate.engine, plan.prompts.tree, subjects)
     try:
         results: list[Classified] = once(classify.classify_all, task, generate.engine)
     finally:

@@ -11,6 +11,7 @@ from synthgen.commands.plan.budget import STEPS, draw_uncapped, share_within, wi
 from synthgen.commands.plan.counts import QuestionCounts, count
 from synthgen.commands.plan.pricing import Kind, Rates, Usage
 from synthgen.console import pluralize
+from synthgen.engines.kinds import gpus_of
 from synthgen.errors import UserMistake
 from synthgen.job.changes import is_changed
 from synthgen.stages.contract import Job
@@ -162,7 +163,7 @@ def _rates(profile: Profile | None) -> Rates | None:
 def _fit_budget(folder: RunFolder, job: Job, text: str, profile: Profile | None) -> tuple[Job, str]:
     """Return the job with the share of its plan that a budget pays for, and a note that names the share."""
     generation, settings = job.pipeline.generate, job.pipeline.plan
-    price, gpus = generation.price, pricing.gpus_of(generation.engine)
+    price, gpus = generation.price, gpus_of(generation.engine)
     budget, rates = pricing.parse_budget(text, price), _rates(profile)
     if rates is None:
         raise UserMistake(

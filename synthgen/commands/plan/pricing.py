@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from math import ceil
 from typing import Literal
 
-from synthgen.config.pipeline import EngineConfig, PriceConfig
+from synthgen.config.pipeline import PriceConfig
 from synthgen.errors import UserMistake
 
 Kind = tuple[str, str]  # instruction type and answer form
@@ -81,11 +81,6 @@ def _mean(usages: Sequence[Usage]) -> Usage:
 def has_price(price: PriceConfig) -> bool:
     """Whether the pipeline names any price."""
     return any((price.gpu_hour, price.prompt_million, price.cached_million, price.output_million))
-
-
-def gpus_of(engine: EngineConfig) -> float:
-    """Return the GPUs of a replica: 0 for an endpoint or a script, whose GPUs are not ours."""
-    return engine.gpus if engine.kind == "vllm" else 0
 
 
 def hours(usage: Usage, gpus: float) -> float:

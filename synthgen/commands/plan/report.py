@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from synthgen.commands.plan.estimate import Forecast
-from synthgen.commands.plan.pricing import Usage, gpus_of, has_price, hours, money
+from synthgen.commands.plan.pricing import Usage, has_price, hours, money
+from synthgen.engines.kinds import gpus_of
 from synthgen.stages.plan.dry_run import NO_RULE
 
 HEAD = "instruction type"
