@@ -130,9 +130,9 @@ def _tag_lines(look: PreviewTask, tags: list[dict[str, Any]]) -> Iterator[str]:
 
 def _plan_lines(drawer: Assigner, row: dict[str, Any], drawn: list[dict[str, Any]]) -> Iterator[str]:
     rules, fired = drawer.terms.rules, drawer.fired(row)
-    yield from ("", f"PLAN      {len(fired)} of {len(rules.lines)} rules of mapping '{rules.name}' fire")
+    yield from ("", f"PLAN      {len(fired)} of {len(rules.rules)} rules of mapping '{rules.name}' fire")
     for number in fired:
-        line = rules.lines[number]
+        line = rules.rules[number]
         yield f"  {line.where}  {', '.join(line.rule.patterns)}"
         yield from (f"      {told}" for told in effects(line.rule))
     weights = drawer.weights.named(fired)

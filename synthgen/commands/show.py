@@ -7,9 +7,8 @@ tags that it is for above what it does for them.
 from collections.abc import Iterator
 from typing import Literal
 
-from synthgen.config import library, mapping, taxonomy
+from synthgen.config import families, mapping, taxonomy
 from synthgen.config.mapping import Rule
-from synthgen.config.prompt_pack import family
 from synthgen.config.taxonomy import Tree
 
 
@@ -17,7 +16,7 @@ def drawn(kind: Literal["taxonomy", "family", "mapping"], name: str) -> str:
     """The tree of a taxonomy, of a family of instruction types, or of a mapping: its files, their rules, what those do."""
     if kind == "mapping":
         return "\n".join(_rules(name))
-    tree = taxonomy.load(name).tree if kind == "taxonomy" else family(library.load(kind, name))
+    tree = taxonomy.load(name).tree if kind == "taxonomy" else families.load(name)
     return "\n".join(_lines(tree, tree.roots, ""))
 
 

@@ -105,10 +105,10 @@ async def open_engine(name: ModelName, settings: EngineConfig) -> Engine:
 
         return await EndpointEngine.reach(name, settings)
     if settings.script:
-        from synthgen.config.library import code
+        from synthgen.config.library import import_attribute
 
         try:
-            engine: Engine = code(settings.script)(name, settings)
+            engine: Engine = import_attribute(settings.script)(name, settings)
         except SynthError:
             raise
         except Exception as error:

@@ -169,7 +169,7 @@ def _shape(pipeline: Pipeline, texts: Definitions, model: ModelName) -> dict[str
         "tags": {one.name: one.fingerprint for one in texts.taggers},
         "planned": {
             "settings": pipeline.plan.model_dump(mode="json"),
-            "mapping": mapping.texts(pipeline.plan.mapping),
+            "mapping": mapping.fingerprint_texts(pipeline.plan.mapping),
             "types": {path: [list(kind.forms), kind.most] for path, kind in texts.prompts.types.items()},
         },
         "generated": {

@@ -79,7 +79,7 @@ class RunRequest:
             else:
                 rest += ["--model", str(yaml.safe_load(value))] if key == MODEL else ["--set", setting]
         rest += ["--limit", str(self.limit)] if self.limit else []
-        return pipelines.unsigned(shlex.join([*named, *rest]))
+        return pipelines.redact(shlex.join([*named, *rest]))
 
     def in_full(self, home: Path, is_folder: bool) -> "RunRequest":
         """The same, to be read in another working folder: paths from the root. `is_folder`: whether the model is one."""

@@ -18,7 +18,7 @@ from synthgen.config.mapping import RuleSet
 from synthgen.config.pipeline import GenerateConfig, Pipeline
 from synthgen.config.prompt_pack import Prompts
 from synthgen.config.strict_yaml import Document, KeyPath
-from synthgen.config.taxonomy import Taxonomy, Tree, alike, matching
+from synthgen.config.taxonomy import Taxonomy, Tree, matching, nearest_pattern
 from synthgen.engines.scripted import Script
 from synthgen.errors import Mistakes, attempted, nearest
 from synthgen.stages.generate.scoring import NEEDS, SCORERS
@@ -60,15 +60,15 @@ def load(document: Document) -> tuple[Pipeline, Definitions]:
     """A pipeline with its shelf files, or every mistake of all of them."""
     faults: list[str] = []
     pipeline = attempted(faults, lambda: library.check(document, Pipeline))
-    names = list(dict.fromkeys(library.named("tagger", document, ("tag", "tagger"), faults)))
+    names = list(dict.fromkeys(library.known_names("tagger", document, ("tag", "tagger"), faults)))
     taggers = attempted(faults, lambda: tagging.load_all(names))
     tree = taggers[0].taxonomy.tree if taggers else _tree(names)
     prompts = types = rules = None
-    packs = library.named("prompts", document, ("generate", "prompts"), faults)
+    packs = library.known_names("prompts", document, ("generate", "prompts"), faults)
     for name in packs:
         prompts = attempted(faults, partial(prompt_pack.load, name))
         types = list(prompts.types) if prompts else attempted([], partial(prompt_pack.types_of, name))
-    for name in library.named("mapping", document, ("plan", "mapping"), faults):
+    for name in library.known_names("mapping", document, ("plan", "mapping"), faults):
         rules = attempted(faults, partial(_rules, name, tree, types))
         later = (
             ("tags", "taxonomy", names and tree is None),
@@ -105,7 +105,7 @@ def notices(name: str, pipeline: Pipeline, texts: Definitions) -> list[str]:
     found = [
         f"note: {kind} '{name}': yours is used, not {ours}"
         for kind, name in named
-        if (ours := library.shadowed(kind, name))
+        if (ours := library.shadowed_file(kind, name))
     ]
     return [f"note: {pipeline.notice}", *found] if pipeline.notice else found
 
@@ -128,7 +128,7 @@ def _rules(name: str, tree: Tree | None, types: Sequence[str] | None) -> RuleSet
 
 def _score_faults(document: Document) -> list[str]:
     """Scores that there are not, and thresholds on what is not scored."""
-    scores = document.words(SCORES)
+    scores = document.names_at(SCORES)
     faults = [
         f"{document.where(place)}: generate.scores: '{name}' is not a score: {nearest(name, SCORERS)}"
         for place, name in scores.items()
@@ -137,7 +137,7 @@ def _score_faults(document: Document) -> list[str]:
     given = (
         list(GenerateConfig.model_fields["scores"].default) if document.at(SCORES) is None else list(scores.values())
     )
-    for place, name in document.words(("select", "keep")).items():
+    for place, name in document.names_at(("select", "keep")).items():
         where = f"{document.where(place)}: select.keep: '{name}'"
         if name not in SCORERS:
             faults.append(f"{where} is not a score: {nearest(name, SCORERS)}")
@@ -155,7 +155,7 @@ def _unserved(document: Document, prompts: Prompts) -> list[str]:
         "question": pack.judge.get("question"),
         "answer": pack.judge.get("answer"),
     }
-    for place, name in document.words(SCORES).items():
+    for place, name in document.names_at(SCORES).items():
         where = f"{document.where(place)}: generate.scores: '{name}' needs"
         if name in asked and asked[name] is None:
             faults.append(f"{where} a prompt that pack '{prompts.name}' does not have")
@@ -180,7 +180,7 @@ def _begins_another(labels: Sequence[str]) -> tuple[str, str] | None:
 def _cap_faults(document: Document, types: Sequence[str] | None) -> list[str]:
     """Caps on types that there are not."""
     return [
-        f"{document.where(place)}: plan.caps: no instruction type matches '{pattern}': {alike(pattern, types)}"
-        for place, pattern in document.words(("plan", "caps")).items()
+        f"{document.where(place)}: plan.caps: no instruction type matches '{pattern}': {nearest_pattern(pattern, types)}"
+        for place, pattern in document.names_at(("plan", "caps")).items()
         if types is not None and not matching([pattern], types)
     ]

@@ -96,7 +96,7 @@ def _imported(spec: TaggerSpec, engine: str) -> Any:
             raise UserMistake(
                 f"tagger '{spec.name}': cannot import {module}: {told(error)}{where}; mend it there"
             ) from error
-    return library.code(engine)  # where there is no such module or class, this says so
+    return library.import_attribute(engine)  # where there is no such module or class, this says so
 
 
 def _place(error: BaseException, engine: str) -> str:

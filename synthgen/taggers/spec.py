@@ -145,7 +145,8 @@ def load(name: str) -> TaggerSpec:
     folder = None
     if isinstance(file, ClipTaggerFile):
         folder = next(
-            (path.resolve() for path in (Path(file.model), library.shipped() / file.model) if path.is_dir()), None
+            (path.resolve() for path in (Path(file.model), library.shipped_folder() / file.model) if path.is_dir()),
+            None,
         )
         if fault := _model_fault(file, folder):
             faults.append(f"{document.where(('model',))}: model {file.model}: {fault}")
@@ -163,7 +164,7 @@ def tree_of(name: str) -> Tree | None:
 
 def _taxonomy(document: Document) -> Taxonomy | None:
     faults: list[str] = []
-    names = library.named("taxonomy", document, ("taxonomy",), faults)
+    names = library.known_names("taxonomy", document, ("taxonomy",), faults)
     if faults:
         raise Mistakes(faults)
     return taxonomy.load(names[0]) if names else None
@@ -224,10 +225,10 @@ def _unknown_tags(document: Document, tags: Taxonomy) -> list[str]:
     known = tags.tree.nodes
     wrong = []
     if document.at(("engine",)) == "sidecar":
-        places: list[KeyPath] = list(document.words(("names",)))
+        places: list[KeyPath] = list(document.names_at(("names",)))
         wrong = [(place, path) for place in places if isinstance(path := document.at(place), str) and path not in known]
     if document.at(("engine",)) == "open_clip":
-        thresholds = document.words(("thresholds",)).items()
+        thresholds = document.names_at(("thresholds",)).items()
         wrong = [(place, one) for place, one in thresholds if not any(matches(one, path) for path in known)]
     return [
         f"{document.where(place)}: no tag of '{tags.name}' is '{name}': {nearest(name, known)}" for place, name in wrong

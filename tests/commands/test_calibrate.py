@@ -323,8 +323,8 @@ def test_an_image_labelled_with_nothing_is_looked_at_too(shades: None, workspace
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        ({"name": "clip"}, "taggers/clip.yaml: exists already; choose another name"),
-        ({"name": "a/b"}, "a/b: is not a name for a file"),
+        ({"name": "clip"}, "taggers/clip.yaml: already exists; choose another name"),
+        ({"name": "a/b"}, "a/b: is not a valid file name"),
         ({"tagger": "beside"}, "--tagger beside: has no thresholds to fit"),
         ({"tagger": "clop"}, "tagger 'clop' is unknown: did you mean 'clip'"),
         ({"key": "kinds"}, "0 labelled images, too few to fit to (at least 20); left out: 25 no_labels"),

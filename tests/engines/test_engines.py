@@ -12,11 +12,11 @@ from PIL import Image
 
 from synthgen.config import prompt_pack
 from synthgen.config.pipeline import EngineConfig, GenerateConfig, ImagesConfig, SamplingConfig, SourceConfig
-from synthgen.config.replies import Declined, Question, Unparsable, parse_questions, question_schema
+from synthgen.config.replies import Question, parse_questions, question_schema
 from synthgen.engines import EngineDied, ModelName, Reply, Request, open_engine
 from synthgen.engines.revision import folder_digest, resolve
 from synthgen.engines.scripted import ScriptedEngine
-from synthgen.errors import ModelUnavailable, SynthError, UserMistake
+from synthgen.errors import Failure, ModelUnavailable, SynthError, UserMistake
 from synthgen.stages.generate.context import GenerateContext
 from synthgen.store import Folder
 from tests.fixtures.workspace import write
@@ -292,11 +292,11 @@ def test_the_scripted_engine_says_what_the_parsers_read() -> None:
     assert isinstance(questions := parse_questions(found.text, "lines", "none", False), list) and isinstance(
         questions[0], Question
     )
-    assert isinstance(parse_questions(replies({"decline": 1}, ASK)[0].text, "json", None, False), Declined)
-    assert isinstance(
-        parse_questions(replies({"decline": 1}, replace(ASK, schema=None))[0].text, "lines", "none", False), Declined
-    )
-    assert isinstance(parse_questions(replies({"junk": 1}, ASK)[0].text, "json", None, False), Unparsable)
+    assert parse_questions(replies({"decline": 1}, ASK)[0].text, "json", None, False) == Failure("declined")
+    assert parse_questions(
+        replies({"decline": 1}, replace(ASK, schema=None))[0].text, "lines", "none", False
+    ) == Failure("declined")
+    assert isinstance(parse_questions(replies({"junk": 1}, ASK)[0].text, "json", None, False), Failure)
 
 
 def test_the_scripted_engine_says_the_same_each_time() -> None:

@@ -49,7 +49,7 @@ class Measured:
 
 def calibrate(order: CalibrateRequest) -> tuple[Path, list[str]]:
     """Writes the tagger; its file and the lines of a report. One line if there is nothing to fit to."""
-    target = library.vacant("tagger", order.name)
+    target = library.new_path("tagger", order.name)
     spec = taggers.load(order.tagger)
     if not isinstance(spec.file, ClipTaggerFile):
         raise UserMistake(

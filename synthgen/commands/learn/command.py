@@ -115,7 +115,7 @@ def learn(order: LearnRequest) -> tuple[Path, list[str]]:
 
 def _target(order: LearnRequest) -> Path:
     """The file to be written; looked at first, so that no hour of tagging is lost to a name."""
-    target = library.vacant("mapping", order.name)
+    target = library.new_path("mapping", order.name)
     if order.extends == order.name:
         raise UserMistake(f"--name {order.name}: cannot extend itself; choose another name")
     if order.extends and order.extends not in (known := library.names("mapping")):

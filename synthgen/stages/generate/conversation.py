@@ -17,8 +17,9 @@ from PIL.Image import Image
 
 from synthgen.config.pipeline import SamplingConfig
 from synthgen.config.prompt_pack import Prompts, asks_many, render
-from synthgen.config.replies import Declined, Question, Unparsable, parse_questions, question_schema
+from synthgen.config.replies import Question, parse_questions, question_schema
 from synthgen.engines import Engine, Reply, Request
+from synthgen.errors import Failure
 from synthgen.stages.generate import scoring
 from synthgen.stages.generate.scoring import ImageSession, Pair
 from synthgen.tables import draw, pair_id
@@ -168,10 +169,8 @@ async def _ask(talk: ImageSession, subject: LoadedImage, group: list[Assignment]
     )
     failure, detail = scoring.fault(reply, "the asking reply") or (None, None)
     parsed = None if failure else parse_questions(reply.text, prompt.parse, prompt.none, choice)
-    if isinstance(parsed, Declined):
-        failure = "declined"
-    elif isinstance(parsed, Unparsable):
-        failure, detail = "unparsable", parsed.why
+    if isinstance(parsed, Failure):
+        failure, detail = parsed.reason, parsed.detail or None
     questions = parsed if isinstance(parsed, list) else []
     found = zip_longest(group, questions[: len(group)])
     return [

@@ -18,8 +18,9 @@ from typing import Any
 
 from PIL.Image import Image
 
+from synthgen.config.families import InstructionType
 from synthgen.config.pipeline import SamplingConfig
-from synthgen.config.prompt_pack import InstructionType, PackFile, Prompts, render
+from synthgen.config.prompt_pack import PackFile, Prompts, render
 from synthgen.config.replies import Question, letter_of
 from synthgen.engines import Capability, Engine, Purpose, Reply, Request
 from synthgen.tables import draw

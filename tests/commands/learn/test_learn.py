@@ -84,7 +84,7 @@ def test_words_of_the_seed_cannot_leave_the_comment_that_they_stand_in(workspace
 def test_a_file_that_is_there_is_never_overwritten(workspace: Path) -> None:
     seed = write_seed(workspace / "s.json", seed_rows("llava"))
     mine = write(workspace / "pipelines/mappings/mine.yaml", "mine")
-    with pytest.raises(UserMistake, match=r"mine.yaml: exists already; choose another name"):
+    with pytest.raises(UserMistake, match=r"mine.yaml: already exists; choose another name"):
         learn(order(seed, name="mine"))
     assert mine.read_text() == "mine"
 
@@ -92,7 +92,7 @@ def test_a_file_that_is_there_is_never_overwritten(workspace: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        ({"name": "Not A Name"}, "is not a name"),
+        ({"name": "Not A Name"}, "is not a valid file name"),
         ({"extends": "smal"}, "--extends smal: no such mapping: did you mean 'small'"),
         ({"name": "small2", "extends": "small2"}, "cannot extend itself"),
         ({"types_column": "typs"}, "--types-column typs: the seed has no such field: did you mean 'types'"),
@@ -145,5 +145,5 @@ def test_the_command_prints_a_report_and_the_file_and_exits_2_on_a_mistake(
     assert (
         done.value.code == 2
         and len(said) == 1
-        and said[0].startswith("synth: pipelines/mappings/mine.yaml: exists already")
+        and said[0].startswith("synth: pipelines/mappings/mine.yaml: already exists")
     )

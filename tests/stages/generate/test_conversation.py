@@ -436,6 +436,7 @@ def test_a_score_added_later_whose_call_fails_says_why() -> None:
 def test_every_reason_of_a_failure_is_on_the_closed_list() -> None:
     source = (GENERATE / "conversation.py").read_text()
     source += (GENERATE / "scoring.py").read_text()
+    source += (GENERATE.parents[1] / "config" / "replies.py").read_text()
     named = {reason for reason in FAILURE_REASONS if f'"{reason}"' in source}
     assert {
         "declined",
