@@ -48,7 +48,7 @@ def check(pipeline: PipelineOption = "everyday", settings: SetOption = None) -> 
     sizes = (
         pluralize(len(tree.leaves), "leaf tag"),
         pluralize(len(types), "instruction type"),
-        pluralize(len(texts.rules.lines), "mapping rule"),
+        pluralize(len(texts.rules.rules), "mapping rule"),
     )
     print(f"{pipeline}: {', '.join(sizes)}: no mistakes")
 
@@ -95,11 +95,11 @@ def copy(kind: KindArgument, name: str, new: Annotated[str, typer.Argument(help=
 
     text = library.read(library.find(kind, name))
     file = Path(library.KINDS[kind]) / f"{name}.yaml"
-    if name == new and file.is_file() and library.shipped().samefile(Path.cwd()):
+    if name == new and file.is_file() and library.shipped_folder().samefile(Path.cwd()):
         raise UserMistake(
             f"{file}: is the shelf's own file here; edit it as it is, or copy it in a working folder of your own"
         )
-    target = library.vacant(kind, new)
+    target = library.new_path(kind, new)
     library.write_new(target, text)
     print(target)
 

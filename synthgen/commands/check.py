@@ -8,9 +8,10 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
+from synthgen.config.families import InstructionType
 from synthgen.config.mapping import RuleSet
 from synthgen.config.pipeline import Threshold
-from synthgen.config.prompt_pack import InstructionType, PackFile
+from synthgen.config.prompt_pack import PackFile
 from synthgen.config.taxonomy import Tree, with_ancestors
 from synthgen.console import pluralize
 from synthgen.stages.generate.scoring import find_scorer
@@ -53,13 +54,13 @@ def notes(
 
 def unserved_tags(tree: Tree, rules: RuleSet) -> list[str]:
     """Return leaf tags that no rule names, itself or by an ancestor; rules for every image do not count."""
-    named = {tag for line in rules.lines if any(line.ask.values()) and not line.is_for_all for tag in line.tags}
+    named = {tag for line in rules.rules if any(line.ask.values()) and not line.is_for_all for tag in line.tags}
     return [leaf for leaf in tree.leaves if named.isdisjoint(with_ancestors([leaf]))]
 
 
 def unasked_types(rules: RuleSet, types: Mapping[str, InstructionType]) -> list[str]:
     """Return types that no rule gives a weight."""
-    asked = {path for line in rules.lines for path, weight in line.ask.items() if weight > 0}
+    asked = {path for line in rules.rules for path, weight in line.ask.items() if weight > 0}
     return [path for path in types if path not in asked]
 
 
@@ -76,7 +77,7 @@ def formless_types(rules: RuleSet, types: Mapping[str, InstructionType], forms: 
 def zero_weights(rules: RuleSet) -> list[str]:
     """Return the patterns that a rule asks with a weight of 0, each with its place."""
     return [
-        f"{pattern} ({line.where})" for line in rules.lines for pattern, weight in line.rule.ask.items() if not weight
+        f"{pattern} ({line.where})" for line in rules.rules for pattern, weight in line.rule.ask.items() if not weight
     ]
 
 

@@ -140,9 +140,9 @@ def _tag_lines(task: PreviewTask, tagged: Tagged) -> Iterator[str]:
 
 def _plan_lines(assigner: Assigner, row: dict[str, Any], assignments: Sequence[dict[str, Any]]) -> Iterator[str]:
     rules, fired = assigner.context.rules, assigner.fired(row)
-    yield from ("", f"PLAN      {len(fired)} of {len(rules.lines)} rules of mapping '{rules.name}' fire")
+    yield from ("", f"PLAN      {len(fired)} of {len(rules.rules)} rules of mapping '{rules.name}' fire")
     for number in fired:
-        line = rules.lines[number]
+        line = rules.rules[number]
         yield f"  {line.where}  {', '.join(line.rule.patterns)}"
         yield from (f"      {effect}" for effect in effects(line.rule))
     weights = assigner.weights.named(fired)

@@ -2,9 +2,8 @@
 
 from collections.abc import Iterator
 
-from synthgen.config import library, mapping, taxonomy
+from synthgen.config import families, mapping, taxonomy
 from synthgen.config.mapping import Rule
-from synthgen.config.prompt_pack import family
 from synthgen.config.taxonomy import Tree
 
 
@@ -12,7 +11,7 @@ def draw(kind: str, name: str) -> str:
     """Return the tree of a file; of a mapping its rules and those that it extends, each above its effects."""
     if kind == "mapping":
         return "\n".join(_mapping_lines(name))
-    tree = taxonomy.load(name).tree if kind == "taxonomy" else family(library.load(kind, name))
+    tree = taxonomy.load(name).tree if kind == "taxonomy" else families.load(name)
     return "\n".join(_tree_lines(tree, tree.roots, ""))
 
 

@@ -12,7 +12,7 @@ from functools import cache, partial
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from synthgen.config.library import Section, code
+from synthgen.config.library import Section, import_attribute
 from synthgen.config.pipeline import EngineConfig, GenerateConfig
 from synthgen.engines.endpoint import CAPABILITIES as ENDPOINT_CAPABILITIES
 from synthgen.engines.endpoint import IMAGES_IN_MEMORY, EndpointEngine, url_fault
@@ -165,7 +165,7 @@ def resolve_model(settings: GenerateConfig, named_at: str = "generate.model") ->
 async def _open_own(script: str, name: ModelName, settings: EngineConfig) -> Engine:
     """Create an engine of the user's own class; an error of its code becomes one line."""
     try:
-        engine: Engine = code(script)(name, settings)
+        engine: Engine = import_attribute(script)(name, settings)
     except SynthError:
         raise
     except Exception as error:

@@ -107,7 +107,7 @@ def _shape(pipeline: Pipeline, definitions: Definitions, model: ModelName) -> di
         "tags": {spec.name: spec.fingerprint for spec in definitions.taggers},
         "planned": {
             "settings": pipeline.plan.model_dump(mode="json"),
-            "mapping": mapping.texts(pipeline.plan.mapping),
+            "mapping": mapping.fingerprint_texts(pipeline.plan.mapping),
             "types": {path: [list(kind.forms), kind.most] for path, kind in types.items()},
         },
         "generated": {

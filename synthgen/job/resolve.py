@@ -14,7 +14,7 @@ from synthgen.config import library, mapping, prompt_pack
 from synthgen.config.mapping import RuleSet
 from synthgen.config.pipeline import Pipeline
 from synthgen.config.strict_yaml import Document
-from synthgen.config.taxonomy import Tree, alike, matching
+from synthgen.config.taxonomy import Tree, matching, nearest_pattern
 from synthgen.engines.section import engine_faults
 from synthgen.errors import Mistakes, attempted
 from synthgen.job import scores
@@ -25,16 +25,16 @@ def load(document: Document) -> tuple[Pipeline, Definitions]:
     """A pipeline with its shelf files, or every mistake of all of them."""
     faults: list[str] = []
     pipeline = attempted(faults, lambda: library.check(document, Pipeline))
-    names = list(dict.fromkeys(library.named("tagger", document, ("tag", "tagger"), faults)))
+    names = list(dict.fromkeys(library.known_names("tagger", document, ("tag", "tagger"), faults)))
     taggers = attempted(faults, lambda: tagging.load_all(names))
     tree = taggers[0].taxonomy.tree if taggers else _tree(names)
     prompts = types = rules = None
-    packs = library.named("prompts", document, ("generate", "prompts"), faults)
+    packs = library.known_names("prompts", document, ("generate", "prompts"), faults)
     for name in packs:
         prompts = attempted(faults, partial(prompt_pack.load, name))
         faults += scores.judge_faults(name)
         types = list(prompts.types) if prompts else attempted([], partial(prompt_pack.types_of, name))
-    for name in library.named("mapping", document, ("plan", "mapping"), faults):
+    for name in library.known_names("mapping", document, ("plan", "mapping"), faults):
         rules = attempted(faults, partial(_rules, name, tree, types))
         later = (
             ("tags", "taxonomy", names and tree is None),
@@ -70,7 +70,7 @@ def notices(name: str, pipeline: Pipeline, texts: Definitions) -> list[str]:
     found = [
         f"note: {kind} '{name}': yours is used, not {ours}"
         for kind, name in named
-        if (ours := library.shadowed(kind, name))
+        if (ours := library.shadowed_file(kind, name))
     ]
     return [f"note: {pipeline.notice}", *found] if pipeline.notice else found
 
@@ -94,7 +94,7 @@ def _rules(name: str, tree: Tree | None, types: Sequence[str] | None) -> RuleSet
 def _cap_faults(document: Document, types: Sequence[str] | None) -> list[str]:
     """Caps on types that there are not."""
     return [
-        f"{document.where(place)}: plan.caps: no instruction type matches '{pattern}': {alike(pattern, types)}"
-        for place, pattern in document.words(("plan", "caps")).items()
+        f"{document.where(place)}: plan.caps: no instruction type matches '{pattern}': {nearest_pattern(pattern, types)}"
+        for place, pattern in document.names_at(("plan", "caps")).items()
         if types is not None and not matching([pattern], types)
     ]

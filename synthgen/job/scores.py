@@ -32,7 +32,7 @@ SERVED: Mapping[Capability, str] = {
 
 def name_faults(pipeline: Document) -> Iterator[str]:
     """Yield the unknown scores of a pipeline, and its thresholds on scores that it does not measure."""
-    configured = pipeline.words(SCORES)
+    configured = pipeline.names_at(SCORES)
     for place, name in configured.items():
         try:
             find_scorer(name)
@@ -40,7 +40,7 @@ def name_faults(pipeline: Document) -> Iterator[str]:
             yield f"{pipeline.where(place)}: generate.scores: {mistake}"
     default = GenerateConfig.model_fields["scores"].default
     measured = list(default if pipeline.at(SCORES) is None else configured.values())
-    for place, name in pipeline.words(("select", "keep")).items():
+    for place, name in pipeline.names_at(("select", "keep")).items():
         where = f"{pipeline.where(place)}: select.keep: '{name}'"
         if not is_score(name):
             yield f"{where} is not a score: {nearest(name, scorer_names())}"
@@ -53,7 +53,7 @@ def judge_faults(pack: str) -> Iterator[str]:
     document = attempted([], partial(library.load, "prompts", pack))
     if document is None or not isinstance(document.at(JUDGE), Mapping):
         return  # reported by the check of the pack itself
-    for place, name in document.words(JUDGE).items():
+    for place, name in document.names_at(JUDGE).items():
         where = document.where(place)
         try:
             scorers = scorers_using(f"judge.{name}")
@@ -69,7 +69,7 @@ def judge_faults(pack: str) -> Iterator[str]:
 def serve_faults(pipeline: Document, prompts: Prompts) -> Iterator[str]:
     """Yield the scores of a pipeline that its prompt pack or its engine cannot serve."""
     kind = attempted([], partial(kind_at, pipeline, ENGINE))  # None: reported by engine_faults
-    for place, name in pipeline.words(SCORES).items():
+    for place, name in pipeline.names_at(SCORES).items():
         scorer = attempted([], partial(find_scorer, name))
         if scorer is None:
             continue  # reported by name_faults

@@ -63,7 +63,7 @@ def tree_of(name: str) -> Tree | None:
 
 def _taxonomy(document: Document) -> Taxonomy | None:
     faults: list[str] = []
-    names = library.named("taxonomy", document, ("taxonomy",), faults)
+    names = library.known_names("taxonomy", document, ("taxonomy",), faults)
     if faults:
         raise Mistakes(faults)
     return taxonomy.load(names[0]) if names else None

@@ -664,12 +664,12 @@ def test_preview_decodes_in_a_child_that_may_be_killed(synth: Synth, workspace: 
 def test_copy_never_overwrites_and_stays_on_the_shelf(synth: Synth, workspace: Path) -> None:
     assert (
         refusal(synth, "copy", "mapping", "everyday", "small")
-        == "pipelines/mappings/small.yaml: exists already; choose another name"
+        == "pipelines/mappings/small.yaml: already exists; choose another name"
     )
     for name in ("../x", "a/b", "", "..", "x.yaml"):
         assert (
             refusal(synth, "copy", "mapping", "everyday", name)
-            == f"{name}: is not a name for a file; use letters, digits, - and _"
+            == f"{name}: is not a valid file name; use letters, digits, - and _"
         )
     for target in ("mine", "small"):
         assert refusal(synth, "copy", "mapping", "everyda", target).startswith(
@@ -680,7 +680,7 @@ def test_copy_never_overwrites_and_stays_on_the_shelf(synth: Synth, workspace: P
 def test_a_copy_of_a_shipped_file_onto_itself_is_told_where_to_edit_and_where_to_copy(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.chdir(library.shipped())
+    monkeypatch.chdir(library.shipped_folder())
     file = "taggers/taxonomies/everyday.yaml"
     before = Path(file).read_bytes()
     with pytest.raises(
@@ -705,7 +705,7 @@ def test_a_copy_is_the_file_itself_under_its_new_name(synth: Synth, workspace: P
     assert (done.status, done.stdout, done.stderr) == (0, "pipelines/mappings/my-own_2.yaml\n", "")
     assert "extends" not in (workspace / "pipelines/mappings/my-own_2.yaml").read_text()[:200]
     assert (workspace / "pipelines/mappings/my-own_2.yaml").read_bytes() == (
-        library.shipped() / "pipelines/mappings/everyday.yaml"
+        library.shipped_folder() / "pipelines/mappings/everyday.yaml"
     ).read_bytes()
 
 
@@ -716,7 +716,7 @@ def test_list_shows_every_file_and_what_is_wrong_with_one(synth: Synth, workspac
     assert done.status == 0 and done.stderr == ""
     names = [line.split()[1] for line in done.stdout.splitlines()]
     assert {"broken", "odd", "small", "everyday"} <= set(names)
-    assert "broken.yaml:2: is not YAML" in done.stdout
+    assert "broken.yaml:2: invalid YAML" in done.stdout
     assert {line.split()[0] for line in synth("list").stdout.splitlines()} == set(library.KINDS)
 
 

@@ -535,7 +535,7 @@ def test_no_endpoint_at_all_is_one_line_that_names_each(serve: Serve) -> None:
 
 
 def test_an_address_with_a_password_is_refused() -> None:
-    with pytest.raises(ValidationError, match="holds a user name or password"):
+    with pytest.raises(ValidationError, match="contains a user name or password"):
         settings("http://me:secret@127.0.0.1:9/v1")
 
 

@@ -55,7 +55,7 @@ def calibrate(request: CalibrateRequest) -> tuple[Path, list[str]]:
     Raises:
         UserMistake: If the tagger has no thresholds, the name is taken, or there are too few images.
     """
-    target = library.vacant("tagger", request.name)
+    target = library.new_path("tagger", request.name)
     spec = taggers.load(request.tagger)
     if not isinstance(spec.file, ClipTaggerFile):
         raise UserMistake(

@@ -48,7 +48,7 @@ def learn(request: LearnRequest) -> tuple[Path, list[str]]:
 
 def _target(request: LearnRequest) -> Path:
     """Return the file to be written; checked first, so that no hour of tagging is lost to a name."""
-    target = library.vacant("mapping", request.name)
+    target = library.new_path("mapping", request.name)
     if request.extends == request.name:
         raise UserMistake(f"--name {request.name}: cannot extend itself; choose another name")
     if request.extends and request.extends not in (known := library.names("mapping")):

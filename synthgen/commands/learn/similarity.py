@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 
-from synthgen.config.prompt_pack import InstructionType
+from synthgen.config.families import InstructionType
 
 Vector = Mapping[str, float]
 WORD = re.compile(r"[^\W\d_]+|\d+")

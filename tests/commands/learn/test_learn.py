@@ -94,7 +94,7 @@ def test_an_existing_file_is_never_overwritten(workspace: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"name": "Not A Name"}, "is not a name"),
+        ({"name": "Not A Name"}, "is not a valid file name"),
         ({"extends": "smal"}, "--extends smal: no such mapping: did you mean 'small'"),
         ({"name": "small2", "extends": "small2"}, "cannot extend itself"),
         ({"types_column": "typs"}, "--types-column typs: the seed has no such field: did you mean 'types'"),

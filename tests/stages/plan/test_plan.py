@@ -93,8 +93,8 @@ def test_tags_of_several_taggers_count_once_each_with_the_best_score(world: Worl
 @given(st.lists(st.sampled_from(TAGS), max_size=4), st.integers(50, 200))
 def test_the_weights_of_the_draw_are_the_rules_added_up_boosted_and_struck_out(tags: list[str], side: int) -> None:
     rules = World(Folder("")).terms(EDITED).rules
-    fired = rules.fired(tags, mapping.ImageSize(side, side))
-    lines, factors = [rules.lines[number] for number in fired], {"look/a": 0.5, "count/b": 3.0}
+    fired = rules.match(tags, mapping.ImageSize(side, side))
+    lines, factors = [rules.rules[number] for number in fired], {"look/a": 0.5, "count/b": 3.0}
     expected = {}
     for path in TYPES:
         boosts = [line.boost.get(path, 1.0) for line in lines]
