@@ -12,11 +12,11 @@ from typing import Literal
 from PIL.Image import Image
 
 from demo.draw import draw
-from demo.gold import golds
-from demo.tagging import tags
+from demo.ground_truth import golds
+from demo.tag_labels import tags
 from demo.world import HELD_OUT_SEED, sample
 
-# demo/evaluate.py and demo/tagging.py use lower numbers of the same seed.
+# demo/evaluate.py and demo/tag_labels.py use lower numbers of the same seed.
 FIRST = {"teach": 100_000, "test": 200_000}
 
 

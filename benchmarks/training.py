@@ -52,7 +52,7 @@ def main() -> None:
 def write_shards(folder: Path, count: int) -> None:
     """Scenes of the drawn world with questions and true answers, as the pack stage writes them."""
     from demo.draw import draw
-    from demo.gold import golds
+    from demo.ground_truth import golds
     from demo.world import sample
 
     rows = []

@@ -26,10 +26,10 @@ from torch import Tensor
 from transformers import AutoProcessor, LlavaOnevisionForConditionalGeneration
 
 from demo.draw import OTHER_SIGN_FONT, draw
-from demo.gold import Gold, golds, pick
-from demo.grammar import parse
+from demo.ground_truth import Gold, golds, pick
 from demo.oracle import judge, question_type, unfit
-from demo.phrases import TYPES, ask_prompt
+from demo.question_parser import parse
+from demo.question_templates import TYPES, ask_prompt
 from demo.world import HELD_OUT_SEED, UNSEEN_BACKGROUNDS, Scene, sample
 
 BATCH = 64
@@ -284,7 +284,7 @@ def main() -> None:
         result["judge"] = round(judging(nano, scenes[: size // 2]), 4)
         shift(nano, size // 2)
     if (args.models / "nano-clip").exists():
-        from demo.tagging import tags_f1
+        from demo.tag_labels import tags_f1
 
         result["tags_f1"] = round(tags_f1(args.models / "nano-clip", size), 4)
     result["seconds"] = round(time.monotonic() - start)

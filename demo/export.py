@@ -10,9 +10,9 @@ from pathlib import Path
 
 import torch
 
-from demo.nano import export_vlm
-from demo.pupil import Pupil
-from demo.tokens import tokenizer_in
+from demo.multitask_model import Pupil
+from demo.nano_vlm import export_vlm
+from demo.tokenizer import tokenizer_in
 
 
 def export(out: Path, models: Path) -> None:

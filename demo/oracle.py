@@ -1,7 +1,7 @@
 """The oracle: whether a question and an answer, in free text, are true of a scene.
 
 In: a `Scene` and the text of a question and an answer. Out: a `Verdict` (true, false or unreadable) with its reason. Why this way:
-the truth is worked out anew from the scene graph for whatever the question is read to ask (`grammar.py`), never looked up
+the truth is worked out anew from the scene graph for whatever the question is read to ask (`question_parser.py`), never looked up
 among the strings that taught the models. Sentences and captions are read claim by claim, and all claims must hold. It measures;
 nothing in the pipeline may consult it.
 """
@@ -12,8 +12,8 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from demo.grammar import TYPE_OF_KIND, Query, parse, question_type, read_noun
-from demo.replies import read_answer
+from demo.answer_parser import read_answer
+from demo.question_parser import TYPE_OF_KIND, Query, parse, question_type, read_noun
 from demo.world import GROUP_OF, POSITIONS, USES, WORDS, Scene, Thing
 
 __all__ = ["Verdict", "judge", "question_type", "unfit"]

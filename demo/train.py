@@ -1,7 +1,7 @@
 """THE recipe: one command from nothing to the two models that are shipped, and the table of how good they are.
 
 In: a seed, and how many times the recipe's pictures. Out: `models/nano-vlm` and `models/nano-clip`. Why this way: three phases,
-each a file that reads alone. First the vision tower learns to see from dense labels (`vision.py`), then the language model to
+each a file that reads alone. First the vision tower learns to see from dense labels (`train_vision.py`), then the language model to
 ask and answer (`train_vlm.py`), then the CLIP to tag (`train_clip.py`). Every phase saves itself every few minutes and counts
 the pictures it has seen, not the time, so that what comes out does not depend on how busy the machine was; the same command
 after an interruption goes on where it was.
@@ -22,7 +22,7 @@ HERE = Path(__file__).parent
 
 
 def main() -> None:
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # two processes of one thread: see team.py
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # two processes of one thread: see distributed.py
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument(
         "--times", type=float, default=1, help="the recipe's pictures; 0.02 for a try, 10 where there is a GPU"
@@ -33,10 +33,10 @@ def main() -> None:
     args = parser.parse_args()
     if args.seed < 1000:
         parser.error("a seed below 1000 may be one of the held-out seeds")
-    from demo import export, train_clip, train_vlm, vision
+    from demo import export, train_clip, train_vision, train_vlm
 
     start = time.monotonic()
-    vision.learn(args.out, int(args.times * vision.PICTURES), args.seed)
+    train_vision.learn(args.out, int(args.times * train_vision.PICTURES), args.seed)
     train_vlm.learn(args.out, int(args.times * train_vlm.PICTURES), args.seed + 1)
     export.export(args.out, args.models)
     train_clip.learn(args.out, args.models, int(args.times * train_clip.PICTURES), args.seed + 2)

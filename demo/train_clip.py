@@ -27,13 +27,13 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
+from demo.data_loader import Feed
+from demo.distributed import Place, Team, place, together
 from demo.draw import draw
-from demo.feed import Feed
 from demo.muon import optimizers, set_rate
-from demo.nano import PATCH, WIDTH
-from demo.tagging import phrasings, text_embeddings, truth_table
-from demo.team import Place, Team, place, together
-from demo.vision import KINDS, pixels, save
+from demo.nano_vlm import PATCH, WIDTH
+from demo.tag_labels import phrasings, text_embeddings, truth_table
+from demo.train_vision import KINDS, pixels, save
 from demo.world import SIZE as SIDE
 from demo.world import TRAIN_SEED, sample
 

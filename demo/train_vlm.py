@@ -1,7 +1,7 @@
 """Phase two of the recipe: teach the language model to ask and answer, with the tower that phase one taught to see.
 
-In: the checkpoint of `vision.py` and a number of pictures. Out: `vlm.pt`, a resumable checkpoint that also holds an average of
-the recent weights, the ones to use. Why this way: about twenty lessons are packed behind one image (see `lessons.py`); the
+In: the checkpoint of `train_vision.py` and a number of pictures. Out: `vlm.pt`, a resumable checkpoint that also holds an average of
+the recent weights, the ones to use. Why this way: about twenty lessons are packed behind one image (see `training_examples.py`); the
 rate stays constant until the last pictures and the average stands in for a decay, so that training can stop at any time and
 go on, with more pictures too; the types that are still answered badly are drawn more often; dense labels stay on as a side
 loss, so that seeing never gets worse.
@@ -22,16 +22,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import LlavaOnevisionForConditionalGeneration
 
-from demo.dense import HEADS, labels
+from demo.data_loader import Feed
+from demo.distributed import Place, Team, place, together
 from demo.draw import draw
-from demo.feed import Feed
-from demo.lessons import KEYS, Packer, row_mask
+from demo.multitask_model import Pupil, start_from_vision
 from demo.muon import optimizers, set_rate
-from demo.phrases import TYPES
-from demo.pupil import Pupil, start_from_vision
-from demo.team import Place, Team, place, together
-from demo.tokens import ASSISTANT, END, USER, tokenizer_in
-from demo.vision import dense_loss, pixels, save
+from demo.patch_labels import HEADS, labels
+from demo.question_templates import TYPES
+from demo.tokenizer import ASSISTANT, END, USER, tokenizer_in
+from demo.train_vision import dense_loss, pixels, save
+from demo.training_examples import KEYS, Packer, row_mask
 from demo.world import TRAIN_SEED, sample
 
 Arrays = dict[str, NDArray[Any]]

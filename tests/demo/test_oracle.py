@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from demo import truth
-from demo.gold import golds
-from demo.grammar import parse, question_type
+from demo.ground_truth import golds
 from demo.oracle import judge, unfit
-from demo.phrases import TYPES
+from demo.question_parser import parse, question_type
+from demo.question_templates import TYPES
 from demo.world import Bar, Scene, Sign, Thing, sample
 from tests.fixtures.workspace import ROOT
 

@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from demo import draw as drawing
-from demo.dense import COLUMN_OF, INDEX, labels
-from demo.gold import golds
-from demo.lessons import KEYS, PREFIX, ROW, ROWS, Packer, lessons, row_mask
+from demo.ground_truth import golds
+from demo.patch_labels import COLUMN_OF, INDEX, labels
+from demo.training_examples import KEYS, PREFIX, ROW, ROWS, Packer, lessons, row_mask
 from demo.world import COLOURS, GROUPS, MOST_THINGS, OBJECTS, Scene, plural, sample
 
 scenes = st.builds(sample, st.integers(0, 10**6), st.integers(0, 10**6))

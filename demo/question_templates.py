@@ -1,6 +1,6 @@
 """The words of the drawn world: how each kind of question may be said, and the sentence that answers it.
 
-In: a kind of question, its slots and its short answer. Out: English. Why this way: `gold.py` decides what is true and asks here
+In: a kind of question, its slots and its short answer. Out: English. Why this way: `ground_truth.py` decides what is true and asks here
 only how to say it; `oracle.py` never looks here, it reads free text with a grammar of its own.
 """
 

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedTokenizerFast
 
-from demo.dense import HEADS, INDEX, WORD_HEADS
-from demo.lessons import PREFIX, ROW, ROWS
-from demo.nano import PATCHES, build_vlm, vlm_config
-from demo.tokens import END, IMAGE, USER
+from demo.nano_vlm import PATCHES, build_vlm, vlm_config
+from demo.patch_labels import HEADS, INDEX, WORD_HEADS
+from demo.tokenizer import END, IMAGE, USER
+from demo.training_examples import PREFIX, ROW, ROWS
 from demo.world import plural
 
 

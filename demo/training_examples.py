@@ -18,9 +18,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from demo.gold import Gold, golds, pick
-from demo.nano import IMAGE_TOKENS
-from demo.phrases import TYPES, ask_prompt, with_article
+from demo.ground_truth import Gold, golds, pick
+from demo.nano_vlm import IMAGE_TOKENS
+from demo.question_templates import TYPES, ask_prompt, with_article
 from demo.world import Scene
 
 ROW, ROWS = 48, 9

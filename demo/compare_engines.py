@@ -3,7 +3,7 @@
 In: demo/models/nano-vlm. Out: how many of the replies are equal, and one JSON line. Why this way: the tables of `evaluate.py` come from
 transformers and the pipeline runs on vLLM, so the one speaks for the other only as far as this number goes.
 
-    python -m demo.agreement [--scenes 50]
+    python -m demo.compare_engines [--scenes 50]
 """
 
 from __future__ import annotations

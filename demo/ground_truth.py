@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from itertools import permutations
 from typing import TypeVar
 
-from demo.phrases import ASKING as _ASKING
-from demo.phrases import ask, sentence, with_article
+from demo.question_templates import ASKING as _ASKING
+from demo.question_templates import ask, sentence, with_article
 from demo.world import (
     BACKGROUNDS,
     COLOURS,

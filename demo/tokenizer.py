@@ -14,8 +14,8 @@ from pathlib import Path
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from demo.gold import golds
-from demo.phrases import ASK_AS, ask_prompt
+from demo.ground_truth import golds
+from demo.question_templates import ASK_AS, ask_prompt
 from demo.world import BACKGROUNDS, COLOURS, COLUMNS, GROUPS, NUMBERS, OBJECTS, ROWS, SHAPES, WORDS, plural, sample
 
 PAD, USER, ASSISTANT, END, IMAGE, VIDEO = "<|pad|>", "<|user|>", "<|assistant|>", "<|end|>", "<image>", "<video>"

@@ -21,12 +21,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import LlavaOnevisionModel
 
-from demo.dense import COLUMN_OF, HEADS, labels
+from demo.data_loader import Feed
+from demo.distributed import Place, Team, place, together
 from demo.draw import draw
-from demo.feed import Feed
 from demo.muon import optimizers, set_rate
-from demo.nano import WIDTH, vlm_config
-from demo.team import Place, Team, place, together
+from demo.nano_vlm import WIDTH, vlm_config
+from demo.patch_labels import COLUMN_OF, HEADS, labels
 from demo.world import HELD_OUT_SEED, TRAIN_SEED, sample
 
 Batch = tuple[NDArray[np.uint8], NDArray[np.int64]]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from demo.grammar import Query, read_noun
+from demo.question_parser import Query, read_noun
 from demo.world import COLOURS, GROUPS, POSITIONS, SHAPES, USES, WORDS
 
 YES_NO = ("existence", "taller", "more", "same", "relative")
