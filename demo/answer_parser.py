@@ -1,30 +1,38 @@
-"""How answers of the drawn world are read: a reply in free text in, what it says out.
+"""The parser of answers: a word or a sentence in, the canonical answer out.
 
-In: a `Query` and the reply, a word or a sentence. Out: the canonical answer; `!` and a reason where it answers something else or
-contradicts itself; None where it cannot be read. Why this way: a sentence repeats the question, so it is held to every word that
-it says, not only to the value in it.
+A sentence repeats the question, so every word of it is checked, not only the value in it.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 
-from demo.question_parser import Query, read_noun
+from demo.question_parser import Query, parse_noun
 from demo.world import COLOURS, GROUPS, POSITIONS, SHAPES, USES, WORDS
 
 YES_NO = ("existence", "taller", "more", "same", "relative")
+# kind -> the sentence that answers it: `v` is the value, `s0` and `s1` repeat the question's slots
 SENTENCES: dict[str, str] = {
-    "background": r"(?:this|it) is (?:the |an? )?(?P<v>\w+)", "picture_kind": r"(?:this|it) is (?P<v>.+)",
-    "where": r"the (?P<s0>.+?) is in the (?P<v>.+)", "word": r"the (?:sign|word) (?:says|is) (?P<v>\w+)",
-    "number": r"the (?:sign|number) (?:says|is) (?P<v>\d+)", "colour": r"the (?P<s0>.+?) is (?P<v>\w+)",
-    "shape": r"the (?P<s0>\w+) shape is (?P<v>.+)", "kind": r"the thing in the (?P<s0>.+?) is (?P<v>.+)",
-    "use": r"it is (?:used )?for (?P<v>.+)", "value": r"the (?P<s0>\w+) bar has the value (?P<v>\d+)",
-    "tallest": r"the tallest bar is (?P<v>.+)", "shortest": r"the shortest bar is (?P<v>.+)", "sum": r"the sum is (?P<v>\d+)",
-    "difference": r"the difference is (?P<v>\d+)", "at": r"(?P<v>.+?) is in the (?P<s0>.+)",
+    "background": r"(?:this|it) is (?:the |an? )?(?P<v>\w+)",
+    "picture_kind": r"(?:this|it) is (?P<v>.+)",
+    "where": r"the (?P<s0>.+?) is in the (?P<v>.+)",
+    "word": r"the (?:sign|word) (?:says|is) (?P<v>\w+)",
+    "number": r"the (?:sign|number) (?:says|is) (?P<v>\d+)",
+    "colour": r"the (?P<s0>.+?) is (?P<v>\w+)",
+    "shape": r"the (?P<s0>\w+) shape is (?P<v>.+)",
+    "kind": r"the thing in the (?P<s0>.+?) is (?P<v>.+)",
+    "use": r"it is (?:used )?for (?P<v>.+)",
+    "value": r"the (?P<s0>\w+) bar has the value (?P<v>\d+)",
+    "tallest": r"the tallest bar is (?P<v>.+)",
+    "shortest": r"the shortest bar is (?P<v>.+)",
+    "sum": r"the sum is (?P<v>\d+)",
+    "difference": r"the difference is (?P<v>\d+)",
+    "at": r"(?P<v>.+?) is in the (?P<s0>.+)",
     "count": r"there (?:is|are) (?P<v>\d+) (?P<s0>.+)",
-}  # fmt: skip
-CLAIMS: dict[str, tuple[str, str]] = {  # of yes and no questions: the claim and its denial
+}
+CLAIMS: dict[str, tuple[str, str]] = {  # kind of yes or no question -> the claim and its denial
     "existence": (r"there is (?P<s0>.+)", r"there is (?:not|no) (?P<s0>.+)"),
     "taller": (
         r"the (?P<s0>\w+) bar is taller than the (?P<s1>\w+) bar",
@@ -40,62 +48,72 @@ CLAIMS: dict[str, tuple[str, str]] = {  # of yes and no questions: the claim and
         r"the (?P<s0>.+) is not (?P<s1>left of|right of|above|below) the (?P<s2>.+)",
     ),
 }
-PICTURES = {"a scene": "scene", "a sign": "sign", "a chart": "chart", "an empty scene": "empty"}
+PICTURE_KINDS = {"a scene": "scene", "a sign": "sign", "a chart": "chart", "an empty scene": "empty"}
 
 
-def read_answer(query: Query, text: str) -> str | None:
-    """The canonical answer; `!` and a reason if it answers something else; None if it cannot be read."""
+@dataclass(frozen=True)
+class Contradiction:
+    """An answer that covers another question, or says yes and no at once."""
+
+    reason: str
+
+
+def parse_answer(query: Query, text: str) -> str | Contradiction | None:
+    """Return the canonical answer to a query, or None if the text cannot be read."""
     plain = text.strip().rstrip(". ")
     if query.kind == "caption":
         return plain
     if query.kind in YES_NO:
-        return _read_yes_no(query, plain.lower())
-    low = plain if query.kind == "word" else plain.lower()
-    match = re.fullmatch(SENTENCES[query.kind], low, re.I)
-    if not match or (query.kind == "at" and "is in" not in low):
-        return _canonical(query.kind, low)
-    if wrong := _other_slots(query, match):
-        return wrong
-    return _canonical(query.kind, match["v"])
+        return _parse_yes_no(query, plain.lower())
+    answer = plain if query.kind == "word" else plain.lower()
+    match = re.fullmatch(SENTENCES[query.kind], answer, re.I)
+    if not match or (query.kind == "at" and "is in" not in answer):
+        return _canonical(query.kind, answer)
+    return _contradiction(query, match) or _canonical(query.kind, match["v"])
 
 
-def _read_yes_no(query: Query, text: str) -> str | None:
+def _parse_yes_no(query: Query, text: str) -> str | Contradiction | None:
     head, comma, rest = text.partition(",")
     if head not in ("yes", "no"):
         return None
     if not comma:
         return head
-    for claim, means in zip(
-        CLAIMS[query.kind][::-1], ("no", "yes"), strict=True
-    ):  # the denial first: it is the narrower pattern
-        if match := re.fullmatch(claim, rest.strip()):
-            wrong = _other_slots(query, match)
-            return wrong or (head if means == head else "!it says yes and no at once")
+    claim, denial = CLAIMS[query.kind]
+    for pattern, meaning in ((denial, "no"), (claim, "yes")):  # the denial first: it is the narrower pattern
+        if match := re.fullmatch(pattern, rest.strip()):
+            if wrong := _contradiction(query, match):
+                return wrong
+            return head if meaning == head else Contradiction("it says yes and no at once")
     return None
 
 
-def _other_slots(query: Query, match: re.Match[str]) -> str | None:
+def _contradiction(query: Query, match: re.Match[str]) -> Contradiction | None:
+    """Return the first difference between the slots of a sentence and those of the question, if there is one."""
     for i, slot in enumerate(query.slots):
-        said = match.groupdict().get(f"s{i}")
-        if said is not None and said != slot and read_noun(said) != slot and read_noun(f"{said}s") != slot:
-            return f"!it speaks of {said!r}, the question of {slot!r}"
+        named = match.groupdict().get(f"s{i}")
+        if named is not None and slot not in (named, parse_noun(named), parse_noun(f"{named}s")):
+            return Contradiction(f"it covers {named!r}, the question {slot!r}")
     return None
 
 
 def _canonical(kind: str, text: str) -> str | None:
+    """Return a short answer in the form that the oracle compares, or None if it is none of this kind."""
     bare = re.sub(r"^(?:an?|the) ", "", text)
     if kind in ("number", "value", "sum", "difference", "count"):
         return str(int(text)) if text.isdecimal() else None
     if kind in ("tallest", "shortest"):
         bare = bare.removesuffix(" bar")
+    use, position = bare.removeprefix("for "), bare.removeprefix("in the ")
     readers: dict[str, Callable[[], str | None]] = {
-        "at": lambda: "nothing" if text == "nothing" else read_noun(bare),
-        "picture_kind": lambda: PICTURES.get(text),
+        "at": lambda: "nothing" if text == "nothing" else parse_noun(bare),
+        "picture_kind": lambda: PICTURE_KINDS.get(text),
         "word": lambda: text if text in WORDS else None,
         "kind": lambda: bare if bare in (*GROUPS, "shape") else None,
-        "use": lambda: bare.removeprefix("for ") if bare.removeprefix("for ") in USES.values() else None,
-        "where": lambda: bare.removeprefix("in the ") if bare.removeprefix("in the ") in POSITIONS else None,
+        "use": lambda: use if use in USES.values() else None,
+        "where": lambda: position if position in POSITIONS else None,
         "shape": lambda: bare if bare in SHAPES else None,
         "background": lambda: bare if bare.isalpha() else None,
     }
-    return readers[kind]() if kind in readers else (bare if bare in COLOURS else None)
+    if kind in readers:
+        return readers[kind]()
+    return bare if bare in COLOURS else None

@@ -1,9 +1,8 @@
-"""Where the recipe trains: on a GPU if there is one, else in two processes of one thread each.
+"""Data-parallel training on one machine: one process on a GPU, else two processes of one thread each.
 
-In: a function that trains. Out: the function run once in each process, with gradients averaged after every batch. Why this way: threads
-inside an operation meet at a barrier thousands of times a step, so on a machine with other work two threads were three times
-slower than one (README.md); processes meet once a step. Both compute the same update from the same gradient, so
-weights stay equal without being sent.
+Threads inside an operation meet at a barrier thousands of times a step; on a machine with other work two threads were
+three times slower than one (README.md). Processes meet once a step, to average their gradients. All compute the same
+update from the same gradient, so the weights stay equal without being sent.
 """
 
 from __future__ import annotations
@@ -17,68 +16,75 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-PATIENCE = 900  # seconds to wait for the others before giving up
+TIMEOUT = 900  # seconds to wait for the other processes
 
 
 @dataclass(frozen=True)
-class Place:
-    """A device, how many processes train there, and how many processes feed each."""
+class Hardware:
+    """A device, the number of processes that train on it, and of those that load data for each."""
 
     device: torch.device
-    members: int
-    feeders: int
+    processes: int
+    loaders: int
 
 
-def place() -> Place:
-    """What this machine offers."""
+def detect_hardware() -> Hardware:
+    """Return how to train on this machine."""
     cores = len(os.sched_getaffinity(0))
     if torch.cuda.is_available():
-        return Place(torch.device("cuda"), 1, max(1, cores - 1))
-    return Place(torch.device("cpu"), min(2, cores), 1)
+        return Hardware(torch.device("cuda"), 1, max(1, cores - 1))
+    return Hardware(torch.device("cpu"), min(2, cores), 1)
 
 
-class Team:
-    """One member's view: its number, how many there are, and the memory they share."""
+class ProcessGroup:
+    """The training processes as one of them sees them: its rank, their number, and the memory that they share.
 
-    def __init__(self, size: int, weights: int, counters: int) -> None:
+    Args:
+        size: Number of processes.
+        weights: Number of trainable weights of the model.
+        statistics: Number of float64 values that each process reports to the others.
+    """
+
+    def __init__(self, size: int, weights: int, statistics: int = 1) -> None:
         self.rank, self.size = 0, size
-        self.gradients = torch.zeros(size, weights).share_memory_()
-        self.counters = torch.zeros(size, counters, dtype=torch.float64).share_memory_()
+        self.gradients = torch.zeros(size, weights).share_memory_()  # (processes, weights)
+        self.statistics = torch.zeros(size, statistics, dtype=torch.float64).share_memory_()  # (processes, statistics)
         self.barrier: Any = get_context("fork").Barrier(size)
 
-    def average(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Replace every gradient by the mean over the team."""
-        weights = [w for w in parameters if w.grad is not None]
+    def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Replace every gradient by its mean over the processes (all-reduce)."""
+        weights = [weight for weight in parameters if weight.grad is not None]
         if self.size == 1:
             return
-        torch.cat([_flat(w) for w in weights], out=self.gradients[self.rank, : sum(w.numel() for w in weights)])
-        self.barrier.wait(PATIENCE)
-        mean, at = self.gradients.mean(0), 0
+        used = sum(weight.numel() for weight in weights)
+        torch.cat([_flat_gradient(weight) for weight in weights], out=self.gradients[self.rank, :used])  # (used,)
+        self.barrier.wait(TIMEOUT)
+        mean, start = self.gradients.mean(0), 0  # (weights,)
         for weight in weights:
             assert weight.grad is not None
-            weight.grad.copy_(mean[at : at + weight.numel()].view_as(weight))
-            at += weight.numel()
-        self.barrier.wait(PATIENCE)  # nobody writes the next gradients before all have read these
+            weight.grad.copy_(mean[start : start + weight.numel()].view_as(weight))  # (n,) -> shape of the weight
+            start += weight.numel()
+        self.barrier.wait(TIMEOUT)  # all have read these gradients before one writes the next
 
 
-def _flat(weight: nn.Parameter) -> Tensor:
+def _flat_gradient(weight: nn.Parameter) -> Tensor:
     assert weight.grad is not None
     return weight.grad.flatten()
 
 
-def together(team: Team, work: Callable[[Team], None]) -> None:
-    """Run `work` in every member; the first is this process."""
+def run_in_processes(group: ProcessGroup, train: Callable[[ProcessGroup], None]) -> None:
+    """Run a function in every process of a group; the first is this process, the others are forked."""
     torch.set_num_threads(1)  # before any thread starts, so that forking is safe
 
-    def member(rank: int) -> None:
-        team.rank = rank
+    def run(rank: int) -> None:
+        group.rank = rank
         if rank:
-            os.setsid()  # Linux shares the CPU out by session: two members should count as two
-        work(team)
+            os.setsid()  # Linux shares the CPU out by session: two processes should count as two
+        train(group)
 
-    others = [get_context("fork").Process(target=member, args=(rank,)) for rank in range(1, team.size)]
+    others = [get_context("fork").Process(target=run, args=(rank,)) for rank in range(1, group.size)]
     for process in others:
         process.start()
-    member(0)
+    run(0)
     for process in others:
         process.join(60)
