@@ -1,13 +1,13 @@
-"""The words of the drawn world: how each kind of question may be said, and the sentence that answers it.
+"""The templates of the drawn world: three wordings of each question, requests for questions, answers as sentences.
 
-In: a kind of question, its slots and its short answer. Out: English. Why this way: `gold.py` decides what is true and asks here
-only how to say it; `oracle.py` never looks here, it reads free text with a grammar of its own.
+`oracle.py` must not import this: it reads free text with patterns of its own. The prompt pack `prompts/drawn.yaml`
+repeats the prompts to the letter.
 """
 
 from __future__ import annotations
 
-# kind -> (instruction type, ways to ask). {0}, {1}, {2} are slots.
-ASKING: dict[str, tuple[str, tuple[str, ...]]] = {
+# kind -> (instruction type, wordings); {0}, {1} and {2} are slots
+QUESTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "background": ("background", ("Where is this?", "What is the background?", "What place is shown?")),
     "picture_kind": (
         "picture_kind",
@@ -95,26 +95,26 @@ ASKING: dict[str, tuple[str, tuple[str, ...]]] = {
         ),
     ),
 }
-TYPES = tuple(dict.fromkeys(type_ for type_, _ in ASKING.values()))
-KINDS_OF = {type_: [kind for kind, (t, _) in ASKING.items() if t == type_] for type_ in TYPES}
-ASK_AS = {
-    "background": "the background", "picture_kind": "the kind of picture", "caption": "a caption", "existence": "what exists",
-    "object_at_position": "what is at a position", "where_is": "where a thing is", "printed_word": "the printed word",
-    "printed_number": "the printed number", "colour": "the colour", "shape": "the shape", "kind_of_thing": "the kind of thing",
-    "use_of_thing": "the use of a thing", "counting": "counting", "relative_position": "relative position",
-    "compare_counts": "comparing counts", "same_colour": "equal colours", "chart_value": "the value of a bar",
-    "chart_extreme": "the tallest or shortest bar", "chart_compare": "comparing bars", "chart_arithmetic": "arithmetic with bars",
+TYPES = tuple(dict.fromkeys(type_ for type_, _ in QUESTIONS.values()))
+ASK_AS = {  # type -> its name in a request for questions
+    "background": "the background", "picture_kind": "the kind of picture", "caption": "a caption",
+    "existence": "what exists", "object_at_position": "what is at a position", "where_is": "where a thing is",
+    "printed_word": "the printed word", "printed_number": "the printed number", "colour": "the colour",
+    "shape": "the shape", "kind_of_thing": "the kind of thing", "use_of_thing": "the use of a thing",
+    "counting": "counting", "relative_position": "relative position", "compare_counts": "comparing counts",
+    "same_colour": "equal colours", "chart_value": "the value of a bar", "chart_extreme": "the tallest or shortest bar",
+    "chart_compare": "comparing bars", "chart_arithmetic": "arithmetic with bars",
 }  # fmt: skip
 
-# kind -> the sentence, with {a} the short answer; for yes and no questions, the sentence of each
+# kind -> the sentence that answers it; {a} is the short answer
 SENTENCES: dict[str, str] = {
     "background": "This is the {a}.", "picture_kind": "This is {a}.", "where": "The {0} is in the {a}.",
-    "word": "The sign says {a}.", "number": "The number is {a}.", "colour": "The {0} is {a}.", "shape": "The {0} shape is {a}.",
-    "kind": "The thing in the {0} is {a}.", "use": "It is for {a}.", "value": "The {0} bar has the value {a}.",
-    "tallest": "The tallest bar is {a}.", "shortest": "The shortest bar is {a}.", "sum": "The sum is {a}.",
-    "difference": "The difference is {a}.",
+    "word": "The sign says {a}.", "number": "The number is {a}.", "colour": "The {0} is {a}.",
+    "shape": "The {0} shape is {a}.", "kind": "The thing in the {0} is {a}.", "use": "It is for {a}.",
+    "value": "The {0} bar has the value {a}.", "tallest": "The tallest bar is {a}.",
+    "shortest": "The shortest bar is {a}.", "sum": "The sum is {a}.", "difference": "The difference is {a}.",
 }  # fmt: skip
-YES_NO: dict[str, tuple[str, str]] = {
+YES_NO: dict[str, tuple[str, str]] = {  # kind -> the sentences of yes and of no
     "relative": ("Yes, the {0} is {1} the {2}.", "No, the {0} is not {1} the {2}."),
     "more": ("Yes, there are more {0} than {1}.", "No, there are not more {0} than {1}."),
     "same": ("Yes, the {0} and the {1} have the same colour.", "No, the {0} and the {1} have different colours."),
@@ -124,26 +124,29 @@ YES_NO: dict[str, tuple[str, str]] = {
 
 
 def with_article(noun: str) -> str:
+    """Return `a cat`, `an egg`."""
     return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
-def ask(kind: str, slots: tuple[str, ...], way: int) -> str:
-    ways = ASKING[kind][1]
-    return ways[way % len(ways)].format(*slots)
+def fill_question(kind: str, slots: tuple[str, ...], wording: int) -> str:
+    """Return a question in one of its wordings, counted from 0."""
+    wordings = QUESTIONS[kind][1]
+    return wordings[wording % len(wordings)].format(*slots)
 
 
-def sentence(kind: str, slots: tuple[str, ...], answer: str) -> str:
-    """The short answer as one sentence."""
+def fill_sentence(kind: str, slots: tuple[str, ...], answer: str) -> str:
+    """Return the short answer as one sentence."""
     if kind in YES_NO:
         return YES_NO[kind][answer == "no"].format(*slots)
     if kind == "at":
         return f"{answer[0].upper()}{answer[1:]} is in the {slots[0]}."
     if kind == "count":
-        return f"There {'is' if answer == '1' else 'are'} {answer} {slots[1] if answer == '1' else slots[0]}."
+        return f"There is 1 {slots[1]}." if answer == "1" else f"There are {answer} {slots[0]}."
     if kind == "caption":
         return answer
     return SENTENCES[kind].format(*slots, a=answer)
 
 
 def ask_prompt(type_: str, n: int) -> str:
+    """Return the prompt that asks for `n` questions of an instruction type."""
     return f"Ask {n} question{'' if n == 1 else 's'} about {ASK_AS[type_]}."
