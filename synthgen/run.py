@@ -23,7 +23,7 @@ from itertools import islice
 from synthgen.console import StageProgress, generation_note, tagging_note
 from synthgen.engines import check_engine
 from synthgen.errors import UserMistake
-from synthgen.ingest.sources import Listed, begun, shown, walks_into
+from synthgen.ingest.sources import Listed, is_inside_source, open_listing, shown
 from synthgen.job import funnel, run_record
 from synthgen.job.changes import STAGES, check_folder, settle
 from synthgen.job.job import Job
@@ -84,7 +84,7 @@ def _run(job: Job, which: StageRange, objects: Iterator[Listed] | None) -> int:
     # What the user can mend is found before anything is written.
     if which.lists:
         _is_apart(job)
-        objects = objects or begun(job.pipeline.source)
+        objects = objects or open_listing(job.pipeline.source)
     is_new = check_folder(job, which.first, which.last, which.update, which.replan)
     _has_input(job, which.first)
     steps = {"tag": _tag, "plan": _plan, "generate": _generate, "select": _select, "pack": _pack}
@@ -129,7 +129,7 @@ def _is_whole(out: Folder) -> None:
 
 def _is_apart(job: Job) -> None:
     """What a run writes must not be what the next one lists."""
-    if walks_into(job.pipeline.source, job.out.url):
+    if is_inside_source(job.out.url, job.pipeline.source):
         raise UserMistake(
             f"--out {job.out.url}: lies inside the source {shown(job.pipeline.source.uri or '')}, "
             "so a later run would list what this one writes; give an --out outside of it, or a narrower source"

@@ -119,7 +119,7 @@ def _begun(document: Any, named: Any) -> Any:
 
     place = ("source", "uri")
     try:
-        return sources.begun(named)
+        return sources.open_listing(named)
     except UserMistake as mistake:
         if isinstance(document.lines.get(place), int):
             raise UserMistake(f"{document.where(place)}: source.uri: {mistake}") from mistake

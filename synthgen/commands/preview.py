@@ -17,8 +17,8 @@ from synthgen.commands.show import effects
 from synthgen.config.pipeline import Pipeline, SourceConfig
 from synthgen.engines import Reply, Request, open_engine
 from synthgen.engines.recorder import Recorder
-from synthgen.errors import SynthError, UserMistake
-from synthgen.ingest.images import DecoderPool, Unfit
+from synthgen.errors import Failure, SynthError, UserMistake
+from synthgen.ingest.images import DecoderPool
 from synthgen.ingest.sources import list_objects
 from synthgen.job.job import Job, open_job
 from synthgen.stages.generate import conversation
@@ -49,7 +49,7 @@ def text(path: Path, pipeline: Pipeline) -> str:
     data = path.read_bytes()
     with DecoderPool[int](pipeline.images, processes=1) as decoder:  # a stranger's file is decoded in a child here too
         [(_, decoded)] = decoder.decode_many([(0, data)])
-    if isinstance(decoded, Unfit):
+    if isinstance(decoded, Failure):
         raise UserMistake(f"{path}: would be quarantined: {decoded.reason} ({decoded.detail})")
     job = open_job(
         Folder(str(Path.cwd())), pipeline, before={}

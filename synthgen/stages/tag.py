@@ -14,8 +14,9 @@ from functools import partial
 from typing import Any
 
 from synthgen.config.pipeline import ImagesConfig, SourceConfig
-from synthgen.ingest.images import Decoded, DecoderPool, Unfit
-from synthgen.ingest.sources import Unreadable, read_objects, ref_of
+from synthgen.errors import Failure
+from synthgen.ingest.images import Decoded, DecoderPool
+from synthgen.ingest.sources import read_objects, ref_of
 from synthgen.store import CommitLog, Folder, Receipt, Stage, TablePart
 from synthgen.store.denylist import read_denylist
 from synthgen.tables import IMAGES, OBJECT_TAGS, OBJECTS, image_id, table, tag_counts, tags_table
@@ -198,7 +199,7 @@ class TagWorker:
         batch, listed = _Batch(), [row for row in listed if row["object_id"] not in tags]
         metas = {row["object_id"]: row["source_meta"] for row in listed}
         for key, found in self._decoder.decode_many(self._readable(listed, rows)):
-            if isinstance(found, Unfit):
+            if isinstance(found, Failure):
                 _quarantine(rows[key], found.reason, found.detail)
                 self._counters["images"] += 1
                 continue
@@ -222,8 +223,8 @@ class TagWorker:
         for one in {row["object_id"] for row in listed} & self._denied.object_ids:
             _quarantine(rows[one], "purged", "it was purged")
         for ref, data in read_objects(refs, self._terms.source, self._terms.images):
-            row, found = rows[ref.object_id], None if isinstance(data, Unreadable) else image_id(data)
-            if isinstance(data, Unreadable):
+            row, found = rows[ref.object_id], None if isinstance(data, Failure) else image_id(data)
+            if isinstance(data, Failure):
                 _quarantine(row, data.reason, data.detail)
             elif found in self._denied.image_ids:
                 _quarantine(row, "purged", "an image of the same bytes was purged")

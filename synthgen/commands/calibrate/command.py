@@ -19,7 +19,7 @@ from synthgen.config import library
 from synthgen.config.pipeline import Pipeline
 from synthgen.config.taxonomy import Tree
 from synthgen.errors import UserMistake
-from synthgen.ingest.sources import begun
+from synthgen.ingest.sources import open_listing
 from synthgen.taggers import ClipTagger, ClipTaggerFile
 
 FOLDS = 5
@@ -63,7 +63,7 @@ def calibrate(order: CalibrateRequest) -> tuple[Path, list[str]]:
             "meta_columns": (order.key,),
         }
     )
-    objects = begun(source)  # that there are images is seen before the model is looked for
+    objects = open_listing(source)  # that there are images is seen before the model is looked for
     given = labels.LabelledSet(objects, source, order.pipeline.images, order.key)
     known, tally = labels.read(given, ClipTagger(spec, spec.file), tree)
     if tally.used < AT_LEAST:

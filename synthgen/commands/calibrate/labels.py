@@ -19,8 +19,10 @@ from synthgen.commands.learn.records import words
 from synthgen.commands.learn.vocabulary import Lexicon
 from synthgen.config.pipeline import ImagesConfig, SourceConfig
 from synthgen.config.taxonomy import Tree, with_ancestors
-from synthgen.ingest.images import DecoderPool, Unfit
-from synthgen.ingest.sources import Listed, ObjectRef, Unreadable, read_objects
+from synthgen.errors import Failure
+from synthgen.ingest.images import DecoderPool
+from synthgen.ingest.load import load_images
+from synthgen.ingest.sources import Listed, ObjectRef
 from synthgen.tables import object_id
 from synthgen.taggers import ClipTagger, Failed, one_by_one, prepared
 
@@ -104,27 +106,20 @@ def _labels(listed: Listed, key: str, lexicon: Lexicon, tally: LabelCounts) -> l
 def _scored(
     refs: Sequence[ObjectRef], given: LabelledSet, tagger: ClipTagger, tally: LabelCounts
 ) -> Iterator[tuple[str, Any]]:
-    """(object id, scores of all nodes or Failed) of the images that can be read."""
+    """Yield (object id, scores of all nodes or Failed) of the images that can be read."""
     by_id = {ref.object_id: ref for ref in refs}
-
-    def readable() -> Iterator[tuple[str, bytes]]:
-        for ref, data in read_objects(refs, given.source, given.images):
-            if isinstance(data, Unreadable):
-                tally.leave_out(data.reason, f"{_where(ref)}: {data.detail}")
-            else:
-                yield ref.object_id, data
-
     batch: list[tuple[str, Any]] = []
     with DecoderPool[str](given.images) as decoder:
-        for key, found in decoder.decode_many(readable()):
-            if isinstance(found, Unfit):
-                tally.leave_out(found.reason, f"{_where(by_id[key])}: {found.detail}")
+        for loaded in load_images(refs, given.source, decoder):
+            if isinstance(loaded.image, Failure):
+                where = _where(by_id[loaded.object_id])
+                tally.leave_out(loaded.image.reason, f"{where}: {loaded.image.detail}")
                 continue
-            item = prepared(tagger.prepare, found.image, None)
+            item = prepared(tagger.prepare, loaded.image.image, None)
             if isinstance(item, Failed):
-                yield key, item
+                yield loaded.object_id, item
                 continue
-            batch.append((key, item))
+            batch.append((loaded.object_id, item))
             if len(batch) == BATCH:
                 yield from _scores(tagger, batch)
                 batch = []

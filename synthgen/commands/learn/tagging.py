@@ -12,7 +12,8 @@ from typing import Any
 
 from synthgen.commands.learn.records import BadRow, Row
 from synthgen.config.pipeline import ImagesConfig
-from synthgen.ingest.images import DecoderPool, Unfit
+from synthgen.errors import Failure
+from synthgen.ingest.images import DecoderPool
 from synthgen.ingest.sources.location import open_regular
 from synthgen.store.remote import Lasting
 from synthgen.taggers import Failed, Tagger, prepared, tags_of_each
@@ -23,26 +24,21 @@ BATCH = 32  # images that the tagger sees at once
 def tagged(
     rows: Iterable[Row], tagger: Tagger, limits: ImagesConfig, folder: str
 ) -> Iterator[tuple[Row, list[str]] | BadRow]:
-    """Each row once, in whatever order its image is done."""
+    """Yield each row once, in whatever order its image is done."""
     waiting: dict[int, Row] = {}
-    left_out: list[BadRow] = []
 
-    def readable() -> Iterator[tuple[int, bytes]]:
+    def files() -> Iterator[tuple[int, bytes | Failure]]:
         for number, row in enumerate(rows):
-            data = image_bytes(row, limits, folder)
-            if isinstance(data, BadRow):
-                left_out.append(data)
-            else:
-                waiting[number] = row
-                yield number, data
+            waiting[number] = row
+            yield number, image_bytes(row, limits, folder)
 
     batch: list[tuple[Row, Any]] = []
     with DecoderPool[int](limits) as decoder:
-        for number, found in decoder.decode_many(readable()):
+        for number, image in decoder.decode_many(files()):
             row = waiting.pop(number)
-            if isinstance(found, Unfit):
-                yield BadRow(row.where, found.reason, found.detail)
-            elif isinstance(item := prepared(tagger.prepare, found.image, None), Failed):
+            if isinstance(image, Failure):
+                yield BadRow(row.where, image.reason, image.detail)
+            elif isinstance(item := prepared(tagger.prepare, image.image, None), Failed):
                 yield _failed(row, item.why)
             else:
                 batch.append((row, item))
@@ -50,30 +46,27 @@ def tagged(
                 yield from _tags(tagger, batch)
                 batch = []
     yield from _tags(tagger, batch)
-    yield from left_out
 
 
-def image_bytes(row: Row, limits: ImagesConfig, folder: str) -> bytes | BadRow:
-    """The bytes of a row's image, or why there are none."""
+def image_bytes(row: Row, limits: ImagesConfig, folder: str) -> bytes | Failure:
+    """Return the bytes of a row's image, or why there are none."""
     if not row.images:
-        return BadRow(row.where, "no_image", "the row has no image")
+        return Failure("no_image", "the row has no image")
     if len(row.images) > 1:
-        return BadRow(
-            row.where, "several_images", f"{len(row.images)} images: its questions may be about how they differ"
-        )
+        return Failure("several_images", f"{len(row.images)} images: its questions may be about how they differ")
     image = row.images[0]
     if isinstance(image, bytes):
         return image
     path = _inside(image, folder)
     if path is None:
-        return BadRow(row.where, "path_outside", f"{image[:200]!r} is not a path below the seed's images")
+        return Failure("path_outside", f"{image[:200]!r} is not a path below the seed's images")
     try:
         with open_regular(str(path)) as file:
             if (size := os.fstat(file.fileno()).st_size) > limits.max_bytes:
-                return BadRow(row.where, "too_many_bytes", f"{size:,} bytes; the limit is {limits.max_bytes:,}")
+                return Failure("too_many_bytes", f"{size:,} bytes; the limit is {limits.max_bytes:,}")
             return file.read()
     except (OSError, ValueError, Lasting) as error:  # ValueError: a zero byte in the name
-        return BadRow(row.where, "unreadable", f"{image[:200]!r}: {error}")
+        return Failure("unreadable", f"{image[:200]!r}: {error}")
 
 
 def _inside(image: str, folder: str) -> Path | None:

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 
 from synthgen.engines import Engine, Request, open_engine
 from synthgen.engines.watchdog import WatchedEngine
-from synthgen.ingest.images import Decoded, DecoderPool, Unfit
-from synthgen.ingest.sources import Unreadable, read_objects, ref_of
+from synthgen.errors import Failure
+from synthgen.ingest.images import Decoded, DecoderPool
+from synthgen.ingest.sources import read_objects, ref_of
 from synthgen.stages.generate import conversation
 from synthgen.stages.generate.admission import HostBudget, image_bytes
 from synthgen.stages.generate.context import GENERATED, PLANNED, GenerateContext
@@ -181,7 +182,7 @@ class GenerateWorker:
         def readable() -> Iterator[tuple[str, bytes]]:
             refs = [ref_of(task.image) for task in job.left.tasks.values()]
             for ref, data in read_objects(refs, self._terms.source, self._terms.images):
-                if isinstance(data, Unreadable):
+                if isinstance(data, Failure):
                     put(
                         ref.object_id,
                         MissingImage("image_changed" if data.reason == "changed" else "image_unreadable", data.detail),
@@ -195,7 +196,7 @@ class GenerateWorker:
             put(
                 object_id,
                 MissingImage("image_unreadable", f"{found.reason}: {found.detail}")
-                if isinstance(found, Unfit)
+                if isinstance(found, Failure)
                 else found,
             )
 

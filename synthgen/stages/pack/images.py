@@ -12,9 +12,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from synthgen.errors import Damaged
+from synthgen.errors import Damaged, Failure
 from synthgen.ingest.images import Unfit
-from synthgen.ingest.sources import Unreadable, read_objects, ref_of
+from synthgen.ingest.sources import read_objects, ref_of
 from synthgen.stages.memory import PACKED_AT_ONCE
 from synthgen.stages.pack.metadata import Embedded, embedded
 from synthgen.stages.pack.samples import SHARDS, PackContext, Shard
@@ -35,23 +35,23 @@ class Sample:
 
 def with_images(
     terms: PackContext, shard: Shard, samples: Sequence[Sample]
-) -> Iterator[tuple[Sample, Embedded | Unfit]]:
+) -> Iterator[tuple[Sample, Embedded | Failure]]:
     """Every sample in order with its image, or why it has none."""
     if shard.poison:
         told = f"the worker died on this image alone: {shard.why}"
-        yield from ((sample, Unfit("decoder_died", told)) for sample in samples)
+        yield from ((sample, Failure("decoder_died", told)) for sample in samples)
         return
     held = _Held(terms, shard)
     for start in range(0, len(samples), PACKED_AT_ONCE):
         some = samples[start : start + PACKED_AT_ONCE]
-        found: dict[str, Embedded | Unfit] = {
+        found: dict[str, Embedded | Failure] = {
             sample.image_id: image for sample in some if (image := held.find(sample.image_id))
         }
         found |= _fetched(terms, [sample for sample in some if sample.image_id not in found])
         yield from ((sample, found[sample.image_id]) for sample in some)
 
 
-def _fetched(terms: PackContext, samples: Sequence[Sample]) -> dict[str, Embedded | Unfit]:
+def _fetched(terms: PackContext, samples: Sequence[Sample]) -> dict[str, Embedded | Failure]:
     """The images of some samples from the source, by image id."""
     expected = {sample.planned["object_id"]: sample.image_id for sample in samples}
     refs = list({ref.object_id: ref for ref in (ref_of(sample.planned) for sample in samples)}.values())
@@ -59,15 +59,15 @@ def _fetched(terms: PackContext, samples: Sequence[Sample]) -> dict[str, Embedde
     return {expected[ref.object_id]: _verified(data, expected[ref.object_id], terms) for ref, data in found}
 
 
-def _verified(data: bytes | Unreadable, expected: str, terms: PackContext) -> Embedded | Unfit:
-    if isinstance(data, Unreadable):
-        return Unfit(data.reason, data.detail)
+def _verified(data: bytes | Failure, expected: str, terms: PackContext) -> Embedded | Failure:
+    if isinstance(data, Failure):
+        return data
     if image_id(data) != expected:
-        return Unfit("changed", "the bytes are no longer those that were asked about")
+        return Failure("changed", "the bytes are no longer those that were asked about")
     try:
         return embedded(data, terms.images, terms.pack)
     except Unfit as unfit:
-        return unfit
+        return unfit.failure
 
 
 class _Held:
