@@ -18,7 +18,7 @@ from synthgen.config.replies import LETTERS
 from synthgen.engines import Reply, Request, open_engine
 from synthgen.engines.recorder import Recorder
 from synthgen.errors import Failure, SynthError, UserMistake
-from synthgen.ingest.images import DecoderPool, Unfit
+from synthgen.ingest.images import DecoderPool
 from synthgen.ingest.sources import list_objects
 from synthgen.job.job import open_job
 from synthgen.stages import generate, plan
@@ -58,7 +58,7 @@ def text(path: Path, pipeline: Pipeline) -> str:
     data = path.read_bytes()
     with DecoderPool[int](pipeline.images, processes=1) as decoder:  # a stranger's file, so decoded in a child process
         [(_, decoded)] = decoder.decode_many([(0, data)])
-    if isinstance(decoded, Unfit):
+    if isinstance(decoded, Failure):
         raise UserMistake(f"{path}: would be quarantined: {decoded.reason} ({decoded.detail})")
     # Nothing is stored, so a run that was made in this folder does not matter.
     job = open_job(Folder(str(Path.cwd())), pipeline)

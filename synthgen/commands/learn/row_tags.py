@@ -17,7 +17,7 @@ from synthgen.commands.learn.request import LearnPlan
 from synthgen.config.pipeline import ImagesConfig
 from synthgen.config.vocabulary import Lexicon
 from synthgen.errors import Failure, UserMistake
-from synthgen.ingest.images import DecoderPool, Unfit
+from synthgen.ingest.images import DecoderPool
 from synthgen.ingest.sources.location import open_regular
 from synthgen.store import Folder
 from synthgen.store.remote import Lasting
@@ -91,7 +91,7 @@ def find_tags(
     with DecoderPool[int](limits) as decoder:
         for number, decoded in decoder.decode_many(readable()):
             row = waiting.pop(number)
-            if isinstance(decoded, Unfit):
+            if isinstance(decoded, Failure):
                 rejected.append(row.reject(decoded.reason, decoded.detail))
             elif isinstance(item := prepare_image(tagger.prepare, decoded.image, None), Failure):
                 rejected.append(row.reject(item.reason, item.detail[:200]))
