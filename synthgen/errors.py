@@ -12,7 +12,7 @@
         └── LeaseHeld          another driver is at work in this folder          exit 2
 
 Every message is one line: what is wrong, where, what is known, what to do. What costs one row is no exception but a
-`Failure`: a value in that row, with a reason from a closed list in tables.py.
+`Failure`: a value in that row, with a reason from a closed list in tables/reasons.py.
 """
 
 import re
@@ -82,7 +82,7 @@ class LeaseHeld(UserMistake):
 
 @dataclass(frozen=True)
 class Failure:
-    """Why one row has no result: a reason from a closed list in tables.py, and one line of detail."""
+    """Why one row has no result: a reason from a closed list in tables/reasons.py, and one line of detail."""
 
     reason: str
     detail: str = ""

@@ -27,7 +27,7 @@ from synthgen.job import run_record
 from synthgen.job.changes import check_folder, write_settings
 from synthgen.job.request import RunRequest
 from synthgen.stages.contract import Change, Job, StageModule, StageRun
-from synthgen.store import Lease, RunFolder
+from synthgen.store import RunFolder
 from synthgen.tables import LIST, STAGES, StageSpec, stage_names
 from synthgen.workers import CircuitBreaker, StopSignals, leave_ray, listening, once
 
@@ -108,7 +108,7 @@ def _run(
     if is_new and which.has("generate"):
         # Nobody should tag for hours to learn that the model does not load.
         once(check_engine, (job.model, job.pipeline.generate.engine), job.pipeline.generate.engine)
-    with Lease.take(job.out) as lease:
+    with folder.lease() as lease:
         if not which.is_purge:
             _check_whole(folder)
         unfinished = write_settings(folder, job, request, stages, which.change == "redraw")

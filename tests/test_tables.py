@@ -1,6 +1,7 @@
-"""Ids depend on content alone, and a table takes no row that it would lose something of."""
+"""Ids depend on content alone, and a table takes no row of which it would lose a value."""
 
 import hashlib
+import os
 import subprocess
 import sys
 
@@ -16,8 +17,8 @@ PARTS = st.lists(TEXT, max_size=5)
 
 
 @given(PARTS, PARTS)
-def test_two_lists_of_parts_have_one_id_only_if_they_are_equal(one: list[str], other: list[str]) -> None:
-    assert (tables.make_id(*one) == tables.make_id(*other)) == (one == other)
+def test_two_lists_of_parts_have_one_id_only_if_they_are_equal(first: list[str], second: list[str]) -> None:
+    assert (tables.make_id(*first) == tables.make_id(*second)) == (first == second)
 
 
 @given(PARTS, st.data())
@@ -33,8 +34,8 @@ def test_an_id_is_128_bits_of_sha256_over_length_prefixed_parts() -> None:
     assert tables.make_id("ab", "ü") == hashlib.sha256(data).hexdigest()[:32]
 
 
-def test_ids_stay_what_they_were() -> None:
-    """A release that computed another id could continue no run: it would ask everything again."""
+def test_ids_stay_the_same_in_every_release() -> None:
+    """A release that computes another id continues no run: it asks everything again."""
     ids = {
         "object": tables.object_id("s3://bucket/a.jpg", "etag", 3),
         "image": tables.image_id(b"bytes"),
@@ -51,43 +52,44 @@ def test_ids_stay_what_they_were() -> None:
     }
 
 
-def test_an_id_does_not_depend_on_the_process_that_makes_it() -> None:
-    code = "from synthgen import tables; print(tables.assignment_id('image', 'type', 'short', 'English', 0), tables.draw(7, 'a'))"
-    found = {
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONHASHSEED": s}).stdout
-        for s in "12"
+def test_an_id_does_not_depend_on_the_process() -> None:
+    ids = "tables.assignment_id('image', 'type', 'short', 'English', 0), tables.draw(7, 'a')"
+    command = [sys.executable, "-c", f"from synthgen import tables; print({ids})"]
+    printed = {
+        subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONHASHSEED": seed}).stdout
+        for seed in "12"
     }
-    assert found == {f"{tables.assignment_id('image', 'type', 'short', 'English', 0)} {tables.draw(7, 'a')}\n"}
+    assert printed == {f"{tables.assignment_id('image', 'type', 'short', 'English', 0)} {tables.draw(7, 'a')}\n"}
 
 
 @given(TEXT, TEXT, st.none() | st.integers(0, 99))
 def test_an_object_is_its_uri_its_version_and_its_row(uri: str, version: str, row: int | None) -> None:
-    one = tables.object_id(uri, version, row)
+    name = tables.object_id(uri, version, row)
     others = [
         tables.object_id(uri + "x", version, row),
         tables.object_id(uri, version + "x", row),
         tables.object_id(uri, version, (row or 0) + 1),
     ]
-    assert one not in others
+    assert name not in others
     assert tables.object_id(uri, version, None) != tables.object_id(uri, version, 0)
 
 
-def test_ids_of_different_kinds_never_meet() -> None:
+def test_ids_of_different_kinds_are_never_equal() -> None:
     same = "x"
-    made = [
+    ids = [
         tables.object_id(same, same, None),
         tables.pair_id(same, same, 0),
         tables.sample_id(same, [same, "0"]),
         tables.make_id(same, same, "0"),
     ]
-    assert len(set(made)) == len(made)
+    assert len(set(ids)) == len(ids)
 
 
 @given(st.integers(), PARTS)
-def test_a_draw_lies_between_0_and_1_and_repeats(seed: int, parts: list[str]) -> None:
-    drawn = tables.draw(seed, *parts)
-    assert 0 < drawn < 1
-    assert drawn == tables.draw(seed, *parts)
+def test_a_draw_is_between_0_and_1_and_repeats(seed: int, parts: list[str]) -> None:
+    number = tables.draw(seed, *parts)
+    assert 0 < number < 1
+    assert number == tables.draw(seed, *parts)
 
 
 def test_draws_are_uniform() -> None:
@@ -108,11 +110,11 @@ def test_a_key_that_the_table_lacks_is_refused_and_a_missing_one_is_null() -> No
 
 def test_no_two_outcomes_or_reasons_have_one_name() -> None:
     # `synth status` adds them up by name.
-    for closed in (
+    for names in (
         tables.TAG_OUTCOMES,
         tables.QUARANTINE_REASONS,
         tables.PLAN_OUTCOMES,
         tables.GENERATE_OUTCOMES,
         tables.FAILURE_REASONS,
     ):
-        assert len(set(closed)) == len(closed)
+        assert names and len(set(names)) == len(names)

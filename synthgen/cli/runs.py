@@ -151,14 +151,13 @@ def retry(
     from synthgen.job import funnel, run_record
     from synthgen.job.job import reopen
     from synthgen.job.request import RunRequest
-    from synthgen.store import Lease
     from synthgen.tables import LIST, RETRIED_REASONS
 
     named = retries.parse_reasons(reasons or ())
     folder = open_run_folder(out)
     job = reopen(folder)
     if partitions:
-        with Lease.take(folder.out) as lease:
+        with folder.lease() as lease:
             repair(folder, partitions, lease)
     wanted = named if named or partitions else frozenset(RETRIED_REASONS)
     unfit = retries.nothing_to_retry(folder, wanted) if wanted else None
@@ -204,12 +203,11 @@ def gc(out: FolderArgument) -> None:
     from synthgen.commands.open import open_run_folder
     from synthgen.console import pluralize
     from synthgen.job import run_record
-    from synthgen.store import Lease
     from synthgen.store.gc import collect_garbage
 
     folder = open_run_folder(out)
     run_record.check_is_run(folder)
-    with Lease.take(folder.out) as lease:
+    with folder.lease() as lease:
         deleted = collect_garbage(folder, lease)
     print(f"{pluralize(deleted.files, 'file')} deleted, {deleted.bytes / 1e6:,.1f} MB")
 

@@ -74,14 +74,14 @@ def purge(folder: RunFolder, job: Job, names: Collection[str]) -> PurgeResult:
     if not names and not run_record.unfinished_purge(folder):
         raise UserMistake(f"{folder.out.url}: no purge was cut short here; name images by id, uri or file name")
     before = products(folder)
-    with Lease.take(folder.out) as lease:
+    with folder.lease() as lease:
         shown = partial(redact.uri, root=redact.root_of(job.pipeline.source.uri))
         objects, images, partitions = _rewrite_tables(folder, names, lease, shown)
     rest = [spec for spec in STAGES if not spec.is_rewritten and folder.log(spec).partitions]
     if rest:
         request = RunRequest.of(run_record.record_of(folder))
         run(folder, job, request, StageRange(rest[0].typed, rest[-1].typed, is_purge=True))
-    with Lease.take(folder.out) as lease:
+    with folder.lease() as lease:
         deleted = collect_garbage(folder, lease)
         lease.check()
         run_record.finish_change(folder, "purge")

@@ -5,7 +5,8 @@ one RunFolder and passes it down; what the command itself commits is added to th
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import pyarrow as pa
@@ -28,6 +29,17 @@ class RunFolder:
         self.out = out
         self._logs = dict(logs or {})
         self._record: tuple[Record | None] | None = None
+
+    @contextmanager
+    def lease(self) -> Iterator[Lease]:
+        """Hold the lease on this folder within this block; what was read before is read again, as others may have committed.
+
+        Raises:
+            LeaseHeld: Another driver has it.
+        """
+        with Lease.take(self.out) as lease:
+            self._logs, self._record = {}, None
+            yield lease
 
     def stage(self, spec: StageSpec) -> StageFolder:
         """Return the folder of a stage."""

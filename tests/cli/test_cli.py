@@ -1,7 +1,7 @@
 """The command line under bad use: one clear line on stderr, the right exit status, and not a byte written anywhere.
 
-A process that has imported everything forks one child for each command, so that a test costs milliseconds; what needs Ray
-or the console script itself starts a process of its own.
+A process that has imported everything forks one child for each command, so that a test costs milliseconds; a test that
+needs Ray or the console script itself starts a new process.
 """
 
 import json
@@ -26,11 +26,12 @@ from synthgen.config import library
 from synthgen.config import pipeline as pipelines
 from synthgen.engines import ModelName
 from synthgen.errors import SettingsChanged, UserMistake
-from synthgen.ingest.sources import Listed
 from synthgen.job import changes, job
-from synthgen.stages import listing
-from synthgen.store import Lease
+from synthgen.job.request import RunRequest
+from synthgen.stages.contract import Change, Job
+from synthgen.store import Lease, Receipt, RunFolder, TablePart
 from synthgen.store.folder import open_folder
+from synthgen.tables import LIST, OBJECTS, object_row, table
 from tests.fixtures.workspace import SHELVES, make_images, write
 
 FORKING = """
@@ -75,7 +76,7 @@ HEAVY = (
 
 @dataclass(frozen=True)
 class Done:
-    """What a command came to."""
+    """The exit status and the output of a command."""
 
     status: int
     stdout: str
@@ -97,15 +98,15 @@ def forking() -> Iterator[subprocess.Popen[str]]:
 
 @pytest.fixture
 def synth(forking: subprocess.Popen[str], workspace: Path, tmp_path: Path) -> Synth:
-    """Runs a command in the workspace."""
+    """Return a function that runs a command in the workspace."""
 
     def run(*arguments: str) -> Done:
-        told = {name: str(tmp_path / f"{name}-{len(list(tmp_path.iterdir()))}") for name in ("stdout", "stderr")}
+        files = {name: str(tmp_path / f"{name}-{len(list(tmp_path.iterdir()))}") for name in ("stdout", "stderr")}
         stdin, stdout = _pipes(forking)
-        stdin.write(json.dumps({"folder": str(workspace), "arguments": arguments, **told}) + "\n")
+        stdin.write(json.dumps({"folder": str(workspace), "arguments": arguments, **files}) + "\n")
         stdin.flush()
         status = int(stdout.readline())
-        return Done(status, Path(told["stdout"]).read_text(), Path(told["stderr"]).read_text())
+        return Done(status, Path(files["stdout"]).read_text(), Path(files["stderr"]).read_text())
 
     return run
 
@@ -117,7 +118,7 @@ def _pipes(process: subprocess.Popen[str]) -> tuple[IO[str], IO[str]]:
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> dict[str | None, str]:
-    """A model hub: which commit a revision stands for; None is the newest."""
+    """Return the commits of a model hub by revision; None is the newest."""
     commits: dict[str | None, str] = {None: "a" * 40, "main": "a" * 40}
 
     class Api:
@@ -143,7 +144,7 @@ def contents(folder: Path) -> Mapping[str, bytes | None]:
 
 
 def refusal(synth: Synth, *arguments: str, status: int = 2) -> str:
-    """The one line with which a command is refused; nothing in the working folder has changed by then."""
+    """Return the one line with which a command is refused, having changed nothing in the working folder."""
     before = contents(Path.cwd())
     done = synth(*arguments)
     assert contents(Path.cwd()) == before
@@ -157,22 +158,22 @@ def refusal(synth: Synth, *arguments: str, status: int = 2) -> str:
 RUN = ("run", "photos", "--out", "out", "--pipeline", "small")
 
 
-# --- what the user typed -----------------------------------------------------------------------------------------------
+# --- arguments and options --------------------------------------------------------------------------------------------
 
 
-def test_an_unknown_pipeline_comes_with_the_nearest(synth: Synth, photos: Path) -> None:
-    said = refusal(synth, "run", "photos", "--out", "out", "-p", "smal")
-    assert said == "pipeline 'smal' is unknown: did you mean 'small'? (`synth list pipeline` shows all)"
+def test_an_unknown_pipeline_is_refused_with_the_nearest_one(synth: Synth, photos: Path) -> None:
+    message = refusal(synth, "run", "photos", "--out", "out", "-p", "smal")
+    assert message == "pipeline 'smal' is unknown: did you mean 'small'? (`synth list pipeline` shows all)"
 
 
-def test_an_unknown_setting_comes_with_the_nearest(synth: Synth, photos: Path) -> None:
+def test_an_unknown_setting_is_refused_with_the_nearest_one(synth: Synth, photos: Path) -> None:
     assert (
         refusal(synth, *RUN, "--set", "tag.wokers=2")
         == "--set tag.wokers=2: unknown key 'wokers' in tag: did you mean 'workers'?"
     )
 
 
-def test_an_unknown_reason_comes_with_the_nearest_and_the_way_to_the_list(synth: Synth) -> None:
+def test_an_unknown_reason_is_refused_with_the_nearest_one_and_the_place_of_the_list(synth: Synth) -> None:
     lists = "`synth status` shows those of a folder, docs/security.md explains all"
     for typed, meant in (
         ("failed.declnied", "failed.declined"),
@@ -197,15 +198,15 @@ IMAGES, OUT = (
     [(("photos",), OUT), ((), f"{IMAGES}, and {OUT}"), (("--set", "source.uri=photos"), OUT)],
 )
 @pytest.mark.parametrize("command", ["run", "plan"])
-def test_all_that_is_missing_is_asked_for_at_once(
+def test_everything_missing_is_reported_at_once(
     synth: Synth, photos: Path, command: str, given: tuple[str, ...], missing: str
 ) -> None:
-    said = refusal(synth, command, *given, "-p", "small")
-    assert said == f"missing: {missing}; for example: synth {command} photos --out data"
+    message = refusal(synth, command, *given, "-p", "small")
+    assert message == f"missing: {missing}; for example: synth {command} photos --out data"
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (("run", "photos", "--out", "out", "--limit", "0"), "Invalid value for '--limit'"),
         (("run", "photos", "--otu", "out"), "No such option: --otu"),
@@ -214,19 +215,19 @@ def test_all_that_is_missing_is_asked_for_at_once(
         (("train", "out"), "Missing option '--model'"),
     ],
 )
-def test_words_that_the_command_line_does_not_know_are_told(
-    synth: Synth, photos: Path, arguments: tuple[str, ...], said: str
+def test_words_unknown_to_the_command_line_are_reported(
+    synth: Synth, photos: Path, arguments: tuple[str, ...], message: str
 ) -> None:
     before = contents(Path.cwd())
     done = synth(*arguments)
     assert contents(Path.cwd()) == before
     assert done.status == 2 and done.stdout == ""
     errors = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]
-    assert len(errors) == 1 and said in errors[0]
+    assert len(errors) == 1 and message in errors[0]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (("run", "photos", "--out", "out", "--from", "tga"), "--from 'tga' is unknown: did you mean 'tag'?"),
         (
@@ -241,22 +242,20 @@ def test_words_that_the_command_line_does_not_know_are_told(
         (("list", "famly"), "kind 'famly' is unknown: did you mean 'family'?"),
     ],
 )
-def test_a_word_that_is_none_of_those_to_choose_from_comes_with_the_nearest(
-    synth: Synth, photos: Path, arguments: tuple[str, ...], said: str
+def test_an_unknown_choice_is_refused_with_the_nearest_one(
+    synth: Synth, photos: Path, arguments: tuple[str, ...], message: str
 ) -> None:
-    assert refusal(synth, *arguments) == said
+    assert refusal(synth, *arguments) == message
 
 
-# --- what lies where -----------------------------------------------------------------------------------------------------
+# --- sources and output folders ---------------------------------------------------------------------------------------
 
 
-def test_a_missing_image_folder_is_told(synth: Synth) -> None:
+def test_a_missing_image_folder_is_reported(synth: Synth) -> None:
     assert refusal(synth, "run", "nowhere", "--out", "out", "-p", "small") == "nowhere: no such file or folder"
 
 
-def test_a_missing_image_folder_that_the_pipeline_names_is_told_with_the_line_that_names_it(
-    synth: Synth, workspace: Path
-) -> None:
+def test_a_missing_image_folder_of_the_pipeline_is_reported_with_its_line(synth: Synth, workspace: Path) -> None:
     pipeline = write(
         workspace / "pipelines/mine.yaml", SHELVES["pipelines/small.yaml"].replace("sidecar: .json", "uri: nowhere")
     )
@@ -267,7 +266,7 @@ def test_a_missing_image_folder_that_the_pipeline_names_is_told_with_the_line_th
     assert refusal(synth, "run", "elsewhere", "--out", "out", "-p", "mine") == "elsewhere: no such file or folder"
 
 
-def test_a_folder_without_images_is_told(synth: Synth, workspace: Path) -> None:
+def test_a_folder_without_images_is_reported(synth: Synth, workspace: Path) -> None:
     write(workspace / "texts/readme.txt", "no image")
     (workspace / "empty").mkdir()
     for name in ("empty", "texts", "texts/*.png"):
@@ -276,12 +275,12 @@ def test_a_folder_without_images_is_told(synth: Synth, workspace: Path) -> None:
         )
 
 
-def test_an_output_that_is_a_file_is_told(synth: Synth, photos: Path, workspace: Path) -> None:
+def test_an_output_that_is_a_file_is_refused(synth: Synth, photos: Path, workspace: Path) -> None:
     write(workspace / "out", "mine")
     assert refusal(synth, *RUN) == "out: is a file; give a folder"
 
 
-def test_an_output_that_holds_something_else_is_left_alone(synth: Synth, photos: Path, workspace: Path) -> None:
+def test_an_output_with_other_content_is_refused(synth: Synth, photos: Path, workspace: Path) -> None:
     write(workspace / "out/thesis.txt", "years of work")
     assert refusal(synth, *RUN) == f"{workspace}/out: is not empty and holds no synth run; give a new folder"
 
@@ -289,13 +288,13 @@ def test_an_output_that_holds_something_else_is_left_alone(synth: Synth, photos:
 LONG = "long" * 100  # more than a file's name may have
 
 
-def test_an_output_that_cannot_be_made_is_told(synth: Synth, photos: Path) -> None:
-    told = refusal(synth, "run", "photos", "--out", "/proc/out", "-p", "small")
-    assert told.startswith("/proc/out/lease: writing there is impossible (FileNotFoundError: ")
+def test_an_output_that_cannot_be_made_is_reported(synth: Synth, photos: Path) -> None:
+    line = refusal(synth, "run", "photos", "--out", "/proc/out", "-p", "small")
+    assert line.startswith("/proc/out/lease: writing there is impossible (FileNotFoundError: ")
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (
             ("run", "photos", "--out", "notes.txt/out", "-p", "small"),
@@ -315,11 +314,11 @@ def test_an_output_that_cannot_be_made_is_told(synth: Synth, photos: Path) -> No
         (("run", f"{LONG}/photos", "--out", "out", "-p", "small"), f"{LONG}/photos: cannot be looked at (OSError: "),
     ],
 )
-def test_a_path_that_leads_nowhere_is_told(
-    synth: Synth, photos: Path, workspace: Path, words: tuple[str, ...], said: str
+def test_an_impossible_path_is_reported(
+    synth: Synth, photos: Path, workspace: Path, words: tuple[str, ...], message: str
 ) -> None:
     write(workspace / "notes.txt", "mine")
-    assert refusal(synth, *words).startswith(said.format(home=workspace))
+    assert refusal(synth, *words).startswith(message.format(home=workspace))
 
 
 @pytest.mark.parametrize(
@@ -345,7 +344,7 @@ def test_a_folder_of_images_or_a_model_may_have_any_name(
 
 
 @pytest.mark.parametrize(
-    ("stages", "said"),
+    ("stages", "message"),
     [
         (
             ("--from", "pack", "--until", "tag"),
@@ -354,10 +353,10 @@ def test_a_folder_of_images_or_a_model_may_have_any_name(
         (("--from", "select"), "--from select: there is nothing from 'generate' in"),
     ],
 )
-def test_a_range_of_stages_that_does_nothing_is_told(
-    synth: Synth, photos: Path, stages: tuple[str, ...], said: str
+def test_a_range_of_stages_that_does_nothing_is_refused(
+    synth: Synth, photos: Path, stages: tuple[str, ...], message: str
 ) -> None:
-    assert refusal(synth, "run", "photos", "--out", "out", "-p", "small", *stages).startswith(said)
+    assert refusal(synth, "run", "photos", "--out", "out", "-p", "small", *stages).startswith(message)
     assert not Path("out").exists()
 
 
@@ -370,18 +369,31 @@ def test_an_output_in_memory_is_refused(synth: Synth, photos: Path) -> None:
 ENGINE = "{kind: scripted, script: 'mine:Engine', options: {dtype: float32}}"
 
 
+def open_small(*settings: str) -> Job:
+    """Return a job of the small pipeline on `photos` and the folder `out`, with the record that this has."""
+    folder = RunFolder(open_folder("out"))
+    return job.open_job(folder.out, pipelines.load("small", ["source.uri=photos", *settings]), record=folder.record)
+
+
+def start(opened: Job, last: str = "pack") -> None:
+    """Write the settings of a job into its folder, as a run does before its first stage."""
+    changes.write_settings(RunFolder(opened.out), opened, RunRequest(), ("tag", last), redraws=False)
+
+
+def is_new(opened: Job, change: Change = "growth") -> bool:
+    """Return whether the folder of a job is new; raise SettingsChanged if it was made with other settings."""
+    return changes.check_folder(RunFolder(opened.out), opened, RunRequest(), ("tag", "pack"), change)
+
+
 @pytest.fixture
-def begun(workspace: Path, photos: Path) -> Path:
-    """The output folder of a run that has only begun."""
-    out = workspace / "out"
-    changes.settle(
-        job.open_job(open_folder(str(out)), pipelines.load("small", ["source.uri=photos"])), "tag", "pack", replan=False
-    )
-    return out
+def started(workspace: Path, photos: Path) -> Path:
+    """Return the output folder of a run that was only started."""
+    start(open_small())
+    return workspace / "out"
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (("elsewhere",), "source.uri was '{home}/photos' and is '{home}/elsewhere'"),
         (("photos", "--set", "plan.per_image=5"), "plan.per_image was 3 and is 5"),
@@ -394,76 +406,80 @@ def begun(workspace: Path, photos: Path) -> Path:
         (("photos", "--set", f"generate.engine={ENGINE}"), "generate.engine.options.dtype is new"),
     ],
 )
-def test_the_output_of_another_run_is_left_alone(synth: Synth, begun: Path, change: tuple[str, ...], said: str) -> None:
-    make_images(begun.parent / "elsewhere", 1)
-    write(begun.parent / "taggers/other.yaml", SHELVES["taggers/beside.yaml"])
-    told = refusal(synth, "run", *change, "--out", "out", "-p", "small")
-    assert told.startswith(f"{begun}: was made with other settings: {said.format(home=begun.parent)}")
+def test_the_output_of_a_run_with_other_settings_is_refused(
+    synth: Synth, started: Path, change: tuple[str, ...], message: str
+) -> None:
+    make_images(started.parent / "elsewhere", 1)
+    write(started.parent / "taggers/other.yaml", SHELVES["taggers/beside.yaml"])
+    line = refusal(synth, "run", *change, "--out", "out", "-p", "small")
+    assert line.startswith(f"{started}: was made with other settings: {message.format(home=started.parent)}")
     then = (
         "add the images of this source to those of the other"
         if change == ("elsewhere",)
         else "recompute what that touches"
     )
-    assert told.endswith(f"Run with --update to {then}, or use another --out")
+    assert line.endswith(f"Run with --update to {then}, or use another --out")
 
 
-def test_another_image_column_is_refused_even_as_an_update_once_rows_are_listed(synth: Synth, begun: Path) -> None:
-    opened = job.open_job(open_folder("out"), pipelines.load("small", ["source.uri=photos", "source.image_column=img"]))
-    assert changes.check_folder(opened, "tag", "pack", update=True, replan=False) is False, "no row is listed"
+def test_another_image_column_is_refused_even_as_an_update_once_rows_are_listed(synth: Synth, started: Path) -> None:
+    opened = open_small("source.image_column=img")
+    assert is_new(opened, "edit") is False, "no row is listed"
+    folder = RunFolder(opened.out)
+    listed = table([object_row(f"{started}/p.parquet", "v", 0, None, None)], OBJECTS)
     with Lease.take(opened.out) as lease:
-        listing.run(opened.out, [Listed(f"{begun}/p.parquet", "v", 0, None, None)], lease, "f")
-    told = refusal(synth, *RUN, "--set", "source.image_column=img", "--update")
-    assert told == (
-        f"{begun}: source.image_column was 'image' and is 'img': the rows that are listed are read by the old one; use another --out"
+        file = folder.stage(LIST).write("objects", "e001-00000", 1, listed)
+        folder.commit(LIST, Receipt("e001-00000", 1, {"objects": TablePart((file,), "f")}), lease)
+    assert refusal(synth, *RUN, "--set", "source.image_column=img", "--update") == (
+        f"{started}: source.image_column was 'image' and is 'img': the rows that are listed are read by the old one; "
+        "use another --out"
     )
 
 
-def test_a_folder_stays_with_the_commit_of_the_hub_that_it_was_begun_with(
+def test_a_folder_keeps_the_hub_commit_of_the_model_that_it_was_started_with(
     workspace: Path, hub: dict[str | None, str]
 ) -> None:
-    out, named = open_folder("out"), ["source.uri=photos", "generate.engine={kind: vllm}", "generate.model=some/model"]
-    changes.settle(job.open_job(out, pipelines.load("small", named)), "tag", "pack", replan=False)
+    settings = ["generate.engine={kind: vllm}", "generate.model=some/model"]
+    start(open_small(*settings))
     hub.update({None: "b" * 40, "main": "b" * 40})
-    again = job.open_job(out, pipelines.load("small", named))
-    assert again.model.revision == "a" * 40 and not changes.check_folder(
-        again, "tag", "pack", update=False, replan=False
-    )
-    asked_for = job.open_job(out, pipelines.load("small", [*named, "generate.revision=main"]))
+    again = open_small(*settings)
+    assert again.model.revision == "a" * 40 and not is_new(again)
     with pytest.raises(SettingsChanged, match=r"generate\.model changed"):
-        changes.check_folder(asked_for, "tag", "pack", update=False, replan=False)
+        is_new(open_small(*settings, "generate.revision=main"))
 
 
-def test_a_folder_stays_with_the_commit_of_the_hub_that_its_images_were_tagged_with(
+def test_a_folder_keeps_the_hub_commit_of_the_model_that_tagged_its_images(
     workspace: Path, hub: dict[str | None, str]
 ) -> None:
     file = write(workspace / "taggers/chooser.yaml", "about: x\nengine: vlm\ntaxonomy: small\nmodel: some/model\n")
-    out, named = open_folder("out"), ["source.uri=photos", "tag.tagger=[beside, chooser]"]
-    changes.settle(job.open_job(out, pipelines.load("small", named)), "tag", "tag", replan=False)
+    setting = "tag.tagger=[beside, chooser]"
+    start(open_small(setting), last="tag")
     hub.update({None: "b" * 40, "main": "b" * 40})
-    again = job.open_job(out, pipelines.load("small", named))
-    assert again.texts.taggers[1].model == ModelName("some/model", "a" * 40)
-    assert not changes.check_folder(again, "tag", "pack", update=False, replan=False)
-    changes.settle(again, "tag", "pack", replan=False)
-    assert job.reopen(out).texts.taggers == again.texts.taggers
-    for edited in ("model: some/model\nrevision: main\n", "model: some/other\n"):
-        write(file, f"about: x\nengine: vlm\ntaxonomy: small\n{edited}")
-        asked_for = job.open_job(out, pipelines.load("small", named))
-        assert asked_for.texts.taggers[1].model and asked_for.texts.taggers[1].model.revision == "b" * 40
+    again = open_small(setting)
+    assert again.definitions.taggers[1].model == ModelName("some/model", "a" * 40)
+    assert not is_new(again)
+    start(again)
+    assert job.reopen(RunFolder(again.out)).definitions.taggers == again.definitions.taggers
+    for edit in ("model: some/model\nrevision: main\n", "model: some/other\n"):
+        write(file, f"about: x\nengine: vlm\ntaxonomy: small\n{edit}")
+        edited = open_small(setting)
+        model = edited.definitions.taggers[1].model
+        assert model and model.revision == "b" * 40
         with pytest.raises(SettingsChanged, match="the tagger 'chooser' changed"):
-            changes.check_folder(asked_for, "tag", "pack", update=False, replan=False)
+            is_new(edited)
 
 
-def test_an_edited_shelf_file_is_a_change_and_its_comments_are_none(synth: Synth, begun: Path, workspace: Path) -> None:
+def test_an_edit_of_a_definition_file_is_a_change_and_one_of_its_comments_is_none(
+    synth: Synth, started: Path, workspace: Path
+) -> None:
     mapping = workspace / "pipelines/mappings/small.yaml"
     write(mapping, SHELVES["pipelines/mappings/small.yaml"].replace("fine/**: 4", "fine/**: 5"))
     assert "the mapping changed" in refusal(synth, "run", "photos", "--out", "out", "-p", "small")
     write(mapping, "# a note\n" + SHELVES["pipelines/mappings/small.yaml"])
-    opened = job.open_job(open_folder("out"), pipelines.load("small", ["source.uri=photos"]))
-    assert changes.check_folder(opened, "tag", "pack", update=False, replan=False) is False
+    assert is_new(open_small()) is False
 
 
 @pytest.mark.parametrize(
-    ("name", "old", "new", "said"),
+    ("name", "old", "new", "message"),
     [
         ("taggers/beside.yaml", "engine: sidecar", "engine: sidecar\nkey: names", "the tagger 'beside' changed"),
         (
@@ -487,29 +503,31 @@ def test_an_edited_shelf_file_is_a_change_and_its_comments_are_none(synth: Synth
         ),
     ],
 )
-def test_what_differs_in_a_shelf_file_has_the_name_that_the_user_gave_it(
-    synth: Synth, begun: Path, workspace: Path, name: str, old: str, new: str, said: str
+def test_a_difference_in_a_definition_file_has_the_name_that_the_user_gave_it(
+    synth: Synth, started: Path, workspace: Path, name: str, old: str, new: str, message: str
 ) -> None:
     assert old in SHELVES[name]
     write(workspace / name, SHELVES[name].replace(old, new))
-    told = refusal(synth, "run", "photos", "--out", "out", "-p", "small")
-    assert told.startswith(f"{begun}: was made with other settings: {said}") and told.count(said) == 1
+    line = refusal(synth, "run", "photos", "--out", "out", "-p", "small")
+    assert line.startswith(f"{started}: was made with other settings: {message}") and line.count(message) == 1
 
 
-def test_another_seed_is_told_with_its_own_name(synth: Synth, begun: Path) -> None:
-    told = refusal(synth, *RUN, "--set", "plan.seed=3")
-    assert told.startswith(f"{begun}: plan.seed was 0 and is 3: every question would be drawn anew; run with --replan")
+def test_another_seed_is_reported_by_its_own_name(synth: Synth, started: Path) -> None:
+    line = refusal(synth, *RUN, "--set", "plan.seed=3")
+    assert line.startswith(
+        f"{started}: plan.seed was 0 and is 3: every question would be drawn again; run with --replan"
+    )
 
 
-def test_the_output_of_another_format_is_left_alone(synth: Synth, begun: Path) -> None:
-    write(begun / "run.json", json.dumps({"format": 99}))
-    assert refusal(synth, *RUN) == f"{begun}: has format 99; this synth reads format 1; use another folder"
+def test_the_output_of_another_format_is_refused(synth: Synth, started: Path) -> None:
+    write(started / "run.json", json.dumps({"format": 99}))
+    assert refusal(synth, *RUN) == f"{started}: has format 99; this synth reads format 1; use another folder"
 
 
 @pytest.mark.parametrize(
     "text", ["", "[1]", "3", "{}", '{"format": "x"}', '{"format": null}', '{"format": true}', "[" * 100_000, "\udcff"]
 )
-def test_a_run_json_of_another_program_makes_no_run(synth: Synth, photos: Path, workspace: Path, text: str) -> None:
+def test_a_run_json_of_another_program_is_no_run(synth: Synth, photos: Path, workspace: Path, text: str) -> None:
     (workspace / "out").mkdir()
     (workspace / "out/run.json").write_bytes(text.encode("utf-8", "surrogateescape"))
     assert refusal(synth, *RUN).endswith("/out: is not empty and holds no synth run; give a new folder")
@@ -517,11 +535,12 @@ def test_a_run_json_of_another_program_makes_no_run(synth: Synth, photos: Path, 
         assert refusal(synth, *command).endswith("/out: holds no synth run")
 
 
-def test_the_output_of_a_run_whose_settings_are_no_longer_taken_is_left_alone(synth: Synth, begun: Path) -> None:
-    (record,) = (begun / "frozen").iterdir()
+def test_the_output_of_a_run_with_settings_of_an_older_version_is_refused(synth: Synth, started: Path) -> None:
+    (record,) = (started / "frozen").iterdir()
     write(record, record.read_text().replace('"languages": []', '"languages": ["english"]'))
-    told = f"{begun}: the pipeline of its last run (another `synth run` replaces it): pack.languages.0: 'english' is not an ISO 639 code"
-    assert refusal(synth, "retry", "out").startswith(told)
+    where = f"{started}: the pipeline of its last run (another `synth run` replaces it)"
+    line = f"{where}: pack.languages.0: 'english' is not an ISO 639 code"
+    assert refusal(synth, "retry", "out").startswith(line)
 
 
 def test_a_folder_without_a_run_has_no_status(synth: Synth, workspace: Path) -> None:
@@ -538,22 +557,20 @@ def test_a_folder_without_a_run_has_no_status(synth: Synth, workspace: Path) -> 
         ("gc --out", "synth gc FOLDER"),
     ],
 )
-def test_what_acts_on_a_folder_takes_it_first_and_says_so_where_out_is_typed(
-    synth: Synth, typed: str, right: str
-) -> None:
+def test_a_command_on_a_folder_refuses_out_and_shows_the_right_line(synth: Synth, typed: str, right: str) -> None:
     assert refusal(synth, *typed.split()) == f"{typed.split()[0]} takes its folder without --out: {right}"
 
 
-# --- what the files say --------------------------------------------------------------------------------------------------
+# --- definition files -------------------------------------------------------------------------------------------------
 
 
-def test_an_unknown_key_in_the_pipeline_is_told_with_its_line(synth: Synth, photos: Path, workspace: Path) -> None:
+def test_an_unknown_key_in_the_pipeline_is_reported_with_its_line(synth: Synth, photos: Path, workspace: Path) -> None:
     file = write(workspace / "pipelines/small.yaml", SHELVES["pipelines/small.yaml"].replace("per_image", "per_imgae"))
     assert refusal(synth, *RUN) == f"{file}:4: unknown key 'per_imgae' in plan: did you mean 'per_image'?"
 
 
 @pytest.mark.parametrize(
-    ("setting", "said"),
+    ("setting", "message"),
     [
         (
             "generate.scores=[likelyhood]",
@@ -574,9 +591,9 @@ def test_an_unknown_key_in_the_pipeline_is_told_with_its_line(synth: Synth, phot
         ),
     ],
 )
-def test_a_name_that_nothing_has_is_told(synth: Synth, photos: Path, setting: str, said: str) -> None:
+def test_an_unknown_name_is_reported(synth: Synth, photos: Path, setting: str, message: str) -> None:
     extra = ("--set", "select.keep={}") if "scores=" in setting else ()
-    assert refusal(synth, *RUN, "--set", setting, *extra) == said.replace("{}", f"--set {setting}", 1)
+    assert refusal(synth, *RUN, "--set", setting, *extra) == message.replace("{}", f"--set {setting}", 1)
 
 
 def test_several_mistakes_are_one_line_each(synth: Synth, photos: Path) -> None:
@@ -589,12 +606,12 @@ def test_several_mistakes_are_one_line_each(synth: Synth, photos: Path) -> None:
     ]
 
 
-def test_a_model_that_is_not_there_is_told(synth: Synth, photos: Path, workspace: Path) -> None:
+def test_a_missing_model_is_reported(synth: Synth, photos: Path, workspace: Path) -> None:
     vllm = ("--set", "generate.engine={kind: vllm, gpus: 0}")
-    said = refusal(synth, *RUN, *vllm, "--model", "./gone")
-    assert said == f"generate.model ./gone: no such folder in {Path.cwd()}, and a hub name reads organisation/model"
-    said = refusal(synth, *RUN, *vllm, "--model", "organisation/model")
-    assert said.startswith(
+    message = refusal(synth, *RUN, *vllm, "--model", "./gone")
+    assert message == f"generate.model ./gone: no such folder in {Path.cwd()}, and a hub name reads organisation/model"
+    message = refusal(synth, *RUN, *vllm, "--model", "organisation/model")
+    assert message.startswith(
         "generate.model organisation/model: no such folder here, not in the local cache, and the hub does not give it"
     )
     write(workspace / "half/config.json", '{"architectures": ["X"]}')
@@ -605,7 +622,7 @@ def test_a_model_that_is_not_there_is_told(synth: Synth, photos: Path, workspace
 
 
 @pytest.mark.parametrize(
-    ("typed", "said"),
+    ("typed", "message"),
     [
         (("run", "nowhere"), "nowhere: no such file or folder"),
         (("plan", "nowhere"), "nowhere: no such file or folder"),
@@ -616,21 +633,21 @@ def test_a_model_that_is_not_there_is_told(synth: Synth, photos: Path, workspace
         ),  # nobody looks there
     ],
 )
-def test_the_model_is_looked_for_after_what_is_nearer(
-    synth: Synth, photos: Path, typed: tuple[str, ...], said: str
+def test_other_mistakes_are_reported_before_the_model_is_looked_for(
+    synth: Synth, photos: Path, typed: tuple[str, ...], message: str
 ) -> None:
     far = ("--set", "generate.engine={kind: vllm, gpus: 0}", "--model", "organisation/model")
-    assert refusal(synth, *typed, "--out", "out", "-p", "small", *far).startswith(said)
+    assert refusal(synth, *typed, "--out", "out", "-p", "small", *far).startswith(message)
 
 
-def test_a_tagger_without_its_model_is_told(synth: Synth, photos: Path, workspace: Path) -> None:
+def test_a_tagger_without_its_model_is_reported(synth: Synth, photos: Path, workspace: Path) -> None:
     file = write(
         workspace / "taggers/beside.yaml", "about: x\nengine: open_clip\ntaxonomy: small\nmodel: models/gone\n"
     )
     assert refusal(synth, *RUN) == f"{file}:4: model models/gone: no such folder"
 
 
-# --- preview, list, show, copy, check ------------------------------------------------------------------------------------
+# --- preview, list, show, copy, check ---------------------------------------------------------------------------------
 
 
 def test_preview_needs_an_image(synth: Synth, workspace: Path) -> None:
@@ -646,19 +663,24 @@ def test_preview_does_not_look_into_the_working_folder(
 ) -> None:
     make_images(workspace / "photos", 1)
     write(workspace / "run.json", json.dumps({"format": 99}))
-    seen: list[preview.PreviewTask] = []
-    monkeypatch.setattr(preview, "once", lambda report, look, engine: seen.append(look) or [])
+    tasks: list[preview.PreviewTask] = []
+
+    def once(report: object, task: preview.PreviewTask, engine: object) -> list[str]:
+        tasks.append(task)
+        return []
+
+    monkeypatch.setattr(preview, "once", once)
     preview.text(
         workspace / "photos/0000.jpg",
         pipelines.load("small", ["generate.engine={kind: vllm}", "generate.model=some/model"]),
     )
-    assert seen[0].job.model.revision == "a" * 40
+    assert tasks[0].job.model.revision == "a" * 40
 
 
 def test_preview_decodes_in_a_child_that_may_be_killed(synth: Synth, workspace: Path) -> None:
     Image.effect_noise((3000, 3000), 90).save(workspace / "slow.png")
-    told = refusal(synth, "preview", "slow.png", "-p", "small", "--set", "images.decode_seconds=0.001")
-    assert told == "slow.png: would be quarantined: decode_timeout (not decoded within 0.001 s on a core)"
+    line = refusal(synth, "preview", "slow.png", "-p", "small", "--set", "images.decode_seconds=0.001")
+    assert line == "slow.png: would be quarantined: decode_timeout (not decoded within 0.001 s on a core)"
 
 
 def test_copy_never_overwrites_and_stays_on_the_shelf(synth: Synth, workspace: Path) -> None:
@@ -677,7 +699,7 @@ def test_copy_never_overwrites_and_stays_on_the_shelf(synth: Synth, workspace: P
         )
 
 
-def test_a_copy_of_a_shipped_file_onto_itself_is_told_where_to_edit_and_where_to_copy(
+def test_a_copy_of_a_shipped_file_onto_itself_is_refused_with_what_to_do(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(library.shipped_folder())
@@ -694,7 +716,7 @@ def test_a_copy_of_a_shipped_file_onto_itself_is_told_where_to_edit_and_where_to
 @pytest.mark.parametrize(
     "command", [("show", "prompts", "odd"), ("copy", "prompts", "odd", "mine"), ("show", "mapping", "odd")]
 )
-def test_a_shelf_file_that_is_no_text_is_told(synth: Synth, workspace: Path, command: tuple[str, ...]) -> None:
+def test_a_definition_file_that_is_no_text_is_reported(synth: Synth, workspace: Path, command: tuple[str, ...]) -> None:
     for kind in ("prompts", "pipelines/mappings"):
         (workspace / kind / "odd.yaml").write_bytes(b"about: \xff\n")
     assert refusal(synth, *command).endswith("odd.yaml: is not UTF-8 text (invalid start byte at byte 7)")
@@ -720,7 +742,7 @@ def test_list_shows_every_file_and_what_is_wrong_with_one(synth: Synth, workspac
     assert {line.split()[0] for line in synth("list").stdout.splitlines()} == set(library.KINDS)
 
 
-def test_show_draws_trees_and_refuses_what_is_no_tree(synth: Synth, workspace: Path) -> None:
+def test_show_draws_trees_and_refuses_files_without_one(synth: Synth, workspace: Path) -> None:
     shown = synth("show", "taxonomy", "small").stdout
     assert shown == "animal: a living creature\n├─ cat: a small furry pet\n└─ red_panda: a small furry climber\n" + (
         "document: a page\n├─ invoice: a bill\n└─ letter: a message\n"
@@ -732,7 +754,7 @@ def test_show_draws_trees_and_refuses_what_is_no_tree(synth: Synth, workspace: P
     assert done.stderr.splitlines() == [f"synth: {file}:1: templates is missing", f"{file}:1: tags is missing"]
 
 
-def test_check_counts_and_notices_what_is_the_users_own(synth: Synth, workspace: Path) -> None:
+def test_check_counts_and_reports_the_files_of_the_user(synth: Synth, workspace: Path) -> None:
     done = synth("check", "-p", "small")
     assert (done.status, done.stderr) == (0, "")
     assert done.stdout.splitlines() == [
@@ -749,9 +771,11 @@ def test_check_counts_and_notices_what_is_the_users_own(synth: Synth, workspace:
     ]
 
 
-# --- help ------------------------------------------------------------------------------------------------------------------
+# --- help -------------------------------------------------------------------------------------------------------------
 
-COMMANDS = sorted(typer.main.get_command(cli.app).commands)
+GROUP = typer.main.get_command(cli.app)
+assert isinstance(GROUP, typer.core.TyperGroup)
+COMMANDS = sorted(GROUP.commands)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -775,7 +799,7 @@ def test_help_loads_nothing_heavy() -> None:
     assert all(f"  {command} " in done.stdout for command in COMMANDS)
 
 
-def test_the_version_is_told(synth: Synth) -> None:
+def test_the_version_is_printed(synth: Synth) -> None:
     done = synth("--version")
     assert (done.status, done.stdout, done.stderr) == (0, f"synthgen {synthgen.__version__}\n", "")
 
@@ -785,7 +809,7 @@ def test_synth_alone_shows_its_help(synth: Synth) -> None:
     assert "Commands:" in done.stdout + done.stderr
 
 
-# --- a model that does not load --------------------------------------------------------------------------------------------
+# --- a model that does not load ---------------------------------------------------------------------------------------
 
 
 def alone(*arguments: str) -> Done:
@@ -805,7 +829,7 @@ def test_an_engine_that_does_not_load_stops_a_new_run_before_it_writes(photos: P
     assert {name: data for name, data in contents(workspace).items() if "__pycache__" not in name} == before
 
 
-def test_an_engine_that_needs_what_the_machine_lacks_stops_a_new_run_before_it_writes(
+def test_an_engine_that_needs_more_than_the_machine_has_stops_a_new_run_before_it_writes(
     photos: Path, workspace: Path
 ) -> None:
     before = contents(workspace)

@@ -1,4 +1,4 @@
-"""What names lead to: ids, uris and their ends; and what is said where they lead nowhere or to several places."""
+"""The objects that names mean: ids, uris and ends of uris; unknown and ambiguous names are reported."""
 
 from functools import partial
 
@@ -28,16 +28,15 @@ OBJECTS = [  # object_id, uri, image_id, row
 
 def tables() -> list[pa.Table]:
     names = ("object_id", "uri", "image_id", "row")
-    made = [pa.table({name: pa.array([row[at]]) for at, name in enumerate(names)}) for row in OBJECTS]
-    return made
+    return [pa.table({name: pa.array([row[at]]) for at, name in enumerate(names)}) for row in OBJECTS]
 
 
 def meant(*names: str) -> dict[str, set[str]]:
-    found = objects_meant("data", tables, names, partial(redact.uri, root=ROOT))
-    return {name: set(ids) for name, ids in found.items()}
+    objects = objects_meant("data", tables, names, partial(redact.uri, root=ROOT))
+    return {name: set(ids) for name, ids in objects.items()}
 
 
-def refused(*names: str) -> list[str]:
+def refusals(*names: str) -> list[str]:
     with pytest.raises(UserMistake) as caught:
         meant(*names)
     return str(caught.value).splitlines()
@@ -49,7 +48,7 @@ def refused(*names: str) -> list[str]:
         ("o4", {"o4"}),
         ("i1", {"o1", "o7"}),
         (f"{ROOT}/cat.jpg", {"o1", "o2"}),
-        ("cat.jpg", {"o1", "o2"}),  # what samples show of it, though another file has this name
+        ("cat.jpg", {"o1", "o2"}),  # shown so in samples, though another file has this name
         ("deep/cat.jpg", {"o3"}),
         ("dog.jpg", {"o4"}),
         ("fish.png", {"o7"}),
@@ -58,12 +57,12 @@ def refused(*names: str) -> list[str]:
         ("deep/rows.parquet", {"o10", "o11"}),
     ],
 )
-def test_a_name_leads_to_its_objects(name: str, ids: set[str]) -> None:
+def test_a_name_means_its_objects(name: str, ids: set[str]) -> None:
     assert meant(name) == {name: ids}
 
 
-def test_a_name_of_several_places_is_told_with_some_of_them_and_one_of_none_with_the_nearest() -> None:
-    assert refused("bird.jpg", "dgo.jpg", "rows.parquet", "zzzzzzzzzzzz", "dep/dog.jpg") == [
+def test_an_ambiguous_name_is_reported_with_some_places_and_an_unknown_one_with_the_nearest_name() -> None:
+    assert refusals("bird.jpg", "dgo.jpg", "rows.parquet", "zzzzzzzzzzzz", "dep/dog.jpg") == [
         "data: bird.jpg names 2 objects: deep/bird.jpg, other/bird.jpg; give more of the uri, or the object id",
         "data: rows.parquet names 2 objects: deep/rows.parquet row 0, deep/rows.parquet row 1; "
         "give object ids, or the whole uri for all rows",
@@ -78,6 +77,6 @@ def test_a_name_of_several_places_is_told_with_some_of_them_and_one_of_none_with
     ]
 
 
-def test_nothing_is_meant_by_no_name_and_a_bare_record_has_no_name() -> None:
+def test_no_name_means_nothing_and_a_bare_record_has_no_name() -> None:
     assert meant() == {}
-    assert len(refused("")) == 1
+    assert len(refusals("")) == 1

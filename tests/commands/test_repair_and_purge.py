@@ -1,4 +1,4 @@
-"""What was damaged is redone, and what must go is gone: `synth retry --partition` and `synth purge` on a finished run."""
+"""Damaged rows are redone and purged images are gone: `synth retry --partition` and `synth purge` on a finished run."""
 
 import contextlib
 import json
@@ -14,11 +14,11 @@ import pytest
 from synthgen.commands import purge, retry
 from synthgen.console import pluralize
 from synthgen.errors import UserMistake
-from synthgen.job import funnel as status
 from synthgen.job import job, run_record
-from synthgen.store import Folder, StageFolder
-from synthgen.tables import DECISIONS, FAILURE_REASONS, IMAGES, OBJECTS, PACK, PLAN, QUARANTINE_REASONS, image_id
-from tests.fixtures.runs import adds_up, assignments, pairs, rows, synth
+from synthgen.job.funnel import products
+from synthgen.store import RunFolder
+from synthgen.tables import FAILURE_REASONS, LIST, PACK, PLAN, QUARANTINE_REASONS, SELECT, TAG, StageSpec, image_id
+from tests.fixtures.runs import adds_up, assert_complete, assignments, funnel_of, opened, pairs, rows, run, synth
 from tests.fixtures.workspace import make_images, put_shelves, write
 
 pytestmark = pytest.mark.usefixtures("ray_running")
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("ray_running")
 
 @pytest.fixture(scope="module")
 def finished(ray_running: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A workspace with a finished run; its `out` is copied, never used."""
+    """Return a workspace with a finished run; tests copy its `out` and never change it."""
     folder = put_shelves(tmp_path_factory.mktemp("finished"))
     make_images(folder / "photos", 40)
     shutil.copy(folder / "photos" / "0003.png", folder / "photos" / "again.png")
@@ -37,39 +37,67 @@ def finished(ray_running: None, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 @pytest.fixture
-def copy(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A copy of the finished output folder; the workspace is the current folder."""
+def copy(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a copy of the finished output folder; the workspace is the current folder."""
     monkeypatch.chdir(finished)
     shutil.copytree(finished / "out", tmp_path / "copy")
-    yield tmp_path / "copy"
+    return tmp_path / "copy"
 
 
-def everything(out: Path) -> tuple[object, ...]:
-    """All that counts, by id."""
-    listed = rows(out, "0-listed", "objects", "object_id", OBJECTS)
-    tagged = {
-        key: (row["outcome"], row["reason"])
-        for key, row in rows(out, "1-tagged", "images", "object_id", IMAGES).items()
-    }
-    kept = {key: row["reason"] for key, row in rows(out, "4-selected", "decisions", "pair_id", DECISIONS).items()}
-    data = StageFolder(Folder(str(out)), PACK)
-    log = data.log()
-    samples = sorted(
-        one
-        for name in log.partitions
-        for table in data.read(log, name, "data", ["id"])
-        for one in table["id"].to_pylist()
-    )
-    return set(listed), tagged, assignments(out), pairs(out), kept, samples
+def snapshot(out: Path) -> tuple[object, ...]:
+    """Return the rows of every stage that count, by id; the last part is the sorted ids of the samples."""
+    tagged = {key: (row["outcome"], row["reason"]) for key, row in rows(out, TAG, "images").items()}
+    return set(rows(out, LIST, "objects")), tagged, assignments(out), pairs(out), decisions(out), sample_ids(out)
+
+
+def decisions(out: Path) -> dict[str, str]:
+    """Return pair → reason of its decision."""
+    return {key: row["reason"] for key, row in rows(out, SELECT, "decisions").items()}
+
+
+def sample_ids(out: Path) -> list[str]:
+    """Return the ids of the samples in the current shards, sorted."""
+    folder = opened(out)
+    stage, log = folder.stage(PACK), folder.log(PACK)
+    shards = [shard for name in log.partitions for shard in stage.read(log, name, "data", ["id"])]
+    return sorted(sample for shard in shards for sample in shard["id"].to_pylist())
 
 
 def damage(out: Path, stage: str, table: str) -> str:
-    """Flips a byte of a table's first file; the partition's name."""
+    """Flip a byte of a table's first file, and return its partition as messages name it."""
     file = min((out / stage / table).glob("*.parquet"))
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 1
     file.write_bytes(data)
     return f"{stage}/{file.name.removeprefix('train-').split('.')[0]}"
+
+
+def rows_written(out: Path, table: str) -> int:
+    """Return the number of rows in all files of a table, current or not."""
+    return sum(pq.read_metadata(path).num_rows for path in (out / table).rglob("*.parquet"))
+
+
+def strings(out: Path, *stages: str) -> Iterator[str]:
+    """Yield every string in the data files of some stages, current or not."""
+    for stage in stages:
+        for path in (out / stage).rglob("*.parquet"):
+            for row in pq.read_table(path).to_pylist():
+                yield from (value for value in row.values() if isinstance(value, str))
+
+
+@contextlib.contextmanager
+def touched(files: Iterable[Path]) -> Iterator[None]:
+    """Give files another date, and so another version with the same bytes, within the block."""
+    before = {file: file.stat().st_mtime_ns for file in files}
+    assert before
+    for file in before:
+        file.touch()
+    yield
+    for file, time in before.items():
+        os.utime(file, ns=(time, time))
+
+
+# --- damaged partitions -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -80,274 +108,214 @@ def damage(out: Path, stage: str, table: str) -> str:
         [("2-planned", "assignments")],
         [("2-planned", "images")],
     ],
-    ids=["made of something", "listed", "planned", "planned images"],
+    ids=["derived", "listed", "planned", "planned images"],
 )
-def test_a_damaged_partition_is_named_and_redone_to_the_same_rows(copy: Path, places: list[tuple[str, str]]) -> None:
-    before, asked = everything(copy), rows_written(copy, "3-generated/pairs")
+def test_a_damaged_partition_is_reported_and_redone_to_the_same_rows(copy: Path, places: list[tuple[str, str]]) -> None:
+    before, asked = snapshot(copy), rows_written(copy, "3-generated/pairs")
     names = [damage(copy, *place) for place in places]
-    stopped = synth("run", "photos", "--out", str(copy), "--pipeline", "small", "--update", check=False)
-    told = (
-        stopped.stderr
-        if stopped.returncode
-        else synth("retry", str(copy), "--partition", "3-generated/nothing", check=False).stderr
-    )
-    assert "Traceback" not in told
+    assert "Traceback" not in run(str(copy), "--update", check=False).stderr
+    unknown = synth("retry", str(copy), "--partition", "3-generated/nothing", check=False)
+    assert unknown.returncode == 2 and "Traceback" not in unknown.stderr
     synth("retry", str(copy), *(word for name in names for word in ("--partition", name)))
     adds_up(copy)
-    assert everything(copy) == before
+    assert snapshot(copy) == before
     assert rows_written(copy, "3-generated/pairs") == asked, "no question is asked again"
 
 
-def rows_written(out: Path, table: str) -> int:
-    """Rows in all files of a table, current or not."""
-    return sum(pq.read_metadata(path).num_rows for path in (out / table).rglob("*.parquet"))
-
-
 @pytest.mark.parametrize("table", ["assignments", "images"])
-def test_what_an_edit_took_back_stays_taken_back_when_its_partition_is_planned_again(copy: Path, table: str) -> None:
-    synth("run", "photos", "--out", str(copy), "--pipeline", "small", "--set", "plan.per_image=2", "--update")
-    before, counts = everything(copy), StageFolder(Folder(str(copy)), PLAN).log().counts()
+def test_retired_assignments_stay_retired_when_their_partition_is_planned_again(copy: Path, table: str) -> None:
+    run(str(copy), "--set", "plan.per_image=2", "--update")
+    before, counts = snapshot(copy), opened(copy).log(PLAN).counts()
     assert counts["retired"] > 0
     synth("retry", str(copy), "--partition", damage(copy, "2-planned", table))
-    assert not [one for one in status.funnels(Folder(str(copy))) if one.to_do]
-    assert everything(copy) == before
-    assert StageFolder(Folder(str(copy)), PLAN).log().counts() == counts
+    assert_complete(copy)
+    assert snapshot(copy) == before
+    assert opened(copy).log(PLAN).counts() == counts
 
 
-def test_of_damaged_pairs_only_those_of_the_damaged_file_are_asked_again_under_new_ids(copy: Path) -> None:
-    synth("run", "photos", "--out", str(copy), "--pipeline", "small", "--set", "plan.per_image=4", "--update")
+def test_only_the_pairs_of_a_damaged_file_are_asked_again_and_have_new_ids(copy: Path) -> None:
+    run(str(copy), "--set", "plan.per_image=4", "--update")
     before = pairs(copy)
     name = damage(copy, "3-generated", "pairs")
-    [later] = [path for path in (copy / "3-generated" / "pairs").glob(f"{name.partition('/')[2]}.r2.*")]
-    added = set(pq.read_table(later)["assignment_id"].to_pylist())
+    [later] = (copy / "3-generated" / "pairs").glob(f"{name.partition('/')[2]}.r2.*")
+    undamaged = set(pq.read_table(later)["assignment_id"].to_pylist())
     synth("retry", str(copy), "--partition", name)
     adds_up(copy)
     after = pairs(copy)
     again = {key for key in before if after[key] != before[key]}
-    assert again and added and not again & added
+    assert again and undamaged and not again & undamaged
     ids = {row[2] for row in after.values()}
     assert ids.isdisjoint(before[key][2] for key in again), "another text is another pair"
 
 
-def test_a_partition_that_is_not_there_is_one_line(copy: Path) -> None:
+def test_an_unknown_partition_is_refused_in_one_line(copy: Path) -> None:
     done = synth("retry", str(copy), "--partition", "3-generated/e001-0000", check=False)
     assert done.returncode == 2
-    assert (
-        "--partition 3-generated/e001-0000: is not in" in done.stderr
-        and "did you mean '3-generated/e001-0000" in done.stderr
-    )
+    assert "--partition 3-generated/e001-0000: is not in" in done.stderr
+    assert "did you mean '3-generated/e001-0000" in done.stderr
 
 
-def test_a_retry_without_a_row_that_fits_says_so_and_what_failed_here(copy: Path) -> None:
-    before = everything(copy)
+# --- retry ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_retry_that_finds_no_row_says_so_and_names_the_failures_of_the_folder(copy: Path) -> None:
+    before = snapshot(copy)
     done = synth("retry", str(copy))
     assert done.stderr.splitlines() == [
         "nothing to do again: no row failed for a reason that may pass by itself; failed here: none at all"
     ]
-    write(copy / "1-tagged/commits/e009-00000.r1.json", record_of({"quarantined.too_small": 3, "tagged": 2}))
-    assert retry.nothing_fits(Folder(str(copy)), {"poison"}) == (
-        "nothing to do again: no row failed for poison; failed here: 3 too_small"
-    )
-    assert retry.nothing_fits(Folder(str(copy)), {"poison", "too_small"}) is None
-    told = retry.nothing_fits(Folder(str(copy)), retry.checked(["failed", "corrupt"]))
-    assert told and told.startswith("nothing to do again: no row failed for corrupt or failed; failed here: ")
-    assert retry.nothing_fits(Folder(str(copy)), retry.checked(["quarantined"])) is None
-    (copy / "1-tagged/commits/e009-00000.r1.json").unlink()
-    assert everything(copy) == before
+    commit = copy / "1-tagged/commits/e009-00000.r1.json"
+    write(commit, commit_of({"quarantined.too_small": 3, "tagged": 2}))
+    folder = opened(copy)
+    message = retry.nothing_to_retry(folder, {"poison"})
+    assert message == "nothing to do again: no row failed for poison; failed here: 3 too_small"
+    assert retry.nothing_to_retry(folder, {"poison", "too_small"}) is None
+    message = retry.nothing_to_retry(folder, retry.parse_reasons(["failed", "corrupt"]))
+    assert message and message.startswith("nothing to do again: no row failed for corrupt or failed; failed here: ")
+    assert retry.nothing_to_retry(folder, retry.parse_reasons(["quarantined"])) is None
+    commit.unlink()
+    assert snapshot(copy) == before
 
 
-def test_a_reason_may_be_typed_as_status_prints_it_and_a_kind_means_all_of_it() -> None:
-    assert retry.checked(["failed.declined", "quarantined.corrupt", "truncated"]) == {
-        "declined",
-        "corrupt",
-        "truncated",
-    }
-    assert retry.checked(["failed"]) == set(FAILURE_REASONS)
-    assert retry.checked(["quarantined"]) == set(QUARANTINE_REASONS) - {"purged"}
-    assert retry.checked(["quarantined.purged"]) == {"purged"}
+def test_a_reason_may_be_typed_as_status_prints_it_and_a_kind_means_all_of_its_reasons() -> None:
+    typed = ["failed.declined", "quarantined.corrupt", "truncated"]
+    assert retry.parse_reasons(typed) == {"declined", "corrupt", "truncated"}
+    assert retry.parse_reasons(["failed"]) == set(FAILURE_REASONS)
+    assert retry.parse_reasons(["quarantined"]) == set(QUARANTINE_REASONS) - {"purged"}
+    assert retry.parse_reasons(["quarantined.purged"]) == {"purged"}
     with pytest.raises(UserMistake, match="score:answer"):
-        retry.checked(["failed", "score:answer"])
+        retry.parse_reasons(["failed", "score:answer"])
 
 
-def record_of(counts: dict[str, int]) -> str:
-    """A commit without tables, of which only the counts say something."""
-    whole = {
-        "partition": "e009-00000",
-        "revision": 1,
-        "tables": {},
-        "reads": {},
-        "counts": counts,
-        "epoch": 9,
-        "term": 1,
-        "at": "",
-    }
-    return json.dumps(whole)
+def commit_of(counts: dict[str, int]) -> str:
+    """Return the record of a commit without tables that has only counts."""
+    record = {"partition": "e009-00000", "revision": 1, "tables": {}, "reads": {}, "counts": counts}
+    return json.dumps({**record, "epoch": 9, "term": 1, "at": ""})
 
 
-@contextlib.contextmanager
-def touched(files: Iterable[Path]) -> Iterator[None]:
-    """Meanwhile these files have another date, and so another version; their bytes are the same."""
-    before = {file: file.stat().st_mtime_ns for file in files}
-    for file in before:
-        file.touch()
-    yield
-    for file, time in before.items():
-        os.utime(file, ns=(time, time))
+def test_retry_may_be_started_in_any_folder(copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = snapshot(copy)
+    again = synth("retry", str(copy))
+    assert snapshot(copy) == before
+    assert "tag: " not in again.stderr and "select: " not in again.stderr, "nothing is listed or decided again"
 
 
-def test_of_files_with_another_date_and_the_same_bytes_every_image_is_packed_once(copy: Path, finished: Path) -> None:
-    before = everything(copy)
+# --- purge ------------------------------------------------------------------------------------------------------------
+
+
+def test_images_with_another_date_and_the_same_bytes_are_packed_once(copy: Path, finished: Path) -> None:
+    before = sample_ids(copy)
     with touched((finished / "photos").glob("*.png")):
-        synth("run", "photos", "--out", str(copy), "--pipeline", "small")
-    funnels = {one.stage: one for one in status.funnels(Folder(str(copy)))}
-    assert not any(one.to_do for one in funnels.values())
-    assert funnels["plan"].fell == {"changed": 21, "same_bytes": 1}
-    stage = StageFolder(Folder(str(copy)), PACK)
-    log = stage.log()
-    samples = [
-        one
-        for name in log.partitions
-        for table in stage.read(log, name, "data", ["id"])
-        for one in table["id"].to_pylist()
-    ]
-    assert sorted(samples) == before[-1], "a question that moved to the newer file is the same question"
+        run(str(copy))
+    assert_complete(copy)
+    assert funnel_of(copy, "plan").fell == {"changed": 21, "same_bytes": 1}
+    assert sample_ids(copy) == before, "a question that moved to the newer file is the same question"
 
 
-def test_a_purged_image_is_gone_with_all_that_came_of_it_and_stays_away(copy: Path, finished: Path) -> None:
+def test_a_purged_image_is_gone_with_all_that_was_made_of_it_and_stays_away(copy: Path, finished: Path) -> None:
     photo = finished / "photos" / "0003.png"
-    mine = image_id(photo.read_bytes())
-    asked = {key for key, row in assignments(copy).items() if row["image_id"] == mine}
+    purged = image_id(photo.read_bytes())
+    asked = {key for key, row in assignments(copy).items() if row["image_id"] == purged}
     before, others = pairs(copy), {key for key in assignments(copy) if key not in asked}
-    answers = [str(before[key][3]).encode() for key in asked if before[key][3]]
+    answers = {before[key][3] for key in asked if before[key][3]}
     assert asked and answers
-    held = status.holds(Folder(str(copy)))
-    told = synth("purge", str(copy), "0003.png").stdout
-    left = status.holds(Folder(str(copy)))
-    gone = [pluralize(held[name] - left[name], name) for name in ("question", "pair", "sample")]
-    assert told.startswith("2 objects purged from "), "the copy under another name goes too"
-    assert (
-        f": 1 image, {', '.join(gone)}; " in told
-    )  # one partition or two: buckets go by the whole uri, of a folder that differs
-    assert held["pair"] > len(pairs(copy)) and "1 sample;" in told
+    made = products(opened(copy))
+    report = synth("purge", str(copy), "0003.png").stdout
+    remaining = products(opened(copy))
+    gone = [pluralize(made[name] - remaining[name], name) for name in ("question", "pair", "sample")]
+    assert report.startswith("2 objects purged from "), "the copy under another name goes too"
+    # The number of partitions is one or two: buckets go by the whole uri, and the folder has another name each time.
+    assert f": 1 image, {', '.join(gone)}; " in report and "1 sample;" in report
+    assert made["pair"] > len(pairs(copy))
     adds_up(copy)
     assert set(assignments(copy)) == others
     assert pairs(copy) == {key: row for key, row in before.items() if key in others}
-    funnel = next(one for one in status.funnels(Folder(str(copy))) if one.stage == "tag")
-    assert funnel.came == 41 and funnel.fell == {"quarantined.purged": 2}
-    texts = [one for stage in ("3-generated", "5-shards") for one in column_texts(copy, stage)]
-    assert not [one for one in texts if mine in one or any(answer.decode() == one for answer in answers)]
-    for path in (copy / "0-listed").rglob("*.parquet"):
+    tagging = funnel_of(copy, "tag")
+    assert tagging.came == 41 and tagging.fell == {"quarantined.purged": 2}
+    texts = list(strings(copy, "3-generated", "5-shards"))
+    assert texts and not [text for text in texts if purged in text or text in answers]
+    listed = list((copy / "0-listed").rglob("*.parquet"))
+    assert listed
+    for path in listed:
         assert b"0003.png" not in path.read_bytes() and b"again.png" not in path.read_bytes()
 
     (finished / "photos" / "0003-elsewhere.png").write_bytes(photo.read_bytes())
     with touched([photo]):
-        synth("run", "photos", "--out", str(copy), "--pipeline", "small")
+        run(str(copy))
     (finished / "photos" / "0003-elsewhere.png").unlink()
     adds_up(copy)
     assert set(assignments(copy)) == others
-    funnel = next(one for one in status.funnels(Folder(str(copy))) if one.stage == "tag")
-    assert funnel.fell == {"quarantined.purged": 4}, "the same bytes under another name, and touched, are known"
-    nobody = synth("purge", str(copy), "agian.png", check=False)
-    assert nobody.returncode == 2 and nobody.stderr.startswith(f"synth: {copy}: holds no image agian.png; ")
+    tagging = funnel_of(copy, "tag")
+    assert tagging.fell == {"quarantined.purged": 4}, "the same bytes under another name, and touched, are known"
+    unknown = synth("purge", str(copy), "agian.png", check=False)
+    assert unknown.returncode == 2 and unknown.stderr.startswith(f"synth: {copy}: holds no image agian.png; ")
 
 
 @pytest.mark.parametrize("killed_at", ["1-tagged", "3-generated", "select", "collect_garbage"])
-def test_a_run_after_a_killed_purge_is_told_to_finish_it_first(
+def test_a_run_after_a_killed_purge_is_refused_until_the_purge_is_finished(
     copy: Path, finished: Path, killed_at: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mine = image_id((finished / "photos" / "0006.jpg").read_bytes())
+    purged = image_id((finished / "photos" / "0006.jpg").read_bytes())
     rewrite = purge._rewrite
 
-    def dies(stage: Stage, *rest: Any) -> bool:
-        if stage.name == killed_at:
+    def die_in_stage(folder: RunFolder, spec: StageSpec, *rest: Any) -> bool:
+        if spec.folder == killed_at:
             raise KeyboardInterrupt
-        return rewrite(stage, *rest)
+        return rewrite(folder, spec, *rest)
 
-    def dies_late(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(purge, "_rewrite", dies)
-    monkeypatch.setattr(purge, "run" if killed_at == "select" else "collect_garbage", dies_late)
+    monkeypatch.setattr(purge, "_rewrite", die_in_stage)
+    monkeypatch.setattr(purge, "run" if killed_at == "select" else "collect_garbage", die)
     with pytest.raises(KeyboardInterrupt):
-        purge.purge(job.reopen(Folder(str(copy))), [mine])
-    for order in ([], ["--from", "pack"]):
-        stopped = synth("run", "photos", "--out", str(copy), "--pipeline", "small", *order, check=False)
-        assert stopped.returncode == 2
-        assert (
-            stopped.stderr.splitlines()[-1]
-            == f"synth: {copy}: a purge was cut short here; finish it with: synth purge {copy}"
-        )
-    assert synth("status", str(copy)).stdout.endswith(
-        f"a purge was cut short here; finish it with: synth purge {copy}\n"
-    )
+        purge.purge(opened(copy), job.reopen(opened(copy)), [purged])
+    message = f"a purge was cut short here; finish it with: synth purge {copy}"
+    for options in ([], ["--from", "pack"]):
+        stopped = run(str(copy), *options, check=False)
+        assert (stopped.returncode, stopped.stderr.splitlines()[-1]) == (2, f"synth: {copy}: {message}")
+    assert synth("status", str(copy)).stdout.endswith(f"{message}\n")
     synth("purge", str(copy))
     adds_up(copy)
-    assert not any(
-        mine in one for stage in ("2-planned", "3-generated", "5-shards") for one in column_texts(copy, stage)
-    )
-    nothing = synth("purge", str(copy), check=False)
-    assert nothing.returncode == 2 and "no purge was cut short here; name what is to go" in nothing.stderr
-    assert mine not in {row["image_id"] for row in assignments(copy).values()}
+    texts = list(strings(copy, "2-planned", "3-generated", "5-shards"))
+    assert texts and not [text for text in texts if purged in text]
+    again = synth("purge", str(copy), check=False)
+    assert again.returncode == 2
+    assert "no purge was cut short here; name images by id, uri or file name" in again.stderr
+    assert purged not in {row["image_id"] for row in assignments(copy).values()}
     before = pairs(copy)
-    synth("run", "photos", "--out", str(copy), "--pipeline", "small")
+    run(str(copy))
     assert pairs(copy) == before
 
 
-@pytest.mark.parametrize(("module", "killed_at"), [(purge, "extend_denylist"), (run_record, "begun")])
-def test_a_purge_killed_at_its_first_words_is_never_called_finished(
+def die(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(("module", "killed_at"), [(purge, "extend_denylist"), (run_record, "start_change")])
+def test_a_purge_killed_at_its_start_is_never_reported_as_finished(
     copy: Path, finished: Path, monkeypatch: pytest.MonkeyPatch, module: Any, killed_at: str
 ) -> None:
-    mine = image_id((finished / "photos" / "0006.jpg").read_bytes())
-
-    def dies(*_: Any) -> None:
-        raise KeyboardInterrupt
-
+    purged = image_id((finished / "photos" / "0006.jpg").read_bytes())
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(module, killed_at, dies)
-        purge.purge(job.reopen(Folder(str(copy))), [mine])
+        patch.setattr(module, killed_at, die)
+        purge.purge(opened(copy), job.reopen(opened(copy)), [purged])
     without_names = synth("purge", str(copy), check=False)
-    assert without_names.returncode == 2 or mine not in {row["image_id"] for row in assignments(copy).values()}
-    synth("purge", str(copy), mine)
+    assert without_names.returncode == 2 or purged not in {row["image_id"] for row in assignments(copy).values()}
+    synth("purge", str(copy), purged)
     adds_up(copy)
-    assert mine not in {row["image_id"] for row in assignments(copy).values()}
+    assert purged not in {row["image_id"] for row in assignments(copy).values()}
 
 
-def test_what_an_edit_took_back_stays_taken_back_when_its_partition_loses_an_image(copy: Path) -> None:
-    synth("run", "photos", "--out", str(copy), "--pipeline", "small", "--set", "plan.per_image=2", "--update")
-    taken_back = {
-        key
-        for key, row in rows(copy, "4-selected", "decisions", "pair_id", DECISIONS).items()
-        if row["reason"] == "retired"
-    }
+def test_retired_pairs_stay_retired_when_their_partition_loses_an_image(copy: Path) -> None:
+    run(str(copy), "--set", "plan.per_image=2", "--update")
+    retired = {key for key, reason in decisions(copy).items() if reason == "retired"}
     synth("purge", str(copy), "0006.jpg")
-    assert not [one for one in status.funnels(Folder(str(copy))) if one.to_do]
-    left = {
-        key: row["reason"]
-        for key, row in rows(copy, "4-selected", "decisions", "pair_id", DECISIONS).items()
-        if key in taken_back
-    }
-    assert left and left == dict.fromkeys(left, "retired")
+    assert_complete(copy)
+    remaining = {key: reason for key, reason in decisions(copy).items() if key in retired}
+    assert remaining and set(remaining.values()) == {"retired"}
 
 
-def column_texts(out: Path, stage: str) -> Iterator[str]:
-    """Every string in the data files of a stage, current or not."""
-    for path in (out / stage).rglob("*.parquet"):
-        for row in pq.read_table(path).to_pylist():
-            yield from (value for value in row.values() if isinstance(value, str))
-
-
-def test_afterwards_any_folder_will_do_to_start_in(
-    copy: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    before = everything(copy)
-    again = synth("retry", str(copy))
-    assert everything(copy) == before
-    assert "tag: " not in again.stderr and "select: " not in again.stderr, "nothing is listed or decided anew"
-
-
-def test_files_that_are_others_now_are_told_before_anything_is_purged(copy: Path, finished: Path) -> None:
-    before, pack = everything(copy), finished / "prompts" / "small.yaml"
+def test_other_definition_files_are_reported_before_anything_is_purged(copy: Path, finished: Path) -> None:
+    before, pack = snapshot(copy), finished / "prompts" / "small.yaml"
     text = pack.read_text()
     pack.write_text(text.replace("Brief.", "Be brief."))
     try:
@@ -355,4 +323,4 @@ def test_files_that_are_others_now_are_told_before_anything_is_purged(copy: Path
     finally:
         pack.write_text(text)
     assert stopped.returncode == 2 and f"It was started in {finished}" in stopped.stderr
-    assert everything(copy) == before
+    assert snapshot(copy) == before

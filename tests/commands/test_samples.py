@@ -11,13 +11,13 @@ import pytest
 
 from synthgen.commands import samples
 from synthgen.stages.pack.schema import sample_schema
-from synthgen.store import Folder, Lease, Receipt, Stage, TablePart
-from synthgen.tables import OBJECT_TAGS, table
+from synthgen.store import Folder, Lease, Receipt, RunFolder, StageFolder, TablePart
+from synthgen.tables import OBJECT_TAGS, PACK, SELECT, TAG, table
 
 
 def test_tags_are_counted_by_image_with_what_no_image_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = Folder(str(tmp_path))
-    stage = Stage(out, "1-tagged")
+    stage = StageFolder(out, TAG)
     paths_of = {"p0": [["animal/cat"], ["animal/cat", "document"], []], "p1": [["animal/cat"], ["document/invoice"]]}
     with Lease.take(out) as lease:
         for name, images in paths_of.items():
@@ -32,9 +32,9 @@ def test_tags_are_counted_by_image_with_what_no_image_has(tmp_path: Path, monkey
                 f"tags/{tagger}": TablePart((stage.write(f"tags/{tagger}", name, 1, table(rows, OBJECT_TAGS)),), "f")
                 for tagger in ("a", "b")
             }
-            stage.commit(Receipt(name, 1, parts, {}), lease, 1)
+            stage.commit(Receipt(name, 1, parts), lease)
     leaves = ["animal/cat", "animal/red_panda", "document/invoice"]
-    lines = samples.tags(out, ["a", "b"], leaves).splitlines()
+    lines = samples.tags(RunFolder(out), ["a", "b"], leaves).splitlines()
     assert [line.split() for line in lines[:4]] == [
         ["tag", "images"],
         ["animal/cat", "3"],
@@ -44,7 +44,7 @@ def test_tags_are_counted_by_image_with_what_no_image_has(tmp_path: Path, monkey
     assert lines[4:] == ["found in no image: animal/red_panda"]
     monkeypatch.setattr(samples, "TAGS", 1)
     assert (
-        samples.tags(out, ["a"], leaves).splitlines()[2]
+        samples.tags(RunFolder(out), ["a"], leaves).splitlines()[2]
         == "… and 2 tags more; the rarest: document 1, document/invoice 1"
     )
 
@@ -53,16 +53,16 @@ def write_shards(out: Folder, sizes: Sequence[int]) -> None:
     """Write shards of so many samples, each of one turn, that fit the decisions of the folder."""
     messages = [{"role": role, "content": [{"type": "text", "text": role}]} for role in ("user", "assistant")]
     blank = {name: None for name in sample_schema(()).names} | {"messages": messages, "types": ["coarse/scene"]}
-    stage = Stage(out, "5-shards")
-    out.create("run.json", b"{}")
+    stage = StageFolder(out, PACK)
+    out.create("run.json", b'{"format": 1}')
     with Lease.take(out) as lease:
-        Stage(out, "4-selected").commit(Receipt("e001-00000", 1, {}, {"kept": sum(sizes)}), lease, 1)
+        StageFolder(out, SELECT).commit(Receipt("e001-00000", 1, {}, {"kept": sum(sizes)}), lease)
         for number, size in enumerate(sizes):
             sink = io.BytesIO()
             rows = [blank | {"uris": [f"{number}-{row}.jpg"]} for row in range(size)]
             pq.write_table(pa.Table.from_pylist(rows, schema=sample_schema(())), sink)
             data = TablePart((stage.put("data", "train", sink.getvalue(), size),), "f")
-            stage.commit(Receipt(f"e001-{number:05d}", 1, {"data": data}, {"turns": size, "samples": size}), lease, 1)
+            stage.commit(Receipt(f"e001-{number:05d}", 1, {"data": data}, {"turns": size, "samples": size}), lease)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def write_shards(out: Folder, sizes: Sequence[int]) -> None:
 def test_each_sample_is_shown_once_however_few_there_are(tmp_path: Path, sizes: list[int], shown: int) -> None:
     out = Folder(str(tmp_path))
     write_shards(out, sizes)
-    uris = [line for line in samples.text(out).splitlines() if line.endswith(".jpg")]
+    uris = [line for line in samples.text(RunFolder(out)).splitlines() if line.endswith(".jpg")]
     assert len(uris) == len(set(uris)) == shown
 
 
@@ -90,15 +90,15 @@ def test_samples_of_earlier_decisions_are_not_shown(tmp_path: Path) -> None:
     out = Folder(str(tmp_path))
     write_shards(out, [2, 1])
     with Lease.take(out) as lease:
-        Stage(out, "4-selected").commit(Receipt("e001-00000", 2, {}, {"kept": -3, "rule:echo": 3}), lease, 1)
+        StageFolder(out, SELECT).commit(Receipt("e001-00000", 2, {}, {"kept": -3, "rule:echo": 3}), lease)
     last = f"pack has not run yet on these decisions; of earlier ones 2 shards: {out.url}/5-shards/data/*.parquet"
-    assert samples.text(out).split("\n") == ["", last]
+    assert samples.text(RunFolder(out)).split("\n") == ["", last]
 
 
 def test_the_address_of_the_shards_can_be_opened(out: Folder) -> None:
     """A bucket's address keeps its s3://."""
     write_shards(out, [1])
-    *shown, last = samples.text(out).splitlines()
+    *shown, last = samples.text(RunFolder(out)).splitlines()
     assert "  Q: user" in shown and last == f"1 shard: {out.url}/5-shards/data/*.parquet"
     fs, path = fsspec.core.url_to_fs(last.removeprefix("1 shard: "))
     assert len(fs.glob(path)) == 1

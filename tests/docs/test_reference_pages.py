@@ -12,6 +12,7 @@ from pydantic import BaseModel, TypeAdapter
 from synthgen.config import families, library, pipeline, prompt_pack, taxonomy
 from synthgen.config.messages import sections_in
 from synthgen.job import job
+from synthgen.stages import generate, pack
 from synthgen.store import Folder
 from tests.docs.test_docs import SPAN, merged, read
 from tests.fixtures.workspace import ROOT
@@ -196,7 +197,7 @@ def test_an_edit_of_a_definition_file_redoes_what_the_page_says(
     copy.write_text(yaml.safe_dump(edited(library.load(kind, "drawn").values, place, value)), encoding="utf-8")
     after = job.open_job(Folder(str(tmp_path)), pipeline.load("demo", sets))
     groups = {group for group in before.shape if before.shape[group] != after.shape[group]}
-    recipes = [one.generate_terms.recipes() for one in (before, after)]
+    recipes = [generate.context_of(opened).recipes() for opened in (before, after)]
     asks = any(recipes[1].get(of, recipe) != recipe for of, recipe in recipes[0].items())
     works = {
         "tags": "tags" in groups,
@@ -207,4 +208,5 @@ def test_an_edit_of_a_definition_file_redoes_what_the_page_says(
     }
     title = {"taxonomy": "Taxonomies", "family": "Families", "prompts": "Prompt packs"}[kind]
     assert next((word for word, is_so in works.items() if is_so), "nothing") in key_rows(title)[key][2]
-    assert (before.pack_terms.wording != after.pack_terms.wording) == (key_rows(title)[key][2] == "shards")
+    wordings = {pack.context_of(opened).wording for opened in (before, after)}
+    assert (len(wordings) == 2) == (key_rows(title)[key][2] == "shards")

@@ -1,4 +1,4 @@
-"""Runs that are killed: whatever stage it was in, a run that is started again loses nothing and doubles nothing.
+"""Killed runs: started again, a run loses nothing and does nothing twice, whatever stage it was killed in.
 
 The runs are real processes with real Ray; only the model is a script. A kill is SIGKILL of the whole process group.
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from synthgen.tables import PAIRS, image_id
+from synthgen.tables import GENERATE, image_id
 from tests.fixtures.runs import PATIENCE, adds_up, assignments, pairs, rows, run
 from tests.fixtures.workspace import make_images, put_shelves
 
@@ -23,7 +23,7 @@ SLOW = ("--set", "generate.engine.options.seconds=0.05", "--set", "generate.engi
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A workspace with seventy images and a run that nothing disturbed, in `whole`."""
+    """Return a workspace with seventy images and an undisturbed run in `whole`."""
     folder = put_shelves(tmp_path_factory.mktemp("undisturbed"))
     make_images(folder / "photos", 70)
     with contextlib.chdir(folder):
@@ -32,7 +32,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("stage", ["0-listed", "1-tagged", "2-planned", "3-generated", "4-selected", "5-shards"])
-def test_a_run_killed_in_any_stage_and_started_again_loses_nothing_and_doubles_nothing(
+def test_a_run_killed_in_any_stage_and_started_again_loses_nothing_and_does_nothing_twice(
     undisturbed: Path, stage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(undisturbed)
@@ -44,7 +44,7 @@ def test_a_run_killed_in_any_stage_and_started_again_loses_nothing_and_doubles_n
 
 
 def kill_when(out: Path, stage: str) -> None:
-    """Starts a run and kills its process group as soon as a stage has its first data file."""
+    """Start a run and kill its process group as soon as a stage has its first data file."""
     command = [sys.executable, "-m", "synthgen", "run", "photos", "--out", out.name, "--pipeline", "small", *SLOW]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     give_up = time.monotonic() + PATIENCE
@@ -55,16 +55,14 @@ def kill_when(out: Path, stage: str) -> None:
     process.wait()
 
 
-def test_a_job_in_which_every_image_kills_its_engine_stops_and_one_such_image_costs_only_its_rows(
+def test_one_image_that_kills_its_engine_costs_its_own_rows_and_a_job_full_of_them_stops(
     workspace: Path,
 ) -> None:
-    made = make_images(workspace / "photos", 12)
-    poison = image_id(made[5].read_bytes())
+    photos = make_images(workspace / "photos", 12)
+    poison = image_id(photos[5].read_bytes())
     run("out", "--set", f"generate.engine.options.exit_on={poison[:32]}")
     adds_up(workspace / "out")
-    reasons = Counter(
-        row["reason"] for row in rows(workspace / "out", "3-generated", "pairs", "assignment_id", PAIRS).values()
-    )
+    reasons = Counter(row["reason"] for row in rows(workspace / "out", GENERATE, "pairs").values())
     assert reasons == {None: 33, "poison": 3}
 
     stopped = run("all", "--set", "generate.engine.options.exit_on='-'", check=False)

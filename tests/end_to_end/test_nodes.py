@@ -1,4 +1,4 @@
-"""A Ray cluster of three nodes on this machine, two of which are lost while a run works on them: nothing is lost, little is redone."""
+"""A Ray cluster of three nodes on this machine, of which a run loses two: no row is lost and few are redone."""
 
 import os
 import subprocess
@@ -11,12 +11,11 @@ from typing import Any
 
 import pytest
 
-from synthgen.store import Folder, StageFolder
 from synthgen.tables import TAG
-from tests.fixtures.runs import adds_up, assignments, pairs
+from tests.fixtures.runs import adds_up, assignments, pairs, rows
 from tests.fixtures.workspace import make_images, write
 
-# A tagger and an engine that take their time and leave a line for every image that they are shown.
+# A tagger and an engine that are slow and write a line for each image that they get.
 SLOW = """
 import os, time
 from pathlib import Path
@@ -49,14 +48,14 @@ PARTITION = 32
 
 @pytest.fixture
 def cluster() -> Iterator[Any]:
-    """A head that works on nothing, and two nodes with a core each."""
+    """Yield a cluster of a head without cores and two nodes with a core each."""
     from ray.cluster_utils import Cluster
 
     before = os.environ.get("RAY_ADDRESS")
-    one = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 80 * 2**20})
-    one.nodes = [add(one), add(one)]
-    yield one
-    one.shutdown()
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 80 * 2**20})
+    cluster.nodes = [add(cluster), add(cluster)]
+    yield cluster
+    cluster.shutdown()
     assert os.environ.get("RAY_ADDRESS") == before
 
 
@@ -69,7 +68,7 @@ def lines(path: Path) -> list[str]:
 
 
 def lose(cluster: Any, node: Any, path: Path, at: int, process: subprocess.Popen[str]) -> None:
-    """Kills a node once a file has so many lines; another joins the cluster."""
+    """Kill a node once a file has `at` lines, and add another one to the cluster."""
     give_up = time.monotonic() + 200
     while len(lines(path)) < at:
         assert time.monotonic() < give_up and process.poll() is None, (
@@ -80,7 +79,7 @@ def lose(cluster: Any, node: Any, path: Path, at: int, process: subprocess.Popen
     add(cluster)
 
 
-def test_a_node_lost_in_tag_and_one_in_generate_cost_their_partitions_in_flight(
+def test_a_node_lost_in_tag_and_one_in_generate_cost_only_their_partitions_in_flight(
     workspace: Path, cluster: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for path in make_images(workspace / "photos", 300):
@@ -98,23 +97,19 @@ def test_a_node_lost_in_tag_and_one_in_generate_cost_their_partitions_in_flight(
         "generate.engine.gpus=0",
     ]
     settings += ["generate.engine.options.seconds=0.05", "generate.engine.in_flight=2", "plan.per_image=2"]
-    given = [word for one in settings for word in ("--set", one)]
-    command = [sys.executable, "-m", "synthgen", "run", "photos", "--out", "out", "--pipeline", "small", *given]
+    options = [word for setting in settings for word in ("--set", setting)]
+    command = [sys.executable, "-m", "synthgen", "run", "photos", "--out", "out", "--pipeline", "small", *options]
     environment = {**os.environ, "RAY_ADDRESS": cluster.address}
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment)
     lose(cluster, cluster.nodes[0], workspace / "tagged", 80, process)
     lose(cluster, cluster.nodes[1], workspace / "answered", 150, process)
-    told = process.communicate(timeout=200)[1]
-    assert process.returncode == 0, told
+    notes = process.communicate(timeout=200)[1]
+    assert process.returncode == 0, notes
 
     adds_up(workspace / "out")
-    assert len(assignments(workspace / "out")) == 600 and {row[0] for row in pairs(workspace / "out").values()} == {
-        "pair"
-    }
-    stage = StageFolder(Folder(str(workspace / "out")), TAG)
-    log = stage.log()
-    tagged = [row for name in log.partitions for row in stage.current(log, name, "images").to_pylist()]
-    assert len({row["object_id"] for row in tagged}) == len(tagged) == 300
+    assert len(assignments(workspace / "out")) == 600
+    assert {row[0] for row in pairs(workspace / "out").values()} == {"pair"}
+    assert len(rows(workspace / "out", TAG, "images")) == 300
     redone = {
         name: sum(count - 1 for count in Counter(lines(workspace / name)).values()) for name in ("tagged", "answered")
     }
@@ -123,6 +118,6 @@ def test_a_node_lost_in_tag_and_one_in_generate_cost_their_partitions_in_flight(
             f" [redone: {redone['tagged']} of 300 images tagged, {redone['answered']} of 600 questions answered]",
             end=" ",
         )
-    # An actor holds two partitions; what a lost node had of them is done again, and nothing else.
-    assert not list((workspace / "out").rglob("strikes")), "a lost node is no strike against the images that were there"
+    # An actor holds two partitions; those of a lost node are redone, and nothing else.
+    assert not list((workspace / "out").rglob("strikes")), "a lost node is no strike against its images"
     assert redone["tagged"] <= 2 * PARTITION and redone["answered"] <= 2 * 2 * PARTITION

@@ -1,30 +1,28 @@
-"""Real pictures, and what a folder of them usually also holds, through the demo's pipeline.
+"""Photographs, and the other files that a folder of them usually has, through the demo's pipeline.
 
-The pictures are those shipped with scikit-image. The nano CLIP knows nothing of them, so nothing is asked about what it says:
-only that every object ends somewhere, with a reason, and that the sums are right.
+The photographs are those shipped with scikit-image. The nano CLIP cannot tell what they show, so its tags are not
+tested: only that every object has an outcome, with a reason, and that the sums are right.
 """
 
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
-import pyarrow as pa
 import pytest
 import skimage
 from PIL import Image
 
-from synthgen.job import funnel
-from synthgen.store import Folder, StageFolder
-from synthgen.tables import IMAGES, OBJECTS, stage_at
+from synthgen.job.funnel import funnels
+from synthgen.tables import LIST, TAG
+from tests.fixtures.runs import opened, rows
 from tests.fixtures.workspace import ROOT
 
 pytestmark = pytest.mark.skipif(not (ROOT / "demo" / "models" / "nano-clip").is_dir(), reason="no nano models are here")
 
 
 def fill(folder: Path) -> None:
-    """Photographs, odd files that are images all the same, and files that are not."""
+    """Make a folder of photographs, unusual images, and files that are no images."""
     folder.mkdir()
     shipped = Path(skimage.__file__).parent / "data"
     for path in sorted(shipped.iterdir()):
@@ -49,38 +47,33 @@ def fill(folder: Path) -> None:
     (folder / "notes.txt").write_text("not listed: its suffix is not one of an image")
 
 
-def rows_of(out: Folder, stage: str, table: str, schema: pa.Schema) -> list[dict[str, Any]]:
-    folder = StageFolder(out, stage_at(stage))
-    log = folder.log()
-    return [row for name in log.partitions for row in folder.current(log, name, table, schema.names).to_pylist()]
-
-
-def test_each_picture_is_tagged_or_quarantined_with_a_reason_and_every_stage_adds_up(tmp_path: Path) -> None:
+def test_each_image_is_tagged_or_quarantined_with_a_reason_and_every_stage_adds_up(tmp_path: Path) -> None:
     fill(tmp_path / "photos")
     settings = ["generate.engine.kind=scripted", "generate.engine.options={}", "generate.model=none", "select.keep={}"]
     words = ["run", str(tmp_path / "photos"), "--out", str(tmp_path / "out"), "--pipeline", "demo"]
-    words += [word for one in settings for word in ("--set", one)]
+    words += [word for setting in settings for word in ("--set", setting)]
     done = subprocess.run(
         [sys.executable, "-m", "synthgen", *words], cwd=ROOT, capture_output=True, text=True, timeout=280, check=False
     )
     assert done.returncode == 0, done.stderr
     assert "on photographs their tags and answers mean nothing" in done.stderr
 
-    out = Folder(str(tmp_path / "out"))
-    funnels = {one.stage: one for one in funnel.funnels(out)}
-    assert all(one.to_do == 0 for one in funnels.values())
-    assert funnels["tag"].came == len(list((tmp_path / "photos").iterdir())) - 1
-    found = rows_of(out, "1-tagged", "images", IMAGES)
-    listed = rows_of(out, "0-listed", "objects", OBJECTS)
-    names = {row["object_id"]: Path(row["uri"]).name for row in listed}
-    quarantined = {names[row["object_id"]]: row["reason"] for row in found if row["outcome"] == "quarantined"}
+    out = tmp_path / "out"
+    by_stage = {funnel.stage: funnel for funnel in funnels(opened(out))}
+    assert len(by_stage) == 5 and all(funnel.to_do == 0 for funnel in by_stage.values())
+    assert by_stage["tag"].came == len(list((tmp_path / "photos").iterdir())) - 1
+    images = rows(out, TAG, "images")
+    names = {key: Path(row["uri"]).name for key, row in rows(out, LIST, "objects").items()}
+    quarantined = {names[key]: row["reason"] for key, row in images.items() if row["outcome"] == "quarantined"}
     assert quarantined == {
         "a_text.jpg": "not_an_image", "empty.png": "not_an_image", "cut_off.jpg": "truncated",
         # Among the pictures shipped with scikit-image are three that no model should see.
         "multipage.tif": "too_small", "no_time_for_that_tiny.gif": "too_small", "multipage_rgb.tif": "corrupt",
     }  # fmt: skip
     sizes = sorted(
-        (row["width"], row["height"]) for row in found if row["format"] == "JPEG" and row["outcome"] == "tagged"
+        (row["width"], row["height"])
+        for row in images.values()
+        if row["format"] == "JPEG" and row["outcome"] == "tagged"
     )
     upright = {(90 + turn, 60) for turn in range(1, 5)} | {(60, 90 + turn) for turn in range(5, 9)}
     assert upright <= set(sizes)

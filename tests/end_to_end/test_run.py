@@ -1,4 +1,4 @@
-"""A whole run with the scripted engine: what it makes, and that starting again adds only what is new.
+"""A whole run with the scripted engine: its results, and that a later run adds only new rows.
 
 The runs are real processes with real Ray; only the model is a script.
 """
@@ -13,24 +13,24 @@ from PIL import Image
 
 from synthgen.config import pipeline as pipelines
 from synthgen.job import changes, job
-from synthgen.job import funnel as status
-from synthgen.store import Folder
+from synthgen.job.request import RunRequest
+from synthgen.store import RunFolder
 from synthgen.store.folder import open_folder
-from synthgen.tables import PAIRS, image_id
-from tests.fixtures.runs import adds_up, assignments, pairs, rows, run, synth
+from synthgen.tables import GENERATE, image_id
+from tests.fixtures.runs import Rows, adds_up, assert_complete, assignments, funnel_of, pairs, rows, run, synth
 from tests.fixtures.workspace import make_images
 
 pytestmark = pytest.mark.usefixtures("ray_running")
 
 
 def add_images(folder: Path, count: int) -> None:
-    """More images; those that are there are not touched, or they would count as changed."""
-    for path in make_images(folder.parent / "more", count):
-        for one in (path, path.with_suffix(".json")):
-            one.rename(folder / f"more-{one.name}")
+    """Add images without touching the others, which would make them new versions."""
+    for image in make_images(folder.parent / "more", count):
+        for path in (image, image.with_suffix(".json")):
+            path.rename(folder / f"more-{path.name}")
 
 
-def test_a_run_makes_shards_that_datasets_reads_and_a_second_run_has_nothing_to_do(workspace: Path) -> None:
+def test_a_run_makes_shards_for_datasets_and_a_second_run_has_nothing_to_do(workspace: Path) -> None:
     make_images(workspace / "photos", 40)
     first = run()
     adds_up(workspace / "out")
@@ -40,8 +40,8 @@ def test_a_run_makes_shards_that_datasets_reads_and_a_second_run_has_nothing_to_
     samples = datasets.load_dataset("parquet", data_files=shards, split="train", cache_dir=str(workspace / "cache"))
     assert samples[0]["images"][0].size == (64, 48)
     assert samples[0]["messages"][0]["role"] == "user"
-    kept = next(one for one in status.funnels(Folder(str(workspace / "out"))) if one.stage == "pack").went
-    assert kept == sum(len(row["pair_ids"]) for row in samples)
+    kept = sum(len(row["pair_ids"]) for row in samples)
+    assert kept and kept == funnel_of(workspace / "out", "pack").went
 
     before = assignments(workspace / "out"), pairs(workspace / "out")
     started = time.monotonic()
@@ -50,13 +50,13 @@ def test_a_run_makes_shards_that_datasets_reads_and_a_second_run_has_nothing_to_
     assert time.monotonic() - started < 60
     third = synth("run", "--out", "out")
     assert third.stderr.splitlines() == [
-        f"as out was last started: {workspace}/photos --pipeline small (a line with --pipeline says all itself)",
+        f"as out was last started: {workspace}/photos --pipeline small (--pipeline replaces all but the source)",
         "nothing to do: everything listed has been done",
     ]
     assert (assignments(workspace / "out"), pairs(workspace / "out")) == before
 
 
-def test_a_limit_holds_until_a_line_names_another(workspace: Path) -> None:
+def test_a_limit_holds_until_a_request_names_another(workspace: Path) -> None:
     make_images(workspace / "photos", 10)
     run("out", "--limit", "4", "--until", "tag")
     again = synth("run", "--out", "out", "--until", "plan")
@@ -67,7 +67,7 @@ def test_a_limit_holds_until_a_line_names_another(workspace: Path) -> None:
     assert len(assignments(workspace / "out")) == 10 * 3
 
 
-def test_growth_adds_the_new_and_leaves_the_old(workspace: Path) -> None:
+def test_new_images_add_rows_and_change_no_others(workspace: Path) -> None:
     make_images(workspace / "photos", 10)
     run()
     old_plan, old_pairs = assignments(workspace / "out"), pairs(workspace / "out")
@@ -81,21 +81,20 @@ def test_growth_adds_the_new_and_leaves_the_old(workspace: Path) -> None:
     assert old_shards < set((workspace / "out" / "5-shards" / "data").iterdir())
 
 
-def test_an_image_that_changed_retires_what_its_old_bytes_were_asked(workspace: Path) -> None:
-    made = make_images(workspace / "photos", 6)
+def test_a_changed_image_retires_the_questions_about_its_old_bytes(workspace: Path) -> None:
+    photo = make_images(workspace / "photos", 6)[2]
     run()
-    old = {
-        key for key, row in assignments(workspace / "out").items() if row["image_id"] == image_id(made[2].read_bytes())
-    }
-    Image.new("RGB", (80, 60), "red").save(made[2])
+    image = image_id(photo.read_bytes())
+    old = {key for key, row in assignments(workspace / "out").items() if row["image_id"] == image}
+    Image.new("RGB", (80, 60), "red").save(photo)
     run()
-    funnels = {one.stage: one for one in status.funnels(Folder(str(workspace / "out")))}
-    assert all(one.to_do == 0 for one in funnels.values())
-    assert funnels["plan"].fell == {"changed": 1} and funnels["select"].fell["retired"] == len(old) == 3
+    assert_complete(workspace / "out")
+    assert funnel_of(workspace / "out", "plan").fell == {"changed": 1}
+    assert funnel_of(workspace / "out", "select").fell["retired"] == len(old) == 3
     assert old.isdisjoint(assignments(workspace / "out"))
 
 
-def test_failed_calls_are_asked_again_by_retry_and_by_nothing_else(workspace: Path) -> None:
+def test_only_retry_asks_failed_calls_again(workspace: Path) -> None:
     make_images(workspace / "photos", 10)
     run("out", "--set", "generate.engine.options.fail=0.4")
     before = pairs(workspace / "out")
@@ -103,7 +102,7 @@ def test_failed_calls_are_asked_again_by_retry_and_by_nothing_else(workspace: Pa
     assert failed
     run("out", "--set", "generate.engine.options.fail=0")
     assert pairs(workspace / "out") == before
-    add_images(workspace / "photos", 2)  # not the business of a retry
+    add_images(workspace / "photos", 2)  # which retry does not list
     synth("retry", "out", "--reason", "call_failed")
     adds_up(workspace / "out")
     after = pairs(workspace / "out")
@@ -119,7 +118,7 @@ def test_two_runs_of_one_job_make_the_same_rows(workspace: Path) -> None:
     assert pairs(workspace / "one") == pairs(workspace / "two")
 
 
-def test_other_settings_stop_with_the_difference_and_update_recomputes_what_it_touches(workspace: Path) -> None:
+def test_other_settings_are_refused_and_update_recomputes_the_rows_that_they_touch(workspace: Path) -> None:
     make_images(workspace / "photos", 8)
     run()
     before = pairs(workspace / "out")
@@ -139,40 +138,44 @@ def edit_brief_prompt(workspace: Path) -> None:
     pack.write_text(pack.read_text().replace("Brief.", "Be brief."))
 
 
-def only_brief_pairs_differ(before: dict[str, dict[str, object]], after: dict[str, dict[str, object]]) -> None:
-    for key, row in after.items():
-        assert (row["pair_id"] == before[key]["pair_id"]) == (row["form"] != "brief")
+def assert_only_brief_pairs_differ(before: Rows, after: Rows) -> None:
+    """Assert that the pairs of the form brief are others, and all others the same."""
+    assert before.keys() == after.keys() and len(after) == 24
+    differing = {key for key, row in after.items() if row["pair_id"] != before[key]["pair_id"]}
+    brief = {key for key, row in after.items() if row["form"] == "brief"}
+    assert differing == brief and 0 < len(brief) < len(after)
 
 
-def test_an_edited_prompt_makes_anew_only_the_pairs_of_its_form(workspace: Path) -> None:
+def test_an_edited_prompt_redoes_only_the_pairs_of_its_form(workspace: Path) -> None:
     make_images(workspace / "photos", 8)
     run()
-    before = rows(workspace / "out", "3-generated", "pairs", "assignment_id", PAIRS)
+    before = rows(workspace / "out", GENERATE, "pairs")
     edit_brief_prompt(workspace)
     run("out", "--update")
     adds_up(workspace / "out")
-    after = rows(workspace / "out", "3-generated", "pairs", "assignment_id", PAIRS)
-    only_brief_pairs_differ(before, after)
+    after = rows(workspace / "out", GENERATE, "pairs")
+    assert_only_brief_pairs_differ(before, after)
 
 
-def killed_once_settled(*settings: str, replan: bool = False) -> None:
-    """What a run leaves that is killed right after its settings are on record."""
-    pipeline = pipelines.load("small", ["source.uri=photos", *settings])
-    changes.settle(job.open_job(open_folder("out"), pipeline), "tag", "pack", replan=replan)
+def write_settings(*settings: str, redraws: bool = False) -> None:
+    """Leave the folder as a run does that is killed right after it recorded its settings."""
+    pipeline, folder = pipelines.load("small", ["source.uri=photos", *settings]), RunFolder(open_folder("out"))
+    opened = job.open_job(folder.out, pipeline, record=folder.record)
+    changes.write_settings(folder, opened, RunRequest(), ("tag", "pack"), redraws)
 
 
 def test_an_update_that_was_cut_short_is_finished_by_the_next_run(workspace: Path) -> None:
     make_images(workspace / "photos", 8)
     run()
-    before = rows(workspace / "out", "3-generated", "pairs", "assignment_id", PAIRS)
+    before = rows(workspace / "out", GENERATE, "pairs")
     edit_brief_prompt(workspace)
-    killed_once_settled()
+    write_settings()
     refused = run("out", "--from", "select", "--set", "plan.per_image=4", check=False)
     assert "plan.per_image was 3 and is 4. --from select would leave out what that touches" in refused.stderr
     assert "an update of generate was cut short; a run without --from" in run("out", "--from", "select").stderr
     assert "an update of generate was cut short; this run finishes it" in run().stderr
-    after = rows(workspace / "out", "3-generated", "pairs", "assignment_id", PAIRS)
-    only_brief_pairs_differ(before, after)
+    after = rows(workspace / "out", GENERATE, "pairs")
+    assert_only_brief_pairs_differ(before, after)
     assert "cut short" not in run().stderr
 
 
@@ -180,15 +183,15 @@ def test_a_replan_that_was_cut_short_is_finished_by_the_next_run(workspace: Path
     make_images(workspace / "photos", 8)
     run()
     before = assignments(workspace / "out")
-    killed_once_settled("plan.seed=5", replan=True)
+    write_settings("plan.seed=5", redraws=True)
     run("out", "--set", "plan.seed=5")
-    run("anew", "--set", "plan.seed=5", "--until", "plan")
+    run("other", "--set", "plan.seed=5", "--until", "plan")
     after = set(assignments(workspace / "out"))
-    assert after == set(assignments(workspace / "anew")) != set(before) and after <= set(pairs(workspace / "out"))
+    assert after == set(assignments(workspace / "other")) != set(before) and after <= set(pairs(workspace / "out"))
 
 
-def test_a_plan_with_other_settings_leaves_those_of_the_run_as_they_are(workspace: Path) -> None:
-    """To reckon what another share would cost must not keep `retry` and `purge` from the folder."""
+def test_a_plan_with_other_settings_keeps_those_of_the_run(workspace: Path) -> None:
+    """Pricing another share must not stop `retry` and `purge` on the folder."""
     photos = make_images(workspace / "photos", 8)
     run()
     before = assignments(workspace / "out")
@@ -202,11 +205,11 @@ def test_a_plan_with_other_settings_leaves_those_of_the_run_as_they_are(workspac
 def test_a_source_has_one_spelling(workspace: Path) -> None:
     make_images(workspace / "photos", 4)
     run()
-    for spelled in ("photos/", "./photos", str(workspace / "photos")):
-        assert "nothing to do" in synth("run", spelled, "--out", "out", "-p", "small").stderr
+    for spelling in ("photos/", "./photos", str(workspace / "photos")):
+        assert "nothing to do" in synth("run", spelling, "--out", "out", "-p", "small").stderr
 
 
-def test_images_that_a_limit_dropped_are_judged_again_by_retry(workspace: Path) -> None:
+def test_retry_judges_images_again_that_a_limit_dropped(workspace: Path) -> None:
     make_images(workspace / "photos", 4)
     run("out", "--set", "images.max_pixels=100")
     assert "nothing to do" in run("out", "--set", "images.max_pixels=100000").stderr
@@ -222,15 +225,15 @@ def test_select_and_pack_run_again_on_another_threshold_without_a_model(workspac
     adds_up(workspace / "out")
 
 
-def test_gc_deletes_orphans_and_replaced_files_and_nothing_that_is_read(workspace: Path) -> None:
+def test_gc_deletes_orphans_and_replaced_files_and_no_current_ones(workspace: Path) -> None:
     make_images(workspace / "photos", 6)
     run()
     run("out", "--from", "select", "--set", "select.keep.answer.min=2.99")
     before = assignments(workspace / "out"), pairs(workspace / "out")
     orphan = workspace / "out" / "3-generated" / "pairs" / "e001-00000.r9.abc.parquet"
     orphan.write_bytes(b"half a file")
-    told = synth("gc", "out").stdout
-    assert not orphan.exists() and "0 files" not in told
+    report = synth("gc", "out").stdout
+    assert not orphan.exists() and not report.startswith("0 files")
     assert (assignments(workspace / "out"), pairs(workspace / "out")) == before
     adds_up(workspace / "out")
     assert synth("gc", "out").stdout.startswith("0 files deleted")
@@ -240,10 +243,10 @@ def test_status_of_a_folder_prints_sums_as_json(workspace: Path) -> None:
     make_images(workspace / "photos", 6)
     (workspace / "photos" / "broken.jpg").write_text("no image")
     run()
-    told = json.loads(synth("status", "out", "--json").stdout)
-    assert told["at_work"] is None
-    tag = next(one for one in told["stages"] if one["stage"] == "tag")
+    status = json.loads(synth("status", "out", "--json").stdout)
+    assert status["at_work"] is None
+    [tag] = [funnel for funnel in status["stages"] if funnel["stage"] == "tag"]
     assert (tag["came"], tag["went"], tag["fell"]) == (7, 6, {"quarantined.not_an_image": 1})
-    none = run("out", "--from", "select", "--set", "select.keep.answer.min=99")
-    [line] = [line for line in none.stderr.splitlines() if line.startswith("0 pairs were kept")]
+    nothing = run("out", "--from", "select", "--set", "select.keep.answer.min=99")
+    [line] = [line for line in nothing.stderr.splitlines() if line.startswith("0 pairs were kept")]
     assert "nothing came out of select, mostly for score:answer (" in line

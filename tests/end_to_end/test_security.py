@@ -1,6 +1,6 @@
-"""No way in and no secret out: what code never does, what pipelines may not say, and where planted secrets must not turn up.
+"""Security: calls that the code never makes, secrets that pipelines must not hold, planted secrets that appear nowhere.
 
-docs/security.md is the promise; tests of URLs and of hostile images stand with their modules under tests/ingest.
+docs/security.md makes these promises; tests of URLs and of hostile images are in tests/ingest.
 """
 
 import ast
@@ -8,7 +8,7 @@ import json
 import os
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -17,9 +17,7 @@ import pytest
 from synthgen import tables
 from synthgen.config import pipeline, prompt_pack
 from synthgen.config.pipeline import EngineConfig, SourceConfig
-from synthgen.job import funnel as status
-from synthgen.store import Folder
-from tests.fixtures.runs import synth
+from tests.fixtures.runs import funnel_of, synth
 from tests.fixtures.workspace import ROOT, make_images
 
 SOURCES = sorted(path for path in (ROOT / "synthgen").rglob("*.py") if "library" not in path.parts)
@@ -33,7 +31,7 @@ PLANTED = {
 
 
 def calls(path: Path) -> Iterator[tuple[str, ast.Call]]:
-    """Every call of a file with its dotted name."""
+    """Yield every call of a file with its dotted name."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Call):
             yield ast.unparse(node.func), node
@@ -52,15 +50,16 @@ def test_nothing_is_unpickled_and_no_text_is_run() -> None:
         "joblib.load",
     }
     refused |= {"pickle.load", "pickle.loads", "dill.loads", "cloudpickle.loads", "pd.read_pickle"}
-    told = {"shell": "True", "trust_remote_code": "True", "allow_pickle": "True"}
+    refused_arguments = {("shell", "True"), ("trust_remote_code", "True"), ("allow_pickle", "True")}
     faults = []
+    assert len(SOURCES) > 100
     for path in SOURCES:
         for name, call in calls(path):
-            given = {one.arg: ast.unparse(one.value) for one in call.keywords}
+            arguments = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
             where = f"{path.relative_to(ROOT)}:{call.lineno}: {name}"
-            if name in refused or any(given.get(key) == value for key, value in told.items()):
+            if name in refused or refused_arguments & set(arguments.items()):
                 faults.append(where)
-            if name == "torch.load" and given.get("weights_only") != "True":
+            if name == "torch.load" and arguments.get("weights_only") != "True":
                 faults.append(f"{where} without weights_only")
             if name.endswith("Environment") and "Sandboxed" not in name:
                 faults.append(f"{where} is not safe")
@@ -68,7 +67,9 @@ def test_nothing_is_unpickled_and_no_text_is_run() -> None:
 
 
 def test_code_of_others_is_never_trusted_by_default() -> None:
-    for path in sorted((ROOT / "pipelines").glob("*.yaml")):
+    pipelines = sorted((ROOT / "pipelines").glob("*.yaml"))
+    assert pipelines
+    for path in pipelines:
         assert "trust_remote_code" not in path.read_text(encoding="utf-8")
     assert "trust_remote_code" not in json.dumps(EngineConfig().model_dump(mode="json"))
 
@@ -76,7 +77,7 @@ def test_code_of_others_is_never_trusted_by_default() -> None:
 @pytest.mark.parametrize(
     "text", ["{{ type.__class__.__mro__ }}", "{{ ''.__class__.__base__.__subclasses__() }}", "{{ nothing }}"]
 )
-def test_templates_reach_nothing_but_what_they_are_given(text: str) -> None:
+def test_templates_reach_only_their_variables(text: str) -> None:
     with pytest.raises(Exception, match=r"unsafe|undefined|security"):
         prompt_pack.render(text, type="x")
 
@@ -91,9 +92,9 @@ def test_templates_reach_nothing_but_what_they_are_given(text: str) -> None:
         lambda: EngineConfig(environment={"AWS_SECRET_ACCESS_KEY": "secret"}),
     ],
 )
-def test_a_pipeline_that_holds_a_secret_is_refused_before_it_is_stored(mistake: object) -> None:
+def test_a_pipeline_with_a_secret_is_refused_before_it_is_stored(mistake: Callable[[], object]) -> None:
     with pytest.raises(ValueError, match="would be stored"):
-        mistake()  # type: ignore[operator]
+        mistake()
 
 
 def test_a_refused_secret_is_not_shown() -> None:
@@ -106,7 +107,7 @@ def test_a_refused_secret_is_not_shown() -> None:
 
 
 def documented(title: str) -> list[str]:
-    """The reasons in the table below a heading of docs/security.md."""
+    """Return the reasons in the table below a heading of docs/security.md."""
     text = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
     section = text.partition(f"## {title}\n")[2].partition("\n## ")[0]
     return re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
@@ -122,10 +123,10 @@ def test_every_reason_is_documented_and_no_other() -> None:
 
 @pytest.fixture
 def telltale() -> Iterator[str]:
-    """An endpoint that serves a model, and repeats the caller's key in every error."""
+    """Yield the address of an endpoint that serves a model and repeats the caller's key in every error."""
 
     class Handler(BaseHTTPRequestHandler):
-        def _say(self, status: int, body: object) -> None:
+        def _reply(self, status: int, body: object) -> None:
             data = json.dumps(body).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
@@ -134,16 +135,16 @@ def telltale() -> Iterator[str]:
             self.wfile.write(data)
 
         def do_GET(self) -> None:
-            self._say(
+            self._reply(
                 200, {"object": "list", "data": [{"id": "toy", "object": "model", "created": 0, "owned_by": "x"}]}
             )
 
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
-            self._say(400, {"error": {"message": f"bad key {self.headers['Authorization']}"}})
+            self._reply(400, {"error": {"message": f"bad key {self.headers['Authorization']}"}})
 
         def log_message(self, *_: object) -> None:
-            """Nothing."""
+            """Print nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
@@ -152,33 +153,34 @@ def telltale() -> Iterator[str]:
     server.shutdown()
 
 
-def test_planted_secrets_turn_up_nowhere(workspace: Path, telltale: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_planted_secrets_appear_nowhere(workspace: Path, telltale: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, secret in PLANTED.items():
         monkeypatch.setenv(name, secret)
     make_images(workspace / "photos", 6)
-    given = [
+    settings = [
         "generate.engine.kind=endpoint",
         f"generate.engine.urls=['{telltale}']",
         "generate.model=toy",
         "generate.engine.retries=0",
     ]
-    options = [word for one in given for word in ("--set", one)]
+    options = [word for setting in settings for word in ("--set", setting)]
     done = synth("run", "photos", "--out", "out", "--pipeline", "small", *options, check=False)
     assert done.returncode == 0, done.stderr
-    funnel = next(one for one in status.funnels(Folder(str(workspace / "out"))) if one.stage == "generate")
-    assert funnel.fell == {"failed.call_failed": 18}, "the endpoint did see the key and did repeat it"
-    told = (
-        done.stdout + done.stderr + synth("status", "out", "--json").stdout + synth("retry", "out", check=False).stderr
-    )
+    failed = funnel_of(workspace / "out", "generate").fell
+    assert failed == {"failed.call_failed": 18}, "the endpoint did see the key and did repeat it"
+    printed = [done.stdout, done.stderr, synth("status", "out", "--json").stdout]
+    printed += [synth("retry", "out", check=False).stderr]
+    files = [path for path in (workspace / "out").rglob("*") if path.is_file()]
+    assert len(files) > 10
     for secret in PLANTED.values():
-        assert secret not in told
-        leaks = [path for path in (workspace / "out").rglob("*") if path.is_file() and secret in texts(path)]
+        assert secret not in "".join(printed)
+        leaks = [path for path in files if secret in text_of(path)]
         assert not leaks, f"{secret} in {leaks}"
     assert os.environ["OPENAI_API_KEY"] == PLANTED["OPENAI_API_KEY"]
 
 
-def texts(path: Path) -> str:
-    """All that a file says; Parquet is compressed, so its rows are read."""
+def text_of(path: Path) -> str:
+    """Return the whole text of a file; Parquet is compressed, so its rows are read."""
     if path.suffix != ".parquet":
         return path.read_text(encoding="utf-8", errors="replace")
     import pyarrow.parquet as pq

@@ -1,4 +1,4 @@
-"""A run whose engine answers nothing, in which nothing works, or that is told to stop: what it costs, and how it ends."""
+"""The end of a run whose engine hangs, in which nothing works, or that a signal stops, and what it costs."""
 
 import asyncio
 import json
@@ -20,13 +20,13 @@ from synthgen.workers import signals
 from tests.fixtures.runs import adds_up, assignments, pairs, run, synth
 from tests.fixtures.workspace import make_images
 
-# --- an engine that answers nothing -----------------------------------------------------------------------------------
+# --- an engine that hangs ---------------------------------------------------------------------------------------------
 
 
-class Mute:
-    """Answers by the wish of the test."""
+class SlowEngine:
+    """An engine that answers every call after some seconds, with a failure or without."""
 
-    facts = EngineInfo("none", "none", frozenset(), None, "mute")
+    facts = EngineInfo("none", "none", frozenset(), None, "slow")
 
     def __init__(self, seconds: float, failure: Any = None) -> None:
         self._seconds, self._failure = seconds, failure
@@ -36,7 +36,7 @@ class Mute:
         return Reply("yes", failure=self._failure)
 
     async def close(self) -> None:
-        """Nothing to close."""
+        """Close nothing."""
 
 
 async def calls(engine: WatchedEngine, count: int) -> list[Any]:
@@ -45,50 +45,49 @@ async def calls(engine: WatchedEngine, count: int) -> list[Any]:
     )
 
 
-def test_an_engine_that_answers_nothing_is_dead_for_all_its_calls_and_for_those_to_come() -> None:
+def test_an_engine_that_hangs_is_dead_for_all_its_calls_and_for_later_ones() -> None:
     async def scene() -> None:
-        engine = WatchedEngine(Mute(60), 0.2)
-        for found in (await calls(engine, 3), await calls(engine, 1)):
-            assert all(isinstance(one, EngineDied) and "calls was answered" in str(one) for one in found)
+        engine = WatchedEngine(SlowEngine(60), 0.2)
+        for count in (3, 1):
+            errors = await calls(engine, count)
+            assert len(errors) == count
+            assert all(isinstance(error, EngineDied) and "calls was answered" in str(error) for error in errors)
 
     asyncio.run(scene())
 
 
-def test_an_engine_that_is_slow_but_answers_and_one_that_idles_are_not_dead() -> None:
+def test_a_slow_engine_and_an_idle_one_are_not_dead() -> None:
     async def scene() -> None:
-        engine = WatchedEngine(Mute(0.15), 0.3)
+        engine = WatchedEngine(SlowEngine(0.15), 0.3)
         for _ in range(4):
-            assert all(isinstance(one, Reply) for one in await calls(engine, 2))
+            assert [type(reply) for reply in await calls(engine, 2)] == [Reply, Reply]
         await asyncio.sleep(0.5)
-        assert all(isinstance(one, Reply) for one in await calls(engine, 1))
+        assert [type(reply) for reply in await calls(engine, 1)] == [Reply]
 
     asyncio.run(scene())
 
 
-def test_calls_that_time_out_are_no_sign_of_life_and_errors_are() -> None:
-    async def scene(failure: str) -> list[Any]:
-        engine = WatchedEngine(Mute(0.1, failure), 0.25)
-        return [(await calls(engine, 1))[0] for _ in range(5)]
-
+def test_a_call_that_times_out_is_no_sign_of_life_and_an_error_is() -> None:
     async def overlapping(failure: str) -> list[Any]:
-        engine = WatchedEngine(Mute(0.1, failure), 0.25)
-        found: list[Any] = []
+        engine = WatchedEngine(SlowEngine(0.1, failure), 0.25)
+        results: list[Any] = []
 
         async def loop(start: float) -> None:
             await asyncio.sleep(start)
             for _ in range(6):
-                found.extend(await calls(engine, 1))
+                results.extend(await calls(engine, 1))
 
         await asyncio.gather(loop(0), loop(0.05))
-        return found
+        assert len(results) == 12
+        return results
 
-    assert any(isinstance(one, EngineDied) for one in asyncio.run(overlapping("call_timeout")))
-    assert all(isinstance(one, Reply) for one in asyncio.run(overlapping("call_failed")))
+    assert any(isinstance(result, EngineDied) for result in asyncio.run(overlapping("call_timeout")))
+    assert all(isinstance(result, Reply) for result in asyncio.run(overlapping("call_failed")))
 
 
 def test_an_image_on_which_the_engine_hangs_costs_its_own_rows(workspace: Path) -> None:
-    made = make_images(workspace / "photos", 2)
-    poison = image_id(made[1].read_bytes())[:32]
+    photos = make_images(workspace / "photos", 2)
+    poison = image_id(photos[1].read_bytes())[:32]
     run("out", "--set", f"generate.engine.options.stall_on={poison}", "--set", "generate.engine.stall_seconds=1")
     adds_up(workspace / "out")
     reasons = [row[1] for row in pairs(workspace / "out").values()]
@@ -114,7 +113,7 @@ def test_a_job_whose_every_call_fails_stops_early_and_retry_does_its_rows_later(
     assert not [row for row in pairs(workspace / "out").values() if row[1]]
 
 
-# --- a run that is told to stop ---------------------------------------------------------------------------------------
+# --- a run that a signal stops ----------------------------------------------------------------------------------------
 
 
 SLOW = """
@@ -135,7 +134,7 @@ def slow(seconds: float) -> list[str]:
 
 
 def start(folder: Path, seconds: float) -> subprocess.Popen[str]:
-    """A run that is about to ask its model, whose calls take that long; a file `called` tells when it does."""
+    """Start a run whose model takes `seconds` for a call; a file `called` appears at the first call."""
     (folder / "slow.py").write_text(SLOW)
     command = [sys.executable, "-m", "synthgen", "run", "photos", "--out", "out", "--pipeline", "small", *slow(seconds)]
     return subprocess.Popen(
@@ -151,7 +150,7 @@ def wait_for(path: Path, pattern: str, process: subprocess.Popen[str]) -> None:
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_run_told_to_stop_commits_what_is_begun_gives_back_the_rest_and_goes_on_later(
+def test_a_stopped_run_commits_started_work_gives_back_the_rest_and_continues_later(
     workspace: Path, number: signal.Signals, status: int
 ) -> None:
     make_images(workspace / "photos", 40)
@@ -159,20 +158,20 @@ def test_a_run_told_to_stop_commits_what_is_begun_gives_back_the_rest_and_goes_o
     wait_for(workspace, "called", process)
     time.sleep(1)
     process.send_signal(number)
-    told = process.communicate(timeout=180)[1]
-    assert process.returncode == status, told
-    assert "stopping: " in told and f"stopped by {number.name}" in told and "Traceback" not in told
+    notes = process.communicate(timeout=180)[1]
+    assert process.returncode == status, notes
+    assert "stopping: " in notes and f"stopped by {number.name}" in notes and "Traceback" not in notes
     done = pairs(workspace / "out")
     assert 0 < len(done) < 120
     assert json.loads(max((workspace / "out" / "lease").iterdir()).read_text())["released"]
 
     run("out", *slow(0.1))
     adds_up(workspace / "out")
-    assert done.items() <= pairs(workspace / "out").items(), "nothing that was finished is done again"
+    assert done.items() <= pairs(workspace / "out").items(), "no finished assignment is asked again"
     assert len(pairs(workspace / "out")) == 120
 
 
-def test_told_twice_a_run_ends_at_once(workspace: Path) -> None:
+def test_a_second_signal_ends_a_run_at_once(workspace: Path) -> None:
     make_images(workspace / "photos", 4)
     process = start(workspace, 60)
     wait_for(workspace, "called", process)
@@ -181,23 +180,23 @@ def test_told_twice_a_run_ends_at_once(workspace: Path) -> None:
     assert process.poll() is None
     process.send_signal(signal.SIGINT)
     started = time.monotonic()
-    told = process.communicate(timeout=180)[1]
-    assert process.returncode == 130 and time.monotonic() - started < 12, told
-    assert "Traceback" not in told
+    notes = process.communicate(timeout=180)[1]
+    assert process.returncode == 130 and time.monotonic() - started < 12, notes
+    assert "Traceback" not in notes
 
 
-def test_a_signal_while_a_library_starts_is_heard_afterwards_by_whoever_heard_before() -> None:
-    taken, main, blocked = (
-        list[int](),
-        threading.main_thread().ident or 0,
-        "import signal; print(signal.pthread_sigmask(0, ()))",
-    )
-    with pytest.raises(Stopped) as stopped, signals.listening(), signals.held_back():
-        signal.signal(signal.SIGTERM, lambda number, _: taken.append(number))  # as Ray does
+def test_a_signal_while_a_library_starts_reaches_the_handler_from_before_it() -> None:
+    caught, main = list[int](), threading.main_thread().ident or 0
+    print_blocked = "import signal; print(signal.pthread_sigmask(0, ()))"
+    with pytest.raises(Stopped) as stopped, signals.listening() as heard, signals.held_back():
+        signal.signal(signal.SIGTERM, lambda number, _: caught.append(number))  # as Ray does
         signal.pthread_kill(main, signal.SIGTERM)
-        child = subprocess.run([sys.executable, "-c", blocked], capture_output=True, text=True, preexec_fn=lambda: None)
-        assert not signals.asked()
-    assert stopped.value.exit_status == 128 + signal.SIGTERM and not taken
-    assert signals.asked() is None, "what comes after is not stopped"
-    assert child.stdout == "set()\n", "its processes can be told to stop"
+        command = [sys.executable, "-c", print_blocked]
+        child = subprocess.run(command, capture_output=True, text=True, preexec_fn=lambda: None)
+        assert heard.received is None
+    assert stopped.value.exit_status == 128 + signal.SIGTERM and not caught
+    assert heard.received == signal.SIGTERM
+    assert child.stdout == "set()\n", "a signal can stop its processes"
     assert not signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    with signals.listening() as heard:
+        assert heard.received is None, "a later run is not stopped"

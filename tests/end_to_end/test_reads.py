@@ -1,0 +1,45 @@
+"""The reads of a run with nothing to do: a large output folder has tens of thousands of commits, one request each."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from synthgen import cli
+from synthgen.store import Folder
+from synthgen.tables import STAGES
+from tests.fixtures.runs import run
+from tests.fixtures.workspace import make_images
+
+pytestmark = pytest.mark.usefixtures("ray_running")
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[Path]:
+    """Return how often each file on disk is read through a Folder; `read_many` reads local files one by one."""
+    counts: Counter[Path] = Counter()
+    read = Folder.read
+
+    def counting_read(folder: Folder, name: str) -> bytes:
+        counts[Path(folder.full(name))] += 1
+        return read(folder, name)
+
+    monkeypatch.setattr(Folder, "read", counting_read)
+    return counts
+
+
+def test_a_run_with_nothing_to_do_reads_each_commit_once(
+    workspace: Path, reads: Counter[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = workspace / "out"
+    make_images(workspace / "photos", 40)
+    run()
+    record = [out / "run.json", max((out / "frozen").iterdir())]
+    commits = list(out.glob("*/commits/*.json"))
+    assert {path.parts[-3] for path in commits} == {spec.folder for spec in STAGES} and len(commits) > len(STAGES)
+    cli.app(["run", "--out", "out"], standalone_mode=False)
+    assert "nothing to do" in capsys.readouterr().err
+    assert {path: reads[path] for path in commits} == dict.fromkeys(commits, 1)
+    assert [reads[path] for path in record] == [2, 2], "for the request, and again once the lease is held"
+    tables = {f"{path.parts[-3]}/{path.parts[-2]}" for path in reads if path.suffix == ".parquet"}
+    assert tables <= {"0-listed/objects", "4-selected/decisions", "5-shards/index", "5-shards/unpacked"}
