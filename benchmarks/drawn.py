@@ -12,11 +12,11 @@ from typing import Literal
 from PIL.Image import Image
 
 from demo.draw import draw
-from demo.gold import golds
-from demo.tagging import tags
+from demo.ground_truth import qa_pairs
+from demo.tag_labels import true_tags
 from demo.world import HELD_OUT_SEED, sample
 
-# demo/evaluate.py and demo/tagging.py use lower numbers of the same seed.
+# demo/evaluate.py and demo/evaluate_clip.py use lower numbers of the same seed.
 FIRST = {"teach": 100_000, "test": 200_000}
 
 
@@ -51,9 +51,9 @@ def pictures(purpose: Literal["teach", "test"], count: int) -> list[Picture]:
 def _picture(index: int) -> Picture:
     scene = sample(HELD_OUT_SEED, index)
     rng = random.Random(f"questions of {index}")
-    found = golds(scene, rng)
-    rng.shuffle(found)
-    first = {gold.type: gold for gold in found}
-    questions = [Question(name, gold.question(rng.randrange(3)), gold.answer) for name, gold in sorted(first.items())]
+    pairs = qa_pairs(scene, rng)
+    rng.shuffle(pairs)
+    by_type = {pair.type: pair for pair in pairs}
+    questions = [Question(name, pair.question(rng.randrange(3)), pair.answer) for name, pair in sorted(by_type.items())]
     rng.shuffle(questions)
-    return Picture(draw(scene), frozenset(tags(scene)), tuple(questions))
+    return Picture(draw(scene), frozenset(true_tags(scene)), tuple(questions))

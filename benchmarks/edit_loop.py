@@ -28,7 +28,7 @@ class Counting(ScriptedEngine):
             file.write(request.purpose + "\\n")
         return await super().generate(request)
 """
-SETTINGS = ["--pipeline", "demo", "--set", "generate.engine={kind: scripted, script: 'counting:Counting'}"]
+SETTINGS = ["--pipeline", "demo", "--set", "generate.engine={kind: 'counting:Counting', gpus: 0}"]
 EDITS = {  # file -> what stands there, and what stands there afterwards
     "taggers/taxonomies/drawn.yaml": (
         "      bar_chart:",

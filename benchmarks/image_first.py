@@ -30,7 +30,7 @@ def half_patches(folder: Path) -> None:
     """Writes the nano VLM with four times its patches; the tower's weights fit no more and are left as they fell."""
     from transformers import AutoTokenizer, LlavaOnevisionForConditionalGeneration
 
-    from demo.nano import build_vlm, export_vlm, vlm_config
+    from demo.nano_vlm import build_vlm, export_vlm, vlm_config
 
     shipped = DEMO / "models" / "nano-vlm"
     tokenizer = AutoTokenizer.from_pretrained(shipped)

@@ -33,7 +33,7 @@ from synthgen.config.mapping import ImageSize
 from synthgen.config.pipeline import Pipeline
 from synthgen.config.prompt_pack import Prompts
 from synthgen.config.taxonomy import Taxonomy
-from synthgen.engines.revision import resolve
+from synthgen.engines.kinds import resolve_model
 from synthgen.stages.plan.assign import Weights
 from synthgen.taggers import ClipTagger, ClipTaggerFile, TaggerSpec
 from synthgen.workers import leave_ray, once
@@ -174,14 +174,14 @@ def said(question: str, answer: str) -> list[dict[str, str]]:
 
 def weights(rules: mappings.RuleSet, tags: Sequence[Sequence[str]]) -> list[Ranking]:
     """What a mapping gives to each picture."""
-    weigh = Weights(rules, sorted({path for line in rules.lines for path in line.ask}), {})
-    return [weigh.named(rules.fired(found, ImageSize(144, 144))) for found in tags]
+    weigh = Weights(rules, sorted({path for line in rules.rules for path in line.ask}), {})
+    return [weigh.named(rules.match(found, ImageSize(144, 144))) for found in tags]
 
 
 def by_model(pipeline: Pipeline, prompts: Prompts, test: Sequence[Picture]) -> dict[str, list[Ranking]]:
     """Both ways of the VLM, and a line on how well the first was heeded."""
     settings = pipeline.generate.engine
-    task = Task(resolve(pipeline.generate), settings, prompts, tuple(picture.image for picture in test))
+    task = Task(resolve_model(pipeline.generate), settings, prompts, tuple(picture.image for picture in test))
     try:
         found = once(choices, task, settings)
     finally:

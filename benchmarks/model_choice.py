@@ -57,7 +57,7 @@ async def choices(task: Task) -> Choices:
     listed: list[Ranking] = [
         {path: float(MOST - place) for place, path in enumerate(chosen.types)} for chosen, _ in found
     ]
-    failures = [chosen.failure for chosen, _ in found if chosen.failure]
+    failures = [str(chosen.failure) for chosen, _ in found if chosen.failure]
     none = sum(not chosen.types and not chosen.failure for chosen, _ in found)
     return Choices(listed, [asked for _, asked in found], failures, none)
 

@@ -74,7 +74,7 @@ def main() -> None:
         measured = taken(job)
     foretold = {name: getattr(told.total, name) for name in (*TOKENS, "seconds")}
     print(
-        f"{images} images, {sum(line.planned for line in told.lines)} questions, {measured['calls']} calls; profile of {profiled} images"
+        f"{images} images, {sum(line.planned for line in told.types)} questions, {measured['calls']} calls; profile of {profiled} images"
     )
     print(f"{'':<15} {'foretold':>10} {'measured':>10} {'ratio':>6}")
     ratios = {name: foretold[name] / measured[name] for name in foretold}

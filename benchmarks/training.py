@@ -52,14 +52,14 @@ def main() -> None:
 def write_shards(folder: Path, count: int) -> None:
     """Scenes of the drawn world with questions and true answers, as the pack stage writes them."""
     from demo.draw import draw
-    from demo.gold import golds
+    from demo.ground_truth import qa_pairs
     from demo.world import sample
 
     rows = []
     for number in range(count):
         scene, sink = sample(99, number), io.BytesIO()
         draw(scene).save(sink, "PNG")
-        turns = [(gold.question(0), gold.sentence()) for gold in golds(scene, scene.rng("benchmark"))][:TURNS]
+        turns = [(pair.question(0), pair.sentence()) for pair in qa_pairs(scene, scene.rng("benchmark"))][:TURNS]
         rows.append(
             {"id": str(number), "images": [{"bytes": sink.getvalue(), "path": None}], "messages": messages(turns)}
         )

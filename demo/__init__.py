@@ -1,1 +1,1 @@
-"""The drawn world: a renderer with its scene graphs, two nano models and their recipe, and an oracle of the truth."""
+"""The drawn world: a renderer with its scene graphs, two nano models with their recipe, and an oracle of the truth."""

@@ -1,8 +1,8 @@
-"""Scene graph in, Pillow picture out.
+"""The renderer: a scene graph in, a Pillow picture out.
 
-In: a `Scene`. Out: an RGB image of 144x144 px, the same bytes every time. Why this way: emoji are rasterised once per size
-and cached, backgrounds are drawn from a few primitives with NumPy gradients, so that one core draws about a thousand
-pictures a second and training needs no picture on disk.
+The same scene gives the same bytes on every machine: emoji and letters come from `assets/`, not from fonts of the
+system. Emoji are resized once per size and cached, so one core draws about 2,000 pictures a second and training needs
+none on disk.
 """
 
 from __future__ import annotations
@@ -15,36 +15,36 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from demo.world import BACKGROUNDS, COLOURS, GROUPS, SIZE, Bar, Scene, Sign, Thing
+from demo.world import BACKGROUNDS, CELL, COLOURS, OBJECTS, SIZE, Bar, Scene, Sign, Thing
 
-EMOJI_FONT = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")  # Debian: fonts-noto-color-emoji
-SIGN_FONT = Path("/usr/share/fonts/truetype/dejavu/DejaVuSansMono-Bold.ttf")  # Debian: fonts-dejavu
-OTHER_SIGN_FONT = Path("/usr/share/fonts/truetype/dejavu/DejaVuSerif-Bold.ttf")  # unseen in training: the shift test
-CHARACTERS = {name: char for names in GROUPS.values() for name, char in names.items()}
-UNIT = 13  # pixels of bar per unit of value
-FLOOR = 132  # y of a chart's axis
+ASSETS = Path(__file__).parent / "assets"
+EMOJI_SHEET = ASSETS / "emoji.png"  # every object in the order of OBJECTS; make_emoji.py writes it
+EMOJI_SIDE, EMOJI_COLUMNS = 128, 10  # pixels of one emoji, emoji of one row of the sheet
+SIGN_FONT = ASSETS / "DejaVuSansMono-Bold.ttf"
+OTHER_SIGN_FONT = ASSETS / "DejaVuSerif-Bold.ttf"  # never in training: for the distribution-shift test of evaluate.py
+UNIT = 13  # pixels of a bar for each unit of its value
+FLOOR = 132  # y of a chart's horizontal axis, pixels
 Pencil = ImageDraw.ImageDraw
 
 
 @cache
+def _emoji_sheet() -> Image.Image:
+    return Image.open(EMOJI_SHEET).convert("RGBA")
+
+
+@cache
 def emoji(name: str, size: int) -> Image.Image:
-    """The object's picture, cropped to its ink and fitted into a square of `size` pixels, with alpha."""
-    if size != 128:
-        return emoji(name, 128).resize((size, size), Image.Resampling.BOX)
-    font = ImageFont.truetype(str(EMOJI_FONT), 109)  # the one size this bitmap font holds
-    canvas = Image.new("RGBA", (160, 160))
-    ImageDraw.Draw(canvas).text((10, 10), CHARACTERS[name], font=font, embedded_color=True)
-    ink = canvas.crop(canvas.getbbox())
-    side = max(ink.size)
-    square = Image.new("RGBA", (side, side))
-    square.paste(ink, ((side - ink.width) // 2, (side - ink.height) // 2))
-    return square.resize((128, 128), Image.Resampling.LANCZOS)
+    """Return an object's emoji with its alpha channel, in a square of `size` pixels."""
+    row, column = divmod(OBJECTS.index(name), EMOJI_COLUMNS)
+    left, top = column * EMOJI_SIDE, row * EMOJI_SIDE
+    full = _emoji_sheet().crop((left, top, left + EMOJI_SIDE, top + EMOJI_SIDE))
+    return full.resize((size, size), Image.Resampling.BOX)
 
 
 @cache
 def shape(name: str, colour: str, size: int) -> Image.Image:
-    """A filled shape with an outline that shows on any background, drawn at four times its size."""
-    big = Image.new("RGBA", (size * 4, size * 4))
+    """Return a filled shape in a square of `size` pixels, with an outline that shows on any background."""
+    big = Image.new("RGBA", (size * 4, size * 4))  # drawn at four times its size, then reduced: smooth edges
     pencil, edge = ImageDraw.Draw(big), (110, 110, 110, 255)
     fill, box = (*COLOURS[colour], 255), (3, 3, size * 4 - 4, size * 4 - 4)
     if name == "circle":
@@ -58,53 +58,43 @@ def shape(name: str, colour: str, size: int) -> Image.Image:
 
 
 def _outline(name: str) -> list[tuple[float, float]]:
-    """Corners in the unit square."""
+    """Return the corners of a shape in the unit square."""
     if name == "triangle":
         return [(0.5, 0.04), (0.97, 0.94), (0.03, 0.94)]
     if name == "cross":
         a, b = 0.34, 0.66
         return [
-            (a, 0.03),
-            (b, 0.03),
-            (b, a),
-            (0.97, a),
-            (0.97, b),
-            (b, b),
-            (b, 0.97),
-            (a, 0.97),
-            (a, b),
-            (0.03, b),
-            (0.03, a),
-            (a, a),
-        ]
+            (a, 0.03), (b, 0.03), (b, a), (0.97, a), (0.97, b), (b, b),
+            (b, 0.97), (a, 0.97), (a, b), (0.03, b), (0.03, a), (a, a),
+        ]  # fmt: skip
     if name == "star":
         ring = [(i * math.pi / 5, 0.5 if i % 2 == 0 else 0.2) for i in range(10)]
         return [(0.5 + r * math.sin(a), 0.53 - r * math.cos(a)) for a, r in ring]
-    turns = [i * math.pi / 30 for i in range(60)]  # heart curve
-    xs = [16 * math.sin(t) ** 3 for t in turns]
-    ys = [13 * math.cos(t) - 5 * math.cos(2 * t) - 2 * math.cos(3 * t) - math.cos(4 * t) for t in turns]
+    angles = [i * math.pi / 30 for i in range(60)]  # the heart curve
+    xs = [16 * math.sin(t) ** 3 for t in angles]
+    ys = [13 * math.cos(t) - 5 * math.cos(2 * t) - 2 * math.cos(3 * t) - math.cos(4 * t) for t in angles]
     return [(0.5 + x / 34, 0.47 - y / 34) for x, y in zip(xs, ys, strict=True)]
 
 
 def gradient(top: tuple[int, int, int], bottom: tuple[int, int, int], height: int = SIZE) -> Image.Image:
-    """A vertical gradient as wide as the picture."""
-    steps = np.linspace(0.0, 1.0, height)[:, None]
-    column = (1 - steps) * np.array(top) + steps * np.array(bottom)
-    return Image.fromarray(np.repeat(column[:, None, :], SIZE, axis=1).astype(np.uint8))
+    """Return a vertical gradient as wide as the picture and `height` pixels high."""
+    steps = np.linspace(0.0, 1.0, height)[:, None]  # (height, 1)
+    column = (1 - steps) * np.array(top) + steps * np.array(bottom)  # (height, 3)
+    return Image.fromarray(np.repeat(column[:, None, :], SIZE, axis=1).astype(np.uint8))  # (height, SIZE, 3)
 
 
 def background(name: str | None, rng: random.Random) -> Image.Image:
-    """The place: each has its own colours and its own scattered detail, and never looks like a thing of the world."""
+    """Return a background: colours and scattered details that look like no thing of the world; plain paper for None."""
     if name not in PAINTERS:
-        return Image.new("RGB", (SIZE, SIZE), (244, 244, 240))  # a chart's paper
+        return Image.new("RGB", (SIZE, SIZE), (244, 244, 240))
     (top, bottom), paint = PAINTERS[name]
     shift = rng.randint(-10, 10)
-    image = gradient(_shifted(top, shift), _shifted(bottom, shift))
+    image = gradient(_shift_colour(top, shift), _shift_colour(bottom, shift))
     paint(ImageDraw.Draw(image), rng)
     return image
 
 
-def _shifted(colour: tuple[int, int, int], by: int) -> tuple[int, int, int]:
+def _shift_colour(colour: tuple[int, int, int], by: int) -> tuple[int, int, int]:
     r, g, b = (min(255, max(0, channel + by)) for channel in colour)
     return r, g, b
 
@@ -208,21 +198,21 @@ assert set(BACKGROUNDS) <= set(PAINTERS)
 
 
 def draw(scene: Scene, sign_font: Path = SIGN_FONT) -> Image.Image:
-    """The picture of a scene."""
+    """Return the picture of a scene, RGB, SIZE x SIZE pixels."""
     image = background(scene.background, scene.rng("background"))
     pencil = ImageDraw.Draw(image)
     if scene.bars:
-        _chart(pencil, scene.bars)
+        _draw_chart(pencil, scene.bars)
     for thing in scene.things:
-        _paste(image, thing)
+        _paste_thing(image, thing)
     if scene.sign:
-        _board(pencil, scene.sign, sign_font)
+        _draw_sign(pencil, scene.sign, sign_font)
     return image
 
 
-def _paste(image: Image.Image, thing: Thing) -> None:
-    ink = shape(thing.name, thing.colour, thing.size) if thing.colour else emoji(thing.name, thing.size)
-    image.paste(ink, (thing.x, thing.y), ink)
+def _paste_thing(image: Image.Image, thing: Thing) -> None:
+    picture = shape(thing.name, thing.colour, thing.size) if thing.colour else emoji(thing.name, thing.size)
+    image.paste(picture, (thing.x, thing.y), mask=picture)
 
 
 @cache
@@ -230,14 +220,14 @@ def _font(path: Path, size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(str(path), size)
 
 
-def _board(pencil: Pencil, sign: Sign, path: Path) -> None:
-    top = sign.row * 48 + 2
+def _draw_sign(pencil: Pencil, sign: Sign, font: Path) -> None:
+    top = sign.row * CELL + 2
     board, ink = ((248, 248, 240), (20, 20, 20)) if sign.ink == "dark" else ((30, 60, 50), (250, 250, 250))
     pencil.rectangle((1, top, SIZE - 2, top + 43), board, (120, 120, 120), 2)
-    pencil.text((sign.x, sign.y), sign.text, ink, _font(path, sign.size), anchor="lt")
+    pencil.text((sign.x, sign.y), sign.text, ink, _font(font, sign.size), anchor="lt")
 
 
-def _chart(pencil: Pencil, bars: tuple[Bar, ...]) -> None:
+def _draw_chart(pencil: Pencil, bars: tuple[Bar, ...]) -> None:
     for value in range(1, 10):
         y = FLOOR - value * UNIT
         pencil.line((14, y, SIZE - 2, y), (150, 150, 160) if value == 5 else (212, 212, 216))

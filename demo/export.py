@@ -1,6 +1,6 @@
-"""Write the averaged weights of a training run as the folder that is shipped.
+"""Export the averaged weights of phase two as the folder `nano-vlm`, float16, as stock transformers and vLLM load it.
 
-python -m demo.export --out runs/nano --models demo/models
+python -m demo.export [--out runs/nano] [--models demo/models]
 """
 
 from __future__ import annotations
@@ -10,22 +10,26 @@ from pathlib import Path
 
 import torch
 
-from demo.nano import export_vlm
-from demo.pupil import Pupil
-from demo.tokens import tokenizer_in
+from demo.multitask_model import MultitaskVLM
+from demo.nano_vlm import export_vlm
+from demo.tokenizer import load_tokenizer
 
 
 def export(out: Path, models: Path) -> None:
-    """From `vlm.pt` of a run to `nano-vlm`."""
-    tokenizer = tokenizer_in(out / "tokenizer")
-    pupil = Pupil(tokenizer)
-    pupil.load_state_dict(torch.load(out / "vlm.pt", weights_only=False)["average"])
-    export_vlm(pupil.vlm, tokenizer, models / "nano-vlm")
+    """Write `models/nano-vlm` from the checkpoint `out/vlm.pt`."""
+    tokenizer = load_tokenizer(out / "tokenizer")
+    model = MultitaskVLM(tokenizer)
+    model.load_state_dict(torch.load(out / "vlm.pt", weights_only=False)["average"])
+    export_vlm(model.vlm, tokenizer, models / "nano-vlm")
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("runs/nano"))
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Export the averaged weights of phase two.")
+    parser.add_argument("--out", type=Path, default=Path("runs/nano"), help="folder of the checkpoints")
     parser.add_argument("--models", type=Path, default=Path(__file__).parent / "models")
     args = parser.parse_args()
     export(args.out, args.models)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,9 +1,8 @@
-"""Write the committed demo pictures and their scene graphs.
+"""Write the committed demo pictures and their scene graphs: `images/*.png`, `scenes.jsonl` and `world.png`.
 
-In: nothing. Out: `images/*.png` and `scenes.jsonl` beside this file, from a seed that no training uses. Why this way: a user without
-the emoji font still has pictures to run on, and the scene graphs let anyone measure what a run made of them.
+They come from a seed that no training uses, and the scene graphs let anyone measure what a run made of them.
 
-    python -m demo.make_images [--count 200]
+    python -m demo.make_images [--count 200] [--out demo]
 """
 
 from __future__ import annotations
@@ -18,11 +17,13 @@ from demo.world import DEMO_SEED, SIZE, Scene, sample
 
 
 def contact_sheet(scenes: list[Scene], path: Path, columns: int = 10) -> None:
-    """Some of the pictures on one sheet, for the README."""
-    step = SIZE + 4
-    sheet = Image.new("RGB", (columns * step, -(-len(scenes) // columns) * step), (255, 255, 255))
+    """Write the pictures of some scenes as one image."""
+    step = SIZE + 4  # pixels from one picture to the next
+    rows = -(-len(scenes) // columns)
+    sheet = Image.new("RGB", (columns * step, rows * step), (255, 255, 255))
     for i, scene in enumerate(scenes):
-        sheet.paste(draw(scene), (i % columns * step, i // columns * step))
+        row, column = divmod(i, columns)
+        sheet.paste(draw(scene), (column * step, row * step))
     sheet.save(path, optimize=True)
 
 

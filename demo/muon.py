@@ -1,8 +1,8 @@
-"""The optimizer of the recipe: Muon for inner matrices, AdamW for everything else.
+"""The optimizers of the recipe: Muon (Jordan et al., 2024) for inner matrices, AdamW for everything else.
 
-In: a module. Out: two torch optimizers. Why this way: orthogonalised momentum learns markedly faster here at the same rate (see
-README.md), and torch's own Muon computes in bfloat16, which a CPU without bfloat16 units runs fifty times slower than float32.
-Matrices of one shape are orthogonalised together, as one batch.
+Orthogonalised momentum learns markedly faster here at the same rate (README.md). torch's own Muon computes in bfloat16,
+which a CPU without bfloat16 units runs thirty times slower than float32. Matrices of one shape are orthogonalised as
+one batch.
 """
 
 from __future__ import annotations
@@ -13,24 +13,26 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
-NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # quintic iteration; singular values land near 1
-ROUNDS = 4
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # quintic iteration; singular values end near 1
+ITERATIONS = 4
+# Parts of the names of two-dimensional weights that are tables of vectors, not matrices between layers.
+TABLES = ("embed", "position", "lm_head", "newline")
 
 
-def orthogonal(stack: Tensor) -> Tensor:
-    """Nearest orthogonal matrices of a batch (n, rows, columns), roughly: enough for a step's direction."""
-    tall = stack.shape[-2] > stack.shape[-1]
-    x: Tensor = stack.mT if tall else stack
+def orthogonalise(matrices: Tensor) -> Tensor:
+    """Return roughly the nearest orthogonal matrices, by Newton-Schulz iteration: (n, rows, columns) -> same shape."""
+    is_tall = matrices.shape[-2] > matrices.shape[-1]
+    x: Tensor = matrices.mT if is_tall else matrices  # (n, r, c) with r <= c
     x = x / (torch.linalg.vector_norm(x, dim=(-2, -1), keepdim=True) + 1e-7)
     a, b, c = NEWTON_SCHULZ
-    for _ in range(ROUNDS):
-        square = x @ x.mT
-        x = a * x + (b * square + c * square @ square) @ x
-    return x.mT if tall else x
+    for _ in range(ITERATIONS):
+        gram = x @ x.mT  # (n, r, r)
+        x = a * x + (b * gram + c * gram @ gram) @ x  # (n, r, c)
+    return x.mT if is_tall else x
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum, orthogonalised; scaled so that a step is as large as AdamW's at the same learning rate."""
+    """Orthogonalised momentum, scaled so that a step is as large as AdamW's at the same learning rate."""
 
     def __init__(
         self, weights: Iterable[nn.Parameter] | list[dict[str, object]], lr: float, decay: float = 0.01
@@ -39,40 +41,57 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """Update every weight that has a gradient; `closure` is not called."""
         for group in self.param_groups:
             by_shape: dict[torch.Size, list[nn.Parameter]] = defaultdict(list)
             for weight in group["params"]:
                 if weight.grad is not None:
                     by_shape[weight.shape].append(weight)
             for shape, weights in by_shape.items():
-                momenta = torch.stack([self._momentum(weight, group["momentum"]) for weight in weights])
+                momenta = torch.stack([self._momentum(weight, group["momentum"]) for weight in weights])  # (n, r, c)
                 scale = group["lr"] * 0.2 * max(shape) ** 0.5
-                for weight, update in zip(weights, orthogonal(momenta), strict=True):
+                for weight, update in zip(weights, orthogonalise(momenta), strict=True):  # (r, c) each
                     weight.mul_(1 - group["lr"] * group["decay"]).sub_(update, alpha=scale)
 
     def _momentum(self, weight: nn.Parameter, momentum: float) -> Tensor:
+        """Return the Nesterov momentum of a weight, of its shape."""
         assert weight.grad is not None
         buffer: Tensor = self.state[weight].setdefault("momentum", torch.zeros_like(weight))
         buffer.lerp_(weight.grad, 1 - momentum)
         return weight.grad.lerp(buffer, momentum)
 
 
-def optimizers(module: nn.Module, rate: float, slow: str = "", slowly: float = 1.0) -> list[torch.optim.Optimizer]:
-    """Muon and AdamW. Weights whose name starts with `slow` are AdamW's and learn `slowly` times as fast (their `share`)."""
+def build_optimizers(
+    module: nn.Module, rate: float, slow_prefix: str = "", slow_share: float = 1.0
+) -> list[torch.optim.Optimizer]:
+    """Return Muon and AdamW for the weights of a module.
+
+    Args:
+        module: The model.
+        rate: Learning rate.
+        slow_prefix: Weights whose name starts so are AdamW's and learn slowly; empty for none.
+        slow_share: Their rate as a share of `rate`.
+    """
     inner: list[nn.Parameter] = []
     outer: list[nn.Parameter] = []
-    late: list[nn.Parameter] = []
+    slow: list[nn.Parameter] = []
     for name, weight in module.named_parameters():
-        table = any(part in name for part in ("words", "embed", "position", "lm_head", "newline"))
-        (late if slow and name.startswith(slow) else outer if table or weight.ndim != 2 else inner).append(weight)
-    rest: list[dict[str, object]] = [{"params": outer, "share": 1.0}, {"params": late, "share": slowly}]
+        is_table = any(part in name for part in TABLES)
+        if slow_prefix and name.startswith(slow_prefix):
+            slow.append(weight)
+        elif is_table or weight.ndim != 2:
+            outer.append(weight)
+        else:
+            inner.append(weight)
+    groups: list[dict[str, object]] = [{"params": outer, "share": 1.0}, {"params": slow, "share": slow_share}]
     return [
         Muon([{"params": inner, "share": 1.0}], rate),
-        torch.optim.AdamW([group for group in rest if group["params"]], rate, betas=(0.9, 0.98), weight_decay=0.01),
+        torch.optim.AdamW([group for group in groups if group["params"]], rate, betas=(0.9, 0.98), weight_decay=0.01),
     ]
 
 
-def set_rate(tools: list[torch.optim.Optimizer], rate: float) -> None:
-    for tool in tools:
-        for group in tool.param_groups:
+def set_learning_rate(optimizers: list[torch.optim.Optimizer], rate: float) -> None:
+    """Set the rate of all weights, each by its group's share."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
             group["lr"] = rate * group["share"]

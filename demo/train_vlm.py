@@ -1,10 +1,13 @@
 """Phase two of the recipe: teach the language model to ask and answer, with the tower that phase one taught to see.
 
-In: the checkpoint of `vision.py` and a number of pictures. Out: `vlm.pt`, a resumable checkpoint that also holds an average of
-the recent weights, the ones to use. Why this way: about twenty lessons are packed behind one image (see `lessons.py`); the
-rate stays constant until the last pictures and the average stands in for a decay, so that training can stop at any time and
-go on, with more pictures too; the types that are still answered badly are drawn more often; dense labels stay on as a side
-loss, so that seeing never gets worse.
+The learning rate stays constant until the last pictures, and a moving average of the weights stands in for a decay, so
+training can stop at any time and go on, with more pictures too; the average is what is exported. Types that are still
+answered badly are drawn more often. The patch labels stay on as a side loss, so that seeing does not get worse.
+
+Shapes: B pictures, P = 36 patches, R = 9 rows of L = 48 tokens, D = 192, V tokens in the vocabulary, N tokens of the
+batch that are to be learned, E examples of the picture that has most.
+
+    python -m demo.train_vlm [--pictures 120000] [--out runs/nano] [--cool 0.15] [--start MODELS]
 """
 
 from __future__ import annotations
@@ -22,250 +25,252 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import LlavaOnevisionForConditionalGeneration
 
-from demo.dense import HEADS, labels
-from demo.draw import draw
-from demo.feed import Feed
-from demo.lessons import KEYS, Packer, row_mask
-from demo.muon import optimizers, set_rate
-from demo.phrases import TYPES
-from demo.pupil import Pupil, start_from_vision
-from demo.team import Place, Team, place, together
-from demo.tokens import ASSISTANT, END, USER, tokenizer_in
-from demo.vision import dense_loss, pixels, save
-from demo.world import TRAIN_SEED, sample
+from demo.checkpoint import load_checkpoint, save_checkpoint
+from demo.data_loader import BatchLoader
+from demo.distributed import Hardware, ProcessGroup, detect_hardware, run_in_processes
+from demo.multitask_model import MultitaskVLM, init_from_vision
+from demo.muon import build_optimizers, set_learning_rate
+from demo.nano_vlm import pixel_values
+from demo.packing import Packer, row_mask
+from demo.tokenizer import ASSISTANT, END, USER, load_tokenizer
+from demo.train_vision import class_logits, patch_loss
+from demo.training_examples import KEYS
+from demo.training_mixture import DRAW_WEIGHTS, Arrays, make_batch
+from demo.world import TRAIN_SEED
 
-Arrays = dict[str, NDArray[Any]]
-KINDS = {"scene": 0.6, "sign": 0.21, "chart": 0.17, "empty": 0.02}
-ROLE_WEIGHT = {"answer": 1.0, "ask": 1.0, "decline": 1.0, "judge": 1.0, "rephrase": 0.4, "blind": 0.3, "turns": 0.7}
-SIDE_LOSS = 0.1  # weight of the dense labels
-AVERAGE = 0.996  # the weights to use average about the last 250 steps
-RATE = {"cpu": 1.3e-3, "cuda": 2.5e-3}
-SIZE = {"cpu": 8, "cuda": 256}  # images a step and process
-PICTURES = 120_000  # of the recipe
-EARLY = 7_000  # pictures taught mostly with one-word answers
-# How often a type is drawn beside how badly it is answered: a caption holds many answers, a yes or no is half right by guessing
-# and so looks easier than it is, and some types need what few pictures have.
-DOSE = {"caption": 2.0, "relative_position": 4.0, "compare_counts": 2.0, "chart_compare": 0.6, "same_colour": 5.0}
-DOSE |= {"printed_word": 2.0, "printed_number": 3.0, "chart_arithmetic": 1.5, "counting": 1.5, "existence": 1.5}
-# Which questions may be asked is hard to see where a thing must be there once or two must differ, and seldom seen on signs.
-ASK_EASY = (
-    "background",
-    "picture_kind",
-    "caption",
-    "existence",
-    "object_at_position",
-    "kind_of_thing",
-    "counting",
-    "chart_value",
-)
-ASK_DOSE = {type_: 0.4 if type_ in ASK_EASY else 2.5 for type_ in TYPES} | {
-    "relative_position": 4.0,
-    "same_colour": 5.0,
+TASK_LOSS_WEIGHT = {
+    "answer": 1.0,
+    "ask": 1.0,
+    "decline": 1.0,
+    "judge": 1.0,
+    "rephrase": 0.4,
+    "blind": 0.3,
+    "turns": 0.7,
 }
-DOSES = np.array(
-    [(ASK_DOSE if key.startswith(("ask/", "decline/")) else DOSE).get(key.split("/")[1], 1.0) for key in KEYS]
-)
+LOSS_WEIGHTS = np.array([TASK_LOSS_WEIGHT[key.split("/")[0]] for key in KEYS])  # (keys,)
+PATCH_LOSS_WEIGHT = 0.1
+AVERAGE = 0.996  # the exported weights average about the last 250 steps
+RATE = {"cpu": 1.3e-3, "cuda": 2.5e-3}
+TOWER_SHARE = 0.06  # of the learning rate
+BATCH_SIZE = {"cpu": 8, "cuda": 256}  # pictures a step and process
+PICTURES = 120_000  # of the recipe
+LOG_SECONDS, SAVE_SECONDS = 60, 180
 
 
-def lesson_batch(packer: Packer, seed: int, first: int, size: int, weight: dict[str, float]) -> Arrays:
-    scenes = [sample(seed, i, kinds=KINDS) for i in range(first, first + size)]
-    packs = [packer.pack(scene, scene.rng("lessons"), weight, scene.index < EARLY) for scene in scenes]
-    arrays: Arrays = {
-        name: np.stack([getattr(p, name) for p in packs]) for name in ("ids", "targets", "lesson", "blind", "position")
-    }
-    most = max(len(p.keys) for p in packs)
-    arrays["keys"] = np.array([p.keys + [0] * (most - len(p.keys)) for p in packs])
-    arrays["images"] = np.stack([np.asarray(draw(s)) for s in scenes])
-    arrays["dense"] = np.stack([labels(s) for s in scenes])
-    return arrays
+def batch_loss(model: MultitaskVLM, batch: Arrays, accuracy: NDArray[np.float64]) -> Tensor:
+    """Return the weighted loss of a batch.
+
+    Args:
+        model: The model.
+        batch: From `make_batch`.
+        accuracy: (keys,) float64, the running share of examples whose every token was the likeliest; updated in place.
+    """
+    device = model.class_embeddings.device
+    names = ("token_ids", "position", "targets", "example", "is_blind", "patch_labels")
+    token_ids, position, targets, example, is_blind, labels = (
+        torch.from_numpy(batch[name]).to(device) for name in names
+    )
+    images, mask = pixel_values(batch["images"], device), row_mask(example, is_blind)
+    hidden, patches = model(images, token_ids, position, mask)  # (B, R, L, D), (B, P, D)
+    is_target = targets >= 0  # (B, R, L)
+    logits, target = model.vlm.lm_head(hidden[is_target]), targets[is_target]  # (N, V), (N,)
+    losses = nn.functional.cross_entropy(logits, target, reduction="none")  # (N,)
+
+    owner = _example_of_tokens(batch, is_target.cpu().numpy())  # (N,)
+    keys = batch["keys"].ravel()[owner]  # (N,)
+    length = np.bincount(owner, minlength=batch["keys"].size)[owner]  # (N,) learned tokens of the token's example
+    weight = torch.from_numpy(LOSS_WEIGHTS[keys] / np.sqrt(length)).float().to(device)  # (N,)
+    _update_accuracy(accuracy, owner, keys, (logits.argmax(-1) == target).cpu().numpy())
+    side_loss = patch_loss(class_logits(patches, model.class_embeddings), labels)
+    return (losses * weight).sum() / weight.sum() + PATCH_LOSS_WEIGHT * side_loss
 
 
-def lesson_loss(pupil: Pupil, batch: Arrays, right: NDArray[np.float64]) -> Tensor:
-    """Weighted loss of a batch; also moves `right`, the running share of lessons whose every token was best, by key."""
-    device = pupil.words.device
-    names = ("ids", "position", "targets", "lesson", "blind", "dense")
-    ids, position, targets, number, blind, dense = (torch.from_numpy(batch[name]).to(device) for name in names)
-    hidden, seen = pupil(pixels(batch["images"], device), ids, position, row_mask(number, blind))
-    at = targets >= 0
-    logits, want = pupil.vlm.lm_head(hidden[at]), targets[at]
-    each = nn.functional.cross_entropy(logits, want, reduction="none")
-    # which lesson each learned token belongs to: image * most + number - 1
-    most = batch["keys"].shape[1]
-    lesson = (np.arange(len(ids))[:, None, None] * most + batch["lesson"] - 1)[at.cpu().numpy()]
-    keys = batch["keys"].ravel()[lesson]
-    length = np.bincount(lesson, minlength=batch["keys"].size)[lesson]
-    role = np.array([ROLE_WEIGHT[key.split("/")[0]] for key in KEYS])[keys]
-    weight = torch.from_numpy(role / np.sqrt(length)).float().to(device)
-    _score(lesson, keys, (logits.argmax(-1) == want).cpu().numpy(), right)
-    logits_dense = list((seen @ pupil.words.T).split(list(HEADS.values()), dim=-1))
-    side, _ = dense_loss(logits_dense, dense)
-    return (each * weight).sum() / weight.sum() + SIDE_LOSS * side
+def _example_of_tokens(batch: Arrays, is_target: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return the place in the flattened `keys`, (B * E,), of each learned token's example: (N,)."""
+    size, most = batch["keys"].shape
+    first = np.arange(size)[:, None, None] * most  # (B, 1, 1)
+    places: NDArray[np.int64] = (first + batch["example"] - 1)[is_target]  # (B, R, L) -> (N,)
+    return places
 
 
-def _score(
-    lesson: NDArray[np.int64], keys: NDArray[np.int64], hit: NDArray[np.bool_], right: NDArray[np.float64]
+def _update_accuracy(
+    accuracy: NDArray[np.float64], owner: NDArray[np.int64], keys: NDArray[np.int64], is_right: NDArray[np.bool_]
 ) -> None:
-    whole = np.ones(lesson.max() + 1, bool)
-    np.logical_and.at(whole, lesson, hit)
-    key_of = np.zeros(lesson.max() + 1, np.int64)
-    key_of[lesson] = keys
-    for number in np.unique(lesson):
+    """Move the running accuracy of each key towards the examples of a batch.
+
+    Args:
+        accuracy: (keys,) float64; updated in place.
+        owner: (N,) the example of each learned token.
+        keys: (N,) its key.
+        is_right: (N,) whether the model's likeliest token was right.
+    """
+    all_right = np.ones(owner.max() + 1, bool)  # (examples,)
+    np.logical_and.at(all_right, owner, is_right)
+    key_of = np.zeros(owner.max() + 1, np.int64)  # (examples,)
+    key_of[owner] = keys
+    for number in np.unique(owner):
         key = key_of[number]
-        right[key] += 0.01 * (whole[number] - right[key])
+        accuracy[key] += 0.01 * (all_right[number] - accuracy[key])
 
 
-def by_role(right: NDArray[np.float64]) -> dict[str, float]:
+def accuracy_by_task(accuracy: NDArray[np.float64]) -> dict[str, float]:
+    """Return the mean over the types of each task."""
     table: dict[str, list[float]] = {}
-    for key, share in zip(KEYS, right, strict=True):
+    for key, share in zip(KEYS, accuracy, strict=True):
         table.setdefault(key.split("/")[0], []).append(share)
-    return {role: round(float(np.mean(shares)), 3) for role, shares in table.items()}
+    return {task: round(float(np.mean(shares)), 3) for task, shares in table.items()}
 
 
-def learn(out: Path, pictures: int, seed: int = TRAIN_SEED + 1, cool: float = 0.15, start: Path | None = None) -> None:
-    """Train on so many pictures in all, going on from the checkpoint in `out`; the rate falls over the last share `cool`.
+def train(out: Path, pictures: int, seed: int = TRAIN_SEED + 1, cool: float = 0.15, start: Path | None = None) -> None:
+    """Train until so many pictures are seen, going on from the checkpoint if there is one.
 
-    Without a checkpoint it begins with the tower of phase one, or with the exported models in `start`.
+    Args:
+        out: Folder of the checkpoint, `vlm.pt`, of the tokenizer, and of phase one's `vision.pt`.
+        pictures: Number of pictures in all.
+        seed: Of the pictures and of the initial weights.
+        cool: Share of the pictures, the last ones, over which the learning rate falls.
+        start: Folder of exported models to begin with, in place of phase one's tower.
     """
     out.mkdir(parents=True, exist_ok=True)
-    where = place()
+    hardware = detect_hardware()
     if start and not (out / "tokenizer").exists():
-        tokenizer_in(start / "nano-vlm").save_pretrained(out / "tokenizer")
+        load_tokenizer(start / "nano-vlm").save_pretrained(out / "tokenizer")
     torch.set_num_threads(1)
-    weights = sum(weight.numel() for weight in Pupil(tokenizer_in(out / "tokenizer")).parameters())
-    together(
-        Team(where.members, weights, len(KEYS)),
-        lambda team: Training(team, where, out, start).run(pictures, seed, cool),
+    weights = sum(weight.numel() for weight in MultitaskVLM(load_tokenizer(out / "tokenizer")).parameters())
+    run_in_processes(
+        ProcessGroup(hardware.processes, weights, len(KEYS)),
+        lambda group: Trainer(group, hardware, out, start).run(pictures, seed, cool),
     )
 
 
-class Training:
-    """One member of the team at work."""
+class Trainer:
+    """The training as one process of the group runs it."""
 
-    def __init__(self, team: Team, where: Place, out: Path, start: Path | None) -> None:
+    def __init__(self, group: ProcessGroup, hardware: Hardware, out: Path, start: Path | None) -> None:
         torch.set_flush_denormal(True)
-        self.team, self.where, self.path = team, where, out / "vlm.pt"
-        self.tokenizer = tokenizer_in(out / "tokenizer")
-        self.weight: Any = get_context("fork").Array("d", [1.0] * len(KEYS), lock=False)  # of lessons, by key
-        self.first, self.step, self.right = 0, 0, np.zeros(len(KEYS))
-        self.start, self.state = (
-            start,
-            torch.load(self.path, weights_only=False, map_location="cpu") if self.path.exists() else None,
-        )
+        self.group, self.hardware, self.device = group, hardware, hardware.device
+        self.path, self.start = out / "vlm.pt", start
+        self.size, self.rate = BATCH_SIZE[self.device.type], RATE[self.device.type]
+        self.tokenizer = load_tokenizer(out / "tokenizer")
+        self.draw_weights: Any = get_context("fork").Array("d", [1.0] * len(KEYS), lock=False)  # read by the loader
+        self.pictures_seen, self.step, self.accuracy = 0, 0, np.zeros(len(KEYS))
+        self.state = load_checkpoint(self.path)
         if self.state:
-            self.first, self.step, self.right = (self.state[name] for name in ("first", "step", "right"))
-
-    def feed(self, seed: int) -> Feed[Arrays]:
-        user, assistant, end = self.tokenizer.convert_tokens_to_ids([USER, ASSISTANT, END])
-        packer = Packer(lambda text: self.tokenizer.encode(text, add_special_tokens=False), user, assistant, end)
-        self.draw_by(self.right)
-        size = SIZE[self.where.device.type]
-
-        def make(at: int, number: int) -> Arrays:
-            return lesson_batch(packer, seed, at, number, dict(zip(KEYS, self.weight, strict=True)))
-
-        return Feed(make, self.first + self.team.rank * size, size, self.team.size * size, self.where.feeders)
-
-    def draw_by(self, right: NDArray[np.float64]) -> None:
-        """What is answered badly is to come more often."""
-        self.weight[:] = np.clip(1.15 - right, 0.15, 1.0) * DOSES
-
-    def begin(self) -> None:
-        """The model, its average and the optimizers, as they were or new. After the feed: its processes must not hold a GPU."""
-        self.pupil = Pupil(self.tokenizer)
-        if self.state:
-            self.pupil.load_state_dict(self.state["model"])
-        elif self.start:
-            self.pupil.vlm.load_state_dict(
-                LlavaOnevisionForConditionalGeneration.from_pretrained(self.start / "nano-vlm").state_dict()
-            )
-        else:
-            start_from_vision(self.pupil, self.tokenizer, self.path.parent / "vision.pt")
-        self.average = copy.deepcopy(self.pupil)
-        if self.state:
-            self.average.load_state_dict(self.state["average"])
-        self.pupil.to(self.where.device), self.average.to(self.where.device)
-        self.tools = optimizers(self.pupil, RATE[self.where.device.type], slow="vlm.model.vision_tower", slowly=0.06)
-        for tool, held in zip(self.tools, self.state["tools"] if self.state else (), strict=False):
-            shares = [group["share"] for group in tool.param_groups]
-            tool.load_state_dict(held)
-            for group, share in zip(tool.param_groups, shares, strict=True):
-                group["share"] = share  # the recipe's, not the checkpoint's
+            names = ("pictures_seen", "step", "accuracy")
+            self.pictures_seen, self.step, self.accuracy = (self.state[name] for name in names)
 
     def run(self, pictures: int, seed: int, cool: float) -> None:
-        """Until all pictures are seen."""
-        if self.first >= pictures:
+        """Train until so many pictures are seen."""
+        if self.pictures_seen >= pictures:
             return
         torch.manual_seed(seed)
-        feed, device = self.feed(seed), self.where.device.type
-        self.begin()
-        began = said = kept = time.monotonic()
-        images = self.first
-        for batch in feed:
-            now, left = time.monotonic(), 1 - self.first / pictures
-            if left <= 0:
+        loader = self._open_loader(seed)  # before the model: its processes must not hold a GPU
+        self._load_model()
+        began = logged = saved = time.monotonic()
+        seen_before = self.pictures_seen
+        for batch in loader:
+            now, remaining = time.monotonic(), 1 - self.pictures_seen / pictures
+            if remaining <= 0:
                 break
-            set_rate(
-                self.tools, RATE[device] * min(1.0, (self.step + 1) / 60) * min(1.0, max(0.01, left / max(cool, 1e-9)))
-            )
-            loss = self.learn_from(batch)
-            if self.team.rank == 0 and now - said > 60:
-                said = now
-                speed = (self.first - images) / (now - began)
-                to_go = f"{speed:.1f}/s, {(pictures - self.first) / speed / 60:.0f} min left"
-                print(
-                    time.strftime("%H:%M"),
-                    f"{self.first} of {pictures} {loss.item():.3f} {to_go}",
-                    by_role(self.right),
-                    flush=True,
-                )
-            if self.team.rank == 0 and now - kept > 180:
-                kept = now
-                self.keep()
-        if self.team.rank == 0:
-            self.keep()
-            print({key: round(float(share), 2) for key, share in zip(KEYS, self.right, strict=True)}, flush=True)
+            warmup, decay = (self.step + 1) / 60, max(0.01, remaining / max(cool, 1e-9))
+            set_learning_rate(self.optimizers, self.rate * min(1.0, warmup) * min(1.0, decay))
+            loss = self._train_step(batch)
+            if self.group.rank == 0 and now - logged > LOG_SECONDS:
+                logged = now
+                speed = (self.pictures_seen - seen_before) / (now - began)
+                self._log(loss.item(), pictures, speed)
+            if self.group.rank == 0 and now - saved > SAVE_SECONDS:
+                saved = now
+                self._save()
+        if self.group.rank == 0:
+            self._save()
+            print({key: round(float(share), 2) for key, share in zip(KEYS, self.accuracy, strict=True)}, flush=True)
 
-    def learn_from(self, batch: Arrays) -> Tensor:
-        """A step; returns the loss."""
-        device = self.where.device.type
-        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
-            loss = lesson_loss(self.pupil, batch, self.right)
+    def _open_loader(self, seed: int) -> BatchLoader[Arrays]:
+        user, assistant, end = self.tokenizer.convert_tokens_to_ids([USER, ASSISTANT, END])
+        packer = Packer(lambda text: self.tokenizer.encode(text, add_special_tokens=False), user, assistant, end)
+        self._update_draw_weights(self.accuracy)
+
+        def make(first: int, size: int) -> Arrays:
+            return make_batch(packer, seed, first, size, dict(zip(KEYS, self.draw_weights, strict=True)))
+
+        first, stride = self.pictures_seen + self.group.rank * self.size, self.group.size * self.size
+        return BatchLoader(make, first, self.size, stride, self.hardware.loaders)
+
+    def _update_draw_weights(self, accuracy: NDArray[np.float64]) -> None:
+        """Draw more often what is answered badly."""
+        self.draw_weights[:] = np.clip(1.15 - accuracy, 0.15, 1.0) * DRAW_WEIGHTS
+
+    def _load_model(self) -> None:
+        """Make the model, its average and the optimizers, new or from the checkpoint."""
+        self.model = MultitaskVLM(self.tokenizer)
+        if self.state:
+            self.model.load_state_dict(self.state["model"])
+        elif self.start:
+            exported = LlavaOnevisionForConditionalGeneration.from_pretrained(self.start / "nano-vlm")
+            self.model.vlm.load_state_dict(exported.state_dict())
+        else:
+            init_from_vision(self.model, self.tokenizer, self.path.with_name("vision.pt"))
+        self.average = copy.deepcopy(self.model)
+        if self.state:
+            self.average.load_state_dict(self.state["average"])
+        self.model.to(self.device)
+        self.average.to(self.device)
+        self.optimizers = build_optimizers(self.model, self.rate, "vlm.model.vision_tower", TOWER_SHARE)
+        if self.state:
+            for optimizer, saved in zip(self.optimizers, self.state["optimizers"], strict=False):
+                shares = [group["share"] for group in optimizer.param_groups]
+                optimizer.load_state_dict(saved)
+                for group, share in zip(optimizer.param_groups, shares, strict=True):
+                    group["share"] = share  # the recipe's, not the checkpoint's
+
+    def _train_step(self, batch: Arrays) -> Tensor:
+        """Take one step on a batch; return its loss."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+            loss = batch_loss(self.model, batch, self.accuracy)
         loss.backward()
-        self.team.average(self.pupil.parameters())
-        nn.utils.clip_grad_norm_(self.pupil.parameters(), 1.0)
-        for tool in self.tools:
-            tool.step()
-            tool.zero_grad(set_to_none=False)
+        self.group.average_gradients(self.model.parameters())
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=False)
         keep = min(AVERAGE, 1 - 1 / (self.step + 2))
         with torch.no_grad():
-            torch._foreach_lerp_(list(self.average.parameters()), list(self.pupil.parameters()), 1 - keep)
-        self.step, self.first = self.step + 1, self.first + self.team.size * len(batch["images"])
+            torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), 1 - keep)
+        self.step, self.pictures_seen = self.step + 1, self.pictures_seen + self.group.size * len(batch["images"])
         if self.step % 20 == 0:
-            self.team.counters[self.team.rank] = torch.from_numpy(self.right)
-            self.draw_by(self.team.counters.mean(0).numpy())
+            self.group.statistics[self.group.rank] = torch.from_numpy(self.accuracy)
+            self._update_draw_weights(self.group.statistics.mean(0).numpy())  # (processes, keys) -> (keys,)
         return loss
 
-    def keep(self) -> None:
-        """Saves all that is needed to go on."""
-        names = ("first", "step", "right")
-        state = {"model": self.pupil.state_dict(), "average": self.average.state_dict()}
-        save(
+    def _log(self, loss: float, pictures: int, speed: float) -> None:
+        minutes = (pictures - self.pictures_seen) / speed / 60
+        progress = f"{self.pictures_seen} of {pictures} {loss:.3f} {speed:.1f}/s, {minutes:.0f} min remaining"
+        print(time.strftime("%H:%M"), progress, accuracy_by_task(self.accuracy), flush=True)
+
+    def _save(self) -> None:
+        save_checkpoint(
             self.path,
-            **state,
-            tools=[tool.state_dict() for tool in self.tools],
-            **{name: getattr(self, name) for name in names},
+            model=self.model.state_dict(),
+            average=self.average.state_dict(),
+            optimizers=[optimizer.state_dict() for optimizer in self.optimizers],
+            pictures_seen=self.pictures_seen,
+            step=self.step,
+            accuracy=self.accuracy,
         )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Train the VLM on packed examples.")
+    parser.add_argument("--pictures", type=int, default=PICTURES)
+    parser.add_argument("--out", type=Path, default=Path("runs/nano"), help="folder of the checkpoints")
+    parser.add_argument(
+        "--cool", type=float, default=0.15, help="share of the pictures, the last ones, over which the rate falls"
+    )
+    parser.add_argument("--start", type=Path, help="a folder with an exported nano-vlm to begin with")
+    args = parser.parse_args()
+    train(args.out, args.pictures, cool=args.cool, start=args.start)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Train the VLM on lessons.")
-    parser.add_argument("--pictures", type=int, default=PICTURES)
-    parser.add_argument("--out", type=Path, default=Path("runs/nano"))
-    parser.add_argument(
-        "--cool", type=float, default=0.15, help="share of the pictures over which the rate falls to nothing"
-    )
-    parser.add_argument(
-        "--start", type=Path, help="a folder with an exported nano-vlm to go on from, instead of phase one"
-    )
-    args = parser.parse_args()
-    learn(args.out, args.pictures, cool=args.cool, start=args.start)
+    main()

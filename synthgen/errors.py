@@ -92,9 +92,10 @@ class Failure:
 
 
 def one_line(error: BaseException | str, limit: int = 300) -> str:
-    """Return an error or text as one line of at most `limit` characters; an exception is named by its class."""
+    """Return an error or text as one printable line of `limit` characters at most; an exception is named by its class."""
     storable = str(error).encode("utf-8", "backslashreplace").decode()  # no table holds half of a surrogate pair
-    text = " ".join(storable.split())
+    text = "".join(character if character.isprintable() else " " for character in storable)
+    text = " ".join(text.split())
     if isinstance(error, BaseException):
         text = f"{type(error).__name__}: {text}" if text else type(error).__name__
     return text if len(text) <= limit else f"{text[: limit - 1]}…"

@@ -22,7 +22,7 @@ from typing import cast
 from synthgen.console import note
 from synthgen.engines import check_engine
 from synthgen.errors import UserMistake
-from synthgen.ingest.sources import Listed, begun, shown, walks_into
+from synthgen.ingest.sources import Listed, is_inside_source, open_listing, shown
 from synthgen.job import run_record
 from synthgen.job.changes import check_folder, write_settings
 from synthgen.job.request import RunRequest
@@ -101,7 +101,7 @@ def _run(
     # Mistakes that the user can fix are found before anything is written.
     if which.lists:
         _check_apart(job)
-        objects = objects or begun(job.pipeline.source)
+        objects = objects or open_listing(job.pipeline.source)
     stages = (which.first, which.last)
     is_new = check_folder(folder, job, request, stages, which.change)
     _check_input(folder, which.first)
@@ -165,7 +165,7 @@ def _check_whole(folder: RunFolder) -> None:
 
 def _check_apart(job: Job) -> None:
     """Raise UserMistake if the next run would list what this one writes."""
-    if walks_into(job.pipeline.source, job.out.url):
+    if is_inside_source(job.out.url, job.pipeline.source):
         raise UserMistake(
             f"--out {job.out.url}: lies inside the source {shown(job.pipeline.source.uri or '')}, "
             "so a later run would list what this one writes; give an --out outside of it, or a narrower source"

@@ -83,10 +83,14 @@ def test_its_metadata_is_that_of_the_project(unpacked: Path) -> None:
 
 def test_the_doctor_looks_for_every_package_that_the_base_install_requires(unpacked: Path, tmp_path: Path) -> None:
     required = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
-    told = "from synthgen.commands.doctor import packages; [one] = packages(); print(one.level, one.what)"
+    program = (
+        "from synthgen.commands.doctor.libraries import required_packages\n"
+        "[finding] = required_packages()\n"
+        "print(finding.level, finding.detail)"
+    )
     environment = {**os.environ, "PYTHONPATH": str(unpacked)}
     done = subprocess.run(
-        [sys.executable, "-c", told], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+        [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
     )
     assert done.stdout == f"ok all {len(required)} that synthgen requires\n"
     assert "openai" in {one.partition(">")[0] for one in required}, "the endpoint engine is part of the base install"

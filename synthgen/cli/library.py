@@ -31,7 +31,7 @@ OptionalKind = Annotated[
 @app.command()
 def check(pipeline: PipelineOption = "everyday", settings: SetOption = None) -> None:
     """Check a pipeline and every file that it names, without a model; all mistakes at once, and what is hardly meant."""
-    from synthgen.commands.check import misplaced, notes
+    from synthgen.commands.check import notes, threshold_notes
     from synthgen.config import pipeline as pipelines
     from synthgen.console import pluralize
     from synthgen.job import resolve as loader
@@ -42,13 +42,13 @@ def check(pipeline: PipelineOption = "everyday", settings: SetOption = None) -> 
     tree, types = texts.taxonomy.tree, texts.prompts.types
     for note in (
         *notes(tree, texts.rules, types, loaded.plan.forms),
-        *misplaced(loaded.select.keep, texts.prompts.pack),
+        *threshold_notes(loaded.select.keep, texts.prompts.pack),
     ):
         print(note)
     sizes = (
         pluralize(len(tree.leaves), "leaf tag"),
         pluralize(len(types), "instruction type"),
-        pluralize(len(texts.rules.lines), "mapping rule"),
+        pluralize(len(texts.rules.rules), "mapping rule"),
     )
     print(f"{pipeline}: {', '.join(sizes)}: no mistakes")
 
@@ -83,7 +83,7 @@ def show(kind: KindArgument, name: str) -> None:
     from synthgen.config import library
 
     if kind in ("taxonomy", "family", "mapping"):
-        print(trees.drawn(kind, name))
+        print(trees.draw(kind, name))
     else:
         print(library.read(library.find(kind, name)), end="")
 
@@ -95,11 +95,11 @@ def copy(kind: KindArgument, name: str, new: Annotated[str, typer.Argument(help=
 
     text = library.read(library.find(kind, name))
     file = Path(library.KINDS[kind]) / f"{name}.yaml"
-    if name == new and file.is_file() and library.shipped().samefile(Path.cwd()):
+    if name == new and file.is_file() and library.shipped_folder().samefile(Path.cwd()):
         raise UserMistake(
             f"{file}: is the shelf's own file here; edit it as it is, or copy it in a working folder of your own"
         )
-    target = library.vacant(kind, new)
+    target = library.new_path(kind, new)
     library.write_new(target, text)
     print(target)
 

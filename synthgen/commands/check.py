@@ -1,106 +1,118 @@
-"""What is not wrong with a pipeline's texts, but hardly meant: `synth check` notes it.
+"""Notes of `synth check` on definition files that are valid, but hardly as intended.
 
-Comes in: a taxonomy, a mapping and instruction types that passed every check. Goes out: lines: tags that no rule serves, types
-that no image can be asked, weights and thresholds without effect, twins. Twins are told by their words (Jaccard similarity of the
-words that say something), so two names for one thing are found where their texts were copied, and kinds that are worded alike on
-purpose may be named too.
+It notes tags that no rule serves, types that no image can be asked, weights and thresholds without effect, and twins.
+Twins are found by the Jaccard similarity of their words, so types that are worded alike on purpose may be named too.
 """
 
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
+from synthgen.config.families import InstructionType
 from synthgen.config.mapping import RuleSet
 from synthgen.config.pipeline import Threshold
-from synthgen.config.prompt_pack import InstructionType, PackFile
+from synthgen.config.prompt_pack import PackFile
 from synthgen.config.taxonomy import Tree, with_ancestors
 from synthgen.console import pluralize
 from synthgen.stages.generate.scoring import find_scorer
 
-ALIKE = 0.75  # of the words of two texts, from which on they are twins
+TWIN_SIMILARITY = 0.75  # Jaccard similarity of their words from which on two texts are twins
 SHOWN = 12  # names in a line; the rest are counted
-PLAIN = "a an and are as ask at by for from how in is it its of on one or that the this to what which whose with"
-SAYS_NOTHING = frozenset(PLAIN.split())
+STOP_TEXT = "a an and are as ask at by for from how in is it its of on one or that the this to what which whose with"
+STOP_WORDS = frozenset(STOP_TEXT.split())
 
 
 def notes(
     tree: Tree, rules: RuleSet, types: Mapping[str, InstructionType], forms: Mapping[str, float]
 ) -> Iterator[str]:
-    """A line for each kind of thing that was found; `forms` are the shares of the answer forms."""
-    if found := unserved(tree, rules):
-        yield f"note: {_counted(found, 'tag')} no rule of mapping '{rules.name}' names: {_shown(found)}"
-    if found := unreached(rules, types):
-        yield f"note: {_counted(found, 'type')} no rule of mapping '{rules.name}' asks: {_shown(found)}"
-    if found := formless(rules, types, forms):
-        yield f"note: {_counted(found, 'type')} cannot be asked, as plan.forms gives no share to any of their forms: {_shown(found)}"
-    if found := weightless(rules):
-        yield f"note: {pluralize(len(found), 'weight')} of 0 in mapping '{rules.name}', without effect (`never` forbids): {_shown(found)}"
-    for kind, texts in (
-        ("tags", {node.path: node.means for node in tree}),
-        ("types", {path: one.about for path, one in types.items()}),
-    ):
-        yield from (
-            f"note: {kind} that mean nearly the same: {one} and {other}: {texts[other]}" for one, other in twins(texts)
+    """Yield a line for each kind of fault.
+
+    Args:
+        tree: The taxonomy of image tags.
+        rules: The mapping.
+        types: The instruction types of the pipeline.
+        forms: The share of each answer form.
+    """
+    mapping = f"mapping '{rules.name}'"
+    if tags := unserved_tags(tree, rules):
+        yield f"note: {pluralize(len(tags), 'tag')} that no rule of {mapping} names: {_listed(tags)}"
+    if paths := unasked_types(rules, types):
+        yield f"note: {pluralize(len(paths), 'type')} that no rule of {mapping} asks: {_listed(paths)}"
+    if paths := formless_types(rules, types, forms):
+        yield (
+            f"note: {pluralize(len(paths), 'type')} that cannot be asked, "
+            f"as plan.forms gives no share to any of their forms: {_listed(paths)}"
         )
+    if weights := zero_weights(rules):
+        yield (
+            f"note: {pluralize(len(weights), 'weight')} of 0 in {mapping}, "
+            f"without effect (`never` forbids): {_listed(weights)}"
+        )
+    yield from _twin_notes("tags", {node.path: node.means for node in tree})
+    yield from _twin_notes("types", {path: kind.about for path, kind in types.items()})
 
 
-def unserved(tree: Tree, rules: RuleSet) -> list[str]:
-    """Leaf tags that no rule names, by themselves or by an ancestor; rules for every image do not count."""
-    named = {tag for line in rules.lines if any(line.ask.values()) and not line.is_for_all for tag in line.tags}
+def unserved_tags(tree: Tree, rules: RuleSet) -> list[str]:
+    """Return leaf tags that no rule names, itself or by an ancestor; rules for every image do not count."""
+    named = {tag for line in rules.rules if any(line.ask.values()) and not line.is_for_all for tag in line.tags}
     return [leaf for leaf in tree.leaves if named.isdisjoint(with_ancestors([leaf]))]
 
 
-def unreached(rules: RuleSet, types: Mapping[str, InstructionType]) -> list[str]:
-    """Types that no rule gives a weight."""
-    asked = {path for line in rules.lines for path, weight in line.ask.items() if weight > 0}
+def unasked_types(rules: RuleSet, types: Mapping[str, InstructionType]) -> list[str]:
+    """Return types that no rule gives a weight."""
+    asked = {path for line in rules.rules for path, weight in line.ask.items() if weight > 0}
     return [path for path in types if path not in asked]
 
 
-def formless(rules: RuleSet, types: Mapping[str, InstructionType], forms: Mapping[str, float]) -> list[str]:
-    """Types that a rule asks and that have no form with a share."""
-    missing = set(unreached(rules, types))
+def formless_types(rules: RuleSet, types: Mapping[str, InstructionType], forms: Mapping[str, float]) -> list[str]:
+    """Return types that a rule asks and that have no answer form with a share."""
+    unasked = set(unasked_types(rules, types))
     return [
         path
         for path, kind in types.items()
-        if path not in missing and not any(forms.get(form, 0) > 0 for form in kind.forms)
+        if path not in unasked and not any(forms.get(form, 0) > 0 for form in kind.forms)
     ]
 
 
-def weightless(rules: RuleSet) -> list[str]:
-    """Patterns that a rule asks with a weight of 0, each with its rule's line."""
+def zero_weights(rules: RuleSet) -> list[str]:
+    """Return the patterns that a rule asks with a weight of 0, each with its place."""
     return [
-        f"{pattern} ({line.where})" for line in rules.lines for pattern, weight in line.rule.ask.items() if not weight
+        f"{pattern} ({line.where})" for line in rules.rules for pattern, weight in line.rule.ask.items() if not weight
     ]
 
 
-def misplaced(keep: Mapping[str, Threshold], pack: PackFile) -> Iterator[str]:
-    """A line for each bound of a threshold that is not among the values its score can have."""
+def threshold_notes(keep: Mapping[str, Threshold], pack: PackFile) -> Iterator[str]:
+    """Yield a line for each bound of a threshold that the values of its score do not reach."""
     for name, threshold in keep.items():
         low, high = find_scorer(name).bounds(pack)
-        for which, bound in (("min", threshold.min), ("max", threshold.max)):
-            if bound is not None and not low <= bound <= high:
-                effect = (
-                    "drops every pair that it applies to" if (bound > high) == (which == "min") else "drops nothing"
-                )
-                yield f"note: select.keep.{name}: {which} {bound:g} {effect}: the score goes from {low:g} to {high:g}"
+        for side, bound in (("min", threshold.min), ("max", threshold.max)):
+            if bound is None or low <= bound <= high:
+                continue
+            drops_all = bound > high if side == "min" else bound < low
+            effect = "drops every pair that it applies to" if drops_all else "drops nothing"
+            yield f"note: select.keep.{name}: {side} {bound:g} {effect}: the score goes from {low:g} to {high:g}"
 
 
-def twins(texts: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Pairs of names whose texts have nearly the same words, in the order of the texts."""
-    found, users = [], dict[str, list[str]]()
-    words = {name: frozenset(re.findall(r"\w+", text.lower())) - SAYS_NOTHING for name, text in texts.items()}
-    for name, mine in words.items():
-        shared = Counter(other for word in mine for other in users.get(word, ()))
-        found += [(other, name) for other, count in shared.items() if count >= ALIKE * len(mine | words[other])]
-        for word in mine:
-            users.setdefault(word, []).append(name)
-    return found
+def find_twins(texts: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Return pairs of names whose texts have nearly the same words, in the order of the texts."""
+    pairs: list[tuple[str, str]] = []
+    names_of_word: dict[str, list[str]] = {}
+    words = {name: frozenset(re.findall(r"\w+", text.lower())) - STOP_WORDS for name, text in texts.items()}
+    for name, own in words.items():
+        shared = Counter(other for word in own for other in names_of_word.get(word, ()))
+        pairs += [
+            (other, name) for other, count in shared.items() if count >= TWIN_SIMILARITY * len(own | words[other])
+        ]
+        for word in own:
+            names_of_word.setdefault(word, []).append(name)
+    return pairs
 
 
-def _counted(names: Sequence[str], noun: str) -> str:
-    return f"{pluralize(len(names), noun)} that"
+def _twin_notes(kind: str, texts: Mapping[str, str]) -> Iterator[str]:
+    for first, second in find_twins(texts):
+        yield f"note: {kind} that mean nearly the same: {first} and {second}: {texts[second]}"
 
 
-def _shown(names: Sequence[str]) -> str:
+def _listed(names: Sequence[str]) -> str:
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more

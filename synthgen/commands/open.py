@@ -90,7 +90,7 @@ def document_of(
 def _start_listing(document: Document, source: SourceConfig) -> Iterator[Listed]:
     """Start to list the source. A mistake in a source that the pipeline's file names is reported with its line."""
     try:
-        return sources.begun(source)
+        return sources.open_listing(source)
     except UserMistake as mistake:
         if isinstance(document.lines.get(SOURCE_KEY), int):
             raise UserMistake(f"{document.where(SOURCE_KEY)}: source.uri: {mistake}") from mistake

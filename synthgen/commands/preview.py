@@ -1,8 +1,7 @@
-"""One image through every stage, with everything said on the way.
+"""One image through every stage, with each step printed: tags, rules, types, prompts, replies and scores.
 
-Comes in: an image file and a pipeline. Goes out: text: the tags with their scores and thresholds, the mapping lines that fired,
-the types and their weights, the questions drawn, the prompts as the model gets them, the replies and the scores. The tagger
-and the engine run in a Ray actor, as in a run, so that an interrupted preview leaves no engine behind. Nothing is stored.
+The taggers and the engine run in a Ray actor, as in a run, so an interrupted preview leaves no engine behind. Nothing
+is stored.
 """
 
 import asyncio
@@ -15,16 +14,17 @@ from PIL.Image import Image
 
 from synthgen.commands.show import effects
 from synthgen.config.pipeline import Pipeline, SourceConfig
+from synthgen.config.replies import LETTERS
 from synthgen.engines import Reply, Request, open_engine
 from synthgen.engines.recorder import Recorder
 from synthgen.errors import Failure, SynthError, UserMistake
-from synthgen.ingest.images import DecoderPool, Unfit
+from synthgen.ingest.images import DecoderPool
 from synthgen.ingest.sources import list_objects
 from synthgen.job.job import open_job
 from synthgen.stages import generate, plan
 from synthgen.stages.contract import Job
 from synthgen.stages.generate import conversation
-from synthgen.stages.generate.conversation import LoadedImage, Outcome
+from synthgen.stages.generate.conversation import ConversationContext, LoadedImage, Outcome
 from synthgen.stages.generate.todo import assignment_of
 from synthgen.stages.plan import Assigner
 from synthgen.store import Folder
@@ -32,116 +32,130 @@ from synthgen.tables import image_id
 from synthgen.taggers import Tagged, Taggers, prepare_image, tag_images
 from synthgen.workers import leave_ray, once
 
+LIKELIEST = 8  # instruction types that are listed with their share
+
 
 @dataclass(frozen=True)
 class PreviewTask:
-    """What is sent to the actor."""
+    """The job and the image, as sent to the actor."""
 
     job: Job
     image: Image  # as the models see it
     image_id: str
-    width: int  # of the file
+    width: int  # pixels of the file
     height: int
     source_meta: str | None
 
 
 def text(path: Path, pipeline: Pipeline) -> str:
-    """The report on one image."""
+    """Return the report on one image.
+
+    Raises:
+        UserMistake: The file is not there, or a run would quarantine it.
+    """
     if not path.is_file():
         raise UserMistake(f"{path}: no such image file")
     data = path.read_bytes()
-    with DecoderPool[int](pipeline.images, processes=1) as decoder:  # a stranger's file is decoded in a child here too
+    with DecoderPool[int](pipeline.images, processes=1) as decoder:  # a stranger's file, so decoded in a child process
         [(_, decoded)] = decoder.decode_many([(0, data)])
-    if isinstance(decoded, Unfit):
+    if isinstance(decoded, Failure):
         raise UserMistake(f"{path}: would be quarantined: {decoded.reason} ({decoded.detail})")
-    job = open_job(Folder(str(Path.cwd())), pipeline)  # nothing is stored there
+    # Nothing is stored, so a run that was made in this folder does not matter.
+    job = open_job(Folder(str(Path.cwd())), pipeline)
+    digest = image_id(data)
     try:
-        look = PreviewTask(
-            job, decoded.image, image_id(data), decoded.width, decoded.height, _meta(path, pipeline.source)
-        )
-        lines: list[str] = once(report, look, pipeline.generate.engine)
+        meta = _source_meta(path, pipeline.source)
+        task = PreviewTask(job, decoded.image, digest, decoded.width, decoded.height, meta)
+        lines: list[str] = once(report, task, pipeline.generate.engine)
     finally:
         leave_ray()
-    head = f"{path}: {decoded.format}, {decoded.width} x {decoded.height} pixels, image_id {image_id(data)[:16]}…"
+    head = f"{path}: {decoded.format}, {decoded.width} x {decoded.height} pixels, image_id {digest[:16]}…"
     return "\n".join([head, *lines])
 
 
-async def report(look: PreviewTask) -> list[str]:
-    """Runs the stages on the image, in the actor; the lines of the report."""
-    tagged = await asyncio.to_thread(_tags, look)
-    tags = tagged.tags
-    drawer = Assigner(plan.context_of(look.job), {})
-    row = {"image_id": look.image_id, "object_id": "", "tags": tags, "width": look.width, "height": look.height}
-    drawn = drawer.draw(row)
-    lines = [
-        *_tag_lines(look, tags),
-        *(f"  left out: {one}" for one in tagged.left_out),
-        *_plan_lines(drawer, row, drawn),
-    ]
-    if not drawn:
+async def report(task: PreviewTask) -> list[str]:
+    """Run the stages on the image, in the actor, and return the lines of the report."""
+    tagged = await asyncio.to_thread(_find_tags, task)
+    row = {
+        "image_id": task.image_id,
+        "object_id": "",
+        "tags": tagged.tags,
+        "width": task.width,
+        "height": task.height,
+    }
+    assigner = Assigner(plan.context_of(task.job), {})
+    assignments = assigner.draw(row)
+    lines = [*_tag_lines(task, tagged), *_plan_lines(assigner, row, assignments)]
+    if not assignments:
         return [*lines, "", "no instruction type suits this image: nothing would be asked"]
-    terms = generate.context_of(look.job)
-    recipes = terms.recipes()
-    engine = Recorder(await open_engine(terms.model, terms.engine))
-    assignments = [assignment_of(one, recipes[one["type"], one["form"]]) for one in drawn]
-    subject = LoadedImage(look.image, look.image_id, tuple(tag["path"] for tag in tags))
-    outcome = await conversation.converse(
-        subject,
-        assignments,
-        engine,
-        conversation.ConversationContext(terms.prompts, terms.sampling, terms.scores, terms.seed),
-    )
-    await engine.close()
-    return [*lines, *_call_lines(engine.calls, terms.prompts.pack.system), *_pair_lines(outcome)]
+    calls, outcome = await _converse(task, tagged, assignments)
+    system = task.job.definitions.prompts.pack.system
+    return [*lines, *_call_lines(calls, system), *_pair_lines(outcome)]
 
 
-def _meta(path: Path, source: SourceConfig) -> str | None:
-    """What the source would carry along with this image."""
+def _source_meta(path: Path, source: SourceConfig) -> str | None:
+    """Return the metadata that the source would carry along with this image."""
     alone = source.model_copy(update={"uri": str(path), "suffixes": (path.suffix,)})
     return next(list_objects(alone)).source_meta
 
 
-def _tags(look: PreviewTask) -> Tagged:
-    taggers = look.job.definitions.taggers
-    tool = Taggers(taggers)
-    item = prepare_image(tool.prepare, look.image, look.source_meta)
-    (found,) = [item] if isinstance(item, Failure) else tag_images(tool, [item])
-    tool.close()  # a VLM would leave the generating model no room
-    if isinstance(found, Failure):
-        raise SynthError(f"tagger {', '.join(one.name for one in taggers)}: {found.detail}")
-    return found
+def _find_tags(task: PreviewTask) -> Tagged:
+    specs = task.job.definitions.taggers
+    taggers = Taggers(specs)
+    item = prepare_image(taggers.prepare, task.image, task.source_meta)
+    [tagged] = [item] if isinstance(item, Failure) else tag_images(taggers, [item])
+    taggers.close()  # a VLM would leave the generating model no room
+    if isinstance(tagged, Failure):
+        raise SynthError(f"tagger {', '.join(spec.name for spec in specs)}: {tagged.detail}")
+    return tagged
 
 
-def _tag_lines(look: PreviewTask, tags: list[dict[str, Any]]) -> Iterator[str]:
-    files = {one.name: one.file for one in look.job.definitions.taggers}
+async def _converse(
+    task: PreviewTask, tagged: Tagged, rows: Sequence[dict[str, Any]]
+) -> tuple[list[tuple[Request, Reply]], Outcome]:
+    """Hold the conversation on the image; return its calls and its outcome."""
+    context = generate.context_of(task.job)
+    recipes = context.recipes()
+    engine = Recorder(await open_engine(context.model, context.engine))
+    assignments = [assignment_of(row, recipes[row["type"], row["form"]]) for row in rows]
+    image = LoadedImage(task.image, task.image_id, tuple(tag["path"] for tag in tagged.tags))
+    settings = ConversationContext(context.prompts, context.sampling, context.scores, context.seed)
+    outcome = await conversation.converse(image, assignments, engine, settings)
+    await engine.close()
+    return engine.calls, outcome
+
+
+def _tag_lines(task: PreviewTask, tagged: Tagged) -> Iterator[str]:
+    files = {spec.name: spec.file for spec in task.job.definitions.taggers}
     yield from ("", f"TAG       {', '.join(files)}")
-    for tag in tags:
+    for tag in tagged.tags:
         threshold = files[tag["tagger"]].threshold_of(tag["path"])
         limit = "" if threshold is None else f"  (threshold {threshold:.2f})"
         by = f"  by {tag['tagger']}" if len(files) > 1 else ""
         yield f"  {tag['score']:.2f}  {tag['path']}{limit}{by}"
-    if not tags:
+    if not tagged.tags:
         yield "  no tag is sure enough"
+    yield from (f"  left out: {phrase}" for phrase in tagged.left_out)
 
 
-def _plan_lines(drawer: Assigner, row: dict[str, Any], drawn: list[dict[str, Any]]) -> Iterator[str]:
-    rules, fired = drawer.context.rules, drawer.fired(row)
-    yield from ("", f"PLAN      {len(fired)} of {len(rules.lines)} rules of mapping '{rules.name}' fire")
+def _plan_lines(assigner: Assigner, row: dict[str, Any], assignments: Sequence[dict[str, Any]]) -> Iterator[str]:
+    rules, fired = assigner.context.rules, assigner.fired(row)
+    yield from ("", f"PLAN      {len(fired)} of {len(rules.rules)} rules of mapping '{rules.name}' fire")
     for number in fired:
-        line = rules.lines[number]
+        line = rules.rules[number]
         yield f"  {line.where}  {', '.join(line.rule.patterns)}"
-        yield from (f"      {told}" for told in effects(line.rule))
-    weights = drawer.weights.named(fired)
+        yield from (f"      {effect}" for effect in effects(line.rule))
+    weights = assigner.weights.named(fired)
     total = sum(weights.values()) or 1.0
-    balance = drawer.context.settings.balance
-    unknown = ", before balancing, which takes all images to see" if balance.types or balance.tags else ""
-    yield f"  {len(weights)} instruction types{unknown}; the likeliest:"
-    for path, weight in sorted(weights.items(), key=lambda item: -item[1])[:8]:
+    balance = assigner.context.settings.balance
+    unbalanced = ", before balancing, which takes all images to see" if balance.types or balance.tags else ""
+    yield f"  {len(weights)} instruction types{unbalanced}; the likeliest:"
+    for path, weight in sorted(weights.items(), key=lambda item: -item[1])[:LIKELIEST]:
         yield f"    {weight / total:5.1%}  {path}"
     yield "  drawn for this image:"
-    for one in drawn:
-        because = f"  because of {', '.join(one['because'])}" if one["because"] else ""
-        yield f"    {one['type']} #{one['ordinal']}, {one['form']}, {one['language']}{because}"
+    for drawn in assignments:
+        because = f"  because of {', '.join(drawn['because'])}" if drawn["because"] else ""
+        yield f"    {drawn['type']} #{drawn['ordinal']}, {drawn['form']}, {drawn['language']}{because}"
 
 
 def _call_lines(calls: Sequence[tuple[Request, Reply]], system: str | None) -> Iterator[str]:
@@ -149,18 +163,17 @@ def _call_lines(calls: Sequence[tuple[Request, Reply]], system: str | None) -> I
     if system:
         yield f"  system: {system.strip()}"
     for request, reply in calls:
-        seen = "image + " if request.image is not None else ""
-        shown = (
-            request.given
-            if request.given is not None
-            else f"({reply.failure}: {reply.detail})"
-            if reply.failure
-            else reply.text
-        )
-        counts = f"{reply.prompt_tokens} tokens in, {reply.cached_tokens} cached, {reply.output_tokens} out, {reply.seconds:.2f} s"
-        yield from ("", f"  [{request.purpose}] {seen}text   {counts}")
+        content = "image + text" if request.image is not None else "text"
+        tokens = f"{reply.prompt_tokens} tokens in, {reply.cached_tokens} cached, {reply.output_tokens} out"
+        yield from ("", f"  [{request.purpose}] {content}   {tokens}, {reply.seconds:.2f} s")
         yield from (f"    | {line}" for line in request.text.splitlines())
-        yield from (f"    > {line}" for line in str(shown).splitlines())
+        yield from (f"    > {line}" for line in _reply_text(request, reply).splitlines())
+
+
+def _reply_text(request: Request, reply: Reply) -> str:
+    if request.given is not None:
+        return request.given
+    return f"({reply.failure}: {reply.detail})" if reply.failure else reply.text
 
 
 def _pair_lines(outcome: Outcome) -> Iterator[str]:
@@ -170,14 +183,13 @@ def _pair_lines(outcome: Outcome) -> Iterator[str]:
         if row["outcome"] == "failed":
             yield f"  {row['type']}, {row['form']}: failed: {row['reason']} ({row['detail'] or row['raw_question']!r})"
             continue
-        options = "".join(
-            f"  {letter}. {option}" for letter, option in zip("ABCDEFGHIJ", row["options"] or [], strict=False)
-        )
+        lettered = zip(LETTERS, row["options"] or [], strict=False)
+        options = "".join(f"  {letter}. {option}" for letter, option in lettered)
         yield f"  {row['type']}, {row['form']}"
         yield f"    Q: {row['question']}{options}"
         yield f"    A: {row['answer']}"
-        yield "    " + ", ".join(_told(name, scores[row["pair_id"], name]) for name in outcome.scores)
+        yield "    " + ", ".join(_score(name, scores[row["pair_id"], name]) for name in outcome.scores)
 
 
-def _told(name: str, row: dict[str, Any]) -> str:
+def _score(name: str, row: dict[str, Any]) -> str:
     return f"{name}: {row['reason']}" if row["value"] is None else f"{name} {row['value']:.2f}"

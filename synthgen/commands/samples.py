@@ -1,12 +1,10 @@
 """A few training samples as text, so that a run ends with something to look at.
 
-Comes in: an output folder. Goes out: lines with an image's uri, its questions, answers and scores, from samples spread over
-the shards; of a few neighbours the one with the most instruction types. Reads the footer of the shards and a few rows. Shards that
-are older than the decisions are only named. Where a run ends with its tags, these are counted instead.
+Only the footers of the shards and a few rows are read. A run that ends with its tags shows the count of each tag.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -16,14 +14,17 @@ from synthgen.console import pluralize
 from synthgen.store import Folder, RunFolder
 from synthgen.tables import PACK, SELECT, TAG, tags_table
 
-NEIGHBOURS = 12
-TAGS = 10  # that are shown of all
+NEIGHBOURS = 12  # rows of which the one with the most instruction types is shown
+TAGS = 10  # shown of all
 RARE = 5
-TURNS = 5  # that are shown of a sample
+TURNS = 5  # shown of a sample
 
 
 def text(run: RunFolder, count: int = 3) -> str:
-    """Up to `count` samples, each once, and where the shards are; "" if there are none."""
+    """Return up to `count` different samples and the place of the shards; "" if there are none.
+
+    The samples are spread over the shards. Shards that are older than the decisions are only named.
+    """
     log = run.log(PACK)
     files = [file.name for file in log.files("data") if file.rows]
     if not files:
@@ -32,60 +33,76 @@ def text(run: RunFolder, count: int = 3) -> str:
     shards = f"{pluralize(len(files), 'shard')}: {data.url}/*.parquet"
     if run.log(SELECT).counts().get("kept", 0) != log.counts().get("turns", 0):
         return f"\npack has not run yet on these decisions; of earlier ones {shards}"
-    # Stretches that share no row, so that no sample is shown twice; of a small shard some are empty.
-    spread = [divmod(index * len(files), count) for index in range(count)]
-    stretches = [
-        (number, Fraction(rest, count), Fraction(min(rest + len(files), count), count)) for number, rest in spread
-    ]
-    lines = [line for number, start, end in stretches for line in _sample(data, files[number], start, end)]
+    lines = [line for name, start, end in _stretches(files, count) for line in _sample(data, name, start, end)]
     return "\n".join([*lines, "", shards])
 
 
 def tags(run: RunFolder, taggers: Iterable[str], leaves: Iterable[str]) -> str:
-    """How many images have each tag, the most frequent first; and which leaves of the taxonomy no image has."""
-    images = Counter[str]()
-    for partition in run.log(TAG).partitions:
-        found: dict[str, set[str]] = {}
-        for tagger in taggers:
-            for row in run.table(TAG, partition, tags_table(tagger)).to_pylist():
-                found.setdefault(row["object_id"], set()).update(tag["path"] for tag in row["tags"])
-        images.update(path for paths in found.values() for path in paths)
-    absent = sorted(set(leaves) - images.keys())
-    ordered = sorted(images.items(), key=lambda one: (-one[1], one[0]))
+    """Return how many images have each tag, the most frequent first, and the leaves that no image has.
+
+    Args:
+        run: The output folder.
+        taggers: The names of the taggers whose tags count.
+        leaves: The leaves of the taxonomy.
+    """
+    images = _images_by_tag(run, taggers)
+    ordered = sorted(images.items(), key=lambda item: (-item[1], item[0]))
     lines = [f"{'tag':<45} {'images':>9}", *(f"{path:<45} {count:>9,}" for path, count in ordered[:TAGS])]
-    if rest := ordered[TAGS:]:
-        lines.append(
-            f"… and {pluralize(len(rest), 'tag')} more; the rarest: "
-            + ", ".join(f"{path} {count:,}" for path, count in rest[-RARE:])
-        )
-    if absent:
+    if others := ordered[TAGS:]:
+        rarest = ", ".join(f"{path} {count:,}" for path, count in others[-RARE:])
+        lines.append(f"… and {pluralize(len(others), 'tag')} more; the rarest: {rarest}")
+    if absent := sorted(set(leaves) - images.keys()):
         more = f" and {len(absent) - TAGS} more" if len(absent) > TAGS else ""
         lines.append(f"found in no image: {', '.join(absent[:TAGS])}{more}")
     return "\n".join(lines)
 
 
+def _images_by_tag(run: RunFolder, taggers: Iterable[str]) -> Counter[str]:
+    images, names = Counter[str](), list(taggers)
+    for partition in run.log(TAG).partitions:
+        paths: dict[str, set[str]] = {}
+        for tagger in names:
+            for row in run.table(TAG, partition, tags_table(tagger)).to_pylist():
+                paths.setdefault(row["object_id"], set()).update(tag["path"] for tag in row["tags"])
+        images.update(path for of_image in paths.values() for path in of_image)
+    return images
+
+
+def _stretches(files: Sequence[str], count: int) -> Iterator[tuple[str, Fraction, Fraction]]:
+    """Yield `count` stretches as (file, start, end), where start and end are shares of the file's rows.
+
+    They share no row, so no sample is shown twice; a stretch of a small shard may be empty.
+    """
+    for index in range(count):
+        number, rest = divmod(index * len(files), count)
+        yield files[number], Fraction(rest, count), Fraction(min(rest + len(files), count), count)
+
+
 def _sample(folder: Folder, name: str, start: Fraction, end: Fraction) -> Iterator[str]:
-    """A sample from between two shares of a file's first rows; nothing if no row is there."""
+    """Yield the lines of a sample from between two shares of a file's first rows; none if no row is there."""
     with folder.fs.open(folder.full(name)) as file:
         parquet = pq.ParquetFile(file, pre_buffer=False)
-        columns = [one for one in parquet.schema_arrow.names if one != "images"]
-        rows = parquet.read_row_group(0, columns=columns, use_threads=False)  # see store/commits.py
-    first, behind = int(start * rows.num_rows), int(end * rows.num_rows)
-    some = rows.slice(first, min(NEIGHBOURS, behind - first)).to_pylist()
-    if not some:
+        columns = [column for column in parquet.schema_arrow.names if column != "images"]
+        table = parquet.read_row_group(0, columns=columns, use_threads=False)  # see store/commits.py
+    first, stop = int(start * table.num_rows), int(end * table.num_rows)
+    rows = table.slice(first, min(NEIGHBOURS, stop - first)).to_pylist()
+    if not rows:
         return
-    row = max(some, key=lambda one: len(set(one["types"])))
-    yield from ("", row["uris"][0])
+    row = max(rows, key=lambda row: len(set(row["types"])))
     questions, answers = (_texts(row["messages"], role) for role in ("user", "assistant"))
-    scores = [one.removeprefix("score_") for one in columns if one.startswith("score_")]
+    yield from ("", row["uris"][0])
     for turn, (question, answer) in enumerate(zip(questions[:TURNS], answers, strict=False)):
-        told = ", ".join(
-            f"{one} {row[f'score_{one}'][turn]:.2f}" for one in scores if row[f"score_{one}"][turn] is not None
-        )
         yield f"  Q: {question}"
-        yield f"  A: {answer}   ({row['types'][turn]}; {told})"
+        yield f"  A: {answer}   ({row['types'][turn]}; {_scores(row, turn)})"
     if len(questions) > TURNS:
         yield f"  … and {len(questions) - TURNS} more"
+
+
+def _scores(row: dict[str, Any], turn: int) -> str:
+    scores = {name: values[turn] for name, values in row.items() if name.startswith("score_")}
+    return ", ".join(
+        f"{name.removeprefix('score_')} {value:.2f}" for name, value in scores.items() if value is not None
+    )
 
 
 def _texts(messages: list[dict[str, Any]], role: str) -> list[str]:

@@ -1,1 +1,1 @@
-"""What users write: pipelines, taxonomies, mappings, prompt packs, and the replies that models write back."""
+"""Definition files (pipelines, taxonomies, mappings, prompt packs), and the parser of the replies to prompts."""

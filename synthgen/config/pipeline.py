@@ -1,8 +1,7 @@
-"""What a pipeline file may say: its sections, their defaults, how it is loaded and what may be set from the command line.
+"""Pipeline files: their sections in the order of the stages, every setting with its default, and `--set` overrides.
 
-Comes in: the name of a pipeline and `key=value` overrides. Goes out: a frozen Pipeline. Sections stand in the order of
-the stages and have their names. Settings that shape rows are part of a table's fingerprint (`_shape` in job/job.py says
-which); those that only say how fast or where (`workers`, `batch`, most of `engine`) can change between two starts of one run.
+Settings that shape rows are part of a table's fingerprint (`_shape` in job/job.py lists them). The others only decide
+speed and place (`workers`, `batch`, most of `engine`) and can change between two starts of one run.
 """
 
 import re
@@ -11,7 +10,6 @@ from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import Field, model_validator
 
 from synthgen.config import library
@@ -33,53 +31,38 @@ from synthgen.config.strict_yaml import Document, parse
 from synthgen.errors import UserMistake, attempted
 from synthgen.tables import ANSWER_FORMS
 
-# Of vLLM's options those that can change a reply.
-SHAPING = (
-    "dtype",
-    "quantization",
-    "kv_cache_dtype",
-    "max_model_len",
-    "mm_processor_kwargs",
-    "hf_overrides",
-    "tokenizer",
-)
-
 
 class SourceConfig(Section):
-    """Where the images are: a folder, a glob, an s3:// or gs:// prefix, a Parquet file or a folder of them, or urls:FILE."""
+    """The place of the images: a folder, a glob, an s3:// or gs:// prefix, one or more Parquet files, or urls:FILE."""
 
     uri: Uri | None = None  # usually given on the command line
-    hosts: tuple[str, ...] = ()  # of a list of URLs: what may be fetched from, as example.org or *.example.org
+    hosts: tuple[str, ...] = ()  # for urls:FILE: allowed hosts, such as example.org or *.example.org
     suffixes: tuple[str, ...] = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
-    image_column: str = "image"  # of Parquet: bytes, or the datasets library's struct of bytes and path
-    meta_columns: tuple[str, ...] = ()  # of Parquet: carried along as source_meta
-    sidecar: str | None = None  # suffix of a JSON file beside each image (".json"), carried along as source_meta
+    image_column: str = "image"  # for Parquet: bytes, or the datasets library's struct of bytes and path
+    meta_columns: tuple[str, ...] = ()  # for Parquet: columns kept as source_meta
+    sidecar: str | None = None  # suffix of a JSON file beside each image (".json"), kept as source_meta
 
 
 class ImagesConfig(Section):
-    """What may be decoded, checked from the header before any pixel is, and what the models see of it."""
+    """Limits on images, checked in the file's header before any pixel is decoded, and the size that models see."""
 
     formats: tuple[ImageFormat, ...] = Field(default=("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "MPO"), min_length=1)
-    max_bytes: int = Field(default=64 * 2**20, gt=0)
-    max_pixels: int = Field(default=100_000_000, gt=0)  # width x height of the file
-    max_frames: int = Field(default=1000, gt=0)  # the first is taken
-    min_side: int = Field(default=16, gt=0)
-    max_aspect: float = Field(
-        default=100.0, ge=1
-    )  # longer side / shorter side; models refuse more, or see nothing in it
-    decode_seconds: float = Field(default=20.0, gt=0)
+    max_bytes: int = Field(default=64 * 2**20, gt=0)  # of the file
+    max_pixels: int = Field(default=100_000_000, gt=0)  # width x height
+    max_frames: int = Field(default=1000, gt=0)  # of an animation, of which only the first frame is used
+    min_side: int = Field(default=16, gt=0)  # pixels
+    max_aspect: float = Field(default=100.0, ge=1)  # longer / shorter side; models refuse or misread longer images
+    decode_seconds: float = Field(default=20.0, gt=0)  # then the decoder is killed
     model_pixels: int = Field(default=1_003_520, gt=0)  # larger images are scaled down to this for the models
 
 
 class TagConfig(Section):
-    """Stage 1."""
+    """Stage 1, tag: which tags each image has."""
 
-    tagger: Taggers  # of several the tags are merged; each keeps its tagger's name
-    workers: int = Field(default=1, gt=0)
-    batch: int = Field(default=64, gt=0)
-    gpus: float | None = Field(
-        default=None, ge=0
-    )  # per worker; without it an equal part of all GPUs, a quarter of one at most
+    tagger: Taggers  # the tags of several taggers are merged; each tag keeps the name of its tagger
+    workers: int = Field(default=1, gt=0)  # Ray actors
+    batch: int = Field(default=64, gt=0)  # images per call of the tagger
+    gpus: float | None = Field(default=None, ge=0)  # per worker; by default an equal share of all GPUs, at most 0.25
 
     @property
     def taggers(self) -> tuple[str, ...]:
@@ -90,78 +73,57 @@ class TagConfig(Section):
 class BalanceConfig(Section):
     """How strongly rare tags and types are favoured: 0 not at all, 1 in inverse proportion to their frequency."""
 
-    tags: float = Field(
-        default=0.0, ge=0, le=1
-    )  # images with rare tags are asked more, others less; every image at least once
-    types: float = Field(default=0.0, ge=0, le=1)  # each image is asked more of the rare types that suit it
+    tags: float = Field(default=0.0, ge=0, le=1)  # more questions for images with rare tags; at least one for each
+    types: float = Field(default=0.0, ge=0, le=1)  # more questions of the rare types that suit an image
 
 
 class PlanConfig(Section):
-    """Stage 2."""
+    """Stage 2, plan: which instruction types each image is asked."""
 
     mapping: str
-    per_image: int = Field(default=4, gt=0)  # questions; with balance.tags, of an image of ordinary tags
-    per_type: int = Field(default=2, gt=0)  # at most so many questions of one type on one image
+    per_image: int = Field(default=4, gt=0)  # questions; with balance.tags, for an image with average tags
+    per_type: int = Field(default=2, gt=0)  # most questions of one type for one image
     forms: FormShares = Field(default_factory=lambda: {"short": 1.0, "brief": 1.0, "detailed": 1.0})
     languages: Shares = Field(default_factory=lambda: {"English": 1.0})
-    near_duplicates: int = Field(default=4, ge=-1, le=16)  # perceptual hashes within so many bits; -1 keeps all
+    near_duplicates: int = Field(default=4, ge=-1, le=16)  # differing bits of the perceptual hash; -1 keeps all images
     balance: BalanceConfig = BalanceConfig()
-    caps: Mapping[str, Annotated[int, Field(ge=0)]] = Field(
-        default_factory=dict
-    )  # type pattern -> at most so many questions in all
-    share: float = Field(
-        default=1.0, gt=0, le=1
-    )  # of each type's questions, how many are kept; `synth plan --budget` finds it
+    caps: Mapping[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)  # type pattern -> most questions
+    share: float = Field(default=1.0, gt=0, le=1)  # part of each type's questions to keep; see `synth plan --budget`
     seed: int = 0
 
 
 class EngineConfig(Section):
     """What serves the model. `options` go to vLLM's engine arguments, or into the calls of an endpoint, as they are."""
 
-    kind: Literal["vllm", "endpoint", "scripted"] = "vllm"
+    kind: str = "vllm"  # the kinds, and which settings each needs: engines/kinds.py
     urls: BaseUrls = ()  # of endpoints
     key_env: str = "OPENAI_API_KEY"  # endpoint: the environment variable that holds the key, if there is one
-    script: str | None = None  # scripted: module:attribute, a class with the Engine's call
+    script: str | None = None  # the earlier spelling of kind: module:Class, with kind: scripted
     replicas: int = Field(default=1, gt=0)
     gpus: float = Field(default=1, ge=0)  # per replica; above 1 means tensor parallel
     cpus: float = Field(default=1, ge=0)
     in_flight: int | None = Field(default=None, gt=0)  # conversations at once; by default from the KV cache
     host_megabytes: int = Field(default=2048, gt=0)  # decoded images of the conversations in flight, per replica
-    call_seconds: float = Field(default=600.0, gt=0)  # a call that takes longer has failed
-    stall_seconds: float = Field(
-        default=300.0, gt=0
-    )  # without a reply to any of the calls in flight, after which the engine is replaced
+    call_seconds: float = Field(default=600.0, gt=0)  # then the call has failed
+    stall_seconds: float = Field(default=300.0, gt=0)  # without a reply to any call; then the engine is replaced
     retries: int = Field(default=3, ge=0)
     template: TemplateOptions = Field(default_factory=dict)  # options of the chat template
     environment: Variables = Field(default_factory=dict)  # vllm: environment variables of the engine
     options: Mapping[str, Any] = Field(default_factory=dict)
 
-    @model_validator(mode="after")
-    def _has_urls(self) -> "EngineConfig":
-        if self.kind == "endpoint" and not self.urls:
-            raise ValueError("an endpoint needs urls, a list of base URLs such as http://127.0.0.1:8000/v1")
-        return self
-
-    @property
-    def shaping(self) -> dict[str, Any]:
-        """The options that can change a reply, and those of the chat template, if there are any; the others say how fast."""
-        of_all = tuple(self.options) if self.kind == "endpoint" else SHAPING
-        shaping = {key: self.options[key] for key in of_all if key in self.options}
-        return {**shaping, "template": dict(self.template)} if self.template else shaping
-
 
 class PriceConfig(Section):
-    """What the engine costs, in any currency: machines by the hour, endpoints by the token. `synth plan` reads it."""
+    """The price of the engine for `synth plan`, in any currency: by the GPU-hour, by the token, or both."""
 
     currency: str = Field(default="USD", pattern="^[A-Za-z]{1,8}$")
-    gpu_hour: float = Field(default=0.0, ge=0)  # of a replica, where it has no GPU
-    prompt_million: float = Field(default=0.0, ge=0)  # tokens read that were not in the prefix cache
-    cached_million: float = Field(default=0.0, ge=0)  # tokens read that were
+    gpu_hour: float = Field(default=0.0, ge=0)  # per replica-hour where a replica has no GPU
+    prompt_million: float = Field(default=0.0, ge=0)  # prompt tokens that are not in the prefix cache
+    cached_million: float = Field(default=0.0, ge=0)  # prompt tokens that are
     output_million: float = Field(default=0.0, ge=0)  # tokens written
 
 
 class SamplingConfig(Section):
-    """How replies are drawn. A temperature of 0 is greedy."""
+    """The sampling of replies. A temperature of 0 is greedy."""
 
     ask_temperature: float = Field(default=0.7, ge=0)
     answer_temperature: float = Field(default=0.0, ge=0)
@@ -171,7 +133,7 @@ class SamplingConfig(Section):
 
 
 class GenerateConfig(Section):
-    """Stage 3."""
+    """Stage 3, generate: questions, answers and scores from a model."""
 
     model: str
     revision: str | None = None
@@ -183,81 +145,75 @@ class GenerateConfig(Section):
 
 
 class Threshold(Section):
-    """The values of a score that are kept."""
+    """The range of a score in which pairs are kept."""
 
     min: float | None = None
     max: float | None = None
-    forms: tuple[AnswerForm, ...] = ANSWER_FORMS  # to which answer forms it applies
+    forms: tuple[AnswerForm, ...] = ANSWER_FORMS  # the answer forms that it applies to
 
     @model_validator(mode="after")
-    def _in_order(self) -> "Threshold":
+    def _check_order(self) -> "Threshold":
         if self.min is not None and self.max is not None and self.min > self.max:
             raise ValueError(f"min {self.min:g} is above max {self.max:g}, so no pair could be kept")
         return self
 
 
 class SelectConfig(Section):
-    """Stage 4."""
+    """Stage 4, select: which pairs are kept."""
 
     keep: Mapping[str, Threshold] = Field(default_factory=dict)  # score name -> threshold
     min_question_characters: int = Field(default=6, ge=0)
     max_answer_characters: int = Field(default=8000, gt=0)
     forbidden: Expressions = ()  # regular expressions that no question or answer may match
-    near_questions: float = Field(
-        default=0.8, ge=0, le=1
-    )  # Jaccard similarity from which one of an image is dropped; 1: equal only
-    same_question: int | None = Field(default=None, gt=0)  # at most so many pairs with one wording over the whole set
+    near_questions: float = Field(default=0.8, ge=0, le=1)  # Jaccard similarity that drops the second; 1: equal only
+    same_question: int | None = Field(default=None, gt=0)  # most pairs with the same question in the whole data set
 
 
 class PackConfig(Section):
-    """Stage 5."""
+    """Stage 5, pack: the kept pairs as shards of training samples."""
 
-    workers: int = Field(default=1, gt=0)
+    workers: int = Field(default=1, gt=0)  # Ray actors
     shard_megabytes: int = Field(default=400, gt=0)
     row_group_megabytes: int = Field(default=64, gt=0)
     images: Literal["original", "resized"] = "original"
-    metadata: Literal["stripped", "kept"] = "stripped"  # EXIF and the like can tell where a photograph was taken
-    max_turns: int = Field(default=16, gt=0)
-    license: str | None = None  # of the data set; never guessed
-    languages: tuple[Language, ...] = ()  # ISO 639 codes for the card; never guessed
+    metadata: Literal["stripped", "kept"] = "stripped"  # EXIF can reveal where a photograph was taken
+    max_turns: int = Field(default=16, gt=0)  # pairs per sample
+    license: str | None = None  # for the data set card; never guessed
+    languages: tuple[Language, ...] = ()  # ISO 639 codes for the data set card; never guessed
 
 
 class TrainConfig(Section):
-    """After the stages: what `synth train` does with the shards."""
+    """`synth train`, after the stages: training on the shards."""
 
-    what: Literal["all", "language", "projector"] = "all"  # what is learned; language: all but the vision tower
+    what: Literal["all", "language", "projector"] = "all"  # trained parameters; language: all but the vision tower
     steps: int = Field(default=300, gt=0)
-    batch: int = Field(default=8, gt=0)  # samples a step
-    micro_batch: int | None = Field(default=None, gt=0)  # samples at once on the device, where a batch does not fit
+    batch: int = Field(default=8, gt=0)  # samples per step
+    micro_batch: int | None = Field(default=None, gt=0)  # samples on the device at once, where a batch does not fit
     learning_rate: float = Field(default=1e-5, gt=0)
     warmup: float = Field(default=0.03, ge=0, lt=1)  # share of the steps
     weight_decay: float = Field(default=0.01, ge=0)
-    max_tokens: int = Field(default=4096, gt=0)  # a longer sample is left out and counted
-    model_pixels: int = Field(
-        default=1_003_520, gt=0
-    )  # larger images are scaled down to this before the model's own scaling
+    max_tokens: int = Field(default=4096, gt=0)  # longer samples are skipped and counted
+    model_pixels: int = Field(default=1_003_520, gt=0)  # larger images are scaled down before the model's own scaling
     seed: int = 0
     workers: int = Field(default=2, gt=0)  # threads that prepare batches
     checkpoint_every: int = Field(default=100, gt=0)  # steps
 
 
 class LearnConfig(Section):
-    """Before the stages: how `synth learn` makes a mapping of a seed set."""
+    """`synth learn`, before the stages: a mapping learned from a seed data set."""
 
-    find_types: Literal["text", "model"] = "text"  # what sorts questions into types where the seed does not
-    top_k: int = Field(default=8, gt=0)  # types a tag
-    temperature: float = Field(
-        default=1.0, ge=0.01
-    )  # towards 0 a tag asks its strongest type alone, towards infinity all alike
-    min_support: int = Field(default=3, gt=0)  # images from which on a tag and a type count as a pair
-    merge_twins: bool = False  # make types one that differ by name alone
+    find_types: Literal["text", "model"] = "text"  # how to find the type of a question whose type the seed lacks
+    top_k: int = Field(default=8, gt=0)  # types per tag
+    temperature: float = Field(default=1.0, ge=0.01)  # near 0 a tag asks only its strongest type; high: all equally
+    min_support: int = Field(default=3, gt=0)  # fewest images with a tag and a type for the pair to count
+    merge_twins: bool = False  # merge types that differ only by name
 
 
 class Pipeline(Section):
-    """A pipeline file."""
+    """The contents of pipelines/NAME.yaml."""
 
     about: str
-    notice: str | None = None  # said before every run
+    notice: str | None = None  # printed before every run
     source: SourceConfig = SourceConfig()
     images: ImagesConfig = ImagesConfig()
     tag: TagConfig
@@ -270,53 +226,55 @@ class Pipeline(Section):
 
 
 def load(name: str, overrides: Sequence[str] = ()) -> Pipeline:
-    """The pipeline of that name with `section.key=value` overrides, or all that is wrong with it."""
+    """Load a pipeline with `section.key=value` overrides.
+
+    Raises:
+        Mistakes: Every mistake in its file and in the overrides.
+    """
     return library.check(read(name, overrides), Pipeline)
 
 
 def read(name: str, overrides: Sequence[str] = ()) -> Document:
-    """The same, not yet checked; an override that cannot be applied is among the document's faults."""
+    """Read a pipeline unchecked; an override that cannot be applied is among the document's faults."""
     document = library.load("pipeline", name)
     for override in overrides:
         faults = list(document.faults)
-        document = attempted(faults, partial(_with_override, document, override)) or replace(
-            document, faults=tuple(faults)
-        )
+        edited = attempted(faults, partial(_with_override, document, override))
+        document = edited or replace(document, faults=tuple(faults))
     return document
 
 
 def _with_override(document: Document, override: str) -> Document:
-    """The document with one key replaced; the value is read as YAML, as it would be in the file."""
+    """Return the document with one key replaced; the value is read as YAML, as in the file."""
+    typed = f"--set {redact(override)}"
     dotted, equals, text = override.partition("=")
     keys = tuple(dotted.split("."))
     if not equals or not all(keys):
-        raise UserMistake(f"--set {override}: write it as section.key=value")
+        raise UserMistake(f"{typed}: write it as section.key=value")
     try:
         parsed = parse(document.path, text)
-        value = parsed.values if text else ""
     except UserMistake as error:
-        raise UserMistake(f"--set {override}: the value is not YAML; put it in quotes if it is text") from error
+        raise UserMistake(f"{typed}: the value is not valid YAML; put it in quotes if it is text") from error
     if parsed.faults:
-        raise UserMistake(f"--set {unsigned(override)}: a key of the value is given twice")
+        raise UserMistake(f"{typed}: a key of the value is given twice")
     lines = {place: line for place, line in document.lines.items() if place[: len(keys)] != keys}
     for depth in range(1, len(keys) + 1):
-        lines.setdefault(keys[:depth], f"--set {unsigned(override)}")
-    return replace(document, values=_replaced(document.values, keys, value, override), lines=lines)
+        lines.setdefault(keys[:depth], typed)
+    value = parsed.values if text else ""
+    return replace(document, values=_replace_at(document.values, keys, value, typed), lines=lines)
 
 
-def unsigned(text: str) -> str:
-    """What was typed, as a message may repeat it: without what stands where passwords and signatures do."""
+def redact(text: str) -> str:
+    """Return typed text for a message, without the parts of URIs that can hold passwords and signatures."""
     return re.sub(r"\?[^\s'\"\]]*", "?…", re.sub(r"://[^\s/@]+@", "://…@", text))
 
 
-def _replaced(values: Any, keys: tuple[str, ...], value: Any, override: str) -> Any:
-    if not keys:
+def _replace_at(values: Any, keys: tuple[str, ...], value: Any, typed: str, depth: int = 0) -> Any:
+    """Return the values with `value` at `keys`, of which the first `depth` lead to `values`."""
+    if depth == len(keys):
         return value
+    key = keys[depth]
     if not isinstance(values, Mapping):
-        raise UserMistake(f"--set {override}: '{keys[0]}' cannot be set here, as what it would belong to holds no keys")
-    return {**values, keys[0]: _replaced(values.get(keys[0], {}), keys[1:], value, override)}
-
-
-def as_text(pipeline: Pipeline) -> str:
-    """The pipeline with every default written out, as YAML."""
-    return yaml.safe_dump(pipeline.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        above = ".".join(keys[:depth]) or "the file"
+        raise UserMistake(f"{typed}: '{key}' cannot be set, because {above} has no keys")
+    return {**values, key: _replace_at(values.get(key, {}), keys, value, typed, depth + 1)}

@@ -1,96 +1,54 @@
-"""What is said to a model.
+"""Prompt packs: the templates of every call to a model, and the instruction types that they ask.
 
-Comes in: a prompt pack (prompts/NAME.yaml) and the families of instruction types that it lists (prompts/families/).
-Goes out: a Prompts, whose templates render to the text of a call. Templates are sandboxed, strict Jinja: a missing variable
-is an error, and nothing in a text file can reach Python.
+Templates are strict, sandboxed Jinja: a missing variable is an error, and no definition file can reach Python. Loading
+a pack fills in every template for every instruction type, so that a template that fails is found before a run starts.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from jinja2 import StrictUndefined, Template
 from jinja2.meta import find_undeclared_variables
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from synthgen.config import library
+from synthgen.config import families, library
+from synthgen.config.families import Form, InstructionType
 from synthgen.config.library import Section
 from synthgen.config.replies import LETTERS, Question, Style
 from synthgen.config.strict_yaml import Document
-from synthgen.config.taxonomy import Node, Tree, grow
+from synthgen.config.taxonomy import Node, Tree
 from synthgen.errors import Mistakes, attempted, nearest
 from synthgen.tables import ANSWER_FORMS
 
-Form = Literal["short", "brief", "detailed", "choice"]
-
-
-class InstructionLeaf(Section):
-    """An instruction type."""
-
-    about: str
-    needs: str
-    ask_as: str | None = None  # the words for this type, where a model was trained on fixed ones
-    forms: tuple[Form, ...] = Field(min_length=1)
-    examples: tuple[str, ...] = Field(min_length=2)
-    most: int | None = Field(default=None, gt=0)  # questions of one image, where an image has only so many of this type
-
-
-def _kind_of(value: Any) -> str:
-    """Which kind of node is meant, so that a mistake in one is told as a mistake in that one alone; only a group has keys below it."""
-    if not isinstance(value, Mapping):
-        return "InstructionLeaf"
-    is_bare = value.keys() & InstructionLeaf.model_fields.keys() <= {"about"}
-    has_below = "types" in value or (is_bare and any(isinstance(one, Mapping) for one in value.values()))
-    return "InstructionGroup" if has_below else "InstructionLeaf"
-
-
-class InstructionGroup(Section):
-    """An inner node of a family."""
-
-    about: str
-    types: dict[
-        str,
-        Annotated[
-            Annotated["InstructionGroup", Tag("InstructionGroup")] | Annotated[InstructionLeaf, Tag("InstructionLeaf")],
-            Discriminator(_kind_of),
-        ],
-    ] = Field(min_length=1)
-
-
-class FamilyFile(Section):
-    """prompts/families/NAME.yaml"""
-
-    about: str
-    types: dict[str, InstructionGroup] = Field(min_length=1)
-
 
 class AskPrompt(Section):
-    """How questions of a type are asked for."""
+    """The call that asks for questions of one type."""
 
     text: str
     parse: Style
-    none: str | None = None  # lines: the reply that declines; json declines by an empty list
+    none: str | None = None  # with `lines`: the reply by which the model declines; with `json` it is an empty list
     max_tokens: int = Field(default=512, gt=0)
 
     @model_validator(mode="after")
-    def _none_of_lines(self) -> "AskPrompt":
+    def _check_none(self) -> "AskPrompt":
         if self.none is not None and self.parse == "json":
-            raise ValueError("`none` is of `parse: lines`; with json a model declines by an empty list")
+            raise ValueError("`none` needs `parse: lines`; with json the model declines by an empty list")
         return self
 
 
 class AnswerPrompt(Section):
-    """How a question is answered in one form."""
+    """The call that asks for the answer to a question, in one answer form."""
 
     text: str
     max_tokens: int = Field(gt=0)
-    turn: str | None = None  # the user's words in the training sample, by default the question and its options
+    turn: str | None = None  # the user's words in the training sample; by default the question and its options
 
 
 class PlainPrompt(Section):
-    """A call that is neither."""
+    """A call for a score whose reply is plain text."""
 
     text: str
     max_tokens: int = Field(default=128, gt=0)
@@ -112,7 +70,7 @@ def kind_of_judge(value: Any) -> str:
 
 
 class PackFile(Section):
-    """prompts/NAME.yaml"""
+    """The contents of prompts/NAME.yaml."""
 
     about: str
     families: tuple[str, ...] = Field(min_length=1)
@@ -139,29 +97,8 @@ class PackFile(Section):
 
 
 @dataclass(frozen=True)
-class InstructionType:
-    """A kind of question: a leaf of the instruction tree, as templates see it (`type.about`)."""
-
-    path: str
-    about: str
-    needs: str
-    ask_as: str
-    forms: tuple[Form, ...]
-    examples: tuple[str, ...]
-    most: int | None = None
-
-    @property
-    def name(self) -> str:
-        return self.path.rpartition("/")[2].replace("_", " ")
-
-    @property
-    def family(self) -> str:
-        return self.path.partition("/")[0]
-
-
-@dataclass(frozen=True)
 class Prompts:
-    """A pack with the instruction types that it asks."""
+    """A prompt pack with the instruction types that it asks."""
 
     name: str
     pack: PackFile
@@ -169,21 +106,22 @@ class Prompts:
     types: Mapping[str, InstructionType]
 
     def ask(self, form: str) -> AskPrompt:
-        """The asking prompt for an answer form; multiple choice has its own."""
+        """Return the asking prompt for an answer form; multiple choice may have a different one."""
         return self.pack.ask_choice if form == "choice" and self.pack.ask_choice else self.pack.ask
 
 
 def load(name: str) -> Prompts:
-    """The pack of that name with its families, every template compiled once, or all that is wrong with them."""
+    """Load a prompt pack with its families.
+
+    Raises:
+        Mistakes: Every mistake in its file and in those of its families.
+    """
     document = library.load("prompts", name)
     faults: list[str] = []
     pack = attempted(faults, lambda: library.check(document, PackFile))
-    tree = _families(document, faults)
-    types = {path: _instruction_type(path, tree) for path in tree.leaves}
-    answered = document.at(("answer",))
-    if isinstance(answered, Mapping):
-        missing = [form for form in _forms(types) if form not in answered]
-        faults += [f"{document.where(('answer',))}: no answer prompt for the form '{form}'" for form in missing]
+    tree = _merged_tree(document, faults)
+    types = families.instruction_types(tree)
+    faults += _unanswered_forms(document, types)
     judges = document.at(("judge",))
     names = list(judges) if isinstance(judges, Mapping) else []
     for place, values in _templates(list(types.values()) or [_ANY_TYPE], names):
@@ -197,50 +135,50 @@ def load(name: str) -> Prompts:
 
 
 def types_of(name: str) -> list[str]:
-    """The instruction types of a pack, whatever is wrong with its prompts; all that is wrong with its families, if anything is."""
+    """Return the instruction types of a pack, even if its prompts have mistakes.
+
+    Raises:
+        Mistakes: Every mistake in its families.
+    """
     faults: list[str] = []
-    tree = _families(library.load("prompts", name), faults)
+    tree = _merged_tree(library.load("prompts", name), faults)
     if faults:
         raise Mistakes(faults)
     return list(tree.leaves)
 
 
-def family(document: Document) -> Tree:
-    """The tree of instruction types of a family, or all that is wrong with it."""
-    faults: list[str] = []
-    attempted(faults, lambda: library.check(document, FamilyFile))
-    tree = attempted(faults, lambda: grow(document, "types", "types", "about"))
-    if faults:
-        raise Mistakes(faults)
-    assert tree
-    return tree
-
-
-def _families(document: Document, faults: list[str]) -> Tree:
-    """The trees of all families of a pack as one; of a family with mistakes only these."""
+def _merged_tree(document: Document, faults: list[str]) -> Tree:
+    """Return the trees of a pack's families as one; a family with mistakes only adds to the faults."""
     nodes: dict[str, Node] = {}
-    for name in library.named("family", document, ("families",), faults):
-        tree = attempted(faults, partial(_family, name))
-        if tree and (twice := set(tree.nodes) & set(nodes)):
-            faults.append(
-                f"{library.find('family', name)}: {', '.join(sorted(twice)[:3])}: also in another family of pack '{document.path.stem}'"
-            )
-        nodes.update(tree.nodes if tree else {})
+    for name in library.known_names("family", document, ("families",), faults):
+        tree = attempted(faults, partial(families.load, name))
+        if tree is None:
+            continue
+        if shared := sorted(tree.nodes.keys() & nodes.keys()):
+            file, pack = library.find("family", name), document.path.stem
+            faults.append(f"{file}: {', '.join(shared[:3])}: also in another family of pack '{pack}'")
+        nodes.update(tree.nodes)
     return Tree(nodes)
 
 
-def _family(name: str) -> Tree:
-    return family(library.load("family", name))
+def _unanswered_forms(document: Document, types: Mapping[str, InstructionType]) -> list[str]:
+    """Return a fault for each answer form that a type has and the pack has no prompt for."""
+    answers = document.at(("answer",))
+    if not isinstance(answers, Mapping):
+        return []
+    used = {form for kind in types.values() for form in kind.forms}
+    missing = [form for form in ANSWER_FORMS if form in used and form not in answers]
+    return [f"{document.where(('answer',))}: no answer prompt for the form '{form}'" for form in missing]
 
 
 def render(text: str, **values: Any) -> str:
-    """A template with its variables filled in; surrounding blank space is dropped, so that prompts have one spelling."""
-    return _compiled(text).render(**values).strip()
+    """Fill in a template; surrounding white space is dropped, so that it cannot change a prompt."""
+    return _compile(text).render(**values).strip()
 
 
 @cache
 def asks_many(prompt: AskPrompt) -> bool:
-    """Whether one call can ask for several questions: whether the template says how many."""
+    """Return whether one call can ask for several questions, because the template says how many."""
     return "n" in variables_of(prompt.text)
 
 
@@ -250,7 +188,7 @@ def variables_of(text: str) -> set[str]:
 
 
 def recipe_texts(prompts: Prompts, instruction_type: str, form: str) -> dict[str, Any]:
-    """Everything in the pack that shapes pairs of one type and form; part of the recipe that names a pair."""
+    """Return everything in the pack that shapes pairs of one type and form, for the recipe of these pairs."""
     kind = prompts.types[instruction_type]
     return {
         "system": prompts.pack.system,
@@ -261,29 +199,17 @@ def recipe_texts(prompts: Prompts, instruction_type: str, form: str) -> dict[str
 
 
 def turn_text(prompts: Prompts, form: str, question: str, options: Sequence[str]) -> str:
-    """The user's words in a training sample."""
+    """Return the user's words in a training sample."""
     template = prompts.pack.answer[form].turn  # type: ignore[index]
     if template is not None:
         return render(template, question=question, options=list(options))
     return "\n".join([question, *(f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=False))])
 
 
-def _instruction_type(path: str, tree: Tree) -> InstructionType:
-    values = tree.nodes[path].values
-    name = tree.nodes[path].spoken
-    texts = (values["about"], values["needs"], values.get("ask_as", name))
-    return InstructionType(path, *texts, tuple(values["forms"]), tuple(values["examples"]), values.get("most"))
-
-
-def _forms(types: Mapping[str, InstructionType]) -> list[str]:
-    used = {form for kind in types.values() for form in kind.forms}
-    return [form for form in ANSWER_FORMS if form in used]
-
-
 _SAMPLE = Question("How many dogs are there?", ("one", "two", "three", "four"))
 _ANY_TYPE = InstructionType(
     "any/type", "anything", "anything", "type", ("short",), ("What?", "Which?")
-)  # where no family is right
+)  # where every family has mistakes
 SCORE_VARIABLES = ("question", "answer", "type", "language")  # of the templates below `judge`
 Values = dict[str, Any]
 
@@ -291,7 +217,7 @@ Values = dict[str, Any]
 def _templates(
     types: Sequence[InstructionType], judges: Sequence[str]
 ) -> Iterator[tuple[tuple[str, ...], list[Values]]]:
-    """Yield the places of a pack that hold templates, with values for all variables that each may use.
+    """Yield the place of every template in a pack, with sample values for all variables that it may use.
 
     Args:
         types: The instruction types that templates are tried with.
@@ -314,19 +240,19 @@ def _templates(
 
 
 def _template_fault(text: str, samples: list[Values]) -> str | None:
-    """What is wrong with a template: found by filling it in once for every type, so that no run finds it later."""
+    """Return the fault of a template, found by filling it in once for every type, or None."""
     try:
         if unknown := variables_of(text) - set(samples[0]):
             return "; ".join(f"unknown variable '{name}': {nearest(name, samples[0])}" for name in sorted(unknown))
         for values in samples:
             render(text, **values)
     except Exception as error:  # a template can compute, so it can fail in any way
-        return f"is not a template that works: {error}"
+        return f"the template fails: {error}"
     return None
 
 
 @cache
-def _compiled(text: str) -> Template:
+def _compile(text: str) -> Template:
     return _ENVIRONMENT.from_string(text)
 
 

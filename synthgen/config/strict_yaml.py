@@ -1,8 +1,8 @@
-"""Reads the YAML of a text file strictly, with the line of every key.
+"""A strict YAML reader that keeps the line of every key.
 
-Comes in: text. Goes out: a Document. YAML is read strictly because its leniency costs data: PyYAML lets a repeated key win
-silently and reads `no` as False. Here a repeated key is an error, keys are text, only `true` and `false` are booleans. Aliases,
-explicit tags and very deep nesting are refused: no shelf file needs them, and a few lines of them can keep a reader busy for ever.
+PyYAML is lenient where it costs data: a repeated key wins silently, and `no` is read as False. Here a repeated key is
+an error, every key is text, and only `true` and `false` are booleans. Aliases, type tags and very deep nesting are
+refused: no definition file needs them, and a few lines of them can keep a parser busy for ever.
 """
 
 import re
@@ -16,118 +16,126 @@ from yaml.reader import ReaderError
 
 from synthgen.errors import UserMistake
 
-QUOTES = 'wants quotes, as "**" and "**/scene"'  # else YAML takes it for the name of another place
-NOT_IN_LINE = "is not indented as its neighbours are"
-PLAIN = (  # what a problem of PyYAML's most often comes of
-    (r"expected (<block end>|'<document start>'), but found '(<block|\?|-)", f"the line {NOT_IN_LINE}"),
-    (r"mapping values are not allowed", f"a ': ' inside a text, which wants quotes then, or a line that {NOT_IN_LINE}"),
-    (
-        r"sequence entries are not allowed",
-        f"a '- ' inside a text, which wants quotes then, or a line that {NOT_IN_LINE}",
-    ),
-    (r"could not find expected ':'", f"the line has no ': ' behind a key, or {NOT_IN_LINE}"),
-    (r"found character '\\t'", "a tab; indent with blanks"),
-    (r"found character '(.)'", r"a text that begins with \1 wants quotes"),
+QUOTES = 'needs quotes, as in "**" or "**/scene"'  # without them YAML reads * as an alias
+MISALIGNED = "is not indented like the lines around it"
+NEEDS_QUOTES_OR_INDENT = f"in text, which then needs quotes, or a line that {MISALIGNED}"
+EXPLANATIONS = (  # PyYAML's message -> the mistake that most often causes it
+    (r"expected (<block end>|'<document start>'), but found '(<block|\?|-)", f"the line {MISALIGNED}"),
+    (r"mapping values are not allowed", f"a ': ' {NEEDS_QUOTES_OR_INDENT}"),
+    (r"sequence entries are not allowed", f"a '- ' {NEEDS_QUOTES_OR_INDENT}"),
+    (r"could not find expected ':'", f"the line has no ': ' after a key, or {MISALIGNED}"),
+    (r"found character '\\t'", "a tab; indent with spaces"),
+    (r"found character '(.)'", r"text that begins with \1 needs quotes"),
     (r"expected ',' or '(.)', but got '<stream end>'", r"a bracket is never closed; \1 is missing"),
     (
         r"expected ',' or '(.)', but got '(.*)'",
-        r"\2 where , or \1 should be; a text with signs in it wants quotes inside brackets",
+        r"\2 in place of , or \1; text with punctuation needs quotes inside brackets",
     ),
 )
-DEEPEST = 60  # levels of a file; the deepest of ours has 9
+DEEPEST = 60  # levels of nesting; the deepest shipped file has 9
 
 KeyPath = tuple[str | int, ...]
 
 
 @dataclass(frozen=True)
 class Document:
-    """A YAML file as read: its values, and the line of each key for messages."""
+    """A YAML file as read: its values, and the line of each key for error messages."""
 
     path: Path
     values: Any
-    lines: Mapping[KeyPath, int | str] = field(repr=False)  # a text where the value did not come from the file
-    faults: tuple[str, ...] = ()  # what is wrong with how it is written; told with all that `check` finds
+    lines: Mapping[KeyPath, int | str] = field(repr=False)  # text for a value that did not come from the file
+    faults: tuple[str, ...] = ()  # mistakes in the YAML itself, reported with those that `library.check` finds
 
     def where(self, place: KeyPath) -> str:
-        """`file:line` of a key, or of the nearest one that encloses it."""
+        """Return `file:line` of a key, or of the nearest key that encloses it."""
         while place not in self.lines and place:
             place = place[:-1]
         line = self.lines.get(place, 1)
         return line if isinstance(line, str) else f"{self.path}:{line}"
 
     def at(self, place: KeyPath) -> Any:
-        """The value at a place, whatever is wrong elsewhere; None if there is none."""
+        """Return the value at a place, or None; mistakes elsewhere in the file do not matter."""
         value = self.values
         for part in place:
-            is_there = (
-                part in value if isinstance(value, Mapping) else isinstance(value, list) and part in range(len(value))
-            )
-            value = value[part] if is_there else None
+            if isinstance(value, Mapping):
+                value = value.get(part)
+            elif isinstance(value, list) and isinstance(part, int) and part in range(len(value)):
+                value = value[part]
+            else:
+                return None
         return value
 
-    def words(self, place: KeyPath) -> dict[KeyPath, str]:
-        """The names that are said at a place, each with its own: a text, the texts of a list, or the keys."""
+    def names_at(self, place: KeyPath) -> dict[KeyPath, str]:
+        """Return the names at a place, each by its own place: a text, the texts of a list, or the keys of a mapping."""
         value = self.at(place)
         if isinstance(value, list):
-            return {(*place, number): one for number, one in enumerate(value) if isinstance(one, str)}
+            return {(*place, number): item for number, item in enumerate(value) if isinstance(item, str)}
         if isinstance(value, Mapping):
             return {(*place, key): key for key in value}
         return {place: value} if isinstance(value, str) else {}
 
 
 def parse(path: Path, text: str) -> Document:
-    """YAML text as a Document; `path` is for messages."""
+    """Read YAML text as a Document; `path` is only used in messages.
+
+    Raises:
+        UserMistake: The text is not YAML. Repeated keys do not raise; they are among the document's faults.
+    """
     try:
         loader = _StrictLoader(text)
         node = loader.get_single_node()
+        if node is None:
+            return Document(path, {}, {})
         lines: dict[KeyPath, int | str] = {}
-        repeats = [f"{path}:{line}: key '{key}' is given twice" for key, line in _walk(node, (), lines)] if node else []
-        return Document(path, loader.construct_document(node) if node else {}, lines, tuple(repeats))
+        repeats = _collect_lines(node, (), lines)
+        faults = tuple(f"{path}:{line}: key '{key}' is given twice" for key, line in repeats)
+        return Document(path, loader.construct_document(node), lines, faults)
     except yaml.YAMLError as error:
-        raise UserMistake(f"{path}:{_line_of_fault(error, text)}: is not YAML: {_problem(error)}") from error
+        raise UserMistake(f"{path}:{_line_of(error, text)}: invalid YAML: {_explain(error)}") from error
     except ValueError as error:  # a number of thousands of digits
-        raise UserMistake(f"{path}: is not YAML: {error}") from error
+        raise UserMistake(f"{path}: invalid YAML: {error}") from error
 
 
-def _line_of_fault(error: yaml.YAMLError, text: str) -> int:
+def _line_of(error: yaml.YAMLError, text: str) -> int:
     if isinstance(error, ReaderError):
         return text.count("\n", 0, error.position) + 1
-    is_before = (
-        getattr(error, "context", None) == "while scanning a simple key"
-    )  # the problem is seen on the line after
-    mark = getattr(error, "context_mark" if is_before else "problem_mark", None)
+    # A key without a colon is only noticed on the line after it.
+    is_on_line_before = getattr(error, "context", None) == "while scanning a simple key"
+    mark = getattr(error, "context_mark" if is_on_line_before else "problem_mark", None)
     return mark.line + 1 if mark else 1
 
 
-def _problem(error: yaml.YAMLError) -> str:
+def _explain(error: yaml.YAMLError) -> str:
     if isinstance(error, ReaderError):
-        return f"the character U+{error.character:04X} may not stand in a text file"
-    told = str(getattr(error, "problem", None) or error)
+        return f"the character U+{error.character:04X} is not allowed"
     if getattr(error, "context", None) == "while scanning an alias":
-        return f"a word that begins with * {QUOTES}"
-    return next((found.expand(words) for pattern, words in PLAIN if (found := re.match(pattern, told))), told)
+        return f"text that begins with * {QUOTES}"
+    problem = str(getattr(error, "problem", None) or error)
+    for pattern, explanation in EXPLANATIONS:
+        if match := re.match(pattern, problem):
+            return match.expand(explanation)
+    return problem
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """SafeLoader whose plain scalars are what they look like: `no`, `on` and `12:30` stay text."""
+    """A SafeLoader without YAML 1.1's surprises: `no`, `on` and `12:30` stay text."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 - PyYAML's own protocol
     depth = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        """The next node; what a shelf file has no use for is refused here, before it can cost anything."""
+        """Return the next node; refuse unsupported YAML here, before it can cost time or memory."""
         event: Any = self.peek_event()  # type: ignore[no-untyped-call]
         if isinstance(event, yaml.AliasEvent):
-            raise _refused(f"aliases (*name) are not used in shelf files; a pattern that begins with * {QUOTES}", event)
+            raise _refusal(f"aliases (*name) are not allowed; a pattern that begins with * {QUOTES}", event)
         if getattr(event, "tag", None) is not None:
-            raise _refused(
-                f"tags such as {event.tag.replace('tag:yaml.org,2002:', '!!')} are not used in shelf files", event
-            )
+            tag = event.tag.replace("tag:yaml.org,2002:", "!!")
+            raise _refusal(f"type tags such as {tag} are not allowed", event)
         is_key = isinstance(parent, yaml.MappingNode) and index is None
         if is_key and not isinstance(event, yaml.ScalarEvent):
-            raise _refused("a key must be a word", event)
+            raise _refusal("a key must be plain text", event)
         if self.depth >= DEEPEST:
-            raise _refused(f"nested more than {DEEPEST} levels deep", event)
+            raise _refusal(f"nested more than {DEEPEST} levels deep", event)
         self.depth += 1
         node = super().compose_node(parent, index)
         self.depth -= 1
@@ -136,36 +144,33 @@ class _StrictLoader(yaml.SafeLoader):
         return node
 
 
-def _refused(problem: str, event: Any) -> yaml.YAMLError:
+def _refusal(problem: str, event: Any) -> yaml.YAMLError:
     return yaml.composer.ComposerError(None, None, problem, event.start_mark)
 
 
-for _tag, _pattern, _first in (
+_FLOAT = r"^[-+]?(?:[0-9][0-9_]*)?\.[0-9]+(?:[eE][-+]?[0-9]+)?$|^[-+]?[0-9]+(?:\.[0-9]+)?[eE][-+]?[0-9]+$"
+for _tag, _pattern, _first_characters in (
     ("bool", r"^(?:true|false)$", "tf"),
     ("int", r"^[-+]?(?:0|[1-9][0-9_]*)$", "-+0123456789"),
-    (
-        "float",
-        r"^[-+]?(?:[0-9][0-9_]*)?\.[0-9]+(?:[eE][-+]?[0-9]+)?$|^[-+]?[0-9]+(?:\.[0-9]+)?[eE][-+]?[0-9]+$",
-        "-+.0123456789",
-    ),
+    ("float", _FLOAT, "-+.0123456789"),
     ("null", r"^(?:null|~|)$", ["n", "~", ""]),
 ):
-    _StrictLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), list(_first))
+    _StrictLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), list(_first_characters))
 
 
-def _walk(node: yaml.Node, place: KeyPath, lines: dict[KeyPath, int | str]) -> list[tuple[str, int]]:
-    """Notes the line of every key below a node; returns the keys that are given twice."""
+def _collect_lines(node: yaml.Node, place: KeyPath, lines: dict[KeyPath, int | str]) -> list[tuple[str, int]]:
+    """Add the line of every key below a node to `lines`; return each repeated key with its line."""
     lines[place] = node.start_mark.line + 1
     repeats: list[tuple[str, int]] = []
     if isinstance(node, yaml.SequenceNode):
         for index, item in enumerate(node.value):
-            repeats += _walk(item, (*place, index), lines)
+            repeats += _collect_lines(item, (*place, index), lines)
     elif isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
+        keys: set[str] = set()
         for key, value in node.value:
-            if key.value in seen:
+            if key.value in keys:
                 repeats.append((key.value, key.start_mark.line + 1))
-            seen.add(key.value)
-            repeats += _walk(value, (*place, key.value), lines)
+            keys.add(key.value)
+            repeats += _collect_lines(value, (*place, key.value), lines)
             lines[(*place, key.value)] = key.start_mark.line + 1
     return repeats

@@ -1,8 +1,8 @@
-"""A tree of names: the tags of an image taxonomy and the instruction types of a prompt family alike.
+"""Trees of names: the tags of an image taxonomy, and the instruction types of a family.
 
-Comes in: a `tags:` or `types:` mapping of a shelf file. Goes out: a Tree whose nodes are known by their path
-("animal/bird/owl"), and `matches`, the one pattern language of the mappings. A node below another implies it. Node names
-are unique in their tree, so that a path can be moved without changing what a name means.
+A node is known by its path ("animal/bird/owl") and implies every node above it. Names are unique in their tree, so a
+node can move without changing the meaning of its name. `matches` is the one pattern language of mappings, caps and
+thresholds.
 """
 
 import re
@@ -24,11 +24,11 @@ NAME = re.compile(r"[a-z0-9][a-z0-9_]*")
 
 @dataclass(frozen=True)
 class Node:
-    """One name of a tree."""
+    """A tag or an instruction type, or a group of them."""
 
     path: str
     means: str
-    values: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    values: Mapping[str, Any] = field(default_factory=dict, repr=False)  # the keys of the node in its file
     children: tuple[str, ...] = ()
 
     @property
@@ -38,12 +38,12 @@ class Node:
 
     @property
     def parent(self) -> str:
-        """The path above; "" at the top."""
+        """The path above; "" for a root."""
         return self.path.rpartition("/")[0]
 
     @property
-    def spoken(self) -> str:
-        """The name as words."""
+    def words(self) -> str:
+        """The name with spaces for underscores."""
         return self.name.replace("_", " ")
 
 
@@ -61,24 +61,26 @@ class Tree:
 
     @property
     def roots(self) -> tuple[str, ...]:
+        """The paths of the nodes without a parent."""
         return tuple(path for path in self.nodes if "/" not in path)
 
     @property
     def leaves(self) -> tuple[str, ...]:
+        """The paths of the nodes without children."""
         return tuple(path for path, node in self.nodes.items() if not node.children)
 
 
-def _with_a_place(template: str) -> str:
+def _check_template(template: str) -> str:
     if "{}" not in template:
-        raise ValueError(f"'{template}' has no place for a tag's name; write {{}} there, as in 'a photo of a {{}}.'")
+        raise ValueError(f"'{template}' has no {{}} for the tag's name; write it as in 'a photo of a {{}}.'")
     return template
 
 
-Template = Annotated[str, AfterValidator(_with_a_place)]
+Template = Annotated[str, AfterValidator(_check_template)]
 
 
 class TagEntry(Section):
-    """A node of a taxonomy; a leaf may also be written as its meaning alone."""
+    """A tag in a taxonomy file; one without further keys may be written as its meaning alone."""
 
     means: str = Field(min_length=1)
     also: tuple[str, ...] = ()
@@ -87,16 +89,16 @@ class TagEntry(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _of_its_meaning(cls, value: Any) -> Any:
+    def _expand_meaning(cls, value: Any) -> Any:
         if isinstance(value, str):
             return {"means": value}
         if not isinstance(value, Mapping | TagEntry):
-            raise PydanticCustomError("tag", "must be a line of text that says what it means, or keys with values")
+            raise PydanticCustomError("tag", "must be text that says what the tag means, or keys with values")
         return value
 
 
 class TaxonomyFile(Section):
-    """taggers/taxonomies/NAME.yaml"""
+    """The contents of taggers/taxonomies/NAME.yaml."""
 
     about: str
     templates: list[Template] = Field(min_length=1)
@@ -105,7 +107,7 @@ class TaxonomyFile(Section):
 
 @dataclass(frozen=True)
 class Taxonomy:
-    """The tags an image can have, each with the phrasings that stand for it before a text encoder."""
+    """The tags that an image can have, each with the phrasings that a text encoder compares with the image."""
 
     name: str
     about: str
@@ -114,11 +116,15 @@ class Taxonomy:
 
 
 def load(name: str) -> Taxonomy:
-    """The taxonomy of that name, or all that is wrong with it."""
+    """Load a taxonomy.
+
+    Raises:
+        Mistakes: Every mistake in its file.
+    """
     document = library.load("taxonomy", name)
     faults: list[str] = []
     file = attempted(faults, lambda: library.check(document, TaxonomyFile))
-    tree = attempted(faults, lambda: grow(document, "tags", "tags", "means"))
+    tree = attempted(faults, lambda: build_tree(document, root="tags", below="tags", meaning="means"))
     if faults:
         raise Mistakes(faults)
     assert file and tree
@@ -126,32 +132,39 @@ def load(name: str) -> Taxonomy:
     return Taxonomy(name, file.about, tree, phrasings)
 
 
-def grow(document: Document, root: str, below: str, meaning: str) -> Tree:
-    """The tree under the key `root`, whose nodes keep their children under `below` and their line under `meaning`.
+def build_tree(document: Document, root: str, below: str, meaning: str) -> Tree:
+    """Build the tree of a definition file. Only its names are checked; `library.check` reports nodes of another shape.
 
-    Its names are what is checked here; a node of another shape, which `shelves.check` tells of, counts as a leaf.
+    Args:
+        document: The file as read.
+        root: The key at the top of the file that holds the roots of the tree.
+        below: The key of a node that holds its children.
+        meaning: The key of a node that holds its meaning.
+
+    Raises:
+        Mistakes: A name is not valid, or is used twice.
     """
     nodes: dict[str, Node] = {}
     faults: list[str] = []
-    first_line: dict[str, str] = {}
-    top = _children(document.values, root)
+    first_use: dict[str, str] = {}  # name -> file:line
+    roots = _children(document.values, root)
     # (path of the parent, name, value, place in the file), the next one last
     stack: list[tuple[str, str, Any, tuple[str, ...]]] = [
-        ("", name, top[name], (root, name)) for name in reversed(list(top))
+        ("", name, roots[name], (root, name)) for name in reversed(list(roots))
     ]
     while stack:
         parent, name, value, place = stack.pop()
         where = document.where(place)
         if not NAME.fullmatch(name):
-            faults.append(f"{where}: '{name}' is not a name; use lower-case letters, digits and _")
-        if name in first_line:
-            faults.append(f"{where}: '{name}' is also at {first_line[name]}; a name may stand in a tree once")
-        first_line.setdefault(name, where)
+            faults.append(f"{where}: '{name}' is not a valid name; use lower-case letters, digits and _")
+        if name in first_use:
+            faults.append(f"{where}: '{name}' is already used at {first_use[name]}; a name must be unique in its tree")
+        first_use.setdefault(name, where)
         path = f"{parent}/{name}" if parent else name
         values = value if isinstance(value, Mapping) else {meaning: value}
         children = _children(values, below)
-        own = {key: item for key, item in values.items() if key != below}
-        nodes[path] = Node(path, values.get(meaning, ""), own, tuple(f"{path}/{child}" for child in children))
+        own_values = {key: item for key, item in values.items() if key != below}
+        nodes[path] = Node(path, values.get(meaning, ""), own_values, tuple(f"{path}/{child}" for child in children))
         stack += [(path, child, children[child], (*place, below, child)) for child in reversed(list(children))]
     if faults:
         raise Mistakes(faults)
@@ -159,42 +172,50 @@ def grow(document: Document, root: str, below: str, meaning: str) -> Tree:
 
 
 def _children(values: Any, below: str) -> Mapping[str, Any]:
-    found = values.get(below) if isinstance(values, Mapping) else None
-    return found if isinstance(found, Mapping) else {}
+    children = values.get(below) if isinstance(values, Mapping) else None
+    return children if isinstance(children, Mapping) else {}
 
 
 def matches(pattern: str, path: str) -> bool:
-    """Whether a path fits a pattern: `*` is part of one level, `**` any depth; `document/**` fits `document` too."""
-    return _compiled(pattern).fullmatch("/" + path) is not None
+    """Return whether a path fits a pattern.
+
+    `*` stands for part of one level and `**` for any number of levels, so `document/**` fits `document` too.
+    """
+    return _compile(pattern).fullmatch("/" + path) is not None
 
 
 def matching(patterns: Sequence[str], paths: Sequence[str]) -> list[str]:
-    """The paths that fit any of the patterns, in their own order."""
+    """Return the paths that fit any of the patterns, in the order of the paths."""
     return [path for path in paths if any(matches(pattern, path) for pattern in patterns)]
 
 
 def with_ancestors(paths: Sequence[str]) -> list[str]:
-    """The paths and everything that they imply, parents first, each once."""
-    found: dict[str, None] = {}
+    """Return the paths and all paths above them, parents first, each once."""
+    expanded: dict[str, None] = {}
     for path in paths:
         parts = path.split("/")
         for depth in range(1, len(parts) + 1):
-            found.setdefault("/".join(parts[:depth]))
-    return list(found)
+            expanded.setdefault("/".join(parts[:depth]))
+    return list(expanded)
 
 
-def alike(pattern: str, known: Sequence[str]) -> str:
-    """The end of a message on a pattern that matches nothing: the nearest path, or a pattern of the same make over one."""
-    every = with_ancestors(known)
-    start, end = ("**/" if pattern.startswith("**/") else ""), ("/**" if pattern.endswith("/**") else "")
-    patterns = (
-        {f"{start}{path.rpartition('/')[2] if start else path}{end}" for path in every} if start or end else set[str]()
-    )
-    return close(pattern, patterns).rstrip() or nearest(pattern, known)
+def nearest_pattern(pattern: str, known: Sequence[str]) -> str:
+    """Return the end of a message about a pattern that matches no known path.
+
+    A pattern with `**/` in front or `/**` behind gets a suggestion of the same form.
+    """
+    before = "**/" if pattern.startswith("**/") else ""
+    after = "/**" if pattern.endswith("/**") else ""
+    if before or after:
+        paths = with_ancestors(known)
+        names = [path.rpartition("/")[2] for path in paths] if before else paths
+        if suggestion := close(pattern, {f"{before}{name}{after}" for name in names}):
+            return suggestion.rstrip()
+    return nearest(pattern, known)
 
 
 @cache
-def _compiled(pattern: str) -> re.Pattern[str]:
+def _compile(pattern: str) -> re.Pattern[str]:
     parts = []
     for part in pattern.split("/"):
         parts.append(r"(?:/[^/]+)*" if part == "**" else "/" + "[^/]*".join(map(re.escape, part.split("*"))))
@@ -202,6 +223,7 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 
 
 def _templates_for(tree: Tree, node: Node, default: Sequence[str]) -> Sequence[str]:
+    """Return the templates of a node, or those of its nearest ancestor that has some, or the default."""
     while True:
         if own := node.values.get("templates"):
             return list(own)
@@ -211,6 +233,6 @@ def _templates_for(tree: Tree, node: Node, default: Sequence[str]) -> Sequence[s
 
 
 def _phrasings(node: Node, templates: Sequence[str]) -> tuple[str, ...]:
-    names = [node.spoken, *node.values.get("also", [])]
-    filled = [template.replace("{}", name) for name in names for template in templates]
-    return (*filled, f"{node.spoken}: {node.means}")
+    names = [node.words, *node.values.get("also", [])]
+    sentences = [template.replace("{}", name) for name in names for template in templates]
+    return (*sentences, f"{node.words}: {node.means}")

@@ -1,12 +1,12 @@
-"""Near duplicates among texts and among perceptual hashes of images: who stands for whom.
+"""Near duplicates among texts and among perceptual hashes of images.
 
-Comes in: texts or 64-bit hashes, in the order in which they count as earlier. Goes out: for each the index of the one that
-stands for it, itself if it is kept. The rule is first come: an item is dropped if it is near to an earlier item that is
-kept, and the earliest such item stands for it. Nothing else enters, so the result does not depend on how the work is cut.
+Items count as earlier in the order in which they are given. An item is dropped if it is near to an earlier item that is
+kept, and the earliest such item represents it. The result depends on nothing else, so not on how the work is divided.
 
-Both kinds are found alike (greedy.py): every item gets a few keys, made so that near items share one (images.py,
-job/resolve.py); items that share a key are candidates; each candidate is then compared for good. Nothing is indexed: keys are
-grouped by sorting, so memory stays near that of the input, however large a cluster of duplicates.
+Texts and images share one method (greedy.py). Every item gets a few keys, chosen so that near items share one
+(images.py, texts.py). Items that share a key are candidates, and each pair of candidates is compared exactly. Keys
+are grouped by sorting rather than in an index, so memory stays near that of the input, however large a cluster of
+duplicates.
 """
 
 from synthgen.dedup.images import near_images

@@ -1,9 +1,8 @@
-"""Which of many questions repeat another: of the same image in nearly the same words, or too many of a wording in all.
+"""Questions that repeat another: nearly the same words about the same image, or one too many of a wording in the set.
 
-Comes in: the questions of all partitions that nothing else speaks against, a partition at a time. Goes out: one byte a question.
-Near ones are looked for within an image, wordings are counted over everything; so the questions are set aside on disk by a hash
-of their image, and those that are left, where wordings are limited, once more by a hash of their words. Memory holds that one
-byte of each question and one bucket of texts, however many images there are.
+Near questions are searched for within an image, wordings are counted over the whole set. So questions are spilled to
+disk by a hash of their image, and those that remain, if wordings are limited, once more by a hash of their words.
+Memory holds one byte for each question and one bucket of texts, however many images there are.
 """
 
 from pathlib import Path
@@ -16,10 +15,9 @@ import pyarrow as pa
 from synthgen.dedup import near_texts
 from synthgen.store.spill import Spill
 
-FIRST, NEAR, COMMON = range(
-    3
-)  # of its image and wording; near to an earlier one of its image; one too many of its wording
-BUCKET_ROWS = 20_000  # questions, as many as a bucket should have
+# The verdicts: kept; near to an earlier question of its image; one too many of its wording.
+FIRST, NEAR, COMMON = range(3)
+BUCKET_ROWS = 20_000  # questions that a bucket should have
 MOST_BUCKETS = 256
 ASKED = pa.schema(
     [
@@ -35,52 +33,66 @@ Verdicts = npt.NDArray[np.uint8]
 
 
 class QuestionDedup:
-    """The questions of a set, compared with each other. What comes first: an earlier epoch, then round, then number."""
+    """The questions of a set, compared with each other; an earlier epoch, then round, then number comes first."""
 
     def __init__(self, folder: Path, pairs: int) -> None:
-        """`pairs` is about how many there will be."""
+        """Prepare a comparison.
+
+        Args:
+            folder: A folder on local disk for the spilled questions.
+            pairs: About how many questions there will be.
+        """
         self._folder = folder
         self._buckets = min(MOST_BUCKETS, 1 + pairs // BUCKET_ROWS)
         self._by_image = Spill(folder / "by-image")
         self._pairs = 0
 
     def add(self, rows: pa.Table) -> slice:
-        """The next partition: rows with epoch, round, image_id, and `plain`, null where the pair is out already. Returns their numbers."""
+        """Add the next partition and return the numbers of its questions.
+
+        Args:
+            rows: Columns epoch, round, image_id and `plain`, which is null for a pair that is dropped already.
+        """
         start, self._pairs = self._pairs, self._pairs + rows.num_rows
         rows = rows.append_column("number", pa.array(np.arange(start, self._pairs)))
         rows = rows.filter(rows.column("plain").is_valid())
-        self._by_image.add(self._in_buckets(rows, "image_id"))
+        self._by_image.add(self._with_buckets(rows, "image_id"))
         return slice(start, self._pairs)
 
     def verdicts(self, near: float, most: int | None) -> Verdicts:
-        """FIRST, NEAR or COMMON for every number; `near` as in dedup.near_texts, `most` of a wording or None."""
-        found = np.zeros(self._pairs, np.uint8)
+        """Return FIRST, NEAR or COMMON for every number: (questions,) uint8.
+
+        Args:
+            near: The threshold of `near_texts`.
+            most: The most questions of one wording; None for no limit.
+        """
+        verdicts = np.zeros(self._pairs, np.uint8)
         by_wording = Spill(self._folder / "by-wording")
         for bucket in range(self._buckets):
-            rows = _in_order(self._by_image.read(bucket, ASKED))
-            first = near_texts(rows.column("plain"), rows.column("image_id").to_pylist(), near) == np.arange(
-                rows.num_rows
-            )
-            found[rows.column("number").to_numpy()[~first]] = NEAR
+            rows = _sort(self._by_image.read(bucket, ASKED))
+            representative = near_texts(rows.column("plain"), rows.column("image_id").to_pylist(), near)
+            is_first = representative == np.arange(rows.num_rows)
+            verdicts[rows.column("number").to_numpy()[~is_first]] = NEAR
             if most is not None:
-                by_wording.add(self._in_buckets(rows.filter(pa.array(first)), "plain"))
-        for bucket in range(self._buckets) if most is not None else ():
-            rows = _in_order(by_wording.read(bucket, ASKED))
-            found[rows.column("number").to_numpy()[_beyond(rows.column("plain"), most or 0)]] = COMMON
-        return found
+                by_wording.add(self._with_buckets(rows.filter(pa.array(is_first)), "plain"))
+        if most is not None:
+            for bucket in range(self._buckets):
+                rows = _sort(by_wording.read(bucket, ASKED))
+                verdicts[rows.column("number").to_numpy()[_beyond(rows.column("plain"), most)]] = COMMON
+        return verdicts
 
-    def _in_buckets(self, rows: pa.Table, key: str) -> pa.Table:
+    def _with_buckets(self, rows: pa.Table, key: str) -> pa.Table:
         hashes = pd.util.hash_array(np.asarray(rows.column(key).to_pylist(), dtype=object), categorize=False)
         columns = {name: rows.column(name) for name in ASKED.names if name != "bucket"}
         return pa.table({"bucket": pa.array((hashes % self._buckets).astype(np.int16)), **columns}).cast(ASKED)
 
 
-def _in_order(rows: pa.Table) -> pa.Table:
+def _sort(rows: pa.Table) -> pa.Table:
     return rows.take(np.lexsort([rows.column(name).to_numpy() for name in ("number", "round", "epoch")]))
 
 
 def _beyond(texts: pa.ChunkedArray, most: int) -> npt.NDArray[np.int64]:
-    """The positions of those that come after `most` others of the same wording."""
+    """Return the positions of texts that come after `most` others of the same wording."""
     wording = texts.combine_chunks().dictionary_encode().indices.to_numpy()
     order = np.argsort(wording, kind="stable")
     ranked = wording[order]

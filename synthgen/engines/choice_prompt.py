@@ -1,8 +1,7 @@
-"""A model chooses among names: tags of an image, types of a question.
+"""A prompt by which a model chooses among names: the tags of an image, the types of a question.
 
-Comes in: an engine, names with a line of meaning each, and what they are chosen for. Goes out: the names chosen, best first, none
-if the model says that none fits; or, in words, why there is no choice. The reply is held to the names by a schema, so that it
-needs no interpretation; a reply that is cut off, or comes from an endpoint that heeds no schema, is no choice and says so.
+A schema restricts the reply to the names, so that it needs no interpretation. A reply that was cut off, or that comes
+from an endpoint which ignores the schema, is a Failure.
 """
 
 import json
@@ -12,14 +11,23 @@ from typing import Any
 
 from PIL.Image import Image
 
-from synthgen.engines import Engine, Request
+from synthgen.engines.protocol import Engine, Request
+from synthgen.errors import Failure
 
-TOKENS_A_NAME, TOKENS_AROUND = 24, 32  # of a reply
+TOKENS_PER_NAME, TOKENS_AROUND = 24, 32  # of a reply
+QUOTED = 100  # characters of an unreadable reply
 
 
 @dataclass(frozen=True)
 class ChoiceRequest:
-    """What is to be chosen; `names` are listed with their meanings between `head` and `question`."""
+    """One choice among names.
+
+    Attributes:
+        head: Text before the list of names.
+        names: Name to meaning; at most `most` of them are chosen.
+        question: Text after the list.
+        image_key: Identifies the pixels in the engine's caches.
+    """
 
     head: str
     names: Mapping[str, str]
@@ -29,34 +37,43 @@ class ChoiceRequest:
     image_key: str | None = None
 
 
-async def choose(engine: Engine, choice: ChoiceRequest) -> list[str] | str:
-    """At most `most` of the names, or why there is no choice; raises nothing but EngineDied."""
+async def choose(engine: Engine, choice: ChoiceRequest) -> list[str] | Failure:
+    """Return the chosen names, best first, none if the model says that none fits; or why there is no choice.
+
+    Raises:
+        EngineDied: The engine can serve no further call.
+    """
     request = Request(
-        "tag", _text(choice), TOKENS_A_NAME * choice.most + TOKENS_AROUND, choice.image, choice.image_key,
+        "tag",
+        _text(choice),
+        TOKENS_PER_NAME * choice.most + TOKENS_AROUND,
+        choice.image,
+        choice.image_key,
         schema=_schema(list(choice.names), choice.most),
-    )  # fmt: skip
+    )
     reply = await engine.generate(request)
     if reply.failure:
-        return f"{reply.failure}: {reply.detail}"
-    return _read(reply.text, choice)
+        return Failure(reply.failure, reply.detail or "")
+    return _parse(reply.text, choice)
 
 
-def _read(text: str, choice: ChoiceRequest) -> list[str] | str:
-    """The names in a reply; a name that is not among those to choose from makes it no choice."""
+def _parse(text: str, choice: ChoiceRequest) -> list[str] | Failure:
+    """Return the names in a reply; a name that was not offered makes it unparsable."""
+    failure = Failure("unparsable", f"not a choice: {text[:QUOTED]!r}")
     try:
-        found = json.loads(text)["chosen"]
+        chosen = json.loads(text)["chosen"]
     except (ValueError, KeyError, TypeError, RecursionError):
-        return f"not a choice: {text[:100]!r}"
-    if not isinstance(found, list) or not all(isinstance(name, str) and name in choice.names for name in found):
-        return f"not a choice: {text[:100]!r}"
-    return list(dict.fromkeys(found))[: choice.most]
+        return failure
+    if not isinstance(chosen, list) or not all(isinstance(name, str) and name in choice.names for name in chosen):
+        return failure
+    return list(dict.fromkeys(chosen))[: choice.most]
 
 
 def _text(choice: ChoiceRequest) -> str:
-    """The list comes first, so that the engine's cache serves it to every question."""
-    listed = "\n".join(f"- {name}: {means}" for name, means in choice.names.items())
-    wanted = 'Reply with JSON alone: {"chosen": ["name"]}, or an empty list if none fits.'
-    return f"{choice.head}\n{listed}\n\n{choice.question}\n{wanted}"
+    """Return the prompt; the list comes first, so that the engine's cache serves it to every question."""
+    listed = "\n".join(f"- {name}: {meaning}" for name, meaning in choice.names.items())
+    form = 'Reply with JSON alone: {"chosen": ["name"]}, or an empty list if none fits.'
+    return f"{choice.head}\n{listed}\n\n{choice.question}\n{form}"
 
 
 def _schema(names: list[str], most: int) -> dict[str, Any]:

@@ -1,11 +1,9 @@
-"""OpenAI-compatible endpoints: vLLM behind `vllm serve`, or anything else that speaks the chat protocol.
+"""OpenAI-compatible endpoints: vLLM behind `vllm serve`, or any other server of the chat completions protocol.
 
-Comes in: Requests with decoded images. Goes out: Replies. Calls go in turn to the endpoints that answer; 429, 5xx, time-outs
-and reset connections are tried again with backoff, on another endpoint where there is one; one that asks for patience (429) gets
-it, as long as it says and for as long as a call may take in all. An endpoint that is down is put
-aside and tried by one call now and then. Where none answers any more, the calls wait a while; then the engine counts as
-dead, because failing every row of the plan would help nobody. Images travel as lossless PNG in the request, never as a URL,
-so that an endpoint sees the pixels that vLLM in this process would see.
+Calls rotate over the endpoints that answer. One that is down is set aside and probed by a single call now and then.
+Where no endpoint answers, calls wait for a while; then the engine counts as dead, because failing every row of the plan
+would help no one. Images travel inside the request as lossless PNG, never as a URL, so that an endpoint sees the pixels
+that vLLM in this process would see.
 """
 
 import asyncio
@@ -23,44 +21,68 @@ from urllib.parse import urlsplit
 from PIL.Image import Image
 
 from synthgen.config.pipeline import EngineConfig
-from synthgen.engines import EngineDied, EngineInfo, ModelName, Reply, Request
-from synthgen.errors import ModelUnavailable
+from synthgen.engines.protocol import Capability, EngineDied, EngineInfo, ModelName, Reply, Request
+from synthgen.errors import Failure, ModelUnavailable, one_line
 
-KEPT_IMAGES = 64
-RETRIED = (404, 408, 409, 425, 429, 500, 502, 503, 504)  # 404: this endpoint does not have the model, another may
+CAPABILITIES: frozenset[Capability] = frozenset({"labels", "schema"})
+CACHED_IMAGES = 64  # data URLs
+REQUESTS_AT_ONCE = 64  # each with its own copy of a data URL, about
+# A data URL takes some four bytes a pixel, so it counts as one decoded image.
+IMAGES_IN_MEMORY = CACHED_IMAGES + REQUESTS_AT_ONCE
+
+# Retry policies of the package, each for another kind of trouble:
+#   here              a refused or broken call: `engine.retries` times, on the next endpoint, with jitter up to 30 s;
+#                     429 for as long as a call may take in all
+#   vllm.py           a call that vLLM breaks off: TRIES times at once, within the time of one call
+#   store/remote.py   a request to an object store: ATTEMPTS times, with pauses that triple
+#   store/folder.py   a conditional write that the store left undecided: TRIES times, within one such attempt
+#   workers/pool.py   a dead worker: replaced, until DEATHS_IN_A_ROW of them finish nothing
+RETRIED = (404, 408, 409, 425, 429, 500, 502, 503, 504)  # 404: another endpoint may have the model
 DOWN = (404, 502, 503, 504)
-REACH_SECONDS = 30.0  # for an endpoint to say what it serves
-ASIDE_SECONDS = 30.0  # that an endpoint which is down is left alone
-BROKEN_OFF = (
-    "abort",
-    "error",
-    "cancelled",
-    "insufficient_system_resource",
-)  # how servers say that they did not finish an answer
+LONGEST_PAUSE = 30.0  # seconds, before the jitter
+REACH_SECONDS = 30.0  # for an endpoint to list its models
+ASIDE_SECONDS = 30.0  # that an endpoint which is down gets no calls
 SILENT_SECONDS = 120.0  # without an answer from any endpoint, after which the engine is dead
+BROKEN_OFF = ("abort", "error", "cancelled", "insufficient_system_resource")  # finish reasons of an unfinished answer
+LONGEST_DETAIL = 500  # characters of a failure
+LONGEST_ERROR = 10_000  # characters in which a key is looked for; a cut through a key would show half of it
 
 
 @dataclass
 class _Endpoint:
+    """One base URL.
+
+    Attributes:
+        aside_until: Reading of the monotonic clock until which it gets no calls; 0 if its last call was answered.
+        last_call: Number of the last call that it got.
+    """
+
     url: str
     client: Any
-    aside_until: float = 0.0  # 0: it answered when it was last asked
-    used: int = 0  # the number of the last call that it got
+    aside_until: float = 0.0
+    last_call: int = 0
 
 
 @dataclass(frozen=True)
-class _Trouble:
-    """A call that came to nothing."""
+class _FailedCall:
+    """Why one attempt failed, and whether to try again.
 
-    reply: Reply
-    is_down: bool = False  # the endpoint, as far as one can see
-    again: bool = True  # trying again can help
-    is_busy: bool = False  # it asks for patience
-    pause: float = 0.0  # seconds, if it says how much of it
+    Attributes:
+        is_down: The endpoint itself seems to be down.
+        is_final: Another attempt would fail too.
+        is_busy: The endpoint limits the rate of calls (429).
+        pause: Seconds that it wants callers to wait; 0 if it does not say.
+    """
+
+    failure: Failure
+    is_down: bool = False
+    is_final: bool = False
+    is_busy: bool = False
+    pause: float = 0.0
 
 
 class EndpointEngine:
-    """One client for each URL."""
+    """An engine that sends its calls to endpoints, through one client for each URL."""
 
     def __init__(self, endpoints: list[_Endpoint], name: ModelName, settings: EngineConfig, version: str) -> None:
         self._endpoints = endpoints
@@ -68,12 +90,16 @@ class EndpointEngine:
         self._data_urls: dict[str, str] = {}
         self._numbers = itertools.count(1)
         self._answered_at = 0.0  # when any endpoint last did
-        self._most = "max_tokens"  # what the length of a reply is limited by; some models know it by another name only
-        self.facts = EngineInfo(name.model, name.revision, frozenset({"labels", "schema"}), None, version)
+        self._limit_field = "max_tokens"  # some models call it max_completion_tokens
+        self.facts = EngineInfo(name.model, name.revision, CAPABILITIES, None, version)
 
     @staticmethod
     async def reach(name: ModelName, settings: EngineConfig) -> "EndpointEngine":
-        """Asks each endpoint for its models; ModelUnavailable if none answers or none has the model."""
+        """Ask each endpoint for its models, and keep those that have this one or do not answer yet.
+
+        Raises:
+            ModelUnavailable: No endpoint answers, or none has the model.
+        """
         import openai
 
         key = _key(settings) or "none"
@@ -81,118 +107,125 @@ class EndpointEngine:
             _Endpoint(url, openai.AsyncOpenAI(base_url=url, api_key=key, max_retries=0, timeout=settings.call_seconds))
             for url in settings.urls
         ]
-        found = await asyncio.gather(*(_served(one, settings) for one in endpoints))
-        served = {model for models in found if isinstance(models, set) for model in models}
-        faults = [models for models in found if isinstance(models, str)]
-        if len(faults) == len(found):
-            raise ModelUnavailable(f"no endpoint answers: {'; '.join(faults)}")
+        answers = await asyncio.gather(*(_list_models(endpoint, settings) for endpoint in endpoints))
+        failures = [answer for answer in answers if isinstance(answer, Failure)]
+        if len(failures) == len(answers):
+            raise ModelUnavailable(f"no endpoint answers: {'; '.join(failure.detail for failure in failures)}")
+        served = {model for answer in answers if not isinstance(answer, Failure) for model in answer}
         if name.model not in served:
-            raise ModelUnavailable(
-                f"model {name.model}: is not served there; served: {', '.join(sorted(served)) or 'nothing'}"
-            )
+            known = ", ".join(sorted(served)) or "nothing"
+            raise ModelUnavailable(f"model {name.model}: is not served there; served: {known}")
         usable = [
-            one for one, models in zip(endpoints, found, strict=True) if isinstance(models, str) or name.model in models
+            endpoint
+            for endpoint, answer in zip(endpoints, answers, strict=True)
+            if isinstance(answer, Failure) or name.model in answer
         ]
         return EndpointEngine(usable, name, settings, f"openai {openai.__version__}")
 
     async def generate(self, request: Request) -> Reply:
-        """Serves one call, tried again `retries` times where trying again can help, and longer while no endpoint answers."""
+        """Serve one call, retried `retries` times where that can help, and longer while no endpoint answers."""
         if request.given is not None:
-            return Reply("", "error", "call_failed", "an endpoint gives no log-probabilities of a given reply")
+            return Reply.failed(Failure("call_failed", "an endpoint gives no log-probabilities of a given reply"))
         started, attempt, waited = time.monotonic(), 0, 0.0
         while True:
-            found = await self._try(self._next(), request, started)
-            if isinstance(found, Reply):
-                return found
+            result = await self._try(self._next(), request, started)
+            if isinstance(result, Reply):
+                return result
             attempt += 1
-            is_patient = (
-                found.is_busy and waited < self._settings.call_seconds
-            )  # a limit on the rate of calls is no failure of this one
-            if not found.again or (attempt > self._settings.retries and self._answered_at > started and not is_patient):
-                return found.reply
+            is_last = attempt > self._settings.retries
+            # A limit on the rate of calls is no failure of this one.
+            is_patient = result.is_busy and waited < self._settings.call_seconds
+            if result.is_final or (is_last and self._answered_at > started and not is_patient):
+                return Reply.failed(result.failure)
             silent = time.monotonic() - max(self._answered_at, started)
-            if attempt > self._settings.retries and silent >= SILENT_SECONDS:
-                raise EngineDied(f"no endpoint has answered for {silent:.0f} s: {found.reply.detail}")
+            if is_last and silent >= SILENT_SECONDS:
+                raise EngineDied(f"no endpoint has answered for {silent:.0f} s: {result.failure.detail}")
             # Full jitter, so that many workers do not come back at the same moment.
-            pause = found.pause + random.uniform(0, min(30.0, 2.0 ** min(attempt, 5)))
+            pause = result.pause + random.uniform(0, min(LONGEST_PAUSE, 2.0 ** min(attempt, 5)))
             waited += pause
             await asyncio.sleep(pause)
 
     def _next(self) -> _Endpoint:
-        """The endpoint that has waited longest for a call, of those that are not put aside, if there are any."""
+        """Return the endpoint that has waited longest for a call, of those not set aside if there are any."""
         now = time.monotonic()
-        chosen = min(
-            [one for one in self._endpoints if one.aside_until <= now] or self._endpoints, key=lambda one: one.used
-        )
-        chosen.used = next(self._numbers)
+        ready = [endpoint for endpoint in self._endpoints if endpoint.aside_until <= now]
+        chosen = min(ready or self._endpoints, key=lambda endpoint: endpoint.last_call)
+        chosen.last_call = next(self._numbers)
         if chosen.aside_until:
-            # One call finds out whether it is back; the others meanwhile go elsewhere.
+            # One call probes whether it is back; the others meanwhile go elsewhere.
             chosen.aside_until = now + ASIDE_SECONDS
         return chosen
 
-    async def _try(self, endpoint: _Endpoint, request: Request, started: float) -> "Reply | _Trouble":
+    async def _try(self, endpoint: _Endpoint, request: Request, started: float) -> "Reply | _FailedCall":
         try:
             answer = await endpoint.client.chat.completions.create(**self._body(request))
             reply = _reply(answer, request, time.monotonic() - started)
             if reply.finish in BROKEN_OFF:
                 raise ValueError(f"the answer was broken off: finish_reason '{reply.finish}'")
         except Exception as error:  # besides openai's own: whatever its parsing of a strange answer ends in
-            trouble = _trouble(error, self._settings)
-            if self._most == "max_tokens" and "max_completion_tokens" in (trouble.reply.detail or ""):
-                self._most, trouble = "max_completion_tokens", replace(trouble, again=True)
-            if trouble.is_down:
+            failed = _failed_call(error, self._settings)
+            if self._limit_field == "max_tokens" and "max_completion_tokens" in failed.failure.detail:
+                self._limit_field, failed = "max_completion_tokens", replace(failed, is_final=False)
+            if failed.is_down:
                 endpoint.aside_until = time.monotonic() + ASIDE_SECONDS
             else:
                 self._answered_at = time.monotonic()
-            return trouble
+            return failed
         endpoint.aside_until, self._answered_at = 0.0, time.monotonic()
         return reply
 
     async def close(self) -> None:
-        """Connections are closed with the process."""
+        """Do nothing: connections are closed with the process."""
 
-    def _image_part(self, image: Image, key: str | None) -> str:
-        """The image as a data URL; the calls on one image come close together, so the last few are kept."""
+    def _image_url(self, image: Image, key: str | None) -> str:
+        """Return the image as a data URL; the calls on one image come close together, so the last few are cached."""
         if key is None:
             return _data_url(image)
         if key not in self._data_urls:
-            if len(self._data_urls) >= KEPT_IMAGES:
+            if len(self._data_urls) >= CACHED_IMAGES:
                 del self._data_urls[next(iter(self._data_urls))]
             self._data_urls[key] = _data_url(image)
         return self._data_urls[key]
 
     def _body(self, request: Request) -> dict[str, Any]:
-        content: list[dict[str, Any]] = [{"type": "text", "text": request.text}]
-        if request.image is not None:
-            content.insert(
-                0, {"type": "image_url", "image_url": {"url": self._image_part(request.image, request.image_key)}}
-            )
-        messages: list[dict[str, Any]] = [{"role": "user", "content": content}]
-        if request.system:
-            messages.insert(0, {"role": "system", "content": request.system})
-        body: dict[str, Any] = {"model": self.facts.model, "messages": messages, "logprobs": True}
-        body |= {self._most: request.max_tokens, "temperature": request.temperature, "top_p": request.top_p}
+        """Return the arguments of a call; an option whose value is null removes the field of that name."""
+        options = self._settings.options
+        body: dict[str, Any] = {"model": self.facts.model, "messages": self._messages(request), "logprobs": True}
+        body |= {self._limit_field: request.max_tokens, "temperature": request.temperature, "top_p": request.top_p}
         if request.seed is not None:
             body["seed"] = request.seed
         if request.labels:
-            body |= {self._most: 1, "temperature": 0.0, "top_logprobs": 20}
+            body |= {self._limit_field: 1, "temperature": 0.0, "top_logprobs": 20}
         if request.schema:
             schema = {"name": "reply", "schema": dict(request.schema), "strict": True}
             body["response_format"] = {"type": "json_schema", "json_schema": schema}
-        # Not of OpenAI's protocol, so only where it is asked for.
-        more = {"chat_template_kwargs": dict(self._settings.template)} if self._settings.template else {}
-        body["extra_body"] = {
-            **more,
-            **{name: value for name, value in self._settings.options.items() if value is not None},
-        }
-        return {name: value for name, value in body.items() if self._settings.options.get(name, value) is not None}
+        # Not of OpenAI's protocol, so sent only where it is configured.
+        template = {"chat_template_kwargs": dict(self._settings.template)} if self._settings.template else {}
+        body["extra_body"] = {**template, **{name: value for name, value in options.items() if value is not None}}
+        return {name: value for name, value in body.items() if options.get(name, value) is not None}
+
+    def _messages(self, request: Request) -> list[dict[str, Any]]:
+        content: list[dict[str, Any]] = [{"type": "text", "text": request.text}]
+        if request.image is not None:
+            url = self._image_url(request.image, request.image_key)
+            content.insert(0, {"type": "image_url", "image_url": {"url": url}})
+        system = [{"role": "system", "content": request.system}] if request.system else []
+        return [*system, {"role": "user", "content": content}]
+
+
+def url_fault(settings: EngineConfig) -> str | None:
+    """Return what is wrong if the settings name no endpoint."""
+    if settings.urls:
+        return None
+    return "an endpoint needs urls, a list of base URLs such as http://127.0.0.1:8000/v1"
 
 
 def _reply(answer: Any, request: Request, seconds: float) -> Reply:
+    """Return a chat completion as a Reply; a ValueError if it is none."""
     if not hasattr(answer, "choices"):  # a page of a proxy, with status 200
         raise ValueError(f"not a chat completion: {str(answer)[:200]}")
     if not answer.choices:
-        return Reply("", "error", "call_failed", "an answer without choices", seconds=seconds)
+        return replace(Reply.failed(Failure("call_failed", "an answer without choices")), seconds=seconds)
     choice = answer.choices[0]
     text = (choice.message.content or "").encode("utf-8", "replace").decode()  # JSON can spell half a character
     tokens = choice.logprobs.content or [] if choice.logprobs else []
@@ -210,62 +243,68 @@ def _reply(answer: Any, request: Request, seconds: float) -> Reply:
     )
 
 
-async def _served(endpoint: _Endpoint, settings: EngineConfig) -> "set[str] | str":
-    """The models that an endpoint serves, or why it does not say."""
+async def _list_models(endpoint: _Endpoint, settings: EngineConfig) -> set[str] | Failure:
+    """Return the models that an endpoint serves; an endpoint that does not answer is set aside."""
     import openai
 
     try:
         listing = await endpoint.client.with_options(timeout=min(settings.call_seconds, REACH_SECONDS)).models.list()
         return {model.id for model in listing.data}
     except openai.OpenAIError as error:
-        why = _clean(error, settings)
+        detail = _without_key(error, settings)
     except Exception:  # openai's parsing of a page that is no list
-        why = "answers, but not as a chat endpoint does"
+        detail = "answers, but not as a chat endpoint does"
     endpoint.aside_until = time.monotonic() + ASIDE_SECONDS
     parts = urlsplit(endpoint.url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}: {why}"
+    return Failure("call_failed", f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}: {detail}")
 
 
-def _trouble(error: Exception, settings: EngineConfig) -> _Trouble:
+def _failed_call(error: Exception, settings: EngineConfig) -> _FailedCall:
+    """Return what an error of openai's client says of the call and of the endpoint."""
     import openai
 
-    said = _clean(error, settings)
+    detail = _without_key(error, settings)
     if isinstance(error, openai.APITimeoutError):
-        return _Trouble(
-            Reply("", "error", "call_timeout", f"no reply within {settings.call_seconds:g} s"), is_down=True
-        )
+        failure = Failure("call_timeout", f"no reply within {settings.call_seconds:g} s")
+        return _FailedCall(failure, is_down=True)
     if isinstance(error, openai.APIStatusError):
         status = error.status_code
-        reply = Reply("", "error", "call_failed", f"HTTP {status}: {said}")
-        return _Trouble(reply, status in DOWN, status in RETRIED, status == 429, _wanted_pause(error, settings))
-    return _Trouble(Reply("", "error", "call_failed", said), is_down=isinstance(error, openai.APIConnectionError))
+        return _FailedCall(
+            Failure("call_failed", f"HTTP {status}: {detail}"),
+            is_down=status in DOWN,
+            is_final=status not in RETRIED,
+            is_busy=status == 429,
+            pause=_retry_after(error, settings),
+        )
+    return _FailedCall(Failure("call_failed", detail), is_down=isinstance(error, openai.APIConnectionError))
 
 
-def _wanted_pause(error: Any, settings: EngineConfig) -> float:
-    """The seconds after which an endpoint wants to be asked again, if it gives a number of them; no more than a call may take."""
-    said = error.response.headers.get("retry-after", "")
-    return min(float(said), settings.call_seconds) if said.replace(".", "", 1).isdecimal() else 0.0
+def _retry_after(error: Any, settings: EngineConfig) -> float:
+    """Return the seconds of a Retry-After header, at most those that a call may take; 0 if it holds no number."""
+    value = error.response.headers.get("retry-after", "")
+    return min(float(value), settings.call_seconds) if value.replace(".", "", 1).isdecimal() else 0.0
 
 
 def _key(settings: EngineConfig) -> str:
     return os.environ.get(settings.key_env, "").strip()
 
 
-def _clean(error: Exception, settings: EngineConfig) -> str:
-    """An error in one line, without the key, which an endpoint may repeat."""
-    said = " ".join(str(error).split()) or type(error).__name__
-    cause = f" ({type(error.__cause__).__name__}: {error.__cause__})" if error.__cause__ else ""
-    text = f"{type(error).__name__}: {said}{cause}"
+def _without_key(error: Exception, settings: EngineConfig) -> str:
+    """Return an error and its cause as one line, without the key, which an endpoint may repeat."""
+    text = one_line(error, LONGEST_ERROR)
+    if error.__cause__:
+        text += f" ({one_line(error.__cause__, LONGEST_ERROR)})"
     key = _key(settings)
-    return (text.replace(key, "***") if key else text)[:500]
+    return one_line(text.replace(key, "***") if key else text, LONGEST_DETAIL)
 
 
 def _label_probabilities(tokens: list[Any], labels: tuple[str, ...]) -> dict[str, float]:
-    found = dict.fromkeys(labels, 0.0)
+    """Return the probability of each label as the first token; several spellings of a label ("5", " 5") add up."""
+    probabilities = dict.fromkeys(labels, 0.0)
     for entry in tokens[0].top_logprobs if tokens else ():
-        if (label := entry.token.strip()) in found:
-            found[label] += math.exp(entry.logprob)
-    return found
+        if (label := entry.token.strip()) in probabilities:
+            probabilities[label] += math.exp(entry.logprob)
+    return probabilities
 
 
 def _data_url(image: Image) -> str:

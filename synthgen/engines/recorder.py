@@ -1,13 +1,10 @@
-"""An engine that notes every call on its way to the real one: for a preview, which shows them, and a profile, which counts them.
+"""An engine that records every call on its way to the real one: a preview shows the calls, a profile counts them."""
 
-Comes in: an engine. Goes out: the same engine, and the calls that it served.
-"""
-
-from synthgen.engines import Engine, EngineInfo, Reply, Request
+from synthgen.engines.protocol import Engine, EngineInfo, Reply, Request
 
 
 class Recorder:
-    """A real engine with its calls noted."""
+    """A real engine whose calls are recorded."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -15,11 +12,11 @@ class Recorder:
         self.calls: list[tuple[Request, Reply]] = []
 
     async def generate(self, request: Request) -> Reply:
-        """The real engine's reply."""
+        """Return the real engine's reply."""
         reply = await self._engine.generate(request)
         self.calls.append((request, reply))
         return reply
 
     async def close(self) -> None:
-        """Closes the real engine."""
+        """Close the real engine."""
         await self._engine.close()

@@ -1,8 +1,8 @@
-"""Which exact model a name stands for, found out before any engine starts.
+"""Resolves the name of a model to an exact revision before any engine starts.
 
-Comes in: what the user wrote as the model. Goes out: the same with a revision that changes whenever the weights do: the
-commit of a hub model, the digest of a local folder's files, or "unverified" for an endpoint, which can serve what it
-likes. The revision is part of every pair's recipe, so a new checkpoint under an old path is noticed.
+The revision changes whenever the weights do: it is the commit of a hub model or a digest of local files, and
+"unverified" where nobody can tell, as for an endpoint, which may serve anything. It is part of every pair's recipe, so
+a new checkpoint under an old path is noticed.
 """
 
 import hashlib
@@ -11,10 +11,10 @@ from functools import cache
 from pathlib import Path
 
 from synthgen.config.pipeline import GenerateConfig
-from synthgen.engines import ModelName
-from synthgen.errors import UserMistake
+from synthgen.engines.protocol import ModelName
+from synthgen.errors import UserMistake, one_line
 
-WEIGHTS = (".safetensors", ".bin", ".pt", ".gguf")  # of which one makes a folder a model for vLLM
+WEIGHTS = (".safetensors", ".bin", ".pt", ".gguf")  # a model folder for vLLM holds one of these
 DIGESTED = (
     *WEIGHTS,
     ".pth",
@@ -22,26 +22,49 @@ DIGESTED = (
     ".jinja",
     ".model",
     ".txt",
-)  # those, open_clip's third kind, configs, tokenizers, templates
+)  # also open_clip weights, configs, tokenizers, templates
 
 
-def resolve(settings: GenerateConfig, said_at: str = "generate.model") -> ModelName:
-    """The model of these settings with its revision; `said_at` is where the user named it, for messages."""
-    if settings.engine.kind != "vllm":
-        return ModelName(settings.model, "unverified" if settings.engine.kind == "endpoint" else "scripted")
+def resolve_weights(settings: GenerateConfig, named_at: str) -> ModelName:
+    """Return the digest of a model folder, or the commit of a hub model.
+
+    Args:
+        settings: Names the model and, optionally, its revision on the hub.
+        named_at: The setting that names the model, for messages.
+
+    Raises:
+        UserMistake: The name is neither a usable folder nor a model that the hub or its local cache has.
+    """
     folder = Path(settings.model).expanduser()
     if folder.is_dir():
         if fault := folder_fault(folder):
-            raise UserMistake(f"{said_at} {settings.model}: {fault}")
-        return ModelName(str(folder.resolve()), f"files:{folder_digest(folder.resolve())}")
+            raise UserMistake(f"{named_at} {settings.model}: {fault}")
+        return _digested(folder)
     if settings.model.startswith(("/", "./", "../", "~")) or settings.model.count("/") != 1:
         where = "" if settings.model.startswith(("/", "~")) else f" in {Path.cwd()}"
-        raise UserMistake(f"{said_at} {settings.model}: no such folder{where}, and a hub name reads organisation/model")
-    return ModelName(settings.model, _hub_commit(settings.model, settings.revision, said_at))
+        raise UserMistake(
+            f"{named_at} {settings.model}: no such folder{where}, and a hub name reads organisation/model"
+        )
+    return ModelName(settings.model, _hub_commit(settings.model, settings.revision, named_at))
+
+
+def resolve_own(settings: GenerateConfig, named_at: str) -> ModelName:
+    """Return the digest of local files, else the revision as configured: the hub need not have the model."""
+    path = Path(settings.model).expanduser()
+    return _digested(path) if path.exists() else ModelName(settings.model, settings.revision or "unverified")
+
+
+def resolve_unverified(settings: GenerateConfig, named_at: str) -> ModelName:
+    """Return the model under a revision that says that nobody can verify it."""
+    return ModelName(settings.model, "unverified")
+
+
+def _digested(path: Path) -> ModelName:
+    return ModelName(str(path.resolve()), f"files:{folder_digest(path.resolve())}")
 
 
 def folder_fault(folder: Path) -> str | None:
-    """Why a folder cannot be a model, as far as its files tell without loading it: a copy cut short, mostly."""
+    """Return why a folder cannot be a model, as far as its files show without loading it."""
     try:
         config = json.loads((folder / "config.json").read_bytes())
     except FileNotFoundError:
@@ -56,14 +79,16 @@ def folder_fault(folder: Path) -> str | None:
     index = folder / "model.safetensors.index.json"
     listed = set(json.loads(index.read_bytes())["weight_map"].values()) if index.is_file() else set()
     if lacking := sorted(listed - {path.name for path in weights}):
-        return f"lacks {lacking[0]}, which its index names" + (f" (and {len(lacking) - 1} more)" if lacking[1:] else "")
-    return next(
-        (f"{path.name} is cut short" for path in weights if path.suffix == ".safetensors" and not _is_whole(path)), None
-    )
+        more = f" (and {len(lacking) - 1} more)" if len(lacking) > 1 else ""
+        return f"lacks {lacking[0]}, which its index names{more}"
+    for path in weights:
+        if path.suffix == ".safetensors" and not _is_whole(path):
+            return f"{path.name} is cut short"
+    return None
 
 
 def _is_whole(path: Path) -> bool:
-    """Whether a safetensors file is as long as its header says: a length, a JSON header, the tensors."""
+    """Return whether a safetensors file is as long as its header says: a length, a JSON header, the tensors."""
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
@@ -76,7 +101,7 @@ def _is_whole(path: Path) -> bool:
 
 @cache
 def folder_digest(folder: Path) -> str:
-    """The first 64 bits of a SHA-256 over the names and bytes of a model folder's files, or of one file."""
+    """Return 16 hex digits of a SHA-256 over the names and bytes of a model folder's files, or of one file."""
     digest = hashlib.sha256()
     for path in sorted(folder.iterdir()) if folder.is_dir() else [folder]:
         if path.suffix in DIGESTED or path == folder:
@@ -86,23 +111,24 @@ def folder_digest(folder: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def _hub_commit(model: str, revision: str | None, said_at: str) -> str:
+def _hub_commit(model: str, revision: str | None, named_at: str) -> str:
+    """Return the commit that a hub model has now; offline, or for a fixed revision, the one in the local cache."""
     from huggingface_hub import HfApi, constants, try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
     try:
         cached = try_to_load_from_cache(model, "config.json", revision=revision)
     except HFValidationError as error:
-        raise UserMistake(f"{said_at} {model}: no such folder here, and no hub has a model of that name") from error
+        raise UserMistake(f"{named_at} {model}: no such folder here, and it is not a valid hub name") from error
     if isinstance(cached, str) and (constants.HF_HUB_OFFLINE or revision):
         return Path(cached).parent.name
     try:
         return str(HfApi().model_info(model, revision=revision).sha)
-    except Exception as error:  # the hub's own errors, those of whatever it connects with, a name that it does not take
+    except Exception as error:  # the hub's own errors, those of its HTTP library, a name that it refuses
         if isinstance(cached, str):
             return Path(cached).parent.name
         wanted = f"{model}@{revision}" if revision else model
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserMistake(
-            f"{said_at} {wanted}: no such folder here, not in the local cache, and the hub does not give it ({reason})"
+            f"{named_at} {wanted}: no such folder here, not in the local cache, "
+            f"and the hub does not give it ({one_line(error)})"
         ) from error

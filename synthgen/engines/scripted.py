@@ -1,8 +1,7 @@
-"""An engine without a model: replies are a function of the request, and every way an engine fails can be asked for.
+"""An engine without a model: a reply is a function of its request, and `engine.options` produce every kind of failure.
 
-Comes in: Requests, and `engine.options` that say how to misbehave. Goes out: Replies that the drawn and the JSON prompt
-packs can parse. It makes fault tests possible behind the same door as real models, and lets a million-image run show
-what the pipeline itself costs. It knows nothing of images and is no help in judging data.
+It lets tests of faults use the same interface as real models, and shows what the pipeline itself costs on a million
+images. Its replies parse with the shipped prompt packs, ignore the image and mean nothing.
 """
 
 import asyncio
@@ -16,48 +15,62 @@ from pydantic import ValidationError
 
 from synthgen.config.library import Section
 from synthgen.config.pipeline import EngineConfig
-from synthgen.engines import EngineDied, EngineInfo, ModelName, Reply, Request
-from synthgen.errors import UserMistake
+from synthgen.engines.protocol import ALL_CAPABILITIES, EngineDied, EngineInfo, ModelName, Reply, Request
+from synthgen.errors import Failure, UserMistake
 from synthgen.tables import draw
 
 WORDS = ("red", "blue", "green", "three", "four", "left", "right", "above", "yes", "no", "cat", "tree", "boat", "sun")
 
 
 class Script(Section):
-    """What `engine.options` may say; the shares are of calls, drawn by the request's own text."""
+    """The `engine.options` of a scripted engine.
 
-    seconds: float = 0.0  # that every call takes
-    junk: float = 0.0  # replies that no parser reads
-    decline: float = 0.0  # asks that are declined
-    fail: float = 0.0  # calls that fail
-    hang: float = 0.0  # calls that never end
-    refuse: float = 0.0  # replies that a filter holds back
-    twice: float = 0.0  # replies that come twice, one behind the other
-    late: float = 0.0  # calls that take late_seconds
+    Attributes:
+        seconds: Duration of every call.
+        junk: Share of replies that no parser reads. Shares are between 0 and 1, drawn by the text of the request.
+        decline: Share of asks that are declined.
+        fail: Share of calls that fail.
+        hang: Share of calls that never end.
+        refuse: Share of replies that a filter holds back.
+        twice: Share of replies whose text comes twice.
+        late: Share of calls that take `late_seconds` more.
+        die_on: Part of an image key on which the engine dies, each time.
+        stall_on: Part of an image key after which the engine answers nothing.
+        exit_on: Part of an image key on which the whole process exits, each time.
+    """
+
+    seconds: float = 0.0
+    junk: float = 0.0
+    decline: float = 0.0
+    fail: float = 0.0
+    hang: float = 0.0
+    refuse: float = 0.0
+    twice: float = 0.0
+    late: float = 0.0
     late_seconds: float = 5.0
-    die_on: str = ""  # part of an image key on which the engine dies, each time
-    stall_on: str = ""  # part of an image key from which on the engine answers nothing
-    exit_on: str = ""  # part of an image key on which the whole process exits, each time
+    die_on: str = ""
+    stall_on: str = ""
+    exit_on: str = ""
 
 
 class ScriptedEngine:
-    """Replies by rule."""
+    """An engine that replies by rule."""
 
     def __init__(self, name: ModelName, settings: EngineConfig) -> None:
         try:
             self._script = Script.model_validate(dict(settings.options))
         except ValidationError as error:
             fault = error.errors()[0]
-            wrong, known = ".".join(map(str, fault["loc"])), ", ".join(Script.model_fields)
+            key, known = ".".join(map(str, fault["loc"])), ", ".join(Script.model_fields)
             raise UserMistake(
-                f"engine.options of the scripted engine: {wrong}: {fault['msg']}; known: {known}"
+                f"engine.options of the scripted engine: {key}: {fault['msg']}; known: {known}"
             ) from error
         self._call_seconds = settings.call_seconds
         self._dead = self._stalled = False
-        self.facts = EngineInfo(name.model, name.revision, frozenset({"labels", "given", "schema"}), None, "scripted 1")
+        self.facts = EngineInfo(name.model, name.revision, ALL_CAPABILITIES, None, "scripted 1")
 
     async def generate(self, request: Request) -> Reply:
-        """The scripted reply, after the scripted trouble."""
+        """Return the scripted reply, after the scripted trouble."""
         script, key = self._script, request.image_key or ""
         if script.exit_on and script.exit_on in key:
             os._exit(1)
@@ -71,23 +84,21 @@ class ScriptedEngine:
         share = draw(0, key, request.purpose, request.text)
         if share < script.hang:
             await asyncio.sleep(self._call_seconds)
-            return Reply("", "error", "call_timeout", f"no reply within {self._call_seconds:.0f} s")
+            return Reply.failed(Failure("call_timeout", f"no reply within {self._call_seconds:.0f} s"))
         if share < script.hang + script.fail:
-            return Reply("", "error", "call_failed", "scripted failure")
+            return Reply.failed(Failure("call_failed", "scripted failure"))
         reply = self._reply(request, share - script.hang - script.fail)
         if _drawn("refuse", request) < script.refuse:
             return replace(reply, text="", finish="content_filter")
         return replace(reply, text=f"{reply.text}\n{reply.text}") if _drawn("twice", request) < script.twice else reply
 
     async def close(self) -> None:
-        """Holds nothing."""
+        """Do nothing: the engine holds nothing."""
 
     def _reply(self, request: Request, share: float) -> Reply:
         if request.given is not None:
             count = len(request.given.split())
-            return Reply(
-                "", logprobs=(-2.0,) * (count + 1), prompt_tokens=40, cached_tokens=0, seconds=self._script.seconds
-            )
+            return Reply("", logprobs=(-2.0,) * (count + 1), prompt_tokens=40, seconds=self._script.seconds)
         if share < self._script.junk:
             return Reply("{ junk }", logprobs=(-3.0,), prompt_tokens=100, output_tokens=3, seconds=self._script.seconds)
         declined = request.purpose == "ask" and share < self._script.junk + self._script.decline
@@ -96,11 +107,8 @@ class ScriptedEngine:
         labels = {label: (0.9 if label == request.labels[-1] else 0.02) for label in request.labels}
         return Reply(
             text,
-            "stop",
-            None,
-            None,
-            (-0.1,) * words,
-            labels,
+            logprobs=(-0.1,) * words,
+            labels=labels,
             prompt_tokens=100,
             cached_tokens=80,
             output_tokens=words,
@@ -121,21 +129,21 @@ class ScriptedEngine:
 
 
 def _drawn(trouble: str, request: Request) -> float:
-    """A number that a call always has for one kind of trouble."""
+    """Return the number in 0..1 that a request always draws for one kind of trouble."""
     return draw(4, trouble, request.image_key or "", request.purpose, request.text)
 
 
 def _questions(request: Request, declined: bool) -> str:
-    """As many different questions as the request asks for, as JSON where a schema is given."""
+    """Return as many different questions as the request asks for, as JSON where it has a schema."""
     if request.schema is None:
-        asked = re.search(r"\d+", request.text)
-        count = int(asked.group()) if asked else 1
+        number = re.search(r"\d+", request.text)
+        count = int(number.group()) if number else 1
         lines = [_question(request, i) for i in range(count)]
         return "none" if declined else "\n".join(lines)
     listing = request.schema["properties"]["questions"]
-    choice = listing["items"]["type"] == "object"
+    has_options = listing["items"]["type"] == "object"
     texts: list[Any] = [_question(request, i) for i in range(0 if declined else listing["maxItems"])]
-    items = [{"question": text, "options": list(WORDS[:4])} for text in texts] if choice else texts
+    items = [{"question": text, "options": list(WORDS[:4])} for text in texts] if has_options else texts
     return json.dumps({"questions": items})
 
 

@@ -1,33 +1,37 @@
-"""A watch on an engine: one that answers nothing any more is dead, though its process lives.
+"""A watch on an engine: one that answers no call any more counts as dead, although its process lives.
 
-Comes in: an engine. Goes out: the same engine, whose calls end with EngineDied once none of those in flight has been answered
-for too long; its actor then dies and another takes its place. A health check sees no hang (the process answers, the GPU does
-not), so what is watched is replies. A call's own time-out is no answer; an error is one, for it comes from somebody.
+A health check does not see a hang (the process answers, the GPU does not), so the watch looks at replies: when none of
+the calls in flight has been answered for too long, they all end with EngineDied, and another actor replaces this one. A
+call's own time-out is no sign of life; an error is one, because the engine sent it.
 """
 
 import asyncio
 import time
 
-from synthgen.engines import Engine, EngineDied, Reply, Request
+from synthgen.engines.protocol import Engine, EngineDied, Reply, Request
 
-LOOKS = 20  # at the clock in the time that an engine is given
+LOOKS = 20  # at the clock within the longest silence
 
 
 class WatchedEngine:
-    """An engine that is not waited for in vain."""
+    """An engine whose calls end with EngineDied when it stalls."""
 
     def __init__(self, engine: Engine, stall_seconds: float) -> None:
-        self._engine, self._limit = engine, stall_seconds
+        self._engine, self._longest_silence = engine, stall_seconds
         self._calls: set[asyncio.Future[Reply]] = set()
         self._answered_at = 0.0  # or when the first of the calls in flight began
         self._watch: asyncio.Task[None] | None = None
-        self._died: str | None = None
+        self._death: str | None = None
         self.facts = engine.facts
 
     async def generate(self, request: Request) -> Reply:
-        """The engine's reply; EngineDied if it has died or stalled."""
-        if self._died:
-            raise EngineDied(self._died)
+        """Return the engine's reply.
+
+        Raises:
+            EngineDied: The engine has died or stalled.
+        """
+        if self._death:
+            raise EngineDied(self._death)
         if not self._calls:
             self._answered_at = time.monotonic()
             self._watch = self._watch or asyncio.create_task(self._look())
@@ -36,8 +40,8 @@ class WatchedEngine:
         try:
             reply = await call
         except asyncio.CancelledError:
-            if self._died:
-                raise EngineDied(self._died) from None
+            if self._death:
+                raise EngineDied(self._death) from None
             raise
         finally:
             self._calls.discard(call)
@@ -46,19 +50,19 @@ class WatchedEngine:
         return reply
 
     async def close(self) -> None:
-        """Closes the engine."""
+        """Close the engine."""
         if self._watch:
             self._watch.cancel()
         await self._engine.close()
 
     async def _look(self) -> None:
-        while not self._died:
-            await asyncio.sleep(self._limit / LOOKS)
-            silent = time.monotonic() - self._answered_at
-            if self._calls and silent > self._limit:
-                self._died = (
-                    f"none of {len(self._calls)} calls was answered for {silent:.0f} s "
-                    "(generate.engine.stall_seconds says how long to wait)"
+        while not self._death:
+            await asyncio.sleep(self._longest_silence / LOOKS)
+            silence = time.monotonic() - self._answered_at
+            if self._calls and silence > self._longest_silence:
+                self._death = (
+                    f"none of {len(self._calls)} calls was answered for {silence:.0f} s "
+                    "(generate.engine.stall_seconds sets how long to wait)"
                 )
         for call in self._calls:
             call.cancel()

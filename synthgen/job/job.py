@@ -16,7 +16,7 @@ from synthgen import taggers as tagging
 from synthgen.config import mapping
 from synthgen.config.pipeline import GenerateConfig, Pipeline
 from synthgen.engines import ModelName
-from synthgen.engines.revision import resolve
+from synthgen.engines.kinds import kind_of, reply_options, resolve_model
 from synthgen.errors import SettingsChanged
 from synthgen.job import run_record
 from synthgen.job.diff import describe, differences
@@ -83,12 +83,14 @@ def _resolve(before: Any, settings: GenerateConfig, place: str = "generate.model
 
     What its author pushes later changes no run, unless a `revision` asks for it.
     """
-    is_of_hub = (
-        settings.engine.kind == "vllm" and not settings.revision and not Path(settings.model).expanduser().is_dir()
-    )
-    if is_of_hub and isinstance(before, list) and before[0] == settings.model and COMMIT.fullmatch(before[1]):
-        return ModelName(*before)
-    return resolve(settings, place)
+    if isinstance(before, list) and before[0] == settings.model:
+        is_local = Path(settings.model).expanduser().is_dir()
+        is_pinned = kind_of(settings.engine).pins_revision and not settings.revision and not is_local
+        # Engines of the user's own were once recorded as scripted; such a folder keeps its pairs.
+        was_scripted = bool(settings.engine.script) and before[1] == "scripted"
+        if was_scripted or (is_pinned and COMMIT.fullmatch(before[1])):
+            return ModelName(*before)
+    return resolve_model(settings, place)
 
 
 def _shape(pipeline: Pipeline, definitions: Definitions, model: ModelName) -> dict[str, Any]:
@@ -105,12 +107,12 @@ def _shape(pipeline: Pipeline, definitions: Definitions, model: ModelName) -> di
         "tags": {spec.name: spec.fingerprint for spec in definitions.taggers},
         "planned": {
             "settings": pipeline.plan.model_dump(mode="json"),
-            "mapping": mapping.texts(pipeline.plan.mapping),
+            "mapping": mapping.fingerprint_texts(pipeline.plan.mapping),
             "types": {path: [list(kind.forms), kind.most] for path, kind in types.items()},
         },
         "generated": {
             "model": model.revision if model.revision.startswith("files:") else [model.model, model.revision],
-            "engine": pipeline.generate.engine.shaping,
+            "engine": reply_options(pipeline.generate.engine),
             "system": pack.system,
             "ask": pack.ask.model_dump(mode="json"),
             "ask_choice": pack.ask_choice.model_dump(mode="json") if pack.ask_choice else None,

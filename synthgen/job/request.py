@@ -84,7 +84,7 @@ class RunRequest:
             else:
                 options += ["--model", str(yaml.safe_load(value))] if key == MODEL else ["--set", setting]
         options += ["--limit", str(self.limit)] if self.limit else []
-        return pipelines.unsigned(shlex.join([*source, *options]))
+        return pipelines.redact(shlex.join([*source, *options]))
 
     def spell_out(self, home: Path, is_folder: bool) -> "RunRequest":
         """Return the same request for another working folder: relative paths start at the root.

@@ -11,47 +11,30 @@ from pathlib import Path
 
 from synthgen import taggers as tagging
 from synthgen.config import library, mapping, prompt_pack
-from synthgen.config.library import Section
 from synthgen.config.mapping import RuleSet
 from synthgen.config.pipeline import Pipeline
 from synthgen.config.strict_yaml import Document
-from synthgen.config.taxonomy import Tree, alike, matching
-from synthgen.engines.scripted import Script
+from synthgen.config.taxonomy import Tree, matching, nearest_pattern
+from synthgen.engines.section import engine_faults
 from synthgen.errors import Mistakes, attempted
 from synthgen.job import scores
 from synthgen.stages.contract import Definitions
-
-ENGINE = ("generate", "engine")
-
-
-class _ScriptedEngine(Section, extra="ignore"):
-    options: Script = Script()
-
-
-class _ScriptedGenerate(Section, extra="ignore"):
-    engine: _ScriptedEngine
-
-
-class _Scripted(Section, extra="ignore"):
-    """What is said of a scripted engine, in the place where a pipeline says it."""
-
-    generate: _ScriptedGenerate
 
 
 def load(document: Document) -> tuple[Pipeline, Definitions]:
     """A pipeline with its shelf files, or every mistake of all of them."""
     faults: list[str] = []
     pipeline = attempted(faults, lambda: library.check(document, Pipeline))
-    names = list(dict.fromkeys(library.named("tagger", document, ("tag", "tagger"), faults)))
+    names = list(dict.fromkeys(library.known_names("tagger", document, ("tag", "tagger"), faults)))
     taggers = attempted(faults, lambda: tagging.load_all(names))
     tree = taggers[0].taxonomy.tree if taggers else _tree(names)
     prompts = types = rules = None
-    packs = library.named("prompts", document, ("generate", "prompts"), faults)
+    packs = library.known_names("prompts", document, ("generate", "prompts"), faults)
     for name in packs:
         prompts = attempted(faults, partial(prompt_pack.load, name))
         faults += scores.judge_faults(name)
         types = list(prompts.types) if prompts else attempted([], partial(prompt_pack.types_of, name))
-    for name in library.named("mapping", document, ("plan", "mapping"), faults):
+    for name in library.known_names("mapping", document, ("plan", "mapping"), faults):
         rules = attempted(faults, partial(_rules, name, tree, types))
         later = (
             ("tags", "taxonomy", names and tree is None),
@@ -62,9 +45,8 @@ def load(document: Document) -> tuple[Pipeline, Definitions]:
             for what, where, is_later in later
             if is_later
         ]
-    if document.at((*ENGINE, "kind")) == "scripted" and not document.at((*ENGINE, "script")):
-        attempted(faults, lambda: library.check(document, _Scripted))
     faults += [
+        *engine_faults(document, scores.ENGINE),
         *scores.name_faults(document),
         *(scores.serve_faults(document, prompts) if prompts else ()),
         *_cap_faults(document, types),
@@ -88,7 +70,7 @@ def notices(name: str, pipeline: Pipeline, texts: Definitions) -> list[str]:
     found = [
         f"note: {kind} '{name}': yours is used, not {ours}"
         for kind, name in named
-        if (ours := library.shadowed(kind, name))
+        if (ours := library.shadowed_file(kind, name))
     ]
     return [f"note: {pipeline.notice}", *found] if pipeline.notice else found
 
@@ -112,7 +94,7 @@ def _rules(name: str, tree: Tree | None, types: Sequence[str] | None) -> RuleSet
 def _cap_faults(document: Document, types: Sequence[str] | None) -> list[str]:
     """Caps on types that there are not."""
     return [
-        f"{document.where(place)}: plan.caps: no instruction type matches '{pattern}': {alike(pattern, types)}"
-        for place, pattern in document.words(("plan", "caps")).items()
+        f"{document.where(place)}: plan.caps: no instruction type matches '{pattern}': {nearest_pattern(pattern, types)}"
+        for place, pattern in document.names_at(("plan", "caps")).items()
         if types is not None and not matching([pattern], types)
     ]

@@ -14,16 +14,25 @@ from synthgen.config import library
 from synthgen.config.pipeline import GenerateConfig
 from synthgen.config.prompt_pack import SCORE_VARIABLES, JudgePrompt, Prompts, kind_of_judge, variables_of
 from synthgen.config.strict_yaml import Document, KeyPath
+from synthgen.engines import Capability
+from synthgen.engines.kinds import EngineKind
+from synthgen.engines.section import kind_at
 from synthgen.errors import UserMistake, attempted, nearest
 from synthgen.stages.generate.scoring import Scorer, all_scorers, find_scorer, is_score, scorer_names, scorers_using
 
 JUDGE: KeyPath = ("judge",)
 SCORES: KeyPath = ("generate", "scores")
+ENGINE: KeyPath = ("generate", "engine")
+SERVED: Mapping[Capability, str] = {
+    "given": "prompt log-probabilities",
+    "labels": "probabilities of labels",
+    "schema": "replies that follow a schema",
+}
 
 
 def name_faults(pipeline: Document) -> Iterator[str]:
     """Yield the unknown scores of a pipeline, and its thresholds on scores that it does not measure."""
-    configured = pipeline.words(SCORES)
+    configured = pipeline.names_at(SCORES)
     for place, name in configured.items():
         try:
             find_scorer(name)
@@ -31,7 +40,7 @@ def name_faults(pipeline: Document) -> Iterator[str]:
             yield f"{pipeline.where(place)}: generate.scores: {mistake}"
     default = GenerateConfig.model_fields["scores"].default
     measured = list(default if pipeline.at(SCORES) is None else configured.values())
-    for place, name in pipeline.words(("select", "keep")).items():
+    for place, name in pipeline.names_at(("select", "keep")).items():
         where = f"{pipeline.where(place)}: select.keep: '{name}'"
         if not is_score(name):
             yield f"{where} is not a score: {nearest(name, scorer_names())}"
@@ -44,7 +53,7 @@ def judge_faults(pack: str) -> Iterator[str]:
     document = attempted([], partial(library.load, "prompts", pack))
     if document is None or not isinstance(document.at(JUDGE), Mapping):
         return  # reported by the check of the pack itself
-    for place, name in document.words(JUDGE).items():
+    for place, name in document.names_at(JUDGE).items():
         where = document.where(place)
         try:
             scorers = scorers_using(f"judge.{name}")
@@ -59,16 +68,16 @@ def judge_faults(pack: str) -> Iterator[str]:
 
 def serve_faults(pipeline: Document, prompts: Prompts) -> Iterator[str]:
     """Yield the scores of a pipeline that its prompt pack or its engine cannot serve."""
-    is_endpoint = pipeline.at(("generate", "engine", "kind")) == "endpoint"
-    for place, name in pipeline.words(SCORES).items():
+    kind = attempted([], partial(kind_at, pipeline, ENGINE))  # None: reported by engine_faults
+    for place, name in pipeline.names_at(SCORES).items():
         scorer = attempted([], partial(find_scorer, name))
         if scorer is None:
             continue  # reported by name_faults
         where = f"{pipeline.where(place)}: generate.scores: '{name}' needs"
         for key in scorer.missing_prompts(prompts.pack):
             yield f"{where} the prompt {key}, which pack '{prompts.name}' does not have"
-        if is_endpoint:
-            yield from (f"{where} {fault}" for fault in _endpoint_faults(scorer, prompts))
+        if kind:
+            yield from (f"{where} {fault}" for fault in _engine_faults(scorer, kind, prompts))
 
 
 def _judge_names() -> list[str]:
@@ -100,16 +109,18 @@ def _variables_of(text: object) -> set[str]:
         return set()  # reported by the check of the pack itself
 
 
-def _endpoint_faults(scorer: Scorer, prompts: Prompts) -> Iterator[str]:
-    """Yield what a score needs that an endpoint does not give."""
-    if "given" in scorer.needs:
-        yield "prompt log-probabilities, which an endpoint does not give; use engine kind vllm"
+def _engine_faults(scorer: Scorer, kind: EngineKind, prompts: Prompts) -> Iterator[str]:
+    """Yield what a score needs that an engine of that kind does not give."""
+    for need in sorted(set(scorer.needs) - kind.capabilities):
+        yield f"{SERVED[need]}, which engine kind {kind.name} does not give; use engine kind vllm"
+    if not kind.shows_first_token:
+        return
     for key in scorer.prompts:
         prompt = prompts.pack.score_prompt(key)
         if isinstance(prompt, JudgePrompt) and (clash := _prefix_clash(prompt.labels)):
             label, longer = clash
             yield (
-                "labels that differ in their first tokens, as an endpoint shows no others; "
+                f"labels with distinct first tokens, which is all that engine kind {kind.name} shows; "
                 f"in pack '{prompts.name}' '{label}' begins '{longer}'; use other labels, or engine kind vllm"
             )
 

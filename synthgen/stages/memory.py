@@ -8,6 +8,7 @@ The model and its engine come on top and say themselves what they need.
 
 from synthgen.config.pipeline import Pipeline
 from synthgen.console import note
+from synthgen.engines.kinds import kind_of
 from synthgen.ingest.images.pool import cores, peak_bytes
 from synthgen.ingest.images.shared_memory import BYTES_PER_PIXEL
 from synthgen.ingest.sources.fetch import BUFFER_BYTES, THREADS
@@ -15,8 +16,6 @@ from synthgen.ingest.sources.fetch import BUFFER_BYTES, THREADS
 PROCESS = 600 * 2**20  # an actor without its images: Python, Ray, Arrow, numpy
 FETCHED_AHEAD = 8  # decoded images of a piece of work that wait in a queue
 AT_ITS_ENDS = 2  # more of them: one on its way into the queue, one taken out and without a place yet
-SENT_KEPT = 64  # images that an endpoint's client keeps as text (engines/endpoint.py), some four bytes a pixel
-SENT_AT_ONCE = 64  # requests of an endpoint with their own copy of such a text, about
 IN_HAND = 2  # pieces of work that a worker holds
 PACKED_AT_ONCE = 64  # images that a shard's writer holds while they are put in order
 MEGABYTE = 2**20
@@ -32,9 +31,9 @@ def generate_bytes(pipeline: Pipeline) -> int:
     """Of one generating worker: one decoder, what waits, and the conversations in flight."""
     images, seen = pipeline.images, pipeline.images.model_pixels * BYTES_PER_PIXEL
     in_flight = max(seen, pipeline.generate.engine.host_megabytes * MEGABYTE)
-    sent = (SENT_KEPT + SENT_AT_ONCE) * seen if pipeline.generate.engine.kind == "endpoint" else 0
+    by_engine = kind_of(pipeline.generate.engine).images_in_memory * seen
     waiting = IN_HAND * (FETCHED_AHEAD + AT_ITS_ENDS) * seen
-    return PROCESS + _arriving(pipeline) + peak_bytes(images, 1) + waiting + in_flight + sent
+    return PROCESS + _arriving(pipeline) + peak_bytes(images, 1) + waiting + in_flight + by_engine
 
 
 def pack_bytes(pipeline: Pipeline) -> int:

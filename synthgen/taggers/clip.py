@@ -77,7 +77,7 @@ class ClipTaggerFile(TaggerFile):
 
     def local_model(self) -> Path | None:
         """Return the model's folder: relative to the working folder, or to the shipped library."""
-        candidates = (Path(self.model), library.shipped() / self.model)
+        candidates = (Path(self.model), library.shipped_folder() / self.model)
         return next((path.resolve() for path in candidates if path.is_dir()), None)
 
     def model_fault(self, folder: Path | None) -> str | None:
@@ -99,7 +99,7 @@ class ClipTaggerFile(TaggerFile):
     @classmethod
     def unknown_tags(cls, document: Document, tree: Tree) -> list[tuple[KeyPath, str]]:
         """Return the patterns in `thresholds` that match no node."""
-        patterns = document.words(("thresholds",)).items()
+        patterns = document.names_at(("thresholds",)).items()
         return [
             (place, pattern) for place, pattern in patterns if not any(matches(pattern, path) for path in tree.nodes)
         ]

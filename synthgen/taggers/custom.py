@@ -107,7 +107,7 @@ def _import_class(spec: TaggerSpec, engine: str) -> Any:
             raise UserMistake(
                 f"tagger '{spec.name}': cannot import {module}: {one_line(error)}{where}; fix it there"
             ) from error
-    return library.code(engine)  # reports an absent module or class
+    return library.import_attribute(engine)  # reports an absent module or class
 
 
 def _place_in_module(error: BaseException, engine: str) -> str:

@@ -6,6 +6,7 @@ from functools import partial
 from synthgen.config import library, taxonomy
 from synthgen.config.strict_yaml import Document
 from synthgen.config.taxonomy import Taxonomy, Tree
+from synthgen.engines.section import engine_faults
 from synthgen.errors import Mistakes, attempted, nearest
 from synthgen.taggers.kinds import kind_of
 from synthgen.taggers.spec import TaggerFile, TaggerSpec
@@ -24,11 +25,13 @@ def load(name: str) -> TaggerSpec:
     tags = attempted(faults, lambda: _taxonomy(document))
     if kind and tags:
         faults += _unknown_tags(kind, document, tags)
+    if kind and "serve" in kind.model_fields:
+        faults += engine_faults(document, ("serve",))
     folder = file.local_model() if file else None
     if file and (fault := file.model_fault(folder)):
         faults.append(f"{document.where(('model',))}: {fault}")
     if faults:
-        raise Mistakes(faults)
+        raise Mistakes(list(dict.fromkeys(faults)))
     assert file and tags
     return TaggerSpec(name, file, tags, str(folder) if folder else None)
 
@@ -60,7 +63,7 @@ def tree_of(name: str) -> Tree | None:
 
 def _taxonomy(document: Document) -> Taxonomy | None:
     faults: list[str] = []
-    names = library.named("taxonomy", document, ("taxonomy",), faults)
+    names = library.known_names("taxonomy", document, ("taxonomy",), faults)
     if faults:
         raise Mistakes(faults)
     return taxonomy.load(names[0]) if names else None

@@ -42,7 +42,7 @@ class SidecarTaggerFile(TaggerFile):
     @classmethod
     def unknown_tags(cls, document: Document, tree: Tree) -> list[tuple[KeyPath, str]]:
         """Return the values of `names` that are not in the tree."""
-        values = [(place, document.at(place)) for place in document.words(("names",))]
+        values = [(place, document.at(place)) for place in document.names_at(("names",))]
         return [(place, path) for place, path in values if isinstance(path, str) and path not in tree.nodes]
 
     def source_tags(self) -> SourceTags:

@@ -17,7 +17,7 @@ from synthgen.config.pipeline import GenerateConfig
 from synthgen.config.strict_yaml import Document, KeyPath
 from synthgen.config.taxonomy import Taxonomy, Tree
 from synthgen.engines import ModelName
-from synthgen.engines.revision import resolve
+from synthgen.engines.kinds import resolve_model as resolve_served_model
 from synthgen.taggers.protocol import Tagger
 
 WorksFrom = Literal["pixels", "embedding", "source_meta"]
@@ -148,7 +148,9 @@ def stored_embedding_model(specs: Sequence[TaggerSpec]) -> list[str]:
     return next((model for spec in specs if (model := spec.embedding_model)), [])
 
 
-def resolve_model(spec: TaggerSpec, find: Callable[[GenerateConfig, str], ModelName] = resolve) -> TaggerSpec:
+def resolve_model(
+    spec: TaggerSpec, find: Callable[[GenerateConfig, str], ModelName] = resolve_served_model
+) -> TaggerSpec:
     """Return the spec with the exact revision of the model that it asks, if it asks one; this may query the hub."""
     settings = spec.file.served_model()
     return replace(spec, model=find(settings, f"tagger '{spec.name}': model")) if settings else spec

@@ -17,6 +17,7 @@ from pydantic import Field
 from synthgen.config.pipeline import EngineConfig, GenerateConfig
 from synthgen.config.taxonomy import Taxonomy
 from synthgen.engines import choice_prompt, open_engine
+from synthgen.engines.kinds import gpus_of, kind_of, reply_options
 from synthgen.errors import Failure
 from synthgen.taggers.protocol import Tagged, tagging_failure
 from synthgen.taggers.spec import Resources, TaggerFile, TaggerSpec
@@ -43,7 +44,7 @@ class VlmTaggerFile(TaggerFile):
 
     def settings(self) -> dict[str, Any]:
         """Return the settings without where and how fast the model is served."""
-        return {**self.model_dump(mode="json", exclude={"about", "serve"}), "serve": self.serve.shaping}
+        return {**self.model_dump(mode="json", exclude={"about", "serve"}), "serve": reply_options(self.serve)}
 
     def read_taxonomy(self, taxonomy: Taxonomy) -> Any:
         """Return the paths and meanings, in the order in which they are listed to the model."""
@@ -51,11 +52,11 @@ class VlmTaggerFile(TaggerFile):
 
     def resources(self) -> Resources:
         """Return what the engine needs."""
-        return Resources(self.serve.cpus, self.serve.gpus if self.serve.kind == "vllm" else 0.0)
+        return Resources(self.serve.cpus, gpus_of(self.serve))
 
     def packages(self) -> tuple[str, ...]:
-        """Return vLLM, if it serves the model in this process."""
-        return ("vllm",) if self.serve.kind == "vllm" else ()
+        """Return what the engine needs."""
+        return kind_of(self.serve).needs
 
     def served_model(self) -> GenerateConfig:
         """Return the model and its engine."""
@@ -109,8 +110,8 @@ class VlmTagger:
                     self._file.head, meanings, self._file.question, self._file.a_level, image, key
                 )
                 names = await choice_prompt.choose(self._engine, request)
-                if isinstance(names, str):
-                    return tagging_failure(names)
+                if isinstance(names, Failure):
+                    return tagging_failure(str(names))
                 chosen = [path_of[name] for name in names]
                 paths += chosen
                 level = [child for path in chosen for child in self._tree.nodes[path].children]

@@ -17,6 +17,7 @@ from typing import Any
 from synthgen.config.pipeline import EngineConfig
 from synthgen.console import pluralize
 from synthgen.engines import EngineDied
+from synthgen.engines.kinds import gpus_of, kind_of
 from synthgen.errors import JobFailing, ModelUnavailable, SynthError, UserMistake
 from synthgen.workers import signals
 from synthgen.workers.failures import cause_of
@@ -32,7 +33,7 @@ def once(do: Callable[[Any], Any], task: Any, engine: EngineConfig) -> Any:
     join_ray()
     import ray
 
-    gpus = engine.gpus if engine.kind == "vllm" else 0
+    gpus = gpus_of(engine)
     afford(engine.cpus, gpus)
     waiting = Waiting(engine.cpus, gpus)
     waiting.begin()
@@ -55,9 +56,10 @@ def once(do: Callable[[Any], Any], task: Any, engine: EngineConfig) -> Any:
 def _ended(why: str, engine: EngineConfig) -> ModelUnavailable:
     """What to say of a model whose process did not live to the end of a task; there is no second try, as a run makes."""
     told = " ".join(why.split()).partition(" Some common causes")[0]  # Ray guesses on
-    lower = "if it was for memory, take a smaller model or lower generate.engine.options.gpu_memory_utilization; "
+    advice = kind_of(engine).memory_advice
+    if_memory = f"if it was for memory, {advice}; " if advice else ""
     return ModelUnavailable(
-        f"the worker with the model ended before it was done: {told[:300].rstrip('.')}; {lower if engine.kind == 'vllm' else ''}"
+        f"the worker with the model ended before it was done: {told[:300].rstrip('.')}; {if_memory}"
         "SYNTH_RAY_LOGS=1 before the command shows all it said"
     )
 

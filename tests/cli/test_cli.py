@@ -686,12 +686,12 @@ def test_preview_decodes_in_a_child_that_may_be_killed(synth: Synth, workspace: 
 def test_copy_never_overwrites_and_stays_on_the_shelf(synth: Synth, workspace: Path) -> None:
     assert (
         refusal(synth, "copy", "mapping", "everyday", "small")
-        == "pipelines/mappings/small.yaml: exists already; choose another name"
+        == "pipelines/mappings/small.yaml: already exists; choose another name"
     )
     for name in ("../x", "a/b", "", "..", "x.yaml"):
         assert (
             refusal(synth, "copy", "mapping", "everyday", name)
-            == f"{name}: is not a name for a file; use letters, digits, - and _"
+            == f"{name}: is not a valid file name; use letters, digits, - and _"
         )
     for target in ("mine", "small"):
         assert refusal(synth, "copy", "mapping", "everyda", target).startswith(
@@ -702,7 +702,7 @@ def test_copy_never_overwrites_and_stays_on_the_shelf(synth: Synth, workspace: P
 def test_a_copy_of_a_shipped_file_onto_itself_is_refused_with_what_to_do(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.chdir(library.shipped())
+    monkeypatch.chdir(library.shipped_folder())
     file = "taggers/taxonomies/everyday.yaml"
     before = Path(file).read_bytes()
     with pytest.raises(
@@ -727,7 +727,7 @@ def test_a_copy_is_the_file_itself_under_its_new_name(synth: Synth, workspace: P
     assert (done.status, done.stdout, done.stderr) == (0, "pipelines/mappings/my-own_2.yaml\n", "")
     assert "extends" not in (workspace / "pipelines/mappings/my-own_2.yaml").read_text()[:200]
     assert (workspace / "pipelines/mappings/my-own_2.yaml").read_bytes() == (
-        library.shipped() / "pipelines/mappings/everyday.yaml"
+        library.shipped_folder() / "pipelines/mappings/everyday.yaml"
     ).read_bytes()
 
 
@@ -738,7 +738,7 @@ def test_list_shows_every_file_and_what_is_wrong_with_one(synth: Synth, workspac
     assert done.status == 0 and done.stderr == ""
     names = [line.split()[1] for line in done.stdout.splitlines()]
     assert {"broken", "odd", "small", "everyday"} <= set(names)
-    assert "broken.yaml:2: is not YAML" in done.stdout
+    assert "broken.yaml:2: invalid YAML" in done.stdout
     assert {line.split()[0] for line in synth("list").stdout.splitlines()} == set(library.KINDS)
 
 
@@ -823,9 +823,9 @@ def alone(*arguments: str) -> Done:
 def test_an_engine_that_does_not_load_stops_a_new_run_before_it_writes(photos: Path, workspace: Path) -> None:
     write(workspace / "broken.py", "def Engine(name, settings):\n    raise RuntimeError('no such device\\nand more')\n")
     before = contents(workspace)
-    done = alone(*RUN, "--set", "generate.engine.script=broken:Engine")
+    done = alone(*RUN, "--set", "generate.engine={kind: 'broken:Engine', gpus: 0}")
     assert (done.status, done.stdout) == (1, "")
-    assert done.stderr == "synth: engine broken:Engine: RuntimeError: no such device\n"
+    assert done.stderr == "synth: engine broken:Engine: RuntimeError: no such device and more\n"
     assert {name: data for name, data in contents(workspace).items() if "__pycache__" not in name} == before
 
 

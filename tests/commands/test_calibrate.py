@@ -322,8 +322,8 @@ def test_images_with_an_empty_list_of_labels_are_used(shades: None, workspace: P
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"name": "clip"}, "taggers/clip.yaml: exists already; choose another name"),
-        ({"name": "a/b"}, "a/b: is not a name for a file"),
+        ({"name": "clip"}, "taggers/clip.yaml: already exists; choose another name"),
+        ({"name": "a/b"}, "a/b: is not a valid file name"),
         ({"tagger": "beside"}, "--tagger beside: has no thresholds to fit"),
         ({"tagger": "clop"}, "tagger 'clop' is unknown: did you mean 'clip'"),
         ({"key": "kinds"}, "0 labelled images, too few to fit to (at least 20); left out: 25 no_labels"),

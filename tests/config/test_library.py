@@ -1,4 +1,4 @@
-"""Shelf files: found by name, read strictly, and every mistake told in one line that says where and what to write."""
+"""Definition files: found by name, read strictly, and every mistake reported in one line with its place."""
 
 import os
 import time
@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from synthgen.config import library
+from synthgen.config.families import FamilyFile, InstructionLeaf
 from synthgen.config.library import check
 from synthgen.config.mapping import MappingFile
-from synthgen.config.prompt_pack import FamilyFile, InstructionLeaf, PackFile
+from synthgen.config.prompt_pack import PackFile
 from synthgen.config.strict_yaml import parse
 from synthgen.config.taxonomy import TaxonomyFile
 from synthgen.errors import Mistakes, UserMistake
@@ -22,20 +23,20 @@ TAXONOMY = 'about: x\ntemplates: ["{}"]\n'
 
 
 def lines_of(text: str, model: type[library.Section] = TaxonomyFile) -> list[str]:
-    """What is said about a file, a line a mistake."""
+    """Return the mistakes that a check of the text reports, one a line."""
     with pytest.raises(UserMistake) as caught:
         check(parse(FILE, text), model)
     return str(caught.value).splitlines()
 
 
 def refusal(text: str) -> str:
-    """The one line in which a file is refused."""
+    """Return the only mistake that a check of the text reports."""
     lines = lines_of(text)
     assert len(lines) == 1
     return lines[0]
 
 
-# --- what is wrong with a file ---------------------------------------------------------------------------------------
+# --- mistakes in a file ----------------------------------------------------------------------------------------------
 
 
 def test_an_unknown_key_is_named_with_its_line_and_the_nearest_known_one() -> None:
@@ -47,18 +48,18 @@ def test_an_unknown_key_that_is_near_nothing_lists_what_is_known() -> None:
     assert "known: about, extends, rules, text_tags" in lines_of("about: x\nrules: []\nzzzzzz: 1\n", MappingFile)[0]
 
 
-def test_all_mistakes_are_told_at_once_each_with_its_own_line() -> None:
+def test_all_mistakes_are_reported_at_once_each_with_its_own_line() -> None:
     text = "about: 5\ntemplates: one\ntags:\n  animal:\n    maens: x\n    tags:\n      cat: ''\n      dog: [1]\n"
     assert lines_of(text) == [
         "some.yaml:1: about: must be text, not 5",
         "some.yaml:2: templates: must be a list, not 'one'",
         "some.yaml:5: unknown key 'maens' in tags.animal: did you mean 'means'?",
-        "some.yaml:7: tags.animal.tags.cat: must say something, not ''",
-        "some.yaml:8: tags.animal.tags.dog: must be a line of text that says what it means, or keys with values, not a list",
+        "some.yaml:7: tags.animal.tags.cat: must be non-empty text, not ''",
+        "some.yaml:8: tags.animal.tags.dog: must be text that says what the tag means, or keys with values, not a list",
     ]
 
 
-def test_a_key_is_missing_only_where_no_unknown_one_beside_it_is_meant_for_it() -> None:
+def test_a_missing_key_is_not_reported_beside_a_misspelling_of_it() -> None:
     assert lines_of("about: x\nrules:\n  - tag: a\n    ask: {b: 1}\n", MappingFile) == [
         "some.yaml:3: unknown key 'tag' in rules.0: did you mean 'tags'?"
     ]
@@ -73,14 +74,14 @@ def test_a_key_is_missing_only_where_no_unknown_one_beside_it_is_meant_for_it() 
     ]
 
 
-def test_a_tag_without_a_meaning_is_told_both_ways_to_give_one() -> None:
-    said = "tags.cat: must be a line of text that says what it means, or keys with values, not left empty"
-    assert lines_of(TAXONOMY + "tags:\n  cat:\n  dog: a barker\n") == [f"some.yaml:4: {said}"]
+def test_a_tag_without_a_meaning_is_refused_with_both_ways_to_give_one() -> None:
+    problem = "tags.cat: must be text that says what the tag means, or keys with values, not left empty"
+    assert lines_of(TAXONOMY + "tags:\n  cat:\n  dog: a barker\n") == [f"some.yaml:4: {problem}"]
 
 
-def test_a_mistake_in_one_kind_of_node_is_not_also_told_as_a_mistake_in_the_other() -> None:
-    text = "about: x\ntypes:\n  a:\n    about: x\n    types:\n      b: {abuot: x, needs: y, forms: [shrt], examples: [p, q]}\n"
-    assert lines_of(text, FamilyFile) == [
+def test_a_mistake_in_a_type_is_not_also_reported_as_one_in_a_group() -> None:
+    leaf = "{abuot: x, needs: y, forms: [shrt], examples: [p, q]}"
+    assert lines_of(f"about: x\ntypes:\n  a:\n    about: x\n    types:\n      b: {leaf}\n", FamilyFile) == [
         "some.yaml:6: unknown key 'abuot' in types.a.types.b: did you mean 'about'?",
         "some.yaml:6: types.a.types.b.forms.0: must be 'short', 'brief', 'detailed' or 'choice', not 'shrt'",
     ]
@@ -90,7 +91,7 @@ TYPE = "needs: y, forms: [short], examples: [p, q]"
 
 
 @pytest.mark.parametrize(
-    ("node", "said"),
+    ("node", "problems"),
     [
         (
             "need: y, forms: [short], examples: [p, q]",
@@ -110,19 +111,19 @@ TYPE = "needs: y, forms: [short], examples: [p, q]"
         ),
     ],
 )
-def test_an_unknown_key_of_a_node_is_told_the_keys_of_its_own_kind(node: str, said: list[str]) -> None:
+def test_an_unknown_key_of_a_node_lists_the_keys_of_its_own_kind(node: str, problems: list[str]) -> None:
     lines = lines_of(f"about: x\ntypes:\n  a:\n    about: x\n    types:\n      b: {{about: x, {node}}}\n", FamilyFile)
-    assert lines == [f"some.yaml:6: {one}" for one in said]
+    assert lines == [f"some.yaml:6: {problem}" for problem in problems]
 
 
-def test_a_value_that_could_be_of_two_kinds_and_is_of_neither_is_one_line() -> None:
+def test_a_value_that_fits_no_member_of_a_union_is_one_line() -> None:
     assert lines_of("about: x\nrules:\n  - tags: 5\n", MappingFile) == [
-        "some.yaml:3: rules.0.tags: must be text or must be a list, not 5"
+        "some.yaml:3: rules.0.tags: must be text or a list, not 5"
     ]
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "problem"),
     [
         ("many", "must be a number, not 'many'"),
         ("[1]", "must be a number, not a list"),
@@ -133,13 +134,13 @@ def test_a_value_that_could_be_of_two_kinds_and_is_of_neither_is_one_line() -> N
         ("x" * 200, f"must be a number, not '{'x' * 56}…"),
     ],
 )
-def test_a_wrong_type_says_what_was_given(value: str, said: str) -> None:
+def test_a_wrong_type_is_reported_with_the_value_given(value: str, problem: str) -> None:
     assert lines_of(f"about: x\nrules:\n  - tags: a\n    ask: {{b: {value}}}\n", MappingFile) == [
-        f"some.yaml:4: rules.0.ask.b: {said}"
+        f"some.yaml:4: rules.0.ask.b: {problem}"
     ]
 
 
-def test_every_repeated_key_is_told_with_the_line_of_the_repeat() -> None:
+def test_every_repeated_key_is_reported_with_the_line_of_the_repeat() -> None:
     assert lines_of("about: x\nwhen: {c: 1, c: 2}\nabout: x\nrules: []\n", MappingFile) == [
         "some.yaml:2: key 'c' is given twice",
         "some.yaml:2: unknown key 'when' in the file: known: about, extends, rules, text_tags",
@@ -152,33 +153,33 @@ def test_every_repeated_key_is_told_with_the_line_of_the_repeat() -> None:
     ("text", "line", "problem"),
     [
         ("a: [1, 2", 1, "a bracket is never closed; ] is missing"),
-        ("a: [Where?, What?]\n", 1, "? where , or ] should be; a text with signs in it wants quotes inside brackets"),
-        ("a: 1\n\tb: 2\n", 2, "a tab; indent with blanks"),
-        ("a: @x\n", 1, "a text that begins with @ wants quotes"),
-        ("a:\n    b: 1\n  c: 2\n", 3, "the line is not indented as its neighbours are"),
-        ("a:\n  - b\n  c: 2\n", 3, "the line is not indented as its neighbours are"),
-        (" a: 1\nb: 2\n", 2, "the line is not indented as its neighbours are"),
-        ("a: 1\n  b: 2\n", 2, "or a line that is not indented as its neighbours are"),
-        ("a: x: y\n", 1, "a ': ' inside a text, which wants quotes then"),
-        ("a: 1\nb\nc: 2\n", 2, "the line has no ': ' behind a key"),
+        ("a: [Where?, What?]\n", 1, "? in place of , or ]; text with punctuation needs quotes inside brackets"),
+        ("a: 1\n\tb: 2\n", 2, "a tab; indent with spaces"),
+        ("a: @x\n", 1, "text that begins with @ needs quotes"),
+        ("a:\n    b: 1\n  c: 2\n", 3, "the line is not indented like the lines around it"),
+        ("a:\n  - b\n  c: 2\n", 3, "the line is not indented like the lines around it"),
+        (" a: 1\nb: 2\n", 2, "the line is not indented like the lines around it"),
+        ("a: 1\n  b: 2\n", 2, "or a line that is not indented like the lines around it"),
+        ("a: x: y\n", 1, "a ': ' in text, which then needs quotes"),
+        ("a: 1\nb\nc: 2\n", 2, "the line has no ': ' after a key"),
         ("a: 'open\n", 2, "unexpected end of stream"),
         ("a: 1\n---\nb: 2\n", 2, "but found another document"),
         ("a: 1\nb: \x00\n", 2, "U+0000"),
-        ("? [a, b]\n: 1\n", 1, "a key must be a word"),
-        ("a: !!python/object/apply:os.system [ls]\n", 1, "!!python/object/apply:os.system are not used"),
-        ("a: 1\nb: !!int x\n", 2, "!!int are not used"),
-        ("a: &x 1\nb: *x\n", 2, "aliases (*name) are not used"),
-        ("a: x\ntags: **\n", 2, 'a word that begins with * wants quotes, as "**" and "**/scene"'),
-        ("ask:\n  **/scene: 1\n", 2, "wants quotes"),
-        ("ask: {*/scene: 1}\n", 1, "wants quotes"),
-        ("never: [*scene]\n", 1, "a pattern that begins with * wants quotes"),
-        ("a: *nobody\n", 1, "aliases (*name) are not used"),
-        ("a: &x [*x]\n", 1, "aliases (*name) are not used"),
+        ("? [a, b]\n: 1\n", 1, "a key must be plain text"),
+        ("a: !!python/object/apply:os.system [ls]\n", 1, "!!python/object/apply:os.system are not allowed"),
+        ("a: 1\nb: !!int x\n", 2, "!!int are not allowed"),
+        ("a: &x 1\nb: *x\n", 2, "aliases (*name) are not allowed"),
+        ("a: x\ntags: **\n", 2, 'text that begins with * needs quotes, as in "**" or "**/scene"'),
+        ("ask:\n  **/scene: 1\n", 2, "needs quotes"),
+        ("ask: {*/scene: 1}\n", 1, "needs quotes"),
+        ("never: [*scene]\n", 1, "a pattern that begins with * needs quotes"),
+        ("a: *nobody\n", 1, "aliases (*name) are not allowed"),
+        ("a: &x [*x]\n", 1, "aliases (*name) are not allowed"),
     ],
 )
-def test_what_is_not_plain_yaml_is_one_line_with_its_place(text: str, line: int, problem: str) -> None:
-    said = refusal(text)
-    assert said.startswith(f"some.yaml:{line}: is not YAML: ") and problem in said
+def test_invalid_yaml_is_one_line_with_its_place(text: str, line: int, problem: str) -> None:
+    message = refusal(text)
+    assert message.startswith(f"some.yaml:{line}: invalid YAML: ") and problem in message
 
 
 def test_a_billion_laughs_cost_one_line_and_no_time() -> None:
@@ -198,74 +199,72 @@ def test_very_deep_nesting_costs_one_line_and_no_time(text: str) -> None:
 
 
 def test_a_number_of_thousands_of_digits_is_one_line() -> None:
-    assert "some.yaml: is not YAML" in refusal(f"a: {'9' * 5000}\n")
+    assert "some.yaml: invalid YAML" in refusal(f"a: {'9' * 5000}\n")
 
 
 @given(st.text(st.characters(codec="utf-8"), max_size=60) | st.text("ab:-[]{}&*!|>'\"#%@ \n?,0.e+~", max_size=60))
-def test_any_text_is_read_or_refused_in_words(text: str) -> None:
+def test_any_text_is_read_or_refused_with_a_message(text: str) -> None:
     try:
         check(parse(FILE, text), PackFile)
     except UserMistake as error:
         assert all(line.startswith("some.yaml") for line in str(error).splitlines() if line) and str(error)
 
 
-# --- what values mean ------------------------------------------------------------------------------------------------
+# --- values of a file ------------------------------------------------------------------------------------------------
 
 
-def test_plain_words_stay_what_they_look_like() -> None:
+def test_words_and_dates_stay_text_and_numbers_become_numbers() -> None:
     text = "a: [no, on, Yes, 12:30, 0o7, 012, 2024-01-01, 1_000, -3, 1.5, 1e3, true, null, ~]\n"
     read = parse(FILE, text).values["a"]
     assert read == ["no", "on", "Yes", "12:30", "0o7", "012", "2024-01-01", 1000, -3, 1.5, 1000.0, True, None, None]
 
 
-def test_keys_are_text_whatever_they_look_like() -> None:
+def test_every_key_is_text() -> None:
     assert parse(FILE, "1: a\ntrue: b\n1.5: c\n").values == {"1": "a", "true": "b", "1.5": "c"}
 
 
 KEYS = st.sampled_from(["no", "1", "x y", "é", "true", "a:b", "#"])
-TEXTS = st.text(
-    st.characters(codec="utf-8", exclude_characters="\x85"), max_size=20
-)  # which PyYAML itself does not read back
+TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\x85"), max_size=20)  # PyYAML loses \x85
 
 
 @given(st.dictionaries(KEYS, TEXTS | st.integers() | st.booleans()))
-def test_what_the_library_writes_is_read_back(values: dict[str, object]) -> None:
+def test_values_that_pyyaml_writes_are_read_back(values: dict[str, object]) -> None:
     import yaml
 
     written = yaml.safe_dump(values, allow_unicode=True)
-    assert parse(FILE, written).values == {key: value for key, value in values.items()}
+    assert parse(FILE, written).values == values
 
 
-def test_the_line_of_a_value_is_that_of_the_nearest_key_that_is_there() -> None:
+def test_the_line_of_an_absent_value_is_that_of_the_nearest_key_above_it() -> None:
     document = parse(FILE, "a:\n  b:\n    - x\n    - y\n")
     assert document.where(("a", "b", 1)) == "some.yaml:4"
     assert document.where(("a", "b", 7, "c")) == "some.yaml:2"
     assert document.where(("z",)) == "some.yaml:1"
 
 
-def test_an_empty_file_lacks_what_must_be_there() -> None:
+def test_an_empty_file_lacks_its_required_keys() -> None:
     assert "some.yaml:1: about is missing" in lines_of("# nothing\n")
     assert lines_of("- a\n") == ["some.yaml:1: the file: must be keys with values, not a list"]
 
 
-# --- which file a name stands for -------------------------------------------------------------------------------------
+# --- the file of a name ----------------------------------------------------------------------------------------------
 
 
-def test_the_users_file_wins_over_ours_and_that_is_known(workspace: Path) -> None:
-    assert library.shadowed("mapping", "everyday") is None
-    ours = library.find("mapping", "everyday")
-    mine = write(workspace / "pipelines/mappings/everyday.yaml", "about: mine\nrules: []\n")
-    assert library.find("mapping", "everyday") == mine
-    assert library.shadowed("mapping", "everyday") == ours
+def test_the_users_file_replaces_the_shipped_one_of_the_same_name(workspace: Path) -> None:
+    assert library.shadowed_file("mapping", "everyday") is None
+    shipped = library.find("mapping", "everyday")
+    own = write(workspace / "pipelines/mappings/everyday.yaml", "about: mine\nrules: []\n")
+    assert library.find("mapping", "everyday") == own
+    assert library.shadowed_file("mapping", "everyday") == shipped
     assert library.load("mapping", "everyday").values["about"] == "mine"
 
 
-def test_ours_are_found_from_any_folder(workspace: Path) -> None:
+def test_shipped_files_are_found_from_any_folder(workspace: Path) -> None:
     assert {"everyday", "small"} <= set(library.names("pipeline"))
     assert library.load("taxonomy", "everyday").values["tags"]
 
 
-def test_an_unknown_name_comes_with_the_nearest(workspace: Path) -> None:
+def test_an_unknown_name_is_refused_with_the_nearest_known_one(workspace: Path) -> None:
     with pytest.raises(
         UserMistake,
         match=r"^mapping 'everday' is unknown: did you mean 'everyday'\? \(`synth list mapping` shows all\)$",
@@ -303,8 +302,8 @@ def test_a_file_that_may_not_be_read_is_one_line(workspace: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", library.KINDS)
-def test_every_shipped_file_is_read_and_says_what_it_is_about(kind: str) -> None:
-    shipped = list((library.shipped() / library.KINDS[kind]).glob("*.yaml"))
+def test_every_shipped_file_is_read_and_has_an_about_line(kind: str) -> None:
+    shipped = list((library.shipped_folder() / library.KINDS[kind]).glob("*.yaml"))
     assert shipped
     for path in shipped:
         assert len(library.load(kind, str(path)).values["about"]) > 10
@@ -313,13 +312,16 @@ def test_every_shipped_file_is_read_and_says_what_it_is_about(kind: str) -> None
 # --- code ------------------------------------------------------------------------------------------------------------
 
 
-def test_code_is_found_by_module_and_attribute(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert library.code("pathlib:Path") is Path
+def test_code_is_imported_by_module_and_attribute(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert library.import_attribute("pathlib:Path") is Path
     with pytest.raises(UserMistake, match="no_such_module:x: cannot import no_such_module"):
-        library.code("no_such_module:x")
+        library.import_attribute("no_such_module:x")
     with pytest.raises(UserMistake, match="pathlib:Nope: module pathlib has no 'Nope'"):
-        library.code("pathlib:Nope")
+        library.import_attribute("pathlib:Nope")
 
 
 def test_several_mistakes_keep_their_lines_apart() -> None:
-    assert Mistakes(["one", "two"]).lines == ["one", "two"] and str(Mistakes(["one", "two"])) == "one\ntwo"
+    assert (
+        Mistakes(["first", "second"]).lines == ["first", "second"]
+        and str(Mistakes(["first", "second"])) == "first\nsecond"
+    )

@@ -1,4 +1,4 @@
-"""Mappings: which rules fire for an image, and what weight each instruction type gets from them."""
+"""Mappings: the rules that fire for an image, and the weights of instruction types that follow."""
 
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from synthgen.config import library, mapping, prompt_pack, taxonomy
+from synthgen.config.families import InstructionType
 from synthgen.config.mapping import ImageSize
 from synthgen.config.strict_yaml import parse
 from synthgen.errors import Mistakes, UserMistake
@@ -20,17 +21,17 @@ WIDE = ImageSize(400, 200)
 
 
 def load(folder: Path, rules: str, **files: str) -> mapping.RuleSet:
-    """A mapping over the workspace's taxonomy and types; other mapping files by their names."""
+    """Load a mapping over the workspace's taxonomy and TYPES; `files` are further mapping files by name."""
     for name, text in {"mine": f"about: x\nrules:\n{rules}", **files}.items():
         write(folder / f"pipelines/mappings/{name}.yaml", text)
     return mapping.load("mine", taxonomy.load("small").tree, TYPES)
 
 
 def weights(
-    rules: mapping.RuleSet, tags: list[str], facts: ImageSize = WIDE, types: Sequence[str] = TYPES
+    rules: mapping.RuleSet, tags: list[str], size: ImageSize = WIDE, types: Sequence[str] = TYPES
 ) -> Mapping[str, float]:
-    """As the plan draws by them."""
-    return Weights(rules, types, {}).named(rules.fired(tags, facts))
+    """Return the weights by which the plan draws types."""
+    return Weights(rules, types, {}).named(rules.match(tags, size))
 
 
 # --- weights ---------------------------------------------------------------------------------------------------------
@@ -78,15 +79,15 @@ def test_a_type_without_weight_is_not_asked(workspace: Path) -> None:
     st.lists(st.sampled_from(["animal", "animal/cat", "document", "document/invoice", "document/letter"])), st.randoms()
 )
 def test_weights_do_not_depend_on_the_order_or_number_of_tags(tags: list[str], shuffle: object) -> None:
-    tree = taxonomy.grow(parse(Path("t"), TREE), "tags", "tags", "means")
-    said = (
+    tree = taxonomy.build_tree(parse(Path("t"), TREE), "tags", "tags", "means")
+    texts = (
         "{tags: '**', ask: {coarse/**: 2}}",
         "{tags: animal/**, ask: {'**': 3}}",
         "{tags: document/letter, never: [fine/**]}",
     )
-    given = [mapping.Rule.model_validate(parse(Path("r"), one).values) for one in said]
-    lines = tuple(mapping._line(number, "here", rule, tree, TYPES) for number, rule in enumerate(given))
-    rules = mapping.RuleSet("m", lines, frozenset())
+    written = [mapping.Rule.model_validate(parse(Path("r"), text).values) for text in texts]
+    compiled = tuple(mapping._compile(number, "here", rule, tree, TYPES) for number, rule in enumerate(written))
+    rules = mapping.RuleSet("m", compiled, frozenset())
     mixed = [*tags, *tags]
     shuffle.shuffle(mixed)  # type: ignore[attr-defined]
     assert weights(rules, mixed) == weights(rules, tags)
@@ -96,7 +97,7 @@ TREE = "tags: {animal: {means: x, tags: {cat: y}}, document: {means: x, tags: {i
 
 
 @pytest.mark.parametrize(
-    ("rule", "said"),
+    ("rule", "message"),
     [
         ("tags: anmial/**, ask: {'**': 1}", "no tag matches 'anmial/**': did you mean 'animal/**'?"),
         ("tags: '**/invoic', ask: {'**': 1}", "no tag matches '**/invoic': did you mean '**/invoice'?"),
@@ -109,41 +110,41 @@ TREE = "tags: {animal: {means: x, tags: {cat: y}}, document: {means: x, tags: {i
         ("tags: animal, ask: {coarse/**: '6'}", "must be a number, not '6'"),
         ("tags: animal, ask: {coarse/**: six}", "must be a number, not 'six'"),
         ("tags: animal, boost: {coarse/**: '6'}", "must be a number, not '6'"),
-        ("tags: [], ask: {'**': 1}", "rules.0: names no tags, so the rule could never fire; '**' fits every image"),
+        ("tags: [], ask: {'**': 1}", "rules.0: has no tags, so the rule never fires; '**' matches every image"),
         ("tags: animal, when: {min_side: 400}", "rules.0: does nothing; give it ask, boost or never"),
         (
             "tags: animal, when: {min_side: 400, max_side: 200}, never: ['**']",
-            "rules.0.when: min_side 400 is above max_side 200, so the rule could never fire",
+            "rules.0.when: min_side 400 is above max_side 200, so the rule never fires",
         ),
         (
             "tags: animal, when: {min_aspect: 2.5, max_aspect: 1}, never: ['**']",
-            "rules.0.when: min_aspect 2.5 is above max_aspect 1, so the rule could never fire",
+            "rules.0.when: min_aspect 2.5 is above max_aspect 1, so the rule never fires",
         ),
     ],
 )
-def test_a_slip_in_a_rule_is_told_with_what_was_meant(workspace: Path, rule: str, said: str) -> None:
+def test_a_mistake_in_a_rule_is_one_line_with_a_suggestion(workspace: Path, rule: str, message: str) -> None:
     with pytest.raises(Mistakes) as caught:
         load(workspace, f"  - {{{rule}}}\n")
     [line] = str(caught.value).splitlines()
-    assert line.endswith(said)
+    assert line.endswith(message)
 
 
-# --- which rules fire ------------------------------------------------------------------------------------------------
+# --- the rules that fire ---------------------------------------------------------------------------------------------
 
 
 def test_a_tag_implies_its_ancestors(workspace: Path) -> None:
     rules = load(workspace, "  - {tags: animal, ask: {'**': 1}}\n  - {tags: animal/cat, ask: {'**': 1}}\n")
-    assert rules.fired(["animal/cat"], WIDE) == (0, 1)
-    assert rules.fired(["animal/red_panda"], WIDE) == (0,)
+    assert rules.match(["animal/cat"], WIDE) == (0, 1)
+    assert rules.match(["animal/red_panda"], WIDE) == (0,)
 
 
-def test_two_stars_fire_for_images_without_a_tag_and_nothing_else_does(workspace: Path) -> None:
+def test_only_two_stars_fire_for_an_image_without_tags(workspace: Path) -> None:
     rules = load(
         workspace,
         "  - {tags: '**', ask: {'**': 1}}\n  - {tags: '*', ask: {'**': 1}}\n  - {tags: '**/cat', ask: {'**': 1}}\n",
     )
-    assert rules.fired([], WIDE) == (0,)
-    assert rules.fired(["document"], WIDE) == (0, 1)
+    assert rules.match([], WIDE) == (0,)
+    assert rules.match(["document"], WIDE) == (0, 1)
 
 
 @pytest.mark.parametrize(
@@ -156,28 +157,32 @@ def test_two_stars_fire_for_images_without_a_tag_and_nothing_else_does(workspace
         ("min_side: 100, max_aspect: 2", [ImageSize(200, 100)], [ImageSize(99, 100), ImageSize(300, 100)]),
     ],
 )
-def test_a_condition_looks_at_the_image(
+def test_a_condition_tests_the_size_of_the_image(
     workspace: Path, when: str, holds: list[ImageSize], does_not: list[ImageSize]
 ) -> None:
     rules = load(workspace, f"  - {{tags: '**', when: {{{when}}}, ask: {{'**': 1}}}}\n")
-    assert all(rules.fired([], facts) == (0,) for facts in holds)
-    assert all(rules.fired([], facts) == () for facts in does_not)
+    assert all(rules.match([], size) == (0,) for size in holds)
+    assert all(rules.match([], size) == () for size in does_not)
 
 
-def test_text_in_the_image_is_known_by_its_tags(workspace: Path) -> None:
-    rules = "  - {tags: '**', when: {has_text: true}, ask: {'**': 1}}\n  - {tags: '**', when: {has_text: false}, ask: {'**': 1}}\n"
-    mine = load(workspace, rules, mine=f"about: x\ntext_tags: [document/**]\nrules:\n{rules}")
-    assert mine.fired(["document/invoice"], WIDE) == (0,)
-    assert mine.fired(["animal/cat"], WIDE) == (1,)
+def test_has_text_holds_for_images_with_a_text_tag(workspace: Path) -> None:
+    with_text = "  - {tags: '**', when: {has_text: true}, ask: {'**': 1}}\n"
+    without_text = "  - {tags: '**', when: {has_text: false}, ask: {'**': 1}}\n"
+    file = f"about: x\ntext_tags: [document/**]\nrules:\n{with_text}{without_text}"
+    rules = load(workspace, "", mine=file)
+    assert rules.match(["document/invoice"], WIDE) == (0,)
+    assert rules.match(["animal/cat"], WIDE) == (1,)
 
 
 def test_the_causes_of_a_type_are_the_tags_of_the_rules_that_asked_it(workspace: Path) -> None:
     rules = load(
         workspace,
-        "  - {tags: '**', ask: {'**': 1}}\n  - {tags: animal/**, ask: {coarse/scene: 1}}\n  - {tags: document, ask: {fine/reading: 1}}\n",
+        "  - {tags: '**', ask: {'**': 1}}\n"
+        "  - {tags: animal/**, ask: {coarse/scene: 1}}\n"
+        "  - {tags: document, ask: {fine/reading: 1}}\n",
     )
     tags = ["animal/cat", "document/invoice"]
-    fired = rules.fired(tags, WIDE)
+    fired = rules.match(tags, WIDE)
     assert rules.causes(fired, tags, "coarse/scene") == ["animal", "animal/cat"]
     assert rules.causes(fired, tags, "fine/reading") == ["document"]
     assert rules.causes(fired, tags, "coarse/counting") == []  # asked of every image
@@ -186,7 +191,7 @@ def test_the_causes_of_a_type_are_the_tags_of_the_rules_that_asked_it(workspace:
 # --- files -----------------------------------------------------------------------------------------------------------
 
 
-def test_an_extension_adds_its_rules_behind_those_that_it_extends(workspace: Path) -> None:
+def test_the_rules_of_an_extension_follow_those_that_it_extends(workspace: Path) -> None:
     rules = load(
         workspace,
         "",
@@ -194,24 +199,24 @@ def test_an_extension_adds_its_rules_behind_those_that_it_extends(workspace: Pat
         middle="about: x\nextends: base\ntext_tags: [document]\nrules:\n  - {tags: animal, ask: {coarse/scene: 2}}\n",
         base="about: x\ntext_tags: [animal]\nrules:\n  - {tags: '**', ask: {coarse/scene: 1}}\n",
     )
-    assert [line.where.rpartition("/")[2] for line in rules.lines] == ["base.yaml:4", "middle.yaml:5", "mine.yaml:4"]
+    assert [rule.where.rpartition("/")[2] for rule in rules.rules] == ["base.yaml:4", "middle.yaml:5", "mine.yaml:4"]
     assert weights(rules, ["animal"]) == {"coarse/scene": 6}
     assert rules.text_tags == {"animal", "document"}
 
 
-def test_a_circle_of_extensions_is_told_in_the_order_of_its_links(workspace: Path) -> None:
+def test_a_circle_of_extensions_is_reported_in_the_order_of_its_links(workspace: Path) -> None:
     with pytest.raises(Mistakes, match=r"extends itself: mine -> other -> mine$"):
         load(workspace, "", mine="about: x\nextends: other\nrules: []\n", other="about: x\nextends: mine\nrules: []\n")
 
 
-def test_an_extension_of_nothing_or_of_no_name_is_one_line(workspace: Path) -> None:
+def test_an_extension_of_an_unknown_or_invalid_name_is_one_line(workspace: Path) -> None:
     with pytest.raises(UserMistake, match="mapping 'smal' is unknown: did you mean 'small'"):
         load(workspace, "", mine="about: x\nextends: smal\nrules: []\n")
     with pytest.raises(UserMistake, match="extends: must be text, not a list"):
         load(workspace, "", mine="about: x\nextends: [a]\nrules: []\n")
 
 
-def test_every_pattern_that_matches_nothing_is_told_with_its_line_and_the_nearest_name(workspace: Path) -> None:
+def test_every_pattern_that_matches_nothing_is_reported_with_its_line_and_the_nearest_name(workspace: Path) -> None:
     with pytest.raises(Mistakes) as caught:
         load(
             workspace,
@@ -234,42 +239,42 @@ def test_a_negative_weight_is_refused(workspace: Path) -> None:
         load(workspace, "  - {tags: '**', ask: {'**': -1}}\n")
 
 
-def test_the_texts_of_a_mapping_are_those_of_all_that_it_extends(workspace: Path) -> None:
+def test_the_fingerprint_of_a_mapping_covers_all_that_it_extends(workspace: Path) -> None:
     load(workspace, "", mine="about: x\nextends: small\nrules: []\n")
-    texts = mapping.texts("mine")
+    texts = mapping.fingerprint_texts("mine")
     assert len(texts) == 2 and "document/**" in texts[0]
 
 
-def test_comments_layout_and_about_are_no_part_of_what_a_mapping_says(workspace: Path) -> None:
+def test_comments_layout_and_about_are_not_part_of_the_fingerprint(workspace: Path) -> None:
     load(workspace, "  - {tags: animal, ask: {'**': 1}}\n")
-    before = mapping.texts("mine")
+    before = mapping.fingerprint_texts("mine")
     load(workspace, "", mine="about: other words\nrules:\n  # why\n  - tags: animal\n    ask: {'**': 1}\n")
-    assert mapping.texts("mine") == before
+    assert mapping.fingerprint_texts("mine") == before
     load(workspace, "  - {tags: animal, ask: {'**': 2}}\n")
-    assert mapping.texts("mine") != before
+    assert mapping.fingerprint_texts("mine") != before
 
 
-# --- what ships ------------------------------------------------------------------------------------------------------
+# --- shipped files ---------------------------------------------------------------------------------------------------
 
 SHIPPED = {"everyday": ("everyday", "everyday"), "drawn": ("drawn", "drawn")}  # mapping -> taxonomy, prompts
 
 
 @cache
-def shipped(name: str) -> tuple[mapping.RuleSet, taxonomy.Tree, Mapping[str, prompt_pack.InstructionType]]:
+def shipped(name: str) -> tuple[mapping.RuleSet, taxonomy.Tree, Mapping[str, InstructionType]]:
     tags, pack = SHIPPED[name]
     tree, types = taxonomy.load(tags).tree, prompt_pack.load(pack).types
     return mapping.load(name, tree, list(types)), tree, types
 
 
 def test_every_shipped_mapping_is_tested_here() -> None:
-    assert set(SHIPPED) == {path.stem for path in (library.shipped() / "pipelines/mappings").glob("*.yaml")}
+    assert set(SHIPPED) == {path.stem for path in (library.shipped_folder() / "pipelines/mappings").glob("*.yaml")}
 
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_every_shipped_mapping_can_reach_every_type(name: str) -> None:
     rules, tree, types = shipped(name)
     weigh = Weights(rules, list(types), {})
-    reached = {path for leaf in tree.leaves for path in weigh.named(rules.fired([leaf], ImageSize(800, 600)))}
+    reached = {path for leaf in tree.leaves for path in weigh.named(rules.match([leaf], ImageSize(800, 600)))}
     assert reached == set(types)
 
 
@@ -277,7 +282,7 @@ def test_every_shipped_mapping_can_reach_every_type(name: str) -> None:
 def test_every_shipped_mapping_has_rules_for_every_root_of_its_taxonomy(name: str) -> None:
     rules, tree, types = shipped(name)
     for root in tree.roots:
-        fired = rules.fired([root], ImageSize(800, 600))
+        fired = rules.match([root], ImageSize(800, 600))
         assert weights(rules, [root], ImageSize(800, 600), list(types)), root
-        if name == "everyday":  # of a drawn picture every tag is a detail; what is asked depends on few of them
-            assert any(not rules.lines[number].is_for_all for number in fired), root
+        if name == "everyday":  # in a drawn picture every tag is a detail, and few of them decide its questions
+            assert any(not rules.rules[number].is_for_all for number in fired), root

@@ -1,4 +1,4 @@
-"""Prompts: every template renders before a run starts."""
+"""Prompt packs: templates that render for every type before a run starts, and the recipes of pairs."""
 
 from dataclasses import replace
 from functools import cache
@@ -16,7 +16,7 @@ from synthgen.config.prompt_pack import AskPrompt, Prompts, recipe_texts, render
 from synthgen.errors import Mistakes
 from tests.fixtures.workspace import SHELVES, write
 
-PACKS = sorted(path.stem for path in (library.shipped() / "prompts").glob("*.yaml"))
+PACKS = sorted(path.stem for path in (library.shipped_folder() / "prompts").glob("*.yaml"))
 
 
 @cache
@@ -25,7 +25,7 @@ def shipped(name: str) -> Prompts:
 
 
 def load(folder: Path, **changes: str) -> Prompts:
-    """The workspace's small pack with parts of its text replaced: `old → new` by position in the keyword's value."""
+    """Load the workspace's small pack with parts of its text replaced, each written as `old => new`."""
     text = SHELVES["prompts/small.yaml"]
     for change in changes.values():
         old, new = change.split(" => ")
@@ -39,7 +39,7 @@ def load(folder: Path, **changes: str) -> Prompts:
 
 
 @pytest.mark.parametrize("name", PACKS)
-def test_every_shipped_pack_asks_every_type_in_words_of_its_own(name: str) -> None:
+def test_every_shipped_pack_asks_every_type_in_different_words(name: str) -> None:
     prompts = shipped(name)
     for form in ("short", "choice"):
         ask = prompts.ask(form)
@@ -63,7 +63,7 @@ def test_every_shipped_pack_answers_in_every_form_of_its_types(name: str) -> Non
         assert "What colour?" in text and all(option in text for option in options)
 
 
-def test_a_missing_value_is_an_error_and_never_an_empty_place() -> None:
+def test_a_missing_variable_is_an_error() -> None:
     with pytest.raises(UndefinedError):
         render("about {{ topic }}")
 
@@ -81,20 +81,20 @@ def test_a_missing_value_is_an_error_and_never_an_empty_place() -> None:
         "{{ '{0.__class__}'.format(question) }}",
     ],
 )
-def test_a_template_cannot_reach_python_or_change_what_it_is_given(escape: str) -> None:
+def test_a_template_cannot_reach_python_or_change_its_variables(escape: str) -> None:
     kind = shipped("drawn").types[
         "counting" if "counting" in shipped("drawn").types else next(iter(shipped("drawn").types))
     ]
     options = ["a"]
     try:
-        shown = render(escape, question="q", options=options, type=kind)
+        text = render(escape, question="q", options=options, type=kind)
     except (SecurityError, UndefinedError):
-        shown = ""
-    assert "class" not in shown and "os" not in shown and options == ["a"]
+        text = ""
+    assert "class" not in text and "os" not in text and options == ["a"]
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (
             "{{ question }} Short. => {{ qestion }}",
@@ -106,36 +106,36 @@ def test_a_template_cannot_reach_python_or_change_what_it_is_given(escape: str) 
         ),
         (
             "Ask {{ n }} about {{ type.name }} => {{ n }} {{ type.nmae }}",
-            "ask.text: is not a template that works: 'synthgen",
+            "ask.text: the template fails: 'synthgen",
         ),
         (
             "Ask {{ n }} about => {{ 1 // (n - 1) }}",
-            "ask.text: is not a template that works: integer division or modulo by zero",
+            "ask.text: the template fails: integer division or modulo by zero",
         ),
-        ("{{ question }} Short. => {% if", "answer.short.text: is not a template that works: "),
-        ("{{ question }} Brief. => {{ options[0] }}", "answer.brief.text: is not a template that works: "),
+        ("{{ question }} Short. => {% if", "answer.short.text: the template fails: "),
+        ("{{ question }} Brief. => {{ options[0] }}", "answer.brief.text: the template fails: "),
         (
             "Rate {{ question }} {{ answer }} => {{ question.__class__ }}",
-            "judge.answer.text: is not a template that works: access to",
+            "judge.answer.text: the template fails: access to",
         ),
         ("Say otherwise: {{ question }} => {{ options }}", "paraphrase.text: unknown variable 'options'"),
         ("{{ question }} Blind. => {{ answer }}", "blind.text: unknown variable 'answer'"),
     ],
 )
-def test_a_template_that_would_fail_in_a_run_is_told_at_its_start(workspace: Path, change: str, said: str) -> None:
+def test_a_template_that_would_fail_in_a_run_is_refused_on_loading(workspace: Path, change: str, message: str) -> None:
     with pytest.raises(Mistakes) as caught:
         load(workspace, change=change)
     assert len(caught.value.lines) == 1
-    assert said in caught.value.lines[0] and "small.yaml:" in caught.value.lines[0]
+    assert message in caught.value.lines[0] and "small.yaml:" in caught.value.lines[0]
 
 
-def test_all_that_is_wrong_with_a_pack_is_told_at_once(workspace: Path) -> None:
+def test_all_mistakes_in_a_pack_are_reported_at_once(workspace: Path) -> None:
     with pytest.raises(Mistakes) as caught:
         load(
             workspace,
-            one="  choice: {text: => # ",
-            two="{{ question }} Short. => {{ qestion }}",
-            three="{{ question }} Blind. => {{ answer }}",
+            choice="  choice: {text: => # ",
+            short="{{ question }} Short. => {{ qestion }}",
+            blind="{{ question }} Blind. => {{ answer }}",
         )
     assert [line.partition(" ")[2] for line in caught.value.lines] == [
         "no answer prompt for the form 'choice'",
@@ -172,7 +172,7 @@ def test_two_families_of_a_pack_may_not_share_a_type(workspace: Path) -> None:
 
 def test_a_group_without_types_is_refused(workspace: Path) -> None:
     write(workspace / "prompts/families/small.yaml", "about: x\ntypes:\n  coarse: {about: x, types: {}}\n")
-    with pytest.raises(Mistakes, match=r"types\.coarse\.types: needs at least 1 entries, not 0"):
+    with pytest.raises(Mistakes, match=r"types\.coarse\.types: needs at least 1 entry, not 0"):
         prompt_pack.load("small")
 
 
@@ -184,7 +184,7 @@ def test_whether_one_call_can_ask_for_several_questions_is_read_from_the_templat
     assert not asks_many("Ask 1 question about {{ type.name }}") and not asks_many("{% set n = 2 %}{{ n }}")
 
 
-# --- what shapes a text ----------------------------------------------------------------------------------------------
+# --- the recipe of a pair --------------------------------------------------------------------------------------------
 
 SHAPING = {
     "system": "Be good. => Be very good.",
@@ -203,19 +203,19 @@ IDLE = {
 
 
 @pytest.mark.parametrize("change", SHAPING.values(), ids=SHAPING)
-def test_what_shapes_a_pair_changes_its_recipe(workspace: Path, change: str) -> None:
+def test_an_edit_that_shapes_a_pair_changes_its_recipe(workspace: Path, change: str) -> None:
     before = recipe_texts(prompt_pack.load("small"), "coarse/counting", "short")
     assert recipe_texts(load(workspace, change=change), "coarse/counting", "short") != before
 
 
 @pytest.mark.parametrize("change", IDLE.values(), ids=IDLE)
-def test_what_does_not_shape_a_pair_leaves_its_recipe(workspace: Path, change: str) -> None:
+def test_an_edit_that_does_not_shape_a_pair_leaves_its_recipe(workspace: Path, change: str) -> None:
     before = recipe_texts(prompt_pack.load("small"), "coarse/counting", "short")
     assert recipe_texts(load(workspace, change=change), "coarse/counting", "short") == before
 
 
 @pytest.mark.parametrize("field", ["about", "needs", "ask_as", "examples"])
-def test_an_edit_of_a_type_touches_that_type_alone(workspace: Path, field: str) -> None:
+def test_an_edit_of_a_type_changes_the_recipes_of_that_type_only(workspace: Path, field: str) -> None:
     prompts = prompt_pack.load("small")
     edited: Any = ("other", "ones") if field == "examples" else "other"
     kind = replace(prompts.types["coarse/counting"], **{field: edited})
@@ -224,13 +224,13 @@ def test_an_edit_of_a_type_touches_that_type_alone(workspace: Path, field: str) 
     assert recipe_texts(after, "coarse/scene", "short") == recipe_texts(prompts, "coarse/scene", "short")
 
 
-def test_the_choice_form_has_an_asking_prompt_of_its_own(workspace: Path) -> None:
+def test_the_choice_form_has_a_separate_asking_prompt(workspace: Path) -> None:
     prompts = prompt_pack.load("small")
     before = recipe_texts(prompts, "coarse/counting", "choice")
     assert recipe_texts(load(workspace, change=IDLE["other ask"]), "coarse/counting", "choice") != before
 
 
-# --- the user's words in a sample -------------------------------------------------------------------------------------
+# --- the user's words in a sample ------------------------------------------------------------------------------------
 
 
 def test_a_turn_is_the_question_and_its_options_unless_the_pack_says_otherwise(workspace: Path) -> None:
@@ -242,7 +242,7 @@ def test_a_turn_is_the_question_and_its_options_unless_the_pack_says_otherwise(w
 
 
 @given(st.text(min_size=1, max_size=40))
-def test_what_a_model_wrote_is_text_to_a_template_and_never_a_template(text: str) -> None:
+def test_text_that_a_model_wrote_is_never_run_as_a_template(text: str) -> None:
     assume(text.strip() == text)
     assert render("{{ question }}", question=text) == text
     assert render("{{ question }}", question="{{ 1 + 1 }}{% raw %}") == "{{ 1 + 1 }}{% raw %}"

@@ -1,4 +1,4 @@
-"""Replies: any text at all is questions, a refusal, or unparsable with a reason."""
+"""Replies: any text is read as questions, as declined, or as unparsable with a reason."""
 
 import json
 from typing import Any
@@ -8,17 +8,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from synthgen.config import replies as reply_
-from synthgen.config.replies import (
-    OPTIONS,
-    Declined,
-    Question,
-    Style,
-    Unparsable,
-    letter_of,
-    parse_questions,
-    question_schema,
-)
+from synthgen.config import replies
+from synthgen.config.replies import OPTIONS, Question, Style, letter_of, parse_questions, question_schema
+from synthgen.errors import Failure
 
 WORDS = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1, max_size=12)
 SENTENCES = st.lists(WORDS, min_size=1, max_size=6).map(" ".join)
@@ -33,8 +25,8 @@ VALUES = st.recursive(
 )
 
 
-def read(reply: str, style: Style, choice: bool) -> list[Question] | Declined | Unparsable:
-    """As a pack does whose lines decline by `None.`"""
+def read(reply: str, style: Style, choice: bool) -> list[Question] | Failure:
+    """Parse a reply as a pack does whose lines decline by `None.`"""
     return parse_questions(reply, style, "None.", choice)
 
 
@@ -46,8 +38,7 @@ def test_questions_written_as_json_are_read_back(questions: list[str], fence: st
 
 @given(st.lists(CHOICES, min_size=1, max_size=4))
 def test_choice_questions_written_as_json_are_read_back(questions: list[Question]) -> None:
-    items = [{"question": one.text, "options": list(one.options)} for one in questions]
-    assert read(json.dumps({"questions": items}), "json", True) == questions
+    assert read(json.dumps({"questions": [as_json(question) for question in questions]}), "json", True) == questions
 
 
 @given(
@@ -55,8 +46,10 @@ def test_choice_questions_written_as_json_are_read_back(questions: list[Question
     st.sampled_from(["{}", "{n}. {}", "({n}) {}", "- {}", "* {}", "• {}", "  {n}: {}"]),
 )
 def test_questions_written_on_lines_are_read_back(questions: list[str], numbered: str) -> None:
-    assume(reply_._items(questions) == questions)
-    assume([reply_._bare(text) for text in questions] != ["none"] and not any("```" in text for text in questions))
+    assume(replies._list_items(questions) == questions)
+    assume(
+        [replies._normalise(text) for text in questions] != ["none"] and not any("```" in text for text in questions)
+    )
     assume(all(len(text.splitlines()) == 1 for text in questions))
     reply = "\n".join(numbered.replace("{n}", str(n)).replace("{}", text) for n, text in enumerate(questions, 1))
     assert read(reply, "lines", False) == [Question(text) for text in questions]
@@ -80,7 +73,7 @@ TWO = ["What is on the table?", "How many cups are there?"]
         ("12:30 or later, by the clock?", ["12:30 or later, by the clock?"]),
     ],
 )
-def test_of_a_list_the_items_are_read_without_their_marks_and_not_the_words_around_it(
+def test_list_items_are_read_without_their_marks_and_without_the_words_around_the_list(
     reply: str, questions: list[str]
 ) -> None:
     assert read(reply, "lines", False) == [Question(text) for text in questions]
@@ -103,79 +96,88 @@ def test_choice_questions_written_on_a_line_are_read_back(parts: list[str]) -> N
     st.booleans(),
     st.booleans(),
 )
-def test_no_reply_is_beyond_reading(reply: str, as_json: bool, choice: bool) -> None:
-    found = read(reply, "json" if as_json else "lines", choice)
-    if isinstance(found, list):
-        assert found and all(one.text == one.text.strip() and one.text for one in found)
-        assert all(len(one.options) == (OPTIONS if choice else 0) and all(one.options) for one in found)
-    else:
-        assert isinstance(found, Declined) or (isinstance(found, Unparsable) and found.why)
+def test_any_reply_is_read_or_fails_with_a_reason(reply: str, is_json: bool, choice: bool) -> None:
+    result = read(reply, "json" if is_json else "lines", choice)
+    if isinstance(result, Failure):
+        assert result == Failure("declined") or (result.reason == "unparsable" and result.detail)
+        return
+    assert result and all(question.text == question.text.strip() and question.text for question in result)
+    assert all(len(question.options) == (OPTIONS if choice else 0) and all(question.options) for question in result)
 
 
-@given(VALUES | st.builds(lambda items: {"questions": items}, st.lists(VALUES | WORDS | CHOICES.map(
-    lambda one: {"question": one.text, "options": list(one.options)}), max_size=3)), st.booleans())  # fmt: skip
-def test_the_parser_reads_what_the_schema_allows_and_nothing_of_another_shape(value: Any, choice: bool) -> None:
+def is_unparsable(result: list[Question] | Failure) -> bool:
+    return isinstance(result, Failure) and result.reason == "unparsable"
+
+
+def as_json(question: Question) -> dict[str, Any]:
+    return {"question": question.text, "options": list(question.options)}
+
+
+ITEMS = st.lists(VALUES | WORDS | CHOICES.map(as_json), max_size=3)
+
+
+@given(VALUES | ITEMS.map(lambda items: {"questions": items}), st.booleans())
+def test_the_parser_accepts_what_the_schema_allows_and_only_harmless_additions(value: Any, choice: bool) -> None:
     is_valid = jsonschema.Draft202012Validator(question_schema(choice, 3)).is_valid(value)
     try:
         reply = json.dumps(value, allow_nan=False)
     except ValueError:
         assume(False)
-    is_read = not isinstance(read(reply, "json", choice), Unparsable)
+    is_read = not is_unparsable(read(reply, "json", choice))
     if is_read and not is_valid:  # more questions, or further keys, which the parser lets pass
         items = value["questions"]
         bare = [{key: item[key] for key in ("question", "options")} if choice else item for item in items[:3]]
         assert jsonschema.Draft202012Validator(question_schema(choice, 3)).is_valid({"questions": bare})
     if is_valid and not is_read:  # a schema cannot say that a text must be more than blanks
-        assert any(not text.strip() for text in _texts_in(value))
+        assert any(not text.strip() for text in texts_in(value))
 
 
-def _texts_in(value: Any) -> list[str]:
+def texts_in(value: Any) -> list[str]:
     if isinstance(value, str):
         return [value]
     inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else []
-    return [text for one in inside for text in _texts_in(one)]
+    return [text for item in inside for text in texts_in(item)]
 
 
 @pytest.mark.parametrize(
-    ("reply", "why"),
+    ("reply", "detail"),
     [
         ('{"questions": ["What', "not JSON"),
         ("Here you are: {}", "not JSON"),
         ("[" * 100_000, "not JSON"),
         ('["What?"]', "without a list of questions"),
         ('{"questions": "What?"}', "without a list of questions"),
-        ('{"questions": ["What?", 5]}', "another shape"),
-        ('{"questions": ["   "]}', "another shape"),
-        ('{"questions": ["half a \\ud83d character"]}', "another shape"),
-        ('{"questions": [{"question": "What?"}]}', "another shape"),
+        ('{"questions": ["What?", 5]}', "not in the requested format"),
+        ('{"questions": ["   "]}', "not in the requested format"),
+        ('{"questions": ["half a \\ud83d character"]}', "not in the requested format"),
+        ('{"questions": [{"question": "What?"}]}', "not in the requested format"),
     ],
 )
-def test_a_reply_that_cannot_be_read_says_why(reply: str, why: str) -> None:
-    found = read(reply, "json", False)
-    assert isinstance(found, Unparsable) and why in found.why
+def test_an_unparsable_reply_fails_with_a_detail(reply: str, detail: str) -> None:
+    result = read(reply, "json", False)
+    assert isinstance(result, Failure) and result.reason == "unparsable" and detail in result.detail
 
 
 @pytest.mark.parametrize(
     "options", [["a", "b", "c"], ["a", "b", "c", "d", "e"], ["a", "b", "c", ""], ["a", "b", "c", 4], "abcd", None]
 )
-def test_a_choice_question_has_four_options_or_is_none(options: Any) -> None:
+def test_a_choice_question_without_four_options_is_unparsable(options: Any) -> None:
     reply = json.dumps({"questions": [{"question": "Which?", "options": options}]})
-    assert isinstance(read(reply, "json", True), Unparsable)
-    assert isinstance(
-        read('{"questions": [{"question": " ", "options": ["a", "b", "c", "d"]}]}', "json", True), Unparsable
-    )
+    assert is_unparsable(read(reply, "json", True))
+    reply = '{"questions": [{"question": " ", "options": ["a", "b", "c", "d"]}]}'
+    assert is_unparsable(read(reply, "json", True))
 
 
 @pytest.mark.parametrize(
     "spelled", ["{}. {}", "({}) {}", "{}) {}", "{}: {}", "{}.{}", "{}、{}", "\uff08{}\uff09{}", "{}\uff1a{}"]
 )
 @pytest.mark.parametrize("letters", ["ABCD", "\uff21\uff22\uff23\uff24"])
-def test_letters_that_all_options_begin_with_in_order_are_no_part_of_them(spelled: str, letters: str) -> None:
+def test_letters_that_all_options_begin_with_in_order_are_cut(spelled: str, letters: str) -> None:
     options = [
         spelled.format(letter, text) for letter, text in zip(letters, ("red", "蓝色", "B. C.", "7"), strict=True)
     ]
-    found = read(json.dumps({"questions": [{"question": "Which?", "options": options}]}), "json", True)
-    assert found == [Question("Which?", ("red", "蓝色", "B. C.", "7"))]
+    result = read(json.dumps({"questions": [{"question": "Which?", "options": options}]}), "json", True)
+    assert result == [Question("Which?", ("red", "蓝色", "B. C.", "7"))]
 
 
 @pytest.mark.parametrize(
@@ -222,7 +224,7 @@ def test_the_letter_of_an_answer_is_read_however_it_is_marked(answer: str) -> No
     "answer",
     ["", "b", "blue", "A cat", "BC", "A、B", "A, B", "A.B", "A.M.", "I'm not sure", "The answer is B", "B blue"],
 )
-def test_what_is_no_letter_by_itself_is_none(answer: str) -> None:
+def test_an_answer_without_a_single_letter_gives_none(answer: str) -> None:
     assert letter_of(answer) is None
 
 
@@ -238,22 +240,22 @@ def test_what_is_no_letter_by_itself_is_none(answer: str) -> None:
     ],
 )
 def test_a_line_whose_options_are_not_a_to_d_is_unparsable(line: str) -> None:
-    assert isinstance(read(line, "lines", True), Unparsable)
+    assert is_unparsable(read(line, "lines", True))
 
 
 @pytest.mark.parametrize(
     "reply", ['{"questions": []}', '```json\n{"questions": []}\n```', ' {"questions": [ ] , "why": "too dark"}']
 )
 def test_json_declines_by_an_empty_list(reply: str) -> None:
-    assert isinstance(read(reply, "json", False), Declined)
+    assert read(reply, "json", False) == Failure("declined")
 
 
 @pytest.mark.parametrize("reply", ["none", "None.", "  NONE \n", "- none.", "1. None"])
-def test_lines_decline_by_their_word(reply: str) -> None:
-    assert isinstance(read(reply, "lines", False), Declined)
-    assert parse_questions(reply, "lines", None, False) != Declined()
+def test_lines_decline_by_the_configured_word(reply: str) -> None:
+    assert read(reply, "lines", False) == Failure("declined")
+    assert parse_questions(reply, "lines", None, False) != Failure("declined")
 
 
-def test_an_empty_reply_declines_nothing() -> None:
-    assert isinstance(read(" \n ", "lines", False), Unparsable)
-    assert isinstance(read("", "json", False), Unparsable)
+def test_an_empty_reply_is_unparsable_and_not_declined() -> None:
+    assert is_unparsable(read(" \n ", "lines", False))
+    assert is_unparsable(read("", "json", False))

@@ -1,4 +1,4 @@
-"""Trees of names: patterns mean what they say, names stand once, and what ships is whole."""
+"""Trees of names: patterns, unique names, phrasings, and the taxonomies that ship with synthgen."""
 
 from functools import cache
 from pathlib import Path
@@ -17,7 +17,7 @@ PATTERNS = st.lists(st.sampled_from(["a", "b", "*", "**", "a*", "*b", "a*b", "*a
 
 
 def naive(pattern: list[str], path: list[str]) -> bool:
-    """The pattern language, spelt out part by part."""
+    """Match a path part by part, without regular expressions."""
     if not pattern:
         return not path
     if pattern[0] == "**":
@@ -61,11 +61,11 @@ def test_matching_keeps_the_order_of_the_paths() -> None:
 @given(st.lists(PARTS, max_size=6))
 def test_ancestors_come_before_their_children_each_once(paths: list[list[str]]) -> None:
     joined = ["/".join(parts) for parts in paths]
-    found = with_ancestors(joined)
-    assert len(set(found)) == len(found) and set(joined) <= set(found)
-    for path in found:
+    expanded = with_ancestors(joined)
+    assert len(set(expanded)) == len(expanded) and set(joined) <= set(expanded)
+    for path in expanded:
         parent = path.rpartition("/")[0]
-        assert not parent or found.index(parent) < found.index(path)
+        assert not parent or expanded.index(parent) < expanded.index(path)
 
 
 def load(workspace: Path, tags: str) -> taxonomy.Taxonomy:
@@ -73,18 +73,19 @@ def load(workspace: Path, tags: str) -> taxonomy.Taxonomy:
     return taxonomy.load("mine")
 
 
-def test_a_template_without_a_place_for_the_name_is_told_with_its_line(workspace: Path) -> None:
+def test_a_template_without_braces_is_refused_with_its_line(workspace: Path) -> None:
     file = workspace / "taggers/taxonomies/mine.yaml"
     write(
         file,
-        "about: x\ntemplates: ['a {}', a photo of it]\ntags:\n  cat:\n    means: it purrs\n    templates: ['a photo of a {tag}.']\n",
+        "about: x\ntemplates: ['a {}', a photo of it]\n"
+        "tags:\n  cat:\n    means: it purrs\n    templates: ['a photo of a {tag}.']\n",
     )
     with pytest.raises(Mistakes) as caught:
         taxonomy.load("mine")
-    said = "has no place for a tag's name; write {} there, as in 'a photo of a {}.'"
+    problem = "has no {} for the tag's name; write it as in 'a photo of a {}.'"
     assert caught.value.lines == [
-        f"{file}:2: templates.1: 'a photo of it' {said}",
-        f"{file}:6: tags.cat.templates.0: 'a photo of a {{tag}}.' {said}",
+        f"{file}:2: templates.1: 'a photo of it' {problem}",
+        f"{file}:6: tags.cat.templates.0: 'a photo of a {{tag}}.' {problem}",
     ]
 
 
@@ -95,46 +96,47 @@ def test_a_tree_knows_parents_children_roots_and_leaves(workspace: Path) -> None
     assert list(tree.nodes) == ["animal", "animal/owl", "animal/big_cat", "page"]
     assert tree.roots == ("animal", "page") and tree.leaves == ("animal/owl", "animal/big_cat", "page")
     cat = tree.nodes["animal/big_cat"]
-    assert (cat.name, cat.parent, cat.spoken, cat.means) == ("big_cat", "animal", "big cat", "fierce")
+    assert (cat.name, cat.parent, cat.words, cat.means) == ("big_cat", "animal", "big cat", "fierce")
     assert tree.nodes["animal"].children == ("animal/owl", "animal/big_cat") and tree.nodes["page"].means == "text"
 
 
-def test_a_name_stands_in_a_tree_once_and_the_first_place_is_told(workspace: Path) -> None:
+def test_a_name_is_unique_in_its_tree_and_the_mistake_names_its_first_place(workspace: Path) -> None:
     with pytest.raises(Mistakes) as caught:
         load(
             workspace,
-            "  animal:\n    means: x\n    tags:\n      owl: a\n  toy:\n    means: x\n    tags:\n      owl: b\n      animal: c\n",
+            "  animal:\n    means: x\n    tags:\n      owl: a\n"
+            "  toy:\n    means: x\n    tags:\n      owl: b\n      animal: c\n",
         )
     file = workspace / "taggers/taxonomies/mine.yaml"
     assert caught.value.lines == [
-        f"{file}:11: 'owl' is also at {file}:7; a name may stand in a tree once",
-        f"{file}:12: 'animal' is also at {file}:4; a name may stand in a tree once",
+        f"{file}:11: 'owl' is already used at {file}:7; a name must be unique in its tree",
+        f"{file}:12: 'animal' is already used at {file}:4; a name must be unique in its tree",
     ]
 
 
 @pytest.mark.parametrize("name", ["Animal", "an imal", "a/b", "_a", "é", "a-b", '"a\\n"', '""', "'**'"])
-def test_a_name_is_lower_case_letters_digits_and_underscores(workspace: Path, name: str) -> None:
-    with pytest.raises(Mistakes, match="is not a name; use lower-case letters, digits and _"):
+def test_a_name_with_other_characters_than_a_z_0_9_and_underscores_is_refused(workspace: Path, name: str) -> None:
+    with pytest.raises(Mistakes, match="is not a valid name; use lower-case letters, digits and _"):
         load(workspace, f"  {name}: x\n")
 
 
 def test_a_taxonomy_without_tags_is_refused(workspace: Path) -> None:
-    with pytest.raises(Mistakes, match="tags: needs at least 1 entries, not 0"):
+    with pytest.raises(Mistakes, match="tags: needs at least 1 entry, not 0"):
         load(workspace, "  {}\n")
 
 
 def test_phrasings_fill_the_nearest_templates_with_every_name_of_a_tag(workspace: Path) -> None:
-    found = load(
+    phrasings = load(
         workspace,
         "  animal:\n    means: alive\n    templates: ['a {} outdoors']\n    tags:\n"
         "      big_cat: {means: fierce, also: [lion]}\n      owl: {means: wise, templates: ['{}!']}\n  page: text\n",
     ).phrasings
-    assert found["animal/big_cat"] == ("a big cat outdoors", "a lion outdoors", "big cat: fierce")
-    assert found["animal/owl"] == ("owl!", "owl: wise")
-    assert found["page"] == ("a photo of page", "page: text")
+    assert phrasings["animal/big_cat"] == ("a big cat outdoors", "a lion outdoors", "big cat: fierce")
+    assert phrasings["animal/owl"] == ("owl!", "owl: wise")
+    assert phrasings["page"] == ("a photo of page", "page: text")
 
 
-# --- what ships ------------------------------------------------------------------------------------------------------
+# --- shipped files ---------------------------------------------------------------------------------------------------
 
 
 @cache
@@ -142,7 +144,7 @@ def everyday() -> taxonomy.Taxonomy:
     return taxonomy.load("everyday")
 
 
-def test_the_everyday_taxonomy_is_whole() -> None:
+def test_the_everyday_taxonomy_is_complete() -> None:
     tree = everyday().tree
     assert len(tree.leaves) >= 1200
     assert max(path.count("/") for path in tree.nodes) >= 2
@@ -150,12 +152,14 @@ def test_the_everyday_taxonomy_is_whole() -> None:
     assert all(everyday().phrasings[path] for path in tree.nodes)
 
 
-@pytest.mark.parametrize("name", [path.stem for path in (library.shipped() / "taggers/taxonomies").glob("*.yaml")])
+@pytest.mark.parametrize(
+    "name", [path.stem for path in (library.shipped_folder() / "taggers/taxonomies").glob("*.yaml")]
+)
 def test_every_shipped_taxonomy_loads(name: str) -> None:
     assert len(taxonomy.load(name).tree.leaves) > 10
 
 
-def test_the_instruction_types_are_enough_and_each_says_what_it_needs() -> None:
+def test_the_everyday_pack_has_many_types_each_with_all_its_keys() -> None:
     types = prompt_pack.load("everyday").types
     assert len(types) >= 120 and len({path.partition("/")[0] for path in types}) == 6
     assert all(kind.about and kind.needs and len(kind.examples) >= 2 and kind.forms for kind in types.values())

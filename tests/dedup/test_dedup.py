@@ -1,4 +1,4 @@
-"""Near duplicates: first come, first kept, as a plain loop over exact comparisons would decide."""
+"""Near duplicates are dropped first come, first kept, as a plain loop over exact comparisons decides."""
 
 import random
 from collections.abc import Callable, Hashable, Sequence
@@ -10,27 +10,29 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from synthgen.dedup import greedy, near_images, near_texts, plain_texts
+from synthgen.dedup import greedy, minhash, near_images, near_texts, plain_texts
+from synthgen.dedup import shingles as shingles_module
 from synthgen.dedup import texts as texts_module
 from synthgen.dedup.images import key_masks
-from synthgen.dedup.texts import SHINGLE, bands_for, shingles, signatures
+from synthgen.dedup.minhash import bands_for, signatures
+from synthgen.dedup.shingles import SHINGLE, shingles
 
 Near = Callable[[Any, Any], bool]
 
 
-def one_by_one(items: Sequence[Any], is_near: Near) -> list[int]:
-    """The rule itself: the earliest kept item that is near stands for an item."""
+def plain_loop(items: Sequence[Any], is_near: Near) -> list[int]:
+    """Apply the rule itself: the earliest kept item that is near represents an item."""
     kept: list[int] = []
-    found = []
+    representatives = []
     for number, item in enumerate(items):
-        stands_for = next((other for other in kept if is_near(items[other], item)), number)
-        found.append(stands_for)
-        kept += [number] if stands_for == number else []
-    return found
+        representative = next((other for other in kept if is_near(items[other], item)), number)
+        representatives.append(representative)
+        kept += [number] if representative == number else []
+    return representatives
 
 
 def within(bits: int) -> Near:
-    return lambda one, other: (one ^ other).bit_count() <= bits
+    return lambda left, right: (left ^ right).bit_count() <= bits
 
 
 def tokens(text: str) -> set[str]:
@@ -38,8 +40,8 @@ def tokens(text: str) -> set[str]:
     return {padded[start : start + SHINGLE] for start in range(len(padded) - SHINGLE + 1)}
 
 
-def jaccard(one: str, other: str) -> float:
-    return len(tokens(one) & tokens(other)) / len(tokens(one) | tokens(other))
+def jaccard(left: str, right: str) -> float:
+    return len(tokens(left) & tokens(right)) / len(tokens(left) | tokens(right))
 
 
 # --- images -----------------------------------------------------------------------------------------------------------
@@ -52,12 +54,12 @@ HASHES = st.lists(st.one_of(FEW_BITS, st.integers(0, (1 << 64) - 1)), max_size=6
 @given(hashes=HASHES, bits=st.integers(0, 16))
 @example(hashes=[0, (1 << 64) - 1, 1], bits=4)
 def test_images_are_dropped_first_come(hashes: list[int], bits: int) -> None:
-    assert near_images(np.array(hashes, np.uint64), bits).tolist() == one_by_one(hashes, within(bits))
+    assert near_images(np.array(hashes, np.uint64), bits).tolist() == plain_loop(hashes, within(bits))
 
 
 @settings(max_examples=40, deadline=None)
 @given(hashes=HASHES, cut=st.integers(0, 60), bits=st.integers(0, 8))
-def test_images_kept_before_stand_for_new_ones_as_if_all_had_come_at_once(
+def test_images_kept_before_represent_new_ones_as_if_all_had_come_at_once(
     hashes: list[int], cut: int, bits: int
 ) -> None:
     whole = near_images(np.array(hashes, np.uint64), bits)
@@ -88,7 +90,7 @@ def test_near_hashes_share_a_key_whatever_the_number_of_blocks(bits: int, count:
 def test_a_cluster_too_dense_to_hold_is_cut_in_two_and_decided_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     draw = random.Random(0)
     hashes = [sum(1 << bit for bit in draw.sample(range(64), draw.randint(0, 4))) for _ in range(600)]
-    expected = one_by_one(hashes, within(4))
+    expected = plain_loop(hashes, within(4))
     for most in (1, 10, 1000):
         monkeypatch.setattr(greedy, "MOST_EDGES", most)
         monkeypatch.setattr(greedy, "PAIRS_AT_ONCE", 64)
@@ -128,7 +130,7 @@ QUESTIONS = st.lists(st.lists(st.sampled_from(WORDS), max_size=7).map(" ".join),
 )
 def test_texts_are_dropped_first_come_within_their_group(texts: list[str], groups: list[int], threshold: float) -> None:
     items = list(zip(groups, texts, strict=False))
-    expected = one_by_one(items, lambda one, other: one[0] == other[0] and jaccard(one[1], other[1]) >= threshold)
+    expected = plain_loop(items, lambda left, right: left[0] == right[0] and jaccard(left[1], right[1]) >= threshold)
     assert near_texts(texts, groups[: len(texts)], threshold).tolist() == expected
 
 
@@ -146,7 +148,7 @@ def many_questions(count: int) -> list[str]:
 
 
 @pytest.mark.parametrize("threshold", [0.6, 0.8])
-def test_minhash_finds_nearly_all_of_what_exact_comparison_finds_and_nothing_else(threshold: float) -> None:
+def test_minhash_drops_nearly_all_near_texts_and_no_others(threshold: float) -> None:
     texts = many_questions(700)
     kept = near_texts(texts, None, threshold) == np.arange(len(texts))
     sets = [tokens(text) for text in texts]
@@ -170,7 +172,7 @@ def test_large_and_small_groups_are_decided_alike(monkeypatch: pytest.MonkeyPatc
     small = near_texts(texts, groups, 0.7).tolist()
     monkeypatch.setattr(texts_module, "SMALL_GROUP", 600)
     exact = near_texts(texts, groups, 0.7).tolist()
-    assert sum(one != other for one, other in zip(small, exact, strict=True)) <= 2
+    assert sum(left != right for left, right in zip(small, exact, strict=True)) <= 2
     assert len(set(exact)) < 600
 
 
@@ -179,9 +181,9 @@ def test_the_result_does_not_depend_on_how_much_is_done_at_once(monkeypatch: pyt
     expected = near_texts(texts, None, 0.7).tolist()
     groups = [number % 40 for number in range(300)]
     grouped = near_texts(texts, groups, 0.7).tolist()
-    monkeypatch.setattr(texts_module, "TEXTS_AT_ONCE", 7)
+    monkeypatch.setattr(minhash, "TEXTS_AT_ONCE", 7)
     monkeypatch.setattr(texts_module, "GROUPED_AT_ONCE", 11)
-    monkeypatch.setattr(texts_module, "PAIRS_AT_ONCE", 3)
+    monkeypatch.setattr(shingles_module, "PAIRS_AT_ONCE", 3)
     monkeypatch.setattr(greedy, "PAIRS_AT_ONCE", 13)
     monkeypatch.setattr(greedy, "MOST_EDGES", 5)
     assert near_texts(texts, None, 0.7).tolist() == expected
@@ -189,7 +191,7 @@ def test_the_result_does_not_depend_on_how_much_is_done_at_once(monkeypatch: pyt
 
 
 @pytest.mark.parametrize(
-    ("one", "other"),
+    ("left", "right"),
     [
         ("What is it?", "what is it"),
         ("\ufb01ne  day", "Fine day."),
@@ -197,8 +199,8 @@ def test_the_result_does_not_depend_on_how_much_is_done_at_once(monkeypatch: pyt
         ("「これは何」", "これは何"),
     ],
 )
-def test_case_punctuation_and_compatible_characters_make_no_difference(one: str, other: str) -> None:
-    assert near_texts(plain_texts([one, other]), None, 1.0).tolist() == [0, 0]
+def test_case_punctuation_and_compatible_characters_make_no_difference(left: str, right: str) -> None:
+    assert near_texts(plain_texts([left, right]), None, 1.0).tolist() == [0, 0]
 
 
 def test_numbers_and_signs_do_make_a_difference() -> None:
@@ -207,27 +209,26 @@ def test_numbers_and_signs_do_make_a_difference() -> None:
 
 @pytest.mark.parametrize("texts", [[], [""], ["", ""], ["a"], ["🙂", "🙂🙂"], ["x" * 100_000, "x" * 99_999]])
 def test_odd_texts_are_texts(texts: list[str]) -> None:
-    found = near_texts(texts, None, 0.8)
-    assert len(found) == len(texts)
+    assert len(near_texts(texts, None, 0.8)) == len(texts)
     assert plain_texts(texts).to_pylist() == [text.strip() for text in texts]
 
 
 @settings(max_examples=60, deadline=None)
 @given(texts=st.lists(st.text(max_size=12), min_size=1, max_size=8))
 def test_shingles_are_the_sets_of_runs(texts: list[str]) -> None:
-    found = shingles(texts)
-    assert np.diff(found.starts).tolist() == [len(tokens(text)) for text in texts]
+    sets = shingles(texts)
+    assert np.diff(sets.starts).tolist() == [len(tokens(text)) for text in texts]
     runs = shingles(texts, distinct=False)
     for index in range(len(texts)):
         as_set = set(runs.hashes[runs.starts[index] : runs.starts[index + 1]].tolist())
-        assert sorted(as_set) == found.hashes[found.starts[index] : found.starts[index + 1]].tolist()
+        assert sorted(as_set) == sets.hashes[sets.starts[index] : sets.starts[index + 1]].tolist()
 
 
 def test_signatures_are_those_of_datasketch() -> None:
-    some = shingles(["what is it", "which colour has the bus"])
-    for index, signature in enumerate(signatures(some, 16).T):
+    sets = shingles(["what is it", "which colour has the bus"])
+    for index, signature in enumerate(signatures(sets, 16).T):
         theirs = datasketch.MinHash(num_perm=16, hashfunc=lambda number: number, scheme="affine32")
-        theirs.update_batch([int(number) >> 8 for number in some.hashes[some.starts[index] : some.starts[index + 1]]])
+        theirs.update_batch([int(number) >> 8 for number in sets.hashes[sets.starts[index] : sets.starts[index + 1]]])
         assert signature.tolist() == theirs.hashvalues.tolist()
 
 

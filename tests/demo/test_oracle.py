@@ -1,4 +1,4 @@
-"""The oracle: gold is true, near misses are false, junk is unreadable, and a sentence is true when all its claims are."""
+"""The oracle: true answers are true, near misses false, junk unreadable; a sentence is true if all its claims are."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from demo import truth
-from demo.gold import golds
-from demo.grammar import parse, question_type
-from demo.oracle import judge, unfit
-from demo.phrases import TYPES
+from demo.ground_truth import qa_pairs
+from demo.oracle import judge
+from demo.question_fit import mismatch
+from demo.question_parser import parse_question, question_type
+from demo.question_templates import TYPES
 from demo.world import Bar, Scene, Sign, Thing, sample
 from tests.fixtures.workspace import ROOT
 
@@ -32,32 +33,30 @@ CHART = Scene(0, 1, "chart", None, bars=(Bar("red", 3, 20, 50), Bar("blue", 7, 6
 
 @settings(max_examples=150, deadline=None)
 @given(scenes)
-def test_gold_is_true_and_near_misses_are_false(scene: Scene) -> None:
-    for gold in golds(scene, random.Random(scene.index)):
-        for way in range(3):
-            question = gold.question(way)
-            assert question_type(question) == gold.type
-            for right in (gold.answer, gold.sentence(), f" {gold.answer}."):
+def test_right_answers_are_true_and_near_misses_are_false(scene: Scene) -> None:
+    for pair in qa_pairs(scene, random.Random(scene.index)):
+        for wording in range(3):
+            question = pair.question(wording)
+            assert question_type(question) == pair.type
+            for right in (pair.answer, pair.sentence(), f" {pair.answer}."):
                 assert judge(scene, question, right).value == "true", (question, right)
-            for wrong in gold.wrong:
+            for wrong in pair.distractors:
                 assert judge(scene, question, wrong).value == "false", (question, wrong)
-                assert judge(scene, question, gold.sentence(wrong)).value == "false", (question, wrong)
+                assert judge(scene, question, pair.sentence(wrong)).value == "false", (question, wrong)
 
 
 @given(scenes, st.text(max_size=40))
 def test_junk_is_unreadable(scene: Scene, junk: str) -> None:
-    if parse(junk) is None:
+    if parse_question(junk) is None:
         assert judge(scene, junk, "yes").value == "unreadable"
     if not any(character.isalnum() for character in junk):
-        assert (
-            judge(scene, "How many things are there?" if not scene.bars else "How many bars are there?", junk).value
-            == "unreadable"
-        )
+        question = "How many bars are there?" if scene.bars else "How many things are there?"
+        assert judge(scene, question, junk).value == "unreadable"
 
 
 def test_all_types_occur() -> None:
-    seen = {gold.type for i in range(60) for gold in golds(sample(3, i), random.Random(i))}
-    assert seen == set(TYPES)
+    types = {pair.type for i in range(60) for pair in qa_pairs(sample(3, i), random.Random(i))}
+    assert types == set(TYPES)
 
 
 @pytest.mark.parametrize(
@@ -115,29 +114,27 @@ def test_chart_verdicts(question: str, answer: str, value: str) -> None:
     assert judge(CHART, question, answer).value == value
 
 
-def test_unfit_says_why() -> None:
-    query = parse("Where is the cat?")
+def test_the_oracle_says_why_a_question_does_not_fit() -> None:
+    query = parse_question("Where is the cat?")
     assert query is not None
-    assert unfit(TWO_CATS, query) == "2 things are a cat"
-    query = parse("What is the value of the red bar?")
+    assert mismatch(TWO_CATS, query) == "2 things are a cat"
+    query = parse_question("What is the value of the red bar?")
     assert query is not None
-    assert unfit(TWO_CATS, query) == "there is no chart"
+    assert mismatch(TWO_CATS, query) == "there is no chart"
 
 
-def test_the_share_of_true_pairs_is_told_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_share_of_true_pairs_is_reported_in_words(capsys: pytest.CaptureFixture[str]) -> None:
     counts = {
         "counting": Counter(generated=8, true=6, kept=4, kept_true=4),
         "existence": Counter(generated=2, true=0, kept=1),
     }
-    truth._told(counts, {}, 12)
-    assert (
-        capsys.readouterr().out.splitlines()[-1]
-        == "true: 80.0% of the 5 accepted pairs, 60.0% of the 10 that were generated"
-    )
+    truth.report(counts, {}, 12)
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == "true: 80.0% of the 5 accepted pairs, 60.0% of the 10 that were generated"
 
 
-def test_a_folder_in_which_nothing_was_selected_is_told_and_not_counted_as_zeros(tmp_path: Path) -> None:
+def test_a_folder_in_which_nothing_was_selected_is_a_mistake(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "demo.truth", str(tmp_path / "nothing")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=ROOT)
-    assert done.returncode == 2 and not done.stdout
-    assert "no pair of a run was selected there; make it with: synth run --pipeline demo" in done.stderr
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=ROOT)
+    assert result.returncode == 2 and not result.stdout
+    assert "no pair of a run was selected there; make it with: synth run --pipeline demo" in result.stderr

@@ -16,7 +16,7 @@ import yaml
 
 from synthgen import taggers
 from synthgen.cli import app
-from synthgen.config import library, mapping, pipeline, prompt_pack, taxonomy
+from synthgen.config import families, library, mapping, pipeline, prompt_pack, taxonomy
 from synthgen.job import resolve
 from synthgen.stages import select
 from synthgen.stages.generate.scoring import ENTRY_POINTS, SCORERS, Scorer
@@ -214,7 +214,7 @@ def test_yaml_is_accepted(page: str, text: str, tmp_path: Path, monkeypatch: pyt
         everyday = taggers.load("everyday-clip").taxonomy.tree
         mapping.load(file.stem, everyday, list(prompt_pack.load("everyday").types))
     elif kind == "family":
-        prompt_pack.family(library.load(kind, file.stem))
+        families.load(file.stem)
     else:
         {"tagger": taggers.load, "taxonomy": taxonomy.load, "prompts": prompt_pack.load}[kind](file.stem)
 

@@ -1,4 +1,4 @@
-"""The pages that list every key say what the models of the files say: names, defaults, and what an edit makes anew."""
+"""The pages that list every key agree with the models of the files: names, defaults, and what an edit redoes."""
 
 import re
 from collections.abc import Iterator
@@ -9,7 +9,8 @@ import pytest
 import yaml
 from pydantic import BaseModel, TypeAdapter
 
-from synthgen.config import library, pipeline, prompt_pack, taxonomy
+from synthgen.config import families, library, pipeline, prompt_pack, taxonomy
+from synthgen.config.messages import sections_in
 from synthgen.job import job
 from synthgen.stages import generate, pack
 from synthgen.store import Folder
@@ -83,27 +84,27 @@ def test_a_setting_is_marked_if_it_belongs_to_the_folder(setting: str, value: st
     assert (plain != edited) == (f"| `{name}` † |" in text)
 
 
-TEXTS = ROOT / "docs/texts.md"
-PLACES = {  # a section of a shelf file -> what stands before its keys on the page
+DEFINITION_FILES = ROOT / "docs/definition_files.md"
+PLACES = {  # a section of a definition file -> the prefix of its keys on the page
     **{taxonomy.TaxonomyFile: "", taxonomy.TagEntry: "TAG."},
-    **{prompt_pack.FamilyFile: "", prompt_pack.InstructionGroup: "GROUP.", prompt_pack.InstructionLeaf: "TYPE."},
+    **{families.FamilyFile: "", families.InstructionGroup: "GROUP.", families.InstructionLeaf: "TYPE."},
     **{prompt_pack.PackFile: "", prompt_pack.AskPrompt: "ask.", prompt_pack.AnswerPrompt: "answer.FORM."},
     **{prompt_pack.PlainPrompt: "paraphrase.", prompt_pack.JudgePrompt: "judge.SCORE."},
 }
 
 
-def sections_of(model: type[library.Section]) -> list[type[library.Section]]:
-    """A file's model and all sections below it, each once."""
-    found = [model]
-    for one in found:
-        below = [kind for field in one.model_fields.values() for kind in library._sections_in(field.annotation)]
-        found += [kind for kind in dict.fromkeys(below) if kind not in found]
-    return found
+def sections_of(model: type[BaseModel]) -> list[type[BaseModel]]:
+    """Return a file's model and all sections below it, each once."""
+    sections = [model]
+    for section in sections:
+        below = [kind for field in section.model_fields.values() for kind in sections_in(field.annotation)]
+        sections += [kind for kind in dict.fromkeys(below) if kind not in sections]
+    return sections
 
 
 def key_rows(title: str) -> dict[str, list[str]]:
-    """The rows of a section's table on the page of text files: key -> default, what it does, what an edit makes anew."""
-    text = read(TEXTS).split(f"\n## {title}\n")[1].split("\n## ")[0]
+    """Return the rows of a table on the page of definition files: key -> default, meaning, what an edit redoes."""
+    text = read(DEFINITION_FILES).split(f"\n## {title}\n")[1].split("\n## ")[0]
     return {
         key: [cell.strip() for cell in rest.split(" | ")]
         for key, rest in re.findall(r"^\| `([\w.]+)` \| (.+) \|$", text, re.MULTILINE)
@@ -114,13 +115,15 @@ def key_rows(title: str) -> dict[str, list[str]]:
     ("title", "model"),
     [
         ("Taxonomies", taxonomy.TaxonomyFile),
-        ("Families", prompt_pack.FamilyFile),
+        ("Families", families.FamilyFile),
         ("Prompt packs", prompt_pack.PackFile),
     ],
 )
-def test_every_key_of_a_text_file_is_listed_with_its_default(title: str, model: type[library.Section]) -> None:
+def test_every_key_of_a_definition_file_is_listed_with_its_default(title: str, model: type[library.Section]) -> None:
     listed = {key: cells[0].strip("`") for key, cells in key_rows(title).items()}
-    assert listed == {key: default for one in sections_of(model) for key, default in settings_of(one, PLACES[one])}
+    assert listed == {
+        key: default for section in sections_of(model) for key, default in settings_of(section, PLACES[section])
+    }
 
 
 def test_every_variable_of_a_template_is_listed() -> None:
@@ -130,15 +133,15 @@ def test_every_variable_of_a_template_is_listed() -> None:
         key = ".".join([first, *({"answer": "FORM", "judge": "SCORE"}[first] for _ in between), last])
         used.setdefault(key, set()).update(samples[0])
     named = {
-        key: cells[1].removeprefix("a template of ")
+        key: cells[1].removeprefix("a template with ")
         for key, cells in key_rows("Prompt packs").items()
-        if "a template of" in cells[1]
+        if "a template with" in cells[1]
     }
-    # Of the words behind the list, such as `choice`, none is a variable.
+    # Words in the explanation of a variable, such as `choice`, are not variables.
     every = set().union(*used.values())
     assert {key: set(SPAN.findall(text)) & every for key, text in named.items()} == used
-    known = [*prompt_pack.InstructionType.__dataclass_fields__, "name", "family"]
-    assert not [name for name in known if f"`type.{name}`" not in read(TEXTS)]
+    known = [*families.InstructionType.__dataclass_fields__, "name", "family"]
+    assert not [name for name in known if f"`type.{name}`" not in read(DEFINITION_FILES)]
 
 
 def edited(values: Any, place: tuple[str, ...], value: Any) -> Any:
@@ -183,7 +186,7 @@ def edited(values: Any, place: tuple[str, ...], value: Any) -> Any:
         ("taxonomy", "TAG.templates", ("tags", "place", "templates"), ["{}"]),
     ],
 )
-def test_what_an_edit_of_a_text_file_makes_anew_is_as_listed(
+def test_an_edit_of_a_definition_file_redoes_what_the_page_says(
     kind: str, key: str, place: tuple[str, ...], value: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -93,7 +93,8 @@ def test_a_node_lost_in_tag_and_one_in_generate_cost_only_their_partitions_in_fl
         "tag.workers=2",
         "tag.batch=4",
         "generate.engine.replicas=2",
-        "generate.engine.script=slow:Engine",
+        "generate.engine.kind=slow:Engine",
+        "generate.engine.gpus=0",
     ]
     settings += ["generate.engine.options.seconds=0.05", "generate.engine.in_flight=2", "plan.per_image=2"]
     options = [word for setting in settings for word in ("--set", setting)]

@@ -127,12 +127,16 @@ class Slow(ScriptedEngine):
 """
 
 
+def slow(seconds: float) -> list[str]:
+    """Return the options of a run whose calls take that long."""
+    settings = ("kind=slow:Slow", "gpus=0", f"options.seconds={seconds}", "in_flight=2")
+    return [word for setting in settings for word in ("--set", f"generate.engine.{setting}")]
+
+
 def start(folder: Path, seconds: float) -> subprocess.Popen[str]:
     """Start a run whose model takes `seconds` for a call; a file `called` appears at the first call."""
     (folder / "slow.py").write_text(SLOW)
-    settings = ["script=slow:Slow", f"options.seconds={seconds}", "in_flight=2"]
-    options = [word for setting in settings for word in ("--set", f"generate.engine.{setting}")]
-    command = [sys.executable, "-m", "synthgen", "run", "photos", "--out", "out", "--pipeline", "small", *options]
+    command = [sys.executable, "-m", "synthgen", "run", "photos", "--out", "out", "--pipeline", "small", *slow(seconds)]
     return subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
@@ -161,7 +165,7 @@ def test_a_stopped_run_commits_started_work_gives_back_the_rest_and_continues_la
     assert 0 < len(done) < 120
     assert json.loads(max((workspace / "out" / "lease").iterdir()).read_text())["released"]
 
-    run()
+    run("out", *slow(0.1))
     adds_up(workspace / "out")
     assert done.items() <= pairs(workspace / "out").items(), "no finished assignment is asked again"
     assert len(pairs(workspace / "out")) == 120

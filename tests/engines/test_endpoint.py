@@ -1,4 +1,4 @@
-"""The endpoint engine against small servers on loopback that speak the chat protocol, and misbehave in every usual way."""
+"""The endpoint engine against servers on loopback that speak the chat protocol and misbehave in every usual way."""
 
 import asyncio
 import base64
@@ -26,8 +26,8 @@ Answer = tuple[int, Any] | str | None  # status and JSON, or text of another kin
 Deciding = Callable[["Server", dict[str, Any]], Answer]
 
 
-def said(text: str, **more: Any) -> dict[str, Any]:
-    """A chat completion."""
+def completion(text: str, **more: Any) -> dict[str, Any]:
+    """Return a chat completion."""
     message = {"role": "assistant", "content": text, **more.pop("message", {})}
     choice = {
         "index": 0,
@@ -53,15 +53,15 @@ def said(text: str, **more: Any) -> dict[str, Any]:
 
 
 class Server:
-    """An endpoint; `decide` says what a call gets."""
+    """An endpoint that answers each call by `decide`."""
 
     def __init__(self, decide: Deciding, models: tuple[str, ...] = ("the-model",)) -> None:
         self.decide = decide
-        listed = [{"id": one, "object": "model", "created": 1, "owned_by": "x"} for one in models]
+        listed = [{"id": model, "object": "model", "created": 1, "owned_by": "x"} for model in models]
         self.models: Answer = (200, {"object": "list", "data": listed})
         self.calls: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
-        self.said: dict[str, str] = {}  # headers of its answers
+        self.extra_headers: dict[str, str] = {}
         self.listener = self._listen(0)
         self.url = f"http://127.0.0.1:{self.listener.server_port}/v1"
 
@@ -86,19 +86,23 @@ class Server:
                 if answer is None:
                     self.connection.close()
                     return
-                is_text = isinstance(answer, str)
-                status, data = (200, answer.encode()) if is_text else (answer[0], json.dumps(answer[1]).encode())  # type: ignore[union-attr]
+                status, kind, text = (
+                    (200, "text/html", answer)
+                    if isinstance(answer, str)
+                    else (answer[0], "application/json", json.dumps(answer[1]))
+                )
+                data = text.encode()
                 self.send_response(status)
-                for name, value in server.said.items():
+                for name, value in server.extra_headers.items():
                     self.send_header(name, value)
-                self.send_header("Content-Type", "text/html" if is_text else "application/json")
+                self.send_header("Content-Type", kind)
                 self.send_header("Content-Length", str(len(data)))
                 self.send_header("Connection", "close")
                 self.end_headers()
                 self.wfile.write(data)
 
             def log_message(self, format: str, *args: Any) -> None:
-                """Says nothing."""
+                """Log nothing."""
 
             def handle(self) -> None:
                 with contextlib.suppress(OSError):  # the other side has gone, or this one has
@@ -125,7 +129,7 @@ def serve() -> Iterator[Serve]:
     servers: list[Server] = []
 
     def start(decide: Deciding | None = None, **more: Any) -> Server:
-        servers.append(Server(decide or (lambda server, body: (200, said("two"))), **more))
+        servers.append(Server(decide or (lambda server, body: (200, completion("two"))), **more))
         return servers[-1]
 
     yield start
@@ -135,7 +139,7 @@ def serve() -> Iterator[Serve]:
 
 @pytest.fixture(autouse=True)
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """No pause is waited for; each is noted. The environment has a key."""
+    """Record pauses instead of waiting for them, and set a key in the environment."""
     pauses: list[float] = []
     really = asyncio.sleep
 
@@ -143,7 +147,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         pauses.append(seconds)
         await really(0)
 
-    monkeypatch.setattr(endpoint.asyncio, "sleep", sleep)
+    monkeypatch.setattr(asyncio, "sleep", sleep)
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
@@ -151,14 +155,16 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def settings(*servers: Server | str, **more: Any) -> Settings:
-    return Settings(kind="endpoint", urls=tuple(one if isinstance(one, str) else one.url for one in servers), **more)
+    return Settings(
+        kind="endpoint", urls=tuple(server if isinstance(server, str) else server.url for server in servers), **more
+    )
 
 
-def ask(how: Settings, *requests: Request) -> list[Reply]:
-    """The replies to some calls, one after the other."""
+def ask(configured: Settings, *requests: Request) -> list[Reply]:
+    """Return the replies to calls that are made one after the other."""
 
     async def talk() -> list[Reply]:
-        engine = await EndpointEngine.reach(NAME, how)
+        engine = await EndpointEngine.reach(NAME, configured)
         return [await engine.generate(request) for request in requests]
 
     return asyncio.run(talk())
@@ -167,7 +173,7 @@ def ask(how: Settings, *requests: Request) -> list[Reply]:
 PLAIN = Request("answer", "How many?", 16)
 
 
-# --- what is sent and what comes back ----------------------------------------------------------------------------------
+# --- what is sent and what comes back --------------------------------------------------------------------------------
 
 
 def test_the_image_travels_whole_and_stands_before_the_text(serve: Serve) -> None:
@@ -186,8 +192,8 @@ def test_the_image_travels_whole_and_stands_before_the_text(serve: Serve) -> Non
     head, _, data = picture["image_url"]["url"].partition(",")
     assert head == "data:image/png;base64" and picture["type"] == "image_url"
     assert Image.open(io.BytesIO(base64.b64decode(data))).tobytes() == image.tobytes()
-    told = {key: body[key] for key in ("model", "max_tokens", "temperature", "top_p", "seed", "logprobs")}
-    assert told == {
+    fields = {key: body[key] for key in ("model", "max_tokens", "temperature", "top_p", "seed", "logprobs")}
+    assert fields == {
         "model": "the-model",
         "max_tokens": 16,
         "temperature": 0.5,
@@ -224,10 +230,15 @@ def test_options_of_the_chat_template_are_sent_where_there_are_any(serve: Serve)
 
 
 def test_an_image_is_encoded_once_for_its_calls(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endpoint, "KEPT_IMAGES", 4)
-    server, encoded = serve(), []
-    really = endpoint._data_url
-    monkeypatch.setattr(endpoint, "_data_url", lambda image: encoded.append(1) or really(image))
+    monkeypatch.setattr(endpoint, "CACHED_IMAGES", 4)
+    server, encoded = serve(), list[Image.Image]()
+    data_url = endpoint._data_url
+
+    def encode(image: Image.Image) -> str:
+        encoded.append(image)
+        return data_url(image)
+
+    monkeypatch.setattr(endpoint, "_data_url", encode)
     images = [Image.new("RGB", (4, 4), (number, 0, 0)) for number in range(9)]
     requests = [
         Request("answer", "q", 4, image=image, image_key=str(number))
@@ -241,11 +252,11 @@ def test_an_image_is_encoded_once_for_its_calls(serve: Serve, monkeypatch: pytes
 
 
 def test_text_log_probabilities_and_tokens_are_read(serve: Serve) -> None:
-    tokens = [
+    tokens: list[dict[str, Any]] = [
         {"token": text, "logprob": value, "bytes": None, "top_logprobs": []}
         for text, value in (("tw", -0.5), ("o", -0.25))
     ]
-    server = serve(lambda server, body: (200, said(" two\n", logprobs={"content": tokens, "refusal": None})))
+    server = serve(lambda server, body: (200, completion(" two\n", logprobs={"content": tokens, "refusal": None})))
     (reply,) = ask(settings(server), PLAIN)
     assert (reply.text, reply.finish, reply.failure) == ("two", "stop", None) and reply.logprobs == (-0.5, -0.25)
     assert (reply.prompt_tokens, reply.cached_tokens, reply.output_tokens) == (40, 32, 3) and reply.seconds > 0
@@ -257,7 +268,7 @@ def test_the_probability_of_a_label_is_that_of_all_its_spellings(serve: Serve) -
         for token, p in (("5", 0.5), (" 5", 0.25), ("4", 0.125), ("x", 0.1))
     ]
     tokens = [{"token": "5", "logprob": math.log(0.5), "bytes": None, "top_logprobs": top}]
-    server = serve(lambda server, body: (200, said("5", logprobs={"content": tokens, "refusal": None})))
+    server = serve(lambda server, body: (200, completion("5", logprobs={"content": tokens, "refusal": None})))
     (reply,) = ask(settings(server), Request("judge", "Rate", 9, temperature=1.0, labels=("3", "4", "5")))
     assert reply.labels == {"3": 0.0, "4": pytest.approx(0.125), "5": pytest.approx(0.75)}
     assert [server.calls[0][key] for key in ("max_tokens", "temperature", "top_logprobs")] == [1, 0, 20]
@@ -266,15 +277,15 @@ def test_the_probability_of_a_label_is_that_of_all_its_spellings(serve: Serve) -
 @pytest.mark.parametrize(
     ("answer", "text", "finish", "failure"),
     [
-        (said("half a", finish="length"), "half a", "length", None),
-        (said("", message={"content": None, "refusal": "I will not"}), "", "content_filter", None),
-        (said("", finish="content_filter"), "", "content_filter", None),
-        (said("x", choices=[]), "", "error", "call_failed"),
-        (said("half \ud83d a character"), "half ? a character", "stop", None),
-        (said("no counts", usage=None), "no counts", "stop", None),
+        (completion("half a", finish="length"), "half a", "length", None),
+        (completion("", message={"content": None, "refusal": "I will not"}), "", "content_filter", None),
+        (completion("", finish="content_filter"), "", "content_filter", None),
+        (completion("x", choices=[]), "", "error", "call_failed"),
+        (completion("half \ud83d a character"), "half ? a character", "stop", None),
+        (completion("no counts", usage=None), "no counts", "stop", None),
     ],
 )
-def test_unusual_answers_are_told_apart(
+def test_unusual_answers_become_replies_or_failures(
     serve: Serve, answer: dict[str, Any], text: str, finish: str, failure: str | None
 ) -> None:
     (reply,) = ask(settings(serve(lambda server, body: (200, answer))), PLAIN)
@@ -301,31 +312,35 @@ def test_the_likelihood_of_a_given_reply_is_refused_without_a_call(serve: Serve)
         "<html>a proxy</html>",
     ],
 )
-def test_what_may_pass_is_tried_again_after_a_growing_pause(serve: Serve, clock: list[float], first: Answer) -> None:
-    server = serve(lambda server, body: first if len(server.calls) <= 3 else (200, said("two")))
+def test_a_transient_failure_is_retried_after_a_growing_pause(serve: Serve, clock: list[float], first: Answer) -> None:
+    server = serve(lambda server, body: first if len(server.calls) <= 3 else (200, completion("two")))
     (reply,) = ask(settings(server, retries=3), PLAIN)
     assert reply.text == "two" and len(server.calls) == 4
     assert len(clock) == 3 and all(0 <= pause <= 2.0**attempt for attempt, pause in enumerate(clock, 1))
 
 
 @pytest.mark.parametrize(
-    ("answer", "told"),
+    ("answer", "detail"),
     [
         ((409, {"error": "busy"}), "HTTP 409"),
         ((500, {}), "HTTP 500"),
         ("<html>", "ValueError: not a chat completion: <html>"),
-        ((200, said("half a", finish="abort")), "ValueError: the answer was broken off: finish_reason 'abort'"),
+        ((200, completion("half a", finish="abort")), "ValueError: the answer was broken off: finish_reason 'abort'"),
     ],
 )
-def test_what_does_not_pass_costs_the_call_after_its_retries(serve: Serve, answer: Answer, told: str) -> None:
+def test_a_failure_that_persists_costs_the_call_after_its_retries(serve: Serve, answer: Answer, detail: str) -> None:
     server = serve(lambda server, body: answer)
     (reply,) = ask(settings(server, retries=2), PLAIN)
-    assert reply.failure == "call_failed" and told in (reply.detail or "") and len(server.calls) == 3
+    assert reply.failure == "call_failed" and detail in (reply.detail or "") and len(server.calls) == 3
 
 
-def test_who_asks_for_patience_gets_it_as_long_as_a_call_may_take(serve: Serve, clock: list[float]) -> None:
-    server = serve(lambda server, body: (429, {"error": "busy"}) if len(server.calls) <= 8 else (200, said("two")))
-    server.said = {"Retry-After": "20"}
+def test_a_limit_on_the_rate_of_calls_is_waited_for_as_long_as_a_call_may_take(
+    serve: Serve, clock: list[float]
+) -> None:
+    server = serve(
+        lambda server, body: (429, {"error": "busy"}) if len(server.calls) <= 8 else (200, completion("two"))
+    )
+    server.extra_headers = {"Retry-After": "20"}
     (reply,) = ask(settings(server, retries=2, call_seconds=600.0), PLAIN)
     assert reply.text == "two" and len(clock) == 8 and all(pause >= 20 for pause in clock)
     clock.clear()
@@ -334,12 +349,12 @@ def test_who_asks_for_patience_gets_it_as_long_as_a_call_may_take(serve: Serve, 
     assert reply.failure == "call_failed" and "HTTP 429" in (reply.detail or "") and 50 <= sum(clock) <= 80
 
 
-def test_a_model_that_knows_the_limit_of_a_reply_by_another_name_is_asked_by_that(serve: Serve) -> None:
+def test_a_model_that_limits_replies_by_another_field_gets_that_field(serve: Serve) -> None:
     def decide(server: Server, body: dict[str, Any]) -> Answer:
-        told = (
+        message = (
             "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
         )
-        return (400, {"error": {"message": told}}) if "max_tokens" in body else (200, said("two"))
+        return (400, {"error": {"message": message}}) if "max_tokens" in body else (200, completion("two"))
 
     server = serve(decide)
     replies = ask(settings(server), PLAIN, Request("judge", "q", 1, labels=("no", "yes")))
@@ -357,7 +372,7 @@ def test_options_are_fields_of_each_call_and_null_leaves_one_out(serve: Serve) -
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 413, 422])
-def test_what_cannot_pass_is_not_tried_again(serve: Serve, clock: list[float], status: int) -> None:
+def test_a_refusal_is_not_retried(serve: Serve, clock: list[float], status: int) -> None:
     server = serve(lambda server, body: (status, {"error": {"message": f"the key {KEY} is\nwrong"}}))
     (reply,) = ask(settings(server), PLAIN)
     assert (
@@ -375,10 +390,10 @@ def test_a_call_without_an_answer_is_a_time_out_of_its_own(serve: Serve) -> None
     def decide(server: Server, body: dict[str, Any]) -> Answer:
         if body["messages"][0]["content"][0]["text"] == "hang":
             gate.wait(20)
-        return (200, said("two"))
+        return (200, completion("two"))
 
-    async def talk(how: Settings) -> tuple[Reply, Reply]:
-        engine = await EndpointEngine.reach(NAME, how)
+    async def talk(configured: Settings) -> tuple[Reply, Reply]:
+        engine = await EndpointEngine.reach(NAME, configured)
         slow = asyncio.create_task(engine.generate(Request("answer", "hang", 16)))
         while not server.calls:
             await asyncio.sleep(0)
@@ -408,23 +423,23 @@ def test_a_dead_endpoint_among_two_costs_no_row_and_is_put_aside(serve: Serve, c
 
 def test_an_endpoint_that_comes_back_is_given_calls_again(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(endpoint, "ASIDE_SECONDS", 0.0)
-    one, other = serve(), serve()
+    steady, shaky = serve(), serve()
 
     async def talk() -> int:
-        engine = await EndpointEngine.reach(NAME, settings(one, other))
-        other.stop()
+        engine = await EndpointEngine.reach(NAME, settings(steady, shaky))
+        shaky.stop()
         for _ in range(4):
             assert (await engine.generate(PLAIN)).text == "two"
-        before = len(other.calls)
-        other.start_again()
+        before = len(shaky.calls)
+        shaky.start_again()
         for _ in range(4):
             assert (await engine.generate(PLAIN)).text == "two"
-        return len(other.calls) - before
+        return len(shaky.calls) - before
 
     assert asyncio.run(talk()) >= 2
 
 
-def test_only_one_call_finds_out_whether_an_endpoint_is_back() -> None:
+def test_a_single_call_probes_whether_an_endpoint_is_back() -> None:
     engine = EndpointEngine(
         [endpoint._Endpoint("a", None), endpoint._Endpoint("b", None, aside_until=0.001)], NAME, Settings(), "v"
     )
@@ -447,9 +462,9 @@ def test_an_endpoint_that_was_down_at_the_start_joins_later(serve: Serve, monkey
 
 
 def test_calls_are_shared_between_endpoints(serve: Serve) -> None:
-    one, other = serve(), serve()
-    ask(settings(one, other), *[PLAIN] * 10)
-    assert len(one.calls) == len(other.calls) == 5
+    first, second = serve(), serve()
+    ask(settings(first, second), *[PLAIN] * 10)
+    assert len(first.calls) == len(second.calls) == 5
 
 
 def test_when_no_endpoint_answers_any_more_the_engine_is_dead(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -470,7 +485,7 @@ def test_when_no_endpoint_answers_any_more_the_engine_is_dead(serve: Serve, monk
 def test_an_outage_shorter_than_that_costs_no_row(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     server = serve()
     failures = iter([None] * 6)
-    server.decide = lambda server, body: next(failures, (200, said("two")))
+    server.decide = lambda server, body: next(failures, (200, completion("two")))
     (reply,) = ask(settings(server, retries=2), PLAIN)
     assert reply.text == "two" and len(server.calls) == 7
 
@@ -478,14 +493,14 @@ def test_an_outage_shorter_than_that_costs_no_row(serve: Serve, monkeypatch: pyt
 # --- reaching --------------------------------------------------------------------------------------------------------
 
 
-def refused(how: Settings, name: ModelName = NAME) -> str:
+def refusal(configured: Settings, name: ModelName = NAME) -> str:
     with pytest.raises(ModelUnavailable) as caught:
-        asyncio.run(open_engine(name, how))
+        asyncio.run(open_engine(name, configured))
     assert "\n" not in str(caught.value) and KEY not in str(caught.value)
     return str(caught.value)
 
 
-def test_no_key_is_no_hindrance_and_a_key_is_sent(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_is_sent_and_none_is_needed(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     server = serve()
     ask(settings(server), PLAIN)
     assert {headers["authorization"] for headers in server.headers} == {f"Bearer {KEY}"}
@@ -500,9 +515,9 @@ def test_no_key_is_no_hindrance_and_a_key_is_sent(serve: Serve, monkeypatch: pyt
     assert {headers["authorization"] for headers in server.headers} == {"Bearer another"}
 
 
-def test_a_model_that_is_not_served_is_one_line_with_what_is(serve: Serve) -> None:
+def test_a_model_that_is_not_served_is_one_line_with_those_that_are(serve: Serve) -> None:
     server = serve(models=("big", "small"))
-    assert refused(settings(server)) == "model the-model: is not served there; served: big, small"
+    assert refusal(settings(server)) == "model the-model: is not served there; served: big, small"
 
 
 def test_endpoints_that_serve_other_models_get_no_calls(serve: Serve) -> None:
@@ -514,22 +529,22 @@ def test_endpoints_that_serve_other_models_get_no_calls(serve: Serve) -> None:
 def test_no_endpoint_at_all_is_one_line_that_names_each(serve: Serve) -> None:
     server = serve()
     server.models = (401, {"error": {"message": f"bad key {KEY}"}})
-    told = refused(settings(server, "http://127.0.0.1:9/v1"))
-    assert told.startswith(f"no endpoint answers: {server.url}: AuthenticationError: Error code: 401")
-    assert "http://127.0.0.1:9/v1: APIConnectionError" in told and KEY not in told
+    message = refusal(settings(server, "http://127.0.0.1:9/v1"))
+    assert message.startswith(f"no endpoint answers: {server.url}: AuthenticationError: Error code: 401")
+    assert "http://127.0.0.1:9/v1: APIConnectionError" in message and KEY not in message
 
 
 def test_an_address_with_a_password_is_refused() -> None:
-    with pytest.raises(ValidationError, match="holds a user name or password"):
+    with pytest.raises(ValidationError, match="contains a user name or password"):
         settings("http://me:secret@127.0.0.1:9/v1")
 
 
-def test_what_is_no_endpoint_is_one_line(serve: Serve) -> None:
+def test_a_page_that_is_no_endpoint_is_one_line(serve: Serve) -> None:
     server = serve()
     server.models = "<html>hello</html>"
-    assert refused(settings(server)) == f"no endpoint answers: {server.url}: answers, but not as a chat endpoint does"
+    assert refusal(settings(server)) == f"no endpoint answers: {server.url}: answers, but not as a chat endpoint does"
     server.models = (200, {"hello": "world"})
-    assert "not as a chat endpoint does" in refused(settings(server)) or "served: nothing" in refused(settings(server))
+    assert "not as a chat endpoint does" in refusal(settings(server)) or "served: nothing" in refusal(settings(server))
 
 
 def test_an_endpoint_that_hangs_does_not_hold_up_the_start(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -538,4 +553,4 @@ def test_an_endpoint_that_hangs_does_not_hold_up_the_start(serve: Serve, monkeyp
     monkeypatch.setattr(endpoint, "REACH_SECONDS", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/v1"
-        assert "APITimeoutError" in refused(settings(url))
+        assert "APITimeoutError" in refusal(settings(url))

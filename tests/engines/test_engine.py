@@ -22,7 +22,6 @@ from PIL import Image
 
 from synthgen.config import pipeline as pipelines
 from synthgen.engines import Reply, Request, open_engine
-from synthgen.engines.revision import resolve
 from synthgen.store import Folder, StageFolder
 from synthgen.tables import ASSIGNMENTS, PAIRS, stage_at
 from synthgen.workers import leave_ray, once
@@ -53,30 +52,30 @@ SCHEMA = {
 
 
 async def interview(task: Any) -> dict[str, Reply]:
-    """One engine, every kind of request; runs in an actor."""
+    """Send one engine every kind of request; runs in an actor."""
     name, settings, pictures = task
     engine = await open_engine(name, settings)
-    one, other = pictures
+    first, second = pictures
 
-    def ask(text: str, image: Image.Image | None = one, key: str = "one", **more: Any) -> Any:
+    def ask(text: str, image: Image.Image | None = first, key: str = "first", **more: Any) -> Any:
         return engine.generate(
             Request("answer", text, more.pop("max_tokens", 12), image=image, image_key=key if image else None, **more)
         )
 
     text = "What kind of picture is this? Answer shortly."
-    found = {"first": await ask(text), "again": await ask(text), "other": await ask(text, other, "other")}
-    found["given"] = await ask(text, given=found["first"].text)
-    found["blind"] = await ask(text, None, given=found["first"].text)
-    found["labels"] = await ask("Is it true? Is there a cat? yes", labels=("no", "yes"))
+    replies = {"first": await ask(text), "again": await ask(text), "other": await ask(text, second, "second")}
+    replies["given"] = await ask(text, given=replies["first"].text)
+    replies["blind"] = await ask(text, None, given=replies["first"].text)
+    replies["labels"] = await ask("Is it true? Is there a cat? yes", labels=("no", "yes"))
     warm = [ask(text, temperature=1.0, seed=7), ask(text, temperature=1.0, seed=7)]
-    found["warm"], found["warm_again"] = await asyncio.gather(*warm)
-    found["schema"] = await ask(text, max_tokens=60, schema=SCHEMA)
-    found["long"] = await ask("word " * 5000)
-    # vLLM's caches of images, here and in its own process, can drift apart; now this one names an image that the other has forgotten.
+    replies["warm"], replies["warm_again"] = await asyncio.gather(*warm)
+    replies["schema"] = await ask(text, max_tokens=60, schema=SCHEMA)
+    replies["long"] = await ask("word " * 5000)
+    # vLLM's caches of images, here and in its own process, can drift apart: now this one has an image that it lost.
     await engine._llm.engine_core.reset_mm_cache_async()  # type: ignore[attr-defined]
-    found["drifted"] = await ask(text)
+    replies["drifted"] = await ask(text)
     await engine.close()
-    return found
+    return replies
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +84,7 @@ def replies() -> Iterator[dict[str, Reply]]:
     pictures = [Image.open(path).convert("RGB") for path in IMAGES[:2]]
     try:
         yield once(
-            interview, (resolve(pipeline.generate), pipeline.generate.engine, pictures), pipeline.generate.engine
+            interview, (resolve_model(pipeline.generate), pipeline.generate.engine, pictures), pipeline.generate.engine
         )
     finally:
         leave_ray()
@@ -100,9 +99,8 @@ def test_a_second_call_on_an_image_reuses_its_prefix_and_says_the_same(replies: 
 
 def test_a_given_reply_is_as_likely_as_the_engine_found_it_when_it_said_so_itself(replies: dict[str, Reply]) -> None:
     own, given = replies["first"].logprobs, replies["given"].logprobs
-    assert all(
-        math.isclose(one, other, abs_tol=0.02) for one, other in zip(own, given, strict=True)
-    )  # with the token that ends it
+    # With the token that ends it.
+    assert all(math.isclose(said, scored, abs_tol=0.02) for said, scored in zip(own, given, strict=True))
 
 
 def test_the_image_changes_how_likely_the_reply_is(replies: dict[str, Reply]) -> None:
@@ -125,10 +123,9 @@ def test_an_image_that_the_engine_has_forgotten_is_sent_again(replies: dict[str,
 
 
 def test_a_reply_of_a_schema_is_json_of_it(replies: dict[str, Reply]) -> None:
-    found = json.loads(replies["schema"].text)
-    assert (
-        list(found) == ["kind", "sure"] and found["kind"] in ("a chart", "a scene") and isinstance(found["sure"], bool)
-    )
+    reply = json.loads(replies["schema"].text)
+    assert list(reply) == ["kind", "sure"]
+    assert reply["kind"] in ("a chart", "a scene") and isinstance(reply["sure"], bool)
 
 
 def test_a_seeded_draw_is_repeated(replies: dict[str, Reply]) -> None:
@@ -137,7 +134,7 @@ def test_a_seeded_draw_is_repeated(replies: dict[str, Reply]) -> None:
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """`vllm serve` on loopback; its base URL."""
+    """Start `vllm serve` on loopback; return its base URL."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -238,7 +235,7 @@ def test_an_endpoint_gives_the_same_plan_the_same_accounting_and_nearly_the_same
         {key: (row["question"], row["answer"], row["reason"]) for key, row in side.items()} for side in (here, there_)
     ]
     same = sum(words == said[1][key] for key, words in said[0].items())
-    # Sums of floats come out in another order when calls meet in other batches; a draw between two words can fall otherwise.
+    # In other batches floats are added in another order, so a choice between two words can differ.
     assert same >= 0.95 * len(here)
     assert {row["revision"] for row in there_.values()} == {"unverified"}
 

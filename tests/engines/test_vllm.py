@@ -1,6 +1,6 @@
-"""The engine in the process on what a healthy vLLM does not do by itself: calls that are broken off, caches and labels of odd make.
+"""The vLLM engine where a healthy vLLM would not take it: calls that are broken off, odd caches and labels.
 
-vLLM is a stand-in with the nano model's own tokenizer and chat template; tests/engines/test_engine.py runs the real one.
+vLLM is a stand-in with the nano model's tokenizer and chat template; tests/engines/test_engine.py runs the real one.
 """
 
 import asyncio
@@ -28,21 +28,21 @@ ASK = Request("answer", "What is it?", 12, image=Image.new("RGB", (8, 8)), image
 
 
 class Renderer:
-    """Applies the model's chat template."""
+    """A renderer that applies the model's chat template."""
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
 
     async def render_messages_async(self, messages: list[dict[str, Any]], options: Any) -> tuple[None, dict[str, str]]:
         plain = [
-            {**one, "content": [{**part, "type": part["type"].removesuffix("_pil")} for part in one["content"]]}
-            for one in messages
+            {**message, "content": [{**part, "type": part["type"].removesuffix("_pil")} for part in message["content"]]}
+            for message in messages
         ]
         return None, {"prompt": self._tokenizer.apply_chat_template(plain, **options.chat_template_kwargs)}
 
 
 class Llm:
-    """A vLLM whose calls end as `endings` says, the last of them for good."""
+    """A vLLM whose calls end with `endings` in turn, and then always with the last."""
 
     def __init__(self, *endings: str, **cache: Any) -> None:
         self._tokenizer = AutoTokenizer.from_pretrained(MODEL)
@@ -83,13 +83,13 @@ def engine(llm: Llm, seconds: float = 30.0) -> VllmEngine:
 
 def replies(llm: Llm, *requests: Request, seconds: float = 30.0) -> list[Reply]:
     async def talk() -> list[Reply]:
-        one = engine(llm, seconds)
-        return [await one.generate(request) for request in requests]
+        running = engine(llm, seconds)
+        return [await running.generate(request) for request in requests]
 
     return asyncio.run(talk())
 
 
-# --- calls that vLLM breaks off ------------------------------------------------------------------------------------------
+# --- calls that vLLM breaks off --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("ending", ["error", "abort"])
@@ -103,7 +103,7 @@ def test_a_call_that_is_broken_off_is_made_again_with_its_image_sent_whole(endin
 
 @pytest.mark.parametrize("ending", ["error", "abort"])
 @pytest.mark.parametrize("more", [{}, {"given": "a chart"}, {"labels": ("no", "yes")}, {"schema": {"type": "object"}}])
-def test_a_call_that_is_broken_off_each_time_is_a_failed_call_and_not_the_models_words(
+def test_a_call_that_is_broken_off_each_time_is_a_failed_call_and_no_reply_of_the_model(
     ending: str, more: dict[str, Any]
 ) -> None:
     llm = Llm(ending)
@@ -140,7 +140,7 @@ def test_a_call_of_a_cancelled_conversation_is_cancelled_even_while_it_is_tried_
     assert llm.aborted == 1 and len(llm.prompts) == 2
 
 
-# --- what is known of the engine --------------------------------------------------------------------------------------------
+# --- what is known of the engine -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -152,27 +152,27 @@ def test_a_call_of_a_cancelled_conversation_is_cancelled_even_while_it_is_tried_
         ({"num_gpu_blocks": None}, None),
     ],
 )
-def test_the_room_in_the_cache_is_what_vllm_says_before_what_its_blocks_come_to(
+def test_the_capacity_of_the_cache_is_the_number_of_vllm_if_it_gives_one_else_that_of_its_blocks(
     cache: dict[str, Any], tokens: int | None
 ) -> None:
     assert engine(Llm("stop", **cache)).facts.kv_tokens == tokens
 
 
-TOLD = "{% for m in messages %}{{ m['content'][0]['text'] }}<image>{% endfor %}"
+IMAGE_AFTER_TEXT = "{% for m in messages %}{{ m['content'][0]['text'] }}<image>{% endfor %}"
 
 
 @pytest.mark.parametrize(
     ("template", "stops", "end"),
     [
         (None, ["<|end|>"], "<|end|>"),  # the model's own
-        (TOLD, ["<|end|>", "<image>"], "<image>"),
-        (TOLD, ["<image>"], "<image>"),
-        (TOLD, [], "<|end|>"),  # the model does not stop at what the template has there
-        (TOLD.replace("<image>", ""), ["<|end|>", "<image>"], "<|end|>"),
+        (IMAGE_AFTER_TEXT, ["<|end|>", "<image>"], "<image>"),
+        (IMAGE_AFTER_TEXT, ["<image>"], "<image>"),
+        (IMAGE_AFTER_TEXT, [], "<|end|>"),  # the model does not stop at what the template has there
+        (IMAGE_AFTER_TEXT.replace("<image>", ""), ["<|end|>", "<image>"], "<|end|>"),
         ("{{ raise_exception('no user has asked') }}", ["<|end|>", "<image>"], "<|end|>"),
     ],
 )
-def test_what_ends_a_reply_is_what_the_template_has_there_if_the_model_stops_at_it(
+def test_the_token_that_ends_a_reply_is_that_of_the_template_if_the_model_stops_at_it(
     template: str | None, stops: list[str], end: str
 ) -> None:
     llm = Llm("stop")
@@ -180,12 +180,15 @@ def test_what_ends_a_reply_is_what_the_template_has_there_if_the_model_stops_at_
     ids = tokenizer.convert_tokens_to_ids(stops)
     llm.vllm_config.model_config.try_get_generation_config = lambda: {"eos_token_id": ids[0] if len(ids) == 1 else ids}
     tokenizer.chat_template = template or tokenizer.chat_template
-    assert asyncio.run(engine(llm)._ending()) == end
+    assert asyncio.run(engine(llm)._end_token()) == end
 
 
-# --- options of the chat template ------------------------------------------------------------------------------------------
+# --- options of the chat template ------------------------------------------------------------------------------------
 
-THINKING = "{% for m in messages %}{{ m['content'][-1]['text'] }}{% endfor %}{% if enable_thinking is not defined %}<think>{% endif %}"
+THINKING = (
+    "{% for m in messages %}{{ m['content'][-1]['text'] }}{% endfor %}"
+    "{% if enable_thinking is not defined %}<think>{% endif %}"
+)
 
 
 @pytest.mark.parametrize(
@@ -194,12 +197,12 @@ THINKING = "{% for m in messages %}{{ m['content'][-1]['text'] }}{% endfor %}{% 
 def test_options_of_the_chat_template_shape_the_prompt(template: dict[str, Any], prompt: str) -> None:
     llm = Llm("stop")
     llm.get_tokenizer().chat_template = THINKING
-    one = VllmEngine(llm, ModelName("nano", "r"), Settings(template=template))
-    assert asyncio.run(one.generate(ASK)).failure is None
-    assert [said["prompt"] for said in llm.prompts] == [prompt]
+    running = VllmEngine(llm, ModelName("nano", "r"), Settings(template=template))
+    assert asyncio.run(running.generate(ASK)).failure is None
+    assert [sent["prompt"] for sent in llm.prompts] == [prompt]
 
 
-# --- labels ---------------------------------------------------------------------------------------------------------------
+# --- labels ----------------------------------------------------------------------------------------------------------
 
 
 def test_labels_of_one_token_are_asked_for() -> None:
@@ -211,9 +214,9 @@ def test_labels_of_one_token_are_asked_for() -> None:
     assert len(llm.prompts) == 2
 
 
-def test_a_label_of_several_tokens_ends_the_run_in_one_line_before_anything_is_judged() -> None:
+def test_a_label_of_several_tokens_ends_the_run_with_one_line_before_anything_is_judged() -> None:
     llm = Llm("length")
-    told = r"^model nano: the label 'xylophone' is \d of its tokens; a judge prompt needs labels of one token each$"
-    with pytest.raises(ModelUnavailable, match=told):
+    message = r"^model nano: the label 'xylophone' is \d of its tokens; a judge prompt needs labels of one token each$"
+    with pytest.raises(ModelUnavailable, match=message):
         replies(llm, Request("judge", "Is it?", 1, labels=("no", "yes", "xylophone")))
     assert not llm.prompts

@@ -44,7 +44,7 @@ class ConstantTaggerFile(TaggerFile):
 
     @classmethod
     def unknown_tags(cls, document: Document, tree: Tree) -> list[tuple[KeyPath, str]]:
-        return [(place, path) for place, path in document.words(("path",)).items() if path not in tree.nodes]
+        return [(place, path) for place, path in document.names_at(("path",)).items() if path not in tree.nodes]
 
     def threshold_of(self, path: str) -> float:
         return 0.5

@@ -18,7 +18,7 @@ from synthgen.config import library
 from synthgen.config.pipeline import Pipeline
 from synthgen.config.taxonomy import Tree
 from synthgen.errors import UserMistake
-from synthgen.ingest.sources import begun
+from synthgen.ingest.sources import open_listing
 from synthgen.taggers import ClipTagger, ClipTaggerFile
 
 FOLDS = 5
@@ -55,7 +55,7 @@ def calibrate(request: CalibrateRequest) -> tuple[Path, list[str]]:
     Raises:
         UserMistake: If the tagger has no thresholds, the name is taken, or there are too few images.
     """
-    target = library.vacant("tagger", request.name)
+    target = library.new_path("tagger", request.name)
     spec = taggers.load(request.tagger)
     if not isinstance(spec.file, ClipTaggerFile):
         raise UserMistake(
@@ -90,7 +90,7 @@ def _open_labelled_set(request: CalibrateRequest) -> labels.LabelledSet:
             "meta_columns": (request.key,),
         }
     )
-    return labels.LabelledSet(begun(source), source, request.pipeline.images, request.key)
+    return labels.LabelledSet(open_listing(source), source, request.pipeline.images, request.key)
 
 
 def own_thresholds(file: ClipTaggerFile, tree: Tree) -> Floats:

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from synthgen.commands.calibrate.fitting import Flags, LabelledScores
-from synthgen.commands.learn.records import words
-from synthgen.commands.learn.vocabulary import Lexicon
 from synthgen.config.pipeline import ImagesConfig, SourceConfig
 from synthgen.config.taxonomy import Tree, with_ancestors
+from synthgen.config.vocabulary import Lexicon, read_words
 from synthgen.errors import Failure, one_line
-from synthgen.ingest.images import DecoderPool, Unfit
-from synthgen.ingest.sources import Listed, ObjectRef, Unreadable, read_objects
+from synthgen.ingest.images import DecoderPool
+from synthgen.ingest.load import load_images
+from synthgen.ingest.sources import Listed, ObjectRef
 from synthgen.tables import object_id
 from synthgen.taggers import ClipTagger, Floats, one_by_one, prepare_image
 
@@ -99,10 +99,10 @@ def _labels(listed: Listed, key: str, lexicon: Lexicon, counts: LabelCounts) -> 
     meta = json.loads(listed.source_meta or "{}")  # the listing has checked that it is JSON
     if isinstance(meta, dict) and "sidecar_unreadable" in meta:
         return "labels_unreadable"
-    given = words(meta.get(key)) if isinstance(meta, dict) else None
+    given = read_words(meta.get(key)) if isinstance(meta, dict) else None
     if given is None:
         return "no_labels"
-    paths, unknown = lexicon.known(given)
+    paths, unknown = lexicon.look_up(given)
     counts.unknown.update(unknown)
     return "unknown_labels" if given and not paths else paths
 
@@ -125,18 +125,11 @@ def _score_images(
     ref_of: dict[str, ObjectRef], labelled_set: LabelledSet, tagger: ClipTagger, counts: LabelCounts
 ) -> Iterator[tuple[str, Floats | Failure]]:
     """Yield object id and scores, or the tagger's failure, of each image that can be read."""
-
-    def readable() -> Iterator[tuple[str, bytes]]:
-        for ref, data in read_objects(list(ref_of.values()), labelled_set.source, labelled_set.images):
-            if isinstance(data, Unreadable):
-                counts.leave_out(data.reason, f"{_where(ref)}: {data.detail}")
-            else:
-                yield ref.object_id, data
-
     batch: dict[str, Any] = {}  # object id -> input of the model
     with DecoderPool[str](labelled_set.images) as decoder:
-        for key, image in decoder.decode_many(readable()):
-            if isinstance(image, Unfit):
+        for loaded in load_images(list(ref_of.values()), labelled_set.source, decoder):
+            key, image = loaded.object_id, loaded.image
+            if isinstance(image, Failure):
                 counts.leave_out(image.reason, f"{_where(ref_of[key])}: {image.detail}")
                 continue
             tensor = prepare_image(tagger.prepare, image.image, None)

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from synthgen.commands.calibrate.fitting import Floats
 from synthgen.commands.calibrate.labels import LabelCounts
-from synthgen.commands.learn.summary import printable
 from synthgen.config.taxonomy import Tree
+from synthgen.config.vocabulary import make_printable
 from synthgen.taggers import ClipTaggerFile, TaggerSpec
 
 SHOWN = 5  # unknown labels
@@ -50,7 +50,7 @@ def yaml_text(spec: TaggerSpec, file: ClipTaggerFile, thresholds: Floats, commen
         "threshold": file.threshold,
     }
     fitted = patterns(thresholds, spec.taxonomy.tree)
-    lines = [f"# {printable(comment)}".rstrip() for comment in comments]
+    lines = [f"# {make_printable(comment)}".rstrip() for comment in comments]
     lines += [f"{key}: {json.dumps(value)}" for key, value in settings.items()]
     lines += ["thresholds:", *(f"  {json.dumps(pattern)}: {value}" for pattern, value in fitted.items())]
     return "\n".join(lines) + "\n"
@@ -59,13 +59,13 @@ def yaml_text(spec: TaggerSpec, file: ClipTaggerFile, thresholds: Floats, commen
 def count_lines(name: str, counts: LabelCounts) -> Iterator[str]:
     """Yield how many images were used, and why the others were left out."""
     left_out = counts.left_out.total()
-    yield printable(f"{name}: {counts.used + left_out:,} images, {counts.used:,} used, {left_out:,} left out")
+    yield make_printable(f"{name}: {counts.used + left_out:,} images, {counts.used:,} used, {left_out:,} left out")
     for reason, times in counts.left_out.most_common():
-        yield printable(f"  {times:>7,} {reason:<16} first: {counts.examples[reason]}")
+        yield make_printable(f"  {times:>7,} {reason:<16} first: {counts.examples[reason]}")
     if counts.unknown:
         commonest = sorted(counts.unknown.items(), key=lambda item: (-item[1], item[0]))[:SHOWN]
         shown = ", ".join(f"{label!r} ({times:,})" for label, times in commonest)
-        yield printable(f"  {counts.unknown.total():,} labels that the taxonomy does not have: {shown}")
+        yield make_printable(f"  {counts.unknown.total():,} labels that the taxonomy does not have: {shown}")
 
 
 def left_out_reasons(counts: LabelCounts) -> str:

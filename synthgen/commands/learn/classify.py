@@ -1,8 +1,7 @@
-"""A model finds the instruction types of an image or a question: first families, then types of the families that it chose.
+"""A model classifies an image or a question: it chooses families first, then types of these families.
 
-Comes in: an engine, the tree of types, and an image or a question. Goes out: the types chosen, best first; none if the model
-says that none fits; or why there is no choice. Two steps, because a list of two hundred types is too long to choose from well.
-The words stand here and not on a shelf, because they shape no row of a data set.
+A list of two hundred types is too long to choose from well, so there are two steps. The prompts are here and not in a
+prompt pack, because they shape no row of a data set.
 """
 
 import asyncio
@@ -14,16 +13,16 @@ from PIL.Image import Image
 from synthgen.config.pipeline import EngineConfig
 from synthgen.config.taxonomy import Tree
 from synthgen.engines import Engine, EngineDied, ModelName, choice_prompt, open_engine
-from synthgen.errors import ModelUnavailable
+from synthgen.errors import Failure, ModelUnavailable
 
 FAMILIES = 3  # chosen at most, where several may be
-IN_FLIGHT = 64  # questions being sorted at once
+IN_FLIGHT = 64  # questions that are classified at once
 LONGEST = 2000  # characters of a question that are read
 
 
 @dataclass(frozen=True)
 class ClassifySubject:
-    """What types are chosen for: an image, or the text of a question."""
+    """An image, or the text of a question, that types are chosen for."""
 
     text: str = ""
     image: Image | None = None
@@ -32,33 +31,37 @@ class ClassifySubject:
 
 @dataclass(frozen=True)
 class Classified:
-    """The types, best first; `failure` says why a call gave none."""
+    """Instruction types, best first; none where none fits, or where a call failed."""
 
     types: tuple[str, ...]
-    failure: str | None = None
+    failure: Failure | None = None
 
 
 @dataclass(frozen=True)
 class ClassifyTask:
-    """What types are to be found for, and what to find them with; it is sent to an actor."""
+    """Subjects to classify, and the model and types to do it with, as sent to an actor."""
 
     model: ModelName
     engine: EngineConfig
     tree: Tree
-    about: tuple[ClassifySubject, ...]
+    subjects: tuple[ClassifySubject, ...]
     most: int = 1
 
 
-async def sort_all(task: ClassifyTask) -> list[Classified]:
-    """The types of each image or question; ModelUnavailable if the engine dies on the way."""
+async def classify_all(task: ClassifyTask) -> list[Classified]:
+    """Return the types of each subject, in order.
+
+    Raises:
+        ModelUnavailable: The engine died.
+    """
     engine, slots = await open_engine(task.model, task.engine), asyncio.Semaphore(IN_FLIGHT)
 
-    async def sort_one(about: ClassifySubject) -> Classified:
+    async def classify_one(subject: ClassifySubject) -> Classified:
         async with slots:
-            return await choose(engine, task.tree, about, task.most)
+            return await choose(engine, task.tree, subject, task.most)
 
     try:
-        return list(await asyncio.gather(*map(sort_one, task.about)))
+        return list(await asyncio.gather(*map(classify_one, task.subjects)))
     except EngineDied as error:
         raise ModelUnavailable(
             f"model {task.model.model}: the engine died while it sorted questions: {error}"
@@ -67,36 +70,35 @@ async def sort_all(task: ClassifyTask) -> list[Classified]:
         await engine.close()
 
 
-async def choose(engine: Engine, tree: Tree, about: ClassifySubject, most: int) -> Classified:
-    """At most `most` types for an image or a question."""
-    families = await _among(engine, tree, tree.roots, about, min(most, FAMILIES))
-    if isinstance(families, str):
+async def choose(engine: Engine, tree: Tree, subject: ClassifySubject, most: int) -> Classified:
+    """Return at most `most` types for a subject, the best of each family before the second best of any."""
+    families = await _choose_among(engine, tree, tree.roots, subject, min(most, FAMILIES))
+    if isinstance(families, Failure):
         return Classified((), families)
     by_family: list[list[str]] = []
     for family in families:
         leaves = [path for path in tree.leaves if path.startswith(f"{family}/")]
-        found = await _among(engine, tree, leaves, about, most)
-        if isinstance(found, str):
-            return Classified((), found)
-        by_family.append(found)
+        types = await _choose_among(engine, tree, leaves, subject, most)
+        if isinstance(types, Failure):
+            return Classified((), types)
+        by_family.append(types)
     longest = max(map(len, by_family), default=0)
     in_turn = [types[place] for place in range(longest) for types in by_family if place < len(types)]
     return Classified(tuple(in_turn[:most]))
 
 
-async def _among(
-    engine: Engine, tree: Tree, paths: Sequence[str], about: ClassifySubject, most: int
-) -> list[str] | str:
-    """The paths that the model chose, or why it chose none."""
+async def _choose_among(
+    engine: Engine, tree: Tree, paths: Sequence[str], subject: ClassifySubject, most: int
+) -> list[str] | Failure:
     by_name = {tree.nodes[path].name: path for path in paths}
-    asked = (
-        f"Which of these kinds of question does the question belong to?\nQuestion: {about.text[:LONGEST]}"
-        if about.image is None
+    meanings = {name: tree.nodes[path].means for name, path in by_name.items()}
+    question = (
+        f"Which of these kinds of question does the question belong to?\nQuestion: {subject.text[:LONGEST]}"
+        if subject.image is None
         else f"Which of these kinds of question suit the image best? Name at most {most}, the best first."
     )
-    meanings = {name: tree.nodes[path].means for name, path in by_name.items()}
     choice = choice_prompt.ChoiceRequest(
-        "Kinds of question about an image:", meanings, asked, most, about.image, about.image_key
+        "Kinds of question about an image:", meanings, question, most, subject.image, subject.image_key
     )
-    found = await choice_prompt.choose(engine, choice)
-    return found if isinstance(found, str) else [by_name[name] for name in found]
+    names = await choice_prompt.choose(engine, choice)
+    return names if isinstance(names, Failure) else [by_name[name] for name in names]

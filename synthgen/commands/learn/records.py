@@ -1,13 +1,15 @@
-"""What one row of a seed says, whichever of the usual forms it has.
+"""One row of a seed, read from any of the usual forms.
 
-Comes in: a record, as JSON or Parquet gives it. Goes out: its questions and answers, its image, and the words that it has for
-its instruction types and tags; or why it is no such row. The form is told by the keys of each record: `conversations` (LLaVA,
-ShareGPT), `messages` or `prompt` and `completion` (TRL, OpenAI, this project's shards), `texts` (FineVision).
+The keys of each record decide its form: `conversations` (LLaVA, ShareGPT), `messages` or `prompt` and `completion`
+(TRL, OpenAI, the shards of a run), `texts` (FineVision).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from synthgen.config.vocabulary import read_words
+from synthgen.errors import Failure
 
 ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "model": "assistant"}
 TEXT_COLUMNS = ("conversations", "messages", "prompt", "completion", "texts")
@@ -24,14 +26,18 @@ class Turn:
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the seed; words are as they stand there, None where it has none."""
+    """A row of the seed; `types` and `tags` are words of the seed first, then paths of the trees."""
 
     where: str
     id: str
     turns: tuple[Turn, ...]
-    types: tuple[str, ...] | None
+    types: tuple[str, ...] | None  # None where the row has no such field
     tags: tuple[str, ...] | None
     images: tuple[bytes | str, ...]  # bytes, or a path as the row spells it
+
+    def reject(self, reason: str, detail: str) -> "BadRow":
+        """Return this row as left out, with the reason."""
+        return BadRow(self.where, Failure(reason, detail))
 
 
 @dataclass(frozen=True)
@@ -39,54 +45,47 @@ class BadRow:
     """A row that is left out, and why."""
 
     where: str
-    reason: str
-    detail: str
+    failure: Failure
 
 
 @dataclass(frozen=True)
 class Fields:
-    """Where a row has its words, if it has them."""
+    """The fields in which rows name their types and tags; None where these have to be found."""
 
     types: str | None = None
     tags: str | None = None
 
 
-def row_of(where: str, number: int, record: Any, fields: Fields) -> Row | BadRow:
-    """A record as a Row."""
+def parse_row(where: str, number: int, record: Any, fields: Fields) -> Row | BadRow:
+    """Return a record as a row.
+
+    Args:
+        where: The file and the line, for messages.
+        number: The row's place in the seed, which is its id where the record has none.
+        record: The record as JSON or Parquet gives it.
+        fields: Where the record names its types and tags.
+    """
     if not isinstance(record, Mapping):
-        return BadRow(where, "not_a_record", f"a {type(record).__name__}, not keys with values")
-    key = record.get("id")
+        return BadRow(where, Failure("not_a_record", f"a {type(record).__name__}, not keys with values"))
+    row_id = record.get("id")
     return Row(
         where,
-        str(number if key is None else key),
+        str(number if row_id is None else row_id),
         tuple(_turns(record)),
-        words(record.get(fields.types)) if fields.types else None,
-        words(record.get(fields.tags)) if fields.tags else None,
+        read_words(record.get(fields.types)) if fields.types else None,
+        read_words(record.get(fields.tags)) if fields.tags else None,
         tuple(_images(record)),
     )
-
-
-def words(value: Any) -> tuple[str, ...] | None:
-    """The words in a field: a list of them, one text with commas between them, or tags with a `path` each; None if there is no field."""
-    if value is None:
-        return None
-    if isinstance(value, str):
-        return tuple(part.strip() for part in value.split(",") if part.strip())
-    if isinstance(value, Mapping):
-        return words(value.get("path"))
-    if not isinstance(value, Sequence):
-        return (str(value),)
-    return tuple(word for one in value for word in words(one) or ())
 
 
 def _turns(record: Mapping[str, Any]) -> Iterator[Turn]:
     if isinstance(texts := record.get("texts"), list):
         for turn in texts:
-            if isinstance(turn, Mapping) and (question := _plain(turn.get("user"))):
-                yield Turn(question, _plain(turn.get("assistant")))
+            if isinstance(turn, Mapping) and (question := _plain_text(turn.get("user"))):
+                yield Turn(question, _plain_text(turn.get("assistant")))
         return
     question = ""
-    for role, text in _said(record):
+    for role, text in _messages(record):
         if role == "user":
             if question:
                 yield Turn(question, "")
@@ -98,24 +97,26 @@ def _turns(record: Mapping[str, Any]) -> Iterator[Turn]:
         yield Turn(question, "")
 
 
-def _said(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """(role, text) of every message that a user or a model said."""
-    given = record.get("conversations") or record.get("messages")
-    if not given:
-        given = [*_messages(record.get("prompt"), "user"), *_messages(record.get("completion"), "assistant")]
-    for message in given if isinstance(given, list) else ():
+def _messages(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield (role, text) of every message of a user or a model."""
+    messages = record.get("conversations") or record.get("messages")
+    if not messages:
+        messages = [*_as_list(record.get("prompt"), "user"), *_as_list(record.get("completion"), "assistant")]
+    for message in messages if isinstance(messages, list) else ():
         if isinstance(message, Mapping):
             role = ROLES.get(str(message.get("from") or message.get("role")))
-            if role and (text := _plain(message.get("value") or message.get("content"))):
+            if role and (text := _plain_text(message.get("value") or message.get("content"))):
                 yield role, text
 
 
-def _messages(value: Any, role: str) -> list[Any]:
-    return [{"role": role, "content": value}] if isinstance(value, str) else value if isinstance(value, list) else []
+def _as_list(value: Any, role: str) -> list[Any]:
+    if isinstance(value, str):
+        return [{"role": role, "content": value}]
+    return value if isinstance(value, list) else []
 
 
-def _plain(content: Any) -> str:
-    """The text of a message, without the marks that stand for images."""
+def _plain_text(content: Any) -> str:
+    """Return the text of a message, without the marks that stand for images."""
     if isinstance(content, list):
         content = " ".join(str(part.get("text") or "") for part in content if isinstance(part, Mapping))
     return content.replace("<image>", " ").strip() if isinstance(content, str) else ""
@@ -124,7 +125,7 @@ def _plain(content: Any) -> str:
 def _images(record: Mapping[str, Any]) -> Iterator[bytes | str]:
     for column in IMAGE_COLUMNS:
         value = record.get(column)
-        for one in value if isinstance(value, list) else [value]:
-            found = (one.get("bytes") or one.get("path")) if isinstance(one, Mapping) else one
-            if isinstance(found, bytes | str) and found:
-                yield found
+        for image in value if isinstance(value, list) else [value]:
+            data = (image.get("bytes") or image.get("path")) if isinstance(image, Mapping) else image
+            if isinstance(data, bytes | str) and data:
+                yield data

@@ -1,10 +1,9 @@
-"""How near a text is to the texts of the instruction types, by its words alone: the cheap way, without a model.
+"""The similarity of a question to the instruction types by its words alone: cheap, and without a model.
 
-Comes in: the name, description, needs and examples of every type; later questions. Goes out: the type whose words are nearest,
-or the likeness of two types. Plain TF-IDF over words and the cosine between; numbers are one word, a plural counts as its
-singular. A word that no type uses counts as the rarest, so a question of such words is like nothing. It sorts a question to
-its very type in about one case of four and to its family in about one of two (245 types, each known by one other example),
-against 0.4 % and 17 % by chance: enough to see which tags a type goes with, not enough to trust a single row.
+Texts are TF-IDF vectors over words, compared by their cosine. Numbers are one word, a plural counts as its singular,
+and a word that no type uses counts as the rarest, so a question of such words is similar to nothing. It finds the exact
+type of a question in about one case of four and its family in about one of two (245 types, each known by one other
+example), against 0.4 % and 17 % by chance: enough to see which tags go with a type, too little to trust a single row.
 """
 
 import math
@@ -12,41 +11,40 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 
-from synthgen.config.prompt_pack import InstructionType
+from synthgen.config.families import InstructionType
 
 Vector = Mapping[str, float]
 WORD = re.compile(r"[^\W\d_]+|\d+")
-AT_LEAST = 0.1  # likeness below which a question is like no type
+MIN_SIMILARITY = 0.1  # cosine below which a question is similar to no type
 
 
-class TypeTexts:
-    """The types' texts as vectors of unit length, and for each word the types that use it."""
+class TypeVectors:
+    """The texts of instruction types as vectors of unit length."""
 
     def __init__(self, types: Mapping[str, InstructionType]) -> None:
-        words = {path: Counter(_words(_text(kind))) for path, kind in types.items()}
-        used = Counter(word for counted in words.values() for word in counted)
-        self._rarity = {word: math.log((1 + len(types)) / (1 + times)) + 1 for word, times in used.items()}
+        counts = {path: Counter(_words(_text(kind))) for path, kind in types.items()}
+        uses = Counter(word for words in counts.values() for word in words)
+        self._rarity = {word: math.log((1 + len(types)) / (1 + times)) + 1 for word, times in uses.items()}
         self._rarest = math.log(1 + len(types)) + 1
-        self._vectors = {path: self._vector(counted) for path, counted in words.items()}
-        self._users: dict[str, list[str]] = {}
+        self._vectors = {path: self._vector(words) for path, words in counts.items()}
+        self._paths_of_word: dict[str, list[str]] = {}
         for path, vector in self._vectors.items():
             for word in vector:
-                self._users.setdefault(word, []).append(path)
+                self._paths_of_word.setdefault(word, []).append(path)
 
     def nearest(self, text: str) -> str | None:
-        """The type that a question is most like; None if it is like none."""
-        vector = self._vector(Counter(_words(text)))
-        near: dict[str, float] = {}
-        for word, weight in vector.items():
-            for path in self._users.get(word, ()):
-                near[path] = near.get(path, 0.0) + weight * self._vectors[path][word]
-        best = min(near, key=lambda path: (-near[path], path), default=None)
-        return best if best is not None and near[best] >= AT_LEAST else None
+        """Return the type that a question is most similar to; None if it is similar to none."""
+        cosines: dict[str, float] = {}
+        for word, weight in self._vector(Counter(_words(text))).items():
+            for path in self._paths_of_word.get(word, ()):
+                cosines[path] = cosines.get(path, 0.0) + weight * self._vectors[path][word]
+        best = min(cosines, key=lambda path: (-cosines[path], path), default=None)
+        return best if best is not None and cosines[best] >= MIN_SIMILARITY else None
 
-    def likeness(self, one: str, other: str) -> float:
-        """The cosine between the texts of two types."""
-        mine, others = self._vectors[one], self._vectors[other]
-        return sum(weight * others.get(word, 0.0) for word, weight in mine.items())
+    def similarity(self, first: str, second: str) -> float:
+        """Return the cosine between the texts of two types."""
+        other = self._vectors[second]
+        return sum(weight * other.get(word, 0.0) for word, weight in self._vectors[first].items())
 
     def _vector(self, words: Counter[str]) -> Vector:
         weights = {word: (1 + math.log(times)) * self._rarity.get(word, self._rarest) for word, times in words.items()}
@@ -59,5 +57,10 @@ def _text(kind: InstructionType) -> str:
 
 
 def _words(text: str) -> list[str]:
-    found = (word.lower() for word in WORD.findall(text))
-    return ["#" if word.isdigit() else word[:-1] if len(word) > 3 and word.endswith("s") else word for word in found]
+    return [_stem(word.lower()) for word in WORD.findall(text)]
+
+
+def _stem(word: str) -> str:
+    if word.isdigit():
+        return "#"
+    return word[:-1] if len(word) > 3 and word.endswith("s") else word

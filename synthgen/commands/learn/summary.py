@@ -1,144 +1,148 @@
-"""What has been learned as a mapping file and as a report.
+"""Learned weights as a mapping file and as a report.
 
-Comes in: the weights, and how they came about. Goes out: YAML that `synth check` accepts and a person can read and edit, with
-its origin in the comment at its top; and the lines that the command prints. The same seed gives the same bytes, so the file
-says when the seed was last changed and not what time it is now.
+The file passes `synth check`, and a person can read and edit it. The same seed gives the same bytes, so its comment
+names the day on which the seed last changed, and not today.
 """
 
 import json
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from synthgen.commands.learn.records import BadRow
-from synthgen.commands.learn.seed import Seed
-from synthgen.commands.learn.tfidf import EVERY, TfidfSettings, Weights
+from synthgen.commands.learn.records import BadRow, Row
+from synthgen.commands.learn.request import LearnPlan
+from synthgen.commands.learn.tfidf import ALL_IMAGES, Weights
 from synthgen.commands.learn.twins import Twins
+from synthgen.config.vocabulary import make_printable
 from synthgen.console import pluralize
 
-LINE = 112  # characters of a line of types
-SHOWN = 5  # words of a kind that no tree knows, in the report
+WIDTH = 112  # characters of a line of types
+SHOWN = 5  # names in a line of the report
 
 
 @dataclass
 class RowCounts:
-    """What became of the rows."""
+    """How many rows were used, and why the others were left out."""
 
-    counted: int = 0
+    used: int = 0
     left_out: Counter[str] = field(default_factory=Counter)  # by reason
-    first: dict[str, BadRow] = field(default_factory=dict)  # of each reason, an example
+    first: dict[str, BadRow] = field(default_factory=dict)  # of each reason, the row that stands first
     unknown: dict[str, Counter[str]] = field(default_factory=lambda: {"types": Counter(), "tags": Counter()})
 
-    def leave_out(self, bad: BadRow) -> None:
-        """Counts a row that is left out; the example is the one that stands first, whichever comes first."""
-        self.left_out[bad.reason] += 1
-        self.first[bad.reason] = min(self.first.get(bad.reason, bad), bad, key=lambda one: one.where)
+    def add(self, row: Row | BadRow) -> None:
+        """Count a row."""
+        if isinstance(row, Row):
+            self.used += 1
+            return
+        reason = row.failure.reason
+        self.left_out[reason] += 1
+        # Rows come in any order where images are decoded, and the report is to be the same each time.
+        self.first[reason] = min(self.first.get(reason, row), row, key=lambda bad: bad.where)
 
     @property
     def rows(self) -> int:
         """All rows of the seed."""
-        return self.counted + self.left_out.total()
+        return self.used + self.left_out.total()
 
 
 @dataclass(frozen=True)
 class Origin:
     """How the weights came about."""
 
-    seed: Seed
-    tally: RowCounts
-    settings: TfidfSettings
-    types_by: str
-    tags_by: str
-    extends: str | None
+    plan: LearnPlan
+    rows: RowCounts
     coverage: float  # share of the seed's own questions whose type gets a weight on their image
     rare: Sequence[str]  # types in the seed that are too rare to be learned
     absent: Sequence[str]  # types that the seed does not have
     twins: Sequence[Twins]
-    are_merged: bool
+
+    @property
+    def has_merged_twins(self) -> bool:
+        """Whether each pair of twins was made one type."""
+        return self.plan.request.merge_twins
 
 
-def yaml_text(weights: Weights, origin: Origin) -> str:
-    """The mapping file."""
-    head = "\n".join(f"# {printable(line)}" for line in _head(weights, origin))
-    about = f"Learned from {origin.tally.counted:,} rows of {origin.seed.name} by TF-IDF of their tags and instruction types."
-    extends = [f"extends: {origin.extends}"] if origin.extends else []
-    rules = [line for tag in sorted(weights, key=lambda tag: (tag != EVERY, tag)) for line in _rule(tag, weights[tag])]
-    return "\n".join([head, f"about: {json.dumps(printable(about))}", *extends, "rules:", *rules]) + "\n"
+def mapping_yaml(weights: Weights, origin: Origin) -> str:
+    """Return the mapping file."""
+    head = "\n".join(f"# {make_printable(line)}" for line in _head(weights, origin))
+    about = (
+        f"Learned from {origin.rows.used:,} rows of {origin.plan.seed.name} "
+        "by TF-IDF of their tags and instruction types."
+    )
+    extends = [f"extends: {origin.plan.request.extends}"] if origin.plan.request.extends else []
+    tags = sorted(weights, key=lambda tag: (tag != ALL_IMAGES, tag))
+    rules = [line for tag in tags for line in _rule(tag, weights[tag])]
+    return "\n".join([head, f"about: {json.dumps(make_printable(about))}", *extends, "rules:", *rules]) + "\n"
 
 
 def report(weights: Weights, origin: Origin) -> list[str]:
-    """What the user is told."""
-    tally = origin.tally
+    """Return the lines that the command prints."""
+    counts = origin.rows
     lines = [
-        f"{origin.seed.name}: {tally.rows:,} rows, {tally.counted:,} learned from, {tally.left_out.total():,} left out"
+        f"{origin.plan.seed.name}: {counts.rows:,} rows, {counts.used:,} learned from, "
+        f"{counts.left_out.total():,} left out"
     ]
-    for reason, times in tally.left_out.most_common():
-        lines.append(f"  {times:>7,} {reason:<16} first: {tally.first[reason].where}: {tally.first[reason].detail}")
-    for kind, unknown in tally.unknown.items():
+    for reason, times in counts.left_out.most_common():
+        first = counts.first[reason]
+        lines.append(f"  {times:>7,} {reason:<16} first: {first.where}: {first.failure.detail}")
+    for kind, unknown in counts.unknown.items():
         if unknown:
-            shown = ", ".join(
-                f"{word!r} ({times:,})"
-                for word, times in sorted(unknown.items(), key=lambda one: (-one[1], one[0]))[:SHOWN]
-            )
-            lines.append(f"  {unknown.total():,} words for {kind} that the pipeline does not know: {shown}")
-    lines += [f"types {origin.types_by}; tags {origin.tags_by}", *_coverage(weights, origin)]
+            commonest = sorted(unknown.items(), key=lambda item: (-item[1], item[0]))[:SHOWN]
+            words = ", ".join(f"{word!r} ({times:,})" for word, times in commonest)
+            lines.append(f"  {unknown.total():,} words for {kind} that the pipeline does not know: {words}")
+    lines += [_sources(origin), *_coverage(weights, origin)]
     lines += [
-        f"twins{', merged' if origin.are_merged else ''}: {pair.other} is {pair.kept} "
-        f"(tags {pair.tags_alike:.2f} alike, words {pair.words_alike:.2f})"
+        f"twins{', merged' if origin.has_merged_twins else ''}: {pair.other} is {pair.kept} "
+        f"(tags {pair.tag_similarity:.2f} alike, words {pair.word_similarity:.2f})"
         for pair in origin.twins
     ]
-    return [printable(line) for line in lines]
+    return [make_printable(line) for line in lines]
 
 
 def _head(weights: Weights, origin: Origin) -> Iterator[str]:
-    seed, settings = origin.seed, origin.settings
+    seed, counts, settings = origin.plan.seed, origin.rows, origin.plan.request.settings
     yield "Written by `synth learn`. Edit it as you like: it is a mapping like any other."
-    files = "1 file" if len(seed.files) == 1 else f"{len(seed.files):,} files"
+    files = pluralize(len(seed.files), "file")
     yield f"Seed        {seed.name}: {files}, {seed.bytes:,} bytes, last changed {seed.changed}"
-    left_out = ", ".join(f"{times:,} {reason}" for reason, times in sorted(origin.tally.left_out.items()))
-    yield f"Rows        {origin.tally.counted:,} of {origin.tally.rows:,}" + (
-        f" (left out: {left_out})" if left_out else ""
+    reasons = ", ".join(f"{times:,} {reason}" for reason, times in sorted(counts.left_out.items()))
+    yield f"Rows        {counts.used:,} of {counts.rows:,}" + (f" (left out: {reasons})" if reasons else "")
+    yield f"Found       {_sources(origin)}"
+    parameters = (
+        f"top_k {settings.top_k}, temperature {settings.temperature:g}, min_support {settings.min_support}"
+        f"{', twins merged' if origin.has_merged_twins else ''}"
     )
-    yield f"Found       types {origin.types_by}; tags {origin.tags_by}"
-    yield (
-        f"Parameters  top_k {settings.top_k}, temperature {settings.temperature:g}, min_support {settings.min_support}"
-        + (", twins merged" if origin.are_merged else "")
-    )
+    yield f"Parameters  {parameters}"
     for number, line in enumerate(_coverage(weights, origin)):
         yield f"{'Coverage' if number == 0 else '':<11} {line}"
-    for pair in origin.twins if origin.are_merged else ():
+    for pair in origin.twins if origin.has_merged_twins else ():
         yield f"Merged      {pair.other} into {pair.kept}"
+
+
+def _sources(origin: Origin) -> str:
+    return f"types {origin.plan.types_origin}; tags {origin.plan.tags_origin}"
 
 
 def _coverage(weights: Weights, origin: Origin) -> Iterator[str]:
     if weights:
         types = {name for asked in weights.values() for name in asked}
-        tags = pluralize(len(weights) - (EVERY in weights), "tag")
-        yield f"{pluralize(len(types), 'instruction type')} in the rules of {tags}" + (
-            " and of all images" if EVERY in weights else ""
-        )
+        tags = pluralize(len(weights) - (ALL_IMAGES in weights), "tag")
+        everywhere = " and of all images" if ALL_IMAGES in weights else ""
+        yield f"{pluralize(len(types), 'instruction type')} in the rules of {tags}{everywhere}"
         yield f"{origin.coverage:.1%} of the seed's own questions are of a type that their image gets"
-    fewer = f"in fewer than {origin.settings.min_support:,} rows (learn.min_support)"
-    for names, why in ((origin.rare, fewer), (origin.absent, "not in the seed")):
+    too_rare = f"in fewer than {origin.plan.request.settings.min_support:,} rows (learn.min_support)"
+    for names, reason in ((origin.rare, too_rare), (origin.absent, "not in the seed")):
         if names:
-            yield f"not learned, {why}: {', '.join(names[:SHOWN])}" + (
-                f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-            )
+            more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+            yield f"not learned, {reason}: {', '.join(names[:SHOWN])}{more}"
 
 
 def _rule(tag: str, asked: Mapping[str, float]) -> Iterator[str]:
-    yield f"  - tags: {json.dumps(tag) if tag == EVERY else tag}"
+    yield f"  - tags: {json.dumps(tag) if tag == ALL_IMAGES else tag}"
     line = "    ask: {"
     for number, (name, weight) in enumerate(asked.items()):
         part = f"{name}: {weight:g}" + ("}" if number == len(asked) - 1 else ",")
-        if number and len(line) + len(part) > LINE:
+        if number and len(line) + len(part) > WIDTH:
             yield line.rstrip()
             line = " " * 10
         line += part + " "
     yield line.rstrip()
-
-
-def printable(text: str) -> str:
-    """File names and words are the seed's; nothing of theirs may end a comment or steer a terminal."""
-    return re.sub(r"[^\x20-\x7e\u00a1-\ud7ff]", "?", text)

@@ -1,9 +1,8 @@
-"""The share of a plan that a budget pays for.
+"""The share of a plan that a budget pays for: the largest `plan.share`, to six digits, at which the plan costs no more.
 
-Comes in: a job whose output folder holds tagged images, and what a question of each kind takes of a budget. Goes out: the largest
-`plan.share`, to six digits, at which the plan costs no more. Everything is drawn once as if nothing were thinned; at each
-share that is tried the plan's own quotas then say which questions stay. Their number is not enough: a share leaves one question of
-each type at least, and which ones stay decides what they cost, because the answer forms of a type differ in price.
+The whole plan is drawn once; for each share that is tried, the quotas of the plan decide which of its questions remain.
+The number of questions is not enough to know their cost: a share keeps one question of each type at least, and the
+answer forms of a type differ in price.
 """
 
 from collections.abc import Callable
@@ -11,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from synthgen.commands.plan.counts import kinds_of, parts
+from synthgen.commands.plan.counts import count_partitions, kinds_of
 from synthgen.commands.plan.pricing import Kind
 from synthgen.config.pipeline import PlanConfig
 from synthgen.job.job import open_job
@@ -20,7 +19,7 @@ from synthgen.stages.plan import quotas
 from synthgen.stages.plan.sampling import Floats
 from synthgen.store import RunFolder
 
-STEPS = 1_000_000  # six digits are what a pipeline file should show
+STEPS = 1_000_000  # a pipeline file should show no more than six digits
 
 
 @dataclass(frozen=True)
@@ -28,44 +27,52 @@ class UncappedPlan:
     """A plan before its quotas."""
 
     candidates: quotas.Candidates
-    costs: Floats  # of each question that was drawn; nothing where it has an outcome by today's recipe
+    costs: Floats  # (questions,) float64; 0 for a question with an outcome by the current recipe
 
     def cost(self, settings: PlanConfig, share: float) -> float:
-        """What is to be paid for at a share."""
-        left = quotas.passing(settings.model_copy(update={"share": share}), self.candidates)
-        return float(self.costs[left].sum())
+        """Return the cost of the questions that remain at a share."""
+        remaining = quotas.passing(settings.model_copy(update={"share": share}), self.candidates)
+        return float(self.costs[remaining].sum())
 
 
-def whole(folder: RunFolder, job: Job, each: Callable[[Kind], float]) -> UncappedPlan:
-    """Draws the plan of a job without share and caps; `each` is what a question of a kind takes."""
+def draw_uncapped(folder: RunFolder, job: Job, cost_of: Callable[[Kind], float]) -> UncappedPlan:
+    """Draw the plan of a job without share and caps.
+
+    Args:
+        folder: The output folder.
+        job: The job.
+        cost_of: Returns the cost of one question of a kind.
+    """
     job = with_plan(folder, job, share=1.0, caps={})
-    types, costs, drawn = tuple(job.definitions.prompts.types), [np.empty(0)], []
+    types = tuple(job.definitions.prompts.types)
     place_of = {path: place for place, path in enumerate(types)}
-    for seen in parts(folder, job):
-        places = np.array([place_of[path] for path in seen.wanted.column("type").to_pylist()], dtype=np.int16)
-        is_planned = np.arange(seen.wanted.num_rows) < seen.part.kept.num_rows
-        drawn.append(quotas.Drawn(places, quotas.keys_of(job.pipeline.plan.seed, seen.wanted), is_planned))
-        costs.append(np.where(seen.is_asked, 0.0, [each(kind) for kind in kinds_of(seen.wanted)]))
+    drawn, costs = [], [np.empty(0)]
+    for partition in count_partitions(folder, job):
+        rows = partition.assignments
+        places = np.array([place_of[path] for path in rows.column("type").to_pylist()], dtype=np.int16)
+        is_planned = np.arange(rows.num_rows) < partition.diff.kept.num_rows
+        drawn.append(quotas.Drawn(places, quotas.keys_of(job.pipeline.plan.seed, rows), is_planned))
+        costs.append(np.where(partition.is_asked, 0.0, [cost_of(kind) for kind in kinds_of(rows)]))
     return UncappedPlan(quotas.Candidates(types, quotas.together(drawn), {}), np.concatenate(costs))
 
 
 def with_plan(folder: RunFolder, job: Job, **settings: object) -> Job:
-    """The job with other settings of its plan."""
-    return open_job(
-        job.out,
-        job.pipeline.model_copy(update={"plan": job.pipeline.plan.model_copy(update=settings)}),
-        record=folder.record,
-    )
+    """Return the job with other settings of its plan."""
+    plan = job.pipeline.plan.model_copy(update=settings)
+    return open_job(job.out, job.pipeline.model_copy(update={"plan": plan}), record=folder.record)
 
 
-def share_within(found: UncappedPlan, settings: PlanConfig, budget: float) -> float | None:
-    """The largest share that a budget pays for; None if it does not pay for the smallest."""
-    least, most = 1, STEPS
-    if found.cost(settings, 1.0) <= budget:
+def share_within(plan: UncappedPlan, settings: PlanConfig, budget: float) -> float | None:
+    """Return the largest share that a budget pays for; None if it does not pay for the smallest."""
+    if plan.cost(settings, 1.0) <= budget:
         return 1.0
-    if found.cost(settings, least / STEPS) > budget:
+    if plan.cost(settings, 1 / STEPS) > budget:
         return None
-    while most - least > 1:
-        middle = (least + most) // 2
-        least, most = (middle, most) if found.cost(settings, middle / STEPS) <= budget else (least, middle)
-    return least / STEPS
+    within, above = 1, STEPS
+    while above - within > 1:
+        middle = (within + above) // 2
+        if plan.cost(settings, middle / STEPS) <= budget:
+            within = middle
+        else:
+            above = middle
+    return within / STEPS

@@ -1,16 +1,17 @@
-"""What a plan takes, from its numbers and a profile; and the share of a plan that a budget pays for.
+"""The forecast of a run, from the numbers of its plan and a profile of its engine.
 
-Comes in: a job whose output folder holds tagged images, and what is to be found out. Goes out: a Forecast.
+With a budget, the forecast is of the share of the plan that the budget pays for.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from synthgen.commands.plan import pricing, profiles
-from synthgen.commands.plan.budget import STEPS, share_within, whole, with_plan
+from synthgen.commands.plan.budget import STEPS, draw_uncapped, share_within, with_plan
 from synthgen.commands.plan.counts import QuestionCounts, count
-from synthgen.commands.plan.pricing import Kind, Use
+from synthgen.commands.plan.pricing import Kind, Rates, Usage
 from synthgen.console import pluralize
+from synthgen.engines.kinds import gpus_of
 from synthgen.errors import UserMistake
 from synthgen.job.changes import is_changed
 from synthgen.stages.contract import Job
@@ -18,141 +19,168 @@ from synthgen.stages.generate import Profile
 from synthgen.stages.plan import Inputs
 from synthgen.store import Folder, RunFolder
 
-OLD_TAGS = (
-    "the tags are of another tagger or taxonomy; `synth run --out {} --until tag --update`, with what this line sets, "
-    "finds them anew; then they count here"
-)
-
 
 @dataclass(frozen=True)
 class TypeEstimate:
-    """One instruction type of a forecast; `use` is None where nothing was measured."""
+    """One instruction type of a forecast."""
 
     type: str
     planned: int
     to_ask: int
     measured: int
-    use: Use | None
+    usage: Usage | None  # of the questions to ask; None where nothing was measured
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """What a run would do and take."""
+    """The questions that a run would ask, and what they would take."""
 
     job: Job
     counts: QuestionCounts
-    lines: tuple[TypeEstimate, ...]
+    types: tuple[TypeEstimate, ...]  # the dearest first
     profile: Profile | None
     notes: tuple[str, ...] = ()
 
     @property
     def to_ask(self) -> int:
-        """Questions without an outcome by today's recipe."""
-        return sum(line.to_ask for line in self.lines)
+        """Questions without an outcome by the current recipe."""
+        return sum(estimate.to_ask for estimate in self.types)
 
     @property
-    def total(self) -> Use:
-        """All types together."""
-        return Use.total(line.use for line in self.lines if line.use)
+    def total(self) -> Usage:
+        """The usage of all types."""
+        return Usage.total(estimate.usage for estimate in self.types if estimate.usage)
 
 
 @dataclass(frozen=True)
 class EstimateRequest:
-    """What is to be found out."""
+    """The options of a forecast."""
 
     profile: int | None = None  # images to measure the engine on
     budget: str | None = None
     diff: bool = False
 
 
-def forecast(folder: RunFolder, job: Job, wanted: EstimateRequest) -> Forecast:
-    """Counts the plan, measures the engine if that is wanted, and reckons; with a budget, the plan is the share that it pays for."""
+def forecast(folder: RunFolder, job: Job, request: EstimateRequest) -> Forecast:
+    """Return the forecast of a job; with a budget, of the share of its plan that the budget pays for.
+
+    Args:
+        folder: The output folder; it holds tagged images.
+        job: The job.
+        request: Whether to measure the engine first, to fit a budget, and to compare with the committed plan.
+
+    Raises:
+        UserMistake: No image is tagged, or the budget cannot be read or pays for nothing.
+    """
     if not Inputs.of(folder, job.pipeline.tag.taggers).partitions:
         raise UserMistake(f"{job.out.url}: holds no tagged images; name the images too, and they are tagged first")
-    notes = []
-    if is_changed(folder, job, "tags"):
-        notes.append(OLD_TAGS.format(job.out.url))
-    # A budget looks for a share of the whole plan, of which the job's may be a part.
-    before = (
-        count(folder, with_plan(folder, job, share=1.0) if wanted.budget else job)
-        if wanted.profile or wanted.budget
-        else QuestionCounts()
-    )
+    notes = [_old_tags(job.out)] if is_changed(folder, job, "tags") else []
+    before = _counts_before(folder, job, request)
     if before.is_asked:
-        is_free = wanted.budget and not before.unscored
-        notes.append("nothing is left to ask, so nothing is measured" + (" and no budget is needed" if is_free else ""))
-    elif wanted.profile:
-        profiles.store(job, profiles.measured(folder, job, wanted.profile))
-    profile = profiles.stored(job)
-    if wanted.budget is not None and not before.is_asked:
-        job, note = _within(folder, job, wanted.budget, profile)
+        needs_no_budget = request.budget and not before.unscored
+        suffix = " and no budget is needed" if needs_no_budget else ""
+        notes.append(f"nothing is left to ask, so nothing is measured{suffix}")
+    elif request.profile:
+        profiles.store(job, profiles.measure_profile(folder, job, request.profile))
+    profile = profiles.load(job)
+    if request.budget is not None and not before.is_asked:
+        job, note = _fit_budget(folder, job, request.budget, profile)
         notes.append(note)
-    counts = count(folder, job, wanted.diff)
-    return Forecast(job, counts, _lines(counts, profile), profile, (*notes, *_notes(job.out, counts, profile)))
+    counts = count(folder, job, request.diff)
+    notes += _notes(job.out, counts, profile)
+    return Forecast(job, counts, _type_estimates(counts, profile), profile, tuple(notes))
+
+
+def _counts_before(folder: RunFolder, job: Job, request: EstimateRequest) -> QuestionCounts:
+    """Count the questions to measure or pay for; a budget looks for a share of the whole plan, not of the job's."""
+    if request.budget:
+        return count(folder, with_plan(folder, job, share=1.0))
+    return count(folder, job) if request.profile else QuestionCounts()
+
+
+def _old_tags(out: Folder) -> str:
+    return (
+        f"the tags are of another tagger or taxonomy; `synth run --out {out.url} --until tag --update`, "
+        "with the settings of this command, finds them again; then they count here"
+    )
 
 
 def _notes(out: Folder, counts: QuestionCounts, profile: Profile | None) -> Iterator[str]:
-    """What is in the numbers against expectation, and what is not in them."""
-    if counts.again:
-        asked = pluralize(counts.again, "question")
+    """Yield notes on questions and calls that a reader would not expect in the numbers, or would miss in them."""
+    if counts.outdated:
         yield (
-            f"{asked} had another model, other prompts or other settings; "
-            f"`synth run --out {out.url} --update`, with what this line sets, asks anew, so they count as to ask"
+            f"{pluralize(counts.outdated, 'question')} had another model, other prompts or other settings; "
+            f"`synth run --out {out.url} --update`, with the settings of this command, asks again, "
+            "so they count as to ask"
         )
     if counts.unscored:
         scores = ", ".join(f"{name} (of {pluralize(pairs, 'pair')})" for name, pairs in sorted(counts.unscored.items()))
-        yield f"scores are to be made of pairs that are there: {scores}; what these calls take is not in the numbers and in no budget"
-    if profile and (profile.failed_calls or profile.left_out) and not counts.is_asked:
-        failed = f"{profile.failed_calls:,} of {pluralize(profile.calls, 'call')} of the profile failed"
-        left_out = f"{pluralize(profile.left_out, 'question')} that came to nothing for such a failure left out of it"
-        yield f"{failed}, with {left_out}: the forecast may be too low; mend the cause and profile again"
-
-
-def _lines(counts: QuestionCounts, profile: Profile | None) -> tuple[TypeEstimate, ...]:
-    """A line for each type that is planned, the dearest first."""
-    rates = _rates(profile)
-    kinds: dict[str, list[Kind]] = {}
-    for kind in counts.planned:
-        kinds.setdefault(kind[0], []).append(kind)
-    lines = []
-    for path, own in kinds.items():
-        left = {kind: counts.planned[kind] - counts.asked[kind] for kind in own}
-        use = Use.total(rates.of(kind).times(number) for kind, number in left.items()) if rates else None
-        planned, measured = (
-            sum(counts.planned[kind] for kind in own),
-            sum(rates.measured(kind) for kind in own) if rates else 0,
+        yield (
+            f"scores are to be made of existing pairs: {scores}; the calls for these are not in the numbers or a budget"
         )
-        lines.append(TypeEstimate(path, planned, sum(left.values()), measured, use))
-    return tuple(sorted(lines, key=lambda line: (-(line.use.seconds if line.use else line.planned), line.type)))
+    if profile and (profile.failed_calls or profile.left_out) and not counts.is_asked:
+        yield (
+            f"{profile.failed_calls:,} of {pluralize(profile.calls, 'call')} of the profile failed, "
+            f"and {pluralize(profile.left_out, 'question')} that they left without a result are not in it: "
+            "the forecast may be too low; fix the cause and profile again"
+        )
 
 
-def _rates(profile: Profile | None) -> pricing.Rates | None:
+def _type_estimates(counts: QuestionCounts, profile: Profile | None) -> tuple[TypeEstimate, ...]:
+    rates = _rates(profile)
+    kinds_of_type: dict[str, list[Kind]] = {}
+    for kind in counts.planned:
+        kinds_of_type.setdefault(kind[0], []).append(kind)
+    estimates = [_type_estimate(path, kinds, counts, rates) for path, kinds in kinds_of_type.items()]
+    return tuple(sorted(estimates, key=_dearest_first))
+
+
+def _type_estimate(path: str, kinds: list[Kind], counts: QuestionCounts, rates: Rates | None) -> TypeEstimate:
+    planned = sum(counts.planned[kind] for kind in kinds)
+    to_ask = {kind: counts.planned[kind] - counts.asked[kind] for kind in kinds}
+    if rates is None:
+        return TypeEstimate(path, planned, sum(to_ask.values()), 0, None)
+    usage = Usage.total(rates.of(kind).times(number) for kind, number in to_ask.items())
+    return TypeEstimate(path, planned, sum(to_ask.values()), sum(map(rates.measured, kinds)), usage)
+
+
+def _dearest_first(estimate: TypeEstimate) -> tuple[float, str]:
+    return -(estimate.usage.seconds if estimate.usage else estimate.planned), estimate.type
+
+
+def _rates(profile: Profile | None) -> Rates | None:
     if profile is None:
         return None
-    uses = [
-        (one, Use(one.prompt_tokens, one.cached_tokens, one.output_tokens, one.seconds)) for one in profile.questions
-    ]
-    return pricing.rates(((one.type, one.form), use) for one, use in uses)
+    return pricing.mean_rates(
+        (
+            (cost.type, cost.form),
+            Usage(cost.prompt_tokens, cost.cached_tokens, cost.output_tokens, cost.seconds),
+        )
+        for cost in profile.questions
+    )
 
 
-def _within(folder: RunFolder, job: Job, text: str, profile: Profile | None) -> tuple[Job, str]:
-    """The job with the share of the plan that a budget pays for."""
-    generation = job.pipeline.generate
-    budget, rates = pricing.read_budget(text, generation.price), _rates(profile)
+def _fit_budget(folder: RunFolder, job: Job, text: str, profile: Profile | None) -> tuple[Job, str]:
+    """Return the job with the share of its plan that a budget pays for, and a note that names the share."""
+    generation, settings = job.pipeline.generate, job.pipeline.plan
+    price, gpus = generation.price, gpus_of(generation.engine)
+    budget, rates = pricing.parse_budget(text, price), _rates(profile)
     if rates is None:
         raise UserMistake(
             f"--budget {text}: no profile of this engine is stored in {job.out.url}; add --profile 32 to measure one"
         )
-    gpus, settings = pricing.gpus_of(generation.engine), job.pipeline.plan
-    found = whole(folder, job, lambda kind: budget.spent(rates.of(kind), generation.price, gpus))
-    share = share_within(found, settings, budget.amount)
+    plan = draw_uncapped(folder, job, lambda kind: budget.spent(rates.of(kind), price, gpus))
+    share = share_within(plan, settings, budget.amount)
     if share is None:
-        least = budget.told(found.cost(settings, 1 / STEPS), generation.price)
+        least = budget.spell(plan.cost(settings, 1 / STEPS), price)
         raise UserMistake(
             f"--budget {text}: the smallest share still has a question of each type and takes {least}; "
             "give as much, or use a mapping with fewer types"
         )
     if share == 1:
         return with_plan(folder, job, share=1.0), f"the whole plan is within {text}"
-    told = f"{share:.2%} of each type's questions, and one of each at least, is within {text}"
-    return with_plan(folder, job, share=share), f"{told}: write `share: {share:.6f}` under `plan:`"
+    note = (
+        f"{share:.2%} of each type's questions, and one of each at least, is within {text}: "
+        f"write `share: {share:.6f}` under `plan:`"
+    )
+    return with_plan(folder, job, share=share), note

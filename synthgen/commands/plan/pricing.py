@@ -1,141 +1,143 @@
-"""What questions cost: from a few measured ones to all of a plan.
+"""The cost of questions, estimated from a few measured ones.
 
-Comes in: measured questions, and how many of each type and answer form are to be asked. Goes out: tokens, hours and money for
-each type, and how much of a budget that is. A type and form that was measured often enough speaks for itself; one that was
-measured seldom or not at all leans on the mean of its form, and a form that was not measured on the mean of all.
+A type and answer form that was measured often enough has its own mean. One that was measured seldom or not at all is
+drawn towards the mean of its form, and a form that was not measured takes the mean of all.
 """
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from math import ceil
+from typing import Literal
 
-from synthgen.config.pipeline import EngineConfig, PriceConfig
+from synthgen.config.pipeline import PriceConfig
 from synthgen.errors import UserMistake
 
 Kind = tuple[str, str]  # instruction type and answer form
-LEANS = 4  # measured questions that the mean of the form counts as
+PRIOR_QUESTIONS = 4  # the mean of the form weighs as much as so many measured questions
+
+Unit = Literal["hours", "tokens", "money"]
 
 
 @dataclass(frozen=True)
-class Use:
-    """What something takes: tokens, and seconds of one engine."""
+class Usage:
+    """Tokens, and seconds of one engine."""
 
-    prompt_tokens: float = 0.0  # cached ones too
+    prompt_tokens: float = 0.0  # with the cached ones
     cached_tokens: float = 0.0
     output_tokens: float = 0.0
     seconds: float = 0.0
 
-    def times(self, count: float) -> "Use":
-        """So much of it."""
-        return Use(*(getattr(self, one.name) * count for one in fields(Use)))
+    def times(self, count: float) -> "Usage":
+        """Return the usage of `count` as much."""
+        return Usage(*(getattr(self, part.name) * count for part in fields(Usage)))
 
     @staticmethod
-    def total(uses: Iterable["Use"]) -> "Use":
-        """All of them together."""
-        listed = list(uses)
-        return Use(*(sum(getattr(use, one.name) for use in listed) for one in fields(Use)))
+    def total(usages: Iterable["Usage"]) -> "Usage":
+        """Return the sum of usages."""
+        listed = list(usages)
+        return Usage(*(sum(getattr(usage, part.name) for usage in listed) for part in fields(Usage)))
 
 
 @dataclass(frozen=True)
 class Rates:
-    """What a question of each kind takes, as far as it was measured."""
+    """The usage of one question of each kind, as far as it was measured."""
 
-    kinds: Mapping[Kind, tuple[int, Use]]  # how many were measured, and their mean
-    forms: Mapping[str, Use]
-    all: Use
+    kinds: Mapping[Kind, tuple[int, Usage]]  # how many were measured, and their mean
+    forms: Mapping[str, Usage]
+    all: Usage
 
     def measured(self, kind: Kind) -> int:
-        """How many questions of a kind were measured."""
+        """Return how many questions of a kind were measured."""
         return self.kinds[kind][0] if kind in self.kinds else 0
 
-    def of(self, kind: Kind) -> Use:
-        """What a question of a kind is expected to take."""
+    def of(self, kind: Kind) -> Usage:
+        """Return the expected usage of a question of a kind."""
         form = self.forms.get(kind[1], self.all)
         if kind not in self.kinds:
             return form
-        count, own = self.kinds[kind]
-        return Use.total([own.times(count / (count + LEANS)), form.times(LEANS / (count + LEANS))])
+        count, mean = self.kinds[kind]
+        weight = count / (count + PRIOR_QUESTIONS)
+        return Usage.total([mean.times(weight), form.times(1 - weight)])
 
 
-def rates(measured: Iterable[tuple[Kind, Use]]) -> Rates:
-    """The means of what was measured."""
-    kinds: dict[Kind, list[Use]] = {}
-    for kind, use in measured:
-        kinds.setdefault(kind, []).append(use)
-    forms: dict[str, list[Use]] = {}
-    for (_, form), uses in kinds.items():
-        forms.setdefault(form, []).extend(uses)
-    every = [use for uses in kinds.values() for use in uses]
-    means = {kind: (len(uses), _mean(uses)) for kind, uses in kinds.items()}
-    return Rates(means, {form: _mean(uses) for form, uses in forms.items()}, _mean(every))
+def mean_rates(measured: Iterable[tuple[Kind, Usage]]) -> Rates:
+    """Return the means of measured questions, by kind, by form and over all."""
+    kinds: dict[Kind, list[Usage]] = {}
+    for kind, usage in measured:
+        kinds.setdefault(kind, []).append(usage)
+    forms: dict[str, list[Usage]] = {}
+    for (_, form), usages in kinds.items():
+        forms.setdefault(form, []).extend(usages)
+    every = [usage for usages in kinds.values() for usage in usages]
+    means = {kind: (len(usages), _mean(usages)) for kind, usages in kinds.items()}
+    return Rates(means, {form: _mean(usages) for form, usages in forms.items()}, _mean(every))
 
 
-def _mean(uses: Sequence[Use]) -> Use:
-    return Use.total(uses).times(1 / len(uses)) if uses else Use()
+def _mean(usages: Sequence[Usage]) -> Usage:
+    return Usage.total(usages).times(1 / len(usages)) if usages else Usage()
 
 
-def is_set(price: PriceConfig) -> bool:
+def has_price(price: PriceConfig) -> bool:
     """Whether the pipeline names any price."""
     return any((price.gpu_hour, price.prompt_million, price.cached_million, price.output_million))
 
 
-def gpus_of(engine: EngineConfig) -> float:
-    """The GPUs of a replica; an endpoint's and a script's are not ours."""
-    return engine.gpus if engine.kind == "vllm" else 0
+def hours(usage: Usage, gpus: float) -> float:
+    """Return GPU-hours, or hours of the engine where it has no GPU."""
+    return usage.seconds / 3600 * (gpus or 1.0)
 
 
-def hours(use: Use, gpus: float) -> float:
-    """GPU-hours; hours of the engine where it has no GPU."""
-    return use.seconds / 3600 * (gpus or 1.0)
-
-
-def money(use: Use, price: PriceConfig, gpus: float) -> float:
-    """What it costs, in the price's currency."""
-    fresh = max(0.0, use.prompt_tokens - use.cached_tokens)
+def money(usage: Usage, price: PriceConfig, gpus: float) -> float:
+    """Return the cost in the currency of the price."""
+    fresh_tokens = max(0.0, usage.prompt_tokens - usage.cached_tokens)
     by_token = (
-        fresh * price.prompt_million
-        + use.cached_tokens * price.cached_million
-        + use.output_tokens * price.output_million
+        fresh_tokens * price.prompt_million
+        + usage.cached_tokens * price.cached_million
+        + usage.output_tokens * price.output_million
     )
-    return hours(use, gpus) * price.gpu_hour + by_token / 1e6
+    return hours(usage, gpus) * price.gpu_hour + by_token / 1e6
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What may be spent at most."""
+    """The most that may be spent."""
 
     amount: float
-    unit: str  # "hours", "tokens" or "money"
+    unit: Unit
 
-    def spent(self, use: Use, price: PriceConfig, gpus: float) -> float:
-        """How much of what the budget counts something takes."""
+    def spent(self, usage: Usage, price: PriceConfig, gpus: float) -> float:
+        """Return a usage in the unit of the budget."""
         if self.unit == "hours":
-            return hours(use, gpus)
-        return use.prompt_tokens + use.output_tokens if self.unit == "tokens" else money(use, price, gpus)
+            return hours(usage, gpus)
+        return usage.prompt_tokens + usage.output_tokens if self.unit == "tokens" else money(usage, price, gpus)
 
-    def told(self, amount: float, price: PriceConfig) -> str:
-        """An amount as a budget is written, rounded up so that it suffices."""
+    def spell(self, amount: float, price: PriceConfig) -> str:
+        """Return an amount as a budget is typed, rounded up so that it suffices."""
         if self.unit == "tokens":
             return f"{ceil(amount)}tokens"
         return f"{ceil(amount * 1e4) / 1e4:.4f}{'h' if self.unit == 'hours' else price.currency}"
 
 
-def read_budget(text: str, price: PriceConfig) -> Budget:
-    """`12h`, `3e6tokens` or, in the currency of the price, `500USD`."""
-    found = re.fullmatch(r"([0-9][0-9_.]*(?:e[0-9]+)?)\s*([A-Za-z-]+)", text.strip())
-    units = {"h": "hours", "tokens": "tokens", price.currency.lower(): "money"}
+def parse_budget(text: str, price: PriceConfig) -> Budget:
+    """Return a typed budget: `12h`, `3e6tokens` or, in the currency of the price, `500USD`.
+
+    Raises:
+        UserMistake: The text is no budget, or is money where no price is known.
+    """
+    match = re.fullmatch(r"([0-9][0-9_.]*(?:e[0-9]+)?)\s*([A-Za-z-]+)", text.strip())
+    units: dict[str, Unit] = {"h": "hours", "tokens": "tokens", price.currency.lower(): "money"}
     try:
-        amount = float(found[1]) if found else 0.0
+        amount = float(match[1]) if match else 0.0
     except ValueError:
         amount = 0.0
-    unit = units.get(found[2].lower()) if found else None
+    unit = units.get(match[2].lower()) if match else None
     if unit is None or amount <= 0:
         raise UserMistake(
             f"--budget {text}: write a number and its unit: 12h (GPU-hours), 3e6tokens or 500{price.currency}"
         )
-    if unit == "money" and not is_set(price):
+    if unit == "money" and not has_price(price):
         raise UserMistake(
-            f"--budget {text}: no price is known; say generate.price.gpu_hour (or the prices of tokens) in the pipeline"
+            f"--budget {text}: no price is known; set generate.price.gpu_hour (or the prices of tokens) in the pipeline"
         )
     return Budget(amount, unit)

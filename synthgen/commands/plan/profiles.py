@@ -1,13 +1,13 @@
-"""Profiles of an engine: measured on a few planned images, kept in the output folder under what they depend on.
+"""Profiles of an engine, measured on a few planned images and kept in the output folder.
 
-Comes in: a job. Goes out: a Profile, new or stored. It stands in `profiles/`, in a file named by what shapes the pairs and the
-scores and by the engine's settings; so a profile of another model or other prompts is not found rather than used.
+A profile's file is named by everything that it depends on, which is the recipe of pairs and scores and the settings of
+the engine. So the profile of another model or of other prompts is not found, instead of being used by mistake.
 """
 
 import heapq
 import json
 from dataclasses import asdict
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -24,53 +24,70 @@ from synthgen.workers import leave_ray, once
 PROFILES = "profiles"
 
 
-def measured(folder: RunFolder, job: Job, images: int) -> Profile:
-    """Asks about some of the images that the plan has, in an actor of its own, as a run would."""
+class DrawnImage(NamedTuple):
+    """A planned image with the random number by which samples are drawn."""
+
+    key: float
+    object_id: str
+    partition: str
+    assignments: list[dict[str, Any]]
+
+
+def measure_profile(folder: RunFolder, job: Job, images: int) -> Profile:
+    """Ask about some of the planned images, in an actor as in a run, and return what it took."""
     samples = _samples(folder, job, images + 1)  # the first warms up
     if not samples:
         raise UserMistake("--profile: no image is planned, so there is nothing to ask")
     try:
-        found: Profile = once(measure, (generate.context_of(job), samples), job.pipeline.generate.engine)
+        profile: Profile = once(measure, (generate.context_of(job), samples), job.pipeline.generate.engine)
     finally:
         leave_ray()
-    return found
-
-
-def _samples(folder: RunFolder, job: Job, most: int) -> list[ProfileSample]:
-    """Planned images drawn evenly from all, each with its questions."""
-    terms, chosen = plan.context_of(job), list[tuple[float, str, str, list[dict[str, Any]]]]()
-    for part in dry_run.parts(folder, terms):
-        asked: dict[str, list[dict[str, Any]]] = {}
-        for row in pa.concat_tables([part.kept, part.added]).to_pylist():
-            asked.setdefault(row["object_id"], []).append(row)
-        found = [(draw(terms.settings.seed, "profile", one), one, part.name, rows) for one, rows in asked.items()]
-        chosen = heapq.nsmallest(most, [*chosen, *found], key=lambda one: one[0])
-    inputs = Inputs.of(folder, terms.taggers)
-    images: dict[str, dict[str, Any]] = {}
-    for name in {one[2] for one in chosen}:
-        rows = inputs.objects(name)
-        ids = pa.array([one[1] for one in chosen if one[2] == name])
-        images |= {row["object_id"]: row for row in rows.filter(pc.is_in(rows.column("object_id"), ids)).to_pylist()}
-    return [ProfileSample(images[one[1]], one[3]) for one in chosen]
-
-
-def _name(job: Job) -> str:
-    """The file of a profile: what shapes the pairs and the scores, and the engine that serves them."""
-    engine = job.pipeline.generate.engine.model_dump(mode="json", exclude={"environment", "replicas"})
-    return (
-        f"{make_id('profile', json.dumps([job.shape['generated'], job.shape['scores'], engine], sort_keys=True))}.json"
-    )
+    return profile
 
 
 def store(job: Job, profile: Profile) -> None:
-    """Keeps a profile, in place of an earlier one of the same settings."""
-    job.out.child(PROFILES).write(_name(job), json.dumps(asdict(profile), indent=1).encode())
+    """Keep a profile, in place of an earlier one of the same settings."""
+    job.out.child(PROFILES).write(_file_name(job), json.dumps(asdict(profile), indent=1).encode())
 
 
-def stored(job: Job) -> Profile | None:
-    """The profile of this job's engine and prompts, if one was measured."""
-    folder = job.out.child(PROFILES)
-    if _name(job) not in folder.names(".json"):
+def load(job: Job) -> Profile | None:
+    """Return the profile of this job's engine and prompts, if one was measured."""
+    folder, name = job.out.child(PROFILES), _file_name(job)
+    if name not in folder.names(".json"):
         return None
-    known = json.loads(folder.read(_name(job)))
-    return Profile(**{**known, "questions": tuple(QuestionCost(**one) for one in known["questions"])})
+    record = json.loads(folder.read(name))
+    questions = tuple(QuestionCost(**question) for question in record.pop("questions"))
+    return Profile(**record, questions=questions)
+
+
+def _samples(folder: RunFolder, job: Job, most: int) -> list[ProfileSample]:
+    """Return planned images drawn evenly from all, each with its questions."""
+    inputs = Inputs.of(folder, job.pipeline.tag.taggers)
+    drawn = _draw_images(folder, job, most)
+    images: dict[str, dict[str, Any]] = {}
+    for name in {image.partition for image in drawn}:
+        objects = inputs.objects(name)
+        ids = pa.array([image.object_id for image in drawn if image.partition == name])
+        rows = objects.filter(pc.is_in(objects.column("object_id"), ids)).to_pylist()
+        images |= {row["object_id"]: row for row in rows}
+    return [ProfileSample(images[image.object_id], image.assignments) for image in drawn]
+
+
+def _draw_images(folder: RunFolder, job: Job, most: int) -> list[DrawnImage]:
+    context, drawn = plan.context_of(job), list[DrawnImage]()
+    for part in dry_run.parts(folder, context):
+        assignments: dict[str, list[dict[str, Any]]] = {}
+        for row in pa.concat_tables([part.kept, part.added]).to_pylist():
+            assignments.setdefault(row["object_id"], []).append(row)
+        images = [
+            DrawnImage(draw(context.settings.seed, "profile", object_id), object_id, part.name, rows)
+            for object_id, rows in assignments.items()
+        ]
+        drawn = heapq.nsmallest(most, [*drawn, *images], key=lambda image: image.key)
+    return drawn
+
+
+def _file_name(job: Job) -> str:
+    engine = job.pipeline.generate.engine.model_dump(mode="json", exclude={"environment", "replicas"})
+    shape = [job.shape["generated"], job.shape["scores"], engine]
+    return f"{make_id('profile', json.dumps(shape, sort_keys=True))}.json"

@@ -1,9 +1,9 @@
-"""Strangers' images, made safe: bytes in; a small RGB image, its true size and its perceptual hash out, or one reason why not.
+"""Untrusted image files turned into small RGB images, with their true size and perceptual hash, or a reason why not.
 
-Every check that a header allows comes before any pixel is decoded (headers.py), the pixels become one upright RGB image no
-larger than the models see (decode.py), and all of that happens in child processes that may be killed (pool.py,
-child.py), because the decoders are C code and the bytes are anybody's. What is wrong with an image is a value, `Unfit`.
-This package imports no more than Pillow, numpy and the standard library at its top: the child processes import it too.
+A header is checked before any pixel is decoded (headers.py). The pixels become one upright RGB image no larger than
+the models see (decode.py). Both happen in child processes that may be killed (pool.py, child.py), because the
+decoders are C code and anybody may have written the bytes. At import this package loads Pillow, numpy and the
+standard library only: the child processes import it too.
 """
 
 from synthgen.ingest.images.decode import Decoded, decode, fit

@@ -1,7 +1,7 @@
-"""One child process that decodes, seen from its parent, and the memory that the two share.
+"""A decoding process as its parent sees it, and the memory that both share.
 
-Comes in: images to put into its slots. Goes out: requests down one pipe; the pool listens on the other. The memory belongs
-to the parent and outlives the process, so a successor finds in it what its predecessor had not got to.
+The memory belongs to the parent and outlives the process, so a replacement process finds the images there that its
+predecessor had not reached.
 """
 
 import contextlib
@@ -16,16 +16,16 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import IO, Any, Generic, TypeVar
 
-from synthgen.ingest.images.headers import one_line
+from synthgen.errors import one_line
 
 Key = TypeVar("Key")
-SLOTS = 3  # images that each child may hold: one is decoded, one waits, one is done and not yet fetched
-LARGE = 2**23  # bytes of a file whose pages are not kept for the next
-INHERITED = ("PATH", "PYTHONHOME", "LD_LIBRARY_PATH", "LANG", "HOME", "TMPDIR")  # of the environment; secrets are not
+SLOTS = 3  # images that a child may hold: one being decoded, one waiting, one done and not yet collected
+LARGE = 2**23  # bytes of a file whose pages go back to the system afterwards
+INHERITED = ("PATH", "PYTHONHOME", "LD_LIBRARY_PATH", "LANG", "HOME", "TMPDIR")  # of the environment; no secrets
 CHILD_SETTINGS = {
     "OPENBLAS_NUM_THREADS": "1",  # the pool is the parallelism
     "OMP_NUM_THREADS": "1",
-    # glibc: keep the pages of one image for the next; asking the kernel anew for each costs a fifth of all time.
+    # glibc: keep the pages of one image for the next; asking the kernel for each costs a fifth of the time.
     "MALLOC_MMAP_THRESHOLD_": str(2**25),
     "MALLOC_TRIM_THRESHOLD_": str(2**27),
 }
@@ -37,8 +37,8 @@ class SentImage(Generic[Key]):
 
     key: Key
     slot: int
-    length: int
-    strikes: int = 0  # children that died of it
+    length: int  # bytes
+    strikes: int = 0  # children that died while they decoded it
 
 
 @dataclass
@@ -51,19 +51,19 @@ class DecoderProcess(Generic[Key]):
     process: subprocess.Popen[bytes] | None = None
     is_ready: bool = False
     failed_starts: int = 0
-    since: float = 0.0  # of its last sign of life, or of its first work after idling
-    work: deque[SentImage[Key]] = field(default_factory=deque)  # in the order in which it was asked
+    alive_at: float = 0.0  # monotonic time of its last reply, or of its first image after an idle time
+    pending: deque[SentImage[Key]] = field(default_factory=deque)  # in the order of the requests
     free: list[int] = field(default_factory=lambda: list(range(SLOTS)))
-    _unread: bytes = b""  # the beginning of a reply
+    _incomplete: bytes = b""  # the beginning of a reply
 
     @property
     def replies(self) -> IO[bytes]:
-        """The end of the pipe that its replies come from."""
+        """The reading end of its replies."""
         assert self.process is not None and self.process.stdout is not None
         return self.process.stdout
 
     def start(self, module: str, settings: dict[str, Any]) -> None:
-        """Starts a new interpreter, and asks it for all that lies in the slots."""
+        """Start a new interpreter that runs `module`, and request all images in the slots."""
         arguments = json.dumps({**settings, "fd": self.fd, "slot_bytes": self.slot_bytes})
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", module, arguments],
@@ -74,69 +74,74 @@ class DecoderProcess(Generic[Key]):
             pass_fds=(self.fd,),
             env=_environment(),
         )
-        self.is_ready, self._unread, self.since = False, b"", time.monotonic()
-        for sent in self.work:
-            self._ask(sent)
+        self.is_ready, self._incomplete, self.alive_at = False, b"", time.monotonic()
+        for sent in self.pending:
+            self._request(sent)
 
     def stop(self) -> tuple[int, str]:
-        """Ends the process if there is one; its exit status, and the last line it wrote if it never got ready."""
+        """End the process, if there is one.
+
+        Returns:
+            Its exit status, and the last line that it wrote to standard error before it was ready.
+        """
         process, self.process = self.process, None
         if process is None:
             return 0, ""
         assert process.stdin is not None and process.stdout is not None and process.stderr is not None
         process.kill()
         status = process.wait()
-        words = process.stderr.read().decode("utf-8", "replace").strip().splitlines()
+        lines = process.stderr.read().decode("utf-8", "replace").strip().splitlines()
         for pipe in (process.stdin, process.stdout, process.stderr):
             pipe.close()
-        return status, one_line(words[-1]) if words else ""
+        return status, one_line(lines[-1], 200) if lines else ""
 
     def send(self, key: Key, data: bytes) -> None:
-        """Puts an image into a free slot and asks for it."""
+        """Put an image into a free slot and request it."""
         sent = SentImage(key, self.free.pop(), len(data))
-        at = sent.slot * self.slot_bytes
-        self.memory[at : at + sent.length] = data
-        if not self.work:
-            self.since = time.monotonic()
-        self.work.append(sent)
-        self._ask(sent)
+        offset = sent.slot * self.slot_bytes
+        self.memory[offset : offset + sent.length] = data
+        if not self.pending:
+            self.alive_at = time.monotonic()
+        self.pending.append(sent)
+        self._request(sent)
 
     def read(self, chunk: bytes) -> list[dict[str, Any]]:
-        """The replies that are complete with this chunk; the first that a process sends says that it is ready."""
-        self.since = time.monotonic()
-        *lines, self._unread = (self._unread + chunk).split(b"\n")
+        """Return the replies that this chunk completes. The first line of a process says that it is ready."""
+        self.alive_at = time.monotonic()
+        *lines, self._incomplete = (self._incomplete + chunk).split(b"\n")
         if lines and not self.is_ready:
             self.is_ready, self.failed_starts = True, 0
             del lines[0]
         return [json.loads(line) for line in lines]
 
     def vacate(self, sent: SentImage[Key]) -> None:
-        """The slot is free; the pages of an unusually large file go back to the system."""
+        """Free the slot; the pages of an unusually large file go back to the system."""
         if sent.length > LARGE and hasattr(mmap, "MADV_REMOVE"):
             self.memory.madvise(mmap.MADV_REMOVE, sent.slot * self.slot_bytes, self.slot_bytes)
         self.free.append(sent.slot)
 
     def forget(self) -> None:
-        """Nothing of what was asked is wanted any more."""
-        self.work.clear()
+        """Drop all requests."""
+        self.pending.clear()
         self.free = list(range(SLOTS))
 
     def close(self) -> None:
-        """Ends the process and gives the memory back."""
+        """End the process and release the memory."""
         self.stop()
         self.memory.close()
         os.close(self.fd)
 
-    def _ask(self, sent: SentImage[Key]) -> None:
+    def _request(self, sent: SentImage[Key]) -> None:
         assert self.process is not None and self.process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # it is dead; the end of its replies is on its way to the pool
+        with contextlib.suppress(BrokenPipeError):  # it is dead; the pool is about to read the end of its replies
             self.process.stdin.write(sent.slot.to_bytes(8, "little") + sent.length.to_bytes(8, "little"))
 
 
 def new_child(largest: int) -> DecoderProcess[Any]:
-    """A child without a process yet, with slots for images of so many bytes.
+    """Return a child that is not started yet, with slots for images of up to `largest` bytes.
 
-    Its memory has no name and no place on disk, is not bound by the size of /dev/shm, and takes only the pages written to.
+    Its memory has no name and no place on disk, is independent of the size of /dev/shm, and takes only the pages that
+    are written to.
     """
     slot_bytes = slot_size(largest)
     if hasattr(os, "memfd_create"):
@@ -149,11 +154,11 @@ def new_child(largest: int) -> DecoderProcess[Any]:
 
 
 def slot_size(largest: int) -> int:
-    """The bytes of a slot for images of so many: whole pages."""
+    """Return the bytes of a slot for images of up to `largest` bytes: whole pages."""
     return -(-largest // mmap.ALLOCATIONGRANULARITY) * mmap.ALLOCATIONGRANULARITY
 
 
 def _environment() -> dict[str, str]:
-    """What a child needs to start as its parent did, and its settings."""
-    kept = {name: os.environ[name] for name in INHERITED if name in os.environ}
-    return {**kept, **CHILD_SETTINGS, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
+    """Return the environment of a child: the variables needed to start like its parent, and its settings."""
+    inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
+    return {**inherited, **CHILD_SETTINGS, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}

@@ -1,9 +1,9 @@
-"""Image bytes into what the models see: one upright RGB image of at most `model_pixels`, with the true size beside it.
+"""Decoding of a file into the image that the models see: upright RGB, `model_pixels` at most.
 
-Comes in: bytes and limits. Goes out: `Decoded`, or `Unfit`. The first frame is taken, EXIF orientation is applied, 16 bits
-and floats are scaled to 8 (not clipped), transparency lies on white, CMYK and palettes become RGB; no metadata is kept. A
-large JPEG is decoded at 1/2, 1/4 or 1/8 of its size where that is still no smaller than what the models see: the inverse
-cosine transform then averages the pixels that scaling down would average, at a fraction of the time.
+The first frame counts, EXIF orientation is applied, 16-bit and float values are scaled to 8 bits (not clipped),
+transparent pixels become white, CMYK and palettes become RGB; metadata is dropped. A large JPEG is decoded at 1/2,
+1/4 or 1/8 of its size where that is no smaller than the models see: the inverse cosine transform then averages the
+pixels that scaling would average, in a fraction of the time.
 """
 
 import math
@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageFile
 
-from synthgen.ingest.images.headers import Header, open_checked, own_pixel_limit, unfit
+from synthgen.ingest.images.headers import open_checked, unfit_from
 from synthgen.ingest.images.phash import perceptual_hash
 
 if TYPE_CHECKING:
     from synthgen.config.pipeline import ImagesConfig
 
-HASH_GAP = 8.0  # how exactly the perceptual hash scales down; see phash.py
+HASH_GAP = 8.0  # reducing gap of the perceptual hash; see phash.py
 ORIENTATION = 0x0112  # the EXIF tag
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -30,69 +30,60 @@ UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+SWAPS_SIDES = 5  # orientations from here on exchange width and height
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """An image as the models see it. `width` and `height` are those of the file, upright; `image` may be smaller."""
+    """An image as the models see it, and the upright size of its file, which may be larger."""
 
     image: Image.Image
     format: str
-    width: int
+    width: int  # pixels, of the file
     height: int
     phash: int  # of `image`, with HASH_GAP
 
 
 def decode(data: bytes, limits: "ImagesConfig") -> Decoded:
-    """Checks and decodes in this process; `Decoder` does the same where a decoder's death costs nothing."""
-    with own_pixel_limit():
-        image, header = open_checked(data, limits)
-        try:
-            seen, turned = _seen(image, header, limits.model_pixels)
-        except Exception as error:
-            raise unfit(error, data) from error
-    width, height = (header.height, header.width) if turned else (header.width, header.height)
+    """Check and decode a file in this process; `DecoderPool` does so where a crash costs one image only.
+
+    Raises:
+        Unfit: The file is no image, is outside the limits, or cannot be decoded.
+    """
+    image, header = open_checked(data, limits)
+    try:
+        seen, turn = _decode_pixels(image, limits.model_pixels)
+    except Exception as error:
+        raise unfit_from(error, data) from error
+    width, height = header.width, header.height
+    if turn >= SWAPS_SIDES:
+        width, height = height, width
     return Decoded(seen, header.format, width, height, perceptual_hash(seen, HASH_GAP))
 
 
 def fit(image: Image.Image, max_pixels: int) -> Image.Image:
-    """The image scaled down to at most so many pixels, its aspect kept; never up.
+    """Return the image scaled down to `max_pixels` at most, with its aspect; it is never enlarged.
 
-    Hamming's filter takes half the time of a bicubic one and is within 45 dB of Lanczos on noisy photographs of 2 to 12 megapixels.
+    The Hamming filter takes half the time of a bicubic one, and is within 45 dB of Lanczos on noisy photographs of 2 to
+    12 megapixels.
     """
-    size = fitted(image.size, max_pixels)
+    size = size_to_fit(image.size, max_pixels)
     return image if size == image.size else image.resize(size, Image.Resampling.HAMMING, reducing_gap=1.5)
 
 
-def fitted(size: tuple[int, int], max_pixels: int) -> tuple[int, int]:
-    """The size that `fit` scales to."""
+def size_to_fit(size: tuple[int, int], max_pixels: int) -> tuple[int, int]:
+    """Return the width and height to which `fit` scales an image of this size."""
     width, height = size
     if width * height <= max_pixels:
         return size
     scale = math.sqrt(max_pixels / (width * height))
     short, long = sorted((max(1, int(width * scale)), max(1, int(height * scale))))
-    long = min(long, max_pixels // short)  # a side that was rounded up to 1 would leave too many
+    long = min(long, max_pixels // short)  # a side that was rounded up to 1 would give too many pixels
     return (short, long) if width <= height else (long, short)
 
 
-def _seen(image: ImageFile.ImageFile, header: Header, max_pixels: int) -> tuple[Image.Image, bool]:
-    """The upright RGB image, scaled down, and whether its sides were exchanged."""
-    if header.format in ("JPEG", "MPO"):
-        image.draft(None, fitted(image.size, max_pixels))
-    image.load()
-    turn = UPRIGHT.get(orientation(image))
-    seen = fit(_to_rgb(image), max_pixels)
-    if turn is not None:
-        seen = seen.transpose(turn)
-    plain = Image.new("RGB", seen.size) if seen is image else seen
-    if seen is image:  # an open file and its metadata would travel along
-        plain.paste(seen)
-    plain.info.clear()
-    return plain, turn in (UPRIGHT[5], UPRIGHT[6], UPRIGHT[7], UPRIGHT[8])
-
-
 def orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 to 8; Pillow has already applied that of a TIFF. Broken EXIF says nothing about the pixels: 1."""
+    """Return the EXIF orientation, 1 to 8; 1 if the EXIF data is broken. Pillow has already applied that of a TIFF."""
     try:
         turn = int(image.getexif().get(ORIENTATION, 1))
     except Exception:
@@ -100,11 +91,27 @@ def orientation(image: Image.Image) -> int:
     return turn if 1 <= turn <= 8 else 1
 
 
+def _decode_pixels(image: ImageFile.ImageFile, max_pixels: int) -> tuple[Image.Image, int]:
+    """Return the upright RGB image, scaled down, and the orientation that was applied."""
+    if image.format in ("JPEG", "MPO"):
+        image.draft(None, size_to_fit(image.size, max_pixels))
+    image.load()
+    turn = orientation(image)
+    seen = fit(_to_rgb(image), max_pixels)
+    if turn in UPRIGHT:
+        seen = seen.transpose(UPRIGHT[turn])
+    if seen is image:  # a copy of the pixels alone: the open file and its metadata stay behind
+        seen = Image.new("RGB", image.size)
+        seen.paste(image)
+    seen.info.clear()
+    return seen, turn
+
+
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        return _eight_bits(image).convert("RGB")
+        return _to_eight_bits(image).convert("RGB")
     if image.has_transparency_data:
         layered = image.convert("RGBA")
         white = Image.new("RGB", image.size, "white")
@@ -113,8 +120,11 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """A grey image of 16 or 32 bits or of floats: 0…65535 and 0…1 are scaled as they stand, other ranges from end to end."""
+def _to_eight_bits(image: Image.Image) -> Image.Image:
+    """Return a grey image of 16 or 32 bits or of floats in 8 bits.
+
+    0…65535 and 0…1 are scaled as they are; an image with values outside is scaled by its own range.
+    """
     values = np.nan_to_num(np.asarray(image, dtype=np.float32), posinf=0.0, neginf=0.0)
     low, high = float(values.min()), float(values.max())
     top = 1.0 if image.mode == "F" else 65535.0

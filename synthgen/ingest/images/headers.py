@@ -1,48 +1,53 @@
-"""What an image's header says, checked against the limits before any pixel is decoded.
+"""The checks of an image's header against the limits, before any pixel is decoded.
 
-Comes in: bytes that claim to be an image. Goes out: format, size and number of frames, or `Unfit` with a reason from
-tables.QUARANTINE_REASONS. The format is told from the first bytes alone, so a name or a wrong suffix means nothing, and no
-decoder outside the allow-list is ever called. Frames are counted here and not by Pillow, because the count stops at the
-limit: a file of a million frames costs no more than one of a thousand.
+The first bytes alone decide the format, so a wrong suffix is harmless and no decoder outside `images.formats` is ever
+called. Frames are counted here rather than by Pillow, because this count stops at the limit: a file of a million frames
+costs no more than one of a thousand.
 """
 
-import contextlib
 import io
 import struct
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from PIL import Image, ImageFile, UnidentifiedImageError
 
+from synthgen.errors import Failure, one_line
+
 if TYPE_CHECKING:
     from synthgen.config.pipeline import ImagesConfig
 
+# Off for the whole process: `images.max_pixels` replaces it, and it is lower, so it would warn about images that the
+# user allows. It is a global of Pillow, so it cannot be off for one image or one thread.
+Image.MAX_IMAGE_PIXELS = None
+
+DETAIL_LENGTH = 200  # characters
+
 
 class Unfit(Exception):
-    """An image that cannot be used: one of tables.QUARANTINE_REASONS, and one line of detail."""
+    """An image that cannot be used. Raised inside decoding; the decoder pool gives its `failure` instead."""
 
     def __init__(self, reason: str, detail: str) -> None:
+        """Take one of tables.QUARANTINE_REASONS and one line of detail."""
         super().__init__(reason, detail)
-        self.reason = reason
-        self.detail = one_line(detail)
+        self.failure = Failure(reason, one_line(detail, DETAIL_LENGTH))
 
     def __str__(self) -> str:
-        return f"{self.reason}: {self.detail}"
+        return str(self.failure)
 
 
 @dataclass(frozen=True)
 class Header:
-    """What the header declares; `frames` is counted no further than one past the limit."""
+    """The declarations of a header; `frames` is counted no further than one past the limit."""
 
-    format: str
-    width: int
+    format: str  # Pillow's name
+    width: int  # pixels
     height: int
     frames: int
 
 
-# First bytes -> Pillow's name. Formats that Pillow lacks are here too, so that "not allowed" and "no image" stay apart.
+# First bytes -> Pillow's name. Formats that Pillow lacks are included, to tell "not allowed" from "not an image".
 MAGIC = (
     (b"\xff\xd8\xff", "JPEG"),
     (b"\x89PNG\r\n\x1a\n", "PNG"),
@@ -68,20 +73,12 @@ MAGIC = (
     (b"\x76\x2f\x31\x01", "EXR"),
     (b"SIMPLE  =", "FITS"),
 )
-BMP_HEADERS = (
-    12,
-    16,
-    40,
-    52,
-    56,
-    64,
-    108,
-    124,
-)  # sizes of the second header, which tell a BMP from a text that starts with BM
+# Sizes of the second header, which tell a BMP from a text that starts with BM.
+BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)
 
 
 def sniff(data: bytes) -> str | None:
-    """The format that the first bytes name, or None."""
+    """Return the format that the first bytes name, or None."""
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WEBP"
     if data[4:8] == b"ftyp":
@@ -94,65 +91,70 @@ def sniff(data: bytes) -> str | None:
 
 
 def inspect(data: bytes, limits: "ImagesConfig") -> Header:
-    """The header of an image that is within all limits; no pixel is decoded."""
-    with own_pixel_limit():
-        return open_checked(data, limits)[1]
+    """Return the header of an image within all limits; decode no pixel.
+
+    Raises:
+        Unfit: The file is no image, or outside the limits.
+    """
+    return open_checked(data, limits)[1]
 
 
 def open_checked(data: bytes, limits: "ImagesConfig") -> tuple[ImageFile.ImageFile, Header]:
-    """The image, opened but not decoded, and its header; call it inside `own_pixel_limit()`."""
+    """Open an image without decoding it.
+
+    Returns:
+        The open image, and its header, which is within all limits.
+
+    Raises:
+        Unfit: The file is no image, or outside the limits.
+    """
     if len(data) > limits.max_bytes:
         raise Unfit("too_many_bytes", f"{len(data):,} bytes; the limit is {limits.max_bytes:,}")
     name = _allowed_format(data, limits)
-    if name == "WEBP":  # Pillow's opening of a WebP allocates its whole canvas, so its size is read here first
+    if name == "WEBP":  # Pillow allocates the whole canvas of a WebP when it opens it, so check its size first
         _check_size(*_webp_size(data), limits)
-    image = _opened(data, name, limits)
+    image = _open(data, name)
     if image.format not in limits.formats:
         raise Unfit("format_not_allowed", f"{image.format}; allowed: {', '.join(limits.formats)}")
     _check_size(*image.size, limits)
-    frames = _frames(data, image, limits.max_frames)
+    frames = _count_frames(data, image, limits.max_frames)
     if frames > limits.max_frames:
         raise Unfit("too_many_frames", f"more than {limits.max_frames:,} frames")
     return image, Header(image.format, image.width, image.height, frames)
 
 
-def one_line(text: str, length: int = 200) -> str:
-    """Text from a decoder or a file as one short printable line."""
-    return "".join(c if c.isprintable() else " " for c in text[: 4 * length]).strip()[:length]
-
-
-def unfit(error: Exception, data: bytes) -> Unfit:
-    """The record that a decoder's exception becomes; decoders raise nearly every kind."""
+def unfit_from(error: Exception, data: bytes) -> Unfit:
+    """Return the Unfit for a decoder's exception; decoders raise nearly every kind."""
     if isinstance(error, Unfit):
         return error
     if isinstance(error, MemoryError):
         return Unfit("decoder_died", "decoding needs more memory than the limits allow")
-    if isinstance(error, Image.DecompressionBombError):
+    if isinstance(error, Image.DecompressionBombError):  # if another library has set Pillow's limit
         return Unfit("too_many_pixels", str(error))
-    cut = isinstance(error, EOFError) or "truncated" in str(error).lower() or _ends_early(data)
-    return Unfit("truncated" if cut else "corrupt", f"{type(error).__name__}: {error}")
+    is_cut = isinstance(error, EOFError) or "truncated" in str(error).lower() or _ends_early(data)
+    return Unfit("truncated" if is_cut else "corrupt", f"{type(error).__name__}: {error}")
 
 
 def _allowed_format(data: bytes, limits: "ImagesConfig") -> str:
     name = sniff(data)
     if name is None:
         raise Unfit("not_an_image", f"the first bytes are {data[:12]!r}" if data else "the file is empty")
-    # An MPO is a JPEG with further JPEGs behind it; which of the two it is, Pillow says after opening.
+    # An MPO is a JPEG followed by further JPEGs; Pillow tells the two apart when it opens the file.
     if name not in limits.formats and not (name == "JPEG" and "MPO" in limits.formats):
         raise Unfit("format_not_allowed", f"{name}; allowed: {', '.join(limits.formats)}")
     return name
 
 
-def _opened(data: bytes, name: str, limits: "ImagesConfig") -> ImageFile.ImageFile:
+def _open(data: bytes, name: str) -> ImageFile.ImageFile:
     try:
         return Image.open(io.BytesIO(data), formats=(name,))
     except KeyError:
         raise Unfit("format_not_allowed", f"this Pillow has no decoder for {name}") from None
     except UnidentifiedImageError:
-        cut = _ends_early(data)
-        raise Unfit("truncated" if cut else "corrupt", f"starts like a {name}, but its header cannot be read") from None
+        reason = "truncated" if _ends_early(data) else "corrupt"
+        raise Unfit(reason, f"starts like a {name}, but its header cannot be read") from None
     except Exception as error:
-        raise unfit(error, data) from error
+        raise unfit_from(error, data) from error
 
 
 def _check_size(width: int, height: int, limits: "ImagesConfig") -> None:
@@ -168,7 +170,7 @@ def _check_size(width: int, height: int, limits: "ImagesConfig") -> None:
 
 
 def _webp_size(data: bytes) -> tuple[int, int]:
-    """The canvas of a WebP from its first chunk: extended, lossless or lossy."""
+    """Return width and height of the canvas of a WebP, from its first chunk: extended, lossless or lossy."""
     kind, head = data[12:16], data[20:30]
     if len(head) < 10:
         raise Unfit("truncated", f"a WebP of {len(data)} bytes")
@@ -183,13 +185,13 @@ def _webp_size(data: bytes) -> tuple[int, int]:
     raise Unfit("corrupt", f"a WebP whose first chunk is {kind!r}")
 
 
-def _frames(data: bytes, image: ImageFile.ImageFile, limit: int) -> int:
-    """The number of frames, counted no further than one past the limit."""
-    count: Callable[[bytes], Iterator[None]] | None = {"GIF": _gif_frames, "TIFF": _tiff_frames}.get(image.format or "")
-    if count is None:
+def _count_frames(data: bytes, image: ImageFile.ImageFile, limit: int) -> int:
+    """Return the number of frames, counted no further than one past the limit."""
+    walk = FRAME_WALKS.get(image.format or "")
+    if walk is None:
         return int(getattr(image, "n_frames", 1))  # a field of the header in all other formats
     frames = 0
-    for _ in count(data):
+    for _ in walk(data):
         frames += 1
         if frames > limit:
             break
@@ -197,44 +199,47 @@ def _frames(data: bytes, image: ImageFile.ImageFile, limit: int) -> int:
 
 
 def _gif_frames(data: bytes) -> Iterator[None]:
-    """One item for each frame, by stepping from block to block."""
-    at = 13 + _gif_palette(data, 10)
+    """Yield once for each frame, stepping from block to block."""
+    at = 13 + _gif_palette_size(data, 10)
     while at < len(data) and data[at] in (0x21, 0x2C):
         is_frame = data[at] == 0x2C
         if is_frame:
             yield
         # An extension has a label; a frame has nine bytes of geometry, perhaps a palette, and the code size.
-        at += 11 + _gif_palette(data, at + 9) if is_frame else 2
+        at += (11 + _gif_palette_size(data, at + 9)) if is_frame else 2
         while at < len(data) and data[at]:
             at += 1 + data[at]
         at += 1
 
 
-def _gif_palette(data: bytes, flags_at: int) -> int:
-    """The bytes of the colour table that the flags announce."""
+def _gif_palette_size(data: bytes, flags_at: int) -> int:
+    """Return the size in bytes of the colour table that the flags announce."""
     flags = data[flags_at] if flags_at < len(data) else 0
-    return 3 << (flags & 7) + 1 if flags & 0x80 else 0
+    return 3 << ((flags & 7) + 1) if flags & 0x80 else 0
 
 
 def _tiff_frames(data: bytes) -> Iterator[None]:
-    """One item for each image directory; a chain that bites its own tail ends there."""
+    """Yield once for each image directory; a chain that returns to an earlier one ends there."""
     order = "<" if data[:2] == b"II" else ">"
-    big = data[2:4] in (b"+\0", b"\0+")
-    pointer, count, entry = ("Q", "Q", 20) if big else ("I", "H", 12)
+    is_big = data[2:4] in (b"+\0", b"\0+")
+    pointer, count, entry = ("Q", "Q", 20) if is_big else ("I", "H", 12)
     seen: set[int] = set()
     try:
-        (at,) = struct.unpack_from(order + pointer, data, 8 if big else 4)
+        (at,) = struct.unpack_from(order + pointer, data, 8 if is_big else 4)
         while at and at not in seen:
             seen.add(at)
             yield
             (entries,) = struct.unpack_from(order + count, data, at)
             (at,) = struct.unpack_from(order + pointer, data, at + struct.calcsize(count) + entry * entries)
-    except struct.error:  # the chain points past the end: Pillow finds out, if it matters to the first frame
+    except struct.error:  # the chain points past the end; Pillow notices if that concerns the first frame
         return
 
 
+FRAME_WALKS: dict[str, Callable[[bytes], Iterator[None]]] = {"GIF": _gif_frames, "TIFF": _tiff_frames}
+
+
 def _ends_early(data: bytes) -> bool:
-    """Whether the file lacks the end that its format prescribes."""
+    """Return whether the file lacks the end that its format prescribes."""
     match sniff(data):
         case "JPEG":
             return b"\xff\xd9" not in data[-1024:]
@@ -247,25 +252,3 @@ def _ends_early(data: bytes) -> bool:
         case "BMP":
             return int.from_bytes(data[2:6], "little") > len(data)
     return False
-
-
-_switch = threading.Lock()
-_inside = 0
-_outer_limit: int | None = None
-
-
-@contextlib.contextmanager
-def own_pixel_limit() -> Iterator[None]:
-    """Pillow's own pixel limit off while ours is at work, and back afterwards: it is lower, warns, and is one for the process."""
-    global _inside, _outer_limit
-    with _switch:
-        if not _inside:
-            _outer_limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-        _inside += 1
-    try:
-        yield
-    finally:
-        with _switch:
-            _inside -= 1
-            if not _inside:
-                Image.MAX_IMAGE_PIXELS = _outer_limit

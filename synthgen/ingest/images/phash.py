@@ -1,24 +1,26 @@
-"""The perceptual hash of an image: 64 bits that stay nearly the same when it is scaled, recompressed or slightly edited.
+"""The perceptual hash of an image: 64 bits that barely change when it is scaled, recompressed or slightly edited.
 
-Comes in: a Pillow image. Goes out: an integer, equal to `imagehash.phash` read as one number: grey, 32 x 32 with Lanczos,
-a cosine transform of both axes, and for each of the 8 x 8 lowest frequencies whether it lies above their median. Only
-numpy is needed. In one respect it is steadier: in a mirror-symmetric or flat image many coefficients are zero but for
-rounding noise, whose sign imagehash hashes; here what is within 1e-9 of the largest coefficient is zero.
+The hash is that of `imagehash.phash`, read as one number: grey, 32 x 32 pixels with Lanczos, a cosine transform of
+both axes, and for each of the 8 x 8 lowest frequencies whether it is above their median. It needs numpy only. One
+difference makes it steadier: many coefficients of a mirror-symmetric or flat image are zero except for rounding
+noise, and imagehash hashes the sign of that noise; here, a coefficient below 1e-9 of the largest counts as zero.
 """
 
 import numpy as np
 from PIL import Image
 
 SIDE, LOW = 32, 8
-# Rows of the cosine transform (type II), of the lowest frequencies only, scaled as scipy.fftpack does.
+# The lowest rows of the type II cosine transform, scaled as scipy.fftpack does; (LOW, SIDE) float64.
 _COSINES = 2 * np.cos(np.pi / SIDE * (np.arange(SIDE) + 0.5) * np.arange(LOW)[:, None])
 
 
 def perceptual_hash(image: Image.Image, reducing_gap: float | None = None) -> int:
-    """The hash as a number of 64 bits, the first of them (the lowest frequency) the most significant.
+    """Return the hash as a 64-bit number whose most significant bit is the lowest frequency.
 
-    With a reducing gap of 8, pixels are averaged in blocks first: three times as fast on a megapixel, and over 28 pictures at
-    four sizes never more than 2 bits away. Without it, the hash is imagehash's exactly.
+    Args:
+        image: An image in any mode.
+        reducing_gap: None gives imagehash's hash exactly. 8 averages pixels in blocks first, which is three times as
+            fast on a megapixel; over 28 pictures at four sizes it changes 2 bits at most.
     """
     small = image.convert("L").resize((SIDE, SIDE), Image.Resampling.LANCZOS, reducing_gap=reducing_gap)
     grey = np.asarray(small, dtype=np.float64)

@@ -1,9 +1,9 @@
-"""Pixels through shared memory: one copy on each side, four bytes a pixel, as Pillow holds RGB itself.
+"""Pixels passed through shared memory: one copy on each side, four bytes a pixel, as Pillow stores RGB internally.
 
-Comes in: an RGB image and memory to put it in; or such memory and a size. Goes out: the filled memory; or an image that no
-longer needs it. Pillow's own `tobytes` and `frombytes` repack every pixel, which costs about six times a plain copy (1.4 ms
-against 0.4 ms for a megapixel, where decoding takes ten). The Arrow C data interface, which Pillow exports, gives the
-address instead; the child reads it with ctypes, because importing pyarrow would triple its start.
+Pillow's `tobytes` and `frombytes` repack every pixel, which takes about six times as long as a plain copy (1.4 ms
+against 0.4 ms for a megapixel, whose decoding takes ten). The Arrow C data interface, which Pillow exports, gives the
+address of the pixels instead. The child process reads it with ctypes, because importing pyarrow would triple its
+start.
 """
 
 import ctypes
@@ -15,7 +15,7 @@ BYTES_PER_PIXEL = 4
 
 
 class _ArrowArray(ctypes.Structure):
-    """struct ArrowArray of the Arrow C data interface, a stable ABI."""
+    """The struct ArrowArray of the Arrow C data interface, a stable ABI."""
 
 
 _ArrowArray._fields_ = [
@@ -35,27 +35,27 @@ _pointer_of.restype = ctypes.c_void_p
 _pointer_of.argtypes = [ctypes.py_object, ctypes.c_char_p]
 
 
-def put(image: Image.Image, memory: mmap.mmap, at: int) -> None:
-    """Copies the pixels of an RGB image into the memory."""
+def put(image: Image.Image, memory: mmap.mmap, offset: int) -> None:
+    """Copy the pixels of an RGB image into the memory."""
     size = image.width * image.height * BYTES_PER_PIXEL
     try:
         capsule = image.__arrow_c_array__()[1]
-    except (AttributeError, ValueError):  # an older Pillow, or an image so large that it lies in several blocks
-        memory[at : at + size] = image.tobytes("raw", "RGBX")
+    except (AttributeError, ValueError):  # an older Pillow, or an image so large that it occupies several blocks
+        memory[offset : offset + size] = image.tobytes("raw", "RGBX")
         return
     array = _ArrowArray.from_address(_pointer_of(capsule, b"arrow_array"))
     pixels = array.children[0].contents.buffers[1]
-    ctypes.memmove(ctypes.addressof(ctypes.c_char.from_buffer(memory, at)), pixels, size)
+    ctypes.memmove(ctypes.addressof(ctypes.c_char.from_buffer(memory, offset)), pixels, size)
 
 
-def take(memory: mmap.mmap, at: int, size: tuple[int, int]) -> Image.Image:
-    """An RGB image with a copy of the pixels in the memory."""
+def take(memory: mmap.mmap, offset: int, size: tuple[int, int]) -> Image.Image:
+    """Return an RGB image of this width and height with a copy of the pixels in the memory."""
     import pyarrow as pa  # here, because the child imports this module and must start fast
 
-    data = memory[at : at + size[0] * size[1] * BYTES_PER_PIXEL]
+    data = memory[offset : offset + size[0] * size[1] * BYTES_PER_PIXEL]
     if not hasattr(Image, "fromarrow"):
         return Image.frombytes("RGB", size, data, "raw", "RGBX")
     flat = pa.Array.from_buffers(pa.uint8(), len(data), [None, pa.py_buffer(data)])
     image = Image.fromarrow(pa.FixedSizeListArray.from_arrays(flat, BYTES_PER_PIXEL), "RGB", size)
-    image.readonly = 0  # nobody else holds these bytes
+    image.readonly = 0  # these bytes belong to this image alone
     return image

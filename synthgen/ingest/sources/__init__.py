@@ -1,24 +1,23 @@
-"""Where the images come from: a folder, a glob, an object store, Parquet files.
+"""Sources of images: a folder, a glob, an object store, Parquet files, a list of URLs.
 
-Comes in: what the user named (config.Source). Goes out: a stream of what is there (`list_objects`), and later the bytes of
-any part of it, in any process (`read_objects`). Listing never reads an image and never holds more than a page or a folder;
-reading says for each object either its bytes or why there are none, and notices when it is no longer what was listed.
-Nothing is ever opened but what the listing named: a path or URL inside the data is data.
+`list_objects` streams what a source holds; it reads no image and holds no more than a page or a folder. `read_objects`
+fetches the bytes of any listed objects later, in any process; it says why an object has no bytes, and notices when an
+object is no longer the one that was listed. Nothing is opened that the listing did not name: a path or URL inside the
+data is data.
 """
 
-from synthgen.ingest.sources.fetch import GONE, ObjectRef, Unreadable, read_objects, ref_of
-from synthgen.ingest.sources.listing import Listed, begun, list_objects, walks_into
+from synthgen.ingest.sources.fetch import GONE, ObjectRef, read_objects, ref_of
+from synthgen.ingest.sources.listing import Listed, is_inside_source, list_objects, open_listing
 from synthgen.store.remote import shown
 
 __all__ = [
     "GONE",
     "Listed",
     "ObjectRef",
-    "Unreadable",
-    "begun",
+    "is_inside_source",
     "list_objects",
+    "open_listing",
     "read_objects",
     "ref_of",
     "shown",
-    "walks_into",
 ]

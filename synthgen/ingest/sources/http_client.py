@@ -1,34 +1,47 @@
-"""Images behind URLs, for a list of URLs that the user gave and for nothing else.
+"""A guarded HTTP client that fetches the images of a list of URLs, and nothing else.
 
-Comes in: a URL of the list and the hosts that the user allows (`source.hosts`). Goes out: bytes, or `Refused`. A list of URLs is
-strangers' data, and a machine in a data centre can reach what no stranger may: metadata services, neighbours, itself. So
-every host must be on the allow-list, every address that its name has must be public, and the connection goes to an address
-that was checked and not to a name that could mean another one a moment later. A redirect is a new URL and is checked like
-one. Size and time are bounded, whatever the server promises. Proxies of the environment are not used.
+The URLs of a list are strangers' data, and a machine in a data centre can reach what no stranger may: metadata
+services, neighbours, itself. So every host must be among `source.hosts`, every address of its name must be public,
+and the connection goes to an address that was checked, not to a name that could mean another one a moment later. A
+connection that is kept alive stays at its address. A redirect is a new URL and is checked like one. Size and time are
+bounded, whatever the server promises. Proxies of the environment are not used.
 """
 
 import contextlib
-import http.client
+import functools
 import ipaddress
 import socket
 import ssl
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import quote, urljoin, urlsplit
 
+import httpcore
+
+from synthgen.errors import one_line
 from synthgen.store.remote import Lasting
 
 REDIRECTS = 4
-CONNECT_SECONDS = 10.0
-FETCH_SECONDS = 60.0  # for one request, its answer read to the end
-CHUNK = 2**16
+CONNECT_SECONDS = 10.0  # for one address
+FETCH_SECONDS = 60.0  # for one request, from its connection to the end of its response
+KEPT_CONNECTIONS = 20
+KEPT_SECONDS = 30.0  # for which an idle connection is kept
+CHUNK = 2**16  # bytes of a response that are read only to keep its connection
 PORTS = {"http": 80, "https": 443}
 MOVED = (301, 302, 303, 307, 308)
-PLAIN = "%/?:@!$&'()*+,;=[]"  # beside letters and digits, what may stand in a request as it is
-PASSING = (408, 425, 429)  # and everything from 500 on: another try may do better
-# IPv6 that carries an IPv4 address inside: translated, tunnelled; where it ends is not ours to know.
+PLAIN = "%/?:@!$&'()*+,;=[]"  # besides letters and digits, the characters that a request may hold as they are
+PASSING = (408, 425, 429)  # and 500 upwards: another attempt may succeed
+HEADERS: dict[bytes | str, bytes | str] = {"User-Agent": "synthgen", "Accept": "image/*", "Accept-Encoding": "identity"}
+NETWORK_ERRORS = (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError)
+# IPv6 networks that carry an IPv4 address inside, translated or tunnelled; its destination cannot be checked from here.
 CARRIERS = tuple(map(ipaddress.ip_network, ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32")))
+
+_deadline: ContextVar[float] = ContextVar("deadline")  # monotonic time at which the request of this thread ends
+_opening = threading.Lock()
 
 
 class UrlRefused(Lasting):
@@ -41,7 +54,7 @@ class TooLarge(Lasting):
 
 @dataclass(frozen=True)
 class CheckedUrl:
-    """A URL that may be fetched, as far as its text tells."""
+    """A URL whose text is allowed; its addresses are checked on connecting."""
 
     scheme: str
     host: str
@@ -55,19 +68,32 @@ class CheckedUrl:
 
 
 def fetch(url: str, hosts: Sequence[str], max_bytes: int) -> bytes:
-    """The bytes behind a URL; Refused, TooLarge, another Lasting, or an OSError that may pass."""
+    """Return the bytes behind a URL, following redirects.
+
+    Args:
+        url: A URL of the list.
+        hosts: The hosts that the user allows (`source.hosts`).
+        max_bytes: The most bytes to read.
+
+    Raises:
+        UrlRefused: The URL, an address of its host or a redirect is not allowed.
+        TooLarge: There are more than `max_bytes`.
+        Lasting: The server answers with an error that another attempt would meet again.
+        OSError: The fetch failed; another attempt may succeed.
+    """
     for _ in range(REDIRECTS + 1):
-        target = checked(url, hosts)
-        with _answer(target) as answer:
-            if answer.status not in MOVED:
-                return _body(answer, max_bytes)
-            # Headers are read as Latin-1, a letter a byte: whatever a server means by its bytes, they go back to it as they came.
-            url = urljoin(url, quote(answer.getheader("Location") or "", PLAIN + "#", "latin-1"))
+        target = check_url(url, hosts)
+        with _request(target) as response:
+            if response.status not in MOVED:
+                return _read_body(response, max_bytes)
+            location = _header(response, b"location") or b""
+            _skip_body(response)
+        url = urljoin(url, quote(location, PLAIN + "#"))
     raise UrlRefused(f"more than {REDIRECTS} redirects")
 
 
-def checked(url: str, hosts: Sequence[str]) -> CheckedUrl:
-    """The parts of a URL, if it is one that the user allows; Refused if not."""
+def check_url(url: str, hosts: Sequence[str]) -> CheckedUrl:
+    """Return the parts of a URL that the user allows; raise UrlRefused for any other."""
     try:
         parts = urlsplit(url)
         host, port = (parts.hostname or "").rstrip(".").encode("idna").decode().lower(), parts.port
@@ -87,93 +113,140 @@ def checked(url: str, hosts: Sequence[str]) -> CheckedUrl:
 
 
 def is_public(address: str) -> bool:
-    """Whether an address is one of the open internet's: not of this machine, its network, its provider or nobody's."""
+    """Return whether an address belongs to the open internet: not to this machine, its network or its provider."""
     ip = ipaddress.ip_address(address.partition("%")[0])
     mapped = getattr(ip, "ipv4_mapped", None)
     if mapped is not None:
         ip = mapped
-    return (
-        ip.is_global and not ip.is_multicast and not ip.is_reserved and not any(ip in network for network in CARRIERS)
-    )
+    is_tunnel = any(ip in network for network in CARRIERS)
+    return ip.is_global and not ip.is_multicast and not ip.is_reserved and not is_tunnel
+
+
+def resolve(host: str, port: int) -> list[str]:
+    """Return the addresses of a host, all of them public; raise UrlRefused if one is not."""
+    addresses = [str(info[4][0]) for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+    for address in addresses:
+        if not is_public(address):
+            raise UrlRefused(f"{host} is {address}, which is not a public address")
+    return list(dict.fromkeys(addresses))
 
 
 def _matches(name: str, pattern: str) -> bool:
-    """`example.org` is that host alone, `*.example.org` every one below it."""
+    """Return whether a host matches: `example.org` is that host alone, `*.example.org` every host below it."""
     return name.endswith(pattern[1:]) if pattern.startswith("*.") else name == pattern
 
 
-def addresses(target: CheckedUrl) -> list[str]:
-    """The addresses of a host, all of which are public; Refused if one is not."""
-    found = [str(info[4][0]) for info in socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)]
-    for address in found:
-        if not is_public(address):
-            raise UrlRefused(f"{target.host} is {address}, which is not a public address")
-    return list(dict.fromkeys(found))
+class _GuardedBackend(httpcore.SyncBackend):
+    """A network backend that connects to checked addresses only; the name serves the certificate alone."""
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.NetworkStream:
+        """Connect to the first address of the host that answers."""
+        error: Exception = httpcore.ConnectError("the host has no address")
+        for address in resolve(host, port):
+            seconds = min(CONNECT_SECONDS, _seconds_left())
+            try:
+                return _BoundedStream(super().connect_tcp(address, port, seconds, local_address, socket_options))
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as failure:
+                error = failure
+        raise error
+
+
+class _BoundedStream(httpcore.NetworkStream):
+    """A stream that ends with the deadline of the request.
+
+    httpcore bounds a single read only, and a server can send a byte now and then for ever.
+    """
+
+    def __init__(self, stream: httpcore.NetworkStream) -> None:
+        self._stream = stream
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return self._stream.read(max_bytes, _seconds_left())
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._stream.write(buffer, _seconds_left())
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.NetworkStream:
+        return _BoundedStream(self._stream.start_tls(ssl_context, server_hostname, _seconds_left()))
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
+
+
+def _seconds_left() -> float:
+    """Return the seconds until the deadline of this thread's request, more than 0."""
+    seconds = _deadline.get() - time.monotonic()
+    if seconds <= 0:
+        raise httpcore.ReadTimeout(f"no complete response within {FETCH_SECONDS:g} s")
+    return seconds
+
+
+def _connections() -> httpcore.ConnectionPool:
+    """Return the connections of this process. They are kept alive, so a host costs few TLS handshakes."""
+    with _opening:
+        return _open_connections()
+
+
+@functools.cache
+def _open_connections() -> httpcore.ConnectionPool:
+    return httpcore.ConnectionPool(
+        ssl_context=ssl.create_default_context(),
+        max_connections=None,  # one a reading thread at most
+        max_keepalive_connections=KEPT_CONNECTIONS,
+        keepalive_expiry=KEPT_SECONDS,
+        network_backend=_GuardedBackend(),
+    )
 
 
 @contextlib.contextmanager
-def _answer(target: CheckedUrl) -> Iterator[http.client.HTTPResponse]:
-    """The server's answer, its body not read; a timer cuts the line, because a server can send a byte now and then for ever."""
-    line = _line(target)
-    timer = threading.Timer(FETCH_SECONDS, _cut, (line,))
-    timer.daemon = True
-    timer.start()
+def _request(target: CheckedUrl) -> Iterator[httpcore.Response]:
+    """Send a request; give its response with the body unread. Network errors, in the block too, become OSError."""
+    _deadline.set(time.monotonic() + FETCH_SECONDS)
+    url = httpcore.URL(scheme=target.scheme, host=target.host, port=target.port, target=target.path)
     try:
-        connection = http.client.HTTPConnection(target.host, target.port, timeout=FETCH_SECONDS)
-        connection.sock = line
-        headers = {
-            "Host": target.name,
-            "User-Agent": "synthgen",
-            "Accept": "image/*",
-            "Accept-Encoding": "identity",
-            "Connection": "close",
-        }
-        connection.request("GET", target.path, headers=headers)
-        yield connection.getresponse()
-    except (http.client.HTTPException, ValueError) as error:
-        raise OSError(f"{type(error).__name__}: {error}") from error
-    finally:
-        timer.cancel()
-        line.close()
+        with _connections().stream("GET", url, headers={"Host": target.name, **HEADERS}) as response:
+            yield response
+    except NETWORK_ERRORS as error:
+        raise OSError(one_line(error)) from error
 
 
-def _line(target: CheckedUrl) -> socket.socket:
-    """A connection to a checked address; the name serves for the certificate alone."""
-    error: OSError = OSError("the host has no address")
-    for address in addresses(target):
-        try:
-            line = socket.create_connection((address, target.port), CONNECT_SECONDS)
-        except OSError as failed:
-            error = failed
-            continue
-        line.settimeout(FETCH_SECONDS)
-        if target.scheme == "http":
-            return line
-        try:
-            return ssl.create_default_context().wrap_socket(line, server_hostname=target.host)
-        except BaseException:
-            line.close()
-            raise
-    raise error
-
-
-def _cut(line: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        line.shutdown(socket.SHUT_RDWR)
-
-
-def _body(answer: http.client.HTTPResponse, max_bytes: int) -> bytes:
-    if answer.status != 200:
-        told = f"HTTP {answer.status}"
-        raise OSError(told) if answer.status in PASSING or answer.status >= 500 else Lasting(told)
-    length = answer.length
-    if length is not None and length > max_bytes:
+def _read_body(response: httpcore.Response, max_bytes: int) -> bytes:
+    if response.status != 200:
+        _skip_body(response)
+        message = f"HTTP {response.status}"
+        raise OSError(message) if response.status in PASSING or response.status >= 500 else Lasting(message)
+    length = int(_header(response, b"content-length") or 0)
+    if length > max_bytes:
         raise TooLarge(f"{length:,} bytes; the limit is {max_bytes:,}")
     data = bytearray()
-    while chunk := answer.read1(CHUNK):
+    for chunk in response.iter_stream():
         data += chunk
         if len(data) > max_bytes:
             raise TooLarge(f"more than {max_bytes:,} bytes")
-    if length is not None and len(data) != length:
-        raise OSError(f"the answer ended after {len(data):,} of {length:,} bytes")
     return bytes(data)
+
+
+def _skip_body(response: httpcore.Response) -> None:
+    """Read a short body to its end, so that its connection can serve the next request."""
+    size = 0
+    with contextlib.suppress(*NETWORK_ERRORS):  # the connection is not kept then
+        for chunk in response.iter_stream():
+            size += len(chunk)
+            if size > CHUNK:
+                return
+
+
+def _header(response: httpcore.Response, name: bytes) -> bytes | None:
+    return next((value for key, value in response.headers if key.lower() == name), None)

@@ -1,9 +1,8 @@
-"""The stream of objects that a source holds.
+"""The listing of a source: a stream of its objects, in an order that depends on names alone.
 
-Comes in: config.Source. Goes out: `Listed`, one for each image file and for each row of each Parquet file, in an order that
-depends on names alone. What the user can mend is a UserMistake in one line. A Parquet file without the image column is a
-mistake when Parquet was asked for; in a folder it is left out (it may be metadata that lies beside the images), unless
-then nothing is left.
+An object is an image file or a row of a Parquet file. A Parquet file without the image column is a UserMistake if the
+user named Parquet files. In a folder it may be metadata beside the images, so it is skipped, unless nothing else is
+there.
 """
 
 import itertools
@@ -19,114 +18,125 @@ from typing import Any
 from synthgen.config.pipeline import SourceConfig
 from synthgen.errors import UserMistake
 from synthgen.ingest.sources import parquet, url_list
-from synthgen.ingest.sources.location import Location, filesystem, open_regular, place_of, split_folder, split_uri
-from synthgen.ingest.sources.walk import FileEntry, may_enter, walk
+from synthgen.ingest.sources.location import (
+    Location,
+    filesystem,
+    open_regular,
+    parse_location,
+    split_folder,
+    split_uri,
+)
+from synthgen.ingest.sources.walk import FileEntry, can_hold_matches, walk
 from synthgen.store.remote import Lasting, patiently, shown_error, told
 
 log = logging.getLogger(__name__)
 SIDECAR_BYTES = 2**20
 SIDECARS_AT_ONCE = 16
+SIDECAR_BATCH = 256  # objects
 
 
 @dataclass(frozen=True)
 class Listed:
-    """One object, as the source named it; `row` is set for the rows of a Parquet file."""
+    """One object of a source."""
 
     uri: str
     version: str
-    row: int | None
-    bytes: int | None
-    source_meta: str | None
+    row: int | None  # of a Parquet file
+    bytes: int | None  # None where the listing does not say
+    source_meta: str | None  # JSON
 
 
 def list_objects(source: SourceConfig) -> Iterator[Listed]:
-    """All objects of the source. Mistakes in its uri are raised at once, those that the store reveals on the way."""
+    """Return all objects of the source.
+
+    Raises:
+        UserMistake: At once if the source's uri is wrong, during the iteration if the store has no such place.
+    """
     if url_list.is_list(source):
-        return (Listed(url, url_list.VERSION, None, None, None) for url in url_list.urls(url_list.check(source)))
-    place = place_of(source.uri)
-    fs = None if place.protocol == "file" else filesystem(place.protocol)
-    objects = _mended(place, _objects(place, fs, source))
+        path = url_list.check(source)
+        return (Listed(url, url_list.VERSION, None, None, None) for url in url_list.read_urls(path))
+    location = parse_location(source.uri)
+    fs = None if location.protocol == "file" else filesystem(location.protocol)
+    objects = _explain_errors(location, _objects(location, fs, source))
     return _with_sidecars(objects, fs, source.sidecar) if source.sidecar else objects
 
 
-def begun(source: SourceConfig) -> Iterator[Listed]:
-    """The listing with its first object fetched, so that an empty or unreadable source is known now."""
+def open_listing(source: SourceConfig) -> Iterator[Listed]:
+    """Return all objects of the source, the first already listed: an empty or unreadable source raises now."""
     objects = list_objects(source)
     first = list(itertools.islice(objects, 1))
     return itertools.chain(first, objects)
 
 
-def walks_into(source: SourceConfig, folder: str) -> bool:
-    """Whether a folder, by its path or URL, lies where a listing of the source looks for files."""
+def is_inside_source(folder: str, source: SourceConfig) -> bool:
+    """Return whether a listing of the source looks for files in this folder, given by its path or URL."""
     if url_list.is_list(source):
         return False
-    place, (protocol, path) = place_of(source.uri), split_folder(folder)
-    root = place.root
+    location, (protocol, path) = parse_location(source.uri), split_folder(folder)
+    root = location.root
     if protocol == "file":
         root, path = os.path.realpath(root), os.path.realpath(path)
     below = f"{root.rstrip('/')}/"
-    if protocol != place.protocol or not f"{path}/".startswith(below):
+    if protocol != location.protocol or not f"{path}/".startswith(below):
         return False
-    return all(
-        may_enter(place.pattern, name, depth) for depth, name in enumerate(path[len(below) :].split("/")) if name
-    )
+    names = path[len(below) :].split("/")
+    return all(can_hold_matches(location.pattern, name, depth) for depth, name in enumerate(names) if name)
 
 
-def _objects(place: Location, fs: Any, source: SourceConfig) -> Iterator[Listed]:
+def _objects(location: Location, fs: Any, source: SourceConfig) -> Iterator[Listed]:
     suffixes = tuple(suffix.lower() for suffix in source.suffixes)
-    lacking: UserMistake | None = None
+    first_mistake: UserMistake | None = None
     count = 0
-    for found in walk(place, fs):
-        uri = place.object_uri(found.path)
-        if found.path.lower().endswith(".parquet"):
+    for file in walk(location, fs):
+        if file.path.lower().endswith(".parquet"):
             try:
-                for listed in _rows(place, fs, found, source):
+                for listed in _rows(location, fs, file, source):
                     count += 1
                     yield listed
             except UserMistake as mistake:
-                if place.is_parquet:
+                if location.is_parquet:
                     raise
-                log.warning("%s; left out", mistake)
-                lacking = lacking or mistake
-        elif found.path.lower().endswith(suffixes):
+                log.warning("%s; skipped", mistake)
+                first_mistake = first_mistake or mistake
+        elif file.path.lower().endswith(suffixes):
             count += 1
-            yield Listed(uri, found.version, None, found.size, None)
+            yield Listed(location.object_uri(file.path), file.version, None, file.size, None)
     if not count:
-        raise lacking or UserMistake(
-            f"0 images under {place.uri}; suffixes looked for: {', '.join((*suffixes, '.parquet'))}"
+        raise first_mistake or UserMistake(
+            f"0 images under {location.uri}; suffixes looked for: {', '.join((*suffixes, '.parquet'))}"
         )
 
 
-def _rows(place: Location, fs: Any, found: FileEntry, source: SourceConfig) -> Iterator[Listed]:
-    """An object for each row. A file that is no Parquet, found among others, is one object that nobody will be able to read."""
-    uri = place.object_uri(found.path)
+def _rows(location: Location, fs: Any, file: FileEntry, source: SourceConfig) -> Iterator[Listed]:
+    """Yield an object for each row. A broken Parquet file among others is one object, which reading will quarantine."""
+    uri = location.object_uri(file.path)
     try:
-        for row, meta in parquet.rows(uri, fs, source):
-            yield Listed(uri, found.version, row, None, meta)
+        for row, meta in parquet.list_rows(uri, fs, source):
+            yield Listed(uri, file.version, row, None, meta)
     except parquet.NotParquet as error:
-        if place.is_parquet and place.pattern is None:
-            raise UserMistake(f"{place.uri}: is not a Parquet file ({error})") from error
+        if location.is_parquet and location.pattern is None:
+            raise UserMistake(f"{location.uri}: is not a Parquet file ({error})") from error
         log.warning("%s: is not a Parquet file (%s)", uri, error)
-        yield Listed(uri, found.version, None, found.size, None)
+        yield Listed(uri, file.version, None, file.size, None)
 
 
-def _mended(place: Location, objects: Iterator[Listed]) -> Iterator[Listed]:
-    """The stream with the store's errors in words."""
-    with told(place.uri, "listing"):
+def _explain_errors(location: Location, objects: Iterator[Listed]) -> Iterator[Listed]:
+    """Yield the objects; the store's errors become messages for the user."""
+    with told(location.uri, "listing"):
         yield from objects
 
 
 def _with_sidecars(objects: Iterator[Listed], fs: Any, suffix: str) -> Iterator[Listed]:
-    """Each image with the JSON file beside it as its source_meta; fetched side by side, a few hundred at a time."""
+    """Yield each image with the JSON file beside it as its source_meta; the files of a batch are read side by side."""
     with ThreadPoolExecutor(SIDECARS_AT_ONCE) as pool:
-        while batch := list(itertools.islice(objects, 256)):
+        while batch := list(itertools.islice(objects, SIDECAR_BATCH)):
             metas = pool.map(partial(_sidecar, fs, suffix), batch)
             for listed, meta in zip(batch, metas, strict=True):
                 yield replace(listed, source_meta=meta) if meta is not None else listed
 
 
 def _sidecar(fs: Any, suffix: str, listed: Listed) -> str | None:
-    """The JSON beside an image, made compact; None without one. One that cannot be read says so in its place."""
+    """Return the JSON beside an image, compact; None without one; the reason, as JSON, if it cannot be read."""
     if listed.row is not None:
         return None
     beside = os.path.splitext(split_uri(listed.uri)[1])[0] + suffix  # noqa: PTH122 (a store's path is no local path)
@@ -142,6 +152,7 @@ def _sidecar(fs: Any, suffix: str, listed: Listed) -> str | None:
 
 
 def _local_start(path: str) -> bytes:
+    """Return the beginning of a file, one byte more than a sidecar may have."""
     with open_regular(path) as file:
         return file.read(SIDECAR_BYTES + 1)
 

@@ -1,7 +1,6 @@
-"""From what the user typed to a filesystem and a path on it, and back to the uri that identifies an object for good.
+"""Locations that users type, as a filesystem and a path on it, and the uris that identify objects for good.
 
-Comes in: a path, a glob, s3://… or gs://…, or a uri from an earlier listing. Goes out: a `Place`, or a filesystem and a
-path. Local uris are absolute paths; a name that is not UTF-8 becomes a file:// uri with percent signs, because tables hold
+Local uris are absolute paths. A name that is not UTF-8 becomes a file:// uri with percent signs, because tables hold
 text.
 """
 
@@ -22,43 +21,44 @@ from synthgen.store.remote import Lasting, lacks_package, shown, told_of_path
 STORES = ("s3", "gs")  # object stores; a local path needs no protocol
 SAME = {"s3a": "s3", "gcs": "gs"}  # other names of a store
 PROTOCOL = re.compile(r"[a-z][a-z0-9+.-]*://")
-MAGIC = re.compile(r"[*?[]")
-SPELT = "give a folder, a glob, a Parquet file, s3://… or gs://…"
+WILDCARD = re.compile(r"[*?[]")
+USAGE = "give a folder, a glob, a Parquet file, s3://… or gs://…"
 
 
 @dataclass(frozen=True)
 class Location:
-    """A place to list: everything at or below `root`, or what below it matches `pattern`."""
+    """A location to list: all files at or below `root`, or those below it that match `pattern`."""
 
     uri: str  # as the user typed it, without secrets
     protocol: str  # "file" or one of STORES
-    root: str  # the filesystem's path; no slash at its end, but for "/" itself
+    root: str  # the filesystem's path; without a slash at its end, except for "/" itself
     pattern: str | None = None  # relative to root
 
     @property
     def is_parquet(self) -> bool:
-        """Whether the user asked for Parquet files in so many words."""
+        """Whether the user named Parquet files explicitly."""
         return (self.pattern or self.root).lower().endswith(".parquet")
 
     def object_uri(self, path: str) -> str:
-        """The uri of an object on this filesystem."""
+        """Return the uri of an object on this filesystem."""
         return local_uri(path) if self.protocol == "file" else f"{self.protocol}://{path}"
 
 
-def place_of(uri: str | None) -> Location:
-    """What the user named, or one line on what is wrong with it; stores are not asked yet."""
+def parse_location(uri: str | None) -> Location:
+    """Return the location that the user typed; raise UserMistake if it is wrong. No store is asked."""
     if not uri:
-        raise UserMistake(f"no source of images: {SPELT}")
-    place = _store_place(uri) if PROTOCOL.match(uri) and not uri.startswith("file://") else _local_place(uri)
+        raise UserMistake(f"no source of images: {USAGE}")
+    is_store = PROTOCOL.match(uri) and not uri.startswith("file://")
+    location = _store_location(uri) if is_store else _local_location(uri)
     try:
-        glob_translate(place.pattern or "")
+        glob_translate(location.pattern or "")
     except ValueError as error:
-        raise UserMistake(f"{place.uri}: is not a glob: {error}") from error
-    return place
+        raise UserMistake(f"{location.uri}: is not a glob: {error}") from error
+    return location
 
 
 def filesystem(protocol: str) -> Any:
-    """The store's filesystem; credentials and endpoint come from its own environment variables."""
+    """Return the store's filesystem; credentials and endpoint come from its environment variables."""
     try:
         return fsspec.filesystem(protocol, use_listings_cache=False)
     except ImportError as error:
@@ -66,7 +66,7 @@ def filesystem(protocol: str) -> Any:
 
 
 def split_uri(uri: str) -> tuple[str, str]:
-    """Protocol and path of a listed uri."""
+    """Return protocol and path of an object's uri."""
     if uri.startswith("file://"):
         return "file", os.fsdecode(unquote_to_bytes(uri.removeprefix("file://")))
     protocol, separator, path = uri.partition("://")
@@ -74,7 +74,7 @@ def split_uri(uri: str) -> tuple[str, str]:
 
 
 def split_folder(url: str) -> tuple[str, str]:
-    """Protocol and path of a folder, as the place of a source spells them."""
+    """Return protocol and path of a folder, spelled as in a Location."""
     if not PROTOCOL.match(url) or url.startswith("file://"):
         return split_uri(url)
     protocol, _, rest = url.partition("://")
@@ -82,7 +82,7 @@ def split_folder(url: str) -> tuple[str, str]:
 
 
 def local_uri(path: str) -> str:
-    """An absolute path as it stands, or percent-encoded when it is not text."""
+    """Return an absolute path as it is, or percent-encoded if it is not text."""
     try:
         path.encode("utf-8")
     except UnicodeEncodeError:
@@ -91,7 +91,7 @@ def local_uri(path: str) -> str:
 
 
 def open_regular(path: str) -> BinaryIO:
-    """A local file, open to read. Without O_NONBLOCK, a pipe that took the file's place would hang us."""
+    """Open a local file to read. Without O_NONBLOCK, a pipe that replaced the file would block for ever."""
     file = open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")  # noqa: PTH123, SIM115
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
@@ -100,7 +100,7 @@ def open_regular(path: str) -> BinaryIO:
 
 
 def version_of(info: dict[str, Any]) -> str:
-    """What changes when an object changes: its etag, else size and time."""
+    """Return a text that changes when an object changes: its etag, else size and time."""
     if etag := info.get("ETag") or info.get("etag"):
         return str(etag).strip('"')
     modified = next((info[key] for key in ("mtime", "LastModified", "updated", "created") if info.get(key)), "")
@@ -108,24 +108,25 @@ def version_of(info: dict[str, Any]) -> str:
 
 
 def local_version(status: os.stat_result) -> str:
-    """Size and modification time of a local file."""
+    """Return size and modification time of a local file."""
     return f"{status.st_size}-{status.st_mtime_ns}"
 
 
-def _store_place(uri: str) -> Location:
+def _store_location(uri: str) -> Location:
     protocol, path = split_folder(uri)
     if protocol not in STORES:
-        raise UserMistake(f"{shown(uri)}: {protocol}:// is not a source of images; {SPELT}")
+        raise UserMistake(f"{shown(uri)}: {protocol}:// is not a source of images; {USAGE}")
     root, pattern = _split_glob(path)
     if not root:
         raise UserMistake(f"{shown(uri)}: names no bucket; write {protocol}://bucket/prefix")
     return Location(shown(uri), protocol, root, pattern)
 
 
-def _local_place(uri: str) -> Location:
+def _local_location(uri: str) -> Location:
     typed = split_uri(uri)[1]
     with told_of_path(typed):
-        path = os.path.abspath(Path(typed).expanduser())  # noqa: PTH100 (links stay: the user's name for a folder is its identity)
+        # Links stay: the user's name for a folder is its identity.
+        path = os.path.abspath(Path(typed).expanduser())  # noqa: PTH100
         root, pattern = (path, None) if Path(path).exists() else _split_glob(path)
         if not Path(root or "/").exists():
             raise UserMistake(f"{typed}: no such file or folder")
@@ -133,9 +134,9 @@ def _local_place(uri: str) -> Location:
 
 
 def _split_glob(path: str) -> tuple[str, str | None]:
-    """The part before the first component with a wildcard, and the rest."""
+    """Return the part before the first component with a wildcard, and the rest."""
     parts = path.split("/")
-    first = next((at for at, part in enumerate(parts) if MAGIC.search(part)), None)
+    first = next((index for index, part in enumerate(parts) if WILDCARD.search(part)), None)
     if first is None:
         return path, None
     return "/".join(parts[:first]), "/".join(parts[first:])

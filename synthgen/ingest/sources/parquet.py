@@ -1,9 +1,8 @@
-"""Images in the rows of Parquet files: which rows there are, and their bytes.
+"""Images in the rows of Parquet files: a row number for each, and later its bytes.
 
-Comes in: the uri of a file and the name of its image column: plain bytes, or the datasets library's struct of bytes and
-path. Goes out: row numbers with the columns to carry along; later the cells of some rows. A path inside a cell is never
-followed: such a row has no bytes. Rows are read in small batches, so that of a row group of gigabytes no more is
-held than a few of its pages (a page is the least that Parquet can read; pyarrow writes it in steps of 1,024 rows).
+An image column holds plain bytes, or the datasets library's struct of bytes and path. A path in a cell is never
+followed: such a row has no bytes. Rows are read in small batches, so a row group of gigabytes takes the memory of a
+few of its pages (a page is the least that Parquet can read; pyarrow writes pages in steps of 1,024 rows).
 """
 
 import contextlib
@@ -17,27 +16,38 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from synthgen.config.pipeline import SourceConfig
-from synthgen.errors import UserMistake, nearest
+from synthgen.errors import Failure, UserMistake, nearest
 from synthgen.ingest.sources.location import local_version, open_regular, split_uri, version_of
 from synthgen.store.remote import HOPELESS, Lasting, attempts, shown_error
 
-BATCH_BYTES = 2**23  # read at once; at least one row
+BATCH_BYTES = 2**23  # read at once, one row at least
+BATCH_ROWS = 1024  # read at once, at most
 META_ROWS = 1024
 
-Cell = bytes | None | str  # an image, none in this row, or why the row cannot be read
+Cell = bytes | None | Failure  # an image, no image in this row, or why the row cannot be read
 
 
 class NotParquet(Lasting):
     """The file cannot be read as Parquet."""
 
 
-def rows(uri: str, fs: Any, source: SourceConfig) -> Iterator[tuple[int, str | None]]:
-    """Row number and carried columns of every row; a UserMistake if a column is missing or holds no images."""
+def list_rows(uri: str, fs: Any, source: SourceConfig) -> Iterator[tuple[int, str | None]]:
+    """Yield the number of every row, and its `meta_columns` as JSON.
+
+    Args:
+        uri: The file.
+        fs: Its filesystem; None for a local file.
+        source: The names of the columns.
+
+    Raises:
+        UserMistake: A column is missing, or holds no images.
+        NotParquet: The file cannot be read as Parquet.
+    """
     done = 0
     for is_last in attempts():
         try:
             for row, meta in _rows(uri, fs, source):
-                if row >= done:  # else the attempt before came so far
+                if row >= done:  # an earlier attempt has yielded the rows before
                     yield row, meta
                     done = row + 1
             return
@@ -49,8 +59,8 @@ def rows(uri: str, fs: Any, source: SourceConfig) -> Iterator[tuple[int, str | N
 
 
 def _rows(uri: str, fs: Any, source: SourceConfig) -> Iterator[tuple[int, str | None]]:
-    with opened(uri, fs) as (raw, _):
-        file = parsed(raw)
+    with open_versioned(uri, fs) as (raw, _):
+        file = parse(raw)
         _check_columns(uri, file.schema_arrow, source)
         if not source.meta_columns:
             yield from ((row, None) for row in range(file.metadata.num_rows))
@@ -62,45 +72,46 @@ def _rows(uri: str, fs: Any, source: SourceConfig) -> Iterator[tuple[int, str | 
                 row += 1
 
 
-def cells(file: pq.ParquetFile, column: str, wanted: Sequence[int]) -> Iterator[tuple[int, Cell]]:
-    """What is in the wanted rows (sorted); only row groups that hold such rows are read."""
-    remaining, first = list(wanted), 0
+def read_cells(file: pq.ParquetFile, column: str, rows: Sequence[int]) -> Iterator[tuple[int, Cell]]:
+    """Yield the cells of sorted row numbers; only row groups that hold such rows are read."""
+    remaining, first = list(rows), 0
     for group in range(file.metadata.num_row_groups):
         count = file.metadata.row_group(group).num_rows
-        here = [row - first for row in remaining if row < first + count]
-        remaining = remaining[len(here) :]
-        for row, data in _patient_cells(file, group, column, here):
-            yield first + row, data
+        in_group = [row - first for row in remaining if row < first + count]
+        remaining = remaining[len(in_group) :]
+        for row, cell in _try_group(file, group, column, in_group):
+            yield first + row, cell
         first += count
-    yield from ((row, "the file has no such row") for row in remaining)
+    yield from ((row, Failure("part_unreadable", "the file has no such row")) for row in remaining)
 
 
-def _patient_cells(file: pq.ParquetFile, group: int, column: str, wanted: list[int]) -> Iterator[tuple[int, Cell]]:
-    """The cells of one row group; where it cannot be read its rows say so, and the other groups are not concerned."""
+def _try_group(file: pq.ParquetFile, group: int, column: str, rows: list[int]) -> Iterator[tuple[int, Cell]]:
+    """Yield the cells of one row group, after some attempts; a group that cannot be read costs its own rows only."""
     for is_last in attempts():
         try:
-            while wanted:
-                for row, data in _group_cells(file, group, column, wanted):
-                    wanted = wanted[1:]
-                    yield row, data
+            while rows:
+                for row, cell in _group_cells(file, group, column, rows):
+                    rows = rows[1:]
+                    yield row, cell
             return
         except Exception as error:
             if is_last:
-                yield from ((row, f"row group {group}: {shown_error(error)}") for row in wanted)
+                failure = Failure("part_unreadable", f"row group {group}: {shown_error(error)}")
+                yield from ((row, failure) for row in rows)
 
 
-def _group_cells(file: pq.ParquetFile, group: int, column: str, wanted: list[int]) -> Iterator[tuple[int, Cell]]:
+def _group_cells(file: pq.ParquetFile, group: int, column: str, rows: list[int]) -> Iterator[tuple[int, Cell]]:
     about = file.metadata.row_group(group)
-    at_once = max(1, min(1024, BATCH_BYTES * about.num_rows // max(1, about.total_byte_size)))
-    rows = iter(wanted)
-    row, first = next(rows, None), 0
-    for batch in file.iter_batches(at_once, row_groups=[group], columns=[column], use_threads=False):
+    batch_rows = max(1, min(BATCH_ROWS, BATCH_BYTES * about.num_rows // max(1, about.total_byte_size)))
+    remaining = iter(rows)
+    row, first = next(remaining, None), 0
+    for batch in file.iter_batches(batch_rows, row_groups=[group], columns=[column], use_threads=False):
         values = batch.column(0)
         if pa.types.is_struct(values.type):
             values = pc.struct_field(values, "bytes")
         while row is not None and row < first + len(batch):
             yield row, values[row - first].as_py()
-            row = next(rows, None)
+            row = next(remaining, None)
         if row is None:
             return
         first += len(batch)
@@ -108,8 +119,8 @@ def _group_cells(file: pq.ParquetFile, group: int, column: str, wanted: list[int
 
 
 @contextlib.contextmanager
-def opened(uri: str, fs: Any) -> Iterator[tuple[Any, str]]:
-    """The open file and its present version; `fs` is None for a local one."""
+def open_versioned(uri: str, fs: Any) -> Iterator[tuple[Any, str]]:
+    """Give the open file and its present version; `fs` is None for a local file."""
     path = split_uri(uri)[1]
     if fs is None:
         with open_regular(path) as raw:
@@ -119,8 +130,12 @@ def opened(uri: str, fs: Any) -> Iterator[tuple[Any, str]]:
             yield raw, version_of(raw.details)
 
 
-def parsed(raw: Any) -> pq.ParquetFile:
-    """The open file as Parquet; it reads small pieces as they are needed, never a whole column."""
+def parse(raw: Any) -> pq.ParquetFile:
+    """Return the open file as Parquet, which reads small pieces as they are needed and never a whole column.
+
+    Raises:
+        NotParquet: It is not a Parquet file.
+    """
     try:
         return pq.ParquetFile(raw, buffer_size=2**20, pre_buffer=False)
     except (pa.ArrowException, ValueError) as error:

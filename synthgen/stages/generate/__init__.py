@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
 from synthgen.console import StageProgress, generation_note
+from synthgen.engines.kinds import gpus_of
 from synthgen.stages import memory
 from synthgen.stages.contract import StageRun
 from synthgen.stages.generate.context import GenerateContext, context_of
@@ -34,7 +35,7 @@ def pending(run: StageRun) -> list[Task]:
 def results(run: StageRun, tasks: Sequence[Task]) -> Iterator[Receipt]:
     """Have actors with an engine ask and score what is pending."""
     context, engine = context_of(run.job, run.retry), run.job.pipeline.generate.engine
-    gpus = engine.gpus if engine.kind == "vllm" else 0
+    gpus = gpus_of(engine)
     count = min(engine.replicas, len(tasks))
     spec = PoolSpec(build, context, partial(object_ids, context), count, engine.cpus, gpus, run.strikes)
     memory.note_workers(GENERATE.name, count, memory.generate_bytes(run.job.pipeline))

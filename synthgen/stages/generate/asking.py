@@ -11,7 +11,7 @@ from itertools import zip_longest
 from PIL.Image import Image
 
 from synthgen.config.prompt_pack import AskPrompt, Prompts, asks_many, render
-from synthgen.config.replies import Declined, Question, Unparsable, parse_questions, question_schema
+from synthgen.config.replies import Question, parse_questions, question_schema
 from synthgen.engines import Reply, Request
 from synthgen.errors import Failure
 from synthgen.stages.generate.session import ImageSession, failure_of
@@ -134,8 +134,6 @@ def _read_questions(reply: Reply, prompt: AskPrompt, is_choice: bool) -> tuple[l
     if failure := failure_of(reply, "the asking reply"):
         return [], failure
     parsed = parse_questions(reply.text, prompt.parse, prompt.none, is_choice)
-    if isinstance(parsed, Declined):
-        return [], Failure("declined")
-    if isinstance(parsed, Unparsable):
-        return [], Failure("unparsable", parsed.why)
+    if isinstance(parsed, Failure):
+        return [], parsed
     return parsed, Failure("too_few_questions")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from synthgen.config.pipeline import EngineConfig, ImagesConfig, SamplingConfig, SourceConfig
 from synthgen.config.prompt_pack import Prompts, recipe_texts
 from synthgen.engines import ModelName
+from synthgen.engines.kinds import reply_options
 from synthgen.stages.contract import Job
 from synthgen.stages.generate import scoring
 from synthgen.store import Folder
@@ -39,7 +40,7 @@ class GenerateContext:
         named = [] if self.model.revision.startswith("files:") else [self.model.model]
         shaping = {
             "model": [*named, self.model.revision],
-            "engine": self.engine.shaping,
+            "engine": reply_options(self.engine),
             "sampling": self.sampling.model_dump(
                 mode="json", include={"ask_temperature", "answer_temperature", "top_p"}
             ),

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from synthgen.config.prompt_pack import InstructionType, JudgePrompt, render
+from synthgen.config.families import InstructionType
+from synthgen.config.prompt_pack import JudgePrompt, render
 from synthgen.config.replies import Question
 from synthgen.engines import Purpose, Reply, Request
 from synthgen.stages.generate.session import ImageSession, answer_text, failure_of

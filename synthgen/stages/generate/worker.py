@@ -7,14 +7,15 @@ pays for it again. The next partition is fetched while this one is asked, so the
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from synthgen.engines import Engine, Request, open_engine
 from synthgen.engines.watchdog import WatchedEngine
 from synthgen.errors import Failure
-from synthgen.ingest.images import Decoded, DecoderPool, Unfit
-from synthgen.ingest.sources import Unreadable, read_objects, ref_of
+from synthgen.ingest.images import Decoded, DecoderPool
+from synthgen.ingest.load import load_images
+from synthgen.ingest.sources import ref_of
 from synthgen.stages.generate import conversation
 from synthgen.stages.generate.admission import HostBudget, image_bytes
 from synthgen.stages.generate.context import GenerateContext
@@ -23,7 +24,7 @@ from synthgen.stages.generate.counts import count_changes
 from synthgen.stages.generate.todo import Pending, PendingImage, Row, find_pending
 from synthgen.stages.memory import FETCHED_AHEAD, MEGABYTE
 from synthgen.store import Receipt, StageFolder, TablePart
-from synthgen.tables import GENERATE, PAIRS, PLAN, SCORES, image_id, table
+from synthgen.tables import GENERATE, PAIRS, PLAN, SCORES, table
 from synthgen.workers import Task
 from synthgen.workers.task import GIVEN_SECONDS
 
@@ -170,22 +171,16 @@ class GenerateWorker:
             await queue.put(("", None))
 
     def _load(self, pending: Pending, put: Callable[[str, Loaded], None]) -> None:
-        def readable() -> Iterator[tuple[str, bytes]]:
-            refs = [ref_of(image.row) for image in pending.images.values()]
-            for ref, data in read_objects(refs, self._context.source, self._context.images):
-                if isinstance(data, Unreadable):
-                    reason = "image_changed" if data.reason == "changed" else "image_unreadable"
-                    put(ref.object_id, Failure(reason, data.detail))
-                elif image_id(data) != pending.images[ref.object_id].row["image_id"]:
-                    put(ref.object_id, Failure("image_changed", "the bytes differ from those that were tagged"))
-                else:
-                    yield ref.object_id, data
-
-        for object_id, decoded in self._decoder.decode_many(readable()):
-            if isinstance(decoded, Unfit):
-                put(object_id, Failure("image_unreadable", f"{decoded.reason}: {decoded.detail}"))
-            else:
-                put(object_id, decoded)
+        refs = [ref_of(image.row) for image in pending.images.values()]
+        image_ids = {object_id: image.row["image_id"] for object_id, image in pending.images.items()}
+        for loaded in load_images(refs, self._context.source, self._decoder, expected_ids=image_ids):
+            image = loaded.image
+            if isinstance(image, Failure):
+                is_changed = image.reason == "changed"
+                image = (
+                    Failure("image_changed", image.detail) if is_changed else Failure("image_unreadable", str(image))
+                )
+            put(loaded.object_id, image)
 
     async def _places_for(self, first: Decoded) -> asyncio.Semaphore:
         """Return the places for conversations: measured once, with the first image, by its share of the KV cache."""

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from synthgen.config.pipeline import PackConfig, SelectConfig
+from synthgen.engines.kinds import engine_kind
 
 PLAIN = frozenset(" -.,;/()%+=")  # beside letters and digits: they mean nothing to Markdown inside a line
 SIZES = (
@@ -66,7 +67,7 @@ def card(contents: ShardContents, facts: Mapping[str, str], select: SelectConfig
     count = sum(contents.turns["type"].values())
     sections = [
         f"# {contents.samples:,} samples, {count:,} questions and answers about {contents.images:,} images",
-        SCRIPTED if facts.get("Engine") == "scripted" else WRITTEN,
+        WRITTEN if "Engine" not in facts or engine_kind(facts["Engine"]).is_model else SCRIPTED,
         "## Where it comes from\n" + _table(("", ""), facts.items()),
         "## What is in it\n"
         + "\n\n".join(_count_table(kind, contents.turns[kind]) for kind in ("type", "form", "language")),

@@ -12,14 +12,15 @@ from typing import Any
 
 import pyarrow as pa
 
-from synthgen.errors import Damaged
+from synthgen.errors import Damaged, Failure
 from synthgen.ingest.images import Unfit
-from synthgen.ingest.sources import Unreadable, read_objects, ref_of
+from synthgen.ingest.load import fetch_images
+from synthgen.ingest.sources import ref_of
 from synthgen.stages.memory import PACKED_AT_ONCE
 from synthgen.stages.pack.metadata import Embedded, embedded
 from synthgen.stages.pack.samples import PackContext, Shard
 from synthgen.store import StageFolder
-from synthgen.tables import PACK, SHARD_INDEX, image_id
+from synthgen.tables import PACK, SHARD_INDEX
 
 
 @dataclass(frozen=True)
@@ -35,39 +36,37 @@ class Sample:
 
 def with_images(
     context: PackContext, shard: Shard, samples: Sequence[Sample]
-) -> Iterator[tuple[Sample, Embedded | Unfit]]:
+) -> Iterator[tuple[Sample, Embedded | Failure]]:
     """Every sample in order with its image, or why it has none."""
     if shard.poison:
         told = f"the worker died on this image alone: {shard.why}"
-        yield from ((sample, Unfit("decoder_died", told)) for sample in samples)
+        yield from ((sample, Failure("decoder_died", told)) for sample in samples)
         return
     held = _Held(context, shard)
     for start in range(0, len(samples), PACKED_AT_ONCE):
         some = samples[start : start + PACKED_AT_ONCE]
-        found: dict[str, Embedded | Unfit] = {
+        found: dict[str, Embedded | Failure] = {
             sample.image_id: image for sample in some if (image := held.find(sample.image_id))
         }
         found |= _fetched(context, [sample for sample in some if sample.image_id not in found])
         yield from ((sample, found[sample.image_id]) for sample in some)
 
 
-def _fetched(context: PackContext, samples: Sequence[Sample]) -> dict[str, Embedded | Unfit]:
-    """The images of some samples from the source, by image id."""
+def _fetched(context: PackContext, samples: Sequence[Sample]) -> dict[str, Embedded | Failure]:
+    """Return the images of some samples from the source, by image id."""
     expected = {sample.planned["object_id"]: sample.image_id for sample in samples}
     refs = list({ref.object_id: ref for ref in (ref_of(sample.planned) for sample in samples)}.values())
-    found = read_objects(refs, context.source, context.images) if refs else ()
-    return {expected[ref.object_id]: _verified(data, expected[ref.object_id], context) for ref, data in found}
+    fetched = fetch_images(refs, context.source, context.images, expected_ids=expected) if refs else ()
+    return {expected[one.object_id]: _embedded(one.file, context) for one in fetched}
 
 
-def _verified(data: bytes | Unreadable, expected: str, context: PackContext) -> Embedded | Unfit:
-    if isinstance(data, Unreadable):
-        return Unfit(data.reason, data.detail)
-    if image_id(data) != expected:
-        return Unfit("changed", "the bytes are no longer those that were asked about")
+def _embedded(file: bytes | Failure, context: PackContext) -> Embedded | Failure:
+    if isinstance(file, Failure):
+        return file
     try:
-        return embedded(data, context.images, context.pack)
+        return embedded(file, context.images, context.pack)
     except Unfit as unfit:
-        return unfit
+        return unfit.failure
 
 
 class _Held:

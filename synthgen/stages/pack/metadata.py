@@ -20,7 +20,7 @@ from PIL import Image
 from synthgen.config.pipeline import ImagesConfig, PackConfig
 from synthgen.ingest.images import Header, decode
 from synthgen.ingest.images.decode import ORIENTATION, orientation
-from synthgen.ingest.images.headers import open_checked, own_pixel_limit
+from synthgen.ingest.images.headers import open_checked
 
 PLAIN_MODES = ("1", "L", "P", "RGB", "CMYK")  # that every reader turns into the same RGB
 SUFFIXES = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp"}
@@ -42,10 +42,9 @@ class Embedded:
 
 def embedded(data: bytes, limits: ImagesConfig, pack: PackConfig) -> Embedded:
     """The file to put into a sample; Unfit if it cannot be decoded within the limits."""
-    with own_pixel_limit():
-        image, header = open_checked(data, limits)
-        turn = orientation(image)
-        plain = image.mode in PLAIN_MODES and not image.has_transparency_data
+    image, header = open_checked(data, limits)
+    turn = orientation(image)
+    plain = image.mode in PLAIN_MODES and not image.has_transparency_data
     width, height = (header.height, header.width) if turn >= 5 else (header.width, header.height)
     if pack.images == "resized" and width * height > limits.model_pixels:
         return _encoded(decode(data, limits).image, lossy=header.format in ("JPEG", "MPO"))

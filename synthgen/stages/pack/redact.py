@@ -10,13 +10,13 @@ from pathlib import PurePath
 from urllib.parse import quote
 
 from synthgen.errors import UserMistake
-from synthgen.ingest.sources.location import PROTOCOL, place_of, split_uri
+from synthgen.ingest.sources.location import PROTOCOL, parse_location, split_uri
 
 
 def root_of(source: str | None) -> str:
     """The local folder that a source's objects lie below; empty where there is none, or none any more."""
     try:
-        place = place_of(source)
+        place = parse_location(source)
     except UserMistake:  # a list of URLs; or the run was made from another working folder
         return ""
     if place.protocol != "file":

@@ -15,6 +15,7 @@ import pyarrow as pa
 from synthgen import __version__
 from synthgen.config.pipeline import ImagesConfig, PackConfig, SourceConfig
 from synthgen.config.prompt_pack import turn_text
+from synthgen.engines.kinds import kind_of
 from synthgen.stages.contract import Job
 from synthgen.stages.pack import redact
 from synthgen.store import Folder
@@ -85,7 +86,7 @@ def origin_of(job: Job) -> dict[str, str]:
         "Tagger": ", ".join(map(redact.shelf_name, pipeline.tag.taggers)),
         "Taxonomy": redact.shelf_name(job.definitions.taxonomy.name),
         "Made by": f"synthgen {__version__}",
-        "Engine": pipeline.generate.engine.kind,
+        "Engine": kind_of(pipeline.generate.engine).name,
     }
 
 

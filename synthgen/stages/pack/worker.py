@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from synthgen.ingest.images import Unfit
+from synthgen.errors import Failure
 from synthgen.stages.pack import redact
 from synthgen.stages.pack.images import Sample, with_images
 from synthgen.stages.pack.metadata import Embedded
@@ -82,7 +82,7 @@ def write_shard(context: PackContext, shard: Shard) -> Receipt:
     written, index, unpacked = [], list[Row](), list[Row]()
     for sample, image in with_images(context, shard, _samples(context, shard)):
         ids = {"image_id": sample.image_id, "sample_id": sample.sample_id}
-        if isinstance(image, Unfit):
+        if isinstance(image, Failure):
             unpacked.append({**ids, "turns": len(sample.pairs), "reason": image.reason, "detail": image.detail})
             continue
         row = _row(sample, image, context)

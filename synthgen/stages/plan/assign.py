@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from synthgen.config.families import InstructionType
 from synthgen.config.mapping import ImageSize, RuleSet
 from synthgen.config.pipeline import PlanConfig
-from synthgen.config.prompt_pack import InstructionType
 from synthgen.stages.contract import Job
 from synthgen.stages.plan.sampling import (
     Floats,
@@ -114,9 +114,9 @@ class Weights:
 
     def __init__(self, rules: RuleSet, types: Sequence[str], factors: Mapping[str, float]) -> None:
         self._types = types
-        self._ask = np.array([[line.ask.get(path, 0.0) for path in types] for line in rules.lines])
-        self._boost = np.array([[line.boost.get(path, 1.0) for path in types] for line in rules.lines])
-        self._never = np.array([[path in line.never for path in types] for line in rules.lines])
+        self._ask = np.array([[line.ask.get(path, 0.0) for path in types] for line in rules.rules])
+        self._boost = np.array([[line.boost.get(path, 1.0) for path in types] for line in rules.rules])
+        self._never = np.array([[path in line.never for path in types] for line in rules.rules])
         self._factors = np.array([factors.get(path, 1.0) for path in types])
         self._known: dict[tuple[int, ...], Floats] = {}
 
@@ -220,4 +220,4 @@ class Assigner:
         return min(MOST_TIMES, sum(self._rarity.get(tag, self._rarest) for tag in tags) / len(tags))
 
     def _fired(self, subject: PlannedImage) -> tuple[int, ...]:
-        return self.context.rules.fired(subject.tags, ImageSize(subject.width, subject.height))
+        return self.context.rules.match(subject.tags, ImageSize(subject.width, subject.height))

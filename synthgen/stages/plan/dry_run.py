@@ -81,7 +81,7 @@ class Askers:
         if object_id not in self._fired:
             row = self._objects[object_id]
             facts = ImageSize(row["width"] or 0, row["height"] or 0)
-            self._fired[object_id] = self._rules.fired([tag["path"] for tag in row["tags"]], facts)
-        weights = {number: self._rules.lines[number].ask.get(path, 0.0) for number in self._fired[object_id]}
+            self._fired[object_id] = self._rules.match([tag["path"] for tag in row["tags"]], facts)
+        weights = {number: self._rules.rules[number].ask.get(path, 0.0) for number in self._fired[object_id]}
         best = max(weights, key=lambda number: weights[number], default=None)
-        return NO_RULE if best is None or weights[best] == 0 else self._rules.lines[best].where
+        return NO_RULE if best is None or weights[best] == 0 else self._rules.rules[best].where

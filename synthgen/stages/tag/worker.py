@@ -1,19 +1,20 @@
 """The tagging worker: fetches, verifies, decodes and tags the images of a partition."""
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from synthgen.errors import Failure
-from synthgen.ingest.images import Decoded, DecoderPool, Unfit
-from synthgen.ingest.sources import Unreadable, read_objects, ref_of
+from synthgen.ingest.images import Decoded, DecoderPool
+from synthgen.ingest.load import load_images
+from synthgen.ingest.sources import ref_of
 from synthgen.stages.tag.context import TagContext
 from synthgen.stages.tag.todo import is_retry, objects_of
 from synthgen.store import Receipt, RunFolder, TablePart
 from synthgen.store.denylist import read_denylist
-from synthgen.tables import IMAGES, LIST, OBJECT_TAGS, TAG, count_tagged, image_id, table, tags_table
+from synthgen.tables import IMAGES, LIST, OBJECT_TAGS, TAG, count_tagged, table, tags_table
 from synthgen.taggers import KnownTags, Taggers, prepare_image, read_cached_tags, tag_images
 from synthgen.workers import Task, keep_to_given_gpus
 
@@ -103,42 +104,28 @@ class TagWorker:
         """Tag the objects that need their pixels."""
         batch = _Batch()
         metas = {row["object_id"]: row["source_meta"] for row in objects}
-        for key, decoded in self._decoder.decode_many(self._readable(objects, rows)):
-            if isinstance(decoded, Unfit):
-                _quarantine(rows[key], decoded.reason, decoded.detail)
-                self._counters["images"] += 1
-                continue
-            _describe(rows[key], decoded)
-            prepare = partial(self._tagger.prepare, known=known.get(key, {}))
-            item = prepare_image(prepare, decoded.image, metas[key])
+        for object_id in metas.keys() & self._denied.object_ids:
+            _quarantine(rows[object_id], "purged", "it was purged")
+        refs = [ref_of(row) for row in objects if row["object_id"] not in self._denied.object_ids]
+        for loaded in load_images(refs, self._context.source, self._decoder, denied_ids=self._denied.image_ids):
+            row, image = rows[loaded.object_id], loaded.image
+            row["image_id"] = loaded.image_id
+            item: Any = image
+            if isinstance(image, Decoded):
+                _describe(row, image)
+                prepare = partial(self._tagger.prepare, known=known.get(loaded.object_id, {}))
+                item = prepare_image(prepare, image.image, metas[loaded.object_id])
             self._counters["images"] += 1  # not before: the first one loads the tagger
             if isinstance(item, Failure):
-                _quarantine(rows[key], item.reason, item.detail)
+                _quarantine(row, item.reason, item.detail)
                 continue
             batch.inputs.append(item)
-            batch.rows.append(rows[key])
+            batch.rows.append(row)
             if len(batch.rows) >= self._context.batch:
                 self._tag_batch(batch, tags)
                 batch = _Batch()
         if batch.rows:
             self._tag_batch(batch, tags)
-
-    def _readable(self, objects: list[dict[str, Any]], rows: Rows) -> Iterator[tuple[str, bytes]]:
-        """Yield the bytes of the objects that can be read; the others are quarantined here."""
-        refs = [ref_of(row) for row in objects if row["object_id"] not in self._denied.object_ids]
-        for object_id in {row["object_id"] for row in objects} & self._denied.object_ids:
-            _quarantine(rows[object_id], "purged", "it was purged")
-        for ref, data in read_objects(refs, self._context.source, self._context.images):
-            row = rows[ref.object_id]
-            if isinstance(data, Unreadable):
-                _quarantine(row, data.reason, data.detail)
-            elif (content := image_id(data)) in self._denied.image_ids:
-                _quarantine(row, "purged", "an image of the same bytes was purged")
-            else:
-                row["image_id"] = content
-                yield ref.object_id, data
-                continue
-            self._counters["images"] += 1
 
     def _tag_batch(self, batch: _Batch, tags: Tags) -> None:
         for row, tagged in zip(batch.rows, tag_images(self._tagger, batch.inputs), strict=True):

@@ -1,4 +1,4 @@
-"""`synth learn`: whatever form the seed has, it teaches the same; what the file says, and mistakes in one line."""
+"""`synth learn`: every form of seed teaches the same; the file that is written; mistakes in one line."""
 
 import json
 from pathlib import Path
@@ -9,10 +9,9 @@ import pytest
 
 from synthgen import cli
 from synthgen.commands.learn import TfidfSettings, learn
-from synthgen.commands.learn.records import Fields, Row, row_of
+from synthgen.commands.learn.records import Fields, Row, parse_row
 from synthgen.errors import UserMistake
-from synthgen.tables import PACK
-from tests.fixtures.seeds import COUNTING, FORMS, READING, order, seed_rows, strongest, weights_of, write_seed
+from tests.fixtures.seeds import COUNTING, FORMS, READING, learn_request, seed_rows, strongest, weights_of, write_seed
 from tests.fixtures.workspace import write
 
 # --- what a seed may look like ----------------------------------------------------------------------------------------
@@ -23,7 +22,7 @@ from tests.fixtures.workspace import write
 )
 def test_every_form_of_seed_teaches_the_same(workspace: Path, form: str, name: str) -> None:
     seed = write_seed(workspace / "seed" / name, seed_rows(form))
-    path, report = learn(order(seed))
+    path, report = learn(learn_request(seed))
     assert path == Path("pipelines/mappings/learned.yaml")
     weights = weights_of(path)
     assert strongest(weights, "document") == READING
@@ -33,25 +32,27 @@ def test_every_form_of_seed_teaches_the_same(workspace: Path, form: str, name: s
 
 @pytest.mark.parametrize("form", FORMS)
 def test_the_question_of_every_form_is_read_without_the_mark_of_the_image(form: str) -> None:
-    row = row_of("s:1", 0, json.loads(json.dumps(FORMS[form](0, "How many?"), default=lambda data: "bytes")), Fields())
+    row = parse_row(
+        "s:1", 0, json.loads(json.dumps(FORMS[form](0, "How many?"), default=lambda data: "bytes")), Fields()
+    )
     assert isinstance(row, Row)
     assert [(turn.question, turn.answer) for turn in row.turns] == [("How many?", "Yes.")]
 
 
-def test_a_run_is_a_seed_too_by_its_committed_shards(workspace: Path) -> None:
-    """Only what a commit names counts: a file that lies in the folder beside them is not read."""
-    from synthgen.store import Lease, Receipt, StageFolder, TablePart
+def test_a_run_is_a_seed_by_its_committed_shards(workspace: Path) -> None:
+    """A file beside the shards that no commit names is not read."""
+    from synthgen.store import Lease, Receipt, Stage, TablePart
     from synthgen.store.folder import open_folder
 
     out = open_folder(str(workspace / "out"))
     out.create("run.json", b"{}")
-    stage = StageFolder(out, PACK)
+    stage = Stage(out, "5-shards")
     rows = seed_rows("trl")
     kept = stage.write("data", "e01-00000", 1, pa.Table.from_pylist(rows))
     stage.write("data", "e01-00001", 1, pa.Table.from_pylist(rows))
     with Lease.take(out) as lease:
         stage.commit(Receipt("e01-00000", 1, {"data": TablePart((kept,), "x", True)}, {}, {}), lease, 1)
-    _, report = learn(order(workspace / "out"))
+    _, report = learn(learn_request(workspace / "out"))
     assert "24 rows, 24 learned from" in report[0]
 
 
@@ -60,21 +61,21 @@ def test_a_run_is_a_seed_too_by_its_committed_shards(workspace: Path) -> None:
 
 def test_the_same_seed_gives_the_same_bytes(workspace: Path) -> None:
     seed = write_seed(workspace / "s.json", seed_rows("llava"))
-    first, second = (learn(order(seed, name=name))[0].read_text() for name in ("one", "two"))
+    first, second = (learn(learn_request(seed, name=name))[0].read_text() for name in ("one", "two"))
     assert first == second
 
 
-def test_the_file_says_where_it_comes_from_and_extends_what_it_is_told_to(workspace: Path) -> None:
-    path, _ = learn(order(write_seed(workspace / "s.json", seed_rows("llava")), extends="small"))
+def test_the_file_names_its_seed_and_the_mapping_that_it_extends(workspace: Path) -> None:
+    path, _ = learn(learn_request(write_seed(workspace / "s.json", seed_rows("llava")), extends="small"))
     text = path.read_text()
     assert "# Seed        s.json: 1 file" in text and "# Rows        24 of 24" in text
     assert "extends: small" in text
     assert weights_of(path)["document/**"]  # the rule of the mapping that it extends
 
 
-def test_words_of_the_seed_cannot_leave_the_comment_that_they_stand_in(workspace: Path) -> None:
+def test_words_of_the_seed_cannot_end_their_comment(workspace: Path) -> None:
     seed = workspace / "s\nrules: []\x1b[2J.json"
-    path, report = learn(order(write_seed(seed, seed_rows("llava"))))
+    path, report = learn(learn_request(write_seed(seed, seed_rows("llava"))))
     assert weights_of(path)
     assert "\x1b" not in path.read_text() + "".join(report)
 
@@ -82,18 +83,18 @@ def test_words_of_the_seed_cannot_leave_the_comment_that_they_stand_in(workspace
 # --- mistakes ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_file_that_is_there_is_never_overwritten(workspace: Path) -> None:
+def test_an_existing_file_is_never_overwritten(workspace: Path) -> None:
     seed = write_seed(workspace / "s.json", seed_rows("llava"))
     mine = write(workspace / "pipelines/mappings/mine.yaml", "mine")
     with pytest.raises(UserMistake, match=r"mine.yaml: exists already; choose another name"):
-        learn(order(seed, name="mine"))
+        learn(learn_request(seed, name="mine"))
     assert mine.read_text() == "mine"
 
 
 @pytest.mark.parametrize(
-    ("more", "said"),
+    ("options", "message"),
     [
-        ({"name": "Not A Name"}, "is not a name"),
+        ({"name": "Not A Name"}, "is not a valid file name"),
         ({"extends": "smal"}, "--extends smal: no such mapping: did you mean 'small'"),
         ({"name": "small2", "extends": "small2"}, "cannot extend itself"),
         ({"types_column": "typs"}, "--types-column typs: the seed has no such field: did you mean 'types'"),
@@ -105,29 +106,29 @@ def test_a_file_that_is_there_is_never_overwritten(workspace: Path) -> None:
         ),
     ],
 )
-def test_a_mistake_is_one_line_and_nothing_is_written(workspace: Path, more: dict[str, Any], said: str) -> None:
+def test_a_mistake_is_one_line_and_nothing_is_written(workspace: Path, options: dict[str, Any], message: str) -> None:
     seed = write_seed(workspace / "s.json", seed_rows("llava"))
     with pytest.raises(UserMistake) as caught:
-        learn(order(seed, **more))
-    assert said in str(caught.value) and "\n" not in str(caught.value)
+        learn(learn_request(seed, **options))
+    assert message in str(caught.value) and "\n" not in str(caught.value)
     assert not list((workspace / "pipelines/mappings").glob("learned*"))
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "said"),
+    ("name", "text", "message"),
     [
         ("s.json", "{ torn", "is not JSON"),
-        ("s.json", "{}", "is JSON, but no list of rows"),
+        ("s.json", "{}", "is JSON, but not a list of rows"),
         ("s.parquet", "no", "is not a Parquet file"),
         ("s.csv", "a,b", "is not a seed; known forms"),
         ("empty/x.txt", "", "no seed here"),
     ],
 )
-def test_a_seed_that_is_none_is_one_line(workspace: Path, name: str, text: str, said: str) -> None:
+def test_a_file_that_is_no_seed_is_one_line(workspace: Path, name: str, text: str, message: str) -> None:
     path = write(workspace / name, text)
     with pytest.raises(UserMistake) as caught:
-        learn(order(path.parent if "/" in name else path))
-    assert said in str(caught.value) and "\n" not in str(caught.value)
+        learn(learn_request(path.parent if "/" in name else path))
+    assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_the_command_prints_a_report_and_the_file_and_exits_2_on_a_mistake(
@@ -142,9 +143,9 @@ def test_the_command_prints_a_report_and_the_file_and_exits_2_on_a_mistake(
     assert capsys.readouterr().out.splitlines()[-1] == "pipelines/mappings/mine.yaml"
     with pytest.raises(SystemExit) as done:
         cli.main()
-    said = capsys.readouterr().err.splitlines()
+    lines = capsys.readouterr().err.splitlines()
     assert (
         done.value.code == 2
-        and len(said) == 1
-        and said[0].startswith("synth: pipelines/mappings/mine.yaml: exists already")
+        and len(lines) == 1
+        and lines[0].startswith("synth: pipelines/mappings/mine.yaml: exists already")
     )

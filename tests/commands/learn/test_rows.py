@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from synthgen.commands.learn import command, learn
-from synthgen.commands.learn.records import BadRow, Fields, Row, row_of
+from synthgen.commands.learn import learn, row_tags, row_types
+from synthgen.commands.learn import seed as seeds
+from synthgen.commands.learn.records import BadRow, Fields, Row, parse_row
+from synthgen.commands.learn.summary import RowCounts
 from synthgen.config import taxonomy
+from synthgen.config.vocabulary import Lexicon
 from synthgen.taggers import Tagged
-from tests.fixtures.seeds import COUNTING, READING, SCENE, llava, order, png, seed_rows, weights_of, write_seed
+from tests.fixtures.seeds import COUNTING, READING, SCENE, learn_request, llava, png, seed_rows, weights_of, write_seed
 from tests.fixtures.workspace import SHELVES, write
 
 
@@ -28,7 +32,7 @@ def test_rows_that_cannot_be_used_are_left_out_each_with_its_reason(workspace: P
         {**good[0], "tags": ["spaceship"]},
     ]
     seed = write(workspace / "s.jsonl", "".join(json.dumps(row) + "\n" for row in [*good, *bad]) + "{ torn\n")
-    _, report = learn(order(seed))
+    _, report = learn(learn_request(seed))
     assert "30 rows, 24 learned from, 6 left out" in report[0]
     for reason in ("not_a_record", "no_types", "unknown_types", "no_tags", "unknown_tags", "not_json"):
         assert any(reason in line and "1" in line for line in report), reason
@@ -36,15 +40,15 @@ def test_rows_that_cannot_be_used_are_left_out_each_with_its_reason(workspace: P
 
 
 def test_an_image_without_a_tag_counts_for_the_rule_of_all_images(workspace: Path) -> None:
-    """No tag is an answer of a tagger, not a missing one."""
+    """An empty list of tags is an answer of a tagger, unlike a missing field."""
     rows = [{**row, "tags": []} for row in seed_rows("llava", rows=[("", SCENE)])]
-    path, report = learn(order(write_seed(workspace / "s.json", rows)))
+    path, report = learn(learn_request(write_seed(workspace / "s.json", rows)))
     assert "4 learned from, 0 left out" in report[0]
     assert weights_of(path) == {"**": {SCENE: 10.0}}
 
 
 class Reds:
-    """A tagger to whom red images are letters."""
+    """A tagger that finds a letter in every red image."""
 
     def prepare(self, image: Image.Image, source_meta: str | None) -> Any:
         return image.getpixel((0, 0))
@@ -60,9 +64,9 @@ class Reds:
 
 
 def test_the_tagger_finds_tags_where_the_seed_has_none(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Images come as bytes or as paths below the seed; what cannot be read or decoded costs its row alone."""
-    monkeypatch.setattr(command, "Taggers", lambda specs: Reds())
-    clip(workspace)
+    """Images are bytes or paths below the seed; one that cannot be read or decoded costs its row alone."""
+    monkeypatch.setattr(row_tags, "Taggers", lambda specs: Reds())
+    write_clip_tagger(workspace)
     images = [
         "one.png",
         "one.png",
@@ -79,22 +83,22 @@ def test_the_tagger_finds_tags_where_the_seed_has_none(workspace: Path, monkeypa
     seed = write_seed(workspace / "seed/s.json", rows)
     (workspace / "seed/one.png").write_bytes(png())
     (workspace / "seed/torn.png").write_bytes(png()[:60])
-    path, report = learn(order(seed, overrides=["tag.tagger=clip"]))
+    path, report = learn(learn_request(seed, overrides=["tag.tagger=clip"]))
     assert "9 rows, 3 learned from, 6 left out" in report[0]
-    found = {line.split()[1]: int(line.split()[0]) for line in report[1:6]}
-    assert found == {"path_outside": 2, "unreadable": 1, "truncated": 1, "no_image": 1, "several_images": 1}
+    left_out = {line.split()[1]: int(line.split()[0]) for line in report[1:6]}
+    assert left_out == {"path_outside": 2, "unreadable": 1, "truncated": 1, "no_image": 1, "several_images": 1}
     assert weights_of(path)
 
 
-def clip(workspace: Path) -> None:
-    """A tagger that looks, so that the seed need not have tags."""
+def write_clip_tagger(workspace: Path) -> None:
+    """Write a tagger that needs an image, so that the seed need not have tags."""
     write(workspace / "model/open_clip_config.json", "{}")
     write(workspace / "model/weights.bin", "")
     write(workspace / "taggers/clip.yaml", "about: x\nengine: open_clip\ntaxonomy: small\nmodel: model\n")
 
 
 class Picky(Reds):
-    """A tagger that cannot prepare images narrower than 20 pixels, and fails on a batch with one that is 20 wide."""
+    """A tagger that cannot prepare images narrower than 20 pixels, and fails on a batch with an image of 20."""
 
     def prepare(self, image: Image.Image, source_meta: str | None) -> Any:
         if image.width < 20:
@@ -110,8 +114,8 @@ class Picky(Reds):
 def test_an_image_that_the_tagger_cannot_take_costs_its_row_alone(
     workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(command, "Taggers", lambda specs: Picky())
-    clip(workspace)
+    monkeypatch.setattr(row_tags, "Taggers", lambda specs: Picky())
+    write_clip_tagger(workspace)
     rows = [
         {**llava(number, "Read?"), "image": f"{width}.png", "types": READING}
         for number, width in enumerate((18, 20, 22, 24, 26))
@@ -119,7 +123,7 @@ def test_an_image_that_the_tagger_cannot_take_costs_its_row_alone(
     seed = write_seed(workspace / "seed/s.json", rows)
     for width in (18, 20, 22, 24, 26):
         Image.new("RGB", (width, 20), (200, 30, 30)).save(workspace / f"seed/{width}.png")
-    _, report = learn(order(seed, overrides=["tag.tagger=clip"]))
+    _, report = learn(learn_request(seed, overrides=["tag.tagger=clip"]))
     assert "5 rows, 3 learned from, 2 left out" in report[0]
     assert any(line.split()[:2] == ["2", "tagger_failed"] for line in report)
 
@@ -137,30 +141,24 @@ keys = st.sampled_from(
 
 
 @given(st.one_of(junk, st.dictionaries(keys, junk)))
-def test_whatever_a_row_is_it_becomes_a_row_or_a_reason(record: Any) -> None:
-    found = row_of("s:1", 0, record, Fields("types", "tags"))
-    assert isinstance(found, Row | BadRow)
-    assert all(turn.question for turn in found.turns) if isinstance(found, Row) else found.reason
+def test_any_record_becomes_a_row_or_a_reason(record: Any) -> None:
+    row = parse_row("s:1", 0, record, Fields("types", "tags"))
+    assert isinstance(row, Row | BadRow)
+    assert all(turn.question for turn in row.turns) if isinstance(row, Row) else row.failure.reason
 
 
 @given(st.lists(st.one_of(junk, st.sampled_from(seed_rows("llava", 1))), max_size=12))
-def test_counted_and_left_out_add_up_to_the_rows_of_the_seed(
+def test_used_and_left_out_add_up_to_the_rows_of_the_seed(
     tmp_path_factory: pytest.TempPathFactory, records: list[Any]
 ) -> None:
-
     folder = tmp_path_factory.mktemp("seed")
-    seed = command.seed.open_seed(str(write(folder / "s.jsonl", "".join(json.dumps(one) + "\n" for one in records))))
+    lines = "".join(json.dumps(record) + "\n" for record in records)
+    seed = seeds.open_seed(str(write(folder / "s.jsonl", lines)))
     small = write(folder / "small.yaml", SHELVES["taggers/taxonomies/small.yaml"])
-    tree, types = taxonomy.load(str(small)).tree, {path: None for path in (READING, SCENE, COUNTING)}
-    tally = command.RowCounts()
-    typed = command._typed(
-        command.seed.rows(seed, command.Columns(Fields("types", "tags"), False, False)),
-        lambda row: command._given_types(command.vocabulary.Lexicon(types), None, tally.unknown["types"], row),
-        tally,
-    )
-    for one in command._given_tags(typed, command.vocabulary.Lexicon(tree.nodes), tally):
-        if isinstance(one, BadRow):
-            tally.leave_out(one)
-        else:
-            tally.counted += 1
-    assert tally.rows == len(records)
+    types, tags = Lexicon([READING, SCENE, COUNTING]), Lexicon(taxonomy.load(str(small)).tree.nodes)
+    counts = RowCounts()
+    rows = seeds.read_rows(seed, seeds.Columns(Fields("types", "tags"), texts=False, images=False))
+    find = partial(row_types.look_up_types, types, None, counts.unknown["types"])
+    for row in row_tags.look_up_tags(row_types.with_types(rows, find), tags, counts.unknown["tags"]):
+        counts.add(row)
+    assert counts.rows == len(records)

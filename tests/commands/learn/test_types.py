@@ -1,4 +1,4 @@
-"""Types that the seed does not give come from a file, from the likeness of words or from a model."""
+"""Types that the seed does not give come from a types file, from the words of the questions or from a model."""
 
 import asyncio
 import json
@@ -15,8 +15,8 @@ from tests.fixtures.seeds import (
     READING,
     ROWS,
     SCENE,
+    learn_request,
     llava,
-    order,
     seed_rows,
     strongest,
     weights_of,
@@ -29,7 +29,9 @@ def test_types_come_from_a_file_of_row_ids(workspace: Path) -> None:
     rows = [{key: value for key, value in row.items() if key != "types"} for row in seed_rows("llava")]
     by_id = {f"r{number}": ROWS[number % len(ROWS)][1] for number in range(len(rows) - 1)}
     _, report = learn(
-        order(write_seed(workspace / "s.json", rows), types_file=write(workspace / "types.json", json.dumps(by_id)))
+        learn_request(
+            write_seed(workspace / "s.json", rows), types_file=write(workspace / "types.json", json.dumps(by_id))
+        )
     )
     assert "24 rows, 23 learned from, 1 left out" in report[0]
     assert "no_types" in report[1] and "no row 'r23'" in report[1]
@@ -39,13 +41,13 @@ def test_types_are_found_by_the_likeness_of_words(workspace: Path) -> None:
     asked = {READING: "Read it: what is written?", COUNTING: "Please count: how many?", SCENE: "What place is it?"}
     rows = [{**llava(n, asked[ROWS[n % 6][1]]), "tags": [ROWS[n % 6][0]]} for n in range(24)]
     rows += [{**llava(99, "Zyzzyva?"), "tags": ["cat"]}]
-    path, report = learn(order(write_seed(workspace / "s.json", rows)))
+    path, report = learn(learn_request(write_seed(workspace / "s.json", rows)))
     assert strongest(weights_of(path), "document") == READING
     assert "25 rows, 24 learned from, 1 left out" in report[0] and "no_type_fits" in report[1]
 
 
 class Sorter:
-    """An engine that sorts by a word of the question, and fails on one of them."""
+    """An engine that chooses by a word of the question, and fails on some words."""
 
     def __init__(self, name: ModelName, settings: pipeline.EngineConfig) -> None:
         self.facts = EngineInfo("sorter", "1", frozenset({"schema"}), None, "1")
@@ -68,42 +70,44 @@ class Sorter:
         pass
 
 
-def sort_with(monkeypatch: pytest.MonkeyPatch, questions: Sequence[str]) -> list[classify.Classified]:
+def classify_with(monkeypatch: pytest.MonkeyPatch, questions: Sequence[str]) -> list[classify.Classified]:
     async def sorter(name: ModelName, settings: pipeline.EngineConfig) -> Sorter:
         return Sorter(name, settings)
 
     monkeypatch.setattr(classify, "open_engine", sorter)
-    about = tuple(map(classify.ClassifySubject, questions))
+    subjects = tuple(map(classify.ClassifySubject, questions))
     return asyncio.run(
-        classify.sort_all(
-            classify.ClassifyTask(ModelName("m", "r"), pipeline.EngineConfig(), prompt_pack.load("small").tree, about)
+        classify.classify_all(
+            classify.ClassifyTask(
+                ModelName("m", "r"), pipeline.EngineConfig(), prompt_pack.load("small").tree, subjects
+            )
         )
     )
 
 
 def test_a_model_sorts_questions_by_family_and_then_by_type(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = sort_with(monkeypatch, ["What is written?", "How many?", "Hm?", "broken", "babble"])
-    assert [one.types for one in found] == [(READING,), (COUNTING,), (), (), ()]
-    assert [bool(one.failure) for one in found] == [False, False, False, True, True]
+    results = classify_with(monkeypatch, ["What is written?", "How many?", "Hm?", "broken", "babble"])
+    assert [result.types for result in results] == [(READING,), (COUNTING,), (), (), ()]
+    assert [bool(result.failure) for result in results] == [False, False, False, True, True]
 
 
 def test_an_engine_that_dies_while_sorting_is_one_line(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Exception, match="the engine died while it sorted questions: dead"):
-        sort_with(monkeypatch, ["die"])
+        classify_with(monkeypatch, ["die"])
 
 
 def test_types_are_found_by_the_scripted_engine_in_an_actor(workspace: Path) -> None:
-    """The whole way through Ray; the scripted engine chooses by lot, so it is the sums that are looked at."""
+    """The whole way through Ray; the scripted engine chooses at random, so only the sums are checked."""
     rows = [{**llava(number, f"How many {number}?"), "tags": [ROWS[number % 6][0]]} for number in range(24)]
     seed = write_seed(workspace / "s.json", rows)
     path, report = learn(
-        order(
+        learn_request(
             seed,
             find_types="model",
             overrides=["generate.engine.options={fail: 0.1}"],
             settings=TfidfSettings(min_support=1),
         )
     )
-    counted, left_out = (int(word.split()[0]) for word in report[0].split(", ")[1:])
-    assert counted + left_out == 24 and counted
+    used, left_out = (int(word.split()[0]) for word in report[0].split(", ")[1:])
+    assert used + left_out == 24 and used
     assert weights_of(path)

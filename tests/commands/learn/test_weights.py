@@ -1,4 +1,4 @@
-"""The arithmetic of `synth learn`: which weights come of which counts, and which types are twins."""
+"""The arithmetic of `synth learn`: the weights that counts give, and the types that are twins."""
 
 from collections import Counter
 from dataclasses import replace
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from synthgen.commands.learn import TfidfSettings, tfidf, twins
-from synthgen.commands.learn.similarity import TypeTexts
+from synthgen.commands.learn.similarity import TypeVectors
 from synthgen.config.prompt_pack import InstructionType
 
 PATHS = ["a/x", "a/y", "b/z", "c"]
@@ -34,20 +34,18 @@ def test_a_pair_below_the_support_gets_no_weight_under_its_tag(seen: Counter[tfi
         for kind in asked:
             images = (
                 counts.of_type[counts.types.index(kind)]
-                if tag == tfidf.EVERY
+                if tag == tfidf.ALL_IMAGES
                 else counts.both[counts.types.index(kind), counts.tags.index(tag)]
             )
             assert images >= support
 
 
 @given(seeds, st.integers(1, 3), st.floats(0.01, 50))
-def test_weights_are_a_few_a_tag_and_none_above_ten(
-    seen: Counter[tfidf.Example], top_k: int, temperature: float
-) -> None:
+def test_a_tag_has_few_weights_and_none_above_ten(seen: Counter[tfidf.Example], top_k: int, temperature: float) -> None:
     weights = tfidf.learn(seen, TfidfSettings(top_k, temperature, 1))
-    assert all(len(asked) <= top_k for tag, asked in weights.items() if tag != tfidf.EVERY)
-    assert all(0 < weight <= tfidf.STRONGEST for asked in weights.values() for weight in asked.values())
-    assert not weights or max(weight for asked in weights.values() for weight in asked.values()) == tfidf.STRONGEST
+    assert all(len(asked) <= top_k for tag, asked in weights.items() if tag != tfidf.ALL_IMAGES)
+    assert all(0 < weight <= tfidf.MAX_WEIGHT for asked in weights.values() for weight in asked.values())
+    assert not weights or max(weight for asked in weights.values() for weight in asked.values()) == tfidf.MAX_WEIGHT
 
 
 @given(seeds, st.randoms())
@@ -67,21 +65,21 @@ MIXED = Counter(
 )
 
 
-def test_temperature_shares_a_tag_out_and_towards_zero_leaves_its_strongest_type_alone() -> None:
+def test_a_low_temperature_leaves_a_tag_its_strongest_type_alone_and_a_high_one_makes_all_equal() -> None:
     warm, cold, hot = (tfidf.learn(MIXED, TfidfSettings(temperature=value))["a/x"] for value in (1.0, 0.01, 1000.0))
     assert set(warm) == {"t/one", "t/two"} and list(cold) == ["t/one"]
     assert warm["t/two"] / warm["t/one"] < hot["t/two"] / hot["t/one"] == pytest.approx(1, abs=0.01)
 
 
-def test_a_tag_that_every_image_has_tells_nothing() -> None:
+def test_a_tag_that_every_image_has_gets_no_rule() -> None:
     seen = Counter({tfidf.example(["c", "a/x"], ["t/one"]): 40, tfidf.example(["c", "b/z"], ["t/two"]): 40})
     assert "c" not in tfidf.learn(seen, TfidfSettings())
-    assert "c" in tfidf.learn(seen, TfidfSettings(is_plain=True))  # which the formula as printed does not see
+    assert "c" in tfidf.learn(seen, TfidfSettings(is_plain=True))  # the formula as printed misses it
 
 
 def test_a_leaf_too_rare_to_count_leaves_its_images_to_its_parent() -> None:
-    leaves = [tfidf.example([f"a/{name}"], ["t/one"]) for name in "pqrstu"]
-    seen = Counter({**dict.fromkeys(leaves, 2), tfidf.example(["b/z"], ["t/two"]): 12})
+    rare = [tfidf.example([f"a/{name}"], ["t/one"]) for name in "pqrstu"]
+    seen = Counter({**dict.fromkeys(rare, 2), tfidf.example(["b/z"], ["t/two"]): 12})
     weights = tfidf.learn(seen, TfidfSettings(min_support=3))
     assert list(weights["a"]) == ["t/one"]
     assert not any(tag.startswith("a/") for tag in weights)
@@ -111,13 +109,13 @@ TWIN_SEED = Counter(
 
 
 def test_types_alike_in_tags_and_words_are_twins_and_become_one() -> None:
-    pairs = twins.find(TWIN_SEED, TfidfSettings(), TypeTexts(TWIN_TYPES))
+    pairs = twins.find(TWIN_SEED, TfidfSettings(), TypeVectors(TWIN_TYPES))
     assert [(pair.kept, pair.other) for pair in pairs] == [("t/extract_text", "t/transcribe_text")]
-    merged = twins.merged(TWIN_SEED, pairs)
+    merged = twins.merge(TWIN_SEED, pairs)
     assert merged.total() == TWIN_SEED.total()
     assert merged[tfidf.example(["b/z"], ["t/extract_text"])] == 50
 
 
 def test_types_alike_in_tags_alone_are_no_twins() -> None:
     others = {**TWIN_TYPES, "t/transcribe_text": replace(TWIN_TYPES["t/count"], path="t/transcribe_text")}
-    assert not twins.find(TWIN_SEED, TfidfSettings(), TypeTexts(others))
+    assert not twins.find(TWIN_SEED, TfidfSettings(), TypeVectors(others))

@@ -1,7 +1,6 @@
-"""Images of every ordinary and odd kind become the upright RGB image that a person sees, or one reason why not."""
+"""Images of every ordinary and odd kind become the upright RGB image that a person sees, or a reason why not."""
 
 import struct
-import threading
 
 import imagehash
 import numpy as np
@@ -11,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageDraw
 
 from synthgen.ingest.images import Unfit, decode, fit, inspect, perceptual_hash
-from synthgen.ingest.images.decode import HASH_GAP
+from synthgen.ingest.images.decode import HASH_GAP, size_to_fit
 from tests.fixtures.images import LIMITS, PHOTOS, drawn, encoded, reason_of
 
 # --- the header -------------------------------------------------------------------------------------------------------
@@ -83,16 +82,9 @@ def test_a_cut_file_is_truncated_and_a_broken_one_is_corrupt() -> None:
     assert reason_of(bytes(png)) == "corrupt"
 
 
-def test_pillows_own_limit_is_back_afterwards_and_never_warns(recwarn: pytest.WarningsRecorder) -> None:
-    before = Image.MAX_IMAGE_PIXELS
+def test_pillows_own_limit_of_pixels_never_warns(recwarn: pytest.WarningsRecorder) -> None:
     data = encoded(Image.new("1", (12000, 8000)), "PNG")  # 96 megapixels: Pillow would warn, our limit allows it
     assert inspect(data, LIMITS).width == 12000
-    threads = [threading.Thread(target=inspect, args=(data, LIMITS)) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert before == Image.MAX_IMAGE_PIXELS
     assert not recwarn.list
 
 
@@ -102,7 +94,7 @@ def test_pillows_own_limit_is_back_afterwards_and_never_warns(recwarn: pytest.Wa
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP", "TIFF"])
 def test_orientation_is_applied(orientation: int, image_format: str) -> None:
-    """The file holds what a camera held this way would: turned upright, it is the drawing again."""
+    """The file is as a camera held this way stores it: turned upright, it is the drawing again."""
     undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # orientation -> the transposition that makes such a file
     upright = drawn()
     stored = upright.transpose(Image.Transpose(undo[orientation])) if orientation > 1 else upright
@@ -152,8 +144,8 @@ def test_sixteen_bits_a_channel_keep_their_colours() -> None:
 )
 def test_floats_are_scaled(values: list[float], expected: list[int]) -> None:
     image = Image.fromarray(np.tile(np.repeat(np.array(values, np.float32), 8), (24, 1)))
-    result = decode(encoded(image, "TIFF"), LIMITS).image
-    assert [result.getpixel((x, 3))[0] for x in (2, 10, 20)] == pytest.approx(expected, abs=1)
+    pixels = np.asarray(decode(encoded(image, "TIFF"), LIMITS).image)
+    assert [int(pixels[3, x, 0]) for x in (2, 10, 20)] == pytest.approx(expected, abs=1)
 
 
 def test_cmyk_looks_as_it_did_before() -> None:
@@ -169,7 +161,7 @@ def test_every_mode_becomes_rgb(mode: str) -> None:
     assert (result.mode, result.size) == ("RGB", (60, 40))
 
 
-def test_transparency_lies_on_white() -> None:
+def test_transparent_pixels_become_white() -> None:
     clear = drawn("RGBA")
     clear.putalpha(0)
     assert decode(encoded(clear, "PNG"), LIMITS).image.getcolors() == [(2400, (255, 255, 255))]
@@ -202,9 +194,7 @@ def test_a_large_jpeg_is_decoded_small_and_looks_the_same() -> None:
 
 @given(st.integers(1, 4000), st.integers(1, 4000), st.integers(1, 3_000_000))
 def test_fit_never_exceeds_never_enlarges_and_keeps_the_aspect(width: int, height: int, most: int) -> None:
-    from synthgen.ingest.images.decode import fitted
-
-    small, tall = fitted((width, height), most)
+    small, tall = size_to_fit((width, height), most)
     assert small * tall <= max(most, 1)
     assert 1 <= small <= width
     assert 1 <= tall <= height

@@ -1,6 +1,6 @@
-"""A corpus of malformed and hostile images, made here: none of them ends a worker, each is decoded or has a documented reason.
+"""A corpus of malformed and hostile images: none ends a worker, each is decoded or has a documented reason.
 
-Families are functions that yield (name, bytes); what must become of every member stands in EXPECTED, where that is certain.
+A family is a function that yields (name, bytes).
 """
 
 import io
@@ -19,6 +19,7 @@ import pytest
 from PIL import Image
 
 from synthgen.config.pipeline import ImagesConfig
+from synthgen.errors import Failure
 from synthgen.ingest.images import Decoded, DecoderPool, Unfit, decode
 from synthgen.tables import QUARANTINE_REASONS
 
@@ -27,7 +28,7 @@ LIMITS = ImagesConfig(max_bytes=4 * 2**20, max_pixels=4_000_000, max_frames=100,
 
 
 def encoded(image: Image.Image, image_format: str, *further: Image.Image, **options: Any) -> bytes:
-    """The file of an image, or of several frames; of copies, because saving leaves traces that the next save would read."""
+    """Return the file of an image or of several frames, saved from copies: saving leaves traces for the next save."""
     buffer = io.BytesIO()
     if further:
         options.update(save_all=True, append_images=[frame.copy() for frame in further])
@@ -37,7 +38,7 @@ def encoded(image: Image.Image, image_format: str, *further: Image.Image, **opti
 
 @cache
 def samples() -> dict[str, bytes]:
-    """One small, healthy file of each kind."""
+    """Return one small, healthy file of each kind."""
     noise = np.random.default_rng(3).integers(0, 256, (36, 44, 3), np.uint8)
     image = Image.blend(Image.fromarray(noise), Image.linear_gradient("L").resize((44, 36)).convert("RGB"), 0.6)
     frames = [image.rotate(90 * at) for at in range(1, 4)]
@@ -71,14 +72,14 @@ def samples() -> dict[str, bytes]:
 
 
 def cut() -> Iterator[Member]:
-    """Every kind of file, ended at each of its first 24 bytes, before its end, and at 40 places between."""
+    """Cut every kind of file at each of its first 24 bytes, before its end, and at 40 places between."""
     for name, data in samples().items():
         places = {*range(24), *range(24, len(data), max(1, len(data) // 40)), len(data) - 2, len(data) - 1}
         yield from ((f"{name}/{at}", data[:at]) for at in sorted(places) if at < len(data))
 
 
 def flipped() -> Iterator[Member]:
-    """Every kind of file with 1 to 8 bits turned over, half of the times in its header."""
+    """Flip 1 to 8 bits of every kind of file, half of the times in its header."""
     draw = random.Random(11)
     for name, data in samples().items():
         for number in range(40):
@@ -89,7 +90,7 @@ def flipped() -> Iterator[Member]:
 
 
 def spliced() -> Iterator[Member]:
-    """Pieces missing, doubled, zeroed, and the front of one kind with the back of another."""
+    """Drop, double or zero a piece, and join the front of one kind with the back of another."""
     draw = random.Random(13)
     kinds = list(samples().items())
     for name, data in kinds:
@@ -103,7 +104,7 @@ def spliced() -> Iterator[Member]:
 
 
 def magic_and_noise() -> Iterator[Member]:
-    """The first bytes of every format, then anything."""
+    """Follow the first bytes of every format with noise."""
     draw = random.Random(17)
     starts = [
         b"\xff\xd8\xff\xe0",
@@ -127,7 +128,7 @@ def magic_and_noise() -> Iterator[Member]:
 
 
 def png(width: int, height: int, *chunks: tuple[bytes, bytes], depth: int = 8, colour: int = 0) -> bytes:
-    """A PNG with these chunks after its header."""
+    """Return a PNG with these chunks after its header."""
     header = (b"IHDR", struct.pack(">2I5B", width & 0xFFFFFFFF, height & 0xFFFFFFFF, depth, colour, 0, 0, 0))
     body = b"".join(
         struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -137,7 +138,7 @@ def png(width: int, height: int, *chunks: tuple[bytes, bytes], depth: int = 8, c
 
 
 def gif(width: int, height: int, *frames: bytes, ending: bytes = b";") -> bytes:
-    """A GIF of two colours."""
+    """Return a GIF of two colours."""
     return (
         b"GIF89a" + struct.pack("<HHBBB", width, height, 0x80, 0, 0) + b"\0\0\0\xff\xff\xff" + b"".join(frames) + ending
     )
@@ -153,13 +154,13 @@ def bmp(width: int, height: int, bits: int = 24, compression: int = 0) -> bytes:
 
 
 def tiff(*tags: tuple[int, int, int, int], following: int = 0, behind: bytes = b"") -> bytes:
-    """A TIFF with one directory of (tag, type, count, value)."""
+    """Return a TIFF with one directory of (tag, type, count, value)."""
     entries = b"".join(struct.pack("<HHII", *tag) for tag in tags)
     return b"II*\0\x08\0\0\0" + struct.pack("<H", len(tags)) + entries + struct.pack("<I", following) + behind
 
 
 def tiff_of(width: int, height: int, following: int = 0, behind: bytes = bytes(4096), **changed: int) -> bytes:
-    """A grey TIFF in one strip, whose pixels lie right behind its directory; `t259=5` sets the tag 259."""
+    """Return a grey TIFF in one strip, its pixels right behind its directory; `t259=5` sets the tag 259."""
     tags = {
         256: width,
         257: height,
@@ -187,14 +188,14 @@ def webp_canvas(width: int, height: int, flags: int = 2) -> bytes:
 
 
 def jpeg_of(width: int, height: int) -> bytes:
-    """The sample JPEG with another size in its frame header."""
+    """Return the sample JPEG with another size in its frame header."""
     data = samples()["jpeg_grey"]
     at = data.index(b"\xff\xc0")
     return data[: at + 5] + struct.pack(">HH", height, width) + data[at + 9 :]
 
 
 def header_bombs() -> Iterator[Member]:
-    """A few bytes that announce more pixels than the limit."""
+    """Announce more pixels than the limit in a few bytes."""
     for width, height in ((65000, 65000), (65535, 4000), (4000, 65535), (2001, 2000), (16000, 16000)):
         yield f"jpeg/{width}x{height}", jpeg_of(width, height)
         yield f"png/{width}x{height}", png(width, height, (b"IDAT", zlib.compress(bytes(100))))
@@ -212,7 +213,7 @@ def header_bombs() -> Iterator[Member]:
 
 
 def absurd_sizes() -> Iterator[Member]:
-    """No width, no height, negative, a line, more than the format may say."""
+    """Announce no width, no height, negative sizes, a line, more than the format allows."""
     for width, height in ((0, 0), (0, 40), (40, 0), (1, 1), (3_999_999, 1), (1, 3_999_999), (15, 2000)):
         yield f"png/{width}x{height}", png(width, height, (b"IDAT", zlib.compress(bytes(100))))
         yield f"bmp/{width}x{height}", bmp(width, height)
@@ -226,7 +227,7 @@ def absurd_sizes() -> Iterator[Member]:
 
 
 def inflating() -> Iterator[Member]:
-    """Small files that unpack to a lot: pixels, texts, profiles, strips."""
+    """Unpack small files to a lot: pixels, texts, profiles, strips."""
     zeros = zlib.compress(bytes(2**26), 9)
     yield "png/pixels", png(2000, 2000, (b"IDAT", zeros))
     yield "png/too_many_rows", png(20, 20, (b"IDAT", zeros))
@@ -246,7 +247,7 @@ def inflating() -> Iterator[Member]:
 
 
 def metadata() -> Iterator[Member]:
-    """Metadata without end, in circles, of every size."""
+    """Add metadata without end, in circles, of every size."""
     healthy, data = samples()["jpeg"], (b"IDAT", zlib.compress(bytes(21 * 20)))
     for marker in (0xE0, 0xE1, 0xE2, 0xED, 0xFE):
         for head in (
@@ -275,7 +276,7 @@ def metadata() -> Iterator[Member]:
 
 
 def exif_directories() -> Iterator[Member]:
-    """Directories that point at themselves, at each other, nowhere, or hold far too much."""
+    """Point directories at themselves, at each other, nowhere, or fill them with far too much."""
     itself = (0x8769, 4, 1, 8)
     yield "itself", tiff(itself, (0x8825, 4, 1, 8), (0xA005, 4, 1, 8), following=8)
     yield "circle", tiff(itself, following=26, behind=tiff((0x8769, 4, 1, 8), following=8)[8:])
@@ -291,7 +292,7 @@ def exif_directories() -> Iterator[Member]:
 
 
 def frames() -> Iterator[Member]:
-    """None, a hundred thousand, or as many as a number can say."""
+    """Announce no frames, a hundred thousand, or as many as a number can hold."""
     yield "gif/none", gif(20, 20)
     yield "gif/none_open", gif(20, 20, ending=b"")
     yield "gif/endless", gif(20, 20, gif_frame(20, 20) * 100_000)
@@ -322,7 +323,7 @@ def frames() -> Iterator[Member]:
 
 
 def strangers() -> Iterator[Member]:
-    """Files that are something else; their names would end in .jpg."""
+    """Pass files of other kinds, whose names would end in .jpg."""
     texts = [
         "",
         " ",
@@ -380,7 +381,7 @@ def strangers() -> Iterator[Member]:
 
 
 def polyglots() -> Iterator[Member]:
-    """Two things at once: what comes first decides."""
+    """Join two kinds of files: the first one decides."""
     script, archive = (
         b"<?php system($_GET['c']); ?><script>alert(1)</script>",
         b"PK\3\4" + bytes(26) + b"a.txt" + b"PK\5\6" + bytes(18),
@@ -393,7 +394,7 @@ def polyglots() -> Iterator[Member]:
 
 
 def slow() -> Iterator[Member]:
-    """A progressive JPEG whose empty scans make the decoder walk all coefficients again, twenty thousand times."""
+    """Make the decoder walk all coefficients twenty thousand times, by empty scans of a progressive JPEG."""
     data = encoded(Image.effect_noise((1500, 1500), 60).convert("RGB"), "JPEG", progressive=True)
     at = data.rindex(b"\xff\xda")
     scan = data[at : at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")]
@@ -414,7 +415,7 @@ FAMILIES: tuple[Callable[[], Iterator[Member]], ...] = (
     polyglots,
     slow,
 )
-Results = dict[str, Decoded | Unfit]
+Results = dict[str, Decoded | Failure]
 
 
 @pytest.fixture(scope="module")
@@ -429,20 +430,20 @@ def memory() -> dict[str, float]:
 
 @pytest.fixture(scope="module")
 def results(corpus: dict[str, bytes], memory: dict[str, float]) -> Results:
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    Path("/proc/self/clear_refs").write_text("5")  # reset the peak
     before, start = peak_megabytes(), time.monotonic()
-    found: Results = {}
+    results: Results = {}
     with DecoderPool[str](LIMITS, 2) as decoder:
         for name, result in decoder.decode_many(corpus.items()):
-            assert name not in found
-            found[name] = result
+            assert name not in results
+            results[name] = result
         memory["child"] = max(peak_megabytes(pid) for pid in decoder.pids)
     memory.update(before=before, peak=peak_megabytes(), seconds=time.monotonic() - start)
-    return found
+    return results
 
 
 def peak_megabytes(pid: int | str = "self") -> float:
-    """The most memory that a process has had, or this one since clear_refs."""
+    """Return the most memory that a process has had, or this one since clear_refs."""
     status = Path(f"/proc/{pid}/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
@@ -451,7 +452,7 @@ def reasons(results: Results, prefix: str) -> Counter[str]:
     return Counter(kind(result) for name, result in results.items() if name.startswith(prefix))
 
 
-def kind(result: Decoded | Unfit) -> str:
+def kind(result: Decoded | Failure) -> str:
     return "decoded" if isinstance(result, Decoded) else result.reason
 
 
@@ -469,7 +470,7 @@ def test_the_corpus_is_large(corpus: dict[str, bytes]) -> None:
 def test_each_is_decoded_or_has_a_documented_reason(corpus: dict[str, bytes], results: Results) -> None:
     assert results.keys() == corpus.keys()
     for name, result in results.items():
-        if isinstance(result, Unfit):
+        if isinstance(result, Failure):
             assert result.reason in QUARANTINE_REASONS, name
             assert result.detail.isprintable() and 0 < len(result.detail) <= 200, name
         else:
@@ -483,19 +484,18 @@ def test_memory_stays_small(results: Results, memory: dict[str, float], capsys: 
     with capsys.disabled():
         outcomes = ", ".join(f"{count} {name}" for name, count in reasons(results, "").most_common())
         print(f"\n{len(results)} hostile images in {memory['seconds']:.0f} s: {outcomes}")
-        print(
-            f"parent {memory['before']:.0f} MB before, {memory['peak']:.0f} MB at most; the largest child {memory['child']:.0f} MB"
-        )
+        parent = f"parent {memory['before']:.0f} MB before, {memory['peak']:.0f} MB at most"
+        print(f"{parent}; the largest child {memory['child']:.0f} MB")
     assert memory["peak"] - memory["before"] < 100
     assert memory["child"] < 200
 
 
 def test_no_decoder_died_of_the_corpus(results: Results) -> None:
-    """Not a promise about Pillow, but news if it changes: the guards against death are tested with a child that does die."""
+    """No promise about Pillow, but worth knowing; the guards against death are tested with a child that does die."""
     assert [name for name, result in results.items() if kind(result) == "decoder_died"] == []
 
 
-def test_what_is_certain(results: Results) -> None:
+def test_families_of_one_kind_have_one_reason(results: Results) -> None:
     assert set(reasons(results, "header_bombs/")) == {"too_many_pixels"}
     assert set(reasons(results, "slow/")) == {"decode_timeout"}
     assert set(reasons(results, "strangers/text/")) == {"not_an_image"}
@@ -515,7 +515,7 @@ def test_a_file_cut_in_half_is_never_decoded(results: Results) -> None:
     for name, data in samples().items():
         for member, result in results.items():
             if member.startswith(f"cut/{name}/") and int(member.rpartition("/")[2]) < len(data) // 4:
-                assert isinstance(result, Unfit), member
+                assert isinstance(result, Failure), member
                 assert result.reason in ("truncated", "corrupt", "not_an_image"), member
 
 
@@ -524,7 +524,7 @@ def test_the_children_decide_as_this_process_does(corpus: dict[str, bytes], resu
     names = [name for name in corpus if name.startswith(("cut/", "flipped/", "strangers/"))][::7]
     for name in names:
         try:
-            here: Decoded | Unfit = decode(corpus[name], LIMITS)
+            here: Decoded | Failure = decode(corpus[name], LIMITS)
         except Unfit as error:
-            here = error
+            here = error.failure
         assert kind(here) == kind(results[name]), name

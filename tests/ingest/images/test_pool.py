@@ -1,4 +1,4 @@
-"""The pool of decoders: it gives what decoding gives, and an image that crashes, hangs or hoards costs its own record."""
+"""The decoder pool gives the results of `decode`; an image that crashes, hangs or hoards memory costs itself only."""
 
 import os
 import signal
@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from synthgen.errors import SynthError
-from synthgen.ingest.images import Decoded, DecoderPool, Unfit, decode
+from synthgen.errors import Failure, SynthError
+from synthgen.ingest.images import Decoded, DecoderPool, decode
 from synthgen.ingest.images.child_process import SLOTS
 from tests.fixtures.images import LIMITS, PHOTOS, drawn, encoded, reason_of
 
@@ -25,7 +25,7 @@ def pool() -> Iterator[DecoderPool[int]]:
         yield decoder
 
 
-def test_the_pool_gives_what_decode_gives(pool: DecoderPool[int]) -> None:
+def test_the_pool_gives_the_results_of_decode(pool: DecoderPool[int]) -> None:
     images = [
         drawn(),
         drawn("L"),
@@ -49,7 +49,7 @@ def test_the_pool_gives_what_decode_gives(pool: DecoderPool[int]) -> None:
         )
 
 
-def test_results_are_the_callers_to_keep_and_to_change(pool: DecoderPool[int]) -> None:
+def test_callers_may_keep_and_change_results(pool: DecoderPool[int]) -> None:
     datas = [encoded(Image.new("RGB", (20, 20), (at, 0, 0)), "PNG") for at in range(30)]
     results = dict(pool.decode_many(enumerate(datas)))
     for at, result in results.items():
@@ -59,7 +59,7 @@ def test_results_are_the_callers_to_keep_and_to_change(pool: DecoderPool[int]) -
         assert result.image.getpixel((3, 3)) == (0, 255, 0)
 
 
-def test_no_more_is_taken_than_the_slots_hold(pool: DecoderPool[int]) -> None:
+def test_no_more_images_are_taken_than_the_slots_hold(pool: DecoderPool[int]) -> None:
     taken: list[int] = []
 
     def items() -> Iterator[tuple[int, bytes]]:
@@ -67,18 +67,36 @@ def test_no_more_is_taken_than_the_slots_hold(pool: DecoderPool[int]) -> None:
             taken.append(at)
             yield at, encoded(drawn(), "PNG")
 
-    given_back = 0
+    yielded = 0
     for _ in pool.decode_many(items()):
-        given_back += 1
-        assert len(taken) - given_back <= 2 * SLOTS
-    assert given_back == 100
+        yielded += 1
+        assert len(taken) - yielded <= 2 * SLOTS
+    assert yielded == 100
 
 
 def test_an_oversized_file_is_refused_before_it_is_copied() -> None:
     with DecoderPool[str](LIMITS.model_copy(update={"max_bytes": 1000}), 1) as decoder:
         results = dict(decoder.decode_many([("large", bytes(1001)), ("fine", encoded(drawn(), "PNG"))]))
-    assert isinstance(results["large"], Unfit) and results["large"].reason == "too_many_bytes"
+    assert isinstance(results["large"], Failure) and results["large"].reason == "too_many_bytes"
     assert isinstance(results["fine"], Decoded)
+
+
+def test_a_failure_among_the_files_is_passed_on(pool: DecoderPool[int]) -> None:
+    failure = Failure("unreadable", "no longer there")
+    results = dict(pool.decode_many([(1, failure), (2, encoded(drawn(), "PNG"))]))
+    assert results[1] is failure
+    assert isinstance(results[2], Decoded)
+
+
+def test_a_child_imports_nothing_heavy() -> None:
+    """It starts in a moment, and its memory limit counts on top of few modules."""
+    program = (
+        "import sys, synthgen.ingest.images.child\n"
+        "heavy = {'pyarrow', 'pandas', 'pydantic', 'fsspec', 'httpcore', 'ray', 'torch', 'yaml'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
 
 
 def test_a_caller_that_stops_half_way_leaves_a_working_pool(pool: DecoderPool[int]) -> None:
@@ -99,9 +117,9 @@ def test_an_error_of_the_source_reaches_the_caller_and_leaves_a_working_pool(poo
 
 
 def test_killed_children_cost_nothing(pool: DecoderPool[int]) -> None:
-    """SIGKILL is no fault of an image: whatever the children held is decoded by their successors."""
+    """No image is blamed for SIGKILL: the next children decode the images in the slots."""
     photo = encoded(Image.open(PHOTOS / "retina.jpg"), "PNG")
-    results: dict[int, Decoded | Unfit] = {}
+    results: dict[int, Decoded | Failure] = {}
     kills = 0
     for key, result in pool.decode_many((at, photo) for at in range(16)):
         results[key] = result
@@ -115,7 +133,7 @@ def test_killed_children_cost_nothing(pool: DecoderPool[int]) -> None:
 
 @pytest.fixture
 def odd_child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The hook: a module that the children run instead, and that fails where the bytes tell it to."""
+    """Write a module for the children to run that fails where the bytes tell it to."""
     (tmp_path / "odd_child.py").write_text(
         textwrap.dedent(
             """
@@ -141,7 +159,9 @@ def odd_child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "odd_child"
 
 
-def test_crash_and_exit_cost_one_record_each(odd_child: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_crash_and_an_exit_cost_one_image_each(
+    odd_child: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     fine = encoded(drawn(), "PNG")
     items = [
@@ -156,35 +176,35 @@ def test_crash_and_exit_cost_one_record_each(odd_child: str, tmp_path: Path, mon
     with DecoderPool[str](LIMITS, 2, odd_child) as decoder:
         results = dict(decoder.decode_many(items))
     assert {key for key, result in results.items() if isinstance(result, Decoded)} == {"a", "b", "c", "d"}
-    told = {key: str(result) for key, result in results.items() if isinstance(result, Unfit)}
-    assert told["crash"] == "decoder_died: 2 decoders died of it, the last by SIGSEGV"
-    assert told["leave"] == "decoder_died: 2 decoders died of it, the last by exit status 3"
-    assert told["write"].startswith("decoder_died")
+    failures = {key: str(result) for key, result in results.items() if isinstance(result, Failure)}
+    assert failures["crash"] == "decoder_died: 2 decoders died of it, the last by SIGSEGV"
+    assert failures["leave"] == "decoder_died: 2 decoders died of it, the last by exit status 3"
+    assert failures["write"].startswith("decoder_died")
     assert (tmp_path / "forbidden").stat().st_size == 0
 
 
-def test_a_memory_bomb_costs_one_record_and_no_more_memory_than_predicted(odd_child: str) -> None:
+def test_a_memory_bomb_costs_one_image_and_no_more_memory_than_predicted(odd_child: str) -> None:
     small = LIMITS.model_copy(update={"max_pixels": 1_000_000, "max_bytes": 2**20})
     with DecoderPool[str](small, 1, odd_child) as decoder:
         results = dict(decoder.decode_many([("hoard", b"hoard!"), ("a", encoded(drawn(), "PNG"))]))
         assert decoder.peak_bytes < 2**28
     assert isinstance(results["a"], Decoded)
-    assert isinstance(results["hoard"], Unfit) and results["hoard"].reason == "decoder_died"
+    assert isinstance(results["hoard"], Failure) and results["hoard"].reason == "decoder_died"
 
 
-def test_memory_that_is_refused_is_no_fault_of_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_that_is_refused_is_a_failure_of_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
     data = encoded(drawn("P"), "PNG")
     monkeypatch.setattr(Image.Image, "convert", lambda *_: bytearray(1 << 60))
     assert reason_of(data) == "decoder_died"
 
 
-def test_a_hang_costs_one_record_and_its_seconds(odd_child: str) -> None:
+def test_a_hang_costs_one_image_and_its_seconds(odd_child: str) -> None:
     fine = encoded(drawn(), "PNG")
     quick = LIMITS.model_copy(update={"decode_seconds": 0.5})
     start = time.monotonic()
     with DecoderPool[str](quick, 1, odd_child) as decoder:
         results = dict(decoder.decode_many([("a", fine), ("hang", b"hang!!"), ("b", fine)]))
-    assert isinstance(results["hang"], Unfit) and results["hang"].reason == "decode_timeout"
+    assert isinstance(results["hang"], Failure) and results["hang"].reason == "decode_timeout"
     assert isinstance(results["a"], Decoded) and isinstance(results["b"], Decoded)
     assert time.monotonic() - start < 15
 
@@ -193,12 +213,12 @@ def test_a_child_whose_own_timer_does_not_run_is_ended(odd_child: str, monkeypat
     quick = LIMITS.model_copy(update={"decode_seconds": 0.2})
     with DecoderPool[str](quick, 1, odd_child) as decoder:
         results = dict(decoder.decode_many([("stopped", b"stop!!"), ("b", encoded(drawn(), "PNG"))]))
-    assert isinstance(results["stopped"], Unfit) and results["stopped"].reason == "decode_timeout"
+    assert isinstance(results["stopped"], Failure) and results["stopped"].reason == "decode_timeout"
     assert isinstance(results["b"], Decoded)
 
 
-def test_a_caller_that_takes_its_time_blames_no_image_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(DecoderPool, "_overdue_at", lambda _, child: child.since + (1.0 if child.is_ready else 60.0))
+def test_a_slow_caller_costs_no_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(DecoderPool, "_overdue_at", lambda _, child: child.alive_at + (1.0 if child.is_ready else 60.0))
     fine = encoded(drawn(), "PNG")
     with DecoderPool[int](LIMITS, 2) as decoder:
         results = {}
@@ -208,7 +228,7 @@ def test_a_caller_that_takes_its_time_blames_no_image_for_it(monkeypatch: pytest
     assert [key for key in sorted(results) if isinstance(results[key], Decoded)] == list(range(12))
 
 
-def test_children_that_cannot_start_stop_the_job_with_their_last_words(
+def test_children_that_cannot_start_stop_the_job_with_their_last_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "no_child.py").write_text("raise RuntimeError('no Pillow here')")
@@ -221,7 +241,7 @@ def test_children_that_cannot_start_stop_the_job_with_their_last_words(
 
 
 def test_children_end_with_their_parent() -> None:
-    """Also when it is killed; a child at work has its alarm, an idle one sees its input end."""
+    """Also when it is killed: a busy child has its timer, an idle one sees its input end."""
     script = """
         import sys, time
         from synthgen.config.pipeline import ImagesConfig
@@ -250,7 +270,7 @@ def is_running(pid: int) -> bool:
         return False
 
 
-def test_children_know_no_secrets(pool: DecoderPool[int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_children_get_no_secrets(pool: DecoderPool[int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "planted")
     with DecoderPool[int](LIMITS, 1) as decoder:
         assert b"planted" not in Path(f"/proc/{decoder.pids[0]}/environ").read_bytes()
@@ -258,8 +278,8 @@ def test_children_know_no_secrets(pool: DecoderPool[int], monkeypatch: pytest.Mo
 
 def test_the_predicted_peak_follows_the_limits() -> None:
     small = LIMITS.model_copy(update={"max_pixels": 1_000_000, "max_bytes": 2**20})
-    with DecoderPool[int](small, 1) as one, DecoderPool[int](small, 4) as four:
-        assert 4 * one.peak_bytes == four.peak_bytes < DecoderPool[int](LIMITS, 4).peak_bytes
+    with DecoderPool[int](small, 1) as single, DecoderPool[int](small, 4) as four:
+        assert 4 * single.peak_bytes == four.peak_bytes < DecoderPool[int](LIMITS, 4).peak_bytes
 
 
 def test_the_pool_works_from_threads_and_beside_held_locks() -> None:

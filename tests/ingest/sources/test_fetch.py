@@ -1,4 +1,4 @@
-"""What was listed is read, or it is said why not; memory waits for the caller."""
+"""Listed objects are read, or a failure says why not; memory waits for the caller."""
 
 import os
 import threading
@@ -10,12 +10,13 @@ import pyarrow as pa
 import pytest
 
 from synthgen.config.pipeline import ImagesConfig, SourceConfig
-from synthgen.ingest.sources import ObjectRef, Unreadable, fetch, read_objects
+from synthgen.errors import Failure
+from synthgen.ingest.sources import ObjectRef, fetch, read_objects
 from synthgen.store import remote
 from tests.fixtures.sources import LIMITS, listed, parquet, read, read_refs, refs, tree
 
 
-def test_what_is_no_longer_as_listed_is_noticed(tmp_path: Path) -> None:
+def test_an_object_that_changed_since_its_listing_is_noticed(tmp_path: Path) -> None:
     tree(tmp_path, "same.jpg", "changed.jpg", "gone.jpg", "pipe.jpg", "folder.jpg")
     (tmp_path / "large.jpg").write_bytes(bytes(1001))
     table = parquet(tmp_path / "t.parquet", [b"1", b"2"], pa.binary())
@@ -28,16 +29,16 @@ def test_what_is_no_longer_as_listed_is_noticed(tmp_path: Path) -> None:
     (tmp_path / "folder.jpg").mkdir()
     results = {Path(name).name.partition(".")[0]: result for name, result in read_refs(wanted).items()}
     assert results.pop("same") == b"same.jpg"
-    told = {name: result.reason for name, result in results.items() if isinstance(result, Unreadable)}
-    lost = dict.fromkeys(("gone", "pipe", "folder"), "unreadable")
-    assert told == {"changed": "changed", "t": "changed", "large": "too_many_bytes", **lost}
+    reasons = {name: result.reason for name, result in results.items() if isinstance(result, Failure)}
+    unreadable = dict.fromkeys(("gone", "pipe", "folder"), "unreadable")
+    assert reasons == {"changed": "changed", "t": "changed", "large": "too_many_bytes", **unreadable}
 
 
-def test_a_row_that_the_file_does_not_have_is_told(tmp_path: Path) -> None:
+def test_a_row_that_the_file_does_not_have_is_a_failure(tmp_path: Path) -> None:
     path = parquet(tmp_path / "p.parquet", [b"1"], pa.binary())
     version = listed(path)[0].version
     results = read_refs([ObjectRef("in", str(path), version, 0), ObjectRef("out", str(path), version, 7)])
-    assert results == {"in": b"1", "out": Unreadable("part_unreadable", "the file has no such row")}
+    assert results == {"in": b"1", "out": Failure("part_unreadable", "the file has no such row")}
 
 
 def test_no_url_in_a_reference_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,9 +49,9 @@ def test_no_url_in_a_reference_is_fetched(monkeypatch: pytest.MonkeyPatch) -> No
             for uri in ("http://127.0.0.1:1/a.jpg", "memory://a.jpg", "/nope.jpg", "file:///nope.jpg")
         ]
     )
-    reasons = {name: result.reason for name, result in results.items() if isinstance(result, Unreadable)}
+    reasons = {name: result.reason for name, result in results.items() if isinstance(result, Failure)}
     nowhere = dict.fromkeys(("memory://a.jpg", "/nope.jpg", "file:///nope.jpg"), "unreadable")
-    assert reasons == {"http://127.0.0.1:1/a.jpg": "url_refused", **nowhere}, "no host was named that may be asked"
+    assert reasons == {"http://127.0.0.1:1/a.jpg": "url_refused", **nowhere}, "no host is allowed"
 
 
 def test_memory_waits_for_the_caller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,5 +98,5 @@ def test_a_defect_in_a_reader_costs_its_own_objects_only(tmp_path: Path, monkeyp
 
     monkeypatch.setattr(fetch, "_read_local", failing)
     results = list(read(tmp_path).values())
-    assert Unreadable("unreadable", "RuntimeError: no idea") in results
+    assert Failure("unreadable", "RuntimeError: no idea") in results
     assert sum(isinstance(result, bytes) for result in results) == 2

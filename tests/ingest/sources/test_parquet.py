@@ -2,13 +2,15 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from synthgen.config.pipeline import ImagesConfig, SourceConfig
-from synthgen.ingest.sources import Unreadable, read_objects
+from synthgen.errors import Failure
+from synthgen.ingest.sources import read_objects
 from synthgen.store import remote
 from tests.fixtures.sources import PICTURE, listed, mistake, names, parquet, read, read_refs, refs, tree
 
@@ -19,12 +21,14 @@ def test_each_row_of_a_parquet_file_is_an_object(tmp_path: Path, kind: pa.DataTy
     cells = [{"bytes": data, "path": None} for data in datas] if kind == PICTURE else datas
     path = parquet(tmp_path / "p.parquet", cells, kind)
     objects = listed(path)
-    assert [(one.uri, one.row, one.bytes) for one in objects] == [(str(path), row, None) for row in range(5)]
-    assert len({one.version for one in objects}) == 1
+    assert [(listed.uri, listed.row, listed.bytes) for listed in objects] == [
+        (str(path), row, None) for row in range(5)
+    ]
+    assert len({listed.version for listed in objects}) == 1
     assert list(read(path).values()) == datas
 
 
-def test_a_row_without_bytes_is_on_record_and_its_path_is_never_followed(tmp_path: Path) -> None:
+def test_a_row_without_bytes_is_a_failure_and_its_path_is_never_followed(tmp_path: Path) -> None:
     tree(tmp_path, "real.jpg")
     path = str(tmp_path / "real.jpg")
     cells = [
@@ -35,12 +39,12 @@ def test_a_row_without_bytes_is_on_record_and_its_path_is_never_followed(tmp_pat
     ]
     results = list(read(parquet(tmp_path / "p.parquet", cells)).values())
     assert results[2:] == [b"", b"x"]
-    assert results[0] == results[1] == Unreadable("no_bytes", "the cell holds no bytes; a path in it is not followed")
+    assert results[0] == results[1] == Failure("no_bytes", "the cell holds no bytes; a path in it is not followed")
 
 
 def test_columns_are_carried_along(tmp_path: Path) -> None:
     path = parquet(tmp_path / "p.parquet", [b"a", b"b"], pa.binary(), caption=["é", None], licence=["CC0", "CC0"])
-    metas = [one.source_meta for one in listed(path, meta_columns=("licence", "caption"))]
+    metas = [item.source_meta for item in listed(path, meta_columns=("licence", "caption"))]
     assert metas == ['{"licence": "CC0", "caption": "é"}', '{"licence": "CC0", "caption": null}']
 
 
@@ -49,15 +53,16 @@ def test_rows_of_many_files_are_read_by_file_and_row_group(tmp_path: Path, monke
         parquet(tmp_path / f"{number}.parquet", [f"{number}{row}".encode() for row in range(10)], pa.binary(), group=3)
     groups: list[int] = []
     iter_batches = pq.ParquetFile.iter_batches
-    monkeypatch.setattr(
-        pq.ParquetFile,
-        "iter_batches",
-        lambda self, size, **named: groups.extend(named["row_groups"]) or iter_batches(self, size, **named),
-    )
+
+    def recorded(self: pq.ParquetFile, size: int, **named: Any) -> Any:
+        groups.extend(named["row_groups"])
+        return iter_batches(self, size, **named)
+
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", recorded)
     wanted = [ref for ref in refs(listed(tmp_path)) if ref.row in (1, 8)]
     assert len(wanted) == 6
     results = read_refs(wanted[::-1] + wanted[:1])  # any order, one of them twice
-    assert {result for result in results.values()} == {b"01", b"08", b"11", b"18", b"21", b"28"}
+    assert set(results.values()) == {b"01", b"08", b"11", b"18", b"21", b"28"}
     assert sorted(groups) == [0, 0, 0, 2, 2, 2]
 
 
@@ -89,7 +94,7 @@ def test_a_folder_may_hold_images_parquet_files_and_other_parquet_files(tmp_path
     pq.write_table(pa.table({"file_name": ["a.jpg"]}), tmp_path / "metadata.parquet")
     (tmp_path / "broken.parquet").write_bytes(b"PAR1 and no more")
     objects = listed(tmp_path)
-    assert [(name, one.row) for name, one in zip(names(objects, tmp_path), objects, strict=True)] == [
+    assert [(name, item.row) for name, item in zip(names(objects, tmp_path), objects, strict=True)] == [
         ("a.jpg", None),
         ("b/c.parquet", 0),
         ("broken.parquet", None),

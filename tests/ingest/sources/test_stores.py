@@ -1,4 +1,4 @@
-"""Buckets are listed and read as folders are, whatever befalls a request. S3 is a real server over HTTP."""
+"""Buckets are listed and read as folders are, whatever happens to a request. S3 is a real server over HTTP."""
 
 import http.client
 import os
@@ -12,18 +12,18 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import boto3
+import boto3  # type: ignore[import-untyped]
 import fsspec
 import pyarrow as pa
 import pytest
-import s3fs
+import s3fs  # type: ignore[import-untyped]
 from fsspec.implementations.memory import MemoryFileSystem
 from moto.server import ThreadedMotoServer
 
 from synthgen import cli
 from synthgen.config.pipeline import SourceConfig
-from synthgen.errors import SynthError, UserMistake
-from synthgen.ingest.sources import Unreadable, list_objects, walk
+from synthgen.errors import Failure, SynthError, UserMistake
+from synthgen.ingest.sources import list_objects, walk
 from synthgen.store import remote
 from tests.fixtures.sources import listed, mistake, names, parquet, read, read_refs, refs
 
@@ -31,7 +31,7 @@ from tests.fixtures.sources import listed, mistake, names, parquet, read, read_r
 
 
 class Faults:
-    """A proxy before the store: `rule(method, path, times_seen)` names what befalls a request, or None."""
+    """A proxy before the store; `rule(method, path, times_seen)` names the fault of a request, or None."""
 
     def __init__(self, upstream: tuple[str, int]) -> None:
         self.rule: Callable[[str, str, int], str | None] = lambda *_: None
@@ -99,7 +99,7 @@ def store() -> Iterator[tuple[str, int]]:
 
 @pytest.fixture
 def faults(store: tuple[str, int], monkeypatch: pytest.MonkeyPatch) -> Iterator[Faults]:
-    """An empty bucket named `photos` behind a proxy, and an environment that leads there; all patience is our own."""
+    """Give an empty bucket `photos` behind a proxy, and an environment that leads there; only our own code retries."""
     proxy = Faults(store)
     for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN"):
         monkeypatch.delenv(name, raising=False)
@@ -122,17 +122,17 @@ def faults(store: tuple[str, int], monkeypatch: pytest.MonkeyPatch) -> Iterator[
 
 
 def client(store: tuple[str, int]) -> Any:
-    """Past the proxy."""
+    """Return a client that does not pass the proxy."""
     return boto3.client("s3", endpoint_url=f"http://{store[0]}:{store[1]}")
 
 
 @pytest.fixture
 def put(store: tuple[str, int], faults: Faults) -> Callable[..., None]:
-    one = client(store)
+    past_the_proxy = client(store)
 
     def put(*keys: str, body: bytes | None = None) -> None:
         for key in keys:
-            one.put_object(Bucket="photos", Key=key, Body=key.encode() if body is None else body)
+            past_the_proxy.put_object(Bucket="photos", Key=key, Body=key.encode() if body is None else body)
 
     return put
 
@@ -153,8 +153,8 @@ def test_a_bucket_is_listed_and_read(put: Callable[..., None]) -> None:
     objects = listed("s3://photos/in")
     shown_keys = ["a-b.jpg", "a.PNG", "a/z.jpg", "é ?#%41+&.jpg"]
     assert names(objects, "s3://photos/in") == shown_keys
-    assert [one.bytes for one in objects] == [len(f"in/{key}".encode()) for key in shown_keys]
-    assert all(re.fullmatch(r"[0-9a-f]{32}", one.version) for one in objects)
+    assert [listed.bytes for listed in objects] == [len(f"in/{key}".encode()) for key in shown_keys]
+    assert all(re.fullmatch(r"[0-9a-f]{32}", item.version) for item in objects)
     assert sorted(map(str, read("s3://photos/in/").values())) == sorted(str(f"in/{key}".encode()) for key in shown_keys)
     assert len(listed("s3://photos")) == 5
 
@@ -185,7 +185,7 @@ def test_a_bucket_is_listed_page_by_page(
 
 
 @pytest.mark.parametrize("fault", ["500", "503", "reset", "cut", "slow"])
-def test_a_store_that_fails_now_and_then_gives_all_the_same(
+def test_a_store_that_fails_now_and_then_gives_every_object(
     put: Callable[..., None], faults: Faults, fault: str
 ) -> None:
     put(*(f"{number}.jpg" for number in range(12)), body=b"y" * 900)
@@ -203,7 +203,7 @@ def test_an_object_that_always_fails_is_unreadable_and_the_others_are_not(
     results = {ref.partition("photos/")[2]: result for ref, result in read_refs(wanted).items()}
     assert {name for name, result in results.items() if isinstance(result, bytes)} == {"a.jpg#None", "e.jpg#None"}
     assert len(results) == 5
-    assert {result.reason for result in results.values() if isinstance(result, Unreadable)} == {"unreadable"}
+    assert {result.reason for result in results.values() if isinstance(result, Failure)} == {"unreadable"}
     assert "planted" not in str(results) and "Signature" not in str(results)
 
 
@@ -218,8 +218,8 @@ def test_changed_gone_and_oversized_objects_cost_one_request_each(
     faults.seen.clear()
     results = {re.findall(r"(\w+)\.jpg", name)[0]: result for name, result in read_refs(wanted).items()}
     assert results.pop("same") == b"same.jpg"
-    told = {name: result.reason for name, result in results.items() if isinstance(result, Unreadable)}
-    assert told == {"changed": "changed", "gone": "unreadable", "large": "too_many_bytes"}
+    reasons = {name: result.reason for name, result in results.items() if isinstance(result, Failure)}
+    assert reasons == {"changed": "changed", "gone": "unreadable", "large": "too_many_bytes"}
     assert len(faults.seen) == 4
 
 
@@ -230,7 +230,7 @@ def test_parquet_and_sidecars_in_a_bucket(put: Callable[..., None], tmp_path: Pa
     put("data/a.json", body=b'{"licence": "CC0"}')
     faults.rule = lambda _, path, times: "500" if times == 1 and "list-type" not in path else None
     objects = listed("s3://photos/data", sidecar=".json")
-    assert [(one.row, one.source_meta) for one in objects[:2]] == [(None, '{"licence":"CC0"}'), (0, None)]
+    assert [(item.row, item.source_meta) for item in objects[:2]] == [(None, '{"licence":"CC0"}'), (0, None)]
     wanted = refs(objects)
     results = read_refs(wanted)
     assert sorted(result for result in results.values() if isinstance(result, bytes)) == [
@@ -238,7 +238,7 @@ def test_parquet_and_sidecars_in_a_bucket(put: Callable[..., None], tmp_path: Pa
         *(f"im{row}".encode() for row in range(9)),
     ]
     put("data/p.parquet", body=path.read_bytes() + b"x")
-    assert {result.reason for result in read_refs(wanted[1:]).values() if isinstance(result, Unreadable)} == {"changed"}
+    assert {result.reason for result in read_refs(wanted[1:]).values() if isinstance(result, Failure)} == {"changed"}
 
 
 def test_mistakes_about_buckets_are_one_line(
@@ -259,7 +259,7 @@ def test_mistakes_about_buckets_are_one_line(
     assert "\n" not in str(caught.value)
 
 
-def in_a_line(*arguments: str) -> str:
+def mistake_of(*arguments: str) -> str:
     with pytest.raises(UserMistake) as caught:
         cli.app(arguments, standalone_mode=False)
     assert "\n" not in str(caught.value)
@@ -281,13 +281,13 @@ def test_mistakes_about_the_bucket_of_the_output_are_those_of_the_source(
     command: tuple[str, ...], put: Callable[..., None], faults: Faults, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put("a/notes.txt")
-    assert in_a_line(*command, "s3://nowhere-at-all/x").startswith(
+    assert mistake_of(*command, "s3://nowhere-at-all/x").startswith(
         "s3://nowhere-at-all/x: there is no bucket nowhere-at-all; make it first"
     )
     if command[0] not in ("run", "plan"):
-        assert in_a_line(*command, "s3://photos/new").endswith("s3://photos/new: holds no synth run")
+        assert mistake_of(*command, "s3://photos/new").endswith("s3://photos/new: holds no synth run")
     faults.rule = lambda *_: "403"
-    assert in_a_line(*command, "s3://photos/a") == mistake("s3://photos/a")
+    assert mistake_of(*command, "s3://photos/a") == mistake("s3://photos/a")
     faults.rule = lambda *_: None
     for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY"):
         monkeypatch.delenv(f"AWS_{name}")
@@ -298,7 +298,7 @@ def test_mistakes_about_the_bucket_of_the_output_are_those_of_the_source(
     ):
         monkeypatch.setenv(f"AWS_{name}", value)
     s3fs.S3FileSystem.clear_instance_cache()
-    assert in_a_line(*command, "s3://photos/a") == mistake("s3://photos/a") != ""
+    assert mistake_of(*command, "s3://photos/a") == mistake("s3://photos/a") != ""
     assert "no credentials found" in mistake("s3://photos/a")
 
 
@@ -307,15 +307,17 @@ def test_a_run_into_its_own_prefix_is_refused_before_anything_is_written(
 ) -> None:
     put("a/x.jpg")
     for source in ("s3://photos/a", "s3a://photos/a*/**/*.jpg", "s3://photos"):
-        told = in_a_line("run", source, "--out", "s3://photos/a/out", "--pipeline", "demo")
-        assert told.startswith(f"--out s3://photos/a/out: lies inside the source {source}, so a later run would list")
-    assert [one["Key"] for one in client(store).list_objects_v2(Bucket="photos")["Contents"]] == ["a/x.jpg"]
+        message = mistake_of("run", source, "--out", "s3://photos/a/out", "--pipeline", "demo")
+        assert message.startswith(
+            f"--out s3://photos/a/out: lies inside the source {source}, so a later run would list"
+        )
+    assert [item["Key"] for item in client(store).list_objects_v2(Bucket="photos")["Contents"]] == ["a/x.jpg"]
 
 
 # --- another store ----------------------------------------------------------------------------------------------------
 
 
-class Imitation(MemoryFileSystem):
+class Imitation(MemoryFileSystem):  # type: ignore[misc]
     """Stands in for gcsfs, which needs an account: folders are listed one by one, versions are etags."""
 
     protocol = "gs"
@@ -352,7 +354,7 @@ def test_a_store_without_pages_is_walked_folder_by_folder(monkeypatch: pytest.Mo
         fs.rm("gs://bucket/a/z.jpg")
         results = list(read_refs(refs(objects)).values())
         assert sorted(str(result) for result in results if isinstance(result, bytes)) == ["b'a-b.jpg'", "b'b/c/d.jpg'"]
-        assert sorted(result.reason for result in results if isinstance(result, Unreadable)) == [
+        assert sorted(result.reason for result in results if isinstance(result, Failure)) == [
             "changed",
             "unreadable",
         ]

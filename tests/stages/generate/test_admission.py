@@ -9,6 +9,7 @@ from PIL import Image
 
 from synthgen.config import pipeline
 from synthgen.engines import endpoint
+from synthgen.engines.kinds import ENGINE_KINDS
 from synthgen.stages import memory
 from synthgen.stages.generate.admission import HostBudget, image_bytes
 
@@ -53,7 +54,7 @@ def test_what_an_endpoint_keeps_and_what_urls_may_bring_are_predicted_too() -> N
     assert memory.generate_bytes(served) > memory.generate_bytes(usual) and memory.tag_bytes(
         fetched
     ) > memory.tag_bytes(usual)
-    assert memory.SENT_KEPT == endpoint.KEPT_IMAGES
+    assert ENGINE_KINDS["endpoint"].images_in_memory > endpoint.CACHED_IMAGES
 
 
 def test_the_note_is_one_line() -> None:

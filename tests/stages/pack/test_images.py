@@ -150,4 +150,4 @@ def test_broken_files_are_refused_with_a_reason_or_packed_but_never_crash(cut: i
     try:
         embedded(bytes(data[: max(1, len(data) - cut)]), LIMITS, PackConfig())
     except Unfit as unfit:
-        assert unfit.reason in tables.QUARANTINE_REASONS
+        assert unfit.failure.reason in tables.QUARANTINE_REASONS

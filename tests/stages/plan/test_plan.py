@@ -91,8 +91,8 @@ def test_the_weight_of_a_type_is_what_rules_ask_added_up_and_boosted_unless_one_
     tags: list[str], side: int
 ) -> None:
     rules = World(Folder("")).context(EDITED).rules
-    fired = rules.fired(tags, mapping.ImageSize(side, side))
-    lines, factors = [rules.lines[number] for number in fired], {"look/a": 0.5, "count/b": 3.0}
+    fired = rules.match(tags, mapping.ImageSize(side, side))
+    lines, factors = [rules.rules[number] for number in fired], {"look/a": 0.5, "count/b": 3.0}
     expected = {}
     for path in TYPES:
         boosts = [line.boost.get(path, 1.0) for line in lines]

@@ -1,0 +1,48 @@
+"""All checks of `synth doctor`, in the order of the report.
+
+Modules that need a package are imported inside functions, so the checks also run where packages are missing.
+"""
+
+from pathlib import Path
+
+from synthgen.commands.doctor import libraries, machine
+from synthgen.commands.doctor.finding import Finding
+from synthgen.commands.doctor.probe import probe
+
+
+def examine(pipeline: str | None = None) -> list[Finding]:
+    """Check everything that a run of a pipeline needs; takes as long as importing vLLM does."""
+    needed = needed_packages(pipeline)
+    uses = {**libraries.USES, **{name: "a tagger of the pipeline" for name in needed if name not in libraries.USES}}
+    optional = libraries.TRAINING if "vllm" in needed else libraries.TRAINING | {"vllm"}
+    probes = {result.name: result for result in probe(tuple(uses))}
+    return [
+        machine.interpreter(),
+        *libraries.required_packages(),
+        *libraries.imports(probes, optional, uses),
+        *libraries.builds(probes["torch"], probes["vllm"], machine.gpu_names()),
+        machine.memory(),
+        machine.shared_memory(),
+        machine.disk(Path.cwd()),
+        machine.open_files(),
+        machine.cluster(),
+        *machine.stores(),
+        machine.credentials(),
+        machine.model_hub(),
+    ]
+
+
+def needed_packages(pipeline: str | None) -> list[str]:
+    """Return the packages that the engine and the taggers of a pipeline need; vLLM without a pipeline, as most need it."""
+    if pipeline is None:
+        return ["vllm"]
+    # Imported here: where packages are missing these fail, and the checks above are to report it.
+    from synthgen.config import library
+    from synthgen.config import pipeline as pipelines
+    from synthgen.engines.kinds import kind_of as engine_kind_of
+    from synthgen.taggers import kind_of
+
+    loaded = pipelines.load(pipeline)
+    documents = [library.load("tagger", name) for name in loaded.tag.taggers]  # their models need not be here yet
+    packages = [name for one in documents for name in library.check(one, kind_of(one)).packages()]
+    return [*engine_kind_of(loaded.generate.engine).needs, *packages]

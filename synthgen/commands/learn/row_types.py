@@ -1,0 +1,120 @@
+"""The instruction types of each row: given by the seed or a types file, else found by words or by a model."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+from synthgen.commands.learn import classify
+from synthgen.commands.learn.classify import Classified
+from synthgen.commands.learn.records import BadRow, Row
+from synthgen.commands.learn.request import LearnPlan
+from synthgen.commands.learn.similarity import TypeVectors
+from synthgen.config.vocabulary import Lexicon, read_words
+from synthgen.engines.kinds import resolve_model
+from synthgen.errors import UserMistake, one_line
+from synthgen.workers import leave_ray, once
+
+TypeFinder = Callable[[Row], Row | BadRow]
+
+
+def with_types(rows: Iterable[Row | BadRow], find: TypeFinder) -> Iterator[Row | BadRow]:
+    """Yield each row with the paths of its types in place of words, or rejected."""
+    for row in rows:
+        yield row if isinstance(row, BadRow) else find(row)
+
+
+def type_finder(plan: LearnPlan, unknown: Counter[str]) -> TypeFinder:
+    """Return the function that finds the types of a row; words that mean no type are counted in `unknown`."""
+    request, types = plan.request, plan.prompts.types
+    if plan.has_types:
+        by_id = read_types_file(request.types_file) if request.types_file else None
+        return partial(look_up_types, Lexicon(types), by_id, unknown)
+    if request.find_types == "model":
+        return partial(_classify_turns, _classify_by_model(plan).__getitem__)
+    return partial(_classify_turns, cache(partial(_classify_by_words, TypeVectors(types))))
+
+
+def look_up_types(
+    lexicon: Lexicon, by_id: Mapping[str, tuple[str, ...]] | None, unknown: Counter[str], row: Row
+) -> Row | BadRow:
+    """Return a row with the types that its own field or the types file gives it.
+
+    Args:
+        lexicon: The types of the pipeline.
+        by_id: The words for types by row id; None where the row has them itself.
+        unknown: Counts the words that mean no type.
+        row: The row as the seed spells it.
+    """
+    words = row.types if by_id is None else by_id.get(row.id)
+    if not words:
+        missing = (
+            "the row names no instruction type" if by_id is None else f"the types file has no row {row.id[:100]!r}"
+        )
+        return row.reject("no_types", missing)
+    types, strange = lexicon.look_up(words)
+    unknown.update(strange)
+    if not types:
+        return row.reject(
+            "unknown_types", f"none of its types is in the pipeline's families: {', '.join(strange)[:200]}"
+        )
+    return replace(row, types=tuple(types))
+
+
+def read_types_file(path: Path) -> dict[str, tuple[str, ...]]:
+    """Return the words for types by row id, from one JSON object or from JSON Lines with `id` and `types`."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserMistake(f"{path}: cannot be read: {error}") from error
+    try:
+        if path.suffix in (".jsonl", ".ndjson"):
+            pairs = [_id_and_types(json.loads(line)) for line in text.splitlines() if line.strip()]
+        else:
+            pairs = list(json.loads(text).items())
+    except (ValueError, AttributeError, KeyError, TypeError) as error:
+        raise UserMistake(
+            f'{path}: is neither {{"row id": ["type"]}} nor lines of {{"id": …, "types": […]}} ({one_line(str(error))})'
+        ) from error
+    return {str(row_id): read_words(value) or () for row_id, value in pairs}
+
+
+def _id_and_types(record: Any) -> tuple[Any, Any]:
+    return record["id"], record["types"]
+
+
+def _classify_turns(classify_question: Callable[[str], Classified], row: Row) -> Row | BadRow:
+    """Return a row with the types of its questions; a question without a type costs nothing beside one with a type."""
+    if not row.turns:
+        return row.reject("no_question", "the row holds no question that a user asks")
+    results = [classify_question(turn.question) for turn in row.turns]
+    types = tuple(path for result in results for path in result.types)
+    failures = [result.failure for result in results if result.failure]
+    if not types and failures:
+        return row.reject("model_failed", str(failures[0]))
+    if not types:
+        return row.reject("no_type_fits", f"{row.turns[0].question[:100]!r}")
+    return replace(row, types=types)
+
+
+def _classify_by_words(vectors: TypeVectors, question: str) -> Classified:
+    nearest = vectors.nearest(question)
+    return Classified((nearest,) if nearest else ())
+
+
+def _classify_by_model(plan: LearnPlan) -> dict[str, Classified]:
+    """Return the model's choice for every question of the seed; each wording is asked once."""
+    rows = plan.read_rows(texts=True, images=False)
+    turns = (turn for row in rows if isinstance(row, Row) for turn in row.turns)
+    questions = list(dict.fromkeys(turn.question for turn in turns))
+    generate = plan.request.pipeline.generate
+    subjects = tuple(map(classify.ClassifySubject, questions))
+    task = classify.ClassifyTask(resolve_model(generate), generate.engine, plan.prompts.tree, subjects)
+    try:
+        results: list[Classified] = once(classify.classify_all, task, generate.engine)
+    finally:
+        leave_ray()
+    return dict(zip(questions, results, strict=True))

@@ -1,0 +1,118 @@
+"""Families of instruction types: the kinds of questions that a prompt pack can ask.
+
+A family is a tree whose inner nodes are groups and whose leaves are the types. The name of its file is not part of a
+type's path, so a type can move to another file.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag
+
+from synthgen.config import library
+from synthgen.config.library import Section
+from synthgen.config.taxonomy import Tree, build_tree
+from synthgen.errors import Mistakes, attempted
+
+Form = Literal["short", "brief", "detailed", "choice"]
+
+
+class InstructionLeaf(Section):
+    """An instruction type."""
+
+    about: str
+    needs: str
+    ask_as: str | None = None  # the words for this type, where a model was trained on fixed ones
+    forms: tuple[Form, ...] = Field(min_length=1)
+    examples: tuple[str, ...] = Field(min_length=2)
+    most: int | None = Field(default=None, gt=0)  # questions per image, where an image offers only so many
+
+
+def _member_of(value: Any) -> str:
+    """Return whether a group or a type is meant, so that a mistake in one is not also reported as one in the other.
+
+    Only a group has nodes below it, under a key that may be misspelt.
+    """
+    if not isinstance(value, Mapping):
+        return "InstructionLeaf"
+    has_keys_of_a_type = bool(value.keys() & InstructionLeaf.model_fields.keys() - {"about"})
+    has_nodes_below = any(isinstance(below, Mapping) for below in value.values())
+    is_group = "types" in value or (has_nodes_below and not has_keys_of_a_type)
+    return "InstructionGroup" if is_group else "InstructionLeaf"
+
+
+class InstructionGroup(Section):
+    """A group of instruction types or of further groups."""
+
+    about: str
+    types: dict[
+        str,
+        Annotated[
+            Annotated["InstructionGroup", Tag("InstructionGroup")] | Annotated[InstructionLeaf, Tag("InstructionLeaf")],
+            Discriminator(_member_of),
+        ],
+    ] = Field(min_length=1)
+
+
+class FamilyFile(Section):
+    """The contents of prompts/families/NAME.yaml."""
+
+    about: str
+    types: dict[str, InstructionGroup] = Field(min_length=1)
+
+
+@dataclass(frozen=True)
+class InstructionType:
+    """An instruction type as templates see it (`type.about`)."""
+
+    path: str
+    about: str
+    needs: str
+    ask_as: str
+    forms: tuple[Form, ...]
+    examples: tuple[str, ...]
+    most: int | None = None
+
+    @property
+    def name(self) -> str:
+        """The last part of the path, with spaces for underscores."""
+        return self.path.rpartition("/")[2].replace("_", " ")
+
+    @property
+    def family(self) -> str:
+        """The first part of the path."""
+        return self.path.partition("/")[0]
+
+
+def load(name: str) -> Tree:
+    """Load the tree of instruction types of a family.
+
+    Raises:
+        Mistakes: Every mistake in its file.
+    """
+    document = library.load("family", name)
+    faults: list[str] = []
+    attempted(faults, lambda: library.check(document, FamilyFile))
+    tree = attempted(faults, lambda: build_tree(document, root="types", below="types", meaning="about"))
+    if faults:
+        raise Mistakes(faults)
+    assert tree
+    return tree
+
+
+def instruction_types(tree: Tree) -> dict[str, InstructionType]:
+    """Return the leaves of a checked tree as instruction types, by path."""
+    types = {}
+    for path in tree.leaves:
+        values = tree.nodes[path].values
+        types[path] = InstructionType(
+            path,
+            values["about"],
+            values["needs"],
+            values.get("ask_as", tree.nodes[path].words),
+            tuple(values["forms"]),
+            tuple(values["examples"]),
+            values.get("most"),
+        )
+    return types

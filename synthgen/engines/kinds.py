@@ -1,0 +1,191 @@
+"""The kinds of engine, and everything that the rest of the package treats differently between them.
+
+A kind is one record. An installed package adds one through an entry point of the group `synthgen.engines`, which names
+an EngineKind; a class in the user's own folder is the kind `module:Class`. Nothing else in the package compares a
+kind's name.
+"""
+
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from synthgen.config.library import Section, import_attribute
+from synthgen.config.pipeline import EngineConfig, GenerateConfig
+from synthgen.engines.endpoint import CAPABILITIES as ENDPOINT_CAPABILITIES
+from synthgen.engines.endpoint import IMAGES_IN_MEMORY, EndpointEngine, url_fault
+from synthgen.engines.protocol import ALL_CAPABILITIES, Capability, Engine, ModelName
+from synthgen.engines.revision import resolve_own, resolve_unverified, resolve_weights
+from synthgen.engines.scripted import Script, ScriptedEngine
+from synthgen.engines.vllm import REPLY_OPTIONS, VllmEngine, check_vllm
+from synthgen.errors import ModelUnavailable, SynthError, UserMistake, nearest, one_line
+
+ENTRY_POINTS = "synthgen.engines"
+OWN = re.compile(r"[\w.]+:[\w.]+")
+
+
+@dataclass(frozen=True)
+class EngineKind:
+    """What a run knows of an engine before the engine runs.
+
+    Attributes:
+        name: The value of `generate.engine.kind`.
+        open: Starts or reaches the engine; raises ModelUnavailable with one line if that fails.
+        check: Raises what `open` would, within seconds; None: the engine is opened and closed.
+        settings_fault: Returns what is wrong with settings whose types are right; None if nothing is.
+        options: Model of `generate.engine.options`; None: the engine itself judges them.
+        reply_options: Options that can change a reply, so that editing one makes pairs anew; None: all of them.
+        resolve: Returns the exact revision of the configured model; its second argument is the setting that names the
+            model, for messages.
+        pins_revision: A folder stays with the hub commit of its first run.
+        uses_gpu: The engine occupies the GPUs that the settings ask for, and costs by the GPU-hour; without a GPU it
+            costs by the hour of the engine. Prices of tokens apply to every kind.
+        images_in_memory: Images that an engine keeps in host memory beside those of its conversations.
+        memory_advice: What to change if the engine runs out of memory.
+        capabilities: What the engine can serve at best; once it runs, its EngineInfo says what it does serve.
+        shows_first_token: The probabilities of labels are those of their first tokens alone, and nothing checks whether
+            these differ.
+        needs: Modules that must import where the engine runs.
+        is_model: The replies come from a model; False marks a data set as meaningless on its card.
+    """
+
+    name: str
+    open: Callable[[ModelName, EngineConfig], Awaitable[Engine]]
+    check: Callable[[ModelName, EngineConfig], Awaitable[None]] | None = None
+    settings_fault: Callable[[EngineConfig], str | None] | None = None
+    options: type[Section] | None = None
+    reply_options: tuple[str, ...] | None = None
+    resolve: Callable[[GenerateConfig, str], ModelName] = resolve_own
+    pins_revision: bool = False
+    uses_gpu: bool = True
+    images_in_memory: int = 0
+    memory_advice: str = ""
+    capabilities: frozenset[Capability] = ALL_CAPABILITIES
+    shows_first_token: bool = False
+    needs: tuple[str, ...] = ()
+    is_model: bool = True
+
+
+async def _open_scripted(name: ModelName, settings: EngineConfig) -> Engine:
+    return ScriptedEngine(name, settings)
+
+
+def _resolve_scripted(settings: GenerateConfig, named_at: str) -> ModelName:
+    return ModelName(settings.model, "scripted")
+
+
+ENGINE_KINDS: Mapping[str, EngineKind] = {
+    kind.name: kind
+    for kind in (
+        EngineKind(
+            "vllm",
+            VllmEngine.start,
+            check=check_vllm,
+            reply_options=REPLY_OPTIONS,
+            resolve=resolve_weights,
+            pins_revision=True,
+            memory_advice="take a smaller model or lower generate.engine.options.gpu_memory_utilization",
+            needs=("vllm",),
+        ),
+        EngineKind(
+            "endpoint",
+            EndpointEngine.reach,
+            settings_fault=url_fault,
+            resolve=resolve_unverified,
+            uses_gpu=False,
+            images_in_memory=IMAGES_IN_MEMORY,
+            capabilities=ENDPOINT_CAPABILITIES,
+            shows_first_token=True,
+        ),
+        EngineKind(
+            "scripted",
+            _open_scripted,
+            options=Script,
+            reply_options=(),
+            resolve=_resolve_scripted,
+            uses_gpu=False,
+            is_model=False,
+        ),
+    )
+}
+
+
+def engine_kind(name: str) -> EngineKind:
+    """Return the kind of that name: one of the table, the user's own class, or one that an installed package adds.
+
+    Raises:
+        UserMistake: No kind has the name, or the package that adds it cannot be loaded.
+    """
+    if name in ENGINE_KINDS:
+        return ENGINE_KINDS[name]
+    if OWN.fullmatch(name):
+        return EngineKind(name, partial(_open_own, name))
+    if name in _added():
+        return _load(_added()[name])
+    known = nearest(name, [*ENGINE_KINDS, *_added(), "module:Class"])
+    raise UserMistake(f"'{name}' is not a kind of engine: {known}")
+
+
+def kind_of(settings: EngineConfig) -> EngineKind:
+    """Return the kind of engine that the settings describe."""
+    if settings.script:
+        # The earlier spelling of module:Class. The recipes of folders that were made with it cover these options alone.
+        return replace(engine_kind(settings.script), reply_options=REPLY_OPTIONS)
+    return engine_kind(settings.kind)
+
+
+def gpus_of(settings: EngineConfig) -> float:
+    """Return the GPUs that one replica occupies."""
+    return settings.gpus if kind_of(settings).uses_gpu else 0.0
+
+
+def reply_options(settings: EngineConfig) -> dict[str, Any]:
+    """Return the options that can change a reply, with those of the chat template if there are any."""
+    names = kind_of(settings).reply_options
+    names = tuple(settings.options) if names is None else names
+    shaping = {name: settings.options[name] for name in names if name in settings.options}
+    return {**shaping, "template": dict(settings.template)} if settings.template else shaping
+
+
+def resolve_model(settings: GenerateConfig, named_at: str = "generate.model") -> ModelName:
+    """Return the configured model with its exact revision.
+
+    Args:
+        settings: Name the model and the engine that serves it.
+        named_at: The setting that names the model, for messages.
+
+    Raises:
+        UserMistake: There is no such model.
+    """
+    return kind_of(settings.engine).resolve(settings, named_at)
+
+
+async def _open_own(script: str, name: ModelName, settings: EngineConfig) -> Engine:
+    """Create an engine of the user's own class; an error of its code becomes one line."""
+    try:
+        engine: Engine = import_attribute(script)(name, settings)
+    except SynthError:
+        raise
+    except Exception as error:
+        raise ModelUnavailable(f"engine {script}: {one_line(error)}") from error
+    return engine
+
+
+@cache
+def _added() -> Mapping[str, EntryPoint]:
+    """Return the kinds that installed packages add, by name; nothing is imported yet."""
+    return {point.name: point for point in entry_points(group=ENTRY_POINTS)}
+
+
+def _load(point: EntryPoint) -> EngineKind:
+    package = point.dist.name if point.dist else "an unknown package"
+    source = f"engine kind '{point.name}' of package {package} ({point.value})"
+    try:
+        kind = point.load()
+    except (Exception, SystemExit) as error:
+        raise UserMistake(f"{source} does not load: {one_line(error)}; fix or uninstall the package") from error
+    if not isinstance(kind, EngineKind):
+        raise UserMistake(f"{source} is not an EngineKind; fix or uninstall the package")
+    return kind

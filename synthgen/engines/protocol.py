@@ -1,0 +1,118 @@
+"""The values that cross between an engine and its callers: a Request goes in, a Reply comes out.
+
+A call that fails is a Reply that says so, so that it costs one row. Only an engine that can serve no further call
+raises (EngineDied): then the actor that holds it ends, and workers/pool.py starts another.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from PIL.Image import Image
+
+from synthgen.errors import Failure
+
+Purpose = Literal["ask", "answer", "sample", "paraphrase", "judge", "given", "tag"]
+Capability = Literal["labels", "given", "schema"]  # named after the fields of a Request
+ALL_CAPABILITIES: frozenset[Capability] = frozenset({"labels", "given", "schema"})
+
+
+@dataclass(frozen=True)
+class ModelName:
+    """A model and its exact revision: a hub commit, a digest of local files, or a note that the revision is unknown."""
+
+    model: str
+    revision: str
+
+
+@dataclass(frozen=True)
+class Request:
+    """One call. The image, if there is one, comes before the text.
+
+    Attributes:
+        image_key: Identifies the pixels (content, decoding and size) in the engine's caches.
+        schema: JSON schema that the reply must follow.
+        labels: The reply is one of these; the caller wants the probability of each.
+        given: Nothing is generated; the caller wants the log-probabilities of this reply and of the token that ends it.
+    """
+
+    purpose: Purpose
+    text: str
+    max_tokens: int
+    image: Image | None = None
+    image_key: str | None = None
+    system: str | None = None
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int | None = None
+    schema: Mapping[str, Any] | None = None
+    labels: tuple[str, ...] = ()
+    given: str | None = None
+
+
+@dataclass(frozen=True)
+class Reply:
+    """The answer to a Request.
+
+    Attributes:
+        text: The generated text; after a failure, whatever came before it.
+        finish: Why generation ended: "stop", "length" (`max_tokens` reached), "content_filter" or "error".
+        failure: "call_failed" or "call_timeout", one of tables.FAILURE_REASONS; None if the call succeeded.
+        detail: One line about the failure.
+        logprobs: Natural logarithms, one per token of the text, plus one for the token that ends it if the engine
+            reports that token; a `given` reply always includes it.
+        labels: Probability of each label; the remainder to 1 belongs to other text.
+    """
+
+    text: str
+    finish: str = "stop"
+    failure: str | None = None
+    detail: str | None = None
+    logprobs: tuple[float, ...] = ()
+    labels: Mapping[str, float] = field(default_factory=dict)
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+    seconds: float = 0.0
+
+    @staticmethod
+    def failed(failure: Failure) -> "Reply":
+        """Return the reply of a call that failed without any text."""
+        return Reply("", "error", failure.reason, failure.detail)
+
+
+@dataclass(frozen=True)
+class EngineInfo:
+    """Facts that an engine reports once it runs.
+
+    Attributes:
+        kv_tokens: Capacity of the KV cache in tokens; None if unknown.
+        sequences: Most sequences in one batch; None if unknown.
+    """
+
+    model: str
+    revision: str
+    capabilities: frozenset[Capability]
+    kv_tokens: int | None
+    version: str
+    sequences: int | None = None
+
+
+class EngineDied(Exception):
+    """The engine can serve no further call."""
+
+
+class Engine(Protocol):
+    """A running model."""
+
+    facts: EngineInfo
+
+    async def generate(self, request: Request) -> Reply:
+        """Serve one call.
+
+        Raises:
+            EngineDied: The engine can serve no further call. Any other failure is part of the reply.
+        """
+
+    async def close(self) -> None:
+        """Release the processes and connections of the engine."""

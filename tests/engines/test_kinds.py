@@ -1,0 +1,354 @@
+"""Kinds of engine: those of the package, one that another package adds, a class of the user's own, unknown names."""
+
+import asyncio
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from synthgen.commands.doctor import needs_engine
+from synthgen.commands.plan import pricing
+from synthgen.config import pipeline as pipelines
+from synthgen.config.pipeline import EngineConfig, GenerateConfig, PackConfig, PriceConfig, SelectConfig
+from synthgen.engines import ModelName, check_engine, kinds, open_engine
+from synthgen.engines.kinds import ENGINE_KINDS, engine_kind, gpus_of, kind_of, reply_options, resolve_model
+from synthgen.engines.revision import folder_digest
+from synthgen.errors import Mistakes, ModelUnavailable, UserMistake
+from synthgen.ingest.images.shared_memory import BYTES_PER_PIXEL
+from synthgen.job import job, resolve
+from synthgen.stages import memory, tag
+from synthgen.stages.pack.card import ShardContents, card
+from synthgen.store import Folder
+from synthgen.taggers.spec import load as load_tagger
+from synthgen.workers import cluster
+from tests.fixtures.workspace import SHELVES, write
+
+pytestmark = pytest.mark.usefixtures("workspace")
+OWN = "mine:Engine"
+TOY = """
+from synthgen.engines.kinds import EngineKind
+
+opened = []
+
+class Engine:
+    def __init__(self, name, settings):
+        self.name = name
+
+    async def close(self):
+        opened.append("closed")
+
+async def start(name, settings):
+    opened.append(name)
+    return Engine(name, settings)
+
+def fault(settings):
+    return None if settings.urls else "a toy needs urls"
+
+KIND = EngineKind("toy", start, settings_fault=fault, reply_options=("size",), images_in_memory=7,
+                  memory_advice="take a smaller toy", capabilities=frozenset({"labels"}), needs=("vllm",))
+"""
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Install a package that adds the kind `toy` and two that are broken; return the module of the first."""
+    site = tmp_path / "site"
+    points = "[synthgen.engines]\ntoy = toy_engine:KIND\ngone = no_such_module:KIND\nodd = toy_engine:Engine\n"
+    write(site / "toy-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: toy\nVersion: 1.0\n")
+    write(site / "toy-1.0.dist-info/entry_points.txt", points)
+    monkeypatch.syspath_prepend(str(site))
+    kinds._added.cache_clear()
+    yield write(site / "toy_engine.py", TOY)
+    kinds._added.cache_clear()
+    sys.modules.pop("toy_engine", None)
+
+
+@pytest.fixture
+def own(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Write a class of the user's own; return its module."""
+    monkeypatch.syspath_prepend(str(workspace))
+    yield write(
+        workspace / "mine.py", "class Engine:\n    def __init__(self, name, settings):\n        self.name = name\n"
+    )
+    sys.modules.pop("mine", None)
+
+
+def generate(model: Path | str = "some-model", **engine: Any) -> GenerateConfig:
+    return GenerateConfig(model=str(model), prompts="small", engine=EngineConfig(**engine))
+
+
+def small(**engine: Any) -> pipelines.Pipeline:
+    """Return the small pipeline with another engine."""
+    pipeline = pipelines.load("small", ["select.keep={}"])
+    return pipeline.model_copy(update={"generate": generate(**engine)})
+
+
+def card_of(kind: str) -> str:
+    """Return the text of a card above its table of facts."""
+    turns: dict[str, dict[str, int]] = {"type": {}, "form": {}, "language": {}}
+    contents = ShardContents([], [], 0, 0, turns, {}, {})
+    return card(contents, {"Engine": kind}, SelectConfig(), PackConfig()).partition("## Where")[0]
+
+
+def mistakes(*overrides: str) -> list[str]:
+    with pytest.raises(Mistakes) as caught:
+        resolve.load(pipelines.read("small", overrides))
+    return list(caught.value.lines)
+
+
+def one_line_of(name: str) -> str:
+    with pytest.raises(UserMistake) as caught:
+        engine_kind(name)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+# --- a kind that another package adds --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["toy", OWN])
+def test_an_engine_of_another_package_or_of_the_user_gets_its_gpus(
+    package: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted: list[float] = []
+    monkeypatch.setattr(cluster, "join_ray", lambda: None)
+
+    def afford(cpus: float, gpus: float) -> None:
+        wanted.append(gpus)
+        raise UserMistake("enough")
+
+    monkeypatch.setattr(cluster, "afford", afford)
+    for gpus in (2.0, 0.0):
+        settings = EngineConfig(kind=kind, gpus=gpus)
+        assert gpus_of(settings) == gpus
+        with pytest.raises(UserMistake, match="enough"):
+            cluster.once(check_engine, (ModelName("m", "r"), settings), settings)
+    assert wanted == [2.0, 0.0]
+
+
+def test_a_tagger_gets_the_gpus_of_its_engine(package: Path) -> None:
+    write(
+        Path("taggers/mine.yaml"),
+        "about: x\nengine: vlm\ntaxonomy: small\nmodel: m\nserve: {kind: toy, gpus: 2, urls: ['http://x']}\n",
+    )
+    out, pipeline = Folder("out"), pipelines.load("small")
+    context = tag.TagContext(out, pipeline.source, pipeline.images, (load_tagger("mine"),), 1, "")
+    assert tag.resources(context, None) == (1, 2.0)
+
+
+@pytest.mark.parametrize("kind", ["toy", OWN])
+def test_the_revision_of_such_an_engine_is_that_of_its_files_or_the_configured_one(
+    package: Path, tmp_path: Path, kind: str
+) -> None:
+    write(tmp_path / "weights/model.bin", "w")
+    folder_digest.cache_clear()
+    before = resolve_model(generate(tmp_path / "weights", kind=kind)).revision
+    assert before.startswith("files:")
+    write(tmp_path / "weights/model.bin", "other")
+    folder_digest.cache_clear()
+    assert resolve_model(generate(tmp_path / "weights", kind=kind)).revision != before
+    assert resolve_model(generate("a/b", kind=kind)) == ModelName("a/b", "unverified")
+    configured = generate("a/b", kind=kind).model_copy(update={"revision": "2026-01"})
+    assert resolve_model(configured) == ModelName("a/b", "2026-01")
+
+
+def test_only_the_card_of_the_shipped_scripted_engine_says_that_its_replies_mean_nothing(package: Path) -> None:
+    says = {kind: "The replies mean nothing" in card_of(kind) for kind in (*ENGINE_KINDS, "toy", OWN)}
+    assert says == {"vllm": False, "endpoint": False, "scripted": True, "toy": False, OWN: False}
+
+
+def test_such_an_engine_costs_by_the_gpu_hour(package: Path) -> None:
+    hour, price = pricing.Use(seconds=3600), PriceConfig(gpu_hour=3)
+    gpus = {kind: gpus_of(EngineConfig(kind=kind, gpus=2)) for kind in (*ENGINE_KINDS, "toy", OWN)}
+    assert {kind: pricing.money(hour, price, count) for kind, count in gpus.items()} == {
+        "vllm": 6,
+        "endpoint": 3,
+        "scripted": 3,
+        "toy": 6,
+        OWN: 6,
+    }
+
+
+def test_host_memory_covers_the_images_that_an_engine_keeps(package: Path) -> None:
+    image = small().images.model_pixels * BYTES_PER_PIXEL
+    plain = memory.generate_bytes(small(kind="vllm"))
+    assert memory.generate_bytes(small(kind="toy")) - plain == 7 * image
+    assert memory.generate_bytes(small(kind="endpoint")) - plain == 128 * image
+    assert memory.generate_bytes(small(kind=OWN)) == memory.generate_bytes(small(kind="scripted")) == plain
+
+
+def test_a_kind_says_what_to_do_when_memory_runs_out_and_which_modules_it_needs(package: Path) -> None:
+    assert "if it was for memory, take a smaller toy; " in str(
+        cluster._ended("it was killed", EngineConfig(kind="toy"))
+    )
+    assert "for memory" not in str(cluster._ended("it was killed", EngineConfig(kind="endpoint")))
+    for engine, is_needed in (("{kind: toy}", True), (f"{{kind: '{OWN}'}}", False), ("{}", True)):
+        text = SHELVES["pipelines/small.yaml"].replace("{kind: scripted}", engine)
+        assert needs_engine(str(write(Path("pipelines/other.yaml"), text))) == is_needed
+
+
+def test_a_kind_decides_which_options_make_pairs_anew(package: Path) -> None:
+    options = {"size": 1, "dtype": "x", "colour": "red"}
+    shaping = {kind: reply_options(EngineConfig(kind=kind, options=options)) for kind in (*ENGINE_KINDS, "toy", OWN)}
+    everything = {"endpoint": options, OWN: options}
+    assert shaping == {"vllm": {"dtype": "x"}, "scripted": {}, "toy": {"size": 1}, **everything}
+
+
+def test_such_an_engine_is_opened_and_checked(package: Path) -> None:
+    settings = EngineConfig(kind="toy", urls=("http://x",))
+    asyncio.run(check_engine((ModelName("m", "r"), settings)))
+    import toy_engine  # type: ignore[import-not-found]
+
+    assert toy_engine.opened == [ModelName("m", "r"), "closed"]
+    with pytest.raises(UserMistake, match=r"^generate\.engine: a toy needs urls$"):
+        asyncio.run(open_engine(ModelName("m", "r"), EngineConfig(kind="toy")))
+
+
+def test_mistakes_in_the_settings_of_such_an_engine_are_reported_with_all_others(package: Path) -> None:
+    engine, scores = "generate.engine={kind: toy}", "generate.scores=[image_gain]"
+    assert mistakes(engine, scores, "select.keep={}", "tag.bach=1") == [
+        "--set tag.bach=1: unknown key 'bach' in tag: did you mean 'batch'?",
+        f"--set {engine}: generate.engine: a toy needs urls",
+        f"--set {scores}: generate.scores: 'image_gain' needs prompt log-probabilities, "
+        "which engine kind toy does not give; use engine kind vllm",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "gone",
+            "engine kind 'gone' of package toy (no_such_module:KIND) does not load: "
+            "ModuleNotFoundError: No module named 'no_such_module'; fix or uninstall the package",
+        ),
+        (
+            "odd",
+            "engine kind 'odd' of package toy (toy_engine:Engine) is not an EngineKind; fix or uninstall the package",
+        ),
+    ],
+)
+def test_an_entry_point_that_cannot_be_loaded_is_one_line(package: Path, name: str, message: str) -> None:
+    assert one_line_of(name) == message
+    assert mistakes(f"generate.engine.kind={name}") == [
+        f"--set generate.engine.kind={name}: generate.engine.kind: {message}"
+    ]
+
+
+def test_no_package_is_imported_for_a_kind_that_it_does_not_add(package: Path) -> None:
+    for name in ENGINE_KINDS:
+        engine_kind(name)
+    one_line_of("tyo")
+    assert "toy_engine" not in sys.modules
+
+
+# --- names of no kind ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("vlm", "did you mean 'vllm'?"),
+        ("endpiont", "did you mean 'endpoint'?"),
+        ("toyy", "did you mean 'toy'?"),
+        ("transformers", "known: endpoint, gone, module:Class, odd, scripted, toy, vllm"),
+    ],
+)
+def test_a_name_of_no_kind_is_one_line_with_the_nearest(package: Path, name: str, hint: str) -> None:
+    assert one_line_of(name) == f"'{name}' is not a kind of engine: {hint}"
+
+
+def test_a_name_of_no_kind_is_reported_with_its_line_and_all_other_mistakes() -> None:
+    text = SHELVES["pipelines/small.yaml"].replace("{kind: scripted}", "\n    kind: vlm").replace("answer]", "answre]")
+    path = write(Path("pipelines/small.yaml"), text)
+    assert mistakes("plan.per_image=0") == [
+        "--set plan.per_image=0: plan.per_image: must be greater than 0, not 0",
+        f"{Path.cwd() / path}:9: generate.engine.kind: 'vlm' is not a kind of engine: did you mean 'vllm'?",
+        f"{Path.cwd() / path}:10: generate.scores: 'answre' is not a score: did you mean 'answer'?",
+        f"{Path.cwd() / path}:11: select.keep: 'answer' is not scored; add it to generate.scores (likelihood, answre)",
+    ]
+
+
+def test_the_engine_of_a_tagger_is_checked_like_that_of_a_pipeline() -> None:
+    tagger = "about: x\nengine: vlm\ntaxonomy: small\nmodel: m\nserve:\n  kind: {}\n"
+    path = Path.cwd() / write(Path("taggers/mine.yaml"), tagger.format("vlm"))
+    with pytest.raises(Mistakes) as caught:
+        load_tagger("mine")
+    assert caught.value.lines == [f"{path}:6: serve.kind: 'vlm' is not a kind of engine: did you mean 'vllm'?"]
+    write(path, tagger.format("endpoint"))
+    with pytest.raises(Mistakes, match=r":6: serve: an endpoint needs urls"):
+        load_tagger("mine")
+
+
+def test_an_endpoint_without_urls_is_one_line() -> None:
+    message = "an endpoint needs urls, a list of base URLs such as http://127.0.0.1:8000/v1"
+    setting = "generate.engine.kind=endpoint"
+    assert mistakes(setting) == [f"--set {setting}: generate.engine: {message}"]
+
+
+def test_a_kind_that_is_no_text_is_one_mistake() -> None:
+    assert mistakes("generate.engine.kind=3") == [
+        "--set generate.engine.kind=3: generate.engine.kind: must be text, not 3"
+    ]
+
+
+# --- a class of the user's own ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("settings", [{"kind": OWN}, {"kind": "scripted", "script": OWN}])
+def test_a_class_of_the_users_own_is_opened_by_module_and_name(own: Path, settings: dict[str, Any]) -> None:
+    engine: Any = asyncio.run(open_engine(ModelName("m", "r"), EngineConfig(**settings)))
+    assert engine.name == ModelName("m", "r")
+    assert kind_of(EngineConfig(**settings)).name == OWN and gpus_of(EngineConfig(**settings)) == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "source", "error", "message"),
+    [
+        (
+            "mine_bad:Engine",
+            "def Engine(name, settings): raise OSError('no device\\nhere')",
+            ModelUnavailable,
+            "engine mine_bad:Engine: OSError: no device here",
+        ),
+        ("mine_odd:Engine", "def (", ModelUnavailable, "engine mine_odd:Engine: SyntaxError"),
+        ("mine_gone:Engine", "", UserMistake, "mine_gone:Engine: module mine_gone has no 'Engine'"),
+        ("mine_absent:Engine", None, UserMistake, "mine_absent:Engine: cannot import mine_absent"),
+    ],
+)
+def test_a_class_that_does_not_load_is_one_line(
+    workspace: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    source: str | None,
+    error: type[Exception],
+    message: str,
+) -> None:
+    module = kind.partition(":")[0]
+    if source is not None:
+        write(workspace / f"{module}.py", source)
+    monkeypatch.syspath_prepend(str(workspace))
+    with pytest.raises(error) as caught:
+        asyncio.run(open_engine(ModelName("m", "r"), EngineConfig(kind=kind)))
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+    sys.modules.pop(module, None)
+
+
+def test_the_earlier_spelling_needs_its_kind() -> None:
+    engine = f"generate.engine={{kind: vllm, script: '{OWN}'}}"
+    message = f"generate.engine.script: is of kind scripted; write kind: {OWN} instead"
+    assert mistakes(engine) == [f"--set {engine}: {message}"]
+
+
+def test_a_folder_that_was_made_with_the_earlier_spelling_keeps_its_pairs(own: Path, tmp_path: Path) -> None:
+    out = Folder(str(tmp_path / "out"))
+    earlier = small(kind="scripted", script=OWN, options={"dtype": "x", "size": 1})
+    new, again = (
+        job.open_job(out, earlier, before=before)
+        for before in ({}, {"shape": {"generated": {"model": ["some-model", "scripted"]}}})
+    )
+    assert new.model == ModelName("some-model", "unverified")
+    assert again.model == ModelName("some-model", "scripted") and again.shape["generated"]["engine"] == {"dtype": "x"}
+    assert job.open_job(out, small(kind=OWN), before={"shape": again.shape}).model == new.model
