@@ -1,5 +1,6 @@
 """Fingerprints of taggers: folders made by earlier versions are recognised by them."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from tests.fixtures.workspace import write
 
 # File -> fingerprint as loaded, and once its model is resolved. A change here makes every folder tagged before stale.
 CLIP, VLM = "engine: open_clip\nmodel: ViT-B-32\n", "engine: vlm\nmodel: none\n"
+LOCAL_VLM = "engine: vlm\nmodel: vlm\na_level: 2\n"
 RECORDED = {
     f"{CLIP}pretrained: openai\nthreshold: 0.25\nthresholds: {{document/**: 0.5, '*': 0.125}}\n": (
         "c5a486880817497ebda8ef5f174cb6f1",
@@ -24,8 +26,14 @@ RECORDED = {
         "77748809b1a41524b78142526987b1ba",
         "77748809b1a41524b78142526987b1ba",
     ),
-    f"{VLM}a_level: 2\nserve: {{kind: scripted, options: {{max_model_len: 512, seed: 1}}, "
-    "template: {think: false}, gpus: 2}\n": ("0b5689f2f3a2b7d7d946e0763f7324bd", "c7c663cb35997121fe2f2e56b16aef7d"),
+    f"{LOCAL_VLM}serve: {{options: {{max_model_len: 512, seed: 1}}, template: {{think: false}}, gpus: 2}}\n": (
+        "061cbb7585aa58e76c183b54f5c0eee7",
+        "81ab15db6fb5f486696e1622b809c831",
+    ),
+    f"{LOCAL_VLM}serve: {{kind: scripted, gpus: 2}}\n": (
+        "7772edd49adee0d6d2630c98f8bf48ec",
+        "5e7cda5bdaca31c1e86117fbb9a611e9",
+    ),
     f"{VLM}serve: {{kind: endpoint, urls: ['http://127.0.0.1:8000/v1'], options: {{top_k: 5}}}}\n": (
         "4239ba86b11d8252d286841b22601b08",
         "03b73d275681a6312548b2afdc78a80e",
@@ -44,6 +52,9 @@ def test_a_tagger_keeps_the_fingerprint_of_earlier_versions(
     write(workspace / "model/open_clip_config.json", "{}")
     write(workspace / "model/weights.bin", "w")
     write(workspace / "own.bin", "o")
+    header = json.dumps({"w": {"dtype": "U8", "shape": [8], "data_offsets": [0, 8]}}).encode()
+    write(workspace / "vlm/config.json", json.dumps({"architectures": ["SmallModel"]}))
+    (workspace / "vlm/model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(8))
     spec = write_tagger(text)
     assert (spec.fingerprint, taggers.resolve_model(spec).fingerprint) == recorded
 

@@ -8,17 +8,22 @@ from typing import Any
 
 import pytest
 
-from synthgen import run, taggers
-from synthgen.commands import purge
+from synthgen import taggers
+from synthgen.commands import purge, status
 from synthgen.config import pipeline
+from synthgen.ingest import load
 from synthgen.ingest.sources import ObjectRef, read_objects
-from synthgen.job import funnel as status
+from synthgen.job.funnel import funnels
 from synthgen.job.job import open_job
+from synthgen.run import run_stage
 from synthgen.stages import tag
-from synthgen.store import Stage
+from synthgen.stages.contract import StageRun
+from synthgen.stages.tag import worker as tag_worker
+from synthgen.store import Receipt
 from synthgen.store.denylist import Denylist, extend_denylist
+from synthgen.tables import LIST, TAG
 from synthgen.taggers import ClipTagger, Tagged, TaggerSpec
-from synthgen.workers import PoolSpec, Task
+from synthgen.workers import PoolSpec, Show, StopSignals, Task
 from tests.fixtures.tagging import TaggedFolder, clip_model, write_sidecar, write_tagger
 from tests.fixtures.workspace import SHELVES, make_images, write
 
@@ -45,7 +50,7 @@ def read_uris(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
             uris.append(ref.uri)
             yield ref, data
 
-    monkeypatch.setattr(tag, "read_objects", record)
+    monkeypatch.setattr(load, "read_objects", record)
     return uris
 
 
@@ -164,7 +169,7 @@ def test_left_out_tags_are_counted_beside_the_outcomes_and_follow_every_edit(wor
     assert folder.counts() == {**outcomes, **missing, "left_out": 2}
 
 
-def test_a_folder_tagged_before_left_out_tags_were_counted_goes_on(
+def test_a_folder_tagged_before_left_out_tags_were_counted_continues(
     workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_images(Path("photos"), 2, ["kitty"])
@@ -175,11 +180,11 @@ def test_a_folder_tagged_before_left_out_tags_were_counted_goes_on(
         return [replace(result, left_out=()) if isinstance(result, Tagged) else result for result in results]
 
     with monkeypatch.context() as patched:
-        patched.setattr(tag, "tag_images", tag_without_phrases)
+        patched.setattr(tag_worker, "tag_images", tag_without_phrases)
         folder.tag(first)
-    folder.out.create("run.json", b"{}")
-    assert folder.counts() == {"tagged": 2} and status.left_out(folder.out) is None
-    assert status.as_json(folder.out)["left_out"] == {"images": 0, "of": 2, "reasons": {}}
+    folder.out.create("run.json", b'{"format": 1}')
+    assert folder.counts() == {"tagged": 2} and tag.left_out_message(folder.now.log(TAG)) is None
+    assert status.as_json(folder.now)["left_out"] == {"images": 0, "of": 2, "reasons": {}}
     folder.tag(first, write_sidecar("labels", key="labels"))
     assert folder.counts() == {"tagged": 2, "left_out": 2, "left_out.no_such_tag": 2, "left_out.no_tags": 2}
 
@@ -188,38 +193,39 @@ def test_status_reports_left_out_tags_and_its_sums_hold(workspace: Path, tmp_pat
     photos = make_images(Path("photos").resolve(), 3, ["kitty"])
     photos[0].with_suffix(".json").unlink()
     folder = TaggedFolder(tmp_path / "out")
-    folder.out.create("run.json", b"{}")
+    folder.out.create("run.json", b'{"format": 1}')
     folder.tag(write_sidecar())
-    funnel = status.funnels(folder.out)[0]
+    funnel = funnels(folder.now)[0]
     assert (funnel.came, funnel.went, funnel.fell, funnel.to_do) == (3, 3, {}, 0)
     line = "left out or missing for 3 of 3 tagged images: no such tag (2), no sidecar (1)"
-    assert any(line in text for text in status.text(folder.out).splitlines())
+    assert any(line in text for text in status.text(folder.now).splitlines())
     reasons = {"no_sidecar": 1, "no_such_tag": 2}
-    assert status.as_json(folder.out)["left_out"] == {"images": 3, "of": 3, "reasons": reasons}
+    assert status.as_json(folder.now)["left_out"] == {"images": 3, "of": 3, "reasons": reasons}
     purged = next(row["object_id"] for row in folder.rows("images") if row["detail"] == "first: no sidecar")
-    (partition,) = folder.stage.log().partitions
-    logs = {name: Stage(folder.out, name).log() for name in (tag.LISTED, tag.TAGGED)}
-    for name in logs:
-        denylist = Denylist(object_ids=frozenset([purged]))
-        purge._rewrite(Stage(folder.out, name), logs, partition, denylist, folder.lease)
+    now, denylist = folder.now, Denylist(object_ids=frozenset([purged]))
+    (partition,) = now.log(TAG).partitions
+    logs = {spec: now.log(spec) for spec in (LIST, TAG)}
+    assert all(purge._rewrite(now, spec, logs, partition, denylist, folder.lease) for spec in logs)
     assert folder.counts() == {"tagged": 2, "quarantined.purged": 1, "left_out": 2, "left_out.no_such_tag": 2}
 
 
 def test_the_stage_ends_with_a_line_on_left_out_tags(
     workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def do_here(spec: PoolSpec, tasks: Sequence[Task], show: Any, commit: Any) -> int:
+    def run_here(spec: PoolSpec, tasks: Sequence[Task], show: Show, signals: StopSignals) -> Iterator[Receipt]:
         worker = tag.TagWorker(spec.settings)
         for task in tasks:
-            commit(asyncio.run(worker.do(task)))
+            receipt = asyncio.run(worker.do(task))
+            assert receipt
+            yield receipt
         worker._decoder.close()
-        return len(tasks)
 
-    monkeypatch.setattr(run, "_do", do_here)
+    monkeypatch.setattr(tag, "run_pool", run_here)
     make_images(Path("photos"), 3, ["cat", "kitty"])
     folder = TaggedFolder(tmp_path / "out")
     job = open_job(folder.out, pipeline.load("small", ["source.uri=photos"]))
-    assert run._tag(job, run.StageRange(last="tag"), folder.lease) == 1
+    assert run_stage(StageRun(TAG, job, folder.now, folder.lease, StopSignals())) == 1
     line = "tag: tags that should have come along were left out or missing for 1 of 3 tagged images: no such tag (1); "
     assert capsys.readouterr().err.splitlines()[-1].startswith(line)
-    assert run._tag(job, run.StageRange(last="tag"), folder.lease) == 0 and "left out" not in capsys.readouterr().err
+    assert run_stage(StageRun(TAG, job, folder.now, folder.lease, StopSignals())) == 0
+    assert "left out" not in capsys.readouterr().err
