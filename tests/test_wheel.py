@@ -58,20 +58,20 @@ def synth(unpacked: Path, working_folder: Path, arguments: Sequence[str]) -> sub
 def test_it_holds_synthgen_and_nothing_else_importable(unpacked: Path) -> None:
     metadata = f"synthgen-{synthgen.__version__}.dist-info"
     assert {path.name for path in unpacked.iterdir()} == {"synthgen", metadata}
-    found = files(unpacked / "synthgen")
-    library = {name for name in found if name.startswith("library/")}
-    assert found - library == files(ROOT / "synthgen")
+    packed = files(unpacked / "synthgen")
+    library = {name for name in packed if name.startswith("library/")}
+    assert packed - library == files(ROOT / "synthgen")
     assert library == {f"library/{shelf}/{name}" for shelf in SHELVES for name in files(ROOT / shelf)}
     assert not [name for name in library if name.endswith(".py")]
 
 
 def test_its_metadata_is_that_of_the_project(unpacked: Path) -> None:
     folder = unpacked / f"synthgen-{synthgen.__version__}.dist-info"
-    found = message_from_string((folder / "METADATA").read_text(encoding="utf-8"))
+    metadata = message_from_string((folder / "METADATA").read_text(encoding="utf-8"))
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert found["Version"] == synthgen.__version__
-    assert found["License-Expression"] == "Apache-2.0"
-    assert set(found.get_all("Provides-Extra") or ()) == set(project["optional-dependencies"])
+    assert metadata["Version"] == synthgen.__version__
+    assert metadata["License-Expression"] == "Apache-2.0"
+    assert set(metadata.get_all("Provides-Extra") or ()) == set(project["optional-dependencies"])
     assert (folder / "licenses/LICENSE").read_text(encoding="utf-8").lstrip().startswith("Apache License")
     assert (folder / "entry_points.txt").read_text(encoding="utf-8").split() == [
         "[console_scripts]",
@@ -93,7 +93,7 @@ def test_the_doctor_looks_for_every_package_that_the_base_install_requires(unpac
         [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
     )
     assert done.stdout == f"ok all {len(required)} that synthgen requires\n"
-    assert "openai" in {one.partition(">")[0] for one in required}, "the endpoint engine is part of the base install"
+    assert "openai" in {line.partition(">")[0] for line in required}, "the endpoint engine is part of the base install"
 
 
 def test_its_shelves_are_found_from_an_empty_folder(unpacked: Path, tmp_path: Path) -> None:

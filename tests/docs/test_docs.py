@@ -1,4 +1,4 @@
-"""The pages cannot rot: what they tell the reader to type exists, and so does every file, name and key that they mention."""
+"""The pages cannot rot: every command, file, name and key that they mention exists."""
 
 import math
 import re
@@ -41,17 +41,17 @@ def read(path: Path) -> str:
 
 
 def blocks(path: Path, language: str) -> list[str]:
-    """The fenced blocks of a page in a language; "" for those without one."""
+    """Return the fenced blocks of a page in a language; "" is for blocks without one."""
     return [text for name, text in FENCE.findall(read(path)) if name == language]
 
 
 def spans(path: Path) -> list[str]:
-    """What stands between single backticks, outside of fenced blocks."""
+    """Return the texts between single backticks, outside of fenced blocks."""
     return SPAN.findall(FENCE.sub("", read(path)))
 
 
 def shell_lines(text: str) -> Iterator[list[str]]:
-    """The words of every line of a shell block that calls us, without its comment and what follows a pipe."""
+    """Yield the words of each line of a shell block that calls synth or make, without comments and pipes."""
     for line in text.replace("\\\n", " ").splitlines():
         if not re.match(r"(?:\$ )?(?:synth|make)\s", line):
             continue
@@ -67,14 +67,14 @@ def shell_lines(text: str) -> Iterator[list[str]]:
 
 
 def typed(path: Path) -> Iterator[list[str]]:
-    """Every command of a page's shell blocks."""
+    """Yield every command of a page's shell blocks."""
     for language in ("", "sh", "bash", "console"):
         for text in blocks(path, language):
             yield from shell_lines(text)
 
 
 def fault_of(words: list[str]) -> str | None:
-    """Why `synth …` would not parse, as the command line itself says it; nothing is run."""
+    """Return why a `synth …` would not parse, as the command line reports it; nothing is run."""
     if len(words) < 2 or words[1] == "--help":
         return None
     command = COMMANDS.get(words[1])
@@ -104,14 +104,14 @@ def test_commands_in_blocks_parse(path: Path) -> None:
 
 @pytest.mark.parametrize("path", [*PAGES, *SCRIPTS], ids=name_of)
 def test_commands_in_sentences_exist(path: Path) -> None:
-    """`synth status` in running text, and the lines of scripts and of comments: the command and its options exist."""
-    found = (
+    """The command and its options exist in `synth status` in running text, and in lines of scripts and comments."""
+    texts = (
         spans(path)
         if path.suffix == ".md"
         else [line.lstrip("# >") for line in read(path).replace("\\\n", " ").splitlines()]
     )
     faults = []
-    for text in found:
+    for text in texts:
         words = re.split(r"\s+", text.strip())
         if (
             words[0] == "make"
@@ -126,7 +126,7 @@ def test_commands_in_sentences_exist(path: Path) -> None:
         if words[1] not in COMMANDS:
             faults.append(f"no such command: {text}")
             continue
-        known = {name for one in COMMANDS[words[1]].params for name in one.opts}
+        known = {name for parameter in COMMANDS[words[1]].params for name in parameter.opts}
         faults += [
             f"{text}: no such option {word}"
             for word in words[2:]
@@ -136,7 +136,7 @@ def test_commands_in_sentences_exist(path: Path) -> None:
 
 
 def mentioned_files(path: Path) -> Iterator[str]:
-    """What looks like a file or a folder of this repository: in sentences, in links, and at the line starts of blocks."""
+    """Yield the names that look like files or folders of the repository: in sentences, links, and at starts of lines."""
     yield from re.findall(r"\]\((?!https?:)([^)#]+)\)", read(path))
     starts = [line.split()[0] for text in blocks(path, "") for line in text.splitlines() if line.strip()]
     for text in [*spans(path), *starts]:
@@ -156,7 +156,7 @@ def test_files_exist(path: Path) -> None:
 
 
 def test_shelf_names_exist() -> None:
-    """`synth show taxonomy everyday`: the name stands on its shelf, or a `synth copy` of the same page puts it there."""
+    """The name in `synth show taxonomy everyday` is on its shelf, or a `synth copy` of the same page puts it there."""
     faults = []
     for path in PAGES:
         lines = [words for words in typed(path) if words[0] == "synth"]
@@ -177,26 +177,26 @@ def test_shelf_names_exist() -> None:
 
 
 def yaml_blocks() -> list[tuple[str, str]]:
-    """Every YAML block of the pages, with the path that its first line gives."""
+    """Return every YAML block of the pages, with the name of its page."""
     return [(name_of(path), text) for path in PAGES for text in blocks(path, "yaml")]
 
 
 def merged(under: Any, over: Any) -> Any:
-    """Two mappings as one, key by key; what is `over` wins."""
+    """Return two mappings as one, key by key; values of `over` win."""
     if not (isinstance(under, dict) and isinstance(over, dict)):
         return over
     return {**under, **{key: merged(under.get(key), value) for key, value in over.items()}}
 
 
 def _engine_alone(text: str) -> dict[str, Any]:
-    """The engine as the block has it: options of another kind of engine do not stay under it."""
+    """Return the engine of a block; it replaces another kind of engine with all of its options."""
     engine = yaml.safe_load(text).get("generate", {}).get("engine")
     return {"engine": engine} if engine else {}
 
 
 @pytest.mark.parametrize(("page", "text"), yaml_blocks())
 def test_yaml_is_accepted(page: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Put where its first line says, each file loads; what a pipeline leaves out is taken from `everyday`."""
+    """Written to the path in its first line, each file loads; a pipeline is completed by `everyday`."""
     first = re.match(r"# ([\w./-]+\.yaml)(?:, in place of .*)?\n", text)
     assert first, f"{page}: a YAML block begins with a comment that names its file:\n{text}"
     file = tmp_path / first[1]
@@ -224,7 +224,7 @@ def test_every_command_is_explained() -> None:
     for name, command in COMMANDS.items():
         assert command.help, f"synth {name} has no help text"
         assert re.search(rf"\bsynth {name}\b", pages), f"synth {name} is on no page"
-        bare = [one.name for one in command.params if isinstance(one, click.Option) and not one.help]
+        bare = [option.name for option in command.params if isinstance(option, click.Option) and not option.help]
         assert not bare, f"synth {name}: options without help: {bare}"
 
 
@@ -240,7 +240,7 @@ def test_every_module_has_its_line_on_the_page_of_the_architecture() -> None:
     assert not modules - tree, f"not in the tree of {name_of(page)}: {sorted(modules - tree)}"
 
 
-def test_make_help_tells_every_target() -> None:
+def test_make_help_describes_every_target() -> None:
     text = read(ROOT / "Makefile")
     assert {"install", "demo", "check", "test", "bench", "wheel", "clean", "help"} <= TARGETS
     assert not [name for name in TARGETS if not re.search(rf"^{name}:.*## ", text, re.MULTILINE)]

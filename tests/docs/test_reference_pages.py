@@ -19,7 +19,7 @@ from tests.fixtures.workspace import ROOT
 
 
 def settings_of(model: type[BaseModel], before: str = "") -> Iterator[tuple[str, str]]:
-    """Every setting below a section with its default as YAML writes it on one line."""
+    """Yield every setting below a section with its default as YAML on one line."""
     for name, field in model.model_fields.items():
         default = field.get_default(call_default_factory=True)
         if isinstance(default, BaseModel):
@@ -80,7 +80,7 @@ def test_a_setting_is_marked_if_it_belongs_to_the_folder(setting: str, value: st
     text = read(ROOT / "docs/pipelines.md").split(f"\n## {section}\n")[1].split("\n## ")[0]
     start = "generate.engine.options={}"  # which are of one kind of engine
     sets = ([start], [start, f"{setting}={value}"])
-    plain, edited = (job.open_job(Folder(str(tmp_path)), pipeline.load("demo", one)).shape for one in sets)
+    plain, edited = (job.open_job(Folder(str(tmp_path)), pipeline.load("demo", settings)).shape for settings in sets)
     assert (plain != edited) == (f"| `{name}` † |" in text)
 
 
@@ -145,7 +145,7 @@ def test_every_variable_of_a_template_is_listed() -> None:
 
 
 def edited(values: Any, place: tuple[str, ...], value: Any) -> Any:
-    """The values with another one at a place."""
+    """Return the values with another one at a place."""
     return merged(values, {place[0]: edited({}, place[1:], value)}) if place else value
 
 
