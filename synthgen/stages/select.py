@@ -95,7 +95,7 @@ def results(run: StageRun, tasks: Sequence[Task]) -> Iterator[Receipt]:
     """Decide on every pair of these partitions in this process."""
     with StageProgress(SELECT.name, len(run.folder.log(GENERATE).partitions) if tasks else 0, "partition") as bar:
         selection = prepare(run.folder, run.job.pipeline.select)
-        yield from decide(selection, [task.partition for task in tasks], bar.show)
+        yield from decide(selection, {task.partition for task in tasks}, bar.show)
 
 
 def prepare(folder: RunFolder, settings: SelectConfig) -> Selection:

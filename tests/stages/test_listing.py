@@ -1,11 +1,11 @@
-"""Listing adds each object once, however often, in whatever order and however far it came before."""
+"""Listing adds each object once, however often it runs, in whatever order, and wherever it was cut short before."""
 
 import random
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -15,27 +15,27 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from synthgen import tables
 from synthgen.errors import Damaged, LeaseLost
 from synthgen.ingest.sources import Listed
 from synthgen.stages import listing
-from synthgen.store import Folder, Lease, Receipt, StageFolder
+from synthgen.store import CommitLog, Folder, Lease, StageFolder
 from synthgen.store.commits import partition_order
-from synthgen.tables import LIST, make_id, object_id
+from synthgen.tables import LIST, ids, make_id, object_id
+from tests.fixtures.stage_runs import act_after, list_source
 from tests.fixtures.workspace import ROOT
 
 SLOWLY = settings(deadline=None, max_examples=12, suppress_health_check=list(HealthCheck))
 
 
-def one(number: int, version: str = "v1", row: int | None = None, meta: str | None = None) -> Listed:
+def item(number: int, version: str = "v1", row: int | None = None, meta: str | None = None) -> Listed:
     return Listed(f"s3://bucket/{number:04d}.jpg", version, row, 1000 + number, meta)
 
 
-def listed(out: Folder, objects: Iterable[Listed]) -> int:
-    """Lists the objects; how many that added, as the commits say."""
+def list_all(out: Folder, objects: Iterable[Listed]) -> int:
+    """List objects, and return how many of them are new by the counts of the commits."""
     before = StageFolder(out, LIST).log().counts().get("listed", 0)
     with Lease.take(out) as lease:
-        listing.run(out, objects, lease, "f")
+        list_source(out, objects, lease)
     return StageFolder(out, LIST).log().counts().get("listed", 0) - before
 
 
@@ -46,11 +46,11 @@ def partitions(out: Folder) -> dict[str, list[dict[str, Any]]]:
 
 
 def committed(out: Folder) -> list[Listed]:
-    """Every committed object, in the order of the partitions."""
+    """Return every committed object, in the order of the partitions."""
     rows = [row for part in partitions(out).values() for row in part]
     for row in rows:
         assert row["object_id"] == object_id(row["uri"], row["version"], row["row"])
-        assert row["bucket"] == tables.bucket_of(row["uri"])
+        assert row["bucket"] == ids.bucket_of(row["uri"])
     assert StageFolder(out, LIST).log().counts() == ({"listed": len(rows)} if rows else {})
     return [Listed(row["uri"], row["version"], row["row"], row["bytes"], row["source_meta"]) for row in rows]
 
@@ -62,82 +62,81 @@ def out(tmp_path: Path) -> Folder:
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Partitions, batches and buckets so few or small that a few objects fill several of each."""
-    monkeypatch.setattr(tables, "bucket_of", lambda uri: int(make_id(uri)[:2], 16) % 3)
+    """Make partitions, batches and buckets so small that a few objects fill several of each."""
+    monkeypatch.setattr(ids, "bucket_of", lambda uri: int(make_id(uri)[:2], 16) % 3)
     monkeypatch.setattr(listing, "SMALLEST_PARTITION", 4)
     monkeypatch.setattr(listing, "ROWS_AT_ONCE", 7)
     monkeypatch.setattr("synthgen.store.spill.ROWS_AT_ONCE", 5)
 
 
-def test_every_object_is_listed_once_with_all_that_is_known_of_it(out: Folder) -> None:
+def test_every_object_is_listed_once_with_everything_that_is_known_about_it(out: Folder) -> None:
     objects = [
-        one(number, row=number % 3 or None, meta='{"by": "me"}' if number % 2 else None) for number in range(100)
+        item(number, row=number % 3 or None, meta='{"by": "me"}' if number % 2 else None) for number in range(100)
     ]
-    assert listed(out, objects) == 100
+    assert list_all(out, objects) == 100
     assert sorted(committed(out), key=str) == sorted(objects, key=str)
 
 
 def test_an_empty_listing_adds_nothing(out: Folder) -> None:
-    assert listed(out, []) == 0
+    assert list_all(out, []) == 0
     assert partitions(out) == {}
 
 
 def test_listing_again_adds_nothing(out: Folder) -> None:
-    listed(out, map(one, range(50)))
+    list_all(out, map(item, range(50)))
     before = partitions(out)
-    assert listed(out, map(one, range(50))) == 0
+    assert list_all(out, map(item, range(50))) == 0
     assert partitions(out) == before
 
 
 def test_growth_makes_partitions_of_a_new_epoch_and_leaves_the_others(out: Folder) -> None:
-    listed(out, map(one, range(50)))
+    list_all(out, map(item, range(50)))
     before = partitions(out)
-    assert listed(out, map(one, range(80))) == 30
+    assert list_all(out, map(item, range(80))) == 30
     after = partitions(out)
     assert {name: after[name] for name in before} == before
     grown = {name: rows for name, rows in after.items() if name not in before}
     assert all(name.startswith("e002-") for name in grown)
     assert sorted(row["uri"] for rows in grown.values() for row in rows) == [
-        one(number).uri for number in range(50, 80)
+        item(number).uri for number in range(50, 80)
     ]
 
 
 def test_a_changed_version_is_a_new_object_and_the_old_one_stays(out: Folder) -> None:
-    listed(out, map(one, range(10)))
-    assert listed(out, [one(number, "v2" if number == 4 else "v1") for number in range(10)]) == 1
-    assert [found.version for found in committed(out) if found.uri == one(4).uri] == ["v1", "v2"]
+    list_all(out, map(item, range(10)))
+    assert list_all(out, [item(number, "v2" if number == 4 else "v1") for number in range(10)]) == 1
+    assert [listed.version for listed in committed(out) if listed.uri == item(4).uri] == ["v1", "v2"]
 
 
 def test_the_same_uri_with_several_rows_is_several_objects(out: Folder) -> None:
-    assert listed(out, [one(1, row=row) for row in range(40)]) == 40
-    assert sorted(found.row or 0 for found in committed(out)) == list(range(40))
+    assert list_all(out, [item(1, row=row) for row in range(40)]) == 40
+    assert sorted(listed.row or 0 for listed in committed(out)) == list(range(40))
 
 
 @pytest.mark.usefixtures("small")
-def test_rows_of_one_file_lie_together_in_its_order(out: Folder) -> None:
-    """Whoever reads a partition then reads a piece of the file, not all of it for rows here and there."""
-    listed(out, [one(file, row=row) for row in range(30) for file in range(3)])
-    found = committed(out)
-    assert [first.uri for first, second in pairwise(found) if first.uri != second.uri] == list(
-        dict.fromkeys(each.uri for each in found)
-    )[:-1]
+def test_rows_of_one_file_stay_together_in_its_order(out: Folder) -> None:
+    """A reader of a partition then reads a piece of the file, not all of it for rows here and there."""
+    list_all(out, [item(file, row=row) for row in range(30) for file in range(3)])
+    objects = committed(out)
+    changes = [before.uri for before, after in pairwise(objects) if before.uri != after.uri]
+    assert len(objects) == 90 and len(changes) == len(set(changes)) == 2
     for file in range(3):
-        assert [each.row for each in found if each.uri == one(file).uri] == list(range(30))
+        assert [listed.row for listed in objects if listed.uri == item(file).uri] == list(range(30))
 
 
 def test_an_object_that_the_source_names_twice_is_listed_once_whichever_comes_first(
     out: Folder, tmp_path: Path
 ) -> None:
-    twice = [one(1, meta="b"), one(2), one(1, meta="a"), one(1, meta="b")]
-    assert listed(out, twice) == 2
+    twice = [item(1, meta="b"), item(2), item(1, meta="a"), item(1, meta="b")]
+    assert list_all(out, twice) == 2
     other = Folder(str(tmp_path / "other"))
-    listed(other, reversed(twice))
+    list_all(other, reversed(twice))
     assert committed(out) == committed(other)
 
 
-def test_an_object_that_is_gone_from_the_source_stays_listed(out: Folder) -> None:
-    listed(out, map(one, range(10)))
-    assert listed(out, map(one, range(5))) == 0
+def test_an_object_that_left_the_source_stays_listed(out: Folder) -> None:
+    list_all(out, map(item, range(10)))
+    assert list_all(out, map(item, range(5))) == 0
     assert len(committed(out)) == 10
 
 
@@ -148,32 +147,31 @@ def test_an_object_that_is_gone_from_the_source_stays_listed(out: Folder) -> Non
     st.randoms(),
 )
 def test_after_any_listings_the_partitions_hold_every_object_ever_listed_once(
-    names: list[list[tuple[int, str]]], draw: random.Random
+    listings: list[list[tuple[int, str]]], draw: random.Random
 ) -> None:
-    with tempfile.TemporaryDirectory() as place:
-        out = Folder(place)
+    with tempfile.TemporaryDirectory() as directory:
+        out = Folder(directory)
         ever: set[Listed] = set()
-        for some in names:
-            objects = [one(number, version) for number, version in some]
+        for versions in listings:
+            objects = [item(number, version) for number, version in versions]
             before = partitions(out)
-            found = listed(out, draw.sample(objects, len(objects)))
-            assert found == len(set(objects) - ever)
+            assert list_all(out, draw.sample(objects, len(objects))) == len(set(objects) - ever)
             ever |= set(objects)
             assert sorted(committed(out), key=str) == sorted(ever, key=str)
-            assert all(partitions(out)[name] == rows for name, rows in before.items()), (
-                "what was listed stays as it was"
-            )
+            after = partitions(out)
+            assert {name: after[name] for name in before} == before, "earlier partitions stay as they were"
 
 
 @pytest.mark.usefixtures("small")
 @SLOWLY
 @given(st.sets(st.integers(0, 500), max_size=30), st.randoms())
 def test_the_order_of_the_stream_does_not_matter(numbers: set[int], draw: random.Random) -> None:
-    with tempfile.TemporaryDirectory() as one_place, tempfile.TemporaryDirectory() as other_place:
+    with tempfile.TemporaryDirectory() as first, tempfile.TemporaryDirectory() as second:
         shuffled = draw.sample(sorted(numbers), len(numbers))
-        listed(Folder(one_place), map(one, sorted(numbers)))
-        listed(Folder(other_place), map(one, shuffled))
-        assert partitions(Folder(one_place)) == partitions(Folder(other_place))
+        list_all(Folder(first), map(item, sorted(numbers)))
+        list_all(Folder(second), map(item, shuffled))
+        assert partitions(Folder(first)) == partitions(Folder(second))
+        assert len(committed(Folder(first))) == len(numbers)
 
 
 # --- the size of partitions -------------------------------------------------------------------------------------------
@@ -188,11 +186,11 @@ def test_no_listing_makes_more_than_8000_partitions(total: int) -> None:
 
 
 def test_partitions_grow_with_what_was_listed_before(out: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Or a source listed every hour would end with a great many small ones."""
+    """Otherwise a source that is listed every hour would end with a great many small ones."""
     monkeypatch.setattr(listing, "SMALLEST_PARTITION", 1)
     monkeypatch.setattr(listing, "MOST_PARTITIONS", 10)
     for hour in range(1, 9):
-        listed(out, map(one, range(20 * hour)))
+        list_all(out, map(item, range(20 * hour)))
     sizes: dict[str, list[int]] = {}
     for name, rows in partitions(out).items():
         sizes.setdefault(name[:4], []).append(len(rows))
@@ -202,7 +200,7 @@ def test_partitions_grow_with_what_was_listed_before(out: Folder, monkeypatch: p
 
 
 def test_the_listing_does_not_hold_the_stream(out: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No more than a batch of objects is alive while the stream is read; the figure for a million is in benchmarks/planning.py."""
+    """At most a batch of objects is alive while the stream is read; benchmarks/planning.py measures a million."""
     monkeypatch.setattr(listing, "ROWS_AT_ONCE", 50)
     alive = most = 0
 
@@ -216,9 +214,9 @@ def test_the_listing_does_not_hold_the_stream(out: Folder, monkeypatch: pytest.M
         for number in range(2000):
             alive += 1
             most = max(most, alive)
-            yield Counted(**vars(one(number)))
+            yield Counted(**vars(item(number)))
 
-    assert listed(out, stream()) == 2000
+    assert list_all(out, stream()) == 2000
     assert most <= 110
 
 
@@ -226,7 +224,7 @@ def test_the_listing_does_not_hold_the_stream(out: Folder, monkeypatch: pytest.M
 
 
 class Stop(Exception):
-    """What the tests raise in the middle."""
+    """Raised in the middle of a listing."""
 
 
 def test_a_source_that_fails_in_the_middle_of_the_stream_leaves_nothing(
@@ -235,30 +233,18 @@ def test_a_source_that_fails_in_the_middle_of_the_stream_leaves_nothing(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
     def stream() -> Iterator[Listed]:
-        yield from map(one, range(100))
+        yield from map(item, range(100))
         raise Stop
 
     with pytest.raises(Stop):
-        listed(out, stream())
+        list_all(out, stream())
     assert partitions(out) == {}
-    assert not list(tmp_path.glob("synth-listing-*")), "what was spilled is gone"
-    assert listed(out, map(one, range(100))) == 100
-
-
-def cut_after(monkeypatch: pytest.MonkeyPatch, commits: int, act: Callable[[], None]) -> None:
-    """Lets some commits of `0-listed` happen, then acts in place of the next one."""
-    commit, made = Stage.commit, []
-
-    def counting(self: Stage, receipt: Receipt, lease: Lease, epoch: int) -> Any:
-        if len(made) == commits:
-            act()
-        made.append(receipt.partition)
-        return commit(self, receipt, lease, epoch)
-
-    monkeypatch.setattr(Stage, "commit", counting)
+    assert not list(tmp_path.glob("synth-listing-*")), "spilled rows are deleted"
+    assert list_all(out, map(item, range(100))) == 100
 
 
 def stop() -> None:
+    """Cut the listing short."""
     raise Stop
 
 
@@ -266,19 +252,19 @@ def stop() -> None:
 @pytest.mark.parametrize("commits", [0, 1, 5, 12])
 def test_a_listing_cut_short_between_commits_is_completed_by_the_next(out: Folder, commits: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        cut_after(patch, commits, stop)
+        act_after(patch, commits, stop)
         with pytest.raises(Stop):
-            listed(out, map(one, range(50)))
+            list_all(out, map(item, range(50)))
     before = partitions(out)
     assert len(before) == commits and sum(map(len, before.values())) == 4 * commits
-    # In the meantime the bucket grew, and one object that was committed and one that was not have changed.
-    changed = {committed(out)[0].uri, one(49).uri} if commits else {one(49).uri}
-    now = [replace(each, version="v2") if each.uri in changed else each for each in map(one, range(60))]
+    # Meanwhile the bucket grew, and one object that was committed and one that was not have changed.
+    changed = {committed(out)[0].uri, item(49).uri} if commits else {item(49).uri}
+    now = [replace(known, version="v2") if known.uri in changed else known for known in map(item, range(60))]
     expected = {*committed(out), *now}
-    assert listed(out, now) == len(expected) - 4 * commits
+    assert list_all(out, now) == len(expected) - 4 * commits
     assert {name: partitions(out)[name] for name in before} == before
     assert sorted(committed(out), key=str) == sorted(expected, key=str)
-    assert listed(out, now) == 0
+    assert list_all(out, now) == 0
 
 
 @pytest.mark.usefixtures("small")
@@ -286,13 +272,13 @@ def test_a_listing_cut_short_again_and_again_still_ends(out: Folder) -> None:
     epochs = []
     for _ in range(5):
         with pytest.MonkeyPatch.context() as patch:
-            cut_after(patch, 2, stop)
+            act_after(patch, 2, stop)
             with pytest.raises(Stop):
-                listed(out, map(one, range(50)))
+                list_all(out, map(item, range(50)))
         epochs.append(StageFolder(out, LIST).log().last_epoch)
     assert epochs == [1, 2, 3, 4, 5]
-    assert listed(out, map(one, range(50))) == 50 - 5 * 8
-    assert sorted(committed(out), key=str) == list(map(one, range(50)))
+    assert list_all(out, map(item, range(50))) == 50 - 5 * 8
+    assert sorted(committed(out), key=str) == list(map(item, range(50)))
     assert list(partitions(out)) == sorted(partitions(out), key=partition_order)
 
 
@@ -301,40 +287,40 @@ def test_a_listing_killed_between_commits_is_completed_by_the_next(out: Folder) 
         import os, signal, sys
         import pytest
         from tests.stages.test_listing import *
-        cut_after(pytest.MonkeyPatch(), 2, lambda: os.kill(os.getpid(), signal.SIGKILL))
-        listed(Folder(sys.argv[1]), map(one, range(100)))"""
-    died = subprocess.run([sys.executable, "-c", code, out.url], cwd=ROOT)
-    assert died.returncode == -signal.SIGKILL
+        act_after(pytest.MonkeyPatch(), 2, lambda: os.kill(os.getpid(), signal.SIGKILL))
+        list_all(Folder(sys.argv[1]), map(item, range(100)))"""
+    killed = subprocess.run([sys.executable, "-c", code, out.url], cwd=ROOT, check=False)
+    assert killed.returncode == -signal.SIGKILL
     assert len(partitions(out)) == 2
-    assert listed(out, map(one, range(100))) == 100 - 64
-    assert sorted(committed(out), key=str) == list(map(one, range(100)))
+    assert list_all(out, map(item, range(100))) == 100 - 64
+    assert sorted(committed(out), key=str) == list(map(item, range(100)))
 
 
-def test_a_damaged_partition_stops_the_listing_and_is_not_listed_anew(out: Folder) -> None:
-    listed(out, map(one, range(40)))
+def test_a_damaged_partition_stops_the_listing_and_is_not_listed_again(out: Folder) -> None:
+    list_all(out, map(item, range(40)))
     file = next(Path(out.path, "0-listed", "objects").iterdir())
     file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(Damaged, match="0-listed/objects"):
-        listed(out, map(one, range(80)))
+        list_all(out, map(item, range(80)))
     assert list(StageFolder(out, LIST).log().partitions) == ["e001-00000", "e001-00001"]
 
 
 def test_the_last_commit_of_a_driver_taken_over_is_not_taken_for_our_own(out: Folder) -> None:
-    """It holds other objects: those that the newer driver wanted under that name would be counted and not be there."""
+    """It holds other objects: those of the newer driver under that name would be counted and be nowhere."""
     zombie = Lease.take(out)
-    log = Stage.log
+    read_log = StageFolder.log
 
-    def log_then_zombie(self: Stage) -> Any:
-        found = log(self)
+    def read_before_the_zombie(stage: StageFolder) -> CommitLog:
+        log = read_log(stage)
         patch.undo()  # once
         patch.setattr(Lease, "check", lambda lease: None)
-        listing.run(out, map(one, range(5)), zombie, "f")
-        return found
+        list_source(out, map(item, range(5)), zombie)
+        return log
 
     zombie.release()
     with Lease.take(out) as lease, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Stage, "log", log_then_zombie)
+        patch.setattr(StageFolder, "log", read_before_the_zombie)
         with pytest.raises(LeaseLost, match="start again"):
-            listing.run(out, map(one, range(20)), lease, "f")
-    assert listed(out, map(one, range(20))) == 15
+            list_source(out, map(item, range(20)), lease)
+    assert list_all(out, map(item, range(20))) == 15
     assert len(committed(out)) == 20

@@ -1,7 +1,7 @@
 """Commits keep the promises of docs/format.md, on local disk and in a bucket.
 
-A reader sees rows once they are committed, a revision is committed once, damage is found and named. Killed processes are
-really killed.
+A reader sees rows once they are committed, a revision is committed once, damage is found and named. Processes that die
+here are really killed.
 """
 
 import signal

@@ -1,4 +1,4 @@
-"""Files of an output folder, on local disk and in a bucket: a reader never sees half of one, and one of many creates it."""
+"""Files of an output folder, on local disk and in a bucket: no reader sees half a file, and one of many creates it."""
 
 import multiprocessing
 import os
@@ -17,15 +17,15 @@ import pyarrow as pa
 import pytest
 
 from synthgen.errors import SynthError, UserMistake
-from synthgen.store import Folder, Lease, Receipt, StageFolder, TablePart, remote
+from synthgen.store import Folder, Lease, Receipt, RunFolder, StageFolder, TablePart, remote
 from synthgen.store.folder import open_folder
 from synthgen.store.gc import Deleted, collect_garbage
 from synthgen.tables import PACK, TAG
-from tests.fixtures.rows import RACERS, current, receipt
+from tests.fixtures.rows import RACERS, current, receipt, with_things
 from tests.fixtures.s3_server import Way
 
 
-def test_a_file_is_read_as_written_and_a_missing_one_is_named(out: Folder) -> None:
+def test_a_file_is_read_as_written_and_a_missing_one_is_an_error(out: Folder) -> None:
     out.write("a.json", b"one")
     out.child("deep/er").write("b.json", b"two")
     out.write("a.json", b"three")
@@ -101,7 +101,7 @@ def test_a_refused_create_changes_nothing(out: Folder) -> None:
     assert out.read("one.json") == b"first"
 
 
-def test_a_create_whose_reply_was_lost_is_told_that_it_created_the_file(s3: Folder, way: Way) -> None:
+def test_a_create_whose_reply_was_lost_returns_that_it_created_the_file(s3: Folder, way: Way) -> None:
     s3.create("learn.json", b"")
     lost: list[str] = []
 
@@ -118,20 +118,20 @@ def test_a_create_whose_reply_was_lost_is_told_that_it_created_the_file(s3: Fold
 
 def test_a_create_that_the_store_could_not_decide_is_tried_again(s3: Folder, way: Way) -> None:
     s3.create("learn.json", b"")
-    told: list[str] = []
+    refused: list[str] = []
 
     def conflict_twice(request: BaseHTTPRequestHandler) -> str | None:
-        if request.command == "PUT" and len(told) < 2:
-            told.append(request.path)
+        if request.command == "PUT" and len(refused) < 2:
+            refused.append(request.path)
             return "conflict"
         return None
 
     way.spoil = conflict_twice
     assert s3.create("one.json", b"mine")
-    assert len(told) == 2
+    assert len(refused) == 2
 
 
-def test_a_store_that_takes_a_conditional_put_for_a_plain_one_is_looked_at_first(s3: Folder, way: Way) -> None:
+def test_in_a_store_that_ignores_the_condition_of_a_put_a_name_is_looked_up_first(s3: Folder, way: Way) -> None:
     way.spoil = lambda request: "strip"
     assert s3.create("one.json", b"first")
     assert not s3.create("one.json", b"second")
@@ -167,33 +167,33 @@ def test_a_file_that_was_being_written_when_its_process_was_killed_is_no_file(tm
         from synthgen.store import Folder
         os.fsync = lambda file: os.kill(os.getpid(), signal.SIGKILL)
         Folder(sys.argv[1]).create("one.json", b"half")"""
-    died = subprocess.run([sys.executable, "-c", code, str(tmp_path)])
-    assert died.returncode == -signal.SIGKILL
-    assert len(list(tmp_path.iterdir())) == 1, "the file was begun"
+    killed = subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert len(list(tmp_path.iterdir())) == 1, "the file was started"
     assert Folder(str(tmp_path)).names() == [] and Folder(str(tmp_path)).is_empty()
 
 
-def test_tidying_deletes_what_was_being_written_when_its_process_was_killed_wherever_it_lies(tmp_path: Path) -> None:
+def test_garbage_collection_deletes_half_written_files_of_killed_processes_in_every_folder(tmp_path: Path) -> None:
     out = Folder(str(tmp_path / "out"))
     with Lease.take(out) as lease:
-        stage = StageFolder(out, PACK)
-        stage.commit(receipt(stage, {"a": 1}), lease, 1)
+        stage = StageFolder(out, with_things(PACK))
+        stage.commit(receipt(stage, {"a": 1}), lease)
         for folder in ("", "5-shards/things", "5-shards/commits", "5-shards/data", "lease", "profiles"):
             Path(out.path, folder).mkdir(exist_ok=True)
             Path(out.path, folder, ".writing-0123").write_bytes(b"1234")
-        assert collect_garbage(out, ("5-shards",), lease) == Deleted(6, 24)
+        assert collect_garbage(RunFolder(out), lease) == Deleted(6, 24)
         assert not list(Path(out.path).rglob(".writing-*")) and current(stage) == {"a": 1}
         lease.check()
 
 
 @pytest.mark.parametrize("table", ["things//far/mine.yaml", "things/./mine", "things/../mine"])
-def test_tidying_keeps_what_a_commit_names_however_the_table_is_spelled(table: str, tmp_path: Path) -> None:
+def test_garbage_collection_keeps_the_files_of_commits_however_the_table_is_spelled(table: str, tmp_path: Path) -> None:
     out = Folder(str(tmp_path / "out"))
     with Lease.take(out) as lease:
         stage = StageFolder(out, TAG)
         files = [stage.write(table, "p", 1, pa.table({"key": [1]})) for _ in range(2)]
-        stage.commit(Receipt("p", 1, {table: TablePart((files[0],), "f")}), lease, 1)
-        assert collect_garbage(out, ("1-tagged",), lease) == Deleted(1, files[1].bytes)
+        stage.commit(Receipt("p", 1, {table: TablePart((files[0],), "f")}), lease)
+        assert collect_garbage(RunFolder(out), lease) == Deleted(1, files[1].bytes)
         assert [rows.num_rows for rows in stage.read(stage.log(), "p", table)] == [1]
 
 
@@ -202,13 +202,15 @@ def test_a_disk_without_hard_links_is_refused_in_one_line(tmp_path: Path, monkey
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(os, "link", refuse)
-    with pytest.raises(UserMistake, match="no hard links") as told:
+    with pytest.raises(UserMistake, match="no hard links") as caught:
         Folder(str(tmp_path)).create("one.json", b"")
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_full_disk_is_one_line_and_leaves_nothing_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported_in_one_line_and_leaves_no_half_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
@@ -216,26 +218,27 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_half(tmp_path: Path, monkeyp
     folder.write("one.json", b"before")
     monkeypatch.setattr(os, "fsync", full)
     for write in (folder.write, folder.create):
-        with pytest.raises(SynthError) as told:
+        with pytest.raises(SynthError) as caught:
             write("one.json", b"after")
-        assert str(told.value).startswith(f"{tmp_path}: writing failed (OSError: [Errno 28] No space left on device); ")
+        start = f"{tmp_path}: writing failed (OSError: [Errno 28] No space left on device); "
+        assert str(caught.value).startswith(start)
     assert folder.names() == ["one.json"] and folder.read("one.json") == b"before"
 
 
 def busy(honest: Callable[..., Any], failures: int) -> Callable[..., Any]:
-    """A call of a store that fails so often before it works."""
-    left = iter(range(failures))
+    """Return a call of a store that fails this many times before it works."""
+    remaining = iter(range(failures))
 
-    def call(*given: Any, **named: Any) -> Any:
-        if next(left, None) is not None:
+    def call(*arguments: Any, **named: Any) -> Any:
+        if next(remaining, None) is not None:
             raise ConnectionError("the store is busy")
-        return honest(*given, **named)
+        return honest(*arguments, **named)
 
     return call
 
 
 @pytest.mark.parametrize("failures", [2, 99])
-def test_a_store_that_fails_is_asked_again_and_told_in_one_line_if_it_goes_on(
+def test_a_store_that_fails_is_asked_again_and_reported_in_one_line_if_it_keeps_failing(
     s3: Folder, monkeypatch: pytest.MonkeyPatch, failures: int
 ) -> None:
     monkeypatch.setattr(remote, "PAUSE", 0.01)
@@ -249,15 +252,15 @@ def test_a_store_that_fails_is_asked_again_and_told_in_one_line_if_it_goes_on(
         ("writing", lambda: s3.write("a", b"")), ("reading", lambda: s3.read("a")), ("listing", s3.names),
     ]  # fmt: skip
     for doing, call in calls:
-        with pytest.raises(SynthError) as told:
+        with pytest.raises(SynthError) as caught:
             call()
-        assert str(told.value).startswith(
+        assert str(caught.value).startswith(
             f"{s3.url}: {doing} failed (ConnectionError: the store is busy); what is committed stays"
         )
 
 
 @pytest.mark.parametrize("url", ["memory://out", "nowhere://out"])
-def test_a_place_that_keeps_nothing_is_refused(url: str) -> None:
+def test_a_filesystem_that_keeps_nothing_is_refused(url: str) -> None:
     with pytest.raises(UserMistake, match=r"give a local path, s3://… or gs://…"):
         open_folder(url)
 
@@ -266,13 +269,13 @@ def test_a_place_that_keeps_nothing_is_refused(url: str) -> None:
 def test_a_store_whose_package_is_not_installed_names_that_package(
     monkeypatch: pytest.MonkeyPatch, url: str, package: str
 ) -> None:
-    def lacks(*_: Any, **__: Any) -> Any:
+    def without_package(*_: Any, **__: Any) -> Any:
         raise ImportError(f"Please install {package} to access it")
 
-    monkeypatch.setattr(fsspec.core, "url_to_fs", lacks)
-    with pytest.raises(UserMistake) as told:
+    monkeypatch.setattr(fsspec.core, "url_to_fs", without_package)
+    with pytest.raises(UserMistake) as caught:
         open_folder(url)
-    assert str(told.value) == f"{url.partition('/')[0]}// needs one more package: pip install {package}"
+    assert str(caught.value) == f"{url.partition('/')[0]}// needs one more package: pip install {package}"
 
 
 def test_a_file_is_no_output_folder(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""One driver commits at a time: who holds the lease, when it is taken over, and what a driver that lost it may still do."""
+"""One driver commits at a time: when a lease is refused, when it is taken over, and that its loser commits no more."""
 
 import json
 import os
@@ -14,31 +14,29 @@ from typing import Any
 import pytest
 
 from synthgen.errors import LeaseHeld, LeaseLost
-from synthgen.store import Folder, Lease, StageFolder
+from synthgen.store import Folder, Lease
 from synthgen.store import lease as leases
-from synthgen.tables import TAG
-from tests.fixtures.rows import RACERS, current, receipt
+from tests.fixtures.rows import RACERS, current, receipt, things_in
 
 
-def holding(out: Folder, **changes: Any) -> None:
-    """Rewrites the newest lease record."""
+def change_holder(out: Folder, **changes: Any) -> None:
+    """Change the newest lease record."""
     terms = out.child("lease")
     name = terms.names()[-1]
     terms.write(name, json.dumps(json.loads(terms.read(name)) | changes).encode())
 
 
-def lost(lease: Lease) -> None:
-    """A driver that is gone without a word: its beat stops, nothing is released."""
+def abandon(lease: Lease) -> None:
+    """Stop the beat of a lease without releasing it, as when its driver is gone."""
     lease._stop.set()
 
 
 def test_a_second_driver_is_refused_in_one_line(out: Folder) -> None:
     with Lease.take(out):
-        with pytest.raises(
-            LeaseHeld, match=f"a run is at work here \\(process {os.getpid()} on {socket.gethostname()}"
-        ) as told:
+        message = f"a run is at work here \\(process {os.getpid()} on {socket.gethostname()}"
+        with pytest.raises(LeaseHeld, match=message) as caught:
             Lease.take(out)
-        assert "\n" not in str(told.value) and told.value.exit_status == 2
+        assert "\n" not in str(caught.value) and caught.value.exit_status == 2
 
 
 def test_a_released_lease_is_taken_over_at_once(out: Folder) -> None:
@@ -67,13 +65,18 @@ def test_of_many_drivers_one_gets_the_lease(out: Folder) -> None:
 
 
 def test_the_lease_of_a_killed_process_is_taken_over_at_once(tmp_path: Path) -> None:
-    code = "import sys, time; from synthgen.store import *; Lease.take(Folder(sys.argv[1])); print('taken', flush=True); time.sleep(600)"
+    code = """if 1:
+        import sys, time
+        from synthgen.store import Folder, Lease
+        Lease.take(Folder(sys.argv[1]))
+        print("taken", flush=True)
+        time.sleep(600)"""
     holder = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert holder.stdout is not None and holder.stdout.readline() == "taken\n"
     with pytest.raises(LeaseHeld, match=str(holder.pid)):
         Lease.take(Folder(str(tmp_path)))
     holder.kill()
-    # Not waited for: a killed process that nobody has waited for is gone too.
+    # A killed process that its parent has not waited for is gone too.
     deadline = time.monotonic() + 20
     while Path(f"/proc/{holder.pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
         assert time.monotonic() < deadline
@@ -83,10 +86,10 @@ def test_the_lease_of_a_killed_process_is_taken_over_at_once(tmp_path: Path) -> 
     holder.stdout.close()
 
 
-def test_a_process_number_used_again_is_noticed(tmp_path: Path) -> None:
+def test_a_process_number_that_is_used_again_does_not_hold_the_lease(tmp_path: Path) -> None:
     out = Folder(str(tmp_path))
-    lost(Lease.take(out))
-    holding(out, started="1")  # our own process number, held by a process that started at another time
+    abandon(Lease.take(out))
+    change_holder(out, started="1")  # our own process number, held by a process that started at another time
     with Lease.take(out) as lease:
         assert lease.term == 2
 
@@ -99,24 +102,24 @@ def test_a_driver_elsewhere_is_respected_until_its_beat_is_old(
 ) -> None:
     monkeypatch.setattr(leases, "WATCHED_SECONDS", 0.3)
     out = Folder(str(tmp_path))
-    lost(Lease.take(out))
-    holding(out, **elsewhere, pid=2**22 + 1, beat=time.time() - leases.STALE_SECONDS + 20)
+    abandon(Lease.take(out))
+    change_holder(out, **elsewhere, pid=2**22 + 1, beat=time.time() - leases.STALE_SECONDS + 20)
     with pytest.raises(LeaseHeld):
         Lease.take(out)
-    holding(out, beat=time.time() - leases.STALE_SECONDS - 1)
+    change_holder(out, beat=time.time() - leases.STALE_SECONDS - 1)
     with Lease.take(out) as lease:
         assert lease.term == 2
 
 
 @pytest.mark.parametrize("skew", [-3600.0, 3600.0])
-def test_clocks_that_differ_neither_take_a_lease_from_the_living_nor_leave_it_to_the_dead(
+def test_where_clocks_differ_a_living_driver_keeps_its_lease_and_a_dead_one_loses_it(
     tmp_path: Path, skew: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(leases, "WATCHED_SECONDS", 0.5)
     out = Folder(str(tmp_path))
-    lost(Lease.take(out))
-    holding(out, host="elsewhere", machine="elsewhere", beat=time.time() + skew)
-    beat = threading.Timer(0.2, holding, [out], {"beat": time.time() + skew + 1})
+    abandon(Lease.take(out))
+    change_holder(out, host="elsewhere", machine="elsewhere", beat=time.time() + skew)
+    beat = threading.Timer(0.2, change_holder, [out], {"beat": time.time() + skew + 1})
     beat.start()
     with pytest.raises(LeaseHeld, match="on elsewhere"):
         Lease.take(out)
@@ -127,7 +130,7 @@ def test_clocks_that_differ_neither_take_a_lease_from_the_living_nor_leave_it_to
 
 def test_a_lease_is_stale_when_its_holder_stopped_renewing_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out, now = Folder(str(tmp_path)), time.time()
-    lost(Lease.take(out))
+    abandon(Lease.take(out))
     monkeypatch.setattr(time, "time", lambda: now + leases.STALE_SECONDS - 5)
     with pytest.raises(LeaseHeld):
         Lease.take(out)
@@ -135,7 +138,7 @@ def test_a_lease_is_stale_when_its_holder_stopped_renewing_it(tmp_path: Path, mo
     Lease.take(out).release()
 
 
-def test_a_lease_is_renewed_while_its_holder_lives_whatever_the_store_says(
+def test_a_lease_is_renewed_while_its_holder_lives_even_if_the_store_fails_at_times(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(leases, "BEAT_SECONDS", 0.02)
@@ -178,15 +181,15 @@ def test_a_released_lease_stays_released_when_a_beat_was_on_its_way(
 
 
 def test_a_driver_that_was_taken_over_commits_nothing_more(out: Folder) -> None:
-    stage, older = StageFolder(out, TAG), Lease.take(out)
-    stage.commit(receipt(stage, {"a": 1}), older, 1)
-    lost(older)
-    holding(out, beat=0)
+    stage, older = things_in(out), Lease.take(out)
+    stage.commit(receipt(stage, {"a": 1}), older)
+    abandon(older)
+    change_holder(out, beat=0)
     with Lease.take(out) as newer:
         with pytest.raises(LeaseLost, match="another run took over this folder"):
-            stage.commit(receipt(stage, {"a": 2}, revision=2), older, 1)
+            stage.commit(receipt(stage, {"a": 2}, revision=2), older)
         assert current(stage) == {"a": 1}
-        stage.commit(receipt(stage, {"a": 3}, revision=2), newer, 1)
+        stage.commit(receipt(stage, {"a": 3}, revision=2), newer)
     assert current(stage) == {"a": 3}
     older.release()  # at the end of its `with`: it must not look like the current driver's release
     assert leases.holder_of(out) is None and Lease.take(out).term == 3

@@ -42,7 +42,7 @@ class ReadCounter:
 
 @pytest.fixture
 def out(tmp_path: Path) -> Folder:
-    """An output folder with a record and two stages of two partitions each."""
+    """Make an output folder with a record and two stages of two partitions each."""
     out = Folder(str(tmp_path / "out"))
     out.write("run.json", f'{{"format": {FORMAT}}}'.encode())
     RunFolder(out).write_record({"pipeline": {}})
@@ -98,7 +98,7 @@ def test_a_record_that_is_written_is_the_record_from_then_on_here_and_elsewhere(
     assert out.child("frozen").names() == ["000001.json", "000002.json"], "the earlier one stays"
 
 
-def test_a_folder_without_a_record_and_one_of_another_format_are_told_apart(tmp_path: Path) -> None:
+def test_a_folder_without_a_record_is_not_taken_for_one_of_another_format(tmp_path: Path) -> None:
     out = Folder(str(tmp_path / "fresh"))
     assert RunFolder(out).record is None
     out.write("run.json", f'{{"format": {FORMAT}}}'.encode())

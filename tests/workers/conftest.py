@@ -1,4 +1,4 @@
-"""Ray for small workers that do what a test scripts."""
+"""Ray for the scripted workers."""
 
 from tests.fixtures.scripted_workers import ray
 

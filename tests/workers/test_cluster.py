@@ -1,4 +1,4 @@
-"""A cluster that is crowded, slow or cannot be joined: the room that workers ask for, and what is said while they wait."""
+"""A cluster that is crowded, slow or cannot be joined: the room for workers, and the notes while they wait."""
 
 import socket
 import time
@@ -12,7 +12,7 @@ from synthgen.workers.cluster import Waiting, join_ray, share
 
 @pytest.fixture
 def crowded(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, float]]:
-    """A cluster of two nodes that others use; what is free on each, to be changed."""
+    """Return the free resources of each node of a cluster of two that others use too; a test may change them."""
     import ray
     import ray._private.state
 
@@ -25,7 +25,7 @@ def crowded(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, float]]:
     return free
 
 
-def test_a_part_of_a_gpu_for_which_all_workers_find_room_is_taken_where_nothing_else_is_said(
+def test_a_part_of_a_gpu_for_which_all_workers_find_room_is_taken_where_nothing_is_configured(
     crowded: dict[str, dict[str, float]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import ray
@@ -37,7 +37,7 @@ def test_a_part_of_a_gpu_for_which_all_workers_find_room_is_taken_where_nothing_
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """What time it is, to be changed."""
+    """Return the time on the monotonic clock; a test may change it."""
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     return now
@@ -46,24 +46,23 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 STARTING = "a worker is starting: Ray has room for it, and its process has not answered yet\n"
 
 
-def test_a_crew_that_gets_no_machine_says_so_and_ends(
+def test_a_pool_that_gets_no_machine_reports_so_and_ends(
     crowded: dict[str, dict[str, float]], clock: list[float], capsys: pytest.CaptureFixture[str]
 ) -> None:
     waiting = Waiting(2, 1)
     waiting.begin()
     for clock[0] in (30.0, 61.0, 90.0):
         waiting.see(False)
-    told = capsys.readouterr().err
-    assert told == (
-        "waiting for a machine: a worker needs 1 GPU and 2 CPU on one node; Ray sees 1 GPU (1 free), 4 CPU (2 free) on 2 nodes\n"
+    assert capsys.readouterr().err == (
+        "waiting for a machine: a worker needs 1 GPU and 2 CPU on one node; "
+        "Ray sees 1 GPU (1 free), 4 CPU (2 free) on 2 nodes\n"
     )
     waiting.see(True)
     clock[0] = 3600.0
     waiting.see(False)
     clock[0] = 3691.0
-    with pytest.raises(
-        JobFailing, match="no worker has answered within 60 min: waiting for a machine: a worker needs 1 GPU"
-    ):
+    message = "no worker has answered within 60 min: waiting for a machine: a worker needs 1 GPU"
+    with pytest.raises(JobFailing, match=message):
         waiting.see(False)
 
 
@@ -85,7 +84,7 @@ def test_a_worker_that_has_room_and_does_not_answer_is_starting(
     assert capsys.readouterr().err == STARTING
 
 
-def test_nothing_is_said_of_what_no_worker_asks_for(
+def test_resources_that_no_worker_needs_are_not_mentioned(
     crowded: dict[str, dict[str, float]], clock: list[float], capsys: pytest.CaptureFixture[str]
 ) -> None:
     waiting = Waiting(2, 0)
@@ -111,14 +110,14 @@ def test_a_cluster_of_another_ray_is_one_line_that_names_both(monkeypatch: pytes
         ray, "init", lambda **_: check_version_info({"ray_version": "1.2.3", "python_version": "3.4.5"}, "this node")
     )
     monkeypatch.setenv("RAY_ADDRESS", "auto")
-    told = (
+    message = (
         f"RAY_ADDRESS=auto: cannot be joined .*Ray: 1.2.3 Python: 3.4.5 .*Ray: {ray.__version__}.*; start that cluster"
     )
-    with pytest.raises(UserMistake, match=told):
+    with pytest.raises(UserMistake, match=message):
         join_ray()
 
 
-def test_a_cluster_that_cannot_be_joined_is_one_line_and_without_an_address_none_is_looked_for(
+def test_a_cluster_that_cannot_be_joined_is_one_line_and_without_an_address_none_is_joined(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     import ray
@@ -131,15 +130,15 @@ def test_a_cluster_that_cannot_be_joined_is_one_line_and_without_an_address_none
 
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", init)
-    with socket.create_server(("127.0.0.1", 0)) as somebody:
-        place = f"127.0.0.1:{somebody.getsockname()[1]}"
-        monkeypatch.setenv("RAY_ADDRESS", place)
-        with pytest.raises(UserMistake, match=f"RAY_ADDRESS={place}: cannot be joined .*unset RAY_ADDRESS") as told:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        with pytest.raises(UserMistake, match=f"RAY_ADDRESS={address}: cannot be joined .*unset RAY_ADDRESS") as caught:
             join_ray()
-    assert "\n" not in str(told.value)
-    with pytest.raises(UserMistake, match=f"RAY_ADDRESS={place}: cannot be joined .*refused"):
+    assert "\n" not in str(caught.value)
+    with pytest.raises(UserMistake, match=f"RAY_ADDRESS={address}: cannot be joined .*refused"):
         join_ray()
     monkeypatch.delenv("RAY_ADDRESS")
     with pytest.raises(ConnectionError):
         join_ray()
-    assert asked == [place, "local"], "where nobody listens Ray is not asked, which would try for minutes"
+    assert asked == [address, "local"], "Ray, which would try for minutes, is not asked where nothing listens"

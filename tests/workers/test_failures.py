@@ -1,4 +1,4 @@
-"""Whose fault a death is: a worker's own is a strike against what it held, a lost node is none."""
+"""The cause of a death: a worker's own is a strike against the tasks it held, that of a lost node is none."""
 
 import signal
 from pathlib import Path
@@ -8,27 +8,33 @@ import pytest
 
 from synthgen.errors import JobFailing
 from synthgen.store import Folder, Receipt
-from synthgen.workers import PoolSpec, Task, signals
-from synthgen.workers import pool as foremen
+from synthgen.workers import PoolSpec, StopSignals, Task
+from synthgen.workers import pool as pools
 from synthgen.workers.actor import ActorHandle
 from synthgen.workers.failures import WorkerDeath, death_of
 from synthgen.workers.pool import DEATHS_IN_A_ROW, LOST_IN_A_ROW, Pool
-from tests.fixtures.scripted_workers import ALL, Plot, build
+from tests.fixtures.scripted_workers import ALL, Script, build
+
+TASK = Task("p0", 1)
+DIED = WorkerDeath("it died")
+LOST = WorkerDeath("its node has died", is_own=False)
 
 
-def died(message: str, **more: Any) -> Exception:
-    """As Ray tells the death of an actor."""
+def actor_died(message: str, **context: Any) -> Exception:
+    """Return Ray's error for the death of an actor."""
     from ray.core.generated.common_pb2 import ActorDiedErrorContext
     from ray.exceptions import ActorDiedError
 
-    error: Exception = ActorDiedError(ActorDiedErrorContext(error_message=message, actor_id=b"0" * 16, **more))
+    context_of_death = ActorDiedErrorContext(error_message=message, actor_id=b"0" * 16, **context)
+    error: Exception = ActorDiedError(context_of_death)
     return error
 
 
 def preempted() -> Exception:
+    """Return Ray's error for an actor whose node was preempted."""
     from ray.core.generated.common_pb2 import NodeDeathInfo
 
-    return died("gone", node_death_info=NodeDeathInfo(reason=NodeDeathInfo.AUTOSCALER_DRAIN_PREEMPTED))
+    return actor_died("gone", node_death_info=NodeDeathInfo(reason=NodeDeathInfo.AUTOSCALER_DRAIN_PREEMPTED))
 
 
 def test_a_death_is_the_workers_own_unless_its_node_was_lost_preempted_or_cut_off(
@@ -38,13 +44,13 @@ def test_a_death_is_the_workers_own_unless_its_node_was_lost_preempted_or_cut_of
     from ray.exceptions import ActorUnavailableError, NodeDiedError
 
     monkeypatch.setattr(ray, "nodes", lambda: [{"NodeID": "here", "Alive": True}, {"NodeID": "there", "Alive": False}])
-    own = died("The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR")
-    lost = died(
-        "The actor died because its node has died. Node Id: 1\n\tthe actor's node was terminated unexpectedly: no answer"
+    own = actor_died("The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR")
+    lost = actor_died(
+        "The actor died because its node has died. Node Id: 1\n\tthe actor's node was terminated: no answer"
     )
     assert death_of(own, None, "here").is_own and death_of(own, None, None).is_own
     assert "its worker process has died" in death_of(own, None, "here").why
-    assert not death_of(own, None, "there").is_own, "its node took it along"
+    assert not death_of(own, None, "there").is_own, "it died with its node"
     assert not any(death_of(error, None, "here").is_own for error in (lost, NodeDiedError("dead"), preempted()))
 
     class Handle:
@@ -60,63 +66,69 @@ def test_a_death_is_the_workers_own_unless_its_node_was_lost_preempted_or_cut_of
             raise answer
 
     monkeypatch.setattr(ray, "get", get)
-    away = ActorUnavailableError("connection reset", b"0" * 16)
+    unavailable = ActorUnavailableError("connection reset", b"0" * 16)
     for last, is_own in ((own, True), (lost, False), (None, False), (ray.exceptions.GetTimeoutError("?"), False)):
-        answers[:] = [away, last]
-        assert death_of(away, Handle, "here").is_own is is_own
+        answers[:] = [unavailable, last]
+        assert death_of(unavailable, Handle, "here").is_own is is_own
 
 
 @pytest.fixture
-def foreman(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pool:
-    """A foreman of two that never meets Ray."""
+def signals() -> StopSignals:
+    """Return the signals of a run that has received none."""
+    return StopSignals()
+
+
+@pytest.fixture
+def pool(tmp_path: Path, signals: StopSignals, monkeypatch: pytest.MonkeyPatch) -> Pool:
+    """Return a pool of two that never meets Ray."""
     import ray
 
     monkeypatch.setattr(ray, "kill", lambda handle: None)
-    monkeypatch.setattr(foremen, "start_actor", lambda crew: ActorHandle(None, None))
-    crew = PoolSpec(build, Plot(), lambda work: ALL, size=2, notes=Folder(str(tmp_path)))
-    return Pool(crew, [], lambda receipt: None, lambda counters: None)
+    monkeypatch.setattr(pools, "start_actor", lambda spec: ActorHandle(None, None))
+    spec = PoolSpec(build, Script(), lambda task: ALL, size=2, notes=Folder(str(tmp_path)))
+    return Pool(spec, [], lambda counters: None, signals)
 
 
-def bury(foreman: Pool, held: Task, death: WorkerDeath) -> list[Task]:
-    """Has an actor die; what is given out again."""
-    monkeyed = ActorHandle(None, None, held={"reference": held})
-    monkeyed.finished = list  # type: ignore[method-assign] # nothing is done
-    foreman._actors.append(monkeyed)
-    foreman._bury(monkeyed, death)
-    again = list(foreman._again)
-    foreman._again.clear()
+def replace_dead(pool: Pool, death: WorkerDeath) -> list[Task]:
+    """Have an actor that holds TASK die, and return the tasks that are handed out again."""
+    actor = ActorHandle(None, None, held={"reference": TASK})
+    actor.take_finished = list  # type: ignore[method-assign] # nothing is finished
+    pool._actors.append(actor)
+    pool._replace(actor, death)
+    again = list(pool._again)
+    pool._again.clear()
     return again
 
 
-def test_a_lost_node_is_no_strike_against_what_was_there_and_a_death_is(foreman: Pool, tmp_path: Path) -> None:
-    work = Task("p0", 1)
+def test_a_death_is_a_strike_against_the_tasks_of_the_worker_and_a_lost_node_is_none(
+    pool: Pool, tmp_path: Path
+) -> None:
     for _ in range(DEATHS_IN_A_ROW + 1):
-        assert bury(foreman, work, WorkerDeath("its node has died", is_own=False)) == [work]
+        assert replace_dead(pool, LOST) == [TASK]
     assert not list(tmp_path.iterdir())
-    assert bury(foreman, work, WorkerDeath("it died")) == [work] and list(tmp_path.iterdir())
-    assert bury(foreman, work, WorkerDeath("its node has died", is_own=False)) == [work]
-    assert [one.only for one in bury(foreman, work, WorkerDeath("it died"))] == [tuple("abcd"), tuple("efgh")]
+    assert replace_dead(pool, DIED) == [TASK] and list(tmp_path.iterdir())
+    assert replace_dead(pool, LOST) == [TASK]
+    assert [task.only for task in replace_dead(pool, DIED)] == [tuple("abcd"), tuple("efgh")]
 
 
-def test_a_crew_that_only_ever_loses_its_nodes_ends_too(foreman: Pool) -> None:
+def test_a_pool_that_only_ever_loses_its_nodes_ends_too(pool: Pool) -> None:
     with pytest.raises(JobFailing, match=r"20 workers died .* because its node has died"):
         for _ in range(2 * LOST_IN_A_ROW):
-            bury(foreman, Task("p0", 1), WorkerDeath("its node has died", is_own=False))
+            replace_dead(pool, LOST)
 
 
-def test_a_worker_that_ends_while_the_run_is_stopped_leaves_no_strike(
-    foreman: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_worker_that_ends_while_the_run_is_stopped_leaves_no_strike_and_is_not_replaced(
+    pool: Pool, signals: StopSignals, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(signals, "_asked", signal.SIGTERM)
-    assert bury(foreman, Task("p0", 1), WorkerDeath("it died")) == [Task("p0", 1)]
-    assert not list(tmp_path.iterdir()) and not foreman._actors, "and nobody is hired any more"
+    with signals.draining():
+        signals.handle(signal.SIGTERM, None)
+    assert replace_dead(pool, DIED) == [TASK]
+    assert not list(tmp_path.iterdir()) and not pool._actors
 
 
-def test_what_a_dead_worker_had_finished_counts(foreman: Pool) -> None:
-    done: list[Receipt] = []
-    foreman._commit = done.append
+def test_the_tasks_that_a_dead_worker_had_finished_count(pool: Pool) -> None:
     actor, receipt = ActorHandle(None, None), Receipt("p0", 1, {})
-    actor.finished = lambda: [(Task("p0", 1), receipt)]  # type: ignore[method-assign]
-    foreman._actors.append(actor)
-    foreman._bury(actor, WorkerDeath("it died"))
-    assert done == [receipt] and not foreman._again
+    actor.take_finished = lambda: [(TASK, receipt)]  # type: ignore[method-assign]
+    pool._actors.append(actor)
+    pool._replace(actor, DIED)
+    assert list(pool._whole) == [(TASK, receipt)] and not pool._again

@@ -1,4 +1,4 @@
-"""A source that changes and a run over it, for every test of the plan."""
+"""Worlds for every test of the plan."""
 
 from tests.fixtures.planning import planned, quick, world, worlds
 

@@ -1,4 +1,4 @@
-"""Of equal and of near images one is planned, the earliest, and it stands for the others."""
+"""Of equal or near images the earliest is planned, and it stands for the others."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -11,12 +11,11 @@ from tests.fixtures.plan_checks import check
 from tests.fixtures.planning import Content, World, unlike
 
 
-def test_the_same_bytes_are_planned_once_and_all_their_places_kept(world: World) -> None:
-    world.grow(
-        {uri: Content("same", 7, ("animal",)) for uri in ("a.jpg", "b.jpg", "c.jpg", "d.jpg")} | {"e.jpg": unlike(1)}
-    )
+def test_the_same_bytes_are_planned_once_with_all_their_uris(world: World) -> None:
+    copies = {uri: Content("same", 7, ("animal",)) for uri in ("a.jpg", "b.jpg", "c.jpg", "d.jpg")}
+    world.grow({**copies, "e.jpg": unlike(1)})
     world.plan()
-    check(world, world.terms())
+    check(world, world.context())
     assert Counter(world.outcomes().values()) == {"planned": 2, "same_bytes": 3}
     (row,) = (row for row in world.images().values() if row["outcome"] == "planned" and len(row["uris"]) > 1)
     assert sorted(row["uris"]) == ["a.jpg", "b.jpg", "c.jpg", "d.jpg"] and row["uris"][0] == row["uri"]
@@ -25,16 +24,16 @@ def test_the_same_bytes_are_planned_once_and_all_their_places_kept(world: World)
 @pytest.mark.parametrize(("bits", "planned"), [(-1, 4), (0, 3), (1, 2), (4, 1)])
 def test_near_images_are_planned_once(world: World, bits: int, planned: int) -> None:
     world.grow({f"{number}.jpg": Content(f"data {number}", phash) for number, phash in enumerate([0, 0, 1, 0b11110])})
-    world.plan(terms := world.terms(near_duplicates=bits))
-    check(world, terms)
+    world.plan(context := world.context(near_duplicates=bits))
+    check(world, context)
     assert Counter(world.outcomes().values())["planned"] == planned
 
 
-def test_a_copy_of_a_near_duplicate_is_represented_by_what_is_planned(world: World) -> None:
+def test_a_copy_of_a_near_duplicate_is_represented_by_the_planned_image(world: World) -> None:
     world.grow({"a.jpg": Content("first", 0)})
     world.grow({"b.jpg": Content("near", 1), "c.jpg": Content("near", 1)})
     world.plan()
-    check(world, world.terms())
+    check(world, world.context())
     images = {row["uri"]: row for row in world.images().values()}
     assert images["b.jpg"]["same_as"] == images["c.jpg"]["same_as"] == images["a.jpg"]["object_id"]
     assert images["b.jpg"]["outcome"] == images["c.jpg"]["outcome"] == "near_duplicate"
@@ -45,11 +44,11 @@ def test_the_earliest_of_equal_images_is_planned(world: World) -> None:
     world.grow({"z.jpg": Content("same", 0)})
     world.grow({f"{number}.jpg": Content("same", 0) for number in range(8)})
     world.plan()
-    assert [uri for uri, outcome in world.outcomes().items() if outcome == "planned"] == ["z.jpg 1"]
+    assert world.planned_uris() == ["z.jpg 1"]
 
 
-def test_what_is_planned_already_comes_before_what_was_listed_earlier(world: World) -> None:
-    """Partitions are tagged in any order; what was tagged late does not take back what is planned."""
+def test_an_image_that_is_planned_already_comes_before_one_that_was_listed_earlier(world: World) -> None:
+    """Partitions are tagged in any order; one that is tagged late retires nothing that is planned."""
     for number in range(12):
         world.put(f"{number}.jpg", Content(f"data {number % 3}", 2 ** (20 * (number % 3)) - 1))
     world.scan()
@@ -59,36 +58,36 @@ def test_what_is_planned_already_comes_before_what_was_listed_earlier(world: Wor
     before = world.assignments()
     world.tag([first])
     world.plan()
-    check(world, world.terms())
+    check(world, world.context())
     assert world.assignments() == before
 
 
-def test_a_survey_in_a_process_of_its_own_finds_the_same(
+def test_a_survey_in_another_process_finds_the_same_duplicates(
     worlds: Callable[[], World], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here, apart = worlds(), worlds()
     for world in (here, apart):
-        world.grow(
-            {f"{number}.jpg": Content(f"data {number % 7}", number % 5, ("animal",)) for number in range(12)}
-            | {"x.jpg": unlike(1)}
-        )
+        near = {f"{number}.jpg": Content(f"data {number % 7}", number % 5, ("animal",)) for number in range(12)}
+        world.grow({**near, "x.jpg": unlike(1)})
         world.plan()
     for world in (here, apart):
         world.grow({f"{number}.jpg": Content(f"data {number % 9}", number % 6) for number in range(6, 18)})
         world.plan()
-        check(world, world.terms())
+        check(world, world.context())
         monkeypatch.setattr("synthgen.stages.plan.survey_process.APART", 0)
-        monkeypatch.setattr(
-            "synthgen.stages.plan.survey_process.survey_duplicates", None
-        )  # nothing is surveyed in this process any more
+        # From here on nothing is surveyed in this process.
+        monkeypatch.setattr("synthgen.stages.plan.survey_process.survey_duplicates", None)
+    assert len(here.images()) == 25
     assert apart.images() == here.images() and apart.assignments() == here.assignments()
 
 
-def test_damage_that_a_survey_of_its_own_finds_is_told_as_such(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_damage_that_a_survey_in_another_process_finds_is_reported_as_damage(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     world.grow({f"{number}.jpg": unlike(number) for number in range(9)})
     for path in Path(world.out.path, "1-tagged", "images").iterdir():
         path.write_bytes(b"damage")
     monkeypatch.setattr("synthgen.stages.plan.survey_process.APART", 0)
-    with pytest.raises(Damaged, match=r"1-tagged/images/.* was damaged after it was committed") as told:
+    with pytest.raises(Damaged, match=r"1-tagged/images/.* was damaged after it was committed") as caught:
         world.plan()
-    assert "synth retry" in str(told.value) and "\n" not in str(told.value)
+    assert "synth retry" in str(caught.value) and "\n" not in str(caught.value)

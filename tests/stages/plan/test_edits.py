@@ -1,4 +1,4 @@
-"""An edit of the mapping or of the settings adds and retires just the difference, when asked to, and can be foretold."""
+"""An edit of mapping or settings adds and retires just the difference, when asked to, and can be previewed."""
 
 from collections import Counter
 from contextlib import suppress
@@ -6,104 +6,101 @@ from pathlib import Path
 
 from synthgen.stages import plan
 from synthgen.stages.plan import dry_run
-from synthgen.store import StageFolder
+from synthgen.store import RunFolder, StageFolder
 from synthgen.tables import PLAN
 from tests.fixtures.plan_checks import check
-from tests.fixtures.planning import EDITED, Content, Died, World, unlike
+from tests.fixtures.planning import EDITED, Content, Killed, World, unlike
 
 
 def test_an_edit_is_not_applied_unasked(planned: World) -> None:
     before = StageFolder(planned.out, PLAN).log()
-    assert planned.plan(planned.terms(EDITED)) == 0
+    assert planned.plan(planned.context(EDITED)) == 0
     assert StageFolder(planned.out, PLAN).log() == before
 
 
 def test_an_edit_adds_and_retires_exactly_the_difference(planned: World) -> None:
     before = planned.assignments()
-    assert planned.plan(planned.terms(EDITED), change="edit") == 8
-    check(planned, planned.terms(EDITED))
+    assert planned.plan(planned.context(EDITED), change="edit") == 8
+    check(planned, planned.context(EDITED))
     after = planned.assignments()
     added, retired = set(after) - set(before), set(before) - set(after)
     assert added and retired and len(set(before) & set(after)) > len(before) / 2, "most of the plan stands"
-    assert {row["type"] for key, row in after.items() if key in added} == {"look/c"}, "what the edit brought in"
+    assert {row["type"] for key, row in after.items() if key in added} == {"look/c"}, "the edit brought it in"
     second = [row for name, rows in planned.written().items() if name.endswith(".r2") for row in rows]
-    assert {(row["assignment_id"], row["retired"]) for row in second} == {(one, False) for one in added} | {
-        (one, True) for one in retired
-    }
+    expected = {(key, False) for key in added} | {(key, True) for key in retired}
+    assert {(row["assignment_id"], row["retired"]) for row in second} == expected
     assert len(second) == len(added) + len(retired), "and nothing else is written"
 
 
-def test_an_edit_taken_back_wakes_what_it_had_retired(planned: World) -> None:
+def test_an_edit_that_is_undone_restores_the_assignments_that_it_retired(planned: World) -> None:
     before = planned.assignments()
-    planned.plan(planned.terms(EDITED), change="edit")
+    planned.plan(planned.context(EDITED), change="edit")
     middle = planned.assignments()
     planned.plan(change="edit")
-    check(planned, planned.terms())
+    check(planned, planned.context())
     assert planned.assignments() == before
     counts = StageFolder(planned.out, PLAN).log().counts()
     assert (counts["assigned"], counts["retired"]) == (len(before), len(set(middle) - set(before)))
 
 
-def test_an_edit_of_the_settings_counts_as_one(planned: World) -> None:
+def test_a_change_of_the_settings_is_an_edit_too(planned: World) -> None:
     before = set(planned.assignments())
-    planned.plan(terms := planned.terms(per_image=2), change="edit")
-    check(planned, terms)
+    planned.plan(context := planned.context(per_image=2), change="edit")
+    check(planned, context)
     assert set(planned.assignments()) < before
 
 
-def test_an_edit_of_near_duplicates_is_applied_to_what_is_planned(world: World) -> None:
+def test_an_edit_of_near_duplicates_is_applied_to_planned_images(world: World) -> None:
     world.grow({f"{number}.jpg": Content(f"data {number}", (1 << number) - 1) for number in range(8)})
-    world.plan(world.terms(near_duplicates=0))
+    world.plan(world.context(near_duplicates=0))
     assert Counter(world.outcomes().values()) == {"planned": 8}
-    world.plan(terms := world.terms(near_duplicates=2), change="edit")
-    check(world, terms)
+    world.plan(context := world.context(near_duplicates=2), change="edit")
+    check(world, context)
     assert Counter(world.outcomes().values())["near_duplicate"] > 3
-    world.plan(terms := world.terms(near_duplicates=-1), change="edit")
-    check(world, terms)
+    world.plan(context := world.context(near_duplicates=-1), change="edit")
+    check(world, context)
     assert Counter(world.outcomes().values()) == {"planned": 8}
 
 
-def test_an_epoch_begun_on_other_terms_is_left_and_the_edit_planned_whole(planned: World) -> None:
-    with suppress(Died):
-        planned.plan(planned.terms(EDITED), change="edit", stop_after=3)
-    planned.plan(terms := planned.terms(EDITED, per_image=4), change="edit")
-    check(planned, terms)
+def test_an_epoch_started_with_other_settings_is_dropped_and_the_edit_planned_whole(planned: World) -> None:
+    with suppress(Killed):
+        planned.plan(planned.context(EDITED), change="edit", stop_after=3)
+    planned.plan(context := planned.context(EDITED, per_image=4), change="edit")
+    check(planned, context)
     log = StageFolder(planned.out, PLAN).log()
-    assert {log.fingerprint(name, "assignments") for name in log.partitions} == {terms.fingerprint}
+    assert {log.fingerprint(name, "assignments") for name in log.partitions} == {context.fingerprint}
 
 
 def test_an_edit_and_growth_at_once_are_one_epoch(planned: World) -> None:
     planned.grow({"new.jpg": unlike(77, "animal"), "3.jpg": unlike(78, "plant")})
-    planned.plan(terms := planned.terms(EDITED), change="edit")
-    check(planned, terms)
+    planned.plan(context := planned.context(EDITED), change="edit")
+    check(planned, context)
     assert StageFolder(planned.out, PLAN).log().last_epoch == 2
 
 
-def test_what_is_foretold_is_what_is_then_planned_and_foretelling_writes_nothing(planned: World) -> None:
+def test_a_dry_run_returns_the_plan_that_is_then_made_and_writes_nothing(planned: World) -> None:
     planned.grow({"new.jpg": unlike(77, "animal"), "3.jpg": unlike(78, "plant"), "copy.jpg": unlike(5)})
-    terms, before = planned.terms(EDITED, caps={"read/**": 9}), planned.assignments()
+    context, before = planned.context(EDITED, caps={"read/**": 9}), planned.assignments()
     files = {path: path.stat().st_mtime_ns for path in Path(planned.out.path).rglob("*")}
-    parts = list(dry_run.parts(planned.out, terms))
+    parts = list(dry_run.parts(RunFolder(planned.out), context))
     assert {path: path.stat().st_mtime_ns for path in Path(planned.out.path).rglob("*")} == files
-    planned.plan(terms, change="edit")
+    planned.plan(context, change="edit")
     after = planned.assignments()
 
     def ids(name: str) -> set[str]:
-        return {one for part in parts for one in getattr(part, name).column("assignment_id").to_pylist()}
+        return {key for part in parts for key in getattr(part, name).column("assignment_id").to_pylist()}
 
-    assert (ids("added"), ids("gone"), ids("kept")) == (
-        set(after) - set(before),
-        set(before) - set(after),
-        set(before) & set(after),
-    )
+    assert ids("added") == set(after) - set(before) != set()
+    assert ids("gone") == set(before) - set(after) != set()
+    assert ids("kept") == set(before) & set(after) != set()
     assert sum((Counter(part.outcomes) for part in parts), Counter()) == Counter(planned.outcomes().values())
 
 
-def test_a_question_is_told_under_the_rule_that_gives_its_type_the_most_weight(planned: World) -> None:
-    terms = planned.terms(EDITED)
-    told: Counter[tuple[str, str]] = Counter()
-    for part in dry_run.parts(planned.out, terms):
-        askers = dry_run.Askers(plan.Inputs.of(planned.out, ("test",)), terms.rules, part.name)
-        told.update(askers.of(part.added))
+def test_a_question_is_counted_for_the_rule_that_gives_its_type_the_most_weight(planned: World) -> None:
+    context = planned.context(EDITED)
+    folder, questions = RunFolder(planned.out), Counter[tuple[str, str]]()
+    for part in dry_run.parts(folder, context):
+        askers = dry_run.Askers(plan.Inputs.of(folder, ("test",)), context.rules, part.name)
+        questions.update(askers.of(part.added))
         assert dry_run.NO_RULE not in {rule for _, rule in askers.of(part.kept)}
-    assert {(path, rule.rpartition(":")[2]) for path, rule in told} == {("look/c", "7")}
+    assert {(path, rule.rpartition(":")[2]) for path, rule in questions} == {("look/c", "7")}

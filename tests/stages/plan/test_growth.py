@@ -1,4 +1,4 @@
-"""A plan under growth and change: what is planned stays, and only what changed at the source is planned anew."""
+"""A plan under growth and change: planned images stay, and only those that changed are planned again."""
 
 from collections.abc import Callable
 
@@ -6,14 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from synthgen.store import StageFolder
-from synthgen.tables import OBJECTS, PLAN, image_id
+from synthgen.tables import LIST, PLAN, image_id
 from tests.fixtures.plan_checks import check
 from tests.fixtures.planning import OBJECTS_PUT, SLOWLY, Content, World, unlike
 
 
 @SLOWLY
 @given(growths=st.lists(OBJECTS_PUT, min_size=2, max_size=3))
-def test_growth_takes_back_nothing_and_rewrites_nothing(
+def test_growth_retires_nothing_and_rewrites_nothing(
     worlds: Callable[[], World], growths: list[dict[str, Content]]
 ) -> None:
     world, seen = worlds(), set[str]()
@@ -22,36 +22,33 @@ def test_growth_takes_back_nothing_and_rewrites_nothing(
         world.grow({uri: content for uri, content in contents.items() if uri not in seen})
         seen |= set(contents)
         world.plan()
-        check(world, world.terms())
+        check(world, world.context())
         assert {key: row for key, row in world.assignments().items() if key in assignments} == assignments
         after = StageFolder(world.out, PLAN).log().partitions
         assert {name: after[name] for name in commits} == commits
 
 
-def test_a_changed_object_is_planned_anew_and_the_old_version_retired(world: World) -> None:
+def test_a_changed_object_is_planned_again_and_the_old_version_retired(world: World) -> None:
     world.grow({f"{number}.jpg": unlike(number, "animal") for number in range(9)})
     world.plan()
     before = world.assignments()
     world.grow({"4.jpg": unlike(100, "sign")})
     world.plan()
-    check(world, world.terms())
-    assert world.outcomes() == {f"{number}.jpg 1": "planned" for number in range(9)} | {
-        "4.jpg 1": "changed",
-        "4.jpg 2": "planned",
-    }
+    check(world, world.context())
+    unchanged = {f"{number}.jpg 1": "planned" for number in range(9)}
+    assert world.outcomes() == {**unchanged, "4.jpg 1": "changed", "4.jpg 2": "planned"}
     old = {key for key, row in before.items() if row["image_id"] == image_id(b"data 4")}
     new = {key for key, row in world.assignments().items() if row["image_id"] == image_id(b"data 100")}
     assert (len(old), len(new)) == (3, 3)
     assert set(world.assignments()) == set(before) - old | new
     counts = StageFolder(world.out, PLAN).log().counts()
     assert (counts["assigned"], counts["retired"]) == (27, 3)
-    assert sum(len(commits) - 1 for commits in StageFolder(world.out, PLAN).log().partitions.values()) == 1, (
-        "one partition was touched"
-    )
+    later = [commits[1:] for commits in StageFolder(world.out, PLAN).log().partitions.values()]
+    assert sum(map(len, later)) == 1, "one partition was touched"
 
 
-def test_what_stood_behind_a_changed_object_takes_its_place(world: World) -> None:
-    """Else its bytes would be lost: they are still there, under the other name."""
+def test_a_duplicate_of_a_changed_object_takes_its_place(world: World) -> None:
+    """Its bytes are still there, under another name."""
     world.grow({"a.jpg": Content("same", 0)})
     world.grow({"b.jpg": Content("same", 0), "c.jpg": Content("near", 1)})
     world.plan()
@@ -59,7 +56,7 @@ def test_what_stood_behind_a_changed_object_takes_its_place(world: World) -> Non
     asked = set(world.assignments())
     world.grow({"a.jpg": unlike(9)})
     world.plan()
-    check(world, world.terms())
+    check(world, world.context())
     kept = "b.jpg 1" if world.outcomes()["b.jpg 1"] == "planned" else "c.jpg 1"
     other = {"b.jpg 1": "c.jpg 1", "c.jpg 1": "b.jpg 1"}[kept]
     assert world.outcomes() == {"a.jpg 1": "changed", "a.jpg 2": "planned", kept: "planned", other: "near_duplicate"}
@@ -75,36 +72,36 @@ def test_a_question_moves_with_its_bytes_inside_a_partition(world: World) -> Non
     uri = world.images()[planned]["uri"]
     world.grow({uri: unlike(1)})
     world.plan()
-    check(world, world.terms())
+    check(world, world.context())
     moved = {key: row for key, row in world.assignments().items() if key in before}
-    assert set(moved) == set(before) and {row["object_id"] for row in moved.values()} == set(world.images()) - {
-        planned
-    } - {one for one, row in world.images().items() if row["version"] == "2"}
+    assert set(moved) == set(before)
+    first_versions = {object_id for object_id, row in world.images().items() if row["version"] == "1"}
+    assert {row["object_id"] for row in moved.values()} == first_versions - {planned}
     assert StageFolder(world.out, PLAN).log().counts()["assigned"] == 6
 
 
-def test_an_object_that_can_be_read_after_all_is_planned_without_being_asked_for(world: World) -> None:
+def test_an_object_that_can_be_read_at_a_later_try_is_planned_without_an_edit(world: World) -> None:
     world.grow({"a.jpg": unlike(1), "b.jpg": unlike(2)})
     world.grow({"c.jpg": Content("broken", None, ("animal",)), "d.jpg": unlike(3)})
     world.plan()
     before = world.assignments()
-    world.mended = {row["object_id"] for row in world.rows("0-listed", "objects", OBJECTS) if row["uri"] == "c.jpg"}
+    world.repaired = {row["object_id"] for row in world.rows(LIST, "objects") if row["uri"] == "c.jpg"}
     world.tag(["e002-00000"])
     assert world.plan() == 1
-    check(world, world.terms())
+    check(world, world.context())
     assert set(before) < set(world.assignments())
 
 
-def test_an_object_that_came_back_earlier_than_its_copy_does_not_push_it_out(world: World) -> None:
+def test_an_object_that_can_be_read_at_last_does_not_replace_its_planned_copy(world: World) -> None:
     world.put("a.jpg", Content("broken", None))
     world.grow({})
     world.grow({"b.jpg": Content("broken", 0)})
     world.plan()
     before = world.assignments()
-    world.mended = {row["object_id"] for row in world.rows("0-listed", "objects", OBJECTS) if row["uri"] == "a.jpg"}
+    world.repaired = {row["object_id"] for row in world.rows(LIST, "objects") if row["uri"] == "a.jpg"}
     world.tag(["e001-00000"])
     world.plan()
-    check(world, world.terms())
+    check(world, world.context())
     assert world.outcomes() == {"a.jpg 1": "same_bytes", "b.jpg 1": "planned"}
     assert world.assignments() == before
 
@@ -115,7 +112,7 @@ def test_a_quarantined_object_that_changed_stays_out_of_the_plan(world: World) -
     world.plan()
     world.grow({"a.jpg": unlike(1)})
     world.plan()
-    check(world, world.terms())
+    check(world, world.context())
     assert world.outcomes() == {"a.jpg 2": "planned", "b.jpg 1": "planned"}
 
 
@@ -124,5 +121,5 @@ def test_a_newer_version_that_cannot_be_read_retires_the_older(world: World) -> 
     world.plan()
     world.grow({"a.jpg": Content("broken", None)})
     world.plan()
-    check(world, world.terms())
+    check(world, world.context())
     assert world.outcomes() == {"a.jpg 1": "changed"} and world.assignments() == {}

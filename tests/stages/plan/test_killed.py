@@ -1,4 +1,4 @@
-"""The same plan, however it came about: cut otherwise, tagged in another order, killed between commits, or all of it at once."""
+"""The plan is the same if it is cut otherwise, tagged in another order or killed between commits."""
 
 import json
 import random
@@ -11,27 +11,26 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from synthgen.commands.repair import redo
+from synthgen.commands.repair import repair
 from synthgen.errors import Damaged
-from synthgen.job import funnel
 from synthgen.stages import listing
-from synthgen.store import Folder, Lease, Receipt, StageFolder, TablePart
+from synthgen.store import Folder, Lease, Receipt, RunFolder, StageFolder, TablePart
 from synthgen.store.gc import collect_garbage
-from synthgen.tables import IMAGES, LIST, PLAN, TAG
+from synthgen.tables import LIST, PLAN, TAG
 from tests.fixtures.plan_checks import check
-from tests.fixtures.planning import EDITED, OBJECTS_PUT, RULES, SLOWLY, Content, Died, World, unlike
+from tests.fixtures.planning import EDITED, OBJECTS_PUT, RULES, SLOWLY, Content, Killed, World, unlike
 
-# --- the same plan, however it came about -----------------------------------------------------------------------------
+# --- one change at a time ---------------------------------------------------------------------------------------------
 
 
 @SLOWLY
 @given(objects=OBJECTS_PUT, size=st.integers(1, 20), draw=st.randoms())
-def test_the_plan_depends_neither_on_how_partitions_are_cut_nor_on_who_tags_them_when(
+def test_the_plan_depends_neither_on_the_size_of_partitions_nor_on_the_order_of_tagging(
     worlds: Callable[[], World], objects: dict[str, Content], size: int, draw: random.Random
 ) -> None:
-    one, other = worlds(), worlds()
-    one.grow(objects)
-    one.plan()
+    usual, other = worlds(), worlds()
+    usual.grow(objects)
+    usual.plan()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(listing, "SMALLEST_PARTITION", size)
         for uri in draw.sample(sorted(objects), len(objects)):
@@ -40,14 +39,14 @@ def test_the_plan_depends_neither_on_how_partitions_are_cut_nor_on_who_tags_them
     for partition in draw.sample(other.untagged(), len(other.untagged())):
         other.tag([partition])
     other.plan()
-    check(one, one.terms())
-    assert other.images() == one.images()
-    assert other.assignments() == one.assignments()
+    check(usual, usual.context())
+    assert other.images() == usual.images()
+    assert other.assignments() == usual.assignments()
 
 
 @SLOWLY
 @given(objects=OBJECTS_PUT, grown=OBJECTS_PUT, edit=st.booleans(), stops=st.lists(st.integers(0, 3), max_size=3))
-def test_a_plan_killed_between_commits_ends_as_if_it_had_not_been(
+def test_a_plan_killed_between_commits_ends_like_one_that_was_not(
     worlds: Callable[[], World], objects: dict[str, Content], grown: dict[str, Content], edit: bool, stops: list[int]
 ) -> None:
     undisturbed, killed = worlds(), worlds()
@@ -55,43 +54,41 @@ def test_a_plan_killed_between_commits_ends_as_if_it_had_not_been(
         world.grow(objects)
         world.plan()
         world.grow(grown)
-    terms = undisturbed.terms(EDITED if edit else RULES)
-    undisturbed.plan(terms, change="edit" if edit else "growth")
+    context = undisturbed.context(EDITED if edit else RULES)
+    undisturbed.plan(context, change="edit" if edit else "growth")
     for commits in stops:
-        with suppress(Died):
-            killed.plan(terms, change="edit" if edit else "growth", stop_after=commits)
-    killed.plan(terms)  # an edit that was begun is finished without being asked for again
+        with suppress(Killed):
+            killed.plan(context, change="edit" if edit else "growth", stop_after=commits)
+    killed.plan(context)  # an edit that was started is finished without another request
     if edit and not stops:
-        killed.plan(terms, change="edit")
+        killed.plan(context, change="edit")
     assert killed.images() == undisturbed.images()
     assert killed.assignments() == undisturbed.assignments()
     assert StageFolder(killed.out, PLAN).log().counts() == StageFolder(undisturbed.out, PLAN).log().counts()
-    check(killed, terms)
+    check(killed, context)
 
 
-def test_a_plan_cut_short_sees_what_it_saw_when_it_began(world: World) -> None:
-    """What is tagged while it lies still belongs to the next epoch, even if it was listed earlier."""
+def test_a_plan_cut_short_continues_with_the_inputs_that_it_started_with(world: World) -> None:
+    """A partition that is tagged meanwhile belongs to the next epoch, even if it was listed earlier."""
     for number in range(12):
         world.put(f"{number}.jpg", Content(f"data {number}", number // 4))  # near to each other, all of them
     world.scan()
     first, *rest = world.untagged()
     world.tag(rest)
-    with suppress(Died):
+    with suppress(Killed):
         world.plan(stop_after=1)
-    planned = [uri for uri, outcome in world.outcomes().items() if outcome == "planned"]
+    planned = world.planned_uris()
     assert len(planned) == 1
     world.tag([first])
     assert world.plan() == 2 + 1, "the rest of the first epoch, then the second"
-    check(world, world.terms())
-    assert [uri for uri, outcome in world.outcomes().items() if outcome == "planned"] == planned
-    epochs = StageFolder(world.out, PLAN).folder.child("epochs")
-    reads = [json.loads(epochs.read(name))["reads"] for name in epochs.names()]
-    assert [list(one) for one in reads] == [rest, [first]]
+    check(world, world.context())
+    assert world.planned_uris() == planned
+    assert [list(epoch["reads"]) for epoch in world.epochs()] == [rest, [first]]
 
 
-def test_a_plan_cut_short_whose_inputs_are_gone_says_so(world: World) -> None:
+def test_a_plan_cut_short_whose_inputs_are_missing_is_reported_as_damage(world: World) -> None:
     world.grow({f"{number}.jpg": unlike(number) for number in range(9)})
-    with suppress(Died):
+    with suppress(Killed):
         world.plan(stop_after=1)
     StageFolder(world.out, TAG).folder.child("commits").remove(["e001-00002.r1.json"])
     with pytest.raises(Damaged, match="1-tagged: commits of partition e001-00002 that the plan was made from are gone"):
@@ -99,14 +96,14 @@ def test_a_plan_cut_short_whose_inputs_are_gone_says_so(world: World) -> None:
 
 
 @pytest.mark.parametrize("place", ["1-tagged/tags/test", "1-tagged/images", "0-listed/objects"])
-def test_a_plan_cut_short_whose_inputs_are_damaged_goes_on_once_they_are_redone(
+def test_a_plan_cut_short_whose_inputs_are_damaged_continues_once_they_are_redone(
     worlds: Callable[[], World], place: str
 ) -> None:
     undisturbed, world = worlds(), worlds()
-    for one in (undisturbed, world):
-        one.grow({f"{number}.jpg": unlike(number, "animal/dog") for number in range(9)})
+    for each in (undisturbed, world):
+        each.grow({f"{number}.jpg": unlike(number, "animal/dog") for number in range(9)})
     undisturbed.plan()
-    with suppress(Died):
+    with suppress(Killed):
         world.plan(stop_after=1)
     partition, folder, listed = "e001-00002", world.out.child(place), StageFolder(world.out, LIST)
     objects = listed.current(listed.log(), partition, "objects")
@@ -115,54 +112,54 @@ def test_a_plan_cut_short_whose_inputs_are_damaged_goes_on_once_they_are_redone(
     with pytest.raises(Damaged, match=f"--partition {place.partition('/')[0]}/{partition}"):
         world.plan()
     with Lease.take(world.out) as lease:
-        if place == "0-listed/objects":  # as it is listed again where it stood
+        if place == "0-listed/objects":  # as a repair lists it again
             part = TablePart((listed.write("objects", partition, 2, objects),), "f", replaces=True)
-            listed.insist(Receipt(partition, 2, {"objects": part}), lease, 1)
+            RunFolder(world.out).insist(LIST, Receipt(partition, 2, {"objects": part}), lease)
         else:
-            redo(world.out, [f"1-tagged/{partition}"], lease)
+            assert repair(RunFolder(world.out), [f"1-tagged/{partition}"], lease) == 1
     world.tag([partition])
     world.plan()
-    check(world, world.terms())
+    check(world, world.context())
     assert world.assignments() == undisturbed.assignments()
 
 
-def test_an_edit_cut_short_goes_on_after_what_it_replaced_was_deleted(world: World) -> None:
+def test_an_edit_cut_short_continues_after_the_files_that_it_replaced_were_deleted(world: World) -> None:
     world.grow({f"{number}.jpg": unlike(number, "plant/tree", "animal/dog") for number in range(12)})
     world.plan()
     world.grow({f"more {number}.jpg": Content(f"data {number}", 0, ("plant/tree",)) for number in range(6)})
-    edited = world.terms(EDITED)
-    with suppress(Died):
+    edited = world.context(EDITED)
+    with suppress(Killed):
         world.plan(edited, change="edit", stop_after=2)
     with Lease.take(world.out) as lease:
-        collect_garbage(world.out, funnel.FOLDERS, lease)
+        assert collect_garbage(RunFolder(world.out), lease).files
     world.plan(edited, change="edit")
     check(world, edited)
 
 
-def test_a_plan_that_is_to_be_drawn_anew_is_even_where_growth_was_cut_short(world: World) -> None:
+def test_a_plan_can_be_drawn_again_where_growth_was_cut_short(world: World) -> None:
     world.grow({f"{number}.jpg": unlike(number, "animal/dog") for number in range(9)})
-    with suppress(Died):
+    with suppress(Killed):
         world.plan(stop_after=1)
     world.plan(change="redraw")
-    epochs = StageFolder(world.out, PLAN).folder.child("epochs")
-    assert [json.loads(epochs.read(name))["redraws"] for name in epochs.names()] == [False, True]
-    check(world, world.terms())
+    assert [epoch["redraws"] for epoch in world.epochs()] == [False, True]
+    check(world, world.context())
 
 
-def test_a_damaged_epoch_record_is_told_in_one_line(world: World) -> None:
+def test_a_damaged_epoch_record_is_reported_in_one_line(world: World) -> None:
     world.grow({"a.jpg": unlike(1)})
     world.plan()
     StageFolder(world.out, PLAN).folder.child("epochs").write("000001.json", b"{")
-    with pytest.raises(Damaged, match=r"epochs/000001\.json: is not the record of a plan epoch"):
+    with pytest.raises(Damaged, match=r"epochs/000001\.json: is not the record of a plan epoch") as caught:
         world.plan()
+    assert "\n" not in str(caught.value)
 
 
-def test_the_epoch_that_a_driver_taken_over_recorded_last_counts(world: World) -> None:
+def test_the_last_epoch_record_of_a_driver_that_was_taken_over_counts(world: World) -> None:
     world.grow({f"{number}.jpg": unlike(number) for number in range(9)})
     create = Folder.create
 
     def twice(self: Folder, name: str, data: bytes) -> bool:
-        """Just before ours, the older driver records an epoch over fewer partitions."""
+        """Record an epoch over fewer partitions, as the older driver, just before ours."""
         if self.url.endswith("epochs") and not self.names():
             record = json.loads(data)
             create(self, name, json.dumps(record | {"reads": dict(list(record["reads"].items())[:1])}).encode())
@@ -171,61 +168,69 @@ def test_the_epoch_that_a_driver_taken_over_recorded_last_counts(world: World) -
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Folder, "create", twice)
         assert world.plan() == 3
-    check(world, world.terms())
+    check(world, world.context())
     assert [len(commits) for commits in StageFolder(world.out, PLAN).log().partitions.values()] == [1, 1, 1]
     assert StageFolder(world.out, PLAN).log().last_epoch == 2
 
 
-# --- all of it at once ------------------------------------------------------------------------------------------------
+# --- all changes in any order -----------------------------------------------------------------------------------------
 
 
 class PlanMachine(RuleBasedStateMachine):
-    """Growth, change, late tagging, mended objects, edits and kills in any order."""
+    """Growth, change, late tagging, objects that can be read at last, edits and kills in any order."""
 
     @initialize()
     def start(self) -> None:
-        self.place = tempfile.TemporaryDirectory()
-        self.world = World(Folder(self.place.name))
-        self.rules = RULES
+        """Start with an empty world."""
+        self.directory = tempfile.TemporaryDirectory()
+        self.world = World(Folder(self.directory.name))
+        self.mapping = RULES
 
     @rule(objects=OBJECTS_PUT)
-    def the_source_grows_and_changes(self, objects: dict[str, Content]) -> None:
+    def grow(self, objects: dict[str, Content]) -> None:
+        """Add and change objects of the source, and list it."""
         for uri, content in objects.items():
             self.world.put(uri, content)
         self.world.scan()
 
     @rule(draw=st.randoms())
-    def some_of_it_is_tagged(self, draw: random.Random) -> None:
-        left = self.world.untagged()
-        self.world.tag(draw.sample(left, draw.randint(0, len(left))))
+    def tag(self, draw: random.Random) -> None:
+        """Tag some partitions."""
+        untagged = self.world.untagged()
+        self.world.tag(draw.sample(untagged, draw.randint(0, len(untagged))))
 
     @rule(draw=st.randoms())
-    def a_partition_is_tagged_again(self, draw: random.Random) -> None:
-        broken = [row for row in self.world.rows("1-tagged", "images", IMAGES) if row["outcome"] == "quarantined"]
+    def tag_again(self, draw: random.Random) -> None:
+        """Make a broken object readable, and tag everything again."""
+        broken = [row for row in self.world.rows(TAG, "images") if row["outcome"] == "quarantined"]
         if broken:
-            self.world.mended.add(draw.choice(broken)["object_id"])
+            self.world.repaired.add(draw.choice(broken)["object_id"])
         if tagged := list(StageFolder(self.world.out, TAG).log().partitions):
             self.world.tag(tagged)
 
     @rule(commits=st.integers(0, 4))
-    def planning_is_killed(self, commits: int) -> None:
-        with suppress(Died):
-            self.world.plan(self.world.terms(self.rules), change="edit", stop_after=commits)
+    def plan_and_die(self, commits: int) -> None:
+        """Plan, and die after some commits."""
+        with suppress(Killed):
+            self.world.plan(self.world.context(self.mapping), change="edit", stop_after=commits)
 
     @rule()
-    def the_mapping_is_edited(self) -> None:
-        self.rules = EDITED if self.rules == RULES else RULES
+    def edit(self) -> None:
+        """Edit the mapping, or undo the edit."""
+        self.mapping = EDITED if self.mapping == RULES else RULES
 
     @rule()
-    def all_is_planned(self) -> None:
-        terms = self.world.terms(self.rules)
-        self.world.plan(terms, change="edit")
-        check(self.world, terms)
-        assert self.world.plan(terms, change="edit") == 0
+    def plan(self) -> None:
+        """Plan everything, and check the plan."""
+        context = self.world.context(self.mapping)
+        self.world.plan(context, change="edit")
+        check(self.world, context)
+        assert self.world.plan(context, change="edit") == 0
 
     def teardown(self) -> None:
-        self.all_is_planned()
-        self.place.cleanup()
+        """Plan once more, and delete the folder."""
+        self.plan()
+        self.directory.cleanup()
 
 
 TestPlanMachine = PlanMachine.TestCase

@@ -1,4 +1,4 @@
-"""Draws are fair, depend on (seed, image, type, ordinal) alone, and a changed weight moves only what it must."""
+"""Draws are fair, depend on (seed, image, type, ordinal) alone, and a changed weight moves no more than it must."""
 
 import numpy as np
 import pytest
@@ -14,16 +14,14 @@ WEIGHTS = st.lists(
 IMAGES = st.text("0123456789abcdef", min_size=1, max_size=64)
 
 
-def raced(
-    weights: np.ndarray, image: str, k: int, per_type: int = 1, types: list[str] = TYPES
-) -> list[tuple[str, int]]:
-    """The arrivals of one image."""
+def draw(weights: np.ndarray, image: str, k: int, per_type: int = 1, types: list[str] = TYPES) -> list[tuple[str, int]]:
+    """Return the (type, ordinal) pairs drawn for one image, in the order of the draw."""
     _, kinds, ordinals = TypeSampler(types, per_type).race(image_words(7, [image]), weights[None], k)
     return [(types[kind], ordinal) for kind, ordinal in zip(kinds, ordinals.tolist(), strict=True)]
 
 
-def raced_by_many(weights: np.ndarray, count: int, k: int, per_type: int = 1) -> np.ndarray:
-    """The types that arrive on each of many images, a row an image."""
+def draw_many(weights: np.ndarray, count: int, k: int, per_type: int = 1) -> np.ndarray:
+    """Return the indexes of the types drawn for each image, (images, k) int64."""
     words = image_words(1, [str(image) for image in range(count)])
     image, kinds, _ = TypeSampler(TYPES, per_type).race(words, np.tile(weights, (count, 1)), k)
     assert np.array_equal(image, np.repeat(np.arange(count), k))
@@ -31,6 +29,7 @@ def raced_by_many(weights: np.ndarray, count: int, k: int, per_type: int = 1) ->
 
 
 def chi_square(counts: np.ndarray, expected: np.ndarray) -> float:
+    """Return the chi-square statistic of counts."""
     return float(((counts - expected) ** 2 / expected).sum())
 
 
@@ -48,11 +47,11 @@ def test_uniforms_of_neighbours_are_independent() -> None:
     drawn, again = (
         uniforms(image_words(seed, [str(image) for image in range(201)])[:, None], words) for seed in (3, 4)
     )
-    for one, other in ((drawn[:, :-1], drawn[:, 1:]), (drawn[:-1], drawn[1:]), (drawn, again)):
-        cells = (one.ravel() * 10).astype(int) * 10 + (other.ravel() * 10).astype(int)
+    for first, second in ((drawn[:, :-1], drawn[:, 1:]), (drawn[:-1], drawn[1:]), (drawn, again)):
+        cells = (first.ravel() * 10).astype(int) * 10 + (second.ravel() * 10).astype(int)
         counts = np.bincount(cells, minlength=100)
         assert chi_square(counts, np.full(100, counts.sum() / 100)) < 149
-        assert abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 0.02
+        assert abs(np.corrcoef(first.ravel(), second.ravel())[0, 1]) < 0.02
 
 
 @given(st.integers(), st.lists(IMAGES, min_size=1, max_size=5), st.permutations(range(8)))
@@ -65,7 +64,7 @@ def test_a_uniform_depends_on_its_own_image_and_name_only(seed: int, images: lis
 
 def test_one_draw_an_image_follows_the_weights() -> None:
     weights = np.array([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 45], dtype=float)
-    counts = np.bincount(raced_by_many(weights, 10_000, 1)[:, 0], minlength=12)
+    counts = np.bincount(draw_many(weights, 10_000, 1)[:, 0], minlength=12)
     assert counts[0] == 0
     assert chi_square(counts[1:], 10_000 * weights[1:] / weights.sum()) < 29.6  # 10 degrees of freedom, p = 0.001
 
@@ -73,37 +72,36 @@ def test_one_draw_an_image_follows_the_weights() -> None:
 def test_further_draws_are_weighted_draws_without_the_earlier_ones() -> None:
     weights = np.zeros(12)
     weights[:3] = 1, 2, 7
-    orders = [tuple(row) for row in raced_by_many(weights, 10_000, 2).tolist()]
+    orders = [tuple(row) for row in draw_many(weights, 10_000, 2).tolist()]
     share = weights / weights.sum()
     pairs = [(a, b) for a in range(3) for b in range(3) if a != b]
     expected = np.array([10_000 * share[a] * share[b] / (1 - share[a]) for a, b in pairs])
-    assert (
-        chi_square(np.array([orders.count(pair) for pair in pairs]), expected) < 20.5
-    )  # 5 degrees of freedom, p = 0.001
+    counts = np.array([orders.count(pair) for pair in pairs])
+    assert chi_square(counts, expected) < 20.5  # 5 degrees of freedom, p = 0.001
 
 
 def test_a_type_may_come_again_as_often_as_its_weight_says() -> None:
     """Without a limit to one, the k draws of an image are draws with replacement."""
     weights = np.zeros(12)
     weights[:2] = 1, 3
-    heavy = (raced_by_many(weights, 5_000, 4, per_type=4) == 1).sum(axis=1)
+    heavy = (draw_many(weights, 5_000, 4, per_type=4) == 1).sum(axis=1)
     expected = 5_000 * np.array([0.25**4, 4 * 0.75 * 0.25**3, 6 * 0.75**2 * 0.25**2, 4 * 0.75**3 * 0.25, 0.75**4])
     assert chi_square(np.bincount(heavy, minlength=5), expected) < 18.5  # 4 degrees of freedom, p = 0.001
 
 
 @given(st.lists(st.tuples(IMAGES, WEIGHTS), max_size=4), st.integers(0, 12), st.integers(1, 3))
 def test_an_image_is_drawn_alone_as_among_others(images: list[tuple[str, np.ndarray]], k: int, per_type: int) -> None:
-    weights = np.array([some for _, some in images]).reshape(len(images), 12)
-    place, kinds, ordinals = TypeSampler(TYPES, per_type).race(
+    weights = np.array([row for _, row in images]).reshape(len(images), 12)
+    places, kinds, ordinals = TypeSampler(TYPES, per_type).race(
         image_words(7, [image for image, _ in images]), weights, k
     )
-    for number, (image, some) in enumerate(images):
-        mine = [
+    for number, (image, row) in enumerate(images):
+        own = [
             (TYPES[kind], ordinal)
-            for one, kind, ordinal in zip(place, kinds, ordinals.tolist(), strict=True)
-            if one == number
+            for index, kind, ordinal in zip(places, kinds, ordinals.tolist(), strict=True)
+            if index == number
         ]
-        assert mine == raced(some, image, k, per_type)
+        assert own == draw(row, image, k, per_type)
 
 
 def test_a_type_may_be_limited_on_its_own() -> None:
@@ -114,11 +112,11 @@ def test_a_type_may_be_limited_on_its_own() -> None:
 
 @given(WEIGHTS, IMAGES, st.integers(0, 30), st.integers(1, 4))
 def test_per_image_and_per_type_are_kept(weights: np.ndarray, image: str, k: int, per_type: int) -> None:
-    drawn = raced(weights, image, k, per_type)
+    drawn = draw(weights, image, k, per_type)
     assert len(drawn) == min(k, per_type * int((weights > 0).sum()))
     assert len(set(drawn)) == len(drawn)
     for path in TYPES:
-        ordinals = sorted(ordinal for one, ordinal in drawn if one == path)
+        ordinals = sorted(ordinal for kind, ordinal in drawn if kind == path)
         assert ordinals == list(range(len(ordinals))), "ordinals of a type come in order, none left out"
         assert len(ordinals) <= per_type and (not ordinals or weights[TYPES.index(path)] > 0)
 
@@ -127,38 +125,38 @@ def test_per_image_and_per_type_are_kept(weights: np.ndarray, image: str, k: int
 def test_the_order_of_the_types_does_not_matter(
     weights: np.ndarray, image: str, k: int, per_type: int, order: list[int]
 ) -> None:
-    shuffled = raced(weights[order], image, k, per_type, [TYPES[index] for index in order])
-    assert shuffled == raced(weights, image, k, per_type)
+    shuffled = draw(weights[order], image, k, per_type, [TYPES[index] for index in order])
+    assert shuffled == draw(weights, image, k, per_type)
 
 
 @given(WEIGHTS, IMAGES, st.integers(1, 12), st.floats(0.1, 50))
 def test_only_the_ratios_of_the_weights_matter(weights: np.ndarray, image: str, k: int, factor: float) -> None:
-    assert raced(weights * factor, image, k) == raced(weights, image, k)
+    assert draw(weights * factor, image, k) == draw(weights, image, k)
 
 
 @given(WEIGHTS, IMAGES, st.integers(1, 12), st.integers(1, 3), st.integers(0, 11), st.floats(0.01, 100))
-def test_a_weight_that_changes_moves_only_its_own_type_and_what_it_displaces(
+def test_a_weight_that_changes_moves_only_its_own_type_and_those_that_it_displaces(
     weights: np.ndarray, image: str, k: int, per_type: int, changed: int, weight: float
 ) -> None:
     after = weights.copy()
     after[changed] = weight
-    old, new = raced(weights, image, k, per_type), raced(after, image, k, per_type)
+    old, new = draw(weights, image, k, per_type), draw(after, image, k, per_type)
     own = TYPES[changed]
-    gained = [one for one in new if one not in old]
-    lost = [one for one in old if one not in new]
+    gained = [pair for pair in new if pair not in old]
+    lost = [pair for pair in old if pair not in new]
     if weight >= weights[changed]:
         assert all(path == own for path, _ in gained), "a heavier type brings in nothing but itself"
         assert len(lost) <= len(gained) and all(path != own for path, _ in lost)
     else:
         assert all(path == own for path, _ in lost), "a lighter type loses nothing but its own"
         assert len(gained) <= len(lost)
-    others = [one for one in new if one in old and one[0] != own]
-    assert others == [one for one in old if one in others], "the others keep their order"
+    others = [pair for pair in new if pair in old and pair[0] != own]
+    assert others == [pair for pair in old if pair in others], "the others keep their order"
 
 
 @given(WEIGHTS, IMAGES, st.integers(1, 11))
-def test_asking_for_more_keeps_what_was_drawn(weights: np.ndarray, image: str, k: int) -> None:
-    assert raced(weights, image, k + 1)[: len(raced(weights, image, k))] == raced(weights, image, k)
+def test_asking_for_more_keeps_the_earlier_draws(weights: np.ndarray, image: str, k: int) -> None:
+    assert draw(weights, image, k + 1)[: len(draw(weights, image, k))] == draw(weights, image, k)
 
 
 def test_a_small_edit_of_a_weight_leaves_nearly_every_draw() -> None:
@@ -166,34 +164,37 @@ def test_a_small_edit_of_a_weight_leaves_nearly_every_draw() -> None:
     after = weights.copy()
     after[4] *= 1.1
     images = [str(number) for number in range(2_000)]
-    moved = sum(len(set(raced(weights, image, 4)) - set(raced(after, image, 4))) for image in images)
+    moved = sum(len(set(draw(weights, image, 4)) - set(draw(after, image, 4))) for image in images)
     assert 0 < moved < 0.02 * 4 * len(images)
 
 
 def test_nothing_is_drawn_where_nothing_has_a_weight() -> None:
-    assert raced(np.zeros(12), "image", 4) == []
-    assert raced(np.ones(12), "image", 0) == []
+    assert draw(np.zeros(12), "image", 4) == []
+    assert draw(np.ones(12), "image", 0) == []
 
 
 SHARES = {"short": 3.0, "brief": 3.0, "detailed": 2.0, "choice": 2.0, "never": 0.0}
 
 
-def chosen(choice: OptionSampler, count: int, purpose: int = 0) -> list[str]:
+def choose(choice: OptionSampler, count: int, purpose: int = 0) -> list[str]:
+    """Return the option chosen for each of many images."""
     return choice.of(image_words(1, [str(image) for image in range(count)]), np.full(count, purpose))
 
 
 def test_a_choice_follows_its_shares() -> None:
-    drawn = chosen(OptionSampler(SHARES, {"form": None}), 10_000)
+    drawn = choose(OptionSampler(SHARES, {"form": None}), 10_000)
     counts = np.array([drawn.count(name) for name in ("short", "brief", "detailed", "choice")])
     assert counts.sum() == 10_000
     assert chi_square(counts, np.array([3000, 3000, 2000, 2000.0])) < 16.3  # 3 degrees of freedom, p = 0.001
 
 
 @given(st.text(max_size=5), st.permutations(["short", "brief", "detailed"]))
-def test_a_choice_depends_neither_on_the_order_nor_on_what_is_not_allowed(purpose: str, order: list[str]) -> None:
+def test_a_choice_depends_neither_on_the_order_nor_on_options_that_are_not_allowed(
+    purpose: str, order: list[str]
+) -> None:
     among = OptionSampler(SHARES, {"other": None, purpose + "!": order})
     alone = OptionSampler({name: SHARES[name] for name in order}, {purpose + "!": None})
-    assert chosen(among, 20, 1) == chosen(alone, 20)
+    assert choose(among, 20, 1) == choose(alone, 20)
 
 
 def test_a_choice_for_which_nothing_is_allowed_is_refused() -> None:
@@ -203,7 +204,8 @@ def test_a_choice_for_which_nothing_is_allowed_is_refused() -> None:
 
 def test_choices_for_different_purposes_are_independent() -> None:
     choice = OptionSampler({"a": 1, "b": 1}, {"one": None, "other": None})
-    same = sum(one == other for one, other in zip(chosen(choice, 4_000, 0), chosen(choice, 4_000, 1), strict=True))
+    pairs = zip(choose(choice, 4_000, 0), choose(choice, 4_000, 1), strict=True)
+    same = sum(first == second for first, second in pairs)
     assert abs(same - 2_000) < 120  # nearly four standard deviations; the seed is fixed
 
 
@@ -217,6 +219,7 @@ COUNTS = np.array([700.0, 200.0, 100.0])
 
 
 def shares(factors: np.ndarray) -> np.ndarray:
+    """Return the expected share of each type under these factors, (types,) float64."""
     weights = GROUPS * factors
     expected = COUNTS @ (weights / weights.sum(axis=1, keepdims=True))
     return np.asarray(expected / expected.sum())
@@ -226,7 +229,7 @@ def test_balance_1_makes_the_shares_equal_where_the_images_allow() -> None:
     assert shares(balance(GROUPS, COUNTS, 1.0))[:3] == pytest.approx(np.full(3, 1 / 3), abs=1e-3)
 
 
-def test_balance_between_takes_the_natural_shares_to_a_power() -> None:
+def test_a_balance_in_between_raises_the_natural_shares_to_a_power() -> None:
     goal = shares(np.ones(4))[:3] ** 0.5
     assert shares(balance(GROUPS, COUNTS, 0.5))[:3] == pytest.approx(goal / goal.sum(), abs=1e-3)
 
@@ -236,13 +239,13 @@ def test_the_stronger_the_balance_the_more_even_the_shares() -> None:
     assert spread == sorted(spread, reverse=True) and len(set(spread)) == 5
 
 
-def test_balance_leaves_a_type_alone_that_no_image_is_asked() -> None:
+def test_balance_does_not_change_a_type_that_no_image_is_asked() -> None:
     assert balance(GROUPS, COUNTS, 1.0)[3] == 1.0
     assert np.array_equal(balance(np.zeros((2, 3)), np.ones(2), 1.0), np.ones(3))
 
 
 def test_balance_holds_where_a_type_cannot_reach_its_goal() -> None:
-    """Two types whose only images are shared with nothing else: the factors stay finite and the shares as even as they can be."""
+    """The factors stay finite, and the shares as even as they can be."""
     weights = np.array([[1.0, 0.0], [1.0, 1.0]])
     factors = balance(weights, np.array([900.0, 100.0]), 1.0)
     assert np.isfinite(factors).all() and (factors > 0).all()
