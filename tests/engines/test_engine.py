@@ -22,6 +22,7 @@ from PIL import Image
 
 from synthgen.config import pipeline as pipelines
 from synthgen.engines import Reply, Request, open_engine
+from synthgen.engines.kinds import resolve_model
 from synthgen.store import Folder, StageFolder
 from synthgen.tables import ASSIGNMENTS, PAIRS, stage_at
 from synthgen.workers import leave_ray, once

@@ -19,7 +19,7 @@ from synthgen.errors import Mistakes, ModelUnavailable, SynthError
 from synthgen.job.resolve import load_definitions
 from synthgen.stages import tag
 from synthgen.stages.plan.inputs import Inputs
-from synthgen.store import Folder
+from synthgen.store import Folder, RunFolder
 from synthgen.store.gc import collect_garbage
 from synthgen.taggers import Tagged, TaggerSpec, ensemble, sidecar
 from tests.fixtures.tagging import TaggedFolder, write_custom, write_sidecar, write_tagger, write_vlm
@@ -39,7 +39,7 @@ def folder(workspace: Path, tmp_path: Path) -> TaggedFolder:
 
 def planned_tags(out: Folder, *names: str) -> list[list[tuple[str, float, str]]]:
     """Return the tags of each image that a plan sees."""
-    inputs = Inputs.of(out, names)
+    inputs = Inputs.of(RunFolder(out), names)
     rows = inputs.objects(inputs.partitions[0]).to_pylist()
     return [sorted((tag["path"], round(tag["score"], 2), tag["tagger"]) for tag in row["tags"]) for row in rows]
 
@@ -67,7 +67,7 @@ def test_a_tagger_named_by_its_path_is_stored_inside_the_folder_and_survives_gar
     made = {path for path in parent.rglob("*") if path.is_file()} - before
     assert made and all(path.is_relative_to(Path(folder.out.path, "1-tagged")) for path in made)
     assert len(receipt.tables) == 6 and "tags/first" in receipt.tables
-    collect_garbage(folder.out, (tag.LISTED, tag.TAGGED), folder.lease)
+    collect_garbage(folder.run_folder, folder.lease)
     for name in names:
         assert planned_tags(folder.out, name) == [[("animal/cat", 1.0, name)]] * 2
     assert not folder.tasks(taggers.load(names[0]))
@@ -232,9 +232,9 @@ def test_no_image_counts_as_done_before_the_tagger_is_loaded(tmp_path: Path, mon
 def test_a_preview_reports_the_failure_of_a_tagger_in_one_line(
     own_tagger: None, options: Mapping[str, Any], message: str
 ) -> None:
-    job = cast(Any, SimpleNamespace(texts=SimpleNamespace(taggers=(write_custom(options),))))
+    job = cast(Any, SimpleNamespace(definitions=SimpleNamespace(taggers=(write_custom(options),))))
     with pytest.raises(SynthError, match=message) as caught:
-        preview._tags(preview.PreviewTask(job, RED, "0", 16, 16, None))
+        preview._find_tags(preview.PreviewTask(job, RED, "0", 16, 16, None))
     assert "\n" not in str(caught.value)
 
 

@@ -24,8 +24,10 @@ RECORDED = {
         "77748809b1a41524b78142526987b1ba",
         "77748809b1a41524b78142526987b1ba",
     ),
-    f"{VLM}a_level: 2\nserve: {{kind: scripted, options: {{max_model_len: 512, seed: 1}}, "
-    "template: {think: false}, gpus: 2}\n": ("0b5689f2f3a2b7d7d946e0763f7324bd", "c7c663cb35997121fe2f2e56b16aef7d"),
+    f"{VLM}a_level: 2\nserve: {{kind: scripted, template: {{think: false}}, gpus: 2}}\n": (
+        "3965cbf6a77262f471bcd785640727e1",
+        "ebd68031f8605c2df0a653a4bde7e560",
+    ),
     f"{VLM}serve: {{kind: endpoint, urls: ['http://127.0.0.1:8000/v1'], options: {{top_k: 5}}}}\n": (
         "4239ba86b11d8252d286841b22601b08",
         "03b73d275681a6312548b2afdc78a80e",

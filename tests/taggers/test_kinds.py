@@ -109,10 +109,10 @@ def test_a_new_kind_tags_and_reads_no_image_after_an_edit(toy: None, workspace: 
 
 
 def test_a_preview_shows_the_thresholds_of_a_new_kind(toy: None) -> None:
-    job = cast(Any, SimpleNamespace(texts=SimpleNamespace(taggers=(constant(),))))
+    job = cast(Any, SimpleNamespace(definitions=SimpleNamespace(taggers=(constant(),))))
     task = preview.PreviewTask(job, Image.new("RGB", (16, 16)), "0", 16, 16, "{}")
-    tagged = preview._tags(task)
-    assert list(preview._tag_lines(task, tagged.tags))[2:] == ["  0.75  animal/cat  (threshold 0.50)"]
+    tagged = preview._find_tags(task)
+    assert list(preview._tag_lines(task, tagged))[2:] == ["  0.75  animal/cat  (threshold 0.50)"]
 
 
 def test_doctor_looks_for_the_packages_of_a_new_kind(
@@ -127,7 +127,7 @@ def test_doctor_looks_for_the_packages_of_a_new_kind(
     path = workspace / "pipelines/small.yaml"
     write(path, path.read_text().replace("tagger: beside", "tagger: toy"))
     (finding,) = [finding for finding in doctor.examine("small") if finding.name == "constants"]
-    assert finding.level == "missing" and finding.what == "is not installed; needed by a tagger of the pipeline"
+    assert finding.level == "missing" and finding.detail == "is not installed; needed by a tagger of the pipeline"
 
 
 # --- the engine of a file ----------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from PIL import Image
 
 from synthgen import taggers
 from synthgen.errors import Mistakes
-from synthgen.tables import tag_counts
+from synthgen.tables import count_tagged
 from synthgen.taggers import Tagged, Tagger
 from tests.fixtures.tagging import all_tagged, write_tagger
 
@@ -144,7 +144,7 @@ def test_no_json_stops_the_reader_and_each_phrase_is_counted(reader: Tagger, val
         (tagged,) = tag_metas(reader, json.dumps(meta))
         assert all(tag["path"] in PATHS and 0 <= tag["score"] <= 1 for tag in tagged.tags)
         for phrase in tagged.left_out:
-            counts = tag_counts([{"outcome": "tagged", "reason": None, "detail": phrase}])
+            counts = count_tagged([{"outcome": "tagged", "reason": None, "detail": phrase}])
             assert len(phrase) <= 200 and "\n" not in phrase and len(counts) > 2  # tagged, left_out, left_out.reason
 
 
