@@ -11,14 +11,13 @@ import pytest
 
 from synthgen import tables
 from synthgen.config.pipeline import PackConfig
-from synthgen.stages import pack, select
+from synthgen.stages import pack
 from synthgen.stages.pack import redact
 from synthgen.stages.pack.schema import ParquetFiles, row_bytes, sample_schema
-from synthgen.store import RunFolder, StageFolder
+from synthgen.store import StageFolder
 from synthgen.store.commits import partition_name
-from synthgen.tables import LIST, PACK, PLAN, SELECT
+from synthgen.tables import LIST, PACK, PLAN
 from tests.fixtures.packing import World, jpeg, pair, pictures, read
-from tests.fixtures.stage_runs import commit_all
 
 # --- privacy ----------------------------------------------------------------------------------------------------------
 
@@ -144,8 +143,7 @@ def test_bytes_that_differ_from_those_asked_about_are_not_packed(world: World) -
 
 def test_an_image_that_killed_its_worker_is_recorded(world: World) -> None:
     world.add(1, pictures(4))
-    selection = select.prepare(RunFolder(world.out), world.select)
-    commit_all(selection.folder, SELECT, select.decide(selection, selection.todo), world.lease)
+    world.decide()
     [shard] = world.todo()
     images = pack.image_ids(shard)
     pieces = [
