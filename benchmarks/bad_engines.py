@@ -19,8 +19,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from synthgen.job import funnel as status
-from synthgen.store import Folder
+from synthgen.job.funnel import funnels
+from synthgen.store import Folder, RunFolder
 from synthgen.tables import image_id
 
 ROOT = Path(__file__).parent.parent
@@ -134,7 +134,8 @@ def job(folder: Path, kind: str, settings: list[str]) -> Cost:
         troubled, cwd=folder, env=environment, check=False, capture_output=True, text=True, timeout=PATIENCE
     )
     seconds = time.monotonic() - started
-    funnel = next(one for one in status.funnels(Folder(str(folder / out))) if one.stage == "generate")
+    run = RunFolder(Folder(str(folder / out)))
+    funnel = next(funnel for funnel in funnels(run) if funnel.stage == "generate")
     failed = {name.removeprefix("failed."): count for name, count in funnel.fell.items()}
     end = "done" if done.returncode == 0 else f"stopped, exit {done.returncode}"
     if done.returncode not in (0, 1) or (done.returncode == 0 and funnel.to_do):

@@ -18,11 +18,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-from planning import listed, tag_all, terms_of
+from planning import listed, plan_all, tag_all, terms_of
 
 from synthgen.config import taxonomy
 from synthgen.config.pipeline import BalanceConfig
-from synthgen.stages import plan
 from synthgen.store import Folder, Lease, StageFolder
 from synthgen.tables import PLAN
 
@@ -75,7 +74,7 @@ def planned(images: int, tags: float, types: float) -> Spread:
         with Lease.take(out) as lease:
             listed(out, images, lease, terms)
             tag_all(out, images, lease, lambda draw: _some(draw, names, weights))
-            plan.run(out, terms, lease, "growth")
+            plan_all(out, terms, lease)
         return _spread(out)
 
 

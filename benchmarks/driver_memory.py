@@ -23,6 +23,7 @@ from typing import Any
 
 import planning
 import pyarrow as pa
+from driver import commit_all
 
 from synthgen.config import mapping, prompt_pack, taxonomy
 from synthgen.config import pipeline as pipelines
@@ -32,7 +33,7 @@ from synthgen.engines import ModelName
 from synthgen.stages import generate, pack, plan, select
 from synthgen.stages.generate import GenerateContext
 from synthgen.stages.pack import PackContext
-from synthgen.store import Folder, Lease, Receipt, StageFolder, TablePart
+from synthgen.store import Folder, Lease, Receipt, RunFolder, StageFolder, TablePart
 from synthgen.tables import ASSIGNMENTS, GENERATE, PACK, PAIRS, PLAN, SCORES, SELECT, SHARD_INDEX, UNPACKED, pair_id
 from synthgen.workers import Task
 
@@ -128,23 +129,24 @@ def planned(out: Folder, count: int, lease: Lease) -> None:
     """Planning, the real one."""
     prompts = prompt_pack.load("everyday")
     rules = mapping.load("everyday", taxonomy.load("everyday").tree, list(prompts.types))
-    plan.run(out, plan.PlanContext(pipeline().plan, rules, prompts.types, (planning.TAGGER,), "f"), lease, "growth")
+    planning.plan_all(out, plan.PlanContext(pipeline().plan, rules, prompts.types, (planning.TAGGER,), "f"), lease)
 
 
 def generated(out: Folder, count: int, lease: Lease) -> None:
     """What is to be asked is found as a run finds it; a scripted worker answers."""
-    chosen, stage = pipeline(), StageFolder(out, GENERATE)
+    chosen, run = pipeline(), RunFolder(out)
     model, settings = ModelName("none", "none"), chosen.generate
-    terms = GenerateContext(
+    context = GenerateContext(
         out, chosen.source, chosen.images, prompt_pack.load("everyday"), model, settings.engine, settings.sampling, settings.scores, 0
     )  # fmt: skip
-    for work in generate.todo(StageFolder(out, PLAN).log(), stage.log(), terms, update=False):
-        stage.commit(answered(stage, work, terms), lease, 1)
+    tasks = generate.todo(run, context, update=False)
+    commit_all(run, GENERATE, (answered(out, task) for task in tasks), lease)
 
 
-def answered(stage: Stage, work: Task, terms: GenerateContext) -> Receipt:
-    """A pair and a score for every assignment of a partition."""
-    asked = StageFolder(stage.out, PLAN).current(work.inputs[PLAN.folder], work.partition, "assignments")
+def answered(out: Folder, task: Task) -> Receipt:
+    """Write a pair and a score for every assignment of a partition."""
+    folder, stage = RunFolder(out, task.inputs), StageFolder(out, GENERATE)
+    asked = folder.table(PLAN, task.partition, "assignments")
     ids, size = asked.column("assignment_id").to_pylist(), asked.num_rows
     pairs = [pair_id(one, "recipe", 0) for one in ids]
     columns: dict[str, Any] = {name: asked.column(name) for name in ASSIGNMENTS.names if name in PAIRS.names}
@@ -157,31 +159,35 @@ def answered(stage: Stage, work: Task, terms: GenerateContext) -> Receipt:
     given = {"pair_id": pairs, "assignment_id": ids, "value": [0.9] * size}
     scores = pa.table({name: given.get(name, [None] * size) for name in SCORES.names}, schema=SCORES)
     tables = {"pairs": rows, f"scores/{SCORE}": scores}
-    parts = {name: TablePart((stage.write(name, work.partition, 1, found),), "f") for name, found in tables.items()}
-    return Receipt(work.partition, 1, parts, {"pair": size}, work.inputs[PLAN.folder].digests(PLAN, [work.partition]))
+    files = {name: stage.write(name, task.partition, 1, table) for name, table in tables.items()}
+    parts = {name: TablePart((file,), "f") for name, file in files.items()}
+    return Receipt(task.partition, 1, parts, {"pair": size}, folder.digests((PLAN,), [task.partition]))
 
 
 def selected(out: Folder, count: int, lease: Lease) -> None:
     """Selection, the real one."""
-    stage = StageFolder(out, SELECT)
-    for receipt in select.run(select.prepare(out, pipeline().select)):
-        stage.commit(receipt, lease, 1)
+    run = RunFolder(out)
+    selection = select.prepare(run, pipeline().select)
+    commit_all(run, SELECT, select.decide(selection, selection.todo), lease)
 
 
 def packed(out: Folder, count: int, lease: Lease) -> None:
     """What is to be packed, and the card, as a run makes them; of a shard only its index is written."""
-    chosen, prompts, stage = pipeline(), prompt_pack.load("everyday"), StageFolder(out, PACK)
-    terms = PackContext(out, chosen.source, chosen.images, chosen.pack, (SCORE,), partial(turn_text, prompts), "w")
-    for shard in pack.todo(terms):
-        size = len(shard.samples)
-        columns: dict[str, Any] = {"image_id": shard.images, "sample_id": shard.samples, "bytes": [IMAGE_BYTES] * size}
-        columns |= {name: [["x"]] * size for name in ("types", "forms", "languages")}
-        tables = {"index": pa.table(columns, schema=SHARD_INDEX), "unpacked": UNPACKED.empty_table()}
-        parts = {
-            name: TablePart((stage.write(name, shard.partition, 1, rows),), "f", True) for name, rows in tables.items()
-        }
-        stage.commit(Receipt(shard.partition, 1, parts, {"samples": size, "turns": size}), lease, shard.epoch)
-    pack.publish(terms, chosen.select, {}, lease)
+    chosen, prompts, run = pipeline(), prompt_pack.load("everyday"), RunFolder(out)
+    context = PackContext(out, chosen.source, chosen.images, chosen.pack, (SCORE,), partial(turn_text, prompts), "w")
+    commit_all(run, PACK, (_indexed(out, shard) for shard in pack.todo(run, context)), lease)
+    pack.publish(run, context, chosen.select, {}, lease)
+
+
+def _indexed(out: Folder, shard: pack.Shard) -> Receipt:
+    """Write the index of a shard alone."""
+    stage, size = StageFolder(out, PACK), len(shard.samples)
+    columns: dict[str, Any] = {"image_id": shard.images, "sample_id": shard.samples, "bytes": [IMAGE_BYTES] * size}
+    columns |= {name: [["x"]] * size for name in ("types", "forms", "languages")}
+    tables = {"index": pa.table(columns, schema=SHARD_INDEX), "unpacked": UNPACKED.empty_table()}
+    files = {name: stage.write(name, shard.partition, 1, rows) for name, rows in tables.items()}
+    parts = {name: TablePart((file,), "f", replaces=True) for name, file in files.items()}
+    return Receipt(shard.partition, 1, parts, {"samples": size, "turns": size}, epoch=shard.epoch)
 
 
 if __name__ == "__main__":

@@ -38,9 +38,9 @@ from typing import Any
 import pyarrow.parquet as pq
 from faulty_store import FaultyStore
 
-from synthgen.job import funnel as status
-from synthgen.store import Folder, StageFolder
-from synthgen.tables import ASSIGNMENTS, DECISIONS, IMAGES, PAIRS, SCORES, stage_at
+from synthgen.job.funnel import funnels
+from synthgen.store import Folder, RunFolder, StageFolder
+from synthgen.tables import ASSIGNMENTS, DECISIONS, IMAGES, PAIRS, SCORES, STAGES, stage_at
 
 ROOT = Path(__file__).parent.parent
 SCRIPTED = (
@@ -228,13 +228,13 @@ def finish(place: Ground, out: str, kill_after: float | None) -> str:
 
 def stage_at_work(out: Folder) -> str:
     """The last stage that has written anything; 'start' if none has."""
-    written = [name for name in status.FOLDERS if StageFolder(out, stage_at(name)).folder.sizes(".parquet")]
+    written = [spec.folder for spec in STAGES if StageFolder(out, spec).folder.sizes(".parquet")]
     return written[-1] if written else "start"
 
 
 def tables(out: Folder, engine: str) -> dict[str, Rows]:
     """Everything that counts, by table and key; what differs between two runs of one job (seconds, with vLLM texts) is left out."""
-    for funnel in status.funnels(out):
+    for funnel in funnels(RunFolder(out)):
         if funnel.to_do:
             raise SystemExit(f"{out.url}: {funnel.stage} has {funnel.to_do} rows to do")
     texts = ["question", "answer"] if engine == "scripted" else []

@@ -23,11 +23,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from driver import commit_all, list_source
 
 from synthgen.config import mapping, pipeline, prompt_pack, taxonomy
 from synthgen.ingest.sources import Listed
-from synthgen.stages import listing, plan
-from synthgen.store import Folder, Lease, Receipt, StageFolder, TablePart
+from synthgen.stages import plan
+from synthgen.store import Folder, Lease, Receipt, RunFolder, StageFolder, TablePart
 from synthgen.tables import IMAGES, LIST, OBJECT_TAGS, PLAN, TAG, image_id
 
 EMBEDDING = 512  # numbers of an embedding, half precision
@@ -99,7 +100,7 @@ def listed(out: Folder, count: int, lease: Lease, terms: plan.PlanContext) -> di
         Listed(f"s3://photos/{number % 997:03d}/{number:09d}.jpg", f"{number:032x}", None, 200_000, None)
         for number in range(count)
     )
-    listing.run(out, objects, lease, "f")
+    list_source(out, objects, lease)
     assert StageFolder(out, LIST).log().counts() == {"listed": count}
     return {"listed": count}
 
@@ -134,7 +135,7 @@ def tag_all(out: Folder, count: int, lease: Lease, tags_of: Callable[[random.Ran
             f"tags/{TAGGER}": pa.table({"object_id": ids, "tags": tags}, schema=OBJECT_TAGS),
         }
         parts = {name: TablePart((stage.write(name, partition, 1, rows),), "f", True) for name, rows in tables.items()}
-        stage.commit(Receipt(partition, 1, parts, {"tagged": len(ids)}, log.digests(LIST, [partition])), lease, 1)
+        stage.commit(Receipt(partition, 1, parts, {"tagged": len(ids)}, log.digests(LIST, [partition])), lease)
     return stage.log().counts()
 
 
@@ -155,10 +156,16 @@ def images_of(draw: random.Random) -> Iterator[tuple[str, int]]:
 
 def planned(out: Folder, count: int, lease: Lease, terms: plan.PlanContext) -> dict[str, int]:
     """Plans them."""
-    plan.run(out, terms, lease, "growth")
+    plan_all(out, terms, lease)
     counts = StageFolder(out, PLAN).log().counts()
     assert sum(counts[name] for name in counts if name not in ("assigned", "retired")) == count
     return counts
+
+
+def plan_all(out: Folder, context: plan.PlanContext, lease: Lease) -> None:
+    """Plan everything that is tagged."""
+    run = RunFolder(out)
+    commit_all(run, PLAN, plan.plan_tasks(context, plan.tasks_of(run, context, "growth")), lease)
 
 
 def terms_of() -> plan.PlanContext:

@@ -1,10 +1,11 @@
-"""What `synth plan` foretells of the demo's generate stage, beside what the stage then takes.
+"""The forecast of `synth plan` for the demo's generate stage, beside the cost of the stage.
 
     python benchmarks/price.py [--quick]
 
-Tags and plans demo images, measures a profile of the engine on some of them as `synth plan --profile` does, reckons tokens and
-seconds of all, then runs the stage as `synth run` does and counts every call of its engine. The ratios are foretold over
-measured; 1.0 would be a perfect forecast. Seconds are those between the first and the last call, without the engine's start.
+Tags and plans demo images, measures a profile of the engine on some of them as `synth plan --profile` does, estimates the
+tokens and seconds of all, then runs the stage as `synth run` does and counts every call of its engine. The ratios are
+forecast over measured; 1.0 is a perfect forecast. Seconds are those between the first and the last call, without the
+engine's start.
 """
 
 import json
@@ -16,18 +17,19 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from driver import generate_with
+
 from synthgen import run
 from synthgen.commands import plan
 from synthgen.config import pipeline as pipelines
 from synthgen.engines import Request, open_engine
 from synthgen.engines.recorder import Recorder
-from synthgen.job.job import Job, open_job
+from synthgen.job.job import open_job
 from synthgen.job.request import RunRequest
-from synthgen.stages import generate
+from synthgen.stages.contract import Job
 from synthgen.stages.generate import GenerateContext, GenerateWorker
-from synthgen.store import Folder, Lease, Receipt, StageFolder
-from synthgen.tables import GENERATE, PLAN
-from synthgen.workers import PoolSpec, Task, leave_ray, run_pool
+from synthgen.store import Folder, Receipt, RunFolder
+from synthgen.workers import Task
 
 TOKENS = ("prompt_tokens", "cached_tokens", "output_tokens")
 
@@ -65,42 +67,30 @@ async def build(terms: GenerateContext) -> CountingWorker:
 
 
 def main() -> None:
-    """Foretells, measures, prints."""
+    """Make the forecast, measure, and print both."""
     images, profiled = (32, 8) if "--quick" in sys.argv else (64, 16)
     with tempfile.TemporaryDirectory(prefix="synth-price-") as folder:
-        job = open_job(Folder(str(Path(folder) / "out")), pipelines.load("demo"), line=RunRequest(limit=images))
-        run.run(job, run.StageRange("tag", "plan"))
-        told = plan.forecast(job, plan.EstimateRequest(profile=profiled))
-        measured = taken(job)
-    foretold = {name: getattr(told.total, name) for name in (*TOKENS, "seconds")}
-    print(
-        f"{images} images, {sum(line.planned for line in told.types)} questions, {measured['calls']} calls; profile of {profiled} images"
-    )
-    print(f"{'':<15} {'foretold':>10} {'measured':>10} {'ratio':>6}")
-    ratios = {name: foretold[name] / measured[name] for name in foretold}
+        job = open_job(Folder(str(Path(folder) / "out")), pipelines.load("demo"))
+        out = RunFolder(job.out)
+        run.run(out, job, RunRequest(limit=images), run.StageRange("tag", "plan"))
+        forecast = plan.forecast(out, job, plan.EstimateRequest(profile=profiled))
+        measured = measure(job)
+    expected = {name: getattr(forecast.total, name) for name in (*TOKENS, "seconds")}
+    questions = sum(estimate.planned for estimate in forecast.types)
+    print(f"{images} images, {questions} questions, {measured['calls']} calls; profile of {profiled} images")
+    print(f"{'':<15} {'forecast':>10} {'measured':>10} {'ratio':>6}")
+    ratios = {name: expected[name] / measured[name] for name in expected}
     for name, ratio in ratios.items():
-        print(f"{name:<15} {foretold[name]:>10,.1f} {measured[name]:>10,.1f} {ratio:>6.2f}")
+        print(f"{name:<15} {expected[name]:>10,.1f} {measured[name]:>10,.1f} {ratio:>6.2f}")
     record = {"benchmark": "price", "images": images, "profiled": profiled, "ratio": round(ratios["seconds"], 3)}
     print(json.dumps(record | {f"ratio_{name}": round(ratio, 3) for name, ratio in ratios.items()}))
 
 
-def taken(job: Job) -> dict[str, float]:
-    """What the generate stage takes of its engine."""
-    terms, stage, last = job.generate_terms, StageFolder(job.out, GENERATE), Counter[str]()
-    works = generate.todo(StageFolder(job.out, PLAN).log(), stage.log(), terms, update=False)
-    with Lease.take(job.out) as lease:
-
-        def commit(receipt: Receipt) -> None:
-            stage.commit(receipt, lease, 1)
-            last.update({name: max(0, count - last[name]) for name, count in receipt.counts.items()})
-
-        run_pool(
-            PoolSpec(build, terms, lambda work: (), 1, job.pipeline.generate.engine.cpus),
-            works,
-            commit,
-            lambda counters: None,
-        )
-    leave_ray()
+def measure(job: Job) -> dict[str, float]:
+    """Run the generate stage, and return the tokens, calls and seconds of its engine."""
+    last = Counter[str]()
+    for receipt in generate_with(build, job):
+        last.update({name: max(0, count - last[name]) for name, count in receipt.counts.items()})
     return {**{name: float(last[name]) for name in (*TOKENS, "calls")}, "seconds": last["us"] / 1e6}
 
 

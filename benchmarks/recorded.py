@@ -14,16 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from driver import generate_with
+
 from synthgen import run
 from synthgen.config import pipeline as pipelines
 from synthgen.engines import EngineInfo, Reply, Request, open_engine
 from synthgen.job.job import open_job
 from synthgen.job.request import RunRequest
-from synthgen.stages import generate
 from synthgen.stages.generate import GenerateContext, GenerateWorker
-from synthgen.store import Folder, Lease, Receipt, StageFolder
-from synthgen.tables import GENERATE, PLAN
-from synthgen.workers import PoolSpec, Task, leave_ray, run_pool
+from synthgen.store import Folder, Receipt, RunFolder
+from synthgen.workers import Task
 
 REPLAY = "replay"
 Order = str  # "image": an image's calls together; "stage": one kind of call over all images, then the next
@@ -176,23 +176,10 @@ def measure(images: int, orders: Sequence[Order], overrides: Sequence[str] = ())
     """Tags and plans demo images, then measures generate and the replays of its calls."""
     with tempfile.TemporaryDirectory() as folder:
         pipeline = pipelines.load("demo", ["generate.engine.in_flight=16", *overrides])
-        job = open_job(Folder(str(Path(folder) / "out")), pipeline, line=RunRequest(limit=images))
-        run.run(job, run.StageRange("tag", "plan"))
-        terms, stage = job.generate_terms, StageFolder(job.out, GENERATE)
-        works = generate.todo(StageFolder(job.out, PLAN).log(), stage.log(), terms, update=False)
-        crew = PoolSpec(build, terms, lambda work: (), 1, pipeline.generate.engine.cpus)
+        job = open_job(Folder(str(Path(folder) / "out")), pipeline)
+        run.run(RunFolder(job.out), job, RunRequest(limit=images), run.StageRange("tag", "plan"))
         replays = [Task(f"{REPLAY}/{order}/{turn}", 1) for turn in range(2) for order in orders]
-        receipts: list[Receipt] = []
-        with Lease.take(job.out) as lease:
-
-            def take(receipt: Receipt) -> None:
-                if receipt.partition.startswith(REPLAY):
-                    receipts.append(receipt)
-                else:
-                    stage.commit(receipt, lease, 1)
-
-            run_pool(crew, [*works, *replays], take, lambda counters: None)
-        leave_ray()
+        receipts = [receipt for receipt in generate_with(build, job, replays) if receipt.partition.startswith(REPLAY)]
     return _figures(receipts, orders)
 
 

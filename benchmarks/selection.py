@@ -16,10 +16,12 @@ import tempfile
 import time
 from typing import Any
 
+from driver import commit_all
+
 from synthgen import tables as schemas
 from synthgen.config.pipeline import SelectConfig, Threshold
 from synthgen.stages import select
-from synthgen.store import Folder, Lease, Receipt, StageFolder, TablePart
+from synthgen.store import Folder, Lease, Receipt, RunFolder, StageFolder, TablePart
 from synthgen.store.commits import partition_name
 from synthgen.tables import GENERATE, SELECT
 
@@ -71,10 +73,11 @@ def measured(count: int) -> dict[str, Any]:
             _generate(out, lease, number, min(count, number + PAIRS_A_PARTITION))
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         start, cpu = time.perf_counter(), time.process_time()
-        for receipt in select.run(select.prepare(out, SETTINGS)):
-            StageFolder(out, SELECT).commit(receipt, lease, 1)
+        run = RunFolder(out)
+        selection = select.prepare(run, SETTINGS)
+        commit_all(run, SELECT, select.decide(selection, selection.todo), lease)
         seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
-        counts = StageFolder(out, SELECT).log().counts()
+        counts = run.log(SELECT).counts()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert sum(counts.values()) == count
     return {
@@ -94,7 +97,7 @@ def _generate(out: Folder, lease: Lease, start: int, end: int) -> None:
     scores = [{"pair_id": pair["pair_id"], "value": random.random()} for pair in pairs]
     tables = {"pairs": schemas.table(pairs, schemas.PAIRS), "scores/likelihood": schemas.table(scores, schemas.SCORES)}
     parts = {name: TablePart((stage.write(name, partition, 1, table),), "f") for name, table in tables.items()}
-    stage.commit(Receipt(partition, 1, parts), lease, 1)
+    stage.commit(Receipt(partition, 1, parts), lease)
 
 
 def _pair(number: int) -> dict[str, Any]:

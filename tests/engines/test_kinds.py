@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from synthgen.commands.doctor import needs_engine
+from synthgen import taggers
+from synthgen.commands.doctor.command import needed_packages
 from synthgen.commands.plan import pricing
 from synthgen.config import pipeline as pipelines
 from synthgen.config.pipeline import EngineConfig, GenerateConfig, PackConfig, PriceConfig, SelectConfig
@@ -21,7 +22,6 @@ from synthgen.job import job, resolve
 from synthgen.stages import memory, tag
 from synthgen.stages.pack.card import ShardContents, card
 from synthgen.store import Folder
-from synthgen.taggers.spec import load as load_tagger
 from synthgen.workers import cluster
 from tests.fixtures.workspace import SHELVES, write
 
@@ -134,7 +134,7 @@ def test_a_tagger_gets_the_gpus_of_its_engine(package: Path) -> None:
         "about: x\nengine: vlm\ntaxonomy: small\nmodel: m\nserve: {kind: toy, gpus: 2, urls: ['http://x']}\n",
     )
     out, pipeline = Folder("out"), pipelines.load("small")
-    context = tag.TagContext(out, pipeline.source, pipeline.images, (load_tagger("mine"),), 1, "")
+    context = tag.TagContext(out, pipeline.source, pipeline.images, (taggers.load("mine"),), 1, "")
     assert tag.resources(context, None) == (1, 2.0)
 
 
@@ -160,7 +160,7 @@ def test_only_the_card_of_the_shipped_scripted_engine_says_that_its_replies_mean
 
 
 def test_such_an_engine_costs_by_the_gpu_hour(package: Path) -> None:
-    hour, price = pricing.Use(seconds=3600), PriceConfig(gpu_hour=3)
+    hour, price = pricing.Usage(seconds=3600), PriceConfig(gpu_hour=3)
     gpus = {kind: gpus_of(EngineConfig(kind=kind, gpus=2)) for kind in (*ENGINE_KINDS, "toy", OWN)}
     assert {kind: pricing.money(hour, price, count) for kind, count in gpus.items()} == {
         "vllm": 6,
@@ -184,9 +184,9 @@ def test_a_kind_says_what_to_do_when_memory_runs_out_and_which_modules_it_needs(
         cluster._ended("it was killed", EngineConfig(kind="toy"))
     )
     assert "for memory" not in str(cluster._ended("it was killed", EngineConfig(kind="endpoint")))
-    for engine, is_needed in (("{kind: toy}", True), (f"{{kind: '{OWN}'}}", False), ("{}", True)):
+    for engine, packages in (("{kind: toy}", ["vllm"]), (f"{{kind: '{OWN}'}}", []), ("{}", ["vllm"])):
         text = SHELVES["pipelines/small.yaml"].replace("{kind: scripted}", engine)
-        assert needs_engine(str(write(Path("pipelines/other.yaml"), text))) == is_needed
+        assert needed_packages(str(write(Path("pipelines/other.yaml"), text))) == packages
 
 
 def test_a_kind_decides_which_options_make_pairs_anew(package: Path) -> None:
@@ -275,11 +275,11 @@ def test_the_engine_of_a_tagger_is_checked_like_that_of_a_pipeline() -> None:
     tagger = "about: x\nengine: vlm\ntaxonomy: small\nmodel: m\nserve:\n  kind: {}\n"
     path = Path.cwd() / write(Path("taggers/mine.yaml"), tagger.format("vlm"))
     with pytest.raises(Mistakes) as caught:
-        load_tagger("mine")
+        taggers.load("mine")
     assert caught.value.lines == [f"{path}:6: serve.kind: 'vlm' is not a kind of engine: did you mean 'vllm'?"]
     write(path, tagger.format("endpoint"))
     with pytest.raises(Mistakes, match=r":6: serve: an endpoint needs urls"):
-        load_tagger("mine")
+        taggers.load("mine")
 
 
 def test_an_endpoint_without_urls_is_one_line() -> None:
@@ -346,9 +346,9 @@ def test_a_folder_that_was_made_with_the_earlier_spelling_keeps_its_pairs(own: P
     out = Folder(str(tmp_path / "out"))
     earlier = small(kind="scripted", script=OWN, options={"dtype": "x", "size": 1})
     new, again = (
-        job.open_job(out, earlier, before=before)
-        for before in ({}, {"shape": {"generated": {"model": ["some-model", "scripted"]}}})
+        job.open_job(out, earlier, record=record)
+        for record in ({}, {"shape": {"generated": {"model": ["some-model", "scripted"]}}})
     )
     assert new.model == ModelName("some-model", "unverified")
     assert again.model == ModelName("some-model", "scripted") and again.shape["generated"]["engine"] == {"dtype": "x"}
-    assert job.open_job(out, small(kind=OWN), before={"shape": again.shape}).model == new.model
+    assert job.open_job(out, small(kind=OWN), record={"shape": again.shape}).model == new.model

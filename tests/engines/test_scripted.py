@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 
 from synthgen.config.pipeline import EngineConfig
-from synthgen.config.replies import Declined, Question, Unparsable, parse_questions, question_schema
+from synthgen.config.replies import Question, parse_questions, question_schema
 from synthgen.engines import EngineDied, ModelName, Reply, Request, open_engine
 from synthgen.engines.scripted import ScriptedEngine
-from synthgen.errors import SynthError
+from synthgen.errors import Failure, SynthError
 
 ASK = Request(
     "ask", "Ask 3 questions", 99, image=Image.new("RGB", (4, 4)), image_key="abc", schema=question_schema(False, 3)
@@ -39,9 +39,10 @@ def test_the_scripted_engine_says_what_the_parsers_read() -> None:
     (reply,) = replies({}, plain)
     questions = parse_questions(reply.text, "lines", "none", False)
     assert isinstance(questions, list) and isinstance(questions[0], Question)
-    assert isinstance(parse_questions(replies({"decline": 1}, ASK)[0].text, "json", None, False), Declined)
-    assert isinstance(parse_questions(replies({"decline": 1}, plain)[0].text, "lines", "none", False), Declined)
-    assert isinstance(parse_questions(replies({"junk": 1}, ASK)[0].text, "json", None, False), Unparsable)
+    assert parse_questions(replies({"decline": 1}, ASK)[0].text, "json", None, False) == Failure("declined")
+    assert parse_questions(replies({"decline": 1}, plain)[0].text, "lines", "none", False) == Failure("declined")
+    junk = parse_questions(replies({"junk": 1}, ASK)[0].text, "json", None, False)
+    assert isinstance(junk, Failure) and junk.reason == "unparsable"
 
 
 def test_the_scripted_engine_says_the_same_each_time() -> None:

@@ -252,21 +252,34 @@ def specs() -> dict[str, TaggerSpec]:
     return {
         "custom": write_custom(name="custom"),
         "sidecar": write_sidecar(),
-        "scripted": write_vlm(name="scripted"),
+        "scripted": write_tagger("engine: vlm\nmodel: none\nserve: {kind: scripted}\n", "scripted"),
+        "own engine": write_vlm(name="own"),
         "vlm": write_tagger("engine: vlm\nmodel: a/b\nserve: {gpus: 2, cpus: 4}\n", "big"),
     }
 
 
 def test_a_worker_gets_what_its_vlm_needs(folder: TaggedFolder, specs: Mapping[str, TaggerSpec]) -> None:
     resources = {name: tag.resources(folder.context(spec), 0.5) for name, spec in specs.items()}
-    assert resources == {"custom": (1, 0.5), "sidecar": (1, 0.5), "scripted": (1, 0.5), "vlm": (4, 2)}
+    assert resources == {
+        "custom": (1, 0.5),
+        "sidecar": (1, 0.5),
+        "scripted": (1, 0.5),
+        "own engine": (1, 1),
+        "vlm": (4, 2),
+    }
 
 
 def test_a_worker_gets_a_share_of_a_gpu_if_a_tagger_can_use_one_and_nothing_is_configured(
     folder: TaggedFolder, specs: Mapping[str, TaggerSpec]
 ) -> None:
     resources = {name: tag.resources(folder.context(spec), None) for name, spec in specs.items()}
-    assert resources == {"custom": (1, None), "sidecar": (1, 0), "scripted": (1, 0), "vlm": (4, 2)}
+    assert resources == {
+        "custom": (1, None),
+        "sidecar": (1, 0),
+        "scripted": (1, 0),
+        "own engine": (1, 1),
+        "vlm": (4, 2),
+    }
     assert tag.resources(folder.context(specs["custom"]), 0) == (1, 0)
     assert tag.resources(folder.context(*specs.values()), None) == (4, 2)
 

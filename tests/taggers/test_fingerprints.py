@@ -1,5 +1,6 @@
 """Fingerprints of taggers: folders made by earlier versions are recognised by them."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from tests.fixtures.workspace import write
 
 # File -> fingerprint as loaded, and once its model is resolved. A change here makes every folder tagged before stale.
 CLIP, VLM = "engine: open_clip\nmodel: ViT-B-32\n", "engine: vlm\nmodel: none\n"
+LOCAL_VLM = "engine: vlm\nmodel: vlm\na_level: 2\n"
 RECORDED = {
     f"{CLIP}pretrained: openai\nthreshold: 0.25\nthresholds: {{document/**: 0.5, '*': 0.125}}\n": (
         "c5a486880817497ebda8ef5f174cb6f1",
@@ -46,6 +48,9 @@ def test_a_tagger_keeps_the_fingerprint_of_earlier_versions(
     write(workspace / "model/open_clip_config.json", "{}")
     write(workspace / "model/weights.bin", "w")
     write(workspace / "own.bin", "o")
+    header = json.dumps({"w": {"dtype": "U8", "shape": [8], "data_offsets": [0, 8]}}).encode()
+    write(workspace / "vlm/config.json", json.dumps({"architectures": ["SmallModel"]}))
+    (workspace / "vlm/model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(8))
     spec = write_tagger(text)
     assert (spec.fingerprint, taggers.resolve_model(spec).fingerprint) == recorded
 

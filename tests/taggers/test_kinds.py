@@ -10,6 +10,7 @@ from PIL import Image
 
 from synthgen import taggers
 from synthgen.commands import doctor, preview
+from synthgen.commands.doctor.probe import Probe
 from synthgen.config.strict_yaml import Document, KeyPath
 from synthgen.config.taxonomy import Taxonomy, Tree
 from synthgen.errors import Mistakes
@@ -118,10 +119,10 @@ def test_a_preview_shows_the_thresholds_of_a_new_kind(toy: None) -> None:
 def test_doctor_looks_for_the_packages_of_a_new_kind(
     toy: None, workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def absent(names: Sequence[str]) -> list[dict[str, Any]]:
-        return [{"name": name, "error": "absent", "absent": True} for name in names]
+    def absent(names: Sequence[str]) -> list[Probe]:
+        return [Probe(name, error="absent", is_absent=True) for name in names]
 
-    monkeypatch.setattr(doctor, "probe", absent)
+    monkeypatch.setattr(doctor.command, "probe", absent)
     assert "constants" not in {finding.name for finding in doctor.examine("small")}
     constant()
     path = workspace / "pipelines/small.yaml"

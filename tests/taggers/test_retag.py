@@ -11,9 +11,11 @@ import pytest
 from synthgen import run, taggers
 from synthgen.commands import purge, status
 from synthgen.config import pipeline
+from synthgen.ingest import load
 from synthgen.ingest.sources import ObjectRef, read_objects
 from synthgen.job.funnel import funnels
 from synthgen.job.job import open_job
+from synthgen.run import run_stage
 from synthgen.stages import tag
 from synthgen.stages.contract import StageRun
 from synthgen.store import Receipt, RunFolder
@@ -166,7 +168,7 @@ def test_left_out_tags_are_counted_beside_the_outcomes_and_follow_every_edit(wor
     assert folder.counts() == {**outcomes, **missing, "left_out": 2}
 
 
-def test_a_folder_tagged_before_left_out_tags_were_counted_goes_on(
+def test_a_folder_tagged_before_left_out_tags_were_counted_continues(
     workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_images(Path("photos"), 2, ["kitty"])
