@@ -175,7 +175,7 @@ def said(question: str, answer: str) -> list[dict[str, str]]:
 def weights(rules: mappings.RuleSet, tags: Sequence[Sequence[str]]) -> list[Ranking]:
     """What a mapping gives to each picture."""
     weigh = Weights(rules, sorted({path for line in rules.rules for path in line.ask}), {})
-    return [weigh.named(rules.match(found, ImageSize(144, 144))) for found in tags]
+    return [weigh.by_type(rules.match(found, ImageSize(144, 144))) for found in tags]
 
 
 def by_model(pipeline: Pipeline, prompts: Prompts, test: Sequence[Picture]) -> dict[str, list[Ranking]]:

@@ -22,7 +22,7 @@ from typing import cast
 from synthgen.console import note
 from synthgen.engines import check_engine
 from synthgen.errors import UserMistake
-from synthgen.ingest.sources import Listed, is_inside_source, open_listing, shown
+from synthgen.ingest.sources import Listed, display_uri, is_inside_source, open_listing
 from synthgen.job import run_record
 from synthgen.job.changes import check_folder, write_settings
 from synthgen.job.request import RunRequest
@@ -167,7 +167,7 @@ def _check_apart(job: Job) -> None:
     """Raise UserMistake if the next run would list what this one writes."""
     if is_inside_source(job.out.url, job.pipeline.source):
         raise UserMistake(
-            f"--out {job.out.url}: lies inside the source {shown(job.pipeline.source.uri or '')}, "
+            f"--out {job.out.url}: lies inside the source {display_uri(job.pipeline.source.uri or '')}, "
             "so a later run would list what this one writes; give an --out outside of it, or a narrower source"
         )
 

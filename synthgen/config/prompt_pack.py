@@ -20,7 +20,7 @@ from synthgen.config.library import Section
 from synthgen.config.replies import LETTERS, Question, Style
 from synthgen.config.strict_yaml import Document
 from synthgen.config.taxonomy import Node, Tree
-from synthgen.errors import Mistakes, attempted, nearest
+from synthgen.errors import Mistakes, attempt, nearest
 from synthgen.tables import ANSWER_FORMS
 
 
@@ -118,7 +118,7 @@ def load(name: str) -> Prompts:
     """
     document = library.load("prompts", name)
     faults: list[str] = []
-    pack = attempted(faults, lambda: library.check(document, PackFile))
+    pack = attempt(faults, lambda: library.check(document, PackFile))
     tree = _merged_tree(document, faults)
     types = families.instruction_types(tree)
     faults += _unanswered_forms(document, types)
@@ -151,7 +151,7 @@ def _merged_tree(document: Document, faults: list[str]) -> Tree:
     """Return the trees of a pack's families as one; a family with mistakes only adds to the faults."""
     nodes: dict[str, Node] = {}
     for name in library.known_names("family", document, ("families",), faults):
-        tree = attempted(faults, partial(families.load, name))
+        tree = attempt(faults, partial(families.load, name))
         if tree is None:
             continue
         if shared := sorted(tree.nodes.keys() & nodes.keys()):

@@ -24,7 +24,7 @@ from synthgen.config.pipeline import PlanConfig, PriceConfig
 from synthgen.errors import UserMistake
 from synthgen.job import funnel
 from synthgen.stages.generate.profiling import Profile, shared_out
-from synthgen.stages.plan.quotas import Candidates, Drawn
+from synthgen.stages.plan.quotas import Candidates, DrawnQuestions
 from synthgen.store import Folder
 from tests.fixtures.runs import assignments, pairs, run, synth
 from tests.fixtures.workspace import make_images, write
@@ -382,7 +382,7 @@ def test_a_budget_gets_the_largest_share_that_it_pays_for(
     places = np.array(["abcdefg".index(path) for path, _, _ in questions], np.int16)
     is_planned = np.array([state != "new" for _, _, state in questions])
     costs = np.array([0.0 if state == "asked" else cost for _, cost, state in questions])
-    uncapped = UncappedPlan(Candidates(tuple("abcdefg"), Drawn(places, keys, is_planned), {}), costs)
+    uncapped = UncappedPlan(Candidates(tuple("abcdefg"), DrawnQuestions(places, keys, is_planned), {}), costs)
     share = share_within(uncapped, PlanConfig(mapping="any"), budget)
     if share is None:
         assert spent(questions, keys.tolist(), 1 / STEPS) > budget - 1e-9

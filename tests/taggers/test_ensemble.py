@@ -39,7 +39,7 @@ def folder(workspace: Path, tmp_path: Path) -> TaggedFolder:
 
 def planned_tags(out: Folder, *names: str) -> list[list[tuple[str, float, str]]]:
     """Return the tags of each image that a plan sees."""
-    inputs = Inputs.of(RunFolder(out), names)
+    inputs = Inputs.from_folder(RunFolder(out), names)
     rows = inputs.objects(inputs.partitions[0]).to_pylist()
     return [sorted((tag["path"], round(tag["score"], 2), tag["tagger"]) for tag in row["tags"]) for row in rows]
 

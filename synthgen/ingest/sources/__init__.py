@@ -8,7 +8,7 @@ data is data.
 
 from synthgen.ingest.sources.fetch import GONE, ObjectRef, read_objects, ref_of
 from synthgen.ingest.sources.listing import Listed, is_inside_source, list_objects, open_listing
-from synthgen.store.remote import shown
+from synthgen.store.remote import display_uri
 
 __all__ = [
     "GONE",
@@ -19,5 +19,5 @@ __all__ = [
     "open_listing",
     "read_objects",
     "ref_of",
-    "shown",
+    "display_uri",
 ]
