@@ -1,10 +1,11 @@
-"""What `synth plan` foretells of the demo's generate stage, beside what the stage then takes.
+"""The forecast of `synth plan` for the demo's generate stage, beside what the stage then takes.
+
+Tags and plans demo images, measures a profile of the engine on some of them as `synth plan --profile` does, estimates
+tokens and seconds of all, then runs the stage as `synth run` does and counts every call of its engine. The ratios are
+forecast over measured; 1.0 is a perfect forecast. Seconds are those between the first and the last call, without the
+engine's start.
 
     python benchmarks/price.py [--quick]
-
-Tags and plans demo images, measures a profile of the engine on some of them as `synth plan --profile` does, reckons tokens and
-seconds of all, then runs the stage as `synth run` does and counts every call of its engine. The ratios are foretold over
-measured; 1.0 would be a perfect forecast. Seconds are those between the first and the last call, without the engine's start.
 """
 
 import json
@@ -32,61 +33,60 @@ TOKENS = ("prompt_tokens", "cached_tokens", "output_tokens")
 
 
 class CountingWorker:
-    """A generating worker that adds to each receipt what its engine has served and for how long."""
+    """A generating worker that adds to each receipt the tokens, calls and seconds of its engine so far."""
 
     def __init__(self, worker: GenerateWorker, recorder: Recorder) -> None:
         self._worker, self._recorder = worker, recorder
         self._began = 0.0
 
     def progress(self) -> Mapping[str, float]:
-        """Nothing is shown."""
+        """Return nothing to show."""
         return {}
 
     def drain(self) -> None:
-        """Passed on."""
+        """Pass the notice on."""
         self._worker.drain()
 
-    async def do(self, work: Task) -> Receipt:
-        """The real worker's receipt, with the totals so far."""
+    async def do(self, task: Task) -> Receipt:
+        """Return the real worker's receipt, with the totals so far."""
         self._began = self._began or time.perf_counter()
-        receipt = await self._worker.do(work)
+        receipt = await self._worker.do(task)
         totals = {name: sum(getattr(reply, name) for _, reply in self._recorder.calls) for name in TOKENS}
         totals |= {"calls": len(self._recorder.calls), "us": int((time.perf_counter() - self._began) * 1e6)}
         return replace(receipt, counts={**receipt.counts, **totals})
 
 
-async def build(terms: GenerateContext) -> CountingWorker:
-    """Starts the engine and warms it up."""
-    recorder = Recorder(await open_engine(terms.model, terms.engine))
+async def build(context: GenerateContext) -> CountingWorker:
+    """Start the engine and warm it up."""
+    recorder = Recorder(await open_engine(context.model, context.engine))
     await recorder.generate(Request("ask", "warm up", 8))
     recorder.calls.clear()
-    return CountingWorker(GenerateWorker(terms, recorder), recorder)
+    return CountingWorker(GenerateWorker(context, recorder), recorder)
 
 
 def main() -> None:
-    """Foretells, measures, prints."""
+    """Forecast and measure; print a table, then one line of JSON."""
     images, profiled = (32, 8) if "--quick" in sys.argv else (64, 16)
     with tempfile.TemporaryDirectory(prefix="synth-price-") as folder:
         job = open_job(Folder(str(Path(folder) / "out")), pipelines.load("demo"), line=RunRequest(limit=images))
         run.run(job, run.StageRange("tag", "plan"))
-        told = plan.forecast(job, plan.EstimateRequest(profile=profiled))
-        measured = taken(job)
-    foretold = {name: getattr(told.total, name) for name in (*TOKENS, "seconds")}
-    print(
-        f"{images} images, {sum(line.planned for line in told.lines)} questions, {measured['calls']} calls; profile of {profiled} images"
-    )
+        forecast = plan.forecast(job, plan.EstimateRequest(profile=profiled))
+        measured = measure(job)
+    expected = {name: getattr(forecast.total, name) for name in (*TOKENS, "seconds")}
+    questions = sum(line.planned for line in forecast.lines)
+    print(f"{images} images, {questions} questions, {measured['calls']} calls; profile of {profiled} images")
     print(f"{'':<15} {'foretold':>10} {'measured':>10} {'ratio':>6}")
-    ratios = {name: foretold[name] / measured[name] for name in foretold}
+    ratios = {name: expected[name] / measured[name] for name in expected}
     for name, ratio in ratios.items():
-        print(f"{name:<15} {foretold[name]:>10,.1f} {measured[name]:>10,.1f} {ratio:>6.2f}")
+        print(f"{name:<15} {expected[name]:>10,.1f} {measured[name]:>10,.1f} {ratio:>6.2f}")
     record = {"benchmark": "price", "images": images, "profiled": profiled, "ratio": round(ratios["seconds"], 3)}
     print(json.dumps(record | {f"ratio_{name}": round(ratio, 3) for name, ratio in ratios.items()}))
 
 
-def taken(job: Job) -> dict[str, float]:
-    """What the generate stage takes of its engine."""
-    terms, stage, last = job.generate_terms, Stage(job.out, "3-generated"), Counter[str]()
-    works = generate.todo(Stage(job.out, "2-planned").log(), stage.log(), terms, update=False)
+def measure(job: Job) -> dict[str, float]:
+    """Run the generate stage; return the tokens, calls and seconds of its engine."""
+    context, stage, last = job.generate_terms, Stage(job.out, "3-generated"), Counter[str]()
+    tasks = generate.todo(Stage(job.out, "2-planned").log(), stage.log(), context, update=False)
     with Lease.take(job.out) as lease:
 
         def commit(receipt: Receipt) -> None:
@@ -94,8 +94,8 @@ def taken(job: Job) -> dict[str, float]:
             last.update({name: max(0, count - last[name]) for name, count in receipt.counts.items()})
 
         run_pool(
-            PoolSpec(build, terms, lambda work: (), 1, job.pipeline.generate.engine.cpus),
-            works,
+            PoolSpec(build, context, lambda task: (), 1, job.pipeline.generate.engine.cpus),
+            tasks,
             commit,
             lambda counters: None,
         )
