@@ -11,11 +11,9 @@ import pytest
 from synthgen import run, taggers
 from synthgen.commands import purge, status
 from synthgen.config import pipeline
-from synthgen.ingest import load
 from synthgen.ingest.sources import ObjectRef, read_objects
 from synthgen.job.funnel import funnels
 from synthgen.job.job import open_job
-from synthgen.run import run_stage
 from synthgen.stages import tag
 from synthgen.stages.contract import StageRun
 from synthgen.store import Receipt, RunFolder

@@ -14,10 +14,10 @@ __all__ = [
     "GONE",
     "Listed",
     "ObjectRef",
+    "display_uri",
     "is_inside_source",
     "list_objects",
     "open_listing",
     "read_objects",
     "ref_of",
-    "display_uri",
 ]
