@@ -38,7 +38,7 @@ def generate_bytes(pipeline: Pipeline) -> int:
 
 
 def pack_bytes(pipeline: Pipeline) -> int:
-    """Of one packing worker: some images as files, one of them decoded, the shard that is written, and its last revision.
+    """Of one packing worker: some images as files, one of them decoded, the shard being written and its last revision.
 
     The shard and its last revision count twice: as bytes, and as Arrow's columns.
     """

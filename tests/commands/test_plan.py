@@ -25,7 +25,7 @@ from synthgen.errors import UserMistake
 from synthgen.job import funnel
 from synthgen.stages.generate.profiling import Profile, shared_out
 from synthgen.stages.plan.quotas import Candidates, DrawnQuestions
-from synthgen.store import Folder
+from synthgen.store import Folder, RunFolder
 from tests.fixtures.runs import assignments, pairs, run, synth
 from tests.fixtures.workspace import make_images, write
 
@@ -55,7 +55,7 @@ def by_type(rows: Mapping[str, Mapping[str, object]]) -> dict[str, int]:
 
 def assert_done(out: Path) -> None:
     """Assert that nothing remains to do and that retired questions keep their outcome."""
-    assert all(stage.to_do == 0 for stage in funnel.funnels(Folder(str(out))))
+    assert all(stage.to_do == 0 for stage in funnel.funnels(RunFolder(Folder(str(out)))))
     assert set(assignments(out)) <= set(pairs(out))
 
 
