@@ -26,11 +26,12 @@ os.environ.setdefault(
 # What a command notes is on stderr here too, also where a test calls its function and not the command line.
 print_notes()
 
-# The machines that run the tests differ in speed, so no example has a deadline.
-settings.register_profile(
-    "house", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-settings.load_profile("house")
+# The machines that run the tests differ in speed, so no example has a deadline. HYPOTHESIS_PROFILE=thorough looks longer.
+for name, examples in (("quick", 10), ("thorough", 60)):
+    settings.register_profile(
+        name, deadline=None, max_examples=examples, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    )
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 # `make test` runs several files at once; what takes longest begins first.
 LONGEST = (
@@ -47,7 +48,7 @@ LONGEST = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Orders the files."""
+    """Order the files."""
     items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from synthgen import tables as schemas
@@ -302,7 +302,6 @@ PAIR_VALUES = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None)
 @given(drawn=PAIR_VALUES, cuts=st.sets(st.integers(0, 25)), most=st.none() | st.integers(1, 3))
 def test_kept_and_dropped_are_all_pairs_whatever_the_partitions(
     drawn: list[Any], cuts: set[int], most: int | None

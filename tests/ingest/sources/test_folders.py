@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from synthgen import cli
@@ -41,7 +41,6 @@ PART = st.text(
 )
 
 
-@settings(deadline=None, max_examples=40)
 @given(st.lists(st.lists(PART, min_size=1, max_size=3), max_size=12))
 def test_any_tree_is_listed_once_and_in_order(paths: list[list[str]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
