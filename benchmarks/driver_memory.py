@@ -142,8 +142,16 @@ def generate_pairs(out: Folder, count: int, lease: Lease) -> None:
     chosen, run = pipeline(), RunFolder(out)
     model, settings = ModelName("none", "none"), chosen.generate
     context = GenerateContext(
-        out, chosen.source, chosen.images, prompt_pack.load("everyday"), model, settings.engine, settings.sampling, settings.scores, 0
-    )  # fmt: skip
+        out,
+        chosen.source,
+        chosen.images,
+        prompt_pack.load("everyday"),
+        model,
+        settings.engine,
+        settings.sampling,
+        settings.scores,
+        0,
+    )
     tasks = generate.todo(run, context, update=False)
     commit_all(run, GENERATE, (answer(out, task) for task in tasks), lease)
 

@@ -2,10 +2,10 @@
 
     python benchmarks/price.py [--quick]
 
-Tags and plans demo images, measures a profile of the engine on some of them as `synth plan --profile` does, estimates the
-tokens and seconds of all, then runs the stage as `synth run` does and counts every call of its engine. The ratios are
-forecast over measured; 1.0 is a perfect forecast. Seconds are those between the first and the last call, without the
-engine's start.
+Tags and plans demo images, measures a profile of the engine on some of them as `synth plan --profile` does, estimates
+the tokens and seconds of all, then runs the stage as `synth run` does and counts every call of its engine. The ratios
+are forecast over measured; 1.0 is a perfect forecast. Seconds are those between the first and the last call, without
+the engine's start.
 """
 
 import json

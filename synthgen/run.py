@@ -7,9 +7,9 @@
     select    pairs + scores → decisions          → 4-selected   this process, no model; rerun as often as you like
     pack      kept pairs + images → shards        → 5-shards     Ray actors; then `synth train` reads them
 
-Each stage knows the tables before it and its own; `synthgen.tables.STAGES` describes them all, and `stages.contract` the
-two functions of each. Every stage does what its commits lack, so a first run, a run that was killed, a run over a source
-that grew and a run with nothing to do are all this one loop.
+Each stage knows the tables before it and its own; `synthgen.tables.STAGES` describes them all, and `stages.contract`
+the two functions of each. Every stage does what its commits lack, so a first run, a run that was killed, a run over a
+source that grew and a run with nothing to do are all this one loop.
 """
 
 from collections.abc import Iterator, Mapping
@@ -158,7 +158,7 @@ def _check_input(folder: RunFolder, first: str) -> None:
 
 
 def _check_whole(folder: RunFolder) -> None:
-    """Raise UserMistake after a purge that was cut short: an image is gone from some tables and files and not from others."""
+    """Raise UserMistake after a purge that was cut short, as an image is then gone from some tables only."""
     if message := run_record.unfinished_purge(folder):
         raise UserMistake(f"{folder.out.url}: {message}")
 

@@ -1,4 +1,4 @@
-"""The house: its import order, the opening of modules, the size of functions, and words that stand nowhere in the tree."""
+"""The rules of the house: import order, docstrings of modules, sizes of functions, and words that no file has."""
 
 import ast
 import re
@@ -19,7 +19,7 @@ TREE = (*CODE, "tests", "docs", "deploy", "taggers", "prompts", "pipelines", ".c
 TEXTS = {".py", ".md", ".yaml", ".yml", ".toml", ".txt", ".sh", ".json", ""}
 SOURCES = sorted(path for folder in CODE for path in (ROOT / folder).rglob("*.py"))
 
-# The house from the roof down: a module imports only modules of lower lines. Rooms of one line do not import each other.
+# From the top down: a module imports only modules of lower lines. Rooms of one line do not import each other.
 LAYERS = (
     ("__main__",),
     ("cli",),

@@ -1,4 +1,4 @@
-"""The pages cannot rot: what they tell the reader to type exists, and so does every file, name and key that they mention."""
+"""The pages are true: every command, file, name and key that they mention exists."""
 
 import math
 import re
@@ -136,7 +136,7 @@ def test_commands_in_sentences_exist(path: Path) -> None:
 
 
 def mentioned_files(path: Path) -> Iterator[str]:
-    """What looks like a file or a folder of this repository: in sentences, in links, and at the line starts of blocks."""
+    """Return what looks like a file of this repository: in sentences, in links, and at the line starts of blocks."""
     yield from re.findall(r"\]\((?!https?:)([^)#]+)\)", read(path))
     starts = [line.split()[0] for text in blocks(path, "") for line in text.splitlines() if line.strip()]
     for text in [*spans(path), *starts]:
@@ -156,7 +156,7 @@ def test_files_exist(path: Path) -> None:
 
 
 def test_shelf_names_exist() -> None:
-    """`synth show taxonomy everyday`: the name stands on its shelf, or a `synth copy` of the same page puts it there."""
+    """Each name in `synth show taxonomy everyday` exists, or a `synth copy` of the same page makes it."""
     faults = []
     for path in PAGES:
         lines = [words for words in typed(path) if words[0] == "synth"]

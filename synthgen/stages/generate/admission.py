@@ -1,7 +1,7 @@
 """Who may start a conversation: as many as the KV cache has room for, with no more decoded images than the host does.
 
-Comes in: decoded images. Goes out: places, given back when a conversation ends. The bytes are counted as Pillow holds them; a
-single image larger than the whole budget goes alone, since its size is limited already (`images.model_pixels`).
+Comes in: decoded images. Goes out: places, given back when a conversation ends. The bytes are counted as Pillow holds
+them; a single image larger than the whole budget goes alone, since its size is limited already (`images.model_pixels`).
 """
 
 import asyncio

@@ -1,10 +1,11 @@
 """A short profile of an engine: what a question of each type and form takes of it.
 
-Comes in: some images with their assignments. Goes out: a Profile. The conversations are those of a run, through the same
-worker and the same engine, scores and all; only nothing is written. The first image warms the engine up and is not counted.
-A pair's own tokens are known; those of its scoring calls are shared out over the pairs, evenly for what was read and by the
-length of the answer for what was written. The time that passed is shared out by how long each question's calls took. Questions
-that failed for what another try may mend bear their part and are then left out: they do not say what an answered one takes.
+Comes in: some images with their assignments. Goes out: a Profile. The conversations are those of a run, through the
+same worker and the same engine, scores and all; only nothing is written. The first image warms the engine up and is not
+counted. A pair's own tokens are known; those of its scoring calls are shared out over the pairs, evenly for what was
+read and by the length of the answer for what was written. The time that passed is shared out by how long each
+question's calls took. Questions that failed for what another try may mend bear their part and are then left out: they
+do not say what an answered one takes.
 """
 
 import time
@@ -34,7 +35,10 @@ class ProfileSample:
 
 @dataclass(frozen=True)
 class QuestionCost:
-    """What one question took, its scores included; seconds are of the whole engine, while others were served beside it."""
+    """What one question took, its scores included.
+
+    Seconds are of the whole engine, while others were served beside it.
+    """
 
     type: str
     form: str

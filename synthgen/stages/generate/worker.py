@@ -151,7 +151,7 @@ class GenerateWorker:
                 self._counters[name] += row[name]
 
     def _failed(self, image: PendingImage, failure: Failure) -> Outcome:
-        """Return the rows of an image that cannot be asked about: one an assignment, and one a score that is pending."""
+        """Return the rows of an image that cannot be asked about: one per assignment and one per pending score."""
         rows = failed_rows(image.assignments, failure.reason, failure.detail)
         outcome = Outcome(rows, _unscored(image, f"{failure.reason}: {failure.detail}"))
         self._count(outcome)

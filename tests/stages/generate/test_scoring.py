@@ -262,7 +262,8 @@ def test_an_added_score_may_not_clash_on_an_endpoint() -> None:
     endpoint = "generate.engine={kind: endpoint, urls: ['http://x/v1']}"
     assert mistakes(*SETTINGS, endpoint) == [
         f"--set {SETTINGS[0]}: generate.scores: 'tidiness' needs labels with distinct first tokens, "
-        "which is all that engine kind endpoint shows; in pack 'small' 'tid' begins 'tidy'; use other labels, or engine kind vllm"
+        "which is all that engine kind endpoint shows; in pack 'small' 'tid' begins 'tidy'; "
+        "use other labels, or engine kind vllm"
     ]
 
 
