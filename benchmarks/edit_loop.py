@@ -104,8 +104,8 @@ def main() -> None:
         planned = json.loads(space.measure("plan --diff", "plan", "--out", "data", *SETTINGS, "--diff", "--json"))
         space.measure("run --update", *run, "--out", "data", "--update")
         update = space.take_calls()
-        space.measure("all anew", *run, "--out", "anew")
-        calls = {"first": first, "update": update, "anew": space.take_calls()}
+        space.measure("all again", *run, "--out", "again")
+        calls = {"first": first, "update": update, "again": space.take_calls()}
         report(space.seconds, planned["difference"], calls)
 
 
@@ -123,12 +123,12 @@ def report(seconds: Mapping[str, float], difference: list[dict[str, int]], calls
     for name, value in seconds.items():
         print(f"{name:<16} {value:6.1f} s")
     sums = {name: sum(row[name] for row in difference) for name in ("added", "gone", "kept")}
-    print(f"questions: {sums['added']} added, {sums['gone']} taken back, {sums['kept']} left as they are")
-    print(f"calls of the engine: {calls['update']} for the update, {calls['anew']} for all anew")
-    loop = sum(value for name, value in seconds.items() if name not in ("first run", "all anew"))
+    print(f"questions: {sums['added']} added, {sums['gone']} retired, {sums['kept']} left as they are")
+    print(f"calls of the engine: {calls['update']} for the update, {calls['anew']} for all again")
+    loop = sum(value for name, value in seconds.items() if name not in ("first run", "all again"))
     record = {
         "benchmark": "edit_loop",
-        "ratio": round(calls["anew"] / max(1, calls["update"]), 1),
+        "ratio": round(calls["again"] / max(1, calls["update"]), 1),
         "calls": calls,
         **sums,
         "loop_seconds": round(loop, 1),

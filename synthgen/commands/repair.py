@@ -158,7 +158,7 @@ def _unplan(folder: RunFolder, partition: str, lease: Lease) -> bool:
 
 
 def _ungenerate(folder: RunFolder, partition: str, lease: Lease) -> bool:
-    """Commit the outcomes of a partition without its damaged files; without damage all of them are taken back."""
+    """Commit the outcomes of a partition without its damaged files; without damage, without any of them."""
     log = folder.log(GENERATE)
     tables = log.only([partition]).tables()
     damaged = {name for name in tables if not _is_undamaged(folder, GENERATE, partition, name)}

@@ -226,7 +226,7 @@ def _templates(
     asked: list[Values] = [
         {"type": kind, "n": n, "language": "English", "tags": ["dog"][: n - 1]} for kind in types for n in (1, 2)
     ]
-    told: Values = {"question": _SAMPLE.text, "language": "English"}
+    question: Values = {"question": _SAMPLE.text, "language": "English"}
     yield ("ask", "text"), asked
     yield ("ask_choice", "text"), asked
     for form in ANSWER_FORMS:
@@ -234,9 +234,9 @@ def _templates(
         yield ("answer", form, "text"), [{**turn, "language": "English"}]
         yield ("answer", form, "turn"), [turn]
     for name in judges:
-        yield ("judge", name, "text"), [{**told, "answer": "two", "type": kind} for kind in types]
-    yield ("paraphrase", "text"), [told]
-    yield ("blind", "text"), [told]
+        yield ("judge", name, "text"), [{**question, "answer": "two", "type": kind} for kind in types]
+    yield ("paraphrase", "text"), [question]
+    yield ("blind", "text"), [question]
 
 
 def _template_fault(text: str, samples: list[Values]) -> str | None:

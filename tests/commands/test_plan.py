@@ -228,7 +228,7 @@ def test_a_profile_whose_calls_all_fail_is_not_stored_and_one_with_some_failures
     assert done.returncode == 1 and not (workspace / "out" / "profiles").exists()
     assert done.stderr.splitlines()[-1] == (
         "synth: --profile: each of 12 questions failed, the first as call_failed: scripted failure; "
-        "nothing was measured, so mend the cause and profile again"
+        "nothing was measured; remove the cause and profile again"
     )
     forecast = plan("--profile", "10", "--set", f"{failing}0.3")
     failed, left_out, calls = (forecast["profile"][name] for name in ("failed_calls", "left_out", "calls"))
