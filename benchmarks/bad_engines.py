@@ -1,8 +1,10 @@
-"""What an engine that misbehaves costs: whole jobs with scripted engines that fail in every way, beside one that does not.
+"""The cost of an engine that misbehaves: whole jobs whose scripted engine fails, beside one without trouble.
 
-Comes in: nothing; the images are made here. Goes out: for each kind of trouble the seconds of `generate`'s job, the pairs that were
-made, the failures by reason, and how the job ended. Every job ends: done, or stopped with the cause in one line. Ours is what
-the pairs of a troubled job cost in time, the limit a job without trouble.
+For each kind of trouble: the seconds of the last three stages, the pairs that were made, the failures by reason, and
+how the job ended. Every job must end, done or stopped with the cause in one line. `ratio` is the slowest job over the
+one without trouble.
+
+    python benchmarks/bad_engines.py [--images 1000] [--quick]
 """
 
 import argparse
@@ -24,7 +26,7 @@ from synthgen.store import Folder, RunFolder
 from synthgen.tables import image_id
 
 ROOT = Path(__file__).parent.parent
-PATIENCE = 900
+TIMEOUT = 900  # seconds of a job
 SHELVES = {
     "taggers/taxonomies/small.yaml": "about: x\ntemplates: ['{}']\ntags:\n  thing: a thing\n",
     "taggers/beside.yaml": "about: tags beside the image\nengine: sidecar\ntaxonomy: small\n",
@@ -39,7 +41,7 @@ SHELVES = {
 
 @dataclass(frozen=True)
 class Cost:
-    """What a job came to."""
+    """The result of one job."""
 
     seconds: float
     pairs: int
@@ -48,24 +50,21 @@ class Cost:
 
 
 def main() -> None:
-    """Prints a table, then one line of JSON."""
+    """Run the jobs; print a table, then one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=1000)
-    parser.add_argument("--quick", action="store_true", help="few images and kinds of trouble")
-    given = parser.parse_args()
-    count = 64 if given.quick else given.images
+    parser.add_argument("--quick", action="store_true", help="64 images and one kind of trouble")
+    args = parser.parse_args()
+    count = 64 if args.quick else args.images
     with tempfile.TemporaryDirectory(prefix="bad-engines-") as name:
-        photos = workspace(Path(name), count)
-        troubles = kinds(photos)
-        chosen = {
-            kind: troubles[kind] for kind in (("none", "one call in ten answers junk") if given.quick else troubles)
-        }
-        found = {kind: job(Path(name), kind, settings) for kind, settings in chosen.items()}
-    report(found, count)
+        troubles = engine_settings(make_workspace(Path(name), count))
+        kinds = ("none", "one call in ten answers junk") if args.quick else tuple(troubles)
+        costs = {kind: run_job(Path(name), kind, troubles[kind]) for kind in kinds}
+    report(costs, count)
 
 
-def kinds(photos: list[Path]) -> dict[str, list[str]]:
-    """Every kind of trouble, as settings of the engine."""
+def engine_settings(photos: list[Path]) -> dict[str, list[str]]:
+    """Return the engine's settings for every kind of trouble."""
     poison = image_id(photos[len(photos) // 2].read_bytes())[:32]
     return {
         "none": [],
@@ -83,8 +82,8 @@ def kinds(photos: list[Path]) -> dict[str, list[str]]:
     }
 
 
-def workspace(folder: Path, count: int) -> list[Path]:
-    """Small images with their tags beside them, and shelves."""
+def make_workspace(folder: Path, count: int) -> list[Path]:
+    """Write definition files and small images with their tags beside them; return the images."""
     for name, text in SHELVES.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
@@ -96,24 +95,14 @@ def workspace(folder: Path, count: int) -> list[Path]:
     return photos
 
 
-def command(out: str, *more: str) -> list[str]:
-    """A run, as it is typed."""
-    words = [
-        "run",
-        "photos",
-        "--out",
-        out,
-        "--pipeline",
-        "small",
-        "--set",
-        "generate.engine.options.seconds=0.005",
-        *more,
-    ]
-    return [sys.executable, "-m", "synthgen", *words]
+def command(out: str, *options: str) -> list[str]:
+    """Return the command line of a run into a folder."""
+    run = ["run", "photos", "--out", out, "--pipeline", "small", "--set", "generate.engine.options.seconds=0.005"]
+    return [sys.executable, "-m", "synthgen", *run, *options]
 
 
-def job(folder: Path, kind: str, settings: list[str]) -> Cost:
-    """The last three stages of one job, to their end; tag and plan are the same for all and done before."""
+def run_job(folder: Path, kind: str, settings: list[str]) -> Cost:
+    """Run the last three stages of one job to their end; tag and plan are the same for all jobs and run once."""
     out = kind.replace(" ", "-")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     if not (folder / "planned").exists():
@@ -123,38 +112,42 @@ def job(folder: Path, kind: str, settings: list[str]) -> Cost:
             env=environment,
             check=True,
             capture_output=True,
-            timeout=PATIENCE,
+            timeout=TIMEOUT,
         )
     shutil.copytree(folder / "planned", folder / out)
-    troubled = command(
-        out, "--from", "generate", *(word for one in settings for word in ("--set", f"generate.engine.{one}"))
-    )
+    options = [word for setting in settings for word in ("--set", f"generate.engine.{setting}")]
     started = time.monotonic()
-    done = subprocess.run(
-        troubled, cwd=folder, env=environment, check=False, capture_output=True, text=True, timeout=PATIENCE
+    process = subprocess.run(
+        command(out, "--from", "generate", *options),
+        cwd=folder,
+        env=environment,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
     )
     seconds = time.monotonic() - started
     run = RunFolder(Folder(str(folder / out)))
     funnel = next(funnel for funnel in funnels(run) if funnel.stage == "generate")
     failed = {name.removeprefix("failed."): count for name, count in funnel.fell.items()}
-    end = "done" if done.returncode == 0 else f"stopped, exit {done.returncode}"
-    if done.returncode not in (0, 1) or (done.returncode == 0 and funnel.to_do):
-        raise SystemExit(f"{kind}: {done.stderr[-2000:]}")
+    end = "done" if process.returncode == 0 else f"stopped, exit {process.returncode}"
+    if process.returncode not in (0, 1) or (process.returncode == 0 and funnel.to_do):
+        raise SystemExit(f"{kind}: {process.stderr[-2000:]}")
     print(f"{kind}: {seconds:.0f} s, {end}", file=sys.stderr, flush=True)
     return Cost(seconds, funnel.went, failed, end)
 
 
-def report(found: Mapping[str, Cost], images: int) -> None:
-    """The table and the line."""
+def report(costs: Mapping[str, Cost], images: int) -> None:
+    """Print the table and the line of JSON."""
     print(f"{images:,} images, 3 questions each")
     print(f"{'engine':<40}{'seconds':>8}{'pairs':>8}  failed, and how it ended")
-    for kind, cost in found.items():
+    for kind, cost in costs.items():
         failed = ", ".join(f"{count:,} {reason}" for reason, count in sorted(cost.failed.items())) or "none"
         print(f"{kind:<40}{cost.seconds:>8.1f}{cost.pairs:>8,}  {failed}; {cost.end}")
-    plain = found["none"]
-    worst = max((cost.seconds / plain.seconds for cost in found.values()), default=1.0)
-    told = {"kinds": len(found), "ended": len(found), "seconds_without_trouble": round(plain.seconds, 1)}
-    print(json.dumps({"benchmark": "bad_engines", "ratio": round(worst, 2), **told, "images": images}))
+    untroubled = costs["none"].seconds
+    slowest = max(cost.seconds / untroubled for cost in costs.values())
+    counts = {"kinds": len(costs), "ended": len(costs), "seconds_without_trouble": round(untroubled, 1)}
+    print(json.dumps({"benchmark": "bad_engines", "ratio": round(slowest, 2), **counts, "images": images}))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
-"""How much memory the driver takes for ten thousand images and for a million: what it holds must not grow with the bucket.
+"""The driver's memory for ten thousand images and for a million: it must not grow with the bucket.
 
-Does all that the driver does in each stage (listing, logs, plans, commits, decisions, what is to be packed) with workers that
-write at once what tagging and a scripted engine would have answered: the tables are made up, in the real format by the real
-store, and no image is read, so that a million images take minutes and not days. Each stage runs in a process of its own, so that
-its peak is its own; `beside` is the peak of a process that it starts (the survey of duplicates). Commits grow until there are
-8,000 partitions, which is at 256,000 images; from there on a partition has more images. `ratio` is the peak of the largest
-bucket over that of the smallest, `time_growth` the seconds for ten times the images over the seconds for one.
+Runs all that the driver does in each stage (listing, logs, plans, commits, decisions, what is to be packed). The
+workers write at once what tagging and a scripted engine would have answered: made-up tables, in the real format by the
+real store, without reading an image, so that a million images take minutes and not days. Each stage has a process of
+its own, for a peak of its own; `beside` is the peak of a process that it starts (the survey of duplicates). Commits
+grow until there are 8,000 partitions, which is at 256,000 images; from there on a partition has more images. `ratio` is
+the peak of the largest bucket over that of the smallest, `time_growth` the seconds for ten times the images over the
+seconds for one.
 
     python benchmarks/driver_memory.py [--images 1000000] [--quick]
 """
@@ -43,136 +44,148 @@ Step = Callable[[Folder, int, Lease], None]
 
 
 def main() -> None:
-    """Runs each stage in a process of its own; prints a table, then one line of JSON."""
+    """Run each stage in a process of its own; print a table, then one line of JSON."""
     steps: dict[str, Step] = {
-        "list": listed,
-        "tag": tagged,
-        "plan": planned,
-        "generate": generated,
-        "select": selected,
-        "pack": packed,
+        "list": list_images,
+        "tag": tag_images,
+        "plan": plan_images,
+        "generate": generate_pairs,
+        "select": select_pairs,
+        "pack": pack_shards,
     }
     if sys.argv[1:2] and sys.argv[1] in steps:
-        print(json.dumps(measured(steps[sys.argv[1]], Folder(sys.argv[2]), int(sys.argv[3]))))
+        print(json.dumps(measure(steps[sys.argv[1]], Folder(sys.argv[2]), int(sys.argv[3]))))
         return
     most = int(sys.argv[sys.argv.index("--images") + 1]) if "--images" in sys.argv else 1_000_000
-    sizes = (
-        (1_000, 10_000)
-        if "--quick" in sys.argv
-        else tuple(size for size in (10_000, 100_000, 1_000_000) if size <= most)
-    )
-    found: dict[int, dict[str, dict[str, float]]] = {}
+    sizes = tuple(size for size in (10_000, 100_000, 1_000_000) if size <= most)
+    if "--quick" in sys.argv:
+        sizes = (1_000, 10_000)
+    costs: dict[int, dict[str, dict[str, float]]] = {}  # images -> stage -> figures
     print(f"{'images':>10} {'stage':>9} {'seconds':>9} {'peak MB':>9} {'beside':>9}")
     with tempfile.TemporaryDirectory(prefix="synth-driver-") as folder:
         for size in sizes:
-            found[size] = {}
+            costs[size] = {}
             for name in steps:
-                one = found[size][name] = in_own_process(name, f"{folder}/{size}", size)
+                cost = costs[size][name] = in_own_process(name, f"{folder}/{size}", size)
                 print(
-                    f"{size:>10,} {name:>9} {one['seconds']:>9.1f} {one['peak_mb']:>9.0f} {one['beside_mb']:>9.0f}",
+                    f"{size:>10,} {name:>9} {cost['seconds']:>9.1f} {cost['peak_mb']:>9.0f} {cost['beside_mb']:>9.0f}",
                     flush=True,
                 )
-    report(found)
+    report(costs)
 
 
-def report(found: dict[int, dict[str, dict[str, float]]]) -> None:
-    """Which stage grows most, and the line of JSON."""
-    small, large = min(found), max(found)
-    peaks = {size: max(one["peak_mb"] for one in stages.values()) for size, stages in found.items()}
-    seconds = {size: sum(one["seconds"] for one in stages.values()) for size, stages in found.items()}
-    most = max(found[large], key=lambda name: found[large][name]["peak_mb"])
+def report(costs: dict[int, dict[str, dict[str, float]]]) -> None:
+    """Print the stage with the highest peak, and the line of JSON."""
+    small, large = min(costs), max(costs)
+    peaks = {size: max(cost["peak_mb"] for cost in stages.values()) for size, stages in costs.items()}
+    seconds = {size: sum(cost["seconds"] for cost in stages.values()) for size, stages in costs.items()}
+    highest = max(costs[large], key=lambda name: costs[large][name]["peak_mb"])
     print(
-        f"the driver's peak is in {most}: {peaks[small]:.0f} MB for {small:,} images, {peaks[large]:.0f} MB for {large:,}"
+        f"the driver's peak is in {highest}: {peaks[small]:.0f} MB for {small:,} images, "
+        f"{peaks[large]:.0f} MB for {large:,}"
     )
-    last = sorted(found)[-2:]
-    told = {"ratio": round(peaks[large] / peaks[small], 2), "peak_mb": round(peaks[large]), "images": large}
-    bytes_an_image = round((peaks[large] - peaks[small]) * 2**20 / (large - small))
-    growth = round(seconds[last[1]] / seconds[last[0]], 2)
-    print(json.dumps({"benchmark": "driver_memory", **told, "bytes_an_image": bytes_an_image, "time_growth": growth}))
+    before_last, last = sorted(costs)[-2:]
+    record = {
+        "benchmark": "driver_memory",
+        "ratio": round(peaks[large] / peaks[small], 2),
+        "peak_mb": round(peaks[large]),
+        "images": large,
+        "bytes_an_image": round((peaks[large] - peaks[small]) * 2**20 / (large - small)),
+        "time_growth": round(seconds[last] / seconds[before_last], 2),
+    }
+    print(json.dumps(record))
 
 
 def in_own_process(step: str, folder: str, size: int) -> dict[str, float]:
-    """What a stage took."""
+    """Run a stage in a process of its own; return its figures."""
     command = [sys.executable, __file__, step, folder, str(size)]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parent.parent)
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    process = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parent.parent)
+    figures: dict[str, float] = json.loads(process.stdout.splitlines()[-1])
+    return figures
 
 
-def measured(step: Step, out: Folder, count: int) -> dict[str, float]:
-    """Seconds and peak of this process."""
+def measure(step: Step, out: Folder, count: int) -> dict[str, float]:
+    """Run a stage; return its seconds and the peaks of this process and of its children, in MiB."""
     started = time.perf_counter()
     with Lease.take(out) as lease:
         step(out, count, lease)
-    peak, beside = (
-        resource.getrusage(which).ru_maxrss / 1024 for which in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    )
-    return {"seconds": time.perf_counter() - started, "peak_mb": peak, "beside_mb": beside}
+    seconds = time.perf_counter() - started
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    beside = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    return {"seconds": seconds, "peak_mb": peak, "beside_mb": beside}
 
 
 def pipeline() -> Pipeline:
-    """The everyday pipeline with one question an image."""
+    """Return the everyday pipeline with one question an image."""
     return pipelines.load("everyday", ["plan.per_image=1", f"generate.scores=[{SCORE}]", "select.keep={}"])
 
 
-def listed(out: Folder, count: int, lease: Lease) -> None:
-    """Listing, the real one."""
-    planning.listed(out, count, lease, planning.terms_of())
+def list_images(out: Folder, count: int, lease: Lease) -> None:
+    """List made-up objects with the real stage."""
+    planning.list_images(out, count, lease, planning.plan_context())
 
 
-def tagged(out: Folder, count: int, lease: Lease) -> None:
-    """Every partition's receipt committed; the rows are made up."""
-    planning.tagged(out, count, lease, planning.terms_of())
+def tag_images(out: Folder, count: int, lease: Lease) -> None:
+    """Commit made-up rows of tagging."""
+    planning.tag_everyday(out, count, lease, planning.plan_context())
 
 
-def planned(out: Folder, count: int, lease: Lease) -> None:
-    """Planning, the real one."""
+def plan_images(out: Folder, count: int, lease: Lease) -> None:
+    """Plan with the real stage."""
     prompts = prompt_pack.load("everyday")
     rules = mapping.load("everyday", taxonomy.load("everyday").tree, list(prompts.types))
     planning.plan_all(out, plan.PlanContext(pipeline().plan, rules, prompts.types, (planning.TAGGER,), "f"), lease)
 
 
-def generated(out: Folder, count: int, lease: Lease) -> None:
-    """What is to be asked is found as a run finds it; a scripted worker answers."""
+def generate_pairs(out: Folder, count: int, lease: Lease) -> None:
+    """Find the tasks as a run does, and commit made-up answers."""
     chosen, run = pipeline(), RunFolder(out)
     model, settings = ModelName("none", "none"), chosen.generate
     context = GenerateContext(
-        out, chosen.source, chosen.images, prompt_pack.load("everyday"), model, settings.engine, settings.sampling, settings.scores, 0
-    )  # fmt: skip
+        out,
+        chosen.source,
+        chosen.images,
+        prompt_pack.load("everyday"),
+        model,
+        settings.engine,
+        settings.sampling,
+        settings.scores,
+        0,
+    )
     tasks = generate.todo(run, context, update=False)
-    commit_all(run, GENERATE, (answered(out, task) for task in tasks), lease)
+    commit_all(run, GENERATE, (answer(out, task) for task in tasks), lease)
 
 
-def answered(out: Folder, task: Task) -> Receipt:
+def answer(out: Folder, task: Task) -> Receipt:
     """Write a pair and a score for every assignment of a partition."""
     folder, stage = RunFolder(out, task.inputs), StageFolder(out, GENERATE)
     asked = folder.table(PLAN, task.partition, "assignments")
     ids, size = asked.column("assignment_id").to_pylist(), asked.num_rows
-    pairs = [pair_id(one, "recipe", 0) for one in ids]
+    pairs = [pair_id(assignment, "recipe", 0) for assignment in ids]
     columns: dict[str, Any] = {name: asked.column(name) for name in ASSIGNMENTS.names if name in PAIRS.names}
     columns |= {"pair_id": pairs, "outcome": ["pair"] * size, "recipe": ["recipe"] * size, "attempt": [0] * size}
     columns |= {
-        "question": [f"What is number {one[:12]} of these?" for one in ids],
-        "answer": [f"It is {one[12:20]}." for one in ids],
+        "question": [f"What is number {assignment[:12]} of these?" for assignment in ids],
+        "answer": [f"It is {assignment[12:20]}." for assignment in ids],
     }
     rows = pa.table({name: columns.get(name, [None] * size) for name in PAIRS.names}, schema=PAIRS)
-    given = {"pair_id": pairs, "assignment_id": ids, "value": [0.9] * size}
-    scores = pa.table({name: given.get(name, [None] * size) for name in SCORES.names}, schema=SCORES)
+    score_columns = {"pair_id": pairs, "assignment_id": ids, "value": [0.9] * size}
+    scores = pa.table({name: score_columns.get(name, [None] * size) for name in SCORES.names}, schema=SCORES)
     tables = {"pairs": rows, f"scores/{SCORE}": scores}
     files = {name: stage.write(name, task.partition, 1, table) for name, table in tables.items()}
     parts = {name: TablePart((file,), "f") for name, file in files.items()}
     return Receipt(task.partition, 1, parts, {"pair": size}, folder.digests((PLAN,), [task.partition]))
 
 
-def selected(out: Folder, count: int, lease: Lease) -> None:
-    """Selection, the real one."""
+def select_pairs(out: Folder, count: int, lease: Lease) -> None:
+    """Select with the real stage."""
     run = RunFolder(out)
     selection = select.prepare(run, pipeline().select)
     commit_all(run, SELECT, select.decide(selection, selection.todo), lease)
 
 
-def packed(out: Folder, count: int, lease: Lease) -> None:
-    """What is to be packed, and the card, as a run makes them; of a shard only its index is written."""
+def pack_shards(out: Folder, count: int, lease: Lease) -> None:
+    """Find the shards and write the card as a run does; of a shard write only its index."""
     chosen, prompts, run = pipeline(), prompt_pack.load("everyday"), RunFolder(out)
     context = PackContext(out, chosen.source, chosen.images, chosen.pack, (SCORE,), partial(turn_text, prompts), "w")
     commit_all(run, PACK, (_indexed(out, shard) for shard in pack.todo(run, context)), lease)

@@ -1,11 +1,11 @@
-"""The edit loop, timed: a tag, an instruction type and a rule are added to a finished run, and only what they touch is asked.
+"""The edit loop: a tag, an instruction type and a rule are added to a finished run, which then asks only what is new.
+
+Runs the commands of the README's second task on demo images, with the demo's tagger and the scripted engine, so that
+everything but the model is timed: copies of the taxonomy, the family and the mapping, three edits, `check`, `preview`,
+the tags found again, `plan --diff`, `run --update`. The peer is the same edit without an update: the whole run once
+more, into a new folder. `ratio` is the calls of the engine that this takes over those of the update.
 
     python benchmarks/edit_loop.py [--quick]
-
-Runs the commands of the README's second task on demo images, with the demo's tagger and the scripted engine, so that what is
-timed is everything but the model: copies of the taxonomy, the family and the mapping, three edits, `check`, `preview`, the tags
-found anew, `plan --diff`, `run --update`. The peer is the same edit without an update: the whole run once more, into a new
-folder. `ratio` is the calls of the engine that this takes over those of the update.
 """
 
 import json
@@ -29,7 +29,7 @@ class Counting(ScriptedEngine):
         return await super().generate(request)
 """
 SETTINGS = ["--pipeline", "demo", "--set", "generate.engine={kind: 'counting:Counting', gpus: 0}"]
-EDITS = {  # file -> what stands there, and what stands there afterwards
+EDITS = {  # file -> the text to replace, and its replacement
     "taggers/taxonomies/drawn.yaml": (
         "      bar_chart:",
         "      pie_chart: a disc cut into sectors of different colours\n      bar_chart:",
@@ -37,7 +37,8 @@ EDITS = {  # file -> what stands there, and what stands there afterwards
     "prompts/families/drawn.yaml": (
         "      chart_value:\n",
         "      chart_title: {about: Ask what the chart could be called., needs: a bar chart, forms: [short],\n"
-        "                    examples: ['What could be the title?', 'How would you name this chart?']}\n      chart_value:\n",
+        "                    examples: ['What could be the title?', 'How would you name this chart?']}\n"
+        "      chart_value:\n",
     ),
     "pipelines/mappings/drawn.yaml": (
         "  - tags: chart/**\n",
@@ -46,8 +47,8 @@ EDITS = {  # file -> what stands there, and what stands there afterwards
 }
 
 
-class Desk:
-    """A user's working folder."""
+class Workspace:
+    """A user's working folder, with the seconds of each command and the calls of the engine."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -56,10 +57,10 @@ class Desk:
         self.seconds: dict[str, float] = {}
 
     def synth(self, *arguments: str) -> str:
-        """Runs a command to its end; its stdout."""
+        """Run a command to its end; return its stdout."""
         environment = {**os.environ, "SYNTH_CALLS": str(self.folder / "calls"), "PYTHONPATH": str(ROOT)}
         command = [sys.executable, "-m", "synthgen", *arguments]
-        done = subprocess.run(
+        process = subprocess.run(
             command,
             check=True,
             stdout=subprocess.PIPE,
@@ -68,17 +69,17 @@ class Desk:
             cwd=self.folder,
             env=environment,
         )
-        return done.stdout
+        return process.stdout
 
-    def timed(self, name: str, *arguments: str) -> str:
-        """The same, and notes the seconds."""
-        began = time.perf_counter()
-        told = self.synth(*arguments)
-        self.seconds[name] = time.perf_counter() - began
-        return told
+    def measure(self, name: str, *arguments: str) -> str:
+        """Run a command and record its seconds under a name; return its stdout."""
+        started = time.perf_counter()
+        output = self.synth(*arguments)
+        self.seconds[name] = time.perf_counter() - started
+        return output
 
-    def calls(self) -> int:
-        """Calls of the engine since the last time this was asked."""
+    def take_calls(self) -> int:
+        """Return the number of calls of the engine since the last call of this method."""
         file = self.folder / "calls"
         count = len(file.read_text().splitlines()) if file.exists() else 0
         file.write_text("")
@@ -86,55 +87,54 @@ class Desk:
 
 
 def main() -> None:
-    """Runs the loop; prints a table, then one line of JSON."""
+    """Run the loop; print a table, then one line of JSON."""
     limit = "40" if "--quick" in sys.argv else "200"
     with tempfile.TemporaryDirectory(prefix="synth-edit-") as folder:
-        desk = Desk(Path(folder))
+        space = Workspace(Path(folder))
         run = ["run", "demo/images", *SETTINGS, "--limit", limit]
-        desk.timed("first run", *run, "--out", "data")
-        first = desk.calls()
+        space.measure("first run", *run, "--out", "data")
+        first = space.take_calls()
         for kind in ("taxonomy", "family", "mapping"):
-            desk.timed(f"copy {kind}", "copy", kind, "drawn", "drawn")
-        edit(desk.folder)
-        desk.timed("check", "check", *SETTINGS)
-        desk.timed("preview", "preview", "demo/images/0000.png", *SETTINGS)
-        desk.calls()
-        desk.timed("run --until tag", *run, "--out", "data", "--until", "tag", "--update")
-        told = json.loads(desk.timed("plan --diff", "plan", "--out", "data", *SETTINGS, "--diff", "--json"))
-        desk.timed("run --update", *run, "--out", "data", "--update")
-        update = desk.calls()
-        desk.timed("all anew", *run, "--out", "anew")
-        report(desk.seconds, told["difference"], {"first": first, "update": update, "anew": desk.calls()})
+            space.measure(f"copy {kind}", "copy", kind, "drawn", "drawn")
+        edit(space.folder)
+        space.measure("check", "check", *SETTINGS)
+        space.measure("preview", "preview", "demo/images/0000.png", *SETTINGS)
+        space.take_calls()
+        space.measure("run --until tag", *run, "--out", "data", "--until", "tag", "--update")
+        planned = json.loads(space.measure("plan --diff", "plan", "--out", "data", *SETTINGS, "--diff", "--json"))
+        space.measure("run --update", *run, "--out", "data", "--update")
+        update = space.take_calls()
+        space.measure("all again", *run, "--out", "again")
+        calls = {"first": first, "update": update, "again": space.take_calls()}
+        report(space.seconds, planned["difference"], calls)
 
 
 def edit(folder: Path) -> None:
-    """Makes the edits."""
+    """Make the three edits."""
     for name, (before, after) in EDITS.items():
         text = (folder / name).read_text(encoding="utf-8")
         if before not in text:
-            raise SystemExit(f"{name}: {before!r} is not there any more")
+            raise SystemExit(f"{name}: {before!r} is not in it any more; change EDITS to fit it")
         (folder / name).write_text(text.replace(before, after, 1), encoding="utf-8")
 
 
 def report(seconds: Mapping[str, float], difference: list[dict[str, int]], calls: Mapping[str, int]) -> None:
-    """The table and the line of JSON."""
-    for name, one in seconds.items():
-        print(f"{name:<16} {one:6.1f} s")
+    """Print the table and the line of JSON."""
+    for name, value in seconds.items():
+        print(f"{name:<16} {value:6.1f} s")
     sums = {name: sum(row[name] for row in difference) for name in ("added", "gone", "kept")}
-    print(f"questions: {sums['added']} added, {sums['gone']} taken back, {sums['kept']} left as they are")
-    print(f"calls of the engine: {calls['update']} for the update, {calls['anew']} for all anew")
-    loop = sum(one for name, one in seconds.items() if name not in ("first run", "all anew"))
+    print(f"questions: {sums['added']} added, {sums['gone']} retired, {sums['kept']} left as they are")
+    print(f"calls of the engine: {calls['update']} for the update, {calls['anew']} for all again")
+    loop = sum(value for name, value in seconds.items() if name not in ("first run", "all again"))
     record = {
         "benchmark": "edit_loop",
-        "ratio": round(calls["anew"] / max(1, calls["update"]), 1),
+        "ratio": round(calls["again"] / max(1, calls["update"]), 1),
         "calls": calls,
         **sums,
+        "loop_seconds": round(loop, 1),
+        "seconds": {name: round(value, 1) for name, value in seconds.items()},
     }
-    print(
-        json.dumps(
-            record | {"loop_seconds": round(loop, 1), "seconds": {name: round(one, 1) for name, one in seconds.items()}}
-        )
-    )
+    print(json.dumps(record))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,8 @@
-"""An S3 server on this machine, behind a proxy that breaks some of what passes.
+"""An S3 server on this machine, behind a proxy that breaks some of the requests.
 
-Comes in: nothing, then a seed. Goes out: an environment in which every S3 client talks to the proxy. Of the requests, some are
-answered with 500 without reaching the store, some late, some have their connection cut before or after the store did what
-they ask (so that a client cannot know), and of some answers only the first half arrives. moto is the server: it has
-conditional puts, as S3 has.
+Of the requests, some are answered with 500 without reaching the store, some late, some have their connection cut before
+or after the store did what they ask (so that a client cannot know), and of some answers only the first half arrives.
+The server is moto, which has conditional puts, as S3 has.
 """
 
 import http.client
@@ -23,16 +22,16 @@ from moto.server import ThreadedMotoServer
 SHARES = {"500": 0.02, "slow": 0.03, "reset": 0.01, "lost_reply": 0.01, "cut": 0.01}  # of requests
 SLOW_SECONDS = 1.0
 ERROR = b"<Error><Code>InternalError</Code><Message>broken on purpose</Message></Error>"
-HOP = ("connection", "transfer-encoding", "content-length")
+HOP_BY_HOP = ("connection", "transfer-encoding", "content-length")
 
 
 class _Proxy(ThreadingHTTPServer):
-    """Says nothing of clients that are killed in the middle of a request."""
+    """A server that is silent about clients killed in the middle of a request."""
 
     daemon_threads = True
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Nothing."""
+        """Print nothing."""
 
 
 class FaultyStore:
@@ -43,7 +42,7 @@ class FaultyStore:
         server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
         server.start()
         self._upstream = server.get_host_and_port()
-        self._draw: random.Random | None = None
+        self._rng: random.Random | None = None
         self._lock = threading.Lock()
         self.faults: Counter[str] = Counter()
         proxy = _Proxy(("127.0.0.1", 0), self._handler())
@@ -54,31 +53,31 @@ class FaultyStore:
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """What makes S3 clients come here."""
-        named = {
+        """The variables that send S3 clients to the proxy."""
+        variables = {
             "ACCESS_KEY_ID": "soak",
             "SECRET_ACCESS_KEY": "soak",
             "DEFAULT_REGION": "us-east-1",
             "ENDPOINT_URL": self._url,
         }
-        return {f"AWS_{name}": value for name, value in named.items()}
+        return {f"AWS_{name}": value for name, value in variables.items()}
 
     def put(self, bucket: str, files: Iterable[Path]) -> None:
-        """Uploads files, past the proxy."""
+        """Upload files, past the proxy."""
         client = self._client()
         for path in files:
             client.put_object(Bucket=bucket, Key=path.name, Body=path.read_bytes())
 
-    def break_things(self, seed: int) -> None:
-        """From now on requests meet faults."""
-        self._draw = random.Random(seed)
+    def start_faults(self, seed: int) -> None:
+        """Break some of the requests from now on."""
+        self._rng = random.Random(seed)
 
-    def fault(self) -> str | None:
-        """What befalls the next request."""
-        if self._draw is None:
+    def draw_fault(self) -> str | None:
+        """Return how the next request is broken, a key of SHARES, or None."""
+        if self._rng is None:
             return None
         with self._lock:
-            number = self._draw.random()
+            number = self._rng.random()
             for name, share in SHARES.items():
                 number -= share
                 if number < 0:
@@ -89,7 +88,7 @@ class FaultyStore:
     def forward(
         self, method: str, path: str, headers: Mapping[str, str], body: bytes
     ) -> tuple[int, list[tuple[str, str]], bytes]:
-        """What the store answers."""
+        """Return the store's status, headers and body."""
         connection = http.client.HTTPConnection(*self._upstream)
         connection.request(method, path, body, dict(headers))
         answer = connection.getresponse()
@@ -97,8 +96,8 @@ class FaultyStore:
 
     def _client(self) -> Any:
         host, port = self._upstream
-        known = {"aws_access_key_id": "soak", "aws_secret_access_key": "soak", "region_name": "us-east-1"}
-        return boto3.client("s3", endpoint_url=f"http://{host}:{port}", **known)
+        keys = {"aws_access_key_id": "soak", "aws_secret_access_key": "soak", "region_name": "us-east-1"}
+        return boto3.client("s3", endpoint_url=f"http://{host}:{port}", **keys)
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         store = self
@@ -112,14 +111,14 @@ class FaultyStore:
             do_HEAD = do_PUT = do_POST = do_DELETE = do_GET
 
             def log_message(self, *_: object) -> None:
-                """Nothing."""
+                """Print nothing."""
 
         return Handler
 
 
 def _serve(store: FaultyStore, request: BaseHTTPRequestHandler) -> None:
     body = _body(request)
-    fault = store.fault()
+    fault = store.draw_fault()
     if fault == "500":
         _answer(request, 500, [], ERROR)
         return
@@ -134,7 +133,7 @@ def _serve(store: FaultyStore, request: BaseHTTPRequestHandler) -> None:
 
 
 def _body(request: BaseHTTPRequestHandler) -> bytes:
-    """The request's body, as it came: clients send uploads in chunks too, which the store can read as they are."""
+    """Return the request's body, and make its headers fit: clients also send uploads in chunks."""
     if request.headers.get("Expect", "").lower() == "100-continue":
         del request.headers["Expect"]
     if request.headers.get("Transfer-Encoding", "").lower() != "chunked":
@@ -154,7 +153,7 @@ def _answer(
     request.send_response(status)
     length = next((value for name, value in headers if name.lower() == "content-length"), str(len(body)))
     for name, value in headers:
-        if name.lower() not in HOP:
+        if name.lower() not in HOP_BY_HOP:
             request.send_header(name, value)
     request.send_header("Content-Length", length)
     request.end_headers()

@@ -1,21 +1,21 @@
-"""What the generate stage costs on top of the engine.
+"""The cost of the generate stage on top of the engine.
+
+Ours: the stage as `synth run` does it: Ray, fetching, decoding, prompts made as replies come, Parquet, commits. The
+limit: the same calls, all known in advance, handed straight to the same engine in the order that serves it best.
+`ratio` is the stage's throughput over the limit's; at 1.0 the pipeline would cost nothing.
 
     python benchmarks/generate_overhead.py [--quick]
-
-Ours: the stage as `synth run` does it: Ray, fetching, decoding, prompts made as replies come, Parquet, commits. The limit: the
-same calls, all known in advance, handed straight to the same engine in the order that serves it best. The ratio is
-the stage's throughput over the limit's; 1.0 would mean that the pipeline costs nothing.
 """
 
 import argparse
 import json
 import statistics
 
-from recorded import measure
+from replay import measure
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Measure; print a table, then one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--quick", action="store_true", help="64 images instead of all")
     images = 64 if parser.parse_args().quick else 200

@@ -1,10 +1,10 @@
-"""The host memory that a worker's images were foretold to take at most, beside what worker and decoders took, on large images.
+"""The host memory that a worker's images are predicted to take at most, beside that measured, on large images.
 
-Comes in: nothing; the images are made here, JPEG and PNG of 20 megapixels, and the limits are set to just that. Goes out: for `tag`
-and `generate` the number that a run prints (stages/memory.py) and the peak that the worker's process and its children had together,
-shared pages counted once (PSS), a look every tenth of a second. The tagger reads tags beside the images and the engine is
-scripted, so nothing is measured but images. `ratio` is the larger of measured over foretold: at most 1, or what was foretold was
-not kept.
+The images are JPEG and PNG of 20 megapixels, and the limits are set to just that. For `tag` and `generate`: the figure
+that a run prints (stages/memory.py), and the peak of the worker's process and its children together, shared pages
+counted once (PSS), looked at every tenth of a second. The tagger reads tags beside the images and the engine is
+scripted, so only images are measured. `ratio` is the larger of measured over predicted: at most 1, or the prediction
+was broken.
 
     python benchmarks/host_memory.py [--images 48] [--quick]
 """
@@ -27,8 +27,8 @@ from synthgen.config import pipeline as pipelines
 from synthgen.stages import memory
 
 ROOT = Path(__file__).parent.parent
-SIDES = (5000, 4000)
-MARK = "SYNTH_HOST_MEMORY"  # a variable of the run's environment, by which its workers are known
+SIDES = (5000, 4000)  # pixels
+MARK = "SYNTH_HOST_MEMORY"  # a variable of the run's environment, by which its workers are recognised
 LIMITS = (
     "images.max_pixels=20000000",
     "images.max_bytes=33554432",
@@ -39,33 +39,35 @@ LOOK_SECONDS = 0.1
 
 
 def main() -> None:
-    """Prints a table, then one line of JSON."""
+    """Run two stages; print a table, then one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=48)
     parser.add_argument("--quick", action="store_true", help="12 images")
-    given = parser.parse_args()
-    count = 12 if given.quick else given.images
+    args = parser.parse_args()
+    count = 12 if args.quick else args.images
     with tempfile.TemporaryDirectory(prefix="host-memory-") as name, chdir(name):
-        workspace(Path(name), count)
-        settings = [f"--set={one}" for one in LIMITS]
+        make_workspace(Path(name), count)
+        settings = [f"--set={limit}" for limit in LIMITS]
         pipeline = pipelines.load("small", list(LIMITS))
-        foretold = {"tag": memory.tag_bytes(pipeline), "generate": memory.generate_bytes(pipeline)}
+        predicted = {"tag": memory.tag_bytes(pipeline), "generate": memory.generate_bytes(pipeline)}
         measured = {
             "tag": peak(["--until", "tag", *settings]),
             "generate": peak(["--from", "plan", "--until", "generate", *settings]),
         }
-    print(
-        f"{count} images of {SIDES[0] * SIDES[1] / 1e6:.0f} megapixels\n{'stage':<10}{'foretold MB':>12}{'measured MB':>12}{'ratio':>7}"
-    )
-    ratios = {stage: measured[stage] / foretold[stage] for stage in foretold}
+    print(f"{count} images of {SIDES[0] * SIDES[1] / 1e6:.0f} megapixels")
+    print(f"{'stage':<10}{'foretold MB':>12}{'measured MB':>12}{'ratio':>7}")
+    ratios = {stage: measured[stage] / predicted[stage] for stage in predicted}
     for stage, ratio in ratios.items():
-        print(f"{stage:<10}{foretold[stage] / 1e6:>12.0f}{measured[stage] / 1e6:>12.0f}{ratio:>7.2f}")
-    told = {f"{stage}_mb": round(size / 1e6) for stage, size in measured.items()}
-    print(json.dumps({"benchmark": "host_memory", "ratio": round(max(ratios.values()), 2), **told, "images": count}))
+        print(f"{stage:<10}{predicted[stage] / 1e6:>12.0f}{measured[stage] / 1e6:>12.0f}{ratio:>7.2f}")
+    sizes = {f"{stage}_mb": round(size / 1e6) for stage, size in measured.items()}
+    print(json.dumps({"benchmark": "host_memory", "ratio": round(max(ratios.values()), 2), **sizes, "images": count}))
 
 
-def workspace(folder: Path, count: int) -> None:
-    """Large images with their tags beside them, half of them PNG, which must be decoded whole, see-through or of 16 bits; and shelves."""
+def make_workspace(folder: Path, count: int) -> None:
+    """Write definition files and large images with their tags beside them.
+
+    Half of the images are PNG, which must be decoded whole, with transparency or of 16 bits.
+    """
     for name, text in SHELVES.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
@@ -80,12 +82,12 @@ def workspace(folder: Path, count: int) -> None:
         path.with_suffix(".json").write_text('{"tags": ["thing"]}')
 
 
-def peak(more: list[str]) -> int:
-    """Runs some stages; the most bytes that the workers and their children had at once."""
+def peak(options: list[str]) -> int:
+    """Run some stages; return the most bytes that the workers and their children had at once."""
     mark = secrets.token_hex(8)
     paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     process = subprocess.Popen(
-        command("out", *more), env={**os.environ, MARK: mark, "PYTHONPATH": paths}, stderr=subprocess.PIPE, text=True
+        command("out", *options), env={**os.environ, MARK: mark, "PYTHONPATH": paths}, stderr=subprocess.PIPE, text=True
     )
     most = 0
     while process.poll() is None:
@@ -97,7 +99,7 @@ def peak(more: list[str]) -> int:
 
 
 def workers(mark: str) -> Iterator[str]:
-    """The process ids of a run's busy workers and of their children."""
+    """Yield the process ids of a run's busy workers and of their children."""
     parents = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -115,7 +117,7 @@ def workers(mark: str) -> Iterator[str]:
 
 
 def pss(pid: str) -> int:
-    """The bytes of a process, pages that it shares with others in parts."""
+    """Return the bytes of a process, with its part of the pages that it shares with others."""
     with suppress(OSError):
         for line in Path("/proc", pid, "smaps_rollup").read_text().splitlines():
             if line.startswith("Pss:"):

@@ -1,18 +1,21 @@
-"""Runs of the demo pipeline killed by SIGKILL at random instants, each started again until it is done: nothing may be missing.
+"""Runs of the demo pipeline killed by SIGKILL at random instants and started again until done: no row may be missing.
 
-Comes in: a number of kills and a seed. Goes out: how many kills there were, and how many assignments, pairs, scores, decisions and
-training samples were lost, doubled or other than an undisturbed run's (0, 0, 0). A kill takes the whole process group
-at once: driver, Ray and workers; with `--cluster` the jobs join a Ray that lives on, so a kill takes the driver alone and its
-workers find out by themselves, beside those of the next start. The instants are drawn evenly over a little more than the time
-of an undisturbed run, anew for each start, so every stage is hit, also what starts and ends. With `--store s3` images and
-output lie in an S3 server behind a proxy that answers some requests with 500, late, cut short or not at all
-(faulty_store.py). With the real engine (`--engine vllm`) texts are sampled, so only rows are compared, not what they say.
+Counts the kills, and how many assignments, pairs, scores, decisions and training samples were lost, doubled or
+different from those of an undisturbed run (0, 0, 0). A kill takes the whole process group at once: driver, Ray and
+workers. With `--cluster` the jobs join a Ray that lives on, so a kill takes the driver alone; its workers find out by
+themselves, beside those of the next start. The instants are drawn evenly over a little more than the time of an
+undisturbed run, again for each start, so every stage is hit, also its start and its end. With `--store s3` images and
+output are in an S3 server behind a proxy that answers some requests with 500, late, cut short or not at all
+(faulty_store.py). With the real engine (`--engine vllm`) replies are sampled, so only rows are compared, not their
+text.
 
-On two cores that much else shared, nothing was lost, doubled or different: 101 kills on disk (`--seed 27`, 10 minutes), 30 on S3
-behind the proxy (`--store s3 --kills 30 --seed 28`, 9 minutes), 5 with vLLM (`--engine vllm --kills 5 --seed 29 --images 12
---lanes 1`, 6 minutes), 10 in a Ray that lives on (`--cluster --kills 10 --seed 30 --lanes 1`, 3 minutes).
+On two cores with much other load, nothing was lost, doubled or different: 101 kills on disk (`--seed 27`, 10 minutes),
+30 on S3 behind the proxy (`--store s3 --kills 30 --seed 28`, 9 minutes), 5 with vLLM (`--engine vllm --kills 5 --seed
+29 --images 12 --lanes 1`, 6 minutes), 10 in a Ray that lives on (`--cluster --kills 10 --seed 30 --lanes 1`, 3
+minutes).
 
-    python benchmarks/kill_soak.py [--kills 100] [--seed 1] [--images 40] [--lanes 2] [--cluster] [--store s3] [--engine vllm] [--quick]
+    python benchmarks/kill_soak.py [--kills 100] [--seed 1] [--images 40] [--lanes 2] [--cluster] [--store s3]
+        [--engine vllm] [--quick]
 """
 
 import argparse
@@ -48,14 +51,14 @@ SCRIPTED = (
     "generate.engine.environment={}",
     "generate.engine.options={seconds: 0.02}",
 )
-LONGER = 1.15  # times an undisturbed run, within which a kill falls
-PATIENCE = 900  # seconds that a start may take
+LATEST = 1.15  # times an undisturbed run, until which a kill may fall
+TIMEOUT = 900  # seconds that a start may take
 Rows = dict[str, tuple[Any, ...]]
 
 
 @dataclass
 class Tally:
-    """What came of all jobs."""
+    """The result of all jobs."""
 
     kills: int = 0
     jobs: int = 0
@@ -63,13 +66,13 @@ class Tally:
     doubled: int = 0
     different: int = 0
     gave_up: int = 0  # starts that ended with an error of the store, in one line, and were started again
-    hit: Counter[str] = field(default_factory=Counter)  # stage that was at work at a kill -> kills
+    hit: Counter[str] = field(default_factory=Counter)  # stage at work at a kill -> kills
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 @dataclass(frozen=True)
-class Ground:
-    """Where jobs run: how a run is called, and the folder that each job gets."""
+class Site:
+    """Where jobs run: their images, the folder of their outputs, the engine and the environment."""
 
     source: str
     outs: str
@@ -78,14 +81,14 @@ class Ground:
     environment: Mapping[str, str]
 
     def command(self, out: str) -> list[str]:
-        """The command of a run."""
-        words = ["run", self.source, "--out", f"{self.outs}/{out}", "--pipeline", "demo", "--limit", str(self.images)]
-        given = SCRIPTED if self.engine == "scripted" else ()
-        return [sys.executable, "-m", "synthgen", *words, *(word for one in given for word in ("--set", one))]
+        """Return the command line of a run into a folder."""
+        run = ["run", self.source, "--out", f"{self.outs}/{out}", "--pipeline", "demo", "--limit", str(self.images)]
+        settings = SCRIPTED if self.engine == "scripted" else ()
+        return [sys.executable, "-m", "synthgen", *run, *(word for value in settings for word in ("--set", value))]
 
 
 def main() -> None:
-    """Prints a table, then one line of JSON."""
+    """Run jobs until there were enough kills; print a table, then one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
@@ -95,18 +98,18 @@ def main() -> None:
     parser.add_argument("--cluster", action="store_true", help="jobs join a Ray that outlives them")
     parser.add_argument("--engine", choices=("scripted", "vllm"), default="scripted")
     parser.add_argument("--quick", action="store_true", help="two kills of a small job")
-    given = parser.parse_args()
-    if given.quick:
-        given.kills, given.images, given.lanes = 2, 8, 1
+    args = parser.parse_args()
+    if args.quick:
+        args.kills, args.images, args.lanes = 2, 8, 1
     started = time.monotonic()
-    with ground(given.store, given.engine, given.images) as (place, store), joined(place, given.cluster) as place:
-        tally, seconds = soak(place, store, given)
-    report(tally, seconds, given, time.monotonic() - started)
+    with open_site(args.store, args.engine, args.images) as (site, store), join_cluster(site, args.cluster) as site:
+        tally, seconds = soak(site, store, args)
+    report(tally, seconds, args, time.monotonic() - started)
 
 
 @contextlib.contextmanager
-def ground(store: str, engine: str, images: int) -> Iterator[tuple[Ground, FaultyStore | None]]:
-    """A place for jobs, with everything that they leave behind deleted in the end."""
+def open_site(store: str, engine: str, images: int) -> Iterator[tuple[Site, FaultyStore | None]]:
+    """Make a site for jobs, and delete everything that they leave behind in the end."""
     folder = Path(tempfile.mkdtemp(prefix="soak-"))
     environment = {**os.environ, "RAY_TMPDIR": str(folder), "HF_HUB_OFFLINE": "1"}
     faulty = FaultyStore() if store == "s3" else None
@@ -114,88 +117,87 @@ def ground(store: str, engine: str, images: int) -> Iterator[tuple[Ground, Fault
         if faulty:
             os.environ.update(faulty.environment)
             faulty.put("photos", sorted((ROOT / "demo" / "images").glob("*.png"))[:images])
-            yield Ground("s3://photos", "s3://out", engine, images, {**environment, **faulty.environment}), faulty
+            yield Site("s3://photos", "s3://out", engine, images, {**environment, **faulty.environment}), faulty
         else:
-            yield Ground(str(ROOT / "demo" / "images"), str(folder), engine, images, environment), None
+            yield Site(str(ROOT / "demo" / "images"), str(folder), engine, images, environment), None
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager
-def joined(place: Ground, is_wanted: bool) -> Iterator[Ground]:
-    """The place with a Ray of its own that no kill touches, if that is wanted."""
+def join_cluster(site: Site, is_wanted: bool) -> Iterator[Site]:
+    """Give the site a Ray cluster that no kill touches, if one is wanted."""
     if not is_wanted:
-        yield place
+        yield site
         return
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
-    # A token that lies in the user's folder would otherwise be asked for.
-    place = replace(place, environment={**place.environment, "RAY_AUTH_MODE": "disabled"})
-    options = [
-        "--head",
-        "--block",
-        "--port",
-        address.rpartition(":")[2],
-        "--num-cpus",
-        "8",
-        "--include-dashboard",
-        "false",
-    ]
+    # Ray would otherwise ask for a token that is in the user's folder.
+    site = replace(site, environment={**site.environment, "RAY_AUTH_MODE": "disabled"})
+    port = address.rpartition(":")[2]
+    options = ["--head", "--block", "--port", port, "--num-cpus", "8", "--include-dashboard", "false"]
     ray = subprocess.Popen(
         [str(Path(sys.executable).parent / "ray"), "start", *options],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=place.environment, start_new_session=True,
-    )  # fmt: skip
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=site.environment,
+        start_new_session=True,
+    )
     try:
-        while socket.socket().connect_ex(("127.0.0.1", int(address.rpartition(":")[2]))):
+        while socket.socket().connect_ex(("127.0.0.1", int(port))):
             time.sleep(0.2)
         time.sleep(5)  # the port is open before the node is there
-        yield replace(place, environment={**place.environment, "RAY_ADDRESS": address})
+        yield replace(site, environment={**site.environment, "RAY_ADDRESS": address})
     finally:
         os.killpg(ray.pid, signal.SIGKILL)
         ray.wait()
 
 
-def soak(place: Ground, store: FaultyStore | None, given: argparse.Namespace) -> tuple[Tally, float]:
-    """Jobs in some lanes until there were enough kills; also the seconds of an undisturbed run."""
+def soak(site: Site, store: FaultyStore | None, args: argparse.Namespace) -> tuple[Tally, float]:
+    """Run jobs in some lanes until there were enough kills; return also the seconds of an undisturbed run."""
     started = time.monotonic()
-    finish(place, "whole", None)
+    start(site, "whole", None)
     seconds = time.monotonic() - started
     print(f"undisturbed: {seconds:.1f} s", flush=True)
-    whole, tally = tables(Folder(f"{place.outs}/whole"), place.engine), Tally()
+    whole, tally = read_tables(Folder(f"{site.outs}/whole"), site.engine), Tally()
     if store:
-        store.break_things(given.seed)
+        store.start_faults(args.seed)
 
     def lane(number: int) -> None:
         nonlocal seconds
-        draw = random.Random(f"{given.seed} {number}")
+        rng = random.Random(f"{args.seed} {number}")
 
-        def instant() -> float:
-            return draw.uniform(0, LONGER * seconds)
+        def draw_instant() -> float:
+            return rng.uniform(0, LATEST * seconds)
 
-        while tally.kills < given.kills:
+        while tally.kills < args.kills:
             with tally.lock:
                 out, tally.jobs = f"job{tally.jobs}", tally.jobs + 1
-            # Where the machine was busier when it was measured, kills would fall behind the end.
-            seconds = min(seconds, job(place, out, tally, given.kills, instant))
-            found = tables(Folder(f"{place.outs}/{out}"), place.engine)
+            # The undisturbed run may have met more load: by its time, kills would fall behind the end.
+            seconds = min(seconds, run_job(site, out, tally, args.kills, draw_instant))
+            rows = read_tables(Folder(f"{site.outs}/{out}"), site.engine)
             with tally.lock:
-                compare(whole, found, tally)
+                compare(whole, rows, tally)
                 wrong = f"lost {tally.lost}, doubled {tally.doubled}, different {tally.different}"
                 print(f"{out}: {tally.kills} kills so far, {wrong}, {dict(tally.hit)}", flush=True)
 
-    with ThreadPoolExecutor(given.lanes) as pool:
-        for done in [pool.submit(lane, number) for number in range(given.lanes)]:
+    with ThreadPoolExecutor(args.lanes) as pool:
+        for done in [pool.submit(lane, number) for number in range(args.lanes)]:
             done.result()
     return tally, seconds
 
 
-def job(place: Ground, out: str, tally: Tally, kills: int, instant: Callable[[], float]) -> float:
-    """One job, killed and started again until a start ends before its kill; the seconds it took if it was never killed."""
+def run_job(site: Site, out: str, tally: Tally, kills: int, draw_instant: Callable[[], float]) -> float:
+    """Start a job, kill it and start it again until a start ends before its kill.
+
+    Returns:
+        The seconds of the job if it was never killed, else infinity.
+    """
     started, was_killed = time.monotonic(), False
-    while (end := finish(place, out, instant() if tally.kills < kills else None)) != "done":
+    while (end := start(site, out, draw_instant() if tally.kills < kills else None)) != "done":
         was_killed |= end == "killed"
-        stage = stage_at_work(Folder(f"{place.outs}/{out}")) if end == "killed" else ""
+        stage = stage_at_work(Folder(f"{site.outs}/{out}")) if end == "killed" else ""
         with tally.lock:
             tally.gave_up += end == "gave up"
             tally.kills += end == "killed"
@@ -203,124 +205,129 @@ def job(place: Ground, out: str, tally: Tally, kills: int, instant: Callable[[],
     return float("inf") if was_killed else time.monotonic() - started
 
 
-def finish(place: Ground, out: str, kill_after: float | None) -> str:
-    """Runs a job to its end, or kills it after some seconds: `done`, `killed`, or `gave up` on a store that is broken on purpose."""
-    with tempfile.TemporaryFile() as said:
+def start(site: Site, out: str, kill_after: float | None) -> str:
+    """Run a job to its end, or kill it after some seconds.
+
+    Returns:
+        `done`, `killed`, or `gave up` if it ended because the store is broken on purpose.
+    """
+    with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
-            place.command(out), stdout=said, stderr=said, env=place.environment, cwd=ROOT, start_new_session=True
+            site.command(out), stdout=output, stderr=output, env=site.environment, cwd=ROOT, start_new_session=True
         )
         try:
-            process.wait(kill_after or PATIENCE)
+            process.wait(kill_after or TIMEOUT)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             if kill_after is None:
-                raise SystemExit(f"{out}: not done within {PATIENCE} s") from None
+                raise SystemExit(f"{out}: not done within {TIMEOUT} s") from None
             return "killed"
-        said.seek(0)
-        told = said.read().decode()
-    if process.returncode == 1 and "AWS_ENDPOINT_URL" in place.environment and "Traceback" not in told:
+        output.seek(0)
+        messages = output.read().decode()
+    if process.returncode == 1 and "AWS_ENDPOINT_URL" in site.environment and "Traceback" not in messages:
         return "gave up"
     if process.returncode:
-        raise SystemExit(f"{out}: exit status {process.returncode}: {told[-3000:]}")
+        raise SystemExit(f"{out}: exit status {process.returncode}: {messages[-3000:]}")
     return "done"
 
 
 def stage_at_work(out: Folder) -> str:
-    """The last stage that has written anything; 'start' if none has."""
+    """Return the last stage that has written anything, or `start`."""
     written = [spec.folder for spec in STAGES if StageFolder(out, spec).folder.sizes(".parquet")]
     return written[-1] if written else "start"
 
 
-def tables(out: Folder, engine: str) -> dict[str, Rows]:
-    """Everything that counts, by table and key; what differs between two runs of one job (seconds, with vLLM texts) is left out."""
+def read_tables(out: Folder, engine: str) -> dict[str, Rows]:
+    """Return all rows by table and key, without the columns that differ between two runs of one job."""
     for funnel in funnels(RunFolder(out)):
         if funnel.to_do:
             raise SystemExit(f"{out.url}: {funnel.stage} has {funnel.to_do} rows to do")
-    texts = ["question", "answer"] if engine == "scripted" else []
-    outcome = ["outcome", "reason", "pair_id"] if engine == "scripted" else []
-    found = {
-        "images": rows(out, "1-tagged", "images", "object_id", IMAGES, ["outcome", "reason", "image_id"]),
-        "assignments": rows(
+    # With vLLM replies are sampled.
+    replies = ["outcome", "reason", "pair_id", "question", "answer"] if engine == "scripted" else []
+    tables = {
+        "images": read_rows(out, "1-tagged", "images", "object_id", IMAGES, ["outcome", "reason", "image_id"]),
+        "assignments": read_rows(
             out, "2-planned", "assignments", "assignment_id", ASSIGNMENTS, ["image_id", "type", "form", "retired"]
         ),
-        "pairs": rows(out, "3-generated", "pairs", "assignment_id", PAIRS, [*outcome, *texts]),
+        "pairs": read_rows(out, "3-generated", "pairs", "assignment_id", PAIRS, replies),
     }
     if engine == "scripted":
         for name in ("likelihood", "agreement", "paraphrase"):
-            found[name] = rows(out, "3-generated", f"scores/{name}", "pair_id", SCORES, ["value"])
-        found["decisions"] = rows(out, "4-selected", "decisions", "pair_id", DECISIONS, ["kept", "reason"])
-    found["samples"] = samples(out, engine)
-    return found
+            tables[name] = read_rows(out, "3-generated", f"scores/{name}", "pair_id", SCORES, ["value"])
+        tables["decisions"] = read_rows(out, "4-selected", "decisions", "pair_id", DECISIONS, ["kept", "reason"])
+    tables["samples"] = read_samples(out, engine)
+    return tables
 
 
-def rows(out: Folder, stage: str, table: str, key: str, schema: Any, columns: list[str]) -> Rows:
-    """The current rows of a table; a key that is there twice gets a second entry, so that it shows."""
+def read_rows(out: Folder, stage: str, table: str, key: str, schema: Any, columns: list[str]) -> Rows:
+    """Return the current rows of a table; a key that occurs twice gets a second entry, so that it shows."""
     folder = StageFolder(out, stage_at(stage))
     log = folder.log()
-    found: Rows = {}
+    by_key: Rows = {}
     for partition in log.partitions:
         for row in folder.current(log, partition, table, schema.names).select([key, *columns]).to_pylist():
-            found[_unused(found, row[key])] = tuple(row[name] for name in columns)
-    return found
+            by_key[_unused(by_key, row[key])] = tuple(row[name] for name in columns)
+    return by_key
 
 
-def samples(out: Folder, engine: str) -> Rows:
-    """Every row of the shards as a plain glob finds them, by pair; with vLLM only whether it is there once."""
+def read_samples(out: Folder, engine: str) -> Rows:
+    """Return the rows of the shards as a plain glob finds them, by pair; with vLLM only the pairs that occur twice."""
     data = out.child("5-shards").child("data")
-    found: Rows = {}
+    by_key: Rows = {}
     for name in data.names(".parquet"):
         with data.fs.open(data.full(name)) as file:
             for row in pq.ParquetFile(file).read(["id", "pair_ids", "messages", "image_id"]).to_pylist():
                 for pair in row["pair_ids"]:
-                    found[_unused(found, pair)] = (row["id"], row["image_id"], json.dumps(row["messages"]))
-    return found if engine == "scripted" else {key: () for key in found if "twice" in key}
+                    by_key[_unused(by_key, pair)] = (row["id"], row["image_id"], json.dumps(row["messages"]))
+    return by_key if engine == "scripted" else {key: () for key in by_key if "twice" in key}
 
 
-def _unused(found: Rows, key: str) -> str:
-    return key if key not in found else _unused(found, f"{key} twice")
+def _unused(by_key: Rows, key: str) -> str:
+    return key if key not in by_key else _unused(by_key, f"{key} twice")
 
 
-def compare(whole: Mapping[str, Rows], found: Mapping[str, Rows], tally: Tally) -> None:
-    """Adds what one job lost, doubled or has otherwise."""
+def compare(whole: Mapping[str, Rows], tables: Mapping[str, Rows], tally: Tally) -> None:
+    """Add the rows that one job lost, doubled or has different."""
     for name, expected in whole.items():
-        tally.lost += len(expected.keys() - found[name].keys())
-        tally.doubled += sum(key.endswith(" twice") for key in found[name])
-        tally.different += len([key for key, row in expected.items() if found[name].get(key, row) != row])
-        tally.different += len([key for key in found[name].keys() - expected.keys() if not key.endswith(" twice")])
+        rows = tables[name]
+        doubled = [key for key in rows if key.endswith(" twice")]
+        changed = [key for key, row in expected.items() if rows.get(key, row) != row]
+        added = [key for key in rows.keys() - expected.keys() if not key.endswith(" twice")]
+        tally.lost += len(expected.keys() - rows.keys())
+        tally.doubled += len(doubled)
+        tally.different += len(changed) + len(added)
 
 
-def report(tally: Tally, seconds: float, given: argparse.Namespace, took: float) -> None:
-    """The table and the line."""
+def report(tally: Tally, seconds: float, args: argparse.Namespace, duration: float) -> None:
+    """Print the table and the line of JSON.
+
+    Args:
+        tally: The result.
+        seconds: Of an undisturbed run.
+        args: The options.
+        duration: Seconds of the whole benchmark.
+    """
     print(f"{'killed while at work on':<24}{'kills':>6}")
     for stage, count in sorted(tally.hit.items()):
         print(f"{stage:<24}{count:>6}")
-    summary = {
+    record = {
+        "benchmark": "kill_soak",
         "kills": tally.kills,
         "lost": tally.lost,
         "doubled": tally.doubled,
         "different": tally.different,
         "jobs": tally.jobs,
+        "gave_up": tally.gave_up,
+        "seed": args.seed,
+        "store": args.store,
+        "engine": args.engine,
+        "images": args.images,
+        "cluster": args.cluster,
+        "undisturbed_s": round(seconds, 1),
+        "minutes": round(duration / 60),
     }
-    summary["gave_up"] = tally.gave_up
-    told = {
-        "seed": given.seed,
-        "store": given.store,
-        "engine": given.engine,
-        "images": given.images,
-        "cluster": given.cluster,
-    }
-    print(
-        json.dumps(
-            {
-                "benchmark": "kill_soak",
-                **summary,
-                **told,
-                "undisturbed_s": round(seconds, 1),
-                "minutes": round(took / 60),
-            }
-        )
-    )
+    print(json.dumps(record))
 
 
 if __name__ == "__main__":

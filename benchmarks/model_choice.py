@@ -1,9 +1,8 @@
-"""How a vision-language model itself would choose what to ask of a picture, in two ways.
+"""A vision-language model choosing for itself what to ask of a picture, in two ways.
 
-Comes in: pictures, the types, and the prompts that the model knows. Goes out: a score for every type of every picture. From a
-list: the types stand in the prompt and a schema holds the reply to their names, families first. Asked for each: the model is
-asked for one question of each type, and how likely it is not to decline is the score; the nano VLM was trained to decline so.
-It runs in an actor, as every engine does.
+From a list: the types stand in the prompt and a schema holds the reply to their names, families first. Asked for each:
+the model is asked for one question of each type, and the score is how likely it is not to decline, as the nano VLM was
+trained to. It runs in an actor, as every engine does.
 """
 
 import asyncio
@@ -24,7 +23,7 @@ MOST = 5  # types that are chosen from a list
 
 @dataclass(frozen=True)
 class Task:
-    """What is sent to the actor."""
+    """The input of the actor."""
 
     model: ModelName
     engine: EngineConfig
@@ -34,16 +33,16 @@ class Task:
 
 @dataclass(frozen=True)
 class Choices:
-    """What the model chose for each picture, in order."""
+    """A score for every type of every picture, in order, for both ways."""
 
     listed: list[Ranking]
     asked: list[Ranking]
-    failures: list[str]  # of those pictures for which the list brought no choice
-    none: int  # pictures for which it chose the empty list
+    failures: list[str]  # of the pictures for which the list gave no choice
+    none: int  # pictures for which the model chose the empty list
 
 
 async def choices(task: Task) -> Choices:
-    """Both ways over all pictures, on one engine."""
+    """Let the model choose both ways for all pictures, on one engine."""
     engine, slots = await open_engine(task.model, task.engine), asyncio.Semaphore(AT_ONCE)
 
     async def both(number: int, image: Image) -> tuple[classify.Classified, Ranking]:
@@ -52,20 +51,21 @@ async def choices(task: Task) -> Choices:
             chosen = await classify.choose(engine, task.prompts.tree, classify.ClassifySubject("", image, key), MOST)
             return chosen, await _asked(engine, task.prompts, image, key)
 
-    found = await asyncio.gather(*(both(number, image) for number, image in enumerate(task.images)))
+    chosen_and_asked = await asyncio.gather(*(both(number, image) for number, image in enumerate(task.images)))
     await engine.close()
+    by_list = [chosen for chosen, _ in chosen_and_asked]
     listed: list[Ranking] = [
-        {path: float(MOST - place) for place, path in enumerate(chosen.types)} for chosen, _ in found
+        {path: float(MOST - place) for place, path in enumerate(chosen.types)} for chosen in by_list
     ]
-    failures = [str(chosen.failure) for chosen, _ in found if chosen.failure]
-    none = sum(not chosen.types and not chosen.failure for chosen, _ in found)
-    return Choices(listed, [asked for _, asked in found], failures, none)
+    failures = [str(chosen.failure) for chosen in by_list if chosen.failure]
+    none = sum(not chosen.types and not chosen.failure for chosen in by_list)
+    return Choices(listed, [asked for _, asked in chosen_and_asked], failures, none)
 
 
 async def _asked(engine: Engine, prompts: Prompts, image: Image, key: str) -> Ranking:
-    """For each type, how likely the reply does not begin with the word that declines."""
-    declines = prompts.pack.ask.none
-    assert declines, "this pack has no word to decline with"
+    """Return for each type the probability that the reply does not begin with the word that declines."""
+    decline = prompts.pack.ask.none
+    assert decline, "this pack has no word to decline with"
     requests = [
         Request(
             "ask",
@@ -74,10 +74,10 @@ async def _asked(engine: Engine, prompts: Prompts, image: Image, key: str) -> Ra
             image,
             key,
             system=prompts.pack.system,
-            labels=(declines,),
+            labels=(decline,),
         )
         for kind in prompts.types.values()
     ]
     replies = await asyncio.gather(*map(engine.generate, requests))
     assert not any(reply.failure for reply in replies), [reply.detail for reply in replies if reply.failure][:1]
-    return {path: 1.0 - reply.labels[declines] for path, reply in zip(prompts.types, replies, strict=True)}
+    return {path: 1.0 - reply.labels[decline] for path, reply in zip(prompts.types, replies, strict=True)}

@@ -1,9 +1,9 @@
-"""How long listing and planning a bucket takes, in which memory, and whether ten times the images take ten times as long.
+"""The time and the memory of listing and planning a bucket, and their growth when it has ten times the images.
 
-Lists made-up objects with the real listing, writes for each what tagging would (3 to 8 tags of the everyday taxonomy, a
-perceptual hash, an embedding; 3 % have the bytes of another image, 3 % are near to one), then plans them with the everyday
-mapping, prompts and pipeline. Each step has a process of its own, so that its peak memory is its own. `growth` is the time
-of planning all images over the time of a tenth of them.
+Made-up objects are listed with the real listing; for each, the rows of tagging are written (3 to 8 tags of the everyday
+taxonomy, a perceptual hash, an embedding; 3 % have the bytes of another image, 3 % are near to one); then they are
+planned with the everyday mapping, prompts and pipeline. Each step has a process of its own, for a peak memory of its
+own. `growth` is the time of planning all images over that of a tenth of them.
 
     python benchmarks/planning.py [--quick] [--profile]
 """
@@ -31,18 +31,18 @@ from synthgen.stages import plan
 from synthgen.store import Folder, Lease, Receipt, RunFolder, StageFolder, TablePart
 from synthgen.tables import IMAGES, LIST, OBJECT_TAGS, PLAN, TAG, image_id
 
-EMBEDDING = 512  # numbers of an embedding, half precision
+EMBEDDING = 512  # values of an embedding, float16
 TAGGER = "everyday-clip"
 Step = Callable[[Folder, int, Lease, plan.PlanContext], dict[str, int]]
-ANCESTORS_OF = 100  # images back, at most, that a duplicate copies
+MAX_DISTANCE = 100  # images from a duplicate back to its original, at most
 
 
 def main() -> None:
-    """Runs each step in a process of its own; prints a table, then one line of JSON."""
-    steps = {"--list": listed, "--tag": tagged, "--plan": planned}
+    """Run each step in a process of its own; print a table, then one line of JSON."""
+    steps = {"--list": list_images, "--tag": tag_everyday, "--plan": plan_images}
     if step := next((step for step in steps if step in sys.argv), None):
         place = sys.argv.index(step)
-        print(json.dumps(measured(steps[step], Folder(sys.argv[place + 1]), int(sys.argv[place + 2]))))
+        print(json.dumps(measure(steps[step], Folder(sys.argv[place + 1]), int(sys.argv[place + 2]))))
         return
     most = 20_000 if "--quick" in sys.argv else 1_000_000
     with tempfile.TemporaryDirectory(prefix="synth-planning-") as folder:
@@ -51,16 +51,17 @@ def main() -> None:
         ]
     print(f"{'images':>10} {'step':>6} {'seconds':>8} {'CPU s':>8} {'images/s':>9} {'peak MB':>8}")
     for size in sizes:
-        for step, one in size.items():
-            rate = one["images"] / one["seconds"]
+        for step, cost in size.items():
+            rate = cost["images"] / cost["seconds"]
             print(
-                f"{one['images']:>10,} {step[2:]:>6} {one['seconds']:>8.1f} {one['cpu']:>8.1f} {rate:>9,.0f} {one['peak_mb']:>8.0f}"
+                f"{cost['images']:>10,} {step[2:]:>6} {cost['seconds']:>8.1f} {cost['cpu']:>8.1f} {rate:>9,.0f} "
+                f"{cost['peak_mb']:>8.0f}"
             )
     report([size["--plan"] for size in sizes], sizes[-1]["--list"])
 
 
 def report(plans: list[dict[str, Any]], lists: dict[str, Any]) -> None:
-    """What became of the images, and the line of JSON."""
+    """Print the outcomes of the images, and the line of JSON."""
     small, large = plans
     print(", ".join(f"{name} {count:,}" for name, count in large["counts"].items()))
     growth, cpu_growth = large["seconds"] / small["seconds"], large["cpu"] / small["cpu"]
@@ -78,14 +79,14 @@ def report(plans: list[dict[str, Any]], lists: dict[str, Any]) -> None:
     print(json.dumps({"benchmark": "planning", **result}))
 
 
-def measured(step: Step, out: Folder, count: int) -> dict[str, Any]:
-    """What a step takes of this process, reading the shelf files apart."""
-    terms, profile = terms_of(), cProfile.Profile()
+def measure(step: Step, out: Folder, count: int) -> dict[str, Any]:
+    """Run a step; return seconds, core seconds, peak memory and counts, without reading the definition files."""
+    context, profile = plan_context(), cProfile.Profile()
     start, cpu = time.perf_counter(), time.process_time()
     if "--profile" in sys.argv:
         profile.enable()
     with Lease.take(out) as lease:
-        counts = step(out, count, lease, terms)
+        counts = step(out, count, lease, context)
     seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
     if "--profile" in sys.argv:
         profile.disable()
@@ -94,8 +95,8 @@ def measured(step: Step, out: Folder, count: int) -> dict[str, Any]:
     return {"images": count, "seconds": seconds, "cpu": cpu, "peak_mb": peak, "counts": counts}
 
 
-def listed(out: Folder, count: int, lease: Lease, terms: plan.PlanContext) -> dict[str, int]:
-    """Lists objects that nobody has made."""
+def list_images(out: Folder, count: int, lease: Lease, context: plan.PlanContext) -> dict[str, int]:
+    """List made-up objects."""
     objects = (
         Listed(f"s3://photos/{number % 997:03d}/{number:09d}.jpg", f"{number:032x}", None, 200_000, None)
         for number in range(count)
@@ -105,31 +106,31 @@ def listed(out: Folder, count: int, lease: Lease, terms: plan.PlanContext) -> di
     return {"listed": count}
 
 
-def tagged(out: Folder, count: int, lease: Lease, terms: plan.PlanContext) -> dict[str, int]:
-    """Writes what tagging would have found: 3 to 8 tags of an image."""
+def tag_everyday(out: Folder, count: int, lease: Lease, context: plan.PlanContext) -> dict[str, int]:
+    """Write the rows of tagging with 3 to 8 tags an image."""
     leaves = list(taxonomy.load("everyday").tree.leaves)
-    return tag_all(out, count, lease, lambda draw: draw.sample(leaves, draw.randint(3, 8)))
+    return tag_images(out, count, lease, lambda rng: rng.sample(leaves, rng.randint(3, 8)))
 
 
-def tag_all(out: Folder, count: int, lease: Lease, tags_of: Callable[[random.Random], list[str]]) -> dict[str, int]:
-    """Gives every listed object an image and some tags."""
+def tag_images(out: Folder, count: int, lease: Lease, tags_of: Callable[[random.Random], list[str]]) -> dict[str, int]:
+    """Write the rows of tagging: every listed object gets an image and some tags."""
     source, stage = StageFolder(out, LIST), StageFolder(out, TAG)
-    log, images = source.log(), images_of(random.Random(count))
+    log, images = source.log(), made_up_images(random.Random(count))
     for partition in log.partitions:
         ids = source.current(log, partition, "objects").column("object_id").to_pylist()
-        draw = random.Random(partition)
+        rng = random.Random(partition)
         embeddings = np.random.default_rng(len(ids)).random((len(ids), EMBEDDING)).astype(np.float16)
-        found = [next(images) for _ in ids]
+        contents = [next(images) for _ in ids]
         columns: dict[str, Any] = dict.fromkeys(IMAGES.names, [None] * len(ids)) | {
             "object_id": ids,
             "outcome": ["tagged"] * len(ids),
-            "image_id": [content for content, _ in found],
-            "phash": [near for _, near in found],
-            "width": [draw.choice((320, 640, 1024, 4000)) for _ in ids],
-            "height": [draw.choice((240, 640, 768, 3000)) for _ in ids],
+            "image_id": [content for content, _ in contents],
+            "phash": [phash for _, phash in contents],
+            "width": [rng.choice((320, 640, 1024, 4000)) for _ in ids],
+            "height": [rng.choice((240, 640, 768, 3000)) for _ in ids],
             "embedding": list(embeddings),
         }
-        tags = [[{"path": path, "score": draw.random(), "tagger": TAGGER} for path in tags_of(draw)] for _ in ids]
+        tags = [[{"path": path, "score": rng.random(), "tagger": TAGGER} for path in tags_of(rng)] for _ in ids]
         tables = {
             "images": pa.table(columns, schema=IMAGES),
             f"tags/{TAGGER}": pa.table({"object_id": ids, "tags": tags}, schema=OBJECT_TAGS),
@@ -139,37 +140,37 @@ def tag_all(out: Folder, count: int, lease: Lease, tags_of: Callable[[random.Ran
     return stage.log().counts()
 
 
-def images_of(draw: random.Random) -> Iterator[tuple[str, int]]:
-    """Content ids and perceptual hashes; some are another's, some are near to another's."""
+def made_up_images(rng: random.Random) -> Iterator[tuple[str, int]]:
+    """Yield content ids and perceptual hashes; some are another's, some are near to another's."""
     recent: list[tuple[str, int]] = []
     number = 0
     while True:
-        kind, number = draw.random(), number + 1
-        new = (image_id(str(number).encode()), draw.getrandbits(64))
+        kind, number = rng.random(), number + 1
+        image = (image_id(str(number).encode()), rng.getrandbits(64))
         if recent and kind < 0.06:
-            earlier = draw.choice(recent)
-            new = earlier if kind < 0.03 else (new[0], earlier[1] ^ (1 << draw.randrange(64)))
+            earlier = rng.choice(recent)
+            image = earlier if kind < 0.03 else (image[0], earlier[1] ^ (1 << rng.randrange(64)))
         else:
-            recent = [*recent[-ANCESTORS_OF:], new]
-        yield new
+            recent = [*recent[-MAX_DISTANCE:], image]
+        yield image
 
 
-def planned(out: Folder, count: int, lease: Lease, terms: plan.PlanContext) -> dict[str, int]:
-    """Plans them."""
-    plan_all(out, terms, lease)
+def plan_images(out: Folder, count: int, lease: Lease, context: plan.PlanContext) -> dict[str, int]:
+    """Plan the images with the real stage."""
+    plan_all(out, context, lease)
     counts = StageFolder(out, PLAN).log().counts()
     assert sum(counts[name] for name in counts if name not in ("assigned", "retired")) == count
     return counts
 
 
 def plan_all(out: Folder, context: plan.PlanContext, lease: Lease) -> None:
-    """Plan everything that is tagged."""
+    """Plan all tagged images with the real stage."""
     run = RunFolder(out)
     commit_all(run, PLAN, plan.plan_tasks(context, plan.tasks_of(run, context, "growth")), lease)
 
 
-def terms_of() -> plan.PlanContext:
-    """The everyday pipeline's."""
+def plan_context() -> plan.PlanContext:
+    """Return the plan stage's context for the everyday pipeline."""
     settings, prompts = pipeline.load("everyday").plan, prompt_pack.load("everyday")
     rules = mapping.load("everyday", taxonomy.load("everyday").tree, list(prompts.types))
     return plan.PlanContext(settings, rules, prompts.types, (TAGGER,), "f")
@@ -178,9 +179,9 @@ def terms_of() -> plan.PlanContext:
 def _in_own_process(step: str, folder: str, size: int) -> dict[str, Any]:
     options = [option for option in sys.argv[1:] if option == "--profile"]
     command = [sys.executable, __file__, step, folder, str(size), *(options if step == "--plan" else [])]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parent.parent)
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    process = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parent.parent)
+    cost: dict[str, Any] = json.loads(process.stdout.splitlines()[-1])
+    return cost
 
 
 if __name__ == "__main__":

@@ -2,10 +2,10 @@
 
     python benchmarks/price.py [--quick]
 
-Tags and plans demo images, measures a profile of the engine on some of them as `synth plan --profile` does, estimates the
-tokens and seconds of all, then runs the stage as `synth run` does and counts every call of its engine. The ratios are
-forecast over measured; 1.0 is a perfect forecast. Seconds are those between the first and the last call, without the
-engine's start.
+Tags and plans demo images, measures a profile of the engine on some of them as `synth plan --profile` does, estimates
+the tokens and seconds of all, then runs the stage as `synth run` does and counts every call of its engine. The ratios
+are forecast over measured; 1.0 is a perfect forecast. Seconds are those between the first and the last call, without
+the engine's start.
 """
 
 import json
@@ -35,35 +35,35 @@ TOKENS = ("prompt_tokens", "cached_tokens", "output_tokens")
 
 
 class CountingWorker:
-    """A generating worker that adds to each receipt what its engine has served and for how long."""
+    """A generating worker that adds to each receipt the tokens, calls and seconds of its engine so far."""
 
     def __init__(self, worker: GenerateWorker, recorder: Recorder) -> None:
         self._worker, self._recorder = worker, recorder
         self._began = 0.0
 
     def progress(self) -> Mapping[str, float]:
-        """Nothing is shown."""
+        """Return nothing to show."""
         return {}
 
     def drain(self) -> None:
-        """Passed on."""
+        """Pass the notice on."""
         self._worker.drain()
 
-    async def do(self, work: Task) -> Receipt:
-        """The real worker's receipt, with the totals so far."""
+    async def do(self, task: Task) -> Receipt:
+        """Return the real worker's receipt, with the totals so far."""
         self._began = self._began or time.perf_counter()
-        receipt = await self._worker.do(work)
+        receipt = await self._worker.do(task)
         totals = {name: sum(getattr(reply, name) for _, reply in self._recorder.calls) for name in TOKENS}
         totals |= {"calls": len(self._recorder.calls), "us": int((time.perf_counter() - self._began) * 1e6)}
         return replace(receipt, counts={**receipt.counts, **totals})
 
 
-async def build(terms: GenerateContext) -> CountingWorker:
-    """Starts the engine and warms it up."""
-    recorder = Recorder(await open_engine(terms.model, terms.engine))
+async def build(context: GenerateContext) -> CountingWorker:
+    """Start the engine and warm it up."""
+    recorder = Recorder(await open_engine(context.model, context.engine))
     await recorder.generate(Request("ask", "warm up", 8))
     recorder.calls.clear()
-    return CountingWorker(GenerateWorker(terms, recorder), recorder)
+    return CountingWorker(GenerateWorker(context, recorder), recorder)
 
 
 def main() -> None:

@@ -1,8 +1,9 @@
-"""How long deciding on pairs takes, and whether ten times the pairs take ten times as long.
+"""The time of deciding on pairs, and its growth for ten times the pairs.
 
-Writes made-up pairs (4 an image, questions from templates, some of them repeats, a score each) into a folder as the
-generate stage would, then runs the select stage on them, every rule, threshold and comparison on. One fresh process a size,
-so that the peak memory is that of this size. `growth` is the processor time of all pairs over that of a tenth of them.
+Made-up pairs (4 an image, questions from templates, some of them repeats, a score each) are written as the generate
+stage would; then the select stage decides on them, with every rule, threshold and comparison on. Each size has a
+process of its own, for a peak memory of its own. `growth` is the core seconds of all pairs over those of a tenth of
+them.
 
     python benchmarks/selection.py [--quick]
 """
@@ -42,18 +43,19 @@ SETTINGS = SelectConfig(
 
 
 def main() -> None:
+    """Measure two sizes; print a table, then one line of JSON."""
     most = 100_000 if "--quick" in sys.argv else 1_000_000
     if "--size" in sys.argv:
-        print(json.dumps(measured(int(sys.argv[-1]))))
+        print(json.dumps(measure(int(sys.argv[-1]))))
         return
     small, large = (_in_own_process(size) for size in (most // 10, most))
     print(f"{'pairs':>10} {'seconds':>8} {'of CPU':>7} {'pairs/s':>9} {'peak MB':>8}  kept")
-    for one in (small, large):
-        figures = f"{one['seconds']:>8.2f} {one['cpu_seconds']:>7.2f} {one['pairs'] / one['seconds']:>9,.0f} {one['peak_mb']:>8.0f}"
-        print(f"{one['pairs']:>10,} {figures}  {one['kept']:,}")
-    growth = (
-        large["cpu_seconds"] / small["cpu_seconds"]
-    )  # other processes change the seconds of one size and not of the other
+    for cost in (small, large):
+        rate = cost["pairs"] / cost["seconds"]
+        figures = f"{cost['seconds']:>8.2f} {cost['cpu_seconds']:>7.2f} {rate:>9,.0f} {cost['peak_mb']:>8.0f}"
+        print(f"{cost['pairs']:>10,} {figures}  {cost['kept']:,}")
+    # of core seconds: other processes change the seconds of one size and not of the other
+    growth = large["cpu_seconds"] / small["cpu_seconds"]
     print(f"ten times the pairs take {growth:.1f} times as long")
     figures_of_most = {name: round(large[name], 1) for name in ("seconds", "cpu_seconds", "peak_mb")}
     result = {
@@ -65,12 +67,12 @@ def main() -> None:
     print(json.dumps({"benchmark": "selection", **result}))
 
 
-def measured(count: int) -> dict[str, Any]:
-    """Selects among `count` pairs; the peak counts from before they are read."""
+def measure(count: int) -> dict[str, Any]:
+    """Write `count` pairs and select among them; return the cost of selecting."""
     with tempfile.TemporaryDirectory() as folder, Lease.take(Folder(folder)) as lease:
         out = Folder(folder)
         for number in range(0, count, PAIRS_A_PARTITION):
-            _generate(out, lease, number, min(count, number + PAIRS_A_PARTITION))
+            _write_pairs(out, lease, number, min(count, number + PAIRS_A_PARTITION))
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         start, cpu = time.perf_counter(), time.process_time()
         run = RunFolder(out)
@@ -90,7 +92,7 @@ def measured(count: int) -> dict[str, Any]:
     }
 
 
-def _generate(out: Folder, lease: Lease, start: int, end: int) -> None:
+def _write_pairs(out: Folder, lease: Lease, start: int, end: int) -> None:
     partition, stage = partition_name(1, start // PAIRS_A_PARTITION), StageFolder(out, GENERATE)
     random.seed(start)
     pairs = [_pair(number) for number in range(start, end)]
@@ -117,9 +119,10 @@ def _pair(number: int) -> dict[str, Any]:
 
 
 def _in_own_process(size: int) -> dict[str, Any]:
-    done = subprocess.run([sys.executable, __file__, "--size", str(size)], check=True, capture_output=True, text=True)
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    command = [sys.executable, __file__, "--size", str(size)]
+    process = subprocess.run(command, check=True, capture_output=True, text=True)
+    cost: dict[str, Any] = json.loads(process.stdout.splitlines()[-1])
+    return cost
 
 
 if __name__ == "__main__":

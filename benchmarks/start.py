@@ -1,8 +1,8 @@
-"""How long `synth --help` takes, beside a Python that does nothing.
+"""The time of `synth --help`, beside a Python that does nothing.
 
-Both are started again and again, in turn, so that both meet the same load; the medians are compared. `ours` and `bare` are
-seconds, and so is what counts: help should come in less than 0.3 s, which it can only while heavy imports stay inside the
-commands. The first start of each, which reads the disk, is not counted.
+Both are started again and again, in turn, so that both meet the same load; the medians are compared. `ours` and `bare`
+are seconds. Help should come in less than 0.3 s, which it can only while heavy imports stay inside the commands. The
+first start of each, which reads the disk, is not counted.
 
     python benchmarks/start.py [--quick]
 """
@@ -20,7 +20,7 @@ HELP = (sys.executable, "-m", "synthgen", "--help")
 
 
 def main() -> None:
-    """Prints a table, then one line of JSON."""
+    """Measure; print a table, then one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="fewer starts")
     starts = 7 if parser.parse_args().quick else 31
@@ -30,15 +30,12 @@ def main() -> None:
     print(f"{'median of ' + str(starts):<14} seconds")
     print(f"{'empty Python':<14} {bare:7.3f}")
     print(f"{'synth --help':<14} {ours:7.3f}   {ours / bare:.1f} times an empty Python; the goal is under 0.3 s")
-    print(
-        json.dumps(
-            {"benchmark": "start", "ours": round(ours, 4), "bare": round(bare, 4), "ratio": round(ours / bare, 2)}
-        )
-    )
+    record = {"benchmark": "start", "ours": round(ours, 4), "bare": round(bare, 4), "ratio": round(ours / bare, 2)}
+    print(json.dumps(record))
 
 
 def seconds(command: Sequence[str]) -> float:
-    """From the start of a process to its end; what it prints is thrown away."""
+    """Return the seconds from the start of a process to its end; its output is dropped."""
     start = time.perf_counter()
     subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
     return time.perf_counter() - start

@@ -1,12 +1,14 @@
 """A step of `synth train` beside the bare forward and backward pass on the same batches.
 
-`python benchmarks/training.py [--quick] [--model FOLDER] [--batch N]`. Shards of the drawn world, four turns an image. Ours is
-the product's own loop, from Parquet to the log: reading, decoding, templates, labels, the wait for the loader, clipping, AdamW.
-Bare is the model called on the same batches, encoded beforehand and held in memory, and its backward pass, nothing else.
-The two take turns, a block of steps each, and the ratio is taken within each pair of blocks, because other programs may
-share the machine. `ratio` is bare over ours; the share of time that steps waited for the loader stands beside it. On a CPU
-the loader's work is done by the cores that the model computes on: `ratio_cpu` compares the processor time of both, threads
-of the loader included, and holds on a busy machine too.
+Shards of the drawn world, four turns an image. Ours is the product's own loop, from Parquet to the log: reading,
+decoding, templates, labels, the wait for the loader, clipping, AdamW. Bare is the model called on the same batches,
+encoded beforehand and held in memory, and its backward pass, nothing else. The two take turns, a block of steps each,
+and the ratio is taken within each pair of blocks, because other programs may share the machine. `ratio` is bare over
+ours; beside it stands the share of time that steps waited for the loader. On a CPU the loader works on the cores that
+the model computes on: `ratio_cpu` compares the core seconds of both, threads of the loader included, and holds on a
+busy machine too.
+
+    python benchmarks/training.py [--quick] [--model FOLDER] [--batch N]
 """
 
 import argparse
@@ -36,7 +38,7 @@ TURNS = 4
 
 
 def main() -> None:
-    """Prints a table, then one line of JSON."""
+    """Measure; print a table, then one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="fewer and shorter blocks")
     parser.add_argument("--model", type=Path, default=DEMO / "models" / "nano-vlm")
@@ -50,39 +52,38 @@ def main() -> None:
 
 
 def write_shards(folder: Path, count: int) -> None:
-    """Scenes of the drawn world with questions and true answers, as the pack stage writes them."""
+    """Write scenes of the drawn world with questions and true answers, as the pack stage writes them."""
     from demo.draw import draw
     from demo.ground_truth import qa_pairs
     from demo.world import sample
 
     rows = []
     for number in range(count):
-        scene, sink = sample(99, number), io.BytesIO()
-        draw(scene).save(sink, "PNG")
+        scene, png = sample(99, number), io.BytesIO()
+        draw(scene).save(png, "PNG")
         turns = [(pair.question(0), pair.sentence()) for pair in qa_pairs(scene, scene.rng("benchmark"))][:TURNS]
-        rows.append(
-            {"id": str(number), "images": [{"bytes": sink.getvalue(), "path": None}], "messages": messages(turns)}
-        )
+        images = [{"bytes": png.getvalue(), "path": None}]
+        rows.append({"id": str(number), "images": images, "messages": messages(turns)})
     folder.mkdir()
     schema = sample_schema(())
     half = len(rows) // 2
-    for number, some in enumerate((rows[:half], rows[half:])):
-        table = pa.Table.from_pylist([{name: row.get(name) for name in schema.names} for row in some], schema=schema)
+    for number, part in enumerate((rows[:half], rows[half:])):
+        table = pa.Table.from_pylist([{name: row.get(name) for name in schema.names} for row in part], schema=schema)
         pq.write_table(table, folder / f"train-{number:05d}.parquet")
 
 
 def messages(turns: list[tuple[str, str]]) -> list[dict[str, Any]]:
-    """A conversation in TRL's form."""
-    found: list[dict[str, Any]] = []
+    """Return a conversation in TRL's form; the first turn carries the image."""
+    conversation: list[dict[str, Any]] = []
     for question, answer in turns:
-        asked = {"type": "text", "text": question}
-        found.append({"role": "user", "content": [asked] if found else [{"type": "image", "text": None}, asked]})
-        found.append({"role": "assistant", "content": [{"type": "text", "text": answer}]})
-    return found
+        image = [] if conversation else [{"type": "image", "text": None}]
+        conversation.append({"role": "user", "content": [*image, {"type": "text", "text": question}]})
+        conversation.append({"role": "assistant", "content": [{"type": "text", "text": answer}]})
+    return conversation
 
 
 def measure(folder: Path, name: Path, settings: TrainConfig, rounds: int) -> list[dict[str, float]]:
-    """For each round the seconds a step of both, and the share of ours that was waiting."""
+    """Return for each round the seconds a step of both, and the share of ours that was waiting."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     processor = pretrained.load_processor(str(name), name)
     model = pretrained.load_model(str(name), name).to(device)
@@ -93,21 +94,21 @@ def measure(folder: Path, name: Path, settings: TrainConfig, rounds: int) -> lis
     ]
     return [
         {
-            **ours(TrainingRun(files, str(name), name, folder / f"out-{number}", settings), model, processor),
-            **bare(model, held),
+            **measure_ours(TrainingRun(files, str(name), name, folder / f"out-{number}", settings), model, processor),
+            **measure_bare(model, held),
         }
         for number in range(rounds)
     ]
 
 
-def ours(job: TrainingRun, model: Any, processor: Any) -> dict[str, float]:
-    """A block of steps by the product's loop: what its log says of a step, and the processor time of the whole block."""
+def measure_ours(job: TrainingRun, model: Any, processor: Any) -> dict[str, float]:
+    """Run a block of steps by the product's loop; return the means of its log and the core seconds of a step."""
     job.out.mkdir()
     spent = time.process_time()
     learn(job, model, processor)
     spent = time.process_time() - spent
-    lines = [json.loads(text) for text in (job.out / "log.jsonl").read_text().splitlines()][WARM:]
-    mean = {key: sum(line[key] for line in lines) / len(lines) for key in ("seconds", "waited", "tokens")}
+    steps = [json.loads(line) for line in (job.out / "log.jsonl").read_text().splitlines()][WARM:]
+    mean = {key: sum(step[key] for step in steps) / len(steps) for key in ("seconds", "waited", "tokens")}
     return {
         "ours": mean["seconds"],
         "ours_cpu": spent / job.settings.steps,
@@ -116,47 +117,53 @@ def ours(job: TrainingRun, model: Any, processor: Any) -> dict[str, float]:
     }
 
 
-def bare(model: Any, held: list[list[MicroBatch]]) -> dict[str, float]:
-    """A block of forward and backward passes, nothing else."""
-    began, spent = time.perf_counter(), time.process_time()
+def measure_bare(model: Any, held: list[list[MicroBatch]]) -> dict[str, float]:
+    """Run a block of forward and backward passes, nothing else; return the seconds and core seconds of a step."""
+    started, spent = time.perf_counter(), time.process_time()
     for number, parts in enumerate(held):
         if number == WARM:
-            began = synchronised()
+            started = synchronised_time()
         for part in parts:
             answer_loss(model, part).backward()
         model.zero_grad()
     return {
-        "bare": (synchronised() - began) / (len(held) - WARM),
+        "bare": (synchronised_time() - started) / (len(held) - WARM),
         "bare_cpu": (time.process_time() - spent) / len(held),
     }
 
 
-def synchronised() -> float:
-    """The time now, the device's work done."""
+def synchronised_time() -> float:
+    """Return the time, once the device has finished its work."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter()
 
 
 def report(rounds: list[dict[str, float]], settings: TrainConfig) -> None:
-    """Medians over the rounds, and of the ratios within each."""
-    middle = {key: statistics.median(one[key] for one in rounds) for key in rounds[0]}
-    ratios = sorted(one["bare"] / one["ours"] for one in rounds)
-    ratio_cpu = statistics.median(one["bare_cpu"] / one["ours_cpu"] for one in rounds)
-    ratio = statistics.median(ratios)
+    """Print the medians over the rounds, and of the ratios within each."""
+    median = {key: statistics.median(figures[key] for figures in rounds) for key in rounds[0]}
+    ratios = sorted(figures["bare"] / figures["ours"] for figures in rounds)
+    ratio_cpu = statistics.median(figures["bare_cpu"] / figures["ours_cpu"] for figures in rounds)
     print(f"\n{'':36}{'ms a step':>10}{'tokens/s':>12}{'CPU ms':>10}")
     for key, words in (("bare", "bare: forward, backward"), ("ours", "ours: synth train's loop")):
-        print(
-            f"{words:36}{1000 * middle[key]:10.1f}{middle['tokens'] / middle[key]:12,.0f}{1000 * middle[f'{key}_cpu']:10.1f}"
-        )
+        speed = median["tokens"] / median[key]
+        print(f"{words:36}{1000 * median[key]:10.1f}{speed:12,.0f}{1000 * median[f'{key}_cpu']:10.1f}")
     print(
-        f"batches of {settings.batch}, {middle['tokens']:,.0f} tokens; {middle['waited']:.1%} of our time was waiting for the loader"
+        f"batches of {settings.batch}, {median['tokens']:,.0f} tokens; "
+        f"{median['waited']:.1%} of our time was waiting for the loader"
     )
     print(f"median of {len(rounds)} rounds; ratios from {ratios[0]:.3f} to {ratios[-1]:.3f}")
-    times = {"bare_ms": round(1000 * middle["bare"], 1), "ours_ms": round(1000 * middle["ours"], 1)}
     print(f"processor time, bare over ours: {ratio_cpu:.3f}")
-    more = {"ratio_cpu": round(ratio_cpu, 3), "waited": round(middle["waited"], 4), "rounds": len(rounds)}
-    print(json.dumps({"benchmark": "training", "ratio": round(ratio, 3), **times, **more}))
+    record = {
+        "benchmark": "training",
+        "ratio": round(statistics.median(ratios), 3),
+        "bare_ms": round(1000 * median["bare"], 1),
+        "ours_ms": round(1000 * median["ours"], 1),
+        "ratio_cpu": round(ratio_cpu, 3),
+        "waited": round(median["waited"], 4),
+        "rounds": len(rounds),
+    }
+    print(json.dumps(record))
 
 
 if __name__ == "__main__":

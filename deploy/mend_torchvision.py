@@ -1,10 +1,11 @@
 """Lets torchvision's PyPI wheel import beside a CPU build of torch.
 
-Comes in: the virtual environment whose Python runs this file. Goes out: nothing where torchvision imports; elsewhere two
-small files in its site-packages, and torchvision imports in every process started from then on. The PyPI wheel of
-torchvision is built for CUDA: beside CPU torch its compiled operators do not load, and `import torchvision` stops at the
-missing `torchvision::nms`. Declaring that operator's signature first is enough for what open_clip and transformers use of
-it (image transforms, in Python). This is a repair of one kind of machine, so it is done by the set-up and not by synthgen.
+Comes in: the virtual environment whose Python runs this file. Goes out: nothing where torchvision imports; elsewhere
+two small files in its site-packages, and torchvision imports in every process started from then on. The PyPI wheel of
+torchvision is built for CUDA: beside CPU torch its compiled operators do not load, and `import torchvision` stops at
+the missing `torchvision::nms`. Declaring that operator's signature first is enough for what open_clip and transformers
+use of it (image transforms, in Python). This is a repair of one kind of machine, so it is done by the set-up and not by
+synthgen.
 
 Run as `python deploy/mend_torchvision.py`; exits 1 if torchvision still does not import afterwards.
 """
@@ -60,7 +61,8 @@ def main() -> int:
         )
         return 0
     print(
-        "torchvision does not import here, and declaring its operators did not help: `python -c 'import torchvision'` says why.",
+        "torchvision does not import here, and declaring its operators did not help: "
+        "`python -c 'import torchvision'` says why.",
         file=sys.stderr,
     )
     return 1

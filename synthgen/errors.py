@@ -1,18 +1,18 @@
-"""Everything that can go wrong on purpose, as one tree.
+"""The errors that synthgen raises on purpose, as one tree.
 
     SynthError                 the job failed                                    exit 1
     ├── ModelUnavailable       a model could not be loaded or reached            exit 1
     ├── Damaged                a committed file is missing or its bytes differ   exit 1
     ├── LeaseLost              another driver took over this output folder       exit 1
-    ├── JobFailing             nearly every call fails; going on would waste     exit 1
+    ├── JobFailing             nearly every call fails, so the job stops early   exit 1
     ├── Stopped                a signal asked the run to end                     exit 130 (Ctrl-C), 143 (SIGTERM)
-    └── UserMistake            the user can mend it; one line says how           exit 2
-        ├── Mistakes           several of them, all reported together            exit 2
+    └── UserMistake            the user can fix it; the message says how         exit 2
+        ├── Mistakes           several mistakes, reported together               exit 2
         ├── SettingsChanged    the settings differ from those of the folder      exit 2
         └── LeaseHeld          another driver is at work in this folder          exit 2
 
-Every message is one line: what is wrong, where, what is known, what to do. What costs one row is no exception but a
-`Failure`: a value in that row, with a reason from a closed list in tables/reasons.py.
+Every message is one line: what is wrong, where, what is known, what to do. A fault that costs only one row is not an
+exception but a `Failure`: a value in that row, with a reason from a closed list in tables/reasons.py.
 """
 
 import re
@@ -22,8 +22,8 @@ from difflib import get_close_matches
 from signal import Signals
 from typing import TypeVar
 
-Found = TypeVar("Found")
-AT_LINE = re.compile(r"(.+?\.yaml):(\d+): ")
+Result = TypeVar("Result")
+AT_LINE = re.compile(r"(.+?\.yaml):(\d+): ")  # the start of a mistake in a definition file
 
 
 class SynthError(Exception):
@@ -49,23 +49,23 @@ class JobFailing(SynthError):
 
 
 class Stopped(SynthError):
-    """A signal asked the run to end; what was finished is committed."""
+    """A signal asked the run to end; finished results are committed."""
 
     def __init__(self, number: int) -> None:
         super().__init__(
-            f"stopped by {Signals(number).name}; what was finished is committed, start the same line again to go on"
+            f"stopped by {Signals(number).name}; finished results are committed, run the same command again to continue"
         )
         self.exit_status = 128 + number
 
 
 class UserMistake(SynthError):
-    """Something that the user can mend."""
+    """Something that the user can fix."""
 
     exit_status = 2
 
 
 class Mistakes(UserMistake):
-    """Several mistakes, one a line, reported together; those of one file stand together, in the order of its lines."""
+    """Several mistakes reported together, one a line; those of one file are adjacent, in the order of its lines."""
 
     def __init__(self, lines: Sequence[str]) -> None:
         self.lines = _by_line(lines)
@@ -101,8 +101,11 @@ def one_line(error: BaseException | str, limit: int = 300) -> str:
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
-def attempted(faults: list[str], call: Callable[[], Found]) -> Found | None:
-    """What a call gives; if it meets mistakes instead, they join the others, so that all are told together."""
+def attempt(faults: list[str], call: Callable[[], Result]) -> Result | None:
+    """Return the result of a call; if it raises a UserMistake, add that to `faults` and return None.
+
+    So the mistakes of several calls are reported together.
+    """
     try:
         return call()
     except Mistakes as mistakes:
@@ -115,27 +118,30 @@ def attempted(faults: list[str], call: Callable[[], Found]) -> Found | None:
 def _by_line(lines: Sequence[str]) -> list[str]:
     matched = [(line, AT_LINE.match(line)) for line in lines]
     places = {line: (match[1], int(match[2])) if match else (line, 0) for line, match in matched}
-    met = {file: number for number, file in enumerate(dict.fromkeys(file for file, _ in places.values()))}
-    return sorted(lines, key=lambda line: (met[places[line][0]], places[line][1]))
+    rank = {file: number for number, file in enumerate(dict.fromkeys(file for file, _ in places.values()))}
+    return sorted(lines, key=lambda line: (rank[places[line][0]], places[line][1]))
 
 
 def guess(name: str, known: Iterable[str]) -> str | None:
-    """The nearest known name, if one is near."""
+    """Return the known name that is most like `name`, or None if none is like it."""
     return next(iter(get_close_matches(name, sorted(set(known)), n=1, cutoff=0.6)), None)
 
 
-def close(name: str, known: Iterable[str]) -> str:
-    """A question whether the nearest known name was meant; empty if none is near. For lists that are too long for a line."""
-    found = guess(name, known)
-    return f"did you mean '{found}'? " if found else ""
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return a question whether the nearest known name was meant; empty if none is near.
+
+    It is for names of which there are too many to list.
+    """
+    match = guess(name, known)
+    return f"did you mean '{match}'? " if match else ""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The end of an "unknown name" message: the nearest known name, or all of them when they are few."""
+    """Return the end of an "unknown name" message: the nearest known name, or the known names."""
     names = sorted(set(known))
-    if question := close(name, names):
+    if question := did_you_mean(name, names):
         return question.rstrip()
     if not names:
         return "none is known here"
-    shown = ", ".join(names[:12])
-    return f"known: {shown}" + (f" and {len(names) - 12} more" if len(names) > 12 else "")
+    more = f" and {len(names) - 12} more" if len(names) > 12 else ""
+    return f"known: {', '.join(names[:12])}{more}"

@@ -7,9 +7,9 @@
     select    pairs + scores → decisions          → 4-selected   this process, no model; rerun as often as you like
     pack      kept pairs + images → shards        → 5-shards     Ray actors; then `synth train` reads them
 
-Each stage knows the tables before it and its own; `synthgen.tables.STAGES` describes them all, and `stages.contract` the
-two functions of each. Every stage does what its commits lack, so a first run, a run that was killed, a run over a source
-that grew and a run with nothing to do are all this one loop.
+Each stage knows the tables before it and its own; `synthgen.tables.STAGES` describes them all, and `stages.contract`
+the two functions of each. Every stage does what its commits lack, so a first run, a run that was killed, a run over a
+source that grew and a run with nothing to do are all this one loop.
 """
 
 from collections.abc import Iterator, Mapping
@@ -22,7 +22,7 @@ from typing import cast
 from synthgen.console import note
 from synthgen.engines import check_engine
 from synthgen.errors import UserMistake
-from synthgen.ingest.sources import Listed, is_inside_source, open_listing, shown
+from synthgen.ingest.sources import Listed, display_uri, is_inside_source, open_listing
 from synthgen.job import run_record
 from synthgen.job.changes import check_folder, write_settings
 from synthgen.job.request import RunRequest
@@ -158,7 +158,7 @@ def _check_input(folder: RunFolder, first: str) -> None:
 
 
 def _check_whole(folder: RunFolder) -> None:
-    """Raise UserMistake after a purge that was cut short: an image is gone from some tables and files and not from others."""
+    """Raise UserMistake after a purge that was cut short, as an image is then gone from some tables only."""
     if message := run_record.unfinished_purge(folder):
         raise UserMistake(f"{folder.out.url}: {message}")
 
@@ -167,7 +167,7 @@ def _check_apart(job: Job) -> None:
     """Raise UserMistake if the next run would list what this one writes."""
     if is_inside_source(job.out.url, job.pipeline.source):
         raise UserMistake(
-            f"--out {job.out.url}: lies inside the source {shown(job.pipeline.source.uri or '')}, "
+            f"--out {job.out.url}: lies inside the source {display_uri(job.pipeline.source.uri or '')}, "
             "so a later run would list what this one writes; give an --out outside of it, or a narrower source"
         )
 

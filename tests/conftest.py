@@ -1,7 +1,8 @@
-"""What several test files share: a small workspace with shelves of its own, and small images with their tags beside them.
+"""What several test files share: a small workspace with shelves of its own, and small images with their tags beside
+them.
 
-The workspace is a user's working folder in small: a taxonomy of seven tags, three instruction types, a tagger that reads
-the tags beside the images and the scripted engine, so that a whole run needs no model.
+The workspace is a user's working folder in small: a taxonomy of seven tags, three instruction types, a tagger that
+reads the tags beside the images and the scripted engine, so that a whole run needs no model.
 """
 
 import os
@@ -26,11 +27,12 @@ os.environ.setdefault(
 # What a command notes is on stderr here too, also where a test calls its function and not the command line.
 print_notes()
 
-# The machines that run the tests differ in speed, so no example has a deadline.
-settings.register_profile(
-    "house", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-settings.load_profile("house")
+# Machines differ in speed, so no example has a deadline. HYPOTHESIS_PROFILE=thorough tries more examples.
+for name, examples in (("quick", 10), ("thorough", 60)):
+    settings.register_profile(
+        name, deadline=None, max_examples=examples, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    )
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 # `make test` runs several files at once; what takes longest begins first.
 LONGEST = (
@@ -47,7 +49,7 @@ LONGEST = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Orders the files."""
+    """Order the files."""
     items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
 
 
@@ -61,7 +63,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="module")
 def ray_running() -> Iterator[None]:
-    """A Ray that the commands of a file join, as on a cluster: starting one of their own is a third of what small runs take."""
+    """Start a Ray that the commands of a file join, because starting their own is a third of a small run's time."""
     from ray.cluster_utils import Cluster
 
     with pytest.MonkeyPatch.context() as environment:

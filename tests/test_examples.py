@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -106,7 +107,7 @@ def test_a_custom_score_is_installed_measured_and_judged(
 class Judge(BaseHTTPRequestHandler):
     """An endpoint that says yes to every other question."""
 
-    calls: list[str] = []
+    calls: ClassVar[list[str]] = []
 
     def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))

@@ -1,4 +1,4 @@
-"""The house: its import order, the opening of modules, the size of functions, and words that stand nowhere in the tree."""
+"""The rules of the house: import order, docstrings of modules, sizes of functions, and words that no file has."""
 
 import ast
 import re
@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 import synthgen
+from synthgen.cli import runs
+from synthgen.tables import stage_names
 from tests.fixtures.workspace import ROOT
 
 CODE = ("synthgen", "demo", "benchmarks")
@@ -17,7 +19,7 @@ TREE = (*CODE, "tests", "docs", "deploy", "taggers", "prompts", "pipelines", ".c
 TEXTS = {".py", ".md", ".yaml", ".yml", ".toml", ".txt", ".sh", ".json", ""}
 SOURCES = sorted(path for folder in CODE for path in (ROOT / folder).rglob("*.py"))
 
-# The house from the roof down: a module imports only modules of lower lines. Rooms of one line do not import each other.
+# From the top down: a module imports only modules of lower lines. Rooms of one line do not import each other.
 LAYERS = (
     ("__main__",),
     ("cli",),
@@ -113,24 +115,21 @@ def test_no_stage_imports_another() -> None:
     assert not faults, "\n".join(faults)
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=name_of)
-def test_a_module_opens_with_a_sentence(path: Path) -> None:
-    text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-    first = text.partition("\n\n")[0]
-    assert first.endswith((".", "?", ":", "]", ")")), f"{name_of(path)} opens without a sentence that says what it is"
+def test_every_module_opens_with_a_sentence() -> None:
+    openings = {
+        path: (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").partition("\n\n")[0]
+        for path in SOURCES
+    }
+    faults = [name_of(path) for path, text in openings.items() if not text.endswith((".", "?", ":", "]", ")"))]
+    assert not faults, f"these open without a sentence that says what they hold: {faults}"
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=name_of)
-def test_functions_stay_small(path: Path) -> None:
-    functions = [
-        node
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-    ]
+def test_functions_stay_small() -> None:
     faults = [
         f"{name_of(path)}:{node.lineno} {node.name}: {lines_of(node)} lines, parameters: {ast.unparse(node.args)}"
-        for node in functions
-        if not is_small(node, path)
+        for path in SOURCES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not is_small(node, path)
     ]
     assert not faults, "\n".join(faults)
 
@@ -191,3 +190,7 @@ def test_help_is_quick_because_it_imports_nothing_heavy(command: str) -> None:
 def test_the_changelog_starts_with_this_version() -> None:
     versions = re.findall(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert versions[0] == synthgen.__version__
+
+
+def test_the_help_names_the_stages_of_the_table() -> None:
+    assert ", ".join(stage_names()) == runs.STAGE_NAMES

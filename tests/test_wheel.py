@@ -1,7 +1,7 @@
 """The wheel: one importable package with the shelves inside it, and it works from an empty folder.
 
-Built with the build backend itself, so that no network is needed; unpacked rather than installed, because a wheel of pure
-Python works from anywhere on the path.
+Built with the build backend itself, so that no network is needed; unpacked rather than installed, because a wheel of
+pure Python works from anywhere on the path.
 """
 
 import os

@@ -39,7 +39,7 @@ def root(
         bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
-    """A bucket of images into multimodal instruction data: tag, plan, generate, select, pack, train."""
+    """Turn a bucket of images into multimodal instruction data: tag, plan, generate, select, pack, train."""
 
 
 def main() -> None:

@@ -30,7 +30,10 @@ OptionalKind = Annotated[
 
 @app.command()
 def check(pipeline: PipelineOption = "everyday", settings: SetOption = None) -> None:
-    """Check a pipeline and every file that it names, without a model; all mistakes at once, and what is hardly meant."""
+    """Check a pipeline and every file that it names, without a model.
+
+    All mistakes at once, and what is hardly meant.
+    """
     from synthgen.commands.check import notes, threshold_notes
     from synthgen.config import pipeline as pipelines
     from synthgen.console import pluralize

@@ -26,7 +26,10 @@ KINDS = ("pipeline", "mapping", "tagger", "taxonomy", "prompts", "family")
 
 
 class OnFolder(TyperCommand):
-    """A command on the folder of a run, which is its first argument. Only commands that also read a source have --out."""
+    """A command on the folder of a run, which is its first argument.
+
+    Only commands that also read a source have --out.
+    """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the arguments; a folder after --out is a mistake that shows the right line."""

@@ -45,7 +45,7 @@ def run(
     last: Annotated[str, typer.Option("--until", metavar="STAGE", help="The last stage to run.")] = "",
     limit: Annotated[int | None, typer.Option(help="List at most so many objects.", min=1)] = None,
     update: Annotated[bool, typer.Option("--update", help="Recompute what changed settings touch.")] = False,
-    replan: Annotated[bool, typer.Option("--replan", help="Like --update, and draw the whole plan anew.")] = False,
+    replan: Annotated[bool, typer.Option("--replan", help="Like --update, and draw the whole plan again.")] = False,
 ) -> None:
     """Run the pipeline, from images to shards. Start it again to continue or to add what is new."""
     from synthgen import run as runner
@@ -108,7 +108,7 @@ def plan(
 def status(
     out: FolderArgument,
     reason: Annotated[
-        str | None, typer.Option(help="List the rows that fell out for this reason, as the table names it.")
+        str | None, typer.Option(help="List the rows that were dropped for this reason, as the table names it.")
     ] = None,
     limit: Annotated[int | None, typer.Option(help="Of these rows, list at most so many (20).", min=1)] = None,
     as_json: JsonOption = False,

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from synthgen.commands.retry import REASONS
-from synthgen.errors import UserMistake, close, nearest
+from synthgen.errors import UserMistake, did_you_mean, nearest
 from synthgen.job.funnel import funnels
 from synthgen.store import RunFolder
 from synthgen.tables import GENERATE, LIST, PACK, PLAN, PLAN_OUTCOMES, SELECT, STAGES, TAG, StageSpec
@@ -71,7 +71,7 @@ def find_dropped(folder: RunFolder, reason: str) -> DroppedRows:
         known = {alias for names in fell.values() for name in names for alias in _aliases(name)}
         every = {*REASONS, *PLAN_OUTCOMES, *KINDS}
         if reason not in every:
-            near = close(reason, {*known, *every}).rstrip() or nearest(reason, known)
+            near = did_you_mean(reason, {*known, *every}).rstrip() or nearest(reason, known)
             raise UserMistake(f"--reason {reason}: nothing was dropped for that here; {near}")
         return DroppedRows(0, iter(()))
     specs = {spec: meant[spec.name] for spec in STAGES if meant.get(spec.name)}

@@ -24,7 +24,7 @@ IMAGES = "the images (a folder, a glob, s3://…, gs://…, Parquet files or url
 
 @dataclass(frozen=True)
 class OpenedRun:
-    """A run that is ready: its folder, its job, the whole request, and the listing of its source if that was started."""
+    """A run that is ready: its folder, its job, the whole request, and the listing of its source if it has begun."""
 
     folder: RunFolder
     job: Job

@@ -139,13 +139,13 @@ def _tag_lines(task: PreviewTask, tagged: Tagged) -> Iterator[str]:
 
 
 def _plan_lines(assigner: Assigner, row: dict[str, Any], assignments: Sequence[dict[str, Any]]) -> Iterator[str]:
-    rules, fired = assigner.context.rules, assigner.fired(row)
+    rules, fired = assigner.context.rules, assigner.match_rules(row)
     yield from ("", f"PLAN      {len(fired)} of {len(rules.rules)} rules of mapping '{rules.name}' fire")
     for number in fired:
         line = rules.rules[number]
         yield f"  {line.where}  {', '.join(line.rule.patterns)}"
         yield from (f"      {effect}" for effect in effects(line.rule))
-    weights = assigner.weights.named(fired)
+    weights = assigner.weights.by_type(fired)
     total = sum(weights.values()) or 1.0
     balance = assigner.context.settings.balance
     unbalanced = ", before balancing, which takes all images to see" if balance.types or balance.tags else ""

@@ -3,9 +3,9 @@
 First the ids go onto the denylist, so that whatever happens next nothing brings them back; then each table that holds
 them gets a revision that replaces the earlier ones. A bare record of the object stays in `0-listed` (its id, no uri, no
 metadata), and one in `1-tagged` that says `purged`, so that the sums of `synth status` still hold. Decisions and shards
-follow by running `select` and `pack`; last, the files that held the rows are deleted. A purge is on record from its start
-to its end: in between some tables and files hold the image and some do not, so no other run starts, and purging again
-continues a purge that was killed.
+follow by running `select` and `pack`; last, the files that held the rows are deleted. A purge is on record from its
+start to its end: in between some tables and files hold the image and some do not, so no other run starts, and purging
+again continues a purge that was killed.
 """
 
 import json

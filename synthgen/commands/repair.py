@@ -5,8 +5,8 @@ on record:
 
     0-listed     listed again where it stood, for the objects that tagging saw of it; everything made of them stays
     2-planned    planned again; what was asked and what was retired is read from its other files and from `3-generated`
-    3-generated  rows of undamaged files stay, the others are asked or scored again; without damage all are, under new ids
-    others       emptied without a look at their files: redoing them costs no generating model
+    3-generated  rows of undamaged files stay, the others are asked or scored again; without damage all are, under new
+    ids others       emptied without a look at their files: redoing them costs no generating model
 
 What follows from a partition needs no such care, since every stage notices that its input has changed.
 """
@@ -158,7 +158,7 @@ def _unplan(folder: RunFolder, partition: str, lease: Lease) -> bool:
 
 
 def _ungenerate(folder: RunFolder, partition: str, lease: Lease) -> bool:
-    """Commit the outcomes of a partition without its damaged files; without damage all of them are taken back."""
+    """Commit the outcomes of a partition without its damaged files; without damage, without any of them."""
     log = folder.log(GENERATE)
     tables = log.only([partition]).tables()
     damaged = {name for name in tables if not _is_undamaged(folder, GENERATE, partition, name)}
@@ -220,7 +220,10 @@ def _commit(
     counts: Counter[str],
     lease: Lease,
 ) -> bool:
-    """Commit what remains of a partition and by how much that changes its counts; without `reads` it is to be redone."""
+    """Commit what remains of a partition and by how much that changes its counts.
+
+    Without `reads` it is to be redone.
+    """
     log = folder.log(spec)
     counts.subtract(log.counts([partition]))
     # A pair's place among equals is that of its first commit.

@@ -6,7 +6,7 @@ Counts come from commits alone; the rows themselves are for the stages.
 from collections import Counter
 from collections.abc import Collection, Sequence
 
-from synthgen.errors import Mistakes, close
+from synthgen.errors import Mistakes, did_you_mean
 from synthgen.store import RunFolder
 from synthgen.tables import FAILURE_REASONS, QUARANTINE_REASONS, RETRIED_REASONS, STAGES
 
@@ -31,7 +31,7 @@ def parse_reasons(typed: Sequence[str]) -> frozenset[str]:
     known |= {f"quarantined.{reason}": known[reason] for reason in QUARANTINE_REASONS}
     known |= {f"failed.{reason}": known[reason] for reason in FAILURE_REASONS}
     faults = [
-        f"--reason {word}: no row fails for that; {close(word, known)}{WHERE_LISTED}"
+        f"--reason {word}: no row fails for that; {did_you_mean(word, known)}{WHERE_LISTED}"
         for word in typed
         if word not in known
     ]

@@ -15,8 +15,8 @@ from synthgen.tables import TAG
 def as_json(folder: RunFolder) -> dict[str, Any]:
     """Return the status as one JSON object.
 
-    `at_work` is the run that is at work here, `stages` the funnel, `left_out` the tags that came along and were left out,
-    `unfinished` the updates (stage → "edit" or "redraw") of the run at work or of one that was cut short.
+    `at_work` is the run that is at work here, `stages` the funnel, `left_out` the tags that came along and were left
+    out, `unfinished` the updates (stage → "edit" or "redraw") of the run at work or of one that was cut short.
     """
     holder = holder_of(folder.out)
     at_work = None

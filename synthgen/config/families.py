@@ -13,7 +13,7 @@ from pydantic import Discriminator, Field, Tag
 from synthgen.config import library
 from synthgen.config.library import Section
 from synthgen.config.taxonomy import Tree, build_tree
-from synthgen.errors import Mistakes, attempted
+from synthgen.errors import Mistakes, attempt
 
 Form = Literal["short", "brief", "detailed", "choice"]
 
@@ -93,8 +93,8 @@ def load(name: str) -> Tree:
     """
     document = library.load("family", name)
     faults: list[str] = []
-    attempted(faults, lambda: library.check(document, FamilyFile))
-    tree = attempted(faults, lambda: build_tree(document, root="types", below="types", meaning="about"))
+    attempt(faults, lambda: library.check(document, FamilyFile))
+    tree = attempt(faults, lambda: build_tree(document, root="types", below="types", meaning="about"))
     if faults:
         raise Mistakes(faults)
     assert tree

@@ -16,7 +16,7 @@ from synthgen.config import library
 from synthgen.config.library import Section
 from synthgen.config.strict_yaml import Document, KeyPath
 from synthgen.config.taxonomy import Tree, matches, matching, nearest_pattern, with_ancestors
-from synthgen.errors import Mistakes, attempted
+from synthgen.errors import Mistakes, attempt
 
 Amount = Annotated[float, Field(ge=0, strict=True)]  # strict: a number in quotes is text
 
@@ -155,7 +155,7 @@ def files(
     faults: list[str] = []
     checked = []
     for document in _chain(name, faults):
-        file = attempted(faults, partial(library.check, document, MappingFile))
+        file = attempt(faults, partial(library.check, document, MappingFile))
         faults += _unknown_patterns(document, tags, types)
         checked += [(document, file)] if file else []
     if faults:
@@ -193,7 +193,7 @@ def _chain(name: str, faults: list[str]) -> list[Document]:
             faults.append(f"{chain[0].where(('extends',))}: extends itself: {' -> '.join([*visited, current])}")
             break
         visited.append(current)
-        document = attempted(faults, partial(library.load, "mapping", current))
+        document = attempt(faults, partial(library.load, "mapping", current))
         if document is None:
             break
         chain.insert(0, document)

@@ -28,7 +28,7 @@ from synthgen.config.fields import (
 )
 from synthgen.config.library import Section
 from synthgen.config.strict_yaml import Document, parse
-from synthgen.errors import UserMistake, attempted
+from synthgen.errors import UserMistake, attempt
 from synthgen.tables import ANSWER_FORMS
 
 
@@ -239,7 +239,7 @@ def read(name: str, overrides: Sequence[str] = ()) -> Document:
     document = library.load("pipeline", name)
     for override in overrides:
         faults = list(document.faults)
-        edited = attempted(faults, partial(_with_override, document, override))
+        edited = attempt(faults, partial(_with_override, document, override))
         document = edited or replace(document, faults=tuple(faults))
     return document
 

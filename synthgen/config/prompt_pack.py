@@ -20,7 +20,7 @@ from synthgen.config.library import Section
 from synthgen.config.replies import LETTERS, Question, Style
 from synthgen.config.strict_yaml import Document
 from synthgen.config.taxonomy import Node, Tree
-from synthgen.errors import Mistakes, attempted, nearest
+from synthgen.errors import Mistakes, attempt, nearest
 from synthgen.tables import ANSWER_FORMS
 
 
@@ -118,7 +118,7 @@ def load(name: str) -> Prompts:
     """
     document = library.load("prompts", name)
     faults: list[str] = []
-    pack = attempted(faults, lambda: library.check(document, PackFile))
+    pack = attempt(faults, lambda: library.check(document, PackFile))
     tree = _merged_tree(document, faults)
     types = families.instruction_types(tree)
     faults += _unanswered_forms(document, types)
@@ -151,7 +151,7 @@ def _merged_tree(document: Document, faults: list[str]) -> Tree:
     """Return the trees of a pack's families as one; a family with mistakes only adds to the faults."""
     nodes: dict[str, Node] = {}
     for name in library.known_names("family", document, ("families",), faults):
-        tree = attempted(faults, partial(families.load, name))
+        tree = attempt(faults, partial(families.load, name))
         if tree is None:
             continue
         if shared := sorted(tree.nodes.keys() & nodes.keys()):
@@ -226,7 +226,7 @@ def _templates(
     asked: list[Values] = [
         {"type": kind, "n": n, "language": "English", "tags": ["dog"][: n - 1]} for kind in types for n in (1, 2)
     ]
-    told: Values = {"question": _SAMPLE.text, "language": "English"}
+    question: Values = {"question": _SAMPLE.text, "language": "English"}
     yield ("ask", "text"), asked
     yield ("ask_choice", "text"), asked
     for form in ANSWER_FORMS:
@@ -234,9 +234,9 @@ def _templates(
         yield ("answer", form, "text"), [{**turn, "language": "English"}]
         yield ("answer", form, "turn"), [turn]
     for name in judges:
-        yield ("judge", name, "text"), [{**told, "answer": "two", "type": kind} for kind in types]
-    yield ("paraphrase", "text"), [told]
-    yield ("blind", "text"), [told]
+        yield ("judge", name, "text"), [{**question, "answer": "two", "type": kind} for kind in types]
+    yield ("paraphrase", "text"), [question]
+    yield ("blind", "text"), [question]
 
 
 def _template_fault(text: str, samples: list[Values]) -> str | None:

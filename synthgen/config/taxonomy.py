@@ -17,7 +17,7 @@ from pydantic_core import PydanticCustomError
 from synthgen.config import library
 from synthgen.config.library import Section
 from synthgen.config.strict_yaml import Document
-from synthgen.errors import Mistakes, attempted, close, nearest
+from synthgen.errors import Mistakes, attempt, did_you_mean, nearest
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_]*")
 
@@ -123,8 +123,8 @@ def load(name: str) -> Taxonomy:
     """
     document = library.load("taxonomy", name)
     faults: list[str] = []
-    file = attempted(faults, lambda: library.check(document, TaxonomyFile))
-    tree = attempted(faults, lambda: build_tree(document, root="tags", below="tags", meaning="means"))
+    file = attempt(faults, lambda: library.check(document, TaxonomyFile))
+    tree = attempt(faults, lambda: build_tree(document, root="tags", below="tags", meaning="means"))
     if faults:
         raise Mistakes(faults)
     assert file and tree
@@ -209,7 +209,7 @@ def nearest_pattern(pattern: str, known: Sequence[str]) -> str:
     if before or after:
         paths = with_ancestors(known)
         names = [path.rpartition("/")[2] for path in paths] if before else paths
-        if suggestion := close(pattern, {f"{before}{name}{after}" for name in names}):
+        if suggestion := did_you_mean(pattern, {f"{before}{name}{after}" for name in names}):
             return suggestion.rstrip()
     return nearest(pattern, known)
 

@@ -36,7 +36,7 @@ class EngineKind:
         check: Raises what `open` would, within seconds; None: the engine is opened and closed.
         settings_fault: Returns what is wrong with settings whose types are right; None if nothing is.
         options: Model of `generate.engine.options`; None: the engine itself judges them.
-        reply_options: Options that can change a reply, so that editing one makes pairs anew; None: all of them.
+        reply_options: Options that can change a reply, so that an edit of one makes pairs again; None: all of them.
         resolve: Returns the exact revision of the configured model; its second argument is the setting that names the
             model, for messages.
         pins_revision: A folder stays with the hub commit of its first run.

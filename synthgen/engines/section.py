@@ -13,7 +13,7 @@ from synthgen.config.library import Section
 from synthgen.config.pipeline import EngineConfig
 from synthgen.config.strict_yaml import Document, KeyPath
 from synthgen.engines.kinds import EngineKind, engine_kind
-from synthgen.errors import UserMistake, attempted
+from synthgen.errors import UserMistake, attempt
 
 
 class _Lenient(Section, extra="ignore"):
@@ -28,13 +28,13 @@ def engine_faults(document: Document, place: KeyPath) -> list[str]:
         place: The keys that lead to the section.
     """
     faults: list[str] = []
-    kind = attempted(faults, partial(kind_at, document, place))
+    kind = attempt(faults, partial(kind_at, document, place))
     if kind is None:
         return faults
     if document.at((*place, "script")) and document.at((*place, "kind")) != "scripted":
         faults.append(f"{_where(document, (*place, 'script'))}: is of kind scripted; write kind: {kind.name} instead")
     if kind.options:
-        attempted(faults, partial(library.check, document, _file_with((*place, "options"), kind.options)))
+        attempt(faults, partial(library.check, document, _file_with((*place, "options"), kind.options)))
     settings = _settings(document, place)
     if settings and kind.settings_fault and (fault := kind.settings_fault(settings)):
         faults.append(f"{document.where((*place, 'kind'))}: {_dotted(place)}: {fault}")

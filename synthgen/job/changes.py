@@ -71,7 +71,8 @@ def _check_redraw(job: Job, found: Sequence[Difference], change: str) -> None:
     redraws = [one for one in found if one.path == ("planned", "settings", "seed")]
     if redraws and change != "redraw":
         raise SettingsChanged(
-            f"{job.out.url}: {describe(redraws)}: every question would be drawn again; run with --replan if that is wanted"
+            f"{job.out.url}: {describe(redraws)}: every question would be drawn again; "
+            "run with --replan if that is wanted"
         )
 
 
@@ -84,7 +85,7 @@ def _check_column(folder: RunFolder, job: Job, found: Sequence[Difference]) -> N
 
 
 def _made_otherwise(job: Job, request: RunRequest, record: Record, found: Sequence[Difference]) -> str:
-    """Return what differs, and why that may be: another pipeline, or another working folder, where names mean other files."""
+    """Return what differs and the likely cause: another pipeline, or another working folder with other files."""
     old, new = RunRequest.of(record).pipeline, request.spell_out(Path.cwd(), is_folder=False).pipeline
     if old and new and old != new:
         return (

@@ -1,7 +1,7 @@
 """The funnel of an output folder: what came into each stage, what went on, what was dropped and why.
 
-Everything is counted from commits alone, for a running, dead or finished job; no data file is read. The outcomes of each
-stage add up to what the stage before passed on, less what is pending; a difference is shown, not hidden.
+Everything is counted from commits alone, for a running, dead or finished job; no data file is read. The outcomes of
+each stage add up to what the stage before passed on, less what is pending; a difference is shown, not hidden.
 """
 
 from collections.abc import Mapping

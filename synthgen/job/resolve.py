@@ -16,7 +16,7 @@ from synthgen.config.pipeline import Pipeline
 from synthgen.config.strict_yaml import Document
 from synthgen.config.taxonomy import Tree, matching, nearest_pattern
 from synthgen.engines.section import engine_faults
-from synthgen.errors import Mistakes, attempted
+from synthgen.errors import Mistakes, attempt
 from synthgen.job import scores
 from synthgen.stages.contract import Definitions
 
@@ -24,18 +24,18 @@ from synthgen.stages.contract import Definitions
 def load(document: Document) -> tuple[Pipeline, Definitions]:
     """A pipeline with its shelf files, or every mistake of all of them."""
     faults: list[str] = []
-    pipeline = attempted(faults, lambda: library.check(document, Pipeline))
+    pipeline = attempt(faults, lambda: library.check(document, Pipeline))
     names = list(dict.fromkeys(library.known_names("tagger", document, ("tag", "tagger"), faults)))
-    taggers = attempted(faults, lambda: tagging.load_all(names))
+    taggers = attempt(faults, lambda: tagging.load_all(names))
     tree = taggers[0].taxonomy.tree if taggers else _tree(names)
     prompts = types = rules = None
     packs = library.known_names("prompts", document, ("generate", "prompts"), faults)
     for name in packs:
-        prompts = attempted(faults, partial(prompt_pack.load, name))
+        prompts = attempt(faults, partial(prompt_pack.load, name))
         faults += scores.judge_faults(name)
-        types = list(prompts.types) if prompts else attempted([], partial(prompt_pack.types_of, name))
+        types = list(prompts.types) if prompts else attempt([], partial(prompt_pack.types_of, name))
     for name in library.known_names("mapping", document, ("plan", "mapping"), faults):
-        rules = attempted(faults, partial(_rules, name, tree, types))
+        rules = attempt(faults, partial(_rules, name, tree, types))
         later = (
             ("tags", "taxonomy", names and tree is None),
             ("instruction types", "families", packs and types is None),
@@ -78,7 +78,7 @@ def notices(name: str, pipeline: Pipeline, texts: Definitions) -> list[str]:
 def _tree(taggers: Sequence[str]) -> Tree | None:
     """The tags that the mapping speaks of, where a tagger is wrong and its taxonomy is not; the taggers have told their mistakes."""
     for name in taggers:
-        if tree := attempted([], partial(tagging.tree_of, name)):
+        if tree := attempt([], partial(tagging.tree_of, name)):
             return tree
     return None
 

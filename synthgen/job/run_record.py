@@ -1,8 +1,8 @@
 """The run record: what an output folder was last made with, as the latest file of its `frozen/`.
 
 It holds the pipeline, the settings that shaped each table, the hub commits of the models that tag, the folder that the
-run was started in, and the changes that are not finished. Names in it may be relative to where the run was started, so a
-source is spelled in full here.
+run was started in, and the changes that are not finished. Names in it may be relative to where the run was started, so
+a source is spelled in full here.
 """
 
 import os

@@ -17,7 +17,7 @@ from synthgen.config.strict_yaml import Document, KeyPath
 from synthgen.engines import Capability
 from synthgen.engines.kinds import EngineKind
 from synthgen.engines.section import kind_at
-from synthgen.errors import UserMistake, attempted, nearest
+from synthgen.errors import UserMistake, attempt, nearest
 from synthgen.stages.generate.scoring import Scorer, all_scorers, find_scorer, is_score, scorer_names, scorers_using
 
 JUDGE: KeyPath = ("judge",)
@@ -50,7 +50,7 @@ def name_faults(pipeline: Document) -> Iterator[str]:
 
 def judge_faults(pack: str) -> Iterator[str]:
     """Yield the prompts below `judge` of a pack that no score uses, or that do not suit the score that uses them."""
-    document = attempted([], partial(library.load, "prompts", pack))
+    document = attempt([], partial(library.load, "prompts", pack))
     if document is None or not isinstance(document.at(JUDGE), Mapping):
         return  # reported by the check of the pack itself
     for place, name in document.names_at(JUDGE).items():
@@ -68,9 +68,9 @@ def judge_faults(pack: str) -> Iterator[str]:
 
 def serve_faults(pipeline: Document, prompts: Prompts) -> Iterator[str]:
     """Yield the scores of a pipeline that its prompt pack or its engine cannot serve."""
-    kind = attempted([], partial(kind_at, pipeline, ENGINE))  # None: reported by engine_faults
+    kind = attempt([], partial(kind_at, pipeline, ENGINE))  # None: reported by engine_faults
     for place, name in pipeline.names_at(SCORES).items():
-        scorer = attempted([], partial(find_scorer, name))
+        scorer = attempt([], partial(find_scorer, name))
         if scorer is None:
             continue  # reported by name_faults
         where = f"{pipeline.where(place)}: generate.scores: '{name}' needs"

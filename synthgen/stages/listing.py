@@ -2,8 +2,9 @@
 
 The listing of the source and the ids that are committed already are spilled to local disk by the hash of the uri, then
 compared bucket by bucket. So memory holds one bucket at a time, every committed file is read once, and a rerun over a
-source that grew lists everything but adds only the rest. A listing that was cut short left whole partitions; the next one
-subtracts them like any others. An object whose version changed is a new object; the plan sees that the older one is gone.
+source that grew lists everything but adds only the rest. A listing that was cut short left whole partitions; the next
+one subtracts them like any others. An object whose version changed is a new object; the plan sees that the older one is
+gone.
 """
 
 import tempfile

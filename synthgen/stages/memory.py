@@ -18,6 +18,7 @@ FETCHED_AHEAD = 8  # decoded images of a piece of work that wait in a queue
 AT_ITS_ENDS = 2  # more of them: one on its way into the queue, one taken out and without a place yet
 IN_HAND = 2  # pieces of work that a worker holds
 PACKED_AT_ONCE = 64  # images that a shard's writer holds while they are put in order
+PACKED_PIXEL = 20  # bytes a pixel of an image that becomes a PNG; one with transparency takes 17
 MEGABYTE = 2**20
 
 
@@ -37,10 +38,14 @@ def generate_bytes(pipeline: Pipeline) -> int:
 
 
 def pack_bytes(pipeline: Pipeline) -> int:
-    """Of one packing worker: some images as files, one of them decoded, and the shard that is being written, twice."""
+    """Of one packing worker: some images as files, one of them decoded, the shard being written and its last revision.
+
+    The shard and its last revision count twice: as bytes, and as Arrow's columns.
+    """
     images, pack = pipeline.images, pipeline.pack
-    shard = 2 * pack.shard_megabytes * MEGABYTE + 2 * pack.row_group_megabytes * MEGABYTE
-    return PROCESS + _arriving(pipeline) + PACKED_AT_ONCE * images.max_bytes + 16 * images.max_pixels + shard
+    held = PACKED_AT_ONCE * images.max_bytes + PACKED_PIXEL * images.max_pixels
+    shard = 2 * (2 * pack.shard_megabytes + pack.row_group_megabytes) * MEGABYTE
+    return PROCESS + _arriving(pipeline) + held + shard
 
 
 def _arriving(pipeline: Pipeline) -> int:

@@ -1,9 +1,9 @@
 """Stage folders: tables in partitions, each partition a short log of commits.
 
-A worker writes Parquet files under names that nobody else uses and returns a receipt for them. The driver turns receipts
-into commit records, written last. Readers follow commit records only, and verify checksums. It is a log and not one file
-a partition because a retry, an update and a purge each add to it without touching what is there: a crash in the middle
-of any of them costs nothing.
+A worker writes Parquet files under names that nobody else uses and returns a receipt for them. The driver turns
+receipts into commit records, written last. Readers follow commit records only, and verify checksums. It is a log and
+not one file a partition because a retry, an update and a purge each add to it without touching what is there: a crash
+in the middle of any of them costs nothing.
 """
 
 import hashlib

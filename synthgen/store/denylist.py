@@ -1,8 +1,7 @@
-"""What was purged from an output folder, so that it does not come back.
+"""The ids that were purged from an output folder, so that a later run does not bring them back.
 
-Comes in: an output folder. Goes out: the ids of the objects and of the image contents that a purge took out, from
-`purged/<n>.json`. Listing adds no such object again, and tagging puts such bytes on record as `purged`, wherever they are
-found. Ids are hashes: the list itself says nothing of what was in the images.
+`purged/<n>.json` holds the ids of objects and of image contents. Listing skips these objects, and tagging quarantines
+these contents as `purged` wherever they appear. Ids are hashes, so the list reveals nothing about the images.
 """
 
 import json
@@ -15,24 +14,25 @@ PURGED = "purged"
 
 @dataclass(frozen=True)
 class Denylist:
-    """Ids of objects and of contents."""
+    """The ids of purged objects and contents."""
 
     object_ids: frozenset[str] = frozenset()
     image_ids: frozenset[str] = frozenset()
 
 
 def read_denylist(out: Folder) -> Denylist:
-    """Everything that was ever purged here."""
+    """Return everything that was ever purged from an output folder."""
     folder = out.child(PURGED)
     records = [json.loads(data) for data in folder.read_many(folder.names(".json")).values()]
-    found = (frozenset(one for record in records for one in record[name]) for name in ("object_ids", "image_ids"))
-    return Denylist(*found)
+    object_ids = frozenset(key for record in records for key in record["object_ids"])
+    image_ids = frozenset(key for record in records for key in record["image_ids"])
+    return Denylist(object_ids, image_ids)
 
 
 def extend_denylist(out: Folder, more: Denylist) -> None:
-    """Adds to the list; the driver alone writes here, under its lease."""
+    """Add ids to the list; only the driver does so, under its lease."""
     folder = out.child(PURGED)
     number = len(folder.names(".json")) + 1
     data = json.dumps({name: sorted(ids) for name, ids in asdict(more).items()}).encode()
-    while not folder.create(f"{number:06d}.json", data):  # the name is a late word of a driver that has lost its lease
+    while not folder.create(f"{number:06d}.json", data):  # a driver that has lost its lease wrote this name late
         number += 1

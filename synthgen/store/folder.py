@@ -1,10 +1,12 @@
 """A folder on local disk or in an object store, with the few operations that the output format needs.
 
-Comes in: a path or an fsspec URL (s3://, gs://; memory:// is refused, it dies with its process). Goes out: whole files as
-bytes. Every file is written in one piece: a reader finds all of it or nothing. A store that fails is asked again, a few times;
-what then still fails is told in one line, as a SynthError. `create` is the one operation that two
-drivers may race for: on local disk a hard link decides, in object stores a conditional put (s3, gs). Where a store has
-none the name is only looked up first, and the format stays correct as docs/format.md explains.
+A path or an fsspec URL names it (s3://, gs://; memory:// is refused because it is lost with its process). Every file is
+written in one piece, so a reader finds all of it or nothing. A store that fails is asked a few more times; an error
+that remains is raised as a SynthError of one line.
+
+`create` is the one operation that two drivers may race for. A hard link decides on local disk, a conditional put in
+object stores (s3, gs). Where a store has no conditional put, the name is only looked up first; docs/format.md explains
+why the format stays correct then.
 """
 
 import errno
@@ -23,84 +25,105 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from synthgen.errors import SynthError, UserMistake
-from synthgen.store.remote import PACKAGES, lacks_package, patiently, shown, shown_error, told, told_of_path
+from synthgen.store.remote import (
+    PACKAGES,
+    display_uri,
+    error_text,
+    missing_package,
+    path_errors,
+    store_errors,
+    with_retries,
+)
 
 Result = TypeVar("Result")
-WRITING = ".writing-"  # begins the name of a local file that is not whole yet
+WRITING = ".writing-"  # prefix of a local file that is not complete yet
 TRIES = 5  # of a conditional put that the store could not decide
-_HAS_CONDITION: dict[
-    str, bool
-] = {}  # bucket -> whether its store refuses a second conditional put, once this process knows
+# Bucket → whether its store refuses a second conditional put, once this process knows.
+_HAS_CONDITION: dict[str, bool] = {}
 
 
 @dataclass(frozen=True)
 class Folder:
-    """One folder; cheap to make and to send to a worker, which opens its own connection."""
+    """One folder; cheap to create and to send to a worker, which opens its own connection."""
 
     url: str
 
     @property
     def fs(self) -> Any:
-        """The fsspec filesystem; instances are cached by fsspec, listings are not (another process writes here too)."""
+        """The fsspec filesystem. Instances are cached by fsspec, listings are not: other processes write here too."""
         return fsspec.core.url_to_fs(self.url, use_listings_cache=False)[0]
 
     @property
     def path(self) -> str:
         """The folder as the filesystem spells it, without the protocol."""
-        return os.path.abspath(self.url) if "://" not in self.url else _spelled(self.url)[1]  # noqa: PTH100 - a string is wanted
+        if "://" in self.url:
+            return _resolve(self.url)[1]
+        return os.path.abspath(self.url)  # noqa: PTH100 - a string is wanted
 
     @property
     def is_local(self) -> bool:
         """Whether this folder is on a disk of this machine."""
-        return "://" not in self.url or _spelled(self.url)[0]
+        return "://" not in self.url or _resolve(self.url)[0]
 
     def child(self, name: str) -> "Folder":
-        """The folder `name` inside this one."""
+        """Return the folder `name` inside this one."""
         return Folder(posixpath.join(self.url, name))
 
     def full(self, name: str) -> str:
-        """The filesystem's path of the file `name`."""
+        """Return the path of the file `name` as the filesystem spells it."""
         return f"{self.path}/{name}"
 
     def read(self, name: str) -> bytes:
-        """The bytes of a file; FileNotFoundError if there is none."""
+        """Return the bytes of a file.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+        """
         path = self.full(name)
-        return self._asked(
-            "reading", lambda: Path(path).read_bytes() if self.is_local else bytes(self.fs.cat_file(path))
-        )
+        if self.is_local:
+            return self._call("reading", Path(path).read_bytes)
+        return self._call("reading", lambda: bytes(self.fs.cat_file(path)))
 
     def read_many(self, names: list[str]) -> dict[str, bytes]:
-        """The bytes of several files, fetched side by side where the filesystem can."""
+        """Return the bytes of several files by name, fetched concurrently where the filesystem can."""
         if len(names) < 2 or self.is_local:
             return {name: self.read(name) for name in names}
-        found = self._asked("reading", lambda: self.fs.cat([self.full(name) for name in names]))
-        by_path = {str(path).lstrip("/"): bytes(data) for path, data in found.items()}
+        contents = self._call("reading", lambda: self.fs.cat([self.full(name) for name in names]))
+        by_path = {str(path).lstrip("/"): bytes(data) for path, data in contents.items()}
         return {name: by_path[self.full(name).lstrip("/")] for name in names}
 
     def write(self, name: str, data: bytes) -> None:
-        """Writes a file in one piece, over an older one if there is one."""
+        """Write a file in one piece, replacing an older one."""
         path = self.full(name)
-        self._asked(
-            "writing", lambda: _write_local(Path(path), data) if self.is_local else self.fs.pipe_file(path, data)
-        )
+        if self.is_local:
+            self._call("writing", lambda: _write_local(Path(path), data))
+        else:
+            self._call("writing", lambda: self.fs.pipe_file(path, data))
 
     def create(self, name: str, data: bytes) -> bool:
-        """Writes a file only if there is none of that name; False if there was."""
-        path = Path(self.full(name))
-        return self._asked(
-            "writing", lambda: _create_local(path, data) if self.is_local else self._create_remote(name, data)
-        )
+        """Write a file only if there is none of that name.
+
+        Returns:
+            False if there was one already; it is unchanged.
+        """
+        if self.is_local:
+            return self._call("writing", lambda: _create_local(Path(self.full(name)), data))
+        return self._call("writing", lambda: self._create_remote(name, data))
 
     def _create_remote(self, name: str, data: bytes) -> bool:
-        """A conditional put. How a store words its refusal does not matter: what stands there afterwards decides."""
+        """Create a file by a conditional put.
+
+        Stores word their refusals differently, so the error is not interpreted: the file that exists afterwards
+        decides.
+        """
         tries = 0
         while True:
             try:
                 self._put_if_absent(self.full(name), data)
             except Exception as error:
-                # Refused; or two puts at once, between which the store could not decide; or the reply was lost.
+                # The put was refused, or it met another one and the store could not decide, or the reply was lost.
                 if self.fs.exists(self.full(name)):
-                    # A put that was sent again after a lost reply finds its own file: then it did create it.
+                    # A put that was sent again after a lost reply finds the file that it created itself.
                     return self.read(name) == data
                 tries += 1
                 if tries == TRIES:
@@ -119,7 +142,7 @@ class Folder:
             return
         self.fs.pipe_file(path, data, mode="create")
         if self._bucket not in _HAS_CONDITION:
-            # Some stores take a conditional put for a plain one: they take the same bytes a second time, which changes nothing.
+            # Some stores ignore the condition. They accept a second put, which changes nothing: its bytes are the same.
             try:
                 self.fs.pipe_file(path, data, mode="create")
                 _HAS_CONDITION[self._bucket] = False
@@ -131,12 +154,16 @@ class Folder:
         return "/".join(self.url.split("/")[:3])
 
     def names(self, suffix: str = "") -> list[str]:
-        """The names of the files directly in this folder, sorted; none if the folder does not exist."""
+        """Return the sorted names of the files directly in this folder; none if the folder does not exist."""
         try:
-            found = self._asked("listing", lambda: _local_names(self.path) if self.is_local else self._remote_names())
+            names = self._call("listing", self._local_names if self.is_local else self._remote_names)
         except FileNotFoundError:
             return []
-        return sorted(name for name in found if name.endswith(suffix) and not name.startswith(WRITING))
+        return sorted(name for name in names if name.endswith(suffix) and not name.startswith(WRITING))
+
+    def _local_names(self) -> list[str]:
+        with os.scandir(self.path) as entries:
+            return [entry.name for entry in entries if entry.is_file()]
 
     def _remote_names(self) -> list[str]:
         return [
@@ -146,123 +173,144 @@ class Folder:
         ]
 
     def sizes(self, suffix: str) -> dict[str, int]:
-        """Every file below this folder with that suffix, by its path from here, and its bytes."""
-        found = self._asked(
-            "listing", lambda: self.fs.find(self.path, detail=True) if self.fs.exists(self.path) else {}
-        )
+        """Return the bytes of every file with that suffix below this folder, by its path from here."""
+        entries = self._call("listing", self._find)
         return {
             str(path)[len(self.path) + 1 :]: int(entry["size"])
-            for path, entry in found.items()
+            for path, entry in entries.items()
             if str(path).endswith(suffix)
         }
 
+    def _find(self) -> dict[str, Any]:
+        return self.fs.find(self.path, detail=True) if self.fs.exists(self.path) else {}
+
     def unfinished(self) -> dict[str, int]:
-        """Every file below this folder whose writing has not ended, or never will, by its path from here, and its bytes so far."""
+        """Return the files below this folder that are being written, or whose writer was killed.
+
+        Returns:
+            Path from here → bytes so far. A store has none, because it takes a file whole.
+        """
+        if not self.is_local:
+            return {}
         paths = (
             os.path.join(top, name)  # noqa: PTH118 - a name need not be UTF-8
             for top, _, names in os.walk(self.path)
             for name in names
             if name.startswith(WRITING)
         )
-        found: dict[str, int] = {}
-        for path in paths if self.is_local else ():  # a store takes a file whole
-            with suppress(FileNotFoundError):  # it is whole by now
-                found[path[len(self.path) + 1 :]] = os.path.getsize(path)  # noqa: PTH202 - a name need not be UTF-8
-        return found
+        sizes: dict[str, int] = {}
+        for path in paths:
+            with suppress(FileNotFoundError):  # it is complete by now
+                sizes[path[len(self.path) + 1 :]] = os.path.getsize(path)  # noqa: PTH202 - a name need not be UTF-8
+        return sizes
 
     def remove(self, names: list[str]) -> None:
-        """Deletes files; those already gone are gone."""
+        """Delete files; a file that does not exist is no error."""
         for name in names:
             with suppress(FileNotFoundError):
-                self._asked("deleting", partial(self.fs.rm_file, self.full(name)))
+                self._call("deleting", partial(self.fs.rm_file, self.full(name)))
 
     def is_empty(self) -> bool:
-        """Whether there is no folder, or nothing in it but what a run leaves that was killed before it wrote anything: its lease."""
+        """Return whether the folder is missing, or holds only the lease of a run that was killed before it wrote."""
         try:
-            paths = self._asked("listing", lambda: self.fs.ls(self.path, detail=False))
+            paths = self._call("listing", lambda: self.fs.ls(self.path, detail=False))
         except FileNotFoundError:
             return True
         names = [posixpath.basename(str(path).rstrip("/")) for path in paths]
         return all(name == "lease" or name.startswith(WRITING) for name in names)
 
-    def _asked(self, doing: str, call: Callable[[], Result]) -> Result:
-        """What a call of the disk or the store gives; only what is not there where it is looked for stays an error of Python's."""
+    def _call(self, action: str, call: Callable[[], Result]) -> Result:
+        """Return the result of a call of the disk or the store.
+
+        Args:
+            action: The word for the call in messages, as "reading".
+            call: It is tried again while a store fails.
+
+        Raises:
+            FileNotFoundError: The file or folder does not exist; not when writing.
+            UserMistake: The folder does not allow this action.
+            SynthError: The disk or the store failed.
+        """
         try:
-            return call() if self.is_local else patiently(call)
+            return call() if self.is_local else with_retries(call)
         except SynthError:
             raise
         except (FileNotFoundError, PermissionError, NotADirectoryError) as error:
-            if isinstance(error, FileNotFoundError) and doing != "writing":
+            if isinstance(error, FileNotFoundError) and action != "writing":
                 raise
-            why = f"{doing} there is impossible ({shown_error(error)})"
-            raise UserMistake(f"{shown(self.url)}: {why}; name another folder, or mend its rights") from error
+            why = f"{action} there is impossible ({error_text(error)})"
+            raise UserMistake(f"{display_uri(self.url)}: {why}; name another folder, or fix its permissions") from error
         except Exception as error:
-            why = f"{doing} failed ({shown_error(error)})"
+            why = f"{action} failed ({error_text(error)})"
             raise SynthError(
-                f"{shown(self.url)}: {why}; what is committed stays, start again when that is mended"
+                f"{display_uri(self.url)}: {why}; committed results are kept, start again when that is fixed"
             ) from error
 
 
 def open_folder(url: str) -> Folder:
-    """The folder that the user named, or one line on why it cannot be one."""
+    """Return the folder that the user named.
+
+    Raises:
+        SynthError: It cannot be used, see `reach`.
+    """
     reach(url)
-    with told_of_path(url):
-        folder = Folder(str(Path(url).expanduser().resolve()) if "://" not in url else url.rstrip("/"))
+    with path_errors(url):
+        folder = Folder(url.rstrip("/") if "://" in url else str(Path(url).expanduser().resolve()))
         if folder.is_local and Path(folder.path).is_file():
             raise UserMistake(f"{url}: is a file; give a folder")
     return folder
 
 
 def reach(url: str) -> None:
-    """Raises, in one line, if nothing can be kept or looked for there: no such bucket, no credentials, no right to list it.
+    """Check that a store can be reached and listed; a local path or a prefix that does not exist yet is accepted.
 
-    What is only not there yet is no mistake.
+    Raises:
+        UserMistake: There is no such bucket, no credentials, no permission to list it, or no filesystem for the URL.
+        SynthError: The store failed.
     """
-    shown_url = shown(url)
+    display_url = display_uri(url)
     try:
         fs, path = fsspec.core.url_to_fs(url, use_listings_cache=False)
     except (ValueError, ImportError) as error:
         if isinstance(error, ImportError) and (protocol := url.partition("://")[0]) in PACKAGES:
-            raise lacks_package(protocol) from error
-        raise UserMistake(f"{shown_url}: cannot be opened ({error}); give a local path, s3://… or gs://…") from error
+            raise missing_package(protocol) from error
+        raise UserMistake(f"{display_url}: cannot be opened ({error}); give a local path, s3://… or gs://…") from error
     if "memory" in (fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,)):
-        raise UserMistake(f"{shown_url}: memory is lost when a process ends; give a local path, s3://… or gs://…")
+        raise UserMistake(f"{display_url}: memory is lost when a process ends; give a local path, s3://… or gs://…")
     if isinstance(fs, LocalFileSystem):
         return
-    with told(shown_url, "opening"):
+    with store_errors(display_url, "opening"):
         try:
             fs.ls(path)
         except FileNotFoundError:
-            _find_bucket(fs, shown_url, str(path).lstrip("/").partition("/")[0])
+            _check_bucket(fs, display_url, str(path).lstrip("/").partition("/")[0])
 
 
-def _find_bucket(fs: Any, url: str, bucket: str) -> None:
+def _check_bucket(fs: Any, url: str, bucket: str) -> None:
     try:
         fs.info(bucket)
     except FileNotFoundError as error:
-        raise UserMistake(f"{url}: there is no bucket {bucket}; make it first, or mend its name") from error
+        raise UserMistake(f"{url}: there is no bucket {bucket}; make it first, or fix its name") from error
     except PermissionError:
-        return  # who may list a prefix need not be allowed to ask about its bucket
+        return  # a user who may list a prefix need not be allowed to ask about its bucket
 
 
 @cache
-def _spelled(url: str) -> tuple[bool, str]:
-    """Whether a URL is of this machine's disk, and its path as its filesystem spells it. Working it out takes 0.2 ms."""
+def _resolve(url: str) -> tuple[bool, str]:
+    """Return whether a URL is on a disk of this machine, and its path as its filesystem spells it.
+
+    It is cached because it takes 0.2 ms.
+    """
     fs, path = fsspec.core.url_to_fs(url, use_listings_cache=False)
     return isinstance(fs, LocalFileSystem), str(path).rstrip("/")
 
 
-def _local_names(path: str) -> list[str]:
-    with os.scandir(path) as entries:
-        return [entry.name for entry in entries if entry.is_file()]
-
-
 def _write_local(target: Path, data: bytes) -> None:
-    _written_aside(target, data).replace(target)
+    _write_aside(target, data).replace(target)
 
 
-def _written_aside(target: Path, data: bytes) -> Path:
-    """`data`, on disk for good, under a name beside `target` that no reader looks at."""
+def _write_aside(target: Path, data: bytes) -> Path:
+    """Write and sync a temporary file beside `target`, under a name that no reader opens; return its path."""
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.parent / f"{WRITING}{secrets.token_hex(8)}"
     with temporary.open("xb") as file:
@@ -273,12 +321,12 @@ def _written_aside(target: Path, data: bytes) -> Path:
 
 
 def _create_local(target: Path, data: bytes) -> bool:
-    """Creates `target` with all of `data`, or returns False: a hard link refuses a name that exists, atomically."""
-    temporary = _written_aside(target, data)
+    """Create `target` by a hard link, which refuses a name that exists atomically; return False if it exists."""
+    temporary = _write_aside(target, data)
     try:
         os.link(temporary, target)
     except FileExistsError:
-        # On a network disk the reply to a link that was made can be lost, and the link sent again finds itself.
+        # On a network disk the reply can be lost; then the link is sent again and finds the one that it created itself.
         return temporary.stat().st_nlink == 2
     except OSError as error:
         if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK):

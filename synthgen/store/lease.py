@@ -1,11 +1,13 @@
-"""Who may commit to an output folder: one driver at a time.
+"""The lease on an output folder: only the driver that holds it may commit there.
 
-Comes in: the run's folder. Goes out: a Lease whose term is written into every commit. Terms are files created one after
-the other, so the driver that created the highest one is the current driver and an older one finds out before its next
-commit. A lease is renewed by a thread; it may be taken over when it was released, when its process is gone from this
-same machine (a killed run restarts at once), or when it was not renewed for a minute (its machine is gone). The same
-machine means the same table of processes: containers can share a host's name and know nothing of each other's. Clocks of
-two machines can differ by more than that minute, so for its second half the taker looks on, by its own clock alone.
+Each lease has a term, a number that every commit records. Terms are files that are created one after the other, so the
+highest one is the current driver's, and an older driver finds out before its next commit.
+
+A thread renews the lease. It may be taken over when it was released, when its process is gone from this machine (a
+killed run restarts at once), or when it was not renewed for a minute (its machine is gone). "This machine" means the
+same table of processes: containers can share a host's name without seeing each other's processes. The clocks of two
+machines can differ by more than a minute, so for the second half of it the next driver watches the lease, by its own
+clock alone.
 """
 
 import json
@@ -27,12 +29,12 @@ from synthgen.store.folder import Folder
 
 BEAT_SECONDS = 10.0
 STALE_SECONDS = 60.0
-WATCHED_SECONDS = 30.0  # of these: a living driver elsewhere renews its lease in that time, whatever the clocks say
+WATCHED_SECONDS = 30.0  # the part of them for which a lease of another machine is watched before it is taken over
 
 
 @dataclass
 class Lease:
-    """The right to commit to `folder`; a context manager that releases it at the end."""
+    """The right to commit to `folder`. It is a context manager that releases the lease at its end."""
 
     folder: Folder
     term: int
@@ -41,14 +43,19 @@ class Lease:
 
     @staticmethod
     def take(folder: Folder) -> "Lease":
-        """The next lease on this folder; LeaseHeld if a living driver has the current one."""
+        """Take the next lease on this folder.
+
+        Raises:
+            LeaseHeld: A living driver has the current one.
+        """
         terms = folder.child("lease")
         while True:
             names = terms.names(".json")
             if names and (holder := _holder(terms, names[-1])):
+                age = max(0.0, time.time() - holder["beat"])
                 raise LeaseHeld(
                     f"{folder.url}: a run is at work here (process {holder['pid']} on {holder['host']}, "
-                    f"renewed {max(0.0, time.time() - holder['beat']):.0f} s ago); wait for it, or stop it, or use another --out"
+                    f"renewed {age:.0f} s ago); wait for it, or stop it, or use another --out"
                 )
             term = int(names[-1].removesuffix(".json")) + 1 if names else 1
             if terms.create(_term_name(term), _record()):
@@ -58,7 +65,11 @@ class Lease:
                 return lease
 
     def check(self) -> None:
-        """Raises LeaseLost if another driver took over; called before each commit."""
+        """Check that no other driver took over; called before each commit.
+
+        Raises:
+            LeaseLost: One did.
+        """
         names = self.folder.child("lease").names(".json")
         if not names or names[-1] != _term_name(self.term):
             raise LeaseLost(
@@ -66,22 +77,22 @@ class Lease:
             )
 
     def release(self) -> None:
-        """Lets the next driver take over at once."""
+        """Let the next driver take over at once."""
         if not self._stop.is_set():
             self._stop.set()
-            if self._thread:  # or a beat on its way would land on top of the release
-                self._thread.join(BEAT_SECONDS)
-            # Where it cannot be written, the lease ends by itself after STALE_SECONDS; the run's own error is what to tell.
+            if self._thread:
+                self._thread.join(BEAT_SECONDS)  # otherwise a beat in flight would overwrite the release
+            # If this cannot be written, the lease ends after STALE_SECONDS, and the error of the run itself is
+            # reported.
             with suppress(Exception):
                 self.folder.child("lease").write(_term_name(self.term), _record(released=True))
 
     def _renew(self) -> None:
-        signal.pthread_sigmask(
-            signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT)
-        )  # the main thread's, also while it holds them back
+        # Signals are for the main thread, also while it holds them back.
+        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
         while not self._stop.wait(BEAT_SECONDS):
-            # A beat that fails, whatever a store's client calls that, is tried again at the next one: STALE_SECONDS leaves
-            # room for several, and a thread that ended here would give the lease away while its driver works.
+            # A beat may fail with any error of a store's client. The next one tries again: STALE_SECONDS has room for
+            # several, and a thread that ended here would lose the lease of a driver at work.
             with suppress(Exception):
                 self.folder.child("lease").write(_term_name(self.term), _record())
 
@@ -95,32 +106,34 @@ class Lease:
 
 
 def holder_of(folder: Folder) -> dict[str, Any] | None:
-    """The record of the driver now at work in this folder, or None; for `synth status`, which trusts the clocks."""
+    """Return the record of the driver at work in this folder, or None. Clocks are trusted: it is for `synth status`."""
     names = folder.child("lease").names(".json")
     record = _unreleased(folder.child("lease"), names[-1]) if names else None
     return record if record and time.time() - record["beat"] <= STALE_SECONDS else None
 
 
 def _holder(terms: Folder, name: str) -> dict[str, Any] | None:
-    """The record of the driver that holds a lease; None if it may be taken over."""
+    """Return the record of the driver that holds a lease; None if the lease may be taken over."""
     record = _unreleased(terms, name)
     if record is None:
         return None
     age = time.time() - record["beat"]
     if record["machine"] == _machine():
         return record if age <= STALE_SECONDS else None
-    return record if -BEAT_SECONDS <= age <= STALE_SECONDS - WATCHED_SECONDS else _watched(terms, name, record)
+    if -BEAT_SECONDS <= age <= STALE_SECONDS - WATCHED_SECONDS:
+        return record
+    return _watch(terms, name, record)
 
 
-def _watched(terms: Folder, name: str, record: dict[str, Any]) -> dict[str, Any] | None:
-    """The record of a driver elsewhere if it renews its lease while we look on."""
+def _watch(terms: Folder, name: str, record: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the record of a driver on another machine if it renews its lease within WATCHED_SECONDS, else None."""
     print(
         f"a run on {record['host']} may be at work here; watching its lease for {WATCHED_SECONDS:.0f} s",
         file=sys.stderr,
         flush=True,
     )
-    give_up = time.monotonic() + WATCHED_SECONDS
-    while time.monotonic() < give_up:
+    deadline = time.monotonic() + WATCHED_SECONDS
+    while time.monotonic() < deadline:
         time.sleep(min(1.0, WATCHED_SECONDS / 10))
         now = _unreleased(terms, name)
         if now != record:
@@ -129,7 +142,7 @@ def _watched(terms: Folder, name: str, record: dict[str, Any]) -> dict[str, Any]
 
 
 def _unreleased(terms: Folder, name: str) -> dict[str, Any] | None:
-    """The record of a lease, unless it was released or its process is known to be gone."""
+    """Return the record of a lease; None if it was released or its process is known to be gone."""
     record: dict[str, Any] = json.loads(terms.read(name))
     is_gone = record["machine"] == _machine() and _process_started(record["pid"]) != record["started"]
     return None if record["released"] or is_gone else record
@@ -143,7 +156,7 @@ def _record(*, released: bool = False) -> bytes:
 
 @cache
 def _machine() -> str:
-    """This table of processes: the boot and the pid namespace, where there is /proc, else the host's name."""
+    """Return the id of this table of processes: boot and pid namespace, or the host's name where there is no /proc."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
@@ -152,7 +165,10 @@ def _machine() -> str:
 
 
 def _process_started(pid: int) -> str | None:
-    """When a process of this machine started (clock ticks since boot), or None if there is none: pids are used again."""
+    """Return when a process of this machine started, in clock ticks since boot, or None if there is no such process.
+
+    It tells two processes with the same pid apart.
+    """
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):

@@ -1,8 +1,8 @@
-"""What a store answers when it cannot: patience with it, its errors in words, and uris that may be shown.
+"""Calls to object stores: retries, errors put into words, and uris that are safe to print.
 
-Comes in: a call of a store (s3://, gs://), and the uri that the user typed. Goes out: its result, after some attempts; or one line
-that says what is wrong there and what to do. The source, the output folder and a trainer's shards all ask here, so that the same
-mistake reads the same wherever it is made. Errors are told by name where their library need not be installed.
+The source, the output folder and a trainer's shards all use these functions, so one mistake has one message wherever it
+is made. Some errors are recognised by the name of their class, because the library that defines it need not be
+installed.
 """
 
 import re
@@ -15,37 +15,41 @@ from urllib.parse import urlsplit
 from synthgen.errors import SynthError, UserMistake
 
 Result = TypeVar("Result")
-PACKAGES = {"s3": "s3fs", "gs": "gcsfs"}  # object stores, and the library of each, which is no dependency
+PACKAGES = {"s3": "s3fs", "gs": "gcsfs"}  # protocol → its library, which is an optional dependency
 ATTEMPTS = 4
 PAUSE = 0.5  # seconds before the second attempt; each later pause is three times the one before
 
 
-class Lasting(Exception):
-    """An error that the next attempt would meet again."""
+class PermanentError(Exception):
+    """An error that another attempt would meet again."""
 
 
-HOPELESS = (FileNotFoundError, PermissionError, IsADirectoryError, Lasting)
+PERMANENT = (FileNotFoundError, PermissionError, IsADirectoryError, PermanentError)
 
 
 def is_about_credentials(error: BaseException) -> bool:
-    """Whether the store's library found none; told by name, because the library need not be installed."""
+    """Return whether a store's library found no credentials."""
     return type(error).__name__ in ("NoCredentialsError", "DefaultCredentialsError")
 
 
 def attempts() -> Iterator[bool]:
-    """One item for each attempt at something, with a growing pause before each but the first; the item: is it the last?"""
+    """Yield for each attempt whether it is the last one; pause before each but the first."""
     for attempt in range(ATTEMPTS):
         if attempt:
             time.sleep(PAUSE * 3 ** (attempt - 1))
         yield attempt == ATTEMPTS - 1
 
 
-def patiently(call: Callable[[], Result]) -> Result:
-    """The call's result, tried again while the store fails; what is missing or forbidden stays so."""
+def with_retries(call: Callable[[], Result]) -> Result:
+    """Return the result of a call, tried again while the store fails.
+
+    Raises:
+        Exception: The error of the last attempt, or the first one that another attempt would meet again.
+    """
     for is_last in attempts():
         try:
             return call()
-        except HOPELESS:
+        except PERMANENT:
             raise
         except Exception as error:
             if is_last or is_about_credentials(error):
@@ -53,30 +57,41 @@ def patiently(call: Callable[[], Result]) -> Result:
     raise AssertionError("unreachable")
 
 
-def shown(uri: str) -> str:
-    """A uri as it may be printed: no credentials, no query string."""
+def display_uri(uri: str) -> str:
+    """Return a uri without credentials and query string, to be printed."""
     if "://" not in uri:
         return uri
     parts = urlsplit(uri)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    host = parts.netloc.rpartition("@")[2]
+    return f"{parts.scheme}://{host}{parts.path}"
 
 
-def shown_error(error: BaseException) -> str:
-    """An error in one line; what it quotes from URLs after a question mark may be a signature, so it is left out."""
+def error_text(error: BaseException) -> str:
+    """Return an error as one line, without credentials and query strings of URLs in it: those can be signatures."""
     text = " ".join(str(error).split())
-    text = re.sub(r"(\w+://[^\s?'\"]*)\?[^\s'\"]*", r"\1", re.sub(r"://[^\s/@]+@", "://", text))
-    kind = "" if isinstance(error, Lasting) else type(error).__name__  # ours are words enough
+    text = re.sub(r"://[^\s/@]+@", "://", text)
+    text = re.sub(r"(\w+://[^\s?'\"]*)\?[^\s'\"]*", r"\1", text)
+    kind = "" if isinstance(error, PermanentError) else type(error).__name__  # ours need no name
     return ": ".join(part for part in (kind, text[:200]) if part)
 
 
-def lacks_package(protocol: str) -> UserMistake:
-    """What to say where the library of a store is not installed."""
+def missing_package(protocol: str) -> UserMistake:
+    """Return the error to raise where the library of a store is not installed."""
     return UserMistake(f"{protocol}:// needs one more package: pip install {PACKAGES[protocol]}")
 
 
 @contextmanager
-def told(uri: str, doing: str) -> Iterator[None]:
-    """A store's errors at `uri` in words; `doing` is what failed where the store itself is at fault ("listing")."""
+def store_errors(uri: str, action: str) -> Iterator[None]:
+    """Turn the errors of a store into one line each.
+
+    Args:
+        uri: The uri as it may be printed.
+        action: The word for what failed where the store itself is at fault, as "listing".
+
+    Raises:
+        UserMistake: The prefix does not exist, access is refused, or there are no credentials.
+        SynthError: The store failed.
+    """
     bucket = "/".join(uri.split("/")[:3])
     try:
         yield
@@ -89,15 +104,17 @@ def told(uri: str, doing: str) -> Iterator[None]:
     except Exception as error:
         if is_about_credentials(error):
             raise UserMistake(f"{uri}: no credentials found; set those of the store in the environment") from error
-        raise SynthError(f"{uri}: {doing} failed: {shown_error(error)}") from error
+        raise SynthError(f"{uri}: {action} failed: {error_text(error)}") from error
 
 
 @contextmanager
-def told_of_path(typed: str) -> Iterator[None]:
-    """What stands in the way to a local path in words: folders that may not be entered, users that nobody knows."""
+def path_errors(typed: str) -> Iterator[None]:
+    """Turn the errors of a local path into one line each: a folder without access, an unknown user after `~`.
+
+    Raises:
+        UserMistake: The path cannot be read.
+    """
     try:
         yield
     except (OSError, RuntimeError) as error:
-        raise UserMistake(
-            f"{typed}: cannot be looked at ({shown_error(error)}); mend its rights or its name"
-        ) from error
+        raise UserMistake(f"{typed}: cannot be read ({error_text(error)}); fix its permissions or its name") from error

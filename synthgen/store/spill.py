@@ -1,8 +1,7 @@
-"""Rows set aside on local disk by bucket, so that memory holds one bucket at a time.
+"""Rows in buckets on local disk, so that memory holds one bucket at a time.
 
-Comes in: tables with a column `bucket`, in any order and as many as there are. Goes out: the rows of one bucket, in the order in
-which they came. Whatever must be compared across all partitions of a job (the ids of a listing, the questions of an image) is
-put into buckets by a hash of what it is compared by; then what is equal lies together, and a bucket has all that it needs.
+Some work compares rows across all partitions of a job, such as the ids of a listing or the questions of an image. Their
+bucket is a hash of the compared value: equal rows then share a bucket, and each bucket can be processed alone.
 """
 
 from pathlib import Path
@@ -10,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-ROWS_AT_ONCE = 50_000  # that wait to be written: a file is opened for each bucket that they fall into
+ROWS_AT_ONCE = 50_000  # rows in memory before they are written: each write opens a file for every bucket among them
 
 
 class Spill:
-    """A file a bucket; no file stays open, and of the rows no more stay in memory than wait to be written together."""
+    """A folder with a file for each bucket; rows of a bucket stay in the order in which they were added."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir()
@@ -23,20 +22,20 @@ class Spill:
         self.rows = 0
 
     def add(self, rows: pa.Table) -> None:
-        """Sets rows aside by their bucket."""
+        """Add rows by their column `bucket`."""
         self._waiting.append(rows)
-        if sum(one.num_rows for one in self._waiting) >= ROWS_AT_ONCE:
+        if sum(table.num_rows for table in self._waiting) >= ROWS_AT_ONCE:
             self._write()
 
     def append(self, bucket: int, rows: pa.Table) -> None:
-        """Sets aside rows of one bucket, behind those that are there."""
+        """Write rows to the end of a bucket at once."""
         if rows.num_rows:
             with (self._folder / str(bucket)).open("ab") as file, pa.ipc.new_stream(file, rows.schema) as writer:
                 writer.write_table(rows)
             self.rows += rows.num_rows
 
     def read(self, bucket: int, schema: pa.Schema) -> pa.Table:
-        """The rows of a bucket."""
+        """Return the rows of a bucket; `schema` is theirs, and that of the empty table of an unused bucket."""
         self._write()
         path, parts = self._folder / str(bucket), [schema.empty_table()]
         if path.exists():

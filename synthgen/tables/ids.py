@@ -60,7 +60,10 @@ def draw(seed: int, *parts: str) -> float:
 
 
 def tags_table(tagger: str) -> str:
-    """Return the table of a tagger in `1-tagged`. The path of a tagger file is hashed: its `..` would leave the stage."""
+    """Return the table of a tagger in `1-tagged`.
+
+    The path of a tagger file is hashed: its `..` would leave the stage.
+    """
     if "/" not in tagger and not tagger.endswith(".yaml"):
         return f"tags/{tagger}"
     return f"tags/{PurePath(tagger).stem}-{hashlib.sha256(os.fsencode(tagger)).hexdigest()[:8]}"

@@ -139,7 +139,10 @@ def columns_of(schema: pa.Schema, *names: str) -> pa.Schema:
 
 
 def table(rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
-    """Return rows as an Arrow table of exactly this schema. Raises ValueError if a row has a key that the schema lacks."""
+    """Return rows as an Arrow table of exactly this schema.
+
+    Raises ValueError if a row has a key that the schema lacks.
+    """
     listed = [dict(row) for row in rows]
     known = set(schema.names)
     for row in listed:

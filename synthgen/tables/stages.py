@@ -1,7 +1,7 @@
 """The stages of a run: one table from which everything else about them derives.
 
-`run` goes through it in order; `purge`, `status`, `retry`, `gc`, the run record and the command line look up here what a
-stage is called, where its tables are, and what their columns and outcomes mean. To add a stage, add an entry here and
+`run` goes through it in order; `purge`, `status`, `retry`, `gc`, the run record and the command line look up here what
+a stage is called, where its tables are, and what their columns and outcomes mean. To add a stage, add an entry here and
 the module that it names.
 """
 
@@ -49,7 +49,8 @@ class StageSpec:
         unit: Of its input, in the plural.
         module: Where its code is: `pending(run)` and `results(run, tasks)`, see `synthgen.stages.contract`.
         tables: In its folder.
-        inputs: The stages it reads. What the first one passes on comes in here; a commit's `reads` covers the others too.
+        inputs: The stages it reads. What the first one passes on comes in here; a commit's `reads` covers the others
+        too.
         arrives: The counts of the first input that come in.
         passes: The count that goes on to the next stage.
         beside: Counts that are no outcomes of what came in.

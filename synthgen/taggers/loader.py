@@ -7,7 +7,7 @@ from synthgen.config import library, taxonomy
 from synthgen.config.strict_yaml import Document
 from synthgen.config.taxonomy import Taxonomy, Tree
 from synthgen.engines.section import engine_faults
-from synthgen.errors import Mistakes, attempted, nearest
+from synthgen.errors import Mistakes, attempt, nearest
 from synthgen.taggers.kinds import kind_of
 from synthgen.taggers.spec import TaggerFile, TaggerSpec
 
@@ -20,9 +20,9 @@ def load(name: str) -> TaggerSpec:
     """
     document = library.load("tagger", name)
     faults: list[str] = []
-    kind = attempted(faults, lambda: kind_of(document))
-    file = attempted(faults, partial(library.check, document, kind)) if kind else None
-    tags = attempted(faults, lambda: _taxonomy(document))
+    kind = attempt(faults, lambda: kind_of(document))
+    file = attempt(faults, partial(library.check, document, kind)) if kind else None
+    tags = attempt(faults, lambda: _taxonomy(document))
     if kind and tags:
         faults += _unknown_tags(kind, document, tags)
     if kind and "serve" in kind.model_fields:
@@ -43,7 +43,7 @@ def load_all(names: Sequence[str]) -> tuple[TaggerSpec, ...]:
         Mistakes: All mistakes in all of them.
     """
     faults: list[str] = []
-    specs = [spec for name in names if (spec := attempted(faults, partial(load, name)))]
+    specs = [spec for name in names if (spec := attempt(faults, partial(load, name)))]
     for spec in specs[1:]:
         if spec.taxonomy.name != specs[0].taxonomy.name:
             faults.append(

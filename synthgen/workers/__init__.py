@@ -1,9 +1,9 @@
 """The only door to Ray: pools of actors that take tasks and yield receipts.
 
-`pool` hands out tasks, watches its actors (`actor`) and replaces them; `failures` tells a worker that died from one that
-lost its machine; `bisection` finds the image that kills its worker; `signals` hears the signals that ask a run to end;
-`circuit_breaker` stops a job in which nothing works; `cluster` joins Ray. Ray's own restarts and retries are off: they
-would hide all this.
+`pool` hands out tasks, watches its actors (`actor`) and replaces them; `failures` tells a worker that died from one
+that lost its machine; `bisection` finds the image that kills its worker; `signals` hears the signals that ask a run to
+end; `circuit_breaker` stops a job in which nothing works; `cluster` joins Ray. Ray's own restarts and retries are off:
+they would hide all this.
 """
 
 from synthgen.workers.circuit_breaker import CircuitBreaker

@@ -1,7 +1,8 @@
 """An actor from both sides: the object inside it, and the pool's view of it.
 
-The worker is built by `start`, apart from the first task, so that a model that loads for minutes can be told from one
-that hangs: an actor that is ready answers the question for its counters at once, because tasks run beside its event loop.
+The worker is built by `start`, apart from the first task, so that a model that loads for minutes is distinguished from
+one that hangs: an actor that is ready answers the question for its counters at once, because tasks run beside its event
+loop.
 """
 
 import sys

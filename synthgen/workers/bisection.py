@@ -53,7 +53,10 @@ class Bisection:
         return {image for piece in pieces for image in piece.task.only or ()} == set(self._images(task))
 
     def is_suspect(self, task: Task) -> bool:
-        """Return whether a task was there at a death. Then it is done alone, so the next death says whose fault it is."""
+        """Return whether a task was there at a death.
+
+        Then it is done alone, so the next death says whose fault it is.
+        """
         return not task.poison and any(piece.task == task for piece in self._pieces.get(task.partition, ()))
 
     def strike(self, task: Task, why: str) -> list[Task]:

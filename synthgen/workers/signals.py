@@ -1,8 +1,8 @@
 """Signals that ask a run to end: SIGTERM, which platforms send before they take a machine away, and Ctrl-C.
 
-While workers are busy the first signal sets a flag that the pool reads, so that started tasks are finished and committed;
-a second one ends the wait. At any other moment `Stopped` is raised at once. Nothing is lost by that either: every write
-is whole or absent.
+While workers are busy the first signal sets a flag that the pool reads, so that started tasks are finished and
+committed; a second one ends the wait. At any other moment `Stopped` is raised at once. Nothing is lost by that either:
+every write is whole or absent.
 """
 
 import contextlib

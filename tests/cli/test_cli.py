@@ -303,15 +303,15 @@ def test_an_output_that_cannot_be_made_is_reported(synth: Synth, photos: Path) -
         (("status", "notes.txt/out"), "{home}/notes.txt/out: listing there is impossible (NotADirectory"),
         (
             ("run", "photos", "--out", "~nobody_at_all/out", "-p", "small"),
-            "~nobody_at_all/out: cannot be looked at (RuntimeError: ",
+            "~nobody_at_all/out: cannot be read (RuntimeError: ",
         ),
         (
             ("run", "~nobody_at_all/photos", "--out", "out", "-p", "small"),
-            "~nobody_at_all/photos: cannot be looked at (RuntimeError: ",
+            "~nobody_at_all/photos: cannot be read (RuntimeError: ",
         ),
         # As a folder that may not be entered; but root, as whom tests may run, enters all of them.
-        (("run", "photos", "--out", f"{LONG}/out", "-p", "small"), f"{LONG}/out: cannot be looked at (OSError: "),
-        (("run", f"{LONG}/photos", "--out", "out", "-p", "small"), f"{LONG}/photos: cannot be looked at (OSError: "),
+        (("run", "photos", "--out", f"{LONG}/out", "-p", "small"), f"{LONG}/out: cannot be read (OSError: "),
+        (("run", f"{LONG}/photos", "--out", "out", "-p", "small"), f"{LONG}/photos: cannot be read (OSError: "),
     ],
 )
 def test_an_impossible_path_is_reported(

@@ -10,7 +10,8 @@ from synthgen.cli import app
 from synthgen.commands import show
 from synthgen.commands.check import find_twins, formless_types, notes, threshold_notes, unasked_types, unserved_tags
 from synthgen.config import pipeline
-from synthgen.job.resolve import Definitions, load_definitions
+from synthgen.job.resolve import load_definitions
+from synthgen.stages.contract import Definitions
 from tests.fixtures.workspace import write
 
 

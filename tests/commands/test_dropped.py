@@ -1,4 +1,4 @@
-"""`synth status --reason`: lists every row that `synth status` counts, with its object, and reads no more than is shown."""
+"""`synth status --reason` lists every row that `synth status` counts, and reads no more than it shows."""
 
 import json
 import os
@@ -77,7 +77,7 @@ def _commit(
 
 
 def _partition(out: Folder, lease: Lease, number: int, photos: str) -> None:
-    """Commit four objects: a corrupt one, a copy, one with a declined question, and one with two pairs, both dropped."""
+    """Commit four objects: a corrupt one, a copy, one with a declined question, one with two dropped pairs."""
     ids = [f"o{number}-{object_number}" for object_number in range(4)]
     objects: list[Row] = [{"object_id": name, "uri": f"{photos}/{number}/{name}.jpg"} for name in ids]
     objects[3]["row"] = 7

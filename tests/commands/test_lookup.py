@@ -67,7 +67,8 @@ def test_an_ambiguous_name_is_reported_with_some_places_and_an_unknown_one_with_
         "data: rows.parquet names 2 objects: deep/rows.parquet row 0, deep/rows.parquet row 1; "
         "give object ids, or the whole uri for all rows",
         *(
-            f"data: holds no image {name}; {near}give an object id, an image id, or a uri or file name as samples and 0-listed have it"
+            f"data: holds no image {name}; {near}give an object id, an image id, or a uri or file name "
+            "as samples and 0-listed have it"
             for name, near in (
                 ("dgo.jpg", "did you mean 'dog.jpg'? "),
                 ("zzzzzzzzzzzz", ""),

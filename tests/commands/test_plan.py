@@ -24,8 +24,8 @@ from synthgen.config.pipeline import PlanConfig, PriceConfig
 from synthgen.errors import UserMistake
 from synthgen.job import funnel
 from synthgen.stages.generate.profiling import Profile, shared_out
-from synthgen.stages.plan.quotas import Candidates, Drawn
-from synthgen.store import Folder
+from synthgen.stages.plan.quotas import Candidates, DrawnQuestions
+from synthgen.store import Folder, RunFolder
 from tests.fixtures.runs import assignments, pairs, run, synth
 from tests.fixtures.workspace import make_images, write
 
@@ -55,7 +55,7 @@ def by_type(rows: Mapping[str, Mapping[str, object]]) -> dict[str, int]:
 
 def assert_done(out: Path) -> None:
     """Assert that nothing remains to do and that retired questions keep their outcome."""
-    assert all(stage.to_do == 0 for stage in funnel.funnels(Folder(str(out))))
+    assert all(stage.to_do == 0 for stage in funnel.funnels(RunFolder(Folder(str(out)))))
     assert set(assignments(out)) <= set(pairs(out))
 
 
@@ -228,7 +228,7 @@ def test_a_profile_whose_calls_all_fail_is_not_stored_and_one_with_some_failures
     assert done.returncode == 1 and not (workspace / "out" / "profiles").exists()
     assert done.stderr.splitlines()[-1] == (
         "synth: --profile: each of 12 questions failed, the first as call_failed: scripted failure; "
-        "nothing was measured, so mend the cause and profile again"
+        "nothing was measured; remove the cause and profile again"
     )
     forecast = plan("--profile", "10", "--set", f"{failing}0.3")
     failed, left_out, calls = (forecast["profile"][name] for name in ("failed_calls", "left_out", "calls"))
@@ -382,7 +382,7 @@ def test_a_budget_gets_the_largest_share_that_it_pays_for(
     places = np.array(["abcdefg".index(path) for path, _, _ in questions], np.int16)
     is_planned = np.array([state != "new" for _, _, state in questions])
     costs = np.array([0.0 if state == "asked" else cost for _, cost, state in questions])
-    uncapped = UncappedPlan(Candidates(tuple("abcdefg"), Drawn(places, keys, is_planned), {}), costs)
+    uncapped = UncappedPlan(Candidates(tuple("abcdefg"), DrawnQuestions(places, keys, is_planned), {}), costs)
     share = share_within(uncapped, PlanConfig(mapping="any"), budget)
     if share is None:
         assert spent(questions, keys.tolist(), 1 / STEPS) > budget - 1e-9

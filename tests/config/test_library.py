@@ -1,6 +1,7 @@
 """Definition files: found by name, read strictly, and every mistake reported in one line with its place."""
 
 import os
+import re
 import time
 from pathlib import Path
 
@@ -224,7 +225,10 @@ def test_every_key_is_text() -> None:
 
 
 KEYS = st.sampled_from(["no", "1", "x y", "é", "true", "a:b", "#"])
-TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\x85"), max_size=20)  # PyYAML loses \x85
+# PyYAML loses \x85, and writes the text 1e3, which is a number here, without quotes.
+TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\x85"), max_size=20).filter(
+    lambda text: not re.fullmatch(r"[-+]?[\d.]+[eE][-+]?\d+", text)
+)
 
 
 @given(st.dictionaries(KEYS, TEXTS | st.integers() | st.booleans()))

@@ -31,7 +31,7 @@ def weights(
     rules: mapping.RuleSet, tags: list[str], size: ImageSize = WIDE, types: Sequence[str] = TYPES
 ) -> Mapping[str, float]:
     """Return the weights by which the plan draws types."""
-    return Weights(rules, types, {}).named(rules.match(tags, size))
+    return Weights(rules, types, {}).by_type(rules.match(tags, size))
 
 
 # --- weights ---------------------------------------------------------------------------------------------------------
@@ -274,7 +274,7 @@ def test_every_shipped_mapping_is_tested_here() -> None:
 def test_every_shipped_mapping_can_reach_every_type(name: str) -> None:
     rules, tree, types = shipped(name)
     weigh = Weights(rules, list(types), {})
-    reached = {path for leaf in tree.leaves for path in weigh.named(rules.match([leaf], ImageSize(800, 600)))}
+    reached = {path for leaf in tree.leaves for path in weigh.by_type(rules.match([leaf], ImageSize(800, 600)))}
     assert reached == set(types)
 
 

@@ -319,7 +319,8 @@ def test_a_score_that_pack_or_engine_cannot_serve_is_refused() -> None:
     scores = "generate.scores=[blind, image_gain]"
     assert mistakes(scores, "select.keep={}", "generate.engine={kind: endpoint, urls: ['http://x/v1']}") == [
         f"--set {scores}: generate.scores: 'blind' needs the prompt blind, which pack 'small' does not have",
-        f"--set {scores}: generate.scores: 'image_gain' needs prompt log-probabilities, which an endpoint does not give; "
+        f"--set {scores}: generate.scores: 'image_gain' needs prompt log-probabilities, "
+        "which engine kind endpoint does not give; "
         "use engine kind vllm",
     ]
 
@@ -342,7 +343,8 @@ def test_labels_with_equal_beginnings_are_refused_for_an_endpoint_and_left_to_vl
     ))  # fmt: skip
     scores = "generate.scores=[question, answer]"
     assert mistakes(scores, "generate.engine={kind: endpoint, urls: ['http://x/v1']}") == [
-        f"--set {scores}: generate.scores: 'answer' needs labels that differ in their first tokens, as an endpoint shows no others; "
+        f"--set {scores}: generate.scores: 'answer' needs labels with distinct first tokens, "
+        "which is all that engine kind endpoint shows; "
         "in pack 'small' '1' begins '10'; use other labels, or engine kind vllm",
     ]
     assert resolve.load(pipelines.read("small", [scores, "generate.engine={kind: vllm}"]))

@@ -7,7 +7,7 @@ from typing import Any
 import datasketch
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from synthgen.dedup import greedy, minhash, near_images, near_texts, plain_texts
@@ -50,14 +50,12 @@ FEW_BITS = st.lists(st.integers(0, 63), max_size=12).map(lambda bits: sum(1 << b
 HASHES = st.lists(st.one_of(FEW_BITS, st.integers(0, (1 << 64) - 1)), max_size=60)
 
 
-@settings(max_examples=80, deadline=None)
 @given(hashes=HASHES, bits=st.integers(0, 16))
 @example(hashes=[0, (1 << 64) - 1, 1], bits=4)
 def test_images_are_dropped_first_come(hashes: list[int], bits: int) -> None:
     assert near_images(np.array(hashes, np.uint64), bits).tolist() == plain_loop(hashes, within(bits))
 
 
-@settings(max_examples=40, deadline=None)
 @given(hashes=HASHES, cut=st.integers(0, 60), bits=st.integers(0, 8))
 def test_images_kept_before_represent_new_ones_as_if_all_had_come_at_once(
     hashes: list[int], cut: int, bits: int
@@ -122,7 +120,6 @@ WORDS = [
 QUESTIONS = st.lists(st.lists(st.sampled_from(WORDS), max_size=7).map(" ".join), max_size=40)
 
 
-@settings(max_examples=80, deadline=None)
 @given(
     texts=QUESTIONS,
     groups=st.lists(st.integers(0, 3), min_size=40, max_size=40),
@@ -213,7 +210,6 @@ def test_odd_texts_are_texts(texts: list[str]) -> None:
     assert plain_texts(texts).to_pylist() == [text.strip() for text in texts]
 
 
-@settings(max_examples=60, deadline=None)
 @given(texts=st.lists(st.text(max_size=12), min_size=1, max_size=8))
 def test_shingles_are_the_sets_of_runs(texts: list[str]) -> None:
     sets = shingles(texts)

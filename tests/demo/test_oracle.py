@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from demo import truth
@@ -31,7 +31,6 @@ TWO_CATS = Scene(
 CHART = Scene(0, 1, "chart", None, bars=(Bar("red", 3, 20, 50), Bar("blue", 7, 60, 90), Bar("green", 1, 100, 130)))
 
 
-@settings(max_examples=150, deadline=None)
 @given(scenes)
 def test_right_answers_are_true_and_near_misses_are_false(scene: Scene) -> None:
     for pair in qa_pairs(scene, random.Random(scene.index)):

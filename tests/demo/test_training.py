@@ -6,7 +6,7 @@ import random
 
 import numpy as np
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from demo.draw import draw
@@ -41,7 +41,6 @@ def _packer() -> Packer:
     return Packer(lambda text: [10 + ord(character) % 50 for character in text.split(" ")[0]] or [10], 1, 2, 3)
 
 
-@settings(max_examples=25, deadline=None)
 @given(scenes)
 def test_an_example_sees_the_picture_and_itself_alone(scene: Scene) -> None:
     pack = _packer().pack(scene, random.Random(0), EQUAL_WEIGHTS)
@@ -59,7 +58,6 @@ def test_an_example_sees_the_picture_and_itself_alone(scene: Scene) -> None:
         assert positions[0] in (0, PREFIX_TOKENS)
 
 
-@settings(max_examples=25, deadline=None)
 @given(scenes)
 def test_examples_ask_for_supported_types_and_decline_the_others(scene: Scene) -> None:
     supported = {pair.type for pair in qa_pairs(scene, random.Random(0))}

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -70,7 +70,6 @@ def _pixels(scene: Scene) -> np.ndarray[Any, Any]:
     return np.asarray(drawing.draw(scene)).astype(int)
 
 
-@settings(max_examples=60, deadline=None)
 @given(scenes)
 def test_every_thing_is_visible_in_its_cell_and_nowhere_else(scene: Scene) -> None:
     for i, thing in enumerate(scene.things):
@@ -82,7 +81,6 @@ def test_every_thing_is_visible_in_its_cell_and_nowhere_else(scene: Scene) -> No
         assert set(columns // 48) == {thing.cell % 3}
 
 
-@settings(max_examples=40, deadline=None)
 @given(scenes)
 def test_signs_bars_and_backgrounds_are_drawn(scene: Scene) -> None:
     picture = _pixels(scene)

@@ -1,4 +1,4 @@
-"""The pages cannot rot: every command, file, name and key that they mention exists."""
+"""The pages are true: every command, file, name and key that they mention exists."""
 
 import math
 import re
@@ -136,7 +136,7 @@ def test_commands_in_sentences_exist(path: Path) -> None:
 
 
 def mentioned_files(path: Path) -> Iterator[str]:
-    """Yield the names that look like files or folders of the repository: in sentences, links, and at starts of lines."""
+    """Return what looks like a file of this repository: in sentences, in links, and at the line starts of blocks."""
     yield from re.findall(r"\]\((?!https?:)([^)#]+)\)", read(path))
     starts = [line.split()[0] for text in blocks(path, "") for line in text.splitlines() if line.strip()]
     for text in [*spans(path), *starts]:
@@ -156,7 +156,7 @@ def test_files_exist(path: Path) -> None:
 
 
 def test_shelf_names_exist() -> None:
-    """The name in `synth show taxonomy everyday` is on its shelf, or a `synth copy` of the same page puts it there."""
+    """Each name in `synth show taxonomy everyday` exists, or a `synth copy` of the same page makes it."""
     faults = []
     for path in PAGES:
         lines = [words for words in typed(path) if words[0] == "synth"]

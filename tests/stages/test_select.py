@@ -8,17 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from synthgen import tables as schemas
 from synthgen.config.pipeline import SelectConfig, Threshold
 from synthgen.errors import UserMistake
 from synthgen.stages import select
+from synthgen.stages.contract import StageRun
 from synthgen.store import Folder, Lease, Receipt, RunFolder, StageFolder, TablePart
 from synthgen.store.commits import partition_name
 from synthgen.tables import GENERATE, PLAN, SELECT
-from tests.fixtures.stage_runs import commit_all
+from synthgen.workers import StopSignals
+from tests.fixtures.stage_runs import commit_all, job_with
 
 Row = dict[str, Any]
 Output = tuple[Folder, Lease]  # an output folder, and the lease on it
@@ -265,6 +267,19 @@ def test_a_finished_selection_has_nothing_to_do_and_a_half_finished_one_the_rest
     assert receipts_of(out) == []
 
 
+def test_the_driver_decides_on_the_pending_partitions_in_one_epoch(out: Output) -> None:
+    for number in range(3):
+        generate(out, partition_name(1, number), [pair(f"i{number}", GOOD)])
+    job = job_with(out[0], select=SelectConfig(same_question=2))
+    run = StageRun(SELECT, job, RunFolder(out[0]), out[1], StopSignals())
+    tasks = select.pending(run)
+    assert [task.partition for task in tasks] == ["e001-00000", "e001-00001", "e001-00002"]
+    assert commit_all(run.folder, SELECT, select.results(run, tasks), out[1]) == 3
+    assert Counter(decisions(out).values()) == {"kept": 2, "duplicate:common": 1}
+    assert {commits[0].epoch for commits in run.folder.log(SELECT).partitions.values()} == {1}
+    assert select.pending(run) == [] and list(select.results(run, [])) == []
+
+
 def test_other_settings_or_more_pairs_make_every_partition_pending_again(out: Output) -> None:
     generate(out, "e001-00000", [pair("i", GOOD)])
     decide(out)
@@ -302,7 +317,6 @@ PAIR_VALUES = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None)
 @given(drawn=PAIR_VALUES, cuts=st.sets(st.integers(0, 25)), most=st.none() | st.integers(1, 3))
 def test_kept_and_dropped_are_all_pairs_whatever_the_partitions(
     drawn: list[Any], cuts: set[int], most: int | None

@@ -255,7 +255,7 @@ def test_a_store_that_fails_is_asked_again_and_reported_in_one_line_if_it_keeps_
         with pytest.raises(SynthError) as caught:
             call()
         assert str(caught.value).startswith(
-            f"{s3.url}: {doing} failed (ConnectionError: the store is busy); what is committed stays"
+            f"{s3.url}: {doing} failed (ConnectionError: the store is busy); committed results are kept"
         )
 
 

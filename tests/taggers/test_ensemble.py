@@ -39,7 +39,7 @@ def folder(workspace: Path, tmp_path: Path) -> TaggedFolder:
 
 def planned_tags(out: Folder, *names: str) -> list[list[tuple[str, float, str]]]:
     """Return the tags of each image that a plan sees."""
-    inputs = Inputs.of(RunFolder(out), names)
+    inputs = Inputs.from_folder(RunFolder(out), names)
     rows = inputs.objects(inputs.partitions[0]).to_pylist()
     return [sorted((tag["path"], round(tag["score"], 2), tag["tagger"]) for tag in row["tags"]) for row in rows]
 
@@ -67,7 +67,7 @@ def test_a_tagger_named_by_its_path_is_stored_inside_the_folder_and_survives_gar
     made = {path for path in parent.rglob("*") if path.is_file()} - before
     assert made and all(path.is_relative_to(Path(folder.out.path, "1-tagged")) for path in made)
     assert len(receipt.tables) == 6 and "tags/first" in receipt.tables
-    collect_garbage(folder.now, folder.lease)
+    collect_garbage(folder.run_folder, folder.lease)
     for name in names:
         assert planned_tags(folder.out, name) == [[("animal/cat", 1.0, name)]] * 2
     assert not folder.tasks(taggers.load(names[0]))

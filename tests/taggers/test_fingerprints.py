@@ -26,13 +26,9 @@ RECORDED = {
         "77748809b1a41524b78142526987b1ba",
         "77748809b1a41524b78142526987b1ba",
     ),
-    f"{LOCAL_VLM}serve: {{options: {{max_model_len: 512, seed: 1}}, template: {{think: false}}, gpus: 2}}\n": (
-        "061cbb7585aa58e76c183b54f5c0eee7",
-        "81ab15db6fb5f486696e1622b809c831",
-    ),
-    f"{LOCAL_VLM}serve: {{kind: scripted, gpus: 2}}\n": (
-        "7772edd49adee0d6d2630c98f8bf48ec",
-        "5e7cda5bdaca31c1e86117fbb9a611e9",
+    f"{VLM}a_level: 2\nserve: {{kind: scripted, template: {{think: false}}, gpus: 2}}\n": (
+        "3965cbf6a77262f471bcd785640727e1",
+        "ebd68031f8605c2df0a653a4bde7e560",
     ),
     f"{VLM}serve: {{kind: endpoint, urls: ['http://127.0.0.1:8000/v1'], options: {{top_k: 5}}}}\n": (
         "4239ba86b11d8252d286841b22601b08",

@@ -112,7 +112,8 @@ def test_a_new_kind_tags_and_reads_no_image_after_an_edit(toy: None, workspace: 
 def test_a_preview_shows_the_thresholds_of_a_new_kind(toy: None) -> None:
     job = cast(Any, SimpleNamespace(definitions=SimpleNamespace(taggers=(constant(),))))
     task = preview.PreviewTask(job, Image.new("RGB", (16, 16)), "0", 16, 16, "{}")
-    assert list(preview._tag_lines(task, preview._find_tags(task)))[2:] == ["  0.75  animal/cat  (threshold 0.50)"]
+    tagged = preview._find_tags(task)
+    assert list(preview._tag_lines(task, tagged))[2:] == ["  0.75  animal/cat  (threshold 0.50)"]
 
 
 def test_doctor_looks_for_the_packages_of_a_new_kind(

@@ -8,22 +8,19 @@ from typing import Any
 
 import pytest
 
-from synthgen import taggers
+from synthgen import run, taggers
 from synthgen.commands import purge, status
 from synthgen.config import pipeline
-from synthgen.ingest import load
 from synthgen.ingest.sources import ObjectRef, read_objects
 from synthgen.job.funnel import funnels
 from synthgen.job.job import open_job
-from synthgen.run import run_stage
 from synthgen.stages import tag
 from synthgen.stages.contract import StageRun
-from synthgen.stages.tag import worker as tag_worker
-from synthgen.store import Receipt
+from synthgen.store import Receipt, RunFolder
 from synthgen.store.denylist import Denylist, extend_denylist
 from synthgen.tables import LIST, TAG
 from synthgen.taggers import ClipTagger, Tagged, TaggerSpec
-from synthgen.workers import PoolSpec, Show, StopSignals, Task
+from synthgen.workers import PoolSpec, StopSignals, Task
 from tests.fixtures.tagging import TaggedFolder, clip_model, write_sidecar, write_tagger
 from tests.fixtures.workspace import SHELVES, make_images, write
 
@@ -50,7 +47,7 @@ def read_uris(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
             uris.append(ref.uri)
             yield ref, data
 
-    monkeypatch.setattr(load, "read_objects", record)
+    monkeypatch.setattr("synthgen.ingest.load.read_objects", record)
     return uris
 
 
@@ -180,11 +177,11 @@ def test_a_folder_tagged_before_left_out_tags_were_counted_continues(
         return [replace(result, left_out=()) if isinstance(result, Tagged) else result for result in results]
 
     with monkeypatch.context() as patched:
-        patched.setattr(tag_worker, "tag_images", tag_without_phrases)
+        patched.setattr("synthgen.stages.tag.worker.tag_images", tag_without_phrases)
         folder.tag(first)
     folder.out.create("run.json", b'{"format": 1}')
-    assert folder.counts() == {"tagged": 2} and tag.left_out_message(folder.now.log(TAG)) is None
-    assert status.as_json(folder.now)["left_out"] == {"images": 0, "of": 2, "reasons": {}}
+    assert folder.counts() == {"tagged": 2} and tag.left_out_message(folder.run_folder.log(TAG)) is None
+    assert status.as_json(RunFolder(folder.out))["left_out"] == {"images": 0, "of": 2, "reasons": {}}
     folder.tag(first, write_sidecar("labels", key="labels"))
     assert folder.counts() == {"tagged": 2, "left_out": 2, "left_out.no_such_tag": 2, "left_out.no_tags": 2}
 
@@ -195,24 +192,25 @@ def test_status_reports_left_out_tags_and_its_sums_hold(workspace: Path, tmp_pat
     folder = TaggedFolder(tmp_path / "out")
     folder.out.create("run.json", b'{"format": 1}')
     folder.tag(write_sidecar())
-    funnel = funnels(folder.now)[0]
+    funnel = funnels(RunFolder(folder.out))[0]
     assert (funnel.came, funnel.went, funnel.fell, funnel.to_do) == (3, 3, {}, 0)
     line = "left out or missing for 3 of 3 tagged images: no such tag (2), no sidecar (1)"
-    assert any(line in text for text in status.text(folder.now).splitlines())
+    assert any(line in text for text in status.text(RunFolder(folder.out)).splitlines())
     reasons = {"no_sidecar": 1, "no_such_tag": 2}
-    assert status.as_json(folder.now)["left_out"] == {"images": 3, "of": 3, "reasons": reasons}
+    assert status.as_json(RunFolder(folder.out))["left_out"] == {"images": 3, "of": 3, "reasons": reasons}
     purged = next(row["object_id"] for row in folder.rows("images") if row["detail"] == "first: no sidecar")
-    now, denylist = folder.now, Denylist(object_ids=frozenset([purged]))
-    (partition,) = now.log(TAG).partitions
-    logs = {spec: now.log(spec) for spec in (LIST, TAG)}
-    assert all(purge._rewrite(now, spec, logs, partition, denylist, folder.lease) for spec in logs)
+    (partition,) = folder.run_folder.log(TAG).partitions
+    logs = {spec: folder.run_folder.log(spec) for spec in (LIST, TAG)}
+    for spec in (LIST, TAG):
+        denylist = Denylist(object_ids=frozenset([purged]))
+        purge._rewrite(folder.run_folder, spec, logs, partition, denylist, folder.lease)
     assert folder.counts() == {"tagged": 2, "quarantined.purged": 1, "left_out": 2, "left_out.no_such_tag": 2}
 
 
 def test_the_stage_ends_with_a_line_on_left_out_tags(
     workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def run_here(spec: PoolSpec, tasks: Sequence[Task], show: Show, signals: StopSignals) -> Iterator[Receipt]:
+    def do_here(spec: PoolSpec, tasks: Sequence[Task], *_: Any) -> Iterator[Receipt]:
         worker = tag.TagWorker(spec.settings)
         for task in tasks:
             receipt = asyncio.run(worker.do(task))
@@ -220,12 +218,12 @@ def test_the_stage_ends_with_a_line_on_left_out_tags(
             yield receipt
         worker._decoder.close()
 
-    monkeypatch.setattr(tag, "run_pool", run_here)
+    monkeypatch.setattr(tag, "run_pool", do_here)
     make_images(Path("photos"), 3, ["cat", "kitty"])
     folder = TaggedFolder(tmp_path / "out")
     job = open_job(folder.out, pipeline.load("small", ["source.uri=photos"]))
-    assert run_stage(StageRun(TAG, job, folder.now, folder.lease, StopSignals())) == 1
+    stage = StageRun(TAG, job, folder.run_folder, folder.lease, StopSignals())
+    assert run.run_stage(stage) == 1
     line = "tag: tags that should have come along were left out or missing for 1 of 3 tagged images: no such tag (1); "
     assert capsys.readouterr().err.splitlines()[-1].startswith(line)
-    assert run_stage(StageRun(TAG, job, folder.now, folder.lease, StopSignals())) == 0
-    assert "left out" not in capsys.readouterr().err
+    assert run.run_stage(stage) == 0 and "left out" not in capsys.readouterr().err

@@ -82,7 +82,7 @@ def test_shards_in_an_object_store_are_read_as_they_are_on_disk(
         stage = StageFolder(Folder("s3://tuning/run"), PACK)
         data = stage.put("data", "train", (here / "train-00000.parquet").read_bytes(), 3)
         with Lease.take(stage.out) as lease:
-            stage.commit(Receipt("e001-00000", 1, {"data": TablePart((data,), "f")}), lease, 1)
+            stage.commit(Receipt("e001-00000", 1, {"data": TablePart((data,), "f")}), lease)
         assert len(list(islice(rows(pin("s3://tuning/run"), 0, 0), 7))) == 7
         for source in ("s3://nowhere-at-all/run", "s3://nowhere-at-all/*.parquet"):
             for open_shards in (pin, open_seed):  # `synth train`, and `synth learn`, which reads shards too

@@ -33,7 +33,10 @@ def examine(pipeline: str | None = None) -> list[Finding]:
 
 
 def needed_packages(pipeline: str | None) -> list[str]:
-    """Return the packages that the engine and the taggers of a pipeline need; vLLM without a pipeline, as most need it."""
+    """Return the packages that the engine and the taggers of a pipeline need.
+
+    VLLM without a pipeline, as most need it.
+    """
     if pipeline is None:
         return ["vllm"]
     # Imported here: where packages are missing these fail, and the checks above are to report it.

@@ -20,7 +20,7 @@ from synthgen.errors import Failure, UserMistake
 from synthgen.ingest.images import DecoderPool
 from synthgen.ingest.sources.location import open_regular
 from synthgen.store import Folder
-from synthgen.store.remote import Lasting
+from synthgen.store.remote import PermanentError
 from synthgen.taggers import Tagger, Taggers, prepare_image, resolve_model, tag_images
 
 BATCH = 32  # images per call of the tagger
@@ -123,7 +123,7 @@ def image_bytes(row: Row, limits: ImagesConfig, folder: str) -> bytes | BadRow:
             if (size := os.fstat(file.fileno()).st_size) > limits.max_bytes:
                 return row.reject("too_many_bytes", f"{size:,} bytes; the limit is {limits.max_bytes:,}")
             return file.read()
-    except (OSError, ValueError, Lasting) as error:  # ValueError: a zero byte in the name
+    except (OSError, ValueError, PermanentError) as error:  # ValueError: a zero byte in the name
         return row.reject("unreadable", f"{image[:200]!r}: {error}")
 
 

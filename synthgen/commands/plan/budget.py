@@ -31,7 +31,7 @@ class UncappedPlan:
 
     def cost(self, settings: PlanConfig, share: float) -> float:
         """Return the cost of the questions that remain at a share."""
-        remaining = quotas.passing(settings.model_copy(update={"share": share}), self.candidates)
+        remaining = quotas.quota_mask(settings.model_copy(update={"share": share}), self.candidates)
         return float(self.costs[remaining].sum())
 
 
@@ -51,9 +51,9 @@ def draw_uncapped(folder: RunFolder, job: Job, cost_of: Callable[[Kind], float])
         rows = partition.assignments
         places = np.array([place_of[path] for path in rows.column("type").to_pylist()], dtype=np.int16)
         is_planned = np.arange(rows.num_rows) < partition.diff.kept.num_rows
-        drawn.append(quotas.Drawn(places, quotas.keys_of(job.pipeline.plan.seed, rows), is_planned))
+        drawn.append(quotas.DrawnQuestions(places, quotas.keys_of(job.pipeline.plan.seed, rows), is_planned))
         costs.append(np.where(partition.is_asked, 0.0, [cost_of(kind) for kind in kinds_of(rows)]))
-    return UncappedPlan(quotas.Candidates(types, quotas.together(drawn), {}), np.concatenate(costs))
+    return UncappedPlan(quotas.Candidates(types, quotas.concatenate(drawn), {}), np.concatenate(costs))
 
 
 def with_plan(folder: RunFolder, job: Job, **settings: object) -> Job:

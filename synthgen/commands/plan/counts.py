@@ -60,7 +60,7 @@ class PartitionCounts:
 def count(folder: RunFolder, job: Job, with_rules: bool = False) -> QuestionCounts:
     """Count the questions of a job's plan, and by rule if that is wanted."""
     counts, context = QuestionCounts(), plan.context_of(job)
-    inputs, log = Inputs.of(folder, context.taggers), folder.log(GENERATE)
+    inputs, log = Inputs.from_folder(folder, context.taggers), folder.log(GENERATE)
     for partition in count_partitions(folder, job):
         diff, assignments = partition.diff, partition.assignments
         counts.outcomes.update(diff.outcomes)
@@ -70,9 +70,9 @@ def count(folder: RunFolder, job: Job, with_rules: bool = False) -> QuestionCoun
         scored = scored_pairs(generate.context_of(job), log, diff.name)
         counts.unscored.update(name for row in partition.asked for name in missing_scores(row, scored))
         if with_rules:
-            askers = dry_run.Askers(inputs, context.rules, diff.name)
+            askers = dry_run.RuleCounter(inputs, context.rules, diff.name)
             for change, rows in (("added", diff.added), ("gone", diff.gone), ("kept", diff.kept)):
-                counts.rules.setdefault(change, Counter()).update(askers.of(rows))
+                counts.rules.setdefault(change, Counter()).update(askers.count(rows))
     return counts
 
 
@@ -80,7 +80,7 @@ def count_partitions(folder: RunFolder, job: Job) -> Iterator[PartitionCounts]:
     """Yield each partition as it would be planned."""
     context = generate.context_of(job)
     recipes = context.recipes()
-    for diff in dry_run.parts(folder, plan.context_of(job)):
+    for diff in dry_run.partition_diffs(folder, plan.context_of(job)):
         assignments = pa.concat_tables([diff.kept, diff.added])
         rows = folder.table(GENERATE, diff.name, "pairs", OUTCOMES).to_pylist()
         outcome_of = {row["assignment_id"]: row for row in rows}

@@ -62,7 +62,7 @@ def load(job: Job) -> Profile | None:
 
 def _samples(folder: RunFolder, job: Job, most: int) -> list[ProfileSample]:
     """Return planned images drawn evenly from all, each with its questions."""
-    inputs = Inputs.of(folder, job.pipeline.tag.taggers)
+    inputs = Inputs.from_folder(folder, job.pipeline.tag.taggers)
     drawn = _draw_images(folder, job, most)
     images: dict[str, dict[str, Any]] = {}
     for name in {image.partition for image in drawn}:
@@ -75,7 +75,7 @@ def _samples(folder: RunFolder, job: Job, most: int) -> list[ProfileSample]:
 
 def _draw_images(folder: RunFolder, job: Job, most: int) -> list[DrawnImage]:
     context, drawn = plan.context_of(job), list[DrawnImage]()
-    for part in dry_run.parts(folder, context):
+    for part in dry_run.partition_diffs(folder, context):
         assignments: dict[str, list[dict[str, Any]]] = {}
         for row in pa.concat_tables([part.kept, part.added]).to_pylist():
             assignments.setdefault(row["object_id"], []).append(row)

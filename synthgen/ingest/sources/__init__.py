@@ -8,16 +8,16 @@ data is data.
 
 from synthgen.ingest.sources.fetch import GONE, ObjectRef, read_objects, ref_of
 from synthgen.ingest.sources.listing import Listed, is_inside_source, list_objects, open_listing
-from synthgen.store.remote import shown
+from synthgen.store.remote import display_uri
 
 __all__ = [
     "GONE",
     "Listed",
     "ObjectRef",
+    "display_uri",
     "is_inside_source",
     "list_objects",
     "open_listing",
     "read_objects",
     "ref_of",
-    "shown",
 ]

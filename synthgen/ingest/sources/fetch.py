@@ -20,7 +20,7 @@ from synthgen.config.pipeline import ImagesConfig, SourceConfig
 from synthgen.errors import Failure
 from synthgen.ingest.sources import http_client, parquet, url_list
 from synthgen.ingest.sources.location import STORES, filesystem, local_version, open_regular, split_uri, version_of
-from synthgen.store.remote import patiently, shown_error
+from synthgen.store.remote import error_text, with_retries
 
 THREADS = 10  # as many connections as s3fs opens
 BUFFER_BYTES = 256 * 2**20
@@ -109,12 +109,12 @@ def _run(task: _Task, outlet: "_Outlet") -> None:
             missing[ref] -= 1
 
     try:
-        patiently(read_missing)
+        with_retries(read_missing)
     except _Closed:
         return
     except Exception as error:
         outlet.release(reserved)
-        detail = GONE if isinstance(error, FileNotFoundError) else shown_error(error)
+        detail = GONE if isinstance(error, FileNotFoundError) else error_text(error)
         for ref in missing.elements():
             outlet.put((ref, Failure("unreadable", detail)), 0)
 

@@ -23,7 +23,7 @@ from urllib.parse import quote, urljoin, urlsplit
 import httpcore
 
 from synthgen.errors import one_line
-from synthgen.store.remote import Lasting
+from synthgen.store.remote import PermanentError
 
 REDIRECTS = 4
 CONNECT_SECONDS = 10.0  # for one address
@@ -44,11 +44,11 @@ _deadline: ContextVar[float] = ContextVar("deadline")  # monotonic time at which
 _opening = threading.Lock()
 
 
-class UrlRefused(Lasting):
+class UrlRefused(PermanentError):
     """A URL that is not fetched, and why."""
 
 
-class TooLarge(Lasting):
+class TooLarge(PermanentError):
     """More bytes than the limit."""
 
 
@@ -78,7 +78,7 @@ def fetch(url: str, hosts: Sequence[str], max_bytes: int) -> bytes:
     Raises:
         UrlRefused: The URL, an address of its host or a redirect is not allowed.
         TooLarge: There are more than `max_bytes`.
-        Lasting: The server answers with an error that another attempt would meet again.
+        PermanentError: The server answers with an error that another attempt would meet again.
         OSError: The fetch failed; another attempt may succeed.
     """
     for _ in range(REDIRECTS + 1):
@@ -226,7 +226,7 @@ def _read_body(response: httpcore.Response, max_bytes: int) -> bytes:
     if response.status != 200:
         _skip_body(response)
         message = f"HTTP {response.status}"
-        raise OSError(message) if response.status in PASSING or response.status >= 500 else Lasting(message)
+        raise OSError(message) if response.status in PASSING or response.status >= 500 else PermanentError(message)
     length = int(_header(response, b"content-length") or 0)
     if length > max_bytes:
         raise TooLarge(f"{length:,} bytes; the limit is {max_bytes:,}")

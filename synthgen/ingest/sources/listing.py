@@ -27,7 +27,7 @@ from synthgen.ingest.sources.location import (
     split_uri,
 )
 from synthgen.ingest.sources.walk import FileEntry, can_hold_matches, walk
-from synthgen.store.remote import Lasting, patiently, shown_error, told
+from synthgen.store.remote import PermanentError, error_text, store_errors, with_retries
 
 log = logging.getLogger(__name__)
 SIDECAR_BYTES = 2**20
@@ -122,7 +122,7 @@ def _rows(location: Location, fs: Any, file: FileEntry, source: SourceConfig) ->
 
 def _explain_errors(location: Location, objects: Iterator[Listed]) -> Iterator[Listed]:
     """Yield the objects; the store's errors become messages for the user."""
-    with told(location.uri, "listing"):
+    with store_errors(location.uri, "listing"):
         yield from objects
 
 
@@ -141,14 +141,14 @@ def _sidecar(fs: Any, suffix: str, listed: Listed) -> str | None:
         return None
     beside = os.path.splitext(split_uri(listed.uri)[1])[0] + suffix  # noqa: PTH122 (a store's path is no local path)
     try:
-        data = _local_start(beside) if fs is None else patiently(lambda: _store_start(fs, beside))
+        data = _local_start(beside) if fs is None else with_retries(lambda: _store_start(fs, beside))
         if len(data) > SIDECAR_BYTES:
             raise ValueError(f"more than {SIDECAR_BYTES:,} bytes")
         return json.dumps(json.loads(data), ensure_ascii=False, separators=(",", ":"))
     except FileNotFoundError:
         return None
-    except (ValueError, OSError, RecursionError, Lasting) as error:
-        return json.dumps({"sidecar_unreadable": shown_error(error)})
+    except (ValueError, OSError, RecursionError, PermanentError) as error:
+        return json.dumps({"sidecar_unreadable": error_text(error)})
 
 
 def _local_start(path: str) -> bytes:

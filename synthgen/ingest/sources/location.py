@@ -16,7 +16,7 @@ import fsspec
 from fsspec.utils import glob_translate
 
 from synthgen.errors import UserMistake
-from synthgen.store.remote import Lasting, lacks_package, shown, told_of_path
+from synthgen.store.remote import PermanentError, display_uri, missing_package, path_errors
 
 STORES = ("s3", "gs")  # object stores; a local path needs no protocol
 SAME = {"s3a": "s3", "gcs": "gs"}  # other names of a store
@@ -62,7 +62,7 @@ def filesystem(protocol: str) -> Any:
     try:
         return fsspec.filesystem(protocol, use_listings_cache=False)
     except ImportError as error:
-        raise lacks_package(protocol) from error
+        raise missing_package(protocol) from error
 
 
 def split_uri(uri: str) -> tuple[str, str]:
@@ -95,7 +95,7 @@ def open_regular(path: str) -> BinaryIO:
     file = open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")  # noqa: PTH123, SIM115
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
-        raise Lasting("not a regular file")
+        raise PermanentError("not a regular file")
     return file
 
 
@@ -115,16 +115,16 @@ def local_version(status: os.stat_result) -> str:
 def _store_location(uri: str) -> Location:
     protocol, path = split_folder(uri)
     if protocol not in STORES:
-        raise UserMistake(f"{shown(uri)}: {protocol}:// is not a source of images; {USAGE}")
+        raise UserMistake(f"{display_uri(uri)}: {protocol}:// is not a source of images; {USAGE}")
     root, pattern = _split_glob(path)
     if not root:
-        raise UserMistake(f"{shown(uri)}: names no bucket; write {protocol}://bucket/prefix")
-    return Location(shown(uri), protocol, root, pattern)
+        raise UserMistake(f"{display_uri(uri)}: names no bucket; write {protocol}://bucket/prefix")
+    return Location(display_uri(uri), protocol, root, pattern)
 
 
 def _local_location(uri: str) -> Location:
     typed = split_uri(uri)[1]
-    with told_of_path(typed):
+    with path_errors(typed):
         # Links stay: the user's name for a folder is its identity.
         path = os.path.abspath(Path(typed).expanduser())  # noqa: PTH100
         root, pattern = (path, None) if Path(path).exists() else _split_glob(path)

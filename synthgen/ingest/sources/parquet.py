@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from synthgen.config.pipeline import SourceConfig
 from synthgen.errors import Failure, UserMistake, nearest
 from synthgen.ingest.sources.location import local_version, open_regular, split_uri, version_of
-from synthgen.store.remote import HOPELESS, Lasting, attempts, shown_error
+from synthgen.store.remote import PERMANENT, PermanentError, attempts, error_text
 
 BATCH_BYTES = 2**23  # read at once, one row at least
 BATCH_ROWS = 1024  # read at once, at most
@@ -27,7 +27,7 @@ META_ROWS = 1024
 Cell = bytes | None | Failure  # an image, no image in this row, or why the row cannot be read
 
 
-class NotParquet(Lasting):
+class NotParquet(PermanentError):
     """The file cannot be read as Parquet."""
 
 
@@ -51,7 +51,7 @@ def list_rows(uri: str, fs: Any, source: SourceConfig) -> Iterator[tuple[int, st
                     yield row, meta
                     done = row + 1
             return
-        except (UserMistake, *HOPELESS):
+        except (UserMistake, *PERMANENT):
             raise
         except Exception:
             if is_last:
@@ -96,7 +96,7 @@ def _try_group(file: pq.ParquetFile, group: int, column: str, rows: list[int]) -
             return
         except Exception as error:
             if is_last:
-                failure = Failure("part_unreadable", f"row group {group}: {shown_error(error)}")
+                failure = Failure("part_unreadable", f"row group {group}: {error_text(error)}")
                 yield from ((row, failure) for row in rows)
 
 
@@ -115,7 +115,7 @@ def _group_cells(file: pq.ParquetFile, group: int, column: str, rows: list[int])
         if row is None:
             return
         first += len(batch)
-    raise Lasting("the row group ends before its last row")
+    raise PermanentError("the row group ends before its last row")
 
 
 @contextlib.contextmanager

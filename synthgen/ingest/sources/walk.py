@@ -19,7 +19,7 @@ from typing import Any
 from fsspec.utils import glob_translate
 
 from synthgen.ingest.sources.location import WILDCARD, Location, local_version, version_of
-from synthgen.store.remote import patiently
+from synthgen.store.remote import with_retries
 
 log = logging.getLogger(__name__)
 PAGE = 1000  # keys; S3 gives no more at once
@@ -76,7 +76,7 @@ def _all_files(location: Location, fs: Any) -> Iterator[FileEntry]:
             status = Path(location.root).stat()
             return iter([FileEntry(location.root, status.st_size, local_version(status))])
         return _walk_folders(location, _local_entries)
-    info = patiently(lambda: fs.info(location.root))
+    info = with_retries(lambda: fs.info(location.root))
     if info["type"] == "file":
         return iter([FileEntry(location.root, info.get("size"), version_of(info))])
     return _walk_folders(location, lambda folder: _store_entries(fs, folder))
@@ -100,7 +100,7 @@ def _s3_files(fs: Any, location: Location) -> Iterator[FileEntry]:
 
 
 def _s3_page(fs: Any, bucket: str, query: dict[str, Any]) -> dict[str, Any]:
-    page: dict[str, Any] = patiently(lambda: fs.call_s3("list_objects_v2", Bucket=bucket, **query))
+    page: dict[str, Any] = with_retries(lambda: fs.call_s3("list_objects_v2", Bucket=bucket, **query))
     return page
 
 
@@ -155,7 +155,7 @@ def _local_file(path: str) -> FileEntry | None:
 
 def _store_entries(fs: Any, folder: str) -> Iterator[_Entry]:
     entries = []
-    for info in patiently(lambda: fs.ls(folder, detail=True)):
+    for info in with_retries(lambda: fs.ls(folder, detail=True)):
         path = str(info["name"]).rstrip("/")
         if path != folder:
             is_folder = info["type"] == "directory"

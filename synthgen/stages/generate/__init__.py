@@ -1,8 +1,8 @@
 """Stage generate: a conversation about each planned image becomes pairs and scores.
 
 Workers hold the engine and run many conversations at once. `todo` knows from commits what is pending, `context` hashes
-everything that shapes a pair, `conversation` and `scoring` make the calls about one image, and `profiling` measures on a
-few images what a question costs.
+everything that shapes a pair, `conversation` and `scoring` make the calls about one image, and `profiling` measures on
+a few images what a question costs.
 """
 
 import time

@@ -1,7 +1,7 @@
-"""Who may start a conversation: as many as the KV cache has room for, with no more decoded images than the host does.
+"""The limit on the decoded images that conversations hold in host memory.
 
-Comes in: decoded images. Goes out: places, given back when a conversation ends. The bytes are counted as Pillow holds them; a
-single image larger than the whole budget goes alone, since its size is limited already (`images.model_pixels`).
+Bytes are counted as Pillow holds them. An image larger than the whole limit is admitted alone, because its size is
+limited already (`images.model_pixels`).
 """
 
 import asyncio
@@ -12,12 +12,12 @@ from synthgen.ingest.images.shared_memory import BYTES_PER_PIXEL
 
 
 def image_bytes(image: Image) -> int:
-    """What a decoded image takes."""
+    """Return the bytes that Pillow holds for a decoded image."""
     return image.width * image.height * BYTES_PER_PIXEL
 
 
 class HostBudget:
-    """Bytes of decoded images in flight."""
+    """The bytes of decoded images in flight, which wait for each other beyond a limit."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -25,13 +25,13 @@ class HostBudget:
         self._changed = asyncio.Condition()
 
     async def take(self, size: int) -> None:
-        """Waits until there is room."""
+        """Wait until there is room for `size` bytes, and take it."""
         async with self._changed:
             await self._changed.wait_for(lambda: not self._used or self._used + size <= self._limit)
             self._used += size
 
     async def give(self, size: int) -> None:
-        """Gives room back."""
+        """Give `size` bytes back."""
         async with self._changed:
             self._used -= size
             self._changed.notify_all()

@@ -1,10 +1,10 @@
-"""A short profile of an engine: what a question of each type and form takes of it.
+"""Measures the cost of a question by type and form, with the real engine on a few images, for `synth plan --profile`.
 
-Comes in: some images with their assignments. Goes out: a Profile. The conversations are those of a run, through the same
-worker and the same engine, scores and all; only nothing is written. The first image warms the engine up and is not counted.
-A pair's own tokens are known; those of its scoring calls are shared out over the pairs, evenly for what was read and by the
-length of the answer for what was written. The time that passed is shared out by how long each question's calls took. Questions
-that failed for what another try may mend bear their part and are then left out: they do not say what an answered one takes.
+The conversations are those of a run, with the same worker, engine and scores; nothing is written. The first image warms
+the engine up and is not counted. The tokens of a pair's own calls are known. Those of its scoring calls are divided
+among the pairs: prompt tokens evenly, output tokens by the length of the answers. Elapsed time is divided by the time
+that the calls of each question took. Questions that failed for a reason that a retry can remove take their share and
+are then left out, because they do not show the cost of an answered one.
 """
 
 import time
@@ -34,7 +34,10 @@ class ProfileSample:
 
 @dataclass(frozen=True)
 class QuestionCost:
-    """What one question took, its scores included; seconds are of the whole engine, while others were served beside it."""
+    """The cost of one question with its scores.
+
+    Seconds are those of the whole engine, which serves other calls at the same time.
+    """
 
     type: str
     form: str
@@ -46,7 +49,7 @@ class QuestionCost:
 
 @dataclass(frozen=True)
 class Profile:
-    """What was measured."""
+    """The costs of some questions, and how the engine served them."""
 
     images: int
     calls: int
@@ -55,13 +58,14 @@ class Profile:
     seconds: float  # of all questions together
     questions: tuple[QuestionCost, ...]
     failed_calls: int = 0
-    left_out: int = 0  # questions that failed for what another try may mend
+    left_out: int = 0  # questions that failed for a reason that a retry can remove
 
 
 async def measure(given: tuple[GenerateContext, Sequence[ProfileSample]]) -> Profile:
-    """Asks about the samples, in the actor; the first of them to warm up, unless it is the only one.
+    """Ask about the samples in the actor; the first only warms the engine up, unless there is no other.
 
-    Raises JobFailing if every question failed for what another try may mend.
+    Raises:
+        JobFailing: Every question failed for a reason that a retry can remove.
     """
     context, samples = given
     began = time.perf_counter()
@@ -79,14 +83,16 @@ async def measure(given: tuple[GenerateContext, Sequence[ProfileSample]]) -> Pro
     shares = zip(rows, shared_out(rows, totals, seconds), strict=True)
     questions = tuple(share for row, share in shares if row["reason"] not in RETRIED_REASONS)
     if not questions:
-        told = f"--profile: each of {len(rows)} questions failed, the first as {rows[0]['reason']}: {rows[0]['detail']}"
-        raise JobFailing(f"{told}; nothing was measured, so mend the cause and profile again")
+        message = (
+            f"--profile: each of {len(rows)} questions failed, the first as {rows[0]['reason']}: {rows[0]['detail']}"
+        )
+        raise JobFailing(f"{message}; nothing was measured; remove the cause and profile again")
     failed, left_out = sum(reply.failure is not None for reply in replies), len(rows) - len(questions)
     return Profile(len(counted), len(replies), worker.room, started - began, seconds, questions, failed, left_out)
 
 
 def shared_out(rows: Sequence[Row], totals: Mapping[str, float], seconds: float) -> list[QuestionCost]:
-    """What each question took; the parts add up to the totals and the seconds."""
+    """Return the cost of each question; together they add up to the totals and the seconds."""
     pairs = [row["outcome"] == "pair" for row in rows]
     evenly = [is_pair / max(sum(pairs), 1) for is_pair in pairs]
     by_length, by_time = (_parts([row[name] for row in rows]) for name in ("output_tokens", "seconds"))

@@ -176,7 +176,10 @@ def _scored(context: GenerateContext, log: CommitLog, partition: str, name: str,
 
 
 def _unused_attempt(task: Task) -> int:
-    """Return an attempt that no emptied row can have had, or two texts would have one id: a revision adds at most one."""
+    """Return an attempt that no emptied row can have had, so that no two texts share an id.
+
+    A revision adds at most one.
+    """
     commits = task.inputs[GENERATE.folder].partitions.get(task.partition, ())
     emptied = [
         commit.receipt.revision

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from synthgen.engines import Engine, Request, open_engine
 from synthgen.engines.watchdog import WatchedEngine
 from synthgen.errors import Failure
+from synthgen.ingest import load
 from synthgen.ingest.images import Decoded, DecoderPool
-from synthgen.ingest.load import load_images
 from synthgen.ingest.sources import ref_of
 from synthgen.stages.generate import conversation
 from synthgen.stages.generate.admission import HostBudget, image_bytes
@@ -151,7 +151,7 @@ class GenerateWorker:
                 self._counters[name] += row[name]
 
     def _failed(self, image: PendingImage, failure: Failure) -> Outcome:
-        """Return the rows of an image that cannot be asked about: one an assignment, and one a score that is pending."""
+        """Return the rows of an image that cannot be asked about: one per assignment and one per pending score."""
         rows = failed_rows(image.assignments, failure.reason, failure.detail)
         outcome = Outcome(rows, _unscored(image, f"{failure.reason}: {failure.detail}"))
         self._count(outcome)
@@ -173,14 +173,8 @@ class GenerateWorker:
     def _load(self, pending: Pending, put: Callable[[str, Loaded], None]) -> None:
         refs = [ref_of(image.row) for image in pending.images.values()]
         image_ids = {object_id: image.row["image_id"] for object_id, image in pending.images.items()}
-        for loaded in load_images(refs, self._context.source, self._decoder, expected_ids=image_ids):
-            image = loaded.image
-            if isinstance(image, Failure):
-                is_changed = image.reason == "changed"
-                image = (
-                    Failure("image_changed", image.detail) if is_changed else Failure("image_unreadable", str(image))
-                )
-            put(loaded.object_id, image)
+        for loaded in load.load_images(refs, self._context.source, self._decoder, expected_ids=image_ids):
+            put(loaded.object_id, _asking_failure(loaded) if isinstance(loaded.image, Failure) else loaded.image)
 
     async def _places_for(self, first: Decoded) -> asyncio.Semaphore:
         """Return the places for conversations: measured once, with the first image, by its share of the KV cache."""
@@ -220,6 +214,15 @@ class GenerateWorker:
         reads = task.inputs[PLAN.folder].digests(PLAN, [task.partition]) if run.is_whole else {}
         counts = count_changes(self._context, task, run.pending, run.outcomes)
         return Receipt(task.partition, task.revision, parts, counts, reads, task.epoch)
+
+
+def _asking_failure(loaded: load.LoadedImage) -> Failure:
+    """Return why an image cannot be asked about, as one of FAILURE_REASONS; of a fetch, the detail stays as it was."""
+    failure = loaded.image
+    assert isinstance(failure, Failure)
+    if failure.reason == "changed":
+        return Failure("image_changed", failure.detail)
+    return Failure("image_unreadable", str(failure) if loaded.image_id else failure.detail)
 
 
 def _unscored(image: PendingImage, reason: str) -> dict[str, list[Row]]:

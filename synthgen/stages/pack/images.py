@@ -50,6 +50,7 @@ def with_images(
         }
         found |= _fetched(context, [sample for sample in some if sample.image_id not in found])
         yield from ((sample, found[sample.image_id]) for sample in some)
+        found.clear()  # before the next ones are read
 
 
 def _fetched(context: PackContext, samples: Sequence[Sample]) -> dict[str, Embedded | Failure]:
@@ -88,6 +89,7 @@ class _Held:
     def find(self, image: str) -> Embedded | None:
         """The image, if it is here or in a file further on."""
         while image in self._ids and image not in self._rows:
+            self._file, self._rows = None, {}  # before the next one is read
             try:
                 self._file = next(self._files)
                 self._rows = {one: row for row, one in enumerate(self._file.column("image_id").to_pylist())}

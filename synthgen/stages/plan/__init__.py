@@ -1,8 +1,8 @@
-"""Stage plan: tagged images become questions to be asked, before any model is started.
+"""Stage plan: decide which questions each tagged image is asked, before any model is started.
 
-`inputs` reads what is tagged, `duplicates` finds duplicates over all images at once, `epochs` fixes what is planned next
-and with which numbers, `assign` draws the questions of an image, `draft` does so for a partition, `quotas` thins them out,
-and `plan` writes each partition. What was planned before stays planned.
+`inputs` reads the tagged images, `duplicates` compares all of them at once, and `epochs` fixes what is planned next and
+the numbers it is drawn with. `assign` draws the questions of images, `draft` does so for a partition, `quotas` limits
+their number, and `plan` writes each partition. Questions that are planned already stay planned.
 """
 
 from collections.abc import Iterable, Iterator
@@ -17,7 +17,7 @@ __all__ = ["Assigner", "Inputs", "PlanContext", "context_of", "pending", "plan_t
 
 
 def pending(run: StageRun) -> Iterator[PlanTask]:
-    """Yield the partitions that are tagged and not planned, and those that the change of the run touches."""
+    """Yield the partitions that are tagged and not planned, and those that the change of the run affects."""
     return tasks_of(run.folder, context_of(run.job), run.change)
 
 

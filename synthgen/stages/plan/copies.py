@@ -1,7 +1,7 @@
-"""Where else the bytes of planned images are.
+"""The places of images whose bytes the source has more than once.
 
-Comes in: a survey. Goes out: for an object of a partition the places of its copies, wherever they were listed. All copies are looked
-up once, in the order of the listing, and set aside on local disk by the partition of what stands for them.
+All copies are looked up once, in the order of the listing, and spilled to local disk by the partition of the object
+that represents them, which can be any partition.
 """
 
 import tempfile
@@ -17,39 +17,40 @@ from synthgen.stages.plan.duplicates import SAME_BYTES, DuplicateSurvey
 from synthgen.stages.plan.inputs import Inputs
 from synthgen.store.spill import Spill
 
-COPIES = pa.schema([("bucket", pa.int32()), ("place", pa.int64()), ("uri", pa.string())])
+COPIES = pa.schema([("bucket", pa.int32()), ("index", pa.int64()), ("uri", pa.string())])
 
 
 class Copies(AbstractContextManager["Copies"]):
-    """The copies of what is planned in some partitions."""
+    """The copies of the objects of some partitions, on disk until the block ends."""
 
     def __init__(self, inputs: Inputs, survey: DuplicateSurvey, partitions: Collection[str]) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="synth-copies-")
         self._spill = Spill(Path(self._folder.name) / "copies")
-        self._number = {name: number for number, name in enumerate(survey.places)}
+        self._bucket = {name: number for number, name in enumerate(survey.spans)}
         self._fill(inputs, survey, partitions)
 
-    def of(self, partition: str) -> dict[int, list[str]]:
-        """Place of each object of a partition that has copies → where else its bytes are."""
-        rows, found = self._spill.read(self._number[partition], COPIES), dict[int, list[str]]()
-        for place, uri in zip(rows.column("place").to_pylist(), rows.column("uri").to_pylist(), strict=True):
-            found.setdefault(place, []).append(uri)
-        return found
+    def uris(self, partition: str) -> dict[int, list[str]]:
+        """Return, by the survey's index of an object of a partition, the places of its copies."""
+        rows = self._spill.read(self._bucket[partition], COPIES)
+        uris: dict[int, list[str]] = {}
+        for index, uri in zip(rows.column("index").to_pylist(), rows.column("uri").to_pylist(), strict=True):
+            uris.setdefault(index, []).append(uri)
+        return uris
 
     def _fill(self, inputs: Inputs, survey: DuplicateSurvey, partitions: Collection[str]) -> None:
-        ends = np.array([span.stop for span in survey.places.values()])
-        is_wanted = np.isin(list(survey.places), list(partitions))
-        for name, span in survey.places.items():
+        ends = np.array([span.stop for span in survey.spans.values()])
+        is_wanted = np.isin(list(survey.spans), list(partitions))
+        for name, span in survey.spans.items():
             copies = span.start + np.flatnonzero(survey.outcome[span] == SAME_BYTES)
-            buckets = np.searchsorted(ends, survey.stands_for[copies], side="right")
+            buckets = np.searchsorted(ends, survey.representative[copies], side="right")
             copies, buckets = copies[is_wanted[buckets]], buckets[is_wanted[buckets]]
             if not len(copies):
                 continue
-            where = inputs.places(name, pa.chunked_array([[survey.object_id(place) for place in copies]])).to_pylist()
-            uris = [row["uri"] if row["row"] is None else f"{row['uri']}#{row['row']}" for row in where]
-            self._spill.add(
-                pa.table([buckets.astype(np.int32), np.asarray(survey.stands_for[copies]), uris], schema=COPIES)
-            )
+            object_ids = pa.chunked_array([[survey.object_id(index) for index in copies]])
+            locations = inputs.locations(name, object_ids).to_pylist()
+            uris = [row["uri"] if row["row"] is None else f"{row['uri']}#{row['row']}" for row in locations]
+            represented_by = np.asarray(survey.representative[copies])
+            self._spill.add(pa.table([buckets.astype(np.int32), represented_by, uris], schema=COPIES))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -1,7 +1,7 @@
-"""A partition of the plan as an epoch would have it, before quotas: who is asked, what, and which of it is planned already.
+"""A draft of a partition: its assignments before quotas, next to those of the plan so far.
 
-Comes in: what the epoch is made from, and a Drawer. Goes out: a Draft. It is made twice where there are quotas: once to count
-what all partitions together would ask, once to write.
+Where there are quotas, every partition is drafted twice: once to count the questions of all partitions together, and
+once to write it.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from synthgen.stages.plan.assign import Assigner, subjects_of
+from synthgen.stages.plan.assign import Assigner, images_of
 from synthgen.stages.plan.duplicates import KEPT, DuplicateSurvey
 from synthgen.stages.plan.inputs import Inputs
 from synthgen.store import CommitLog, StageFolder
@@ -19,38 +19,54 @@ from synthgen.tables import PLAN
 
 
 @dataclass(frozen=True)
-class PlanState:
-    """What an epoch is made from."""
+class PlanSnapshot:
+    """Everything that an epoch reads.
+
+    Attributes:
+        log: The plan so far.
+        redraws: The plan so far is ignored.
+    """
 
     inputs: Inputs
     survey: DuplicateSurvey
-    log: CommitLog  # the plan so far
-    redraws: bool  # the plan so far counts for nothing
+    log: CommitLog
+    redraws: bool
 
 
 @dataclass(frozen=True)
 class Draft:
-    """A partition before quotas."""
+    """A partition before quotas.
 
-    objects: pa.Table  # of Inputs.objects
-    outcome: NDArray[np.int8]  # index into survey.OUTCOMES, an entry an object
+    Attributes:
+        objects: As of `Inputs.objects`.
+        outcome: Index into `duplicates.OUTCOMES`, (objects,) int8.
+        assignments: Every question that could be asked.
+        is_planned: Whether the plan so far has it, (assignments,) bool.
+        before: The assignments of the plan so far, retired ones too.
+        is_current: The partition was planned with the current settings, so no quota retires its assignments.
+    """
+
+    objects: pa.Table
+    outcome: NDArray[np.int8]
     assignments: pa.Table
-    is_planned: NDArray[np.bool_]  # an entry an assignment
-    before: pa.Table  # assignments of the plan so far, retired ones too
-    stands: bool  # what is planned is of today's settings: no quota takes it back
+    is_planned: NDArray[np.bool_]
+    before: pa.Table
+    is_current: bool
 
 
-def draft(state: PlanState, assigner: Assigner, partition: str) -> Draft:
-    """What a partition would be asked."""
-    objects, outcome = state.inputs.objects(partition), state.survey.outcome[state.survey.places[partition]]
-    assignments = assigner.draw_all(subjects_of(objects.filter(pa.array(outcome == KEPT))))
-    before = planned_before(state, partition)
+def draft(snapshot: PlanSnapshot, assigner: Assigner, partition: str) -> Draft:
+    """Draw the assignments of a partition."""
+    objects = snapshot.inputs.objects(partition)
+    outcome = snapshot.survey.outcome[snapshot.survey.spans[partition]]
+    assignments = assigner.draw_all(images_of(objects.filter(pa.array(outcome == KEPT))))
+    before = planned_before(snapshot, partition)
     live = before.filter(pc.invert(before.column("retired"))).column("assignment_id").combine_chunks()
-    is_planned = np.asarray(pc.is_in(assignments.column("assignment_id"), live))
-    stands = not state.redraws and state.log.fingerprint(partition, "assignments") == assigner.context.fingerprint
-    return Draft(objects, outcome, assignments, is_planned & (not state.redraws), before, stands)
+    is_planned = np.asarray(pc.is_in(assignments.column("assignment_id"), live)) & (not snapshot.redraws)
+    planned_with = snapshot.log.fingerprint(partition, "assignments")
+    is_current = not snapshot.redraws and planned_with == assigner.context.fingerprint
+    return Draft(objects, outcome, assignments, is_planned, before, is_current)
 
 
-def planned_before(state: PlanState, partition: str) -> pa.Table:
-    """The assignments of a partition in the plan so far."""
-    return StageFolder(state.inputs.out, PLAN).current(state.log, partition, "assignments")
+def planned_before(snapshot: PlanSnapshot, partition: str) -> pa.Table:
+    """Return the assignments of a partition in the plan so far."""
+    return StageFolder(snapshot.inputs.out, PLAN).current(snapshot.log, partition, "assignments")

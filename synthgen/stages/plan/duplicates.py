@@ -1,15 +1,12 @@
-"""What is a duplicate of what, over all tagged images at once.
+"""The survey of duplicates, over all tagged images at once: each object is kept, or another object represents it.
 
-Comes in: the ids, hashes and places of everything tagged, and what earlier epochs of the plan made of it. Goes out: for each
-object whether it is kept, or what stands for it. The newest version of a place counts; of equal or near images the first
-counts, and those that are planned already come before all others: so growth never takes back what is planned, whatever
-order partitions are tagged in. Of each object some hundred bytes are held, nothing of it as a string, and for many objects that
-in another process (survey_process.py).
+The newest version of a place counts. Of equal or near images the first counts, and images that are planned already come
+before all others; so growth never retires what is planned, in whatever order partitions are tagged. Memory holds about
+a hundred bytes of each object and no strings; a survey of many objects runs in another process (survey_process.py).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
 
 import numpy as np
 import pyarrow as pa
@@ -23,70 +20,82 @@ from synthgen.tables import PLAN, PLANNED_IMAGES, make_id
 
 OUTCOMES = ("kept", "same_bytes", "near_duplicate", "changed", "quarantined")  # kept: planned, unserved or over_quota
 KEPT, SAME_BYTES, NEAR_DUPLICATE, CHANGED, QUARANTINED = range(len(OUTCOMES))
-UNKNOWN = -1  # to earlier epochs
+UNKNOWN = -1  # the outcome of an object that no earlier epoch has
 BEFORE = pa.schema([PLANNED_IMAGES.field(name) for name in ("object_id", "outcome", "same_as")])
 
-Ids = NDArray[np.bytes_]  # the first 128 bits of an id, which are all of most ids
+Ids = NDArray[np.bytes_]  # the first 128 bits of ids, which are all bits of most ids
+Outcomes = NDArray[np.int8]  # indexes into OUTCOMES
 Indexes = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class DuplicateSurvey:
-    """Every tagged object by its place: partitions in order, then the order within; arrays have one entry an object."""
+    """Every tagged object, in the order of the partitions and within them; arrays have one entry for each.
 
-    places: Mapping[str, slice]  # of the objects of each partition
+    Attributes:
+        spans: Partition → the indexes of its objects.
+        representative: The index of the object that represents each object; itself if it is kept.
+        outdated: The partitions whose committed plan no longer agrees with the survey.
+    """
+
+    spans: Mapping[str, slice]
     object_ids: Ids
-    outcome: NDArray[np.int8]  # index into OUTCOMES
-    stands_for: Indexes  # place of the object that represents this one
-    overtaken: frozenset[str]  # partitions planned before of which that is no longer true
+    outcome: Outcomes
+    representative: Indexes
+    outdated: frozenset[str]
 
-    def object_id(self, place: int) -> str:
-        """The id of an object."""
-        return self.object_ids[place : place + 1].tobytes().hex()
+    def object_id(self, index: int) -> str:
+        """Return the id of an object."""
+        return self.object_ids[index : index + 1].tobytes().hex()
 
 
 @dataclass(frozen=True)
-class _Seen:
-    """Some objects: what is held of each."""
+class _Objects:
+    """The facts about some objects, one entry in each array for each.
+
+    Attributes:
+        places: Hashes of their uris and rows.
+        before: Their outcomes in the plan so far, or UNKNOWN.
+        same_as: The objects that represent them in the plan so far.
+    """
 
     object_ids: Ids
     image_ids: Ids
     places: Ids
     phashes: NDArray[np.uint64]
     is_tagged: NDArray[np.bool_]
-    before: NDArray[np.int8]  # its outcome in the plan so far
-    same_as: Ids  # what stood for it in the plan so far
+    before: Outcomes
+    same_as: Ids
 
 
 def survey_duplicates(inputs: Inputs, planned: CommitLog, bits: int) -> DuplicateSurvey:
-    """Reads what is needed of everything tagged, and settles what becomes of each object; `planned` is the plan so far."""
-    parts = {partition: _look_at(inputs, planned, partition) for partition in inputs.partitions}
+    """Survey every tagged object.
+
+    Args:
+        inputs: The listed and tagged objects.
+        planned: The plan so far.
+        bits: The perceptual hashes of near images differ in at most so many bits; below 0, none are near.
+    """
+    parts = {partition: _read_objects(inputs, planned, partition) for partition in inputs.partitions}
     ends = np.cumsum([len(part.object_ids) for part in parts.values()]).tolist()
-    places = {partition: slice(start, end) for partition, start, end in zip(parts, [0, *ends], ends, strict=False)}
-    seen = _Seen(*(np.concatenate([getattr(part, name) for part in parts.values()]) for name in _Seen.__annotations__))
+    spans = {partition: slice(start, end) for partition, start, end in zip(parts, [0, *ends], ends, strict=False)}
+    names = [field.name for field in fields(_Objects)]
+    objects = _Objects(*(np.concatenate([getattr(part, name) for part in parts.values()]) for name in names))
     del parts
-    outcome, stands_for = _settle(seen, bits)
-    return DuplicateSurvey(places, seen.object_ids, outcome, stands_for, _overtaken(seen, outcome, stands_for, places))
+    outcome, representative = _settle(objects, bits)
+    outdated = _outdated(objects, outcome, representative, spans)
+    return DuplicateSurvey(spans, objects.object_ids, outcome, representative, outdated)
 
 
-def _partition_of(places: Mapping[str, slice], some: Indexes) -> NDArray[np.str_]:
-    """The partitions of objects by their places."""
-    ends = [span.stop for span in places.values()]
-    return np.array(list(places))[np.searchsorted(ends, some, side="right")]
-
-
-def _look_at(inputs: Inputs, planned: CommitLog, partition: str) -> _Seen:
-    rows = inputs.seen(partition)
-    where = inputs.places(partition, rows.column("object_id"))
-    places = [
-        make_id(uri, str(row))
-        for uri, row in zip(where.column("uri").to_pylist(), where.column("row").to_pylist(), strict=True)
-    ]
-    before, same_as = _before(inputs.out, planned, partition, rows.column("object_id"))
-    return _Seen(
+def _read_objects(inputs: Inputs, planned: CommitLog, partition: str) -> _Objects:
+    rows = inputs.hashes(partition)
+    locations = inputs.locations(partition, rows.column("object_id"))
+    pairs = zip(locations.column("uri").to_pylist(), locations.column("row").to_pylist(), strict=True)
+    before, same_as = _read_plan(inputs.out, planned, partition, rows.column("object_id"))
+    return _Objects(
         _ids(rows.column("object_id").to_pylist()),
         _ids(rows.column("image_id").to_pylist()),
-        _ids(places),
+        _ids([make_id(uri, str(row)) for uri, row in pairs]),
         rows.column("phash").fill_null(0).to_numpy().astype(np.uint64),
         pc.equal(rows.column("outcome"), "tagged").to_numpy(),
         before,
@@ -94,59 +103,62 @@ def _look_at(inputs: Inputs, planned: CommitLog, partition: str) -> _Seen:
     )
 
 
-def _before(out: Folder, planned: CommitLog, partition: str, object_ids: Any) -> tuple[NDArray[np.int8], Ids]:
-    """What the plan so far made of these objects."""
+def _read_plan(out: Folder, planned: CommitLog, partition: str, object_ids: pa.ChunkedArray) -> tuple[Outcomes, Ids]:
+    """Return the outcomes of these objects in the plan so far, and the objects that represent them there."""
     if partition not in planned.partitions:
         return np.full(len(object_ids), UNKNOWN, np.int8), _ids([None] * len(object_ids))
     rows = StageFolder(out, PLAN).current(planned, partition, "images", BEFORE.names)
-    codes = pc.index_in(rows.column("outcome"), pa.array(["planned", *OUTCOMES[1:]])).fill_null(
-        KEPT
-    )  # so are unserved and over_quota
-    place = pc.index_in(object_ids, rows.column("object_id").combine_chunks())
-    return codes.take(place).fill_null(UNKNOWN).to_numpy().astype(np.int8), _ids(
-        rows.column("same_as").take(place).to_pylist()
-    )
+    codes = pc.index_in(rows.column("outcome"), pa.array(["planned", *OUTCOMES[1:]]))
+    codes = codes.fill_null(KEPT)  # unserved and over_quota
+    index = pc.index_in(object_ids, rows.column("object_id").combine_chunks())
+    before = codes.take(index).fill_null(UNKNOWN).to_numpy().astype(np.int8)
+    return before, _ids(rows.column("same_as").take(index).to_pylist())
 
 
 def _ids(ids: Sequence[str | None]) -> Ids:
-    return np.frombuffer(bytes.fromhex("".join((one or "0" * 32)[:32] for one in ids)), dtype="S16")
+    """Return hexadecimal ids as bytes; None becomes zeros."""
+    return np.frombuffer(bytes.fromhex("".join((key or "0" * 32)[:32] for key in ids)), dtype="S16")
 
 
-def _settle(seen: _Seen, bits: int) -> tuple[NDArray[np.int8], Indexes]:
-    """What becomes of each object, and what stands for it."""
-    outcome, stands_for = np.full(len(seen.object_ids), KEPT, np.int8), np.arange(len(seen.object_ids))
-    outcome[_superseded(seen.places)] = CHANGED
-    outcome[~seen.is_tagged] = QUARANTINED
-    left = np.flatnonzero(outcome == KEPT)
-    left = left[np.argsort(seen.before[left] != KEPT, kind="stable")]  # first what is planned already
-    _, first, inverse = np.unique(seen.image_ids[left], return_index=True, return_inverse=True)
-    stands_for[left] = left[first[inverse]]
-    outcome[left[stands_for[left] != left]] = SAME_BYTES
+def _settle(objects: _Objects, bits: int) -> tuple[Outcomes, Indexes]:
+    """Return the outcome of each object, and the index of the object that represents it."""
+    outcome = np.full(len(objects.object_ids), KEPT, np.int8)
+    representative = np.arange(len(objects.object_ids))
+    outcome[_is_superseded(objects.places)] = CHANGED
+    outcome[~objects.is_tagged] = QUARANTINED
+    rest = np.flatnonzero(outcome == KEPT)
+    rest = rest[np.argsort(objects.before[rest] != KEPT, kind="stable")]  # planned objects first
+    _, first, inverse = np.unique(objects.image_ids[rest], return_index=True, return_inverse=True)
+    representative[rest] = rest[first[inverse]]
+    outcome[rest[representative[rest] != rest]] = SAME_BYTES
     if bits >= 0:
-        left = left[outcome[left] == KEPT]
-        stands_for[left] = left[near_images(seen.phashes[left], bits)]
-        outcome[left[stands_for[left] != left]] = NEAR_DUPLICATE
-        # What has the bytes of a near duplicate is itself near to what represents that one, and is represented by it.
-        outcome[stands_for[stands_for] != stands_for] = NEAR_DUPLICATE
-        stands_for = stands_for[stands_for]
-    return outcome, stands_for
+        rest = rest[outcome[rest] == KEPT]
+        representative[rest] = rest[near_images(objects.phashes[rest], bits)]
+        outcome[rest[representative[rest] != rest]] = NEAR_DUPLICATE
+        # An object with the bytes of a near duplicate is near to the same image, which represents both.
+        outcome[representative[representative] != representative] = NEAR_DUPLICATE
+        representative = representative[representative]
+    return outcome, representative
 
 
-def _superseded(places: Ids) -> NDArray[np.bool_]:
-    """Whether a later object is a newer version at the same place."""
+def _is_superseded(places: Ids) -> NDArray[np.bool_]:
+    """Return whether a later object is a newer version at the same place, for each object."""
     _, last = np.unique(places[::-1], return_index=True)
     is_older = np.ones(len(places), bool)
     is_older[len(places) - 1 - last] = False
     return is_older
 
 
-def _overtaken(
-    seen: _Seen, outcome: NDArray[np.int8], stands_for: Indexes, places: Mapping[str, slice]
+def _outdated(
+    objects: _Objects, outcome: Outcomes, representative: Indexes, spans: Mapping[str, slice]
 ) -> frozenset[str]:
-    """The partitions in which an object has another outcome than the plan so far says, or is represented by one that is not kept."""
-    known = seen.before != UNKNOWN
-    differs = known & (seen.before != outcome)
-    doubtful = np.flatnonzero(known & ~differs & ((outcome == SAME_BYTES) | (outcome == NEAR_DUPLICATE)))
-    doubtful = doubtful[seen.object_ids[stands_for[doubtful]] != seen.same_as[doubtful]]
-    differs[doubtful] = ~np.isin(seen.same_as[doubtful], seen.object_ids[outcome == KEPT])
-    return frozenset(_partition_of(places, np.flatnonzero(differs)).tolist())
+    """Return the partitions whose plan has another outcome for an object, or a representative that is not kept."""
+    is_known = objects.before != UNKNOWN
+    differs = is_known & (objects.before != outcome)
+    is_duplicate = (outcome == SAME_BYTES) | (outcome == NEAR_DUPLICATE)
+    doubtful = np.flatnonzero(is_known & ~differs & is_duplicate)
+    doubtful = doubtful[objects.object_ids[representative[doubtful]] != objects.same_as[doubtful]]
+    differs[doubtful] = ~np.isin(objects.same_as[doubtful], objects.object_ids[outcome == KEPT])
+    ends = [span.stop for span in spans.values()]
+    partitions = np.searchsorted(ends, np.flatnonzero(differs), side="right")
+    return frozenset(np.array(list(spans))[partitions].tolist())

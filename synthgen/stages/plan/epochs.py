@@ -1,8 +1,8 @@
-"""What is planned next, and with which numbers: the records `2-planned/epochs/<n>.json`.
+"""The epochs of the plan: which partitions are planned next, and the numbers that they are drawn with.
 
-Comes in: the plan so far and what is tagged. Goes out: a Task. An epoch's record is written before any of its rows are drawn,
-once, and says which commits it covers and the numbers it draws with; so an epoch that was cut short continues to the same
-rows, seeing of the other stages just what it saw when it began.
+The record of an epoch, `2-planned/epochs/<n>.json`, is written once, before any of its rows are drawn. It names the
+commits that the epoch covers and the numbers that it draws with. So an epoch that was cut short continues to the same
+rows, from the same commits of the other stages.
 """
 
 import json
@@ -16,85 +16,105 @@ import pyarrow as pa
 from synthgen.errors import Damaged
 from synthgen.stages.contract import Change
 from synthgen.stages.plan import quotas
-from synthgen.stages.plan.assign import Assigner, PlanContext, PlannedImage, rarity_of, subjects_of
-from synthgen.stages.plan.draft import PlanState, draft, planned_before
+from synthgen.stages.plan.assign import Assigner, PlanContext, PlannedImage, images_of, rarity_of
+from synthgen.stages.plan.draft import PlanSnapshot, draft, planned_before
 from synthgen.stages.plan.duplicates import KEPT
 from synthgen.stages.plan.inputs import Inputs, Reads
 from synthgen.stages.plan.survey_process import survey_in_subprocess
 from synthgen.store import CommitLog, RunFolder, StageFolder
 from synthgen.tables import PLAN
 
-SAMPLED = 20_000  # images that balancing looks at, or a few more
+BALANCE_IMAGES = 20_000  # about as many images are read to balance a plan
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """The record of a plan epoch: partitions to plan, and the numbers to draw with."""
+    """The record of an epoch, with the names that it is stored by.
+
+    Attributes:
+        balance: The settings that the factors were computed for.
+        factors: Type → the factor on its weight.
+        reads: Partition → the commits that it is planned from.
+        rarity: Tag → how many times as many questions as usual an image of it is asked.
+        limits: The limits that share and caps come to.
+        redraws: The plan so far is ignored.
+    """
 
     number: int
     fingerprint: str
-    balance: Mapping[str, float]  # the settings that the factors were worked out for
-    factors: Mapping[str, float]  # instruction type → what its weight is multiplied by
-    reads: Mapping[str, Reads]  # partition → the commits that it is planned from
-    rarity: Mapping[str, float] = field(
-        default_factory=dict
-    )  # tag → how many times as many questions as usual it is worth
-    limits: quotas.Limits = field(default_factory=dict)  # what share and caps came to
+    balance: Mapping[str, float]
+    factors: Mapping[str, float]
+    reads: Mapping[str, Reads]
+    rarity: Mapping[str, float] = field(default_factory=dict)
+    limits: quotas.Limits = field(default_factory=dict)
     redraws: bool = False
 
 
 @dataclass(frozen=True)
 class EpochTask:
-    """An epoch to plan, or to finish."""
+    """An epoch to plan or to finish.
+
+    Attributes:
+        pending: The partitions without a commit of this epoch.
+    """
 
     epoch: Epoch
-    state: PlanState
-    pending: tuple[str, ...]  # partitions without a commit of this epoch
+    snapshot: PlanSnapshot
+    pending: tuple[str, ...]
 
     def assigner(self, context: PlanContext) -> Assigner:
-        """What draws by the epoch's numbers."""
+        """Return the assigner that draws by the epoch's numbers."""
         return Assigner(context, self.epoch.factors, self.epoch.rarity)
 
 
 def next_task(folder: RunFolder, context: PlanContext, change: Change) -> EpochTask | None:
-    """The epoch that was cut short, or a new one over what is new, recorded; None if there is nothing to plan."""
+    """Return the epoch that was cut short, or record a new one; None if there is nothing to plan."""
     stage = folder.stage(PLAN)
-    last = _last(stage)
-    # with other settings, or from what is no longer there, its rows cannot be drawn: what is left of it then belongs to the next epoch.
-    if last and last.fingerprint == context.fingerprint and (task := _cut_short(folder, context, last)):
+    latest = _latest(stage)
+    # With other settings, the rows of the latest epoch cannot be drawn; a new epoch then covers the rest of it.
+    if latest and latest.fingerprint == context.fingerprint and (task := _resume(folder, context, latest)):
         return task
-    task = proposed(folder, context, change)
+    task = propose(folder, context, change)
     if task is None:
         return None
     name = f"{task.epoch.number:06d}.json"
     stage.folder.child("epochs").create(name, json.dumps(asdict(task.epoch), indent=1).encode())
     if _read(stage, name) != task.epoch:
-        return next_task(folder, context, change)  # the last word of a driver that has lost its lease; it counts
+        return next_task(folder, context, change)  # a driver that lost its lease recorded this epoch late; it counts
     return task
 
 
-def _cut_short(folder: RunFolder, context: PlanContext, epoch: Epoch) -> EpochTask | None:
-    """What is left of an epoch, over what it saw when it began; None if nothing is, or if what it saw is no longer there."""
-    log, inputs = folder.log(PLAN), Inputs.of(folder, context.taggers)
-    if not (left := _left(log, epoch)):
+def _resume(folder: RunFolder, context: PlanContext, epoch: Epoch) -> EpochTask | None:
+    """Return the rest of an epoch, with the snapshot that it started from.
+
+    Returns:
+        None if nothing remains, or if a part of the snapshot no longer exists.
+    """
+    log, inputs = folder.log(PLAN), Inputs.from_folder(folder, context.taggers)
+    pending = _pending(log, epoch)
+    if not pending:
         return None
-    before = _until(log, epoch.number)
+    before = _log_before(log, epoch.number)
     reads = {**{name: _reads(before, name) for name in before.partitions}, **epoch.reads}
-    if inputs.outdates(reads):
+    if inputs.has_replaced(reads):
         return None
-    then = inputs.at(reads)
+    inputs = inputs.as_of(reads)
     try:
-        survey = survey_in_subprocess(then, before, context.settings.near_duplicates)
-    except (
-        Damaged
-    ):  # of the plan before this epoch, most likely, which the epoch has replaced; a new one looks at what counts now
-        return None
-    return EpochTask(epoch, PlanState(then, survey, log, epoch.redraws), left)
+        survey = survey_in_subprocess(inputs, before, context.settings.near_duplicates)
+    except Damaged:
+        return (
+            None  # most likely a file of the plan before, which this epoch has replaced; a new epoch does not read it
+        )
+    return EpochTask(epoch, PlanSnapshot(inputs, survey, log, epoch.redraws), pending)
 
 
-def proposed(folder: RunFolder, context: PlanContext, change: Change) -> EpochTask | None:
-    """A new epoch over what is tagged anew, over what `change` says beside it, and over what that touches; not recorded."""
-    log, inputs, last = folder.log(PLAN), Inputs.of(folder, context.taggers), _last(folder.stage(PLAN))
+def propose(folder: RunFolder, context: PlanContext, change: Change) -> EpochTask | None:
+    """Return a new epoch, without recording it.
+
+    It covers the partitions that were tagged since they were planned, those that `change` selects, and those that
+    either of them affects.
+    """
+    log, inputs, latest = folder.log(PLAN), Inputs.from_folder(folder, context.taggers), _latest(folder.stage(PLAN))
     reads = {name: inputs.reads(name) for name in inputs.partitions}
     wanted = {name for name in reads if change == "redraw" or _reads(log, name) != reads[name]}
     if change == "edit":
@@ -102,61 +122,65 @@ def proposed(folder: RunFolder, context: PlanContext, change: Change) -> EpochTa
     if not wanted:
         return None
     survey = survey_in_subprocess(inputs, log, context.settings.near_duplicates)
-    covered = tuple(name for name in reads if name in wanted | survey.overtaken)
-    state = PlanState(inputs, survey, log, change == "redraw")
+    covered = tuple(name for name in reads if name in wanted | survey.outdated)
+    snapshot = PlanSnapshot(inputs, survey, log, redraws=change == "redraw")
     balance = context.settings.balance.model_dump()
-    number = last.number + 1 if last else 1
-    epoch = Epoch(
-        number, context.fingerprint, balance, {}, {name: reads[name] for name in covered}, redraws=state.redraws
-    )
-    # Numbers once drawn with stay until they are edited, or every growth would move the draws of images planned long ago.
-    is_new = last is None or last.balance != balance or state.redraws
-    factors, rarity = _balanced(state, context, covered) if is_new or last is None else (last.factors, last.rarity)
-    task = EpochTask(replace(epoch, factors=factors, rarity=rarity), state, covered)
-    return replace(task, epoch=replace(task.epoch, limits=_limits(task, context)))
+    # Factors stay until their settings are edited: otherwise each growth would change the draws of all planned images.
+    if latest is None or latest.balance != balance or snapshot.redraws:
+        factors, rarity = _balance(snapshot, context, covered)
+    else:
+        factors, rarity = dict(latest.factors), dict(latest.rarity)
+    number = latest.number + 1 if latest else 1
+    covered_reads = {name: reads[name] for name in covered}
+    epoch = Epoch(number, context.fingerprint, balance, factors, covered_reads, rarity, redraws=snapshot.redraws)
+    task = EpochTask(epoch, snapshot, covered)
+    return replace(task, epoch=replace(epoch, limits=_limits(task, context)))
 
 
-def _balanced(
-    state: PlanState, context: PlanContext, covered: Sequence[str]
+def _balance(
+    snapshot: PlanSnapshot, context: PlanContext, covered: Sequence[str]
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """What balancing multiplies each type's weight by, and how rare each tag is, from kept images of evenly chosen partitions;
-    files are spread over partitions by hash, and a large Parquet file over many, so these are a fair sample."""
-    strength = context.settings.balance
+    """Return the factor on each type's weight, and the rarity of each tag.
+
+    They come from the kept images of evenly spaced partitions. Files are spread over partitions by hash, and a large
+    Parquet file over many, so these are a fair sample.
+    """
+    strength, survey = context.settings.balance, snapshot.survey
     if strength.types == 0 and strength.tags == 0:
         return {}, {}
-    some = covered[:: max(1, int((state.survey.outcome == KEPT).sum()) // SAMPLED)]
+    step = max(1, int((survey.outcome == KEPT).sum()) // BALANCE_IMAGES)
     kept: list[PlannedImage] = []
-    for name in some:
-        is_kept = state.survey.outcome[state.survey.places[name]] == KEPT
-        kept += subjects_of(state.inputs.objects(name).filter(pa.array(is_kept)))
+    for name in covered[::step]:
+        is_kept = survey.outcome[survey.spans[name]] == KEPT
+        kept += images_of(snapshot.inputs.objects(name).filter(pa.array(is_kept)))
     rarity = rarity_of(kept, strength.tags) if strength.tags else {}
-    return Assigner(context, {}, rarity).balanced(kept, strength.types) if strength.types else {}, rarity
+    factors = Assigner(context, {}, rarity).balance_factors(kept, strength.types) if strength.types else {}
+    return factors, rarity
 
 
 def _limits(task: EpochTask, context: PlanContext) -> dict[str, list[float]]:
-    """What share and caps come to: everything is drawn once to be counted."""
-    if not quotas.are_set(context.settings):
+    """Return the limits that share and caps come to; every question is drawn once to be counted."""
+    if not quotas.has_quotas(context.settings):
         return {}
-    types, assigner, parts, stays = tuple(context.types), task.assigner(context), [], Counter[str]()
-    place_of = {path: place for place, path in enumerate(types)}
+    types, assigner = tuple(context.types), task.assigner(context)
+    number_of = {path: number for number, path in enumerate(types)}
+    drawn, fixed = list[quotas.DrawnQuestions](), Counter[str]()
     for name in task.pending:
-        found = draft(task.state, assigner, name)
-        is_open = ~(found.is_planned & found.stands)
-        stays.update(found.assignments.filter(pa.array(~is_open)).column("type").to_pylist())
-        rows = found.assignments.filter(pa.array(is_open))
-        places = np.array([place_of[path] for path in rows.column("type").to_pylist()], dtype=np.int16)
-        parts.append(quotas.Drawn(places, quotas.keys_of(context.settings.seed, rows), found.is_planned[is_open]))
-    for name in set(task.state.log.partitions) - set(task.pending):
-        rows = planned_before(task.state, name)
-        stays.update(
-            path
-            for path, gone in zip(*(rows.column(one).to_pylist() for one in ("type", "retired")), strict=True)
-            if not gone
-        )
-    return quotas.limits_of(context.settings, quotas.Candidates(types, quotas.together(parts), stays))
+        part = draft(task.snapshot, assigner, name)
+        is_fixed = part.is_planned & part.is_current
+        fixed.update(part.assignments.filter(pa.array(is_fixed)).column("type").to_pylist())
+        rows = part.assignments.filter(pa.array(~is_fixed))
+        numbers = np.array([number_of[path] for path in rows.column("type").to_pylist()], dtype=np.int16)
+        keys = quotas.keys_of(context.settings.seed, rows)
+        drawn.append(quotas.DrawnQuestions(numbers, keys, part.is_planned[~is_fixed]))
+    for name in set(task.snapshot.log.partitions) - set(task.pending):
+        rows = planned_before(task.snapshot, name)
+        pairs = zip(rows.column("type").to_pylist(), rows.column("retired").to_pylist(), strict=True)
+        fixed.update(path for path, is_retired in pairs if not is_retired)
+    return quotas.limits_of(context.settings, quotas.Candidates(types, quotas.concatenate(drawn), fixed))
 
 
-def _last(stage: StageFolder) -> Epoch | None:
+def _latest(stage: StageFolder) -> Epoch | None:
     names = stage.folder.child("epochs").names(".json")
     return _read(stage, names[-1]) if names else None
 
@@ -167,24 +191,25 @@ def _read(stage: StageFolder, name: str) -> Epoch:
         return Epoch(**json.loads(folder.read(name)))
     except (ValueError, TypeError) as error:
         raise Damaged(
-            f"{folder.url}/{name}: is not the record of a plan epoch ({error}); no plan can go on without it"
+            f"{folder.url}/{name}: is not the record of a plan epoch ({error}); no plan can continue without it"
         ) from error
 
 
-def _left(log: CommitLog, epoch: Epoch) -> tuple[str, ...]:
-    """The partitions of an epoch that it has not committed."""
-    return tuple(name for name in epoch.reads if (latest := log.latest(name)) is None or latest.epoch < epoch.number)
+def _pending(log: CommitLog, epoch: Epoch) -> tuple[str, ...]:
+    """Return the partitions of an epoch that it has not committed."""
+    latest = {name: log.latest(name) for name in epoch.reads}
+    return tuple(name for name, commit in latest.items() if commit is None or commit.epoch < epoch.number)
 
 
-def _until(log: CommitLog, number: int) -> CommitLog:
-    """The plan as it was before an epoch."""
-    found = {
+def _log_before(log: CommitLog, number: int) -> CommitLog:
+    """Return the plan as it was before an epoch."""
+    earlier = {
         name: tuple(commit for commit in commits if commit.epoch < number) for name, commits in log.partitions.items()
     }
-    return CommitLog({name: commits for name, commits in found.items() if commits})
+    return CommitLog({name: commits for name, commits in earlier.items() if commits})
 
 
 def _reads(log: CommitLog, partition: str) -> Reads:
-    """What a partition was planned from; nothing if it never was."""
+    """Return the commits that a partition was planned from; none if it is not planned."""
     latest = log.latest(partition)
     return latest.receipt.reads if latest else {}

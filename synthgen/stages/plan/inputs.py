@@ -1,7 +1,6 @@
-"""What a plan is made from: the listed objects and what tagging found of them, a partition at a time.
+"""The inputs of a plan: listed objects and what tagging knows of them, as Arrow tables of one partition at a time.
 
-Comes in: the logs of `0-listed` and `1-tagged`. Goes out: Arrow tables, all of a partition's in one order, so that a number
-stands for an object. Embeddings are left where they are.
+All tables of a partition have one order, so that an index stands for an object. Embeddings are not read.
 """
 
 from collections.abc import Mapping
@@ -10,23 +9,24 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from synthgen.errors import Damaged
 from synthgen.store import CommitLog, Folder, RunFolder
 from synthgen.tables import IMAGES, LIST, OBJECTS, TAG, TAGS, StageSpec, columns_of, tags_table
 
 Reads = Mapping[str, str]  # `stage/partition.revision` → the digest of that commit
+Indexes = NDArray[np.int64]
 
-
-SEEN = columns_of(IMAGES, "object_id", "outcome", "image_id", "phash")
-SIZED = columns_of(IMAGES, "object_id", "image_id", "width", "height")
-PLACES = columns_of(OBJECTS, "object_id", "uri", "row")
-DESCRIBED = columns_of(OBJECTS, "object_id", "uri", "version", "row", "source_meta")
+HASHES = columns_of(IMAGES, "object_id", "outcome", "image_id", "phash")
+SIZES = columns_of(IMAGES, "object_id", "image_id", "width", "height")
+LOCATIONS = columns_of(OBJECTS, "object_id", "uri", "row")
+DESCRIPTIONS = columns_of(OBJECTS, "object_id", "uri", "version", "row", "source_meta")
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """The two stages that a plan is made from, as committed when it began."""
+    """A snapshot of the two stages that a plan reads."""
 
     out: Folder
     taggers: tuple[str, ...]
@@ -34,25 +34,31 @@ class Inputs:
     tagged: CommitLog
 
     @staticmethod
-    def of(folder: RunFolder, taggers: tuple[str, ...]) -> "Inputs":
-        """Return them as they are now."""
+    def from_folder(folder: RunFolder, taggers: tuple[str, ...]) -> "Inputs":
+        """Return the inputs as they are now."""
         return Inputs(folder.out, taggers, folder.log(LIST), folder.log(TAG))
 
     @property
     def _folder(self) -> RunFolder:
         return RunFolder(self.out, {LIST.folder: self.listed, TAG.folder: self.tagged})
 
-    def at(self, reads: Mapping[str, Reads]) -> "Inputs":
-        """As they were when these commits of these partitions were read."""
-        logs = [_log_of(self.out, spec, log, reads) for spec, log in ((LIST, self.listed), (TAG, self.tagged))]
+    def as_of(self, reads: Mapping[str, Reads]) -> "Inputs":
+        """Return the inputs as they were when these commits were read, by partition.
+
+        Raises:
+            Damaged: One of the commits is missing or was changed.
+        """
+        logs = [_log_as_of(self.out, spec, log, reads) for spec, log in ((LIST, self.listed), (TAG, self.tagged))]
         return Inputs(self.out, self.taggers, *logs)
 
-    def outdates(self, reads: Mapping[str, Reads]) -> bool:
-        """Whether commits that were read have been replaced since. Their files may be deleted by now, or be those that were damaged."""
-        logs = ((LIST, self.listed), (TAG, self.tagged))
+    def has_replaced(self, reads: Mapping[str, Reads]) -> bool:
+        """Return whether later commits replace what was read, by partition.
+
+        The files that were read can be deleted then, or be the damaged ones.
+        """
         later = (
             commit
-            for spec, log in logs
+            for spec, log in ((LIST, self.listed), (TAG, self.tagged))
             for partition, read in reads.items()
             for commit in log.partitions.get(partition, ())
             if f"{spec.folder}/{commit.name}" not in read
@@ -65,34 +71,34 @@ class Inputs:
         return list(self.tagged.partitions)
 
     def reads(self, partition: str) -> dict[str, str]:
-        """What planning a partition reads of it."""
+        """Return the commits that planning a partition reads."""
         return self.listed.digests(LIST, [partition]) | self.tagged.digests(TAG, [partition])
 
-    def seen(self, partition: str) -> pa.Table:
-        """SEEN of each object of a partition: its outcome and what tells its content apart."""
-        return self._folder.table(TAG, partition, "images", SEEN.names)
+    def hashes(self, partition: str) -> pa.Table:
+        """Return HASHES of each object of a partition: its outcome and the hashes of its content."""
+        return self._folder.table(TAG, partition, "images", HASHES.names)
 
-    def places(self, partition: str, object_ids: pa.ChunkedArray) -> pa.Table:
-        """PLACES of these objects of a partition: where they are."""
-        return _aligned(self._folder.table(LIST, partition, "objects", PLACES.names), object_ids)
+    def locations(self, partition: str, object_ids: pa.ChunkedArray) -> pa.Table:
+        """Return LOCATIONS of these objects of a partition, in their order."""
+        return _align(self._folder.table(LIST, partition, "objects", LOCATIONS.names), object_ids)
 
     def objects(self, partition: str) -> pa.Table:
-        """SIZED, DESCRIBED and `tags` of each object of a partition, in the order of `seen`."""
-        rows = self._folder.table(TAG, partition, "images", SIZED.names)
+        """Return SIZES, DESCRIPTIONS and `tags` of each object of a partition, in the order of `hashes`."""
+        rows = self._folder.table(TAG, partition, "images", SIZES.names)
         ids = rows.column("object_id")
-        listed = _aligned(self._folder.table(LIST, partition, "objects", DESCRIBED.names), ids)
-        for name in DESCRIBED.names[1:]:
+        listed = _align(self._folder.table(LIST, partition, "objects", DESCRIPTIONS.names), ids)
+        for name in DESCRIPTIONS.names[1:]:
             rows = rows.append_column(name, listed.column(name))
         return rows.append_column(pa.field("tags", TAGS), self._tags(partition, ids)).combine_chunks()
 
     def _tags(self, partition: str, object_ids: pa.ChunkedArray) -> pa.Array:
-        """The tags of these objects from all taggers; of the tags with one path, that with the best score."""
+        """Return the tags of these objects by all taggers; of several with one path, the one with the best score."""
         owners, tags = [np.empty(0, np.int64)], [pa.array([], TAGS.value_type)]
         for tagger in self.taggers:
-            found = self._folder.table(TAG, partition, tags_table(tagger)).combine_chunks()
-            lists = found.column("tags").combine_chunks() if found.num_rows else pa.array([], TAGS)
-            place = pc.index_in(found.column("object_id"), object_ids.combine_chunks()).fill_null(-1).to_numpy()
-            owners.append(place[pc.list_parent_indices(lists).to_numpy()])
+            rows = self._folder.table(TAG, partition, tags_table(tagger)).combine_chunks()
+            lists = rows.column("tags").combine_chunks() if rows.num_rows else pa.array([], TAGS)
+            index = pc.index_in(rows.column("object_id"), object_ids.combine_chunks()).fill_null(-1).to_numpy()
+            owners.append(index[pc.list_parent_indices(lists).to_numpy()])
             tags.append(lists.flatten())
         owner, all_tags = np.concatenate(owners), pa.concat_arrays(tags)
         best = _best(owner, all_tags)
@@ -100,35 +106,41 @@ class Inputs:
         return pa.ListArray.from_arrays(pa.array(ends), all_tags.take(pa.array(best)), type=TAGS)
 
 
-def _best(owner: np.ndarray, tags: pa.StructArray) -> np.ndarray:
-    """The places of the tags to keep, owner by owner in the order in which they came."""
+def _best(owner: Indexes, tags: pa.StructArray) -> Indexes:
+    """Return the indexes of the tags to keep, owner by owner in their order.
+
+    Args:
+        owner: The index of the object of each tag, -1 for a tag of no object, (tags,) int64.
+        tags: Structs of a path and a score.
+    """
     path = tags.field("path").dictionary_encode().indices.to_numpy()
     score = tags.field("score").fill_null(0).to_numpy()
-    order = np.lexsort((-score, path, owner))  # stable: of equal scores the first
-    first = np.ones(len(order), bool)
-    first[1:] = (owner[order][1:] != owner[order][:-1]) | (path[order][1:] != path[order][:-1])
-    kept = np.sort(order[first & (owner[order] >= 0)])
+    order = np.lexsort((-score, path, owner))  # it is stable: of equal scores the first is kept
+    is_first = np.ones(len(order), bool)
+    is_first[1:] = (owner[order][1:] != owner[order][:-1]) | (path[order][1:] != path[order][:-1])
+    kept = np.sort(order[is_first & (owner[order] >= 0)])
     return kept[np.argsort(owner[kept], kind="stable")]
 
 
-def _aligned(rows: pa.Table, object_ids: pa.ChunkedArray) -> pa.Table:
-    """The rows of these objects, in their order."""
+def _align(rows: pa.Table, object_ids: pa.ChunkedArray) -> pa.Table:
+    """Return the rows of these objects, in their order."""
     if rows.column("object_id").equals(object_ids):
         return rows
     return rows.take(pc.index_in(object_ids, rows.column("object_id").combine_chunks()))
 
 
-def _log_of(out: Folder, spec: StageSpec, log: CommitLog, reads: Mapping[str, Reads]) -> CommitLog:
-    """A log with just the commits that were read."""
-    found = {}
-    for partition, wanted in reads.items():
+def _log_as_of(out: Folder, spec: StageSpec, log: CommitLog, reads: Mapping[str, Reads]) -> CommitLog:
+    """Return a log with just the commits that were read."""
+    partitions = {}
+    for partition, read in reads.items():
         commits = tuple(
-            commit for commit in log.partitions.get(partition, ()) if f"{spec.folder}/{commit.name}" in wanted
+            commit for commit in log.partitions.get(partition, ()) if f"{spec.folder}/{commit.name}" in read
         )
         digests = {f"{spec.folder}/{commit.name}": commit.digest for commit in commits}
-        if digests != {name: digest for name, digest in wanted.items() if name.startswith(f"{spec.folder}/")}:
+        if digests != {name: digest for name, digest in read.items() if name.startswith(f"{spec.folder}/")}:
             raise Damaged(
-                f"{out.url}: {spec.folder}: commits of partition {partition} that the plan was made from are gone or were changed"
+                f"{out.url}: {spec.folder}: commits of partition {partition} that the plan was made from "
+                "are gone or were changed"
             )
-        found[partition] = commits
-    return CommitLog({partition: found[partition] for partition in log.partitions if partition in found})
+        partitions[partition] = commits
+    return CommitLog({partition: partitions[partition] for partition in log.partitions if partition in partitions})

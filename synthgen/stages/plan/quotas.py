@@ -1,14 +1,15 @@
-"""How many questions of a type there may be: `plan.share` and `plan.caps`, over all images at once.
+"""Quotas on the questions of a type: `plan.share` and `plan.caps`, over all images at once.
 
-Comes in: the questions that an epoch would ask, drawn but not yet written, and how many are planned already. Goes out: Limits,
-a number for each type that is short, recorded with the epoch. Every question has a key, a uniform number that is a function of
-(seed, image, type, ordinal), and is asked if its key is at most its type's limit; so the tail is not chopped off, each type is
-thinned evenly over all images, and a limit that moves adds or takes back only what lies between. What is planned already comes
-first: growth takes nothing of it back, and an edit only as much as a smaller quota wants.
+Every question has a key, a uniform number that depends only on (seed, image, type, ordinal), and it is asked if its key
+is at most the limit of its type. So every type is thinned evenly over all images instead of being cut off at an end,
+and a limit that moves affects only the keys in between. The limits are recorded with the epoch.
+
+Questions that are planned already come first: growth retires none of them, and an edit only as many as a smaller quota
+requires.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from math import ceil
 
 import numpy as np
@@ -19,109 +20,128 @@ from synthgen.config.pipeline import PlanConfig
 from synthgen.config.taxonomy import matching
 from synthgen.stages.plan.sampling import Floats, Words, image_words, uniforms, word
 
-ALL = [1.0, 1.0]  # keys are smaller
-Limits = Mapping[str, Sequence[float]]  # type -> the largest key of what is planned already, and of what is new
+NO_LIMIT = [1.0, 1.0]  # every key is smaller
+Limits = Mapping[str, Sequence[float]]  # type → the largest key of planned questions, and of new ones
+Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """Questions that an epoch would ask, an entry each; of a million questions 10 MB."""
+class DrawnQuestions:
+    """Questions that an epoch would ask, one entry in each array for each; a million take 10 MB.
 
-    types: NDArray[np.int16]  # place among all types
+    Attributes:
+        types: Indexes into all types.
+        is_planned: Whether an earlier epoch planned them.
+    """
+
+    types: NDArray[np.int16]
     keys: Floats
-    is_planned: NDArray[np.bool_]  # already, by an earlier epoch
+    is_planned: Mask
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """What is to be cut down, and what is planned and stays whatever is cut."""
+    """The questions that quotas apply to.
+
+    Attributes:
+        fixed: Type → planned questions that no quota removes.
+    """
 
     types: tuple[str, ...]
-    drawn: Drawn
-    stays: Mapping[str, int]  # type -> questions
+    drawn: DrawnQuestions
+    fixed: Mapping[str, int]
 
 
-def are_set(settings: PlanConfig) -> bool:
-    """Whether anything limits the questions of a type."""
+def has_quotas(settings: PlanConfig) -> bool:
+    """Return whether the questions of any type are limited."""
     return settings.share < 1 or bool(settings.caps)
 
 
 def keys_of(seed: int, assignments: pa.Table) -> Floats:
-    """The keys of assignments."""
-    columns = (assignments.column(name).to_pylist() for name in ("image_id", "type", "ordinal"))
-    images, types, ordinals = columns
+    """Return the keys of assignments, (assignments,) float64."""
+    images, types, ordinals = (assignments.column(name).to_pylist() for name in ("image_id", "type", "ordinal"))
     return uniforms(image_words(seed, images), _words(types, ordinals))
 
 
 def _words(types: Sequence[str], ordinals: Sequence[int]) -> Words:
-    known = {one: word("quota", one[0], str(one[1])) for one in set(zip(types, ordinals, strict=True))}
-    return np.array([known[one] for one in zip(types, ordinals, strict=True)], dtype=np.uint64)
+    pairs = list(zip(types, ordinals, strict=True))
+    words = {(path, ordinal): word("quota", path, str(ordinal)) for path, ordinal in set(pairs)}
+    return np.array([words[pair] for pair in pairs], dtype=np.uint64)
 
 
-def together(parts: Iterable[Drawn]) -> Drawn:
-    """Many as one."""
-    listed = list(parts)
-    if not listed:
-        return Drawn(np.empty(0, np.int16), np.empty(0), np.empty(0, bool))
-    return Drawn(*(np.concatenate([getattr(part, name) for part in listed]) for name in Drawn.__annotations__))
+def concatenate(parts: Iterable[DrawnQuestions]) -> DrawnQuestions:
+    """Return the questions of all parts."""
+    parts = list(parts)
+    if not parts:
+        return DrawnQuestions(np.empty(0, np.int16), np.empty(0), np.empty(0, bool))
+    names = [field.name for field in fields(DrawnQuestions)]
+    return DrawnQuestions(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
 def limits_of(settings: PlanConfig, candidates: Candidates) -> dict[str, list[float]]:
-    """The limits that hold share and caps exactly; types that nothing limits are left out."""
+    """Return the limits that meet share and caps exactly; types without a limit are left out."""
     limits: dict[str, list[float]] = {}
-    drawn = candidates.drawn
     if settings.share < 1:
-        counts = np.bincount(drawn.types, minlength=len(candidates.types)).tolist()
+        counts = np.bincount(candidates.drawn.types, minlength=len(candidates.types)).tolist()
         for path, count in zip(candidates.types, counts, strict=True):
-            _tighten(
-                limits, [path], ceil(settings.share * count), candidates
-            )  # at least one of each: no type is thinned away
+            room = ceil(settings.share * count)  # at least 1, so that no type is lost
+            _tighten(limits, [path], room, candidates)
     for pattern, cap in settings.caps.items():
         types = matching([pattern], candidates.types)
-        _tighten(limits, types, max(0, cap - sum(candidates.stays.get(path, 0) for path in types)), candidates)
+        room = max(0, cap - sum(candidates.fixed.get(path, 0) for path in types))
+        _tighten(limits, types, room, candidates)
     return limits
 
 
 def _tighten(limits: dict[str, list[float]], types: Sequence[str], room: int, candidates: Candidates) -> None:
-    """Lowers the limits of some types until no more than `room` of their questions are let through."""
+    """Lower the limits of some types until no more than `room` of their questions are within them."""
     drawn = candidates.drawn
-    mine = np.isin(drawn.types, [place for place, path in enumerate(candidates.types) if path in set(types)])
-    places = np.flatnonzero(mine)
-    places = places[_passes(limits, candidates.types, drawn, places)]
-    if len(places) <= room:
+    numbers = [number for number, path in enumerate(candidates.types) if path in types]
+    chosen = np.flatnonzero(np.isin(drawn.types, numbers))
+    chosen = chosen[_within(limits, candidates.types, drawn, chosen)]
+    if len(chosen) <= room:
         return
-    planned, new = (np.sort(drawn.keys[places[drawn.is_planned[places] == which]]) for which in (True, False))
-    highest = (_highest(planned, room), _highest(new, room - len(planned)))
+    is_planned = drawn.is_planned[chosen]
+    planned, new = np.sort(drawn.keys[chosen[is_planned]]), np.sort(drawn.keys[chosen[~is_planned]])
+    highest = (_limit_of(planned, room), _limit_of(new, room - len(planned)))
     for path in types:
-        before = limits.get(path, ALL)
+        before = limits.get(path, NO_LIMIT)
         limits[path] = [min(before[0], highest[0]), min(before[1], highest[1])]
 
 
-def _highest(keys: Floats, room: int) -> float:
-    """The limit that lets the `room` smallest keys through."""
+def _limit_of(keys: Floats, room: int) -> float:
+    """Return the limit that the `room` smallest of these sorted keys are within."""
     if room >= len(keys):
         return 1.0
     return float(keys[room - 1]) if room > 0 else 0.0
 
 
-def _passes(limits: Limits, types: Sequence[str], drawn: Drawn, places: NDArray[np.intp]) -> NDArray[np.bool_]:
-    bounds = np.array([limits.get(path, ALL) for path in types])
-    bound = bounds[drawn.types[places], np.where(drawn.is_planned[places], 0, 1)]
-    passes: NDArray[np.bool_] = drawn.keys[places] <= bound
-    return passes
+def _within(limits: Limits, types: Sequence[str], drawn: DrawnQuestions, chosen: NDArray[np.intp]) -> Mask:
+    """Return whether each of the chosen questions is within its limit."""
+    bounds = np.array([limits.get(path, NO_LIMIT) for path in types])
+    bound = bounds[drawn.types[chosen], np.where(drawn.is_planned[chosen], 0, 1)]
+    is_within: Mask = drawn.keys[chosen] <= bound
+    return is_within
 
 
-def passing(settings: PlanConfig, candidates: Candidates) -> NDArray[np.bool_]:
-    """Which of the questions drawn share and caps leave."""
+def quota_mask(settings: PlanConfig, candidates: Candidates) -> Mask:
+    """Return whether share and caps keep each of the drawn questions."""
     drawn = candidates.drawn
-    return _passes(limits_of(settings, candidates), candidates.types, drawn, np.arange(len(drawn.types)))
+    return _within(limits_of(settings, candidates), candidates.types, drawn, np.arange(len(drawn.types)))
 
 
-def let_through(limits: Limits, seed: int, assignments: pa.Table, is_planned: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Which assignments the limits allow; `is_planned` says of each whether an earlier epoch planned it."""
-    known = {path: place for place, path in enumerate(limits)}
-    types = assignments.column("type").to_pylist()
-    bounds = np.array([*limits.values(), ALL])
-    bound = bounds[[known.get(path, len(known)) for path in types], np.where(is_planned, 0, 1)]
-    passes: NDArray[np.bool_] = keys_of(seed, assignments) <= bound
-    return passes
+def limit_mask(limits: Limits, seed: int, assignments: pa.Table, is_planned: Mask) -> Mask:
+    """Return whether each assignment is within its limit.
+
+    Args:
+        limits: As recorded with the epoch.
+        seed: `plan.seed`.
+        assignments: With the columns of ASSIGNMENTS.
+        is_planned: Whether an earlier epoch planned each of them.
+    """
+    row_of = {path: row for row, path in enumerate(limits)}
+    rows = [row_of.get(path, len(row_of)) for path in assignments.column("type").to_pylist()]
+    bounds = np.array([*limits.values(), NO_LIMIT])
+    bound = bounds[rows, np.where(is_planned, 0, 1)]
+    is_within: Mask = keys_of(seed, assignments) <= bound
+    return is_within

@@ -1,8 +1,7 @@
-"""The survey of many objects in a process of its own, so that what it holds of each is gone from memory when it is done.
+"""The survey of many objects in a process of its own, which frees its memory when it ends.
 
-Comes in: what a survey is made from. Goes out: the Survey, its arrays as files that are looked into where they lie. The two
-processes share a folder on local disk, with the task as JSON, the commits by their names, and the arrays as numpy writes them.
-What goes wrong there is raised here.
+The two processes share a folder on local disk: the task as JSON with the names of the commits, and the arrays as numpy
+files, which the caller maps into memory. Errors of the process are raised in the caller.
 """
 
 import json
@@ -23,15 +22,27 @@ from synthgen.stages.plan.inputs import Inputs
 from synthgen.store import CommitLog, Folder, StageFolder
 from synthgen.tables import LIST, PLAN, TAG, stage_at
 
-ARRAYS = ("object_ids", "outcome", "stands_for")
-APART = 50_000  # objects, from which on a survey has a process of its own; for fewer the start of one takes longer than the rest
+ARRAYS = ("object_ids", "outcome", "representative")
+MIN_OBJECTS = 50_000  # for fewer objects, starting a process takes longer than the survey
 
 
 def survey_in_subprocess(inputs: Inputs, planned: CommitLog, bits: int) -> DuplicateSurvey:
-    """As survey.surveyed."""
-    if sum(inputs.tagged.counts().values()) < APART:
+    """Return `survey_duplicates` of the same arguments; it runs in another process if there are many objects."""
+    if sum(inputs.tagged.counts().values()) < MIN_OBJECTS:
         return survey_duplicates(inputs, planned, bits)
     folder = Path(tempfile.mkdtemp(prefix="synth-survey-"))
+    try:
+        _write_task(folder, inputs, planned, bits)
+        _run(folder)
+        survey = _read_survey(folder)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    weakref.finalize(survey, shutil.rmtree, folder, ignore_errors=True)
+    return survey
+
+
+def _write_task(folder: Path, inputs: Inputs, planned: CommitLog, bits: int) -> None:
     logs = {
         LIST.folder: _revisions(inputs.listed),
         TAG.folder: _revisions(inputs.tagged),
@@ -39,6 +50,9 @@ def survey_in_subprocess(inputs: Inputs, planned: CommitLog, bits: int) -> Dupli
     }
     task = {"out": inputs.out.url, "taggers": inputs.taggers, "bits": bits, "logs": logs}
     (folder / "task.json").write_text(json.dumps(task))
+
+
+def _run(folder: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
     done = subprocess.run(
         [sys.executable, "-m", "synthgen.stages.plan.survey_process", str(folder)],
@@ -47,30 +61,35 @@ def survey_in_subprocess(inputs: Inputs, planned: CommitLog, bits: int) -> Dupli
         text=True,
         check=False,
     )
-    try:
-        if done.returncode:
-            raise _told(folder, done.stderr)
-        found = json.loads((folder / "found.json").read_text())
-        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ARRAYS}
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    survey = DuplicateSurvey(
-        {name: slice(*span) for name, span in found["places"].items()},
-        **arrays,
-        overtaken=frozenset(found["overtaken"]),
-    )
-    weakref.finalize(survey, shutil.rmtree, folder, ignore_errors=True)
-    return survey
+    if done.returncode:
+        raise _error_of(folder, done.stderr)
+
+
+def _read_survey(folder: Path) -> DuplicateSurvey:
+    survey = json.loads((folder / "survey.json").read_text())
+    spans = {name: slice(*span) for name, span in survey["spans"].items()}
+    arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ARRAYS}
+    return DuplicateSurvey(spans, **arrays, outdated=frozenset(survey["outdated"]))
+
+
+def _error_of(folder: Path, stderr: str) -> Exception:
+    """Return the error that the process ended with."""
+    path = folder / "error.json"
+    if path.exists():
+        name, message = json.loads(path.read_text())
+        error: Exception = getattr(errors, name, SynthError)(message)
+        return error
+    last_line = (stderr.strip().splitlines() or ["it was killed"])[-1]
+    return SynthError(f"the survey of duplicates ended without a result: {last_line[:300]}")
 
 
 def main() -> None:
-    """The process itself."""
+    """Run the survey of the folder in `sys.argv`, in its own process."""
     folder = Path(sys.argv[1])
     task = json.loads((folder / "task.json").read_text())
     out = Folder(task["out"])
     listed, tagged, planned = (
-        _log(StageFolder(out, stage_at(name)), revisions) for name, revisions in task["logs"].items()
+        _log_of(StageFolder(out, stage_at(name)), revisions) for name, revisions in task["logs"].items()
     )
     try:
         survey = survey_duplicates(Inputs(out, tuple(task["taggers"]), listed, tagged), planned, task["bits"])
@@ -79,34 +98,22 @@ def main() -> None:
         raise SystemExit(1) from None
     for name in ARRAYS:
         np.save(folder / f"{name}.npy", getattr(survey, name))
-    places = {name: [span.start, span.stop] for name, span in survey.places.items()}
-    (folder / "found.json").write_text(json.dumps({"places": places, "overtaken": sorted(survey.overtaken)}))
+    spans = {name: [span.start, span.stop] for name, span in survey.spans.items()}
+    (folder / "survey.json").write_text(json.dumps({"spans": spans, "outdated": sorted(survey.outdated)}))
 
 
 def _revisions(log: CommitLog) -> dict[str, list[int]]:
     return {name: [commit.receipt.revision for commit in commits] for name, commits in log.partitions.items()}
 
 
-def _log(stage: StageFolder, revisions: dict[str, list[int]]) -> CommitLog:
-    """The commits that the task was given with."""
+def _log_of(stage: StageFolder, revisions: dict[str, list[int]]) -> CommitLog:
+    """Return the log with just these commits of a stage."""
     log = stage.log()
-    found = {
-        name: tuple(one for one in log.partitions[name] if one.receipt.revision in wanted)
+    commits = {
+        name: tuple(commit for commit in log.partitions[name] if commit.receipt.revision in wanted)
         for name, wanted in revisions.items()
     }
-    return CommitLog(found)
-
-
-def _told(folder: Path, stderr: str) -> Exception:
-    """What the process ended with."""
-    path = folder / "error.json"
-    if path.exists():
-        name, message = json.loads(path.read_text())
-        error: Exception = getattr(errors, name, SynthError)(message)
-        return error
-    return SynthError(
-        f"the survey of duplicates ended without a result: {(stderr.strip().splitlines() or ['it was killed'])[-1][:300]}"
-    )
+    return CommitLog(commits)
 
 
 if __name__ == "__main__":

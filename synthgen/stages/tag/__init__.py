@@ -1,8 +1,8 @@
 """Stage tag: objects of the source become images with tags.
 
 Workers fetch, hash, decode in child processes that may die, and embed in batches. Embeddings are kept: where a taxonomy
-or a threshold was edited, tags are computed from them, and an image is read again only where a tagger that changed needs
-its pixels.
+or a threshold was edited, tags are computed from them, and an image is read again only where a tagger that changed
+needs its pixels.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,8 +20,8 @@ from synthgen.tables import LEFT_OUT, LIST, TAG
 from synthgen.workers import PoolSpec, Task, run_pool
 
 __all__ = [
-    "TagContext", "TagWorker", "build", "context_of", "is_stale", "left_out", "left_out_message", "object_ids", "pending",
-    "resources", "results", "todo",
+    "TagContext", "TagWorker", "build", "context_of", "is_stale", "left_out", "left_out_message", "object_ids",
+    "pending", "resources", "results", "todo",
 ]  # fmt: skip
 
 

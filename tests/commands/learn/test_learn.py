@@ -41,17 +41,18 @@ def test_the_question_of_every_form_is_read_without_the_mark_of_the_image(form: 
 
 def test_a_run_is_a_seed_by_its_committed_shards(workspace: Path) -> None:
     """A file beside the shards that no commit names is not read."""
-    from synthgen.store import Lease, Receipt, Stage, TablePart
+    from synthgen.store import Lease, Receipt, StageFolder, TablePart
     from synthgen.store.folder import open_folder
+    from synthgen.tables import PACK
 
     out = open_folder(str(workspace / "out"))
-    out.create("run.json", b"{}")
-    stage = Stage(out, "5-shards")
+    out.create("run.json", b'{"format": 1}')
+    stage = StageFolder(out, PACK)
     rows = seed_rows("trl")
     kept = stage.write("data", "e01-00000", 1, pa.Table.from_pylist(rows))
     stage.write("data", "e01-00001", 1, pa.Table.from_pylist(rows))
     with Lease.take(out) as lease:
-        stage.commit(Receipt("e01-00000", 1, {"data": TablePart((kept,), "x", True)}, {}, {}), lease, 1)
+        stage.commit(Receipt("e01-00000", 1, {"data": TablePart((kept,), "x", True)}), lease)
     _, report = learn(learn_request(workspace / "out"))
     assert "24 rows, 24 learned from" in report[0]
 
@@ -86,7 +87,7 @@ def test_words_of_the_seed_cannot_end_their_comment(workspace: Path) -> None:
 def test_an_existing_file_is_never_overwritten(workspace: Path) -> None:
     seed = write_seed(workspace / "s.json", seed_rows("llava"))
     mine = write(workspace / "pipelines/mappings/mine.yaml", "mine")
-    with pytest.raises(UserMistake, match=r"mine.yaml: exists already; choose another name"):
+    with pytest.raises(UserMistake, match=r"mine.yaml: already exists; choose another name"):
         learn(learn_request(seed, name="mine"))
     assert mine.read_text() == "mine"
 
@@ -147,5 +148,5 @@ def test_the_command_prints_a_report_and_the_file_and_exits_2_on_a_mistake(
     assert (
         done.value.code == 2
         and len(lines) == 1
-        and lines[0].startswith("synth: pipelines/mappings/mine.yaml: exists already")
+        and lines[0].startswith("synth: pipelines/mappings/mine.yaml: already exists")
     )

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from synthgen.commands.learn import TfidfSettings, tfidf, twins
 from synthgen.commands.learn.similarity import TypeVectors
-from synthgen.config.prompt_pack import InstructionType
+from synthgen.config.families import InstructionType
 
 PATHS = ["a/x", "a/y", "b/z", "c"]
 KINDS = ["t/one", "t/two", "t/three"]

@@ -5,7 +5,7 @@ import struct
 import imagehash
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageDraw
 
@@ -227,7 +227,6 @@ def test_hash_equals_imagehash_on_pictures(path: str) -> None:
     assert (perceptual_hash(image) ^ perceptual_hash(image, HASH_GAP)).bit_count() <= 2
 
 
-@settings(deadline=None, max_examples=60)
 @given(st.integers(0, 2**32), st.integers(8, 200), st.integers(8, 200), st.sampled_from(["RGB", "L", "RGBA"]))
 def test_hash_equals_imagehash_on_noise(seed: int, width: int, height: int, mode: str) -> None:
     channels = len(Image.new(mode, (1, 1)).getbands())

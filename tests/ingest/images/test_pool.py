@@ -117,16 +117,13 @@ def test_an_error_of_the_source_reaches_the_caller_and_leaves_a_working_pool(poo
 
 
 def test_killed_children_cost_nothing(pool: DecoderPool[int]) -> None:
-    """No image is blamed for SIGKILL: the next children decode the images in the slots."""
+    """No image is blamed for one SIGKILL: the next children decode the images in the slots."""
     photo = encoded(Image.open(PHOTOS / "retina.jpg"), "PNG")
     results: dict[int, Decoded | Failure] = {}
-    kills = 0
     for key, result in pool.decode_many((at, photo) for at in range(16)):
         results[key] = result
-        if key % 5 == 0:
+        if key in (0, 5):  # each child once: a second kill at the same image would blame it
             os.kill(pool.pids[key % 2], signal.SIGKILL)
-            kills += 1
-    assert kills == 4
     assert sorted(results) == list(range(16))
     assert all(isinstance(result, Decoded) for result in results.values())
 

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from synthgen import cli
 from synthgen.config.pipeline import SourceConfig
 from synthgen.errors import UserMistake
-from synthgen.ingest.sources import is_inside_source, list_objects, shown
+from synthgen.ingest.sources import display_uri, is_inside_source, list_objects
 from synthgen.store import remote
 from synthgen.store.folder import open_folder
 from tests.fixtures.sources import listed, mistake, names, read, tree
@@ -41,7 +41,6 @@ PART = st.text(
 )
 
 
-@settings(deadline=None, max_examples=40)
 @given(st.lists(st.lists(PART, min_size=1, max_size=3), max_size=12))
 def test_any_tree_is_listed_once_and_in_order(paths: list[list[str]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -192,9 +191,9 @@ def test_mistakes_in_the_uri_are_raised_before_anything_is_listed(tmp_path: Path
 
 
 def test_displayed_uris_hold_no_secret() -> None:
-    assert shown("s3://KEY:SECRET@bucket/a?X-Amz-Signature=abc") == "s3://bucket/a"
+    assert display_uri("s3://KEY:SECRET@bucket/a?X-Amz-Signature=abc") == "s3://bucket/a"
     error = OSError("GET https://me:pw@host/x?X-Amz-Signature=abc&b=1 failed,\n see s3://KEY:SECRET@b/k?sig=1")
-    assert remote.shown_error(error) == "OSError: GET https://host/x failed, see s3://b/k"
+    assert remote.error_text(error) == "OSError: GET https://host/x failed, see s3://b/k"
 
 
 # --- an output folder beside it ---------------------------------------------------------------------------------------

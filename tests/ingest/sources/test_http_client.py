@@ -195,7 +195,7 @@ def test_fetches_from_one_host_share_a_connection(server: Server) -> None:
     for path in ("/image", "/moved", "/image"):
         assert http_client.fetch(server.url + path, [server.host], 100) == b"pixels"
     for path in ("/gone", "/large"):
-        with pytest.raises(remote.Lasting, match="HTTP 404"):
+        with pytest.raises(remote.PermanentError, match="HTTP 404"):
             http_client.fetch(server.url + path, [server.host], 100)
     assert server.connections == 1
     assert http_client.fetch(f"{server.url}/image", [server.host], 100) == b"pixels"
@@ -368,7 +368,7 @@ def test_a_cut_or_failed_response_may_pass_and_a_missing_image_does_not(server: 
     for path in ("/cut", "/busy"):
         with pytest.raises(OSError):
             http_client.fetch(server.url + path, [server.host], 100)
-    with pytest.raises(remote.Lasting, match="HTTP 404"):
+    with pytest.raises(remote.PermanentError, match="HTTP 404"):
         http_client.fetch(f"{server.url}/gone", [server.host], 100)
 
 

@@ -441,7 +441,8 @@ def test_a_score_added_later_whose_call_fails_has_a_reason() -> None:
 
 
 def test_the_reasons_of_failures_are_on_the_closed_list() -> None:
-    source = "".join((GENERATE / name).read_text() for name in ("asking.py", "conversation.py", "session.py"))
+    files = [GENERATE / name for name in ("asking.py", "conversation.py", "session.py")]
+    source = "".join(file.read_text() for file in (*files, ROOT / "synthgen/config/replies.py"))
     named = {reason for reason in FAILURE_REASONS if f'"{reason}"' in source}
     assert {
         "declined",

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from synthgen import tables
-from synthgen.commands.check import misplaced
+from synthgen.commands.check import threshold_notes
 from synthgen.config import pipeline as pipelines
 from synthgen.config import prompt_pack
 from synthgen.config.pipeline import EngineConfig, SamplingConfig, SelectConfig, Threshold
@@ -27,7 +27,7 @@ from synthgen.stages.generate.conversation import Assignment, ConversationContex
 from synthgen.stages.generate.measures import Pair, Score, grade
 from synthgen.stages.generate.scoring import SCORERS, Scorer
 from synthgen.stages.generate.session import ImageSession
-from synthgen.store import Folder, Lease, Receipt, Stage, TablePart
+from synthgen.store import Folder, Lease, Receipt, RunFolder, StageFolder, TablePart
 from tests.fixtures.workspace import ROOT, SHELVES, write
 
 pytestmark = pytest.mark.usefixtures("workspace")
@@ -195,23 +195,24 @@ def measure(*names: str) -> Outcome:
 
 def decide(out: Folder, outcome: Outcome, threshold: Threshold) -> str:
     """Commits an outcome as the generate stage does; returns the decision that the select stage makes on its pair."""
-    stage, partition = Stage(out, "3-generated"), "e001-00000"
+    stage, partition = StageFolder(out, tables.GENERATE), "e001-00000"
     pairs = tables.table([{**row, "model": "m", "revision": "r"} for row in outcome.pairs], tables.PAIRS)
     parts = {"pairs": TablePart((stage.write("pairs", partition, 1, pairs),), "f")}
     for name, rows in outcome.scores.items():
         file = stage.write(f"scores/{name}", partition, 1, tables.table(rows, tables.SCORES))
         parts[f"scores/{name}"] = TablePart((file,), "f")
     with Lease.take(out) as lease:
-        stage.commit(Receipt(partition, 1, parts, {"pair": 1}), lease, 1)
-    (receipt,) = select.run(select.prepare(out, SelectConfig(keep={"tidiness": threshold})))
+        stage.commit(Receipt(partition, 1, parts, {"pair": 1}), lease)
+    selection = select.prepare(RunFolder(out), SelectConfig(keep={"tidiness": threshold}))
+    (receipt,) = select.decide(selection, selection.todo)
     return next(iter(receipt.counts))
 
 
 @pytest.mark.usefixtures("tidiness")
 def test_an_added_score_is_checked_measured_and_judged_by_its_own_range(tmp_path: Path) -> None:
     pipeline, definitions = resolve.load(pipelines.read("small", SETTINGS))
-    assert not list(misplaced(pipeline.select.keep, definitions.prompts.pack))
-    assert list(misplaced({"tidiness": Threshold(min=-1, max=2)}, definitions.prompts.pack)) == [
+    assert not list(threshold_notes(pipeline.select.keep, definitions.prompts.pack))
+    assert list(threshold_notes({"tidiness": Threshold(min=-1, max=2)}, definitions.prompts.pack)) == [
         "note: select.keep.tidiness: max 2 drops nothing: the score goes from -1 to 1"
     ]
     outcome = measure("tidiness")
@@ -260,8 +261,9 @@ def test_an_added_score_may_not_clash_on_an_endpoint() -> None:
     add_prompt(PROMPT.replace("messy", "tid"))
     endpoint = "generate.engine={kind: endpoint, urls: ['http://x/v1']}"
     assert mistakes(*SETTINGS, endpoint) == [
-        f"--set {SETTINGS[0]}: generate.scores: 'tidiness' needs labels that differ in their first tokens, "
-        "as an endpoint shows no others; in pack 'small' 'tid' begins 'tidy'; use other labels, or engine kind vllm"
+        f"--set {SETTINGS[0]}: generate.scores: 'tidiness' needs labels with distinct first tokens, "
+        "which is all that engine kind endpoint shows; in pack 'small' 'tid' begins 'tidy'; "
+        "use other labels, or engine kind vllm"
     ]
 
 

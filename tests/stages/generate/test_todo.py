@@ -1,4 +1,4 @@
-"""What a run says that it will ask: counted from commits alone, exactly where these tell, and else as a bound."""
+"""The number of assignments that a run announces: exact where commits tell it, an upper bound elsewhere."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -8,78 +8,76 @@ import pytest
 
 from synthgen.config import pipeline
 from synthgen.job import job
-from synthgen.stages.generate import GENERATED, PLANNED, GenerateContext, size
+from synthgen.stages.generate import GenerateContext, context_of, size
 from synthgen.store import CommitLog, Receipt, TablePart
 from synthgen.store.commits import EMPTIED, Commit
 from synthgen.store.folder import open_folder
+from synthgen.tables import GENERATE, PLAN
 from synthgen.workers import Task
 
-AT = "2030-01-01T00:00:00"
+PARTITION = "e001-00000"
+READ = {f"2-planned/{PARTITION}.r1": "d"}
+Described = tuple[Mapping[str, int], Mapping[str, str], Mapping[str, str]]  # counts, fingerprint of each table, reads
 
 
 @pytest.fixture
-def terms(workspace: Path) -> GenerateContext:
+def context(workspace: Path) -> GenerateContext:
+    """Return the context of a small job."""
     (workspace / "photos").mkdir()
-    return job.open_job(open_folder("out"), pipeline.load("small", ["source.uri=photos"])).generate_terms
+    return context_of(job.open_job(open_folder("out"), pipeline.load("small", ["source.uri=photos"])))
 
 
-def log(*commits: tuple[Mapping[str, int], Mapping[str, str], Mapping[str, str]]) -> CommitLog:
-    """The commits of a partition: what each counts, what its tables are marked with, what it read."""
-    parts = [
-        Commit(
-            Receipt("e001-00000", number, {name: TablePart((), made) for name, made in prints.items()}, counts, reads),
-            1,
-            1,
-            AT,
-            "d",
-        )
-        for number, (counts, prints, reads) in enumerate(commits, start=1)
-    ]
-    return CommitLog({"e001-00000": tuple(parts)} if parts else {})
+def log(*described: Described) -> CommitLog:
+    """Return the log of a partition with these commits."""
+    commits = []
+    for number, (counts, fingerprints, reads) in enumerate(described, start=1):
+        tables = {name: TablePart((), fingerprint) for name, fingerprint in fingerprints.items()}
+        receipt = Receipt(PARTITION, number, tables, counts, reads)
+        commits.append(Commit(receipt, 1, "2030-01-01T00:00:00", "d"))
+    return CommitLog({PARTITION: tuple(commits)} if commits else {})
 
 
-def left(terms: GenerateContext, planned: CommitLog, generated: CommitLog) -> tuple[int, bool]:
-    return size(terms, [Task("e001-00000", 2, {PLANNED: planned, GENERATED: generated})])
+def pending(context: GenerateContext, planned: CommitLog, generated: CommitLog) -> tuple[int, bool]:
+    """Return how many assignments are pending, and whether that is a bound."""
+    return size(context, [Task(PARTITION, 2, {PLAN.folder: planned, GENERATE.folder: generated})])
 
 
-READ = {"2-planned/e001-00000.r1": "d"}
-
-
-def test_a_partition_that_was_never_asked_has_what_is_planned_less_what_was_taken_back(terms: GenerateContext) -> None:
+def test_a_partition_that_was_never_asked_has_its_assignments_less_the_retired_ones(context: GenerateContext) -> None:
     planned = log(({"assigned": 132}, {}, {}), ({"assigned": -12, "retired": 12}, {}, {}))
-    assert left(terms, planned, log()) == (120, False)
+    assert pending(context, planned, log()) == (120, False)
 
 
-def test_a_partition_that_was_planned_again_has_what_that_added(terms: GenerateContext) -> None:
+def test_a_partition_that_was_planned_again_has_the_assignments_that_were_added(context: GenerateContext) -> None:
     """Eight new questions are eight, however many were asked before."""
-    asked = log(({"pair": 120, "failed.empty": 4}, terms.fingerprints(), READ))
-    assert left(terms, log(({"assigned": 124}, {}, {}), ({"assigned": 8}, {}, {})), asked) == (8, False)
+    asked = log(({"pair": 120, "failed.empty": 4}, context.fingerprints(), READ))
+    grown = log(({"assigned": 124}, {}, {}), ({"assigned": 8}, {}, {}))
+    assert pending(context, grown, asked) == (8, False)
     swapped = log(({"assigned": 124}, {}, {}), ({"assigned": 8 - 20, "retired": 20}, {}, {}))
-    assert left(terms, swapped, asked) == (8, True), "of those taken back some may never have been asked"
-    assert left(terms, log(({"assigned": 124}, {}, {}), ({"assigned": -20, "retired": 20}, {}, {})), asked) == (
-        0,
-        False,
-    )
+    assert pending(context, swapped, asked) == (8, True), "some of the retired ones may never have been asked"
+    retired = log(({"assigned": 124}, {}, {}), ({"assigned": -20, "retired": 20}, {}, {}))
+    assert pending(context, retired, asked) == (0, False)
 
 
-def test_failures_that_are_asked_again_are_a_bound(terms: GenerateContext) -> None:
-    asked = log(({"pair": 120, "failed.empty": 4, "failed.gone": 1}, terms.fingerprints(), READ))
-    assert left(replace(terms, retry=frozenset({"empty"})), log(({"assigned": 125}, {}, {})), asked) == (4, True)
+def test_failures_that_are_asked_again_are_a_bound(context: GenerateContext) -> None:
+    asked = log(({"pair": 120, "failed.empty": 4, "failed.gone": 1}, context.fingerprints(), READ))
+    retrying = replace(context, retry=frozenset({"empty"}))
+    assert pending(retrying, log(({"assigned": 125}, {}, {})), asked) == (4, True)
 
 
-def test_scores_that_are_made_again_are_no_questions(terms: GenerateContext) -> None:
-    asked = log(({"pair": 117, "failed.empty": 5, "unscored.call_timeout": 9}, terms.fingerprints(), READ))
-    planned = log(({"assigned": 125}, {}, {}))
-    assert left(replace(terms, retry=frozenset({"call_timeout"})), planned, asked) == (3, False)
+def test_scores_that_are_measured_again_are_no_assignments(context: GenerateContext) -> None:
+    asked = log(({"pair": 117, "failed.empty": 5, "unscored.call_timeout": 9}, context.fingerprints(), READ))
+    retrying = replace(context, retry=frozenset({"call_timeout"}))
+    assert pending(retrying, log(({"assigned": 125}, {}, {})), asked) == (3, False)
 
 
-def test_where_the_rows_alone_tell_everything_is_the_bound(terms: GenerateContext) -> None:
-    """Other recipes, a table that was emptied, scores that were not finished."""
-    planned, counts, prints = log(({"assigned": 125}, {}, {})), {"pair": 120, "failed.empty": 5}, terms.fingerprints()
+def test_all_assignments_are_the_bound_where_only_the_rows_tell(context: GenerateContext) -> None:
+    """That is so with other recipes, after a table was emptied, and where scores were not finished."""
+    planned, made = log(({"assigned": 125}, {}, {})), context.fingerprints()
+    counts = {"pair": 120, "failed.empty": 5}
     for generated in (
-        log((counts, prints | {"pairs": "others"}, READ)),
-        log((counts, prints, READ), ({}, {"scores/likelihood": EMPTIED}, {})),
-        log((counts, prints, {})),
+        log((counts, made | {"pairs": "others"}, READ)),
+        log((counts, made, READ), ({}, {"scores/likelihood": EMPTIED}, {})),
+        log((counts, made, {})),
     ):
-        assert left(terms, planned, generated) == (125, True)
-    assert left(terms, planned, log((counts | {"pair": 100}, prints, {}))) == (20, False), "given back half done"
+        assert pending(context, planned, generated) == (125, True)
+    assert pending(context, planned, log((counts | {"pair": 100}, made, {}))) == (20, False), "given back half done"

@@ -1,11 +1,11 @@
-"""Scores that a failure kept from being measured are on record, counted, and made by the next try that is asked for."""
+"""Scores that a failure kept from being measured are recorded, counted, and measured by the next retry."""
 
 import asyncio
 import contextlib
 import shutil
 from collections import Counter
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,40 +14,45 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from synthgen.commands import purge, repair
-from synthgen.commands import retry as reasons
+from synthgen.commands.purge import purge
+from synthgen.commands.repair import repair
+from synthgen.commands.retry import nothing_to_retry
 from synthgen.config import pipeline
 from synthgen.engines import Reply, Request
 from synthgen.engines.scripted import ScriptedEngine
-from synthgen.job import funnel, job
-from synthgen.stages.generate import GENERATED, GenerateWorker, todo
-from synthgen.store import Folder, Lease, StageFolder
-from synthgen.tables import GENERATE, PAIRS, PLAN, RETRIED_REASONS, SCORES, draw
+from synthgen.job import job
+from synthgen.job.funnel import funnels
+from synthgen.stages.generate import GenerateWorker, context_of, todo
+from synthgen.store import Folder, Lease, Receipt, RunFolder, StageFolder
+from synthgen.tables import GENERATE, RETRIED_REASONS, draw
 from tests.fixtures.runs import synth
+from tests.fixtures.stage_runs import commit_all
 from tests.fixtures.workspace import make_images, put_shelves
 
 RETRIED = frozenset(RETRIED_REASONS)
 
 
-class Ailing(ScriptedEngine):
-    """A share of its calls of some purposes finds no reply."""
+Row = dict[str, Any]
+asked: list[str] = []  # purposes of the calls
+
+
+class UnreliableEngine(ScriptedEngine):
+    """An engine that gives no reply to a share of the calls of some purposes."""
 
     purposes: Collection[str] = ()
     share = 0.0
 
     async def generate(self, request: Request) -> Reply:
+        """Reply, or fail."""
         asked.append(request.purpose)
         if request.purpose in self.purposes and draw(5, request.image_key or "", request.text) < self.share:
             return Reply("", "error", "call_timeout", "no reply within 1 s")
         return await super().generate(request)
 
 
-asked: list[str] = []  # purposes of the calls
-
-
 @dataclass
 class World:
-    """A folder that is planned, and what is generated in it without Ray."""
+    """An output folder that is planned, in which pairs are generated without Ray."""
 
     out: Folder
     settings: list[str] = field(default_factory=list)
@@ -60,59 +65,57 @@ class World:
         share: float = 0.0,
         purposes: Collection[str] = ("judge",),
     ) -> int:
-        """Does the stage; `share` of the calls of some purposes fail. Returns how many partitions were done."""
+        """Run the stage while `share` of the calls of some purposes fail, and return the number of partitions done."""
         opened = job.open_job(self.out, pipeline.load("small", ["source.uri=photos", *self.settings]))
-        terms, stage = replace(opened.generate_terms, retry=frozenset(retry)), StageFolder(self.out, GENERATE)
-        works = todo(StageFolder(self.out, PLAN).log(), stage.log(), terms, update)
-        engine = Ailing(opened.model, terms.engine)
+        folder, context = RunFolder(self.out), context_of(opened, frozenset(retry))
+        tasks = todo(folder, context, update, folder.log(GENERATE).last_epoch + 1)
+        engine = UnreliableEngine(opened.model, context.engine)
         engine.share, engine.purposes = share, purposes
         asked.clear()
 
-        async def scene() -> list[Any]:
-            worker = GenerateWorker(terms, engine)
+        async def work() -> list[Receipt]:
+            worker = GenerateWorker(context, engine)
             try:
-                return [await worker.do(work) for work in works]
+                return [await worker.do(task) for task in tasks]
             finally:
                 worker._decoder.close()
 
-        receipts = asyncio.run(scene())
+        receipts = asyncio.run(work())
         with Lease.take(self.out) as lease:
-            for receipt in receipts:
-                stage.commit(receipt, lease, stage.log().last_epoch + 1)
-        return len(works)
+            return commit_all(folder, GENERATE, receipts, lease)
 
-    def rows(self, table: str, key: str, schema: Any) -> dict[str, dict[str, Any]]:
-        stage = StageFolder(self.out, GENERATE)
-        log = stage.log()
-        return {
-            row[key]: row
-            for name in log.partitions
-            for row in stage.current(log, name, table, schema.names).to_pylist()
-        }
+    def rows(self, table: str) -> list[Row]:
+        """Return the current rows of a table."""
+        folder = RunFolder(self.out)
+        return [
+            row
+            for partition in folder.log(GENERATE).partitions
+            for row in folder.table(GENERATE, partition, table).to_pylist()
+        ]
 
     @property
-    def pairs(self) -> dict[str, dict[str, Any]]:
-        return {
-            row["pair_id"]: row
-            for row in self.rows("pairs", "assignment_id", PAIRS).values()
-            if row["outcome"] == "pair"
-        }
+    def pairs(self) -> dict[str, Row]:
+        """The pairs by id."""
+        return {row["pair_id"]: row for row in self.rows("pairs") if row["outcome"] == "pair"}
 
-    def scores(self, name: str) -> dict[str, dict[str, Any]]:
-        """Of the pairs that there are."""
-        return {key: row for key, row in self.rows(f"scores/{name}", "pair_id", SCORES).items() if key in self.pairs}
+    def scores(self, name: str) -> dict[str, Row]:
+        """Return the rows of a score by pair id, of the pairs that exist."""
+        pairs = self.pairs
+        return {row["pair_id"]: row for row in self.rows(f"scores/{name}") if row["pair_id"] in pairs}
+
+    def unscored(self, name: str) -> set[str]:
+        """Return the pairs whose score has no value."""
+        return {key for key, row in self.scores(name).items() if row["value"] is None}
 
     def counted(self) -> dict[str, int]:
-        return {
-            name: count
-            for name, count in StageFolder(self.out, GENERATE).log().counts().items()
-            if name.startswith("unscored.")
-        }
+        """Return the counts of scores that a failure prevented."""
+        counts = StageFolder(self.out, GENERATE).log().counts()
+        return {name: count for name, count in counts.items() if name.startswith("unscored.")}
 
 
 @pytest.fixture(scope="module")
 def planned(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A workspace whose `out` is planned; it is copied, never used."""
+    """Make a workspace whose `out` is planned; tests work on copies of it."""
     folder = put_shelves(tmp_path_factory.mktemp("planned"))
     make_images(folder / "photos", 6)
     with contextlib.chdir(folder):
@@ -122,95 +125,92 @@ def planned(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def world(planned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    """Return a copy of the planned folder."""
     monkeypatch.chdir(planned)
-    yield copied(planned, tmp_path)
+    yield copy_of(planned, tmp_path)
 
 
-def copied(planned: Path, to: Path) -> World:
+def copy_of(planned: Path, to: Path) -> World:
+    """Copy the planned folder."""
     return World(Folder(str(shutil.copytree(planned / "out", to / "out"))))
 
 
-def test_scores_whose_calls_failed_are_made_by_a_retry_and_by_nothing_else(world: World) -> None:
+def test_scores_whose_calls_failed_are_measured_by_a_retry_and_by_nothing_else(world: World) -> None:
     world.generate(share=0.5)
-    before, unscored = world.pairs, {key for key, row in world.scores("answer").items() if row["value"] is None}
+    before, unscored = world.pairs, world.unscored("answer")
     assert 0 < len(unscored) < len(before) == 18 and world.counted() == {"unscored.call_timeout": len(unscored)}
-    assert [one.to_do for one in funnel.funnels(world.out)][2] == 0, "they are no outcomes of assignments"
+    generated = next(funnel for funnel in funnels(RunFolder(world.out)) if funnel.stage == GENERATE.name)
+    assert generated.went == 18 and generated.to_do == 0, "scores are no outcomes of assignments"
     assert not world.generate() and not world.generate(update=True) and not world.generate({"call_failed", "declined"})
-    assert reasons.nothing_fits(world.out, RETRIED) is None
+    assert nothing_to_retry(RunFolder(world.out), RETRIED) is None
     again = world.generate(RETRIED, share=0.1)
     assert again and set(asked) == {"judge"} and len(asked) == len(unscored), "nothing else is asked"
-    left = {key for key, row in world.scores("answer").items() if row["value"] is None}
-    assert left < unscored and world.counted() == ({"unscored.call_timeout": len(left)} if left else {})
+    remaining = world.unscored("answer")
+    assert remaining < unscored
+    assert world.counted() == ({"unscored.call_timeout": len(remaining)} if remaining else {})
     world.generate({"call_timeout"})
-    assert all(row["value"] is not None for row in world.scores("answer").values()) and world.counted() == {}
+    assert len(world.scores("answer")) == 18 and not world.unscored("answer") and world.counted() == {}
     assert world.pairs == before and not world.generate(RETRIED)
-    assert "failed here: none" in str(reasons.nothing_fits(world.out, RETRIED))
+    assert "failed here: none" in str(nothing_to_retry(RunFolder(world.out), RETRIED))
 
 
-def test_a_new_score_of_an_image_that_cannot_be_had_just_then_is_made_by_a_retry(world: World) -> None:
+def test_a_new_score_of_an_image_that_cannot_be_read_just_then_is_measured_by_a_retry(world: World) -> None:
     world.generate()
     world.settings = ["generate.scores=[likelihood, answer, question]"]
     photo = Path("photos/0003.png")
     photo.rename("elsewhere.png")
     try:
         assert world.generate(update=True)
-        mine = {key for key, row in world.pairs.items() if row["image_id"] in lost(world)}
-        assert len(mine) == 3 and world.counted() == {"unscored.image_unreadable": 3}
+        pairs, missing = world.pairs, images_without_score(world, "question")
+        assert len([row for row in pairs.values() if row["image_id"] in missing]) == 3
+        assert world.counted() == {"unscored.image_unreadable": 3}
         assert world.scores("question").keys() == world.pairs.keys(), "every pair has a row"
         assert not world.generate(update=True)
     finally:
         Path("elsewhere.png").rename(photo)
     assert world.generate(RETRIED) and asked == ["judge"] * 3
-    assert world.counted() == {} and all(row["value"] is not None for row in world.scores("question").values())
+    assert world.counted() == {} and len(world.scores("question")) == 18 and not world.unscored("question")
 
 
-def lost(world: World) -> set[str]:
-    """The images of pairs with a score that says that they could not be read."""
-    rows = world.scores("question").values()
-    return {
-        world.pairs[row["pair_id"]]["image_id"]
-        for row in rows
-        if str(row["reason"]).startswith("image_unreadable: no longer there")
-    }
+def images_without_score(world: World, name: str) -> set[str]:
+    """Return the images of pairs whose score failed because they could not be read."""
+    pairs, reason = world.pairs, "image_unreadable: no longer there"
+    rows = [row for row in world.scores(name).values() if str(row["reason"]).startswith(reason)]
+    return {pairs[row["pair_id"]]["image_id"] for row in rows}
 
 
-def test_scores_that_nobody_wants_any_more_are_not_looked_for_twice(world: World) -> None:
+def test_scores_that_are_no_longer_configured_are_looked_for_once(world: World) -> None:
     world.generate(share=0.5)
     world.settings = ["generate.scores=[likelihood]", "select.keep={}"]
     assert world.generate(RETRIED) and not asked
     assert world.counted() == {} and not world.generate(RETRIED)
 
 
-def test_a_purge_takes_the_scores_of_an_image_and_what_they_count_also_those_of_pairs_that_were_replaced(
+def test_a_purge_deletes_the_scores_of_an_image_and_their_counts_also_for_pairs_that_were_replaced(
     world: World,
 ) -> None:
     world.generate(share=0.5)
     world.settings = ["generate.sampling.answer_temperature=0.7"]  # makes other pairs
     world.generate(update=True, share=0.5)
-    unscored = [key for key, row in world.scores("answer").items() if row["value"] is None]
-    mine = world.pairs[unscored[0]]["image_id"]
-    asked_of_it = {row["assignment_id"] for row in world.pairs.values() if row["image_id"] == mine}
-    purge.purge(job.reopen(world.out), [mine])
-    left = [row for row in world.scores("answer").values() if row["value"] is None]
-    assert 0 < len(left) < len(unscored) and world.counted() == {"unscored.call_timeout": len(left)}
-    stage = StageFolder(world.out, GENERATE)
-    files = [
-        file
-        for path in (Path(stage.folder.path) / "scores").rglob("*.parquet")
-        for file in pq.read_table(path).to_pylist()
-    ]
-    assert files and not [row for row in files if row["assignment_id"] in asked_of_it], (
-        "nor is anything left in older files"
-    )
+    unscored = sorted(world.unscored("answer"))
+    image = world.pairs[unscored[0]]["image_id"]
+    assignments = {row["assignment_id"] for row in world.pairs.values() if row["image_id"] == image}
+    folder = RunFolder(world.out)
+    purge(folder, job.reopen(folder), [image])
+    remaining = world.unscored("answer")
+    assert 0 < len(remaining) < len(unscored) and world.counted() == {"unscored.call_timeout": len(remaining)}
+    paths = Path(world.out.path, "3-generated", "scores").rglob("*.parquet")
+    rows = [row for path in paths for row in pq.read_table(path).to_pylist()]
+    assert rows and not [row for row in rows if row["assignment_id"] in assignments], "older files are deleted too"
 
 
-def test_what_is_asked_again_after_damage_has_no_id_that_was_lost(world: World) -> None:
+def test_pairs_that_are_asked_again_after_damage_have_new_ids(world: World) -> None:
     world.generate(share=0.5, purposes=["answer"])
     world.generate(RETRIED)
     stage = StageFolder(world.out, GENERATE)
     latest = stage.log().parts(next(iter(stage.log().partitions)), "pairs")[-1].files[-1]
     lost = set(pq.read_table(Path(stage.folder.path, "pairs", latest.name))["pair_id"].to_pylist())
-    take_back(world.out, "redo pairs")
+    undo(world.out, "redo pairs")
     world.generate(RETRIED)
     assert lost and len(world.pairs) == 18 and not lost & world.pairs.keys()
 
@@ -232,36 +232,33 @@ STEPS = st.lists(
 @example(
     steps=[("update", ["ask", "judge"], 0.4, 0.7), ("retry", ["judge"], 1.0, 0.7), ("redo pairs", ["judge"], 0.0, 0.7)]
 )
-def test_whatever_fails_and_is_done_again_the_counts_are_those_of_the_rows(
+def test_after_any_failures_and_repairs_the_counts_are_those_of_the_rows(
     planned: Path, tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, list[str], float, float]]
 ) -> None:
     with contextlib.chdir(planned):
-        world = copied(planned, tmp_path_factory.mktemp("steps"))
+        world = copy_of(planned, tmp_path_factory.mktemp("steps"))
         world.generate(share=0.4)
-        for what, purposes, share, warmth in steps:
-            world.settings = [f"generate.sampling.answer_temperature={warmth}"]
-            if what.startswith(("redo", "empty")):
-                take_back(world.out, what)
-            world.generate(RETRIED if what == "retry" else (), update=what == "update", share=share, purposes=purposes)
-            found = Counter(
-                str(row["reason"]).partition(":")[0]
-                for name in ("likelihood", "answer")
-                for row in world.scores(name).values()
-            )
-            del found["None"]
-            assert world.counted() == {f"unscored.{reason}": count for reason, count in found.items()}
+        for step, purposes, share, temperature in steps:
+            world.settings = [f"generate.sampling.answer_temperature={temperature}"]
+            if step.startswith(("redo", "empty")):
+                undo(world.out, step)
+            world.generate(RETRIED if step == "retry" else (), update=step == "update", share=share, purposes=purposes)
+            rows = [row for name in ("likelihood", "answer") for row in world.scores(name).values()]
+            reasons = Counter(row["reason"].partition(":")[0] for row in rows if row["reason"] is not None)
+            assert world.counted() == {f"unscored.{reason}": count for reason, count in reasons.items()}
         world.generate(RETRIED, update=True)
-        assert world.counted() == {} and all(row["value"] is not None for row in world.scores("answer").values())
+        assert world.counted() == {} and not world.unscored("answer")
         assert len(world.pairs) == 18 and world.scores("answer").keys() == world.pairs.keys()
 
 
-def take_back(out: Folder, what: str) -> None:
-    """Damages a table of the first partition, if any is to be, and has the partition done again."""
-    stage = StageFolder(out, GENERATE)
-    name = next(iter(stage.log().partitions))
-    if what != "empty":
-        table = "pairs" if what == "redo pairs" else "scores/answer"
-        files = [file for part in stage.log().parts(name, table) for file in part.files]
-        Path(out.url, GENERATED, table, files[-1].name).unlink()
+def undo(out: Folder, step: str) -> None:
+    """Damage a table of the first partition, unless the step is "empty", and have the partition redone."""
+    folder = RunFolder(out)
+    log = folder.log(GENERATE)
+    partition = next(iter(log.partitions))
+    if step != "empty":
+        table = "pairs" if step == "redo pairs" else "scores/answer"
+        files = [file for part in log.parts(partition, table) for file in part.files]
+        Path(out.path, GENERATE.folder, table, files[-1].name).unlink()
     with Lease.take(out) as lease:
-        repair.redo(out, [f"{GENERATED}/{name}"], lease)
+        repair(folder, [f"{GENERATE.folder}/{partition}"], lease)

@@ -1,4 +1,4 @@
-"""An output folder up to its selected pairs, for every test of packing."""
+"""Worlds for every test of packing."""
 
 from tests.fixtures.packing import few_at_once, world
 

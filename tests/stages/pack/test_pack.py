@@ -1,44 +1,46 @@
-"""What is in a shard: every kept pair once, cut to size, and no folder of the machine."""
+"""The contents of shards: every kept pair once, cut to size, and no folder of the machine."""
 
 import io
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
 from synthgen import tables
 from synthgen.config.pipeline import PackConfig
-from synthgen.stages import pack, select
+from synthgen.stages import pack
 from synthgen.stages.pack import redact
 from synthgen.stages.pack.schema import ParquetFiles, row_bytes, sample_schema
 from synthgen.store import StageFolder
 from synthgen.store.commits import partition_name
-from synthgen.tables import LIST, PACK, PLAN, SELECT
-from tests.fixtures.packing import World, jpeg, listed, pair, pictures, read
+from synthgen.tables import LIST, PACK, PLAN
+from tests.fixtures.packing import World, jpeg, pair, pictures, read
 
-# --- what strangers may read ------------------------------------------------------------------------------------------
+# --- privacy ----------------------------------------------------------------------------------------------------------
 
 
-def test_shards_and_card_tell_no_folder_of_the_machine_and_ids_stay(world: World, tmp_path: Path) -> None:
+def test_shards_and_card_show_no_folder_of_the_machine_and_ids_stay(world: World, tmp_path: Path) -> None:
     (world.images / "beach").mkdir()
     world.add(1, {"beach/a.jpg": jpeg(1), "b.jpg": jpeg(2)})
-    whole = {row["object_id"]: row["uri"] for row in listed(world)}
-    world.terms = replace(world.terms, root=redact.root_of(str(world.images)))
+    whole = {row["object_id"]: row["uri"] for row in world.rows(LIST, "objects")}
+    world.context = replace(world.context, root=redact.root_of(str(world.images)))
     world.pack()
     samples = {row["uris"][0]: row for row in world.samples}
     assert set(samples) == {"beach/a.jpg", "b.jpg"}
     for name, row in samples.items():
         assert whole[row["object_id"]] == str(world.images / name)
         assert row["id"] == tables.sample_id(row["image_id"], row["pair_ids"])
-    for file in Path(world.out.path, "5-shards").rglob("*"):
-        if file.suffix == ".md" or file.parent.name == "data":
-            assert str(tmp_path).encode() not in b"".join(map(str.encode, map(str, read(file))))
+    published = [Path(world.out.path, "5-shards", "README.md"), *world.files]
+    assert len(published) == 2
+    for file in published:
+        assert str(tmp_path).encode() not in b"".join(map(str.encode, map(str, read(file))))
 
 
 @pytest.mark.parametrize(
-    ("whole", "root", "told"),
+    ("whole", "root", "displayed"),
     [
         ("/data/me/photos/a/b.jpg", "/data/me/photos", "a/b.jpg"),
         ("/data/me/photos/a/b.jpg", "/data/me/photo", "b.jpg"),
@@ -49,40 +51,36 @@ def test_shards_and_card_tell_no_folder_of_the_machine_and_ids_stay(world: World
         ("https://example.org/a.jpg", "", "https://example.org/a.jpg"),
     ],
 )
-def test_a_local_file_is_told_by_its_place_below_the_source_and_all_others_as_they_are(
-    whole: str, root: str, told: str
+def test_a_local_file_is_shown_by_its_path_below_the_source_and_other_uris_as_they_are(
+    whole: str, root: str, displayed: str
 ) -> None:
-    assert redact.uri(whole, root) == told
+    assert redact.uri(whole, root) == displayed
 
 
 def test_the_root_of_a_source_is_its_folder_or_that_of_its_file_or_glob(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a/rows.parquet").write_bytes(b"")
-    told = [redact.root_of(str(tmp_path / one)) for one in ("a", "a/rows.parquet", "a/*.jpg", "*/x.jpg", "gone")]
-    assert told == [*[str(tmp_path / "a")] * 3, str(tmp_path), ""]
-    assert [redact.root_of(one) for one in ("s3://bucket/a", "urls:links.txt", None)] == ["", "", ""]
+    paths = ("a", "a/rows.parquet", "a/*.jpg", "*/x.jpg", "gone")
+    roots = [redact.root_of(str(tmp_path / path)) for path in paths]
+    assert roots == [*[str(tmp_path / "a")] * 3, str(tmp_path), ""]
+    assert [redact.root_of(uri) for uri in ("s3://bucket/a", "urls:links.txt", None)] == ["", "", ""]
 
 
-def test_models_and_shelf_files_named_by_a_path_are_told_by_their_own_name(world: World) -> None:
+def test_models_and_definition_files_with_a_path_are_shown_by_their_name(world: World) -> None:
     world.add(1, {"a.jpg": jpeg(1)})
     partition = partition_name(1, 0)
     image = tables.image_id(jpeg(1))
-    world.generate(
-        partition,
-        [pair(image, listed(world)[0]["object_id"], number, model="/data/me/models/tuned") for number in (0, 1)],
-        1,
-    )
+    object_id = world.rows(LIST, "objects")[0]["object_id"]
+    pairs = [pair(image, object_id, number, model="/data/me/models/tuned") for number in (0, 1)]
+    world.generate(partition, pairs, 1)
     world.pack()
     assert {row["model"] for row in world.samples} == {"tuned"}
-    assert [redact.model(one) for one in ("organisation/model", "~/m/tuned", "./tuned")] == [
-        "organisation/model",
-        "tuned",
-        "tuned",
-    ]
-    assert [redact.shelf_name(one) for one in ("everyday", "/data/me/mine.yaml")] == ["everyday", "mine"]
+    names = [redact.model(name) for name in ("organisation/model", "~/m/tuned", "./tuned")]
+    assert names == ["organisation/model", "tuned", "tuned"]
+    assert [redact.shelf_name(name) for name in ("everyday", "/data/me/mine.yaml")] == ["everyday", "mine"]
 
 
-# --- what is in a shard -----------------------------------------------------------------------------------------------
+# --- samples ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_sample_is_an_image_with_its_turns_in_order(world: World) -> None:
@@ -101,37 +99,29 @@ def test_a_sample_is_an_image_with_its_turns_in_order(world: World) -> None:
     ]
     assert sample["images"] == [{"bytes": jpeg(0), "path": f"{image}.jpg"}]
     assert sample["score_likelihood"] == [0.0, pytest.approx(0.1)]
-    assert (sample["license"], sample["model"], sample["model_revision"], sample["width"]) == (
-        "CC-BY-4.0",
-        "nano",
-        "abc",
-        48,
-    )
+    assert (sample["license"], sample["width"]) == ("CC-BY-4.0", 48)
+    assert (sample["model"], sample["model_revision"]) == ("nano", "abc")
     assert (sample["types"], sample["languages"]) == (["counting/objects"] * 2, ["English"] * 2)
 
 
-def test_options_stand_in_the_users_turn(world: World) -> None:
+def test_options_are_part_of_the_users_turn(world: World) -> None:
     world.add(1, pictures(1), turns=0)
-    planned = StageFolder(world.out, PLAN)
-    [row] = next(iter(planned.read(planned.log(), "e001-00000", "images"))).to_pylist()
-    world.generate(
-        "e001-00000",
-        [pair(row["image_id"], row["object_id"], 0, form="choice", options=["red", "blue"], answer="B")],
-        1,
-    )
+    [row] = world.rows(PLAN, "images")
+    choice = pair(row["image_id"], row["object_id"], 0, form="choice", options=["red", "blue"], answer="B")
+    world.generate("e001-00000", [choice], 1)
     world.pack()
     assert world.samples[0]["messages"][0]["content"][1]["text"] == "What colour is it?\nA. red\nB. blue"
 
 
 def test_many_turns_make_several_samples_of_one_image_in_one_shard(world: World) -> None:
-    world.terms = replace(world.terms, pack=PackConfig(max_turns=2))
+    world.context = replace(world.context, pack=PackConfig(max_turns=2))
     world.add(1, pictures(1), turns=5)
     assert world.pack() == ["e001-00000.r1"]
     assert [len(sample["pair_ids"]) for sample in world.samples] == [2, 2, 1]
     assert all(sample["messages"][0]["content"][0]["type"] == "image" for sample in world.samples)
 
 
-def test_an_image_that_changed_is_on_record_and_not_tried_again(world: World) -> None:
+def test_an_image_that_changed_is_recorded_and_not_tried_again(world: World) -> None:
     world.add(1, pictures(3))
     (world.images / "0.jpg").unlink()
     (world.images / "1.jpg").write_bytes(jpeg(99))
@@ -142,7 +132,7 @@ def test_an_image_that_changed_is_on_record_and_not_tried_again(world: World) ->
     assert world.pack() == []
 
 
-def test_bytes_that_are_not_those_asked_about_are_not_packed(world: World) -> None:
+def test_bytes_that_differ_from_those_asked_about_are_not_packed(world: World) -> None:
     world.add(1, pictures(1))
     path, before = world.images / "0.jpg", (world.images / "0.jpg").stat()
     path.write_bytes(jpeg(0)[:-2] + b"\xff\xd8")  # as long, and as old
@@ -151,18 +141,17 @@ def test_bytes_that_are_not_those_asked_about_are_not_packed(world: World) -> No
     assert [row["reason"] for row in world.unpacked()] == ["changed"]
 
 
-def test_an_image_that_killed_its_worker_is_on_record(world: World) -> None:
+def test_an_image_that_killed_its_worker_is_recorded(world: World) -> None:
     world.add(1, pictures(4))
-    for receipt in select.run(select.prepare(world.out, world.select)):
-        StageFolder(world.out, SELECT).commit(receipt, world.lease, 1)
-    [shard] = pack.todo(world.terms)
+    world.decide()
+    [shard] = world.todo()
     images = pack.image_ids(shard)
     pieces = [
         replace(shard, only=images[:2]),
         replace(shard, only=images[2:3], poison=True),
         replace(shard, only=images[3:]),
     ]
-    counts = [dict(pack.write_shard(world.terms, piece).counts) for piece in pieces]
+    counts = [dict(pack.write_shard(world.context, piece).counts) for piece in pieces]
     assert counts == [{"samples": 2, "turns": 4}, {"decoder_died": 2}, {"samples": 1, "turns": 2}]
 
 
@@ -170,7 +159,7 @@ def test_an_image_that_killed_its_worker_is_on_record(world: World) -> None:
 
 
 def test_shards_are_cut_by_bytes(world: World) -> None:
-    world.terms = replace(world.terms, pack=PackConfig(shard_megabytes=1, row_group_megabytes=1))
+    world.context = replace(world.context, pack=PackConfig(shard_megabytes=1, row_group_megabytes=1))
     world.add(1, {f"{number}.jpg": jpeg(number, 400, noise=True, quality=95) for number in range(24)}, turns=1)
     world.pack()
     sizes = [file.stat().st_size for file in world.files]
@@ -182,29 +171,25 @@ def test_shards_are_cut_by_bytes(world: World) -> None:
 
 def test_shards_keep_to_their_size_where_the_listing_was_wrong_about_it(world: World) -> None:
     big = {f"{number}.jpg": jpeg(number, 400, noise=True, quality=95) for number in range(8)}
-    world.terms = replace(world.terms, pack=PackConfig(shard_megabytes=1))
+    world.context = replace(world.context, pack=PackConfig(shard_megabytes=1))
     world.add(1, big, turns=1)
-    rows_of = StageFolder(world.out, LIST).read(StageFolder(world.out, LIST).log(), "e001-00000", "objects")
-    lying = [{**row, "bytes": 1000} for table in rows_of for row in table.to_pylist()]
-    world.commit("0-listed", "e001-00000", {"objects": tables.table(lying, tables.OBJECTS)}, 1)
+    wrong = [{**row, "bytes": 1000} for row in world.rows(LIST, "objects")]
+    world.commit(LIST, "e001-00000", {"objects": tables.table(wrong, tables.OBJECTS)}, 1)
     assert world.pack() == ["e001-00000.r1"]
     assert len(world.files) > 1
     assert max(file.stat().st_size for file in world.files) <= 10**6
 
 
-def test_row_groups_are_cut_by_bytes_and_a_row_too_large_stands_alone() -> None:
+def test_row_groups_are_cut_by_bytes_and_a_row_too_large_is_alone_in_its_group() -> None:
     schema = sample_schema(())
-    empty = {**dict.fromkeys(schema.names, None), "messages": [], "tags": []}
+    empty: dict[str, Any] = {**dict.fromkeys(schema.names, None), "messages": [], "tags": []}
     files = ParquetFiles(schema, file_bytes=100_000, group_bytes=30_000)
-    found = []
+    written: list[tuple[bytes, int]] = []
     for size in [10_000, 10_000, 10_000, 200_000, 10_000]:
-        found += list(files.add({**empty, "images": [{"bytes": os.urandom(size), "path": None}]}))
-    found += list(files.finish())
-    assert sum(count for _, count in found) == 5
-    groups = [pq.ParquetFile(io.BytesIO(data)).metadata for data, _ in found]
-    assert [[meta.row_group(index).num_rows for index in range(meta.num_row_groups)] for meta in groups] == [
-        [2, 1],
-        [1],
-        [1],
-    ]
+        written += files.add({**empty, "images": [{"bytes": os.urandom(size), "path": None}]})
+    written += files.finish()
+    assert sum(count for _, count in written) == 5
+    metadata = [pq.ParquetFile(io.BytesIO(data)).metadata for data, _ in written]
+    groups = [[each.row_group(index).num_rows for index in range(each.num_row_groups)] for each in metadata]
+    assert groups == [[2, 1], [1], [1]]
     assert row_bytes({**empty, "images": [{"bytes": bytes(500), "path": None}]}) > 500

@@ -1,4 +1,4 @@
-"""Shards load with the libraries that people use, and the card describes them and guesses nothing."""
+"""Shards load with common libraries, and the card describes them and guesses nothing."""
 
 import json
 from dataclasses import replace
@@ -26,7 +26,7 @@ def test_the_datasets_library_reads_the_features_as_if_it_had_written_them() -> 
     assert features._to_yaml_list() == card_features(schema)
 
 
-def test_load_dataset_gives_decoded_pictures_and_messages(world: World, tmp_path: Path) -> None:
+def test_load_dataset_returns_decoded_pictures_and_messages(world: World, tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets")
     world.add(1, pictures(3))
     world.pack()
@@ -58,7 +58,7 @@ def test_trl_collates_a_batch_of_samples(world: World, tmp_path: Path) -> None:
 
 
 def _processor() -> Any:
-    """A processor of the LLaVA-OneVision kind, made here: the nano model's tokenizer is not needed to see a batch."""
+    """Return a processor as LLaVA-OneVision has it, with a tokenizer trained on two questions."""
     transformers, tokenizers = pytest.importorskip("transformers"), pytest.importorskip("tokenizers")
     plain = tokenizers.Tokenizer(tokenizers.models.BPE(byte_fallback=False))
     plain.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -88,6 +88,7 @@ def _processor() -> Any:
 
 
 def front_matter(world: World) -> Any:
+    """Return the YAML head of the card."""
     return yaml.safe_load(Path(world.out.path, "5-shards", "README.md").read_text().split("---\n")[1])
 
 
@@ -99,12 +100,12 @@ def test_the_card_names_exactly_the_current_files_and_guesses_nothing(world: Wor
     assert front["dataset_info"]["splits"][0]["num_examples"] == 3
     assert front["size_categories"] == ["n<1K"]
     assert "license" not in front and "language" not in front
-    world.terms = replace(world.terms, pack=PackConfig(license="cc-by-4.0", languages=("en",)))
+    world.context = replace(world.context, pack=PackConfig(license="cc-by-4.0", languages=("en",)))
     world.pack()
     assert (front_matter(world)["license"], front_matter(world)["language"]) == ("cc-by-4.0", ["en"])
 
 
-def test_the_card_says_what_was_dropped_and_why(world: World) -> None:
+def test_the_card_counts_dropped_pairs_by_reason(world: World) -> None:
     world.select = SelectConfig(forbidden=("answer 1",))
     world.add(1, pictures(3))
     world.pack()
@@ -113,22 +114,19 @@ def test_the_card_says_what_was_dropped_and_why(world: World) -> None:
     assert "| counting/objects | 3 |" in text
 
 
-def test_the_card_of_a_script_says_loudly_that_its_replies_mean_nothing() -> None:
+def test_the_card_of_the_scripted_engine_states_first_that_its_replies_mean_nothing() -> None:
     turns: dict[str, dict[str, int]] = {"type": {}, "form": {}, "language": {}}
     contents = ShardContents([], [], 0, 0, turns, {}, {})
-    told = {kind: card(contents, {"Engine": kind}, SelectConfig(), PackConfig()) for kind in ("scripted", "vllm")}
-    assert (
-        "**The replies mean nothing.**" in told["scripted"].partition("## Where")[0]
-        and "mean nothing" not in told["vllm"]
-    )
+    scripted, vllm = (card(contents, {"Engine": kind}, SelectConfig(), PackConfig()) for kind in ("scripted", "vllm"))
+    assert "**The replies mean nothing.**" in scripted.partition("## Where")[0]
+    assert "mean nothing" not in vllm
 
 
-def test_nothing_from_data_or_models_is_markup_in_the_card() -> None:
+def test_text_from_data_or_models_is_never_markup_in_the_card() -> None:
     evil = "</td><script>alert(1)</script> | ![x](http://e) `code` [a](javascript:b) \n# head *b* _i_ ~s~ &amp; \\ {x}"
     counts = {evil: 1}
-    contents = ShardContents(
-        [("a.parquet", 1)], [], 1, 1, {"type": counts, "form": counts, "language": counts}, counts, counts
-    )
+    turns = {"type": counts, "form": counts, "language": counts}
+    contents = ShardContents([("a.parquet", 1)], [], 1, 1, turns, counts, counts)
     text = card(contents, {evil: evil}, SelectConfig(), PackConfig(license="evil: [1]\n---\n"))
     body = text.split("---\n\n# ", 1)[1]
     for markup in ("<script", "![", "](", "`code`", "*b*", "_i_", "~s~", "&amp;", "\n# head"):

@@ -74,7 +74,7 @@ def test_a_survey_in_another_process_finds_the_same_duplicates(
         world.grow({f"{number}.jpg": Content(f"data {number % 9}", number % 6) for number in range(6, 18)})
         world.plan()
         check(world, world.context())
-        monkeypatch.setattr("synthgen.stages.plan.survey_process.APART", 0)
+        monkeypatch.setattr("synthgen.stages.plan.survey_process.MIN_OBJECTS", 0)
         # From here on nothing is surveyed in this process.
         monkeypatch.setattr("synthgen.stages.plan.survey_process.survey_duplicates", None)
     assert len(here.images()) == 25
@@ -87,7 +87,7 @@ def test_damage_that_a_survey_in_another_process_finds_is_reported_as_damage(
     world.grow({f"{number}.jpg": unlike(number) for number in range(9)})
     for path in Path(world.out.path, "1-tagged", "images").iterdir():
         path.write_bytes(b"damage")
-    monkeypatch.setattr("synthgen.stages.plan.survey_process.APART", 0)
+    monkeypatch.setattr("synthgen.stages.plan.survey_process.MIN_OBJECTS", 0)
     with pytest.raises(Damaged, match=r"1-tagged/images/.* was damaged after it was committed") as caught:
         world.plan()
     assert "synth retry" in str(caught.value) and "\n" not in str(caught.value)

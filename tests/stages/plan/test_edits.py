@@ -82,7 +82,7 @@ def test_a_dry_run_returns_the_plan_that_is_then_made_and_writes_nothing(planned
     planned.grow({"new.jpg": unlike(77, "animal"), "3.jpg": unlike(78, "plant"), "copy.jpg": unlike(5)})
     context, before = planned.context(EDITED, caps={"read/**": 9}), planned.assignments()
     files = {path: path.stat().st_mtime_ns for path in Path(planned.out.path).rglob("*")}
-    parts = list(dry_run.parts(RunFolder(planned.out), context))
+    parts = list(dry_run.partition_diffs(RunFolder(planned.out), context))
     assert {path: path.stat().st_mtime_ns for path in Path(planned.out.path).rglob("*")} == files
     planned.plan(context, change="edit")
     after = planned.assignments()
@@ -99,8 +99,8 @@ def test_a_dry_run_returns_the_plan_that_is_then_made_and_writes_nothing(planned
 def test_a_question_is_counted_for_the_rule_that_gives_its_type_the_most_weight(planned: World) -> None:
     context = planned.context(EDITED)
     folder, questions = RunFolder(planned.out), Counter[tuple[str, str]]()
-    for part in dry_run.parts(folder, context):
-        askers = dry_run.Askers(plan.Inputs.of(folder, ("test",)), context.rules, part.name)
-        questions.update(askers.of(part.added))
-        assert dry_run.NO_RULE not in {rule for _, rule in askers.of(part.kept)}
+    for part in dry_run.partition_diffs(folder, context):
+        askers = dry_run.RuleCounter(plan.Inputs.from_folder(folder, ("test",)), context.rules, part.name)
+        questions.update(askers.count(part.added))
+        assert dry_run.NO_RULE not in {rule for _, rule in askers.count(part.kept)}
     assert {(path, rule.rpartition(":")[2]) for path, rule in questions} == {("look/c", "7")}

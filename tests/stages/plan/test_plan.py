@@ -99,5 +99,5 @@ def test_the_weight_of_a_type_is_what_rules_ask_added_up_and_boosted_unless_one_
         asked = sum(line.ask.get(path, 0.0) for line in lines) * math.prod(boosts) * factors.get(path, 1.0)
         expected[path] = 0.0 if any(path in line.never for line in lines) else asked
     weights = Weights(rules, TYPES, factors)
-    assert weights.of(fired) == pytest.approx(list(expected.values()))
-    assert weights.named(fired) == pytest.approx({path: weight for path, weight in expected.items() if weight > 0})
+    assert weights.vector(fired) == pytest.approx(list(expected.values()))
+    assert weights.by_type(fired) == pytest.approx({path: weight for path, weight in expected.items() if weight > 0})

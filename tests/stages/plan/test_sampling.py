@@ -178,7 +178,7 @@ SHARES = {"short": 3.0, "brief": 3.0, "detailed": 2.0, "choice": 2.0, "never": 0
 
 def choose(choice: OptionSampler, count: int, purpose: int = 0) -> list[str]:
     """Return the option chosen for each of many images."""
-    return choice.of(image_words(1, [str(image) for image in range(count)]), np.full(count, purpose))
+    return choice.draw(image_words(1, [str(image) for image in range(count)]), np.full(count, purpose))
 
 
 def test_a_choice_follows_its_shares() -> None:

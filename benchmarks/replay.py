@@ -1,8 +1,8 @@
-"""Runs the demo's generate stage with every call recorded, and replays the calls on the same engine in other orders.
+"""The demo's generate stage with every call recorded, and the same calls replayed on the same engine in other orders.
 
-Comes in: a number of images. Goes out: seconds of the stage as `synth run` does it (Ray, fetching, decoding, commits), and
-seconds of the same calls handed to the engine without it. Both happen in one actor on one engine, caches emptied in
-between, so that the machine's moods touch both alike.
+Measures the seconds of the stage as `synth run` does it (Ray, fetching, decoding, commits), and of the same calls
+handed to the engine without it. Both happen in one actor on one engine, caches emptied in between, so that other load
+on the machine meets both alike.
 """
 
 import asyncio
@@ -31,17 +31,17 @@ Order = str  # "image": an image's calls together; "stage": one kind of call ove
 
 @dataclass(frozen=True)
 class Figures:
-    """What was measured."""
+    """The figures of one measurement."""
 
     calls: int
     images: int
     stage_seconds: float
     replay_seconds: Mapping[Order, list[float]]
-    cached: Mapping[str, float]  # share of prompt tokens from the prefix cache: of the stage, of each order
+    cached: Mapping[str, float]  # share of prompt tokens from the prefix cache, of the stage and of each order
 
 
 class RecordingEngine:
-    """The real engine, with every call noted."""
+    """The real engine, with every call recorded."""
 
     def __init__(self, engine: Any) -> None:
         self.engine = engine
@@ -50,50 +50,50 @@ class RecordingEngine:
         self.replies: list[Reply] = []
 
     async def generate(self, request: Request) -> Reply:
-        """The real reply."""
+        """Return the real reply."""
         reply: Reply = await self.engine.generate(request)
         self.calls.append(request)
         self.replies.append(reply)
         return reply
 
     async def close(self) -> None:
-        """Closes the real engine."""
+        """Close the real engine."""
         await self.engine.close()
 
 
 class MeasuredWorker:
     """A generating worker whose calls can be replayed."""
 
-    def __init__(self, terms: GenerateContext, recorder: RecordingEngine, in_flight: int) -> None:
-        self._worker = GenerateWorker(terms, recorder)
+    def __init__(self, context: GenerateContext, recorder: RecordingEngine, in_flight: int) -> None:
+        self._worker = GenerateWorker(context, recorder)
         self._recorder, self._in_flight = recorder, in_flight
         self._began: float | None = None
         self._ended = 0.0
-        self._at_work = 0
+        self._running = 0
         self._replaying = asyncio.Lock()
 
     def progress(self) -> Mapping[str, float]:
-        """Nothing is shown."""
+        """Return nothing to show."""
         return {}
 
-    async def do(self, work: Task) -> Receipt:
-        """A partition, or a replay of everything asked so far."""
-        if work.partition.startswith(REPLAY):
+    async def do(self, task: Task) -> Receipt:
+        """Do a partition, or replay everything asked so far."""
+        if task.partition.startswith(REPLAY):
             async with self._replaying:
-                return await self._replay(work)
+                return await self._replay(task)
         self._began = self._began or time.perf_counter()
-        self._at_work += 1
-        receipt = await self._worker.do(work)
-        self._at_work -= 1
+        self._running += 1
+        receipt = await self._worker.do(task)
+        self._running -= 1
         self._ended = time.perf_counter()
         return receipt
 
-    async def _replay(self, work: Task) -> Receipt:
-        while self._at_work:  # the last partitions are handed out beside the first replay
+    async def _replay(self, task: Task) -> Receipt:
+        while self._running:  # the last partitions are handed out beside the first replay
             await asyncio.sleep(0.01)
-        order = work.partition.split("/")[1]
+        order = task.partition.split("/")[1]
         calls = list(self._recorder.calls)
-        await self._forget()
+        await self._empty_caches()
         started = time.perf_counter()
         replies = await replay(self._recorder.engine, calls, order, self._in_flight)
         seconds = time.perf_counter() - started
@@ -109,33 +109,32 @@ class MeasuredWorker:
         }
         figures |= {"cached_ppm": int(1e6 * cached_share(replies)), "stage_cached_ppm": int(1e6 * cached_share(stage))}
         figures["images"] = len({call.image_key for call in calls if call.image_key})
-        return Receipt(work.partition, 1, {}, figures)
+        return Receipt(task.partition, 1, {}, figures)
 
-    async def _forget(self) -> None:
+    async def _empty_caches(self) -> None:
         llm = self._recorder.engine._llm
         await llm.reset_prefix_cache()
         await llm.reset_mm_cache()
         await llm.reset_encoder_cache()
 
 
-async def build(terms: GenerateContext) -> MeasuredWorker:
-    """Starts the engine and warms it up with a call of every shape that matters."""
-    recorder = RecordingEngine(await open_engine(terms.model, terms.engine))
+async def build(context: GenerateContext) -> MeasuredWorker:
+    """Start the engine and warm it up."""
+    recorder = RecordingEngine(await open_engine(context.model, context.engine))
     await asyncio.gather(*(recorder.engine.generate(Request("ask", "warm up", 8)) for _ in range(8)))
-    return MeasuredWorker(terms, recorder, terms.engine.in_flight or 16)
+    return MeasuredWorker(context, recorder, context.engine.in_flight or 16)
 
 
 async def replay(engine: Any, calls: Sequence[Request], order: Order, in_flight: int) -> list[Reply]:
-    """The calls in an order, as fast as the engine takes them, with the same number of images (or calls) in flight."""
+    """Make the calls in an order, as fast as the engine takes them, with so many images in flight."""
     if order == "image":
-        groups = _by_image(calls)
         places = asyncio.Semaphore(in_flight)
-        found = await asyncio.gather(*(_conversation(engine, group, places) for group in groups))
-        return [reply for replies in found for reply in replies]
+        conversations = await asyncio.gather(*(_conversation(engine, group, places) for group in _by_image(calls)))
+        return [reply for replies in conversations for reply in replies]
     replies: list[Reply] = []
     for wave in _by_stage(calls):
         places = asyncio.Semaphore(in_flight * 4)
-        replies += await asyncio.gather(*(_one(engine, call, places) for call in wave))
+        replies += await asyncio.gather(*(_generate(engine, call, places) for call in wave))
     return replies
 
 
@@ -145,14 +144,14 @@ async def _conversation(engine: Any, group: list[Request], places: asyncio.Semap
         return [first, *await asyncio.gather(*(engine.generate(call) for call in group[1:]))]
 
 
-async def _one(engine: Any, call: Request, places: asyncio.Semaphore) -> Reply:
+async def _generate(engine: Any, call: Request, places: asyncio.Semaphore) -> Reply:
     async with places:
         reply: Reply = await engine.generate(call)
         return reply
 
 
 def _by_image(calls: Sequence[Request]) -> list[list[Request]]:
-    """The calls of each image in the order in which they were made; calls without the image follow their neighbours."""
+    """Return the calls of each image in the order they were made; calls without an image follow their predecessors."""
     groups: dict[str, list[Request]] = {}
     last = ""
     for call in calls:
@@ -162,18 +161,18 @@ def _by_image(calls: Sequence[Request]) -> list[list[Request]]:
 
 
 def _by_stage(calls: Sequence[Request]) -> list[list[Request]]:
-    """The k-th call of every image, for k from the first on: what a tool does that finishes a stage before the next."""
+    """Return the first call of every image, then the second of every image, and so on."""
     rows = itertools.zip_longest(*_by_image(calls))
     return [[call for call in row if call is not None] for row in rows]
 
 
 def cached_share(replies: Sequence[Reply]) -> float:
-    """The share of prompt tokens that came from the prefix cache."""
+    """Return the share of prompt tokens that came from the prefix cache."""
     return sum(reply.cached_tokens for reply in replies) / max(1, sum(reply.prompt_tokens for reply in replies))
 
 
 def measure(images: int, orders: Sequence[Order], overrides: Sequence[str] = ()) -> Figures:
-    """Tags and plans demo images, then measures generate and the replays of its calls."""
+    """Tag and plan demo images, then measure generate and the replays of its calls."""
     with tempfile.TemporaryDirectory() as folder:
         pipeline = pipelines.load("demo", ["generate.engine.in_flight=16", *overrides])
         job = open_job(Folder(str(Path(folder) / "out")), pipeline)
@@ -185,12 +184,11 @@ def measure(images: int, orders: Sequence[Order], overrides: Sequence[str] = ())
 
 def _figures(receipts: Sequence[Receipt], orders: Sequence[Order]) -> Figures:
     counts = receipts[0].counts
-    seconds = {
-        order: [one.counts["replay_us"] / 1e6 for one in receipts if f"/{order}/" in one.partition] for order in orders
-    }
-    cached = {
-        order: next(one.counts["cached_ppm"] for one in receipts if f"/{order}/" in one.partition) / 1e6
-        for order in orders
-    }
+    seconds: dict[Order, list[float]] = {}
+    cached: dict[str, float] = {}
+    for order in orders:
+        of_order = [receipt.counts for receipt in receipts if f"/{order}/" in receipt.partition]
+        seconds[order] = [figures["replay_us"] / 1e6 for figures in of_order]
+        cached[order] = of_order[0]["cached_ppm"] / 1e6
     cached["stage_as_run"] = counts["stage_cached_ppm"] / 1e6
     return Figures(counts["calls"], counts["images"], counts["stage_us"] / 1e6, seconds, cached)

@@ -1,8 +1,6 @@
 """Pictures of the drawn world that no model was trained on, with all that is true of them.
 
-Comes in: how many, and a purpose; two purposes never share a picture. Goes out: pictures with their gold tags and the instruction
-types that they support, read off the scene graph by the demo's own oracle of questions. Benchmarks of tagging and of mapping
-measure against these.
+Benchmarks of tagging and of mapping measure against these. Two purposes never share a picture.
 """
 
 import random
@@ -22,35 +20,35 @@ FIRST = {"teach": 100_000, "test": 200_000}
 
 @dataclass(frozen=True)
 class Question:
-    """One that the scene supports; the type is the last part of a type's path."""
+    """A question that the scene supports."""
 
-    type: str
+    type: str  # the last part of a type's path
     text: str
     answer: str
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture and what is true of it."""
+    """A picture, its true tags and the questions that it supports."""
 
     image: Image
     tags: frozenset[str]  # with their ancestors
-    questions: tuple[Question, ...]  # one of each type that it supports, in an order of its own
+    questions: tuple[Question, ...]  # one of each supported type, in random order
 
     @property
     def types(self) -> frozenset[str]:
-        """The names of the types that it supports."""
-        return frozenset(one.type for one in self.questions)
+        """The names of the supported types."""
+        return frozenset(question.type for question in self.questions)
 
 
 def pictures(purpose: Literal["teach", "test"], count: int) -> list[Picture]:
-    """The first pictures of a purpose, always the same."""
+    """Return the first pictures of a purpose, always the same."""
     return [_picture(FIRST[purpose] + number) for number in range(count)]
 
 
 def _picture(index: int) -> Picture:
     scene = sample(HELD_OUT_SEED, index)
-    rng = random.Random(f"questions of {index}")
+    rng = random.Random(f"questions of {index}")  # the words are the seed
     pairs = qa_pairs(scene, rng)
     rng.shuffle(pairs)
     by_type = {pair.type: pair for pair in pairs}
