@@ -3,8 +3,8 @@
 A seed of drawn pictures, each with three questions that its scene supports, teaches `synth learn`; other pictures,
 which no model was trained on, are the test. Each way ranks the instruction types for each picture; precision at k is
 the share of its first k that the scene supports, at R with as many as it supports. Types that suit nearly every picture
-are left out, as whoever names them is right; a tie counts as its average. A mapping written by hand says how much of
-each type is wanted, not only which suit, so its rank here is no judgement of it. The rivals: all types alike; the
+are left out, because naming them is always right; a tie counts as its average. A mapping written by hand says how much
+of each type is wanted, not only which suit, so its rank here is no judgement of it. The rivals: all types alike; the
 commonest types of the seed, the same for every picture; the CLIP match of image and type text, as TaskGalaxy does
 (arXiv 2502.09925); and the VLM choosing for itself, from a list under a schema, and in the nano VLM's own words, where
 it may decline to ask.
