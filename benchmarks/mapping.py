@@ -37,7 +37,7 @@ from synthgen.config.taxonomy import Taxonomy
 from synthgen.engines.kinds import resolve_model
 from synthgen.stages.plan.assign import Weights
 from synthgen.taggers import ClipTagger, ClipTaggerFile, TaggerSpec
-from synthgen.workers import leave_ray, once
+from synthgen.workers import leave_ray, run_in_actor
 
 Ranking = Mapping[str, float]  # type -> score; a type that is missing has 0
 AT = (1, 3, 5)
@@ -187,7 +187,7 @@ def rank_by_model(pipeline: Pipeline, prompts: Prompts, test: Sequence[Picture])
     settings = pipeline.generate.engine
     task = Task(resolve_model(pipeline.generate), settings, prompts, tuple(picture.image for picture in test))
     try:
-        result = once(choices, task, settings)
+        result = run_in_actor(choices, task, settings)
     finally:
         leave_ray()
     chosen = len(test) - len(result.failures) - result.none

@@ -665,11 +665,11 @@ def test_preview_does_not_look_into_the_working_folder(
     write(workspace / "run.json", json.dumps({"format": 99}))
     tasks: list[preview.PreviewTask] = []
 
-    def once(report: object, task: preview.PreviewTask, engine: object) -> list[str]:
+    def run_in_actor(report: object, task: preview.PreviewTask, engine: object) -> list[str]:
         tasks.append(task)
         return []
 
-    monkeypatch.setattr(preview, "once", once)
+    monkeypatch.setattr(preview, "run_in_actor", run_in_actor)
     preview.text(
         workspace / "photos/0000.jpg",
         pipelines.load("small", ["generate.engine={kind: vllm}", "generate.model=some/model"]),

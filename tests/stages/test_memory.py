@@ -81,7 +81,7 @@ def announced(world: World) -> int:
         images=world.context.images, pack=world.context.pack, source=world.context.source
     )
     arriving = 2 * BUFFER_BYTES + world.context.images.max_bytes
-    return memory.pack_bytes(settings) - memory.PROCESS - arriving
+    return memory.pack_bytes(settings) - memory.PROCESS_BYTES - arriving
 
 
 CHILD = """if 1:
@@ -161,7 +161,7 @@ class Counted(metadata.Embedded):
 
 def test_no_more_images_are_held_than_are_announced(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither of those that come from the source nor of those that come from the last revision."""
-    monkeypatch.setattr(shard_images, "PACKED_AT_ONCE", 4)
+    monkeypatch.setattr(shard_images, "PACK_BATCH", 4)
     alive, most = weakref.WeakSet[Any](), 0
 
     def count(*values: Any) -> metadata.Embedded:
