@@ -13,6 +13,6 @@ from synthgen.workers.signals import StopSignals, listening
 from synthgen.workers.task import PoolSpec, Show, Task
 
 __all__ = [
-    "CircuitBreaker", "PoolSpec", "Show", "StopSignals", "Task", "keep_to_given_gpus", "leave_ray", "listening", "run_in_actor",
-    "run_pool",
+    "CircuitBreaker", "PoolSpec", "Show", "StopSignals", "Task", "keep_to_given_gpus", "leave_ray", "listening",
+    "run_in_actor", "run_pool",
 ]  # fmt: skip

@@ -813,7 +813,7 @@ def test_synth_alone_shows_its_help(synth: Synth) -> None:
 
 
 def alone(*arguments: str) -> Done:
-    """A command in a process of its own, with Ray."""
+    """Run a command in a process of its own, with Ray."""
     done = subprocess.run(
         [sys.executable, "-m", "synthgen", *arguments], capture_output=True, text=True, check=False, env=os.environ
     )

@@ -155,7 +155,7 @@ def test_an_image_that_becomes_a_png_takes_no_more_than_is_announced(world: Worl
 
 
 @dataclass(frozen=True)
-class Counted(metadata.Embedded):
+class Counted(metadata.ImageFile):
     """An image file that can be counted while it is in memory."""
 
 
@@ -164,15 +164,16 @@ def test_no_more_images_are_held_than_are_announced(world: World, monkeypatch: p
     monkeypatch.setattr(shard_images, "PACK_BATCH", 4)
     alive, most = weakref.WeakSet[Any](), 0
 
-    def count(*values: Any) -> metadata.Embedded:
+    def count(*values: Any) -> metadata.ImageFile:
         nonlocal most
         image = Counted(*values)
         alive.add(image)
         most = max(most, len(alive))
         return image
 
-    monkeypatch.setattr(shard_images, "embedded", lambda *values: count(*vars(metadata.embedded(*values)).values()))
-    monkeypatch.setattr(shard_images, "Embedded", count)
+    make = metadata.make_image_file
+    monkeypatch.setattr(shard_images, "make_image_file", lambda *values: count(*vars(make(*values)).values()))
+    monkeypatch.setattr(shard_images, "ImageFile", count)
     world.add(1, pictures(18))
     world.pack()
     assert len(world.samples) == 18 and 4 <= most <= 4 + 1, "and the one that is being written"
