@@ -1,4 +1,4 @@
-"""The caption of a scene, and near-miss wrong ones."""
+"""The caption of a scene, which names everything in it, and near-miss wrong captions that differ in one detail."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The exported VLM in stock transformers: greedy replies, likelihoods, and the odds of yes over no."""
+"""The exported VLM in stock transformers: greedy replies, likelihoods, and the odds of yes over no.
+
+All three batch their calls and return results in the order in which the calls were given.
+"""
 
 from __future__ import annotations
 
