@@ -3,7 +3,7 @@
 Made-up images have one or two of 40 tags of the everyday taxonomy, spread evenly over it, whose frequencies fall from
 100 to 1. They are planned with the everyday mapping without balancing, with types balanced, with tags balanced and with
 both. Each time the entropy of the planned questions is taken over instruction types and over tags (a question counts
-for each tag of its image). The limit is the entropy of an even spread over those that occur. `ratio` is the entropy
+for each tag of its image). The limit is the entropy of an even spread over all that occur. `ratio` is the entropy
 missing to that limit, over types and tags together, without balancing over with both.
 
     python benchmarks/balance.py [--quick]

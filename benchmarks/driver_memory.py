@@ -1,9 +1,9 @@
 """The driver's memory for ten thousand images and for a million: it must not grow with the bucket.
 
-Runs all that the driver does in each stage (listing, logs, plans, commits, decisions, what is to be packed). The
-workers write at once what tagging and a scripted engine would have answered: made-up tables, in the real format by the
-real store, without reading an image, so that a million images take minutes and not days. Each stage has a process of
-its own, for a peak of its own; `beside` is the peak of a process that it starts (the survey of duplicates). Commits
+Runs all that the driver does in each stage (listing, logs, plans, commits, decisions, packing tasks). The workers write
+at once what tagging and a scripted engine would have answered: made-up tables, in the real format by the real store,
+without reading an image, so that a million images take minutes and not days. Each stage runs in a fresh process, so
+that its peak is not another's; `beside` is the peak of a process that it starts (the survey of duplicates). Commits
 grow until there are 8,000 partitions, which is at 256,000 images; from there on a partition has more images. `ratio` is
 the peak of the largest bucket over that of the smallest, `time_growth` the seconds for ten times the images over the
 seconds for one.
@@ -44,7 +44,7 @@ Step = Callable[[Folder, int, Lease], None]
 
 
 def main() -> None:
-    """Run each stage in a process of its own; print a table, then one line of JSON."""
+    """Run each stage in a fresh process; print a table, then one line of JSON."""
     steps: dict[str, Step] = {
         "list": list_images,
         "tag": tag_images,
@@ -66,7 +66,7 @@ def main() -> None:
         for size in sizes:
             costs[size] = {}
             for name in steps:
-                cost = costs[size][name] = in_own_process(name, f"{folder}/{size}", size)
+                cost = costs[size][name] = in_fresh_process(name, f"{folder}/{size}", size)
                 print(
                     f"{size:>10,} {name:>9} {cost['seconds']:>9.1f} {cost['peak_mb']:>9.0f} {cost['beside_mb']:>9.0f}",
                     flush=True,
@@ -96,8 +96,8 @@ def report(costs: dict[int, dict[str, dict[str, float]]]) -> None:
     print(json.dumps(record))
 
 
-def in_own_process(step: str, folder: str, size: int) -> dict[str, float]:
-    """Run a stage in a process of its own; return its figures."""
+def in_fresh_process(step: str, folder: str, size: int) -> dict[str, float]:
+    """Run a stage in a fresh process; return its figures."""
     command = [sys.executable, __file__, step, folder, str(size)]
     process = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parent.parent)
     figures: dict[str, float] = json.loads(process.stdout.splitlines()[-1])

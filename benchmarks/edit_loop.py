@@ -1,4 +1,4 @@
-"""The edit loop: a tag, an instruction type and a rule are added to a finished run, which then asks only what is new.
+"""The edit loop: a tag, an instruction type and a rule are added to a finished run, and only new questions are asked.
 
 Runs the commands of the README's second task on demo images, with the demo's tagger and the scripted engine, so that
 everything but the model is timed: copies of the taxonomy, the family and the mapping, three edits, `check`, `preview`,

@@ -25,6 +25,7 @@ from PIL import Image
 
 from synthgen.config import pipeline as pipelines
 from synthgen.stages import memory
+from synthgen.workers.actor import ActorShell
 
 ROOT = Path(__file__).parent.parent
 SIDES = (5000, 4000)  # pixels
@@ -36,6 +37,7 @@ LIMITS = (
     "generate.engine.host_megabytes=64",
 )
 LOOK_SECONDS = 0.1
+ACTOR_TITLE = f"ray::{ActorShell.__name__}".encode()  # of a busy worker's process
 
 
 def main() -> None:
@@ -95,6 +97,8 @@ def peak(options: list[str]) -> int:
         time.sleep(LOOK_SECONDS)
     if process.returncode:
         raise SystemExit(process.stderr.read() if process.stderr else process.returncode)
+    if not most:
+        raise SystemExit(f"no process of the run had a title that begins with {ACTOR_TITLE.decode()}: nothing measured")
     return most
 
 
@@ -109,7 +113,7 @@ def workers(mark: str) -> Iterator[str]:
         with suppress(OSError):
             title = Path("/proc", pid, "cmdline").read_bytes()
             if (
-                title.startswith(b"ray::Bench")
+                title.startswith(ACTOR_TITLE)
                 and f"{MARK}={mark}".encode() in Path("/proc", pid, "environ").read_bytes()
             ):
                 yield pid

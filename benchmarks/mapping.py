@@ -3,8 +3,8 @@
 A seed of drawn pictures, each with three questions that its scene supports, teaches `synth learn`; other pictures,
 which no model was trained on, are the test. Each way ranks the instruction types for each picture; precision at k is
 the share of its first k that the scene supports, at R with as many as it supports. Types that suit nearly every picture
-are left out, as whoever names them is right; a tie counts as its average. A mapping written by hand says how much of
-each type is wanted, not only which suit, so its rank here is no judgement of it. The rivals: all types alike; the
+are left out, because naming them is always right; a tie counts as its average. A mapping written by hand says how much
+of each type is wanted, not only which suit, so its rank here is no judgement of it. The rivals: all types alike; the
 commonest types of the seed, the same for every picture; the CLIP match of image and type text, as TaskGalaxy does
 (arXiv 2502.09925); and the VLM choosing for itself, from a list under a schema, and in the nano VLM's own words, where
 it may decline to ask.
@@ -37,7 +37,7 @@ from synthgen.config.taxonomy import Taxonomy
 from synthgen.engines.kinds import resolve_model
 from synthgen.stages.plan.assign import Weights
 from synthgen.taggers import ClipTagger, ClipTaggerFile, TaggerSpec
-from synthgen.workers import leave_ray, once
+from synthgen.workers import leave_ray, run_in_actor
 
 Ranking = Mapping[str, float]  # type -> score; a type that is missing has 0
 AT = (1, 3, 5)
@@ -187,7 +187,7 @@ def rank_by_model(pipeline: Pipeline, prompts: Prompts, test: Sequence[Picture])
     settings = pipeline.generate.engine
     task = Task(resolve_model(pipeline.generate), settings, prompts, tuple(picture.image for picture in test))
     try:
-        result = once(choices, task, settings)
+        result = run_in_actor(choices, task, settings)
     finally:
         leave_ray()
     chosen = len(test) - len(result.failures) - result.none

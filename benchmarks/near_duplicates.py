@@ -2,9 +2,9 @@
 
 The texts are made-up questions of 6 to 14 words, a tenth of them another question with one word changed. Each tool goes
 from the texts to a list of which to keep, first come, at a Jaccard similarity of 0.8 over runs of four characters; each
-in a process of its own, for a peak memory of its own (above that of the texts and the libraries). The result is judged
-by exact similarities: `recall` is the share of texts near to an earlier kept text that the tool dropped; `wrong` counts
-dropped texts that are near to no earlier one. Last, a million perceptual hashes at 4 bits.
+in a fresh process, so that its peak memory is not another's (above that of the texts and the libraries). The result is
+judged by exact similarities: `recall` is the share of texts near to an earlier kept text that the tool dropped; `wrong`
+counts dropped texts that are near to no earlier one. Last, a million perceptual hashes at 4 bits.
 
     python benchmarks/near_duplicates.py [--quick]
 """
@@ -96,13 +96,13 @@ TOOLS: dict[str, Callable[[list[str]], Kept]] = {
 
 
 def main() -> None:
-    """Measure each tool in a process of its own; print a table, then one line of JSON."""
+    """Measure each tool in a fresh process; print a table, then one line of JSON."""
     if "--tool" in sys.argv:
         print(json.dumps(measure(sys.argv[-2], int(sys.argv[-1]))))
         return
     count = 20_000 if "--quick" in sys.argv else 100_000
     names = [name for name in TOOLS if name != "rensa" or importlib.util.find_spec("rensa")]
-    costs = {name: _in_own_process(name, count) for name in names}
+    costs = {name: _in_fresh_process(name, count) for name in names}
     print(f"{count:,} texts\n{'':>11} {'texts/s':>9} {'per CPU s':>9} {'peak MB':>8} {'recall':>7} {'wrong':>6}")
     for name, cost in costs.items():
         speed = f"{cost['texts_per_second']:>9,.0f} {cost['texts_per_cpu_second']:>9,.0f}"
@@ -177,7 +177,7 @@ def _time_a_million_hashes() -> float:
     return time.perf_counter() - start
 
 
-def _in_own_process(name: str, count: int) -> dict[str, Any]:
+def _in_fresh_process(name: str, count: int) -> dict[str, Any]:
     command = [sys.executable, __file__, "--tool", name, str(count)]
     process = subprocess.run(command, check=True, capture_output=True, text=True)
     cost: dict[str, Any] = json.loads(process.stdout.splitlines()[-1])

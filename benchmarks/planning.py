@@ -2,8 +2,8 @@
 
 Made-up objects are listed with the real listing; for each, the rows of tagging are written (3 to 8 tags of the everyday
 taxonomy, a perceptual hash, an embedding; 3 % have the bytes of another image, 3 % are near to one); then they are
-planned with the everyday mapping, prompts and pipeline. Each step has a process of its own, for a peak memory of its
-own. `growth` is the time of planning all images over that of a tenth of them.
+planned with the everyday mapping, prompts and pipeline. Each step runs in a fresh process, so that its peak memory is
+not another's. `growth` is the time of planning all images over that of a tenth of them.
 
     python benchmarks/planning.py [--quick] [--profile]
 """
@@ -38,7 +38,7 @@ MAX_DISTANCE = 100  # images from a duplicate back to its original, at most
 
 
 def main() -> None:
-    """Run each step in a process of its own; print a table, then one line of JSON."""
+    """Run each step in a fresh process; print a table, then one line of JSON."""
     steps = {"--list": list_images, "--tag": tag_everyday, "--plan": plan_images}
     if step := next((step for step in steps if step in sys.argv), None):
         place = sys.argv.index(step)
@@ -47,7 +47,7 @@ def main() -> None:
     most = 20_000 if "--quick" in sys.argv else 1_000_000
     with tempfile.TemporaryDirectory(prefix="synth-planning-") as folder:
         sizes = [
-            {step: _in_own_process(step, f"{folder}/{size}", size) for step in steps} for size in (most // 10, most)
+            {step: _in_fresh_process(step, f"{folder}/{size}", size) for step in steps} for size in (most // 10, most)
         ]
     print(f"{'images':>10} {'step':>6} {'seconds':>8} {'CPU s':>8} {'images/s':>9} {'peak MB':>8}")
     for size in sizes:
@@ -176,7 +176,7 @@ def plan_context() -> plan.PlanContext:
     return plan.PlanContext(settings, rules, prompts.types, (TAGGER,), "f")
 
 
-def _in_own_process(step: str, folder: str, size: int) -> dict[str, Any]:
+def _in_fresh_process(step: str, folder: str, size: int) -> dict[str, Any]:
     options = [option for option in sys.argv[1:] if option == "--profile"]
     command = [sys.executable, __file__, step, folder, str(size), *(options if step == "--plan" else [])]
     process = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parent.parent)

@@ -1,9 +1,9 @@
 """The time of deciding on pairs, and its growth for ten times the pairs.
 
 Made-up pairs (4 an image, questions from templates, some of them repeats, a score each) are written as the generate
-stage would; then the select stage decides on them, with every rule, threshold and comparison on. Each size has a
-process of its own, for a peak memory of its own. `growth` is the core seconds of all pairs over those of a tenth of
-them.
+stage would; then the select stage decides on them, with every rule, threshold and comparison on. Each size runs in a
+fresh process, so that its peak memory is not another's. `growth` is the core seconds of all pairs over those of a tenth
+of them.
 
     python benchmarks/selection.py [--quick]
 """
@@ -48,7 +48,7 @@ def main() -> None:
     if "--size" in sys.argv:
         print(json.dumps(measure(int(sys.argv[-1]))))
         return
-    small, large = (_in_own_process(size) for size in (most // 10, most))
+    small, large = (_in_fresh_process(size) for size in (most // 10, most))
     print(f"{'pairs':>10} {'seconds':>8} {'of CPU':>7} {'pairs/s':>9} {'peak MB':>8}  kept")
     for cost in (small, large):
         rate = cost["pairs"] / cost["seconds"]
@@ -118,7 +118,7 @@ def _pair(number: int) -> dict[str, Any]:
     }
 
 
-def _in_own_process(size: int) -> dict[str, Any]:
+def _in_fresh_process(size: int) -> dict[str, Any]:
     command = [sys.executable, __file__, "--size", str(size)]
     process = subprocess.run(command, check=True, capture_output=True, text=True)
     cost: dict[str, Any] = json.loads(process.stdout.splitlines()[-1])

@@ -1,6 +1,6 @@
 """The quality of tags before calibration and after, and the gain of backing off to the parent.
 
-The nano CLIP tags pictures of the drawn world that it was not trained on; their scene graphs say what is true. Before:
+The nano CLIP tags pictures of the drawn world that it was not trained on; their scene graphs give the truth. Before:
 one threshold for every tag, as for a tagger of unknown scores, and the tagger as it is shipped (trained on these very
 tags with a sigmoid loss, so its 0.5 is hard to better). After: thresholds fitted by `synth calibrate` to so many other
 pictures, first with leaves alone, where a group is a tag only if one of its members is, then with back-off, where a

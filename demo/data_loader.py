@@ -1,8 +1,7 @@
 """Batches made by processes beside the training.
 
 Drawing a picture and its examples takes milliseconds of plain Python: on a CPU a tenth of a training step, on a GPU
-many steps. Each process makes every n-th batch and has a queue of its own, so the order does not depend on how fast
-each of them is.
+many steps. Each process makes every n-th batch and has its own queue, so the order does not depend on their speed.
 """
 
 from __future__ import annotations

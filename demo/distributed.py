@@ -21,7 +21,7 @@ TIMEOUT = 900  # seconds to wait for the other processes
 
 @dataclass(frozen=True)
 class Hardware:
-    """A device, the number of processes that train on it, and of those that load data for each."""
+    """A device, the number of processes that train on it, and of processes that load data for each."""
 
     device: torch.device
     processes: int

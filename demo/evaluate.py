@@ -139,9 +139,9 @@ def evaluate_proposals(model: NanoVLM, scenes: Sequence[Scene]) -> dict[str, flo
     """Ask for two questions of every type of every scene; print the shares by type and return those of all.
 
     Returns:
-        `valid`: of the questions, those that can be read, are of the type and fit the scene. `distinct`: of the replies
-        with several questions, those in which all differ. `offered`: of the types that a scene supports, those that got
-        a question. `declined`: of the types that it does not support, those that got none.
+        `valid`: share of questions that can be read, are of the type and fit the scene. `distinct`: share of replies
+        with several questions whose questions all differ. `offered`: share of supported types that got a question.
+        `declined`: share of unsupported types that got none.
     """
     calls: list[Call] = []
     for scene in scenes:

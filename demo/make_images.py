@@ -1,6 +1,6 @@
 """Write the committed demo pictures and their scene graphs: `images/*.png`, `scenes.jsonl` and `world.png`.
 
-They come from a seed that no training uses, and the scene graphs let anyone measure what a run made of them.
+They come from a seed that no training uses. With the scene graphs, `truth.py` measures a run over the pictures.
 
     python -m demo.make_images [--count 200] [--out demo]
 """

@@ -1,8 +1,8 @@
 """Phase two of the recipe: teach the language model to ask and answer, with the tower that phase one taught to see.
 
 The learning rate stays constant until the last pictures, and a moving average of the weights stands in for a decay, so
-training can stop at any time and go on, with more pictures too; the average is what is exported. Types that are still
-answered badly are drawn more often. The patch labels stay on as a side loss, so that seeing does not get worse.
+training can stop at any time and go on, with more pictures too; the average is exported. Types that are still answered
+badly are drawn more often. The patch labels stay on as a side loss, so that seeing does not get worse.
 
 Shapes: B pictures, P = 36 patches, R = 9 rows of L = 48 tokens, D = 192, V tokens in the vocabulary, N tokens of the
 batch that are to be learned, E examples of the picture that has most.
@@ -198,7 +198,7 @@ class Trainer:
         return BatchLoader(make, first, self.size, stride, self.hardware.loaders)
 
     def _update_draw_weights(self, accuracy: NDArray[np.float64]) -> None:
-        """Draw more often what is answered badly."""
+        """Draw more often the keys that are answered badly."""
         self.draw_weights[:] = np.clip(1.15 - accuracy, 0.15, 1.0) * DRAW_WEIGHTS
 
     def _load_model(self) -> None:

@@ -95,7 +95,7 @@ def sample_examples(
     Args:
         scene: The scene they are about.
         rng: Source of all draws.
-        weights: By key (see KEYS), how often an example is drawn; large for what is still answered badly.
+        weights: By key (see KEYS), how often an example is drawn; large where answers are still bad.
         is_early: Whether to draw tasks by EARLY_TASK_SHARES.
     """
     by_type: dict[str, list[QAPair]] = defaultdict(list)

@@ -199,7 +199,7 @@ def sample(seed: int, index: int, level: float = 1.0, kinds: dict[str, float] | 
 
 
 def _sample_things(rng: random.Random, free: list[int], count: int) -> tuple[Thing, ...]:
-    """Sample things, each in a cell of its own among those that are free."""
+    """Sample things, each in a different free cell."""
     looks: list[tuple[str, str | None]] = []  # (name, colour)
     while len(looks) < count:
         if looks and rng.random() < 0.35:

@@ -92,7 +92,7 @@ class Failure:
 
 
 def one_line(error: BaseException | str, limit: int = 300) -> str:
-    """Return an error or text as one printable line of `limit` characters at most; an exception is named by its class."""
+    """Return an error or text as one printable line of at most `limit` characters; an error is named by its class."""
     storable = str(error).encode("utf-8", "backslashreplace").decode()  # no table holds half of a surrogate pair
     text = "".join(character if character.isprintable() else " " for character in storable)
     text = " ".join(text.split())

@@ -29,7 +29,7 @@ from synthgen.job.request import RunRequest
 from synthgen.stages.contract import Change, Job, StageModule, StageRun
 from synthgen.store import RunFolder
 from synthgen.tables import LIST, STAGES, StageSpec, stage_names
-from synthgen.workers import CircuitBreaker, StopSignals, leave_ray, listening, once
+from synthgen.workers import CircuitBreaker, StopSignals, leave_ray, listening, run_in_actor
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def _run(
     _check_input(folder, which.first)
     if is_new and which.has("generate"):
         # Nobody should tag for hours to learn that the model does not load.
-        once(check_engine, (job.model, job.pipeline.generate.engine), job.pipeline.generate.engine)
+        run_in_actor(check_engine, (job.model, job.pipeline.generate.engine), job.pipeline.generate.engine)
     with folder.lease() as lease:
         if not which.is_purge:
             _check_whole(folder)

@@ -55,7 +55,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A user's working folder with small shelves, which is also the current folder."""
+    """Make a user's working folder with small definition files the current folder."""
     folder = put_shelves(tmp_path / "work")
     monkeypatch.chdir(folder)
     return folder

@@ -1,8 +1,7 @@
-"""Which objects a user means by a name: an object id, an image id, a uri, or the end of one.
+"""The objects that a user means by a name: an object id, an image id, a uri, or the end of a uri.
 
-Comes in: names as they were typed, and the objects of a folder, partition by partition. Goes out: the ids of the objects that are
-meant. A whole uri, or what samples show of it, wins over the end of one; an end, as a bare file name, must lead to one place, for
-what is taken out does not come back. What leads nowhere or to several places is told, all of it at once.
+A whole uri, or the path of it that samples show, comes before the end of one. An end, such as a file name, must match
+one place, because a purged image does not come back. Names that match nothing or several places are reported together.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -13,42 +12,83 @@ import pyarrow as pa
 
 from synthgen.errors import Mistakes
 
-SHOWN = 3  # places of a name that stands for several
-NEAR = 0.6  # alike, from which on a name is offered instead
+MAX_PLACES = 3  # listed for an ambiguous name
+SIMILARITY = 0.6  # at least, of a name that is suggested instead
 
-Place = tuple[str, int | None]  # a uri, and the row where it is of a Parquet file
+Place = tuple[str, int | None]  # a uri, and a row if it is a Parquet file
+Tables = Callable[[], Iterable[pa.Table]]  # reads the objects of a folder, partition by partition
+DisplayUri = Callable[[str], str]  # returns a uri as samples show it
 Columns = ("object_id", "uri", "image_id", "row")
 
 
 @dataclass
 class _Name:
-    """A name, and what it leads to."""
+    """A name and its matches.
+
+    Attributes:
+        exact: The ids of objects with this id, image id or uri.
+        by_end: Places whose uri ends with the name → the ids of their objects.
+    """
 
     typed: str
-    exact: set[str] = field(default_factory=set)  # object ids
-    ends: dict[Place, set[str]] = field(default_factory=dict)  # places whose uri ends with it -> object ids
+    exact: set[str] = field(default_factory=set)
+    by_end: dict[Place, set[str]] = field(default_factory=dict)
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether nothing matches."""
+        return not self.exact and not self.by_end
+
+    @property
+    def is_ambiguous(self) -> bool:
+        """Whether several places match."""
+        return not self.exact and len(self.by_end) > 1
+
+    @property
+    def object_ids(self) -> frozenset[str]:
+        """The ids of the objects that are meant, if the name is neither unknown nor ambiguous."""
+        return frozenset(self.exact or next(iter(self.by_end.values())))
 
 
-def objects_meant(
-    where: str, tables: Callable[[], Iterable[pa.Table]], names: Iterable[str], below: Callable[[str], str]
+def find_objects(
+    where: str, tables: Tables, names: Iterable[str], display_uri: DisplayUri
 ) -> dict[str, frozenset[str]]:
-    """For each name the ids of its objects; `below` gives what samples show of a uri, `where` is the folder for messages."""
-    wanted = {one: _Name(one) for one in names}
-    by_end: dict[str, list[_Name]] = {}
-    for name in wanted.values():
-        by_end.setdefault(name.typed.rpartition("/")[2], []).append(name)
-    for object_id, uri, image_id, row in _rows(tables()):
-        for key in {object_id, image_id or object_id, *((uri, below(uri)) if uri else ())} & wanted.keys():
-            wanted[key].exact.add(object_id)
-        for name in by_end.get(uri.rpartition("/")[2], ()):
-            if uri.endswith(f"/{name.typed}"):
-                name.ends.setdefault((uri, row), set()).add(object_id)
-    faults = [_ambiguous(where, name, below) for name in wanted.values() if not name.exact and len(name.ends) > 1]
-    lost = [name.typed for name in wanted.values() if not name.exact and not name.ends]
-    faults += [_unknown(where, one, near) for one, near in _nearest(lost, tables, below).items()]
+    """Return the ids of the objects that each name means.
+
+    Args:
+        where: The folder, for messages.
+        tables: Reads the objects, with the columns of `Columns`.
+        names: As they were typed.
+        display_uri: Returns a uri as samples show it.
+
+    Raises:
+        Mistakes: Some names are unknown or ambiguous.
+    """
+    matches = _match(tables, names, display_uri)
+    unknown = [name.typed for name in matches.values() if name.is_unknown]
+    faults = [_ambiguous(where, name, display_uri) for name in matches.values() if name.is_ambiguous]
+    faults += [_unknown(where, typed, near) for typed, near in _nearest(unknown, tables, display_uri).items()]
     if faults:
         raise Mistakes(faults)
-    return {one: frozenset(name.exact or next(iter(name.ends.values()))) for one, name in wanted.items()}
+    return {typed: name.object_ids for typed, name in matches.items()}
+
+
+def _match(tables: Tables, names: Iterable[str], display_uri: DisplayUri) -> dict[str, _Name]:
+    """Return each name with its matches, after one pass over the objects."""
+    matches = {typed: _Name(typed) for typed in names}
+    by_file_name: dict[str, list[_Name]] = {}
+    for name in matches.values():
+        by_file_name.setdefault(name.typed.rpartition("/")[2], []).append(name)
+    for object_id, uri, image_id, row in _rows(tables()):
+        keys = {object_id, image_id or object_id}
+        if uri:
+            keys |= {uri, display_uri(uri)}
+        for key in keys & matches.keys():
+            matches[key].exact.add(object_id)
+        for name in by_file_name.get(uri.rpartition("/")[2], ()):
+            if uri.endswith(f"/{name.typed}"):
+                name.by_end.setdefault((uri, row), set()).add(object_id)
+    return matches
 
 
 def _rows(tables: Iterable[pa.Table]) -> Iterator[tuple[str, str, str | None, int | None]]:
@@ -56,35 +96,37 @@ def _rows(tables: Iterable[pa.Table]) -> Iterator[tuple[str, str, str | None, in
         yield from zip(*(rows.column(name).to_pylist() for name in Columns), strict=True)
 
 
-def _ambiguous(where: str, name: _Name, below: Callable[[str], str]) -> str:
-    places = sorted(name.ends, key=lambda one: (one[0], one[1] or 0))
-    shown = [below(uri) if row is None else f"{below(uri)} row {row}" for uri, row in places[:SHOWN]]
-    if len({below(uri) for uri, _ in places}) < len({uri for uri, _ in places}):
-        shown = [uri for uri, _ in places[:SHOWN]]  # what is shown of them would not tell them apart
-    more = f" and {len(places) - SHOWN:,} more" if len(places) > SHOWN else ""
-    mend = (
-        "give more of the uri, or the object id"
-        if places[0][1] is None
-        else "give object ids, or the whole uri for all rows"
-    )
-    return f"{where}: {name.typed} names {len(places):,} objects: {', '.join(shown)}{more}; {mend}"
+def _ambiguous(where: str, name: _Name, display_uri: DisplayUri) -> str:
+    """Return the message for a name that matches several places."""
+    places = sorted(name.by_end, key=lambda place: (place[0], place[1] or 0))
+    listed = places[:MAX_PLACES]
+    examples = [display_uri(uri) if row is None else f"{display_uri(uri)} row {row}" for uri, row in listed]
+    uris = {uri for uri, _ in places}
+    if len({display_uri(uri) for uri in uris}) < len(uris):
+        examples = [uri for uri, _ in listed]  # as samples show them, they look the same
+    more = f" and {len(places) - MAX_PLACES:,} more" if len(places) > MAX_PLACES else ""
+    is_row = places[0][1] is not None
+    advice = "give object ids, or the whole uri for all rows" if is_row else "give more of the uri, or the object id"
+    return f"{where}: {name.typed} names {len(places):,} objects: {', '.join(examples)}{more}; {advice}"
 
 
 def _unknown(where: str, typed: str, near: str) -> str:
-    meant = f"did you mean '{near}'? " if near else ""
-    return f"{where}: holds no image {typed}; {meant}give an object id, an image id, or a uri or file name as samples and 0-listed have it"
+    """Return the message for a name that matches nothing; `near` is the most similar name, or empty."""
+    question = f"did you mean '{near}'? " if near else ""
+    return (
+        f"{where}: holds no image {typed}; {question}"
+        "give an object id, an image id, or a uri or file name as samples and 0-listed have it"
+    )
 
 
-def _nearest(
-    lost: Iterable[str], tables: Callable[[], Iterable[pa.Table]], below: Callable[[str], str]
-) -> dict[str, str]:
-    """For each name that leads nowhere the most alike of all, "" if none is; one look at the objects, if there is such a name."""
-    best = dict.fromkeys(lost, "")
+def _nearest(unknown: Iterable[str], tables: Tables, display_uri: DisplayUri) -> dict[str, str]:
+    """Return the most similar name for each unknown one, or ""; the objects are read only if there is one."""
+    best = dict.fromkeys(unknown, "")
     for rows in tables() if best else ():
-        whole = {below(uri) for uri in rows.column("uri").to_pylist() if uri}
-        ends = {one.rpartition("/")[2] for one in whole}
+        uris = {display_uri(uri) for uri in rows.column("uri").to_pylist() if uri}
+        file_names = {uri.rpartition("/")[2] for uri in uris}
         for typed, before in best.items():
-            known = whole if "/" in typed else ends
-            found = get_close_matches(typed, {*known, *filter(None, [before])}, n=1, cutoff=NEAR)
-            best[typed] = found[0] if found else before
+            known = uris if "/" in typed else file_names
+            similar = get_close_matches(typed, {*known, *filter(None, [before])}, n=1, cutoff=SIMILARITY)
+            best[typed] = similar[0] if similar else before
     return best

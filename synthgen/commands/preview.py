@@ -30,7 +30,7 @@ from synthgen.stages.plan import Assigner
 from synthgen.store import Folder
 from synthgen.tables import image_id
 from synthgen.taggers import Tagged, Taggers, prepare_image, tag_images
-from synthgen.workers import leave_ray, once
+from synthgen.workers import leave_ray, run_in_actor
 
 LIKELIEST = 8  # instruction types that are listed with their share
 
@@ -66,7 +66,7 @@ def text(path: Path, pipeline: Pipeline) -> str:
     try:
         meta = _source_meta(path, pipeline.source)
         task = PreviewTask(job, decoded.image, digest, decoded.width, decoded.height, meta)
-        lines: list[str] = once(report, task, pipeline.generate.engine)
+        lines: list[str] = run_in_actor(report, task, pipeline.generate.engine)
     finally:
         leave_ray()
     head = f"{path}: {decoded.format}, {decoded.width} x {decoded.height} pixels, image_id {digest[:16]}…"

@@ -17,7 +17,7 @@ from functools import partial
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from synthgen.commands.lookup import objects_meant
+from synthgen.commands.lookup import find_objects
 from synthgen.errors import UserMistake
 from synthgen.job import run_record
 from synthgen.job.funnel import products
@@ -101,7 +101,7 @@ def _rewrite_tables(
     _check_plan(folder)
     known = read_denylist(folder.out)
     wanted = frozenset(names) - known.object_ids - known.image_ids
-    matches = objects_meant(folder.out.url, lambda: _objects(folder), wanted, shown)
+    matches = find_objects(folder.out.url, lambda: _objects(folder), wanted, shown)
     found = _with_copies(folder, frozenset().union(*matches.values()))
     more = Denylist(found.object_ids - known.object_ids, found.image_ids - known.image_ids)
     # In this order: a purge that is recorded first and killed then would no longer know its images.

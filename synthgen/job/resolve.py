@@ -1,8 +1,8 @@
-"""The text files of a pipeline: its taggers, taxonomy, prompts and mapping, loaded and checked against each other.
+"""The definition files of a pipeline, loaded and checked against each other: taggers, taxonomy, prompts and mapping.
 
-Comes in: a pipeline file as it was read. Goes out: the checked Pipeline and its Texts, or every mistake of every file at once.
-So that one mistake does not hide another, what a wrong file names is still followed, and what is said in several files is
-compared as far as each can be known: a file that cannot be read hides only what depends on it.
+All mistakes of all files are reported together. So that one mistake does not hide another, the files that a wrong file
+names are loaded too, and files are compared as far as they are known: an unreadable file hides only the checks that
+need it.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,11 @@ from synthgen.stages.contract import Definitions
 
 
 def load(document: Document) -> tuple[Pipeline, Definitions]:
-    """A pipeline with its shelf files, or every mistake of all of them."""
+    """Return a pipeline and its definition files.
+
+    Raises:
+        Mistakes: Every mistake of every file.
+    """
     faults: list[str] = []
     pipeline = attempt(faults, lambda: library.check(document, Pipeline))
     names = list(dict.fromkeys(library.known_names("tagger", document, ("tag", "tagger"), faults)))
@@ -36,15 +40,10 @@ def load(document: Document) -> tuple[Pipeline, Definitions]:
         types = list(prompts.types) if prompts else attempt([], partial(prompt_pack.types_of, name))
     for name in library.known_names("mapping", document, ("plan", "mapping"), faults):
         rules = attempt(faults, partial(_rules, name, tree, types))
-        later = (
-            ("tags", "taxonomy", names and tree is None),
-            ("instruction types", "families", packs and types is None),
-        )
-        faults += [
-            f"mapping '{name}': its {what} are looked at once the {where} can be read without mistakes"
-            for what, where, is_later in later
-            if is_later
-        ]
+        if names and tree is None:
+            faults.append(_unchecked(name, "tags", "taxonomy"))
+        if packs and types is None:
+            faults.append(_unchecked(name, "instruction types", "families"))
     faults += [
         *engine_faults(document, scores.ENGINE),
         *scores.name_faults(document),
@@ -58,33 +57,46 @@ def load(document: Document) -> tuple[Pipeline, Definitions]:
 
 
 def load_definitions(pipeline: Pipeline) -> Definitions:
-    """The shelf files of a pipeline that is no file any more: one that an output folder was made with, or that code has made."""
+    """Return the definition files of a pipeline that comes from an output folder or from code, not from a file."""
     return load(Document(Path(), pipeline.model_dump(mode="json"), {(): "pipeline"}))[1]
 
 
-def notices(name: str, pipeline: Pipeline, texts: Definitions) -> list[str]:
-    """What the user should know before it runs: the pipeline's own words, and where the user's file stands in for ours."""
-    named = [("pipeline", name), *(("tagger", one) for one in pipeline.tag.taggers), ("taxonomy", texts.taxonomy.name)]
-    named += [("mapping", one) for one in mapping.names(pipeline.plan.mapping)]
-    named += [("prompts", pipeline.generate.prompts), *(("family", one) for one in texts.prompts.pack.families)]
-    found = [
-        f"note: {kind} '{name}': yours is used, not {ours}"
-        for kind, name in named
-        if (ours := library.shadowed_file(kind, name))
+def notices(name: str, pipeline: Pipeline, definitions: Definitions) -> list[str]:
+    """Return what to tell the user before a run: the notice of the pipeline, and which built-in files are replaced."""
+    files = [
+        ("pipeline", name),
+        *(("tagger", tagger) for tagger in pipeline.tag.taggers),
+        ("taxonomy", definitions.taxonomy.name),
+        *(("mapping", mapping_name) for mapping_name in mapping.names(pipeline.plan.mapping)),
+        ("prompts", pipeline.generate.prompts),
+        *(("family", family) for family in definitions.prompts.pack.families),
     ]
-    return [f"note: {pipeline.notice}", *found] if pipeline.notice else found
+    replaced = [
+        f"note: {kind} '{file}': yours is used, not {ours}"
+        for kind, file in files
+        if (ours := library.shadowed_file(kind, file))
+    ]
+    return [f"note: {pipeline.notice}", *replaced] if pipeline.notice else replaced
 
 
 def _tree(taggers: Sequence[str]) -> Tree | None:
-    """The tags that the mapping speaks of, where a tagger is wrong and its taxonomy is not; the taggers have told their mistakes."""
+    """Return the tags to check the mapping against where a tagger is wrong but a taxonomy is not.
+
+    The mistakes of the taggers are reported elsewhere.
+    """
     for name in taggers:
         if tree := attempt([], partial(tagging.tree_of, name)):
             return tree
     return None
 
 
+def _unchecked(mapping_name: str, names: str, files: str) -> str:
+    """Return the note that a mapping could not be checked against files with mistakes."""
+    return f"mapping '{mapping_name}': its {names} are checked once the {files} can be read without mistakes"
+
+
 def _rules(name: str, tree: Tree | None, types: Sequence[str] | None) -> RuleSet | None:
-    """The mapping; where tags or types are not known, it is checked without them."""
+    """Return a mapping, or None if it could be checked only in part because tags or types are not known."""
     if tree is not None and types is not None:
         return mapping.load(name, tree, types)
     mapping.files(name, tree, types)
@@ -92,9 +104,12 @@ def _rules(name: str, tree: Tree | None, types: Sequence[str] | None) -> RuleSet
 
 
 def _cap_faults(document: Document, types: Sequence[str] | None) -> list[str]:
-    """Caps on types that there are not."""
+    """Return the caps on types that do not exist."""
+    if types is None:
+        return []
     return [
-        f"{document.where(place)}: plan.caps: no instruction type matches '{pattern}': {nearest_pattern(pattern, types)}"
+        f"{document.where(place)}: plan.caps: no instruction type matches '{pattern}': "
+        f"{nearest_pattern(pattern, types)}"
         for place, pattern in document.names_at(("plan", "caps")).items()
-        if types is not None and not matching([pattern], types)
+        if not matching([pattern], types)
     ]

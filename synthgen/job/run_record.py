@@ -1,8 +1,8 @@
-"""The run record: what an output folder was last made with, as the latest file of its `frozen/`.
+"""The run record: the pipeline and settings that an output folder was last made with, the latest file in `frozen/`.
 
 It holds the pipeline, the settings that shaped each table, the hub commits of the models that tag, the folder that the
-run was started in, and the changes that are not finished. Names in it may be relative to where the run was started, so
-a source is spelled in full here.
+run was started in, and the changes that are not finished. Names in it can be relative to the folder that the run was
+started in, so a source is spelled in full here.
 """
 
 import os
@@ -19,14 +19,22 @@ from synthgen.store import Record, RunFolder
 
 
 def record_of(folder: RunFolder) -> Record:
-    """Return the record of a folder that must have one. Raises UserMistake if it holds no synth run."""
+    """Return the record of a folder that must have one.
+
+    Raises:
+        UserMistake: The folder holds no synth run.
+    """
     if not folder.record:
         raise UserMistake(f"{folder.out.url}: holds no synth run")
     return folder.record
 
 
 def check_is_run(folder: RunFolder) -> None:
-    """Raise UserMistake if no synth run made the folder; one that was killed before it stored a record did."""
+    """Check that a synth run made the folder, also one that was killed before it stored a record.
+
+    Raises:
+        UserMistake: None did.
+    """
     if folder.record is None:
         raise UserMistake(f"{folder.out.url}: holds no synth run")
 
@@ -42,7 +50,7 @@ def pipeline_of(folder: RunFolder) -> Pipeline:
 
 
 def source_of(record: Record) -> SourceConfig:
-    """Return the source of the last run, spelled so that it leads there from any working folder."""
+    """Return the source of the last run, with a uri that is valid in any working folder."""
     source = SourceConfig.model_validate(record["pipeline"]["source"])
     return spell_out(source, Path(record["started_in"]))
 
@@ -62,19 +70,19 @@ def spell_out_uri(uri: str, home: Path) -> str:
 
 
 def unfinished_changes(folder: RunFolder) -> dict[str, str]:
-    """Return the changes that are not in all rows yet: stage → "edit", or "redraw" of the plan; "purge" → "edit"."""
+    """Return the changes that are not in all rows yet: a stage → "edit" or "redraw", or "purge" → "edit"."""
     changes: dict[str, str] = dict((folder.record or {}).get("unfinished", {}))
     return changes
 
 
 def start_change(folder: RunFolder, name: str, change: str) -> None:
-    """Record that a change is on its way, so that after a kill it is known that rows are half old and half new."""
+    """Record that a change has started, so that after a kill it is known that some rows are old and some new."""
     record = record_of(folder)
     folder.write_record({**record, "unfinished": {**unfinished_changes(folder), name: change}})
 
 
 def finish_change(folder: RunFolder, name: str) -> None:
-    """Record that a change is in all rows; nothing is written if none was on its way."""
+    """Record that a change is in all rows; nothing is written if none was started."""
     changes = unfinished_changes(folder)
     if name in changes:
         remaining = {other: change for other, change in changes.items() if other != name}
@@ -82,12 +90,12 @@ def finish_change(folder: RunFolder, name: str) -> None:
 
 
 def unfinished_purge(folder: RunFolder) -> str | None:
-    """Return what to do about a purge that was cut short, which took an image out of some tables and not of others."""
+    """Return how to finish a purge that was cut short, with an image removed from only some tables, or None."""
     if "purge" not in unfinished_changes(folder):
         return None
     return f"a purge was cut short here; finish it with: synth purge {folder.out.url}"
 
 
 def stored_model(record: Record) -> Any:
-    """Return what the record has of the generating model: [name, commit], a digest, or None."""
+    """Return the generating model in the record: [name, commit], a digest, or None."""
     return record.get("shape", {}).get("generated", {}).get("model")

@@ -1,9 +1,9 @@
-"""How much host memory the workers' images can take, known before a run starts.
+"""The host memory that the images of a worker can take, known before a run starts.
 
-Comes in: the limits and settings of a pipeline. Goes out: bytes for one worker of a stage, worst case: every decoder at an image
-of the largest size that is allowed, every buffer full. Each of the summands is bounded where it arises (ingest/sources/fetch.py,
-ingest/images/child_process.py, stages/generate/admission.py), so what is printed here is kept; ordinary images take a small part of it.
-The model and its engine come on top and say themselves what they need.
+It is the worst case for one worker of a stage: every decoder works on an image of the largest allowed size, and every
+buffer is full. Each term is limited where its memory is allocated (ingest/sources/fetch.py,
+ingest/images/child_process.py, stages/generate/admission.py), so the printed number holds; ordinary images take a small
+part of it. The model and its engine are not included and report their own memory.
 """
 
 from synthgen.config.pipeline import Pipeline
@@ -13,44 +13,48 @@ from synthgen.ingest.images.pool import cores, peak_bytes
 from synthgen.ingest.images.shared_memory import BYTES_PER_PIXEL
 from synthgen.ingest.sources.fetch import BUFFER_BYTES, THREADS
 
-PROCESS = 600 * 2**20  # an actor without its images: Python, Ray, Arrow, numpy
-FETCHED_AHEAD = 8  # decoded images of a piece of work that wait in a queue
-AT_ITS_ENDS = 2  # more of them: one on its way into the queue, one taken out and without a place yet
-IN_HAND = 2  # pieces of work that a worker holds
-PACKED_AT_ONCE = 64  # images that a shard's writer holds while they are put in order
-PACKED_PIXEL = 20  # bytes a pixel of an image that becomes a PNG; one with transparency takes 17
+PROCESS_BYTES = 600 * 2**20  # an actor without its images: Python, Ray, Arrow, numpy
+QUEUED_IMAGES = 8  # decoded images of a task in its queue
+UNQUEUED_IMAGES = 2  # one that waits to enter the queue, and one that left it and waits for its turn
+TASKS_HELD = 2  # by a worker
+PACK_BATCH = 64  # images in memory while the writer of a shard puts them in order
+PACK_BYTES_PER_PIXEL = 20  # of an image that becomes a PNG; one with transparency takes 17
 MEGABYTE = 2**20
 
 
 def tag_bytes(pipeline: Pipeline) -> int:
-    """Of one tagging worker: decoders on every core, a batch of images."""
-    images, seen = pipeline.images, pipeline.images.model_pixels * BYTES_PER_PIXEL
-    return PROCESS + _arriving(pipeline) + peak_bytes(images, cores()) + (pipeline.tag.batch + cores()) * seen
+    """Return the bytes of a tagging worker: decoders on every core, and a batch of images."""
+    images, decoded = pipeline.images, pipeline.images.model_pixels * BYTES_PER_PIXEL
+    batch = (pipeline.tag.batch + cores()) * decoded
+    return PROCESS_BYTES + _fetching_bytes(pipeline) + peak_bytes(images, cores()) + batch
 
 
 def generate_bytes(pipeline: Pipeline) -> int:
-    """Of one generating worker: one decoder, what waits, and the conversations in flight."""
-    images, seen = pipeline.images, pipeline.images.model_pixels * BYTES_PER_PIXEL
-    in_flight = max(seen, pipeline.generate.engine.host_megabytes * MEGABYTE)
-    by_engine = kind_of(pipeline.generate.engine).images_in_memory * seen
-    waiting = IN_HAND * (FETCHED_AHEAD + AT_ITS_ENDS) * seen
-    return PROCESS + _arriving(pipeline) + peak_bytes(images, 1) + waiting + in_flight + by_engine
+    """Return the bytes of a generating worker: a decoder, waiting images, and the conversations in flight."""
+    images, decoded = pipeline.images, pipeline.images.model_pixels * BYTES_PER_PIXEL
+    in_flight = max(decoded, pipeline.generate.engine.host_megabytes * MEGABYTE)
+    by_engine = kind_of(pipeline.generate.engine).images_in_memory * decoded
+    waiting = TASKS_HELD * (QUEUED_IMAGES + UNQUEUED_IMAGES) * decoded
+    return PROCESS_BYTES + _fetching_bytes(pipeline) + peak_bytes(images, 1) + waiting + in_flight + by_engine
 
 
 def pack_bytes(pipeline: Pipeline) -> int:
-    """Of one packing worker: some images as files, one of them decoded, the shard being written and its last revision.
+    """Return the bytes of a packing worker: a batch of image files, one of them decoded, a shard and its last revision.
 
-    The shard and its last revision count twice: as bytes, and as Arrow's columns.
+    The shard and its last revision count twice: as bytes, and as Arrow columns.
     """
     images, pack = pipeline.images, pipeline.pack
-    held = PACKED_AT_ONCE * images.max_bytes + PACKED_PIXEL * images.max_pixels
+    batch = PACK_BATCH * images.max_bytes + PACK_BYTES_PER_PIXEL * images.max_pixels
     shard = 2 * (2 * pack.shard_megabytes + pack.row_group_megabytes) * MEGABYTE
-    return PROCESS + _arriving(pipeline) + held + shard
+    return PROCESS_BYTES + _fetching_bytes(pipeline) + batch + shard
 
 
-def _arriving(pipeline: Pipeline) -> int:
-    """Of objects being fetched: what waits, once more while the pieces of an answer are joined, and the one that is handed on."""
-    of_urls = THREADS * pipeline.images.max_bytes if pipeline.source.hosts else 0  # their size is not known beforehand
+def _fetching_bytes(pipeline: Pipeline) -> int:
+    """Return the bytes of objects being fetched.
+
+    They are the buffer, its copy while the pieces of a response are joined, and the object that is handed on.
+    """
+    of_urls = THREADS * pipeline.images.max_bytes if pipeline.source.hosts else 0  # whose size is not known beforehand
     return 2 * BUFFER_BYTES + pipeline.images.max_bytes + of_urls
 
 

@@ -2,15 +2,16 @@
 
 No model is asked, so this is cheap to run again: a score is expensive, a threshold is an opinion.
 
-A pair of a retired assignment is dropped as `retired`. Any other must pass, in this order, the rules (each a mask over a
-whole partition), the thresholds of the scores, and the comparison with the pairs before it: no other question of its
+A pair of a retired assignment is dropped as `retired`. Any other must pass, in this order, the rules (each a mask over
+a whole partition), the thresholds of the scores, and the comparison with the pairs before it: no other question of its
 image says the same, and not too many pairs of the whole set have its wording. Before means committed in an earlier
-epoch, then in an earlier round of a partition (a retried pair comes after those that succeeded at once), then earlier in
-the plan; so growth never pushes out a pair that was kept. What the comparison needs of all pairs lies on local disk
-(`dedup.questions`), and so do the ids of the pairs until it is done.
+epoch, then in an earlier round of a partition (a retried pair comes after those that succeeded at once), then earlier
+in the plan; so growth never drops a pair that was kept. The questions of all pairs are compared on local disk
+(`dedup.questions`), and the ids of the pairs wait there for the result.
 
-A decision can depend on any other pair, so the decisions of a partition carry a fingerprint of the settings and of every
-commit that was read: after growth, an edit or a crash half-way, exactly the partitions that are not current are redone.
+A decision can depend on any other pair, so the decisions of a partition carry a fingerprint of the settings and of
+every commit that was read: after growth, an edit or a crash half-way, exactly the partitions that are not current are
+redone.
 """
 
 import json
@@ -34,6 +35,7 @@ from synthgen.dedup.questions import FIRST, QuestionDedup, Verdicts
 from synthgen.errors import UserMistake, nearest
 from synthgen.stages.contract import StageRun
 from synthgen.store import CommitLog, Receipt, RunFolder, TablePart
+from synthgen.store.commits import last_by_key
 from synthgen.store.spill import Spill
 from synthgen.tables import DECISIONS, GENERATE, PAIRS, PLAN, SELECT, make_id
 from synthgen.workers import Task
@@ -47,13 +49,14 @@ JUDGED = pa.schema([*((name, pa.string()) for name in ID_COLUMNS), ("reason", pa
 REPEATS = ["kept", "duplicate:question", "duplicate:common"]  # by the verdicts of dedup/questions.py
 TEXT_COLUMNS = ["form", "question", "options", "answer"]
 
-# What a model says about itself or its task instead of asking or answering about the image.
+# Phrases of a model that speaks about itself or its task instead of the image.
 META = (
     r"\b(as an? (ai|artificial intelligence|(large )?language model)\b"
     r"|i('m| am) (an ai|a (large )?language model|unable to|not able to (see|view|access|open))"
     r"|i('m| am) sorry,? but|i apologi[sz]e"
     r"|i (can('|no)?t|do not|don't) (see|view|access|open|have access to) (the|this|any|that) (image|picture|photo)"
-    r"|(the|this) image cannot be (seen|viewed|accessed|opened|displayed|loaded)|no image (was|is|has been) (provided|attached|given))"
+    r"|(the|this) image cannot be (seen|viewed|accessed|opened|displayed|loaded)"
+    r"|no image (was|is|has been) (provided|attached|given))"
 )
 ANSWER_MARK = r"\bAnswer\s*:"
 
@@ -126,7 +129,7 @@ def decide(selection: Selection, todo: Collection[str], show: Show = lambda done
         dedup = QuestionDedup(Path(folder), pairs)
         judged, numbers = Spill(Path(folder) / "judged"), dict[str, slice]()
         for place, name in enumerate(names):
-            rows = _judged(selection, name)
+            rows = _judge(selection, name)
             numbers[name] = dedup.add(rows)
             if name in todo:
                 judged.append(place, rows.select(JUDGED.names))
@@ -140,72 +143,77 @@ def decide(selection: Selection, todo: Collection[str], show: Show = lambda done
 # --- one partition ----------------------------------------------------------------------------------------------------
 
 
-def _judged(selection: Selection, partition: str) -> pa.Table:
-    """The pairs of a partition after rules and scores: ids, epoch, round, the first reason against each, and `plain`, the
-    question as it is compared; null where there is such a reason."""
+def _judge(selection: Selection, partition: str) -> pa.Table:
+    """Apply rules and thresholds to the pairs of a partition.
+
+    Returns:
+        Their ids, epoch, round, the first `reason` against each or "kept", and `plain`: the question as it is compared
+        with others, null for a dropped pair.
+    """
     rows = _current_pairs(selection, partition)
     rows = rows.append_column("plain", plain_texts(rows.column("question")))
     names, masks = ["kept"], []
-    for name, mask in _against(rows, selection, partition):
+    for name, mask in _reasons(rows, selection, partition):
         names.append(name)
         masks.append(mask)
-    reasons = np.zeros(rows.num_rows, np.int16)
-    for number, mask in reversed(list(enumerate(masks, 1))):  # the first that applies is written last
-        reasons[mask] = number
-    found = rows.select([*ID_COLUMNS, "epoch", "round"]).append_column(
-        "reason", pa.array(names).take(pa.array(reasons))
-    )
-    return found.append_column("plain", pc.if_else(pa.array(reasons == 0), _with_options(rows), None))
+    number = np.zeros(rows.num_rows, np.int16)
+    for index, mask in reversed(list(enumerate(masks, 1))):  # so that the first reason that applies is written last
+        number[mask] = index
+    reason = pa.array(names).take(pa.array(number))
+    plain = pc.if_else(pa.array(number == 0), _compared_text(rows), None)
+    judged = rows.select([*ID_COLUMNS, "epoch", "round"])
+    return judged.append_column("reason", reason).append_column("plain", plain)
 
 
 def _current_pairs(selection: Selection, partition: str) -> pa.Table:
-    """The pairs that count, with the epoch and round of their commit: of each assignment the last outcome, if it is a pair."""
+    """Return the pairs of a partition: of each assignment the last outcome, if it is a pair.
+
+    Their `epoch` is that of their commit, and their `round` the number of their file.
+    """
     stage, log = selection.folder.stage(GENERATE), selection.folder.log(GENERATE)
     columns = [*ID_COLUMNS, *TEXT_COLUMNS, "outcome"]
     files = list(stage.read(log, partition, "pairs", columns)) or [PAIRS.empty_table().select(columns)]
     commits = [commit for commit in log.partitions[partition] if "pairs" in commit.receipt.tables]
-    made = [commit for commit in commits for _ in commit.receipt.tables["pairs"].files][-len(files) :]
-    placed = []
+    commit_of_file = [commit for commit in commits for _ in commit.receipt.tables["pairs"].files][-len(files) :]
+    tables = []
     for number, table in enumerate(files):
-        epoch = np.full(table.num_rows, made[number].epoch if made else 0)
-        placed.append(
-            table.append_column("epoch", pa.array(epoch)).append_column("round", pa.array(np.full_like(epoch, number)))
-        )
-    rows = pa.concat_tables(placed)
+        epoch = np.full(table.num_rows, commit_of_file[number].epoch if commit_of_file else 0)
+        table = table.append_column("epoch", pa.array(epoch))
+        tables.append(table.append_column("round", pa.array(np.full_like(epoch, number))))
+    rows = pa.concat_tables(tables)
     if len(files) > 1:
-        last = {value: index for index, value in enumerate(rows.column("assignment_id").to_pylist())}
-        rows = rows.take(sorted(last.values()))
+        rows = last_by_key(rows, "assignment_id")
     return rows.filter(pc.equal(rows.column("outcome"), "pair"))
 
 
 def _retired(selection: Selection, partition: str) -> pa.Array:
-    """The assignments that an edit of the plan took back; a plan of which nothing was is not read."""
+    """Return the assignments that an edit of the plan retired; the plan is read only if there are any."""
     if not selection.folder.log(PLAN).counts([partition]).get("retired"):
         return pa.array([], pa.string())
     rows = selection.folder.table(PLAN, partition, "assignments")
     return rows.filter(rows.column("retired")).column("assignment_id").combine_chunks()
 
 
-def _with_options(rows: pa.Table) -> pa.ChunkedArray:
-    """What two questions are compared by: the plain words, and for multiple choice the options too."""
-    choice = np.asarray(pc.greater(pc.fill_null(pc.list_value_length(rows.column("options")), 0), 0))
-    if not choice.any():
+def _compared_text(rows: pa.Table) -> pa.ChunkedArray:
+    """Return the text by which questions are compared: plain words, for multiple choice with the options."""
+    is_choice = np.asarray(pc.greater(pc.fill_null(pc.list_value_length(rows.column("options")), 0), 0))
+    if not is_choice.any():
         return rows.column("plain")
     options = pc.fill_null(pc.binary_join(rows.column("options").combine_chunks(), "\n"), "")
     joined = plain_texts(pc.binary_join_element_wise(rows.column("question").combine_chunks(), options, "\n"))
-    return pc.if_else(pa.array(choice), joined, rows.column("plain"))
+    return pc.if_else(pa.array(is_choice), joined, rows.column("plain"))
 
 
 def _receipt(selection: Selection, partition: str, judged: pa.Table, verdicts: Verdicts) -> Receipt:
-    """Writes a partition's decisions anew; the counts say by how much they change."""
-    reason = pc.if_else(
-        pa.array(verdicts == FIRST), judged.column("reason"), pa.array(REPEATS).take(pa.array(verdicts))
-    )
+    """Write the decisions of a partition; the counts are by how much they change."""
+    repeats = pa.array(REPEATS).take(pa.array(verdicts))
+    reason = pc.if_else(pa.array(verdicts == FIRST), judged.column("reason"), repeats)
     decided = judged.select(ID_COLUMNS).append_column("kept", pc.equal(reason, "kept")).append_column("reason", reason)
-    revision = selection.folder.log(SELECT).next_revision(partition)
+    log = selection.folder.log(SELECT)
+    revision = log.next_revision(partition)
     file = selection.folder.stage(SELECT).write("decisions", partition, revision, decided.cast(DECISIONS))
     counts = Counter(decided.column("reason").to_pylist())
-    for commit in selection.folder.log(SELECT).partitions.get(partition, ()):
+    for commit in log.partitions.get(partition, ()):
         counts.subtract(commit.receipt.counts)
     return Receipt(
         partition,
@@ -217,16 +225,15 @@ def _receipt(selection: Selection, partition: str, judged: pa.Table, verdicts: V
     )
 
 
-# --- what can speak against a pair by itself --------------------------------------------------------------------------
+# --- the reasons against a pair by itself -----------------------------------------------------------------------------
 
 
-def _against(rows: pa.Table, selection: Selection, partition: str) -> Iterator[tuple[str, Mask]]:
-    """(reason, which pairs) in the order in which a pair's reason is looked for."""
-    yield "retired", _flags(pc.is_in(rows.column("assignment_id"), _retired(selection, partition)))
-    for name, mask in _rules(rows, selection.settings):
-        yield f"rule:{name}", _flags(mask)
-    for name in sorted(selection.settings.keep):
-        threshold = selection.settings.keep[name]
+def _reasons(rows: pa.Table, selection: Selection, partition: str) -> Iterator[tuple[str, Mask]]:
+    """Yield each reason with the pairs that it applies to, in the order in which reasons count."""
+    yield "retired", _mask(pc.is_in(rows.column("assignment_id"), _retired(selection, partition)))
+    for name, matches in _rules(rows, selection.settings):
+        yield f"rule:{name}", _mask(matches)
+    for name, threshold in sorted(selection.settings.keep.items()):
         value = _values(selection, partition, name, rows.column("pair_id"))
         applies = np.isin(rows.column("form").to_numpy(zero_copy_only=False), threshold.forms)
         yield f"unscored:{name}", applies & np.isnan(value)
@@ -236,6 +243,7 @@ def _against(rows: pa.Table, selection: Selection, partition: str) -> Iterator[t
 
 
 def _rules(rows: pa.Table, settings: SelectConfig) -> Iterator[tuple[str, Any]]:
+    """Yield each rule with a Boolean array of the pairs that break it."""
     question, answer = (pc.fill_null(rows.column(name), "") for name in ("question", "answer"))
     length = pc.utf8_length(pc.utf8_trim_whitespace(question))
     yield "empty_question", pc.equal(length, 0)
@@ -244,58 +252,66 @@ def _rules(rows: pa.Table, settings: SelectConfig) -> Iterator[tuple[str, Any]]:
     yield "answer_too_long", pc.greater(pc.utf8_length(answer), settings.max_answer_characters)
     yield "answer_in_question", pc.match_substring_regex(question, ANSWER_MARK)
     yield "meta", pc.or_(*(pc.match_substring_regex(text, META, ignore_case=True) for text in (question, answer)))
-    yield "repeats_question", _repeats(rows, answer)
+    yield "repeats_question", _repeats_question(rows, answer)
     yield "broken_choice", _broken_choice(rows)
     for pattern in settings.forbidden:
         yield "forbidden", pc.or_(*(pc.match_substring_regex(text, pattern) for text in (question, answer)))
 
 
-def _repeats(rows: pa.Table, answer: Any) -> Mask:
-    """Answers that are the question again, or begin with it; a look at the first letters spares most of the work."""
-    alike = pc.equal(
-        *(
-            pc.utf8_lower(pc.utf8_slice_codeunits(text, 0, 3))
-            for text in (rows.column("plain"), answer.cast(pa.large_string()))
-        )
-    )
-    found = np.flatnonzero(_flags(alike) & _flags(pc.not_equal(rows.column("plain"), "")))
-    asked, answered = rows.column("plain").take(found).to_pylist(), plain_texts(answer.take(found)).to_pylist()
+def _repeats_question(rows: pa.Table, answer: Any) -> Mask:
+    """Return the answers that begin with the question; most are ruled out by their first letters."""
+    starts = (pc.utf8_slice_codeunits(text, 0, 3) for text in (rows.column("plain"), answer.cast(pa.large_string())))
+    has_same_start = pc.equal(*(pc.utf8_lower(start) for start in starts))
+    candidates = np.flatnonzero(_mask(has_same_start) & _mask(pc.not_equal(rows.column("plain"), "")))
+    questions = rows.column("plain").take(candidates).to_pylist()
+    answers = plain_texts(answer.take(candidates)).to_pylist()
     repeats = np.zeros(rows.num_rows, bool)
-    repeats[found] = [said.startswith(question) for question, said in zip(asked, answered, strict=True)]
+    repeats[candidates] = [reply.startswith(question) for question, reply in zip(questions, answers, strict=True)]
     return repeats
 
 
 def _broken_choice(rows: pa.Table) -> Mask:
-    """Multiple choice without two different options, or whose answer is not the letter of one of them."""
-    broken = np.zeros(rows.num_rows, bool)
-    chosen = np.flatnonzero(_flags(pc.equal(rows.column("form"), "choice")))
-    some = rows.select(["options", "answer"]).take(chosen)
-    for index, options, answer in zip(chosen, some.column(0).to_pylist(), some.column(1).to_pylist(), strict=True):
-        letter = letter_of(answer or "")
-        distinct = len(set(options or []))
-        broken[index] = distinct < 2 or distinct < len(options) or not letter or ord(letter) - ord("A") >= len(options)
-    return broken
+    """Return the pairs of multiple choice with fewer than two options, equal ones, or an answer that is no option."""
+    is_broken = np.zeros(rows.num_rows, bool)
+    chosen = np.flatnonzero(_mask(pc.equal(rows.column("form"), "choice")))
+    choices = rows.select(["options", "answer"]).take(chosen)
+    for index, options, answer in zip(
+        chosen, choices.column(0).to_pylist(), choices.column(1).to_pylist(), strict=True
+    ):
+        is_broken[index] = not _is_choice(options or [], answer or "")
+    return is_broken
+
+
+def _is_choice(options: Sequence[str], answer: str) -> bool:
+    """Return whether there are two or more different options, and the answer is the letter of one of them."""
+    letter = letter_of(answer)
+    if len(options) < 2 or len(set(options)) < len(options) or not letter:
+        return False
+    return ord(letter) - ord("A") < len(options)
 
 
 def _values(selection: Selection, partition: str, name: str, pair_ids: pa.ChunkedArray) -> npt.NDArray[np.float32]:
-    """The current values of a score for these pairs; not a number where there is none."""
+    """Return the current values of a score for these pairs, (pairs,) float32; NaN where there is none."""
     scores = selection.folder.table(GENERATE, partition, f"scores/{name}", ["pair_id", "value"])
-    place = pc.index_in(pair_ids, scores.column("pair_id").combine_chunks())
-    return np.asarray(pc.fill_null(scores.column("value").take(place), float("nan")), dtype=np.float32)
+    index = pc.index_in(pair_ids, scores.column("pair_id").combine_chunks())
+    return np.asarray(pc.fill_null(scores.column("value").take(index), float("nan")), dtype=np.float32)
 
 
-def _flags(mask: Any) -> Mask:
-    if isinstance(mask, np.ndarray):
-        return mask
-    flags: Mask = np.asarray(pc.fill_null(mask, False), dtype=bool)
-    return flags
+def _mask(values: Any) -> Mask:
+    """Return a Boolean array as numpy; null counts as False."""
+    if isinstance(values, np.ndarray):
+        return values
+    mask: Mask = np.asarray(pc.fill_null(values, False), dtype=bool)
+    return mask
 
 
 def _check(settings: SelectConfig, generated: CommitLog) -> None:
-    """Refuses a score that no pair has."""
-    tables = {
-        table for commits in generated.partitions.values() for commit in commits for table in commit.receipt.tables
-    }
+    """Check that each score with a threshold exists.
+
+    Raises:
+        UserMistake: No pair has one of them.
+    """
+    tables = generated.tables()
     known = {table.removeprefix("scores/") for table in tables if table.startswith("scores/")}
     for name in sorted(set(settings.keep) - known) if tables else []:
         raise UserMistake(f"select.keep: no pair has the score '{name}'; {nearest(name, known)}")

@@ -32,8 +32,7 @@ class RunFolder:
 
     @contextmanager
     def lease(self) -> Iterator[Lease]:
-        """Hold the lease on this folder within this block; what was read before is read again, as others may have
-        committed.
+        """Hold the lease on this folder within this block; everything is read again, as others may have committed.
 
         Raises:
             LeaseHeld: Another driver has it.

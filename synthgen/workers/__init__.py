@@ -7,12 +7,12 @@ they would hide all this.
 """
 
 from synthgen.workers.circuit_breaker import CircuitBreaker
-from synthgen.workers.cluster import keep_to_given_gpus, leave_ray, once
+from synthgen.workers.cluster import keep_to_given_gpus, leave_ray, run_in_actor
 from synthgen.workers.pool import run_pool
 from synthgen.workers.signals import StopSignals, listening
 from synthgen.workers.task import PoolSpec, Show, Task
 
 __all__ = [
-    "CircuitBreaker", "PoolSpec", "Show", "StopSignals", "Task", "keep_to_given_gpus", "leave_ray", "listening", "once",
-    "run_pool",
+    "CircuitBreaker", "PoolSpec", "Show", "StopSignals", "Task", "keep_to_given_gpus", "leave_ray", "listening",
+    "run_in_actor", "run_pool",
 ]  # fmt: skip

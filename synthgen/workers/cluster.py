@@ -1,7 +1,7 @@
-"""Joining and leaving Ray.
+"""Joining a Ray cluster and leaving it.
 
-Comes in: RAY_ADDRESS, or nothing. Goes out: this process as a driver of that cluster, or of one on this machine. What a cluster
-cannot give is told in one line before anything waits for it.
+This process becomes a driver of the cluster that RAY_ADDRESS names, or of a new one on this machine. Resources that a
+cluster can never offer are reported in one line before anything waits for them.
 """
 
 import logging
@@ -22,120 +22,136 @@ from synthgen.errors import JobFailing, ModelUnavailable, SynthError, UserMistak
 from synthgen.workers import signals
 from synthgen.workers.failures import cause_of
 
-KNOCK_SECONDS = 10.0  # for the machine of a cluster to answer at all
-NOTE_SECONDS = 60.0  # between two words on why nothing happens
-WORKERS_A_GPU = 4  # at least, where the user does not say what a tagging worker takes: one alone would leave a GPU idle
-PLACE_SECONDS = 3600.0  # that a cluster which grows by itself may take to give a machine to anybody
+CONNECT_SECONDS = 10.0  # for the machine of a cluster to accept a connection
+NOTE_SECONDS = 60.0  # between two notes on why nothing happens
+WORKERS_PER_GPU = 4  # at least, where tag.gpus is not configured: one tagging worker alone would leave a GPU idle
+PLACE_SECONDS = 3600.0  # for a cluster that grows by itself to place a first worker
 
 
-def once(do: Callable[[Any], Any], task: Any, engine: EngineConfig) -> Any:
-    """The result of the coroutine `do(task)`, run in an actor of its own with an engine's resources."""
+def run_in_actor(function: Callable[[Any], Any], task: Any, engine: EngineConfig) -> Any:
+    """Return the result of the coroutine `function(task)`, run in an actor with the resources of an engine.
+
+    Raises:
+        ModelUnavailable: The process of the actor ended before it was done.
+        SynthError: Whatever the coroutine raised.
+    """
     join_ray()
     import ray
 
     gpus = gpus_of(engine)
-    afford(engine.cpus, gpus)
+    check_resources(engine.cpus, gpus)
     waiting = Waiting(engine.cpus, gpus)
     waiting.begin()
-    actor = ray.remote(_Once).options(num_cpus=engine.cpus, num_gpus=gpus, max_restarts=0, max_task_retries=0).remote()
+    options = {"num_cpus": engine.cpus, "num_gpus": gpus, "max_restarts": 0, "max_task_retries": 0}
+    actor = ray.remote(_Runner).options(**options).remote()
     try:
-        placed = actor.here.remote()
+        placed = actor.ping.remote()
         while not ray.wait([placed], timeout=NOTE_SECONDS / 2)[0]:
             waiting.see(False)
-        return ray.get(actor.do.remote(do, task))
+        return ray.get(actor.run.remote(function, task))
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, EngineDied | MemoryError):
-            raise _ended(
-                f"the engine died: {error.cause}" if str(error.cause) else "it ran out of memory", engine
-            ) from None
+            why = f"the engine died: {error.cause}" if str(error.cause) else "it ran out of memory"
+            raise _ended(why, engine) from None
         raise (error.cause if isinstance(error.cause, SynthError) else error) from None
     except ray.exceptions.RayError as error:
         raise _ended(cause_of(error), engine) from None
 
 
 def _ended(why: str, engine: EngineConfig) -> ModelUnavailable:
-    """What to say of a model whose process did not live to the end of a task; there is no second try, as a run makes."""
-    told = " ".join(why.split()).partition(" Some common causes")[0]  # Ray guesses on
+    """Return the error for a model whose process ended within a task; unlike in a run, there is no second attempt."""
+    reason = " ".join(why.split()).partition(" Some common causes")[0]  # Ray adds guesses
     advice = kind_of(engine).memory_advice
     if_memory = f"if it was for memory, {advice}; " if advice else ""
     return ModelUnavailable(
-        f"the worker with the model ended before it was done: {told[:300].rstrip('.')}; {if_memory}"
-        "SYNTH_RAY_LOGS=1 before the command shows all it said"
+        f"the worker with the model ended before it was done: {reason[:300].rstrip('.')}; {if_memory}"
+        "SYNTH_RAY_LOGS=1 before the command shows its whole log"
     )
 
 
 def leave_ray() -> None:
-    """Ends this process's part in Ray, if it took one."""
+    """Leave the cluster, if this process joined one."""
     if ray := sys.modules.get("ray"):
         ray.shutdown()
 
 
 def join_ray() -> None:
-    """Joins the cluster that RAY_ADDRESS names, or starts one on this machine; once a process."""
+    """Join the cluster that RAY_ADDRESS names, or start one on this machine; a second call does nothing.
+
+    Raises:
+        UserMistake: The cluster cannot be joined.
+    """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     import ray
 
     if ray.is_initialized():
         return
-    # Workers import what the user's shelf names as module:attribute from the folder that `synth` was started in.
+    # A definition file can name code of the user as module:attribute. Workers import it from the current folder.
     path = os.pathsep.join([str(Path.cwd()), *filter(None, [os.environ.get("PYTHONPATH")])])
     address = os.environ.get("RAY_ADDRESS")
     try:
-        _knock(address or "")
+        _connect(address or "")
         with signals.held_back():
             ray.init(
-                address=address
-                or "local",  # without an address Ray would join whatever cluster it finds on this machine
+                address=address or "local",  # without an address, Ray would join any cluster on this machine
                 include_dashboard=False,
                 log_to_driver="SYNTH_RAY_LOGS" in os.environ,
                 logging_level=logging.ERROR,
                 runtime_env={"env_vars": {"PYTHONPATH": path}},
             )
-    except (
-        OSError,
-        RuntimeError,
-        ValueError,
-        ray.exceptions.RayError,
-    ) as error:  # RuntimeError: of another version of Ray or Python
+    # Another version of Ray or Python is a RuntimeError.
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         if not address:
             raise
-        told = " ".join(str(error).split())[:400] or type(error).__name__
+        reason = " ".join(str(error).split())[:400] or type(error).__name__
         raise UserMistake(
-            f"RAY_ADDRESS={address}: cannot be joined ({told}); start that cluster, set RAY_AUTH_MODE=token if it asks for one, "
-            "or unset RAY_ADDRESS to work on this machine"
+            f"RAY_ADDRESS={address}: cannot be joined ({reason}); start that cluster, "
+            "set RAY_AUTH_MODE=token if it asks for one, or unset RAY_ADDRESS to work on this machine"
         ) from error
 
 
-def _knock(address: str) -> None:
-    """Raises OSError where nobody listens; Ray itself would try for minutes."""
+def _connect(address: str) -> None:
+    """Check that a host accepts connections at an address; Ray itself would try for minutes.
+
+    Raises:
+        OSError: It does not.
+    """
     host, _, port = address.rpartition("://")[2].rpartition(":")
     if host and port.isdecimal():
-        socket.create_connection((host.strip("[]"), int(port)), KNOCK_SECONDS).close()
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
 
 
-def share(gpus: float | None, workers: int) -> float:
-    """GPUs of each worker: as many as are asked for; where that is left open, a part of one if Ray sees any, so that all find room."""
+def gpus_per_worker(gpus: float | None, workers: int) -> float:
+    """Return the GPUs of each worker: the configured number, or else a fraction of one with room for all workers.
+
+    Without a configured number it is 0 if Ray sees no GPU.
+    """
     import ray
 
     if gpus is not None:
         return gpus
-    seen = ray.cluster_resources().get("GPU", 0)
-    return (
-        math.floor(1e4 / max(WORKERS_A_GPU, math.ceil(workers / seen))) / 1e4 if seen else 0.0
-    )  # Ray counts ten-thousandths
+    available: float = ray.cluster_resources().get("GPU", 0)
+    if not available:
+        return 0.0
+    workers_per_gpu = max(WORKERS_PER_GPU, math.ceil(workers / available))
+    return math.floor(1e4 / workers_per_gpu) / 1e4  # Ray counts in steps of a ten-thousandth
 
 
 def keep_to_given_gpus() -> None:
-    """Called in an actor before it loads a model: without a GPU of its own it sees none. Ray leaves all of them visible to it."""
+    """Hide all GPUs from an actor that was given none, since Ray does not; called before it loads a model."""
     import ray
 
     if not ray.get_gpu_ids():
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
-def afford(cpus: float, gpus: float) -> None:
-    """Raises if Ray can never place a worker; a cluster that grows by itself is given the time to."""
+def check_resources(cpus: float, gpus: float) -> None:
+    """Check that Ray can ever place a worker; a cluster at RAY_ADDRESS may grow, so it is not checked.
+
+    Raises:
+        UserMistake: This machine has too few CPUs or GPUs.
+    """
     import ray
 
     have = ray.cluster_resources()
@@ -143,37 +159,41 @@ def afford(cpus: float, gpus: float) -> None:
     lacking = [f"{need:g} {kind} (Ray sees {have.get(kind, 0):g})" for kind, need in needs if need > have.get(kind, 0)]
     if lacking and not os.environ.get("RAY_ADDRESS"):
         raise UserMistake(
-            f"a worker needs {' and '.join(lacking)}; lower tag.gpus, generate.engine.gpus or generate.engine.cpus, or run elsewhere"
+            f"a worker needs {' and '.join(lacking)}; "
+            "lower tag.gpus, generate.engine.gpus or generate.engine.cpus, or run elsewhere"
         )
 
 
 class Waiting:
-    """No worker answers yet: that is told once a minute, and it ends the run in the end, since a cluster may be too small for ever.
+    """The wait for a first worker: its cause is reported once a minute, and after PLACE_SECONDS it ends the run.
 
-    Ray takes a worker's share of a node from what is free before the worker's process has started. So there is no room only if
-    there was none before the first worker was asked for, either.
+    Ray subtracts a worker's share from the free resources of a node before the process of the worker has started. So
+    there is no room only if there was none before the first worker was requested, either.
     """
 
     def __init__(self, cpus: float, gpus: float) -> None:
         self._needs = {kind: need for kind, need in (("GPU", gpus), ("CPU", cpus)) if need}
-        self._since = self._told = time.monotonic()
+        self._since = self._noted = time.monotonic()
         self._had_room = False
 
     def begin(self) -> None:
-        """To be called before workers are asked for; a Ray of our own has room for one, or `afford` had refused."""
+        """Look for room, before workers are requested; after `check_resources`, a local Ray has room for one."""
         self._had_room = not os.environ.get("RAY_ADDRESS") or self._has_room()
 
     def see(self, is_placed: bool) -> None:
-        """Whether any worker has answered by now."""
+        """Note whether any worker has answered by now.
+
+        Raises:
+            JobFailing: None has for PLACE_SECONDS.
+        """
         now = time.monotonic()
         if is_placed:
-            self._since = self._told = now
+            self._since = self._noted = now
         elif now - self._since >= PLACE_SECONDS:
-            raise JobFailing(
-                f"no worker has answered within {PLACE_SECONDS / 60:.0f} min: {self._why()}; start again when that is mended"
-            )
-        elif now - self._told >= NOTE_SECONDS:
-            self._told = now
+            minutes = f"{PLACE_SECONDS / 60:.0f} min"
+            raise JobFailing(f"no worker has answered within {minutes}: {self._why()}; start again when that is fixed")
+        elif now - self._noted >= NOTE_SECONDS:
+            self._noted = now
             print(self._why(), file=sys.stderr, flush=True)
 
     def _why(self) -> str:
@@ -184,12 +204,12 @@ class Waiting:
             return "a worker is starting: Ray has room for it, and its process has not answered yet"
         have, free = ray.cluster_resources(), ray.available_resources()
         needs = " and ".join(f"{need:g} {kind}" for kind, need in self._needs.items())
-        told = ", ".join(f"{have.get(kind, 0):g} {kind} ({free.get(kind, 0):g} free)" for kind in self._needs)
-        nodes = pluralize(sum(one["Alive"] for one in ray.nodes()), "node")
-        return f"waiting for a machine: a worker needs {needs} on one node; Ray sees {told} on {nodes}"
+        seen = ", ".join(f"{have.get(kind, 0):g} {kind} ({free.get(kind, 0):g} free)" for kind in self._needs)
+        nodes = pluralize(sum(node["Alive"] for node in ray.nodes()), "node")
+        return f"waiting for a machine: a worker needs {needs} on one node; Ray sees {seen} on {nodes}"
 
     def _has_room(self) -> bool:
-        """Whether one node has all that a worker needs free now."""
+        """Return whether one node has everything that a worker needs free now."""
         from ray._private.state import available_resources_per_node
 
         return any(
@@ -198,12 +218,12 @@ class Waiting:
         )
 
 
-class _Once:
+class _Runner:
     """An actor for one task."""
 
-    async def here(self) -> None:
-        """It has a machine."""
+    async def ping(self) -> None:
+        """Return once the actor is placed."""
 
-    async def do(self, do: Callable[[Any], Any], task: Any) -> Any:
+    async def run(self, function: Callable[[Any], Any], task: Any) -> Any:
         sys.path.insert(0, str(Path.cwd()))
-        return await do(task)
+        return await function(task)

@@ -18,7 +18,7 @@ from synthgen.errors import JobFailing, Stopped, SynthError
 from synthgen.store import Receipt
 from synthgen.workers.actor import TURN_SECONDS, ActorHandle, start_actor
 from synthgen.workers.bisection import Bisection
-from synthgen.workers.cluster import Waiting, afford, join_ray, share
+from synthgen.workers.cluster import Waiting, check_resources, gpus_per_worker, join_ray
 from synthgen.workers.failures import WorkerDeath, death_of
 from synthgen.workers.signals import StopSignals
 from synthgen.workers.task import GIVEN_SECONDS, PoolSpec, Show, Task
@@ -44,8 +44,8 @@ def run_pool(spec: PoolSpec, tasks: Iterable[Task], show: Show, signals: StopSig
         Stopped: A signal was received; raised after the last receipt.
     """
     join_ray()
-    gpus = share(spec.gpus, spec.size)
-    afford(spec.cpus, gpus)
+    gpus = gpus_per_worker(spec.gpus, spec.size)
+    check_resources(spec.cpus, gpus)
     with signals.draining():
         yield from Pool(replace(spec, gpus=gpus), tasks, show, signals).receipts()
         if signals.received:

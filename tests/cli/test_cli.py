@@ -665,11 +665,11 @@ def test_preview_does_not_look_into_the_working_folder(
     write(workspace / "run.json", json.dumps({"format": 99}))
     tasks: list[preview.PreviewTask] = []
 
-    def once(report: object, task: preview.PreviewTask, engine: object) -> list[str]:
+    def run_in_actor(report: object, task: preview.PreviewTask, engine: object) -> list[str]:
         tasks.append(task)
         return []
 
-    monkeypatch.setattr(preview, "once", once)
+    monkeypatch.setattr(preview, "run_in_actor", run_in_actor)
     preview.text(
         workspace / "photos/0000.jpg",
         pipelines.load("small", ["generate.engine={kind: vllm}", "generate.model=some/model"]),
@@ -813,7 +813,7 @@ def test_synth_alone_shows_its_help(synth: Synth) -> None:
 
 
 def alone(*arguments: str) -> Done:
-    """A command in a process of its own, with Ray."""
+    """Run a command in a process of its own, with Ray."""
     done = subprocess.run(
         [sys.executable, "-m", "synthgen", *arguments], capture_output=True, text=True, check=False, env=os.environ
     )

@@ -5,7 +5,7 @@ from functools import partial
 import pyarrow as pa
 import pytest
 
-from synthgen.commands.lookup import objects_meant
+from synthgen.commands.lookup import find_objects
 from synthgen.errors import UserMistake
 from synthgen.stages.pack import redact
 
@@ -32,7 +32,7 @@ def tables() -> list[pa.Table]:
 
 
 def meant(*names: str) -> dict[str, set[str]]:
-    objects = objects_meant("data", tables, names, partial(redact.uri, root=ROOT))
+    objects = find_objects("data", tables, names, partial(redact.uri, root=ROOT))
     return {name: set(ids) for name, ids in objects.items()}
 
 

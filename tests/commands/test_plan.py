@@ -23,7 +23,7 @@ from synthgen.config import pipeline as pipelines
 from synthgen.config.pipeline import PlanConfig, PriceConfig
 from synthgen.errors import UserMistake
 from synthgen.job import funnel
-from synthgen.stages.generate.profiling import Profile, shared_out
+from synthgen.stages.generate.profiling import Profile, share_costs
 from synthgen.stages.plan.quotas import Candidates, DrawnQuestions
 from synthgen.store import Folder, RunFolder
 from tests.fixtures.runs import assignments, pairs, run, synth
@@ -430,7 +430,7 @@ def test_the_costs_of_questions_add_up_to_the_measured_totals(rows: list[dict[st
         name: float(sum(row[name] for row in rows) + more)
         for name in ("prompt_tokens", "cached_tokens", "output_tokens")
     }
-    costs = shared_out(rows, totals, 7.0)
+    costs = share_costs(rows, totals, 7.0)
     for name, total in totals.items():
         assert sum(getattr(cost, name) for cost in costs) == pytest.approx(total)
     assert sum(cost.seconds for cost in costs) == pytest.approx(7.0)

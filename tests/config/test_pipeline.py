@@ -223,7 +223,7 @@ def test_the_mistakes_of_all_files_of_a_pipeline_are_reported_together() -> None
         "prompts/small.yaml:4: no answer prompt for the form 'short'",
         "prompts/small.yaml:4: no answer prompt for the form 'brief'",
         "prompts/small.yaml:4: no answer prompt for the form 'choice'",
-        "mapping 'small': its tags are looked at once the taxonomy can be read without mistakes",
+        "mapping 'small': its tags are checked once the taxonomy can be read without mistakes",
         f"--set {scores}: generate.scores: 'likelyhood' is not a score: did you mean 'likelihood'?",
         f"--set {keep}: select.keep: 'answer' is not scored; add it to generate.scores (likelyhood)",
         f"--set {keep}: select.keep: 'blind' is not scored; add it to generate.scores (likelyhood)",
@@ -277,8 +277,8 @@ def test_a_mistake_in_a_file_does_not_make_names_in_other_files_unknown() -> Non
             "taggers/taxonomies/small.yaml:10: unknown key 'maens' in tags.Document: did you mean 'means'?",
             "prompts/families/small.yaml:9: unknown key 'abuot' in types.fine: did you mean 'about'?",
             "pipelines/mappings/small.yaml:6: unknown key 'whne' in rules.1: did you mean 'when'?",
-            "mapping 'small': its tags are looked at once the taxonomy can be read without mistakes",
-            "mapping 'small': its instruction types are looked at once the families can be read without mistakes",
+            "mapping 'small': its tags are checked once the taxonomy can be read without mistakes",
+            "mapping 'small': its instruction types are checked once the families can be read without mistakes",
         ]
     )
 
@@ -304,7 +304,7 @@ def test_a_repeated_key_and_a_wrong_override_hide_no_other_mistake() -> None:
             "pipelines/small.yaml:3: unknown key 'bach' in tag: did you mean 'batch'?",
             "--set tag.workers: write it as section.key=value",
             "--set tag.gpus=x: tag.gpus: must be a number, not 'x'",
-            "mapping 'small': its tags are looked at once the taxonomy can be read without mistakes",
+            "mapping 'small': its tags are checked once the taxonomy can be read without mistakes",
             "taggers/beside.yaml:3: taxonomy 'smal' is unknown: did you mean 'small'? "
             "(`synth list taxonomy` shows all)",
         ]

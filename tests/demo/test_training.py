@@ -1,4 +1,4 @@
-"""The recipe: patch labels name what is drawn, examples fit their scene, and packed examples see only what they may."""
+"""The recipe: patch labels fit the drawing, examples fit their scene, and packed examples see only themselves."""
 
 from __future__ import annotations
 

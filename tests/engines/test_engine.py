@@ -25,7 +25,7 @@ from synthgen.engines import Reply, Request, open_engine
 from synthgen.engines.kinds import resolve_model
 from synthgen.store import Folder, StageFolder
 from synthgen.tables import ASSIGNMENTS, PAIRS, stage_at
-from synthgen.workers import leave_ray, once
+from synthgen.workers import leave_ray, run_in_actor
 from tests.fixtures.workspace import ROOT
 
 MODEL = ROOT / "demo" / "models" / "nano-vlm"
@@ -84,7 +84,7 @@ def replies() -> Iterator[dict[str, Reply]]:
     pipeline = demo()
     pictures = [Image.open(path).convert("RGB") for path in IMAGES[:2]]
     try:
-        yield once(
+        yield run_in_actor(
             interview, (resolve_model(pipeline.generate), pipeline.generate.engine, pictures), pipeline.generate.engine
         )
     finally:

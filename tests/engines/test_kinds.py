@@ -124,7 +124,7 @@ def test_an_engine_of_another_package_or_of_the_user_gets_its_gpus(
         settings = EngineConfig(kind=kind, gpus=gpus)
         assert gpus_of(settings) == gpus
         with pytest.raises(UserMistake, match="enough"):
-            cluster.once(check_engine, (ModelName("m", "r"), settings), settings)
+            cluster.run_in_actor(check_engine, (ModelName("m", "r"), settings), settings)
     assert wanted == [2.0, 0.0]
 
 

@@ -81,7 +81,7 @@ def announced(world: World) -> int:
         images=world.context.images, pack=world.context.pack, source=world.context.source
     )
     arriving = 2 * BUFFER_BYTES + world.context.images.max_bytes
-    return memory.pack_bytes(settings) - memory.PROCESS - arriving
+    return memory.pack_bytes(settings) - memory.PROCESS_BYTES - arriving
 
 
 CHILD = """if 1:
@@ -155,24 +155,25 @@ def test_an_image_that_becomes_a_png_takes_no_more_than_is_announced(world: Worl
 
 
 @dataclass(frozen=True)
-class Counted(metadata.Embedded):
+class Counted(metadata.ImageFile):
     """An image file that can be counted while it is in memory."""
 
 
 def test_no_more_images_are_held_than_are_announced(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither of those that come from the source nor of those that come from the last revision."""
-    monkeypatch.setattr(shard_images, "PACKED_AT_ONCE", 4)
+    monkeypatch.setattr(shard_images, "PACK_BATCH", 4)
     alive, most = weakref.WeakSet[Any](), 0
 
-    def count(*values: Any) -> metadata.Embedded:
+    def count(*values: Any) -> metadata.ImageFile:
         nonlocal most
         image = Counted(*values)
         alive.add(image)
         most = max(most, len(alive))
         return image
 
-    monkeypatch.setattr(shard_images, "embedded", lambda *values: count(*vars(metadata.embedded(*values)).values()))
-    monkeypatch.setattr(shard_images, "Embedded", count)
+    make = metadata.make_image_file
+    monkeypatch.setattr(shard_images, "make_image_file", lambda *values: count(*vars(make(*values)).values()))
+    monkeypatch.setattr(shard_images, "ImageFile", count)
     world.add(1, pictures(18))
     world.pack()
     assert len(world.samples) == 18 and 4 <= most <= 4 + 1, "and the one that is being written"

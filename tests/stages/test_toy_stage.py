@@ -21,7 +21,7 @@ COMMAND = [sys.executable, "-m", "tests.fixtures.toy_stage"]
 
 @pytest.fixture
 def toy(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A workspace with images and a `synth` that knows the sixth stage."""
+    """Make a workspace with images and a `synth` that knows the sixth stage."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setattr("synthgen.tables.stages.STAGES", [*STAGES, LENGTH])
     make_images(workspace / "photos", 120)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from synthgen.errors import JobFailing, UserMistake
-from synthgen.workers.cluster import Waiting, join_ray, share
+from synthgen.workers.cluster import Waiting, gpus_per_worker, join_ray
 
 
 @pytest.fixture
@@ -30,9 +30,10 @@ def test_a_part_of_a_gpu_for_which_all_workers_find_room_is_taken_where_nothing_
 ) -> None:
     import ray
 
-    assert [share(None, 4), share(None, 6), share(0, 6), share(2, 6)] == [0.25, 0.1666, 0, 2]
+    sizes = ((None, 4), (None, 6), (0, 6), (2, 6))
+    assert [gpus_per_worker(gpus, workers) for gpus, workers in sizes] == [0.25, 0.1666, 0, 2]
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 4.0})
-    assert (share(None, 1), share(0, 1), share(2, 1)) == (0, 0, 2)
+    assert (gpus_per_worker(None, 1), gpus_per_worker(0, 1), gpus_per_worker(2, 1)) == (0, 0, 2)
 
 
 @pytest.fixture

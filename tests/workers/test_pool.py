@@ -13,7 +13,7 @@ import pytest
 from synthgen.config.pipeline import EngineConfig
 from synthgen.errors import JobFailing, ModelUnavailable
 from synthgen.store import Folder, Receipt
-from synthgen.workers import PoolSpec, StopSignals, Task, actor, once, pool, run_pool
+from synthgen.workers import PoolSpec, StopSignals, Task, actor, pool, run_in_actor, run_pool
 from synthgen.workers.bisection import Bisection
 from tests.fixtures.scripted_workers import ALL, Script, build, die
 
@@ -44,11 +44,11 @@ def tasks_of(count: int) -> list[Task]:
 )
 def test_a_single_task_whose_worker_dies_ends_in_one_line_that_gives_the_cause(how: str, cause: str) -> None:
     with pytest.raises(ModelUnavailable) as caught:
-        once(die, how, EngineConfig(kind="scripted", cpus=0.5))
+        run_in_actor(die, how, EngineConfig(kind="scripted", cpus=0.5))
     message = str(caught.value)
     assert message.startswith("the worker with the model ended before it was done: ")
     assert cause in message and "\n" not in message
-    assert message.endswith("SYNTH_RAY_LOGS=1 before the command shows all it said")
+    assert message.endswith("SYNTH_RAY_LOGS=1 before the command shows its whole log")
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from synthgen.commands.learn.similarity import TypeVectors
 from synthgen.config.vocabulary import Lexicon, read_words
 from synthgen.engines.kinds import resolve_model
 from synthgen.errors import UserMistake, one_line
-from synthgen.workers import leave_ray, once
+from synthgen.workers import leave_ray, run_in_actor
 
 TypeFinder = Callable[[Row], Row | BadRow]
 
@@ -114,7 +114,7 @@ def _classify_by_model(plan: LearnPlan) -> dict[str, Classified]:
     subjects = tuple(map(classify.ClassifySubject, questions))
     task = classify.ClassifyTask(resolve_model(generate), generate.engine, plan.prompts.tree, subjects)
     try:
-        results: list[Classified] = once(classify.classify_all, task, generate.engine)
+        results: list[Classified] = run_in_actor(classify.classify_all, task, generate.engine)
     finally:
         leave_ray()
     return dict(zip(questions, results, strict=True))

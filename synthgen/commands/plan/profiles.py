@@ -19,7 +19,7 @@ from synthgen.stages.generate import Profile, ProfileSample, QuestionCost, measu
 from synthgen.stages.plan import Inputs, dry_run
 from synthgen.store import RunFolder
 from synthgen.tables import draw, make_id
-from synthgen.workers import leave_ray, once
+from synthgen.workers import leave_ray, run_in_actor
 
 PROFILES = "profiles"
 
@@ -39,7 +39,7 @@ def measure_profile(folder: RunFolder, job: Job, images: int) -> Profile:
     if not samples:
         raise UserMistake("--profile: no image is planned, so there is nothing to ask")
     try:
-        profile: Profile = once(measure, (generate.context_of(job), samples), job.pipeline.generate.engine)
+        profile: Profile = run_in_actor(measure, (generate.context_of(job), samples), job.pipeline.generate.engine)
     finally:
         leave_ray()
     return profile

@@ -1,10 +1,12 @@
-"""Measures the cost of a question by type and form, with the real engine on a few images, for `synth plan --profile`.
+"""A short profile of an engine: the tokens and seconds that a question of each type and form takes.
 
-The conversations are those of a run, with the same worker, engine and scores; nothing is written. The first image warms
-the engine up and is not counted. The tokens of a pair's own calls are known. Those of its scoring calls are divided
-among the pairs: prompt tokens evenly, output tokens by the length of the answers. Elapsed time is divided by the time
-that the calls of each question took. Questions that failed for a reason that a retry can remove take their share and
-are then left out, because they do not show the cost of an answered one.
+Some images are asked about by the worker and the engine of a run, scores included, but nothing is written. The first
+image warms the engine up and is not counted.
+
+The tokens of a pair are known. Those of its scoring calls are shared among the pairs: prompt tokens evenly, output
+tokens by the length of the answer. The seconds are shared by how long the calls of each question took. A question that
+failed for a reason that another attempt may avoid takes its share and is then left out, because it does not show the
+cost of an answered one.
 """
 
 import time
@@ -26,7 +28,7 @@ COUNTED = ("prompt_tokens", "cached_tokens", "output_tokens")
 
 @dataclass(frozen=True)
 class ProfileSample:
-    """An image to be asked about: its columns of Inputs.objects, and its rows of ASSIGNMENTS."""
+    """An image to be asked about: its row of `Inputs.objects`, and its rows of ASSIGNMENTS."""
 
     image: Row
     assignments: Sequence[Row]
@@ -34,10 +36,7 @@ class ProfileSample:
 
 @dataclass(frozen=True)
 class QuestionCost:
-    """The cost of one question with its scores.
-
-    Seconds are those of the whole engine, which serves other calls at the same time.
-    """
+    """The cost of one question with its scores; seconds are its share of the engine, which serves several at once."""
 
     type: str
     form: str
@@ -49,26 +48,33 @@ class QuestionCost:
 
 @dataclass(frozen=True)
 class Profile:
-    """The costs of some questions, and how the engine served them."""
+    """The measurement, with the names that it is stored by.
+
+    Attributes:
+        room: Conversations that the engine has room for at once.
+        start_seconds: Until the engine first replied.
+        seconds: Of all questions together.
+        left_out: Questions that failed for a reason that another attempt may avoid.
+    """
 
     images: int
     calls: int
-    room: int  # conversations that the engine has room for at once
-    start_seconds: float  # until the engine answered
-    seconds: float  # of all questions together
+    room: int
+    start_seconds: float
+    seconds: float
     questions: tuple[QuestionCost, ...]
     failed_calls: int = 0
-    left_out: int = 0  # questions that failed for a reason that a retry can remove
+    left_out: int = 0
 
 
 async def measure(given: tuple[GenerateContext, Sequence[ProfileSample]]) -> Profile:
-    """Ask about the samples in the actor; the first only warms the engine up, unless there is no other.
+    """Ask about the samples, in an actor; the first one warms the engine up, unless it is the only one.
 
     Raises:
-        JobFailing: Every question failed for a reason that a retry can remove.
+        JobFailing: Every question failed for a reason that another attempt may avoid.
     """
     context, samples = given
-    began = time.perf_counter()
+    created = time.perf_counter()
     engine = Recorder(await open_engine(context.model, context.engine))
     worker = GenerateWorker(context, engine)
     await worker.ask(_pending(context, samples[:1]))
@@ -80,37 +86,52 @@ async def measure(given: tuple[GenerateContext, Sequence[ProfileSample]]) -> Pro
     await engine.close()
     replies = [reply for _, reply in engine.calls]
     totals = {name: float(sum(getattr(reply, name) for reply in replies)) for name in COUNTED}
-    shares = zip(rows, shared_out(rows, totals, seconds), strict=True)
-    questions = tuple(share for row, share in shares if row["reason"] not in RETRIED_REASONS)
+    costs = share_costs(rows, totals, seconds)
+    questions = tuple(cost for row, cost in zip(rows, costs, strict=True) if row["reason"] not in RETRIED_REASONS)
     if not questions:
-        message = (
-            f"--profile: each of {len(rows)} questions failed, the first as {rows[0]['reason']}: {rows[0]['detail']}"
+        raise JobFailing(
+            f"--profile: each of {len(rows)} questions failed, the first as {rows[0]['reason']}: {rows[0]['detail']}; "
+            "nothing was measured; remove the cause and profile again"
         )
-        raise JobFailing(f"{message}; nothing was measured; remove the cause and profile again")
-    failed, left_out = sum(reply.failure is not None for reply in replies), len(rows) - len(questions)
-    return Profile(len(counted), len(replies), worker.room, started - began, seconds, questions, failed, left_out)
+    return Profile(
+        images=len(counted),
+        calls=len(replies),
+        room=worker.room,
+        start_seconds=started - created,
+        seconds=seconds,
+        questions=questions,
+        failed_calls=sum(reply.failure is not None for reply in replies),
+        left_out=len(rows) - len(questions),
+    )
 
 
-def shared_out(rows: Sequence[Row], totals: Mapping[str, float], seconds: float) -> list[QuestionCost]:
-    """Return the cost of each question; together they add up to the totals and the seconds."""
-    pairs = [row["outcome"] == "pair" for row in rows]
-    evenly = [is_pair / max(sum(pairs), 1) for is_pair in pairs]
-    by_length, by_time = (_parts([row[name] for row in rows]) for name in ("output_tokens", "seconds"))
-    over = {name: max(0.0, totals[name] - sum(row[name] for row in rows)) for name in COUNTED}
+def share_costs(rows: Sequence[Row], totals: Mapping[str, float], seconds: float) -> list[QuestionCost]:
+    """Return the cost of each question; together they are the totals and the seconds.
+
+    Args:
+        rows: Rows of PAIRS.
+        totals: COUNTED → tokens of all calls.
+        seconds: Of all calls together.
+    """
+    is_pair = [row["outcome"] == "pair" for row in rows]
+    even_shares = [flag / max(sum(is_pair), 1) for flag in is_pair]
+    length_shares, time_shares = (_shares([row[name] for row in rows]) for name in ("output_tokens", "seconds"))
+    of_scores = {name: max(0.0, totals[name] - sum(row[name] for row in rows)) for name in COUNTED}
     return [
         QuestionCost(
             row["type"],
             row["form"],
-            row["prompt_tokens"] + over["prompt_tokens"] * even,
-            row["cached_tokens"] + over["cached_tokens"] * even,
-            row["output_tokens"] + over["output_tokens"] * long,
-            seconds * slow,
+            row["prompt_tokens"] + of_scores["prompt_tokens"] * even,
+            row["cached_tokens"] + of_scores["cached_tokens"] * even,
+            row["output_tokens"] + of_scores["output_tokens"] * by_length,
+            seconds * by_time,
         )
-        for row, even, long, slow in zip(rows, evenly, by_length, by_time, strict=True)
+        for row, even, by_length, by_time in zip(rows, even_shares, length_shares, time_shares, strict=True)
     ]
 
 
-def _parts(values: Sequence[float]) -> list[float]:
+def _shares(values: Sequence[float]) -> list[float]:
+    """Return the share of each value in their sum; equal shares if that is 0."""
     total = sum(values)
     return [value / total if total > 0 else 1 / len(values) for value in values]
 

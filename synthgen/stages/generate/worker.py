@@ -22,7 +22,7 @@ from synthgen.stages.generate.context import GenerateContext
 from synthgen.stages.generate.conversation import LoadedImage, Outcome, failed_rows
 from synthgen.stages.generate.counts import count_changes
 from synthgen.stages.generate.todo import Pending, PendingImage, Row, find_pending
-from synthgen.stages.memory import FETCHED_AHEAD, MEGABYTE
+from synthgen.stages.memory import MEGABYTE, QUEUED_IMAGES
 from synthgen.store import Receipt, StageFolder, TablePart
 from synthgen.tables import GENERATE, PAIRS, PLAN, SCORES, table
 from synthgen.workers import Task
@@ -96,7 +96,7 @@ class GenerateWorker:
     async def _ask_images(self, run: _TaskRun) -> None:
         """Start a conversation for each image as soon as it is loaded and there is a place for it."""
         running: set[asyncio.Task[None]] = set()
-        queue: Queue = asyncio.Queue(maxsize=FETCHED_AHEAD)
+        queue: Queue = asyncio.Queue(maxsize=QUEUED_IMAGES)
         fetching = asyncio.create_task(self._fetch(run, queue))
         asking = asyncio.create_task(self._ask_each(run, queue, running))
         draining = asyncio.create_task(self._draining.wait())

@@ -1,6 +1,6 @@
-"""Stage pack: kept pairs and their images become training samples in Parquet shards, and a dataset card.
+"""Stage pack: write kept pairs and their images as training samples, in Parquet shards with a dataset card.
 
-`sharding` decides which shards are to be written, `worker` writes one, `publish` deletes what no commit names any more
+`sharding` decides which shards are written, `worker` writes one, and `publish` deletes the files that no commit names
 and writes the card, so that the plain glob `5-shards/data/*.parquet` is the data set.
 """
 
@@ -24,12 +24,12 @@ __all__ = [
 
 
 def pending(run: StageRun) -> Sequence[Shard]:
-    """Return the shards that are not as they should be, and those to write for the first time."""
+    """Return the shards to rewrite and those to write for the first time."""
     return todo(run.folder, context_of(run.job), run.retry)
 
 
 def results(run: StageRun, tasks: Sequence[Shard]) -> Iterator[Receipt]:
-    """Have actors write the shards, then publish the folder."""
+    """Write the shards in actors, then publish the folder."""
     context, pipeline = context_of(run.job), run.job.pipeline
     size = min(pipeline.pack.workers, len(tasks))
     spec = PoolSpec(build, context, image_ids, size, notes=run.strikes)

@@ -1,8 +1,8 @@
-"""The dataset card: the README.md beside the shards, in the form that the Hugging Face hub reads.
+"""The dataset card: the README.md beside the shards, in the form of the Hugging Face hub.
 
-Comes in: the current files, counts and facts, as plain values. Goes out: text. Licence and languages stand there only if the
-user told them; nothing is guessed. Whatever comes from data, models or settings is escaped: every character that Markdown
-or HTML might take for its own becomes a character reference, and the front matter is written by a YAML library.
+It is made from plain values. Licence and languages appear only if the user configured them; nothing is guessed. Text
+from data, models or settings is escaped: every character that Markdown or HTML could interpret becomes a character
+reference, and the front matter is written by a YAML library.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +14,7 @@ import yaml
 from synthgen.config.pipeline import PackConfig, SelectConfig
 from synthgen.engines.kinds import engine_kind
 
-PLAIN = frozenset(" -.,;/()%+=")  # beside letters and digits: they mean nothing to Markdown inside a line
+PLAIN = frozenset(" -.,;/()%+=")  # beside letters and digits; Markdown does not interpret them inside a line
 SIZES = (
     (10**3, "n<1K"),
     (10**4, "1K<n<10K"),
@@ -28,13 +28,13 @@ COLUMNS = {
     "images": "one image, decoded to a PIL image by the datasets library",
     "messages": "the conversation, the image first in the first turn; the form that TRL trains on",
     "image_id": "SHA-256 of the source image's bytes; an image with many turns can be in several samples",
-    "width, height": "of the image, upright, in pixels",
-    "object_id": "the object of the source that the image was read from, as the run that made this has it on record",
+    "width, height": "of the upright image, in pixels",
+    "object_id": "the object of the source that the image was read from, as in the records of the run",
     "uris": "every place where the source had these bytes; of local files, the path below the source",
-    "tags": "what the tagger saw, with scores",
-    "license": "of the image, where the source said one",
-    "source_meta": "what came along with the image, as JSON",
-    "model, model_revision": "what asked and answered",
+    "tags": "the tags of the image, with scores",
+    "license": "of the image, where the source states one",
+    "source_meta": "metadata of the image in the source, as JSON",
+    "model, model_revision": "the model that asked and answered",
     "pair_ids": "for each turn, the pair in 3-generated/pairs, with its recipe, raw replies and tokens",
     "types, forms, languages": "for each turn, the instruction type, answer form and language that were asked for",
     "score_…": "for each turn, the value of a score; empty where there is none",
@@ -51,49 +51,64 @@ SCRIPTED = (
 
 @dataclass(frozen=True)
 class ShardContents:
-    """What the shards hold."""
+    """The contents of all shards.
 
-    files: Sequence[tuple[str, int]]  # name and bytes, in order
+    Attributes:
+        files: (name, bytes) of each, in order.
+        features: Columns as of `schema.card_features`.
+        turns: "type", "form" or "language" → name → turns.
+        decisions: Reason → pairs.
+        unpacked: Reason → samples.
+    """
+
+    files: Sequence[tuple[str, int]]
     features: Sequence[Mapping[str, Any]]
     images: int
     samples: int
-    turns: Mapping[str, Mapping[str, int]]  # "type", "form", "language" -> name -> turns
-    decisions: Mapping[str, int]  # reason -> pairs
-    unpacked: Mapping[str, int]  # reason -> samples
+    turns: Mapping[str, Mapping[str, int]]
+    decisions: Mapping[str, int]
+    unpacked: Mapping[str, int]
 
 
 def card(contents: ShardContents, facts: Mapping[str, str], select: SelectConfig, pack: PackConfig) -> str:
-    """The text of the card; `facts` says where the data come from, in words of the caller's (`Model`, `Prompts`, …)."""
+    """Return the text of the card.
+
+    Args:
+        contents: The contents of the shards.
+        facts: The origin of the data under free headings, as `Model` or `Prompts`.
+        select: The settings that pairs were selected with.
+        pack: The settings of the shards, with licence and languages.
+    """
     count = sum(contents.turns["type"].values())
     sections = [
         f"# {contents.samples:,} samples, {count:,} questions and answers about {contents.images:,} images",
         WRITTEN if "Engine" not in facts or engine_kind(facts["Engine"]).is_model else SCRIPTED,
         "## Where it comes from\n" + _table(("", ""), facts.items()),
-        "## What is in it\n"
+        "## Contents\n"
         + "\n\n".join(_count_table(kind, contents.turns[kind]) for kind in ("type", "form", "language")),
-        "## What was kept, and why the rest was not\n" + _thresholds(select) + "\n\n" + _decisions(contents),
+        "## Kept and dropped pairs\n" + _thresholds(select) + "\n\n" + _decisions(contents),
         "## Columns\n"
-        + _table(("column", "what it is"), ((f"`{name}`", text) for name, text in COLUMNS.items()), escaped=True),
+        + _table(("column", "content"), ((f"`{name}`", text) for name, text in COLUMNS.items()), is_escaped=True),
         _LOAD,
     ]
     front = yaml.safe_dump(_front_matter(contents, pack), sort_keys=False, allow_unicode=True)
     return f"---\n{front}---\n\n" + "\n\n".join(sections) + "\n"
 
 
-def plain(text: object, length: int = 200) -> str:
-    """Any text as one line that Markdown and HTML show as it is."""
+def _escape(text: object, length: int = 200) -> str:
+    """Return a text as one line that Markdown and HTML show unchanged."""
     line = " ".join(str(text).split())
     line = line if len(line) <= length else line[: length - 1] + "…"
     return "".join(c if c.isalnum() or c in PLAIN else f"&#{ord(c)};" for c in line)
 
 
 def _front_matter(contents: ShardContents, pack: PackConfig) -> dict[str, Any]:
-    told = {"license": pack.license, "language": list(pack.languages)}
+    configured = {"license": pack.license, "language": list(pack.languages)}
     size = sum(size for _, size in contents.files)
     split = {"name": "train", "num_bytes": size, "num_examples": contents.samples}
     files = [f"data/{name}" for name, _ in contents.files]
     return {
-        **{key: value for key, value in told.items() if value},
+        **{key: value for key, value in configured.items() if value},
         "pretty_name": "Synthetic visual instructions",
         "task_categories": ["visual-question-answering", "image-text-to-text"],
         "tags": ["synthetic", "vlm", "instruction-tuning", "synthgen"],
@@ -109,7 +124,7 @@ def _front_matter(contents: ShardContents, pack: PackConfig) -> dict[str, Any]:
 
 
 def _thresholds(select: SelectConfig) -> str:
-    """The thresholds in words; without one, that too."""
+    """Return the thresholds in words, or that there is none."""
     rows = []
     for name, threshold in sorted(select.keep.items()):
         ends = [f"at least {threshold.min:g}"] if threshold.min is not None else []
@@ -125,7 +140,7 @@ def _decisions(contents: ShardContents) -> str:
     rows = [(reason, f"{count:,}", f"{count / pairs:.1%}") for reason, count in _by_count(contents.decisions)]
     text = _table(("pairs", "how many", "share"), rows)
     if contents.unpacked:
-        text += "\n\nSamples that could not be packed, because their image could not be had again:\n\n"
+        text += "\n\nSamples that could not be packed, because their image could not be fetched again:\n\n"
         text += _table(
             ("reason", "samples"), ((reason, f"{count:,}") for reason, count in _by_count(contents.unpacked))
         )
@@ -140,8 +155,9 @@ def _by_count(counts: Mapping[str, int]) -> list[tuple[str, int]]:
     return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[object]], *, escaped: bool = False) -> str:
-    lines = [head, ["---"] * len(head), *([cell if escaped else plain(cell) for cell in row] for row in rows)]
+def _table(head: Sequence[str], rows: Iterable[Sequence[object]], *, is_escaped: bool = False) -> str:
+    cells = ([cell if is_escaped else _escape(cell) for cell in row] for row in rows)
+    lines = [head, ["---"] * len(head), *cells]
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
 
 

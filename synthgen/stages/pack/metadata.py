@@ -1,10 +1,10 @@
-"""The image file that goes into a sample: what the models saw, without what its camera wrote about the place and time.
+"""The image file of a sample: the pixels that the models saw, without the metadata that its camera wrote.
 
-Comes in: the bytes of a source image and the policy. Goes out: `Embedded`, or `Unfit`. A JPEG, PNG or WebP that any reader
-decodes to what the models saw keeps its pixels bit by bit: only its metadata is cut out, by copying the parts that are
-known to matter and nothing else (EXIF can hold coordinates, a comment a name). Of the metadata the orientation stays, as
-an EXIF block of its own. Everything else (several frames, transparency, more than 8 bits, rarer formats and builds) becomes a PNG of
-what the models saw, at full size. With `resized`, images larger than what the models see are scaled like theirs.
+A JPEG, PNG or WebP that every reader decodes to the pixels that the models saw keeps them bit by bit. Only its metadata
+is cut out: EXIF can hold coordinates, and a comment a name. So the parts that matter for pixels and colours are copied,
+and nothing else; the orientation stays as the one entry of a new EXIF block. Every other image (several frames,
+transparency, more than 8 bits, rarer formats and variants) becomes a PNG of the pixels that the models saw, at full
+size. With `pack.images: resized`, images larger than the models see are scaled down as for the models.
 """
 
 import io
@@ -22,17 +22,22 @@ from synthgen.ingest.images import Header, decode
 from synthgen.ingest.images.decode import ORIENTATION, orientation
 from synthgen.ingest.images.headers import open_checked
 
-PLAIN_MODES = ("1", "L", "P", "RGB", "CMYK")  # that every reader turns into the same RGB
+PLAIN_MODES = ("1", "L", "P", "RGB", "CMYK")  # every reader converts them to the same RGB
 SUFFIXES = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp"}
 PNG_CHUNKS = b"IHDR PLTE IDAT IEND tRNS gAMA cHRM sRGB iCCP sBIT pHYs cICP".split()
 WEBP_CHUNKS = (b"VP8X", b"VP8 ", b"VP8L", b"ALPH", b"ICCP")
-# In the coded pixels of a JPEG 0xFF is followed by 0 or a restart marker; anything else ends them.
+# In the coded pixels of a JPEG, 0xFF is followed by 0 or a restart marker; any other marker ends them.
 NEXT_MARKER = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]", re.DOTALL)
 
 
 @dataclass(frozen=True)
-class Embedded:
-    """An image file, the suffix of its name, and its upright size."""
+class ImageFile:
+    """An image file.
+
+    Attributes:
+        suffix: Of its name.
+        width: In pixels, upright; so is `height`.
+    """
 
     data: bytes
     suffix: str
@@ -40,34 +45,44 @@ class Embedded:
     height: int
 
 
-def embedded(data: bytes, limits: ImagesConfig, pack: PackConfig) -> Embedded:
-    """The file to put into a sample; Unfit if it cannot be decoded within the limits."""
+def make_image_file(data: bytes, limits: ImagesConfig, pack: PackConfig) -> ImageFile:
+    """Return the file to put into a sample.
+
+    Args:
+        data: The bytes of the source image.
+        limits: The limits for decoding.
+        pack: The policy on size and metadata.
+
+    Raises:
+        Unfit: The image cannot be decoded within the limits.
+    """
     image, header = open_checked(data, limits)
     turn = orientation(image)
-    plain = image.mode in PLAIN_MODES and not image.has_transparency_data
+    is_plain = image.mode in PLAIN_MODES and not image.has_transparency_data
+    is_single = header.frames == 1 or header.format == "MPO"
     width, height = (header.height, header.width) if turn >= 5 else (header.width, header.height)
     if pack.images == "resized" and width * height > limits.model_pixels:
-        return _encoded(decode(data, limits).image, lossy=header.format in ("JPEG", "MPO"))
-    if plain and header.format in SUFFIXES and (header.frames == 1 or header.format == "MPO"):
-        with suppress(
-            ValueError, IndexError, struct.error
-        ):  # of parts that are not known here, though it can be decoded
-            kept = data if pack.metadata == "kept" else _stripped(data, header, turn)
-            return Embedded(kept, SUFFIXES[header.format], width, height)
+        return _encode(decode(data, limits).image, lossy=header.format in ("JPEG", "MPO"))
+    if is_plain and is_single and header.format in SUFFIXES:
+        # An image that can be decoded may have parts that are not known here; then it becomes a PNG.
+        with suppress(ValueError, IndexError, struct.error):
+            kept = data if pack.metadata == "kept" else _strip(data, header, turn)
+            return ImageFile(kept, SUFFIXES[header.format], width, height)
     whole = limits.model_copy(update={"model_pixels": header.width * header.height})
-    return _encoded(decode(data, whole).image, lossy=False)
+    return _encode(decode(data, whole).image, lossy=False)
 
 
-def _encoded(image: Image.Image, *, lossy: bool) -> Embedded:
+def _encode(image: Image.Image, *, lossy: bool) -> ImageFile:
     sink = io.BytesIO()
     if lossy:
         image.save(sink, "JPEG", quality=95)
     else:
         image.save(sink, "PNG")
-    return Embedded(sink.getvalue(), ".jpg" if lossy else ".png", image.width, image.height)
+    return ImageFile(sink.getvalue(), ".jpg" if lossy else ".png", image.width, image.height)
 
 
-def _stripped(data: bytes, header: Header, turn: int) -> bytes:
+def _strip(data: bytes, header: Header, turn: int) -> bytes:
+    """Return an image file without its metadata; `turn` is its orientation as in EXIF, 1 to 8."""
     if header.format in ("JPEG", "MPO"):
         return b"".join(_jpeg_parts(data, turn))
     if header.format == "PNG":
@@ -76,40 +91,40 @@ def _stripped(data: bytes, header: Header, turn: int) -> bytes:
 
 
 def _exif(turn: int) -> bytes:
-    """A TIFF block that holds the orientation and nothing else."""
+    """Return a TIFF block with one entry, the orientation."""
     return struct.pack("<2sHIHHHIHHI", b"II", 42, 8, 1, ORIENTATION, 3, 1, turn, 0, 0)
 
 
 def _jpeg_parts(data: bytes, turn: int) -> Iterator[bytes]:
-    """The segments that matter for the pixels and their colours, up to the end of the first image."""
+    """Yield the segments that matter for pixels and colours, up to the end of the first image."""
     yield data[:2]
     exif = b"Exif\0\0" + _exif(turn)
     waiting = b"" if turn == 1 else struct.pack(">HH", 0xFFE1, len(exif) + 2) + exif
     at = 2
     while data[at : at + 2] != b"\xff\xd9":
-        if data[at : at + 2] == b"\xff\xff":  # a marker may have any number of these before it
+        if data[at : at + 2] == b"\xff\xff":  # fill bytes may precede a marker
             at += 1
             continue
         marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4])
         if data[at] != 0xFF or length < 2 or marker in (0x00, 0x01, 0xFF, *range(0xD0, 0xD9)):
             raise ValueError(f"a JPEG segment was expected at byte {at}")
         end = at + 2 + length
-        if marker == 0xDA:  # a scan: its pixels follow the segment
-            found = NEXT_MARKER.search(data, end)
-            end = found.end() - 2 if found else len(data)
+        if marker == 0xDA:  # a scan, whose coded pixels follow the segment
+            match = NEXT_MARKER.search(data, end)
+            end = match.end() - 2 if match else len(data)
         if waiting and marker != 0xE0:
             yield waiting
             waiting = b""
         if _matters(marker, data[at + 4 : at + 16]):
             yield data[at:end]
-        if end >= len(data):  # Pillow forgives a missing end, and so was it when the image was tagged
+        if end >= len(data):  # Pillow accepts a missing end, also when the image was tagged
             break
         at = end
     yield b"\xff\xd9"
 
 
 def _matters(marker: int, start: bytes) -> bool:
-    """Whether a segment says something about pixels or colours: of the application's own, JFIF, ICC profile and Adobe."""
+    """Return whether a segment matters for pixels or colours; of the application segments, JFIF, ICC and Adobe do."""
     if 0xE0 <= marker <= 0xEF:
         known = {0xE0: b"JFIF\0", 0xE2: b"ICC_PROFILE\0", 0xEE: b"Adobe"}
         return marker in known and start.startswith(known[marker])
@@ -137,7 +152,7 @@ def _webp(data: bytes, turn: int) -> bytes:
         kind, size = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")
         body = data[at + 8 : at + 8 + size]
         if kind == b"ANMF":
-            raise ValueError("an animation, if only of one frame, has its pixels elsewhere")
+            raise ValueError("the pixels of an animation are in other chunks, even with one frame")
         if kind == b"VP8X":  # its flags announce the metadata: 8 is EXIF, 4 is XMP
             body = bytes([body[0] & ~0x0C | (0x08 if turn != 1 else 0)]) + body[1:]
         if kind in WEBP_CHUNKS:

@@ -1,6 +1,6 @@
-"""Publishing: deletes files that no commit names from `5-shards/data`, and writes the dataset card beside it.
+"""Publishing: delete the files in `5-shards/data` that no commit names, and write the dataset card.
 
-Runs on the driver after the last commit, so that a plain glob over the folder is the data set.
+It runs on the driver after the last commit, so that a plain glob over the folder is the data set.
 """
 
 from collections import Counter
@@ -23,7 +23,7 @@ def publish(
     current = {name for name, _ in contents.files}
     data = stage.folder.child("data")
     stale = [name for name in data.names(".parquet") if name not in current]
-    lease.check()  # last: another driver's files are stale by a log that was read before it began
+    lease.check()  # as late as possible: by the log read here, the files of a new driver would look stale
     data.remove(stale)
     stage.folder.write("README.md", card(contents, facts, select, context.pack).encode())
     return contents
@@ -40,7 +40,7 @@ def _contents(folder: RunFolder, context: PackContext) -> ShardContents:
         samples += index.num_rows
         images += len(index.column("image_id").unique())  # an image is in one shard
         for kind, counter in turns.items():
-            counter.update(one for row in index.column(f"{kind}s").to_pylist() for one in row)
+            counter.update(name for turns_of in index.column(f"{kind}s").to_pylist() for name in turns_of)
         unpacked.update(folder.table(PACK, name, "unpacked").column("reason").to_pylist())
     decisions = folder.log(SELECT).counts()
     return ShardContents(

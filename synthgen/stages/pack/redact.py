@@ -1,8 +1,8 @@
-"""What of a run's own names goes into shards and card, which are made to be given away.
+"""Names of a run as they may appear in shards and card, which are made to be given away.
 
-Comes in: uris, models and shelf files as the run knows them. Goes out: the same without the folders of the machine that it ran
-on, which tell of persons and say nothing to anybody else. Uris of stores and URLs mean the same everywhere and stay whole.
-Nothing is lost by it: the output folder has the whole uri of every object, under the `object_id` that samples carry.
+Folders of the machine are removed from uris, models and definition files: they reveal persons and mean nothing to
+others. Uris of stores and URLs mean the same everywhere and are not changed. Nothing is lost: the output folder has the
+whole uri of every object under the `object_id` that samples have.
 """
 
 import os
@@ -14,30 +14,32 @@ from synthgen.ingest.sources.location import PROTOCOL, parse_location, split_uri
 
 
 def root_of(source: str | None) -> str:
-    """The local folder that a source's objects lie below; empty where there is none, or none any more."""
+    """Return the local folder that holds the objects of a source; empty if there is none, or if it no longer exists."""
     try:
         place = parse_location(source)
-    except UserMistake:  # a list of URLs; or the run was made from another working folder
+    except UserMistake:  # a list of URLs, or a path relative to another working folder
         return ""
     if place.protocol != "file":
         return ""
-    return os.path.dirname(place.root) if os.path.isfile(place.root) else place.root  # noqa: PTH113, PTH120 - paths are text here
+    is_file = os.path.isfile(place.root)  # noqa: PTH113 - paths are text here
+    return os.path.dirname(place.root) if is_file else place.root  # noqa: PTH120 - paths are text here
 
 
 def uri(whole: str, root: str) -> str:
-    """Of a local file what lies below the source's root, else its own name."""
+    """Return the path of a local file below the root of the source, or else its name; other uris unchanged."""
     if PROTOCOL.match(whole) and not whole.startswith("file://"):
         return whole
     path, above = split_uri(whole)[1], f"{root.rstrip('/')}/"
-    inside = path.removeprefix(above) if root and path.startswith(above) else path.rpartition("/")[2]
+    is_below = root and path.startswith(above)
+    inside = path.removeprefix(above) if is_below else path.rpartition("/")[2]
     return quote(os.fsencode(inside)) if whole.startswith("file://") else inside
 
 
 def model(name: str) -> str:
-    """Of a model folder its own name; an endpoint too may call its model by a path."""
+    """Return the name of a model folder without its path; an endpoint may name its model by a path too."""
     return PurePath(name).name if name.startswith(("/", "~", ".")) else name
 
 
 def shelf_name(name: str) -> str:
-    """Of a shelf file that was named by its path its own name."""
+    """Return the name of a definition file without its path."""
     return PurePath(name).stem if name.endswith(".yaml") else name

@@ -1,7 +1,7 @@
 """Shards and their samples.
 
-A sample is an image with its kept pairs in the order of the plan, in runs of at most `max_turns`. Its id is a hash of
-them, so comparing ids shows what changed.
+A sample is an image with its kept pairs in the order of the plan; an image with more than `max_turns` pairs has several
+samples. The id of a sample is a hash of its image and pairs, so comparing ids shows every change.
 """
 
 import hashlib
@@ -23,37 +23,42 @@ from synthgen.tables import make_id, sample_id
 from synthgen.workers import Task
 
 FORMAT_VERSION = "2"  # part of the fingerprint; raise it when the columns change
-IMAGES_VERSION = (
-    "1"  # raise it when the image in a sample would be another; until then a shard that is written anew keeps its own
-)
+IMAGES_VERSION = "1"  # raise it when the image of a sample would change; otherwise a rewritten shard keeps its images
 
-TurnText = Callable[[str, str, Sequence[str]], str]  # answer form, question, options -> the user's words
+TurnText = Callable[[str, str, Sequence[str]], str]  # answer form, question, options → the text of the user's turn
 
 
 @dataclass(frozen=True)
 class PackContext:
-    """What shapes the shards; it is sent to the workers."""
+    """Everything that shapes the shards; it is sent to the workers.
+
+    Attributes:
+        scores: The names of the scores that have columns.
+        wording: The fingerprint of `turn_text`.
+        root: The local folder of the source, which no sample shows.
+        annotations: The fingerprint of tags and scores.
+    """
 
     out: Folder
     source: SourceConfig
     images: ImagesConfig
     pack: PackConfig
-    scores: tuple[str, ...]  # of which there are columns
+    scores: tuple[str, ...]
     turn_text: TurnText
-    wording: str  # the fingerprint of turn_text
-    root: str = ""  # the local folder of the source, which no sample tells
-    measured: str = ""  # the fingerprint of what tags and scores are made by
+    wording: str
+    root: str = ""
+    annotations: str = ""
 
     @property
     def image_policy(self) -> str:
-        """Changes when the image in a sample would."""
+        """The fingerprint of the images in samples."""
         pixels = str(self.images.model_pixels) if self.pack.images == "resized" else ""
         return make_id("images", IMAGES_VERSION, self.pack.images, self.pack.metadata, pixels)
 
     @property
     def fingerprint(self) -> str:
-        """Changes when a sample would; the size of shards shapes no sample."""
-        shape = (self.image_policy, str(self.pack.max_turns), self.wording, self.measured)
+        """The fingerprint of samples; the size of shards is no part of it."""
+        shape = (self.image_policy, str(self.pack.max_turns), self.wording, self.annotations)
         return make_id("shards", FORMAT_VERSION, *shape, *sorted(self.scores))
 
 
@@ -76,7 +81,7 @@ def context_of(job: Job) -> PackContext:
 
 
 def origin_of(job: Job) -> dict[str, str]:
-    """Return where the data come from, for the dataset card: no secrets, and no folder of this machine."""
+    """Return the origin of the data for the dataset card, without secrets and folders of this machine."""
     pipeline = job.pipeline
     return {
         "Model": redact.model(job.model.model),
@@ -92,19 +97,24 @@ def origin_of(job: Job) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Shard(Task):
-    """A shard to be written: its samples, and in `inputs` the commits that they are made from."""
+    """A shard to be written; its `inputs` are the commits that its samples are made from.
 
-    samples: tuple[str, ...] = ()  # ids, in order
-    images: tuple[str, ...] = ()  # of each sample
+    Attributes:
+        samples: The ids of the samples, in order.
+        images: The id of the image of each sample.
+    """
+
+    samples: tuple[str, ...] = ()
+    images: tuple[str, ...] = ()
 
 
 def samples_of(decisions: pa.Table, max_turns: int) -> Iterator[tuple[str, str, list[str]]]:
-    """(image_id, sample_id, pair ids) of the kept pairs of a partition, images in the order of their first pair."""
+    """Yield the samples of a partition as (image_id, sample_id, pair ids), images in the order of their first pair."""
     kept = decisions.filter(decisions.column("kept"))
     pairs: dict[str, list[str]] = {}
     for image, pair in zip(kept.column("image_id").to_pylist(), kept.column("pair_id").to_pylist(), strict=True):
         pairs.setdefault(image, []).append(pair)
     for image, turns in pairs.items():
         for start in range(0, len(turns), max_turns):
-            some = turns[start : start + max_turns]
-            yield image, sample_id(image, some), some
+            run = turns[start : start + max_turns]
+            yield image, sample_id(image, run), run

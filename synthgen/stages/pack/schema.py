@@ -1,8 +1,8 @@
-"""The columns of a training sample, in Arrow's words and in those of the Hugging Face datasets library, and its Parquet files.
+"""The columns of a training sample, and the Parquet files that they are written to.
 
-Comes in: the names of the scores; later rows. Goes out: a schema whose metadata the datasets library reads as features
-(so that `images` decode to pictures), the same features for the dataset card, and Parquet files that are cut by bytes:
-images make rows so unlike in size that a number of rows says nothing.
+The metadata of the Arrow schema has the columns as features of the Hugging Face datasets library, which decodes
+`images` to pictures by them; the dataset card has the same features. Files are cut by bytes, because rows with images
+differ too much in size for a fixed number of rows.
 """
 
 import io
@@ -23,7 +23,7 @@ MEGABYTE = 10**6
 
 
 def sample_schema(scores: Sequence[str]) -> pa.Schema:
-    """The columns of a sample; lists in the second half have one entry a turn."""
+    """Return the columns of a sample; the lists from `pair_ids` on have one entry for each turn."""
     fields = [
         ("id", pa.string()),
         ("images", pa.list_(IMAGE)),
@@ -49,7 +49,7 @@ def sample_schema(scores: Sequence[str]) -> pa.Schema:
 
 
 def _feature(kind: pa.DataType) -> Any:
-    """A type as the datasets library writes it into Arrow metadata."""
+    """Return a type as the datasets library writes it into Arrow metadata."""
     if kind == IMAGE:
         return {"_type": "Image"}
     if pa.types.is_list(kind):
@@ -60,7 +60,7 @@ def _feature(kind: pa.DataType) -> Any:
 
 
 def card_features(schema: pa.Schema) -> list[dict[str, Any]]:
-    """The same features as the datasets library writes them into a dataset card."""
+    """Return the features as the datasets library writes them into a dataset card."""
     return [_card_feature(field.name, field.type) for field in schema]
 
 
@@ -75,9 +75,9 @@ def _card_feature(name: str, kind: pa.DataType) -> dict[str, Any]:
 
 
 class ParquetFiles:
-    """Rows on their way into Parquet files of at most `file_bytes`, in row groups of at most `group_bytes`.
+    """A writer of Parquet files of at most `file_bytes`, in row groups of at most `group_bytes`.
 
-    Only a single row larger than that makes a file or a group larger.
+    A file or a group is larger only if a single row is.
     """
 
     def __init__(self, schema: pa.Schema, file_bytes: int, group_bytes: int) -> None:
@@ -89,7 +89,7 @@ class ParquetFiles:
         self._written = 0  # rows in the open file
 
     def add(self, row: Mapping[str, Any]) -> Iterator[tuple[bytes, int]]:
-        """Takes a row; yields a file and its number of rows whenever one is full."""
+        """Add a row; yield a file and its number of rows whenever one is full."""
         size = row_bytes(row)
         if self._rows and self._waiting + size > self._group_bytes:
             yield from self._write_group()
@@ -97,7 +97,7 @@ class ParquetFiles:
         self._waiting += size
 
     def finish(self) -> Iterator[tuple[bytes, int]]:
-        """Yields what is left."""
+        """Yield the last file and its number of rows, if rows remain."""
         if self._rows:
             yield from self._write_group()
         yield from self._close()
@@ -105,7 +105,7 @@ class ParquetFiles:
     def _write_group(self) -> Iterator[tuple[bytes, int]]:
         if self._writer and self._sink.tell() + self._waiting > self._file_bytes:
             yield from self._close()
-        # Images do not compress; zstd finds out fast and makes the text small.
+        # Images do not compress, which zstd detects fast; text does.
         self._writer = self._writer or pq.ParquetWriter(
             self._sink, self._schema, compression="zstd", use_dictionary=False
         )
@@ -121,12 +121,8 @@ class ParquetFiles:
 
 
 def row_bytes(row: Mapping[str, Any]) -> int:
-    """About how many bytes a row takes: its images, its text, and something for everything else."""
-    texts = (part["text"] or "" for message in row["messages"] for part in message["content"])
-    others = (
-        sum(len(row[name] or "") for name in ("source_meta",))
-        + 200 * len(row["messages"])
-        + 120 * len(row["tags"])
-        + 1000
-    )
-    return sum(len(image["bytes"]) for image in row["images"]) + sum(len(text.encode()) for text in texts) + others
+    """Return about how many bytes a row takes: its images, its text, and an estimate for the other columns."""
+    images = sum(len(image["bytes"]) for image in row["images"])
+    parts = (part for message in row["messages"] for part in message["content"])
+    text = sum(len((part["text"] or "").encode()) for part in parts)
+    return images + text + len(row["source_meta"] or "") + 200 * len(row["messages"]) + 120 * len(row["tags"]) + 1000

@@ -1,7 +1,7 @@
-"""Writes a shard: the pairs of its samples, with their images, as Parquet.
+"""The packing worker: writes the samples of a shard with their images as Parquet.
 
-Comes in: a Shard. Goes out: a receipt for its files, for a small index of what is in them, and for a record of each sample
-whose image could not be had again. A shard is made in memory and written in one piece, like every file here.
+Beside the shard it writes a small index of it, and a record of each sample whose image could not be fetched again. A
+shard is built in memory and written in one piece, like every file of a run.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ import pyarrow as pa
 from synthgen.errors import Failure
 from synthgen.stages.pack import redact
 from synthgen.stages.pack.images import Sample, with_images
-from synthgen.stages.pack.metadata import Embedded
+from synthgen.stages.pack.metadata import ImageFile
 from synthgen.stages.pack.samples import PackContext, Shard, samples_of
 from synthgen.stages.pack.schema import MEGABYTE, ParquetFiles, row_bytes, sample_schema
 from synthgen.store import Receipt, RunFolder, StageFolder, TablePart
@@ -36,44 +36,44 @@ PAIR_COLUMNS = pa.schema([field for field in PAIRS if field.name not in ("raw_qu
 
 
 async def build(context: PackContext) -> "PackWorker":
-    """A worker, where it is used."""
+    """Create a worker in its actor."""
     return PackWorker(context)
 
 
 def image_ids(shard: Shard) -> tuple[str, ...]:
-    """The images of a shard, for cutting it in half."""
+    """Return the images of a shard, by which it can be cut in half."""
     return tuple(dict.fromkeys(shard.images))
 
 
 class PackWorker:
-    """Writes one shard after the other, in an actor."""
+    """A writer of shards in an actor, one after the other."""
 
     def __init__(self, context: PackContext) -> None:
         self._context = context
         self._counters = {"samples": 0.0}
         self._one_at_a_time = asyncio.Lock()
-        self._drains = False
+        self._is_draining = False
 
-    async def do(self, work: Shard) -> Receipt | None:
-        """Writes a shard. Another waits: two at once would only take twice the memory."""
+    async def do(self, task: Shard) -> Receipt | None:
+        """Write a shard. Another task waits: two at once would only take twice the memory."""
         async with self._one_at_a_time:
-            if self._drains:
+            if self._is_draining:
                 return None
-            receipt = await asyncio.to_thread(write_shard, self._context, work)
-        self._counters["samples"] += len(work.samples)
+            receipt = await asyncio.to_thread(write_shard, self._context, task)
+        self._counters["samples"] += len(task.samples)
         return receipt
 
     def progress(self) -> Mapping[str, float]:
-        """Samples done."""
+        """Return the number of samples done."""
         return dict(self._counters)
 
     def drain(self) -> None:
-        """Shards that have not begun are given back."""
-        self._drains = True
+        """Give back the shards that are not started."""
+        self._is_draining = True
 
 
 def write_shard(context: PackContext, shard: Shard) -> Receipt:
-    """Writes a shard's files and returns the receipt for them; nothing is visible before it is committed."""
+    """Write the files of a shard; no reader sees them before the receipt is committed."""
     stage, pack = StageFolder(context.out, PACK), context.pack
     prefix = f"train-{commit_name(shard.partition, shard.revision)}"
     files = ParquetFiles(
@@ -89,16 +89,17 @@ def write_shard(context: PackContext, shard: Shard) -> Receipt:
         index.append({**ids, "bytes": row_bytes(row), **{name: row[name] for name in ("types", "forms", "languages")}})
         written += [stage.put("data", prefix, data, rows) for data, rows in files.add(row)]
     written += [stage.put("data", prefix, data, rows) for data, rows in files.finish()]
-    small = {"index": table(index, SHARD_INDEX), "unpacked": table(unpacked, UNPACKED)}
-    tables = {name: (stage.write(name, shard.partition, shard.revision, rows),) for name, rows in small.items()}
-    parts = {name: TablePart(some, context.image_policy, replaces=True) for name, some in tables.items()}
+    parts = {}
+    for name, rows in (("index", table(index, SHARD_INDEX)), ("unpacked", table(unpacked, UNPACKED))):
+        file = stage.write(name, shard.partition, shard.revision, rows)
+        parts[name] = TablePart((file,), context.image_policy, replaces=True)
     parts["data"] = TablePart(tuple(written), context.fingerprint, replaces=True)
     counts = _counts(shard, index, unpacked)
     return Receipt(shard.partition, shard.revision, parts, counts, _reads(shard), shard.epoch)
 
 
 def _counts(shard: Shard, index: Sequence[Row], unpacked: Sequence[Row]) -> dict[str, int]:
-    """Samples, and turns packed or not packed for a reason: by how much this revision changes their current numbers."""
+    """Return by how much this revision changes the number of samples, of packed turns, and of others by reason."""
     counts = Counter({"samples": len(index), "turns": sum(len(row["types"]) for row in index)})
     for row in unpacked:
         counts[row["reason"]] += row["turns"]
@@ -117,28 +118,35 @@ def _reads(shard: Shard) -> dict[str, str]:
 
 
 def _samples(context: PackContext, shard: Shard) -> list[Sample]:
-    """The samples of a shard in order; of a piece of a shard, those of its images."""
-    found: dict[str, Sample] = {}
+    """Return the samples of a shard in order; of a piece of a shard, those of its images."""
+    samples: dict[str, Sample] = {}
     wanted = set(shard.samples)
     for partition in shard.inputs[SELECT.folder].partitions:
         folder = RunFolder(context.out, shard.inputs)
         decisions = folder.table(SELECT, partition, "decisions")
-        here = [one for one in samples_of(decisions, context.pack.max_turns) if one[1] in wanted]
-        if here:
-            found.update({sample.sample_id: sample for sample in _filled(folder, partition, here, context.scores)})
-    return [found[one] for one in shard.samples if shard.only is None or found[one].image_id in shard.only]
+        ids = [sample for sample in samples_of(decisions, context.pack.max_turns) if sample[1] in wanted]
+        if ids:
+            filled = _fill(folder, partition, ids, context.scores)
+            samples.update({sample.sample_id: sample for sample in filled})
+    in_order = [samples[sample_id] for sample_id in shard.samples]
+    return [sample for sample in in_order if shard.only is None or sample.image_id in shard.only]
 
 
-def _filled(
+def _fill(
     folder: RunFolder, partition: str, ids: Sequence[tuple[str, str, list[str]]], names: Sequence[str]
 ) -> Iterator[Sample]:
-    """Samples of one partition with their pairs, scores and the plan's row of their image."""
+    """Yield samples of one partition with their pairs, their scores and the planned row of their image.
+
+    Args:
+        folder: The commits that the shard is made from.
+        partition: Its name.
+        ids: As of `samples_of`.
+        names: The names of the scores.
+    """
     pairs = {row["pair_id"]: row for row in folder.table(GENERATE, partition, "pairs", PAIR_COLUMNS.names).to_pylist()}
     rows = folder.table(PLAN, partition, "images").to_pylist()
-    planned, kept = (
-        {row["object_id"]: row for row in rows},
-        {row["image_id"]: row for row in rows if row["outcome"] == "planned"},
-    )
+    by_object = {row["object_id"]: row for row in rows}
+    by_image = {row["image_id"]: row for row in rows if row["outcome"] == "planned"}
     scores = {}
     for name in names:
         values = folder.table(GENERATE, partition, f"scores/{name}")
@@ -146,14 +154,14 @@ def _filled(
     for image, sample, turns in ids:
         own = [pairs[pair] for pair in turns]
         scored = {name: [values.get(pair) for pair in turns] for name, values in scores.items()}
-        # Since it was asked there, its place may have got another image; then a copy of its bytes is planned.
-        yield Sample(image, sample, own, scored, kept.get(image) or planned[own[0]["object_id"]])
+        # After the image was asked about, its place can have got another one; then a copy of its bytes is planned.
+        yield Sample(image, sample, own, scored, by_image.get(image) or by_object[own[0]["object_id"]])
 
 
 # --- a row ------------------------------------------------------------------------------------------------------------
 
 
-def _row(sample: Sample, image: Embedded, context: PackContext) -> Row:
+def _row(sample: Sample, image: ImageFile, context: PackContext) -> Row:
     pairs, planned = sample.pairs, sample.planned
     return {
         "id": sample.sample_id,
@@ -163,11 +171,11 @@ def _row(sample: Sample, image: Embedded, context: PackContext) -> Row:
         "object_id": planned["object_id"],
         "width": image.width,
         "height": image.height,
-        "uris": [redact.uri(one, context.root) for one in planned["uris"]],
+        "uris": [redact.uri(uri, context.root) for uri in planned["uris"]],
         "tags": [{**tag, "tagger": redact.shelf_name(tag["tagger"])} for tag in planned["tags"]],
         "license": _license(planned["source_meta"]),
         "source_meta": planned["source_meta"],
-        # One model, unless an update was cut short.
+        # There are several models only if an update was cut short.
         "model": ", ".join(dict.fromkeys(redact.model(pair["model"] or "") for pair in pairs)),
         "model_revision": ", ".join(dict.fromkeys(pair["revision"] or "" for pair in pairs)),
         "pair_ids": [pair["pair_id"] for pair in pairs],
@@ -179,7 +187,7 @@ def _row(sample: Sample, image: Embedded, context: PackContext) -> Row:
 
 
 def _messages(pairs: Sequence[Row], context: PackContext) -> list[Row]:
-    """The conversation in TRL's form: the image first in the first turn."""
+    """Return the conversation in the form of TRL: the image first in the first turn."""
     messages: list[Row] = []
     for pair in pairs:
         asked = {"type": "text", "text": context.turn_text(pair["form"], pair["question"], pair["options"] or ())}
@@ -189,12 +197,12 @@ def _messages(pairs: Sequence[Row], context: PackContext) -> list[Row]:
 
 
 def _license(source_meta: str | None) -> str | None:
-    """The licence that came along with the image, if one did."""
+    """Return the licence in the metadata of an image, or None."""
     try:
         meta = json.loads(source_meta or "null")
     except ValueError:
         return None
-    found = (
-        next((meta[key] for key in ("license", "licence") if meta.get(key)), None) if isinstance(meta, dict) else None
-    )
-    return None if found is None else str(found)
+    if not isinstance(meta, dict):
+        return None
+    values = (meta.get(key) for key in ("license", "licence"))
+    return next((str(value) for value in values if value), None)

@@ -54,7 +54,7 @@ def test_folders_made_earlier_keep_their_scores(name: str) -> None:
 
 
 def with_prompt(pack: PackFile, key: str) -> PackFile:
-    """The pack with another prompt at a key."""
+    """Return the pack with another prompt at a key."""
     section, _, name = key.partition(".")
     if section == "judge":
         return pack.model_copy(update={"judge": {**pack.judge, name: JudgePrompt(text="other", labels=("1", "2"))}})
@@ -160,7 +160,7 @@ def install(workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def tidiness(
     request: pytest.FixtureRequest, workspace: Path, install: Install, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The score `tidiness`, in the table or in a package, and its prompt in the workspace's pack."""
+    """Add the score `tidiness` to the table or by a package, and its prompt to the workspace's pack."""
     if request.param == "package":
         install(TIDINESS)
     else:
@@ -171,7 +171,7 @@ def tidiness(
 
 
 def add_prompt(prompt: str) -> None:
-    """Adds a prompt to the `judge` of the workspace's pack, in line 12."""
+    """Add a prompt to the `judge` of the workspace's pack, in line 12."""
     text = SHELVES["prompts/small.yaml"]
     assert text.splitlines()[10] == "judge:"
     write(Path("prompts/small.yaml"), text.replace("judge:\n", f"judge:\n{prompt}"))
@@ -194,7 +194,7 @@ def measure(*names: str) -> Outcome:
 
 
 def decide(out: Folder, outcome: Outcome, threshold: Threshold) -> str:
-    """Commits an outcome as the generate stage does; returns the decision that the select stage makes on its pair."""
+    """Commit an outcome as the generate stage does, and return the decision of the select stage on its pair."""
     stage, partition = StageFolder(out, tables.GENERATE), "e001-00000"
     pairs = tables.table([{**row, "model": "m", "revision": "r"} for row in outcome.pairs], tables.PAIRS)
     parts = {"pairs": TablePart((stage.write("pairs", partition, 1, pairs),), "f")}

@@ -12,7 +12,7 @@ from PIL import Image, ImageOps, PngImagePlugin
 from synthgen import tables
 from synthgen.config.pipeline import ImagesConfig, PackConfig
 from synthgen.ingest.images import Unfit, decode
-from synthgen.stages.pack.metadata import embedded
+from synthgen.stages.pack.metadata import make_image_file
 from tests.fixtures.packing import LIMITS
 
 
@@ -45,21 +45,21 @@ def test_metadata_is_cut_out_and_the_pixels_stay_upright_bit_by_bit(kind: str, o
     }
     picture().save(sink, kind, exif=exif_with_place(orientation), **more[kind])
     before = ImageOps.exif_transpose(Image.open(sink))
-    packed = embedded(sink.getvalue(), LIMITS, PackConfig())
+    packed = make_image_file(sink.getvalue(), LIMITS, PackConfig())
     stored = Image.open(io.BytesIO(packed.data))
     assert b"camera" not in packed.data
     assert dict(stored.getexif()) == ({} if orientation == 1 else {0x0112: orientation})
     after = ImageOps.exif_transpose(stored)
     assert after.tobytes() == before.tobytes()
     assert after.size == (packed.width, packed.height) == ((40, 24) if orientation < 5 else (24, 40))
-    assert embedded(sink.getvalue(), LIMITS, PackConfig(metadata="kept")).data == sink.getvalue()
+    assert make_image_file(sink.getvalue(), LIMITS, PackConfig(metadata="kept")).data == sink.getvalue()
 
 
 def test_a_second_picture_behind_a_jpeg_is_cut_off() -> None:
     sink = io.BytesIO()
     second = Image.new("RGB", (40, 24), "red")
     picture().save(sink, "MPO", save_all=True, append_images=[second], exif=exif_with_place(1))
-    packed = embedded(sink.getvalue(), LIMITS, PackConfig())
+    packed = make_image_file(sink.getvalue(), LIMITS, PackConfig())
     assert packed.suffix == ".jpg"
     assert len(packed.data) < len(sink.getvalue())
     assert b"camera" not in packed.data and b"MPF" not in packed.data
@@ -73,7 +73,7 @@ def test_colour_profile_and_inks_of_a_jpeg_stay() -> None:
     for mode in ("RGB", "L", "CMYK"):
         sink = io.BytesIO()
         picture(mode).save(sink, "JPEG", icc_profile=profile, restart_marker_blocks=2)
-        packed = embedded(sink.getvalue(), LIMITS, PackConfig())
+        packed = make_image_file(sink.getvalue(), LIMITS, PackConfig())
         after = Image.open(io.BytesIO(packed.data))
         assert after.info["icc_profile"] == profile
         assert after.convert("RGB").tobytes() == Image.open(sink).convert("RGB").tobytes()
@@ -83,7 +83,7 @@ def test_fill_bytes_before_the_markers_of_a_jpeg_are_accepted() -> None:
     sink = io.BytesIO()
     picture().save(sink, "JPEG", exif=exif_with_place(1))
     filled = sink.getvalue()[:2] + b"\xff\xff" + sink.getvalue()[2:-2] + b"\xff" + sink.getvalue()[-2:]
-    packed = embedded(filled, LIMITS, PackConfig())
+    packed = make_image_file(filled, LIMITS, PackConfig())
     assert packed.suffix == ".jpg" and b"camera" not in packed.data
     assert Image.open(io.BytesIO(packed.data)).tobytes() == Image.open(sink).tobytes()
 
@@ -91,7 +91,7 @@ def test_fill_bytes_before_the_markers_of_a_jpeg_are_accepted() -> None:
 def test_a_file_that_breaks_the_standard_and_can_be_decoded_becomes_a_png() -> None:
     sink = io.BytesIO()
     picture().save(sink, "JPEG", exif=exif_with_place(1))
-    packed = embedded(sink.getvalue().replace(b"\xff\xdb", b"\0\0\xff\xdb", 1), LIMITS, PackConfig())
+    packed = make_image_file(sink.getvalue().replace(b"\xff\xdb", b"\0\0\xff\xdb", 1), LIMITS, PackConfig())
     assert packed.suffix == ".png"
     assert Image.open(io.BytesIO(packed.data)).tobytes() == Image.open(sink).convert("RGB").tobytes()
 
@@ -105,7 +105,7 @@ def test_an_animation_of_one_frame_becomes_a_png() -> None:
     parts = [(b"VP8X", b"\x02\0\0\0" + size), (b"ANIM", bytes(6)), (b"ANMF", frame)]
     chunks = [kind + struct.pack("<I", len(part)) + part + b"\0" * (len(part) % 2) for kind, part in parts]
     body = b"WEBP" + b"".join(chunks)
-    packed = embedded(b"RIFF" + struct.pack("<I", len(body)) + body, LIMITS, PackConfig())
+    packed = make_image_file(b"RIFF" + struct.pack("<I", len(body)) + body, LIMITS, PackConfig())
     assert packed.suffix == ".png" and Image.open(io.BytesIO(packed.data)).tobytes() == picture().tobytes()
 
 
@@ -120,7 +120,7 @@ def test_an_image_that_readers_would_show_otherwise_becomes_a_png_as_the_models_
         picture().save(sink, "WEBP", save_all=True, append_images=[Image.new("RGB", (40, 24), "red")], lossless=True)
     else:
         picture().save(sink, kind)
-    packed = embedded(sink.getvalue(), LIMITS, PackConfig())
+    packed = make_image_file(sink.getvalue(), LIMITS, PackConfig())
     after = Image.open(io.BytesIO(packed.data))
     assert (after.format, after.mode, packed.suffix) == ("PNG", "RGB", ".png")
     assert after.tobytes() == decode(sink.getvalue(), LIMITS).image.tobytes()
@@ -129,10 +129,10 @@ def test_an_image_that_readers_would_show_otherwise_becomes_a_png_as_the_models_
 def test_resized_images_are_those_that_the_models_saw_and_small_ones_stay() -> None:
     limits, sink = ImagesConfig(model_pixels=500), io.BytesIO()
     picture().save(sink, "PNG")
-    packed = embedded(sink.getvalue(), limits, PackConfig(images="resized"))
+    packed = make_image_file(sink.getvalue(), limits, PackConfig(images="resized"))
     assert packed.width * packed.height <= 500
     assert Image.open(io.BytesIO(packed.data)).tobytes() == decode(sink.getvalue(), limits).image.tobytes()
-    assert embedded(sink.getvalue(), LIMITS, PackConfig(images="resized")).data == sink.getvalue()
+    assert make_image_file(sink.getvalue(), LIMITS, PackConfig(images="resized")).data == sink.getvalue()
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, about broken EXIF
@@ -143,6 +143,6 @@ def test_broken_files_are_refused_with_a_reason_or_packed_but_never_crash(cut: i
     data = bytearray(sink.getvalue())
     data[flip % len(data)] ^= 0x5A
     try:
-        embedded(bytes(data[: max(1, len(data) - cut)]), LIMITS, PackConfig())
+        make_image_file(bytes(data[: max(1, len(data) - cut)]), LIMITS, PackConfig())
     except Unfit as unfit:
         assert unfit.failure.reason in tables.QUARANTINE_REASONS
