@@ -253,7 +253,9 @@ def specs() -> dict[str, TaggerSpec]:
         "custom": write_custom(name="custom"),
         "sidecar": write_sidecar(),
         "scripted": write_tagger("engine: vlm\nmodel: none\nserve: {kind: scripted}\n", "scripted"),
-        "own engine": write_vlm(name="own"),
+        "own engine": write_tagger(
+            "engine: vlm\nmodel: none\nserve: {kind: 'tests.fixtures.chooser:Chooser'}\n", "own"
+        ),
         "vlm": write_tagger("engine: vlm\nmodel: a/b\nserve: {gpus: 2, cpus: 4}\n", "big"),
     }
 
