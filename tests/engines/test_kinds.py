@@ -115,11 +115,11 @@ def test_an_engine_of_another_package_or_of_the_user_gets_its_gpus(
     wanted: list[float] = []
     monkeypatch.setattr(cluster, "join_ray", lambda: None)
 
-    def afford(cpus: float, gpus: float) -> None:
+    def check_resources(cpus: float, gpus: float) -> None:
         wanted.append(gpus)
         raise UserMistake("enough")
 
-    monkeypatch.setattr(cluster, "afford", afford)
+    monkeypatch.setattr(cluster, "check_resources", check_resources)
     for gpus in (2.0, 0.0):
         settings = EngineConfig(kind=kind, gpus=gpus)
         assert gpus_of(settings) == gpus
