@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, settings
 from synthgen.console import print_notes
 from tests.fixtures.workspace import put_shelves
 
-pytest_plugins = ["tests.fixtures.s3_server"]
+pytest_plugins = ["tests.fixtures.s3_server", "tests.fixtures.packages"]
 
 # Nothing here may reach for a model hub; with a network the tests would be slower, and not the same.
 os.environ["HF_HUB_OFFLINE"] = "1"

@@ -8,10 +8,10 @@ kind's name.
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cache, partial
-from importlib.metadata import EntryPoint, entry_points
+from functools import partial
 from typing import Any
 
+from synthgen.config.entry_points import added, load
 from synthgen.config.library import Section, import_attribute
 from synthgen.config.pipeline import EngineConfig, GenerateConfig
 from synthgen.engines.endpoint import CAPABILITIES as ENDPOINT_CAPABILITIES
@@ -122,9 +122,10 @@ def engine_kind(name: str) -> EngineKind:
         return ENGINE_KINDS[name]
     if OWN.fullmatch(name):
         return EngineKind(name, partial(_open_own, name))
-    if name in _added():
-        return _load(_added()[name])
-    known = nearest(name, [*ENGINE_KINDS, *_added(), "module:Class"])
+    if point := added(ENTRY_POINTS).get(name):
+        kind: EngineKind = load(point, "engine kind", "an EngineKind", lambda found: isinstance(found, EngineKind))
+        return kind
+    known = nearest(name, [*ENGINE_KINDS, *added(ENTRY_POINTS), "module:Class"])
     raise UserMistake(f"'{name}' is not a kind of engine: {known}")
 
 
@@ -171,21 +172,3 @@ async def _open_own(script: str, name: ModelName, settings: EngineConfig) -> Eng
     except Exception as error:
         raise ModelUnavailable(f"engine {script}: {one_line(error)}") from error
     return engine
-
-
-@cache
-def _added() -> Mapping[str, EntryPoint]:
-    """Return the kinds that installed packages add, by name; nothing is imported yet."""
-    return {point.name: point for point in entry_points(group=ENTRY_POINTS)}
-
-
-def _load(point: EntryPoint) -> EngineKind:
-    package = point.dist.name if point.dist else "an unknown package"
-    source = f"engine kind '{point.name}' of package {package} ({point.value})"
-    try:
-        kind = point.load()
-    except (Exception, SystemExit) as error:
-        raise UserMistake(f"{source} does not load: {one_line(error)}; fix or uninstall the package") from error
-    if not isinstance(kind, EngineKind):
-        raise UserMistake(f"{source} is not an EngineKind; fix or uninstall the package")
-    return kind

@@ -4,10 +4,11 @@ To add a kind, write a module with a TaggerFile and its Tagger, and add the file
 add a kind by an entry point in the group `synthgen.taggers`: its name is the engine, its value the TaggerFile.
 """
 
-from importlib.metadata import EntryPoint, entry_points
+from typing import Any
 
+from synthgen.config.entry_points import added, load
 from synthgen.config.strict_yaml import Document
-from synthgen.errors import Mistakes, nearest, one_line
+from synthgen.errors import Mistakes, UserMistake, nearest
 from synthgen.taggers.clip import ClipTaggerFile
 from synthgen.taggers.custom import CustomTaggerFile
 from synthgen.taggers.sidecar import SidecarTaggerFile
@@ -37,21 +38,17 @@ def kind_of(document: Document) -> type[TaggerFile]:
     name = CUSTOM if ":" in engine else engine
     if name in TAGGER_KINDS:
         return TAGGER_KINDS[name]
-    where, added = document.where(("engine",)), {point.name: point for point in entry_points(group=ENTRY_POINTS)}
-    if name not in added:
-        known = nearest(engine, (*TAGGER_KINDS, *added))
+    where = document.where(("engine",))
+    point = added(ENTRY_POINTS).get(name)
+    if point is None:
+        known = nearest(engine, (*TAGGER_KINDS, *added(ENTRY_POINTS)))
         raise Mistakes([f"{where}: no engine is called '{engine}': {known}"])
-    return _load(added[name], where)
-
-
-def _load(point: EntryPoint, where: str) -> type[TaggerFile]:
-    """Return the kind that a package adds; `where` is the line that asks for it."""
-    package = point.dist.name if point.dist else "an unknown package"
-    source = f"{where}: engine '{point.name}' of package {package} ({point.value})"
     try:
-        kind = point.load()
-    except (Exception, SystemExit) as error:
-        raise Mistakes([f"{source} does not load: {one_line(error)}; fix or uninstall the package"]) from error
-    if not (isinstance(kind, type) and issubclass(kind, TaggerFile)):
-        raise Mistakes([f"{source} is not a TaggerFile; fix or uninstall the package"])
+        kind: type[TaggerFile] = load(point, "engine", "a TaggerFile", _is_tagger_file)
+    except UserMistake as mistake:
+        raise Mistakes([f"{where}: {mistake}"]) from mistake
     return kind
+
+
+def _is_tagger_file(found: Any) -> bool:
+    return isinstance(found, type) and issubclass(found, TaggerFile)

@@ -1,6 +1,6 @@
 """The table of tagger kinds: a new kind is one module and one entry, in synthgen or in another package."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar, Literal, cast
@@ -16,6 +16,8 @@ from synthgen.config.taxonomy import Taxonomy, Tree
 from synthgen.errors import Mistakes
 from synthgen.stages import tag
 from synthgen.taggers import TAGGER_KINDS, Resources, Tagged, TaggerFile, TaggerSpec
+from synthgen.taggers.kinds import ENTRY_POINTS
+from tests.fixtures.packages import InstallPackage
 from tests.fixtures.tagging import TaggedFolder, write_tagger
 from tests.fixtures.workspace import make_images, write
 
@@ -166,23 +168,14 @@ class NotAKind:
 
 
 @pytest.fixture
-def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def install(install_package: InstallPackage) -> Callable[[str], Path]:
     """Return a function that installs a package with an entry point `constant` for the given object."""
-
-    def install_package(value: str) -> None:
-        site = tmp_path / "site"
-        write(site / "constant_tagger.py", PACKAGE)
-        write(
-            site / "constant_tagger-1.0.dist-info/METADATA",
-            "Metadata-Version: 2.1\nName: constant-tagger\nVersion: 1.0\n",
-        )
-        write(site / "constant_tagger-1.0.dist-info/entry_points.txt", f"[synthgen.taggers]\nconstant = {value}\n")
-        monkeypatch.syspath_prepend(str(site))
-
-    return install_package
+    return lambda value: install_package(
+        "constant-tagger", "constant_tagger", PACKAGE, f"constant = {value}", ENTRY_POINTS
+    )
 
 
-def test_another_package_can_add_a_kind(install: Any, workspace: Path, tmp_path: Path) -> None:
+def test_another_package_can_add_a_kind(install: Callable[[str], Path], workspace: Path, tmp_path: Path) -> None:
     install("constant_tagger:ConstantTaggerFile")
     make_images(workspace / "photos", 2)
     folder = TaggedFolder(tmp_path / "out")
@@ -190,7 +183,7 @@ def test_another_package_can_add_a_kind(install: Any, workspace: Path, tmp_path:
     assert [[tag["path"] for tag in row["tags"]] for row in folder.rows("tags/toy")] == [["animal/cat"]] * 2
 
 
-def test_a_kind_of_another_package_is_named_beside_the_known_engines(install: Any) -> None:
+def test_a_kind_of_another_package_is_named_beside_the_known_engines(install: Callable[[str], Path]) -> None:
     install("constant_tagger:ConstantTaggerFile")
     with pytest.raises(Mistakes, match="no engine is called 'constnt': did you mean 'constant'"):
         write_tagger("engine: constnt\n")
@@ -207,7 +200,7 @@ def test_a_kind_of_another_package_is_named_beside_the_known_engines(install: An
         ("constant_tagger:NotAKind", "is not a TaggerFile"),
     ],
 )
-def test_a_package_whose_kind_does_not_load_is_one_line(install: Any, value: str, fault: str) -> None:
+def test_a_package_whose_kind_does_not_load_is_one_line(install: Callable[[str], Path], value: str, fault: str) -> None:
     install(value)
     with pytest.raises(Mistakes) as caught:
         constant()

@@ -8,10 +8,9 @@ import json
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
-from importlib.metadata import entry_points
 from typing import Any
 
+from synthgen.config.entry_points import added, load
 from synthgen.config.pipeline import SamplingConfig
 from synthgen.config.prompt_pack import SCORE_VARIABLES, JudgePrompt, PackFile
 from synthgen.engines import Capability, EngineDied
@@ -96,17 +95,27 @@ def find_scorer(name: str) -> Scorer:
     Raises:
         UserMistake: There is no such score, or the package that offers it cannot be loaded.
     """
-    return SCORERS[name] if name in SCORERS else _load_external(name)
+    if name in SCORERS:
+        return SCORERS[name]
+    point = added(ENTRY_POINTS).get(name)
+    if point is None:
+        raise UserMistake(f"'{name}' is not a score: {nearest(name, scorer_names())}")
+
+    def is_expected(found: object) -> bool:
+        return isinstance(found, Scorer) and found.name == name
+
+    scorer: Scorer = load(point, "score", f"a Scorer named '{name}'", is_expected)
+    return scorer
 
 
 def is_score(name: str) -> bool:
-    """Whether the table or an installed package has a score of that name; packages are not loaded."""
-    return name in SCORERS or name in scorer_names()
+    """Return whether the table or an installed package has a score of that name; packages are not loaded."""
+    return name in scorer_names()
 
 
 def scorer_names() -> list[str]:
     """Return the names of all scores: those of the table, then those of installed packages."""
-    return list(dict.fromkeys([*SCORERS, *sorted(entry_points(group=ENTRY_POINTS).names)]))
+    return list(dict.fromkeys([*SCORERS, *added(ENTRY_POINTS)]))
 
 
 def all_scorers() -> list[Scorer]:
@@ -158,22 +167,3 @@ def _row(pair: Pair, score: Score) -> dict[str, Any]:
         "detail": json.dumps(score.detail, ensure_ascii=False) if score.detail else None,
         "output_tokens": score.output_tokens,
     }
-
-
-@cache
-def _load_external(name: str) -> Scorer:
-    points = list(entry_points(group=ENTRY_POINTS, name=name))
-    if not points:
-        raise UserMistake(f"'{name}' is not a score: {nearest(name, scorer_names())}")
-    point = points[0]
-    package = point.dist.name if point.dist else "an installed package"
-    offer = f"'{name}' of {package} ({point.value})"
-    try:
-        scorer = point.load()
-    except MemoryError:
-        raise
-    except (Exception, SystemExit) as error:
-        raise UserMistake(f"{offer} cannot be loaded: {one_line(error)}; repair or reinstall {package}") from error
-    if not isinstance(scorer, Scorer) or scorer.name != name:
-        raise UserMistake(f"{offer} is not a Scorer named '{name}'; the entry point must name one")
-    return scorer

@@ -3,8 +3,8 @@
 import asyncio
 import json
 import math
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from synthgen.stages.generate.measures import Pair, Score, grade
 from synthgen.stages.generate.scoring import SCORERS, Scorer
 from synthgen.stages.generate.session import ImageSession
 from synthgen.store import Folder, Lease, Receipt, RunFolder, StageFolder, TablePart
+from tests.fixtures.packages import InstallPackage
 from tests.fixtures.workspace import ROOT, SHELVES, write
 
 pytestmark = pytest.mark.usefixtures("workspace")
@@ -136,24 +137,18 @@ PROMPT = '  tidiness: {text: "Is {{ answer }} tidy? {{ question }}", labels: [me
 MISSING = "--set {}: generate.scores: 'tidiness' needs the prompt judge.tidiness, which pack 'small' does not have"
 SETTINGS = ["generate.scores=[likelihood, tidiness]", "select.keep={tidiness: {min: 0.5}}"]
 
-Install = Callable[[str], None]
+Install = Callable[[str], Path]
 
 
 @pytest.fixture
-def install(workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
-    """Installs a package of this text that offers the score `tidiness`."""
-    site = tmp_path / "site"
+def install(workspace: Path, install_package: InstallPackage) -> Install:
+    """Return a function that installs a package of this text that offers the score `tidiness`."""
+    return partial(install_tidiness, install_package, "tidiness")
 
-    def install(text: str) -> None:
-        write(site / "tidy_scores.py", text)
-        metadata = site / "tidy_scores-1.0.dist-info"
-        write(metadata / "METADATA", "Metadata-Version: 2.1\nName: tidy-scores\nVersion: 1.0\n")
-        write(metadata / "entry_points.txt", "[synthgen.scores]\ntidiness = tidy_scores:SCORER\n")
-        monkeypatch.syspath_prepend(site)
 
-    yield install
-    sys.modules.pop("tidy_scores", None)
-    scoring._load_external.cache_clear()
+def install_tidiness(install_package: InstallPackage, name: str, text: str) -> Path:
+    points = f"{name} = tidy_scores:SCORER"
+    return install_package("tidy-scores", "tidy_scores", text, points, scoring.ENTRY_POINTS)
 
 
 @pytest.fixture(params=["table", "package"])
@@ -294,22 +289,22 @@ def test_a_question_is_graded_without_its_answer() -> None:
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("import no_such_module\n", "cannot be loaded: ModuleNotFoundError: No module named 'no_such_module'"),
-        ("SCORERS = []\n", "cannot be loaded: AttributeError: module 'tidy_scores' has no attribute 'SCORER'"),
-        ("raise SystemExit(3)\n", "cannot be loaded: SystemExit: 3"),
-        ("SCORER = print\n", "is not a Scorer named 'tidiness'; the entry point must name one"),
+        ("import no_such_module\n", "does not load: ModuleNotFoundError: No module named 'no_such_module'"),
+        ("SCORERS = []\n", "does not load: AttributeError: module 'tidy_scores' has no attribute 'SCORER'"),
+        ("raise SystemExit(3)\n", "does not load: SystemExit: 3"),
+        ("SCORER = print\n", "is not a Scorer named 'tidiness'; fix or uninstall the package"),
         (TIDINESS.replace('"tidiness", ', '"tidy", '), "is not a Scorer named 'tidiness'"),
     ],
 )
 def test_a_package_that_cannot_be_loaded_is_one_line_where_it_is_named(install: Install, text: str, why: str) -> None:
     install(text)
     (line,) = mistakes()
-    start = f"--set {SETTINGS[0]}: generate.scores: 'tidiness' of tidy-scores (tidy_scores:SCORER) "
+    start = f"--set {SETTINGS[0]}: generate.scores: score 'tidiness' of package tidy-scores (tidy_scores:SCORER) "
     assert line.startswith(f"{start}{why}")
     add_prompt(PROMPT)
     (_, line) = sorted(mistakes())
     assert line.startswith(
-        "prompts/small.yaml:12: judge.tidiness: no score that can be loaded uses it, and 'tidiness' of "
+        "prompts/small.yaml:12: judge.tidiness: no score that can be loaded uses it, and score 'tidiness' of "
     )
     write(Path("prompts/small.yaml"), SHELVES["prompts/small.yaml"])
     assert resolve.load(pipelines.read("small"))  # no score of the package is used
@@ -321,11 +316,8 @@ def test_the_names_of_packages_scores_are_suggested_without_loading_them(install
     assert line.endswith("generate.scores: 'tidyness' is not a score: did you mean 'tidiness'?")
 
 
-def test_a_package_cannot_replace_a_score_of_the_table(install: Install) -> None:
-    install(TIDINESS)
-    write(
-        Path("../site/tidy_scores-1.0.dist-info/entry_points.txt"), "[synthgen.scores]\nanswer = tidy_scores:SCORER\n"
-    )
+def test_a_package_cannot_replace_a_score_of_the_table(install_package: InstallPackage) -> None:
+    install_tidiness(install_package, "answer", TIDINESS)
     assert scoring.find_scorer("answer") is SCORERS["answer"]
     assert scoring.scorer_names() == list(SCORERS)
 
