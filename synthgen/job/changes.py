@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from synthgen.errors import SettingsChanged, UserMistake
+from synthgen.job import run_record
 from synthgen.job.diff import Difference, describe, differences
 from synthgen.job.job import COMMIT
 from synthgen.job.request import RunRequest
@@ -134,7 +135,12 @@ def write_settings(
 
 
 def _record(before: Record, job: Job, request: RunRequest, last: str) -> dict[str, object]:
+    home = Path.cwd()
     pipeline = job.pipeline.model_dump(mode="json")
+    pipeline["source"] = run_record.spell_out(job.pipeline.source, home).model_dump(mode="json")
+    is_folder = job.model.revision.startswith("files:")
+    if is_folder:
+        pipeline["generate"]["model"] = job.model.model
     if before:
         pipeline |= {section: before["pipeline"][section] for section in _sections_after(last)}
     models = {
@@ -142,11 +148,10 @@ def _record(before: Record, job: Job, request: RunRequest, last: str) -> dict[st
         for spec in job.definitions.taggers
         if spec.model and COMMIT.fullmatch(spec.model.revision)
     }
-    whole = request.spell_out(Path.cwd(), job.model.revision.startswith("files:"))
     return {
         "pipeline": pipeline,
-        "started_in": str(Path.cwd()),
-        "started_with": whole.record(),
+        "started_in": str(home),
+        "started_with": request.spell_out(home, is_folder).record(),
         "tagger_models": models,
     }
 

@@ -28,17 +28,19 @@ class RunFolder:
         """Open `out`; `logs` (folder of a stage → log) are known already, as those that a task carries."""
         self.out = out
         self._logs = dict(logs or {})
-        self._record: tuple[Record | None] | None = None
+        self._record: Record | None = None
+        self._newest: str | None = None  # the file that holds the record
+        self._is_record_known = False
 
     @contextmanager
     def lease(self) -> Iterator[Lease]:
-        """Hold the lease on this folder within this block; everything is read again, as others may have committed.
+        """Hold the lease on this folder within this block. What others may have added before it is looked for again.
 
         Raises:
             LeaseHeld: Another driver has it.
         """
         with Lease.take(self.out) as lease:
-            self._logs, self._record = {}, None
+            self._logs, self._is_record_known = {}, False
             yield lease
 
     def stage(self, spec: StageSpec) -> StageFolder:
@@ -103,29 +105,40 @@ class RunFolder:
         Raises:
             UserMistake: The folder has another format.
         """
-        if self._record is None:
-            self._record = (_read_record(self.out),)
-        return self._record[0]
+        if not self._is_record_known:
+            self._find_record()
+            self._is_record_known = True
+        return self._record
 
     def write_record(self, record: Record) -> None:
         """Store a record after those that exist."""
         folder = self.out.child("frozen")
-        number = len(folder.names(".json")) + 1
+        name = f"{len(folder.names('.json')) + 1:06d}.json"
         data = json.dumps(record, indent=1, sort_keys=True, ensure_ascii=False).encode()
-        folder.create(f"{number:06d}.json", data)
-        self._record = (json.loads(data),)
+        folder.create(name, data)
+        self._record, self._newest, self._is_record_known = json.loads(data), name, True
+
+    def _find_record(self) -> None:
+        """Read the newest record unless it is known; a record that is stored never changes."""
+        if self._record is None and not _is_run(self.out):
+            return
+        folder = self.out.child("frozen")
+        newest = next(reversed(folder.names(".json")), None)
+        if self._record is None or newest != self._newest:
+            self._record = json.loads(folder.read(newest)) if newest else {}
+            self._newest = newest
 
 
-def _read_record(out: Folder) -> Record | None:
+def _is_run(out: Folder) -> bool:
+    """Return whether a synth run made the folder.
+
+    Raises:
+        UserMistake: The folder has another format.
+    """
     version = _format(out)
-    if version is None:
-        return None
-    if version != FORMAT:
+    if version not in (None, FORMAT):
         raise UserMistake(f"{out.url}: has format {version}; this synth reads format {FORMAT}; use another folder")
-    folder = out.child("frozen")
-    names = folder.names(".json")
-    record: Record = json.loads(folder.read(names[-1])) if names else {}
-    return record
+    return version is not None
 
 
 def _format(out: Folder) -> int | None:

@@ -28,7 +28,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[Path]:
     return counts
 
 
-def test_a_run_with_nothing_to_do_reads_each_commit_once(
+def test_a_run_with_nothing_to_do_reads_the_record_and_each_commit_once(
     workspace: Path, reads: Counter[Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = workspace / "out"
@@ -40,6 +40,7 @@ def test_a_run_with_nothing_to_do_reads_each_commit_once(
     cli.app(["run", "--out", "out"], standalone_mode=False)
     assert "nothing to do" in capsys.readouterr().err
     assert {path: reads[path] for path in commits} == dict.fromkeys(commits, 1)
-    assert [reads[path] for path in record] == [2, 2], "for the request, and again once the lease is held"
+    assert [reads[path] for path in record] == [1, 1]
+    assert list((out / "frozen").iterdir()) == [record[1]], "nothing new is to be said"
     tables = {f"{path.parts[-3]}/{path.parts[-2]}" for path in reads if path.suffix == ".parquet"}
     assert tables <= {"0-listed/objects", "4-selected/decisions", "5-shards/index", "5-shards/unpacked"}
