@@ -24,7 +24,7 @@ from synthgen.job.resolve import load_definitions
 from synthgen.stages.contract import Definitions, Job
 from synthgen.stages.generate.scoring import shaping
 from synthgen.store import Folder, Record, RunFolder
-from synthgen.taggers import stored_embedding_model
+from synthgen.taggers import TaggerSpec, stored_embedding_model
 
 COMMIT = re.compile("[0-9a-f]{40}")  # of a model's repository
 
@@ -45,10 +45,7 @@ def open_job(
     """
     definitions = definitions or load_definitions(pipeline)
     record = record or {}
-    known = record.get("tagger_models", {})
-    taggers = tuple(
-        tagging.resolve_model(spec, partial(_resolve, known.get(spec.name))) for spec in definitions.taggers
-    )
+    taggers = tuple(_resolve_tagger(spec, record) for spec in definitions.taggers)
     definitions = replace(definitions, taggers=taggers)
     model = _resolve(run_record.stored_model(record), pipeline.generate)
     return Job(out, pipeline, definitions, model, _shape(pipeline, definitions, model))
@@ -76,6 +73,18 @@ def reopen(folder: RunFolder) -> Job:
             f"run this where they are as they were, or after `synth run --out {folder.out.url} --update` with these"
         )
     return job
+
+
+def _resolve_tagger(spec: TaggerSpec, record: Record) -> TaggerSpec:
+    """Return a tagger with its exact model, if it asks one."""
+    before = record.get("tagger_models", {}).get(spec.name)
+    resolved = tagging.resolve_model(spec, partial(_resolve, before))
+    if resolved.model:
+        # Engines of the user's own were once recorded as scripted; such a folder keeps its tags.
+        as_scripted = replace(resolved, model=ModelName(resolved.model.model, "scripted"))
+        if as_scripted.fingerprint == record.get("shape", {}).get("tags", {}).get(spec.name):
+            return as_scripted
+    return resolved
 
 
 def _resolve(before: Any, settings: GenerateConfig, place: str = "generate.model") -> ModelName:

@@ -23,6 +23,8 @@ from synthgen.stages import memory, tag
 from synthgen.stages.pack.card import ShardContents, card
 from synthgen.store import Folder
 from synthgen.workers import cluster
+from tests.fixtures.packages import InstallPackage
+from tests.fixtures.tagging import write_tagger
 from tests.fixtures.workspace import SHELVES, write
 
 pytestmark = pytest.mark.usefixtures("workspace")
@@ -52,17 +54,10 @@ KIND = EngineKind("toy", start, settings_fault=fault, reply_options=("size",), i
 
 
 @pytest.fixture
-def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def package(install_package: InstallPackage) -> Path:
     """Install a package that adds the kind `toy` and two that are broken; return the module of the first."""
-    site = tmp_path / "site"
-    points = "[synthgen.engines]\ntoy = toy_engine:KIND\ngone = no_such_module:KIND\nodd = toy_engine:Engine\n"
-    write(site / "toy-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: toy\nVersion: 1.0\n")
-    write(site / "toy-1.0.dist-info/entry_points.txt", points)
-    monkeypatch.syspath_prepend(str(site))
-    kinds._added.cache_clear()
-    yield write(site / "toy_engine.py", TOY)
-    kinds._added.cache_clear()
-    sys.modules.pop("toy_engine", None)
+    points = "toy = toy_engine:KIND\ngone = no_such_module:KIND\nodd = toy_engine:Engine"
+    return install_package("toy", "toy_engine", TOY, points, kinds.ENTRY_POINTS)
 
 
 @pytest.fixture
@@ -352,3 +347,17 @@ def test_a_folder_that_was_made_with_the_earlier_spelling_keeps_its_pairs(own: P
     assert new.model == ModelName("some-model", "unverified")
     assert again.model == ModelName("some-model", "scripted") and again.shape["generated"]["engine"] == {"dtype": "x"}
     assert job.open_job(out, small(kind=OWN), record={"shape": again.shape}).model == new.model
+
+
+def test_a_folder_that_was_made_with_the_earlier_spelling_keeps_its_tags(tmp_path: Path) -> None:
+    options = "options: {max_model_len: 512, seed: 1}, template: {think: false}, gpus: 2"
+    serve = f"{{kind: scripted, script: 'chooser:Chooser', {options}}}"
+    write_tagger(f"engine: vlm\nmodel: none\na_level: 2\nserve: {serve}\n")
+    pipeline = pipelines.load("small", ["select.keep={}", "tag.tagger=mine"])
+    recorded = "c7c663cb35997121fe2f2e56b16aef7d"  # with "scripted" as the model's revision
+    new, again = (
+        job.open_job(Folder(str(tmp_path / "out")), pipeline, record={"shape": {"tags": {"mine": fingerprint}}})
+        for fingerprint in ("another", recorded)
+    )
+    assert new.definitions.taggers[0].model == ModelName("none", "unverified")
+    assert again.shape["tags"] == {"mine": recorded}
