@@ -129,12 +129,12 @@ def run_job(folder: Path, kind: str, settings: list[str]) -> Cost:
     seconds = time.monotonic() - started
     run = RunFolder(Folder(str(folder / out)))
     funnel = next(funnel for funnel in funnels(run) if funnel.stage == "generate")
-    failed = {name.removeprefix("failed."): count for name, count in funnel.fell.items()}
+    failed = {name.removeprefix("failed."): count for name, count in funnel.dropped.items()}
     end = "done" if process.returncode == 0 else f"stopped, exit {process.returncode}"
-    if process.returncode not in (0, 1) or (process.returncode == 0 and funnel.to_do):
+    if process.returncode not in (0, 1) or (process.returncode == 0 and funnel.pending):
         raise SystemExit(f"{kind}: {process.stderr[-2000:]}")
     print(f"{kind}: {seconds:.0f} s, {end}", file=sys.stderr, flush=True)
-    return Cost(seconds, funnel.went, failed, end)
+    return Cost(seconds, funnel.passed, failed, end)
 
 
 def report(costs: Mapping[str, Cost], images: int) -> None:

@@ -75,15 +75,15 @@ def test_load_pipeline_reports_all_mistakes_together(workspace: Path) -> None:
 def test_run_pipeline_returns_the_counts_of_each_stage(finished: tuple[Path, list[StageFunnel]]) -> None:
     folder, funnels = finished
     assert [funnel.stage for funnel in funnels] == ["tag", "plan", "generate", "select", "pack"]
-    assert [funnel.came for funnel in funnels[:3]] == [IMAGES, IMAGES, IMAGES * PER_IMAGE]
-    assert [funnel.to_do for funnel in funnels] == [0] * 5 and funnels[-1].went > 0
+    assert [funnel.received for funnel in funnels[:3]] == [IMAGES, IMAGES, IMAGES * PER_IMAGE]
+    assert [funnel.pending for funnel in funnels] == [0] * 5 and funnels[-1].passed > 0
     adds_up(folder / "out")
 
 
 def test_run_pipeline_without_a_source_continues_the_run_of_the_folder(workspace_of_run: Path) -> None:
     before = assignments(workspace_of_run / "out")
     again = synthgen.run_pipeline(None, "out")
-    assert [funnel.to_do for funnel in again] == [0] * 5
+    assert [funnel.pending for funnel in again] == [0] * 5
     assert assignments(workspace_of_run / "out") == before
 
 
@@ -92,7 +92,7 @@ def test_run_pipeline_lists_and_runs_as_far_as_it_is_told_and_updates_on_request
 ) -> None:
     make_images(workspace / "photos", IMAGES)
     funnels = synthgen.run_pipeline("photos", workspace / "out", pipeline="small", limit=4, until="plan")
-    assert [funnel.came for funnel in funnels] == [4, 4, 4 * PER_IMAGE, 0, 0]
+    assert [funnel.received for funnel in funnels] == [4, 4, 4 * PER_IMAGE, 0, 0]
     settings = {"plan.per_image": 2}
     with pytest.raises(SettingsChanged, match=r"plan\.per_image was 3 and is 2"):
         synthgen.run_pipeline(None, "out", settings=settings, until="plan")
@@ -115,7 +115,7 @@ def test_run_status_returns_the_counts_of_each_stage(finished: tuple[Path, list[
     folder, funnels = finished
     status = synthgen.run_status(folder / "out")
     assert status["at_work"] is None and status["unfinished"] == {}
-    assert status["stages"] == [{**vars(funnel), "to_do": 0} for funnel in funnels]
+    assert status["stages"] == [{**vars(funnel), "pending": 0} for funnel in funnels]
     with pytest.raises(UserMistake, match="holds no synth run"):
         synthgen.run_status(folder / "photos")
 
@@ -126,7 +126,7 @@ def test_load_samples_returns_images_and_messages(
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     folder, funnels = finished
     samples = synthgen.load_samples(folder / "out")
-    assert sum(len(sample["pair_ids"]) for sample in samples) == funnels[-1].went > 0
+    assert sum(len(sample["pair_ids"]) for sample in samples) == funnels[-1].passed > 0
     assert samples[0]["images"][0].size == (64, 48)
     assert [message["role"] for message in samples[0]["messages"][:2]] == ["user", "assistant"]
     streamed = synthgen.load_samples(folder / "out", streaming=True)

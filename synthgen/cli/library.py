@@ -32,7 +32,7 @@ OptionalKind = Annotated[
 def check(pipeline: PipelineOption = "everyday", settings: SetOption = None) -> None:
     """Check a pipeline and every file that it names, without a model.
 
-    All mistakes at once, and what is hardly meant.
+    All mistakes at once, and settings that are probably not intended.
     """
     from synthgen.commands.check import notes, threshold_notes
     from synthgen.config import pipeline as pipelines
@@ -71,7 +71,7 @@ def preview(
 
 @app.command("list")
 def list_(kind: OptionalKind = None) -> None:
-    """List the files on the shelves, yours and ours."""
+    """List the definition files, yours and the shipped ones."""
     from synthgen.config import library
 
     for one in [kind] if kind else library.KINDS:
@@ -81,7 +81,7 @@ def list_(kind: OptionalKind = None) -> None:
 
 @app.command()
 def show(kind: KindArgument, name: str) -> None:
-    """Print a shelf file: a taxonomy, a family and a mapping as a tree, the others as they are."""
+    """Print a definition file: a taxonomy, a family and a mapping as a tree, the others as they are."""
     from synthgen.commands import show as trees
     from synthgen.config import library
 
@@ -93,14 +93,14 @@ def show(kind: KindArgument, name: str) -> None:
 
 @app.command()
 def copy(kind: KindArgument, name: str, new: Annotated[str, typer.Argument(help="The name of your copy.")]) -> None:
-    """Copy a shelf file into this folder under a new name, to make it yours."""
+    """Copy a definition file into this folder under a new name, to make it yours."""
     from synthgen.config import library
 
     text = library.read(library.find(kind, name))
     file = Path(library.KINDS[kind]) / f"{name}.yaml"
     if name == new and file.is_file() and library.shipped_folder().samefile(Path.cwd()):
         raise UserMistake(
-            f"{file}: is the shelf's own file here; edit it as it is, or copy it in a working folder of your own"
+            f"{file}: is the shipped file itself; edit it in place, or copy it from a working folder of your own"
         )
     target = library.new_path(kind, new)
     library.write_new(target, text)

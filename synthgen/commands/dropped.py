@@ -65,16 +65,16 @@ def find_dropped(folder: RunFolder, reason: str) -> DroppedRows:
     Raises:
         UserMistake: There is no such reason.
     """
-    fell = {funnel.stage: {name for name, count in funnel.fell.items() if count} for funnel in funnels(folder)}
-    meant = {stage: {name for name in names if reason in _aliases(name)} for stage, names in fell.items()}
-    if not any(meant.values()):
-        known = {alias for names in fell.values() for name in names for alias in _aliases(name)}
+    dropped = {funnel.stage: {name for name, count in funnel.dropped.items() if count} for funnel in funnels(folder)}
+    matches = {stage: {name for name in names if reason in _aliases(name)} for stage, names in dropped.items()}
+    if not any(matches.values()):
+        known = {alias for names in dropped.values() for name in names for alias in _aliases(name)}
         every = {*REASONS, *PLAN_OUTCOMES, *KINDS}
         if reason not in every:
             near = did_you_mean(reason, {*known, *every}).rstrip() or nearest(reason, known)
             raise UserMistake(f"--reason {reason}: nothing was dropped for that here; {near}")
         return DroppedRows(0, iter(()))
-    specs = {spec: meant[spec.name] for spec in STAGES if meant.get(spec.name)}
+    specs = {spec: matches[spec.name] for spec in STAGES if matches.get(spec.name)}
     count = sum(_count(folder, spec, names) for spec, names in specs.items())
     readers = (READERS.get(spec, partial(_any_rows, spec))(folder, names) for spec, names in specs.items())
     return DroppedRows(count, (row for rows in readers for row in rows))

@@ -24,7 +24,7 @@ from synthgen.job.job import open_job
 from synthgen.stages import generate, plan
 from synthgen.stages.contract import Job
 from synthgen.stages.generate import conversation
-from synthgen.stages.generate.conversation import ConversationContext, LoadedImage, Outcome
+from synthgen.stages.generate.conversation import ConversationContext, Outcome, PreparedImage
 from synthgen.stages.generate.todo import assignment_of
 from synthgen.stages.plan import Assigner
 from synthgen.store import Folder
@@ -118,7 +118,7 @@ async def _converse(
     recipes = context.recipes()
     engine = Recorder(await open_engine(context.model, context.engine))
     assignments = [assignment_of(row, recipes[row["type"], row["form"]]) for row in rows]
-    image = LoadedImage(task.image, task.image_id, tuple(tag["path"] for tag in tagged.tags))
+    image = PreparedImage(task.image, task.image_id, tuple(tag["path"] for tag in tagged.tags))
     settings = ConversationContext(context.prompts, context.sampling, context.scores, context.seed)
     outcome = await conversation.converse(image, assignments, engine, settings)
     await engine.close()

@@ -24,7 +24,7 @@ def as_json(folder: RunFolder) -> dict[str, Any]:
         at_work = {"pid": holder["pid"], "host": holder["host"], "beat_age_seconds": round(_age(holder), 1)}
     return {
         "at_work": at_work,
-        "stages": [{**vars(funnel), "to_do": funnel.to_do} for funnel in funnels(folder)],
+        "stages": [{**vars(funnel), "pending": funnel.pending} for funnel in funnels(folder)],
         "left_out": left_out(folder.log(TAG)),
         "unfinished": run_record.unfinished_changes(folder),
     }
@@ -42,8 +42,8 @@ def text(folder: RunFolder, *, is_over: bool = False) -> str:
         return "\n".join([*lines, f"a run is at work here: process {holder['pid']} on {holder['host']}, {age}"])
     if message := run_record.unfinished_purge(folder):
         return "\n".join([*lines, message])
-    pending = any(funnel.to_do for funnel in shown)
-    rest = f"; `synth run --out {folder.out.url}` continues with what is to do" if pending else ""
+    pending = any(funnel.pending for funnel in shown)
+    rest = f"; `synth run --out {folder.out.url}` continues with what is pending" if pending else ""
     idle = [f"no run is at work here{rest}"] if pending or not is_over else []
     return "\n".join([*lines, *_unfinished_update(folder, shown), *idle])
 
@@ -55,19 +55,18 @@ def _unfinished_update(folder: RunFolder, shown: list[StageFunnel]) -> list[str]
 
 
 def _table(shown: list[StageFunnel]) -> Iterator[str]:
-    yield f"{'stage':<9} {'in':>10} {'out':>10} {'dropped':>10} {'to do':>8}"
+    yield f"{'stage':<9} {'in':>10} {'out':>10} {'dropped':>10} {'pending':>8}"
     for funnel in shown:
-        dropped = sum(funnel.fell.values())
-        yield (
-            f"{funnel.stage:<9} {funnel.came:>10,} {funnel.went:>10,} {dropped:>10,} {funnel.to_do:>8,}  {funnel.unit}"
-        )
-        for reason, count in sorted(funnel.fell.items()):
+        dropped = sum(funnel.dropped.values())
+        counts = f"{funnel.received:>10,} {funnel.passed:>10,} {dropped:>10,} {funnel.pending:>8,}"
+        yield f"{funnel.stage:<9} {counts}  {funnel.unit}"
+        for reason, count in sorted(funnel.dropped.items()):
             if count:
                 yield f"{'':<9} {'':>10} {'':>10} {count:>10,} {'':>8}    {reason}"
     for funnel in shown:
-        if funnel.to_do < 0:
+        if funnel.pending < 0:
             yield (
-                f"{funnel.stage}: holds {-funnel.to_do:,} {funnel.unit} more than came in, retired since; "
+                f"{funnel.stage}: holds {-funnel.pending:,} {funnel.unit} more than came in, retired since; "
                 "the next run takes them out"
             )
 

@@ -17,21 +17,21 @@ class StageFunnel:
     """The counts of one stage.
 
     Attributes:
-        came: What came in.
-        went: What went on.
-        fell: Reason → what was dropped for it.
+        received: What came in.
+        passed: What went on.
+        dropped: Reason → what was dropped for it.
     """
 
     stage: str
     unit: str
-    came: int
-    went: int
-    fell: Mapping[str, int]
+    received: int
+    passed: int
+    dropped: Mapping[str, int]
 
     @property
-    def to_do(self) -> int:
+    def pending(self) -> int:
         """What has no outcome yet."""
-        return self.came - self.went - sum(self.fell.values())
+        return self.received - self.passed - sum(self.dropped.values())
 
 
 def funnels(folder: RunFolder) -> list[StageFunnel]:
@@ -41,12 +41,12 @@ def funnels(folder: RunFolder) -> list[StageFunnel]:
 
 
 def _funnel(folder: RunFolder, spec: StageSpec) -> StageFunnel:
-    came, counts = folder.log(spec.inputs[0]).counts(), folder.log(spec).counts()
+    received, counts = folder.log(spec.inputs[0]).counts(), folder.log(spec).counts()
     others = {spec.passes, *spec.beside}
     return StageFunnel(
         spec.name,
         spec.unit,
-        sum(came.get(name, 0) for name in spec.arrives),
+        sum(received.get(name, 0) for name in spec.arrives),
         counts.get(spec.passes, 0),
         {name: count for name, count in counts.items() if name not in others},
     )
@@ -55,16 +55,16 @@ def _funnel(folder: RunFolder, spec: StageSpec) -> StageFunnel:
 def nothing_kept(folder: RunFolder) -> str | None:
     """Return a line that says why no pair was kept, or None if any was."""
     shown = funnels(folder)
-    if next(funnel for funnel in shown if funnel.stage == PACK.name).went:
+    if next(funnel for funnel in shown if funnel.stage == PACK.name).passed:
         return None
-    dry = next(funnel for funnel in shown if not funnel.went)
-    if not any(dry.fell.values()):
-        why = "is not done" if dry.came else "had nothing to work on"
-        return f"0 pairs were kept: {dry.stage} {why}"
-    reason, count = max(dry.fell.items(), key=lambda entry: entry[1])
+    empty = next(funnel for funnel in shown if not funnel.passed)
+    if not any(empty.dropped.values()):
+        why = "is not done" if empty.received else "had nothing to work on"
+        return f"0 pairs were kept: {empty.stage} {why}"
+    reason, count = max(empty.dropped.items(), key=lambda entry: entry[1])
     return (
-        f"0 pairs were kept: nothing came out of {dry.stage}, mostly for {reason} ({count:,} of {dry.came:,} "
-        f"{dry.unit}); `synth status {folder.out.url} --reason {reason}` lists them"
+        f"0 pairs were kept: nothing came out of {empty.stage}, mostly for {reason} ({count:,} of {empty.received:,} "
+        f"{empty.unit}); `synth status {folder.out.url} --reason {reason}` lists them"
     )
 
 

@@ -707,7 +707,7 @@ def test_a_copy_of_a_shipped_file_onto_itself_is_refused_with_what_to_do(
     before = Path(file).read_bytes()
     with pytest.raises(
         UserMistake,
-        match=f"^{file}: is the shelf's own file here; edit it as it is, or copy it in a working folder of your own$",
+        match=f"^{file}: is the shipped file itself; edit it in place, or copy it from a working folder of your own$",
     ):
         cli.library.copy("taxonomy", "everyday", "everyday")
     assert Path(file).read_bytes() == before

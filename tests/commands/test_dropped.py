@@ -146,7 +146,7 @@ def test_a_reason_lists_its_rows_with_their_object_and_detail(out: Folder, reaso
 def test_every_row_that_is_counted_is_listed(out: Folder) -> None:
     listed = 0
     for funnel in funnels(RunFolder(out)):
-        for reason, count in funnel.fell.items():
+        for reason, count in funnel.dropped.items():
             dropped = find_dropped(RunFolder(out), reason)
             rows = list(dropped.rows)
             expected = 1 if funnel.stage == "pack" else count  # which counts the turns of a sample

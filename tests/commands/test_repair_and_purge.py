@@ -209,7 +209,7 @@ def test_images_with_another_date_and_the_same_bytes_are_packed_once(copy: Path,
     with touched((finished / "photos").glob("*.png")):
         run(str(copy))
     assert_complete(copy)
-    assert funnel_of(copy, "plan").fell == {"changed": 21, "same_bytes": 1}
+    assert funnel_of(copy, "plan").dropped == {"changed": 21, "same_bytes": 1}
     assert sample_ids(copy) == before, "a question that moved to the newer file is the same question"
 
 
@@ -232,7 +232,7 @@ def test_a_purged_image_is_gone_with_all_that_was_made_of_it_and_stays_away(copy
     assert set(assignments(copy)) == others
     assert pairs(copy) == {key: row for key, row in before.items() if key in others}
     tagging = funnel_of(copy, "tag")
-    assert tagging.came == 41 and tagging.fell == {"quarantined.purged": 2}
+    assert tagging.received == 41 and tagging.dropped == {"quarantined.purged": 2}
     texts = list(strings(copy, "3-generated", "5-shards"))
     assert texts and not [text for text in texts if purged in text or text in answers]
     listed = list((copy / "0-listed").rglob("*.parquet"))
@@ -247,7 +247,7 @@ def test_a_purged_image_is_gone_with_all_that_was_made_of_it_and_stays_away(copy
     adds_up(copy)
     assert set(assignments(copy)) == others
     tagging = funnel_of(copy, "tag")
-    assert tagging.fell == {"quarantined.purged": 4}, "the same bytes under another name, and touched, are known"
+    assert tagging.dropped == {"quarantined.purged": 4}, "the same bytes under another name, and touched, are known"
     unknown = synth("purge", str(copy), "agian.png", check=False)
     assert unknown.returncode == 2 and unknown.stderr.startswith(f"synth: {copy}: holds no image agian.png; ")
 

@@ -60,8 +60,8 @@ def test_each_image_is_tagged_or_quarantined_with_a_reason_and_every_stage_adds_
 
     out = tmp_path / "out"
     by_stage = {funnel.stage: funnel for funnel in funnels(opened(out))}
-    assert len(by_stage) == 5 and all(funnel.to_do == 0 for funnel in by_stage.values())
-    assert by_stage["tag"].came == len(list((tmp_path / "photos").iterdir())) - 1
+    assert len(by_stage) == 5 and all(funnel.pending == 0 for funnel in by_stage.values())
+    assert by_stage["tag"].received == len(list((tmp_path / "photos").iterdir())) - 1
     images = rows(out, TAG, "images")
     names = {key: Path(row["uri"]).name for key, row in rows(out, LIST, "objects").items()}
     quarantined = {names[key]: row["reason"] for key, row in images.items() if row["outcome"] == "quarantined"}

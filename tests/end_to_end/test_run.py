@@ -41,7 +41,7 @@ def test_a_run_makes_shards_for_datasets_and_a_second_run_has_nothing_to_do(work
     assert samples[0]["images"][0].size == (64, 48)
     assert samples[0]["messages"][0]["role"] == "user"
     kept = sum(len(row["pair_ids"]) for row in samples)
-    assert kept and kept == funnel_of(workspace / "out", "pack").went
+    assert kept and kept == funnel_of(workspace / "out", "pack").passed
 
     before = assignments(workspace / "out"), pairs(workspace / "out")
     started = time.monotonic()
@@ -89,8 +89,8 @@ def test_a_changed_image_retires_the_questions_about_its_old_bytes(workspace: Pa
     Image.new("RGB", (80, 60), "red").save(photo)
     run()
     assert_complete(workspace / "out")
-    assert funnel_of(workspace / "out", "plan").fell == {"changed": 1}
-    assert funnel_of(workspace / "out", "select").fell["retired"] == len(old) == 3
+    assert funnel_of(workspace / "out", "plan").dropped == {"changed": 1}
+    assert funnel_of(workspace / "out", "select").dropped["retired"] == len(old) == 3
     assert old.isdisjoint(assignments(workspace / "out"))
 
 
@@ -246,7 +246,7 @@ def test_status_of_a_folder_prints_sums_as_json(workspace: Path) -> None:
     status = json.loads(synth("status", "out", "--json").stdout)
     assert status["at_work"] is None
     [tag] = [funnel for funnel in status["stages"] if funnel["stage"] == "tag"]
-    assert (tag["came"], tag["went"], tag["fell"]) == (7, 6, {"quarantined.not_an_image": 1})
+    assert (tag["received"], tag["passed"], tag["dropped"]) == (7, 6, {"quarantined.not_an_image": 1})
     nothing = run("out", "--from", "select", "--set", "select.keep.answer.min=99")
     [line] = [line for line in nothing.stderr.splitlines() if line.startswith("0 pairs were kept")]
     assert "nothing came out of select, mostly for score:answer (" in line

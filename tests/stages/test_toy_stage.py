@@ -59,18 +59,22 @@ def test_a_sixth_stage_is_run_killed_resumed_counted_and_purged_like_the_others(
     synth("run", "--out", "out")
     after = commits(toy)
     assert before.items() <= after.items() and len(after) == 4
-    kept = funnel("pack")["went"]
+    kept = funnel("pack")["passed"]
     counts = funnel("length")
-    assert counts["came"] == kept > 0 and counts["to_do"] == 0 and counts["went"] + counts["fell"]["brief"] == kept
+    assert (
+        counts["received"] == kept > 0
+        and counts["pending"] == 0
+        and counts["passed"] + counts["dropped"]["brief"] == kept
+    )
     assert "nothing to do" in synth("run", "--out", "out").stderr
 
     listed = synth("status", "out", "--reason", "brief", "--limit", "1000").stdout.splitlines()
-    assert len(listed) == counts["fell"]["brief"]
+    assert len(listed) == counts["dropped"]["brief"]
     assert "deleted" in synth("gc", "out").stdout and commits(toy) == after
 
     synth("purge", "out", "0003.png")
     counts = funnel("length")
-    assert counts["came"] == funnel("pack")["went"] < kept and counts["to_do"] == 0
+    assert counts["received"] == funnel("pack")["passed"] < kept and counts["pending"] == 0
 
     until = synth("run", "photos", "--out", "short", "--pipeline", "small", "--until", "select").stdout
     assert "length" in until, "status shows it before it has run"

@@ -35,7 +35,7 @@ class Assignment:
 
 
 @dataclass(frozen=True)
-class LoadedImage:
+class PreparedImage:
     """A decoded image, sized for the model."""
 
     image: Image
@@ -56,7 +56,7 @@ class AskedQuestion:
 
 
 async def ask_all(
-    session: ImageSession, subject: LoadedImage, assignments: Sequence[Assignment]
+    session: ImageSession, subject: PreparedImage, assignments: Sequence[Assignment]
 ) -> list[AskedQuestion]:
     """Ask for the questions of all assignments of an image, in as few calls as the prompts allow."""
     groups = _group(assignments, session.prompts)
@@ -101,7 +101,7 @@ def _asking_order(assignment: Assignment) -> tuple[str, str, bool, int, str]:
     return (assignment.type, assignment.language, is_choice, assignment.ordinal, assignment.form)
 
 
-async def _ask(session: ImageSession, subject: LoadedImage, group: list[Assignment]) -> list[AskedQuestion]:
+async def _ask(session: ImageSession, subject: PreparedImage, group: list[Assignment]) -> list[AskedQuestion]:
     """Ask for the questions of a group in one call; assignments beyond those that come back fail."""
     first = group[0]
     prompt, is_choice = session.prompts.ask(first.form), first.form == "choice"

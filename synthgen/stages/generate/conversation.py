@@ -16,7 +16,14 @@ from synthgen.config.replies import Question
 from synthgen.engines import Engine, Reply, Request
 from synthgen.errors import Failure
 from synthgen.stages.generate import scoring
-from synthgen.stages.generate.asking import AskedQuestion, Assignment, LoadedImage, ask_all, fail_repeats, sampling_seed
+from synthgen.stages.generate.asking import (
+    AskedQuestion,
+    Assignment,
+    PreparedImage,
+    ask_all,
+    fail_repeats,
+    sampling_seed,
+)
 from synthgen.stages.generate.measures import Pair
 from synthgen.stages.generate.session import ImageSession, answer_text, failure_of
 from synthgen.tables import pair_id
@@ -24,8 +31,8 @@ from synthgen.tables import pair_id
 __all__ = [
     "Assignment",
     "ConversationContext",
-    "LoadedImage",
     "Outcome",
+    "PreparedImage",
     "converse",
     "failed_rows",
     "score_again",
@@ -53,7 +60,7 @@ class ConversationContext:
 
 
 async def converse(
-    subject: LoadedImage, assignments: Sequence[Assignment], engine: Engine, context: ConversationContext
+    subject: PreparedImage, assignments: Sequence[Assignment], engine: Engine, context: ConversationContext
 ) -> Outcome:
     """Ask, answer and score the assignments of one image.
 
@@ -74,7 +81,7 @@ async def converse(
 
 
 async def score_again(
-    subject: LoadedImage, unscored: Sequence[tuple[Row, list[str]]], engine: Engine, context: ConversationContext
+    subject: PreparedImage, unscored: Sequence[tuple[Row, list[str]]], engine: Engine, context: ConversationContext
 ) -> Outcome:
     """Measure missing scores of pairs made earlier; the pairs stay as they are.
 
@@ -99,7 +106,7 @@ def failed_rows(assignments: Sequence[Assignment], reason: str, detail: str) -> 
     return [_row(AskedQuestion(assignment, Reply(""), failure=failure), None) for assignment in assignments]
 
 
-def _open_session(subject: LoadedImage, engine: Engine, context: ConversationContext) -> ImageSession:
+def _open_session(subject: PreparedImage, engine: Engine, context: ConversationContext) -> ImageSession:
     return ImageSession(engine, context.prompts, context.sampling, context.seed, subject.image, subject.key)
 
 

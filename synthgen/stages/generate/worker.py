@@ -19,7 +19,7 @@ from synthgen.ingest.sources import ref_of
 from synthgen.stages.generate import conversation
 from synthgen.stages.generate.admission import HostBudget, image_bytes
 from synthgen.stages.generate.context import GenerateContext
-from synthgen.stages.generate.conversation import LoadedImage, Outcome, failed_rows
+from synthgen.stages.generate.conversation import Outcome, PreparedImage, failed_rows
 from synthgen.stages.generate.counts import count_changes
 from synthgen.stages.generate.todo import Pending, PendingImage, Row, find_pending
 from synthgen.stages.memory import MEGABYTE, QUEUED_IMAGES
@@ -131,7 +131,7 @@ class GenerateWorker:
     async def _converse(self, run: _TaskRun, object_id: str, loaded: Decoded) -> None:
         image = run.pending.images[object_id]
         key = f"{image.row['image_id'][:32]}-{self._context.images.model_pixels}"
-        subject = LoadedImage(loaded.image, key, tuple(tag["path"] for tag in image.row["tags"]))
+        subject = PreparedImage(loaded.image, key, tuple(tag["path"] for tag in image.row["tags"]))
         try:
             outcomes = await asyncio.gather(
                 conversation.converse(subject, image.assignments, self._engine, self._conversations),

@@ -22,8 +22,8 @@ from synthgen.stages.generate import scoring
 from synthgen.stages.generate.conversation import (
     Assignment,
     ConversationContext,
-    LoadedImage,
     Outcome,
+    PreparedImage,
     converse,
     failed_rows,
     score_again,
@@ -32,7 +32,7 @@ from synthgen.tables import FAILURE_REASONS, PAIRS, SCORES, assignment_id, pair_
 from tests.fixtures.workspace import ROOT
 
 IMAGE = Image.new("RGB", (8, 8))
-SUBJECT = LoadedImage(IMAGE, "pixels", ("animal/cat",))
+SUBJECT = PreparedImage(IMAGE, "pixels", ("animal/cat",))
 SCENE, COUNTING, READING = "coarse/scene", "coarse/counting", "fine/reading"
 KINDS = [(SCENE, "short"), (SCENE, "brief"), (COUNTING, "short"), (COUNTING, "choice"), (READING, "short")]
 GENERATE = ROOT / "synthgen" / "stages" / "generate"

@@ -23,7 +23,7 @@ from synthgen.errors import Mistakes
 from synthgen.job import resolve, scores
 from synthgen.stages import select
 from synthgen.stages.generate import scoring
-from synthgen.stages.generate.conversation import Assignment, ConversationContext, LoadedImage, Outcome, converse
+from synthgen.stages.generate.conversation import Assignment, ConversationContext, Outcome, PreparedImage, converse
 from synthgen.stages.generate.measures import Pair, Score, grade
 from synthgen.stages.generate.scoring import SCORERS, Scorer
 from synthgen.stages.generate.session import ImageSession
@@ -185,7 +185,7 @@ def measure(*names: str) -> Outcome:
     engine = ScriptedEngine(ModelName("none", "scripted"), EngineConfig(kind="scripted"))
     assignment = Assignment("assignment", "image", "object", "coarse/counting", "short", "English", 0, "recipe", 0)
     context = ConversationContext(prompts, SamplingConfig(), names, 7)
-    return asyncio.run(converse(LoadedImage(Image.new("RGB", (8, 8)), "key"), [assignment], engine, context))
+    return asyncio.run(converse(PreparedImage(Image.new("RGB", (8, 8)), "key"), [assignment], engine, context))
 
 
 def decide(out: Folder, outcome: Outcome, threshold: Threshold) -> str:
