@@ -96,7 +96,9 @@ def pending(run: StageRun) -> list[Task]:
 
 def results(run: StageRun, tasks: Sequence[Task]) -> Iterator[Receipt]:
     """Decide on every pair of these partitions in this process."""
-    with StageProgress(SELECT.name, len(run.folder.log(GENERATE).partitions) if tasks else 0, "partition") as bar:
+    if not tasks:
+        return
+    with StageProgress(SELECT.name, len(run.folder.log(GENERATE).partitions), "partition") as bar:
         selection = prepare(run.folder, run.job.pipeline.select)
         yield from decide(selection, {task.partition for task in tasks}, bar.show)
 

@@ -31,6 +31,7 @@ class UnusableRow(Exception):
     """A row that cannot be trained on; its failure has one of SKIP_REASONS."""
 
     def __init__(self, reason: str, detail: str) -> None:
+        assert reason in SKIP_REASONS, reason
         self.failure = Failure(reason, detail)
         super().__init__(str(self.failure))
 
