@@ -107,7 +107,8 @@ def _run(
     _check_input(folder, which.first)
     if is_new and which.has("generate"):
         # Nobody should tag for hours to learn that the model does not load.
-        run_in_actor(check_engine, (job.model, job.pipeline.generate.engine), job.pipeline.generate.engine)
+        engine = job.pipeline.generate.engine
+        run_in_actor(check_engine, (job.model, engine), engine, job.home)
     with folder.lease() as lease:
         if not which.is_purge:
             _check_whole(folder)

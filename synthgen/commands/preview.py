@@ -66,7 +66,7 @@ def text(path: Path, pipeline: Pipeline) -> str:
     try:
         meta = _source_meta(path, pipeline.source)
         task = PreviewTask(job, decoded.image, digest, decoded.width, decoded.height, meta)
-        lines: list[str] = run_in_actor(report, task, pipeline.generate.engine)
+        lines: list[str] = run_in_actor(report, task, pipeline.generate.engine, job.home)
     finally:
         leave_ray()
     head = f"{path}: {decoded.format}, {decoded.width} x {decoded.height} pixels, image_id {digest[:16]}…"

@@ -6,6 +6,7 @@ type's path, so a type can move to another file.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
@@ -85,13 +86,13 @@ class InstructionType:
         return self.path.partition("/")[0]
 
 
-def load(name: str) -> Tree:
-    """Load the tree of instruction types of a family.
+def load(name: str, home: Path = Path()) -> Tree:
+    """Load the tree of instruction types of a family; its name starts from `home`.
 
     Raises:
         Mistakes: Every mistake in its file.
     """
-    document = library.load("family", name)
+    document = library.load("family", name, home)
     faults: list[str] = []
     attempt(faults, lambda: library.check(document, FamilyFile))
     tree = attempt(faults, lambda: build_tree(document, root="types", below="types", meaning="about"))

@@ -1,8 +1,10 @@
 """The definition files that users edit: found by name, read, and checked against a pydantic model.
 
-A bare name such as `everyday` is a file in the folder of its kind, first below the user's working folder, then among
-the files that ship with synthgen. A check reports every mistake in a file at once, each with its line and the nearest
-valid name. `module:attribute` names code and is imported only where it runs.
+A bare name such as `everyday` is a file in the folder of its kind, first below the user's home, then among the files
+that ship with synthgen. Home is the working folder that a run was started in. It is passed as a value, so that a
+command on a run works in any folder; the default, `Path()`, is the working folder of this process, and leaves a path as
+it was typed. A check reports every mistake in a file at once, each with its line and the nearest valid name.
+`module:attribute` names code and is imported only where it runs.
 """
 
 import importlib
@@ -16,7 +18,7 @@ from synthgen.config.messages import describe_faults
 from synthgen.config.strict_yaml import Document, KeyPath, parse
 from synthgen.errors import Mistakes, UserMistake, nearest
 
-KINDS: Mapping[str, str] = {  # kind -> its folder, in the working folder and in the shipped one
+KINDS: Mapping[str, str] = {  # kind -> its folder, at home and among the shipped files
     "pipeline": "pipelines",
     "mapping": "pipelines/mappings",
     "tagger": "taggers",
@@ -41,15 +43,15 @@ def shipped_folder() -> Path:
     return library if library.is_dir() else package.parent
 
 
-def folders(kind: str) -> list[Path]:
-    """Return the folders that are searched for files of a kind, the user's working folder first."""
-    return [Path.cwd() / KINDS[kind], shipped_folder() / KINDS[kind]]
+def folders(kind: str, home: Path = Path()) -> list[Path]:
+    """Return the folders that are searched for files of a kind, the user's first."""
+    return [home.absolute() / KINDS[kind], shipped_folder() / KINDS[kind]]
 
 
-def names(kind: str) -> dict[str, Path]:
+def names(kind: str, home: Path = Path()) -> dict[str, Path]:
     """Return every name of a kind with its file; the user's file wins over the shipped one."""
     files: dict[str, Path] = {}
-    for folder in folders(kind):
+    for folder in folders(kind, home):
         for path in sorted(folder.glob("*.yaml")):
             files.setdefault(path.stem, path)
     return files
@@ -61,13 +63,13 @@ def shadowed_file(kind: str, name: str) -> Path | None:
     return shipped if own.is_file() and shipped.is_file() and not own.samefile(shipped) else None
 
 
-def find(kind: str, name: str) -> Path:
-    """Return the file of a name; a name that ends in .yaml is a path and is taken as it is."""
+def find(kind: str, name: str, home: Path = Path()) -> Path:
+    """Return the file of a name; one that ends in .yaml is a path."""
     if name.endswith(".yaml"):
-        if Path(name).is_file():
-            return Path(name)
+        if (home / name).is_file():
+            return home / name
         raise UserMistake(f"{kind} {name}: no such file")
-    known = names(kind)
+    known = names(kind, home)
     if name not in known:
         raise UserMistake(f"{kind} '{name}' is unknown: {nearest(name, known)} (`synth list {kind}` shows all)")
     return known[name]
@@ -78,7 +80,7 @@ def known_names(kind: str, document: Document, place: KeyPath, faults: list[str]
     known = []
     for name_place, name in document.names_at(place).items():
         try:
-            find(kind, name)
+            find(kind, name, document.home)
         except UserMistake as mistake:
             faults.append(f"{document.where(name_place)}: {mistake}")
         else:
@@ -106,10 +108,10 @@ def write_new(path: Path, text: str) -> None:
         raise UserMistake(f"{path}: already exists; choose another name") from None
 
 
-def load(kind: str, name: str) -> Document:
+def load(kind: str, name: str, home: Path = Path()) -> Document:
     """Read a definition file as YAML, without checking its keys."""
-    path = find(kind, name)
-    return parse(path, read(path))
+    path = find(kind, name, home)
+    return parse(path, read(path), home)
 
 
 def read(path: Path) -> str:

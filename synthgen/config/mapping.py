@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, model_validator
@@ -127,15 +128,15 @@ class RuleSet:
         return [tag for tag in _with_ancestors(tuple(tags)) if not asking.isdisjoint(self._by_tag.get(tag, ()))]
 
 
-def load(name: str, tags: Tree, types: Sequence[str]) -> RuleSet:
-    """Load a mapping over a taxonomy and instruction types.
+def load(name: str, tags: Tree, types: Sequence[str], home: Path = Path()) -> RuleSet:
+    """Load a mapping over a taxonomy and instruction types; the names of mappings start from `home`.
 
     Raises:
         Mistakes: Every mistake in its file and in those that it extends.
     """
     rules: list[CompiledRule] = []
     text_tags: set[str] = set()
-    for document, file in files(name, tags, types):
+    for document, file in files(name, tags, types, home):
         text_tags |= set(matching(file.text_tags, list(tags.nodes)))
         for index, rule in enumerate(file.rules):
             rules.append(_compile(len(rules), document.where(("rules", index)), rule, tags, types))
@@ -143,7 +144,7 @@ def load(name: str, tags: Tree, types: Sequence[str]) -> RuleSet:
 
 
 def files(
-    name: str, tags: Tree | None = None, types: Sequence[str] | None = None
+    name: str, tags: Tree | None = None, types: Sequence[str] | None = None, home: Path = Path()
 ) -> list[tuple[Document, MappingFile]]:
     """Return a mapping and those that it extends as written, the farthest first.
 
@@ -154,7 +155,7 @@ def files(
     """
     faults: list[str] = []
     checked = []
-    for document in _chain(name, faults):
+    for document in _chain(name, home, faults):
         file = attempt(faults, partial(library.check, document, MappingFile))
         faults += _unknown_patterns(document, tags, types)
         checked += [(document, file)] if file else []
@@ -163,11 +164,11 @@ def files(
     return checked
 
 
-def fingerprint_texts(name: str) -> list[str]:
+def fingerprint_texts(name: str, home: Path = Path()) -> list[str]:
     """Return a mapping and those that it extends as JSON, without comments, layout and `about`."""
     return [
         json.dumps({key: value for key, value in document.values.items() if key != "about"}, ensure_ascii=False)
-        for document, _ in files(name)
+        for document, _ in files(name, home=home)
     ]
 
 
@@ -182,7 +183,7 @@ def _with_ancestors(tags: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(with_ancestors(tags))
 
 
-def _chain(name: str, faults: list[str]) -> list[Document]:
+def _chain(name: str, home: Path, faults: list[str]) -> list[Document]:
     """Return a mapping's file after those that it extends, the farthest first, as far as they can be read."""
     chain: list[Document] = []
     visited: list[str] = []
@@ -193,7 +194,7 @@ def _chain(name: str, faults: list[str]) -> list[Document]:
             faults.append(f"{chain[0].where(('extends',))}: extends itself: {' -> '.join([*visited, current])}")
             break
         visited.append(current)
-        document = attempt(faults, partial(library.load, "mapping", current))
+        document = attempt(faults, partial(library.load, "mapping", current, home))
         if document is None:
             break
         chain.insert(0, document)

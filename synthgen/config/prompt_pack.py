@@ -7,6 +7,7 @@ a pack fills in every template for every instruction type, so that a template th
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
+from pathlib import Path
 from typing import Annotated, Any
 
 from jinja2 import StrictUndefined, Template
@@ -110,13 +111,13 @@ class Prompts:
         return self.pack.ask_choice if form == "choice" and self.pack.ask_choice else self.pack.ask
 
 
-def load(name: str) -> Prompts:
-    """Load a prompt pack with its families.
+def load(name: str, home: Path = Path()) -> Prompts:
+    """Load a prompt pack with its families; their names start from `home`.
 
     Raises:
         Mistakes: Every mistake in its file and in those of its families.
     """
-    document = library.load("prompts", name)
+    document = library.load("prompts", name, home)
     faults: list[str] = []
     pack = attempt(faults, lambda: library.check(document, PackFile))
     tree = _merged_tree(document, faults)
@@ -134,14 +135,14 @@ def load(name: str) -> Prompts:
     return Prompts(name, pack, tree, types)
 
 
-def types_of(name: str) -> list[str]:
+def types_of(name: str, home: Path = Path()) -> list[str]:
     """Return the instruction types of a pack, even if its prompts have mistakes.
 
     Raises:
         Mistakes: Every mistake in its families.
     """
     faults: list[str] = []
-    tree = _merged_tree(library.load("prompts", name), faults)
+    tree = _merged_tree(library.load("prompts", name, home), faults)
     if faults:
         raise Mistakes(faults)
     return list(tree.leaves)
@@ -151,11 +152,11 @@ def _merged_tree(document: Document, faults: list[str]) -> Tree:
     """Return the trees of a pack's families as one; a family with mistakes only adds to the faults."""
     nodes: dict[str, Node] = {}
     for name in library.known_names("family", document, ("families",), faults):
-        tree = attempt(faults, partial(families.load, name))
+        tree = attempt(faults, partial(families.load, name, document.home))
         if tree is None:
             continue
         if shared := sorted(tree.nodes.keys() & nodes.keys()):
-            file, pack = library.find("family", name), document.path.stem
+            file, pack = library.find("family", name, document.home), document.path.stem
             faults.append(f"{file}: {', '.join(shared[:3])}: also in another family of pack '{pack}'")
         nodes.update(tree.nodes)
     return Tree(nodes)

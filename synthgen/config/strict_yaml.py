@@ -39,12 +39,19 @@ KeyPath = tuple[str | int, ...]
 
 @dataclass(frozen=True)
 class Document:
-    """A YAML file as read: its values, and the line of each key for error messages."""
+    """A YAML file as read: its values, and the line of each key for error messages.
+
+    Attributes:
+        lines: The line of each key; text for a value that did not come from the file.
+        faults: Mistakes in the YAML itself, reported with those that `library.check` finds.
+        home: The folder that the names and relative paths in it start from, wherever the file itself is.
+    """
 
     path: Path
     values: Any
-    lines: Mapping[KeyPath, int | str] = field(repr=False)  # text for a value that did not come from the file
-    faults: tuple[str, ...] = ()  # mistakes in the YAML itself, reported with those that `library.check` finds
+    lines: Mapping[KeyPath, int | str] = field(repr=False)
+    faults: tuple[str, ...] = ()
+    home: Path = Path()
 
     def where(self, place: KeyPath) -> str:
         """Return `file:line` of a key, or of the nearest key that encloses it."""
@@ -75,8 +82,8 @@ class Document:
         return {place: value} if isinstance(value, str) else {}
 
 
-def parse(path: Path, text: str) -> Document:
-    """Read YAML text as a Document; `path` is only used in messages.
+def parse(path: Path, text: str, home: Path = Path()) -> Document:
+    """Read YAML text as a Document; `path` is only used in messages, and `home` only kept.
 
     Raises:
         UserMistake: The text is not YAML. Repeated keys do not raise; they are among the document's faults.
@@ -85,11 +92,11 @@ def parse(path: Path, text: str) -> Document:
         loader = _StrictLoader(text)
         node = loader.get_single_node()
         if node is None:
-            return Document(path, {}, {})
+            return Document(path, {}, {}, home=home)
         lines: dict[KeyPath, int | str] = {}
         repeats = _collect_lines(node, (), lines)
         faults = tuple(f"{path}:{line}: key '{key}' is given twice" for key, line in repeats)
-        return Document(path, loader.construct_document(node), lines, faults)
+        return Document(path, loader.construct_document(node), lines, faults, home)
     except yaml.YAMLError as error:
         raise UserMistake(f"{path}:{_line_of(error, text)}: invalid YAML: {_explain(error)}") from error
     except ValueError as error:  # a number of thousands of digits

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, model_validator
@@ -115,13 +116,13 @@ class Taxonomy:
     phrasings: Mapping[str, tuple[str, ...]]
 
 
-def load(name: str) -> Taxonomy:
-    """Load a taxonomy.
+def load(name: str, home: Path = Path()) -> Taxonomy:
+    """Load a taxonomy; its name starts from `home`.
 
     Raises:
         Mistakes: Every mistake in its file.
     """
-    document = library.load("taxonomy", name)
+    document = library.load("taxonomy", name, home)
     faults: list[str] = []
     file = attempt(faults, lambda: library.check(document, TaxonomyFile))
     tree = attempt(faults, lambda: build_tree(document, root="tags", below="tags", meaning="means"))

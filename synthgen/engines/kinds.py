@@ -9,6 +9,7 @@ import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from synthgen.config.entry_points import added, load
@@ -37,8 +38,8 @@ class EngineKind:
         settings_fault: Returns what is wrong with settings whose types are right; None if nothing is.
         options: Model of `generate.engine.options`; None: the engine itself judges them.
         reply_options: Options that can change a reply, so that an edit of one makes pairs again; None: all of them.
-        resolve: Returns the exact revision of the configured model; its second argument is the setting that names the
-            model, for messages.
+        resolve: Returns the exact revision of the configured model; its further arguments are the setting that names
+            the model, for messages, and the folder that relative paths start from.
         pins_revision: A folder stays with the hub commit of its first run.
         uses_gpu: The engine occupies the GPUs that the settings ask for, and costs by the GPU-hour; without a GPU it
             costs by the hour of the engine. Prices of tokens apply to every kind.
@@ -57,7 +58,7 @@ class EngineKind:
     settings_fault: Callable[[EngineConfig], str | None] | None = None
     options: type[Section] | None = None
     reply_options: tuple[str, ...] | None = None
-    resolve: Callable[[GenerateConfig, str], ModelName] = resolve_own
+    resolve: Callable[[GenerateConfig, str, Path], ModelName] = resolve_own
     pins_revision: bool = False
     uses_gpu: bool = True
     images_in_memory: int = 0
@@ -72,7 +73,7 @@ async def _open_scripted(name: ModelName, settings: EngineConfig) -> Engine:
     return ScriptedEngine(name, settings)
 
 
-def _resolve_scripted(settings: GenerateConfig, named_at: str) -> ModelName:
+def _resolve_scripted(settings: GenerateConfig, named_at: str, home: Path) -> ModelName:
     return ModelName(settings.model, "scripted")
 
 
@@ -150,17 +151,18 @@ def reply_options(settings: EngineConfig) -> dict[str, Any]:
     return {**shaping, "template": dict(settings.template)} if settings.template else shaping
 
 
-def resolve_model(settings: GenerateConfig, named_at: str = "generate.model") -> ModelName:
+def resolve_model(settings: GenerateConfig, named_at: str = "generate.model", home: Path = Path()) -> ModelName:
     """Return the configured model with its exact revision.
 
     Args:
         settings: Name the model and the engine that serves it.
         named_at: The setting that names the model, for messages.
+        home: The folder that relative paths start from.
 
     Raises:
         UserMistake: There is no such model.
     """
-    return kind_of(settings.engine).resolve(settings, named_at)
+    return kind_of(settings.engine).resolve(settings, named_at, home)
 
 
 async def _open_own(script: str, name: ModelName, settings: EngineConfig) -> Engine:

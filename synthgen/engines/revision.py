@@ -25,36 +25,42 @@ DIGESTED = (
 )  # also open_clip weights, configs, tokenizers, templates
 
 
-def resolve_weights(settings: GenerateConfig, named_at: str) -> ModelName:
+def local_path(model: str, home: Path) -> Path:
+    """Return the path that a model has if it is local; a relative one starts from `home`."""
+    return home / Path(model).expanduser()
+
+
+def resolve_weights(settings: GenerateConfig, named_at: str, home: Path) -> ModelName:
     """Return the digest of a model folder, or the commit of a hub model.
 
     Args:
         settings: Names the model and, optionally, its revision on the hub.
         named_at: The setting that names the model, for messages.
+        home: The folder that relative paths start from.
 
     Raises:
         UserMistake: The name is neither a usable folder nor a model that the hub or its local cache has.
     """
-    folder = Path(settings.model).expanduser()
+    folder = local_path(settings.model, home)
     if folder.is_dir():
         if fault := folder_fault(folder):
             raise UserMistake(f"{named_at} {settings.model}: {fault}")
         return _digested(folder)
     if settings.model.startswith(("/", "./", "../", "~")) or settings.model.count("/") != 1:
-        where = "" if settings.model.startswith(("/", "~")) else f" in {Path.cwd()}"
+        where = "" if settings.model.startswith(("/", "~")) else f" in {home.absolute()}"
         raise UserMistake(
             f"{named_at} {settings.model}: no such folder{where}, and a hub name reads organisation/model"
         )
     return ModelName(settings.model, _hub_commit(settings.model, settings.revision, named_at))
 
 
-def resolve_own(settings: GenerateConfig, named_at: str) -> ModelName:
+def resolve_own(settings: GenerateConfig, named_at: str, home: Path) -> ModelName:
     """Return the digest of local files, else the revision as configured: the hub need not have the model."""
-    path = Path(settings.model).expanduser()
+    path = local_path(settings.model, home)
     return _digested(path) if path.exists() else ModelName(settings.model, settings.revision or "unverified")
 
 
-def resolve_unverified(settings: GenerateConfig, named_at: str) -> ModelName:
+def resolve_unverified(settings: GenerateConfig, named_at: str, home: Path) -> ModelName:
     """Return the model under a revision that says that nobody can verify it."""
     return ModelName(settings.model, "unverified")
 

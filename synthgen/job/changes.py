@@ -3,7 +3,6 @@
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 
 from synthgen.errors import SettingsChanged, UserMistake
 from synthgen.job import run_record
@@ -87,14 +86,14 @@ def _check_column(folder: RunFolder, job: Job, found: Sequence[Difference]) -> N
 
 def _made_otherwise(job: Job, request: RunRequest, record: Record, found: Sequence[Difference]) -> str:
     """Return what differs and the likely cause: another pipeline, or another working folder with other files."""
-    old, new = RunRequest.of(record).pipeline, request.spell_out(Path.cwd(), is_folder=False).pipeline
+    old, new = RunRequest.of(record).pipeline, request.spell_out(job.home, is_folder=False).pipeline
     if old and new and old != new:
         return (
             f"{job.out.url}: was made with pipeline '{old}', not '{new}': {describe(found, 3)}. "
             "Without --pipeline it continues with its own."
         )
     home = record["started_in"]
-    is_here = home == str(Path.cwd())
+    is_here = home == str(job.home)
     elsewhere = "" if is_here else f" It was started in {home}, where names may mean other files: start it there."
     return f"{job.out.url}: was made with other settings: {describe(found)}.{elsewhere}"
 
@@ -135,9 +134,8 @@ def write_settings(
 
 
 def _record(before: Record, job: Job, request: RunRequest, last: str) -> dict[str, object]:
-    home = Path.cwd()
     pipeline = job.pipeline.model_dump(mode="json")
-    pipeline["source"] = run_record.spell_out(job.pipeline.source, home).model_dump(mode="json")
+    pipeline["source"] = run_record.spell_out(job.pipeline.source, job.home).model_dump(mode="json")
     is_folder = job.model.revision.startswith("files:")
     if is_folder:
         pipeline["generate"]["model"] = job.model.model
@@ -150,8 +148,8 @@ def _record(before: Record, job: Job, request: RunRequest, last: str) -> dict[st
     }
     return {
         "pipeline": pipeline,
-        "started_in": str(home),
-        "started_with": request.spell_out(home, is_folder).record(),
+        "started_in": str(job.home),
+        "started_with": request.spell_out(job.home, is_folder).record(),
         "tagger_models": models,
     }
 

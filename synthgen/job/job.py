@@ -4,9 +4,7 @@
 compares its own with it (`job.changes`).
 """
 
-import os
 import re
-import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,6 +15,7 @@ from synthgen.config import mapping
 from synthgen.config.pipeline import GenerateConfig, Pipeline
 from synthgen.engines import ModelName
 from synthgen.engines.kinds import kind_of, reply_options, resolve_model
+from synthgen.engines.revision import local_path
 from synthgen.errors import SettingsChanged
 from synthgen.job import run_record
 from synthgen.job.diff import describe, differences
@@ -30,7 +29,11 @@ COMMIT = re.compile("[0-9a-f]{40}")  # of a model's repository
 
 
 def open_job(
-    out: Folder, pipeline: Pipeline, definitions: Definitions | None = None, record: Record | None = None
+    out: Folder,
+    pipeline: Pipeline,
+    definitions: Definitions | None = None,
+    record: Record | None = None,
+    home: Path = Path(),
 ) -> Job:
     """Return the job of a pipeline, ready to run.
 
@@ -39,46 +42,46 @@ def open_job(
         pipeline: A checked pipeline.
         definitions: Its definition files, if they are loaded already.
         record: Of the folder, if it has one; hub models keep the commits that it names.
+        home: The folder that relative names start from.
 
     Raises:
         UserMistake: A model or a definition file cannot be found.
     """
-    definitions = definitions or load_definitions(pipeline)
+    definitions = definitions or load_definitions(pipeline, home)
     record = record or {}
-    taggers = tuple(_resolve_tagger(spec, record) for spec in definitions.taggers)
+    taggers = tuple(_resolve_tagger(spec, record, home) for spec in definitions.taggers)
     definitions = replace(definitions, taggers=taggers)
-    model = _resolve(run_record.stored_model(record), pipeline.generate)
-    return Job(out, pipeline, definitions, model, _shape(pipeline, definitions, model))
+    model = _resolve(run_record.stored_model(record), home, pipeline.generate)
+    return Job(out, pipeline, definitions, model, _shape(pipeline, definitions, model, home), home.absolute())
 
 
 def reopen(folder: RunFolder) -> Job:
     """Return the job that a folder was last made with, for commands on what a run has made.
 
-    Names of definition files, images and models may be relative to the folder that the run was started in, so this
-    process goes there where it exists.
+    Names of definition files and models start from the folder that the run was started in; where that is gone, from
+    the working folder of this process.
 
     Raises:
         SettingsChanged: The files that shaped the tables are others now.
     """
     record = run_record.record_of(folder)
-    home = record["started_in"]
-    if Path(home).is_dir():
-        os.chdir(home)
-        sys.path.insert(0, home)
-    job = open_job(folder.out, run_record.pipeline_of(folder), record=record)
+    started_in = Path(record["started_in"])
+    is_elsewhere = started_in != Path.cwd() and started_in.is_dir()
+    home = started_in if is_elsewhere else Path()
+    job = open_job(folder.out, run_record.pipeline_of(folder), record=record, home=home)
     now = {group: shape for group, shape in job.shape.items() if group in record["shape"]}
     if changed := list(differences(record["shape"], now)):
         raise SettingsChanged(
-            f"{folder.out.url}: was made with other files: {describe(changed)}. It was started in {home}; "
+            f"{folder.out.url}: was made with other files: {describe(changed)}. It was started in {started_in}; "
             f"run this where they are as they were, or after `synth run --out {folder.out.url} --update` with these"
         )
     return job
 
 
-def _resolve_tagger(spec: TaggerSpec, record: Record) -> TaggerSpec:
+def _resolve_tagger(spec: TaggerSpec, record: Record, home: Path) -> TaggerSpec:
     """Return a tagger with its exact model, if it asks one."""
     before = record.get("tagger_models", {}).get(spec.name)
-    resolved = tagging.resolve_model(spec, partial(_resolve, before))
+    resolved = tagging.resolve_model(spec, partial(_resolve, before, home))
     if resolved.model:
         # Engines of the user's own were once recorded as scripted; such a folder keeps its tags.
         as_scripted = replace(resolved, model=ModelName(resolved.model.model, "scripted"))
@@ -87,23 +90,23 @@ def _resolve_tagger(spec: TaggerSpec, record: Record) -> TaggerSpec:
     return resolved
 
 
-def _resolve(before: Any, settings: GenerateConfig, place: str = "generate.model") -> ModelName:
+def _resolve(before: Any, home: Path, settings: GenerateConfig, place: str = "generate.model") -> ModelName:
     """Return the exact model. A hub model keeps the commit that the folder was started with (`before`).
 
     What its author pushes later changes no run, unless a `revision` asks for it.
     """
     if isinstance(before, list) and before[0] == settings.model:
-        is_local = Path(settings.model).expanduser().is_dir()
+        is_local = local_path(settings.model, home).is_dir()
         is_pinned = kind_of(settings.engine).pins_revision and not settings.revision and not is_local
         # Engines of the user's own were once recorded as scripted; such a folder keeps its pairs.
         was_scripted = bool(settings.engine.script) and before[1] == "scripted"
         if was_scripted or (is_pinned and COMMIT.fullmatch(before[1])):
             return ModelName(*before)
-    return resolve_model(settings, place)
+    return resolve_model(settings, place, home)
 
 
-def _shape(pipeline: Pipeline, definitions: Definitions, model: ModelName) -> dict[str, Any]:
-    source, pack = run_record.spell_out(pipeline.source, Path.cwd()), definitions.prompts.pack
+def _shape(pipeline: Pipeline, definitions: Definitions, model: ModelName, home: Path) -> dict[str, Any]:
+    source, pack = run_record.spell_out(pipeline.source, home.absolute()), definitions.prompts.pack
     types = definitions.prompts.types
     sampling = pipeline.generate.sampling
     return {
@@ -116,7 +119,7 @@ def _shape(pipeline: Pipeline, definitions: Definitions, model: ModelName) -> di
         "tags": {spec.name: spec.fingerprint for spec in definitions.taggers},
         "planned": {
             "settings": pipeline.plan.model_dump(mode="json"),
-            "mapping": mapping.fingerprint_texts(pipeline.plan.mapping),
+            "mapping": mapping.fingerprint_texts(pipeline.plan.mapping, home),
             "types": {path: [list(kind.forms), kind.most] for path, kind in types.items()},
         },
         "generated": {

@@ -22,24 +22,25 @@ from synthgen.stages.contract import Definitions
 
 
 def load(document: Document) -> tuple[Pipeline, Definitions]:
-    """Return a pipeline and its definition files.
+    """Return a pipeline and its definition files; their names start from the home of the document.
 
     Raises:
         Mistakes: Every mistake of every file.
     """
     faults: list[str] = []
+    home = document.home
     pipeline = attempt(faults, lambda: library.check(document, Pipeline))
     names = list(dict.fromkeys(library.known_names("tagger", document, ("tag", "tagger"), faults)))
-    taggers = attempt(faults, lambda: tagging.load_all(names))
-    tree = taggers[0].taxonomy.tree if taggers else _tree(names)
+    taggers = attempt(faults, lambda: tagging.load_all(names, home))
+    tree = taggers[0].taxonomy.tree if taggers else _tree(names, home)
     prompts = types = rules = None
     packs = library.known_names("prompts", document, ("generate", "prompts"), faults)
     for name in packs:
-        prompts = attempt(faults, partial(prompt_pack.load, name))
-        faults += scores.judge_faults(name)
-        types = list(prompts.types) if prompts else attempt([], partial(prompt_pack.types_of, name))
+        prompts = attempt(faults, partial(prompt_pack.load, name, home))
+        faults += scores.judge_faults(name, home)
+        types = list(prompts.types) if prompts else attempt([], partial(prompt_pack.types_of, name, home))
     for name in library.known_names("mapping", document, ("plan", "mapping"), faults):
-        rules = attempt(faults, partial(_rules, name, tree, types))
+        rules = attempt(faults, partial(_rules, name, tree, types, home))
         if names and tree is None:
             faults.append(_unchecked(name, "tags", "taxonomy"))
         if packs and types is None:
@@ -56,9 +57,9 @@ def load(document: Document) -> tuple[Pipeline, Definitions]:
     return pipeline, Definitions(taggers, prompts, rules)
 
 
-def load_definitions(pipeline: Pipeline) -> Definitions:
+def load_definitions(pipeline: Pipeline, home: Path = Path()) -> Definitions:
     """Return the definition files of a pipeline that comes from an output folder or from code, not from a file."""
-    return load(Document(Path(), pipeline.model_dump(mode="json"), {(): "pipeline"}))[1]
+    return load(Document(Path(), pipeline.model_dump(mode="json"), {(): "pipeline"}, home=home))[1]
 
 
 def notices(name: str, pipeline: Pipeline, definitions: Definitions) -> list[str]:
@@ -79,13 +80,13 @@ def notices(name: str, pipeline: Pipeline, definitions: Definitions) -> list[str
     return [f"note: {pipeline.notice}", *replaced] if pipeline.notice else replaced
 
 
-def _tree(taggers: Sequence[str]) -> Tree | None:
+def _tree(taggers: Sequence[str], home: Path) -> Tree | None:
     """Return the tags to check the mapping against where a tagger is wrong but a taxonomy is not.
 
     The mistakes of the taggers are reported elsewhere.
     """
     for name in taggers:
-        if tree := attempt([], partial(tagging.tree_of, name)):
+        if tree := attempt([], partial(tagging.tree_of, name, home)):
             return tree
     return None
 
@@ -95,11 +96,11 @@ def _unchecked(mapping_name: str, names: str, files: str) -> str:
     return f"mapping '{mapping_name}': its {names} are checked once the {files} can be read without mistakes"
 
 
-def _rules(name: str, tree: Tree | None, types: Sequence[str] | None) -> RuleSet | None:
+def _rules(name: str, tree: Tree | None, types: Sequence[str] | None, home: Path) -> RuleSet | None:
     """Return a mapping, or None if it could be checked only in part because tags or types are not known."""
     if tree is not None and types is not None:
-        return mapping.load(name, tree, types)
-    mapping.files(name, tree, types)
+        return mapping.load(name, tree, types, home)
+    mapping.files(name, tree, types, home)
     return None
 
 

@@ -40,13 +40,15 @@ def check_is_run(folder: RunFolder) -> None:
 
 
 def pipeline_of(folder: RunFolder) -> Pipeline:
-    """Return the pipeline of the last run.
+    """Return the pipeline of the last run, with a source that is valid in any working folder.
 
     Raises:
         UserMistake: It has a setting that this synth no longer takes.
     """
     place = f"{folder.out.url}: the pipeline of its last run (another `synth run` replaces it)"
-    return library.check(Document(Path(), record_of(folder)["pipeline"], {(): place}), Pipeline)
+    record = record_of(folder)
+    pipeline = library.check(Document(Path(), record["pipeline"], {(): place}), Pipeline)
+    return pipeline.model_copy(update={"source": spell_out(pipeline.source, Path(record["started_in"]))})
 
 
 def source_of(record: Record) -> SourceConfig:

@@ -7,6 +7,7 @@ are looked up in the files as read, so that a mistake elsewhere hides none of th
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import permutations
+from pathlib import Path
 
 from jinja2 import TemplateError
 
@@ -48,9 +49,9 @@ def name_faults(pipeline: Document) -> Iterator[str]:
             yield f"{where} is not scored; add it to generate.scores ({', '.join(measured)})"
 
 
-def judge_faults(pack: str) -> Iterator[str]:
+def judge_faults(pack: str, home: Path = Path()) -> Iterator[str]:
     """Yield the prompts below `judge` of a pack that no score uses, or that do not suit the score that uses them."""
-    document = attempt([], partial(library.load, "prompts", pack))
+    document = attempt([], partial(library.load, "prompts", pack, home))
     if document is None or not isinstance(document.at(JUDGE), Mapping):
         return  # reported by the check of the pack itself
     for place, name in document.names_at(JUDGE).items():

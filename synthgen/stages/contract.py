@@ -11,8 +11,9 @@ pool. What `results` does after its last receipt (a card, a note) is done at eac
 import hashlib
 import json
 from collections.abc import Generator, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from synthgen.config.mapping import RuleSet
@@ -51,6 +52,8 @@ class Job:
     Attributes:
         out: The output folder.
         shape: Group of settings → everything that shapes the rows of its tables, as JSON values.
+        home: The working folder that the run was started in, from the root: relative names start from it, and code of
+            the user is imported from it.
     """
 
     out: Folder
@@ -58,6 +61,7 @@ class Job:
     definitions: Definitions
     model: ModelName
     shape: Mapping[str, Any]
+    home: Path = field(default_factory=Path.cwd)
 
     def fingerprint(self, group: str) -> str:
         """Return the hash of everything that shapes a group of tables."""

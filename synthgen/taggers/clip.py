@@ -59,10 +59,8 @@ class ClipTaggerFile(TaggerFile):
 
     def model_digest(self, spec: TaggerSpec) -> str:
         """Return the digest of the model's folder, or of a `pretrained` file; empty for a model of the hub."""
-        if spec.folder:
-            return folder_digest(Path(spec.folder))
-        weights = Path(self.pretrained) if self.pretrained else None
-        return folder_digest(weights.resolve()) if weights and weights.is_file() else ""
+        local = spec.folder or spec.weights
+        return folder_digest(Path(local)) if local else ""
 
     def embedding_model(self, spec: TaggerSpec) -> list[str]:
         """Return the digest of a local folder; else the names of model and weights, and a weights file's digest."""
@@ -75,10 +73,15 @@ class ClipTaggerFile(TaggerFile):
         """Return one CPU and a share of a GPU."""
         return Resources(gpus=None)
 
-    def local_model(self) -> Path | None:
-        """Return the model's folder: relative to the working folder, or to the shipped library."""
-        candidates = (Path(self.model), library.shipped_folder() / self.model)
+    def local_model(self, home: Path) -> Path | None:
+        """Return the model's folder: relative to `home`, or to the shipped library."""
+        candidates = (home / self.model, library.shipped_folder() / self.model)
         return next((path.resolve() for path in candidates if path.is_dir()), None)
+
+    def local_weights(self, home: Path) -> Path | None:
+        """Return the file of `pretrained`, unless that is open_clip's name for the weights."""
+        path = home / self.pretrained if self.pretrained else None
+        return path.resolve() if path and path.is_file() else None
 
     def model_fault(self, folder: Path | None) -> str | None:
         """Return why open_clip cannot load the model, as far as its name and files show."""
@@ -225,9 +228,12 @@ def _open_model(spec: TaggerSpec, file: ClipTaggerFile) -> tuple[Any, Any, Any]:
 
     name = f"local-dir:{spec.folder}" if spec.folder else file.model
     try:
+        is_listed = open_clip.get_pretrained_cfg(name, file.pretrained or "")
+        weights = file.pretrained if is_listed or not spec.weights else spec.weights
+        options = _training_options(name, file.pretrained or "", is_file=spec.weights is not None)
         # Without `require_pretrained` open_clip replaces weights that it does not find by random ones.
         model, _, transform = open_clip.create_model_and_transforms(
-            name, pretrained=file.pretrained, require_pretrained=True, **_training_options(name, file.pretrained or "")
+            name, pretrained=weights, require_pretrained=True, **options
         )
         return model, transform, open_clip.get_tokenizer(name)
     except Exception as error:
@@ -235,7 +241,7 @@ def _open_model(spec: TaggerSpec, file: ClipTaggerFile) -> tuple[Any, Any, Any]:
         raise ModelUnavailable(f"tagger '{spec.name}': open_clip does not load {file.model}: {reason}") from error
 
 
-def _training_options(name: str, pretrained: str) -> dict[str, Any]:
+def _training_options(name: str, pretrained: str, is_file: bool) -> dict[str, Any]:
     """Return the `create_model` options that open_clip knows from its list of weights but does not apply itself.
 
     For a named pretrained tag that is `force_quick_gelu`. For a weights file it is the image mean, standard deviation,
@@ -248,7 +254,7 @@ def _training_options(name: str, pretrained: str) -> dict[str, Any]:
 
     if listed := open_clip.get_pretrained_cfg(name, pretrained):
         return {"force_quick_gelu": listed.get("quick_gelu", False)}
-    if name not in open_clip.list_models() or not Path(pretrained).is_file():
+    if name not in open_clip.list_models() or not is_file:
         return {}
     known = [open_clip.get_pretrained_cfg(name, tag) for tag in open_clip.list_pretrained_tags_by_model(name)]
     keys = ("mean", "std", "interpolation", "resize_mode")

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 
 from synthgen.config import library, taxonomy
 from synthgen.config.strict_yaml import Document
@@ -12,13 +13,13 @@ from synthgen.taggers.kinds import kind_of
 from synthgen.taggers.spec import TaggerFile, TaggerSpec
 
 
-def load(name: str) -> TaggerSpec:
-    """Return the tagger of that name; no model is loaded.
+def load(name: str, home: Path = Path()) -> TaggerSpec:
+    """Return the tagger of that name; no model is loaded. Names and relative paths start from `home`.
 
     Raises:
         Mistakes: All mistakes in the file and in its taxonomy.
     """
-    document = library.load("tagger", name)
+    document = library.load("tagger", name, home)
     faults: list[str] = []
     kind = attempt(faults, lambda: kind_of(document))
     file = attempt(faults, partial(library.check, document, kind)) if kind else None
@@ -27,23 +28,24 @@ def load(name: str) -> TaggerSpec:
         faults += _unknown_tags(kind, document, tags)
     if kind and "serve" in kind.model_fields:
         faults += engine_faults(document, ("serve",))
-    folder = file.local_model() if file else None
+    folder = file.local_model(home) if file else None
     if file and (fault := file.model_fault(folder)):
         faults.append(f"{document.where(('model',))}: {fault}")
     if faults:
         raise Mistakes(list(dict.fromkeys(faults)))
     assert file and tags
-    return TaggerSpec(name, file, tags, str(folder) if folder else None)
+    weights = file.local_weights(home)
+    return TaggerSpec(name, file, tags, str(folder) if folder else None, str(weights) if weights else None)
 
 
-def load_all(names: Sequence[str]) -> tuple[TaggerSpec, ...]:
+def load_all(names: Sequence[str], home: Path = Path()) -> tuple[TaggerSpec, ...]:
     """Return the taggers of a pipeline, which must share a taxonomy because the mapping knows only one.
 
     Raises:
         Mistakes: All mistakes in all of them.
     """
     faults: list[str] = []
-    specs = [spec for name in names if (spec := attempt(faults, partial(load, name)))]
+    specs = [spec for name in names if (spec := attempt(faults, partial(load, name, home)))]
     for spec in specs[1:]:
         if spec.taxonomy.name != specs[0].taxonomy.name:
             faults.append(
@@ -55,9 +57,9 @@ def load_all(names: Sequence[str]) -> tuple[TaggerSpec, ...]:
     return tuple(specs)
 
 
-def tree_of(name: str) -> Tree | None:
+def tree_of(name: str, home: Path = Path()) -> Tree | None:
     """Return the tree of a tagger's taxonomy, whatever else is wrong with the tagger; None if it names none."""
-    tags = _taxonomy(library.load("tagger", name))
+    tags = _taxonomy(library.load("tagger", name, home))
     return tags.tree if tags else None
 
 
@@ -66,7 +68,7 @@ def _taxonomy(document: Document) -> Taxonomy | None:
     names = library.known_names("taxonomy", document, ("taxonomy",), faults)
     if faults:
         raise Mistakes(faults)
-    return taxonomy.load(names[0]) if names else None
+    return taxonomy.load(names[0], document.home) if names else None
 
 
 def _unknown_tags(kind: type[TaggerFile], document: Document, tags: Taxonomy) -> list[str]:

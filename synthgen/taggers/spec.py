@@ -89,8 +89,12 @@ class TaggerFile(Section):
         """Return the model and its engine, if the tagger asks a generating model."""
         return None
 
-    def local_model(self) -> Path | None:
-        """Return the folder of the tagger's model, if it has a model that is a local folder."""
+    def local_model(self, home: Path) -> Path | None:
+        """Return the folder of the tagger's model, if that is a local one; a relative name starts from `home`."""
+        return None
+
+    def local_weights(self, home: Path) -> Path | None:
+        """Return the file of the tagger's weights, if it names a local one; a relative name starts from `home`."""
         return None
 
     def model_fault(self, folder: Path | None) -> str | None:
@@ -113,12 +117,13 @@ class TaggerFile(Section):
 
 @dataclass(frozen=True)
 class TaggerSpec:
-    """A tagger file with its taxonomy, ready to be sent to workers."""
+    """A tagger file with its taxonomy, ready to be sent to workers, which may be in any folder."""
 
     name: str
     file: TaggerFile
     taxonomy: Taxonomy
-    folder: str | None = None  # `file.local_model()`
+    folder: str | None = None  # `file.local_model(home)`, from the root
+    weights: str | None = None  # `file.local_weights(home)`, from the root
     model: ModelName | None = None  # `file.served_model()` once `resolve_model` has found its revision
 
     @property

@@ -5,7 +5,6 @@ one that hangs: an actor that is ready answers the question for its counters at 
 loop.
 """
 
-import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from synthgen.store import Receipt
+from synthgen.workers.home import enter
 from synthgen.workers.task import Build, PoolSpec, Task
 
 SILENT_SECONDS = 120.0  # without an answer from a ready actor, after which it is given up: hung, or out of reach
@@ -24,8 +24,8 @@ TURN_SECONDS = 0.5  # between two questions for an actor's counters
 class ActorShell:
     """The object that runs in the actor."""
 
-    def __init__(self, build: Build, settings: Any) -> None:
-        sys.path.insert(0, str(Path.cwd()))
+    def __init__(self, build: Build, settings: Any, home: Path) -> None:
+        enter(home)
         self._build, self._settings = build, settings
         self._worker: Any = None
         self._is_draining = False
@@ -125,7 +125,7 @@ def start_actor(spec: PoolSpec) -> ActorHandle:
     import ray
 
     options = {"num_cpus": spec.cpus, "num_gpus": spec.gpus, "max_restarts": 0, "max_task_retries": 0}
-    handle = ray.remote(ActorShell).options(**options, max_concurrency=64).remote(spec.build, spec.settings)
+    handle = ray.remote(ActorShell).options(**options, max_concurrency=64).remote(spec.build, spec.settings, spec.home)
     actor = ActorHandle(handle, None)
     actor.ask()
     actor.started = handle.start.remote()

@@ -21,6 +21,7 @@ from synthgen.engines.kinds import gpus_of, kind_of
 from synthgen.errors import JobFailing, ModelUnavailable, SynthError, UserMistake
 from synthgen.workers import signals
 from synthgen.workers.failures import cause_of
+from synthgen.workers.home import enter
 
 CONNECT_SECONDS = 10.0  # for the machine of a cluster to accept a connection
 NOTE_SECONDS = 60.0  # between two notes on why nothing happens
@@ -28,14 +29,20 @@ WORKERS_PER_GPU = 4  # at least, where tag.gpus is not configured: one tagging w
 PLACE_SECONDS = 3600.0  # for a cluster that grows by itself to place a first worker
 
 
-def run_in_actor(function: Callable[[Any], Any], task: Any, engine: EngineConfig) -> Any:
+def run_in_actor(function: Callable[[Any], Any], task: Any, engine: EngineConfig, home: Path = Path()) -> Any:
     """Return the result of the coroutine `function(task)`, run in an actor with the resources of an engine.
+
+    Args:
+        function: A coroutine function.
+        task: Its argument; it is pickled.
+        engine: Says which resources.
+        home: The folder that the actor imports code of the user from.
 
     Raises:
         ModelUnavailable: The process of the actor ended before it was done.
         SynthError: Whatever the coroutine raised.
     """
-    join_ray()
+    join_ray(home)
     import ray
 
     gpus = gpus_of(engine)
@@ -43,7 +50,7 @@ def run_in_actor(function: Callable[[Any], Any], task: Any, engine: EngineConfig
     waiting = Waiting(engine.cpus, gpus)
     waiting.begin()
     options = {"num_cpus": engine.cpus, "num_gpus": gpus, "max_restarts": 0, "max_task_retries": 0}
-    actor = ray.remote(_Runner).options(**options).remote()
+    actor = ray.remote(_Runner).options(**options).remote(home.absolute())
     try:
         placed = actor.ping.remote()
         while not ray.wait([placed], timeout=NOTE_SECONDS / 2)[0]:
@@ -75,8 +82,11 @@ def leave_ray() -> None:
         ray.shutdown()
 
 
-def join_ray() -> None:
+def join_ray(home: Path = Path()) -> None:
     """Join the cluster that RAY_ADDRESS names, or start one on this machine; a second call does nothing.
+
+    Args:
+        home: The folder that workers import code of the user from.
 
     Raises:
         UserMistake: The cluster cannot be joined.
@@ -87,8 +97,8 @@ def join_ray() -> None:
 
     if ray.is_initialized():
         return
-    # A definition file can name code of the user as module:attribute. Workers import it from the current folder.
-    path = os.pathsep.join([str(Path.cwd()), *filter(None, [os.environ.get("PYTHONPATH")])])
+    # A definition file can name code of the user as module:attribute.
+    path = os.pathsep.join([str(home.absolute()), *filter(None, [os.environ.get("PYTHONPATH")])])
     address = os.environ.get("RAY_ADDRESS")
     try:
         _connect(address or "")
@@ -221,9 +231,11 @@ class Waiting:
 class _Runner:
     """An actor for one task."""
 
+    def __init__(self, home: Path) -> None:
+        enter(home)
+
     async def ping(self) -> None:
         """Return once the actor is placed."""
 
     async def run(self, function: Callable[[Any], Any], task: Any) -> Any:
-        sys.path.insert(0, str(Path.cwd()))
         return await function(task)

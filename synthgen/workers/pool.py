@@ -43,7 +43,7 @@ def run_pool(spec: PoolSpec, tasks: Iterable[Task], show: Show, signals: StopSig
         JobFailing: Workers only ever die.
         Stopped: A signal was received; raised after the last receipt.
     """
-    join_ray()
+    join_ray(spec.home)
     gpus = gpus_per_worker(spec.gpus, spec.size)
     check_resources(spec.cpus, gpus)
     with signals.draining():

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 from synthgen.store import CommitLog, Folder, Receipt
@@ -61,6 +62,7 @@ class PoolSpec:
         cpus: Of each actor.
         gpus: Of each actor; None leaves it to the cluster.
         notes: Where deaths are recorded; nowhere if None.
+        home: The folder that an actor imports code of the user from.
     """
 
     build: Build
@@ -70,3 +72,4 @@ class PoolSpec:
     cpus: float = 1
     gpus: float | None = 0
     notes: Folder | None = None
+    home: Path = field(default_factory=Path.cwd)

@@ -665,7 +665,7 @@ def test_preview_does_not_look_into_the_working_folder(
     write(workspace / "run.json", json.dumps({"format": 99}))
     tasks: list[preview.PreviewTask] = []
 
-    def run_in_actor(report: object, task: preview.PreviewTask, engine: object) -> list[str]:
+    def run_in_actor(report: object, task: preview.PreviewTask, engine: object, home: Path) -> list[str]:
         tasks.append(task)
         return []
 

@@ -4,13 +4,16 @@ import contextlib
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
+from synthgen.cli import app
 from synthgen.commands import purge, retry
 from synthgen.console import pluralize
 from synthgen.errors import UserMistake
@@ -199,6 +202,86 @@ def test_retry_may_be_started_in_any_folder(copy: Path, tmp_path: Path, monkeypa
     again = synth("retry", str(copy))
     assert snapshot(copy) == before
     assert "tag: " not in again.stderr and "select: " not in again.stderr, "nothing is listed or decided again"
+
+
+# What a folder of the user's own holds: a tagger and an engine as code, and a file that the code reads by its name.
+OWN_CODE = """
+import json
+from pathlib import Path
+from synthgen.engines.scripted import ScriptedEngine
+
+class Tagger:
+    def __init__(self, taxonomy, options):
+        self.tags = json.loads(Path("own.json").read_text())
+
+    def tag(self, images, metas):
+        return [self.tags for _ in images]
+
+class Engine(ScriptedEngine):
+    pass
+"""
+
+
+@pytest.fixture(scope="module")
+def own(ray_running: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a workspace with a finished run in which everything is the user's own and named relative to it."""
+    folder = put_shelves(tmp_path_factory.mktemp("own"))
+    make_images(folder / "photos", 6)
+    write(folder / "own_code.py", OWN_CODE)
+    write(folder / "own.json", json.dumps({"document/letter": 1.0}))
+    write(folder / "mine/tagger.yaml", "about: x\nengine: own_code:Tagger\ntaxonomy: small\n")
+    write(folder / "pipelines/mappings/own.yaml", "about: x\nextends: small\nrules: [{tags: '**', never: [fine/**]}]\n")
+    settings = ("tag.tagger=mine/tagger.yaml", "plan.mapping=own", "generate.engine={kind: 'own_code:Engine', gpus: 0}")
+    with contextlib.chdir(folder):
+        run("out", *(word for setting in settings for word in ("--set", setting)))
+    return folder
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make a folder in which the same names mean other files the current folder."""
+    folder = put_shelves(tmp_path / "elsewhere")
+    write(folder / "own_code.py", "raise SystemExit('the code of another folder')\n")
+    write(folder / "pipelines/mappings/own.yaml", "about: x\nrules: [{tags: '**', ask: {fine/**: 9}}]\n")
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@contextlib.contextmanager
+def staying() -> Iterator[None]:
+    """Assert that this process has the same working folder and the same path of modules after the block."""
+    before = (Path.cwd(), list(sys.path))
+    yield
+    assert (Path.cwd(), sys.path) == before
+
+
+@pytest.mark.parametrize("places", [[("1-tagged", "images"), ("3-generated", "pairs")], [("0-listed", "objects")]])
+def test_retry_elsewhere_uses_files_code_and_images_of_the_folder_that_the_run_was_started_in(
+    own: Path, elsewhere: Path, tmp_path: Path, places: list[tuple[str, str]]
+) -> None:
+    out = shutil.copytree(own / "out", tmp_path / "copy")
+    before, record = assignments(out), opened(out).record
+    decided = set(decisions(out).values())
+    names = [damage(out, *place) for place in places]
+    with staying():
+        done = CliRunner().invoke(app, ["retry", str(out), *(word for name in names for word in ("--partition", name))])
+    assert done.exit_code == 0, done.output
+    adds_up(out)
+    assert assignments(out) == before and set(decisions(out).values()) == decided
+    assert opened(out).record == record
+
+
+def test_purge_elsewhere_uses_files_of_the_folder_that_the_run_was_started_in(
+    own: Path, elsewhere: Path, tmp_path: Path
+) -> None:
+    out = shutil.copytree(own / "out", tmp_path / "copy")
+    record = opened(out).record
+    with staying():
+        done = CliRunner().invoke(app, ["purge", str(out), "0003.png"])
+    assert done.exit_code == 0 and done.stdout.startswith("1 object purged from "), done.output
+    adds_up(out)
+    assert funnel_of(out, "tag").fell == {"quarantined.purged": 1}
+    assert opened(out).record == record
 
 
 # --- purge ------------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synthgen.config import library
+from synthgen.config import library, mapping
 from synthgen.config.families import FamilyFile, InstructionLeaf
 from synthgen.config.library import check
 from synthgen.config.mapping import MappingFile
@@ -284,6 +284,19 @@ def test_a_path_is_taken_as_it_is_and_a_bare_name_never_as_a_path(workspace: Pat
             library.find("mapping", name)
     with pytest.raises(UserMistake, match=r"mapping gone\.yaml: no such file"):
         library.find("mapping", "gone.yaml")
+
+
+def test_names_and_the_names_in_a_file_start_from_the_home_that_is_given(workspace: Path, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    bare = write(home / "pipelines/mappings/small.yaml", "about: theirs\nextends: far/away.yaml\nrules: []\n")
+    path = write(home / "far/away.yaml", "about: theirs too\nrules: []\n")
+    assert library.find("mapping", "small") == workspace / "pipelines/mappings/small.yaml"
+    assert library.find("mapping", "small", home) == bare
+    assert library.find("mapping", "far/away.yaml", home) == path
+    document = library.load("mapping", "small", home)
+    faults: list[str] = []
+    assert library.known_names("mapping", document, ("extends",), faults) == ["far/away.yaml"] and not faults
+    assert [file.about for _, file in mapping.files("small", home=home)] == ["theirs too", "theirs"]
 
 
 def test_a_file_that_is_not_text_is_one_line(workspace: Path) -> None:

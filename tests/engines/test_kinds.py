@@ -108,7 +108,7 @@ def test_an_engine_of_another_package_or_of_the_user_gets_its_gpus(
     package: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wanted: list[float] = []
-    monkeypatch.setattr(cluster, "join_ray", lambda: None)
+    monkeypatch.setattr(cluster, "join_ray", lambda home: None)
 
     def check_resources(cpus: float, gpus: float) -> None:
         wanted.append(gpus)

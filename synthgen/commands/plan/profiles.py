@@ -39,7 +39,8 @@ def measure_profile(folder: RunFolder, job: Job, images: int) -> Profile:
     if not samples:
         raise UserMistake("--profile: no image is planned, so there is nothing to ask")
     try:
-        profile: Profile = run_in_actor(measure, (generate.context_of(job), samples), job.pipeline.generate.engine)
+        task = (generate.context_of(job), samples)
+        profile: Profile = run_in_actor(measure, task, job.pipeline.generate.engine, job.home)
     finally:
         leave_ray()
     return profile

@@ -37,7 +37,7 @@ def results(run: StageRun, tasks: Sequence[Task]) -> Iterator[Receipt]:
     context, engine = context_of(run.job, run.retry), run.job.pipeline.generate.engine
     gpus = gpus_of(engine)
     count = min(engine.replicas, len(tasks))
-    spec = PoolSpec(build, context, partial(object_ids, context), count, engine.cpus, gpus, run.strikes)
+    spec = PoolSpec(build, context, partial(object_ids, context), count, engine.cpus, gpus, run.strikes, run.job.home)
     memory.note_workers(GENERATE.name, count, memory.generate_bytes(run.job.pipeline))
     total, is_bound = size(context, tasks)
     started = time.monotonic()

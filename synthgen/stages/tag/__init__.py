@@ -35,7 +35,7 @@ def results(run: StageRun, tasks: Sequence[Task]) -> Iterator[Receipt]:
     context, settings = context_of(run.job, run.retry), run.job.pipeline.tag
     cpus, gpus = resources(context, settings.gpus)
     size = min(settings.workers, len(tasks))
-    spec = PoolSpec(build, context, partial(object_ids, context), size, cpus, gpus, run.strikes)
+    spec = PoolSpec(build, context, partial(object_ids, context), size, cpus, gpus, run.strikes, run.job.home)
     memory.note_workers(TAG.name, size, memory.tag_bytes(run.job.pipeline))
     listed = run.folder.log(LIST)
     total = sum(listed.counts([task.partition]).get("listed", 0) for task in tasks)
