@@ -280,7 +280,7 @@ def test_purge_elsewhere_uses_files_of_the_folder_that_the_run_was_started_in(
         done = CliRunner().invoke(app, ["purge", str(out), "0003.png"])
     assert done.exit_code == 0 and done.stdout.startswith("1 object purged from "), done.output
     adds_up(out)
-    assert funnel_of(out, "tag").fell == {"quarantined.purged": 1}
+    assert funnel_of(out, "tag").dropped == {"quarantined.purged": 1}
     assert opened(out).record == record
 
 
