@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -55,7 +56,7 @@ def test_every_example_is_in_the_index_and_is_run_here() -> None:
     folders = {path.name for path in (ROOT / "examples").iterdir() if path.is_dir()}
     index = (ROOT / "examples" / "README.md").read_text(encoding="utf-8")
     tests = Path(__file__).read_text(encoding="utf-8")
-    assert len(folders) >= 6
+    assert len(folders) >= 7
     for name in folders:
         assert f"({name})" in index and f'"{name}"' in tests, name
 
@@ -102,6 +103,21 @@ def test_a_custom_score_is_installed_measured_and_judged(
     assert all(0 <= value <= 1 for sample in synthgen.load_samples("data") for value in sample["score_plainness"])
     strict = ("--from", "select", "--set", "select.keep.plainness.min=1.01")
     assert "0 pairs were kept" in synth("run", "--out", "data", *strict).stderr
+
+
+def test_a_custom_source_is_installed_listed_and_read(
+    workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(ROOT / "examples" / "custom_source", tmp_path, monkeypatch)
+    make_images(workspace / "photos", 4)
+    with tarfile.open(workspace / "photos.tar", "w") as archive:
+        for path in sorted((workspace / "photos").iterdir()):
+            archive.add(path, path.name)
+    synth("run", "tar:*.tar", "--out", "data", "--pipeline", "small", "--set", "select.keep={}")
+    samples = list(synthgen.load_samples("data"))
+    names = {f"photos.tar#{path.name}" for path in (workspace / "photos").iterdir() if path.suffix != ".json"}
+    assert {uri for sample in samples for uri in sample["uris"]} == names
+    assert {tag["path"] for sample in samples for tag in sample["tags"]} >= {"animal/cat", "document/invoice"}
 
 
 class Judge(BaseHTTPRequestHandler):

@@ -1,4 +1,4 @@
-"""Additions by installed packages: an entry point of one of our groups names a kind of engine or tagger, or a score."""
+"""Additions by installed packages: an entry point of one of our groups names a source, tagger, engine or score."""
 
 from collections.abc import Callable, Mapping
 from functools import cache

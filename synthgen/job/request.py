@@ -16,6 +16,7 @@ import yaml
 from synthgen.config import pipeline as pipelines
 from synthgen.config.strict_yaml import Document
 from synthgen.errors import UserMistake
+from synthgen.ingest.sources import spell_out_uri
 from synthgen.job import run_record
 from synthgen.store import Record
 
@@ -152,7 +153,7 @@ def _overrides(later: str, setting: str) -> bool:
 def _spell_out(setting: str, home: Path, is_folder: bool) -> str:
     key, _, value = setting.partition("=")
     if key == SOURCE:
-        return f"{key}={_quote(run_record.spell_out_uri(yaml.safe_load(value), home))}"
+        return f"{key}={_quote(spell_out_uri(yaml.safe_load(value), home))}"
     if key == MODEL and is_folder:
         return f"{key}={_quote(str(home / Path(yaml.safe_load(value)).expanduser()))}"
     return setting

@@ -5,7 +5,6 @@ run was started in, and the changes that are not finished. Names in it can be re
 started in, so a source is spelled in full here.
 """
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,7 @@ from synthgen.config import library
 from synthgen.config.pipeline import Pipeline, SourceConfig
 from synthgen.config.strict_yaml import Document
 from synthgen.errors import UserMistake
-from synthgen.ingest.sources.location import PROTOCOL
-from synthgen.ingest.sources.url_list import PREFIX
+from synthgen.ingest.sources import spell_out_uri
 from synthgen.store import Record, RunFolder
 
 
@@ -60,15 +58,6 @@ def source_of(record: Record) -> SourceConfig:
 def spell_out(source: SourceConfig, home: Path) -> SourceConfig:
     """Return a source whose uri is spelled in full, so that one place has one spelling."""
     return source.model_copy(update={"uri": spell_out_uri(source.uri, home)}) if source.uri else source
-
-
-def spell_out_uri(uri: str, home: Path) -> str:
-    """Return a uri from the root, without a slash at its end; a relative one starts in `home`."""
-    before, path = (PREFIX, uri.removeprefix(PREFIX)) if uri.startswith(PREFIX) else ("", uri)
-    if not path:
-        return uri
-    whole = path.rstrip("/") if PROTOCOL.match(path) else os.path.normpath(home / Path(path).expanduser())
-    return f"{before}{whole}"
 
 
 def unfinished_changes(folder: RunFolder) -> dict[str, str]:

@@ -11,6 +11,7 @@ from synthgen.console import note
 from synthgen.engines.kinds import kind_of
 from synthgen.ingest.images.pool import cores, peak_bytes
 from synthgen.ingest.images.shared_memory import BYTES_PER_PIXEL
+from synthgen.ingest.sources import kind_of_source
 from synthgen.ingest.sources.fetch import BUFFER_BYTES, THREADS
 
 PROCESS_BYTES = 600 * 2**20  # an actor without its images: Python, Ray, Arrow, numpy
@@ -52,10 +53,12 @@ def pack_bytes(pipeline: Pipeline) -> int:
 def _fetching_bytes(pipeline: Pipeline) -> int:
     """Return the bytes of objects being fetched.
 
-    They are the buffer, its copy while the pieces of a response are joined, and the object that is handed on.
+    They are the buffer, its copy while the pieces of a response are joined, the object that is handed on, and one for
+    each thread where sizes are not known beforehand.
     """
-    of_urls = THREADS * pipeline.images.max_bytes if pipeline.source.hosts else 0  # whose size is not known beforehand
-    return 2 * BUFFER_BYTES + pipeline.images.max_bytes + of_urls
+    source, most = pipeline.source, pipeline.images.max_bytes
+    unsized = THREADS * most if source.hosts or not kind_of_source(source.uri).knows_sizes else 0
+    return 2 * BUFFER_BYTES + most + unsized
 
 
 def note_workers(stage: str, workers: int, size: int) -> None:

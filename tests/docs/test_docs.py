@@ -17,6 +17,8 @@ import yaml
 from synthgen import taggers
 from synthgen.cli import app
 from synthgen.config import families, library, mapping, pipeline, prompt_pack, taxonomy
+from synthgen.errors import Failure
+from synthgen.ingest.sources import ObjectRef, SourceKind, kinds
 from synthgen.job import resolve
 from synthgen.stages import select
 from synthgen.stages.generate.scoring import ENTRY_POINTS, SCORERS, Scorer
@@ -266,6 +268,18 @@ def test_the_example_of_a_score_on_the_page_is_one() -> None:
     (offer,) = blocks(ROOT / "docs/scores.md", "toml")
     points = tomllib.loads(offer)["project"]["entry-points"][ENTRY_POINTS]
     assert points == {scorer.name: "my_scores:TIDINESS"} and text.startswith("# my_scores.py")
+
+
+def test_the_example_of_a_source_on_the_page_is_one() -> None:
+    (text,) = blocks(ROOT / "docs/pipelines.md", "python")
+    module: dict[str, Any] = {}
+    exec(text, module)
+    kind = module["MINE"]
+    (listed,) = kind.list_objects(pipeline.SourceConfig(uri="mine:all"))
+    assert isinstance(kind, SourceKind) and listed.uri.startswith(f"{kind.name}:")
+    assert isinstance(module["read"](ObjectRef("id", listed.uri, listed.version), 1), Failure)
+    points = [tomllib.loads(block)["project"]["entry-points"] for block in blocks(ROOT / "docs/pipelines.md", "toml")]
+    assert {kinds.ENTRY_POINTS: {kind.name: "my_source:MINE"}} in points and text.startswith("# my_source.py")
 
 
 def test_every_reason_of_a_decision_is_explained() -> None:

@@ -15,10 +15,12 @@ from synthgen import cli
 from synthgen.commands.learn import TfidfSettings
 from synthgen.config import pipeline as pipelines
 from synthgen.errors import UserMistake
+from synthgen.ingest.sources import kinds
 from synthgen.job import job, request, run_record
 from synthgen.job.changes import write_settings
 from synthgen.job.request import RunRequest
 from synthgen.store import Folder, RunFolder
+from tests.fixtures.packages import InstallPackage
 from tests.fixtures.workspace import SHELVES, make_images, put_shelves, write
 
 ENDING = "(--pipeline replaces all but the source)"
@@ -175,6 +177,23 @@ def test_a_later_command_on_the_folder_keeps_its_request(started: Path) -> None:
     assert stored.settings == (f'source.uri="{started}/photos"', "plan.per_image=2", "train.steps=7")
     write_settings(folder, reopened, stored, ALL_STAGES, redraws=False)
     assert run_record.record_of(RunFolder(Folder("out"))) == before
+
+
+def test_a_folder_whose_source_was_of_a_package_that_is_gone_keeps_it(
+    workspace: Path, install_package: InstallPackage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "from synthgen.ingest.sources import SourceKind, spell_out_file\n"
+    text += "KIND = SourceKind('toy', lambda source: iter(()), None, spell_out=spell_out_file)\n"
+    install_package("toy-source", "toy_source", text, "toy = toy_source:KIND", kinds.ENTRY_POINTS)
+    start("out", RunRequest("small", ('source.uri="toy:a.toy"',)))
+    install_package("toy-source", "toy_source", text, "", kinds.ENTRY_POINTS)
+    monkeypatch.chdir(put_shelves(workspace / "elsewhere"))
+    record = run_record.record_of(RunFolder(Folder("../out")))
+    whole = f"toy:{workspace}/a.toy"
+    assert run_record.source_of(record).uri == whole
+    assert refuse("run", "--out", "../out")[1] == f"{whole}: no such file or folder"
+    opened = job.reopen(RunFolder(Folder("../out")))
+    assert opened.shape == record["shape"]
 
 
 def test_a_stored_request_means_the_same_in_any_folder(tmp_path: Path) -> None:

@@ -1,64 +1,35 @@
-"""The listing of a source: a stream of its objects, in an order that depends on names alone.
+"""What a source of any kind holds, as a stream of its objects, and where its uri is.
 
-An object is an image file or a row of a Parquet file. A Parquet file without the image column is a UserMistake if the
-user named Parquet files. In a folder it may be metadata beside the images, so it is skipped, unless nothing else is
-there.
+An error of a kind's own code is one line, and so is an object that it could not read again.
 """
 
 import itertools
-import json
-import logging
-import os
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from synthgen.config.pipeline import SourceConfig
-from synthgen.errors import UserMistake
-from synthgen.ingest.sources import parquet, url_list
-from synthgen.ingest.sources.location import (
-    Location,
-    filesystem,
-    open_regular,
-    parse_location,
-    split_folder,
-    split_uri,
-)
-from synthgen.ingest.sources.walk import FileEntry, can_hold_matches, walk
-from synthgen.store.remote import PermanentError, error_text, store_errors, with_retries
-
-log = logging.getLogger(__name__)
-SIDECAR_BYTES = 2**20
-SIDECARS_AT_ONCE = 16
-SIDECAR_BATCH = 256  # objects
-
-
-@dataclass(frozen=True)
-class Listed:
-    """One object of a source."""
-
-    uri: str
-    version: str
-    row: int | None  # of a Parquet file
-    bytes: int | None  # None where the listing does not say
-    source_meta: str | None  # JSON
+from synthgen.errors import SynthError, UserMistake, one_line
+from synthgen.ingest.sources.kinds import SourceKind, kind_of_source, suggestion
+from synthgen.ingest.sources.location import scheme_of
+from synthgen.ingest.sources.objects import Listed
+from synthgen.store.remote import display_uri, error_text
 
 
 def list_objects(source: SourceConfig) -> Iterator[Listed]:
     """Return all objects of the source.
 
     Raises:
-        UserMistake: At once if the source's uri is wrong, during the iteration if the store has no such place.
+        UserMistake: At once if the source's uri is wrong, during the iteration if there is no such place.
+        SynthError: It cannot be listed.
     """
-    if url_list.is_list(source):
-        path = url_list.check(source)
-        return (Listed(url, url_list.VERSION, None, None, None) for url in url_list.read_urls(path))
-    location = parse_location(source.uri)
-    fs = None if location.protocol == "file" else filesystem(location.protocol)
-    objects = _explain_errors(location, _objects(location, fs, source))
-    return _with_sidecars(objects, fs, source.sidecar) if source.sidecar else objects
+    kind = kind_of_source(source.uri)
+    try:
+        with _kind_errors(source.uri, "listing"):
+            objects = kind.list_objects(source)
+    except UserMistake as mistake:
+        raise UserMistake(f"{mistake}{suggestion(source.uri)}") from mistake
+    return _checked(kind, source.uri, objects)
 
 
 def open_listing(source: SourceConfig) -> Iterator[Listed]:
@@ -70,93 +41,48 @@ def open_listing(source: SourceConfig) -> Iterator[Listed]:
 
 def is_inside_source(folder: str, source: SourceConfig) -> bool:
     """Return whether a listing of the source looks for files in this folder, given by its path or URL."""
-    if url_list.is_list(source):
-        return False
-    location, (protocol, path) = parse_location(source.uri), split_folder(folder)
-    root = location.root
-    if protocol == "file":
-        root, path = os.path.realpath(root), os.path.realpath(path)
-    below = f"{root.rstrip('/')}/"
-    if protocol != location.protocol or not f"{path}/".startswith(below):
-        return False
-    names = path[len(below) :].split("/")
-    return all(can_hold_matches(location.pattern, name, depth) for depth, name in enumerate(names) if name)
+    with _kind_errors(source.uri, "comparing it with the output folder"):
+        return kind_of_source(source.uri).is_inside(folder, source)
 
 
-def _objects(location: Location, fs: Any, source: SourceConfig) -> Iterator[Listed]:
-    suffixes = tuple(suffix.lower() for suffix in source.suffixes)
-    first_mistake: UserMistake | None = None
-    count = 0
-    for file in walk(location, fs):
-        if file.path.lower().endswith(".parquet"):
-            try:
-                for listed in _rows(location, fs, file, source):
-                    count += 1
-                    yield listed
-            except UserMistake as mistake:
-                if location.is_parquet:
-                    raise
-                log.warning("%s; skipped", mistake)
-                first_mistake = first_mistake or mistake
-        elif file.path.lower().endswith(suffixes):
-            count += 1
-            yield Listed(location.object_uri(file.path), file.version, None, file.size, None)
-    if not count:
-        raise first_mistake or UserMistake(
-            f"0 images under {location.uri}; suffixes looked for: {', '.join((*suffixes, '.parquet'))}"
-        )
+def spell_out_uri(uri: str, home: Path) -> str:
+    """Return a source's uri as it is valid in any working folder; a relative path in it starts in `home`."""
+    with _kind_errors(uri, "spelling it out"):
+        return kind_of_source(uri).spell_out(uri, home)
 
 
-def _rows(location: Location, fs: Any, file: FileEntry, source: SourceConfig) -> Iterator[Listed]:
-    """Yield an object for each row. A broken Parquet file among others is one object, which reading will quarantine."""
-    uri = location.object_uri(file.path)
+def _checked(kind: SourceKind, uri: str | None, objects: Iterable[Listed]) -> Iterator[Listed]:
+    """Yield the objects; one that no process could read again is a SynthError."""
+    with _kind_errors(uri, "listing"):
+        for listed in objects:
+            if fault := _fault(kind, listed):
+                raise SynthError(f"{display_uri(uri or '')}: the source '{kind.name}' {fault}; fix the package")
+            yield listed
+
+
+def _fault(kind: SourceKind, listed: object) -> str | None:
+    if not isinstance(listed, Listed):
+        return f"lists {type(listed).__name__}, which is no Listed"
+    if not (isinstance(listed.uri, str) and isinstance(listed.version, str)):
+        return f"lists {one_line(repr(listed.uri), 80)} without a uri and a version that are text"
+    if scheme_of(listed.uri) not in kind.schemes:
+        return f"lists {one_line(listed.uri, 80)}, which does not begin with '{kind.name}:'"
+    return None
+
+
+@contextmanager
+def _kind_errors(uri: str | None, action: str) -> Iterator[None]:
+    """Turn the errors of a kind's own code into one line each.
+
+    Raises:
+        UserMistake: There is no such file, or access to it is refused.
+        SynthError: Anything else went wrong.
+    """
     try:
-        for row, meta in parquet.list_rows(uri, fs, source):
-            yield Listed(uri, file.version, row, None, meta)
-    except parquet.NotParquet as error:
-        if location.is_parquet and location.pattern is None:
-            raise UserMistake(f"{location.uri}: is not a Parquet file ({error})") from error
-        log.warning("%s: is not a Parquet file (%s)", uri, error)
-        yield Listed(uri, file.version, None, file.size, None)
-
-
-def _explain_errors(location: Location, objects: Iterator[Listed]) -> Iterator[Listed]:
-    """Yield the objects; the store's errors become messages for the user."""
-    with store_errors(location.uri, "listing"):
-        yield from objects
-
-
-def _with_sidecars(objects: Iterator[Listed], fs: Any, suffix: str) -> Iterator[Listed]:
-    """Yield each image with the JSON file beside it as its source_meta; the files of a batch are read side by side."""
-    with ThreadPoolExecutor(SIDECARS_AT_ONCE) as pool:
-        while batch := list(itertools.islice(objects, SIDECAR_BATCH)):
-            metas = pool.map(partial(_sidecar, fs, suffix), batch)
-            for listed, meta in zip(batch, metas, strict=True):
-                yield replace(listed, source_meta=meta) if meta is not None else listed
-
-
-def _sidecar(fs: Any, suffix: str, listed: Listed) -> str | None:
-    """Return the JSON beside an image, compact; None without one; the reason, as JSON, if it cannot be read."""
-    if listed.row is not None:
-        return None
-    beside = os.path.splitext(split_uri(listed.uri)[1])[0] + suffix  # noqa: PTH122 (a store's path is no local path)
-    try:
-        data = _local_start(beside) if fs is None else with_retries(lambda: _store_start(fs, beside))
-        if len(data) > SIDECAR_BYTES:
-            raise ValueError(f"more than {SIDECAR_BYTES:,} bytes")
-        return json.dumps(json.loads(data), ensure_ascii=False, separators=(",", ":"))
-    except FileNotFoundError:
-        return None
-    except (ValueError, OSError, RecursionError, PermanentError) as error:
-        return json.dumps({"sidecar_unreadable": error_text(error)})
-
-
-def _local_start(path: str) -> bytes:
-    """Return the beginning of a file, one byte more than a sidecar may have."""
-    with open_regular(path) as file:
-        return file.read(SIDECAR_BYTES + 1)
-
-
-def _store_start(fs: Any, path: str) -> bytes:
-    with fs.open(path, "rb", cache_type="none") as file:
-        return bytes(file.read(SIDECAR_BYTES + 1))
+        yield
+    except (SynthError, MemoryError):
+        raise
+    except (FileNotFoundError, PermissionError) as error:
+        raise UserMistake(f"{display_uri(uri or '')}: cannot be read ({one_line(error_text(error))})") from error
+    except (Exception, SystemExit) as error:
+        raise SynthError(f"{display_uri(uri or '')}: {action} failed: {one_line(error_text(error))}") from error

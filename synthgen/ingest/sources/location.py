@@ -10,7 +10,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
-from urllib.parse import unquote_to_bytes
+from urllib.parse import quote, unquote_to_bytes
 
 import fsspec
 from fsspec.utils import glob_translate
@@ -21,6 +21,7 @@ from synthgen.store.remote import PermanentError, display_uri, missing_package, 
 STORES = ("s3", "gs")  # object stores; a local path needs no protocol
 SAME = {"s3a": "s3", "gcs": "gs"}  # other names of a store
 PROTOCOL = re.compile(r"[a-z][a-z0-9+.-]*://")
+SCHEME = re.compile(r"([a-z][a-z0-9_+.-]*):")
 WILDCARD = re.compile(r"[*?[]")
 USAGE = "give a folder, a glob, a Parquet file, s3://… or gs://…"
 
@@ -88,6 +89,41 @@ def local_uri(path: str) -> str:
     except UnicodeEncodeError:
         return Path(path).as_uri()
     return path
+
+
+def scheme_of(uri: str) -> str:
+    """Return what stands before the colon of a uri; empty for a path."""
+    match = SCHEME.match(uri)
+    return match[1] if match else ""
+
+
+def spell_out_path(path: str, home: Path) -> str:
+    """Return a path or URL from the root, without a slash at its end; a relative one starts in `home`."""
+    if protocol := PROTOCOL.match(path):
+        rest = path[protocol.end() :]
+        return f"{protocol[0]}{rest.rstrip('/') or rest[:1]}"
+    return os.path.normpath(home / Path(path).expanduser()) if path else path
+
+
+def spell_out_location(uri: str, home: Path) -> str:
+    """Return a location from the root. Where a scheme is not known, and no such file is there, it stays as it is.
+
+    It can be that of a package that was installed when the uri was spelled out.
+    """
+    whole = spell_out_path(uri, home)
+    is_there = os.path.exists(_split_glob(whole)[0] or "/")  # noqa: PTH110 - this one takes any text
+    return whole if is_there or not scheme_of(uri) or PROTOCOL.match(uri) else uri
+
+
+def shown_file(uri: str, root: str) -> str:
+    """Return the path of a local file below `root`, or else its name; the uri of a store unchanged."""
+    protocol, path = split_uri(uri)
+    if protocol != "file":
+        return uri
+    above = f"{root.rstrip('/')}/"
+    is_below = root and path.startswith(above)
+    inside = path.removeprefix(above) if is_below else path.rpartition("/")[2]
+    return quote(os.fsencode(inside)) if uri.startswith("file://") else inside
 
 
 def open_regular(path: str) -> BinaryIO:

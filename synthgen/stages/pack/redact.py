@@ -7,17 +7,17 @@ whole uri of every object under the `object_id` that samples have.
 
 import os
 from pathlib import PurePath
-from urllib.parse import quote
 
 from synthgen.errors import UserMistake
-from synthgen.ingest.sources.location import PROTOCOL, parse_location, split_uri
+from synthgen.ingest.sources import kind_of_object
+from synthgen.ingest.sources.location import parse_location
 
 
 def root_of(source: str | None) -> str:
     """Return the local folder that holds the objects of a source; empty if there is none, or if it no longer exists."""
     try:
         place = parse_location(source)
-    except UserMistake:  # a list of URLs, or a path relative to another working folder
+    except UserMistake:  # another kind of source, or a path relative to another working folder
         return ""
     if place.protocol != "file":
         return ""
@@ -26,13 +26,8 @@ def root_of(source: str | None) -> str:
 
 
 def uri(whole: str, root: str) -> str:
-    """Return the path of a local file below the root of the source, or else its name; other uris unchanged."""
-    if PROTOCOL.match(whole) and not whole.startswith("file://"):
-        return whole
-    path, above = split_uri(whole)[1], f"{root.rstrip('/')}/"
-    is_below = root and path.startswith(above)
-    inside = path.removeprefix(above) if is_below else path.rpartition("/")[2]
-    return quote(os.fsencode(inside)) if whole.startswith("file://") else inside
+    """Return the uri of an object as its kind shows it; of a local file the path below `root`, or else the name."""
+    return kind_of_object(whole).shown(whole, root)
 
 
 def model(name: str) -> str:

@@ -11,7 +11,7 @@ import pytest
 
 from synthgen.config.pipeline import ImagesConfig, SourceConfig
 from synthgen.errors import Failure
-from synthgen.ingest.sources import ObjectRef, fetch, read_objects
+from synthgen.ingest.sources import ObjectRef, fetch, read_files, read_objects
 from synthgen.store import remote
 from tests.fixtures.sources import LIMITS, listed, parquet, read, read_refs, refs, tree
 
@@ -89,14 +89,14 @@ def test_a_caller_that_stops_half_way_leaves_no_thread_behind(tmp_path: Path, mo
 def test_a_defect_in_a_reader_costs_its_own_objects_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote, "PAUSE", 0.01)
     tree(tmp_path, "a.jpg", "bad.jpg", "c.jpg")
-    honest = fetch._read_local
+    honest = read_files._read_local
 
     def failing(path: str, *rest: Any) -> Any:
         if "bad" in path:
             raise RuntimeError("no idea")
         return honest(path, *rest)
 
-    monkeypatch.setattr(fetch, "_read_local", failing)
+    monkeypatch.setattr(read_files, "_read_local", failing)
     results = list(read(tmp_path).values())
     assert Failure("unreadable", "RuntimeError: no idea") in results
     assert sum(isinstance(result, bytes) for result in results) == 2

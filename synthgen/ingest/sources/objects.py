@@ -1,0 +1,98 @@
+"""What all kinds of source share: objects as a listing gives them, references to them, and how references are read."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from synthgen.config.pipeline import SourceConfig
+from synthgen.errors import Failure, one_line
+from synthgen.store.remote import PermanentError
+from synthgen.tables.reasons import QUARANTINE_REASONS
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One object of a source.
+
+    Attributes:
+        uri: Where it is, for good: it leads to the object in any process and any working folder, without the source.
+        version: A text that changes when the object changes; the same uri with another version is another object.
+        row: Of a Parquet file, or of whatever has rows.
+        bytes: None where the listing does not say.
+        source_meta: JSON.
+    """
+
+    uri: str
+    version: str
+    row: int | None = None
+    bytes: int | None = None
+    source_meta: str | None = None
+
+
+@dataclass(frozen=True)
+class ObjectRef:
+    """The columns that lead to a listed object again."""
+
+    object_id: str
+    uri: str
+    version: str
+    row: int | None = None
+
+
+def ref_of(row: Mapping[str, Any]) -> ObjectRef:
+    """Return the reference to the object of a table's row."""
+    return ObjectRef(row["object_id"], row["uri"], row["version"], row["row"])
+
+
+Reserve = Callable[[int], None]  # waits until this many more bytes may be in memory
+Outcome = tuple[ObjectRef, bytes | Failure]
+Read = Callable[[ObjectRef, int], bytes | Failure]  # of an object that may have this many bytes
+
+
+@dataclass(frozen=True)
+class ReadTask:
+    """References and how to read them: one object, or some that are read faster together."""
+
+    refs: list[ObjectRef]
+    read: Callable[[list[ObjectRef], Reserve], Iterator[Outcome]]
+
+
+Tasks = Callable[[Sequence[ObjectRef], SourceConfig, int], Iterator[ReadTask]]  # each reference in exactly one task
+
+
+def one_by_one(read: Read) -> Tasks:
+    """Return the tasks of a source that reads each object by itself.
+
+    Args:
+        read: Returns the bytes of an object of at most so many bytes, or a Failure with a reason of
+            `synthgen.tables.reasons`. It runs in several threads at once. If it raises, the object is `unreadable`;
+            any error but FileNotFoundError, PermissionError, IsADirectoryError and PermanentError is first tried
+            again, a few times.
+    """
+
+    def tasks(refs: Sequence[ObjectRef], source: SourceConfig, max_bytes: int) -> Iterator[ReadTask]:
+        return (ReadTask([ref], partial(_read_one, read, max_bytes)) for ref in refs)
+
+    return tasks
+
+
+def too_many_bytes(size: int, max_bytes: int) -> Failure | None:
+    """Return the failure of an object that exceeds the limit, or None."""
+    return Failure("too_many_bytes", f"{size:,} bytes; the limit is {max_bytes:,}") if size > max_bytes else None
+
+
+def _read_one(read: Read, max_bytes: int, refs: list[ObjectRef], _: Reserve) -> Iterator[Outcome]:
+    """Read one object; each thread holds one at most beyond those that wait for the caller."""
+    try:
+        content: object = read(refs[0], max_bytes)  # of another package, so anything
+    except SystemExit as error:  # it would end the thread, and the caller would wait for ever
+        raise PermanentError(one_line(error)) from error
+    if isinstance(content, bytes):
+        yield refs[0], too_many_bytes(len(content), max_bytes) or content
+    elif not isinstance(content, Failure):
+        yield refs[0], Failure("unreadable", f"its source gave {type(content).__name__} in place of bytes")
+    elif content.reason in QUARANTINE_REASONS:
+        yield refs[0], Failure(content.reason, one_line(content.detail))
+    else:
+        yield refs[0], Failure("unreadable", one_line(str(content)))

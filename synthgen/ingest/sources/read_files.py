@@ -1,0 +1,122 @@
+"""Reading files: local ones, objects of a store, and rows of Parquet files.
+
+An object's size and version are checked before its body is read. The response's own headers give both, so an object
+costs one request.
+"""
+
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import fsspec.asyn
+
+from synthgen.config.pipeline import SourceConfig
+from synthgen.errors import Failure
+from synthgen.ingest.sources import parquet
+from synthgen.ingest.sources.location import STORES, filesystem, local_version, open_regular, split_uri, version_of
+from synthgen.ingest.sources.objects import ObjectRef, Outcome, ReadTask, Reserve, too_many_bytes
+
+Check = Callable[[str, int], Failure | None]  # of the present version and size, before the bytes are read
+
+
+def file_tasks(refs: Sequence[ObjectRef], source: SourceConfig, max_bytes: int) -> Iterator[ReadTask]:
+    """Yield a task for each file, and one for all requested rows of a Parquet file."""
+    # One filesystem for all threads: fsspec would make one, with its own connections, for each thread that asks.
+    stores = {
+        protocol: filesystem(protocol)
+        for protocol in STORES
+        if any(ref.uri.startswith(f"{protocol}://") for ref in refs)
+    }
+    files: defaultdict[str, list[ObjectRef]] = defaultdict(list)
+    for ref in refs:
+        if ref.row is not None:
+            files[ref.uri].append(ref)
+        else:
+            yield ReadTask([ref], partial(_read_object, stores, max_bytes))
+    for rows in files.values():
+        yield ReadTask(rows, partial(_read_rows, stores, source.image_column, max_bytes))
+
+
+def _read_object(
+    stores: Mapping[str, Any], max_bytes: int, refs: list[ObjectRef], reserve: Reserve
+) -> Iterator[Outcome]:
+    protocol, path = split_uri(refs[0].uri)
+    check = partial(_check, refs[0].version, max_bytes)
+    if refs[0].uri.lower().endswith(".parquet"):
+        yield refs[0], Failure("unreadable", "the file ends in .parquet and is not a Parquet file")
+    elif protocol == "file":
+        yield refs[0], _read_local(path, check, reserve)
+    elif protocol == "s3":
+        yield refs[0], _read_s3(stores["s3"], path, check, reserve)
+    else:
+        yield refs[0], _read_store(stores[protocol], path, check, reserve)
+
+
+def _check(listed_version: str, max_bytes: int, version: str, size: int) -> Failure | None:
+    """Return why these bytes need not be fetched, or None."""
+    if version != listed_version:
+        return Failure("changed", f"listed as version {listed_version}, now {version}")
+    return too_many_bytes(size, max_bytes)
+
+
+def _read_local(path: str, check: Check, reserve: Reserve) -> bytes | Failure:
+    with open_regular(path) as file:
+        status = os.fstat(file.fileno())
+        if failure := check(local_version(status), status.st_size):
+            return failure
+        reserve(status.st_size)
+        data = file.read(status.st_size)
+        if len(data) != status.st_size:
+            return Failure("changed", f"{status.st_size:,} bytes when opened, {len(data):,} when read")
+        return data
+
+
+def _read_s3(fs: Any, path: str, check: Check, reserve: Reserve) -> bytes | Failure:
+    """Read an object in one request: its headers arrive first, and the body is read only if they pass the check."""
+    bucket, _, key = path.partition("/")
+    response = fs.call_s3("get_object", Bucket=bucket, Key=key)
+    body, size = response["Body"], response["ContentLength"]
+    try:
+        if failure := check(version_of(response), size):
+            return failure
+        reserve(size)
+        data: bytes = fsspec.asyn.sync(fs.loop, body.read)
+    finally:
+        fs.loop.call_soon_threadsafe(body.close)
+    if len(data) != size:
+        raise OSError(f"the response ended after {len(data):,} of {size:,} bytes")
+    return data
+
+
+def _read_store(fs: Any, path: str, check: Check, reserve: Reserve) -> bytes | Failure:
+    """Read an object of any other store in two requests: one for size and version, one for the bytes."""
+    info = fs.info(path)
+    if failure := check(version_of(info), int(info["size"])):
+        return failure
+    reserve(int(info["size"]))
+    return bytes(fs.cat_file(path))
+
+
+def _read_rows(
+    stores: Mapping[str, Any], column: str, max_bytes: int, refs: list[ObjectRef], _: Reserve
+) -> Iterator[Outcome]:
+    """Read rows of one Parquet file, in the order of the file; several references may name one row."""
+    by_row: defaultdict[int, list[ObjectRef]] = defaultdict(list)
+    with parquet.open_versioned(refs[0].uri, stores.get(split_uri(refs[0].uri)[0])) as (raw, version):
+        for ref in refs:
+            if failure := _check(ref.version, max_bytes, version, 0):
+                yield ref, failure
+            else:
+                by_row[ref.row or 0].append(ref)
+        if not by_row:
+            return
+        for row, cell in parquet.read_cells(parquet.parse(raw), column, sorted(by_row)):
+            for ref in by_row[row]:
+                if cell is None:
+                    yield ref, Failure("no_bytes", "the cell holds no bytes; a path in it is not followed")
+                elif isinstance(cell, Failure):
+                    yield ref, cell
+                else:
+                    yield ref, _check(version, max_bytes, version, len(cell)) or cell
