@@ -10,6 +10,8 @@ QUARANTINE_REASONS = (
     "too_many_bytes",
     "not_an_image",
     "format_not_allowed",
+    "unsupported",  # the format is allowed, and this kind of it cannot be decoded
+    "transparent",  # every pixel is
     "too_many_pixels",
     "too_small",
     "too_elongated",

@@ -1,19 +1,21 @@
 """Decoding of a file into the image that the models see: upright RGB, `model_pixels` at most.
 
-The first frame counts, EXIF orientation is applied, 16-bit and float values are scaled to 8 bits (not clipped),
-transparent pixels become white, CMYK and palettes become RGB; metadata is dropped. A large JPEG is decoded at 1/2,
+The first frame counts, EXIF orientation is applied, colours are those that a viewer shows (see `colours`), and metadata
+is dropped. A large JPEG is decoded at 1/2,
 1/4 or 1/8 of its size where that is no smaller than the models see: the inverse cosine transform then averages the
 pixels that scaling would average, in a fraction of the time.
 """
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
-import numpy as np
 from PIL import Image, ImageFile
 
-from synthgen.ingest.images.headers import open_checked, unfit_from
+from synthgen.ingest.images import colours
+from synthgen.ingest.images.clean import is_cut, lacks_end
+from synthgen.ingest.images.headers import Unfit, open_checked, unfit_from
 from synthgen.ingest.images.phash import perceptual_hash
 
 if TYPE_CHECKING:
@@ -52,6 +54,8 @@ def decode(data: bytes, limits: "ImagesConfig") -> Decoded:
     """
     image, header = open_checked(data, limits)
     try:
+        if header.format in ("JPEG", "MPO") and lacks_end(data) and is_cut(data):
+            raise Unfit("truncated", "the file ends before its last pixel")
         seen, turn = _decode_pixels(image, limits.model_pixels)
     except Exception as error:
         raise unfit_from(error, data) from error
@@ -97,7 +101,7 @@ def _decode_pixels(image: ImageFile.ImageFile, max_pixels: int) -> tuple[Image.I
         image.draft(None, size_to_fit(image.size, max_pixels))
     image.load()
     turn = orientation(image)
-    seen = fit(_to_rgb(image), max_pixels)
+    seen = colours.to_rgb(image, partial(fit, max_pixels=max_pixels))
     if turn in UPRIGHT:
         seen = seen.transpose(UPRIGHT[turn])
     if seen is image:  # a copy of the pixels alone: the open file and its metadata stay behind
@@ -105,32 +109,3 @@ def _decode_pixels(image: ImageFile.ImageFile, max_pixels: int) -> tuple[Image.I
         seen.paste(image)
     seen.info.clear()
     return seen, turn
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        return _to_eight_bits(image).convert("RGB")
-    if image.has_transparency_data:
-        layered = image.convert("RGBA")
-        white = Image.new("RGB", image.size, "white")
-        white.paste(layered, mask=layered.getchannel("A"))
-        return white
-    return image.convert("RGB")
-
-
-def _to_eight_bits(image: Image.Image) -> Image.Image:
-    """Return a grey image of 16 or 32 bits or of floats in 8 bits.
-
-    0…65535 and 0…1 are scaled as they are; an image with values outside is scaled by its own range.
-    """
-    values = np.nan_to_num(np.asarray(image, dtype=np.float32), posinf=0.0, neginf=0.0)
-    low, high = float(values.min()), float(values.max())
-    top = 1.0 if image.mode == "F" else 65535.0
-    if image.mode == "F" and low >= 0 and 1 < high <= 255:
-        top = 255.0  # floats that hold ordinary grey levels
-    if low >= 0 and high <= top:
-        low, high = 0.0, top
-    scaled = (values - low) * (255.0 / max(high - low, 1e-30))
-    return Image.fromarray(np.rint(scaled).astype(np.uint8))

@@ -6,6 +6,7 @@ costs no more than one of a thousand.
 """
 
 import io
+import re
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from typing import TYPE_CHECKING
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from synthgen.errors import Failure, one_line
+from synthgen.ingest.images import tiff
+from synthgen.ingest.images.clean import clean, lacks_end, png_profile
 
 if TYPE_CHECKING:
     from synthgen.config.pipeline import ImagesConfig
@@ -66,13 +69,32 @@ MAGIC = (
     (b"icns", "ICNS"),
     (b"%PDF", "PDF"),
     (b"%!PS", "EPS"),
-    (b"<svg", "SVG"),
     (b"DDS ", "DDS"),
     (b"qoif", "QOI"),
     (b"gimp xcf", "XCF"),
     (b"\x76\x2f\x31\x01", "EXR"),
     (b"SIMPLE  =", "FITS"),
+    (b"\0\0\2\0", "CUR"),
+    (b"FUJIFILMCCD-RAW ", "RAF"),
+    (b"IIU\0", "RW2"),
+    (b"IIRO", "ORF"),
+    (b"IIRS", "ORF"),
+    (b"MMOR", "ORF"),
+    (b"HEAPCCDR", "CRW"),
+    (b"FOVb", "X3F"),
+    (b"\xd7\xcd\xc6\x9a", "WMF"),
+    (b"AT&TFORM", "DJVU"),
+    (b"#?RADIANCE", "HDR"),
+    (b"II\xbc\1", "JPEGXR"),
 )
+SVG_START = 4096  # bytes that the declarations before the picture may have
+SVG = re.compile(rb"(?><\?xml[^>]*>|<!--.*?-->|<!DOCTYPE svg[^>]*>|\s)*+<svg[\s>]", re.DOTALL)
+# Brands of the container that HEIF, AVIF and Canon's raw files share with video; any other one is no image.
+BRANDS = {
+    **dict.fromkeys((b"avif", b"avis"), "AVIF"),
+    **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"), "HEIF"),
+    b"crx ": "CR3",
+}
 # Sizes of the second header, which tell a BMP from a text that starts with BM.
 BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)
 
@@ -82,11 +104,13 @@ def sniff(data: bytes) -> str | None:
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WEBP"
     if data[4:8] == b"ftyp":
-        return "AVIF" if data[8:12] in (b"avif", b"avis") else "HEIF"
+        return BRANDS.get(data[8:12])
     if data[:2] == b"BM" and int.from_bytes(data[14:18], "little") in BMP_HEADERS:
         return "BMP"
     if data[:1] == b"P" and data[1:2] in b"1234567" and data[2:3].isspace():
         return "PPM"
+    if SVG.match(data[:SVG_START].removeprefix(b"\xef\xbb\xbf")):
+        return "SVG"
     return next((name for magic, name in MAGIC if data.startswith(magic)), None)
 
 
@@ -116,6 +140,10 @@ def open_checked(data: bytes, limits: "ImagesConfig") -> tuple[ImageFile.ImageFi
     image = _open(data, name)
     if image.format not in limits.formats:
         raise Unfit("format_not_allowed", f"{image.format}; allowed: {', '.join(limits.formats)}")
+    if name == "TIFF":
+        _turn_to_picture(image, data)
+    if name == "PNG" and (profile := png_profile(data)):
+        image.info["icc_profile"] = profile
     _check_size(*image.size, limits)
     frames = _count_frames(data, image, limits.max_frames)
     if frames > limits.max_frames:
@@ -147,14 +175,34 @@ def _allowed_format(data: bytes, limits: "ImagesConfig") -> str:
 
 def _open(data: bytes, name: str) -> ImageFile.ImageFile:
     try:
-        return Image.open(io.BytesIO(data), formats=(name,))
+        return Image.open(io.BytesIO(clean(data, name)), formats=(name,))
     except KeyError:
         raise Unfit("format_not_allowed", f"this Pillow has no decoder for {name}") from None
     except UnidentifiedImageError:
-        reason = "truncated" if _ends_early(data) else "corrupt"
-        raise Unfit(reason, f"starts like a {name}, but its header cannot be read") from None
+        if _ends_early(data):
+            raise Unfit("truncated", f"starts like a {name}, and its header is cut") from None
+        if name == "TIFF":
+            raise Unfit("unsupported", f"a TIFF that Pillow cannot read: {next(tiff.directories(data)).kind}") from None
+        raise Unfit("corrupt", f"starts like a {name}, but its header cannot be read") from None
     except Exception as error:
         raise unfit_from(error, data) from error
+
+
+def _turn_to_picture(image: ImageFile.ImageFile, data: bytes) -> None:
+    """Go to the first image of a TIFF that is not a smaller copy of another one.
+
+    Raises:
+        Unfit: There is none, or Pillow would garble it.
+    """
+    for number, directory in enumerate(tiff.directories(data)):
+        if directory.is_reduced:
+            continue
+        if directory.is_misread:
+            raise Unfit("unsupported", f"a TIFF that Pillow reads wrongly: {directory.kind}")
+        if number:
+            image.seek(number)
+        return
+    raise Unfit("unsupported", "a TIFF whose images are all smaller copies of one that only a raw converter can read")
 
 
 def _check_size(width: int, height: int, limits: "ImagesConfig") -> None:
@@ -218,31 +266,17 @@ def _gif_palette_size(data: bytes, flags_at: int) -> int:
     return 3 << ((flags & 7) + 1) if flags & 0x80 else 0
 
 
-def _tiff_frames(data: bytes) -> Iterator[None]:
-    """Yield once for each image directory; a chain that returns to an earlier one ends there."""
-    order = "<" if data[:2] == b"II" else ">"
-    is_big = data[2:4] in (b"+\0", b"\0+")
-    pointer, count, entry = ("Q", "Q", 20) if is_big else ("I", "H", 12)
-    seen: set[int] = set()
-    try:
-        (at,) = struct.unpack_from(order + pointer, data, 8 if is_big else 4)
-        while at and at not in seen:
-            seen.add(at)
-            yield
-            (entries,) = struct.unpack_from(order + count, data, at)
-            (at,) = struct.unpack_from(order + pointer, data, at + struct.calcsize(count) + entry * entries)
-    except struct.error:  # the chain points past the end; Pillow notices if that concerns the first frame
-        return
-
-
-FRAME_WALKS: dict[str, Callable[[bytes], Iterator[None]]] = {"GIF": _gif_frames, "TIFF": _tiff_frames}
+FRAME_WALKS: dict[str, Callable[[bytes], Iterator[object]]] = {"GIF": _gif_frames, "TIFF": tiff.directories}
 
 
 def _ends_early(data: bytes) -> bool:
     """Return whether the file lacks the end that its format prescribes."""
     match sniff(data):
         case "JPEG":
-            return b"\xff\xd9" not in data[-1024:]
+            return lacks_end(data)
+        case "TIFF":
+            first = next(tiff.directories(data), None)
+            return first is None or not first.is_whole
         case "PNG":
             return b"IEND" not in data[-1024:]
         case "GIF":

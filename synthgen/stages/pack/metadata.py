@@ -1,10 +1,11 @@
 """The image file of a sample: the pixels that the models saw, without the metadata that its camera wrote.
 
 A JPEG, PNG or WebP that every reader decodes to the pixels that the models saw keeps them bit by bit. Only its metadata
-is cut out: EXIF can hold coordinates, and a comment a name. So the parts that matter for pixels and colours are copied,
-and nothing else; the orientation stays as the one entry of a new EXIF block. Every other image (several frames,
-transparency, more than 8 bits, rarer formats and variants) becomes a PNG of the pixels that the models saw, at full
-size. With `pack.images: resized`, images larger than the models see are scaled down as for the models.
+is cut out: EXIF can hold coordinates, and a comment a name. So the parts that matter for pixels are copied, and nothing
+else; the orientation stays as the one entry of a new EXIF block. Every other image (several frames, transparency, more
+than 8 bits, rarer formats and variants) becomes a PNG of the pixels that the models saw, at full size. So does an image
+whose colours are not sRGB, as most readers ignore a profile; from a JPEG it becomes a JPEG of high quality. With
+`pack.images: resized`, images larger than the models see are scaled down as for the models.
 """
 
 import io
@@ -19,6 +20,7 @@ from PIL import Image
 
 from synthgen.config.pipeline import ImagesConfig, PackConfig
 from synthgen.ingest.images import Header, decode
+from synthgen.ingest.images.colours import conversion, is_transparent
 from synthgen.ingest.images.decode import ORIENTATION, orientation
 from synthgen.ingest.images.headers import open_checked
 
@@ -58,27 +60,29 @@ def make_image_file(data: bytes, limits: ImagesConfig, pack: PackConfig) -> Imag
     """
     image, header = open_checked(data, limits)
     turn = orientation(image)
-    is_plain = image.mode in PLAIN_MODES and not image.has_transparency_data
+    is_srgb = conversion(image) is None
+    is_plain = image.mode in PLAIN_MODES and not is_transparent(image) and is_srgb
+    is_lossy = header.format in ("JPEG", "MPO")
     is_single = header.frames == 1 or header.format == "MPO"
     width, height = (header.height, header.width) if turn >= 5 else (header.width, header.height)
     if pack.images == "resized" and width * height > limits.model_pixels:
-        return _encode(decode(data, limits).image, lossy=header.format in ("JPEG", "MPO"))
+        return _encode(decode(data, limits).image, is_lossy)
     if is_plain and is_single and header.format in SUFFIXES:
         # An image that can be decoded may have parts that are not known here; then it becomes a PNG.
         with suppress(ValueError, IndexError, struct.error):
             kept = data if pack.metadata == "kept" else _strip(data, header, turn)
             return ImageFile(kept, SUFFIXES[header.format], width, height)
     whole = limits.model_copy(update={"model_pixels": header.width * header.height})
-    return _encode(decode(data, whole).image, lossy=False)
+    return _encode(decode(data, whole).image, is_lossy and not is_srgb)
 
 
-def _encode(image: Image.Image, *, lossy: bool) -> ImageFile:
+def _encode(image: Image.Image, is_lossy: bool) -> ImageFile:
     sink = io.BytesIO()
-    if lossy:
-        image.save(sink, "JPEG", quality=95)
+    if is_lossy:
+        image.save(sink, "JPEG", quality=95, subsampling=0)  # 4:4:4, so that thin coloured lines stay
     else:
         image.save(sink, "PNG")
-    return ImageFile(sink.getvalue(), ".jpg" if lossy else ".png", image.width, image.height)
+    return ImageFile(sink.getvalue(), ".jpg" if is_lossy else ".png", image.width, image.height)
 
 
 def _strip(data: bytes, header: Header, turn: int) -> bytes:

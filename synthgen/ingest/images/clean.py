@@ -1,0 +1,81 @@
+"""The parts of a file that decide its pixels, in a form that Pillow reads.
+
+Pillow refuses sound pictures for what surrounds them: a PNG with long texts or profiles, or with a damaged chunk that
+no viewer reads, and a JPEG that lacks only its end marker. So such parts are left out, or added, before it sees the
+file.
+"""
+
+import struct
+import zlib
+from collections.abc import Iterator
+
+import numpy as np
+from PIL import Image
+
+PNG_START = b"\x89PNG\r\n\x1a\n"
+# The chunks that a viewer needs: of those in lower case, transparency, colours, orientation and the frames of an APNG.
+PNG_CHUNKS = frozenset(b"IHDR PLTE IDAT IEND tRNS gAMA cHRM sRGB sBIT cICP eXIf acTL fcTL fdAT".split())
+PROFILE_BYTES = 16 * 2**20  # an ICC profile may have when it is unpacked
+JPEG_END = b"\xff\xd9"
+# Two ways to go on with coded pixels that were cut off: they give other pixels, unless all pixels were there.
+JPEG_TAILS = (JPEG_END, b"\xaa\x55\x33" * 40 + JPEG_END)
+
+
+def clean(data: bytes, name: str) -> bytes:
+    """Return a file of the format `name` as Pillow should read it; the same object if nothing is to be changed."""
+    if name == "PNG":
+        chunks = list(_png_chunks(data))
+        kept = [data[at:end] for kind, at, end in chunks if kind in PNG_CHUNKS and _is_readable(data, kind, at, end)]
+        return data if len(kept) == len(chunks) else PNG_START + b"".join(kept)
+    if name == "JPEG" and lacks_end(data):
+        return data + JPEG_END
+    return data
+
+
+def lacks_end(data: bytes) -> bool:
+    """Return whether a JPEG has no end marker."""
+    return JPEG_END not in data[-1024:]
+
+
+def is_cut(data: bytes) -> bool:
+    """Return whether a JPEG without an end marker lacks pixels too: what follows it then changes how it looks."""
+    first, second = (np.asarray(_open_jpeg(data + tail)) for tail in JPEG_TAILS)
+    return not np.array_equal(first, second)
+
+
+def _open_jpeg(data: bytes) -> Image.Image:
+    import io
+
+    return Image.open(io.BytesIO(data), formats=("JPEG",))
+
+
+def png_profile(data: bytes) -> bytes | None:
+    """Return the ICC profile of a PNG, or None if it has none that can be read."""
+    for kind, at, end in _png_chunks(data):
+        if kind == b"iCCP":
+            packed = data[at + 8 : end - 4].partition(b"\0")[2][1:]
+            try:
+                return zlib.decompressobj().decompress(packed, PROFILE_BYTES)
+            except zlib.error:
+                return None
+        if kind == b"IDAT":
+            return None
+    return None
+
+
+def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yield the kind, the start and the end of each chunk; of a file that is cut, the last one ends with the file."""
+    at = len(PNG_START)
+    while at < len(data):
+        end = min(at + 12 + int.from_bytes(data[at : at + 4]), len(data))
+        kind = data[at + 4 : at + 8]
+        yield kind, at, end
+        if kind == b"IEND":
+            return
+        at = end
+
+
+def _is_readable(data: bytes, kind: bytes, at: int, end: int) -> bool:
+    """Return whether the checksum of a chunk fits; of a chunk that pixels need, Pillow judges that."""
+    is_needed = kind[:1].isupper()
+    return is_needed or struct.pack(">I", zlib.crc32(data[at + 4 : end - 4])) == data[end - 4 : end]

@@ -1,0 +1,113 @@
+"""The directories of a TIFF: how many images it has, which of them is the picture, and whether it is whole.
+
+A TIFF is a chain of directories of tags, one for each image. What Pillow makes of a file does not say whether it is cut
+or of a kind that Pillow lacks, so the tags are read here.
+"""
+
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+NEW_SUBFILE, SUBFILE, BITS, COMPRESSION, PHOTOMETRIC, SAMPLES, PLANAR, FORMAT = 254, 255, 258, 259, 262, 277, 284, 339
+STARTS_AND_SIZES = ((273, 279), (324, 325))  # of strips, and of tiles
+REDUCED = 1  # a bit of NewSubfileType
+REDUCED_OLD = 2  # a value of SubfileType
+SEPARATE, UNCOMPRESSED = 2, 1  # values of PlanarConfiguration and Compression
+TYPES: Mapping[int, str] = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q"}  # of whole numbers, as struct spells them
+MOST_VALUES = 100_000  # of a tag: a file may announce more than it can hold
+
+
+@dataclass(frozen=True)
+class Directory:
+    """One image of a file. Tags are read when they are asked for, since a file can announce any number of them.
+
+    Attributes:
+        data: The file.
+        order: Of its bytes, as struct spells it.
+        pointer: The size of its offsets, as struct spells it.
+        entries: The places of its tags.
+    """
+
+    data: bytes
+    order: str
+    pointer: str
+    entries: range
+
+    def values(self, tag: int) -> tuple[int, ...]:
+        """Return the whole numbers of a tag; () without the tag, or if they lie outside the file."""
+        for at in self.entries:
+            found, kind, count = struct.unpack_from(f"{self.order}HH{self.pointer}", self.data, at)
+            if found == tag:
+                return self._values(at, kind, count)
+        return ()
+
+    def first(self, tag: int, default: int) -> int:
+        """Return the first value of a tag."""
+        return next(iter(self.values(tag)), default)
+
+    def _values(self, at: int, kind: int, count: int) -> tuple[int, ...]:
+        code = TYPES.get(kind)
+        if code is None or count > MOST_VALUES:
+            return ()
+        room, place = struct.calcsize(self.pointer), at + 4 + struct.calcsize(self.pointer)
+        try:
+            if count * struct.calcsize(code) > room:
+                (place,) = struct.unpack_from(self.order + self.pointer, self.data, place)
+            if place > len(self.data):
+                return ()
+            return struct.unpack_from(f"{self.order}{count}{code}", self.data, place)
+        except struct.error:
+            return ()
+
+    @property
+    def is_reduced(self) -> bool:
+        """Whether the image is a smaller copy of another one in the file."""
+        return bool(self.first(NEW_SUBFILE, 0) & REDUCED) or self.first(SUBFILE, 0) == REDUCED_OLD
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all pixels lie within the file."""
+        ends = (
+            start + length
+            for starts, lengths in STARTS_AND_SIZES
+            for start, length in zip(self.values(starts), self.values(lengths), strict=False)
+        )
+        return all(end <= len(self.data) for end in ends)
+
+    @property
+    def kind(self) -> str:
+        """The properties that decide whether a decoder can read the image."""
+        bits = "/".join(map(str, self.values(BITS) or (1,)))
+        return (
+            f"photometric {self.first(PHOTOMETRIC, 0)}, {bits} bits, sample format {self.first(FORMAT, 1)}, "
+            f"compression {self.first(COMPRESSION, 1)}, planar {self.first(PLANAR, 1)}"
+        )
+
+    @property
+    def is_misread(self) -> bool:
+        """Whether Pillow reads the image wrongly without an error: uncompressed planes of more than 8 bits."""
+        is_deep = max(self.values(BITS), default=1) > 8
+        is_plain = self.first(COMPRESSION, 1) == UNCOMPRESSED
+        return self.first(PLANAR, 1) == SEPARATE and self.first(SAMPLES, 1) > 1 and is_deep and is_plain
+
+
+def directories(data: bytes) -> Iterator[Directory]:
+    """Yield the directories in order; a chain that returns to an earlier one, or leaves the file, ends there."""
+    order = "<" if data[:2] == b"II" else ">"
+    is_big = data[2:4] in (b"+\0", b"\0+")
+    pointer, count, entry = ("Q", "Q", 20) if is_big else ("I", "H", 12)
+    seen: set[int] = set()
+    try:
+        (at,) = struct.unpack_from(order + pointer, data, 8 if is_big else 4)
+        while 0 < at < len(data) and at not in seen:
+            seen.add(at)
+            (entries,) = struct.unpack_from(order + count, data, at)
+            first = at + struct.calcsize(count)
+            end = first + entry * entries
+            if end > len(data):  # also of a number that no offset can have
+                return
+            (following,) = struct.unpack_from(order + pointer, data, end)
+            yield Directory(data, order, pointer, range(first, end, entry))
+            at = following
+    except struct.error:  # the chain points past the end; Pillow notices if that concerns the first image
+        return

@@ -1,0 +1,177 @@
+"""Sound pictures are read whatever surrounds their pixels, and what cannot be read is refused for the right reason."""
+
+import io
+import json
+import struct
+import zlib
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from synthgen.ingest.images import decode, inspect
+from synthgen.ingest.images.clean import clean
+from tests.fixtures.images import LIMITS, PHOTOS, drawn, encoded, reason_of
+from tests.fixtures.profiles import SRGB, rgb_profile
+
+PHOTO = Image.open(PHOTOS / "astronaut.png").convert("RGB").resize((160, 120))
+NOISE = Image.effect_noise((64, 64), 80).convert("RGB")
+
+
+def pixels(data: bytes) -> list[int]:
+    return list(decode(data, LIMITS).image.tobytes())
+
+
+def chunk(kind: bytes, body: bytes, checksum: int | None = None) -> bytes:
+    checksum = zlib.crc32(kind + body) if checksum is None else checksum
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", checksum)
+
+
+def with_chunk(image: Image.Image, *parts: bytes) -> bytes:
+    data = encoded(image, "PNG")
+    return data[:33] + b"".join(parts) + data[33:]
+
+
+def tiff(values: Any, **options: Any) -> bytes:
+    sink = io.BytesIO()
+    tifffile.imwrite(sink, values, **options)
+    return sink.getvalue()
+
+
+# --- PNG --------------------------------------------------------------------------------------------------------------
+
+LONG = zlib.compress(json.dumps([{"node": number, "weight": number * 0.37} for number in range(60_000)]).encode())
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        chunk(b"zTXt", b"workflow\0\0" + LONG),
+        chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + LONG),
+        chunk(b"iCCP", b"printer\0\0" + zlib.compress(bytes(range(256)) * 6000)),
+        chunk(b"tEXt", b"comment\0hello", checksum=1),
+        chunk(b"gAMA", struct.pack(">I", 100_000), checksum=1),
+        chunk(b"quUx", b"whatever this is"),
+    ],
+    ids=["long text", "long XMP", "long profile", "bad sum of a text", "bad sum of a gamma", "unknown"],
+)
+def test_a_png_is_read_whatever_its_other_chunks_are(part: bytes) -> None:
+    assert pixels(with_chunk(NOISE, part)) == pixels(encoded(NOISE, "PNG"))
+
+
+def test_a_png_with_damaged_pixels_is_still_corrupt() -> None:
+    data = bytearray(encoded(NOISE, "PNG"))
+    data[data.index(b"IDAT") + 200] ^= 0xFF
+    assert reason_of(bytes(data)) == "corrupt"
+
+
+def test_frames_of_an_animated_png_are_counted_beside_long_texts() -> None:
+    frames = [Image.new("RGB", (32, 32), (40 * at, 0, 0)) for at in range(5)]
+    data = encoded(frames[0], "PNG", save_all=True, append_images=frames[1:])
+    assert inspect(data[:33] + chunk(b"zTXt", b"w\0\0" + LONG) + data[33:], LIMITS).frames == 5
+
+
+def test_a_file_that_needs_no_cleaning_is_not_copied() -> None:
+    for image_format in ("PNG", "JPEG", "GIF"):
+        data = encoded(drawn(), image_format)
+        assert clean(data, image_format) is data
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_after_the_start_of_a_png_can_be_cleaned(rest: bytes) -> None:
+    assert clean(b"\x89PNG\r\n\x1a\n" + rest, "PNG").startswith(b"\x89PNG\r\n\x1a\n")
+
+
+# --- JPEG -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_that_lacks_only_its_end_marker_is_read(progressive: bool) -> None:
+    data = encoded(PHOTO, "JPEG", quality=90, progressive=progressive)
+    assert data.endswith(b"\xff\xd9") and pixels(data[:-2]) == pixels(data)
+    assert pixels(data[:-2] + bytes(5000)) == pixels(data), "disks pad files with zeros"
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("lost", [40, 400, 2000])
+def test_a_jpeg_that_lacks_pixels_is_truncated(progressive: bool, lost: int) -> None:
+    data = encoded(PHOTO, "JPEG", quality=90, progressive=progressive)
+    assert reason_of(data[:-lost]) == "truncated"
+
+
+# --- TIFF -------------------------------------------------------------------------------------------------------------
+
+GREY = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64) * 16
+
+
+def test_the_picture_of_a_tiff_is_not_the_smaller_copy_before_it() -> None:
+    sink = io.BytesIO()
+    with tifffile.TiffWriter(sink) as file:
+        file.write(np.asarray(PHOTO.resize((40, 30))), photometric="rgb", subfiletype=1)
+        file.write(np.asarray(PHOTO), photometric="rgb")
+    assert decode(sink.getvalue(), LIMITS).image.size == PHOTO.size
+    assert pixels(sink.getvalue()) == list(PHOTO.tobytes())
+
+
+def test_a_tiff_of_smaller_copies_alone_is_unsupported() -> None:
+    assert reason_of(tiff(np.asarray(PHOTO), photometric="rgb", subfiletype=1)) == "unsupported"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [GREY.astype(np.float64), (GREY // 16).astype(np.float16), np.stack([GREY.astype(np.float32)] * 3, -1)],
+    ids=["float64", "float16", "float RGB"],
+)
+def test_a_tiff_of_a_kind_that_pillow_lacks_is_unsupported(values: Any) -> None:
+    photometric = "rgb" if values.ndim == 3 else "minisblack"
+    assert reason_of(tiff(values, photometric=photometric)) == "unsupported"
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_a_cut_tiff_is_truncated(compression: str | None) -> None:
+    noise = np.asarray(NOISE)
+    data = tiff(noise, photometric="rgb", compression=compression)
+    assert reason_of(data[: len(data) // 2]) == "truncated"
+    assert reason_of(encoded(NOISE, "TIFF")[:-2000]) == "truncated", "its directory is at the end"
+
+
+@given(st.binary(max_size=300), st.sampled_from([b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"]))
+def test_any_bytes_after_the_start_of_a_tiff_have_a_reason(rest: bytes, start: bytes) -> None:
+    assert reason_of(start + rest) in ("truncated", "corrupt", "unsupported", "too_small", "too_elongated")
+
+
+# --- names of formats -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("start", "name"),
+    [
+        (b'<?xml version="1.0"?>\n<!-- made by hand -->\n<svg xmlns="x">', "SVG"),
+        (b"\xef\xbb\xbf<svg>", "SVG"),
+        (b'<!DOCTYPE svg PUBLIC "-//W3C//DTD SVG 1.1//EN" "x.dtd">\n<svg width="3">', "SVG"),
+        (b"FUJIFILMCCD-RAW 0201", "RAF"),
+        (b"\0\0\2\0\1\0", "CUR"),
+        (b"\0\0\0\x18ftypcrx \0\0\0\1", "CR3"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0", "HEIF"),
+    ],
+)
+def test_a_picture_of_another_format_is_named(start: bytes, name: str) -> None:
+    with pytest.raises(Exception, match=f"^format_not_allowed: {name}; allowed: "):
+        decode(start + bytes(64), LIMITS)
+
+
+@pytest.mark.parametrize(
+    "data", [b"\0\0\0\x18ftypisom\0\0\0\0", b"<html><svg></html>", b"<!-- " * 800, b"<?xml?>" * 500]
+)
+def test_a_video_and_other_documents_are_no_images(data: bytes) -> None:
+    assert reason_of(data) == "not_an_image"
+
+
+def test_a_profile_of_a_png_is_applied_though_it_is_long() -> None:
+    profile = rgb_profile(SRGB, 1.0) + bytes(2 * 2**20)
+    part = chunk(b"iCCP", b"linear\0\0" + zlib.compress(profile))
+    assert min(pixels(with_chunk(Image.new("RGB", (32, 32), (55, 55, 55)), part))) > 120
