@@ -5,6 +5,7 @@ no viewer reads, and a JPEG that lacks only its end marker. So such parts are le
 file.
 """
 
+import io
 import struct
 import zlib
 from collections.abc import Iterator
@@ -15,6 +16,12 @@ from PIL import Image
 PNG_START = b"\x89PNG\r\n\x1a\n"
 # The chunks that a viewer needs: of those in lower case, transparency, colours, orientation and the frames of an APNG.
 PNG_CHUNKS = frozenset(b"IHDR PLTE IDAT IEND tRNS gAMA cHRM sRGB sBIT cICP eXIf acTL fcTL fdAT".split())
+TEXT_CHUNKS = (b"tEXt", b"zTXt", b"iTXt")
+EXIF_TEXTS = (
+    b"Raw profile type exif\0",
+    b"XML:com.adobe.xmp\0\0",
+)  # texts, unpacked ones, that may say the orientation
+TEXT_BYTES = 2**16
 PROFILE_BYTES = 16 * 2**20  # an ICC profile may have when it is unpacked
 JPEG_END = b"\xff\xd9"
 # Two ways to go on with coded pixels that were cut off: they give other pixels, unless all pixels were there.
@@ -25,7 +32,7 @@ def clean(data: bytes, name: str) -> bytes:
     """Return a file of the format `name` as Pillow should read it; the same object if nothing is to be changed."""
     if name == "PNG":
         chunks = list(_png_chunks(data))
-        kept = [data[at:end] for kind, at, end in chunks if kind in PNG_CHUNKS and _is_readable(data, kind, at, end)]
+        kept = [data[at:end] for kind, at, end in chunks if _is_kept(data, kind, at, end)]
         return data if len(kept) == len(chunks) else PNG_START + b"".join(kept)
     if name == "JPEG" and lacks_end(data):
         return data + JPEG_END
@@ -44,8 +51,6 @@ def is_cut(data: bytes) -> bool:
 
 
 def _open_jpeg(data: bytes) -> Image.Image:
-    import io
-
     return Image.open(io.BytesIO(data), formats=("JPEG",))
 
 
@@ -73,6 +78,12 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
         if kind == b"IEND":
             return
         at = end
+
+
+def _is_kept(data: bytes, kind: bytes, at: int, end: int) -> bool:
+    if kind in TEXT_CHUNKS:
+        return data.startswith(EXIF_TEXTS, at + 8) and end - at <= TEXT_BYTES and _is_readable(data, kind, at, end)
+    return kind in PNG_CHUNKS and _is_readable(data, kind, at, end)
 
 
 def _is_readable(data: bytes, kind: bytes, at: int, end: int) -> bool:

@@ -159,7 +159,10 @@ def unfit_from(error: Exception, data: bytes) -> Unfit:
         return Unfit("decoder_died", "decoding needs more memory than the limits allow")
     if isinstance(error, Image.DecompressionBombError):  # if another library has set Pillow's limit
         return Unfit("too_many_pixels", str(error))
-    is_cut = isinstance(error, EOFError) or "truncated" in str(error).lower() or _ends_early(data)
+    text = str(error).lower()
+    if "unsupported" in text or "not supported" in text:
+        return Unfit("unsupported", f"{type(error).__name__}: {error}")
+    is_cut = isinstance(error, EOFError) or "truncated" in text or _ends_early(data)
     return Unfit("truncated" if is_cut else "corrupt", f"{type(error).__name__}: {error}")
 
 

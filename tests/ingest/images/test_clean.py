@@ -63,6 +63,18 @@ def test_a_png_is_read_whatever_its_other_chunks_are(part: bytes) -> None:
     assert pixels(with_chunk(NOISE, part)) == pixels(encoded(NOISE, "PNG"))
 
 
+def test_the_orientation_that_a_text_of_a_png_states_is_applied() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    block = exif.tobytes()
+    text = f"\nexif\n{len(block):8}\n{block.hex()}\n".encode()
+    for part in (
+        chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(text)),
+        chunk(b"iTXt", b'XML:com.adobe.xmp\0\0\0\0\0<x:xmpmeta tiff:Orientation="6"/>'),
+    ):
+        assert decode(with_chunk(PHOTO, part), LIMITS).image.size == (120, 160)
+
+
 def test_a_png_with_damaged_pixels_is_still_corrupt() -> None:
     data = bytearray(encoded(NOISE, "PNG"))
     data[data.index(b"IDAT") + 200] ^= 0xFF
