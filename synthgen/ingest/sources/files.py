@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any
 
 from synthgen.config.pipeline import SourceConfig
-from synthgen.errors import UserMistake
+from synthgen.errors import UserMistake, one_line
 from synthgen.ingest.sources import parquet
 from synthgen.ingest.sources.location import (
     Location,
@@ -26,7 +26,7 @@ from synthgen.ingest.sources.location import (
     split_folder,
     split_uri,
 )
-from synthgen.ingest.sources.objects import Listed
+from synthgen.ingest.sources.objects import Listed, meta_json
 from synthgen.ingest.sources.walk import FileEntry, can_hold_matches, walk
 from synthgen.store.remote import PermanentError, error_text, store_errors, with_retries
 
@@ -122,11 +122,11 @@ def _sidecar(fs: Any, suffix: str, listed: Listed) -> str | None:
         data = _local_start(beside) if fs is None else with_retries(lambda: _store_start(fs, beside))
         if len(data) > SIDECAR_BYTES:
             raise ValueError(f"more than {SIDECAR_BYTES:,} bytes")
-        return json.dumps(json.loads(data), ensure_ascii=False, separators=(",", ":"))
+        return meta_json(json.loads(data))
     except FileNotFoundError:
         return None
     except (ValueError, OSError, RecursionError, PermanentError) as error:
-        return json.dumps({"sidecar_unreadable": error_text(error)})
+        return meta_json({"sidecar_unreadable": one_line(error_text(error))})
 
 
 def _local_start(path: str) -> bytes:

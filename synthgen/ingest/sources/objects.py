@@ -1,5 +1,7 @@
 """What all kinds of source share: objects as a listing gives them, references to them, and how references are read."""
 
+import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -80,6 +82,28 @@ def one_by_one(read: Read) -> Tasks:
 def too_many_bytes(size: int, max_bytes: int) -> Failure | None:
     """Return the failure of an object that exceeds the limit, or None."""
     return Failure("too_many_bytes", f"{size:,} bytes; the limit is {max_bytes:,}") if size > max_bytes else None
+
+
+def meta_json(value: Any) -> str:
+    """Return metadata as compact JSON, for `source_meta`. Numbers that JSON lacks (NaN and the infinite) become null.
+
+    Raises:
+        ValueError: A text holds half of a character, or the value refers to itself.
+    """
+    text = json.dumps(_finite(value), ensure_ascii=False, separators=(",", ":"), default=str, allow_nan=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"a text holds half of a character ({text[error.start]!a})") from error
+    return text
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _read_one(read: Read, max_bytes: int, refs: list[ObjectRef], _: Reserve) -> Iterator[Outcome]:

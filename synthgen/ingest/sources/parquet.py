@@ -6,7 +6,6 @@ few of its pages (a page is the least that Parquet can read; pyarrow writes page
 """
 
 import contextlib
-import json
 import os
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -16,13 +15,20 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from synthgen.config.pipeline import SourceConfig
-from synthgen.errors import Failure, UserMistake, nearest
+from synthgen.errors import Failure, UserMistake, nearest, one_line
 from synthgen.ingest.sources.location import local_version, open_regular, split_uri, version_of
+from synthgen.ingest.sources.objects import meta_json
 from synthgen.store.remote import PERMANENT, PermanentError, attempts, error_text
 
 BATCH_BYTES = 2**23  # read at once, one row at least
 BATCH_ROWS = 1024  # read at once, at most
 META_ROWS = 1024
+BYTES = (
+    pa.types.is_binary,
+    pa.types.is_large_binary,
+    pa.types.is_fixed_size_binary,
+    pa.types.is_binary_view,
+)
 
 Cell = bytes | None | Failure  # an image, no image in this row, or why the row cannot be read
 
@@ -67,9 +73,18 @@ def _rows(uri: str, fs: Any, source: SourceConfig) -> Iterator[tuple[int, str | 
             return
         row = 0
         for batch in file.iter_batches(META_ROWS, columns=list(source.meta_columns), use_threads=False):
-            for values in batch.to_pylist():
-                yield row, json.dumps(values, ensure_ascii=False, default=str)
+            columns = [[_value(cell) for cell in column] for column in batch.columns]
+            for values in zip(*columns, strict=True):
+                yield row, meta_json(dict(zip(batch.schema.names, values, strict=True)))
                 row += 1
+
+
+def _value(cell: pa.Scalar) -> Any:
+    """Return a cell as Python has it, or why Python cannot hold it, as a date of the year 20,000."""
+    try:
+        return cell.as_py()
+    except (ValueError, OverflowError, ArithmeticError, pa.ArrowException) as error:
+        return f"cannot be read as {cell.type}: {one_line(error)}"
 
 
 def read_cells(file: pq.ParquetFile, column: str, rows: Sequence[int]) -> Iterator[tuple[int, Cell]]:
@@ -149,7 +164,9 @@ def _check_columns(uri: str, schema: pa.Schema, source: SourceConfig) -> None:
     kind = schema.field(source.image_column).type
     if pa.types.is_struct(kind):
         kind = kind.field("bytes").type if kind.get_field_index("bytes") >= 0 else pa.null()
-    if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind)):
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    if not any(is_bytes(kind) for is_bytes in BYTES):
         raise UserMistake(
             f"{uri}: column '{source.image_column}' holds {kind}; images must be bytes, or a struct of bytes and path"
         )

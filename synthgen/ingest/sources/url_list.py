@@ -1,10 +1,12 @@
 """A file of URLs as a source: `urls:FILE`, one URL a line.
 
 A listing opens no URL, so it costs nothing and knows no sizes. A URL has no version either; `generate` and `pack`
-verify its bytes against the image's id. Empty lines and lines that begin with # are skipped. A URL that carries a
-signature is refused, because it is a secret and would end up in the shards.
+verify its bytes against the image's id. Empty lines and lines that begin with # are skipped. A line that is no URL is
+left out, and a warning names it. So is a URL that carries a signature or key, because that is a secret and would end up
+in the shards.
 """
 
+import logging
 import re
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -18,9 +20,11 @@ from synthgen.ingest.sources.objects import Listed, ObjectRef, ReadTask, one_by_
 SCHEME = "urls"
 SCHEMES_OF_URLS = ("http", "https")
 VERSION = "url"  # nothing is known of an object before it is fetched
-SIGNED = re.compile(
-    r"[?&](x-amz-signature|x-goog-signature|signature|sig|token|access_token|key|api_key)=", re.IGNORECASE
-)
+SIGNATURE = re.compile(r"[?&](x-amz-signature|x-goog-signature|signature|sig)=[^&]", re.IGNORECASE)
+# A word such as `?key=cat.jpg` names a picture; a secret is long and has digits.
+SECRET = re.compile(r"[?&](token|access_token|key|api_key)=(?=[^&]*\d)[\w.~+/=%-]{16,}", re.IGNORECASE)
+NAMED_LINES = 5  # of those that are left out, in the warning
+log = logging.getLogger(__name__)
 
 
 def list_urls(source: SourceConfig) -> Iterator[Listed]:
@@ -56,17 +60,48 @@ def _check(source: SourceConfig) -> Path:
 
 
 def _read_urls(path: Path) -> Iterator[str]:
-    """Yield the URLs of a file; raise UserMistake at a line that is none, or that holds a signature."""
-    with path.open(encoding="utf-8", errors="replace") as file:
-        for number, line in enumerate(file, 1):
-            url = line.strip()
-            if not url or url.startswith("#"):
-                continue
-            if not url.startswith(tuple(f"{scheme}://" for scheme in SCHEMES_OF_URLS)):
-                raise UserMistake(f"{path}:{number}: is not an http:// or https:// URL")
-            if SIGNED.search(url):
-                raise UserMistake(
-                    f"{path}:{number}: the URL carries a signature or key, which would end up in the data; "
-                    "use s3:// or gs://"
-                )
-            yield url
+    """Yield the URLs of a file, the scheme of each in small letters.
+
+    Raises:
+        UserMistake: It is not UTF-8, or no line of it is a URL.
+    """
+    left_out: dict[str, list[int]] = {}
+    count = 0
+    for number, line in enumerate(_lines(path), 1):
+        url = line.strip()
+        if not url or url.startswith("#"):
+            continue
+        if fault := _fault(url):
+            left_out.setdefault(fault, []).append(number)
+            continue
+        count += 1
+        scheme, _, rest = url.partition(":")
+        yield f"{scheme.lower()}:{rest}"
+    for fault, numbers in left_out.items():
+        if not count:
+            raise UserMistake(f"{path}:{numbers[0]}: {fault}; no other line is a URL that can be fetched")
+        log.warning("%s", _left_out(path, fault, numbers))
+
+
+def _lines(path: Path) -> Iterator[str]:
+    """Yield the lines of a text file, without a byte-order mark."""
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            yield from file
+    except UnicodeDecodeError as error:
+        raise UserMistake(f"{path}: is not UTF-8 text ({error.reason} at byte {error.start})") from error
+
+
+def _fault(url: str) -> str | None:
+    """Return why a URL is left out, or None."""
+    if url.partition("://")[0].lower() not in SCHEMES_OF_URLS or "://" not in url:
+        return "is not an http:// or https:// URL"
+    if SIGNATURE.search(url) or SECRET.search(url):
+        return "carries a signature or key, which would end up in the data; use s3:// or gs://"
+    return None
+
+
+def _left_out(path: Path, fault: str, numbers: Sequence[int]) -> str:
+    lines = ", ".join(map(str, numbers[:NAMED_LINES]))
+    more = f" and {len(numbers) - NAMED_LINES:,} more" if len(numbers) > NAMED_LINES else ""
+    return f"{path}: left out line {lines}{more}: {fault}"

@@ -168,6 +168,23 @@ def test_sidecars_are_carried_along(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("text", "meta"),
+    [
+        (r'{"caption": "nice day \ud83d"}', None),
+        (r'{"caption": "nice day \ud83d\ude00"}', '{"caption":"nice day 😀"}'),
+        ('{"score": NaN, "sizes": [1, Infinity]}', '{"score":null,"sizes":[1,null]}'),
+        ("[" * 100_000, None),
+    ],
+)
+def test_a_sidecar_that_no_table_can_hold_costs_its_metadata_alone(tmp_path: Path, text: str, meta: str | None) -> None:
+    tree(tmp_path, "a.jpg", "b.jpg")
+    (tmp_path / "a.json").write_text(text)
+    first, second = (item.source_meta for item in listed(tmp_path, sidecar=".json"))
+    assert second is None and first is not None and first.encode()
+    assert first == meta if meta else list(json.loads(first)) == ["sidecar_unreadable"]
+
+
 # --- mistakes ---------------------------------------------------------------------------------------------------------
 
 

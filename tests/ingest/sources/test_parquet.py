@@ -45,7 +45,30 @@ def test_a_row_without_bytes_is_a_failure_and_its_path_is_never_followed(tmp_pat
 def test_columns_are_carried_along(tmp_path: Path) -> None:
     path = parquet(tmp_path / "p.parquet", [b"a", b"b"], pa.binary(), caption=["é", None], licence=["CC0", "CC0"])
     metas = [item.source_meta for item in listed(path, meta_columns=("licence", "caption"))]
-    assert metas == ['{"licence": "CC0", "caption": "é"}', '{"licence": "CC0", "caption": null}']
+    assert metas == ['{"licence":"CC0","caption":"é"}', '{"licence":"CC0","caption":null}']
+
+
+@pytest.mark.parametrize(
+    ("value", "meta"),
+    [
+        (pa.array([float("nan")]), "null"),
+        (pa.array([[1.5, float("inf")]]), "[1.5,null]"),
+        (pa.array([10**15], pa.timestamp("ms")), '"cannot be read as timestamp[ms]: '),
+        (pa.array([10**9], pa.date32()), '"cannot be read as date32[day]: '),
+        (pa.array([b"\xff"]), "\"b'\\\\xff'\""),
+        (pa.array([{"a": float("nan")}]), '{"a":null}'),
+    ],
+)
+def test_a_value_that_json_or_python_lacks_costs_nothing_but_itself(tmp_path: Path, value: pa.Array, meta: str) -> None:
+    path = parquet(tmp_path / "p.parquet", [b"a"], pa.binary(), odd=value, caption=["x"])
+    (item,) = listed(path, meta_columns=("odd", "caption"))
+    assert (item.source_meta or "").startswith(f'{{"odd":{meta}') and '"caption":"x"' in (item.source_meta or "")
+
+
+@pytest.mark.parametrize("kind", [pa.binary_view(), pa.dictionary(pa.int32(), pa.binary())])
+def test_bytes_of_every_arrow_type_are_images(tmp_path: Path, kind: pa.DataType) -> None:
+    path = parquet(tmp_path / "p.parquet", [b"a", b"b", b"a"], kind)
+    assert list(read_refs(refs(listed(path))).values()) == [b"a", b"b", b"a"]
 
 
 def test_rows_of_many_files_are_read_by_file_and_row_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
