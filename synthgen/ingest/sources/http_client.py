@@ -33,6 +33,7 @@ KEPT_SECONDS = 30.0  # for which an idle connection is kept
 CHUNK = 2**16  # bytes of a response that are read only to keep its connection
 PORTS = {"http": 80, "https": 443}
 MOVED = (301, 302, 303, 307, 308)
+GONE = (404, 410)
 PLAIN = "%/?:@!$&'()*+,;=[]"  # besides letters and digits, the characters that a request may hold as they are
 PASSING = (408, 425, 429)  # and 500 upwards: another attempt may succeed
 HEADERS: dict[bytes | str, bytes | str] = {"User-Agent": "synthgen", "Accept": "image/*", "Accept-Encoding": "identity"}
@@ -78,7 +79,8 @@ def fetch(url: str, hosts: Sequence[str], max_bytes: int) -> bytes:
     Raises:
         UrlRefused: The URL, an address of its host or a redirect is not allowed.
         TooLarge: There are more than `max_bytes`.
-        PermanentError: The server answers with an error that another attempt would meet again.
+        FileNotFoundError: There is nothing at that URL, or no longer.
+        PermanentError: The server answers with another error that another attempt would meet again.
         OSError: The fetch failed; another attempt may succeed.
     """
     for _ in range(REDIRECTS + 1):
@@ -226,6 +228,8 @@ def _read_body(response: httpcore.Response, max_bytes: int) -> bytes:
     if response.status != 200:
         _skip_body(response)
         message = f"HTTP {response.status}"
+        if response.status in GONE:
+            raise FileNotFoundError(message)
         raise OSError(message) if response.status in PASSING or response.status >= 500 else PermanentError(message)
     length = int(_header(response, b"content-length") or 0)
     if length > max_bytes:

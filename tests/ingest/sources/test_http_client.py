@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from synthgen.config.pipeline import ImagesConfig, SourceConfig
 from synthgen.errors import Failure, UserMistake
-from synthgen.ingest.sources import ObjectRef, http_client, list_objects, read_objects
+from synthgen.ingest.sources import GONE, ObjectRef, http_client, list_objects, read_objects
 from synthgen.store import remote
 
 Responder = Callable[[BaseHTTPRequestHandler], None]
@@ -195,7 +195,7 @@ def test_fetches_from_one_host_share_a_connection(server: Server) -> None:
     for path in ("/image", "/moved", "/image"):
         assert http_client.fetch(server.url + path, [server.host], 100) == b"pixels"
     for path in ("/gone", "/large"):
-        with pytest.raises(remote.PermanentError, match="HTTP 404"):
+        with pytest.raises(FileNotFoundError, match="HTTP 404"):
             http_client.fetch(server.url + path, [server.host], 100)
     assert server.connections == 1
     assert http_client.fetch(f"{server.url}/image", [server.host], 100) == b"pixels"
@@ -365,10 +365,13 @@ def test_a_server_that_sends_a_byte_now_and_then_is_cut_off(
 
 def test_a_cut_or_failed_response_may_pass_and_a_missing_image_does_not(server: Server) -> None:
     server.responders = {"/cut": respond(b"abc", length=10), "/busy": respond(b"", 503), "/gone": respond(b"", 404)}
+    server.responders["/secret"] = respond(b"", 403)
     for path in ("/cut", "/busy"):
         with pytest.raises(OSError):
             http_client.fetch(server.url + path, [server.host], 100)
-    with pytest.raises(remote.PermanentError, match="HTTP 404"):
+    with pytest.raises(remote.PermanentError, match="HTTP 403"):
+        http_client.fetch(f"{server.url}/secret", [server.host], 100)
+    with pytest.raises(FileNotFoundError, match="HTTP 404"):
         http_client.fetch(f"{server.url}/gone", [server.host], 100)
 
 
@@ -382,6 +385,7 @@ def test_a_list_of_urls_is_a_source_and_every_url_has_an_outcome(server: Server,
     results = {ref.uri: data for ref, data in read_objects(refs, source, ImagesConfig(max_bytes=100))}
     assert results[f"{server.url}/image"] == b"pixels"
     reasons = {uri: data.reason for uri, data in results.items() if isinstance(data, Failure)}
+    assert results[f"{server.url}/gone"] == Failure("unreadable", GONE), "which is no outage of the source"
     assert reasons == {
         f"{server.url}/big": "too_many_bytes",
         f"{server.url}/gone": "unreadable",
