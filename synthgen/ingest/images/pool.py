@@ -8,11 +8,13 @@ hold locks.
 """
 
 import contextlib
+import math
 import os
 import selectors
 import signal
 import time
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic
 
 from synthgen.errors import Failure, SynthError
@@ -28,6 +30,7 @@ STALLED = 5  # times decode_seconds, on the clock; decode_seconds themselves are
 GRACE_SECONDS = 5.0  # on top of that
 FAILED_STARTS = 3  # in a row, before the pool gives up
 START_SECONDS = 120.0  # for a child to start on a machine that is busy or reads Python over a network
+CONTROL_GROUP = Path("/sys/fs/cgroup")
 
 
 class DecoderPool(Generic[Key]):
@@ -193,8 +196,26 @@ def peak_bytes(limits: "ImagesConfig", processes: int) -> int:
 
 
 def cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return the number of cores that this process may use, by its affinity and the CPU quota of its container."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, math.ceil(min(count, _quota())))
+
+
+def _quota() -> float:
+    """Return the cores that the control group of this process may use; infinity without a limit."""
+    try:
+        words = (CONTROL_GROUP / "cpu.max").read_text().split()  # version 2: microseconds in a period, and the period
+    except OSError:
+        try:
+            folder = CONTROL_GROUP / "cpu"  # version 1, where -1 is no limit
+            words = [(folder / f"cpu.cfs_{name}_us").read_text().strip() for name in ("quota", "period")]
+        except OSError:
+            return math.inf
+    try:
+        quota, period = (float(word) for word in words)
+    except ValueError:  # "max"
+        return math.inf
+    return quota / period if quota > 0 and period > 0 else math.inf
 
 
 def _largest(limits: "ImagesConfig") -> int:

@@ -15,8 +15,10 @@ from PIL import Image
 
 from synthgen.errors import Failure, SynthError
 from synthgen.ingest.images import Decoded, DecoderPool, decode
+from synthgen.ingest.images import pool as pool_module
 from synthgen.ingest.images.child_process import SLOTS
 from tests.fixtures.images import LIMITS, PHOTOS, drawn, encoded, reason_of
+from tests.fixtures.workspace import write
 
 
 @pytest.fixture(scope="module")
@@ -293,3 +295,25 @@ def test_the_pool_works_from_threads_and_beside_held_locks() -> None:
         threading.Thread(target=work, daemon=True).start()
         assert done.wait(60)
     assert len(results) == 1
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"cpu.max": "100000 100000\n"}, 1),
+        ({"cpu.max": "150000 100000\n"}, 2),
+        ({"cpu.max": "20000 100000\n"}, 1),
+        ({"cpu.max": "max 100000\n"}, 4),
+        ({"cpu/cpu.cfs_quota_us": "300000", "cpu/cpu.cfs_period_us": "100000"}, 3),
+        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 4),
+        ({}, 4),
+    ],
+)
+def test_there_are_no_more_decoders_than_the_container_has_cores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], expected: int
+) -> None:
+    for name, text in files.items():
+        write(tmp_path / name, text)
+    monkeypatch.setattr(pool_module, "CONTROL_GROUP", tmp_path)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(4))
+    assert pool_module.cores() == expected
