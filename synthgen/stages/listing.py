@@ -23,10 +23,9 @@ from synthgen.store import Receipt, RunFolder, TablePart
 from synthgen.store.commits import partition_name
 from synthgen.store.denylist import read_denylist
 from synthgen.store.spill import Spill
-from synthgen.tables import LIST, OBJECTS, columns_of, object_row
+from synthgen.tables import BUCKETS, LIST, OBJECTS, columns_of, object_row
 from synthgen.workers import Task
 
-BUCKETS = 256
 IDS = columns_of(OBJECTS, "object_id", "bucket")
 SMALLEST_PARTITION = 32  # objects
 ROWS_AT_ONCE = 10_000  # as Python objects, which take a kilobyte each
@@ -55,7 +54,7 @@ def pending(run: StageRun) -> Iterator[NewPartition]:
         for bucket in range(BUCKETS):
             new = _unknown(seen.read(bucket, OBJECTS), known.read(bucket, IDS))
             fresh.append(bucket, new.filter(pc.invert(pc.is_in(new.column("object_id"), purged))))
-        epoch = log.last_epoch + 1
+        epoch = log.next_epoch
         for number, rows in enumerate(_cut(fresh, partition_rows(known.rows + fresh.rows))):
             yield NewPartition(partition_name(epoch, number), 1, epoch=epoch, objects=rows)
 

@@ -1,13 +1,14 @@
 """The data between the stages: schemas of the tables, ids and counts of rows, and the table of stages itself."""
 
 from synthgen.tables.counts import (
-    count_assignments,
+    count_changes,
     count_outcomes,
     count_tagged,
     count_unscored,
     score_failure,
 )
 from synthgen.tables.ids import (
+    BUCKETS,
     assignment_id,
     bucket_of,
     draw,
@@ -33,7 +34,6 @@ from synthgen.tables.reasons import (
 from synthgen.tables.schemas import (
     ASSIGNMENTS,
     DECISIONS,
-    EMBEDDING,
     IMAGES,
     OBJECT_TAGS,
     OBJECTS,
@@ -64,8 +64,8 @@ from synthgen.tables.stages import (
 __all__ = [
     "ANSWER_FORMS",
     "ASSIGNMENTS",
+    "BUCKETS",
     "DECISIONS",
-    "EMBEDDING",
     "FAILURE_REASONS",
     "GENERATE",
     "GENERATE_OUTCOMES",
@@ -96,7 +96,7 @@ __all__ = [
     "assignment_id",
     "bucket_of",
     "columns_of",
-    "count_assignments",
+    "count_changes",
     "count_outcomes",
     "count_tagged",
     "count_unscored",
