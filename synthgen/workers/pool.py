@@ -21,20 +21,19 @@ from synthgen.workers.bisection import Bisection
 from synthgen.workers.cluster import Waiting, check_resources, gpus_per_worker, join_ray
 from synthgen.workers.failures import WorkerDeath, death_of
 from synthgen.workers.signals import StopSignals
-from synthgen.workers.task import GIVEN_SECONDS, PoolSpec, Show, Task
+from synthgen.workers.task import FINISH_SECONDS, TASKS_PER_ACTOR, PoolSpec, Show, Task
 
-IN_HAND = 2  # tasks that an actor holds: one at work, one ready
 DEATHS_IN_A_ROW = 6  # without one receipt between them, after which the job stops
 PATIENCE = 4  # times as many, once there were receipts: many bad images may lie in one partition
 LOST_IN_A_ROW = 10  # times that each place of a pool may lose its node without one receipt between them all
-DRAIN_SECONDS = GIVEN_SECONDS + 10  # after which unfinished tasks are given back as well
+DRAIN_SECONDS = FINISH_SECONDS + 10  # after which unfinished tasks are given back as well
 
 
 def run_pool(spec: PoolSpec, tasks: Iterable[Task], show: Show, signals: StopSignals) -> Iterator[Receipt]:
     """Have a pool do all tasks and yield each partition's receipt once, as it comes.
 
     Args:
-        spec: The actors.
+        spec: The actors; none means that there is nothing to do, and Ray is not joined.
         tasks: In the order in which they are handed out.
         show: Called with the sum of the actors' counters about twice a second.
         signals: Once one was received, started tasks are finished and the others given back.
@@ -43,6 +42,8 @@ def run_pool(spec: PoolSpec, tasks: Iterable[Task], show: Show, signals: StopSig
         JobFailing: Workers only ever die.
         Stopped: A signal was received; raised after the last receipt.
     """
+    if not spec.size:
+        return
     join_ray(spec.home)
     gpus = gpus_per_worker(spec.gpus, spec.size)
     check_resources(spec.cpus, gpus)
@@ -132,7 +133,8 @@ class Pool:
                 actor.held[actor.handle.do.remote(task)] = task
 
     def _has_room(self, actor: ActorHandle) -> bool:
-        return len(actor.held) < IN_HAND and not any(self._bisection.is_suspect(task) for task in actor.held.values())
+        has_suspect = any(self._bisection.is_suspect(task) for task in actor.held.values())
+        return len(actor.held) < TASKS_PER_ACTOR and not has_suspect
 
     def _next(self, actor: ActorHandle) -> Task | None:
         """Return the next task for an actor; a suspect one only for empty hands."""
