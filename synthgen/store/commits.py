@@ -160,9 +160,10 @@ class CommitLog:
         )  # a log is copied at each commit, and rarely sorted
 
     @property
-    def last_epoch(self) -> int:
-        """The highest epoch committed; 0 if nothing is."""
-        return max((commit.epoch for revisions in self.partitions.values() for commit in revisions), default=0)
+    def next_epoch(self) -> int:
+        """The epoch after the highest one committed; 1 if nothing is."""
+        epochs = (commit.epoch for revisions in self.partitions.values() for commit in revisions)
+        return max(epochs, default=0) + 1
 
 
 @dataclass(frozen=True)

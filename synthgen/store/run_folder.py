@@ -71,13 +71,23 @@ class RunFolder:
         self._logs[spec.folder] = log.with_commit(commit)
         return commit
 
-    def insist(self, spec: StageSpec, receipt: Receipt, lease: Lease) -> None:
-        """Commit a receipt where no other of that revision would do.
+    def commit_or_fail(self, spec: StageSpec, receipt: Receipt, lease: Lease) -> None:
+        """Commit a receipt; fail if another one was committed as that revision.
+
+        Raises:
+            LeaseLost: See check_committed.
+        """
+        self.commit(spec, receipt, lease)
+        self.check_committed(spec, receipt)
+
+    def check_committed(self, spec: StageSpec, receipt: Receipt) -> None:
+        """Check that no other receipt was committed as the revision of this one.
 
         Raises:
             LeaseLost: Another driver committed that revision, as its last act before it lost its lease.
         """
-        if self.commit(spec, receipt, lease).receipt != receipt:
+        commits = self.log(spec).partitions.get(receipt.partition, ())
+        if any(commit.receipt.revision == receipt.revision and commit.receipt != receipt for commit in commits):
             where = f"{self.out.url}: another run committed {spec.folder}/{receipt.partition}"
             raise LeaseLost(f"{where} at the same time; start again")
 
@@ -95,7 +105,7 @@ class RunFolder:
         parts = {name: TablePart((), EMPTIED, replaces=True) for name in sorted(tables)}
         counts = {outcome: -count for outcome, count in log.counts([partition]).items()}
         receipt = Receipt(partition, log.next_revision(partition), parts, counts, epoch=latest.epoch)
-        self.insist(spec, receipt, lease)
+        self.commit_or_fail(spec, receipt, lease)
         return True
 
     @property

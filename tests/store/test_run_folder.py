@@ -115,10 +115,10 @@ def test_a_receipt_that_no_other_may_replace_is_committed_or_the_lease_is_lost(o
     stage = things_in(out)
     with Lease.take(out) as lease:
         written = receipt(stage, {"a": 1}, revision=2)
-        RunFolder(out).insist(THINGS, written, lease)
-        RunFolder(out).insist(THINGS, written, lease)
+        RunFolder(out).commit_or_fail(THINGS, written, lease)
+        RunFolder(out).commit_or_fail(THINGS, written, lease)
         with pytest.raises(LeaseLost, match=f"another run committed 1-tagged/{PARTITION} at the same time"):
-            RunFolder(out).insist(THINGS, receipt(stage, {"a": 2}, revision=2), lease)
+            RunFolder(out).commit_or_fail(THINGS, receipt(stage, {"a": 2}, revision=2), lease)
     assert current(stage) == {PARTITION: 1, "a": 1}
 
 
@@ -165,4 +165,4 @@ def test_a_commit_of_an_empty_receipt_is_in_the_snapshot(out: Folder) -> None:
     with Lease.take(out) as lease:
         folder = RunFolder(out)
         folder.commit(THINGS, Receipt("e003-00000", 1, {}, epoch=3), lease)
-    assert folder.log(THINGS).last_epoch == 3
+    assert folder.log(THINGS).next_epoch == 4
