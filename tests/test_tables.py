@@ -128,3 +128,9 @@ def test_changes_of_counts_are_sorted_and_leave_out_what_stays() -> None:
 
 def test_every_bucket_of_objects_is_used() -> None:
     assert {tables.bucket_of(str(number)) for number in range(5000)} == set(range(tables.BUCKETS))
+
+
+def test_stages_are_counted_as_users_type_them() -> None:
+    assert tables.stages_between("plan", "select") == ["plan", "generate", "select"]
+    assert tables.stages_between("tag", "tag") == ["tag"] and tables.stages_between("pack", "tag") == []
+    assert tables.stages_after("generate") == ["select", "pack"] and tables.stages_after("pack") == []

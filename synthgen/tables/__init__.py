@@ -59,6 +59,8 @@ from synthgen.tables.stages import (
     Table,
     stage_at,
     stage_names,
+    stages_after,
+    stages_between,
 )
 
 __all__ = [
@@ -110,6 +112,8 @@ __all__ = [
     "score_failure",
     "stage_at",
     "stage_names",
+    "stages_after",
+    "stages_between",
     "table",
     "tags_table",
 ]  # fmt: skip

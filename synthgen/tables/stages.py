@@ -6,7 +6,6 @@ the module that it names.
 """
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -200,8 +199,13 @@ def stage_at(folder: str) -> StageSpec:
     raise UserMistake(f"{folder}: is no stage of a run; {nearest(folder, [stage.folder for stage in STAGES])}")
 
 
-def span(first: str, last: str) -> Sequence[StageSpec]:
-    """Return the stages from `first` to `last`, as users type them, both included."""
+def stages_between(first: str, last: str) -> list[str]:
+    """Return the stages from `first` to `last`, as users type them, both included; none if `last` comes first."""
     names = stage_names()
-    wanted = names[names.index(first) : names.index(last) + 1]
-    return [stage for stage in STAGES if stage.typed in wanted]
+    return names[names.index(first) : names.index(last) + 1]
+
+
+def stages_after(last: str) -> list[str]:
+    """Return the stages after `last`, as users type them."""
+    names = stage_names()
+    return names[names.index(last) + 1 :]
