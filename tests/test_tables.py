@@ -121,9 +121,9 @@ def test_no_two_outcomes_or_reasons_have_one_name() -> None:
 
 
 def test_changes_of_counts_are_sorted_and_leave_out_what_stays() -> None:
-    changes = tables.count_changes({"pair": 3, "failed": 2, "kept": 1}, {"pair": 5, "kept": 1, "a": 1})
+    changes = tables.changed_counts({"pair": 3, "failed": 2, "kept": 1}, {"pair": 5, "kept": 1, "a": 1})
     assert list(changes.items()) == [("a", 1), ("failed", -2), ("pair", 2)]
-    assert tables.count_changes({}, {}) == {}
+    assert tables.changed_counts({}, {}) == {}
 
 
 def test_every_bucket_of_objects_is_used() -> None:

@@ -1,7 +1,7 @@
 """The data between the stages: schemas of the tables, ids and counts of rows, and the table of stages itself."""
 
 from synthgen.tables.counts import (
-    count_changes,
+    changed_counts,
     count_outcomes,
     count_tagged,
     count_unscored,
@@ -97,8 +97,8 @@ __all__ = [
     "Table",
     "assignment_id",
     "bucket_of",
+    "changed_counts",
     "columns_of",
-    "count_changes",
     "count_outcomes",
     "count_tagged",
     "count_unscored",

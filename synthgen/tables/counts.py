@@ -72,7 +72,7 @@ def count_unpacked(rows: Rows) -> Counter[str]:
     return counts
 
 
-def count_changes(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, int]:
+def changed_counts(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, int]:
     """Return by how much each count changes, as a receipt has it: sorted by name, without those that stay."""
     changes = {name: after.get(name, 0) - before.get(name, 0) for name in sorted({*before, *after})}
     return {name: change for name, change in changes.items() if change}
