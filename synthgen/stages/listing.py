@@ -16,7 +16,6 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from synthgen.errors import LeaseLost
 from synthgen.ingest.sources import Listed
 from synthgen.stages.contract import StageRun
 from synthgen.store import Receipt, RunFolder, TablePart
@@ -71,11 +70,7 @@ def results(run: StageRun, tasks: Iterable[NewPartition]) -> Iterator[Receipt]:
         tables = {"objects": TablePart((file,), fingerprint)}
         receipt = Receipt(task.partition, 1, tables, {"listed": task.objects.num_rows}, epoch=task.epoch)
         yield receipt
-        committed = run.folder.log(LIST).latest(task.partition)
-        if committed and committed.receipt != receipt:
-            raise LeaseLost(
-                f"{run.job.out.url}: another run committed {LIST.folder}/{task.partition} at the same time; start again"
-            )
+        run.folder.check_committed(LIST, receipt)
 
 
 def partition_rows(total: int) -> int:

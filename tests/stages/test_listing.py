@@ -310,8 +310,8 @@ def test_the_last_commit_of_a_driver_taken_over_is_not_taken_for_our_own(out: Fo
     zombie = Lease.take(out)
     read_log = StageFolder.log
 
-    def read_before_the_zombie(stage: StageFolder) -> CommitLog:
-        log = read_log(stage)
+    def read_before_the_zombie(stage: StageFolder, *known: CommitLog | None) -> CommitLog:
+        log = read_log(stage, *known)
         patch.undo()  # once
         patch.setattr(Lease, "check", lambda lease: None)
         list_source(out, map(item, range(5)), zombie)
