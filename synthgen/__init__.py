@@ -66,7 +66,7 @@ def run_pipeline(
         pipeline: By name or path; None for that of the folder, or `everyday` in a new one.
         model: A hub name or a folder, in place of `generate.model`.
         settings: Values that replace those of the pipeline.
-        limit: The number of objects to list at most.
+        limit: The number of objects to list at most, 1 or more.
         until: The last stage to run; None for all.
         update: Whether rows that changed settings touch are done again.
 
@@ -84,11 +84,12 @@ def run_pipeline(
     from synthgen.job.funnel import funnels
     from synthgen.tables import stage_names
 
+    _check_count("limit", limit)
     names = stage_names()
-    which = runner.StageRange(names[0], until or names[-1], "edit" if update else "growth")
+    stages = runner.StageRange(names[0], until or names[-1], "edit" if update else "growth")
     request = replace(_request(source, pipeline, model, settings), limit=limit)
     opened = open_run("run", request, str(out), lists=True)
-    runner.run(opened.folder, opened.job, opened.request, which, opened.objects)
+    runner.run(opened.folder, opened.job, opened.request, stages, opened.objects)
     return funnels(opened.folder)
 
 
@@ -107,11 +108,12 @@ def plan_pipeline(
         pipeline: As for `run_pipeline`.
         model: As for `run_pipeline`.
         settings: As for `run_pipeline`.
-        profile: The number of images on which to measure the engine first.
+        profile: The number of images on which to measure the engine first, 1 or more.
     """
     from synthgen.commands.open import open_run
     from synthgen.commands.plan import EstimateRequest, forecast
 
+    _check_count("profile", profile)
     opened = open_run("plan", _request(None, pipeline, model, settings), str(out), lists=False)
     return forecast(opened.folder, opened.job, EstimateRequest(profile))
 
@@ -172,6 +174,14 @@ def _request(
     from synthgen.job.request import RunRequest
 
     return RunRequest.typed(pipeline, None if source is None else str(source), model, _settings(settings))
+
+
+def _check_count(name: str, count: int | None) -> None:
+    """Raise UserMistake if a number that is given is below 1."""
+    from synthgen.errors import UserMistake
+
+    if count is not None and count < 1:
+        raise UserMistake(f"{name} is {count}; give 1 or more, or None")
 
 
 def _settings(settings: Settings | None) -> list[str]:

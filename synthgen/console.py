@@ -47,8 +47,23 @@ def is_printing_notes() -> bool:
     return any(isinstance(handler, StderrHandler) for handler in LOGGER.handlers)
 
 
+class Rate:
+    """Units per second, from the first of them on: the time before is loading and no part of the rate."""
+
+    def __init__(self) -> None:
+        self._first: tuple[float, float] | None = None  # when the first units were done, and how many
+
+    def per_second(self, done: float) -> float:
+        """Return the rate at which these units were done; 0 if they are the first."""
+        now = time.monotonic()
+        if done and self._first is None:
+            self._first = now, done
+        started, first = self._first or (now, done)
+        return (done - first) / (now - started) if now > started else 0.0
+
+
 class StageProgress:
-    """The progress of one stage, as a context manager.
+    """The progress of one stage, as a context manager; where there is nothing to do, nothing is shown.
 
     Args:
         stage: The name that starts each line.
@@ -61,18 +76,16 @@ class StageProgress:
         self._stage, self._total, self._unit, self._is_bound = stage, total, unit, is_bound
         self._last_line = time.monotonic()
         self._added = 0
-        # When the first units were done, and how many: the time before them is loading and no part of the rate.
-        self._first: tuple[float, float] | None = None
+        self._rate = Rate()
         self._bar: Progress | None = None
-        if is_printing_notes() and sys.stderr.isatty():
+        if total and is_printing_notes() and sys.stderr.isatty():
             self._bar = _live_line()
             self._task = self._bar.add_task(stage, total=total, detail="")
 
     def show(self, done: float, detail: str = "") -> None:
         """Show that `done` of the total are done, and a detail after it."""
         done = min(done, self._total)
-        if done and self._first is None:
-            self._first = time.monotonic(), done
+        self._rate.per_second(done)
         if self._bar:
             self._bar.update(self._task, completed=done, detail=detail)
         elif time.monotonic() - self._last_line >= PLAIN_EVERY_SECONDS:
@@ -84,9 +97,7 @@ class StageProgress:
         self._added += count
 
     def _line(self, done: float, detail: str = "") -> str:
-        started, first = self._first or (time.monotonic(), done)
-        seconds = time.monotonic() - started
-        rate = (done - first) / seconds if seconds > 0 else 0.0
+        rate = self._rate.per_second(done)
         line = f"{self._stage}: {done:,.0f} of {pluralize(self._total, self._unit)}"
         if rate:
             line += f", {rate:,.1f}/s"
@@ -118,17 +129,21 @@ def pluralize(count: int, noun: str) -> str:
 
 
 def tagging_note(counters: Mapping[str, float]) -> str:
-    """Return what the wait is for, before the first image is tagged."""
+    """Return the detail of the progress line: that the tagger is loading, until the first image is done."""
     return "" if counters.get("images") else "the tagger is loading"
 
 
-def generation_note(counters: Mapping[str, float], seconds: float) -> str:
-    """Return pairs so far, the share of assignments that became one, tokens per second, and prompts from the cache."""
+def generation_note(counters: Mapping[str, float], tokens: Rate) -> str:
+    """Return the detail of the progress line: that the model is loading, until the first assignment is done.
+
+    Then it is the pairs so far, the share of assignments that became one, the rate of `tokens` that were written, and
+    the share of prompts from the cache.
+    """
     pairs, failed = counters.get("pairs", 0.0), counters.get("failed", 0.0)
     if not pairs + failed:
         return "the model is loading"
     cached = counters.get("cached_tokens", 0.0) / max(counters.get("prompt_tokens", 0.0), 1.0)
-    speed = counters.get("output_tokens", 0.0) / max(seconds, 1e-9)
+    speed = tokens.per_second(counters.get("output_tokens", 0.0))
     made = f"{pairs:,.0f} pairs ({pairs / (pairs + failed):.0%})"
     return f"{made}, {speed:,.0f} tokens/s out, {cached:.0%} of prompts cached"
 

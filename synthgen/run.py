@@ -21,14 +21,14 @@ from typing import cast
 
 from synthgen.console import note
 from synthgen.engines import check_engine
-from synthgen.errors import UserMistake
+from synthgen.errors import UserMistake, nearest
 from synthgen.ingest.sources import Listed, display_uri, is_inside_source, open_listing
 from synthgen.job import run_record
 from synthgen.job.changes import check_folder, write_settings
 from synthgen.job.request import RunRequest
 from synthgen.stages.contract import Change, Job, StageModule, StageRun
 from synthgen.store import RunFolder
-from synthgen.tables import LIST, STAGES, StageSpec, stage_names
+from synthgen.tables import LIST, STAGES, StageSpec, stage_names, stages_between
 from synthgen.workers import CircuitBreaker, StopSignals, leave_ray, listening, run_in_actor
 
 
@@ -54,13 +54,15 @@ class StageRange:
 
     def __post_init__(self) -> None:
         names = stage_names()
-        if names.index(self.first) > names.index(self.last):
+        for option, stage in (("--from", self.first), ("--until", self.last)):
+            if stage not in names:
+                raise UserMistake(f"{option} '{stage}' is unknown: {nearest(stage, names)}")
+        if not stages_between(self.first, self.last):
             raise UserMistake(f"--from {self.first} comes after --until {self.last}; the stages are {', '.join(names)}")
 
     def has(self, stage: str) -> bool:
         """Return whether a stage, as users type it, is in the range."""
-        names = stage_names()
-        return names.index(self.first) <= names.index(stage) <= names.index(self.last)
+        return stage in stages_between(self.first, self.last)
 
     @property
     def lists(self) -> bool:
@@ -69,7 +71,7 @@ class StageRange:
 
 
 def run(
-    folder: RunFolder, job: Job, request: RunRequest, which: StageRange, objects: Iterator[Listed] | None = None
+    folder: RunFolder, job: Job, request: RunRequest, stages: StageRange, objects: Iterator[Listed] | None = None
 ) -> int:
     """Run the stages of a range until their tables are complete.
 
@@ -77,7 +79,7 @@ def run(
         folder: The output folder of the job.
         job: What is to be made.
         request: What the user asked for; it is stored in the run record.
-        which: The stages, and what they do again.
+        stages: The stages, and what they do again.
         objects: A listing of the source that was started already.
 
     Returns:
@@ -85,7 +87,7 @@ def run(
     """
     with listening() as signals:
         try:
-            return _run(folder, job, request, which, signals, objects)
+            return _run(folder, job, request, stages, signals, objects)
         finally:
             leave_ray()
 
@@ -94,31 +96,31 @@ def _run(
     folder: RunFolder,
     job: Job,
     request: RunRequest,
-    which: StageRange,
+    stages: StageRange,
     signals: StopSignals,
     objects: Iterator[Listed] | None,
 ) -> int:
     # Mistakes that the user can fix are found before anything is written.
-    if which.lists:
-        _check_apart(job)
+    if stages.lists:
+        _check_out_is_not_in_source(job)
         objects = objects or open_listing(job.pipeline.source)
-    stages = (which.first, which.last)
-    is_new = check_folder(folder, job, request, stages, which.change)
-    _check_input(folder, which.first)
-    if is_new and which.has("generate"):
+    ends = (stages.first, stages.last)
+    is_new = check_folder(folder, job, request, ends, stages.change)
+    _check_input(folder, stages.first)
+    if is_new and stages.has("generate"):
         # Nobody should tag for hours to learn that the model does not load.
         engine = job.pipeline.generate.engine
         run_in_actor(check_engine, (job.model, engine), engine, job.home)
     with folder.lease() as lease:
-        if not which.is_purge:
-            _check_whole(folder)
-        unfinished = write_settings(folder, job, request, stages, which.change == "redraw")
-        _note_unfinished(which, unfinished)
+        if not stages.is_purge:
+            _check_no_unfinished_purge(folder)
+        unfinished = write_settings(folder, job, request, ends, stages.change == "redraw")
+        _note_unfinished(stages, unfinished)
         done = 0
-        for spec in (spec for spec in STAGES if which.has(spec.typed)):
-            change = cast(Change, unfinished.get(spec.typed, which.change))
+        for spec in (spec for spec in STAGES if stages.has(spec.typed)):
+            change = cast(Change, unfinished.get(spec.typed, stages.change))
             listed = islice(objects, request.limit) if objects and spec is LIST else None
-            done += run_stage(StageRun(spec, job, folder, lease, signals, change, which.retry, listed))
+            done += run_stage(StageRun(spec, job, folder, lease, signals, change, stages.retry, listed))
             if spec.typed in unfinished and spec is _last_part(spec):
                 lease.check()  # a driver that was replaced knows nothing of an update by its successor
                 run_record.finish_change(folder, spec.typed)
@@ -147,8 +149,7 @@ def _last_part(spec: StageSpec) -> StageSpec:
 
 def _check_input(folder: RunFolder, first: str) -> None:
     """Raise UserMistake if a run starts in the middle and the stage before has no results."""
-    names = stage_names()
-    if first == names[0]:
+    if first == stage_names()[0]:
         return
     source = next(spec for spec in STAGES if spec.typed == first).inputs[0]
     if not folder.log(source).partitions:
@@ -158,13 +159,13 @@ def _check_input(folder: RunFolder, first: str) -> None:
         )
 
 
-def _check_whole(folder: RunFolder) -> None:
+def _check_no_unfinished_purge(folder: RunFolder) -> None:
     """Raise UserMistake after a purge that was cut short, as an image is then gone from some tables only."""
     if message := run_record.unfinished_purge(folder):
         raise UserMistake(f"{folder.out.url}: {message}")
 
 
-def _check_apart(job: Job) -> None:
+def _check_out_is_not_in_source(job: Job) -> None:
     """Raise UserMistake if the next run would list what this one writes."""
     if is_inside_source(job.out.url, job.pipeline.source):
         raise UserMistake(
@@ -173,10 +174,10 @@ def _check_apart(job: Job) -> None:
         )
 
 
-def _note_unfinished(which: StageRange, unfinished: Mapping[str, str]) -> None:
+def _note_unfinished(stages: StageRange, unfinished: Mapping[str, str]) -> None:
     """Report an update that was cut short: the next run finishes it, whatever it was started for."""
-    stages = [stage for stage in stage_names() if stage in unfinished]
-    if stages and which.change == "growth":
-        is_here = all(which.has(stage) for stage in stages)
+    cut_short = [stage for stage in stage_names() if stage in unfinished]
+    if cut_short and stages.change == "growth":
+        is_here = all(stages.has(stage) for stage in cut_short)
         how = "this run finishes it" if is_here else "a run without --from and --until finishes it"
-        note(f"an update of {', '.join(stages)} was cut short; {how}")
+        note(f"an update of {', '.join(cut_short)} was cut short; {how}")

@@ -106,6 +106,22 @@ def test_run_pipeline_refuses_a_source_that_is_not_there(workspace: Path) -> Non
     assert not (workspace / "out").exists()
 
 
+def test_a_number_below_one_is_refused_before_anything_is_written(workspace: Path) -> None:
+    make_images(workspace / "photos", 1)
+    for call in (
+        lambda: synthgen.run_pipeline("photos", "out", pipeline="small", limit=0),
+        lambda: synthgen.plan_pipeline("out", pipeline="small", profile=-1),
+    ):
+        with pytest.raises(UserMistake, match=r"^(limit is 0|profile is -1); give 1 or more, or None$"):
+            call()
+    assert not (workspace / "out").exists()
+
+
+def test_run_pipeline_refuses_an_unknown_stage_and_names_the_nearest(workspace: Path) -> None:
+    with pytest.raises(UserMistake, match=r"^--until 'packing' is unknown: did you mean 'pack'\?$"):
+        synthgen.run_pipeline("photos", "out", pipeline="small", until="packing")
+
+
 def test_plan_pipeline_counts_the_questions_that_other_settings_would_ask(workspace_of_run: Path) -> None:
     forecast = synthgen.plan_pipeline("out", pipeline="small", settings={"plan.per_image": PER_IMAGE + 1})
     assert forecast.to_ask == IMAGES

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from synthgen import console
-from synthgen.console import StageProgress, generation_note, note, pluralize, print_notes, tagging_note
+from synthgen.console import Rate, StageProgress, generation_note, note, pluralize, print_notes, tagging_note
 
 LIBRARY_USER = """
 import logging, sys
@@ -93,7 +93,27 @@ def test_a_stage_shows_that_its_model_is_loading_until_the_first_unit_is_done(
     lines = capsys.readouterr().err.splitlines()
     assert lines[1] == "tag: 0 of 9 images, the tagger is loading"
     assert lines[2].startswith("tag: 3 of 9 images") and "loading" not in lines[2]
-    assert generation_note({}, 1.0) == "the model is loading"
+    assert generation_note({}, Rate()) == "the model is loading"
+
+
+def test_tokens_per_second_do_not_count_the_time_in_which_the_model_loads(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    tokens, counters = Rate(), {"pairs": 1.0, "output_tokens": 100.0}
+    shown = []
+    for now[0], counted in ((0.0, {}), (600.0, counters), (610.0, counters | {"output_tokens": 1100.0})):
+        shown.append(generation_note(counted, tokens))
+    assert shown[0] == "the model is loading" and ", 100 tokens/s out" in shown[2]
+
+
+def test_a_stage_with_nothing_to_do_draws_no_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    with StageProgress("tag", 0, "image") as bar:
+        bar.show(0.0)
+    assert capsys.readouterr().err == ""
 
 
 def test_on_a_terminal_progress_is_one_live_line_and_notes_appear_above_it(

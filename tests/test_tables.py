@@ -118,3 +118,19 @@ def test_no_two_outcomes_or_reasons_have_one_name() -> None:
         tables.FAILURE_REASONS,
     ):
         assert names and len(set(names)) == len(names)
+
+
+def test_changes_of_counts_are_sorted_and_leave_out_what_stays() -> None:
+    changes = tables.changed_counts({"pair": 3, "failed": 2, "kept": 1}, {"pair": 5, "kept": 1, "a": 1})
+    assert list(changes.items()) == [("a", 1), ("failed", -2), ("pair", 2)]
+    assert tables.changed_counts({}, {}) == {}
+
+
+def test_every_bucket_of_objects_is_used() -> None:
+    assert {tables.bucket_of(str(number)) for number in range(5000)} == set(range(tables.BUCKETS))
+
+
+def test_stages_are_counted_as_users_type_them() -> None:
+    assert tables.stages_between("plan", "select") == ["plan", "generate", "select"]
+    assert tables.stages_between("tag", "tag") == ["tag"] and tables.stages_between("pack", "tag") == []
+    assert tables.stages_after("generate") == ["select", "pack"] and tables.stages_after("pack") == []

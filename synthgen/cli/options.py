@@ -68,16 +68,6 @@ def kind_of(typed: str) -> str:
     return typed
 
 
-def stage_of(option: str, typed: str) -> str:
-    """Return a stage as it was typed. Raises UserMistake if there is none of that name."""
-    from synthgen.tables import stage_names
-
-    names = stage_names()
-    if typed not in names:
-        raise UserMistake(f"{option} '{typed}' is unknown: {nearest(typed, names)}")
-    return typed
-
-
 def say(text: str) -> None:
     """Print to stderr at once: stdout is for results."""
     print(text, file=sys.stderr, flush=True)

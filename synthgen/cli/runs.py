@@ -17,7 +17,6 @@ from synthgen.cli.options import (
     SetOption,
     folder_in,
     say,
-    stage_of,
 )
 from synthgen.errors import UserMistake
 
@@ -56,8 +55,9 @@ def run(
     from synthgen.tables import PACK, TAG, stage_names
 
     names = stage_names()
-    start, end = stage_of("--from", first or names[0]), stage_of("--until", last or names[-1])
-    which = runner.StageRange(start, end, "redraw" if replan else "edit" if update else "growth")
+    which = runner.StageRange(
+        first or names[0], last or names[-1], "redraw" if replan else "edit" if update else "growth"
+    )
     request = replace(RunRequest.typed(pipeline, source, model, settings), limit=limit)
     opened = open_run("run", request, out, lists=which.lists)
     folder, job = opened.folder, opened.job
@@ -67,7 +67,7 @@ def run(
     if which.has(PACK.typed) and (message := funnel.nothing_kept(folder)):
         say(message)
     print(status.text(folder, is_over=True))
-    if done and end == TAG.typed:
+    if done and which.last == TAG.typed:
         print(samples.tags(folder, job.pipeline.tag.taggers, job.definitions.taxonomy.tree.leaves))
     elif done:
         print(samples.text(folder))

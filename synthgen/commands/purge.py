@@ -189,7 +189,7 @@ def _rewrite(folder: RunFolder, spec: StageSpec, before: Logs, partition: str, g
     # A pair's place among equals is that of its first commit; everything else goes by the latest.
     epoch = log.partitions[partition][0].epoch if spec is GENERATE else latest.epoch
     reads = _reads(folder, spec, before, partition, latest.receipt)
-    folder.insist(spec, Receipt(partition, revision, parts, dict(counts), reads, epoch), lease)
+    folder.commit_or_fail(spec, Receipt(partition, revision, parts, dict(counts), reads, epoch), lease)
     return True
 
 

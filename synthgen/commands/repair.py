@@ -93,7 +93,7 @@ def _list_again(folder: RunFolder, partition: str, lease: Lease) -> bool:
     parts = {"objects": TablePart((file,), log.fingerprint(partition, "objects") or "", replaces=True)}
     counts = {"listed": len(rows) - before.get("listed", 0)}
     epoch = log.partitions[partition][0].epoch
-    folder.insist(LIST, Receipt(partition, revision, parts, counts, epoch=epoch), lease)
+    folder.commit_or_fail(LIST, Receipt(partition, revision, parts, counts, epoch=epoch), lease)
     return True
 
 
@@ -147,7 +147,7 @@ def _unplan(folder: RunFolder, partition: str, lease: Lease) -> bool:
     counts, parts = PLAN.table("assignments").count_rows(rows), {}
     if _is_undamaged(folder, PLAN, partition, "images"):
         before = log.counts([partition])
-        counts.update({name: count for name, count in before.items() if name not in PLAN.beside})
+        counts.update({name: count for name, count in before.items() if name not in PLAN.other_counts})
     else:
         parts["images"] = NOTHING
     parts["assignments"] = _write(folder, PLAN, partition, "assignments", rows)
@@ -230,5 +230,5 @@ def _commit(
     epoch = log.partitions[partition][0 if spec is GENERATE else -1].epoch
     changes = {name: count for name, count in counts.items() if count}
     receipt = Receipt(partition, log.next_revision(partition), parts, changes, epoch=epoch)
-    folder.insist(spec, receipt, lease)
+    folder.commit_or_fail(spec, receipt, lease)
     return True

@@ -12,7 +12,7 @@ from synthgen.job.request import RunRequest
 from synthgen.stages.contract import Job
 from synthgen.store import Record, RunFolder
 from synthgen.store.run_folder import FORMAT
-from synthgen.tables import LIST, STAGES, stage_names
+from synthgen.tables import LIST, PLAN, STAGES, stage_names, stages_after, stages_between
 
 
 def check_folder(
@@ -38,20 +38,20 @@ def check_folder(
             raise UserMistake(f"{job.out.url}: is not empty and holds no synth run; give a new folder")
         return True
     first, last = stages
-    found = _differences(record, job, last)
-    _check_redraw(job, found, change)
-    _check_column(folder, job, found)
-    skipped = [stage for stage in stage_names()[: stage_names().index(first)] if _touches(stage, found)]
+    changed = _differences(record, job, last)
+    _check_redraw(job, changed, change)
+    _check_column(folder, job, changed)
+    skipped = [stage for stage in stage_names() if first in stages_after(stage) and _touches(stage, changed)]
     if skipped:
         raise SettingsChanged(
-            f"{_made_otherwise(job, request, record, found)} --from {first} would leave out what that touches; "
+            f"{_made_otherwise(job, request, record, changed)} --from {first} would leave out what that touches; "
             f"run it --from {skipped[0]} with --update"
         )
-    if found and change == "growth":
-        is_moved = any(one.path == ("listed", "uri") for one in found)
+    if changed and change == "growth":
+        is_moved = any(difference.path == ("listed", "uri") for difference in changed)
         then = "add the images of this source to those of the other" if is_moved else "recompute what that touches"
         raise SettingsChanged(
-            f"{_made_otherwise(job, request, record, found)} Run with --update to {then}, or use another --out"
+            f"{_made_otherwise(job, request, record, changed)} Run with --update to {then}, or use another --out"
         )
     return False
 
@@ -63,39 +63,39 @@ def _differences(record: Record, job: Job, last: str) -> list[Difference]:
     return list(differences(before, {group: shape for group, shape in job.shape.items() if group in before}))
 
 
-def _touches(stage: str, found: Sequence[Difference]) -> bool:
-    return any(one.group in _groups_of(stage) for one in found)
+def _touches(stage: str, changed: Sequence[Difference]) -> bool:
+    return any(difference.group in _groups_of(stage) for difference in changed)
 
 
-def _check_redraw(job: Job, found: Sequence[Difference], change: str) -> None:
-    redraws = [one for one in found if one.path == ("planned", "settings", "seed")]
-    if redraws and change != "redraw":
+def _check_redraw(job: Job, changed: Sequence[Difference], change: str) -> None:
+    seeds = [difference for difference in changed if difference.path == ("planned", "settings", "seed")]
+    if seeds and change != "redraw":
         raise SettingsChanged(
-            f"{job.out.url}: {describe(redraws)}: every question would be drawn again; "
+            f"{job.out.url}: {describe(seeds)}: every question would be drawn again; "
             "run with --replan if that is wanted"
         )
 
 
-def _check_column(folder: RunFolder, job: Job, found: Sequence[Difference]) -> None:
-    moved = [one for one in found if one.path == ("listed", "image_column")]
+def _check_column(folder: RunFolder, job: Job, changed: Sequence[Difference]) -> None:
+    moved = [difference for difference in changed if difference.path == ("listed", "image_column")]
     if moved and _has_parquet_rows(folder):
         raise SettingsChanged(
-            f"{job.out.url}: {describe(moved)}: the rows that are listed are read by the old one; use another --out"
+            f"{job.out.url}: {describe(moved)}: the rows already listed are read from the old column; use another --out"
         )
 
 
-def _made_otherwise(job: Job, request: RunRequest, record: Record, found: Sequence[Difference]) -> str:
+def _made_otherwise(job: Job, request: RunRequest, record: Record, changed: Sequence[Difference]) -> str:
     """Return what differs and the likely cause: another pipeline, or another working folder with other files."""
     old, new = RunRequest.of(record).pipeline, request.spell_out(job.home, is_folder=False).pipeline
     if old and new and old != new:
         return (
-            f"{job.out.url}: was made with pipeline '{old}', not '{new}': {describe(found, 3)}. "
+            f"{job.out.url}: was made with pipeline '{old}', not '{new}': {describe(changed, 3)}. "
             "Without --pipeline it continues with its own."
         )
     home = record["started_in"]
     is_here = home == str(job.home)
     elsewhere = "" if is_here else f" It was started in {home}, where names may mean other files: start it there."
-    return f"{job.out.url}: was made with other settings: {describe(found)}.{elsewhere}"
+    return f"{job.out.url}: was made with other settings: {describe(changed)}.{elsewhere}"
 
 
 def _has_parquet_rows(folder: RunFolder) -> bool:
@@ -106,7 +106,7 @@ def _has_parquet_rows(folder: RunFolder) -> bool:
 
 
 def write_settings(
-    folder: RunFolder, job: Job, request: RunRequest, stages: tuple[str, str], redraws: bool
+    folder: RunFolder, job: Job, request: RunRequest, stages: tuple[str, str], is_redraw: bool
 ) -> dict[str, str]:
     """Write the run record, if it says something new, and return the updates still to finish, as stage → change.
 
@@ -122,9 +122,8 @@ def write_settings(
     for stage in stage_names():
         if any(group in made and known.get(group, made[group]) != made[group] for group in _groups_of(stage)):
             unfinished.setdefault(stage, "edit")
-    names = stage_names()
-    if redraws and names.index(stages[0]) <= names.index("plan") <= names.index(stages[1]):
-        unfinished["plan"] = "redraw"
+    if is_redraw and PLAN.typed in stages_between(*stages):
+        unfinished[PLAN.typed] = "redraw"
     record = {**_record(before, job, request, stages[1]), "shape": {**made, **kept}, "unfinished": unfinished}
     if before != record:
         made_at = datetime.now(UTC).isoformat(timespec="seconds")
@@ -161,13 +160,12 @@ def _groups_of(stage: str) -> set[str]:
 
 def _groups_after(last: str) -> set[str]:
     """Return the groups of settings that shape the tables of the stages after `last`."""
-    later = stage_names()[stage_names().index(last) + 1 :]
-    return {group for stage in later for group in _groups_of(stage)}
+    return {group for stage in stages_after(last) for group in _groups_of(stage)}
 
 
 def _sections_after(last: str) -> list[str]:
     """Return the sections of a pipeline about the stages after `last`."""
-    later = stage_names()[stage_names().index(last) + 1 :]
+    later = stages_after(last)
     return [*later, *(["train"] if later else [])]
 
 

@@ -42,11 +42,11 @@ def funnels(folder: RunFolder) -> list[StageFunnel]:
 
 def _funnel(folder: RunFolder, spec: StageSpec) -> StageFunnel:
     received, counts = folder.log(spec.inputs[0]).counts(), folder.log(spec).counts()
-    others = {spec.passes, *spec.beside}
+    others = {spec.passes, *spec.other_counts}
     return StageFunnel(
         spec.name,
         spec.unit,
-        sum(received.get(name, 0) for name in spec.arrives),
+        sum(received.get(name, 0) for name in spec.receives),
         counts.get(spec.passes, 0),
         {name: count for name, count in counts.items() if name not in others},
     )

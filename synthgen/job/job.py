@@ -73,7 +73,7 @@ def reopen(folder: RunFolder) -> Job:
     if changed := list(differences(record["shape"], now)):
         raise SettingsChanged(
             f"{folder.out.url}: was made with other files: {describe(changed)}. It was started in {started_in}; "
-            f"run this where they are as they were, or after `synth run --out {folder.out.url} --update` with these"
+            f"restore these files, or run `synth run --out {folder.out.url} --update` first to accept the changes"
         )
     return job
 

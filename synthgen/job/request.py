@@ -63,17 +63,23 @@ class RunRequest:
 
     def only(self, sections: Sequence[str]) -> "RunRequest":
         """Return the pipeline with the settings of some sections."""
-        return RunRequest(self.pipeline, tuple(one for one in self.settings if one.split(".")[0] in sections))
+        return RunRequest(
+            self.pipeline, tuple(setting for setting in self.settings if setting.split(".")[0] in sections)
+        )
 
     def without(self, other: "RunRequest") -> "RunRequest":
         """Return the parts of this request that `other` does not override."""
-        settings = tuple(one for one in self.settings if not any(_overrides(later, one) for later in other.settings))
-        return RunRequest(None if other.pipeline else self.pipeline, settings, None if other.limit else self.limit)
+        settings = tuple(
+            setting for setting in self.settings if not any(_overrides(later, setting) for later in other.settings)
+        )
+        limit = self.limit if other.limit is None else None
+        return RunRequest(None if other.pipeline else self.pipeline, settings, limit)
 
     def over(self, other: "RunRequest") -> "RunRequest":
         """Return both requests as one; this one wins."""
         settings = (*other.settings, *self.settings)
-        return RunRequest(self.pipeline or other.pipeline, settings, self.limit or other.limit)
+        limit = other.limit if self.limit is None else self.limit
+        return RunRequest(self.pipeline or other.pipeline, settings, limit)
 
     def command_line(self) -> str:
         """Return the request as it could be typed, without anything that may be a signature."""
@@ -84,7 +90,7 @@ class RunRequest:
                 source = [str(yaml.safe_load(value))]
             else:
                 options += ["--model", str(yaml.safe_load(value))] if key == MODEL else ["--set", setting]
-        options += ["--limit", str(self.limit)] if self.limit else []
+        options += [] if self.limit is None else ["--limit", str(self.limit)]
         return pipelines.redact(shlex.join([*source, *options]))
 
     def spell_out(self, home: Path, is_folder: bool) -> "RunRequest":
@@ -118,12 +124,13 @@ def complete(request: RunRequest, before: RunRequest, out: str, home: str) -> tu
         dropped = replace(rest, settings=others)
         if dropped == RunRequest():
             return request, None
-        return request, f"{out} was last started with {dropped.command_line()} too; this line leaves that out"
+        return request, f"the last run of {out} also had {dropped.command_line()}; this command drops it"
     whole = replace(request.over(rest), pipeline=rest.name)
     if rest in (RunRequest(), RunRequest(DEFAULT)):
         return whole, None
-    where = "" if home == str(Path.cwd()) else f" in {home}"
-    return whole, f"as {out} was last started{where}: {rest.command_line()} (--pipeline replaces all but the source)"
+    where = "" if home == str(Path.cwd()) else f", started in {home}"
+    settings = f"{rest.command_line()} (--pipeline replaces all but the source)"
+    return whole, f"using the settings of the last run of {out}{where}: {settings}"
 
 
 def read(request: RunRequest, record: Record, out: str) -> Document:

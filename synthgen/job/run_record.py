@@ -20,10 +20,13 @@ def record_of(folder: RunFolder) -> Record:
     """Return the record of a folder that must have one.
 
     Raises:
-        UserMistake: The folder holds no synth run.
+        UserMistake: The folder holds no synth run, or only one that was killed before it stored a record.
     """
+    check_is_run(folder)
     if not folder.record:
-        raise UserMistake(f"{folder.out.url}: holds no synth run")
+        raise UserMistake(
+            f"{folder.out.url}: a run was killed here before it stored its settings; start `synth run` again"
+        )
     return folder.record
 
 

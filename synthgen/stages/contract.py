@@ -98,7 +98,7 @@ class StageRun:
     @cached_property
     def epoch(self) -> int:
         """The epoch of what is committed now."""
-        return self.folder.log(self.spec).last_epoch + 1
+        return self.folder.log(self.spec).next_epoch
 
     @property
     def strikes(self) -> Folder:

@@ -16,17 +16,15 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from synthgen.errors import LeaseLost
 from synthgen.ingest.sources import Listed
 from synthgen.stages.contract import StageRun
 from synthgen.store import Receipt, RunFolder, TablePart
 from synthgen.store.commits import partition_name
 from synthgen.store.denylist import read_denylist
 from synthgen.store.spill import Spill
-from synthgen.tables import LIST, OBJECTS, columns_of, object_row
+from synthgen.tables import BUCKETS, LIST, OBJECTS, columns_of, object_row
 from synthgen.workers import Task
 
-BUCKETS = 256
 IDS = columns_of(OBJECTS, "object_id", "bucket")
 SMALLEST_PARTITION = 32  # objects
 ROWS_AT_ONCE = 10_000  # as Python objects, which take a kilobyte each
@@ -55,7 +53,7 @@ def pending(run: StageRun) -> Iterator[NewPartition]:
         for bucket in range(BUCKETS):
             new = _unknown(seen.read(bucket, OBJECTS), known.read(bucket, IDS))
             fresh.append(bucket, new.filter(pc.invert(pc.is_in(new.column("object_id"), purged))))
-        epoch = log.last_epoch + 1
+        epoch = log.next_epoch
         for number, rows in enumerate(_cut(fresh, partition_rows(known.rows + fresh.rows))):
             yield NewPartition(partition_name(epoch, number), 1, epoch=epoch, objects=rows)
 
@@ -72,11 +70,7 @@ def results(run: StageRun, tasks: Iterable[NewPartition]) -> Iterator[Receipt]:
         tables = {"objects": TablePart((file,), fingerprint)}
         receipt = Receipt(task.partition, 1, tables, {"listed": task.objects.num_rows}, epoch=task.epoch)
         yield receipt
-        committed = run.folder.log(LIST).latest(task.partition)
-        if committed and committed.receipt != receipt:
-            raise LeaseLost(
-                f"{run.job.out.url}: another run committed {LIST.folder}/{task.partition} at the same time; start again"
-            )
+        run.folder.check_committed(LIST, receipt)
 
 
 def partition_rows(total: int) -> int:

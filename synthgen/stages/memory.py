@@ -13,11 +13,11 @@ from synthgen.ingest.images.pool import cores, peak_bytes
 from synthgen.ingest.images.shared_memory import BYTES_PER_PIXEL
 from synthgen.ingest.sources import kind_of_source
 from synthgen.ingest.sources.fetch import BUFFER_BYTES, THREADS
+from synthgen.workers import TASKS_PER_ACTOR
 
 PROCESS_BYTES = 600 * 2**20  # an actor without its images: Python, Ray, Arrow, numpy
 QUEUED_IMAGES = 8  # decoded images of a task in its queue
 UNQUEUED_IMAGES = 2  # one that waits to enter the queue, and one that left it and waits for its turn
-TASKS_HELD = 2  # by a worker
 PACK_BATCH = 64  # images in memory while the writer of a shard puts them in order
 PACK_BYTES_PER_PIXEL = 20  # of an image that becomes a PNG; one with transparency takes 17
 MEGABYTE = 2**20
@@ -35,7 +35,7 @@ def generate_bytes(pipeline: Pipeline) -> int:
     images, decoded = pipeline.images, pipeline.images.model_pixels * BYTES_PER_PIXEL
     in_flight = max(decoded, pipeline.generate.engine.host_megabytes * MEGABYTE)
     by_engine = kind_of(pipeline.generate.engine).images_in_memory * decoded
-    waiting = TASKS_HELD * (QUEUED_IMAGES + UNQUEUED_IMAGES) * decoded
+    waiting = TASKS_PER_ACTOR * (QUEUED_IMAGES + UNQUEUED_IMAGES) * decoded
     return PROCESS_BYTES + _fetching_bytes(pipeline) + peak_bytes(images, 1) + waiting + in_flight + by_engine
 
 

@@ -115,7 +115,7 @@ def prepare(folder: RunFolder, settings: SelectConfig) -> Selection:
     digests = generated.digests(GENERATE, generated.partitions) | planned.digests(PLAN, replanned)
     rules = json.dumps(settings.model_dump(mode="json"), sort_keys=True)  # the order of thresholds does not matter
     fingerprint = make_id("select", RULES_VERSION, rules, *(f"{key} {digests[key]}" for key in sorted(digests)))
-    return Selection(folder, settings, fingerprint, folder.log(SELECT).last_epoch + 1)
+    return Selection(folder, settings, fingerprint, folder.log(SELECT).next_epoch)
 
 
 def decide(selection: Selection, todo: Collection[str], show: Show = lambda done: None) -> Iterator[Receipt]:

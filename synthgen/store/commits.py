@@ -155,14 +155,14 @@ class CommitLog:
         whole = {**self.partitions, partition: (*self.partitions.get(partition, ()), commit)}
         before = next(reversed(list(self.partitions)), partition)
         is_in_order = partition in self.partitions or partition_order(before) <= partition_order(partition)
-        return (
-            CommitLog(whole) if is_in_order else _in_order(whole)
-        )  # a log is copied at each commit, and rarely sorted
+        # A log is copied at each commit, and rarely sorted.
+        return CommitLog(whole) if is_in_order else _in_order(whole)
 
     @property
-    def last_epoch(self) -> int:
-        """The highest epoch committed; 0 if nothing is."""
-        return max((commit.epoch for revisions in self.partitions.values() for commit in revisions), default=0)
+    def next_epoch(self) -> int:
+        """The epoch after the highest one committed; 1 if nothing is."""
+        epochs = (commit.epoch for revisions in self.partitions.values() for commit in revisions)
+        return max(epochs, default=0) + 1
 
 
 @dataclass(frozen=True)
@@ -177,14 +177,21 @@ class StageFolder:
         """The folder itself."""
         return self.out.child(self.spec.folder)
 
-    def log(self) -> CommitLog:
-        """Read every commit of this stage. One request a commit: a command does so once, see RunFolder."""
-        folder = self.folder.child("commits")
+    def log(self, known: CommitLog | None = None) -> CommitLog:
+        """Read every commit of this stage. One request a commit: a command does so once, see RunFolder.
+
+        Args:
+            known: An earlier log. A commit never changes, so only those that it lacks are read.
+        """
+        folder, revisions = self.folder.child("commits"), known.partitions.values() if known else ()
+        earlier = {_file_name(commit.receipt): commit for commits in revisions for commit in commits}
+        names = folder.names(".json")
+        read = folder.read_many([name for name in names if name not in earlier])
         partitions: dict[str, list[Commit]] = {}
-        for name, data in folder.read_many(folder.names(".json")).items():
-            commit = _parse_commit(f"{self.spec.folder}/commits/{name}", data)
+        for name in names:
+            commit = earlier.get(name) or _parse_commit(f"{self.spec.folder}/commits/{name}", read[name])
             partitions.setdefault(commit.receipt.partition, []).append(commit)
-        return _in_order({name: tuple(commits) for name, commits in partitions.items()})
+        return _in_order(partitions)
 
     def write(self, table: str, partition: str, revision: int, rows: pa.Table) -> DataFile:
         """Write rows as a Parquet file that no commit names yet; runs on a worker."""
@@ -207,7 +214,7 @@ class StageFolder:
         lease.check()
         at = datetime.now(UTC).isoformat(timespec="seconds")
         record = json.dumps({**asdict(receipt), "term": lease.term, "at": at}, sort_keys=True).encode()
-        name = f"{commit_name(receipt.partition, receipt.revision)}.json"
+        name = _file_name(receipt)
         folder = self.folder.child("commits")
         if not folder.create(name, record):
             record = folder.read(name)
@@ -261,9 +268,9 @@ class StageFolder:
             raise Damaged(f"{where} is missing; {repair}") from error
         if hashlib.sha256(data).hexdigest() != file.sha256:
             raise Damaged(f"{where} was damaged after it was committed (its SHA-256 differs); {repair}")
-        # ParquetFile takes half the time of read_table, which opens a data set. No threads and no reading ahead, which
-        # has some: one of Arrow's that lets go of Python's bytes a moment after the read, when Python is ending
-        # already, aborts the process.
+        # ParquetFile takes half the time of read_table, which opens a data set. No threads and no pre-buffering, which
+        # starts threads: an Arrow thread that releases Python's bytes while the interpreter shuts down aborts the
+        # process.
         wanted = None if columns is None else list(columns)
         rows = pq.ParquetFile(pa.BufferReader(data), pre_buffer=False).read(wanted, use_threads=False)
         return rows if wanted is None else rows.select(wanted)
@@ -278,6 +285,10 @@ def last_by_key(rows: pa.Table, key: str) -> pa.Table:
 def commit_name(partition: str, revision: int) -> str:
     """Return the name of a revision of a partition, as in file names and in `reads`."""
     return f"{partition}.r{revision}"
+
+
+def _file_name(receipt: Receipt) -> str:
+    return f"{commit_name(receipt.partition, receipt.revision)}.json"
 
 
 def partition_name(epoch: int, number: int) -> str:

@@ -10,6 +10,7 @@ why the format stays correct then.
 """
 
 import errno
+import json
 import os
 import posixpath
 import secrets
@@ -24,11 +25,13 @@ from typing import Any, TypeVar
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from synthgen.errors import SynthError, UserMistake
+from synthgen.errors import Damaged, SynthError, UserMistake
 from synthgen.store.remote import (
     PACKAGES,
     display_uri,
     error_text,
+    http_status,
+    may_pass,
     missing_package,
     path_errors,
     store_errors,
@@ -38,7 +41,8 @@ from synthgen.store.remote import (
 Result = TypeVar("Result")
 WRITING = ".writing-"  # prefix of a local file that is not complete yet
 TRIES = 5  # of a conditional put that the store could not decide
-# Bucket → whether its store refuses a second conditional put, once this process knows.
+# Bucket → whether its store refuses a second conditional put, once this process knows. It is not known where the store
+# was busy at that put, and False where it takes no conditional puts at all.
 _HAS_CONDITION: dict[str, bool] = {}
 
 
@@ -92,6 +96,43 @@ class Folder:
         by_path = {str(path).lstrip("/"): bytes(data) for path, data in contents.items()}
         return {name: by_path[self.full(name).lstrip("/")] for name in names}
 
+    def read_json(self, name: str, repair: str) -> Any:
+        """Return the value of a JSON file.
+
+        Args:
+            name: Of the file.
+            repair: What to do where it is damaged, for the message.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            Damaged: It is not JSON.
+        """
+        return self._parse(name, self.read(name), repair)
+
+    def read_every_json(self, repair: str) -> dict[str, Any]:
+        """Return the values of all JSON files in this folder by name, see `read_json`."""
+        return {name: self._parse(name, data, repair) for name, data in self.read_many(self.names(".json")).items()}
+
+    def _parse(self, name: str, data: bytes, repair: str) -> Any:
+        try:
+            return json.loads(data)
+        except (ValueError, RecursionError) as error:
+            where = f"{display_uri(self.url)}/{name}"
+            raise Damaged(f"{where}: is not JSON ({error}), so it was damaged; {repair}") from error
+
+    def append(self, data: bytes, check: Callable[[], None] = lambda: None) -> str:
+        """Write a file under the next number, 000001.json being the first, and return its name.
+
+        Args:
+            data: JSON.
+            check: Called where another driver took that number, before the one after it is tried; it may raise.
+        """
+        number = len(self.names(".json")) + 1
+        while not self.create(name := f"{number:06d}.json", data):
+            check()
+            number += 1
+        return name
+
     def write(self, name: str, data: bytes) -> None:
         """Write a file in one piece, replacing an older one."""
         path = self.full(name)
@@ -128,11 +169,21 @@ class Folder:
                 tries += 1
                 if tries == TRIES:
                     raise
-                if getattr(error, "errno", None) == errno.ENOSYS:
+                if self._takes_no_condition(error, tries):
                     _HAS_CONDITION[self._bucket] = False
                 time.sleep(0.1 * tries)
             else:
                 return True
+
+    def _takes_no_condition(self, error: Exception, tries: int) -> bool:
+        """Return whether an error says that the store takes no conditional puts.
+
+        Some answer 400 to them. So do stores to a put that was garbled on its way, so only a repeated one counts, and
+        none where the condition has worked before.
+        """
+        if getattr(error, "errno", None) == errno.ENOSYS:
+            return True
+        return http_status(error) == 400 and tries > 1 and self._bucket not in _HAS_CONDITION
 
     def _put_if_absent(self, path: str, data: bytes) -> None:
         if _HAS_CONDITION.get(self._bucket) is False:
@@ -146,8 +197,9 @@ class Folder:
             try:
                 self.fs.pipe_file(path, data, mode="create")
                 _HAS_CONDITION[self._bucket] = False
-            except OSError:
-                _HAS_CONDITION[self._bucket] = True
+            except OSError as error:
+                if not may_pass(error):
+                    _HAS_CONDITION[self._bucket] = True
 
     @property
     def _bucket(self) -> str:

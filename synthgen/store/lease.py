@@ -14,16 +14,16 @@ import json
 import os
 import signal
 import socket
-import sys
 import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from synthgen.console import note
 from synthgen.errors import LeaseHeld, LeaseLost
 from synthgen.store.folder import Folder
 
@@ -38,8 +38,8 @@ class Lease:
 
     folder: Folder
     term: int
-    _stop: threading.Event = field(default_factory=threading.Event)
-    _thread: threading.Thread | None = None
+    _stop: threading.Event
+    _thread: threading.Thread
 
     @staticmethod
     def take(folder: Folder) -> "Lease":
@@ -59,10 +59,10 @@ class Lease:
                 )
             term = int(names[-1].removesuffix(".json")) + 1 if names else 1
             if terms.create(_term_name(term), _record()):
-                lease = Lease(folder, term)
-                lease._thread = threading.Thread(target=lease._renew, daemon=True)
-                lease._thread.start()
-                return lease
+                stop = threading.Event()
+                thread = threading.Thread(target=_renew, args=(terms, _term_name(term), stop), daemon=True)
+                thread.start()
+                return Lease(folder, term, stop, thread)
 
     def check(self) -> None:
         """Check that no other driver took over; called before each commit.
@@ -80,21 +80,11 @@ class Lease:
         """Let the next driver take over at once."""
         if not self._stop.is_set():
             self._stop.set()
-            if self._thread:
-                self._thread.join(BEAT_SECONDS)  # otherwise a beat in flight would overwrite the release
+            self._thread.join(BEAT_SECONDS)  # otherwise a beat in flight would overwrite the release
             # If this cannot be written, the lease ends after STALE_SECONDS, and the error of the run itself is
             # reported.
             with suppress(Exception):
                 self.folder.child("lease").write(_term_name(self.term), _record(released=True))
-
-    def _renew(self) -> None:
-        # Signals are for the main thread, also while it holds them back.
-        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
-        while not self._stop.wait(BEAT_SECONDS):
-            # A beat may fail with any error of a store's client. The next one tries again: STALE_SECONDS has room for
-            # several, and a thread that ended here would lose the lease of a driver at work.
-            with suppress(Exception):
-                self.folder.child("lease").write(_term_name(self.term), _record())
 
     def __enter__(self) -> "Lease":
         return self
@@ -103,6 +93,17 @@ class Lease:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.release()
+
+
+def _renew(terms: Folder, name: str, stop: threading.Event) -> None:
+    """Renew a lease until it is stopped; runs in a thread."""
+    # Signals are for the main thread, also while it holds them back.
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
+    while not stop.wait(BEAT_SECONDS):
+        # A beat may fail with any error of a store's client. The next one tries again: STALE_SECONDS has room for
+        # several, and a thread that ended here would lose the lease of a driver at work.
+        with suppress(Exception):
+            terms.write(name, _record())
 
 
 def holder_of(folder: Folder) -> dict[str, Any] | None:
@@ -127,11 +128,7 @@ def _holder(terms: Folder, name: str) -> dict[str, Any] | None:
 
 def _watch(terms: Folder, name: str, record: dict[str, Any]) -> dict[str, Any] | None:
     """Return the record of a driver on another machine if it renews its lease within WATCHED_SECONDS, else None."""
-    print(
-        f"a run on {record['host']} may be at work here; watching its lease for {WATCHED_SECONDS:.0f} s",
-        file=sys.stderr,
-        flush=True,
-    )
+    note(f"a run on {record['host']} may be at work here; watching its lease for {WATCHED_SECONDS:.0f} s")
     deadline = time.monotonic() + WATCHED_SECONDS
     while time.monotonic() < deadline:
         time.sleep(min(1.0, WATCHED_SECONDS / 10))
@@ -143,7 +140,7 @@ def _watch(terms: Folder, name: str, record: dict[str, Any]) -> dict[str, Any] |
 
 def _unreleased(terms: Folder, name: str) -> dict[str, Any] | None:
     """Return the record of a lease; None if it was released or its process is known to be gone."""
-    record: dict[str, Any] = json.loads(terms.read(name))
+    record: dict[str, Any] = terms.read_json(name, "remove it once no run is at work in this folder")
     is_gone = record["machine"] == _machine() and _process_started(record["pid"]) != record["started"]
     return None if record["released"] or is_gone else record
 

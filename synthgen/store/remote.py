@@ -5,6 +5,7 @@ is made. Some errors are recognised by the name of their class, because the libr
 installed.
 """
 
+import errno
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-from synthgen.errors import SynthError, UserMistake
+from synthgen.errors import SynthError, UserMistake, one_line
 
 Result = TypeVar("Result")
 PACKAGES = {"s3": "s3fs", "gs": "gcsfs"}  # protocol → its library, which is an optional dependency
@@ -24,12 +25,25 @@ class PermanentError(Exception):
     """An error that another attempt would meet again."""
 
 
+PASSING = {errno.EIO, errno.EREMOTEIO, errno.EBUSY, errno.ETIMEDOUT}  # of a store that is busy or out of reach
 PERMANENT = (FileNotFoundError, PermissionError, IsADirectoryError, PermanentError)
 
 
 def is_about_credentials(error: BaseException) -> bool:
     """Return whether a store's library found no credentials."""
     return type(error).__name__ in ("NoCredentialsError", "DefaultCredentialsError")
+
+
+def may_pass(error: OSError) -> bool:
+    """Return whether an error says nothing of the request: the store was busy, failed or could not be reached."""
+    return isinstance(error, TimeoutError | ConnectionError) or error.errno in PASSING
+
+
+def http_status(error: BaseException) -> int | None:
+    """Return the status of the answer behind an error of a store's library, or None if it is not known."""
+    response = getattr(error.__cause__, "response", None)
+    status = response.get("ResponseMetadata", {}).get("HTTPStatusCode") if isinstance(response, dict) else None
+    return status if isinstance(status, int) else None
 
 
 def attempts() -> Iterator[bool]:
@@ -72,7 +86,7 @@ def error_text(error: BaseException) -> str:
     text = re.sub(r"://[^\s/@]+@", "://", text)
     text = re.sub(r"(\w+://[^\s?'\"]*)\?[^\s'\"]*", r"\1", text)
     kind = "" if isinstance(error, PermanentError) else type(error).__name__  # ours need no name
-    return ": ".join(part for part in (kind, text[:200]) if part)
+    return ": ".join(part for part in (kind, one_line(text, 200)) if part)
 
 
 def missing_package(protocol: str) -> UserMistake:

@@ -18,6 +18,7 @@ from synthgen.store.lease import Lease
 from synthgen.tables import StageSpec
 
 FORMAT = 1
+REPAIR_RECORD = "restore it from a copy; without one, remove it, and the record before it counts"
 Record = Mapping[str, Any]  # what a run was made with, see docs/format.md
 
 
@@ -28,29 +29,38 @@ class RunFolder:
         """Open `out`; `logs` (folder of a stage → log) are known already, as those that a task carries."""
         self.out = out
         self._logs = dict(logs or {})
+        self._current = set(self._logs)  # the stages whose logs were read since the lease was taken
+        self._lease: Lease | None = None
         self._record: Record | None = None
         self._newest: str | None = None  # the file that holds the record
         self._is_record_known = False
 
     @contextmanager
     def lease(self) -> Iterator[Lease]:
-        """Hold the lease on this folder within this block. What others may have added before it is looked for again.
+        """Hold the lease on this folder within this block.
+
+        Logs and record are looked at again, because another driver may have changed them.
 
         Raises:
             LeaseHeld: Another driver has it.
         """
         with Lease.take(self.out) as lease:
-            self._logs, self._is_record_known = {}, False
-            yield lease
+            self._current.clear()
+            self._is_record_known, self._lease = False, lease
+            try:
+                yield lease
+            finally:
+                self._lease = None
 
     def stage(self, spec: StageSpec) -> StageFolder:
         """Return the folder of a stage."""
         return StageFolder(self.out, spec)
 
     def log(self, spec: StageSpec) -> CommitLog:
-        """Return the commits of a stage; they are read at the first call."""
-        if spec.folder not in self._logs:
-            self._logs[spec.folder] = self.stage(spec).log()
+        """Return the commits of a stage. They are read at the first call, and under a lease those that are new."""
+        if spec.folder not in self._current:
+            self._logs[spec.folder] = self.stage(spec).log(self._logs.get(spec.folder))
+            self._current.add(spec.folder)
         return self._logs[spec.folder]
 
     def logs(self, specs: Iterable[StageSpec], partition: str) -> dict[str, CommitLog]:
@@ -71,13 +81,23 @@ class RunFolder:
         self._logs[spec.folder] = log.with_commit(commit)
         return commit
 
-    def insist(self, spec: StageSpec, receipt: Receipt, lease: Lease) -> None:
-        """Commit a receipt where no other of that revision would do.
+    def commit_or_fail(self, spec: StageSpec, receipt: Receipt, lease: Lease) -> None:
+        """Commit a receipt; fail if another one was committed as that revision.
+
+        Raises:
+            LeaseLost: See check_committed.
+        """
+        self.commit(spec, receipt, lease)
+        self.check_committed(spec, receipt)
+
+    def check_committed(self, spec: StageSpec, receipt: Receipt) -> None:
+        """Check that no other receipt was committed as the revision of this one.
 
         Raises:
             LeaseLost: Another driver committed that revision, as its last act before it lost its lease.
         """
-        if self.commit(spec, receipt, lease).receipt != receipt:
+        commits = self.log(spec).partitions.get(receipt.partition, ())
+        if any(commit.receipt.revision == receipt.revision and commit.receipt != receipt for commit in commits):
             where = f"{self.out.url}: another run committed {spec.folder}/{receipt.partition}"
             raise LeaseLost(f"{where} at the same time; start again")
 
@@ -95,7 +115,7 @@ class RunFolder:
         parts = {name: TablePart((), EMPTIED, replaces=True) for name in sorted(tables)}
         counts = {outcome: -count for outcome, count in log.counts([partition]).items()}
         receipt = Receipt(partition, log.next_revision(partition), parts, counts, epoch=latest.epoch)
-        self.insist(spec, receipt, lease)
+        self.commit_or_fail(spec, receipt, lease)
         return True
 
     @property
@@ -111,11 +131,14 @@ class RunFolder:
         return self._record
 
     def write_record(self, record: Record) -> None:
-        """Store a record after those that exist."""
-        folder = self.out.child("frozen")
-        name = f"{len(folder.names('.json')) + 1:06d}.json"
+        """Store a record after those that exist.
+
+        Raises:
+            LeaseLost: The lease of this folder is held here, and another driver took over and stored a record.
+        """
         data = json.dumps(record, indent=1, sort_keys=True, ensure_ascii=False).encode()
-        folder.create(name, data)
+        # A driver that has lost its lease may store a record late. It must not count more than one of its successor.
+        name = self.out.child("frozen").append(data, self._lease.check if self._lease else lambda: None)
         self._record, self._newest, self._is_record_known = json.loads(data), name, True
 
     def _find_record(self) -> None:
@@ -125,7 +148,7 @@ class RunFolder:
         folder = self.out.child("frozen")
         newest = next(reversed(folder.names(".json")), None)
         if self._record is None or newest != self._newest:
-            self._record = json.loads(folder.read(newest)) if newest else {}
+            self._record = folder.read_json(newest, REPAIR_RECORD) if newest else {}
             self._newest = newest
 
 

@@ -1,13 +1,14 @@
 """The data between the stages: schemas of the tables, ids and counts of rows, and the table of stages itself."""
 
 from synthgen.tables.counts import (
-    count_assignments,
+    changed_counts,
     count_outcomes,
     count_tagged,
     count_unscored,
     score_failure,
 )
 from synthgen.tables.ids import (
+    BUCKETS,
     assignment_id,
     bucket_of,
     draw,
@@ -33,7 +34,6 @@ from synthgen.tables.reasons import (
 from synthgen.tables.schemas import (
     ASSIGNMENTS,
     DECISIONS,
-    EMBEDDING,
     IMAGES,
     OBJECT_TAGS,
     OBJECTS,
@@ -59,13 +59,15 @@ from synthgen.tables.stages import (
     Table,
     stage_at,
     stage_names,
+    stages_after,
+    stages_between,
 )
 
 __all__ = [
     "ANSWER_FORMS",
     "ASSIGNMENTS",
+    "BUCKETS",
     "DECISIONS",
-    "EMBEDDING",
     "FAILURE_REASONS",
     "GENERATE",
     "GENERATE_OUTCOMES",
@@ -95,8 +97,8 @@ __all__ = [
     "Table",
     "assignment_id",
     "bucket_of",
+    "changed_counts",
     "columns_of",
-    "count_assignments",
     "count_outcomes",
     "count_tagged",
     "count_unscored",
@@ -110,6 +112,8 @@ __all__ = [
     "score_failure",
     "stage_at",
     "stage_names",
+    "stages_after",
+    "stages_between",
     "table",
     "tags_table",
 ]  # fmt: skip

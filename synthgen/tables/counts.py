@@ -17,11 +17,6 @@ CountRows = Callable[[Rows], Counter[str]]
 _LEFT_OUT = re.compile(rf"(?:^|: |; )({'|'.join(LEFT_OUT)})(?=[:;]|$)".replace("_", " "))
 
 
-def count_nothing(rows: Rows) -> Counter[str]:
-    """Return no counts: rows of this table are counted nowhere."""
-    return Counter()
-
-
 def count_listed(rows: Rows) -> Counter[str]:
     """Count objects as `listed`."""
     return Counter(listed=sum(1 for _ in rows))
@@ -75,6 +70,12 @@ def count_unpacked(rows: Rows) -> Counter[str]:
     for row in rows:
         counts[row["reason"]] += row["turns"]
     return counts
+
+
+def changed_counts(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, int]:
+    """Return by how much each count changes, as a receipt has it: sorted by name, without those that stay."""
+    changes = {name: after.get(name, 0) - before.get(name, 0) for name in sorted({*before, *after})}
+    return {name: change for name, change in changes.items() if change}
 
 
 def score_failure(reason: str | None) -> str | None:

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from pathlib import PurePath
 from typing import Any
 
+BUCKET_DIGITS = 2  # of the hash of a uri, in hex
+BUCKETS = 16**BUCKET_DIGITS  # that objects are sorted into by it
+
 
 def make_id(*parts: str) -> str:
     """Return 128 bits of SHA-256 over length-prefixed parts in hex, so that ("ab", "c") and ("a", "bc") differ."""
@@ -23,8 +26,8 @@ def object_id(uri: str, version: str, row: int | None) -> str:
 
 
 def bucket_of(uri: str) -> int:
-    """Return the bucket (0 to 255) of an object, a hash of its uri."""
-    return int(make_id("bucket", uri)[:2], 16)
+    """Return the bucket of an object, a hash of its uri: a number below BUCKETS."""
+    return int(make_id("bucket", uri)[:BUCKET_DIGITS], 16)
 
 
 def object_row(uri: str, version: str, row: int | None, bytes: int | None, source_meta: str | None) -> dict[str, Any]:

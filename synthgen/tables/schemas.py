@@ -95,10 +95,8 @@ SCORES = pa.schema(
         ("pair_id", pa.string()),
         ("assignment_id", pa.string()),
         ("value", pa.float32()),  # null when the scorer failed
-        (
-            "reason",
-            pa.string(),
-        ),  # why there is no value; begins with one of FAILURE_REASONS where a call or the image failed
+        # Why there is no value; it begins with one of FAILURE_REASONS where a call or the image failed.
+        ("reason", pa.string()),
         ("detail", pa.string()),  # JSON: what the value was made of
         ("output_tokens", pa.int32()),
     ]

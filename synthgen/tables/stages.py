@@ -6,7 +6,6 @@ the module that it names.
 """
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -24,19 +23,19 @@ class Table:
         name: Its folder below the stage's. `tags` and `scores` stand for one table a tagger or score, `scores/NAME`.
         schema: Its columns.
         key: The column that identifies a row; of rows with one key the last committed counts.
-        count: What its rows add to the counts of their commit.
+        count: What its rows add to the counts of their commit; None for nothing.
         counted: The columns that `count` reads.
     """
 
     name: str
     schema: pa.Schema
     key: str
-    count: counts.CountRows = counts.count_nothing
+    count: counts.CountRows | None = None
     counted: tuple[str, ...] = ()
 
     def count_rows(self, rows: pa.Table) -> Counter[str]:
         """Return what these rows add to the counts of a commit."""
-        return self.count(rows.select(list(self.counted)).to_pylist()) if self.counted else Counter()
+        return self.count(rows.select(list(self.counted)).to_pylist()) if self.count else Counter()
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,16 +43,16 @@ class StageSpec:
     """A stage as far as it can be known without its code.
 
     Attributes:
-        name: As users type it, and as a section of a pipeline.
+        name: In notes and in `synth status`; users type `typed`.
         folder: Below the output folder.
         unit: Of its input, in the plural.
         module: Where its code is: `pending(run)` and `results(run, tasks)`, see `synthgen.stages.contract`.
         tables: In its folder.
         inputs: The stages it reads. What the first one passes on comes in here; a commit's `reads` covers the others
         too.
-        arrives: The counts of the first input that come in.
+        receives: The counts of the first input that come in.
         passes: The count that goes on to the next stage.
-        beside: Counts that are no outcomes of what came in.
+        other_counts: Counts that are no outcomes of what came in.
         settings: The groups of settings that shape its tables.
         part_of: The stage it belongs to for users; its own name if empty.
         is_rewritten: Whether `purge` rewrites its tables. Later stages follow from the rewritten ones.
@@ -67,9 +66,9 @@ class StageSpec:
     module: str
     tables: tuple[Table, ...]
     inputs: tuple["StageSpec", ...] = ()
-    arrives: tuple[str, ...] = ()
+    receives: tuple[str, ...] = ()
     passes: str = ""
-    beside: tuple[str, ...] = ()
+    other_counts: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
     part_of: str = ""
     is_rewritten: bool = False
@@ -117,9 +116,9 @@ TAG = StageSpec(
         Table("tags", schemas.OBJECT_TAGS, "object_id"),
     ),
     inputs=(LIST,),
-    arrives=("listed",),
+    receives=("listed",),
     passes="tagged",
-    beside=("left_out", *(f"left_out.{reason}" for reason in LEFT_OUT)),
+    other_counts=("left_out", *(f"left_out.{reason}" for reason in LEFT_OUT)),
     settings=("images", "tags"),
     is_rewritten=True,
     is_retried=True,
@@ -135,9 +134,9 @@ PLAN = StageSpec(
         Table("assignments", schemas.ASSIGNMENTS, "assignment_id", counts.count_assignments, ("retired",)),
     ),
     inputs=(TAG, LIST),
-    arrives=("tagged",),
+    receives=("tagged",),
     passes="planned",
-    beside=("assigned", "retired"),
+    other_counts=("assigned", "retired"),
     settings=("planned",),
     is_rewritten=True,
 )
@@ -151,9 +150,9 @@ GENERATE = StageSpec(
         Table("scores", schemas.SCORES, "pair_id", counts.count_unscored, ("reason",)),
     ),
     inputs=(PLAN,),
-    arrives=("assigned", "retired"),
+    receives=("assigned", "retired"),
     passes="pair",
-    beside=UNSCORED,
+    other_counts=UNSCORED,
     settings=("generated", "scores"),
     is_rewritten=True,
     is_retried=True,
@@ -166,7 +165,7 @@ SELECT = StageSpec(
     module="synthgen.stages.select",
     tables=(Table("decisions", schemas.DECISIONS, "pair_id", counts.count_decisions, ("reason",)),),
     inputs=(GENERATE, PLAN),
-    arrives=("pair",),
+    receives=("pair",),
     passes="kept",
 )
 PACK = StageSpec(
@@ -179,9 +178,9 @@ PACK = StageSpec(
         Table("unpacked", schemas.UNPACKED, "sample_id", counts.count_unpacked, ("reason", "turns")),
     ),
     inputs=(SELECT, LIST, PLAN, GENERATE),
-    arrives=("kept",),
+    receives=("kept",),
     passes="turns",
-    beside=("samples",),
+    other_counts=("samples",),
     is_retried=True,
 )
 STAGES: list[StageSpec] = [LIST, TAG, PLAN, GENERATE, SELECT, PACK]
@@ -200,8 +199,13 @@ def stage_at(folder: str) -> StageSpec:
     raise UserMistake(f"{folder}: is no stage of a run; {nearest(folder, [stage.folder for stage in STAGES])}")
 
 
-def span(first: str, last: str) -> Sequence[StageSpec]:
-    """Return the stages from `first` to `last`, as users type them, both included."""
+def stages_between(first: str, last: str) -> list[str]:
+    """Return the stages from `first` to `last`, as users type them, both included; none if `last` comes first."""
     names = stage_names()
-    wanted = names[names.index(first) : names.index(last) + 1]
-    return [stage for stage in STAGES if stage.typed in wanted]
+    return names[names.index(first) : names.index(last) + 1]
+
+
+def stages_after(last: str) -> list[str]:
+    """Return the stages after `last`, as users type them."""
+    names = stage_names()
+    return names[names.index(last) + 1 :]

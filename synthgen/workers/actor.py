@@ -57,9 +57,9 @@ class ActorShell:
             self._worker.drain()
 
 
-@dataclass
+@dataclass(eq=False)
 class ActorHandle:
-    """The pool's view of an actor.
+    """The pool's view of an actor; it equals no other, so that it can be a key.
 
     Attributes:
         handle: Ray's handle.
@@ -120,12 +120,17 @@ class ActorHandle:
         return f"it was not ready after {waited:.0f} s" if waited >= START_SECONDS else None
 
 
+def options_of_actor(cpus: float, gpus: float | None) -> dict[str, Any]:
+    """Return the options of an actor for Ray, whose own restarts and retries are off."""
+    return {"num_cpus": cpus, "num_gpus": gpus, "max_restarts": 0, "max_task_retries": 0}
+
+
 def start_actor(spec: PoolSpec) -> ActorHandle:
     """Start an actor. It is asked for a sign of life before its start, which may keep it busy for long."""
     import ray
 
-    options = {"num_cpus": spec.cpus, "num_gpus": spec.gpus, "max_restarts": 0, "max_task_retries": 0}
-    handle = ray.remote(ActorShell).options(**options, max_concurrency=64).remote(spec.build, spec.settings, spec.home)
+    options = {**options_of_actor(spec.cpus, spec.gpus), "max_concurrency": 64}
+    handle = ray.remote(ActorShell).options(**options).remote(spec.build, spec.settings, spec.home)
     actor = ActorHandle(handle, None)
     actor.ask()
     actor.started = handle.start.remote()

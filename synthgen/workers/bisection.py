@@ -1,9 +1,9 @@
 """Bisection: finds the one image that kills its worker.
 
-A partition that was there at two deaths is cut in half, a half at one more death again. An image that kills twice while
-alone is poison: it is recorded with the death of its worker and not touched again. Strikes are stored in the output
-folder (`strikes/<partition>.r<revision>.json` of a stage), so a driver that is killed too, or started elsewhere,
-continues the search.
+A partition is cut in half after its worker died twice; a half is cut again after one more death. An image that kills
+twice while alone is poison: it is recorded with the death of its worker and not touched again. Strikes are stored in
+the output folder (`strikes/<partition>.r<revision>.json` of a stage), so a driver that is killed too, or started
+elsewhere, continues the search.
 """
 
 import json
@@ -122,8 +122,8 @@ def _piece(task: Task, entry: dict[str, Any]) -> _Piece:
 
 
 def _read(notes: Folder) -> dict[str, list[dict[str, Any]]]:
-    files = notes.read_many(notes.names(".json"))
-    return {name.removesuffix(".json"): json.loads(data) for name, data in files.items()}
+    files = notes.read_every_json("remove it, and the image that kills its worker is searched from the start")
+    return {name.removesuffix(".json"): pieces for name, pieces in files.items()}
 
 
 def _merged(receipts: Sequence[Receipt]) -> Receipt:

@@ -29,7 +29,7 @@ class CircuitBreaker:
         if self._rows >= ROWS_IN_A_ROW:
             reason, detail = failed[-1]
             raise JobFailing(
-                f"{self._stage.spec.folder}: the last {self._rows} rows failed one after the other, this one as "
+                f"{self._stage.spec.folder}: the last {self._rows} rows failed one after the other, the last one as "
                 f"{reason}: {detail}; fix the cause, then redo them with `synth retry {self._stage.out.url}`"
             )
 

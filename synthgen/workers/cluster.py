@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from synthgen.config.pipeline import EngineConfig
-from synthgen.console import pluralize
-from synthgen.engines import EngineDied
+from synthgen.console import note, pluralize
 from synthgen.engines.kinds import gpus_of, kind_of
-from synthgen.errors import JobFailing, ModelUnavailable, SynthError, UserMistake
+from synthgen.errors import JobFailing, ModelUnavailable, UserMistake, one_line
 from synthgen.workers import signals
-from synthgen.workers.failures import cause_of
+from synthgen.workers.actor import options_of_actor
+from synthgen.workers.failures import cause_of, engine_death
 from synthgen.workers.home import enter
 
 CONNECT_SECONDS = 10.0  # for the machine of a cluster to accept a connection
@@ -49,29 +49,25 @@ def run_in_actor(function: Callable[[Any], Any], task: Any, engine: EngineConfig
     check_resources(engine.cpus, gpus)
     waiting = Waiting(engine.cpus, gpus)
     waiting.begin()
-    options = {"num_cpus": engine.cpus, "num_gpus": gpus, "max_restarts": 0, "max_task_retries": 0}
-    actor = ray.remote(_Runner).options(**options).remote(home.absolute())
+    actor = ray.remote(_Runner).options(**options_of_actor(engine.cpus, gpus)).remote(home.absolute())
     try:
         placed = actor.ping.remote()
         while not ray.wait([placed], timeout=NOTE_SECONDS / 2)[0]:
             waiting.see(False)
         return ray.get(actor.run.remote(function, task))
     except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, EngineDied | MemoryError):
-            why = f"the engine died: {error.cause}" if str(error.cause) else "it ran out of memory"
-            raise _ended(why, engine) from None
-        raise (error.cause if isinstance(error.cause, SynthError) else error) from None
+        raise _ended(engine_death(error), engine) from None
     except ray.exceptions.RayError as error:
         raise _ended(cause_of(error), engine) from None
 
 
 def _ended(why: str, engine: EngineConfig) -> ModelUnavailable:
     """Return the error for a model whose process ended within a task; unlike in a run, there is no second attempt."""
-    reason = " ".join(why.split()).partition(" Some common causes")[0]  # Ray adds guesses
+    reason = one_line(" ".join(why.split()).partition(" Some common causes")[0])  # Ray adds guesses
     advice = kind_of(engine).memory_advice
     if_memory = f"if it was for memory, {advice}; " if advice else ""
     return ModelUnavailable(
-        f"the worker with the model ended before it was done: {reason[:300].rstrip('.')}; {if_memory}"
+        f"the worker with the model ended before it was done: {reason.rstrip('.')}; {if_memory}"
         "SYNTH_RAY_LOGS=1 before the command shows its whole log"
     )
 
@@ -114,7 +110,7 @@ def join_ray(home: Path = Path()) -> None:
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         if not address:
             raise
-        reason = " ".join(str(error).split())[:400] or type(error).__name__
+        reason = one_line(str(error), 400) or type(error).__name__
         raise UserMistake(
             f"RAY_ADDRESS={address}: cannot be joined ({reason}); start that cluster, "
             "set RAY_AUTH_MODE=token if it asks for one, or unset RAY_ADDRESS to work on this machine"
@@ -204,7 +200,7 @@ class Waiting:
             raise JobFailing(f"no worker has answered within {minutes}: {self._why()}; start again when that is fixed")
         elif now - self._noted >= NOTE_SECONDS:
             self._noted = now
-            print(self._why(), file=sys.stderr, flush=True)
+            note(self._why())
 
     def _why(self) -> str:
         import ray

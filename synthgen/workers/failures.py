@@ -9,6 +9,9 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from synthgen.engines import EngineDied
+from synthgen.errors import SynthError, one_line
+
 REACH_SECONDS = 20.0  # for Ray to find out what became of an actor that cannot be reached
 NODE_DEATH = (  # in Ray's words; ActorDiedError has no field for it
     "its node has died",
@@ -18,10 +21,18 @@ NODE_DEATH = (  # in Ray's words; ActorDiedError has no field for it
 
 @dataclass(frozen=True)
 class WorkerDeath:
-    """The death of an actor."""
+    """The death of an actor.
+
+    Attributes:
+        why: Its cause in one line of limited length.
+        is_own: False where its node was lost, so that its tasks are not to blame.
+    """
 
     why: str
-    is_own: bool = True  # False where its node was lost, so that its tasks are not to blame
+    is_own: bool = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "why", one_line(self.why))
 
 
 def death_of(error: Exception, handle: Any, node: str | None) -> WorkerDeath:
@@ -42,6 +53,19 @@ def death_of(error: Exception, handle: Any, node: str | None) -> WorkerDeath:
         or any(words in str(known) for words in NODE_DEATH)
     )
     return WorkerDeath(cause_of(known), not (is_of_node or (node is not None and _is_gone(node))))
+
+
+def engine_death(error: Exception) -> str:
+    """Return why a worker cannot go on, from Ray's error around what was raised in its task.
+
+    Raises:
+        SynthError: The task raised it; the worker did not die.
+        Exception: `error` itself, around any other exception.
+    """
+    cause = getattr(error, "cause", None)
+    if isinstance(cause, EngineDied | MemoryError):
+        return f"the engine died: {cause}" if str(cause) else "it ran out of memory"
+    raise (cause if isinstance(cause, SynthError) else error) from None
 
 
 def _final_error(error: Exception, handle: Any) -> Exception:
@@ -73,4 +97,4 @@ def _is_gone(node: str) -> bool:
 def cause_of(error: Exception) -> str:
     """Return the line of one of Ray's long errors that gives a reason."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    return next((line for line in lines if "because" in line), lines[0])[:300]
+    return next((line for line in lines if "because" in line), lines[0])

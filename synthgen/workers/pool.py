@@ -1,10 +1,10 @@
 """A pool of actors: hands out tasks, yields receipts, replaces the dead.
 
 Each actor has one task at work and the next one waiting, so that it never idles. An actor that dies, reports that its
-engine died, runs out of memory or falls silent is replaced, and its tasks are handed out again; its receipts are no
-longer taken, so an actor that lives on behind a broken network can double nothing. Its tasks are under suspicion only
-where the worker itself died: not where its node was lost, and not while the run is being stopped, when platforms end
-workers as they end the driver.
+engine died, runs out of memory or no longer answers is replaced, and its tasks are handed out again; its receipts are
+ignored, so an actor that is still alive behind a broken network commits nothing twice. A death counts against its tasks
+only where the worker itself died: not where its node was lost, and not while the run is being stopped, when platforms
+end workers as they end the driver.
 """
 
 import time
@@ -13,28 +13,26 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from synthgen.engines import EngineDied
-from synthgen.errors import JobFailing, Stopped, SynthError
+from synthgen.errors import JobFailing, Stopped
 from synthgen.store import Receipt
 from synthgen.workers.actor import TURN_SECONDS, ActorHandle, start_actor
 from synthgen.workers.bisection import Bisection
 from synthgen.workers.cluster import Waiting, check_resources, gpus_per_worker, join_ray
-from synthgen.workers.failures import WorkerDeath, death_of
+from synthgen.workers.failures import WorkerDeath, death_of, engine_death
 from synthgen.workers.signals import StopSignals
-from synthgen.workers.task import GIVEN_SECONDS, PoolSpec, Show, Task
+from synthgen.workers.task import FINISH_SECONDS, TASKS_PER_ACTOR, PoolSpec, Show, Task
 
-IN_HAND = 2  # tasks that an actor holds: one at work, one ready
 DEATHS_IN_A_ROW = 6  # without one receipt between them, after which the job stops
 PATIENCE = 4  # times as many, once there were receipts: many bad images may lie in one partition
 LOST_IN_A_ROW = 10  # times that each place of a pool may lose its node without one receipt between them all
-DRAIN_SECONDS = GIVEN_SECONDS + 10  # after which unfinished tasks are given back as well
+DRAIN_SECONDS = FINISH_SECONDS + 10  # after which unfinished tasks are given back as well
 
 
 def run_pool(spec: PoolSpec, tasks: Iterable[Task], show: Show, signals: StopSignals) -> Iterator[Receipt]:
     """Have a pool do all tasks and yield each partition's receipt once, as it comes.
 
     Args:
-        spec: The actors.
+        spec: The actors; none means that there is nothing to do, and Ray is not joined.
         tasks: In the order in which they are handed out.
         show: Called with the sum of the actors' counters about twice a second.
         signals: Once one was received, started tasks are finished and the others given back.
@@ -43,6 +41,8 @@ def run_pool(spec: PoolSpec, tasks: Iterable[Task], show: Show, signals: StopSig
         JobFailing: Workers only ever die.
         Stopped: A signal was received; raised after the last receipt.
     """
+    if not spec.size:
+        return
     join_ray(spec.home)
     gpus = gpus_per_worker(spec.gpus, spec.size)
     check_resources(spec.cpus, gpus)
@@ -59,13 +59,13 @@ class Pool:
         self._spec, self._show, self._signals = spec, show, signals
         self._bisection = Bisection(spec.images, spec.notes)
         self._fresh = (piece for task in tasks for piece in self._bisection.recall(task))
-        self._again: deque[Task] = deque()  # tasks whose actor died
+        self._queue: deque[Task] = deque()  # tasks whose actor died, else the next fresh one
         self._whole: deque[tuple[Task, Receipt]] = deque()  # receipts of partitions, not yielded yet
         self._deaths = self._lost = 0  # since the last receipt: workers that died, and that lost their node
         self._has_receipts = False
         self._drain_ends: float | None = None
         self._actors: list[ActorHandle] = []
-        self._counters: dict[int, Mapping[str, float]] = {}  # actor → its latest counters
+        self._counters: dict[ActorHandle, Mapping[str, float]] = {}  # of every actor so far, the latest
         self._waiting = Waiting(spec.cpus, spec.gpus or 0)
 
     def receipts(self) -> Iterator[Receipt]:
@@ -89,13 +89,13 @@ class Pool:
         is_busy = any(actor.held for actor in self._actors)
         if self._drain_ends is not None:
             return not is_busy or self._signals.is_urgent or time.monotonic() > self._drain_ends
-        return not (is_busy or self._again or self._has_fresh())
+        return not (is_busy or self._fill_queue())
 
-    def _has_fresh(self) -> bool:
-        """Return whether a task is left that no actor had yet; it moves to the front of the queue."""
-        if not self._again and (task := next(self._fresh, None)) is not None:
-            self._again.append(task)
-        return bool(self._again)
+    def _fill_queue(self) -> bool:
+        """Move a fresh task into the queue if it is empty; return whether it holds any task then."""
+        if not self._queue and (task := next(self._fresh, None)) is not None:
+            self._queue.append(task)
+        return bool(self._queue)
 
     def _turn(self) -> None:
         """Hand out tasks, take answers for about half a second, and replace actors that died or hang."""
@@ -132,13 +132,14 @@ class Pool:
                 actor.held[actor.handle.do.remote(task)] = task
 
     def _has_room(self, actor: ActorHandle) -> bool:
-        return len(actor.held) < IN_HAND and not any(self._bisection.is_suspect(task) for task in actor.held.values())
+        has_suspect = any(self._bisection.is_suspect(task) for task in actor.held.values())
+        return len(actor.held) < TASKS_PER_ACTOR and not has_suspect
 
     def _next(self, actor: ActorHandle) -> Task | None:
         """Return the next task for an actor; a suspect one only for empty hands."""
-        if not self._has_fresh() or (self._bisection.is_suspect(self._again[0]) and actor.held):
+        if not self._fill_queue() or (self._bisection.is_suspect(self._queue[0]) and actor.held):
             return None
-        return self._again.popleft()
+        return self._queue.popleft()
 
     def _take(self, reference: Any) -> None:
         """Take an answer: a receipt, counters, readiness, or the news of a death."""
@@ -150,10 +151,7 @@ class Pool:
         try:
             answer = ray.get(reference)
         except ray.exceptions.RayTaskError as error:
-            if not isinstance(error.cause, EngineDied | MemoryError):
-                raise (error.cause if isinstance(error.cause, SynthError) else error) from None
-            why = f"the engine died: {error.cause}" if str(error.cause) else "it ran out of memory"
-            self._replace(actor, WorkerDeath(why))
+            self._replace(actor, WorkerDeath(engine_death(error)))
         except ray.exceptions.RayError as error:
             self._replace(actor, death_of(error, actor.handle, actor.node))
         else:
@@ -164,7 +162,7 @@ class Pool:
             actor.set_ready(answer)
         elif reference == actor.asked:
             actor.set_answered()
-            self._counters[id(actor)] = answer
+            self._counters[actor] = answer
         else:
             self._settle(actor.held.pop(reference), answer)
 
@@ -190,7 +188,7 @@ class Pool:
             self._actors.append(start_actor(self._spec))
         for task in actor.held.values():
             is_suspect = death.is_own and not is_stopping
-            self._again.extend(self._bisection.strike(task, death.why) if is_suspect else [task])
+            self._queue.extend(self._bisection.strike(task, death.why) if is_suspect else [task])
 
     def _count(self, death: WorkerDeath) -> None:
         """Count a death. A job whose workers only ever die must end; one on preemptible machines must not."""

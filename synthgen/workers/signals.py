@@ -6,16 +6,15 @@ every write is whole or absent.
 """
 
 import contextlib
-import logging
 import os
 import signal
 from collections.abc import Iterator
 from types import FrameType
 
+from synthgen.console import LOGGER
 from synthgen.errors import Stopped
 
 HEARD = (signal.SIGTERM, signal.SIGINT)
-logger = logging.getLogger("synthgen")
 
 
 class StopSignals:
@@ -45,7 +44,7 @@ class StopSignals:
         self.received, self._times = number, self._times + 1
         if not self._is_draining or self._times > 2:
             raise Stopped(number)
-        logger.warning(
+        LOGGER.warning(
             "stopping: %s",
             "now" if self.is_urgent else "started tasks are finished and committed; the same signal again stops now",
         )

@@ -7,7 +7,8 @@ from typing import Any, Protocol
 
 from synthgen.store import CommitLog, Folder, Receipt
 
-GIVEN_SECONDS = 15.0  # for a worker to finish its current task once a run is asked to stop
+FINISH_SECONDS = 15.0  # for a worker to finish its current task once a run is asked to stop
+TASKS_PER_ACTOR = 2  # that it holds: one at work, one ready
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class Task:
     Attributes:
         epoch: Of the commit that the result becomes.
         inputs: Folder of a stage → its commits of this partition.
-        only: The images (object ids) to do; None for all.
+        only: What to do, as ids of images or objects (those that PoolSpec.images returns); None for all.
         is_first: Whether this is the piece of a partition that reports what is true of the whole.
         poison: Whether these images killed their worker: they are recorded and not touched again.
         why: Of poison, the death of its worker.
@@ -43,7 +44,7 @@ class Worker(Protocol):
         """Return counters that only grow, for the progress line."""
 
     def drain(self) -> None:
-        """Start nothing new; finish a started task if that takes no longer than GIVEN_SECONDS."""
+        """Start nothing new; finish a started task if that takes no longer than FINISH_SECONDS."""
 
 
 Show = Callable[[Mapping[str, float]], None]
@@ -57,7 +58,7 @@ class PoolSpec:
     Attributes:
         build: Coroutine function that builds a worker from `settings`, inside the actor.
         settings: Its argument; it is pickled.
-        images: The object ids of a task, for cutting it in half.
+        images: Returns the ids of the images or objects of a task, by which it is cut in half.
         size: Number of actors.
         cpus: Of each actor.
         gpus: Of each actor; None leaves it to the cluster.

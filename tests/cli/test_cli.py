@@ -377,7 +377,7 @@ def open_small(*settings: str) -> Job:
 
 def start(opened: Job, last: str = "pack") -> None:
     """Write the settings of a job into its folder, as a run does before its first stage."""
-    changes.write_settings(RunFolder(opened.out), opened, RunRequest(), ("tag", last), redraws=False)
+    changes.write_settings(RunFolder(opened.out), opened, RunRequest(), ("tag", last), is_redraw=False)
 
 
 def is_new(opened: Job, change: Change = "growth") -> bool:
@@ -430,8 +430,8 @@ def test_another_image_column_is_refused_even_as_an_update_once_rows_are_listed(
         file = folder.stage(LIST).write("objects", "e001-00000", 1, listed)
         folder.commit(LIST, Receipt("e001-00000", 1, {"objects": TablePart((file,), "f")}), lease)
     assert refusal(synth, *RUN, "--set", "source.image_column=img", "--update") == (
-        f"{started}: source.image_column was 'image' and is 'img': the rows that are listed are read by the old one; "
-        "use another --out"
+        f"{started}: source.image_column was 'image' and is 'img': the rows already listed are read "
+        "from the old column; use another --out"
     )
 
 

@@ -50,7 +50,8 @@ def test_a_run_makes_shards_for_datasets_and_a_second_run_has_nothing_to_do(work
     assert time.monotonic() - started < 60
     third = synth("run", "--out", "out")
     assert third.stderr.splitlines() == [
-        f"as out was last started: {workspace}/photos --pipeline small (--pipeline replaces all but the source)",
+        f"using the settings of the last run of out: {workspace}/photos --pipeline small "
+        "(--pipeline replaces all but the source)",
         "nothing to do: everything listed has been done",
     ]
     assert (assignments(workspace / "out"), pairs(workspace / "out")) == before
@@ -60,10 +61,10 @@ def test_a_limit_holds_until_a_request_names_another(workspace: Path) -> None:
     make_images(workspace / "photos", 10)
     run("out", "--limit", "4", "--until", "tag")
     again = synth("run", "--out", "out", "--until", "plan")
-    assert f"as out was last started: {workspace}/photos --pipeline small --limit 4 (" in again.stderr
+    assert f"using the settings of the last run of out: {workspace}/photos --pipeline small --limit 4 (" in again.stderr
     assert len(assignments(workspace / "out")) == 4 * 3
     more = run("out", "--until", "plan")
-    assert more.stderr.startswith("out was last started with --limit 4 too; this line leaves that out\n")
+    assert more.stderr.startswith("the last run of out also had --limit 4; this command drops it\n")
     assert len(assignments(workspace / "out")) == 10 * 3
 
 

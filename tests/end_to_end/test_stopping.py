@@ -101,7 +101,7 @@ def test_a_job_whose_every_call_fails_stops_early_and_retry_does_its_rows_later(
     make_images(workspace / "photos", 150)
     stopped = run("out", "--set", "generate.engine.options.fail=1", check=False)
     assert stopped.returncode == 1
-    assert "rows failed one after the other, this one as call_failed: scripted failure" in stopped.stderr
+    assert "rows failed one after the other, the last one as call_failed: scripted failure" in stopped.stderr
     assert "synth retry" in stopped.stderr and "Traceback" not in stopped.stderr
     failed = {key for key, row in pairs(workspace / "out").items() if row[1] == "call_failed"}
     assert 0 < len(failed) < len(assignments(workspace / "out")) / 2

@@ -56,7 +56,7 @@ def put_models(folder: Path, salt: str) -> None:
 def start(out: Path, settings: tuple[str, ...] = SETTINGS) -> Job:
     """Write the record of a new folder as `synth run` does, without running anything."""
     opened = job.open_job(Folder(str(out)), pipelines.load("small", settings))
-    write_settings(RunFolder(opened.out), opened, RunRequest("small", settings), ALL_STAGES, redraws=False)
+    write_settings(RunFolder(opened.out), opened, RunRequest("small", settings), ALL_STAGES, is_redraw=False)
     return opened
 
 
@@ -94,7 +94,7 @@ def test_a_folder_is_opened_from_elsewhere_and_the_process_stays_as_it_is(
     assert again.definitions.taggers == made.definitions.taggers
     request = RunRequest.of(record)
     assert not check_folder(folder, again, request, ALL_STAGES)
-    write_settings(folder, again, request, ALL_STAGES, redraws=False)
+    write_settings(folder, again, request, ALL_STAGES, is_redraw=False)
     assert run_record.record_of(RunFolder(made.out)) == record, "it was started in the same folder still"
 
 
@@ -127,7 +127,7 @@ def test_an_edit_at_home_is_noticed_from_elsewhere(
     write(home / name, (home / name).read_text().replace("fine/**: ", "fine/**: 3"))
     with pytest.raises(SettingsChanged) as caught:
         job.reopen(RunFolder(made.out))
-    message = f"was made with other files: the mapping changed. It was started in {home}; run this where they are as"
+    message = f"was made with other files: the mapping changed. It was started in {home}; restore these files, or run"
     assert message in str(caught.value)
 
 

@@ -23,6 +23,7 @@ from synthgen.store import Folder, RunFolder
 from tests.fixtures.packages import InstallPackage
 from tests.fixtures.workspace import SHELVES, make_images, put_shelves, write
 
+USING = "using the settings of the last run of"
 ENDING = "(--pipeline replaces all but the source)"
 FIRST = RunRequest("small", ('source.uri="photos"', "plan.per_image=2", "train.steps=7"), limit=5)
 ALL_STAGES = ("tag", "pack")
@@ -31,7 +32,7 @@ ALL_STAGES = ("tag", "pack")
 def start(out: str, wanted: RunRequest) -> None:
     """Write the record of a new folder as `synth run` does, without running anything."""
     opened = job.open_job(Folder(out), pipelines.load(wanted.name, wanted.settings))
-    write_settings(RunFolder(opened.out), opened, wanted, ALL_STAGES, redraws=False)
+    write_settings(RunFolder(opened.out), opened, wanted, ALL_STAGES, is_redraw=False)
 
 
 @pytest.fixture
@@ -55,15 +56,14 @@ def test_a_request_is_completed_by_the_last_one_of_the_folder_and_the_additions_
 ) -> None:
     notes, refusal = refuse(command, "--out", "out", "--set", "plan.forms={}")
     assert notes == [
-        f"as out was last started: {started}/photos --pipeline small "
-        f"--set plan.per_image=2 --set train.steps=7 --limit 5 {ENDING}"
+        f"{USING} out: {started}/photos --pipeline small --set plan.per_image=2 --set train.steps=7 --limit 5 {ENDING}"
     ]
     assert "plan.forms" in refusal and "per_image" not in refusal
 
 
 def test_what_a_request_names_is_not_taken_from_the_folder(started: Path) -> None:
     notes, refusal = refuse("run", "elsewhere", "--out", "out", "--set", "plan.per_image=9", "--limit", "9")
-    assert notes == [f"as out was last started: --pipeline small --set train.steps=7 {ENDING}"]
+    assert notes == [f"{USING} out: --pipeline small --set train.steps=7 {ENDING}"]
     assert "elsewhere" in refusal
     make_images(started / "elsewhere", 1)
     _, refusal = refuse("run", "elsewhere", "--out", "out", "--set", "plan.per_image=9")
@@ -73,7 +73,7 @@ def test_what_a_request_names_is_not_taken_from_the_folder(started: Path) -> Non
 def test_a_request_with_a_pipeline_takes_only_the_source_from_the_folder(started: Path) -> None:
     notes, refusal = refuse("run", "--out", "out", "-p", "small")
     assert notes == [
-        "out was last started with --set plan.per_image=2 --set train.steps=7 --limit 5 too; this line leaves that out"
+        "the last run of out also had --set plan.per_image=2 --set train.steps=7 --limit 5; this command drops it"
     ]
     assert refusal.startswith(f"{started}/out: was made with other settings: plan.per_image was 2 and is 3. ")
 
@@ -109,7 +109,7 @@ def test_where_names_mean_other_files_the_folder_to_start_in_is_reported(
     write(path, path.read_text().replace("fine/**: 4", "fine/**: 5"))
     monkeypatch.chdir(elsewhere)
     notes, refusal = refuse("run", "--out", "../out")
-    assert notes[0].startswith(f"as ../out was last started in {started}: {started}/photos --pipeline small ")
+    assert notes[0].startswith(f"{USING} ../out, started in {started}: {started}/photos --pipeline small ")
     where = f"It was started in {started}, where names may mean other files: start it there."
     assert f"the mapping changed. {where} Run with" in refusal
 
@@ -146,7 +146,7 @@ def test_training_takes_the_pipeline_of_the_run_and_its_settings_of_training(
         shards, _, _, settings = calls[-1]
         assert (shards, settings.steps) == (words[0], steps)
         is_completed = words[0] == "out" and "-p" not in words
-        assert ("as out was last started: --pipeline small" in done.stderr) == is_completed
+        assert (f"{USING} out: --pipeline small" in done.stderr) == is_completed
     assert len(calls) == 4
 
 
@@ -164,7 +164,7 @@ def test_a_mapping_is_learned_from_a_run_with_the_pipeline_of_the_run(
     monkeypatch.setattr("synthgen.commands.learn", learner, raising=False)
     done = CliRunner().invoke(cli.app, ["learn", "taught", "--name", "mine", "--set", "learn.min_support=4"])
     assert done.exit_code == 0, done.output
-    assert done.stderr == f"as taught was last started: --pipeline small --set learn.top_k=2 {ENDING}\n"
+    assert done.stderr == f"{USING} taught: --pipeline small --set learn.top_k=2 {ENDING}\n"
     _, _, pipeline, settings, *_ = orders[0]
     assert (settings.top_k, settings.min_support, pipeline.plan.seed) == (2, 4, 0)
 
@@ -175,7 +175,7 @@ def test_a_later_command_on_the_folder_keeps_its_request(started: Path) -> None:
     reopened, stored = job.reopen(folder), RunRequest.of(run_record.record_of(folder))
     assert stored.limit == 5
     assert stored.settings == (f'source.uri="{started}/photos"', "plan.per_image=2", "train.steps=7")
-    write_settings(folder, reopened, stored, ALL_STAGES, redraws=False)
+    write_settings(folder, reopened, stored, ALL_STAGES, is_redraw=False)
     assert run_record.record_of(RunFolder(Folder("out"))) == before
 
 
@@ -243,3 +243,19 @@ def test_the_settings_of_the_folder_and_of_the_request_apply_in_their_order(
     from_folder = whole.settings[: len(whole.settings) - len(typed)]
     keys = [{setting.partition("=")[0] for setting in settings} for settings in (from_folder, typed)]
     assert not keys[0] & keys[1]
+
+
+def test_a_limit_is_dropped_by_another_one_alone() -> None:
+    none, few = RunRequest(limit=0), RunRequest(limit=5)
+    assert (none.over(few).limit, few.over(none).limit, RunRequest().over(none).limit) == (0, 5, 0)
+    assert (few.without(none).limit, few.without(RunRequest()).limit) == (None, 5)
+
+
+def test_a_run_that_was_killed_before_it_stored_its_settings_is_to_be_started_again(tmp_path: Path) -> None:
+    out = Folder(str(tmp_path / "killed"))
+    with pytest.raises(UserMistake, match=r"killed: holds no synth run$"):
+        run_record.record_of(RunFolder(out))
+    out.create("run.json", b'{"format": 1}')
+    message = r"killed: a run was killed here before it stored its settings; start `synth run` again$"
+    with pytest.raises(UserMistake, match=message):
+        run_record.record_of(RunFolder(out))

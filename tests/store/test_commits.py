@@ -99,7 +99,7 @@ def test_a_later_revision_replaces_or_adds_table_by_table(tmp_path: Path) -> Non
     assert log.fingerprint(PARTITION, "things") == "f3"
     assert log.fingerprint(PARTITION, "other") == "f1"
     assert log.fingerprint("e9", "things") is None
-    assert log.last_epoch == 2 and log.next_revision(PARTITION) == 4
+    assert log.next_epoch == 3 and log.next_revision(PARTITION) == 4
 
 
 def test_a_log_is_a_snapshot(tmp_path: Path) -> None:
@@ -265,4 +265,4 @@ def test_a_receipt_of_another_epoch_is_read_back_with_it(tmp_path: Path) -> None
     with Lease.take(stage.out) as lease:
         stage.commit(replace(receipt(stage, {"a": 1}), epoch=7), lease)
     commit = stage.log().latest(PARTITION)
-    assert commit is not None and commit.epoch == commit.receipt.epoch == 7 == stage.log().last_epoch
+    assert commit is not None and commit.epoch == commit.receipt.epoch == 7 == stage.log().next_epoch - 1

@@ -1,5 +1,6 @@
 """Files of an output folder, on local disk and in a bucket: no reader sees half a file, and one of many creates it."""
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -16,8 +17,9 @@ import fsspec
 import pyarrow as pa
 import pytest
 
-from synthgen.errors import SynthError, UserMistake
+from synthgen.errors import Damaged, SynthError, UserMistake
 from synthgen.store import Folder, Lease, Receipt, RunFolder, StageFolder, TablePart, remote
+from synthgen.store import folder as folders
 from synthgen.store.folder import open_folder
 from synthgen.store.gc import Deleted, collect_garbage
 from synthgen.tables import PACK, TAG
@@ -137,6 +139,78 @@ def test_in_a_store_that_ignores_the_condition_of_a_put_a_name_is_looked_up_firs
     assert not s3.create("one.json", b"second")
     assert s3.read("one.json") == b"first"
     assert s3.create("two.json", b"another")
+
+
+def test_in_a_store_that_answers_400_to_the_condition_of_a_put_a_name_is_looked_up_first(s3: Folder, way: Way) -> None:
+    way.spoil = lambda request: "refuse"
+    assert s3.create("one.json", b"first")
+    assert not s3.create("one.json", b"second")
+    assert s3.read("one.json") == b"first"
+    with Lease.take(s3) as lease:
+        lease.check()
+
+
+def test_a_400_does_not_count_against_a_condition_that_has_worked(s3: Folder, way: Way) -> None:
+    assert s3.create("one.json", b"first") and folders._HAS_CONDITION == {"s3://bucket": True}
+    refused: list[str] = []
+
+    def refuse_thrice(request: BaseHTTPRequestHandler) -> str | None:
+        if request.command == "PUT" and len(refused) < 3:
+            refused.append(request.path)
+            return "refuse"
+        return None
+
+    way.spoil = refuse_thrice
+    assert s3.create("two.json", b"second")
+    assert len(refused) == 3 and folders._HAS_CONDITION == {"s3://bucket": True}
+
+
+@pytest.mark.parametrize(
+    ("error", "is_known"),
+    [
+        (TimeoutError(), False), (ConnectionResetError(), False), (OSError(errno.EBUSY, "slow down"), False),
+        (OSError(errno.EREMOTEIO, "internal error"), False), (OSError(errno.EINVAL, "precondition failed"), True),
+        (FileExistsError(), True),
+    ],
+)  # fmt: skip
+def test_only_an_answer_to_the_second_put_shows_that_conditions_work(
+    s3: Folder, monkeypatch: pytest.MonkeyPatch, error: OSError, is_known: bool
+) -> None:
+    answers: list[OSError | None] = [None, error]
+
+    def put(path: str, data: bytes, mode: str) -> None:
+        if answer := answers.pop(0):
+            raise answer
+
+    monkeypatch.setattr(s3.fs, "pipe_file", put)
+    assert s3.create("one.json", b"first")
+    assert ({"s3://bucket": True} if is_known else {}) == folders._HAS_CONDITION
+
+
+def test_files_are_numbered_in_the_order_in_which_they_are_appended(out: Folder) -> None:
+    assert [out.append(data) for data in (b"1", b"2")] == ["000001.json", "000002.json"]
+    assert out.read_every_json("") == {"000001.json": 1, "000002.json": 2}
+
+
+def test_a_number_that_another_driver_took_meanwhile_is_left_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, checks = Folder(str(tmp_path)), list[str]()
+    out.append(b"theirs")
+    monkeypatch.setattr(Folder, "names", lambda *_: [])
+    assert out.append(b"mine", lambda: checks.append("checked")) == "000002.json"
+    assert out.read("000001.json") == b"theirs" and out.read("000002.json") == b"mine" and checks == ["checked"]
+
+
+def test_a_damaged_json_file_is_reported_in_one_line_with_what_to_do(tmp_path: Path) -> None:
+    out = Folder(str(tmp_path))
+    for data in (b'{"half": ', b"\xff", b"[" * 200_000):
+        out.write("one.json", data)
+        reads: list[Callable[[], Any]] = [lambda: out.read_json("one.json", "x y"), lambda: out.read_every_json("x y")]
+        for read in reads:
+            with pytest.raises(Damaged, match=r"/one\.json: is not JSON \(.*\), so it was damaged; x y$") as caught:
+                read()
+            assert "\n" not in str(caught.value)
 
 
 def test_a_reader_finds_whole_files_while_they_are_replaced(tmp_path: Path) -> None:

@@ -121,8 +121,11 @@ def test_where_clocks_differ_a_living_driver_keeps_its_lease_and_a_dead_one_lose
     change_holder(out, host="elsewhere", machine="elsewhere", beat=time.time() + skew)
     beat = threading.Timer(0.2, change_holder, [out], {"beat": time.time() + skew + 1})
     beat.start()
+    notes: list[str] = []
+    monkeypatch.setattr(leases, "note", notes.append)
     with pytest.raises(LeaseHeld, match="on elsewhere"):
         Lease.take(out)
+    assert notes == ["a run on elsewhere may be at work here; watching its lease for 0 s"]
     beat.join()
     with Lease.take(out) as lease:
         assert lease.term == 2

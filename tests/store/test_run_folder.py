@@ -1,14 +1,16 @@
 """The snapshot of an output folder: each log and the record are read once, and its own commits are added to it."""
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from synthgen.errors import LeaseLost, UserMistake
+from synthgen.errors import Damaged, LeaseLost, UserMistake
 from synthgen.store import Folder, Lease, Receipt, RunFolder
+from synthgen.store.denylist import read_denylist
 from synthgen.store.run_folder import FORMAT
 from synthgen.tables import GENERATE, LIST, PLAN
 from tests.fixtures.rows import PARTITION, THINGS, current, receipt, things_in, with_things
@@ -115,10 +117,10 @@ def test_a_receipt_that_no_other_may_replace_is_committed_or_the_lease_is_lost(o
     stage = things_in(out)
     with Lease.take(out) as lease:
         written = receipt(stage, {"a": 1}, revision=2)
-        RunFolder(out).insist(THINGS, written, lease)
-        RunFolder(out).insist(THINGS, written, lease)
+        RunFolder(out).commit_or_fail(THINGS, written, lease)
+        RunFolder(out).commit_or_fail(THINGS, written, lease)
         with pytest.raises(LeaseLost, match=f"another run committed 1-tagged/{PARTITION} at the same time"):
-            RunFolder(out).insist(THINGS, receipt(stage, {"a": 2}, revision=2), lease)
+            RunFolder(out).commit_or_fail(THINGS, receipt(stage, {"a": 2}, revision=2), lease)
     assert current(stage) == {PARTITION: 1, "a": 1}
 
 
@@ -150,6 +152,76 @@ def test_what_was_read_before_the_lease_is_read_again_under_it(out: Folder) -> N
         assert folder.record == {"pipeline": {}, "unfinished": {"tag": "edit"}}
 
 
+def test_a_commit_is_read_once_however_often_the_lease_is_taken(out: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    counter, folder, stage = ReadCounter(out, monkeypatch), RunFolder(out), things_in(out)
+    folder.log(THINGS)
+    for number in (1, 2):
+        with Lease.take(out) as theirs:
+            stage.commit(receipt(stage, {"theirs": 1}, f"e002-{number:05d}"), theirs)
+        with folder.lease() as lease:
+            assert len(folder.log(THINGS).partitions) == 2 * number + 1
+            folder.commit(THINGS, receipt(stage, {"mine": 1}, f"e003-{number:05d}"), lease)
+    reads = {path: count for path, count in counter.reads.items() if path.startswith(f"{THINGS.folder}/commits/")}
+    partitions = (PARTITION, OTHER, "e002-00001", "e002-00002")
+    assert reads == {f"{THINGS.folder}/commits/{name}.r1.json": 1 for name in partitions}
+    assert folder.log(THINGS) == RunFolder(out).log(THINGS)
+
+
+def test_a_commit_that_was_removed_before_the_lease_is_in_the_log_no_more(out: Folder) -> None:
+    folder = RunFolder(out)
+    folder.log(THINGS)
+    out.child("1-tagged/commits").remove([f"{OTHER}.r1.json"])
+    with folder.lease():
+        assert list(folder.log(THINGS).partitions) == [PARTITION]
+
+
+def test_a_record_is_not_lost_to_a_late_one_of_the_driver_before(out: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, stale = RunFolder(out), out.child("frozen").names()
+    out.child("frozen").append(b'{"late": true}')
+    with folder.lease():
+        monkeypatch.setattr(Folder, "names", with_stale_names(out.child("frozen"), stale))
+        folder.write_record({"mine": True})
+        monkeypatch.undo()
+    assert RunFolder(out).record == folder.record == {"mine": True}
+
+
+def test_a_late_record_of_a_driver_that_lost_its_lease_does_not_count(
+    out: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, stale = RunFolder(out), out.child("frozen").names()
+    with folder.lease():
+        out.child("lease").create("000099.json", b"")
+        out.child("frozen").append(b'{"successor": true}')
+        monkeypatch.setattr(Folder, "names", with_stale_names(out.child("frozen"), stale))
+        with pytest.raises(LeaseLost):
+            folder.write_record({"mine": True})
+        monkeypatch.undo()
+    assert RunFolder(out).record == {"successor": True}
+
+
+def with_stale_names(stale: Folder, listed: list[str]) -> Callable[..., list[str]]:
+    """Return a listing that does not see the latest files of one folder."""
+    names = Folder.names
+    return lambda folder, *suffix: list(listed) if folder == stale else names(folder, *suffix)
+
+
+@pytest.mark.parametrize(
+    ("name", "what_to_do"),
+    [
+        ("frozen/000001.json", "remove it, and the record before it counts"),
+        ("purged/000001.json", "without it, the images that it names would come back"),
+        ("lease/000001.json", "remove it once no run is at work in this folder"),
+    ],
+)
+def test_a_damaged_file_is_one_line_that_says_what_to_do(out: Folder, name: str, what_to_do: str) -> None:
+    out.write(name, b'{"half": ')
+    reads: dict[str, Callable[[], Any]] = {
+        "frozen": lambda: RunFolder(out).record, "purged": lambda: read_denylist(out), "lease": lambda: Lease.take(out),
+    }  # fmt: skip
+    with pytest.raises(Damaged, match=f"{name}: is not JSON .*{what_to_do}"):
+        reads[name.partition("/")[0]]()
+
+
 def test_the_logs_that_a_task_carries_are_not_read(out: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     carried: Any = RunFolder(out).logs((THINGS, LATER), PARTITION)
     assert list(carried) == ["1-tagged", "3-generated"] and list(carried["1-tagged"].partitions) == [PARTITION]
@@ -165,4 +237,4 @@ def test_a_commit_of_an_empty_receipt_is_in_the_snapshot(out: Folder) -> None:
     with Lease.take(out) as lease:
         folder = RunFolder(out)
         folder.commit(THINGS, Receipt("e003-00000", 1, {}, epoch=3), lease)
-    assert folder.log(THINGS).last_epoch == 3
+    assert folder.log(THINGS).next_epoch == 4

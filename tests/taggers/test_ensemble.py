@@ -188,7 +188,7 @@ def tag_first(folder: TaggedFolder, worker: tag.TagWorker) -> Any:
     """Tag the partition with this worker."""
     (task,) = folder.tasks(write_sidecar())
     try:
-        return asyncio.run(worker.do(task))
+        return worker.do(task)
     finally:
         worker._decoder.close()
 
@@ -202,7 +202,7 @@ def test_an_image_that_the_tagger_cannot_take_costs_one_row(
     monkeypatch.setattr(ensemble, "open_tagger", lambda spec: Moody(method, {2, 5}))
     worker = tag.TagWorker(folder.context(write_sidecar()))
     receipt = tag_first(folder, worker)
-    assert receipt.counts == {"tagged": 4, "quarantined.tagger_failed": 2} and worker.progress() == {"images": 6}
+    assert receipt.counts == {"tagged": 4, "quarantined.tagger_failed": 2} and worker.counters == {"images": 6}
 
 
 def test_no_image_counts_as_done_before_the_tagger_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,7 +216,7 @@ def test_no_image_counts_as_done_before_the_tagger_is_loaded(tmp_path: Path, mon
     worker = tag.TagWorker(folder.context(write_sidecar()))
     with pytest.raises(ModelUnavailable):
         tag_first(folder, worker)
-    assert worker.progress() == {"images": 0}
+    assert worker.counters == {"images": 0}
 
 
 # --- the preview -------------------------------------------------------------------------------------------------
@@ -295,9 +295,15 @@ def test_a_worker_without_a_gpu_sees_none(
 
     monkeypatch.setattr(ray, "get_gpu_ids", lambda: given)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2")
+    loaded_with: list[str] = []
+
+    def load(context: tag.TagContext) -> SimpleNamespace:
+        loaded_with.append(os.environ["CUDA_VISIBLE_DEVICES"])
+        return SimpleNamespace(do=lambda task: None, counters={"images": 0.0})
+
+    monkeypatch.setattr("synthgen.stages.tag.worker.TagWorker", load)
     worker = asyncio.run(tag.build(folder.context(write_sidecar())))
-    worker._decoder.close()
-    assert os.environ["CUDA_VISIBLE_DEVICES"] == seen
+    assert loaded_with == [seen] and worker.progress() == {"images": 0.0}
 
 
 # --- pipelines ---------------------------------------------------------------------------------------------------

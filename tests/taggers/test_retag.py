@@ -1,6 +1,5 @@
 """Tags recomputed from stored embeddings and source_meta: the same as from the images, which are not read."""
 
-import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -213,9 +212,7 @@ def test_the_stage_ends_with_a_line_on_left_out_tags(
     def do_here(spec: PoolSpec, tasks: Sequence[Task], *_: Any) -> Iterator[Receipt]:
         worker = tag.TagWorker(spec.settings)
         for task in tasks:
-            receipt = asyncio.run(worker.do(task))
-            assert receipt
-            yield receipt
+            yield worker.do(task)
         worker._decoder.close()
 
     monkeypatch.setattr(tag, "run_pool", do_here)

@@ -43,7 +43,9 @@ def test_only_failures_that_another_try_can_fix_count() -> None:
 def test_a_hundred_such_failures_in_a_row_stop_the_job_with_the_cause(stage: StageFolder, reason: str) -> None:
     breaker = CircuitBreaker(stage, "pairs")
     breaker.see(receipt(stage, [reason] * (ROWS_IN_A_ROW - 1)))
-    with pytest.raises(JobFailing, match=f"the last 100 rows failed .* as {reason}: HTTP 500; .*synth retry") as caught:
+    with pytest.raises(
+        JobFailing, match=f"the last 100 rows failed .*, the last one as {reason}: HTTP 500; .*synth retry"
+    ) as caught:
         breaker.see(receipt(stage, [reason]))
     assert "\n" not in str(caught.value)
 

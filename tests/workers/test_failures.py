@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 
-from synthgen.errors import JobFailing
+from synthgen.engines import EngineDied
+from synthgen.errors import Damaged, JobFailing, UserMistake
 from synthgen.store import Folder, Receipt
-from synthgen.workers import PoolSpec, StopSignals, Task
+from synthgen.workers import PoolSpec, StopSignals, Task, run_pool
 from synthgen.workers import pool as pools
 from synthgen.workers.actor import ActorHandle
-from synthgen.workers.failures import WorkerDeath, death_of
+from synthgen.workers.bisection import Bisection
+from synthgen.workers.failures import WorkerDeath, death_of, engine_death
 from synthgen.workers.pool import DEATHS_IN_A_ROW, LOST_IN_A_ROW, Pool
 from tests.fixtures.scripted_workers import ALL, Script, build
 
@@ -89,14 +91,54 @@ def pool(tmp_path: Path, signals: StopSignals, monkeypatch: pytest.MonkeyPatch) 
     return Pool(spec, [], lambda counters: None, signals)
 
 
+def test_the_counters_of_an_actor_that_is_gone_still_count(pool: Pool) -> None:
+    for _ in range(50):  # Python gives the address of an object that is gone to the next one
+        actor = ActorHandle(None, None, asked="question")
+        pool._take_answer(actor, "question", {"images": 1.0})
+        del actor
+    assert pools._sum(pool._counters.values()) == {"images": 50.0}
+
+
+def test_a_death_has_a_cause_of_one_line_and_its_cut_is_marked() -> None:
+    why = WorkerDeath("line\n" + "x" * 900).why
+    assert why.startswith("line xxx") and len(why) == 300 and why.endswith("…")
+
+
+def test_what_a_task_raises_is_a_death_only_if_the_engine_or_memory_is_gone() -> None:
+    def wrapped(cause: Exception) -> Exception:
+        error = RuntimeError("Ray's long text")
+        error.cause = cause  # type: ignore[attr-defined]
+        return error
+
+    assert engine_death(wrapped(EngineDied("no answer"))) == "the engine died: no answer"
+    assert engine_death(wrapped(MemoryError())) == "it ran out of memory"
+    with pytest.raises(UserMistake, match="fix it"):
+        engine_death(wrapped(UserMistake("fix it")))
+    with pytest.raises(RuntimeError, match="Ray's long text"):
+        engine_death(wrapped(ValueError("a bug")))
+
+
+def test_a_pool_without_actors_does_nothing_and_does_not_join_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pools, "join_ray", lambda home: pytest.fail("it joined"))
+    spec = PoolSpec(build, Script(), lambda task: ALL, size=0)
+    assert list(run_pool(spec, [], lambda counters: None, StopSignals())) == []
+
+
+def test_damaged_strikes_are_one_line_that_says_what_to_do(tmp_path: Path) -> None:
+    notes = Folder(str(tmp_path))
+    notes.write("p0.r1.json", b"[{")
+    with pytest.raises(Damaged, match=r"p0\.r1\.json: is not JSON .*; remove it, and the image that kills"):
+        Bisection(lambda task: ALL, notes)
+
+
 def replace_dead(pool: Pool, death: WorkerDeath) -> list[Task]:
     """Have an actor that holds TASK die, and return the tasks that are handed out again."""
     actor = ActorHandle(None, None, held={"reference": TASK})
     actor.take_finished = list  # type: ignore[method-assign] # nothing is finished
     pool._actors.append(actor)
     pool._replace(actor, death)
-    again = list(pool._again)
-    pool._again.clear()
+    again = list(pool._queue)
+    pool._queue.clear()
     return again
 
 
@@ -131,4 +173,4 @@ def test_the_tasks_that_a_dead_worker_had_finished_count(pool: Pool) -> None:
     actor.take_finished = lambda: [(TASK, receipt)]  # type: ignore[method-assign]
     pool._actors.append(actor)
     pool._replace(actor, DIED)
-    assert list(pool._whole) == [(TASK, receipt)] and not pool._again
+    assert list(pool._whole) == [(TASK, receipt)] and not pool._queue

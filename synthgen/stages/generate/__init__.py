@@ -5,11 +5,10 @@ everything that shapes a pair, `conversation` and `scoring` make the calls about
 a few images what a question costs.
 """
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
-from synthgen.console import StageProgress, generation_note
+from synthgen.console import Rate, StageProgress, generation_note
 from synthgen.engines.kinds import gpus_of
 from synthgen.stages import memory
 from synthgen.stages.contract import StageRun
@@ -40,12 +39,12 @@ def results(run: StageRun, tasks: Sequence[Task]) -> Iterator[Receipt]:
     spec = PoolSpec(build, context, partial(object_ids, context), count, engine.cpus, gpus, run.strikes, run.job.home)
     memory.note_workers(GENERATE.name, count, memory.generate_bytes(run.job.pipeline))
     total, is_bound = size(context, tasks)
-    started = time.monotonic()
+    tokens = Rate()
     with StageProgress(GENERATE.name, total, "assignment", is_bound=is_bound) as bar:
 
         def show(counters: Mapping[str, float]) -> None:
             done = counters.get("pairs", 0.0) + counters.get("failed", 0.0)
-            bar.show(done, generation_note(counters, time.monotonic() - started))
+            bar.show(done, generation_note(counters, tokens))
 
         for receipt in run_pool(spec, tasks, show, run.signals) if tasks else ():
             yield receipt

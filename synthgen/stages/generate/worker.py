@@ -26,7 +26,7 @@ from synthgen.stages.memory import MEGABYTE, QUEUED_IMAGES
 from synthgen.store import Receipt, StageFolder, TablePart
 from synthgen.tables import GENERATE, PAIRS, PLAN, SCORES, table
 from synthgen.workers import Task
-from synthgen.workers.task import GIVEN_SECONDS
+from synthgen.workers.task import FINISH_SECONDS
 
 KV_SHARE = 0.8  # of the KV cache that conversations may fill
 CALLS_AT_ONCE = 2.0  # of one conversation, on average: the ask alone, then the answers side by side
@@ -70,7 +70,7 @@ class GenerateWorker:
         self._draining = asyncio.Event()
 
     def drain(self) -> None:
-        """Start no conversation any more; those in flight have GIVEN_SECONDS."""
+        """Start no conversation any more; those in flight have FINISH_SECONDS."""
         self._draining.set()
 
     def progress(self) -> Mapping[str, float]:
@@ -105,7 +105,7 @@ class GenerateWorker:
             if not asking.done():
                 run.is_whole = False
                 fetching.cancel()
-                await asyncio.wait({asking}, timeout=GIVEN_SECONDS)
+                await asyncio.wait({asking}, timeout=FINISH_SECONDS)
             if asking.done():
                 await asking
             if run.is_whole:

@@ -12,13 +12,13 @@ from synthgen.stages.contract import StageRun
 from synthgen.stages.pack.publish import publish
 from synthgen.stages.pack.samples import PackContext, Shard, context_of, origin_of
 from synthgen.stages.pack.sharding import todo
-from synthgen.stages.pack.worker import PackWorker, build, image_ids, write_shard
+from synthgen.stages.pack.worker import build, image_ids, write_shard
 from synthgen.store import Receipt
 from synthgen.tables import PACK
 from synthgen.workers import PoolSpec, run_pool
 
 __all__ = [
-    "PackContext", "PackWorker", "Shard", "build", "context_of", "image_ids", "pending", "publish", "results", "todo",
+    "PackContext", "Shard", "build", "context_of", "image_ids", "pending", "publish", "results", "todo",
     "write_shard",
 ]  # fmt: skip
 

@@ -94,7 +94,7 @@ def todo(folder: RunFolder, context: PackContext, retry: Collection[str] = ()) -
         new = rows.filter(pa.array(shard == NO_SHARD))
         for bucket, run in cutter.cut(new, _sizes(context, logs, new, mean_bytes)):
             spills.shards.append(bucket, run)
-    epoch = logs[PACK.folder].last_epoch + 1
+    epoch = logs[PACK.folder].next_epoch
     new_names = [partition_name(epoch, number) for number in range(cutter.shards)]
     shards = (*(names[number] for number in rewritten), *new_names)
     return Shards(spills.shards, logs, shards, epoch) if shards else []

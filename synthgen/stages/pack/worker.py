@@ -4,10 +4,9 @@ Beside the shard it writes a small index of it, and a record of each sample whos
 shard is built in memory and written in one piece, like every file of a run.
 """
 
-import asyncio
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -30,46 +29,27 @@ from synthgen.tables import (
     UNPACKED,
     table,
 )
+from synthgen.workers import SerialWorker
 
 Row = dict[str, Any]
 PAIR_COLUMNS = pa.schema([field for field in PAIRS if field.name not in ("raw_question", "raw_answer")])
 
 
-async def build(context: PackContext) -> "PackWorker":
-    """Create a worker in its actor."""
-    return PackWorker(context)
+async def build(context: PackContext) -> SerialWorker:
+    """Return a worker that writes shards and counts their samples."""
+    counters = {"samples": 0.0}
+
+    def work(shard: Shard) -> Receipt:
+        receipt = write_shard(context, shard)
+        counters["samples"] += len(shard.samples)
+        return receipt
+
+    return SerialWorker(work, counters)
 
 
 def image_ids(shard: Shard) -> tuple[str, ...]:
     """Return the images of a shard, by which it can be cut in half."""
     return tuple(dict.fromkeys(shard.images))
-
-
-class PackWorker:
-    """A writer of shards in an actor, one after the other."""
-
-    def __init__(self, context: PackContext) -> None:
-        self._context = context
-        self._counters = {"samples": 0.0}
-        self._one_at_a_time = asyncio.Lock()
-        self._is_draining = False
-
-    async def do(self, task: Shard) -> Receipt | None:
-        """Write a shard. Another task waits: two at once would only take twice the memory."""
-        async with self._one_at_a_time:
-            if self._is_draining:
-                return None
-            receipt = await asyncio.to_thread(write_shard, self._context, task)
-        self._counters["samples"] += len(task.samples)
-        return receipt
-
-    def progress(self) -> Mapping[str, float]:
-        """Return the number of samples done."""
-        return dict(self._counters)
-
-    def drain(self) -> None:
-        """Give back the shards that are not started."""
-        self._is_draining = True
 
 
 def write_shard(context: PackContext, shard: Shard) -> Receipt:

@@ -16,16 +16,17 @@ from synthgen.store import Receipt, RunFolder, TablePart
 from synthgen.store.denylist import read_denylist
 from synthgen.tables import IMAGES, LIST, OBJECT_TAGS, TAG, count_tagged, table, tags_table
 from synthgen.taggers import KnownTags, Taggers, prepare_image, read_cached_tags, tag_images
-from synthgen.workers import Task, keep_to_given_gpus
+from synthgen.workers import SerialWorker, Task, keep_to_given_gpus
 
 Tags = dict[str, list[dict[str, Any]]]  # object id → its tags
 Rows = dict[str, dict[str, Any]]  # object id → its row of IMAGES
 
 
-async def build(context: TagContext) -> "TagWorker":
+async def build(context: TagContext) -> SerialWorker:
     """Load the taggers where the worker is, on the GPU that it was given or on the CPU."""
     keep_to_given_gpus()
-    return await asyncio.to_thread(TagWorker, context)
+    worker = await asyncio.to_thread(TagWorker, context)
+    return SerialWorker(worker.do, worker.counters)
 
 
 @dataclass
@@ -37,31 +38,17 @@ class _Batch:
 
 
 class TagWorker:
-    """Taggers and a pool of decoders, in one actor."""
+    """Taggers and a pool of decoders, in one actor; `counters` is the number of images done."""
 
     def __init__(self, context: TagContext) -> None:
         self._context = context
         self._tagger = Taggers(context.taggers)
         self._denied = read_denylist(context.out)
         self._decoder: DecoderPool[str] = DecoderPool(context.images)
-        self._counters = {"images": 0.0}
-        self._one_at_a_time = asyncio.Lock()
-        self._is_draining = False
+        self.counters = {"images": 0.0}
 
-    async def do(self, task: Task) -> Receipt | None:
-        """Tag a partition. Another task waits: two would only share the same cores."""
-        async with self._one_at_a_time:
-            return None if self._is_draining else await asyncio.to_thread(self._do, task)
-
-    def drain(self) -> None:
-        """Give back the partitions that are not started; a started one takes seconds."""
-        self._is_draining = True
-
-    def progress(self) -> Mapping[str, float]:
-        """Return the number of images done."""
-        return dict(self._counters)
-
-    def _do(self, task: Task) -> Receipt:
+    def do(self, task: Task) -> Receipt:
+        """Tag a partition, which takes seconds."""
         objects = objects_of(self._context, task)
         rows: Rows = {row["object_id"]: _blank(row["object_id"]) for row in objects}
         tags: Tags = {}
@@ -96,7 +83,7 @@ class TagWorker:
             whole = [one for one in tags_of if len(tags_of[one]) == len(self._context.taggers)]
             rows.update({object_id: dict(cached[object_id].row) for object_id in whole})
             self._tag_batch(_Batch([rows[one] for one in whole], [tags_of[one] for one in whole]), tags)
-            self._counters["images"] += len(whole)
+            self.counters["images"] += len(whole)
             known |= tags_of
         return known
 
@@ -115,7 +102,7 @@ class TagWorker:
                 _describe(row, image)
                 prepare = partial(self._tagger.prepare, known=known.get(loaded.object_id, {}))
                 item = prepare_image(prepare, image.image, metas[loaded.object_id])
-            self._counters["images"] += 1  # not before: the first one loads the tagger
+            self.counters["images"] += 1  # not before: the first one loads the tagger
             if isinstance(item, Failure):
                 _quarantine(row, item.reason, item.detail)
                 continue

@@ -68,7 +68,7 @@ class World:
         """Run the stage while `share` of the calls of some purposes fail, and return the number of partitions done."""
         opened = job.open_job(self.out, pipeline.load("small", ["source.uri=photos", *self.settings]))
         folder, context = RunFolder(self.out), context_of(opened, frozenset(retry))
-        tasks = todo(folder, context, update, folder.log(GENERATE).last_epoch + 1)
+        tasks = todo(folder, context, update, folder.log(GENERATE).next_epoch)
         engine = UnreliableEngine(opened.model, context.engine)
         engine.share, engine.purposes = share, purposes
         asked.clear()

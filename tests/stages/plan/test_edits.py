@@ -75,7 +75,7 @@ def test_an_edit_and_growth_at_once_are_one_epoch(planned: World) -> None:
     planned.grow({"new.jpg": unlike(77, "animal"), "3.jpg": unlike(78, "plant")})
     planned.plan(context := planned.context(EDITED), change="edit")
     check(planned, context)
-    assert StageFolder(planned.out, PLAN).log().last_epoch == 2
+    assert StageFolder(planned.out, PLAN).log().next_epoch == 3
 
 
 def test_a_dry_run_returns_the_plan_that_is_then_made_and_writes_nothing(planned: World) -> None:

@@ -114,7 +114,7 @@ def test_a_plan_cut_short_whose_inputs_are_damaged_continues_once_they_are_redon
     with Lease.take(world.out) as lease:
         if place == "0-listed/objects":  # as a repair lists it again
             part = TablePart((listed.write("objects", partition, 2, objects),), "f", replaces=True)
-            RunFolder(world.out).insist(LIST, Receipt(partition, 2, {"objects": part}), lease)
+            RunFolder(world.out).commit_or_fail(LIST, Receipt(partition, 2, {"objects": part}), lease)
         else:
             assert repair(RunFolder(world.out), [f"1-tagged/{partition}"], lease) == 1
     world.tag([partition])
@@ -170,7 +170,7 @@ def test_the_last_epoch_record_of_a_driver_that_was_taken_over_counts(world: Wor
         assert world.plan() == 3
     check(world, world.context())
     assert [len(commits) for commits in StageFolder(world.out, PLAN).log().partitions.values()] == [1, 1, 1]
-    assert StageFolder(world.out, PLAN).log().last_epoch == 2
+    assert StageFolder(world.out, PLAN).log().next_epoch == 3
 
 
 # --- all changes in any order -----------------------------------------------------------------------------------------

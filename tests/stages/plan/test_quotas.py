@@ -94,7 +94,7 @@ def test_an_epoch_that_was_cut_short_continues_with_its_quotas(world: World) -> 
     world.plan(context)
     check_quotas(world, context)
     assert sum(row["type"].startswith("look/") for row in world.assignments().values()) == 10
-    assert StageFolder(world.out, PLAN).log().last_epoch == 1
+    assert StageFolder(world.out, PLAN).log().next_epoch == 2
 
 
 def test_only_a_redraw_forgets_planned_questions(world: World) -> None:
