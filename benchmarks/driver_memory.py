@@ -152,7 +152,7 @@ def generate_pairs(out: Folder, count: int, lease: Lease) -> None:
         settings.scores,
         0,
     )
-    tasks = generate.todo(run, context, update=False)
+    tasks = generate.todo(run, context, is_update=False)
     commit_all(run, GENERATE, (answer(out, task) for task in tasks), lease)
 
 

@@ -64,6 +64,7 @@ class World:
         update: bool = False,
         share: float = 0.0,
         purposes: Collection[str] = ("judge",),
+        is_draining: bool = False,
     ) -> int:
         """Run the stage while `share` of the calls of some purposes fail, and return the number of partitions done."""
         opened = job.open_job(self.out, pipeline.load("small", ["source.uri=photos", *self.settings]))
@@ -73,14 +74,16 @@ class World:
         engine.share, engine.purposes = share, purposes
         asked.clear()
 
-        async def work() -> list[Receipt]:
+        async def work() -> list[Receipt | None]:
             worker = GenerateWorker(context, engine)
+            if is_draining:
+                worker.drain()
             try:
                 return [await worker.do(task) for task in tasks]
             finally:
                 worker._decoder.close()
 
-        receipts = asyncio.run(work())
+        receipts = [receipt for receipt in asyncio.run(work()) if receipt]
         with Lease.take(self.out) as lease:
             return commit_all(folder, GENERATE, receipts, lease)
 
@@ -213,6 +216,12 @@ def test_pairs_that_are_asked_again_after_damage_have_new_ids(world: World) -> N
     undo(world.out, "redo pairs")
     world.generate(RETRIED)
     assert lost and len(world.pairs) == 18 and not lost & world.pairs.keys()
+
+
+def test_a_task_that_is_given_back_before_a_conversation_started_writes_nothing(world: World) -> None:
+    assert not world.generate(is_draining=True)
+    assert not asked and not list(Path(world.out.path, GENERATE.folder).rglob("*.parquet"))
+    assert world.generate() and len(world.pairs) == 18
 
 
 STEPS = st.lists(
