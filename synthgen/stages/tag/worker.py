@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from synthgen.errors import Failure
+from synthgen.errors import Failure, one_line
 from synthgen.ingest.images import Decoded, DecoderPool
 from synthgen.ingest.load import load_images
 from synthgen.ingest.sources import ref_of
@@ -67,7 +67,8 @@ class TagWorker:
         tags: Tags = {}
         if task.poison:
             for row in rows.values():
-                _quarantine(row, "tagger_failed", f"the worker died on this image alone: {task.why}"[:500])
+                why = one_line(f"the worker died on this image alone: {task.why}", 500)
+                _quarantine(row, "tagger_failed", why)
         else:
             known = self._recall(objects, rows, tags, task)
             self._tag_all([row for row in objects if row["object_id"] not in tags], rows, tags, known)
@@ -93,9 +94,9 @@ class TagWorker:
             metas = {row["object_id"]: row["source_meta"] for row in old[start : start + self._context.batch]}
             recalled = self._tagger.recall([cached[object_id] for object_id in metas], list(metas.values()))
             tags_of = dict(zip(metas, recalled, strict=True))
-            whole = [one for one in tags_of if len(tags_of[one]) == len(self._context.taggers)]
+            whole = {object_id: own for object_id, own in tags_of.items() if len(own) == len(self._context.taggers)}
             rows.update({object_id: dict(cached[object_id].row) for object_id in whole})
-            self._tag_batch(_Batch([rows[one] for one in whole], [tags_of[one] for one in whole]), tags)
+            self._tag_batch(_Batch([rows[object_id] for object_id in whole], list(whole.values())), tags)
             self._counters["images"] += len(whole)
             known |= tags_of
         return known
@@ -148,7 +149,7 @@ class TagWorker:
         parts = {"images": TablePart((images,), self._context.images_fingerprint, is_whole)}
         for tagger in self._context.taggers:
             name = tags_table(tagger.name)
-            own = [_tags_by(tagger.name, object_id, found) for object_id, found in tags.items()]
+            own = [_tags_by(tagger.name, object_id, all_tags) for object_id, all_tags in tags.items()]
             file = stage.write(name, task.partition, task.revision, table(own, OBJECT_TAGS))
             parts[name] = TablePart((file,), tagger.fingerprint, is_whole)
         reads = folder.digests((LIST,), [task.partition])
