@@ -101,8 +101,8 @@ def find_scorer(name: str) -> Scorer:
     if point is None:
         raise UserMistake(f"'{name}' is not a score: {nearest(name, scorer_names())}")
 
-    def is_expected(found: object) -> bool:
-        return isinstance(found, Scorer) and found.name == name
+    def is_expected(loaded: object) -> bool:
+        return isinstance(loaded, Scorer) and loaded.name == name
 
     scorer: Scorer = load(point, "score", f"a Scorer named '{name}'", is_expected)
     return scorer
