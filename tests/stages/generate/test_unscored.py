@@ -76,16 +76,17 @@ class World:
         engine.share, engine.purposes = share, purposes
         asked.clear()
 
-        async def work() -> list[Receipt | None]:
-            worker = GenerateWorker(context, engine)
-            if is_draining:
-                worker.drain()
-            try:
-                return [await worker.do(task) for task in tasks]
-            finally:
-                worker._decoder.close()
+        worker = GenerateWorker(context, engine)
+        if is_draining:
+            worker.drain()
 
-        receipts = [receipt for receipt in asyncio.run(work()) if receipt]
+        async def work() -> list[Receipt | None]:
+            return [await worker.do(task) for task in tasks]
+
+        try:
+            receipts = [receipt for receipt in asyncio.run(work()) if receipt]
+        finally:
+            worker._decoder.close()  # after the thread that loads images has ended
         with Lease.take(self.out) as lease:
             return commit_all(folder, GENERATE, receipts, lease)
 
