@@ -34,7 +34,7 @@ def generate_with(build: Build, job: Job, more: Iterable[Task] = ()) -> Iterator
     Those of its own tasks are committed.
     """
     folder, context = RunFolder(job.out), generate.context_of(job)
-    tasks = generate.todo(folder, context, update=False)
+    tasks = generate.todo(folder, context, is_update=False)
     partitions = {task.partition for task in tasks}
     spec = PoolSpec(build, context, _nothing, 1, job.pipeline.generate.engine.cpus)
     with listening() as signals, folder.lease() as lease:

@@ -152,7 +152,7 @@ def generate_pairs(out: Folder, count: int, lease: Lease) -> None:
         settings.scores,
         0,
     )
-    tasks = generate.todo(run, context, update=False)
+    tasks = generate.todo(run, context, is_update=False)
     commit_all(run, GENERATE, (answer(out, task) for task in tasks), lease)
 
 
@@ -188,8 +188,9 @@ def pack_shards(out: Folder, count: int, lease: Lease) -> None:
     """Find the shards and write the card as a run does; of a shard write only its index."""
     chosen, prompts, run = pipeline(), prompt_pack.load("everyday"), RunFolder(out)
     context = PackContext(out, chosen.source, chosen.images, chosen.pack, (SCORE,), partial(turn_text, prompts), "w")
-    commit_all(run, PACK, (_indexed(out, shard) for shard in pack.todo(run, context)), lease)
-    pack.publish(run, context, chosen.select, {}, lease)
+    shards = pack.todo(run, context)
+    commit_all(run, PACK, (_indexed(out, shard) for shard in shards), lease)
+    pack.publish(run, context, chosen.select, {"Engine": "scripted"}, lease, shards.summaries)
 
 
 def _indexed(out: Folder, shard: pack.Shard) -> Receipt:

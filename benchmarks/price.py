@@ -49,13 +49,13 @@ class CountingWorker:
         """Pass the notice on."""
         self._worker.drain()
 
-    async def do(self, task: Task) -> Receipt:
+    async def do(self, task: Task) -> Receipt | None:
         """Return the real worker's receipt, with the totals so far."""
         self._began = self._began or time.perf_counter()
         receipt = await self._worker.do(task)
         totals = {name: sum(getattr(reply, name) for _, reply in self._recorder.calls) for name in TOKENS}
         totals |= {"calls": len(self._recorder.calls), "us": int((time.perf_counter() - self._began) * 1e6)}
-        return replace(receipt, counts={**receipt.counts, **totals})
+        return replace(receipt, counts={**receipt.counts, **totals}) if receipt else None
 
 
 async def build(context: GenerateContext) -> CountingWorker:

@@ -76,7 +76,7 @@ class MeasuredWorker:
         """Return nothing to show."""
         return {}
 
-    async def do(self, task: Task) -> Receipt:
+    async def do(self, task: Task) -> Receipt | None:
         """Do a partition, or replay everything asked so far."""
         if task.partition.startswith(REPLAY):
             async with self._replaying:

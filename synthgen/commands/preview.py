@@ -24,9 +24,10 @@ from synthgen.job.job import open_job
 from synthgen.stages import generate, plan
 from synthgen.stages.contract import Job
 from synthgen.stages.generate import conversation
-from synthgen.stages.generate.conversation import ConversationContext, Outcome, PreparedImage
+from synthgen.stages.generate.conversation import Outcome, PreparedImage
 from synthgen.stages.generate.todo import assignment_of
 from synthgen.stages.plan import Assigner
+from synthgen.stages.plan.assign import PlannedImage
 from synthgen.store import Folder
 from synthgen.tables import image_id
 from synthgen.taggers import Tagged, Taggers, prepare_image, tag_images
@@ -76,16 +77,10 @@ def text(path: Path, pipeline: Pipeline) -> str:
 async def report(task: PreviewTask) -> list[str]:
     """Run the stages on the image, in the actor, and return the lines of the report."""
     tagged = await asyncio.to_thread(_find_tags, task)
-    row = {
-        "image_id": task.image_id,
-        "object_id": "",
-        "tags": tagged.tags,
-        "width": task.width,
-        "height": task.height,
-    }
+    image = PlannedImage("", task.image_id, [tag["path"] for tag in tagged.tags], task.width, task.height)
     assigner = Assigner(plan.context_of(task.job), {})
-    assignments = assigner.draw(row)
-    lines = [*_tag_lines(task, tagged), *_plan_lines(assigner, row, assignments)]
+    assignments = assigner.draw_all([image]).to_pylist()
+    lines = [*_tag_lines(task, tagged), *_plan_lines(assigner, image, assignments)]
     if not assignments:
         return [*lines, "", "no instruction type suits this image: nothing would be asked"]
     calls, outcome = await _converse(task, tagged, assignments)
@@ -119,8 +114,7 @@ async def _converse(
     engine = Recorder(await open_engine(context.model, context.engine))
     assignments = [assignment_of(row, recipes[row["type"], row["form"]]) for row in rows]
     image = PreparedImage(task.image, task.image_id, tuple(tag["path"] for tag in tagged.tags))
-    settings = ConversationContext(context.prompts, context.sampling, context.scores, context.seed)
-    outcome = await conversation.converse(image, assignments, engine, settings)
+    outcome = await conversation.converse(image, assignments, engine, context.conversations())
     await engine.close()
     return engine.calls, outcome
 
@@ -138,8 +132,8 @@ def _tag_lines(task: PreviewTask, tagged: Tagged) -> Iterator[str]:
     yield from (f"  left out: {phrase}" for phrase in tagged.left_out)
 
 
-def _plan_lines(assigner: Assigner, row: dict[str, Any], assignments: Sequence[dict[str, Any]]) -> Iterator[str]:
-    rules, fired = assigner.context.rules, assigner.match_rules(row)
+def _plan_lines(assigner: Assigner, image: PlannedImage, assignments: Sequence[dict[str, Any]]) -> Iterator[str]:
+    rules, fired = assigner.context.rules, assigner.match_rules(image)
     yield from ("", f"PLAN      {len(fired)} of {len(rules.rules)} rules of mapping '{rules.name}' fire")
     for number in fired:
         line = rules.rules[number]

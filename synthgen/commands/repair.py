@@ -34,6 +34,7 @@ from synthgen.tables import (
     STAGES,
     TAG,
     StageSpec,
+    changed_counts,
     object_id,
     object_row,
     stage_at,
@@ -225,10 +226,9 @@ def _commit(
     Without `reads` it is to be redone.
     """
     log = folder.log(spec)
-    counts.subtract(log.counts([partition]))
     # A pair's place among equals is that of its first commit.
     epoch = log.partitions[partition][0 if spec is GENERATE else -1].epoch
-    changes = {name: count for name, count in counts.items() if count}
+    changes = changed_counts(log.counts([partition]), counts)
     receipt = Receipt(partition, log.next_revision(partition), parts, changes, epoch=epoch)
     folder.commit_or_fail(spec, receipt, lease)
     return True

@@ -9,11 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import pyarrow as pa
 
 from synthgen.dedup import near_texts
-from synthgen.store.spill import Spill
+from synthgen.store.spill import Spill, with_buckets
 
 # The verdicts: kept; near to an earlier question of its image; one too many of its wording.
 FIRST, NEAR, COMMON = range(3)
@@ -56,7 +55,7 @@ class QuestionDedup:
         start, self._pairs = self._pairs, self._pairs + rows.num_rows
         rows = rows.append_column("number", pa.array(np.arange(start, self._pairs)))
         rows = rows.filter(rows.column("plain").is_valid())
-        self._by_image.add(self._with_buckets(rows, "image_id"))
+        self._by_image.add(with_buckets(rows, "image_id", self._buckets, ASKED))
         return slice(start, self._pairs)
 
     def verdicts(self, near: float, most: int | None) -> Verdicts:
@@ -74,17 +73,13 @@ class QuestionDedup:
             is_first = representative == np.arange(rows.num_rows)
             verdicts[rows.column("number").to_numpy()[~is_first]] = NEAR
             if most is not None:
-                by_wording.add(self._with_buckets(rows.filter(pa.array(is_first)), "plain"))
+                rows = rows.filter(pa.array(is_first)).drop_columns("bucket")
+                by_wording.add(with_buckets(rows, "plain", self._buckets, ASKED))
         if most is not None:
             for bucket in range(self._buckets):
                 rows = _sort(by_wording.read(bucket, ASKED))
                 verdicts[rows.column("number").to_numpy()[_beyond(rows.column("plain"), most)]] = COMMON
         return verdicts
-
-    def _with_buckets(self, rows: pa.Table, key: str) -> pa.Table:
-        hashes = pd.util.hash_array(np.asarray(rows.column(key).to_pylist(), dtype=object), categorize=False)
-        columns = {name: rows.column(name) for name in ASKED.names if name != "bucket"}
-        return pa.table({"bucket": pa.array((hashes % self._buckets).astype(np.int16)), **columns}).cast(ASKED)
 
 
 def _sort(rows: pa.Table) -> pa.Table:

@@ -21,7 +21,7 @@ from synthgen.job import run_record
 from synthgen.job.diff import describe, differences
 from synthgen.job.resolve import load_definitions
 from synthgen.stages.contract import Definitions, Job
-from synthgen.stages.generate.scoring import shaping
+from synthgen.stages.generate.scoring import score_settings
 from synthgen.store import Folder, Record, RunFolder
 from synthgen.taggers import TaggerSpec, stored_embedding_model
 
@@ -133,5 +133,5 @@ def _shape(pipeline: Pipeline, definitions: Definitions, model: ModelName, home:
             "sampling": sampling.model_dump(mode="json", exclude={"agree_temperature", "agree_samples"}),
             "seed": pipeline.plan.seed,
         },
-        "scores": {name: shaping(name, pack, sampling) for name in pipeline.generate.scores},
+        "scores": {name: score_settings(name, pack, sampling) for name in pipeline.generate.scores},
     }

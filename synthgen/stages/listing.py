@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from synthgen.ingest.sources import Listed
 from synthgen.stages.contract import StageRun
-from synthgen.store import Receipt, RunFolder, TablePart
+from synthgen.store import Receipt, TablePart
 from synthgen.store.commits import partition_name
 from synthgen.store.denylist import read_denylist
 from synthgen.store.spill import Spill
@@ -31,11 +31,11 @@ ROWS_AT_ONCE = 10_000  # as Python objects, which take a kilobyte each
 MOST_PARTITIONS = 8000  # partitions grow with the number of objects, so that there are never many more
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class NewPartition(Task):
     """A partition of objects that are not listed yet."""
 
-    objects: pa.Table = None
+    objects: pa.Table
 
 
 def pending(run: StageRun) -> Iterator[NewPartition]:
@@ -48,8 +48,9 @@ def pending(run: StageRun) -> Iterator[NewPartition]:
         seen, known, fresh = (Spill(Path(name) / part) for part in ("seen", "known", "fresh"))
         for rows in _batches(run.objects):
             seen.add(rows)
-        for rows in _committed(run.folder):
-            known.add(rows)
+        for partition in log.partitions:
+            for rows in run.folder.stage(LIST).read(log, partition, "objects", IDS.names):
+                known.add(rows)
         for bucket in range(BUCKETS):
             new = _unknown(seen.read(bucket, OBJECTS), known.read(bucket, IDS))
             fresh.append(bucket, new.filter(pc.invert(pc.is_in(new.column("object_id"), purged))))
@@ -68,7 +69,8 @@ def results(run: StageRun, tasks: Iterable[NewPartition]) -> Iterator[Receipt]:
     for task in tasks:
         file = stage.write("objects", task.partition, task.revision, task.objects)
         tables = {"objects": TablePart((file,), fingerprint)}
-        receipt = Receipt(task.partition, 1, tables, {"listed": task.objects.num_rows}, epoch=task.epoch)
+        counts = dict(LIST.table("objects").count_rows(task.objects))
+        receipt = Receipt(task.partition, 1, tables, counts, epoch=task.epoch)
         yield receipt
         run.folder.check_committed(LIST, receipt)
 
@@ -82,18 +84,6 @@ def _batches(objects: Iterable[Listed]) -> Iterator[pa.Table]:
     stream = iter(objects)
     while batch := list(islice(stream, ROWS_AT_ONCE)):
         yield pa.Table.from_pylist([object_row(**vars(listed)) for listed in batch], schema=OBJECTS)
-
-
-def _committed(folder: RunFolder) -> Iterator[pa.Table]:
-    """Yield the ids of all committed objects, some ten thousand at a time."""
-    waiting: list[pa.Table] = []
-    for partition in folder.log(LIST).partitions:
-        waiting += folder.stage(LIST).read(folder.log(LIST), partition, "objects", IDS.names)
-        if sum(rows.num_rows for rows in waiting) >= ROWS_AT_ONCE:
-            yield pa.concat_tables(waiting)
-            waiting = []
-    if waiting:
-        yield pa.concat_tables(waiting)
 
 
 def _unknown(seen: pa.Table, known: pa.Table) -> pa.Table:

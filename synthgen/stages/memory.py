@@ -7,7 +7,7 @@ part of it. The model and its engine are not included and report their own memor
 """
 
 from synthgen.config.pipeline import Pipeline
-from synthgen.console import note
+from synthgen.console import note, pluralize
 from synthgen.engines.kinds import kind_of
 from synthgen.ingest.images.pool import cores, peak_bytes
 from synthgen.ingest.images.shared_memory import BYTES_PER_PIXEL
@@ -20,7 +20,7 @@ QUEUED_IMAGES = 8  # decoded images of a task in its queue
 UNQUEUED_IMAGES = 2  # one that waits to enter the queue, and one that left it and waits for its turn
 PACK_BATCH = 64  # images in memory while the writer of a shard puts them in order
 PACK_BYTES_PER_PIXEL = 20  # of an image that becomes a PNG; one with transparency takes 17
-MEGABYTE = 2**20
+MEGABYTE = 10**6  # of every setting in megabytes
 
 
 def tag_bytes(pipeline: Pipeline) -> int:
@@ -65,6 +65,6 @@ def note_workers(stage: str, workers: int, size: int) -> None:
     """Report how many workers a stage has, and the host memory of each in bytes; nothing if it has none."""
     if workers:
         note(
-            f"{stage}: {workers} worker{'s' if workers > 1 else ''}, each with at most {size / 1e9:.1f} GB of host "
-            "memory for its images"
+            f"{stage}: {pluralize(workers, 'worker')}, each with at most {size / 1e9:.1f} GB of host memory for its "
+            "images"
         )

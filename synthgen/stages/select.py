@@ -1,6 +1,6 @@
 """Stage select: every pair is kept or dropped, with the reason.
 
-No model is asked, so this is cheap to run again: a score is expensive, a threshold is an opinion.
+No model is asked, so this is cheap to run again: thresholds are changed more often than scores are measured.
 
 A pair of a retired assignment is dropped as `retired`. Any other must pass, in this order, the rules (each a mask over
 a whole partition), the thresholds of the scores, and the comparison with the pairs before it: no other question of its
@@ -16,7 +16,6 @@ redone.
 
 import json
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,12 +31,12 @@ from synthgen.config.replies import letter_of
 from synthgen.console import StageProgress
 from synthgen.dedup import plain_texts
 from synthgen.dedup.questions import FIRST, QuestionDedup, Verdicts
-from synthgen.errors import UserMistake, nearest
+from synthgen.errors import Mistakes, nearest
 from synthgen.stages.contract import StageRun
 from synthgen.store import CommitLog, Receipt, RunFolder, TablePart
 from synthgen.store.commits import last_by_key
 from synthgen.store.spill import Spill
-from synthgen.tables import DECISIONS, GENERATE, PAIRS, PLAN, SELECT, make_id
+from synthgen.tables import DECISIONS, GENERATE, PAIRS, PLAN, SELECT, changed_counts, make_id
 from synthgen.workers import Task
 
 Show = Callable[[float], None]  # called with the number of partitions read
@@ -107,10 +106,10 @@ def prepare(folder: RunFolder, settings: SelectConfig) -> Selection:
     """Return what decisions depend on now; only commits are read.
 
     Raises:
-        UserMistake: The settings name a score that no pair has.
+        Mistakes: The settings name scores that no pair has.
     """
     generated, planned = folder.log(GENERATE), folder.log(PLAN)
-    _check(settings, generated)
+    _check_scores_exist(settings, generated)
     replanned = [name for name in generated.partitions if planned.counts([name]).get("retired")]
     digests = generated.digests(GENERATE, generated.partitions) | planned.digests(PLAN, replanned)
     rules = json.dumps(settings.model_dump(mode="json"), sort_keys=True)  # the order of thresholds does not matter
@@ -214,14 +213,12 @@ def _receipt(selection: Selection, partition: str, judged: pa.Table, verdicts: V
     log = selection.folder.log(SELECT)
     revision = log.next_revision(partition)
     file = selection.folder.stage(SELECT).write("decisions", partition, revision, decided.cast(DECISIONS))
-    counts = Counter(decided.column("reason").to_pylist())
-    for commit in log.partitions.get(partition, ()):
-        counts.subtract(commit.receipt.counts)
+    counts = changed_counts(log.counts([partition]), SELECT.table("decisions").count_rows(decided))
     return Receipt(
         partition,
         revision,
         {"decisions": TablePart((file,), selection.fingerprint, replaces=True)},
-        {reason: count for reason, count in sorted(counts.items()) if count},
+        counts,
         selection.folder.log(GENERATE).digests(GENERATE, [partition]),
         selection.epoch,
     )
@@ -307,13 +304,14 @@ def _mask(values: Any) -> Mask:
     return mask
 
 
-def _check(settings: SelectConfig, generated: CommitLog) -> None:
+def _check_scores_exist(settings: SelectConfig, generated: CommitLog) -> None:
     """Check that each score with a threshold exists.
 
     Raises:
-        UserMistake: No pair has one of them.
+        Mistakes: No pair has some of them.
     """
     tables = generated.tables()
     known = {table.removeprefix("scores/") for table in tables if table.startswith("scores/")}
-    for name in sorted(set(settings.keep) - known) if tables else []:
-        raise UserMistake(f"select.keep: no pair has the score '{name}'; {nearest(name, known)}")
+    unknown = sorted(set(settings.keep) - known) if tables else []
+    if unknown:
+        raise Mistakes([f"select.keep: no pair has the score '{name}'; {nearest(name, known)}" for name in unknown])

@@ -7,6 +7,7 @@ bucket is a hash of the compared value: equal rows then share a bucket, and each
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 
 ROWS_AT_ONCE = 50_000  # rows in memory before they are written: each write opens a file for every bucket among them
@@ -54,3 +55,9 @@ class Spill:
         for bucket in np.unique(buckets):
             start, end = (np.searchsorted(buckets, bucket, side=side) for side in ("left", "right"))
             self.append(int(bucket), rows.slice(start, end - start))
+
+
+def with_buckets(rows: pa.Table, key: str, count: int, schema: pa.Schema) -> pa.Table:
+    """Return rows with their `bucket`, one of `count` by the hash of the column `key`, as a table of this schema."""
+    hashes = pd.util.hash_array(np.asarray(rows.column(key).to_pylist(), dtype=object), categorize=False)
+    return rows.append_column("bucket", pa.array(hashes % count)).select(schema.names).cast(schema)

@@ -45,6 +45,7 @@ FAILURE_REASONS = (
     "call_failed",  # the engine answered with an error, after its retries
     "call_timeout",
     "poison",  # the engine died on this row alone
+    "score_failed",  # the measure of an added score raised an exception; pairs never have this reason
 )
 UNSCORED = tuple(f"unscored.{reason}" for reason in FAILURE_REASONS)  # counts of scores that a failure prevented
 RETRIED_REASONS = (  # that may be otherwise at another try; the others say something of the row itself
@@ -57,5 +58,6 @@ RETRIED_REASONS = (  # that may be otherwise at another try; the others say some
     "call_failed",
     "call_timeout",
     "poison",
+    "score_failed",
 )
 ANSWER_FORMS = ("short", "brief", "detailed", "choice")

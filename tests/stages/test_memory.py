@@ -41,6 +41,11 @@ def test_larger_limits_announce_more_memory(setting: str, workers: tuple[str, ..
     assert {name for name, predict in predictions.items() if predict(larger) > predict(usual)} == set(workers)
 
 
+def test_a_megabyte_of_a_setting_is_the_same_for_the_announcement_and_for_the_files() -> None:
+    usual, larger = (pipeline.load("everyday", [f"pack.shard_megabytes={size}"]) for size in (100, 101))
+    assert memory.pack_bytes(larger) - memory.pack_bytes(usual) == 2 * 2 * 10**6
+
+
 def test_images_that_an_endpoint_keeps_and_files_of_urls_are_announced_too() -> None:
     usual = pipeline.load("everyday")
     served = pipeline.load("everyday", ["generate.engine={kind: endpoint, urls: ['http://127.0.0.1:1/v1']}"])

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from synthgen import tables as schemas
 from synthgen.config.pipeline import SelectConfig, Threshold
-from synthgen.errors import UserMistake
+from synthgen.errors import Mistakes, UserMistake
 from synthgen.stages import select
 from synthgen.stages.contract import StageRun
 from synthgen.store import Folder, Lease, Receipt, RunFolder, StageFolder, TablePart
@@ -193,6 +193,11 @@ def test_a_score_that_no_pair_has_is_a_mistake_of_the_user(out: Output) -> None:
     generate(out, "e001-00000", [pair("i", GOOD)], {"likelihood": [1.0]})
     with pytest.raises(UserMistake, match="did you mean 'likelihood'"):
         selection_of(out, SelectConfig(keep={"likelyhood": Threshold(min=0)}))
+    with pytest.raises(Mistakes) as caught:
+        selection_of(out, SelectConfig(keep={name: Threshold(min=0) for name in ("blind", "likelihood", "answer")}))
+    assert [line.partition(";")[0] for line in caught.value.lines] == [
+        f"select.keep: no pair has the score '{name}'" for name in ("answer", "blind")
+    ]
 
 
 def test_the_earliest_question_of_an_image_survives_if_it_passes_everything_else(out: Output) -> None:

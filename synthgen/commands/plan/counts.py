@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from synthgen.commands.plan.pricing import Kind
 from synthgen.stages import generate, plan
 from synthgen.stages.contract import Job
-from synthgen.stages.generate import is_to_ask, missing_scores, scored_pairs
+from synthgen.stages.generate import missing_scores, needs_asking, scored_pairs
 from synthgen.stages.plan import Inputs, dry_run
 from synthgen.store import RunFolder
 from synthgen.tables import GENERATE
@@ -86,7 +86,7 @@ def count_partitions(folder: RunFolder, job: Job) -> Iterator[PartitionCounts]:
         outcome_of = {row["assignment_id"]: row for row in rows}
         outcomes = [outcome_of.get(key) for key in assignments.column("assignment_id").to_pylist()]
         is_asked = [
-            row is not None and not is_to_ask(context, row, recipes[kind])
+            row is not None and not needs_asking(context, row, recipes[kind])
             for row, kind in zip(outcomes, kinds_of(assignments), strict=True)
         ]
         yield PartitionCounts(diff, assignments, outcomes, np.array(is_asked, dtype=bool))

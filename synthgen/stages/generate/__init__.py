@@ -14,15 +14,16 @@ from synthgen.stages import memory
 from synthgen.stages.contract import StageRun
 from synthgen.stages.generate.context import GenerateContext, context_of
 from synthgen.stages.generate.profiling import Profile, ProfileSample, QuestionCost, measure
-from synthgen.stages.generate.todo import is_to_ask, missing_scores, object_ids, scored_pairs, size, todo
+from synthgen.stages.generate.todo import count_pending, missing_scores, needs_asking, object_ids, scored_pairs, todo
 from synthgen.stages.generate.worker import GenerateWorker, build
 from synthgen.store import Receipt
 from synthgen.tables import GENERATE
 from synthgen.workers import PoolSpec, Task, run_pool
 
 __all__ = [
-    "GenerateContext", "GenerateWorker", "Profile", "ProfileSample", "QuestionCost", "build", "context_of", "is_to_ask",
-    "measure", "missing_scores", "object_ids", "pending", "results", "scored_pairs", "size", "todo",
+    "GenerateContext", "GenerateWorker", "Profile", "ProfileSample", "QuestionCost", "build", "context_of",
+    "count_pending", "measure", "missing_scores", "needs_asking", "object_ids", "pending", "results", "scored_pairs",
+    "todo",
 ]  # fmt: skip
 
 
@@ -38,7 +39,7 @@ def results(run: StageRun, tasks: Sequence[Task]) -> Iterator[Receipt]:
     count = min(engine.replicas, len(tasks))
     spec = PoolSpec(build, context, partial(object_ids, context), count, engine.cpus, gpus, run.strikes, run.job.home)
     memory.note_workers(GENERATE.name, count, memory.generate_bytes(run.job.pipeline))
-    total, is_bound = size(context, tasks)
+    total, is_bound = count_pending(context, tasks)
     tokens = Rate()
     with StageProgress(GENERATE.name, total, "assignment", is_bound=is_bound) as bar:
 
@@ -46,6 +47,6 @@ def results(run: StageRun, tasks: Sequence[Task]) -> Iterator[Receipt]:
             done = counters.get("pairs", 0.0) + counters.get("failed", 0.0)
             bar.show(done, generation_note(counters, tokens))
 
-        for receipt in run_pool(spec, tasks, show, run.signals) if tasks else ():
+        for receipt in run_pool(spec, tasks, show, run.signals):
             yield receipt
             bar.add(sum(file.rows for file in receipt.tables["pairs"].files))

@@ -14,6 +14,7 @@ from synthgen.engines import ModelName
 from synthgen.engines.kinds import reply_options
 from synthgen.stages.contract import Job
 from synthgen.stages.generate import scoring
+from synthgen.stages.generate.conversation import ConversationContext
 from synthgen.store import Folder
 from synthgen.tables import make_id
 
@@ -34,6 +35,10 @@ class GenerateContext:
     scores: tuple[str, ...]
     seed: int
     retry: frozenset[str] = frozenset()  # reasons of failures that are tried again
+
+    def conversations(self) -> ConversationContext:
+        """Return the settings that all conversations share."""
+        return ConversationContext(self.prompts, self.sampling, self.scores, self.seed)
 
     def recipes(self) -> Recipes:
         """Return the recipe of every type and form: the hash of everything that shapes the text of such pairs."""
@@ -61,7 +66,7 @@ class GenerateContext:
 
     def score_fingerprints(self) -> dict[str, str]:
         """Return for each score the hash of what shapes its values beyond the pairs' recipes."""
-        shaped = {name: scoring.shaping(name, self.prompts.pack, self.sampling) for name in self.scores}
+        shaped = {name: scoring.score_settings(name, self.prompts.pack, self.sampling) for name in self.scores}
         return {name: make_id("score", name, json.dumps(shape, sort_keys=True)) for name, shape in shaped.items()}
 
 

@@ -100,9 +100,8 @@ async def score_again(
     return Outcome([], scores)
 
 
-def failed_rows(assignments: Sequence[Assignment], reason: str, detail: str) -> list[Row]:
+def failed_rows(assignments: Sequence[Assignment], failure: Failure) -> list[Row]:
     """Return the rows of assignments whose image never reached the engine, or killed it."""
-    failure = Failure(reason, detail)
     return [_row(AskedQuestion(assignment, Reply(""), failure=failure), None) for assignment in assignments]
 
 

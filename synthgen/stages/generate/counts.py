@@ -10,7 +10,7 @@ from typing import Any
 
 from synthgen.stages.generate.context import GenerateContext
 from synthgen.stages.generate.conversation import Outcome
-from synthgen.stages.generate.todo import Pending, current_pairs
+from synthgen.stages.generate.todo import Pending
 from synthgen.store import RunFolder
 from synthgen.tables import GENERATE, UNSCORED, count_outcomes, count_unscored
 from synthgen.workers import Task
@@ -27,7 +27,7 @@ def count_changes(
     """
     replaced = {row["assignment_id"] for outcome in outcomes for row in outcome.pairs}
     columns = ["assignment_id", "pair_id", "outcome", "reason"]
-    before = current_pairs(context.out, task).select(columns).to_pylist()
+    before = RunFolder(context.out, task.inputs).table(GENERATE, task.partition, "pairs", columns).to_pylist()
     counts = count_outcomes(row for outcome in outcomes for row in outcome.pairs)
     counts.subtract(count_outcomes(row for row in before if row["assignment_id"] in replaced))
     counts.update(count_unscored(row for outcome in outcomes for rows in outcome.scores.values() for row in rows))

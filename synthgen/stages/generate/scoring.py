@@ -1,7 +1,7 @@
 """The table of scores. A `Scorer` holds all that differs between scores; other code derives from it.
 
-A score is measured here and judged in the select stage, because a measurement is expensive and a threshold is an
-opinion. Measures run inside the image's conversation, while the engine's caches still hold the image.
+A score is measured here and judged in the select stage, because thresholds are changed more often than scores are
+measured. Measures run inside the image's conversation, while the engine's caches still hold the image.
 """
 
 import json
@@ -14,7 +14,7 @@ from synthgen.config.entry_points import added, load
 from synthgen.config.pipeline import SamplingConfig
 from synthgen.config.prompt_pack import SCORE_VARIABLES, JudgePrompt, PackFile
 from synthgen.engines import Capability, EngineDied
-from synthgen.errors import UserMistake, nearest, one_line
+from synthgen.errors import Failure, UserMistake, nearest, one_line
 from synthgen.stages.generate import measures
 from synthgen.stages.generate.measures import Pair, Score
 from synthgen.stages.generate.session import ImageSession
@@ -101,8 +101,8 @@ def find_scorer(name: str) -> Scorer:
     if point is None:
         raise UserMistake(f"'{name}' is not a score: {nearest(name, scorer_names())}")
 
-    def is_expected(found: object) -> bool:
-        return isinstance(found, Scorer) and found.name == name
+    def is_expected(loaded: object) -> bool:
+        return isinstance(loaded, Scorer) and loaded.name == name
 
     scorer: Scorer = load(point, "score", f"a Scorer named '{name}'", is_expected)
     return scorer
@@ -129,7 +129,7 @@ def scorers_using(key: str) -> list[Scorer]:
     return ours or [scorer for scorer in all_scorers() if key in scorer.prompts]
 
 
-def shaping(name: str, pack: PackFile, sampling: SamplingConfig) -> Any:
+def score_settings(name: str, pack: PackFile, sampling: SamplingConfig) -> Any:
     """Return what changes the values of a score beyond the pair itself, as JSON values.
 
     The score's fingerprint is a hash of it: if it changes by a byte, all values in existing folders are stale.
@@ -147,21 +147,24 @@ async def score(name: str, session: ImageSession, pair: Pair) -> dict[str, Any]:
     """Measure one score of a pair; return its row of `3-generated/scores`."""
     scorer = find_scorer(name)
     if missing := scorer.missing_prompts(session.prompts.pack):
-        return _row(pair, Score(None, f"prompt pack '{session.prompts.name}' has no prompt {', '.join(missing)}"))
+        why = f"prompt pack '{session.prompts.name}' has no prompt {', '.join(missing)}"
+        return score_row(pair.pair_id, pair.assignment_id, Score(None, why))
     try:
-        return _row(pair, await scorer.measure(session, pair))
+        return score_row(pair.pair_id, pair.assignment_id, await scorer.measure(session, pair))
     except (EngineDied, MemoryError):
         raise
     except Exception as error:
         if name in SCORERS:
             raise
-        return _row(pair, Score(None, f"score '{name}' failed: {one_line(error)}"))
+        failure = Failure("score_failed", one_line(error))
+        return score_row(pair.pair_id, pair.assignment_id, Score(None, str(failure)))
 
 
-def _row(pair: Pair, score: Score) -> dict[str, Any]:
+def score_row(pair_id: str, assignment_id: str, score: Score) -> dict[str, Any]:
+    """Return the row of SCORES that a score of a pair becomes."""
     return {
-        "pair_id": pair.pair_id,
-        "assignment_id": pair.assignment_id,
+        "pair_id": pair_id,
+        "assignment_id": assignment_id,
         "value": None if score.value is None else float(score.value),
         "reason": score.reason,
         "detail": json.dumps(score.detail, ensure_ascii=False) if score.detail else None,

@@ -9,11 +9,9 @@ from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any
 
-import pyarrow as pa
-
 from synthgen.stages.generate.context import GenerateContext
 from synthgen.stages.generate.conversation import Assignment
-from synthgen.store import CommitLog, Folder, RunFolder
+from synthgen.store import CommitLog, RunFolder, StageFolder
 from synthgen.store.commits import EMPTIED
 from synthgen.tables import GENERATE, PLAN, UNSCORED, score_failure
 from synthgen.workers import Task
@@ -52,13 +50,13 @@ class Pending:
     live: frozenset[str] = frozenset()
 
 
-def todo(folder: RunFolder, context: GenerateContext, update: bool, epoch: int = 1) -> list[Task]:
+def todo(folder: RunFolder, context: GenerateContext, is_update: bool, epoch: int = 1) -> list[Task]:
     """Return the partitions with something pending.
 
     Args:
         folder: The commits so far.
         context: The settings that pairs are made with now.
-        update: Whether pairs of other recipes and scores made otherwise are done again.
+        is_update: Whether pairs of other recipes and scores made otherwise are done again.
         epoch: Of the new commits.
     """
     planned, generated, wanted = folder.log(PLAN), folder.log(GENERATE), context.fingerprints()
@@ -70,7 +68,7 @@ def todo(folder: RunFolder, context: GenerateContext, update: bool, epoch: int =
         is_asked = latest is not None and latest.receipt.reads == planned.digests(PLAN, [partition])
         counts = generated.counts([partition])
         is_retried = any(counts.get(f"{kind}.{reason}") for kind in ("failed", "unscored") for reason in context.retry)
-        if not is_asked or is_retried or (update and _is_stale(generated, partition, wanted)):
+        if not is_asked or is_retried or (is_update and _is_stale(generated, partition, wanted)):
             inputs = folder.logs((PLAN, GENERATE), partition)
             tasks.append(Task(partition, generated.next_revision(partition), inputs, epoch=epoch))
     return tasks
@@ -81,14 +79,14 @@ def _is_stale(generated: CommitLog, partition: str, wanted: Mapping[str, str]) -
     return any(generated.fingerprint(partition, table) != made for table, made in wanted.items())
 
 
-def size(context: GenerateContext, tasks: Iterable[Task]) -> tuple[int, bool]:
+def count_pending(context: GenerateContext, tasks: Iterable[Task]) -> tuple[int, bool]:
     """Return how many assignments are pending, from commits alone, and whether it may turn out to be fewer."""
     wanted = context.fingerprints()
-    sizes = [_size(context, task, wanted) for task in tasks]
-    return sum(count for count, _ in sizes), any(is_bound for _, is_bound in sizes)
+    counts = [_count_pending(context, task, wanted) for task in tasks]
+    return sum(count for count, _ in counts), any(is_bound for _, is_bound in counts)
 
 
-def _size(context: GenerateContext, task: Task, wanted: Mapping[str, str]) -> tuple[int, bool]:
+def _count_pending(context: GenerateContext, task: Task, wanted: Mapping[str, str]) -> tuple[int, bool]:
     generated = task.inputs[GENERATE.folder]
     planned, done = task.inputs[PLAN.folder].counts(), generated.counts()
     latest = generated.latest(task.partition)
@@ -114,7 +112,7 @@ def find_pending(context: GenerateContext, task: Task) -> Pending:
     folder, recipes = RunFolder(context.out, task.inputs), context.recipes()
     rows = folder.table(PLAN, task.partition, "images").to_pylist()
     images = {row["object_id"]: PendingImage(row) for row in rows}
-    done = {row["assignment_id"]: row for row in current_pairs(context.out, task).to_pylist()}
+    done = {row["assignment_id"]: row for row in folder.table(GENERATE, task.partition, "pairs").to_pylist()}
     scored = scored_pairs(context, task.inputs[GENERATE.folder], task.partition)
     never_asked, first_attempt, live = 0, _unused_attempt(task), set[str]()
     for row in folder.table(PLAN, task.partition, "assignments").to_pylist():
@@ -124,7 +122,7 @@ def find_pending(context: GenerateContext, task: Task) -> Pending:
             never_asked += before is None
             continue
         live.add(row["assignment_id"])
-        if before is None or is_to_ask(context, before, recipe):
+        if before is None or needs_asking(context, before, recipe):
             attempt = max(before["attempt"] + 1 if before else 0, first_attempt)
             images[row["object_id"]].assignments.append(assignment_of(row, recipe, attempt))
         elif missing := missing_scores(before, scored):
@@ -138,12 +136,7 @@ def find_pending(context: GenerateContext, task: Task) -> Pending:
     return Pending(pending, never_asked, frozenset(live))
 
 
-def current_pairs(out: Folder, task: Task) -> pa.Table:
-    """Return the outcomes that a partition has."""
-    return RunFolder(out, task.inputs).table(GENERATE, task.partition, "pairs")
-
-
-def is_to_ask(context: GenerateContext, before: Mapping[str, Any], recipe: str) -> bool:
+def needs_asking(context: GenerateContext, before: Mapping[str, Any], recipe: str) -> bool:
     """Return whether an assignment with the outcome `before` is asked again: by another recipe, or as a retry."""
     return before["recipe"] != recipe or before["reason"] in context.retry
 
@@ -166,7 +159,7 @@ def scored_pairs(context: GenerateContext, log: CommitLog, partition: str) -> di
 
 def _scored(context: GenerateContext, log: CommitLog, partition: str, name: str, fingerprint: str) -> set[str]:
     table = f"scores/{name}"
-    stage = RunFolder(context.out).stage(GENERATE)
+    stage = StageFolder(context.out, GENERATE)
     reasons: dict[str, str | None] = {}
     for part in log.parts(partition, table):
         for file in part.files if part.fingerprint == fingerprint else ():

@@ -12,15 +12,16 @@ from dataclasses import dataclass, field
 
 from synthgen.engines import Engine, Request, open_engine
 from synthgen.engines.watchdog import WatchedEngine
-from synthgen.errors import Failure
+from synthgen.errors import Failure, one_line
 from synthgen.ingest import load
 from synthgen.ingest.images import Decoded, DecoderPool
 from synthgen.ingest.sources import ref_of
-from synthgen.stages.generate import conversation
+from synthgen.stages.generate import conversation, scoring
 from synthgen.stages.generate.admission import HostBudget, image_bytes
 from synthgen.stages.generate.context import GenerateContext
 from synthgen.stages.generate.conversation import Outcome, PreparedImage, failed_rows
 from synthgen.stages.generate.counts import count_changes
+from synthgen.stages.generate.measures import Score
 from synthgen.stages.generate.todo import Pending, PendingImage, Row, find_pending
 from synthgen.stages.memory import MEGABYTE, QUEUED_IMAGES
 from synthgen.store import Receipt, StageFolder, TablePart
@@ -57,9 +58,7 @@ class GenerateWorker:
 
     def __init__(self, context: GenerateContext, engine: Engine) -> None:
         self._context, self._engine = context, engine
-        self._conversations = conversation.ConversationContext(
-            context.prompts, context.sampling, context.scores, context.seed
-        )
+        self._conversations = context.conversations()
         self._decoder: DecoderPool[str] = DecoderPool(context.images, processes=1)
         self._decoding = asyncio.Lock()
         self._measuring = asyncio.Lock()
@@ -77,14 +76,17 @@ class GenerateWorker:
         """Return the pairs, failures and tokens so far."""
         return dict(self._counters)
 
-    async def do(self, task: Task) -> Receipt:
-        """Ask and score what is pending in a partition."""
+    async def do(self, task: Task) -> Receipt | None:
+        """Ask and score what is pending in a partition; return None if it is given back with nothing done."""
         run = _TaskRun(task, await asyncio.to_thread(find_pending, self._context, task))
         if task.poison:
-            failure = Failure("poison", f"the engine died on this image alone: {task.why}"[:500])
+            failure = Failure("poison", one_line(f"the engine died on this image alone: {task.why}", 500))
             run.outcomes += [self._failed(image, failure) for image in run.pending.images.values()]
         else:
             await self._ask_images(run)
+        # Of a piece of a partition an empty receipt is needed: those of the other pieces count only together with it.
+        if not run.is_whole and not run.outcomes and task.only is None:
+            return None
         return await asyncio.to_thread(self._receipt, run)
 
     async def ask(self, pending: Pending) -> list[Outcome]:
@@ -116,7 +118,9 @@ class GenerateWorker:
 
     async def _ask_each(self, run: _TaskRun, queue: Queue, running: "set[asyncio.Task[None]]") -> None:
         """Start conversations until the last image, or until no new ones are wanted or one found the engine dead."""
-        while (item := await queue.get())[1] is not None and not any(one.done() and one.exception() for one in running):
+        while (item := await queue.get())[1] is not None:
+            if any(conversing.done() and conversing.exception() for conversing in running):
+                break
             object_id, loaded = item
             if isinstance(loaded, Decoded):
                 await (await self._places_for(loaded)).acquire()
@@ -152,8 +156,8 @@ class GenerateWorker:
 
     def _failed(self, image: PendingImage, failure: Failure) -> Outcome:
         """Return the rows of an image that cannot be asked about: one per assignment and one per pending score."""
-        rows = failed_rows(image.assignments, failure.reason, failure.detail)
-        outcome = Outcome(rows, _unscored(image, f"{failure.reason}: {failure.detail}"))
+        rows = failed_rows(image.assignments, failure)
+        outcome = Outcome(rows, _unscored(image, failure))
         self._count(outcome)
         return outcome
 
@@ -225,17 +229,11 @@ def _asking_failure(loaded: load.LoadedImage) -> Failure:
     return Failure("image_unreadable", str(failure) if loaded.image_id else failure.detail)
 
 
-def _unscored(image: PendingImage, reason: str) -> dict[str, list[Row]]:
+def _unscored(image: PendingImage, failure: Failure) -> dict[str, list[Row]]:
     """Return a row without a value for each score that a pair of this image lacks."""
     rows: dict[str, list[Row]] = {}
     for pair, names in image.unscored:
-        row = {
-            "pair_id": pair["pair_id"],
-            "assignment_id": pair["assignment_id"],
-            "value": None,
-            "reason": reason,
-            "output_tokens": 0,
-        }
+        row = scoring.score_row(pair["pair_id"], pair["assignment_id"], Score(None, str(failure)))
         for name in names:
             rows.setdefault(name, []).append(row)
     return rows

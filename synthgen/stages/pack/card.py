@@ -75,14 +75,14 @@ def card(contents: ShardContents, facts: Mapping[str, str], select: SelectConfig
 
     Args:
         contents: The contents of the shards.
-        facts: The origin of the data under free headings, as `Model` or `Prompts`.
+        facts: The origin of the data under headings as `Model` or `Prompts`; `Engine` is one.
         select: The settings that pairs were selected with.
         pack: The settings of the shards, with licence and languages.
     """
     count = sum(contents.turns["type"].values())
     sections = [
         f"# {contents.samples:,} samples, {count:,} questions and answers about {contents.images:,} images",
-        WRITTEN if "Engine" not in facts or engine_kind(facts["Engine"]).is_model else SCRIPTED,
+        WRITTEN if engine_kind(facts["Engine"]).is_model else SCRIPTED,
         "## Where it comes from\n" + _table(("", ""), facts.items()),
         "## Contents\n"
         + "\n\n".join(_count_table(kind, contents.turns[kind]) for kind in ("type", "form", "language")),

@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from synthgen.errors import Damaged, Failure
+from synthgen.errors import Damaged, Failure, one_line
 from synthgen.ingest.images import Unfit
 from synthgen.ingest.load import fetch_images
 from synthgen.ingest.sources import ref_of
@@ -45,7 +45,7 @@ def with_images(
 ) -> Iterator[tuple[Sample, ImageFile | Failure]]:
     """Yield the samples of a shard in order, each with its image or the reason why it has none."""
     if shard.poison:
-        failure = Failure("decoder_died", f"the worker died on this image alone: {shard.why}")
+        failure = Failure("decoder_died", one_line(f"the worker died on this image alone: {shard.why}", 500))
         yield from ((sample, failure) for sample in samples)
         return
     packed = _PackedImages(context, shard)

@@ -69,7 +69,7 @@ def make_image_file(data: bytes, limits: ImagesConfig, pack: PackConfig) -> Imag
         return _encode(decode(data, limits).image, is_lossy)
     if is_plain and is_single and header.format in SUFFIXES:
         # An image that can be decoded may have parts that are not known here; then it becomes a PNG.
-        with suppress(ValueError, IndexError, struct.error):
+        with suppress(ValueError, IndexError):
             kept = data if pack.metadata == "kept" else _strip(data, header, turn)
             return ImageFile(kept, SUFFIXES[header.format], width, height)
     whole = limits.model_copy(update={"model_pixels": header.width * header.height})

@@ -4,22 +4,36 @@ It runs on the driver after the last commit, so that a plain glob over the folde
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from synthgen.config.pipeline import SelectConfig
 from synthgen.stages.pack.card import ShardContents, card
-from synthgen.stages.pack.samples import PackContext
+from synthgen.stages.pack.samples import TURN_KINDS, PackContext, ShardSummary, summarize
 from synthgen.stages.pack.schema import card_features, sample_schema
 from synthgen.store import Lease, RunFolder
 from synthgen.tables import PACK, SELECT
 
 
 def publish(
-    folder: RunFolder, context: PackContext, select: SelectConfig, facts: Mapping[str, str], lease: Lease
+    folder: RunFolder,
+    context: PackContext,
+    select: SelectConfig,
+    facts: Mapping[str, str],
+    lease: Lease,
+    known: Mapping[str, ShardSummary],
 ) -> ShardContents:
-    """Delete stale shard files, write the dataset card, and return its contents."""
+    """Delete stale shard files, write the dataset card, and return its contents.
+
+    Args:
+        folder: The committed shards.
+        context: What shapes them.
+        select: The settings that pairs were selected with.
+        facts: The origin of the data for the card.
+        lease: Held on the folder.
+        known: The summaries of shards that were read already, by the names of their last commits.
+    """
     stage = folder.stage(PACK)
-    contents = _contents(folder, context)
+    contents = _contents(folder, context, known)
     current = {name for name, _ in contents.files}
     data = stage.folder.child("data")
     stale = [name for name in data.names(".parquet") if name not in current]
@@ -29,20 +43,28 @@ def publish(
     return contents
 
 
-def _contents(folder: RunFolder, context: PackContext) -> ShardContents:
+def _contents(folder: RunFolder, context: PackContext, known: Mapping[str, ShardSummary]) -> ShardContents:
     """Return the contents of the current commits, from their indexes."""
     log = folder.log(PACK)
-    files = [(file.name, file.bytes) for file in log.files("data")]
-    turns: dict[str, Counter[str]] = {kind: Counter() for kind in ("type", "form", "language")}
-    images, samples, unpacked = 0, 0, Counter[str]()
-    for name in log.partitions:
-        index = folder.table(PACK, name, "index")
-        samples += index.num_rows
-        images += len(index.column("image_id").unique())  # an image is in one shard
-        for kind, counter in turns.items():
-            counter.update(name for turns_of in index.column(f"{kind}s").to_pylist() for name in turns_of)
-        unpacked.update(folder.table(PACK, name, "unpacked").column("reason").to_pylist())
-    decisions = folder.log(SELECT).counts()
+    shards = [known.get(commits[-1].name) or _read(folder, name) for name, commits in log.partitions.items()]
     return ShardContents(
-        files, card_features(sample_schema(context.scores)), images, samples, turns, decisions, unpacked
+        files=[(file.name, file.bytes) for file in log.files("data")],
+        features=card_features(sample_schema(context.scores)),
+        images=sum(shard.images for shard in shards),  # an image is in one shard
+        samples=sum(shard.samples for shard in shards),
+        turns={kind: _total(shard.turns[kind] for shard in shards) for kind in TURN_KINDS},
+        decisions=folder.log(SELECT).counts(),
+        unpacked=_total(shard.unpacked for shard in shards),
     )
+
+
+def _read(folder: RunFolder, shard: str) -> ShardSummary:
+    return summarize(folder.table(PACK, shard, "index"), folder.table(PACK, shard, "unpacked"))
+
+
+def _total(counters: Iterable[Counter[str]]) -> Counter[str]:
+    """Return the sum of counters."""
+    total = Counter[str]()
+    for counter in counters:
+        total.update(counter)
+    return total

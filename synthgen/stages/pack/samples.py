@@ -6,11 +6,13 @@ samples. The id of a sample is a hash of its image and pairs, so comparing ids s
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from synthgen import __version__
 from synthgen.config.pipeline import ImagesConfig, PackConfig, SourceConfig
@@ -24,6 +26,8 @@ from synthgen.workers import Task
 
 FORMAT_VERSION = "2"  # part of the fingerprint; raise it when the columns change
 IMAGES_VERSION = "1"  # raise it when the image of a sample would change; otherwise a rewritten shard keeps its images
+
+TURN_KINDS = ("type", "form", "language")  # of a turn: what the dataset card counts
 
 TurnText = Callable[[str, str, Sequence[str]], str]  # answer form, question, options → the text of the user's turn
 
@@ -95,7 +99,7 @@ def origin_of(job: Job) -> dict[str, str]:
     }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Shard(Task):
     """A shard to be written; its `inputs` are the commits that its samples are made from.
 
@@ -104,8 +108,41 @@ class Shard(Task):
         images: The id of the image of each sample.
     """
 
-    samples: tuple[str, ...] = ()
-    images: tuple[str, ...] = ()
+    samples: tuple[str, ...]
+    images: tuple[str, ...]
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """The ids of the samples to write, in order: of a piece of a shard, those of its images."""
+        if self.only is None:
+            return self.samples
+        only = set(self.only)
+        return tuple(sample for sample, image in zip(self.samples, self.images, strict=True) if image in only)
+
+
+@dataclass(frozen=True)
+class ShardSummary:
+    """The numbers of a written shard that the dataset card adds up.
+
+    Attributes:
+        bytes: Of its samples.
+        turns: "type", "form" or "language" → name → turns.
+        unpacked: Reason → samples.
+    """
+
+    images: int
+    samples: int
+    bytes: int
+    turns: Mapping[str, Counter[str]]
+    unpacked: Counter[str]
+
+
+def summarize(index: pa.Table, unpacked: pa.Table) -> ShardSummary:
+    """Return the summary of a shard from its tables."""
+    turns = {kind: Counter(pc.list_flatten(index.column(f"{kind}s")).to_pylist()) for kind in TURN_KINDS}
+    images = len(index.column("image_id").unique())
+    size = pc.sum(index.column("bytes"), min_count=0).as_py()
+    return ShardSummary(images, index.num_rows, size, turns, Counter(unpacked.column("reason").to_pylist()))
 
 
 def samples_of(decisions: pa.Table, max_turns: int) -> Iterator[tuple[str, str, list[str]]]:

@@ -19,7 +19,6 @@ IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 CONTENT = pa.list_(pa.struct([("type", pa.string()), ("text", pa.string())]))
 MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", CONTENT)]))
 DTYPES = {pa.string(): "string", pa.float32(): "float32", pa.int32(): "int32"}
-MEGABYTE = 10**6
 
 
 def sample_schema(scores: Sequence[str]) -> pa.Schema:

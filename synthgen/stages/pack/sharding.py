@@ -10,23 +10,21 @@ from there when its task is handed out; memory holds four bytes of each sample.
 import shutil
 import tempfile
 import weakref
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import overload
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from synthgen.errors import UserMistake
-from synthgen.stages.pack.samples import PackContext, Shard, samples_of
-from synthgen.stages.pack.schema import MEGABYTE
-from synthgen.store import CommitLog, RunFolder, StageFolder
+from synthgen.stages.memory import MEGABYTE
+from synthgen.stages.pack.samples import PackContext, Shard, ShardSummary, samples_of, summarize
+from synthgen.store import RunFolder
 from synthgen.store.commits import partition_name
-from synthgen.store.spill import ROWS_AT_ONCE, Spill
+from synthgen.store.spill import ROWS_AT_ONCE, Spill, with_buckets
 from synthgen.tables import (
     GENERATE,
     LIST,
@@ -49,7 +47,6 @@ SAMPLES = pa.schema(
 PACKED = pa.schema(
     [("bucket", pa.int32()), ("image_id", pa.string()), ("sample_id", pa.string()), ("shard", pa.int32())]
 )
-Logs = Mapping[str, CommitLog]
 Numbers = NDArray[np.int32]
 
 
@@ -70,19 +67,19 @@ class _Spills:
     shards: Spill
 
 
-def todo(folder: RunFolder, context: PackContext, retry: Collection[str] = ()) -> Sequence[Shard]:
+def todo(folder: RunFolder, context: PackContext, retry: Collection[str] = ()) -> "Shards":
     """Return the shards to write, those of earlier epochs first.
 
     A shard with samples that could not be packed for one of the reasons in `retry` is among them.
     """
-    logs = {spec.folder: folder.log(spec) for spec in (LIST, PLAN, GENERATE, SELECT, PACK)}
-    _check_decisions(context, logs)
-    spills = _make_spills()
-    count = _spill_wanted(context, logs[SELECT.folder], spills)
-    mean_bytes = _spill_packed(context, logs[PACK.folder], spills.packed)
+    _check_decisions(folder)
+    spills, packed = _make_spills(), folder.log(PACK)
+    count = _spill_wanted(folder, context, spills)
+    summaries = _spill_packed(folder, spills.packed)
+    mean_bytes = _mean_bytes(summaries.values())
     shard_of, changed = _compare(spills.wanted, spills.packed, count)
-    names = list(logs[PACK.folder].partitions)
-    changed |= {number for number, name in enumerate(names) if _is_outdated(context, logs, name, retry)}
+    names = list(packed.partitions)
+    changed |= {number for number, name in enumerate(names) if _is_outdated(folder, context, name, retry)}
     rewritten = sorted(changed, key=lambda number: names[number])
     bucket_of = {number: bucket for bucket, number in enumerate(rewritten)}
     cutter = _Cutter(context.pack.shard_megabytes * MEGABYTE, len(rewritten))
@@ -92,60 +89,63 @@ def todo(folder: RunFolder, context: PackContext, retry: Collection[str] = ()) -
         for number in np.intersect1d(shard, rewritten).tolist():
             spills.shards.append(bucket_of[number], rows.filter(pa.array(shard == number)))
         new = rows.filter(pa.array(shard == NO_SHARD))
-        for bucket, run in cutter.cut(new, _sizes(context, logs, new, mean_bytes)):
+        for bucket, run in cutter.cut(new, _sizes(folder, context, new, mean_bytes)):
             spills.shards.append(bucket, run)
-    epoch = logs[PACK.folder].next_epoch
+    epoch = packed.next_epoch
     new_names = [partition_name(epoch, number) for number in range(cutter.shards)]
     shards = (*(names[number] for number in rewritten), *new_names)
-    return Shards(spills.shards, logs, shards, epoch) if shards else []
+    return Shards(folder, spills.shards, shards, epoch, summaries)
 
 
 @dataclass(frozen=True)
-class Shards(Sequence[Shard]):
-    """Shards to be written, read from disk one by one.
+class Shards:
+    """Shards to be written, read from disk one by one; each is to become the next revision of its partition.
 
     Attributes:
+        folder: The commits that they are made from.
         samples: The samples, a shard in a bucket; their folder is deleted with this object.
-        shards: The partitions of the shards.
+        names: The partitions of the shards.
         epoch: Of the new commits.
+        summaries: Of all shards that exist, by the name of their last commit.
     """
 
+    folder: RunFolder
     samples: Spill
-    logs: Logs
-    shards: tuple[str, ...]
+    names: tuple[str, ...]
     epoch: int
+    summaries: Mapping[str, ShardSummary]
+
+    @property
+    def sample_count(self) -> int:
+        """The number of samples of all shards."""
+        return self.samples.rows
 
     def __len__(self) -> int:
-        return len(self.shards)
+        return len(self.names)
 
-    @overload
-    def __getitem__(self, which: int) -> Shard: ...
-    @overload
-    def __getitem__(self, which: slice) -> list[Shard]: ...
-    def __getitem__(self, which: int | slice) -> Shard | list[Shard]:
-        if isinstance(which, slice):
-            return [self[number] for number in range(*which.indices(len(self)))]
-        name = self.shards[which]
-        rows = self.samples.read(which % len(self), SAMPLES)
+    def __iter__(self) -> Iterator[Shard]:
+        return (self._shard(bucket, name) for bucket, name in enumerate(self.names))
+
+    def _shard(self, bucket: int, name: str) -> Shard:
+        rows, log = self.samples.read(bucket, SAMPLES), self.folder.log(PACK)
         partitions = pc.unique(rows.column("partition")).to_pylist()
-        inputs = {spec.folder: self.logs[spec.folder].only(partitions) for spec in (PLAN, GENERATE, SELECT)}
-        inputs[PACK.folder] = self.logs[PACK.folder].only([name])
+        inputs = {spec.folder: self.folder.log(spec).only(partitions) for spec in (PLAN, GENERATE, SELECT)}
+        inputs[PACK.folder] = log.only([name])
         ids, images = (tuple(rows.column(column).to_pylist()) for column in ("sample_id", "image_id"))
-        revision = self.logs[PACK.folder].next_revision(name)
-        return Shard(name, revision, inputs, epoch=self.epoch, samples=ids, images=images)
+        return Shard(name, log.next_revision(name), inputs, epoch=self.epoch, samples=ids, images=images)
 
 
-def _check_decisions(context: PackContext, logs: Logs) -> None:
+def _check_decisions(folder: RunFolder) -> None:
     """Check that no pairs were replaced after they were selected; only a run that starts at this stage can meet such.
 
     Raises:
         UserMistake: Some were.
     """
-    for name in logs[SELECT.folder].partitions:
-        latest = logs[SELECT.folder].latest(name)
-        if latest and latest.receipt.reads != logs[GENERATE.folder].digests(GENERATE, [name]):
+    for name in folder.log(SELECT).partitions:
+        latest = folder.log(SELECT).latest(name)
+        if latest and latest.receipt.reads != folder.digests((GENERATE,), [name]):
             raise UserMistake(
-                f"{context.out.url}: some pairs were replaced after they were selected (partition {name}); "
+                f"{folder.out.url}: some pairs were replaced after they were selected (partition {name}); "
                 "run without --from, or with --from select"
             )
 
@@ -158,34 +158,40 @@ def _make_spills() -> _Spills:
     return spills
 
 
-def _spill_wanted(context: PackContext, log: CommitLog, spills: _Spills) -> int:
+def _spill_wanted(folder: RunFolder, context: PackContext, spills: _Spills) -> int:
     """Spill the samples that there should be, numbered in the order of their partitions; return how many there are."""
-    stage, count = StageFolder(context.out, SELECT), 0
-    for name in log.partitions:
-        decisions = stage.current(log, name, "decisions")
+    count = 0
+    for name in folder.log(SELECT).partitions:
+        decisions = folder.table(SELECT, name, "decisions")
         samples = [(image, sample, name) for image, sample, _ in samples_of(decisions, context.pack.max_turns)]
         columns = zip(*samples, strict=True) if samples else ((), (), ())
         arrays = [pa.array(column, pa.string()) for column in columns]
         numbers = np.arange(count, count + len(samples))
         rows = pa.table([*arrays, pa.array(numbers)], names=["image_id", "sample_id", "partition", "number"])
-        spills.in_order.add(_with_bucket(rows, numbers // ROWS_AT_ONCE, SAMPLES))
-        spills.wanted.add(_with_bucket(rows, _image_bucket(rows), SAMPLES))
+        in_order = rows.append_column("bucket", pa.array(numbers // ROWS_AT_ONCE))
+        spills.in_order.add(in_order.select(SAMPLES.names).cast(SAMPLES))
+        spills.wanted.add(with_buckets(rows, "image_id", BUCKETS, SAMPLES))
         count += len(samples)
     return count
 
 
-def _spill_packed(context: PackContext, log: CommitLog, packed: Spill) -> int:
-    """Spill the samples that shards have or could not pack; return the mean bytes of a sample."""
-    stage, columns, total, count = StageFolder(context.out, PACK), ["image_id", "sample_id"], 0, 0
-    for number, name in enumerate(log.partitions):
-        index = stage.current(log, name, "index")
-        unpacked = stage.current(log, name, "unpacked")
-        total += pc.sum(index.column("bytes")).as_py() or 0
-        count += index.num_rows
+def _spill_packed(folder: RunFolder, packed: Spill) -> dict[str, ShardSummary]:
+    """Spill the samples that shards have or could not pack; return the summary of each shard by its last commit."""
+    summaries, columns, log = dict[str, ShardSummary](), ["image_id", "sample_id"], folder.log(PACK)
+    for number, (name, commits) in enumerate(log.partitions.items()):
+        index, unpacked = folder.table(PACK, name, "index"), folder.table(PACK, name, "unpacked")
+        summaries[commits[-1].name] = summarize(index, unpacked)
         rows = pa.concat_tables([index.select(columns), unpacked.select(columns)])
         rows = rows.append_column("shard", pa.array(np.full(rows.num_rows, number, np.int32)))
-        packed.add(_with_bucket(rows, _image_bucket(rows), PACKED))
-    return total // count if count else DEFAULT_BYTES
+        packed.add(with_buckets(rows, "image_id", BUCKETS, PACKED))
+    return summaries
+
+
+def _mean_bytes(shards: Iterable[ShardSummary]) -> int:
+    """Return the mean bytes of a sample in these shards."""
+    sizes = [(shard.bytes, shard.samples) for shard in shards]
+    count = sum(samples for _, samples in sizes)
+    return sum(size for size, _ in sizes) // count if count else DEFAULT_BYTES
 
 
 def _compare(wanted: Spill, packed: Spill, count: int) -> tuple[Numbers, set[int]]:
@@ -207,20 +213,19 @@ def _compare(wanted: Spill, packed: Spill, count: int) -> tuple[Numbers, set[int
     return shard_of, changed - {NO_SHARD}
 
 
-def _is_outdated(context: PackContext, logs: Logs, shard: str, retry: Collection[str]) -> bool:
+def _is_outdated(folder: RunFolder, context: PackContext, shard: str, retry: Collection[str]) -> bool:
     """Return whether a shard is to be rewritten for a reason other than its samples."""
-    log = logs[PACK.folder]
+    log = folder.log(PACK)
     if log.fingerprint(shard, "data") != context.fingerprint:
         return True
     counts = log.counts([shard])
-    return any(counts.get(reason) for reason in retry) or _has_new_scores(logs, shard)
+    return any(counts.get(reason) for reason in retry) or _has_new_scores(folder, shard)
 
 
-def _has_new_scores(logs: Logs, shard: str) -> bool:
+def _has_new_scores(folder: RunFolder, shard: str) -> bool:
     """Return whether scores that had failed were measured after a shard was written."""
-    generated = logs[GENERATE.folder]
+    generated, latest = folder.log(GENERATE), folder.log(PACK).latest(shard)
     prefix = f"{GENERATE.folder}/"
-    latest = logs[PACK.folder].latest(shard)
     read = latest.receipt.reads if latest else {}
     partitions = {key.removeprefix(prefix).rpartition(".")[0] for key in read if key.startswith(prefix)}
     commits = (commit for name in partitions for commit in generated.partitions.get(name, ()))
@@ -228,18 +233,18 @@ def _has_new_scores(logs: Logs, shard: str) -> bool:
     return any(count < 0 and name in UNSCORED for counts in later for name, count in counts.items())
 
 
-def _sizes(context: PackContext, logs: Logs, new: pa.Table, mean_bytes: int) -> list[int]:
+def _sizes(folder: RunFolder, context: PackContext, new: pa.Table, mean_bytes: int) -> list[int]:
     """Return about how many bytes each sample will take: those of its image in the listing, or else `mean_bytes`."""
     bytes_of: dict[str, int] = {}
     for name in pc.unique(new.column("partition")).to_pylist():
-        listed = StageFolder(context.out, LIST).current(logs[LIST.folder], name, "objects", ["object_id", "bytes"])
-        planned = StageFolder(context.out, PLAN).current(logs[PLAN.folder], name, "images", ["object_id", "image_id"])
+        listed = folder.table(LIST, name, "objects", ["object_id", "bytes"])
+        planned = folder.table(PLAN, name, "images", ["object_id", "image_id"])
         index = pc.index_in(planned.column("object_id"), listed.column("object_id").combine_chunks())
         pairs = zip(planned.column("image_id").to_pylist(), listed.column("bytes").take(index).to_pylist(), strict=True)
         bytes_of.update({image: size for image, size in pairs if size})
     sizes = [bytes_of.get(image, mean_bytes) for image in new.column("image_id").to_pylist()]
     if context.pack.images == "resized":
-        return [min(size, context.images.model_pixels) for size in sizes]
+        return [min(size, context.images.model_pixels) for size in sizes]  # about one byte a pixel
     return sizes
 
 
@@ -262,14 +267,3 @@ class _Cutter:
                 start, self._bytes, self.shards = index, 0, self.shards + 1
             self._bytes, self._image = self._bytes + size, image
         yield self._first + self.shards - 1, rows.slice(start)
-
-
-def _image_bucket(rows: pa.Table) -> NDArray[np.uint64]:
-    ids = np.asarray(rows.column("image_id").to_pylist(), dtype=object)
-    hashes: NDArray[np.uint64] = pd.util.hash_array(ids, categorize=False)
-    return hashes % BUCKETS
-
-
-def _with_bucket(rows: pa.Table, buckets: NDArray[np.integer], schema: pa.Schema) -> pa.Table:
-    columns = {"bucket": pa.array(buckets.astype(np.int32)), **{name: rows.column(name) for name in rows.column_names}}
-    return pa.table({name: columns[name] for name in schema.names}).cast(schema)

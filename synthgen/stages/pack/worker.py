@@ -6,17 +6,18 @@ shard is built in memory and written in one piece, like every file of a run.
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from synthgen.errors import Failure
+from synthgen.stages.memory import MEGABYTE
 from synthgen.stages.pack import redact
 from synthgen.stages.pack.images import Sample, with_images
 from synthgen.stages.pack.metadata import ImageFile
 from synthgen.stages.pack.samples import PackContext, Shard, samples_of
-from synthgen.stages.pack.schema import MEGABYTE, ParquetFiles, row_bytes, sample_schema
+from synthgen.stages.pack.schema import ParquetFiles, row_bytes, sample_schema
 from synthgen.store import Receipt, RunFolder, StageFolder, TablePart
 from synthgen.store.commits import commit_name
 from synthgen.tables import (
@@ -27,6 +28,7 @@ from synthgen.tables import (
     SELECT,
     SHARD_INDEX,
     UNPACKED,
+    changed_counts,
     table,
 )
 from synthgen.workers import SerialWorker
@@ -41,7 +43,7 @@ async def build(context: PackContext) -> SerialWorker:
 
     def work(shard: Shard) -> Receipt:
         receipt = write_shard(context, shard)
-        counters["samples"] += len(shard.samples)
+        counters["samples"] += len(shard.wanted)
         return receipt
 
     return SerialWorker(work, counters)
@@ -69,29 +71,22 @@ def write_shard(context: PackContext, shard: Shard) -> Receipt:
         index.append({**ids, "bytes": row_bytes(row), **{name: row[name] for name in ("types", "forms", "languages")}})
         written += [stage.put("data", prefix, data, rows) for data, rows in files.add(row)]
     written += [stage.put("data", prefix, data, rows) for data, rows in files.finish()]
-    parts = {}
-    for name, rows in (("index", table(index, SHARD_INDEX)), ("unpacked", table(unpacked, UNPACKED))):
+    parts, tables = {}, {"index": table(index, SHARD_INDEX), "unpacked": table(unpacked, UNPACKED)}
+    for name, rows in tables.items():
         file = stage.write(name, shard.partition, shard.revision, rows)
         parts[name] = TablePart((file,), context.image_policy, replaces=True)
     parts["data"] = TablePart(tuple(written), context.fingerprint, replaces=True)
-    counts = _counts(shard, index, unpacked)
-    return Receipt(shard.partition, shard.revision, parts, counts, _reads(shard), shard.epoch)
+    folder = RunFolder(context.out, shard.inputs)
+    reads = folder.digests((PLAN, GENERATE, SELECT), list(folder.log(SELECT).partitions))
+    return Receipt(shard.partition, shard.revision, parts, _counts(shard, tables), reads, shard.epoch)
 
 
-def _counts(shard: Shard, index: Sequence[Row], unpacked: Sequence[Row]) -> dict[str, int]:
+def _counts(shard: Shard, tables: Mapping[str, pa.Table]) -> dict[str, int]:
     """Return by how much this revision changes the number of samples, of packed turns, and of others by reason."""
-    counts = Counter({"samples": len(index), "turns": sum(len(row["types"]) for row in index)})
-    for row in unpacked:
-        counts[row["reason"]] += row["turns"]
-    if shard.is_first:
-        for commit in shard.inputs[PACK.folder].partitions[shard.partition]:
-            counts.subtract(commit.receipt.counts)
-    return {name: count for name, count in counts.items() if count}
-
-
-def _reads(shard: Shard) -> dict[str, str]:
-    logs = {spec: shard.inputs[spec.folder] for spec in (PLAN, GENERATE, SELECT)}
-    return {key: digest for spec, log in logs.items() for key, digest in log.digests(spec, log.partitions).items()}
+    counts = Counter[str]()
+    for name, rows in tables.items():
+        counts.update(PACK.table(name).count_rows(rows))
+    return changed_counts(shard.inputs[PACK.folder].counts([shard.partition]) if shard.is_first else {}, counts)
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
@@ -100,16 +95,14 @@ def _reads(shard: Shard) -> dict[str, str]:
 def _samples(context: PackContext, shard: Shard) -> list[Sample]:
     """Return the samples of a shard in order; of a piece of a shard, those of its images."""
     samples: dict[str, Sample] = {}
-    wanted = set(shard.samples)
-    for partition in shard.inputs[SELECT.folder].partitions:
-        folder = RunFolder(context.out, shard.inputs)
+    folder, wanted = RunFolder(context.out, shard.inputs), set(shard.wanted)
+    for partition in folder.log(SELECT).partitions:
         decisions = folder.table(SELECT, partition, "decisions")
         ids = [sample for sample in samples_of(decisions, context.pack.max_turns) if sample[1] in wanted]
         if ids:
             filled = _fill(folder, partition, ids, context.scores)
             samples.update({sample.sample_id: sample for sample in filled})
-    in_order = [samples[sample_id] for sample_id in shard.samples]
-    return [sample for sample in in_order if shard.only is None or sample.image_id in shard.only]
+    return [samples[sample_id] for sample_id in shard.wanted]
 
 
 def _fill(

@@ -81,12 +81,6 @@ class PlannedImage:
     height: int
 
 
-def image_of(row: Mapping[str, Any]) -> PlannedImage:
-    """Return the image of a row that has these columns."""
-    tags = [tag["path"] for tag in row["tags"]]
-    return PlannedImage(row["object_id"], row["image_id"], tags, row["width"], row["height"])
-
-
 def images_of(rows: pa.Table) -> list[PlannedImage]:
     """Return the images in a table of `Inputs.objects`."""
     lists = rows.column("tags").combine_chunks()
@@ -177,20 +171,15 @@ class Assigner:
         languages = {f"language {path} {number}": None for path, number in places}
         self._language_sampler = OptionSampler(settings.languages, languages)
 
-    def match_rules(self, row: Mapping[str, Any]) -> FiredRules:
-        """Return the rules that fire for the row of an object."""
-        return self._match_rules(image_of(row))
-
-    def draw(self, row: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Return the assignments of the row of an object."""
-        assignments: list[dict[str, Any]] = self.draw_all([image_of(row)]).to_pylist()
-        return assignments
+    def match_rules(self, image: PlannedImage) -> FiredRules:
+        """Return the rules that fire for an image."""
+        return self.context.rules.match(image.tags, ImageSize(image.width, image.height))
 
     def balance_factors(self, images: Iterable[PlannedImage], strength: float) -> dict[str, float]:
         """Return the factor on each type's weight that balances the types over these images."""
         counts: dict[FiredRules, float] = {}
         for image in images:
-            fired = self._match_rules(image)
+            fired = self.match_rules(image)
             counts[fired] = counts.get(fired, 0.0) + self._multiple(image)
         weights = np.empty((len(counts), len(self.types)))
         for row, fired in zip(weights, counts, strict=True):
@@ -209,7 +198,7 @@ class Assigner:
         """Yield the rows of ASSIGNMENTS of some images."""
         settings, rules = self.context.settings, self.context.rules
         words = image_words(settings.seed, [image.image_id for image in images])
-        fired = [self._match_rules(image) for image in images]
+        fired = [self.match_rules(image) for image in images]
         weights = np.array([self.weights.vector(key) for key in fired]).reshape(len(images), len(self.types))
         index, kind, ordinal = self._type_sampler.race(words, weights, self._question_counts(words, images))
         order = np.lexsort((ordinal, kind, index))
@@ -237,6 +226,3 @@ class Assigner:
         if not self._rarity:
             return 1.0
         return min(MAX_MULTIPLE, _mean_rarity(image, self._rarity, self._rarest))
-
-    def _match_rules(self, image: PlannedImage) -> FiredRules:
-        return self.context.rules.match(image.tags, ImageSize(image.width, image.height))

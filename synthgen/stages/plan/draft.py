@@ -24,13 +24,11 @@ class PlanSnapshot:
 
     Attributes:
         log: The plan so far.
-        redraws: The plan so far is ignored.
     """
 
     inputs: Inputs
     survey: DuplicateSurvey
     log: CommitLog
-    redraws: bool
 
 
 @dataclass(frozen=True)
@@ -54,16 +52,16 @@ class Draft:
     is_current: bool
 
 
-def draft(snapshot: PlanSnapshot, assigner: Assigner, partition: str) -> Draft:
-    """Draw the assignments of a partition."""
+def draft(snapshot: PlanSnapshot, assigner: Assigner, partition: str, *, redraws: bool) -> Draft:
+    """Draw the assignments of a partition; with `redraws` the plan so far is ignored."""
     objects = snapshot.inputs.objects(partition)
     outcome = snapshot.survey.outcome[snapshot.survey.spans[partition]]
     assignments = assigner.draw_all(images_of(objects.filter(pa.array(outcome == KEPT))))
     before = planned_before(snapshot, partition)
     live = before.filter(pc.invert(before.column("retired"))).column("assignment_id").combine_chunks()
-    is_planned = np.asarray(pc.is_in(assignments.column("assignment_id"), live)) & (not snapshot.redraws)
+    is_planned = np.asarray(pc.is_in(assignments.column("assignment_id"), live)) & (not redraws)
     planned_with = snapshot.log.fingerprint(partition, "assignments")
-    is_current = not snapshot.redraws and planned_with == assigner.context.fingerprint
+    is_current = not redraws and planned_with == assigner.context.fingerprint
     return Draft(objects, outcome, assignments, is_planned, before, is_current)
 
 

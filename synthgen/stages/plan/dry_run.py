@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from synthgen.config.mapping import ImageSize, RuleSet
 from synthgen.stages.plan.assign import FiredRules, PlanContext
 from synthgen.stages.plan.draft import Draft
-from synthgen.stages.plan.epochs import propose
+from synthgen.stages.plan.epochs import latest_epoch, propose
 from synthgen.stages.plan.inputs import Inputs
 from synthgen.stages.plan.plan import plan_partition
 from synthgen.store import RunFolder
@@ -37,7 +37,7 @@ class PartitionDiff:
 
 def partition_diffs(folder: RunFolder, context: PlanContext) -> Iterator[PartitionDiff]:
     """Yield every partition that is planned or would be; an edit is applied as `run --update` would."""
-    log, task = folder.log(PLAN), propose(folder, context, "edit")
+    log, task = folder.log(PLAN), propose(folder, context, "edit", latest_epoch(folder))
     affected = task.pending if task else ()
     assigner = task.assigner(context) if task else None
     for name in Inputs.from_folder(folder, context.taggers).partitions:

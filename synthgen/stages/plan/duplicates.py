@@ -82,7 +82,7 @@ def survey_duplicates(inputs: Inputs, planned: CommitLog, bits: int) -> Duplicat
     names = [field.name for field in fields(_Objects)]
     objects = _Objects(*(np.concatenate([getattr(part, name) for part in parts.values()]) for name in names))
     del parts
-    outcome, representative = _settle(objects, bits)
+    outcome, representative = _find_representatives(objects, bits)
     outdated = _outdated(objects, outcome, representative, spans)
     return DuplicateSurvey(spans, objects.object_ids, outcome, representative, outdated)
 
@@ -120,7 +120,7 @@ def _ids(ids: Sequence[str | None]) -> Ids:
     return np.frombuffer(bytes.fromhex("".join((key or "0" * 32)[:32] for key in ids)), dtype="S16")
 
 
-def _settle(objects: _Objects, bits: int) -> tuple[Outcomes, Indexes]:
+def _find_representatives(objects: _Objects, bits: int) -> tuple[Outcomes, Indexes]:
     """Return the outcome of each object, and the index of the object that represents it."""
     outcome = np.full(len(objects.object_ids), KEPT, np.int8)
     representative = np.arange(len(objects.object_ids))

@@ -21,7 +21,7 @@ from synthgen.stages.plan.draft import PlanSnapshot, draft, planned_before
 from synthgen.stages.plan.duplicates import KEPT
 from synthgen.stages.plan.inputs import Inputs, Reads
 from synthgen.stages.plan.survey_process import survey_in_subprocess
-from synthgen.store import CommitLog, RunFolder, StageFolder
+from synthgen.store import CommitLog, RunFolder
 from synthgen.tables import PLAN
 
 BALANCE_IMAGES = 20_000  # about as many images are read to balance a plan
@@ -36,7 +36,7 @@ class Epoch:
         factors: Type → the factor on its weight.
         reads: Partition → the commits that it is planned from.
         rarity: Tag → how many times as many questions as usual an image of it is asked.
-        limits: The limits that share and caps come to.
+        limits: Type → the largest keys that `plan.share` and `plan.caps` allow.
         redraws: The plan so far is ignored.
     """
 
@@ -69,17 +69,16 @@ class EpochTask:
 
 def next_task(folder: RunFolder, context: PlanContext, change: Change) -> EpochTask | None:
     """Return the epoch that was cut short, or record a new one; None if there is nothing to plan."""
-    stage = folder.stage(PLAN)
-    latest = _latest(stage)
+    latest = latest_epoch(folder)
     # With other settings, the rows of the latest epoch cannot be drawn; a new epoch then covers the rest of it.
     if latest and latest.fingerprint == context.fingerprint and (task := _resume(folder, context, latest)):
         return task
-    task = propose(folder, context, change)
+    task = propose(folder, context, change, latest)
     if task is None:
         return None
     name = f"{task.epoch.number:06d}.json"
-    stage.folder.child("epochs").create(name, json.dumps(asdict(task.epoch), indent=1).encode())
-    if _read(stage, name) != task.epoch:
+    epochs = folder.stage(PLAN).folder.child("epochs")
+    if not epochs.create(name, json.dumps(asdict(task.epoch), indent=1).encode()):
         return next_task(folder, context, change)  # a driver that lost its lease recorded this epoch late; it counts
     return task
 
@@ -102,37 +101,36 @@ def _resume(folder: RunFolder, context: PlanContext, epoch: Epoch) -> EpochTask 
     try:
         survey = survey_in_subprocess(inputs, before, context.settings.near_duplicates)
     except Damaged:
-        return (
-            None  # most likely a file of the plan before, which this epoch has replaced; a new epoch does not read it
-        )
-    return EpochTask(epoch, PlanSnapshot(inputs, survey, log, epoch.redraws), pending)
+        # Most likely a file of the plan before, which this epoch has replaced; a new epoch does not read it.
+        return None
+    return EpochTask(epoch, PlanSnapshot(inputs, survey, log), pending)
 
 
-def propose(folder: RunFolder, context: PlanContext, change: Change) -> EpochTask | None:
-    """Return a new epoch, without recording it.
+def propose(folder: RunFolder, context: PlanContext, change: Change, latest: Epoch | None) -> EpochTask | None:
+    """Return a new epoch after the latest one, without recording it.
 
     It covers the partitions that were tagged since they were planned, those that `change` selects, and those that
     either of them affects.
     """
-    log, inputs, latest = folder.log(PLAN), Inputs.from_folder(folder, context.taggers), _latest(folder.stage(PLAN))
+    log, inputs, redraws = folder.log(PLAN), Inputs.from_folder(folder, context.taggers), change == "redraw"
     reads = {name: inputs.reads(name) for name in inputs.partitions}
-    wanted = {name for name in reads if change == "redraw" or _reads(log, name) != reads[name]}
+    wanted = {name for name in reads if redraws or _reads(log, name) != reads[name]}
     if change == "edit":
         wanted |= {name for name in reads if log.fingerprint(name, "assignments") != context.fingerprint}
     if not wanted:
         return None
     survey = survey_in_subprocess(inputs, log, context.settings.near_duplicates)
     covered = tuple(name for name in reads if name in wanted | survey.outdated)
-    snapshot = PlanSnapshot(inputs, survey, log, redraws=change == "redraw")
+    snapshot = PlanSnapshot(inputs, survey, log)
     balance = context.settings.balance.model_dump()
     # Factors stay until their settings are edited: otherwise each growth would change the draws of all planned images.
-    if latest is None or latest.balance != balance or snapshot.redraws:
+    if latest is None or latest.balance != balance or redraws:
         factors, rarity = _balance(snapshot, context, covered)
     else:
         factors, rarity = dict(latest.factors), dict(latest.rarity)
     number = latest.number + 1 if latest else 1
     covered_reads = {name: reads[name] for name in covered}
-    epoch = Epoch(number, context.fingerprint, balance, factors, covered_reads, rarity, redraws=snapshot.redraws)
+    epoch = Epoch(number, context.fingerprint, balance, factors, covered_reads, rarity, redraws=redraws)
     task = EpochTask(epoch, snapshot, covered)
     return replace(task, epoch=replace(epoch, limits=_limits(task, context)))
 
@@ -159,14 +157,14 @@ def _balance(
 
 
 def _limits(task: EpochTask, context: PlanContext) -> dict[str, list[float]]:
-    """Return the limits that share and caps come to; every question is drawn once to be counted."""
+    """Return, by type, the largest keys that `plan.share` and `plan.caps` allow; every question is drawn once."""
     if not quotas.has_quotas(context.settings):
         return {}
     types, assigner = tuple(context.types), task.assigner(context)
     number_of = {path: number for number, path in enumerate(types)}
     drawn, fixed = list[quotas.DrawnQuestions](), Counter[str]()
     for name in task.pending:
-        part = draft(task.snapshot, assigner, name)
+        part = draft(task.snapshot, assigner, name, redraws=task.epoch.redraws)
         is_fixed = part.is_planned & part.is_current
         fixed.update(part.assignments.filter(pa.array(is_fixed)).column("type").to_pylist())
         rows = part.assignments.filter(pa.array(~is_fixed))
@@ -180,18 +178,21 @@ def _limits(task: EpochTask, context: PlanContext) -> dict[str, list[float]]:
     return quotas.limits_of(context.settings, quotas.Candidates(types, quotas.concatenate(drawn), fixed))
 
 
-def _latest(stage: StageFolder) -> Epoch | None:
-    names = stage.folder.child("epochs").names(".json")
-    return _read(stage, names[-1]) if names else None
+def latest_epoch(folder: RunFolder) -> Epoch | None:
+    """Return the last epoch that was recorded, or None.
 
-
-def _read(stage: StageFolder, name: str) -> Epoch:
-    folder = stage.folder.child("epochs")
+    Raises:
+        Damaged: Its record cannot be read.
+    """
+    epochs = folder.stage(PLAN).folder.child("epochs")
+    names = epochs.names(".json")
+    if not names:
+        return None
     try:
-        return Epoch(**json.loads(folder.read(name)))
+        return Epoch(**json.loads(epochs.read(names[-1])))
     except (ValueError, TypeError) as error:
         raise Damaged(
-            f"{folder.url}/{name}: is not the record of a plan epoch ({error}); no plan can continue without it"
+            f"{epochs.url}/{names[-1]}: is not the record of a plan epoch ({error}); no plan can continue without it"
         ) from error
 
 

@@ -72,7 +72,7 @@ class Inputs:
 
     def reads(self, partition: str) -> dict[str, str]:
         """Return the commits that planning a partition reads."""
-        return self.listed.digests(LIST, [partition]) | self.tagged.digests(TAG, [partition])
+        return self._folder.digests((LIST, TAG), [partition])
 
     def hashes(self, partition: str) -> pa.Table:
         """Return HASHES of each object of a partition: its outcome and the hashes of its content."""

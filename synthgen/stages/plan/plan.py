@@ -40,11 +40,11 @@ class PlannedPartition:
     outcomes: NDArray[np.str_]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PlanTask(Task):
     """A partition of an epoch."""
 
-    epoch_task: EpochTask | None = field(default=None, compare=False)
+    epoch_task: EpochTask = field(compare=False)
 
 
 def tasks_of(folder: RunFolder, context: PlanContext, change: Change) -> Iterator[PlanTask]:
@@ -62,7 +62,6 @@ def tasks_of(folder: RunFolder, context: PlanContext, change: Change) -> Iterato
 def plan_tasks(context: PlanContext, tasks: Iterable[PlanTask]) -> Iterator[Receipt]:
     """Plan each partition."""
     for epoch_task, partitions in groupby(tasks, key=lambda task: task.epoch_task):
-        assert epoch_task is not None
         assigner, snapshot = epoch_task.assigner(context), epoch_task.snapshot
         stage = StageFolder(snapshot.inputs.out, PLAN)
         with Copies(snapshot.inputs, snapshot.survey, epoch_task.pending) as copies:
@@ -74,7 +73,7 @@ def plan_tasks(context: PlanContext, tasks: Iterable[PlanTask]) -> Iterator[Rece
 
 def plan_partition(task: EpochTask, assigner: Assigner, partition: str) -> PlannedPartition:
     """Return the assignments of a partition and the outcomes of its objects."""
-    part = draft(task.snapshot, assigner, partition)
+    part = draft(task.snapshot, assigner, partition, redraws=task.epoch.redraws)
     assignments = part.assignments
     if task.epoch.limits:
         is_within = limit_mask(task.epoch.limits, assigner.context.settings.seed, assignments, part.is_planned)
@@ -115,8 +114,8 @@ def _receipt(
     revision = log.next_revision(partition)
     before = stage.current(log, partition, "images")
     changes, counts = _changes(planned.draft.before, planned.assignments)
-    counts.update(images.column("outcome").to_pylist())
-    counts.subtract(before.column("outcome").to_pylist())
+    counts.update(PLAN.table("images").count_rows(images))
+    counts.subtract(PLAN.table("images").count_rows(before))
     files = (stage.write("assignments", partition, revision, changes),)
     tables = {"assignments": TablePart(files, task.epoch.fingerprint)}
     if revision == 1 or not images.equals(before):

@@ -1,11 +1,12 @@
 """The survey of many objects in a process of its own, which frees its memory when it ends.
 
-The two processes share a folder on local disk: the task as JSON with the names of the commits, and the arrays as numpy
-files, which the caller maps into memory. Errors of the process are raised in the caller.
+The two processes share a folder on local disk: the task as a pickle, with all commits that it reads, and the arrays as
+numpy files, which the caller maps into memory. Errors of the process are raised in the caller.
 """
 
 import json
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -16,11 +17,10 @@ from pathlib import Path
 import numpy as np
 
 from synthgen import errors
-from synthgen.errors import SynthError
+from synthgen.errors import SynthError, one_line
 from synthgen.stages.plan.duplicates import DuplicateSurvey, survey_duplicates
 from synthgen.stages.plan.inputs import Inputs
-from synthgen.store import CommitLog, Folder, StageFolder
-from synthgen.tables import LIST, PLAN, TAG, stage_at
+from synthgen.store import CommitLog
 
 ARRAYS = ("object_ids", "outcome", "representative")
 MIN_OBJECTS = 50_000  # for fewer objects, starting a process takes longer than the survey
@@ -32,7 +32,7 @@ def survey_in_subprocess(inputs: Inputs, planned: CommitLog, bits: int) -> Dupli
         return survey_duplicates(inputs, planned, bits)
     folder = Path(tempfile.mkdtemp(prefix="synth-survey-"))
     try:
-        _write_task(folder, inputs, planned, bits)
+        (folder / "task.pickle").write_bytes(pickle.dumps((inputs, planned, bits)))
         _run(folder)
         survey = _read_survey(folder)
     except BaseException:
@@ -40,16 +40,6 @@ def survey_in_subprocess(inputs: Inputs, planned: CommitLog, bits: int) -> Dupli
         raise
     weakref.finalize(survey, shutil.rmtree, folder, ignore_errors=True)
     return survey
-
-
-def _write_task(folder: Path, inputs: Inputs, planned: CommitLog, bits: int) -> None:
-    logs = {
-        LIST.folder: _revisions(inputs.listed),
-        TAG.folder: _revisions(inputs.tagged),
-        PLAN.folder: _revisions(planned),
-    }
-    task = {"out": inputs.out.url, "taggers": inputs.taggers, "bits": bits, "logs": logs}
-    (folder / "task.json").write_text(json.dumps(task))
 
 
 def _run(folder: Path) -> None:
@@ -80,19 +70,14 @@ def _error_of(folder: Path, stderr: str) -> Exception:
         error: Exception = getattr(errors, name, SynthError)(message)
         return error
     last_line = (stderr.strip().splitlines() or ["it was killed"])[-1]
-    return SynthError(f"the survey of duplicates ended without a result: {last_line[:300]}")
+    return SynthError(f"the survey of duplicates ended without a result: {one_line(last_line)}")
 
 
 def main() -> None:
     """Run the survey of the folder in `sys.argv`, in its own process."""
     folder = Path(sys.argv[1])
-    task = json.loads((folder / "task.json").read_text())
-    out = Folder(task["out"])
-    listed, tagged, planned = (
-        _log_of(StageFolder(out, stage_at(name)), revisions) for name, revisions in task["logs"].items()
-    )
     try:
-        survey = survey_duplicates(Inputs(out, tuple(task["taggers"]), listed, tagged), planned, task["bits"])
+        survey = survey_duplicates(*pickle.loads((folder / "task.pickle").read_bytes()))
     except SynthError as error:
         (folder / "error.json").write_text(json.dumps([type(error).__name__, str(error)]))
         raise SystemExit(1) from None
@@ -100,20 +85,6 @@ def main() -> None:
         np.save(folder / f"{name}.npy", getattr(survey, name))
     spans = {name: [span.start, span.stop] for name, span in survey.spans.items()}
     (folder / "survey.json").write_text(json.dumps({"spans": spans, "outdated": sorted(survey.outdated)}))
-
-
-def _revisions(log: CommitLog) -> dict[str, list[int]]:
-    return {name: [commit.receipt.revision for commit in commits] for name, commits in log.partitions.items()}
-
-
-def _log_of(stage: StageFolder, revisions: dict[str, list[int]]) -> CommitLog:
-    """Return the log with just these commits of a stage."""
-    log = stage.log()
-    commits = {
-        name: tuple(commit for commit in log.partitions[name] if commit.receipt.revision in wanted)
-        for name, wanted in revisions.items()
-    }
-    return CommitLog(commits)
 
 
 if __name__ == "__main__":

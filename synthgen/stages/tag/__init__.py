@@ -13,10 +13,10 @@ from synthgen.console import StageProgress, note, tagging_note
 from synthgen.stages import memory
 from synthgen.stages.contract import StageRun
 from synthgen.stages.tag.context import TagContext, context_of, resources
-from synthgen.stages.tag.todo import is_stale, object_ids, todo
+from synthgen.stages.tag.todo import count_objects, is_stale, object_ids, todo
 from synthgen.stages.tag.worker import TagWorker, build
 from synthgen.store import CommitLog, Receipt
-from synthgen.tables import LEFT_OUT, LIST, TAG
+from synthgen.tables import LEFT_OUT, TAG
 from synthgen.workers import PoolSpec, Task, run_pool
 
 __all__ = [
@@ -37,21 +37,19 @@ def results(run: StageRun, tasks: Sequence[Task]) -> Iterator[Receipt]:
     size = min(settings.workers, len(tasks))
     spec = PoolSpec(build, context, partial(object_ids, context), size, cpus, gpus, run.strikes, run.job.home)
     memory.note_workers(TAG.name, size, memory.tag_bytes(run.job.pipeline))
-    listed = run.folder.log(LIST)
-    total = sum(listed.counts([task.partition]).get("listed", 0) for task in tasks)
+    total = sum(count_objects(context, task) for task in tasks)
     with StageProgress(TAG.name, total, "image") as bar:
 
         def show(counters: Mapping[str, float]) -> None:
             bar.show(counters.get("images", 0.0), tagging_note(counters))
 
-        if tasks:
-            yield from run_pool(spec, tasks, show, run.signals)
+        yield from run_pool(spec, tasks, show, run.signals)
     if tasks and (message := left_out_message(run.folder.log(TAG))):
         note(f"{TAG.name}: {message}")
 
 
 def left_out(log: CommitLog) -> dict[str, Any]:
-    """Return of how many tagged images (`of` all) tags that came along were left out, and by `reasons` of how many."""
+    """Return how many of all tagged images lost some of their source tags, in total and by reason."""
     counts = log.counts()
     reasons = {reason: count for reason in LEFT_OUT if (count := counts.get(f"left_out.{reason}"))}
     return {"images": counts.get("left_out", 0), "of": counts.get("tagged", 0), "reasons": reasons}

@@ -8,13 +8,13 @@ from synthgen.tables import LIST, TAG, tags_table
 from synthgen.workers import Task
 
 
-def todo(folder: RunFolder, context: TagContext, update: bool, epoch: int = 1) -> list[Task]:
+def todo(folder: RunFolder, context: TagContext, is_update: bool, epoch: int = 1) -> list[Task]:
     """Return the partitions to tag.
 
     Args:
         folder: The commits so far.
         context: The settings that tags are made with now.
-        update: Whether partitions that were tagged with other settings are tagged again.
+        is_update: Whether partitions that were tagged with other settings are tagged again.
         epoch: Of the new commits.
     """
     listed, tagged = folder.log(LIST), folder.log(TAG)
@@ -22,7 +22,7 @@ def todo(folder: RunFolder, context: TagContext, update: bool, epoch: int = 1) -
     for partition in listed.partitions:
         counts = tagged.counts([partition])
         is_retried = any(counts.get(f"quarantined.{reason}") for reason in context.retry)
-        if not tagged.holds(partition) or is_retried or (update and is_stale(tagged, partition, context)):
+        if not tagged.holds(partition) or is_retried or (is_update and is_stale(tagged, partition, context)):
             inputs = folder.logs((LIST, TAG), partition)
             tasks.append(Task(partition, tagged.next_revision(partition), inputs, epoch=epoch))
     return tasks
@@ -33,6 +33,14 @@ def is_stale(tagged: CommitLog, partition: str, context: TagContext) -> bool:
     return tagged.fingerprint(partition, "images") != context.images_fingerprint or any(
         tagged.fingerprint(partition, tags_table(spec.name)) != spec.fingerprint for spec in context.taggers
     )
+
+
+def count_objects(context: TagContext, task: Task) -> int:
+    """Return how many objects a task has, from commits alone."""
+    if is_retry(context, task):
+        counts = task.inputs[TAG.folder].counts([task.partition])
+        return sum(counts.get(f"quarantined.{reason}", 0) for reason in context.retry)
+    return task.inputs[LIST.folder].counts([task.partition]).get("listed", 0)
 
 
 def object_ids(context: TagContext, task: Task) -> tuple[str, ...]:

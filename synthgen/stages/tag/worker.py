@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from synthgen.errors import Failure
+from synthgen.errors import Failure, one_line
 from synthgen.ingest.images import Decoded, DecoderPool
 from synthgen.ingest.load import load_images
 from synthgen.ingest.sources import ref_of
@@ -14,7 +14,7 @@ from synthgen.stages.tag.context import TagContext
 from synthgen.stages.tag.todo import is_retry, objects_of
 from synthgen.store import Receipt, RunFolder, TablePart
 from synthgen.store.denylist import read_denylist
-from synthgen.tables import IMAGES, LIST, OBJECT_TAGS, TAG, count_tagged, table, tags_table
+from synthgen.tables import IMAGES, LIST, OBJECT_TAGS, TAG, changed_counts, count_tagged, table, tags_table
 from synthgen.taggers import KnownTags, Taggers, prepare_image, read_cached_tags, tag_images
 from synthgen.workers import SerialWorker, Task, keep_to_given_gpus
 
@@ -54,7 +54,8 @@ class TagWorker:
         tags: Tags = {}
         if task.poison:
             for row in rows.values():
-                _quarantine(row, "tagger_failed", f"the worker died on this image alone: {task.why}"[:500])
+                why = one_line(f"the worker died on this image alone: {task.why}", 500)
+                _quarantine(row, "tagger_failed", why)
         else:
             known = self._recall(objects, rows, tags, task)
             self._tag_all([row for row in objects if row["object_id"] not in tags], rows, tags, known)
@@ -80,9 +81,9 @@ class TagWorker:
             metas = {row["object_id"]: row["source_meta"] for row in old[start : start + self._context.batch]}
             recalled = self._tagger.recall([cached[object_id] for object_id in metas], list(metas.values()))
             tags_of = dict(zip(metas, recalled, strict=True))
-            whole = [one for one in tags_of if len(tags_of[one]) == len(self._context.taggers)]
+            whole = {object_id: own for object_id, own in tags_of.items() if len(own) == len(self._context.taggers)}
             rows.update({object_id: dict(cached[object_id].row) for object_id in whole})
-            self._tag_batch(_Batch([rows[one] for one in whole], [tags_of[one] for one in whole]), tags)
+            self._tag_batch(_Batch([rows[object_id] for object_id in whole], list(whole.values())), tags)
             self.counters["images"] += len(whole)
             known |= tags_of
         return known
@@ -128,18 +129,17 @@ class TagWorker:
         stage, done = folder.stage(TAG), {row["object_id"] for row in rows}
         columns = ["object_id", "outcome", "reason", "detail"]
         before = folder.table(TAG, task.partition, "images", columns).to_pylist()
-        counts = count_tagged(rows)
-        counts.subtract(count_tagged(row for row in before if row["object_id"] in done))
+        counts = changed_counts(count_tagged(row for row in before if row["object_id"] in done), count_tagged(rows))
         is_whole = not is_retry(self._context, task)
         images = stage.write("images", task.partition, task.revision, table(rows, IMAGES))
         parts = {"images": TablePart((images,), self._context.images_fingerprint, is_whole)}
         for tagger in self._context.taggers:
             name = tags_table(tagger.name)
-            own = [_tags_by(tagger.name, object_id, found) for object_id, found in tags.items()]
+            own = [_tags_by(tagger.name, object_id, all_tags) for object_id, all_tags in tags.items()]
             file = stage.write(name, task.partition, task.revision, table(own, OBJECT_TAGS))
             parts[name] = TablePart((file,), tagger.fingerprint, is_whole)
         reads = folder.digests((LIST,), [task.partition])
-        return Receipt(task.partition, task.revision, parts, dict(counts), reads, task.epoch)
+        return Receipt(task.partition, task.revision, parts, counts, reads, task.epoch)
 
 
 def _tags_by(tagger: str, object_id: str, tags: list[dict[str, Any]]) -> dict[str, Any]:

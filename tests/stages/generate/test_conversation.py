@@ -18,6 +18,7 @@ from synthgen.config import prompt_pack
 from synthgen.config.pipeline import EngineConfig, SamplingConfig
 from synthgen.engines import EngineDied, EngineInfo, ModelName, Reply, Request
 from synthgen.engines.endpoint import EndpointEngine
+from synthgen.errors import Failure
 from synthgen.stages.generate import scoring
 from synthgen.stages.generate.conversation import (
     Assignment,
@@ -394,7 +395,7 @@ def test_any_reply_gives_one_row_per_assignment_and_scores_for_pairs_alone(
 
 
 def test_an_image_that_never_reached_the_engine_fails_each_of_its_assignments() -> None:
-    rows = failed_rows(assignments(KINDS), "image_changed", "other bytes")
+    rows = failed_rows(assignments(KINDS), Failure("image_changed", "other bytes"))
     assert {(row["outcome"], row["reason"], row["detail"], row["pair_id"]) for row in rows} == {
         ("failed", "image_changed", "other bytes", None)
     }

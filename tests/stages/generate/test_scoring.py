@@ -28,6 +28,7 @@ from synthgen.stages.generate.measures import Pair, Score, grade
 from synthgen.stages.generate.scoring import SCORERS, Scorer
 from synthgen.stages.generate.session import ImageSession
 from synthgen.store import Folder, Lease, Receipt, RunFolder, StageFolder, TablePart
+from synthgen.tables import RETRIED_REASONS, count_unscored
 from tests.fixtures.packages import InstallPackage
 from tests.fixtures.workspace import ROOT, SHELVES, write
 
@@ -50,7 +51,7 @@ FINGERPRINTS = {
 
 @pytest.mark.parametrize("name", FINGERPRINTS)
 def test_folders_made_earlier_keep_their_scores(name: str) -> None:
-    shaped = scoring.shaping(name, prompt_pack.load("small").pack, SamplingConfig())
+    shaped = scoring.score_settings(name, prompt_pack.load("small").pack, SamplingConfig())
     assert tables.make_id("score", name, json.dumps(shaped, sort_keys=True)) == FINGERPRINTS[name]
 
 
@@ -65,15 +66,15 @@ def with_prompt(pack: PackFile, key: str) -> PackFile:
 @pytest.mark.parametrize("name", SCORERS)
 def test_a_score_depends_on_its_own_prompts_and_settings_alone(name: str) -> None:
     pack, sampling, scorer = prompt_pack.load("small").pack, SamplingConfig(), SCORERS[name]
-    before = scoring.shaping(name, pack, sampling)
+    before = scoring.score_settings(name, pack, sampling)
     edited = pack.model_copy(update={"about": "other", "ask": pack.ask.model_copy(update={"text": "other"})})
-    assert scoring.shaping(name, edited, sampling) == before
+    assert scoring.score_settings(name, edited, sampling) == before
     for key in ("paraphrase", "blind", "judge.question", "judge.answer"):
         is_own = key in scorer.prompts
-        assert (scoring.shaping(name, with_prompt(pack, key), sampling) != before) == is_own
+        assert (scoring.score_settings(name, with_prompt(pack, key), sampling) != before) == is_own
     for setting in SamplingConfig.model_fields:
         is_own = setting in scorer.sampling
-        assert (scoring.shaping(name, pack, sampling.model_copy(update={setting: 9})) != before) == is_own
+        assert (scoring.score_settings(name, pack, sampling.model_copy(update={setting: 9})) != before) == is_own
 
 
 @pytest.mark.parametrize("name", SCORERS)
@@ -219,9 +220,9 @@ def test_an_added_score_is_checked_measured_and_judged_by_its_own_range(tmp_path
 
 @pytest.mark.usefixtures("tidiness")
 def test_an_edit_of_the_prompt_of_an_added_score_makes_its_values_stale() -> None:
-    before = scoring.shaping("tidiness", prompt_pack.load("small").pack, SamplingConfig())
+    before = scoring.score_settings("tidiness", prompt_pack.load("small").pack, SamplingConfig())
     add_prompt(PROMPT.replace("Is ", "Was "))
-    assert scoring.shaping("tidiness", prompt_pack.load("small").pack, SamplingConfig()) != before
+    assert scoring.score_settings("tidiness", prompt_pack.load("small").pack, SamplingConfig()) != before
 
 
 @pytest.mark.usefixtures("tidiness")
@@ -336,7 +337,8 @@ def test_a_measure_of_a_package_that_fails_costs_one_value(install: Install, val
     add_prompt(PROMPT)
     outcome = measure("tidiness", "likelihood")
     (row,), (other,) = outcome.scores["tidiness"], outcome.scores["likelihood"]
-    assert (row["value"], row["reason"]) == (None, f"score 'tidiness' failed: {reason}")
+    assert (row["value"], row["reason"]) == (None, f"score_failed: {reason}")
+    assert count_unscored([row]) == {"unscored.score_failed": 1} and "score_failed" in RETRIED_REASONS
     assert other["value"] is not None
 
 

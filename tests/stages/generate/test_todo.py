@@ -8,7 +8,7 @@ import pytest
 
 from synthgen.config import pipeline
 from synthgen.job import job
-from synthgen.stages.generate import GenerateContext, context_of, size
+from synthgen.stages.generate import GenerateContext, context_of, count_pending
 from synthgen.store import CommitLog, Receipt, TablePart
 from synthgen.store.commits import EMPTIED, Commit
 from synthgen.store.folder import open_folder
@@ -39,7 +39,7 @@ def log(*described: Described) -> CommitLog:
 
 def pending(context: GenerateContext, planned: CommitLog, generated: CommitLog) -> tuple[int, bool]:
     """Return how many assignments are pending, and whether that is a bound."""
-    return size(context, [Task(PARTITION, 2, {PLAN.folder: planned, GENERATE.folder: generated})])
+    return count_pending(context, [Task(PARTITION, 2, {PLAN.folder: planned, GENERATE.folder: generated})])
 
 
 def test_a_partition_that_was_never_asked_has_its_assignments_less_the_retired_ones(context: GenerateContext) -> None:

@@ -5,7 +5,7 @@ import contextlib
 import shutil
 from collections import Counter
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from synthgen.job import job
 from synthgen.job.funnel import funnels
 from synthgen.stages.generate import GenerateWorker, context_of, todo
 from synthgen.store import Folder, Lease, Receipt, RunFolder, StageFolder
-from synthgen.tables import GENERATE, RETRIED_REASONS, draw
+from synthgen.tables import GENERATE, PLAN, RETRIED_REASONS, draw
 from tests.fixtures.runs import synth
 from tests.fixtures.stage_runs import commit_all
 from tests.fixtures.workspace import make_images, put_shelves
@@ -64,23 +64,29 @@ class World:
         update: bool = False,
         share: float = 0.0,
         purposes: Collection[str] = ("judge",),
+        is_draining: bool = False,
+        only: tuple[str, ...] | None = None,
     ) -> int:
         """Run the stage while `share` of the calls of some purposes fail, and return the number of partitions done."""
         opened = job.open_job(self.out, pipeline.load("small", ["source.uri=photos", *self.settings]))
         folder, context = RunFolder(self.out), context_of(opened, frozenset(retry))
-        tasks = todo(folder, context, update, folder.log(GENERATE).next_epoch)
+        pending = todo(folder, context, update, folder.log(GENERATE).next_epoch)
+        tasks = [replace(task, only=only) for task in pending]
         engine = UnreliableEngine(opened.model, context.engine)
         engine.share, engine.purposes = share, purposes
         asked.clear()
 
-        async def work() -> list[Receipt]:
-            worker = GenerateWorker(context, engine)
-            try:
-                return [await worker.do(task) for task in tasks]
-            finally:
-                worker._decoder.close()
+        worker = GenerateWorker(context, engine)
+        if is_draining:
+            worker.drain()
 
-        receipts = asyncio.run(work())
+        async def work() -> list[Receipt | None]:
+            return [await worker.do(task) for task in tasks]
+
+        try:
+            receipts = [receipt for receipt in asyncio.run(work()) if receipt]
+        finally:
+            worker._decoder.close()  # after the thread that loads images has ended
         with Lease.take(self.out) as lease:
             return commit_all(folder, GENERATE, receipts, lease)
 
@@ -213,6 +219,20 @@ def test_pairs_that_are_asked_again_after_damage_have_new_ids(world: World) -> N
     undo(world.out, "redo pairs")
     world.generate(RETRIED)
     assert lost and len(world.pairs) == 18 and not lost & world.pairs.keys()
+
+
+def test_a_task_that_is_given_back_before_a_conversation_started_writes_nothing(world: World) -> None:
+    assert not world.generate(is_draining=True)
+    assert not asked and not list(Path(world.out.path, GENERATE.folder).rglob("*.parquet"))
+    assert world.generate() and len(world.pairs) == 18
+
+
+def test_a_piece_of_a_partition_that_is_given_back_has_a_receipt_for_the_other_pieces_to_count(world: World) -> None:
+    folder = RunFolder(world.out)
+    partition = next(iter(folder.log(PLAN).partitions))
+    images = folder.table(PLAN, partition, "images", ["object_id"]).column("object_id").to_pylist()
+    assert world.generate(is_draining=True, only=tuple(images)) and not asked
+    assert world.generate() and len(world.pairs) == 18
 
 
 STEPS = st.lists(

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -112,7 +113,7 @@ def test_samples_that_could_not_be_packed_are_tried_again_in_a_retry(world: Worl
     hidden = (world.images / "0.jpg").rename(world.images / "hidden")
     world.pack()
     hidden.rename(world.images / "0.jpg")
-    assert world.todo() == []
+    assert not world.todo()
     [shard] = world.todo(retry=("unreadable",))
     commit_all(RunFolder(world.out), PACK, [pack.write_shard(world.context, shard)], world.lease)
     assert StageFolder(world.out, PACK).log().counts() == {"samples": 2, "turns": 4}
@@ -156,6 +157,23 @@ def test_a_score_that_had_failed_and_was_measured_since_gets_into_the_existing_s
     assert world.pack() == []
 
 
+def test_a_run_with_nothing_to_do_reads_the_index_of_each_shard_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.add(1, pictures(2))
+    world.pack()
+    card, reads = Path(world.out.path, "5-shards", "README.md").read_text(), list[str]()
+    read_file = StageFolder.read_file
+
+    def counted(stage: StageFolder, table: str, *more: Any) -> pa.Table:
+        reads.append(f"{stage.spec.folder}/{table}")
+        return read_file(stage, table, *more)
+
+    monkeypatch.setattr(StageFolder, "read_file", counted)
+    assert world.pack() == [] and reads.count("5-shards/index") == reads.count("5-shards/unpacked") == 1
+    assert Path(world.out.path, "5-shards", "README.md").read_text() == card
+
+
 def test_publishing_deletes_files_of_killed_workers(world: World) -> None:
     world.add(1, pictures(2))
     world.pack()
@@ -183,7 +201,7 @@ def test_publishing_deletes_nothing_once_another_run_has_taken_over(
 
     monkeypatch.setattr(Folder, "names", names_after_the_takeover)
     with pytest.raises(LeaseLost):
-        pack.publish(RunFolder(world.out), world.context, world.select, {}, world.lease)
+        pack.publish(RunFolder(world.out), world.context, world.select, {}, world.lease, {})
     assert theirs.exists()
 
 

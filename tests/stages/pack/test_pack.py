@@ -1,7 +1,9 @@
 """The contents of shards: every kept pair once, cut to size, and no folder of the machine."""
 
+import asyncio
 import io
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -153,6 +155,31 @@ def test_an_image_that_killed_its_worker_is_recorded(world: World) -> None:
     ]
     counts = [dict(pack.write_shard(world.context, piece).counts) for piece in pieces]
     assert counts == [{"samples": 2, "turns": 4}, {"decoder_died": 2}, {"samples": 1, "turns": 2}]
+    assert [len(piece.wanted) for piece in pieces] == [2, 1, 1]
+
+
+def test_a_long_death_of_a_worker_is_cut_with_a_mark(world: World) -> None:
+    world.add(1, pictures(1))
+    world.decide()
+    [shard] = world.todo()
+    receipt = pack.write_shard(world.context, replace(shard, poison=True, why="x\n" * 900))
+    [rows] = StageFolder(world.out, PACK).files(receipt, "unpacked", ["detail"])
+    [detail] = rows.column("detail").to_pylist()
+    assert len(detail) == 500 and detail.endswith("…") and "\n" not in detail
+
+
+def test_a_worker_counts_the_samples_of_its_piece_of_a_shard(world: World) -> None:
+    world.add(1, pictures(3))
+    world.decide()
+    [shard] = world.todo()
+    assert world.todo().sample_count == 3
+
+    async def count() -> Mapping[str, float]:
+        worker = await pack.build(world.context)
+        await worker.do(replace(shard, only=pack.image_ids(shard)[:1]))
+        return worker.progress()
+
+    assert asyncio.run(count()) == {"samples": 1.0}
 
 
 # --- sizes ------------------------------------------------------------------------------------------------------------

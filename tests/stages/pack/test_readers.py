@@ -127,7 +127,7 @@ def test_text_from_data_or_models_is_never_markup_in_the_card() -> None:
     counts = {evil: 1}
     turns = {"type": counts, "form": counts, "language": counts}
     contents = ShardContents([("a.parquet", 1)], [], 1, 1, turns, counts, counts)
-    text = card(contents, {evil: evil}, SelectConfig(), PackConfig(license="evil: [1]\n---\n"))
+    text = card(contents, {evil: evil, "Engine": "vllm"}, SelectConfig(), PackConfig(license="evil: [1]\n---\n"))
     body = text.split("---\n\n# ", 1)[1]
     for markup in ("<script", "![", "](", "`code`", "*b*", "_i_", "~s~", "&amp;", "\n# head"):
         assert markup not in body

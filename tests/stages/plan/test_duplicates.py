@@ -1,12 +1,17 @@
 """Of equal or near images the earliest is planned, and it stands for the others."""
 
+import subprocess
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from synthgen.errors import Damaged
+from synthgen.errors import Damaged, SynthError
+from synthgen.stages.plan.inputs import Inputs
+from synthgen.stages.plan.survey_process import survey_in_subprocess
+from synthgen.store import RunFolder
+from synthgen.tables import LIST, PLAN, TAG
 from tests.fixtures.plan_checks import check
 from tests.fixtures.planning import Content, World, unlike
 
@@ -79,6 +84,29 @@ def test_a_survey_in_another_process_finds_the_same_duplicates(
         monkeypatch.setattr("synthgen.stages.plan.survey_process.survey_duplicates", None)
     assert len(here.images()) == 25
     assert apart.images() == here.images() and apart.assignments() == here.assignments()
+
+
+def test_a_survey_in_another_process_reads_no_commit(world: World) -> None:
+    world.grow({f"{number}.jpg": unlike(number) for number in range(3)})
+    folder = RunFolder(world.out)
+    inputs, planned = Inputs.from_folder(folder, world.context().taggers), folder.log(PLAN)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("synthgen.stages.plan.survey_process.MIN_OBJECTS", 0)
+        for stage in (LIST, TAG):
+            Path(world.out.path, stage.folder, "commits").rename(Path(world.out.path, stage.folder, "elsewhere"))
+        survey = survey_in_subprocess(inputs, planned, 2)
+    assert list(survey.spans) == inputs.partitions and len(survey.object_ids) == 3
+
+
+def test_a_survey_that_ends_with_a_long_line_reports_it_with_a_mark_of_the_cut(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.grow({"a.jpg": unlike(1)})
+    monkeypatch.setattr("synthgen.stages.plan.survey_process.MIN_OBJECTS", 0)
+    done = subprocess.CompletedProcess[str]([], 1, stderr="x" * 900)
+    monkeypatch.setattr("synthgen.stages.plan.survey_process.subprocess.run", lambda *args, **options: done)
+    with pytest.raises(SynthError, match=r"ended without a result: x{299}…$"):
+        world.plan()
 
 
 def test_damage_that_a_survey_in_another_process_finds_is_reported_as_damage(
