@@ -308,7 +308,20 @@ def test_a_class_of_the_users_own_is_opened_by_module_and_name(own: Path, settin
             ModelUnavailable,
             "engine mine_bad:Engine: OSError: no device here",
         ),
-        ("mine_odd:Engine", "def (", ModelUnavailable, "engine mine_odd:Engine: SyntaxError"),
+        (
+            "mine_odd:Engine",
+            "import json\njson.nope\n",
+            UserMistake,
+            "engine mine_odd:Engine: cannot import mine_odd: AttributeError: module 'json' has no attribute 'nope' "
+            "(mine_odd.py:2); fix it there",
+        ),
+        (
+            "mine_lean:Engine",
+            "import no_such_library\n",
+            UserMistake,
+            "engine mine_lean:Engine: cannot import mine_lean: ModuleNotFoundError: No module named "
+            "'no_such_library' (mine_lean.py:1); fix it there",
+        ),
         ("mine_gone:Engine", "", UserMistake, "mine_gone:Engine: module mine_gone has no 'Engine'"),
         ("mine_absent:Engine", None, UserMistake, "mine_absent:Engine: cannot import mine_absent"),
     ],
