@@ -68,8 +68,6 @@ class CustomTagger:
     def tag(self, inputs: Sequence[tuple[Image, dict[str, Any]]]) -> list[Tagged | Failure]:
         """Return the tags that the user's class finds, checked."""
         results = self._user_tagger.tag([image for image, _ in inputs], [meta for _, meta in inputs])
-        if not isinstance(results, Sequence) or len(results) != len(inputs):
-            raise ValueError(f"{self._file.engine}.tag returned no list of {len(inputs)} for {len(inputs)} images")
         return [self._check(scores) for scores in results]
 
     def close(self) -> None:
