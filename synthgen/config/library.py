@@ -8,8 +8,9 @@ it was typed. A check reports every mistake in a file at once, each with its lin
 """
 
 import importlib
+import tempfile
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -107,6 +108,14 @@ def write_new(path: Path, text: str) -> None:
             file.write(text)
     except FileExistsError:
         raise UserMistake(f"{path}: already exists; choose another name") from None
+
+
+def check_loads(text: str, load_file: Callable[[str], object]) -> None:
+    """Load the text of a new file as a run will, before it is written; raise the mistakes in it."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "new.yaml"
+        path.write_text(text, encoding="utf-8")
+        load_file(str(path))
 
 
 def load(kind: str, name: str, home: Path = Path()) -> Document:

@@ -289,7 +289,7 @@ def test_images_that_cannot_be_used_are_counted_by_reason(shades: None, workspac
     reasons = {line.split()[1]: int(line.split()[0]) for line in report[1:] if "first:" in line}
     assert reasons.pop("no_labels") == reasons.pop("unknown_labels") == reasons.pop("labels_unreadable") == 1
     assert sum(reasons.values()) == 1
-    assert any("2 labels that the taxonomy does not have: 'spaceship' (2)" in line for line in report)
+    assert any("2 unknown words for labels: 'spaceship' (2)" in line for line in report)
 
 
 @pytest.mark.parametrize("method", ["prepare", "embed"])

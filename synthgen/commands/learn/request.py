@@ -82,7 +82,7 @@ def prepare(request: LearnRequest) -> LearnPlan:
     Both come from the field that the request names, else from a usual field if the seed has one; else they are found.
 
     Raises:
-        UserMistake: The seed cannot be read, or has no field of the name.
+        UserMistake: The seed cannot be read, or has no field of the name; or taggers look for tags in several fields.
     """
     taggers = load_all(request.pipeline.tag.taggers)
     prompts = prompt_pack.load(request.pipeline.generate.prompts)
@@ -103,5 +103,12 @@ def prepare(request: LearnRequest) -> LearnPlan:
 
 
 def _sidecar_key(taggers: tuple[TaggerSpec, ...]) -> str | None:
-    """Return the field in which the first tagger that reads sidecar files looks."""
-    return next((source.key for tagger in taggers if (source := tagger.file.source_tags())), None)
+    """Return the field in which the taggers that read sidecar files look; raise UserMistake if it is not one."""
+    keys = {tagger.name: source.key for tagger in taggers if (source := tagger.file.source_tags())}
+    if len(set(keys.values())) > 1:
+        fields = ", ".join(f"'{name}' in '{key}'" for name, key in keys.items())
+        raise UserMistake(
+            f"tag.tagger: the taggers look for tags in several fields, and a seed is read from one ({fields}); "
+            "name it by --tags-column"
+        )
+    return next(iter(keys.values()), None)

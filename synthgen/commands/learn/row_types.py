@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
@@ -72,14 +72,25 @@ def read_types_file(path: Path) -> dict[str, tuple[str, ...]]:
         raise UserMistake(f"{path}: cannot be read: {error}") from error
     try:
         if path.suffix in (".jsonl", ".ndjson"):
-            pairs = [_id_and_types(json.loads(line)) for line in text.splitlines() if line.strip()]
+            # Not splitlines, which also ends a line at characters that a JSON text may hold.
+            pairs = [_id_and_types(json.loads(line)) for line in text.split("\n") if line.strip()]
         else:
-            pairs = list(json.loads(text).items())
+            pairs = list(json.loads(text, object_pairs_hook=partial(_distinct, path)).items())
     except (ValueError, AttributeError, KeyError, TypeError) as error:
         raise UserMistake(
             f'{path}: is neither {{"row id": ["type"]}} nor lines of {{"id": …, "types": […]}} ({one_line(str(error))})'
         ) from error
-    return {str(row_id): read_words(value) or () for row_id, value in pairs}
+    return {row_id: read_words(value) or () for row_id, value in _distinct(path, pairs).items()}
+
+
+def _distinct(path: Path, pairs: Sequence[tuple[Any, Any]]) -> dict[str, Any]:
+    """Return pairs as a dict; raise UserMistake if two have the same key, of which one would be lost."""
+    values: dict[str, Any] = {}
+    for key, value in pairs:
+        if str(key) in values:
+            raise UserMistake(f"{path}: holds {one_line(str(key), 100)!r} twice; keep one of them")
+        values[str(key)] = value
+    return values
 
 
 def _id_and_types(record: Any) -> tuple[Any, Any]:
