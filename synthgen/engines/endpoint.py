@@ -16,7 +16,6 @@ import random
 import time
 from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import urlsplit
 
 from PIL.Image import Image
 
@@ -157,8 +156,11 @@ class EndpointEngine:
         return chosen
 
     async def _try(self, endpoint: _Endpoint, request: Request, started: float) -> "Reply | _FailedCall":
+        body = self._body(request)  # outside: an error of ours must not pass for one of the call
         try:
-            answer = await endpoint.client.chat.completions.create(**self._body(request))
+            # The client's own limit is on each read, so an endpoint that sends a little now and then never meets it.
+            async with asyncio.timeout(self._settings.call_seconds):
+                answer = await endpoint.client.chat.completions.create(**body)
             reply = _reply(answer, request, time.monotonic() - started)
             if reply.finish in BROKEN_OFF:
                 raise ValueError(f"the answer was broken off: finish_reason '{reply.finish}'")
@@ -253,10 +255,9 @@ async def _list_models(endpoint: _Endpoint, settings: EngineConfig) -> set[str] 
     except openai.OpenAIError as error:
         detail = _without_key(error, settings)
     except Exception:  # openai's parsing of a page that is no list
-        detail = "answers, but not as a chat endpoint does"
+        detail = "answers, but is not a chat completions endpoint"
     endpoint.aside_until = time.monotonic() + ASIDE_SECONDS
-    parts = urlsplit(endpoint.url)
-    return Failure("call_failed", f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}: {detail}")
+    return Failure("call_failed", f"{endpoint.url}: {detail}")
 
 
 def _failed_call(error: Exception, settings: EngineConfig) -> _FailedCall:
@@ -264,7 +265,7 @@ def _failed_call(error: Exception, settings: EngineConfig) -> _FailedCall:
     import openai
 
     detail = _without_key(error, settings)
-    if isinstance(error, openai.APITimeoutError):
+    if isinstance(error, openai.APITimeoutError | TimeoutError):
         failure = Failure("call_timeout", f"no reply within {settings.call_seconds:g} s")
         return _FailedCall(failure, is_down=True)
     if isinstance(error, openai.APIStatusError):

@@ -105,15 +105,23 @@ def _is_whole(path: Path) -> bool:
         return False
 
 
-@cache
 def folder_digest(folder: Path) -> str:
-    """Return 16 hex digits of a SHA-256 over the names and bytes of a model folder's files, or of one file."""
+    """Return 16 hex digits of a SHA-256 over the names and bytes of a model folder's files, or of one file.
+
+    Files of unchanged size and time are read once in a process.
+    """
+    files = [path for path in sorted(folder.iterdir()) if path.suffix in DIGESTED] if folder.is_dir() else [folder]
+    return _digest(tuple((path, path.stat().st_size, path.stat().st_mtime_ns) for path in files))
+
+
+@cache
+def _digest(files: tuple[tuple[Path, int, int], ...]) -> str:
+    """Return the digest of files, given with their sizes in bytes and the times of their last change."""
     digest = hashlib.sha256()
-    for path in sorted(folder.iterdir()) if folder.is_dir() else [folder]:
-        if path.suffix in DIGESTED or path == folder:
-            digest.update(path.name.encode() + b"\0")
-            with path.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
+    for path, _, _ in files:
+        digest.update(path.name.encode() + b"\0")
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()[:16]
 
 

@@ -7,6 +7,7 @@ kill leaves none of them incomplete; the log is appended to, and a kill may cut 
 
 import contextlib
 import json
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -72,6 +73,15 @@ def open_record(shards: str, folder: Path, out: Path, settings: TrainConfig) -> 
         return {"format": 1, "model": str(folder), "shape": shape, "result": None, "files": files}
     _check_unchanged(out, record["shape"], shape)
     return record
+
+
+def read_state(out: Path) -> tuple[bytes, ...]:
+    """Return what another start would change: training.json and the names of the checkpoints, in one value to compare.
+
+    Every checkpoint has a name of its own, and is written before an older one is deleted.
+    """
+    path = out / "training.json"
+    return path.read_bytes() if path.is_file() else b"", *(os.fsencode(file.name) for file in checkpoints(out))
 
 
 def _has_other_files(out: Path) -> bool:

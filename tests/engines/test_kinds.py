@@ -15,7 +15,6 @@ from synthgen.config import pipeline as pipelines
 from synthgen.config.pipeline import EngineConfig, GenerateConfig, PackConfig, PriceConfig, SelectConfig
 from synthgen.engines import ModelName, check_engine, kinds, open_engine
 from synthgen.engines.kinds import ENGINE_KINDS, engine_kind, gpus_of, kind_of, reply_options, resolve_model
-from synthgen.engines.revision import folder_digest
 from synthgen.errors import Mistakes, ModelUnavailable, UserMistake
 from synthgen.ingest.images.shared_memory import BYTES_PER_PIXEL
 from synthgen.job import job, resolve
@@ -138,11 +137,9 @@ def test_the_revision_of_such_an_engine_is_that_of_its_files_or_the_configured_o
     package: Path, tmp_path: Path, kind: str
 ) -> None:
     write(tmp_path / "weights/model.bin", "w")
-    folder_digest.cache_clear()
     before = resolve_model(generate(tmp_path / "weights", kind=kind)).revision
     assert before.startswith("files:")
     write(tmp_path / "weights/model.bin", "other")
-    folder_digest.cache_clear()
     assert resolve_model(generate(tmp_path / "weights", kind=kind)).revision != before
     assert resolve_model(generate("a/b", kind=kind)) == ModelName("a/b", "unverified")
     configured = generate("a/b", kind=kind).model_copy(update={"revision": "2026-01"})

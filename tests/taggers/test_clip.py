@@ -11,7 +11,6 @@ import pytest
 from PIL import Image
 
 from synthgen import taggers
-from synthgen.engines.revision import folder_digest
 from synthgen.errors import Mistakes, ModelUnavailable
 from synthgen.taggers import ClipTagger, Floats, TaggerSpec
 from tests.fixtures.tagging import clip_model, write_tagger
@@ -268,7 +267,6 @@ def test_texts_are_embedded_again_after_a_change_of_taxonomy_or_model(
     moved = clip_model(tmp_path / "model", seed=1)
     assert not np.allclose(open_clip_tagger(moved)._texts, before) and len(list(text_cache.iterdir())) == 3
     clip_model(moved, seed=2)
-    folder_digest.cache_clear()
     open_clip_tagger(moved)
     assert len(list(text_cache.iterdir())) == 4
 
@@ -327,7 +325,6 @@ def test_an_embedding_is_identified_by_the_weights_in_the_models_folder(siglip: 
     assert spec_of(model, "threshold: 0.2\n").embedding_model == first
     assert spec_of(clip_model(tmp_path / "copy", seed=1)).embedding_model == first
     clip_model(model, seed=2)
-    folder_digest.cache_clear()
     assert spec_of(model).embedding_model != first
 
 
@@ -335,7 +332,6 @@ def test_a_weights_file_is_identified_by_its_bytes(workspace: Path) -> None:
     specs = []
     for weights in (b"one", b"two"):
         (workspace / "weights.bin").write_bytes(weights)
-        folder_digest.cache_clear()
         spec = spec_of(Path("ViT-B-32"), "pretrained: weights.bin\n")
         specs.append((spec.fingerprint, spec.embedding_model))
     first, second = specs

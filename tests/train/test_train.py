@@ -134,7 +134,7 @@ def test_mistakes_are_reported_in_one_line_and_write_nothing(model: Path, tmp_pa
     (full / "thesis.txt").write_text("mine")
     pq.write_table(pa.table({"question": ["?"]}), empty.with_name("other.parquet"))
     started = Folder(str(tmp_path / "started"))
-    started.write("run.json", b"{}")
+    started.write("run.json", b'{"format": 1}')
     cases: list[tuple[str, str, Path, type[Exception], str]] = [
         (str(empty), str(model), out, UserMistake, "no shards here"),
         (str(tmp_path / "nowhere"), str(model), out, UserMistake, "no shards here"),

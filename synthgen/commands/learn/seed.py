@@ -73,8 +73,9 @@ def open_seed(source: str) -> Seed:
         files = [path]
     elif not fs.exists(path):
         raise UserMistake(f"{source}: no such file or folder")
-    elif RunFolder(folder).record is not None:
-        files = _committed_shards(folder)
+    elif (run := RunFolder(folder)).record is not None:
+        data = run.stage(PACK).folder.child("data")
+        files = [data.full(file.name) for file in run.shards()]
     else:
         files, others = _data_files(fs, path)
     if not files:
@@ -111,12 +112,6 @@ def field_names(seed: Seed) -> frozenset[str]:
             if isinstance(record, dict):
                 names.update(name for name, value in record.items() if value is not None)
     return frozenset(names)
-
-
-def _committed_shards(folder: Folder) -> list[str]:
-    run = RunFolder(folder)
-    data = run.stage(PACK).folder.child("data")
-    return [data.full(file.name) for file in run.log(PACK).files("data") if file.rows]
 
 
 def _data_files(fs: Any, path: str) -> tuple[list[str], dict[str, int]]:

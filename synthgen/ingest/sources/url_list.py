@@ -43,10 +43,10 @@ def check(source: SourceConfig) -> Path:
 
 
 def read_urls(path: Path) -> Iterator[str]:
-    """Yield the URLs of a file; raise UserMistake at a line that is none, or that holds a signature."""
-    with path.open(encoding="utf-8", errors="replace") as file:
+    """Yield the URLs of a file; raise UserMistake at a line that is no UTF-8 or no URL, or that holds a signature."""
+    with path.open("rb") as file:
         for number, line in enumerate(file, 1):
-            url = line.strip()
+            url = _text(path, number, line).strip()
             if not url or url.startswith("#"):
                 continue
             if not is_url(url):
@@ -57,3 +57,11 @@ def read_urls(path: Path) -> Iterator[str]:
                     "use s3:// or gs://"
                 )
             yield url
+
+
+def _text(path: Path, number: int, line: bytes) -> str:
+    """Return a line as text; a byte order mark is no part of the first one."""
+    try:
+        return line.decode("utf-8-sig" if number == 1 else "utf-8")
+    except UnicodeDecodeError as error:
+        raise UserMistake(f"{path}:{number}: is not UTF-8 text ({error.reason} at byte {error.start})") from error
