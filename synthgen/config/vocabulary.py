@@ -10,6 +10,7 @@ from typing import Any
 
 Entry = tuple[Any, Any]  # a word and its score, both as they stand in the data
 
+
 class Lexicon:
     """The paths of a tree, looked up by any spelling.
 

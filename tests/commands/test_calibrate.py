@@ -324,7 +324,7 @@ def test_images_with_an_empty_list_of_labels_are_used(shades: None, workspace: P
     [
         ({"name": "clip"}, "taggers/clip.yaml: already exists; choose another name"),
         ({"name": "a/b"}, "a/b: is not a valid file name"),
-        ({"tagger": "beside"}, "--tagger beside: has no thresholds to fit"),
+        ({"tagger": "beside"}, "--tagger beside: only the thresholds of open_clip taggers can be fitted"),
         ({"tagger": "clop"}, "tagger 'clop' is unknown: did you mean 'clip'"),
         ({"key": "kinds"}, "0 labelled images, too few to fit to (at least 20); left out: 25 no_labels"),
     ],

@@ -568,7 +568,8 @@ def test_an_address_with_a_password_is_refused() -> None:
 def test_a_page_that_is_no_endpoint_is_one_line(serve: Serve) -> None:
     server = serve()
     server.models = "<html>hello</html>"
-    assert refusal(settings(server)) == f"no endpoint answers: {server.url}: answers, but is not a chat completions endpoint"
+    message = "answers, but is not a chat completions endpoint"
+    assert refusal(settings(server)) == f"no endpoint answers: {server.url}: {message}"
     server.models = (200, {"hello": "world"})
     message = refusal(settings(server))
     assert "is not a chat completions endpoint" in message or "served: nothing" in message

@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from synthgen import taggers
 from synthgen.commands.doctor.command import needed_packages
 from synthgen.commands.plan import pricing
 from synthgen.config import pipeline as pipelines
+from synthgen.config.library import Section
 from synthgen.config.pipeline import EngineConfig, GenerateConfig, PackConfig, PriceConfig, SelectConfig
 from synthgen.engines import ModelName, check_engine, kinds, open_engine
 from synthgen.engines.kinds import ENGINE_KINDS, engine_kind, gpus_of, kind_of, reply_options, resolve_model
@@ -196,6 +198,18 @@ def test_such_an_engine_is_opened_and_checked(package: Path) -> None:
     assert toy_engine.opened == [ModelName("m", "r"), "closed"]
     with pytest.raises(UserMistake, match=r"^generate\.engine: a toy needs urls$"):
         asyncio.run(open_engine(ModelName("m", "r"), EngineConfig(kind="toy")))
+
+
+def test_options_that_a_kind_of_another_package_does_not_know_are_one_line(
+    package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Options(Section):
+        size: int = 1
+
+    monkeypatch.setitem(ENGINE_KINDS, "sized", replace(engine_kind("toy"), name="sized", options=Options))
+    settings = EngineConfig(kind="sized", urls=("http://x",), options={"szie": 2})
+    with pytest.raises(ModelUnavailable, match=r"^engine kind sized: options\.szie: .*; known: size$"):
+        asyncio.run(open_engine(ModelName("m", "r"), settings))
 
 
 def test_mistakes_in_the_settings_of_such_an_engine_are_reported_with_all_others(package: Path) -> None:

@@ -57,9 +57,7 @@ def calibrate(request: CalibrateRequest) -> tuple[Path, list[str]]:
     target = library.new_path("tagger", request.name)
     spec = taggers.load(request.tagger)
     if not isinstance(spec.file, ClipTaggerFile):
-        raise UserMistake(
-            f"--tagger {request.tagger}: has no thresholds to fit; only taggers with `engine: open_clip` have them"
-        )
+        raise UserMistake(f"--tagger {request.tagger}: only the thresholds of open_clip taggers can be fitted")
     tree = spec.taxonomy.tree
     labelled_set = _open_labelled_set(request)  # before the model is loaded, so that a wrong path fails at once
     labelled, counts = labels.read(labelled_set, ClipTagger(spec, spec.file), tree)

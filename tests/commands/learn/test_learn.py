@@ -134,7 +134,7 @@ def test_nothing_learned_names_every_reason(workspace: Path) -> None:
     bad: list[Any] = ["odd", {**good, "types": None}, {**good, "types": ["x"]}, {**good, "tags": None}]
     bad += [{**good, "tags": ["spaceship"]}]
     seed = write(workspace / "s.jsonl", "".join(json.dumps(row) + "\n" for row in bad) + "{ torn\n")
-    with pytest.raises(UserMistake, match="^nothing could be learned: ") as caught:
+    with pytest.raises(UserMistake, match=r"^nothing could be learned: ") as caught:
         learn(learn_request(seed))
     for reason in ("not_a_record", "no_types", "unknown_types", "no_tags", "unknown_tags", "not_json"):
         assert f"1 {reason}" in str(caught.value), reason
