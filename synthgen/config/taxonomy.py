@@ -187,7 +187,8 @@ def matches(pattern: str, path: str) -> bool:
 
 def matching(patterns: Sequence[str], paths: Sequence[str]) -> list[str]:
     """Return the paths that fit any of the patterns, in the order of the paths."""
-    return [path for path in paths if any(matches(pattern, path) for pattern in patterns)]
+    compiled = [_compile(pattern) for pattern in patterns]
+    return [path for path in paths if any(pattern.fullmatch(f"/{path}") for pattern in compiled)]
 
 
 def with_ancestors(paths: Sequence[str]) -> list[str]:

@@ -116,13 +116,14 @@ def _engine_faults(scorer: Scorer, kind: EngineKind, prompts: Prompts) -> Iterat
         yield f"{SERVED[need]}, which engine kind {kind.name} does not give; use engine kind {_kinds(need)}"
     if not kind.shows_first_token:
         return
+    others = _kinds("labels", shows_first_token=False)
     for key in scorer.prompts:
         prompt = prompts.pack.score_prompt(key)
         if isinstance(prompt, JudgePrompt) and (clash := _prefix_clash(prompt.labels)):
             label, longer = clash
             yield (
                 f"labels with distinct first tokens, which is all that engine kind {kind.name} shows; "
-                f"in pack '{prompts.name}' '{label}' begins '{longer}'; use other labels, or engine kind {_kinds('labels', shows_first_token=False)}"
+                f"in pack '{prompts.name}' '{label}' begins '{longer}'; use other labels, or engine kind {others}"
             )
 
 

@@ -180,16 +180,16 @@ def test_one_folder_takes_one_training_at_a_time(model: Path, tmp_path: Path) ->
 def test_a_training_that_another_start_changed_meanwhile_is_left_alone(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from synthgen.train import loop
+    from synthgen.train import pretrained
 
-    out, load = tmp_path / "out", loop.pretrained.load_model
+    out, load = tmp_path / "out", pretrained.load_model
 
     def overtaken(*arguments: Any) -> Any:
         out.mkdir()
         (out / "training.json").write_text('{"of": "another start"}')
         return load(*arguments)
 
-    monkeypatch.setattr(loop.pretrained, "load_model", overtaken)
+    monkeypatch.setattr(pretrained, "load_model", overtaken)
     with pytest.raises(UserMistake, match="another start changed this training; start again"):
         train(str(write(tmp_path / "shards", samples(4))), str(model), out, FAST)
     assert (out / "training.json").read_text() == '{"of": "another start"}'

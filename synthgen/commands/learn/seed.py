@@ -183,8 +183,8 @@ def _first_line(error: Exception) -> str:
 
 def _column_names(file: str, names: Sequence[str], columns: Columns) -> list[str]:
     named = [field for field in (columns.fields.types, columns.fields.tags) if field]
-    for field in named:
-        if field not in names:
-            raise UserMistake(f"{file}: has no column '{field}': {nearest(field, names)}")
+    for name in named:
+        if name not in names:
+            raise UserMistake(f"{file}: has no column '{name}': {nearest(name, names)}")
     usual = ["id", *(TEXT_COLUMNS if columns.texts else ()), *(IMAGE_COLUMNS if columns.images else ())]
     return list(dict.fromkeys([*named, *(name for name in usual if name in names)]))

@@ -75,27 +75,22 @@ def forecast(folder: RunFolder, job: Job, request: EstimateRequest) -> Forecast:
     if not Inputs.from_folder(folder, job.pipeline.tag.taggers).partitions:
         raise UserMistake(f"{job.out.url}: holds no tagged images; name the images too, and they are tagged first")
     notes = [_old_tags(job.out)] if is_changed(folder, job, "tags") else []
-    before = _counts_before(folder, job, request)
-    if before.is_asked:
-        needs_no_budget = request.budget and not before.unscored
+    has_budget = request.budget is not None  # a budget looks for a share of the whole plan, not of the job's
+    counts = count(folder, with_plan(folder, job, share=1.0) if has_budget else job, request.diff)
+    if counts.is_asked and (request.profile or has_budget):
+        needs_no_budget = has_budget and not counts.unscored
         suffix = " and no budget is needed" if needs_no_budget else ""
         notes.append(f"nothing is left to ask, so nothing is measured{suffix}")
     elif request.profile:
         profiles.store(job, profiles.measure_profile(folder, job, request.profile))
     profile = profiles.load(job)
-    if request.budget is not None and not before.is_asked:
+    if request.budget is not None and not counts.is_asked:
         job, note = _fit_budget(folder, job, request.budget, profile)
         notes.append(note)
-    counts = count(folder, job, request.diff)
+    if has_budget and job.pipeline.plan.share < 1:
+        counts = count(folder, job, request.diff)
     notes += _notes(job.out, counts, profile)
     return Forecast(job, counts, _type_estimates(counts, profile), profile, tuple(notes))
-
-
-def _counts_before(folder: RunFolder, job: Job, request: EstimateRequest) -> QuestionCounts:
-    """Count the questions to measure or pay for; a budget looks for a share of the whole plan, not of the job's."""
-    if request.budget:
-        return count(folder, with_plan(folder, job, share=1.0))
-    return count(folder, job) if request.profile else QuestionCounts()
 
 
 def _old_tags(out: Folder) -> str:

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -89,7 +90,7 @@ class Sorter:
 
 
 def classify_with(
-    monkeypatch: pytest.MonkeyPatch, questions: Sequence[str], **engine: int
+    monkeypatch: pytest.MonkeyPatch, questions: Sequence[str], **engine: Any
 ) -> list[classify.Classified]:
     async def sorter(name: ModelName, settings: pipeline.EngineConfig) -> Sorter:
         return Sorter(name, settings)
