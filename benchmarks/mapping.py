@@ -31,7 +31,7 @@ from synthgen.config import mapping as mappings
 from synthgen.config import pipeline as pipelines
 from synthgen.config import prompt_pack
 from synthgen.config.mapping import ImageSize
-from synthgen.config.pipeline import Pipeline
+from synthgen.config.pipeline import LearnConfig, Pipeline
 from synthgen.config.prompt_pack import Prompts
 from synthgen.config.taxonomy import Taxonomy
 from synthgen.engines.kinds import resolve_model
@@ -165,7 +165,9 @@ def learn_rules(
         os.chdir(folder)
         try:
             Path("seed.json").write_text(json.dumps(rows), encoding="utf-8")
-            path, _ = learn(LearnRequest("seed.json", "learned", pipeline, settings))
+            how = LearnConfig(top_k=settings.top_k, temperature=settings.temperature, min_support=settings.min_support)
+            learning = pipeline.model_copy(update={"learn": how})
+            path, _ = learn(LearnRequest("seed.json", "learned", learning, is_plain=settings.is_plain))
             return mappings.load(str(path), tagging.load(pipeline.tag.taggers[0]).taxonomy.tree, list(prompts.types))
         finally:
             os.chdir(before)

@@ -138,11 +138,7 @@ def learn(
     folder = open_run_folder(place) if place else None
     _, document = document_of(request, folder, place, ("tag", "generate", "learn"))
     loaded = library.check(document, Pipeline)
-    how = loaded.learn
-    order = learner.LearnRequest(
-        seed, name, loaded, learner.TfidfSettings(how.top_k, how.temperature, how.min_support),
-        types_column, types_file, tags_column, how.find_types, images, extends, limit, how.merge_twins,
-    )  # fmt: skip
+    order = learner.LearnRequest(seed, name, loaded, types_column, types_file, tags_column, images, extends, limit)
     target, report = learner.learn(order)
     print("\n".join([*report, str(target)]))
 

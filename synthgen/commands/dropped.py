@@ -219,14 +219,15 @@ def _unpacked(folder: RunFolder, names: Set[str]) -> Iterator[Row]:
 
 def _not_packed(folder: RunFolder, names: Set[str]) -> Iterator[Dropped]:
     """Yield unpacked samples. They know their image and not its object, which is looked up once for all of them."""
-    ids = pa.array(sorted({row["image_id"] for row in _unpacked(folder, names)}))
+    unpacked = list(_unpacked(folder, names))
+    ids = pa.array(sorted({row["image_id"] for row in unpacked}))
     known: dict[str, Row] = {}
     for partition in folder.log(PLAN).partitions if len(ids) else ():
         rows = folder.table(PLAN, partition, "images", ["object_id", "image_id", "uri", "row"])
         known = {
             row["image_id"]: row for row in rows.filter(pc.is_in(rows.column("image_id"), ids)).to_pylist()
         } | known
-    for row in _unpacked(folder, names):
+    for row in unpacked:
         yield _dropped(PACK, row["reason"], known.get(row["image_id"], {}), detail=row["detail"])
 
 

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from synthgen import cli
-from synthgen.commands.learn import TfidfSettings
 from synthgen.config import pipeline as pipelines
 from synthgen.errors import UserMistake
 from synthgen.job import job, request, run_record
@@ -155,7 +154,6 @@ def test_a_mapping_is_learned_from_a_run_with_the_pipeline_of_the_run(
     orders: list[tuple[Any, ...]] = []
     learner = SimpleNamespace(
         LearnRequest=lambda *arguments: orders.append(arguments),
-        TfidfSettings=TfidfSettings,
         learn=lambda _: ("mapping", []),
     )
     monkeypatch.setitem(sys.modules, "synthgen.commands.learn", learner)
@@ -163,8 +161,8 @@ def test_a_mapping_is_learned_from_a_run_with_the_pipeline_of_the_run(
     done = CliRunner().invoke(cli.app, ["learn", "taught", "--name", "mine", "--set", "learn.min_support=4"])
     assert done.exit_code == 0, done.output
     assert done.stderr == f"as taught was last started: --pipeline small --set learn.top_k=2 {ENDING}\n"
-    _, _, pipeline, settings, *_ = orders[0]
-    assert (settings.top_k, settings.min_support, pipeline.plan.seed) == (2, 4, 0)
+    _, _, pipeline, *_ = orders[0]
+    assert (pipeline.learn.top_k, pipeline.learn.min_support, pipeline.plan.seed) == (2, 4, 0)
 
 
 def test_a_later_command_on_the_folder_keeps_its_request(started: Path) -> None:

@@ -14,7 +14,7 @@ from synthgen.commands.learn.row_tags import with_tags
 from synthgen.commands.learn.row_types import type_finder, with_types
 from synthgen.commands.learn.similarity import TypeVectors
 from synthgen.commands.learn.summary import Origin
-from synthgen.commands.learn.tfidf import Example, Weights
+from synthgen.commands.learn.tfidf import Example
 from synthgen.commands.usable import UseCounts
 from synthgen.config import library, mapping
 from synthgen.errors import UserMistake, nearest
@@ -32,11 +32,22 @@ def learn(request: LearnRequest) -> tuple[Path, list[str]]:
     target = _target(request)
     plan = prepare(request)
     examples, rows = _count_rows(plan)
-    pairs = twins.find(examples, request.settings, TypeVectors(plan.prompts.types))
-    if request.merge_twins:
+    counts = tfidf.count(examples)
+    pairs = twins.find(counts, request.tfidf, TypeVectors(plan.prompts.types))
+    if request.pipeline.learn.merge_twins and pairs:
         examples = twins.merge(examples, pairs)
-    weights = tfidf.learn(examples, request.settings)
-    origin = _origin(plan, rows, examples, weights, pairs)
+        counts = tfidf.count(examples)
+    weights = tfidf.learn(examples, counts, request.tfidf)
+    present = {path for _, types in examples for path in types}
+    merged = {pair.other for pair in pairs} if request.pipeline.learn.merge_twins else set[str]()
+    origin = Origin(
+        plan,
+        rows,
+        coverage=tfidf.coverage(examples, weights),
+        rare=tfidf.rare_types(counts, request.tfidf),
+        absent=[path for path in plan.prompts.types if path not in present | merged],
+        twins=pairs,
+    )
     if not weights:
         raise UserMistake(f"nothing could be learned: {summary.nothing_learned(origin)}")
     text = summary.mapping_yaml(weights, origin)
@@ -67,18 +78,3 @@ def _count_rows(plan: LearnPlan) -> tuple[Counter[Example], UseCounts]:
         else:
             counts.leave_out(row.failure.reason, f"{row.where}: {row.failure.detail}")
     return examples, counts
-
-
-def _origin(
-    plan: LearnPlan, rows: UseCounts, examples: Counter[Example], weights: Weights, pairs: list[twins.Twins]
-) -> Origin:
-    present = {path for _, types in examples for path in types}
-    merged = {pair.other for pair in pairs} if plan.request.merge_twins else set[str]()
-    return Origin(
-        plan,
-        rows,
-        coverage=tfidf.coverage(examples, weights),
-        rare=tfidf.rare_types(examples, plan.request.settings),
-        absent=[path for path in plan.prompts.types if path not in present | merged],
-        twins=pairs,
-    )

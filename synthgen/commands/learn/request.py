@@ -1,9 +1,8 @@
 """A request to learn a mapping, and the plan that follows once its seed and its files have been looked at."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from synthgen.commands.learn import seed as seeds
 from synthgen.commands.learn.records import BadRow, Fields, Row
@@ -25,15 +24,19 @@ class LearnRequest:
     seed: str
     name: str
     pipeline: Pipeline
-    settings: TfidfSettings = field(default_factory=TfidfSettings)
     types_column: str | None = None
     types_file: Path | None = None
     tags_column: str | None = None
-    find_types: Literal["text", "model"] = "text"  # where the seed does not give them
     images: str | None = None  # the folder that paths in the seed start from
     extends: str | None = None
     limit: int | None = None
-    merge_twins: bool = False
+    is_plain: bool = False  # by the paper's formula as it stands, for comparison
+
+    @property
+    def tfidf(self) -> TfidfSettings:
+        """The parameters of the arithmetic, as the pipeline has them."""
+        how = self.pipeline.learn
+        return TfidfSettings(how.top_k, how.temperature, how.min_support, self.is_plain)
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ class LearnPlan:
             return f"given in {request.types_file.name}"
         if self.fields.types:
             return f"given in field '{self.fields.types}'"
-        if request.find_types == "model":
+        if request.pipeline.learn.find_types == "model":
             return f"found by {Path(request.pipeline.generate.model).name}"
         return "found by the likeness of words"
 

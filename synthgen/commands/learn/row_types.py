@@ -33,7 +33,7 @@ def type_finder(plan: LearnPlan, unknown: Counter[str]) -> TypeFinder:
     if plan.has_types:
         by_id = read_types_file(request.types_file) if request.types_file else None
         return partial(look_up_types, Lexicon(types), by_id, unknown)
-    if request.find_types == "model":
+    if request.pipeline.learn.find_types == "model":
         return partial(_classify_turns, _classify_by_model(plan).__getitem__)
     return partial(_classify_turns, cache(partial(_classify_by_words, TypeVectors(types))))
 

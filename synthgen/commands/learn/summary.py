@@ -34,7 +34,7 @@ class Origin:
     @property
     def has_merged_twins(self) -> bool:
         """Whether each pair of twins was made one type."""
-        return self.plan.request.merge_twins
+        return self.plan.request.pipeline.learn.merge_twins
 
 
 def mapping_yaml(weights: Weights, origin: Origin) -> str:
@@ -73,7 +73,7 @@ def nothing_learned(origin: Origin) -> str:
 
 
 def _head(weights: Weights, origin: Origin) -> Iterator[str]:
-    seed, counts, settings = origin.plan.seed, origin.rows, origin.plan.request.settings
+    seed, counts, settings = origin.plan.seed, origin.rows, origin.plan.request.tfidf
     yield "Written by `synth learn`. Edit it as you like: it is a mapping like any other."
     files = pluralize(len(seed.files), "file")
     yield f"Seed        {seed.name}: {files}, {seed.bytes:,} bytes, last changed {seed.changed}"
@@ -102,7 +102,7 @@ def _coverage(weights: Weights, origin: Origin) -> Iterator[str]:
         everywhere = " and of all images" if ALL_IMAGES in weights else ""
         yield f"{pluralize(len(types), 'instruction type')} in the rules of {tags}{everywhere}"
         yield f"{origin.coverage:.1%} of the seed's own questions are of a type that their image gets"
-    too_rare = f"in fewer than {origin.plan.request.settings.min_support:,} rows (learn.min_support)"
+    too_rare = f"in fewer than {origin.plan.request.tfidf.min_support:,} rows (learn.min_support)"
     for names, reason in ((origin.rare, too_rare), (origin.absent, "not in the seed")):
         if names:
             more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from synthgen import cli
-from synthgen.commands.learn import TfidfSettings, learn
+from synthgen.commands.learn import learn
 from synthgen.commands.learn.records import Fields, Row, parse_row
 from synthgen.errors import UserMistake
 from tests.fixtures.seeds import COUNTING, FORMS, READING, learn_request, seed_rows, strongest, weights_of, write_seed
@@ -116,7 +116,7 @@ def test_an_existing_file_is_never_overwritten(workspace: Path) -> None:
         ({"tags_column": "nope"}, "--tags-column nope: the seed has no such field"),
         ({"types_file": Path("gone.json")}, "gone.json: cannot be read"),
         (
-            {"settings": TfidfSettings(min_support=1000)},
+            {"overrides": ["learn.min_support=1000"]},
             "; not learned, in fewer than 1,000 rows (learn.min_support): ",
         ),
     ],

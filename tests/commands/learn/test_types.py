@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from synthgen.commands.learn import TfidfSettings, classify, learn, row_types
+from synthgen.commands.learn import classify, learn, row_types
 from synthgen.config import pipeline, prompt_pack
 from synthgen.engines import EngineDied, EngineInfo, ModelName, Reply, Request
 from synthgen.errors import UserMistake
@@ -143,9 +143,7 @@ def test_types_are_found_by_the_scripted_engine_in_an_actor(workspace: Path) -> 
     path, report = learn(
         learn_request(
             seed,
-            find_types="model",
-            overrides=["generate.engine.options={fail: 0.1}"],
-            settings=TfidfSettings(min_support=1),
+            overrides=["generate.engine.options={fail: 0.1}", "learn.find_types=model", "learn.min_support=1"],
         )
     )
     used, left_out = (int(word.split()[0]) for word in report[0].split(", ")[1:])
