@@ -128,7 +128,7 @@ def rank_by_clip(spec: TaggerSpec, prompts: Prompts, test: Sequence[Picture]) ->
     """Rank types by the nano CLIP's similarity of picture and type text, phrasings averaged as those of tags are."""
     texts = {path: (kind.name, f"{kind.name}: {kind.needs}", kind.about) for path, kind in prompts.types.items()}
     nodes = {path: prompts.tree.nodes[path] for path in prompts.types}
-    types = Taxonomy("types", "instruction types", replace(prompts.tree, nodes=nodes), texts)
+    types = Taxonomy("types", replace(prompts.tree, nodes=nodes), texts)
     tagger, rankings = open_tagger(replace(spec, taxonomy=types)), list[Ranking]()
     for start in range(0, len(test), BATCH):
         batch = [tagger.prepare(picture.image, None) for picture in test[start : start + BATCH]]

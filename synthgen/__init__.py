@@ -127,10 +127,11 @@ def preview_image(
         model: In place of `generate.model`.
         settings: Values that replace those of the pipeline.
     """
-    from synthgen.commands.preview import text
+    from synthgen.commands import preview
     from synthgen.config import pipeline as pipelines
 
-    return text(Path(image), pipelines.load(pipeline, _request(None, pipeline, model, settings).settings))
+    request = _request(None, pipeline, model, settings)
+    return preview.preview_image(Path(image), pipelines.load(pipeline, request.settings))
 
 
 def run_status(out: str | Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from synthgen.console import pluralize
+from synthgen.errors import listed
 from synthgen.store import Folder, RunFolder
 from synthgen.tables import PACK, SELECT, TAG, tags_table
 
@@ -52,8 +53,7 @@ def tags(run: RunFolder, taggers: Iterable[str], leaves: Iterable[str]) -> str:
         rarest = ", ".join(f"{path} {count:,}" for path, count in others[-RARE:])
         lines.append(f"… and {pluralize(len(others), 'tag')} more; the rarest: {rarest}")
     if absent := sorted(set(leaves) - images.keys()):
-        more = f" and {len(absent) - TAGS} more" if len(absent) > TAGS else ""
-        lines.append(f"found in no image: {', '.join(absent[:TAGS])}{more}")
+        lines.append(f"found in no image: {listed(absent, TAGS)}")
     return "\n".join(lines)
 
 

@@ -49,10 +49,10 @@ async def open_engine(name: ModelName, settings: EngineConfig) -> Engine:
             kind.options.model_validate(dict(settings.options))
         return await kind.open(name, settings)
     except ValidationError as error:
-        fault = error.errors()[0]
+        first = error.errors()[0]
         known = f"; known: {', '.join(kind.options.model_fields)}" if kind.options else ""
-        place = ".".join(["options", *map(str, fault["loc"])])
-        raise ModelUnavailable(f"engine kind {kind.name}: {place}: {one_line(fault['msg'])}{known}") from error
+        place = ".".join(["options", *map(str, first["loc"])])
+        raise ModelUnavailable(f"engine kind {kind.name}: {place}: {one_line(first['msg'])}{known}") from error
 
 
 async def check_engine(task: tuple[ModelName, EngineConfig]) -> None:

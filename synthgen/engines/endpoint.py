@@ -10,7 +10,6 @@ import asyncio
 import base64
 import io
 import itertools
-import math
 import os
 import random
 import time
@@ -20,7 +19,7 @@ from typing import Any
 from PIL.Image import Image
 
 from synthgen.config.pipeline import EngineConfig
-from synthgen.engines.protocol import Capability, EngineDied, EngineInfo, ModelName, Reply, Request
+from synthgen.engines.protocol import Capability, EngineDied, EngineInfo, ModelName, Reply, Request, label_probabilities
 from synthgen.errors import Failure, ModelUnavailable, one_line
 
 CAPABILITIES: frozenset[Capability] = frozenset({"labels", "schema"})
@@ -231,13 +230,14 @@ def _reply(answer: Any, request: Request, seconds: float) -> Reply:
     choice = answer.choices[0]
     text = (choice.message.content or "").encode("utf-8", "replace").decode()  # JSON can spell half a character
     tokens = choice.logprobs.content or [] if choice.logprobs else []
+    first = ((entry.token, entry.logprob) for entry in (tokens[0].top_logprobs if tokens else ()))
     usage = answer.usage
     details = getattr(usage, "prompt_tokens_details", None)
     return Reply(
         text=text.strip(),
         finish="content_filter" if getattr(choice.message, "refusal", None) else choice.finish_reason or "stop",
         logprobs=tuple(token.logprob for token in tokens),
-        labels=_label_probabilities(tokens, request.labels) if request.labels else {},
+        labels=label_probabilities(first, request.labels) if request.labels else {},
         prompt_tokens=usage.prompt_tokens if usage else 0,
         cached_tokens=(details.cached_tokens or 0) if details else 0,
         output_tokens=usage.completion_tokens if usage else 0,
@@ -297,15 +297,6 @@ def _without_key(error: Exception, settings: EngineConfig) -> str:
         text += f" ({one_line(error.__cause__, LONGEST_ERROR)})"
     key = _key(settings)
     return one_line(text.replace(key, "***") if key else text, LONGEST_DETAIL)
-
-
-def _label_probabilities(tokens: list[Any], labels: tuple[str, ...]) -> dict[str, float]:
-    """Return the probability of each label as the first token; several spellings of a label ("5", " 5") add up."""
-    probabilities = dict.fromkeys(labels, 0.0)
-    for entry in tokens[0].top_logprobs if tokens else ():
-        if (label := entry.token.strip()) in probabilities:
-            probabilities[label] += math.exp(entry.logprob)
-    return probabilities
 
 
 def _data_url(image: Image) -> str:

@@ -30,6 +30,11 @@ def local_path(model: str, home: Path) -> Path:
     return home / Path(model).expanduser()
 
 
+def is_hub_name(model: str) -> bool:
+    """Return whether a name reads organisation/model, and not like a path."""
+    return model.count("/") == 1 and not model.startswith(("/", "./", "../", "~"))
+
+
 def resolve_weights(settings: GenerateConfig, named_at: str, home: Path) -> ModelName:
     """Return the digest of a model folder, or the commit of a hub model.
 
@@ -46,7 +51,7 @@ def resolve_weights(settings: GenerateConfig, named_at: str, home: Path) -> Mode
         if fault := folder_fault(folder):
             raise UserMistake(f"{named_at} {settings.model}: {fault}")
         return _digested(folder)
-    if settings.model.startswith(("/", "./", "../", "~")) or settings.model.count("/") != 1:
+    if not is_hub_name(settings.model):
         where = "" if settings.model.startswith(("/", "~")) else f" in {home.absolute()}"
         raise UserMistake(
             f"{named_at} {settings.model}: no such folder{where}, and a hub name reads organisation/model"

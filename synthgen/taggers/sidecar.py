@@ -14,7 +14,7 @@ from pydantic import Field
 from synthgen.config.strict_yaml import Document, KeyPath
 from synthgen.config.taxonomy import Taxonomy, Tree
 from synthgen.config.vocabulary import Entry, Lexicon, read_entries
-from synthgen.errors import one_line
+from synthgen.errors import listed, one_line
 from synthgen.taggers.protocol import Tagged
 from synthgen.taggers.spec import SourceTags, TaggerFile, TaggerSpec, WorksFrom
 
@@ -129,10 +129,7 @@ def _quote(value: Any) -> str:
 def _list_words(words: Sequence[str]) -> str:
     """Return the first words, and how many more there are."""
     distinct = list(dict.fromkeys(words))
-    listed = distinct[:1]
-    for word in distinct[1:]:
-        if len(", ".join([*listed, word])) > QUOTED_LENGTH:
-            break
-        listed.append(word)
-    remaining = len(distinct) - len(listed)
-    return ", ".join(listed) + (f" and {remaining:,} more" if remaining else "")
+    fitting = 1
+    while fitting < len(distinct) and len(", ".join(distinct[: fitting + 1])) <= QUOTED_LENGTH:
+        fitting += 1
+    return listed(distinct, fitting)

@@ -9,7 +9,6 @@ import contextlib
 import json
 import math
 import shutil
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -22,7 +21,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from synthgen.config.pipeline import TrainConfig
-from synthgen.console import StageProgress
+from synthgen.console import StageProgress, note
 from synthgen.errors import Damaged, Stopped, SynthError, UserMistake
 from synthgen.store import Folder, Lease
 from synthgen.train import pretrained
@@ -95,7 +94,7 @@ def train(shards: str, model: str, out: Path, settings: TrainConfig) -> Training
     state = read_state(out)
     record = open_record(shards, folder, out, settings)
     if record["result"]:
-        _print_note(f"{out}: this training is finished; nothing to do")
+        note(f"{out}: this training is finished; nothing to do")
         return TrainingResult(**record["result"])
     run = TrainingRun([ShardFile(**file) for file in record["files"]], model, folder, out, settings)
     try:
@@ -145,7 +144,7 @@ def learn(run: TrainingRun, model: Any, processor: Any) -> TrainingProgress:
     optimizer = _optimizer(pretrained.set_trainable(model, settings.what), settings)
     progress = load_checkpoint(run.out, model, optimizer)
     if progress.steps:
-        _print_note(f"{run.out}: continues after step {progress.steps:,} of {settings.steps:,}")
+        note(f"{run.out}: continues after step {progress.steps:,} of {settings.steps:,}")
     log = trim_log(run.out, progress.steps)
     resumed_at, remaining = progress.steps, settings.steps - progress.steps
     model.train()
@@ -275,11 +274,9 @@ def _finish(run: TrainingRun, model: Any, progress: TrainingProgress) -> Trainin
     log = trim_log(run.out, progress.steps)
     folder = run.out / "model"
     if renamed := pretrained.save(model, run.folder, folder):
-        _print_note(
-            f"{len(renamed)} weights are saved under new names, such as {renamed[0]}; a server may not know them"
-        )
+        note(f"{len(renamed)} weights are saved under new names, such as {renamed[0]}; a server may not know them")
     if progress.skipped:
-        _print_note(f"skipped: {describe_skipped(progress.skipped)}, of {progress.position:,} rows taken")
+        note(f"skipped: {describe_skipped(progress.skipped)}, of {progress.position:,} rows taken")
     span = max(1, min(SMOOTHED_STEPS, len(log) // 2))
     first_loss, last_loss = mean_loss(log[:span]), mean_loss(log[-span:])
     return TrainingResult(first_loss, last_loss, progress.steps, str(folder), dict(progress.skipped))
@@ -298,7 +295,3 @@ def _silence_transformers() -> None:
     untyped: Any = logging
     untyped.set_verbosity_error()
     untyped.disable_progress_bar()
-
-
-def _print_note(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

@@ -114,7 +114,7 @@ def test_where_names_mean_other_files_the_folder_to_start_in_is_reported(
 def test_in_a_folder_without_a_run_missing_images_are_reported(started: Path) -> None:
     notes, refusal = refuse("run", "--out", "uot")
     assert notes == []
-    assert refusal.startswith("uot: holds no synth run, and the line does not name the images (a folder, ")
+    assert refusal.startswith("uot: holds no synth run, and no source was given: the images (a folder, ")
     assert refusal.endswith("; for example: synth run photos --out uot")
 
 

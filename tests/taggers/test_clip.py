@@ -182,7 +182,7 @@ def test_a_weights_file_prepares_images_as_all_listed_weights_of_its_model_do(
     assert np.array_equal(tensor, by_name.prepare(wide, None)) and activations(by_file) == {"GELU"}
 
 
-@pytest.mark.parametrize(("other", "ways"), [({"mean": (0.4,) * 3}, "in several ways"), (None, "in no known way")])
+@pytest.mark.parametrize(("other", "ways"), [({"mean": (0.4,) * 3}, "in several ways"), (None, "lists no weights")])
 def test_a_weights_file_is_refused_if_its_preprocessing_is_ambiguous(
     listed: dict[str, Any], clip: Path, other: dict[str, Any] | None, ways: str
 ) -> None:

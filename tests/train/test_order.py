@@ -171,6 +171,14 @@ def test_a_folder_refuses_a_training_with_other_settings(model: Path, tmp_path: 
         train(str(shards), str(model), out, FAST.model_copy(update={"learning_rate": 1e-3}))
 
 
+def test_a_record_of_another_format_is_refused(model: Path, tmp_path: Path) -> None:
+    shards, out = write(tmp_path / "shards", samples(4)), tmp_path / "out"
+    out.mkdir()
+    (out / "training.json").write_text('{"format": 2, "result": null}')
+    with pytest.raises(UserMistake, match="has format 2; this synth reads format 1; use another --out"):
+        train(str(shards), str(model), out, FAST)
+
+
 def test_one_folder_takes_one_training_at_a_time(model: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     with Lease.take(Folder(str(out))), pytest.raises(LeaseHeld):

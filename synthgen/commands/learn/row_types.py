@@ -34,8 +34,8 @@ def type_finder(plan: LearnPlan, unknown: Counter[str]) -> TypeFinder:
         by_id = read_types_file(request.types_file) if request.types_file else None
         return partial(look_up_types, Lexicon(types), by_id, unknown)
     if request.pipeline.learn.find_types == "model":
-        return partial(_classify_turns, _classify_by_model(plan).__getitem__)
-    return partial(_classify_turns, cache(partial(_classify_by_words, TypeVectors(types))))
+        return partial(_classify_questions, _classify_by_model(plan).__getitem__)
+    return partial(_classify_questions, cache(partial(_classify_by_words, TypeVectors(types))))
 
 
 def look_up_types(
@@ -97,17 +97,17 @@ def _id_and_types(record: Any) -> tuple[Any, Any]:
     return record["id"], record["types"]
 
 
-def _classify_turns(classify_question: Callable[[str], Classified], row: Row) -> Row | BadRow:
+def _classify_questions(classify_question: Callable[[str], Classified], row: Row) -> Row | BadRow:
     """Return a row with the types of its questions; a question without a type costs nothing beside one with a type."""
-    if not row.turns:
+    if not row.questions:
         return row.reject("no_question", "the row holds no question that a user asks")
-    results = [classify_question(turn.question) for turn in row.turns]
+    results = [classify_question(question) for question in row.questions]
     types = tuple(path for result in results for path in result.types)
     failures = [result.failure for result in results if result.failure]
     if not types and failures:
         return row.reject("model_failed", str(failures[0]))
     if not types:
-        return row.reject("no_type_fits", f"{row.turns[0].question[:100]!r}")
+        return row.reject("no_type_fits", f"{row.questions[0][:100]!r}")
     return replace(row, types=types)
 
 
@@ -119,8 +119,7 @@ def _classify_by_words(vectors: TypeVectors, question: str) -> Classified:
 def _classify_by_model(plan: LearnPlan) -> dict[str, Classified]:
     """Return the model's choice for every question of the seed; each wording is asked once."""
     rows = plan.read_rows(texts=True, images=False)
-    turns = (turn for row in rows if isinstance(row, Row) for turn in row.turns)
-    questions = list(dict.fromkeys(turn.question for turn in turns))
+    questions = list(dict.fromkeys(question for row in rows if isinstance(row, Row) for question in row.questions))
     generate = plan.request.pipeline.generate
     subjects = tuple(map(classify.ClassifySubject, questions))
     task = classify.ClassifyTask(resolve_model(generate), generate.engine, plan.prompts.tree, subjects)

@@ -15,9 +15,10 @@ from synthgen.commands.learn.twins import Twins
 from synthgen.commands.usable import UseCounts
 from synthgen.config.vocabulary import make_printable
 from synthgen.console import pluralize
+from synthgen.errors import listed
 
 WIDTH = 112  # characters of a line of types
-SHOWN = 5  # names in a line of the report
+TYPES = 5  # in a line of the report
 
 
 @dataclass(frozen=True)
@@ -105,8 +106,7 @@ def _coverage(weights: Weights, origin: Origin) -> Iterator[str]:
     too_rare = f"in fewer than {origin.plan.request.tfidf.min_support:,} rows (learn.min_support)"
     for names, reason in ((origin.rare, too_rare), (origin.absent, "not in the seed")):
         if names:
-            more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-            yield f"not learned, {reason}: {', '.join(names[:SHOWN])}{more}"
+            yield f"not learned, {reason}: {listed(names, TYPES)}"
 
 
 def _rule(tag: str, asked: Mapping[str, float]) -> Iterator[str]:

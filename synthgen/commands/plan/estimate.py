@@ -95,24 +95,22 @@ def forecast(folder: RunFolder, job: Job, request: EstimateRequest) -> Forecast:
 
 def _old_tags(out: Folder) -> str:
     return (
-        f"the tags are of another tagger or taxonomy; `synth run --out {out.url} --until tag --update`, "
-        "with the settings of this command, finds them again; then they count here"
+        "the images were tagged with another tagger or taxonomy; tag them again with "
+        f"`synth run --out {out.url} --until tag --update` and the same settings"
     )
 
 
 def _notes(out: Folder, counts: QuestionCounts, profile: Profile | None) -> Iterator[str]:
     """Yield notes on questions and calls that a reader would not expect in the numbers, or would miss in them."""
     if counts.outdated:
+        asked, count_as = ("was asked", "counts") if counts.outdated == 1 else ("were asked", "count")
         yield (
-            f"{pluralize(counts.outdated, 'question')} had another model, other prompts or other settings; "
-            f"`synth run --out {out.url} --update`, with the settings of this command, asks again, "
-            "so they count as to ask"
+            f"{pluralize(counts.outdated, 'question')} {asked} with another model, prompts or settings and {count_as} "
+            f"as still to ask; `synth run --out {out.url} --update` with the same settings asks them again"
         )
     if counts.unscored:
         scores = ", ".join(f"{name} (of {pluralize(pairs, 'pair')})" for name, pairs in sorted(counts.unscored.items()))
-        yield (
-            f"scores are to be made of existing pairs: {scores}; the calls for these are not in the numbers or a budget"
-        )
+        yield (f"existing pairs lack these scores: {scores}; their cost is not included in the estimate or the budget")
     if profile and (profile.failed_calls or profile.left_out) and not counts.is_asked:
         yield (
             f"{profile.failed_calls:,} of {pluralize(profile.calls, 'call')} of the profile failed, "

@@ -144,7 +144,7 @@ keys = st.sampled_from(
 def test_any_record_becomes_a_row_or_a_reason(record: Any) -> None:
     row = parse_row("s:1", 0, record, Fields("types", "tags"))
     assert isinstance(row, Row | BadRow)
-    assert all(turn.question for turn in row.turns) if isinstance(row, Row) else row.failure.reason
+    assert all(row.questions) if isinstance(row, Row) else row.failure.reason
 
 
 @given(st.lists(st.one_of(junk, st.sampled_from(seed_rows("llava", 1))), max_size=12))
