@@ -256,8 +256,7 @@ def test_the_edit_loop_asks_what_the_edit_added_and_nothing_else(workspace: Path
     assert "no mistakes" in synth("check", "--pipeline", "mine").stdout
     [note] = json.loads(synth("plan", "--out", "out", "--pipeline", "mine", "--json").stdout)["notes"]
     assert (
-        f"`synth run --out {workspace}/out --until tag --update`, with the settings of this command, finds them again"
-        in note
+        f"tag them again with `synth run --out {workspace}/out --until tag --update` and the same settings" in note
         and take_calls(workspace) == []
     )
     synth("run", "photos", "--out", "out", "--pipeline", "mine", "--until", "tag", "--update")

@@ -182,9 +182,12 @@ def test_a_weights_file_prepares_images_as_all_listed_weights_of_its_model_do(
     assert np.array_equal(tensor, by_name.prepare(wide, None)) and activations(by_file) == {"GELU"}
 
 
-@pytest.mark.parametrize(("other", "ways"), [({"mean": (0.4,) * 3}, "in several ways"), (None, "lists no weights")])
+@pytest.mark.parametrize(
+    ("other", "finding"),
+    [({"mean": (0.4,) * 3}, "prepares them in several ways"), (None, "lists no weights that would show it")],
+)
 def test_a_weights_file_is_refused_if_its_preprocessing_is_ambiguous(
-    listed: dict[str, Any], clip: Path, other: dict[str, Any] | None, ways: str
+    listed: dict[str, Any], clip: Path, other: dict[str, Any] | None, finding: str
 ) -> None:
     if other:
         listed["quick"].update(other)
@@ -194,7 +197,7 @@ def test_a_weights_file_is_refused_if_its_preprocessing_is_ambiguous(
         open_clip_tagger(Path("tiny"), f"pretrained: {weights_of(clip)}\n")
     assert str(caught.value) == (
         f"tagger 'mine': open_clip does not load tiny: the file {weights_of(clip)} does not say how images are "
-        f"prepared, and open_clip prepares them {ways} for this model; put the file into a folder with an "
+        f"prepared, and for this model open_clip {finding}; put the file into a folder with an "
         "open_clip_config.json, and name the folder as model"
     )
 
