@@ -228,7 +228,9 @@ def test_before_a_checkpoint_damage_names_the_repair_and_the_next_start_pins_aga
     with pytest.raises(Damaged, match=rf"is missing; there is no checkpoint yet: {redo} start the same command again$"):
         train(str(run), str(model), out, FAST)
     out.mkdir()
-    (out / "training.json").write_text(json.dumps({"shape": {}, "result": None, "files": [{"url": "gone"}]}))
+    (out / "training.json").write_text(
+        json.dumps({"format": 1, "shape": {}, "result": None, "files": [{"url": "gone"}]})
+    )
     commit(run, samples(5), revision=2)
     train(str(run), str(model), out, FAST)
     assert [file["rows"] for file in json.loads((out / "training.json").read_text())["files"]] == [5]
