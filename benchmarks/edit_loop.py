@@ -122,8 +122,8 @@ def report(seconds: Mapping[str, float], difference: list[dict[str, int]], calls
     """Print the table and the line of JSON."""
     for name, value in seconds.items():
         print(f"{name:<16} {value:6.1f} s")
-    sums = {name: sum(row[name] for row in difference) for name in ("added", "gone", "kept")}
-    print(f"questions: {sums['added']} added, {sums['gone']} retired, {sums['kept']} left as they are")
+    sums = {name: sum(row[name] for row in difference) for name in ("added", "retired", "kept")}
+    print(f"questions: {sums['added']} added, {sums['retired']} retired, {sums['kept']} left as they are")
     print(f"calls of the engine: {calls['update']} for the update, {calls['anew']} for all again")
     loop = sum(value for name, value in seconds.items() if name not in ("first run", "all again"))
     record = {

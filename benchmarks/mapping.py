@@ -31,7 +31,7 @@ from synthgen.config import mapping as mappings
 from synthgen.config import pipeline as pipelines
 from synthgen.config import prompt_pack
 from synthgen.config.mapping import ImageSize
-from synthgen.config.pipeline import Pipeline
+from synthgen.config.pipeline import LearnConfig, Pipeline
 from synthgen.config.prompt_pack import Prompts
 from synthgen.config.taxonomy import Taxonomy
 from synthgen.engines.kinds import resolve_model
@@ -128,7 +128,7 @@ def rank_by_clip(spec: TaggerSpec, prompts: Prompts, test: Sequence[Picture]) ->
     """Rank types by the nano CLIP's similarity of picture and type text, phrasings averaged as those of tags are."""
     texts = {path: (kind.name, f"{kind.name}: {kind.needs}", kind.about) for path, kind in prompts.types.items()}
     nodes = {path: prompts.tree.nodes[path] for path in prompts.types}
-    types = Taxonomy("types", "instruction types", replace(prompts.tree, nodes=nodes), texts)
+    types = Taxonomy("types", replace(prompts.tree, nodes=nodes), texts)
     tagger, rankings = open_tagger(replace(spec, taxonomy=types)), list[Ranking]()
     for start in range(0, len(test), BATCH):
         batch = [tagger.prepare(picture.image, None) for picture in test[start : start + BATCH]]
@@ -165,7 +165,9 @@ def learn_rules(
         os.chdir(folder)
         try:
             Path("seed.json").write_text(json.dumps(rows), encoding="utf-8")
-            path, _ = learn(LearnRequest("seed.json", "learned", pipeline, settings))
+            how = LearnConfig(top_k=settings.top_k, temperature=settings.temperature, min_support=settings.min_support)
+            learning = pipeline.model_copy(update={"learn": how})
+            path, _ = learn(LearnRequest("seed.json", "learned", learning, is_plain=settings.is_plain))
             return mappings.load(str(path), tagging.load(pipeline.tag.taggers[0]).taxonomy.tree, list(prompts.types))
         finally:
             os.chdir(before)

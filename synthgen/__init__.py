@@ -129,10 +129,11 @@ def preview_image(
         model: In place of `generate.model`.
         settings: Values that replace those of the pipeline.
     """
-    from synthgen.commands.preview import text
+    from synthgen.commands import preview
     from synthgen.config import pipeline as pipelines
 
-    return text(Path(image), pipelines.load(pipeline, _request(None, pipeline, model, settings).settings))
+    request = _request(None, pipeline, model, settings)
+    return preview.preview_image(Path(image), pipelines.load(pipeline, request.settings))
 
 
 def run_status(out: str | Path) -> dict[str, Any]:
@@ -151,19 +152,23 @@ def load_samples(out: str | Path, *, streaming: bool = False) -> "Dataset":
         streaming: Whether samples are read as they are used; the result is an IterableDataset then.
 
     Raises:
-        synthgen.errors.UserMistake: The run has no shards yet.
+        synthgen.errors.UserMistake: The folder holds no run, or the run has no shards yet or kept no pair.
     """
     from datasets import load_dataset
 
     from synthgen.commands.open import open_run_folder
     from synthgen.errors import UserMistake
+    from synthgen.job.funnel import funnels, nothing_kept
+    from synthgen.store.run_folder import NO_SHARDS
     from synthgen.tables import PACK
 
     folder = open_run_folder(str(out))
+    counts = funnels(folder)
+    is_pending = not counts[0].received or any(funnel.pending for funnel in counts)
     data = folder.stage(PACK).folder.child("data")
-    files = [f"{data.url}/{file.name}" for file in folder.log(PACK).files("data") if file.rows]
+    files = [f"{data.url}/{file.name}" for file in folder.shards()]
     if not files:
-        raise UserMistake(f"{out}: this run has no shards yet; finish it with `synth run --out {out}`")
+        raise UserMistake(NO_SHARDS.format(out) if is_pending else f"{out}: {nothing_kept(folder)}")
     samples: Dataset = load_dataset("parquet", data_files=files, split="train", streaming=streaming)
     return samples
 
@@ -185,7 +190,15 @@ def _check_count(name: str, count: int | None) -> None:
 
 
 def _settings(settings: Settings | None) -> list[str]:
-    """Return settings as `--set` takes them; JSON is YAML."""
+    """Return settings as `--set` takes them; JSON is YAML. Raises UserMistake for a value that JSON does not have."""
     import json
 
-    return [f"{key}={json.dumps(value)}" for key, value in (settings or {}).items()]
+    from synthgen.errors import UserMistake
+
+    typed = []
+    for key, value in (settings or {}).items():
+        try:
+            typed.append(f"{key}={json.dumps(value, ensure_ascii=False)}")
+        except (TypeError, ValueError) as error:
+            raise UserMistake(f"settings: {key}: {error}; give text, a number, a list or keys with values") from error
+    return typed

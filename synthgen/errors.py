@@ -143,5 +143,10 @@ def nearest(name: str, known: Iterable[str]) -> str:
         return question.rstrip()
     if not names:
         return "none is known here"
-    more = f" and {len(names) - 12} more" if len(names) > 12 else ""
-    return f"known: {', '.join(names[:12])}{more}"
+    return f"known: {listed(names, 12)}"
+
+
+def listed(names: Sequence[str], most: int, separator: str = ", ") -> str:
+    """Return the first `most` names, and how many more there are."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return separator.join(names[:most]) + more

@@ -14,6 +14,8 @@ import synthgen
 from synthgen.config.pipeline import Pipeline
 from synthgen.errors import Mistakes, SettingsChanged, UserMistake
 from synthgen.job.funnel import StageFunnel
+from synthgen.store import Folder, Lease, Receipt, StageFolder
+from synthgen.tables import LIST, TAG
 from tests.fixtures.runs import adds_up, assignments
 from tests.fixtures.workspace import ROOT, make_images, put_shelves
 
@@ -156,6 +158,27 @@ def test_load_samples_of_a_run_without_shards_says_how_to_finish_it(workspace: P
     with pytest.raises(UserMistake) as caught:
         synthgen.load_samples("out")
     assert str(caught.value) == "out: this run has no shards yet; finish it with `synth run --out out`"
+
+
+def test_load_samples_of_a_folder_that_is_not_there_says_so(workspace: Path) -> None:
+    with pytest.raises(UserMistake, match="nowhere: holds no synth run"):
+        synthgen.load_samples("nowhere")
+
+
+def test_load_samples_of_a_finished_run_without_pairs_says_why_there_are_none(workspace: Path) -> None:
+    out = Folder(str(workspace / "out"))
+    out.write("run.json", b'{"format": 1}')
+    with Lease.take(out) as lease:
+        StageFolder(out, LIST).commit(Receipt("b0", 1, {}, {"listed": 2}), lease)
+        StageFolder(out, TAG).commit(Receipt("b0", 1, {}, {"quarantined.corrupt": 2}), lease)
+    with pytest.raises(UserMistake, match="out: 0 pairs were kept: nothing came out of tag, mostly for"):
+        synthgen.load_samples("out")
+
+
+def test_settings_may_hold_any_character_and_only_values_of_json(workspace: Path) -> None:
+    assert synthgen.load_pipeline("small", {"notice": "\U0001f408 é"}).notice == "\U0001f408 é"
+    with pytest.raises(UserMistake, match=r"^settings: notice: .* is not JSON serializable; give text"):
+        synthgen.load_pipeline("small", {"notice": Path("x")})
 
 
 def test_preview_image_reports_each_stage_and_stores_nothing(workspace: Path, ray_running: None) -> None:

@@ -13,8 +13,7 @@ import typer
 
 from synthgen import __version__
 from synthgen.cli import library, runs
-from synthgen.cli.options import say
-from synthgen.console import print_notes
+from synthgen.console import note, print_notes
 from synthgen.errors import SynthError
 
 app = typer.Typer(
@@ -50,5 +49,5 @@ def main() -> None:
     try:
         app()
     except SynthError as error:
-        say(f"synth: {error}")
+        note(f"synth: {error}")
         raise SystemExit(error.exit_status) from None

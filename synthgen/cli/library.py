@@ -16,8 +16,8 @@ from synthgen.cli.options import (
     folder_in,
     kind_of,
     pipeline_of,
-    say,
 )
+from synthgen.console import note
 from synthgen.errors import UserMistake
 
 app = typer.Typer()
@@ -41,13 +41,13 @@ def check(pipeline: PipelineOption = "everyday", settings: SetOption = None) -> 
 
     loaded, texts = loader.load(pipelines.read(pipeline, settings or []))
     for notice in loader.notices(pipeline, loaded, texts):
-        say(notice)
+        note(notice)
     tree, types = texts.taxonomy.tree, texts.prompts.types
-    for note in (
+    for line in (
         *notes(tree, texts.rules, types, loaded.plan.forms),
         *threshold_notes(loaded.select.keep, texts.prompts.pack),
     ):
-        print(note)
+        print(line)
     sizes = (
         pluralize(len(tree.leaves), "leaf tag"),
         pluralize(len(types), "instruction type"),
@@ -64,9 +64,9 @@ def preview(
     settings: SetOption = None,
 ) -> None:
     """Take one image through every stage and print each: tags, rules, types, prompts, replies, scores."""
-    from synthgen.commands import preview as previewer
+    from synthgen.commands.preview import preview_image
 
-    print(previewer.text(image, pipeline_of(pipeline, model, settings)))
+    print(preview_image(image, pipeline_of(pipeline, model, settings)))
 
 
 @app.command("list")
@@ -74,9 +74,9 @@ def list_(kind: OptionalKind = None) -> None:
     """List the definition files, yours and the shipped ones."""
     from synthgen.config import library
 
-    for one in [kind] if kind else library.KINDS:
-        for name, path in library.names(one).items():
-            print(f"{one:<9} {name:<20} {library.about(one, path)}")
+    for each in [kind] if kind else library.KINDS:
+        for name, path in library.names(each).items():
+            print(f"{each:<9} {name:<20} {library.about(each, path)}")
 
 
 @app.command()
@@ -124,7 +124,7 @@ def learn(
     ] = None,
     images: Annotated[str | None, typer.Option(help="The folder that paths in the seed start from.")] = None,
     extends: Annotated[str | None, typer.Option(help="A mapping that the new one adds to.")] = None,
-    limit: Annotated[int | None, typer.Option(help="Read at most so many rows.", min=1)] = None,
+    limit: Annotated[int | None, typer.Option(help="Read at most this many rows.", min=1)] = None,
 ) -> None:
     """Learn a mapping from a seed set: which instruction types go with which tags; `learn` in the pipeline says how."""
     from synthgen.commands import learn as learner
@@ -138,11 +138,7 @@ def learn(
     folder = open_run_folder(place) if place else None
     _, document = document_of(request, folder, place, ("tag", "generate", "learn"))
     loaded = library.check(document, Pipeline)
-    how = loaded.learn
-    order = learner.LearnRequest(
-        seed, name, loaded, learner.TfidfSettings(how.top_k, how.temperature, how.min_support),
-        types_column, types_file, tags_column, how.find_types, images, extends, limit, how.merge_twins,
-    )  # fmt: skip
+    order = learner.LearnRequest(seed, name, loaded, types_column, types_file, tags_column, images, extends, limit)
     target, report = learner.learn(order)
     print("\n".join([*report, str(target)]))
 
@@ -171,9 +167,9 @@ def doctor(
     pipeline: Annotated[str | None, typer.Option("--pipeline", "-p", help="Look for what this pipeline needs.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say what is missing on this machine, and the command that mends it."""
+    """Report what is missing on this machine, with the commands that fix it."""
     from synthgen.commands import doctor as examiner
 
     findings = examiner.examine(pipeline)
-    print(json.dumps([vars(one) for one in findings]) if as_json else examiner.text(findings))
-    raise typer.Exit(1 if any(one.level == "missing" for one in findings) else 0)
+    print(json.dumps([vars(finding) for finding in findings]) if as_json else examiner.text(findings))
+    raise typer.Exit(1 if any(finding.level == "missing" for finding in findings) else 0)

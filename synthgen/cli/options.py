@@ -1,7 +1,6 @@
 """Options and arguments that several commands share. Heavy imports stand inside functions, so that help is quick."""
 
 import shlex
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +13,7 @@ PipelineOption = Annotated[str, typer.Option("--pipeline", "-p", help="A pipelin
 OwnPipelineOption = Annotated[
     str | None,
     typer.Option(
-        "--pipeline", "-p", help="A pipeline by name, or a .yaml file; without one as the folder was last started."
+        "--pipeline", "-p", help="A pipeline by name, or a .yaml file; default: the pipeline of the folder's last run."
     ),
 ]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="Replace one setting: section.key=value.")]
@@ -66,8 +65,3 @@ def kind_of(typed: str) -> str:
     if typed not in KINDS:
         raise UserMistake(f"kind '{typed}' is unknown: {nearest(typed, KINDS)}")
     return typed
-
-
-def say(text: str) -> None:
-    """Print to stderr at once: stdout is for results."""
-    print(text, file=sys.stderr, flush=True)

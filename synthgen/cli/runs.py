@@ -16,8 +16,8 @@ from synthgen.cli.options import (
     OwnPipelineOption,
     SetOption,
     folder_in,
-    say,
 )
+from synthgen.console import note
 from synthgen.errors import UserMistake
 
 app = typer.Typer()
@@ -42,7 +42,7 @@ def run(
     settings: SetOption = None,
     first: Annotated[str, typer.Option("--from", metavar="STAGE", help=f"The first stage to run: {STAGE_NAMES}.")] = "",
     last: Annotated[str, typer.Option("--until", metavar="STAGE", help="The last stage to run.")] = "",
-    limit: Annotated[int | None, typer.Option(help="List at most so many objects.", min=1)] = None,
+    limit: Annotated[int | None, typer.Option(help="List at most this many objects.", min=1)] = None,
     update: Annotated[bool, typer.Option("--update", help="Recompute what changed settings touch.")] = False,
     replan: Annotated[bool, typer.Option("--replan", help="Like --update, and draw the whole plan again.")] = False,
 ) -> None:
@@ -63,9 +63,9 @@ def run(
     folder, job = opened.folder, opened.job
     done = runner.run(folder, job, opened.request, which, opened.objects)
     if not done:
-        say("nothing to do: everything listed has been done")
+        note("nothing to do: everything listed has been done")
     if which.has(PACK.typed) and (message := funnel.nothing_kept(folder)):
-        say(message)
+        note(message)
     print(status.text(folder, is_over=True))
     if done and which.last == TAG.typed:
         print(samples.tags(folder, job.pipeline.tag.taggers, job.definitions.taxonomy.tree.leaves))
@@ -80,7 +80,7 @@ def plan(
     pipeline: OwnPipelineOption = None,
     model: ModelOption = None,
     settings: SetOption = None,
-    profile: Annotated[int | None, typer.Option(help="Measure the engine on so many images first.", min=1)] = None,
+    profile: Annotated[int | None, typer.Option(help="Measure the engine on this many images first.", min=1)] = None,
     budget: Annotated[
         str | None, typer.Option(help="Find the plan.share that 12h (GPU-hours), 3e6tokens or 500USD pay for.")
     ] = None,
@@ -98,10 +98,10 @@ def plan(
     request = RunRequest.typed(pipeline, source, model, settings)
     opened = open_run("plan", request, out, lists=bool(source))
     if source:
-        say("the images are tagged first, as `synth run --until tag` does")
+        note("the images are tagged first, as `synth run --until tag` does")
         runner.run(opened.folder, opened.job, opened.request, runner.StageRange(last="tag"), opened.objects)
-    found = planner.forecast(opened.folder, opened.job, planner.EstimateRequest(profile, budget, diff))
-    print(json.dumps(planner.as_json(found)) if as_json else planner.text(found))
+    forecast = planner.forecast(opened.folder, opened.job, planner.EstimateRequest(profile, budget, diff))
+    print(json.dumps(planner.as_json(forecast)) if as_json else planner.text(forecast))
 
 
 @app.command(cls=OnFolder)
@@ -110,22 +110,25 @@ def status(
     reason: Annotated[
         str | None, typer.Option(help="List the rows that were dropped for this reason, as the table names it.")
     ] = None,
-    limit: Annotated[int | None, typer.Option(help="Of these rows, list at most so many (20).", min=1)] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="List at most this many of these rows (default: 20).", min=1)
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show how far a run is, from its output folder alone; or what was dropped for a reason."""
-    from synthgen.commands import status as statuses
     from synthgen.commands.open import open_run_folder
+    from synthgen.commands.status import as_json as status_json
+    from synthgen.commands.status import text as status_text
 
     folder = open_run_folder(out)
     if limit is not None and reason is None:
-        raise UserMistake("--limit is of the rows that --reason lists; name a reason")
+        raise UserMistake("--limit works only with --reason: it limits the rows that --reason lists")
     if reason is not None:
         _list_dropped(folder, reason, limit or 20, as_json)
     elif as_json:
-        print(json.dumps(statuses.as_json(folder)))
+        print(json.dumps(status_json(folder)))
     else:
-        print(statuses.text(folder))
+        print(status_text(folder))
 
 
 @app.command(cls=OnFolder)
@@ -139,36 +142,37 @@ def retry(
         ),
     ] = None,
     partitions: Annotated[
-        list[str] | None, typer.Option("--partition", help="All rows of this one, as 3-generated/e001-00002.")
+        list[str] | None,
+        typer.Option("--partition", help="Redo all rows of this partition, for example 3-generated/e001-00002."),
     ] = None,
 ) -> None:
     """Do failed rows or damaged partitions again, with the settings of the folder; then everything that follows."""
     from synthgen import run as runner
-    from synthgen.commands import retry as retries
     from synthgen.commands import status
     from synthgen.commands.open import open_run_folder
     from synthgen.commands.repair import repair
+    from synthgen.commands.retry import nothing_to_retry, parse_reasons
     from synthgen.job import funnel, run_record
     from synthgen.job.job import reopen
     from synthgen.job.request import RunRequest
     from synthgen.tables import LIST, RETRIED_REASONS
 
-    named = retries.parse_reasons(reasons or ())
+    named = parse_reasons(reasons or ())
     folder = open_run_folder(out)
     job = reopen(folder)
     if partitions:
         with folder.lease() as lease:
             repair(folder, partitions, lease)
     wanted = named if named or partitions else frozenset(RETRIED_REASONS)
-    unfit = retries.nothing_to_retry(folder, wanted) if wanted else None
+    nothing_failed = nothing_to_retry(folder, wanted) if wanted else None
     # The objects of a damaged listing may have to be looked for in the source; nothing else of a retry lists it.
     grows = any(name.startswith(f"{LIST.folder}/") for name in partitions or ())
     request = RunRequest.of(run_record.record_of(folder))
     runner.run(folder, job, request, runner.StageRange(retry=wanted, grows=grows))
-    if unfit:
-        say(unfit)
+    if nothing_failed:
+        note(nothing_failed)
     if message := funnel.nothing_kept(folder):
-        say(message)
+        note(message)
     print(status.text(folder, is_over=True))
 
 
@@ -177,17 +181,19 @@ def purge(
     out: FolderArgument,
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="ID", help="Object or image ids, uris or file names; none finishes a killed purge."),
+        typer.Argument(
+            metavar="ID", help="Object or image ids, uris or file names; without an ID, finish a purge that was killed."
+        ),
     ] = None,
 ) -> None:
-    """Take images out of a folder, with all that came of them, for good."""
-    from synthgen.commands import purge as purger
+    """Delete images and everything made from them from an output folder."""
     from synthgen.commands.open import open_run_folder
+    from synthgen.commands.purge import purge as purge_images
     from synthgen.console import pluralize
     from synthgen.job.job import reopen
 
     folder = open_run_folder(out)
-    done = purger.purge(folder, reopen(folder), names or [])
+    done = purge_images(folder, reopen(folder), names or [])
     gone = ", ".join([pluralize(done.images, "image"), *(pluralize(count, name) for name, count in done.rows.items())])
     objects, partitions, files = (
         pluralize(done.objects, "object"),
@@ -245,6 +251,6 @@ def _list_dropped(folder: Any, reason: str, limit: int, as_json: bool) -> None:
         print(json.dumps(vars(row), ensure_ascii=False) if as_json else dropped.text(row, shown))
     if found.count > limit:
         rest = f"… and {found.count - limit:,} more"
-        say(rest) if as_json else print(rest)  # JSON lines are for a program
+        note(rest) if as_json else print(rest)  # JSON lines are for a program
     elif not found.count:
-        say(f"nothing was dropped for {reason} here")
+        note(f"nothing was dropped for {reason} here")

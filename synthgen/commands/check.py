@@ -6,7 +6,7 @@ Twins are found by the Jaccard similarity of their words, so types that are word
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 from synthgen.config.families import InstructionType
 from synthgen.config.mapping import RuleSet
@@ -14,10 +14,11 @@ from synthgen.config.pipeline import Threshold
 from synthgen.config.prompt_pack import PackFile
 from synthgen.config.taxonomy import Tree, with_ancestors
 from synthgen.console import pluralize
+from synthgen.errors import listed
 from synthgen.stages.generate.scoring import find_scorer
 
 TWIN_SIMILARITY = 0.75  # Jaccard similarity of their words from which on two texts are twins
-SHOWN = 12  # names in a line; the rest are counted
+NAMES = 12  # in a line; the rest are counted
 STOP_TEXT = "a an and are as ask at by for from how in is it its of on one or that the this to what which whose with"
 STOP_WORDS = frozenset(STOP_TEXT.split())
 
@@ -35,18 +36,18 @@ def notes(
     """
     mapping = f"mapping '{rules.name}'"
     if tags := unserved_tags(tree, rules):
-        yield f"note: {pluralize(len(tags), 'tag')} that no rule of {mapping} names: {_listed(tags)}"
+        yield f"note: {pluralize(len(tags), 'tag')} that no rule of {mapping} names: {listed(tags, NAMES)}"
     if paths := unasked_types(rules, types):
-        yield f"note: {pluralize(len(paths), 'type')} that no rule of {mapping} asks: {_listed(paths)}"
+        yield f"note: {pluralize(len(paths), 'type')} that no rule of {mapping} asks: {listed(paths, NAMES)}"
     if paths := formless_types(rules, types, forms):
         yield (
             f"note: {pluralize(len(paths), 'type')} that cannot be asked, "
-            f"as plan.forms gives no share to any of their forms: {_listed(paths)}"
+            f"as plan.forms gives no share to any of their forms: {listed(paths, NAMES)}"
         )
     if weights := zero_weights(rules):
         yield (
             f"note: {pluralize(len(weights), 'weight')} of 0 in {mapping}, "
-            f"without effect (`never` forbids): {_listed(weights)}"
+            f"without effect (`never` forbids): {listed(weights, NAMES)}"
         )
     yield from _twin_notes("tags", {node.path: node.means for node in tree})
     yield from _twin_notes("types", {path: kind.about for path, kind in types.items()})
@@ -111,8 +112,3 @@ def find_twins(texts: Mapping[str, str]) -> list[tuple[str, str]]:
 def _twin_notes(kind: str, texts: Mapping[str, str]) -> Iterator[str]:
     for first, second in find_twins(texts):
         yield f"note: {kind} that mean nearly the same: {first} and {second}: {texts[second]}"
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more

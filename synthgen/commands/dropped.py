@@ -4,7 +4,7 @@ Commits say which partitions hold any, so only these are read, one after the oth
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -18,8 +18,8 @@ from synthgen.job.funnel import funnels
 from synthgen.store import RunFolder
 from synthgen.tables import GENERATE, LIST, PACK, PLAN, PLAN_OUTCOMES, SELECT, STAGES, TAG, StageSpec
 
-SHOWN = 200  # characters of a reply in a line
-KINDS = ("quarantined", "failed", "rule", "score", "unscored", "duplicate")
+LONGEST_REPLY = 200  # characters in a line
+REASON_KINDS = ("quarantined", "failed", "rule", "score", "unscored", "duplicate")
 REPLACED = "its pair was replaced since; select has not run again"
 
 Row = dict[str, Any]
@@ -69,15 +69,17 @@ def find_dropped(folder: RunFolder, reason: str) -> DroppedRows:
     matches = {stage: {name for name in names if reason in _aliases(name)} for stage, names in dropped.items()}
     if not any(matches.values()):
         known = {alias for names in dropped.values() for name in names for alias in _aliases(name)}
-        every = {*REASONS, *PLAN_OUTCOMES, *KINDS}
+        every = {*REASONS, *PLAN_OUTCOMES, *REASON_KINDS}
         if reason not in every:
             near = did_you_mean(reason, {*known, *every}).rstrip() or nearest(reason, known)
             raise UserMistake(f"--reason {reason}: nothing was dropped for that here; {near}")
         return DroppedRows(0, iter(()))
     specs = {spec: matches[spec.name] for spec in STAGES if matches.get(spec.name)}
-    count = sum(_count(folder, spec, names) for spec, names in specs.items())
-    readers = (READERS.get(spec, partial(_any_rows, spec))(folder, names) for spec, names in specs.items())
-    return DroppedRows(count, (row for rows in readers for row in rows))
+    unpacked = list(_unpacked(folder, specs[PACK])) if PACK in specs else []
+    readers = READERS | {PACK: partial(_not_packed, unpacked)}
+    count = sum(len(unpacked) if spec is PACK else _count(folder, spec, names) for spec, names in specs.items())
+    found = (readers.get(spec, partial(_any_rows, spec))(folder, names) for spec, names in specs.items())
+    return DroppedRows(count, (row for rows in found for row in rows))
 
 
 def text(row: Dropped, shown: Callable[[str], str]) -> str:
@@ -97,7 +99,11 @@ def text(row: Dropped, shown: Callable[[str], str]) -> str:
 
 def _shorten(reply: str) -> str:
     words = " ".join(reply.split())
-    return words if len(words) <= SHOWN else f"{words[:SHOWN]}… ({len(reply):,} characters, whole with --json)"
+    return (
+        words
+        if len(words) <= LONGEST_REPLY
+        else f"{words[:LONGEST_REPLY]}… ({len(reply):,} characters, whole with --json)"
+    )
 
 
 def _aliases(reason: str) -> set[str]:
@@ -107,8 +113,6 @@ def _aliases(reason: str) -> set[str]:
 
 
 def _count(folder: RunFolder, spec: StageSpec, names: Set[str]) -> int:
-    if spec is PACK:  # its commits count turns
-        return sum(1 for _ in _unpacked(folder, names))
     return sum(count for name, count in folder.log(spec).counts().items() if name in names)
 
 
@@ -212,21 +216,22 @@ def _values(folder: RunFolder, partition: str, score: str) -> dict[str, float | 
 
 
 def _unpacked(folder: RunFolder, names: Set[str]) -> Iterator[Row]:
+    """Yield the rows of unpacked samples, which are counted by reading them: the commits of pack count turns."""
     for partition in _holding(folder, PACK, names):
         rows = folder.table(PACK, partition, "unpacked", ["image_id", "sample_id", "reason", "detail"])
         yield from (row for row in rows.to_pylist() if row["reason"] in names)
 
 
-def _not_packed(folder: RunFolder, names: Set[str]) -> Iterator[Dropped]:
+def _not_packed(unpacked: Sequence[Row], folder: RunFolder, names: Set[str]) -> Iterator[Dropped]:
     """Yield unpacked samples. They know their image and not its object, which is looked up once for all of them."""
-    ids = pa.array(sorted({row["image_id"] for row in _unpacked(folder, names)}))
+    ids = pa.array(sorted({row["image_id"] for row in unpacked}))
     known: dict[str, Row] = {}
     for partition in folder.log(PLAN).partitions if len(ids) else ():
         rows = folder.table(PLAN, partition, "images", ["object_id", "image_id", "uri", "row"])
         known = {
             row["image_id"]: row for row in rows.filter(pc.is_in(rows.column("image_id"), ids)).to_pylist()
         } | known
-    for row in _unpacked(folder, names):
+    for row in unpacked:
         yield _dropped(PACK, row["reason"], known.get(row["image_id"], {}), detail=row["detail"])
 
 
@@ -243,10 +248,9 @@ def _dropped(
     return Dropped(spec.name, reason, *where, question.get("type"), question.get("question"), detail, reply)
 
 
-READERS: Mapping[StageSpec, Callable[[RunFolder, Set[str]], Iterator[Dropped]]] = {
+READERS: dict[StageSpec, Callable[[RunFolder, Set[str]], Iterator[Dropped]]] = {  # besides that of pack
     TAG: _quarantined,
     PLAN: _unplanned,
     GENERATE: _unanswered,
     SELECT: _unselected,
-    PACK: _not_packed,
 }

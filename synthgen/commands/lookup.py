@@ -6,18 +6,16 @@ one place, because a purged image does not come back. Names that match nothing o
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 
 import pyarrow as pa
 
-from synthgen.errors import Mistakes
+from synthgen.errors import Mistakes, guess, listed
 
 MAX_PLACES = 3  # listed for an ambiguous name
-SIMILARITY = 0.6  # at least, of a name that is suggested instead
 
 Place = tuple[str, int | None]  # a uri, and a row if it is a Parquet file
 Tables = Callable[[], Iterable[pa.Table]]  # reads the objects of a folder, partition by partition
-DisplayUri = Callable[[str], str]  # returns a uri as samples show it
+Redact = Callable[[str], str]  # returns a uri as samples show it
 Columns = ("object_id", "uri", "image_id", "row")
 
 
@@ -50,30 +48,28 @@ class _Name:
         return frozenset(self.exact or next(iter(self.by_end.values())))
 
 
-def find_objects(
-    where: str, tables: Tables, names: Iterable[str], display_uri: DisplayUri
-) -> dict[str, frozenset[str]]:
+def find_objects(where: str, tables: Tables, names: Iterable[str], redacted: Redact) -> dict[str, frozenset[str]]:
     """Return the ids of the objects that each name means.
 
     Args:
         where: The folder, for messages.
         tables: Reads the objects, with the columns of `Columns`.
         names: As they were typed.
-        display_uri: Returns a uri as samples show it.
+        redacted: Returns a uri as samples show it.
 
     Raises:
         Mistakes: Some names are unknown or ambiguous.
     """
-    matches = _match(tables, names, display_uri)
+    matches = _match(tables, names, redacted)
     unknown = [name.typed for name in matches.values() if name.is_unknown]
-    faults = [_ambiguous(where, name, display_uri) for name in matches.values() if name.is_ambiguous]
-    faults += [_unknown(where, typed, near) for typed, near in _nearest(unknown, tables, display_uri).items()]
+    faults = [_ambiguous(where, name, redacted) for name in matches.values() if name.is_ambiguous]
+    faults += [_unknown(where, typed, near) for typed, near in _nearest(unknown, tables, redacted).items()]
     if faults:
         raise Mistakes(faults)
     return {typed: name.object_ids for typed, name in matches.items()}
 
 
-def _match(tables: Tables, names: Iterable[str], display_uri: DisplayUri) -> dict[str, _Name]:
+def _match(tables: Tables, names: Iterable[str], redacted: Redact) -> dict[str, _Name]:
     """Return each name with its matches, after one pass over the objects."""
     matches = {typed: _Name(typed) for typed in names}
     by_file_name: dict[str, list[_Name]] = {}
@@ -82,7 +78,7 @@ def _match(tables: Tables, names: Iterable[str], display_uri: DisplayUri) -> dic
     for object_id, uri, image_id, row in _rows(tables()):
         keys = {object_id, image_id or object_id}
         if uri:
-            keys |= {uri, display_uri(uri)}
+            keys |= {uri, redacted(uri)}
         for key in keys & matches.keys():
             matches[key].exact.add(object_id)
         for name in by_file_name.get(uri.rpartition("/")[2], ()):
@@ -96,18 +92,16 @@ def _rows(tables: Iterable[pa.Table]) -> Iterator[tuple[str, str, str | None, in
         yield from zip(*(rows.column(name).to_pylist() for name in Columns), strict=True)
 
 
-def _ambiguous(where: str, name: _Name, display_uri: DisplayUri) -> str:
+def _ambiguous(where: str, name: _Name, redacted: Redact) -> str:
     """Return the message for a name that matches several places."""
     places = sorted(name.by_end, key=lambda place: (place[0], place[1] or 0))
-    listed = places[:MAX_PLACES]
-    examples = [display_uri(uri) if row is None else f"{display_uri(uri)} row {row}" for uri, row in listed]
+    examples = [redacted(uri) if row is None else f"{redacted(uri)} row {row}" for uri, row in places]
     uris = {uri for uri, _ in places}
-    if len({display_uri(uri) for uri in uris}) < len(uris):
-        examples = [uri for uri, _ in listed]  # as samples show them, they look the same
-    more = f" and {len(places) - MAX_PLACES:,} more" if len(places) > MAX_PLACES else ""
+    if len({redacted(uri) for uri in uris}) < len(uris):
+        examples = [uri for uri, _ in places]  # as samples show them, they look the same
     is_row = places[0][1] is not None
     advice = "give object ids, or the whole uri for all rows" if is_row else "give more of the uri, or the object id"
-    return f"{where}: {name.typed} names {len(places):,} objects: {', '.join(examples)}{more}; {advice}"
+    return f"{where}: {name.typed} names {len(places):,} objects: {listed(examples, MAX_PLACES)}; {advice}"
 
 
 def _unknown(where: str, typed: str, near: str) -> str:
@@ -119,14 +113,13 @@ def _unknown(where: str, typed: str, near: str) -> str:
     )
 
 
-def _nearest(unknown: Iterable[str], tables: Tables, display_uri: DisplayUri) -> dict[str, str]:
+def _nearest(unknown: Iterable[str], tables: Tables, redacted: Redact) -> dict[str, str]:
     """Return the most similar name for each unknown one, or ""; the objects are read only if there is one."""
     best = dict.fromkeys(unknown, "")
     for rows in tables() if best else ():
-        uris = {display_uri(uri) for uri in rows.column("uri").to_pylist() if uri}
+        uris = {redacted(uri) for uri in rows.column("uri").to_pylist() if uri}
         file_names = {uri.rpartition("/")[2] for uri in uris}
         for typed, before in best.items():
             known = uris if "/" in typed else file_names
-            similar = get_close_matches(typed, {*known, *filter(None, [before])}, n=1, cutoff=SIMILARITY)
-            best[typed] = similar[0] if similar else before
+            best[typed] = guess(typed, {*known, *filter(None, [before])}) or before
     return best

@@ -49,7 +49,7 @@ def open_run(command: str, request: RunRequest, out: str, lists: bool) -> Opened
     missing = [] if document.at(SOURCE_KEY) else [IMAGES]
     example = f"for example: synth {command} photos --out {out or 'data'}"
     if missing and folder:
-        raise UserMistake(f"{out}: holds no synth run, and the line does not name {IMAGES}; {example}")
+        raise UserMistake(f"{out}: holds no synth run, and no source was given: {IMAGES}; {example}")
     if folder is None:
         raise UserMistake(f"missing: {', and '.join([*missing, '--out, the folder for the results'])}; {example}")
     pipeline, definitions = resolve.load(document)

@@ -15,6 +15,7 @@ from PIL.Image import Image
 from synthgen.commands.show import effects
 from synthgen.config.pipeline import Pipeline, SourceConfig
 from synthgen.config.replies import LETTERS
+from synthgen.console import pluralize
 from synthgen.engines import Reply, Request, open_engine
 from synthgen.engines.recorder import Recorder
 from synthgen.errors import Failure, SynthError, UserMistake
@@ -48,7 +49,7 @@ class PreviewTask:
     source_meta: str | None
 
 
-def text(path: Path, pipeline: Pipeline) -> str:
+def preview_image(path: Path, pipeline: Pipeline) -> str:
     """Return the report on one image.
 
     Raises:
@@ -153,7 +154,7 @@ def _plan_lines(assigner: Assigner, image: PlannedImage, assignments: Sequence[d
 
 
 def _call_lines(calls: Sequence[tuple[Request, Reply]], system: str | None) -> Iterator[str]:
-    yield from ("", f"GENERATE  {len(calls)} calls")
+    yield from ("", f"GENERATE  {pluralize(len(calls), 'call')}")
     if system:
         yield f"  system: {system.strip()}"
     for request, reply in calls:

@@ -101,9 +101,9 @@ def _rewrite_tables(
     _check_plan(folder)
     known = read_denylist(folder.out)
     wanted = frozenset(names) - known.object_ids - known.image_ids
-    matches = find_objects(folder.out.url, lambda: _objects(folder), wanted, shown)
-    found = _with_copies(folder, frozenset().union(*matches.values()))
-    more = Denylist(found.object_ids - known.object_ids, found.image_ids - known.image_ids)
+    matches = find_objects(folder.out.url, lambda: (rows for _, rows in _objects(folder)), wanted, shown)
+    with_copies, holding = _with_copies(folder, frozenset().union(*matches.values()), known)
+    more = Denylist(with_copies.object_ids - known.object_ids, with_copies.image_ids - known.image_ids)
     # In this order: a purge that is recorded first and killed then would no longer know its images.
     if more.object_ids or more.image_ids:
         extend_denylist(folder.out, more)
@@ -111,7 +111,7 @@ def _rewrite_tables(
     gone = Denylist(known.object_ids | more.object_ids, known.image_ids | more.image_ids)
     before = {spec: folder.log(spec) for spec in STAGES if spec.is_rewritten}
     partitions = 0
-    for name in _holding(folder, gone):
+    for name in holding:
         changed = [_rewrite(folder, spec, before, name, gone, lease) for spec in before]
         partitions += any(changed)
     return len(more.object_ids), len(more.image_ids), partitions
@@ -131,32 +131,32 @@ def _check_plan(folder: RunFolder) -> None:
         )
 
 
-def _objects(folder: RunFolder) -> Iterable[pa.Table]:
-    """Yield object_id, uri, row and image_id (null until it is tagged) of every object, partition by partition."""
+def _objects(folder: RunFolder) -> Iterable[tuple[str, pa.Table]]:
+    """Yield each partition with object_id, uri, row and image_id (null until it is tagged) of its objects."""
     for name in folder.log(LIST).partitions:
         rows = folder.table(LIST, name, "objects", ["object_id", "uri", "row"])
         seen = folder.table(TAG, name, "images", ["object_id", "image_id"])
         place = pc.index_in(rows.column("object_id"), seen.column("object_id").combine_chunks())
-        yield rows.append_column("image_id", seen.column("image_id").take(place))
+        yield name, rows.append_column("image_id", seen.column("image_id").take(place))
 
 
-def _with_copies(folder: RunFolder, objects: frozenset[str]) -> Denylist:
-    """Return these objects and all others with their bytes."""
-    ids, images, found = pa.array(sorted(objects), pa.string()), set[str](), set(objects)
-    for rows in _objects(folder):
+def _with_copies(folder: RunFolder, objects: frozenset[str], known: Denylist) -> tuple[Denylist, list[str]]:
+    """Return these objects with all others of their bytes, and the partitions that hold them or those `known` as gone.
+
+    The rewritten stages share their partitions.
+    """
+    ids, images, with_copies, holding = pa.array(sorted(objects), pa.string()), set[str](), set(objects), list[str]()
+    for _, rows in _objects(folder):
         own = rows.filter(pc.is_in(rows.column("object_id"), ids))
         images.update(own.column("image_id").drop_null().to_pylist())
-    for rows in _objects(folder):
-        same = rows.filter(pc.is_in(rows.column("image_id"), pa.array(sorted(images), pa.string())))
-        found.update(same.column("object_id").to_pylist())
-    return Denylist(frozenset(found), frozenset(images))
-
-
-def _holding(folder: RunFolder, gone: Denylist) -> list[str]:
-    """Return the partitions of the objects that are gone; the rewritten stages share their partitions."""
-    ids = pa.array(sorted(gone.object_ids), pa.string())
-    objects = ((name, folder.table(LIST, name, "objects", ["object_id"])) for name in folder.log(LIST).partitions)
-    return [name for name, rows in objects if pc.any(pc.is_in(rows.column("object_id"), ids)).as_py()]
+    listed = pa.array(sorted(objects | known.object_ids), pa.string())
+    copied = pa.array(sorted(images), pa.string())
+    for name, rows in _objects(folder):
+        is_same = pc.is_in(rows.column("image_id"), copied)
+        with_copies.update(rows.filter(is_same).column("object_id").to_pylist())
+        if pc.any(pc.or_(is_same, pc.is_in(rows.column("object_id"), listed))).as_py():
+            holding.append(name)
+    return Denylist(frozenset(with_copies), frozenset(images)), holding
 
 
 def _rewrite(folder: RunFolder, spec: StageSpec, before: Logs, partition: str, gone: Denylist, lease: Lease) -> bool:
@@ -198,7 +198,7 @@ def _reads(folder: RunFolder, spec: StageSpec, before: Logs, partition: str, rec
 
     What was stale before it stays so.
     """
-    read = {key: digest for one in spec.inputs for key, digest in before[one].digests(one, [partition]).items()}
+    read = {key: digest for other in spec.inputs for key, digest in before[other].digests(other, [partition]).items()}
     return folder.digests(spec.inputs, [partition]) if receipt.reads == read else receipt.reads
 
 

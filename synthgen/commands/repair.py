@@ -5,8 +5,9 @@ on record:
 
     0-listed     listed again where it stood, for the objects that tagging saw of it; everything made of them stays
     2-planned    planned again; what was asked and what was retired is read from its other files and from `3-generated`
-    3-generated  rows of undamaged files stay, the others are asked or scored again; without damage all are, under new
-    ids others       emptied without a look at their files: redoing them costs no generating model
+    3-generated  rows of undamaged files stay, the others are asked or scored again; if no file is damaged, all are,
+                 under new ids
+    others       emptied without reading their files: redoing them needs no generating model
 
 What follows from a partition needs no such care, since every stage notices that its input has changed.
 """
@@ -104,7 +105,7 @@ def _find_again(folder: RunFolder, partition: str, ids: Sequence[str]) -> dict[s
     Purged objects stay bare.
     """
     bare = {**dict.fromkeys(OBJECTS.names), "uri": "", "version": "", "bucket": 0}
-    rows: dict[str, dict[str, Any]] = {one: {**bare, "object_id": one} for one in ids}
+    rows: dict[str, dict[str, Any]] = {key: {**bare, "object_id": key} for key in ids}
     wanted = rows.keys() - read_denylist(folder.out).object_ids
     for image in _planned_images(folder, partition):
         if image["object_id"] in wanted:

@@ -10,7 +10,7 @@ from synthgen.errors import Mistakes, did_you_mean
 from synthgen.store import RunFolder
 from synthgen.tables import FAILURE_REASONS, QUARANTINE_REASONS, RETRIED_REASONS, STAGES
 
-KINDS = {  # failures that another try may fix
+RETRIED_KINDS = {  # failures that another try may fix
     "quarantined": frozenset(QUARANTINE_REASONS) - {"purged"},
     "failed": frozenset(FAILURE_REASONS),
 }
@@ -27,7 +27,7 @@ def parse_reasons(typed: Sequence[str]) -> frozenset[str]:
     Raises:
         Mistakes: There is no such reason.
     """
-    known = {reason: frozenset({reason}) for reason in REASONS} | KINDS
+    known = {reason: frozenset({reason}) for reason in REASONS} | RETRIED_KINDS
     known |= {f"quarantined.{reason}": known[reason] for reason in QUARANTINE_REASONS}
     known |= {f"failed.{reason}": known[reason] for reason in FAILURE_REASONS}
     faults = [
@@ -49,11 +49,12 @@ def nothing_to_retry(folder: RunFolder, reasons: Collection[str]) -> str | None:
     if any(failed[reason] for reason in reasons):
         return None
     others = ", ".join(f"{failed[reason]:,} {reason}" for reason in sorted(REASONS) if failed[reason])
-    named = "a reason that may pass by itself" if set(reasons) == set(RETRIED_REASONS) else " or ".join(_names(reasons))
-    return f"nothing to do again: no row failed for {named}; failed here: {others or 'none at all'}"
+    can_help = "a reason that a retry can help"
+    named = can_help if set(reasons) == set(RETRIED_REASONS) else " or ".join(_names(reasons))
+    return f"nothing to retry: no row failed for {named}; failed here: {others or 'none at all'}"
 
 
 def _names(reasons: Collection[str]) -> list[str]:
     """Return the reasons, and the name of a kind in place of all of its reasons."""
-    whole = [kind for kind, members in KINDS.items() if members <= set(reasons)]
-    return sorted([*whole, *(reason for reason in reasons if not any(reason in KINDS[kind] for kind in whole))])
+    whole = [kind for kind, members in RETRIED_KINDS.items() if members <= set(reasons)]
+    return sorted([*whole, *(reason for reason in reasons if not any(reason in RETRIED_KINDS[kind] for kind in whole))])

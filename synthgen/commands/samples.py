@@ -11,29 +11,30 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from synthgen.console import pluralize
+from synthgen.errors import listed
 from synthgen.store import Folder, RunFolder
 from synthgen.tables import PACK, SELECT, TAG, tags_table
 
+SAMPLES = 3  # shown at most
 NEIGHBOURS = 12  # rows of which the one with the most instruction types is shown
 TAGS = 10  # shown of all
 RARE = 5
 TURNS = 5  # shown of a sample
 
 
-def text(run: RunFolder, count: int = 3) -> str:
-    """Return up to `count` different samples and the place of the shards; "" if there are none.
+def text(run: RunFolder) -> str:
+    """Return some different samples and the place of the shards; "" if there are none.
 
     The samples are spread over the shards. Shards that are older than the decisions are only named.
     """
-    log = run.log(PACK)
-    files = [file.name for file in log.files("data") if file.rows]
+    log, files = run.log(PACK), [file.name for file in run.shards()]
     if not files:
         return ""
     data = run.stage(PACK).folder.child("data")
     shards = f"{pluralize(len(files), 'shard')}: {data.url}/*.parquet"
     if run.log(SELECT).counts().get("kept", 0) != log.counts().get("turns", 0):
         return f"\npack has not run yet on these decisions; of earlier ones {shards}"
-    lines = [line for name, start, end in _stretches(files, count) for line in _sample(data, name, start, end)]
+    lines = [line for name, start, end in _stretches(files, SAMPLES) for line in _sample(data, name, start, end)]
     return "\n".join([*lines, "", shards])
 
 
@@ -52,8 +53,7 @@ def tags(run: RunFolder, taggers: Iterable[str], leaves: Iterable[str]) -> str:
         rarest = ", ".join(f"{path} {count:,}" for path, count in others[-RARE:])
         lines.append(f"… and {pluralize(len(others), 'tag')} more; the rarest: {rarest}")
     if absent := sorted(set(leaves) - images.keys()):
-        more = f" and {len(absent) - TAGS} more" if len(absent) > TAGS else ""
-        lines.append(f"found in no image: {', '.join(absent[:TAGS])}{more}")
+        lines.append(f"found in no image: {listed(absent, TAGS)}")
     return "\n".join(lines)
 
 

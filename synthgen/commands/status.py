@@ -55,7 +55,7 @@ def _unfinished_update(folder: RunFolder, shown: list[StageFunnel]) -> list[str]
 
 
 def _table(shown: list[StageFunnel]) -> Iterator[str]:
-    yield f"{'stage':<9} {'in':>10} {'out':>10} {'dropped':>10} {'pending':>8}"
+    yield f"{'stage':<9} {'received':>10} {'passed':>10} {'dropped':>10} {'pending':>8}"
     for funnel in shown:
         dropped = sum(funnel.dropped.values())
         counts = f"{funnel.received:>10,} {funnel.passed:>10,} {dropped:>10,} {funnel.pending:>8,}"
@@ -66,8 +66,8 @@ def _table(shown: list[StageFunnel]) -> Iterator[str]:
     for funnel in shown:
         if funnel.pending < 0:
             yield (
-                f"{funnel.stage}: holds {-funnel.pending:,} {funnel.unit} more than came in, retired since; "
-                "the next run takes them out"
+                f"{funnel.stage}: {-funnel.pending:,} {funnel.unit} were retired after this stage processed them; "
+                "the next run removes them"
             )
 
 

@@ -8,7 +8,9 @@ it was typed. A check reports every mistake in a file at once, each with its lin
 """
 
 import importlib
-from collections.abc import Mapping
+import tempfile
+import traceback
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from synthgen.config.messages import describe_faults
 from synthgen.config.strict_yaml import Document, KeyPath, parse
-from synthgen.errors import Mistakes, UserMistake, nearest
+from synthgen.errors import Mistakes, UserMistake, nearest, one_line
 
 KINDS: Mapping[str, str] = {  # kind -> its folder, at home and among the shipped files
     "pipeline": "pipelines",
@@ -108,6 +110,14 @@ def write_new(path: Path, text: str) -> None:
         raise UserMistake(f"{path}: already exists; choose another name") from None
 
 
+def check_loads(text: str, load_file: Callable[[str], object]) -> None:
+    """Load the text of a new file as a run will, before it is written; raise the mistakes in it."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "new.yaml"
+        path.write_text(text, encoding="utf-8")
+        load_file(str(path))
+
+
 def load(kind: str, name: str, home: Path = Path()) -> Document:
     """Read a definition file as YAML, without checking its keys."""
     path = find(kind, name, home)
@@ -148,17 +158,41 @@ def check(document: Document, model: type[Checked]) -> Checked:
     return checked
 
 
-def import_attribute(name: str) -> Any:
+def import_attribute(name: str, what: str = "") -> Any:
     """Return the object that `module:attribute` names.
 
     This imports the user's code, so call it only in the process that is to run it.
+
+    Args:
+        name: The module and the attribute.
+        what: What the object is for, for messages, such as "tagger 'mine'".
+
+    Raises:
+        UserMistake: There is no such module or attribute, or the module fails on import; then its place is named.
     """
     module, _, attribute = name.partition(":")
     try:
-        return getattr(importlib.import_module(module), attribute)
-    except ImportError as error:
-        raise UserMistake(
-            f"{name}: cannot import {module} ({error}); start from the folder that contains it, or install it"
-        ) from error
-    except AttributeError as error:
-        raise UserMistake(f"{name}: module {module} has no '{attribute}'") from error
+        imported = importlib.import_module(module)
+    except MemoryError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise UserMistake(f"{what or name}: cannot import {module}{_import_fault(name, error)}") from error
+    if not hasattr(imported, attribute):
+        raise UserMistake(f"{what or name}: module {module} has no '{attribute}'")
+    return getattr(imported, attribute)
+
+
+def _import_fault(name: str, error: BaseException) -> str:
+    """Return the end of a message about a module that does not import: absent, or with a fault of its own."""
+    module = name.partition(":")[0]
+    if isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}."):
+        return f" ({error}); start from the folder that contains it, or install it"
+    return f": {one_line(error)}{place_in_module(error, name)}; fix it there"
+
+
+def place_in_module(error: BaseException, name: str) -> str:
+    """Return the last line of the module of `module:attribute` that the error passed; a SyntaxError names its own."""
+    module, ours = name.partition(":")[0].replace(".", "/"), str(Path(__file__).parents[1])
+    frames = traceback.extract_tb(error.__traceback__)
+    in_module = [frame for frame in frames if module in frame.filename and not frame.filename.startswith(ours)]
+    return f" ({Path(in_module[-1].filename).name}:{in_module[-1].lineno})" if in_module else ""

@@ -95,11 +95,18 @@ class CompiledRule:
 
 @dataclass(frozen=True)
 class RuleSet:
-    """The rules of a mapping and of those that it extends, by number."""
+    """The rules of a mapping and of those that it extends, by number.
+
+    Attributes:
+        names: The names of these mappings, the farthest first.
+        texts: Their files as JSON, without comments, layout and `about`; a fingerprint is made of them.
+    """
 
     name: str
     rules: tuple[CompiledRule, ...]
     text_tags: frozenset[str]
+    names: tuple[str, ...] = ()
+    texts: tuple[str, ...] = ()
 
     @cached_property
     def _for_all(self) -> frozenset[int]:
@@ -136,11 +143,13 @@ def load(name: str, tags: Tree, types: Sequence[str], home: Path = Path()) -> Ru
     """
     rules: list[CompiledRule] = []
     text_tags: set[str] = set()
-    for document, file in files(name, tags, types, home):
+    chain = files(name, tags, types, home)
+    for document, file in chain:
         text_tags |= set(matching(file.text_tags, list(tags.nodes)))
         for index, rule in enumerate(file.rules):
             rules.append(_compile(len(rules), document.where(("rules", index)), rule, tags, types))
-    return RuleSet(name, tuple(rules), frozenset(text_tags))
+    names, texts = zip(*((document.path.stem, _fingerprint_text(document)) for document, _ in chain), strict=True)
+    return RuleSet(name, tuple(rules), frozenset(text_tags), names, texts)
 
 
 def files(
@@ -164,17 +173,8 @@ def files(
     return checked
 
 
-def fingerprint_texts(name: str, home: Path = Path()) -> list[str]:
-    """Return a mapping and those that it extends as JSON, without comments, layout and `about`."""
-    return [
-        json.dumps({key: value for key, value in document.values.items() if key != "about"}, ensure_ascii=False)
-        for document, _ in files(name, home=home)
-    ]
-
-
-def names(name: str) -> list[str]:
-    """Return the names of a mapping and of those that it extends, the farthest first."""
-    return [document.path.stem for document, _ in files(name)]
+def _fingerprint_text(document: Document) -> str:
+    return json.dumps({key: value for key, value in document.values.items() if key != "about"}, ensure_ascii=False)
 
 
 @lru_cache(maxsize=64)

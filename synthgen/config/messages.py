@@ -80,7 +80,9 @@ def _place_of(document: Document, fault: Any) -> KeyPath:
     place: KeyPath = ()
     value = document.values
     for part in fault["loc"]:
-        if (isinstance(value, Mapping) and part in value) or (isinstance(value, list) and isinstance(part, int)):
+        # A list of a fixed length may lack the item at fault.
+        is_item = isinstance(value, list) and isinstance(part, int) and part < len(value)
+        if is_item or (isinstance(value, Mapping) and part in value):
             place, value = (*place, part), value[part]
     return (*place, fault["loc"][-1]) if fault["type"] == "missing" else place
 

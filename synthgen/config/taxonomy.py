@@ -111,7 +111,6 @@ class Taxonomy:
     """The tags that an image can have, each with the phrasings that a text encoder compares with the image."""
 
     name: str
-    about: str
     tree: Tree
     phrasings: Mapping[str, tuple[str, ...]]
 
@@ -130,7 +129,7 @@ def load(name: str, home: Path = Path()) -> Taxonomy:
         raise Mistakes(faults)
     assert file and tree
     phrasings = {node.path: _phrasings(node, _templates_for(tree, node, file.templates)) for node in tree}
-    return Taxonomy(name, file.about, tree, phrasings)
+    return Taxonomy(name, tree, phrasings)
 
 
 def build_tree(document: Document, root: str, below: str, meaning: str) -> Tree:
@@ -187,7 +186,8 @@ def matches(pattern: str, path: str) -> bool:
 
 def matching(patterns: Sequence[str], paths: Sequence[str]) -> list[str]:
     """Return the paths that fit any of the patterns, in the order of the paths."""
-    return [path for path in paths if any(matches(pattern, path) for pattern in patterns)]
+    compiled = [_compile(pattern) for pattern in patterns]
+    return [path for path in paths if any(pattern.fullmatch(f"/{path}") for pattern in compiled)]
 
 
 def with_ancestors(paths: Sequence[str]) -> list[str]:

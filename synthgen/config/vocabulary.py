@@ -5,8 +5,10 @@ with blanks or hyphens where the trees have underscores.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
+
+Entry = tuple[Any, Any]  # a word and its score, both as they stand in the data
 
 
 class Lexicon:
@@ -23,6 +25,10 @@ class Lexicon:
         by_synonym = {_normalize(word): path for word, path in (synonyms or {}).items()}
         self._paths = by_name | {path: path for path in listed} | by_synonym
 
+    def path(self, word: str) -> str | None:
+        """Return the path that a word means; None if it means none."""
+        return self._paths.get(_normalize(word))
+
     def look_up(self, words: Iterable[str]) -> tuple[list[str], list[str]]:
         """Return the paths that words mean, and the words that mean none.
 
@@ -35,7 +41,7 @@ class Lexicon:
         paths: list[str] = []
         unknown: list[str] = []
         for word in words:
-            path = self._paths.get(_normalize(word))
+            path = self.path(word)
             if path is None:
                 unknown.append(word)
             else:
@@ -43,8 +49,28 @@ class Lexicon:
         return paths, unknown
 
 
+def read_entries(value: Any) -> list[Entry] | None:
+    """Return the words in a field of tags with their scores, from any of the forms in docs/tagging.md.
+
+    Args:
+        value: The field as JSON or Parquet gives it.
+
+    Returns:
+        The words and scores as they stand there, 1.0 where there is no score; None if it has none of the forms.
+    """
+    if value is None:
+        return []
+    if isinstance(value, str):
+        return [(word.strip(), 1.0) for word in value.split(",") if word.strip()]
+    if isinstance(value, Mapping):
+        return [_entry(value)] if isinstance(value.get("path"), str) else list(value.items())
+    if not isinstance(value, list):
+        return None
+    return [_entry(item) for item in value if item != ""]
+
+
 def read_words(value: Any) -> tuple[str, ...] | None:
-    """Return the words in a field: a list of words, one text with commas, or tags with a `path` each.
+    """Return the words in a field of types or tags: those of `read_entries`, and those of lists in a list.
 
     Args:
         value: The field as JSON or Parquet gives it.
@@ -54,13 +80,10 @@ def read_words(value: Any) -> tuple[str, ...] | None:
     """
     if value is None:
         return None
-    if isinstance(value, str):
-        return tuple(part.strip() for part in value.split(",") if part.strip())
-    if isinstance(value, Mapping):
-        return read_words(value.get("path"))
-    if not isinstance(value, Sequence):
+    entries = read_entries(value)
+    if entries is None:
         return (str(value),)
-    return tuple(word for item in value for word in read_words(item) or ())
+    return tuple(part for word, _ in entries for part in _parts(word))
 
 
 def make_printable(text: str) -> str:
@@ -68,5 +91,18 @@ def make_printable(text: str) -> str:
     return re.sub(r"[^\x20-\x7e\u00a1-\ud7ff]", "?", text)
 
 
+def _entry(item: Any) -> Entry:
+    if not isinstance(item, Mapping) or "path" not in item:
+        return item, 1.0
+    return item["path"], 1.0 if item.get("score") is None else item["score"]
+
+
+def _parts(word: Any) -> Iterable[str]:
+    """Return the words in an entry, which in a list may be text with commas or a list itself."""
+    if isinstance(word, str):
+        return [part.strip() for part in word.split(",") if part.strip()]
+    return read_words(word) or ()
+
+
 def _normalize(word: str) -> str:
-    return word.strip().lower().replace(" ", "_").replace("-", "_")
+    return "_".join(word.lower().replace("-", " ").split())

@@ -1,8 +1,10 @@
 """The only door to a vision-language model: a Request goes in, a Reply comes out.
 
 kinds.py lists the kinds of engine and everything that the rest of the package treats differently between them. Engines
-live only inside Ray actors.
+live inside Ray actors; only `synth learn` runs the engine of a tagger in its own process.
 """
+
+from pydantic import ValidationError
 
 from synthgen.config.pipeline import EngineConfig
 from synthgen.engines.kinds import kind_of
@@ -16,7 +18,7 @@ from synthgen.engines.protocol import (
     Reply,
     Request,
 )
-from synthgen.errors import UserMistake
+from synthgen.errors import ModelUnavailable, UserMistake, one_line
 
 __all__ = [
     "Capability",
@@ -42,7 +44,15 @@ async def open_engine(name: ModelName, settings: EngineConfig) -> Engine:
     kind = kind_of(settings)
     if kind.settings_fault and (fault := kind.settings_fault(settings)):
         raise UserMistake(f"generate.engine: {fault}")
-    return await kind.open(name, settings)
+    try:
+        if kind.options:
+            kind.options.model_validate(dict(settings.options))
+        return await kind.open(name, settings)
+    except ValidationError as error:
+        first = error.errors()[0]
+        known = f"; known: {', '.join(kind.options.model_fields)}" if kind.options else ""
+        place = ".".join(["options", *map(str, first["loc"])])
+        raise ModelUnavailable(f"engine kind {kind.name}: {place}: {one_line(first['msg'])}{known}") from error
 
 
 async def check_engine(task: tuple[ModelName, EngineConfig]) -> None:

@@ -5,12 +5,13 @@ from an endpoint which ignores the schema, is a Failure.
 """
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from PIL.Image import Image
 
+from synthgen.config.taxonomy import Node
 from synthgen.engines.protocol import Engine, Request
 from synthgen.errors import Failure
 
@@ -24,17 +25,18 @@ class ChoiceRequest:
 
     Attributes:
         head: Text before the list of names.
-        names: Name to meaning; at most `most` of them are chosen.
         question: Text after the list.
+        most: How many names are chosen at most.
         image_key: Identifies the pixels in the engine's caches.
+        names: Name to meaning.
     """
 
     head: str
-    names: Mapping[str, str]
     question: str
     most: int
     image: Image | None = None
     image_key: str | None = None
+    names: Mapping[str, str] = field(default_factory=dict)
 
 
 async def choose(engine: Engine, choice: ChoiceRequest) -> list[str] | Failure:
@@ -55,6 +57,18 @@ async def choose(engine: Engine, choice: ChoiceRequest) -> list[str] | Failure:
     if reply.failure:
         return Failure(reply.failure, reply.detail or "")
     return _parse(reply.text, choice)
+
+
+async def choose_nodes(engine: Engine, nodes: Iterable[Node], choice: ChoiceRequest) -> list[str] | Failure:
+    """Return the paths of the chosen nodes of a tree, best first; the request is given without their names.
+
+    Raises:
+        EngineDied: The engine can serve no further call.
+    """
+    by_name = {node.name: node for node in nodes}
+    meanings = {name: node.means for name, node in by_name.items()}
+    names = await choose(engine, replace(choice, names=meanings))
+    return names if isinstance(names, Failure) else [by_name[name].path for name in names]
 
 
 def _parse(text: str, choice: ChoiceRequest) -> list[str] | Failure:

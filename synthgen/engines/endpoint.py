@@ -10,18 +10,16 @@ import asyncio
 import base64
 import io
 import itertools
-import math
 import os
 import random
 import time
 from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import urlsplit
 
 from PIL.Image import Image
 
 from synthgen.config.pipeline import EngineConfig
-from synthgen.engines.protocol import Capability, EngineDied, EngineInfo, ModelName, Reply, Request
+from synthgen.engines.protocol import Capability, EngineDied, EngineInfo, ModelName, Reply, Request, label_probabilities
 from synthgen.errors import Failure, ModelUnavailable, one_line
 
 CAPABILITIES: frozenset[Capability] = frozenset({"labels", "schema"})
@@ -157,8 +155,11 @@ class EndpointEngine:
         return chosen
 
     async def _try(self, endpoint: _Endpoint, request: Request, started: float) -> "Reply | _FailedCall":
+        body = self._body(request)  # outside: an error of ours must not pass for one of the call
         try:
-            answer = await endpoint.client.chat.completions.create(**self._body(request))
+            # The client's own limit is on each read, so an endpoint that sends a little now and then never meets it.
+            async with asyncio.timeout(self._settings.call_seconds):
+                answer = await endpoint.client.chat.completions.create(**body)
             reply = _reply(answer, request, time.monotonic() - started)
             if reply.finish in BROKEN_OFF:
                 raise ValueError(f"the answer was broken off: finish_reason '{reply.finish}'")
@@ -229,13 +230,14 @@ def _reply(answer: Any, request: Request, seconds: float) -> Reply:
     choice = answer.choices[0]
     text = (choice.message.content or "").encode("utf-8", "replace").decode()  # JSON can spell half a character
     tokens = choice.logprobs.content or [] if choice.logprobs else []
+    first = ((entry.token, entry.logprob) for entry in (tokens[0].top_logprobs if tokens else ()))
     usage = answer.usage
     details = getattr(usage, "prompt_tokens_details", None)
     return Reply(
         text=text.strip(),
         finish="content_filter" if getattr(choice.message, "refusal", None) else choice.finish_reason or "stop",
         logprobs=tuple(token.logprob for token in tokens),
-        labels=_label_probabilities(tokens, request.labels) if request.labels else {},
+        labels=label_probabilities(first, request.labels) if request.labels else {},
         prompt_tokens=usage.prompt_tokens if usage else 0,
         cached_tokens=(details.cached_tokens or 0) if details else 0,
         output_tokens=usage.completion_tokens if usage else 0,
@@ -253,10 +255,9 @@ async def _list_models(endpoint: _Endpoint, settings: EngineConfig) -> set[str] 
     except openai.OpenAIError as error:
         detail = _without_key(error, settings)
     except Exception:  # openai's parsing of a page that is no list
-        detail = "answers, but not as a chat endpoint does"
+        detail = "answers, but is not a chat completions endpoint"
     endpoint.aside_until = time.monotonic() + ASIDE_SECONDS
-    parts = urlsplit(endpoint.url)
-    return Failure("call_failed", f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}: {detail}")
+    return Failure("call_failed", f"{endpoint.url}: {detail}")
 
 
 def _failed_call(error: Exception, settings: EngineConfig) -> _FailedCall:
@@ -264,7 +265,7 @@ def _failed_call(error: Exception, settings: EngineConfig) -> _FailedCall:
     import openai
 
     detail = _without_key(error, settings)
-    if isinstance(error, openai.APITimeoutError):
+    if isinstance(error, openai.APITimeoutError | TimeoutError):
         failure = Failure("call_timeout", f"no reply within {settings.call_seconds:g} s")
         return _FailedCall(failure, is_down=True)
     if isinstance(error, openai.APIStatusError):
@@ -296,15 +297,6 @@ def _without_key(error: Exception, settings: EngineConfig) -> str:
         text += f" ({one_line(error.__cause__, LONGEST_ERROR)})"
     key = _key(settings)
     return one_line(text.replace(key, "***") if key else text, LONGEST_DETAIL)
-
-
-def _label_probabilities(tokens: list[Any], labels: tuple[str, ...]) -> dict[str, float]:
-    """Return the probability of each label as the first token; several spellings of a label ("5", " 5") add up."""
-    probabilities = dict.fromkeys(labels, 0.0)
-    for entry in tokens[0].top_logprobs if tokens else ():
-        if (label := entry.token.strip()) in probabilities:
-            probabilities[label] += math.exp(entry.logprob)
-    return probabilities
 
 
 def _data_url(image: Image) -> str:

@@ -168,7 +168,7 @@ def resolve_model(settings: GenerateConfig, named_at: str = "generate.model", ho
 async def _open_own(script: str, name: ModelName, settings: EngineConfig) -> Engine:
     """Create an engine of the user's own class; an error of its code becomes one line."""
     try:
-        engine: Engine = import_attribute(script)(name, settings)
+        engine: Engine = import_attribute(script, f"engine {script}")(name, settings)
     except SynthError:
         raise
     except Exception as error:

@@ -4,7 +4,8 @@ A call that fails is a Reply that says so, so that it costs one row. Only an eng
 raises (EngineDied): then the actor that holds it ends, and workers/pool.py starts another.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -79,6 +80,20 @@ class Reply:
     def failed(failure: Failure) -> "Reply":
         """Return the reply of a call that failed without any text."""
         return Reply("", "error", failure.reason, failure.detail)
+
+
+def label_probabilities(first: Iterable[tuple[str, float]], labels: tuple[str, ...]) -> dict[str, float]:
+    """Return the probability of each label as the first token; several spellings of a label ("5", " 5") add up.
+
+    Args:
+        first: The likeliest first tokens, each with its natural logarithm.
+        labels: The labels.
+    """
+    probabilities = dict.fromkeys(labels, 0.0)
+    for token, logprob in first:
+        if (label := token.strip()) in probabilities:
+            probabilities[label] += math.exp(logprob)
+    return probabilities
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,11 @@ def local_path(model: str, home: Path) -> Path:
     return home / Path(model).expanduser()
 
 
+def is_hub_name(model: str) -> bool:
+    """Return whether a name reads organisation/model, and not like a path."""
+    return model.count("/") == 1 and not model.startswith(("/", "./", "../", "~"))
+
+
 def resolve_weights(settings: GenerateConfig, named_at: str, home: Path) -> ModelName:
     """Return the digest of a model folder, or the commit of a hub model.
 
@@ -46,7 +51,7 @@ def resolve_weights(settings: GenerateConfig, named_at: str, home: Path) -> Mode
         if fault := folder_fault(folder):
             raise UserMistake(f"{named_at} {settings.model}: {fault}")
         return _digested(folder)
-    if settings.model.startswith(("/", "./", "../", "~")) or settings.model.count("/") != 1:
+    if not is_hub_name(settings.model):
         where = "" if settings.model.startswith(("/", "~")) else f" in {home.absolute()}"
         raise UserMistake(
             f"{named_at} {settings.model}: no such folder{where}, and a hub name reads organisation/model"
@@ -105,15 +110,23 @@ def _is_whole(path: Path) -> bool:
         return False
 
 
-@cache
 def folder_digest(folder: Path) -> str:
-    """Return 16 hex digits of a SHA-256 over the names and bytes of a model folder's files, or of one file."""
+    """Return 16 hex digits of a SHA-256 over the names and bytes of a model folder's files, or of one file.
+
+    Files of unchanged size and time are read once in a process.
+    """
+    files = [path for path in sorted(folder.iterdir()) if path.suffix in DIGESTED] if folder.is_dir() else [folder]
+    return _digest(tuple((path, path.stat().st_size, path.stat().st_mtime_ns) for path in files))
+
+
+@cache
+def _digest(files: tuple[tuple[Path, int, int], ...]) -> str:
+    """Return the digest of files, given with their sizes in bytes and the times of their last change."""
     digest = hashlib.sha256()
-    for path in sorted(folder.iterdir()) if folder.is_dir() else [folder]:
-        if path.suffix in DIGESTED or path == folder:
-            digest.update(path.name.encode() + b"\0")
-            with path.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
+    for path, _, _ in files:
+        digest.update(path.name.encode() + b"\0")
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()[:16]
 
 

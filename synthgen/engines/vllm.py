@@ -18,7 +18,15 @@ from PIL import Image
 from pydantic import ValidationError
 
 from synthgen.config.pipeline import EngineConfig
-from synthgen.engines.protocol import ALL_CAPABILITIES, EngineDied, EngineInfo, ModelName, Reply, Request
+from synthgen.engines.protocol import (
+    ALL_CAPABILITIES,
+    EngineDied,
+    EngineInfo,
+    ModelName,
+    Reply,
+    Request,
+    label_probabilities,
+)
 from synthgen.engines.vllm_logs import explain
 from synthgen.errors import Failure, ModelUnavailable, one_line
 
@@ -135,8 +143,8 @@ class VllmEngine:
         # The chat template has written the special tokens already.
         plain = {"add_special_tokens": False}
         stream = self._llm.generate(prompt, parameters, f"{self._run}-{next(self._numbers)}", tokenization_kwargs=plain)
-        async for output in stream:
-            return output
+        # To its end: a generator that is left before would stay suspended.
+        return [output async for output in stream][-1]
 
     def _parameters(self, request: Request) -> Any:
         from vllm import SamplingParams
@@ -162,11 +170,12 @@ class VllmEngine:
         done = output.outputs[0]
         steps = done.logprobs or []
         chosen = tuple(step[token].logprob for step, token in zip(steps, done.token_ids, strict=False))
+        first = ((entry.decoded_token or "", entry.logprob) for entry in (steps[0].values() if steps else ()))
         return Reply(
             text=done.text.strip(),
             finish=done.finish_reason or "stop",
             logprobs=chosen,
-            labels=_label_probabilities(steps, request.labels) if request.labels else {},
+            labels=label_probabilities(first, request.labels) if request.labels else {},
             prompt_tokens=len(output.prompt_token_ids),
             cached_tokens=output.num_cached_tokens or 0,
             output_tokens=len(done.token_ids),
@@ -299,13 +308,3 @@ def _refusal(name: ModelName, error: Exception) -> ModelUnavailable:
     message = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
     first = next((line for line in message.splitlines() if line.strip()), type(error).__name__)
     return ModelUnavailable(f"model {name.model}: vLLM does not load it: {explain(first)}")
-
-
-def _label_probabilities(steps: Any, labels: tuple[str, ...]) -> dict[str, float]:
-    """Return the probability of each label as the first token; several spellings of a label ("5", " 5") add up."""
-    probabilities = dict.fromkeys(labels, 0.0)
-    for entry in steps[0].values() if steps else ():
-        label = (entry.decoded_token or "").strip()
-        if label in probabilities:
-            probabilities[label] += math.exp(entry.logprob)
-    return probabilities

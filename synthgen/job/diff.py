@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from synthgen.errors import listed
+
 MISSING: Any = object()  # in place of a value that one side does not have
 LONG = 40  # characters of a text, from which on it is not quoted
 
@@ -43,8 +45,7 @@ def differences(before: Any, after: Any, path: tuple[str, ...] = ()) -> Iterator
 def describe(found: Sequence[Difference], most: int = 12) -> str:
     """Return differences in the user's words, the first `most` of them."""
     phrases = list(dict.fromkeys(map(_phrase, found)))
-    more = [f"and {len(phrases) - most} more"] if len(phrases) > most else []
-    return "; ".join([*phrases[:most], *more])
+    return listed(phrases, most, "; ")
 
 
 def _phrase(difference: Difference) -> str:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from synthgen import taggers as tagging
-from synthgen.config import mapping
 from synthgen.config.pipeline import GenerateConfig, Pipeline
 from synthgen.engines import ModelName
 from synthgen.engines.kinds import kind_of, reply_options, resolve_model
@@ -119,7 +118,7 @@ def _shape(pipeline: Pipeline, definitions: Definitions, model: ModelName, home:
         "tags": {spec.name: spec.fingerprint for spec in definitions.taggers},
         "planned": {
             "settings": pipeline.plan.model_dump(mode="json"),
-            "mapping": mapping.fingerprint_texts(pipeline.plan.mapping, home),
+            "mapping": list(definitions.rules.texts),
             "types": {path: [list(kind.forms), kind.most] for path, kind in types.items()},
         },
         "generated": {

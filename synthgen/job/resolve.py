@@ -68,7 +68,7 @@ def notices(name: str, pipeline: Pipeline, definitions: Definitions) -> list[str
         ("pipeline", name),
         *(("tagger", tagger) for tagger in pipeline.tag.taggers),
         ("taxonomy", definitions.taxonomy.name),
-        *(("mapping", mapping_name) for mapping_name in mapping.names(pipeline.plan.mapping)),
+        *(("mapping", mapping_name) for mapping_name in definitions.rules.names),
         ("prompts", pipeline.generate.prompts),
         *(("family", family) for family in definitions.prompts.pack.families),
     ]

@@ -16,7 +16,7 @@ from synthgen.config.pipeline import GenerateConfig
 from synthgen.config.prompt_pack import SCORE_VARIABLES, JudgePrompt, Prompts, kind_of_judge, variables_of
 from synthgen.config.strict_yaml import Document, KeyPath
 from synthgen.engines import Capability
-from synthgen.engines.kinds import EngineKind
+from synthgen.engines.kinds import ENGINE_KINDS, EngineKind
 from synthgen.engines.section import kind_at
 from synthgen.errors import UserMistake, attempt, nearest
 from synthgen.stages.generate.scoring import Scorer, all_scorers, find_scorer, is_score, scorer_names, scorers_using
@@ -113,17 +113,24 @@ def _variables_of(text: object) -> set[str]:
 def _engine_faults(scorer: Scorer, kind: EngineKind, prompts: Prompts) -> Iterator[str]:
     """Yield what a score needs that an engine of that kind does not give."""
     for need in sorted(set(scorer.needs) - kind.capabilities):
-        yield f"{SERVED[need]}, which engine kind {kind.name} does not give; use engine kind vllm"
+        yield f"{SERVED[need]}, which engine kind {kind.name} does not give; use engine kind {_kinds(need)}"
     if not kind.shows_first_token:
         return
+    others = _kinds("labels", shows_first_token=False)
     for key in scorer.prompts:
         prompt = prompts.pack.score_prompt(key)
         if isinstance(prompt, JudgePrompt) and (clash := _prefix_clash(prompt.labels)):
             label, longer = clash
             yield (
                 f"labels with distinct first tokens, which is all that engine kind {kind.name} shows; "
-                f"in pack '{prompts.name}' '{label}' begins '{longer}'; use other labels, or engine kind vllm"
+                f"in pack '{prompts.name}' '{label}' begins '{longer}'; use other labels, or engine kind {others}"
             )
+
+
+def _kinds(need: Capability, shows_first_token: bool = True) -> str:
+    """Return the names of the kinds of engine with a model that give what a score needs."""
+    kinds = [kind for kind in ENGINE_KINDS.values() if kind.is_model and need in kind.capabilities]
+    return " or ".join(kind.name for kind in kinds if shows_first_token or not kind.shows_first_token)
 
 
 def _prefix_clash(labels: Sequence[str]) -> tuple[str, str] | None:

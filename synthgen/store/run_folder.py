@@ -12,13 +12,14 @@ from typing import Any
 import pyarrow as pa
 
 from synthgen.errors import LeaseLost, UserMistake
-from synthgen.store.commits import EMPTIED, Commit, CommitLog, Receipt, StageFolder, TablePart
+from synthgen.store.commits import EMPTIED, Commit, CommitLog, DataFile, Receipt, StageFolder, TablePart
 from synthgen.store.folder import Folder
 from synthgen.store.lease import Lease
-from synthgen.tables import StageSpec
+from synthgen.tables import PACK, StageSpec
 
 FORMAT = 1
 REPAIR_RECORD = "restore it from a copy; without one, remove it, and the record before it counts"
+NO_SHARDS = "{0}: this run has no shards yet; finish it with `synth run --out {0}`"  # 0: the folder as typed
 Record = Mapping[str, Any]  # what a run was made with, see docs/format.md
 
 
@@ -70,6 +71,10 @@ class RunFolder:
     def table(self, spec: StageSpec, partition: str, table: str, columns: Sequence[str] | None = None) -> pa.Table:
         """Return the current rows of a table in a partition, see StageFolder.current."""
         return self.stage(spec).current(self.log(spec), partition, table, columns)
+
+    def shards(self) -> list[DataFile]:
+        """Return the committed shards that hold rows, in the order of their partitions."""
+        return [file for file in self.log(PACK).files("data") if file.rows]
 
     def digests(self, specs: Iterable[StageSpec], partitions: Sequence[str]) -> dict[str, str]:
         """Return what a reader of these partitions of some stages writes under `reads`."""

@@ -260,10 +260,10 @@ def _training_options(name: str, pretrained: str, is_file: bool) -> dict[str, An
     keys = ("mean", "std", "interpolation", "resize_mode")
     options = [{f"image_{key}": config[key] for key in keys} for config in known]
     if not options or any(other != options[0] for other in options):
-        ways = "in several ways" if options else "in no known way"
+        finding = "prepares them in several ways" if options else "lists no weights that would show it"
         raise ValueError(
-            f"the file {pretrained} does not say how images are prepared, and open_clip prepares them {ways} for this "
-            "model; put the file into a folder with an open_clip_config.json, and name the folder as model"
+            f"the file {pretrained} does not say how images are prepared, and for this model open_clip {finding}; "
+            "put the file into a folder with an open_clip_config.json, and name the folder as model"
         )
     return options[0]
 

@@ -9,12 +9,9 @@ score out of range fails that image. Code that cannot be imported or constructed
 one line with its place.
 """
 
-import importlib
 import json
-import traceback
 from collections.abc import Mapping, Sequence
 from numbers import Real
-from pathlib import Path
 from typing import Annotated, Any
 
 from PIL.Image import Image
@@ -47,13 +44,13 @@ class CustomTagger:
 
     def __init__(self, spec: TaggerSpec, file: CustomTaggerFile) -> None:
         self._spec, self._file = spec, file
-        user_class = _import_class(spec, file.engine)
+        user_class = library.import_attribute(file.engine, f"tagger '{spec.name}'")
         try:
             self._user_tagger = user_class(spec.taxonomy, dict(file.options))
         except UserMistake:
             raise
         except (Exception, SystemExit) as error:
-            where = _place_in_module(error, file.engine)
+            where = library.place_in_module(error, file.engine)
             raise UserMistake(
                 f"tagger '{spec.name}': {file.engine} cannot be constructed: {one_line(error)}{where}"
             ) from error
@@ -71,8 +68,6 @@ class CustomTagger:
     def tag(self, inputs: Sequence[tuple[Image, dict[str, Any]]]) -> list[Tagged | Failure]:
         """Return the tags that the user's class finds, checked."""
         results = self._user_tagger.tag([image for image, _ in inputs], [meta for _, meta in inputs])
-        if not isinstance(results, Sequence) or len(results) != len(inputs):
-            raise ValueError(f"{self._file.engine}.tag returned no list of {len(inputs)} for {len(inputs)} images")
         return [self._check(scores) for scores in results]
 
     def close(self) -> None:
@@ -91,28 +86,3 @@ class CustomTagger:
                 return tagging_failure(f"{engine}: the score of {path} is {score!r}, not a number from 0 to 1")
         surest = sorted(scores, key=lambda path: (-scores[path], path))
         return Tagged([{"path": path, "score": float(scores[path]), "tagger": self._spec.name} for path in surest])
-
-
-def _import_class(spec: TaggerSpec, engine: str) -> Any:
-    """Return the class that a file names; a module that fails on import is reported with the place in it."""
-    module = engine.partition(":")[0]
-    try:
-        importlib.import_module(module)
-    except MemoryError:
-        raise
-    except (Exception, SystemExit) as error:
-        is_absent = isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}.")
-        if not is_absent:
-            where = _place_in_module(error, engine)
-            raise UserMistake(
-                f"tagger '{spec.name}': cannot import {module}: {one_line(error)}{where}; fix it there"
-            ) from error
-    return library.import_attribute(engine)  # reports an absent module or class
-
-
-def _place_in_module(error: BaseException, engine: str) -> str:
-    """Return the last line of the user's module that the exception passed; a SyntaxError names its own."""
-    module = engine.partition(":")[0].replace(".", "/")
-    frames = traceback.extract_tb(error.__traceback__)
-    in_module = [frame for frame in frames if module in frame.filename and frame.filename != __file__]
-    return f" ({Path(in_module[-1].filename).name}:{in_module[-1].lineno})" if in_module else ""

@@ -5,6 +5,7 @@ the failure is recorded on the image that raised. Errors that no image caused pr
 engine, exhausted memory.
 """
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, runtime_checkable
@@ -21,6 +22,8 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 JOB_ERRORS = (SynthError, EngineDied, MemoryError)
 DETAIL_LENGTH = 500  # characters
+logger = logging.getLogger(__name__)
+_warned: set[type[Exception]] = set()  # classes of the errors of batches that were logged
 
 
 @dataclass(frozen=True)
@@ -73,15 +76,35 @@ def tagging_failure(error: BaseException | str) -> Failure:
 
 
 def one_by_one(do: Callable[[Sequence[Item]], Iterable[Result]], inputs: Sequence[Item]) -> list[Result | Failure]:
-    """Return `do(inputs)`; if that raises, call it on each input alone and return a Failure where it raises again."""
+    """Return `do(inputs)`; if that raises, call it on each input alone and return a Failure where it raises again.
+
+    A result of another length counts as an error.
+    """
     try:
-        return list(do(inputs)) if inputs else []
+        return _same_number(list(do(inputs)), inputs) if inputs else []
     except JOB_ERRORS:
         raise
     except Exception as error:
         if len(inputs) == 1:
             return [tagging_failure(error)]
-        return [result for single in inputs for result in one_by_one(do, [single])]
+        results = [result for single in inputs for result in one_by_one(do, [single])]
+        if not any(isinstance(result, Failure) for result in results):  # else no row would tell of the error
+            _warn_once(error, len(inputs))
+        return results
+
+
+def _same_number(results: list[Result], inputs: Sequence[Item]) -> list[Result]:
+    if len(results) != len(inputs):
+        raise ValueError(f"{len(results)} results for {len(inputs)} images")
+    return results
+
+
+def _warn_once(error: Exception, images: int) -> None:
+    """Log the first error of its class that a batch raised and no image alone."""
+    if type(error) not in _warned:
+        _warned.add(type(error))
+        detail = one_line(error, DETAIL_LENGTH)
+        logger.warning("a batch of %d images failed and was tagged one by one, more slowly: %s", images, detail)
 
 
 def prepare_image(prepare: Callable[[Image, str | None], Any], image: Image, source_meta: str | None) -> Any | Failure:

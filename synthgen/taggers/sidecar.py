@@ -13,11 +13,12 @@ from pydantic import Field
 
 from synthgen.config.strict_yaml import Document, KeyPath
 from synthgen.config.taxonomy import Taxonomy, Tree
-from synthgen.errors import one_line
+from synthgen.config.vocabulary import Entry, Lexicon, read_entries
+from synthgen.errors import listed, one_line
 from synthgen.taggers.protocol import Tagged
 from synthgen.taggers.spec import SourceTags, TaggerFile, TaggerSpec, WorksFrom
 
-Entries = Sequence[tuple[Any, Any]]  # (word, score), both as they stand in the JSON
+Entries = Sequence[Entry]
 QUOTED_LENGTH = 80  # characters quoted for one reason; further words are only counted
 PHRASE_LENGTH = 200  # characters
 
@@ -55,8 +56,7 @@ class SidecarTagger:
 
     def __init__(self, spec: TaggerSpec, file: SidecarTaggerFile) -> None:
         self._file, self._spec = file, spec
-        nodes = spec.taxonomy.tree
-        self._paths = {node.name: node.path for node in nodes} | {node.path: node.path for node in nodes}
+        self._lexicon = Lexicon(spec.taxonomy.tree.nodes, file.names)
 
     def prepare(self, image: Image, source_meta: str | None) -> Entries | str:
         """Return the entries under the file's key or, as text, why there are none."""
@@ -93,7 +93,7 @@ class SidecarTagger:
             return f"no tags: no key {key!r}" + (
                 f", only {_list_words([_quote(other) for other in meta])}" if meta else ""
             )
-        entries = _entries(meta[key])
+        entries = read_entries(meta[key])
         return f"no tags: {_quote(meta[key])} under {key!r}" if entries is None else entries
 
     def _tag_one(self, entries: Entries) -> Tagged:
@@ -101,7 +101,7 @@ class SidecarTagger:
         unknown: list[str] = []
         wrong: list[str] = []
         for word, score in entries:
-            path = self._path(str(word).strip()) if isinstance(word, str | int | float) else None
+            path = self._lexicon.path(str(word)) if isinstance(word, str | int | float) else None
             if path is None:
                 unknown.append(_quote(word))
             elif isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 1:
@@ -117,28 +117,6 @@ class SidecarTagger:
     def _phrase(self, reason: str) -> str:
         return one_line(f"{self._spec.name}: {reason}", PHRASE_LENGTH)
 
-    def _path(self, word: str) -> str | None:
-        return self._paths.get(self._file.names.get(word, "_".join(word.lower().split())))
-
-
-def _entries(value: Any) -> Entries | None:
-    """Return words with scores from any of the forms in docs/tagging.md; None if it has none of them."""
-    if value is None:
-        return []
-    if isinstance(value, str):
-        return [(word, 1.0) for word in value.split(",") if word.strip()]
-    if isinstance(value, Mapping):
-        return list(value.items())
-    if not isinstance(value, list):
-        return None
-    return [_entry(item) for item in value if item != ""]
-
-
-def _entry(item: Any) -> tuple[Any, Any]:
-    if not isinstance(item, Mapping) or "path" not in item:
-        return item, 1.0
-    return item["path"], 1.0 if item.get("score") is None else item["score"]
-
 
 def _quote(value: Any) -> str:
     """Return a value from the source's JSON, shortened."""
@@ -151,10 +129,7 @@ def _quote(value: Any) -> str:
 def _list_words(words: Sequence[str]) -> str:
     """Return the first words, and how many more there are."""
     distinct = list(dict.fromkeys(words))
-    listed = distinct[:1]
-    for word in distinct[1:]:
-        if len(", ".join([*listed, word])) > QUOTED_LENGTH:
-            break
-        listed.append(word)
-    remaining = len(distinct) - len(listed)
-    return ", ".join(listed) + (f" and {remaining:,} more" if remaining else "")
+    fitting = 1
+    while fitting < len(distinct) and len(", ".join(distinct[: fitting + 1])) <= QUOTED_LENGTH:
+        fitting += 1
+    return listed(distinct, fitting)

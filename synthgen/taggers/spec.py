@@ -9,6 +9,7 @@ import json
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -126,7 +127,9 @@ class TaggerSpec:
     weights: str | None = None  # `file.local_weights(home)`, from the root
     model: ModelName | None = None  # `file.served_model()` once `resolve_model` has found its revision
 
-    @property
+    # Cached: they are asked for in each partition, and take milliseconds, or the reading of the model's files.
+
+    @cached_property
     def fingerprint(self) -> str:
         """A hash that changes whenever the tags could: with the settings, the parts of the taxonomy, or the model."""
         parts = [
@@ -137,12 +140,12 @@ class TaggerSpec:
         ]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
-    @property
+    @cached_property
     def model_digest(self) -> str:
         """The revision or digest of the model's files, or empty."""
         return self.file.model_digest(self)
 
-    @property
+    @cached_property
     def embedding_model(self) -> list[str]:
         """The identity of the model that makes the embeddings; empty if the tagger makes none."""
         return self.file.embedding_model(self)

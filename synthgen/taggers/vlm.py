@@ -104,15 +104,13 @@ class VlmTagger:
         level: Sequence[str] = self._tree.roots
         async with self._slots:
             while level:
-                path_of = {self._tree.nodes[path].name: path for path in level}
-                meanings = {name: self._tree.nodes[path].means for name, path in path_of.items()}
+                nodes = [self._tree.nodes[path] for path in level]
                 request = choice_prompt.ChoiceRequest(
-                    self._file.head, meanings, self._file.question, self._file.a_level, image, key
+                    self._file.head, self._file.question, self._file.a_level, image, key
                 )
-                names = await choice_prompt.choose(self._engine, request)
-                if isinstance(names, Failure):
-                    return tagging_failure(str(names))
-                chosen = [path_of[name] for name in names]
+                chosen = await choice_prompt.choose_nodes(self._engine, nodes, request)
+                if isinstance(chosen, Failure):
+                    return tagging_failure(str(chosen))
                 paths += chosen
                 level = [child for path in chosen for child in self._tree.nodes[path].children]
         # The model only chooses, so every tag has score 1.

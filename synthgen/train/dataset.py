@@ -20,8 +20,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from synthgen.errors import Damaged, UserMistake, one_line
-from synthgen.store import CommitLog, Folder, StageFolder
+from synthgen.store import CommitLog, Folder, RunFolder, StageFolder
 from synthgen.store.folder import reach
+from synthgen.store.run_folder import NO_SHARDS
 from synthgen.tables import PACK, make_id
 
 COLUMNS = ["images", "messages"]
@@ -69,12 +70,11 @@ def pin(source: str) -> tuple[ShardFile, ...]:
     url, is_glob = absolute_url(source), "*" in source
     reach(url.partition("*")[0].rpartition("/")[0] if is_glob else url)
     folder = Folder(url)
-    stage = StageFolder(folder, PACK)
     is_folder = not is_glob and not folder.fs.isfile(folder.path)
-    if is_folder and (stage.folder.child("commits").names(".json") or folder.names("run.json")):
-        files = _committed_files(stage)
+    if is_folder and (run := RunFolder(folder)).record is not None:
+        files = _committed_files(run)
         if not files:
-            raise UserMistake(f"{source}: this run has no shards yet; finish it with `synth run --out {source}`")
+            raise UserMistake(NO_SHARDS.format(source))
         return files
     files = tuple(_uncommitted_files(folder, is_folder=is_folder))
     if not files:
@@ -86,12 +86,10 @@ def pin(source: str) -> tuple[ShardFile, ...]:
     return files
 
 
-def _committed_files(stage: StageFolder) -> tuple[ShardFile, ...]:
-    """Return the files that the commits of a run name, in commit order, without the empty ones."""
-    data, files = stage.folder.child("data"), stage.log().files("data")
-    return tuple(
-        ShardFile(f"{data.url}/{file.name}", file.rows, file.bytes, file.sha256) for file in files if file.rows
-    )
+def _committed_files(run: RunFolder) -> tuple[ShardFile, ...]:
+    """Return the files that the commits of a run name, without the empty ones."""
+    data = run.stage(PACK).folder.child("data")
+    return tuple(ShardFile(f"{data.url}/{file.name}", file.rows, file.bytes, file.sha256) for file in run.shards())
 
 
 def _uncommitted_files(folder: Folder, *, is_folder: bool) -> Iterator[ShardFile]:

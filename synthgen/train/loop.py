@@ -9,7 +9,6 @@ import contextlib
 import json
 import math
 import shutil
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -22,8 +21,8 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from synthgen.config.pipeline import TrainConfig
-from synthgen.console import StageProgress
-from synthgen.errors import Damaged, Stopped, SynthError
+from synthgen.console import StageProgress, note
+from synthgen.errors import Damaged, Stopped, SynthError, UserMistake
 from synthgen.store import Folder, Lease
 from synthgen.train import pretrained
 from synthgen.train.dataset import ShardChanged, ShardFile, repair_advice, rows
@@ -35,6 +34,7 @@ from synthgen.train.record import (
     load_checkpoint,
     mean_loss,
     open_record,
+    read_state,
     trim_log,
     write_checkpoint,
     write_record,
@@ -91,25 +91,31 @@ def train(shards: str, model: str, out: Path, settings: TrainConfig) -> Training
     _silence_transformers()
     folder = pretrained.model_folder(model)
     processor = pretrained.load_processor(model, folder)
+    state = read_state(out)
     record = open_record(shards, folder, out, settings)
     if record["result"]:
-        _print_note(f"{out}: this training is finished; nothing to do")
+        note(f"{out}: this training is finished; nothing to do")
         return TrainingResult(**record["result"])
     run = TrainingRun([ShardFile(**file) for file in record["files"]], model, folder, out, settings)
     try:
-        return _train(run, record, processor)
+        return _train(run, record, state, processor)
     except ShardChanged as lost:
         raise Damaged(f"{lost}; {repair_advice(lost, has_checkpoint=bool(checkpoints(out)))}") from lost
 
 
-def _train(run: TrainingRun, record: dict[str, Any], processor: Any) -> TrainingResult:
-    """Check the first rows against the model, then write, train and save: a model that does not fit writes nothing."""
+def _train(run: TrainingRun, record: dict[str, Any], state: tuple[bytes, ...], processor: Any) -> TrainingResult:
+    """Check the first rows against the model, then write, train and save: a model that does not fit writes nothing.
+
+    Minutes may pass between the reading of `record` and the lease; `state` shows whether another start came between.
+    """
     first_rows = list(islice(rows(run.files, run.settings.seed, 0), CHECKED_ROWS))
     Encoder(processor, run.settings).check(first_rows)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = pretrained.load_model(run.model, run.folder).to(device)  # weights stay float32
     run.out.mkdir(parents=True, exist_ok=True)
     with Lease.take(Folder(str(run.out.resolve()))):
+        if read_state(run.out) != state:
+            raise UserMistake(f"--out {run.out}: another start changed this training; start again")
         write_record(run.out, record)
         progress = learn(run, model, processor)
         result = _finish(run, model, progress)
@@ -138,7 +144,7 @@ def learn(run: TrainingRun, model: Any, processor: Any) -> TrainingProgress:
     optimizer = _optimizer(pretrained.set_trainable(model, settings.what), settings)
     progress = load_checkpoint(run.out, model, optimizer)
     if progress.steps:
-        _print_note(f"{run.out}: continues after step {progress.steps:,} of {settings.steps:,}")
+        note(f"{run.out}: continues after step {progress.steps:,} of {settings.steps:,}")
     log = trim_log(run.out, progress.steps)
     resumed_at, remaining = progress.steps, settings.steps - progress.steps
     model.train()
@@ -268,11 +274,9 @@ def _finish(run: TrainingRun, model: Any, progress: TrainingProgress) -> Trainin
     log = trim_log(run.out, progress.steps)
     folder = run.out / "model"
     if renamed := pretrained.save(model, run.folder, folder):
-        _print_note(
-            f"{len(renamed)} weights are saved under new names, such as {renamed[0]}; a server may not know them"
-        )
+        note(f"{len(renamed)} weights are saved under new names, such as {renamed[0]}; a server may not know them")
     if progress.skipped:
-        _print_note(f"skipped: {describe_skipped(progress.skipped)}, of {progress.position:,} rows taken")
+        note(f"skipped: {describe_skipped(progress.skipped)}, of {progress.position:,} rows taken")
     span = max(1, min(SMOOTHED_STEPS, len(log) // 2))
     first_loss, last_loss = mean_loss(log[:span]), mean_loss(log[-span:])
     return TrainingResult(first_loss, last_loss, progress.steps, str(folder), dict(progress.skipped))
@@ -291,7 +295,3 @@ def _silence_transformers() -> None:
     untyped: Any = logging
     untyped.set_verbosity_error()
     untyped.disable_progress_bar()
-
-
-def _print_note(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

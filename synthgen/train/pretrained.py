@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
+from synthgen.engines.revision import folder_fault, is_hub_name
 from synthgen.errors import ModelUnavailable, UserMistake, one_line
 
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -55,8 +56,8 @@ def model_folder(name: str) -> Path:
     folder = Path(name).expanduser()
     if not folder.is_dir():
         return _from_hub(name)
-    if not (folder / "config.json").is_file():
-        raise UserMistake(f"--model {name}: is a folder without config.json; give a model folder or a hub name")
+    if fault := folder_fault(folder):
+        raise UserMistake(f"--model {name}: {fault}")
     return folder.resolve()
 
 
@@ -64,7 +65,7 @@ def _from_hub(name: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError
 
-    if name.startswith(("/", "./", "../", "~")) or name.count("/") != 1:
+    if not is_hub_name(name):
         raise UserMistake(f"--model {name}: no such folder, and a hub name reads organisation/model")
     try:
         return Path(snapshot_download(name, ignore_patterns=[f"*{suffix}" for suffix in OTHER_FORMATS]))
@@ -145,9 +146,9 @@ def set_trainable(model: Any, part: str) -> list[torch.nn.Parameter]:
         UserMistake: The model has no weights under a name known for that part.
     """
     for name, parameter in model.named_parameters():
-        names = name.split(".")
-        is_projector = any(name in PROJECTORS for name in names)
-        is_vision = any(name in VISION for name in names) and not is_projector
+        parts = name.split(".")
+        is_projector = any(word in PROJECTORS for word in parts)
+        is_vision = any(word in VISION for word in parts) and not is_projector
         parameter.requires_grad = part == "all" or (is_projector if part == "projector" else not is_vision)
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not trainable:

@@ -7,6 +7,7 @@ kill leaves none of them incomplete; the log is appended to, and a kill may cut 
 
 import contextlib
 import json
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -21,6 +22,7 @@ from synthgen.errors import SettingsChanged, UserMistake
 from synthgen.store import Folder
 from synthgen.train.dataset import absolute_url, pin
 
+FORMAT = 1
 CHECKPOINTS_KEPT = 2
 FREE_SETTINGS = {"workers", "checkpoint_every", "micro_batch"}  # settings that do not change the result
 
@@ -66,11 +68,30 @@ def open_record(shards: str, folder: Path, out: Path, settings: TrainConfig) -> 
         "model": folder_digest(folder),
         **settings.model_dump(mode="json", exclude=FREE_SETTINGS),
     }
-    record: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {"result": None}
+    record: dict[str, Any] = _read_record(path) if path.is_file() else {"result": None}
     if not record["result"] and not checkpoints(out):
         files = [asdict(file) for file in pin(shards)]
-        return {"format": 1, "model": str(folder), "shape": shape, "result": None, "files": files}
+        return {"format": FORMAT, "model": str(folder), "shape": shape, "result": None, "files": files}
     _check_unchanged(out, record["shape"], shape)
+    return record
+
+
+def read_state(out: Path) -> tuple[bytes, ...]:
+    """Return what another start would change: training.json and the names of the checkpoints, in one value to compare.
+
+    Every checkpoint has a name of its own, and is written before an older one is deleted.
+    """
+    path = out / "training.json"
+    return path.read_bytes() if path.is_file() else b"", *(os.fsencode(file.name) for file in checkpoints(out))
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    record: dict[str, Any] = json.loads(path.read_text())
+    if record.get("format") != FORMAT:
+        raise UserMistake(
+            f"--out {path.parent}: has format {record.get('format')}; this synth reads format {FORMAT}; "
+            "use another --out"
+        )
     return record
 
 

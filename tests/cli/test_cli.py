@@ -670,7 +670,7 @@ def test_preview_does_not_look_into_the_working_folder(
         return []
 
     monkeypatch.setattr(preview, "run_in_actor", run_in_actor)
-    preview.text(
+    preview.preview_image(
         workspace / "photos/0000.jpg",
         pipelines.load("small", ["generate.engine={kind: vllm}", "generate.model=some/model"]),
     )

@@ -289,7 +289,7 @@ def test_images_that_cannot_be_used_are_counted_by_reason(shades: None, workspac
     reasons = {line.split()[1]: int(line.split()[0]) for line in report[1:] if "first:" in line}
     assert reasons.pop("no_labels") == reasons.pop("unknown_labels") == reasons.pop("labels_unreadable") == 1
     assert sum(reasons.values()) == 1
-    assert any("2 labels that the taxonomy does not have: 'spaceship' (2)" in line for line in report)
+    assert any("2 unknown words for labels: 'spaceship' (2)" in line for line in report)
 
 
 @pytest.mark.parametrize("method", ["prepare", "embed"])
@@ -324,7 +324,7 @@ def test_images_with_an_empty_list_of_labels_are_used(shades: None, workspace: P
     [
         ({"name": "clip"}, "taggers/clip.yaml: already exists; choose another name"),
         ({"name": "a/b"}, "a/b: is not a valid file name"),
-        ({"tagger": "beside"}, "--tagger beside: has no thresholds to fit"),
+        ({"tagger": "beside"}, "--tagger beside: only the thresholds of open_clip taggers can be fitted"),
         ({"tagger": "clop"}, "tagger 'clop' is unknown: did you mean 'clip'"),
         ({"key": "kinds"}, "0 labelled images, too few to fit to (at least 20); left out: 25 no_labels"),
     ],

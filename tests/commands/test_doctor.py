@@ -49,7 +49,7 @@ def test_a_probe_does_not_wait_for_an_import_that_hangs(tmp_path: Path, monkeypa
     monkeypatch.setattr(probe, "IMPORT_SECONDS", 1.0)
     [hanging] = probe.probe(["hanging_one"])
     assert hanging.error.startswith("not within 1 s")
-    finding = next(libraries.imports({**FINE, "torch": replace(hanging, name="torch")}))
+    finding = next(libraries.imports({**FINE, "torch": replace(hanging, name="torch")}, []))
     assert finding.level == "note"  # a busy machine is not a fault of the library
 
 
@@ -73,9 +73,9 @@ def test_a_probe_does_not_wait_for_an_import_that_hangs(tmp_path: Path, monkeypa
     ],
 )
 def test_each_library_that_does_not_import_comes_with_its_fix(fault: Probe, level: str, fix: str) -> None:
-    findings = {finding.name: finding for finding in libraries.imports({**FINE, fault.name: fault})}
+    findings = {finding.name: finding for finding in libraries.imports({**FINE, fault.name: fault}, [])}
     assert findings[fault.name].level == level and fix in findings[fault.name].fix
-    assert all(finding.level == "ok" for finding in libraries.imports(FINE))
+    assert all(finding.level == "ok" for finding in libraries.imports(FINE, []))
 
 
 ENDPOINT = {"kind": "endpoint", "urls": ["http://127.0.0.1:1/v1"]}

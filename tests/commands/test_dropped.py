@@ -240,7 +240,7 @@ def test_the_command_lists_some_rows_and_counts_the_others(out: Folder, capsys: 
     assert printed.err == "… and 1 more\n"
     synth("status", out.url, "--reason", "corrupt")
     assert len(capsys.readouterr().out.splitlines()) == 2
-    with pytest.raises(UserMistake, match="--limit is of the rows that --reason lists"):
+    with pytest.raises(UserMistake, match="--limit works only with --reason"):
         synth("status", out.url, "--limit", "3")
 
 

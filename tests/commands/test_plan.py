@@ -125,7 +125,7 @@ def test_the_difference_adds_up(workspace: Path, untouched: dict[tuple[str, str]
     scene, gone = ("coarse/scene", "mine.yaml:4"), ("coarse/counting", "")
     rules = {
         "added": Counter({scene: 7}),
-        "gone": Counter({scene: 1, gone: 2}),
+        "retired": Counter({scene: 1, gone: 2}),
         "kept": Counter({scene: 4, **untouched}),
     }
     job: Any = SimpleNamespace(pipeline=pipelines.load("small"), out=Folder(str(workspace / "out")))
@@ -200,9 +200,8 @@ def test_questions_of_another_recipe_are_to_ask_and_scores_that_pairs_lack_are_n
     edited = plan(*other, "--profile", "2")
     assert edited["total"]["to_ask"] == 18 and edited["total"]["prompt_tokens"] > 18 * 200
     assert edited["notes"] == [
-        "18 questions had another model, other prompts or other settings; "
-        f"`synth run --out {workspace}/out --update`, with the settings of this command, asks again, "
-        "so they count as to ask"
+        "18 questions were asked with another model, prompts or settings and count as still to ask; "
+        f"`synth run --out {workspace}/out --update` with the same settings asks them again"
     ]
     part = plan(*other, "--budget", f"{edited['total']['prompt_tokens'] // 2}tokens")
     assert 0 < part["share"] < 1 and "is within" in part["notes"][0]
@@ -211,8 +210,8 @@ def test_questions_of_another_recipe_are_to_ask_and_scores_that_pairs_lack_are_n
     assert scored["total"] == {"questions": 18, "to_ask": 0}
     assert scored["notes"] == [
         "nothing is left to ask, so nothing is measured",
-        "scores are to be made of existing pairs: blind (of 18 pairs), question (of 18 pairs); "
-        "the calls for these are not in the numbers or a budget",
+        "existing pairs lack these scores: blind (of 18 pairs), question (of 18 pairs); "
+        "their cost is not included in the estimate or the budget",
     ]
     assert plan("--budget", "5tokens")["notes"] == [
         "nothing is left to ask, so nothing is measured and no budget is needed"
@@ -257,8 +256,7 @@ def test_the_edit_loop_asks_what_the_edit_added_and_nothing_else(workspace: Path
     assert "no mistakes" in synth("check", "--pipeline", "mine").stdout
     [note] = json.loads(synth("plan", "--out", "out", "--pipeline", "mine", "--json").stdout)["notes"]
     assert (
-        f"`synth run --out {workspace}/out --until tag --update`, with the settings of this command, finds them again"
-        in note
+        f"tag them again with `synth run --out {workspace}/out --until tag --update` and the same settings" in note
         and take_calls(workspace) == []
     )
     synth("run", "photos", "--out", "out", "--pipeline", "mine", "--until", "tag", "--update")
@@ -273,7 +271,7 @@ def test_the_edit_loop_asks_what_the_edit_added_and_nothing_else(workspace: Path
     assert {row["type"] for key, row in new_plan.items() if key in added} == {"sums/totals"}
     assert (
         sum(row["added"] for row in forecast) == len(added) > 0
-        and sum(row["gone"] for row in forecast) == len(gone) > 0
+        and sum(row["retired"] for row in forecast) == len(gone) > 0
     )
     assert {row["rule"].rpartition("/")[2] for row in forecast if row["added"]} == {"mine.yaml:4"}
     assert all(new_pairs[key] == old_pairs[key] for key in set(new_plan) & set(old_plan)), (

@@ -165,16 +165,16 @@ def test_a_retry_that_finds_no_row_says_so_and_names_the_failures_of_the_folder(
     before = snapshot(copy)
     done = synth("retry", str(copy))
     assert done.stderr.splitlines() == [
-        "nothing to do again: no row failed for a reason that may pass by itself; failed here: none at all"
+        "nothing to retry: no row failed for a reason that a retry can help; failed here: none at all"
     ]
     commit = copy / "1-tagged/commits/e009-00000.r1.json"
     write(commit, commit_of({"quarantined.too_small": 3, "tagged": 2}))
     folder = opened(copy)
     message = retry.nothing_to_retry(folder, {"poison"})
-    assert message == "nothing to do again: no row failed for poison; failed here: 3 too_small"
+    assert message == "nothing to retry: no row failed for poison; failed here: 3 too_small"
     assert retry.nothing_to_retry(folder, {"poison", "too_small"}) is None
     message = retry.nothing_to_retry(folder, retry.parse_reasons(["failed", "corrupt"]))
-    assert message and message.startswith("nothing to do again: no row failed for corrupt or failed; failed here: ")
+    assert message and message.startswith("nothing to retry: no row failed for corrupt or failed; failed here: ")
     assert retry.nothing_to_retry(folder, retry.parse_reasons(["quarantined"])) is None
     commit.unlink()
     assert snapshot(copy) == before

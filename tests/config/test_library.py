@@ -326,6 +326,17 @@ def test_every_shipped_file_is_read_and_has_an_about_line(kind: str) -> None:
         assert len(library.load(kind, str(path)).values["about"]) > 10
 
 
+def test_a_list_of_a_fixed_length_with_too_few_items_is_one_mistake(workspace: Path) -> None:
+    class Colours(library.Section):
+        colours: dict[str, tuple[int, int, int]]
+
+    path = write(workspace / "colours.yaml", "colours:\n  red: [1, 2]\n  blue: [1, 2, 3, 4]\n")
+    with pytest.raises(Mistakes) as caught:
+        library.check(library.load("tagger", str(path)), Colours)
+    assert caught.value.lines[0] == f"{path}:2: colours.red.2 is missing"
+    assert len(caught.value.lines) == 2
+
+
 # --- code ------------------------------------------------------------------------------------------------------------
 
 

@@ -240,18 +240,16 @@ def test_a_negative_weight_is_refused(workspace: Path) -> None:
 
 
 def test_the_fingerprint_of_a_mapping_covers_all_that_it_extends(workspace: Path) -> None:
-    load(workspace, "", mine="about: x\nextends: small\nrules: []\n")
-    texts = mapping.fingerprint_texts("mine")
-    assert len(texts) == 2 and "document/**" in texts[0]
+    rules = load(workspace, "", mine="about: x\nextends: small\nrules: []\n")
+    assert rules.names == ("small", "mine")
+    assert len(rules.texts) == 2 and "document/**" in rules.texts[0]
 
 
 def test_comments_layout_and_about_are_not_part_of_the_fingerprint(workspace: Path) -> None:
-    load(workspace, "  - {tags: animal, ask: {'**': 1}}\n")
-    before = mapping.fingerprint_texts("mine")
-    load(workspace, "", mine="about: other words\nrules:\n  # why\n  - tags: animal\n    ask: {'**': 1}\n")
-    assert mapping.fingerprint_texts("mine") == before
-    load(workspace, "  - {tags: animal, ask: {'**': 2}}\n")
-    assert mapping.fingerprint_texts("mine") != before
+    before = load(workspace, "  - {tags: animal, ask: {'**': 1}}\n").texts
+    other = "about: other words\nrules:\n  # why\n  - tags: animal\n    ask: {'**': 1}\n"
+    assert load(workspace, "", mine=other).texts == before
+    assert load(workspace, "  - {tags: animal, ask: {'**': 2}}\n").texts != before
 
 
 # --- shipped files ---------------------------------------------------------------------------------------------------

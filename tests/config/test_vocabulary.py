@@ -9,7 +9,7 @@ from synthgen.config.vocabulary import Lexicon, make_printable, read_words
 
 def test_a_word_means_a_path_by_its_last_name_in_any_spelling() -> None:
     lexicon = Lexicon(["animal", "animal/red_panda", "document/letter"])
-    words = ["Red Panda", "ANIMAL/red-panda", " letter ", "spaceship", "animal"]
+    words = ["Red  Panda", "ANIMAL/red-panda", " letter ", "spaceship", "animal"]
     assert lexicon.look_up(words) == (
         ["animal/red_panda", "animal/red_panda", "document/letter", "animal"],
         ["spaceship"],
@@ -29,7 +29,9 @@ def test_a_synonym_stands_before_a_name_of_the_tree() -> None:
         ("cat, dog,", ("cat", "dog")),
         (["cat", ["dog"], None], ("cat", "dog")),
         ([{"path": "animal/cat", "score": 1.0}], ("animal/cat",)),
-        ({"score": 1.0}, None),
+        ({"path": "animal/cat", "score": 1.0}, ("animal/cat",)),
+        ({"cat": 0.9, "dog": 0.1}, ("cat", "dog")),
+        (["cat, dog", {"name": "cat"}], ("cat", "dog", "name")),
         (7, ("7",)),
     ],
 )

@@ -406,6 +406,32 @@ def test_a_call_without_an_answer_is_a_time_out_of_its_own(serve: Serve) -> None
     assert slow.failure == "call_timeout" and slow.detail == "no reply within 0.5 s"
 
 
+def test_a_call_that_goes_on_and_on_is_a_time_out_too() -> None:
+    """The limit of the client is on each read, so an answer that trickles in would never meet it."""
+
+    class Trickling:
+        def __init__(self) -> None:
+            self.chat = self.completions = self
+
+        async def create(self, **body: Any) -> None:
+            await asyncio.Event().wait()
+
+    slow = settings("http://127.0.0.1:9/v1", call_seconds=0.05, retries=0)
+    engine = EndpointEngine([endpoint._Endpoint("a", Trickling())], NAME, slow, "v")
+    engine._answered_at = math.inf  # as if other calls were answered
+    reply = asyncio.run(engine.generate(PLAIN))
+    assert reply.failure == "call_timeout" and reply.detail == "no reply within 0.05 s"
+
+
+def test_an_error_of_our_own_is_no_failure_of_the_call(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(image: Image.Image) -> str:
+        raise AssertionError("ours")
+
+    monkeypatch.setattr(endpoint, "_data_url", broken)
+    with pytest.raises(AssertionError, match="ours"):
+        ask(settings(serve()), Request("answer", "q", 4, image=Image.new("RGB", (4, 4))))
+
+
 def test_a_dead_endpoint_among_two_costs_no_row_and_is_put_aside(serve: Serve, clock: list[float]) -> None:
     alive, dead = serve(), serve()
 
@@ -542,9 +568,11 @@ def test_an_address_with_a_password_is_refused() -> None:
 def test_a_page_that_is_no_endpoint_is_one_line(serve: Serve) -> None:
     server = serve()
     server.models = "<html>hello</html>"
-    assert refusal(settings(server)) == f"no endpoint answers: {server.url}: answers, but not as a chat endpoint does"
+    message = "answers, but is not a chat completions endpoint"
+    assert refusal(settings(server)) == f"no endpoint answers: {server.url}: {message}"
     server.models = (200, {"hello": "world"})
-    assert "not as a chat endpoint does" in refusal(settings(server)) or "served: nothing" in refusal(settings(server))
+    message = refusal(settings(server))
+    assert "is not a chat completions endpoint" in message or "served: nothing" in message
 
 
 def test_an_endpoint_that_hangs_does_not_hold_up_the_start(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:

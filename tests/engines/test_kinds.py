@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,10 @@ from synthgen import taggers
 from synthgen.commands.doctor.command import needed_packages
 from synthgen.commands.plan import pricing
 from synthgen.config import pipeline as pipelines
+from synthgen.config.library import Section
 from synthgen.config.pipeline import EngineConfig, GenerateConfig, PackConfig, PriceConfig, SelectConfig
 from synthgen.engines import ModelName, check_engine, kinds, open_engine
 from synthgen.engines.kinds import ENGINE_KINDS, engine_kind, gpus_of, kind_of, reply_options, resolve_model
-from synthgen.engines.revision import folder_digest
 from synthgen.errors import Mistakes, ModelUnavailable, UserMistake
 from synthgen.ingest.images.shared_memory import BYTES_PER_PIXEL
 from synthgen.job import job, resolve
@@ -138,11 +139,9 @@ def test_the_revision_of_such_an_engine_is_that_of_its_files_or_the_configured_o
     package: Path, tmp_path: Path, kind: str
 ) -> None:
     write(tmp_path / "weights/model.bin", "w")
-    folder_digest.cache_clear()
     before = resolve_model(generate(tmp_path / "weights", kind=kind)).revision
     assert before.startswith("files:")
     write(tmp_path / "weights/model.bin", "other")
-    folder_digest.cache_clear()
     assert resolve_model(generate(tmp_path / "weights", kind=kind)).revision != before
     assert resolve_model(generate("a/b", kind=kind)) == ModelName("a/b", "unverified")
     configured = generate("a/b", kind=kind).model_copy(update={"revision": "2026-01"})
@@ -199,6 +198,18 @@ def test_such_an_engine_is_opened_and_checked(package: Path) -> None:
     assert toy_engine.opened == [ModelName("m", "r"), "closed"]
     with pytest.raises(UserMistake, match=r"^generate\.engine: a toy needs urls$"):
         asyncio.run(open_engine(ModelName("m", "r"), EngineConfig(kind="toy")))
+
+
+def test_options_that_a_kind_of_another_package_does_not_know_are_one_line(
+    package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Options(Section):
+        size: int = 1
+
+    monkeypatch.setitem(ENGINE_KINDS, "sized", replace(engine_kind("toy"), name="sized", options=Options))
+    settings = EngineConfig(kind="sized", urls=("http://x",), options={"szie": 2})
+    with pytest.raises(ModelUnavailable, match=r"^engine kind sized: options\.szie: .*; known: size$"):
+        asyncio.run(open_engine(ModelName("m", "r"), settings))
 
 
 def test_mistakes_in_the_settings_of_such_an_engine_are_reported_with_all_others(package: Path) -> None:
@@ -308,7 +319,20 @@ def test_a_class_of_the_users_own_is_opened_by_module_and_name(own: Path, settin
             ModelUnavailable,
             "engine mine_bad:Engine: OSError: no device here",
         ),
-        ("mine_odd:Engine", "def (", ModelUnavailable, "engine mine_odd:Engine: SyntaxError"),
+        (
+            "mine_odd:Engine",
+            "import json\njson.nope\n",
+            UserMistake,
+            "engine mine_odd:Engine: cannot import mine_odd: AttributeError: module 'json' has no attribute 'nope' "
+            "(mine_odd.py:2); fix it there",
+        ),
+        (
+            "mine_lean:Engine",
+            "import no_such_library\n",
+            UserMistake,
+            "engine mine_lean:Engine: cannot import mine_lean: ModuleNotFoundError: No module named "
+            "'no_such_library' (mine_lean.py:1); fix it there",
+        ),
         ("mine_gone:Engine", "", UserMistake, "mine_gone:Engine: module mine_gone has no 'Engine'"),
         ("mine_absent:Engine", None, UserMistake, "mine_absent:Engine: cannot import mine_absent"),
     ],

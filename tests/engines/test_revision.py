@@ -1,6 +1,7 @@
 """Revisions: which exact model a name stands for, and what is said of a name that stands for none."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,6 @@ import pytest
 from synthgen.config.pipeline import EngineConfig, GenerateConfig
 from synthgen.engines import ModelName
 from synthgen.engines.kinds import resolve_model
-from synthgen.engines.revision import folder_digest
 from synthgen.errors import UserMistake
 from tests.fixtures.workspace import write
 
@@ -35,7 +35,6 @@ def tensors(size: int, kept: int | None = None) -> bytes:
 
 
 def resolve(model: Path | str, **more: Any) -> ModelName:
-    folder_digest.cache_clear()
     return resolve_model(GenerateConfig(model=str(model), prompts="small", **more))
 
 
@@ -43,6 +42,15 @@ def test_two_folders_with_the_same_files_are_the_same_model(tmp_path: Path) -> N
     first, second = resolve(model_folder(tmp_path / "one")), resolve(model_folder(tmp_path / "other"))
     assert first.revision == second.revision and first.revision.startswith("files:")
     assert first.model == str(tmp_path / "one")
+
+
+def test_new_weights_of_the_same_size_are_noticed_in_the_same_process(tmp_path: Path) -> None:
+    folder = model_folder(tmp_path / "one")
+    before = resolve(folder)
+    weights = folder / "model.safetensors"
+    os.utime(weights, ns=(0, 0))
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    assert resolve(folder).revision != before.revision
 
 
 @pytest.mark.parametrize(

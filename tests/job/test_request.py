@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from synthgen import cli
-from synthgen.commands.learn import TfidfSettings
 from synthgen.config import pipeline as pipelines
 from synthgen.errors import UserMistake
 from synthgen.ingest.sources import kinds
@@ -117,7 +116,7 @@ def test_where_names_mean_other_files_the_folder_to_start_in_is_reported(
 def test_in_a_folder_without_a_run_missing_images_are_reported(started: Path) -> None:
     notes, refusal = refuse("run", "--out", "uot")
     assert notes == []
-    assert refusal.startswith("uot: holds no synth run, and the line does not name the images (a folder, ")
+    assert refusal.startswith("uot: holds no synth run, and no source was given: the images (a folder, ")
     assert refusal.endswith("; for example: synth run photos --out uot")
 
 
@@ -157,7 +156,6 @@ def test_a_mapping_is_learned_from_a_run_with_the_pipeline_of_the_run(
     orders: list[tuple[Any, ...]] = []
     learner = SimpleNamespace(
         LearnRequest=lambda *arguments: orders.append(arguments),
-        TfidfSettings=TfidfSettings,
         learn=lambda _: ("mapping", []),
     )
     monkeypatch.setitem(sys.modules, "synthgen.commands.learn", learner)
@@ -165,8 +163,8 @@ def test_a_mapping_is_learned_from_a_run_with_the_pipeline_of_the_run(
     done = CliRunner().invoke(cli.app, ["learn", "taught", "--name", "mine", "--set", "learn.min_support=4"])
     assert done.exit_code == 0, done.output
     assert done.stderr == f"{USING} taught: --pipeline small --set learn.top_k=2 {ENDING}\n"
-    _, _, pipeline, settings, *_ = orders[0]
-    assert (settings.top_k, settings.min_support, pipeline.plan.seed) == (2, 4, 0)
+    _, _, pipeline, *_ = orders[0]
+    assert (pipeline.learn.top_k, pipeline.learn.min_support, pipeline.plan.seed) == (2, 4, 0)
 
 
 def test_a_later_command_on_the_folder_keeps_its_request(started: Path) -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from synthgen.engines import Request
-from synthgen.engines.revision import folder_digest
 from tests.fixtures import chooser
 from tests.fixtures.tagging import OWN_TAGGER, clip_model
 from tests.fixtures.workspace import write
@@ -14,9 +13,8 @@ from tests.fixtures.workspace import write
 
 @pytest.fixture(autouse=True)
 def text_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give each test its own cache of text embeddings, and no remembered digests."""
+    """Give each test its own cache of text embeddings."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    folder_digest.cache_clear()
     return tmp_path / "cache/synthgen/text-embeddings"
 
 

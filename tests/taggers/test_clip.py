@@ -11,7 +11,6 @@ import pytest
 from PIL import Image
 
 from synthgen import taggers
-from synthgen.engines.revision import folder_digest
 from synthgen.errors import Mistakes, ModelUnavailable
 from synthgen.taggers import ClipTagger, Floats, TaggerSpec
 from tests.fixtures.tagging import clip_model, write_tagger
@@ -183,9 +182,12 @@ def test_a_weights_file_prepares_images_as_all_listed_weights_of_its_model_do(
     assert np.array_equal(tensor, by_name.prepare(wide, None)) and activations(by_file) == {"GELU"}
 
 
-@pytest.mark.parametrize(("other", "ways"), [({"mean": (0.4,) * 3}, "in several ways"), (None, "in no known way")])
+@pytest.mark.parametrize(
+    ("other", "finding"),
+    [({"mean": (0.4,) * 3}, "prepares them in several ways"), (None, "lists no weights that would show it")],
+)
 def test_a_weights_file_is_refused_if_its_preprocessing_is_ambiguous(
-    listed: dict[str, Any], clip: Path, other: dict[str, Any] | None, ways: str
+    listed: dict[str, Any], clip: Path, other: dict[str, Any] | None, finding: str
 ) -> None:
     if other:
         listed["quick"].update(other)
@@ -195,7 +197,7 @@ def test_a_weights_file_is_refused_if_its_preprocessing_is_ambiguous(
         open_clip_tagger(Path("tiny"), f"pretrained: {weights_of(clip)}\n")
     assert str(caught.value) == (
         f"tagger 'mine': open_clip does not load tiny: the file {weights_of(clip)} does not say how images are "
-        f"prepared, and open_clip prepares them {ways} for this model; put the file into a folder with an "
+        f"prepared, and for this model open_clip {finding}; put the file into a folder with an "
         "open_clip_config.json, and name the folder as model"
     )
 
@@ -268,7 +270,6 @@ def test_texts_are_embedded_again_after_a_change_of_taxonomy_or_model(
     moved = clip_model(tmp_path / "model", seed=1)
     assert not np.allclose(open_clip_tagger(moved)._texts, before) and len(list(text_cache.iterdir())) == 3
     clip_model(moved, seed=2)
-    folder_digest.cache_clear()
     open_clip_tagger(moved)
     assert len(list(text_cache.iterdir())) == 4
 
@@ -327,7 +328,6 @@ def test_an_embedding_is_identified_by_the_weights_in_the_models_folder(siglip: 
     assert spec_of(model, "threshold: 0.2\n").embedding_model == first
     assert spec_of(clip_model(tmp_path / "copy", seed=1)).embedding_model == first
     clip_model(model, seed=2)
-    folder_digest.cache_clear()
     assert spec_of(model).embedding_model != first
 
 
@@ -335,7 +335,6 @@ def test_a_weights_file_is_identified_by_its_bytes(workspace: Path) -> None:
     specs = []
     for weights in (b"one", b"two"):
         (workspace / "weights.bin").write_bytes(weights)
-        folder_digest.cache_clear()
         spec = spec_of(Path("ViT-B-32"), "pretrained: weights.bin\n")
         specs.append((spec.fingerprint, spec.embedding_model))
     first, second = specs

@@ -51,10 +51,10 @@ def test_a_wrong_result_fails_its_image(returned: Any, detail: str) -> None:
     assert isinstance(failure, Failure) and failure.reason == "tagger_failed" and detail in failure.detail
 
 
-def test_a_result_of_the_wrong_length_raises() -> None:
+def test_a_result_of_the_wrong_length_fails_its_images() -> None:
     tagger = taggers.open_tagger(write_custom({"short": True}))
-    with pytest.raises(ValueError, match="returned no list of 1 for 1 images"):
-        tagger.tag([tagger.prepare(RED, None)])
+    results = taggers.tag_images(tagger, [tagger.prepare(RED, None)] * 2)
+    assert results == [Failure("tagger_failed", "ValueError: 0 results for 1 images")] * 2
 
 
 def test_a_class_that_cannot_be_used_is_one_line() -> None:

@@ -1,11 +1,15 @@
 """Fingerprints of taggers: folders made by earlier versions are recognised by them."""
 
 import json
+import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from synthgen import taggers
+from synthgen.engines import ModelName
+from synthgen.taggers import VlmTaggerFile
 from tests.fixtures.tagging import write_custom, write_sidecar, write_tagger, write_vlm
 from tests.fixtures.workspace import write
 
@@ -88,3 +92,15 @@ def test_a_fingerprint_follows_only_what_the_tagger_reads_of_the_taxonomy(
     write(taxonomy, taxonomy.read_text().replace(old, new))
     after = fingerprints()
     assert {kind for kind in before if before[kind] != after[kind]} == read_by
+
+
+def test_a_fingerprint_is_computed_once_and_anew_for_a_spec_with_another_model(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    monkeypatch.setattr(VlmTaggerFile, "read_taxonomy", lambda file, taxonomy: calls.append("read"))
+    spec = write_tagger(VLM)
+    first = {spec.fingerprint, spec.fingerprint, pickle.loads(pickle.dumps(spec)).fingerprint}
+    assert len(first) == 1 and calls == ["read"]
+    other = replace(spec, model=ModelName("none", "another"))
+    assert other.fingerprint not in first and other != spec

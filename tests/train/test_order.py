@@ -81,6 +81,7 @@ def test_shards_in_an_object_store_are_read_as_they_are_on_disk(
         assert list(islice(rows(pin(there), 0, 0), 5)) == list(islice(rows(local, 0, 0), 5))
         stage = StageFolder(Folder("s3://tuning/run"), PACK)
         data = stage.put("data", "train", (here / "train-00000.parquet").read_bytes(), 3)
+        stage.out.write("run.json", b'{"format": 1}')
         with Lease.take(stage.out) as lease:
             stage.commit(Receipt("e001-00000", 1, {"data": TablePart((data,), "f")}), lease)
         assert len(list(islice(rows(pin("s3://tuning/run"), 0, 0), 7))) == 7
@@ -170,10 +171,36 @@ def test_a_folder_refuses_a_training_with_other_settings(model: Path, tmp_path: 
         train(str(shards), str(model), out, FAST.model_copy(update={"learning_rate": 1e-3}))
 
 
+def test_a_record_of_another_format_is_refused(model: Path, tmp_path: Path) -> None:
+    shards, out = write(tmp_path / "shards", samples(4)), tmp_path / "out"
+    out.mkdir()
+    (out / "training.json").write_text('{"format": 2, "result": null}')
+    with pytest.raises(UserMistake, match="has format 2; this synth reads format 1; use another --out"):
+        train(str(shards), str(model), out, FAST)
+
+
 def test_one_folder_takes_one_training_at_a_time(model: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     with Lease.take(Folder(str(out))), pytest.raises(LeaseHeld):
         train(str(write(tmp_path / "shards", samples(4))), str(model), out, FAST)
+
+
+def test_a_training_that_another_start_changed_meanwhile_is_left_alone(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from synthgen.train import pretrained
+
+    out, load = tmp_path / "out", pretrained.load_model
+
+    def overtaken(*arguments: Any) -> Any:
+        out.mkdir()
+        (out / "training.json").write_text('{"of": "another start"}')
+        return load(*arguments)
+
+    monkeypatch.setattr(pretrained, "load_model", overtaken)
+    with pytest.raises(UserMistake, match="another start changed this training; start again"):
+        train(str(write(tmp_path / "shards", samples(4))), str(model), out, FAST)
+    assert (out / "training.json").read_text() == '{"of": "another start"}'
 
 
 def test_a_run_is_read_by_its_commits_and_pinned(model: Path, tmp_path: Path) -> None:
@@ -201,7 +228,9 @@ def test_before_a_checkpoint_damage_names_the_repair_and_the_next_start_pins_aga
     with pytest.raises(Damaged, match=rf"is missing; there is no checkpoint yet: {redo} start the same command again$"):
         train(str(run), str(model), out, FAST)
     out.mkdir()
-    (out / "training.json").write_text(json.dumps({"shape": {}, "result": None, "files": [{"url": "gone"}]}))
+    (out / "training.json").write_text(
+        json.dumps({"format": 1, "shape": {}, "result": None, "files": [{"url": "gone"}]})
+    )
     commit(run, samples(5), revision=2)
     train(str(run), str(model), out, FAST)
     assert [file["rows"] for file in json.loads((out / "training.json").read_text())["files"]] == [5]

@@ -129,12 +129,13 @@ def test_mistakes_are_reported_in_one_line_and_write_nothing(model: Path, tmp_pa
     empty.mkdir()
     text, full = tmp_path / "text-model", tmp_path / "full"
     text.mkdir()
-    (text / "config.json").write_text(json.dumps({"model_type": "qwen2"}))
+    (text / "config.json").write_text(json.dumps({"model_type": "qwen2", "architectures": ["Qwen2"]}))
+    shutil.copyfile(model / "model.safetensors", text / "model.safetensors")
     full.mkdir()
     (full / "thesis.txt").write_text("mine")
     pq.write_table(pa.table({"question": ["?"]}), empty.with_name("other.parquet"))
     started = Folder(str(tmp_path / "started"))
-    started.write("run.json", b"{}")
+    started.write("run.json", b'{"format": 1}')
     cases: list[tuple[str, str, Path, type[Exception], str]] = [
         (str(empty), str(model), out, UserMistake, "no shards here"),
         (str(tmp_path / "nowhere"), str(model), out, UserMistake, "no shards here"),
@@ -161,7 +162,7 @@ def test_a_model_that_lacks_weights_is_refused(model: Path, tmp_path: Path) -> N
     with pytest.raises(ModelUnavailable, match="its files lack 2 weights"):
         train(str(write(tmp_path / "shards", samples(4))), str(broken), tmp_path / "out", FAST)
     (broken / "model.safetensors").write_bytes(b"no weights")
-    with pytest.raises(ModelUnavailable, match="does not load"):
+    with pytest.raises(UserMistake, match=r"model\.safetensors is cut short"):
         train(str(tmp_path / "shards"), str(broken), tmp_path / "out", FAST)
     assert not (tmp_path / "out").exists()
 

@@ -4,7 +4,6 @@ The report is measured by cross-validation: the images are split into FOLDS part
 thresholds fitted to the others. The thresholds in the new file are fitted to all images.
 """
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,24 +57,22 @@ def calibrate(request: CalibrateRequest) -> tuple[Path, list[str]]:
     target = library.new_path("tagger", request.name)
     spec = taggers.load(request.tagger)
     if not isinstance(spec.file, ClipTaggerFile):
-        raise UserMistake(
-            f"--tagger {request.tagger}: has no thresholds to fit; only taggers with `engine: open_clip` have them"
-        )
+        raise UserMistake(f"--tagger {request.tagger}: only the thresholds of open_clip taggers can be fitted")
     tree = spec.taxonomy.tree
     labelled_set = _open_labelled_set(request)  # before the model is loaded, so that a wrong path fails at once
     labelled, counts = labels.read(labelled_set, ClipTagger(spec, spec.file), tree)
     if counts.used < MIN_IMAGES:
         raise UserMistake(
             f"{request.labelled}: {counts.used} labelled images, too few to fit to (at least {MIN_IMAGES})"
-            f"{summary.left_out_reasons(counts)}"
+            f"{f'; left out: {reasons}' if (reasons := counts.reasons()) else ''}"
         )
     thresholds, unfitted = fitting.fit(labelled, tree, own_thresholds(spec.file, tree))
     lines = [
-        *summary.count_lines(request.labelled, counts),
+        *counts.lines(request.labelled, "images"),
         *report(compare(labelled, spec.file, tree), tree, unfitted),
     ]
     text = summary.yaml_text(spec, spec.file, thresholds, [f"Fitted to {request.labelled}.", *lines])
-    _check_loads(text)
+    library.check_loads(text, taggers.load)
     library.write_new(target, text)
     return target, lines
 
@@ -137,11 +134,3 @@ def report(comparison: Comparison, tree: Tree, unfitted: Sequence[int]) -> Itera
             f"level {depth + 1}: no label reaches it, or the tags below it imply all of it; "
             "it keeps the tagger's own thresholds"
         )
-
-
-def _check_loads(text: str) -> None:
-    """Load the new tagger as a run will."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "calibrated.yaml"
-        path.write_text(text, encoding="utf-8")
-        taggers.load(str(path))

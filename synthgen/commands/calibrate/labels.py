@@ -5,14 +5,14 @@ neither for nor against `animal/cat`, and one with an empty list of labels is kn
 """
 
 import json
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from synthgen.commands.calibrate.fitting import Flags, LabelledScores
+from synthgen.commands.usable import UseCounts
 from synthgen.config.pipeline import ImagesConfig, SourceConfig
 from synthgen.config.taxonomy import Tree, with_ancestors
 from synthgen.config.vocabulary import Lexicon, read_words
@@ -26,21 +26,6 @@ from synthgen.taggers import ClipTagger, Floats, one_by_one, prepare_image
 BATCH = 32  # images per call of the model
 
 
-@dataclass
-class LabelCounts:
-    """How many images were used, and why the others were left out."""
-
-    used: int = 0
-    left_out: Counter[str] = field(default_factory=Counter)  # by reason
-    examples: dict[str, str] = field(default_factory=dict)  # reason -> one image that it left out
-    unknown: Counter[str] = field(default_factory=Counter)  # labels that the taxonomy does not have
-
-    def leave_out(self, reason: str, where: str) -> None:
-        """Count an image that is left out; the example of a reason is the first in alphabetical order."""
-        self.left_out[reason] += 1
-        self.examples[reason] = min(self.examples.get(reason, where), where)
-
-
 @dataclass(frozen=True)
 class LabelledSet:
     """The labelled images, and where their labels are."""
@@ -51,13 +36,13 @@ class LabelledSet:
     key: str  # of source_meta
 
 
-def read(labelled_set: LabelledSet, tagger: ClipTagger, tree: Tree) -> tuple[LabelledScores, LabelCounts]:
+def read(labelled_set: LabelledSet, tagger: ClipTagger, tree: Tree) -> tuple[LabelledScores, UseCounts]:
     """Score all images that can be used.
 
     Returns:
         The scores with the labels, and the counts of all images.
     """
-    counts = LabelCounts()
+    counts = UseCounts()
     labels = _read_labels(labelled_set, tree, counts)
     scores = _score_all(list(labels), labelled_set, tagger, counts)
     used = [ref for ref in labels if ref.object_id in scores]  # in the order of the listing; scoring has none
@@ -80,7 +65,7 @@ def truth(labels: Sequence[str], tree: Tree) -> tuple[Flags, Flags]:
     return np.array([path in implied for path in tree.nodes]), np.array(known)
 
 
-def _read_labels(labelled_set: LabelledSet, tree: Tree, counts: LabelCounts) -> dict[ObjectRef, list[str]]:
+def _read_labels(labelled_set: LabelledSet, tree: Tree, counts: UseCounts) -> dict[ObjectRef, list[str]]:
     """Return the labels of each image that has any, in the order of the listing."""
     lexicon = Lexicon(tree.nodes)
     labels: dict[ObjectRef, list[str]] = {}
@@ -94,7 +79,7 @@ def _read_labels(labelled_set: LabelledSet, tree: Tree, counts: LabelCounts) -> 
     return labels
 
 
-def _labels(listed: Listed, key: str, lexicon: Lexicon, counts: LabelCounts) -> list[str] | str:
+def _labels(listed: Listed, key: str, lexicon: Lexicon, counts: UseCounts) -> list[str] | str:
     """Return the tag paths that an image is labelled with, or the reason why there are none."""
     meta = json.loads(listed.source_meta or "{}")  # the listing has checked that it is JSON
     if isinstance(meta, dict) and "sidecar_unreadable" in meta:
@@ -103,12 +88,12 @@ def _labels(listed: Listed, key: str, lexicon: Lexicon, counts: LabelCounts) -> 
     if given is None:
         return "no_labels"
     paths, unknown = lexicon.look_up(given)
-    counts.unknown.update(unknown)
+    counts.unknown_words("labels").update(unknown)
     return "unknown_labels" if given and not paths else paths
 
 
 def _score_all(
-    refs: Sequence[ObjectRef], labelled_set: LabelledSet, tagger: ClipTagger, counts: LabelCounts
+    refs: Sequence[ObjectRef], labelled_set: LabelledSet, tagger: ClipTagger, counts: UseCounts
 ) -> dict[str, Floats]:
     """Return object id -> scores of all nodes, (nodes,) float32, of the images that can be read and scored."""
     ref_of = {ref.object_id: ref for ref in refs}
@@ -122,7 +107,7 @@ def _score_all(
 
 
 def _score_images(
-    ref_of: dict[str, ObjectRef], labelled_set: LabelledSet, tagger: ClipTagger, counts: LabelCounts
+    ref_of: dict[str, ObjectRef], labelled_set: LabelledSet, tagger: ClipTagger, counts: UseCounts
 ) -> Iterator[tuple[str, Floats | Failure]]:
     """Yield object id and scores, or the tagger's failure, of each image that can be read."""
     batch: dict[str, Any] = {}  # object id -> input of the model

@@ -1,4 +1,4 @@
-"""Writes the calibrated tagger as YAML, and the counts of the labelled images as text.
+"""Writes the calibrated tagger as YAML.
 
 Most nodes of a level share one threshold, that of the average node. The file gives it once as a pattern, and then names
 the nodes that differ.
@@ -6,15 +6,12 @@ the nodes that differ.
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from synthgen.commands.calibrate.fitting import Floats
-from synthgen.commands.calibrate.labels import LabelCounts
 from synthgen.config.taxonomy import Tree
 from synthgen.config.vocabulary import make_printable
 from synthgen.taggers import ClipTaggerFile, TaggerSpec
-
-SHOWN = 5  # unknown labels
 
 
 def patterns(thresholds: Floats, tree: Tree) -> dict[str, float]:
@@ -54,21 +51,3 @@ def yaml_text(spec: TaggerSpec, file: ClipTaggerFile, thresholds: Floats, commen
     lines += [f"{key}: {json.dumps(value)}" for key, value in settings.items()]
     lines += ["thresholds:", *(f"  {json.dumps(pattern)}: {value}" for pattern, value in fitted.items())]
     return "\n".join(lines) + "\n"
-
-
-def count_lines(name: str, counts: LabelCounts) -> Iterator[str]:
-    """Yield how many images were used, and why the others were left out."""
-    left_out = counts.left_out.total()
-    yield make_printable(f"{name}: {counts.used + left_out:,} images, {counts.used:,} used, {left_out:,} left out")
-    for reason, times in counts.left_out.most_common():
-        yield make_printable(f"  {times:>7,} {reason:<16} first: {counts.examples[reason]}")
-    if counts.unknown:
-        commonest = sorted(counts.unknown.items(), key=lambda item: (-item[1], item[0]))[:SHOWN]
-        shown = ", ".join(f"{label!r} ({times:,})" for label, times in commonest)
-        yield make_printable(f"  {counts.unknown.total():,} labels that the taxonomy does not have: {shown}")
-
-
-def left_out_reasons(counts: LabelCounts) -> str:
-    """Return the end of a message about too few images."""
-    reasons = ", ".join(f"{times:,} {reason}" for reason, times in counts.left_out.most_common())
-    return f"; left out: {reasons}" if reasons else ""

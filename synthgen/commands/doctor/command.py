@@ -16,11 +16,12 @@ def examine(pipeline: str | None = None) -> list[Finding]:
     uses = {**libraries.USES, **{name: "a tagger of the pipeline" for name in needed if name not in libraries.USES}}
     optional = libraries.TRAINING if "vllm" in needed else libraries.TRAINING | {"vllm"}
     probes = {result.name: result for result in probe(tuple(uses))}
+    gpus = machine.gpu_names()
     return [
         machine.interpreter(),
         *libraries.required_packages(),
-        *libraries.imports(probes, optional, uses),
-        *libraries.builds(probes["torch"], probes["vllm"], machine.gpu_names()),
+        *libraries.imports(probes, gpus, optional, uses),
+        *libraries.builds(probes["torch"], probes["vllm"], gpus),
         machine.memory(),
         machine.shared_memory(),
         machine.disk(Path.cwd()),
@@ -35,7 +36,7 @@ def examine(pipeline: str | None = None) -> list[Finding]:
 def needed_packages(pipeline: str | None) -> list[str]:
     """Return the packages that the engine and the taggers of a pipeline need.
 
-    VLLM without a pipeline, as most need it.
+    Without a pipeline this is vllm, which most pipelines need.
     """
     if pipeline is None:
         return ["vllm"]
@@ -47,5 +48,5 @@ def needed_packages(pipeline: str | None) -> list[str]:
 
     loaded = pipelines.load(pipeline)
     documents = [library.load("tagger", name) for name in loaded.tag.taggers]  # their models need not be here yet
-    packages = [name for one in documents for name in library.check(one, kind_of(one)).packages()]
+    packages = [name for each in documents for name in library.check(each, kind_of(each)).packages()]
     return [*engine_kind_of(loaded.generate.engine).needs, *packages]

@@ -4,11 +4,10 @@ import importlib.metadata
 import os
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from synthgen.commands.doctor.finding import Finding, Level, install, pip, python
-from synthgen.commands.doctor.machine import gpu_names
 from synthgen.commands.doctor.probe import Probe
 
 # The libraries with compiled parts, in the order in which they are imported, and the stages that need them.
@@ -55,12 +54,16 @@ def required_packages() -> list[Finding]:
 
 
 def imports(
-    probes: Mapping[str, Probe], optional: frozenset[str] = TRAINING, uses: Mapping[str, str] = USES
+    probes: Mapping[str, Probe],
+    gpus: Sequence[str],
+    optional: frozenset[str] = TRAINING,
+    uses: Mapping[str, str] = USES,
 ) -> Iterator[Finding]:
     """Check that each library with compiled parts imports; a run works without an `optional` one.
 
     Args:
         probes: Library → the result of importing it.
+        gpus: The GPUs of this machine.
         optional: Libraries that a run can do without.
         uses: Library → what it is needed for.
     """
@@ -71,7 +74,7 @@ def imports(
             continue
         level: Level = "note" if name in optional or probe.is_slow else "missing"
         fault = "is not installed" if probe.is_absent else f"does not import: {probe.error[:160]}"
-        yield Finding(name, level, f"{fault}; needed by {use}", _import_fix(probe, probes["torch"]))
+        yield Finding(name, level, f"{fault}; needed by {use}", _import_fix(probe, probes["torch"], gpus))
 
 
 def builds(torch: Probe, vllm: Probe, gpus: list[str]) -> list[Finding]:
@@ -104,11 +107,11 @@ def _gpu_builds(torch: Probe, vllm: Probe, gpus: list[str]) -> list[Finding]:
     return findings
 
 
-def _import_fix(probe: Probe, torch: Probe) -> str:
+def _import_fix(probe: Probe, torch: Probe, gpus: Sequence[str]) -> str:
     """Return the command that makes a library importable, or the one that shows the whole error."""
     name = probe.name
     if probe.is_absent and name == "vllm":
-        return install(GPU_ENGINE if gpu_names() else CPU_ENGINE)
+        return install(GPU_ENGINE if gpus else CPU_ENGINE)
     if probe.is_absent:
         return install(PACKAGES.get(name, name))
     if "torchvision" in probe.error:

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from synthgen.commands.doctor.finding import Finding, install
+from synthgen.console import pluralize
 
 GIB = 2**30
 MANY_FILES = 65536
@@ -51,7 +52,7 @@ def memory() -> Finding:
     table = Path("/proc/meminfo")
     if table.is_file() and (line := re.search(r"MemAvailable: +(\d+) kB", table.read_text())):
         free = int(line[1]) * 1024
-    detail = f"{free / GIB:.0f} GiB available; Ray, a tagger and vLLM want 6 or more"
+    detail = f"{free / GIB:.0f} GiB available; Ray, a tagger and vLLM need 6 or more"
     return Finding("memory", "ok" if free > 6 * GIB else "note", detail)
 
 
@@ -62,7 +63,7 @@ def shared_memory() -> Finding:
         return Finding("shared memory", "note", "no /dev/shm: Ray keeps its objects on disk, slowly")
     size = shutil.disk_usage(folder).total
     if size < 2 * GIB:
-        detail = f"{size / GIB:.1f} GiB in /dev/shm; Ray wants 2 or more"
+        detail = f"{size / GIB:.1f} GiB in /dev/shm; Ray needs 2 or more"
         return Finding("shared memory", "note", detail, "docker run --shm-size=4g …")
     return Finding("shared memory", "ok", f"{size / GIB:.0f} GiB in /dev/shm")
 
@@ -122,9 +123,9 @@ def model_hub() -> Finding:
     cache = os.environ.get("HF_HUB_CACHE") or str(Path(os.environ.get("HF_HOME") or "~/.cache/huggingface") / "hub")
     folder = Path(cache).expanduser()
     models = len(list(folder.glob("models--*"))) if folder.is_dir() else 0
-    kept = f"{models} model{'' if models == 1 else 's'} kept in {cache}"
+    kept = f"{pluralize(models, 'model')} kept in {cache}"
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
         # The user chose it, and nothing that comes with synthgen is fetched, so there is nothing to fix.
-        detail = f"not asked, as HF_HUB_OFFLINE is set: a model is a folder, as those of the demo, or of {kept}"
+        detail = f"not used, because HF_HUB_OFFLINE is set; give a model folder or one of the {kept}"
         return Finding("model hub", "ok", detail)
-    return Finding("model hub", "ok", f"asked for models that are not folders; {kept}")
+    return Finding("model hub", "ok", f"used for models that are not folders; {kept}")

@@ -16,7 +16,7 @@ from synthgen.engines import Engine, EngineDied, ModelName, choice_prompt, open_
 from synthgen.errors import Failure, ModelUnavailable
 
 FAMILIES = 3  # chosen at most, where several may be
-IN_FLIGHT = 64  # questions that are classified at once
+IN_FLIGHT = 64  # questions that are classified at once, unless the engine's settings say otherwise
 LONGEST = 2000  # characters of a question that are read
 
 
@@ -45,7 +45,6 @@ class ClassifyTask:
     engine: EngineConfig
     tree: Tree
     subjects: tuple[ClassifySubject, ...]
-    most: int = 1
 
 
 async def classify_all(task: ClassifyTask) -> list[Classified]:
@@ -54,11 +53,11 @@ async def classify_all(task: ClassifyTask) -> list[Classified]:
     Raises:
         ModelUnavailable: The engine died.
     """
-    engine, slots = await open_engine(task.model, task.engine), asyncio.Semaphore(IN_FLIGHT)
+    engine, slots = await open_engine(task.model, task.engine), asyncio.Semaphore(task.engine.in_flight or IN_FLIGHT)
 
     async def classify_one(subject: ClassifySubject) -> Classified:
         async with slots:
-            return await choose(engine, task.tree, subject, task.most)
+            return await choose(engine, task.tree, subject, most=1)
 
     try:
         return list(await asyncio.gather(*map(classify_one, task.subjects)))
@@ -90,15 +89,12 @@ async def choose(engine: Engine, tree: Tree, subject: ClassifySubject, most: int
 async def _choose_among(
     engine: Engine, tree: Tree, paths: Sequence[str], subject: ClassifySubject, most: int
 ) -> list[str] | Failure:
-    by_name = {tree.nodes[path].name: path for path in paths}
-    meanings = {name: tree.nodes[path].means for name, path in by_name.items()}
     question = (
         f"Which of these kinds of question does the question belong to?\nQuestion: {subject.text[:LONGEST]}"
         if subject.image is None
         else f"Which of these kinds of question suit the image best? Name at most {most}, the best first."
     )
     choice = choice_prompt.ChoiceRequest(
-        "Kinds of question about an image:", meanings, question, most, subject.image, subject.image_key
+        "Kinds of question about an image:", question, most, subject.image, subject.image_key
     )
-    names = await choice_prompt.choose(engine, choice)
-    return names if isinstance(names, Failure) else [by_name[name] for name in names]
+    return await choice_prompt.choose_nodes(engine, [tree.nodes[path] for path in paths], choice)

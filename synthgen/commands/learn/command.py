@@ -4,7 +4,6 @@ Every row of the seed is counted or left out with a reason. Nothing is written b
 the way a run will load it, and a file that exists is never overwritten.
 """
 
-import tempfile
 from collections import Counter
 from pathlib import Path
 
@@ -14,8 +13,9 @@ from synthgen.commands.learn.request import LearnPlan, LearnRequest, prepare
 from synthgen.commands.learn.row_tags import with_tags
 from synthgen.commands.learn.row_types import type_finder, with_types
 from synthgen.commands.learn.similarity import TypeVectors
-from synthgen.commands.learn.summary import Origin, RowCounts
-from synthgen.commands.learn.tfidf import Example, Weights
+from synthgen.commands.learn.summary import Origin
+from synthgen.commands.learn.tfidf import Example
+from synthgen.commands.usable import UseCounts
 from synthgen.config import library, mapping
 from synthgen.errors import UserMistake, nearest
 
@@ -32,16 +32,27 @@ def learn(request: LearnRequest) -> tuple[Path, list[str]]:
     target = _target(request)
     plan = prepare(request)
     examples, rows = _count_rows(plan)
-    pairs = twins.find(examples, request.settings, TypeVectors(plan.prompts.types))
-    if request.merge_twins:
+    counts = tfidf.count(examples)
+    pairs = twins.find(counts, request.tfidf, TypeVectors(plan.prompts.types))
+    if request.pipeline.learn.merge_twins and pairs:
         examples = twins.merge(examples, pairs)
-    weights = tfidf.learn(examples, request.settings)
-    origin = _origin(plan, rows, examples, weights, pairs)
+        counts = tfidf.count(examples)
+    weights = tfidf.learn(examples, counts, request.tfidf)
+    present = {path for _, types in examples for path in types}
+    merged = {pair.other for pair in pairs} if request.pipeline.learn.merge_twins else set[str]()
+    origin = Origin(
+        plan,
+        rows,
+        coverage=tfidf.coverage(examples, weights),
+        rare=tfidf.rare_types(counts, request.tfidf),
+        absent=[path for path in plan.prompts.types if path not in present | merged],
+        twins=pairs,
+    )
     if not weights:
-        reasons = "; ".join(line.strip() for line in summary.report(weights, origin)[:6])
-        raise UserMistake(f"nothing could be learned: {reasons}")
+        raise UserMistake(f"nothing could be learned: {summary.nothing_learned(origin)}")
     text = summary.mapping_yaml(weights, origin)
-    _check(text, plan)
+    tree, types = plan.taggers[0].taxonomy.tree, list(plan.prompts.types)
+    library.check_loads(text, lambda path: mapping.load(path, tree, types))
     library.write_new(target, text)
     return target, summary.report(weights, origin)
 
@@ -56,35 +67,14 @@ def _target(request: LearnRequest) -> Path:
     return target
 
 
-def _count_rows(plan: LearnPlan) -> tuple[Counter[Example], RowCounts]:
-    counts, examples = RowCounts(), Counter[Example]()
+def _count_rows(plan: LearnPlan) -> tuple[Counter[Example], UseCounts]:
+    counts, examples = UseCounts(), Counter[Example]()
     rows = plan.read_rows(texts=not plan.has_types, images=plan.fields.tags is None)
-    typed = with_types(rows, type_finder(plan, counts.unknown["types"]))
-    for row in with_tags(plan, typed, counts.unknown["tags"]):
-        counts.add(row)
+    typed = with_types(rows, type_finder(plan, counts.unknown_words("types")))
+    for row in with_tags(plan, typed, counts.unknown_words("tags")):
         if isinstance(row, Row):
+            counts.used += 1
             examples[tfidf.example(row.tags or (), row.types or ())] += 1
+        else:
+            counts.leave_out(row.failure.reason, f"{row.where}: {row.failure.detail}")
     return examples, counts
-
-
-def _origin(
-    plan: LearnPlan, rows: RowCounts, examples: Counter[Example], weights: Weights, pairs: list[twins.Twins]
-) -> Origin:
-    present = {path for _, types in examples for path in types}
-    merged = {pair.other for pair in pairs} if plan.request.merge_twins else set[str]()
-    return Origin(
-        plan,
-        rows,
-        coverage=tfidf.coverage(examples, weights),
-        rare=tfidf.rare_types(examples, plan.request.settings),
-        absent=[path for path in plan.prompts.types if path not in present | merged],
-        twins=pairs,
-    )
-
-
-def _check(text: str, plan: LearnPlan) -> None:
-    """Load the mapping as a run will."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "learned.yaml"
-        path.write_text(text, encoding="utf-8")
-        mapping.load(str(path), plan.taggers[0].taxonomy.tree, list(plan.prompts.types))

@@ -17,20 +17,12 @@ IMAGE_COLUMNS = ("images", "image")
 
 
 @dataclass(frozen=True)
-class Turn:
-    """A question and its answer."""
-
-    question: str
-    answer: str
-
-
-@dataclass(frozen=True)
 class Row:
     """A row of the seed; `types` and `tags` are words of the seed first, then paths of the trees."""
 
     where: str
     id: str
-    turns: tuple[Turn, ...]
+    questions: tuple[str, ...]
     types: tuple[str, ...] | None  # None where the row has no such field
     tags: tuple[str, ...] | None
     images: tuple[bytes | str, ...]  # bytes, or a path as the row spells it
@@ -71,34 +63,24 @@ def parse_row(where: str, number: int, record: Any, fields: Fields) -> Row | Bad
     return Row(
         where,
         str(number if row_id is None else row_id),
-        tuple(_turns(record)),
+        tuple(_questions(record)),
         read_words(record.get(fields.types)) if fields.types else None,
         read_words(record.get(fields.tags)) if fields.tags else None,
         tuple(_images(record)),
     )
 
 
-def _turns(record: Mapping[str, Any]) -> Iterator[Turn]:
+def _questions(record: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what the user of a record asks."""
     if isinstance(texts := record.get("texts"), list):
-        for turn in texts:
-            if isinstance(turn, Mapping) and (question := _plain_text(turn.get("user"))):
-                yield Turn(question, _plain_text(turn.get("assistant")))
+        asked = (_plain_text(turn.get("user")) for turn in texts if isinstance(turn, Mapping))
+        yield from filter(None, asked)
         return
-    question = ""
-    for role, text in _messages(record):
-        if role == "user":
-            if question:
-                yield Turn(question, "")
-            question = text
-        elif question:
-            yield Turn(question, text)
-            question = ""
-    if question:
-        yield Turn(question, "")
+    yield from (text for role, text in _messages(record) if role == "user")
 
 
 def _messages(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield (role, text) of every message of a user or a model."""
+    """Yield (role, text) of every message of a user or a model that has a text."""
     messages = record.get("conversations") or record.get("messages")
     if not messages:
         messages = [*_as_list(record.get("prompt"), "user"), *_as_list(record.get("completion"), "assistant")]

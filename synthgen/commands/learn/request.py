@@ -1,9 +1,8 @@
 """A request to learn a mapping, and the plan that follows once its seed and its files have been looked at."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from synthgen.commands.learn import seed as seeds
 from synthgen.commands.learn.records import BadRow, Fields, Row
@@ -25,15 +24,19 @@ class LearnRequest:
     seed: str
     name: str
     pipeline: Pipeline
-    settings: TfidfSettings = field(default_factory=TfidfSettings)
     types_column: str | None = None
     types_file: Path | None = None
     tags_column: str | None = None
-    find_types: Literal["text", "model"] = "text"  # where the seed does not give them
     images: str | None = None  # the folder that paths in the seed start from
     extends: str | None = None
     limit: int | None = None
-    merge_twins: bool = False
+    is_plain: bool = False  # by the paper's formula as it stands, for comparison
+
+    @property
+    def tfidf(self) -> TfidfSettings:
+        """The parameters of the arithmetic, as the pipeline has them."""
+        how = self.pipeline.learn
+        return TfidfSettings(how.top_k, how.temperature, how.min_support, self.is_plain)
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ class LearnPlan:
             return f"given in {request.types_file.name}"
         if self.fields.types:
             return f"given in field '{self.fields.types}'"
-        if request.find_types == "model":
+        if request.pipeline.learn.find_types == "model":
             return f"found by {Path(request.pipeline.generate.model).name}"
         return "found by the likeness of words"
 
@@ -82,7 +85,7 @@ def prepare(request: LearnRequest) -> LearnPlan:
     Both come from the field that the request names, else from a usual field if the seed has one; else they are found.
 
     Raises:
-        UserMistake: The seed cannot be read, or has no field of the name.
+        UserMistake: The seed cannot be read, or has no field of the name; or taggers look for tags in several fields.
     """
     taggers = load_all(request.pipeline.tag.taggers)
     prompts = prompt_pack.load(request.pipeline.generate.prompts)
@@ -103,5 +106,12 @@ def prepare(request: LearnRequest) -> LearnPlan:
 
 
 def _sidecar_key(taggers: tuple[TaggerSpec, ...]) -> str | None:
-    """Return the field in which the first tagger that reads sidecar files looks."""
-    return next((source.key for tagger in taggers if (source := tagger.file.source_tags())), None)
+    """Return the field in which the taggers that read sidecar files look; raise UserMistake if it is not one."""
+    keys = {tagger.name: source.key for tagger in taggers if (source := tagger.file.source_tags())}
+    if len(set(keys.values())) > 1:
+        fields = ", ".join(f"'{name}' in '{key}'" for name, key in keys.items())
+        raise UserMistake(
+            f"tag.tagger: the taggers look for tags in several fields, and a seed is read from one ({fields}); "
+            "name it by --tags-column"
+        )
+    return next(iter(keys.values()), None)

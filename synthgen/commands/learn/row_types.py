@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
@@ -33,9 +33,9 @@ def type_finder(plan: LearnPlan, unknown: Counter[str]) -> TypeFinder:
     if plan.has_types:
         by_id = read_types_file(request.types_file) if request.types_file else None
         return partial(look_up_types, Lexicon(types), by_id, unknown)
-    if request.find_types == "model":
-        return partial(_classify_turns, _classify_by_model(plan).__getitem__)
-    return partial(_classify_turns, cache(partial(_classify_by_words, TypeVectors(types))))
+    if request.pipeline.learn.find_types == "model":
+        return partial(_classify_questions, _classify_by_model(plan).__getitem__)
+    return partial(_classify_questions, cache(partial(_classify_by_words, TypeVectors(types))))
 
 
 def look_up_types(
@@ -72,31 +72,42 @@ def read_types_file(path: Path) -> dict[str, tuple[str, ...]]:
         raise UserMistake(f"{path}: cannot be read: {error}") from error
     try:
         if path.suffix in (".jsonl", ".ndjson"):
-            pairs = [_id_and_types(json.loads(line)) for line in text.splitlines() if line.strip()]
+            # Not splitlines, which also ends a line at characters that a JSON text may hold.
+            pairs = [_id_and_types(json.loads(line)) for line in text.split("\n") if line.strip()]
         else:
-            pairs = list(json.loads(text).items())
+            pairs = list(json.loads(text, object_pairs_hook=partial(_distinct, path)).items())
     except (ValueError, AttributeError, KeyError, TypeError) as error:
         raise UserMistake(
             f'{path}: is neither {{"row id": ["type"]}} nor lines of {{"id": …, "types": […]}} ({one_line(str(error))})'
         ) from error
-    return {str(row_id): read_words(value) or () for row_id, value in pairs}
+    return {row_id: read_words(value) or () for row_id, value in _distinct(path, pairs).items()}
+
+
+def _distinct(path: Path, pairs: Sequence[tuple[Any, Any]]) -> dict[str, Any]:
+    """Return pairs as a dict; raise UserMistake if two have the same key, of which one would be lost."""
+    values: dict[str, Any] = {}
+    for key, value in pairs:
+        if str(key) in values:
+            raise UserMistake(f"{path}: holds {one_line(str(key), 100)!r} twice; keep one of them")
+        values[str(key)] = value
+    return values
 
 
 def _id_and_types(record: Any) -> tuple[Any, Any]:
     return record["id"], record["types"]
 
 
-def _classify_turns(classify_question: Callable[[str], Classified], row: Row) -> Row | BadRow:
+def _classify_questions(classify_question: Callable[[str], Classified], row: Row) -> Row | BadRow:
     """Return a row with the types of its questions; a question without a type costs nothing beside one with a type."""
-    if not row.turns:
+    if not row.questions:
         return row.reject("no_question", "the row holds no question that a user asks")
-    results = [classify_question(turn.question) for turn in row.turns]
+    results = [classify_question(question) for question in row.questions]
     types = tuple(path for result in results for path in result.types)
     failures = [result.failure for result in results if result.failure]
     if not types and failures:
         return row.reject("model_failed", str(failures[0]))
     if not types:
-        return row.reject("no_type_fits", f"{row.turns[0].question[:100]!r}")
+        return row.reject("no_type_fits", f"{row.questions[0][:100]!r}")
     return replace(row, types=types)
 
 
@@ -108,8 +119,7 @@ def _classify_by_words(vectors: TypeVectors, question: str) -> Classified:
 def _classify_by_model(plan: LearnPlan) -> dict[str, Classified]:
     """Return the model's choice for every question of the seed; each wording is asked once."""
     rows = plan.read_rows(texts=True, images=False)
-    turns = (turn for row in rows if isinstance(row, Row) for turn in row.turns)
-    questions = list(dict.fromkeys(turn.question for turn in turns))
+    questions = list(dict.fromkeys(question for row in rows if isinstance(row, Row) for question in row.questions))
     generate = plan.request.pipeline.generate
     subjects = tuple(map(classify.ClassifySubject, questions))
     task = classify.ClassifyTask(resolve_model(generate), generate.engine, plan.prompts.tree, subjects)

@@ -6,8 +6,8 @@ only the needed columns are read: images take a thousand times the bytes of text
 
 import json
 import posixpath
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC
 from itertools import islice
 from typing import Any
@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from synthgen.commands.learn.records import IMAGE_COLUMNS, TEXT_COLUMNS, BadRow, Fields, Row, parse_row
 from synthgen.errors import Failure, UserMistake, nearest, one_line
-from synthgen.store import Folder, StageFolder
+from synthgen.store import Folder, RunFolder
 from synthgen.store.folder import reach
 from synthgen.tables import PACK
 
@@ -34,6 +34,7 @@ class Seed:
     files: tuple[str, ...]  # paths on the seed's filesystem
     bytes: int
     changed: str  # the day on which the newest file was written, as 2026-01-31
+    others: Mapping[str, int] = field(default_factory=dict)  # suffix -> files of another form, which are not read
 
     @property
     def name(self) -> str:
@@ -67,12 +68,16 @@ def open_seed(source: str) -> Seed:
     reach(source)
     folder = Folder(source.rstrip("/") if len(source) > 1 else source)
     fs, path = folder.fs, folder.path
+    others: Mapping[str, int] = {}
     if fs.isfile(path):
         files = [path]
     elif not fs.exists(path):
         raise UserMistake(f"{source}: no such file or folder")
+    elif (run := RunFolder(folder)).record is not None:
+        data = run.stage(PACK).folder.child("data")
+        files = [data.full(file.name) for file in run.shards()]
     else:
-        files = _committed_shards(folder) if fs.exists(f"{path}/run.json") else _data_files(fs, path)
+        files, others = _data_files(fs, path)
     if not files:
         raise UserMistake(
             f"{source}: no seed here; give a .json, .jsonl or .parquet file, a folder of them, or a run with shards"
@@ -80,7 +85,7 @@ def open_seed(source: str) -> Seed:
     if not files[0].endswith(SUFFIXES):
         raise UserMistake(f"{source}: is not a seed; known forms: {', '.join(SUFFIXES)}")
     days = sorted(fs.modified(file).astimezone(UTC).strftime("%Y-%m-%d") for file in files)
-    return Seed(source, tuple(files), sum(fs.size(file) for file in files), days[-1])
+    return Seed(source, tuple(files), sum(fs.size(file) for file in files), days[-1], others)
 
 
 def read_rows(seed: Seed, columns: Columns, limit: int | None = None) -> Iterator[Row | BadRow]:
@@ -109,18 +114,14 @@ def field_names(seed: Seed) -> frozenset[str]:
     return frozenset(names)
 
 
-def _committed_shards(folder: Folder) -> list[str]:
-    stage = StageFolder(folder, PACK)
-    data = stage.folder.child("data")
-    return [data.full(file.name) for file in stage.log().files("data") if file.rows]
+def _data_files(fs: Any, path: str) -> tuple[list[str], dict[str, int]]:
+    """Return the files of the first form that a folder has, and the number of those of each other form.
 
-
-def _data_files(fs: Any, path: str) -> list[str]:
-    """Return the files of the first form that a folder has: beside Parquet, JSON is mostly metadata."""
-    for suffix in SUFFIXES:
-        if files := sorted(fs.glob(f"{path}/**/*{suffix}")):
-            return [str(file) for file in files]
-    return []
+    Beside Parquet, JSON is mostly metadata.
+    """
+    by_suffix = {suffix: [str(file) for file in sorted(fs.glob(f"{path}/**/*{suffix}"))] for suffix in SUFFIXES}
+    first, *others = [suffix for suffix, files in by_suffix.items() if files] or [""]
+    return by_suffix.get(first, []), {suffix: len(by_suffix[suffix]) for suffix in others}
 
 
 def _records(seed: Seed, file: str, columns: Columns) -> Iterator[tuple[int, Any]]:
@@ -182,8 +183,8 @@ def _first_line(error: Exception) -> str:
 
 def _column_names(file: str, names: Sequence[str], columns: Columns) -> list[str]:
     named = [field for field in (columns.fields.types, columns.fields.tags) if field]
-    for field in named:
-        if field not in names:
-            raise UserMistake(f"{file}: has no column '{field}': {nearest(field, names)}")
+    for name in named:
+        if name not in names:
+            raise UserMistake(f"{file}: has no column '{name}': {nearest(name, names)}")
     usual = ["id", *(TEXT_COLUMNS if columns.texts else ()), *(IMAGE_COLUMNS if columns.images else ())]
     return list(dict.fromkeys([*named, *(name for name in usual if name in names)]))

@@ -5,44 +5,20 @@ names the day on which the seed last changed, and not today.
 """
 
 import json
-from collections import Counter
+import posixpath
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from synthgen.commands.learn.records import BadRow, Row
 from synthgen.commands.learn.request import LearnPlan
 from synthgen.commands.learn.tfidf import ALL_IMAGES, Weights
 from synthgen.commands.learn.twins import Twins
+from synthgen.commands.usable import UseCounts
 from synthgen.config.vocabulary import make_printable
 from synthgen.console import pluralize
+from synthgen.errors import listed
 
 WIDTH = 112  # characters of a line of types
-SHOWN = 5  # names in a line of the report
-
-
-@dataclass
-class RowCounts:
-    """How many rows were used, and why the others were left out."""
-
-    used: int = 0
-    left_out: Counter[str] = field(default_factory=Counter)  # by reason
-    first: dict[str, BadRow] = field(default_factory=dict)  # of each reason, the row that stands first
-    unknown: dict[str, Counter[str]] = field(default_factory=lambda: {"types": Counter(), "tags": Counter()})
-
-    def add(self, row: Row | BadRow) -> None:
-        """Count a row."""
-        if isinstance(row, Row):
-            self.used += 1
-            return
-        reason = row.failure.reason
-        self.left_out[reason] += 1
-        # Rows come in any order where images are decoded, and the report is to be the same each time.
-        self.first[reason] = min(self.first.get(reason, row), row, key=lambda bad: bad.where)
-
-    @property
-    def rows(self) -> int:
-        """All rows of the seed."""
-        return self.used + self.left_out.total()
+TYPES = 5  # in a line of the report
 
 
 @dataclass(frozen=True)
@@ -50,7 +26,7 @@ class Origin:
     """How the weights came about."""
 
     plan: LearnPlan
-    rows: RowCounts
+    rows: UseCounts
     coverage: float  # share of the seed's own questions whose type gets a weight on their image
     rare: Sequence[str]  # types in the seed that are too rare to be learned
     absent: Sequence[str]  # types that the seed does not have
@@ -59,7 +35,7 @@ class Origin:
     @property
     def has_merged_twins(self) -> bool:
         """Whether each pair of twins was made one type."""
-        return self.plan.request.merge_twins
+        return self.plan.request.pipeline.learn.merge_twins
 
 
 def mapping_yaml(weights: Weights, origin: Origin) -> str:
@@ -77,19 +53,11 @@ def mapping_yaml(weights: Weights, origin: Origin) -> str:
 
 def report(weights: Weights, origin: Origin) -> list[str]:
     """Return the lines that the command prints."""
-    counts = origin.rows
-    lines = [
-        f"{origin.plan.seed.name}: {counts.rows:,} rows, {counts.used:,} learned from, "
-        f"{counts.left_out.total():,} left out"
-    ]
-    for reason, times in counts.left_out.most_common():
-        first = counts.first[reason]
-        lines.append(f"  {times:>7,} {reason:<16} first: {first.where}: {first.failure.detail}")
-    for kind, unknown in counts.unknown.items():
-        if unknown:
-            commonest = sorted(unknown.items(), key=lambda item: (-item[1], item[0]))[:SHOWN]
-            words = ", ".join(f"{word!r} ({times:,})" for word, times in commonest)
-            lines.append(f"  {unknown.total():,} words for {kind} that the pipeline does not know: {words}")
+    seed = origin.plan.seed
+    lines = [*origin.rows.lines(seed.name, "rows")]
+    if seed.others:
+        files = ", ".join(pluralize(count, f"{suffix} file") for suffix, count in sorted(seed.others.items()))
+        lines.append(f"not read: {files}, because the folder holds {posixpath.splitext(seed.files[0])[1]} files")
     lines += [_sources(origin), *_coverage(weights, origin)]
     lines += [
         f"twins{', merged' if origin.has_merged_twins else ''}: {pair.other} is {pair.kept} "
@@ -99,13 +67,19 @@ def report(weights: Weights, origin: Origin) -> list[str]:
     return [make_printable(line) for line in lines]
 
 
+def nothing_learned(origin: Origin) -> str:
+    """Return why there are no weights, in one line."""
+    reasons = [line.strip() for line in origin.rows.lines(origin.plan.seed.name, "rows")]
+    return make_printable("; ".join([*reasons, _sources(origin), *_coverage({}, origin)]))
+
+
 def _head(weights: Weights, origin: Origin) -> Iterator[str]:
-    seed, counts, settings = origin.plan.seed, origin.rows, origin.plan.request.settings
+    seed, counts, settings = origin.plan.seed, origin.rows, origin.plan.request.tfidf
     yield "Written by `synth learn`. Edit it as you like: it is a mapping like any other."
     files = pluralize(len(seed.files), "file")
     yield f"Seed        {seed.name}: {files}, {seed.bytes:,} bytes, last changed {seed.changed}"
-    reasons = ", ".join(f"{times:,} {reason}" for reason, times in sorted(counts.left_out.items()))
-    yield f"Rows        {counts.used:,} of {counts.rows:,}" + (f" (left out: {reasons})" if reasons else "")
+    reasons = counts.reasons()
+    yield f"Rows        {counts.used:,} of {counts.total:,}" + (f" (left out: {reasons})" if reasons else "")
     yield f"Found       {_sources(origin)}"
     parameters = (
         f"top_k {settings.top_k}, temperature {settings.temperature:g}, min_support {settings.min_support}"
@@ -129,11 +103,10 @@ def _coverage(weights: Weights, origin: Origin) -> Iterator[str]:
         everywhere = " and of all images" if ALL_IMAGES in weights else ""
         yield f"{pluralize(len(types), 'instruction type')} in the rules of {tags}{everywhere}"
         yield f"{origin.coverage:.1%} of the seed's own questions are of a type that their image gets"
-    too_rare = f"in fewer than {origin.plan.request.settings.min_support:,} rows (learn.min_support)"
+    too_rare = f"in fewer than {origin.plan.request.tfidf.min_support:,} rows (learn.min_support)"
     for names, reason in ((origin.rare, too_rare), (origin.absent, "not in the seed")):
         if names:
-            more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-            yield f"not learned, {reason}: {', '.join(names[:SHOWN])}{more}"
+            yield f"not learned, {reason}: {listed(names, TYPES)}"
 
 
 def _rule(tag: str, asked: Mapping[str, float]) -> Iterator[str]:

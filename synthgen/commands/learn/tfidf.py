@@ -80,9 +80,14 @@ def count(examples: Counter[Example]) -> TermCounts:
     return TermCounts(types, tags, both, of_type, of_tag, float(examples.total()))
 
 
-def learn(examples: Counter[Example], settings: TfidfSettings) -> Weights:
-    """Return the weights that a seed teaches, the largest MAX_WEIGHT; tags that ask for nothing are left out."""
-    counts = count(examples)
+def learn(examples: Counter[Example], counts: TermCounts, settings: TfidfSettings) -> Weights:
+    """Return the weights that a seed teaches, the largest MAX_WEIGHT; tags that ask for nothing are left out.
+
+    Args:
+        examples: The images of the seed.
+        counts: Their counts.
+        settings: The parameters.
+    """
     scores = type_vectors(counts, settings)
     if settings.is_plain:
         return _scale(counts, _share_by_tag(scores, settings), np.zeros(len(counts.types)))
@@ -104,9 +109,8 @@ def type_vectors(counts: TermCounts, settings: TfidfSettings) -> Floats:
     return _normalize_rows(tf * idf)
 
 
-def rare_types(examples: Counter[Example], settings: TfidfSettings) -> list[str]:
+def rare_types(counts: TermCounts, settings: TfidfSettings) -> list[str]:
     """Return the types of a seed that are too rare to be learned."""
-    counts = count(examples)
     return [path for path, images in zip(counts.types, counts.of_type, strict=True) if images < settings.min_support]
 
 

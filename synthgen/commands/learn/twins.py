@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from synthgen.commands.learn.similarity import TypeVectors
-from synthgen.commands.learn.tfidf import Example, TfidfSettings, count, example, type_vectors
+from synthgen.commands.learn.tfidf import Example, TermCounts, TfidfSettings, example, type_vectors
 
 SAME_TAGS, SAME_WORDS = 0.95, 0.6  # cosines from which on two types are twins
 
@@ -25,9 +25,8 @@ class Twins:
     word_similarity: float
 
 
-def find(examples: Counter[Example], settings: TfidfSettings, vectors: TypeVectors) -> list[Twins]:
+def find(counts: TermCounts, settings: TfidfSettings, vectors: TypeVectors) -> list[Twins]:
     """Return every pair of twins in a seed, the most alike first."""
-    counts = count(examples)
     rows = type_vectors(counts, settings)
     cosines = rows @ rows.T
     pairs = []

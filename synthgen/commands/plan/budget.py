@@ -59,7 +59,7 @@ def draw_uncapped(folder: RunFolder, job: Job, cost_of: Callable[[Kind], float])
 def with_plan(folder: RunFolder, job: Job, **settings: object) -> Job:
     """Return the job with other settings of its plan."""
     plan = job.pipeline.plan.model_copy(update=settings)
-    return open_job(job.out, job.pipeline.model_copy(update={"plan": plan}), record=folder.record, home=job.home)
+    return open_job(job.out, job.pipeline.model_copy(update={"plan": plan}), job.definitions, folder.record, job.home)
 
 
 def share_within(plan: UncappedPlan, settings: PlanConfig, budget: float) -> float | None:

@@ -33,7 +33,7 @@ class QuestionCounts:
     asked: Counter[Kind] = field(default_factory=Counter)  # of those planned, with an outcome by the current recipe
     outdated: int = 0  # of those planned, with an outcome by another recipe
     unscored: Counter[str] = field(default_factory=Counter)  # score -> asked pairs that lack it
-    # "added", "gone" or "kept" -> (type, rule) -> questions
+    # "added", "retired" or "kept" -> (type, rule) -> questions
     rules: dict[str, Counter[tuple[str, str]]] = field(default_factory=dict)
 
     @property
@@ -71,7 +71,7 @@ def count(folder: RunFolder, job: Job, with_rules: bool = False) -> QuestionCoun
         counts.unscored.update(name for row in partition.asked for name in missing_scores(row, scored))
         if with_rules:
             askers = dry_run.RuleCounter(inputs, context.rules, diff.name)
-            for change, rows in (("added", diff.added), ("gone", diff.gone), ("kept", diff.kept)):
+            for change, rows in (("added", diff.added), ("retired", diff.gone), ("kept", diff.kept)):
                 counts.rules.setdefault(change, Counter()).update(askers.count(rows))
     return counts
 

@@ -75,49 +75,42 @@ def forecast(folder: RunFolder, job: Job, request: EstimateRequest) -> Forecast:
     if not Inputs.from_folder(folder, job.pipeline.tag.taggers).partitions:
         raise UserMistake(f"{job.out.url}: holds no tagged images; name the images too, and they are tagged first")
     notes = [_old_tags(job.out)] if is_changed(folder, job, "tags") else []
-    before = _counts_before(folder, job, request)
-    if before.is_asked:
-        needs_no_budget = request.budget and not before.unscored
+    has_budget = request.budget is not None  # a budget looks for a share of the whole plan, not of the job's
+    counts = count(folder, with_plan(folder, job, share=1.0) if has_budget else job, request.diff)
+    if counts.is_asked and (request.profile or has_budget):
+        needs_no_budget = has_budget and not counts.unscored
         suffix = " and no budget is needed" if needs_no_budget else ""
         notes.append(f"nothing is left to ask, so nothing is measured{suffix}")
     elif request.profile:
         profiles.store(job, profiles.measure_profile(folder, job, request.profile))
     profile = profiles.load(job)
-    if request.budget is not None and not before.is_asked:
+    if request.budget is not None and not counts.is_asked:
         job, note = _fit_budget(folder, job, request.budget, profile)
         notes.append(note)
-    counts = count(folder, job, request.diff)
+    if has_budget and job.pipeline.plan.share < 1:
+        counts = count(folder, job, request.diff)
     notes += _notes(job.out, counts, profile)
     return Forecast(job, counts, _type_estimates(counts, profile), profile, tuple(notes))
 
 
-def _counts_before(folder: RunFolder, job: Job, request: EstimateRequest) -> QuestionCounts:
-    """Count the questions to measure or pay for; a budget looks for a share of the whole plan, not of the job's."""
-    if request.budget:
-        return count(folder, with_plan(folder, job, share=1.0))
-    return count(folder, job) if request.profile else QuestionCounts()
-
-
 def _old_tags(out: Folder) -> str:
     return (
-        f"the tags are of another tagger or taxonomy; `synth run --out {out.url} --until tag --update`, "
-        "with the settings of this command, finds them again; then they count here"
+        "the images were tagged with another tagger or taxonomy; tag them again with "
+        f"`synth run --out {out.url} --until tag --update` and the same settings"
     )
 
 
 def _notes(out: Folder, counts: QuestionCounts, profile: Profile | None) -> Iterator[str]:
     """Yield notes on questions and calls that a reader would not expect in the numbers, or would miss in them."""
     if counts.outdated:
+        asked, count_as = ("was asked", "counts") if counts.outdated == 1 else ("were asked", "count")
         yield (
-            f"{pluralize(counts.outdated, 'question')} had another model, other prompts or other settings; "
-            f"`synth run --out {out.url} --update`, with the settings of this command, asks again, "
-            "so they count as to ask"
+            f"{pluralize(counts.outdated, 'question')} {asked} with another model, prompts or settings and {count_as} "
+            f"as still to ask; `synth run --out {out.url} --update` with the same settings asks them again"
         )
     if counts.unscored:
         scores = ", ".join(f"{name} (of {pluralize(pairs, 'pair')})" for name, pairs in sorted(counts.unscored.items()))
-        yield (
-            f"scores are to be made of existing pairs: {scores}; the calls for these are not in the numbers or a budget"
-        )
+        yield (f"existing pairs lack these scores: {scores}; their cost is not included in the estimate or the budget")
     if profile and (profile.failed_calls or profile.left_out) and not counts.is_asked:
         yield (
             f"{profile.failed_calls:,} of {pluralize(profile.calls, 'call')} of the profile failed, "

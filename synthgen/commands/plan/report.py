@@ -8,11 +8,12 @@ from typing import Any
 
 from synthgen.commands.plan.estimate import Forecast
 from synthgen.commands.plan.pricing import Usage, has_price, hours, money
+from synthgen.console import pluralize
 from synthgen.engines.kinds import gpus_of
 from synthgen.stages.plan.dry_run import NO_RULE
 
 HEAD = "instruction type"
-CHANGES = ("added", "gone", "kept")
+CHANGES = ("added", "retired", "kept")
 
 
 def text(forecast: Forecast) -> str:
@@ -69,24 +70,24 @@ def _duration(forecast: Forecast) -> Iterator[str]:
         return
     seconds = forecast.total.seconds / engine.replicas
     yield (
-        f"{seconds:,.0f} s with {engine.replicas} engine(s), after {profile.start_seconds:.0f} s to start; "
-        f"estimated from {profile.images} images, {len(profile.questions)} questions, {profile.calls} calls "
-        f"in {profile.seconds:.1f} s"
+        f"{seconds:,.0f} s with {pluralize(engine.replicas, 'engine')}, after {profile.start_seconds:.0f} s to start; "
+        f"estimated from {pluralize(profile.images, 'image')}, {pluralize(len(profile.questions), 'question')}, "
+        f"{pluralize(profile.calls, 'call')} in {profile.seconds:.1f} s"
     )
     if profile.images < profile.room:
         yield (
-            f"note: {profile.images} images do not fill this engine, which takes {profile.room} at once: "
+            f"note: {pluralize(profile.images, 'image')} cannot fill this engine, which takes {profile.room} at once: "
             "a run takes fewer hours; profile more images"
         )
 
 
 def _difference(rules: Mapping[str, Mapping[tuple[str, str], int]]) -> Iterator[str]:
     """Yield a line for each type and rule that gains or loses, one for all others, and the sums."""
-    touched = sorted({*rules["added"], *rules["gone"]})
+    touched = sorted({*rules["added"], *rules["retired"]})
     unchanged = [count for key, count in rules["kept"].items() if key not in touched]
     others = f"… {len(unchanged):,} more, unchanged"
     width = max([len(HEAD), len(others), *(len(path) for path, _ in touched)])
-    yield f"{'changes by type':<{width}} {'added':>9} {'gone':>9} {'kept':>9}  rule"
+    yield f"{'changes by type':<{width}} {'added':>9} {'retired':>9} {'kept':>9}  rule"
     for path, rule in touched:
         counts = " ".join(f"{rules[change].get((path, rule), 0):>9,}" for change in CHANGES)
         yield f"{path:<{width}} {counts}  {'no rule asks it any more' if rule == NO_RULE else rule}"

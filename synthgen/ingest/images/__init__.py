@@ -7,8 +7,8 @@ standard library only: the child processes import it too.
 """
 
 from synthgen.ingest.images.decode import Decoded, decode, fit
-from synthgen.ingest.images.headers import Header, Unfit, inspect
+from synthgen.ingest.images.headers import Header, Unfit
 from synthgen.ingest.images.phash import perceptual_hash
 from synthgen.ingest.images.pool import DecoderPool
 
-__all__ = ["Decoded", "DecoderPool", "Header", "Unfit", "decode", "fit", "inspect", "perceptual_hash"]
+__all__ = ["Decoded", "DecoderPool", "Header", "Unfit", "decode", "fit", "perceptual_hash"]

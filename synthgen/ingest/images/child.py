@@ -11,7 +11,6 @@ import mmap
 import os
 import resource
 import signal
-import struct
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,8 +19,6 @@ from typing import Any
 from synthgen.ingest.images import shared_memory
 from synthgen.ingest.images.decode import decode
 from synthgen.ingest.images.headers import Unfit
-
-REQUEST = struct.Struct("<QQ")  # slot, length in bytes
 
 
 def main() -> None:
@@ -32,8 +29,8 @@ def main() -> None:
     replies = os.dup(1)
     _restrict(settings.memory_bytes)
     os.write(replies, b"{}\n")  # ready
-    while request := os.read(0, REQUEST.size):
-        slot, length = REQUEST.unpack(request)
+    while request := os.read(0, shared_memory.REQUEST.size):
+        slot, length = shared_memory.REQUEST.unpack(request)
         signal.setitimer(signal.ITIMER_PROF, limits.decode_seconds)
         reply = answer(memory, slot * settings.slot_bytes, length, limits)
         signal.setitimer(signal.ITIMER_PROF, 0)

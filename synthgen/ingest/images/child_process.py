@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import IO, Any, Generic, TypeVar
 
 from synthgen.errors import one_line
+from synthgen.ingest.images.shared_memory import REQUEST
 
 Key = TypeVar("Key")
 SLOTS = 3  # images that a child may hold: one being decoded, one waiting, one done and not yet collected
@@ -134,7 +135,7 @@ class DecoderProcess(Generic[Key]):
     def _request(self, sent: SentImage[Key]) -> None:
         assert self.process is not None and self.process.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # it is dead; the pool is about to read the end of its replies
-            self.process.stdin.write(sent.slot.to_bytes(8, "little") + sent.length.to_bytes(8, "little"))
+            self.process.stdin.write(REQUEST.pack(sent.slot, sent.length))
 
 
 def new_child(largest: int) -> DecoderProcess[Any]:

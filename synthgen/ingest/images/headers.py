@@ -114,15 +114,6 @@ def sniff(data: bytes) -> str | None:
     return next((name for magic, name in MAGIC if data.startswith(magic)), None)
 
 
-def inspect(data: bytes, limits: "ImagesConfig") -> Header:
-    """Return the header of an image within all limits; decode no pixel.
-
-    Raises:
-        Unfit: The file is no image, or outside the limits.
-    """
-    return open_checked(data, limits)[1]
-
-
 def open_checked(data: bytes, limits: "ImagesConfig") -> tuple[ImageFile.ImageFile, Header]:
     """Open an image without decoding it.
 

@@ -52,11 +52,6 @@ class DecoderPool(Generic[Key]):
         self._children: list[DecoderProcess[Key]] = [new_child(_largest(limits)) for _ in range(processes or cores())]
 
     @property
-    def peak_bytes(self) -> int:
-        """The most memory that the pool can take, shared memory included; ordinary images take a small part of it."""
-        return peak_bytes(self.limits, len(self._children))
-
-    @property
     def pids(self) -> list[int]:
         """The ids of the running processes."""
         return [child.process.pid for child in self._children if child.process is not None]

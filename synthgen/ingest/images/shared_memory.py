@@ -8,10 +8,12 @@ start.
 
 import ctypes
 import mmap
+import struct
 
 from PIL import Image
 
 BYTES_PER_PIXEL = 4
+REQUEST = struct.Struct("<QQ")  # what a child is sent for each image: its slot, its length in bytes
 
 
 class _ArrowArray(ctypes.Structure):

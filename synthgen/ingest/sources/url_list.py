@@ -23,6 +23,7 @@ VERSION = "url"  # nothing is known of an object before it is fetched
 SIGNATURE = re.compile(r"[?&](x-amz-signature|x-goog-signature|signature|sig)=[^&]", re.IGNORECASE)
 # A word such as `?key=cat.jpg` names a picture; a secret is long and has digits.
 SECRET = re.compile(r"[?&](token|access_token|key|api_key)=(?=[^&]*\d)[\w.~+/=%-]{16,}", re.IGNORECASE)
+BOM = b"\xef\xbb\xbf"
 NAMED_LINES = 5  # of those that are left out, in the warning
 log = logging.getLogger(__name__)
 
@@ -63,38 +64,34 @@ def _read_urls(path: Path) -> Iterator[str]:
     """Yield the URLs of a file, the scheme of each in small letters.
 
     Raises:
-        UserMistake: It is not UTF-8, or no line of it is a URL.
+        UserMistake: No line of it is a URL.
     """
     left_out: dict[str, list[int]] = {}
     count = 0
-    for number, line in enumerate(_lines(path), 1):
-        url = line.strip()
-        if not url or url.startswith("#"):
-            continue
-        if fault := _fault(url):
-            left_out.setdefault(fault, []).append(number)
-            continue
-        count += 1
-        scheme, _, rest = url.partition(":")
-        yield f"{scheme.lower()}:{rest}"
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            url = line.removeprefix(BOM if number == 1 else b"").strip()
+            if not url or url.startswith(b"#"):
+                continue
+            if fault := _fault(url):
+                left_out.setdefault(fault, []).append(number)
+                continue
+            count += 1
+            scheme, _, rest = url.decode().partition(":")
+            yield f"{scheme.lower()}:{rest}"
     for fault, numbers in left_out.items():
         if not count:
             raise UserMistake(f"{path}:{numbers[0]}: {fault}; no other line is a URL that can be fetched")
         log.warning("%s", _left_out(path, fault, numbers))
 
 
-def _lines(path: Path) -> Iterator[str]:
-    """Yield the lines of a text file, without a byte-order mark."""
+def _fault(line: bytes) -> str | None:
+    """Return why a line is left out, or None."""
     try:
-        with path.open(encoding="utf-8-sig") as file:
-            yield from file
-    except UnicodeDecodeError as error:
-        raise UserMistake(f"{path}: is not UTF-8 text ({error.reason} at byte {error.start})") from error
-
-
-def _fault(url: str) -> str | None:
-    """Return why a URL is left out, or None."""
-    if url.partition("://")[0].lower() not in SCHEMES_OF_URLS or "://" not in url:
+        url = line.decode()
+    except UnicodeDecodeError:
+        return "is not UTF-8 text"
+    if url.partition("://")[0].lower() not in SCHEMES_OF_URLS:
         return "is not an http:// or https:// URL"
     if SIGNATURE.search(url) or SECRET.search(url):
         return "carries a signature or key, which would end up in the data; use s3:// or gs://"

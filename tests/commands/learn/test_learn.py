@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from synthgen import cli
-from synthgen.commands.learn import TfidfSettings, learn
+from synthgen.commands.learn import learn
 from synthgen.commands.learn.records import Fields, Row, parse_row
 from synthgen.errors import UserMistake
 from tests.fixtures.seeds import COUNTING, FORMS, READING, learn_request, seed_rows, strongest, weights_of, write_seed
@@ -27,7 +27,7 @@ def test_every_form_of_seed_teaches_the_same(workspace: Path, form: str, name: s
     weights = weights_of(path)
     assert strongest(weights, "document") == READING
     assert strongest(weights, "animal") == COUNTING
-    assert f"{name}: 24 rows, 24 learned from, 0 left out" in report[0]
+    assert f"{name}: 24 rows, 24 used, 0 left out" in report[0]
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -36,7 +36,7 @@ def test_the_question_of_every_form_is_read_without_the_mark_of_the_image(form: 
         "s:1", 0, json.loads(json.dumps(FORMS[form](0, "How many?"), default=lambda data: "bytes")), Fields()
     )
     assert isinstance(row, Row)
-    assert [(turn.question, turn.answer) for turn in row.turns] == [("How many?", "Yes.")]
+    assert row.questions == ("How many?",)
 
 
 def test_a_run_is_a_seed_by_its_committed_shards(workspace: Path) -> None:
@@ -54,7 +54,21 @@ def test_a_run_is_a_seed_by_its_committed_shards(workspace: Path) -> None:
     with Lease.take(out) as lease:
         stage.commit(Receipt("e01-00000", 1, {"data": TablePart((kept,), "x", True)}), lease)
     _, report = learn(learn_request(workspace / "out"))
-    assert "24 rows, 24 learned from" in report[0]
+    assert "24 rows, 24 used" in report[0]
+
+
+def test_files_of_another_form_beside_the_seed_are_counted_in_the_report(workspace: Path) -> None:
+    write_seed(workspace / "seed/s.jsonl", seed_rows("llava"))
+    write(workspace / "seed/more.json", "[]")
+    write(workspace / "seed/deep/more.json", "[]")
+    _, report = learn(learn_request(workspace / "seed"))
+    assert "not read: 2 .json files, because the folder holds .jsonl files" in report
+
+
+def test_a_run_json_of_another_program_makes_no_run_of_a_folder(workspace: Path) -> None:
+    write_seed(workspace / "seed/s.jsonl", seed_rows("llava"))
+    write(workspace / "seed/run.json", '{"name": "mine"}')
+    assert "24 used" in learn(learn_request(workspace / "seed"))[1][0]
 
 
 # --- the file ---------------------------------------------------------------------------------------------------------
@@ -102,7 +116,7 @@ def test_an_existing_file_is_never_overwritten(workspace: Path) -> None:
         ({"tags_column": "nope"}, "--tags-column nope: the seed has no such field"),
         ({"types_file": Path("gone.json")}, "gone.json: cannot be read"),
         (
-            {"settings": TfidfSettings(min_support=1000)},
+            {"overrides": ["learn.min_support=1000"]},
             "; not learned, in fewer than 1,000 rows (learn.min_support): ",
         ),
     ],
@@ -113,6 +127,27 @@ def test_a_mistake_is_one_line_and_nothing_is_written(workspace: Path, options: 
         learn(learn_request(seed, **options))
     assert message in str(caught.value) and "\n" not in str(caught.value)
     assert not list((workspace / "pipelines/mappings").glob("learned*"))
+
+
+def test_nothing_learned_names_every_reason(workspace: Path) -> None:
+    good = seed_rows("llava")[0]
+    bad: list[Any] = ["odd", {**good, "types": None}, {**good, "types": ["x"]}, {**good, "tags": None}]
+    bad += [{**good, "tags": ["spaceship"]}]
+    seed = write(workspace / "s.jsonl", "".join(json.dumps(row) + "\n" for row in bad) + "{ torn\n")
+    with pytest.raises(UserMistake, match=r"^nothing could be learned: ") as caught:
+        learn(learn_request(seed))
+    for reason in ("not_a_record", "no_types", "unknown_types", "no_tags", "unknown_tags", "not_json"):
+        assert f"1 {reason}" in str(caught.value), reason
+
+
+def test_taggers_that_look_for_tags_in_several_fields_are_refused_unless_one_is_named(workspace: Path) -> None:
+    for name in ("one", "two"):
+        write(workspace / f"taggers/{name}.yaml", f"about: x\nengine: sidecar\ntaxonomy: small\nkey: {name}\n")
+    seed = write_seed(workspace / "s.json", [{**row, "one": ["cat"]} for row in seed_rows("llava")])
+    overrides = ["tag.tagger=[one, two]"]
+    with pytest.raises(UserMistake, match=r"\('one' in 'one', 'two' in 'two'\); name it by --tags-column"):
+        learn(learn_request(seed, overrides=overrides))
+    assert "24 used" in learn(learn_request(seed, overrides=overrides, tags_column="tags"))[1][0]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from PIL import Image
 from synthgen.commands.learn import learn, row_tags, row_types
 from synthgen.commands.learn import seed as seeds
 from synthgen.commands.learn.records import BadRow, Fields, Row, parse_row
-from synthgen.commands.learn.summary import RowCounts
+from synthgen.commands.usable import UseCounts
 from synthgen.config import taxonomy
 from synthgen.config.vocabulary import Lexicon
 from synthgen.taggers import Tagged
@@ -33,17 +33,17 @@ def test_rows_that_cannot_be_used_are_left_out_each_with_its_reason(workspace: P
     ]
     seed = write(workspace / "s.jsonl", "".join(json.dumps(row) + "\n" for row in [*good, *bad]) + "{ torn\n")
     _, report = learn(learn_request(seed))
-    assert "30 rows, 24 learned from, 6 left out" in report[0]
+    assert "30 rows, 24 used, 6 left out" in report[0]
     for reason in ("not_a_record", "no_types", "unknown_types", "no_tags", "unknown_tags", "not_json"):
         assert any(reason in line and "1" in line for line in report), reason
-    assert any("words for types that the pipeline does not know: 'tap dancing' (1)" in line for line in report)
+    assert any("1 unknown words for types: 'tap dancing' (1)" in line for line in report)
 
 
 def test_an_image_without_a_tag_counts_for_the_rule_of_all_images(workspace: Path) -> None:
     """An empty list of tags is an answer of a tagger, unlike a missing field."""
     rows = [{**row, "tags": []} for row in seed_rows("llava", rows=[("", SCENE)])]
     path, report = learn(learn_request(write_seed(workspace / "s.json", rows)))
-    assert "4 learned from, 0 left out" in report[0]
+    assert "4 used, 0 left out" in report[0]
     assert weights_of(path) == {"**": {SCENE: 10.0}}
 
 
@@ -84,7 +84,7 @@ def test_the_tagger_finds_tags_where_the_seed_has_none(workspace: Path, monkeypa
     (workspace / "seed/one.png").write_bytes(png())
     (workspace / "seed/torn.png").write_bytes(png()[:60])
     path, report = learn(learn_request(seed, overrides=["tag.tagger=clip"]))
-    assert "9 rows, 3 learned from, 6 left out" in report[0]
+    assert "9 rows, 3 used, 6 left out" in report[0]
     left_out = {line.split()[1]: int(line.split()[0]) for line in report[1:6]}
     assert left_out == {"path_outside": 2, "unreadable": 1, "truncated": 1, "no_image": 1, "several_images": 1}
     assert weights_of(path)
@@ -124,7 +124,7 @@ def test_an_image_that_the_tagger_cannot_take_costs_its_row_alone(
     for width in (18, 20, 22, 24, 26):
         Image.new("RGB", (width, 20), (200, 30, 30)).save(workspace / f"seed/{width}.png")
     _, report = learn(learn_request(seed, overrides=["tag.tagger=clip"]))
-    assert "5 rows, 3 learned from, 2 left out" in report[0]
+    assert "5 rows, 3 used, 2 left out" in report[0]
     assert any(line.split()[:2] == ["2", "tagger_failed"] for line in report)
 
 
@@ -144,7 +144,7 @@ keys = st.sampled_from(
 def test_any_record_becomes_a_row_or_a_reason(record: Any) -> None:
     row = parse_row("s:1", 0, record, Fields("types", "tags"))
     assert isinstance(row, Row | BadRow)
-    assert all(turn.question for turn in row.turns) if isinstance(row, Row) else row.failure.reason
+    assert all(row.questions) if isinstance(row, Row) else row.failure.reason
 
 
 @given(st.lists(st.one_of(junk, st.sampled_from(seed_rows("llava", 1))), max_size=12))
@@ -156,9 +156,12 @@ def test_used_and_left_out_add_up_to_the_rows_of_the_seed(
     seed = seeds.open_seed(str(write(folder / "s.jsonl", lines)))
     small = write(folder / "small.yaml", SHELVES["taggers/taxonomies/small.yaml"])
     types, tags = Lexicon([READING, SCENE, COUNTING]), Lexicon(taxonomy.load(str(small)).tree.nodes)
-    counts = RowCounts()
+    counts = UseCounts()
     rows = seeds.read_rows(seed, seeds.Columns(Fields("types", "tags"), texts=False, images=False))
-    find = partial(row_types.look_up_types, types, None, counts.unknown["types"])
-    for row in row_tags.look_up_tags(row_types.with_types(rows, find), tags, counts.unknown["tags"]):
-        counts.add(row)
-    assert counts.rows == len(records)
+    find = partial(row_types.look_up_types, types, None, counts.unknown_words("types"))
+    for row in row_tags.look_up_tags(row_types.with_types(rows, find), tags, counts.unknown_words("tags")):
+        if isinstance(row, Row):
+            counts.used += 1
+        else:
+            counts.leave_out(row.failure.reason, row.where)
+    assert counts.total == len(records)

@@ -4,12 +4,14 @@ import asyncio
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from synthgen.commands.learn import TfidfSettings, classify, learn
+from synthgen.commands.learn import classify, learn, row_types
 from synthgen.config import pipeline, prompt_pack
 from synthgen.engines import EngineDied, EngineInfo, ModelName, Reply, Request
+from synthgen.errors import UserMistake
 from tests.fixtures.seeds import (
     COUNTING,
     READING,
@@ -33,8 +35,25 @@ def test_types_come_from_a_file_of_row_ids(workspace: Path) -> None:
             write_seed(workspace / "s.json", rows), types_file=write(workspace / "types.json", json.dumps(by_id))
         )
     )
-    assert "24 rows, 23 learned from, 1 left out" in report[0]
+    assert "24 rows, 23 used, 1 left out" in report[0]
     assert "no_types" in report[1] and "no row 'r23'" in report[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("t.json", '{"r1": ["reading"], "r2": [], "r1": ["scene"]}'),
+        ("t.jsonl", '{"id": "r1", "types": ["reading"]}\n{"id": "r1", "types": ["scene"]}\n'),
+    ],
+)
+def test_a_types_file_that_names_a_row_twice_is_refused(workspace: Path, name: str, text: str) -> None:
+    with pytest.raises(UserMistake, match="holds 'r1' twice; keep one of them"):
+        row_types.read_types_file(write(workspace / name, text))
+
+
+def test_a_line_of_a_types_file_ends_at_a_line_feed_alone(workspace: Path) -> None:
+    path = write(workspace / "t.jsonl", '{"id": "a\u2028b", "types": ["reading"]}\n{"id": 2, "types": "scene"}\n')
+    assert row_types.read_types_file(path) == {"a\u2028b": ("reading",), "2": ("scene",)}
 
 
 def test_types_are_found_by_the_likeness_of_words(workspace: Path) -> None:
@@ -43,7 +62,7 @@ def test_types_are_found_by_the_likeness_of_words(workspace: Path) -> None:
     rows += [{**llava(99, "Zyzzyva?"), "tags": ["cat"]}]
     path, report = learn(learn_request(write_seed(workspace / "s.json", rows)))
     assert strongest(weights_of(path), "document") == READING
-    assert "25 rows, 24 learned from, 1 left out" in report[0] and "no_type_fits" in report[1]
+    assert "25 rows, 24 used, 1 left out" in report[0] and "no_type_fits" in report[1]
 
 
 class Sorter:
@@ -70,7 +89,9 @@ class Sorter:
         pass
 
 
-def classify_with(monkeypatch: pytest.MonkeyPatch, questions: Sequence[str]) -> list[classify.Classified]:
+def classify_with(
+    monkeypatch: pytest.MonkeyPatch, questions: Sequence[str], **engine: Any
+) -> list[classify.Classified]:
     async def sorter(name: ModelName, settings: pipeline.EngineConfig) -> Sorter:
         return Sorter(name, settings)
 
@@ -79,7 +100,7 @@ def classify_with(monkeypatch: pytest.MonkeyPatch, questions: Sequence[str]) -> 
     return asyncio.run(
         classify.classify_all(
             classify.ClassifyTask(
-                ModelName("m", "r"), pipeline.EngineConfig(), prompt_pack.load("small").tree, subjects
+                ModelName("m", "r"), pipeline.EngineConfig(**engine), prompt_pack.load("small").tree, subjects
             )
         )
     )
@@ -89,6 +110,25 @@ def test_a_model_sorts_questions_by_family_and_then_by_type(workspace: Path, mon
     results = classify_with(monkeypatch, ["What is written?", "How many?", "Hm?", "broken", "babble"])
     assert [result.types for result in results] == [(READING,), (COUNTING,), (), (), ()]
     assert [bool(result.failure) for result in results] == [False, False, False, True, True]
+
+
+def test_no_more_questions_are_sorted_at_once_than_the_engine_takes(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_once = 0
+
+    async def choose(*arguments: object, most: int) -> classify.Classified:
+        nonlocal at_once
+        at_once += 1
+        peaks.append(at_once)
+        await asyncio.sleep(0)
+        at_once -= 1
+        return classify.Classified(())
+
+    peaks: list[int] = []
+    monkeypatch.setattr(classify, "choose", choose)
+    classify_with(monkeypatch, ["a", "b", "c", "d"], in_flight=2)
+    assert max(peaks) == 2
 
 
 def test_an_engine_that_dies_while_sorting_is_one_line(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,9 +143,7 @@ def test_types_are_found_by_the_scripted_engine_in_an_actor(workspace: Path) -> 
     path, report = learn(
         learn_request(
             seed,
-            find_types="model",
-            overrides=["generate.engine.options={fail: 0.1}"],
-            settings=TfidfSettings(min_support=1),
+            overrides=["generate.engine.options={fail: 0.1}", "learn.find_types=model", "learn.min_support=1"],
         )
     )
     used, left_out = (int(word.split()[0]) for word in report[0].split(", ")[1:])

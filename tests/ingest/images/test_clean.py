@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from synthgen.ingest.images import decode, inspect
+from synthgen.ingest.images import decode
 from synthgen.ingest.images.clean import clean
+from synthgen.ingest.images.headers import open_checked
 from tests.fixtures.images import LIMITS, PHOTOS, drawn, encoded, reason_of
 from tests.fixtures.profiles import SRGB, rgb_profile
 
@@ -84,7 +85,7 @@ def test_a_png_with_damaged_pixels_is_still_corrupt() -> None:
 def test_frames_of_an_animated_png_are_counted_beside_long_texts() -> None:
     frames = [Image.new("RGB", (32, 32), (40 * at, 0, 0)) for at in range(5)]
     data = encoded(frames[0], "PNG", save_all=True, append_images=frames[1:])
-    assert inspect(data[:33] + chunk(b"zTXt", b"w\0\0" + LONG) + data[33:], LIMITS).frames == 5
+    assert open_checked(data[:33] + chunk(b"zTXt", b"w\0\0" + LONG) + data[33:], LIMITS)[1].frames == 5
 
 
 def test_a_file_that_needs_no_cleaning_is_not_copied() -> None:

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageDraw
 
-from synthgen.ingest.images import Unfit, decode, fit, inspect, perceptual_hash
+from synthgen.ingest.images import Unfit, decode, fit, perceptual_hash
 from synthgen.ingest.images.decode import HASH_GAP, size_to_fit
+from synthgen.ingest.images.headers import open_checked
 from tests.fixtures.images import LIMITS, PHOTOS, drawn, encoded, reason_of
 
 # --- the header -------------------------------------------------------------------------------------------------------
@@ -18,7 +19,7 @@ from tests.fixtures.images import LIMITS, PHOTOS, drawn, encoded, reason_of
 
 @pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])
 def test_header_of_each_format(image_format: str) -> None:
-    header = inspect(encoded(drawn(), image_format), LIMITS)
+    header = open_checked(encoded(drawn(), image_format), LIMITS)[1]
     assert (header.format, header.width, header.height, header.frames) == (image_format, 60, 40, 1)
 
 
@@ -26,16 +27,16 @@ def test_header_of_each_format(image_format: str) -> None:
 @pytest.mark.parametrize("mode", ["RGB", "RGBA"])
 def test_size_of_each_kind_of_webp_is_read_before_pillow_allocates_its_canvas(lossless: bool, mode: str) -> None:
     data = encoded(drawn(mode, (333, 222)), "WEBP", lossless=lossless)
-    assert inspect(data, LIMITS).width == 333
+    assert open_checked(data, LIMITS)[1].width == 333
     with pytest.raises(Unfit, match="too_many_pixels: 333 x 222"):
-        inspect(data, LIMITS.model_copy(update={"max_pixels": 333 * 222 - 1}))
+        open_checked(data, LIMITS.model_copy(update={"max_pixels": 333 * 222 - 1}))
 
 
 @pytest.mark.parametrize("image_format", ["GIF", "TIFF", "WEBP", "PNG", "MPO"])
 def test_frames_are_counted_and_limited(image_format: str) -> None:
     frames = [Image.new("RGB", (32, 32), (40 * at, 0, 255 - 40 * at)) for at in range(5)]
     data = encoded(frames[0], image_format, save_all=True, append_images=frames[1:])
-    assert inspect(data, LIMITS).frames == 5
+    assert open_checked(data, LIMITS)[1].frames == 5
     assert decode(data, LIMITS).image.getpixel((3, 3)) == pytest.approx((0, 0, 255), abs=12)
     assert reason_of(data, LIMITS.model_copy(update={"max_frames": 4})) == "too_many_frames"
 
@@ -84,7 +85,7 @@ def test_a_cut_file_is_truncated_and_a_broken_one_is_corrupt() -> None:
 
 def test_pillows_own_limit_of_pixels_never_warns(recwarn: pytest.WarningsRecorder) -> None:
     data = encoded(Image.new("1", (12000, 8000)), "PNG")  # 96 megapixels: Pillow would warn, our limit allows it
-    assert inspect(data, LIMITS).width == 12000
+    assert open_checked(data, LIMITS)[1].width == 12000
     assert not recwarn.list
 
 

@@ -17,6 +17,7 @@ from synthgen.errors import Failure, SynthError
 from synthgen.ingest.images import Decoded, DecoderPool, decode
 from synthgen.ingest.images import pool as pool_module
 from synthgen.ingest.images.child_process import SLOTS
+from synthgen.ingest.images.pool import peak_bytes
 from tests.fixtures.images import LIMITS, PHOTOS, drawn, encoded, reason_of
 from tests.fixtures.workspace import write
 
@@ -186,7 +187,7 @@ def test_a_memory_bomb_costs_one_image_and_no_more_memory_than_predicted(odd_chi
     small = LIMITS.model_copy(update={"max_pixels": 1_000_000, "max_bytes": 2**20})
     with DecoderPool[str](small, 1, odd_child) as decoder:
         results = dict(decoder.decode_many([("hoard", b"hoard!"), ("a", encoded(drawn(), "PNG"))]))
-        assert decoder.peak_bytes < 2**28
+        assert peak_bytes(small, 1) < 2**28
     assert isinstance(results["a"], Decoded)
     assert isinstance(results["hoard"], Failure) and results["hoard"].reason == "decoder_died"
 
@@ -277,8 +278,7 @@ def test_children_get_no_secrets(pool: DecoderPool[int], monkeypatch: pytest.Mon
 
 def test_the_predicted_peak_follows_the_limits() -> None:
     small = LIMITS.model_copy(update={"max_pixels": 1_000_000, "max_bytes": 2**20})
-    with DecoderPool[int](small, 1) as single, DecoderPool[int](small, 4) as four:
-        assert 4 * single.peak_bytes == four.peak_bytes < DecoderPool[int](LIMITS, 4).peak_bytes
+    assert 4 * peak_bytes(small, 1) == peak_bytes(small, 4) < peak_bytes(LIMITS, 4)
 
 
 def test_the_pool_works_from_threads_and_beside_held_locks() -> None:
