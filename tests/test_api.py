@@ -1,4 +1,4 @@
-"""The Python API: each function does what the `synth` command of that name does; `docs/api.md` lists all of them."""
+"""The Python API: the functions of a run do what the `synth` commands do; `docs/api.md` lists all of them."""
 
 import contextlib
 import inspect
