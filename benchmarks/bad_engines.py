@@ -146,7 +146,7 @@ def report(costs: Mapping[str, Cost], images: int) -> None:
         print(f"{kind:<40}{cost.seconds:>8.1f}{cost.pairs:>8,}  {failed}; {cost.end}")
     untroubled = costs["none"].seconds
     slowest = max(cost.seconds / untroubled for cost in costs.values())
-    counts = {"kinds": len(costs), "ended": len(costs), "seconds_without_trouble": round(untroubled, 1)}
+    counts = {"kinds": len(costs), "seconds_without_trouble": round(untroubled, 1)}
     print(json.dumps({"benchmark": "bad_engines", "ratio": round(slowest, 2), **counts, "images": images}))
 
 

@@ -73,7 +73,6 @@ def measure(count: int) -> dict[str, Any]:
         out = Folder(folder)
         for number in range(0, count, PAIRS_A_PARTITION):
             _write_pairs(out, lease, number, min(count, number + PAIRS_A_PARTITION))
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         start, cpu = time.perf_counter(), time.process_time()
         run = RunFolder(out)
         selection = select.prepare(run, SETTINGS)
@@ -87,7 +86,6 @@ def measure(count: int) -> dict[str, Any]:
         "seconds": seconds,
         "cpu_seconds": cpu,
         "peak_mb": peak / 1024,
-        "before_mb": before / 1024,
         "kept": counts["kept"],
     }
 
