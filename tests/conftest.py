@@ -48,8 +48,14 @@ LONGEST = (
 )
 
 
+ENGINE_SECONDS = 900  # of a test that starts a real vLLM engine
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Order the files."""
+    """Order the files, and give tests with a real engine more time."""
+    for item in items:
+        if item.get_closest_marker("engine"):
+            item.add_marker(pytest.mark.timeout(ENGINE_SECONDS))
     items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
 
 

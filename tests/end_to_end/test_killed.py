@@ -52,7 +52,7 @@ def kill_when(out: Path, stage: str) -> None:
         assert time.monotonic() < give_up
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    assert process.wait() == -signal.SIGKILL, "the run ended before it was killed"
 
 
 def test_one_image_that_kills_its_engine_costs_its_own_rows_and_a_job_full_of_them_stops(

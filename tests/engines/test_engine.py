@@ -35,7 +35,6 @@ pytest.importorskip("vllm")
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
 pytestmark = [
     pytest.mark.engine,
-    pytest.mark.timeout(900),
     pytest.mark.skipif(not MODEL.is_dir(), reason="no nano model is here"),
 ]
 
@@ -100,7 +99,7 @@ def test_a_second_call_on_an_image_reuses_its_prefix_and_says_the_same(replies: 
 
 def test_a_given_reply_is_as_likely_as_the_engine_found_it_when_it_said_so_itself(replies: dict[str, Reply]) -> None:
     own, given = replies["first"].logprobs, replies["given"].logprobs
-    # With the token that ends it.
+    assert len(own) == len(given) > 1  # with the token that ends it
     assert all(math.isclose(said, scored, abs_tol=0.02) for said, scored in zip(own, given, strict=True))
 
 
