@@ -2,12 +2,14 @@
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 from pathlib import Path
 from typing import ClassVar
 
@@ -49,6 +51,25 @@ def install(example: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target"]
     subprocess.run([*command, str(tmp_path / "site"), str(wheel)], check=True, capture_output=True)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "site"), os.environ.get("PYTHONPATH", "")]))
+
+
+def settings_in_readme(example: str) -> list[str]:
+    """Return the `--set` of the first run that the README of an example shows."""
+    text = (ROOT / "examples" / example / "README.md").read_text(encoding="utf-8")
+    line = next(line for line in text.splitlines() if line.startswith("synth run "))
+    words = shlex.split(line)
+    return [word for flag, value in pairwise(words) if flag == "--set" for word in (flag, value)]
+
+
+@pytest.mark.parametrize(("example", "score"), [("custom_score", "plainness"), ("second_judge", "second_opinion")])
+def test_the_command_of_the_readme_is_accepted(
+    example: str, score: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It measures every score that has a threshold in `everyday`."""
+    install(ROOT / "examples" / example, tmp_path, monkeypatch)
+    settings = settings_in_readme(example)
+    assert score in settings[1]
+    assert "no mistakes" in synth("check", "--pipeline", "everyday", *settings).stdout
 
 
 def test_every_example_is_in_the_index_and_is_run_here() -> None:

@@ -29,6 +29,7 @@ from tests.fixtures.workspace import SHELVES, write
 
 pytestmark = pytest.mark.usefixtures("workspace")
 OWN = "mine:Engine"
+TRIED = ("vllm", "endpoint", "scripted", "toy", OWN)
 TOY = """
 from synthgen.engines.kinds import EngineKind
 
@@ -150,13 +151,13 @@ def test_the_revision_of_such_an_engine_is_that_of_its_files_or_the_configured_o
 
 
 def test_only_the_card_of_the_shipped_scripted_engine_says_that_its_replies_mean_nothing(package: Path) -> None:
-    says = {kind: "The replies mean nothing" in card_of(kind) for kind in (*ENGINE_KINDS, "toy", OWN)}
+    says = {kind: "The replies mean nothing" in card_of(kind) for kind in TRIED}
     assert says == {"vllm": False, "endpoint": False, "scripted": True, "toy": False, OWN: False}
 
 
 def test_such_an_engine_costs_by_the_gpu_hour(package: Path) -> None:
     hour, price = pricing.Usage(seconds=3600), PriceConfig(gpu_hour=3)
-    gpus = {kind: gpus_of(EngineConfig(kind=kind, gpus=2)) for kind in (*ENGINE_KINDS, "toy", OWN)}
+    gpus = {kind: gpus_of(EngineConfig(kind=kind, gpus=2)) for kind in TRIED}
     assert {kind: pricing.money(hour, price, count) for kind, count in gpus.items()} == {
         "vllm": 6,
         "endpoint": 3,
@@ -186,7 +187,7 @@ def test_a_kind_says_what_to_do_when_memory_runs_out_and_which_modules_it_needs(
 
 def test_a_kind_decides_which_options_make_pairs_anew(package: Path) -> None:
     options = {"size": 1, "dtype": "x", "colour": "red"}
-    shaping = {kind: reply_options(EngineConfig(kind=kind, options=options)) for kind in (*ENGINE_KINDS, "toy", OWN)}
+    shaping = {kind: reply_options(EngineConfig(kind=kind, options=options)) for kind in TRIED}
     everything = {"endpoint": options, OWN: options}
     assert shaping == {"vllm": {"dtype": "x"}, "scripted": {}, "toy": {"size": 1}, **everything}
 
@@ -248,7 +249,7 @@ def test_no_package_is_imported_for_a_kind_that_it_does_not_add(package: Path) -
         ("vlm", "did you mean 'vllm'?"),
         ("endpiont", "did you mean 'endpoint'?"),
         ("toyy", "did you mean 'toy'?"),
-        ("transformers", "known: endpoint, gone, module:Class, odd, scripted, toy, vllm"),
+        ("transformers", f"known: {', '.join(sorted((*ENGINE_KINDS, 'gone', 'module:Class', 'odd', 'toy')))}"),
     ],
 )
 def test_a_name_of_no_kind_is_one_line_with_the_nearest(package: Path, name: str, hint: str) -> None:

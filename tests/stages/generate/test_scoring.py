@@ -68,7 +68,7 @@ def test_a_score_depends_on_its_own_prompts_and_settings_alone(name: str) -> Non
     before = scoring.shaping(name, pack, sampling)
     edited = pack.model_copy(update={"about": "other", "ask": pack.ask.model_copy(update={"text": "other"})})
     assert scoring.shaping(name, edited, sampling) == before
-    for key in ("paraphrase", "blind", "judge.question", "judge.answer"):
+    for key in {key for scorer in SCORERS.values() for key in scorer.prompts}:
         is_own = key in scorer.prompts
         assert (scoring.shaping(name, with_prompt(pack, key), sampling) != before) == is_own
     for setting in SamplingConfig.model_fields:
@@ -79,7 +79,9 @@ def test_a_score_depends_on_its_own_prompts_and_settings_alone(name: str) -> Non
 @pytest.mark.parametrize("name", SCORERS)
 def test_an_entry_names_prompts_and_settings_that_exist(name: str) -> None:
     scorer, pack = SCORERS[name], prompt_pack.load("small").pack
-    assert scorer.name == name and not scorer.missing_prompts(pack)
+    assert scorer.name == name
+    missing = scorer.missing_prompts(pack)
+    assert not missing, f"add {missing} to the pack `small` of tests/fixtures/workspace.py"
     assert set(scorer.sampling) <= set(SamplingConfig.model_fields)
     assert set(scorer.variables) <= set(prompt_pack.SCORE_VARIABLES)
     low, high = scorer.bounds(pack)
