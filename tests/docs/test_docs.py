@@ -21,6 +21,7 @@ from synthgen.engines.kinds import ENGINE_KINDS
 from synthgen.job import resolve
 from synthgen.stages import select
 from synthgen.stages.generate.scoring import ENTRY_POINTS, SCORERS, Scorer
+from synthgen.stages.pack.card import COLUMNS
 from synthgen.tables import PAIRS
 from synthgen.taggers import TAGGER_KINDS
 from tests.fixtures.workspace import ROOT
@@ -286,6 +287,12 @@ def test_the_table_of_scores_on_the_page_is_that_of_the_code() -> None:
     text = read(ROOT / "docs/scores.md").split("\n## Scores\n")[1].split("\n## ")[0]
     rows = [[cell.strip() for cell in line.split("|")[1:5]] for line in text.splitlines() if line.startswith("| `")]
     assert rows == [cells(scorer) for scorer in SCORERS.values()]
+
+
+def test_the_columns_of_a_sample_are_those_of_the_card() -> None:
+    text = read(ROOT / "docs/format.md").split("\n## The columns of a sample\n")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| `(.+?)` \| (.+) \|$", text, re.MULTILINE)
+    assert [(name, content.replace("`", "")) for name, content in rows] == list(COLUMNS.items())
 
 
 def test_the_example_of_a_score_on_the_page_is_one() -> None:
