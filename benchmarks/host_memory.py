@@ -57,10 +57,10 @@ def main() -> None:
             "generate": peak(["--from", "plan", "--until", "generate", *settings]),
         }
     print(f"{count} images of {SIDES[0] * SIDES[1] / 1e6:.0f} megapixels")
-    print(f"{'stage':<10}{'foretold MB':>12}{'measured MB':>12}{'ratio':>7}")
+    print(f"{'stage':<10}{'predicted MB':>13}{'measured MB':>12}{'ratio':>7}")
     ratios = {stage: measured[stage] / predicted[stage] for stage in predicted}
     for stage, ratio in ratios.items():
-        print(f"{stage:<10}{predicted[stage] / 1e6:>12.0f}{measured[stage] / 1e6:>12.0f}{ratio:>7.2f}")
+        print(f"{stage:<10}{predicted[stage] / 1e6:>13.0f}{measured[stage] / 1e6:>12.0f}{ratio:>7.2f}")
     sizes = {f"{stage}_mb": round(size / 1e6) for stage, size in measured.items()}
     print(json.dumps({"benchmark": "host_memory", "ratio": round(max(ratios.values()), 2), **sizes, "images": count}))
 
