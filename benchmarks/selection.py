@@ -11,13 +11,12 @@ of them.
 import json
 import random
 import resource
-import subprocess
 import sys
 import tempfile
 import time
 from typing import Any
 
-from driver import commit_all
+from driver import commit_all, in_fresh_process
 
 from synthgen import tables as schemas
 from synthgen.config.pipeline import SelectConfig, Threshold
@@ -48,7 +47,7 @@ def main() -> None:
     if "--size" in sys.argv:
         print(json.dumps(measure(int(sys.argv[-1]))))
         return
-    small, large = (_in_fresh_process(size) for size in (most // 10, most))
+    small, large = (in_fresh_process(__file__, "--size", size) for size in (most // 10, most))
     print(f"{'pairs':>10} {'seconds':>8} {'of CPU':>7} {'pairs/s':>9} {'peak MB':>8}  kept")
     for cost in (small, large):
         rate = cost["pairs"] / cost["seconds"]
@@ -114,13 +113,6 @@ def _pair(number: int) -> dict[str, Any]:
         "answer": answer,
         "raw_answer": answer,
     }
-
-
-def _in_fresh_process(size: int) -> dict[str, Any]:
-    command = [sys.executable, __file__, "--size", str(size)]
-    process = subprocess.run(command, check=True, capture_output=True, text=True)
-    cost: dict[str, Any] = json.loads(process.stdout.splitlines()[-1])
-    return cost
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from synthgen.job.funnel import funnels
 from synthgen.stages.generate import GenerateWorker, context_of, todo
 from synthgen.store import Folder, Lease, Receipt, RunFolder, StageFolder
 from synthgen.tables import GENERATE, RETRIED_REASONS, draw
+from tests.fixtures.rows import rows_of
 from tests.fixtures.runs import synth
 from tests.fixtures.stage_runs import commit_all
 from tests.fixtures.workspace import make_images, put_shelves
@@ -86,12 +87,7 @@ class World:
 
     def rows(self, table: str) -> list[Row]:
         """Return the current rows of a table."""
-        folder = RunFolder(self.out)
-        return [
-            row
-            for partition in folder.log(GENERATE).partitions
-            for row in folder.table(GENERATE, partition, table).to_pylist()
-        ]
+        return rows_of(self.out, GENERATE, table)
 
     @property
     def pairs(self) -> dict[str, Row]:
