@@ -27,7 +27,7 @@ from synthgen.tables import image_id
 
 ROOT = Path(__file__).parent.parent
 TIMEOUT = 900  # seconds of a job
-SHELVES = {
+DEFINITION_FILES = {
     "taggers/taxonomies/small.yaml": "about: x\ntemplates: ['{}']\ntags:\n  thing: a thing\n",
     "taggers/beside.yaml": "about: tags beside the image\nengine: sidecar\ntaxonomy: small\n",
     "pipelines/mappings/small.yaml": "about: x\nrules:\n  - tags: '**'\n    ask: {'**': 1}\n",
@@ -84,7 +84,7 @@ def engine_settings(photos: list[Path]) -> dict[str, list[str]]:
 
 def make_workspace(folder: Path, count: int) -> list[Path]:
     """Write definition files and small images with their tags beside them; return the images."""
-    for name, text in SHELVES.items():
+    for name, text in DEFINITION_FILES.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
     photos = [folder / "photos" / f"{number:05}.png" for number in range(count)]

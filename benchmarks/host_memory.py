@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from contextlib import chdir, suppress
 from pathlib import Path
 
-from bad_engines import SHELVES, command
+from bad_engines import DEFINITION_FILES, command
 from PIL import Image
 
 from synthgen.config import pipeline as pipelines
@@ -70,7 +70,7 @@ def make_workspace(folder: Path, count: int) -> None:
 
     Half of the images are PNG, which must be decoded whole, with transparency or of 16 bits.
     """
-    for name, text in SHELVES.items():
+    for name, text in DEFINITION_FILES.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
     (folder / "photos").mkdir()

@@ -1,5 +1,4 @@
-"""What several test files share: a small workspace with shelves of its own, and small images with their tags beside
-them.
+"""What several test files share: a workspace with small definition files, and small images with tags beside them.
 
 The workspace is a user's working folder in small: a taxonomy of seven tags, three instruction types, a tagger that
 reads the tags beside the images and the scripted engine, so that a whole run needs no model.
@@ -13,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from synthgen.console import print_notes
-from tests.fixtures.workspace import put_shelves
+from tests.fixtures.workspace import write_definition_files
 
 pytest_plugins = ["tests.fixtures.s3_server", "tests.fixtures.packages"]
 
@@ -62,7 +61,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Make a user's working folder with small definition files the current folder."""
-    folder = put_shelves(tmp_path / "work")
+    folder = write_definition_files(tmp_path / "work")
     monkeypatch.chdir(folder)
     return folder
 

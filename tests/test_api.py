@@ -15,7 +15,7 @@ from synthgen.config.pipeline import Pipeline
 from synthgen.errors import Mistakes, SettingsChanged, UserMistake
 from synthgen.job.funnel import StageFunnel
 from tests.fixtures.runs import adds_up, assignments
-from tests.fixtures.workspace import ROOT, make_images, put_shelves
+from tests.fixtures.workspace import ROOT, make_images, write_definition_files
 
 IMAGES = 6
 PER_IMAGE = 3  # questions, as plan.per_image of the small pipeline
@@ -24,7 +24,7 @@ PER_IMAGE = 3  # questions, as plan.per_image of the small pipeline
 @pytest.fixture(scope="module")
 def finished(ray_running: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[StageFunnel]]:
     """Return a workspace with a finished run in `out`, and the counts that the run returned."""
-    folder = put_shelves(tmp_path_factory.mktemp("api"))
+    folder = write_definition_files(tmp_path_factory.mktemp("api"))
     make_images(folder / "photos", IMAGES)
     with contextlib.chdir(folder):
         return folder, synthgen.run_pipeline("photos", "out", pipeline="small")

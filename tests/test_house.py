@@ -139,11 +139,11 @@ def test_no_file_has_a_name_that_fits_any_content() -> None:
     assert not [name_of(path) for path in SOURCES if refused.search(path.stem)]
 
 
-def test_shelves_hold_only_definition_files() -> None:
-    for shelf in ("taggers", "prompts", "pipelines"):
-        files = [path for path in (ROOT / shelf).rglob("*") if path.is_file()]
+def test_folders_of_definition_files_hold_nothing_else() -> None:
+    for folder in ("taggers", "prompts", "pipelines"):
+        files = [path for path in (ROOT / folder).rglob("*") if path.is_file()]
         others = [name_of(path) for path in files if path.suffix not in (".yaml", ".md")]
-        assert files and not others, f"shelves hold YAML, code is named as module:attribute: {others}"
+        assert files and not others, f"these folders hold YAML, code is named as module:attribute: {others}"
 
 
 def texts() -> Iterator[tuple[Path, str]]:

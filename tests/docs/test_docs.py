@@ -162,7 +162,7 @@ def test_files_exist(path: Path) -> None:
     assert not [name for name in mentioned_files(path) if not any((home / name).exists() for home in homes)]
 
 
-def test_shelf_names_exist() -> None:
+def test_names_of_definition_files_exist() -> None:
     """Each name in `synth show taxonomy everyday` exists, is of the example, or a `synth copy` of the page makes it."""
     faults = []
     for path in PAGES:

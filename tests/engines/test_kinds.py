@@ -25,7 +25,7 @@ from synthgen.store import Folder
 from synthgen.workers import cluster
 from tests.fixtures.packages import InstallPackage
 from tests.fixtures.tagging import write_tagger
-from tests.fixtures.workspace import SHELVES, write
+from tests.fixtures.workspace import DEFINITION_FILES, write
 
 pytestmark = pytest.mark.usefixtures("workspace")
 OWN = "mine:Engine"
@@ -181,7 +181,7 @@ def test_a_kind_says_what_to_do_when_memory_runs_out_and_which_modules_it_needs(
     )
     assert "for memory" not in str(cluster._ended("it was killed", EngineConfig(kind="endpoint")))
     for engine, packages in (("{kind: toy}", ["vllm"]), (f"{{kind: '{OWN}'}}", []), ("{}", ["vllm"])):
-        text = SHELVES["pipelines/small.yaml"].replace("{kind: scripted}", engine)
+        text = DEFINITION_FILES["pipelines/small.yaml"].replace("{kind: scripted}", engine)
         assert needed_packages(str(write(Path("pipelines/other.yaml"), text))) == packages
 
 
@@ -257,7 +257,11 @@ def test_a_name_of_no_kind_is_one_line_with_the_nearest(package: Path, name: str
 
 
 def test_a_name_of_no_kind_is_reported_with_its_line_and_all_other_mistakes() -> None:
-    text = SHELVES["pipelines/small.yaml"].replace("{kind: scripted}", "\n    kind: vlm").replace("answer]", "answre]")
+    text = (
+        DEFINITION_FILES["pipelines/small.yaml"]
+        .replace("{kind: scripted}", "\n    kind: vlm")
+        .replace("answer]", "answre]")
+    )
     path = write(Path("pipelines/small.yaml"), text)
     assert mistakes("plan.per_image=0") == [
         "--set plan.per_image=0: plan.per_image: must be greater than 0, not 0",

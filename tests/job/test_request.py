@@ -19,7 +19,7 @@ from synthgen.job import job, request, run_record
 from synthgen.job.changes import write_settings
 from synthgen.job.request import RunRequest
 from synthgen.store import Folder, RunFolder
-from tests.fixtures.workspace import SHELVES, make_images, put_shelves, write
+from tests.fixtures.workspace import DEFINITION_FILES, make_images, write, write_definition_files
 
 ENDING = "(--pipeline replaces all but the source)"
 FIRST = RunRequest("small", ('source.uri="photos"', "plan.per_image=2", "train.steps=7"), limit=5)
@@ -77,7 +77,7 @@ def test_a_request_with_a_pipeline_takes_only_the_source_from_the_folder(started
 
 
 def test_another_pipeline_is_reported_by_name(started: Path) -> None:
-    write(started / "pipelines/other.yaml", SHELVES["pipelines/small.yaml"] + "images: {model_pixels: 9000}\n")
+    write(started / "pipelines/other.yaml", DEFINITION_FILES["pipelines/small.yaml"] + "images: {model_pixels: 9000}\n")
     _, refusal = refuse("run", "--out", "out", "-p", "other", "--set", "plan.per_image=2")
     difference = "images.model_pixels was 1003520 and is 9000"
     assert f"/out: was made with pipeline 'small', not 'other': {difference}. Without --" in refusal
@@ -102,7 +102,7 @@ def test_a_pipeline_that_is_not_here_is_reported_with_the_folder_it_was_started_
 def test_where_names_mean_other_files_the_folder_to_start_in_is_reported(
     started: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    elsewhere = put_shelves(started / "elsewhere")
+    elsewhere = write_definition_files(started / "elsewhere")
     path = elsewhere / "pipelines/mappings/small.yaml"
     write(path, path.read_text().replace("fine/**: 4", "fine/**: 5"))
     monkeypatch.chdir(elsewhere)

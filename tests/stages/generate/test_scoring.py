@@ -29,7 +29,7 @@ from synthgen.stages.generate.scoring import SCORERS, Scorer
 from synthgen.stages.generate.session import ImageSession
 from synthgen.store import Folder, Lease, Receipt, RunFolder, StageFolder, TablePart
 from tests.fixtures.packages import InstallPackage
-from tests.fixtures.workspace import ROOT, SHELVES, write
+from tests.fixtures.workspace import DEFINITION_FILES, ROOT, write
 
 pytestmark = pytest.mark.usefixtures("workspace")
 
@@ -171,7 +171,7 @@ def tidiness(
 
 def add_prompt(prompt: str) -> None:
     """Add a prompt to the `judge` of the workspace's pack, in line 12."""
-    text = SHELVES["prompts/small.yaml"]
+    text = DEFINITION_FILES["prompts/small.yaml"]
     assert text.splitlines()[10] == "judge:"
     write(Path("prompts/small.yaml"), text.replace("judge:\n", f"judge:\n{prompt}"))
 
@@ -281,7 +281,7 @@ def test_a_score_that_reads_text_has_a_prompt_without_labels(install: Install) -
 
 
 def test_a_question_is_graded_without_its_answer() -> None:
-    text = SHELVES["prompts/small.yaml"].replace('question: {text: "Rate {{ question }}"', (
+    text = DEFINITION_FILES["prompts/small.yaml"].replace('question: {text: "Rate {{ question }}"', (
         'question: {text: "Rate {{ question }} {{ answer }}"'
     ))  # fmt: skip
     write(Path("prompts/small.yaml"), text)
@@ -310,7 +310,7 @@ def test_a_package_that_cannot_be_loaded_is_one_line_where_it_is_named(install: 
     assert line.startswith(
         "prompts/small.yaml:12: judge.tidiness: no score that can be loaded uses it, and score 'tidiness' of "
     )
-    write(Path("prompts/small.yaml"), SHELVES["prompts/small.yaml"])
+    write(Path("prompts/small.yaml"), DEFINITION_FILES["prompts/small.yaml"])
     assert resolve.load(pipelines.read("small"))  # no score of the package is used
 
 

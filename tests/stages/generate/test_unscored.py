@@ -28,7 +28,7 @@ from synthgen.tables import GENERATE, RETRIED_REASONS, draw
 from tests.fixtures.rows import rows_of
 from tests.fixtures.runs import synth
 from tests.fixtures.stage_runs import commit_all
-from tests.fixtures.workspace import make_images, put_shelves
+from tests.fixtures.workspace import make_images, write_definition_files
 
 RETRIED = frozenset(RETRIED_REASONS)
 
@@ -112,7 +112,7 @@ class World:
 @pytest.fixture(scope="module")
 def planned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make a workspace whose `out` is planned; tests work on copies of it."""
-    folder = put_shelves(tmp_path_factory.mktemp("planned"))
+    folder = write_definition_files(tmp_path_factory.mktemp("planned"))
     make_images(folder / "photos", 6)
     with contextlib.chdir(folder):
         synth("run", "photos", "--out", "out", "--pipeline", "small", "--until", "plan")
