@@ -1,5 +1,6 @@
 """Stages run without the command line, each receipt committed before the next is asked for; and fresh processes."""
 
+import argparse
 import json
 import subprocess
 import sys
@@ -49,6 +50,13 @@ def generate_with(build: Build, job: Job, more: Iterable[Task] = ()) -> Iterator
                 folder.commit(GENERATE, receipt, lease)
             yield receipt
     leave_ray()
+
+
+def is_quick(description: str | None) -> bool:
+    """Parse the command line of a benchmark whose one option is --quick, and return whether it is given."""
+    parser = argparse.ArgumentParser(description=(description or "").partition("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="fewer and smaller runs")
+    return bool(parser.parse_args().quick)
 
 
 def in_fresh_process(file: str, *words: object) -> dict[str, Any]:

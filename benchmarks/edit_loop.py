@@ -17,6 +17,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from driver import is_quick
+
 ROOT = Path(__file__).parent.parent
 ENGINE = """
 import json, os
@@ -88,7 +90,7 @@ class Workspace:
 
 def main() -> None:
     """Run the loop; print a table, then one line of JSON."""
-    limit = "40" if "--quick" in sys.argv else "200"
+    limit = "40" if is_quick(__doc__) else "200"
     with tempfile.TemporaryDirectory(prefix="synth-edit-") as folder:
         space = Workspace(Path(folder))
         run = ["run", "demo/images", *SETTINGS, "--limit", limit]

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from driver import in_fresh_process
+from driver import in_fresh_process, is_quick
 
 from synthgen.dedup import near_images, near_texts, plain_texts
 
@@ -100,7 +100,7 @@ def main() -> None:
     if "--tool" in sys.argv:
         print(json.dumps(measure(sys.argv[-2], int(sys.argv[-1]))))
         return
-    count = 20_000 if "--quick" in sys.argv else 100_000
+    count = 20_000 if is_quick(__doc__) else 100_000
     names = [name for name in TOOLS if name != "rensa" or importlib.util.find_spec("rensa")]
     costs = {name: in_fresh_process(__file__, "--tool", name, count) for name in names}
     print(f"{count:,} texts\n{'':>11} {'texts/s':>9} {'per CPU s':>9} {'peak MB':>8} {'recall':>7} {'wrong':>6}")

@@ -16,7 +16,7 @@ import tempfile
 import time
 from typing import Any
 
-from driver import commit_all, in_fresh_process
+from driver import commit_all, in_fresh_process, is_quick
 
 from synthgen import tables as schemas
 from synthgen.config.pipeline import SelectConfig, Threshold
@@ -43,10 +43,10 @@ SETTINGS = SelectConfig(
 
 def main() -> None:
     """Measure two sizes; print a table, then one line of JSON."""
-    most = 100_000 if "--quick" in sys.argv else 1_000_000
     if "--size" in sys.argv:
         print(json.dumps(measure(int(sys.argv[-1]))))
         return
+    most = 100_000 if is_quick(__doc__) else 1_000_000
     small, large = (in_fresh_process(__file__, "--size", size) for size in (most // 10, most))
     print(f"{'pairs':>10} {'seconds':>8} {'of CPU':>7} {'pairs/s':>9} {'peak MB':>8}  kept")
     for cost in (small, large):
