@@ -27,7 +27,7 @@ from synthgen.tables import image_id
 
 ROOT = Path(__file__).parent.parent
 TIMEOUT = 900  # seconds of a job
-SHELVES = {
+DEFINITION_FILES = {
     "taggers/taxonomies/small.yaml": "about: x\ntemplates: ['{}']\ntags:\n  thing: a thing\n",
     "taggers/beside.yaml": "about: tags beside the image\nengine: sidecar\ntaxonomy: small\n",
     "pipelines/mappings/small.yaml": "about: x\nrules:\n  - tags: '**'\n    ask: {'**': 1}\n",
@@ -84,7 +84,7 @@ def engine_settings(photos: list[Path]) -> dict[str, list[str]]:
 
 def make_workspace(folder: Path, count: int) -> list[Path]:
     """Write definition files and small images with their tags beside them; return the images."""
-    for name, text in SHELVES.items():
+    for name, text in DEFINITION_FILES.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
     photos = [folder / "photos" / f"{number:05}.png" for number in range(count)]
@@ -146,7 +146,7 @@ def report(costs: Mapping[str, Cost], images: int) -> None:
         print(f"{kind:<40}{cost.seconds:>8.1f}{cost.pairs:>8,}  {failed}; {cost.end}")
     untroubled = costs["none"].seconds
     slowest = max(cost.seconds / untroubled for cost in costs.values())
-    counts = {"kinds": len(costs), "ended": len(costs), "seconds_without_trouble": round(untroubled, 1)}
+    counts = {"kinds": len(costs), "seconds_without_trouble": round(untroubled, 1)}
     print(json.dumps({"benchmark": "bad_engines", "ratio": round(slowest, 2), **counts, "images": images}))
 
 

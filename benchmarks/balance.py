@@ -11,13 +11,13 @@ missing to that limit, over types and tags together, without balancing over with
 
 import json
 import random
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
+from driver import is_quick
 from planning import list_images, plan_all, plan_context, tag_images
 
 from synthgen.config import taxonomy
@@ -41,7 +41,7 @@ class Spread:
 
 def main() -> None:
     """Plan the bucket four times; print a table, then one line of JSON."""
-    images = 4_000 if "--quick" in sys.argv else 20_000
+    images = 4_000 if is_quick(__doc__) else 20_000
     spreads = {name: plan_balanced(images, *strengths) for name, strengths in SETTINGS.items()}
     print(f"{images:,} images, {TAGS} tags, skew {SKEW:.0f} to 1; entropy in bits (limit: even over what occurs)")
     print(

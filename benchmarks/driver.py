@@ -1,7 +1,12 @@
-"""Stages run without the command line: each receipt is committed before the next is asked for, as the driver does."""
+"""Stages run without the command line, each receipt committed before the next is asked for; and fresh processes."""
 
+import argparse
+import json
+import subprocess
+import sys
 from collections.abc import Iterable, Iterator
-from typing import cast
+from pathlib import Path
+from typing import Any, cast
 
 from synthgen.config.pipeline import Pipeline
 from synthgen.engines import ModelName
@@ -12,6 +17,8 @@ from synthgen.store import Folder, Lease, Receipt, RunFolder
 from synthgen.tables import GENERATE, LIST, StageSpec
 from synthgen.workers import PoolSpec, StopSignals, Task, leave_ray, listening, run_pool
 from synthgen.workers.task import Build
+
+ROOT = Path(__file__).parent.parent
 
 
 def commit_all(folder: RunFolder, spec: StageSpec, receipts: Iterable[Receipt], lease: Lease) -> None:
@@ -43,6 +50,21 @@ def generate_with(build: Build, job: Job, more: Iterable[Task] = ()) -> Iterator
                 folder.commit(GENERATE, receipt, lease)
             yield receipt
     leave_ray()
+
+
+def is_quick(description: str | None) -> bool:
+    """Parse the command line of a benchmark whose one option is --quick, and return whether it is given."""
+    parser = argparse.ArgumentParser(description=(description or "").partition("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="fewer and smaller runs")
+    return bool(parser.parse_args().quick)
+
+
+def in_fresh_process(file: str, *words: object) -> dict[str, Any]:
+    """Run a benchmark with these words in a fresh process, and return its last line, which is JSON."""
+    command = [sys.executable, file, *map(str, words)]
+    process = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    cost: dict[str, Any] = json.loads(process.stdout.splitlines()[-1])
+    return cost
 
 
 def _nothing(task: Task) -> tuple[str, ...]:

@@ -13,18 +13,16 @@ seconds for one.
 
 import json
 import resource
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import planning
 import pyarrow as pa
-from driver import commit_all
+from driver import commit_all, in_fresh_process
 
 from synthgen.config import mapping, prompt_pack, taxonomy
 from synthgen.config import pipeline as pipelines
@@ -66,7 +64,7 @@ def main() -> None:
         for size in sizes:
             costs[size] = {}
             for name in steps:
-                cost = costs[size][name] = in_fresh_process(name, f"{folder}/{size}", size)
+                cost = costs[size][name] = in_fresh_process(__file__, name, f"{folder}/{size}", size)
                 print(
                     f"{size:>10,} {name:>9} {cost['seconds']:>9.1f} {cost['peak_mb']:>9.0f} {cost['beside_mb']:>9.0f}",
                     flush=True,
@@ -94,14 +92,6 @@ def report(costs: dict[int, dict[str, dict[str, float]]]) -> None:
         "time_growth": round(seconds[last] / seconds[before_last], 2),
     }
     print(json.dumps(record))
-
-
-def in_fresh_process(step: str, folder: str, size: int) -> dict[str, float]:
-    """Run a stage in a fresh process; return its figures."""
-    command = [sys.executable, __file__, step, folder, str(size)]
-    process = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parent.parent)
-    figures: dict[str, float] = json.loads(process.stdout.splitlines()[-1])
-    return figures
 
 
 def measure(step: Step, out: Folder, count: int) -> dict[str, float]:

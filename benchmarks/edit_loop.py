@@ -1,6 +1,6 @@
 """The edit loop: a tag, an instruction type and a rule are added to a finished run, and only new questions are asked.
 
-Runs the commands of the README's second task on demo images, with the demo's tagger and the scripted engine, so that
+Runs the commands of docs/editing.md on demo images, with the demo's tagger and the scripted engine, so that
 everything but the model is timed: copies of the taxonomy, the family and the mapping, three edits, `check`, `preview`,
 the tags found again, `plan --diff`, `run --update`. The peer is the same edit without an update: the whole run once
 more, into a new folder. `ratio` is the calls of the engine that this takes over those of the update.
@@ -16,6 +16,8 @@ import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
+
+from driver import is_quick
 
 ROOT = Path(__file__).parent.parent
 ENGINE = """
@@ -88,7 +90,7 @@ class Workspace:
 
 def main() -> None:
     """Run the loop; print a table, then one line of JSON."""
-    limit = "40" if "--quick" in sys.argv else "200"
+    limit = "40" if is_quick(__doc__) else "200"
     with tempfile.TemporaryDirectory(prefix="synth-edit-") as folder:
         space = Workspace(Path(folder))
         run = ["run", "demo/images", *SETTINGS, "--limit", limit]
@@ -124,7 +126,7 @@ def report(seconds: Mapping[str, float], difference: list[dict[str, int]], calls
         print(f"{name:<16} {value:6.1f} s")
     sums = {name: sum(row[name] for row in difference) for name in ("added", "retired", "kept")}
     print(f"questions: {sums['added']} added, {sums['retired']} retired, {sums['kept']} left as they are")
-    print(f"calls of the engine: {calls['update']} for the update, {calls['anew']} for all again")
+    print(f"calls of the engine: {calls['update']} for the update, {calls['again']} for all again")
     loop = sum(value for name, value in seconds.items() if name not in ("first run", "all again"))
     record = {
         "benchmark": "edit_loop",

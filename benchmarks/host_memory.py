@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from contextlib import chdir, suppress
 from pathlib import Path
 
-from bad_engines import SHELVES, command
+from bad_engines import DEFINITION_FILES, command
 from PIL import Image
 
 from synthgen.config import pipeline as pipelines
@@ -57,10 +57,10 @@ def main() -> None:
             "generate": peak(["--from", "plan", "--until", "generate", *settings]),
         }
     print(f"{count} images of {SIDES[0] * SIDES[1] / 1e6:.0f} megapixels")
-    print(f"{'stage':<10}{'foretold MB':>12}{'measured MB':>12}{'ratio':>7}")
+    print(f"{'stage':<10}{'predicted MB':>13}{'measured MB':>12}{'ratio':>7}")
     ratios = {stage: measured[stage] / predicted[stage] for stage in predicted}
     for stage, ratio in ratios.items():
-        print(f"{stage:<10}{predicted[stage] / 1e6:>12.0f}{measured[stage] / 1e6:>12.0f}{ratio:>7.2f}")
+        print(f"{stage:<10}{predicted[stage] / 1e6:>13.0f}{measured[stage] / 1e6:>12.0f}{ratio:>7.2f}")
     sizes = {f"{stage}_mb": round(size / 1e6) for stage, size in measured.items()}
     print(json.dumps({"benchmark": "host_memory", "ratio": round(max(ratios.values()), 2), **sizes, "images": count}))
 
@@ -70,7 +70,7 @@ def make_workspace(folder: Path, count: int) -> None:
 
     Half of the images are PNG, which must be decoded whole, with transparency or of 16 bits.
     """
-    for name, text in SHELVES.items():
+    for name, text in DEFINITION_FILES.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
     (folder / "photos").mkdir()

@@ -4,7 +4,8 @@ Ours: an image's calls as one conversation. The other: stage after stage over al
 second one, and so on), as tools do that finish a table before they begin the next. The same calls on the same engine,
 caches emptied in between; only the order differs. The caches hold a quarter of the images, as no cache holds a bucket.
 The model is the nano VLM with patches half as wide, so that an image is 301 tokens, about as many as a small photograph
-has in a real VLM (it sees nothing so, which changes no order); `--nano` takes the committed one, whose images are 79.
+has in a real VLM. Its new patch embeddings are random, so its replies mean nothing, but the cost of an order does not
+depend on them. `--nano` takes the committed model, whose images are 79 tokens.
 `ratio` is the other's seconds over ours.
 
     python benchmarks/image_first.py [--quick] [--nano]

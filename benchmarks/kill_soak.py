@@ -41,9 +41,10 @@ from typing import Any
 import pyarrow.parquet as pq
 from faulty_store import FaultyStore
 
+from demo.truth import read_rows as current_rows
 from synthgen.job.funnel import funnels
 from synthgen.store import Folder, RunFolder, StageFolder
-from synthgen.tables import ASSIGNMENTS, DECISIONS, IMAGES, PAIRS, SCORES, STAGES, stage_at
+from synthgen.tables import ASSIGNMENTS, DECISIONS, IMAGES, PAIRS, SCORES, STAGES
 
 ROOT = Path(__file__).parent.parent
 SCRIPTED = (
@@ -262,12 +263,9 @@ def read_tables(out: Folder, engine: str) -> dict[str, Rows]:
 
 def read_rows(out: Folder, stage: str, table: str, key: str, schema: Any, columns: list[str]) -> Rows:
     """Return the current rows of a table; a key that occurs twice gets a second entry, so that it shows."""
-    folder = StageFolder(out, stage_at(stage))
-    log = folder.log()
     by_key: Rows = {}
-    for partition in log.partitions:
-        for row in folder.current(log, partition, table, schema.names).select([key, *columns]).to_pylist():
-            by_key[_unused(by_key, row[key])] = tuple(row[name] for name in columns)
+    for row in current_rows(out, stage, table, schema):
+        by_key[_unused(by_key, row[key])] = tuple(row[name] for name in columns)
     return by_key
 
 

@@ -4,8 +4,8 @@ A seed of drawn pictures, each with three questions that its scene supports, tea
 which no model was trained on, are the test. Each way ranks the instruction types for each picture; precision at k is
 the share of its first k that the scene supports, at R with as many as it supports. Types that suit nearly every picture
 are left out, because naming them is always right; a tie counts as its average. A mapping written by hand says how much
-of each type is wanted, not only which suit, so its rank here is no judgement of it. The rivals: all types alike; the
-commonest types of the seed, the same for every picture; the CLIP match of image and type text, as TaskGalaxy does
+of each type is wanted, not only which suit, so its rank here is no judgement of it. The rivals: all types equal; the
+most common types of the seed, the same for every picture; the CLIP similarity of image and type text, as in TaskGalaxy
 (arXiv 2502.09925); and the VLM choosing for itself, from a list under a schema, and in the nano VLM's own words, where
 it may decline to ask.
 
@@ -44,7 +44,13 @@ AT = (1, 3, 5)
 EVERYWHERE = 0.95  # a type that suits this share of the pictures does not tell the ways apart
 ASKED = 3  # questions of a picture of the seed
 BATCH = 64
-RIVALS = ("uniform", "commonest", "clip match", "vlm, from a list", "vlm, asked for each")
+RIVALS = (
+    "all types equal",
+    "the seed's most common types",
+    "CLIP similarity",
+    "VLM, from a list",
+    "VLM, asked for each",
+)
 
 
 def main() -> None:
@@ -86,13 +92,13 @@ def rank_without_engine(
     by_truth = learn_rules(pipeline, prompts, seed, [sorted(picture.tags) for picture in seed], TfidfSettings())
     by_hand = mappings.load(pipeline.plan.mapping, spec.taxonomy.tree, list(prompts.types))
     return {
-        "uniform": [{}] * len(test),
-        "commonest": [counts] * len(test),
-        "clip match": rank_by_clip(spec, prompts, test),
+        "all types equal": [{}] * len(test),
+        "the seed's most common types": [counts] * len(test),
+        "CLIP similarity": rank_by_clip(spec, prompts, test),
         "learned": rank_by_rules(rules["learned"], test_tags),
-        "learned, as printed": rank_by_rules(rules["plain"], test_tags),
-        "learned, types by words": rank_by_rules(by_words, test_tags),
-        "learned, gold tags": rank_by_rules(by_truth, true_tags),
+        "learned, as published": rank_by_rules(rules["plain"], test_tags),
+        "learned, types by word similarity": rank_by_rules(by_words, test_tags),
+        "learned, true tags": rank_by_rules(by_truth, true_tags),
         "written by hand": rank_by_rules(by_hand, test_tags),
         "gold": [dict.fromkeys(supported_types(picture, prompts), 1.0) for picture in test],
     }
@@ -193,9 +199,9 @@ def rank_by_model(pipeline: Pipeline, prompts: Prompts, test: Sequence[Picture])
     finally:
         leave_ray()
     chosen = len(test) - len(result.failures) - result.none
-    print(f"vlm, from a list: a choice for {chosen} of {len(test)} pictures, the empty list for {result.none}", end="")
+    print(f"VLM, from a list: a choice for {chosen} of {len(test)} pictures, the empty list for {result.none}", end="")
     print(f"; no choice for {len(result.failures)}, the first: {result.failures[0]}\n" if result.failures else "\n")
-    return {"vlm, from a list": result.listed, "vlm, asked for each": result.asked}
+    return {"VLM, from a list": result.listed, "VLM, asked for each": result.asked}
 
 
 def print_table(
@@ -205,7 +211,7 @@ def print_table(
     right = [set(supported_types(picture, prompts)) for picture in test]
     telling = [path for path in prompts.types if sum(path in types for types in right) < EVERYWHERE * len(test)]
     counted = [number for number, types in enumerate(right) if types.intersection(telling)]
-    calls = {"vlm, from a list": 1 + FAMILIES, "vlm, asked for each": len(prompts.types)}
+    calls = {"VLM, from a list": 1 + FAMILIES, "VLM, asked for each": len(prompts.types)}
     precisions: dict[str, dict[str, float]] = {}
     for name, rankings in ways.items():
         rows = []
@@ -217,10 +223,10 @@ def print_table(
         f"{len(test)} pictures, {len(telling)} of {len(prompts.types)} instruction types "
         "(the others suit nearly every picture)"
     )
-    print(f"{'precision at':<26}" + "".join(f"{key:>8}" for key in (*AT, "R")) + "   calls of the VLM for a picture")
+    print(f"{'precision at':<34}" + "".join(f"{key:>8}" for key in (*AT, "R")) + "   calls of the VLM for a picture")
     for name in sorted(precisions, key=lambda name: precisions[name]["R"]):
         cells = "".join(f"{precisions[name][str(key)]:8.3f}" for key in (*AT, "R"))
-        print(f"{name:<26}{cells}{calls.get(name, 0):6}")
+        print(f"{name:<34}{cells}{calls.get(name, 0):6}")
     return precisions
 
 

@@ -14,7 +14,6 @@ import importlib.util
 import json
 import random
 import resource
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from driver import in_fresh_process, is_quick
 
 from synthgen.dedup import near_images, near_texts, plain_texts
 
@@ -100,9 +100,9 @@ def main() -> None:
     if "--tool" in sys.argv:
         print(json.dumps(measure(sys.argv[-2], int(sys.argv[-1]))))
         return
-    count = 20_000 if "--quick" in sys.argv else 100_000
+    count = 20_000 if is_quick(__doc__) else 100_000
     names = [name for name in TOOLS if name != "rensa" or importlib.util.find_spec("rensa")]
-    costs = {name: _in_fresh_process(name, count) for name in names}
+    costs = {name: in_fresh_process(__file__, "--tool", name, count) for name in names}
     print(f"{count:,} texts\n{'':>11} {'texts/s':>9} {'per CPU s':>9} {'peak MB':>8} {'recall':>7} {'wrong':>6}")
     for name, cost in costs.items():
         speed = f"{cost['texts_per_second']:>9,.0f} {cost['texts_per_cpu_second']:>9,.0f}"
@@ -175,13 +175,6 @@ def _time_a_million_hashes() -> float:
     start = time.perf_counter()
     near_images(hashes, 4)
     return time.perf_counter() - start
-
-
-def _in_fresh_process(name: str, count: int) -> dict[str, Any]:
-    command = [sys.executable, __file__, "--tool", name, str(count)]
-    process = subprocess.run(command, check=True, capture_output=True, text=True)
-    cost: dict[str, Any] = json.loads(process.stdout.splitlines()[-1])
-    return cost
 
 
 if __name__ == "__main__":

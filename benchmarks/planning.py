@@ -13,17 +13,15 @@ import json
 import pstats
 import random
 import resource
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from driver import commit_all, list_source
+from driver import commit_all, in_fresh_process, list_source
 
 from synthgen.config import mapping, pipeline, prompt_pack, taxonomy
 from synthgen.ingest.sources import Listed
@@ -45,9 +43,14 @@ def main() -> None:
         print(json.dumps(measure(steps[step], Folder(sys.argv[place + 1]), int(sys.argv[place + 2]))))
         return
     most = 20_000 if "--quick" in sys.argv else 1_000_000
+    profile = [option for option in sys.argv[1:] if option == "--profile"]
     with tempfile.TemporaryDirectory(prefix="synth-planning-") as folder:
         sizes = [
-            {step: _in_fresh_process(step, f"{folder}/{size}", size) for step in steps} for size in (most // 10, most)
+            {
+                step: in_fresh_process(__file__, step, f"{folder}/{size}", size, *(profile if step == "--plan" else []))
+                for step in steps
+            }
+            for size in (most // 10, most)
         ]
     print(f"{'images':>10} {'step':>6} {'seconds':>8} {'CPU s':>8} {'images/s':>9} {'peak MB':>8}")
     for size in sizes:
@@ -174,14 +177,6 @@ def plan_context() -> plan.PlanContext:
     settings, prompts = pipeline.load("everyday").plan, prompt_pack.load("everyday")
     rules = mapping.load("everyday", taxonomy.load("everyday").tree, list(prompts.types))
     return plan.PlanContext(settings, rules, prompts.types, (TAGGER,), "f")
-
-
-def _in_fresh_process(step: str, folder: str, size: int) -> dict[str, Any]:
-    options = [option for option in sys.argv[1:] if option == "--profile"]
-    command = [sys.executable, __file__, step, folder, str(size), *(options if step == "--plan" else [])]
-    process = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parent.parent)
-    cost: dict[str, Any] = json.loads(process.stdout.splitlines()[-1])
-    return cost
 
 
 if __name__ == "__main__":

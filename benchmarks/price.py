@@ -9,7 +9,6 @@ the engine's start.
 """
 
 import json
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -17,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from driver import generate_with
+from driver import generate_with, is_quick
 
 from synthgen import run
 from synthgen.commands import plan
@@ -68,7 +67,7 @@ async def build(context: GenerateContext) -> CountingWorker:
 
 def main() -> None:
     """Make the forecast, measure, and print both."""
-    images, profiled = (32, 8) if "--quick" in sys.argv else (64, 16)
+    images, profiled = (32, 8) if is_quick(__doc__) else (64, 16)
     with tempfile.TemporaryDirectory(prefix="synth-price-") as folder:
         job = open_job(Folder(str(Path(folder) / "out")), pipelines.load("demo"))
         out = RunFolder(job.out)

@@ -18,7 +18,8 @@ from driver import generate_with
 
 from synthgen import run
 from synthgen.config import pipeline as pipelines
-from synthgen.engines import EngineInfo, Reply, Request, open_engine
+from synthgen.engines import Reply, Request, open_engine
+from synthgen.engines.recorder import Recorder
 from synthgen.job.job import open_job
 from synthgen.job.request import RunRequest
 from synthgen.stages.generate import GenerateContext, GenerateWorker
@@ -40,33 +41,12 @@ class Figures:
     cached: Mapping[str, float]  # share of prompt tokens from the prefix cache, of the stage and of each order
 
 
-class RecordingEngine:
-    """The real engine, with every call recorded."""
-
-    def __init__(self, engine: Any) -> None:
-        self.engine = engine
-        self.facts: EngineInfo = engine.facts
-        self.calls: list[Request] = []
-        self.replies: list[Reply] = []
-
-    async def generate(self, request: Request) -> Reply:
-        """Return the real reply."""
-        reply: Reply = await self.engine.generate(request)
-        self.calls.append(request)
-        self.replies.append(reply)
-        return reply
-
-    async def close(self) -> None:
-        """Close the real engine."""
-        await self.engine.close()
-
-
 class MeasuredWorker:
     """A generating worker whose calls can be replayed."""
 
-    def __init__(self, context: GenerateContext, recorder: RecordingEngine, in_flight: int) -> None:
-        self._worker = GenerateWorker(context, recorder)
-        self._recorder, self._in_flight = recorder, in_flight
+    def __init__(self, context: GenerateContext, engine: Any, in_flight: int) -> None:
+        self._engine, self._recorder, self._in_flight = engine, Recorder(engine), in_flight
+        self._worker = GenerateWorker(context, self._recorder)
         self._began: float | None = None
         self._ended = 0.0
         self._running = 0
@@ -92,16 +72,16 @@ class MeasuredWorker:
         while self._running:  # the last partitions are handed out beside the first replay
             await asyncio.sleep(0.01)
         order = task.partition.split("/")[1]
-        calls = list(self._recorder.calls)
+        calls = [request for request, _ in self._recorder.calls]
         await self._empty_caches()
         started = time.perf_counter()
-        replies = await replay(self._recorder.engine, calls, order, self._in_flight)
+        replies = await replay(self._engine, calls, order, self._in_flight)
         seconds = time.perf_counter() - started
         if failed := [reply for reply in replies if reply.failure]:
             raise RuntimeError(
                 f"{len(failed)} of {len(replies)} calls of the replay failed, one with: {failed[0].detail}"
             )
-        stage = self._recorder.replies[: len(calls)]
+        stage = [reply for _, reply in self._recorder.calls]
         figures = {
             "replay_us": int(seconds * 1e6),
             "stage_us": int((self._ended - (self._began or 0.0)) * 1e6),
@@ -112,7 +92,7 @@ class MeasuredWorker:
         return Receipt(task.partition, 1, {}, figures)
 
     async def _empty_caches(self) -> None:
-        llm = self._recorder.engine._llm
+        llm = self._engine._llm
         await llm.reset_prefix_cache()
         await llm.reset_mm_cache()
         await llm.reset_encoder_cache()
@@ -120,9 +100,9 @@ class MeasuredWorker:
 
 async def build(context: GenerateContext) -> MeasuredWorker:
     """Start the engine and warm it up."""
-    recorder = RecordingEngine(await open_engine(context.model, context.engine))
-    await asyncio.gather(*(recorder.engine.generate(Request("ask", "warm up", 8)) for _ in range(8)))
-    return MeasuredWorker(context, recorder, context.engine.in_flight or 16)
+    engine = await open_engine(context.model, context.engine)
+    await asyncio.gather(*(engine.generate(Request("ask", "warm up", 8)) for _ in range(8)))
+    return MeasuredWorker(context, engine, context.engine.in_flight or 16)
 
 
 async def replay(engine: Any, calls: Sequence[Request], order: Order, in_flight: int) -> list[Reply]:

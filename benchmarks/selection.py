@@ -11,13 +11,12 @@ of them.
 import json
 import random
 import resource
-import subprocess
 import sys
 import tempfile
 import time
 from typing import Any
 
-from driver import commit_all
+from driver import commit_all, in_fresh_process, is_quick
 
 from synthgen import tables as schemas
 from synthgen.config.pipeline import SelectConfig, Threshold
@@ -44,11 +43,11 @@ SETTINGS = SelectConfig(
 
 def main() -> None:
     """Measure two sizes; print a table, then one line of JSON."""
-    most = 100_000 if "--quick" in sys.argv else 1_000_000
     if "--size" in sys.argv:
         print(json.dumps(measure(int(sys.argv[-1]))))
         return
-    small, large = (_in_fresh_process(size) for size in (most // 10, most))
+    most = 100_000 if is_quick(__doc__) else 1_000_000
+    small, large = (in_fresh_process(__file__, "--size", size) for size in (most // 10, most))
     print(f"{'pairs':>10} {'seconds':>8} {'of CPU':>7} {'pairs/s':>9} {'peak MB':>8}  kept")
     for cost in (small, large):
         rate = cost["pairs"] / cost["seconds"]
@@ -73,7 +72,6 @@ def measure(count: int) -> dict[str, Any]:
         out = Folder(folder)
         for number in range(0, count, PAIRS_A_PARTITION):
             _write_pairs(out, lease, number, min(count, number + PAIRS_A_PARTITION))
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         start, cpu = time.perf_counter(), time.process_time()
         run = RunFolder(out)
         selection = select.prepare(run, SETTINGS)
@@ -87,7 +85,6 @@ def measure(count: int) -> dict[str, Any]:
         "seconds": seconds,
         "cpu_seconds": cpu,
         "peak_mb": peak / 1024,
-        "before_mb": before / 1024,
         "kept": counts["kept"],
     }
 
@@ -116,13 +113,6 @@ def _pair(number: int) -> dict[str, Any]:
         "answer": answer,
         "raw_answer": answer,
     }
-
-
-def _in_fresh_process(size: int) -> dict[str, Any]:
-    command = [sys.executable, __file__, "--size", str(size)]
-    process = subprocess.run(command, check=True, capture_output=True, text=True)
-    cost: dict[str, Any] = json.loads(process.stdout.splitlines()[-1])
-    return cost
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Training checkpoints: whole or absent, so that a run that is killed at any instant goes on from the last one."""
+"""Training checkpoints: whole or absent, so that a run that is killed at any instant continues from the last one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ def save_checkpoint(path: Path, **state: object) -> None:
 
 def load_checkpoint(path: Path) -> dict[str, Any] | None:
     """Return a checkpoint with its tensors on the CPU, or None if there is none."""
-    if not path.exists():
-        return None
+    return read_checkpoint(path) if path.exists() else None
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Return a checkpoint that exists, with its tensors on the CPU."""
     state: dict[str, Any] = torch.load(path, weights_only=False, map_location="cpu")
     return state

@@ -88,3 +88,5 @@ def run_in_processes(group: ProcessGroup, train: Callable[[ProcessGroup], None])
     run(0)
     for process in others:
         process.join(60)
+        if process.exitcode != 0:
+            raise RuntimeError(f"process {process.name} of the training ended with status {process.exitcode}")

@@ -8,8 +8,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import torch
-
+from demo.checkpoint import read_checkpoint
 from demo.multitask_model import MultitaskVLM
 from demo.nano_vlm import export_vlm
 from demo.tokenizer import load_tokenizer
@@ -19,7 +18,7 @@ def export(out: Path, models: Path) -> None:
     """Write `models/nano-vlm` from the checkpoint `out/vlm.pt`."""
     tokenizer = load_tokenizer(out / "tokenizer")
     model = MultitaskVLM(tokenizer)
-    model.load_state_dict(torch.load(out / "vlm.pt", weights_only=False)["average"])
+    model.load_state_dict(read_checkpoint(out / "vlm.pt")["average"])
     export_vlm(model.vlm, tokenizer, models / "nano-vlm")
 
 

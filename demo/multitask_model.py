@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedTokenizerFast
 
+from demo.checkpoint import read_checkpoint
 from demo.nano_vlm import PATCHES_A_SIDE, build_vlm, vlm_config
 from demo.packing import PREFIX_TOKENS, ROW_TOKENS, ROWS
 from demo.patch_labels import CLASS_OF, HEADS, WORD_HEADS
@@ -120,7 +121,7 @@ class MultitaskVLM(nn.Module):
 
 def init_from_vision(model: MultitaskVLM, tokenizer: PreTrainedTokenizerFast, path: Path) -> None:
     """Copy what phase one learned: the tower, the projector, and the class embeddings as embeddings of their words."""
-    weights = torch.load(path)["model"]
+    weights = read_checkpoint(path)["model"]
     core = model.vlm.model
     core.vision_tower.load_state_dict(_part_of(weights, "tower."))
     core.multi_modal_projector.load_state_dict(_part_of(weights, "projector."))

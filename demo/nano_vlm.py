@@ -86,19 +86,19 @@ def build_vlm(config: LlavaOnevisionConfig) -> LlavaOnevisionForConditionalGener
     return LlavaOnevisionForConditionalGeneration(config)
 
 
-def build_processor(tokenizer: PreTrainedTokenizerFast, patch: int) -> LlavaOnevisionProcessor:
-    """Return the stock processor; a picture of any size becomes one crop of SIZE pixels a side."""
+def build_processor(tokenizer: PreTrainedTokenizerFast, patch: int, side: int = SIZE) -> LlavaOnevisionProcessor:
+    """Return the stock processor; a picture of any size becomes one crop of `side` pixels a side."""
     image_processor = LlavaOnevisionImageProcessor(
-        size={"height": SIZE, "width": SIZE},
-        image_grid_pinpoints=[[SIZE, SIZE]],
+        size={"height": side, "width": side},
+        image_grid_pinpoints=[[side, side]],
         image_mean=[0.5] * 3,
         image_std=[0.5] * 3,
     )
     return LlavaOnevisionProcessor(
         image_processor=image_processor,
         tokenizer=tokenizer,
-        video_processor=LlavaOnevisionVideoProcessor(size={"height": SIZE, "width": SIZE}),
-        num_image_tokens=(SIZE // patch) ** 2,
+        video_processor=LlavaOnevisionVideoProcessor(size={"height": side, "width": side}),
+        num_image_tokens=(side // patch) ** 2,
         vision_feature_select_strategy="full",
         chat_template=tokenizer.chat_template,
         image_token="<image>",

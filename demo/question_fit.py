@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from demo.question_parser import TYPE_OF_KIND, Query
-from demo.world import POSITIONS, USES, WORDS, Scene, Thing
+from demo.world import POSITIONS, USES, WORDS, Scene, Thing, matches
 
 Slots = tuple[str, ...]
 CHART_KINDS = ("value", "tallest", "shortest", "taller", "sum", "difference")
@@ -24,12 +24,7 @@ def mismatch(scene: Scene, query: Query) -> str | None:
 
 def things_named(scene: Scene, noun: str) -> list[Thing]:
     """Return the things that a noun phrase names."""
-    colour, _, name = noun.rpartition(" ")
-    return [
-        thing
-        for thing in scene.things
-        if name in ("thing", thing.name, thing.group) and (not colour or thing.colour == colour)
-    ]
+    return list(filter(matches(noun), scene.things))
 
 
 def thing_at(scene: Scene, position: str) -> Thing | None:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from demo.checkpoint import save_checkpoint
+from demo.checkpoint import read_checkpoint, save_checkpoint
 from demo.data_loader import BatchLoader
 from demo.distributed import Hardware, ProcessGroup, detect_hardware, run_in_processes
 from demo.draw import draw
@@ -124,7 +124,7 @@ def initial_clip(out: Path, start: Path | None, seed: int) -> nn.Module:
     if start:
         clip.load_state_dict(load_file(start / "nano-clip" / "open_clip_model.safetensors"))
         return clip
-    weights = torch.load(out / "vlm.pt", map_location="cpu", weights_only=False)["average"]
+    weights = read_checkpoint(out / "vlm.pt")["average"]
     copy_tower(clip, {name.removeprefix(TOWER): weight for name, weight in weights.items() if name.startswith(TOWER)})
     loader = BatchLoader(partial(make_batch, seed + 1), first=0, size=50, stride=50, processes=1)
     train_head(clip, make_encoder(build_tokenizer()), loader)
@@ -154,7 +154,7 @@ def train(out: Path, models: Path, pictures: int, seed: int = TRAIN_SEED + 2, st
         ProcessGroup(hardware.processes, weights),
         lambda group: Trainer(group, hardware, path, seed).run(pictures, first),
     )
-    clip.load_state_dict(torch.load(path, map_location="cpu", weights_only=False)["model"])
+    clip.load_state_dict(read_checkpoint(path)["model"])
     tokenizer = build_tokenizer()
     export_clip(clip, clip_config(len(tokenizer)), tokenizer, models / "nano-clip")
 
@@ -167,7 +167,7 @@ class Trainer:
         self.group, self.hardware, self.device = group, hardware, hardware.device
         self.path, self.seed = path, seed
         self.size, self.rate = BATCH_SIZE[self.device.type], RATE[self.device.type]
-        self.state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=False)
+        self.state = read_checkpoint(path)
         self.pictures_seen: int = self.state["pictures_seen"]
 
     def run(self, pictures: int, first: int) -> None:

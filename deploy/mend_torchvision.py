@@ -1,13 +1,11 @@
-"""Lets torchvision's PyPI wheel import beside a CPU build of torch.
+"""Make torchvision's PyPI wheel import beside a CPU build of torch.
 
-Comes in: the virtual environment whose Python runs this file. Goes out: nothing where torchvision imports; elsewhere
-two small files in its site-packages, and torchvision imports in every process started from then on. The PyPI wheel of
-torchvision is built for CUDA: beside CPU torch its compiled operators do not load, and `import torchvision` stops at
-the missing `torchvision::nms`. Declaring that operator's signature first is enough for what open_clip and transformers
-use of it (image transforms, in Python). This is a repair of one kind of machine, so it is done by the set-up and not by
-synthgen.
+The PyPI wheel of torchvision is built for CUDA: beside CPU torch its compiled operators do not load, and
+`import torchvision` stops at the missing `torchvision::nms`. Declaring that operator's signature first is enough for
+what open_clip and transformers use of it (image transforms, in Python). Where torchvision imports, nothing is done;
+elsewhere two small files are written to the site-packages of the Python that runs this file.
 
-Run as `python deploy/mend_torchvision.py`; exits 1 if torchvision still does not import afterwards.
+    python deploy/mend_torchvision.py      # exits 1 if torchvision still does not import
 """
 
 import subprocess
@@ -16,13 +14,13 @@ import sysconfig
 from pathlib import Path
 
 HOOK = '''\
-"""Declares torchvision's two compiled operators before torchvision is imported (installed by mend_torchvision.py)."""
+"""Declare torchvision's two compiled operators before torchvision is imported (installed by mend_torchvision.py)."""
 
 import sys
 
 
 class _DeclareOperators:
-    """A path finder that finds nothing: it only acts at the moment torchvision is first looked up."""
+    """A path finder that finds nothing; it acts when torchvision is first looked up."""
 
     def find_spec(self, name, path=None, target=None):
         if name == "torchvision":
@@ -42,13 +40,13 @@ sys.meta_path.insert(0, _DeclareOperators())
 
 
 def torchvision_imports() -> bool:
-    """Whether a fresh Python of this environment can import torchvision."""
+    """Return whether a fresh Python of this environment can import torchvision."""
     done = subprocess.run([sys.executable, "-c", "import torchvision"], capture_output=True, check=False)
     return done.returncode == 0
 
 
 def main() -> int:
-    """Mends this environment if it needs it; returns the exit status."""
+    """Fix this environment if it needs it; return the exit status."""
     if torchvision_imports():
         return 0
     site = Path(sysconfig.get_path("purelib"))

@@ -3,12 +3,12 @@
 #
 #   sbatch deploy/slurm.sh s3://bucket/photos s3://bucket/data Qwen/Qwen2.5-VL-7B-Instruct
 #
-# Source and output may be folders too, on a file system that every node sees. A job that is preempted is requeued and goes on
-# where it was, because everything that it knows is in the output folder; after a time limit, submit the same line again.
+# Source and output may be folders too, on a file system that every node sees. A job that is preempted is requeued and
+# continues, because everything that it knows is in the output folder; after a time limit, submit the same line again.
 #
-# Not tried on a Slurm cluster, where none is at hand: written after Ray's documented way of starting nodes with srun. What was
-# tried is its part on one machine: `ray start --head --block` in the background, then a driver that joins it by RAY_ADDRESS
-# and a token.
+# Not tested on a Slurm cluster: written after Ray's documented way of starting nodes with srun. What was tested is its
+# part on one machine: `ray start --head --block` in the background, then a driver that joins it by RAY_ADDRESS and a
+# token.
 #SBATCH --job-name=synthgen
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1

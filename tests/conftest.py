@@ -1,5 +1,4 @@
-"""What several test files share: a small workspace with shelves of its own, and small images with their tags beside
-them.
+"""What several test files share: a workspace with small definition files, and small images with tags beside them.
 
 The workspace is a user's working folder in small: a taxonomy of seven tags, three instruction types, a tagger that
 reads the tags beside the images and the scripted engine, so that a whole run needs no model.
@@ -13,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from synthgen.console import print_notes
-from tests.fixtures.workspace import put_shelves
+from tests.fixtures.workspace import write_definition_files
 
 pytest_plugins = ["tests.fixtures.s3_server", "tests.fixtures.packages"]
 
@@ -48,15 +47,21 @@ LONGEST = (
 )
 
 
+ENGINE_SECONDS = 900  # of a test that starts a real vLLM engine
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Order the files."""
+    """Order the files, and give tests with a real engine more time."""
+    for item in items:
+        if item.get_closest_marker("engine"):
+            item.add_marker(pytest.mark.timeout(ENGINE_SECONDS))
     items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
 
 
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Make a user's working folder with small definition files the current folder."""
-    folder = put_shelves(tmp_path / "work")
+    folder = write_definition_files(tmp_path / "work")
     monkeypatch.chdir(folder)
     return folder
 

@@ -1,4 +1,4 @@
-"""The Python API: each function does what the `synth` command of that name does; `docs/api.md` lists all of them."""
+"""The Python API: the functions of a run do what the `synth` commands do; `docs/api.md` lists all of them."""
 
 import contextlib
 import inspect
@@ -17,7 +17,7 @@ from synthgen.job.funnel import StageFunnel
 from synthgen.store import Folder, Lease, Receipt, StageFolder
 from synthgen.tables import LIST, TAG
 from tests.fixtures.runs import adds_up, assignments
-from tests.fixtures.workspace import ROOT, make_images, put_shelves
+from tests.fixtures.workspace import ROOT, make_images, write_definition_files
 
 IMAGES = 6
 PER_IMAGE = 3  # questions, as plan.per_image of the small pipeline
@@ -26,7 +26,7 @@ PER_IMAGE = 3  # questions, as plan.per_image of the small pipeline
 @pytest.fixture(scope="module")
 def finished(ray_running: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[StageFunnel]]:
     """Return a workspace with a finished run in `out`, and the counts that the run returned."""
-    folder = put_shelves(tmp_path_factory.mktemp("api"))
+    folder = write_definition_files(tmp_path_factory.mktemp("api"))
     make_images(folder / "photos", IMAGES)
     with contextlib.chdir(folder):
         return folder, synthgen.run_pipeline("photos", "out", pipeline="small")

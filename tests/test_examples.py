@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import tarfile
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 from pathlib import Path
 from typing import ClassVar
 
@@ -52,6 +54,25 @@ def install(example: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "site"), os.environ.get("PYTHONPATH", "")]))
 
 
+def settings_in_readme(example: str) -> list[str]:
+    """Return the `--set` of the first run that the README of an example shows."""
+    text = (ROOT / "examples" / example / "README.md").read_text(encoding="utf-8")
+    line = next(line for line in text.splitlines() if line.startswith("synth run "))
+    words = shlex.split(line)
+    return [word for flag, value in pairwise(words) if flag == "--set" for word in (flag, value)]
+
+
+@pytest.mark.parametrize(("example", "score"), [("custom_score", "plainness"), ("second_judge", "second_opinion")])
+def test_the_command_of_the_readme_is_accepted(
+    example: str, score: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It measures every score that has a threshold in `everyday`."""
+    install(ROOT / "examples" / example, tmp_path, monkeypatch)
+    settings = settings_in_readme(example)
+    assert score in settings[1]
+    assert "no mistakes" in synth("check", "--pipeline", "everyday", *settings).stdout
+
+
 def test_every_example_is_in_the_index_and_is_run_here() -> None:
     folders = {path.name for path in (ROOT / "examples").iterdir() if path.is_dir()}
     index = (ROOT / "examples" / "README.md").read_text(encoding="utf-8")
@@ -90,7 +111,8 @@ def test_a_custom_tagger_tags_and_its_mapping_asks(example: Path) -> None:
     synth("run", "photos", "--out", "data", "--pipeline", "light", *SCRIPTED)
     assert pairs(example / "data") > 0
     samples = synthgen.load_samples("data")
-    assert {tag["path"] for sample in samples for tag in sample["tags"]} <= {"light/dark", "light/even", "light/bright"}
+    found = {tag["path"] for sample in samples for tag in sample["tags"]}
+    assert found and found <= {"light/dark", "light/even", "light/bright"}
 
 
 def test_a_custom_score_is_installed_measured_and_judged(
@@ -100,7 +122,8 @@ def test_a_custom_score_is_installed_measured_and_judged(
     make_images(workspace / "photos", 4)
     scores = ("--set", "generate.scores=[likelihood, plainness]", "--set", "select.keep={}")
     synth("run", "photos", "--out", "data", "--pipeline", "small", *scores)
-    assert all(0 <= value <= 1 for sample in synthgen.load_samples("data") for value in sample["score_plainness"])
+    values = [value for sample in synthgen.load_samples("data") for value in sample["score_plainness"]]
+    assert values and all(0 <= value <= 1 for value in values)
     strict = ("--from", "select", "--set", "select.keep.plainness.min=1.01")
     assert "0 pairs were kept" in synth("run", "--out", "data", *strict).stderr
 

@@ -1,4 +1,4 @@
-"""The rules of the house: import order, docstrings of modules, sizes of functions, and words that no file has."""
+"""The rules of the repository: import order, docstrings of modules, sizes of functions, and words that no file has."""
 
 import ast
 import re
@@ -15,11 +15,11 @@ from synthgen.tables import stage_names
 from tests.fixtures.workspace import ROOT
 
 CODE = ("synthgen", "demo", "benchmarks")
-TREE = (*CODE, "tests", "docs", "deploy", "taggers", "prompts", "pipelines", ".ci")
+TREE = (*CODE, "tests", "docs", "deploy", "examples", "taggers", "prompts", "pipelines", ".ci", ".github")
 TEXTS = {".py", ".md", ".yaml", ".yml", ".toml", ".txt", ".sh", ".json", ""}
 SOURCES = sorted(path for folder in CODE for path in (ROOT / folder).rglob("*.py"))
 
-# From the top down: a module imports only modules of lower lines. Rooms of one line do not import each other.
+# From the top down: a module imports only modules of lower lines. Packages of one line do not import each other.
 LAYERS = (
     ("__main__",),
     ("cli",),
@@ -45,7 +45,7 @@ def name_of(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-def room_of(path: Path) -> str:
+def package_of(path: Path) -> str:
     """Return the module or package directly below synthgen/ that a file belongs to."""
     return path.relative_to(ROOT / "synthgen").parts[0].removesuffix(".py")
 
@@ -85,21 +85,21 @@ def lines_of(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
 
 
 def test_imports_point_down() -> None:
-    level = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}
+    level = {name: number for number, line in enumerate(LAYERS) for name in line}
     faults = [
-        f"{name_of(path)} imports {name}: {room_of(path)} stands below or beside it"
+        f"{name_of(path)} imports {name}: {package_of(path)} stands below or beside it"
         for path in package()
         for name in imports_of(path)
-        if room_of(path) in level and (other := name.partition(".")[0]) in level
-        if other != room_of(path) and level[other] <= level[room_of(path)]
+        if package_of(path) in level and (other := name.partition(".")[0]) in level
+        if other != package_of(path) and level[other] <= level[package_of(path)]
     ]
     assert not faults, "\n".join(faults)
 
 
-def test_every_room_is_in_a_layer_and_there_are_few_rooms() -> None:
-    rooms = {room_of(path) for path in package()} - {"__init__"}
-    assert rooms == {room for rooms in LAYERS for room in rooms}
-    assert len(rooms - {"__main__"}) <= 16
+def test_every_package_is_in_a_layer_and_there_are_few() -> None:
+    packages = {package_of(path) for path in package()} - {"__init__"}
+    assert packages == {name for line in LAYERS for name in line}
+    assert len(packages - {"__main__"}) <= 16
 
 
 def test_no_stage_imports_another() -> None:
@@ -109,8 +109,8 @@ def test_no_stage_imports_another() -> None:
         if parts[0] != "stages" or parts[1] not in STAGES:
             continue
         for name in imports_of(path):
-            room, _, other = name.partition(".")
-            if room == "stages" and (stage := other.partition(".")[0]) in STAGES and stage != parts[1]:
+            top, _, other = name.partition(".")
+            if top == "stages" and (stage := other.partition(".")[0]) in STAGES and stage != parts[1]:
                 faults.append(f"{name_of(path)} imports {name}; a stage knows tables, not other stages")
     assert not faults, "\n".join(faults)
 
@@ -139,11 +139,11 @@ def test_no_file_has_a_name_that_fits_any_content() -> None:
     assert not [name_of(path) for path in SOURCES if refused.search(path.stem)]
 
 
-def test_shelves_hold_only_definition_files() -> None:
-    for shelf in ("taggers", "prompts", "pipelines"):
-        files = [path for path in (ROOT / shelf).rglob("*") if path.is_file()]
+def test_folders_of_definition_files_hold_nothing_else() -> None:
+    for folder in ("taggers", "prompts", "pipelines"):
+        files = [path for path in (ROOT / folder).rglob("*") if path.is_file()]
         others = [name_of(path) for path in files if path.suffix not in (".yaml", ".md")]
-        assert files and not others, f"shelves hold YAML, code is named as module:attribute: {others}"
+        assert files and not others, f"these folders hold YAML, code is named as module:attribute: {others}"
 
 
 def texts() -> Iterator[tuple[Path, str]]:

@@ -1,4 +1,4 @@
-"""The wheel: one importable package with the shelves inside it, and it works from an empty folder.
+"""The wheel: one importable package with the definition files inside it, and it works from an empty folder.
 
 Built with the build backend itself, so that no network is needed; unpacked rather than installed, because a wheel of
 pure Python works from anywhere on the path.
@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 
 import synthgen
-from synthgen.config import library as shelves
+from synthgen.config import library
 from tests.fixtures.workspace import ROOT
 
-SHELVES = ("taggers", "prompts", "pipelines")
+FOLDERS = ("taggers", "prompts", "pipelines")
 
 
 @pytest.fixture(scope="module")
@@ -59,10 +59,10 @@ def test_it_holds_synthgen_and_nothing_else_importable(unpacked: Path) -> None:
     metadata = f"synthgen-{synthgen.__version__}.dist-info"
     assert {path.name for path in unpacked.iterdir()} == {"synthgen", metadata}
     packed = files(unpacked / "synthgen")
-    library = {name for name in packed if name.startswith("library/")}
-    assert packed - library == files(ROOT / "synthgen")
-    assert library == {f"library/{shelf}/{name}" for shelf in SHELVES for name in files(ROOT / shelf)}
-    assert not [name for name in library if name.endswith(".py")]
+    shipped = {name for name in packed if name.startswith("library/")}
+    assert packed - shipped == files(ROOT / "synthgen")
+    assert shipped == {f"library/{folder}/{name}" for folder in FOLDERS for name in files(ROOT / folder)}
+    assert not [name for name in shipped if name.endswith(".py")]
 
 
 def test_its_metadata_is_that_of_the_project(unpacked: Path) -> None:
@@ -96,11 +96,11 @@ def test_the_doctor_looks_for_every_package_that_the_base_install_requires(unpac
     assert "openai" in {line.partition(">")[0] for line in required}, "the endpoint engine is part of the base install"
 
 
-def test_its_shelves_are_found_from_an_empty_folder(unpacked: Path, tmp_path: Path) -> None:
+def test_its_definition_files_are_found_from_an_empty_folder(unpacked: Path, tmp_path: Path) -> None:
     done = synth(unpacked, tmp_path, ["list"])
     assert done.returncode == 0, done.stderr
     listed = {tuple(line.split()[:2]) for line in done.stdout.splitlines()}
-    ours = {(kind, path.stem) for kind, folder in shelves.KINDS.items() for path in (ROOT / folder).glob("*.yaml")}
+    ours = {(kind, path.stem) for kind, folder in library.KINDS.items() for path in (ROOT / folder).glob("*.yaml")}
     assert listed == ours
     shown = synth(unpacked, tmp_path, ["show", "tagger", "everyday-clip"])
     assert shown.stdout == (ROOT / "taggers/everyday-clip.yaml").read_text(encoding="utf-8")

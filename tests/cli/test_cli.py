@@ -32,7 +32,7 @@ from synthgen.stages.contract import Change, Job
 from synthgen.store import Lease, Receipt, RunFolder, TablePart
 from synthgen.store.folder import open_folder
 from synthgen.tables import LIST, OBJECTS, object_row, table
-from tests.fixtures.workspace import SHELVES, make_images, write
+from tests.fixtures.workspace import DEFINITION_FILES, make_images, write
 
 FORKING = """
 import json, os, sys, traceback
@@ -257,7 +257,8 @@ def test_a_missing_image_folder_is_reported(synth: Synth) -> None:
 
 def test_a_missing_image_folder_of_the_pipeline_is_reported_with_its_line(synth: Synth, workspace: Path) -> None:
     pipeline = write(
-        workspace / "pipelines/mine.yaml", SHELVES["pipelines/small.yaml"].replace("sidecar: .json", "uri: nowhere")
+        workspace / "pipelines/mine.yaml",
+        DEFINITION_FILES["pipelines/small.yaml"].replace("sidecar: .json", "uri: nowhere"),
     )
     assert (
         refusal(synth, "run", "--out", "out", "-p", "mine")
@@ -410,7 +411,7 @@ def test_the_output_of_a_run_with_other_settings_is_refused(
     synth: Synth, started: Path, change: tuple[str, ...], message: str
 ) -> None:
     make_images(started.parent / "elsewhere", 1)
-    write(started.parent / "taggers/other.yaml", SHELVES["taggers/beside.yaml"])
+    write(started.parent / "taggers/other.yaml", DEFINITION_FILES["taggers/beside.yaml"])
     line = refusal(synth, "run", *change, "--out", "out", "-p", "small")
     assert line.startswith(f"{started}: was made with other settings: {message.format(home=started.parent)}")
     then = (
@@ -472,9 +473,9 @@ def test_an_edit_of_a_definition_file_is_a_change_and_one_of_its_comments_is_non
     synth: Synth, started: Path, workspace: Path
 ) -> None:
     mapping = workspace / "pipelines/mappings/small.yaml"
-    write(mapping, SHELVES["pipelines/mappings/small.yaml"].replace("fine/**: 4", "fine/**: 5"))
+    write(mapping, DEFINITION_FILES["pipelines/mappings/small.yaml"].replace("fine/**: 4", "fine/**: 5"))
     assert "the mapping changed" in refusal(synth, "run", "photos", "--out", "out", "-p", "small")
-    write(mapping, "# a note\n" + SHELVES["pipelines/mappings/small.yaml"])
+    write(mapping, "# a note\n" + DEFINITION_FILES["pipelines/mappings/small.yaml"])
     assert is_new(open_small()) is False
 
 
@@ -506,8 +507,8 @@ def test_an_edit_of_a_definition_file_is_a_change_and_one_of_its_comments_is_non
 def test_a_difference_in_a_definition_file_has_the_name_that_the_user_gave_it(
     synth: Synth, started: Path, workspace: Path, name: str, old: str, new: str, message: str
 ) -> None:
-    assert old in SHELVES[name]
-    write(workspace / name, SHELVES[name].replace(old, new))
+    assert old in DEFINITION_FILES[name]
+    write(workspace / name, DEFINITION_FILES[name].replace(old, new))
     line = refusal(synth, "run", "photos", "--out", "out", "-p", "small")
     assert line.startswith(f"{started}: was made with other settings: {message}") and line.count(message) == 1
 
@@ -565,7 +566,9 @@ def test_a_command_on_a_folder_refuses_out_and_shows_the_right_line(synth: Synth
 
 
 def test_an_unknown_key_in_the_pipeline_is_reported_with_its_line(synth: Synth, photos: Path, workspace: Path) -> None:
-    file = write(workspace / "pipelines/small.yaml", SHELVES["pipelines/small.yaml"].replace("per_image", "per_imgae"))
+    file = write(
+        workspace / "pipelines/small.yaml", DEFINITION_FILES["pipelines/small.yaml"].replace("per_image", "per_imgae")
+    )
     assert refusal(synth, *RUN) == f"{file}:4: unknown key 'per_imgae' in plan: did you mean 'per_image'?"
 
 
@@ -683,7 +686,7 @@ def test_preview_decodes_in_a_child_that_may_be_killed(synth: Synth, workspace: 
     assert line == "slow.png: would be quarantined: decode_timeout (not decoded within 0.001 s on a core)"
 
 
-def test_copy_never_overwrites_and_stays_on_the_shelf(synth: Synth, workspace: Path) -> None:
+def test_copy_never_overwrites_and_stays_in_the_folder_of_its_kind(synth: Synth, workspace: Path) -> None:
     assert (
         refusal(synth, "copy", "mapping", "everyday", "small")
         == "pipelines/mappings/small.yaml: already exists; choose another name"
@@ -761,9 +764,9 @@ def test_check_counts_and_reports_the_files_of_the_user(synth: Synth, workspace:
         "note: 2 tags that no rule of mapping 'small' names: animal/cat, animal/red_panda",
         "small: 4 leaf tags, 3 instruction types, 2 mapping rules: no mistakes",
     ]
-    write(workspace / "taggers/taxonomies/everyday.yaml", SHELVES["taggers/taxonomies/small.yaml"])
-    write(workspace / "taggers/beside.yaml", SHELVES["taggers/beside.yaml"].replace("small", "everyday"))
-    write(workspace / "pipelines/demo.yaml", SHELVES["pipelines/small.yaml"])
+    write(workspace / "taggers/taxonomies/everyday.yaml", DEFINITION_FILES["taggers/taxonomies/small.yaml"])
+    write(workspace / "taggers/beside.yaml", DEFINITION_FILES["taggers/beside.yaml"].replace("small", "everyday"))
+    write(workspace / "pipelines/demo.yaml", DEFINITION_FILES["pipelines/small.yaml"])
     notes = synth("check", "-p", "demo").stderr.splitlines()
     assert [note.partition(": yours is used, not ")[0] for note in notes] == [
         "note: pipeline 'demo'",

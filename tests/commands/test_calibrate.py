@@ -1,6 +1,5 @@
 """`synth calibrate`: it fits thresholds to labelled images, reports what they gain, and overwrites no file."""
 
-import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from synthgen.commands.calibrate.fitting import LabelledScores
 from synthgen.config import pipeline, taxonomy
 from synthgen.config.taxonomy import Tree
 from synthgen.errors import UserMistake
+from tests.fixtures.images import encoded
 from tests.fixtures.workspace import write
 
 
@@ -269,9 +269,7 @@ def test_a_parquet_column_can_hold_the_labels(shades: None, workspace: Path) -> 
     rows = []
     for number in range(40):
         image, tags = picture(number)
-        encoded = io.BytesIO()
-        image.save(encoded, "PNG")
-        rows.append({"image": {"bytes": encoded.getvalue(), "path": None}, "kinds": tags})
+        rows.append({"image": {"bytes": encoded(image, "PNG"), "path": None}, "kinds": tags})
     pq.write_table(pa.Table.from_pylist(rows), workspace / "known.parquet")
     _, report = calibrate(request(workspace / "known.parquet", key="kinds"))
     assert "40 images, 40 used, 0 left out" in report[0]

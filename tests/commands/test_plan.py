@@ -284,7 +284,7 @@ def test_the_edit_loop_asks_what_the_edit_added_and_nothing_else(workspace: Path
 
 
 def add_a_tag_with_a_type() -> None:
-    """Copy the pipeline and add a tag, a type and a rule, as in the README."""
+    """Copy the pipeline and add a tag, a type and a rule, as in docs/editing.md."""
     synth("copy", "pipeline", "small", "mine")
     edit("pipelines/mine.yaml", "mapping: small", "mapping: mine")
     rule = "rules:\n  - {tags: document/invoice, ask: {sums/totals: 9}}\n"

@@ -22,7 +22,7 @@ from synthgen.job.funnel import products
 from synthgen.store import RunFolder
 from synthgen.tables import FAILURE_REASONS, LIST, PACK, PLAN, QUARANTINE_REASONS, SELECT, TAG, StageSpec, image_id
 from tests.fixtures.runs import adds_up, assert_complete, assignments, funnel_of, opened, pairs, rows, run, synth
-from tests.fixtures.workspace import make_images, put_shelves, write
+from tests.fixtures.workspace import make_images, write, write_definition_files
 
 pytestmark = pytest.mark.usefixtures("ray_running")
 
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("ray_running")
 @pytest.fixture(scope="module")
 def finished(ray_running: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a workspace with a finished run; tests copy its `out` and never change it."""
-    folder = put_shelves(tmp_path_factory.mktemp("finished"))
+    folder = write_definition_files(tmp_path_factory.mktemp("finished"))
     make_images(folder / "photos", 40)
     shutil.copy(folder / "photos" / "0003.png", folder / "photos" / "again.png")
     shutil.copy(folder / "photos" / "0003.json", folder / "photos" / "again.json")
@@ -225,7 +225,7 @@ class Engine(ScriptedEngine):
 @pytest.fixture(scope="module")
 def own(ray_running: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a workspace with a finished run in which everything is the user's own and named relative to it."""
-    folder = put_shelves(tmp_path_factory.mktemp("own"))
+    folder = write_definition_files(tmp_path_factory.mktemp("own"))
     make_images(folder / "photos", 6)
     write(folder / "own_code.py", OWN_CODE)
     write(folder / "own.json", json.dumps({"document/letter": 1.0}))
@@ -240,7 +240,7 @@ def own(ray_running: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Make a folder in which the same names mean other files the current folder."""
-    folder = put_shelves(tmp_path / "elsewhere")
+    folder = write_definition_files(tmp_path / "elsewhere")
     write(folder / "own_code.py", "raise SystemExit('the code of another folder')\n")
     write(folder / "pipelines/mappings/own.yaml", "about: x\nrules: [{tags: '**', ask: {fine/**: 9}}]\n")
     monkeypatch.chdir(folder)

@@ -14,7 +14,7 @@ from synthgen.config.fields import FORMATS
 from synthgen.errors import Mistakes, UserMistake
 from synthgen.ingest.images.headers import MAGIC
 from synthgen.job import resolve
-from tests.fixtures.workspace import SHELVES, write
+from tests.fixtures.workspace import DEFINITION_FILES, write
 
 SMALLEST = "about: x\ntag: {tagger: t}\nplan: {mapping: m}\ngenerate: {model: a/b, prompts: p}\n"
 NO_FORMAT = "not Pillow's name of a supported format"
@@ -231,7 +231,7 @@ def test_the_mistakes_of_all_files_of_a_pipeline_are_reported_together() -> None
 
 
 def edit(name: str, old: str, new: str) -> None:
-    text = SHELVES[name]
+    text = DEFINITION_FILES[name]
     assert old in text
     write(Path(name), text.replace(old, new))
 
@@ -240,7 +240,7 @@ def test_no_mistake_hides_one_in_another_section_or_file() -> None:
     """Every file of the workspace has a mistake, from the pipeline to the mapping."""
     write(
         Path("pipelines/small.yaml"),
-        SHELVES["pipelines/small.yaml"]
+        DEFINITION_FILES["pipelines/small.yaml"]
         .replace("tag: {tagger: beside}", "tag: {tagger: beside, wokers: 2}")
         .replace("scores: [likelihood, answer]", "scores:\n    - likelihood\n    - answre")
         .replace("per_image: 3", "per_image: 3, caps: {coarse/**: 5, corse/**: 5}"),
@@ -286,7 +286,7 @@ def test_a_mistake_in_a_file_does_not_make_names_in_other_files_unknown() -> Non
 def test_the_mistakes_of_one_file_come_in_the_order_of_its_lines() -> None:
     """Wrong values and unknown names are found separately and reported together."""
     text = (
-        SHELVES["pipelines/mappings/small.yaml"]
+        DEFINITION_FILES["pipelines/mappings/small.yaml"]
         + "  - tags: animal/kat\n    ask: {fine/**: -5}\n  - tags: animal/cat\n    ask: {fien/**: 1}\n"
     )
     write(Path("pipelines/mappings/small.yaml"), text + "abot: x\n")

@@ -14,7 +14,7 @@ from jinja2.exceptions import SecurityError
 from synthgen.config import library, prompt_pack
 from synthgen.config.prompt_pack import AskPrompt, Prompts, recipe_texts, render
 from synthgen.errors import Mistakes
-from tests.fixtures.workspace import SHELVES, write
+from tests.fixtures.workspace import DEFINITION_FILES, write
 
 PACKS = sorted(path.stem for path in (library.shipped_folder() / "prompts").glob("*.yaml"))
 
@@ -26,7 +26,7 @@ def shipped(name: str) -> Prompts:
 
 def load(folder: Path, **changes: str) -> Prompts:
     """Load the workspace's small pack with parts of its text replaced, each written as `old => new`."""
-    text = SHELVES["prompts/small.yaml"]
+    text = DEFINITION_FILES["prompts/small.yaml"]
     for change in changes.values():
         old, new = change.split(" => ")
         assert old in text
@@ -165,7 +165,7 @@ def test_a_prompt_below_judge_has_any_name_and_either_labels_or_max_tokens(
 
 
 def test_two_families_of_a_pack_may_not_share_a_type(workspace: Path) -> None:
-    write(workspace / "prompts/families/other.yaml", SHELVES["prompts/families/small.yaml"])
+    write(workspace / "prompts/families/other.yaml", DEFINITION_FILES["prompts/families/small.yaml"])
     with pytest.raises(Mistakes, match="also in another family of pack 'small'"):
         load(workspace, families="families: [small] => families: [small, other]")
 

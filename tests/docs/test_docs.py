@@ -4,7 +4,7 @@ import math
 import re
 import shlex
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +17,26 @@ import yaml
 from synthgen import taggers
 from synthgen.cli import app
 from synthgen.config import families, library, mapping, pipeline, prompt_pack, taxonomy
+from synthgen.engines.kinds import ENGINE_KINDS
 from synthgen.errors import Failure
 from synthgen.ingest.sources import ObjectRef, SourceKind, kinds
 from synthgen.job import resolve
 from synthgen.stages import select
 from synthgen.stages.generate.scoring import ENTRY_POINTS, SCORERS, Scorer
+from synthgen.stages.pack.card import COLUMNS
 from synthgen.tables import PAIRS
+from synthgen.taggers import TAGGER_KINDS
 from tests.fixtures.workspace import ROOT
 
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("demo/*.md")])
+PAGES = sorted(
+    path
+    for pattern in ("*.md", "docs/*.md", "demo/*.md", "benchmarks/*.md", "examples/**/*.md")
+    for path in ROOT.glob(pattern)
+)
 SCRIPTS = sorted([*ROOT.glob("deploy/*"), *ROOT.glob("pipelines/*.yaml")])
 GROUP = typer.main.get_command(app)
 COMMANDS: dict[str, click.Command] = getattr(GROUP, "commands", {})
-TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SPAN = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 
@@ -123,7 +130,7 @@ def test_commands_in_sentences_exist(path: Path) -> None:
             and path.suffix == ".md"
         ):
             faults.append(f"make has no target {words[1]}")
-        if words[0] != "synth" or len(words) < 2 or not re.fullmatch(r"[a-z]+", words[1]):
+        if words[0] != "synth" or len(words) < 2 or not re.fullmatch(r"[a-z][a-z-]*", words[1]):
             continue
         if words[1] not in COMMANDS:
             faults.append(f"no such command: {text}")
@@ -157,8 +164,8 @@ def test_files_exist(path: Path) -> None:
     assert not [name for name in mentioned_files(path) if not any((home / name).exists() for home in homes)]
 
 
-def test_shelf_names_exist() -> None:
-    """Each name in `synth show taxonomy everyday` exists, or a `synth copy` of the same page makes it."""
+def test_names_of_definition_files_exist() -> None:
+    """Each name in `synth show taxonomy everyday` exists, is of the example, or a `synth copy` of the page makes it."""
     faults = []
     for path in PAGES:
         lines = [words for words in typed(path) if words[0] == "synth"]
@@ -174,8 +181,32 @@ def test_shelf_names_exist() -> None:
             f"{name_of(path)}: {kind} {name}"
             for kind, name in named
             if name not in library.names(kind) and (kind, name) not in made
+            if not (path.parent / library.KINDS[kind] / f"{name}.yaml").is_file()  # of an example
         ]
     assert not faults
+
+
+def test_blocks_of_the_pages_are_found() -> None:
+    assert len(PAGES) > 25
+    assert len(yaml_blocks()) > 8
+    assert sum(len(FENCE.findall(read(path))) for path in PAGES) > 40
+    assert sum(len(list(typed(path))) for path in PAGES) > 50
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("docs/*.md")), ids=name_of)
+def test_links_of_the_site_stay_inside_of_it(path: Path) -> None:
+    """A link to a file outside docs/ ends `make docs`; such a file is named as code."""
+    site = ROOT / "docs"
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", read(path))
+    outside = [link for link in links if not (path.parent / link).resolve().is_relative_to(site)]
+    assert not outside and all((path.parent / link).is_file() for link in links), outside
+
+
+@pytest.mark.parametrize(("page", "kinds"), [("tagging", TAGGER_KINDS), ("pipelines", ENGINE_KINDS)])
+def test_every_kind_is_on_its_page(page: str, kinds: Mapping[str, Any]) -> None:
+    text = read(ROOT / f"docs/{page}.md")
+    missing = [name for name in kinds if f"`{name}`" not in text]
+    assert not missing, f"docs/{page}.md does not name {missing}"
 
 
 def yaml_blocks() -> list[tuple[str, str]]:
@@ -258,6 +289,12 @@ def test_the_table_of_scores_on_the_page_is_that_of_the_code() -> None:
     text = read(ROOT / "docs/scores.md").split("\n## Scores\n")[1].split("\n## ")[0]
     rows = [[cell.strip() for cell in line.split("|")[1:5]] for line in text.splitlines() if line.startswith("| `")]
     assert rows == [cells(scorer) for scorer in SCORERS.values()]
+
+
+def test_the_columns_of_a_sample_are_those_of_the_card() -> None:
+    text = read(ROOT / "docs/format.md").split("\n## The columns of a sample\n")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| `(.+?)` \| (.+) \|$", text, re.MULTILINE)
+    assert [(name, content.replace("`", "")) for name, content in rows] == list(COLUMNS.items())
 
 
 def test_the_example_of_a_score_on_the_page_is_one() -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from synthgen.tables import GENERATE, image_id
 from tests.fixtures.runs import PATIENCE, adds_up, assignments, pairs, rows, run
-from tests.fixtures.workspace import make_images, put_shelves
+from tests.fixtures.workspace import make_images, write_definition_files
 
 SLOW = ("--set", "generate.engine.options.seconds=0.05", "--set", "generate.engine.in_flight=4")
 
@@ -24,7 +24,7 @@ SLOW = ("--set", "generate.engine.options.seconds=0.05", "--set", "generate.engi
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a workspace with seventy images and an undisturbed run in `whole`."""
-    folder = put_shelves(tmp_path_factory.mktemp("undisturbed"))
+    folder = write_definition_files(tmp_path_factory.mktemp("undisturbed"))
     make_images(folder / "photos", 70)
     with contextlib.chdir(folder):
         run("whole", *SLOW)
@@ -52,7 +52,7 @@ def kill_when(out: Path, stage: str) -> None:
         assert time.monotonic() < give_up
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    assert process.wait() == -signal.SIGKILL, "the run ended before it was killed"
 
 
 def test_one_image_that_kills_its_engine_costs_its_own_rows_and_a_job_full_of_them_stops(

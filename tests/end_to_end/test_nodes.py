@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from synthgen.tables import TAG
-from tests.fixtures.runs import adds_up, assignments, pairs, rows
+from tests.fixtures.runs import PATIENCE, adds_up, assignments, pairs, rows
 from tests.fixtures.workspace import make_images, write
 
 # A tagger and an engine that are slow and write a line for each image that they get.
@@ -69,7 +69,7 @@ def lines(path: Path) -> list[str]:
 
 def lose(cluster: Any, node: Any, path: Path, at: int, process: subprocess.Popen[str]) -> None:
     """Kill a node once a file has `at` lines, and add another one to the cluster."""
-    give_up = time.monotonic() + 200
+    give_up = time.monotonic() + PATIENCE
     while len(lines(path)) < at:
         assert time.monotonic() < give_up and process.poll() is None, (
             process.communicate()[1] if process.poll() is not None else path
@@ -103,7 +103,7 @@ def test_a_node_lost_in_tag_and_one_in_generate_cost_only_their_partitions_in_fl
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment)
     lose(cluster, cluster.nodes[0], workspace / "tagged", 80, process)
     lose(cluster, cluster.nodes[1], workspace / "answered", 150, process)
-    notes = process.communicate(timeout=200)[1]
+    notes = process.communicate(timeout=PATIENCE)[1]
     assert process.returncode == 0, notes
 
     adds_up(workspace / "out")

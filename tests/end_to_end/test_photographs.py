@@ -15,7 +15,7 @@ from PIL import Image
 
 from synthgen.job.funnel import funnels
 from synthgen.tables import LIST, TAG
-from tests.fixtures.runs import opened, rows
+from tests.fixtures.runs import PATIENCE, opened, rows
 from tests.fixtures.workspace import ROOT
 
 pytestmark = pytest.mark.skipif(not (ROOT / "demo" / "models" / "nano-clip").is_dir(), reason="no nano models are here")
@@ -52,9 +52,8 @@ def test_each_image_is_tagged_or_quarantined_with_a_reason_and_every_stage_adds_
     settings = ["generate.engine.kind=scripted", "generate.engine.options={}", "generate.model=none", "select.keep={}"]
     words = ["run", str(tmp_path / "photos"), "--out", str(tmp_path / "out"), "--pipeline", "demo"]
     words += [word for setting in settings for word in ("--set", setting)]
-    done = subprocess.run(
-        [sys.executable, "-m", "synthgen", *words], cwd=ROOT, capture_output=True, text=True, timeout=280, check=False
-    )
+    command = [sys.executable, "-m", "synthgen", *words]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 0, done.stderr
     assert "on photographs their tags and answers mean nothing" in done.stderr
 

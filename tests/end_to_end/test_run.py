@@ -4,7 +4,6 @@ The runs are real processes with real Ray; only the model is a script.
 """
 
 import json
-import time
 from pathlib import Path
 
 import datasets
@@ -44,10 +43,8 @@ def test_a_run_makes_shards_for_datasets_and_a_second_run_has_nothing_to_do(work
     assert kept and kept == funnel_of(workspace / "out", "pack").passed
 
     before = assignments(workspace / "out"), pairs(workspace / "out")
-    started = time.monotonic()
     second = run()
     assert "nothing to do" in second.stderr
-    assert time.monotonic() - started < 60
     third = synth("run", "--out", "out")
     assert third.stderr.splitlines() == [
         f"using the settings of the last run of out: {workspace}/photos --pipeline small "

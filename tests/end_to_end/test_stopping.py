@@ -8,81 +8,103 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from synthgen.engines import EngineDied, EngineInfo, Reply, Request
-from synthgen.engines.watchdog import WatchedEngine
+from synthgen.engines import EngineDied, EngineInfo, Reply, Request, watchdog
 from synthgen.errors import Stopped
 from synthgen.tables import image_id
 from synthgen.workers import signals
-from tests.fixtures.runs import adds_up, assignments, pairs, run, synth
+from tests.fixtures.runs import PATIENCE, adds_up, assignments, pairs, run, synth
 from tests.fixtures.workspace import make_images
 
 # --- an engine that hangs ---------------------------------------------------------------------------------------------
 
 
-class SlowEngine:
-    """An engine that answers every call after some seconds, with a failure or without."""
+STALL = 10.0  # seconds without an answer after which an engine counts as dead
 
-    facts = EngineInfo("none", "none", frozenset(), None, "slow")
 
-    def __init__(self, seconds: float, failure: Any = None) -> None:
-        self._seconds, self._failure = seconds, failure
+class HeldEngine:
+    """An engine that answers a call when the test says so, and a watch on it with a clock that the test moves."""
+
+    facts = EngineInfo("none", "none", frozenset(), None, "held")
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._now = 0.0
+        self._calls: list[asyncio.Future[Reply]] = []
+        monkeypatch.setattr(watchdog, "time", SimpleNamespace(monotonic=lambda: self._now))
+        monkeypatch.setattr(watchdog, "LOOKS", 10_000)  # each millisecond of the real clock
+        self.watched = watchdog.WatchedEngine(self, STALL)
 
     async def generate(self, request: Request) -> Reply:
-        await asyncio.sleep(self._seconds)
-        return Reply("yes", failure=self._failure)
+        self._calls.append(asyncio.get_running_loop().create_future())
+        return await self._calls[-1]
 
     async def close(self) -> None:
         """Close nothing."""
 
+    async def call(self, count: int = 1) -> list[asyncio.Task[Reply]]:
+        """Make calls that wait for their answers."""
+        made = [asyncio.create_task(self.watched.generate(Request("ask", "?", 1))) for _ in range(count)]
+        await asyncio.sleep(0)
+        return made
 
-async def calls(engine: WatchedEngine, count: int) -> list[Any]:
-    return await asyncio.gather(
-        *(engine.generate(Request("ask", "?", 1)) for _ in range(count)), return_exceptions=True
-    )
+    async def wait(self, seconds: float) -> None:
+        """Move the clock, and let the watch look at it."""
+        self._now += seconds
+        await asyncio.sleep(0.02)
+
+    async def answer(self, call: asyncio.Task[Reply], failure: Any = None) -> Reply:
+        """Answer the call that has waited longest."""
+        self._calls.pop(0).set_result(Reply("yes", failure=failure))
+        return await call
 
 
-def test_an_engine_that_hangs_is_dead_for_all_its_calls_and_for_later_ones() -> None:
+def test_an_engine_that_hangs_is_dead_for_all_its_calls_and_for_later_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scene() -> None:
-        engine = WatchedEngine(SlowEngine(60), 0.2)
-        for count in (3, 1):
-            errors = await calls(engine, count)
-            assert len(errors) == count
-            assert all(isinstance(error, EngineDied) and "calls was answered" in str(error) for error in errors)
+        engine = HeldEngine(monkeypatch)
+        waiting = await engine.call(3)
+        await engine.wait(STALL + 1)
+        for call in [*waiting, *await engine.call()]:
+            with pytest.raises(EngineDied, match="none of 3 calls was answered for 11 s"):
+                await call
 
     asyncio.run(scene())
 
 
-def test_a_slow_engine_and_an_idle_one_are_not_dead() -> None:
+def test_a_slow_engine_and_an_idle_one_are_not_dead(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scene() -> None:
-        engine = WatchedEngine(SlowEngine(0.15), 0.3)
+        engine = HeldEngine(monkeypatch)
         for _ in range(4):
-            assert [type(reply) for reply in await calls(engine, 2)] == [Reply, Reply]
-        await asyncio.sleep(0.5)
-        assert [type(reply) for reply in await calls(engine, 1)] == [Reply]
+            first, second = await engine.call(2)
+            await engine.wait(STALL - 1)
+            await engine.answer(first)
+            await engine.wait(STALL - 1)
+            await engine.answer(second)
+        await engine.wait(STALL + 1)
+        (call,) = await engine.call()
+        await engine.wait(STALL - 1)
+        assert (await engine.answer(call)).text == "yes"
+        await engine.watched.close()
 
     asyncio.run(scene())
 
 
-def test_a_call_that_times_out_is_no_sign_of_life_and_an_error_is() -> None:
-    async def overlapping(failure: str) -> list[Any]:
-        engine = WatchedEngine(SlowEngine(0.1, failure), 0.25)
-        results: list[Any] = []
+def test_a_call_that_times_out_is_no_sign_of_life_and_an_error_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene(failure: str) -> None:
+        engine = HeldEngine(monkeypatch)
+        first, second = await engine.call(2)
+        await engine.wait(STALL / 2)
+        await engine.answer(first, failure)
+        await engine.wait(STALL / 2 + 1)
+        await engine.answer(second) if failure == "call_failed" else await second
+        await engine.watched.close()
 
-        async def loop(start: float) -> None:
-            await asyncio.sleep(start)
-            for _ in range(6):
-                results.extend(await calls(engine, 1))
-
-        await asyncio.gather(loop(0), loop(0.05))
-        assert len(results) == 12
-        return results
-
-    assert any(isinstance(result, EngineDied) for result in asyncio.run(overlapping("call_timeout")))
-    assert all(isinstance(result, Reply) for result in asyncio.run(overlapping("call_failed")))
+    asyncio.run(scene("call_failed"))
+    with pytest.raises(EngineDied, match="none of 1 calls was answered for 11 s"):
+        asyncio.run(scene("call_timeout"))
 
 
 def test_an_image_on_which_the_engine_hangs_costs_its_own_rows(workspace: Path) -> None:
@@ -143,7 +165,7 @@ def start(folder: Path, seconds: float) -> subprocess.Popen[str]:
 
 
 def wait_for(path: Path, pattern: str, process: subprocess.Popen[str]) -> None:
-    give_up = time.monotonic() + 120
+    give_up = time.monotonic() + PATIENCE
     while not list(path.glob(pattern)):
         assert time.monotonic() < give_up and process.poll() is None
         time.sleep(0.02)
@@ -156,9 +178,8 @@ def test_a_stopped_run_commits_started_work_gives_back_the_rest_and_continues_la
     make_images(workspace / "photos", 40)
     process = start(workspace, 0.1)
     wait_for(workspace, "called", process)
-    time.sleep(1)
     process.send_signal(number)
-    notes = process.communicate(timeout=180)[1]
+    notes = process.communicate(timeout=PATIENCE)[1]
     assert process.returncode == status, notes
     assert "stopping: " in notes and f"stopped by {number.name}" in notes and "Traceback" not in notes
     done = pairs(workspace / "out")
@@ -176,12 +197,12 @@ def test_a_second_signal_ends_a_run_at_once(workspace: Path) -> None:
     process = start(workspace, 60)
     wait_for(workspace, "called", process)
     process.send_signal(signal.SIGINT)
-    time.sleep(1)
-    assert process.poll() is None
+    assert process.stderr is not None
+    while "stopping: started tasks are finished" not in process.stderr.readline():
+        assert process.poll() is None
     process.send_signal(signal.SIGINT)
-    started = time.monotonic()
-    notes = process.communicate(timeout=180)[1]
-    assert process.returncode == 130 and time.monotonic() - started < 12, notes
+    notes = process.communicate(timeout=PATIENCE)[1]
+    assert process.returncode == 130 and "stopping: now" in notes, notes
     assert "Traceback" not in notes
 
 

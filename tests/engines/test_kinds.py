@@ -26,10 +26,11 @@ from synthgen.store import Folder
 from synthgen.workers import cluster
 from tests.fixtures.packages import InstallPackage
 from tests.fixtures.tagging import write_tagger
-from tests.fixtures.workspace import SHELVES, write
+from tests.fixtures.workspace import DEFINITION_FILES, write
 
 pytestmark = pytest.mark.usefixtures("workspace")
 OWN = "mine:Engine"
+TRIED = ("vllm", "endpoint", "scripted", "toy", OWN)
 TOY = """
 from synthgen.engines.kinds import EngineKind
 
@@ -149,13 +150,13 @@ def test_the_revision_of_such_an_engine_is_that_of_its_files_or_the_configured_o
 
 
 def test_only_the_card_of_the_shipped_scripted_engine_says_that_its_replies_mean_nothing(package: Path) -> None:
-    says = {kind: "The replies mean nothing" in card_of(kind) for kind in (*ENGINE_KINDS, "toy", OWN)}
+    says = {kind: "The replies mean nothing" in card_of(kind) for kind in TRIED}
     assert says == {"vllm": False, "endpoint": False, "scripted": True, "toy": False, OWN: False}
 
 
 def test_such_an_engine_costs_by_the_gpu_hour(package: Path) -> None:
     hour, price = pricing.Usage(seconds=3600), PriceConfig(gpu_hour=3)
-    gpus = {kind: gpus_of(EngineConfig(kind=kind, gpus=2)) for kind in (*ENGINE_KINDS, "toy", OWN)}
+    gpus = {kind: gpus_of(EngineConfig(kind=kind, gpus=2)) for kind in TRIED}
     assert {kind: pricing.money(hour, price, count) for kind, count in gpus.items()} == {
         "vllm": 6,
         "endpoint": 3,
@@ -179,13 +180,13 @@ def test_a_kind_says_what_to_do_when_memory_runs_out_and_which_modules_it_needs(
     )
     assert "for memory" not in str(cluster._ended("it was killed", EngineConfig(kind="endpoint")))
     for engine, packages in (("{kind: toy}", ["vllm"]), (f"{{kind: '{OWN}'}}", []), ("{}", ["vllm"])):
-        text = SHELVES["pipelines/small.yaml"].replace("{kind: scripted}", engine)
+        text = DEFINITION_FILES["pipelines/small.yaml"].replace("{kind: scripted}", engine)
         assert needed_packages(str(write(Path("pipelines/other.yaml"), text))) == packages
 
 
 def test_a_kind_decides_which_options_make_pairs_anew(package: Path) -> None:
     options = {"size": 1, "dtype": "x", "colour": "red"}
-    shaping = {kind: reply_options(EngineConfig(kind=kind, options=options)) for kind in (*ENGINE_KINDS, "toy", OWN)}
+    shaping = {kind: reply_options(EngineConfig(kind=kind, options=options)) for kind in TRIED}
     everything = {"endpoint": options, OWN: options}
     assert shaping == {"vllm": {"dtype": "x"}, "scripted": {}, "toy": {"size": 1}, **everything}
 
@@ -259,7 +260,7 @@ def test_no_package_is_imported_for_a_kind_that_it_does_not_add(package: Path) -
         ("vlm", "did you mean 'vllm'?"),
         ("endpiont", "did you mean 'endpoint'?"),
         ("toyy", "did you mean 'toy'?"),
-        ("transformers", "known: endpoint, gone, module:Class, odd, scripted, toy, vllm"),
+        ("transformers", f"known: {', '.join(sorted((*ENGINE_KINDS, 'gone', 'module:Class', 'odd', 'toy')))}"),
     ],
 )
 def test_a_name_of_no_kind_is_one_line_with_the_nearest(package: Path, name: str, hint: str) -> None:
@@ -267,7 +268,11 @@ def test_a_name_of_no_kind_is_one_line_with_the_nearest(package: Path, name: str
 
 
 def test_a_name_of_no_kind_is_reported_with_its_line_and_all_other_mistakes() -> None:
-    text = SHELVES["pipelines/small.yaml"].replace("{kind: scripted}", "\n    kind: vlm").replace("answer]", "answre]")
+    text = (
+        DEFINITION_FILES["pipelines/small.yaml"]
+        .replace("{kind: scripted}", "\n    kind: vlm")
+        .replace("answer]", "answre]")
+    )
     path = write(Path("pipelines/small.yaml"), text)
     assert mistakes("plan.per_image=0") == [
         "--set plan.per_image=0: plan.per_image: must be greater than 0, not 0",

@@ -4,6 +4,7 @@ vLLM is a stand-in with the nano model's tokenizer and chat template; tests/engi
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any
@@ -67,8 +68,13 @@ class Llm:
                 await asyncio.Event().wait()
             finally:
                 self.aborted += 1
-        if ending == "late error":
-            await asyncio.sleep(0.3)
+        if ending == "late error":  # after 20 seconds, by the clock of the loop
+            loop = asyncio.get_running_loop()
+            now = loop.time() + 20
+            monotonic = time.monotonic
+            start = monotonic()
+            loop.time = lambda: now + monotonic() - start  # type: ignore[method-assign]
+            await asyncio.sleep(0.01)
         ending = ending.removeprefix("late ")
         whole = ending not in ("error", "abort")
         done = CompletionOutput(
@@ -120,7 +126,7 @@ def test_a_reply_that_was_cut_off_is_not_asked_for_again() -> None:
 
 def test_all_tries_together_have_the_time_of_one_call() -> None:
     llm = Llm("late error")
-    (reply,) = replies(llm, ASK, seconds=0.5)
+    (reply,) = replies(llm, ASK, seconds=30)
     assert reply.failure == "call_timeout" and len(llm.prompts) == 2
 
 

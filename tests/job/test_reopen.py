@@ -14,12 +14,12 @@ from synthgen.job.changes import check_folder, write_settings
 from synthgen.job.request import RunRequest
 from synthgen.stages.contract import Job
 from synthgen.store import Folder, RunFolder
-from tests.fixtures.workspace import SHELVES, make_images, put_shelves, write
+from tests.fixtures.workspace import DEFINITION_FILES, make_images, write, write_definition_files
 
 ALL_STAGES = ("tag", "pack")
 # Every definition file that a run can name, under a path or a name that only the home of the run has.
 OWN_FILES = {
-    "own/tree.yaml": SHELVES["taggers/taxonomies/small.yaml"],
+    "own/tree.yaml": DEFINITION_FILES["taggers/taxonomies/small.yaml"],
     "taggers/beside.yaml": "about: x\nengine: sidecar\ntaxonomy: own/tree.yaml\n",
     "own/folder.yaml": "about: x\nengine: open_clip\ntaxonomy: own/tree.yaml\nmodel: models/clip\n",
     "own/weights.yaml": (
@@ -27,9 +27,9 @@ OWN_FILES = {
     ),
     "own/chooser.yaml": "about: x\nengine: vlm\ntaxonomy: own/tree.yaml\nmodel: models/vlm\n",
     "own/code.yaml": "about: x\nengine: no_such_module_here:Tagger\ntaxonomy: own/tree.yaml\n",
-    "prompts/families/kinds.yaml": SHELVES["prompts/families/small.yaml"],
-    "own/pack.yaml": SHELVES["prompts/small.yaml"].replace("families: [small]", "families: [kinds]"),
-    "pipelines/mappings/first.yaml": SHELVES["pipelines/mappings/small.yaml"],
+    "prompts/families/kinds.yaml": DEFINITION_FILES["prompts/families/small.yaml"],
+    "own/pack.yaml": DEFINITION_FILES["prompts/small.yaml"].replace("families: [small]", "families: [kinds]"),
+    "pipelines/mappings/first.yaml": DEFINITION_FILES["pipelines/mappings/small.yaml"],
     "own/rules.yaml": 'about: x\nextends: first\nrules: [{tags: "**", ask: {fine/**: 1}}]\n',
 }
 TAGGERS = ("beside", "own/folder.yaml", "own/weights.yaml", "own/chooser.yaml", "own/code.yaml")
@@ -73,7 +73,7 @@ def home(workspace: Path) -> Path:
 @pytest.fixture
 def elsewhere(home: Path, tmp_path: Path) -> Path:
     """Return another folder, in which the same names mean other files."""
-    folder = put_shelves(tmp_path / "elsewhere")
+    folder = write_definition_files(tmp_path / "elsewhere")
     put_models(folder / "models", "of another")
     write(folder / "taggers/beside.yaml", "about: x\nengine: sidecar\nkey: other\ntaxonomy: small\n")
     write(folder / "own/rules.yaml", 'about: x\nrules: [{tags: "**", ask: {coarse/**: 7}}]\n')

@@ -20,7 +20,7 @@ from synthgen.job.changes import write_settings
 from synthgen.job.request import RunRequest
 from synthgen.store import Folder, RunFolder
 from tests.fixtures.packages import InstallPackage
-from tests.fixtures.workspace import SHELVES, make_images, put_shelves, write
+from tests.fixtures.workspace import DEFINITION_FILES, make_images, write, write_definition_files
 
 USING = "using the settings of the last run of"
 ENDING = "(--pipeline replaces all but the source)"
@@ -78,7 +78,7 @@ def test_a_request_with_a_pipeline_takes_only_the_source_from_the_folder(started
 
 
 def test_another_pipeline_is_reported_by_name(started: Path) -> None:
-    write(started / "pipelines/other.yaml", SHELVES["pipelines/small.yaml"] + "images: {model_pixels: 9000}\n")
+    write(started / "pipelines/other.yaml", DEFINITION_FILES["pipelines/small.yaml"] + "images: {model_pixels: 9000}\n")
     _, refusal = refuse("run", "--out", "out", "-p", "other", "--set", "plan.per_image=2")
     difference = "images.model_pixels was 1003520 and is 9000"
     assert f"/out: was made with pipeline 'small', not 'other': {difference}. Without --" in refusal
@@ -103,7 +103,7 @@ def test_a_pipeline_that_is_not_here_is_reported_with_the_folder_it_was_started_
 def test_where_names_mean_other_files_the_folder_to_start_in_is_reported(
     started: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    elsewhere = put_shelves(started / "elsewhere")
+    elsewhere = write_definition_files(started / "elsewhere")
     path = elsewhere / "pipelines/mappings/small.yaml"
     write(path, path.read_text().replace("fine/**: 4", "fine/**: 5"))
     monkeypatch.chdir(elsewhere)
@@ -185,7 +185,7 @@ def test_a_folder_whose_source_was_of_a_package_that_is_gone_keeps_it(
     install_package("toy-source", "toy_source", text, "toy = toy_source:KIND", kinds.ENTRY_POINTS)
     start("out", RunRequest("small", ('source.uri="toy:a.toy"',)))
     install_package("toy-source", "toy_source", text, "", kinds.ENTRY_POINTS)
-    monkeypatch.chdir(put_shelves(workspace / "elsewhere"))
+    monkeypatch.chdir(write_definition_files(workspace / "elsewhere"))
     record = run_record.record_of(RunFolder(Folder("../out")))
     whole = f"toy:{workspace}/a.toy"
     assert run_record.source_of(record).uri == whole

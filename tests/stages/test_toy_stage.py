@@ -12,6 +12,7 @@ import pytest
 
 from synthgen.store import Folder, RunFolder
 from synthgen.tables import STAGES
+from tests.fixtures.runs import PATIENCE
 from tests.fixtures.toy_stage import LENGTH
 from tests.fixtures.workspace import ROOT, make_images
 
@@ -29,7 +30,7 @@ def toy(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def synth(*arguments: str) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=200, check=False)
+    done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 0, done.stderr
     return done
 
@@ -47,7 +48,7 @@ def commits(workspace: Path) -> dict[str, str]:
 def test_a_sixth_stage_is_run_killed_resumed_counted_and_purged_like_the_others(toy: Path) -> None:
     run = [*COMMAND, "run", "photos", "--out", "out", "--pipeline", "small"]
     process = subprocess.Popen(run, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    give_up = time.monotonic() + 150
+    give_up = time.monotonic() + PATIENCE
     while not commits(toy):
         assert process.poll() is None and time.monotonic() < give_up, process.communicate()[1]
         time.sleep(0.02)

@@ -24,7 +24,7 @@ from synthgen.store.folder import open_folder
 from synthgen.store.gc import Deleted, collect_garbage
 from synthgen.tables import PACK, TAG
 from tests.fixtures.rows import RACERS, current, receipt, with_things
-from tests.fixtures.s3_server import Way
+from tests.fixtures.s3_server import S3Proxy
 
 
 def test_a_file_is_read_as_written_and_a_missing_one_is_an_error(out: Folder) -> None:
@@ -103,7 +103,7 @@ def test_a_refused_create_changes_nothing(out: Folder) -> None:
     assert out.read("one.json") == b"first"
 
 
-def test_a_create_whose_reply_was_lost_returns_that_it_created_the_file(s3: Folder, way: Way) -> None:
+def test_a_create_whose_reply_was_lost_returns_that_it_created_the_file(s3: Folder, proxy: S3Proxy) -> None:
     s3.create("learn.json", b"")
     lost: list[str] = []
 
@@ -113,12 +113,12 @@ def test_a_create_whose_reply_was_lost_returns_that_it_created_the_file(s3: Fold
             return "lose"
         return None
 
-    way.spoil = lose_once
+    proxy.fault = lose_once
     assert s3.create("one.json", b"mine")
     assert lost and s3.read("one.json") == b"mine"
 
 
-def test_a_create_that_the_store_could_not_decide_is_tried_again(s3: Folder, way: Way) -> None:
+def test_a_create_that_the_store_could_not_decide_is_tried_again(s3: Folder, proxy: S3Proxy) -> None:
     s3.create("learn.json", b"")
     refused: list[str] = []
 
@@ -128,21 +128,23 @@ def test_a_create_that_the_store_could_not_decide_is_tried_again(s3: Folder, way
             return "conflict"
         return None
 
-    way.spoil = conflict_twice
+    proxy.fault = conflict_twice
     assert s3.create("one.json", b"mine")
     assert len(refused) == 2
 
 
-def test_in_a_store_that_ignores_the_condition_of_a_put_a_name_is_looked_up_first(s3: Folder, way: Way) -> None:
-    way.spoil = lambda request: "strip"
+def test_in_a_store_that_ignores_the_condition_of_a_put_a_name_is_looked_up_first(s3: Folder, proxy: S3Proxy) -> None:
+    proxy.fault = lambda request: "strip"
     assert s3.create("one.json", b"first")
     assert not s3.create("one.json", b"second")
     assert s3.read("one.json") == b"first"
     assert s3.create("two.json", b"another")
 
 
-def test_in_a_store_that_answers_400_to_the_condition_of_a_put_a_name_is_looked_up_first(s3: Folder, way: Way) -> None:
-    way.spoil = lambda request: "refuse"
+def test_in_a_store_that_answers_400_to_the_condition_of_a_put_a_name_is_looked_up_first(
+    s3: Folder, proxy: S3Proxy
+) -> None:
+    proxy.fault = lambda request: "refuse"
     assert s3.create("one.json", b"first")
     assert not s3.create("one.json", b"second")
     assert s3.read("one.json") == b"first"
@@ -150,7 +152,7 @@ def test_in_a_store_that_answers_400_to_the_condition_of_a_put_a_name_is_looked_
         lease.check()
 
 
-def test_a_400_does_not_count_against_a_condition_that_has_worked(s3: Folder, way: Way) -> None:
+def test_a_400_does_not_count_against_a_condition_that_has_worked(s3: Folder, proxy: S3Proxy) -> None:
     assert s3.create("one.json", b"first") and folders._HAS_CONDITION == {"s3://bucket": True}
     refused: list[str] = []
 
@@ -160,7 +162,7 @@ def test_a_400_does_not_count_against_a_condition_that_has_worked(s3: Folder, wa
             return "refuse"
         return None
 
-    way.spoil = refuse_thrice
+    proxy.fault = refuse_thrice
     assert s3.create("two.json", b"second")
     assert len(refused) == 3 and folders._HAS_CONDITION == {"s3://bucket": True}
 

@@ -167,19 +167,26 @@ def test_a_released_lease_stays_released_when_a_beat_was_on_its_way(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write = Folder.write
+    beat_begins, beat_may_end, release_begins = threading.Event(), threading.Event(), threading.Event()
 
-    def slowly(self: Folder, name: str, data: bytes) -> None:
-        if not json.loads(data)["released"]:
-            time.sleep(0.2)
+    def held_up(self: Folder, name: str, data: bytes) -> None:
+        if json.loads(data)["released"]:
+            release_begins.set()
+        else:
+            beat_begins.set()
+            beat_may_end.wait(60)
         write(self, name, data)
 
     monkeypatch.setattr(leases, "BEAT_SECONDS", 0.05)
-    monkeypatch.setattr(Folder, "write", slowly)
+    monkeypatch.setattr(Folder, "write", held_up)
     lease = Lease.take(Folder(str(tmp_path)))
-    time.sleep(0.1)  # the first beat is being written
-    monkeypatch.setattr(leases, "BEAT_SECONDS", 5)
-    lease.release()
-    time.sleep(0.3)
+    assert beat_begins.wait(60)
+    monkeypatch.setattr(leases, "BEAT_SECONDS", 60)
+    releasing = threading.Thread(target=lease.release)
+    releasing.start()
+    assert not release_begins.wait(0.2), "it waits for the beat"
+    beat_may_end.set()
+    releasing.join()
     assert json.loads(lease.folder.child("lease").read("000001.json"))["released"]
 
 

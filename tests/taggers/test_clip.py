@@ -14,7 +14,7 @@ from synthgen import taggers
 from synthgen.errors import Mistakes, ModelUnavailable
 from synthgen.taggers import ClipTagger, Floats, TaggerSpec
 from tests.fixtures.tagging import clip_model, write_tagger
-from tests.fixtures.workspace import SHELVES, write
+from tests.fixtures.workspace import DEFINITION_FILES, write
 
 IMAGE = Image.new("RGB", (16, 16), (200, 30, 30))
 LOW = "threshold: 1.0e-12\n"
@@ -260,7 +260,7 @@ def test_texts_are_embedded_again_after_a_change_of_taxonomy_or_model(
     siglip: Path, tmp_path: Path, text_cache: Path
 ) -> None:
     before = open_clip_tagger(siglip)._texts
-    text = SHELVES["taggers/taxonomies/small.yaml"]
+    text = DEFINITION_FILES["taggers/taxonomies/small.yaml"]
     write(Path("taggers/taxonomies/small.yaml"), text.replace("a bill", "a demand for money"))
     changed = open_clip_tagger(siglip)._texts
     assert not np.array_equal(before, changed) and len(list(text_cache.iterdir())) == 2
@@ -297,7 +297,7 @@ def test_texts_are_embedded_without_a_writable_cache(
 def test_the_fingerprint_follows_settings_taxonomy_and_model(siglip: Path, clip: Path) -> None:
     fingerprints = {spec_of(siglip).fingerprint, spec_of(clip).fingerprint}
     fingerprints.add(spec_of(siglip, "threshold: 0.2\n").fingerprint)
-    taxonomy = SHELVES["taggers/taxonomies/small.yaml"]
+    taxonomy = DEFINITION_FILES["taggers/taxonomies/small.yaml"]
     write(Path("taggers/taxonomies/small.yaml"), taxonomy.replace("a bill", "a note"))
     fingerprints.add(spec_of(siglip).fingerprint)
     assert len(fingerprints) == 4

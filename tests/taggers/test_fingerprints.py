@@ -15,7 +15,6 @@ from tests.fixtures.workspace import write
 
 # File -> fingerprint as loaded, and once its model is resolved. A change here makes every folder tagged before stale.
 CLIP, VLM = "engine: open_clip\nmodel: ViT-B-32\n", "engine: vlm\nmodel: none\n"
-LOCAL_VLM = "engine: vlm\nmodel: vlm\na_level: 2\n"
 RECORDED = {
     f"{CLIP}pretrained: openai\nthreshold: 0.25\nthresholds: {{document/**: 0.5, '*': 0.125}}\n": (
         "c5a486880817497ebda8ef5f174cb6f1",

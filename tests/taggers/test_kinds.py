@@ -137,7 +137,7 @@ def test_doctor_looks_for_the_packages_of_a_new_kind(
 
 
 def test_an_unknown_engine_is_reported_with_the_known_ones() -> None:
-    known = r"mine\.yaml:3: no engine is called 'rules': known: module:Class, open_clip, sidecar, vlm"
+    known = rf"mine\.yaml:3: no engine is called 'rules': known: {', '.join(sorted(TAGGER_KINDS))}"
     with pytest.raises(Mistakes, match=known):
         write_tagger("engine: rules\nmodel: x\n")
 

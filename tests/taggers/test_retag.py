@@ -21,7 +21,7 @@ from synthgen.tables import LIST, TAG
 from synthgen.taggers import ClipTagger, Tagged, TaggerSpec
 from synthgen.workers import PoolSpec, StopSignals, Task
 from tests.fixtures.tagging import TaggedFolder, clip_model, write_sidecar, write_tagger
-from tests.fixtures.workspace import SHELVES, make_images, write
+from tests.fixtures.workspace import DEFINITION_FILES, make_images, write
 
 LOW, HIGHER = "threshold: 1.0e-12\n", "threshold: 1.0e-6\nmost: 3\n"
 KITTY = "names: {kitty: animal/cat}\n"
@@ -69,7 +69,7 @@ def test_edited_thresholds_and_taxonomy_give_the_same_tags_as_from_the_images(
     old = TaggedFolder(tmp_path / "old")
     old.tag(clip_tagger(model, LOW))
     before = old.rows("images")
-    taxonomy = SHELVES["taggers/taxonomies/small.yaml"]
+    taxonomy = DEFINITION_FILES["taggers/taxonomies/small.yaml"]
     edited = taxonomy.replace("letter: a message", "letter: a written message\n      ticket: a slip")
     write(Path("taggers/taxonomies/small.yaml"), edited)
     changed, new = clip_tagger(model, HIGHER), TaggedFolder(tmp_path / "new")

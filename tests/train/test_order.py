@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import islice
@@ -104,29 +103,38 @@ def names_of(files: Sequence[ShardFile], seed: int, start: int, count: int) -> l
     return [question.split()[1] for question in questions]
 
 
+KILLED_IN_STEP_7 = """
+import os, signal
+from pathlib import Path
+from synthgen.config.pipeline import TrainConfig
+from synthgen.train import loop, train
+
+real, taken = loop.step, []
+
+def step(*arguments):
+    taken.append(arguments)
+    if len(taken) == 7:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(*arguments)
+
+loop.step = step
+"""
+
+
 def test_a_killed_training_continues_to_the_same_losses(model: Path, tmp_path: Path) -> None:
     bad = row(("Q", "A"), image=b"no image")
     shards = write(tmp_path / "shards", [*samples(7), bad], samples(5))
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     settings = FAST.model_copy(update={"steps": 14})
     undisturbed = train(str(shards), str(model), whole, settings)
-    program = (
-        "from pathlib import Path; from synthgen.config.pipeline import TrainConfig; from synthgen.train import train\n"
+    program = KILLED_IN_STEP_7 + (
         f"settings = TrainConfig.model_validate({settings.model_dump()!r})\n"
         f"train({str(shards)!r}, {str(model)!r}, Path({str(killed)!r}), settings)"
     )
-    started = subprocess.Popen(
-        [sys.executable, "-c", program],
-        start_new_session=True,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},  # as in this process, so that sums round alike
-    )
-    while not (killed / "checkpoints" / "step-0000004.pt").exists():
-        assert started.poll() is None
-        time.sleep(0.01)
-    os.killpg(started.pid, signal.SIGKILL)
-    started.wait()
-    assert 4 <= len((killed / "log.jsonl").read_text().splitlines()) < 14
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # as in this process, so that sums round alike
+    ended = subprocess.run([sys.executable, "-c", program], stderr=subprocess.PIPE, env=environment, check=False)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
+    assert len((killed / "log.jsonl").read_text().splitlines()) == 6 and names(killed / "checkpoints")
     result = train(str(shards), str(model), killed, settings)
     assert losses(killed) == losses(whole)
     ours, theirs = (load_file(out / "model" / "model.safetensors") for out in (killed, whole))

@@ -3,15 +3,18 @@
 Real Ray; the workers follow a script. Deaths are recorded in a folder of the test.
 """
 
+import math
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from synthgen.config.pipeline import EngineConfig
-from synthgen.errors import JobFailing, ModelUnavailable
+from synthgen.errors import JobFailing, ModelUnavailable, Stopped
 from synthgen.store import Folder, Receipt
 from synthgen.workers import PoolSpec, StopSignals, Task, actor, pool, run_in_actor, run_pool
 from synthgen.workers.bisection import Bisection
@@ -97,8 +100,13 @@ def test_an_actor_that_falls_silent_is_replaced_and_doubles_nothing_where_its_ki
 
 def test_a_driver_that_commits_slowly_takes_no_actor_for_silent(monkeypatch: pytest.MonkeyPatch) -> None:
     """While a slow store holds up the driver, its actors have answered and the answers wait."""
+    import ray
+
     started: list[actor.ActorHandle] = []
-    monkeypatch.setattr(actor, "SILENT_SECONDS", 2.0)
+    committing = 0.0  # seconds, which only the clock knows of
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + committing)
+    monkeypatch.setattr(actor, "time", clock)
+    monkeypatch.setattr(pool, "time", clock)
 
     def start(spec: PoolSpec) -> actor.ActorHandle:
         started.append(actor.start_actor(spec))
@@ -106,8 +114,28 @@ def test_a_driver_that_commits_slowly_takes_no_actor_for_silent(monkeypatch: pyt
 
     monkeypatch.setattr(pool, "start_actor", start)
     for receipt in receipts(tasks_of(6), Script()):
-        time.sleep(2.5 if receipt.partition in ("p1", "p3") else 0)
+        if receipt.partition in ("p1", "p3"):
+            asked = [handle.asked for handle in started if handle.asked is not None]
+            if asked:
+                ray.wait(asked, num_returns=len(asked), timeout=60)
+            committing += 2 * actor.SILENT_SECONDS
     assert len(started) == 2, "none was replaced"
+
+
+def test_a_second_signal_ends_the_wait_for_started_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "DRAIN_SECONDS", math.inf)
+    signals, traces = StopSignals(), set[str]()
+
+    def stop_twice(counters: Any) -> None:
+        """Send a signal once a worker has begun, and another a turn later."""
+        if list(tmp_path.iterdir()) and len(traces) < 2:
+            traces.add(f"signal {len(traces)}")
+            signals.handle(signal.SIGTERM, None)
+
+    spec = PoolSpec(build, Script(ALL, "freeze", trace=str(tmp_path)), lambda task: ALL, size=1, cpus=0.5)
+    with pytest.raises(Stopped):
+        list(run_pool(spec, tasks_of(1), stop_twice, signals))
+    assert signals.is_urgent
 
 
 def test_a_strike_stays_until_the_receipt_is_committed(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, ImageStat
 
 from synthgen.ingest.images.headers import Unfit
 
@@ -72,7 +72,7 @@ def _whole_to_rgb(image: Image.Image, convert: Convert) -> Image.Image:
 def _as_it_is(image: Image.Image) -> Image.Image:
     if image.mode == "LAB":
         return _apply(ImageCms.buildTransform(ImageCms.createProfile("LAB"), SRGB, "LAB", "RGB"), image)
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 # --- profiles ---------------------------------------------------------------------------------------------------------
@@ -218,6 +218,7 @@ def _flatten(image: Image.Image, convert: Convert) -> Image.Image:
     layered = _layered(image)
     alpha = layered.getchannel("A")
     colours = convert(layered.convert("RGB"))
+    del layered  # a large image takes much memory
     if not alpha.getextrema()[1]:
         if image.format != "BMP":
             raise Unfit("transparent", "every pixel is transparent")
@@ -232,7 +233,7 @@ def _layered(image: Image.Image) -> Image.Image:
     clear = image.info.get("transparency")
     if image.mode == "RGB" and isinstance(clear, tuple) and image.format == "PNG" and _has_deep_samples(image):
         image.info["transparency"] = tuple(value >> 8 for value in clear)  # Pillow keeps the high bytes of the pixels
-    return image.convert("RGBA")
+    return image if image.mode == "RGBA" else image.convert("RGBA")
 
 
 def _has_deep_samples(image: Image.Image) -> bool:
@@ -247,5 +248,7 @@ def _on(colours: Image.Image, alpha: Image.Image, background: str) -> Image.Imag
 
 
 def _differs_from_white(colours: Image.Image, alpha: Image.Image) -> bool:
-    darkest = np.asarray(colours).min(axis=-1)
-    return bool(((darkest <= 255 - VISIBLE) & (np.asarray(alpha) >= VISIBLE)).any())
+    """Return whether a visible pixel is darker than white, channel by channel to spare memory."""
+    is_visible = alpha.point(lambda level: 255 if level >= VISIBLE else 0)
+    darkest = (ImageStat.Stat(colours.getchannel(name), is_visible).extrema[0][0] for name in "RGB")
+    return any(level <= 255 - VISIBLE for level in darkest)

@@ -19,7 +19,7 @@ from synthgen.config import taxonomy
 from synthgen.config.vocabulary import Lexicon
 from synthgen.taggers import Tagged
 from tests.fixtures.seeds import COUNTING, READING, SCENE, learn_request, llava, png, seed_rows, weights_of, write_seed
-from tests.fixtures.workspace import SHELVES, write
+from tests.fixtures.workspace import DEFINITION_FILES, write
 
 
 def test_rows_that_cannot_be_used_are_left_out_each_with_its_reason(workspace: Path) -> None:
@@ -154,7 +154,7 @@ def test_used_and_left_out_add_up_to_the_rows_of_the_seed(
     folder = tmp_path_factory.mktemp("seed")
     lines = "".join(json.dumps(record) + "\n" for record in records)
     seed = seeds.open_seed(str(write(folder / "s.jsonl", lines)))
-    small = write(folder / "small.yaml", SHELVES["taggers/taxonomies/small.yaml"])
+    small = write(folder / "small.yaml", DEFINITION_FILES["taggers/taxonomies/small.yaml"])
     types, tags = Lexicon([READING, SCENE, COUNTING]), Lexicon(taxonomy.load(str(small)).tree.nodes)
     counts = UseCounts()
     rows = seeds.read_rows(seed, seeds.Columns(Fields("types", "tags"), texts=False, images=False))

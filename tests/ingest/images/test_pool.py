@@ -9,13 +9,14 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
 
 from synthgen.errors import Failure, SynthError
-from synthgen.ingest.images import Decoded, DecoderPool, decode
-from synthgen.ingest.images import pool as pool_module
+from synthgen.ingest.images import Decoded, DecoderPool, child_process, decode
+from synthgen.ingest.images import pool as pools
 from synthgen.ingest.images.child_process import SLOTS
 from synthgen.ingest.images.pool import peak_bytes
 from tests.fixtures.images import LIMITS, PHOTOS, drawn, encoded, reason_of
@@ -217,14 +218,27 @@ def test_a_child_whose_own_timer_does_not_run_is_ended(odd_child: str, monkeypat
     assert isinstance(results["b"], Decoded)
 
 
+def wait_for_replies(decoder: DecoderPool[int]) -> None:
+    """Wait until each busy child has an unread reply; where all its replies were read at once, none will come."""
+    give_up = time.monotonic() + 5
+    busy = [child for child in decoder._children if child.pending]
+    while not all(map(decoder._has_reply, busy)) and time.monotonic() < give_up:
+        time.sleep(0.01)
+
+
 def test_a_slow_caller_costs_no_image(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(DecoderPool, "_overdue_at", lambda _, child: child.alive_at + (1.0 if child.is_ready else 60.0))
+    paused = 0.0  # seconds, which only the clock knows of
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + paused)
+    monkeypatch.setattr(pools, "time", clock)
+    monkeypatch.setattr(child_process, "time", clock)
     fine = encoded(drawn(), "PNG")
     with DecoderPool[int](LIMITS, 2) as decoder:
         results = {}
         for at, (key, result) in enumerate(decoder.decode_many((key, fine) for key in range(12))):
             results[key] = result
-            time.sleep(1.5 if at < 2 else 0)
+            if at < 2:
+                wait_for_replies(decoder)
+                paused += 3600.0
     assert [key for key in sorted(results) if isinstance(results[key], Decoded)] == list(range(12))
 
 
@@ -314,6 +328,6 @@ def test_there_are_no_more_decoders_than_the_container_has_cores(
 ) -> None:
     for name, text in files.items():
         write(tmp_path / name, text)
-    monkeypatch.setattr(pool_module, "CONTROL_GROUP", tmp_path)
+    monkeypatch.setattr(pools, "CONTROL_GROUP", tmp_path)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(4))
-    assert pool_module.cores() == expected
+    assert pools.cores() == expected

@@ -172,7 +172,11 @@ def test_a_judge_sees_the_options() -> None:
     assert engine.requests[0].text == "Rate How many?\nA. one\nB. two\nC. three\nD. four"
 
 
-@pytest.mark.parametrize("name", sorted(set(scoring.SCORERS) - {"likelihood"}))
+# The scores that call the engine.
+CALLING = [name for name, scorer in scoring.SCORERS.items() if scorer.prompts or scorer.needs or scorer.sampling]
+
+
+@pytest.mark.parametrize("name", CALLING)
 def test_a_call_that_fails_costs_one_value_with_its_reason(name: str) -> None:
     row, _ = scored(name, lambda request: FAIL, Reply("two", logprobs=(-1.0,)))
     assert row["value"] is None and row["reason"] == "call_failed: out of order"

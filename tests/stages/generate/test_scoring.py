@@ -30,7 +30,7 @@ from synthgen.stages.generate.session import ImageSession
 from synthgen.store import Folder, Lease, Receipt, RunFolder, StageFolder, TablePart
 from synthgen.tables import RETRIED_REASONS, count_unscored
 from tests.fixtures.packages import InstallPackage
-from tests.fixtures.workspace import ROOT, SHELVES, write
+from tests.fixtures.workspace import DEFINITION_FILES, ROOT, write
 
 pytestmark = pytest.mark.usefixtures("workspace")
 
@@ -69,7 +69,7 @@ def test_a_score_depends_on_its_own_prompts_and_settings_alone(name: str) -> Non
     before = scoring.score_settings(name, pack, sampling)
     edited = pack.model_copy(update={"about": "other", "ask": pack.ask.model_copy(update={"text": "other"})})
     assert scoring.score_settings(name, edited, sampling) == before
-    for key in ("paraphrase", "blind", "judge.question", "judge.answer"):
+    for key in {key for scorer in SCORERS.values() for key in scorer.prompts}:
         is_own = key in scorer.prompts
         assert (scoring.score_settings(name, with_prompt(pack, key), sampling) != before) == is_own
     for setting in SamplingConfig.model_fields:
@@ -80,7 +80,9 @@ def test_a_score_depends_on_its_own_prompts_and_settings_alone(name: str) -> Non
 @pytest.mark.parametrize("name", SCORERS)
 def test_an_entry_names_prompts_and_settings_that_exist(name: str) -> None:
     scorer, pack = SCORERS[name], prompt_pack.load("small").pack
-    assert scorer.name == name and not scorer.missing_prompts(pack)
+    assert scorer.name == name
+    missing = scorer.missing_prompts(pack)
+    assert not missing, f"add {missing} to the pack `small` of tests/fixtures/workspace.py"
     assert set(scorer.sampling) <= set(SamplingConfig.model_fields)
     assert set(scorer.variables) <= set(prompt_pack.SCORE_VARIABLES)
     low, high = scorer.bounds(pack)
@@ -110,7 +112,9 @@ def test_an_impossible_entry_is_refused(entry: dict[str, Any], message: str) -> 
 
 
 def test_the_shipped_packs_serve_every_score_of_the_shipped_pipelines() -> None:
-    for path in sorted((ROOT / "pipelines").glob("*.yaml")):
+    paths = sorted((ROOT / "pipelines").glob("*.yaml"))
+    assert paths
+    for path in paths:
         document = pipelines.read(path.stem)
         pack = str(document.at(("generate", "prompts")))
         assert not [*scores.serve_faults(document, prompt_pack.load(pack)), *scores.judge_faults(pack)]
@@ -168,7 +172,7 @@ def tidiness(
 
 def add_prompt(prompt: str) -> None:
     """Add a prompt to the `judge` of the workspace's pack, in line 12."""
-    text = SHELVES["prompts/small.yaml"]
+    text = DEFINITION_FILES["prompts/small.yaml"]
     assert text.splitlines()[10] == "judge:"
     write(Path("prompts/small.yaml"), text.replace("judge:\n", f"judge:\n{prompt}"))
 
@@ -278,7 +282,7 @@ def test_a_score_that_reads_text_has_a_prompt_without_labels(install: Install) -
 
 
 def test_a_question_is_graded_without_its_answer() -> None:
-    text = SHELVES["prompts/small.yaml"].replace('question: {text: "Rate {{ question }}"', (
+    text = DEFINITION_FILES["prompts/small.yaml"].replace('question: {text: "Rate {{ question }}"', (
         'question: {text: "Rate {{ question }} {{ answer }}"'
     ))  # fmt: skip
     write(Path("prompts/small.yaml"), text)
@@ -307,7 +311,7 @@ def test_a_package_that_cannot_be_loaded_is_one_line_where_it_is_named(install: 
     assert line.startswith(
         "prompts/small.yaml:12: judge.tidiness: no score that can be loaded uses it, and score 'tidiness' of "
     )
-    write(Path("prompts/small.yaml"), SHELVES["prompts/small.yaml"])
+    write(Path("prompts/small.yaml"), DEFINITION_FILES["prompts/small.yaml"])
     assert resolve.load(pipelines.read("small"))  # no score of the package is used
 
 

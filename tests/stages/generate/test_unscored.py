@@ -25,9 +25,10 @@ from synthgen.job.funnel import funnels
 from synthgen.stages.generate import GenerateWorker, context_of, todo
 from synthgen.store import Folder, Lease, Receipt, RunFolder, StageFolder
 from synthgen.tables import GENERATE, PLAN, RETRIED_REASONS, draw
+from tests.fixtures.rows import rows_of
 from tests.fixtures.runs import synth
 from tests.fixtures.stage_runs import commit_all
-from tests.fixtures.workspace import make_images, put_shelves
+from tests.fixtures.workspace import make_images, write_definition_files
 
 RETRIED = frozenset(RETRIED_REASONS)
 
@@ -92,12 +93,7 @@ class World:
 
     def rows(self, table: str) -> list[Row]:
         """Return the current rows of a table."""
-        folder = RunFolder(self.out)
-        return [
-            row
-            for partition in folder.log(GENERATE).partitions
-            for row in folder.table(GENERATE, partition, table).to_pylist()
-        ]
+        return rows_of(self.out, GENERATE, table)
 
     @property
     def pairs(self) -> dict[str, Row]:
@@ -122,7 +118,7 @@ class World:
 @pytest.fixture(scope="module")
 def planned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make a workspace whose `out` is planned; tests work on copies of it."""
-    folder = put_shelves(tmp_path_factory.mktemp("planned"))
+    folder = write_definition_files(tmp_path_factory.mktemp("planned"))
     make_images(folder / "photos", 6)
     with contextlib.chdir(folder):
         synth("run", "photos", "--out", "out", "--pipeline", "small", "--until", "plan")
