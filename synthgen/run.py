@@ -57,6 +57,8 @@ class StageRange:
         for option, stage in (("--from", self.first), ("--until", self.last)):
             if stage not in names:
                 raise UserMistake(f"{option} '{stage}' is unknown: {nearest(stage, names)}")
+        if self.change == "redraw" and not self.has("plan"):
+            raise UserMistake("--replan draws the plan again, but --from and --until leave it out; leave them out")
         if not stages_between(self.first, self.last):
             raise UserMistake(f"--from {self.first} comes after --until {self.last}; the stages are {', '.join(names)}")
 

@@ -9,15 +9,25 @@ from typer.core import TyperCommand
 
 from synthgen.errors import UserMistake, nearest
 
-PipelineOption = Annotated[str, typer.Option("--pipeline", "-p", help="A pipeline by name, or a .yaml file.")]
+PipelineOption = Annotated[
+    str, typer.Option("--pipeline", "-p", metavar="NAME", help="A pipeline by name, or a .yaml file.")
+]
 OwnPipelineOption = Annotated[
     str | None,
     typer.Option(
-        "--pipeline", "-p", help="A pipeline by name, or a .yaml file; default: the pipeline of the folder's last run."
+        "--pipeline",
+        "-p",
+        metavar="NAME",
+        help="A pipeline by name, or a .yaml file; default: the pipeline of the folder's last run, else everyday.",
     ),
 ]
-SetOption = Annotated[list[str] | None, typer.Option("--set", help="Replace one setting: section.key=value.")]
-ModelOption = Annotated[str | None, typer.Option("--model", help="Replace generate.model: a hub name or a folder.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Replace one setting, for example plan.per_image=3."),
+]
+ModelOption = Annotated[
+    str | None, typer.Option("--model", metavar="MODEL", help="Replace generate.model: a hub name or a folder.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

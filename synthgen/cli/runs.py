@@ -24,9 +24,10 @@ app = typer.Typer()
 
 STAGE_NAMES = "tag, plan, generate, select, pack"  # for help alone, which imports no table; a test compares them
 
-OutOption = Annotated[str, typer.Option("--out", help="Output folder: a path, s3://… or gs://…")]
+OutOption = Annotated[str, typer.Option("--out", metavar="FOLDER", help="Output folder: a path, s3://… or gs://…")]
 SourceArgument = Annotated[
-    str | None, typer.Argument(help="Images: a folder, a glob, s3://…, gs://…, Parquet files or urls:FILE.")
+    str | None,
+    typer.Argument(metavar="SOURCE", help="Images: a folder, a glob, s3://…, gs://…, Parquet files or urls:FILE."),
 ]
 FolderArgument = Annotated[
     str, typer.Argument(metavar="FOLDER", help="The output folder of a run: a path, s3://… or gs://…")
@@ -42,7 +43,7 @@ def run(
     settings: SetOption = None,
     first: Annotated[str, typer.Option("--from", metavar="STAGE", help=f"The first stage to run: {STAGE_NAMES}.")] = "",
     last: Annotated[str, typer.Option("--until", metavar="STAGE", help="The last stage to run.")] = "",
-    limit: Annotated[int | None, typer.Option(help="List at most this many objects.", min=1)] = None,
+    limit: Annotated[int | None, typer.Option(metavar="N", help="List at most this many objects.", min=1)] = None,
     update: Annotated[bool, typer.Option("--update", help="Recompute what changed settings touch.")] = False,
     replan: Annotated[bool, typer.Option("--replan", help="Like --update, and draw the whole plan again.")] = False,
 ) -> None:
@@ -80,9 +81,12 @@ def plan(
     pipeline: OwnPipelineOption = None,
     model: ModelOption = None,
     settings: SetOption = None,
-    profile: Annotated[int | None, typer.Option(help="Measure the engine on this many images first.", min=1)] = None,
+    profile: Annotated[
+        int | None, typer.Option(metavar="N", help="Measure the engine on this many images first.", min=1)
+    ] = None,
     budget: Annotated[
-        str | None, typer.Option(help="Find the plan.share that 12h (GPU-hours), 3e6tokens or 500USD pay for.")
+        str | None,
+        typer.Option(metavar="BUDGET", help="Find the plan.share that 12h (GPU-hours), 3e6tokens or 500USD pay for."),
     ] = None,
     diff: Annotated[
         bool, typer.Option("--diff", help="Show what an edit adds to and takes from the committed plan.")
@@ -108,10 +112,11 @@ def plan(
 def status(
     out: FolderArgument,
     reason: Annotated[
-        str | None, typer.Option(help="List the rows that were dropped for this reason, as the table names it.")
+        str | None,
+        typer.Option(metavar="REASON", help="List the rows that were dropped for this reason, as the table names it."),
     ] = None,
     limit: Annotated[
-        int | None, typer.Option(help="List at most this many of these rows (default: 20).", min=1)
+        int | None, typer.Option(metavar="N", help="List at most this many of these rows (default: 20).", min=1)
     ] = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -36,7 +36,7 @@ def text(folder: RunFolder, *, is_over: bool = False) -> str:
     The last line says whether a run is at work, unless the caller is a run that `is_over`.
     """
     shown = funnels(folder)
-    lines = [*_table(shown), *filter(None, [left_out_message(folder.log(TAG))])]
+    lines = [*_table(shown), *_how_to_list(folder, shown), *filter(None, [left_out_message(folder.log(TAG))])]
     if holder := holder_of(folder.out):
         age = f"renewed {_age(holder):.0f} s ago"
         return "\n".join([*lines, f"a run is at work here: process {holder['pid']} on {holder['host']}, {age}"])
@@ -46,6 +46,13 @@ def text(folder: RunFolder, *, is_over: bool = False) -> str:
     rest = f"; `synth run --out {folder.out.url}` continues with what is pending" if pending else ""
     idle = [f"no run is at work here{rest}"] if pending or not is_over else []
     return "\n".join([*lines, *_unfinished_update(folder, shown), *idle])
+
+
+def _how_to_list(folder: RunFolder, shown: list[StageFunnel]) -> list[str]:
+    """Return the command that lists dropped rows, with the first reason that the table shows."""
+    reasons = (reason for funnel in shown for reason, count in sorted(funnel.dropped.items()) if count)
+    first = next(reasons, None)
+    return [f"`synth status {folder.out.url} --reason {first}` lists what was dropped for a reason"] if first else []
 
 
 def _unfinished_update(folder: RunFolder, shown: list[StageFunnel]) -> list[str]:

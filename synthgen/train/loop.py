@@ -150,7 +150,7 @@ def learn(run: TrainingRun, model: Any, processor: Any) -> TrainingProgress:
     model.train()
     loader = batches(run.files, processor, settings, progress.position, remaining)
     with (
-        listening() as signals,
+        listening("the step under way is finished, then a checkpoint is written") as signals,
         signals.draining(),
         StageProgress("train", remaining, "step") as bar,
         (run.out / "log.jsonl").open("a", buffering=1) as file,

@@ -20,8 +20,9 @@ HEARD = (signal.SIGTERM, signal.SIGINT)
 class StopSignals:
     """The signals that a run has received so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, ending: str) -> None:
         self.received: int | None = None  # the last signal
+        self._ending = ending
         self._times = 0
         self._is_draining = False
 
@@ -46,14 +47,14 @@ class StopSignals:
             raise Stopped(number)
         LOGGER.warning(
             "stopping: %s",
-            "now" if self.is_urgent else "started tasks are finished and committed; the same signal again stops now",
+            "now" if self.is_urgent else f"{self._ending}; the same signal again stops now",
         )
 
 
 @contextlib.contextmanager
-def listening() -> Iterator[StopSignals]:
-    """Handle both signals within this block. Only the main thread can."""
-    signals = StopSignals()
+def listening(ending: str = "started tasks are finished and committed") -> Iterator[StopSignals]:
+    """Handle both signals within this block; `ending` says what is still done. Only the main thread can."""
+    signals = StopSignals(ending)
     with _handlers_restored():
         for number in HEARD:
             signal.signal(number, signals.handle)

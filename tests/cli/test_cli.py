@@ -231,6 +231,10 @@ def test_words_unknown_to_the_command_line_are_reported(
     [
         (("run", "photos", "--out", "out", "--from", "tga"), "--from 'tga' is unknown: did you mean 'tag'?"),
         (
+            ("run", "photos", "--out", "out", "--replan", "--from", "select"),
+            "--replan draws the plan again, but --from and --until leave it out; leave them out",
+        ),
+        (
             ("run", "photos", "--out", "out", "--until", "zzz"),
             "--until 'zzz' is unknown: known: generate, pack, plan, select, tag",
         ),

@@ -62,7 +62,7 @@ def test_a_probe_does_not_wait_for_an_import_that_hangs(tmp_path: Path, monkeypa
         (
             Probe("torchvision", error="RuntimeError: operator torchvision::nms does not exist"),
             "missing",
-            "deploy/mend_torchvision.py",
+            "deploy/fix_torchvision.py",
         ),
         (
             Probe("vllm", error="OSError: Could not load this library: libtorchcodec.so"),

@@ -248,6 +248,7 @@ def test_status_says_whether_a_run_is_at_work(out: Folder) -> None:
     idle = status.as_json(RunFolder(out))
     assert idle["at_work"] is None and idle["stages"][0]["stage"] == "tag"
     assert status.text(RunFolder(out)).splitlines()[-1].startswith("no run is at work here")
+    assert f"`synth status {out.url} --reason quarantined." in status.text(RunFolder(out))
     with Lease.take(out):
         at_work = status.as_json(RunFolder(out))["at_work"]
         assert (at_work["pid"], at_work["host"]) == (os.getpid(), socket.gethostname())

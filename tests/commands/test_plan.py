@@ -135,7 +135,7 @@ def test_the_difference_adds_up(workspace: Path, untouched: dict[tuple[str, str]
     width = len(total) - 30  # three columns of numbers stand behind the names
     columns = [[int(cell.replace(",", "")) for cell in row[width:].split()[:3]] for row in (*rows, total)]
     assert [row[:width].rstrip() for row in rows if "unchanged" in row] == (
-        ["… 2 more, unchanged"] if untouched else []
+        ["… 2 others, unchanged"] if untouched else []
     )
     assert columns[-1] == [sum(column) for column in zip(*columns[:-1], strict=True)] == [7, 3, kept]
 
@@ -216,6 +216,8 @@ def test_questions_of_another_recipe_are_to_ask_and_scores_that_pairs_lack_are_n
     assert plan("--budget", "5tokens")["notes"] == [
         "nothing is left to ask, so nothing is measured and no budget is needed"
     ]
+    with pytest.raises(UserMistake, match="--budget 5parsecs: write a number and its unit"):
+        plan("--budget", "5parsecs")
     run("out", *other, "--update")
     assert plan(*other)["total"]["to_ask"] == 0 and plan(*other)["notes"] == []
 

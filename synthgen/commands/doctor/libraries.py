@@ -123,7 +123,7 @@ def _import_fix(probe: Probe, torch: Probe, gpus: Sequence[str]) -> str:
 
 def _torchvision_fix() -> str:
     """Return the command that fits torchvision to a CPU build of torch: the script of a checkout, or its CPU build."""
-    script = Path(__file__).parents[3] / "deploy" / "mend_torchvision.py"
+    script = Path(__file__).parents[3] / "deploy" / "fix_torchvision.py"
     if script.is_file():
         return f"{python()} {shlex.quote(str(script))}"
     version = importlib.metadata.version("torchvision").partition("+")[0]

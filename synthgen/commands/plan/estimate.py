@@ -72,6 +72,8 @@ def forecast(folder: RunFolder, job: Job, request: EstimateRequest) -> Forecast:
     Raises:
         UserMistake: No image is tagged, or the budget cannot be read or pays for nothing.
     """
+    if request.budget is not None:
+        pricing.parse_budget(request.budget, job.pipeline.generate.price)
     if not Inputs.from_folder(folder, job.pipeline.tag.taggers).partitions:
         raise UserMistake(f"{job.out.url}: holds no tagged images; name the images too, and they are tagged first")
     notes = [_old_tags(job.out)] if is_changed(folder, job, "tags") else []

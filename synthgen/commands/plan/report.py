@@ -85,7 +85,7 @@ def _difference(rules: Mapping[str, Mapping[tuple[str, str], int]]) -> Iterator[
     """Yield a line for each type and rule that gains or loses, one for all others, and the sums."""
     touched = sorted({*rules["added"], *rules["retired"]})
     unchanged = [count for key, count in rules["kept"].items() if key not in touched]
-    others = f"… {len(unchanged):,} more, unchanged"
+    others = f"… {pluralize(len(unchanged), 'other')}, unchanged" if touched else f"all {len(unchanged):,}, unchanged"
     width = max([len(HEAD), len(others), *(len(path) for path, _ in touched)])
     yield f"{'changes by type':<{width}} {'added':>9} {'retired':>9} {'kept':>9}  rule"
     for path, rule in touched:

@@ -5,7 +5,7 @@ The PyPI wheel of torchvision is built for CUDA: beside CPU torch its compiled o
 what open_clip and transformers use of it (image transforms, in Python). Where torchvision imports, nothing is done;
 elsewhere two small files are written to the site-packages of the Python that runs this file.
 
-    python deploy/mend_torchvision.py      # exits 1 if torchvision still does not import
+    python deploy/fix_torchvision.py      # exits 1 if torchvision still does not import
 """
 
 import subprocess
@@ -14,7 +14,7 @@ import sysconfig
 from pathlib import Path
 
 HOOK = '''\
-"""Declare torchvision's two compiled operators before torchvision is imported (installed by mend_torchvision.py)."""
+"""Declare torchvision's two compiled operators before torchvision is imported (installed by fix_torchvision.py)."""
 
 import sys
 
