@@ -36,14 +36,17 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 # `make test` runs several files at once; what takes longest begins first.
 LONGEST = (
     "test_engine",
-    "test_stopping",
-    "test_pool",
-    "test_run",
-    "test_plan",
     "test_killed",
-    "test_nodes",
+    "test_run",
+    "test_stopping",
     "test_repair_and_purge",
+    "test_plan",
+    "test_nodes",
+    "test_examples",
+    "test_toy_stage",
+    "test_pool",
     "test_security",
+    "test_photographs",
 )
 
 

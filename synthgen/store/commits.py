@@ -164,6 +164,22 @@ class CommitLog:
         epochs = (commit.epoch for revisions in self.partitions.values() for commit in revisions)
         return max(epochs, default=0) + 1
 
+    def as_json(self) -> list[dict[str, Any]]:
+        """Return the commits as values that JSON can hold, for another process."""
+        return [
+            {**asdict(commit.receipt), "term": commit.term, "at": commit.at, "digest": commit.digest}
+            for commits in self.partitions.values()
+            for commit in commits
+        ]
+
+    @staticmethod
+    def from_json(commits: Iterable[Mapping[str, Any]]) -> "CommitLog":
+        """Return the log of which `as_json` gave the commits."""
+        partitions: dict[str, list[Commit]] = {}
+        for record in commits:
+            partitions.setdefault(record["partition"], []).append(_commit_of(record, record["digest"]))
+        return _in_order(partitions)
+
 
 @dataclass(frozen=True)
 class StageFolder:
@@ -316,21 +332,24 @@ def _parse_commit(where: str, data: bytes) -> Commit:
         record: dict[str, Any] = json.loads(data)
         if not where.endswith(f"/{commit_name(record['partition'], record['revision'])}.json"):
             raise ValueError(f"it is of {commit_name(record['partition'], record['revision'])}")
-        tables = {sys.intern(name): _parse_part(part) for name, part in record["tables"].items()}
-        receipt = Receipt(
-            sys.intern(record["partition"]),
-            record["revision"],
-            tables,
-            _interned(record["counts"]),
-            _interned(record["reads"]),
-            record["epoch"],
-        )
-        digest = sys.intern(hashlib.sha256(data).hexdigest())
-        return Commit(receipt, record["term"], sys.intern(record["at"]), digest)
+        return _commit_of(record, hashlib.sha256(data).hexdigest())
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Damaged(
             f"{where}: is not a commit record ({error}); remove that file and run again to redo its partition"
         ) from error
+
+
+def _commit_of(record: Mapping[str, Any], digest: str) -> Commit:
+    """Return the commit of a record as it is stored."""
+    receipt = Receipt(
+        sys.intern(record["partition"]),
+        record["revision"],
+        {sys.intern(name): _parse_part(part) for name, part in record["tables"].items()},
+        _interned(record["counts"]),
+        _interned(record["reads"]),
+        record["epoch"],
+    )
+    return Commit(receipt, record["term"], sys.intern(record["at"]), sys.intern(digest))
 
 
 def _parse_part(part: Mapping[str, Any]) -> TablePart:

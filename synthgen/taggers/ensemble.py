@@ -20,6 +20,7 @@ from synthgen.taggers.protocol import (
     SourceMetaTagger,
     Tagged,
     Tagger,
+    check_number,
     one_by_one,
 )
 from synthgen.taggers.spec import TaggerSpec, stored_embedding_model
@@ -83,7 +84,7 @@ class Taggers:
     def _tag_unknown(self, spec: TaggerSpec, inputs: Sequence[Any]) -> list[Tagged | Failure]:
         """Return one tagger's tags of each image; it sees only the images whose tags are not known."""
         unknown = [item for item in inputs if not isinstance(item, Tagged)]
-        results = iter(self._load(spec).tag(unknown) if unknown else ())
+        results = iter(check_number(list(self._load(spec).tag(unknown)), unknown) if unknown else ())
         return [item if isinstance(item, Tagged) else next(results) for item in inputs]
 
     def _recall_one(

@@ -81,7 +81,7 @@ def one_by_one(do: Callable[[Sequence[Item]], Iterable[Result]], inputs: Sequenc
     A result of another length counts as an error.
     """
     try:
-        return _same_number(list(do(inputs)), inputs) if inputs else []
+        return check_number(list(do(inputs)), inputs) if inputs else []
     except JOB_ERRORS:
         raise
     except Exception as error:
@@ -93,7 +93,8 @@ def one_by_one(do: Callable[[Sequence[Item]], Iterable[Result]], inputs: Sequenc
         return results
 
 
-def _same_number(results: list[Result], inputs: Sequence[Item]) -> list[Result]:
+def check_number(results: list[Result], inputs: Sequence[Item]) -> list[Result]:
+    """Return the results; raise ValueError unless there is one for each input."""
     if len(results) != len(inputs):
         raise ValueError(f"{len(results)} results for {len(inputs)} images")
     return results

@@ -15,12 +15,13 @@ from synthgen.console import LOGGER
 from synthgen.errors import Stopped
 
 HEARD = (signal.SIGTERM, signal.SIGINT)
+ENDING = "started tasks are finished and committed"  # what is still done after the first signal
 
 
 class StopSignals:
     """The signals that a run has received so far."""
 
-    def __init__(self, ending: str) -> None:
+    def __init__(self, ending: str = ENDING) -> None:
         self.received: int | None = None  # the last signal
         self._ending = ending
         self._times = 0
@@ -52,7 +53,7 @@ class StopSignals:
 
 
 @contextlib.contextmanager
-def listening(ending: str = "started tasks are finished and committed") -> Iterator[StopSignals]:
+def listening(ending: str = ENDING) -> Iterator[StopSignals]:
     """Handle both signals within this block; `ending` says what is still done. Only the main thread can."""
     signals = StopSignals(ending)
     with _handlers_restored():

@@ -55,9 +55,7 @@ def kill_when(out: Path, stage: str) -> None:
     assert process.wait() == -signal.SIGKILL, "the run ended before it was killed"
 
 
-def test_one_image_that_kills_its_engine_costs_its_own_rows_and_a_job_full_of_them_stops(
-    workspace: Path,
-) -> None:
+def test_one_image_that_kills_its_engine_costs_its_own_rows(workspace: Path) -> None:
     photos = make_images(workspace / "photos", 12)
     poison = image_id(photos[5].read_bytes())
     run("out", "--set", f"generate.engine.options.exit_on={poison[:32]}")
@@ -65,6 +63,9 @@ def test_one_image_that_kills_its_engine_costs_its_own_rows_and_a_job_full_of_th
     reasons = Counter(row["reason"] for row in rows(workspace / "out", GENERATE, "pairs").values())
     assert reasons == {None: 33, "poison": 3}
 
+
+def test_a_job_full_of_images_that_kill_their_engine_stops(workspace: Path) -> None:
+    make_images(workspace / "photos", 12)
     stopped = run("all", "--set", "generate.engine.options.exit_on='-'", check=False)
     assert stopped.returncode == 1
     assert "workers died one after the other" in stopped.stderr

@@ -67,7 +67,7 @@ def test_each_image_is_tagged_or_quarantined_with_a_reason_and_every_stage_adds_
     assert quarantined == {
         "a_text.jpg": "not_an_image", "empty.png": "not_an_image", "cut_off.jpg": "truncated",
         # Among the pictures shipped with scikit-image are three that no model should see.
-        "multipage.tif": "too_small", "no_time_for_that_tiny.gif": "too_small", "multipage_rgb.tif": "corrupt",
+        "multipage.tif": "too_small", "no_time_for_that_tiny.gif": "too_small", "multipage_rgb.tif": "unsupported",
     }  # fmt: skip
     sizes = sorted(
         (row["width"], row["height"])

@@ -151,6 +151,7 @@ def telltale() -> Iterator[str]:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_address[1]}/v1"
     server.shutdown()
+    server.server_close()
 
 
 def test_planted_secrets_appear_nowhere(workspace: Path, telltale: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -226,7 +226,7 @@ def test_no_image_counts_as_done_before_the_tagger_is_loaded(tmp_path: Path, mon
     ("options", "message"),
     [
         ({"raises": "LookupError"}, "tagger mine: LookupError: no such"),
-        ({"short": True}, "returned no list of 1 for 1 images"),
+        ({"short": True}, "tagger mine: ValueError: 0 results for 1 images"),
     ],
 )
 def test_a_preview_reports_the_failure_of_a_tagger_in_one_line(

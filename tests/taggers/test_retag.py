@@ -78,7 +78,7 @@ def test_edited_thresholds_and_taxonomy_give_the_same_tags_as_from_the_images(
     for photo in photos:
         photo.unlink()
     receipt = old.tag(changed)
-    assert receipt.counts == {"tagged": 0}, "an image was counted twice"
+    assert receipt.counts == {}, "an image was counted twice"
     assert len(read_uris) == 10, "an image was read again"
     assert old.rows("tags/clip") == new.rows("tags/clip") and any(row["tags"] for row in new.rows("tags/clip"))
     assert old.rows("images") == before == new.rows("images")

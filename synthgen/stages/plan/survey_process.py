@@ -1,12 +1,11 @@
 """The survey of many objects in a process of its own, which frees its memory when it ends.
 
-The two processes share a folder on local disk: the task as a pickle, with all commits that it reads, and the arrays as
+The two processes share a folder on local disk: the task as JSON, with all commits that it reads, and the arrays as
 numpy files, which the caller maps into memory. Errors of the process are raised in the caller.
 """
 
 import json
 import os
-import pickle
 import shutil
 import subprocess
 import sys
@@ -20,7 +19,7 @@ from synthgen import errors
 from synthgen.errors import SynthError, one_line
 from synthgen.stages.plan.duplicates import DuplicateSurvey, survey_duplicates
 from synthgen.stages.plan.inputs import Inputs
-from synthgen.store import CommitLog
+from synthgen.store import CommitLog, Folder
 
 ARRAYS = ("object_ids", "outcome", "representative")
 MIN_OBJECTS = 50_000  # for fewer objects, starting a process takes longer than the survey
@@ -32,7 +31,7 @@ def survey_in_subprocess(inputs: Inputs, planned: CommitLog, bits: int) -> Dupli
         return survey_duplicates(inputs, planned, bits)
     folder = Path(tempfile.mkdtemp(prefix="synth-survey-"))
     try:
-        (folder / "task.pickle").write_bytes(pickle.dumps((inputs, planned, bits)))
+        _write_task(folder, inputs, planned, bits)
         _run(folder)
         survey = _read_survey(folder)
     except BaseException:
@@ -40,6 +39,18 @@ def survey_in_subprocess(inputs: Inputs, planned: CommitLog, bits: int) -> Dupli
         raise
     weakref.finalize(survey, shutil.rmtree, folder, ignore_errors=True)
     return survey
+
+
+def _write_task(folder: Path, inputs: Inputs, planned: CommitLog, bits: int) -> None:
+    logs = [log.as_json() for log in (inputs.listed, inputs.tagged, planned)]
+    task = {"out": inputs.out.url, "taggers": inputs.taggers, "bits": bits, "logs": logs}
+    (folder / "task.json").write_text(json.dumps(task))
+
+
+def _read_task(folder: Path) -> tuple[Inputs, CommitLog, int]:
+    task = json.loads((folder / "task.json").read_text())
+    listed, tagged, planned = (CommitLog.from_json(log) for log in task["logs"])
+    return Inputs(Folder(task["out"]), tuple(task["taggers"]), listed, tagged), planned, task["bits"]
 
 
 def _run(folder: Path) -> None:
@@ -77,7 +88,7 @@ def main() -> None:
     """Run the survey of the folder in `sys.argv`, in its own process."""
     folder = Path(sys.argv[1])
     try:
-        survey = survey_duplicates(*pickle.loads((folder / "task.pickle").read_bytes()))
+        survey = survey_duplicates(*_read_task(folder))
     except SynthError as error:
         (folder / "error.json").write_text(json.dumps([type(error).__name__, str(error)]))
         raise SystemExit(1) from None
