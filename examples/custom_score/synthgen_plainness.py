@@ -1,7 +1,6 @@
 """The score `plainness`: the share of words of an answer that have at most seven letters."""
 
-from synthgen.stages.generate.measures import Pair, Score
-from synthgen.stages.generate.scoring import Scorer
+from synthgen.stages.generate.measures import Pair, Score, Scorer
 from synthgen.stages.generate.session import ImageSession
 
 SHORT = 7  # letters

@@ -6,8 +6,7 @@ import os
 
 from openai import AsyncOpenAI, OpenAIError
 
-from synthgen.stages.generate.measures import Pair, Score
-from synthgen.stages.generate.scoring import Scorer
+from synthgen.stages.generate.measures import Pair, Score, Scorer
 from synthgen.stages.generate.session import ImageSession
 
 PROMPT = "Question: {question}\nAnswer: {answer}\nIs every part of this answer true of the image? Say yes or no."

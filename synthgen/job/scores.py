@@ -19,7 +19,8 @@ from synthgen.engines import Capability
 from synthgen.engines.kinds import ENGINE_KINDS, EngineKind
 from synthgen.engines.section import kind_at
 from synthgen.errors import UserMistake, attempt, nearest
-from synthgen.stages.generate.scoring import Scorer, all_scorers, find_scorer, is_score, scorer_names, scorers_using
+from synthgen.stages.generate.measures import Scorer
+from synthgen.stages.generate.scoring import all_scorers, find_scorer, is_score, scorer_names, scorers_using
 
 JUDGE: KeyPath = ("judge",)
 SCORES: KeyPath = ("generate", "scores")

@@ -22,7 +22,8 @@ from synthgen.errors import Failure
 from synthgen.ingest.sources import ObjectRef, SourceKind, kinds
 from synthgen.job import resolve
 from synthgen.stages import select
-from synthgen.stages.generate.scoring import ENTRY_POINTS, SCORERS, Scorer
+from synthgen.stages.generate.measures import SCORERS, Scorer
+from synthgen.stages.generate.scoring import ENTRY_POINTS
 from synthgen.stages.pack.card import COLUMNS
 from synthgen.tables import PAIRS
 from synthgen.taggers import TAGGER_KINDS

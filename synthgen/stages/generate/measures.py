@@ -1,23 +1,27 @@
-"""The measures of a pair, one function per score.
+"""The scores: a measure of a pair each, and the table `SCORERS` at the end, from which other code derives all else.
 
-A measure returns a `Score` without a value if a call fails or its reply cannot be used; it never uses half a reply. The
-table in scoring.py says which prompts a score needs, and calls its measure only if the pack has them.
+A measure returns a `Score` without a value if a call fails or its reply cannot be used; it never uses half a reply. It
+is called only if the prompt pack has the prompts that its `Scorer` names.
 """
 
 import asyncio
 import math
+import re
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from synthgen.config.families import InstructionType
-from synthgen.config.prompt_pack import JudgePrompt, render
+from synthgen.config.prompt_pack import SCORE_VARIABLES, JudgePrompt, PackFile, render
 from synthgen.config.replies import Question
-from synthgen.engines import Purpose, Reply, Request
+from synthgen.engines import Capability, Purpose, Reply, Request
 from synthgen.stages.generate.session import ImageSession, answer_text, failure_of
 from synthgen.stages.generate.similarity import similarity
 from synthgen.tables import draw
+
+NAME = re.compile(r"[a-z][a-z0-9_]*")
+PROMPT_KEY = re.compile(r"paraphrase|blind|judge\.[a-z][a-z0-9_]*")
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,42 @@ class Score:
     def __post_init__(self) -> None:
         if (self.value is None) == (self.reason is None):
             raise ValueError("a Score has either a value or a reason why it has none")
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """A score: its measure, its range, and what it needs from the engine, the prompt pack and the settings."""
+
+    name: str  # in `generate.scores`, in `select.keep` and as a folder in `3-generated/scores`
+    measure: Callable[[ImageSession, Pair], Awaitable[Score]]
+    needs: tuple[Capability, ...] = ()  # of the engine; with "labels", its prompts below `judge` have labels
+    prompts: tuple[str, ...] = ()  # keys of the pack: `paraphrase`, `blind` or `judge.NAME`
+    variables: tuple[str, ...] = SCORE_VARIABLES  # that its prompts below `judge` may use
+    sampling: tuple[str, ...] = ()  # keys of `generate.sampling` that change its values
+    from_logprobs: bool = False  # computed from the log-probabilities of the answer
+    low: float = 0.0
+    high: float | None = 1.0  # None: the number of labels of its prompt
+
+    def __post_init__(self) -> None:
+        if not NAME.fullmatch(self.name):
+            raise ValueError(f"a score's name is lower-case letters, digits and _, not {self.name!r}")
+        for key in self.prompts:
+            if not PROMPT_KEY.fullmatch(key):
+                raise ValueError(f"a prompt of score '{self.name}' is paraphrase, blind or judge.NAME, not {key!r}")
+        has_labels = "labels" in self.needs and any(key.startswith("judge.") for key in self.prompts)
+        if self.high is None and not has_labels:
+            raise ValueError(f"score '{self.name}' has no highest value and no judge prompt whose labels give it one")
+
+    def missing_prompts(self, pack: PackFile) -> list[str]:
+        """Return the keys of its prompts that a pack does not have."""
+        return [key for key in self.prompts if pack.score_prompt(key) is None]
+
+    def bounds(self, pack: PackFile) -> tuple[float, float]:
+        """Return its least and greatest value with the prompts of a pack."""
+        if self.high is not None:
+            return self.low, self.high
+        prompts = [pack.score_prompt(key) for key in self.prompts]
+        return self.low, max(len(prompt.labels) for prompt in prompts if isinstance(prompt, JudgePrompt))
 
 
 def prompt_request(
@@ -196,3 +236,32 @@ def _with_options(question: Question) -> str:
 
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
+
+
+SCORERS: Mapping[str, Scorer] = {
+    scorer.name: scorer
+    for scorer in (
+        Scorer("likelihood", likelihood, from_logprobs=True),
+        Scorer("agreement", agreement, sampling=("agree_temperature", "agree_samples")),
+        Scorer("paraphrase", paraphrase, prompts=("paraphrase",)),
+        Scorer(
+            "image_gain",
+            image_gain,
+            needs=("given",),
+            from_logprobs=True,
+            low=float("-inf"),
+            high=float("inf"),
+        ),
+        Scorer(
+            "question",
+            judge_question,
+            needs=("labels",),
+            prompts=("judge.question",),
+            variables=("question", "type", "language"),  # a question is graded before its answer is known
+            low=1.0,
+            high=None,
+        ),
+        Scorer("answer", judge_answer, needs=("labels",), prompts=("judge.answer",), low=1.0, high=None),
+        Scorer("blind", blind, prompts=("blind",)),
+    )
+}

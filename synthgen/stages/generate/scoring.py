@@ -1,92 +1,21 @@
-"""The table of scores. A `Scorer` holds all that differs between scores; other code derives from it.
+"""Finds scores, in the table of `measures` and in installed packages, and measures them.
 
 A score is measured here and judged in the select stage, because thresholds are changed more often than scores are
 measured. Measures run inside the image's conversation, while the engine's caches still hold the image.
 """
 
 import json
-import re
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from synthgen.config.entry_points import added, load
 from synthgen.config.pipeline import SamplingConfig
-from synthgen.config.prompt_pack import SCORE_VARIABLES, JudgePrompt, PackFile
-from synthgen.engines import Capability, EngineDied
+from synthgen.config.prompt_pack import PackFile
+from synthgen.engines import EngineDied
 from synthgen.errors import Failure, UserMistake, nearest, one_line
-from synthgen.stages.generate import measures
-from synthgen.stages.generate.measures import Pair, Score
+from synthgen.stages.generate.measures import SCORERS, Pair, Score, Scorer
 from synthgen.stages.generate.session import ImageSession
 
 ENTRY_POINTS = "synthgen.scores"  # the group in which installed packages offer a Scorer by its name
-NAME = re.compile(r"[a-z][a-z0-9_]*")
-PROMPT_KEY = re.compile(r"paraphrase|blind|judge\.[a-z][a-z0-9_]*")
-
-
-@dataclass(frozen=True)
-class Scorer:
-    """A score: its measure, its range, and what it needs from the engine, the prompt pack and the settings."""
-
-    name: str  # in `generate.scores`, in `select.keep` and as a folder in `3-generated/scores`
-    measure: Callable[[ImageSession, Pair], Awaitable[Score]]
-    needs: tuple[Capability, ...] = ()  # of the engine; with "labels", its prompts below `judge` have labels
-    prompts: tuple[str, ...] = ()  # keys of the pack: `paraphrase`, `blind` or `judge.NAME`
-    variables: tuple[str, ...] = SCORE_VARIABLES  # that its prompts below `judge` may use
-    sampling: tuple[str, ...] = ()  # keys of `generate.sampling` that change its values
-    from_logprobs: bool = False  # computed from the log-probabilities of the answer
-    low: float = 0.0
-    high: float | None = 1.0  # None: the number of labels of its prompt
-
-    def __post_init__(self) -> None:
-        if not NAME.fullmatch(self.name):
-            raise ValueError(f"a score's name is lower-case letters, digits and _, not {self.name!r}")
-        for key in self.prompts:
-            if not PROMPT_KEY.fullmatch(key):
-                raise ValueError(f"a prompt of score '{self.name}' is paraphrase, blind or judge.NAME, not {key!r}")
-        has_labels = "labels" in self.needs and any(key.startswith("judge.") for key in self.prompts)
-        if self.high is None and not has_labels:
-            raise ValueError(f"score '{self.name}' has no highest value and no judge prompt whose labels give it one")
-
-    def missing_prompts(self, pack: PackFile) -> list[str]:
-        """Return the keys of its prompts that a pack does not have."""
-        return [key for key in self.prompts if pack.score_prompt(key) is None]
-
-    def bounds(self, pack: PackFile) -> tuple[float, float]:
-        """Return its least and greatest value with the prompts of a pack."""
-        if self.high is not None:
-            return self.low, self.high
-        prompts = [pack.score_prompt(key) for key in self.prompts]
-        return self.low, max(len(prompt.labels) for prompt in prompts if isinstance(prompt, JudgePrompt))
-
-
-SCORERS: Mapping[str, Scorer] = {
-    scorer.name: scorer
-    for scorer in (
-        Scorer("likelihood", measures.likelihood, from_logprobs=True),
-        Scorer("agreement", measures.agreement, sampling=("agree_temperature", "agree_samples")),
-        Scorer("paraphrase", measures.paraphrase, prompts=("paraphrase",)),
-        Scorer(
-            "image_gain",
-            measures.image_gain,
-            needs=("given",),
-            from_logprobs=True,
-            low=float("-inf"),
-            high=float("inf"),
-        ),
-        Scorer(
-            "question",
-            measures.judge_question,
-            needs=("labels",),
-            prompts=("judge.question",),
-            variables=("question", "type", "language"),  # a question is graded before its answer is known
-            low=1.0,
-            high=None,
-        ),
-        Scorer("answer", measures.judge_answer, needs=("labels",), prompts=("judge.answer",), low=1.0, high=None),
-        Scorer("blind", measures.blind, prompts=("blind",)),
-    )
-}
 
 
 def find_scorer(name: str) -> Scorer:

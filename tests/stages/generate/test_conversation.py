@@ -19,7 +19,7 @@ from synthgen.config.pipeline import EngineConfig, SamplingConfig
 from synthgen.engines import EngineDied, EngineInfo, ModelName, Reply, Request
 from synthgen.engines.endpoint import EndpointEngine
 from synthgen.errors import Failure
-from synthgen.stages.generate import scoring
+from synthgen.stages.generate import measures
 from synthgen.stages.generate.conversation import (
     Assignment,
     ConversationContext,
@@ -138,7 +138,7 @@ def reasons(outcome: Outcome) -> dict[str, str | None]:
 
 def test_every_call_has_the_image_except_those_that_must_not_see_it() -> None:
     engine = Engine(lambda request: Reply("two", logprobs=(-1.0,)) if request.purpose != "ask" else good(request))
-    run(engine, assignments(KINDS), tuple(scoring.SCORERS))
+    run(engine, assignments(KINDS), tuple(measures.SCORERS))
     blind = [request for request in engine.requests if request.image is None]
     assert {request.purpose for request in blind} == {"given", "answer"} and len(blind) == 2 * len(KINDS)
     assert all(request.given or request.text.endswith("Blind.") for request in blind)
@@ -371,7 +371,7 @@ def test_any_reply_gives_one_row_per_assignment_and_scores_for_pairs_alone(
 ) -> None:
     engine = Engine(lambda request: replies[len(engine.requests) % len(replies)])
     wanted = assignments(kinds)
-    outcome = run(engine, wanted, tuple(scoring.SCORERS), agree_samples=2)
+    outcome = run(engine, wanted, tuple(measures.SCORERS), agree_samples=2)
     assert Counter(row["assignment_id"] for row in outcome.pairs) == Counter(
         assignment.assignment_id for assignment in wanted
     )
@@ -385,7 +385,7 @@ def test_any_reply_gives_one_row_per_assignment_and_scores_for_pairs_alone(
         )
         assert row["reason"] is None or row["reason"] in FAILURE_REASONS
         assert row["outcome"] == "failed" or (row["question"].strip() and row["answer"].strip())
-    assert set(outcome.scores) == set(scoring.SCORERS)
+    assert set(outcome.scores) == set(measures.SCORERS)
     for table in outcome.scores.values():
         assert Counter(row["pair_id"] for row in table) == Counter(pairs)
         assert all((row["value"] is None) == (row["reason"] is not None) for row in table)
@@ -416,7 +416,7 @@ def test_a_score_added_later_is_measured_without_asking_or_answering_again() -> 
     )
 
 
-@pytest.mark.parametrize("name", [name for name, scorer in scoring.SCORERS.items() if scorer.from_logprobs])
+@pytest.mark.parametrize("name", [name for name, scorer in measures.SCORERS.items() if scorer.from_logprobs])
 def test_a_score_added_later_that_the_engine_cannot_give_has_a_reason(name: str) -> None:
     first = run(Engine(good), assignments(KINDS))
     url = "http://127.0.0.1:1/v1"  # nothing is sent there

@@ -13,7 +13,7 @@ from synthgen.config import prompt_pack
 from synthgen.config.pipeline import SamplingConfig
 from synthgen.config.replies import Question
 from synthgen.engines import EngineInfo, Reply, Request
-from synthgen.stages.generate import scoring
+from synthgen.stages.generate import measures, scoring
 from synthgen.stages.generate.measures import Pair
 from synthgen.stages.generate.session import ImageSession
 
@@ -173,7 +173,7 @@ def test_a_judge_sees_the_options() -> None:
 
 
 # The scores that call the engine.
-CALLING = [name for name, scorer in scoring.SCORERS.items() if scorer.prompts or scorer.needs or scorer.sampling]
+CALLING = [name for name, scorer in measures.SCORERS.items() if scorer.prompts or scorer.needs or scorer.sampling]
 
 
 @pytest.mark.parametrize("name", CALLING)

@@ -24,8 +24,7 @@ from synthgen.job import resolve, scores
 from synthgen.stages import select
 from synthgen.stages.generate import scoring
 from synthgen.stages.generate.conversation import Assignment, ConversationContext, Outcome, PreparedImage, converse
-from synthgen.stages.generate.measures import Pair, Score, grade
-from synthgen.stages.generate.scoring import SCORERS, Scorer
+from synthgen.stages.generate.measures import SCORERS, Pair, Score, Scorer, grade
 from synthgen.stages.generate.session import ImageSession
 from synthgen.store import Folder, Lease, Receipt, RunFolder, StageFolder, TablePart
 from synthgen.tables import RETRIED_REASONS, count_unscored
@@ -123,8 +122,7 @@ def test_the_shipped_packs_serve_every_score_of_the_shipped_pipelines() -> None:
 # --- a score that is added -------------------------------------------------------------------------------------------
 
 TIDINESS = '''\
-from synthgen.stages.generate.measures import Score, prompt_request
-from synthgen.stages.generate.scoring import Scorer
+from synthgen.stages.generate.measures import Score, Scorer, prompt_request
 from synthgen.stages.generate.session import failure_of
 
 
