@@ -39,7 +39,6 @@ KNOWN = {  # why both may be right: the end of a file's kind → the difference 
     " I;16": DEEP,
     " I;16B": DEEP,
     " CMYK": "without a profile, inks have no colour of their own",
-    " LAB": "ImageMagick takes other white points",
     "GIF P": "ImageMagick shows the first frame alone, without the canvas around it",
     "BMP RGB": "the fourth byte of a BMP is not taken for transparency",
 }
