@@ -17,6 +17,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -75,7 +76,8 @@ def main() -> None:
     options = parser.parse_args()
     program = imagemagick()
     if program is None:
-        raise SystemExit("ImageMagick is not installed; on Debian: apt-get install imagemagick")
+        print("nothing compared: ImageMagick is not installed; on Debian: apt-get install imagemagick", file=sys.stderr)
+        return
     files = folder_files(options.folder) if options.folder else made_files()
     chosen = itertools.islice(files, 40) if options.quick else files
     with tempfile.TemporaryDirectory() as folder:

@@ -28,7 +28,7 @@ from synthgen.job.changes import check_folder, write_settings
 from synthgen.job.request import RunRequest
 from synthgen.stages.contract import Change, Job, StageModule, StageRun
 from synthgen.store import RunFolder
-from synthgen.tables import LIST, STAGES, StageSpec, stage_names, stages_between
+from synthgen.tables import LIST, PLAN, STAGES, StageSpec, stage_names, stages_between
 from synthgen.workers import CircuitBreaker, StopSignals, leave_ray, listening, run_in_actor
 
 
@@ -57,7 +57,7 @@ class StageRange:
         for option, stage in (("--from", self.first), ("--until", self.last)):
             if stage not in names:
                 raise UserMistake(f"{option} '{stage}' is unknown: {nearest(stage, names)}")
-        if self.change == "redraw" and not self.has("plan"):
+        if self.change == "redraw" and not self.has(PLAN.typed):
             raise UserMistake("--replan draws the plan again, but --from and --until leave it out; leave them out")
         if not stages_between(self.first, self.last):
             raise UserMistake(f"--from {self.first} comes after --until {self.last}; the stages are {', '.join(names)}")
