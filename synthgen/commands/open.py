@@ -16,7 +16,7 @@ from synthgen.job.job import open_job
 from synthgen.job.request import RunRequest
 from synthgen.stages.contract import Job
 from synthgen.store import RunFolder
-from synthgen.store.folder import open_folder
+from synthgen.store.opening import open_folder
 
 SOURCE_KEY = ("source", "uri")
 IMAGES = "the images (a folder, a glob, s3://…, gs://…, Parquet files or urls:FILE)"

@@ -23,8 +23,9 @@ from synthgen.errors import Damaged, UserMistake, nearest
 from synthgen.ingest.sources import list_objects
 from synthgen.job import run_record
 from synthgen.store import Lease, Receipt, RunFolder, TablePart
-from synthgen.store.commits import EMPTIED, last_by_key
+from synthgen.store.commits import EMPTIED
 from synthgen.store.denylist import read_denylist
+from synthgen.store.stage_folder import last_by_key
 from synthgen.tables import (
     ASSIGNMENTS,
     GENERATE,

@@ -83,7 +83,7 @@ def _sample(folder: Folder, name: str, start: Fraction, end: Fraction) -> Iterat
     with folder.fs.open(folder.full(name)) as file:
         parquet = pq.ParquetFile(file, pre_buffer=False)
         columns = [column for column in parquet.schema_arrow.names if column != "images"]
-        table = parquet.read_row_group(0, columns=columns, use_threads=False)  # see store/commits.py
+        table = parquet.read_row_group(0, columns=columns, use_threads=False)  # see store/stage_folder.py
     first, stop = int(start * table.num_rows), int(end * table.num_rows)
     rows = table.slice(first, min(NEIGHBOURS, stop - first)).to_pylist()
     if not rows:

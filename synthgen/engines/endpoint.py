@@ -33,7 +33,7 @@ IMAGES_IN_MEMORY = CACHED_IMAGES + REQUESTS_AT_ONCE
 #                     429 for as long as a call may take in all
 #   vllm.py           a call that vLLM breaks off: TRIES times at once, within the time of one call
 #   store/remote.py   a request to an object store: ATTEMPTS times, with pauses that triple
-#   store/folder.py   a conditional write that the store left undecided: TRIES times, within one such attempt
+#   store/writing.py  a conditional write that the store left undecided: TRIES times, within one such attempt
 #   workers/pool.py   a dead worker: replaced, until DEATHS_IN_A_ROW of them finish nothing
 RETRIED = (404, 408, 409, 425, 429, 500, 502, 503, 504)  # 404: another endpoint may have the model
 DOWN = (404, 502, 503, 504)

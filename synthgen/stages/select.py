@@ -34,8 +34,8 @@ from synthgen.dedup.questions import FIRST, QuestionDedup, Verdicts
 from synthgen.errors import Mistakes, nearest
 from synthgen.stages.contract import StageRun
 from synthgen.store import CommitLog, Receipt, RunFolder, TablePart
-from synthgen.store.commits import last_by_key
 from synthgen.store.spill import Spill
+from synthgen.store.stage_folder import last_by_key
 from synthgen.tables import DECISIONS, GENERATE, PAIRS, PLAN, SELECT, changed_counts, make_id
 from synthgen.workers import Task
 

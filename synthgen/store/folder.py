@@ -4,17 +4,12 @@ A path or an fsspec URL names it (s3://, gs://; memory:// is refused because it 
 written in one piece, so a reader finds all of it or nothing. A store that fails is asked a few more times; an error
 that remains is raised as a SynthError of one line.
 
-`create` is the one operation that two drivers may race for. A hard link decides on local disk, a conditional put in
-object stores (s3, gs). Where a store has no conditional put, the name is only looked up first; docs/format.md explains
-why the format stays correct then.
+`create` is the one operation that two drivers may race for; writing.py decides it.
 """
 
-import errno
 import json
 import os
 import posixpath
-import secrets
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,24 +21,10 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from synthgen.errors import Damaged, SynthError, UserMistake
-from synthgen.store.remote import (
-    PACKAGES,
-    display_uri,
-    error_text,
-    http_status,
-    may_pass,
-    missing_package,
-    path_errors,
-    store_errors,
-    with_retries,
-)
+from synthgen.store.remote import display_uri, error_text, with_retries
+from synthgen.store.writing import WRITING, create_local, create_remote, write_local
 
 Result = TypeVar("Result")
-WRITING = ".writing-"  # prefix of a local file that is not complete yet
-TRIES = 5  # of a conditional put that the store could not decide
-# Bucket → whether its store refuses a second conditional put, once this process knows. It is not known where the store
-# was busy at that put, and False where it takes no conditional puts at all.
-_HAS_CONDITION: dict[str, bool] = {}
 
 
 @dataclass(frozen=True)
@@ -68,6 +49,11 @@ class Folder:
     def is_local(self) -> bool:
         """Whether this folder is on a disk of this machine."""
         return "://" not in self.url or _resolve(self.url)[0]
+
+    @property
+    def bucket(self) -> str:
+        """The address of the bucket of a folder in a store."""
+        return "/".join(self.url.split("/")[:3])
 
     def child(self, name: str) -> "Folder":
         """Return the folder `name` inside this one."""
@@ -137,7 +123,7 @@ class Folder:
         """Write a file in one piece, replacing an older one."""
         path = self.full(name)
         if self.is_local:
-            self._call("writing", lambda: _write_local(Path(path), data))
+            self._call("writing", lambda: write_local(Path(path), data))
         else:
             self._call("writing", lambda: self.fs.pipe_file(path, data))
 
@@ -148,62 +134,8 @@ class Folder:
             False if there was one already; it is unchanged.
         """
         if self.is_local:
-            return self._call("writing", lambda: _create_local(Path(self.full(name)), data))
-        return self._call("writing", lambda: self._create_remote(name, data))
-
-    def _create_remote(self, name: str, data: bytes) -> bool:
-        """Create a file by a conditional put.
-
-        Stores word their refusals differently, so the error is not interpreted: the file that exists afterwards
-        decides.
-        """
-        tries = 0
-        while True:
-            try:
-                self._put_if_absent(self.full(name), data)
-            except Exception as error:
-                # The put was refused, or it met another one and the store could not decide, or the reply was lost.
-                if self.fs.exists(self.full(name)):
-                    # A put that was sent again after a lost reply finds the file that it created itself.
-                    return self.read(name) == data
-                tries += 1
-                if tries == TRIES:
-                    raise
-                if self._takes_no_condition(error, tries):
-                    _HAS_CONDITION[self._bucket] = False
-                time.sleep(0.1 * tries)
-            else:
-                return True
-
-    def _takes_no_condition(self, error: Exception, tries: int) -> bool:
-        """Return whether an error says that the store takes no conditional puts.
-
-        Some answer 400 to them. So do stores to a put that was garbled on its way, so only a repeated one counts, and
-        none where the condition has worked before.
-        """
-        if getattr(error, "errno", None) == errno.ENOSYS:
-            return True
-        return http_status(error) == 400 and tries > 1 and self._bucket not in _HAS_CONDITION
-
-    def _put_if_absent(self, path: str, data: bytes) -> None:
-        if _HAS_CONDITION.get(self._bucket) is False:
-            if self.fs.exists(path):
-                raise FileExistsError(path)
-            self.fs.pipe_file(path, data)
-            return
-        self.fs.pipe_file(path, data, mode="create")
-        if self._bucket not in _HAS_CONDITION:
-            # Some stores ignore the condition. They accept a second put, which changes nothing: its bytes are the same.
-            try:
-                self.fs.pipe_file(path, data, mode="create")
-                _HAS_CONDITION[self._bucket] = False
-            except OSError as error:
-                if not may_pass(error):
-                    _HAS_CONDITION[self._bucket] = True
-
-    @property
-    def _bucket(self) -> str:
-        return "/".join(self.url.split("/")[:3])
+            return self._call("writing", lambda: create_local(Path(self.full(name)), data))
+        return self._call("writing", lambda: create_remote(self.fs, self.full(name), self.bucket, data))
 
     def names(self, suffix: str = "") -> list[str]:
         """Return the sorted names of the files directly in this folder; none if the folder does not exist."""
@@ -299,54 +231,6 @@ class Folder:
             ) from error
 
 
-def open_folder(url: str) -> Folder:
-    """Return the folder that the user named.
-
-    Raises:
-        SynthError: It cannot be used, see `reach`.
-    """
-    reach(url)
-    with path_errors(url):
-        folder = Folder(url.rstrip("/") if "://" in url else str(Path(url).expanduser().resolve()))
-        if folder.is_local and Path(folder.path).is_file():
-            raise UserMistake(f"{url}: is a file; give a folder")
-    return folder
-
-
-def reach(url: str) -> None:
-    """Check that a store can be reached and listed; a local path or a prefix that does not exist yet is accepted.
-
-    Raises:
-        UserMistake: There is no such bucket, no credentials, no permission to list it, or no filesystem for the URL.
-        SynthError: The store failed.
-    """
-    display_url = display_uri(url)
-    try:
-        fs, path = fsspec.core.url_to_fs(url, use_listings_cache=False)
-    except (ValueError, ImportError) as error:
-        if isinstance(error, ImportError) and (protocol := url.partition("://")[0]) in PACKAGES:
-            raise missing_package(protocol) from error
-        raise UserMistake(f"{display_url}: cannot be opened ({error}); give a local path, s3://… or gs://…") from error
-    if "memory" in (fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,)):
-        raise UserMistake(f"{display_url}: memory is lost when a process ends; give a local path, s3://… or gs://…")
-    if isinstance(fs, LocalFileSystem):
-        return
-    with store_errors(display_url, "opening"):
-        try:
-            fs.ls(path)
-        except FileNotFoundError:
-            _check_bucket(fs, display_url, str(path).lstrip("/").partition("/")[0])
-
-
-def _check_bucket(fs: Any, url: str, bucket: str) -> None:
-    try:
-        fs.info(bucket)
-    except FileNotFoundError as error:
-        raise UserMistake(f"{url}: there is no bucket {bucket}; make it first, or fix its name") from error
-    except PermissionError:
-        return  # a user who may list a prefix need not be allowed to ask about its bucket
-
-
 @cache
 def _resolve(url: str) -> tuple[bool, str]:
     """Return whether a URL is on a disk of this machine, and its path as its filesystem spells it.
@@ -355,38 +239,3 @@ def _resolve(url: str) -> tuple[bool, str]:
     """
     fs, path = fsspec.core.url_to_fs(url, use_listings_cache=False)
     return isinstance(fs, LocalFileSystem), str(path).rstrip("/")
-
-
-def _write_local(target: Path, data: bytes) -> None:
-    _write_aside(target, data).replace(target)
-
-
-def _write_aside(target: Path, data: bytes) -> Path:
-    """Write and sync a temporary file beside `target`, under a name that no reader opens; return its path."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.parent / f"{WRITING}{secrets.token_hex(8)}"
-    with temporary.open("xb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    return temporary
-
-
-def _create_local(target: Path, data: bytes) -> bool:
-    """Create `target` by a hard link, which refuses a name that exists atomically; return False if it exists."""
-    temporary = _write_aside(target, data)
-    try:
-        os.link(temporary, target)
-    except FileExistsError:
-        # On a network disk the reply can be lost; then the link is sent again and finds the one that it created itself.
-        return temporary.stat().st_nlink == 2
-    except OSError as error:
-        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK):
-            raise
-        raise UserMistake(
-            f"{target.parent}: this filesystem has no hard links, which commits need ({error.strerror}); "
-            "use another disk, or a bucket by its s3:// or gs:// address"
-        ) from error
-    finally:
-        temporary.unlink()
-    return True

@@ -6,9 +6,10 @@ Commit records stay: they are small, and they say what was there.
 import posixpath
 from dataclasses import dataclass
 
-from synthgen.store.commits import CommitLog, StageFolder
+from synthgen.store.commits import CommitLog
 from synthgen.store.lease import Lease
 from synthgen.store.run_folder import RunFolder
+from synthgen.store.stage_folder import StageFolder
 from synthgen.tables import STAGES
 
 

@@ -12,9 +12,10 @@ from typing import Any
 import pyarrow as pa
 
 from synthgen.errors import LeaseLost, UserMistake
-from synthgen.store.commits import EMPTIED, Commit, CommitLog, DataFile, Receipt, StageFolder, TablePart
+from synthgen.store.commits import EMPTIED, Commit, CommitLog, DataFile, Receipt, TablePart
 from synthgen.store.folder import Folder
 from synthgen.store.lease import Lease
+from synthgen.store.stage_folder import StageFolder
 from synthgen.tables import PACK, StageSpec
 
 FORMAT = 1

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from synthgen.errors import Damaged, UserMistake, one_line
 from synthgen.store import CommitLog, Folder, RunFolder, StageFolder
-from synthgen.store.folder import reach
+from synthgen.store.opening import reach
 from synthgen.store.run_folder import NO_SHARDS
 from synthgen.tables import PACK, make_id
 

@@ -30,7 +30,7 @@ from synthgen.job import changes, job
 from synthgen.job.request import RunRequest
 from synthgen.stages.contract import Change, Job
 from synthgen.store import Lease, Receipt, RunFolder, TablePart
-from synthgen.store.folder import open_folder
+from synthgen.store.opening import open_folder
 from synthgen.tables import LIST, OBJECTS, object_row, table
 from tests.fixtures.workspace import DEFINITION_FILES, make_images, write
 

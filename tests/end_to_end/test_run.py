@@ -14,7 +14,7 @@ from synthgen.config import pipeline as pipelines
 from synthgen.job import changes, job
 from synthgen.job.request import RunRequest
 from synthgen.store import RunFolder
-from synthgen.store.folder import open_folder
+from synthgen.store.opening import open_folder
 from synthgen.tables import GENERATE, image_id
 from tests.fixtures.runs import Rows, adds_up, assert_complete, assignments, funnel_of, pairs, rows, run, synth
 from tests.fixtures.workspace import make_images

@@ -18,10 +18,9 @@ import pyarrow as pa
 import pytest
 
 from synthgen.errors import Damaged, SynthError, UserMistake
-from synthgen.store import Folder, Lease, Receipt, RunFolder, StageFolder, TablePart, remote
-from synthgen.store import folder as folders
-from synthgen.store.folder import open_folder
+from synthgen.store import Folder, Lease, Receipt, RunFolder, StageFolder, TablePart, remote, writing
 from synthgen.store.gc import Deleted, collect_garbage
+from synthgen.store.opening import open_folder
 from synthgen.tables import PACK, TAG
 from tests.fixtures.rows import RACERS, current, receipt, with_things
 from tests.fixtures.s3_server import S3Proxy
@@ -153,7 +152,7 @@ def test_in_a_store_that_answers_400_to_the_condition_of_a_put_a_name_is_looked_
 
 
 def test_a_400_does_not_count_against_a_condition_that_has_worked(s3: Folder, proxy: S3Proxy) -> None:
-    assert s3.create("one.json", b"first") and folders._HAS_CONDITION == {"s3://bucket": True}
+    assert s3.create("one.json", b"first") and writing._HAS_CONDITION == {"s3://bucket": True}
     refused: list[str] = []
 
     def refuse_thrice(request: BaseHTTPRequestHandler) -> str | None:
@@ -164,7 +163,7 @@ def test_a_400_does_not_count_against_a_condition_that_has_worked(s3: Folder, pr
 
     proxy.fault = refuse_thrice
     assert s3.create("two.json", b"second")
-    assert len(refused) == 3 and folders._HAS_CONDITION == {"s3://bucket": True}
+    assert len(refused) == 3 and writing._HAS_CONDITION == {"s3://bucket": True}
 
 
 @pytest.mark.parametrize(
@@ -186,7 +185,7 @@ def test_only_an_answer_to_the_second_put_shows_that_conditions_work(
 
     monkeypatch.setattr(s3.fs, "pipe_file", put)
     assert s3.create("one.json", b"first")
-    assert ({"s3://bucket": True} if is_known else {}) == folders._HAS_CONDITION
+    assert ({"s3://bucket": True} if is_known else {}) == writing._HAS_CONDITION
 
 
 def test_files_are_numbered_in_the_order_in_which_they_are_appended(out: Folder) -> None:

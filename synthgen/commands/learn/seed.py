@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from synthgen.commands.learn.records import IMAGE_COLUMNS, TEXT_COLUMNS, BadRow, Fields, Row, parse_row
 from synthgen.errors import Failure, UserMistake, nearest, one_line
 from synthgen.store import Folder, RunFolder
-from synthgen.store.folder import reach
+from synthgen.store.opening import reach
 from synthgen.tables import PACK
 
 SUFFIXES = (".parquet", ".jsonl", ".ndjson", ".json")
@@ -171,7 +171,7 @@ def _parquet_rows(stream: Any, file: str, columns: Columns) -> Iterator[tuple[in
 
 def _open_parquet(stream: Any, file: str) -> pq.ParquetFile:
     try:
-        return pq.ParquetFile(stream, pre_buffer=False)  # see store/commits.py
+        return pq.ParquetFile(stream, pre_buffer=False)  # see store/stage_folder.py
     except pa.ArrowException as error:
         raise UserMistake(f"{file}: is not a Parquet file: {_first_line(error)}") from error
 

@@ -42,7 +42,7 @@ def test_the_question_of_every_form_is_read_without_the_mark_of_the_image(form: 
 def test_a_run_is_a_seed_by_its_committed_shards(workspace: Path) -> None:
     """A file beside the shards that no commit names is not read."""
     from synthgen.store import Lease, Receipt, StageFolder, TablePart
-    from synthgen.store.folder import open_folder
+    from synthgen.store.opening import open_folder
     from synthgen.tables import PACK
 
     out = open_folder(str(workspace / "out"))

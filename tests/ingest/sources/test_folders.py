@@ -17,7 +17,7 @@ from synthgen.config.pipeline import SourceConfig
 from synthgen.errors import UserMistake
 from synthgen.ingest.sources import display_uri, is_inside_source, list_objects
 from synthgen.store import remote
-from synthgen.store.folder import open_folder
+from synthgen.store.opening import open_folder
 from tests.fixtures.sources import listed, mistake, names, read, tree
 from tests.fixtures.workspace import make_images
 

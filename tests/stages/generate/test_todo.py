@@ -11,7 +11,7 @@ from synthgen.job import job
 from synthgen.stages.generate import GenerateContext, context_of, count_pending
 from synthgen.store import CommitLog, Receipt, TablePart
 from synthgen.store.commits import EMPTIED, Commit
-from synthgen.store.folder import open_folder
+from synthgen.store.opening import open_folder
 from synthgen.tables import GENERATE, PLAN
 from synthgen.workers import Task
 
