@@ -68,6 +68,8 @@ def _subject(path: tuple[str, ...]) -> tuple[str, bool]:
     match path:
         case ("listed", *rest):
             return _dotted("source", rest), True
+        case ("images", "decoding"):
+            return "the way synth reads images", False
         case ("images", "embedding", *_):
             return "the model that embeds the images", False
         case ("tags", tagger, *_):

@@ -16,8 +16,9 @@ from synthgen.engines import ModelName
 from synthgen.engines.kinds import kind_of, reply_options, resolve_model
 from synthgen.engines.revision import local_path
 from synthgen.errors import SettingsChanged
+from synthgen.ingest.images import DECODING
 from synthgen.job import run_record
-from synthgen.job.diff import describe, differences
+from synthgen.job.diff import Difference, describe, differences
 from synthgen.job.resolve import load_definitions
 from synthgen.stages.contract import Definitions, Job
 from synthgen.stages.generate.scoring import score_settings
@@ -70,11 +71,18 @@ def reopen(folder: RunFolder) -> Job:
     job = open_job(folder.out, run_record.pipeline_of(folder), record=record, home=home)
     now = {group: shape for group, shape in job.shape.items() if group in record["shape"]}
     if changed := list(differences(record["shape"], now)):
-        raise SettingsChanged(
-            f"{folder.out.url}: was made with other files: {describe(changed)}. It was started in {started_in}; "
-            f"restore these files, or run `synth run --out {folder.out.url} --update` first to accept the changes"
-        )
+        raise _made_otherwise(folder.out.url, changed, started_in)
     return job
+
+
+def _made_otherwise(url: str, changed: list[Difference], started_in: Path) -> SettingsChanged:
+    update = f"run `synth run --out {url} --update` first"
+    if all(difference.path == ("images", "decoding") for difference in changed):
+        return SettingsChanged(f"{url}: was made by another version of synth: {describe(changed)}; {update}")
+    return SettingsChanged(
+        f"{url}: was made with other files: {describe(changed)}. It was started in {started_in}; "
+        f"restore these files, or {update} to accept the changes"
+    )
 
 
 def _resolve_tagger(spec: TaggerSpec, record: Record, home: Path) -> TaggerSpec:
@@ -112,6 +120,7 @@ def _shape(pipeline: Pipeline, definitions: Definitions, model: ModelName, home:
         "listed": source.model_dump(mode="json"),
         # The other limits say what is quarantined, and `synth retry` judges that again; they change no tagged image.
         "images": {
+            "decoding": DECODING,
             "model_pixels": pipeline.images.model_pixels,
             "embedding": stored_embedding_model(definitions.taggers),
         },

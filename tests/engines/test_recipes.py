@@ -77,6 +77,12 @@ def test_a_setting_of_speed_or_place_leaves_every_pair(change: dict[str, Any]) -
     assert context(**change).recipes() == context().recipes()
 
 
+def test_another_way_of_reading_images_makes_every_pair_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = context().recipes()
+    monkeypatch.setattr("synthgen.stages.generate.context.DECODING", "another")
+    assert not set(before.values()) & set(context().recipes().values())
+
+
 def test_a_chat_template_without_options_is_no_part_of_a_recipe() -> None:
     """Pairs from before there were such options keep their recipe."""
     assert reply_options(EngineConfig(options={"dtype": "bfloat16", "seed": 1}, template={})) == {"dtype": "bfloat16"}

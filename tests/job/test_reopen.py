@@ -140,3 +140,20 @@ def test_where_the_home_of_a_run_is_gone_names_start_from_the_current_folder(
     again = job.reopen(RunFolder(made.out))
     assert again.home == moved and again.shape == made.shape
     assert again.definitions.taggers[1].folder == f"{moved}/models/clip"
+
+
+def test_a_folder_of_a_synth_that_read_images_otherwise_is_refused_in_one_line(home: Path, tmp_path: Path) -> None:
+    folder = RunFolder(start(tmp_path / "out").out)
+    record = run_record.record_of(folder)
+    del record["shape"]["images"]["decoding"]  # as before it was recorded
+    folder.write_record(record)
+    with pytest.raises(SettingsChanged) as caught:
+        job.reopen(folder)
+    assert str(caught.value) == (
+        f"{tmp_path}/out: was made by another version of synth: the way synth reads images is new; "
+        f"run `synth run --out {tmp_path}/out --update` first"
+    )
+    opened = job.open_job(folder.out, pipelines.load("small", SETTINGS))
+    with pytest.raises(SettingsChanged, match=r"the way synth reads images is new\. Run with --update"):
+        check_folder(folder, opened, RunRequest("small", SETTINGS), ALL_STAGES)
+    assert not check_folder(folder, opened, RunRequest("small", SETTINGS), ALL_STAGES, "edit")

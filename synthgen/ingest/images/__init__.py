@@ -6,9 +6,9 @@ decoders are C code and anybody may have written the bytes. At import this packa
 standard library only: the child processes import it too.
 """
 
-from synthgen.ingest.images.decode import Decoded, decode, fit
+from synthgen.ingest.images.decode import DECODING, Decoded, decode, fit
 from synthgen.ingest.images.headers import Header, Unfit
 from synthgen.ingest.images.phash import perceptual_hash
 from synthgen.ingest.images.pool import DecoderPool
 
-__all__ = ["Decoded", "DecoderPool", "Header", "Unfit", "decode", "fit", "perceptual_hash"]
+__all__ = ["DECODING", "Decoded", "DecoderPool", "Header", "Unfit", "decode", "fit", "perceptual_hash"]

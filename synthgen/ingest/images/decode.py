@@ -1,9 +1,8 @@
 """Decoding of a file into the image that the models see: upright RGB, `model_pixels` at most.
 
 The first frame counts, EXIF orientation is applied, colours are those that a viewer shows (see `colours`), and metadata
-is dropped. A large JPEG is decoded at 1/2,
-1/4 or 1/8 of its size where that is no smaller than the models see: the inverse cosine transform then averages the
-pixels that scaling would average, in a fraction of the time.
+is dropped. A large JPEG is decoded at 1/2, 1/4 or 1/8 of its size where that is no smaller than the models see: the
+inverse cosine transform then averages the pixels that scaling would average, in a fraction of the time.
 """
 
 import math
@@ -21,6 +20,9 @@ from synthgen.ingest.images.phash import perceptual_hash
 if TYPE_CHECKING:
     from synthgen.config.pipeline import ImagesConfig
 
+# Raise it when files would give other pixels. It is part of the recipe of pairs and of the fingerprints of tags and of
+# packed images, so an older folder is refused or updated, never continued with images that are read otherwise.
+DECODING = "2"  # 1 ignored colour profiles, deep greys and transparency
 HASH_GAP = 8.0  # reducing gap of the perceptual hash; see phash.py
 ORIENTATION = 0x0112  # the EXIF tag
 UPRIGHT = {

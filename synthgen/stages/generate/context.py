@@ -12,6 +12,7 @@ from synthgen.config.pipeline import EngineConfig, ImagesConfig, SamplingConfig,
 from synthgen.config.prompt_pack import Prompts, recipe_texts
 from synthgen.engines import ModelName
 from synthgen.engines.kinds import reply_options
+from synthgen.ingest.images import DECODING
 from synthgen.stages.contract import Job
 from synthgen.stages.generate import scoring
 from synthgen.stages.generate.conversation import ConversationContext
@@ -49,7 +50,7 @@ class GenerateContext:
             "sampling": self.sampling.model_dump(
                 mode="json", include={"ask_temperature", "answer_temperature", "top_p"}
             ),
-            "image": [self.images.model_pixels, self.seed],
+            "image": [self.images.model_pixels, self.seed, DECODING],
         }
         return {
             (path, form): make_id(

@@ -18,6 +18,7 @@ from synthgen import __version__
 from synthgen.config.pipeline import ImagesConfig, PackConfig, SourceConfig
 from synthgen.config.prompt_pack import turn_text
 from synthgen.engines.kinds import kind_of
+from synthgen.ingest.images import DECODING
 from synthgen.stages.contract import Job
 from synthgen.stages.pack import redact
 from synthgen.store import Folder
@@ -25,7 +26,6 @@ from synthgen.tables import make_id, sample_id
 from synthgen.workers import Task
 
 FORMAT_VERSION = "2"  # part of the fingerprint; raise it when the columns change
-IMAGES_VERSION = "1"  # raise it when the image of a sample would change; otherwise a rewritten shard keeps its images
 
 TURN_KINDS = ("type", "form", "language")  # of a turn: what the dataset card counts
 
@@ -57,7 +57,7 @@ class PackContext:
     def image_policy(self) -> str:
         """The fingerprint of the images in samples."""
         pixels = str(self.images.model_pixels) if self.pack.images == "resized" else ""
-        return make_id("images", IMAGES_VERSION, self.pack.images, self.pack.metadata, pixels)
+        return make_id("images", DECODING, self.pack.images, self.pack.metadata, pixels)
 
     @property
     def fingerprint(self) -> str:
