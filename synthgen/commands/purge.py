@@ -8,7 +8,6 @@ start to its end: in between some tables and files hold the image and some do no
 again continues a purge that was killed.
 """
 
-import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from synthgen.job.request import RunRequest
 from synthgen.run import StageRange, run
 from synthgen.stages.contract import Job
 from synthgen.stages.pack import redact
+from synthgen.stages.plan.epochs import latest_epoch, pending_partitions
 from synthgen.store import CommitLog, Lease, Receipt, RunFolder, TablePart
 from synthgen.store.denylist import Denylist, extend_denylist, read_denylist
 from synthgen.store.gc import collect_garbage
@@ -119,12 +119,8 @@ def _rewrite_tables(
 
 def _check_plan(folder: RunFolder) -> None:
     """Raise UserMistake after a plan that was cut short: it is bound to the rows that it saw."""
-    epochs, log = folder.stage(PLAN).folder.child("epochs"), folder.log(PLAN)
-    names = epochs.names(".json")
-    if not names:
-        return
-    last = json.loads(epochs.read(names[-1]))
-    if any((latest := log.latest(name)) is None or latest.epoch < last["number"] for name in last["reads"]):
+    last, log = latest_epoch(folder), folder.log(PLAN)
+    if last and pending_partitions(log, last):
         url = folder.out.url
         raise UserMistake(
             f"{url}: a plan was cut short here; finish it with `synth run --out {url} --until plan`, then purge"

@@ -18,7 +18,7 @@ import torch
 
 from synthgen.config.pipeline import TrainConfig
 from synthgen.engines.revision import folder_digest
-from synthgen.errors import SettingsChanged, UserMistake
+from synthgen.errors import Damaged, SettingsChanged, UserMistake
 from synthgen.store import Folder
 from synthgen.train.dataset import absolute_url, pin
 
@@ -86,7 +86,10 @@ def read_state(out: Path) -> tuple[bytes, ...]:
 
 
 def _read_record(path: Path) -> dict[str, Any]:
-    record: dict[str, Any] = json.loads(path.read_text())
+    try:
+        record: dict[str, Any] = dict(json.loads(path.read_bytes()))
+    except (ValueError, TypeError) as error:
+        raise Damaged(f"{path}: is not the record of a training ({error}); use another --out") from error
     if record.get("format") != FORMAT:
         raise UserMistake(
             f"--out {path.parent}: has format {record.get('format')}; this synth reads format {FORMAT}; "

@@ -177,6 +177,14 @@ def test_a_profile_foretells_tokens_and_a_budget_is_kept(workspace: Path) -> Non
     run("out", "--until", "plan", "--set", f"plan.share={trimmed['share']}")
     assert by_type(assignments(workspace / "out")) == {row["type"]: row["questions"] for row in trimmed["types"]}
 
+    (profile,) = (workspace / "out" / "profiles").iterdir()
+    for damaged in ('{"images"', "{}"):
+        profile.write_text(damaged)
+        done = synth("plan", "--out", "out", "--pipeline", "small", check=False)
+        assert done.returncode == 1 and done.stderr.splitlines()[-1].endswith(
+            "; remove it, and measure it again with `synth plan --profile`"
+        )
+
 
 def test_mistakes_of_the_user_are_one_line(workspace: Path) -> None:
     make_images(workspace / "photos", 3)

@@ -187,6 +187,15 @@ def test_a_record_of_another_format_is_refused(model: Path, tmp_path: Path) -> N
         train(str(shards), str(model), out, FAST)
 
 
+@pytest.mark.parametrize("data", ['{"format": 1, "resu', "[3]", ""])
+def test_a_damaged_record_is_told_in_one_line(model: Path, tmp_path: Path, data: str) -> None:
+    shards, out = write(tmp_path / "shards", samples(4)), tmp_path / "out"
+    out.mkdir()
+    (out / "training.json").write_text(data)
+    with pytest.raises(Damaged, match=r"training\.json: is not the record of a training \(.*\); use another --out"):
+        train(str(shards), str(model), out, FAST)
+
+
 def test_one_folder_takes_one_training_at_a_time(model: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     with Lease.take(Folder(str(out))), pytest.raises(LeaseHeld):

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from synthgen.errors import UserMistake
+from synthgen.errors import Damaged, UserMistake
 from synthgen.stages import generate, plan
 from synthgen.stages.contract import Job
 from synthgen.stages.generate import Profile, ProfileSample, QuestionCost, measure
@@ -22,6 +22,7 @@ from synthgen.tables import draw, make_id
 from synthgen.workers import leave_ray, run_in_actor
 
 PROFILES = "profiles"
+REMEASURE = "remove it, and measure it again with `synth plan --profile`"
 
 
 class DrawnImage(NamedTuple):
@@ -56,9 +57,12 @@ def load(job: Job) -> Profile | None:
     folder, name = job.out.child(PROFILES), _file_name(job)
     if name not in folder.names(".json"):
         return None
-    record = json.loads(folder.read(name))
-    questions = tuple(QuestionCost(**question) for question in record.pop("questions"))
-    return Profile(**record, questions=questions)
+    record = folder.read_json(name, REMEASURE)
+    try:
+        questions = tuple(QuestionCost(**question) for question in record.pop("questions"))
+        return Profile(**record, questions=questions)
+    except (TypeError, KeyError, AttributeError) as error:
+        raise Damaged(f"{folder.url}/{name}: is not a profile ({error}); {REMEASURE}") from error
 
 
 def _samples(folder: RunFolder, job: Job, most: int) -> list[ProfileSample]:

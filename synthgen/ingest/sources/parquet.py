@@ -104,13 +104,13 @@ def _try_group(file: pq.ParquetFile, group: int, column: str, rows: list[int]) -
     """Yield the cells of one row group, after some attempts; a group that cannot be read costs its own rows only."""
     for is_last in attempts():
         try:
-            while rows:
+            if rows:
                 for row, cell in _group_cells(file, group, column, rows):
                     rows = rows[1:]
                     yield row, cell
             return
         except Exception as error:
-            if is_last:
+            if is_last or isinstance(error, PERMANENT):
                 failure = Failure("part_unreadable", f"row group {group}: {error_text(error)}")
                 yield from ((row, failure) for row in rows)
 

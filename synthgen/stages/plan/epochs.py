@@ -90,7 +90,7 @@ def _resume(folder: RunFolder, context: PlanContext, epoch: Epoch) -> EpochTask 
         None if nothing remains, or if a part of the snapshot no longer exists.
     """
     log, inputs = folder.log(PLAN), Inputs.from_folder(folder, context.taggers)
-    pending = _pending(log, epoch)
+    pending = pending_partitions(log, epoch)
     if not pending:
         return None
     before = _log_before(log, epoch.number)
@@ -196,7 +196,7 @@ def latest_epoch(folder: RunFolder) -> Epoch | None:
         ) from error
 
 
-def _pending(log: CommitLog, epoch: Epoch) -> tuple[str, ...]:
+def pending_partitions(log: CommitLog, epoch: Epoch) -> tuple[str, ...]:
     """Return the partitions of an epoch that it has not committed."""
     latest = {name: log.latest(name) for name in epoch.reads}
     return tuple(name for name, commit in latest.items() if commit is None or commit.epoch < epoch.number)
