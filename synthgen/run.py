@@ -12,17 +12,16 @@ the two functions of each. Every stage does what its commits lack, so a first ru
 source that grew and a run with nothing to do are all this one loop.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from importlib import import_module
-from itertools import islice
 from typing import cast
 
 from synthgen.console import note
 from synthgen.engines import check_engine
 from synthgen.errors import UserMistake, nearest
-from synthgen.ingest.sources import Listed, display_uri, is_inside_source, open_listing
+from synthgen.ingest.sources import Item, Listed, display_uri, is_inside_source, open_listing
 from synthgen.job import run_record
 from synthgen.job.changes import check_folder, write_settings
 from synthgen.job.request import RunRequest
@@ -73,7 +72,11 @@ class StageRange:
 
 
 def run(
-    folder: RunFolder, job: Job, request: RunRequest, stages: StageRange, objects: Iterator[Listed] | None = None
+    folder: RunFolder,
+    job: Job,
+    request: RunRequest,
+    stages: StageRange,
+    objects: Iterable[Item] | None = None,
 ) -> int:
     """Run the stages of a range until their tables are complete.
 
@@ -100,7 +103,7 @@ def _run(
     request: RunRequest,
     stages: StageRange,
     signals: StopSignals,
-    objects: Iterator[Listed] | None,
+    objects: Iterable[Item] | None,
 ) -> int:
     # Mistakes that the user can fix are found before anything is written.
     if stages.lists:
@@ -121,12 +124,22 @@ def _run(
         done = 0
         for spec in (spec for spec in STAGES if stages.has(spec.typed)):
             change = cast(Change, unfinished.get(spec.typed, stages.change))
-            listed = islice(objects, request.limit) if objects and spec is LIST else None
+            listed = _first(objects, request.limit) if objects and spec is LIST else None
             done += run_stage(StageRun(spec, job, folder, lease, signals, change, stages.retry, listed))
             if spec.typed in unfinished and spec is _last_part(spec):
                 lease.check()  # a driver that was replaced knows nothing of an update by its successor
                 run_record.finish_change(folder, spec.typed)
         return done
+
+
+def _first(items: Iterable[Item], limit: int | None) -> Iterator[Item]:
+    """Yield the items up to the object that reaches the limit."""
+    count = 0
+    for item in items:
+        yield item
+        count += isinstance(item, Listed)
+        if count == limit:
+            return
 
 
 def run_stage(run: StageRun) -> int:

@@ -9,7 +9,7 @@ from synthgen.config.strict_yaml import Document
 from synthgen.console import note
 from synthgen.errors import UserMistake
 from synthgen.ingest import sources
-from synthgen.ingest.sources import Listed
+from synthgen.ingest.sources import Item
 from synthgen.job import request as requests
 from synthgen.job import resolve
 from synthgen.job.job import open_job
@@ -29,7 +29,7 @@ class OpenedRun:
     folder: RunFolder
     job: Job
     request: RunRequest
-    objects: Iterator[Listed] | None = None
+    objects: Iterator[Item] | None = None
 
 
 def open_run(command: str, request: RunRequest, out: str, lists: bool) -> OpenedRun:
@@ -87,7 +87,7 @@ def document_of(
     return whole, requests.read(whole, record, out)
 
 
-def _start_listing(document: Document, source: SourceConfig) -> Iterator[Listed]:
+def _start_listing(document: Document, source: SourceConfig) -> Iterator[Item]:
     """Start to list the source. A mistake in a source that the pipeline's file names is reported with its line."""
     try:
         return sources.open_listing(source)

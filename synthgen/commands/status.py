@@ -6,6 +6,7 @@ from typing import Any
 
 from synthgen.job import run_record
 from synthgen.job.funnel import StageFunnel, funnels
+from synthgen.stages.listing import not_listed, not_listed_message
 from synthgen.stages.tag import left_out, left_out_message
 from synthgen.store import RunFolder
 from synthgen.store.lease import holder_of
@@ -15,8 +16,9 @@ from synthgen.tables import TAG
 def as_json(folder: RunFolder) -> dict[str, Any]:
     """Return the status as one JSON object.
 
-    `at_work` is the run that is at work here, `stages` the funnel, `left_out` the tags that came along and were left
-    out, `unfinished` the updates (stage → "edit" or "redraw") of the run at work or of one that was cut short.
+    `at_work` is the run that is at work here, `not_listed` what the listing left out, `stages` the funnel, `left_out`
+    the tags that came along and were left out, `unfinished` the updates (stage → "edit" or "redraw") of the run at work
+    or of one that was cut short.
     """
     holder = holder_of(folder.out)
     at_work = None
@@ -24,6 +26,7 @@ def as_json(folder: RunFolder) -> dict[str, Any]:
         at_work = {"pid": holder["pid"], "host": holder["host"], "beat_age_seconds": round(_age(holder), 1)}
     return {
         "at_work": at_work,
+        "not_listed": not_listed(folder),
         "stages": [{**vars(funnel), "pending": funnel.pending} for funnel in funnels(folder)],
         "left_out": left_out(folder.log(TAG)),
         "unfinished": run_record.unfinished_changes(folder),
@@ -36,7 +39,8 @@ def text(folder: RunFolder, *, is_over: bool = False) -> str:
     The last line says whether a run is at work, unless the caller is a run that `is_over`.
     """
     shown = funnels(folder)
-    lines = [*_table(shown), *_how_to_list(folder, shown), *filter(None, [left_out_message(folder.log(TAG))])]
+    messages = (not_listed_message(not_listed(folder)), left_out_message(folder.log(TAG)))
+    lines = [*_table(shown), *_how_to_list(folder, shown), *filter(None, messages)]
     if holder := holder_of(folder.out):
         age = f"renewed {_age(holder):.0f} s ago"
         return "\n".join([*lines, f"a run is at work here: process {holder['pid']} on {holder['host']}, {age}"])

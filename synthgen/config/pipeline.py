@@ -37,7 +37,7 @@ class SourceConfig(Section):
 
     uri: Uri | None = None  # usually given on the command line
     hosts: tuple[str, ...] = ()  # for urls:FILE: allowed hosts, such as example.org or *.example.org
-    suffixes: tuple[str, ...] = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+    suffixes: tuple[str, ...] = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
     image_column: str = "image"  # for Parquet: bytes, or the datasets library's struct of bytes and path
     meta_columns: tuple[str, ...] = ()  # for Parquet: columns kept as source_meta
     sidecar: str | None = None  # suffix of a JSON file beside each image (".json"), kept as source_meta

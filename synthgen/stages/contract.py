@@ -21,7 +21,7 @@ from synthgen.config.pipeline import Pipeline
 from synthgen.config.prompt_pack import Prompts
 from synthgen.config.taxonomy import Taxonomy
 from synthgen.engines import ModelName
-from synthgen.ingest.sources import Listed
+from synthgen.ingest.sources import Item
 from synthgen.store import Folder, Lease, Receipt, RunFolder
 from synthgen.tables import StageSpec
 from synthgen.taggers import TaggerSpec
@@ -88,7 +88,7 @@ class StageRun:
     signals: StopSignals
     change: Change = "growth"
     retry: frozenset[str] = frozenset()
-    objects: Iterable[Listed] | None = None
+    objects: Iterable[Item] | None = None
 
     @property
     def is_update(self) -> bool:

@@ -2,13 +2,15 @@
 
 The listing of the source and the ids that are committed already are spilled to local disk by the hash of the uri, then
 compared bucket by bucket. So memory holds one bucket at a time, every committed file is read once, and a rerun over a
-source that grew lists everything but adds only the rest. A listing that was cut short left whole partitions; the next
-one subtracts them like any others. An object whose version changed is a new object; the plan sees that the older one is
-gone.
+source that grew lists everything but adds only the rest. What the listing leaves out is counted. A listing that was cut
+short left whole partitions; the next one subtracts them like any others. An object whose version changed is a new
+object; the plan sees that the older one is gone.
 """
 
+import json
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -16,9 +18,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from synthgen.ingest.sources import Listed
+from synthgen.console import note
+from synthgen.ingest.sources import Item, Listed, left_out_text
+from synthgen.ingest.sources.files import EVERY_FILE
 from synthgen.stages.contract import StageRun
-from synthgen.store import Receipt, TablePart
+from synthgen.store import Receipt, RunFolder, TablePart
 from synthgen.store.commits import partition_name
 from synthgen.store.denylist import read_denylist
 from synthgen.store.spill import Spill
@@ -26,6 +30,7 @@ from synthgen.tables import BUCKETS, LIST, OBJECTS, columns_of, object_row
 from synthgen.workers import Task
 
 IDS = columns_of(OBJECTS, "object_id", "bucket")
+NOT_LISTED = "not_listed.json"
 SMALLEST_PARTITION = 32  # objects
 ROWS_AT_ONCE = 10_000  # as Python objects, which take a kilobyte each
 MOST_PARTITIONS = 8000  # partitions grow with the number of objects, so that there are never many more
@@ -46,8 +51,10 @@ def pending(run: StageRun) -> Iterator[NewPartition]:
     purged = pa.array(sorted(read_denylist(run.job.out).object_ids), pa.string())
     with tempfile.TemporaryDirectory(prefix="synth-listing-") as name:
         seen, known, fresh = (Spill(Path(name) / part) for part in ("seen", "known", "fresh"))
-        for rows in _batches(run.objects):
+        not_listed = Counter[str]()
+        for rows in _batches(_counted(run.objects, not_listed)):
             seen.add(rows)
+        _tell_not_listed(run, not_listed)
         for partition in log.partitions:
             for rows in run.folder.stage(LIST).read(log, partition, "objects", IDS.names):
                 known.add(rows)
@@ -73,6 +80,41 @@ def results(run: StageRun, tasks: Iterable[NewPartition]) -> Iterator[Receipt]:
         receipt = Receipt(task.partition, 1, tables, counts, epoch=task.epoch)
         yield receipt
         run.folder.check_committed(LIST, receipt)
+
+
+def not_listed(folder: RunFolder) -> dict[str, int]:
+    """Return what the last listing met and left out, as suffix or kind → count."""
+    if NOT_LISTED not in (inside := folder.stage(LIST).folder).names(".json"):
+        return {}
+    counts = inside.read_json(NOT_LISTED, "remove it; the next listing writes it again")
+    return {str(why): int(count) for why, count in counts.items()}
+
+
+def not_listed_message(counts: Mapping[str, int]) -> str | None:
+    """Return a line on what a listing left out, or None if there is nothing."""
+    if not counts:
+        return None
+    total, look = sum(counts.values()), f"; {EVERY_FILE} takes every file, whatever its name"
+    hint = look if any(why.startswith(".") or why == "no suffix" for why in counts) else ""
+    return f"the listing left out {total:,}: {left_out_text(counts)}{hint}"
+
+
+def _counted(items: Iterable[Item], counts: Counter[str]) -> Iterator[Listed]:
+    """Yield the objects, and count the rest."""
+    for item in items:
+        if isinstance(item, Listed):
+            yield item
+        else:
+            counts[item.why] += item.count
+
+
+def _tell_not_listed(run: StageRun, counts: Mapping[str, int]) -> None:
+    """Store what the listing left out, and tell the user if it is news."""
+    if counts == not_listed(run.folder):
+        return
+    run.folder.stage(LIST).folder.write(NOT_LISTED, json.dumps(counts, sort_keys=True).encode())
+    if message := not_listed_message(counts):
+        note(message)
 
 
 def partition_rows(total: int) -> int:

@@ -65,6 +65,17 @@ def test_a_limit_holds_until_a_request_names_another(workspace: Path) -> None:
     assert len(assignments(workspace / "out")) == 10 * 3
 
 
+def test_files_that_are_no_images_by_their_names_are_told_at_the_listing_and_in_the_status(workspace: Path) -> None:
+    make_images(workspace / "photos", 4)
+    for name in ("a.pdf", "b.pdf", "c"):
+        (workspace / "photos" / name).write_bytes(b"x")
+    hint = "--set source.suffixes='[\"*\"]' takes every file, whatever its name"
+    message = f"the listing left out 3: 2 .pdf, 1 no suffix; {hint}"
+    assert message in run("out", "--until", "tag").stderr.splitlines()
+    assert message in synth("status", "out").stdout.splitlines()
+    assert json.loads(synth("status", "out", "--json").stdout)["not_listed"] == {".pdf": 2, "no suffix": 1}
+
+
 def test_new_images_add_rows_and_change_no_others(workspace: Path) -> None:
     make_images(workspace / "photos", 10)
     run()

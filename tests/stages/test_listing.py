@@ -1,5 +1,6 @@
 """Listing adds each object once, however often it runs, in whatever order, and wherever it was cut short before."""
 
+import logging
 import random
 import signal
 import subprocess
@@ -16,9 +17,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from synthgen.errors import Damaged, LeaseLost
-from synthgen.ingest.sources import Listed
+from synthgen.ingest.sources import Item, LeftOut, Listed
 from synthgen.stages import listing
-from synthgen.store import CommitLog, Folder, Lease, StageFolder
+from synthgen.store import CommitLog, Folder, Lease, RunFolder, StageFolder
 from synthgen.store.commits import partition_order
 from synthgen.tables import LIST, ids, make_id, object_id
 from tests.fixtures.stage_runs import act_after, list_source
@@ -31,7 +32,7 @@ def item(number: int, version: str = "v1", row: int | None = None, meta: str | N
     return Listed(f"s3://bucket/{number:04d}.jpg", version, row, 1000 + number, meta)
 
 
-def list_all(out: Folder, objects: Iterable[Listed]) -> int:
+def list_all(out: Folder, objects: Iterable[Item]) -> int:
     """List objects, and return how many of them are new by the counts of the commits."""
     before = StageFolder(out, LIST).log().counts().get("listed", 0)
     with Lease.take(out) as lease:
@@ -218,6 +219,32 @@ def test_the_listing_does_not_hold_the_stream(out: Folder, monkeypatch: pytest.M
 
     assert list_all(out, stream()) == 2000
     assert most <= 110
+
+
+# --- what is left out -------------------------------------------------------------------------------------------------
+
+
+def test_what_a_listing_leaves_out_is_told_once_and_kept_for_the_status(
+    out: Folder, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    items = [item(1), LeftOut(".pdf"), LeftOut("hidden file"), item(2), LeftOut(".pdf", 1200)]
+    hint = "; --set source.suffixes='[\"*\"]' takes every file, whatever its name"
+    message = f"the listing left out 1,202: 1,201 .pdf, 1 hidden file{hint}"
+    for _ in range(2):
+        list_all(out, items)
+        assert [record.message for record in caplog.records] == [message], "a listing that finds the same says nothing"
+        assert listing.not_listed(RunFolder(out)) == {".pdf": 1201, "hidden file": 1}
+    list_all(out, items[:3])
+    assert listing.not_listed(RunFolder(out)) == {".pdf": 1, "hidden file": 1}
+    assert len(committed(out)) == 2
+
+
+def test_the_message_on_what_was_left_out_names_the_most_frequent_kinds() -> None:
+    assert listing.not_listed_message({}) is None
+    assert listing.not_listed_message({"hidden file": 3}) == "the listing left out 3: 3 hidden file"
+    many = listing.not_listed_message({f".{number}": number for number in range(1, 15)})
+    assert many and many.startswith("the listing left out 105: 14 .14, 13 .13, ") and ", 3 .3 and 2 more; " in many
 
 
 # --- cut short --------------------------------------------------------------------------------------------------------

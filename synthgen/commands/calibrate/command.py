@@ -17,7 +17,7 @@ from synthgen.config import library
 from synthgen.config.pipeline import Pipeline
 from synthgen.config.taxonomy import Tree
 from synthgen.errors import UserMistake
-from synthgen.ingest.sources import open_listing
+from synthgen.ingest.sources import Listed, open_listing
 from synthgen.taggers import ClipTagger, ClipTaggerFile
 
 FOLDS = 5
@@ -87,7 +87,8 @@ def _open_labelled_set(request: CalibrateRequest) -> labels.LabelledSet:
             "meta_columns": (request.key,),
         }
     )
-    return labels.LabelledSet(open_listing(source), source, request.pipeline.images, request.key)
+    objects = (item for item in open_listing(source) if isinstance(item, Listed))
+    return labels.LabelledSet(objects, source, request.pipeline.images, request.key)
 
 
 def own_thresholds(file: ClipTaggerFile, tree: Tree) -> Floats:

@@ -1,18 +1,21 @@
 """The listing of files: a stream of objects, in an order that depends on names alone.
 
-An object is an image file or a row of a Parquet file. A Parquet file without the image column is a UserMistake if the
-user named Parquet files. In a folder it may be metadata beside the images, so it is skipped, unless nothing else is
-there.
+An object is a file whose name ends as those of images do, or a row of a Parquet file; every other file is counted as
+left out. A Parquet file without the image column is a UserMistake if the user named Parquet files. In a folder it may
+be metadata beside the images, so it is left out, unless nothing else is there.
 """
 
 import itertools
 import json
 import logging
 import os
-from collections.abc import Iterator
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
+from pathlib import PurePosixPath
 from typing import Any
 
 from synthgen.config.pipeline import SourceConfig
@@ -26,18 +29,21 @@ from synthgen.ingest.sources.location import (
     split_folder,
     split_uri,
 )
-from synthgen.ingest.sources.objects import Listed, meta_json
+from synthgen.ingest.sources.objects import Item, LeftOut, Listed, left_out_text, meta_json
 from synthgen.ingest.sources.walk import FileEntry, can_hold_matches, walk
 from synthgen.store.remote import PermanentError, error_text, store_errors, with_retries
 
 log = logging.getLogger(__name__)
+EVERY = "*"  # in place of suffixes
+EVERY_FILE = "--set source.suffixes='[\"*\"]'"
+SUFFIX = re.compile(r"\.[a-z0-9_+-]{1,10}")
 SIDECAR_BYTES = 2**20
 SIDECARS_AT_ONCE = 16
 SIDECAR_BATCH = 256  # objects
 
 
-def list_files(source: SourceConfig) -> Iterator[Listed]:
-    """Return all images at the source's location.
+def list_files(source: SourceConfig) -> Iterator[Item]:
+    """Return all images at the source's location, and the files that are left out.
 
     Raises:
         UserMistake: At once if the uri is wrong, during the iteration if the store has no such place.
@@ -61,28 +67,61 @@ def is_inside_location(folder: str, source: SourceConfig) -> bool:
     return all(can_hold_matches(location.pattern, name, depth) for depth, name in enumerate(names) if name)
 
 
-def _objects(location: Location, fs: Any, source: SourceConfig) -> Iterator[Listed]:
-    suffixes = tuple(suffix.lower() for suffix in source.suffixes)
+def _objects(location: Location, fs: Any, source: SourceConfig) -> Iterator[Item]:
     first_mistake: UserMistake | None = None
-    count = 0
+    count, left_out = 0, Counter[str]()
     for file in walk(location, fs):
-        if file.path.lower().endswith(".parquet"):
-            try:
-                for listed in _rows(location, fs, file, source):
+        try:
+            for item in _items(location, fs, file, source):
+                if isinstance(item, Listed):
                     count += 1
-                    yield listed
-            except UserMistake as mistake:
-                if location.is_parquet:
-                    raise
-                log.warning("%s; skipped", mistake)
-                first_mistake = first_mistake or mistake
-        elif file.path.lower().endswith(suffixes):
-            count += 1
-            yield Listed(location.object_uri(file.path), file.version, None, file.size, None)
+                else:
+                    left_out[item.why] += item.count
+                yield item
+        except UserMistake as mistake:
+            if location.is_parquet:
+                raise
+            log.warning("%s; left out", mistake)
+            first_mistake = first_mistake or mistake
+            yield LeftOut("Parquet file without the image column")
     if not count:
-        raise first_mistake or UserMistake(
-            f"0 images under {location.uri}; suffixes looked for: {', '.join((*suffixes, '.parquet'))}"
-        )
+        raise first_mistake or _no_images(location, source, left_out)
+
+
+def _items(location: Location, fs: Any, file: FileEntry | LeftOut, source: SourceConfig) -> Iterator[Item]:
+    """Yield what one file is to the listing: an object, one for each row, or left out."""
+    if isinstance(file, LeftOut):
+        yield file
+    elif file.path.lower().endswith(".parquet"):
+        yield from _rows(location, fs, file, source)
+    elif source.sidecar and file.path.endswith(source.sidecar):
+        return  # it is read with the image beside it
+    elif has_suffix(file.path, source.suffixes):
+        yield Listed(location.object_uri(file.path), file.version, None, file.size, None)
+    else:
+        yield LeftOut(_suffix(file.path))
+
+
+def has_suffix(path: str, suffixes: Sequence[str]) -> bool:
+    """Return whether a file's name ends in one of the suffixes, in any case; `*` is every name.
+
+    A name can keep the query of the URL that it was saved from, as `photo.jpg?w=1024`.
+    """
+    endings = tuple(suffix.lower() for suffix in suffixes)
+    name = path.rpartition("/")[2].lower()
+    return EVERY in endings or name.endswith(endings) or name.partition("?")[0].endswith(endings)
+
+
+def _suffix(path: str) -> str:
+    """Return the suffix by which a file that is left out is counted; names of others' files are never counted by."""
+    suffix = PurePosixPath(path.rpartition("/")[2].partition("?")[0]).suffix.lower()
+    return suffix if SUFFIX.fullmatch(suffix) else "no suffix"
+
+
+def _no_images(location: Location, source: SourceConfig, left_out: Counter[str]) -> UserMistake:
+    looked_for = ", ".join((*(suffix.lower() for suffix in source.suffixes), ".parquet"))
+    seen = f"; left out: {left_out_text(left_out)}; {EVERY_FILE} takes every file" if left_out else ""
+    return UserMistake(f"0 images under {location.uri}; suffixes looked for: {looked_for}{seen}")
 
 
 def _rows(location: Location, fs: Any, file: FileEntry, source: SourceConfig) -> Iterator[Listed]:
@@ -98,24 +137,24 @@ def _rows(location: Location, fs: Any, file: FileEntry, source: SourceConfig) ->
         yield Listed(uri, file.version, None, file.size, None)
 
 
-def _explain_errors(location: Location, objects: Iterator[Listed]) -> Iterator[Listed]:
+def _explain_errors(location: Location, objects: Iterator[Item]) -> Iterator[Item]:
     """Yield the objects; the store's errors become messages for the user."""
     with store_errors(location.uri, "listing"):
         yield from objects
 
 
-def _with_sidecars(objects: Iterator[Listed], fs: Any, suffix: str) -> Iterator[Listed]:
+def _with_sidecars(objects: Iterator[Item], fs: Any, suffix: str) -> Iterator[Item]:
     """Yield each image with the JSON file beside it as its source_meta; the files of a batch are read side by side."""
     with ThreadPoolExecutor(SIDECARS_AT_ONCE) as pool:
         while batch := list(itertools.islice(objects, SIDECAR_BATCH)):
             metas = pool.map(partial(_sidecar, fs, suffix), batch)
-            for listed, meta in zip(batch, metas, strict=True):
-                yield replace(listed, source_meta=meta) if meta is not None else listed
+            for item, meta in zip(batch, metas, strict=True):
+                yield replace(item, source_meta=meta) if isinstance(item, Listed) and meta is not None else item
 
 
-def _sidecar(fs: Any, suffix: str, listed: Listed) -> str | None:
+def _sidecar(fs: Any, suffix: str, listed: Item) -> str | None:
     """Return the JSON beside an image, compact; None without one; the reason, as JSON, if it cannot be read."""
-    if listed.row is not None:
+    if isinstance(listed, LeftOut) or listed.row is not None:
         return None
     beside = os.path.splitext(split_uri(listed.uri)[1])[0] + suffix  # noqa: PTH122 (a store's path is no local path)
     try:

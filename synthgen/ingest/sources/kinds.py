@@ -21,7 +21,7 @@ from synthgen.ingest.sources.location import (
     spell_out_location,
     spell_out_path,
 )
-from synthgen.ingest.sources.objects import Listed, ObjectRef, Tasks, one_by_one
+from synthgen.ingest.sources.objects import Item, ObjectRef, Tasks, one_by_one
 from synthgen.ingest.sources.read_files import file_tasks
 from synthgen.ingest.sources.url_list import SCHEME, SCHEMES_OF_URLS, list_urls, url_tasks
 
@@ -56,7 +56,8 @@ class SourceKind:
 
     Attributes:
         name: What a uri of this kind has before its colon.
-        list_objects: Returns the objects as a stream; raises UserMistake with one line about what the user can fix.
+        list_objects: Returns the objects as a stream, and a LeftOut for what it passes over; raises UserMistake with
+            one line about what the user can fix.
         tasks: How listed objects are read, by their own uris; `one_by_one` makes this of a function for one object.
         spell_out: Returns a source's uri as it is valid in any working folder; its second argument is the present one.
             What is spelled out already stays as it is.
@@ -69,7 +70,7 @@ class SourceKind:
     """
 
     name: str
-    list_objects: Callable[[SourceConfig], Iterable[Listed]]
+    list_objects: Callable[[SourceConfig], Iterable[Item]]
     tasks: Tasks
     spell_out: Callable[[str, Path], str] = _same_anywhere
     is_inside: Callable[[str, SourceConfig], bool] = _never_inside

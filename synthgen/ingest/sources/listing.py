@@ -12,12 +12,17 @@ from synthgen.config.pipeline import SourceConfig
 from synthgen.errors import SynthError, UserMistake, one_line
 from synthgen.ingest.sources.kinds import SourceKind, kind_of_source, suggestion
 from synthgen.ingest.sources.location import scheme_of
-from synthgen.ingest.sources.objects import Listed
+from synthgen.ingest.sources.objects import Item, LeftOut, Listed
 from synthgen.store.remote import display_uri, error_text
 
 
 def list_objects(source: SourceConfig) -> Iterator[Listed]:
-    """Return all objects of the source.
+    """Return all objects of the source; see `list_source` for the errors."""
+    return (item for item in list_source(source) if isinstance(item, Listed))
+
+
+def list_source(source: SourceConfig) -> Iterator[Item]:
+    """Return all objects of the source, and what its listing leaves out.
 
     Raises:
         UserMistake: At once if the source's uri is wrong, during the iteration if there is no such place.
@@ -32,11 +37,14 @@ def list_objects(source: SourceConfig) -> Iterator[Listed]:
     return _checked(kind, source.uri, objects)
 
 
-def open_listing(source: SourceConfig) -> Iterator[Listed]:
-    """Return all objects of the source, the first already listed: an empty or unreadable source raises now."""
-    objects = list_objects(source)
-    first = list(itertools.islice(objects, 1))
-    return itertools.chain(first, objects)
+def open_listing(source: SourceConfig) -> Iterator[Item]:
+    """Return what `list_source` does, the first object already listed: an empty or unreadable source raises now."""
+    items, first = list_source(source), []
+    for item in items:
+        first.append(item)
+        if isinstance(item, Listed):
+            break
+    return itertools.chain(first, items)
 
 
 def is_inside_source(folder: str, source: SourceConfig) -> bool:
@@ -51,16 +59,18 @@ def spell_out_uri(uri: str, home: Path) -> str:
         return kind_of_source(uri).spell_out(uri, home)
 
 
-def _checked(kind: SourceKind, uri: str | None, objects: Iterable[Listed]) -> Iterator[Listed]:
-    """Yield the objects; one that no process could read again is a SynthError."""
+def _checked(kind: SourceKind, uri: str | None, items: Iterable[Item]) -> Iterator[Item]:
+    """Yield the items; an object that no process could read again is a SynthError."""
     with _kind_errors(uri, "listing"):
-        for listed in objects:
-            if fault := _fault(kind, listed):
+        for item in items:
+            if fault := _fault(kind, item):
                 raise SynthError(f"{display_uri(uri or '')}: the source '{kind.name}' {fault}; fix the package")
-            yield listed
+            yield item
 
 
 def _fault(kind: SourceKind, listed: object) -> str | None:
+    if isinstance(listed, LeftOut):
+        return None
     if not isinstance(listed, Listed):
         return f"lists {type(listed).__name__}, which is no Listed"
     if not (isinstance(listed.uri, str) and isinstance(listed.version, str)):

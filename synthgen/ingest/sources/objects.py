@@ -8,9 +8,11 @@ from functools import partial
 from typing import Any
 
 from synthgen.config.pipeline import SourceConfig
-from synthgen.errors import Failure, one_line
+from synthgen.errors import Failure, listed, one_line
 from synthgen.store.remote import PermanentError
 from synthgen.tables.reasons import QUARANTINE_REASONS
+
+MOST_KINDS = 12  # of what was left out, in a message
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,22 @@ class Listed:
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """Something that a listing met and does not list.
+
+    Attributes:
+        why: In a few words of a closed kind, because it is counted by them: a suffix as `.pdf`, or `hidden file`.
+        count: How many there are.
+    """
+
+    why: str
+    count: int = 1
+
+
+Item = Listed | LeftOut  # of a listing
+
+
+@dataclass(frozen=True)
 class ObjectRef:
     """The columns that lead to a listed object again."""
 
@@ -45,6 +63,12 @@ class ObjectRef:
 def ref_of(row: Mapping[str, Any]) -> ObjectRef:
     """Return the reference to the object of a table's row."""
     return ObjectRef(row["object_id"], row["uri"], row["version"], row["row"])
+
+
+def left_out_text(counts: Mapping[str, int]) -> str:
+    """Return what was left out in words, the most frequent first, as `1,200 .pdf, 3 hidden file`."""
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return listed([f"{count:,} {why}" for why, count in ordered], MOST_KINDS)
 
 
 Reserve = Callable[[int], None]  # waits until this many more bytes may be in memory

@@ -15,7 +15,7 @@ from pathlib import Path
 from synthgen.config.pipeline import SourceConfig
 from synthgen.errors import Failure, UserMistake
 from synthgen.ingest.sources import http_client
-from synthgen.ingest.sources.objects import Listed, ObjectRef, ReadTask, one_by_one
+from synthgen.ingest.sources.objects import Item, LeftOut, Listed, ObjectRef, ReadTask, one_by_one
 
 SCHEME = "urls"
 SCHEMES_OF_URLS = ("http", "https")
@@ -28,9 +28,9 @@ NAMED_LINES = 5  # of those that are left out, in the warning
 log = logging.getLogger(__name__)
 
 
-def list_urls(source: SourceConfig) -> Iterator[Listed]:
+def list_urls(source: SourceConfig) -> Iterator[Item]:
     """Return all URLs of the list; raise UserMistake at once if it cannot be used."""
-    return (Listed(url, VERSION) for url in _read_urls(_check(source)))
+    return _read_urls(_check(source))
 
 
 def url_tasks(refs: Sequence[ObjectRef], source: SourceConfig, max_bytes: int) -> Iterator[ReadTask]:
@@ -60,8 +60,8 @@ def _check(source: SourceConfig) -> Path:
     return path
 
 
-def _read_urls(path: Path) -> Iterator[str]:
-    """Yield the URLs of a file, the scheme of each in small letters.
+def _read_urls(path: Path) -> Iterator[Item]:
+    """Yield the URLs of a file, the scheme of each in small letters, and the lines that are left out.
 
     Raises:
         UserMistake: No line of it is a URL.
@@ -75,10 +75,11 @@ def _read_urls(path: Path) -> Iterator[str]:
                 continue
             if fault := _fault(url):
                 left_out.setdefault(fault, []).append(number)
+                yield LeftOut("line without a URL that may be kept")
                 continue
             count += 1
             scheme, _, rest = url.decode().partition(":")
-            yield f"{scheme.lower()}:{rest}"
+            yield Listed(f"{scheme.lower()}:{rest}", VERSION)
     for fault, numbers in left_out.items():
         if not count:
             raise UserMistake(f"{path}:{numbers[0]}: {fault}; no other line is a URL that can be fetched")

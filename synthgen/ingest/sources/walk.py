@@ -1,11 +1,10 @@
 """The files at a location, as a stream in one fixed order, with no more than a page or a folder in memory.
 
 S3 is listed page by page (1,000 keys), local disks and other stores folder by folder, the names of a folder sorted. The
-order is that of S3: by the bytes of the path, "/" among them. So the same tree has the same order everywhere. Hidden
-files, and files that the glob does not match, are skipped.
+order is that of S3: by the bytes of the path, "/" among them. So the same tree has the same order everywhere. What is
+passed over is counted, except for files that the glob does not match: the user left those out.
 """
 
-import contextlib
 import logging
 import os
 import re
@@ -19,9 +18,11 @@ from typing import Any
 from fsspec.utils import glob_translate
 
 from synthgen.ingest.sources.location import WILDCARD, Location, local_version, version_of
+from synthgen.ingest.sources.objects import LeftOut
 from synthgen.store.remote import with_retries
 
 log = logging.getLogger(__name__)
+HIDDEN_FILE, HIDDEN_FOLDER = LeftOut("hidden file"), LeftOut("hidden folder")  # their names begin with a dot
 PAGE = 1000  # keys; S3 gives no more at once
 
 
@@ -39,16 +40,20 @@ class _Entry:
     """An entry of a folder."""
 
     name: str
-    file: FileEntry | None  # None: a folder
+    file: FileEntry | LeftOut | None  # None: a folder
 
 
-def walk(location: Location, fs: Any) -> Iterator[FileEntry]:
-    """Yield every file at the location; `fs` is None for local disks."""
+def walk(location: Location, fs: Any) -> Iterator[FileEntry | LeftOut]:
+    """Yield every file at the location, and what is no file; `fs` is None for local disks."""
     matches = re.compile(glob_translate(location.pattern)).match if location.pattern else None
     for file in _all_files(location, fs):
+        if isinstance(file, LeftOut):
+            yield file
+            continue
         relative = file.path[len(location.root) :].lstrip("/")
-        is_hidden = any(part.startswith(".") for part in relative.split("/"))
-        if not is_hidden and (matches is None or matches(relative)):
+        if any(part.startswith(".") for part in relative.split("/")):
+            yield HIDDEN_FILE
+        elif matches is None or matches(relative):
             yield file
 
 
@@ -68,7 +73,7 @@ def can_hold_matches(pattern: str | None, name: str, depth: int) -> bool:
     return depth < len(parts) - 1 and fnmatchcase(name, parts[depth])
 
 
-def _all_files(location: Location, fs: Any) -> Iterator[FileEntry]:
+def _all_files(location: Location, fs: Any) -> Iterator[FileEntry | LeftOut]:
     if location.protocol == "s3":
         return _s3_files(fs, location)
     if location.protocol == "file":
@@ -108,7 +113,7 @@ def _s3_file(bucket: str, item: dict[str, Any]) -> FileEntry:
     return FileEntry(f"{bucket}/{item['Key']}", item["Size"], version_of(item))
 
 
-def _walk_folders(location: Location, list_folder: Callable[[str], Iterator[_Entry]]) -> Iterator[FileEntry]:
+def _walk_folders(location: Location, list_folder: Callable[[str], Iterator[_Entry]]) -> Iterator[FileEntry | LeftOut]:
     """Walk depth first through sorted entries, with a stack: a hostile tree may be deeper than Python recurses."""
     stack = [(location.root, list_folder(location.root))]
     while stack:
@@ -121,6 +126,8 @@ def _walk_folders(location: Location, list_folder: Callable[[str], Iterator[_Ent
         elif can_hold_matches(location.pattern, entry.name, depth=len(stack) - 1):
             below = f"{folder.rstrip('/')}/{entry.name}"
             stack.append((below, list_folder(below)))
+        elif entry.name.startswith("."):
+            yield HIDDEN_FOLDER
 
 
 def _local_entries(folder: str) -> Iterator[_Entry]:
@@ -136,21 +143,24 @@ def _local_entries(folder: str) -> Iterator[_Entry]:
                 names.append(os.fsencode(item.name) + (b"/" if item.is_dir(follow_symlinks=False) else b""))
     except OSError as error:
         log.warning("cannot list %s, skipped: %s", folder, error.strerror)
+        yield _Entry("", LeftOut("folder that cannot be listed"))
     names.sort()
     for encoded in names:
         name = os.fsdecode(encoded.rstrip(b"/"))
         if encoded.endswith(b"/"):
             yield _Entry(name, None)
-        elif file := _local_file(f"{folder.rstrip('/')}/{name}"):
-            yield _Entry(name, file)
+        else:
+            yield _Entry(name, _local_file(f"{folder.rstrip('/')}/{name}"))
 
 
-def _local_file(path: str) -> FileEntry | None:
-    with contextlib.suppress(OSError):  # deleted meanwhile, or a broken link
+def _local_file(path: str) -> FileEntry | LeftOut:
+    try:
         status = Path(path).stat()
-        if stat.S_ISREG(status.st_mode):
-            return FileEntry(path, status.st_size, local_version(status))
-    return None
+    except OSError:
+        return LeftOut("broken link, or deleted meanwhile")
+    if stat.S_ISREG(status.st_mode):
+        return FileEntry(path, status.st_size, local_version(status))
+    return LeftOut("link to a folder" if stat.S_ISDIR(status.st_mode) else "pipe, socket or device")
 
 
 def _store_entries(fs: Any, folder: str) -> Iterator[_Entry]:

@@ -5,9 +5,12 @@ import json
 import os
 import subprocess
 import tempfile
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +18,7 @@ from hypothesis import strategies as st
 from synthgen import cli
 from synthgen.config.pipeline import SourceConfig
 from synthgen.errors import UserMistake
-from synthgen.ingest.sources import display_uri, is_inside_source, list_objects
+from synthgen.ingest.sources import LeftOut, display_uri, is_inside_source, list_objects, list_source
 from synthgen.store import remote
 from synthgen.store.opening import open_folder
 from tests.fixtures.sources import listed, mistake, names, read, tree
@@ -185,6 +188,63 @@ def test_a_sidecar_that_no_table_can_hold_costs_its_metadata_alone(tmp_path: Pat
     assert first == meta if meta else list(json.loads(first)) == ["sidecar_unreadable"]
 
 
+# --- what is left out -------------------------------------------------------------------------------------------------
+
+
+def left_out(place: Path, **changed: Any) -> Counter[str]:
+    """Return what the listing of a place leaves out."""
+    items = list_source(SourceConfig(uri=str(place), **changed))
+    return sum((Counter({item.why: item.count}) for item in items if isinstance(item, LeftOut)), Counter())
+
+
+def test_what_a_listing_leaves_out_is_counted_by_suffix_or_kind(tmp_path: Path) -> None:
+    tree(tmp_path, "a.jpg", "b.PDF", "sub/c.pdf", "README", ".x.jpg", "sub/.y.jpg", ".git/z.jpg", "d.tar.gz", "e.a b")
+    (tmp_path / "link").symlink_to(tmp_path / "sub")
+    (tmp_path / "gone.jpg").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(tmp_path / "pipe.jpg")
+    pq.write_table(pa.table({"text": ["no image"]}), tmp_path / "meta.parquet")
+    assert names(listed(tmp_path), tmp_path) == ["a.jpg"]
+    assert left_out(tmp_path) == {
+        ".pdf": 2,
+        "no suffix": 2,
+        ".gz": 1,
+        "hidden file": 2,
+        "hidden folder": 1,
+        "link to a folder": 1,
+        "broken link, or deleted meanwhile": 1,
+        "pipe, socket or device": 1,
+        "Parquet file without the image column": 1,
+    }
+
+
+@given(st.lists(PART, max_size=12, unique=True))
+def test_every_file_of_a_folder_is_listed_or_counted_as_left_out(files: list[str]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        whole = {"x.jpg", *files} - {".", ".."}
+        for name in whole:
+            Path(folder, name).write_bytes(b"1")
+        items = list(list_source(SourceConfig(uri=folder)))
+        assert sum(item.count if isinstance(item, LeftOut) else 1 for item in items) == len(whole)
+
+
+def test_names_that_end_as_images_do_in_other_ways_are_listed(tmp_path: Path) -> None:
+    paths = ["a.jfif", "b.JPE", "c.jpg?w=1024", "d.png?x=.pdf", "e.jpeg"]
+    tree(tmp_path, *paths, "f.pdf?name=x.txt")
+    assert names(listed(tmp_path), tmp_path) == paths
+    assert left_out(tmp_path) == {".pdf": 1}
+
+
+def test_every_file_is_listed_where_that_is_asked_for(tmp_path: Path) -> None:
+    tree(tmp_path, "a", "b.dat", "c.jpg", "c.json", ".hidden")
+    assert names(listed(tmp_path, suffixes=("*",), sidecar=".json"), tmp_path) == ["a", "b.dat", "c.jpg"]
+    assert left_out(tmp_path, suffixes=("*",), sidecar=".json") == {"hidden file": 1}, "a sidecar goes with its image"
+
+
+def test_files_that_a_glob_does_not_match_are_not_counted(tmp_path: Path) -> None:
+    tree(tmp_path, "a.jpg", "b.png", "c.pdf", "d.txt")
+    assert left_out(tmp_path / "*.[jp][pd]?") == {".pdf": 1}
+
+
 # --- mistakes ---------------------------------------------------------------------------------------------------------
 
 
@@ -192,7 +252,8 @@ def test_mistakes_about_places_are_one_line(tmp_path: Path) -> None:
     tree(tmp_path, "notes.txt")
     assert mistake(tmp_path / "nope") == f"{tmp_path}/nope: no such file or folder"
     looked_for = "suffixes looked for: .jpg, .png, .parquet"
-    assert mistake(tmp_path, suffixes=(".jpg", ".png")) == f"0 images under {tmp_path}; {looked_for}"
+    others = "left out: 1 .txt; --set source.suffixes='[\"*\"]' takes every file"
+    assert mistake(tmp_path, suffixes=(".jpg", ".png")) == f"0 images under {tmp_path}; {looked_for}; {others}"
     assert mistake(tmp_path / "*.jpg", suffixes=(".jpg", ".png")) == f"0 images under {tmp_path}/*.jpg; {looked_for}"
     assert "is not a glob" in mistake(tmp_path / "a**b")
     assert "http:// is not a source" in mistake("http://example.com/a.jpg")

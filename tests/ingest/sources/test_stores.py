@@ -248,7 +248,8 @@ def test_mistakes_about_buckets_are_one_line(
     assert mistake("s3://nowhere-at-all/x") == "s3://nowhere-at-all/x: no such bucket or prefix"
     assert (
         mistake("s3://photos/a", suffixes=(".jpg",))
-        == "0 images under s3://photos/a; suffixes looked for: .jpg, .parquet"
+        == "0 images under s3://photos/a; suffixes looked for: .jpg, .parquet; "
+        "left out: 1 .txt; --set source.suffixes='[\"*\"]' takes every file"
     )
     faults.rule = lambda *_: "403"
     assert "access refused by s3://photos" in mistake("s3://photos/a")
