@@ -5,6 +5,7 @@
     ├── Damaged                a committed file is missing or its bytes differ   exit 1
     ├── LeaseLost              another driver took over this output folder       exit 1
     ├── JobFailing             nearly every call fails, so the job stops early   exit 1
+    ├── NothingUsable          the run is over, and nothing came out of it       exit 1
     ├── Stopped                a signal asked the run to end                     exit 130 (Ctrl-C), 143 (SIGTERM)
     └── UserMistake            the user can fix it; the message says how         exit 2
         ├── Mistakes           several mistakes, reported together               exit 2
@@ -46,6 +47,10 @@ class LeaseLost(SynthError):
 
 class JobFailing(SynthError):
     """Nearly every call fails, so the job stopped early."""
+
+
+class NothingUsable(SynthError):
+    """The run is over, and nothing came out of it."""
 
 
 class Stopped(SynthError):

@@ -18,7 +18,7 @@ from synthgen.cli.options import (
     folder_in,
 )
 from synthgen.console import note
-from synthgen.errors import UserMistake
+from synthgen.errors import NothingUsable, UserMistake
 
 app = typer.Typer()
 
@@ -53,21 +53,21 @@ def run(
     from synthgen.commands.open import open_run
     from synthgen.job import funnel
     from synthgen.job.request import RunRequest
-    from synthgen.tables import PACK, TAG, stage_names
+    from synthgen.tables import GENERATE, TAG, stage_names
 
     names = stage_names()
     which = runner.StageRange(
         first or names[0], last or names[-1], "redraw" if replan else "edit" if update else "growth"
     )
     request = replace(RunRequest.typed(pipeline, source, model, settings), limit=limit)
-    opened = open_run("run", request, out, lists=which.lists)
+    opened = open_run("run", request, out, which.lists, needs_model=which.has(GENERATE.typed))
     folder, job = opened.folder, opened.job
     done = runner.run(folder, job, opened.request, which, opened.objects)
     if not done:
         note("nothing to do: everything listed has been done")
-    if which.has(PACK.typed) and (message := funnel.nothing_kept(folder)):
-        note(message)
     print(status.text(folder, is_over=True))
+    if message := funnel.nothing_kept(folder, which.last):
+        raise NothingUsable(message)
     if done and which.last == TAG.typed:
         print(samples.tags(folder, job.pipeline.tag.taggers, job.definitions.taxonomy.tree.leaves))
     elif done:
@@ -100,7 +100,7 @@ def plan(
     from synthgen.job.request import RunRequest
 
     request = RunRequest.typed(pipeline, source, model, settings)
-    opened = open_run("plan", request, out, lists=bool(source))
+    opened = open_run("plan", request, out, bool(source), needs_model=profile is not None)
     if source:
         note("the images are tagged first, as `synth run --until tag` does")
         runner.run(opened.folder, opened.job, opened.request, runner.StageRange(last="tag"), opened.objects)
@@ -176,9 +176,9 @@ def retry(
     runner.run(folder, job, request, runner.StageRange(retry=wanted, grows=grows))
     if nothing_failed:
         note(nothing_failed)
-    if message := funnel.nothing_kept(folder):
-        note(message)
     print(status.text(folder, is_over=True))
+    if message := funnel.nothing_kept(folder):
+        raise NothingUsable(message)
 
 
 @app.command(cls=OnFolder)
@@ -198,7 +198,7 @@ def purge(
     from synthgen.job.job import reopen
 
     folder = open_run_folder(out)
-    done = purge_images(folder, reopen(folder), names or [])
+    done = purge_images(folder, reopen(folder, needs_model=False), names or [])
     gone = ", ".join([pluralize(done.images, "image"), *(pluralize(count, name) for name, count in done.rows.items())])
     objects, partitions, files = (
         pluralize(done.objects, "object"),

@@ -32,7 +32,7 @@ class OpenedRun:
     objects: Iterator[Item] | None = None
 
 
-def open_run(command: str, request: RunRequest, out: str, lists: bool) -> OpenedRun:
+def open_run(command: str, request: RunRequest, out: str, lists: bool, *, needs_model: bool = True) -> OpenedRun:
     """Return the run that a request names.
 
     Args:
@@ -40,6 +40,8 @@ def open_run(command: str, request: RunRequest, out: str, lists: bool) -> Opened
         request: As typed; what it leaves out is taken from the folder.
         out: The output folder as typed.
         lists: Whether the listing of the source is started. It comes before the model, which may be far away.
+
+        needs_model: Whether a generating model that cannot be found is an error.
 
     Raises:
         UserMistake: Something is missing, wrong or cannot be found.
@@ -54,7 +56,7 @@ def open_run(command: str, request: RunRequest, out: str, lists: bool) -> Opened
         raise UserMistake(f"missing: {', and '.join([*missing, '--out, the folder for the results'])}; {example}")
     pipeline, definitions = resolve.load(document)
     objects = _start_listing(document, pipeline.source) if lists else None
-    job = open_job(folder.out, pipeline, definitions, folder.record)
+    job = open_job(folder.out, pipeline, definitions, folder.record, needs_model=needs_model)
     for notice in resolve.notices(request.name, pipeline, definitions):
         note(notice)
     return OpenedRun(folder, job, request, objects)

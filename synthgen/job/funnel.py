@@ -52,18 +52,20 @@ def _funnel(folder: RunFolder, spec: StageSpec) -> StageFunnel:
     )
 
 
-def nothing_kept(folder: RunFolder) -> str | None:
-    """Return a line that says why no pair was kept, or None if any was."""
+def nothing_kept(folder: RunFolder, last: str = PACK.name) -> str | None:
+    """Return a line that says why nothing came out of the stages up to `last`, or None if anything did."""
     shown = funnels(folder)
-    if next(funnel for funnel in shown if funnel.stage == PACK.name).passed:
+    names = [funnel.stage for funnel in shown]
+    shown = shown[: names.index(last) + 1]
+    if shown[-1].passed:
         return None
     empty = next(funnel for funnel in shown if not funnel.passed)
+    what = "0 pairs were kept: " if last == PACK.name else ""
     if not any(empty.dropped.values()):
-        why = "is not done" if empty.received else "had nothing to work on"
-        return f"0 pairs were kept: {empty.stage} {why}"
+        return f"{what}{empty.stage} {'is not done' if empty.received else 'had nothing to work on'}"
     reason, count = max(empty.dropped.items(), key=lambda entry: entry[1])
     return (
-        f"0 pairs were kept: nothing came out of {empty.stage}, mostly for {reason} ({count:,} of {empty.received:,} "
+        f"{what}nothing came out of {empty.stage}, mostly for {reason} ({count:,} of {empty.received:,} "
         f"{empty.unit}); `synth status {folder.out.url} --reason {reason}` lists them"
     )
 

@@ -12,10 +12,11 @@ from typing import Any
 
 from synthgen import taggers as tagging
 from synthgen.config.pipeline import GenerateConfig, Pipeline
+from synthgen.console import note
 from synthgen.engines import ModelName
 from synthgen.engines.kinds import kind_of, reply_options, resolve_model
 from synthgen.engines.revision import local_path
-from synthgen.errors import SettingsChanged
+from synthgen.errors import ModelUnavailable, SettingsChanged, UserMistake
 from synthgen.ingest.images import DECODING
 from synthgen.job import run_record
 from synthgen.job.diff import Difference, describe, differences
@@ -34,6 +35,8 @@ def open_job(
     definitions: Definitions | None = None,
     record: Record | None = None,
     home: Path = Path(),
+    *,
+    needs_model: bool = True,
 ) -> Job:
     """Return the job of a pipeline, ready to run.
 
@@ -43,20 +46,23 @@ def open_job(
         definitions: Its definition files, if they are loaded already.
         record: Of the folder, if it has one; hub models keep the commits that it names.
         home: The folder that relative names start from.
+        needs_model: Whether a generating model that cannot be found is an error. Without it, the one of the record
+            stands in, or the name alone.
 
     Raises:
         UserMistake: A model or a definition file cannot be found.
+        ModelUnavailable: The hub of a model cannot be reached.
     """
     definitions = definitions or load_definitions(pipeline, home)
     record = record or {}
     taggers = tuple(_resolve_tagger(spec, record, home) for spec in definitions.taggers)
     definitions = replace(definitions, taggers=taggers)
-    model = _resolve(run_record.stored_model(record), home, pipeline.generate)
+    model = _generating_model(run_record.stored_model(record), home, pipeline.generate, needs_model)
     return Job(out, pipeline, definitions, model, _shape(pipeline, definitions, model, home), home.absolute())
 
 
-def reopen(folder: RunFolder) -> Job:
-    """Return the job that a folder was last made with, for commands on what a run has made.
+def reopen(folder: RunFolder, *, needs_model: bool = True) -> Job:
+    """Return the job that a folder was last made with, for commands on what a run has made; see `open_job`.
 
     Names of definition files and models start from the folder that the run was started in; where that is gone, from
     the working folder of this process.
@@ -68,7 +74,7 @@ def reopen(folder: RunFolder) -> Job:
     started_in = Path(record["started_in"])
     is_elsewhere = started_in != Path.cwd() and started_in.is_dir()
     home = started_in if is_elsewhere else Path()
-    job = open_job(folder.out, run_record.pipeline_of(folder), record=record, home=home)
+    job = open_job(folder.out, run_record.pipeline_of(folder), record=record, home=home, needs_model=needs_model)
     now = {group: shape for group, shape in job.shape.items() if group in record["shape"]}
     if changed := list(differences(record["shape"], now)):
         raise _made_otherwise(folder.out.url, changed, started_in)
@@ -95,6 +101,20 @@ def _resolve_tagger(spec: TaggerSpec, record: Record, home: Path) -> TaggerSpec:
         if as_scripted.fingerprint == record.get("shape", {}).get("tags", {}).get(spec.name):
             return as_scripted
     return resolved
+
+
+def _generating_model(before: Any, home: Path, settings: GenerateConfig, needs_model: bool) -> ModelName:
+    """Return the exact model that generates, or what stands in for it where it is not needed and cannot be found."""
+    try:
+        return _resolve(before, home, settings)
+    except (UserMistake, ModelUnavailable) as error:
+        if needs_model:
+            raise
+        note(f"{error}; this command needs no model, and goes on")
+    if isinstance(before, str):
+        return ModelName(settings.model, before)
+    is_same = isinstance(before, list) and before[0] == settings.model
+    return ModelName(*before) if is_same else ModelName(settings.model, "unresolved")
 
 
 def _resolve(before: Any, home: Path, settings: GenerateConfig, place: str = "generate.model") -> ModelName:

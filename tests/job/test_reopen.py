@@ -2,13 +2,14 @@
 
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 
 from synthgen.config import pipeline as pipelines
-from synthgen.errors import SettingsChanged
+from synthgen.errors import SettingsChanged, UserMistake
 from synthgen.job import job, run_record
 from synthgen.job.changes import check_folder, write_settings
 from synthgen.job.request import RunRequest
@@ -157,3 +158,17 @@ def test_a_folder_of_a_synth_that_read_images_otherwise_is_refused_in_one_line(h
     with pytest.raises(SettingsChanged, match=r"the way synth reads images is new\. Run with --update"):
         check_folder(folder, opened, RunRequest("small", SETTINGS), ALL_STAGES)
     assert not check_folder(folder, opened, RunRequest("small", SETTINGS), ALL_STAGES, "edit")
+
+
+def test_where_no_model_is_needed_the_one_of_the_record_stands_in(
+    home: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    made = start(tmp_path / "out", (*SETTINGS, "tag.tagger=beside"))
+    shutil.rmtree(home / "models/vlm")
+    folder = RunFolder(made.out)
+    with pytest.raises(UserMistake, match=r"generate\.model"):
+        job.reopen(folder)
+    again = job.reopen(folder, needs_model=False)
+    assert again.shape == made.shape
+    assert caplog.records[-1].message.endswith("; this command needs no model, and goes on")

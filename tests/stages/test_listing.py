@@ -228,7 +228,7 @@ def test_what_a_listing_leaves_out_is_told_once_and_kept_for_the_status(
     out: Folder, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    items = [item(1), LeftOut(".pdf"), LeftOut("hidden file"), item(2), LeftOut(".pdf", 1200)]
+    items: list[Item] = [item(1), LeftOut(".pdf"), LeftOut("hidden file"), item(2), LeftOut(".pdf", 1200)]
     hint = "; --set source.suffixes='[\"*\"]' takes every file, whatever its name"
     message = f"the listing left out 1,202: 1,201 .pdf, 1 hidden file{hint}"
     for _ in range(2):

@@ -14,7 +14,16 @@ from synthgen.stages import memory
 from synthgen.stages.contract import StageRun
 from synthgen.stages.generate.context import GenerateContext, context_of
 from synthgen.stages.generate.profiling import Profile, ProfileSample, QuestionCost, measure
-from synthgen.stages.generate.todo import count_pending, missing_scores, needs_asking, object_ids, scored_pairs, todo
+from synthgen.stages.generate.receipt import make_receipt
+from synthgen.stages.generate.todo import (
+    count_pending,
+    find_pending,
+    missing_scores,
+    needs_asking,
+    object_ids,
+    scored_pairs,
+    todo,
+)
 from synthgen.stages.generate.worker import GenerateWorker, build
 from synthgen.store import Receipt
 from synthgen.tables import GENERATE
@@ -33,8 +42,18 @@ def pending(run: StageRun) -> list[Task]:
 
 
 def results(run: StageRun, tasks: Sequence[Task]) -> Iterator[Receipt]:
-    """Have actors with an engine ask and score what is pending."""
+    """Have actors with an engine ask and score what is pending.
+
+    The engine, which can load for minutes, is started for the first partition that has something to ask.
+    """
     context, engine = context_of(run.job, run.retry), run.job.pipeline.generate.engine
+    idle = 0
+    for task in tasks:
+        if (found := find_pending(context, task)).images:
+            break
+        yield make_receipt(context, task, found)
+        idle += 1
+    tasks = tasks[idle:]
     gpus = gpus_of(engine)
     count = min(engine.replicas, len(tasks))
     spec = PoolSpec(build, context, partial(object_ids, context), count, engine.cpus, gpus, run.strikes, run.job.home)

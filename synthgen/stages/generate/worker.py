@@ -20,12 +20,11 @@ from synthgen.stages.generate import conversation, scoring
 from synthgen.stages.generate.admission import HostBudget, image_bytes
 from synthgen.stages.generate.context import GenerateContext
 from synthgen.stages.generate.conversation import Outcome, PreparedImage, failed_rows
-from synthgen.stages.generate.counts import count_changes
 from synthgen.stages.generate.measures import Score
+from synthgen.stages.generate.receipt import make_receipt
 from synthgen.stages.generate.todo import Pending, PendingImage, Row, find_pending
 from synthgen.stages.memory import MEGABYTE, QUEUED_IMAGES
-from synthgen.store import Receipt, StageFolder, TablePart
-from synthgen.tables import GENERATE, PAIRS, PLAN, SCORES, table
+from synthgen.store import Receipt
 from synthgen.workers import Task
 from synthgen.workers.task import FINISH_SECONDS
 
@@ -87,7 +86,8 @@ class GenerateWorker:
         # Of a piece of a partition an empty receipt is needed: those of the other pieces count only together with it.
         if not run.is_whole and not run.outcomes and task.only is None:
             return None
-        return await asyncio.to_thread(self._receipt, run)
+        made = (self._context, task, run.pending, run.outcomes, self._engine.facts, run.is_whole)
+        return await asyncio.to_thread(make_receipt, *made)
 
     async def ask(self, pending: Pending) -> list[Outcome]:
         """Have the pending conversations and return their outcomes; nothing is written."""
@@ -198,26 +198,6 @@ class GenerateWorker:
         room = int(KV_SHARE * facts.kv_tokens / max(1.0, reply.prompt_tokens + CALLS_AT_ONCE * longest))
         # Beyond one conversation for each sequence of a batch, more of them only wait, with their images in memory.
         return max(1, min(room, facts.sequences or room))
-
-    def _receipt(self, run: _TaskRun) -> Receipt:
-        task, stage = run.task, StageFolder(self._context.out, GENERATE)
-        pairs = [row for outcome in run.outcomes for row in outcome.pairs]
-        for row in pairs:
-            row.update(model=self._engine.facts.model, revision=self._engine.facts.revision)
-        pairs.sort(key=lambda row: row["assignment_id"])
-        tables = {"pairs": table(pairs, PAIRS)}
-        for name in self._context.scores:
-            scores = [row for outcome in run.outcomes for row in outcome.scores.get(name, [])]
-            tables[f"scores/{name}"] = table(sorted(scores, key=lambda row: row["pair_id"]), SCORES)
-        fingerprints = self._context.fingerprints()
-        parts = {
-            name: TablePart((stage.write(name, task.partition, task.revision, rows),), fingerprints[name])
-            for name, rows in tables.items()
-        }
-        # What was given back is not covered: without `reads` the partition stays pending.
-        reads = task.inputs[PLAN.folder].digests(PLAN, [task.partition]) if run.is_whole else {}
-        counts = count_changes(self._context, task, run.pending, run.outcomes)
-        return Receipt(task.partition, task.revision, parts, counts, reads, task.epoch)
 
 
 def _asking_failure(loaded: load.LoadedImage) -> Failure:
