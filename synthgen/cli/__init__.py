@@ -5,22 +5,21 @@ A command calls the module that does it and prints its result on stdout; message
 that help answers at once. Files describe a run; flags only choose and limit it.
 """
 
-import os
-import sys
+from functools import partial
 from typing import Annotated
 
 import typer
 
 from synthgen import __version__
 from synthgen.cli import library, runs
-from synthgen.console import note, print_notes
-from synthgen.errors import SynthError
+from synthgen.cli.door import run_command
 
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(runs.app)
 app.add_typer(library.app)
@@ -42,12 +41,5 @@ def root(
 
 
 def main() -> None:
-    """Run the `synth` command; every expected failure is one line on stderr."""
-    # A console script does not have the working folder on its path, and module:attribute names live there.
-    sys.path.insert(0, os.getcwd())  # noqa: PTH109 - sys.path holds strings
-    print_notes()
-    try:
-        app()
-    except SynthError as error:
-        note(f"synth: {error}")
-        raise SystemExit(error.exit_status) from None
+    """Run the `synth` command."""
+    run_command(partial(app, prog_name="synth"))
