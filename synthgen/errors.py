@@ -24,6 +24,7 @@ from signal import Signals
 from typing import TypeVar
 
 Result = TypeVar("Result")
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")  # of a terminal
 AT_LINE = re.compile(r"(.+?\.yaml):(\d+): ")  # the start of a mistake in a definition file
 
 
@@ -99,7 +100,8 @@ class Failure:
 def one_line(error: BaseException | str, limit: int = 300) -> str:
     """Return an error or text as one printable line of at most `limit` characters; an error is named by its class."""
     storable = str(error).encode("utf-8", "backslashreplace").decode()  # no table holds half of a surrogate pair
-    text = "".join(character if character.isprintable() else " " for character in storable)
+    plain = COLOUR.sub("", storable)
+    text = "".join(character if character.isprintable() else " " for character in plain)
     text = " ".join(text.split())
     if isinstance(error, BaseException):
         text = f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from synthgen.config.messages import describe_faults
 from synthgen.config.strict_yaml import Document, KeyPath, parse
-from synthgen.errors import Mistakes, UserMistake, nearest, one_line
+from synthgen.errors import Mistakes, SynthError, UserMistake, nearest, one_line
 
 KINDS: Mapping[str, str] = {  # kind -> its folder, at home and among the shipped files
     "pipeline": "pipelines",
@@ -97,17 +97,51 @@ def new_path(kind: str, name: str) -> Path:
     path = Path(KINDS[kind]) / f"{name}.yaml"
     if path.exists():
         raise UserMistake(f"{path}: already exists; choose another name")
+    _check_writable(path.parent)
     return path
 
 
-def write_new(path: Path, text: str) -> None:
-    """Write a file that does not exist yet, even if another process tries the same."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def _check_writable(folder: Path) -> None:
+    """Raise UserMistake if no file can be written in a folder: known now, no hour of work is lost to it."""
     try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        where = f"{folder}/ in {Path.cwd()}"
+        raise UserMistake(f"{where}: cannot be written ({error.strerror}); change into a folder of your own") from error
+
+
+def write_new(path: Path, text: str) -> None:
+    """Write a file that does not exist yet, even if another process tries the same.
+
+    Raises:
+        UserMistake: It exists.
+        SynthError: The disk failed. The text is kept in another file, which the message names.
+    """
+    is_ours = False
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("x", encoding="utf-8") as file:
+            is_ours = True
             file.write(text)
-    except FileExistsError:
-        raise UserMistake(f"{path}: already exists; choose another name") from None
+    except OSError as error:
+        if isinstance(error, FileExistsError) and path.exists():
+            raise UserMistake(f"{path}: already exists; choose another name") from None
+        if is_ours:
+            path.unlink(missing_ok=True)
+        raise _not_written(path, error, text) from error
+
+
+def _not_written(path: Path, error: OSError, text: str) -> SynthError:
+    """Keep the text in a temporary file, and return the error that names it."""
+    why = f"{path}: cannot be written ({error.strerror})"
+    try:
+        with tempfile.NamedTemporaryFile("w", prefix="synth-", suffix=".yaml", delete=False, encoding="utf-8") as kept:
+            kept.write(text)
+    except OSError:
+        return SynthError(f"{why}, and neither can a temporary file; free some space and run the command again")
+    return SynthError(f"{why}; its text is kept in {kept.name}: move it here when that is fixed")
 
 
 def check_loads(text: str, load_file: Callable[[str], object]) -> None:

@@ -23,6 +23,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 
 from synthgen.engines.revision import folder_fault, is_hub_name
 from synthgen.errors import ModelUnavailable, UserMistake, one_line
+from synthgen.train.record import whole
 
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 OTHER_FORMATS = (".bin", ".pt", ".pth", ".gguf", ".onnx", ".h5", ".msgpack")
@@ -173,13 +174,14 @@ def save(model: Any, start: Path, out: Path) -> list[str]:
     temporary = out.with_name(f".writing-{out.name}")
     shutil.rmtree(temporary, ignore_errors=True)
     original = read_specs(start)
-    model.to(_usual_dtype(original)).save_pretrained(temporary)  # float32 to the dtype of the starting files
-    _rename_weights(temporary, original_names(read_specs(temporary), original))
-    for file in start.iterdir():
-        if file.is_file() and not file.name.endswith(WEIGHT_SUFFIXES) and file.name not in NOT_COPIED:
-            shutil.copyfile(file, temporary / file.name)
-    shutil.rmtree(out, ignore_errors=True)
-    temporary.rename(out)
+    with whole(temporary):
+        model.to(_usual_dtype(original)).save_pretrained(temporary)  # float32 to the dtype of the starting files
+        _rename_weights(temporary, original_names(read_specs(temporary), original))
+        for file in start.iterdir():
+            if file.is_file() and not file.name.endswith(WEIGHT_SUFFIXES) and file.name not in NOT_COPIED:
+                shutil.copyfile(file, temporary / file.name)
+        shutil.rmtree(out, ignore_errors=True)
+        temporary.rename(out)
     return sorted(read_specs(out).keys() - original.keys()) if original else []
 
 

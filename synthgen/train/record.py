@@ -8,17 +8,19 @@ kill leaves none of them incomplete; the log is appended to, and a kill may cut 
 import contextlib
 import json
 import os
+import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from synthgen.config.pipeline import TrainConfig
 from synthgen.engines.revision import folder_digest
-from synthgen.errors import Damaged, SettingsChanged, UserMistake
+from synthgen.errors import Damaged, SettingsChanged, SynthError, UserMistake, one_line
 from synthgen.store import Folder
 from synthgen.train.dataset import absolute_url, pin
 
@@ -156,10 +158,30 @@ def write_checkpoint(
         "random": [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [])],
     }
     temporary = folder / "writing.pt"  # torch refuses names that begin with a dot
-    torch.save(state, temporary)
-    temporary.rename(folder / f"step-{progress.steps:07d}.pt")
+    with whole(temporary):
+        torch.save(state, temporary)
+        temporary.rename(folder / f"step-{progress.steps:07d}.pt")
     for old in checkpoints(out)[:-CHECKPOINTS_KEPT]:
         old.unlink()
+
+
+@contextlib.contextmanager
+def whole(temporary: Path) -> Iterator[None]:
+    """Remove a file or folder that could not be written to its end.
+
+    Raises:
+        SynthError: The disk failed, as torch (RuntimeError) and safetensors report it too.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise SynthError(
+            f"{temporary.parent}: writing failed ({one_line(error)}); free some space, or fix its permissions, and "
+            "start the same command again: it continues from the last checkpoint"
+        ) from error
 
 
 def load_checkpoint(out: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> TrainingProgress:

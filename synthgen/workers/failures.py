@@ -13,6 +13,7 @@ from synthgen.engines import EngineDied
 from synthgen.errors import SynthError, one_line
 
 REACH_SECONDS = 20.0  # for Ray to find out what became of an actor that cannot be reached
+CREATION = "error raised in its creation task"  # Ray's words above a traceback, of which the last line is the error
 NODE_DEATH = (  # in Ray's words; ActorDiedError has no field for it
     "its node has died",
     "node it was running on is dead",
@@ -59,13 +60,14 @@ def engine_death(error: Exception) -> str:
     """Return why a worker cannot go on, from Ray's error around what was raised in its task.
 
     Raises:
-        SynthError: The task raised it; the worker did not die.
-        Exception: `error` itself, around any other exception.
+        Exception: What the task raised, a SynthError or one that nobody foresaw; the worker did not die.
     """
     cause = getattr(error, "cause", None)
     if isinstance(cause, EngineDied | MemoryError):
         return f"the engine died: {cause}" if str(cause) else "it ran out of memory"
-    raise (cause if isinstance(cause, SynthError) else error) from None
+    if isinstance(cause, SynthError):
+        raise cause from None
+    raise (cause or error) from error  # Ray's has the traceback of the worker
 
 
 def _final_error(error: Exception, handle: Any) -> Exception:
@@ -97,4 +99,6 @@ def _is_gone(node: str) -> bool:
 def cause_of(error: Exception) -> str:
     """Return the line of one of Ray's long errors that gives a reason."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    if CREATION in lines[0]:
+        return f"it could not start: {lines[-1]}"
     return next((line for line in lines if "because" in line), lines[0])

@@ -2,7 +2,10 @@
 
 import os
 import re
+import resource
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,7 +19,7 @@ from synthgen.config.mapping import MappingFile
 from synthgen.config.prompt_pack import PackFile
 from synthgen.config.strict_yaml import parse
 from synthgen.config.taxonomy import TaxonomyFile
-from synthgen.errors import Mistakes, UserMistake
+from synthgen.errors import Mistakes, SynthError, UserMistake
 from tests.fixtures.workspace import write
 
 FILE = Path("some.yaml")
@@ -346,6 +349,39 @@ def test_code_is_imported_by_module_and_attribute(monkeypatch: pytest.MonkeyPatc
         library.import_attribute("no_such_module:x")
     with pytest.raises(UserMistake, match="pathlib:Nope: module pathlib has no 'Nope'"):
         library.import_attribute("pathlib:Nope")
+
+
+def test_a_shelf_that_cannot_be_written_is_known_before_the_work(workspace: Path) -> None:
+    write(workspace / "empty" / "pipelines", "a file in the place of the folder")
+    os.chdir(workspace / "empty")
+    with pytest.raises(UserMistake, match=r"pipelines/mappings/ in .*: cannot be written \(Not a directory\); change "):
+        library.new_path("mapping", "mine")
+
+
+def test_a_text_that_cannot_be_written_at_the_end_is_kept_elsewhere(workspace: Path) -> None:
+    text = "learnt: " + "x" * 5000
+    target = library.new_path("mapping", "mine")
+    with full_disk(), pytest.raises(SynthError, match="and neither can a temporary file; free some space"):
+        library.write_new(target, text)
+    assert not target.exists()
+    target.parent.rename(workspace / "elsewhere")
+    write(target.parent, "now a file")
+    with pytest.raises(SynthError, match=r"cannot be written \(.*\); its text is kept in .*\.yaml: move") as caught:
+        library.write_new(target, text)
+    kept = Path(str(caught.value).rpartition("kept in ")[2].partition(": move")[0])
+    assert kept.read_text() == text
+    kept.unlink()
+
+
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """Let no file of this process grow beyond 100 bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_several_mistakes_keep_their_lines_apart() -> None:

@@ -1,5 +1,6 @@
 """The seed fixes the order of the rows, the files are pinned, and a killed training continues from its checkpoint."""
 
+import errno
 import json
 import os
 import shutil
@@ -19,7 +20,7 @@ import torch
 from safetensors.torch import load_file
 
 from synthgen.commands.learn.seed import open_seed
-from synthgen.errors import Damaged, LeaseHeld, SettingsChanged, UserMistake
+from synthgen.errors import Damaged, LeaseHeld, SettingsChanged, SynthError, UserMistake
 from synthgen.store import Folder, Lease, Receipt, StageFolder, TablePart
 from synthgen.tables import PACK
 from synthgen.train import train
@@ -194,6 +195,40 @@ def test_a_damaged_record_is_told_in_one_line(model: Path, tmp_path: Path, data:
     (out / "training.json").write_text(data)
     with pytest.raises(Damaged, match=r"training\.json: is not the record of a training \(.*\); use another --out"):
         train(str(shards), str(model), out, FAST)
+
+
+def test_a_disk_that_is_full_at_a_checkpoint_leaves_no_half_file_and_the_training_continues(
+    model: Path, tmp_path: Path
+) -> None:
+    shards, out = write(tmp_path / "shards", samples(4)), tmp_path / "out"
+
+    def fail(state: object, path: Path) -> None:
+        path.write_bytes(b"half")
+        raise RuntimeError("PytorchStreamWriter failed writing file data/1: file write failed")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("synthgen.train.record.torch.save", fail)
+        with pytest.raises(
+            SynthError, match=r"checkpoints: writing failed \(RuntimeError: .*; free some space"
+        ) as caught:
+            train(str(shards), str(model), out, FAST)
+    assert "\n" not in str(caught.value) and names(out / "checkpoints") == []
+    train(str(shards), str(model), out, FAST)
+
+
+def test_a_model_that_cannot_be_written_leaves_no_half_folder(model: Path, tmp_path: Path) -> None:
+    shards, out = write(tmp_path / "shards", samples(4)), tmp_path / "out"
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("synthgen.train.pretrained._rename_weights", fail)
+        with pytest.raises(SynthError, match="No space left on device"):
+            train(str(shards), str(model), out, FAST)
+    assert not any("writing" in name for name in names(out))
+    train(str(shards), str(model), out, FAST)
+    assert "model" in names(out)
 
 
 def test_one_folder_takes_one_training_at_a_time(model: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from synthgen.workers import PoolSpec, StopSignals, Task, run_pool
 from synthgen.workers import pool as pools
 from synthgen.workers.actor import ActorHandle
 from synthgen.workers.bisection import Bisection
-from synthgen.workers.failures import WorkerDeath, death_of, engine_death
+from synthgen.workers.failures import WorkerDeath, cause_of, death_of, engine_death
 from synthgen.workers.pool import DEATHS_IN_A_ROW, LOST_IN_A_ROW, Pool
 from tests.fixtures.scripted_workers import ALL, Script, build
 
@@ -114,14 +114,25 @@ def test_what_a_task_raises_is_a_death_only_if_the_engine_or_memory_is_gone() ->
     assert engine_death(wrapped(MemoryError())) == "it ran out of memory"
     with pytest.raises(UserMistake, match="fix it"):
         engine_death(wrapped(UserMistake("fix it")))
-    with pytest.raises(RuntimeError, match="Ray's long text"):
+    with pytest.raises(ValueError, match="a bug") as caught:
         engine_death(wrapped(ValueError("a bug")))
+    assert str(caught.value.__cause__) == "Ray's long text", "which has the traceback of the worker"
 
 
 def test_a_pool_without_actors_does_nothing_and_does_not_join_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pools, "join_ray", lambda home: pytest.fail("it joined"))
     spec = PoolSpec(build, Script(), lambda task: ALL, size=0)
     assert list(run_pool(spec, [], lambda counters: None, StopSignals())) == []
+
+
+def test_a_worker_that_cannot_be_created_gives_the_error_and_not_the_frame_around_it() -> None:
+    text = (
+        "The actor died because of an error raised in its creation task, \x1b[36mray::ActorShell.__init__()\x1b[39m\n"
+        '  File "x.py", line 3, in f\nNameError: name \'x\' is not defined\n'
+    )
+    death = WorkerDeath(cause_of(RuntimeError(text)))
+    assert death.why == "it could not start: NameError: name 'x' is not defined"
+    assert "[3" not in WorkerDeath(text).why, "colours of a terminal are left out"
 
 
 def test_damaged_strikes_are_one_line_that_says_what_to_do(tmp_path: Path) -> None:
