@@ -5,6 +5,7 @@ file, and the line names that file.
 """
 
 import errno
+import getpass
 import io
 import os
 import platform
@@ -12,6 +13,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 
 from synthgen import __version__
 from synthgen.console import note, print_notes
@@ -44,6 +46,7 @@ def run_command(command: Callable[[], object]) -> None:
     print_notes()
     try:
         _enter_working_folder()
+        _give_home()
         command()
     except SynthError as error:
         _leave(str(error), error.exit_status)
@@ -62,6 +65,19 @@ def _enter_working_folder() -> None:
     except OSError as error:
         raise UserMistake(f"the working folder cannot be read ({error.strerror}); change into another one") from error
     sys.path.insert(0, folder)
+
+
+def _give_home() -> None:
+    """Give a user without a home folder the one for temporary files: libraries keep caches below it.
+
+    In containers a user is often a bare number, without an entry among the users of the system.
+    """
+    try:
+        Path.home()
+        getpass.getuser()
+    except (RuntimeError, KeyError, OSError):
+        os.environ.setdefault("HOME", tempfile.gettempdir())
+        os.environ.setdefault("USER", f"user{os.getuid()}")
 
 
 def _leave(message: str, status: int) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 from synthgen.config.pipeline import EngineConfig
 from synthgen.console import note, pluralize
 from synthgen.engines.kinds import gpus_of, kind_of
-from synthgen.errors import JobFailing, ModelUnavailable, UserMistake, one_line
+from synthgen.errors import JobFailing, ModelUnavailable, SynthError, UserMistake, one_line
 from synthgen.workers import signals
 from synthgen.workers.actor import options_of_actor
 from synthgen.workers.failures import cause_of, engine_death
@@ -86,6 +86,7 @@ def join_ray(home: Path = Path()) -> None:
 
     Raises:
         UserMistake: The cluster cannot be joined.
+        SynthError: None can be started here.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -108,13 +109,20 @@ def join_ray(home: Path = Path()) -> None:
             )
     # Another version of Ray or Python is a RuntimeError.
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-        if not address:
-            raise
         reason = one_line(str(error), 400) or type(error).__name__
+        if not address:
+            raise SynthError(
+                f"Ray cannot start on this machine: {reason}; its logs are in {_ray_folder()}/session_latest/logs, and "
+                "RAY_TMPDIR names another folder for its files"
+            ) from error
         raise UserMistake(
             f"RAY_ADDRESS={address}: cannot be joined ({reason}); start that cluster, "
             "set RAY_AUTH_MODE=token if it asks for one, or unset RAY_ADDRESS to work on this machine"
         ) from error
+
+
+def _ray_folder() -> str:
+    return os.path.join(os.environ.get("RAY_TMPDIR", "/tmp"), "ray")  # noqa: PTH118 - where Ray puts it
 
 
 def _connect(address: str) -> None:

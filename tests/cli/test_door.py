@@ -115,6 +115,32 @@ def test_a_terminal_that_cannot_show_a_character_gets_its_number(workspace: Path
     assert done.returncode == 0 and b"\\u2500" in done.stdout
 
 
+def test_a_user_without_a_home_and_without_a_name_can_work(tmp_path: Path) -> None:
+    script = """
+import pwd, sys
+def unknown(uid): raise KeyError(f"getpwuid(): uid not found: {uid}")
+pwd.getpwuid = unknown
+from synthgen.cli import main
+sys.argv = ["synth", *sys.argv[1:]]
+main()
+"""
+    bare = {name: value for name, value in os.environ.items() if name not in ("HOME", "USER", "LOGNAME", "LNAME")}
+    for arguments, status, text in (
+        (["doctor"], 0, ""),
+        (["status", "~/nothing"], 2, f"{tempfile.gettempdir()}/nothing"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", script, *arguments],
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+            cwd=tmp_path,
+            env=bare,
+        )
+        assert done.returncode == status and "Traceback" not in done.stderr and text in done.stderr
+
+
 def test_help_has_a_short_option_and_one_name_however_it_is_started() -> None:
     for option in ("-h", "--help"):
         assert synth(option).stdout.startswith(b"Usage: synth [OPTIONS]")

@@ -128,7 +128,7 @@ def test_a_pool_without_actors_does_nothing_and_does_not_join_ray(monkeypatch: p
 def test_a_worker_that_cannot_be_created_gives_the_error_and_not_the_frame_around_it() -> None:
     text = (
         "The actor died because of an error raised in its creation task, \x1b[36mray::ActorShell.__init__()\x1b[39m\n"
-        '  File "x.py", line 3, in f\nNameError: name \'x\' is not defined\n'
+        "  File \"x.py\", line 3, in f\nNameError: name 'x' is not defined\n"
     )
     death = WorkerDeath(cause_of(RuntimeError(text)))
     assert death.why == "it could not start: NameError: name 'x' is not defined"
