@@ -128,12 +128,23 @@ def pluralize(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
-def tagging_note(counters: Mapping[str, float]) -> str:
+class Loading:
+    """What is said until the first result is there: what is loading, and for how long."""
+
+    def __init__(self, what: str) -> None:
+        self._what, self._since = what, time.monotonic()
+
+    def note(self) -> str:
+        """Return that it is loading, and the time since it began."""
+        return f"{self._what} is loading ({_clock(time.monotonic() - self._since)})"
+
+
+def tagging_note(counters: Mapping[str, float], loading: Loading) -> str:
     """Return the detail of the progress line: that the tagger is loading, until the first image is done."""
-    return "" if counters.get("images") else "the tagger is loading"
+    return "" if counters.get("images") else loading.note()
 
 
-def generation_note(counters: Mapping[str, float], tokens: Rate) -> str:
+def generation_note(counters: Mapping[str, float], tokens: Rate, loading: Loading) -> str:
     """Return the detail of the progress line: that the model is loading, until the first assignment is done.
 
     Then it is the pairs so far, the share of assignments that became one, the rate of `tokens` that were written, and
@@ -141,7 +152,7 @@ def generation_note(counters: Mapping[str, float], tokens: Rate) -> str:
     """
     pairs, failed = counters.get("pairs", 0.0), counters.get("failed", 0.0)
     if not pairs + failed:
-        return "the model is loading"
+        return loading.note()
     cached = counters.get("cached_tokens", 0.0) / max(counters.get("prompt_tokens", 0.0), 1.0)
     speed = tokens.per_second(counters.get("output_tokens", 0.0))
     made = f"{pairs:,.0f} pairs ({pairs / (pairs + failed):.0%})"

@@ -80,13 +80,26 @@ def list_(kind: OptionalKind = None) -> None:
 
 
 @app.command()
-def show(kind: KindArgument, name: str) -> None:
+def show(
+    kind: KindArgument,
+    name: str,
+    under: Annotated[
+        str, typer.Option("--under", metavar="PATH", help="Of a taxonomy or a family: only this part of the tree.")
+    ] = "",
+    depth: Annotated[
+        int | None, typer.Option(metavar="N", help="Of a taxonomy or a family: at most this many levels.", min=1)
+    ] = None,
+) -> None:
     """Print a definition file: a taxonomy, a family and a mapping as a tree, the others as they are."""
     from synthgen.commands import show as trees
     from synthgen.config import library
 
-    if kind in ("taxonomy", "family", "mapping"):
-        print(trees.draw(kind, name))
+    if kind in ("taxonomy", "family"):
+        print(trees.tree(kind, name, under, depth))
+    elif under or depth:
+        raise UserMistake(f"--under and --depth are for a taxonomy or a family, not for a {kind}")
+    elif kind == "mapping":
+        print(trees.mapping_text(name))
     else:
         print(library.read(library.find(kind, name)), end="")
 

@@ -34,6 +34,23 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 KINDS = ("pipeline", "mapping", "tagger", "taxonomy", "prompts", "family")
 
 
+class OnSource(TyperCommand):
+    """A command on a source, with --out; a second argument is probably the folder that --out should name."""
+
+    allow_extra_args = True
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments; a second one is a mistake that shows the right line."""
+        rest = super().parse_args(ctx, args)
+        if rest and ctx.params.get("out"):
+            raise UserMistake(f"{self.name} takes one SOURCE, and got {shlex.join(rest)} too; put a glob in quotes")
+        if rest:
+            source, out = str(ctx.params.get("source")), rest[0]
+            right = shlex.join(["synth", str(self.name), source, "--out", out])
+            raise UserMistake(f"{self.name} takes its output folder with --out: {right}")
+        return rest
+
+
 class OnFolder(TyperCommand):
     """A command on the folder of a run, which is its first argument.
 

@@ -13,6 +13,7 @@ from synthgen.cli.options import (
     JsonOption,
     ModelOption,
     OnFolder,
+    OnSource,
     OwnPipelineOption,
     SetOption,
     folder_in,
@@ -34,7 +35,7 @@ FolderArgument = Annotated[
 ]
 
 
-@app.command()
+@app.command(cls=OnSource)
 def run(
     source: SourceArgument = None,
     out: OutOption = "",
@@ -74,7 +75,7 @@ def run(
         print(samples.text(folder))
 
 
-@app.command()
+@app.command(cls=OnSource)
 def plan(
     source: SourceArgument = None,
     out: OutOption = "",

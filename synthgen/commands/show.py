@@ -5,14 +5,31 @@ from collections.abc import Iterator
 from synthgen.config import families, mapping, taxonomy
 from synthgen.config.mapping import Rule
 from synthgen.config.taxonomy import Tree
+from synthgen.errors import UserMistake, did_you_mean, nearest
 
 
-def draw(kind: str, name: str) -> str:
-    """Return the tree of a file; of a mapping its rules and those that it extends, each above its effects."""
-    if kind == "mapping":
-        return "\n".join(_mapping_lines(name))
-    tree = taxonomy.load(name).tree if kind == "taxonomy" else families.load(name)
-    return "\n".join(_tree_lines(tree, tree.roots, ""))
+def tree(kind: str, name: str, under: str = "", depth: int | None = None) -> str:
+    """Return the drawing of a taxonomy or a family.
+
+    Args:
+        kind: "taxonomy" or "family".
+        name: Of the file.
+        under: The path of the node to draw; all if empty.
+        depth: The number of levels to draw; all if None. What is left out is counted.
+
+    Raises:
+        UserMistake: There is no such file or node.
+    """
+    whole = taxonomy.load(name).tree if kind == "taxonomy" else families.load(name)
+    if under and under not in whole.nodes:
+        known = did_you_mean(under, whole.nodes).rstrip() or nearest(under, whole.roots)
+        raise UserMistake(f"--under {under}: {kind} '{name}' has no such path: {known}")
+    return "\n".join(_tree_lines(whole, (under,) if under else whole.roots, "", depth or len(whole.nodes)))
+
+
+def mapping_text(name: str) -> str:
+    """Return the rules of a mapping and of those that it extends, each above its effects."""
+    return "\n".join(_mapping_lines(name))
 
 
 def effects(rule: Rule) -> list[str]:
@@ -43,10 +60,12 @@ def _conditions(rule: Rule) -> str:
     return ", ".join(f"{name} {str(value).lower()}" for name, value in conditions.items())
 
 
-def _tree_lines(tree: Tree, paths: tuple[str, ...], indent: str) -> Iterator[str]:
+def _tree_lines(tree: Tree, paths: tuple[str, ...], indent: str, depth: int, level: int = 0) -> Iterator[str]:
     for path in paths:
-        node, is_last, is_root = tree.nodes[path], path == paths[-1], "/" not in path
-        branch = "" if is_root else "└─ " if is_last else "├─ "
-        yield f"{indent}{branch}{node.name}: {node.means}"
-        deeper = "" if is_root else "   " if is_last else "│  "
-        yield from _tree_lines(tree, node.children, indent + deeper)
+        node, is_last = tree.nodes[path], path == paths[-1]
+        branch = "" if level == 0 else "└─ " if is_last else "├─ "
+        below = 0 if depth > 1 else sum(other.startswith(f"{path}/") for other in tree.nodes)
+        yield f"{indent}{branch}{node.name}: {node.means}{f' (and {below:,} below)' if below else ''}"
+        deeper = "" if level == 0 else "   " if is_last else "│  "
+        if depth > 1:
+            yield from _tree_lines(tree, node.children, indent + deeper, depth - 1, level + 1)

@@ -4,7 +4,7 @@ Pydantic describes Python values. These messages describe the file: `file:line`,
 the nearest valid one.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -42,9 +42,12 @@ def describe_faults(document: Document, model: type[BaseModel], error: Validatio
     for fault in error.errors():
         place = _place_of(document, fault)
         if fault["type"] == "extra_forbidden":
-            key, known = str(place[-1]), _keys_at(model, fault["loc"][:-1])
+            key, sections = str(place[-1]), _sections_at(model, fault)
+            known = [name for section in sections for name in section.model_fields]
             misspelt.append((*place[:-1], guess(key, known) or key))
-            yield f"{document.where(place)}: unknown key '{key}' in {_dotted(place[:-1])}: {nearest(key, known)}"
+            deeper = [".".join(map(str, (*place[:-1], *found))) for found in _places_of(key, sections)]
+            hint = f"did you mean '{deeper[0]}'?" if len(deeper) == 1 else nearest(key, known)
+            yield f"{document.where(place)}: unknown key '{key}' in {_dotted(place[:-1])}: {hint}"
         elif fault["type"] == "missing":
             missing.append(place)
         else:
@@ -118,11 +121,24 @@ def _value_given(fault: Any) -> str:
     return ", not keys with values" if isinstance(value, Mapping) else ""
 
 
-def _keys_at(model: type[BaseModel], place: KeyPath) -> list[str]:
-    """Return the keys that the section at `place` allows; the place also names the member of each union on the way."""
+def _places_of(key: str, sections: Sequence[type[BaseModel]]) -> list[tuple[str, ...]]:
+    """Return where a key stands in the sections inside some sections, however deep."""
+    inside = {
+        name: field.annotation
+        for section in sections
+        for name, field in section.model_fields.items()
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+    }
+    here = [(name, key) for name, section in inside.items() if key in section.model_fields]
+    deeper = [(name, *place) for name, section in inside.items() for place in _places_of(key, [section])]
+    return [*here, *deeper]
+
+
+def _sections_at(model: type[BaseModel], fault: Any) -> list[type[BaseModel]]:
+    """Return the sections that may stand where a fault is: several in a union, whose member its place also names."""
     sections: list[type[BaseModel]] = [model]
-    for part in place:
+    for part in fault["loc"][:-1]:
         annotations = [section.model_fields[part].annotation for section in sections if part in section.model_fields]
         sections = [below for annotation in annotations for below in sections_in(annotation)] or sections
         sections = [section for section in sections if section.__name__ == part] or sections
-    return [name for section in sections for name in section.model_fields]
+    return sections

@@ -4,7 +4,6 @@ Settings that shape rows are part of a table's fingerprint (`_shape` in job/job.
 speed and place (`workers`, `batch`, most of `engine`) and can change between two starts of one run.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -13,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from synthgen.config import library
+from synthgen.config import overrides as overriding
 from synthgen.config.fields import (
     AnswerForm,
     BaseUrls,
@@ -27,8 +27,8 @@ from synthgen.config.fields import (
     Variables,
 )
 from synthgen.config.library import Section
-from synthgen.config.strict_yaml import Document, parse
-from synthgen.errors import UserMistake, attempt
+from synthgen.config.strict_yaml import Document
+from synthgen.errors import attempt
 from synthgen.tables import ANSWER_FORMS
 
 
@@ -235,46 +235,15 @@ def load(name: str, overrides: Sequence[str] = ()) -> Pipeline:
 
 
 def read(name: str, overrides: Sequence[str] = ()) -> Document:
-    """Read a pipeline unchecked; an override that cannot be applied is among the document's faults."""
+    """Read a pipeline unchecked; an override that cannot be applied is among the document's faults.
+
+    Raises:
+        UserMistake: There is no such file, or overrides name another kind of engine alone.
+    """
     document = library.load("pipeline", name)
     for override in overrides:
         faults = list(document.faults)
-        edited = attempt(faults, partial(_with_override, document, override))
+        edited = attempt(faults, partial(overriding.with_override, document, override))
         document = edited or replace(document, faults=tuple(faults))
+    overriding.check_engine_kind(library.load("pipeline", name), document, EngineConfig().kind)
     return document
-
-
-def _with_override(document: Document, override: str) -> Document:
-    """Return the document with one key replaced; the value is read as YAML, as in the file."""
-    typed = f"--set {redact(override)}"
-    dotted, equals, text = override.partition("=")
-    keys = tuple(dotted.split("."))
-    if not equals or not all(keys):
-        raise UserMistake(f"{typed}: write it as section.key=value")
-    try:
-        parsed = parse(document.path, text)
-    except UserMistake as error:
-        raise UserMistake(f"{typed}: the value is not valid YAML; put it in quotes if it is text") from error
-    if parsed.faults:
-        raise UserMistake(f"{typed}: a key of the value is given twice")
-    lines = {place: line for place, line in document.lines.items() if place[: len(keys)] != keys}
-    for depth in range(1, len(keys) + 1):
-        lines.setdefault(keys[:depth], typed)
-    value = parsed.values if text else ""
-    return replace(document, values=_replace_at(document.values, keys, value, typed), lines=lines)
-
-
-def redact(text: str) -> str:
-    """Return typed text for a message, without the parts of URIs that can hold passwords and signatures."""
-    return re.sub(r"\?[^\s'\"\]]*", "?…", re.sub(r"://[^\s/@]+@", "://…@", text))
-
-
-def _replace_at(values: Any, keys: tuple[str, ...], value: Any, typed: str, depth: int = 0) -> Any:
-    """Return the values with `value` at `keys`, of which the first `depth` lead to `values`."""
-    if depth == len(keys):
-        return value
-    key = keys[depth]
-    if not isinstance(values, Mapping):
-        above = ".".join(keys[:depth]) or "the file"
-        raise UserMistake(f"{typed}: '{key}' cannot be set, because {above} has no keys")
-    return {**values, key: _replace_at(values.get(key, {}), keys, value, typed, depth + 1)}

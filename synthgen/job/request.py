@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from synthgen.config import pipeline as pipelines
+from synthgen.config.overrides import redact
 from synthgen.config.strict_yaml import Document
 from synthgen.errors import UserMistake
 from synthgen.ingest.sources import spell_out_uri
@@ -91,7 +92,7 @@ class RunRequest:
             else:
                 options += ["--model", str(yaml.safe_load(value))] if key == MODEL else ["--set", setting]
         options += [] if self.limit is None else ["--limit", str(self.limit)]
-        return pipelines.redact(shlex.join([*source, *options]))
+        return redact(shlex.join([*source, *options]))
 
     def spell_out(self, home: Path, is_folder: bool) -> "RunRequest":
         """Return the same request for another working folder: relative paths start at the root.

@@ -65,6 +65,6 @@ def note_workers(stage: str, workers: int, size: int) -> None:
     """Report how many workers a stage has, and the host memory of each in bytes; nothing if it has none."""
     if workers:
         note(
-            f"{stage}: {pluralize(workers, 'worker')}, each with at most {size / 1e9:.1f} GB of host memory for its "
-            "images"
+            f"{stage}: {pluralize(workers, 'worker')}, each within {size / 1e9:.1f} GB of host memory even if all "
+            "images are as large as the limits allow"
         )

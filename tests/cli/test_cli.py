@@ -566,6 +566,18 @@ def test_a_command_on_a_folder_refuses_out_and_shows_the_right_line(synth: Synth
     assert refusal(synth, *typed.split()) == f"{typed.split()[0]} takes its folder without --out: {right}"
 
 
+@pytest.mark.parametrize(
+    ("typed", "right"),
+    [
+        ("run photos data", "run takes its output folder with --out: synth run photos --out data"),
+        ("plan photos data --diff", "plan takes its output folder with --out: synth plan photos --out data"),
+        ("run a.jpg b.jpg c.jpg --out data", "run takes one SOURCE, and got b.jpg c.jpg too; put a glob in quotes"),
+    ],
+)
+def test_a_second_argument_shows_the_right_line(synth: Synth, typed: str, right: str) -> None:
+    assert refusal(synth, *typed.split()) == right
+
+
 # --- definition files -------------------------------------------------------------------------------------------------
 
 

@@ -10,6 +10,7 @@ from synthgen.cli import app
 from synthgen.commands import show
 from synthgen.commands.check import find_twins, formless_types, notes, threshold_notes, unasked_types, unserved_tags
 from synthgen.config import pipeline
+from synthgen.errors import UserMistake
 from synthgen.job.resolve import load_definitions
 from synthgen.stages.contract import Definitions
 from tests.fixtures.workspace import write
@@ -131,7 +132,7 @@ def test_a_mapping_is_drawn_with_what_it_extends(workspace: Path) -> None:
     mine = f"about: mine\nextends: small\nrules:\n  - {{tags: [animal, document/letter], {effects}}}\n"
     write(workspace / "pipelines/mappings/mine.yaml", mine)
     here = workspace / "pipelines" / "mappings"
-    assert show.draw("mapping", "mine").splitlines() == [
+    assert show.mapping_text("mine").splitlines() == [
         "small: a few rules",
         f"├─ **  ({here}/small.yaml:3)",
         "│  └─ ask 2: coarse/**",
@@ -143,3 +144,15 @@ def test_a_mapping_is_drawn_with_what_it_extends(workspace: Path) -> None:
         "   ├─ boost x 3: fine/*",
         "   └─ never: coarse/*",
     ]
+
+
+def test_a_part_of_a_taxonomy_and_its_first_levels_are_drawn(workspace: Path) -> None:
+    whole = show.tree("taxonomy", "small").splitlines()
+    assert show.tree("taxonomy", "small", depth=9).splitlines() == whole
+    first = show.tree("taxonomy", "small", depth=1).splitlines()
+    assert first[0] == "animal: a living creature (and 2 below)", "what is left out is counted"
+    assert len(first) == sum(line[0] not in "├└│ " for line in whole)
+    assert show.tree("taxonomy", "small", "animal").splitlines() == whole[:3]
+    assert show.tree("taxonomy", "small", "animal/cat").splitlines() == ["cat: a small furry pet"]
+    with pytest.raises(UserMistake, match="--under animl: taxonomy 'small' has no such path: did you mean 'animal'"):
+        show.tree("taxonomy", "small", "animl")

@@ -69,6 +69,13 @@ def test_the_last_of_two_overrides_counts_and_other_settings_stay() -> None:
     ("override", "message"),
     [
         ("tag.wokers=3", "unknown key 'wokers' in tag: did you mean 'workers'?"),
+        ("per_image=3", "unknown key 'per_image' in the file: did you mean 'plan.per_image'?"),
+        ("generate.top_p=0.5", "unknown key 'top_p' in generate: did you mean 'generate.sampling.top_p'?"),
+        (
+            "workers=3",
+            "unknown key 'workers' in the file: known: about, generate, images, learn, notice, pack, plan, "
+            "select, source, tag, train",
+        ),
         ("tga.workers=3", "unknown key 'tga' in the file: did you mean 'tag'?"),
         ("generate.engine.knd=x", "unknown key 'knd' in generate.engine: did you mean 'kind'?"),
         ("plan.per_image=many", "plan.per_image: must be a whole number, not 'many'"),
@@ -128,6 +135,17 @@ def test_the_last_of_two_overrides_counts_and_other_settings_stay() -> None:
 )
 def test_a_wrong_setting_is_one_line_that_begins_with_the_override(override: str, message: str) -> None:
     assert mistakes_in(override) == [f"--set {override}: {message}"]
+
+
+def test_another_kind_of_engine_with_the_options_of_the_old_one_is_one_line() -> None:
+    text = SMALLEST.replace("prompts: p", "prompts: p, engine: {options: {dtype: bfloat16, max_model_len: 9}}")
+    kind = "generate.engine.kind=scripted"
+    assert mistakes_in(kind, text=text) == [
+        f"--set {kind}: the options beside it (dtype, max_model_len) are of kind vllm; replace the whole section, as "
+        "--set 'generate.engine={kind: scripted}'"
+    ]
+    for others in ((kind, "generate.engine.options={}"), ("generate.engine={kind: scripted}",), (kind[:-8] + "vllm",)):
+        load(text, *others)
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,8 @@ from synthgen.stages.pack import images as shard_images
 from tests.fixtures.packing import World, jpeg, pictures
 from tests.fixtures.workspace import ROOT
 
+WITHIN = "each within 3.0 GB of host memory even if all images are as large as the limits allow"
+
 
 @pytest.mark.parametrize(
     ("setting", "workers"),
@@ -59,8 +61,8 @@ def test_images_that_an_endpoint_keeps_and_files_of_urls_are_announced_too() -> 
 @pytest.mark.parametrize(
     ("workers", "message"),
     [
-        (2, "tag: 2 workers, each with at most 3.0 GB of host memory for its images\n"),
-        (1, "tag: 1 worker, each with at most 3.0 GB of host memory for its images\n"),
+        (2, f"tag: 2 workers, {WITHIN}\n"),
+        (1, f"tag: 1 worker, {WITHIN}\n"),
         (0, ""),
     ],
 )

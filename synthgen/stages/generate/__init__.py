@@ -8,7 +8,7 @@ a few images what a question costs.
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
-from synthgen.console import Rate, StageProgress, generation_note
+from synthgen.console import Loading, Rate, StageProgress, generation_note
 from synthgen.engines.kinds import gpus_of
 from synthgen.stages import memory
 from synthgen.stages.contract import StageRun
@@ -59,12 +59,12 @@ def results(run: StageRun, tasks: Sequence[Task]) -> Iterator[Receipt]:
     spec = PoolSpec(build, context, partial(object_ids, context), count, engine.cpus, gpus, run.strikes, run.job.home)
     memory.note_workers(GENERATE.name, count, memory.generate_bytes(run.job.pipeline))
     total, is_bound = count_pending(context, tasks)
-    tokens = Rate()
+    tokens, loading = Rate(), Loading("the model")
     with StageProgress(GENERATE.name, total, "assignment", is_bound=is_bound) as bar:
 
         def show(counters: Mapping[str, float]) -> None:
             done = counters.get("pairs", 0.0) + counters.get("failed", 0.0)
-            bar.show(done, generation_note(counters, tokens))
+            bar.show(done, generation_note(counters, tokens, loading))
 
         for receipt in run_pool(spec, tasks, show, run.signals):
             yield receipt

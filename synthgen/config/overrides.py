@@ -1,0 +1,73 @@
+"""Settings that replace those of a pipeline's file: `--set section.key=value`."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from synthgen.config.strict_yaml import Document, parse
+from synthgen.errors import UserMistake
+
+ENGINE = ("generate", "engine")
+ENGINE_KIND = (*ENGINE, "kind")
+
+
+def with_override(document: Document, override: str) -> Document:
+    """Return the document with one key replaced; the value is read as YAML, as in the file.
+
+    Raises:
+        UserMistake: The override is not `section.key=value`, or its value is not YAML.
+    """
+    typed = f"--set {redact(override)}"
+    dotted, equals, text = override.partition("=")
+    keys = tuple(dotted.split("."))
+    if not equals or not all(keys):
+        raise UserMistake(f"{typed}: write it as section.key=value")
+    try:
+        parsed = parse(document.path, text)
+    except UserMistake as error:
+        raise UserMistake(f"{typed}: the value is not valid YAML; put it in quotes if it is text") from error
+    if parsed.faults:
+        raise UserMistake(f"{typed}: a key of the value is given twice")
+    lines = {place: line for place, line in document.lines.items() if place[: len(keys)] != keys}
+    for depth in range(1, len(keys) + 1):
+        lines.setdefault(keys[:depth], typed)
+    value = parsed.values if text else ""
+    return replace(document, values=_replace_at(document.values, keys, value, typed), lines=lines)
+
+
+def check_engine_kind(before: Document, after: Document, default: str) -> None:
+    """Check that overrides which name another kind of engine replace its options too.
+
+    Args:
+        before: The pipeline as its file has it.
+        after: The same with the overrides.
+        default: The kind of an engine that names none.
+
+    Raises:
+        UserMistake: The options are those of the old kind.
+    """
+    old, new, options = before.at(ENGINE_KIND) or default, after.at(ENGINE_KIND), after.at((*ENGINE, "options"))
+    if old == new or not options or options != before.at((*ENGINE, "options")):
+        return
+    section = "'generate.engine={kind: " + f"{new}" + "}'"
+    raise UserMistake(
+        f"{after.where(ENGINE_KIND)}: the options beside it ({', '.join(map(str, options))}) are of kind "
+        f"{old}; replace the whole section, as --set {section}"
+    )
+
+
+def redact(text: str) -> str:
+    """Return typed text for a message, without the parts of URIs that can hold passwords and signatures."""
+    return re.sub(r"\?[^\s'\"\]]*", "?…", re.sub(r"://[^\s/@]+@", "://…@", text))
+
+
+def _replace_at(values: Any, keys: tuple[str, ...], value: Any, typed: str, depth: int = 0) -> Any:
+    """Return the values with `value` at `keys`, of which the first `depth` lead to `values`."""
+    if depth == len(keys):
+        return value
+    key = keys[depth]
+    if not isinstance(values, Mapping):
+        above = ".".join(keys[:depth]) or "the file"
+        raise UserMistake(f"{typed}: '{key}' cannot be set, because {above} has no keys")
+    return {**values, key: _replace_at(values.get(key, {}), keys, value, typed, depth + 1)}
