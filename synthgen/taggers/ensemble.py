@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from PIL.Image import Image
 
+from synthgen.engines import JOB_ERRORS
 from synthgen.errors import Failure, ModelUnavailable, one_line
 from synthgen.taggers.cache import CachedTags
 from synthgen.taggers.protocol import (
-    JOB_ERRORS,
     EmbeddingTagger,
     Floats,
     SourceMetaTagger,

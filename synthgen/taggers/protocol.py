@@ -14,13 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
 
-from synthgen.engines import EngineDied
-from synthgen.errors import Failure, SynthError, one_line
+from synthgen.engines import JOB_ERRORS
+from synthgen.errors import Failure, one_line
 
 Floats = NDArray[np.float32]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-JOB_ERRORS = (SynthError, EngineDied, MemoryError)
 DETAIL_LENGTH = 500  # characters
 logger = logging.getLogger(__name__)
 _warned: set[type[Exception]] = set()  # classes of the errors of batches that were logged
