@@ -84,8 +84,9 @@ def test_a_column_of_any_type_is_carried_as_json(tmp_path: Path, name: str) -> N
 
 ARROW_TYPES = st.recursive(
     st.sampled_from(
-        [pa.null(), pa.bool_(), pa.int8(), pa.uint64(), pa.float32(), pa.float64(), pa.string(), pa.binary(), pa.date32(),
-         pa.timestamp("ns"), pa.timestamp("s", "UTC"), pa.duration("us"), pa.time32("s"), pa.decimal128(9, 2)]
+        [pa.null(), pa.bool_(), pa.int8(), pa.uint64(), pa.float32(), pa.float64(), pa.string(), pa.binary(),
+         pa.date32(), pa.timestamp("ns"), pa.timestamp("s", "UTC"), pa.duration("us"), pa.time32("s"),
+         pa.decimal128(9, 2)]
     ),
     lambda inner: st.builds(pa.list_, inner)
     | st.builds(lambda kind: pa.struct([("a", kind), ("é", pa.float64())]), inner)
