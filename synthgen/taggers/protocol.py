@@ -71,8 +71,8 @@ class SourceMetaTagger(Tagger, Protocol):
 
 def tagging_failure(error: BaseException | str) -> Failure:
     """Return the failure of one image; that of an exception has the file and line that raised it."""
-    is_text = isinstance(error, str)
-    return Failure("tagger_failed", one_line(error, DETAIL_LENGTH) if is_text else describe_error(error, DETAIL_LENGTH))
+    detail = one_line(error, DETAIL_LENGTH) if isinstance(error, str) else describe_error(error, DETAIL_LENGTH)
+    return Failure("tagger_failed", detail)
 
 
 def one_by_one(do: Callable[[Sequence[Item]], Iterable[Result]], inputs: Sequence[Item]) -> list[Result | Failure]:

@@ -51,8 +51,8 @@ def test_any_result_can_be_stored_or_is_a_failure_with_a_known_reason(result: An
             "tagger 'mine': no path with a score from 0 to 1: {'path'",
         ),
         (
-            Tagged([], np.ones((2, 2))),
-            "tagger 'mine': its embedding is no array of numbers in one dimension, but of shape",
+            Tagged([], np.ones((2, 2), np.float32)),
+            "tagger 'mine': its embedding is no array of numbers in one dim",
         ),
         (Tagged([], np.array([np.inf])), "tagger 'mine': its embedding holds inf"),
         (Failure("bad_luck", "today"), "bad_luck: today"),
