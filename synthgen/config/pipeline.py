@@ -28,7 +28,7 @@ from synthgen.config.fields import (
 )
 from synthgen.config.library import Section
 from synthgen.config.strict_yaml import Document, parse
-from synthgen.errors import UserMistake, attempt
+from synthgen.errors import UserMistake, attempt, one_line
 from synthgen.tables import ANSWER_FORMS
 
 
@@ -225,6 +225,9 @@ class Pipeline(Section):
     learn: LearnConfig = LearnConfig()
 
 
+LONGEST_TYPED = 300  # characters of a setting, in a message
+
+
 def load(name: str, overrides: Sequence[str] = ()) -> Pipeline:
     """Load a pipeline with `section.key=value` overrides.
 
@@ -246,7 +249,7 @@ def read(name: str, overrides: Sequence[str] = ()) -> Document:
 
 def _with_override(document: Document, override: str) -> Document:
     """Return the document with one key replaced; the value is read as YAML, as in the file."""
-    typed = f"--set {redact(override)}"
+    typed = f"--set {one_line(redact(override), LONGEST_TYPED)}"
     dotted, equals, text = override.partition("=")
     keys = tuple(dotted.split("."))
     if not equals or not all(keys):
