@@ -45,9 +45,7 @@ def test_any_yaml_is_read_or_refused_in_one_line_with_its_place(text: str) -> No
 
 
 @settings(max_examples=40)
-@given(
-    st.sampled_from(sorted(LOADERS)), st.binary(max_size=40) | YAML.map(lambda text: text.encode("utf-8", "replace"))
-)
+@given(st.sampled_from(sorted(LOADERS)), st.binary(max_size=40) | YAML.map(lambda text: text.encode(errors="replace")))
 def test_any_bytes_as_a_definition_file_are_lines_with_its_name(workspace: Path, name: str, data: bytes) -> None:
     path = workspace / name
     path.write_bytes(data)
@@ -77,9 +75,7 @@ def test_a_definition_file_with_anything_in_any_place_is_used_or_refused(
 
 @settings(max_examples=100)
 @given(
-    st.sampled_from(
-        ["tag.workers", "plan.seed", "plan.forms", "generate.engine", "source.hosts", "about", "select.keep"]
-    )
+    st.sampled_from(["tag.workers", "plan.forms", "generate.engine", "source.hosts", "about", "select.keep"])
     | st.text(max_size=8),
     YAML | JSON_VALUES.map(lambda value: yaml.safe_dump(value, default_flow_style=True)),
 )

@@ -23,6 +23,7 @@ from tests.fixtures.seeds import learn_request, seed_rows
 
 FIELDS = Fields("types", "tags")
 COLUMNS = seeds.Columns(FIELDS, texts=True, images=True)
+HALF = "\ud83d"  # of a character
 FORMS = ("llava", "sharegpt", "trl", "finevision")
 
 
