@@ -148,7 +148,10 @@ def _by_stage(calls: Sequence[Request]) -> list[list[Request]]:
 
 def cached_share(replies: Sequence[Reply]) -> float:
     """Return the share of prompt tokens that came from the prefix cache."""
-    return sum(reply.cached_tokens for reply in replies) / max(1, sum(reply.prompt_tokens for reply in replies))
+    cached, prompt = (
+        sum(getattr(reply, name) or 0 for reply in replies) for name in ("cached_tokens", "prompt_tokens")
+    )
+    return float(cached / max(1, prompt))
 
 
 def measure(images: int, orders: Sequence[Order], overrides: Sequence[str] = ()) -> Figures:

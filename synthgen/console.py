@@ -153,10 +153,13 @@ def generation_note(counters: Mapping[str, float], tokens: Rate, loading: Loadin
     pairs, failed = counters.get("pairs", 0.0), counters.get("failed", 0.0)
     if not pairs + failed:
         return loading.note()
-    cached = counters.get("cached_tokens", 0.0) / max(counters.get("prompt_tokens", 0.0), 1.0)
-    speed = tokens.per_second(counters.get("output_tokens", 0.0))
-    made = f"{pairs:,.0f} pairs ({pairs / (pairs + failed):.0%})"
-    return f"{made}, {speed:,.0f} tokens/s out, {cached:.0%} of prompts cached"
+    parts = [f"{pairs:,.0f} pairs ({pairs / (pairs + failed):.0%})"]
+    if "output_tokens" in counters:  # an engine need not count them
+        parts.append(f"{tokens.per_second(counters['output_tokens']):,.0f} tokens/s out")
+    if "cached_tokens" in counters:
+        cached = counters["cached_tokens"] / max(counters.get("prompt_tokens", 0.0), 1.0)
+        parts.append(f"{cached:.0%} of prompts cached")
+    return ", ".join(parts)
 
 
 def _live_line() -> "Progress":

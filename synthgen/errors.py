@@ -17,14 +17,18 @@ exception but a `Failure`: a value in that row, with a reason from a closed list
 """
 
 import re
+import sysconfig
+import traceback
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from pathlib import Path
 from signal import Signals
 from typing import TypeVar
 
 Result = TypeVar("Result")
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")  # of a terminal
+LIBRARIES = ("site-packages", sysconfig.get_path("stdlib"), "<frozen")  # in the paths of files that are no user's
 AT_LINE = re.compile(r"(.+?\.yaml):(\d+): ")  # the start of a mistake in a definition file
 
 
@@ -106,6 +110,32 @@ def one_line(error: BaseException | str, limit: int = 300) -> str:
     if isinstance(error, BaseException):
         text = f"{type(error).__name__}: {text}" if text else type(error).__name__
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def whole_text(text: str) -> str:
+    """Return a text as UTF-8 can hold it: JSON can spell half of a surrogate pair, which becomes a question mark."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def code_failure(error: BaseException) -> Failure:
+    """Return the failure of a row for an exception that nothing foresaw: its class, its message and its place."""
+    return Failure("code_failed", describe_error(error))
+
+
+def describe_error(error: BaseException, limit: int = 500) -> str:
+    """Return an exception as one line with the file and line that it came from."""
+    place = place_of(error)
+    return f"{one_line(error, limit - len(place))}{place}"
+
+
+def place_of(error: BaseException) -> str:
+    """Return where an exception was raised, as " (file.py:12)": the last line that is no library's, if there is one."""
+    frames = traceback.extract_tb(error.__traceback__)
+    if not frames:
+        return ""
+    ours = [frame for frame in frames if not any(part in frame.filename for part in LIBRARIES)]
+    frame = (ours or frames)[-1]
+    return f" ({Path(frame.filename).name}:{frame.lineno})"
 
 
 def attempt(faults: list[str], call: Callable[[], Result]) -> Result | None:

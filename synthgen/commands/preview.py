@@ -159,7 +159,10 @@ def _call_lines(calls: Sequence[tuple[Request, Reply]], system: str | None) -> I
         yield f"  system: {system.strip()}"
     for request, reply in calls:
         content = "image + text" if request.image is not None else "text"
-        tokens = f"{reply.prompt_tokens} tokens in, {reply.cached_tokens} cached, {reply.output_tokens} out"
+        into, cached, out = (
+            "?" if count is None else count for count in (reply.prompt_tokens, reply.cached_tokens, reply.output_tokens)
+        )
+        tokens = f"{into} tokens in, {cached} cached, {out} out"
         yield from ("", f"  [{request.purpose}] {content}   {tokens}, {reply.seconds:.2f} s")
         yield from (f"    | {line}" for line in request.text.splitlines())
         yield from (f"    > {line}" for line in _reply_text(request, reply).splitlines())

@@ -6,10 +6,11 @@ from dataclasses import replace
 from typing import Any
 
 from synthgen.config.strict_yaml import Document, parse
-from synthgen.errors import UserMistake
+from synthgen.errors import UserMistake, one_line
 
 ENGINE = ("generate", "engine")
 ENGINE_KIND = (*ENGINE, "kind")
+LONGEST_TYPED = 300  # characters of an override in a message
 
 
 def with_override(document: Document, override: str) -> Document:
@@ -18,7 +19,7 @@ def with_override(document: Document, override: str) -> Document:
     Raises:
         UserMistake: The override is not `section.key=value`, or its value is not YAML.
     """
-    typed = f"--set {redact(override)}"
+    typed = f"--set {one_line(redact(override), LONGEST_TYPED)}"
     dotted, equals, text = override.partition("=")
     keys = tuple(dotted.split("."))
     if not equals or not all(keys):

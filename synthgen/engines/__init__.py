@@ -7,6 +7,7 @@ live inside Ray actors; only `synth learn` runs the engine of a tagger in its ow
 from pydantic import ValidationError
 
 from synthgen.config.pipeline import EngineConfig
+from synthgen.engines.checked import JOB_ERRORS, CheckedEngine
 from synthgen.engines.kinds import kind_of
 from synthgen.engines.protocol import (
     Capability,
@@ -17,10 +18,12 @@ from synthgen.engines.protocol import (
     Purpose,
     Reply,
     Request,
+    add_tokens,
 )
 from synthgen.errors import ModelUnavailable, UserMistake, one_line
 
 __all__ = [
+    "JOB_ERRORS",
     "Capability",
     "Engine",
     "EngineDied",
@@ -29,6 +32,7 @@ __all__ = [
     "Purpose",
     "Reply",
     "Request",
+    "add_tokens",
     "check_engine",
     "open_engine",
 ]
@@ -47,7 +51,7 @@ async def open_engine(name: ModelName, settings: EngineConfig) -> Engine:
     try:
         if kind.options:
             kind.options.model_validate(dict(settings.options))
-        return await kind.open(name, settings)
+        return CheckedEngine(await kind.open(name, settings), kind.name)
     except ValidationError as error:
         first = error.errors()[0]
         known = f"; known: {', '.join(kind.options.model_fields)}" if kind.options else ""

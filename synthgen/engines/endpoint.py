@@ -14,13 +14,16 @@ import os
 import random
 import time
 from dataclasses import dataclass, replace
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 from PIL.Image import Image
 
 from synthgen.config.pipeline import EngineConfig
-from synthgen.engines.protocol import Capability, EngineDied, EngineInfo, ModelName, Reply, Request, label_probabilities
-from synthgen.errors import Failure, ModelUnavailable, one_line
+from synthgen.engines.completion import model_ids, read_completion
+from synthgen.engines.protocol import Capability, EngineDied, EngineInfo, ModelName, Reply, Request
+from synthgen.errors import Failure, ModelUnavailable, listed, one_line
 
 CAPABILITIES: frozenset[Capability] = frozenset({"labels", "schema"})
 CACHED_IMAGES = 64  # data URLs
@@ -41,8 +44,8 @@ LONGEST_PAUSE = 30.0  # seconds, before the jitter
 REACH_SECONDS = 30.0  # for an endpoint to list its models
 ASIDE_SECONDS = 30.0  # that an endpoint which is down gets no calls
 SILENT_SECONDS = 120.0  # without an answer from any endpoint, after which the engine is dead
-BROKEN_OFF = ("abort", "error", "cancelled", "insufficient_system_resource")  # finish reasons of an unfinished answer
 LONGEST_DETAIL = 500  # characters of a failure
+NAMED_MODELS = 20  # of those that endpoints serve, in a message
 LONGEST_ERROR = 10_000  # characters in which a key is looked for; a cut through a key would show half of it
 
 
@@ -111,7 +114,7 @@ class EndpointEngine:
             raise ModelUnavailable(f"no endpoint answers: {'; '.join(failure.detail for failure in failures)}")
         served = {model for answer in answers if not isinstance(answer, Failure) for model in answer}
         if name.model not in served:
-            known = ", ".join(sorted(served)) or "nothing"
+            known = one_line(listed(sorted(served), NAMED_MODELS)) or "nothing"
             raise ModelUnavailable(f"model {name.model}: is not served there; served: {known}")
         usable = [
             endpoint
@@ -159,11 +162,10 @@ class EndpointEngine:
         try:
             # The client's own limit is on each read, so an endpoint that sends a little now and then never meets it.
             async with asyncio.timeout(self._settings.call_seconds):
-                answer = await endpoint.client.chat.completions.create(**body)
-            reply = _reply(answer, request, time.monotonic() - started)
-            if reply.finish in BROKEN_OFF:
-                raise ValueError(f"the answer was broken off: finish_reason '{reply.finish}'")
-        except Exception as error:  # besides openai's own: whatever its parsing of a strange answer ends in
+                # Raw, as openai's own parsing of a strange answer ends anywhere.
+                answer = await endpoint.client.chat.completions.with_raw_response.create(**body)
+            reply = read_completion(answer.content, request, time.monotonic() - started)
+        except Exception as error:  # openai's own, and what is wrong with the answer
             failed = _failed_call(error, self._settings)
             if self._limit_field == "max_tokens" and "max_completion_tokens" in failed.failure.detail:
                 self._limit_field, failed = "max_completion_tokens", replace(failed, is_final=False)
@@ -221,40 +223,17 @@ def url_fault(settings: EngineConfig) -> str | None:
     return "an endpoint needs urls, a list of base URLs such as http://127.0.0.1:8000/v1"
 
 
-def _reply(answer: Any, request: Request, seconds: float) -> Reply:
-    """Return a chat completion as a Reply; a ValueError if it is none."""
-    if not hasattr(answer, "choices"):  # a page of a proxy, with status 200
-        raise ValueError(f"not a chat completion: {str(answer)[:200]}")
-    if not answer.choices:
-        return replace(Reply.failed(Failure("call_failed", "an answer without choices")), seconds=seconds)
-    choice = answer.choices[0]
-    text = (choice.message.content or "").encode("utf-8", "replace").decode()  # JSON can spell half a character
-    tokens = choice.logprobs.content or [] if choice.logprobs else []
-    first = ((entry.token, entry.logprob) for entry in (tokens[0].top_logprobs if tokens else ()))
-    usage = answer.usage
-    details = getattr(usage, "prompt_tokens_details", None)
-    return Reply(
-        text=text.strip(),
-        finish="content_filter" if getattr(choice.message, "refusal", None) else choice.finish_reason or "stop",
-        logprobs=tuple(token.logprob for token in tokens),
-        labels=label_probabilities(first, request.labels) if request.labels else {},
-        prompt_tokens=usage.prompt_tokens if usage else 0,
-        cached_tokens=(details.cached_tokens or 0) if details else 0,
-        output_tokens=usage.completion_tokens if usage else 0,
-        seconds=seconds,
-    )
-
-
 async def _list_models(endpoint: _Endpoint, settings: EngineConfig) -> set[str] | Failure:
     """Return the models that an endpoint serves; an endpoint that does not answer is set aside."""
     import openai
 
     try:
-        listing = await endpoint.client.with_options(timeout=min(settings.call_seconds, REACH_SECONDS)).models.list()
-        return {model.id for model in listing.data}
+        client = endpoint.client.with_options(timeout=min(settings.call_seconds, REACH_SECONDS))
+        listing = await client.models.with_raw_response.list()
+        return model_ids(listing.content)
     except openai.OpenAIError as error:
         detail = _without_key(error, settings)
-    except Exception:  # openai's parsing of a page that is no list
+    except Exception:  # a page that is no list
         detail = "answers, but is not a chat completions endpoint"
     endpoint.aside_until = time.monotonic() + ASIDE_SECONDS
     return Failure("call_failed", f"{endpoint.url}: {detail}")
@@ -281,9 +260,22 @@ def _failed_call(error: Exception, settings: EngineConfig) -> _FailedCall:
 
 
 def _retry_after(error: Any, settings: EngineConfig) -> float:
-    """Return the seconds of a Retry-After header, at most those that a call may take; 0 if it holds no number."""
-    value = error.response.headers.get("retry-after", "")
-    return min(float(value), settings.call_seconds) if value.replace(".", "", 1).isdecimal() else 0.0
+    """Return the seconds that a Retry-After header asks for, as a number or a date, at most those of a call.
+
+    It is 0 where the header is missing or is neither.
+    """
+    value = error.response.headers.get("retry-after", "").strip()
+    try:
+        seconds = float(value) if value.replace(".", "", 1).isdecimal() else _seconds_until(value)
+    except (ValueError, TypeError, OverflowError):
+        return 0.0
+    return min(max(seconds, 0.0), settings.call_seconds)
+
+
+def _seconds_until(date: str) -> float:
+    """Return the seconds until a date of HTTP; a ValueError if it is none."""
+    then = parsedate_to_datetime(date)
+    return (then if then.tzinfo else then.replace(tzinfo=UTC)).timestamp() - time.time()
 
 
 def _key(settings: EngineConfig) -> str:

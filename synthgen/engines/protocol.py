@@ -15,6 +15,7 @@ from synthgen.errors import Failure
 
 Purpose = Literal["ask", "answer", "sample", "paraphrase", "judge", "given", "tag"]
 Capability = Literal["labels", "given", "schema"]  # named after the fields of a Request
+MOST_TOKENS = 2**31 - 1  # that a table can hold
 ALL_CAPABILITIES: frozenset[Capability] = frozenset({"labels", "given", "schema"})
 
 
@@ -59,10 +60,11 @@ class Reply:
         text: The generated text; after a failure, whatever came before it.
         finish: Why generation ended: "stop", "length" (`max_tokens` reached), "content_filter" or "error".
         failure: "call_failed" or "call_timeout", one of tables.FAILURE_REASONS; None if the call succeeded.
-        detail: One line about the failure.
+        detail: One line about the failure; without one, what is missing from the reply.
         logprobs: Natural logarithms, one per token of the text, plus one for the token that ends it if the engine
             reports that token; a `given` reply always includes it.
         labels: Probability of each label; the remainder to 1 belongs to other text.
+        prompt_tokens: With the cached ones. None is unknown, as of the other two.
     """
 
     text: str
@@ -71,15 +73,25 @@ class Reply:
     detail: str | None = None
     logprobs: tuple[float, ...] = ()
     labels: Mapping[str, float] = field(default_factory=dict)
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
-    output_tokens: int = 0
+    prompt_tokens: int | None = 0
+    cached_tokens: int | None = 0
+    output_tokens: int | None = 0
     seconds: float = 0.0
 
     @staticmethod
     def failed(failure: Failure) -> "Reply":
         """Return the reply of a call that failed without any text."""
         return Reply("", "error", failure.reason, failure.detail)
+
+
+def add_tokens(*counts: int | None) -> int | None:
+    """Return the sum of some numbers of tokens; None, which is unknown, if one of them is or no table can hold it."""
+    total = 0
+    for count in counts:
+        if count is None:
+            return None
+        total += count
+    return total if total <= MOST_TOKENS else None
 
 
 def label_probabilities(first: Iterable[tuple[str, float]], labels: tuple[str, ...]) -> dict[str, float]:

@@ -139,7 +139,9 @@ def _record(before: Record, job: Job, request: RunRequest, last: str) -> dict[st
     if is_folder:
         pipeline["generate"]["model"] = job.model.model
     if before:
-        pipeline |= {section: before["pipeline"][section] for section in _sections_after(last)}
+        pipeline |= {
+            section: before["pipeline"][section] for section in _sections_after(last) if section in before["pipeline"]
+        }
     models = {
         spec.name: [spec.model.model, spec.model.revision]
         for spec in job.definitions.taggers

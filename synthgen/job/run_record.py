@@ -8,12 +8,15 @@ started in, so a source is spelled in full here.
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from synthgen.config import library
 from synthgen.config.pipeline import Pipeline, SourceConfig
 from synthgen.config.strict_yaml import Document
-from synthgen.errors import UserMistake
+from synthgen.errors import Damaged, UserMistake, one_line
 from synthgen.ingest.sources import spell_out_uri
 from synthgen.store import Record, RunFolder
+from synthgen.store.run_folder import REPAIR_RECORD
 
 
 def record_of(folder: RunFolder) -> Record:
@@ -54,7 +57,14 @@ def pipeline_of(folder: RunFolder) -> Pipeline:
 
 def source_of(record: Record) -> SourceConfig:
     """Return the source of the last run, with a uri that is valid in any working folder."""
-    source = SourceConfig.model_validate(record["pipeline"]["source"])
+    try:
+        source = SourceConfig.model_validate(record["pipeline"].get("source") or {})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise Damaged(
+            f"the run record of {record['started_in']}: its pipeline has no source that can be read "
+            f"({'.'.join(map(str, first['loc']))}: {one_line(first['msg'])}); {REPAIR_RECORD}"
+        ) from error
     return spell_out(source, Path(record["started_in"]))
 
 

@@ -13,7 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from synthgen.errors import Damaged
+from synthgen.errors import Damaged, one_line
+from synthgen.store.records import is_count, is_text
 from synthgen.tables import StageSpec
 
 EMPTIED = "emptied"  # the fingerprint of a table that was emptied to be redone; no other has it
@@ -216,31 +217,53 @@ def parse_commit(where: str, data: bytes) -> Commit:
         if not where.endswith(f"/{commit_name(record['partition'], record['revision'])}.json"):
             raise ValueError(f"it is of {commit_name(record['partition'], record['revision'])}")
         return _commit_of(record, hashlib.sha256(data).hexdigest())
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise Damaged(
-            f"{where}: is not a commit record ({error}); remove that file and run again to redo its partition"
-        ) from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        why = f"is not a commit record ({one_line(str(error))})"
+        raise Damaged(f"{where}: {why}; remove that file and run again to redo its partition") from error
 
 
 def _commit_of(record: Mapping[str, Any], digest: str) -> Commit:
     """Return the commit of a record as it is stored."""
     receipt = Receipt(
-        sys.intern(record["partition"]),
-        record["revision"],
-        {sys.intern(name): _parse_part(part) for name, part in record["tables"].items()},
-        _interned(record["counts"]),
-        _interned(record["reads"]),
-        record["epoch"],
+        _text(record["partition"]),
+        _count(record["revision"]),
+        {_text(name): _parse_part(part) for name, part in record["tables"].items()},
+        {_text(name): _whole(count) for name, count in record["counts"].items()},
+        {_text(name): _text(read) for name, read in record["reads"].items()},
+        _count(record["epoch"]),
     )
-    return Commit(receipt, record["term"], sys.intern(record["at"]), sys.intern(digest))
+    return Commit(receipt, _count(record["term"]), _text(record["at"]), _text(digest))
 
 
 def _parse_part(part: Mapping[str, Any]) -> TablePart:
-    return TablePart(
-        tuple(DataFile(**file) for file in part["files"]), sys.intern(part["fingerprint"]), part["replaces"]
-    )
+    if not isinstance(part["replaces"], bool):
+        raise TypeError(f"{part['replaces']!r} stands for true or false")
+    return TablePart(tuple(map(_parse_file, part["files"])), _text(part["fingerprint"]), part["replaces"])
 
 
-def _interned(named: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the same mapping with each text held once, however many commits have it."""
-    return {sys.intern(name): sys.intern(value) if isinstance(value, str) else value for name, value in named.items()}
+def _parse_file(file: Mapping[str, Any]) -> DataFile:
+    parsed = DataFile(**file)
+    if "/" in parsed.name:  # it would lead out of its table
+        raise ValueError(f"{parsed.name!r} is no name of a file")
+    if not (is_text(parsed.name) and is_text(parsed.sha256)):
+        raise TypeError(f"{parsed.name!a:.40} and {parsed.sha256!a:.40} stand for a name and a checksum")
+    return DataFile(parsed.name, _count(parsed.rows), _count(parsed.bytes), parsed.sha256)
+
+
+def _text(value: Any) -> str:
+    """Return a text, held once however many commits have it; the value is damaged if it is none."""
+    if not is_text(value):
+        raise TypeError(f"{value!a:.40} stands for text")
+    return sys.intern(value)
+
+
+def _count(value: Any) -> int:
+    if not is_count(value):
+        raise TypeError(f"{value!r:.40} stands for a number from 0 on")
+    return int(value)
+
+
+def _whole(value: Any) -> int:
+    if type(value) is not int:
+        raise TypeError(f"{value!r:.40} stands for a whole number")
+    return value

@@ -8,6 +8,8 @@ import json
 from dataclasses import asdict, dataclass
 
 from synthgen.store import Folder
+from synthgen.store.records import checked_record, is_text, list_of
+from synthgen.store.remote import display_uri
 
 PURGED = "purged"
 
@@ -24,7 +26,12 @@ def read_denylist(out: Folder) -> Denylist:
     """Return everything that was ever purged from an output folder."""
     folder = out.child(PURGED)
     repair = "restore it from a copy: without it, the images that it names would come back"
-    records = folder.read_every_json(repair).values()
+    ids = list_of(is_text)
+    kinds = {"object_ids": ids, "image_ids": ids}
+    records = [
+        checked_record(value, kinds, f"{display_uri(folder.url)}/{name}", repair)
+        for name, value in folder.read_every_json(repair).items()
+    ]
     object_ids = frozenset(key for record in records for key in record["object_ids"])
     image_ids = frozenset(key for record in records for key in record["image_ids"])
     return Denylist(object_ids, image_ids)

@@ -26,8 +26,14 @@ from typing import Any
 from synthgen.console import note
 from synthgen.errors import LeaseHeld, LeaseLost
 from synthgen.store.folder import Folder
+from synthgen.store.records import checked_record, is_count, is_number, is_text, or_none
+from synthgen.store.remote import display_uri
 
 BEAT_SECONDS = 10.0
+HOLDER = {
+    "host": is_text, "machine": is_text, "pid": is_count, "started": or_none(is_text), "beat": is_number,
+    "released": lambda value: isinstance(value, bool),
+}  # fmt: skip
 STALE_SECONDS = 60.0
 WATCHED_SECONDS = 30.0  # the part of them for which a lease of another machine is watched before it is taken over
 
@@ -140,7 +146,8 @@ def _watch(terms: Folder, name: str, record: dict[str, Any]) -> dict[str, Any] |
 
 def _unreleased(terms: Folder, name: str) -> dict[str, Any] | None:
     """Return the record of a lease; None if it was released or its process is known to be gone."""
-    record: dict[str, Any] = terms.read_json(name, "remove it once no run is at work in this folder")
+    repair = "remove it once no run is at work in this folder"
+    record = checked_record(terms.read_json(name, repair), HOLDER, f"{display_uri(terms.url)}/{name}", repair)
     is_gone = record["machine"] == _machine() and _process_started(record["pid"]) != record["started"]
     return None if record["released"] or is_gone else record
 

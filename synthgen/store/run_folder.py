@@ -15,12 +15,22 @@ from synthgen.errors import LeaseLost, UserMistake
 from synthgen.store.commits import EMPTIED, Commit, CommitLog, DataFile, Receipt, TablePart
 from synthgen.store.folder import Folder
 from synthgen.store.lease import Lease
+from synthgen.store.records import checked_record, fields, is_count, is_mapping, is_text, list_of, mapping_of, or_none
+from synthgen.store.remote import display_uri
 from synthgen.store.stage_folder import StageFolder
 from synthgen.tables import PACK, StageSpec
 
 FORMAT = 1
 REPAIR_RECORD = "restore it from a copy; without one, remove it, and the record before it counts"
 NO_SHARDS = "{0}: this run has no shards yet; finish it with `synth run --out {0}`"  # 0: the folder as typed
+RECORD = {
+    "pipeline": mapping_of(lambda section: section is None or isinstance(section, dict | str)),
+    "started_in": is_text,
+    "started_with": fields({"pipeline": or_none(is_text), "settings": list_of(is_text), "limit": or_none(is_count)}),
+    "shape": mapping_of(is_mapping),
+    "unfinished": mapping_of(is_text),
+    "tagger_models": is_mapping,
+}
 Record = Mapping[str, Any]  # what a run was made with, see docs/format.md
 
 
@@ -154,8 +164,13 @@ class RunFolder:
         folder = self.out.child("frozen")
         newest = next(reversed(folder.names(".json")), None)
         if self._record is None or newest != self._newest:
-            self._record = folder.read_json(newest, REPAIR_RECORD) if newest else {}
+            self._record = self._read_record(folder, newest) if newest else {}
             self._newest = newest
+
+    @staticmethod
+    def _read_record(folder: Folder, name: str) -> Record:
+        where = f"{display_uri(folder.url)}/{name}"
+        return checked_record(folder.read_json(name, REPAIR_RECORD), RECORD, where, REPAIR_RECORD)
 
 
 def _is_run(out: Folder) -> bool:

@@ -44,6 +44,7 @@ FAILURE_REASONS = (
     "image_unreadable",
     "call_failed",  # the engine answered with an error, after its retries
     "call_timeout",
+    "code_failed",  # code around the model, ours or a user's, raised what nothing foresaw
     "poison",  # the engine died on this row alone
     "score_failed",  # the measure of an added score raised an exception; pairs never have this reason
 )
@@ -57,6 +58,7 @@ RETRIED_REASONS = (  # that may be otherwise at another try; the others say some
     "image_unreadable",
     "call_failed",
     "call_timeout",
+    "code_failed",
     "poison",
     "score_failed",
 )

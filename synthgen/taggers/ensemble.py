@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from PIL.Image import Image
 
+from synthgen.engines import JOB_ERRORS
 from synthgen.errors import Failure, ModelUnavailable, one_line
 from synthgen.taggers.cache import CachedTags
+from synthgen.taggers.checked import checked_result
 from synthgen.taggers.protocol import (
-    JOB_ERRORS,
     EmbeddingTagger,
     Floats,
     SourceMetaTagger,
@@ -85,7 +86,7 @@ class Taggers:
         """Return one tagger's tags of each image; it sees only the images whose tags are not known."""
         unknown = [item for item in inputs if not isinstance(item, Tagged)]
         results = iter(check_number(list(self._load(spec).tag(unknown)), unknown) if unknown else ())
-        return [item if isinstance(item, Tagged) else next(results) for item in inputs]
+        return [item if isinstance(item, Tagged) else checked_result(next(results), spec.name) for item in inputs]
 
     def _recall_one(
         self, spec: TaggerSpec, cached: Sequence[CachedTags], source_metas: Sequence[str | None]
@@ -96,10 +97,12 @@ class Taggers:
             works_from = "pixels"  # the stored embeddings are of another model
         tagger = self._load(spec) if cached and works_from != "pixels" else None
         if works_from == "source_meta" and isinstance(tagger, SourceMetaTagger):
-            return one_by_one(tagger.tag_source_meta, source_metas)
-        if works_from == "embedding" and isinstance(tagger, EmbeddingTagger):
-            return _tag_stored(tagger, [image.embedding for image in cached])
-        return [None] * len(cached)
+            found: Sequence[Tagged | Failure | None] = one_by_one(tagger.tag_source_meta, source_metas)
+        elif works_from == "embedding" and isinstance(tagger, EmbeddingTagger):
+            found = _tag_stored(tagger, [image.embedding for image in cached])
+        else:
+            found = [None] * len(cached)
+        return [None if result is None else checked_result(result, spec.name) for result in found]
 
     def _load(self, spec: TaggerSpec) -> Tagger:
         if spec.name not in self._loaded:

@@ -14,16 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
 
-from synthgen.engines import EngineDied
-from synthgen.errors import Failure, SynthError, one_line
+from synthgen.engines import JOB_ERRORS
+from synthgen.errors import Failure, describe_error, one_line
 
 Floats = NDArray[np.float32]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-JOB_ERRORS = (SynthError, EngineDied, MemoryError)
 DETAIL_LENGTH = 500  # characters
 logger = logging.getLogger(__name__)
-_warned: set[type[Exception]] = set()  # classes of the errors of batches that were logged
+_warned: set[type[BaseException]] = set()  # classes of the errors of batches that were logged
 
 
 @dataclass(frozen=True)
@@ -71,8 +70,9 @@ class SourceMetaTagger(Tagger, Protocol):
 
 
 def tagging_failure(error: BaseException | str) -> Failure:
-    """Return the failure of one image."""
-    return Failure("tagger_failed", one_line(error, DETAIL_LENGTH))
+    """Return the failure of one image; that of an exception has the file and line that raised it."""
+    detail = one_line(error, DETAIL_LENGTH) if isinstance(error, str) else describe_error(error, DETAIL_LENGTH)
+    return Failure("tagger_failed", detail)
 
 
 def one_by_one(do: Callable[[Sequence[Item]], Iterable[Result]], inputs: Sequence[Item]) -> list[Result | Failure]:
@@ -81,26 +81,34 @@ def one_by_one(do: Callable[[Sequence[Item]], Iterable[Result]], inputs: Sequenc
     A result of another length counts as an error.
     """
     try:
-        return check_number(list(do(inputs)), inputs) if inputs else []
+        all_results = list(do(inputs)) if inputs else []
+        error: BaseException = _wrong_number(all_results, inputs)
+        if len(all_results) == len(inputs):
+            return list(all_results)
     except JOB_ERRORS:
         raise
-    except Exception as error:
-        if len(inputs) == 1:
-            return [tagging_failure(error)]
-        results = [result for single in inputs for result in one_by_one(do, [single])]
-        if not any(isinstance(result, Failure) for result in results):  # else no row would tell of the error
-            _warn_once(error, len(inputs))
-        return results
+    except (Exception, SystemExit) as raised:
+        error = raised
+    if len(inputs) == 1:
+        return [tagging_failure(error)]
+    results = [result for single in inputs for result in one_by_one(do, [single])]
+    if not any(isinstance(result, Failure) for result in results):  # else no row would tell of the error
+        _warn_once(error, len(inputs))
+    return results
 
 
 def check_number(results: list[Result], inputs: Sequence[Item]) -> list[Result]:
     """Return the results; raise ValueError unless there is one for each input."""
     if len(results) != len(inputs):
-        raise ValueError(f"{len(results)} results for {len(inputs)} images")
+        raise _wrong_number(results, inputs)
     return results
 
 
-def _warn_once(error: Exception, images: int) -> None:
+def _wrong_number(results: Sequence[Any], inputs: Sequence[Any]) -> ValueError:
+    return ValueError(f"{len(results)} results for {len(inputs)} images")
+
+
+def _warn_once(error: BaseException, images: int) -> None:
     """Log the first error of its class that a batch raised and no image alone."""
     if type(error) not in _warned:
         _warned.add(type(error))

@@ -7,7 +7,9 @@ import io
 import json
 import math
 import threading
+import time
 from collections.abc import Callable, Iterator
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -283,6 +285,23 @@ def test_the_probability_of_a_label_is_that_of_all_its_spellings(serve: Serve) -
         (completion("x", choices=[]), "", "error", "call_failed"),
         (completion("half \ud83d a character"), "half ? a character", "stop", None),
         (completion("no counts", usage=None), "no counts", "stop", None),
+        (
+            completion("", message={"content": [{"type": "text", "text": "in "}, {"text": "parts"}]}),
+            "in parts",
+            "stop",
+            None,
+        ),
+        (completion("", message={"content": None, "reasoning_content": "Hm."}), "", "stop", None),
+        (completion("", message={"content": None, "tool_calls": [{"id": "1"}]}), "", "error", "call_failed"),
+        (completion("", message={"content": 7}), "", "error", "call_failed"),
+        (completion("by its end token", finish="eos_token"), "by its end token", "stop", None),
+        (completion("half a", finish="MAX_TOKENS"), "half a", "length", None),
+        (completion("who knows", finish="load"), "", "error", "call_failed"),
+        (completion("no reason", finish=None), "no reason", "stop", None),
+        (completion("x", choices=[None]), "", "error", "call_failed"),
+        (completion("x", choices=[{"text": "no message"}]), "", "error", "call_failed"),
+        ({"error": {"message": "overloaded", "code": 529}}, "", "error", "call_failed"),
+        ([1, 2], "", "error", "call_failed"),
     ],
 )
 def test_unusual_answers_become_replies_or_failures(
@@ -349,6 +368,27 @@ def test_a_limit_on_the_rate_of_calls_is_waited_for_as_long_as_a_call_may_take(
     assert reply.failure == "call_failed" and "HTTP 429" in (reply.detail or "") and 50 <= sum(clock) <= 80
 
 
+@pytest.mark.parametrize(
+    "value", ["soon", "-5", "nan", "1e999", "²", "9" * 400, "Fri, 31 Dec 1999 23:59:59 GMT", "0,5"]
+)
+def test_a_garbled_time_to_wait_is_no_time_and_never_longer_than_a_call(
+    serve: Serve, clock: list[float], value: str
+) -> None:
+    server = serve(
+        lambda server, body: (429, {"error": "busy"}) if len(server.calls) == 1 else (200, completion("two"))
+    )
+    server.extra_headers = {"Retry-After": value}
+    (reply,) = ask(settings(server, call_seconds=40.0), PLAIN)
+    assert reply.text == "two" and len(clock) == 1 and 0 <= clock[0] <= 42
+
+
+def test_a_time_to_wait_can_be_a_date(serve: Serve, clock: list[float]) -> None:
+    server = serve(lambda server, body: (429, {}) if len(server.calls) == 1 else (200, completion("two")))
+    server.extra_headers = {"Retry-After": formatdate(time.time() + 30, usegmt=True)}
+    ask(settings(server, call_seconds=600.0), PLAIN)
+    assert 28 <= clock[0] <= 33
+
+
 def test_a_model_that_limits_replies_by_another_field_gets_that_field(serve: Serve) -> None:
     def decide(server: Server, body: dict[str, Any]) -> Answer:
         message = (
@@ -411,7 +451,7 @@ def test_a_call_that_goes_on_and_on_is_a_time_out_too() -> None:
 
     class Trickling:
         def __init__(self) -> None:
-            self.chat = self.completions = self
+            self.chat = self.completions = self.with_raw_response = self
 
         async def create(self, **body: Any) -> None:
             await asyncio.Event().wait()
@@ -573,6 +613,14 @@ def test_a_page_that_is_no_endpoint_is_one_line(serve: Serve) -> None:
     server.models = (200, {"hello": "world"})
     message = refusal(settings(server))
     assert "is not a chat completions endpoint" in message or "served: nothing" in message
+
+
+@pytest.mark.parametrize("data", [None, [None, 7, {"id": None}, {"id": 8}, {}, {"id": "other \ud83d"}]])
+def test_a_list_of_models_with_odd_entries_names_those_that_are_models(serve: Serve, data: Any) -> None:
+    server = serve()
+    server.models = (200, {"object": "list", "data": data})
+    served = "other ?" if data else "nothing"
+    assert refusal(settings(server)).replace("\\ud83d", "?").endswith(f"is not served there; served: {served}")
 
 
 def test_an_endpoint_that_hangs_does_not_hold_up_the_start(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -94,8 +94,9 @@ def replies() -> Iterator[dict[str, Reply]]:
 def test_a_second_call_on_an_image_reuses_its_prefix_and_says_the_same(replies: dict[str, Reply]) -> None:
     assert replies["first"].text and replies["first"].failure is None
     assert replies["again"].text == replies["first"].text
-    assert replies["first"].cached_tokens < replies["again"].cached_tokens
-    assert replies["again"].cached_tokens > 0.5 * replies["again"].prompt_tokens
+    first, again = replies["first"], replies["again"]
+    assert first.cached_tokens is not None and again.cached_tokens is not None and again.prompt_tokens is not None
+    assert first.cached_tokens < again.cached_tokens and again.cached_tokens > 0.5 * again.prompt_tokens
 
 
 def test_a_given_reply_is_as_likely_as_the_engine_found_it_when_it_said_so_itself(replies: dict[str, Reply]) -> None:

@@ -32,13 +32,17 @@ pytestmark = pytest.mark.usefixtures("workspace")
 OWN = "mine:Engine"
 TRIED = ("vllm", "endpoint", "scripted", "toy", OWN)
 TOY = """
+from synthgen.engines import EngineInfo
 from synthgen.engines.kinds import EngineKind
 
 opened = []
 
 class Engine:
     def __init__(self, name, settings):
-        self.name = name
+        self.facts = EngineInfo(name.model, name.revision, frozenset({"labels"}), None, "toy 1")
+
+    async def generate(self, request):
+        raise NotImplementedError
 
     async def close(self):
         opened.append("closed")
@@ -67,7 +71,13 @@ def own(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Write a class of the user's own; return its module."""
     monkeypatch.syspath_prepend(str(workspace))
     yield write(
-        workspace / "mine.py", "class Engine:\n    def __init__(self, name, settings):\n        self.name = name\n"
+        workspace / "mine.py",
+        "from synthgen.engines import EngineInfo\n\n"
+        "class Engine:\n"
+        "    def __init__(self, name, settings):\n"
+        "        self.facts = EngineInfo(name.model, name.revision, frozenset(), None, '1')\n\n"
+        "    async def generate(self, request):\n"
+        "        raise KeyError(request.text)\n",
     )
     sys.modules.pop("mine", None)
 
@@ -311,7 +321,7 @@ def test_a_kind_that_is_no_text_is_one_mistake() -> None:
 @pytest.mark.parametrize("settings", [{"kind": OWN}, {"kind": "scripted", "script": OWN}])
 def test_a_class_of_the_users_own_is_opened_by_module_and_name(own: Path, settings: dict[str, Any]) -> None:
     engine: Any = asyncio.run(open_engine(ModelName("m", "r"), EngineConfig(**settings)))
-    assert engine.name == ModelName("m", "r")
+    assert (engine.facts.model, engine.facts.revision) == ("m", "r")
     assert kind_of(EngineConfig(**settings)).name == OWN and gpus_of(EngineConfig(**settings)) == 1
 
 

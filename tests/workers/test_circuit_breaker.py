@@ -1,6 +1,7 @@
 """When a job stops because nothing works, and when it does not."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from synthgen.errors import JobFailing
 from synthgen.ingest.sources import GONE
 from synthgen.store import Folder, Receipt, StageFolder, TablePart
-from synthgen.tables import FAILURE_REASONS, GENERATE, PAIRS, QUARANTINE_REASONS, RETRIED_REASONS, table
+from synthgen.tables import FAILURE_REASONS, GENERATE, PAIRS, QUARANTINE_REASONS, RETRIED_REASONS, SCORES, table
 from synthgen.workers.circuit_breaker import OUTSIDE, ROWS_IN_A_ROW, CircuitBreaker
 
 
@@ -82,3 +83,45 @@ def test_a_receipt_without_rows_leaves_the_count(stage: StageFolder) -> None:
     breaker.see(receipt(stage, []))
     with pytest.raises(JobFailing):
         breaker.see(receipt(stage, ["call_failed"] * 60))
+
+
+def with_scores(stage: StageFolder, reasons: Sequence[str | None]) -> Receipt:
+    """Return a receipt of pairs with one score each; None is a value."""
+    rows = [{"pair_id": str(number), "reason": reason} for number, reason in enumerate(reasons)]
+    scores = stage.write("scores/mine", "e001-00000", 1, table(rows, SCORES))
+    whole = receipt(stage, [None] * len(reasons))
+    counts = {**whole.counts, "unscored.score_failed": len(reasons) - list(reasons).count(None)}
+    return replace(whole, tables={**whole.tables, "scores/mine": TablePart((scores,), "")}, counts=counts)
+
+
+def test_a_score_that_fails_for_every_pair_stops_the_job_with_its_cause(stage: StageFolder) -> None:
+    breaker = CircuitBreaker(stage, "pairs")
+    breaker.see(with_scores(stage, ["score_failed: KeyError: 'x' (mine.py:3)"] * 60))
+    with pytest.raises(JobFailing, match=r"the last 120 values of scores/mine failed .* KeyError: 'x' \(mine"):
+        breaker.see(with_scores(stage, ["score_failed: KeyError: 'x' (mine.py:3)"] * 60))
+
+
+def test_a_score_that_has_one_value_or_lacks_it_for_another_reason_does_not(stage: StageFolder) -> None:
+    breaker = CircuitBreaker(stage, "pairs")
+    for other in (None, "the engine gave no log-probabilities"):
+        for _ in range(3):
+            breaker.see(with_scores(stage, ["score_failed: KeyError"] * 60 + [other]))
+
+
+@pytest.mark.parametrize("reason", ["code_failed", "tagger_failed"])
+def test_the_first_failure_of_code_is_reported_once_with_its_place(
+    stage: StageFolder, caplog: pytest.LogCaptureFixture, reason: str
+) -> None:
+    breaker = CircuitBreaker(stage, "pairs")
+    for number in range(3):
+        breaker.see(receipt(stage, [None, reason], f"KeyError: {number} (mine.py:3)"))
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert message.startswith(f"3-generated: the first row of pairs that failed as {reason}: KeyError: 0 (mine.py:3); ")
+
+
+def test_the_first_failed_score_is_reported_once(stage: StageFolder, caplog: pytest.LogCaptureFixture) -> None:
+    breaker = CircuitBreaker(stage, "pairs")
+    for _ in range(2):
+        breaker.see(with_scores(stage, [None, "score_failed: KeyError: 'x' (mine.py:3)"]))
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert "the first row of scores/mine that failed as score_failed: KeyError: 'x' (mine.py:3); " in message

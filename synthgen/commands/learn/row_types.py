@@ -70,16 +70,20 @@ def read_types_file(path: Path) -> dict[str, tuple[str, ...]]:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserMistake(f"{path}: cannot be read: {error}") from error
+    where = str(path)
     try:
         if path.suffix in (".jsonl", ".ndjson"):
             # Not splitlines, which also ends a line at characters that a JSON text may hold.
-            pairs = [_id_and_types(json.loads(line)) for line in text.split("\n") if line.strip()]
+            pairs = []
+            for number, line in enumerate(text.split("\n"), 1):
+                if line.strip():
+                    where = f"{path}:{number}"
+                    pairs.append(_id_and_types(json.loads(line)))
         else:
             pairs = list(json.loads(text, object_pairs_hook=partial(_distinct, path)).items())
-    except (ValueError, AttributeError, KeyError, TypeError) as error:
-        raise UserMistake(
-            f'{path}: is neither {{"row id": ["type"]}} nor lines of {{"id": …, "types": […]}} ({one_line(str(error))})'
-        ) from error
+    except (ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
+        forms = '{"row id": ["type"]} nor lines of {"id": …, "types": […]}'
+        raise UserMistake(f"{where}: is neither {forms} ({one_line(str(error))})") from error
     return {row_id: read_words(value) or () for row_id, value in _distinct(path, pairs).items()}
 
 

@@ -23,6 +23,7 @@ from synthgen.tables import PACK
 
 SUFFIXES = (".parquet", ".jsonl", ".ndjson", ".json")
 FIRST_ROWS = 100
+CELL_ERRORS = (ValueError, OverflowError, ArithmeticError, RecursionError, pa.ArrowException)
 BATCH_ROWS = 64  # of Parquet; with their images some hundred megabytes at most
 
 
@@ -162,11 +163,30 @@ def _parquet_rows(stream: Any, file: str, columns: Columns) -> Iterator[tuple[in
     try:
         names = _column_names(file, parquet.schema_arrow.names, columns)
         for batch in parquet.iter_batches(BATCH_ROWS, columns=names, use_threads=False):
-            for record in batch.to_pylist():
+            for record in _batch_records(batch):
                 number += 1
-                yield number, record
+                where = f"{posixpath.basename(file)}:{number}"
+                yield number, BadRow(where, record) if isinstance(record, Failure) else record
     except (pa.ArrowException, OSError) as error:
         raise UserMistake(f"{file}: cannot be read after row {number}: {_first_line(error)}") from error
+
+
+def _batch_records(batch: pa.RecordBatch) -> list[dict[str, Any] | Failure]:
+    """Return the rows of a batch; one with a cell that Python cannot hold, as a date far ahead, is a Failure."""
+    try:
+        return list(batch.to_pylist())
+    except CELL_ERRORS:
+        return [_record(batch, row) for row in range(batch.num_rows)]
+
+
+def _record(batch: pa.RecordBatch, row: int) -> dict[str, Any] | Failure:
+    values: dict[str, Any] = {}
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        try:
+            values[name] = column[row].as_py()
+        except CELL_ERRORS as error:
+            return Failure("unreadable", f"'{name}' cannot be read as {column.type}: {one_line(error, 200)}")
+    return values
 
 
 def _open_parquet(stream: Any, file: str) -> pq.ParquetFile:

@@ -119,6 +119,12 @@ def _notes(out: Folder, counts: QuestionCounts, profile: Profile | None) -> Iter
             f"and {pluralize(profile.left_out, 'question')} that they left without a result are not in it: "
             "the forecast may be too low; fix the cause and profile again"
         )
+    if profile and profile.uncounted and not counts.is_asked:
+        names = ", ".join(f"{name} of {calls:,}" for name, calls in profile.uncounted.items())
+        yield (
+            f"the engine did not count all tokens of {pluralize(profile.calls, 'call')} of the profile ({names}); "
+            "such tokens are 0 in the forecast"
+        )
 
 
 def _type_estimates(counts: QuestionCounts, profile: Profile | None) -> tuple[TypeEstimate, ...]:

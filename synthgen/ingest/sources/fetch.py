@@ -8,13 +8,14 @@ import threading
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from synthgen.config.pipeline import ImagesConfig, SourceConfig
-from synthgen.errors import Failure, one_line
+from synthgen.errors import Failure, SynthError, describe_error, one_line
 from synthgen.ingest.sources.kinds import SourceKind, kind_of_object
 from synthgen.ingest.sources.location import scheme_of
-from synthgen.ingest.sources.objects import ObjectRef, Outcome, ReadTask
-from synthgen.store.remote import error_text, with_retries
+from synthgen.ingest.sources.objects import ObjectRef, Outcome, ReadTask, Reserve
+from synthgen.store.remote import PermanentError, error_text, with_retries
 
 THREADS = 10  # as many connections as s3fs opens
 BUFFER_BYTES = 256 * 2**20
@@ -44,7 +45,30 @@ def _tasks(refs: Sequence[ObjectRef], source: SourceConfig, limits: ImagesConfig
     for some in by_scheme.values():
         by_kind[kind_of_object(some[0].uri)] += some
     for kind, some in by_kind.items():
-        yield from kind.tasks(some, source, limits.max_bytes)
+        yield from _tasks_of(kind, some, source, limits.max_bytes)
+
+
+def _tasks_of(kind: SourceKind, refs: list[ObjectRef], source: SourceConfig, max_bytes: int) -> Iterator[ReadTask]:
+    """Yield the tasks of a kind; references that it makes no task of, for an error or at all, have one that fails."""
+    missing, why = Counter(refs), "its source does not read it"
+    try:
+        for task in kind.tasks(refs, source, max_bytes):
+            missing.subtract(task.refs)
+            yield task
+    except SynthError:
+        raise
+    except (Exception, SystemExit) as error:
+        why = describe_error(error)
+    if left := list((+missing).elements()):
+        yield ReadTask(left, partial(_fail, why))
+
+
+def _fail(why: str, refs: list[ObjectRef], _: Reserve) -> Iterator[Outcome]:
+    return ((ref, Failure("unreadable", why)) for ref in refs)
+
+
+def _no_bytes(content: object) -> Failure:
+    return Failure("unreadable", f"its source gave {type(content).__name__} in place of bytes")
 
 
 def _run(task: ReadTask, outlet: "_Outlet") -> None:
@@ -61,17 +85,22 @@ def _run(task: ReadTask, outlet: "_Outlet") -> None:
     def read_missing() -> None:
         nonlocal reserved
         for ref, result in task.read(list(missing.elements()), reserve):
-            if isinstance(result, bytes):
-                reserve(len(result))
-            outlet.put((ref, result), reserved)
+            if missing[ref] <= 0:  # of another package, which may give anything, and twice
+                continue
+            content = result if isinstance(result, bytes | Failure) else _no_bytes(result)
+            if isinstance(content, bytes):
+                reserve(len(content))
+            outlet.put((ref, content), reserved)
             reserved = 0
             missing[ref] -= 1
+        if missing.total():
+            raise PermanentError("its source gave nothing for it")
 
     try:
         with_retries(read_missing)
     except _Closed:
         return
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         outlet.release(reserved)
         detail = GONE if isinstance(error, FileNotFoundError) else one_line(error_text(error))
         for ref in missing.elements():

@@ -4,16 +4,20 @@ An error of a kind's own code is one line, and so is an object that it could not
 """
 
 import itertools
+import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from synthgen.config.pipeline import SourceConfig
 from synthgen.errors import SynthError, UserMistake, one_line
-from synthgen.ingest.sources.kinds import SourceKind, kind_of_source, suggestion
+from synthgen.ingest.sources.added import AddedObjects
+from synthgen.ingest.sources.kinds import FILES, URLS, SourceKind, kind_of_source, suggestion
 from synthgen.ingest.sources.location import scheme_of
 from synthgen.ingest.sources.objects import Item, LeftOut, Listed
 from synthgen.store.remote import display_uri, error_text
+
+log = logging.getLogger(__name__)
 
 
 def list_objects(source: SourceConfig) -> Iterator[Listed]:
@@ -60,12 +64,16 @@ def spell_out_uri(uri: str, home: Path) -> str:
 
 
 def _checked(kind: SourceKind, uri: str | None, items: Iterable[Item]) -> Iterator[Item]:
-    """Yield the items; an object that no process could read again is a SynthError."""
+    """Yield the items, objects as tables can hold them; one that no process could read again is a SynthError."""
+    added = None if kind in (FILES, URLS) else AddedObjects()
     with _kind_errors(uri, "listing"):
         for item in items:
             if fault := _fault(kind, item):
                 raise SynthError(f"{display_uri(uri or '')}: the source '{kind.name}' {fault}; fix the package")
-            yield item
+            checked = added.check(item) if added and isinstance(item, Listed) else item
+            yield checked or LeftOut("object that no table can hold")
+    for warning in added.warnings() if added else ():
+        log.warning("%s: %s", display_uri(uri or ""), warning)
 
 
 def _fault(kind: SourceKind, listed: object) -> str | None:

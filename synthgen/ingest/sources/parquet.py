@@ -83,7 +83,7 @@ def _value(cell: pa.Scalar) -> Any:
     """Return a cell as Python has it, or why Python cannot hold it, as a date of the year 20,000."""
     try:
         return cell.as_py()
-    except (ValueError, OverflowError, ArithmeticError, pa.ArrowException) as error:
+    except (ValueError, OverflowError, ArithmeticError, RecursionError, pa.ArrowException) as error:
         return f"cannot be read as {cell.type}: {one_line(error)}"
 
 

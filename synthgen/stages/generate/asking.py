@@ -135,5 +135,5 @@ def _read_questions(reply: Reply, prompt: AskPrompt, is_choice: bool) -> tuple[l
         return [], failure
     parsed = parse_questions(reply.text, prompt.parse, prompt.none, is_choice)
     if isinstance(parsed, Failure):
-        return [], parsed
+        return [], parsed if reply.text or not reply.detail else replace(parsed, detail=reply.detail)
     return parsed, Failure("too_few_questions")

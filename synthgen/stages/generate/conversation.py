@@ -13,7 +13,7 @@ from typing import Any
 from synthgen.config.pipeline import SamplingConfig
 from synthgen.config.prompt_pack import Prompts
 from synthgen.config.replies import Question
-from synthgen.engines import Engine, Reply, Request
+from synthgen.engines import Engine, Reply, Request, add_tokens
 from synthgen.errors import Failure
 from synthgen.stages.generate import scoring
 from synthgen.stages.generate.asking import (
@@ -122,7 +122,7 @@ async def _answer(session: ImageSession, asked: AskedQuestion, scores: tuple[str
     )
     failure = failure_of(reply, "the answer")
     if failure is None and not reply.text.strip():
-        failure = Failure("empty_answer")
+        failure = Failure("empty_answer", reply.detail or "")
     row = _row(replace(asked, failure=failure), reply)
     if failure:
         return row, {}
@@ -188,13 +188,13 @@ def _row(asked: AskedQuestion, answer: Reply | None) -> Row:
         "answer": answer.text if answer and not failure else None,
         "raw_question": ask.text,
         "raw_answer": answer.text if answer else None,
-        "prompt_tokens": _part(ask.prompt_tokens, asked) + answer_cost.prompt_tokens,
-        "cached_tokens": _part(ask.cached_tokens, asked) + answer_cost.cached_tokens,
-        "output_tokens": _part(ask.output_tokens, asked) + answer_cost.output_tokens,
+        "prompt_tokens": add_tokens(_part(ask.prompt_tokens, asked), answer_cost.prompt_tokens),
+        "cached_tokens": add_tokens(_part(ask.cached_tokens, asked), answer_cost.cached_tokens),
+        "output_tokens": add_tokens(_part(ask.output_tokens, asked), answer_cost.output_tokens),
         "seconds": ask.seconds / asked.share + answer_cost.seconds,
     }
 
 
-def _part(tokens: int, asked: AskedQuestion) -> int:
-    """Return an assignment's part of the asking call's tokens; the parts add up to the whole."""
-    return tokens // asked.share + (asked.place < tokens % asked.share)
+def _part(tokens: int | None, asked: AskedQuestion) -> int | None:
+    """Return an assignment's part of the asking call's tokens; the parts add up to the whole. None is unknown."""
+    return None if tokens is None else tokens // asked.share + (asked.place < tokens % asked.share)

@@ -15,11 +15,12 @@ from typing import Any
 from synthgen.config.families import InstructionType
 from synthgen.config.prompt_pack import SCORE_VARIABLES, JudgePrompt, PackFile, render
 from synthgen.config.replies import Question
-from synthgen.engines import Capability, Purpose, Reply, Request
+from synthgen.engines import Capability, Purpose, Reply, Request, add_tokens
 from synthgen.stages.generate.session import ImageSession, answer_text, failure_of
 from synthgen.stages.generate.similarity import similarity
 from synthgen.tables import draw
 
+QUOTED = 100  # characters of a judgement that is none
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 PROMPT_KEY = re.compile(r"paraphrase|blind|judge\.[a-z][a-z0-9_]*")
 
@@ -44,7 +45,7 @@ class Score:
     value: float | None
     reason: str | None = None
     detail: Mapping[str, Any] | None = None
-    output_tokens: int = 0  # of the calls made for it
+    output_tokens: int | None = 0  # of the calls made for it; None where an engine did not count them
 
     def __post_init__(self) -> None:
         if (self.value is None) == (self.reason is None):
@@ -144,7 +145,7 @@ async def agreement(session: ImageSession, pair: Pair) -> Score:
     return Score(
         _mean([similarity(pair.reply.text, reply.text, pair.form) for reply in replies]),
         detail={"samples": [reply.text for reply in replies]},
-        output_tokens=sum(reply.output_tokens for reply in replies),
+        output_tokens=add_tokens(*(reply.output_tokens for reply in replies)),
     )
 
 
@@ -163,7 +164,7 @@ async def paraphrase(session: ImageSession, pair: Pair) -> Score:
     return Score(
         similarity(pair.reply.text, answer.text, pair.form),
         detail={"question": paraphrased.text, "answer": answer.text},
-        output_tokens=paraphrased.output_tokens + answer.output_tokens,
+        output_tokens=add_tokens(paraphrased.output_tokens, answer.output_tokens),
     )
 
 
@@ -217,7 +218,8 @@ async def grade(session: ImageSession, pair: Pair, key: str) -> Score:
     probabilities = [reply.labels.get(label, 0.0) for label in request.labels]
     mass = sum(probabilities)
     if mass <= 0:
-        return Score(None, f"the judge replied {reply.text!r}, which is none of its labels")
+        why = reply.detail or f"the judge replied {reply.text[:QUOTED]!r}, which is none of its labels"
+        return Score(None, why)
     expected = sum(place * probability for place, probability in enumerate(probabilities, 1)) / mass
     return Score(expected, detail={"mass": round(mass, 4)}, output_tokens=1)
 

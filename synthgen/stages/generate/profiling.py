@@ -11,7 +11,7 @@ cost of an answered one.
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from synthgen.engines import open_engine
@@ -55,6 +55,7 @@ class Profile:
         start_seconds: Until the engine first replied.
         seconds: Of all questions together.
         left_out: Questions that failed for a reason that another attempt may avoid.
+        uncounted: COUNTED → calls of which the engine gave no such number, so that it is 0 in the costs.
     """
 
     images: int
@@ -65,6 +66,7 @@ class Profile:
     questions: tuple[QuestionCost, ...]
     failed_calls: int = 0
     left_out: int = 0
+    uncounted: Mapping[str, int] = field(default_factory=dict)
 
 
 async def measure(given: tuple[GenerateContext, Sequence[ProfileSample]]) -> Profile:
@@ -85,8 +87,10 @@ async def measure(given: tuple[GenerateContext, Sequence[ProfileSample]]) -> Pro
     seconds = time.perf_counter() - started
     await engine.close()
     replies = [reply for _, reply in engine.calls]
-    totals = {name: float(sum(getattr(reply, name) for reply in replies)) for name in COUNTED}
-    costs = share_costs(rows, totals, seconds)
+    totals = {name: float(sum(getattr(reply, name) or 0 for reply in replies)) for name in COUNTED}
+    unknown = {name: sum(getattr(reply, name) is None for reply in replies) for name in COUNTED}
+    counted_rows = [row | {name: row[name] or 0 for name in COUNTED} for row in rows]
+    costs = share_costs(counted_rows, totals, seconds)
     questions = tuple(cost for row, cost in zip(rows, costs, strict=True) if row["reason"] not in RETRIED_REASONS)
     if not questions:
         raise JobFailing(
@@ -102,6 +106,7 @@ async def measure(given: tuple[GenerateContext, Sequence[ProfileSample]]) -> Pro
         questions=questions,
         failed_calls=sum(reply.failure is not None for reply in replies),
         left_out=len(rows) - len(questions),
+        uncounted={name: calls for name, calls in unknown.items() if calls},
     )
 
 

@@ -10,11 +10,14 @@ from typing import Any
 from synthgen.config.entry_points import added, load
 from synthgen.config.pipeline import SamplingConfig
 from synthgen.config.prompt_pack import PackFile
-from synthgen.engines import EngineDied
-from synthgen.errors import Failure, UserMistake, nearest, one_line
+from synthgen.engines import JOB_ERRORS
+from synthgen.engines.checked import token_count
+from synthgen.errors import Failure, UserMistake, describe_error, nearest, one_line
 from synthgen.stages.generate.measures import SCORERS, Pair, Score, Scorer
 from synthgen.stages.generate.session import ImageSession
 
+LARGEST = 3.4e38  # value, about the largest float32
+LONGEST_REASON = 600  # characters; a failure's detail has up to 500
 ENTRY_POINTS = "synthgen.scores"  # the group in which installed packages offer a Scorer by its name
 
 
@@ -80,22 +83,36 @@ async def score(name: str, session: ImageSession, pair: Pair) -> dict[str, Any]:
         return score_row(pair.pair_id, pair.assignment_id, Score(None, why))
     try:
         return score_row(pair.pair_id, pair.assignment_id, await scorer.measure(session, pair))
-    except (EngineDied, MemoryError):
+    except JOB_ERRORS:
         raise
-    except Exception as error:
-        if name in SCORERS:
-            raise
-        failure = Failure("score_failed", one_line(error))
+    except (Exception, SystemExit) as error:
+        failure = Failure("score_failed", describe_error(error))
         return score_row(pair.pair_id, pair.assignment_id, Score(None, str(failure)))
 
 
 def score_row(pair_id: str, assignment_id: str, score: Score) -> dict[str, Any]:
-    """Return the row of SCORES that a score of a pair becomes."""
+    """Return the row of SCORES that a score of a pair becomes.
+
+    Raises:
+        ValueError: The value is no finite number, or the detail is none that JSON can hold.
+        TypeError: So.
+    """
+    if not isinstance(score, Score):
+        raise TypeError(f"the measure returned {type(score).__name__}, not a Score")
+    value = None if score.value is None else float(score.value)
+    if value is not None and not abs(value) <= LARGEST:  # NaN compares as False
+        raise ValueError(f"the value is {value}, which is not a number that can be stored")
     return {
         "pair_id": pair_id,
         "assignment_id": assignment_id,
-        "value": None if score.value is None else float(score.value),
-        "reason": score.reason,
-        "detail": json.dumps(score.detail, ensure_ascii=False) if score.detail else None,
-        "output_tokens": score.output_tokens,
+        "value": value,
+        "reason": None if score.reason is None else one_line(str(score.reason), LONGEST_REASON),
+        "detail": _json(score.detail) if score.detail else None,
+        "output_tokens": token_count(score.output_tokens),
     }
+
+
+def _json(detail: Any) -> str:
+    text = json.dumps(detail, ensure_ascii=False, allow_nan=False)
+    text.encode()  # no table holds half of a surrogate pair
+    return text

@@ -7,12 +7,12 @@ pays for it again. The next partition is fetched while this one is asked, so the
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
-from synthgen.engines import Engine, Request, open_engine
+from synthgen.engines import JOB_ERRORS, Engine, Request, open_engine
 from synthgen.engines.watchdog import WatchedEngine
-from synthgen.errors import Failure, one_line
+from synthgen.errors import Failure, code_failure, one_line
 from synthgen.ingest import load
 from synthgen.ingest.images import Decoded, DecoderPool
 from synthgen.ingest.sources import ref_of
@@ -138,8 +138,14 @@ class GenerateWorker:
         subject = PreparedImage(loaded.image, key, tuple(tag["path"] for tag in image.row["tags"]))
         try:
             outcomes = await asyncio.gather(
-                conversation.converse(subject, image.assignments, self._engine, self._conversations),
-                conversation.score_again(subject, image.unscored, self._engine, self._conversations),
+                _or_failed(
+                    conversation.converse(subject, image.assignments, self._engine, self._conversations),
+                    lambda failure: Outcome(failed_rows(image.assignments, failure)),
+                ),
+                _or_failed(
+                    conversation.score_again(subject, image.unscored, self._engine, self._conversations),
+                    lambda failure: Outcome([], _unscored(image, failure)),
+                ),
             )
         finally:
             (await self._places_for(loaded)).release()
@@ -152,7 +158,8 @@ class GenerateWorker:
         for row in outcome.pairs:
             self._counters["pairs" if row["outcome"] == "pair" else "failed"] += 1
             for name in ("prompt_tokens", "cached_tokens", "output_tokens"):
-                self._counters[name] += row[name]
+                if row[name] is not None:  # else the engine did not count them
+                    self._counters[name] += row[name]
 
     def _failed(self, image: PendingImage, failure: Failure) -> Outcome:
         """Return the rows of an image that cannot be asked about: one per assignment and one per pending score."""
@@ -195,9 +202,23 @@ class GenerateWorker:
         pack = self._context.prompts.pack
         reply = await self._engine.generate(Request("ask", ".", 1, image=first.image, system=pack.system))
         longest = max(answer.max_tokens for answer in pack.answer.values())
-        room = int(KV_SHARE * facts.kv_tokens / max(1.0, reply.prompt_tokens + CALLS_AT_ONCE * longest))
+        room = int(KV_SHARE * facts.kv_tokens / max(1.0, (reply.prompt_tokens or 0) + CALLS_AT_ONCE * longest))
         # Beyond one conversation for each sequence of a batch, more of them only wait, with their images in memory.
         return max(1, min(room, facts.sequences or room))
+
+
+async def _or_failed(conversing: Awaitable[Outcome], failed: Callable[[Failure], Outcome]) -> Outcome:
+    """Return the outcome of a conversation; an exception that nothing foresaw costs its rows and no other.
+
+    Raises:
+        EngineDied: The engine can serve no further call; so do other errors that no image is to blame for.
+    """
+    try:
+        return await conversing
+    except JOB_ERRORS:
+        raise
+    except Exception as error:
+        return failed(code_failure(error))
 
 
 def _asking_failure(loaded: load.LoadedImage) -> Failure:

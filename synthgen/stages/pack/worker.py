@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from synthgen.errors import Failure
+from synthgen.errors import Failure, whole_text
 from synthgen.stages.memory import MEGABYTE
 from synthgen.stages.pack import redact
 from synthgen.stages.pack.images import Sample, with_images
@@ -173,9 +173,21 @@ def _license(source_meta: str | None) -> str | None:
     """Return the licence in the metadata of an image, or None."""
     try:
         meta = json.loads(source_meta or "null")
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(meta, dict):
         return None
-    values = (meta.get(key) for key in ("license", "licence"))
-    return next((str(value) for value in values if value), None)
+    values = (_license_text(meta.get(key)) for key in ("license", "licence"))
+    return next(filter(None, values), None)
+
+
+def _license_text(value: object) -> str | None:
+    """Return a licence as text: itself, a number as of COCO, or JSON; None for what states none, as NaN or true."""
+    if isinstance(value, str):
+        return whole_text(value).strip()
+    if isinstance(value, bool) or value is None or not value:
+        return None
+    try:
+        return whole_text(json.dumps(value, ensure_ascii=False, allow_nan=False))
+    except ValueError:
+        return None

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from synthgen import tables
 from synthgen.config import pipeline as pipelines
 from synthgen.config.pipeline import SourceConfig
 from synthgen.errors import Failure, SynthError, UserMistake
@@ -248,6 +249,83 @@ def test_a_listing_that_fails_is_one_line(install: Install, code: str, kind: typ
         open_listing(SourceConfig(uri="toy:a"))
     assert type(caught.value) is kind and "\n" not in str(caught.value)
     assert str(caught.value).startswith("toy:a: ") and message in str(caught.value)
+
+
+ODD_OBJECTS = """
+import numpy as np
+from synthgen.ingest.sources import Listed
+ODD = {
+    "half": Listed("toy:half \\ud83d", "1"),
+    "version": Listed("toy:version", "\\udcff"),
+    "row": Listed("toy:row", "1", row=-1),
+    "rows": Listed("toy:rows", "1", row=2.5),
+    "numpy": Listed("toy:numpy", "1", row=np.int64(3), bytes=np.int32(7)),
+    "negative": Listed("toy:negative", "1", bytes=-1),
+    "nan": Listed("toy:nan", "1", bytes=float("nan"), source_meta='{"a": NaN}'),
+    "huge": Listed("toy:huge", "1", bytes=10**30, source_meta="{" ),
+    "dict": Listed("toy:dict", "1", source_meta={"a": 1}),
+    "surrogate": Listed("toy:surrogate", "1", source_meta='{"a": "\\ud83d"}'),
+    "good": Listed("toy:good", "1", source_meta='{"a": 1}'),
+    "twice": Listed("toy:good", "1"),
+}
+"""
+
+
+def test_an_odd_object_of_a_kind_costs_itself_or_what_is_odd_and_a_warning_names_it(
+    install: Install, install_package: InstallPackage, caplog: pytest.LogCaptureFixture
+) -> None:
+    install(listed="__import__('odd_objects').ODD[name]")
+    install_package("odd-objects", "odd_objects", ODD_OBJECTS, "", kinds.ENTRY_POINTS)
+    names = "half,version,row,rows,numpy,negative,nan,huge,dict,surrogate,good,twice"
+    objects = listed(f"toy:{names}")
+    assert [item.uri for item in objects] == [
+        f"toy:{name}" for name in ("numpy", "negative", "nan", "huge", "dict", "surrogate", "good", "good")
+    ]
+    assert [(item.row, item.bytes) for item in objects] == [(3, 7)] + [(None, None)] * 7
+    metas = {item.uri: item.source_meta or "" for item in objects[2:6]}
+    assert all(meta.startswith('{"sidecar_unreadable":"') for meta in metas.values())
+    assert [record.getMessage().partition(f"{names}: ")[2] for record in caplog.records] == [
+        "left out, its uri or version holds half of a character: toy:half \\ud83d, toy:version",
+        "left out, its row is no number from 0 on: toy:row, toy:rows",
+        "its size is no number and counts as unknown: toy:negative, toy:nan, toy:huge",
+        "its metadata is no JSON: toy:nan, toy:huge, toy:dict, toy:surrogate",
+    ]
+    rows = [tables.object_row(**vars(item)) for item in objects]
+    assert tables.table(rows, tables.OBJECTS).num_rows == len(rows)
+
+
+@pytest.mark.parametrize(
+    ("tasks", "detail"),
+    [
+        ("raise ZeroDivisionError('in tasks')", "ZeroDivisionError: in tasks (toy_tasks.py:"),
+        ("return []", "its source does not read it"),
+        ("return [ReadTask(list(refs), lambda refs, reserve: [])]", "its source gave nothing for it"),
+        ("return [ReadTask(list(refs), lambda refs, reserve: [(r, 7) for r in refs])]", "its source gave int in place"),
+        ("return [ReadTask(list(refs), lambda refs, reserve: None)]", "TypeError: 'NoneType' object is not iterable"),
+        ("return [ReadTask(list(refs), lambda refs, reserve: exit(3))]", "SystemExit: 3"),
+        ("return [ReadTask(list(refs), lambda refs, reserve: [(r, b'x') for r in refs * 2])]", b"x"),
+    ],
+)
+def test_each_object_has_one_result_however_a_kind_reads(
+    install_package: InstallPackage, monkeypatch: pytest.MonkeyPatch, tasks: str, detail: str | bytes
+) -> None:
+    monkeypatch.setattr(remote, "PAUSE", 0.01)
+    text = (
+        "from synthgen.ingest.sources import Listed, SourceKind\n"
+        "from synthgen.ingest.sources.objects import ReadTask\n\n"
+        "def list_objects(source):\n    return [Listed('toy:a', '1'), Listed('toy:b', '1')]\n\n"
+        f"def tasks(refs, source, max_bytes):\n    {tasks}\n\n"
+        "KIND = SourceKind('toy', list_objects, tasks)\n"
+    )
+    sys.modules.pop("toy_tasks", None)
+    install_package("toy-tasks", "toy_tasks", text, "toy = toy_tasks:KIND", kinds.ENTRY_POINTS)
+    results = read("toy:a")
+    assert list(results) == ["toy:a#None", "toy:b#None"]
+    for result in results.values():
+        if isinstance(detail, bytes):
+            assert result == detail
+        else:
+            assert isinstance(result, Failure) and result.reason == "unreadable" and result.detail.startswith(detail)
 
 
 def test_a_mistake_that_a_kind_reports_is_reported_as_it_is(install: Install) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import math
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -331,7 +332,14 @@ def test_a_package_cannot_replace_a_score_of_the_table(install_package: InstallP
         ('Score(reply.labels["tidiest"])', "KeyError: 'tidiest'"),
         ('Score("high")', "ValueError: could not convert string to float: 'high'"),
         ("Score(None)", "ValueError: a Score has either a value or a reason why it has none"),
-        ("None", "AttributeError: 'NoneType' object has no attribute 'value'"),
+        ("None", "TypeError: the measure returned NoneType, not a Score"),
+        ("Score(float('nan'))", "ValueError: the value is nan, which is not a number that can be stored"),
+        ("Score(float('-inf'))", "ValueError: the value is -inf, which is not a number that can be stored"),
+        ("Score(1e300)", "ValueError: the value is 1e+300, which is not a number that can be stored"),
+        ("Score([0.5, 0.5])", "TypeError: float() argument must be a string or a real number, not 'list'"),
+        ("Score(0.5, detail={'part': float('nan')})", "ValueError: Out of range float values are not JSON compliant"),
+        ("Score(0.5, detail={'part': '\\ud83d'})", "UnicodeEncodeError: 'utf-8' codec can't encode character "),
+        ("__import__('sys').exit(3)", "SystemExit: 3 (tidy_scores.py:"),
     ],
 )
 def test_a_measure_of_a_package_that_fails_costs_one_value(install: Install, value: str, reason: str) -> None:
@@ -339,7 +347,8 @@ def test_a_measure_of_a_package_that_fails_costs_one_value(install: Install, val
     add_prompt(PROMPT)
     outcome = measure("tidiness", "likelihood")
     (row,), (other,) = outcome.scores["tidiness"], outcome.scores["likelihood"]
-    assert (row["value"], row["reason"]) == (None, f"score_failed: {reason}")
+    assert row["value"] is None and row["reason"].startswith(f"score_failed: {reason}")
+    assert re.search(r" \(\w+\.py:\d+\)$", row["reason"]), "its place is told"
     assert count_unscored([row]) == {"unscored.score_failed": 1} and "score_failed" in RETRIED_REASONS
     assert other["value"] is not None
 
@@ -357,13 +366,13 @@ def test_the_death_of_the_engine_is_not_the_fault_of_a_package(install: Install,
         measure("tidiness")
 
 
-def test_a_bug_of_ours_is_not_a_missing_value(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_of_ours_costs_the_value_too_and_its_place_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     async def fail(session: ImageSession, pair: Pair) -> Score:
         raise ZeroDivisionError
 
     monkeypatch.setattr(scoring, "SCORERS", {**SCORERS, "broken": Scorer("broken", fail)})
-    with pytest.raises(ZeroDivisionError):
-        measure("broken")
+    (row,) = measure("broken").scores["broken"]
+    assert re.fullmatch(r"score_failed: ZeroDivisionError \(test_scoring\.py:\d+\)", row["reason"])
 
 
 def test_grade_is_a_measure_for_any_judge_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
