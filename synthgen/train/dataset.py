@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from synthgen.errors import Damaged, UserMistake, one_line
 from synthgen.store import CommitLog, Folder, RunFolder, StageFolder
 from synthgen.store.opening import reach
+from synthgen.store.parquet import read_in_batches
 from synthgen.store.run_folder import NO_SHARDS
 from synthgen.tables import PACK, make_id
 
@@ -169,7 +170,7 @@ def _read(file: ShardFile) -> pa.Table:
         raise ShardChanged(file, "was damaged or replaced (its SHA-256 differs)")
     try:
         # An Arrow thread that releases Python's bytes while the interpreter shuts down aborts the process: use none.
-        return pq.ParquetFile(pa.BufferReader(data), pre_buffer=False).read(COLUMNS, use_threads=False)
+        return read_in_batches(pq.ParquetFile(pa.BufferReader(data), pre_buffer=False), COLUMNS)
     except (pa.ArrowException, OSError) as error:
         raise UserMistake(
             f"{file.url}: cannot be read ({one_line(error)}); replace it with an undamaged copy"

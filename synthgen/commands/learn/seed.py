@@ -19,11 +19,11 @@ from synthgen.commands.learn.records import IMAGE_COLUMNS, TEXT_COLUMNS, BadRow,
 from synthgen.errors import Failure, UserMistake, nearest, one_line
 from synthgen.store import Folder, RunFolder
 from synthgen.store.opening import reach
+from synthgen.store.parquet import read_batches
 from synthgen.tables import PACK
 
 SUFFIXES = (".parquet", ".jsonl", ".ndjson", ".json")
 FIRST_ROWS = 100
-BATCH_ROWS = 64  # of Parquet; with their images some hundred megabytes at most
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ def _parquet_rows(stream: Any, file: str, columns: Columns) -> Iterator[tuple[in
     parquet, number = _open_parquet(stream, file), 0
     try:
         names = _column_names(file, parquet.schema_arrow.names, columns)
-        for batch in parquet.iter_batches(BATCH_ROWS, columns=names, use_threads=False):
+        for batch in read_batches(parquet, names):
             for record in batch.to_pylist():
                 number += 1
                 yield number, record
