@@ -89,9 +89,13 @@ def size_to_fit(size: tuple[int, int], max_pixels: int) -> tuple[int, int]:
 
 
 def orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation, 1 to 8; 1 if the EXIF data is broken. Pillow has already applied that of a TIFF."""
+    """Return the EXIF orientation, 1 to 8; 1 if the EXIF data is broken. Pillow has already applied that of a TIFF.
+
+    No pixel is decoded. Pillow's own method for a PNG would, to read what follows the pixels; `clean` has put that
+    before them.
+    """
     try:
-        turn = int(image.getexif().get(ORIENTATION, 1))
+        turn = int(Image.Image.getexif(image).get(ORIENTATION, 1))
     except Exception:
         return 1
     return turn if 1 <= turn <= 8 else 1
