@@ -21,6 +21,7 @@ from synthgen.ingest.sources import parquet
 from synthgen.ingest.sources.location import (
     Location,
     filesystem,
+    literal_first,
     open_regular,
     parse_location,
     split_folder,
@@ -54,8 +55,12 @@ def is_inside_location(folder: str, source: SourceConfig) -> bool:
     root = location.root
     if protocol == "file":
         root, path = os.path.realpath(root), os.path.realpath(path)
+    if protocol != location.protocol:
+        return False
+    if location.pattern and f"{path}/".startswith(f"{root}/{location.pattern}/"):
+        return True  # in a store, where the pattern can be the name of a folder
     below = f"{root.rstrip('/')}/"
-    if protocol != location.protocol or not f"{path}/".startswith(below):
+    if not f"{path}/".startswith(below):
         return False
     names = path[len(below) :].split("/")
     return all(can_hold_matches(location.pattern, name, depth) for depth, name in enumerate(names) if name)
@@ -63,8 +68,7 @@ def is_inside_location(folder: str, source: SourceConfig) -> bool:
 
 def _objects(location: Location, fs: Any, source: SourceConfig) -> Iterator[Listed]:
     suffixes = tuple(suffix.lower() for suffix in source.suffixes)
-    first_mistake: UserMistake | None = None
-    count = 0
+    location, first_mistake, count = literal_first(location, fs), None, 0
     for file in walk(location, fs):
         if file.path.lower().endswith(".parquet"):
             try:
