@@ -135,14 +135,16 @@ def _gamma_conversion(gamma: float | None, points: tuple[float, ...] | None) -> 
     values = np.arange(256) / 255
     linear = values ** (1 / gamma) if gamma is not None and has_gamma else _to_linear(values)
 
+    levels = _to_levels(linear)
+
     def convert(image: Image.Image) -> Image.Image:
-        pixels = np.asarray(image.convert("RGB"))
-        if matrix is None:
-            return Image.fromarray(_to_levels(linear)[pixels])
-        result = np.empty_like(pixels)
-        for top in range(0, len(pixels), ROWS_AT_ONCE):
-            result[top : top + ROWS_AT_ONCE] = _to_levels(linear[pixels[top : top + ROWS_AT_ONCE]] @ matrix.T)
-        return Image.fromarray(result)
+        result = Image.new("RGB", image.size)
+        for top in range(0, image.height, ROWS_AT_ONCE):  # a large image takes much memory
+            strip = image.crop((0, top, image.width, min(top + ROWS_AT_ONCE, image.height)))
+            pixels = np.asarray(strip.convert("RGB"))
+            converted = levels[pixels] if matrix is None else _to_levels(linear[pixels] @ matrix.T)
+            result.paste(Image.fromarray(converted), (0, top))
+        return result
 
     return convert
 

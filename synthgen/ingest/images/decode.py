@@ -106,6 +106,8 @@ def _decode_pixels(image: ImageFile.ImageFile, max_pixels: int) -> tuple[Image.I
     if image.format in ("JPEG", "MPO"):
         image.draft(None, size_to_fit(image.size, max_pixels))
     image.load()
+    if image.format == "WEBP":  # Pillow keeps two canvases and the bytes of a frame: twelve bytes a pixel
+        vars(image).update(_decoder=None, fp=None)
     turn = orientation(image)
     seen = colours.to_rgb(image, partial(fit, max_pixels=max_pixels))
     if turn in UPRIGHT:
