@@ -125,7 +125,7 @@ def preview_image(
     """Take one image through every stage and return a report on each; nothing is stored.
 
     Args:
-        image: An image file.
+        image: An image file: a path, s3://… or gs://…
         pipeline: By name or path.
         model: In place of `generate.model`.
         settings: Values that replace those of the pipeline.
@@ -134,7 +134,7 @@ def preview_image(
     from synthgen.config import pipeline as pipelines
 
     request = _request(None, pipeline, model, settings)
-    return preview.preview_image(Path(image), pipelines.load(pipeline, request.settings))
+    return preview.preview_image(str(image), pipelines.load(pipeline, request.settings))
 
 
 def run_status(out: str | Path) -> dict[str, Any]:
@@ -153,8 +153,11 @@ def load_samples(out: str | Path, *, streaming: bool = False) -> "Dataset":
         streaming: Whether samples are read as they are used; the result is an IterableDataset then.
 
     Raises:
-        synthgen.errors.UserMistake: The folder holds no run, or the run has no shards yet or kept no pair.
+        synthgen.errors.UserMistake: The folder holds no run, or the run has no shards yet or kept no pair, or the
+            library cannot read files at such a path.
     """
+    import glob
+
     from datasets import load_dataset
 
     from synthgen.commands.open import open_run_folder
@@ -167,7 +170,12 @@ def load_samples(out: str | Path, *, streaming: bool = False) -> "Dataset":
     counts = funnels(folder)
     is_pending = not counts[0].received or any(funnel.pending for funnel in counts)
     data = folder.stage(PACK).folder.child("data")
-    files = [f"{data.url}/{file.name}" for file in folder.shards()]
+    if "::" in data.url:
+        raise UserMistake(
+            f"{out}: the datasets library cannot read a path with '::' in it; rename the folder, or link it"
+        )
+    # The library takes paths for patterns.
+    files = [f"{glob.escape(data.url)}/{file.name}" for file in folder.shards()]
     if not files:
         raise UserMistake(NO_SHARDS.format(out) if is_pending else f"{out}: {nothing_kept(folder)}")
     samples: Dataset = load_dataset("parquet", data_files=files, split="train", streaming=streaming)

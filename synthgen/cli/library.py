@@ -13,6 +13,7 @@ from synthgen.cli.options import (
     OwnPipelineOption,
     PipelineOption,
     SetOption,
+    expanded,
     folder_in,
     kind_of,
     pipeline_of,
@@ -58,7 +59,7 @@ def check(pipeline: PipelineOption = "everyday", settings: SetOption = None) -> 
 
 @app.command()
 def preview(
-    image: Annotated[Path, typer.Argument(help="An image file.")],
+    image: Annotated[str, typer.Argument(help="An image file: a path, s3://… or gs://…")],
     pipeline: PipelineOption = "everyday",
     model: ModelOption = None,
     settings: SetOption = None,
@@ -151,7 +152,8 @@ def learn(
     folder = open_run_folder(place) if place else None
     _, document = document_of(request, folder, place, ("tag", "generate", "learn"))
     loaded = library.check(document, Pipeline)
-    order = learner.LearnRequest(seed, name, loaded, types_column, types_file, tags_column, images, extends, limit)
+    file = expanded(types_file) if types_file else None
+    order = learner.LearnRequest(seed, name, loaded, types_column, file, tags_column, images, extends, limit)
     target, report = learner.learn(order)
     print("\n".join([*report, str(target)]))
 

@@ -77,14 +77,25 @@ def pipeline_of(pipeline: str, model: str | None, settings: list[str] | None) ->
     return pipelines.load(pipeline, RunRequest.typed(pipeline, None, model, settings).settings)
 
 
+def expanded(path: Path) -> Path:
+    """Return a path with its `~` replaced, which a shell leaves alone in `--out=~/tuned`."""
+    from synthgen.store.patterns import expand_home
+    from synthgen.store.remote import path_errors
+
+    with path_errors(str(path)):
+        return expand_home(str(path))
+
+
 def folder_in(place: str) -> str:
-    """Return a place that may be the output folder of a run; "" if it names files."""
-    is_file = (
-        "*" in place
-        or place.endswith((".parquet", ".json", ".jsonl"))
-        or ("://" not in place and Path(place).is_file())
-    )
-    return "" if is_file else place
+    """Return a place that may be the output folder of a run; "" if it names files. What exists is no pattern."""
+    from synthgen.store.patterns import expand_home
+    from synthgen.store.remote import path_errors
+
+    with path_errors(place):
+        path = None if "://" in place else expand_home(place)
+        if path is not None and path.exists():
+            return place if path.is_dir() else ""
+    return "" if "*" in place or place.endswith((".parquet", ".json", ".jsonl")) else place
 
 
 def kind_of(typed: str) -> str:

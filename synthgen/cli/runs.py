@@ -16,6 +16,7 @@ from synthgen.cli.options import (
     OnSource,
     OwnPipelineOption,
     SetOption,
+    expanded,
     folder_in,
 )
 from synthgen.console import note
@@ -242,7 +243,7 @@ def train(
     place = folder_in(shards)
     request = RunRequest.typed(pipeline, None, None, settings)
     _, document = document_of(request, open_run_folder(place) if place else None, place, ("train",))
-    print(trainer.train(shards, model, out, library.check(document, Pipeline).train))
+    print(trainer.train(shards, model, expanded(out), library.check(document, Pipeline).train))
 
 
 def _list_dropped(folder: Any, reason: str, limit: int, as_json: bool) -> None:

@@ -5,8 +5,10 @@ is stored.
 """
 
 import asyncio
+import posixpath
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,8 @@ from synthgen.engines import Reply, Request, open_engine
 from synthgen.engines.recorder import Recorder
 from synthgen.errors import Failure, SynthError, UserMistake
 from synthgen.ingest.images import DecoderPool
-from synthgen.ingest.sources import list_objects
+from synthgen.ingest.sources import Listed, ObjectRef, list_objects, read_objects
+from synthgen.ingest.sources.location import local_uri, spell_out_path, split_folder
 from synthgen.job.job import open_job
 from synthgen.stages import generate, plan
 from synthgen.stages.contract import Job
@@ -30,6 +33,7 @@ from synthgen.stages.generate.todo import assignment_of
 from synthgen.stages.plan import Assigner
 from synthgen.stages.plan.assign import PlannedImage
 from synthgen.store import Folder
+from synthgen.store.remote import display_uri, path_errors
 from synthgen.tables import image_id
 from synthgen.taggers import Tagged, Taggers, prepare_image, tag_images
 from synthgen.workers import leave_ray, run_in_actor
@@ -49,30 +53,61 @@ class PreviewTask:
     source_meta: str | None
 
 
-def preview_image(path: Path, pipeline: Pipeline) -> str:
+def preview_image(place: str, pipeline: Pipeline) -> str:
     """Return the report on one image.
 
+    Args:
+        place: The image: a path, s3://… or gs://…
+        pipeline: What a run would do with it.
+
     Raises:
-        UserMistake: The file is not there, or a run would quarantine it.
+        UserMistake: There is no such image, or a run would quarantine it.
     """
-    if not path.is_file():
-        raise UserMistake(f"{path}: no such image file")
-    data = path.read_bytes()
+    data, meta = _read_image(place, pipeline)
     with DecoderPool[int](pipeline.images, processes=1) as decoder:  # a stranger's file, so decoded in a child process
         [(_, decoded)] = decoder.decode_many([(0, data)])
     if isinstance(decoded, Failure):
-        raise UserMistake(f"{path}: would be quarantined: {decoded.reason} ({decoded.detail})")
+        raise UserMistake(f"{display_uri(place)}: would be quarantined: {decoded.reason} ({decoded.detail})")
+    assert isinstance(data, bytes), "what has pixels has bytes"
     # Nothing is stored, so a run that was made in this folder does not matter.
     job = open_job(Folder(str(Path.cwd())), pipeline)
     digest = image_id(data)
     try:
-        meta = _source_meta(path, pipeline.source)
         task = PreviewTask(job, decoded.image, digest, decoded.width, decoded.height, meta)
         lines: list[str] = run_in_actor(report, task, pipeline.generate.engine, job.home)
     finally:
         leave_ray()
-    head = f"{path}: {decoded.format}, {decoded.width} x {decoded.height} pixels, image_id {digest[:16]}…"
+    head = f"{display_uri(place)}: {decoded.format}, {decoded.width} x {decoded.height} pixels, image_id {digest[:16]}…"
     return "\n".join([head, *lines])
+
+
+def _read_image(place: str, pipeline: Pipeline) -> tuple[bytes | Failure, str | None]:
+    """Return the bytes of an image, and the metadata that a source would carry along with it.
+
+    Raises:
+        UserMistake: It is not there.
+    """
+    listed = _list_image(place, pipeline.source)
+    if listed is None:
+        raise UserMistake(f"{display_uri(place)}: no such image file")
+    ref = ObjectRef("", listed.uri, listed.version)
+    [(_, data)] = read_objects([ref], pipeline.source, pipeline.images)
+    return data, listed.source_meta
+
+
+def _list_image(place: str, source: SourceConfig) -> Listed | None:
+    """Return the object of exactly this name, as a listing of its source has it; None if there is none."""
+    protocol, path = split_folder(place)
+    if protocol == "file":
+        with path_errors(place):
+            path = spell_out_path(path, Path.cwd())
+            if not Path(path).is_file():
+                return None
+        uri = local_uri(path)
+    else:
+        uri = f"{protocol}://{path}"
+    alone = source.model_copy(update={"uri": uri, "suffixes": (posixpath.splitext(path)[1],)})
+    return next((listed for listed in islice(list_objects(alone), 1) if listed.uri == uri and listed.row is None), None)
 
 
 async def report(task: PreviewTask) -> list[str]:
@@ -87,12 +122,6 @@ async def report(task: PreviewTask) -> list[str]:
     calls, outcome = await _converse(task, tagged, assignments)
     system = task.job.definitions.prompts.pack.system
     return [*lines, *_call_lines(calls, system), *_pair_lines(outcome)]
-
-
-def _source_meta(path: Path, source: SourceConfig) -> str | None:
-    """Return the metadata that the source would carry along with this image."""
-    alone = source.model_copy(update={"uri": str(path), "suffixes": (path.suffix,)})
-    return next(list_objects(alone)).source_meta
 
 
 def _find_tags(task: PreviewTask) -> Tagged:

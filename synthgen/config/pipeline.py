@@ -174,7 +174,7 @@ class PackConfig(Section):
 
     workers: int = Field(default=1, gt=0)  # Ray actors
     shard_megabytes: int = Field(default=400, gt=0)
-    row_group_megabytes: int = Field(default=64, gt=0)
+    row_group_megabytes: int = Field(default=64, gt=0, le=1000)  # readers cannot read 2 GB of images at once
     images: Literal["original", "resized"] = "original"
     metadata: Literal["stripped", "kept"] = "stripped"  # EXIF can reveal where a photograph was taken
     max_turns: int = Field(default=16, gt=0)  # pairs per sample

@@ -13,6 +13,7 @@ from pathlib import Path
 from synthgen.config.pipeline import GenerateConfig
 from synthgen.engines.protocol import ModelName
 from synthgen.errors import UserMistake, one_line
+from synthgen.store.patterns import expand_home
 
 WEIGHTS = (".safetensors", ".bin", ".pt", ".gguf")  # a model folder for vLLM holds one of these
 DIGESTED = (
@@ -27,7 +28,7 @@ DIGESTED = (
 
 def local_path(model: str, home: Path) -> Path:
     """Return the path that a model has if it is local; a relative one starts from `home`."""
-    return home / Path(model).expanduser()
+    return home / expand_home(model)
 
 
 def is_hub_name(model: str) -> bool:

@@ -20,6 +20,7 @@ from synthgen.errors import UserMistake
 from synthgen.ingest.sources import spell_out_uri
 from synthgen.job import run_record
 from synthgen.store import Record
+from synthgen.store.patterns import expand_home
 
 DEFAULT = "everyday"  # the pipeline of a new folder whose first request names none
 SOURCE, MODEL = "source.uri", "generate.model"
@@ -102,7 +103,7 @@ class RunRequest:
             is_folder: Whether the model is a folder.
         """
         is_path = self.pipeline and self.pipeline.endswith(".yaml")
-        pipeline = str(home / Path(self.name).expanduser()) if is_path else self.pipeline
+        pipeline = str(home / expand_home(self.name)) if is_path else self.pipeline
         settings = tuple(_spell_out(setting, home, is_folder) for setting in self.settings)
         return replace(self, pipeline=pipeline, settings=settings)
 
@@ -163,7 +164,7 @@ def _spell_out(setting: str, home: Path, is_folder: bool) -> str:
     if key == SOURCE:
         return f"{key}={_quote(spell_out_uri(yaml.safe_load(value), home))}"
     if key == MODEL and is_folder:
-        return f"{key}={_quote(str(home / Path(yaml.safe_load(value)).expanduser()))}"
+        return f"{key}={_quote(str(home / expand_home(yaml.safe_load(value))))}"
     return setting
 
 

@@ -2,8 +2,8 @@
 
 It is the worst case for one worker of a stage: every decoder works on an image of the largest allowed size, and every
 buffer is full. Each term is limited where its memory is allocated (ingest/sources/fetch.py,
-ingest/images/child_process.py, stages/generate/admission.py), so the printed number holds; ordinary images take a small
-part of it. The model and its engine are not included and report their own memory.
+ingest/images/child_process.py, stages/generate/admission.py, stages/pack/images.py), so the printed number holds;
+ordinary images take a small part of it. The model and its engine are not included and report their own memory.
 """
 
 from synthgen.config.pipeline import Pipeline
@@ -18,8 +18,10 @@ from synthgen.workers import TASKS_PER_ACTOR
 PROCESS_BYTES = 600 * 2**20  # an actor without its images: Python, Ray, Arrow, numpy
 QUEUED_IMAGES = 8  # decoded images of a task in its queue
 UNQUEUED_IMAGES = 2  # one that waits to enter the queue, and one that left it and waits for its turn
-PACK_BATCH = 64  # images in memory while the writer of a shard puts them in order
+PACK_WAITING_BYTES = 256 * 2**20  # of files that were fetched and wait in memory for their turn in a shard
 PACK_BYTES_PER_PIXEL = 20  # of an image that becomes a PNG; one with transparency takes 17
+PNG_BYTES_PER_PIXEL = 3.1  # of a PNG that does not compress
+GROUP_COPIES = 4  # of the row group that is written: rows, Arrow columns, pages and compressed pages
 MEGABYTE = 10**6  # of every setting in megabytes
 
 
@@ -40,14 +42,18 @@ def generate_bytes(pipeline: Pipeline) -> int:
 
 
 def pack_bytes(pipeline: Pipeline) -> int:
-    """Return the bytes of a packing worker: a batch of image files, one of them decoded, a shard and its last revision.
+    """Return the bytes of a packing worker: waiting files, one image that is encoded, and a shard.
 
-    The shard and its last revision count twice: as bytes, and as Arrow columns.
+    The shard counts three times: twice while it is written (its buffer, and the copy that a store is given), and once
+    as its last revision. An image that is larger than a row group or a shard is one alone.
     """
     images, pack = pipeline.images, pipeline.pack
-    batch = PACK_BATCH * images.max_bytes + PACK_BYTES_PER_PIXEL * images.max_pixels
-    shard = 2 * (2 * pack.shard_megabytes + pack.row_group_megabytes) * MEGABYTE
-    return PROCESS_BYTES + _fetching_bytes(pipeline) + batch + shard
+    waiting = PACK_WAITING_BYTES + images.max_bytes
+    largest = max(images.max_bytes, int(PNG_BYTES_PER_PIXEL * images.max_pixels))
+    group = max(pack.row_group_megabytes * MEGABYTE, largest)
+    shard = max(pack.shard_megabytes * MEGABYTE, largest)
+    encoding = PACK_BYTES_PER_PIXEL * images.max_pixels
+    return PROCESS_BYTES + _fetching_bytes(pipeline) + waiting + encoding + GROUP_COPIES * group + 3 * shard
 
 
 def _fetching_bytes(pipeline: Pipeline) -> int:

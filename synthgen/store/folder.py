@@ -21,6 +21,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from synthgen.errors import Damaged, SynthError, UserMistake
+from synthgen.store.patterns import WILDCARD
 from synthgen.store.remote import display_uri, error_text, with_retries
 from synthgen.store.writing import WRITING, create_local, create_remote, write_local
 
@@ -36,7 +37,7 @@ class Folder:
     @property
     def fs(self) -> Any:
         """The fsspec filesystem. Instances are cached by fsspec, listings are not: other processes write here too."""
-        return fsspec.core.url_to_fs(self.url, use_listings_cache=False)[0]
+        return open_path(self.url)[0]
 
     @property
     def path(self) -> str:
@@ -76,7 +77,7 @@ class Folder:
 
     def read_many(self, names: list[str]) -> dict[str, bytes]:
         """Return the bytes of several files by name, fetched concurrently where the filesystem can."""
-        if len(names) < 2 or self.is_local:
+        if len(names) < 2 or self.is_local or WILDCARD.search(self.path):  # fsspec reads several paths as patterns
             return {name: self.read(name) for name in names}
         contents = self._call("reading", lambda: self.fs.cat([self.full(name) for name in names]))
         by_path = {str(path).lstrip("/"): bytes(data) for path, data in contents.items()}
@@ -231,11 +232,24 @@ class Folder:
             ) from error
 
 
+def open_path(url: str) -> tuple[Any, str]:
+    """Return the filesystem of a path or URL, and the path as it spells it. A local path may have any name."""
+    if "://" not in url:
+        return fsspec.filesystem("file", use_listings_cache=False), os.path.abspath(url)  # noqa: PTH100
+    fs, path = fsspec.core.url_to_fs(url, use_listings_cache=False)
+    return fs, str(path)
+
+
+def is_local_fs(fs: Any) -> bool:
+    """Return whether a filesystem is that of this machine's disks."""
+    return isinstance(fs, LocalFileSystem)
+
+
 @cache
 def _resolve(url: str) -> tuple[bool, str]:
     """Return whether a URL is on a disk of this machine, and its path as its filesystem spells it.
 
     It is cached because it takes 0.2 ms.
     """
-    fs, path = fsspec.core.url_to_fs(url, use_listings_cache=False)
-    return isinstance(fs, LocalFileSystem), str(path).rstrip("/")
+    fs, path = open_path(url)
+    return is_local_fs(fs), path.rstrip("/")

@@ -8,6 +8,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from synthgen.errors import UserMistake
 from synthgen.store.folder import Folder
+from synthgen.store.patterns import expand_home
 from synthgen.store.remote import PACKAGES, display_uri, missing_package, path_errors, store_errors
 
 
@@ -19,7 +20,7 @@ def open_folder(url: str) -> Folder:
     """
     reach(url)
     with path_errors(url):
-        folder = Folder(url.rstrip("/") if "://" in url else str(Path(url).expanduser().resolve()))
+        folder = Folder(url.rstrip("/") if "://" in url else str(expand_home(url).resolve()))
         if folder.is_local and Path(folder.path).is_file():
             raise UserMistake(f"{url}: is a file; give a folder")
     return folder
@@ -32,6 +33,8 @@ def reach(url: str) -> None:
         UserMistake: There is no such bucket, no credentials, no permission to list it, or no filesystem for the URL.
         SynthError: The store failed.
     """
+    if "://" not in url:
+        return
     display_url = display_uri(url)
     try:
         fs, path = fsspec.core.url_to_fs(url, use_listings_cache=False)

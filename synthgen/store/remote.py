@@ -77,7 +77,8 @@ def display_uri(uri: str) -> str:
         return uri
     parts = urlsplit(uri)
     host = parts.netloc.rpartition("@")[2]
-    return f"{parts.scheme}://{host}{parts.path}"
+    rest = f"#{parts.fragment}" if parts.fragment and parts.scheme not in ("http", "https") else ""  # of a name
+    return f"{parts.scheme}://{host}{parts.path}{rest}"
 
 
 def error_text(error: BaseException) -> str:

@@ -89,6 +89,16 @@ class StageFolder:
             for file in part.files:
                 yield self.read_file(table, partition, file, columns)
 
+    def read_bytes(self, log: CommitLog, partition: str, table: str) -> Iterator[bytes]:
+        """Yield the bytes of these files, for readers of large ones that do not want all rows at once.
+
+        Raises:
+            Damaged: A file is missing or is not the one that was committed.
+        """
+        for part in log.parts(partition, table):
+            for file in part.files:
+                yield self._verified(table, partition, file)
+
     def files(self, receipt: Receipt, table: str, columns: Sequence[str]) -> Iterator[pa.Table]:
         """Yield the files that a receipt adds to a table."""
         for file in receipt.tables[table].files:
@@ -117,6 +127,15 @@ class StageFolder:
         Raises:
             Damaged: The file is missing or its bytes differ from those that were committed.
         """
+        # ParquetFile takes half the time of read_table, which opens a data set. No threads and no pre-buffering, which
+        # starts threads: an Arrow thread that releases Python's bytes while the interpreter shuts down aborts the
+        # process.
+        wanted = None if columns is None else list(columns)
+        reader = pq.ParquetFile(pa.BufferReader(self._verified(table, partition, file)), pre_buffer=False)
+        rows = reader.read(wanted, use_threads=False)
+        return rows if wanted is None else rows.select(wanted)
+
+    def _verified(self, table: str, partition: str, file: DataFile) -> bytes:
         where = f"{self.out.url}: {self.spec.folder}/{table}/{file.name} of partition {partition}"
         repair = f"redo it with `synth retry {self.out.url} --partition {self.spec.folder}/{partition}`"
         try:
@@ -125,12 +144,7 @@ class StageFolder:
             raise Damaged(f"{where} is missing; {repair}") from error
         if hashlib.sha256(data).hexdigest() != file.sha256:
             raise Damaged(f"{where} was damaged after it was committed (its SHA-256 differs); {repair}")
-        # ParquetFile takes half the time of read_table, which opens a data set. No threads and no pre-buffering, which
-        # starts threads: an Arrow thread that releases Python's bytes while the interpreter shuts down aborts the
-        # process.
-        wanted = None if columns is None else list(columns)
-        rows = pq.ParquetFile(pa.BufferReader(data), pre_buffer=False).read(wanted, use_threads=False)
-        return rows if wanted is None else rows.select(wanted)
+        return data
 
 
 def last_by_key(rows: pa.Table, key: str) -> pa.Table:

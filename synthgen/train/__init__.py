@@ -9,20 +9,27 @@ Read loop.py first. A row takes this way from Parquet to the loss:
     loader.py         the same tensors, encoded in threads ahead of time, then on the model's device
     loop.py           (batch, positions, vocabulary) logits, and the loss () float32
 
-Beside it, record.py keeps the output folder (settings, log, checkpoints), and pretrained.py loads and saves the model.
+Before it, preconditions.py checks what needs no torch. Beside it, record.py keeps the output folder (settings, log,
+checkpoints), and pretrained.py loads and saves the model.
 """
 
-from synthgen.errors import UserMistake
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-try:
-    import torch  # noqa: F401
-    import transformers  # noqa: F401
-except ImportError as error:
-    packages = "transformers accelerate" if error.name == "transformers" else "torch transformers accelerate"
-    raise UserMistake(
-        f"synth train needs torch and transformers ({error}); get them with: pip install {packages}"
-    ) from error
+from synthgen.train.preconditions import check, missing_packages
 
-from synthgen.train.loop import TrainingResult, train
+if TYPE_CHECKING:
+    from synthgen.config.pipeline import TrainConfig
+    from synthgen.train.loop import TrainingResult
 
-__all__ = ["TrainingResult", "train"]
+__all__ = ["train"]
+
+
+def train(shards: str, model: str, out: Path, settings: "TrainConfig") -> "TrainingResult":
+    """Train as `loop.train` does, once what can be checked without torch, which loads for seconds, is right."""
+    check(shards, model, out)
+    try:
+        from synthgen.train import loop
+    except ImportError as error:
+        raise missing_packages(error.name or "torch", str(error)) from error
+    return loop.train(shards, model, out, settings)

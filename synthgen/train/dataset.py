@@ -9,19 +9,21 @@ stream of rows is one number.
 """
 
 import hashlib
-import posixpath
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from synthgen.errors import Damaged, UserMistake, one_line
 from synthgen.store import CommitLog, Folder, RunFolder, StageFolder
+from synthgen.store.folder import is_local_fs, open_path
 from synthgen.store.opening import reach
+from synthgen.store.parquet import read_in_batches
+from synthgen.store.patterns import expand_home, files_at, split_pattern
+from synthgen.store.remote import path_errors
 from synthgen.store.run_folder import NO_SHARDS
 from synthgen.tables import PACK, make_id
 
@@ -42,6 +44,20 @@ class ShardFile:
     sha256: str
 
 
+@dataclass(frozen=True)
+class Place:
+    """A source of shards, found: a run, or files.
+
+    Attributes:
+        fs: The fsspec filesystem.
+        files: Paths on it.
+    """
+
+    fs: Any
+    run: RunFolder | None
+    files: tuple[str, ...] = ()
+
+
 class ShardChanged(Damaged):
     """A pinned file is missing or has other bytes now."""
 
@@ -55,7 +71,10 @@ class ShardChanged(Damaged):
 
 def absolute_url(source: str) -> str:
     """Return a source spelled the same from every working directory."""
-    return source.rstrip("/") if "://" in source else str(Path(source).expanduser().resolve())
+    if "://" in source:
+        return source.rstrip("/")
+    with path_errors(source):
+        return str(expand_home(source).resolve())
 
 
 def pin(source: str) -> tuple[ShardFile, ...]:
@@ -67,23 +86,36 @@ def pin(source: str) -> tuple[ShardFile, ...]:
     Raises:
         UserMistake: The source cannot be reached, or has no rows to train on.
     """
-    url, is_glob = absolute_url(source), "*" in source
-    reach(url.partition("*")[0].rpartition("/")[0] if is_glob else url)
-    folder = Folder(url)
-    is_folder = not is_glob and not folder.fs.isfile(folder.path)
-    if is_folder and (run := RunFolder(folder)).record is not None:
-        files = _committed_files(run)
-        if not files:
+    place = find(source)
+    if place.run:
+        return _committed_files(place.run)
+    files = tuple(_uncommitted_files(place))
+    if not any(file.rows for file in files):
+        raise UserMistake(f"{source}: its Parquet files have no rows")
+    return files
+
+
+def find(source: str) -> Place:
+    """Return what a source holds; no file is opened.
+
+    Raises:
+        UserMistake: As of `pin`, if there is no file.
+    """
+    url = absolute_url(source)
+    is_store = "://" in url
+    reach(split_pattern(url, lambda _: False)[0] if is_store else url)
+    fs, path = open_path(url)
+    root, pattern = split_pattern(path, fs.exists if is_store else os.path.exists)
+    if pattern is None and not fs.isfile(root) and (run := RunFolder(Folder(url))).record is not None:
+        if not run.shards():
             raise UserMistake(NO_SHARDS.format(source))
-        return files
-    files = tuple(_uncommitted_files(folder, is_folder=is_folder))
+        return Place(fs, run)
+    files = files_at(fs, root, pattern, ".parquet")
     if not files:
         raise UserMistake(
             f"{source}: no shards here; give a run's output folder, or Parquet files with images and messages"
         )
-    if not any(file.rows for file in files):
-        raise UserMistake(f"{source}: its Parquet files have no rows")
-    return files
+    return Place(fs, None, tuple(files))
 
 
 def _committed_files(run: RunFolder) -> tuple[ShardFile, ...]:
@@ -92,18 +124,19 @@ def _committed_files(run: RunFolder) -> tuple[ShardFile, ...]:
     return tuple(ShardFile(f"{data.url}/{file.name}", file.rows, file.bytes, file.sha256) for file in run.shards())
 
 
-def _uncommitted_files(folder: Folder, *, is_folder: bool) -> Iterator[ShardFile]:
+def _uncommitted_files(place: Place) -> Iterator[ShardFile]:
     """Yield Parquet files that no commit describes; each is read once for its digest."""
-    fs, path = folder.fs, folder.path
-    for name in sorted(fs.glob(posixpath.join(path, "**/*.parquet") if is_folder else path)):
+    fs = place.fs
+    for name in place.files:
         with fs.open(name) as file:
-            row_count = _count_rows(file, str(name))
+            row_count = _count_rows(file, name)
             file.seek(0)
             digest, size = hashlib.sha256(), 0
             while chunk := file.read(CHUNK_BYTES):
                 digest.update(chunk)
                 size += len(chunk)
-        yield ShardFile(str(fs.unstrip_protocol(name)), row_count, size, digest.hexdigest())
+        url = name if is_local_fs(fs) else str(fs.unstrip_protocol(name))
+        yield ShardFile(url, row_count, size, digest.hexdigest())
 
 
 def _count_rows(file: Any, name: str) -> int:
@@ -160,7 +193,7 @@ def _shuffle(group: list[ShardFile], shuffle_key: str, skip: int) -> Iterator[Ro
 
 
 def _read(file: ShardFile) -> pa.Table:
-    fs, path = fsspec.core.url_to_fs(file.url)
+    fs, path = open_path(file.url)
     try:
         data = fs.cat_file(path)
     except FileNotFoundError as error:
@@ -169,7 +202,7 @@ def _read(file: ShardFile) -> pa.Table:
         raise ShardChanged(file, "was damaged or replaced (its SHA-256 differs)")
     try:
         # An Arrow thread that releases Python's bytes while the interpreter shuts down aborts the process: use none.
-        return pq.ParquetFile(pa.BufferReader(data), pre_buffer=False).read(COLUMNS, use_threads=False)
+        return read_in_batches(pq.ParquetFile(pa.BufferReader(data), pre_buffer=False), COLUMNS)
     except (pa.ArrowException, OSError) as error:
         raise UserMistake(
             f"{file.url}: cannot be read ({one_line(error)}); replace it with an undamaged copy"

@@ -21,8 +21,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
-from synthgen.engines.revision import folder_fault, is_hub_name
 from synthgen.errors import ModelUnavailable, UserMistake, one_line
+from synthgen.train.preconditions import find_model
 from synthgen.train.record import whole
 
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -54,20 +54,13 @@ def model_folder(name: str) -> Path:
         UserMistake: The name is no model folder and no hub name.
         ModelUnavailable: The hub does not deliver the model.
     """
-    folder = Path(name).expanduser()
-    if not folder.is_dir():
-        return _from_hub(name)
-    if fault := folder_fault(folder):
-        raise UserMistake(f"--model {name}: {fault}")
-    return folder.resolve()
+    return find_model(name) or _from_hub(name)
 
 
 def _from_hub(name: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError
 
-    if not is_hub_name(name):
-        raise UserMistake(f"--model {name}: no such folder, and a hub name reads organisation/model")
     try:
         return Path(snapshot_download(name, ignore_patterns=[f"*{suffix}" for suffix in OTHER_FORMATS]))
     except (HfHubHTTPError, OSError, ValueError) as error:

@@ -23,6 +23,7 @@ from synthgen.engines.revision import folder_digest
 from synthgen.errors import Damaged, SettingsChanged, SynthError, UserMistake, one_line
 from synthgen.store import Folder
 from synthgen.train.dataset import absolute_url, pin
+from synthgen.train.preconditions import check_out
 
 FORMAT = 1
 CHECKPOINTS_KEPT = 2
@@ -63,8 +64,7 @@ def open_record(shards: str, folder: Path, out: Path, settings: TrainConfig) -> 
         UserMistake: The folder holds other files, or the shards cannot be used.
     """
     path = out / "training.json"
-    if not path.is_file() and _has_other_files(out):
-        raise UserMistake(f"--out {out}: holds other files; give a new or empty folder")
+    check_out(out)
     shape = {
         "shards": absolute_url(shards),
         "model": folder_digest(folder),
@@ -98,10 +98,6 @@ def _read_record(path: Path) -> dict[str, Any]:
             "use another --out"
         )
     return record
-
-
-def _has_other_files(out: Path) -> bool:
-    return out.is_file() or (out.is_dir() and any(path.name != "lease" for path in out.iterdir()))
 
 
 def _check_unchanged(out: Path, recorded: dict[str, Any], current: dict[str, Any]) -> None:

@@ -690,7 +690,7 @@ def test_preview_does_not_look_into_the_working_folder(
 
     monkeypatch.setattr(preview, "run_in_actor", run_in_actor)
     preview.preview_image(
-        workspace / "photos/0000.jpg",
+        "photos/0000.jpg",
         pipelines.load("small", ["generate.engine={kind: vllm}", "generate.model=some/model"]),
     )
     assert tasks[0].job.model.revision == "a" * 40

@@ -81,6 +81,10 @@ def test_the_last_of_two_overrides_counts_and_other_settings_stay() -> None:
         ("plan.per_image=many", "plan.per_image: must be a whole number, not 'many'"),
         ("plan.per_image=2.5", "plan.per_image: must be a whole number, not 2.5"),
         ("plan.per_image=0", "plan.per_image: must be greater than 0, not 0"),
+        (
+            "pack.row_group_megabytes=5000",
+            "pack.row_group_megabytes: must be less than or equal to 1000, not 5000",
+        ),
         ("plan.per_image=", "plan.per_image: must be a whole number, not ''"),
         ("plan.per_image=null", "plan.per_image: must be a whole number, not left empty"),
         ("tag=3", "tag: must be keys with values, not 3"),

@@ -17,10 +17,12 @@ from synthgen.config import pipeline
 from synthgen.config.pipeline import ImagesConfig, PackConfig, Pipeline, SelectConfig
 from synthgen.engines import endpoint
 from synthgen.engines.kinds import ENGINE_KINDS
+from synthgen.errors import SynthError
 from synthgen.ingest.sources.fetch import BUFFER_BYTES
 from synthgen.stages import memory
-from synthgen.stages.pack import Shard, metadata
+from synthgen.stages.pack import Shard, metadata, write_shard
 from synthgen.stages.pack import images as shard_images
+from synthgen.tables import image_id
 from tests.fixtures.packing import World, jpeg, pictures
 from tests.fixtures.workspace import ROOT
 
@@ -34,7 +36,7 @@ WITHIN = "each within 3.0 GB of host memory even if all images are as large as t
         ("images.max_bytes=900000000", ("tag", "generate", "pack")),
         ("images.model_pixels=50000000", ("tag", "generate")),
         ("pack.shard_megabytes=4000", ("pack",)),
-        ("pack.row_group_megabytes=300", ("pack",)),
+        ("pack.row_group_megabytes=500", ("pack",)),
     ],
 )
 def test_larger_limits_announce_more_memory(setting: str, workers: tuple[str, ...]) -> None:
@@ -44,8 +46,8 @@ def test_larger_limits_announce_more_memory(setting: str, workers: tuple[str, ..
 
 
 def test_a_megabyte_of_a_setting_is_the_same_for_the_announcement_and_for_the_files() -> None:
-    usual, larger = (pipeline.load("everyday", [f"pack.shard_megabytes={size}"]) for size in (100, 101))
-    assert memory.pack_bytes(larger) - memory.pack_bytes(usual) == 2 * 2 * 10**6
+    usual, larger = (pipeline.load("everyday", [f"pack.shard_megabytes={size}"]) for size in (400, 401))
+    assert memory.pack_bytes(larger) - memory.pack_bytes(usual) == 3 * 10**6
 
 
 def test_images_that_an_endpoint_keeps_and_files_of_urls_are_announced_too() -> None:
@@ -166,9 +168,13 @@ class Counted(metadata.ImageFile):
     """An image file that can be counted while it is in memory."""
 
 
-def test_no_more_images_are_held_than_are_announced(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither of those that come from the source nor of those that come from the last revision."""
-    monkeypatch.setattr(shard_images, "PACK_BATCH", 4)
+@pytest.mark.parametrize("waiting", [0, 10**9], ids=["on disk", "in memory"])
+def test_one_image_is_held_as_it_is_written_and_the_others_wait_as_they_were_fetched(
+    world: World, monkeypatch: pytest.MonkeyPatch, waiting: int
+) -> None:
+    """Both of those that come from the source and of those that come from the last revision."""
+    monkeypatch.setattr(shard_images, "BATCH", 8)
+    monkeypatch.setattr(shard_images, "PACK_WAITING_BYTES", waiting)
     alive, most = weakref.WeakSet[Any](), 0
 
     def count(*values: Any) -> metadata.ImageFile:
@@ -181,10 +187,63 @@ def test_no_more_images_are_held_than_are_announced(world: World, monkeypatch: p
     make = metadata.make_image_file
     monkeypatch.setattr(shard_images, "make_image_file", lambda *values: count(*vars(make(*values)).values()))
     monkeypatch.setattr(shard_images, "ImageFile", count)
-    world.add(1, pictures(18))
+    images = pictures(18)
+    world.add(1, images)
     world.pack()
-    assert len(world.samples) == 18 and 4 <= most <= 4 + 1, "and the one that is being written"
+    packed = {row["image_id"]: row["images"][0]["bytes"] for row in world.samples}
+    assert packed.keys() == {image_id(data) for data in images.values()}
+    assert all(jpeg_pixels(packed[image_id(data)]) == jpeg_pixels(data) for data in images.values())
+    assert len(world.samples) == 18 and most == 1 + 1, "one that is written, and the next"
     most = 0
     world.select = SelectConfig(forbidden=("answer 1",))
     assert world.pack() == ["e001-00000.r2"]
-    assert len(world.samples) == 18 and 1 < most <= 4 + 1, "and the one that is being written"
+    assert {row["image_id"]: row["images"][0]["bytes"] for row in world.samples} == packed and most == 1 + 1
+
+
+def jpeg_pixels(data: bytes) -> bytes:
+    """Return the pixels of a file."""
+    return Image.open(io.BytesIO(data)).tobytes()
+
+
+@needs_proc
+def test_many_images_that_become_pngs_of_many_times_their_bytes_take_no_more_than_is_announced(world: World) -> None:
+    side, files = 1400, dict[str, bytes]()
+    for number in range(16):
+        sink = io.BytesIO()
+        noise = Image.merge("RGB", [Image.effect_noise((side, side), 90 + number) for _ in range(3)])
+        noise.save(sink, "TIFF", compression="jpeg", quality=10)
+        files[str(number)] = sink.getvalue()
+    limits = ImagesConfig(max_bytes=max(map(len, files.values())), max_pixels=side**2)
+    world.context = replace(world.context, images=limits, pack=PackConfig(shard_megabytes=16, row_group_megabytes=1))
+    world.add(1, files)
+    assert sum(map(len, files.values())) < 16 * 10**6, "one shard by the bytes of the source"
+    world.decide()
+    [shard] = world.todo()
+    waiting, libraries = limits.max_bytes * len(files), 60 * 10**6  # what is loaded on first use counts for the process
+    assert measure(world, shard) < announced(world) - memory.PACK_WAITING_BYTES + waiting + libraries
+
+
+def test_waiting_images_without_room_on_disk_end_the_run_in_one_line(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shard_images, "PACK_WAITING_BYTES", 0)
+    world.add(1, pictures(2))
+    world.decide()
+    [shard] = world.todo()
+
+    def full(**_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", full)
+    with pytest.raises(SynthError, match=r"images that wait to be packed cannot be written there .*make room"):
+        write_shard(world.context, shard)
+
+
+def test_an_image_too_large_for_a_column_costs_its_samples_with_the_reason(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shard_images, "LARGEST", len(jpeg(1, 48)) + 1000)
+    world.add(1, {"large.jpg": jpeg(1, 480, noise=True), "small.jpg": jpeg(1, 48)})
+    world.pack()
+    assert len(world.samples) == 1
+    assert [row["reason"] for row in world.unpacked()] == ["too_many_bytes"]

@@ -167,13 +167,40 @@ def test_a_model_that_lacks_weights_is_refused(model: Path, tmp_path: Path) -> N
     assert not (tmp_path / "out").exists()
 
 
+def test_arguments_are_checked_before_torch_is_loaded(model: Path, tmp_path: Path) -> None:
+    shards, full = write(tmp_path / "shards", samples(4)), tmp_path / "full"
+    full.mkdir()
+    (full / "thesis.txt").write_text("mine")
+    cases = [
+        ("nowhere", str(model), "out", "nowhere: no shards here"),
+        (str(shards), "nowhere", "out", "--model nowhere: no such folder"),
+        (str(shards), str(full), "out", "without config.json"),
+        (str(shards), str(model), str(full), "holds other files"),
+    ]
+    code = (
+        "import json, sys\nfrom pathlib import Path\nfrom synthgen.config.pipeline import TrainConfig\n"
+        "from synthgen.train import train\n"
+        "for shards, model, out, _ in json.loads(sys.argv[1]):\n"
+        "    try: train(shards, model, Path(out), TrainConfig())\n"
+        "    except Exception as error: print(type(error).__name__, error)\n"
+        "print(sorted({'torch', 'transformers'} & set(sys.modules)))"
+    )
+    command = [sys.executable, "-c", code, json.dumps(cases)]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert lines.pop() == "[]"
+    for line, (*_, message) in zip(lines, cases, strict=True):
+        assert line.startswith("UserMistake ") and message in line
+
+
 @pytest.mark.parametrize(
     ("lacks", "packages"), [("torch", "torch transformers accelerate"), ("transformers", "transformers accelerate")]
 )
 def test_without_torch_or_transformers_the_command_that_installs_it_is_named(lacks: str, packages: str) -> None:
     code = (
         f"import sys\nsys.modules['{lacks}'] = None\n"
-        "try: import synthgen.train\nexcept Exception as error: print(type(error).__name__, error)"
+        "from pathlib import Path\nfrom synthgen.config.pipeline import TrainConfig\nimport synthgen.train\n"
+        "try: synthgen.train.train('.', 'a/b', Path('o'), TrainConfig())\nexcept Exception as error: "
+        "print(type(error).__name__, error)"
     )
     message = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert message.startswith("UserMistake")

@@ -14,12 +14,12 @@ from typing import Any
 
 from synthgen.commands.learn.records import BadRow, Row
 from synthgen.commands.learn.request import LearnPlan
+from synthgen.commands.learn.seed import spell_out
 from synthgen.config.pipeline import ImagesConfig
 from synthgen.config.vocabulary import Lexicon
 from synthgen.errors import Failure, UserMistake
 from synthgen.ingest.images import DecoderPool
 from synthgen.ingest.sources.location import open_regular
-from synthgen.store import Folder
 from synthgen.store.remote import PermanentError
 from synthgen.taggers import Tagger, Taggers, prepare_image, resolve_model, tag_images
 
@@ -40,7 +40,7 @@ def with_tags(plan: LearnPlan, rows: Iterable[Row | BadRow], unknown: Counter[st
         yield from look_up_tags(rows, Lexicon(plan.taggers[0].taxonomy.tree.nodes, synonyms), unknown)
         return
     images = plan.request.images
-    folder = plan.seed.folder if images is None else Folder(images).path
+    folder = plan.seed.folder if images is None else spell_out(images)
     if images is not None and not Path(folder).is_dir():
         raise UserMistake(f"--images {images}: no such folder")
     with closing(Taggers([resolve_model(tagger) for tagger in plan.taggers])) as taggers:

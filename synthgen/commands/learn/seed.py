@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -17,21 +18,23 @@ import pyarrow.parquet as pq
 
 from synthgen.commands.learn.records import IMAGE_COLUMNS, TEXT_COLUMNS, BadRow, Fields, Row, parse_row
 from synthgen.errors import Failure, UserMistake, nearest, one_line
+from synthgen.ingest.sources.location import spell_out_path
 from synthgen.store import Folder, RunFolder
 from synthgen.store.opening import reach
+from synthgen.store.parquet import read_batches
+from synthgen.store.remote import path_errors
 from synthgen.tables import PACK
 
 SUFFIXES = (".parquet", ".jsonl", ".ndjson", ".json")
 FIRST_ROWS = 100
 CELL_ERRORS = (ValueError, OverflowError, ArithmeticError, RecursionError, pa.ArrowException)
-BATCH_ROWS = 64  # of Parquet; with their images some hundred megabytes at most
 
 
 @dataclass(frozen=True)
 class Seed:
     """The files of a seed."""
 
-    source: str
+    source: str  # a URL, or a path from the root
     files: tuple[str, ...]  # paths on the seed's filesystem
     bytes: int
     changed: str  # the day on which the newest file was written, as 2026-01-31
@@ -67,7 +70,7 @@ def open_seed(source: str) -> Seed:
         UserMistake: There are none, or they have no form that is known.
     """
     reach(source)
-    folder = Folder(source.rstrip("/") if len(source) > 1 else source)
+    folder = Folder(spell_out(source))
     fs, path = folder.fs, folder.path
     others: Mapping[str, int] = {}
     if fs.isfile(path):
@@ -86,7 +89,13 @@ def open_seed(source: str) -> Seed:
     if not files[0].endswith(SUFFIXES):
         raise UserMistake(f"{source}: is not a seed; known forms: {', '.join(SUFFIXES)}")
     days = sorted(fs.modified(file).astimezone(UTC).strftime("%Y-%m-%d") for file in files)
-    return Seed(source, tuple(files), sum(fs.size(file) for file in files), days[-1], others)
+    return Seed(folder.url, tuple(files), sum(fs.size(file) for file in files), days[-1], others)
+
+
+def spell_out(place: str) -> str:
+    """Return a typed place from the root. Raises UserMistake if it begins with an unknown `~user`."""
+    with path_errors(place):
+        return spell_out_path(place, Path.cwd())
 
 
 def read_rows(seed: Seed, columns: Columns, limit: int | None = None) -> Iterator[Row | BadRow]:
@@ -120,7 +129,8 @@ def _data_files(fs: Any, path: str) -> tuple[list[str], dict[str, int]]:
 
     Beside Parquet, JSON is mostly metadata.
     """
-    by_suffix = {suffix: [str(file) for file in sorted(fs.glob(f"{path}/**/*{suffix}"))] for suffix in SUFFIXES}
+    paths = sorted(str(file) for file in fs.find(path))
+    by_suffix = {suffix: [file for file in paths if file.endswith(suffix)] for suffix in SUFFIXES}
     first, *others = [suffix for suffix, files in by_suffix.items() if files] or [""]
     return by_suffix.get(first, []), {suffix: len(by_suffix[suffix]) for suffix in others}
 
@@ -162,7 +172,7 @@ def _parquet_rows(stream: Any, file: str, columns: Columns) -> Iterator[tuple[in
     parquet, number = _open_parquet(stream, file), 0
     try:
         names = _column_names(file, parquet.schema_arrow.names, columns)
-        for batch in parquet.iter_batches(BATCH_ROWS, columns=names, use_threads=False):
+        for batch in read_batches(parquet, names):
             for record in _batch_records(batch):
                 number += 1
                 where = f"{posixpath.basename(file)}:{number}"

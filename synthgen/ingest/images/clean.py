@@ -2,7 +2,8 @@
 
 Pillow refuses sound pictures for what surrounds them: a PNG with long texts or profiles, or with a damaged chunk that
 no viewer reads, and a JPEG that lacks only its end marker. So such parts are left out, or added, before it sees the
-file.
+file. Pillow reads what stands behind the pixels of a PNG only after it has decoded them; so chunks that it uses are put
+before them, and orientation, transparency and gamma are known when the file is open.
 """
 
 import io
@@ -10,8 +11,9 @@ import struct
 import zlib
 from collections.abc import Iterator
 
-import numpy as np
 from PIL import Image
+
+Chunk = tuple[bytes, int, int]  # the kind, the start and the end of a part of a PNG
 
 PNG_START = b"\x89PNG\r\n\x1a\n"
 # The chunks that a viewer needs: of those in lower case, transparency, colours, orientation and the frames of an APNG.
@@ -21,9 +23,11 @@ EXIF_TEXTS = (
     b"Raw profile type exif\0",
     b"XML:com.adobe.xmp\0\0",
 )  # texts, unpacked ones, that may say the orientation
+MOVED_CHUNKS = (b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"eXIf", *TEXT_CHUNKS)  # of a PNG, if they follow the pixels
 TEXT_BYTES = 2**16
 PROFILE_BYTES = 16 * 2**20  # an ICC profile may have when it is unpacked
 JPEG_END = b"\xff\xd9"
+ROWS_AT_ONCE = 64
 # Two ways to go on with coded pixels that were cut off: they give other pixels, unless all pixels were there.
 JPEG_TAILS = (JPEG_END, b"\xaa\x55\x33" * 40 + JPEG_END)
 
@@ -31,9 +35,9 @@ JPEG_TAILS = (JPEG_END, b"\xaa\x55\x33" * 40 + JPEG_END)
 def clean(data: bytes, name: str) -> bytes:
     """Return a file of the format `name` as Pillow should read it; the same object if nothing is to be changed."""
     if name == "PNG":
-        chunks = list(_png_chunks(data))
-        kept = [data[at:end] for kind, at, end in chunks if _is_kept(data, kind, at, end)]
-        return data if len(kept) == len(chunks) else PNG_START + b"".join(kept)
+        chunks = list(png_chunks(data))
+        kept = _in_order([chunk for chunk in chunks if _is_kept(data, *chunk)])
+        return data if kept == chunks else PNG_START + b"".join(data[at:end] for _, at, end in kept)
     if name == "JPEG" and lacks_end(data):
         return data + JPEG_END
     return data
@@ -45,9 +49,18 @@ def lacks_end(data: bytes) -> bool:
 
 
 def is_cut(data: bytes) -> bool:
-    """Return whether a JPEG without an end marker lacks pixels too: what follows it then changes how it looks."""
-    first, second = (np.asarray(_open_jpeg(data + tail)) for tail in JPEG_TAILS)
-    return not np.array_equal(first, second)
+    """Return whether a JPEG without an end marker lacks pixels too: what follows it then changes how it looks.
+
+    It decodes the file twice, at full size: what is missing may be too small to be seen in a smaller one.
+    """
+    first, second = (_open_jpeg(data + tail) for tail in JPEG_TAILS)
+    width, height = first.size
+    # Rows at a time, to spare memory; from the end, where pixels of most files are missing.
+    for bottom in range(height, 0, -ROWS_AT_ONCE):
+        strip = (0, max(0, bottom - ROWS_AT_ONCE), width, bottom)
+        if first.crop(strip).tobytes() != second.crop(strip).tobytes():
+            return True
+    return False
 
 
 def _open_jpeg(data: bytes) -> Image.Image:
@@ -56,7 +69,7 @@ def _open_jpeg(data: bytes) -> Image.Image:
 
 def png_profile(data: bytes) -> bytes | None:
     """Return the ICC profile of a PNG, or None if it has none that can be read."""
-    for kind, at, end in _png_chunks(data):
+    for kind, at, end in png_chunks(data):
         if kind == b"iCCP":
             packed = data[at + 8 : end - 4].partition(b"\0")[2][1:]
             try:
@@ -68,7 +81,7 @@ def png_profile(data: bytes) -> bytes | None:
     return None
 
 
-def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+def png_chunks(data: bytes) -> Iterator[Chunk]:
     """Yield the kind, the start and the end of each chunk; of a file that is cut, the last one ends with the file."""
     at = len(PNG_START)
     while at < len(data):
@@ -78,6 +91,14 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
         if kind == b"IEND":
             return
         at = end
+
+
+def _in_order(chunks: list[Chunk]) -> list[Chunk]:
+    """Return the chunks with those before the pixels that Pillow would read after them."""
+    first = next((index for index, chunk in enumerate(chunks) if chunk[0] == b"IDAT"), len(chunks))
+    before, behind = chunks[:first], chunks[first:]
+    moved = [chunk for chunk in behind if chunk[0] in MOVED_CHUNKS]
+    return [*before, *moved, *(chunk for chunk in behind if chunk[0] not in MOVED_CHUNKS)] if moved else chunks
 
 
 def _is_kept(data: bytes, kind: bytes, at: int, end: int) -> bool:

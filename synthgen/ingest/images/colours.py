@@ -8,6 +8,7 @@ clipped. Transparent pixels become white, or black where the picture would vanis
 import io
 from collections.abc import Callable
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -134,14 +135,16 @@ def _gamma_conversion(gamma: float | None, points: tuple[float, ...] | None) -> 
     values = np.arange(256) / 255
     linear = values ** (1 / gamma) if gamma is not None and has_gamma else _to_linear(values)
 
+    levels = _to_levels(linear)
+
     def convert(image: Image.Image) -> Image.Image:
-        pixels = np.asarray(image.convert("RGB"))
-        if matrix is None:
-            return Image.fromarray(_to_levels(linear)[pixels])
-        result = np.empty_like(pixels)
-        for top in range(0, len(pixels), ROWS_AT_ONCE):
-            result[top : top + ROWS_AT_ONCE] = _to_levels(linear[pixels[top : top + ROWS_AT_ONCE]] @ matrix.T)
-        return Image.fromarray(result)
+        result = Image.new("RGB", image.size)
+        for top in range(0, image.height, ROWS_AT_ONCE):  # a large image takes much memory
+            strip = image.crop((0, top, image.width, min(top + ROWS_AT_ONCE, image.height)))
+            pixels = np.asarray(strip.convert("RGB"))
+            converted = levels[pixels] if matrix is None else _to_levels(linear[pixels] @ matrix.T)
+            result.paste(Image.fromarray(converted), (0, top))
+        return result
 
     return convert
 
@@ -190,17 +193,33 @@ def _grey(image: Image.Image) -> Image.Image:
     values = np.asarray(image)
     if tags and values.dtype == np.int32 and tags.get(SAMPLE_FORMAT, (UNSIGNED,))[0] == UNSIGNED:
         values = values.view(np.uint32)  # Pillow takes them for signed
-    values = np.nan_to_num(values.astype(np.float32), posinf=0.0, neginf=0.0)
-    low, high = float(values.min()), float(values.max())
+    low, high = _range(values)
     top = _top(image.mode, low, high)
     if low >= 0 and high <= top:
         low, high = 0.0, top
-    scaled = np.rint((values - low) * (255.0 / max(high - low, 1e-30))).astype(np.uint8)
-    if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO:
-        scaled = 255 - scaled
-    if isinstance(clear := image.info.get("transparency"), int):
-        scaled[values == clear] = 255
+    clear, is_inverted = image.info.get("transparency"), tags.get(PHOTOMETRIC) == WHITE_IS_ZERO
+    scaled = np.empty(values.shape, np.uint8)
+    for start in range(0, len(values), ROWS_AT_ONCE):  # a large image takes much memory
+        rows = _finite(values[start : start + ROWS_AT_ONCE])
+        levels = np.rint((rows - low) * (255.0 / max(high - low, 1e-30))).astype(np.uint8)
+        if is_inverted:
+            levels = 255 - levels
+        if isinstance(clear, int):
+            levels[rows == clear] = 255
+        scaled[start : start + ROWS_AT_ONCE] = levels
     return Image.fromarray(scaled)
+
+
+def _finite(values: NDArray[Any]) -> NDArray[np.float32]:
+    """Return values as floats, with 0 in place of those that are no number."""
+    return np.nan_to_num(values.astype(np.float32), copy=False, posinf=0.0, neginf=0.0)
+
+
+def _range(values: NDArray[Any]) -> tuple[float, float]:
+    """Return the least and the largest of finite values."""
+    rows = (_finite(values[start : start + ROWS_AT_ONCE]) for start in range(0, len(values), ROWS_AT_ONCE))
+    ends = [(float(some.min()), float(some.max())) for some in rows]
+    return min(low for low, _ in ends), max(high for _, high in ends)
 
 
 def _top(mode: str, low: float, high: float) -> float:

@@ -89,9 +89,13 @@ def size_to_fit(size: tuple[int, int], max_pixels: int) -> tuple[int, int]:
 
 
 def orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation, 1 to 8; 1 if the EXIF data is broken. Pillow has already applied that of a TIFF."""
+    """Return the EXIF orientation, 1 to 8; 1 if the EXIF data is broken. Pillow has already applied that of a TIFF.
+
+    No pixel is decoded. Pillow's own method for a PNG would, to read what follows the pixels; `clean` has put that
+    before them.
+    """
     try:
-        turn = int(image.getexif().get(ORIENTATION, 1))
+        turn = int(Image.Image.getexif(image).get(ORIENTATION, 1))
     except Exception:
         return 1
     return turn if 1 <= turn <= 8 else 1
@@ -102,6 +106,8 @@ def _decode_pixels(image: ImageFile.ImageFile, max_pixels: int) -> tuple[Image.I
     if image.format in ("JPEG", "MPO"):
         image.draft(None, size_to_fit(image.size, max_pixels))
     image.load()
+    if image.format == "WEBP":  # Pillow keeps two canvases and the bytes of a frame: twelve bytes a pixel
+        vars(image).update(_decoder=None, fp=None)
     turn = orientation(image)
     seen = colours.to_rgb(image, partial(fit, max_pixels=max_pixels))
     if turn in UPRIGHT:

@@ -24,6 +24,7 @@ from synthgen.ingest.sources import parquet
 from synthgen.ingest.sources.location import (
     Location,
     filesystem,
+    literal_first,
     open_regular,
     parse_location,
     split_folder,
@@ -60,15 +61,19 @@ def is_inside_location(folder: str, source: SourceConfig) -> bool:
     root = location.root
     if protocol == "file":
         root, path = os.path.realpath(root), os.path.realpath(path)
+    if protocol != location.protocol:
+        return False
+    if location.pattern and f"{path}/".startswith(f"{root}/{location.pattern}/"):
+        return True  # in a store, where the pattern can be the name of a folder
     below = f"{root.rstrip('/')}/"
-    if protocol != location.protocol or not f"{path}/".startswith(below):
+    if not f"{path}/".startswith(below):
         return False
     names = path[len(below) :].split("/")
     return all(can_hold_matches(location.pattern, name, depth) for depth, name in enumerate(names) if name)
 
 
 def _objects(location: Location, fs: Any, source: SourceConfig) -> Iterator[Item]:
-    first_mistake: UserMistake | None = None
+    location, first_mistake = literal_first(location, fs), None
     count, left_out = 0, Counter[str]()
     for file in walk(location, fs):
         try:

@@ -7,7 +7,7 @@ text.
 import os
 import re
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import quote, unquote_to_bytes
@@ -16,13 +16,13 @@ import fsspec
 from fsspec.utils import glob_translate
 
 from synthgen.errors import UserMistake
+from synthgen.store.patterns import expand_home, split_pattern
 from synthgen.store.remote import PermanentError, display_uri, missing_package, path_errors
 
 STORES = ("s3", "gs")  # object stores; a local path needs no protocol
 SAME = {"s3a": "s3", "gcs": "gs"}  # other names of a store
 PROTOCOL = re.compile(r"[a-z][a-z0-9+.-]*://")
 SCHEME = re.compile(r"([a-z][a-z0-9_+.-]*):")
-WILDCARD = re.compile(r"[*?[]")
 USAGE = "give a folder, a glob, a Parquet file, s3://… or gs://…"
 
 
@@ -56,6 +56,14 @@ def parse_location(uri: str | None) -> Location:
     except ValueError as error:
         raise UserMistake(f"{location.uri}: is not a glob: {error}") from error
     return location
+
+
+def literal_first(location: Location, fs: Any) -> Location:
+    """Return a location in a store with what exists there taken literally; the store is asked about wildcards only."""
+    if location.pattern is None or fs is None:
+        return location
+    root, pattern = split_pattern(f"{location.root}/{location.pattern}", fs.exists)
+    return replace(location, root=root, pattern=pattern)
 
 
 def filesystem(protocol: str) -> Any:
@@ -102,7 +110,7 @@ def spell_out_path(path: str, home: Path) -> str:
     if protocol := PROTOCOL.match(path):
         rest = path[protocol.end() :]
         return f"{protocol[0]}{rest.rstrip('/') or rest[:1]}"
-    return os.path.normpath(home / Path(path).expanduser()) if path else path
+    return os.path.normpath(home / expand_home(path)) if path else path
 
 
 def spell_out_location(uri: str, home: Path) -> str:
@@ -111,7 +119,7 @@ def spell_out_location(uri: str, home: Path) -> str:
     It can be that of a package that was installed when the uri was spelled out.
     """
     whole = spell_out_path(uri, home)
-    is_there = os.path.exists(_split_glob(whole)[0] or "/")  # noqa: PTH110 - this one takes any text
+    is_there = os.path.exists(split_pattern(whole, os.path.exists)[0] or "/")  # noqa: PTH110 - this one takes any text
     return whole if is_there or not scheme_of(uri) or PROTOCOL.match(uri) else uri
 
 
@@ -152,7 +160,7 @@ def _store_location(uri: str) -> Location:
     protocol, path = split_folder(uri)
     if protocol not in STORES:
         raise UserMistake(f"{display_uri(uri)}: {protocol}:// is not a source of images; {USAGE}")
-    root, pattern = _split_glob(path)
+    root, pattern = split_pattern(path, lambda _: False)
     if not root:
         raise UserMistake(f"{display_uri(uri)}: names no bucket; write {protocol}://bucket/prefix")
     return Location(display_uri(uri), protocol, root, pattern)
@@ -162,17 +170,8 @@ def _local_location(uri: str) -> Location:
     typed = split_uri(uri)[1]
     with path_errors(typed):
         # Links stay: the user's name for a folder is its identity.
-        path = os.path.abspath(Path(typed).expanduser())  # noqa: PTH100
-        root, pattern = (path, None) if Path(path).exists() else _split_glob(path)
+        path = os.path.abspath(expand_home(typed))  # noqa: PTH100
+        root, pattern = (path, None) if Path(path).exists() else split_pattern(path, os.path.exists)
         if not Path(root or "/").exists():
             raise UserMistake(f"{typed}: no such file or folder")
     return Location(typed, "file", root or "/", pattern)
-
-
-def _split_glob(path: str) -> tuple[str, str | None]:
-    """Return the part before the first component with a wildcard, and the rest."""
-    parts = path.split("/")
-    first = next((index for index, part in enumerate(parts) if WILDCARD.search(part)), None)
-    if first is None:
-        return path, None
-    return "/".join(parts[:first]), "/".join(parts[first:])

@@ -18,10 +18,9 @@ from synthgen.config.pipeline import SourceConfig
 from synthgen.errors import Failure, UserMistake, nearest, one_line
 from synthgen.ingest.sources.location import local_version, open_regular, split_uri, version_of
 from synthgen.ingest.sources.objects import meta_json
+from synthgen.store.parquet import BATCH_BYTES, read_batches
 from synthgen.store.remote import PERMANENT, PermanentError, attempts, error_text
 
-BATCH_BYTES = 2**23  # read at once, one row at least
-BATCH_ROWS = 1024  # read at once, at most
 META_ROWS = 1024
 BYTES = (
     pa.types.is_binary,
@@ -116,11 +115,9 @@ def _try_group(file: pq.ParquetFile, group: int, column: str, rows: list[int]) -
 
 
 def _group_cells(file: pq.ParquetFile, group: int, column: str, rows: list[int]) -> Iterator[tuple[int, Cell]]:
-    about = file.metadata.row_group(group)
-    batch_rows = max(1, min(BATCH_ROWS, BATCH_BYTES * about.num_rows // max(1, about.total_byte_size)))
     remaining = iter(rows)
     row, first = next(remaining, None), 0
-    for batch in file.iter_batches(batch_rows, row_groups=[group], columns=[column], use_threads=False):
+    for batch in read_batches(file, [column], [group]):
         values = batch.column(0)
         if pa.types.is_struct(values.type):
             values = pc.struct_field(values, "bytes")

@@ -16,6 +16,7 @@ from synthgen.config.pipeline import SourceConfig
 from synthgen.errors import Failure, UserMistake
 from synthgen.ingest.sources import http_client
 from synthgen.ingest.sources.objects import Item, LeftOut, Listed, ObjectRef, ReadTask, one_by_one
+from synthgen.store.patterns import expand_home
 
 SCHEME = "urls"
 SCHEMES_OF_URLS = ("http", "https")
@@ -49,7 +50,7 @@ def _fetch(hosts: Sequence[str], ref: ObjectRef, max_bytes: int) -> bytes | Fail
 
 def _check(source: SourceConfig) -> Path:
     """Return the file of URLs; raise UserMistake if it cannot be used."""
-    path = Path((source.uri or "").removeprefix(f"{SCHEME}:")).expanduser()
+    path = expand_home((source.uri or "").removeprefix(f"{SCHEME}:"))
     if not path.is_file():
         raise UserMistake(f"{source.uri}: no such file; write {SCHEME}:FILE, a text file with one URL a line")
     if not source.hosts:

@@ -17,8 +17,9 @@ from typing import Any
 
 from fsspec.utils import glob_translate
 
-from synthgen.ingest.sources.location import WILDCARD, Location, local_version, version_of
+from synthgen.ingest.sources.location import Location, local_version, version_of
 from synthgen.ingest.sources.objects import LeftOut
+from synthgen.store.patterns import WILDCARD
 from synthgen.store.remote import with_retries
 
 log = logging.getLogger(__name__)

@@ -20,12 +20,14 @@ from PIL import Image
 
 from synthgen.config.pipeline import ImagesConfig, PackConfig
 from synthgen.ingest.images import Header, decode
+from synthgen.ingest.images.clean import PNG_START, clean, png_chunks
 from synthgen.ingest.images.colours import conversion, is_transparent
 from synthgen.ingest.images.decode import ORIENTATION, orientation
 from synthgen.ingest.images.headers import open_checked
 
 PLAIN_MODES = ("1", "L", "P", "RGB", "CMYK")  # every reader converts them to the same RGB
 SUFFIXES = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp"}
+PNG_DEPTH = 24  # where the first chunk of a PNG has the bits of a sample
 PNG_CHUNKS = b"IHDR PLTE IDAT IEND tRNS gAMA cHRM sRGB iCCP sBIT pHYs cICP".split()
 WEBP_CHUNKS = (b"VP8X", b"VP8 ", b"VP8L", b"ALPH", b"ICCP")
 # In the coded pixels of a JPEG, 0xFF is followed by 0 or a restart marker; any other marker ends them.
@@ -61,7 +63,8 @@ def make_image_file(data: bytes, limits: ImagesConfig, pack: PackConfig) -> Imag
     image, header = open_checked(data, limits)
     turn = orientation(image)
     is_srgb = conversion(image) is None
-    is_plain = image.mode in PLAIN_MODES and not is_transparent(image) and is_srgb
+    is_deep = header.format == "PNG" and data[PNG_DEPTH] > 8  # Pillow has a mode for deep greys only
+    is_plain = image.mode in PLAIN_MODES and not is_deep and not is_transparent(image) and is_srgb
     is_lossy = header.format in ("JPEG", "MPO")
     is_single = header.frames == 1 or header.format == "MPO"
     width, height = (header.height, header.width) if turn >= 5 else (header.width, header.height)
@@ -70,7 +73,7 @@ def make_image_file(data: bytes, limits: ImagesConfig, pack: PackConfig) -> Imag
     if is_plain and is_single and header.format in SUFFIXES:
         # An image that can be decoded may have parts that are not known here; then it becomes a PNG.
         with suppress(ValueError, IndexError):
-            kept = data if pack.metadata == "kept" else _strip(data, header, turn)
+            kept = _keep(data, header, turn) if pack.metadata == "kept" else _strip(data, header, turn)
             return ImageFile(kept, SUFFIXES[header.format], width, height)
     whole = limits.model_copy(update={"model_pixels": header.width * header.height})
     return _encode(decode(data, whole).image, is_lossy and not is_srgb)
@@ -85,12 +88,22 @@ def _encode(image: Image.Image, is_lossy: bool) -> ImageFile:
     return ImageFile(sink.getvalue(), ".jpg" if is_lossy else ".png", image.width, image.height)
 
 
+def _keep(data: bytes, header: Header, turn: int) -> bytes:
+    """Return an image file with its metadata, if other readers can read it so; or else without."""
+    if header.format == "PNG":
+        return data if _is_readable_png(data) else _strip(data, header, turn)
+    return clean(data, "JPEG") if header.format in ("JPEG", "MPO") else data
+
+
 def _strip(data: bytes, header: Header, turn: int) -> bytes:
     """Return an image file without its metadata; `turn` is its orientation as in EXIF, 1 to 8."""
     if header.format in ("JPEG", "MPO"):
         return b"".join(_jpeg_parts(data, turn))
     if header.format == "PNG":
-        return b"".join(_png_parts(data, turn))
+        file = b"".join(_png_parts(data, turn))
+        if not _is_readable_png(file):
+            raise ValueError("a chunk that matters is damaged or too long for other readers")
+        return file
     return _webp(data, turn)
 
 
@@ -133,6 +146,18 @@ def _matters(marker: int, start: bytes) -> bool:
         known = {0xE0: b"JFIF\0", 0xE2: b"ICC_PROFILE\0", 0xEE: b"Adobe"}
         return marker in known and start.startswith(known[marker])
     return marker != 0xFE  # a comment
+
+
+def _is_readable_png(data: bytes) -> bool:
+    """Return whether Pillow reads a PNG as it is: it refuses damaged chunks and long texts and profiles."""
+    pixels = (b"IDAT", b"fdAT", b"fcTL", b"acTL", b"IEND")
+    others = [data[at:end] for kind, at, end in png_chunks(data) if kind not in pixels]
+    first = next((data[at:end] for kind, at, end in png_chunks(data) if kind == b"IDAT"), b"")
+    try:
+        Image.open(io.BytesIO(PNG_START + b"".join([*others, first])), formats=("PNG",)).close()
+    except Exception:  # Pillow raises nearly every kind
+        return False
+    return True
 
 
 def _png_parts(data: bytes, turn: int) -> Iterator[bytes]:

@@ -76,7 +76,8 @@ def _card_feature(name: str, kind: pa.DataType) -> dict[str, Any]:
 class ParquetFiles:
     """A writer of Parquet files of at most `file_bytes`, in row groups of at most `group_bytes`.
 
-    A file or a group is larger only if a single row is.
+    A file or a group is larger only if a single row is. A group is what `datasets` reads at once, and Arrow counts the
+    bytes of a column in 32 bits.
     """
 
     def __init__(self, schema: pa.Schema, file_bytes: int, group_bytes: int) -> None:

@@ -3,6 +3,7 @@
 import io
 import json
 import struct
+import tracemalloc
 import zlib
 from typing import Any
 
@@ -14,7 +15,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from synthgen.ingest.images import decode
-from synthgen.ingest.images.clean import clean
+from synthgen.ingest.images.clean import clean, is_cut
+from synthgen.ingest.images.colours import is_transparent
+from synthgen.ingest.images.decode import orientation
 from synthgen.ingest.images.headers import open_checked
 from tests.fixtures.images import LIMITS, PHOTOS, drawn, encoded, reason_of
 from tests.fixtures.profiles import SRGB, rgb_profile
@@ -188,3 +191,56 @@ def test_a_profile_of_a_png_is_applied_though_it_is_long() -> None:
     profile = rgb_profile(SRGB, 1.0) + bytes(2 * 2**20)
     part = chunk(b"iCCP", b"linear\0\0" + zlib.compress(profile))
     assert min(pixels(with_chunk(Image.new("RGB", (32, 32), (55, 55, 55)), part))) > 120
+
+
+# --- what stands behind the pixels of a PNG ---------------------------------------------------------------------------
+
+TURNED = struct.pack("<2sHIHHHIHHI", b"II", 42, 8, 1, 0x0112, 3, 1, 6, 0, 0)  # an EXIF block: orientation 6
+XMP = b'XML:com.adobe.xmp\0\0\0\0\0<x tiff:Orientation="6"/>'
+
+
+def with_late_chunk(image: Image.Image, *parts: bytes) -> bytes:
+    """Return a PNG with chunks behind its pixels."""
+    data = encoded(image, "PNG")
+    return data[:-12] + b"".join(parts) + data[-12:]
+
+
+@pytest.mark.parametrize("part", [chunk(b"eXIf", TURNED), chunk(b"iTXt", XMP)], ids=["exif", "xmp"])
+def test_the_orientation_of_a_png_is_known_without_decoding_it_wherever_it_stands(
+    part: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upright = drawn().transpose(Image.Transpose.ROTATE_270)
+    for data in (with_chunk(drawn(), part), with_late_chunk(drawn(), part)):
+        assert pixels(data) == list(upright.tobytes())
+        with monkeypatch.context() as patch:
+            patch.setattr("PIL.ImageFile.ImageFile.load", lambda _: pytest.fail("pixels were decoded"))
+            assert orientation(open_checked(data, LIMITS)[0]) == 6
+
+
+def test_of_two_orientations_of_a_png_the_models_and_the_shards_take_the_same() -> None:
+    first, second = chunk(b"eXIf", TURNED), chunk(b"eXIf", TURNED.replace(b"\x06", b"\x03"))
+    data = with_chunk(drawn(), first)
+    data = data[:-12] + second + data[-12:]
+    assert pixels(data) == list(drawn().transpose(Image.Transpose.ROTATE_180).tobytes())
+    assert orientation(open_checked(data, LIMITS)[0]) == 3
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_transparency_of_a_png_is_known_when_it_is_open_wherever_it_stands(late: bool) -> None:
+    part = chunk(b"tRNS", struct.pack(">HHH", 255, 0, 0))  # red is transparent
+    data = with_late_chunk(drawn(), part) if late else with_chunk(drawn(), part)
+    assert is_transparent(open_checked(data, LIMITS)[0])
+    assert decode(data, LIMITS).image.getpixel((10, 30)) == (255, 255, 255)
+
+
+# --- a JPEG without an end --------------------------------------------------------------------------------------------
+
+
+def test_a_jpeg_without_an_end_is_compared_in_little_memory() -> None:
+    """Two decoded images and some rows, not whole arrays beside them."""
+    data = encoded(Image.effect_noise((2000, 1500), 50).convert("RGB"), "JPEG")[:-2]
+    tracemalloc.start()  # counts Python's bytes and numpy's arrays, not Pillow's images
+    assert not is_cut(data)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most - 3 * len(data) < 2000 * 1500 * 3

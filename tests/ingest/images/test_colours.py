@@ -2,6 +2,7 @@
 
 import io
 import struct
+import tracemalloc
 import zlib
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +15,7 @@ from PIL import Image, ImageCms
 
 from synthgen.config.pipeline import PackConfig
 from synthgen.ingest.images import decode
-from synthgen.ingest.images.colours import conversion
+from synthgen.ingest.images.colours import conversion, to_rgb
 from synthgen.stages.pack.metadata import make_image_file
 from tests.fixtures.images import LIMITS, drawn, encoded, reason_of
 from tests.fixtures.profiles import ADOBE_RGB, DISPLAY_P3, SRGB, Point, grey_profile, rgb_profile
@@ -191,3 +192,15 @@ def test_a_picture_without_a_visible_pixel_is_refused_by_name() -> None:
 def test_premultiplied_grey_is_shown() -> None:
     levels = seen(tiff(np.stack([RAMP, np.full_like(RAMP, 255)], -1).astype(np.uint8), extrasamples=["assocalpha"]))
     assert np.abs(levels[..., 0] - RAMP.astype(np.int16)).max() <= 1
+
+
+@pytest.mark.parametrize("mode", ["F", "I", "I;16"])
+def test_a_deep_grey_is_scaled_in_the_memory_that_a_decoder_has(mode: str) -> None:
+    """A decoder has 16 bytes a pixel, four of them for the image itself."""
+    grey = Image.linear_gradient("L").resize((1500, 1500))
+    image = grey.convert("I").convert(mode) if mode == "I;16" else grey.convert(mode)
+    tracemalloc.start()  # counts Python's bytes and numpy's arrays, not Pillow's images
+    to_rgb(image, lambda it: it)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 11 * 1500**2

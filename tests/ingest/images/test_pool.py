@@ -7,6 +7,7 @@ import sys
 import textwrap
 import threading
 import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ from types import SimpleNamespace
 import pytest
 from PIL import Image
 
+from synthgen.config.pipeline import ImagesConfig
 from synthgen.errors import Failure, SynthError
 from synthgen.ingest.images import Decoded, DecoderPool, child_process, decode
 from synthgen.ingest.images import pool as pools
@@ -331,3 +333,23 @@ def test_there_are_no_more_decoders_than_the_container_has_cores(
     monkeypatch.setattr(pools, "CONTROL_GROUP", tmp_path)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(4))
     assert pools.cores() == expected
+
+
+@pytest.mark.parametrize("kind", ["floats", "transparent with colours of its own", "transparent webp"])
+def test_a_picture_of_the_largest_allowed_size_fits_the_memory_of_its_decoder(kind: str) -> None:
+    side = 6000
+    grey = Image.linear_gradient("L").resize((side, side))
+    if kind == "floats":
+        data = encoded(grey.convert("F"), "TIFF", compression="tiff_deflate")
+    elif kind == "transparent webp":
+        data = encoded(Image.merge("RGBA", [grey] * 4), "WEBP", method=0)
+    else:
+        points = (31270, 32900, 68000, 32000, 26500, 69000, 15000, 6000)  # of Display P3
+        body = b"cHRM" + b"".join(point.to_bytes(4) for point in points)
+        part = (32).to_bytes(4) + body + zlib.crc32(body).to_bytes(4)
+        plain = encoded(Image.merge("RGBA", [grey] * 4), "PNG", compress_level=1)
+        data = plain[:33] + part + plain[33:]
+    limits = ImagesConfig(max_bytes=max(len(data), 2**20), max_pixels=side**2, decode_seconds=100)
+    with DecoderPool[int](limits, processes=1) as pool:
+        [(_, image)] = pool.decode_many([(0, data)])
+    assert isinstance(image, Decoded), image

@@ -2,8 +2,10 @@
 
 import io
 import struct
+import zlib
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -124,6 +126,65 @@ def test_an_image_that_readers_would_show_otherwise_becomes_a_png_as_the_models_
     after = Image.open(io.BytesIO(packed.data))
     assert (after.format, after.mode, packed.suffix) == ("PNG", "RGB", ".png")
     assert after.tobytes() == decode(sink.getvalue(), LIMITS).image.tobytes()
+
+
+def chunk(kind: bytes, body: bytes, checksum: int | None = None) -> bytes:
+    """Return a chunk of a PNG."""
+    checksum = zlib.crc32(kind + body) if checksum is None else checksum
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", checksum)
+
+
+def deep_png() -> bytes:
+    """Return a PNG of three channels of 16 bits, which Pillow cannot write."""
+    pixels = np.arange(24 * 40 * 3, dtype=">u2").reshape(24, 120) * 20
+    lines = b"".join(b"\0" + line.tobytes() for line in pixels)
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", 40, 24, 16, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
+
+
+def test_a_colour_png_of_16_bits_becomes_one_of_8_as_the_models_saw_it() -> None:
+    packed = make_image_file(deep_png(), LIMITS, PackConfig())
+    assert packed.data[24] == 8
+    assert Image.open(io.BytesIO(packed.data)).tobytes() == decode(deep_png(), LIMITS).image.tobytes()
+
+
+@pytest.mark.parametrize("metadata", ["stripped", "kept"])
+@pytest.mark.parametrize(
+    "part",
+    [
+        chunk(b"pHYs", bytes(9), checksum=1),
+        chunk(b"zTXt", b"workflow\0\0" + zlib.compress(bytes(2**21))),
+        chunk(b"iCCP", b"printer\0\0" + zlib.compress(bytes(2**21))),
+    ],
+    ids=["damaged", "long text", "long profile"],
+)
+@pytest.mark.parametrize("is_late", [False, True])
+def test_what_other_readers_refuse_in_a_png_is_not_packed(metadata: Any, part: bytes, is_late: bool) -> None:
+    sink = io.BytesIO()
+    picture().save(sink, "PNG")
+    at = -12 if is_late else 33
+    data = sink.getvalue()[:at] + part + sink.getvalue()[at:]
+    packed = make_image_file(data, LIMITS, PackConfig(metadata=metadata))
+    assert Image.open(io.BytesIO(packed.data)).tobytes() == picture().tobytes()
+
+
+def test_a_jpeg_that_lacks_its_end_is_packed_with_one_also_where_its_metadata_is_kept() -> None:
+    sink = io.BytesIO()
+    picture().save(sink, "JPEG", comment=b"a camera of mine")
+    packed = make_image_file(sink.getvalue()[:-2], LIMITS, PackConfig(metadata="kept"))
+    assert Image.open(io.BytesIO(packed.data)).tobytes() == Image.open(sink).tobytes() and b"camera" in packed.data
+
+
+def test_a_png_is_packed_without_decoding_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    sink = io.BytesIO()
+    picture().save(sink, "PNG")
+    late = sink.getvalue()[:-12] + chunk(b"eXIf", exif_with_place(6).tobytes()[6:]) + sink.getvalue()[-12:]
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda _: pytest.fail("pixels were decoded"))
+    assert make_image_file(sink.getvalue(), LIMITS, PackConfig()).data == sink.getvalue()
+    packed = make_image_file(late, LIMITS, PackConfig())
+    assert (packed.width, packed.height) == (24, 40) and b"camera" not in packed.data
+    monkeypatch.undo()
+    assert dict(Image.open(io.BytesIO(packed.data)).getexif()) == {0x0112: 6}
 
 
 def test_resized_images_are_those_that_the_models_saw_and_small_ones_stay() -> None:
