@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import Image, ImageFile, ImagePalette, UnidentifiedImageError
 
 from synthgen.errors import Failure, one_line
 from synthgen.ingest.images import tiff
@@ -142,6 +142,9 @@ def open_checked(data: bytes, limits: "ImagesConfig") -> tuple[ImageFile.ImageFi
     return image, Header(image.format, image.width, image.height, frames)
 
 
+UNSUPPORTED = ("unsupported", "not supported", "unknown raw mode")  # in Pillow's errors
+
+
 def unfit_from(error: Exception, data: bytes) -> Unfit:
     """Return the Unfit for a decoder's exception; decoders raise nearly every kind."""
     if isinstance(error, Unfit):
@@ -151,7 +154,7 @@ def unfit_from(error: Exception, data: bytes) -> Unfit:
     if isinstance(error, Image.DecompressionBombError):  # if another library has set Pillow's limit
         return Unfit("too_many_pixels", str(error))
     text = str(error).lower()
-    if "unsupported" in text or "not supported" in text:
+    if any(words in text for words in UNSUPPORTED):
         return Unfit("unsupported", f"{type(error).__name__}: {error}")
     is_cut = isinstance(error, EOFError) or "truncated" in text or _ends_early(data)
     return Unfit("truncated" if is_cut else "corrupt", f"{type(error).__name__}: {error}")
@@ -195,6 +198,8 @@ def _turn_to_picture(image: ImageFile.ImageFile, data: bytes) -> None:
             raise Unfit("unsupported", f"a TIFF that Pillow reads wrongly: {directory.kind}")
         if number:
             image.seek(number)
+        if palette := tiff.palette_of_bytes(directory):
+            image.palette = ImagePalette.raw("RGB;L", palette)
         return
     raise Unfit("unsupported", "a TIFF whose images are all smaller copies of one that only a raw converter can read")
 

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 NEW_SUBFILE, SUBFILE, BITS, COMPRESSION, PHOTOMETRIC, SAMPLES, PLANAR, FORMAT = 254, 255, 258, 259, 262, 277, 284, 339
+COLOUR_MAP = 320
+YCBCR = 6  # a value of PhotometricInterpretation
 STARTS_AND_SIZES = ((273, 279), (324, 325))  # of strips, and of tiles
 REDUCED = 1  # a bit of NewSubfileType
 REDUCED_OLD = 2  # a value of SubfileType
@@ -85,10 +87,11 @@ class Directory:
 
     @property
     def is_misread(self) -> bool:
-        """Whether Pillow reads the image wrongly without an error: uncompressed planes of more than 8 bits."""
+        """Whether Pillow reads the image wrongly, or calls it corrupt: planes of YCbCr, or deep and uncompressed."""
         is_deep = max(self.values(BITS), default=1) > 8
         is_plain = self.first(COMPRESSION, 1) == UNCOMPRESSED
-        return self.first(PLANAR, 1) == SEPARATE and self.first(SAMPLES, 1) > 1 and is_deep and is_plain
+        is_ycbcr = self.first(PHOTOMETRIC, 0) == YCBCR
+        return self.first(PLANAR, 1) == SEPARATE and self.first(SAMPLES, 1) > 1 and (is_ycbcr or (is_deep and is_plain))
 
 
 def directories(data: bytes) -> Iterator[Directory]:
@@ -111,3 +114,12 @@ def directories(data: bytes) -> Iterator[Directory]:
             at = following
     except struct.error:  # the chain points past the end; Pillow notices if that concerns the first image
         return
+
+
+def palette_of_bytes(directory: Directory) -> bytes | None:
+    """Return the palette of an image, the reds first, if it has bytes in place of 16 bits; else None.
+
+    Some programs write bytes there. libtiff tells them by their size, so viewers show such files in full brightness.
+    """
+    values = directory.values(COLOUR_MAP)
+    return bytes(values) if any(values) and max(values) < 256 else None

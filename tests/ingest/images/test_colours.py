@@ -16,6 +16,7 @@ from PIL import Image, ImageCms
 from synthgen.config.pipeline import PackConfig
 from synthgen.ingest.images import decode
 from synthgen.ingest.images.colours import conversion, to_rgb
+from synthgen.ingest.images.tiff import COLOUR_MAP, directories
 from synthgen.stages.pack.metadata import make_image_file
 from tests.fixtures.images import LIMITS, drawn, encoded, reason_of
 from tests.fixtures.profiles import ADOBE_RGB, DISPLAY_P3, SRGB, Point, grey_profile, rgb_profile
@@ -204,3 +205,26 @@ def test_a_deep_grey_is_scaled_in_the_memory_that_a_decoder_has(mode: str) -> No
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert most < 11 * 1500**2
+
+
+def test_a_tiff_whose_palette_has_bytes_in_place_of_16_bits_is_not_black() -> None:
+    picture = Image.new("P", (40, 30))
+    picture.putpalette([*(255, 255, 255), *(200, 30, 90)])
+    picture.paste(1, (10, 10, 30, 20))
+    sink = io.BytesIO()
+    picture.save(sink, "TIFF")
+    data = sink.getvalue()
+    [directory] = directories(data)
+    values = directory.values(COLOUR_MAP)
+    order = directory.order
+    wide, narrow = (struct.pack(f"{order}{len(values)}H", *each) for each in (values, [it >> 8 for it in values]))
+    assert data.count(wide) == 1
+    for file in (data, data.replace(wide, narrow)):
+        seen = decode(file, LIMITS).image
+        assert seen.getpixel((0, 0)) == (255, 255, 255) and seen.getpixel((15, 15)) == (200, 30, 90)
+
+
+def test_a_tiff_with_planes_of_ycbcr_is_unsupported_and_not_corrupt() -> None:
+    values = np.zeros((3, 32, 32), np.uint8)
+    assert reason_of(tiff(values, photometric="ycbcr", planarconfig="separate")) == "unsupported"
+    assert decode(tiff(values, photometric="rgb", planarconfig="separate"), LIMITS).image.size == (32, 32)
