@@ -31,6 +31,11 @@ logging.getLogger(__name__).addHandler(logging.NullHandler())
 Settings = Mapping[str, Any]  # `section.key` of a pipeline → value
 
 
+def __dir__() -> list[str]:
+    """Return the public names, for completion in a notebook."""
+    return [*__all__, "__version__"]
+
+
 def load_pipeline(name: str = "everyday", settings: Settings | None = None) -> "Pipeline":
     """Load and check a pipeline with every file that it names.
 
