@@ -95,7 +95,7 @@ SCORES = pa.schema(
         ("pair_id", pa.string()),
         ("assignment_id", pa.string()),
         ("value", pa.float32()),  # null when the scorer failed
-        # Why there is no value; it begins with one of FAILURE_REASONS where a call, the image or the score's code failed.
+        # Why there is no value; begins with one of FAILURE_REASONS where a call, the image or the score's code failed.
         ("reason", pa.string()),
         ("detail", pa.string()),  # JSON: what the value was made of
         ("output_tokens", pa.int32()),
