@@ -19,6 +19,8 @@ from typing import Any
 from PIL.Image import Image
 
 from synthgen.config.pipeline import EngineConfig
+from synthgen.console import note
+from synthgen.engines.endpoint_client import key_hint, open_client
 from synthgen.engines.protocol import Capability, EngineDied, EngineInfo, ModelName, Reply, Request, label_probabilities
 from synthgen.errors import Failure, ModelUnavailable, one_line
 
@@ -97,14 +99,12 @@ class EndpointEngine:
 
         Raises:
             ModelUnavailable: No endpoint answers, or none has the model.
+            UserMistake: The environment names a proxy that cannot be used.
         """
         import openai
 
         key = _key(settings) or "none"
-        endpoints = [
-            _Endpoint(url, openai.AsyncOpenAI(base_url=url, api_key=key, max_retries=0, timeout=settings.call_seconds))
-            for url in settings.urls
-        ]
+        endpoints = [_Endpoint(url, open_client(url, key, settings.call_seconds)) for url in settings.urls]
         answers = await asyncio.gather(*(_list_models(endpoint, settings) for endpoint in endpoints))
         failures = [answer for answer in answers if isinstance(answer, Failure)]
         if len(failures) == len(answers):
@@ -118,6 +118,8 @@ class EndpointEngine:
             for endpoint, answer in zip(endpoints, answers, strict=True)
             if isinstance(answer, Failure) or name.model in answer
         ]
+        for failure in failures:
+            note(f"an endpoint does not answer, and the others take its calls until it does: {failure.detail}")
         return EndpointEngine(usable, name, settings, f"openai {openai.__version__}")
 
     async def generate(self, request: Request) -> Reply:
@@ -296,7 +298,7 @@ def _without_key(error: Exception, settings: EngineConfig) -> str:
     if error.__cause__:
         text += f" ({one_line(error.__cause__, LONGEST_ERROR)})"
     key = _key(settings)
-    return one_line(text.replace(key, "***") if key else text, LONGEST_DETAIL)
+    return one_line(text.replace(key, "***") if key else text, LONGEST_DETAIL) + key_hint(error, settings)
 
 
 def _data_url(image: Image) -> str:
