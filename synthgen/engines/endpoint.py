@@ -103,8 +103,7 @@ class EndpointEngine:
         """
         import openai
 
-        key = _key(settings) or "none"
-        endpoints = [_Endpoint(url, open_client(url, key, settings.call_seconds)) for url in settings.urls]
+        endpoints = _open_endpoints(settings)
         answers = await asyncio.gather(*(_list_models(endpoint, settings) for endpoint in endpoints))
         failures = [answer for answer in answers if isinstance(answer, Failure)]
         if len(failures) == len(answers):
@@ -214,6 +213,18 @@ class EndpointEngine:
             content.insert(0, {"type": "image_url", "image_url": {"url": url}})
         system = [{"role": "system", "content": request.system}] if request.system else []
         return [*system, {"role": "user", "content": content}]
+
+
+async def served_models(settings: EngineConfig, seconds: float) -> dict[str, set[str] | Failure]:
+    """Return by URL the models that each endpoint serves, or why it does not list them within some seconds."""
+    quick = settings.model_copy(update={"call_seconds": min(seconds, settings.call_seconds)})
+    answers = await asyncio.gather(*(_list_models(endpoint, quick) for endpoint in _open_endpoints(quick)))
+    return dict(zip(settings.urls, answers, strict=True))
+
+
+def _open_endpoints(settings: EngineConfig) -> list[_Endpoint]:
+    key = _key(settings) or "none"
+    return [_Endpoint(url, open_client(url, key, settings.call_seconds)) for url in settings.urls]
 
 
 def url_fault(settings: EngineConfig) -> str | None:

@@ -1,4 +1,4 @@
-"""The HTTP client of an endpoint: past every proxy where the endpoint is on this machine, and what its refusals mean."""
+"""The HTTP client of an endpoint, past every proxy where that is on this machine, and what a refused key means."""
 
 import ipaddress
 import os
@@ -11,6 +11,7 @@ from synthgen.errors import UserMistake
 
 PROXIES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY")  # and in small letters
 NO_ACCESS = (401, 403)  # HTTP statuses
+KEY_SOURCE = "its key is read from the variable"
 
 
 def open_client(url: str, key: str, seconds: float) -> Any:
@@ -26,10 +27,9 @@ def open_client(url: str, key: str, seconds: float) -> Any:
     """
     import openai
 
-    # A proxy cannot reach what only this machine can.
-    http = (
-        openai.DefaultAsyncHttpxClient(trust_env=False, verify=ssl.create_default_context()) if is_here(url) else None
-    )
+    http = None
+    if is_here(url):  # a proxy cannot reach what only this machine can
+        http = openai.DefaultAsyncHttpxClient(trust_env=False, verify=ssl.create_default_context())
     try:
         return openai.AsyncOpenAI(base_url=url, api_key=key, max_retries=0, timeout=seconds, http_client=http)
     except (ImportError, ValueError) as error:  # a SOCKS proxy without the package for it, or an unknown kind of proxy
@@ -55,7 +55,7 @@ def key_hint(error: Exception, settings: EngineConfig) -> str:
     if getattr(error, "status_code", None) not in NO_ACCESS:
         return ""
     state = "is set" if os.environ.get(settings.key_env, "").strip() else "is not set"
-    return f"; its key is read from the variable {settings.key_env} (key_env of the engine), which {state} here"
+    return f"; {KEY_SOURCE} {settings.key_env} (key_env of the engine), which {state} here"
 
 
 def _named_proxies() -> list[str]:

@@ -11,8 +11,9 @@ from functools import cache
 from pathlib import Path
 
 from synthgen.config.pipeline import GenerateConfig
+from synthgen.engines.hub import hub_reason
 from synthgen.engines.protocol import ModelName
-from synthgen.errors import UserMistake, one_line
+from synthgen.errors import UserMistake
 
 WEIGHTS = (".safetensors", ".bin", ".pt", ".gguf")  # a model folder for vLLM holds one of these
 DIGESTED = (
@@ -148,6 +149,6 @@ def _hub_commit(model: str, revision: str | None, named_at: str) -> str:
             return Path(cached).parent.name
         wanted = f"{model}@{revision}" if revision else model
         raise UserMistake(
-            f"{named_at} {wanted}: no such folder here, not in the local cache, "
-            f"and the hub does not give it ({one_line(error)})"
+            f"{named_at} {wanted}: no such folder here, not in the local cache, and not from the hub ({hub_reason(error)}); "
+            "name a local folder, or serve the model and take kind: endpoint"
         ) from error

@@ -67,7 +67,7 @@ def listeners(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Listener, Liste
 
 
 def reach(*urls: str) -> EndpointEngine:
-    return asyncio.run(EndpointEngine.reach(NAME, EngineConfig(kind="endpoint", urls=list(urls), retries=0)))
+    return asyncio.run(EndpointEngine.reach(NAME, EngineConfig(kind="endpoint", urls=urls, retries=0)))
 
 
 @pytest.mark.parametrize("variable", ["HTTP_PROXY", "ALL_PROXY", "http_proxy", "all_proxy"])
@@ -124,7 +124,7 @@ def test_a_refused_key_names_its_variable_and_whether_it_is_set(
     listeners: tuple[Listener, Listener], status: int, key: str | None, state: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here, _ = listeners
-    settings = EngineConfig(kind="endpoint", urls=[here.url], retries=0, key_env="MY_KEY")
+    settings = EngineConfig(kind="endpoint", urls=(here.url,), retries=0, key_env="MY_KEY")
     monkeypatch.delenv("MY_KEY", raising=False)
     if key is not None:
         monkeypatch.setenv("MY_KEY", key)
@@ -159,7 +159,7 @@ def test_what_is_noted_in_a_worker_is_shown_to_the_user(
     ray_running: None, listeners: tuple[Listener, Listener], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     here, _ = listeners
-    settings = EngineConfig(kind="endpoint", urls=[here.url, DEAD])
+    settings = EngineConfig(kind="endpoint", urls=(here.url, DEAD))
     run_in_actor(check_engine, (NAME, settings), settings, tmp_path)
     run_in_actor(check_engine, (NAME, settings), settings, tmp_path)
     assert capsys.readouterr().err.count(f"until it does: {DEAD}") == 1, "the second time it is known"
