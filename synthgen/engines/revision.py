@@ -148,7 +148,8 @@ def _hub_commit(model: str, revision: str | None, named_at: str) -> str:
         if isinstance(cached, str):
             return Path(cached).parent.name
         wanted = f"{model}@{revision}" if revision else model
+        reason = hub_reason(error)
         raise UserMistake(
-            f"{named_at} {wanted}: no such folder here, not in the local cache, and not from the hub ({hub_reason(error)}); "
+            f"{named_at} {wanted}: no such folder here, not in the local cache, and not from the hub ({reason}); "
             "name a local folder, or serve the model and take kind: endpoint"
         ) from error
