@@ -218,7 +218,9 @@ class EndpointEngine:
 async def served_models(settings: EngineConfig, seconds: float) -> dict[str, set[str] | Failure]:
     """Return by URL the models that each endpoint serves, or why it does not list them within some seconds."""
     quick = settings.model_copy(update={"call_seconds": min(seconds, settings.call_seconds)})
-    answers = await asyncio.gather(*(_list_models(endpoint, quick) for endpoint in _open_endpoints(quick)))
+    endpoints = _open_endpoints(quick)
+    answers = await asyncio.gather(*(_list_models(endpoint, quick) for endpoint in endpoints))
+    await asyncio.gather(*(endpoint.client.close() for endpoint in endpoints))
     return dict(zip(settings.urls, answers, strict=True))
 
 
