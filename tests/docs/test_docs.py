@@ -239,7 +239,8 @@ def test_yaml_is_accepted(page: str, text: str, tmp_path: Path, monkeypatch: pyt
     monkeypatch.chdir(tmp_path)
     kind = next(kind for kind, folder in library.KINDS.items() if folder == str(Path(first[1]).parent))
     if kind == "pipeline":
-        whole = merged(library.load("pipeline", first[2] or "everyday").values, library.load("pipeline", file.stem).values)
+        copied = library.load("pipeline", first[2] or "everyday").values
+        whole = merged(copied, library.load("pipeline", file.stem).values)
         file.write_text(
             yaml.safe_dump({**whole, "generate": {**whole["generate"], **_engine_alone(text)}}), encoding="utf-8"
         )
