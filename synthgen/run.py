@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import cast
 
+from synthgen.config.pipeline import EngineConfig
 from synthgen.console import note
 from synthgen.engines import check_engine
 from synthgen.errors import UserMistake, nearest
@@ -27,8 +28,11 @@ from synthgen.job.changes import check_folder, write_settings
 from synthgen.job.request import RunRequest
 from synthgen.stages.contract import Change, Job, StageModule, StageRun
 from synthgen.store import RunFolder
-from synthgen.tables import LIST, PLAN, STAGES, StageSpec, stage_names, stages_between
+from synthgen.tables import LIST, PLAN, STAGES, TAG, StageSpec, stage_names, stages_between
+from synthgen.taggers import check_downloads, may_download
 from synthgen.workers import CircuitBreaker, StopSignals, leave_ray, listening, run_in_actor
+
+CHECKING = EngineConfig(kind="scripted")  # the resources of an actor that only looks: a CPU and no GPU
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,8 @@ def _run(
     ends = (stages.first, stages.last)
     is_new = check_folder(folder, job, request, ends, stages.change)
     _check_input(folder, stages.first)
+    if is_new and stages.has(TAG.typed):
+        _check_weights(job)
     if is_new and stages.has("generate"):
         # Nobody should tag for hours to learn that the model does not load.
         engine = job.pipeline.generate.engine
@@ -130,6 +136,12 @@ def _run(
                 lease.check()  # a driver that was replaced knows nothing of an update by its successor
                 run_record.finish_change(folder, spec.typed)
         return done
+
+
+def _check_weights(job: Job) -> None:
+    """Raise UserMistake if the weights of a tagger cannot be had; in an actor, as libraries that know are heavy."""
+    if specs := [spec for spec in job.definitions.taggers if may_download(spec)]:
+        run_in_actor(check_downloads, specs, CHECKING, job.home)
 
 
 def _first(items: Iterable[Item], limit: int | None) -> Iterator[Item]:

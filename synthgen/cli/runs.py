@@ -1,6 +1,7 @@
 """Commands on a run: make one, look at it, repair it, train on it."""
 
 import json
+import sys
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -192,15 +193,24 @@ def purge(
             metavar="ID", help="Object or image ids, uris or file names; without an ID, finish a purge that was killed."
         ),
     ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be deleted; nothing is written.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before deleting, as on a terminal.")] = False,
 ) -> None:
     """Delete images and everything made from them from an output folder."""
     from synthgen.commands.open import open_run_folder
     from synthgen.commands.purge import purge as purge_images
+    from synthgen.commands.purge_preview import preview_purge
     from synthgen.console import pluralize
     from synthgen.job.job import reopen
 
     folder = open_run_folder(out)
-    done = purge_images(folder, reopen(folder, needs_model=False), names or [])
+    job = reopen(folder, needs_model=False)
+    if dry_run:
+        print("\n".join([*preview_purge(folder, job, names or []).lines(), "dry run: nothing was written"]))
+        return
+    if names and not yes and sys.stdin.isatty():
+        _ask_before_purge(preview_purge(folder, job, names))
+    done = purge_images(folder, job, names or [])
     gone = ", ".join([pluralize(done.images, "image"), *(pluralize(count, name) for name, count in done.rows.items())])
     objects, partitions, files = (
         pluralize(done.objects, "object"),
@@ -244,6 +254,16 @@ def train(
     request = RunRequest.typed(pipeline, None, None, settings)
     _, document = document_of(request, open_run_folder(place) if place else None, place, ("train",))
     print(trainer.train(shards, model, expanded(out), library.check(document, Pipeline).train))
+
+
+def _ask_before_purge(preview: Any) -> None:
+    """Show what would go, and leave unless the user agrees."""
+    *lines, total = preview.lines()
+    for line in lines:
+        note(line)
+    if preview.objects and not typer.confirm(f"{total}; delete?", err=True):
+        note("nothing was deleted")
+        raise typer.Exit(1)
 
 
 def _list_dropped(folder: Any, reason: str, limit: int, as_json: bool) -> None:

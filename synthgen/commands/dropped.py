@@ -16,10 +16,23 @@ from synthgen.commands.retry import REASONS
 from synthgen.errors import UserMistake, did_you_mean, nearest
 from synthgen.job.funnel import funnels
 from synthgen.store import RunFolder
-from synthgen.tables import GENERATE, LIST, PACK, PLAN, PLAN_OUTCOMES, SELECT, STAGES, TAG, StageSpec
+from synthgen.tables import (
+    GENERATE,
+    LEFT_OUT,
+    LIST,
+    PACK,
+    PLAN,
+    PLAN_OUTCOMES,
+    SELECT,
+    STAGES,
+    TAG,
+    StageSpec,
+    count_tagged,
+)
 
 LONGEST_REPLY = 200  # characters in a line
-REASON_KINDS = ("quarantined", "failed", "rule", "score", "unscored", "duplicate")
+ALL_LEFT_OUT = "left_out"  # the reason of every image of which tags were left out; it is tagged all the same
+REASON_KINDS = ("quarantined", "failed", "rule", "score", "unscored", "duplicate", ALL_LEFT_OUT)
 REPLACED = "its pair was replaced since; select has not run again"
 
 Row = dict[str, Any]
@@ -56,7 +69,7 @@ class DroppedRows:
 
 
 def find_dropped(folder: RunFolder, reason: str) -> DroppedRows:
-    """Return the rows that were dropped for a reason.
+    """Return the rows that were dropped for a reason, or the images of which tags were left out for it.
 
     Args:
         folder: The output folder.
@@ -66,10 +79,11 @@ def find_dropped(folder: RunFolder, reason: str) -> DroppedRows:
         UserMistake: There is no such reason.
     """
     dropped = {funnel.stage: {name for name, count in funnel.dropped.items() if count} for funnel in funnels(folder)}
+    dropped[TAG.name] |= {name for name, count in folder.log(TAG).counts().items() if count and _is_left_out(name)}
     matches = {stage: {name for name in names if reason in _aliases(name)} for stage, names in dropped.items()}
     if not any(matches.values()):
         known = {alias for names in dropped.values() for name in names for alias in _aliases(name)}
-        every = {*REASONS, *PLAN_OUTCOMES, *REASON_KINDS}
+        every = {*REASONS, *LEFT_OUT, *PLAN_OUTCOMES, *REASON_KINDS}
         if reason not in every:
             near = did_you_mean(reason, {*known, *every}).rstrip() or nearest(reason, known)
             raise UserMistake(f"--reason {reason}: nothing was dropped for that here; {near}")
@@ -107,9 +121,16 @@ def _shorten(reply: str) -> str:
 
 
 def _aliases(reason: str) -> set[str]:
-    """Return what a reason may be called: whole, its kind, and its end where the kind is one of ours."""
+    """Return what a reason may be called: whole, its kind, and its end where the kind is one of ours.
+
+    An image may have several reasons of the kind `left_out`, which is therefore counted by itself.
+    """
     kind = re.split(r"[.:]", reason, maxsplit=1)[0]
-    return {reason, kind, reason.removeprefix(f"{kind}.")}
+    return {reason, reason.removeprefix(f"{kind}.")} | (set() if kind == ALL_LEFT_OUT else {kind})
+
+
+def _is_left_out(name: str) -> bool:
+    return name.partition(".")[0] == ALL_LEFT_OUT
 
 
 def _count(folder: RunFolder, spec: StageSpec, names: Set[str]) -> int:
@@ -145,11 +166,12 @@ def _any_rows(spec: StageSpec, folder: RunFolder, names: Set[str]) -> Iterator[D
 
 
 def _quarantined(folder: RunFolder, names: Set[str]) -> Iterator[Dropped]:
+    """Yield images that were quarantined, and tagged ones of which tags were left out."""
     columns = ["object_id", "outcome", "reason", "detail"]
     for partition in _holding(folder, TAG, names):
         places = _places(folder, partition)
         for row in folder.table(TAG, partition, "images", columns).to_pylist():
-            if (reason := f"{row['outcome']}.{row['reason']}") in names:
+            for reason in sorted(names & count_tagged([row]).keys()):
                 yield _dropped(TAG, reason, places.get(row["object_id"], row), detail=row["detail"])
 
 

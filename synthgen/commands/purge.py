@@ -75,8 +75,7 @@ def purge(folder: RunFolder, job: Job, names: Collection[str]) -> PurgeResult:
         raise UserMistake(f"{folder.out.url}: no purge was cut short here; name images by id, uri or file name")
     before = products(folder)
     with folder.lease() as lease:
-        shown = partial(redact.uri, root=redact.root_of(job.pipeline.source.uri))
-        objects, images, partitions = _rewrite_tables(folder, names, lease, shown)
+        taken, images, partitions = _rewrite_tables(folder, names, lease, redaction_of(job))
     rest = [spec for spec in STAGES if not spec.is_rewritten and folder.log(spec).partitions]
     if rest:
         request = RunRequest.of(run_record.record_of(folder))
@@ -87,7 +86,12 @@ def purge(folder: RunFolder, job: Job, names: Collection[str]) -> PurgeResult:
         run_record.finish_change(folder, "purge")
     after = products(folder)
     rows = {name: count - after[name] for name, count in before.items()}
-    return PurgeResult(objects, images, partitions, rows, deleted.files)
+    return PurgeResult(taken, images, partitions, rows, deleted.files)
+
+
+def redaction_of(job: Job) -> Callable[[str], str]:
+    """Return the function that returns what samples show of a uri."""
+    return partial(redact.uri, root=redact.root_of(job.pipeline.source.uri))
 
 
 def _rewrite_tables(
@@ -101,7 +105,7 @@ def _rewrite_tables(
     _check_plan(folder)
     known = read_denylist(folder.out)
     wanted = frozenset(names) - known.object_ids - known.image_ids
-    matches = find_objects(folder.out.url, lambda: (rows for _, rows in _objects(folder)), wanted, shown)
+    matches = find_objects(folder.out.url, lambda: (rows for _, rows in objects(folder)), wanted, shown)
     with_copies, holding = _with_copies(folder, frozenset().union(*matches.values()), known)
     more = Denylist(with_copies.object_ids - known.object_ids, with_copies.image_ids - known.image_ids)
     # In this order: a purge that is recorded first and killed then would no longer know its images.
@@ -127,7 +131,7 @@ def _check_plan(folder: RunFolder) -> None:
         )
 
 
-def _objects(folder: RunFolder) -> Iterable[tuple[str, pa.Table]]:
+def objects(folder: RunFolder) -> Iterable[tuple[str, pa.Table]]:
     """Yield each partition with object_id, uri, row and image_id (null until it is tagged) of its objects."""
     for name in folder.log(LIST).partitions:
         rows = folder.table(LIST, name, "objects", ["object_id", "uri", "row"])
@@ -136,18 +140,18 @@ def _objects(folder: RunFolder) -> Iterable[tuple[str, pa.Table]]:
         yield name, rows.append_column("image_id", seen.column("image_id").take(place))
 
 
-def _with_copies(folder: RunFolder, objects: frozenset[str], known: Denylist) -> tuple[Denylist, list[str]]:
+def _with_copies(folder: RunFolder, named: frozenset[str], known: Denylist) -> tuple[Denylist, list[str]]:
     """Return these objects with all others of their bytes, and the partitions that hold them or those `known` as gone.
 
     The rewritten stages share their partitions.
     """
-    ids, images, with_copies, holding = pa.array(sorted(objects), pa.string()), set[str](), set(objects), list[str]()
-    for _, rows in _objects(folder):
+    ids, images, with_copies, holding = pa.array(sorted(named), pa.string()), set[str](), set(named), list[str]()
+    for _, rows in objects(folder):
         own = rows.filter(pc.is_in(rows.column("object_id"), ids))
         images.update(own.column("image_id").drop_null().to_pylist())
-    listed = pa.array(sorted(objects | known.object_ids), pa.string())
+    listed = pa.array(sorted(named | known.object_ids), pa.string())
     copied = pa.array(sorted(images), pa.string())
-    for name, rows in _objects(folder):
+    for name, rows in objects(folder):
         is_same = pc.is_in(rows.column("image_id"), copied)
         with_copies.update(rows.filter(is_same).column("object_id").to_pylist())
         if pc.any(pc.or_(is_same, pc.is_in(rows.column("object_id"), listed))).as_py():

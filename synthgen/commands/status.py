@@ -39,7 +39,7 @@ def text(folder: RunFolder, *, is_over: bool = False) -> str:
     The last line says whether a run is at work, unless the caller is a run that `is_over`.
     """
     shown = funnels(folder)
-    messages = (not_listed_message(not_listed(folder)), left_out_message(folder.log(TAG)))
+    messages = (not_listed_message(not_listed(folder)), left_out_message(folder))
     lines = [*_table(shown), *_how_to_list(folder, shown), *filter(None, messages)]
     if holder := holder_of(folder.out):
         age = f"renewed {_age(holder):.0f} s ago"

@@ -21,7 +21,9 @@ from typing import Any
 from PIL.Image import Image
 
 from synthgen.config.pipeline import EngineConfig
+from synthgen.console import note
 from synthgen.engines.completion import model_ids, read_completion
+from synthgen.engines.endpoint_client import key_hint, open_client
 from synthgen.engines.protocol import Capability, EngineDied, EngineInfo, ModelName, Reply, Request
 from synthgen.errors import Failure, ModelUnavailable, listed, one_line
 
@@ -100,14 +102,11 @@ class EndpointEngine:
 
         Raises:
             ModelUnavailable: No endpoint answers, or none has the model.
+            UserMistake: The environment names a proxy that cannot be used.
         """
         import openai
 
-        key = _key(settings) or "none"
-        endpoints = [
-            _Endpoint(url, openai.AsyncOpenAI(base_url=url, api_key=key, max_retries=0, timeout=settings.call_seconds))
-            for url in settings.urls
-        ]
+        endpoints = _open_endpoints(settings)
         answers = await asyncio.gather(*(_list_models(endpoint, settings) for endpoint in endpoints))
         failures = [answer for answer in answers if isinstance(answer, Failure)]
         if len(failures) == len(answers):
@@ -121,6 +120,8 @@ class EndpointEngine:
             for endpoint, answer in zip(endpoints, answers, strict=True)
             if isinstance(answer, Failure) or name.model in answer
         ]
+        for failure in failures:
+            note(f"an endpoint does not answer, and the others take its calls until it does: {failure.detail}")
         return EndpointEngine(usable, name, settings, f"openai {openai.__version__}")
 
     async def generate(self, request: Request) -> Reply:
@@ -216,6 +217,20 @@ class EndpointEngine:
         return [*system, {"role": "user", "content": content}]
 
 
+async def served_models(settings: EngineConfig, seconds: float) -> dict[str, set[str] | Failure]:
+    """Return by URL the models that each endpoint serves, or why it does not list them within some seconds."""
+    quick = settings.model_copy(update={"call_seconds": min(seconds, settings.call_seconds)})
+    endpoints = _open_endpoints(quick)
+    answers = await asyncio.gather(*(_list_models(endpoint, quick) for endpoint in endpoints))
+    await asyncio.gather(*(endpoint.client.close() for endpoint in endpoints))
+    return dict(zip(settings.urls, answers, strict=True))
+
+
+def _open_endpoints(settings: EngineConfig) -> list[_Endpoint]:
+    key = _key(settings) or "none"
+    return [_Endpoint(url, open_client(url, key, settings.call_seconds)) for url in settings.urls]
+
+
 def url_fault(settings: EngineConfig) -> str | None:
     """Return what is wrong if the settings name no endpoint."""
     if settings.urls:
@@ -288,7 +303,7 @@ def _without_key(error: Exception, settings: EngineConfig) -> str:
     if error.__cause__:
         text += f" ({one_line(error.__cause__, LONGEST_ERROR)})"
     key = _key(settings)
-    return one_line(text.replace(key, "***") if key else text, LONGEST_DETAIL)
+    return one_line(text.replace(key, "***") if key else text, LONGEST_DETAIL) + key_hint(error, settings)
 
 
 def _data_url(image: Image) -> str:

@@ -16,12 +16,12 @@ from synthgen.config.entry_points import added, load
 from synthgen.config.library import Section, import_attribute
 from synthgen.config.pipeline import EngineConfig, GenerateConfig
 from synthgen.engines.endpoint import CAPABILITIES as ENDPOINT_CAPABILITIES
-from synthgen.engines.endpoint import IMAGES_IN_MEMORY, EndpointEngine, url_fault
+from synthgen.engines.endpoint import IMAGES_IN_MEMORY, EndpointEngine, served_models, url_fault
 from synthgen.engines.protocol import ALL_CAPABILITIES, Capability, Engine, ModelName
 from synthgen.engines.revision import resolve_own, resolve_unverified, resolve_weights
 from synthgen.engines.scripted import Script, ScriptedEngine
 from synthgen.engines.vllm import REPLY_OPTIONS, VllmEngine, check_vllm
-from synthgen.errors import ModelUnavailable, SynthError, UserMistake, nearest, one_line
+from synthgen.errors import Failure, ModelUnavailable, SynthError, UserMistake, nearest, one_line
 
 ENTRY_POINTS = "synthgen.engines"
 OWN = re.compile(r"[\w.]+:[\w.]+")
@@ -50,6 +50,8 @@ class EngineKind:
             these differ.
         needs: Modules that must import where the engine runs.
         is_model: The replies come from a model; False marks a data set as meaningless on its card.
+        served: Returns by URL which models are served there, or why nobody knows, within so many seconds; None: the
+            model is not served elsewhere.
     """
 
     name: str
@@ -67,6 +69,7 @@ class EngineKind:
     shows_first_token: bool = False
     needs: tuple[str, ...] = ()
     is_model: bool = True
+    served: Callable[[EngineConfig, float], Awaitable[Mapping[str, set[str] | Failure]]] | None = None
 
 
 async def _open_scripted(name: ModelName, settings: EngineConfig) -> Engine:
@@ -99,6 +102,7 @@ ENGINE_KINDS: Mapping[str, EngineKind] = {
             images_in_memory=IMAGES_IN_MEMORY,
             capabilities=ENDPOINT_CAPABILITIES,
             shows_first_token=True,
+            served=served_models,
         ),
         EngineKind(
             "scripted",

@@ -11,8 +11,9 @@ from functools import cache
 from pathlib import Path
 
 from synthgen.config.pipeline import GenerateConfig
+from synthgen.engines.hub import hub_reason
 from synthgen.engines.protocol import ModelName
-from synthgen.errors import UserMistake, one_line
+from synthgen.errors import UserMistake
 from synthgen.store.patterns import expand_home
 
 WEIGHTS = (".safetensors", ".bin", ".pt", ".gguf")  # a model folder for vLLM holds one of these
@@ -148,7 +149,8 @@ def _hub_commit(model: str, revision: str | None, named_at: str) -> str:
         if isinstance(cached, str):
             return Path(cached).parent.name
         wanted = f"{model}@{revision}" if revision else model
+        reason = hub_reason(error)
         raise UserMistake(
-            f"{named_at} {wanted}: no such folder here, not in the local cache, "
-            f"and the hub does not give it ({one_line(error)})"
+            f"{named_at} {wanted}: no such folder here, not in the local cache, and not from the hub ({reason}); "
+            "name a local folder, or serve the model and take kind: endpoint"
         ) from error

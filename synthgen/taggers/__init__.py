@@ -6,6 +6,7 @@ spec.py defines what a kind of tagger is, kinds.py lists the kinds, and each kin
 from synthgen.taggers.cache import CachedTags, read_cached_tags
 from synthgen.taggers.clip import ClipTagger, ClipTaggerFile
 from synthgen.taggers.custom import CustomTaggerFile
+from synthgen.taggers.download import check_downloads, may_download
 from synthgen.taggers.ensemble import KnownTags, Taggers, open_tagger
 from synthgen.taggers.kinds import TAGGER_KINDS, kind_of
 from synthgen.taggers.loader import load, load_all, tree_of
@@ -52,9 +53,11 @@ __all__ = [
     "Taggers",
     "VlmTaggerFile",
     "WorksFrom",
+    "check_downloads",
     "kind_of",
     "load",
     "load_all",
+    "may_download",
     "one_by_one",
     "open_tagger",
     "prepare_image",

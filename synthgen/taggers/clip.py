@@ -26,12 +26,15 @@ from pydantic import Field
 from synthgen.config import library
 from synthgen.config.strict_yaml import Document, KeyPath
 from synthgen.config.taxonomy import Taxonomy, Tree, matches
+from synthgen.engines.hub import Download
 from synthgen.engines.revision import folder_digest
-from synthgen.errors import ModelUnavailable, one_line
+from synthgen.errors import ModelUnavailable, UserMistake, one_line
+from synthgen.taggers.download import download_fault
 from synthgen.taggers.protocol import Floats, Tagged
 from synthgen.taggers.spec import Resources, TaggerFile, TaggerSpec, WorksFrom
 
 TEXT_BATCH = 256
+HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")  # weights without a name of their own
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pth")  # that open_clip looks for in a folder
 
 Probability = Annotated[float, Field(gt=0, le=1)]
@@ -82,6 +85,18 @@ class ClipTaggerFile(TaggerFile):
         """Return the file of `pretrained`, unless that is open_clip's name for the weights."""
         path = home / self.pretrained if self.pretrained else None
         return path.resolve() if path and path.is_file() else None
+
+    def download(self) -> Download | None:
+        """Return what open_clip downloads for the names of model and weights; None if it knows of nothing."""
+        import open_clip
+
+        if self.model.startswith("hf-hub:"):
+            return Download(self.model.removeprefix("hf-hub:"), HUB_FILES)
+        known = open_clip.get_pretrained_cfg(self.model, self.pretrained or "")
+        if place := known.get("hf_hub"):
+            model, _, file = place.rpartition("/")
+            return Download(model, (file, f"{file.rpartition('.')[0]}.safetensors") if file else HUB_FILES)
+        return Download(known["url"]) if known.get("url") else None
 
     def model_fault(self, folder: Path | None) -> str | None:
         """Return why open_clip cannot load the model, as far as its name and files show."""
@@ -222,6 +237,7 @@ def _open_model(spec: TaggerSpec, file: ClipTaggerFile) -> tuple[Any, Any, Any]:
 
     Raises:
         ModelUnavailable: If open_clip does not load it.
+        UserMistake: If its weights are not here and cannot be downloaded.
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     import open_clip
@@ -237,6 +253,8 @@ def _open_model(spec: TaggerSpec, file: ClipTaggerFile) -> tuple[Any, Any, Any]:
         )
         return model, transform, open_clip.get_tokenizer(name)
     except Exception as error:
+        if fault := download_fault(spec):
+            raise UserMistake(fault) from error
         reason = one_line(str(error).strip() or error, 500)
         raise ModelUnavailable(f"tagger '{spec.name}': open_clip does not load {file.model}: {reason}") from error
 

@@ -18,6 +18,7 @@ from synthgen.config.pipeline import GenerateConfig
 from synthgen.config.strict_yaml import Document, KeyPath
 from synthgen.config.taxonomy import Taxonomy, Tree
 from synthgen.engines import ModelName
+from synthgen.engines.hub import Download
 from synthgen.engines.kinds import resolve_model as resolve_served_model
 from synthgen.taggers.protocol import Tagger
 
@@ -96,6 +97,10 @@ class TaggerFile(Section):
 
     def local_weights(self, home: Path) -> Path | None:
         """Return the file of the tagger's weights, if it names a local one; a relative name starts from `home`."""
+        return None
+
+    def download(self) -> Download | None:
+        """Return the weights that are downloaded where neither `local_model` nor `local_weights` has them."""
         return None
 
     def model_fault(self, folder: Path | None) -> str | None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from synthgen.store import Receipt
 from synthgen.workers.home import enter
+from synthgen.workers.notes import collect_notes
 from synthgen.workers.task import Build, PoolSpec, Task
 
 SILENT_SECONDS = 120.0  # without an answer from a ready actor, after which it is given up: hung, or out of reach
@@ -29,14 +30,15 @@ class ActorShell:
         self._build, self._settings = build, settings
         self._worker: Any = None
         self._is_draining = False
+        self._notes = collect_notes()
 
-    async def start(self) -> str:
-        """Build the worker here, and return the id of the node."""
+    async def start(self) -> tuple[str, list[str]]:
+        """Build the worker here, and return the id of the node and what was noted."""
         import ray
 
         self._worker = await self._build(self._settings)
         node: str = ray.get_runtime_context().get_node_id()
-        return node
+        return node, self._notes.take()
 
     async def do(self, task: Task) -> Receipt | None:
         """Do a task; None if it is given back."""
@@ -45,10 +47,10 @@ class ActorShell:
         receipt: Receipt | None = await self._worker.do(task)
         return receipt
 
-    async def progress(self) -> Mapping[str, float]:
-        """Return the worker's counters."""
+    async def progress(self) -> tuple[Mapping[str, float], list[str]]:
+        """Return the worker's counters, and what was noted since the last call."""
         counters: Mapping[str, float] = self._worker.progress() if self._worker else {}
-        return counters
+        return counters, self._notes.take()
 
     async def drain(self) -> None:
         """Start nothing new from now on."""

@@ -22,6 +22,7 @@ from synthgen.workers import signals
 from synthgen.workers.actor import options_of_actor
 from synthgen.workers.failures import cause_of, engine_death
 from synthgen.workers.home import enter
+from synthgen.workers.notes import collect_notes, pass_on
 
 CONNECT_SECONDS = 10.0  # for the machine of a cluster to accept a connection
 NOTE_SECONDS = 60.0  # between two notes on why nothing happens
@@ -54,7 +55,9 @@ def run_in_actor(function: Callable[[Any], Any], task: Any, engine: EngineConfig
         placed = actor.ping.remote()
         while not ray.wait([placed], timeout=NOTE_SECONDS / 2)[0]:
             waiting.see(False)
-        return ray.get(actor.run.remote(function, task))
+        result, notes = ray.get(actor.run.remote(function, task))
+        pass_on(notes)
+        return result
     except ray.exceptions.RayTaskError as error:
         raise _ended(engine_death(error), engine) from None
     except ray.exceptions.RayError as error:
@@ -237,9 +240,10 @@ class _Runner:
 
     def __init__(self, home: Path) -> None:
         enter(home)
+        self._notes = collect_notes()
 
     async def ping(self) -> None:
         """Return once the actor is placed."""
 
-    async def run(self, function: Callable[[Any], Any], task: Any) -> Any:
-        return await function(task)
+    async def run(self, function: Callable[[Any], Any], task: Any) -> tuple[Any, list[str]]:
+        return await function(task), self._notes.take()

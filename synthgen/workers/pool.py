@@ -19,6 +19,7 @@ from synthgen.workers.actor import TURN_SECONDS, ActorHandle, start_actor
 from synthgen.workers.bisection import Bisection
 from synthgen.workers.cluster import Waiting, check_resources, gpus_per_worker, join_ray
 from synthgen.workers.failures import WorkerDeath, death_of, engine_death
+from synthgen.workers.notes import pass_on
 from synthgen.workers.signals import StopSignals
 from synthgen.workers.task import FINISH_SECONDS, TASKS_PER_ACTOR, PoolSpec, Show, Task
 
@@ -159,10 +160,13 @@ class Pool:
 
     def _take_answer(self, actor: ActorHandle, reference: Any, answer: Any) -> None:
         if reference == actor.started:
-            actor.set_ready(answer)
+            node, notes = answer
+            pass_on(notes)
+            actor.set_ready(node)
         elif reference == actor.asked:
             actor.set_answered()
-            self._counters[actor] = answer
+            self._counters[actor], notes = answer
+            pass_on(notes)
         else:
             self._settle(actor.held.pop(reference), answer)
 

@@ -631,7 +631,8 @@ def test_a_missing_model_is_reported(synth: Synth, photos: Path, workspace: Path
     assert message == f"generate.model ./gone: no such folder in {Path.cwd()}, and a hub name reads organisation/model"
     message = refusal(synth, *RUN, *vllm, "--model", "organisation/model")
     assert message.startswith(
-        "generate.model organisation/model: no such folder here, not in the local cache, and the hub does not give it"
+        "generate.model organisation/model: no such folder here, not in the local cache, and not from the hub "
+        "(HF_HUB_OFFLINE is set); name a local folder, or serve the model and take kind: endpoint"
     )
     write(workspace / "half/config.json", '{"architectures": ["X"]}')
     assert (

@@ -1,5 +1,6 @@
 """`synth doctor`: each thing that a machine lacks comes with its fix, and every way in which an import can fail."""
 
+import importlib.metadata
 import json
 import os
 import subprocess
@@ -122,6 +123,21 @@ def test_vllm_on_a_cpu_is_noted_until_its_memory_is_set(monkeypatch: pytest.Monk
     assert any("VLLM_CPU_KVCACHE_SPACE" in finding.fix for finding in libraries.builds(torch, vllm, []))
     monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "2")
     assert not any("VLLM_CPU_KVCACHE_SPACE" in finding.fix for finding in libraries.builds(torch, vllm, []))
+
+
+def test_a_vllm_whose_serve_command_cannot_start_comes_with_the_one_that_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`vllm serve` reads the version of the package vllm, and the build for the CPU is another package."""
+
+    def version(package: str) -> str:
+        if package != "vllm-cpu":
+            raise importlib.metadata.PackageNotFoundError
+        return "0.26"
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    findings = {finding.name: finding for finding in libraries.builds(FINE["torch"], FINE["vllm"], [])}
+    assert "-m vllm.entrypoints.openai.api_server" in findings["vllm serve"].fix
+    monkeypatch.setattr(importlib.metadata, "version", lambda package: "0.26")
+    assert not [each for each in libraries.builds(FINE["torch"], FINE["vllm"], []) if each.name == "vllm serve"]
 
 
 def test_credentials_are_named_and_never_shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from synthgen.tables import (
     DECISIONS,
     GENERATE,
     IMAGES,
+    LEFT_OUT,
     LIST,
     OBJECTS,
     PACK,
@@ -34,6 +35,8 @@ from synthgen.tables import (
     TAG,
     UNPACKED,
     StageSpec,
+    changed_counts,
+    count_tagged,
     table,
 )
 
@@ -154,6 +157,45 @@ def test_every_row_that_is_counted_is_listed(out: Folder) -> None:
             assert {(row.stage, row.reason) for row in rows} == {(funnel.stage, reason)}
             listed += len(rows)
     assert listed == 13, "6 reasons in both partitions, and a sample that was not packed"
+
+
+@pytest.fixture
+def sidecars(out: Folder) -> Folder:
+    """Return the folder with tags that were left out: two images for one reason, one of them for a second one too."""
+    details = {"o0-1": "side: no sidecar", "o0-2": "side: no such tag: 'x'; bad score: 9 of 'cat'; other: no sidecar"}
+    images = [{"object_id": f"o0-{number}", "outcome": "tagged", "reason": None} for number in range(4)]
+    rows: list[Row] = [{**image, "detail": details.get(str(image["object_id"]))} for image in images]
+    changes = changed_counts({"tagged": 3, "quarantined.corrupt": 1}, count_tagged(rows))
+    with Lease.take(out) as lease:
+        _commit(out, lease, TAG, {"images": table(rows, IMAGES)}, changes, revision=2)
+    return out
+
+
+def test_the_images_of_which_tags_were_left_out_are_listed_by_reason_with_their_detail(sidecars: Folder) -> None:
+    both = "side: no such tag: 'x'; bad score: 9 of 'cat'; other: no sidecar"
+    assert lines(sidecars, "no_sidecar") == [
+        "0/o0-1.jpg  left_out.no_sidecar  side: no sidecar",
+        f"0/o0-2.jpg  left_out.no_sidecar  {both}",
+    ]
+    assert lines(sidecars, "left_out.bad_score") == [f"0/o0-2.jpg  left_out.bad_score  {both}"]
+    counts = status.as_json(RunFolder(sidecars))["left_out"]
+    assert counts["reasons"] == {"no_sidecar": 2, "no_such_tag": 1, "bad_score": 1}
+    for reason, count in counts["reasons"].items():
+        found = find_dropped(RunFolder(sidecars), reason)
+        assert found.count == len(list(found.rows)) == count
+
+
+def test_all_images_of_which_tags_were_left_out_are_listed_once(sidecars: Folder) -> None:
+    found = find_dropped(RunFolder(sidecars), "left_out")
+    assert [row.object_id for row in found.rows] == ["o0-1", "o0-2"] and found.count == 2
+
+
+def test_a_reason_for_tags_that_were_left_out_is_known_where_no_image_has_it(
+    out: Folder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for reason in (*LEFT_OUT, "left_out"):
+        synth("status", out.url, "--reason", reason)
+        assert capsys.readouterr() == ("", f"nothing was dropped for {reason} here\n")
 
 
 def test_a_decision_whose_pair_was_replaced_since_says_so(out: Folder) -> None:

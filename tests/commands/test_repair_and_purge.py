@@ -3,7 +3,9 @@
 import contextlib
 import json
 import os
+import pty
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -21,7 +23,18 @@ from synthgen.job import job, run_record
 from synthgen.job.funnel import products
 from synthgen.store import RunFolder
 from synthgen.tables import FAILURE_REASONS, LIST, PACK, PLAN, QUARANTINE_REASONS, SELECT, TAG, StageSpec, image_id
-from tests.fixtures.runs import adds_up, assert_complete, assignments, funnel_of, opened, pairs, rows, run, synth
+from tests.fixtures.runs import (
+    PATIENCE,
+    adds_up,
+    assert_complete,
+    assignments,
+    funnel_of,
+    opened,
+    pairs,
+    rows,
+    run,
+    synth,
+)
 from tests.fixtures.workspace import make_images, write, write_definition_files
 
 pytestmark = pytest.mark.usefixtures("ray_running")
@@ -333,6 +346,66 @@ def test_a_purged_image_is_gone_with_all_that_was_made_of_it_and_stays_away(copy
     assert tagging.dropped == {"quarantined.purged": 4}, "the same bytes under another name, and touched, are known"
     unknown = synth("purge", str(copy), "agian.png", check=False)
     assert unknown.returncode == 2 and unknown.stderr.startswith(f"synth: {copy}: holds no image agian.png; ")
+
+
+def files_of(out: Path) -> dict[str, int]:
+    """Return the files of a folder with the times of their last change."""
+    return {str(path): path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
+
+
+def test_a_dry_run_of_a_purge_counts_what_the_purge_then_takes_out_and_writes_nothing(
+    copy: Path, finished: Path
+) -> None:
+    before, made = files_of(copy), products(opened(copy))
+    same = image_id((finished / "photos" / "0003.png").read_bytes())
+    shown = synth("purge", str(copy), "0003.png", "0006.jpg", same, "--dry-run").stdout.splitlines()
+    assert files_of(copy) == before
+    by_name = {line.partition(": ")[0]: line.partition(": ")[2] for line in shown[:-1]}
+    assert list(by_name) == ["0003.png", "0006.jpg", same, "in all"]
+    assert by_name["0003.png"] == by_name[same] and by_name["0003.png"].startswith("2 objects, 1 image, ")
+    assert by_name["0006.jpg"].startswith("1 object, 1 image, ") and by_name["in all"].startswith("3 objects, 2 images")
+    assert shown[-1] == "dry run: nothing was written"
+    report = synth("purge", str(copy), "0003.png", "0006.jpg").stdout
+    left = products(opened(copy))
+    gone = ", ".join(pluralize(made[name] - left[name], name) for name in ("question", "pair", "sample"))
+    assert by_name["in all"] == f"3 objects, 2 images, {gone}" and f": 2 images, {gone};" in report
+    again = synth("purge", str(copy), same, "--dry-run").stdout.splitlines()
+    assert again[0] == f"{same}: was purged already" and again[1].startswith("in all: 0 objects, ")
+
+
+def test_a_dry_run_of_a_purge_refuses_what_the_purge_would(copy: Path) -> None:
+    unknown = synth("purge", str(copy), "0003.png", "agian.png", "--dry-run", check=False)
+    assert unknown.returncode == 2 and unknown.stderr.startswith(f"synth: {copy}: holds no image agian.png; ")
+    nameless = synth("purge", str(copy), "--dry-run", check=False)
+    assert nameless.returncode == 2 and "--dry-run shows what would go with the images named" in nameless.stderr
+
+
+def purge_on_a_terminal(out: Path, typed: str, *options: str) -> subprocess.CompletedProcess[str]:
+    """Purge an image where stdin is a terminal, on which a line was typed already."""
+    own, terminal = pty.openpty()
+    os.write(own, f"{typed}\n".encode())
+    command = [sys.executable, "-m", "synthgen", "purge", str(out), "0006.jpg", *options]
+    try:
+        return subprocess.run(command, stdin=terminal, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    finally:
+        os.close(own)
+        os.close(terminal)
+
+
+@pytest.mark.parametrize("typed", ["n", ""])
+def test_a_purge_on_a_terminal_asks_first_and_deletes_nothing_without_a_yes(copy: Path, typed: str) -> None:
+    before = files_of(copy)
+    refused = purge_on_a_terminal(copy, typed)
+    assert refused.returncode == 1 and files_of(copy) == before and not refused.stdout.strip()
+    assert "0006.jpg: 1 object, 1 image, " in refused.stderr and "delete? [y/N]" in refused.stderr
+    assert refused.stderr.endswith("nothing was deleted\n")
+
+
+@pytest.mark.parametrize(("typed", "options"), [("y", ()), ("", ("--yes",))])
+def test_a_purge_on_a_terminal_goes_on_after_a_yes(copy: Path, typed: str, options: tuple[str, ...]) -> None:
+    done = purge_on_a_terminal(copy, typed, *options)
+    assert done.returncode == 0 and "1 object purged from " in done.stdout, done.stderr
+    assert ("delete? [y/N]" in done.stderr) == (not options)
 
 
 @pytest.mark.parametrize("killed_at", ["1-tagged", "3-generated", "select", "collect_garbage"])

@@ -230,8 +230,8 @@ def _engine_alone(text: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize(("page", "text"), yaml_blocks())
 def test_yaml_is_accepted(page: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Written to the path in its first line, each file loads; a pipeline is completed by `everyday`."""
-    first = re.match(r"# ([\w./-]+\.yaml)(?:, in place of .*)?\n", text)
+    """Written to the path in its first line, each file loads; a pipeline is completed by the one it is a copy of."""
+    first = re.match(r"# ([\w./-]+\.yaml)(?:, in place of .*?(?: of the copy of (\w+))?)?\n", text)
     assert first, f"{page}: a YAML block begins with a comment that names its file:\n{text}"
     file = tmp_path / first[1]
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -239,7 +239,8 @@ def test_yaml_is_accepted(page: str, text: str, tmp_path: Path, monkeypatch: pyt
     monkeypatch.chdir(tmp_path)
     kind = next(kind for kind, folder in library.KINDS.items() if folder == str(Path(first[1]).parent))
     if kind == "pipeline":
-        whole = merged(library.load("pipeline", "everyday").values, library.load("pipeline", file.stem).values)
+        copied = library.load("pipeline", first[2] or "everyday").values
+        whole = merged(copied, library.load("pipeline", file.stem).values)
         file.write_text(
             yaml.safe_dump({**whole, "generate": {**whole["generate"], **_engine_alone(text)}}), encoding="utf-8"
         )

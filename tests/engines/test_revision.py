@@ -153,9 +153,8 @@ def test_a_network_without_a_hub_is_one_line(monkeypatch: pytest.MonkeyPatch) ->
         raise NoRoute("[Errno -2] Name or service not known\nand more")
 
     monkeypatch.setattr(huggingface_hub.HfApi, "model_info", fail)
-    with pytest.raises(
-        UserMistake, match=r"the hub does not give it \(NoRoute: \[Errno -2\] Name or service not known and more\)$"
-    ):
+    reason = r"not from the hub \(NoRoute: \[Errno -2\] Name or service not known and more\); name a local folder, or "
+    with pytest.raises(UserMistake, match=reason):
         resolve("organisation/model")
 
 

@@ -179,7 +179,7 @@ def test_a_folder_tagged_before_left_out_tags_were_counted_continues(
         patched.setattr("synthgen.stages.tag.worker.tag_images", tag_without_phrases)
         folder.tag(first)
     folder.out.create("run.json", b'{"format": 1}')
-    assert folder.counts() == {"tagged": 2} and tag.left_out_message(folder.run_folder.log(TAG)) is None
+    assert folder.counts() == {"tagged": 2} and tag.left_out_message(folder.run_folder) is None
     assert status.as_json(RunFolder(folder.out))["left_out"] == {"images": 0, "of": 2, "reasons": {}}
     folder.tag(first, write_sidecar("labels", key="labels"))
     assert folder.counts() == {"tagged": 2, "left_out": 2, "left_out.no_such_tag": 2, "left_out.no_tags": 2}
@@ -195,6 +195,7 @@ def test_status_reports_left_out_tags_and_its_sums_hold(workspace: Path, tmp_pat
     assert (funnel.received, funnel.passed, funnel.dropped, funnel.pending) == (3, 3, {}, 0)
     line = "left out or missing for 3 of 3 tagged images: no such tag (2), no sidecar (1)"
     assert any(line in text for text in status.text(RunFolder(folder.out)).splitlines())
+    assert f"`synth status {folder.out.url} --reason left_out` lists them" in status.text(RunFolder(folder.out))
     reasons = {"no_sidecar": 1, "no_such_tag": 2}
     assert status.as_json(RunFolder(folder.out))["left_out"] == {"images": 3, "of": 3, "reasons": reasons}
     purged = next(row["object_id"] for row in folder.rows("images") if row["detail"] == "first: no sidecar")
@@ -222,5 +223,6 @@ def test_the_stage_ends_with_a_line_on_left_out_tags(
     stage = StageRun(TAG, job, folder.run_folder, folder.lease, StopSignals())
     assert run.run_stage(stage) == 1
     line = "tag: tags that should have come along were left out or missing for 1 of 3 tagged images: no such tag (1); "
-    assert capsys.readouterr().err.splitlines()[-1].startswith(line)
+    line += f"`synth status {folder.out.url} --reason no_such_tag` lists them"
+    assert capsys.readouterr().err.splitlines()[-1] == line
     assert run.run_stage(stage) == 0 and "left out" not in capsys.readouterr().err

@@ -94,7 +94,7 @@ def pool(tmp_path: Path, signals: StopSignals, monkeypatch: pytest.MonkeyPatch) 
 def test_the_counters_of_an_actor_that_is_gone_still_count(pool: Pool) -> None:
     for _ in range(50):  # Python gives the address of an object that is gone to the next one
         actor = ActorHandle(None, None, asked="question")
-        pool._take_answer(actor, "question", {"images": 1.0})
+        pool._take_answer(actor, "question", ({"images": 1.0}, []))
         del actor
     assert pools._sum(pool._counters.values()) == {"images": 50.0}
 

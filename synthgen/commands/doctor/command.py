@@ -3,6 +3,8 @@
 Modules that need a package are imported inside functions, so the checks also run where packages are missing.
 """
 
+import importlib.util
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from synthgen.commands.doctor import libraries, machine
@@ -30,7 +32,17 @@ def examine(pipeline: str | None = None) -> list[Finding]:
         *machine.stores(),
         machine.credentials(),
         machine.model_hub(),
+        *(_models(pipeline, [name for name, result in probes.items() if not result.error]) if pipeline else ()),
     ]
+
+
+def _models(pipeline: str, importable: Sequence[str]) -> Iterator[Finding]:
+    """Check the models of a pipeline, where the packages that know of them are installed."""
+    absent = [name for name in ("openai", "huggingface_hub") if not importlib.util.find_spec(name)]
+    if not absent:
+        from synthgen.commands.doctor.models import models_of
+
+        yield from models_of(pipeline, importable)
 
 
 def needed_packages(pipeline: str | None) -> list[str]:

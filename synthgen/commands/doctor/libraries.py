@@ -95,7 +95,19 @@ def _cpu_builds(vllm: Probe) -> list[Finding]:
             "as that of the demo does"
         )
         findings.append(Finding("vllm memory", "note", detail, "export VLLM_CPU_KVCACHE_SPACE=4   (GiB)"))
+    if vllm.build == "cpu" and not _is_installed("vllm"):
+        detail = "`vllm serve` ends with PackageNotFoundError: it looks for a package vllm, and this one is vllm-cpu"
+        server = f"{python()} -m vllm.entrypoints.openai.api_server --model MODEL   (is the same server)"
+        findings.append(Finding("vllm serve", "note", detail, server))
     return findings
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def _gpu_builds(torch: Probe, vllm: Probe, gpus: list[str]) -> list[Finding]:

@@ -7,7 +7,7 @@ the way a run will load it, and a file that exists is never overwritten.
 from collections import Counter
 from pathlib import Path
 
-from synthgen.commands.learn import summary, tfidf, twins
+from synthgen.commands.learn import held_out, summary, tfidf, twins
 from synthgen.commands.learn.records import Row
 from synthgen.commands.learn.request import LearnPlan, LearnRequest, prepare
 from synthgen.commands.learn.row_tags import with_tags
@@ -43,7 +43,7 @@ def learn(request: LearnRequest) -> tuple[Path, list[str]]:
     origin = Origin(
         plan,
         rows,
-        coverage=tfidf.coverage(examples, weights),
+        held_out=held_out.measure(examples, request.tfidf),
         rare=tfidf.rare_types(counts, request.tfidf),
         absent=[path for path in plan.prompts.types if path not in present | merged],
         twins=pairs,

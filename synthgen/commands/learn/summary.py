@@ -9,6 +9,7 @@ import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from synthgen.commands.learn.held_out import HeldOut
 from synthgen.commands.learn.request import LearnPlan
 from synthgen.commands.learn.tfidf import ALL_IMAGES, Weights
 from synthgen.commands.learn.twins import Twins
@@ -27,7 +28,7 @@ class Origin:
 
     plan: LearnPlan
     rows: UseCounts
-    coverage: float  # share of the seed's own questions whose type gets a weight on their image
+    held_out: HeldOut
     rare: Sequence[str]  # types in the seed that are too rare to be learned
     absent: Sequence[str]  # types that the seed does not have
     twins: Sequence[Twins]
@@ -102,7 +103,7 @@ def _coverage(weights: Weights, origin: Origin) -> Iterator[str]:
         tags = pluralize(len(weights) - (ALL_IMAGES in weights), "tag")
         everywhere = " and of all images" if ALL_IMAGES in weights else ""
         yield f"{pluralize(len(types), 'instruction type')} in the rules of {tags}{everywhere}"
-        yield f"{origin.coverage:.1%} of the seed's own questions are of a type that their image gets"
+        yield from origin.held_out.lines()
     too_rare = f"in fewer than {origin.plan.request.tfidf.min_support:,} rows (learn.min_support)"
     for names, reason in ((origin.rare, too_rare), (origin.absent, "not in the seed")):
         if names:

@@ -114,16 +114,6 @@ def rare_types(counts: TermCounts, settings: TfidfSettings) -> list[str]:
     return [path for path, images in zip(counts.types, counts.of_type, strict=True) if images < settings.min_support]
 
 
-def coverage(examples: Counter[Example], weights: Weights) -> float:
-    """Return the share of the seed's own questions whose type gets a weight on their image."""
-    questions = covered = 0
-    for (tags, types), times in examples.items():
-        offered = {path for tag in (ALL_IMAGES, *with_ancestors(tags)) for path in weights.get(tag, ())}
-        questions += times * len(types)
-        covered += times * len(offered.intersection(types))
-    return covered / max(questions, 1)
-
-
 def _places(names: tuple[str, ...]) -> dict[str, int]:
     return {name: place for place, name in enumerate(names)}
 

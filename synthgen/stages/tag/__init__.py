@@ -15,7 +15,7 @@ from synthgen.stages.contract import StageRun
 from synthgen.stages.tag.context import TagContext, context_of, resources
 from synthgen.stages.tag.todo import count_objects, is_stale, object_ids, todo
 from synthgen.stages.tag.worker import TagWorker, build
-from synthgen.store import CommitLog, Receipt
+from synthgen.store import CommitLog, Receipt, RunFolder
 from synthgen.tables import LEFT_OUT, TAG
 from synthgen.workers import PoolSpec, Task, run_pool
 
@@ -45,7 +45,7 @@ def results(run: StageRun, tasks: Sequence[Task]) -> Iterator[Receipt]:
             bar.show(counters.get("images", 0.0), tagging_note(counters, loading))
 
         yield from run_pool(spec, tasks, show, run.signals)
-    if tasks and (message := left_out_message(run.folder.log(TAG))):
+    if tasks and (message := left_out_message(run.folder)):
         note(f"{TAG.name}: {message}")
 
 
@@ -56,14 +56,15 @@ def left_out(log: CommitLog) -> dict[str, Any]:
     return {"images": counts.get("left_out", 0), "of": counts.get("tagged", 0), "reasons": reasons}
 
 
-def left_out_message(log: CommitLog) -> str | None:
+def left_out_message(folder: RunFolder) -> str | None:
     """Return a line on tags that came along with images and were left out, or None if there are none."""
-    counts = left_out(log)
+    counts = left_out(folder.log(TAG))
     if not counts["images"]:
         return None
     by_count = sorted(counts["reasons"].items(), key=lambda entry: -entry[1])
+    listing = by_count[0][0] if len(by_count) == 1 else "left_out"
     reasons = ", ".join(f"{reason.replace('_', ' ')} ({count:,})" for reason, count in by_count)
     return (
         f"tags that should have come along were left out or missing for {counts['images']:,} of {counts['of']:,} "
-        f"tagged images: {reasons}; `detail` in 1-tagged/images says more"
+        f"tagged images: {reasons}; `synth status {folder.out.url} --reason {listing}` lists them"
     )
