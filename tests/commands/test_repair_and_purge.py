@@ -32,7 +32,19 @@ from synthgen.tables import (
     StageSpec,
     image_id,
 )
-from tests.fixtures.runs import adds_up, assert_complete, assignments, funnel_of, opened, pairs, rows, run, synth
+from tests.fixtures.runs import (
+    adds_up,
+    assert_complete,
+    assignments,
+    funnel_of,
+    kill_once,
+    opened,
+    pairs,
+    rows,
+    run,
+    start,
+    synth,
+)
 from tests.fixtures.workspace import make_images, write, write_definition_files
 
 pytestmark = pytest.mark.usefixtures("ray_running")
@@ -201,6 +213,24 @@ def test_a_retry_that_was_cut_short_is_finished_by_the_next_whole_run(copy: Path
     assert "a retry of call_failed, poison was cut short; this run finishes it" in whole.stderr
     assert run_record.unfinished_changes(opened(copy)) == {}
     assert "cut short" not in synth("run", "--out", str(copy)).stderr
+
+
+def test_a_retry_killed_halfway_is_finished_by_the_next_run(workspace: Path) -> None:
+    make_images(workspace / "photos", 70)
+    run("out", "--set", "generate.engine.options.fail=0.4", "--set", "plan.per_image=1")
+    slow = ("--set", "generate.engine.options={seconds: 0.2}", "--set", "generate.engine.in_flight=2")
+    synth("run", "--out", "out", *slow)
+    before, tried = pairs(workspace / "out"), workspace / "out" / "3-generated"
+    retry = start("retry", "out", "--reason", "call_failed")
+    kill_once(retry, lambda: list((tried / "commits").glob("*.r2.json")))
+    failed = [key for key, row in before.items() if row[1] == "call_failed"]
+    left = [key for key, row in pairs(workspace / "out").items() if row[1] == "call_failed"]
+    assert 0 < len(left) < len(failed)
+    done = synth("run", "--out", "out")
+    assert "a retry of call_failed was cut short; this run finishes it" in done.stderr
+    assert not [row for row in pairs(workspace / "out").values() if row[1] == "call_failed"]
+    adds_up(workspace / "out")
+    assert "cut short" not in synth("status", "out").stdout
 
 
 @pytest.mark.parametrize("command", [("run", "--out"), ("retry",)])
