@@ -11,10 +11,15 @@ import subprocess
 import sys
 
 MARK = "SYNTH_WORKER"  # a variable that everything that this process starts inherits
-# Waits for the process that its first argument names, then kills every process with the mark of the second.
+# Waits for the process that its first argument names, then kills every process with the mark of the second. It is no
+# child of that process, as Ray kills the children of a worker, but not theirs.
 KEEPER = """
 import contextlib, os, select, signal, sys
 from pathlib import Path
+if os.fork():
+    os._exit(0)
+for number in (signal.SIGTERM, signal.SIGINT):
+    signal.signal(number, signal.SIG_IGN)
 with contextlib.suppress(ProcessLookupError):  # it has ended already
     ended = select.poll()
     ended.register(os.pidfd_open(int(sys.argv[1])), select.POLLIN)
@@ -34,7 +39,12 @@ def end_with_this_process() -> None:
         return
     mark = secrets.token_hex(8)
     words = [sys.executable, "-I", "-S", "-c", KEEPER, str(os.getpid()), f"{MARK}={mark}"]
-    subprocess.Popen(
-        words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    subprocess.run(
+        words,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
     os.environ[MARK] = mark

@@ -1,6 +1,7 @@
 """What a killed worker leaves behind is killed too, and nothing else."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -29,6 +30,17 @@ def is_running(pid: int) -> bool:
         return False
 
 
+def processes() -> list[int]:
+    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+
+
+def parent_of(pid: int) -> int | None:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return None
+
+
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="Linux alone")
 @pytest.mark.parametrize("is_killed", [True, False])
 def test_what_a_worker_started_ends_with_it(is_killed: bool) -> None:
@@ -37,8 +49,11 @@ def test_what_a_worker_started_ends_with_it(is_killed: bool) -> None:
         assert worker.stdin and worker.stdout
         before, after, below = map(int, worker.stdout.readline().split())
         assert is_running(after) and is_running(below)
-        if is_killed:
+        if is_killed:  # as Ray does it: with its children, and without theirs
+            children = [pid for pid in processes() if parent_of(pid) == worker.pid and pid != before]
             worker.kill()
+            for child in children:
+                os.kill(child, signal.SIGKILL)
     give_up = time.monotonic() + 20
     while is_running(after) or is_running(below):
         assert time.monotonic() < give_up
