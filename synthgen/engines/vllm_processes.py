@@ -11,13 +11,15 @@ import subprocess
 import sys
 
 MARK = "SYNTH_WORKER"  # a variable that everything that this process starts inherits
-# Waits for the process that its first argument names, then kills every process with the mark of the second. It is no
-# child of that process, as Ray kills the children of a worker, but not theirs.
+# Waits for the process that its first argument names, then kills every process with the mark of the second. It is the
+# child of a child that stays: a worker of Ray kills its children as it ends, but not theirs, and adopts orphans.
 KEEPER = """
 import contextlib, os, select, signal, sys
 from pathlib import Path
 if os.fork():
+    os.wait()
     os._exit(0)
+os.write(1, b".")  # it watches from here on
 for number in (signal.SIGTERM, signal.SIGINT):
     signal.signal(number, signal.SIG_IGN)
 with contextlib.suppress(ProcessLookupError):  # it has ended already
@@ -39,12 +41,10 @@ def end_with_this_process() -> None:
         return
     mark = secrets.token_hex(8)
     words = [sys.executable, "-I", "-S", "-c", KEEPER, str(os.getpid()), f"{MARK}={mark}"]
-    subprocess.run(
-        words,
-        check=False,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
+    keeper = subprocess.Popen(
+        words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
     )
+    assert keeper.stdout is not None
+    with keeper.stdout:
+        keeper.stdout.read(1)
     os.environ[MARK] = mark

@@ -12,7 +12,8 @@ import pytest
 from tests.fixtures.workspace import ROOT
 
 WORKER = """
-import subprocess, sys
+import ctypes, subprocess, sys
+ctypes.CDLL(None).prctl(36, 1)  # adopts orphans, as a worker of Ray does
 from synthgen.engines.vllm_processes import end_with_this_process
 before = subprocess.Popen(["sleep", "600"], start_new_session=True)
 end_with_this_process()
