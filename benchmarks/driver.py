@@ -44,12 +44,14 @@ def generate_with(build: Build, job: Job, more: Iterable[Task] = ()) -> Iterator
     tasks = generate.todo(folder, context, is_update=False)
     partitions = {task.partition for task in tasks}
     spec = PoolSpec(build, context, _nothing, 1, job.pipeline.generate.engine.cpus)
-    with listening() as signals, folder.lease() as lease:
-        for receipt in run_pool(spec, [*tasks, *more], lambda counters: None, signals):
-            if receipt.partition in partitions:
-                folder.commit(GENERATE, receipt, lease)
-            yield receipt
-    leave_ray()
+    try:
+        with listening() as signals, folder.lease() as lease:
+            for receipt in run_pool(spec, [*tasks, *more], lambda counters: None, signals):
+                if receipt.partition in partitions:
+                    folder.commit(GENERATE, receipt, lease)
+                yield receipt
+    finally:
+        leave_ray()
 
 
 def is_quick(description: str | None) -> bool:

@@ -13,11 +13,13 @@ import argparse
 import json
 import os
 import secrets
+import signal
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import chdir, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from bad_engines import DEFINITION_FILES, command
@@ -38,6 +40,23 @@ LIMITS = (
 )
 LOOK_SECONDS = 0.1
 ACTOR_TITLE = f"ray::{ActorShell.__name__}".encode()  # of a busy worker's process
+
+
+@dataclass(frozen=True)
+class Watched:
+    """The end of a command.
+
+    Attributes:
+        status: Its exit status.
+        messages: All that it wrote.
+        seconds: The time that it took.
+        peak: The most bytes that its workers and their children had at once.
+    """
+
+    status: int
+    messages: str
+    seconds: float
+    peak: int
 
 
 def main() -> None:
@@ -86,20 +105,28 @@ def make_workspace(folder: Path, count: int) -> None:
 
 def peak(options: list[str]) -> int:
     """Run some stages; return the most bytes that the workers and their children had at once."""
-    mark = secrets.token_hex(8)
-    paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    process = subprocess.Popen(
-        command("out", *options), env={**os.environ, MARK: mark, "PYTHONPATH": paths}, stderr=subprocess.PIPE, text=True
-    )
-    most = 0
-    while process.poll() is None:
-        most = max(most, sum(map(pss, workers(mark))))
-        time.sleep(LOOK_SECONDS)
-    if process.returncode:
-        raise SystemExit(process.stderr.read() if process.stderr else process.returncode)
-    if not most:
+    watched = watch(command("out", *options))
+    if watched.status:
+        raise SystemExit(watched.messages or watched.status)
+    if not watched.peak:
         raise SystemExit(f"no process of the run had a title that begins with {ACTOR_TITLE.decode()}: nothing measured")
-    return most
+    return watched.peak
+
+
+def watch(words: list[str], timeout: float = float("inf")) -> Watched:
+    """Run a command to its end, or kill it after some seconds, and look at the memory of its workers."""
+    mark, started, most = secrets.token_hex(8), time.monotonic(), 0
+    paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, MARK: mark, "PYTHONPATH": paths}
+    with tempfile.TemporaryFile("w+") as output:
+        process = subprocess.Popen(words, env=environment, stdout=output, stderr=output, start_new_session=True)
+        while process.poll() is None:
+            most = max(most, sum(map(pss, workers(mark))))
+            if time.monotonic() - started > timeout:
+                os.killpg(process.pid, signal.SIGKILL)
+            time.sleep(LOOK_SECONDS)
+        output.seek(0)
+        return Watched(process.returncode, output.read(), time.monotonic() - started, most)
 
 
 def workers(mark: str) -> Iterator[str]:

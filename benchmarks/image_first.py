@@ -46,10 +46,10 @@ def export_half_patches(folder: Path) -> None:
 def main() -> None:
     """Measure; print a table, then one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--quick", action="store_true", help="64 images instead of all")
+    parser.add_argument("--quick", action="store_true", help="24 images instead of 200")
     parser.add_argument("--nano", action="store_true", help="the committed nano VLM")
     args = parser.parse_args()
-    images = 64 if args.quick else 200
+    images = 24 if args.quick else 200
     sizes = {
         "num_gpu_blocks_override": BLOCKS[args.nano] * images // 4,
         "mm_processor_cache_gb": PIXELS_GB * images / 4,

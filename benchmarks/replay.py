@@ -56,6 +56,10 @@ class MeasuredWorker:
         """Return nothing to show."""
         return {}
 
+    def drain(self) -> None:
+        """Start no image any more; a replay that runs is finished."""
+        self._worker.drain()
+
     async def do(self, task: Task) -> Receipt | None:
         """Do a partition, or replay everything asked so far."""
         if task.partition.startswith(REPLAY):

@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=DEMO / "models" / "nano-vlm")
     parser.add_argument("--batch", type=int, default=16)
     options = parser.parse_args()
-    steps, rounds = (13, 3) if options.quick else (33, 5)
+    steps, rounds = (8, 2) if options.quick else (33, 5)
     settings = TrainConfig(steps=steps, batch=options.batch, learning_rate=1e-5, checkpoint_every=steps)
     with tempfile.TemporaryDirectory() as folder:
         write_shards(Path(folder) / "shards", steps * options.batch)

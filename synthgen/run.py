@@ -70,6 +70,11 @@ class StageRange:
         return stage in stages_between(self.first, self.last)
 
     @property
+    def is_whole(self) -> bool:
+        """Whether it has every stage."""
+        return [self.first, self.last] == [stage_names()[0], stage_names()[-1]]
+
+    @property
     def lists(self) -> bool:
         """Whether the source is listed."""
         return self.grows and self.has(LIST.typed)
@@ -127,14 +132,18 @@ def _run(
             _check_no_unfinished_purge(folder)
         unfinished = write_settings(folder, job, request, ends, stages.change == "redraw")
         _note_unfinished(stages, unfinished)
+        retry = _start_retry(folder, stages)
         done = 0
         for spec in (spec for spec in STAGES if stages.has(spec.typed)):
             change = cast(Change, unfinished.get(spec.typed, stages.change))
             listed = _first(objects, request.limit) if objects and spec is LIST else None
-            done += run_stage(StageRun(spec, job, folder, lease, signals, change, stages.retry, listed))
+            done += run_stage(StageRun(spec, job, folder, lease, signals, change, retry, listed))
             if spec.typed in unfinished and spec is _last_part(spec):
                 lease.check()  # a driver that was replaced knows nothing of an update by its successor
                 run_record.finish_change(folder, spec.typed)
+        if retry and stages.is_whole:
+            lease.check()
+            run_record.finish_change(folder, "retry")
         return done
 
 
@@ -199,6 +208,28 @@ def _check_out_is_not_in_source(job: Job) -> None:
             f"--out {job.out.url}: lies inside the source {display_uri(job.pipeline.source.uri or '')}, "
             "so a later run would list what this one writes; give an --out outside of it, or a narrower source"
         )
+
+
+def _start_retry(folder: RunFolder, stages: StageRange) -> frozenset[str]:
+    """Return the reasons of failures that are tried again: those of this run, and of a retry that was cut short.
+
+    They are on record until a run of every stage is through. Rows that failed again before the retry was cut short are
+    tried once more.
+    """
+    left = run_record.unfinished_names(folder, "retry")
+    if not stages.is_whole:
+        if left:
+            note(f"a retry of {_listed(left)} was cut short; a run without --from and --until finishes it")
+        return stages.retry
+    if left - stages.retry:
+        note(f"a retry of {_listed(left)} was cut short; this run finishes it")
+    wanted = left | stages.retry
+    run_record.start_names(folder, "retry", wanted)
+    return wanted
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names))
 
 
 def _note_unfinished(stages: StageRange, unfinished: Mapping[str, str]) -> None:

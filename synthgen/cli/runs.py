@@ -54,6 +54,7 @@ def run(
     from synthgen import run as runner
     from synthgen.commands import samples, status
     from synthgen.commands.open import open_run
+    from synthgen.commands.repair import finish_repair
     from synthgen.job import funnel
     from synthgen.job.request import RunRequest
     from synthgen.tables import GENERATE, TAG, stage_names
@@ -65,6 +66,7 @@ def run(
     request = replace(RunRequest.typed(pipeline, source, model, settings), limit=limit)
     opened = open_run("run", request, out, which.lists, needs_model=which.has(GENERATE.typed))
     folder, job = opened.folder, opened.job
+    finish_repair(folder)
     done = runner.run(folder, job, opened.request, which, opened.objects)
     if not done:
         note("nothing to do: everything listed has been done")
@@ -158,7 +160,7 @@ def retry(
     from synthgen import run as runner
     from synthgen.commands import status
     from synthgen.commands.open import open_run_folder
-    from synthgen.commands.repair import repair
+    from synthgen.commands.repair import finish_repair, repair
     from synthgen.commands.retry import nothing_to_retry, parse_reasons
     from synthgen.job import funnel, run_record
     from synthgen.job.job import reopen
@@ -168,15 +170,16 @@ def retry(
     named = parse_reasons(reasons or ())
     folder = open_run_folder(out)
     job = reopen(folder)
+    repaired = {*finish_repair(folder), *(partitions or ())}
     if partitions:
         with folder.lease() as lease:
             repair(folder, partitions, lease)
     wanted = named if named or partitions else frozenset(RETRIED_REASONS)
     nothing_failed = nothing_to_retry(folder, wanted) if wanted else None
     # The objects of a damaged listing may have to be looked for in the source; nothing else of a retry lists it.
-    grows = any(name.startswith(f"{LIST.folder}/") for name in partitions or ())
+    grows = any(name.startswith(f"{LIST.folder}/") for name in repaired)
     request = RunRequest.of(run_record.record_of(folder))
-    runner.run(folder, job, request, runner.StageRange(retry=wanted, grows=grows))
+    runner.run(folder, job, request, runner.StageRange(retry=frozenset() if nothing_failed else wanted, grows=grows))
     if nothing_failed:
         note(nothing_failed)
     print(status.text(folder, is_over=True))

@@ -19,6 +19,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from synthgen.console import note
 from synthgen.errors import Damaged, UserMistake, nearest
 from synthgen.ingest.sources import list_objects
 from synthgen.job import run_record
@@ -65,13 +66,27 @@ def repair(folder: RunFolder, names: Sequence[str], lease: Lease) -> int:
     for name in names:
         if name not in known:
             raise UserMistake(f"--partition {name}: is not in {folder.out.url}; {nearest(name, known)}")
+    remaining = frozenset(names) | (run_record.unfinished_names(folder, "repair") & known)
     special = {LIST: _list_again, PLAN: _unplan, GENERATE: _ungenerate}
     done = 0
-    for name in sorted(set(names)):  # later stages may know what was in the partition of an earlier one
+    for name in sorted(remaining):  # later stages may know what was in the partition of an earlier one
+        run_record.start_names(folder, "repair", remaining)  # a repair that is killed here is finished from here on
         spec, partition = stage_at(name.partition("/")[0]), name.partition("/")[2]
         if folder.log(spec).holds(partition):
             done += special[spec](folder, partition, lease) if spec in special else folder.empty(spec, partition, lease)
+        remaining -= {name}
+    run_record.start_names(folder, "repair", remaining)
     return done
+
+
+def finish_repair(folder: RunFolder) -> frozenset[str]:
+    """Finish a repair that was cut short, if there is one, and return its partitions."""
+    names = run_record.unfinished_names(folder, "repair")
+    if names:
+        note(f"a repair of {', '.join(sorted(names))} was cut short; this run finishes it")
+        with folder.lease() as lease:
+            repair(folder, (), lease)
+    return names
 
 
 # --- objects ----------------------------------------------------------------------------------------------------------

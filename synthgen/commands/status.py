@@ -17,8 +17,8 @@ def as_json(folder: RunFolder) -> dict[str, Any]:
     """Return the status as one JSON object.
 
     `at_work` is the run that is at work here, `not_listed` what the listing left out, `stages` the funnel, `left_out`
-    the tags that came along and were left out, `unfinished` the updates (stage → "edit" or "redraw") of the run at work
-    or of one that was cut short.
+    the tags that came along and were left out, `unfinished` the updates (stage → "edit" or "redraw") and the retry (its
+    reasons) of the run at work or of one that was cut short.
     """
     holder = holder_of(folder.out)
     at_work = None
@@ -49,7 +49,7 @@ def text(folder: RunFolder, *, is_over: bool = False) -> str:
     pending = any(funnel.pending for funnel in shown)
     rest = f"; `synth run --out {folder.out.url}` continues with what is pending" if pending else ""
     idle = [f"no run is at work here{rest}"] if pending or not is_over else []
-    return "\n".join([*lines, *_unfinished_update(folder, shown), *idle])
+    return "\n".join([*lines, *_cut_short(folder, shown), *idle])
 
 
 def _how_to_list(folder: RunFolder, shown: list[StageFunnel]) -> list[str]:
@@ -59,10 +59,16 @@ def _how_to_list(folder: RunFolder, shown: list[StageFunnel]) -> list[str]:
     return [f"`synth status {folder.out.url} --reason {first}` lists what was dropped for a reason"] if first else []
 
 
-def _unfinished_update(folder: RunFolder, shown: list[StageFunnel]) -> list[str]:
+def _cut_short(folder: RunFolder, shown: list[StageFunnel]) -> list[str]:
     unfinished = run_record.unfinished_changes(folder)
     stages = [funnel.stage for funnel in shown if funnel.stage in unfinished]
-    return [f"an update of {', '.join(stages)} was cut short; the next run finishes it"] if stages else []
+    again = {name: sorted(run_record.unfinished_names(folder, name)) for name in ("retry", "repair")}
+    cut_short = {"an update": stages, "a retry": again["retry"], "a repair": again["repair"]}
+    return [
+        f"{what} of {', '.join(names)} was cut short; the next run finishes it"
+        for what, names in cut_short.items()
+        if names
+    ]
 
 
 def _table(shown: list[StageFunnel]) -> Iterator[str]:

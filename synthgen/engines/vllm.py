@@ -28,6 +28,7 @@ from synthgen.engines.protocol import (
     label_probabilities,
 )
 from synthgen.engines.vllm_logs import explain
+from synthgen.engines.vllm_processes import end_with_this_process
 from synthgen.errors import Failure, ModelUnavailable, one_line
 
 MARKER = "\u241e7f3a the text \u241e"
@@ -77,6 +78,7 @@ class VllmEngine:
         arguments = _arguments(name, settings)
         from vllm.v1.engine.async_llm import AsyncLLM
 
+        end_with_this_process()
         try:
             llm = AsyncLLM.from_engine_args(arguments)
         except Exception as error:

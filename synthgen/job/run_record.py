@@ -74,7 +74,11 @@ def spell_out(source: SourceConfig, home: Path) -> SourceConfig:
 
 
 def unfinished_changes(folder: RunFolder) -> dict[str, str]:
-    """Return the changes that are not in all rows yet: a stage → "edit" or "redraw", or "purge" → "edit"."""
+    """Return the changes that are not in all rows yet.
+
+    A stage → "edit" or "redraw", "purge" → "edit", "retry" → the reasons that are tried again, "repair" → the
+    partitions that are redone, both with commas.
+    """
     changes: dict[str, str] = dict((folder.record or {}).get("unfinished", {}))
     return changes
 
@@ -91,6 +95,19 @@ def finish_change(folder: RunFolder, name: str) -> None:
     if name in changes:
         remaining = {other: change for other, change in changes.items() if other != name}
         folder.write_record({**record_of(folder), "unfinished": remaining})
+
+
+def unfinished_names(folder: RunFolder, name: str) -> frozenset[str]:
+    """Return the reasons of a "retry" or the partitions of a "repair" that is not finished; none if there is none."""
+    return frozenset(filter(None, unfinished_changes(folder).get(name, "").split(",")))
+
+
+def start_names(folder: RunFolder, name: str, wanted: frozenset[str]) -> None:
+    """Record the reasons of a "retry" or the partitions of a "repair", unless they are on record."""
+    if not wanted:
+        finish_change(folder, name)
+    elif wanted != unfinished_names(folder, name):
+        start_change(folder, name, ",".join(sorted(wanted)))
 
 
 def unfinished_purge(folder: RunFolder) -> str | None:

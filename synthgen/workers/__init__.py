@@ -2,9 +2,9 @@
 
 `pool` hands out tasks, watches its actors (`actor`) and replaces them; `failures` tells a worker that died from one
 that lost its machine; `bisection` finds the image that kills its worker; `signals` hears the signals that ask a run to
-end; `circuit_breaker` stops a job in which nothing works; `cluster` joins Ray; `home` brings an actor to the folder
-that the run was started in; `notes` brings what an actor notes to the user; `serial` is a worker for a function that
-blocks. Ray's own restarts and retries are off: they would hide all this.
+end; `circuit_breaker` stops a job in which nothing works; `cluster` joins Ray, and `ray_watch` ends a run whose Ray is
+gone; `home` brings an actor to the folder that the run was started in; `notes` brings what an actor notes to the user;
+`serial` is a worker for a function that blocks. Ray's own restarts and retries are off: they would hide all this.
 """
 
 from synthgen.workers.circuit_breaker import CircuitBreaker

@@ -11,6 +11,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,11 @@ from synthgen.console import note, pluralize
 from synthgen.engines.kinds import gpus_of, kind_of
 from synthgen.errors import JobFailing, ModelUnavailable, SynthError, UserMistake, one_line
 from synthgen.workers import signals
-from synthgen.workers.actor import options_of_actor
+from synthgen.workers.actor import TURN_SECONDS, options_of_actor
 from synthgen.workers.failures import cause_of, engine_death
 from synthgen.workers.home import enter
 from synthgen.workers.notes import collect_notes, pass_on
+from synthgen.workers.ray_watch import check_ray, kill_local_ray, ray_fault, ray_faults, stop_watching, watched
 
 CONNECT_SECONDS = 10.0  # for the machine of a cluster to accept a connection
 NOTE_SECONDS = 60.0  # between two notes on why nothing happens
@@ -44,6 +46,11 @@ def run_in_actor(function: Callable[[Any], Any], task: Any, engine: EngineConfig
         SynthError: Whatever the coroutine raised.
     """
     join_ray(home)
+    with ray_faults():
+        return _run_in_actor(function, task, engine, home)
+
+
+def _run_in_actor(function: Callable[[Any], Any], task: Any, engine: EngineConfig, home: Path) -> Any:
     import ray
 
     gpus = gpus_of(engine)
@@ -53,14 +60,19 @@ def run_in_actor(function: Callable[[Any], Any], task: Any, engine: EngineConfig
     actor = ray.remote(_Runner).options(**options_of_actor(engine.cpus, gpus)).remote(home.absolute())
     try:
         placed = actor.ping.remote()
-        while not ray.wait([placed], timeout=NOTE_SECONDS / 2)[0]:
+        while not ray.wait([placed], timeout=TURN_SECONDS)[0]:
+            check_ray()
             waiting.see(False)
-        result, notes = ray.get(actor.run.remote(function, task))
+        result = actor.run.remote(function, task)
+        while not ray.wait([result], timeout=TURN_SECONDS)[0]:
+            check_ray()
+        value, notes = ray.get(result)
         pass_on(notes)
-        return result
+        return value
     except ray.exceptions.RayTaskError as error:
         raise _ended(engine_death(error), engine) from None
     except ray.exceptions.RayError as error:
+        check_ray()
         raise _ended(cause_of(error), engine) from None
 
 
@@ -76,9 +88,13 @@ def _ended(why: str, engine: EngineConfig) -> ModelUnavailable:
 
 
 def leave_ray() -> None:
-    """Leave the cluster, if this process joined one."""
+    """Leave the cluster, if this process joined one. The watch ends a leave that Ray does not finish."""
     if ray := sys.modules.get("ray"):
-        ray.shutdown()
+        if ray_fault():
+            kill_local_ray()
+        with suppress(ray.exceptions.RayError):  # it is left all the same
+            ray.shutdown()
+    stop_watching()
 
 
 def join_ray(home: Path = Path()) -> None:
@@ -102,7 +118,7 @@ def join_ray(home: Path = Path()) -> None:
     address = os.environ.get("RAY_ADDRESS")
     try:
         _connect(address or "")
-        with signals.held_back():
+        with signals.held_back(), watched():
             ray.init(
                 address=address or "local",  # without an address, Ray would join any cluster on this machine
                 include_dashboard=False,

@@ -20,6 +20,7 @@ from synthgen.workers.bisection import Bisection
 from synthgen.workers.cluster import Waiting, check_resources, gpus_per_worker, join_ray
 from synthgen.workers.failures import WorkerDeath, death_of, engine_death
 from synthgen.workers.notes import pass_on
+from synthgen.workers.ray_watch import check_ray, ray_fault, ray_faults
 from synthgen.workers.signals import StopSignals
 from synthgen.workers.task import FINISH_SECONDS, TASKS_PER_ACTOR, PoolSpec, Show, Task
 
@@ -45,9 +46,10 @@ def run_pool(spec: PoolSpec, tasks: Iterable[Task], show: Show, signals: StopSig
     if not spec.size:
         return
     join_ray(spec.home)
-    gpus = gpus_per_worker(spec.gpus, spec.size)
-    check_resources(spec.cpus, gpus)
-    with signals.draining():
+    with ray_faults():
+        gpus = gpus_per_worker(spec.gpus, spec.size)
+        check_resources(spec.cpus, gpus)
+    with signals.draining(), ray_faults():
         yield from Pool(replace(spec, gpus=gpus), tasks, show, signals).receipts()
         if signals.received:
             raise Stopped(signals.received)
@@ -83,7 +85,7 @@ class Pool:
                     yield receipt
                     self._bisection.clear(task)  # the caller has committed it
         finally:
-            for actor in self._actors:
+            for actor in self._actors if ray_fault() is None else ():  # a kill would wait for a Ray that is gone
                 ray.kill(actor.handle)
 
     def _is_finished(self) -> bool:
@@ -102,6 +104,9 @@ class Pool:
         """Hand out tasks, take answers for about half a second, and replace actors that died or hang."""
         import ray
 
+        if self._signals.received and ray_fault():  # platforms end Ray as they end this process
+            raise Stopped(self._signals.received)
+        check_ray()
         if not self._signals.received:
             self._hand_out()
         elif self._drain_ends is None:

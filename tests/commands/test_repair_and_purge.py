@@ -16,23 +16,36 @@ import pytest
 from typer.testing import CliRunner
 
 from synthgen.cli import app
-from synthgen.commands import purge, retry
+from synthgen.commands import purge, repair, retry
 from synthgen.console import pluralize
 from synthgen.errors import UserMistake
 from synthgen.job import job, run_record
 from synthgen.job.funnel import products
-from synthgen.store import RunFolder
-from synthgen.tables import FAILURE_REASONS, LIST, PACK, PLAN, QUARANTINE_REASONS, SELECT, TAG, StageSpec, image_id
+from synthgen.store import Lease, RunFolder
+from synthgen.tables import (
+    FAILURE_REASONS,
+    GENERATE,
+    LIST,
+    PACK,
+    PLAN,
+    QUARANTINE_REASONS,
+    SELECT,
+    TAG,
+    StageSpec,
+    image_id,
+)
 from tests.fixtures.runs import (
     PATIENCE,
     adds_up,
     assert_complete,
     assignments,
     funnel_of,
+    kill_once,
     opened,
     pairs,
     rows,
     run,
+    start,
     synth,
 )
 from tests.fixtures.workspace import make_images, write, write_definition_files
@@ -191,6 +204,66 @@ def test_a_retry_that_finds_no_row_says_so_and_names_the_failures_of_the_folder(
     assert retry.nothing_to_retry(folder, retry.parse_reasons(["quarantined"])) is None
     commit.unlink()
     assert snapshot(copy) == before
+
+
+def test_a_retry_that_was_cut_short_is_finished_by_the_next_whole_run(copy: Path) -> None:
+    run_record.start_change(opened(copy), "retry", "call_failed,poison")
+    assert "a retry of call_failed, poison was cut short" in synth("status", str(copy)).stdout
+    part = synth("run", "--out", str(copy), "--until", "tag")
+    assert "a retry of call_failed, poison was cut short; a run without --from and --until finishes it" in part.stderr
+    assert run_record.unfinished_names(opened(copy), "retry") == {"call_failed", "poison"}
+    whole = synth("run", "--out", str(copy))
+    assert "a retry of call_failed, poison was cut short; this run finishes it" in whole.stderr
+    assert run_record.unfinished_changes(opened(copy)) == {}
+    assert "cut short" not in synth("run", "--out", str(copy)).stderr
+
+
+def test_a_retry_killed_halfway_is_finished_by_the_next_run(workspace: Path) -> None:
+    make_images(workspace / "photos", 70)
+    run("out", "--set", "generate.engine.options.fail=0.4", "--set", "plan.per_image=1")
+    slow = ("--set", "generate.engine.options={seconds: 0.2}", "--set", "generate.engine.in_flight=2")
+    synth("run", "--out", "out", *slow)
+    before, tried = pairs(workspace / "out"), workspace / "out" / "3-generated"
+    retry = start("retry", "out", "--reason", "call_failed")
+    kill_once(retry, lambda: list((tried / "commits").glob("*.r2.json")))
+    failed = [key for key, row in before.items() if row[1] == "call_failed"]
+    left = [key for key, row in pairs(workspace / "out").items() if row[1] == "call_failed"]
+    assert 0 < len(left) < len(failed)
+    done = synth("run", "--out", "out")
+    assert "a retry of call_failed was cut short; this run finishes it" in done.stderr
+    assert not [row for row in pairs(workspace / "out").values() if row[1] == "call_failed"]
+    adds_up(workspace / "out")
+    assert "cut short" not in synth("status", "out").stdout
+
+
+@pytest.mark.parametrize("command", [("run", "--out"), ("retry",)])
+def test_a_repair_that_was_cut_short_is_finished_by_the_next_run(copy: Path, command: tuple[str, ...]) -> None:
+    before = pairs(copy)
+    name = sorted(opened(copy).log(GENERATE).partitions)[0]
+    run_record.start_change(opened(copy), "repair", f"3-generated/{name}")
+    done = synth(*command, str(copy))
+    assert f"a repair of 3-generated/{name} was cut short; this run finishes it" in done.stderr
+    adds_up(copy)
+    assert pairs(copy) != before, "the partition was asked again"
+    assert run_record.unfinished_changes(opened(copy)) == {}
+    assert "cut short" not in synth("run", "--out", str(copy)).stderr
+
+
+def test_a_repair_that_is_killed_knows_what_is_left(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = sorted(f"3-generated/{name}" for name in opened(copy).log(GENERATE).partitions)[:2]
+    empty, emptied = RunFolder.empty, list[str]()
+
+    def dies_at_the_second(self: RunFolder, spec: StageSpec, partition: str, lease: Lease) -> bool:
+        emptied.append(partition)
+        if len(emptied) > 1:
+            raise KeyboardInterrupt
+        return empty(self, spec, partition, lease)
+
+    monkeypatch.setattr(RunFolder, "empty", dies_at_the_second)
+    folder = opened(copy)
+    with pytest.raises(KeyboardInterrupt), folder.lease() as lease:
+        repair.repair(folder, names, lease)
+    assert run_record.unfinished_names(opened(copy), "repair") == {names[1]}
 
 
 def test_a_reason_may_be_typed_as_status_prints_it_and_a_kind_means_all_of_its_reasons() -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from synthgen.tables import GENERATE, image_id
-from tests.fixtures.runs import PATIENCE, adds_up, assignments, pairs, rows, run
+from tests.fixtures.runs import PATIENCE, adds_up, assignments, kill_once, pairs, rows, run, start
 from tests.fixtures.workspace import make_images, write_definition_files
 
 SLOW = ("--set", "generate.engine.options.seconds=0.05", "--set", "generate.engine.in_flight=4")
@@ -43,16 +43,37 @@ def test_a_run_killed_in_any_stage_and_started_again_loses_nothing_and_does_noth
     assert pairs(undisturbed / stage) == pairs(undisturbed / "whole")
 
 
+@pytest.mark.parametrize("name", ["raylet", "gcs_server"])
+def test_a_run_whose_ray_is_killed_ends_with_one_line(workspace: Path, name: str) -> None:
+    """Ray itself would wait for ever, or end the process without a word."""
+    make_images(workspace / "photos", 40)
+    command = [sys.executable, "-m", "synthgen", "run", "photos", "--out", "out", "--pipeline", "small", *SLOW]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    give_up = time.monotonic() + PATIENCE
+    while not (workspace / "out" / "2-planned" / "assignments").exists():
+        assert time.monotonic() < give_up and process.poll() is None
+        time.sleep(0.01)
+    os.kill(child_of(process.pid, name), signal.SIGKILL)
+    notes = process.communicate(timeout=PATIENCE)[1].splitlines()
+    assert process.returncode == 1
+    assert notes[-1] == f"synth: Ray ended on this machine: its process {name} died; finished work is kept, start again"
+
+
+def child_of(parent: int, name: str) -> int:
+    """Return the id of the child of a process whose program has this name."""
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError, IndexError):
+            if int((entry / "stat").read_text().rpartition(")")[2].split()[1]) == parent:
+                program = (entry / "cmdline").read_bytes().partition(b"\0")[0].decode()
+                if program.rpartition("/")[2] == name:
+                    return int(entry.name)
+    raise AssertionError(f"no {name} below {parent}")
+
+
 def kill_when(out: Path, stage: str) -> None:
     """Start a run and kill its process group as soon as a stage has its first data file."""
-    command = [sys.executable, "-m", "synthgen", "run", "photos", "--out", out.name, "--pipeline", "small", *SLOW]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    give_up = time.monotonic() + PATIENCE
-    while not list((out / stage).rglob("*.parquet")) and process.poll() is None:
-        assert time.monotonic() < give_up
-        time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL, "the run ended before it was killed"
+    process = start("run", "photos", "--out", out.name, "--pipeline", "small", *SLOW)
+    kill_once(process, lambda: list((out / stage).rglob("*.parquet")))
 
 
 def test_one_image_that_kills_its_engine_costs_its_own_rows(workspace: Path) -> None:

@@ -1,19 +1,21 @@
 """The snapshot of an output folder: each log and the record are read once, and its own commits are added to it."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from synthgen.errors import Damaged, LeaseLost, UserMistake
-from synthgen.store import Folder, Lease, Receipt, RunFolder
-from synthgen.store.denylist import read_denylist
+from synthgen.errors import Damaged, LeaseHeld, LeaseLost, UserMistake
+from synthgen.store import Folder, Lease, Receipt, RunFolder, writing
+from synthgen.store.denylist import Denylist, extend_denylist, read_denylist
 from synthgen.store.run_folder import FORMAT
 from synthgen.tables import GENERATE, LIST, PLAN
 from tests.fixtures.rows import PARTITION, THINGS, current, receipt, things_in, with_things
+from tests.fixtures.s3_server import S3Proxy
 
 LATER = with_things(GENERATE)
 OTHER = "e001-00001"
@@ -238,3 +240,38 @@ def test_a_commit_of_an_empty_receipt_is_in_the_snapshot(out: Folder) -> None:
         folder = RunFolder(out)
         folder.commit(THINGS, Receipt("e003-00000", 1, {}, epoch=3), lease)
     assert folder.log(THINGS).next_epoch == 4
+
+
+@pytest.mark.parametrize("answer", ["refuse", "lack", "strip"])
+def test_leases_records_and_commits_live_in_a_store_that_takes_no_condition(
+    s3: Folder, proxy: S3Proxy, answer: str
+) -> None:
+    """Each block below is another process, which knows nothing of the store yet."""
+    proxy.fault = lambda request: answer
+    with new_process(s3) as folder, folder.lease():
+        assert s3.create("run.json", f'{{"format": {FORMAT}}}'.encode())
+        folder.write_record({"pipeline": {}})
+    with new_process(s3) as folder, folder.lease() as lease:
+        assert lease.term == 2 and folder.record == {"pipeline": {}}
+        with pytest.raises(LeaseHeld), Lease.take(s3):
+            pass
+        folder.write_record({"pipeline": {"second": 2}})
+        stage = folder.stage(THINGS)
+        folder.commit_or_fail(THINGS, receipt(stage, {PARTITION: 1}), lease)
+    with new_process(s3) as folder, folder.lease() as lease:
+        assert lease.term == 3 and folder.record == {"pipeline": {"second": 2}}
+        late = receipt(folder.stage(THINGS), {PARTITION: 2})
+        with pytest.raises(LeaseLost, match="another run committed"):
+            folder.commit_or_fail(THINGS, late, lease)
+        extend_denylist(s3, Denylist(frozenset({"object"}), frozenset()))
+        extend_denylist(s3, Denylist(frozenset({"other"}), frozenset()))
+    with new_process(s3) as folder:
+        assert read_denylist(s3).object_ids == {"object", "other"}
+        assert current(folder.stage(THINGS)) == {PARTITION: 1}
+
+
+@contextmanager
+def new_process(out: Folder) -> Iterator[RunFolder]:
+    """Yield the folder as a process that has just started sees it."""
+    writing._HAS_CONDITION.clear()
+    yield RunFolder(out)

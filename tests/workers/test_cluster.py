@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from synthgen.errors import JobFailing, UserMistake
+from synthgen.errors import JobFailing, SynthError, UserMistake
 from synthgen.workers.cluster import Waiting, gpus_per_worker, join_ray
 
 
@@ -140,6 +140,6 @@ def test_a_cluster_that_cannot_be_joined_is_one_line_and_without_an_address_none
     with pytest.raises(UserMistake, match=f"RAY_ADDRESS={address}: cannot be joined .*refused"):
         join_ray()
     monkeypatch.delenv("RAY_ADDRESS")
-    with pytest.raises(ConnectionError):
+    with pytest.raises(SynthError, match=r"^Ray cannot start on this machine: .*; its logs are in .*RAY_TMPDIR"):
         join_ray()
     assert asked == [address, "local"], "Ray, which would try for minutes, is not asked where nothing listens"

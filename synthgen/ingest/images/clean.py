@@ -7,6 +7,7 @@ before them, and orientation, transparency and gamma are known when the file is 
 """
 
 import io
+import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -28,8 +29,14 @@ TEXT_BYTES = 2**16
 PROFILE_BYTES = 16 * 2**20  # an ICC profile may have when it is unpacked
 JPEG_END = b"\xff\xd9"
 ROWS_AT_ONCE = 64
-# Two ways to go on with coded pixels that were cut off: they give other pixels, unless all pixels were there.
-JPEG_TAILS = (JPEG_END, b"\xaa\x55\x33" * 40 + JPEG_END)
+NOISE = b"\xaa\x55\x33" * 40
+# Two ways to go on with coded pixels that were cut off: they give other pixels, unless all pixels were there. A file
+# may be cut where the decoder waits for one of the eight restart markers, so the second way has them all.
+JPEG_TAILS = (JPEG_END, NOISE + b"".join(bytes((0xFF, 0xD0 + number)) + NOISE for number in range(8)) * 2 + JPEG_END)
+FRAME_STARTS = (0xC0, 0xC1, 0xC2)  # of the JPEGs that Pillow decodes
+SCAN_START = 0xDA
+BARE_MARKERS = frozenset((0x01, *range(0xD0, 0xD8)))  # without a length
+NEXT_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # after coded pixels
 
 
 def clean(data: bytes, name: str) -> bytes:
@@ -49,10 +56,13 @@ def lacks_end(data: bytes) -> bool:
 
 
 def is_cut(data: bytes) -> bool:
-    """Return whether a JPEG without an end marker lacks pixels too: what follows it then changes how it looks.
+    """Return whether a JPEG without an end marker lacks pixels too.
 
-    It decodes the file twice, at full size: what is missing may be too small to be seen in a smaller one.
+    What follows it then changes how it looks, unless it was cut between two scans, of which each adds detail or a
+    colour. It is decoded twice, at full size: what is missing may be too small to be seen in a smaller one.
     """
+    if _lacks_scans(data):
+        return True
     first, second = (_open_jpeg(data + tail) for tail in JPEG_TAILS)
     width, height = first.size
     # Rows at a time, to spare memory; from the end, where pixels of most files are missing.
@@ -61,6 +71,40 @@ def is_cut(data: bytes) -> bool:
         if first.crop(strip).tobytes() != second.crop(strip).tobytes():
             return True
     return False
+
+
+def _lacks_scans(data: bytes) -> bool:
+    """Return whether a coefficient of any component is in no scan, or is not coded to its last bit."""
+    wanted, coded = set[tuple[int, int]](), set[tuple[int, int]]()
+    for marker, at in _jpeg_segments(data):
+        if marker in FRAME_STARTS:
+            components = data[at + 6 : at + 6 + 3 * data[at + 5] : 3] if at + 5 < len(data) else b""
+            wanted = {(component, number) for component in components for number in range(64)}
+        elif marker == SCAN_START:
+            count = data[at]
+            first, last, bits = data[at + 1 + 2 * count : at + 4 + 2 * count]
+            if not bits & 15:  # of the coefficients, the lowest that is still to come
+                components = data[at + 1 : at + 1 + 2 * count : 2]
+                coded |= {(component, number) for component in components for number in range(first, last + 1)}
+    return bool(wanted - coded)
+
+
+def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
+    """Yield the marker of each segment that is there whole, and where its content starts."""
+    at = 2
+    while at + 4 <= len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker == 0xFF or marker in BARE_MARKERS:
+            at += 1 if marker == 0xFF else 2
+            continue
+        end = at + 2 + int.from_bytes(data[at + 2 : at + 4])
+        if end > len(data):
+            return
+        yield marker, at + 4
+        at = end
+        if marker == SCAN_START:
+            following = NEXT_MARKER.search(data, end)
+            at = following.start() if following else len(data)
 
 
 def _open_jpeg(data: bytes) -> Image.Image:

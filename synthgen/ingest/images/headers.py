@@ -189,13 +189,17 @@ def _turn_to_picture(image: ImageFile.ImageFile, data: bytes) -> None:
     """Go to the first image of a TIFF that is not a smaller copy of another one.
 
     Raises:
-        Unfit: There is none, or Pillow would garble it.
+        Unfit: There is none, Pillow would garble it, or it is cut.
     """
+    if next(tiff.directories(data), None) is None:
+        raise Unfit("truncated", "the directory of the TIFF lies outside the file")
     for number, directory in enumerate(tiff.directories(data)):
         if directory.is_reduced:
             continue
         if directory.is_misread:
             raise Unfit("unsupported", f"a TIFF that Pillow reads wrongly: {directory.kind}")
+        if directory.is_cut:
+            raise Unfit("truncated", "pixels of the TIFF, or tags that say how they look, lie outside the file")
         if number:
             image.seek(number)
         if palette := tiff.palette_of_bytes(directory):
@@ -275,7 +279,7 @@ def _ends_early(data: bytes) -> bool:
             return lacks_end(data)
         case "TIFF":
             first = next(tiff.directories(data), None)
-            return first is None or not first.is_whole
+            return first is None or not first.is_whole or first.is_cut
         case "PNG":
             return b"IEND" not in data[-1024:]
         case "GIF":

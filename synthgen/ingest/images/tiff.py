@@ -12,6 +12,16 @@ NEW_SUBFILE, SUBFILE, BITS, COMPRESSION, PHOTOMETRIC, SAMPLES, PLANAR, FORMAT = 
 COLOUR_MAP = 320
 YCBCR = 6  # a value of PhotometricInterpretation
 STARTS_AND_SIZES = ((273, 279), (324, 325))  # of strips, and of tiles
+PIXEL_TAGS = frozenset(  # that decide how the picture looks
+    (
+        BITS, COMPRESSION, PHOTOMETRIC, 273, 274, SAMPLES, 278, 279, PLANAR, 317, 320, 322, 323, 324, 325, 338, FORMAT,
+        347, *range(512, 534), 34675,
+    )
+)  # fmt: skip
+JPEG_KINDS = (6, 7)  # values of Compression; their decoder makes up the pixels that a cut file lacks
+SIZES: Mapping[int, int] = {
+    1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8,
+}  # bytes of a value, by its type  # fmt: skip
 REDUCED = 1  # a bit of NewSubfileType
 REDUCED_OLD = 2  # a value of SubfileType
 SEPARATE, UNCOMPRESSED = 2, 1  # values of PlanarConfiguration and Compression
@@ -51,15 +61,16 @@ class Directory:
         code = TYPES.get(kind)
         if code is None or count > MOST_VALUES:
             return ()
-        room, place = struct.calcsize(self.pointer), at + 4 + struct.calcsize(self.pointer)
-        try:
-            if count * struct.calcsize(code) > room:
-                (place,) = struct.unpack_from(self.order + self.pointer, self.data, place)
-            if place > len(self.data):
-                return ()
-            return struct.unpack_from(f"{self.order}{count}{code}", self.data, place)
-        except struct.error:
-            return ()
+        place = self._place(at, count * struct.calcsize(code))
+        return () if place is None else struct.unpack_from(f"{self.order}{count}{code}", self.data, place)
+
+    def _place(self, at: int, size: int) -> int | None:
+        """Return where the values of a tag are, in it or elsewhere; None if not all of them lie within the file."""
+        room = struct.calcsize(self.pointer)
+        place = at + 4 + room
+        if size > room:
+            (place,) = struct.unpack_from(self.order + self.pointer, self.data, place)
+        return place if place + size <= len(self.data) else None
 
     @property
     def is_reduced(self) -> bool:
@@ -75,6 +86,22 @@ class Directory:
             for start, length in zip(self.values(starts), self.values(lengths), strict=False)
         )
         return all(end <= len(self.data) for end in ends)
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether a decoder makes up for pixels or tags that lie outside the file, without an error.
+
+        Pillow reads no tag from the first one on whose values do.
+        """
+        if not self.is_whole and self.first(COMPRESSION, 1) in JPEG_KINDS:
+            return True
+        is_lost = False
+        for at in self.entries:
+            tag, kind, count = struct.unpack_from(f"{self.order}HH{self.pointer}", self.data, at)
+            is_lost = is_lost or self._place(at, count * SIZES.get(kind, 0)) is None
+            if is_lost and tag in PIXEL_TAGS:
+                return True
+        return False
 
     @property
     def kind(self) -> str:

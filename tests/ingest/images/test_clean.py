@@ -18,7 +18,7 @@ from synthgen.ingest.images import decode
 from synthgen.ingest.images.clean import clean, is_cut
 from synthgen.ingest.images.colours import is_transparent
 from synthgen.ingest.images.decode import orientation
-from synthgen.ingest.images.headers import open_checked
+from synthgen.ingest.images.headers import Unfit, open_checked
 from tests.fixtures.images import LIMITS, PHOTOS, drawn, encoded, reason_of
 from tests.fixtures.profiles import SRGB, rgb_profile
 
@@ -119,6 +119,21 @@ def test_a_jpeg_that_lacks_pixels_is_truncated(progressive: bool, lost: int) -> 
     assert reason_of(data[:-lost]) == "truncated"
 
 
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_cut_anywhere_shows_all_pixels_or_is_truncated(progressive: bool) -> None:
+    """Also where a restart marker is due, and between two scans: what is missing there looks like nothing at all."""
+    picture = PHOTO.resize((48, 40))
+    data = encoded(picture, "JPEG", quality=80, progressive=progressive, restart_marker_blocks=2)
+    whole, at_all = pixels(data), 0
+    for length in range(data.index(b"\xff\xda"), len(data)):
+        try:
+            assert pixels(data[:length]) == whole, length
+            at_all += 1
+        except Unfit as unfit:
+            assert unfit.failure.reason == "truncated"
+    assert 1 <= at_all < 40
+
+
 # --- TIFF -------------------------------------------------------------------------------------------------------------
 
 GREY = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64) * 16
@@ -153,6 +168,31 @@ def test_a_cut_tiff_is_truncated(compression: str | None) -> None:
     data = tiff(noise, photometric="rgb", compression=compression)
     assert reason_of(data[: len(data) // 2]) == "truncated"
     assert reason_of(encoded(NOISE, "TIFF")[:-2000]) == "truncated", "its directory is at the end"
+
+
+@pytest.mark.filterwarnings("ignore:Truncated File Read")  # as in the decoding process
+@pytest.mark.parametrize("compression", ["jpeg", "tiff_lzw", "raw"])
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA"])
+def test_a_tiff_cut_anywhere_shows_all_pixels_or_is_truncated(compression: str, mode: str) -> None:
+    """Its tags are at its end: a decoder takes those that it finds, and makes up pixels where JPEG lacks them."""
+    if (mode, compression) == ("RGBA", "jpeg"):
+        pytest.skip("there is no such file")
+    data = encoded(PHOTO.resize((48, 40)).convert(mode), "TIFF", compression=compression, dpi=(72, 72))
+    whole = pixels(data)
+    for length in (*range(8, len(data), 97), *range(len(data) - 250, len(data))):
+        try:
+            assert pixels(data[:length]) == whole, length
+        except Unfit as unfit:
+            assert unfit.failure.reason == "truncated", unfit
+
+
+@pytest.mark.filterwarnings("ignore:Truncated File Read")
+def test_a_tag_that_decides_no_pixel_may_lie_outside_the_file() -> None:
+    plain = encoded(PHOTO, "TIFF")
+    data = encoded(PHOTO, "TIFF", tiffinfo={65000: "private " * 9})
+    assert pixels(data) == pixels(plain)
+    at = data.index(struct.pack("<HH", 65000, 2)) + 8
+    assert pixels(data[:at] + struct.pack("<I", 2**31) + data[at + 4 :]) == pixels(plain)
 
 
 @given(st.binary(max_size=300), st.sampled_from([b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"]))
