@@ -11,5 +11,6 @@ duplicates.
 
 from synthgen.dedup.images import near_images
 from synthgen.dedup.texts import near_texts, plain_texts
+from synthgen.dedup.thumbnails import Thumbnails
 
-__all__ = ["near_images", "near_texts", "plain_texts"]
+__all__ = ["Thumbnails", "near_images", "near_texts", "plain_texts"]

@@ -130,7 +130,15 @@ class StageFolder:
         # process.
         wanted = None if columns is None else list(columns)
         rows = pq.ParquetFile(pa.BufferReader(data), pre_buffer=False).read(wanted, use_threads=False)
-        return rows if wanted is None else rows.select(wanted)
+        return rows if wanted is None else self._with_columns(rows, table, wanted)
+
+    def _with_columns(self, rows: pa.Table, table: str, wanted: Sequence[str]) -> pa.Table:
+        """Return rows with these columns; one that an older synth did not write yet is null."""
+        for name in wanted:
+            if name not in rows.column_names:
+                field = self.spec.table(table).schema.field(name)
+                rows = rows.append_column(field, pa.nulls(rows.num_rows, field.type))
+        return rows.select(wanted)
 
 
 def last_by_key(rows: pa.Table, key: str) -> pa.Table:
