@@ -5,11 +5,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from synthgen.job import run_record
-from synthgen.job.funnel import StageFunnel, funnels
+from synthgen.job.funnel import StageFunnel, funnels, near_duplicates_message
 from synthgen.stages.tag import left_out, left_out_message
 from synthgen.store import RunFolder
 from synthgen.store.lease import holder_of
-from synthgen.tables import TAG
+from synthgen.tables import PLAN, TAG
 
 
 def as_json(folder: RunFolder) -> dict[str, Any]:
@@ -36,7 +36,8 @@ def text(folder: RunFolder, *, is_over: bool = False) -> str:
     The last line says whether a run is at work, unless the caller is a run that `is_over`.
     """
     shown = funnels(folder)
-    lines = [*_table(shown), *_how_to_list(folder, shown), *filter(None, [left_out_message(folder.log(TAG))])]
+    lines = [*_table(shown), *_how_to_list(folder, shown), *_near_duplicates(folder)]
+    lines += filter(None, [left_out_message(folder.log(TAG))])
     if holder := holder_of(folder.out):
         age = f"renewed {_age(holder):.0f} s ago"
         return "\n".join([*lines, f"a run is at work here: process {holder['pid']} on {holder['host']}, {age}"])
@@ -53,6 +54,11 @@ def _how_to_list(folder: RunFolder, shown: list[StageFunnel]) -> list[str]:
     reasons = (reason for funnel in shown for reason, count in sorted(funnel.dropped.items()) if count)
     first = next(reasons, None)
     return [f"`synth status {folder.out.url} --reason {first}` lists what was dropped for a reason"] if first else []
+
+
+def _near_duplicates(folder: RunFolder) -> list[str]:
+    message = near_duplicates_message(folder.log(PLAN).counts())
+    return [f"{message}; `synth status {folder.out.url} --reason near_duplicate` lists them"] if message else []
 
 
 def _unfinished_update(folder: RunFolder, shown: list[StageFunnel]) -> list[str]:

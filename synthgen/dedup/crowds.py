@@ -15,8 +15,8 @@ from synthgen.dedup.greedy import Indexes, Words, mix
 from synthgen.dedup.thumbnails import Thumbnails, chunks
 
 CROWD = 64  # images of one key that are all compared with each other
-BIN = 12.0  # grey levels: copies differ by far less along a random direction, pages of different words by more
-BITS = 2.0  # that the bins of one direction tell apart, in most crowds
+BIN = 6.0  # grey levels: along a direction copies differ by about 1, pages of different words by about 4
+BITS = 1.0  # that the bins of one direction tell apart, in most crowds
 
 
 @dataclass(frozen=True)

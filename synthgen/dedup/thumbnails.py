@@ -19,7 +19,7 @@ from synthgen.dedup.greedy import Indexes, Mask, Words, mix
 FLAT = 0.55  # share of the pixels; of 500 photographs 1 % have .47, the flattest has .68; of pages the busiest has .6
 MOST_DIFFERENCE = 0.09  # in photographs: root mean square of what is left, as a share of that of the slopes
 MOST_LEVELS = 2.5  # in flat images: grey levels that are left in any cell
-NOISE = 5.0  # grey levels added to the slopes
+NOISE = 8.0  # grey levels added to the slopes
 LEVELS_PER_CELL = 30.0  # grey levels: as many more for each cell of shift
 SLACK = 0.06  # cells: in flat images, slopes times this are allowed on top of MOST_LEVELS
 MOST_SHIFT = 0.03  # of an edge, at the middle and once more at the edges
@@ -80,7 +80,8 @@ def _are_near(left: Bytes, right: Bytes, is_flat: Mask) -> Mask:
     is_left = np.abs(rest)
     near_flat = (is_left - SLACK * slopes).max(1) <= MOST_LEVELS + LEVELS_PER_CELL * shift
     near_photo = _rms(rest) <= MOST_DIFFERENCE * (_rms(slopes) + NOISE)
-    return (np.abs(mean_a - mean_b)[:, 0] <= MOST_BRIGHTNESS) & np.where(is_flat, near_flat, near_photo)
+    is_near: Mask = near_photo & (near_flat | ~is_flat) & (np.abs(mean_a - mean_b)[:, 0] <= MOST_BRIGHTNESS)
+    return is_near
 
 
 def _unexplained(difference: Floats, middle: Floats) -> tuple[Floats, Floats, Floats]:

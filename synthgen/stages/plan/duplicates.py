@@ -102,7 +102,7 @@ def _mapped(file: BinaryIO) -> NDArray[np.uint8]:
     file.flush()
     if not file.tell():
         return np.empty((0, THUMBNAIL_BYTES), np.uint8)
-    return np.memmap(file, np.uint8, "r").reshape(-1, THUMBNAIL_BYTES)  # type: ignore[call-overload]
+    return np.memmap(file, np.uint8, "r").reshape(-1, THUMBNAIL_BYTES)
 
 
 def _read_objects(inputs: Inputs, planned: CommitLog, partition: str, file: BinaryIO) -> _Objects:
