@@ -18,9 +18,9 @@ from synthgen.dedup.greedy import Indexes, Mask, Words, mix
 
 FLAT = 0.55  # share of the pixels; of 500 photographs 1 % have .47, the flattest has .68; of pages the busiest has .6
 MOST_DIFFERENCE = 0.09  # in photographs: root mean square of what is left, as a share of that of the slopes
-MOST_LEVELS = 2.5  # in flat images: grey levels that are left in any cell
+MOST_LEVELS = 3.0  # in flat images: grey levels that are left in any cell
 NOISE = 8.0  # grey levels added to the slopes
-LEVELS_PER_CELL = 30.0  # grey levels: as many more for each cell of shift
+LEVELS_PER_CELL = 25.0  # grey levels: as many more for each cell of shift
 SLACK = 0.06  # cells: in flat images, slopes times this are allowed on top of MOST_LEVELS
 MOST_SHIFT = 0.03  # of an edge, at the middle and once more at the edges
 MOST_CONTRAST = 0.15  # relative change of contrast
@@ -75,13 +75,21 @@ def _are_near(left: Bytes, right: Bytes, is_flat: Mask) -> Mask:
     """Compare thumbnails, both (pairs, side * side), of which some are of flat images."""
     a, b = left.astype(np.float32), right.astype(np.float32)
     mean_a, mean_b = a.mean(1, keepdims=True), b.mean(1, keepdims=True)
-    a, b = a - mean_a, b - mean_b
-    rest, slopes, shift = _unexplained(a - b, (a + b) / 2)
+    a, b, brightness = a - mean_a, b - mean_b, np.abs(mean_a - mean_b)[:, 0]
+    is_near: Mask = brightness <= MOST_BRIGHTNESS
+    # Most pairs in a cluster of copies differ by so little that nothing needs to be explained.
+    is_open = is_near & ((np.abs(a - b).max(1) > MOST_LEVELS) | (_rms(a - b) > MOST_DIFFERENCE * NOISE))
+    is_near[is_open] = _are_explained(a[is_open], b[is_open], is_flat[is_open])
+    return is_near
+
+
+def _are_explained(a: Floats, b: Floats, is_flat: Mask) -> Mask:
+    """Return whether shift, scale and contrast explain most of what differs in thumbnails without their means."""
+    rest, slopes, shift = _unexplained(a - b, (a + b) * np.float32(0.5))
     is_left = np.abs(rest)
     near_flat = (is_left - SLACK * slopes).max(1) <= MOST_LEVELS + LEVELS_PER_CELL * shift
     near_photo = _rms(rest) <= MOST_DIFFERENCE * (_rms(slopes) + NOISE)
-    is_near: Mask = near_photo & (near_flat | ~is_flat) & (np.abs(mean_a - mean_b)[:, 0] <= MOST_BRIGHTNESS)
-    return is_near
+    return np.asarray(near_photo & (near_flat | ~is_flat))
 
 
 def _unexplained(difference: Floats, middle: Floats) -> tuple[Floats, Floats, Floats]:
