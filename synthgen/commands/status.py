@@ -5,12 +5,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from synthgen.job import run_record
-from synthgen.job.funnel import StageFunnel, funnels
+from synthgen.job.funnel import StageFunnel, funnels, near_duplicates_message
 from synthgen.stages.listing import not_listed, not_listed_message
 from synthgen.stages.tag import left_out, left_out_message
 from synthgen.store import RunFolder
 from synthgen.store.lease import holder_of
-from synthgen.tables import TAG
+from synthgen.tables import PLAN, TAG
 
 
 def as_json(folder: RunFolder) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def text(folder: RunFolder, *, is_over: bool = False) -> str:
     The last line says whether a run is at work, unless the caller is a run that `is_over`.
     """
     shown = funnels(folder)
-    messages = (not_listed_message(not_listed(folder)), left_out_message(folder))
+    messages = (not_listed_message(not_listed(folder)), _near_duplicates(folder), left_out_message(folder))
     lines = [*_table(shown), *_how_to_list(folder, shown), *filter(None, messages)]
     if holder := holder_of(folder.out):
         age = f"renewed {_age(holder):.0f} s ago"
@@ -57,6 +57,11 @@ def _how_to_list(folder: RunFolder, shown: list[StageFunnel]) -> list[str]:
     reasons = (reason for funnel in shown for reason, count in sorted(funnel.dropped.items()) if count)
     first = next(reasons, None)
     return [f"`synth status {folder.out.url} --reason {first}` lists what was dropped for a reason"] if first else []
+
+
+def _near_duplicates(folder: RunFolder) -> str | None:
+    message = near_duplicates_message(folder.log(PLAN).counts())
+    return f"{message}; `synth status {folder.out.url} --reason near_duplicate` lists them" if message else None
 
 
 def _cut_short(folder: RunFolder, shown: list[StageFunnel]) -> list[str]:

@@ -85,7 +85,7 @@ class PlanConfig(Section):
     per_type: int = Field(default=2, gt=0)  # most questions of one type for one image
     forms: FormShares = Field(default_factory=lambda: {"short": 1.0, "brief": 1.0, "detailed": 1.0})
     languages: Shares = Field(default_factory=lambda: {"English": 1.0})
-    near_duplicates: int = Field(default=4, ge=-1, le=16)  # differing bits of the perceptual hash; -1 keeps all images
+    near_duplicates: int = Field(default=4, ge=-1, le=16)  # differing bits of near hashes; -1 keeps all images
     balance: BalanceConfig = BalanceConfig()
     caps: Mapping[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)  # type pattern -> most questions
     share: float = Field(default=1.0, gt=0, le=1)  # part of each type's questions to keep; see `synth plan --budget`

@@ -1,4 +1,4 @@
-"""Images whose 64-bit perceptual hashes differ in few bits.
+"""Images whose 64-bit perceptual hashes differ in few bits, and whose thumbnails agree (thumbnails.py).
 
 The bits are cut into blocks, and a key is a choice of blocks. If at most `bits` bits differ, some choice that leaves
 out `bits` blocks is equal (pigeonhole principle), so every near pair shares a key. Keys of one block are few but
@@ -12,40 +12,67 @@ from math import comb
 import numpy as np
 import numpy.typing as npt
 
+from synthgen.dedup.crowds import Crowds
 from synthgen.dedup.greedy import Indexes, Items, Mask, Words, first_come, mix
+from synthgen.dedup.thumbnails import Thumbnails
 
 SORTING = 6  # the cost of sorting an item by one key, in comparisons of a candidate
 
 
-def near_images(hashes: npt.ArrayLike, bits: int, kept: npt.ArrayLike = ()) -> Indexes:
-    """Return the representative of each image: the earliest kept one whose hash is within `bits` bits, or itself.
+def near_images(
+    hashes: npt.ArrayLike, bits: int, kept: npt.ArrayLike = (), thumbnails: Thumbnails | None = None
+) -> Indexes:
+    """Return the representative of each image: the earliest kept one that is near to it, or itself.
 
     Args:
         hashes: (images,) uint64, in the order in which they count as earlier.
         bits: The most bits that may differ.
         kept: (kept,) uint64, hashes that come before all others and stay.
+        thumbnails: Of all images, the kept ones first; without them near hashes suffice.
 
     Returns:
         (images,) int64: an index into `hashes`, or -1 - i for the i-th of `kept`.
     """
     before = np.asarray(kept, dtype=np.uint64)
     everything = np.concatenate([before, np.asarray(hashes, dtype=np.uint64)])
-    values, first, inverse = np.unique(everything, return_index=True, return_inverse=True)
-    order = np.argsort(first)  # distinct hashes in the order of their first item
-    distinct, first = values[order], first[order]
-
-    def keys(items: Indexes) -> Iterator[Words]:
-        return (mix(distinct[items] & mask) >> np.uint64(32) for mask in key_masks(bits, len(distinct)))
-
-    def near(left: Words, right: Words) -> Mask:
-        return np.asarray(np.bitwise_count(left ^ right) <= bits)
-
+    images = everything if thumbnails is None else mix(everything) ^ thumbnails.digests()
+    _, first, inverse = np.unique(images, return_index=True, return_inverse=True)
+    order = np.argsort(first)  # distinct images in the order of their first item
+    first = first[order]
+    shown = None if thumbnails is None else thumbnails.take(first)
+    items = _items(everything[first], bits, shown)
     fixed = int(np.searchsorted(first, len(before)))
-    distinct_representative = first_come(Items(distinct, keys, near), fixed) if bits else np.arange(len(distinct))
+    distinct_representative = first_come(items, fixed) if bits or shown is not None else np.arange(len(first))
     place = np.empty_like(order)
-    place[order] = np.arange(len(order))  # of a sorted value, where it is in `distinct`
+    place[order] = np.arange(len(order))  # of a sorted image, where it is in `first`
     representative = first[distinct_representative[place[inverse]]][len(before) :]
     return np.where(representative < len(before), -1 - representative, representative - len(before)).astype(np.int64)
+
+
+def _items(hashes: Words, bits: int, thumbnails: Thumbnails | None) -> Items:
+    """Return distinct images as items to compare."""
+    masks = key_masks(bits, len(hashes))
+    if thumbnails is None:
+        return Items(
+            hashes,
+            lambda items: (mix(hashes[items] & mask) >> np.uint64(32) for mask in masks),
+            lambda left, right: np.asarray(np.bitwise_count(left ^ right) <= bits),
+        )
+    shown, cells = thumbnails, thumbnails.cells.shape[1]
+    crowds = [Crowds.of(mix(hashes & mask), cells, seed) for seed, mask in enumerate(masks)]
+
+    def keys(items: Indexes) -> Iterator[Words]:
+        for mask, crowd in zip(masks, crowds, strict=True):
+            yield crowd.split(mix(hashes[items] & mask), shown.take(items)) >> np.uint64(32)
+
+    def near(left: npt.NDArray[np.void], right: npt.NDArray[np.void]) -> Mask:
+        is_near = np.asarray(np.bitwise_count(left["hash"] ^ right["hash"]) <= bits)
+        is_near[is_near] = shown.are_near(left["place"][is_near], right["place"][is_near])
+        return is_near
+
+    values = np.empty(len(hashes), [("hash", np.uint64), ("place", np.int64)])
+    values["hash"], values["place"] = hashes, np.arange(len(hashes))
+    return Items(values, keys, near)
 
 
 def key_masks(bits: int, count: int) -> list[np.uint64]:

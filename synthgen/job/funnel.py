@@ -7,9 +7,12 @@ each stage add up to what the stage before passed on, less what is pending; a di
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from synthgen.console import pluralize
 from synthgen.job import run_record
 from synthgen.store import RunFolder
-from synthgen.tables import GENERATE, PACK, PLAN, STAGES, StageSpec
+from synthgen.tables import GENERATE, PACK, PLAN, PLAN_OUTCOMES, STAGES, StageSpec
+
+LARGE_SHARE = 0.1  # of near duplicates among the images of a plan: from here on it is reported
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,19 @@ def nothing_kept(folder: RunFolder, last: str = PACK.name) -> str | None:
         f"{what}nothing came out of {empty.stage}, mostly for {reason} ({count:,} of {empty.received:,} "
         f"{empty.unit}); `synth status {folder.out.url} --reason {reason}` lists them"
     )
+
+
+def near_duplicates_message(outcomes: Mapping[str, int]) -> str | None:
+    """Return a line on the near duplicates of a plan, or None if they are few.
+
+    Args:
+        outcomes: PLAN_OUTCOMES → images; other counts are ignored.
+    """
+    images, near = sum(outcomes.get(name, 0) for name in PLAN_OUTCOMES), outcomes.get("near_duplicate", 0)
+    if not near or near < LARGE_SHARE * images:
+        return None
+    share = f"{near:,} of {pluralize(images, 'image')} ({near / images:.0%})"
+    return f"{share} are near duplicates of others and are not asked about; `plan.near_duplicates: -1` keeps them"
 
 
 def products(folder: RunFolder) -> dict[str, int]:

@@ -133,7 +133,7 @@ class StageFolder:
         wanted = None if columns is None else list(columns)
         reader = pq.ParquetFile(pa.BufferReader(self._verified(table, partition, file)), pre_buffer=False)
         rows = reader.read(wanted, use_threads=False)
-        return rows if wanted is None else rows.select(wanted)
+        return rows if wanted is None else self._with_columns(rows, table, wanted)
 
     def _verified(self, table: str, partition: str, file: DataFile) -> bytes:
         where = f"{self.out.url}: {self.spec.folder}/{table}/{file.name} of partition {partition}"
@@ -145,6 +145,14 @@ class StageFolder:
         if hashlib.sha256(data).hexdigest() != file.sha256:
             raise Damaged(f"{where} was damaged after it was committed (its SHA-256 differs); {repair}")
         return data
+
+    def _with_columns(self, rows: pa.Table, table: str, wanted: Sequence[str]) -> pa.Table:
+        """Return rows with these columns; one that an older synth did not write yet is null."""
+        for name in wanted:
+            if name not in rows.column_names:
+                field = self.spec.table(table).schema.field(name)
+                rows = rows.append_column(field, pa.nulls(rows.num_rows, field.type))
+        return rows.select(wanted)
 
 
 def last_by_key(rows: pa.Table, key: str) -> pa.Table:

@@ -31,6 +31,8 @@ IMAGES = pa.schema(
         ("width", pa.int32()),  # pixels, after EXIF rotation
         ("height", pa.int32()),
         ("phash", pa.uint64()),
+        ("thumbnail", pa.binary(256)),  # 16 x 16 grey levels, row by row; null in folders of an older synth
+        ("flat_share", pa.float32()),  # of the pixels: those of the commonest grey
         ("embedding", EMBEDDING),
     ]
 )

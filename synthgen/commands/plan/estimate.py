@@ -14,6 +14,7 @@ from synthgen.console import pluralize
 from synthgen.engines.kinds import gpus_of
 from synthgen.errors import UserMistake
 from synthgen.job.changes import is_changed
+from synthgen.job.funnel import near_duplicates_message
 from synthgen.stages.contract import Job
 from synthgen.stages.generate import Profile
 from synthgen.stages.plan import Inputs
@@ -104,6 +105,8 @@ def _old_tags(out: Folder) -> str:
 
 def _notes(out: Folder, counts: QuestionCounts, profile: Profile | None) -> Iterator[str]:
     """Yield notes on questions and calls that a reader would not expect in the numbers, or would miss in them."""
+    if message := near_duplicates_message(counts.outcomes):
+        yield message
     if counts.outdated:
         asked, count_as = ("was asked", "counts") if counts.outdated == 1 else ("were asked", "count")
         yield (

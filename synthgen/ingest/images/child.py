@@ -50,6 +50,8 @@ def answer(memory: mmap.mmap, offset: int, length: int, limits: Any) -> dict[str
         "width": decoded.width,
         "height": decoded.height,
         "phash": decoded.phash,
+        "thumbnail": decoded.thumbnail.hex(),
+        "flat_share": decoded.flat_share,
     }
 
 

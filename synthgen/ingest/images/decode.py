@@ -16,6 +16,7 @@ from synthgen.ingest.images import colours
 from synthgen.ingest.images.clean import is_cut, lacks_end
 from synthgen.ingest.images.headers import Unfit, open_checked, unfit_from
 from synthgen.ingest.images.phash import perceptual_hash
+from synthgen.ingest.images.thumbnail import flat_share, thumbnail
 
 if TYPE_CHECKING:
     from synthgen.config.pipeline import ImagesConfig
@@ -46,6 +47,8 @@ class Decoded:
     width: int  # pixels, of the file
     height: int
     phash: int  # of `image`, with HASH_GAP
+    thumbnail: bytes  # and so is the share, see thumbnail.py
+    flat_share: float
 
 
 def decode(data: bytes, limits: "ImagesConfig") -> Decoded:
@@ -64,7 +67,9 @@ def decode(data: bytes, limits: "ImagesConfig") -> Decoded:
     width, height = header.width, header.height
     if turn >= SWAPS_SIDES:
         width, height = height, width
-    return Decoded(seen, header.format, width, height, perceptual_hash(seen, HASH_GAP))
+    grey = seen.convert("L")
+    features = perceptual_hash(grey, HASH_GAP), thumbnail(grey), flat_share(grey)
+    return Decoded(seen, header.format, width, height, *features)
 
 
 def fit(image: Image.Image, max_pixels: int) -> Image.Image:

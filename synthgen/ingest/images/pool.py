@@ -142,7 +142,8 @@ class DecoderPool(Generic[Key]):
             return Failure(reply["reason"], reply["detail"])
         width, height = reply["size"]
         image = shared_memory.take(child.memory, sent.slot * child.slot_bytes, (width, height))
-        return Decoded(image, reply["format"], reply["width"], reply["height"], reply["phash"])
+        features = reply["phash"], bytes.fromhex(reply["thumbnail"]), reply["flat_share"]
+        return Decoded(image, reply["format"], reply["width"], reply["height"], *features)
 
     def _replace(self, child: DecoderProcess[Key], is_overdue: bool) -> Iterator[tuple[Key, Failure]]:
         """Replace a child that died or must die; its first image takes the blame, the next process gets the others."""

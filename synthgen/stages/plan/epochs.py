@@ -99,7 +99,7 @@ def _resume(folder: RunFolder, context: PlanContext, epoch: Epoch) -> EpochTask 
         return None
     inputs = inputs.as_of(reads)
     try:
-        survey = survey_in_subprocess(inputs, before, context.settings.near_duplicates)
+        survey = survey_in_subprocess(inputs, before, context.settings.near_duplicates, context.fingerprint)
     except Damaged:
         # Most likely a file of the plan before, which this epoch has replaced; a new epoch does not read it.
         return None
@@ -119,7 +119,7 @@ def propose(folder: RunFolder, context: PlanContext, change: Change, latest: Epo
         wanted |= {name for name in reads if log.fingerprint(name, "assignments") != context.fingerprint}
     if not wanted:
         return None
-    survey = survey_in_subprocess(inputs, log, context.settings.near_duplicates)
+    survey = survey_in_subprocess(inputs, log, context.settings.near_duplicates, context.fingerprint)
     covered = tuple(name for name in reads if name in wanted | survey.outdated)
     snapshot = PlanSnapshot(inputs, survey, log)
     balance = context.settings.balance.model_dump()

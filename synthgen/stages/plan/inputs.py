@@ -18,7 +18,7 @@ from synthgen.tables import IMAGES, LIST, OBJECTS, TAG, TAGS, StageSpec, columns
 Reads = Mapping[str, str]  # `stage/partition.revision` → the digest of that commit
 Indexes = NDArray[np.int64]
 
-HASHES = columns_of(IMAGES, "object_id", "outcome", "image_id", "phash")
+HASHES = columns_of(IMAGES, "object_id", "outcome", "image_id", "phash", "thumbnail", "flat_share")
 SIZES = columns_of(IMAGES, "object_id", "image_id", "width", "height")
 LOCATIONS = columns_of(OBJECTS, "object_id", "uri", "row")
 DESCRIPTIONS = columns_of(OBJECTS, "object_id", "uri", "version", "row", "source_meta")

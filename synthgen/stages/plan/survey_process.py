@@ -12,6 +12,7 @@ import sys
 import tempfile
 import weakref
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,13 +26,13 @@ ARRAYS = ("object_ids", "outcome", "representative")
 MIN_OBJECTS = 50_000  # for fewer objects, starting a process takes longer than the survey
 
 
-def survey_in_subprocess(inputs: Inputs, planned: CommitLog, bits: int) -> DuplicateSurvey:
+def survey_in_subprocess(inputs: Inputs, planned: CommitLog, bits: int, fingerprint: str) -> DuplicateSurvey:
     """Return `survey_duplicates` of the same arguments; it runs in another process if there are many objects."""
     if sum(inputs.tagged.counts().values()) < MIN_OBJECTS:
-        return survey_duplicates(inputs, planned, bits)
+        return survey_duplicates(inputs, planned, bits, fingerprint)
     folder = Path(tempfile.mkdtemp(prefix="synth-survey-"))
     try:
-        _write_task(folder, inputs, planned, bits)
+        _write_task(folder, inputs, planned, {"bits": bits, "fingerprint": fingerprint})
         _run(folder)
         survey = _read_survey(folder)
     except BaseException:
@@ -41,16 +42,17 @@ def survey_in_subprocess(inputs: Inputs, planned: CommitLog, bits: int) -> Dupli
     return survey
 
 
-def _write_task(folder: Path, inputs: Inputs, planned: CommitLog, bits: int) -> None:
+def _write_task(folder: Path, inputs: Inputs, planned: CommitLog, settings: dict[str, Any]) -> None:
     logs = [log.as_json() for log in (inputs.listed, inputs.tagged, planned)]
-    task = {"out": inputs.out.url, "taggers": inputs.taggers, "bits": bits, "logs": logs}
+    task = {"out": inputs.out.url, "taggers": inputs.taggers, "logs": logs, **settings}
     (folder / "task.json").write_text(json.dumps(task))
 
 
-def _read_task(folder: Path) -> tuple[Inputs, CommitLog, int]:
+def _read_task(folder: Path) -> tuple[Inputs, CommitLog, int, str]:
     task = json.loads((folder / "task.json").read_text())
     listed, tagged, planned = (CommitLog.from_json(log) for log in task["logs"])
-    return Inputs(Folder(task["out"]), tuple(task["taggers"]), listed, tagged), planned, task["bits"]
+    inputs = Inputs(Folder(task["out"]), tuple(task["taggers"]), listed, tagged)
+    return inputs, planned, task["bits"], task["fingerprint"]
 
 
 def _run(folder: Path) -> None:

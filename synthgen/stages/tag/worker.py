@@ -151,7 +151,8 @@ def _blank(object_id: str) -> dict[str, Any]:
 
 
 def _describe(row: dict[str, Any], decoded: Decoded) -> None:
-    row.update(format=decoded.format, width=decoded.width, height=decoded.height, phash=decoded.phash)
+    row.update(format=decoded.format, width=decoded.width, height=decoded.height)
+    row.update(phash=decoded.phash, thumbnail=decoded.thumbnail, flat_share=decoded.flat_share)
 
 
 def _quarantine(row: dict[str, Any], reason: str, detail: str) -> None:

@@ -5,13 +5,18 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
+from synthgen.commands import status
 from synthgen.errors import Damaged, SynthError
+from synthgen.job.funnel import near_duplicates_message
+from synthgen.stages.plan import duplicates
 from synthgen.stages.plan.inputs import Inputs
 from synthgen.stages.plan.survey_process import survey_in_subprocess
-from synthgen.store import RunFolder
-from synthgen.tables import LIST, PLAN, TAG
+from synthgen.store import Lease, Receipt, RunFolder, StageFolder, TablePart
+from synthgen.tables import IMAGES, LIST, PLAN, TAG
 from tests.fixtures.plan_checks import check
 from tests.fixtures.planning import Content, World, unlike
 
@@ -32,6 +37,65 @@ def test_near_images_are_planned_once(world: World, bits: int, planned: int) -> 
     world.plan(context := world.context(near_duplicates=bits))
     check(world, context)
     assert Counter(world.outcomes().values())["planned"] == planned
+
+
+def test_images_with_near_hashes_and_other_thumbnails_are_all_planned(world: World) -> None:
+    """Pages of one layout: the words move a few cells of the thumbnail."""
+    pages = {f"{number}.jpg": bytes([250] * 100 + [200 + 25 * number] + [250] * 155) for number in range(3)}
+    world.grow({uri: Content(uri, number, thumbnail=page) for number, (uri, page) in enumerate(pages.items())})
+    world.grow({"copy.jpg": Content("copy", 0, thumbnail=pages["0.jpg"])})
+    world.plan(context := world.context(near_duplicates=4))
+    uris = {row["object_id"]: row["uri"] for row in world.images().values()}
+    same_as = {row["uri"]: uris.get(row["same_as"]) for row in world.images().values()}
+    assert same_as == {"0.jpg": None, "1.jpg": None, "2.jpg": None, "copy.jpg": "0.jpg"}
+    assert world.plan(context) == 0
+
+
+def test_a_near_image_that_was_missed_and_planned_stays_when_growth_lets_it_be_found(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of many images alike not all are compared, and growth changes which."""
+    world.grow({"a.jpg": Content("a", 0), "b.jpg": Content("b", 1)})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(duplicates, "near_images", lambda hashes, bits, thumbnails: np.arange(len(hashes)))
+        world.plan(context := world.context(near_duplicates=4))
+    before = world.assignments()
+    world.grow({"c.jpg": Content("c", 2)})
+    world.plan(context)
+    assert world.outcomes() == {"a.jpg 1": "planned", "b.jpg 1": "planned", "c.jpg 1": "near_duplicate"}
+    assert before.items() <= world.assignments().items() and world.plan(context) == 0
+    world.plan(world.context(near_duplicates=3), change="edit")
+    assert Counter(world.outcomes().values()) == {"planned": 1, "near_duplicate": 2}, "an edit plans anew"
+
+
+def test_where_an_older_synth_stored_no_thumbnails_the_hash_decides(world: World, tmp_path: Path) -> None:
+    world.grow({"a.jpg": Content("a", 0, thumbnail=bytes(256)), "b.jpg": Content("b", 1, thumbnail=b"x" * 256)})
+    older = pa.schema([field for field in IMAGES if field.name not in ("thumbnail", "flat_share")])
+    stage = StageFolder(world.out, TAG)
+    with Lease.take(world.out) as lease:
+        for name in list(stage.log().partitions):
+            images = stage.current(stage.log(), name, "images").select(older.names)
+            part = TablePart((stage.write("images", name, 2, images),), "f", replaces=True)
+            stage.commit(Receipt(name, 2, {"images": part}, {}, epoch=2), lease)
+    assert {row["thumbnail"] for row in world.rows(TAG, "images")} == {None}
+    world.plan()
+    assert world.outcomes() == {"a.jpg 1": "planned", "b.jpg 1": "near_duplicate"}
+
+
+def test_a_large_share_of_near_duplicates_is_reported_with_what_to_do(world: World) -> None:
+    world.grow({f"{number}.jpg": Content(f"data {number}", 0) for number in range(3)})
+    world.plan()
+    world.out.write("run.json", b'{"format": 1}')
+    lines = status.text(RunFolder(world.out)).splitlines()
+    (line,) = (line for line in lines if "near duplicates" in line)
+    assert line.startswith("2 of 3 images (67%) are near duplicates of others")
+    assert "`plan.near_duplicates: -1` keeps them" in line and "--reason near_duplicate` lists them" in line
+
+
+@pytest.mark.parametrize(("near", "is_reported"), [(0, False), (9, False), (10, True), (100, True)])
+def test_near_duplicates_are_reported_from_a_tenth_on(near: int, is_reported: bool) -> None:
+    message = near_duplicates_message({"planned": 100 - near, "near_duplicate": near, "assigned": 400})
+    assert (message is not None) == is_reported
 
 
 def test_a_copy_of_a_near_duplicate_is_represented_by_the_planned_image(world: World) -> None:
@@ -94,7 +158,7 @@ def test_a_survey_in_another_process_reads_no_commit(world: World) -> None:
         patch.setattr("synthgen.stages.plan.survey_process.MIN_OBJECTS", 0)
         for stage in (LIST, TAG):
             Path(world.out.path, stage.folder, "commits").rename(Path(world.out.path, stage.folder, "elsewhere"))
-        survey = survey_in_subprocess(inputs, planned, 2)
+        survey = survey_in_subprocess(inputs, planned, 2, "f")
     assert list(survey.spans) == inputs.partitions and len(survey.object_ids) == 3
 
 
