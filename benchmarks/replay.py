@@ -96,7 +96,7 @@ class MeasuredWorker:
         return Receipt(task.partition, 1, {}, figures)
 
     async def _empty_caches(self) -> None:
-        llm = self._engine._llm
+        llm = self._engine.wrapped._llm
         await llm.reset_prefix_cache()
         await llm.reset_mm_cache()
         await llm.reset_encoder_cache()

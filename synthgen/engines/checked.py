@@ -24,7 +24,7 @@ class CheckedEngine:
     """An engine whose replies can be stored, and whose errors cost one call each."""
 
     def __init__(self, engine: Engine, kind: str) -> None:
-        self._engine, self._kind = engine, kind
+        self.wrapped, self._kind = engine, kind
         self.facts = _checked_facts(engine, kind)
 
     async def generate(self, request: Request) -> Reply:
@@ -34,7 +34,7 @@ class CheckedEngine:
             EngineDied: The engine can serve no further call.
         """
         try:
-            reply: object = await self._engine.generate(request)
+            reply: object = await self.wrapped.generate(request)
         except JOB_ERRORS:
             raise
         except (Exception, SystemExit) as error:
@@ -46,7 +46,7 @@ class CheckedEngine:
 
     async def close(self) -> None:
         """Close the engine."""
-        await self._engine.close()
+        await self.wrapped.close()
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ Only here are the kinds of engine known, so config/pipeline.py takes any word as
 from functools import partial
 from typing import Any
 
-from pydantic import ValidationError, create_model
+from pydantic import Field, ValidationError, create_model
 
 from synthgen.config import library
 from synthgen.config.library import Section
@@ -80,6 +80,6 @@ def _settings(document: Document, place: KeyPath) -> EngineConfig | None:
 def _file_with(place: KeyPath, section: type[Section]) -> type[Section]:
     """Return the model of a file that has a section at a place, and anything elsewhere."""
     for key in reversed(place):
-        field: dict[str, Any] = {str(key): (section, section())}
+        field: dict[str, Any] = {str(key): (section, Field(default_factory=dict, validate_default=True))}
         section = create_model(str(key), __base__=_Lenient, **field)
     return section

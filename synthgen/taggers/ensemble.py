@@ -86,7 +86,7 @@ class Taggers:
         """Return one tagger's tags of each image; it sees only the images whose tags are not known."""
         unknown = [item for item in inputs if not isinstance(item, Tagged)]
         results = iter(check_number(list(self._load(spec).tag(unknown)), unknown) if unknown else ())
-        return [item if isinstance(item, Tagged) else checked_result(next(results), spec.name) for item in inputs]
+        return [item if isinstance(item, Tagged) else _checked(next(results), spec) for item in inputs]
 
     def _recall_one(
         self, spec: TaggerSpec, cached: Sequence[CachedTags], source_metas: Sequence[str | None]
@@ -102,7 +102,7 @@ class Taggers:
             found = _tag_stored(tagger, [image.embedding for image in cached])
         else:
             found = [None] * len(cached)
-        return [None if result is None else checked_result(result, spec.name) for result in found]
+        return [None if result is None else _checked(result, spec) for result in found]
 
     def _load(self, spec: TaggerSpec) -> Tagger:
         if spec.name not in self._loaded:
@@ -127,3 +127,7 @@ def _merge(results: Sequence[Tagged | Failure]) -> Tagged | Failure:
     embedding = next((result.embedding for result in tagged if result.embedding is not None), None)
     left_out = tuple(phrase for result in tagged for phrase in result.left_out)
     return Tagged([tag for result in tagged for tag in result.tags], embedding, left_out)
+
+
+def _checked(result: object, spec: TaggerSpec) -> Tagged | Failure:
+    return checked_result(result, spec.name, spec.taxonomy.tree.nodes)

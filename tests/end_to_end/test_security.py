@@ -99,7 +99,7 @@ def test_a_pipeline_with_a_secret_is_refused_before_it_is_stored(mistake: Callab
 
 def test_a_refused_secret_is_not_shown() -> None:
     with pytest.raises(Exception, match="would be stored") as error:
-        pipeline.load("demo", ["generate.engine.kind=endpoint", "generate.engine.urls=['http://me:hushhush@host/v1']"])
+        pipeline.load("demo", ["generate.engine={kind: endpoint, urls: ['http://me:hushhush@host/v1']}"])
     assert "hushhush" not in str(error.value)
 
 
@@ -159,14 +159,12 @@ def test_planted_secrets_appear_nowhere(workspace: Path, telltale: str, monkeypa
         monkeypatch.setenv(name, secret)
     make_images(workspace / "photos", 6)
     settings = [
-        "generate.engine.kind=endpoint",
-        f"generate.engine.urls=['{telltale}']",
+        f"generate.engine={{kind: endpoint, urls: ['{telltale}'], retries: 0}}",
         "generate.model=toy",
-        "generate.engine.retries=0",
     ]
     options = [word for setting in settings for word in ("--set", setting)]
     done = synth("run", "photos", "--out", "out", "--pipeline", "small", *options, check=False)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 1 and "nothing came out of generate" in done.stderr, "every call is refused"
     failed = funnel_of(workspace / "out", "generate").dropped
     assert failed == {"failed.call_failed": 18}, "the endpoint did see the key and did repeat it"
     printed = [done.stdout, done.stderr, synth("status", "out", "--json").stdout]

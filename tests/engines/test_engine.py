@@ -73,7 +73,7 @@ async def interview(task: Any) -> dict[str, Reply]:
     replies["schema"] = await ask(text, max_tokens=60, schema=SCHEMA)
     replies["long"] = await ask("word " * 5000)
     # vLLM's caches of images, here and in its own process, can drift apart: now this one has an image that it lost.
-    await engine._llm.engine_core.reset_mm_cache_async()  # type: ignore[attr-defined]
+    await engine.wrapped._llm.engine_core.reset_mm_cache_async()  # type: ignore[attr-defined]
     replies["drifted"] = await ask(text)
     await engine.close()
     return replies
@@ -224,7 +224,7 @@ def test_an_endpoint_gives_the_same_plan_the_same_accounting_and_nearly_the_same
     served: str, tmp_path: Path
 ) -> None:
     _run(tmp_path / "here")
-    there = ["generate.engine.kind=endpoint", f'generate.engine.urls=["{served}"]', "generate.model=nano"]
+    there = ["generate.engine={kind: endpoint, urls: ['" + served + "']}", "generate.model=nano"]
     _run(tmp_path / "there", *(word for setting in there for word in ("--set", setting)))
     plans = [set(_rows(tmp_path / side, PLAN, "assignments")) for side in ("here", "there")]
     assert plans[0] == plans[1]

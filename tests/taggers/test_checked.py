@@ -14,6 +14,7 @@ from synthgen.taggers.protocol import Tagged
 from tests.fixtures.mutations import JSON_VALUES, SCALARS
 
 GOOD = {"path": "animal/cat", "score": 0.5, "tagger": "mine"}
+KNOWN = {"animal/cat", "x"}
 SCORES = SCALARS | st.sampled_from([np.float32(0.5), np.float64("nan"), np.int64(1), np.array([0.5]), np.bool_(True)])
 TAGS = st.fixed_dictionaries({}, optional={"path": SCALARS | st.just("animal/cat"), "score": SCORES, "tagger": SCALARS})
 EMBEDDINGS = st.sampled_from(
@@ -30,7 +31,7 @@ RESULTS = st.one_of(
 @settings(max_examples=150)
 @given(RESULTS)
 def test_any_result_can_be_stored_or_is_a_failure_with_a_known_reason(result: Any) -> None:
-    checked = checked_result(result, "mine")
+    checked = checked_result(result, "mine", KNOWN)
     if isinstance(checked, Failure):
         assert checked.reason in QUARANTINE_REASONS
         checked.detail.encode()
@@ -55,14 +56,15 @@ def test_any_result_can_be_stored_or_is_a_failure_with_a_known_reason(result: An
             "tagger 'mine': its embedding is no array of numbers in one dim",
         ),
         (Tagged([], np.array([np.inf])), "tagger 'mine': its embedding holds inf"),
+        (Tagged([{**GOOD, "path": "animal/cta"}]), "tagger 'mine': the taxonomy has no tag 'animal/cta'"),
         (Failure("bad_luck", "today"), "bad_luck: today"),
     ],
 )
 def test_what_is_wrong_with_a_result_is_told(result: Any, detail: str) -> None:
-    checked = checked_result(result, "mine")
+    checked = checked_result(result, "mine", KNOWN)
     assert isinstance(checked, Failure) and checked.reason == "tagger_failed" and checked.detail.startswith(detail)
 
 
 def test_a_tag_under_another_name_is_not_lost() -> None:
-    checked = checked_result(Tagged([{**GOOD, "tagger": "other"}]), "mine")
+    checked = checked_result(Tagged([{**GOOD, "tagger": "other"}]), "mine", KNOWN)
     assert checked == Tagged([GOOD])
