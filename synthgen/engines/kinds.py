@@ -1,8 +1,8 @@
 """The kinds of engine, and everything that the rest of the package treats differently between them.
 
 A kind is one record. An installed package adds one through an entry point of the group `synthgen.engines`, which names
-an EngineKind; a class in the user's own folder is the kind `module:Class`. Nothing else in the package compares a
-kind's name.
+an EngineKind; a class in the user's own folder is the kind `module:Class`. Nothing else in the package decides by a
+kind's name, but for the earlier spelling of such a class, `kind: scripted` with a `script`.
 """
 
 import re
