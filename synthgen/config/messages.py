@@ -10,7 +10,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from synthgen.config.strict_yaml import Document, KeyPath
-from synthgen.errors import guess, nearest
+from synthgen.errors import guess, nearest, one_line
 
 _WORDS: Mapping[str, str] = {
     "dict_type": "must be keys with values",
@@ -47,7 +47,7 @@ def describe_faults(document: Document, model: type[BaseModel], error: Validatio
             misspelt.append((*place[:-1], guess(key, known) or key))
             deeper = [".".join(map(str, (*place[:-1], *found))) for found in _places_of(key, sections)]
             hint = f"did you mean '{deeper[0]}'?" if len(deeper) == 1 else nearest(key, known)
-            yield f"{document.where(place)}: unknown key '{key}' in {_dotted(place[:-1])}: {hint}"
+            yield f"{document.where(place)}: unknown key '{one_line(key)}' in {_dotted(place[:-1])}: {hint}"
         elif fault["type"] == "missing":
             missing.append(place)
         else:
@@ -71,7 +71,7 @@ def sections_in(annotation: Any) -> list[type[BaseModel]]:
 
 
 def _dotted(place: KeyPath) -> str:
-    return ".".join(str(part) for part in place) or "the file"
+    return one_line(".".join(str(part) for part in place)) or "the file"
 
 
 def _is_below(place: KeyPath, other: KeyPath) -> bool:

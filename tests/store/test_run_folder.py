@@ -250,16 +250,16 @@ def test_leases_records_and_commits_live_in_a_store_that_takes_no_condition(
     proxy.fault = lambda request: answer
     with new_process(s3) as folder, folder.lease():
         assert s3.create("run.json", f'{{"format": {FORMAT}}}'.encode())
-        folder.write_record({"pipeline": {}})
+        folder.write_record({"started_in": "/first"})
     with new_process(s3) as folder, folder.lease() as lease:
-        assert lease.term == 2 and folder.record == {"pipeline": {}}
+        assert lease.term == 2 and folder.record == {"started_in": "/first"}
         with pytest.raises(LeaseHeld), Lease.take(s3):
             pass
-        folder.write_record({"pipeline": {"second": 2}})
+        folder.write_record({"started_in": "/second"})
         stage = folder.stage(THINGS)
         folder.commit_or_fail(THINGS, receipt(stage, {PARTITION: 1}), lease)
     with new_process(s3) as folder, folder.lease() as lease:
-        assert lease.term == 3 and folder.record == {"pipeline": {"second": 2}}
+        assert lease.term == 3 and folder.record == {"started_in": "/second"}
         late = receipt(folder.stage(THINGS), {PARTITION: 2})
         with pytest.raises(LeaseLost, match="another run committed"):
             folder.commit_or_fail(THINGS, late, lease)
