@@ -112,6 +112,11 @@ def one_line(error: BaseException | str, limit: int = 300) -> str:
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
+def is_whole_text(text: str) -> bool:
+    """Return whether UTF-8 can hold a text, so that it has no half of a surrogate pair."""
+    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
+
+
 def whole_text(text: str) -> str:
     """Return a text as UTF-8 can hold it: JSON can spell half of a surrogate pair, which becomes a question mark."""
     return text.encode("utf-8", "replace").decode()

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from synthgen import __version__
 from synthgen.console import note, print_notes
-from synthgen.errors import SynthError, UserMistake, one_line
+from synthgen.errors import SynthError, UserMistake, describe_error, one_line
 
 # What to do about an error of the operating system.
 ADVICE = {
@@ -95,9 +95,7 @@ def _disk_error(error: Exception) -> str | None:
 
 def _unforeseen(error: Exception) -> str:
     """Write the details of an error that nobody foresaw to a file, and return the line that names it."""
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    where = f"{os.path.basename(frame.filename)}:{frame.lineno}"  # noqa: PTH119 - a name is wanted
-    what = f"{one_line(error)} ({where}); this was not foreseen"
+    what = f"{describe_error(error)}; this was not foreseen"
     system = f"synthgen {__version__}, Python {platform.python_version()}, {platform.platform()}"
     command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
     details = f"synth {command}\n{system}\n\n{''.join(traceback.format_exception(error))}"

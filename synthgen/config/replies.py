@@ -11,7 +11,7 @@ import unicodedata
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from synthgen.errors import Failure
+from synthgen.errors import Failure, is_whole_text
 
 OPTIONS = 4  # per multiple-choice question
 LETTERS = "ABCD"
@@ -136,9 +136,7 @@ def _without_letters(options: tuple[str, ...]) -> tuple[str, ...]:
 
 def _is_text(value: Any) -> bool:
     """Return whether a value is non-blank text without lone surrogates, which JSON can spell and no table can hold."""
-    if not isinstance(value, str) or not value.strip():
-        return False
-    return not any("\ud800" <= character <= "\udfff" for character in value)
+    return isinstance(value, str) and bool(value.strip()) and is_whole_text(value)
 
 
 def _with_options(line: str) -> Question | None:

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+# What a cell raises that Python cannot hold, as a date of the year 20,000.
+CELL_ERRORS = (ValueError, OverflowError, ArithmeticError, RecursionError, pa.ArrowException)
 BATCH_BYTES = 2**23  # read at once, one row at least
 BATCH_ROWS = 1024  # read at once, at most
 

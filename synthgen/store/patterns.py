@@ -12,6 +12,8 @@ from typing import Any
 
 from fsspec.utils import glob_translate
 
+from synthgen.errors import UserMistake
+
 WILDCARD = re.compile(r"[*?[]")
 
 
@@ -52,8 +54,11 @@ def expand_home(typed: str) -> Path:
     """Return a typed local path with its `~` or `~user` replaced, unless a file of the name `~user` is here.
 
     Raises:
-        RuntimeError: There is no such user.
+        UserMistake: There is no such user.
     """
     first = typed.partition("/")[0]
     is_home = first == "~" or (first.startswith("~") and not os.path.lexists(first))
-    return Path(typed).expanduser() if is_home else Path(typed)
+    try:
+        return Path(typed).expanduser() if is_home else Path(typed)
+    except RuntimeError as error:
+        raise UserMistake(f"{typed}: there is no user {first}; fix its name, or write ./{first} for a file") from error

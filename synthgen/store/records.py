@@ -6,7 +6,7 @@ A value of another type, or one that is missing when it is asked for, is damage:
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from synthgen.errors import Damaged
+from synthgen.errors import Damaged, is_whole_text
 
 Is = Callable[[Any], bool]
 
@@ -44,7 +44,7 @@ def checked_record(value: Any, kinds: Mapping[str, Is], where: str, repair: str)
 
 def is_text(value: Any) -> bool:
     """Return whether a value is text that UTF-8 can hold."""
-    return isinstance(value, str) and (value.isascii() or not any("\ud800" <= one <= "\udfff" for one in value))
+    return isinstance(value, str) and is_whole_text(value)
 
 
 def is_count(value: Any) -> bool:

@@ -17,9 +17,10 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from synthgen.console import note
-from synthgen.errors import JobFailing, SynthError
+from synthgen.errors import JobFailing, SynthError, one_line
 
 LOOK_SECONDS = 2.0  # between two looks
+BLIND_LOOKS = 30  # in a row, after which the user is told
 ANSWER_SECONDS = 5.0  # for the head of a cluster to answer
 REFUSED_SECONDS = 40.0  # without a head that accepts connections; after 60, Ray ends this process itself
 SILENT_SECONDS = 120.0  # without an answer of a head that accepts connections: a busy machine may be slow
@@ -52,9 +53,15 @@ class RayWatch:
     def _watch(self) -> None:
         # Signals are for the main thread, also while it holds them back.
         signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
+        blind = 0
         while not self._is_over.wait(LOOK_SECONDS):
-            with suppress(Exception):  # what Ray raises while it is left or falls apart; the next look tells
+            try:
                 self.fault = self._look() if self._is_joined.is_set() else self._look_at_start()
+                blind = 0
+            except Exception as error:  # what Ray raises while it is left or falls apart; the next look tells
+                blind += 1
+                if blind == BLIND_LOOKS:
+                    note(f"Ray cannot be watched ({one_line(error)}); should it end, the run may wait for it")
             if self.fault:
                 self._end()
                 return

@@ -308,11 +308,11 @@ def test_an_output_that_cannot_be_made_is_reported(synth: Synth, photos: Path) -
         (("status", "notes.txt/out"), "{home}/notes.txt/out: listing there is impossible (NotADirectory"),
         (
             ("run", "photos", "--out", "~nobody_at_all/out", "-p", "small"),
-            "~nobody_at_all/out: cannot be read (RuntimeError: ",
+            "~nobody_at_all/out: there is no user ~nobody_at_all; ",
         ),
         (
             ("run", "~nobody_at_all/photos", "--out", "out", "-p", "small"),
-            "~nobody_at_all/photos: cannot be read (RuntimeError: ",
+            "~nobody_at_all/photos: there is no user ~nobody_at_all; ",
         ),
         # As a folder that may not be entered; but root, as whom tests may run, enters all of them.
         (("run", "photos", "--out", f"{LONG}/out", "-p", "small"), f"{LONG}/out: cannot be read (OSError: "),

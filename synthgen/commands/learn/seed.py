@@ -21,13 +21,12 @@ from synthgen.errors import Failure, UserMistake, nearest, one_line
 from synthgen.ingest.sources.location import spell_out_path
 from synthgen.store import Folder, RunFolder
 from synthgen.store.opening import reach
-from synthgen.store.parquet import read_batches
+from synthgen.store.parquet import CELL_ERRORS, read_batches
 from synthgen.store.remote import path_errors
 from synthgen.tables import PACK
 
 SUFFIXES = (".parquet", ".jsonl", ".ndjson", ".json")
 FIRST_ROWS = 100
-CELL_ERRORS = (ValueError, OverflowError, ArithmeticError, RecursionError, pa.ArrowException)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import Any
 from synthgen.errors import listed as first_names
 from synthgen.errors import one_line
 from synthgen.ingest.sources.objects import Listed, meta_json
+from synthgen.store.records import is_text
 
 MOST = 2**63 - 1  # that a table can hold
 NAMED = 5  # objects, in the warning
@@ -57,7 +58,7 @@ def whole_number(value: Any) -> int | None:
 
 
 def _fault(listed: Listed) -> str | None:
-    if not (_is_storable(listed.uri) and _is_storable(listed.version)):
+    if not (is_text(listed.uri) and is_text(listed.version)):
         return "its uri or version holds half of a character"
     if listed.row is not None and whole_number(listed.row) is None:
         return "its row is no number from 0 on"
@@ -74,12 +75,8 @@ def _meta_fault(meta: Any) -> str | None:
         json.loads(meta, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
         return one_line(error)
-    return None if _is_storable(meta) else "it holds half of a character"
+    return None if is_text(meta) else "it holds half of a character"
 
 
 def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is no JSON")
-
-
-def _is_storable(text: str) -> bool:
-    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)

@@ -18,7 +18,7 @@ from synthgen.config.pipeline import SourceConfig
 from synthgen.errors import Failure, UserMistake, nearest, one_line
 from synthgen.ingest.sources.location import local_version, open_regular, split_uri, version_of
 from synthgen.ingest.sources.objects import meta_json
-from synthgen.store.parquet import BATCH_BYTES, read_batches
+from synthgen.store.parquet import BATCH_BYTES, CELL_ERRORS, read_batches
 from synthgen.store.remote import PERMANENT, PermanentError, attempts, error_text
 
 META_ROWS = 1024
@@ -82,7 +82,7 @@ def _value(cell: pa.Scalar) -> Any:
     """Return a cell as Python has it, or why Python cannot hold it, as a date of the year 20,000."""
     try:
         return cell.as_py()
-    except (ValueError, OverflowError, ArithmeticError, RecursionError, pa.ArrowException) as error:
+    except CELL_ERRORS as error:
         return f"cannot be read as {cell.type}: {one_line(error)}"
 
 
