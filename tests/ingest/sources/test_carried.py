@@ -135,7 +135,9 @@ def test_cells_of_any_type_and_value_are_carried_and_no_row_is_lost(tmp_path_fac
 
 SIDECARS = st.one_of(
     JSON_VALUES.map(lambda value: json.dumps(value).encode()),
-    JSON_VALUES.map(lambda value: json.dumps({"tags": value, "a": [value]}, ensure_ascii=False).encode("utf-16")),
+    JSON_VALUES.map(
+        lambda value: json.dumps({"tags": value, "a": [value]}, ensure_ascii=False).encode("utf-16", "surrogatepass")
+    ),
     st.binary(max_size=30),
     st.just(b"[" * 100_000),
     st.just(b'{"a":' * 5_000 + b"1" + b"}" * 5_000),
