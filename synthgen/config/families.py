@@ -5,18 +5,21 @@ type's path, so a type can move to another file.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from synthgen.config import library
 from synthgen.config.library import Section
 from synthgen.config.taxonomy import Tree, build_tree
 from synthgen.errors import Mistakes, attempt
 
-Form = Literal["short", "brief", "detailed", "choice"]
+Form = Literal["short", "brief", "detailed", "choice", "long", "text", "points", "boxes"]
+Truth = Literal["yes", "no"]
+Sensitive = Literal["personal", "medical"]
+Presence = Literal["present", "absent"]
 
 
 class InstructionLeaf(Section):
@@ -28,6 +31,22 @@ class InstructionLeaf(Section):
     forms: tuple[Form, ...] = Field(min_length=1)
     examples: tuple[str, ...] = Field(min_length=2)
     most: int | None = Field(default=None, gt=0)  # questions per image, where an image offers only so many
+    open: bool = False  # several answers can be right: descriptions, opinions, plans
+    reasons: bool = False  # the answer must be worked out, so it is, whatever the form
+    requests: dict[str, tuple[str, ...]] = Field(default_factory=dict)  # language -> whole requests, asked as they are
+    truth: Truth | None = None  # the answer that every question of the type must have
+    thing: Presence | None = None  # the plan names a tag that the image has, or one that it lacks
+    follows: bool = False  # the question goes on from an earlier pair of the image
+    sensitive: Sensitive | None = None  # asked only where `plan.allow` names it
+
+    @model_validator(mode="after")
+    def _check_requests(self) -> "InstructionLeaf":
+        if empty := [language for language, texts in self.requests.items() if not texts]:
+            raise ValueError(f"requests: no request for {', '.join(empty)}")
+        for text in (text for texts in self.requests.values() for text in texts):
+            if ("{thing}" in text) != (self.thing is not None):
+                raise ValueError(f"requests: {text!r}: {{thing}} belongs into the requests of types with `thing`")
+        return self
 
 
 def _member_of(value: Any) -> str:
@@ -74,6 +93,13 @@ class InstructionType:
     forms: tuple[Form, ...]
     examples: tuple[str, ...]
     most: int | None = None
+    open: bool = False
+    reasons: bool = False
+    requests: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    truth: Truth | None = None
+    thing: Presence | None = None
+    follows: bool = False
+    sensitive: Sensitive | None = None
 
     @property
     def name(self) -> str:
@@ -106,14 +132,7 @@ def instruction_types(tree: Tree) -> dict[str, InstructionType]:
     """Return the leaves of a checked tree as instruction types, by path."""
     types = {}
     for path in tree.leaves:
-        values = tree.nodes[path].values
-        types[path] = InstructionType(
-            path,
-            values["about"],
-            values["needs"],
-            values.get("ask_as", tree.nodes[path].words),
-            tuple(values["forms"]),
-            tuple(values["examples"]),
-            values.get("most"),
-        )
+        leaf = InstructionLeaf.model_validate(tree.nodes[path].values)
+        values = {name: getattr(leaf, name) for name in InstructionLeaf.model_fields}
+        types[path] = InstructionType(path, **{**values, "ask_as": leaf.ask_as or tree.nodes[path].words})
     return types

@@ -62,4 +62,4 @@ RETRIED_REASONS = (  # that may be otherwise at another try; the others say some
     "poison",
     "score_failed",
 )
-ANSWER_FORMS = ("short", "brief", "detailed", "choice")
+ANSWER_FORMS = ("short", "brief", "detailed", "choice", "long", "text", "points", "boxes")
