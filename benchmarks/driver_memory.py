@@ -27,7 +27,7 @@ from driver import commit_all, in_fresh_process
 from synthgen.config import mapping, prompt_pack, taxonomy
 from synthgen.config import pipeline as pipelines
 from synthgen.config.pipeline import Pipeline
-from synthgen.config.prompt_pack import turn_text
+from synthgen.config.turns import turn_text
 from synthgen.engines import ModelName
 from synthgen.stages import generate, pack, plan, select
 from synthgen.stages.generate import GenerateContext

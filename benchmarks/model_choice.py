@@ -13,7 +13,8 @@ from PIL.Image import Image
 
 from synthgen.commands.learn import classify
 from synthgen.config.pipeline import EngineConfig
-from synthgen.config.prompt_pack import Prompts, render
+from synthgen.config.prompt_pack import Prompts
+from synthgen.config.templates import render
 from synthgen.engines import Engine, ModelName, Request, open_engine
 
 Ranking = Mapping[str, float]
@@ -73,7 +74,7 @@ async def _asked(engine: Engine, prompts: Prompts, image: Image, key: str) -> Ra
             1,
             image,
             key,
-            system=prompts.pack.system,
+            system=prompts.pack.system_for("ask"),
             labels=(decline,),
         )
         for kind in prompts.types.values()

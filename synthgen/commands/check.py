@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from synthgen.config.families import InstructionType
 from synthgen.config.mapping import RuleSet
 from synthgen.config.pipeline import Threshold
-from synthgen.config.prompt_pack import PackFile
+from synthgen.config.prompt_file import PackFile
 from synthgen.config.taxonomy import Tree, with_ancestors
 from synthgen.console import pluralize
 from synthgen.errors import listed

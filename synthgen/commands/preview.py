@@ -120,8 +120,7 @@ async def report(task: PreviewTask) -> list[str]:
     if not assignments:
         return [*lines, "", "no instruction type suits this image: nothing would be asked"]
     calls, outcome = await _converse(task, tagged, assignments)
-    system = task.job.definitions.prompts.pack.system
-    return [*lines, *_call_lines(calls, system), *_pair_lines(outcome)]
+    return [*lines, *_call_lines(calls), *_pair_lines(outcome)]
 
 
 def _find_tags(task: PreviewTask) -> Tagged:
@@ -182,11 +181,13 @@ def _plan_lines(assigner: Assigner, image: PlannedImage, assignments: Sequence[d
         yield f"    {drawn['type']} #{drawn['ordinal']}, {drawn['form']}, {drawn['language']}{because}"
 
 
-def _call_lines(calls: Sequence[tuple[Request, Reply]], system: str | None) -> Iterator[str]:
+def _call_lines(calls: Sequence[tuple[Request, Reply]]) -> Iterator[str]:
     yield from ("", f"GENERATE  {pluralize(len(calls), 'call')}")
-    if system:
-        yield f"  system: {system.strip()}"
+    system = ""
     for request, reply in calls:
+        if request.system and request.system != system:  # most calls share one
+            system = request.system
+            yield f"  system: {system.strip()}"
         content = "image + text" if request.image is not None else "text"
         into, cached, out = (
             "?" if count is None else count for count in (reply.prompt_tokens, reply.cached_tokens, reply.output_tokens)

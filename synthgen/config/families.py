@@ -136,3 +136,9 @@ def instruction_types(tree: Tree) -> dict[str, InstructionType]:
         values = {name: getattr(leaf, name) for name in InstructionLeaf.model_fields}
         types[path] = InstructionType(path, **{**values, "ask_as": leaf.ask_as or tree.nodes[path].words})
     return types
+
+
+def traits(kind: InstructionType) -> dict[str, Any]:
+    """Return what is special about a type beside its texts, as JSON values; empty for most types."""
+    names = ("open", "reasons", "requests", "truth", "thing", "follows")
+    return {name: value for name in names if (value := getattr(kind, name))}

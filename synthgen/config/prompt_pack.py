@@ -1,100 +1,24 @@
 """Prompt packs: the templates of every call to a model, and the instruction types that they ask.
 
-Templates are strict, sandboxed Jinja: a missing variable is an error, and no definition file can reach Python. Loading
-a pack fills in every template for every instruction type, so that a template that fails is found before a run starts.
+Loading a pack fills in every template for every instruction type, so that a template that fails is found before a run
+starts.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import Annotated, Any
-
-from jinja2 import StrictUndefined, Template
-from jinja2.meta import find_undeclared_variables
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-from pydantic import Discriminator, Field, Tag, model_validator
+from typing import Any
 
 from synthgen.config import families, library
-from synthgen.config.families import Form, InstructionType
-from synthgen.config.library import Section
-from synthgen.config.replies import LETTERS, Question, Style
+from synthgen.config.families import InstructionType
+from synthgen.config.prompt_file import AskPrompt, PackFile
+from synthgen.config.replies import Question
 from synthgen.config.strict_yaml import Document
 from synthgen.config.taxonomy import Node, Tree
+from synthgen.config.templates import render, variables_of
 from synthgen.errors import Mistakes, attempt, nearest
 from synthgen.tables import ANSWER_FORMS
-
-
-class AskPrompt(Section):
-    """The call that asks for questions of one type."""
-
-    text: str
-    parse: Style
-    none: str | None = None  # with `lines`: the reply by which the model declines; with `json` it is an empty list
-    max_tokens: int = Field(default=512, gt=0)
-
-    @model_validator(mode="after")
-    def _check_none(self) -> "AskPrompt":
-        if self.none is not None and self.parse == "json":
-            raise ValueError("`none` needs `parse: lines`; with json the model declines by an empty list")
-        return self
-
-
-class AnswerPrompt(Section):
-    """The call that asks for the answer to a question, in one answer form."""
-
-    text: str
-    max_tokens: int = Field(gt=0)
-    turn: str | None = None  # the user's words in the training sample; by default the question and its options
-
-
-class PlainPrompt(Section):
-    """A call for a score whose reply is plain text."""
-
-    text: str
-    max_tokens: int = Field(default=128, gt=0)
-
-
-class JudgePrompt(Section):
-    """A call whose reply is read as the probabilities of labels, worst first, each one token."""
-
-    text: str
-    labels: tuple[str, ...] = Field(min_length=2)
-
-
-def kind_of_judge(value: Any) -> str:
-    """Return which prompt an entry of `judge` is: with labels, or one whose reply is read as text."""
-    is_plain = isinstance(value, PlainPrompt) or (
-        isinstance(value, Mapping) and "max_tokens" in value and "labels" not in value
-    )
-    return "PlainPrompt" if is_plain else "JudgePrompt"
-
-
-class PackFile(Section):
-    """The contents of prompts/NAME.yaml."""
-
-    about: str
-    families: tuple[str, ...] = Field(min_length=1)
-    system: str | None = None
-    ask: AskPrompt
-    ask_choice: AskPrompt | None = None
-    answer: dict[Form, AnswerPrompt]
-    paraphrase: PlainPrompt | None = None
-    judge: dict[
-        str,
-        Annotated[
-            Annotated[JudgePrompt, Tag("JudgePrompt")] | Annotated[PlainPrompt, Tag("PlainPrompt")],
-            Discriminator(kind_of_judge),
-        ],
-    ] = Field(default_factory=dict)  # by names that scores use; job/scores.py refuses others
-    blind: PlainPrompt | None = None
-
-    def score_prompt(self, key: str) -> JudgePrompt | PlainPrompt | None:
-        """Return the prompt at `paraphrase`, `blind` or `judge.NAME`; None if the pack does not have it."""
-        section, _, name = key.partition(".")
-        if section == "judge":
-            return self.judge.get(name)
-        return {"paraphrase": self.paraphrase, "blind": self.blind}[key]
 
 
 @dataclass(frozen=True)
@@ -123,6 +47,8 @@ def load(name: str, home: Path = Path()) -> Prompts:
     tree = _merged_tree(document, faults)
     types = families.instruction_types(tree)
     faults += _unanswered_forms(document, types)
+    if any(kind.reasons for kind in types.values()) and document.at(("reasoning",)) is None:
+        faults.append(f"{document.where(())}: no prompt `reasoning`, which types with `reasons: true` need")
     judges = document.at(("judge",))
     names = list(judges) if isinstance(judges, Mapping) else []
     for place, values in _templates(list(types.values()) or [_ANY_TYPE], names):
@@ -172,39 +98,30 @@ def _unanswered_forms(document: Document, types: Mapping[str, InstructionType]) 
     return [f"{document.where(('answer',))}: no answer prompt for the form '{form}'" for form in missing]
 
 
-def render(text: str, **values: Any) -> str:
-    """Fill in a template; surrounding white space is dropped, so that it cannot change a prompt."""
-    return _compile(text).render(**values).strip()
-
-
 @cache
 def asks_many(prompt: AskPrompt) -> bool:
     """Return whether one call can ask for several questions, because the template says how many."""
     return "n" in variables_of(prompt.text)
 
 
-def variables_of(text: str) -> set[str]:
-    """Return the variables that a template uses."""
-    return find_undeclared_variables(_ENVIRONMENT.parse(text))
-
-
 def recipe_texts(prompts: Prompts, instruction_type: str, form: str) -> dict[str, Any]:
     """Return everything in the pack that shapes pairs of one type and form, for the recipe of these pairs."""
-    kind = prompts.types[instruction_type]
-    return {
-        "system": prompts.pack.system,
-        "ask": prompts.ask(form).model_dump(mode="json"),
-        "answer": prompts.pack.answer[form].model_dump(mode="json", exclude={"turn"}),  # type: ignore[index]
+    kind, pack = prompts.types[instruction_type], prompts.pack
+    ask = prompts.ask(form)
+    texts = {
+        "system": pack.system if isinstance(pack.system, str | None) else pack.system.model_dump(mode="json"),
+        "ask": ask.model_dump(mode="json"),
+        "answer": pack.answer[form].model_dump(mode="json", exclude={"turn", "wordings"}),  # type: ignore[index]
         "type": [kind.path, kind.about, kind.needs, kind.ask_as, list(kind.examples)],
     }
-
-
-def turn_text(prompts: Prompts, form: str, question: str, options: Sequence[str]) -> str:
-    """Return the user's words in a training sample."""
-    template = prompts.pack.answer[form].turn  # type: ignore[index]
-    if template is not None:
-        return render(template, question=question, options=list(options))
-    return "\n".join([question, *(f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=False))])
+    # Keys that few types have are left out where they say nothing: the recipes of all other types stay as they are.
+    drawn = {"voice": pack.voices, "level": pack.levels}
+    more = {
+        **{name: list(values) for name, values in drawn.items() if values and name in variables_of(ask.text)},
+        **families.traits(kind),
+        **({"reasoning": pack.reasoning.model_dump(mode="json")} if kind.reasons and pack.reasoning else {}),
+    }
+    return {**texts, "more": more} if more else texts
 
 
 _SAMPLE = Question("How many dogs are there?", ("one", "two", "three", "four"))
@@ -224,37 +141,46 @@ def _templates(
         types: The instruction types that templates are tried with.
         judges: The keys of the pack's `judge`.
     """
-    asked: list[Values] = [
-        {"type": kind, "n": n, "language": "English", "tags": ["dog"][: n - 1]} for kind in types for n in (1, 2)
-    ]
+    yield ("ask", "text"), [_asked(kind, n) for kind in types for n in (1, 2)]
+    yield ("ask_choice", "text"), [_asked(kind, n) for kind in types for n in (1, 2)]
     question: Values = {"question": _SAMPLE.text, "language": "English"}
-    yield ("ask", "text"), asked
-    yield ("ask_choice", "text"), asked
+    earlier: Values = {"question": "Is there a dog?", "answer": "Yes."}
     for form in ANSWER_FORMS:
-        turn: Values = {"question": _SAMPLE.text, "options": list(_SAMPLE.options) if form == "choice" else []}
-        yield ("answer", form, "text"), [{**turn, "language": "English"}]
-        yield ("answer", form, "turn"), [turn]
+        options = list(_SAMPLE.options) if form == "choice" else []
+        answered = {**question, "options": options}
+        yield ("answer", form, "text"), [{**answered, "previous": previous} for previous in (None, earlier)]
+        yield ("answer", form, "turn"), [{**answered, "wording": "Answer briefly."}]
+    worked = [{**question, "options": options, "previous": None} for options in ([], list(_SAMPLE.options))]
+    yield ("reasoning", "text"), worked
     for name in judges:
         yield ("judge", name, "text"), [{**question, "answer": "two", "type": kind} for kind in types]
     yield ("paraphrase", "text"), [question]
     yield ("blind", "text"), [question]
 
 
+def _asked(kind: InstructionType, n: int) -> Values:
+    """Return sample values of the variables of an asking prompt; with `n` = 1 as few of them as can be."""
+    return {
+        "type": kind,
+        "n": n,
+        "language": "English",
+        "tags": ["dog"][: n - 1],
+        "examples": list(kind.examples[:2]),
+        "voice": "a student" if n > 1 else "",
+        "level": "easy" if n > 1 else "",
+        "asked": ["Is there a dog?"][: n - 1],
+        "previous": {"question": "Is there a dog?", "answer": "Yes."} if n > 1 else None,
+        "thing": "dog" if n > 1 else None,
+    }
+
+
 def _template_fault(text: str, samples: list[Values]) -> str | None:
     """Return the fault of a template, found by filling it in once for every type, or None."""
     try:
-        if unknown := variables_of(text) - set(samples[0]):
+        if unknown := variables_of(text) - samples[0].keys():
             return "; ".join(f"unknown variable '{name}': {nearest(name, samples[0])}" for name in sorted(unknown))
         for values in samples:
             render(text, **values)
     except Exception as error:  # a template can compute, so it can fail in any way
         return f"the template fails: {error}"
     return None
-
-
-@cache
-def _compile(text: str) -> Template:
-    return _ENVIRONMENT.from_string(text)
-
-
-_ENVIRONMENT = ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)

@@ -15,7 +15,7 @@ from synthgen.errors import Failure, is_whole_text
 
 OPTIONS = 4  # per multiple-choice question
 LETTERS = "ABCD"
-Style = Literal["json", "lines"]
+Style = Literal["json", "lines", "judged"]
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,11 @@ class Question:
 
     text: str
     options: tuple[str, ...] = ()
+    right: str | None = None
+    evidence: str = ""
 
 
-def question_schema(choice: bool, n: int) -> dict[str, Any]:
+def question_schema(choice: bool, n: int, style: Style = "json") -> dict[str, Any]:
     """Return the JSON schema of a reply with at most `n` questions, for prompts with `parse: json`."""
     text: dict[str, Any] = {"type": "string", "minLength": 1}
     item = text
@@ -158,3 +160,13 @@ def _without_fence(reply: str) -> str:
 
 def _normalise(text: str) -> str:
     return text.strip().rstrip(".").lower()
+
+
+def shuffled(question: Question, order: Any) -> tuple[Question, str | None]:
+    """Return the question."""
+    return question, None
+
+
+def final_answer(reply: str) -> str | None:
+    """Return the answer."""
+    return reply.rpartition("Answer: ")[2] if "Answer: " in reply else None

@@ -77,6 +77,7 @@ def checked_reply(reply: Reply) -> Reply:
         cached_tokens=token_count(reply.cached_tokens),
         output_tokens=token_count(reply.output_tokens),
         seconds=_number(reply.seconds, 0.0, math.inf) or 0.0,
+        reasoning=whole_text(reply.reasoning) if isinstance(reply.reasoning, str) else "",
     )
 
 

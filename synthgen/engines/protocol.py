@@ -35,6 +35,7 @@ class Request:
         image_key: Identifies the pixels (content, decoding and size) in the engine's caches.
         schema: JSON schema that the reply must follow.
         labels: The reply is one of these; the caller wants the probability of each.
+        choices: The reply is one of these texts, where the engine can hold it to them.
         given: Nothing is generated; the caller wants the log-probabilities of this reply and of the token that ends it.
     """
 
@@ -49,6 +50,7 @@ class Request:
     seed: int | None = None
     schema: Mapping[str, Any] | None = None
     labels: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
     given: str | None = None
 
 
@@ -58,6 +60,7 @@ class Reply:
 
     Attributes:
         text: The generated text; after a failure, whatever came before it.
+        reasoning: What the model wrote before the text to work it out, if that is no part of it.
         finish: Why generation ended: "stop", "length" (`max_tokens` reached), "content_filter" or "error".
         failure: "call_failed" or "call_timeout", one of tables.FAILURE_REASONS; None if the call succeeded.
         detail: One line about the failure; without one, what is missing from the reply.
@@ -77,6 +80,7 @@ class Reply:
     cached_tokens: int | None = 0
     output_tokens: int | None = 0
     seconds: float = 0.0
+    reasoning: str = ""
 
     @staticmethod
     def failed(failure: Failure) -> "Reply":

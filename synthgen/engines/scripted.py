@@ -8,6 +8,7 @@ import asyncio
 import json
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -114,9 +115,12 @@ class ScriptedEngine:
         if request.purpose == "tag":
             names = request.schema["properties"]["chosen"]["items"]["enum"] if request.schema else WORDS
             return json.dumps({"chosen": [names[int(draw(1, request.image_key or "", request.text) * len(names))]]})
+        if request.choices:
+            return request.choices[int(draw(1, request.image_key or "", request.text) * len(request.choices))]
         if request.purpose == "paraphrase":
             return f"In other words: {request.text[-60:]}"
-        return WORDS[int(draw(1, request.image_key or "", request.text) * len(WORDS))]
+        word = WORDS[int(draw(1, request.image_key or "", request.text) * len(WORDS))]
+        return f"One thing leads to another.\nAnswer: {word}" if "'Answer: " in request.text else word
 
 
 def _drawn(trouble: str, request: Request) -> float:
@@ -131,11 +135,23 @@ def _questions(request: Request, declined: bool) -> str:
         count = int(number.group()) if number else 1
         lines = [_question(request, i) for i in range(count)]
         return "none" if declined else "\n".join(lines)
-    listing = request.schema["properties"]["questions"]
-    has_options = listing["items"]["type"] == "object"
+    properties = request.schema["properties"]
+    listing = properties["questions"]
     texts: list[Any] = [_question(request, i) for i in range(0 if declined else listing["maxItems"])]
-    items = [{"question": text, "options": list(WORDS[:4])} for text in texts] if has_options else texts
-    return json.dumps({"questions": items})
+    items = (
+        [_with_options(text, listing["items"]["properties"]) for text in texts]
+        if "properties" in listing["items"]
+        else texts
+    )
+    judged = {"fits": not declined, "evidence": "what the script says"} if "fits" in properties else {}
+    return json.dumps({**judged, "questions": items})
+
+
+def _with_options(text: str, keys: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a multiple-choice question in the shape that a schema asks for."""
+    if "right" in keys:
+        return {"question": text, "right": WORDS[0], "wrong": list(WORDS[1:4])}
+    return {"question": text, "options": list(WORDS[:4])}
 
 
 def _question(request: Request, number: int) -> str:

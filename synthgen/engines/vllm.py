@@ -158,13 +158,18 @@ class VllmEngine:
             return SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=0, **whole)
         if request.labels:
             return SamplingParams(max_tokens=1, temperature=0.0, logprobs=20, **whole)
+        structured = None
+        if request.schema:
+            structured = StructuredOutputsParams(json=dict(request.schema))
+        elif request.choices:
+            structured = StructuredOutputsParams(choice=list(request.choices))
         return SamplingParams(
             max_tokens=request.max_tokens,
             temperature=request.temperature,
             top_p=request.top_p,
             seed=request.seed,
             logprobs=0,
-            structured_outputs=StructuredOutputsParams(json=dict(request.schema)) if request.schema else None,
+            structured_outputs=structured,
             **whole,
         )
 

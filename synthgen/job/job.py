@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from synthgen import taggers as tagging
+from synthgen.config import families
+from synthgen.config.families import InstructionType
+from synthgen.config.library import Section
 from synthgen.config.pipeline import GenerateConfig, Pipeline
 from synthgen.console import note
 from synthgen.engines import ModelName
@@ -132,6 +135,17 @@ def _resolve(before: Any, home: Path, settings: GenerateConfig, place: str = "ge
     return resolve_model(settings, place, home)
 
 
+def _given(section: Section, *names: str, only: bool = False) -> dict[str, Any]:
+    """Return a section as JSON values without those of these keys that have no value; with `only`, these keys alone."""
+    values = section.model_dump(mode="json", include=set(names) if only else None)
+    return {key: value for key, value in values.items() if value or key not in names}
+
+
+def _texts_of(kind: InstructionType) -> list[Any]:
+    traits = families.traits(kind)
+    return [kind.about, kind.needs, kind.ask_as, list(kind.examples), *([traits] if traits else [])]
+
+
 def _shape(pipeline: Pipeline, definitions: Definitions, model: ModelName, home: Path) -> dict[str, Any]:
     source, pack = run_record.spell_out(pipeline.source, home.absolute()), definitions.prompts.pack
     types = definitions.prompts.types
@@ -153,11 +167,12 @@ def _shape(pipeline: Pipeline, definitions: Definitions, model: ModelName, home:
         "generated": {
             "model": model.revision if model.revision.startswith("files:") else [model.model, model.revision],
             "engine": reply_options(pipeline.generate.engine),
-            "system": pack.system,
+            "system": pack.model_dump(mode="json")["system"],
             "ask": pack.ask.model_dump(mode="json"),
             "ask_choice": pack.ask_choice.model_dump(mode="json") if pack.ask_choice else None,
-            "answer": {form: answer.model_dump(mode="json") for form, answer in pack.answer.items()},
-            "types": {path: [kind.about, kind.needs, kind.ask_as, list(kind.examples)] for path, kind in types.items()},
+            "answer": {form: _given(answer, "wordings") for form, answer in pack.answer.items()},
+            "types": {path: _texts_of(kind) for path, kind in types.items()},
+            **_given(pack, "voices", "levels", "reasoning", only=True),
             "sampling": sampling.model_dump(mode="json", exclude={"agree_temperature", "agree_samples"}),
             "seed": pipeline.plan.seed,
         },

@@ -13,8 +13,10 @@ from jinja2 import TemplateError
 
 from synthgen.config import library
 from synthgen.config.pipeline import GenerateConfig
-from synthgen.config.prompt_pack import SCORE_VARIABLES, JudgePrompt, Prompts, kind_of_judge, variables_of
+from synthgen.config.prompt_file import JudgePrompt, kind_of_judge
+from synthgen.config.prompt_pack import SCORE_VARIABLES, Prompts
 from synthgen.config.strict_yaml import Document, KeyPath
+from synthgen.config.templates import variables_of
 from synthgen.engines import Capability
 from synthgen.engines.kinds import ENGINE_KINDS, EngineKind
 from synthgen.engines.section import kind_at
@@ -104,11 +106,11 @@ def _prompt_faults(pack: Document, place: KeyPath, scorer: Scorer) -> Iterator[s
         yield f"{where}: {dotted}.text: unknown variable '{variable}': {nearest(variable, scorer.variables)}"
 
 
-def _variables_of(text: object) -> set[str]:
+def _variables_of(text: object) -> frozenset[str]:
     try:
-        return variables_of(text) if isinstance(text, str) else set()
+        return variables_of(text) if isinstance(text, str) else frozenset()
     except TemplateError:
-        return set()  # reported by the check of the pack itself
+        return frozenset()  # reported by the check of the pack itself
 
 
 def _engine_faults(scorer: Scorer, kind: EngineKind, prompts: Prompts) -> Iterator[str]:

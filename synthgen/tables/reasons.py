@@ -37,6 +37,7 @@ FAILURE_REASONS = (
     "too_few_questions",  # it asked fewer than it was asked for
     "unparsable",  # the reply could not be read; it is kept whole
     "repeated_question",  # asked already about this image
+    "nothing_to_follow",  # no pair of this image that a follow-up could go on from
     "cut_off",  # the reply reached max_tokens
     "empty_answer",
     "refused",

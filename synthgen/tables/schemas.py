@@ -81,8 +81,13 @@ PAIRS = pa.schema(
         ("attempt", pa.int16()),
         ("question", pa.string()),
         ("options", STRINGS),
+        ("key", pa.string()),  # the letter of the option that its writer calls right; null where none is named
+        ("truth", pa.string()),  # "yes" or "no": the answer that its type plans; null for most types
+        ("evidence", pa.string()),  # what in the image the question rests on, where the writer is asked for it
+        ("follows", pa.string()),  # pair_id of the pair that the question goes on from
         ("answer", pa.string()),
-        ("raw_question", pa.string()),  # the asking call's whole reply, parsed or not
+        ("reasoning", pa.string()),  # what the model wrote before the answer to work it out
+        ("raw_question", pa.string()),  # the asking call's whole reply, parsed or not; null without such a call
         ("raw_answer", pa.string()),
         ("prompt_tokens", pa.int32()),  # of the ask (shared out) and the answer
         ("cached_tokens", pa.int32()),

@@ -16,7 +16,7 @@ from synthgen.config import library, mapping
 from synthgen.config.families import FamilyFile, InstructionLeaf
 from synthgen.config.library import check
 from synthgen.config.mapping import MappingFile
-from synthgen.config.prompt_pack import PackFile
+from synthgen.config.prompt_file import PackFile
 from synthgen.config.strict_yaml import parse
 from synthgen.config.taxonomy import TaxonomyFile
 from synthgen.errors import Mistakes, SynthError, UserMistake
@@ -87,7 +87,8 @@ def test_a_mistake_in_a_type_is_not_also_reported_as_one_in_a_group() -> None:
     leaf = "{abuot: x, needs: y, forms: [shrt], examples: [p, q]}"
     assert lines_of(f"about: x\ntypes:\n  a:\n    about: x\n    types:\n      b: {leaf}\n", FamilyFile) == [
         "some.yaml:6: unknown key 'abuot' in types.a.types.b: did you mean 'about'?",
-        "some.yaml:6: types.a.types.b.forms.0: must be 'short', 'brief', 'detailed' or 'choice', not 'shrt'",
+        "some.yaml:6: types.a.types.b.forms.0: must be "
+        "'short', 'brief', 'detailed', 'choice', 'long', 'text', 'points' or 'boxes', not 'shrt'",
     ]
 
 
@@ -102,8 +103,10 @@ TYPE = "needs: y, forms: [short], examples: [p, q]"
             ["unknown key 'need' in types.a.types.b: did you mean 'needs'?"],
         ),
         (
-            f"{TYPE}, hint: z",
-            [f"unknown key 'hint' in types.a.types.b: known: {', '.join(sorted(InstructionLeaf.model_fields))}"],
+            f"{TYPE}, xyz: z",
+            [
+                f"unknown key 'xyz' in types.a.types.b: known: {', '.join(sorted(InstructionLeaf.model_fields)[:12])} and 1 more"
+            ],
         ),
         (
             f"need: y, types: {{c: {{about: x, {TYPE}}}}}",

@@ -241,7 +241,7 @@ def test_the_mistakes_of_all_files_of_a_pipeline_are_reported_together() -> None
     scores, keep = "generate.scores=[likelyhood]", "select.keep={answer: {min: 1}, blind: {min: 1}}"
     assert mistakes(scores, keep) == [
         "taggers/beside.yaml:3: taxonomy 'smal' is unknown: did you mean 'small'? (`synth list taxonomy` shows all)",
-        "prompts/small.yaml:3: ask.parse: must be 'json' or 'lines', not 'jsn'",
+        "prompts/small.yaml:3: ask.parse: must be 'json', 'lines' or 'judged', not 'jsn'",
         "prompts/small.yaml:4: no answer prompt for the form 'short'",
         "prompts/small.yaml:4: no answer prompt for the form 'brief'",
         "prompts/small.yaml:4: no answer prompt for the form 'choice'",
@@ -280,7 +280,7 @@ def test_no_mistake_hides_one_in_another_section_or_file() -> None:
             "add it to generate.scores (likelihood, answre)",
             "taggers/beside.yaml:3: unknown key 'kye' in the file: did you mean 'key'?",
             "taggers/beside.yaml:4: no tag of 'small' is 'animal/kat': did you mean 'animal/cat'?",
-            "prompts/small.yaml:7: answer.short.text: unknown variable 'shrt': known: language, options, question",
+            "prompts/small.yaml:7: answer.short.text: unknown variable 'shrt': known: language, options, previous, question",
             "prompts/small.yaml:15: unknown key 'judeg' in the file: did you mean 'judge'?",
             "pipelines/mappings/small.yaml:8: no instruction type matches 'fien/**': did you mean 'fine/**'?",
             "pipelines/mappings/small.yaml:9: unknown key 'nevr' in rules.1: did you mean 'never'?",
@@ -354,7 +354,7 @@ def test_a_line_that_declines_is_refused_where_replies_are_json() -> None:
         '{{ language }}.", parse: json, none: none}\nask_choice',
     )
     assert mistakes() == [
-        "prompts/small.yaml:4: ask: `none` needs `parse: lines`; with json the model declines by an empty list"
+        "prompts/small.yaml:4: ask: `none` needs `parse: lines`; with json the model declines in its JSON"
     ]
 
 

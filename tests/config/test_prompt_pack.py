@@ -12,7 +12,10 @@ from jinja2 import UndefinedError
 from jinja2.exceptions import SecurityError
 
 from synthgen.config import library, prompt_pack
-from synthgen.config.prompt_pack import AskPrompt, Prompts, recipe_texts, render
+from synthgen.config.prompt_file import AskPrompt
+from synthgen.config.prompt_pack import Prompts, recipe_texts
+from synthgen.config.templates import render
+from synthgen.config.turns import turn_text
 from synthgen.errors import Mistakes
 from tests.fixtures.workspace import DEFINITION_FILES, write
 
@@ -102,7 +105,7 @@ def test_a_template_cannot_reach_python_or_change_its_variables(escape: str) -> 
         ),
         (
             "Ask {{ n }} about => {% if n > 1 %}{{ topic }}{% endif %}",
-            "ask.text: unknown variable 'topic': known: language, n, tags, type",
+            "ask.text: unknown variable 'topic': did you mean 'voice'?",
         ),
         (
             "Ask {{ n }} about {{ type.name }} => {{ n }} {{ type.nmae }}",
@@ -235,10 +238,12 @@ def test_the_choice_form_has_a_separate_asking_prompt(workspace: Path) -> None:
 
 def test_a_turn_is_the_question_and_its_options_unless_the_pack_says_otherwise(workspace: Path) -> None:
     prompts = prompt_pack.load("small")
-    assert prompt_pack.turn_text(prompts, "short", "Where?", []) == "Where?"
-    assert prompt_pack.turn_text(prompts, "choice", "Where?", ["a", "b", "c", "d"]) == "Where?\nA. a\nB. b\nC. c\nD. d"
+    assert turn_text(prompts, "short", "Where?", [], "English", "p") == "Where?"
+    assert (
+        turn_text(prompts, "choice", "Where?", ["a", "b", "c", "d"], "English", "p") == "Where?\nA. a\nB. b\nC. c\nD. d"
+    )
     other = load(workspace, change=IDLE["turn"])
-    assert prompt_pack.turn_text(other, "short", "Where?", []) == "Where?!"
+    assert turn_text(other, "short", "Where?", [], "English", "p") == "Where?!"
 
 
 @given(st.text(min_size=1, max_size=40))

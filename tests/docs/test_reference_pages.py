@@ -9,7 +9,7 @@ import pytest
 import yaml
 from pydantic import BaseModel, TypeAdapter
 
-from synthgen.config import families, library, pipeline, prompt_pack, taxonomy
+from synthgen.config import families, library, pipeline, prompt_file, prompt_pack, taxonomy
 from synthgen.config.messages import sections_in
 from synthgen.job import job
 from synthgen.stages import generate, pack
@@ -88,8 +88,13 @@ DEFINITION_FILES = ROOT / "docs/definition_files.md"
 PLACES = {  # a section of a definition file -> the prefix of its keys on the page
     **{taxonomy.TaxonomyFile: "", taxonomy.TagEntry: "TAG."},
     **{families.FamilyFile: "", families.InstructionGroup: "GROUP.", families.InstructionLeaf: "TYPE."},
-    **{prompt_pack.PackFile: "", prompt_pack.AskPrompt: "ask.", prompt_pack.AnswerPrompt: "answer.FORM."},
-    **{prompt_pack.PlainPrompt: "paraphrase.", prompt_pack.JudgePrompt: "judge.SCORE."},
+    **{
+        prompt_file.PackFile: "",
+        prompt_file.SystemTexts: "system.",
+        prompt_file.AskPrompt: "ask.",
+        prompt_file.AnswerPrompt: "answer.FORM.",
+    },
+    **{prompt_file.PlainPrompt: "paraphrase.", prompt_file.JudgePrompt: "judge.SCORE."},
 }
 
 
@@ -116,7 +121,7 @@ def key_rows(title: str) -> dict[str, list[str]]:
     [
         ("Taxonomies", taxonomy.TaxonomyFile),
         ("Families", families.FamilyFile),
-        ("Prompt packs", prompt_pack.PackFile),
+        ("Prompt packs", prompt_file.PackFile),
     ],
 )
 def test_every_key_of_a_definition_file_is_listed_with_its_default(title: str, model: type[library.Section]) -> None:

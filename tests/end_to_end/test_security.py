@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from synthgen import tables
-from synthgen.config import pipeline, prompt_pack
+from synthgen.config import pipeline
 from synthgen.config.pipeline import EngineConfig, SourceConfig
+from synthgen.config.templates import render
 from tests.fixtures.runs import funnel_of, synth
 from tests.fixtures.workspace import ROOT, make_images
 
@@ -79,7 +80,7 @@ def test_code_of_others_is_never_trusted_by_default() -> None:
 )
 def test_templates_reach_only_their_variables(text: str) -> None:
     with pytest.raises(Exception, match=r"unsafe|undefined|security"):
-        prompt_pack.render(text, type="x")
+        render(text, type="x")
 
 
 @pytest.mark.parametrize(

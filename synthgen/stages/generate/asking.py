@@ -4,19 +4,24 @@ Groups and their order follow from the assignments alone, never from timing or f
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 
 from PIL.Image import Image
 
-from synthgen.config.prompt_pack import AskPrompt, Prompts, asks_many, render
-from synthgen.config.replies import Question, parse_questions, question_schema
+from synthgen.config.families import InstructionType
+from synthgen.config.prompt_file import AskPrompt
+from synthgen.config.prompt_pack import Prompts, asks_many
+from synthgen.config.replies import OPTIONS, Question, parse_questions, question_schema, shuffled
+from synthgen.config.templates import render, variables_of
 from synthgen.engines import Reply, Request
 from synthgen.errors import Failure
-from synthgen.stages.generate.session import ImageSession, failure_of
+from synthgen.stages.generate.session import Earlier, ImageSession, failure_of
 from synthgen.stages.generate.similarity import normalize
 from synthgen.tables import draw
+
+EXAMPLES = 2  # of a type that one call shows
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,7 @@ class Assignment:
     ordinal: int
     recipe: str
     attempt: int
+    thing: str | None = None  # the tag that the question is about
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,7 @@ class PreparedImage:
     image: Image
     key: str  # of its pixels: content, decoding, size
     tags: tuple[str, ...] = ()  # paths
+    earlier: tuple[Mapping[str, object], ...] = ()  # rows of PAIRS that it has already
 
 
 @dataclass(frozen=True)
@@ -48,22 +55,43 @@ class AskedQuestion:
     """An assignment after its asking call: with a question, or with the failure that ended it."""
 
     assignment: Assignment
-    reply: Reply  # of the asking call
+    reply: Reply | None  # of the asking call; None where none was needed
     question: Question | None = None
     failure: Failure | None = None
     share: int = 1  # assignments that share the asking call
     place: int = 0  # among them
+    earlier: Earlier | None = None  # what the question goes on from
+    key: str | None = None  # the letter of the option that its writer calls right
 
 
 async def ask_all(
     session: ImageSession, subject: PreparedImage, assignments: Sequence[Assignment]
 ) -> list[AskedQuestion]:
     """Ask for the questions of all assignments of an image, in as few calls as the prompts allow."""
-    groups = _group(assignments, session.prompts)
+    ready = [asked for assignment in assignments if (asked := _requested(session, assignment))]
+    known = {asked.assignment.assignment_id for asked in ready}
+    groups = _group([each for each in assignments if each.assignment_id not in known], session.prompts)
+    if any("asked" in variables_of(session.prompts.ask(group[0].form).text) for group in groups):
+        return [*ready, *await _ask_in_turn(session, subject, groups)]
     # The first call fills the engine's caches for this image; sent together, all calls would find the caches empty.
     first = [await _ask(session, subject, groups[0])] if groups else []
     rest = await asyncio.gather(*(_ask(session, subject, group) for group in groups[1:]))
-    return [asked for group in (*first, *rest) for asked in group]
+    return [*ready, *(asked for group in (*first, *rest) for asked in group)]
+
+
+async def ask_follow_ups(
+    session: ImageSession, subject: PreparedImage, assignments: Sequence[Assignment], pairs: Sequence[Earlier]
+) -> list[AskedQuestion]:
+    """Ask for the questions that go on from pairs of this image, each from one that is drawn for it."""
+
+    async def ask(assignment: Assignment) -> list[AskedQuestion]:
+        if not pairs:
+            failure = Failure("nothing_to_follow", "no pair of its image is there to go on from")
+            return [AskedQuestion(assignment, None, failure=failure)]
+        number = draw(session.seed, "follows", assignment.assignment_id)
+        return await _ask(session, subject, [assignment], earlier=pairs[int(number * len(pairs))])
+
+    return [asked for group in await asyncio.gather(*map(ask, assignments)) for asked in group]
 
 
 def fail_repeats(asked: Sequence[AskedQuestion]) -> list[AskedQuestion]:
@@ -86,6 +114,22 @@ def sampling_seed(seed: int, assignment: Assignment) -> int:
     return int(number * 2**31)
 
 
+def _requested(session: ImageSession, assignment: Assignment) -> AskedQuestion | None:
+    """Return the request of a type that has whole requests in this language; None where a question is to be written."""
+    requests = session.prompts.types[assignment.type].requests.get(assignment.language)
+    if not requests:
+        return None
+    # Drawn for the image and type, and counted on from there: several on one image are different requests.
+    start = int(draw(session.seed, "request", assignment.image_id, assignment.type) * len(requests))
+    text = requests[(start + assignment.ordinal) % len(requests)]
+    return AskedQuestion(assignment, None, Question(text.replace("{thing}", _thing(assignment) or "")))
+
+
+def _thing(assignment: Assignment) -> str | None:
+    """Return the words of the tag that a question is about."""
+    return assignment.thing.rpartition("/")[2].replace("_", " ") if assignment.thing else None
+
+
 def _group(assignments: Sequence[Assignment], prompts: Prompts) -> list[list[Assignment]]:
     """Group the assignments that one call can ask for: of one type, language and kind of options, in a fixed order."""
     groups: dict[tuple[str, str, bool, str], list[Assignment]] = {}
@@ -101,32 +145,99 @@ def _asking_order(assignment: Assignment) -> tuple[str, str, bool, int, str]:
     return (assignment.type, assignment.language, is_choice, assignment.ordinal, assignment.form)
 
 
-async def _ask(session: ImageSession, subject: PreparedImage, group: list[Assignment]) -> list[AskedQuestion]:
-    """Ask for the questions of a group in one call; assignments beyond those that come back fail."""
+async def _ask_in_turn(
+    session: ImageSession, subject: PreparedImage, groups: Iterable[list[Assignment]]
+) -> list[AskedQuestion]:
+    """Ask group by group, each told what is asked already."""
+    asked: list[AskedQuestion] = []
+    known = [str(row["question"]) for row in subject.earlier if row["question"]]
+    for group in groups:
+        added = await _ask(session, subject, group, known=known)
+        known += [item.question.text for item in added if item.question]
+        asked += added
+    return asked
+
+
+async def _ask(
+    session: ImageSession,
+    subject: PreparedImage,
+    group: list[Assignment],
+    known: Sequence[str] = (),
+    earlier: Earlier | None = None,
+) -> list[AskedQuestion]:
+    """Ask for the questions of a group in one call; assignments beyond those that come back fail.
+
+    Args:
+        session: The image's session.
+        subject: The image.
+        group: Assignments of one type, language and kind of options.
+        known: The questions that are asked already.
+        earlier: The pair that the question goes on from.
+    """
     first = group[0]
     prompt, is_choice = session.prompts.ask(first.form), first.form == "choice"
-    text = render(
-        prompt.text,
-        type=session.prompts.types[first.type],
-        n=len(group),
-        language=first.language,
-        tags=[tag.split("/")[-1] for tag in subject.tags],
-    )
     request = Request(
         "ask",
-        text,
+        _asking_text(session, subject, group, known, earlier),
         prompt.max_tokens,
         temperature=session.sampling.ask_temperature,
         top_p=session.sampling.top_p,
         seed=sampling_seed(session.seed, first),
-        schema=question_schema(is_choice, len(group)) if prompt.parse == "json" else None,
+        schema=None if prompt.parse == "lines" else question_schema(is_choice, len(group), prompt.parse),
     )
     reply = await session.generate(request)
     questions, failure = _read_questions(reply, prompt, is_choice)
     return [
-        AskedQuestion(assignment, reply, question, None if question else failure, len(group), place)
+        _with_shuffled_options(
+            session.seed,
+            AskedQuestion(assignment, reply, question, None if question else failure, len(group), place, earlier),
+        )
         for place, (assignment, question) in enumerate(zip_longest(group, questions[: len(group)]))
     ]
+
+
+def _asking_text(
+    session: ImageSession,
+    subject: PreparedImage,
+    group: list[Assignment],
+    known: Sequence[str],
+    earlier: Earlier | None,
+) -> str:
+    """Render the asking prompt of a group; examples, voice and level are drawn for its first assignment."""
+    first, pack = group[0], session.prompts.pack
+    kind = session.prompts.types[first.type]
+    return render(
+        session.prompts.ask(first.form).text,
+        type=kind,
+        n=len(group),
+        language=first.language,
+        tags=[tag.split("/")[-1] for tag in subject.tags],
+        examples=_examples(kind, session.seed, first),
+        voice=_one_of(pack.voices, session.seed, "voice", first),
+        level=_one_of(pack.levels, session.seed, "level", first),
+        asked=list(known),
+        previous={"question": earlier.question, "answer": earlier.answer} if earlier else None,
+        thing=_thing(first),
+    )
+
+
+def _examples(kind: InstructionType, seed: int, assignment: Assignment) -> list[str]:
+    """Return the examples that a call shows, drawn for its first assignment."""
+    drawn = {text: draw(seed, "example", assignment.assignment_id, text) for text in kind.examples}
+    return sorted(drawn, key=drawn.__getitem__)[:EXAMPLES]
+
+
+def _one_of(values: Sequence[str], seed: int, purpose: str, assignment: Assignment) -> str:
+    return values[int(draw(seed, purpose, assignment.assignment_id) * len(values))] if values else ""
+
+
+def _with_shuffled_options(seed: int, asked: AskedQuestion) -> AskedQuestion:
+    """Shuffle the options of a question whose writer named the right one, so that its place says nothing."""
+    if asked.question is None:
+        return asked
+    name = asked.assignment.assignment_id
+    question, key = shuffled(asked.question, [draw(seed, "option", name, str(place)) for place in range(OPTIONS)])
+    return replace(asked, question=question, key=key)
 
 
 def _read_questions(reply: Reply, prompt: AskPrompt, is_choice: bool) -> tuple[list[Question], Failure]:

@@ -2,7 +2,8 @@
 
 The calls of an image go to one engine close together and the image stands first in each, so that the engine encodes and
 prefills it once. Questions of one type are asked for in one call, which keeps them distinct. All asking calls come
-before the answers, so that which of two equal questions counts does not depend on timing.
+before the answers, so that which of two equal questions counts does not depend on timing. Questions that go on from a
+pair come last, when the pairs are known.
 """
 
 import asyncio
@@ -10,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from synthgen.config.families import InstructionType
 from synthgen.config.pipeline import SamplingConfig
 from synthgen.config.prompt_pack import Prompts
-from synthgen.config.replies import Question
+from synthgen.config.replies import LETTERS, Question, letter_of
 from synthgen.engines import Engine, Reply, Request, add_tokens
 from synthgen.errors import Failure
 from synthgen.stages.generate import scoring
@@ -21,11 +23,12 @@ from synthgen.stages.generate.asking import (
     Assignment,
     PreparedImage,
     ask_all,
+    ask_follow_ups,
     fail_repeats,
     sampling_seed,
 )
 from synthgen.stages.generate.measures import Pair
-from synthgen.stages.generate.session import ImageSession, answer_text, failure_of
+from synthgen.stages.generate.session import Earlier, ImageSession, Turn, answer_text, failure_of, is_worked_out
 from synthgen.tables import pair_id
 
 __all__ = [
@@ -39,6 +42,7 @@ __all__ = [
 ]
 
 Row = dict[str, Any]
+FOLLOWED_FORMS = ("short", "brief", "detailed", "choice")  # that a talk goes on from
 
 
 @dataclass(frozen=True)
@@ -71,8 +75,13 @@ async def converse(
         EngineDied: The engine can serve no further call. A call that fails costs one row and raises nothing.
     """
     session = _open_session(subject, engine, context)
-    asked = await ask_all(session, subject, assignments)
-    answered = await asyncio.gather(*(_answer(session, question, context.scores) for question in fail_repeats(asked)))
+    follow_ups = [each for each in assignments if context.prompts.types[each.type].follows]
+    first = [each for each in assignments if each not in follow_ups]
+    answered = await _answer_all(session, await ask_all(session, subject, first), context.scores)
+    if follow_ups:
+        pairs = _to_go_on_from(context.prompts, [*subject.earlier, *(row for row, _ in answered)])
+        asked = await ask_follow_ups(session, subject, follow_ups, pairs)
+        answered += await _answer_all(session, asked, context.scores)
     scores: dict[str, list[Row]] = {name: [] for name in context.scores}
     for _, score_rows in answered:
         for name, row in score_rows.items():
@@ -93,7 +102,8 @@ async def score_again(
     """
     session = _open_session(subject, engine, context)
     wanted = [(row, name) for row, names in unscored for name in names]
-    rows = await asyncio.gather(*(_score_row(session, row, name) for row, name in wanted))
+    earlier = {str(row["pair_id"]): dict(row) for row in subject.earlier}
+    rows = await asyncio.gather(*(_score_row(session, row, name, earlier) for row, name in wanted))
     scores: dict[str, list[Row]] = {}
     for (_, name), row in zip(wanted, rows, strict=True):
         scores.setdefault(name, []).append(row)
@@ -102,7 +112,7 @@ async def score_again(
 
 def failed_rows(assignments: Sequence[Assignment], failure: Failure) -> list[Row]:
     """Return the rows of assignments whose image never reached the engine, or killed it."""
-    return [_row(AskedQuestion(assignment, Reply(""), failure=failure), None) for assignment in assignments]
+    return [_row(AskedQuestion(assignment, None, failure=failure), None, None) for assignment in assignments]
 
 
 def _open_session(subject: PreparedImage, engine: Engine, context: ConversationContext) -> ImageSession:
@@ -112,63 +122,94 @@ def _open_session(subject: PreparedImage, engine: Engine, context: ConversationC
 # --- answers and scores -----------------------------------------------------------------------------------------------
 
 
+async def _answer_all(
+    session: ImageSession, asked: Sequence[AskedQuestion], scores: tuple[str, ...]
+) -> list[tuple[Row, dict[str, Row]]]:
+    """Answer questions side by side; return the pairs row of each, with the rows of its scores by name."""
+    return list(await asyncio.gather(*(_answer(session, question, scores) for question in fail_repeats(asked))))
+
+
 async def _answer(session: ImageSession, asked: AskedQuestion, scores: tuple[str, ...]) -> tuple[Row, dict[str, Row]]:
     """Answer a question; return its pairs row, and the rows of its scores by name if it became a pair."""
+    kind = session.prompts.types[asked.assignment.type]
     if asked.failure or asked.question is None:
-        return _row(asked, None), {}
+        return _row(asked, kind, None), {}
     assignment = asked.assignment
-    reply = await session.answer(
-        asked.question, assignment.form, assignment.language, seed=sampling_seed(session.seed, assignment)
-    )
+    turn = Turn(asked.question, kind, assignment.form, assignment.language, asked.earlier)
+    reply = await session.answer(turn, seed=sampling_seed(session.seed, assignment))
     failure = failure_of(reply, "the answer")
     if failure is None and not reply.text.strip():
         failure = Failure("empty_answer", reply.detail or "")
-    row = _row(replace(asked, failure=failure), reply)
+    row = _row(replace(asked, failure=failure), kind, reply)
     if failure:
         return row, {}
-    pair = _pair(session, row, asked.question, reply)
+    if is_worked_out(turn) and any(scoring.find_scorer(name).from_logprobs for name in scores):
+        reply = await _with_logprobs(session, turn, reply.text)
+    pair = _pair(row, turn, reply)
     score_rows = await asyncio.gather(*(scoring.score(name, session, pair) for name in scores))
     return row, dict(zip(scores, score_rows, strict=True))
 
 
-async def _score_row(session: ImageSession, row: Row, name: str) -> Row:
-    """Measure one score of a pairs row made earlier."""
-    question = Question(row["question"], tuple(row["options"] or ()))
-    reply = Reply(row["answer"])
-    if scoring.find_scorer(name).from_logprobs:
-        reply = await _with_logprobs(session, row, question)
-    return await scoring.score(name, session, _pair(session, row, question, reply))
+async def _score_row(session: ImageSession, row: Row, name: str, earlier: Mapping[str, Row]) -> Row:
+    """Measure one score of a pairs row made earlier.
 
-
-async def _with_logprobs(session: ImageSession, row: Row, question: Question) -> Reply:
-    """Return a stored answer with its log-probabilities, or with the reason why there are none."""
-    if "given" not in session.engine.facts.capabilities:
-        why = "the engine cannot score a given text; pairs have this score only if it is made with them"
-        return Reply(row["answer"], detail=why)
-    text = answer_text(session.prompts, question, row["form"], row["language"])
-    given = await session.generate(Request("given", text, 1, given=row["answer"]))
-    return Reply(row["answer"], failure=given.failure, detail=given.detail, logprobs=given.logprobs)
-
-
-def _pair(session: ImageSession, row: Row, question: Question, reply: Reply) -> Pair:
-    return Pair(
-        row["pair_id"],
-        row["assignment_id"],
+    Args:
+        session: The image's session.
+        row: Of PAIRS.
+        name: Of the score.
+        earlier: The image's pairs by their id, among them the one that the question goes on from.
+    """
+    before = earlier.get(row.get("follows") or "")
+    turn = Turn(
+        Question(row["question"], tuple(row["options"] or ())),
         session.prompts.types[row["type"]],
         row["form"],
         row["language"],
-        question,
-        reply,
+        _earlier(before) if before else None,
     )
+    reply = Reply(row["answer"])
+    if scoring.find_scorer(name).from_logprobs:
+        reply = await _with_logprobs(session, turn, row["answer"])
+    return await scoring.score(name, session, _pair(row, turn, reply))
+
+
+async def _with_logprobs(session: ImageSession, turn: Turn, answer: str) -> Reply:
+    """Return an answer with its log-probabilities, or with the reason why there are none."""
+    if "given" not in session.engine.facts.capabilities:
+        why = "the engine cannot score a given text; pairs have this score only if it is made with them"
+        return Reply(answer, detail=why)
+    given = await session.generate(Request("given", answer_text(session.prompts, turn), 1, given=answer))
+    return Reply(answer, failure=given.failure, detail=given.detail, logprobs=given.logprobs)
+
+
+def _pair(row: Row, turn: Turn, reply: Reply) -> Pair:
+    ids = row["pair_id"], row["assignment_id"]
+    return Pair(*ids, turn.type, turn.form, turn.language, turn.question, reply, turn.earlier)
+
+
+def _to_go_on_from(prompts: Prompts, rows: Sequence[Mapping[str, Any]]) -> list[Earlier]:
+    """Return the pairs that a follow-up can go on from, in the order of their assignments."""
+    usable = [
+        row
+        for row in rows
+        if row["outcome"] == "pair" and row["form"] in FOLLOWED_FORMS and not prompts.types[row["type"]].follows
+    ]
+    return [_earlier(row) for row in sorted(usable, key=lambda row: row["assignment_id"])]
+
+
+def _earlier(row: Mapping[str, Any]) -> Earlier:
+    """Return a pair as a further question sees it: of multiple choice with the words of the chosen option."""
+    options = dict(zip(LETTERS, row["options"] or (), strict=False))
+    return Earlier(row["pair_id"], row["question"], options.get(letter_of(row["answer"]) or "", row["answer"]))
 
 
 # --- rows -------------------------------------------------------------------------------------------------------------
 
 
-def _row(asked: AskedQuestion, answer: Reply | None) -> Row:
+def _row(asked: AskedQuestion, kind: InstructionType | None, answer: Reply | None) -> Row:
     """Return the pairs row of an assignment; tokens and seconds of the asking call are shared by its assignments."""
-    assignment, ask, question, failure = asked.assignment, asked.reply, asked.question, asked.failure
-    answer_cost = answer or Reply("")
+    assignment, question, failure = asked.assignment, asked.question, asked.failure
+    ask, answer_cost = asked.reply or Reply(""), answer or Reply("")
     return {
         "assignment_id": assignment.assignment_id,
         "pair_id": None if failure else pair_id(assignment.assignment_id, assignment.recipe, assignment.attempt),
@@ -185,8 +226,13 @@ def _row(asked: AskedQuestion, answer: Reply | None) -> Row:
         "attempt": assignment.attempt,
         "question": question.text if question else None,
         "options": list(question.options) if question and question.options else None,
+        "key": asked.key,
+        "truth": kind.truth if kind else None,
+        "evidence": (question.evidence or None) if question else None,
+        "follows": asked.earlier.pair_id if asked.earlier else None,
         "answer": answer.text if answer and not failure else None,
-        "raw_question": ask.text,
+        "reasoning": (answer.reasoning or None) if answer else None,
+        "raw_question": asked.reply.text if asked.reply else None,
         "raw_answer": answer.text if answer else None,
         "prompt_tokens": add_tokens(_part(ask.prompt_tokens, asked), answer_cost.prompt_tokens),
         "cached_tokens": add_tokens(_part(ask.cached_tokens, asked), answer_cost.cached_tokens),

@@ -13,10 +13,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from synthgen.config.families import InstructionType
-from synthgen.config.prompt_pack import SCORE_VARIABLES, JudgePrompt, PackFile, render
+from synthgen.config.prompt_file import JudgePrompt, PackFile
+from synthgen.config.prompt_pack import SCORE_VARIABLES
 from synthgen.config.replies import Question
+from synthgen.config.templates import render
 from synthgen.engines import Capability, Purpose, Reply, Request, add_tokens
-from synthgen.stages.generate.session import ImageSession, answer_text, failure_of
+from synthgen.stages.generate.session import Earlier, ImageSession, Turn, answer_text, failure_of
 from synthgen.stages.generate.similarity import similarity
 from synthgen.tables import draw
 
@@ -36,6 +38,12 @@ class Pair:
     language: str
     question: Question
     reply: Reply
+    earlier: Earlier | None = None  # the pair that its question goes on from
+
+    @property
+    def turn(self) -> Turn:
+        """The question, its form and its language."""
+        return Turn(self.question, self.type, self.form, self.language, self.earlier)
 
 
 @dataclass(frozen=True)
@@ -132,10 +140,7 @@ async def agreement(session: ImageSession, pair: Pair) -> Score:
         int(draw(session.seed, "agree", pair.pair_id, str(number)) * 2**31) for number in range(settings.agree_samples)
     ]
     replies = await asyncio.gather(
-        *(
-            session.answer(pair.question, pair.form, pair.language, seed=seed, temperature=settings.agree_temperature)
-            for seed in seeds
-        )
+        *(session.answer(pair.turn, seed=seed, temperature=settings.agree_temperature) for seed in seeds)
     )
     # The pair's answer was not cut off, so a sample that was is another answer and is compared as it stands.
     for reply in replies:
@@ -157,13 +162,13 @@ async def paraphrase(session: ImageSession, pair: Pair) -> Score:
         return Score(None, str(failure))
     if not paraphrased.text:
         return Score(None, "the paraphrase is empty")
-    question = replace(pair.question, text=paraphrased.text)
-    answer = await session.answer(question, pair.form, pair.language, seed=0)
+    turn = replace(pair.turn, question=replace(pair.question, text=paraphrased.text))
+    answer = await session.answer(turn, seed=0)
     if failure := failure_of(answer, "the answer to the paraphrase"):
         return Score(None, str(failure))
     return Score(
         similarity(pair.reply.text, answer.text, pair.form),
-        detail={"question": paraphrased.text, "answer": answer.text},
+        detail={"question": turn.question.text, "answer": answer.text},
         output_tokens=add_tokens(paraphrased.output_tokens, answer.output_tokens),
     )
 
@@ -172,7 +177,7 @@ async def image_gain(session: ImageSession, pair: Pair) -> Score:
     """Return the mean gain in log-probability of an answer token from seeing the image, in nats."""
     if missing := _without_logprobs(pair.reply):
         return missing
-    text = answer_text(session.prompts, pair.question, pair.form, pair.language)
+    text = answer_text(session.prompts, pair.turn)
     blind_reply = await session.generate_blind(Request("given", text, 1, given=pair.reply.text))
     if failure := failure_of(blind_reply, "the blind call"):
         return Score(None, str(failure))

@@ -9,7 +9,7 @@ from typing import Any
 
 from synthgen.config.entry_points import added, load
 from synthgen.config.pipeline import SamplingConfig
-from synthgen.config.prompt_pack import PackFile
+from synthgen.config.prompt_file import PackFile, SystemTexts
 from synthgen.engines import JOB_ERRORS
 from synthgen.engines.checked import token_count
 from synthgen.errors import Failure, UserMistake, describe_error, nearest, one_line
@@ -69,10 +69,17 @@ def score_settings(name: str, pack: PackFile, sampling: SamplingConfig) -> Any:
     scorer = find_scorer(name)
     settings = sampling.model_dump(mode="json", include=set(scorer.sampling))
     prompts = [prompt for key in scorer.prompts if (prompt := pack.score_prompt(key))]
-    texts = [pack.system, *(prompt.model_dump(mode="json") for prompt in prompts)] if prompts else []
+    texts = [_system(pack), *(prompt.model_dump(mode="json") for prompt in prompts)] if prompts else []
     if not settings:
         return texts
     return [*texts, settings] if texts else settings
+
+
+def _system(pack: PackFile) -> Any:
+    """Return the system texts that the calls of scores can have, as JSON values."""
+    if not isinstance(pack.system, SystemTexts):
+        return pack.system
+    return pack.system.model_dump(mode="json", exclude={"ask"})
 
 
 async def score(name: str, session: ImageSession, pair: Pair) -> dict[str, Any]:

@@ -7,14 +7,38 @@ from dataclasses import dataclass, replace
 
 from PIL.Image import Image
 
+from synthgen.config.families import InstructionType
 from synthgen.config.pipeline import SamplingConfig
-from synthgen.config.prompt_pack import Prompts, render
-from synthgen.config.replies import Question
+from synthgen.config.prompt_file import SystemUse
+from synthgen.config.prompt_pack import Prompts
+from synthgen.config.replies import LETTERS, Question, final_answer, letter_of
+from synthgen.config.templates import render
 from synthgen.engines import Engine, Purpose, Reply, Request
 from synthgen.errors import Failure
 
 REFUSED = "content_filter"  # the finish reason by which the chat protocol reports a withheld reply
 THINKING_TAGS = ("<think>", "</think>")  # some chat templates write the first one, so a reply may hold only the second
+WORKED_FORMS = ("short", "brief", "choice")  # whose answer is the end of the working, where a type has `reasons`
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """A question and answer that a further question goes on from."""
+
+    pair_id: str
+    question: str
+    answer: str
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A question to be answered, and in which form and language."""
+
+    question: Question
+    type: InstructionType
+    form: str
+    language: str
+    earlier: Earlier | None = None
 
 
 @dataclass(frozen=True)
@@ -29,41 +53,53 @@ class ImageSession:
     key: str  # of the pixels, for the engine's caches
 
     async def generate(self, request: Request) -> Reply:
-        """Send a request with the image and the pack's system prompt."""
-        return await self.generate_blind(replace(request, image=self.image, image_key=self.key))
+        """Send a request with the image and the pack's system prompt for its purpose."""
+        system = self.prompts.pack.system_for(_use_of(request.purpose))
+        return await self.engine.generate(replace(request, image=self.image, image_key=self.key, system=system))
 
     async def generate_blind(self, request: Request) -> Reply:
         """Send a request without the image."""
-        return await self.engine.generate(replace(request, system=self.prompts.pack.system))
+        return await self.engine.generate(replace(request, system=self.prompts.pack.system_for("blind")))
 
-    async def answer(
-        self, question: Question, form: str, language: str, *, seed: int, temperature: float | None = None
-    ) -> Reply:
-        """Answer a question in an answer form.
+    async def answer(self, turn: Turn, *, seed: int, temperature: float | None = None) -> Reply:
+        """Answer a question; where its type must be worked out, the reply has the working as `reasoning`.
 
         Args:
-            question: The question and its options.
-            form: One of `tables.ANSWER_FORMS`.
-            language: The language of the answer, as the prompts spell it.
+            turn: The question, its form and its language.
             seed: The sampling seed.
             temperature: Set for a further sample; without it the reply is the pair's own answer.
         """
         purpose: Purpose = "answer" if temperature is None else "sample"
+        answer, reasoning = self.prompts.pack.answer[turn.form], self.prompts.pack.reasoning  # type: ignore[index]
+        worked = reasoning if is_worked_out(turn) else None
         request = Request(
             purpose,
-            answer_text(self.prompts, question, form, language),
-            self.prompts.pack.answer[form].max_tokens,  # type: ignore[index]
+            reasoning_text(self.prompts, turn) if worked else answer_text(self.prompts, turn),
+            worked.max_tokens if worked else answer.max_tokens,
             temperature=self.sampling.answer_temperature if temperature is None else temperature,
             top_p=self.sampling.top_p,
             seed=seed,
+            choices=tuple(LETTERS[: len(turn.question.options)]) if turn.form == "choice" and not worked else (),
         )
-        return await self.generate(request)
+        reply = await self.generate(request)
+        return _conclusion(reply, turn) if worked else reply
 
 
-def answer_text(prompts: Prompts, question: Question, form: str, language: str) -> str:
+def answer_text(prompts: Prompts, turn: Turn) -> str:
     """Render the prompt that asks for an answer."""
-    text = prompts.pack.answer[form].text  # type: ignore[index]
-    return render(text, question=question.text, options=list(question.options), language=language)
+    text = prompts.pack.answer[turn.form].text  # type: ignore[index]
+    return _render_turn(text, turn)
+
+
+def reasoning_text(prompts: Prompts, turn: Turn) -> str:
+    """Render the prompt that has an answer worked out."""
+    assert prompts.pack.reasoning, f"pack '{prompts.name}' has no prompt `reasoning`"
+    return _render_turn(prompts.pack.reasoning.text, turn)
+
+
+def is_worked_out(turn: Turn) -> bool:
+    """Return whether the answer is the end of a longer reply that works it out."""
+    return turn.type.reasons and turn.form in WORKED_FORMS
 
 
 def failure_of(reply: Reply, subject: str) -> Failure | None:
@@ -86,3 +122,28 @@ def failure_of(reply: Reply, subject: str) -> Failure | None:
     if reply.finish == "length":
         return Failure("cut_off", f"{subject} reached max_tokens")
     return None
+
+
+def _use_of(purpose: Purpose) -> SystemUse:
+    if purpose == "judge":
+        return "judge"
+    return "ask" if purpose == "ask" else "answer"
+
+
+def _render_turn(text: str, turn: Turn) -> str:
+    earlier = turn.earlier
+    previous = {"question": earlier.question, "answer": earlier.answer} if earlier else None
+    options = list(turn.question.options)
+    return render(text, question=turn.question.text, options=options, language=turn.language, previous=previous)
+
+
+def _conclusion(reply: Reply, turn: Turn) -> Reply:
+    """Return the answer at the end of a worked-out reply, without its log-probabilities, which are of the whole."""
+    if failure_of(reply, "the answer"):
+        return reply
+    answer = final_answer(reply.text)
+    if answer is not None and turn.form == "choice":
+        answer = letter_of(answer)
+    if answer is None:
+        return replace(reply, failure="unparsable", detail="the worked-out reply does not end with 'Answer: …'")
+    return replace(reply, text=answer, reasoning=reply.text, logprobs=())

@@ -28,11 +28,13 @@ class PendingImage:
         row: Of PLANNED_IMAGES.
         assignments: To be asked.
         unscored: Rows of PAIRS, each with the names of the scores that it lacks.
+        earlier: Rows of PAIRS that stay as they are, of the same image.
     """
 
     row: Row
     assignments: list[Assignment] = field(default_factory=list)
     unscored: list[tuple[Row, list[str]]] = field(default_factory=list)
+    earlier: list[Row] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,10 @@ def find_pending(context: GenerateContext, task: Task) -> Pending:
         if before is None or needs_asking(context, before, recipe):
             attempt = max(before["attempt"] + 1 if before else 0, first_attempt)
             images[row["object_id"]].assignments.append(assignment_of(row, recipe, attempt))
-        elif missing := missing_scores(before, scored):
+            continue
+        if before["outcome"] == "pair":
+            images[row["object_id"]].earlier.append(before)
+        if missing := missing_scores(before, scored):
             images[row["object_id"]].unscored.append((before, missing))
     wanted = set(images if task.only is None else task.only)
     pending = {
@@ -185,4 +190,4 @@ def _unused_attempt(task: Task) -> int:
 def assignment_of(row: Mapping[str, Any], recipe: str, attempt: int = 0) -> Assignment:
     """Return a row of ASSIGNMENTS as a conversation takes it."""
     names = ("assignment_id", "image_id", "object_id", "type", "form", "language", "ordinal")
-    return Assignment(**{name: row[name] for name in names}, recipe=recipe, attempt=attempt)
+    return Assignment(**{name: row[name] for name in names}, recipe=recipe, attempt=attempt, thing=row.get("thing"))

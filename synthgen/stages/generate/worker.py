@@ -135,7 +135,8 @@ class GenerateWorker:
     async def _converse(self, run: _TaskRun, object_id: str, loaded: Decoded) -> None:
         image = run.pending.images[object_id]
         key = f"{image.row['image_id'][:32]}-{self._context.images.model_pixels}"
-        subject = PreparedImage(loaded.image, key, tuple(tag["path"] for tag in image.row["tags"]))
+        tags = tuple(tag["path"] for tag in image.row["tags"])
+        subject = PreparedImage(loaded.image, key, tags, tuple(image.earlier))
         try:
             outcomes = await asyncio.gather(
                 _or_failed(
@@ -200,8 +201,9 @@ class GenerateWorker:
         if facts.kv_tokens is None:
             return facts.sequences or DEFAULT_IN_FLIGHT
         pack = self._context.prompts.pack
-        reply = await self._engine.generate(Request("ask", ".", 1, image=first.image, system=pack.system))
+        reply = await self._engine.generate(Request("ask", ".", 1, image=first.image, system=pack.system_for("ask")))
         longest = max(answer.max_tokens for answer in pack.answer.values())
+        longest = max(longest, pack.reasoning.max_tokens if pack.reasoning else 0)
         room = int(KV_SHARE * facts.kv_tokens / max(1.0, (reply.prompt_tokens or 0) + CALLS_AT_ONCE * longest))
         # Beyond one conversation for each sequence of a batch, more of them only wait, with their images in memory.
         return max(1, min(room, facts.sequences or room))

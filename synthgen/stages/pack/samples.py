@@ -16,7 +16,8 @@ import pyarrow.compute as pc
 
 from synthgen import __version__
 from synthgen.config.pipeline import ImagesConfig, PackConfig, SourceConfig
-from synthgen.config.prompt_pack import turn_text
+from synthgen.config.prompt_file import AnswerPrompt
+from synthgen.config.turns import turn_text
 from synthgen.engines.kinds import kind_of
 from synthgen.ingest.images import DECODING
 from synthgen.stages.contract import Job
@@ -29,7 +30,8 @@ FORMAT_VERSION = "2"  # part of the fingerprint; raise it when the columns chang
 
 TURN_KINDS = ("type", "form", "language")  # of a turn: what the dataset card counts
 
-TurnText = Callable[[str, str, Sequence[str]], str]  # answer form, question, options → the text of the user's turn
+# Answer form, question, options, language and pair id → the text of the user's turn.
+TurnText = Callable[[str, str, Sequence[str], str, str], str]
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ class PackContext:
 def context_of(job: Job) -> PackContext:
     """Return the context of a job."""
     pipeline, prompts = job.pipeline, job.definitions.prompts
-    turns = {form: answer.turn for form, answer in prompts.pack.answer.items()}
+    turns = {form: _turn_settings(answer) for form, answer in prompts.pack.answer.items()}
     wording = hashlib.sha256(json.dumps(turns, sort_keys=True).encode()).hexdigest()[:32]
     return PackContext(
         job.out,
@@ -82,6 +84,11 @@ def context_of(job: Job) -> PackContext:
         redact.root_of(pipeline.source.uri),
         job.fingerprint("tags") + job.fingerprint("scores"),
     )
+
+
+def _turn_settings(answer: AnswerPrompt) -> object:
+    """Return the keys of an answer prompt that shape turns."""
+    return answer.model_dump(mode="json", include={"turn", "wordings"}) if answer.wordings else answer.turn
 
 
 def origin_of(job: Job) -> dict[str, str]:

@@ -163,7 +163,8 @@ def _messages(pairs: Sequence[Row], context: PackContext) -> list[Row]:
     """Return the conversation in the form of TRL: the image first in the first turn."""
     messages: list[Row] = []
     for pair in pairs:
-        asked = {"type": "text", "text": context.turn_text(pair["form"], pair["question"], pair["options"] or ())}
+        turn = (pair["form"], pair["question"], pair["options"] or (), pair["language"], pair["pair_id"])
+        asked = {"type": "text", "text": context.turn_text(*turn)}
         messages.append({"role": "user", "content": [asked] if messages else [{"type": "image", "text": None}, asked]})
         messages.append({"role": "assistant", "content": [{"type": "text", "text": pair["answer"]}]})
     return messages

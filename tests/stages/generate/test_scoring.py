@@ -17,7 +17,7 @@ from synthgen.commands.check import threshold_notes
 from synthgen.config import pipeline as pipelines
 from synthgen.config import prompt_pack
 from synthgen.config.pipeline import EngineConfig, SamplingConfig, SelectConfig, Threshold
-from synthgen.config.prompt_pack import JudgePrompt, PackFile, PlainPrompt
+from synthgen.config.prompt_file import JudgePrompt, PackFile, PlainPrompt
 from synthgen.engines import EngineDied, ModelName
 from synthgen.engines.scripted import ScriptedEngine
 from synthgen.errors import Mistakes
