@@ -42,6 +42,13 @@ class AnswerPrompt(Section):
         return self
 
 
+class ReasoningPrompt(Section):
+    """The call that works an answer out; its reply ends with a line `Answer: …`."""
+
+    text: str
+    max_tokens: int = Field(gt=0)
+
+
 class PlainPrompt(Section):
     """A call for a score whose reply is plain text."""
 
@@ -84,7 +91,7 @@ class PackFile(Section):
     ask: AskPrompt
     ask_choice: AskPrompt | None = None
     answer: dict[Form, AnswerPrompt]
-    reasoning: PlainPrompt | None = None  # works out the answers of types with `reasons`
+    reasoning: ReasoningPrompt | None = None  # for types with `reasons`
     paraphrase: PlainPrompt | None = None
     judge: dict[
         str,

@@ -150,7 +150,8 @@ def _templates(
         answered = {**question, "options": options}
         yield ("answer", form, "text"), [{**answered, "previous": previous} for previous in (None, earlier)]
         yield ("answer", form, "turn"), [{**answered, "wording": "Answer briefly."}]
-    worked = [{**question, "options": options, "previous": None} for options in ([], list(_SAMPLE.options))]
+    texts: Values = {**question, "previous": None}
+    worked = [{**texts, "options": [], "form": "short"}, {**texts, "options": list(_SAMPLE.options), "form": "choice"}]
     yield ("reasoning", "text"), worked
     for name in judges:
         yield ("judge", name, "text"), [{**question, "answer": "two", "type": kind} for kind in types]

@@ -1,6 +1,6 @@
 """The user's words in training samples: a question, its options, and a wording that says which form the answer has."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 
 from synthgen.config.prompt_file import PackFile
 from synthgen.config.prompt_pack import Prompts
@@ -31,13 +31,13 @@ def turn_text(prompts: Prompts, form: str, question: str, options: Sequence[str]
     return render(answer.turn, question=question, options=list(options), language=language, wording=wording)
 
 
-def missing_wordings(pack: PackFile, languages: Iterable[str]) -> list[str]:
-    """Return a fault for each answer form whose turns have no wording in one of these languages."""
-    needed = list(languages)
+def missing_wordings(pack: PackFile, forms: Collection[str], languages: Collection[str]) -> list[str]:
+    """Return a fault for each of these answer forms whose turns have no wording in one of these languages."""
     faults = []
     for form, answer in pack.answer.items():
-        lacking = [language for language in needed if language not in answer.wordings]
-        if answer.turn is not None and "wording" in variables_of(answer.turn) and lacking:
+        lacking = [language for language in languages if language not in answer.wordings]
+        has_wording = form in forms and answer.turn is not None and "wording" in variables_of(answer.turn)
+        if has_wording and lacking:
             known = ", ".join(answer.wordings) or "none"
             faults.append(f"answer.{form}.wordings: nothing for {', '.join(lacking)}; it has {known}")
     return faults

@@ -13,8 +13,10 @@ from synthgen import taggers as tagging
 from synthgen.config import library, mapping, prompt_pack
 from synthgen.config.mapping import RuleSet
 from synthgen.config.pipeline import Pipeline
+from synthgen.config.prompt_pack import Prompts
 from synthgen.config.strict_yaml import Document
 from synthgen.config.taxonomy import Tree, matching, nearest_pattern
+from synthgen.config.turns import missing_wordings
 from synthgen.engines.section import engine_faults
 from synthgen.errors import Mistakes, attempt
 from synthgen.job import scores
@@ -49,6 +51,7 @@ def load(document: Document) -> tuple[Pipeline, Definitions]:
         *engine_faults(document, scores.ENGINE),
         *scores.name_faults(document),
         *(scores.serve_faults(document, prompts) if prompts else ()),
+        *(_wording_faults(document, pipeline, prompts) if pipeline and prompts else ()),
         *_cap_faults(document, types),
     ]
     if faults:
@@ -102,6 +105,15 @@ def _rules(name: str, tree: Tree | None, types: Sequence[str] | None, home: Path
         return mapping.load(name, tree, types, home)
     mapping.files(name, tree, types, home)
     return None
+
+
+def _wording_faults(document: Document, pipeline: Pipeline, prompts: Prompts) -> list[str]:
+    """Return the answer forms that the plan uses and whose turns have no wording in one of its languages."""
+    languages = [name for name, share in pipeline.plan.languages.items() if share > 0]
+    forms = [name for name, share in pipeline.plan.forms.items() if share > 0]
+    where = document.where(("plan", "languages"))
+    faults = missing_wordings(prompts.pack, forms, languages)
+    return [f"{where}: plan.languages: prompt pack '{prompts.name}': {fault}" for fault in faults]
 
 
 def _cap_faults(document: Document, types: Sequence[str] | None) -> list[str]:

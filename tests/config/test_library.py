@@ -105,7 +105,8 @@ TYPE = "needs: y, forms: [short], examples: [p, q]"
         (
             f"{TYPE}, xyz: z",
             [
-                f"unknown key 'xyz' in types.a.types.b: known: {', '.join(sorted(InstructionLeaf.model_fields)[:12])} and 1 more"
+                "unknown key 'xyz' in types.a.types.b: known: "
+                f"{', '.join(sorted(InstructionLeaf.model_fields)[:12])} and 1 more"
             ],
         ),
         (

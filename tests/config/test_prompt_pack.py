@@ -48,7 +48,7 @@ def test_every_shipped_pack_asks_every_type_in_different_words(name: str) -> Non
         ask = prompts.ask(form)
         for n in (1, 3):
             texts = {
-                path: render(ask.text, type=kind, n=n, language="French", tags=["dog"])
+                path: render(ask.text, **{**prompt_pack._asked(kind, n), "language": "French"})
                 for path, kind in prompts.types.items()
             }
             assert len(set(texts.values())) == len(texts)
@@ -62,7 +62,8 @@ def test_every_shipped_pack_answers_in_every_form_of_its_types(name: str) -> Non
     assert forms
     for form in forms:
         options = ["red", "blue", "green", "white"] if form == "choice" else []
-        text = render(prompts.pack.answer[form].text, question="What colour?", options=options, language="English")
+        shown = {"question": "What colour?", "options": options, "language": "English", "previous": None}
+        text = render(prompts.pack.answer[form].text, **shown)
         assert "What colour?" in text and all(option in text for option in options)
 
 

@@ -91,6 +91,7 @@ PLACES = {  # a section of a definition file -> the prefix of its keys on the pa
     **{
         prompt_file.PackFile: "",
         prompt_file.SystemTexts: "system.",
+        prompt_file.ReasoningPrompt: "reasoning.",
         prompt_file.AskPrompt: "ask.",
         prompt_file.AnswerPrompt: "answer.FORM.",
     },

@@ -94,7 +94,7 @@ def answer_text(prompts: Prompts, turn: Turn) -> str:
 def reasoning_text(prompts: Prompts, turn: Turn) -> str:
     """Render the prompt that has an answer worked out."""
     assert prompts.pack.reasoning, f"pack '{prompts.name}' has no prompt `reasoning`"
-    return _render_turn(prompts.pack.reasoning.text, turn)
+    return _render_turn(prompts.pack.reasoning.text, turn, form=turn.form)
 
 
 def is_worked_out(turn: Turn) -> bool:
@@ -130,11 +130,12 @@ def _use_of(purpose: Purpose) -> SystemUse:
     return "ask" if purpose == "ask" else "answer"
 
 
-def _render_turn(text: str, turn: Turn) -> str:
+def _render_turn(text: str, turn: Turn, **more: str) -> str:
     earlier = turn.earlier
     previous = {"question": earlier.question, "answer": earlier.answer} if earlier else None
     options = list(turn.question.options)
-    return render(text, question=turn.question.text, options=options, language=turn.language, previous=previous)
+    shown = {"question": turn.question.text, "options": options, "language": turn.language, "previous": previous}
+    return render(text, **shown, **more)
 
 
 def _conclusion(reply: Reply, turn: Turn) -> Reply:
