@@ -80,6 +80,7 @@ GEMMA3 = Family(
     marks=0,
     end="<end_of_turn>",
     stops=("<eos>", "<end_of_turn>"),
+    renamed={"vision_tower.": "vision_tower.vision_model."},
     tied=True,
 )
 

@@ -1,4 +1,4 @@
-"""Tokenizers trained on the prompts and pages of this repository, with the special tokens of a family.
+"""Tokenizers trained on a page of English, with the special tokens of a family.
 
 Digits are tokens of their own, as in every family here. They make up most of what the checkpoints say (weights.py), so
 replies are read back as the tokens that they were made of.
@@ -98,8 +98,15 @@ def _pieces(special: tuple[str, ...]) -> str:
 
 
 def _corpus() -> Iterator[str]:
-    folders = (ROOT / "prompts", ROOT / "prompts" / "families", ROOT / "docs")
-    for path in sorted(file for folder in folders for file in folder.iterdir() if file.suffix in (".yaml", ".md")):
-        yield path.read_text()
-    for word in ("yes", "no", "Yes", "No", " yes", " no", "A", "B", "C", "D", *map(str, range(10))):
-        yield f"{word}\n" * 50
+    """Yield English that stays as it is, so that the checkpoints do, and what prompts and labels are made of."""
+    yield (ROOT / "LICENSE").read_text()
+    for text in ("yes", "no", "Yes", "No", " yes", " no", *"ABCD", *"0123456789", *OPENINGS, *SENTENCES):
+        yield f"{text}\n" * 20
+
+
+OPENINGS = (" What", "What", " How", "How", " Where", "Where")  # one token each, as in released tokenizers
+SENTENCES = (
+    'Return only JSON: {"questions": ["What is it?", "Which is the first?"]}',
+    "user assistant system model Question: Answer: How many are there in the image? Where is the one that you see?",
+    "What does the sign say? Describe it shortly. Is the answer right? Rate it from 1 to 5. So it is the one.",
+)
