@@ -1,0 +1,81 @@
+"""One real engine a family, started at the first check that asks for it, and ended before the next family's."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fixtures.workspace import ROOT
+from tests.zoo.checkpoints import checkpoint
+
+EVERY = "SYNTH_ZOO_EVERY"  # set by `make zoo`: every family has an engine of its own
+FEW = ("qwen2.5-vl", "gemma3", "glm-4.1v")  # those that differ most, for the usual run of the tests
+NO_ENGINE = ("no-system-role", "string-content")  # their templates are looked at without one
+INTERVIEW_SECONDS = 800
+
+
+def families_with_engine() -> list[str]:
+    """Return the families whose checkpoint is loaded by vLLM in this run."""
+    from tests.zoo.checkpoints import FAMILIES
+
+    return [name for name in FAMILIES if name not in NO_ENGINE] if os.environ.get(EVERY) else list(FEW)
+
+
+@pytest.fixture(scope="session")
+def interviewed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Return a function that gives what a family's engine answered; see interview.py."""
+    folder = tmp_path_factory.mktemp("interviews")
+
+    @cache
+    def ask(family: str) -> dict[str, Any]:
+        checkpoint(family)
+        path, log = folder / f"{family}.json", folder / f"{family}.log"
+        command = [sys.executable, "-m", "tests.zoo.interview", family, str(path)]
+        with log.open("wb") as file:
+            process = subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=file, start_new_session=True)
+            try:
+                process.wait(INTERVIEW_SECONDS)
+            except subprocess.TimeoutExpired:
+                return {"failed": f"no interview within {INTERVIEW_SECONDS} s: {_tail(log)}"}
+            finally:
+                _end(process.pid)
+        if not path.exists():
+            return {"failed": f"the process ended with {process.returncode}: {_tail(log)}"}
+        found: dict[str, Any] = json.loads(path.read_text())
+        return found
+
+    yield ask
+
+
+def _end(group: int) -> None:
+    """Kill the processes of an interview, the engine's among them."""
+    try:
+        os.killpg(group, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+
+
+def _tail(log: Path) -> str:
+    return log.read_text(errors="replace")[-1500:]
+
+
+@pytest.fixture(params=families_with_engine(), scope="session")
+def family(request: pytest.FixtureRequest) -> str:
+    """Return the name of each family that has an engine in this run."""
+    return str(request.param)
+
+
+@pytest.fixture
+def found(family: str, interviewed: Any) -> dict[str, Any]:
+    """Return what the engine of a family answered; the check fails where there is no engine."""
+    answers: dict[str, Any] = interviewed(family)
+    if "failed" in answers:
+        pytest.fail(f"{family}: {answers['failed']}", pytrace=False)
+    return answers

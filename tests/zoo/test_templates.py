@@ -1,0 +1,149 @@
+"""What is sent to each family: its prompts and the ends of replies, rendered by vLLM from its own chat template.
+
+A check that fails today is marked with its reason, and strictly: who mends the fault takes the mark away.
+"""
+
+from dataclasses import replace
+from datetime import date
+from typing import Any
+
+import pytest
+from PIL import Image
+
+pytest.importorskip("vllm")
+
+from synthgen.config.pipeline import EngineConfig
+from synthgen.engines import Request
+from tests.zoo.checkpoints import FAMILIES
+from tests.zoo.rendered import RenderedLlm, asked, sent, special_tokens
+
+QUESTION = "How many are there?"
+PICTURE = Image.new("RGB", (64, 48))
+ASK = Request("answer", QUESTION, 16, image=PICTURE, image_key="pixels", system="Look closely.")
+AWKWARD = ("no-system-role", "string-content")
+USUAL = [name for name in FAMILIES if name not in AWKWARD]
+
+
+def fails(name: str, reason: str) -> Any:
+    return pytest.param(name, marks=pytest.mark.xfail(strict=True, reason=reason))
+
+
+def only(failing: str, reason: str) -> list[Any]:
+    """Return the families, of which one fails."""
+    return [fails(name, reason) if name == failing else name for name in USUAL]
+
+
+@pytest.mark.parametrize("name", USUAL)
+def test_the_image_comes_before_the_question_and_after_the_system_text(name: str) -> None:
+    llm = RenderedLlm(name)
+    prompt = sent(llm, ASK)
+    image = {"gemma3": "<start_of_image>", "internvl3": "<IMG_CONTEXT>", "mistral3": "[IMG]", "glm-4.1v": "<|image|>"}
+    usual = "<|image_pad|>" if "qwen" in name else "<image>"
+    places = [prompt.index(text) for text in ("Look closely.", image.get(name, usual), QUESTION)]
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize("name", USUAL)
+def test_all_calls_on_an_image_begin_alike_up_to_the_question(name: str) -> None:
+    llm = RenderedLlm(name)
+    first, second = sent(llm, ASK), sent(llm, replace(ASK, text="Where is it?", labels=("1", "2")))
+    assert first.partition(QUESTION)[0] == second.partition("Where is it?")[0]
+
+
+@pytest.mark.parametrize("name", only("glm-4.1v", "its template writes nothing after a reply: the next turn ends it"))
+def test_a_given_reply_ends_with_the_token_at_which_the_model_stops(name: str) -> None:
+    llm = RenderedLlm(name)
+    assert sent(llm, replace(ASK, given="42")).endswith("42" + FAMILIES[name].end)
+
+
+TEXT_IS_READ_AS_TOKENS = "text that spells a special token is read as that token"
+
+
+@pytest.mark.xfail(strict=True, reason=TEXT_IS_READ_AS_TOKENS)
+@pytest.mark.parametrize("name", USUAL)
+def test_a_question_that_spells_special_tokens_has_none(name: str) -> None:
+    special = FAMILIES[name].vocabulary.special
+    llm = RenderedLlm(name)
+    assert sent(llm, ASK) and sent(llm, replace(ASK, text=f"Read {' '.join(special)} aloud."))
+    plain, spelled = (special_tokens(llm, prompt, special) for prompt in llm.prompts)
+    assert spelled == plain
+
+
+@pytest.mark.xfail(strict=True, reason=TEXT_IS_READ_AS_TOKENS)
+@pytest.mark.parametrize("name", USUAL)
+def test_a_given_reply_that_spells_special_tokens_has_none(name: str) -> None:
+    special = FAMILIES[name].vocabulary.special
+    llm = RenderedLlm(name)
+    assert sent(llm, replace(ASK, given="42")) and sent(llm, replace(ASK, given=f"It says {' '.join(special)}"))
+    plain, spelled = (special_tokens(llm, prompt, special) for prompt in llm.prompts)
+    assert spelled == plain
+
+
+@pytest.mark.parametrize("name", only("mistral3", "without a system text its template writes a persona and a date"))
+def test_a_prompt_is_the_same_on_every_day(name: str) -> None:
+    llm = RenderedLlm(name)
+    assert date.today().isoformat() not in sent(llm, replace(ASK, system=None))
+
+
+@pytest.mark.xfail(strict=True, reason="a template without a system role ends the run")
+def test_where_a_template_has_no_system_role_its_text_opens_the_users_turn() -> None:
+    llm = RenderedLlm("no-system-role")
+    prompt = sent(llm, ASK)
+    places = [prompt.index(text) for text in ("<|im_start|>user", "Look closely.", QUESTION)]
+    assert places == sorted(places)
+
+
+@pytest.mark.xfail(strict=True, reason="a template that takes its content as one string is refused")
+def test_a_template_that_takes_its_content_as_one_string_gets_one() -> None:
+    llm = RenderedLlm("string-content")
+    prompt = sent(llm, ASK)
+    places = [prompt.index(text) for text in ("[IMG]", QUESTION, "[/INST]")]
+    assert places == sorted(places) and "Look closely." in prompt
+
+
+@pytest.mark.xfail(strict=True, reason="answers of thinking models hold their thoughts")
+def test_the_thoughts_of_a_model_are_no_part_of_its_reply() -> None:
+    llm = RenderedLlm("qwen3-vl-thinking", text="I count four and then two more.\n</think>\n\n42")
+    assert asked(llm, ASK).text == "42"
+
+
+def test_thinking_is_turned_off_where_the_template_has_an_option_for_it() -> None:
+    llm = RenderedLlm("glm-4.1v")
+    assert sent(llm, ASK, EngineConfig(template={"enable_thinking": False})).endswith("<think></think>\n")
+
+
+# --- labels ----------------------------------------------------------------------------------------------------------
+
+LABELS = ("1", "2", "3", "4", "5")
+JUDGE = replace(ASK, purpose="judge", max_tokens=1, labels=LABELS)
+
+
+@pytest.mark.parametrize("name", USUAL)
+def test_labels_are_single_tokens(name: str) -> None:
+    llm = RenderedLlm(name, text="3", likely={label: -1.6 for label in LABELS})
+    reply = asked(llm, JUDGE)
+    assert reply.failure is None and sum(reply.labels.values()) > 0.99
+
+
+@pytest.mark.xfail(strict=True, reason="labels beyond the twenty likeliest tokens count as 0")
+@pytest.mark.parametrize("name", USUAL)
+def test_the_probability_of_every_label_is_asked_for_however_unlikely_it_is(name: str) -> None:
+    llm = RenderedLlm(name, text="3", likely={label: -1.6 for label in LABELS})
+    asked(llm, JUDGE)
+    (parameters,) = llm.parameters
+    numbers = {llm.get_tokenizer().convert_tokens_to_ids(label) for label in LABELS}
+    by_name = numbers <= set(getattr(parameters, "logprob_token_ids", None) or ())
+    assert by_name or parameters.logprobs == -1
+
+
+# --- failures --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.xfail(strict=True, reason="vLLM wraps the cause in an error without a text")
+def test_a_call_that_vllm_refuses_says_why() -> None:
+    from vllm.v1.engine.exceptions import EngineGenerateError
+
+    error = EngineGenerateError()
+    error.__cause__ = ValueError("the image has 0 pixels")
+    reply = asked(RenderedLlm("qwen2.5-vl", error=error), ASK)
+    assert reply.failure == "call_failed" and "the image has 0 pixels" in (reply.detail or "")
