@@ -1,8 +1,7 @@
 """vLLM in this process: the engine of a Ray actor.
 
 Images go to vLLM as objects under a uuid that identifies their pixels, so that later calls on an image reuse its
-encoded form and its KV prefix. The chat template is rendered once, around a marker, and every prompt is filled into
-that frame: any model that vLLM can chat with works, and no call pays for templating.
+encoded form and its KV prefix.
 """
 
 import asyncio
@@ -14,7 +13,6 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from PIL import Image
 from pydantic import ValidationError
 
 from synthgen.config.pipeline import EngineConfig
@@ -27,11 +25,11 @@ from synthgen.engines.protocol import (
     Request,
     label_probabilities,
 )
-from synthgen.engines.vllm_logs import explain
+from synthgen.engines.vllm_logs import cause_of, explain
 from synthgen.engines.vllm_processes import end_with_this_process
+from synthgen.engines.vllm_prompts import Prompts, split_thoughts
 from synthgen.errors import Failure, ModelUnavailable, one_line
 
-MARKER = "\u241e7f3a the text \u241e"
 TRIES = 3  # of a call that vLLM breaks off
 BROKEN_OFF = ("error", "abort")  # finish reasons of a call that vLLM did not finish; it raises nothing then
 LONGEST_DETAIL = 500  # characters of a failure
@@ -55,9 +53,7 @@ class VllmEngine:
 
         self._llm = llm
         self._settings = settings
-        self._frames: dict[tuple[str | None, bool], tuple[str, str]] = {}
-        self._label_faults: dict[tuple[str, ...], str | None] = {}
-        self._end = ""  # the token that ends a reply
+        self.prompts = Prompts(llm, name.model, settings.template)
         self._numbers = itertools.count()
         self._run = secrets.token_hex(4)
         cache = llm.vllm_config.cache_config
@@ -84,8 +80,7 @@ class VllmEngine:
         except Exception as error:
             raise _refusal(name, error) from error
         engine = VllmEngine(llm, name, settings)
-        await engine._frame(None, with_image=True)
-        engine._end = await engine._end_token()
+        await engine.prompts.prepare()
         return engine
 
     async def generate(self, request: Request) -> Reply:
@@ -103,7 +98,7 @@ class VllmEngine:
             return Reply.failed(Failure("call_timeout", f"no reply within {self._settings.call_seconds:.0f} s"))
         except Exception as error:
             # Any other error of vLLM concerns this request alone (a prompt too long, an image it cannot process).
-            return Reply.failed(Failure("call_failed", one_line(error, LONGEST_DETAIL)))
+            return Reply.failed(Failure("call_failed", one_line(cause_of(error), LONGEST_DETAIL)))
         return replace(reply, seconds=time.perf_counter() - started)
 
     async def close(self) -> None:
@@ -111,11 +106,8 @@ class VllmEngine:
         self._llm.shutdown()
 
     async def _serve(self, request: Request) -> Reply:
-        before, after = await self._frame(request.system, with_image=request.image is not None)
-        if fault := self._label_fault(request.labels, after):
-            raise ModelUnavailable(f"model {self.facts.model}: {fault}")
-        text = before + request.text + after
-        given = None if request.given is None else request.given + self._end
+        text = await self.prompts.fill(request)
+        given = None if request.given is None else self.prompts.given(request.given)
         prompt: dict[str, Any] = {"prompt": text + (given or "")}
         if request.image is not None:
             prompt["multi_modal_data"] = {"image": request.image}
@@ -157,7 +149,7 @@ class VllmEngine:
         if request.given is not None:
             return SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=0, **whole)
         if request.labels:
-            return SamplingParams(max_tokens=1, temperature=0.0, logprobs=20, **whole)
+            return SamplingParams(max_tokens=1, temperature=0.0, **self._label_logprobs(request.labels), **whole)
         structured = None
         if request.schema:
             structured = StructuredOutputsParams(json=dict(request.schema))
@@ -178,10 +170,12 @@ class VllmEngine:
         steps = done.logprobs or []
         chosen = tuple(step[token].logprob for step, token in zip(steps, done.token_ids, strict=False))
         first = ((entry.decoded_token or "", entry.logprob) for entry in (steps[0].values() if steps else ()))
+        thoughts, text = split_thoughts(self.prompts.special.restore(done.text).strip())
         return Reply(
-            text=done.text.strip(),
+            text=text,
             finish=done.finish_reason or "stop",
-            logprobs=chosen,
+            logprobs=() if thoughts else chosen,  # those of the thoughts are not the answer's
+            reasoning=thoughts,
             labels=label_probabilities(first, request.labels) if request.labels else {},
             prompt_tokens=len(output.prompt_token_ids),
             cached_tokens=output.num_cached_tokens or 0,
@@ -190,75 +184,20 @@ class VllmEngine:
 
     def _given_reply(self, output: Any, text: str, given: str) -> Reply:
         tokens = output.prompt_token_ids  # an image's placeholder is expanded here, so count from the end
-        start = len(tokens) - self._length(text, given)
+        start = len(tokens) - self.prompts.length(text, given)
         chosen = [
             step[token].logprob for step, token in zip(output.prompt_logprobs[start:], tokens[start:], strict=True)
         ]
         return Reply("", logprobs=tuple(chosen), prompt_tokens=len(tokens), cached_tokens=output.num_cached_tokens or 0)
 
-    def _length(self, text: str, reply: str) -> int:
-        """Return the number of tokens that a reply adds to a text; a token that both share counts."""
-        tokenizer = self._llm.get_tokenizer()
-        before, whole = (tokenizer.encode(part, add_special_tokens=False) for part in (text, text + reply))
-        pairs = enumerate(zip(before, whole, strict=False))
-        shared = next((place for place, (own, joined) in pairs if own != joined), len(before))
-        return len(whole) - shared
+    def _label_logprobs(self, labels: tuple[str, ...]) -> dict[str, Any]:
+        """Return the sampling parameters that ask for the probabilities of labels, however unlikely they are."""
+        from vllm import SamplingParams
 
-    def _label_fault(self, labels: tuple[str, ...], after: str) -> str | None:
-        """Return what is wrong with labels, of which only the first token is seen: that of "10" may be that of "1"."""
-        if labels not in self._label_faults:
-            # A model may spell a label with a space before it or without.
-            tokens = {label: min(self._length(after, spelled) for spelled in (label, f" {label}")) for label in labels}
-            long = [f"the label '{label}' is {count} of its tokens" for label, count in tokens.items() if count != 1]
-            self._label_faults[labels] = (
-                f"{', '.join(long)}; a judge prompt needs labels of one token each" if long else None
-            )
-        return self._label_faults[labels]
-
-    async def _end_token(self) -> str:
-        """Return the token that ends a reply: the template's if the model stops at it, else the tokenizer's own."""
-        tokenizer = self._llm.get_tokenizer()
-        configured = self._llm.vllm_config.model_config.try_get_generation_config().get("eos_token_id")
-        stops = {tokenizer.eos_token_id, *(configured if isinstance(configured, list) else [configured])} - {None}
-        turns = [{"role": role, "content": [{"type": "text", "text": MARKER}]} for role in ("user", "assistant")]
-        try:
-            after = (await self._render(turns, prompt=False)).rpartition(MARKER)[2]
-        except ModelUnavailable:  # some templates want an image or a question at the end
-            after = ""
-        first = tokenizer.encode(after, add_special_tokens=False)[:1]
-        if first and first[0] in stops:
-            return str(tokenizer.convert_ids_to_tokens(first[0]))
-        return str(tokenizer.eos_token or "")
-
-    async def _frame(self, system: str | None, with_image: bool) -> tuple[str, str]:
-        """Return what the chat template puts before and after the user's text."""
-        key = (system, with_image)
-        if key not in self._frames:
-            text = {"type": "text", "text": MARKER}
-            picture = {"type": "image_pil", "image_pil": Image.new("RGB", (64, 64))}
-            messages: list[dict[str, Any]] = [{"role": "user", "content": [picture, text] if with_image else [text]}]
-            if system:
-                messages.insert(0, {"role": "system", "content": system})
-            before, marker, after = (await self._render(messages, prompt=True)).partition(MARKER)
-            if not marker:
-                raise ModelUnavailable(f"model {self.facts.model}: its chat template changes the text that it is given")
-            self._frames[key] = (before, after)
-        return self._frames[key]
-
-    async def _render(self, messages: list[dict[str, Any]], *, prompt: bool) -> str:
-        """Return messages as the chat template writes them; with `prompt`, up to where the reply begins."""
-        from vllm.renderers.params import ChatParams
-
-        options = ChatParams(
-            chat_template_kwargs={**self._settings.template, "add_generation_prompt": prompt, "tokenize": False}
-        )
-        try:
-            _, rendered = await self._llm.renderer.render_messages_async(messages, options)
-        except Exception as error:
-            raise ModelUnavailable(
-                f"model {self.facts.model}: its chat template does not take an image and a text: {one_line(error)}"
-            ) from error
-        return str(rendered["prompt"])
+        tokens = self.prompts.label_tokens(labels)
+        if tokens and "logprob_token_ids" in SamplingParams.__struct_fields__:
+            return {"logprob_token_ids": tokens}
+        return {"logprobs": 20}  # of an older vLLM, the most that it gives
 
 
 def _on_cpu() -> bool:
@@ -312,6 +251,6 @@ def _arguments(name: ModelName, settings: EngineConfig) -> Any:
 
 def _refusal(name: ModelName, error: Exception) -> ModelUnavailable:
     """Return vLLM's error on loading a model as one line; its messages continue with advice that does not fit there."""
-    message = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+    message = error.errors()[0]["msg"] if isinstance(error, ValidationError) else cause_of(error)
     first = next((line for line in message.splitlines() if line.strip()), type(error).__name__)
     return ModelUnavailable(f"model {name.model}: vLLM does not load it: {explain(first)}")

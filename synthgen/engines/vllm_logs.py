@@ -28,6 +28,15 @@ def explain(message: str) -> str:
     return f"{one_line(cause, LONGEST_CAUSE).rstrip('.')}; {HINT}"
 
 
+def cause_of(error: BaseException) -> str:
+    """Return what an exception says, with its kind where that says nothing by itself; else what its cause says."""
+    text = str(error)
+    if isinstance(error, LookupError) or not text.strip():
+        inner = error.__cause__ or error.__context__
+        return cause_of(inner) if inner and not text.strip() else f"{type(error).__name__}: {text!r}"
+    return text
+
+
 def root_cause(log: str) -> str | None:
     """Return the first exception in a log after a process failed that does not point to another; None without one."""
     text = "\n".join(PREFIX.sub("", line) for line in log.splitlines())

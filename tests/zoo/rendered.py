@@ -68,9 +68,7 @@ class RenderedLlm:
     def shutdown(self) -> None:
         """Do nothing: there is no process."""
 
-    async def generate(
-        self, prompt: Any, parameters: Any, name: str, **more: Any
-    ) -> AsyncIterator[RequestOutput]:
+    async def generate(self, prompt: Any, parameters: Any, name: str, **more: Any) -> AsyncIterator[RequestOutput]:
         """Yield the one output of a call."""
         self.prompts.append(prompt)
         self.parameters.append(parameters)
@@ -114,8 +112,7 @@ def asked(llm: RenderedLlm, request: Request, settings: EngineConfig | None = No
 
     async def talk() -> Reply:
         engine = VllmEngine(llm, ModelName(llm.family, "files:zoo"), settings or EngineConfig())
-        await engine._frame(None, with_image=True)
-        engine._end = await engine._end_token()
+        await engine.prompts.prepare()
         return await engine.generate(request)
 
     return asyncio.run(talk())

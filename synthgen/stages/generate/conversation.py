@@ -28,7 +28,7 @@ from synthgen.stages.generate.asking import (
     sampling_seed,
 )
 from synthgen.stages.generate.measures import Pair
-from synthgen.stages.generate.session import Earlier, ImageSession, Turn, answer_text, failure_of, is_worked_out
+from synthgen.stages.generate.session import Earlier, ImageSession, Turn, answer_text, failure_of
 from synthgen.tables import pair_id
 
 __all__ = [
@@ -143,7 +143,7 @@ async def _answer(session: ImageSession, asked: AskedQuestion, scores: tuple[str
     row = _row(replace(asked, failure=failure), kind, reply)
     if failure:
         return row, {}
-    if is_worked_out(turn) and any(scoring.find_scorer(name).from_logprobs for name in scores):
+    if reply.reasoning and any(scoring.find_scorer(name).from_logprobs for name in scores):
         reply = await _with_logprobs(session, turn, reply.text)
     pair = _pair(row, turn, reply)
     score_rows = await asyncio.gather(*(scoring.score(name, session, pair) for name in scores))

@@ -23,6 +23,7 @@ from synthgen.stages.generate.similarity import similarity
 from synthgen.tables import draw
 
 QUOTED = 100  # characters of a judgement that is none
+LEAST_MASS = 0.5  # probability of all labels of a judge together; below it, the rest decides what they say
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 PROMPT_KEY = re.compile(r"paraphrase|blind|judge\.[a-z][a-z0-9_]*")
 
@@ -222,9 +223,9 @@ async def grade(session: ImageSession, pair: Pair, key: str) -> Score:
         return Score(None, str(failure))
     probabilities = [reply.labels.get(label, 0.0) for label in request.labels]
     mass = sum(probabilities)
-    if mass <= 0:
-        why = reply.detail or f"the judge replied {reply.text[:QUOTED]!r}, which is none of its labels"
-        return Score(None, why)
+    if mass < LEAST_MASS:
+        why = f"its labels have {mass:.2g} of the probability; the judge replied {reply.text[:QUOTED]!r}"
+        return Score(None, reply.detail or why, {"mass": mass}, output_tokens=1)
     expected = sum(place * probability for place, probability in enumerate(probabilities, 1)) / mass
     return Score(expected, detail={"mass": round(mass, 4)}, output_tokens=1)
 

@@ -147,4 +147,5 @@ def _conclusion(reply: Reply, turn: Turn) -> Reply:
         answer = letter_of(answer)
     if answer is None:
         return replace(reply, failure="unparsable", detail="the worked-out reply does not end with 'Answer: …'")
-    return replace(reply, text=answer, reasoning=reply.text, logprobs=())
+    reasoning = f"{reply.reasoning}\n\n{reply.text}" if reply.reasoning else reply.text  # a model's own thoughts first
+    return replace(reply, text=answer, reasoning=reasoning, logprobs=())

@@ -1,0 +1,38 @@
+"""Text that spells a special token, such as `<|im_end|>`, sent so that no tokenizer reads it as that token.
+
+Words in a picture, a question or an answer would otherwise end a turn or forge a system text. A zero-width space behind
+the first character breaks the spelling; models read such text as before, and it is taken out of their replies again.
+"""
+
+import re
+from collections.abc import Collection
+
+BREAK = "\u200b"  # zero-width space
+# The usual spellings, for servers whose tokenizer is not known here.
+USUAL = re.compile(
+    r"<[|\uff5c][\w\u2581]{1,40}[|\uff5c]>|</?s>|<(?:bos|eos|pad|unk|image|IMG_CONTEXT|end_of_utterance)>"
+    r"|<(?:start|end)_of_(?:turn|image)>|\[/?(?:INST|IMG|SYSTEM_PROMPT)\]"
+)
+
+
+class SpecialTokens:
+    """The spellings of special tokens."""
+
+    def __init__(self, spellings: Collection[str] | None = None) -> None:
+        """Take the spellings of a tokenizer, or the usual ones if it is not known."""
+        self._pattern = USUAL
+        if spellings is not None:
+            # The longest first, so that of two that begin alike the whole is broken. One character cannot be broken.
+            ordered = sorted((text for text in spellings if len(text) > 1), key=len, reverse=True)
+            self._pattern = re.compile("|".join(map(re.escape, ordered)) or r"(?!)")
+
+    def break_up(self, text: str) -> str:
+        """Return a text in which no special token is spelled."""
+        return self._pattern.sub(lambda match: f"{match[0][0]}{BREAK}{match[0][1:]}", text)
+
+    def restore(self, reply: str) -> str:
+        """Return a reply with the spellings that were broken up in what it copies from."""
+        if BREAK not in reply:
+            return reply
+        whole = re.sub(f"([<\\[]){BREAK}", r"\1", reply)
+        return whole if self.break_up(whole) == reply else reply
