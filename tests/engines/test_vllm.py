@@ -186,7 +186,7 @@ def test_the_token_that_ends_a_reply_is_that_of_the_template_if_the_model_stops_
     ids = tokenizer.convert_tokens_to_ids(stops)
     llm.vllm_config.model_config.try_get_generation_config = lambda: {"eos_token_id": ids[0] if len(ids) == 1 else ids}
     tokenizer.chat_template = template or tokenizer.chat_template
-    assert asyncio.run(engine(llm)._end_token()) == end
+    assert asyncio.run(engine(llm).prompts._end_token()) == end
 
 
 # --- options of the chat template ------------------------------------------------------------------------------------
