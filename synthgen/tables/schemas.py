@@ -81,6 +81,8 @@ PAIRS = pa.schema(
         ("attempt", pa.int16()),
         ("question", pa.string()),
         ("options", STRINGS),
+        ("key", pa.string()),  # the letter that the question's writer calls right; null where it named none
+        ("truth", pa.string()),  # "yes" or "no" where the plan says what is true; else null
         ("answer", pa.string()),
         ("raw_question", pa.string()),  # the asking call's whole reply, parsed or not
         ("raw_answer", pa.string()),
