@@ -56,7 +56,7 @@ async def interview(family: str) -> dict[str, Any]:
     try:
         return {
             "kv_tokens": engine.facts.kv_tokens,
-            "end": engine._end,
+            "end": engine.prompts.end,
             "sizes": await _sizes(engine),
             **await _calls(engine),
             "given": await _given(engine),
