@@ -165,6 +165,6 @@ def test_a_ray_that_gives_up_its_start_for_time_is_started_again(
     if is_started:
         join_ray()
     else:
-        with pytest.raises(SynthError, match="^Ray cannot start on this machine: The current node timed out"):
+        with pytest.raises(SynthError, match=r"^Ray cannot start on this machine: The current node timed out"):
             join_ray()
     assert len(starts) == 3
