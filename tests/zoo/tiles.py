@@ -75,7 +75,18 @@ INTERNVL3 = Family(
     model="InternVLForConditionalGeneration",
     processor=_internvl_processor,
     vocabulary=Vocabulary(
-        special=(*CHATML, "<img>", "</img>", "<IMG_CONTEXT>", "<quad>", "</quad>", "<ref>", "</ref>", "<box>", "</box>"),
+        special=(
+            *CHATML,
+            "<img>",
+            "</img>",
+            "<IMG_CONTEXT>",
+            "<quad>",
+            "</quad>",
+            "<ref>",
+            "</ref>",
+            "<box>",
+            "</box>",
+        ),
         plain=("<video>",),
         named=CHATML_NAMED,
         model_tokens={
