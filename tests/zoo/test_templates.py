@@ -20,6 +20,7 @@ from tests.zoo.rendered import RenderedLlm, asked, sent, special_tokens
 QUESTION = "How many are there?"
 PICTURE = Image.new("RGB", (64, 48))
 ASK = Request("answer", QUESTION, 16, image=PICTURE, image_key="pixels", system="Look closely.")
+PLACEHOLDERS = ("<|image_pad|>", "<start_of_image>", "<IMG_CONTEXT>", "[IMG]", "<|image|>", "<image>")
 AWKWARD = ("no-system-role", "string-content")
 USUAL = [name for name in FAMILIES if name not in AWKWARD]
 
@@ -37,9 +38,8 @@ def only(failing: str, reason: str) -> list[Any]:
 def test_the_image_comes_before_the_question_and_after_the_system_text(name: str) -> None:
     llm = RenderedLlm(name)
     prompt = sent(llm, ASK)
-    image = {"gemma3": "<start_of_image>", "internvl3": "<IMG_CONTEXT>", "mistral3": "[IMG]", "glm-4.1v": "<|image|>"}
-    usual = "<|image_pad|>" if "qwen" in name else "<image>"
-    places = [prompt.index(text) for text in ("Look closely.", image.get(name, usual), QUESTION)]
+    image = next(token for token in PLACEHOLDERS if token in FAMILIES[name].vocabulary.special)
+    places = [prompt.index(text) for text in ("Look closely.", image, QUESTION)]
     assert places == sorted(places)
 
 

@@ -14,6 +14,8 @@ from tests.fixtures.tiny_vlm import row, write
 from tests.zoo.checkpoints import FAMILIES, checkpoint
 
 USUAL = [name for name in FAMILIES if name not in ("no-system-role", "string-content")]
+# The processor of GLM-4.1V makes an array of a tensor in a way that numpy will not take for ever.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 TURNS = (("What does the sign say?", "It says 42."), ("Where is it?", "Left of the 7."))
 THREE_STEPS = TrainConfig(steps=3, batch=2, learning_rate=1e-3, workers=1, model_pixels=200_000)
 
