@@ -21,7 +21,7 @@ ROOM = 2048  # tokens: the longest prompt of the everyday pack and its longest r
 def fails_for(request: pytest.FixtureRequest, family: str, reasons: dict[str, str]) -> None:
     """Expect the check to fail for a family that has a reason, and only then."""
     if family in reasons:
-        request.applymarker(pytest.mark.xfail(strict=True, reason=reasons[family]))
+        request.applymarker(pytest.mark.xfail(strict=True, raises=AssertionError, reason=reasons[family]))
 
 
 def test_it_loads(found: dict[str, Any]) -> None:
