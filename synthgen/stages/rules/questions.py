@@ -21,6 +21,7 @@ _QUOTED = re.compile(
 )
 _OPEN = re.compile(r"[“„«「『《(（\[【{]|(?<![\d\w])\"")
 _SMILEY = re.compile(r"[:;=8]-?[(\[{]\s*$")
+_REASON = re.compile(r"\W*(?:and )?(?:why(?: or why not)?|how (?:do|can) (?:you|we) (?:tell|know)|how come)\W*", re.I)
 _ASKED = re.compile(r"[?？؟]+")
 _AGAIN = r"[?？؟].*\S.*[?？؟]"
 _WH = r"(?:what|which|who|whom|whose|where|when|why|how)"
@@ -52,14 +53,15 @@ def two_questions(question: Any) -> Mask:
 def _breaks_off(text: str, language: str | None) -> bool:
     if _OPEN.search(_QUOTED.sub("", text)) and not _SMILEY.search(text):
         return True
-    words = re.split(r"[\s'’]+", text.lower())
+    words = re.split(r"[\s'’]+", text)
+    last = words[-1] if len(words[-1]) == 1 else words[-1].lower()  # "A" may be a letter
     known = language_of(language)
-    return bool(known and len(words) > 1 and words[-1] in known.never_last)
+    return bool(known and len(words) > 1 and last in known.never_last)
 
 
 def _asks_twice(text: str) -> bool:
     bare = _QUOTED.sub("“”", text)
-    asked = [part for part in _ASKED.split(bare)[:-1] if _weight(part) > 2]
+    asked = [part for part in _ASKED.split(bare)[:-1] if _weight(part) > 2 and not _REASON.fullmatch(part)]
     if len(asked) > 1:
         return True
     joined = _JOINED_EXACTLY.match(bare)
