@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from synthgen.config import prompt_pack
 from synthgen.config.languages import LANGUAGES, language_of
 from synthgen.config.pipeline import SelectConfig
 from synthgen.dedup import plain_texts
@@ -187,8 +188,8 @@ def test_a_question_without_a_mark_at_its_end_is_kept(question: str, language: s
     "question",
     [
         "What colour is the bus? How many people are in it?",
-        "What colour is the bus and how many people are in it?",
-        "What kind of damage is it, and how serious is it?",
+        "What kind of damage is it, how serious is it, and can it still be used?",
+        "Who is it, where does she stand and what does she hold?",
         "这辆车是什么颜色？车上有几个人？",
         "De quelle couleur est le bus ? Combien de gens y sont assis ?",
         "ما لون الحافلة؟ كم عدد الركاب فيها؟",
@@ -206,6 +207,7 @@ def test_two_questions_in_one_are_dropped(question: str) -> None:
         'What does the sign "Hungry? Come in and eat?" invite to?',
         "What is the name and address on the letter?",
         "Which is larger, the bus or the van?",
+        "What do the two houses have in common, and where do they differ?",
         "When and where was the photo taken?",
         "What are the black and white stripes for?",
         "杯子是满的吗？为什么？",
@@ -370,3 +372,17 @@ def test_languages_are_found_by_any_of_their_names() -> None:
     assert chinese and all(language_of(name) is chinese for name in ("Simplified Chinese", "zh_TW", "繁體中文"))
     assert language_of("Brazilian Portuguese") is language_of("pt-BR") is language_of("português")
     assert language_of("Klingon") is language_of(None) is language_of("English or French") is None
+
+
+@pytest.mark.parametrize("name", ["everyday", "drawn"])
+def test_no_example_of_a_shipped_type_breaks_a_rule_for_questions(name: str) -> None:
+    examples = [text for kind in prompt_pack.load(name).types.values() for text in kind.examples]
+    rows = table([{"form": "brief", "language": "English", "question": text} for text in examples], PAIRS)
+    rows = rows.append_column("plain", plain_texts(rows.column("question")))
+    of_answers = {"empty_answer", "not_as_planned"}
+    faults = {
+        rule: [text for text, is_broken in zip(examples, mask(matches), strict=True) if is_broken]
+        for rule, matches in rules(rows, SelectConfig())
+        if rule not in of_answers
+    }
+    assert not {rule: texts for rule, texts in faults.items() if texts}
