@@ -26,7 +26,7 @@ SEEDS = 6
 LABELS = ("1", "2", "3", "4", "5")
 SCHEMA: dict[str, Any] = {
     "type": "object",
-    "properties": {"questions": {"type": "array", "items": {"type": "string"}, "maxItems": 3}},
+    "properties": {"questions": {"type": "array", "items": {"type": "string", "maxLength": 40}, "maxItems": 3}},
     "required": ["questions"],
     "additionalProperties": False,
 }
