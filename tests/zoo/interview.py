@@ -51,7 +51,7 @@ def picture(size: tuple[int, int]) -> Image.Image:
 async def interview(family: str) -> dict[str, Any]:
     """Ask an engine everything that the checks need."""
     folder = checkpoint(family)
-    settings = EngineConfig(options=OPTIONS, environment=ENVIRONMENT, call_seconds=300)
+    settings = EngineConfig(options={**OPTIONS, **FAMILIES[family].options}, environment=ENVIRONMENT, call_seconds=300)
     engine = await VllmEngine.start(ModelName(str(folder), "files:zoo"), settings)
     try:
         return {
