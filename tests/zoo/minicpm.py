@@ -111,4 +111,5 @@ MINICPM_V = Family(
     marks=1,  # a line break
     end="<|im_end|>",
     stops=("<|im_end|>", "<|endoftext|>"),
+    options={"enable_chunked_prefill": True},  # its linear attention has no cache of prefixes without
 )

@@ -14,7 +14,7 @@ import torch
 SPREAD = 0.12  # standard deviation of a weight; the usual 0.02 suits wide layers, here the image would hardly be seen
 CONSTANT, SECOND = 0, 1  # places of the hidden states; the second is used where the output layer is the embedding
 HEIGHT = 3.0  # of the constant before the first layer
-FAVOUR = 9.0  # natural logarithm of how much likelier a favoured token is than another, about
+FAVOUR = 11.0  # natural logarithm of how much likelier a favoured token is than another, about
 WRITERS = ("o_proj.weight", "down_proj.weight", "out_proj.weight")  # layers that add to the hidden states
 
 
