@@ -12,12 +12,12 @@ from typing import Any
 from PIL import Image
 
 from synthgen.console import note
+from synthgen.engines import thoughts
 from synthgen.engines.protocol import Request
 from synthgen.engines.special_tokens import SpecialTokens
 from synthgen.errors import ModelUnavailable, one_line
 
 MARKER = "\u241e7f3a the text \u241e"
-THOUGHTS_BEGIN, THOUGHTS_END = "<think>", "</think>"
 _PICTURE = {"type": "image_pil", "image_pil": Image.new("RGB", (64, 64))}
 DATES = ("%Y-%m-%d", "%d %b %Y", "%d %B %Y", "%B %d, %Y", "%b %d, %Y")
 
@@ -32,8 +32,8 @@ class Frame:
     @property
     def without_thoughts(self) -> "Frame":
         """The frame of a reply without thoughts, where the template begins one with them."""
-        thinks = self.after.rstrip().endswith(THOUGHTS_BEGIN)
-        return Frame(self.before, f"{self.after}\n{THOUGHTS_END}\n\n") if thinks else self
+        thinks = self.after.rstrip().endswith(thoughts.BEGIN)
+        return Frame(self.before, f"{self.after}\n{thoughts.END}\n\n") if thinks else self
 
 
 class Prompts:
@@ -193,12 +193,6 @@ class Prompts:
                 f"model {self._model}: its chat template does not take an image and a text: {one_line(error)}"
             ) from error
         return str(rendered["prompt"])
-
-
-def split_thoughts(text: str) -> tuple[str, str]:
-    """Return the thoughts that a reply begins with, and the reply behind them; thoughts that do not end stay in it."""
-    thoughts, end, answer = text.rpartition(THOUGHTS_END)
-    return (thoughts.replace(THOUGHTS_BEGIN, "", 1).strip(), answer.strip()) if end else ("", text)
 
 
 def _text(text: str) -> dict[str, str]:
