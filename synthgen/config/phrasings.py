@@ -13,6 +13,8 @@ CONSONANT_SOUND = re.compile(r"(?:uni(?!n)|use|usu|uti|uku|eu|ewe|one\b|once|u[ 
 VOWEL_SOUND = re.compile(r"(?:[aeiou]|hour|heir|honest|[fhlmnrsx][ -]|(?:html|xml|nmr|mri|sms|svg|led|lcd|suv|rna)\b)")
 WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
 PREPOSITION = re.compile(r" (?:of|on|in|with|from|at|under|over|for|by|to|and|as|behind|below|above|beside) ")
+# After a slot: a noun, to which the article before the slot belongs ("a {} pattern").
+NOUN_AFTER = re.compile(r" (?!(?:of|on|in|with|from|at|under|over|for|by|and|or|growing|filmed|full)\b)\w")
 # Endings of words that are no plurals although they end in s.
 SINGULAR_S = re.compile(r"(?:ss|us|is|lens|series|species|^gas|^atlas|^canvas|^christmas|^rhinoceros|^thermos)$")
 
@@ -70,7 +72,11 @@ def fill(template: str, name: str, article: Article | None = None) -> str:
     article = article or article_of(name)
 
     def replace(slot: re.Match[str]) -> str:
-        return name if slot[0] == "{}" or article == "none" else f"{article} {name}"
+        if slot[0] == "{}":
+            return name
+        if NOUN_AFTER.match(template, slot.end()):
+            return f"{_by_sound(name)} {name}"
+        return name if article == "none" else f"{article} {name}"
 
     return SLOT.sub(replace, template)
 
@@ -81,6 +87,10 @@ def article_of(name: str) -> Article:
     last = head.rpartition(" ")[2]
     if last.endswith("s") and len(last) > 2 and not SINGULAR_S.search(last):
         return "none"
+    return _by_sound(name)
+
+
+def _by_sound(name: str) -> Article:
     return "an" if VOWEL_SOUND.match(name) and not CONSONANT_SOUND.match(name) else "a"
 
 
