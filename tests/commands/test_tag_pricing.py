@@ -17,7 +17,7 @@ from tests.fixtures.workspace import make_images
 pytestmark = pytest.mark.usefixtures("workspace")
 
 
-def job(*specs: TaggerSpec, price: Mapping[str, float] | None = None) -> Job:
+def job(*specs: TaggerSpec, price: Mapping[str, Any] | None = None) -> Job:
     """Return as much of a job as the estimate reads."""
     pipeline = SimpleNamespace(images=ImagesConfig(), generate=SimpleNamespace(price=PriceConfig(**(price or {}))))
     return cast(Any, SimpleNamespace(definitions=SimpleNamespace(taggers=specs), pipeline=pipeline))  # type: ignore[no-any-return]
