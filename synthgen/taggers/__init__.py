@@ -13,6 +13,7 @@ from synthgen.taggers.loader import load, load_all, tree_of
 from synthgen.taggers.protocol import (
     EmbeddingTagger,
     Floats,
+    RefiningTagger,
     SourceMetaTagger,
     Tagged,
     Tagger,
@@ -28,9 +29,12 @@ from synthgen.taggers.spec import (
     TaggerFile,
     TaggerSpec,
     WorksFrom,
+    in_order,
     resolve_model,
+    starts_below,
     stored_embedding_model,
 )
+from synthgen.taggers.tree_scores import Limits, TreeScores
 from synthgen.taggers.vlm import VlmTaggerFile
 
 __all__ = [
@@ -42,6 +46,8 @@ __all__ = [
     "EmbeddingTagger",
     "Floats",
     "KnownTags",
+    "Limits",
+    "RefiningTagger",
     "Resources",
     "SidecarTaggerFile",
     "SourceMetaTagger",
@@ -51,9 +57,11 @@ __all__ = [
     "TaggerFile",
     "TaggerSpec",
     "Taggers",
+    "TreeScores",
     "VlmTaggerFile",
     "WorksFrom",
     "check_downloads",
+    "in_order",
     "kind_of",
     "load",
     "load_all",
@@ -63,6 +71,7 @@ __all__ = [
     "prepare_image",
     "read_cached_tags",
     "resolve_model",
+    "starts_below",
     "stored_embedding_model",
     "tag_images",
     "tagging_failure",
