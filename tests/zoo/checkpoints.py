@@ -47,7 +47,7 @@ FAMILIES["no-system-role"] = replace(QWEN2_5_VL, name="no-system-role", template
 FAMILIES["string-content"] = replace(MISTRAL3, name="string-content", template="pixtral")
 BUILDERS = ("checkpoints", "family", "minicpm", "others", "qwen", "tiles", "vocabulary", "weights")
 # A quotation mark closes a text under a grammar soon, and a list that a grammar asks for has something in it.
-MARKS = {'"': 0.5, "[": -6.0}
+MARKS = {'"': -0.5, "[": -6.0}
 END_IS_LESS_LIKELY = -0.3  # natural logarithm, than any digit
 
 
