@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from synthgen.config import mapping
-from synthgen.stages.plan.assign import Weights
+from synthgen.stages.plan.weights import Weights
 from synthgen.store import Folder, Lease, Receipt, StageFolder, TablePart
 from synthgen.tables import LIST, OBJECT_TAGS, PLAN, TAG, table
 from tests.fixtures.plan_checks import check
@@ -91,7 +91,7 @@ def test_the_weight_of_a_type_is_what_rules_ask_added_up_and_boosted_unless_one_
     tags: list[str], side: int
 ) -> None:
     rules = World(Folder("")).context(EDITED).rules
-    fired = rules.match(tags, mapping.ImageSize(side, side))
+    fired = rules.match(dict.fromkeys(tags, 0.5), mapping.ImageSize(side, side))
     lines, factors = [rules.rules[number] for number in fired], {"look/a": 0.5, "count/b": 3.0}
     expected = {}
     for path in TYPES:
@@ -99,5 +99,5 @@ def test_the_weight_of_a_type_is_what_rules_ask_added_up_and_boosted_unless_one_
         asked = sum(line.ask.get(path, 0.0) for line in lines) * math.prod(boosts) * factors.get(path, 1.0)
         expected[path] = 0.0 if any(path in line.never for line in lines) else asked
     weights = Weights(rules, TYPES, factors)
-    assert weights.vector(fired) == pytest.approx(list(expected.values()))
+    assert weights.matrix([fired, {}])[0] == pytest.approx(list(expected.values()))
     assert weights.by_type(fired) == pytest.approx({path: weight for path, weight in expected.items() if weight > 0})
