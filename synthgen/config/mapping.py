@@ -7,7 +7,7 @@ rules of an image add up to are computed where questions are drawn, in stages/pl
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Annotated
 
@@ -126,6 +126,11 @@ class RuleSet:
         return {tag: frozenset(of_tag) for tag, of_tag in numbers.items()}
 
     @cached_property
+    def _conditions(self) -> dict[int, Conditions]:
+        """The conditions of the rules that have some."""
+        return {rule.number: rule.rule.when for rule in self.rules if rule.rule.when is not None}
+
+    @cached_property
     def _known(self) -> dict[str, tuple[tuple[int, ...], bool]]:
         """The results of `_effect_of` so far."""
         return {}
@@ -154,12 +159,17 @@ class RuleSet:
             for number in numbers:
                 if fired.get(number, -1.0) < share:
                     fired[number] = share
-        return {number: fired[number] for number in sorted(fired) if _holds(self.rules[number].rule, size, has_text)}
+        return {number: fired[number] for number in sorted(fired) if self._holds(number, size, has_text)}
+
+    def _holds(self, number: int, size: ImageSize, has_text: bool) -> bool:
+        """Return whether an image meets the conditions of a rule."""
+        when = self._conditions.get(number)
+        return when is None or _meets(when, size, has_text)
 
     def causes(self, fired: Match, tags: Iterable[str], instruction_type: str) -> list[str]:
         """Return the tags, ancestors included, because of which the fired rules ask an instruction type."""
         asking = {number for number in fired if instruction_type in self.rules[number].ask}
-        return [tag for tag in with_ancestors(tags) if not asking.isdisjoint(self._by_tag.get(tag, ()))]
+        return [tag for tag in _all_tags(tuple(tags)) if not asking.isdisjoint(self._by_tag.get(tag, ()))]
 
 
 def load(name: str, tags: Tree, types: Sequence[str], home: Path = Path()) -> RuleSet:
@@ -202,6 +212,12 @@ def files(
 
 def _fingerprint_text(document: Document) -> str:
     return json.dumps({key: value for key, value in document.values.items() if key != "about"}, ensure_ascii=False)
+
+
+@lru_cache(maxsize=64)
+def _all_tags(tags: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the tags of an image and their ancestors; cached, because the plan asks for each question of an image."""
+    return tuple(with_ancestors(tags))
 
 
 def _chain(name: str, home: Path, faults: list[str]) -> list[Document]:
@@ -254,10 +270,7 @@ def _unknown_patterns(document: Document, tags: Tree | None, types: Sequence[str
     return faults
 
 
-def _holds(rule: Rule, size: ImageSize, has_text: bool) -> bool:
-    when = rule.when
-    if when is None:
-        return True
+def _meets(when: Conditions, size: ImageSize, has_text: bool) -> bool:
     side, aspect = min(size.width, size.height), size.width / max(size.height, 1)
     return not (
         (when.min_side is not None and side < when.min_side)

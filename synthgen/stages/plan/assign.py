@@ -148,7 +148,7 @@ class Assigner:
         sights = [self.see(image) for image in images]
         matches = [match for _, match in sights]
         weights = self.weights.matrix(matches)
-        needs_things = (weights[:, np.any(self._of_group, axis=0)] > 0).any(axis=1)
+        needs_things = np.asarray((weights[:, np.any(self._of_group, axis=0)] > 0).any(axis=1))
         things = [
             self._things.things_of(image.tags) if needs_things[number] else NO_THINGS
             for number, image in enumerate(images)

@@ -142,9 +142,7 @@ def propose(folder: RunFolder, context: PlanContext, change: Change, latest: Epo
     return replace(task, epoch=replace(epoch, limits=_limits(task, context)))
 
 
-def _companions(
-    snapshot: PlanSnapshot, context: PlanContext, covered: Sequence[str], known: Companions
-) -> Companions:
+def _companions(snapshot: PlanSnapshot, context: PlanContext, covered: Sequence[str], known: Companions) -> Companions:
     """Return the table of companions with the leaf tags of an epoch, if a type asks about absent things."""
     if not any(context.types[path].thing == "absent" for path in context.drawn_types):
         return known

@@ -7,16 +7,15 @@ not strike out the types of the subject.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 
 import numpy as np
 
 from synthgen.config.mapping import Match, RuleSet
-from synthgen.stages.plan.sampling import Floats
+from synthgen.stages.plan.sampling import Floats, Indexes
 
 DOUBTFUL = 0.25  # factor up to which the `never` of a rule does not count
 CACHED_EFFECTS = 4096  # sets of rules whose boosts and nevers are kept
-
-Effects = tuple[tuple[int, bool], ...]  # the rules that boost or forbid, each with whether its `never` counts
 
 
 class Weights:
@@ -39,23 +38,48 @@ class Weights:
         self._boost = np.array([[rule.boost.get(path, 1.0) for path in types] for rule in rules.rules]).reshape(shape)
         self._never = np.array([[path in rule.never for path in types] for rule in rules.rules], bool).reshape(shape)
         self._factors = np.array([factors.get(path, 1.0) for path in types])
-        self._asks = frozenset(np.flatnonzero(self._ask.any(axis=1)).tolist())
-        self._acts = frozenset(np.flatnonzero((self._boost != 1).any(axis=1) | self._never.any(axis=1)).tolist())
-        self._known: dict[Effects, Floats] = {}
+        self._asks = np.asarray(self._ask.any(axis=1))
+        self._acts = np.asarray((self._boost != 1).any(axis=1) | self._never.any(axis=1))
+        self._known: dict[bytes, Floats] = {}
 
     def matrix(self, matches: Sequence[Match]) -> Floats:
         """Return the weights for the rules that fire for each image, (images, types) float64."""
-        asks = [[(number, share) for number, share in match.items() if number in self._asks] for match in matches]
-        longest = max(map(len, asks), default=0)
-        weights = np.zeros((len(matches), len(self._types)))
+        counts = [len(match) for match in matches]
+        rules = np.fromiter(chain.from_iterable(matches), np.int64, sum(counts))
+        factors = self.factor(np.fromiter(chain.from_iterable(match.values() for match in matches), float, sum(counts)))
+        images = np.repeat(np.arange(len(matches)), counts)
+        return self._asked(images, rules, factors, len(matches)) * self._effects(images, rules, factors, len(matches))
+
+    def _asked(self, images: Indexes, rules: Indexes, factors: Floats, count: int) -> Floats:
+        """Return the sums of what rules ask, (images, types); the other arrays are (fired rules,), image by image."""
+        asks = self._asks[rules]
+        images, rules, factors = images[asks], rules[asks], factors[asks]
+        places = np.arange(len(images)) - np.searchsorted(images, images)
+        weights = np.zeros((count, len(self._types)))
         # The rules of an image are added one after the other, so that its sum does not depend on the other images.
-        for place in range(longest):
-            images = [number for number, row in enumerate(asks) if len(row) > place]
-            rules = [asks[number][place][0] for number in images]
-            shares = np.array([asks[number][place][1] for number in images])
-            weights[images] += self._ask[rules] * self.factor(shares)[:, None]
-        weights *= np.array([self._effects(match) for match in matches]).reshape(weights.shape)
+        for place in range(int(places.max(initial=-1)) + 1):
+            here = places == place
+            weights[images[here]] += self._ask[rules[here]] * factors[here, None]
         return weights
+
+    def _effects(self, images: Indexes, rules: Indexes, factors: Floats, count: int) -> Floats:
+        """Return the products of the boosts and the balance, 0 where a type is forbidden, (images, types)."""
+        acts = self._acts[rules]
+        codes = 2 * rules[acts] + (factors[acts] > DOUBTFUL)
+        ends = np.searchsorted(images[acts], np.arange(count), side="right").tolist()
+        rows = [self._effect(codes[start:end]) for start, end in zip([0, *ends], ends, strict=False)]
+        return np.array(rows).reshape(count, len(self._types))
+
+    def _effect(self, codes: Indexes) -> Floats:
+        """Return the effect of some rules, (types,); a code is twice a rule, and 1 more where its `never` counts."""
+        key = codes.tobytes()
+        if key not in self._known:
+            if len(self._known) >= CACHED_EFFECTS:
+                self._known.clear()
+            effect = self._boost[codes // 2].prod(axis=0) * self._factors
+            effect[self._never[codes[codes % 2 == 1] // 2].any(axis=0)] = 0
+            self._known[key] = effect
+        return self._known[key]
 
     def by_type(self, match: Match) -> dict[str, float]:
         """Return the types that are asked where these rules fire, each with its weight."""
@@ -65,16 +89,3 @@ class Weights:
     def factor(self, shares: Floats) -> Floats:
         """Return the factors on rules whose tags have these shares of the best score."""
         return np.maximum(shares, self._side_tags)
-
-    def _effects(self, match: Match) -> Floats:
-        """Return the product of the boosts and the balance, 0 where a type is forbidden, (types,) float64."""
-        key = tuple(
-            (number, max(share, self._side_tags) > DOUBTFUL) for number, share in match.items() if number in self._acts
-        )
-        if key not in self._known:
-            if len(self._known) >= CACHED_EFFECTS:
-                self._known.clear()
-            effects = self._boost[[number for number, _ in key]].prod(axis=0) * self._factors
-            effects[self._never[[number for number, counts in key if counts]].any(axis=0)] = 0
-            self._known[key] = effects
-        return self._known[key]
