@@ -217,6 +217,15 @@ def test_an_arrival_without_room_leaves_its_place_to_the_next(
     assert not drawn or set(drawn) - set(FOLLOWERS), "a follower goes on from something"
 
 
+def test_where_only_followers_have_a_weight_nothing_is_drawn() -> None:
+    weights = np.zeros(12)
+    weights[5:8] = 1
+    assert draw_limited(weights, "image", 3, (9, 9)) == []
+    weights[0] = 1
+    assert set(draw_limited(weights, "image", 3, (0, 9))) == set(), "a type without room is nothing to go on from"
+    assert TYPES[0] in draw_limited(weights, "image", 3, (1, 9))
+
+
 @given(WEIGHTS, IMAGES, st.integers(1, 6), st.integers(0, 11), st.floats(0.02, 100))
 def test_a_weight_that_changes_brings_in_nothing_but_its_own_type_where_room_is_short(
     weights: np.ndarray, image: str, k: int, changed: int, weight: float

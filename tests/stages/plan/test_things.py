@@ -247,6 +247,7 @@ def test_a_planned_question_keeps_its_thing_where_the_one_that_took_another_thin
     rules = "about: x\nrules:\n  - {tags: '**', ask: {look/a: 5, count/a: 5}}\n"
     world.grow({f"{number}.jpg": unlike(number, "sky", "plant/tree") for number in range(24)})
     world.plan(world.context(rules, per_image=2, per_type=1))
+    check_things(world)
     before = {key: row["thing"] for key, row in world.assignments().items() if row["type"] == "look/a"}
     assert len(before) == 24
     world.plan(world.context(rules.replace(", count/a: 5", ""), per_image=2, per_type=1), change="edit")
