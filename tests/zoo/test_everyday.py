@@ -67,6 +67,7 @@ def settings(family: str, model: Path | None = None) -> list[str]:
         "plan.per_image": 2,
         "generate.engine": {"kind": "vllm", "gpus": 0, "options": options, "environment": ENVIRONMENT},
         "generate.scores": sorted(SCORERS),
+        "generate.sampling.answer_temperature": 1.0,  # without chance random weights say one token for ever
         "select.keep": {},
     }
     words = ["--pipeline", "everyday", "--model", str(model or checkpoint(family))]
