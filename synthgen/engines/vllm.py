@@ -228,7 +228,8 @@ def _arguments(name: ModelName, settings: EngineConfig) -> Any:
         raise ModelUnavailable(
             f"vLLM is not installed here ({error}); `synth doctor` says how to install it"
         ) from error
-    arguments = {"limit_mm_per_prompt": {"image": 1, "video": 0}, "disable_log_stats": True, **settings.options}
+    options = with_bound(settings.options, images_of(name, settings))
+    arguments = {"limit_mm_per_prompt": {"image": 1, "video": 0}, "disable_log_stats": True, **options}
     if not name.revision.startswith("files:"):
         arguments.setdefault("revision", name.revision)
     if _on_cpu():
