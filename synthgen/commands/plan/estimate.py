@@ -14,6 +14,7 @@ from synthgen.console import pluralize
 from synthgen.engines.kinds import gpus_of
 from synthgen.errors import UserMistake
 from synthgen.job.changes import is_changed
+from synthgen.job.context_room import image_notes
 from synthgen.job.funnel import near_duplicates_message
 from synthgen.stages.contract import Job
 from synthgen.stages.generate import Profile
@@ -92,7 +93,7 @@ def forecast(folder: RunFolder, job: Job, request: EstimateRequest) -> Forecast:
         notes.append(note)
     if has_budget and job.pipeline.plan.share < 1:
         counts = count(folder, job, request.diff)
-    notes += _notes(job.out, counts, profile)
+    notes += [*_notes(job.out, counts, profile), *image_notes(job)]
     return Forecast(job, counts, _type_estimates(counts, profile), profile, tuple(notes))
 
 

@@ -12,9 +12,21 @@ from typing import Any
 from synthgen.config.pipeline import EngineConfig
 from synthgen.engines.image_tokens.families import FAMILIES
 from synthgen.engines.image_tokens.rule import OVERRIDES, PROCESSOR, Arguments, ImageRule
-from synthgen.engines.model_files import ModelFiles
+from synthgen.engines.model_files import ModelFiles, read_model_files
+from synthgen.engines.protocol import ModelName
 
-__all__ = ["FAMILIES", "Arguments", "ImageBound", "ImageRule", "bound_images", "rule_of"]
+__all__ = [
+    "FAMILIES",
+    "PROCESSOR",
+    "SETTING",
+    "Arguments",
+    "ImageBound",
+    "ImageRule",
+    "bound_images",
+    "images_of",
+    "rule_of",
+    "with_bound",
+]
 
 SETTING = "generate.engine.image_tokens"
 
@@ -48,14 +60,14 @@ class ImageBound:
         if self.wanted is None:
             return None
         if self.rule is None:
-            return (
-                f"how images of the family '{self.family}' become tokens is not known, so {SETTING} "
-                f"({self.wanted:,}) changes nothing; the tokens of the first images are measured"
-            )
+            family = f"how images of the family '{self.family}' become tokens is not known"
+            cause = family if self.family else "its configuration cannot be read"
+            return f"{cause}, so {SETTING} ({self.wanted:,}) changes nothing; the first images are measured"
         if self.rule.most <= self.wanted:
             return None
-        cause = f"{PROCESSOR} of the pipeline allow" if self.is_own else f"the least that '{self.family}' can do is"
-        return f"an image takes up to {self.rule.most:,} tokens, more than {SETTING} ({self.wanted:,}): {cause} that"
+        least = f"the family '{self.family}' takes no less"
+        cause = f"generate.engine.options.{PROCESSOR} allows it" if self.is_own else least
+        return f"an image takes up to {self.rule.most:,} tokens, more than {SETTING} ({self.wanted:,}): {cause}"
 
 
 def rule_of(files: ModelFiles) -> ImageRule | None:
@@ -77,6 +89,12 @@ def bound_images(files: ModelFiles, settings: EngineConfig) -> ImageBound:
         return ImageBound(files.family, wanted, rule, {}, is_own=True)
     bounded = rule.within(wanted)
     return ImageBound(files.family, wanted, bounded, {} if bounded == rule else bounded.settings)
+
+
+def images_of(name: ModelName, settings: EngineConfig, *, may_download: bool = True) -> ImageBound:
+    """Return what holds for the images of a model, read from its files; see `read_model_files`."""
+    files = read_model_files(name, may_download=may_download)
+    return bound_images(files, settings) if files else ImageBound("", settings.image_tokens, None, {})
 
 
 def with_bound(options: Mapping[str, Any], bound: ImageBound) -> dict[str, Any]:

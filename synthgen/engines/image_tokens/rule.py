@@ -22,10 +22,10 @@ class ImageRule(Protocol):
     keys: ClassVar[frozenset[str]]
 
     @property
-    def around(self) -> int: ...  # noqa: D102 - an attribute
+    def around(self) -> int: ...
 
     @property
-    def most(self) -> int: ...  # noqa: D102
+    def most(self) -> int: ...
 
     def tokens(self, width: int, height: int) -> int:
         """Return the tokens of an image of so many pixels."""
