@@ -107,6 +107,7 @@ class EngineConfig(Section):
     gpus: float = Field(default=1, ge=0)  # per replica; above 1 means tensor parallel
     cpus: float = Field(default=1, ge=0)
     in_flight: int | None = Field(default=None, gt=0)  # conversations at once; by default from the KV cache
+    image_tokens: int | None = Field(default=1280, ge=200)  # vllm: of an image at most; None: the model's own settings
     host_megabytes: int = Field(default=2048, gt=0)  # decoded images of the conversations in flight, per replica
     call_seconds: float = Field(default=600.0, gt=0)  # then the call has failed
     stall_seconds: float = Field(default=300.0, gt=0)  # without a reply to any call; then the engine is replaced

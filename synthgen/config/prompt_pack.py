@@ -159,6 +159,22 @@ def _templates(
     yield ("blind", "text"), [question]
 
 
+def call_sizes(prompts: Prompts) -> Iterator[tuple[int, int]]:
+    """Yield the sizes of every call that shows the image: characters of its longest text, and tokens of its reply.
+
+    Questions and answers in the texts are samples, so real ones make them somewhat longer.
+    """
+    pack = prompts.pack
+    system = max((len(pack.system_for(use) or "") for use in ("ask", "answer", "judge")), default=0)
+    for place, samples in _templates(list(prompts.types.values()), list(pack.judge)):
+        section: Any = pack
+        for key in place[:-1]:
+            section = section.get(key) if isinstance(section, Mapping) else getattr(section, key)
+        if section is not None and place[-1] == "text" and place[0] != "blind":
+            longest = max((len(render(section.text, **values)) for values in samples), default=0)
+            yield system + longest, getattr(section, "max_tokens", 1)
+
+
 def _asked(kind: InstructionType, n: int) -> Values:
     """Return sample values of the variables of an asking prompt; with `n` = 1 as few of them as can be."""
     return {

@@ -38,6 +38,7 @@ class EngineKind:
         settings_fault: Returns what is wrong with settings whose types are right; None if nothing is.
         options: Model of `generate.engine.options`; None: the engine itself judges them.
         reply_options: Options that can change a reply, so that an edit of one makes pairs again; None: all of them.
+        bounds_images: `image_tokens` of the settings reaches the engine; elsewhere it is left to the server.
         resolve: Returns the exact revision of the configured model; its further arguments are the setting that names
             the model, for messages, and the folder that relative paths start from.
         pins_revision: A folder stays with the hub commit of its first run.
@@ -60,6 +61,7 @@ class EngineKind:
     settings_fault: Callable[[EngineConfig], str | None] | None = None
     options: type[Section] | None = None
     reply_options: tuple[str, ...] | None = None
+    bounds_images: bool = False
     resolve: Callable[[GenerateConfig, str, Path], ModelName] = resolve_own
     pins_revision: bool = False
     uses_gpu: bool = True
@@ -88,6 +90,7 @@ ENGINE_KINDS: Mapping[str, EngineKind] = {
             VllmEngine.start,
             check=check_vllm,
             reply_options=REPLY_OPTIONS,
+            bounds_images=True,
             resolve=resolve_weights,
             pins_revision=True,
             memory_advice="take a smaller model or lower generate.engine.options.gpu_memory_utilization",
@@ -148,11 +151,15 @@ def gpus_of(settings: EngineConfig) -> float:
 
 
 def reply_options(settings: EngineConfig) -> dict[str, Any]:
-    """Return the options that can change a reply, with those of the chat template if there are any."""
-    names = kind_of(settings).reply_options
-    names = tuple(settings.options) if names is None else names
+    """Return the options that can change a reply, with those of the chat template and of images if there are any."""
+    kind = kind_of(settings)
+    names = tuple(settings.options) if kind.reply_options is None else kind.reply_options
     shaping = {name: settings.options[name] for name in names if name in settings.options}
-    return {**shaping, "template": dict(settings.template)} if settings.template else shaping
+    if settings.template:
+        shaping["template"] = dict(settings.template)
+    if kind.bounds_images and settings.image_tokens is not None:
+        shaping["image_tokens"] = settings.image_tokens
+    return shaping
 
 
 def resolve_model(settings: GenerateConfig, named_at: str = "generate.model", home: Path = Path()) -> ModelName:

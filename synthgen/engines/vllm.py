@@ -16,6 +16,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from synthgen.config.pipeline import EngineConfig
+from synthgen.console import note
+from synthgen.engines.image_tokens import images_of, with_bound
+from synthgen.engines.image_tokens.measure import ImageMeter, too_long
 from synthgen.engines.protocol import (
     ALL_CAPABILITIES,
     EngineDied,
@@ -55,6 +58,8 @@ class VllmEngine:
         self._llm = llm
         self._settings = settings
         self.prompts = Prompts(llm, name.model, settings.template)
+        self._images = images_of(name, settings)
+        self._meter = ImageMeter(name.model, self._images)
         self._numbers = itertools.count()
         self._run = secrets.token_hex(4)
         cache = llm.vllm_config.cache_config
@@ -82,6 +87,8 @@ class VllmEngine:
             raise _refusal(name, error) from error
         engine = VllmEngine(llm, name, settings)
         await engine.prompts.prepare()
+        if engine._images.note:
+            note(f"model {name.model}: {engine._images.note}")
         return engine
 
     async def generate(self, request: Request) -> Reply:
@@ -99,7 +106,8 @@ class VllmEngine:
             return Reply.failed(Failure("call_timeout", f"no reply within {self._settings.call_seconds:.0f} s"))
         except Exception as error:
             # Any other error of vLLM concerns this request alone (a prompt too long, an image it cannot process).
-            return Reply.failed(Failure("call_failed", one_line(cause_of(error), LONGEST_DETAIL)))
+            cause = cause_of(error)
+            return Reply.failed(Failure("call_failed", too_long(cause, request) or one_line(cause, LONGEST_DETAIL)))
         return replace(reply, seconds=time.perf_counter() - started)
 
     async def close(self) -> None:
@@ -116,6 +124,8 @@ class VllmEngine:
                 prompt["multi_modal_uuids"] = {"image": request.image_key}
         async with asyncio.timeout(self._settings.call_seconds):
             output = await self._output(prompt, self._parameters(request))
+        if self._meter.is_measuring:
+            self._meter.see(request, len(output.prompt_token_ids) - self.prompts.length("", prompt["prompt"]))
         if (reason := output.outputs[0].finish_reason) in BROKEN_OFF:
             detail = f"vLLM broke the call off {TRIES} times, last with '{reason}'; its log may say why"
             return replace(self._reply(output, request), finish="error", failure="call_failed", detail=detail)
@@ -229,7 +239,8 @@ def _arguments(name: ModelName, settings: EngineConfig) -> Any:
         raise ModelUnavailable(
             f"vLLM is not installed here ({error}); `synth doctor` says how to install it"
         ) from error
-    arguments = {"limit_mm_per_prompt": {"image": 1, "video": 0}, "disable_log_stats": True, **settings.options}
+    options = with_bound(settings.options, images_of(name, settings))
+    arguments = {"limit_mm_per_prompt": {"image": 1, "video": 0}, "disable_log_stats": True, **options}
     if not name.revision.startswith("files:"):
         arguments.setdefault("revision", name.revision)
     if _on_cpu():

@@ -51,6 +51,27 @@ def _model(name: str, settings: GenerateConfig) -> Iterator[Finding]:
         yield from _served(name, settings)
     elif kind.pins_revision:
         yield _weights(name, settings)
+    if kind.bounds_images and (found := _images(name, settings)):
+        yield found
+
+
+def _images(name: str, settings: GenerateConfig) -> Finding | None:
+    """Return how many tokens an image takes; None if the model's files are not here."""
+    from synthgen.engines.image_tokens import bound_images
+    from synthgen.engines.model_files import read_model_files
+    from synthgen.engines.protocol import ModelName
+    from synthgen.engines.revision import local_path
+
+    folder = local_path(settings.model, Path())
+    model = str(folder) if folder.is_dir() else settings.model
+    files = read_model_files(ModelName(model, settings.revision or "main"))
+    if files is None:
+        return None
+    bound = bound_images(files, settings.engine)
+    context = settings.engine.options.get("max_model_len") or files.context
+    room = f" of a context of {context:,}" if isinstance(context, int) else ""
+    level: Level = "note" if bound.note else "ok"
+    return Finding(f"{name}: images", level, bound.note or f"an image takes up to {bound.most:,} tokens{room}")
 
 
 def _weights(name: str, settings: GenerateConfig) -> Finding:

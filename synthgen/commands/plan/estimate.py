@@ -16,6 +16,7 @@ from synthgen.console import pluralize
 from synthgen.engines.kinds import gpus_of
 from synthgen.errors import UserMistake
 from synthgen.job.changes import is_changed
+from synthgen.job.context_room import image_notes
 from synthgen.job.funnel import near_duplicates_message
 from synthgen.stages.contract import Job
 from synthgen.stages.generate import Profile
@@ -97,6 +98,7 @@ def forecast(folder: RunFolder, job: Job, request: EstimateRequest) -> Forecast:
     notes += [
         *withheld_notes(job.definitions.prompts.types, job.pipeline.plan.allow),
         *_notes(job.out, counts, profile),
+        *image_notes(job),
     ]
     return Forecast(job, counts, _type_estimates(counts, profile), profile, tuple(notes))
 
