@@ -8,8 +8,7 @@ from typing import Any
 from synthgen.config.strict_yaml import Document, parse
 from synthgen.errors import UserMistake, one_line
 
-ENGINE = ("generate", "engine")
-ENGINE_KIND = (*ENGINE, "kind")
+ENGINES = (("generate", "engine"), ("generate", "ask", "engine"), ("generate", "answer", "engine"))
 LONGEST_TYPED = 300  # characters of an override in a message
 
 
@@ -48,14 +47,16 @@ def check_engine_kind(before: Document, after: Document, default: str) -> None:
     Raises:
         UserMistake: The options are those of the old kind.
     """
-    old, new, options = before.at(ENGINE_KIND) or default, after.at(ENGINE_KIND), after.at((*ENGINE, "options"))
-    if old == new or not options or options != before.at((*ENGINE, "options")):
-        return
-    section = "'generate.engine={kind: " + f"{new}" + "}'"
-    raise UserMistake(
-        f"{after.where(ENGINE_KIND)}: the options beside it ({', '.join(map(str, options))}) are of kind "
-        f"{old}; replace the whole section, as --set {section}"
-    )
+    for place in ENGINES:
+        kind, beside = (*place, "kind"), (*place, "options")
+        old, new, options = before.at(kind) or default, after.at(kind), after.at(beside)
+        if old == new or not options or options != before.at(beside):
+            continue
+        section = f"'{'.'.join(place)}={{kind: {new}}}'"
+        raise UserMistake(
+            f"{after.where(kind)}: the options beside it ({', '.join(map(str, options))}) are of kind "
+            f"{old}; replace the whole section, as --set {section}"
+        )
 
 
 def redact(text: str) -> str:
