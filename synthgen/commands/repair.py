@@ -15,7 +15,7 @@ What follows from a partition needs no such care, since every stage notices that
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -71,11 +71,9 @@ def repair(folder: RunFolder, names: Sequence[str], lease: Lease) -> int:
         if name not in known:
             raise UserMistake(f"--partition {name}: is not in {folder.out.url}; {nearest(name, known)}")
     remaining = frozenset(names) | (run_record.unfinished_names(folder, "repair") & known)
-    special = {
-        LIST: _list_again,
-        PLAN: _unplan,
-        ASK: partial(_ungenerate, ASK),
-        GENERATE: partial(_ungenerate, GENERATE),
+    special: Mapping[StageSpec, Callable[[RunFolder, str, Lease], bool]] = {
+        **{LIST: _list_again, PLAN: _unplan},
+        **{spec: partial(_ungenerate, spec) for spec in (ASK, GENERATE)},
     }
     done = 0
     for name in sorted(remaining):  # later stages may know what was in the partition of an earlier one
