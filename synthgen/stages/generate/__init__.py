@@ -15,7 +15,7 @@ from synthgen.engines.kinds import gpus_of
 from synthgen.stages import memory
 from synthgen.stages.contract import StageRun
 from synthgen.stages.generate.context import GenerateContext, context_of
-from synthgen.stages.generate.profiling import Profile, ProfileSample, QuestionCost, measure
+from synthgen.stages.generate.profiling import Profile, ProfileSample, ProfileTask, QuestionCost, measure
 from synthgen.stages.generate.receipt import make_receipt
 from synthgen.stages.generate.todo import (
     count_pending,
@@ -35,6 +35,7 @@ __all__ = [
     "GenerateWorker",
     "Profile",
     "ProfileSample",
+    "ProfileTask",
     "QuestionCost",
     "build",
     "context_of",

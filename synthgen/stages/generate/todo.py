@@ -157,7 +157,7 @@ def find_pending(context: GenerateContext, task: Task) -> Pending:
         if object_id in wanted and (image.assignments or image.unscored)
     }
     for image in pending.values():
-        _add_questions(context, image, written)
+        add_questions(context, image, written)
     return Pending(pending, never_asked, frozenset(live))
 
 
@@ -173,7 +173,7 @@ def _is_of_another(before: Mapping[str, Any], question: Mapping[str, Any] | None
     return is_written and question is not None and before["ask_attempt"] != question["attempt"]
 
 
-def _add_questions(context: GenerateContext, image: PendingImage, written: Mapping[str, Row]) -> None:
+def add_questions(context: GenerateContext, image: PendingImage, written: Mapping[str, Row]) -> None:
     """Add what the first of two passes says of the assignments of an image, and whether any call is left to make."""
     first = [each for each in image.assignments if not context.prompts.types[each.type].follows]
     if context.is_first_pass:
