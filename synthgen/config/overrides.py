@@ -1,7 +1,7 @@
 """Settings that replace those of a pipeline's file: `--set section.key=value`."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -56,6 +56,20 @@ def check_engine_kind(before: Document, after: Document, default: str) -> None:
         raise UserMistake(
             f"{after.where(kind)}: the options beside it ({', '.join(map(str, options))}) are of kind "
             f"{old}; replace the whole section, as --set {section}"
+        )
+
+
+def check_model_is_used(document: Document, overrides: Sequence[str]) -> None:
+    """Check that overrides do not name the main model where others ask and answer.
+
+    Raises:
+        UserMistake: They do, and it would do nothing.
+    """
+    parts = [document.at(("generate", part)) for part in ("ask", "answer")]
+    if all(parts) and any(override.startswith("generate.model=") for override in overrides):
+        raise UserMistake(
+            "--model names generate.model, which does nothing here: generate.ask and generate.answer name the models "
+            "that ask and answer; use --set generate.ask.model=… or --set generate.answer.model=…"
         )
 
 

@@ -280,12 +280,13 @@ def read(name: str, overrides: Sequence[str] = ()) -> Document:
     """Read a pipeline unchecked; an override that cannot be applied is among the document's faults.
 
     Raises:
-        UserMistake: There is no such file, or overrides name another kind of engine alone.
+        UserMistake: There is no such file, or overrides name another kind of engine alone, or a model without a part.
     """
     document = library.load("pipeline", name)
     for override in overrides:
         faults = list(document.faults)
         edited = attempt(faults, partial(overriding.with_override, document, override))
         document = edited or replace(document, faults=tuple(faults))
+    overriding.check_model_is_used(document, overrides)
     overriding.check_engine_kind(library.load("pipeline", name), document, EngineConfig().kind)
     return document

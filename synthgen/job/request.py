@@ -148,21 +148,10 @@ def read(request: RunRequest, record: Record, out: str) -> Document:
         if is_own and (home := record["started_in"]) != str(Path.cwd()):
             raise UserMistake(f"{mistake}; {out} was last started with it in {home}") from mistake
         raise
-    _check_model_is_used(request, document)
     known = run_record.source_of(record).uri if record else None
     if known and not document.at(("source", "uri")):
         return pipelines.read(request.name, (*request.settings, f"{SOURCE}={_quote(known)}"))
     return document
-
-
-def _check_model_is_used(request: RunRequest, document: Document) -> None:
-    """Raise UserMistake if a request names the main model where others ask and answer."""
-    parts = [document.at(("generate", part)) for part in ("ask", "answer")]
-    if all(parts) and any(setting.startswith(f"{MODEL}=") for setting in request.settings):
-        raise UserMistake(
-            f"--model names generate.model, which does nothing here: generate.ask and generate.answer name the models "
-            f"that ask and answer; use --set {PART_MODELS[0]}=… or --set {PART_MODELS[1]}=…"
-        )
 
 
 def _overrides(later: str, setting: str) -> bool:
