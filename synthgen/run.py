@@ -3,6 +3,7 @@
     list      the source, as a stream             → 0-listed     new objects only
     tag       objects → images with tags          → 1-tagged     Ray actors: decode, embed, open_clip
     plan      images + mapping → assignments      → 2-planned    this process; duplicates dropped, nothing asked yet
+    ask       assignments → questions             → 3-asked      Ray actors; only where one model asks, another answers
     generate  assignments → pairs and scores      → 3-generated  Ray actors: a vLLM engine, a conversation an image
     select    pairs + scores → decisions          → 4-selected   this process, no model; rerun as often as you like
     pack      kept pairs + images → shards        → 5-shards     Ray actors; then `synth train` reads them
@@ -126,8 +127,8 @@ def _run(
         _check_weights(job)
     if is_new and stages.has("generate"):
         # Nobody should tag for hours to learn that the model does not load.
-        engine = job.pipeline.generate.engine
-        run_in_actor(check_engine, (job.model, engine), engine, job.home)
+        for model, engine in job.engines:
+            run_in_actor(check_engine, (model, engine), engine, job.home)
     if stages.has("generate"):
         _note_context(job, may_download=is_new)
     with folder.lease() as lease:

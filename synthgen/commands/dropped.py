@@ -17,6 +17,7 @@ from synthgen.errors import UserMistake, did_you_mean, nearest
 from synthgen.job.funnel import funnels
 from synthgen.store import RunFolder
 from synthgen.tables import (
+    ASK,
     GENERATE,
     LEFT_OUT,
     LIST,
@@ -134,13 +135,15 @@ def _is_left_out(name: str) -> bool:
 
 
 def _count(folder: RunFolder, spec: StageSpec, names: Set[str]) -> int:
-    return sum(count for name, count in folder.log(spec).counts().items() if name in names)
+    counts = folder.log(spec).counts(list(_holding(folder, spec, names)))
+    return sum(count for name, count in counts.items() if name in names)
 
 
 def _holding(folder: RunFolder, spec: StageSpec, reasons: Set[str]) -> Iterator[str]:
-    """Yield the partitions of a stage that have such rows."""
+    """Yield the partitions of a stage that have such rows; those whose questions were answered have them as pairs."""
     log = folder.log(spec)
-    return (name for name in log.partitions if reasons & log.counts([name]).keys())
+    answered = folder.log(GENERATE).partitions if spec is ASK else {}
+    return (name for name in log.partitions if name not in answered and reasons & log.counts([name]).keys())
 
 
 def _places(folder: RunFolder, partition: str) -> dict[str, Row]:

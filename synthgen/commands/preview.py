@@ -20,6 +20,7 @@ from synthgen.config.pipeline import Pipeline, SourceConfig
 from synthgen.config.replies import LETTERS
 from synthgen.console import pluralize
 from synthgen.engines import Reply, Request, open_engine
+from synthgen.engines.kinds import gpus_of
 from synthgen.engines.recorder import Recorder
 from synthgen.errors import Failure, SynthError, UserMistake
 from synthgen.ingest.images import DecoderPool
@@ -28,8 +29,9 @@ from synthgen.ingest.sources.location import local_uri, spell_out_path, split_fo
 from synthgen.job.job import open_job
 from synthgen.stages import generate, plan
 from synthgen.stages.contract import Job
-from synthgen.stages.generate import conversation
-from synthgen.stages.generate.conversation import Outcome, PreparedImage
+from synthgen.stages.generate import GenerateContext, conversation
+from synthgen.stages.generate.conversation import Assignment, Outcome, PreparedImage
+from synthgen.stages.generate.questions import read_questions
 from synthgen.stages.generate.todo import assignment_of
 from synthgen.stages.plan import Assigner
 from synthgen.stages.plan.images import PlannedImage
@@ -75,7 +77,8 @@ def preview_image(place: str, pipeline: Pipeline) -> str:
     digest = image_id(data)
     try:
         task = PreviewTask(job, decoded.image, digest, decoded.width, decoded.height, meta)
-        lines: list[str] = run_in_actor(report, task, pipeline.generate.engine, job.home)
+        largest = max((engine for _, engine in job.engines), key=gpus_of)  # two work one after the other
+        lines: list[str] = run_in_actor(report, task, largest, job.home)
     finally:
         leave_ray()
     head = f"{display_uri(place)}: {decoded.format}, {decoded.width} x {decoded.height} pixels, image_id {digest[:16]}…"
@@ -148,13 +151,25 @@ async def _converse(
 ) -> tuple[list[tuple[Request, Reply]], Outcome]:
     """Hold the conversation on the image; return its calls and its outcome."""
     context = generate.context_of(task.job)
-    recipes = context.recipes()
-    engine = Recorder(await open_engine(context.model, context.engine))
-    assignments = [assignment_of(row, recipes[row["type"], row["form"]]) for row in rows]
     image = PreparedImage(task.image, task.image_id, tuple(tag["path"] for tag in tagged.tags))
-    outcome = await conversation.converse(image, assignments, engine, context.conversations())
+    assignments, calls, questions = _assignments(context, rows), list[tuple[Request, Reply]](), None
+    if context.asker:
+        first = context.first_pass()
+        engine = Recorder(await open_engine(first.model, first.engine))
+        own = _assignments(first, rows)
+        asked = (await conversation.ask_ahead(image, own, engine, first.conversations())).pairs
+        await engine.close()
+        by = {"model": first.model.model, "revision": first.model.revision}
+        calls, questions = engine.calls, read_questions([{**row, **by} for row in asked], assignments)
+    engine = Recorder(await open_engine(context.model, context.engine))
+    outcome = await conversation.converse(image, assignments, engine, context.conversations(), questions)
     await engine.close()
-    return engine.calls, outcome
+    return [*calls, *engine.calls], outcome
+
+
+def _assignments(context: GenerateContext, rows: Sequence[dict[str, Any]]) -> list[Assignment]:
+    recipes = context.recipes()
+    return [assignment_of(row, recipes[row["type"], row["form"]]) for row in rows]
 
 
 def _tag_lines(task: PreviewTask, tagged: Tagged) -> Iterator[str]:

@@ -28,7 +28,7 @@ from synthgen.stages.plan.epochs import latest_epoch, pending_partitions
 from synthgen.store import CommitLog, Lease, Receipt, RunFolder, TablePart
 from synthgen.store.denylist import Denylist, extend_denylist, read_denylist
 from synthgen.store.gc import collect_garbage
-from synthgen.tables import GENERATE, LIST, PLAN, STAGES, TAG, StageSpec
+from synthgen.tables import ASK, GENERATE, LIST, PLAN, STAGES, TAG, StageSpec
 
 Logs = Mapping[StageSpec, CommitLog]
 Tables = Mapping[str, pa.Table]  # the tables of one partition of a stage
@@ -177,8 +177,8 @@ def _rewrite(folder: RunFolder, spec: StageSpec, before: Logs, partition: str, g
     for name, rows in tables.items():
         counts.update(_count(spec, name, remaining[name], tables))
         counts.subtract(_count(spec, name, rows, tables))
-    if spec is GENERATE:
-        counts["retired"] -= _never_asked(folder, before, partition, gone, tables["pairs"])
+    if spec in (ASK, GENERATE):
+        counts["retired"] -= _never_asked(folder, before, partition, gone, tables[spec.watched])
     revision = log.next_revision(partition)
     parts = {
         name: TablePart(
@@ -236,9 +236,9 @@ def _count(spec: StageSpec, name: str, rows: pa.Table, tables: Tables) -> Counte
     return spec.table(name).count_rows(rows)
 
 
-def _never_asked(folder: RunFolder, before: Logs, partition: str, gone: Denylist, pairs: pa.Table) -> int:
+def _never_asked(folder: RunFolder, before: Logs, partition: str, gone: Denylist, outcomes: pa.Table) -> int:
     """Return how many assignments are gone that were retired before they had an outcome."""
     rows = folder.stage(PLAN).current(before[PLAN], partition, "assignments")
     rows = rows.filter(pc.and_(_is_gone(rows, gone), rows.column("retired")))
-    asked = set(pairs.column("assignment_id").to_pylist())
+    asked = set(outcomes.column("assignment_id").to_pylist())
     return sum(assignment not in asked for assignment in rows.column("assignment_id").to_pylist())

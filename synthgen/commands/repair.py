@@ -5,6 +5,8 @@ on record:
 
     0-listed     listed again where it stood, for the objects that tagging saw of it; everything made of them stays
     2-planned    planned again; what was asked and what was retired is read from its other files and from `3-generated`
+    3-asked      rows of undamaged files stay, the others are asked again, and then answered; if no file is damaged,
+                 all are
     3-generated  rows of undamaged files stay, the others are asked or scored again; if no file is damaged, all are,
                  under new ids
     others       emptied without reading their files: redoing them needs no generating model
@@ -13,7 +15,8 @@ What follows from a partition needs no such care, since every stage notices that
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -28,6 +31,7 @@ from synthgen.store.commits import EMPTIED
 from synthgen.store.denylist import read_denylist
 from synthgen.store.stage_folder import last_by_key
 from synthgen.tables import (
+    ASK,
     ASSIGNMENTS,
     GENERATE,
     LIST,
@@ -67,7 +71,10 @@ def repair(folder: RunFolder, names: Sequence[str], lease: Lease) -> int:
         if name not in known:
             raise UserMistake(f"--partition {name}: is not in {folder.out.url}; {nearest(name, known)}")
     remaining = frozenset(names) | (run_record.unfinished_names(folder, "repair") & known)
-    special = {LIST: _list_again, PLAN: _unplan, GENERATE: _ungenerate}
+    special: Mapping[StageSpec, Callable[[RunFolder, str, Lease], bool]] = {
+        **{LIST: _list_again, PLAN: _unplan},
+        **{spec: partial(_ungenerate, spec) for spec in (ASK, GENERATE)},
+    }
     done = 0
     for name in sorted(remaining):  # later stages may know what was in the partition of an earlier one
         run_record.start_names(folder, "repair", remaining)  # a repair that is killed here is finished from here on
@@ -173,27 +180,26 @@ def _unplan(folder: RunFolder, partition: str, lease: Lease) -> bool:
     return _commit(folder, PLAN, partition, parts, counts, lease)
 
 
-# --- pairs and scores -------------------------------------------------------------------------------------------------
+# --- questions, pairs and scores --------------------------------------------------------------------------------------
 
 
-def _ungenerate(folder: RunFolder, partition: str, lease: Lease) -> bool:
+def _ungenerate(spec: StageSpec, folder: RunFolder, partition: str, lease: Lease) -> bool:
     """Commit the outcomes of a partition without its damaged files; without damage, without any of them."""
-    log = folder.log(GENERATE)
+    log, main = folder.log(spec), spec.watched
     tables = log.only([partition]).tables()
-    damaged = {name for name in tables if not _is_undamaged(folder, GENERATE, partition, name)}
+    damaged = {name for name in tables if not _is_undamaged(folder, spec, partition, name)}
     if not damaged:
-        return folder.empty(GENERATE, partition, lease)
+        return folder.empty(spec, partition, lease)
     parts = dict.fromkeys(sorted(damaged), NOTHING)
-    rows = _undamaged(folder, GENERATE, partition, "pairs")
-    pair_ids = rows.column("pair_id").combine_chunks()
-    counts = GENERATE.table("pairs").count_rows(rows)
+    rows = _undamaged(folder, spec, partition, main)
+    counts = spec.table(main).count_rows(rows)
     counts["retired"] = log.counts([partition]).get("retired", 0)
-    for name in tables - damaged - {"pairs"}:
-        scores = folder.table(GENERATE, partition, name)
-        counts.update(GENERATE.table(name).count_rows(scores.filter(pc.is_in(scores.column("pair_id"), pair_ids))))
-    if "pairs" in damaged:
-        parts["pairs"] = _write(folder, GENERATE, partition, "pairs", rows)
-    return _commit(folder, GENERATE, partition, parts, counts, lease)
+    for name in tables - damaged - {main}:
+        scores, pair_ids = folder.table(spec, partition, name), rows.column("pair_id").combine_chunks()
+        counts.update(spec.table(name).count_rows(scores.filter(pc.is_in(scores.column("pair_id"), pair_ids))))
+    if main in damaged:
+        parts[main] = _write(folder, spec, partition, main, rows)
+    return _commit(folder, spec, partition, parts, counts, lease)
 
 
 # --- tables -----------------------------------------------------------------------------------------------------------

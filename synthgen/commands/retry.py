@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 
 from synthgen.errors import Mistakes, did_you_mean
 from synthgen.store import RunFolder
-from synthgen.tables import FAILURE_REASONS, QUARANTINE_REASONS, RETRIED_REASONS, STAGES
+from synthgen.tables import ASK, FAILURE_REASONS, QUARANTINE_REASONS, RETRIED_REASONS, STAGES, StageSpec
 
 RETRIED_KINDS = {  # failures that another try may fix
     "quarantined": frozenset(QUARANTINE_REASONS) - {"purged"},
@@ -44,14 +44,22 @@ def nothing_to_retry(folder: RunFolder, reasons: Collection[str]) -> str | None:
     """Return a line that says that no row failed for any of these reasons, or None if one did."""
     failed = Counter[str]()
     for spec in STAGES:
-        for name, count in folder.log(spec).counts().items() if spec.is_retried else ():
-            failed[name.rpartition(".")[2]] += count
+        if spec.is_retried and spec is not ASK:
+            failed += _by_reason(folder, spec)
+    failed |= _by_reason(folder, ASK)  # a question that failed is a pair that failed, once that stage has seen it
     if any(failed[reason] for reason in reasons):
         return None
     others = ", ".join(f"{failed[reason]:,} {reason}" for reason in sorted(REASONS) if failed[reason])
     can_help = "a reason that a retry can help"
     named = can_help if set(reasons) == set(RETRIED_REASONS) else " or ".join(_names(reasons))
     return f"nothing to retry: no row failed for {named}; failed here: {others or 'none at all'}"
+
+
+def _by_reason(folder: RunFolder, spec: StageSpec) -> Counter[str]:
+    counts = Counter[str]()
+    for name, count in folder.log(spec).counts().items():
+        counts[name.rpartition(".")[2]] += count
+    return counts
 
 
 def _names(reasons: Collection[str]) -> list[str]:

@@ -1,15 +1,14 @@
 """Settings that replace those of a pipeline's file: `--set section.key=value`."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from synthgen.config.strict_yaml import Document, parse
 from synthgen.errors import UserMistake, one_line
 
-ENGINE = ("generate", "engine")
-ENGINE_KIND = (*ENGINE, "kind")
+ENGINES = (("generate", "engine"), ("generate", "ask", "engine"), ("generate", "answer", "engine"))
 LONGEST_TYPED = 300  # characters of an override in a message
 
 
@@ -48,14 +47,30 @@ def check_engine_kind(before: Document, after: Document, default: str) -> None:
     Raises:
         UserMistake: The options are those of the old kind.
     """
-    old, new, options = before.at(ENGINE_KIND) or default, after.at(ENGINE_KIND), after.at((*ENGINE, "options"))
-    if old == new or not options or options != before.at((*ENGINE, "options")):
-        return
-    section = "'generate.engine={kind: " + f"{new}" + "}'"
-    raise UserMistake(
-        f"{after.where(ENGINE_KIND)}: the options beside it ({', '.join(map(str, options))}) are of kind "
-        f"{old}; replace the whole section, as --set {section}"
-    )
+    for place in ENGINES:
+        kind, beside = (*place, "kind"), (*place, "options")
+        old, new, options = before.at(kind) or default, after.at(kind), after.at(beside)
+        if old == new or not options or options != before.at(beside):
+            continue
+        section = f"'{'.'.join(place)}={{kind: {new}}}'"
+        raise UserMistake(
+            f"{after.where(kind)}: the options beside it ({', '.join(map(str, options))}) are of kind "
+            f"{old}; replace the whole section, as --set {section}"
+        )
+
+
+def check_model_is_used(document: Document, overrides: Sequence[str]) -> None:
+    """Check that overrides do not name the main model where others ask and answer.
+
+    Raises:
+        UserMistake: They do, and it would do nothing.
+    """
+    parts = [document.at(("generate", part)) for part in ("ask", "answer")]
+    if all(parts) and any(override.startswith("generate.model=") for override in overrides):
+        raise UserMistake(
+            "--model names generate.model, which does nothing here: generate.ask and generate.answer name the models "
+            "that ask and answer; use --set generate.ask.model=… or --set generate.answer.model=…"
+        )
 
 
 def redact(text: str) -> str:

@@ -137,8 +137,17 @@ class SamplingConfig(Section):
     top_p: float = Field(default=1.0, gt=0, le=1)
 
 
+class PartConfig(Section):
+    """Another model for one part of stage 3; without an engine or a price of its own it has those of `generate`."""
+
+    model: str
+    revision: str | None = None
+    engine: EngineConfig | None = None
+    price: PriceConfig | None = None
+
+
 class GenerateConfig(Section):
-    """Stage 3, generate: questions, answers and scores from a model."""
+    """Stage 3, generate: questions, answers and scores from a model, or from one that asks and one that answers."""
 
     model: str
     revision: str | None = None
@@ -147,6 +156,39 @@ class GenerateConfig(Section):
     price: PriceConfig = PriceConfig()
     sampling: SamplingConfig = SamplingConfig()
     scores: tuple[str, ...] = ("likelihood",)
+    ask: PartConfig | None = None  # writes the questions in place of `model`
+    answer: PartConfig | None = None  # answers and scores in place of `model`
+
+    @model_validator(mode="after")
+    def _check_currencies(self) -> "GenerateConfig":
+        currencies = list(dict.fromkeys([self.asker.price.currency, self.answerer.price.currency]))
+        if len(currencies) > 1:
+            raise ValueError(f"the prices are in {' and '.join(currencies)}, which cannot be added; use one currency")
+        return self
+
+    @property
+    def asker(self) -> "GenerateConfig":
+        """This section as it is for the model that asks."""
+        return self._of(self.ask)
+
+    @property
+    def answerer(self) -> "GenerateConfig":
+        """This section as it is for the model that answers and scores."""
+        return self._of(self.answer)
+
+    @property
+    def is_split(self) -> bool:
+        """Whether one engine asks and another answers, each in a pass of its own."""
+        ask, answer = self.asker, self.answerer
+        return (ask.model, ask.revision, ask.engine) != (answer.model, answer.revision, answer.engine)
+
+    def _of(self, part: PartConfig | None) -> "GenerateConfig":
+        if part is None:
+            return self.model_copy(update={"ask": None, "answer": None})
+        own = {"engine": part.engine or self.engine, "price": part.price or self.price}
+        return self.model_copy(
+            update={"model": part.model, "revision": part.revision, **own, "ask": None, "answer": None}
+        )
 
 
 class Threshold(Section):
@@ -232,7 +274,7 @@ class Pipeline(Section):
 
 def second_model(pipeline: Pipeline) -> bool:
     """Return whether another model than the one that asks answers the questions."""
-    return getattr(pipeline.generate, "answer", None) is not None
+    return pipeline.generate.answer is not None
 
 
 def load(name: str, overrides: Sequence[str] = ()) -> Pipeline:
@@ -248,12 +290,13 @@ def read(name: str, overrides: Sequence[str] = ()) -> Document:
     """Read a pipeline unchecked; an override that cannot be applied is among the document's faults.
 
     Raises:
-        UserMistake: There is no such file, or overrides name another kind of engine alone.
+        UserMistake: There is no such file, or overrides name another kind of engine alone, or a model without a part.
     """
     document = library.load("pipeline", name)
     for override in overrides:
         faults = list(document.faults)
         edited = attempt(faults, partial(overriding.with_override, document, override))
         document = edited or replace(document, faults=tuple(faults))
+    overriding.check_model_is_used(document, overrides)
     overriding.check_engine_kind(library.load("pipeline", name), document, EngineConfig().kind)
     return document

@@ -104,6 +104,14 @@ def asks_many(prompt: AskPrompt) -> bool:
     return "n" in variables_of(prompt.text)
 
 
+def question_texts(prompts: Prompts, instruction_type: str, form: str) -> dict[str, Any]:
+    """Return everything in the pack that shapes questions of one type and form, where another model answers them."""
+    texts = recipe_texts(prompts, instruction_type, form)
+    more = {key: value for key, value in texts.get("more", {}).items() if key != "reasoning"}
+    system = {"system": prompts.pack.system_for("ask")}
+    return {**{key: texts[key] for key in ("ask", "type")}, **system, **({"more": more} if more else {})}
+
+
 def recipe_texts(prompts: Prompts, instruction_type: str, form: str) -> dict[str, Any]:
     """Return everything in the pack that shapes pairs of one type and form, for the recipe of these pairs."""
     kind, pack = prompts.types[instruction_type], prompts.pack

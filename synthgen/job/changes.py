@@ -135,9 +135,8 @@ def write_settings(
 def _record(before: Record, job: Job, request: RunRequest, last: str) -> dict[str, object]:
     pipeline = job.pipeline.model_dump(mode="json")
     pipeline["source"] = run_record.spell_out(job.pipeline.source, job.home).model_dump(mode="json")
-    is_folder = job.model.revision.startswith("files:")
-    if is_folder:
-        pipeline["generate"]["model"] = job.model.model
+    for section, folder in _model_folders(job).items():
+        (pipeline["generate"][section] if section else pipeline["generate"])["model"] = folder
     if before:
         pipeline |= {
             section: before["pipeline"][section] for section in _sections_after(last) if section in before["pipeline"]
@@ -150,9 +149,18 @@ def _record(before: Record, job: Job, request: RunRequest, last: str) -> dict[st
     return {
         "pipeline": pipeline,
         "started_in": str(job.home),
-        "started_with": request.spell_out(job.home, is_folder).record(),
+        "started_with": request.spell_out(job.home, "" in _model_folders(job)).record(),
         "tagger_models": models,
     }
+
+
+def _model_folders(job: Job) -> dict[str, str]:
+    """Return the models that are folders, by the section of `generate` that names them; "" is `generate` itself."""
+    generate = job.pipeline.generate
+    named = {"answer" if generate.answer else "": job.model}
+    if job.asking:
+        named["ask" if generate.ask else ""] = job.asking
+    return {section: model.model for section, model in named.items() if model.revision.startswith("files:")}
 
 
 def _groups_of(stage: str) -> set[str]:

@@ -82,6 +82,10 @@ def _subject(path: tuple[str, ...]) -> tuple[str, bool]:
             return f"the instruction type '{kind}'", True
         case ("generated", "seed"):
             return "plan.seed", True
+        case ("generated", "ask_model"):
+            return "generate.ask.model", True
+        case ("generated", "ask_engine", *rest):
+            return _dotted("generate.ask.engine.options", rest), True
         case ("generated", "engine", *rest):
             return _dotted("generate.engine.options", rest), True
         case ("generated", "model" | "sampling", *_):

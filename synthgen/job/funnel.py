@@ -40,7 +40,11 @@ class StageFunnel:
 def funnels(folder: RunFolder) -> list[StageFunnel]:
     """Return the counts of each stage that has an input. Raises UserMistake if the folder holds no synth run."""
     run_record.check_is_run(folder)
-    return [_funnel(folder, spec) for spec in STAGES if spec.inputs]
+    return [
+        _funnel(folder, spec)
+        for spec in STAGES
+        if spec.inputs and not (spec.is_optional and not folder.log(spec).partitions)
+    ]
 
 
 def _funnel(folder: RunFolder, spec: StageSpec) -> StageFunnel:

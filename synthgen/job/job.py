@@ -60,8 +60,9 @@ def open_job(
     record = record or {}
     taggers = tagging.in_order([_resolve_tagger(spec, record, home) for spec in definitions.taggers])
     definitions = replace(definitions, taggers=taggers)
-    model = _generating_model(run_record.stored_model(record), home, pipeline.generate, needs_model)
-    return Job(out, pipeline, definitions, model, _shape(pipeline, definitions, model, home), home.absolute())
+    asking, model = _generating_models(record, home, pipeline.generate, needs_model)
+    shape = _shape(pipeline, definitions, (asking, model), home)
+    return Job(out, pipeline, definitions, model, shape, home.absolute(), asking)
 
 
 def reopen(folder: RunFolder, *, needs_model: bool = True) -> Job:
@@ -106,10 +107,28 @@ def _resolve_tagger(spec: TaggerSpec, record: Record, home: Path) -> TaggerSpec:
     return resolved
 
 
-def _generating_model(before: Any, home: Path, settings: GenerateConfig, needs_model: bool) -> ModelName:
-    """Return the exact model that generates, or what stands in for it where it is not needed and cannot be found."""
+def _generating_models(
+    record: Record, home: Path, generate: GenerateConfig, needs_model: bool
+) -> tuple[ModelName | None, ModelName]:
+    """Return the exact model that asks, where it is not the one that answers, and the one that answers."""
+    stored = run_record.stored_model(record), run_record.stored_asking_model(record)
+    answerer, place = generate.answerer, "generate.answer.model" if generate.answer else "generate.model"
+    model = _generating_model(_of_name(answerer.model, *stored), home, answerer, needs_model, place)
+    if not generate.is_split:
+        return None, model
+    asker, place = generate.asker, "generate.ask.model" if generate.ask else "generate.model"
+    return _generating_model(_of_name(asker.model, *reversed(stored)), home, asker, needs_model, place), model
+
+
+def _of_name(name: str, first: Any, second: Any) -> Any:
+    """Return the model on record that has a name: a model that changes its part keeps its commit."""
+    return next((known for known in (first, second) if isinstance(known, list) and known[0] == name), first)
+
+
+def _generating_model(before: Any, home: Path, settings: GenerateConfig, needs_model: bool, place: str) -> ModelName:
+    """Return an exact model that generates, or what stands in for it where it is not needed and cannot be found."""
     try:
-        return _resolve(before, home, settings)
+        return _resolve(before, home, settings, place)
     except (UserMistake, ModelUnavailable) as error:
         if needs_model:
             raise
@@ -146,7 +165,19 @@ def _texts_of(kind: InstructionType) -> list[Any]:
     return [kind.about, kind.needs, kind.ask_as, list(kind.examples), *([traits] if traits else [])]
 
 
-def _shape(pipeline: Pipeline, definitions: Definitions, model: ModelName, home: Path) -> dict[str, Any]:
+def _named(model: ModelName) -> Any:
+    """Return a model as the record has it: a folder by its digest alone."""
+    return model.revision if model.revision.startswith("files:") else [model.model, model.revision]
+
+
+def _asking_shape(asking: ModelName | None, generate: GenerateConfig) -> dict[str, Any]:
+    """Return what shapes questions that another model writes; nothing where there is none."""
+    return {"ask_model": _named(asking), "ask_engine": reply_options(generate.asker.engine)} if asking else {}
+
+
+def _shape(
+    pipeline: Pipeline, definitions: Definitions, models: tuple[ModelName | None, ModelName], home: Path
+) -> dict[str, Any]:
     source, pack = run_record.spell_out(pipeline.source, home.absolute()), definitions.prompts.pack
     types = definitions.prompts.types
     sampling = pipeline.generate.sampling
@@ -165,8 +196,9 @@ def _shape(pipeline: Pipeline, definitions: Definitions, model: ModelName, home:
             "types": {path: _planned_type(kind) for path, kind in types.items()},
         },
         "generated": {
-            "model": model.revision if model.revision.startswith("files:") else [model.model, model.revision],
-            "engine": reply_options(pipeline.generate.engine),
+            "model": _named(models[1]),
+            "engine": reply_options(pipeline.generate.answerer.engine),
+            **_asking_shape(models[0], pipeline.generate),
             "system": pack.model_dump(mode="json")["system"],
             "ask": pack.ask.model_dump(mode="json"),
             "ask_choice": pack.ask_choice.model_dump(mode="json") if pack.ask_choice else None,

@@ -24,6 +24,7 @@ from synthgen.store.patterns import expand_home
 
 DEFAULT = "everyday"  # the pipeline of a new folder whose first request names none
 SOURCE, MODEL = "source.uri", "generate.model"
+PART_MODELS = ("generate.ask.model", "generate.answer.model")
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,7 @@ def _spell_out(setting: str, home: Path, is_folder: bool) -> str:
     key, _, value = setting.partition("=")
     if key == SOURCE:
         return f"{key}={_quote(spell_out_uri(yaml.safe_load(value), home))}"
-    if key == MODEL and is_folder:
+    if (key == MODEL and is_folder) or (key in PART_MODELS and (home / expand_home(yaml.safe_load(value))).is_dir()):
         return f"{key}={_quote(str(home / expand_home(yaml.safe_load(value))))}"
     return setting
 

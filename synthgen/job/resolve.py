@@ -48,7 +48,7 @@ def load(document: Document) -> tuple[Pipeline, Definitions]:
         if packs and types is None:
             faults.append(_unchecked(name, "instruction types", "families"))
     faults += [
-        *engine_faults(document, scores.ENGINE),
+        *(fault for place in scores.engine_places(document) for fault in engine_faults(document, place)),
         *scores.name_faults(document),
         *(scores.serve_faults(document, prompts) if prompts else ()),
         *(_wording_faults(document, pipeline, prompts) if pipeline and prompts else ()),

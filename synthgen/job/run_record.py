@@ -118,5 +118,10 @@ def unfinished_purge(folder: RunFolder) -> str | None:
 
 
 def stored_model(record: Record) -> Any:
-    """Return the generating model in the record: [name, commit], a digest, or None."""
+    """Return the model in the record that answers: [name, commit], a digest, or None."""
     return record.get("shape", {}).get("generated", {}).get("model")
+
+
+def stored_asking_model(record: Record) -> Any:
+    """Return the model in the record that asks, where another one answers: [name, commit], a digest, or None."""
+    return record.get("shape", {}).get("generated", {}).get("ask_model")

@@ -27,11 +27,17 @@ from synthgen.stages.generate.scoring import all_scorers, find_scorer, is_score,
 JUDGE: KeyPath = ("judge",)
 SCORES: KeyPath = ("generate", "scores")
 ENGINE: KeyPath = ("generate", "engine")
+PART_ENGINES: tuple[KeyPath, ...] = (("generate", "ask", "engine"), ("generate", "answer", "engine"))
 SERVED: Mapping[Capability, str] = {
     "given": "prompt log-probabilities",
     "labels": "probabilities of labels",
     "schema": "replies that follow a schema",
 }
+
+
+def engine_places(pipeline: Document) -> list[KeyPath]:
+    """Return the places of all engines of a pipeline; a part without one has that of `generate`."""
+    return [ENGINE, *(place for place in PART_ENGINES if pipeline.at(place))]
 
 
 def name_faults(pipeline: Document) -> Iterator[str]:
@@ -72,7 +78,8 @@ def judge_faults(pack: str, home: Path = Path()) -> Iterator[str]:
 
 def serve_faults(pipeline: Document, prompts: Prompts) -> Iterator[str]:
     """Yield the scores of a pipeline that its prompt pack or its engine cannot serve."""
-    kind = attempt([], partial(kind_at, pipeline, ENGINE))  # None: reported by engine_faults
+    measuring = PART_ENGINES[1] if pipeline.at(PART_ENGINES[1]) else ENGINE  # the engine that answers
+    kind = attempt([], partial(kind_at, pipeline, measuring))  # None: reported by engine_faults
     for place, name in pipeline.names_at(SCORES).items():
         scorer = attempt([], partial(find_scorer, name))
         if scorer is None:

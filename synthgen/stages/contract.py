@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from synthgen.config.mapping import RuleSet
-from synthgen.config.pipeline import Pipeline
+from synthgen.config.pipeline import EngineConfig, Pipeline
 from synthgen.config.prompt_pack import Prompts
 from synthgen.config.taxonomy import Taxonomy
 from synthgen.engines import ModelName
@@ -51,9 +51,11 @@ class Job:
 
     Attributes:
         out: The output folder.
+        model: The exact model that answers and scores, and asks where none does it in its place.
         shape: Group of settings → everything that shapes the rows of its tables, as JSON values.
         home: The working folder that the run was started in, from the root: relative names start from it, and code of
             the user is imported from it.
+        asking: The exact model that asks, where another model or engine answers.
     """
 
     out: Folder
@@ -62,6 +64,14 @@ class Job:
     model: ModelName
     shape: Mapping[str, Any]
     home: Path = field(default_factory=Path.cwd)
+    asking: ModelName | None = None
+
+    @property
+    def engines(self) -> tuple[tuple[ModelName, EngineConfig], ...]:
+        """The models that generate, each with its engine, in the order in which they work."""
+        generate = self.pipeline.generate
+        asking = ((self.asking, generate.asker.engine),) if self.asking else ()
+        return (*asking, (self.model, generate.answerer.engine))
 
     def fingerprint(self, group: str) -> str:
         """Return the hash of everything that shapes a group of tables."""

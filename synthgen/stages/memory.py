@@ -6,7 +6,7 @@ ingest/images/child_process.py, stages/generate/admission.py, stages/pack/images
 ordinary images take a small part of it. The model and its engine are not included and report their own memory.
 """
 
-from synthgen.config.pipeline import Pipeline
+from synthgen.config.pipeline import EngineConfig, Pipeline
 from synthgen.console import note, pluralize
 from synthgen.engines.kinds import kind_of
 from synthgen.ingest.images.pool import cores, peak_bytes
@@ -32,11 +32,12 @@ def tag_bytes(pipeline: Pipeline) -> int:
     return PROCESS_BYTES + _fetching_bytes(pipeline) + peak_bytes(images, cores()) + batch
 
 
-def generate_bytes(pipeline: Pipeline) -> int:
+def generate_bytes(pipeline: Pipeline, engine: EngineConfig | None = None) -> int:
     """Return the bytes of a generating worker: a decoder, waiting images, and the conversations in flight."""
     images, decoded = pipeline.images, pipeline.images.model_pixels * BYTES_PER_PIXEL
-    in_flight = max(decoded, pipeline.generate.engine.host_megabytes * MEGABYTE)
-    by_engine = kind_of(pipeline.generate.engine).images_in_memory * decoded
+    engine = engine or pipeline.generate.answerer.engine
+    in_flight = max(decoded, engine.host_megabytes * MEGABYTE)
+    by_engine = kind_of(engine).images_in_memory * decoded
     waiting = TASKS_PER_ACTOR * (QUEUED_IMAGES + UNQUEUED_IMAGES) * decoded
     return PROCESS_BYTES + _fetching_bytes(pipeline) + peak_bytes(images, 1) + waiting + in_flight + by_engine
 

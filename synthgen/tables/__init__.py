@@ -3,6 +3,7 @@
 from synthgen.tables.counts import (
     changed_counts,
     count_outcomes,
+    count_questions,
     count_tagged,
     count_unscored,
     score_failure,
@@ -27,6 +28,7 @@ from synthgen.tables.reasons import (
     LEFT_OUT,
     PLAN_OUTCOMES,
     QUARANTINE_REASONS,
+    QUESTION_OUTCOMES,
     RETRIED_REASONS,
     TAG_OUTCOMES,
     UNSCORED,
@@ -39,6 +41,7 @@ from synthgen.tables.schemas import (
     OBJECTS,
     PAIRS,
     PLANNED_IMAGES,
+    QUESTIONS,
     SCORES,
     SHARD_INDEX,
     STRINGS,
@@ -48,6 +51,7 @@ from synthgen.tables.schemas import (
     table,
 )
 from synthgen.tables.stages import (
+    ASK,
     GENERATE,
     LIST,
     PACK,
@@ -65,6 +69,7 @@ from synthgen.tables.stages import (
 
 __all__ = [
     "ANSWER_FORMS",
+    "ASK",
     "ASSIGNMENTS",
     "BUCKETS",
     "DECISIONS",
@@ -82,6 +87,8 @@ __all__ = [
     "PLANNED_IMAGES",
     "PLAN_OUTCOMES",
     "QUARANTINE_REASONS",
+    "QUESTIONS",
+    "QUESTION_OUTCOMES",
     "RETRIED_REASONS",
     "SCORES",
     "SELECT",
@@ -100,6 +107,7 @@ __all__ = [
     "changed_counts",
     "columns_of",
     "count_outcomes",
+    "count_questions",
     "count_tagged",
     "count_unscored",
     "draw",

@@ -27,6 +27,11 @@ def count_outcomes(rows: Rows) -> Counter[str]:
     return Counter(row["outcome"] if row.get("reason") is None else f"{row['outcome']}.{row['reason']}" for row in rows)
 
 
+def count_questions(rows: Rows) -> Counter[str]:
+    """Count questions as `asked`, with those that are asked later, or by their failure."""
+    return count_outcomes({**row, "outcome": "asked"} if row["outcome"] == "follow_up" else row for row in rows)
+
+
 def count_tagged(rows: Rows) -> Counter[str]:
     """Count the outcomes of images, and beside them tags that were left out.
 

@@ -31,6 +31,7 @@ LEFT_OUT = (  # why tags that should have come along with a tagged image were no
     "bad_score",  # some of them
 )
 PLAN_OUTCOMES = ("planned", "same_bytes", "near_duplicate", "unserved", "over_quota", "changed")
+QUESTION_OUTCOMES = ("asked", "failed", "follow_up")  # follow_up: it goes on from a pair, so it is asked later
 GENERATE_OUTCOMES = ("pair", "failed")
 FAILURE_REASONS = (
     "declined",  # the model says that the image cannot support this type

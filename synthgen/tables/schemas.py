@@ -65,6 +65,33 @@ ASSIGNMENTS = pa.schema(
         ("retired", pa.bool_()),  # an edit took it back
     ]
 )
+QUESTIONS = pa.schema(
+    [
+        ("assignment_id", pa.string()),
+        ("image_id", pa.string()),
+        ("object_id", pa.string()),
+        ("type", pa.string()),
+        ("form", pa.string()),
+        ("language", pa.string()),
+        ("ordinal", pa.int16()),
+        ("outcome", pa.string()),  # QUESTION_OUTCOMES
+        ("reason", pa.string()),  # FAILURE_REASONS, null unless failed
+        ("detail", pa.string()),
+        ("recipe", pa.string()),  # of the question alone
+        ("attempt", pa.int16()),
+        ("question", pa.string()),
+        ("options", STRINGS),
+        ("key", pa.string()),
+        ("evidence", pa.string()),
+        ("raw_question", pa.string()),
+        ("prompt_tokens", pa.int32()),  # of the asking call, shared out
+        ("cached_tokens", pa.int32()),
+        ("output_tokens", pa.int32()),
+        ("seconds", pa.float32()),
+        ("model", pa.string()),
+        ("revision", pa.string()),
+    ]
+)
 PAIRS = pa.schema(
     [
         ("assignment_id", pa.string()),
@@ -94,8 +121,11 @@ PAIRS = pa.schema(
         ("cached_tokens", pa.int32()),
         ("output_tokens", pa.int32()),
         ("seconds", pa.float32()),
-        ("model", pa.string()),
+        ("model", pa.string()),  # that answered
         ("revision", pa.string()),
+        ("ask_model", pa.string()),  # that wrote the question; null where it is the same
+        ("ask_revision", pa.string()),
+        ("ask_attempt", pa.int16()),  # `attempt` of the question's row; null where one model does both
     ]
 )
 SCORES = pa.schema(

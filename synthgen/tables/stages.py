@@ -58,6 +58,7 @@ class StageSpec:
         is_rewritten: Whether `purge` rewrites its tables. Later stages follow from the rewritten ones.
         is_retried: Whether some of its failures may pass at another try.
         watched: The table whose failures stop a run in which nothing works.
+        is_optional: Whether most runs do nothing in it; `synth status` shows it where it has commits.
     """
 
     name: str
@@ -74,6 +75,7 @@ class StageSpec:
     is_rewritten: bool = False
     is_retried: bool = False
     watched: str = ""
+    is_optional: bool = False
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, StageSpec) and other.folder == self.folder
@@ -140,6 +142,22 @@ PLAN = StageSpec(
     settings=("planned",),
     is_rewritten=True,
 )
+ASK = StageSpec(
+    name="ask",
+    folder="3-asked",
+    unit="assignments",
+    module="synthgen.stages.generate.first_pass",
+    tables=(Table("questions", schemas.QUESTIONS, "assignment_id", counts.count_questions, ("outcome", "reason")),),
+    inputs=(PLAN,),
+    receives=("assigned", "retired"),
+    passes="asked",
+    settings=("generated",),
+    part_of="generate",
+    is_rewritten=True,
+    is_retried=True,
+    watched="questions",
+    is_optional=True,
+)
 GENERATE = StageSpec(
     name="generate",
     folder="3-generated",
@@ -149,7 +167,7 @@ GENERATE = StageSpec(
         Table("pairs", schemas.PAIRS, "assignment_id", counts.count_outcomes, ("outcome", "reason")),
         Table("scores", schemas.SCORES, "pair_id", counts.count_unscored, ("reason",)),
     ),
-    inputs=(PLAN,),
+    inputs=(PLAN, ASK),
     receives=("assigned", "retired"),
     passes="pair",
     other_counts=UNSCORED,
@@ -183,7 +201,7 @@ PACK = StageSpec(
     other_counts=("samples",),
     is_retried=True,
 )
-STAGES: list[StageSpec] = [LIST, TAG, PLAN, GENERATE, SELECT, PACK]
+STAGES: list[StageSpec] = [LIST, TAG, PLAN, ASK, GENERATE, SELECT, PACK]
 
 
 def stage_names() -> list[str]:

@@ -65,6 +65,8 @@ def test_every_setting_is_listed_with_its_default(section: str) -> None:
             ("generate.scores", "[likelihood, agreement]"),
             ("generate.sampling.top_p", "0.5"),
             ("generate.engine.in_flight", "3"),
+            ("generate.ask", "{model: other, engine: {kind: scripted}}"),
+            ("generate.answer", "{model: other, engine: {kind: scripted}}"),
         ),
         *(
             ("generate.engine.retries", "9"),

@@ -17,7 +17,7 @@ NAMED_MODELS = 5  # of an endpoint, in a finding
 
 
 def models_of(pipeline: str, importable: Collection[str]) -> Iterator[Finding]:
-    """Check the generating model of a pipeline and those of its taggers.
+    """Check the generating models of a pipeline and those of its taggers.
 
     Args:
         pipeline: Its name.
@@ -28,7 +28,11 @@ def models_of(pipeline: str, importable: Collection[str]) -> Iterator[Finding]:
     from synthgen.taggers import kind_of
 
     loaded = pipelines.load(pipeline)
-    yield from _model("model", loaded.generate)
+    if loaded.generate.is_split:
+        yield from _model("model that asks", loaded.generate.asker)
+        yield from _model("model that answers", loaded.generate.answerer)
+    else:
+        yield from _model("model", loaded.generate.answerer)
     for name in loaded.tag.taggers:
         document = library.load("tagger", name)
         file = library.check(document, kind_of(document))

@@ -27,7 +27,7 @@ class UncappedPlan:
     """A plan before its quotas."""
 
     candidates: quotas.Candidates
-    costs: Floats  # (questions,) float64; 0 for a question with an outcome by the current recipe
+    costs: Floats  # (questions,) float64; 0 for what has an outcome by the current recipe
 
     def cost(self, settings: PlanConfig, share: float) -> float:
         """Return the cost of the questions that remain at a share."""
@@ -35,13 +35,16 @@ class UncappedPlan:
         return float(self.costs[remaining].sum())
 
 
-def draw_uncapped(folder: RunFolder, job: Job, cost_of: Callable[[Kind], float]) -> UncappedPlan:
+def draw_uncapped(
+    folder: RunFolder, job: Job, cost_of: Callable[[Kind], float], asking_of: Callable[[Kind], float]
+) -> UncappedPlan:
     """Draw the plan of a job without share and caps.
 
     Args:
         folder: The output folder.
         job: The job.
         cost_of: Returns the cost of one question of a kind.
+        asking_of: Returns what another model takes to write it.
     """
     job = with_plan(folder, job, share=1.0, caps={})
     types = tuple(job.definitions.prompts.types)
@@ -52,7 +55,8 @@ def draw_uncapped(folder: RunFolder, job: Job, cost_of: Callable[[Kind], float])
         places = np.array([place_of[path] for path in rows.column("type").to_pylist()], dtype=np.int16)
         is_planned = np.arange(rows.num_rows) < partition.diff.kept.num_rows
         drawn.append(quotas.DrawnQuestions(places, quotas.keys_of(job.pipeline.plan.seed, rows), is_planned))
-        costs.append(np.where(partition.is_asked, 0.0, [cost_of(kind) for kind in kinds_of(rows)]))
+        answering = np.where(partition.is_asked, 0.0, [cost_of(kind) for kind in kinds_of(rows)])
+        costs.append(answering + np.where(partition.is_written, 0.0, [asking_of(kind) for kind in kinds_of(rows)]))
     return UncappedPlan(quotas.Candidates(types, quotas.concatenate(drawn), {}), np.concatenate(costs))
 
 

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from synthgen.commands.plan.pricing import Kind
 from synthgen.stages import generate, plan
 from synthgen.stages.contract import Job
-from synthgen.stages.generate import missing_scores, needs_asking, scored_pairs
+from synthgen.stages.generate import GenerateContext, missing_scores, needs_asking, scored_pairs
+from synthgen.stages.generate.context import FOLLOW_UP
 from synthgen.stages.plan import Inputs, dry_run
 from synthgen.store import RunFolder
-from synthgen.tables import GENERATE
+from synthgen.tables import ASK, GENERATE
 
 OUTCOMES = ("assignment_id", "pair_id", "outcome", "reason", "recipe")
 
@@ -31,6 +32,7 @@ class QuestionCounts:
     outcomes: Counter[str] = field(default_factory=Counter)  # PLAN_OUTCOMES -> objects
     planned: Counter[Kind] = field(default_factory=Counter)
     asked: Counter[Kind] = field(default_factory=Counter)  # of those planned, with an outcome by the current recipe
+    written: Counter[Kind] = field(default_factory=Counter)  # of those planned, with nothing for another model to ask
     outdated: int = 0  # of those planned, with an outcome by another recipe
     unscored: Counter[str] = field(default_factory=Counter)  # score -> asked pairs that lack it
     # "added", "retired" or "kept" -> (type, rule) -> questions
@@ -50,6 +52,7 @@ class PartitionCounts:
     assignments: pa.Table  # first those that are kept
     outcomes: Sequence[Mapping[str, Any] | None]  # of each assignment
     is_asked: NDArray[np.bool_]  # (assignments,) bool: whether the outcome is by the current recipe
+    is_written: NDArray[np.bool_]  # (assignments,) bool: whether another model has nothing to ask for it
 
     @property
     def asked(self) -> list[Mapping[str, Any]]:
@@ -66,6 +69,7 @@ def count(folder: RunFolder, job: Job, with_rules: bool = False) -> QuestionCoun
         counts.outcomes.update(diff.outcomes)
         counts.planned.update(kinds_of(assignments))
         counts.asked.update(kinds_of(assignments.filter(pa.array(partition.is_asked))))
+        counts.written.update(kinds_of(assignments.filter(pa.array(partition.is_written))))
         counts.outdated += sum(row is not None for row in partition.outcomes) - len(partition.asked)
         scored = scored_pairs(generate.context_of(job), log, diff.name)
         counts.unscored.update(name for row in partition.asked for name in missing_scores(row, scored))
@@ -89,7 +93,23 @@ def count_partitions(folder: RunFolder, job: Job) -> Iterator[PartitionCounts]:
             row is not None and not needs_asking(context, row, recipes[kind])
             for row, kind in zip(outcomes, kinds_of(assignments), strict=True)
         ]
-        yield PartitionCounts(diff, assignments, outcomes, np.array(is_asked, dtype=bool))
+        is_written = _written(context, folder, diff.name, assignments)
+        flags = np.array(is_asked, dtype=bool), np.array(is_written, dtype=bool)
+        yield PartitionCounts(diff, assignments, outcomes, *flags)
+
+
+def _written(context: GenerateContext, folder: RunFolder, partition: str, assignments: pa.Table) -> list[bool]:
+    """Return for each assignment whether the first of two passes has nothing to do for it; True where there is none."""
+    if not context.asker:
+        return [True] * assignments.num_rows
+    first, columns = context.first_pass(), ("assignment_id", "reason", "recipe")
+    recipes = first.recipes()
+    rows = {row["assignment_id"]: row for row in folder.table(ASK, partition, "questions", columns).to_pylist()}
+    found = [rows.get(key) for key in assignments.column("assignment_id").to_pylist()]
+    return [
+        recipes[kind] == FOLLOW_UP or (row is not None and not needs_asking(first, row, recipes[kind]))
+        for row, kind in zip(found, kinds_of(assignments), strict=True)
+    ]
 
 
 def kinds_of(assignments: pa.Table) -> Iterator[Kind]:

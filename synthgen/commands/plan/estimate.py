@@ -3,15 +3,16 @@
 With a budget, the forecast is of the share of the plan that the budget pays for.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 from synthgen.commands.check import withheld_notes
 from synthgen.commands.plan import pricing, profiles
 from synthgen.commands.plan.budget import STEPS, draw_uncapped, share_within, with_plan
 from synthgen.commands.plan.counts import QuestionCounts, count
-from synthgen.commands.plan.pricing import Kind, Rates, Usage
+from synthgen.commands.plan.pricing import Budget, Kind, Rates, Usage
 from synthgen.commands.plan.tag_pricing import tag_notes
+from synthgen.config.pipeline import GenerateConfig
 from synthgen.console import pluralize
 from synthgen.engines.kinds import gpus_of
 from synthgen.errors import UserMistake
@@ -33,6 +34,7 @@ class TypeEstimate:
     to_ask: int
     measured: int
     usage: Usage | None  # of the questions to ask; None where nothing was measured
+    asking: Usage | None = None  # of a model that only asks; then `usage` is of the one that answers
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class Forecast:
     types: tuple[TypeEstimate, ...]  # the dearest first
     profile: Profile | None
     notes: tuple[str, ...] = ()
+    asking: Profile | None = None  # of a model that only asks; then `profile` is of the one that answers
 
     @property
     def to_ask(self) -> int:
@@ -54,6 +57,11 @@ class Forecast:
     def total(self) -> Usage:
         """The usage of all types."""
         return Usage.total(estimate.usage for estimate in self.types if estimate.usage)
+
+    @property
+    def total_asking(self) -> Usage:
+        """The usage of all types by a model that only asks."""
+        return Usage.total(estimate.asking for estimate in self.types if estimate.asking)
 
 
 @dataclass(frozen=True)
@@ -77,7 +85,7 @@ def forecast(folder: RunFolder, job: Job, request: EstimateRequest) -> Forecast:
         UserMistake: No image is tagged, or the budget cannot be read or pays for nothing.
     """
     if request.budget is not None:
-        pricing.parse_budget(request.budget, job.pipeline.generate.price)
+        pricing.parse_budget(request.budget, pricing.price_of(job.pipeline.generate))
     if not Inputs.from_folder(folder, job.pipeline.tag.taggers).partitions:
         raise UserMistake(f"{job.out.url}: holds no tagged images; name the images too, and they are tagged first")
     notes = [_old_tags(job.out), *tag_notes(folder, job)] if is_changed(folder, job, "tags") else []
@@ -88,19 +96,21 @@ def forecast(folder: RunFolder, job: Job, request: EstimateRequest) -> Forecast:
         suffix = " and no budget is needed" if needs_no_budget else ""
         notes.append(f"nothing is left to ask, so nothing is measured{suffix}")
     elif request.profile:
-        profiles.store(job, profiles.measure_profile(folder, job, request.profile))
-    profile = profiles.load(job)
+        profiles.store(job, profiles.measure_profiles(folder, job, request.profile))
+    measured = profiles.load(job)
     if request.budget is not None and not counts.is_asked:
-        job, note = _fit_budget(folder, job, request.budget, profile)
+        job, note = _fit_budget(folder, job, request.budget, measured)
         notes.append(note)
     if has_budget and job.pipeline.plan.share < 1:
         counts = count(folder, job, request.diff)
     notes += [
         *withheld_notes(job.definitions.prompts.types, job.pipeline.plan.allow),
-        *_notes(job.out, counts, profile),
+        *_notes(job.out, counts),
         *image_notes(job),
     ]
-    return Forecast(job, counts, _type_estimates(counts, profile), profile, tuple(notes))
+    profile, asking = measured or (None, None)
+    notes += [note for each in (asking, profile) if each and not counts.is_asked for note in _profile_notes(each)]
+    return Forecast(job, counts, _type_estimates(counts, profile, asking), profile, tuple(notes), asking)
 
 
 def _old_tags(out: Folder) -> str:
@@ -110,8 +120,8 @@ def _old_tags(out: Folder) -> str:
     )
 
 
-def _notes(out: Folder, counts: QuestionCounts, profile: Profile | None) -> Iterator[str]:
-    """Yield notes on questions and calls that a reader would not expect in the numbers, or would miss in them."""
+def _notes(out: Folder, counts: QuestionCounts) -> Iterator[str]:
+    """Yield notes on questions that a reader would not expect in the numbers, or would miss in them."""
     if message := near_duplicates_message(counts.outcomes):
         yield message
     if counts.outdated:
@@ -123,13 +133,17 @@ def _notes(out: Folder, counts: QuestionCounts, profile: Profile | None) -> Iter
     if counts.unscored:
         scores = ", ".join(f"{name} (of {pluralize(pairs, 'pair')})" for name, pairs in sorted(counts.unscored.items()))
         yield (f"existing pairs lack these scores: {scores}; their cost is not included in the estimate or the budget")
-    if profile and (profile.failed_calls or profile.left_out) and not counts.is_asked:
+
+
+def _profile_notes(profile: Profile) -> Iterator[str]:
+    """Yield notes on calls of a profile that failed or were not counted."""
+    if profile.failed_calls or profile.left_out:
         yield (
             f"{profile.failed_calls:,} of {pluralize(profile.calls, 'call')} of the profile failed, "
             f"and {pluralize(profile.left_out, 'question')} that they left without a result are not in it: "
             "the forecast may be too low; fix the cause and profile again"
         )
-    if profile and profile.uncounted and not counts.is_asked:
+    if profile.uncounted:
         names = ", ".join(f"{name} of {calls:,}" for name, calls in profile.uncounted.items())
         yield (
             f"the engine did not count all tokens of {pluralize(profile.calls, 'call')} of the profile ({names}); "
@@ -137,13 +151,25 @@ def _notes(out: Folder, counts: QuestionCounts, profile: Profile | None) -> Iter
         )
 
 
-def _type_estimates(counts: QuestionCounts, profile: Profile | None) -> tuple[TypeEstimate, ...]:
-    rates = _rates(profile)
+def _type_estimates(
+    counts: QuestionCounts, profile: Profile | None, asking: Profile | None
+) -> tuple[TypeEstimate, ...]:
+    rates, asking_rates = _rates(profile), _rates(asking)
     kinds_of_type: dict[str, list[Kind]] = {}
     for kind in counts.planned:
         kinds_of_type.setdefault(kind[0], []).append(kind)
-    estimates = [_type_estimate(path, kinds, counts, rates) for path, kinds in kinds_of_type.items()]
+    estimates = [
+        replace(_type_estimate(path, kinds, counts, rates), asking=_asking(kinds, counts, asking_rates))
+        for path, kinds in kinds_of_type.items()
+    ]
     return tuple(sorted(estimates, key=_dearest_first))
+
+
+def _asking(kinds: list[Kind], counts: QuestionCounts, rates: Rates | None) -> Usage | None:
+    """Return the usage of the model that only asks, for the kinds of a type; None where there is none."""
+    if rates is None:
+        return None
+    return Usage.total(rates.of(kind).times(counts.planned[kind] - counts.written[kind]) for kind in kinds)
 
 
 def _type_estimate(path: str, kinds: list[Kind], counts: QuestionCounts, rates: Rates | None) -> TypeEstimate:
@@ -156,7 +182,8 @@ def _type_estimate(path: str, kinds: list[Kind], counts: QuestionCounts, rates: 
 
 
 def _dearest_first(estimate: TypeEstimate) -> tuple[float, str]:
-    return -(estimate.usage.seconds if estimate.usage else estimate.planned), estimate.type
+    seconds = sum(usage.seconds for usage in (estimate.usage, estimate.asking) if usage)
+    return -(seconds if estimate.usage else estimate.planned), estimate.type
 
 
 def _rates(profile: Profile | None) -> Rates | None:
@@ -171,16 +198,17 @@ def _rates(profile: Profile | None) -> Rates | None:
     )
 
 
-def _fit_budget(folder: RunFolder, job: Job, text: str, profile: Profile | None) -> tuple[Job, str]:
+def _fit_budget(folder: RunFolder, job: Job, text: str, measured: profiles.Profiles | None) -> tuple[Job, str]:
     """Return the job with the share of its plan that a budget pays for, and a note that names the share."""
     generation, settings = job.pipeline.generate, job.pipeline.plan
-    price, gpus = generation.price, gpus_of(generation.engine)
-    budget, rates = pricing.parse_budget(text, price), _rates(profile)
-    if rates is None:
+    price = pricing.price_of(generation)
+    budget = pricing.parse_budget(text, price)
+    if measured is None:
         raise UserMistake(
             f"--budget {text}: no profile of this engine is stored in {job.out.url}; add --profile 32 to measure one"
         )
-    plan = draw_uncapped(folder, job, lambda kind: budget.spent(rates.of(kind), price, gpus))
+    answering = _cost_of(budget, generation.answerer, measured.answering)
+    plan = draw_uncapped(folder, job, answering, _cost_of(budget, generation.asker, measured.asking))
     share = share_within(plan, settings, budget.amount)
     if share is None:
         least = budget.spell(plan.cost(settings, 1 / STEPS), price)
@@ -195,3 +223,9 @@ def _fit_budget(folder: RunFolder, job: Job, text: str, profile: Profile | None)
         f"write `share: {share:.6f}` under `plan:`"
     )
     return with_plan(folder, job, share=share), note
+
+
+def _cost_of(budget: Budget, part: GenerateConfig, profile: Profile | None) -> Callable[[Kind], float]:
+    """Return the function that returns what a question of a kind takes of a budget; nothing without a profile."""
+    rates, gpus = _rates(profile), gpus_of(part.engine)
+    return lambda kind: budget.spent(rates.of(kind), part.price, gpus) if rates else 0.0

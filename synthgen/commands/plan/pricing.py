@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from math import ceil
 from typing import Literal
 
-from synthgen.config.pipeline import PriceConfig
+from synthgen.config.pipeline import GenerateConfig, PriceConfig
 from synthgen.errors import UserMistake
 
 Kind = tuple[str, str]  # instruction type and answer form
@@ -76,6 +76,12 @@ def mean_rates(measured: Iterable[tuple[Kind, Usage]]) -> Rates:
 
 def _mean(usages: Sequence[Usage]) -> Usage:
     return Usage.total(usages).times(1 / len(usages)) if usages else Usage()
+
+
+def price_of(generate: GenerateConfig) -> PriceConfig:
+    """Return the price of the model that answers, or else that of the one that asks: which names a currency."""
+    answering, asking = generate.answerer.price, generate.asker.price
+    return answering if has_price(answering) else asking
 
 
 def has_price(price: PriceConfig) -> bool:

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from synthgen.errors import Damaged, UserMistake
 from synthgen.stages import generate, plan
 from synthgen.stages.contract import Job
-from synthgen.stages.generate import Profile, ProfileSample, QuestionCost, measure
+from synthgen.stages.generate import Profile, ProfileSample, ProfileTask, QuestionCost, measure
 from synthgen.stages.plan import Inputs, dry_run
 from synthgen.store import RunFolder
 from synthgen.tables import draw, make_id
@@ -34,27 +34,49 @@ class DrawnImage(NamedTuple):
     assignments: list[dict[str, Any]]
 
 
-def measure_profile(folder: RunFolder, job: Job, images: int) -> Profile:
-    """Ask about some of the planned images, in an actor as in a run, and return what it took."""
+class Profiles(NamedTuple):
+    """The profiles of the engines of a job."""
+
+    answering: Profile  # and asking, where one model does both
+    asking: Profile | None = None
+
+
+def measure_profiles(folder: RunFolder, job: Job, images: int) -> Profiles:
+    """Ask about some of the planned images, in an actor for each engine as in a run, and return what it took."""
     samples = _samples(folder, job, images + 1)  # the first warms up
     if not samples:
         raise UserMistake("--profile: no image is planned, so there is nothing to ask")
     try:
-        task = (generate.context_of(job), samples)
-        profile: Profile = run_in_actor(measure, task, job.pipeline.generate.engine, job.home)
+        context = generate.context_of(job)
+        if context.asker is None:
+            return Profiles(_measure(job, ProfileTask(context, samples))[0])
+        asking, questions = _measure(job, ProfileTask(context.first_pass(), samples))
+        return Profiles(_measure(job, ProfileTask(context, samples, questions))[0], asking)
     finally:
         leave_ray()
-    return profile
 
 
-def store(job: Job, profile: Profile) -> None:
-    """Keep a profile, in place of an earlier one of the same settings."""
-    job.out.child(PROFILES).write(_file_name(job), json.dumps(asdict(profile), indent=1).encode())
+def _measure(job: Job, task: ProfileTask) -> tuple[Profile, list[Any]]:
+    measured: tuple[Profile, list[Any]] = run_in_actor(measure, task, task.context.engine, job.home)
+    return measured
 
 
-def load(job: Job) -> Profile | None:
-    """Return the profile of this job's engine and prompts, if one was measured."""
-    folder, name = job.out.child(PROFILES), _file_name(job)
+def store(job: Job, profiles: Profiles) -> None:
+    """Keep profiles, in place of earlier ones of the same settings."""
+    for part, profile in zip(Profiles._fields, profiles, strict=True):
+        if profile:
+            job.out.child(PROFILES).write(_file_name(job, part), json.dumps(asdict(profile), indent=1).encode())
+
+
+def load(job: Job) -> Profiles | None:
+    """Return the profiles of this job's engines and prompts, if they were measured."""
+    answering = _load(job, "answering")
+    asking = _load(job, "asking") if job.asking else None
+    return Profiles(answering, asking) if answering and (asking or not job.asking) else None
+
+
+def _load(job: Job, part: str) -> Profile | None:
+    folder, name = job.out.child(PROFILES), _file_name(job, part)
     if name not in folder.names(".json"):
         return None
     record = folder.read_json(name, REMEASURE)
@@ -92,7 +114,10 @@ def _draw_images(folder: RunFolder, job: Job, most: int) -> list[DrawnImage]:
     return drawn
 
 
-def _file_name(job: Job) -> str:
-    engine = job.pipeline.generate.engine.model_dump(mode="json", exclude={"environment", "replicas"})
-    shape = [job.shape["generated"], job.shape["scores"], engine]
+def _file_name(job: Job, part: str) -> str:
+    """Return the name of the profile of a part; that of a model which does both is named like one that answers."""
+    generate = job.pipeline.generate
+    engine = (generate.asker if part == "asking" else generate.answerer).engine
+    shape: list[Any] = [job.shape["generated"], job.shape["scores"]]
+    shape += [engine.model_dump(mode="json", exclude={"environment", "replicas"}), *([part] * (part == "asking"))]
     return f"{make_id('profile', json.dumps(shape, sort_keys=True))}.json"

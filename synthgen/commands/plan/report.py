@@ -7,9 +7,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from synthgen.commands.plan.estimate import Forecast
-from synthgen.commands.plan.pricing import Usage, has_price, hours, money
+from synthgen.commands.plan.pricing import Usage, has_price, hours, money, price_of
+from synthgen.config.pipeline import EngineConfig, GenerateConfig
 from synthgen.console import pluralize
-from synthgen.engines.kinds import gpus_of
+from synthgen.engines.kinds import gpus_of, kind_of
+from synthgen.stages.generate import Profile
 from synthgen.stages.plan.dry_run import NO_RULE
 
 HEAD = "instruction type"
@@ -30,46 +32,83 @@ def _table(forecast: Forecast) -> Iterator[str]:
     width = max([len(HEAD), *(len(estimate.type) for estimate in forecast.types)])
     has_usage = forecast.profile is not None and forecast.to_ask > 0
 
-    def line(name: str, planned: int, to_ask: int, measured: int, usage: Usage | None) -> str:
+    def line(name: str, planned: int, to_ask: int, measured: int, usages: tuple[Usage | None, Usage | None]) -> str:
         questions = f"{name:<{width}} {planned:>11,} {to_ask:>11,}"
-        return f"{questions} {measured:>8,} {_figures(forecast, usage or Usage())}" if has_usage else questions
+        return f"{questions} {measured:>8,} {_figures(forecast, *usages)}" if has_usage else questions
 
     head = f"{HEAD:<{width}} {'questions':>11} {'to ask':>11}"
     yield f"{head} {'measured':>8} {_usage_head(forecast)}" if has_usage else head
     for estimate in forecast.types:
-        yield line(estimate.type, estimate.planned, estimate.to_ask, estimate.measured, estimate.usage)
+        usages = estimate.usage, estimate.asking
+        yield line(estimate.type, estimate.planned, estimate.to_ask, estimate.measured, usages)
     planned = sum(estimate.planned for estimate in forecast.types)
     measured = len(forecast.profile.questions) if forecast.profile else 0
-    yield line("all", planned, forecast.to_ask, measured, forecast.total)
+    yield line("all", planned, forecast.to_ask, measured, (forecast.total, forecast.total_asking))
 
 
 def _usage_head(forecast: Forecast) -> str:
     generate = forecast.job.pipeline.generate
-    unit = "GPU-hours" if gpus_of(generate.engine) else "engine hours"
-    currency = f" {generate.price.currency:>10}" if has_price(generate.price) else ""
+    price, engines = price_of(generate), (generate.asker.engine, generate.answerer.engine)
+    unit = "GPU-hours" if all(map(gpus_of, engines)) else "engine hours"
+    currency = f" {price.currency:>10}" if has_price(price) else ""
     return f"{'tokens in':>13} {'cached':>7} {'tokens out':>13} {unit:>12}{currency}"
 
 
-def _figures(forecast: Forecast, usage: Usage) -> str:
+def _figures(forecast: Forecast, answering: Usage | None, asking: Usage | None) -> str:
+    """Return the figures of a line; of two models their sums, each part at its own price."""
     generate = forecast.job.pipeline.generate
-    gpus = gpus_of(generate.engine)
+    usage = Usage.total(filter(None, (answering, asking)))
     cached = usage.cached_tokens / usage.prompt_tokens if usage.prompt_tokens else 0.0
     tokens = f"{usage.prompt_tokens:>13,.0f} {cached:>7.0%} {usage.output_tokens:>13,.0f}"
-    cost = f" {money(usage, generate.price, gpus):>10,.2f}" if has_price(generate.price) else ""
-    return f"{tokens} {hours(usage, gpus):>12,.3f}{cost}"
+    cost = f" {_money(generate, answering, asking):>10,.2f}" if has_price(price_of(generate)) else ""
+    return f"{tokens} {_hours(generate, answering, asking):>12,.3f}{cost}"
+
+
+def _hours(generate: GenerateConfig, answering: Usage | None, asking: Usage | None) -> float:
+    parts = (generate.answerer, answering), (generate.asker, asking)
+    return sum(hours(usage, gpus_of(part.engine)) for part, usage in parts if usage)
+
+
+def _money(generate: GenerateConfig, answering: Usage | None, asking: Usage | None) -> float:
+    parts = (generate.answerer, answering), (generate.asker, asking)
+    return sum(money(usage, part.price, gpus_of(part.engine)) for part, usage in parts if usage)
 
 
 def _duration(forecast: Forecast) -> Iterator[str]:
     """Yield how long a run takes, and how sure this is."""
-    profile, engine = forecast.profile, forecast.job.pipeline.generate.engine
+    generate, profile = forecast.job.pipeline.generate, forecast.profile
     if forecast.types and not forecast.to_ask:
         yield "nothing is left to ask: every planned question has an outcome"
         return
+    if generate.is_split:
+        yield _pass("first", "asks", generate.asker, forecast.total_asking if forecast.asking else None)
+        yield _pass("then", "answers and scores", generate.answerer, forecast.total if profile else None)
     if profile is None:
         yield "no profile of this engine: `--profile 32` on this command measures the usage of questions on 32 images"
         return
-    seconds = forecast.total.seconds / engine.replicas
-    yield (
+    if forecast.asking:
+        yield from _measured(forecast.asking, generate.asker.engine, forecast.total_asking, "asking: ")
+    label = "answering: " if forecast.asking else ""
+    yield from _measured(profile, generate.answerer.engine, forecast.total, label)
+
+
+def _pass(when: str, does: str, part: GenerateConfig, usage: Usage | None) -> str:
+    """Return the line of one of two passes: its model, its engines, and what it takes where that was measured."""
+    gpus = gpus_of(part.engine)
+    place = f"{pluralize(part.engine.replicas, 'engine')} ({kind_of(part.engine).name})"
+    place += f" on {gpus * part.engine.replicas:g} GPU{'' if gpus * part.engine.replicas == 1 else 's'}" if gpus else ""
+    line = f"{when} {part.model} {does}, {place}"
+    if usage is None:
+        return line
+    cost = f", {money(usage, part.price, gpus):,.2f} {part.price.currency}" if has_price(part.price) else ""
+    tokens = f"{usage.prompt_tokens:,.0f} tokens in, {usage.output_tokens:,.0f} out"
+    return f"{line}: {tokens}, {hours(usage, gpus):,.3f} {'GPU-hours' if gpus else 'engine hours'}{cost}"
+
+
+def _measured(profile: Profile, engine: EngineConfig, usage: Usage, label: str) -> Iterator[str]:
+    """Yield how long an engine takes, and what that was estimated from."""
+    seconds = usage.seconds / engine.replicas
+    yield label + (
         f"{seconds:,.0f} s with {pluralize(engine.replicas, 'engine')}, after {profile.start_seconds:.0f} s to start; "
         f"estimated from {pluralize(profile.images, 'image')}, {pluralize(len(profile.questions), 'question')}, "
         f"{pluralize(profile.calls, 'call')} in {profile.seconds:.1f} s"
@@ -110,18 +149,19 @@ def as_json(forecast: Forecast) -> dict[str, Any]:
                 "questions": estimate.planned,
                 "to_ask": estimate.to_ask,
                 "measured": estimate.measured,
-                **_named_usage(forecast, estimate.usage),
+                **_named_usage(forecast, estimate.usage, estimate.asking),
             }
             for estimate in forecast.types
         ],
         "total": {
             "questions": sum(estimate.planned for estimate in forecast.types),
             "to_ask": forecast.to_ask,
-            **_named_usage(forecast, total_usage),
+            **_named_usage(forecast, total_usage, forecast.total_asking if forecast.asking else None),
         },
     }
-    if profile := forecast.profile:
-        report["profile"] = {name: value for name, value in vars(profile).items() if name != "questions"}
+    for name, profile in (("profile", forecast.profile), ("asking_profile", forecast.asking)):
+        if profile:
+            report[name] = {key: value for key, value in vars(profile).items() if key != "questions"}
     if rules := forecast.counts.rules:
         keys = sorted({key for counts in rules.values() for key in counts})
         report["difference"] = [
@@ -131,16 +171,24 @@ def as_json(forecast: Forecast) -> dict[str, Any]:
     return report
 
 
-def _named_usage(forecast: Forecast, usage: Usage | None) -> dict[str, float]:
+def _named_usage(forecast: Forecast, usage: Usage | None, asking: Usage | None) -> dict[str, Any]:
     if usage is None:
         return {}
     generate = forecast.job.pipeline.generate
-    gpus = gpus_of(generate.engine)
+    both = Usage.total(filter(None, (usage, asking)))
+    named = _numbers(both, _hours(generate, usage, asking), _money(generate, usage, asking))
+    if asking is None:
+        return named
+    alone = _numbers(asking, _hours(generate, None, asking), _money(generate, None, asking))
+    return {**named, "of_asking": alone}
+
+
+def _numbers(usage: Usage, gpu_hours: float, cost: float) -> dict[str, Any]:
     return {
         "prompt_tokens": round(usage.prompt_tokens),
         "cached_tokens": round(usage.cached_tokens),
         "output_tokens": round(usage.output_tokens),
         "engine_seconds": round(usage.seconds, 3),
-        "gpu_hours": round(hours(usage, gpus), 6),
-        "money": round(money(usage, generate.price, gpus), 4),
+        "gpu_hours": round(gpu_hours, 6),
+        "money": round(cost, 4),
     }

@@ -1,6 +1,8 @@
 """Stage generate: a conversation about each planned image becomes pairs and scores.
 
-Workers hold the engine and run many conversations at once. `todo` knows from commits what is pending, `context` hashes
+Where one model asks and another answers, it is two passes with an engine each, since two engines do not share a GPU:
+`first_pass` writes the questions, then this module has them answered. Workers hold the engine and run many
+conversations at once. `todo` knows from commits what is pending, `context` hashes
 everything that shapes a pair, `conversation` and `scoring` make the calls about one image, and `profiling` measures on
 a few images what a question costs.
 """
@@ -13,7 +15,7 @@ from synthgen.engines.kinds import gpus_of
 from synthgen.stages import memory
 from synthgen.stages.contract import StageRun
 from synthgen.stages.generate.context import GenerateContext, context_of
-from synthgen.stages.generate.profiling import Profile, ProfileSample, QuestionCost, measure
+from synthgen.stages.generate.profiling import Profile, ProfileSample, ProfileTask, QuestionCost, measure
 from synthgen.stages.generate.receipt import make_receipt
 from synthgen.stages.generate.todo import (
     count_pending,
@@ -26,12 +28,26 @@ from synthgen.stages.generate.todo import (
 )
 from synthgen.stages.generate.worker import GenerateWorker, build
 from synthgen.store import Receipt
-from synthgen.tables import GENERATE
 from synthgen.workers import PoolSpec, Task, run_pool
 
 __all__ = [
-    "GenerateContext", "GenerateWorker", "Profile", "ProfileSample", "QuestionCost", "build", "context_of",
-    "count_pending", "measure", "missing_scores", "needs_asking", "object_ids", "pending", "results", "scored_pairs",
+    "GenerateContext",
+    "GenerateWorker",
+    "Profile",
+    "ProfileSample",
+    "ProfileTask",
+    "QuestionCost",
+    "build",
+    "context_of",
+    "count_pending",
+    "measure",
+    "missing_scores",
+    "needs_asking",
+    "object_ids",
+    "pending",
+    "results",
+    "results_of",
+    "scored_pairs",
     "todo",
 ]  # fmt: skip
 
@@ -46,8 +62,12 @@ def results(run: StageRun, tasks: Sequence[Task]) -> Iterator[Receipt]:
 
     The engine, which can load for minutes, is started for the first partition that has something to ask.
     """
-    context, engine = context_of(run.job, run.retry), run.job.pipeline.generate.engine
-    idle = 0
+    yield from results_of(run, tasks, context_of(run.job, run.retry))
+
+
+def results_of(run: StageRun, tasks: Sequence[Task], context: GenerateContext) -> Iterator[Receipt]:
+    """Yield a receipt for each task of a pass, which its context describes."""
+    name, engine, idle = context.spec.name, context.engine, 0
     for task in tasks:
         if (found := find_pending(context, task)).images:
             break
@@ -57,10 +77,10 @@ def results(run: StageRun, tasks: Sequence[Task]) -> Iterator[Receipt]:
     gpus = gpus_of(engine)
     count = min(engine.replicas, len(tasks))
     spec = PoolSpec(build, context, partial(object_ids, context), count, engine.cpus, gpus, run.strikes, run.job.home)
-    memory.note_workers(GENERATE.name, count, memory.generate_bytes(run.job.pipeline))
+    memory.note_workers(name, count, memory.generate_bytes(run.job.pipeline, engine))
     total, is_bound = count_pending(context, tasks)
     tokens, loading = Rate(), Loading("the model")
-    with StageProgress(GENERATE.name, total, "assignment", is_bound=is_bound) as bar:
+    with StageProgress(name, total, "assignment", is_bound=is_bound) as bar:
 
         def show(counters: Mapping[str, float]) -> None:
             done = counters.get("pairs", 0.0) + counters.get("failed", 0.0)
@@ -68,4 +88,4 @@ def results(run: StageRun, tasks: Sequence[Task]) -> Iterator[Receipt]:
 
         for receipt in run_pool(spec, tasks, show, run.signals):
             yield receipt
-            bar.add(sum(file.rows for file in receipt.tables["pairs"].files))
+            bar.add(sum(file.rows for file in receipt.tables[context.spec.watched].files))

@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
+from typing import Any
 
 from PIL.Image import Image
 
@@ -51,6 +52,15 @@ class PreparedImage:
 
 
 @dataclass(frozen=True)
+class AskedBy:
+    """The origin of a question that another model wrote in a pass before: the model, and the attempt of its row."""
+
+    model: str
+    revision: str
+    attempt: int
+
+
+@dataclass(frozen=True)
 class AskedQuestion:
     """An assignment after its asking call: with a question, or with the failure that ended it."""
 
@@ -62,6 +72,7 @@ class AskedQuestion:
     place: int = 0  # among them
     earlier: Earlier | None = None  # what the question goes on from
     key: str | None = None  # the letter of the option that its writer calls right
+    by: AskedBy | None = None  # where another model wrote it
 
 
 async def ask_all(
@@ -106,6 +117,19 @@ def fail_repeats(asked: Sequence[AskedQuestion]) -> list[AskedQuestion]:
                 item = replace(item, failure=Failure("repeated_question", f"asked by assignment {first}"))
         checked.append(item)
     return checked
+
+
+def tokens_of(asked: AskedQuestion) -> dict[str, Any]:
+    """Return an assignment's part of the tokens and seconds of its asking call."""
+    reply = asked.reply or Reply("")
+    counts = {name: getattr(reply, name) for name in ("prompt_tokens", "cached_tokens", "output_tokens")}
+    parts = {name: None if count is None else _part(count, asked) for name, count in counts.items()}
+    return {**parts, "seconds": reply.seconds / asked.share}
+
+
+def _part(tokens: int, asked: AskedQuestion) -> int:
+    """Return an assignment's part of the tokens of its asking call; the parts add up to the whole."""
+    return tokens // asked.share + (asked.place < tokens % asked.share)
 
 
 def sampling_seed(seed: int, assignment: Assignment) -> int:

@@ -2,14 +2,18 @@
 
 A pair has a recipe, a score a fingerprint. Settings outside of them (replicas, conversations in flight, retries) may
 change between two starts of one run without making any pair stale.
+
+Where one model asks and another answers, the stage is two passes over the same assignments: the first writes questions
+(3-asked), the second reads them and writes pairs and scores (3-generated). Each has a context of its own.
 """
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from synthgen.config.pipeline import EngineConfig, ImagesConfig, SamplingConfig, SourceConfig
-from synthgen.config.prompt_pack import Prompts, recipe_texts
+from synthgen.config.prompt_pack import Prompts, question_texts, recipe_texts
 from synthgen.engines import ModelName
 from synthgen.engines.kinds import reply_options
 from synthgen.ingest.images import DECODING
@@ -17,14 +21,32 @@ from synthgen.stages.contract import Job
 from synthgen.stages.generate import scoring
 from synthgen.stages.generate.conversation import ConversationContext
 from synthgen.store import Folder
-from synthgen.tables import make_id
+from synthgen.tables import ASK, GENERATE, StageSpec, make_id
 
 Recipes = Mapping[tuple[str, str], str]  # (instruction type, answer form) → recipe
 
 
+FOLLOW_UP = "follow_up"  # in place of the recipe of a question that is asked in the second pass
+
+
+@dataclass(frozen=True)
+class Asker:
+    """The model that asks and its engine."""
+
+    model: ModelName
+    engine: EngineConfig
+
+
 @dataclass(frozen=True)
 class GenerateContext:
-    """Everything that a generating worker needs to know."""
+    """Everything that a generating worker needs to know.
+
+    Attributes:
+        model: That this worker calls, as `engine` is its engine.
+        retry: Reasons of failures that are tried again.
+        asker: The model that wrote the questions in a pass before this one; None where there is one pass.
+        is_first_pass: Whether this worker writes questions for another model.
+    """
 
     out: Folder
     source: SourceConfig
@@ -35,35 +57,62 @@ class GenerateContext:
     sampling: SamplingConfig
     scores: tuple[str, ...]
     seed: int
-    retry: frozenset[str] = frozenset()  # reasons of failures that are tried again
+    retry: frozenset[str] = frozenset()
+    asker: Asker | None = None
+    is_first_pass: bool = False
+
+    @property
+    def spec(self) -> StageSpec:
+        """The stage whose tables this worker writes."""
+        return ASK if self.is_first_pass else GENERATE
+
+    def first_pass(self) -> "GenerateContext":
+        """Return the context of the pass that asks, which measures no score."""
+        assert self.asker, "one model asks and answers in one pass"
+        asker = self.asker
+        return replace(self, model=asker.model, engine=asker.engine, scores=(), asker=None, is_first_pass=True)
 
     def conversations(self) -> ConversationContext:
         """Return the settings that all conversations share."""
         return ConversationContext(self.prompts, self.sampling, self.scores, self.seed)
 
     def recipes(self) -> Recipes:
-        """Return the recipe of every type and form: the hash of everything that shapes the text of such pairs."""
-        named = [] if self.model.revision.startswith("files:") else [self.model.model]
-        shaping = {
-            "model": [*named, self.model.revision],
-            "engine": reply_options(self.engine),
-            "sampling": self.sampling.model_dump(
-                mode="json", include={"ask_temperature", "answer_temperature", "top_p"}
-            ),
-            "image": [self.images.model_pixels, self.seed, DECODING],
-        }
+        """Return the recipe of every type and form: the hash of everything that shapes the text of such rows.
+
+        In the first pass these are rows of QUESTIONS, which depend on nothing that only answers do; else rows of PAIRS.
+        """
+        kinds = [(path, form) for path, kind in self.prompts.types.items() for form in kind.forms]
         return {
-            (path, form): make_id(
-                "recipe", json.dumps([shaping, recipe_texts(self.prompts, path, form)], sort_keys=True)
-            )
-            for path, kind in self.prompts.types.items()
-            for form in kind.forms
+            kind: self._question_recipe(*kind) if self.is_first_pass else self._pair_recipe(*kind) for kind in kinds
+        }
+
+    def _question_recipe(self, path: str, form: str) -> str:
+        if self.prompts.types[path].follows:
+            return FOLLOW_UP
+        shaping = self._shaping(_made_by(self.model, self.engine), "ask_temperature", "top_p")
+        return make_id("question", json.dumps([shaping, question_texts(self.prompts, path, form)], sort_keys=True))
+
+    def _pair_recipe(self, path: str, form: str) -> str:
+        own = _made_by(self.model, self.engine)
+        asked = _made_by(self.asker.model, self.asker.engine) if self.asker else own
+        # The model that answers asks what goes on from its own answers.
+        is_own = asked == own or self.prompts.types[path].follows
+        made_by = own if is_own else {**own, "asked": asked}
+        shaping = self._shaping(made_by, "ask_temperature", "answer_temperature", "top_p")
+        return make_id("recipe", json.dumps([shaping, recipe_texts(self.prompts, path, form)], sort_keys=True))
+
+    def _shaping(self, made_by: Mapping[str, Any], *sampling: str) -> dict[str, Any]:
+        return {
+            **made_by,
+            "sampling": self.sampling.model_dump(mode="json", include=set(sampling)),
+            "image": [self.images.model_pixels, self.seed, DECODING],
         }
 
     def fingerprints(self) -> dict[str, str]:
-        """Return the fingerprint of each table of a partition, `pairs` and `scores/NAME`."""
+        """Return the fingerprint of each table of a partition: `questions`, or `pairs` and `scores/NAME`."""
         recipes = make_id("recipes", json.dumps(sorted(self.recipes().values())))
-        return {"pairs": recipes, **{f"scores/{name}": made for name, made in self.score_fingerprints().items()}}
+        scores = {f"scores/{name}": made for name, made in self.score_fingerprints().items()}
+        return {self.spec.watched: recipes, **scores}
 
     def score_fingerprints(self) -> dict[str, str]:
         """Return for each score the hash of what shapes its values beyond the pairs' recipes."""
@@ -71,8 +120,14 @@ class GenerateContext:
         return {name: make_id("score", name, json.dumps(shape, sort_keys=True)) for name, shape in shaped.items()}
 
 
+def _made_by(model: ModelName, engine: EngineConfig) -> dict[str, Any]:
+    """Return what a model and its engine add to the recipe of a row."""
+    named = [] if model.revision.startswith("files:") else [model.model]
+    return {"model": [*named, model.revision], "engine": reply_options(engine)}
+
+
 def context_of(job: Job, retry: frozenset[str] = frozenset()) -> GenerateContext:
-    """Return the context of a job."""
+    """Return the context of a job; where another model asks, that of the pass that answers."""
     pipeline, generate = job.pipeline, job.pipeline.generate
     return GenerateContext(
         job.out,
@@ -80,9 +135,10 @@ def context_of(job: Job, retry: frozenset[str] = frozenset()) -> GenerateContext
         pipeline.images,
         job.definitions.prompts,
         job.model,
-        generate.engine,
+        generate.answerer.engine,
         generate.sampling,
         generate.scores,
         pipeline.plan.seed,
         retry,
+        Asker(job.asking, generate.asker.engine) if job.asking else None,
     )

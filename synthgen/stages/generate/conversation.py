@@ -3,7 +3,8 @@
 The calls of an image go to one engine close together and the image stands first in each, so that the engine encodes and
 prefills it once. Questions of one type are asked for in one call, which keeps them distinct. All asking calls come
 before the answers, so that which of two equal questions counts does not depend on timing. Questions that go on from a
-pair come last, when the pairs are known.
+pair come last, when the pairs are known. Where one model asks and another answers, `ask_ahead` is the first half of it
+and `converse` the second, which takes the questions as they were written.
 """
 
 import asyncio
@@ -26,8 +27,10 @@ from synthgen.stages.generate.asking import (
     ask_follow_ups,
     fail_repeats,
     sampling_seed,
+    tokens_of,
 )
 from synthgen.stages.generate.measures import Pair
+from synthgen.stages.generate.questions import follow_up_row, question_row
 from synthgen.stages.generate.session import Earlier, ImageSession, Turn, answer_text, failure_of
 from synthgen.tables import pair_id
 
@@ -36,6 +39,7 @@ __all__ = [
     "ConversationContext",
     "Outcome",
     "PreparedImage",
+    "ask_ahead",
     "converse",
     "failed_rows",
     "score_again",
@@ -47,7 +51,7 @@ FOLLOWED_FORMS = ("short", "brief", "detailed", "choice")  # that a talk goes on
 
 @dataclass(frozen=True)
 class Outcome:
-    """The rows that one image adds."""
+    """The rows that one image adds: of PAIRS and SCORES, or of QUESTIONS, as pairs, in the first of two passes."""
 
     pairs: list[Row] = field(default_factory=list)
     scores: Mapping[str, list[Row]] = field(default_factory=dict)
@@ -63,10 +67,38 @@ class ConversationContext:
     seed: int
 
 
-async def converse(
+async def ask_ahead(
     subject: PreparedImage, assignments: Sequence[Assignment], engine: Engine, context: ConversationContext
 ) -> Outcome:
+    """Ask the assignments of one image for another model to answer.
+
+    Returns:
+        One questions row per assignment.
+
+    Raises:
+        EngineDied: The engine can serve no further call.
+    """
+    session = _open_session(subject, engine, context)
+    first, follow_ups = _in_order(assignments, context.prompts)
+    asked = fail_repeats(await ask_all(session, subject, first))
+    return Outcome([*map(question_row, asked), *map(follow_up_row, follow_ups)])
+
+
+async def converse(
+    subject: PreparedImage,
+    assignments: Sequence[Assignment],
+    engine: Engine,
+    context: ConversationContext,
+    questions: Mapping[str, AskedQuestion] | None = None,
+) -> Outcome:
     """Ask, answer and score the assignments of one image.
+
+    Args:
+        subject: The image.
+        assignments: Its assignments.
+        engine: The engine that all calls go to.
+        context: The settings of the run.
+        questions: By assignment, where another model has asked already.
 
     Returns:
         One pairs row per assignment, and one row per score of each assignment that became a pair.
@@ -75,12 +107,15 @@ async def converse(
         EngineDied: The engine can serve no further call. A call that fails costs one row and raises nothing.
     """
     session = _open_session(subject, engine, context)
-    follow_ups = [each for each in assignments if context.prompts.types[each.type].follows]
-    first = [each for each in assignments if each not in follow_ups]
-    answered = await _answer_all(session, await ask_all(session, subject, first), context.scores)
+    first, follow_ups = _in_order(assignments, context.prompts)
+    if questions is None:
+        asked = fail_repeats(await ask_all(session, subject, first))
+    else:
+        asked = [questions[each.assignment_id] for each in first]
+    answered = await _answer_all(session, asked, context.scores)
     if follow_ups:
         pairs = _to_go_on_from(context.prompts, [*subject.earlier, *(row for row, _ in answered)])
-        asked = await ask_follow_ups(session, subject, follow_ups, pairs)
+        asked = fail_repeats(await ask_follow_ups(session, subject, follow_ups, pairs))
         answered += await _answer_all(session, asked, context.scores)
     scores: dict[str, list[Row]] = {name: [] for name in context.scores}
     for _, score_rows in answered:
@@ -110,9 +145,29 @@ async def score_again(
     return Outcome([], scores)
 
 
-def failed_rows(assignments: Sequence[Assignment], failure: Failure) -> list[Row]:
-    """Return the rows of assignments whose image never reached the engine, or killed it."""
-    return [_row(AskedQuestion(assignment, None, failure=failure), None, None) for assignment in assignments]
+def failed_rows(
+    assignments: Sequence[Assignment], failure: Failure, questions: Mapping[str, AskedQuestion] | None = None
+) -> list[Row]:
+    """Return the rows of assignments whose image never reached the engine, or killed it.
+
+    Questions that were written before stay in their rows, and so do failures of these.
+    """
+    known = questions or {}
+    asked = [known.get(each.assignment_id) or AskedQuestion(each, None) for each in assignments]
+    return [_row(replace(item, failure=item.failure or failure), None, None) for item in asked]
+
+
+def failed_questions(assignments: Sequence[Assignment], failure: Failure, prompts: Prompts) -> list[Row]:
+    """Return the questions rows of assignments whose image never reached the engine that asks, or killed it."""
+    first, follow_ups = _in_order(assignments, prompts)
+    failed = (AskedQuestion(assignment, None, failure=failure) for assignment in first)
+    return [*map(question_row, failed), *map(follow_up_row, follow_ups)]
+
+
+def _in_order(assignments: Sequence[Assignment], prompts: Prompts) -> tuple[list[Assignment], list[Assignment]]:
+    """Return the assignments whose questions come first, and those that go on from a pair."""
+    follow_ups = [each for each in assignments if prompts.types[each.type].follows]
+    return [each for each in assignments if each not in follow_ups], follow_ups
 
 
 def _open_session(subject: PreparedImage, engine: Engine, context: ConversationContext) -> ImageSession:
@@ -126,7 +181,7 @@ async def _answer_all(
     session: ImageSession, asked: Sequence[AskedQuestion], scores: tuple[str, ...]
 ) -> list[tuple[Row, dict[str, Row]]]:
     """Answer questions side by side; return the pairs row of each, with the rows of its scores by name."""
-    return list(await asyncio.gather(*(_answer(session, question, scores) for question in fail_repeats(asked))))
+    return list(await asyncio.gather(*(_answer(session, question, scores) for question in asked)))
 
 
 async def _answer(session: ImageSession, asked: AskedQuestion, scores: tuple[str, ...]) -> tuple[Row, dict[str, Row]]:
@@ -209,7 +264,7 @@ def _earlier(row: Mapping[str, Any]) -> Earlier:
 def _row(asked: AskedQuestion, kind: InstructionType | None, answer: Reply | None) -> Row:
     """Return the pairs row of an assignment; tokens and seconds of the asking call are shared by its assignments."""
     assignment, question, failure = asked.assignment, asked.question, asked.failure
-    ask, answer_cost = asked.reply or Reply(""), answer or Reply("")
+    asking, answer_cost, by = tokens_of(asked), answer or Reply(""), asked.by
     return {
         "assignment_id": assignment.assignment_id,
         "pair_id": None if failure else pair_id(assignment.assignment_id, assignment.recipe, assignment.attempt),
@@ -234,13 +289,11 @@ def _row(asked: AskedQuestion, kind: InstructionType | None, answer: Reply | Non
         "reasoning": (answer.reasoning or None) if answer else None,
         "raw_question": asked.reply.text if asked.reply else None,
         "raw_answer": answer.text if answer else None,
-        "prompt_tokens": add_tokens(_part(ask.prompt_tokens, asked), answer_cost.prompt_tokens),
-        "cached_tokens": add_tokens(_part(ask.cached_tokens, asked), answer_cost.cached_tokens),
-        "output_tokens": add_tokens(_part(ask.output_tokens, asked), answer_cost.output_tokens),
-        "seconds": ask.seconds / asked.share + answer_cost.seconds,
+        "prompt_tokens": add_tokens(asking["prompt_tokens"], answer_cost.prompt_tokens),
+        "cached_tokens": add_tokens(asking["cached_tokens"], answer_cost.cached_tokens),
+        "output_tokens": add_tokens(asking["output_tokens"], answer_cost.output_tokens),
+        "seconds": asking["seconds"] + answer_cost.seconds,
+        "ask_model": by.model if by else None,
+        "ask_revision": by.revision if by else None,
+        "ask_attempt": by.attempt if by else None,
     }
-
-
-def _part(tokens: int | None, asked: AskedQuestion) -> int | None:
-    """Return an assignment's part of the asking call's tokens; the parts add up to the whole. None is unknown."""
-    return None if tokens is None else tokens // asked.share + (asked.place < tokens % asked.share)

@@ -12,7 +12,7 @@ from synthgen.stages.generate.context import GenerateContext
 from synthgen.stages.generate.conversation import Outcome
 from synthgen.stages.generate.todo import Pending
 from synthgen.store import RunFolder
-from synthgen.tables import GENERATE, UNSCORED, count_outcomes, count_unscored
+from synthgen.tables import GENERATE, UNSCORED, count_outcomes, count_questions, count_unscored
 from synthgen.workers import Task
 
 Row = Mapping[str, Any]
@@ -25,26 +25,28 @@ def count_changes(
 
     A missing score counts only if a retry would measure it: the score is still configured and the assignment planned.
     """
+    spec = context.spec
+    count = count_questions if context.is_first_pass else count_outcomes
     replaced = {row["assignment_id"] for outcome in outcomes for row in outcome.pairs}
-    columns = ["assignment_id", "pair_id", "outcome", "reason"]
-    before = RunFolder(context.out, task.inputs).table(GENERATE, task.partition, "pairs", columns).to_pylist()
-    counts = count_outcomes(row for outcome in outcomes for row in outcome.pairs)
-    counts.subtract(count_outcomes(row for row in before if row["assignment_id"] in replaced))
+    columns = ["assignment_id", "outcome", "reason", *(() if context.is_first_pass else ("pair_id",))]
+    before = RunFolder(context.out, task.inputs).table(spec, task.partition, spec.watched, columns).to_pylist()
+    counts = count(row for outcome in outcomes for row in outcome.pairs)
+    counts.subtract(count(row for row in before if row["assignment_id"] in replaced))
     counts.update(count_unscored(row for outcome in outcomes for rows in outcome.scores.values() for row in rows))
-    gone = {row["pair_id"] for row in before if row["assignment_id"] in replaced}
-    known = {row["pair_id"] for row in before if row["assignment_id"] in pending.live}
+    gone = {row.get("pair_id") for row in before if row["assignment_id"] in replaced}
+    known = {row.get("pair_id") for row in before if row["assignment_id"] in pending.live}
     for name, rows in _scores_before(context, task, known).items():
         again = {row["pair_id"] for outcome in outcomes for row in outcome.scores.get(name, ())}
         counts.subtract(count_unscored(row for row in rows if row["pair_id"] in again | gone))
         counts.update(count_unscored(rows) if task.is_first else {})
     if task.is_first:
-        counted = task.inputs[GENERATE.folder].counts([task.partition])
+        counted = task.inputs[spec.folder].counts([task.partition])
         counts.subtract({name: counted[name] for name in UNSCORED if name in counted})
         counts["retired"] = pending.never_asked - counted.get("retired", 0)
     return dict(counts)
 
 
-def _scores_before(context: GenerateContext, task: Task, known: Set[str]) -> dict[str, list[Row]]:
+def _scores_before(context: GenerateContext, task: Task, known: Set[str | None]) -> dict[str, list[Row]]:
     """Return for each configured score the rows that the `known` pairs have."""
     folder, columns = RunFolder(context.out, task.inputs), ["pair_id", "reason"]
     scores = {

@@ -18,9 +18,9 @@ from synthgen.engines import open_engine
 from synthgen.engines.recorder import Recorder
 from synthgen.errors import JobFailing
 from synthgen.stages.generate.context import GenerateContext
-from synthgen.stages.generate.todo import Pending, PendingImage, assignment_of
+from synthgen.stages.generate.todo import Pending, PendingImage, add_questions, assignment_of
 from synthgen.stages.generate.worker import GenerateWorker
-from synthgen.tables import RETRIED_REASONS
+from synthgen.tables import ASK, GENERATE, RETRIED_REASONS
 
 Row = Mapping[str, Any]
 COUNTED = ("prompt_tokens", "cached_tokens", "output_tokens")
@@ -32,6 +32,21 @@ class ProfileSample:
 
     image: Row
     assignments: Sequence[Row]
+
+
+@dataclass(frozen=True)
+class ProfileTask:
+    """A measurement of one pass.
+
+    Attributes:
+        context: Of the pass.
+        samples: The first one warms the engine up, unless it is the only one.
+        questions: Rows of QUESTIONS about the samples, for the second of two passes.
+    """
+
+    context: GenerateContext
+    samples: Sequence[ProfileSample]
+    questions: Sequence[Row] = ()
 
 
 @dataclass(frozen=True)
@@ -69,21 +84,21 @@ class Profile:
     uncounted: Mapping[str, int] = field(default_factory=dict)
 
 
-async def measure(given: tuple[GenerateContext, Sequence[ProfileSample]]) -> Profile:
-    """Ask about the samples, in an actor; the first one warms the engine up, unless it is the only one.
+async def measure(task: ProfileTask) -> tuple[Profile, list[Row]]:
+    """Ask about the samples, in an actor; return what it took, and the rows that a second pass would read.
 
     Raises:
         JobFailing: Every question failed for a reason that another attempt may avoid.
     """
-    context, samples = given
+    context, samples = task.context, task.samples
     created = time.perf_counter()
     engine = Recorder(await open_engine(context.model, context.engine))
     worker = GenerateWorker(context, engine)
-    await worker.ask(_pending(context, samples[:1]))
+    first = [row for outcome in await worker.ask(_pending(task, samples[:1])) for row in outcome.pairs]
     started = time.perf_counter()
     counted = samples[1:] or samples
     engine.calls.clear()
-    rows = [row for outcome in await worker.ask(_pending(context, counted)) for row in outcome.pairs]
+    rows = [row for outcome in await worker.ask(_pending(task, counted)) for row in outcome.pairs]
     seconds = time.perf_counter() - started
     await engine.close()
     replies = [reply for _, reply in engine.calls]
@@ -97,7 +112,7 @@ async def measure(given: tuple[GenerateContext, Sequence[ProfileSample]]) -> Pro
             f"--profile: each of {len(rows)} questions failed, the first as {rows[0]['reason']}: {rows[0]['detail']}; "
             "nothing was measured; remove the cause and profile again"
         )
-    return Profile(
+    profile = Profile(
         images=len(counted),
         calls=len(replies),
         room=worker.room,
@@ -108,17 +123,19 @@ async def measure(given: tuple[GenerateContext, Sequence[ProfileSample]]) -> Pro
         left_out=len(rows) - len(questions),
         uncounted={name: calls for name, calls in unknown.items() if calls},
     )
+    by = {"model": context.model.model, "revision": context.model.revision}
+    return profile, [{**row, **by} for row in ([*first, *rows] if samples[1:] else rows)]
 
 
 def share_costs(rows: Sequence[Row], totals: Mapping[str, float], seconds: float) -> list[QuestionCost]:
     """Return the cost of each question; together they are the totals and the seconds.
 
     Args:
-        rows: Rows of PAIRS.
+        rows: Rows of PAIRS, or of QUESTIONS in the first of two passes.
         totals: COUNTED → tokens of all calls.
         seconds: Of all calls together.
     """
-    is_pair = [row["outcome"] == "pair" for row in rows]
+    is_pair = [row["outcome"] in (GENERATE.passes, ASK.passes) for row in rows]
     even_shares = [flag / max(sum(is_pair), 1) for flag in is_pair]
     length_shares, time_shares = (_shares([row[name] for row in rows]) for name in ("output_tokens", "seconds"))
     of_scores = {name: max(0.0, totals[name] - sum(row[name] for row in rows)) for name in COUNTED}
@@ -141,12 +158,16 @@ def _shares(values: Sequence[float]) -> list[float]:
     return [value / total if total > 0 else 1 / len(values) for value in values]
 
 
-def _pending(context: GenerateContext, samples: Sequence[ProfileSample]) -> Pending:
-    recipes = context.recipes()
+def _pending(task: ProfileTask, samples: Sequence[ProfileSample]) -> Pending:
+    context, recipes = task.context, task.context.recipes()
+    # What the first pass took is no cost of the second.
+    written = {row["assignment_id"]: {**row, **dict.fromkeys((*COUNTED, "seconds"), 0)} for row in task.questions}
     images = [
         PendingImage(
             dict(sample.image), [assignment_of(row, recipes[row["type"], row["form"]]) for row in sample.assignments]
         )
         for sample in samples
     ]
+    for image in images:
+        add_questions(context, image, written)
     return Pending({image.row["object_id"]: image for image in images}, 0)

@@ -9,11 +9,13 @@ from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any
 
+from synthgen.stages.generate.asking import AskedQuestion
 from synthgen.stages.generate.context import GenerateContext
 from synthgen.stages.generate.conversation import Assignment
+from synthgen.stages.generate.questions import read_questions
 from synthgen.store import CommitLog, RunFolder, StageFolder
 from synthgen.store.commits import EMPTIED
-from synthgen.tables import GENERATE, PLAN, UNSCORED, score_failure
+from synthgen.tables import ASK, GENERATE, PLAN, UNSCORED, score_failure
 from synthgen.workers import Task
 
 Row = dict[str, Any]
@@ -28,13 +30,18 @@ class PendingImage:
         row: Of PLANNED_IMAGES.
         assignments: To be asked.
         unscored: Rows of PAIRS, each with the names of the scores that it lacks.
-        earlier: Rows of PAIRS that stay as they are, of the same image.
+        earlier: Rows of PAIRS (in the first of two passes of QUESTIONS) that stay as they are, of the same image.
+        questions: In the second of two passes, the questions of assignments, by their id.
+        has_calls: Whether a call about the image is to be made. None is where all questions failed in the first pass,
+            or where the first pass leaves all of them to the second.
     """
 
     row: Row
     assignments: list[Assignment] = field(default_factory=list)
     unscored: list[tuple[Row, list[str]]] = field(default_factory=list)
     earlier: list[Row] = field(default_factory=list)
+    questions: dict[str, AskedQuestion] | None = None
+    has_calls: bool = True
 
 
 @dataclass(frozen=True)
@@ -61,19 +68,28 @@ def todo(folder: RunFolder, context: GenerateContext, is_update: bool, epoch: in
         is_update: Whether pairs of other recipes and scores made otherwise are done again.
         epoch: Of the new commits.
     """
-    planned, generated, wanted = folder.log(PLAN), folder.log(GENERATE), context.fingerprints()
+    spec, planned, wanted = context.spec, folder.log(PLAN), context.fingerprints()
+    generated = folder.log(spec)
     tasks = []
     for partition in planned.partitions:
         if not planned.holds(partition):  # it is to be planned again first
             continue
+        if context.asker and not _is_asked(folder, partition):  # its questions are still to be written
+            continue
         latest = generated.latest(partition)
-        is_asked = latest is not None and latest.receipt.reads == planned.digests(PLAN, [partition])
+        is_asked = latest is not None and latest.receipt.reads == folder.digests(spec.inputs, [partition])
         counts = generated.counts([partition])
         is_retried = any(counts.get(f"{kind}.{reason}") for kind in ("failed", "unscored") for reason in context.retry)
         if not is_asked or is_retried or (is_update and _is_stale(generated, partition, wanted)):
-            inputs = folder.logs((PLAN, GENERATE), partition)
+            inputs = folder.logs((*spec.inputs, spec), partition)
             tasks.append(Task(partition, generated.next_revision(partition), inputs, epoch=epoch))
     return tasks
+
+
+def _is_asked(folder: RunFolder, partition: str) -> bool:
+    """Return whether the first of two passes is through a partition."""
+    latest = folder.log(ASK).latest(partition)
+    return latest is not None and latest.receipt.reads == folder.digests(ASK.inputs, [partition])
 
 
 def _is_stale(generated: CommitLog, partition: str, wanted: Mapping[str, str]) -> bool:
@@ -89,7 +105,7 @@ def count_pending(context: GenerateContext, tasks: Iterable[Task]) -> tuple[int,
 
 
 def _count_pending(context: GenerateContext, task: Task, wanted: Mapping[str, str]) -> tuple[int, bool]:
-    generated = task.inputs[GENERATE.folder]
+    generated = task.inputs[context.spec.folder]
     planned, done = task.inputs[PLAN.folder].counts(), generated.counts()
     latest = generated.latest(task.partition)
     live, retired = planned.get("assigned", 0), planned.get("retired", 0)
@@ -111,12 +127,13 @@ def object_ids(context: GenerateContext, task: Task) -> tuple[str, ...]:
 
 def find_pending(context: GenerateContext, task: Task) -> Pending:
     """Read a partition and return what is pending in it."""
-    folder, recipes = RunFolder(context.out, task.inputs), context.recipes()
+    folder, recipes, spec = RunFolder(context.out, task.inputs), context.recipes(), context.spec
     rows = folder.table(PLAN, task.partition, "images").to_pylist()
     images = {row["object_id"]: PendingImage(row) for row in rows}
-    done = {row["assignment_id"]: row for row in folder.table(GENERATE, task.partition, "pairs").to_pylist()}
-    scored = scored_pairs(context, task.inputs[GENERATE.folder], task.partition)
-    never_asked, first_attempt, live = 0, _unused_attempt(task), set[str]()
+    done = {row["assignment_id"]: row for row in folder.table(spec, task.partition, spec.watched).to_pylist()}
+    written = _written(context, folder, task.partition)
+    scored = scored_pairs(context, task.inputs[spec.folder], task.partition)
+    never_asked, first_attempt, live = 0, _unused_attempt(context, task), set[str]()
     for row in folder.table(PLAN, task.partition, "assignments").to_pylist():
         before = done.get(row["assignment_id"])
         recipe = recipes.get((row["type"], row["form"]))
@@ -124,11 +141,12 @@ def find_pending(context: GenerateContext, task: Task) -> Pending:
             never_asked += before is None
             continue
         live.add(row["assignment_id"])
-        if before is None or needs_asking(context, before, recipe):
+        question = written.get(row["assignment_id"])
+        if before is None or needs_asking(context, before, recipe) or _is_of_another(before, question):
             attempt = max(before["attempt"] + 1 if before else 0, first_attempt)
             images[row["object_id"]].assignments.append(assignment_of(row, recipe, attempt))
             continue
-        if before["outcome"] == "pair":
+        if before["outcome"] == spec.passes:
             images[row["object_id"]].earlier.append(before)
         if missing := missing_scores(before, scored):
             images[row["object_id"]].unscored.append((before, missing))
@@ -138,7 +156,33 @@ def find_pending(context: GenerateContext, task: Task) -> Pending:
         for object_id, image in images.items()
         if object_id in wanted and (image.assignments or image.unscored)
     }
+    for image in pending.values():
+        add_questions(context, image, written)
     return Pending(pending, never_asked, frozenset(live))
+
+
+def _written(context: GenerateContext, folder: RunFolder, partition: str) -> dict[str, Row]:
+    """Return the rows of QUESTIONS by assignment, in the second of two passes."""
+    rows = folder.table(ASK, partition, "questions").to_pylist() if context.asker else []
+    return {row["assignment_id"]: row for row in rows}
+
+
+def _is_of_another(before: Mapping[str, Any], question: Mapping[str, Any] | None) -> bool:
+    """Return whether a pair's question was written again since."""
+    is_written = question is not None and question["outcome"] != "follow_up"
+    return is_written and question is not None and before["ask_attempt"] != question["attempt"]
+
+
+def add_questions(context: GenerateContext, image: PendingImage, written: Mapping[str, Row]) -> None:
+    """Add what the first of two passes says of the assignments of an image, and whether any call is left to make."""
+    first = [each for each in image.assignments if not context.prompts.types[each.type].follows]
+    if context.is_first_pass:
+        image.has_calls = bool(first)
+    elif context.asker:
+        rows = (written[each.assignment_id] for each in first)
+        image.questions = read_questions(rows, first)
+        is_answered = any(question.failure is None for question in image.questions.values())
+        image.has_calls = is_answered or bool(image.unscored) or len(first) < len(image.assignments)
 
 
 def needs_asking(context: GenerateContext, before: Mapping[str, Any], recipe: str) -> bool:
@@ -173,16 +217,17 @@ def _scored(context: GenerateContext, log: CommitLog, partition: str, name: str,
     return {pair for pair, reason in reasons.items() if score_failure(reason) not in context.retry}
 
 
-def _unused_attempt(task: Task) -> int:
+def _unused_attempt(context: GenerateContext, task: Task) -> int:
     """Return an attempt that no emptied row can have had, so that no two texts share an id.
 
     A revision adds at most one.
     """
-    commits = task.inputs[GENERATE.folder].partitions.get(task.partition, ())
+    spec = context.spec
+    commits = task.inputs[spec.folder].partitions.get(task.partition, ())
     emptied = [
         commit.receipt.revision
         for commit in commits
-        if (part := commit.receipt.tables.get("pairs")) and part.fingerprint == EMPTIED
+        if (part := commit.receipt.tables.get(spec.watched)) and part.fingerprint == EMPTIED
     ]
     return max(emptied, default=0)
 

@@ -10,6 +10,9 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
+from PIL import Image
+
+from synthgen.config.prompt_file import PackFile
 from synthgen.engines import JOB_ERRORS, Engine, Request, open_engine
 from synthgen.engines.watchdog import WatchedEngine
 from synthgen.errors import Failure, code_failure, one_line
@@ -82,6 +85,7 @@ class GenerateWorker:
             failure = Failure("poison", one_line(f"the engine died on this image alone: {task.why}", 500))
             run.outcomes += [self._failed(image, failure) for image in run.pending.images.values()]
         else:
+            run.outcomes += [await self._settle(image) for image in run.pending.images.values() if not image.has_calls]
             await self._ask_images(run)
         # Of a piece of a partition an empty receipt is needed: those of the other pieces count only together with it.
         if not run.is_whole and not run.outcomes and task.only is None:
@@ -92,8 +96,23 @@ class GenerateWorker:
     async def ask(self, pending: Pending) -> list[Outcome]:
         """Have the pending conversations and return their outcomes; nothing is written."""
         run = _TaskRun(Task("", 0), pending)
+        run.outcomes += [await self._settle(image) for image in pending.images.values() if not image.has_calls]
         await self._ask_images(run)
         return run.outcomes
+
+    async def _settle(self, image: PendingImage) -> Outcome:
+        """Return the rows of an image about which no call is to be made, so that it is not loaded either."""
+        unseen = PreparedImage(Image.new("RGB", (1, 1)), "")
+        outcome = await self._hold(unseen, image)
+        self._count(outcome)
+        return outcome
+
+    async def _hold(self, subject: PreparedImage, image: PendingImage) -> Outcome:
+        """Hold the conversation about an image: as much of it as this pass does."""
+        given = subject, image.assignments, self._engine, self._conversations
+        if self._context.is_first_pass:
+            return await conversation.ask_ahead(*given)
+        return await conversation.converse(*given, image.questions)
 
     async def _ask_images(self, run: _TaskRun) -> None:
         """Start a conversation for each image as soon as it is loaded and there is a place for it."""
@@ -139,10 +158,7 @@ class GenerateWorker:
         subject = PreparedImage(loaded.image, key, tags, tuple(image.earlier))
         try:
             outcomes = await asyncio.gather(
-                _or_failed(
-                    conversation.converse(subject, image.assignments, self._engine, self._conversations),
-                    lambda failure: Outcome(failed_rows(image.assignments, failure)),
-                ),
+                _or_failed(self._hold(subject, image), lambda failure: Outcome(self._failed_rows(image, failure))),
                 _or_failed(
                     conversation.score_again(subject, image.unscored, self._engine, self._conversations),
                     lambda failure: Outcome([], _unscored(image, failure)),
@@ -157,17 +173,21 @@ class GenerateWorker:
 
     def _count(self, outcome: Outcome) -> None:
         for row in outcome.pairs:
-            self._counters["pairs" if row["outcome"] == "pair" else "failed"] += 1
+            self._counters["failed" if row["outcome"] == "failed" else "pairs"] += 1
             for name in ("prompt_tokens", "cached_tokens", "output_tokens"):
                 if row[name] is not None:  # else the engine did not count them
                     self._counters[name] += row[name]
 
     def _failed(self, image: PendingImage, failure: Failure) -> Outcome:
         """Return the rows of an image that cannot be asked about: one per assignment and one per pending score."""
-        rows = failed_rows(image.assignments, failure)
-        outcome = Outcome(rows, _unscored(image, failure))
+        outcome = Outcome(self._failed_rows(image, failure), _unscored(image, failure))
         self._count(outcome)
         return outcome
+
+    def _failed_rows(self, image: PendingImage, failure: Failure) -> list[Row]:
+        if self._context.is_first_pass:
+            return conversation.failed_questions(image.assignments, failure, self._context.prompts)
+        return failed_rows(image.assignments, failure, image.questions)
 
     async def _fetch(self, run: _TaskRun, queue: Queue) -> None:
         """Fetch, verify and decode the partition's images, a few ahead of the conversations."""
@@ -183,8 +203,9 @@ class GenerateWorker:
             await queue.put(("", None))
 
     def _load(self, pending: Pending, put: Callable[[str, Loaded], None]) -> None:
-        refs = [ref_of(image.row) for image in pending.images.values()]
-        image_ids = {object_id: image.row["image_id"] for object_id, image in pending.images.items()}
+        images = {object_id: image for object_id, image in pending.images.items() if image.has_calls}
+        refs = [ref_of(image.row) for image in images.values()]
+        image_ids = {object_id: image.row["image_id"] for object_id, image in images.items()}
         for loaded in load.load_images(refs, self._context.source, self._decoder, expected_ids=image_ids):
             put(loaded.object_id, _asking_failure(loaded) if isinstance(loaded.image, Failure) else loaded.image)
 
@@ -202,11 +223,18 @@ class GenerateWorker:
             return facts.sequences or DEFAULT_IN_FLIGHT
         pack = self._context.prompts.pack
         reply = await self._engine.generate(Request("ask", ".", 1, image=first.image, system=pack.system_for("ask")))
-        longest = max(answer.max_tokens for answer in pack.answer.values())
-        longest = max(longest, pack.reasoning.max_tokens if pack.reasoning else 0)
+        longest = _longest_reply(pack, self._context.is_first_pass)
         room = int(KV_SHARE * facts.kv_tokens / max(1.0, (reply.prompt_tokens or 0) + CALLS_AT_ONCE * longest))
         # Beyond one conversation for each sequence of a batch, more of them only wait, with their images in memory.
         return max(1, min(room, facts.sequences or room))
+
+
+def _longest_reply(pack: PackFile, is_first_pass: bool) -> int:
+    """Return the most tokens that a reply of a conversation has."""
+    if is_first_pass:
+        return max(prompt.max_tokens for prompt in (pack.ask, pack.ask_choice) if prompt)
+    longest = max(answer.max_tokens for answer in pack.answer.values())
+    return max(longest, pack.reasoning.max_tokens if pack.reasoning else 0)
 
 
 async def _or_failed(conversing: Awaitable[Outcome], failed: Callable[[Failure], Outcome]) -> Outcome:

@@ -34,12 +34,13 @@ COLUMNS = {
     "tags": "the tags of the image, with scores",
     "license": "of the image, where the source states one",
     "source_meta": "metadata of the image in the source, as JSON",
-    "model, model_revision": "the model that asked and answered",
+    "model, model_revision": "the model that answered; it asked too, unless `Asked by` names another",
     "pair_ids": "for each turn, the pair in 3-generated/pairs, with its recipe, raw replies and tokens",
     "types, forms, languages": "for each turn, the instruction type, answer form and language that were asked for",
     "score_…": "for each turn, the value of a score; empty where there is none",
 }
 
+ENGINES = ("Engine", "Engine that asked")  # facts
 WRITTEN = (
     "Questions and answers were written by a model that looked at the images, then scored and selected by `synth`. "
     "They are synthetic: some will be wrong. Check them before you rely on them."
@@ -75,14 +76,15 @@ def card(contents: ShardContents, facts: Mapping[str, str], select: SelectConfig
 
     Args:
         contents: The contents of the shards.
-        facts: The origin of the data under headings as `Model` or `Prompts`; `Engine` is one.
+        facts: The origin of the data under headings as `Model` or `Prompts`; `Engine` is one, and `Engine that asked`
+            where it is another.
         select: The settings that pairs were selected with.
         pack: The settings of the shards, with licence and languages.
     """
     count = sum(contents.turns["type"].values())
     sections = [
         f"# {contents.samples:,} samples, {count:,} questions and answers about {contents.images:,} images",
-        WRITTEN if engine_kind(facts["Engine"]).is_model else SCRIPTED,
+        WRITTEN if all(engine_kind(facts[name]).is_model for name in ENGINES if name in facts) else SCRIPTED,
         "## Where it comes from\n" + _table(("", ""), facts.items()),
         "## Contents\n"
         + "\n\n".join(_count_table(kind, contents.turns[kind]) for kind in ("type", "form", "language")),

@@ -95,15 +95,27 @@ def origin_of(job: Job) -> dict[str, str]:
     """Return the origin of the data for the dataset card, without secrets and folders of this machine."""
     pipeline = job.pipeline
     return {
-        "Model": redact.model(job.model.model),
-        "Model revision": job.model.revision,
+        **_models_of(job),
         "Prompts": redact.shelf_name(pipeline.generate.prompts),
         "Mapping": redact.shelf_name(pipeline.plan.mapping),
         "Tagger": ", ".join(map(redact.shelf_name, pipeline.tag.taggers)),
         "Taxonomy": redact.shelf_name(job.definitions.taxonomy.name),
         "Made by": f"synthgen {__version__}",
-        "Engine": kind_of(pipeline.generate.engine).name,
+        **_engines_of(job),
     }
+
+
+def _models_of(job: Job) -> dict[str, str]:
+    """Return the models for the card; of two, the one that answers is the model of the samples."""
+    answering = {"Model": redact.model(job.model.model), "Model revision": job.model.revision}
+    if job.asking is None:
+        return answering
+    return {**answering, "Asked by": redact.model(job.asking.model), "Asked by revision": job.asking.revision}
+
+
+def _engines_of(job: Job) -> dict[str, str]:
+    names = [kind_of(engine).name for _, engine in job.engines]
+    return {"Engine": names[-1], **({"Engine that asked": names[0]} if job.asking else {})}
 
 
 @dataclass(frozen=True, kw_only=True)
