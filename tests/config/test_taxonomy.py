@@ -161,7 +161,7 @@ def test_every_shipped_taxonomy_loads(name: str) -> None:
 
 def test_the_everyday_pack_has_many_types_each_with_all_its_keys() -> None:
     types = prompt_pack.load("everyday").types
-    assert len(types) >= 120 and len({path.partition("/")[0] for path in types}) == 8
+    assert len(types) >= 120 and len({path.partition("/")[0] for path in types}) == 9
     assert all(kind.about and kind.needs and len(kind.examples) >= 2 and kind.forms for kind in types.values())
 
 
