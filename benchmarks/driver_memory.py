@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -24,12 +25,12 @@ import planning
 import pyarrow as pa
 from driver import commit_all, in_fresh_process
 
-from synthgen.config import mapping, prompt_pack, taxonomy
+from synthgen.config import prompt_pack
 from synthgen.config import pipeline as pipelines
 from synthgen.config.pipeline import Pipeline
 from synthgen.config.turns import turn_text
 from synthgen.engines import ModelName
-from synthgen.stages import generate, pack, plan, select
+from synthgen.stages import generate, pack, select
 from synthgen.stages.generate import GenerateContext
 from synthgen.stages.pack import PackContext
 from synthgen.store import Folder, Lease, Receipt, RunFolder, StageFolder, TablePart
@@ -122,9 +123,7 @@ def tag_images(out: Folder, count: int, lease: Lease) -> None:
 
 def plan_images(out: Folder, count: int, lease: Lease) -> None:
     """Plan with the real stage."""
-    prompts = prompt_pack.load("everyday")
-    rules = mapping.load("everyday", taxonomy.load("everyday").tree, list(prompts.types))
-    planning.plan_all(out, plan.PlanContext(pipeline().plan, rules, prompts.types, (planning.TAGGER,), "f"), lease)
+    planning.plan_all(out, replace(planning.plan_context(), settings=pipeline().plan), lease)
 
 
 def generate_pairs(out: Folder, count: int, lease: Lease) -> None:

@@ -175,8 +175,9 @@ def plan_all(out: Folder, context: plan.PlanContext, lease: Lease) -> None:
 def plan_context() -> plan.PlanContext:
     """Return the plan stage's context for the everyday pipeline."""
     settings, prompts = pipeline.load("everyday").plan, prompt_pack.load("everyday")
-    rules = mapping.load("everyday", taxonomy.load("everyday").tree, list(prompts.types))
-    return plan.PlanContext(settings, rules, prompts.types, (TAGGER,), "f")
+    tree = taxonomy.load("everyday").tree
+    rules = mapping.load("everyday", tree, list(prompts.types))
+    return plan.PlanContext(settings, rules, prompts.types, (TAGGER,), frozenset(tree.leaves), "f")
 
 
 if __name__ == "__main__":

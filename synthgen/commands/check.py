@@ -6,9 +6,9 @@ Twins are found by the Jaccard similarity of their words, so types that are word
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
-from synthgen.config.families import InstructionType
+from synthgen.config.families import InstructionType, Sensitive, withheld
 from synthgen.config.mapping import RuleSet
 from synthgen.config.pipeline import Threshold
 from synthgen.config.prompt_file import PackFile
@@ -51,6 +51,16 @@ def notes(
         )
     yield from _twin_notes("tags", {node.path: node.means for node in tree})
     yield from _twin_notes("types", {path: kind.about for path, kind in types.items()})
+
+
+def withheld_notes(types: Mapping[str, InstructionType], allowed: Collection[Sensitive]) -> Iterator[str]:
+    """Yield a line on the sensitive types of each kind that `plan.allow` does not name."""
+    for kind, paths in withheld(types, allowed).items():
+        are = "is" if len(paths) == 1 else "are"
+        yield (
+            f"{pluralize(len(paths), 'type')} with `sensitive: {kind}` {are} never asked, "
+            f"as plan.allow does not name {kind}: {listed(paths, NAMES)}"
+        )
 
 
 def unserved_tags(tree: Tree, rules: RuleSet) -> list[str]:

@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL.Image import Image
 
 from synthgen.commands.show import effects
@@ -31,7 +32,7 @@ from synthgen.stages.generate import conversation
 from synthgen.stages.generate.conversation import Outcome, PreparedImage
 from synthgen.stages.generate.todo import assignment_of
 from synthgen.stages.plan import Assigner
-from synthgen.stages.plan.assign import PlannedImage
+from synthgen.stages.plan.images import PlannedImage
 from synthgen.store import Folder
 from synthgen.store.remote import display_uri, path_errors
 from synthgen.tables import image_id
@@ -113,7 +114,7 @@ def _list_image(place: str, source: SourceConfig) -> Listed | None:
 async def report(task: PreviewTask) -> list[str]:
     """Run the stages on the image, in the actor, and return the lines of the report."""
     tagged = await asyncio.to_thread(_find_tags, task)
-    image = PlannedImage("", task.image_id, [tag["path"] for tag in tagged.tags], task.width, task.height)
+    image = PlannedImage("", task.image_id, _best_scores(tagged), task.width, task.height)
     assigner = Assigner(plan.context_of(task.job), {})
     assignments = assigner.draw_all([image]).to_pylist()
     lines = [*_tag_lines(task, tagged), *_plan_lines(assigner, image, assignments)]
@@ -121,6 +122,14 @@ async def report(task: PreviewTask) -> list[str]:
         return [*lines, "", "no instruction type suits this image: nothing would be asked"]
     calls, outcome = await _converse(task, tagged, assignments)
     return [*lines, *_call_lines(calls), *_pair_lines(outcome)]
+
+
+def _best_scores(tagged: Tagged) -> dict[str, float]:
+    """Return the tags with their scores, as the plan reads them: of several taggers the best."""
+    scores: dict[str, float] = {}
+    for tag in tagged.tags:
+        scores[tag["path"]] = max(tag["score"], scores.get(tag["path"], 0.0))
+    return scores
 
 
 def _find_tags(task: PreviewTask) -> Tagged:
@@ -162,23 +171,31 @@ def _tag_lines(task: PreviewTask, tagged: Tagged) -> Iterator[str]:
 
 
 def _plan_lines(assigner: Assigner, image: PlannedImage, assignments: Sequence[dict[str, Any]]) -> Iterator[str]:
-    rules, fired = assigner.context.rules, assigner.match_rules(image)
+    rules, weighed = assigner.context.rules, assigner.weigh([image])
+    [fired] = weighed.matches
     yield from ("", f"PLAN      {len(fired)} of {len(rules.rules)} rules of mapping '{rules.name}' fire")
-    for number in fired:
-        line = rules.rules[number]
-        yield f"  {line.where}  {', '.join(line.rule.patterns)}"
+    if hidden := [tag for tag in image.tags if tag not in weighed.seen[0]]:
+        yield f"  rules do not see {', '.join(hidden)}: plan.most_a_parent"
+    for number, share in fired.items():
+        line, factor = rules.rules[number], float(assigner.weights.factor(np.array(share)))
+        times = f"  x {factor:.2f}" if factor < 1 else ""
+        yield f"  {line.where}  {', '.join(line.rule.patterns)}{times}"
         yield from (f"      {effect}" for effect in effects(line.rule))
-    weights = assigner.weights.by_type(fired)
+    amounts = zip(assigner.types, weighed.weights[0].tolist(), strict=True)
+    weights = {path: weight for path, weight in amounts if weight > 0}
     total = sum(weights.values()) or 1.0
     balance = assigner.context.settings.balance
     unbalanced = ", before balancing, which takes all images to see" if balance.types or balance.tags else ""
     yield f"  {len(weights)} instruction types{unbalanced}; the likeliest:"
     for path, weight in sorted(weights.items(), key=lambda item: -item[1])[:LIKELIEST]:
         yield f"    {weight / total:5.1%}  {path}"
+    if any(assigner.context.types[path].thing == "absent" for path in assigner.types):
+        yield "  types about absent things are left out: which things are likely takes all images to see"
     yield "  drawn for this image:"
     for drawn in assignments:
         because = f"  because of {', '.join(drawn['because'])}" if drawn["because"] else ""
-        yield f"    {drawn['type']} #{drawn['ordinal']}, {drawn['form']}, {drawn['language']}{because}"
+        about = f"  about {drawn['thing']}" if drawn["thing"] else ""
+        yield f"    {drawn['type']} #{drawn['ordinal']}, {drawn['form']}, {drawn['language']}{about}{because}"
 
 
 def _call_lines(calls: Sequence[tuple[Request, Reply]]) -> Iterator[str]:

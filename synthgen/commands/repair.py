@@ -159,7 +159,8 @@ def _unplan(folder: RunFolder, partition: str, lease: Lease) -> bool:
     lost = pc.invert(pc.is_in(asked.column("assignment_id"), known.column("assignment_id").combine_chunks()))
     asked = asked.filter(lost)
     columns = {name: asked.column(name) for name in ASSIGNMENTS.names if name in PAIRS.names}
-    columns |= {"because": pa.nulls(asked.num_rows), "retired": pa.array([False] * asked.num_rows)}
+    unknown = pa.nulls(asked.num_rows)
+    columns |= {"because": unknown, "thing": unknown, "retired": pa.array([False] * asked.num_rows)}
     restored = pa.table({name: columns[name] for name in ASSIGNMENTS.names}, schema=ASSIGNMENTS)
     rows = pa.concat_tables([known, restored])
     counts, parts = PLAN.table("assignments").count_rows(rows), {}

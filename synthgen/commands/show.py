@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from synthgen.config import families, mapping, taxonomy
 from synthgen.config.mapping import Rule
 from synthgen.config.taxonomy import Tree
+from synthgen.console import pluralize
 from synthgen.errors import UserMistake, did_you_mean, nearest
 
 
@@ -24,7 +25,8 @@ def tree(kind: str, name: str, under: str = "", depth: int | None = None) -> str
     if under and under not in whole.nodes:
         known = did_you_mean(under, whole.nodes).rstrip() or nearest(under, whole.roots)
         raise UserMistake(f"--under {under}: {kind} '{name}' has no such path: {known}")
-    return "\n".join(_tree_lines(whole, (under,) if under else whole.roots, "", depth or len(whole.nodes)))
+    drawing = _tree_lines(whole, (under,) if under else whole.roots, "", depth or len(whole.nodes))
+    return "\n".join([*drawing, *(_sensitive_line(whole) if kind == "family" else ())])
 
 
 def mapping_text(name: str) -> str:
@@ -55,6 +57,15 @@ def _mapping_lines(name: str) -> Iterator[str]:
             yield f"{indent}└─ {last}"
 
 
+def _sensitive_line(tree: Tree) -> Iterator[str]:
+    """Yield how many types of a family are asked only where a pipeline allows it, if there are any."""
+    counts = {kind: len(paths) for kind, paths in families.withheld(families.instruction_types(tree), ()).items()}
+    if counts:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+        number = pluralize(sum(counts.values()), "sensitive type")
+        yield f"{number}, asked only where plan.allow names the kind: {kinds}"
+
+
 def _conditions(rule: Rule) -> str:
     conditions = rule.when.model_dump(exclude_none=True) if rule.when else {}
     return ", ".join(f"{name} {str(value).lower()}" for name, value in conditions.items())
@@ -65,7 +76,8 @@ def _tree_lines(tree: Tree, paths: tuple[str, ...], indent: str, depth: int, lev
         node, is_last = tree.nodes[path], path == paths[-1]
         branch = "" if level == 0 else "└─ " if is_last else "├─ "
         below = 0 if depth > 1 else sum(other.startswith(f"{path}/") for other in tree.nodes)
-        yield f"{indent}{branch}{node.name}: {node.means}{f' (and {below:,} below)' if below else ''}"
+        marks = f" (and {below:,} below)" if below else f" ({node.values['sensitive']})" * ("sensitive" in node.values)
+        yield f"{indent}{branch}{node.name}: {node.means}{marks}"
         deeper = "" if level == 0 else "   " if is_last else "│  "
         if depth > 1:
             yield from _tree_lines(tree, node.children, indent + deeper, depth - 1, level + 1)

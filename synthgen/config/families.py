@@ -4,7 +4,7 @@ A family is a tree whose inner nodes are groups and whose leaves are the types. 
 type's path, so a type can move to another file.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -110,6 +110,15 @@ class InstructionType:
     def family(self) -> str:
         """The first part of the path."""
         return self.path.partition("/")[0]
+
+
+def withheld(types: Mapping[str, InstructionType], allowed: Collection[Sensitive]) -> dict[Sensitive, list[str]]:
+    """Return the types that are sensitive in a way that is not allowed, by that way."""
+    found: dict[Sensitive, list[str]] = {}
+    for path, kind in types.items():
+        if kind.sensitive is not None and kind.sensitive not in allowed:
+            found.setdefault(kind.sensitive, []).append(path)
+    return found
 
 
 def load(name: str, home: Path = Path()) -> Tree:

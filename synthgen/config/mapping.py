@@ -1,11 +1,11 @@
 """Mappings: rules over an image's tags that say which instruction types it is asked, and how often.
 
 A rule is found by its tags, so an image costs a few table look-ups however long the mapping is. The weights that the
-rules of an image add up to are computed where questions are drawn, in stages/plan/assign.py.
+rules of an image add up to are computed where questions are drawn, in stages/plan/weights.py.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
@@ -20,6 +20,9 @@ from synthgen.config.taxonomy import Tree, matches, matching, nearest_pattern, w
 from synthgen.errors import Mistakes, attempt
 
 Amount = Annotated[float, Field(ge=0, strict=True)]  # strict: a number in quotes is text
+# The number of a rule that fires → the best score among the tags because of which it does, as a share of the best score
+# of the image; 1 for a rule for all images.
+Match = Mapping[int, float]
 
 
 class Conditions(Section):
@@ -122,17 +125,51 @@ class RuleSet:
                 numbers.setdefault(tag, set()).add(rule.number)
         return {tag: frozenset(of_tag) for tag, of_tag in numbers.items()}
 
-    def match(self, tags: Sequence[str], size: ImageSize) -> tuple[int, ...]:
-        """Return the numbers of the rules that fire for an image; a tag implies its ancestors."""
-        present = _with_ancestors(tuple(tags))
-        has_text = not self.text_tags.isdisjoint(present)
-        numbers = self._for_all.union(*(self._by_tag[tag] for tag in present if tag in self._by_tag))
-        return tuple(number for number in sorted(numbers) if _holds(self.rules[number].rule.when, size, has_text))
+    @cached_property
+    def _conditions(self) -> dict[int, Conditions]:
+        """The conditions of the rules that have some."""
+        return {rule.number: rule.rule.when for rule in self.rules if rule.rule.when is not None}
 
-    def causes(self, fired: tuple[int, ...], tags: Sequence[str], instruction_type: str) -> list[str]:
+    @cached_property
+    def _known(self) -> dict[str, tuple[tuple[int, ...], bool]]:
+        """The results of `_effect_of` so far."""
+        return {}
+
+    def _effect_of(self, tag: str) -> tuple[tuple[int, ...], bool]:
+        """Return the rules that a tag or one above it makes fire, conditions aside, and whether it means text."""
+        if tag not in self._known:
+            paths = with_ancestors([tag])
+            numbers = frozenset[int]().union(*(self._by_tag.get(path, ()) for path in paths))
+            self._known[tag] = (tuple(numbers), not self.text_tags.isdisjoint(paths))
+        return self._known[tag]
+
+    def match(self, tags: Mapping[str, float], size: ImageSize) -> Match:
+        """Return the rules that fire for an image, by number; a tag implies its ancestors.
+
+        Args:
+            tags: Tag → its score.
+            size: Of the image.
+        """
+        best = max(tags.values(), default=0.0)
+        fired, has_text = dict.fromkeys(self._for_all, 1.0), False
+        for tag, score in tags.items():
+            share = score / best if best > 0 else 1.0
+            numbers, is_text = self._effect_of(tag)
+            has_text |= is_text
+            for number in numbers:
+                if fired.get(number, -1.0) < share:
+                    fired[number] = share
+        return {number: fired[number] for number in sorted(fired) if self._holds(number, size, has_text)}
+
+    def _holds(self, number: int, size: ImageSize, has_text: bool) -> bool:
+        """Return whether an image meets the conditions of a rule."""
+        when = self._conditions.get(number)
+        return when is None or _meets(when, size, has_text)
+
+    def causes(self, fired: Match, tags: Iterable[str], instruction_type: str) -> list[str]:
         """Return the tags, ancestors included, because of which the fired rules ask an instruction type."""
         asking = {number for number in fired if instruction_type in self.rules[number].ask}
-        return [tag for tag in _with_ancestors(tuple(tags)) if not asking.isdisjoint(self._by_tag.get(tag, ()))]
+        return [tag for tag in _all_tags(tuple(tags)) if not asking.isdisjoint(self._by_tag.get(tag, ()))]
 
 
 def load(name: str, tags: Tree, types: Sequence[str], home: Path = Path()) -> RuleSet:
@@ -178,8 +215,8 @@ def _fingerprint_text(document: Document) -> str:
 
 
 @lru_cache(maxsize=64)
-def _with_ancestors(tags: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the tags of an image and their ancestors; cached, because the plan asks several times for one image."""
+def _all_tags(tags: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the tags of an image and their ancestors; cached, because the plan asks for each question of an image."""
     return tuple(with_ancestors(tags))
 
 
@@ -233,9 +270,7 @@ def _unknown_patterns(document: Document, tags: Tree | None, types: Sequence[str
     return faults
 
 
-def _holds(when: Conditions | None, size: ImageSize, has_text: bool) -> bool:
-    if when is None:
-        return True
+def _meets(when: Conditions, size: ImageSize, has_text: bool) -> bool:
     side, aspect = min(size.width, size.height), size.width / max(size.height, 1)
     return not (
         (when.min_side is not None and side < when.min_side)

@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 
 from synthgen.config import library
 from synthgen.config import overrides as overriding
+from synthgen.config.families import Sensitive
 from synthgen.config.fields import (
     AnswerForm,
     BaseUrls,
@@ -89,6 +90,9 @@ class PlanConfig(Section):
     balance: BalanceConfig = BalanceConfig()
     caps: Mapping[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)  # type pattern -> most questions
     share: float = Field(default=1.0, gt=0, le=1)  # part of each type's questions to keep; see `synth plan --budget`
+    side_tags: float = Field(default=0.25, ge=0, le=1)  # least factor on a rule whose tags score below the image's best
+    most_a_parent: int = Field(default=3, gt=0)  # leaf tags below one parent that rules see, the best of an image
+    allow: tuple[Sensitive, ...] = ()  # kinds of sensitive types that are asked; medical needs a second model
     seed: int = 0
 
 
@@ -223,6 +227,11 @@ class Pipeline(Section):
     pack: PackConfig = PackConfig()
     train: TrainConfig = TrainConfig()
     learn: LearnConfig = LearnConfig()
+
+
+def second_model(pipeline: Pipeline) -> bool:
+    """Return whether another model than the one that asks answers the questions."""
+    return getattr(pipeline.generate, "answer", None) is not None
 
 
 def load(name: str, overrides: Sequence[str] = ()) -> Pipeline:

@@ -6,7 +6,7 @@ thresholds.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -190,7 +190,7 @@ def matching(patterns: Sequence[str], paths: Sequence[str]) -> list[str]:
     return [path for path in paths if any(pattern.fullmatch(f"/{path}") for pattern in compiled)]
 
 
-def with_ancestors(paths: Sequence[str]) -> list[str]:
+def with_ancestors(paths: Iterable[str]) -> list[str]:
     """Return the paths and all paths above them, parents first, each once."""
     expanded: dict[str, None] = {}
     for path in paths:

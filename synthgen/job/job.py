@@ -162,7 +162,7 @@ def _shape(pipeline: Pipeline, definitions: Definitions, model: ModelName, home:
         "planned": {
             "settings": pipeline.plan.model_dump(mode="json"),
             "mapping": list(definitions.rules.texts),
-            "types": {path: [list(kind.forms), kind.most] for path, kind in types.items()},
+            "types": {path: _planned_type(kind) for path, kind in types.items()},
         },
         "generated": {
             "model": model.revision if model.revision.startswith("files:") else [model.model, model.revision],
@@ -178,3 +178,10 @@ def _shape(pipeline: Pipeline, definitions: Definitions, model: ModelName, home:
         },
         "scores": {name: score_settings(name, pack, sampling) for name in pipeline.generate.scores},
     }
+
+
+def _planned_type(kind: InstructionType) -> list[Any]:
+    """Return what shapes the plan of an instruction type; traits that few types have are named where one has them."""
+    traits = {"thing": kind.thing, "follows": kind.follows, "sensitive": kind.sensitive}
+    present = {name: value for name, value in traits.items() if value}
+    return [list(kind.forms), kind.most, *([present] if present else [])]

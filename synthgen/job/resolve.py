@@ -12,7 +12,7 @@ from pathlib import Path
 from synthgen import taggers as tagging
 from synthgen.config import library, mapping, prompt_pack
 from synthgen.config.mapping import RuleSet
-from synthgen.config.pipeline import Pipeline
+from synthgen.config.pipeline import Pipeline, second_model
 from synthgen.config.prompt_pack import Prompts
 from synthgen.config.strict_yaml import Document
 from synthgen.config.taxonomy import Tree, matching, nearest_pattern
@@ -53,6 +53,7 @@ def load(document: Document) -> tuple[Pipeline, Definitions]:
         *(scores.serve_faults(document, prompts) if prompts else ()),
         *(_wording_faults(document, pipeline, prompts) if pipeline and prompts else ()),
         *_cap_faults(document, types),
+        *(_allow_faults(document, pipeline) if pipeline else ()),
     ]
     if faults:
         raise Mistakes(list(dict.fromkeys(faults)))
@@ -125,4 +126,16 @@ def _cap_faults(document: Document, types: Sequence[str] | None) -> list[str]:
         f"{nearest_pattern(pattern, types)}"
         for place, pattern in document.names_at(("plan", "caps")).items()
         if not matching([pattern], types)
+    ]
+
+
+def _allow_faults(document: Document, pipeline: Pipeline) -> list[str]:
+    """Return the fault of asking medical questions where no second model looks at the answers."""
+    if second_model(pipeline):
+        return []
+    return [
+        f"{document.where(place)}: plan.allow: 'medical' needs a second model that answers (`generate.answer`): a model "
+        "that only hears itself states findings that an image does not show; add one, or take 'medical' out"
+        for place, kind in document.names_at(("plan", "allow")).items()
+        if kind == "medical"
     ]

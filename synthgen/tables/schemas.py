@@ -61,6 +61,7 @@ ASSIGNMENTS = pa.schema(
         ("language", pa.string()),
         ("ordinal", pa.int16()),
         ("because", STRINGS),  # the tags that caused it
+        ("thing", pa.string()),  # the tag that it asks about, where its type has `thing`; null in older folders
         ("retired", pa.bool_()),  # an edit took it back
     ]
 )

@@ -70,7 +70,7 @@ def count(folder: RunFolder, job: Job, with_rules: bool = False) -> QuestionCoun
         scored = scored_pairs(generate.context_of(job), log, diff.name)
         counts.unscored.update(name for row in partition.asked for name in missing_scores(row, scored))
         if with_rules:
-            askers = dry_run.RuleCounter(inputs, context.rules, diff.name)
+            askers = dry_run.RuleCounter(inputs, context, diff.name)
             for change, rows in (("added", diff.added), ("retired", diff.gone), ("kept", diff.kept)):
                 counts.rules.setdefault(change, Counter()).update(askers.count(rows))
     return counts

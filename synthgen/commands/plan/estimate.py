@@ -6,6 +6,7 @@ With a budget, the forecast is of the share of the plan that the budget pays for
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from synthgen.commands.check import withheld_notes
 from synthgen.commands.plan import pricing, profiles
 from synthgen.commands.plan.budget import STEPS, draw_uncapped, share_within, with_plan
 from synthgen.commands.plan.counts import QuestionCounts, count
@@ -92,7 +93,10 @@ def forecast(folder: RunFolder, job: Job, request: EstimateRequest) -> Forecast:
         notes.append(note)
     if has_budget and job.pipeline.plan.share < 1:
         counts = count(folder, job, request.diff)
-    notes += _notes(job.out, counts, profile)
+    notes += [
+        *withheld_notes(job.definitions.prompts.types, job.pipeline.plan.allow),
+        *_notes(job.out, counts, profile),
+    ]
     return Forecast(job, counts, _type_estimates(counts, profile), profile, tuple(notes))
 
 

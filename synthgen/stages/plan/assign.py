@@ -1,13 +1,12 @@
 """The assignments of images: the questions that each is asked, as rows of `2-planned/assignments`.
 
-The rules of the mapping give every instruction type a weight. Balancing multiplies it and decides how many questions an
-image is asked; `sampling` draws the types; then each question gets an answer form and a language. The arithmetic is
-done for many images at once, and every number in it depends on one image alone.
+The rules of the mapping give every instruction type a weight (`weights`). Balancing multiplies it and decides how many
+questions an image is asked; `sampling` draws the types; then each question gets an answer form and a language, and a
+question about a thing the thing (`things`). The arithmetic is done for many images at once, and every number in it
+depends on one image alone.
 """
 
-import sys
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -15,10 +14,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from synthgen.config.families import InstructionType
-from synthgen.config.mapping import ImageSize, RuleSet
+from synthgen.config.families import InstructionType, Presence
+from synthgen.config.mapping import ImageSize, Match, RuleSet
 from synthgen.config.pipeline import PlanConfig
 from synthgen.stages.contract import Job
+from synthgen.stages.plan.images import PlannedImage, mean_rarity, seen_tags
 from synthgen.stages.plan.sampling import (
     Floats,
     Indexes,
@@ -30,16 +30,17 @@ from synthgen.stages.plan.sampling import (
     uniforms,
     word,
 )
+from synthgen.stages.plan.things import Companions, Slot, Things, ThingSampler
+from synthgen.stages.plan.weights import Weights
 from synthgen.tables import ASSIGNMENTS, assignment_id
 
 IMAGES_AT_ONCE = 500  # images whose races are run together; a race of one takes some 10 kB
-CACHED_RULE_SETS = 4096  # sets of rules whose weights are kept
 MAX_MULTIPLE = 4.0  # limit on the questions of an image with rare tags, as a multiple of plan.per_image
-UNTAGGED = ""  # counted as the tag of an image without tags
 COUNT_WORD = np.array([word("how many")], dtype=np.uint64)
-NO_RARITY: Mapping[str, float] = {}
-
-FiredRules = tuple[int, ...]  # the indexes of the rules that fire for an image
+PRESENCES: tuple[Presence, ...] = ("present", "absent")
+NO_THINGS = Things({}, {})
+NOTHING: Mapping[str, Any] = {}
+Drawn = tuple[int, str, str, str, int]  # a question: the index of its image, type, form, language and ordinal
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class PlanContext:
     Attributes:
         types: Path → the instruction type.
         taggers: The names of the taggers whose tags are read.
+        leaves: The leaf tags of the taxonomy.
         fingerprint: Of all of it.
     """
 
@@ -56,7 +58,18 @@ class PlanContext:
     rules: RuleSet
     types: Mapping[str, InstructionType]
     taggers: tuple[str, ...]
+    leaves: frozenset[str]
     fingerprint: str
+
+    @property
+    def drawn_types(self) -> list[str]:
+        """The types that can be drawn: one of their forms has a share, and they are allowed if they are sensitive."""
+        wanted, allowed = self.settings.forms, (None, *self.settings.allow)
+        return [
+            path
+            for path, kind in self.types.items()
+            if kind.sensitive in allowed and any(wanted.get(form, 0) > 0 for form in kind.forms)
+        ]
 
 
 def context_of(job: Job) -> PlanContext:
@@ -66,89 +79,37 @@ def context_of(job: Job) -> PlanContext:
         job.definitions.rules,
         job.definitions.prompts.types,
         job.pipeline.tag.taggers,
+        frozenset(job.definitions.taxonomy.tree.leaves),
         job.fingerprint("planned"),
     )
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedImage:
-    """An image to be asked about; width and height in pixels."""
+@dataclass(frozen=True)
+class WeighedImages:
+    """Some images with what they can be asked, in their order.
 
-    object_id: str
-    image_id: str
-    tags: Sequence[str]
-    width: int
-    height: int
-
-
-def images_of(rows: pa.Table) -> list[PlannedImage]:
-    """Return the images in a table of `Inputs.objects`."""
-    lists = rows.column("tags").combine_chunks()
-    # Balancing reads the tags of some ten thousand images at once, so each tag is one string in memory.
-    paths = list(map(sys.intern, lists.flatten().field("path").to_pylist()))
-    ends = np.cumsum(lists.value_lengths().to_numpy()).tolist()
-    tags = [paths[start:end] for start, end in zip([0, *ends], ends, strict=False)]
-    object_ids, image_ids, widths, heights = (
-        rows.column(name).to_pylist() for name in ("object_id", "image_id", "width", "height")
-    )
-    return list(map(PlannedImage, object_ids, image_ids, tags, widths, heights))
-
-
-def rarity_of(images: Sequence[PlannedImage], strength: float) -> dict[str, float]:
-    """Return how rare each tag of these images is: its count to the power -strength, scaled.
-
-    An image counts as the mean of its tags; the scale makes that 1 on average over the images. The inverse frequency is
-    that by which MetaCLIP balances (arXiv 2309.16671), but no image is left out: one of common tags is asked less.
-    """
-    counts = Counter(tag for image in images for tag in image.tags or [UNTAGGED])
-    rare = {tag: count**-strength for tag, count in counts.items()}
-    total = sum(_mean_rarity(image, rare, 0.0) for image in images)
-    return {tag: value * len(images) / total for tag, value in sorted(rare.items())}
-
-
-def _mean_rarity(image: PlannedImage, rarity: Mapping[str, float], default: float) -> float:
-    """Return the mean over the tags of an image; `default` is the rarity of an unknown tag."""
-    tags = image.tags or [UNTAGGED]
-    return sum(rarity.get(tag, default) for tag in tags) / len(tags)
-
-
-class Weights:
-    """The weights of all instruction types for the rules that fire.
-
-    The `ask` of the rules is added up and multiplied by their `boost`; types that a rule has in `never` get weight 0.
-    Images for which the same rules fire share the result.
+    Attributes:
+        seen: The tags that rules see.
+        weights: Of all types, (images, types) float64; 0 where a type names a thing and there is none.
+        room: For how many questions that name a thing there are things, (images, PRESENCES) int64.
     """
 
-    def __init__(self, rules: RuleSet, types: Sequence[str], factors: Mapping[str, float]) -> None:
-        self._types = types
-        self._ask = np.array([[rule.ask.get(path, 0.0) for path in types] for rule in rules.rules])
-        self._boost = np.array([[rule.boost.get(path, 1.0) for path in types] for rule in rules.rules])
-        self._never = np.array([[path in rule.never for path in types] for rule in rules.rules])
-        self._factors = np.array([factors.get(path, 1.0) for path in types])
-        self._known: dict[FiredRules, Floats] = {}
-
-    def vector(self, fired: FiredRules) -> Floats:
-        """Return the weights where these rules fire, (types,) float64."""
-        if fired not in self._known:
-            if len(self._known) >= CACHED_RULE_SETS:
-                self._known.clear()
-            rows = list(fired)
-            weights = self._ask[rows].sum(axis=0) * self._boost[rows].prod(axis=0) * self._factors
-            weights[self._never[rows].any(axis=0)] = 0
-            self._known[fired] = weights
-        return self._known[fired]
-
-    def by_type(self, fired: FiredRules) -> dict[str, float]:
-        """Return the types that are asked where these rules fire, each with its weight."""
-        weights = zip(self._types, self.vector(fired).tolist(), strict=True)
-        return {path: weight for path, weight in weights if weight > 0}
+    seen: Sequence[Mapping[str, float]]
+    matches: Sequence[Match]
+    things: Sequence[Things]
+    weights: Floats
+    room: Indexes
 
 
 class Assigner:
     """Draws the assignments of images; everything that they share is computed once."""
 
     def __init__(
-        self, context: PlanContext, factors: Mapping[str, float], rarity: Mapping[str, float] = NO_RARITY
+        self,
+        context: PlanContext,
+        factors: Mapping[str, float],
+        rarity: Mapping[str, float] = NOTHING,
+        companions: Companions = NOTHING,
     ) -> None:
         """Prepare the samplers.
 
@@ -156,64 +117,108 @@ class Assigner:
             context: Everything that shapes the plan.
             factors: Type → the factor on its weight, from balancing.
             rarity: Tag → how rare it is, as of `rarity_of`.
+            companions: Leaf tag → the leaf tags often with it, as of `grow_companions`.
         """
         settings = context.settings
         self.context, self._rarity = context, rarity
         self._rarest = max(rarity.values(), default=1.0)  # the rarity of a tag that appeared later
-        wanted = {form for form, share in settings.forms.items() if share > 0}
-        self.types = [path for path, kind in context.types.items() if wanted & set(kind.forms)]
-        self.weights = Weights(context.rules, self.types, factors)
-        most = {path: kind.most for path, kind in context.types.items() if kind.most is not None}
-        self._type_sampler = TypeSampler(self.types, settings.per_type, most)
+        self.types = context.drawn_types
+        kinds = {path: context.types[path] for path in self.types}
+        self.weights = Weights(context.rules, self.types, factors, settings.side_tags)
+        presences = {path: kind.thing for path, kind in kinds.items() if kind.thing is not None}
+        self._things = ThingSampler(presences, context.leaves, companions)
+        groups = [[path for path in presences if presences[path] == presence] for presence in PRESENCES]
+        self._of_group = [np.array([path in group for path in self.types], bool) for group in groups]
+        most = {path: kind.most for path, kind in kinds.items() if kind.most is not None}
+        followers = [path for path, kind in kinds.items() if kind.follows]
+        self._type_sampler = TypeSampler(self.types, settings.per_type, most, groups, followers)
         places = list(product(self.types, range(settings.per_type)))
         forms = {f"form {path} {number}": context.types[path].forms for path, number in places}
         self._form_sampler = OptionSampler(settings.forms, forms)
         languages = {f"language {path} {number}": None for path, number in places}
         self._language_sampler = OptionSampler(settings.languages, languages)
 
-    def match_rules(self, image: PlannedImage) -> FiredRules:
-        """Return the rules that fire for an image."""
-        return self.context.rules.match(image.tags, ImageSize(image.width, image.height))
+    def see(self, image: PlannedImage) -> tuple[Mapping[str, float], Match]:
+        """Return the tags of an image that rules see, and the rules that fire."""
+        seen = seen_tags(image.tags, self.context.leaves, self.context.settings.most_a_parent)
+        return seen, self.context.rules.match(seen, ImageSize(image.width, image.height))
 
-    def balance_factors(self, images: Iterable[PlannedImage], strength: float) -> dict[str, float]:
+    def weigh(self, images: Sequence[PlannedImage]) -> WeighedImages:
+        """Return what some images can be asked."""
+        sights = [self.see(image) for image in images]
+        matches = [match for _, match in sights]
+        weights = self.weights.matrix(matches)
+        needs_things = np.asarray((weights[:, np.any(self._of_group, axis=0)] > 0).any(axis=1))
+        things = [
+            self._things.things_of(image.tags) if needs_things[number] else NO_THINGS
+            for number, image in enumerate(images)
+        ]
+        room = np.array([[len(of.present), len(of.absent)] for of in things], dtype=np.int64).reshape(-1, 2)
+        for number, types in enumerate(self._of_group):
+            weights[np.ix_(room[:, number] == 0, types)] = 0
+        return WeighedImages([seen for seen, _ in sights], matches, things, weights, room)
+
+    def balance_factors(self, images: Sequence[PlannedImage], strength: float) -> dict[str, float]:
         """Return the factor on each type's weight that balances the types over these images."""
-        counts: dict[FiredRules, float] = {}
-        for image in images:
-            fired = self.match_rules(image)
-            counts[fired] = counts.get(fired, 0.0) + self._multiple(image)
-        weights = np.empty((len(counts), len(self.types)))
-        for row, fired in zip(weights, counts, strict=True):
-            row[:] = self.weights.vector(fired)
+        counts: dict[Any, float] = {}
+        rows: list[Floats] = []
+        for batch in _batches(images):
+            weighed = self.weigh(batch)
+            for image, match, room, row in zip(batch, weighed.matches, weighed.room, weighed.weights, strict=True):
+                key = (tuple(match.items()), *(room > 0).tolist())  # images with one key have equal weights
+                rows += [] if key in counts else [row.copy()]
+                counts[key] = counts.get(key, 0.0) + self._multiple(image)
+        weights = np.array(rows).reshape(len(rows), len(self.types))
         factors = balance(weights, np.array(list(counts.values())), strength)
         return dict(zip(self.types, factors.tolist(), strict=True))
 
-    def draw_all(self, images: Sequence[PlannedImage]) -> pa.Table:
-        """Return the assignments of images, image by image in their order, each by type and ordinal."""
-        batches = [images[start : start + IMAGES_AT_ONCE] for start in range(0, len(images), IMAGES_AT_ONCE)]
-        rows = [row for batch in batches for row in self._draw_batch(batch)]
+    def draw_all(self, images: Sequence[PlannedImage], planned: Mapping[str, str] = NOTHING) -> pa.Table:
+        """Return the assignments of images, image by image in their order, each by type and ordinal.
+
+        Args:
+            images: The images.
+            planned: The ids of assignments that are planned already → the things that they name, which stay.
+        """
+        rows = [row for batch in _batches(images) for row in self._draw_batch(batch, planned)]
         columns = list(zip(*rows, strict=True)) if rows else [()] * len(ASSIGNMENTS)
         return pa.table(columns, schema=ASSIGNMENTS)
 
-    def _draw_batch(self, images: Sequence[PlannedImage]) -> Iterator[tuple[Any, ...]]:
+    def _draw_batch(self, images: Sequence[PlannedImage], planned: Mapping[str, str]) -> Iterator[tuple[Any, ...]]:
         """Yield the rows of ASSIGNMENTS of some images."""
-        settings, rules = self.context.settings, self.context.rules
+        settings, weighed = self.context.settings, self.weigh(images)
         words = image_words(settings.seed, [image.image_id for image in images])
-        fired = [self.match_rules(image) for image in images]
-        weights = np.array([self.weights.vector(key) for key in fired]).reshape(len(images), len(self.types))
-        index, kind, ordinal = self._type_sampler.race(words, weights, self._question_counts(words, images))
+        counts = self._question_counts(words, images)
+        index, kind, ordinal = self._type_sampler.race(words, weighed.weights, counts, weighed.room)
         order = np.lexsort((ordinal, kind, index))
         index, kind, ordinal = index[order], kind[order], ordinal[order]
         purposes = kind * settings.per_type + ordinal
         forms = self._form_sampler.draw(words[index], purposes)
         languages = self._language_sampler.draw(words[index], purposes)
         types = [self.types[number] for number in kind.tolist()]
-        for number, path, count, form, language in zip(
-            index.tolist(), types, ordinal.tolist(), forms, languages, strict=True
-        ):
-            image = images[number]
-            name = assignment_id(image.image_id, path, form, language, count)
-            because = rules.causes(fired[number], image.tags, path)
-            yield name, image.image_id, image.object_id, path, form, language, count, because, False
+        drawn = list(zip(index.tolist(), types, forms, languages, ordinal.tolist(), strict=True))
+        names = [
+            assignment_id(images[number].image_id, path, form, language, count)
+            for number, path, form, language, count in drawn
+        ]
+        things = self._choose_things(words, weighed.things, drawn, [planned.get(name) for name in names])
+        for name, (number, path, form, language, count) in zip(names, drawn, strict=True):
+            image, thing = images[number], things.get((number, path, count))
+            because = self.context.rules.causes(weighed.matches[number], weighed.seen[number], path)
+            yield name, image.image_id, image.object_id, path, form, language, count, because, thing, False
+
+    def _choose_things(
+        self, words: Words, things: Sequence[Things], drawn: Sequence[Drawn], planned: Sequence[str | None]
+    ) -> dict[tuple[int, str, int], str]:
+        """Return (index of the image, type, ordinal) → the thing, of the drawn questions that name one."""
+        slots: dict[int, dict[Slot, str | None]] = {}
+        for (number, path, _, _, ordinal), thing in zip(drawn, planned, strict=True):
+            if path in self._things.types:
+                slots.setdefault(number, {})[path, ordinal] = thing
+        return {
+            (number, *slot): thing
+            for number, of_image in slots.items()
+            for slot, thing in self._things.choose(words[number : number + 1], things[number], of_image).items()
+        }
 
     def _question_counts(self, words: Words, images: Sequence[PlannedImage]) -> Indexes:
         """Return how many questions each image is asked, (images,) int64; a fraction is rounded at random."""
@@ -225,4 +230,8 @@ class Assigner:
         """Return how many times `plan.per_image` questions an image is asked for its tags."""
         if not self._rarity:
             return 1.0
-        return min(MAX_MULTIPLE, _mean_rarity(image, self._rarity, self._rarest))
+        return min(MAX_MULTIPLE, mean_rarity(image, self._rarity, self._rarest))
+
+
+def _batches(images: Sequence[PlannedImage]) -> Iterator[Sequence[PlannedImage]]:
+    return (images[start : start + IMAGES_AT_ONCE] for start in range(0, len(images), IMAGES_AT_ONCE))

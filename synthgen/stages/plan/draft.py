@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from synthgen.stages.plan.assign import Assigner, images_of
+from synthgen.stages.plan.assign import Assigner
 from synthgen.stages.plan.duplicates import KEPT, DuplicateSurvey
+from synthgen.stages.plan.images import images_of
 from synthgen.stages.plan.inputs import Inputs
 from synthgen.store import CommitLog, StageFolder
 from synthgen.tables import PLAN
@@ -56,13 +57,21 @@ def draft(snapshot: PlanSnapshot, assigner: Assigner, partition: str, *, redraws
     """Draw the assignments of a partition; with `redraws` the plan so far is ignored."""
     objects = snapshot.inputs.objects(partition)
     outcome = snapshot.survey.outcome[snapshot.survey.spans[partition]]
-    assignments = assigner.draw_all(images_of(objects.filter(pa.array(outcome == KEPT))))
     before = planned_before(snapshot, partition)
-    live = before.filter(pc.invert(before.column("retired"))).column("assignment_id").combine_chunks()
-    is_planned = np.asarray(pc.is_in(assignments.column("assignment_id"), live)) & (not redraws)
+    live = before.filter(pc.invert(before.column("retired")))
+    things = {} if redraws else _things_of(live)
+    assignments = assigner.draw_all(images_of(objects.filter(pa.array(outcome == KEPT))), things)
+    names, planned = assignments.column("assignment_id"), live.column("assignment_id").combine_chunks()
+    is_planned = np.asarray(pc.is_in(names, planned)) & (not redraws)
     planned_with = snapshot.log.fingerprint(partition, "assignments")
     is_current = not redraws and planned_with == assigner.context.fingerprint
     return Draft(objects, outcome, assignments, is_planned, before, is_current)
+
+
+def _things_of(assignments: pa.Table) -> dict[str, str]:
+    """Return the id of each assignment that names a thing → the thing."""
+    named = assignments.filter(pc.is_valid(assignments.column("thing")))
+    return dict(zip(*(named.column(name).to_pylist() for name in ("assignment_id", "thing")), strict=True))
 
 
 def planned_before(snapshot: PlanSnapshot, partition: str) -> pa.Table:

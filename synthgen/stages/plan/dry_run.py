@@ -4,13 +4,15 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from synthgen.config.mapping import ImageSize, RuleSet
-from synthgen.stages.plan.assign import FiredRules, PlanContext
+from synthgen.config.mapping import Match
+from synthgen.stages.plan.assign import Assigner, PlanContext
 from synthgen.stages.plan.draft import Draft
 from synthgen.stages.plan.epochs import latest_epoch, propose
+from synthgen.stages.plan.images import images_of
 from synthgen.stages.plan.inputs import Inputs
 from synthgen.stages.plan.plan import plan_partition
 from synthgen.store import RunFolder
@@ -69,10 +71,10 @@ class RuleCounter:
     Of the current rules that fire for the image, it is the one that gives the type the most weight.
     """
 
-    def __init__(self, inputs: Inputs, rules: RuleSet, partition: str) -> None:
-        rows = inputs.objects(partition).select(["object_id", "tags", "width", "height"]).to_pylist()
-        self._rules, self._objects = rules, {row["object_id"]: row for row in rows}
-        self._fired: dict[str, FiredRules] = {}
+    def __init__(self, inputs: Inputs, context: PlanContext, partition: str) -> None:
+        images = images_of(inputs.objects(partition))
+        self._assigner, self._images = Assigner(context, {}), {image.object_id: image for image in images}
+        self._matches: dict[str, Match] = {}
 
     def count(self, assignments: pa.Table) -> Counter[tuple[str, str]]:
         """Return (type, `file:line` of the rule) → questions."""
@@ -80,10 +82,12 @@ class RuleCounter:
         return Counter((path, self._rule(object_id, path)) for object_id, path in pairs)
 
     def _rule(self, object_id: str, path: str) -> str:
-        if object_id not in self._fired:
-            row = self._objects[object_id]
-            size = ImageSize(row["width"] or 0, row["height"] or 0)
-            self._fired[object_id] = self._rules.match([tag["path"] for tag in row["tags"]], size)
-        weights = {number: self._rules.rules[number].ask.get(path, 0.0) for number in self._fired[object_id]}
+        if object_id not in self._matches:
+            self._matches[object_id] = self._assigner.see(self._images[object_id])[1]
+        rules, factor = self._assigner.context.rules.rules, self._assigner.weights.factor
+        weights = {
+            number: rules[number].ask.get(path, 0.0) * float(factor(np.array(share)))
+            for number, share in self._matches[object_id].items()
+        }
         best = max(weights, key=lambda number: weights[number], default=None)
-        return NO_RULE if best is None or weights[best] == 0 else self._rules.rules[best].where
+        return NO_RULE if best is None or weights[best] == 0 else rules[best].where

@@ -9,6 +9,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from math import ceil
 
 import numpy as np
 import pyarrow as pa
@@ -16,15 +17,18 @@ import pyarrow as pa
 from synthgen.errors import Damaged
 from synthgen.stages.contract import Change
 from synthgen.stages.plan import quotas
-from synthgen.stages.plan.assign import Assigner, PlanContext, PlannedImage, images_of, rarity_of
+from synthgen.stages.plan.assign import Assigner, PlanContext
+from synthgen.stages.plan.companions import grow_companions
 from synthgen.stages.plan.draft import PlanSnapshot, draft, planned_before
 from synthgen.stages.plan.duplicates import KEPT
+from synthgen.stages.plan.images import PlannedImage, images_of, rarity_of
 from synthgen.stages.plan.inputs import Inputs, Reads
 from synthgen.stages.plan.survey_process import survey_in_subprocess
+from synthgen.stages.plan.things import Companions
 from synthgen.store import CommitLog, RunFolder
 from synthgen.tables import PLAN
 
-BALANCE_IMAGES = 20_000  # about as many images are read to balance a plan
+BALANCE_IMAGES = 10_000  # about as many images are read to balance a plan, at most
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,7 @@ class Epoch:
         rarity: Tag → how many times as many questions as usual an image of it is asked.
         limits: Type → the largest keys that `plan.share` and `plan.caps` allow.
         redraws: The plan so far is ignored.
+        companions: Leaf tag → the leaf tags that are often with it, for types that ask about absent things.
     """
 
     number: int
@@ -48,6 +53,7 @@ class Epoch:
     rarity: Mapping[str, float] = field(default_factory=dict)
     limits: quotas.Limits = field(default_factory=dict)
     redraws: bool = False
+    companions: Companions = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -64,7 +70,7 @@ class EpochTask:
 
     def assigner(self, context: PlanContext) -> Assigner:
         """Return the assigner that draws by the epoch's numbers."""
-        return Assigner(context, self.epoch.factors, self.epoch.rarity)
+        return Assigner(context, self.epoch.factors, self.epoch.rarity, self.epoch.companions)
 
 
 def next_task(folder: RunFolder, context: PlanContext, change: Change) -> EpochTask | None:
@@ -122,21 +128,29 @@ def propose(folder: RunFolder, context: PlanContext, change: Change, latest: Epo
     survey = survey_in_subprocess(inputs, log, context.settings.near_duplicates, context.fingerprint)
     covered = tuple(name for name in reads if name in wanted | survey.outdated)
     snapshot = PlanSnapshot(inputs, survey, log)
+    companions = _companions(snapshot, context, covered, latest.companions if latest and not redraws else {})
     balance = context.settings.balance.model_dump()
     # Factors stay until their settings are edited: otherwise each growth would change the draws of all planned images.
     if latest is None or latest.balance != balance or redraws:
-        factors, rarity = _balance(snapshot, context, covered)
+        factors, rarity = _balance(snapshot, context, covered, companions)
     else:
         factors, rarity = dict(latest.factors), dict(latest.rarity)
     number = latest.number + 1 if latest else 1
     covered_reads = {name: reads[name] for name in covered}
-    epoch = Epoch(number, context.fingerprint, balance, factors, covered_reads, rarity, redraws=redraws)
+    epoch = Epoch(number, context.fingerprint, balance, factors, covered_reads, rarity, {}, redraws, companions)
     task = EpochTask(epoch, snapshot, covered)
     return replace(task, epoch=replace(epoch, limits=_limits(task, context)))
 
 
+def _companions(snapshot: PlanSnapshot, context: PlanContext, covered: Sequence[str], known: Companions) -> Companions:
+    """Return the table of companions with the leaf tags of an epoch, if a type asks about absent things."""
+    if not any(context.types[path].thing == "absent" for path in context.drawn_types):
+        return known
+    return grow_companions(known, snapshot.inputs, snapshot.survey, covered, sorted(context.leaves))
+
+
 def _balance(
-    snapshot: PlanSnapshot, context: PlanContext, covered: Sequence[str]
+    snapshot: PlanSnapshot, context: PlanContext, covered: Sequence[str], companions: Companions
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Return the factor on each type's weight, and the rarity of each tag.
 
@@ -146,14 +160,15 @@ def _balance(
     strength, survey = context.settings.balance, snapshot.survey
     if strength.types == 0 and strength.tags == 0:
         return {}, {}
-    step = max(1, int((survey.outcome == KEPT).sum()) // BALANCE_IMAGES)
+    step = ceil(int((survey.outcome == KEPT).sum()) / BALANCE_IMAGES) or 1
     kept: list[PlannedImage] = []
     for name in covered[::step]:
         is_kept = survey.outcome[survey.spans[name]] == KEPT
         kept += images_of(snapshot.inputs.objects(name).filter(pa.array(is_kept)))
     rarity = rarity_of(kept, strength.tags) if strength.tags else {}
-    factors = Assigner(context, {}, rarity).balance_factors(kept, strength.types) if strength.types else {}
-    return factors, rarity
+    if not strength.types:
+        return {}, rarity
+    return Assigner(context, {}, rarity, companions).balance_factors(kept, strength.types), rarity
 
 
 def _limits(task: EpochTask, context: PlanContext) -> dict[str, list[float]]:

@@ -91,7 +91,11 @@ class Inputs:
             rows = rows.append_column(name, listed.column(name))
         return rows.append_column(pa.field("tags", TAGS), self._tags(partition, ids)).combine_chunks()
 
-    def _tags(self, partition: str, object_ids: pa.ChunkedArray) -> pa.Array:
+    def tags(self, partition: str) -> pa.ListArray:
+        """Return the tags of each object of a partition, in the order of `hashes`."""
+        return self._tags(partition, self._folder.table(TAG, partition, "images", ["object_id"]).column("object_id"))
+
+    def _tags(self, partition: str, object_ids: pa.ChunkedArray) -> pa.ListArray:
         """Return the tags of these objects by all taggers; of several with one path, the one with the best score."""
         owners, tags = [np.empty(0, np.int64)], [pa.array([], TAGS.value_type)]
         for tagger in self.taggers:

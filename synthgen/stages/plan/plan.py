@@ -77,11 +77,19 @@ def plan_partition(task: EpochTask, assigner: Assigner, partition: str) -> Plann
     assignments = part.assignments
     if task.epoch.limits:
         is_within = limit_mask(task.epoch.limits, assigner.context.settings.seed, assignments, part.is_planned)
-        assignments = assignments.filter(pa.array(is_within))
+        assignments = _without_orphans(assignments.filter(pa.array(is_within)), assigner.context)
     is_served, is_asked = _has_rows(part.objects, part.assignments), _has_rows(part.objects, assignments)
     of_kept = np.where(is_asked, "planned", np.where(is_served, "over_quota", "unserved"))
     outcomes = np.where(part.outcome != KEPT, np.array(OUTCOMES)[part.outcome], of_kept)
     return PlannedPartition(part, assignments, outcomes)
+
+
+def _without_orphans(assignments: pa.Table, context: PlanContext) -> pa.Table:
+    """Return assignments without those that go on from another one where quotas left their image no other."""
+    followers = pa.array([path for path, kind in context.types.items() if kind.follows], pa.string())
+    follows = pc.is_in(assignments.column("type"), followers)
+    others = assignments.column("object_id").filter(pc.invert(follows)).combine_chunks()
+    return assignments.filter(pc.or_(pc.invert(follows), pc.is_in(assignments.column("object_id"), others)))
 
 
 def _has_rows(objects: pa.Table, assignments: pa.Table) -> NDArray[np.bool_]:
@@ -136,8 +144,11 @@ def _changes(before: pa.Table, wanted: pa.Table) -> tuple[pa.Table, Counter[str]
     live, retired = before.filter(pc.invert(is_retired)), before.filter(is_retired)
     index = pc.index_in(ids, live.column("assignment_id").combine_chunks())
     is_new = index.is_null()
-    # An image can be represented by another object now: that is the same question, to be asked there.
+    # An image can be represented by another object now: that is the same question, to be asked there. Where an image has
+    # other tags now, its question can name another thing.
     is_moved = pc.fill_null(pc.not_equal(live.column("object_id").take(index), wanted.column("object_id")), False)
+    things = (pc.fill_null(column, "") for column in (live.column("thing").take(index), wanted.column("thing")))
+    is_moved = pc.or_(is_moved, pc.not_equal(*things))
     # A row that commands/repair.py restored from pairs lacks its causes.
     is_bare = pc.and_(pc.invert(is_new), pc.is_null(live.column("because").take(index)))
     gone = _retire(live.filter(pc.invert(pc.is_in(live.column("assignment_id"), ids.combine_chunks()))))

@@ -3,13 +3,14 @@
 Every (type, ordinal) of an image runs an exponential race with the weight of its type as its rate, and the first `k` to
 arrive are drawn: weighted reservoir sampling (Efraimidis & Spirakis 2006). The clock of each runner depends only on
 (seed, image, type, ordinal). So a changed weight moves only its own runners, and an edit of the mapping keeps nearly
-all draws; and any number of workers, in any order, draws the same.
+all draws; and any number of workers, in any order, draws the same. An arrival for which an image has no room is passed
+over, and its place goes to the next one.
 
 Strings enter as words: 64-bit hashes.
 """
 
 import hashlib
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 Words = NDArray[np.uint64]
 Floats = NDArray[np.float64]
 Indexes = NDArray[np.int64]
+Mask = NDArray[np.bool_]
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -41,7 +43,7 @@ def uniforms(images: Words, names: Words) -> Floats:
     return numbers
 
 
-def _waiting_times(images: Words, names: Words, weights: Floats) -> Floats:
+def waiting_times(images: Words, names: Words, weights: Floats) -> Floats:
     """Return exponential waiting times with these rates; infinite where the weight is 0."""
     with np.errstate(divide="ignore"):
         times: Floats = -np.log(uniforms(images, names)) / weights
@@ -51,43 +53,77 @@ def _waiting_times(images: Words, names: Words, weights: Floats) -> Floats:
 class TypeSampler:
     """Draws instruction types for images; the words of the types are computed once."""
 
-    def __init__(self, types: Sequence[str], per_type: int, most: Mapping[str, int] | None = None) -> None:
+    def __init__(
+        self,
+        types: Sequence[str],
+        per_type: int,
+        most: Mapping[str, int] | None = None,
+        groups: Sequence[Collection[str]] = (),
+        followers: Collection[str] = (),
+    ) -> None:
         """Set the runners up.
 
         Args:
             types: The instruction types.
             per_type: How often a type can be drawn for one image.
             most: Type → a lower limit of its own.
+            groups: Sets of types of which an image has room for so many together.
+            followers: Types that are drawn only beside one that is not among them.
         """
         self.types = tuple(types)
         limits = np.array([(most or {}).get(path, per_type) for path in types], dtype=np.int64)
         self._allowed = np.arange(per_type)[:, None] < limits  # (ordinals, types)
         words = [[word("type", path, str(number)) for path in types] for number in range(per_type)]
         self._words = np.array(words, dtype=np.uint64).reshape(per_type, len(types))
+        # (groups, runners): whether a runner is in a group
+        self._groups = [np.tile([path in group for path in types], per_type) for group in groups]
+        self._followers = np.tile([path in followers for path in types], per_type)
+        is_limited = np.any([*self._groups, self._followers], axis=0)
+        self._limited = int(is_limited.sum())
 
-    def race(self, images: Words, weights: Floats, k: int | Indexes) -> tuple[Indexes, Indexes, Indexes]:
+    def race(
+        self, images: Words, weights: Floats, k: int | Indexes, room: Indexes | None = None
+    ) -> tuple[Indexes, Indexes, Indexes]:
         """Return the first `k` arrivals of each image, image by image in order of arrival.
 
         Args:
             images: As of `image_words`, (images,).
             weights: (images, types) float64.
             k: One number, or one for each image.
+            room: How many of each group an image has room for, (images, groups) int64; needed if there are groups.
 
         Returns:
             For each arrival the index of its image, the index of its type and its ordinal, each (arrivals,) int64.
         """
         most = np.broadcast_to(np.asarray(k, dtype=np.int64), len(images))
-        steps = _waiting_times(images[:, None, None], self._words, weights[:, None, :])
+        steps = waiting_times(images[:, None, None], self._words, weights[:, None, :])
         arrivals = np.where(self._allowed, np.cumsum(steps, axis=1), np.inf).reshape(len(images), self._words.size)
-        first = _smallest(arrivals, int(most.max(initial=0)))
+        first = _smallest(arrivals, int(most.max(initial=0)) + self._limited)  # so many at most are passed over
         times = np.take_along_axis(arrivals, first, axis=1)
         order = np.argsort(times, axis=1, kind="stable")
-        has_arrived = np.isfinite(np.take_along_axis(times, order, axis=1))
-        is_drawn = has_arrived & (np.arange(first.shape[1]) < most[:, None])
-        image, rank = np.nonzero(is_drawn)
-        runner = np.take_along_axis(first, order, axis=1)[image, rank]
-        ordinal, kind = np.divmod(runner, max(len(self.types), 1))
+        runners = np.take_along_axis(first, order, axis=1)
+        has_room = np.isfinite(np.take_along_axis(times, order, axis=1))
+        if self._limited:
+            has_room = self._with_room(runners, has_room, most, room)
+        image, rank = np.nonzero(has_room & (np.cumsum(has_room, axis=1) <= most[:, None]))
+        ordinal, kind = np.divmod(runners[image, rank], max(len(self.types), 1))
         return image, kind, ordinal
+
+    def _with_room(self, runners: Indexes, arrives: Mask, most: Indexes, room: Indexes | None) -> Mask:
+        """Return which arrivals have room; all arrays but the last two are (images, arrivals) in order of arrival."""
+        has_room = arrives
+        for number, group in enumerate(self._groups):
+            assert room is not None, "a race with groups knows the room of each"
+            has_room = has_room & _first_of(group[runners] & has_room, room[:, number])
+        follows = self._followers[runners]
+        can_follow = (has_room & ~follows).any(axis=1)
+        return has_room & _first_of(follows & has_room, np.where(can_follow, most - 1, 0))
+
+
+def _first_of(marked: Mask, counts: Indexes) -> Mask:
+    """Return all cells but the marked ones after the first so many of each row."""
+    is_kept: Mask = ~marked | (np.cumsum(marked, axis=1) <= counts[:, None])
+    return is_kept
 
 
 def _smallest(rows: Floats, count: int) -> Indexes:
@@ -128,7 +164,7 @@ class OptionSampler:
             images: As of `image_words`, (images,).
             purposes: The index of the purpose of each image, (images,) int64.
         """
-        times = _waiting_times(images[:, None], self._words[purposes], self._weights[purposes])
+        times = waiting_times(images[:, None], self._words[purposes], self._weights[purposes])
         return [self.names[option] for option in np.argmin(times, axis=1).tolist()]
 
 

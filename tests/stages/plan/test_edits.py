@@ -100,7 +100,7 @@ def test_a_question_is_counted_for_the_rule_that_gives_its_type_the_most_weight(
     context = planned.context(EDITED)
     folder, questions = RunFolder(planned.out), Counter[tuple[str, str]]()
     for part in dry_run.partition_diffs(folder, context):
-        askers = dry_run.RuleCounter(plan.Inputs.from_folder(folder, ("test",)), context.rules, part.name)
+        askers = dry_run.RuleCounter(plan.Inputs.from_folder(folder, ("test",)), context, part.name)
         questions.update(askers.count(part.added))
         assert dry_run.NO_RULE not in {rule for _, rule in askers.count(part.kept)}
     assert {(path, rule.rpartition(":")[2]) for path, rule in questions} == {("look/c", "7")}

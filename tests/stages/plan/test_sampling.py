@@ -1,5 +1,7 @@
 """Draws are fair, depend on (seed, image, type, ordinal) alone, and a changed weight moves no more than it must."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -171,6 +173,59 @@ def test_a_small_edit_of_a_weight_leaves_nearly_every_draw() -> None:
 def test_nothing_is_drawn_where_nothing_has_a_weight() -> None:
     assert draw(np.zeros(12), "image", 4) == []
     assert draw(np.ones(12), "image", 0) == []
+
+
+# --- room and followers -----------------------------------------------------------------------------------------------
+
+GROUPS_OF_TYPES = (TYPES[:3], TYPES[3:5])
+FOLLOWERS = TYPES[5:8]
+
+
+def draw_limited(weights: np.ndarray, image: str, k: int, room: tuple[int, int], per_type: int = 2) -> list[str]:
+    """Return the types drawn for one image in the order of the draw, with room for so many of each group."""
+    sampler = TypeSampler(TYPES, per_type, None, GROUPS_OF_TYPES, FOLLOWERS)
+    _, kinds, _ = sampler.race(image_words(7, [image]), weights[None], k, np.array([room]))
+    return [TYPES[kind] for kind in kinds]
+
+
+def one_by_one(arrivals: list[str], k: int, room: tuple[int, int]) -> list[str]:
+    """Return what is drawn of all arrivals of an image if each is looked at in turn."""
+    left = dict(zip(("first", "second"), room, strict=True))
+    fitting = []
+    for path in arrivals:
+        group = next((name for name, types in zip(left, GROUPS_OF_TYPES, strict=True) if path in types), None)
+        if group is not None:
+            left[group] -= 1
+        if group is None or left[group] >= 0:
+            fitting.append(path)
+    follow = k - 1 if any(path not in FOLLOWERS for path in fitting) else 0
+    drawn = []
+    for path in fitting:
+        follow -= path in FOLLOWERS
+        if path not in FOLLOWERS or follow >= 0:
+            drawn.append(path)
+    return drawn[:k]
+
+
+@given(WEIGHTS, IMAGES, st.integers(0, 12), st.tuples(st.integers(0, 4), st.integers(0, 3)))
+def test_an_arrival_without_room_leaves_its_place_to_the_next(
+    weights: np.ndarray, image: str, k: int, room: tuple[int, int]
+) -> None:
+    arrivals = [path for path, _ in draw(weights, image, 100, per_type=2)]
+    drawn = draw_limited(weights, image, k, room)
+    assert drawn == one_by_one(arrivals, k, room)
+    assert not drawn or set(drawn) - set(FOLLOWERS), "a follower goes on from something"
+
+
+@given(WEIGHTS, IMAGES, st.integers(1, 6), st.integers(0, 11), st.floats(0.02, 100))
+def test_a_weight_that_changes_brings_in_nothing_but_its_own_type_where_room_is_short(
+    weights: np.ndarray, image: str, k: int, changed: int, weight: float
+) -> None:
+    after = weights.copy()
+    after[changed] = max(weight, weights[changed])
+    gained = Counter(draw_limited(after, image, k, (1, 1))) - Counter(draw_limited(weights, image, k, (1, 1)))
+    has_others = bool((weights > 0)[8:].any() or (weights > 0)[:5].any())  # else the heavier type lets followers in
+    assert not has_others or set(gained) <= {TYPES[changed]}
 
 
 SHARES = {"short": 3.0, "brief": 3.0, "detailed": 2.0, "choice": 2.0, "never": 0.0}
