@@ -33,7 +33,7 @@ from synthgen.config import prompt_pack
 from synthgen.config.mapping import ImageSize
 from synthgen.config.pipeline import LearnConfig, Pipeline
 from synthgen.config.prompt_pack import Prompts
-from synthgen.config.taxonomy import Taxonomy
+from synthgen.config.taxonomy import Node, Taxonomy, Tree
 from synthgen.engines.kinds import resolve_model
 from synthgen.stages.plan.weights import Weights
 from synthgen.taggers import ClipTagger, ClipTaggerFile, TaggerSpec
@@ -132,14 +132,14 @@ def find_tags(spec: TaggerSpec, test: Sequence[Picture]) -> list[list[str]]:
 
 def rank_by_clip(spec: TaggerSpec, prompts: Prompts, test: Sequence[Picture]) -> list[Ranking]:
     """Rank types by the nano CLIP's similarity of picture and type text, phrasings averaged as those of tags are."""
-    texts = {path: (kind.name, f"{kind.name}: {kind.needs}", kind.about) for path, kind in prompts.types.items()}
-    nodes = {path: prompts.tree.nodes[path] for path in prompts.types}
-    types = Taxonomy("types", replace(prompts.tree, nodes=nodes), texts)
+    texts = {kind.name: (kind.name, f"{kind.name}: {kind.needs}", kind.about) for kind in prompts.types.values()}
+    nodes = {name: Node(name, "") for name in texts}  # without groups
+    types = Taxonomy("types", Tree(nodes), texts, frozenset(texts))
     tagger, rankings = open_tagger(replace(spec, taxonomy=types)), list[Ranking]()
     for start in range(0, len(test), BATCH):
         batch = [tagger.prepare(picture.image, None) for picture in test[start : start + BATCH]]
         for row in tagger.probabilities(tagger.embed(batch)):  # (B, types) -> (types,)
-            rankings.append(dict(zip(texts, map(float, row), strict=True)))
+            rankings.append(dict(zip(prompts.types, map(float, row), strict=True)))
     return rankings
 
 

@@ -36,22 +36,22 @@ def main() -> None:
     quick = parser.parse_args().quick
     spec = taggers.load("drawn-clip")
     assert isinstance(spec.file, ClipTaggerFile)
-    tagger, tree, most = ClipTagger(spec, spec.file), spec.taxonomy.tree, spec.file.most
+    tagger, tree, limits = ClipTagger(spec, spec.file), spec.taxonomy.tree, spec.file.limits
     sizes = (50, 200, 600) if quick else (50, 200, 800, 3200)
     labelled = score(tagger, tree, pictures("teach", sizes[-1]))
     test = score(tagger, tree, pictures("test", 600 if quick else 2000))
     shipped = np.array([spec.file.threshold_of(path) for path in tree.nodes])
     flags = {
-        f"{UNFITTED:g} for every tag": fitting.apply_thresholds(test.scores, np.full(len(tree), UNFITTED), tree, most),
-        "as shipped, leaves alone": fitting.apply_thresholds(test.scores, shipped, tree, most, backs_off=False),
-        "as shipped": fitting.apply_thresholds(test.scores, shipped, tree, most),
+        f"{UNFITTED:g} for every tag": fitting.apply_thresholds(test.scores, np.full(len(tree), UNFITTED), tree, limits),
+        "as shipped, leaves alone": fitting.apply_thresholds(test.scores, shipped, tree, limits, backs_off=False),
+        "as shipped": fitting.apply_thresholds(test.scores, shipped, tree, limits),
     }
     for size in sizes:
         fitted, _ = fitting.fit(labelled.select(np.arange(size)), tree, shipped)
         flags[f"fitted to {size:,}, leaves alone"] = fitting.apply_thresholds(
-            test.scores, fitted, tree, most, backs_off=False
+            test.scores, fitted, tree, limits, backs_off=False
         )
-        flags[f"fitted to {size:,}"] = fitting.apply_thresholds(test.scores, fitted, tree, most)
+        flags[f"fitted to {size:,}"] = fitting.apply_thresholds(test.scores, fitted, tree, limits)
     f1 = print_table(flags, test, tree)
     ours, unfitted = f1[f"fitted to {sizes[-1]:,}"]["all"], f1[f"{UNFITTED:g} for every tag"]["all"]
     record = {

@@ -36,6 +36,7 @@ def check(pipeline: PipelineOption = "everyday", settings: SetOption = None) -> 
     All mistakes at once, and settings that are probably not intended.
     """
     from synthgen.commands.check import notes, threshold_notes, withheld_notes
+    from synthgen.commands.clashes import clash_notes
     from synthgen.config import pipeline as pipelines
     from synthgen.console import pluralize
     from synthgen.job import resolve as loader
@@ -48,6 +49,7 @@ def check(pipeline: PipelineOption = "everyday", settings: SetOption = None) -> 
         *notes(tree, texts.rules, types, loaded.plan.forms),
         *threshold_notes(loaded.select.keep, texts.prompts.pack),
         *(f"note: {text}" for text in withheld_notes(types, loaded.plan.allow)),
+        *clash_notes(texts.taxonomy, texts.taggers),
     ):
         print(line)
     sizes = (

@@ -17,6 +17,7 @@ from pydantic_core import PydanticCustomError
 
 from synthgen.config import library
 from synthgen.config.library import Section
+from synthgen.config.phrasings import Article, phrasings
 from synthgen.config.strict_yaml import Document
 from synthgen.errors import Mistakes, attempt, did_you_mean, nearest
 
@@ -86,6 +87,9 @@ class TagEntry(Section):
     means: str = Field(min_length=1)
     also: tuple[str, ...] = ()
     templates: tuple[Template, ...] = ()
+    text: str | tuple[str, ...] = ()  # sentences in place of the name in its templates; without it a group has no texts
+    article: Article | None = None  # of the name, where the rule in phrasings.py finds another
+    clip: bool = True  # false: no texts, for this tag and those below it; a VLM and sidecar files still give it
     tags: dict[str, "TagEntry"] = Field(default_factory=dict)
 
     @model_validator(mode="before")
@@ -108,11 +112,19 @@ class TaxonomyFile(Section):
 
 @dataclass(frozen=True)
 class Taxonomy:
-    """The tags that an image can have, each with the phrasings that a text encoder compares with the image."""
+    """The tags that an image can have.
+
+    Attributes:
+        name: Of its file.
+        tree: The tags.
+        phrasings: Of each, the texts that can be compared with an image.
+        compared: The tags whose texts a CLIP compares; it scores a group without a `text` from what is below it alone.
+    """
 
     name: str
     tree: Tree
     phrasings: Mapping[str, tuple[str, ...]]
+    compared: frozenset[str]
 
 
 def load(name: str, home: Path = Path()) -> Taxonomy:
@@ -128,8 +140,8 @@ def load(name: str, home: Path = Path()) -> Taxonomy:
     if faults:
         raise Mistakes(faults)
     assert file and tree
-    phrasings = {node.path: _phrasings(node, _templates_for(tree, node, file.templates)) for node in tree}
-    return Taxonomy(name, tree, phrasings)
+    texts = {node.path: phrasings(node, _templates_for(tree, node, file.templates)) for node in tree}
+    return Taxonomy(name, tree, texts, _compared(tree))
 
 
 def build_tree(document: Document, root: str, below: str, meaning: str) -> Tree:
@@ -233,7 +245,13 @@ def _templates_for(tree: Tree, node: Node, default: Sequence[str]) -> Sequence[s
         node = tree.nodes[node.parent]
 
 
-def _phrasings(node: Node, templates: Sequence[str]) -> tuple[str, ...]:
-    names = [node.words, *node.values.get("also", [])]
-    sentences = [template.replace("{}", name) for name in names for template in templates]
-    return (*sentences, f"{node.words}: {node.means}")
+def _compared(tree: Tree) -> frozenset[str]:
+    """Return the nodes that a CLIP compares with images: leaves, and groups with a `text`, without `clip: false`."""
+    compared: set[str] = set()
+    unseen: set[str] = set()
+    for node in tree:  # parents come before their children
+        if node.values.get("clip") is False or node.parent in unseen:
+            unseen.add(node.path)
+        elif not node.children or node.values.get("text"):
+            compared.add(node.path)
+    return frozenset(compared)

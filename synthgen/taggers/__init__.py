@@ -31,6 +31,7 @@ from synthgen.taggers.spec import (
     resolve_model,
     stored_embedding_model,
 )
+from synthgen.taggers.tree_scores import Limits, TreeScores
 from synthgen.taggers.vlm import VlmTaggerFile
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "EmbeddingTagger",
     "Floats",
     "KnownTags",
+    "Limits",
     "Resources",
     "SidecarTaggerFile",
     "SourceMetaTagger",
@@ -51,6 +53,7 @@ __all__ = [
     "TaggerFile",
     "TaggerSpec",
     "Taggers",
+    "TreeScores",
     "VlmTaggerFile",
     "WorksFrom",
     "check_downloads",

@@ -1,10 +1,10 @@
 """Zero-shot tagging with open_clip, which also gives each image its embedding.
 
-The texts of a taxonomy node are embedded and averaged; its score is the likeness of the image to that mean. A model
-trained with a sigmoid loss (SigLIP, arXiv 2303.15343) gives each node an independent probability. A contrastive model
-(CLIP, arXiv 2103.00020) compares siblings: a node's probability is its softmax share among them, times its parent's
-probability. A node at or above its threshold is a tag. Where no leaf is sure enough its parent may be, and an image may
-have no tag at all.
+The texts of a taxonomy node are embedded and averaged; the likeness of the image to that mean is the score of its
+texts. A model trained with a sigmoid loss (SigLIP, arXiv 2303.15343) gives each an independent probability. A
+contrastive model (CLIP, arXiv 2103.00020) compares siblings: a node's probability is its softmax share among them,
+times its parent's probability. A group is scored from what is below it (tree_scores.py). A node at or above its
+threshold is a tag. Where no leaf is sure enough its parent may be, and an image may have no tag at all.
 
 Tags are computed from embeddings rounded as they are stored. So after an edit of thresholds or texts, the stored
 embeddings give the same tags as the images would.
@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL.Image import Image
 from pydantic import Field
 
@@ -32,9 +31,11 @@ from synthgen.errors import ModelUnavailable, UserMistake, one_line
 from synthgen.taggers.download import download_fault
 from synthgen.taggers.protocol import Floats, Tagged
 from synthgen.taggers.spec import Resources, TaggerFile, TaggerSpec, WorksFrom
+from synthgen.taggers.tree_scores import Limits, TreeScores
 
 TEXT_BATCH = 256
 HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")  # weights without a name of their own
+SCORING = "best below, gated"  # part of the fingerprint; to be changed with the arithmetic of scores and tags
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pth")  # that open_clip looks for in a folder
 
 Probability = Annotated[float, Field(gt=0, le=1)]
@@ -48,13 +49,32 @@ class ClipTaggerFile(TaggerFile):
     pretrained: str | None = None  # open_clip's name for the weights, or a file of them; not with a folder
     threshold: Probability = 0.5
     thresholds: dict[str, Probability] = Field(default_factory=dict)  # tag pattern -> threshold; the last match counts
-    most: int = Field(default=16, gt=0)  # tags per image, the surest
+    most: int = Field(default=16, gt=0)  # tags per image that no other tag implies, the surest
+    most_a_parent: int | None = Field(default=None, gt=0)  # leaves of one parent
+    least: int = Field(default=0, ge=0)  # leaves per image, of which some may be below their thresholds
+    least_share: Probability = 0.1  # of its threshold and of the best leaf, that such a leaf must reach
+    gate: float = Field(default=0.001, ge=0, lt=1)  # share of the best root's text below which a root is closed
 
     works_from: ClassVar[WorksFrom] = "embedding"
 
     def open(self, spec: TaggerSpec) -> "ClipTagger":
         """Load the model and embed the taxonomy's texts."""
         return ClipTagger(spec, self)
+
+    def settings(self) -> dict[str, Any]:
+        """Return the settings, and the version of the arithmetic."""
+        return {**super().settings(), "scoring": SCORING}
+
+    def read_taxonomy(self, taxonomy: Taxonomy) -> dict[str, list[str]]:
+        """Return the texts of each node; those that are not compared have none."""
+        return {
+            path: list(taxonomy.phrasings[path]) if path in taxonomy.compared else [] for path in taxonomy.tree.nodes
+        }
+
+    @property
+    def limits(self) -> Limits:
+        """The rules by which scores become tags."""
+        return Limits(self.most, self.most_a_parent, self.least, self.least_share)
 
     def key_order(self) -> list[str]:
         """Return the patterns in the order of the file, because the last one that matches counts."""
@@ -139,7 +159,9 @@ class ClipTagger:
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         self._model, self._transform, tokenizer = _open_model(spec, file)
         self._model.eval().to(self._device)
-        self._paths = list(spec.taxonomy.tree.nodes)
+        self._nodes = TreeScores(spec.taxonomy.tree)
+        self._paths = self._nodes.paths
+        self._has_text = np.array([path in spec.taxonomy.compared for path in self._paths], dtype=bool)
         self._texts = self._text_embeddings(tokenizer)  # (nodes, width) float32
         self._scale = float(self._model.logit_scale.detach().exp())
         bias = getattr(self._model, "logit_bias", None)
@@ -171,9 +193,8 @@ class ClipTagger:
         # In double precision on the CPU, so that the result depends neither on the batch size nor on the device.
         logits = self._scale * (embeddings.astype(np.float64) @ self._texts.T.astype(np.float64))
         if self._bias is None:
-            return _among_siblings(logits, self._spec.taxonomy).astype(np.float32)
-        probabilities: Floats = self._torch.sigmoid(self._torch.from_numpy(logits + self._bias)).float().numpy()
-        return probabilities
+            return self._nodes.among_siblings(logits, self._has_text, self._file.gate).astype(np.float32)
+        return self._nodes.independent(logits + self._bias, self._has_text, self._file.gate).astype(np.float32)
 
     def close(self) -> None:
         """Free the model's memory on its device for the next model of this process."""
@@ -181,15 +202,19 @@ class ClipTagger:
         self._torch.cuda.empty_cache()  # does nothing without a GPU
 
     def _select(self, probabilities: Floats) -> list[dict[str, Any]]:
-        """Return the nodes at or above their thresholds, surest first, given the (nodes,) float32 of one image."""
-        selected = np.flatnonzero(probabilities >= self._thresholds)
-        scores = {self._paths[index]: float(probabilities[index]) for index in selected}
-        surest = sorted(scores, key=lambda path: (-scores[path], path))[: self._file.most]
-        return [{"path": path, "score": scores[path], "tagger": self._spec.name} for path in surest]
+        """Return the tags of one image, surest first, given the (nodes,) float32 of one image."""
+        selected = self._nodes.select(probabilities, self._thresholds, self._file.limits)
+        return [
+            {"path": self._paths[index], "score": float(probabilities[index]), "tagger": self._spec.name}
+            for index in selected
+        ]
 
     def _text_embeddings(self, tokenizer: Any) -> Floats:
-        """Return the mean embedding of each node's texts: (nodes, width) float32, unit length; cached on disk."""
-        phrasings = [self._spec.taxonomy.phrasings[path] for path in self._paths]
+        """Return the mean embedding of each node's texts: (nodes, width) float32, cached on disk.
+
+        They have unit length; a node without texts has zeros.
+        """
+        phrasings = list(self._file.read_taxonomy(self._spec.taxonomy).values())
         key = hashlib.sha256(json.dumps([self._file.model, self._file.pretrained, phrasings]).encode())
         key.update(self._spec.model_digest.encode())
         cached = _cache_folder() / f"{key.hexdigest()[:32]}.npy"
@@ -201,7 +226,7 @@ class ClipTagger:
         return means
 
     def _embed_texts(self, tokenizer: Any, phrasings: Sequence[Sequence[str]]) -> Floats:
-        """Embed all texts and average those of each node: (nodes, width) float32, unit length."""
+        """Embed all texts and average those of each node: (nodes, width) float32, of unit length or zeros."""
         texts = [text for of_node in phrasings for text in of_node]
         batches = []
         with self._torch.inference_mode():
@@ -211,22 +236,9 @@ class ClipTagger:
         node_of_text = np.repeat(np.arange(len(phrasings)), [len(of_node) for of_node in phrasings])
         means = np.zeros((len(phrasings), batches[0].shape[1]), dtype=np.float32)
         np.add.at(means, node_of_text, np.concatenate(batches))
-        means /= np.linalg.norm(means, axis=1, keepdims=True)
+        lengths = np.linalg.norm(means, axis=1, keepdims=True)
+        means /= np.where(lengths == 0, 1.0, lengths)
         return means
-
-
-def _among_siblings(logits: NDArray[np.float64], taxonomy: Taxonomy) -> NDArray[np.float64]:
-    """Return the softmax among siblings times the parent's probability: (images, nodes) float64."""
-    column = {path: index for index, path in enumerate(taxonomy.tree.nodes)}
-    children: dict[str, list[int]] = {}
-    for node in taxonomy.tree:
-        children.setdefault(node.parent, []).append(column[node.path])
-    probabilities = np.ones_like(logits)
-    for parent, columns in children.items():  # parents come before their children
-        shares = np.exp(logits[:, columns] - logits[:, columns].max(axis=1, keepdims=True))
-        shares /= shares.sum(axis=1, keepdims=True)
-        probabilities[:, columns] = shares * (probabilities[:, [column[parent]]] if parent else 1.0)
-    return probabilities
 
 
 def _open_model(spec: TaggerSpec, file: ClipTaggerFile) -> tuple[Any, Any, Any]:

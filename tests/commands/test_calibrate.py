@@ -20,6 +20,7 @@ from synthgen.commands.calibrate.fitting import LabelledScores
 from synthgen.config import pipeline, taxonomy
 from synthgen.config.taxonomy import Tree
 from synthgen.errors import UserMistake
+from synthgen.taggers import Limits
 from tests.fixtures.images import encoded
 from tests.fixtures.workspace import write
 
@@ -158,7 +159,7 @@ def test_a_tag_implies_its_ancestors_and_without_back_off_each_has_a_leaf(
 ) -> None:
     tree, scores = tree_with(*SMALL), arrays_[0]
     for backs_off in (True, False):
-        rows = fitting.apply_thresholds(scores, np.full(6, 0.5), tree, most, backs_off)
+        rows = fitting.apply_thresholds(scores, np.full(6, 0.5), tree, Limits(most), backs_off)
         assert len(rows) == len(scores) > 0
         for row in rows:
             tags = {path for path, is_tag in zip(tree.nodes, row, strict=True) if is_tag}
@@ -169,7 +170,7 @@ def test_a_tag_implies_its_ancestors_and_without_back_off_each_has_a_leaf(
 
 def test_only_the_surest_tags_count_up_to_the_taggers_limit(tree: Tree) -> None:
     scores = np.array([[0.0, 0.9, 0.8, 0.0, 0.7, 0.6]], np.float32)
-    assert fitting.apply_thresholds(scores, np.full(6, 0.5), tree, 2).tolist() == [
+    assert fitting.apply_thresholds(scores, np.full(6, 0.5), tree, Limits(2)).tolist() == [
         [True, True, True, False, False, False]
     ]
 

@@ -136,6 +136,40 @@ def test_phrasings_fill_the_nearest_templates_with_every_name_of_a_tag(workspace
     assert phrasings["page"] == ("a photo of page", "page: text")
 
 
+def test_a_text_of_its_own_stands_in_place_of_the_name_in_templates(workspace: Path) -> None:
+    loaded = load(
+        workspace,
+        "  doing:\n    means: chores\n    text: people doing something\n    tags:\n"
+        "      bat: {means: it flies, text: [a bat in a cave, a bat in the air]}\n  page: text\n",
+    )
+    assert loaded.phrasings["doing"] == ("people doing something",)
+    assert loaded.phrasings["doing/bat"] == ("a bat in a cave", "a bat in the air", "bat: it flies")
+    assert loaded.compared == {"doing", "doing/bat", "page"}
+
+
+def test_a_clip_compares_leaves_and_groups_with_a_text_unless_they_are_not_to_be_seen(workspace: Path) -> None:
+    tags = (
+        "  a: {means: x, tags: {b: y, c: {means: z, clip: false}}}\n"
+        "  d: {means: x, clip: false, text: a thing, tags: {e: y, f: {means: z, tags: {g: w}}}}\n"
+    )
+    loaded = load(workspace, tags)
+    assert loaded.compared == {"a/b"} and all(loaded.phrasings.values())
+
+
+@pytest.mark.parametrize(
+    ("key", "fault"),
+    [
+        ("article: any", "tags.a.article: must be 'a', 'an', 'the' or 'none'"),
+        ("clip: perhaps", "tags.a.clip: must be true or false"),
+        ("text: 5", "tags.a.text"),
+    ],
+)
+def test_a_key_of_a_tag_with_another_value_is_reported(workspace: Path, key: str, fault: str) -> None:
+    with pytest.raises(Mistakes) as caught:
+        load(workspace, f"  a: {{means: x, {key}}}\n")
+    assert fault in caught.value.lines[0], caught.value.lines
+
+
 # --- shipped files ---------------------------------------------------------------------------------------------------
 
 
@@ -150,6 +184,7 @@ def test_the_everyday_taxonomy_is_complete() -> None:
     assert max(path.count("/") for path in tree.nodes) >= 2
     assert all(node.means.strip() for node in tree)
     assert all(everyday().phrasings[path] for path in tree.nodes)
+    assert all(root in everyday().compared for root in tree.roots), "a root without a text is no gate"
 
 
 @pytest.mark.parametrize(

@@ -46,10 +46,43 @@ def test_a_sigmoid_model_gives_each_tag_an_independent_probability(siglip: Path)
     tagger = open_clip_tagger(siglip)
     embeddings, texts = embed(tagger, pictures()), tagger._texts
     scale, bias = float(tagger._model.logit_scale.exp().detach()), float(tagger._model.logit_bias.detach())
+    leaves = tagger._nodes.is_leaf
     expected = 1 / (1 + np.exp(-(scale * embeddings @ texts.T + bias)))
-    assert np.allclose(tagger.probabilities(embeddings), expected, atol=1e-6)
+    assert np.allclose(tagger.probabilities(embeddings)[:, leaves], expected[:, leaves], rtol=1e-4, atol=0)
     assert np.allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-3)
-    assert np.allclose(np.linalg.norm(texts, axis=1), 1, atol=1e-5)
+    assert np.allclose(np.linalg.norm(texts[leaves], axis=1), 1, atol=1e-5) and not texts[~leaves].any()
+
+
+@pytest.mark.parametrize("model", ["siglip", "clip"])
+def test_a_group_is_scored_from_its_children_and_its_own_text_if_it_has_one(
+    model: str, request: pytest.FixtureRequest
+) -> None:
+    folder = request.getfixturevalue(model)
+    plain = open_clip_tagger(folder)
+    embeddings = embed(plain, pictures())
+    before, column = plain.probabilities(embeddings), plain._paths.index
+    if model == "siglip":
+        assert np.array_equal(before[:, column("animal")], before[:, 1:3].max(axis=1))
+    text = DEFINITION_FILES["taggers/taxonomies/small.yaml"]
+    words = ("a dog", "two dogs", "wool", "a zoo", "fur and feathers")  # the model is random: one of them is surer
+    risen = 0
+    for own in words:
+        edited = text.replace("a living creature", f"a living creature\n    text: {own}")
+        write(Path("taggers/taxonomies/small.yaml"), edited)
+        after = open_clip_tagger(folder, f"{LOW}gate: 0\n").probabilities(embeddings)
+        assert (after[:, column("animal")] >= before[:, column("animal")]).all()
+        risen += int((after[:, column("animal")] > before[:, column("animal")]).any())
+    assert risen
+
+
+def test_a_tag_that_no_clip_can_see_is_never_found_and_has_no_share(siglip: Path, clip: Path) -> None:
+    text = DEFINITION_FILES["taggers/taxonomies/small.yaml"]
+    unseen = text.replace("cat: a small furry pet", "cat: {means: a small furry pet, clip: false}")
+    write(Path("taggers/taxonomies/small.yaml"), unseen)
+    for model in (siglip, clip):
+        tagger = open_clip_tagger(model)
+        rows, column = tagger.probabilities(embed(tagger, pictures())), tagger._paths.index
+        assert not rows[:, column("animal/cat")].any() and rows[:, column("animal/red_panda")].all()
 
 
 def test_a_contrastive_model_divides_a_parents_probability_among_its_children(clip: Path) -> None:
@@ -70,8 +103,11 @@ def test_tags_come_surest_first_and_at_most_as_many_as_configured(siglip: Path) 
     assert len(results) == 3
     for tagged, image in zip(results, pictures(), strict=True):
         row = tagger.probabilities(embed(tagger, [image]))[0]
-        assert [tag["score"] for tag in tagged.tags] == pytest.approx(sorted(row, reverse=True)[:3], rel=1e-4)
-        assert all(tag["tagger"] == "mine" and tag["path"] in tagger._paths for tag in tagged.tags)
+        leaves = [score for score, is_leaf in zip(row, tagger._nodes.is_leaf, strict=True) if is_leaf]
+        found = [tag["score"] for tag in tagged.tags if "/" in tag["path"]]
+        assert found == pytest.approx(sorted(leaves, reverse=True)[:3], rel=1e-4)
+        scores = [tag["score"] for tag in tagged.tags]
+        assert scores == sorted(scores, reverse=True) and all(tag["tagger"] == "mine" for tag in tagged.tags)
         assert tagged.embedding is not None and tagged.embedding.shape == (16,)
 
 
@@ -118,7 +154,7 @@ def test_the_last_threshold_whose_pattern_matches_counts(siglip: Path) -> None:
     }  # fmt: skip
     tagger = open_clip_tagger(siglip, more)
     (tagged,) = tagger.tag([tagger.prepare(IMAGE, None)])
-    assert {tag["path"] for tag in tagged.tags} == {"animal", "animal/cat", "document"}
+    assert {tag["path"] for tag in tagged.tags} == {"animal", "animal/cat", "document"}  # a group below its limit backs off
 
 
 def test_a_threshold_whose_pattern_matches_no_tag_is_reported(siglip: Path) -> None:
@@ -296,11 +332,12 @@ def test_texts_are_embedded_without_a_writable_cache(
 
 def test_the_fingerprint_follows_settings_taxonomy_and_model(siglip: Path, clip: Path) -> None:
     fingerprints = {spec_of(siglip).fingerprint, spec_of(clip).fingerprint}
-    fingerprints.add(spec_of(siglip, "threshold: 0.2\n").fingerprint)
+    for more in ("threshold: 0.2\n", "most_a_parent: 2\n", "least: 2\n", "least_share: 0.3\n", "gate: 0.5\n"):
+        fingerprints.add(spec_of(siglip, more).fingerprint)
     taxonomy = DEFINITION_FILES["taggers/taxonomies/small.yaml"]
     write(Path("taggers/taxonomies/small.yaml"), taxonomy.replace("a bill", "a note"))
     fingerprints.add(spec_of(siglip).fingerprint)
-    assert len(fingerprints) == 4
+    assert len(fingerprints) == 8
     write(Path("taggers/taxonomies/small.yaml"), taxonomy)
     assert spec_of(siglip).fingerprint in fingerprints
 
@@ -311,6 +348,12 @@ def test_the_fingerprint_follows_the_order_of_thresholds(siglip: Path) -> None:
     wide_last = spec_of(siglip, f"thresholds: {{{narrow}, {wide}}}\n")
     assert [spec.file.threshold_of("animal/cat") for spec in (narrow_last, wide_last)] == [0.2, 0.4]
     assert narrow_last.fingerprint != wide_last.fingerprint
+
+
+def test_the_fingerprint_follows_the_version_of_the_arithmetic(siglip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = spec_of(siglip).fingerprint
+    monkeypatch.setattr("synthgen.taggers.clip.SCORING", "another way")
+    assert spec_of(siglip).fingerprint != before
 
 
 def test_the_fingerprint_does_not_follow_the_description(siglip: Path) -> None:

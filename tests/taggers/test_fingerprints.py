@@ -63,7 +63,9 @@ def test_a_tagger_keeps_the_fingerprint_of_earlier_versions(
     [
         ("about: a few tags", "about: some tags", set()),
         ("a photo of {}", "a picture of {}", {"open_clip", "custom"}),
-        ("means: a page", "means: a page\n    also: [sheet]", {"open_clip", "custom"}),
+        ("means: a page", "means: a page\n    also: [sheet]", {"custom"}),  # a CLIP compares no texts of a group
+        ("means: a page", "means: a page\n    text: a page of text", {"open_clip", "custom"}),
+        ("cat: a small furry pet", "cat: {means: a small furry pet, clip: false}", {"open_clip"}),
         ("a small furry climber", "a small furry bear", {"open_clip", "custom", "vlm"}),
         ("red_panda", "panda", {"open_clip", "custom", "vlm", "sidecar"}),
         ("      cat: a small furry pet\n", "", {"open_clip", "custom", "vlm", "sidecar"}),

@@ -5,7 +5,7 @@ thresholds fitted to the others. The thresholds in the new file are fitted to al
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -99,15 +99,16 @@ def own_thresholds(file: ClipTaggerFile, tree: Tree) -> Floats:
 def compare(labelled: LabelledScores, file: ClipTaggerFile, tree: Tree) -> Comparison:
     """Tag the labelled images with the tagger's own thresholds, and with thresholds fitted to other images."""
     own = own_thresholds(file, tree)
-    before = fitting.apply_thresholds(labelled.scores, own, tree, file.most)
+    fitted_limits = replace(file.limits, least=0)  # as the new file has them
+    before = fitting.apply_thresholds(labelled.scores, own, tree, file.limits)
     after, leaves = np.zeros_like(before), np.zeros_like(before)
     fold_of = np.arange(len(labelled.scores)) % FOLDS
     for fold in range(FOLDS):
         thresholds, _ = fitting.fit(labelled.select(np.flatnonzero(fold_of != fold)), tree, own)
         held_out = np.flatnonzero(fold_of == fold)
         scores = labelled.scores[held_out]
-        after[held_out] = fitting.apply_thresholds(scores, thresholds, tree, file.most)
-        leaves[held_out] = fitting.apply_thresholds(scores, thresholds, tree, file.most, backs_off=False)
+        after[held_out] = fitting.apply_thresholds(scores, thresholds, tree, fitted_limits)
+        leaves[held_out] = fitting.apply_thresholds(scores, thresholds, tree, fitted_limits, backs_off=False)
     return Comparison(labelled, before, leaves, after)
 
 

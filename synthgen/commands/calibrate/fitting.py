@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthgen.config.taxonomy import Tree
+from synthgen.taggers import Limits, TreeScores
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -153,7 +154,7 @@ def _middle_of_best(gain: Floats) -> NDArray[np.int64]:
 
 
 def apply_thresholds(
-    scores: NDArray[np.float32], thresholds: Floats, tree: Tree, most: int, backs_off: bool = True
+    scores: NDArray[np.float32], thresholds: Floats, tree: Tree, limits: Limits, backs_off: bool = True
 ) -> Flags:
     """Return the tags that a tagger gives, with their ancestors: (images, nodes) bool.
 
@@ -161,14 +162,15 @@ def apply_thresholds(
         scores: (images, nodes) float32.
         thresholds: (nodes,) float64.
         tree: The nodes.
-        most: The largest number of tags per image before ancestors are added; the surest are kept.
+        limits: The tagger's rules.
         backs_off: Whether an inner node can be a tag where none of its leaves is.
     """
-    tagged = scores >= thresholds
-    if not backs_off:
-        tagged &= np.array([not node.children for node in tree])
-    ranks = np.where(tagged, -scores, np.inf).argsort(axis=1, kind="stable").argsort(axis=1, kind="stable")
-    return with_ancestors(tagged & (ranks < most), tree)
+    nodes = TreeScores(tree)
+    tagged = np.zeros(scores.shape, dtype=bool)
+    effective = thresholds if backs_off else np.where(nodes.is_leaf, thresholds, np.inf)
+    for image, row in enumerate(scores):
+        tagged[image, nodes.select(row, effective, limits)] = True
+    return with_ancestors(tagged, tree)
 
 
 def with_ancestors(tagged: Flags, tree: Tree) -> Flags:

@@ -1,7 +1,7 @@
 """Writes the calibrated tagger as YAML.
 
 Most nodes of a level share one threshold, that of the average node. The file gives it once as a pattern, and then names
-the nodes that differ.
+the nodes that differ. It has no `least`: that is for thresholds that were not fitted.
 """
 
 import json
@@ -44,6 +44,8 @@ def yaml_text(spec: TaggerSpec, file: ClipTaggerFile, thresholds: Floats, commen
         "model": file.model,
         **({"pretrained": file.pretrained} if file.pretrained else {}),
         "most": file.most,
+        **({"most_a_parent": file.most_a_parent} if file.most_a_parent else {}),
+        "gate": file.gate,
         "threshold": file.threshold,
     }
     fitted = patterns(thresholds, spec.taxonomy.tree)
