@@ -18,7 +18,7 @@ CPU_TORCHVISION := torchvision==0.28.0+cpu
 export HF_HUB_OFFLINE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test coverage bench docs wheel clean
+.PHONY: help install demo check test zoo coverage bench docs wheel clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,9 @@ check: install  ## Lint, format and types: what a change must pass before the te
 
 test: install  ## The whole test suite, on CPU, without a network (minutes)
 	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
+
+zoo: install  ## Tiny checkpoints of each family of models in a real vLLM: a table of family by check (an hour or two)
+	SYNTH_ZOO_EVERY=1 $(BIN)/pytest -n 0 tests/zoo
 
 coverage: install  ## The same with the lines that they reach, which must be most (longer)
 	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered

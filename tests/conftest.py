@@ -35,6 +35,8 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 # `make test` runs several files at once; what takes longest begins first.
 LONGEST = (
+    "test_zoo",
+    "test_everyday",
     "test_engine",
     "test_killed",
     "test_run",

@@ -115,12 +115,22 @@ class ScriptedEngine:
         if request.purpose == "tag":
             names = request.schema["properties"]["chosen"]["items"]["enum"] if request.schema else WORDS
             return json.dumps({"chosen": [names[int(draw(1, request.image_key or "", request.text) * len(names))]]})
+        if request.schema and request.schema.get("type") == "array":
+            return _places(request)
         if request.choices:
             return request.choices[int(draw(1, request.image_key or "", request.text) * len(request.choices))]
         if request.purpose == "paraphrase":
             return f"In other words: {request.text[-60:]}"
         word = WORDS[int(draw(1, request.image_key or "", request.text) * len(WORDS))]
         return f"One thing leads to another.\nAnswer: {word}" if "'Answer: " in request.text else word
+
+
+def _places(request: Request) -> str:
+    """Return one place in the shape that a schema asks for."""
+    assert request.schema is not None
+    numbers = [250, 250, 750, 750] if "box" in request.schema["items"]["properties"] else [500, 500]
+    name = "box" if len(numbers) > 2 else "point"
+    return json.dumps([{name: numbers, "label": WORDS[0]}])
 
 
 def _drawn(trouble: str, request: Request) -> float:

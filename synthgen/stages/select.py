@@ -27,12 +27,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from synthgen.config.pipeline import SelectConfig
-from synthgen.config.replies import letter_of
 from synthgen.console import StageProgress
 from synthgen.dedup import plain_texts
 from synthgen.dedup.questions import FIRST, QuestionDedup, Verdicts
 from synthgen.errors import Mistakes, nearest
 from synthgen.stages.contract import StageRun
+from synthgen.stages.rules import COLUMNS, RULES_VERSION, mask, rules
 from synthgen.store import CommitLog, Receipt, RunFolder, TablePart
 from synthgen.store.spill import Spill
 from synthgen.store.stage_folder import last_by_key
@@ -42,22 +42,10 @@ from synthgen.workers import Task
 Show = Callable[[float], None]  # called with the number of partitions read
 Mask = npt.NDArray[np.bool_]
 
-RULES_VERSION = "2"  # part of the fingerprint; raise it when a rule changes
 ID_COLUMNS = ["pair_id", "assignment_id", "image_id"]
-JUDGED = pa.schema([*((name, pa.string()) for name in ID_COLUMNS), ("reason", pa.string())])
+JUDGED = pa.schema([(name, pa.string()) for name in (*ID_COLUMNS, "follows", "reason")])
+PREVIOUS_DROPPED = "rule:previous_dropped"
 REPEATS = ["kept", "duplicate:question", "duplicate:common"]  # by the verdicts of dedup/questions.py
-TEXT_COLUMNS = ["form", "question", "options", "answer"]
-
-# Phrases of a model that speaks about itself or its task instead of the image.
-META = (
-    r"\b(as an? (ai|artificial intelligence|(large )?language model)\b"
-    r"|i('m| am) (an ai|a (large )?language model|unable to|not able to (see|view|access|open))"
-    r"|i('m| am) sorry,? but|i apologi[sz]e"
-    r"|i (can('|no)?t|do not|don't) (see|view|access|open|have access to) (the|this|any|that) (image|picture|photo)"
-    r"|(the|this) image cannot be (seen|viewed|accessed|opened|displayed|loaded)"
-    r"|no image (was|is|has been) (provided|attached|given))"
-)
-ANSWER_MARK = r"\bAnswer\s*:"
 
 
 @dataclass(frozen=True)
@@ -112,8 +100,8 @@ def prepare(folder: RunFolder, settings: SelectConfig) -> Selection:
     _check_scores_exist(settings, generated)
     replanned = [name for name in generated.partitions if planned.counts([name]).get("retired")]
     digests = generated.digests(GENERATE, generated.partitions) | planned.digests(PLAN, replanned)
-    rules = json.dumps(settings.model_dump(mode="json"), sort_keys=True)  # the order of thresholds does not matter
-    fingerprint = make_id("select", RULES_VERSION, rules, *(f"{key} {digests[key]}" for key in sorted(digests)))
+    limits = json.dumps(settings.model_dump(mode="json"), sort_keys=True)  # the order of thresholds does not matter
+    fingerprint = make_id("select", RULES_VERSION, limits, *(f"{key} {digests[key]}" for key in sorted(digests)))
     return Selection(folder, settings, fingerprint, folder.log(SELECT).next_epoch)
 
 
@@ -154,15 +142,15 @@ def _judge(selection: Selection, partition: str) -> pa.Table:
     rows = _current_pairs(selection, partition)
     rows = rows.append_column("plain", plain_texts(rows.column("question")))
     names, masks = ["kept"], []
-    for name, mask in _reasons(rows, selection, partition):
+    for name, applies in _reasons(rows, selection, partition):
         names.append(name)
-        masks.append(mask)
+        masks.append(applies)
     number = np.zeros(rows.num_rows, np.int16)
-    for index, mask in reversed(list(enumerate(masks, 1))):  # so that the first reason that applies is written last
-        number[mask] = index
+    for index, applies in reversed(list(enumerate(masks, 1))):  # so that the first reason that applies is written last
+        number[applies] = index
     reason = pa.array(names).take(pa.array(number))
     plain = pc.if_else(pa.array(number == 0), _compared_text(rows), None)
-    judged = rows.select([*ID_COLUMNS, "epoch", "round"])
+    judged = rows.select([*ID_COLUMNS, "follows", "epoch", "round"])
     return judged.append_column("reason", reason).append_column("plain", plain)
 
 
@@ -172,7 +160,7 @@ def _current_pairs(selection: Selection, partition: str) -> pa.Table:
     Their `epoch` is that of their commit, and their `round` the number of their file.
     """
     stage, log = selection.folder.stage(GENERATE), selection.folder.log(GENERATE)
-    columns = [*ID_COLUMNS, *TEXT_COLUMNS, "outcome"]
+    columns = [*ID_COLUMNS, "follows", *COLUMNS, "outcome"]
     files = list(stage.read(log, partition, "pairs", columns)) or [PAIRS.empty_table().select(columns)]
     commits = [commit for commit in log.partitions[partition] if "pairs" in commit.receipt.tables]
     commit_of_file = [commit for commit in commits for _ in commit.receipt.tables["pairs"].files][-len(files) :]
@@ -209,7 +197,9 @@ def _receipt(selection: Selection, partition: str, judged: pa.Table, verdicts: V
     """Write the decisions of a partition; the counts are by how much they change."""
     repeats = pa.array(REPEATS).take(pa.array(verdicts))
     reason = pc.if_else(pa.array(verdicts == FIRST), judged.column("reason"), repeats)
-    decided = judged.select(ID_COLUMNS).append_column("kept", pc.equal(reason, "kept")).append_column("reason", reason)
+    reason = _without_previous(judged, reason)
+    ids = judged.select([*ID_COLUMNS, "follows"])
+    decided = ids.append_column("kept", pc.equal(reason, "kept")).append_column("reason", reason)
     log = selection.folder.log(SELECT)
     revision = log.next_revision(partition)
     file = selection.folder.stage(SELECT).write("decisions", partition, revision, decided.cast(DECISIONS))
@@ -224,14 +214,24 @@ def _receipt(selection: Selection, partition: str, judged: pa.Table, verdicts: V
     )
 
 
+def _without_previous(judged: pa.Table, reason: Any) -> Any:
+    """Return the reasons with those of pairs that go on from a pair which is dropped; both are of one partition."""
+    follows = judged.column("follows")
+    if follows.null_count == len(follows):
+        return reason
+    kept = judged.column("pair_id").filter(pc.equal(reason, "kept"))
+    is_left = pc.and_(pc.is_valid(follows), pc.invert(pc.is_in(follows, kept.combine_chunks())))
+    return pc.if_else(pc.and_(pc.equal(reason, "kept"), is_left), PREVIOUS_DROPPED, reason)
+
+
 # --- the reasons against a pair by itself -----------------------------------------------------------------------------
 
 
 def _reasons(rows: pa.Table, selection: Selection, partition: str) -> Iterator[tuple[str, Mask]]:
     """Yield each reason with the pairs that it applies to, in the order in which reasons count."""
-    yield "retired", _mask(pc.is_in(rows.column("assignment_id"), _retired(selection, partition)))
-    for name, matches in _rules(rows, selection.settings):
-        yield f"rule:{name}", _mask(matches)
+    yield "retired", mask(pc.is_in(rows.column("assignment_id"), _retired(selection, partition)))
+    for name, matches in rules(rows, selection.settings):
+        yield f"rule:{name}", mask(matches)
     for name, threshold in sorted(selection.settings.keep.items()):
         value = _values(selection, partition, name, rows.column("pair_id"))
         applies = np.isin(rows.column("form").to_numpy(zero_copy_only=False), threshold.forms)
@@ -241,67 +241,11 @@ def _reasons(rows: pa.Table, selection: Selection, partition: str) -> Iterator[t
         yield f"score:{name}", applies & ((value < np.float32(low)) | (value > np.float32(high)))
 
 
-def _rules(rows: pa.Table, settings: SelectConfig) -> Iterator[tuple[str, Any]]:
-    """Yield each rule with a Boolean array of the pairs that break it."""
-    question, answer = (pc.fill_null(rows.column(name), "") for name in ("question", "answer"))
-    length = pc.utf8_length(pc.utf8_trim_whitespace(question))
-    yield "empty_question", pc.equal(length, 0)
-    yield "empty_answer", pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(answer)), 0)
-    yield "question_too_short", pc.less(length, settings.min_question_characters)
-    yield "answer_too_long", pc.greater(pc.utf8_length(answer), settings.max_answer_characters)
-    yield "answer_in_question", pc.match_substring_regex(question, ANSWER_MARK)
-    yield "meta", pc.or_(*(pc.match_substring_regex(text, META, ignore_case=True) for text in (question, answer)))
-    yield "repeats_question", _repeats_question(rows, answer)
-    yield "broken_choice", _broken_choice(rows)
-    for pattern in settings.forbidden:
-        yield "forbidden", pc.or_(*(pc.match_substring_regex(text, pattern) for text in (question, answer)))
-
-
-def _repeats_question(rows: pa.Table, answer: Any) -> Mask:
-    """Return the answers that begin with the question; most are ruled out by their first letters."""
-    starts = (pc.utf8_slice_codeunits(text, 0, 3) for text in (rows.column("plain"), answer.cast(pa.large_string())))
-    has_same_start = pc.equal(*(pc.utf8_lower(start) for start in starts))
-    candidates = np.flatnonzero(_mask(has_same_start) & _mask(pc.not_equal(rows.column("plain"), "")))
-    questions = rows.column("plain").take(candidates).to_pylist()
-    answers = plain_texts(answer.take(candidates)).to_pylist()
-    repeats = np.zeros(rows.num_rows, bool)
-    repeats[candidates] = [reply.startswith(question) for question, reply in zip(questions, answers, strict=True)]
-    return repeats
-
-
-def _broken_choice(rows: pa.Table) -> Mask:
-    """Return the pairs of multiple choice with fewer than two options, equal ones, or an answer that is no option."""
-    is_broken = np.zeros(rows.num_rows, bool)
-    chosen = np.flatnonzero(_mask(pc.equal(rows.column("form"), "choice")))
-    choices = rows.select(["options", "answer"]).take(chosen)
-    for index, options, answer in zip(
-        chosen, choices.column(0).to_pylist(), choices.column(1).to_pylist(), strict=True
-    ):
-        is_broken[index] = not _is_choice(options or [], answer or "")
-    return is_broken
-
-
-def _is_choice(options: Sequence[str], answer: str) -> bool:
-    """Return whether there are two or more different options, and the answer is the letter of one of them."""
-    letter = letter_of(answer)
-    if len(options) < 2 or len(set(options)) < len(options) or not letter:
-        return False
-    return ord(letter) - ord("A") < len(options)
-
-
 def _values(selection: Selection, partition: str, name: str, pair_ids: pa.ChunkedArray) -> npt.NDArray[np.float32]:
     """Return the current values of a score for these pairs, (pairs,) float32; NaN where there is none."""
     scores = selection.folder.table(GENERATE, partition, f"scores/{name}", ["pair_id", "value"])
     index = pc.index_in(pair_ids, scores.column("pair_id").combine_chunks())
     return np.asarray(pc.fill_null(scores.column("value").take(index), float("nan")), dtype=np.float32)
-
-
-def _mask(values: Any) -> Mask:
-    """Return a Boolean array as numpy; null counts as False."""
-    if isinstance(values, np.ndarray):
-        return values
-    mask: Mask = np.asarray(pc.fill_null(values, False), dtype=bool)
-    return mask
 
 
 def _check_scores_exist(settings: SelectConfig, generated: CommitLog) -> None:

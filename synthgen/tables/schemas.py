@@ -114,6 +114,7 @@ DECISIONS = pa.schema(
         ("pair_id", pa.string()),
         ("assignment_id", pa.string()),
         ("image_id", pa.string()),
+        ("follows", pa.string()),  # pair_id of the pair that its question goes on from
         ("kept", pa.bool_()),
         ("reason", pa.string()),  # "kept", or the rule, threshold or duplicate that dropped it
     ]

@@ -29,6 +29,7 @@ from synthgen.workers.ray_watch import check_ray, kill_local_ray, ray_fault, ray
 CONNECT_SECONDS = 10.0  # for the machine of a cluster to accept a connection
 NOTE_SECONDS = 60.0  # between two notes on why nothing happens
 WORKERS_PER_GPU = 4  # at least, where tag.gpus is not configured: one tagging worker alone would leave a GPU idle
+STARTS = 3  # of Ray on this machine, before its giving up for time counts as a failure
 PLACE_SECONDS = 3600.0  # for a cluster that grows by itself to place a first worker
 
 
@@ -118,16 +119,10 @@ def join_ray(home: Path = Path()) -> None:
     address = os.environ.get("RAY_ADDRESS")
     try:
         _connect(address or "")
-        with signals.held_back(), watched():
-            ray.init(
-                address=address or "local",  # without an address, Ray would join any cluster on this machine
-                include_dashboard=False,
-                log_to_driver="SYNTH_RAY_LOGS" in os.environ,
-                logging_level=logging.ERROR,
-                runtime_env={"env_vars": {"PYTHONPATH": path}},
-            )
-    # Another version of Ray or Python is a RuntimeError.
-    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        _start(address, path)
+    except SynthError:
+        raise
+    except Exception as error:  # Ray's errors have no common kind, and some are plain `Exception`
         reason = one_line(str(error), 400) or type(error).__name__
         if not address:
             raise SynthError(
@@ -138,6 +133,28 @@ def join_ray(home: Path = Path()) -> None:
             f"RAY_ADDRESS={address}: cannot be joined ({reason}); start that cluster, "
             "set RAY_AUTH_MODE=token if it asks for one, or unset RAY_ADDRESS to work on this machine"
         ) from error
+
+
+def _start(address: str | None, path: str) -> None:
+    """Join a cluster or start one; a start that Ray gives up for time is tried again, as on a busy machine."""
+    import ray
+
+    for attempt in range(1, STARTS + 1):
+        try:
+            with signals.held_back(), watched():
+                ray.init(
+                    address=address or "local",  # without an address, Ray would join any cluster on this machine
+                    include_dashboard=False,
+                    log_to_driver="SYNTH_RAY_LOGS" in os.environ,
+                    logging_level=logging.ERROR,
+                    runtime_env={"env_vars": {"PYTHONPATH": path}},
+                )
+            return
+        except Exception as error:
+            ray.shutdown()  # what of it did start
+            if address or "timed out" not in str(error) or attempt == STARTS:
+                raise
+            note(f"Ray did not start in the time that it gives itself, as on a busy machine; try {attempt + 1}")
 
 
 def _ray_folder() -> str:

@@ -8,12 +8,25 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from synthgen.config import replies
-from synthgen.config.replies import OPTIONS, Question, Style, letter_of, parse_questions, question_schema
+from synthgen.config.replies import (
+    OPTIONS,
+    Place,
+    Question,
+    Style,
+    letter_of,
+    letters,
+    parse_places,
+    parse_questions,
+    places_schema,
+    question_schema,
+    questions,
+    shuffled,
+    written,
+)
 from synthgen.errors import Failure
 
 WORDS = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1, max_size=12)
-SENTENCES = st.lists(WORDS, min_size=1, max_size=6).map(" ".join)
+SENTENCES = st.lists(WORDS, min_size=1, max_size=6).map(" ".join).filter(questions._is_question)
 CHOICES = st.builds(Question, SENTENCES, st.lists(SENTENCES, min_size=4, max_size=4).map(tuple))
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
@@ -31,35 +44,33 @@ def read(reply: str, style: Style, choice: bool) -> list[Question] | Failure:
 
 
 @given(st.lists(SENTENCES, min_size=1, max_size=5), st.sampled_from(["", "```json\n", "```\n"]))
-def test_questions_written_as_json_are_read_back(questions: list[str], fence: str) -> None:
-    reply = fence + json.dumps({"questions": questions}) + ("\n```" if fence else "")
-    assert read(reply, "json", False) == [Question(text) for text in questions]
+def test_questions_written_as_json_are_read_back(texts: list[str], fence: str) -> None:
+    reply = fence + json.dumps({"questions": texts}) + ("\n```" if fence else "")
+    assert read(reply, "json", False) == [Question(text) for text in texts]
 
 
 @given(st.lists(CHOICES, min_size=1, max_size=4))
-def test_choice_questions_written_as_json_are_read_back(questions: list[Question]) -> None:
-    assert read(json.dumps({"questions": [as_json(question) for question in questions]}), "json", True) == questions
+def test_choice_questions_written_as_json_are_read_back(asked: list[Question]) -> None:
+    assert read(json.dumps({"questions": [as_json(question) for question in asked]}), "json", True) == asked
 
 
 @given(
     st.lists(SENTENCES, min_size=1, max_size=5),
     st.sampled_from(["{}", "{n}. {}", "({n}) {}", "- {}", "* {}", "• {}", "  {n}: {}"]),
 )
-def test_questions_written_on_lines_are_read_back(questions: list[str], numbered: str) -> None:
-    assume(replies._list_items(questions) == questions)
-    assume(
-        [replies._normalise(text) for text in questions] != ["none"] and not any("```" in text for text in questions)
-    )
-    assume(all(len(text.splitlines()) == 1 for text in questions))
-    reply = "\n".join(numbered.replace("{n}", str(n)).replace("{}", text) for n, text in enumerate(questions, 1))
-    assert read(reply, "lines", False) == [Question(text) for text in questions]
+def test_questions_written_on_lines_are_read_back(texts: list[str], numbered: str) -> None:
+    assume(questions._list_items(texts) == texts)
+    assume([questions._normalise(text) for text in texts] != ["none"] and not any("```" in text for text in texts))
+    assume(all(len(text.splitlines()) == 1 for text in texts))
+    reply = "\n".join(numbered.replace("{n}", str(n)).replace("{}", text) for n, text in enumerate(texts, 1))
+    assert read(reply, "lines", False) == [Question(text) for text in texts]
 
 
 TWO = ["What is on the table?", "How many cups are there?"]
 
 
 @pytest.mark.parametrize(
-    ("reply", "questions"),
+    ("reply", "texts"),
     [
         (f"Sure! Here are two questions:\n1. {TWO[0]}\n2. {TWO[1]}\n\nTell me if you want more.", TWO),
         (f"Here they are:\n\n- {TWO[0]}\n- {TWO[1]}", TWO),
@@ -74,9 +85,9 @@ TWO = ["What is on the table?", "How many cups are there?"]
     ],
 )
 def test_list_items_are_read_without_their_marks_and_without_the_words_around_the_list(
-    reply: str, questions: list[str]
+    reply: str, texts: list[str]
 ) -> None:
-    assert read(reply, "lines", False) == [Question(text) for text in questions]
+    assert read(reply, "lines", False) == [Question(text) for text in texts]
 
 
 @given(
@@ -128,8 +139,8 @@ def test_the_parser_accepts_what_the_schema_allows_and_only_harmless_additions(v
         items = value["questions"]
         bare = [{key: item[key] for key in ("question", "options")} if choice else item for item in items[:3]]
         assert jsonschema.Draft202012Validator(question_schema(choice, 3)).is_valid({"questions": bare})
-    if is_valid and not is_read:  # a schema cannot say that a text must be more than blanks
-        assert any(not text.strip() for text in texts_in(value))
+    if is_valid and not is_read:  # a schema cannot say that a text must be more than blanks and signs
+        assert any(not questions._is_question(text) or written._LOST.search(text) for text in texts_in(value))
 
 
 def texts_in(value: Any) -> list[str]:
@@ -222,7 +233,7 @@ def test_the_letter_of_an_answer_is_read_however_it_is_marked(answer: str) -> No
 
 @pytest.mark.parametrize(
     "answer",
-    ["", "b", "blue", "A cat", "BC", "A、B", "A, B", "A.B", "A.M.", "I'm not sure", "The answer is B", "B blue"],
+    ["", "blue", "A cat", "BC", "A、B", "A, B", "A.B", "A.M.", "I'm not sure", "The answer is not B", "B blue"],
 )
 def test_an_answer_without_a_single_letter_gives_none(answer: str) -> None:
     assert letter_of(answer) is None
@@ -259,3 +270,52 @@ def test_lines_decline_by_the_configured_word(reply: str) -> None:
 def test_an_empty_reply_is_unparsable_and_not_declined() -> None:
     assert is_unparsable(read(" \n ", "lines", False))
     assert is_unparsable(read("", "json", False))
+
+
+RIGHT = Question("Which?", ("red", "blue", "green", "grey"), right="red", evidence="a bus")
+
+
+@pytest.mark.parametrize(
+    ("order", "options", "letter"),
+    [
+        ([0.1, 0.2, 0.3, 0.4], ("red", "blue", "green", "grey"), "A"),
+        ([0.9, 0.2, 0.3, 0.4], ("blue", "green", "grey", "red"), "D"),
+        ([0.3, 0.4, 0.1, 0.2], ("green", "grey", "red", "blue"), "C"),
+    ],
+)
+def test_options_come_in_the_order_of_the_draws_with_the_letter_of_the_right_one(
+    order: list[float], options: tuple[str, ...], letter: str
+) -> None:
+    assert shuffled(RIGHT, order) == (Question("Which?", options, "red", "a bus"), letter)
+
+
+@given(st.lists(st.floats(0, 1), min_size=4, max_size=4))
+def test_a_shuffle_keeps_every_option_and_its_letter_is_that_of_the_right_one(order: list[float]) -> None:
+    question, letter = shuffled(RIGHT, order)
+    assert letter and sorted(question.options) == sorted(RIGHT.options)
+    assert question.options["ABCD".index(letter)] == "red"
+
+
+def test_a_question_without_a_right_option_keeps_its_order_and_has_no_letter() -> None:
+    question = Question("Which?", ("red", "blue", "green", "grey"))
+    assert shuffled(question, [0.4, 0.3, 0.2, 0.1]) == (question, None)
+    assert shuffled(Question("What?"), []) == (Question("What?"), None)
+
+
+def test_as_many_letters_as_options() -> None:
+    assert letters(4) == ("A", "B", "C", "D") and letters(2) == ("A", "B")
+    assert all(letter_of(letter) == letter for letter in letters(OPTIONS))
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 1000), st.integers(0, 1000), WORDS), max_size=5, unique=True),
+)
+def test_points_that_the_schema_allows_are_read_back(points: list[tuple[int, int, str]]) -> None:
+    value = [{"point": [x, y], "label": label} for x, y, label in points]
+    assert jsonschema.Draft202012Validator(places_schema("points")).is_valid(value)
+    assert parse_places(json.dumps(value), "points") == [Place((x, y), label) for x, y, label in points]
+
+
+def test_what_a_model_cannot_have_meant_otherwise_is_read_in_linear_time() -> None:
+    for reply in ("{" * 100_000, '{"questions": [' * 20_000, "```json\n" * 20_000, "/*" * 20_000, "\\(" * 20_000):
+        assert is_unparsable(read(reply, "json", False))

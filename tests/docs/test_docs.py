@@ -25,6 +25,7 @@ from synthgen.stages import select
 from synthgen.stages.generate.measures import SCORERS, Scorer
 from synthgen.stages.generate.scoring import ENTRY_POINTS
 from synthgen.stages.pack.card import COLUMNS
+from synthgen.stages.rules import rules
 from synthgen.tables import PAIRS
 from synthgen.taggers import TAGGER_KINDS
 from tests.fixtures.workspace import ROOT
@@ -324,6 +325,6 @@ def test_the_example_of_a_source_on_the_page_is_one() -> None:
 def test_every_reason_of_a_decision_is_explained() -> None:
     page = read(ROOT / "docs/scores.md")
     pairs = PAIRS.empty_table().append_column("plain", pa.array([], pa.large_string()))
-    reasons = [f"rule:{name}" for name, _ in select._rules(pairs, pipeline.SelectConfig(forbidden=("x",)))]
+    reasons = [f"rule:{name}" for name, _ in rules(pairs, pipeline.SelectConfig(forbidden=("x",)))]
     reasons += ["retired", "unscored:…", "score:…", *select.REPEATS[1:]]
     assert not [name for name in reasons if f"`{name}`" not in page]

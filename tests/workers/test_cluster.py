@@ -143,3 +143,28 @@ def test_a_cluster_that_cannot_be_joined_is_one_line_and_without_an_address_none
     with pytest.raises(SynthError, match=r"^Ray cannot start on this machine: .*; its logs are in .*RAY_TMPDIR"):
         join_ray()
     assert asked == [address, "local"], "Ray, which would try for minutes, is not asked where nothing listens"
+
+
+@pytest.mark.parametrize(("slow_starts", "is_started"), [(2, True), (3, False)])
+def test_a_ray_that_gives_up_its_start_for_time_is_started_again(
+    monkeypatch: pytest.MonkeyPatch, slow_starts: int, is_started: bool
+) -> None:
+    import ray
+
+    starts: list[str] = []
+
+    def init(address: str, **more: Any) -> None:
+        starts.append(address)
+        if len(starts) <= slow_starts:
+            raise Exception("The current node timed out during startup. The GCS may have become overloaded.")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    if is_started:
+        join_ray()
+    else:
+        with pytest.raises(SynthError, match=r"^Ray cannot start on this machine: The current node timed out"):
+            join_ray()
+    assert len(starts) == 3

@@ -1,5 +1,6 @@
-"""One real engine a family, started at the first check that asks for it, and ended before the next family's."""
+"""One real engine a family, started at the first check that asks for it; and the table of family by check."""
 
+import contextlib
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.fixtures.workspace import ROOT
-from tests.zoo.checkpoints import checkpoint
+from tests.zoo.checkpoints import FAMILIES, checkpoint
 
 EVERY = "SYNTH_ZOO_EVERY"  # set by `make zoo`: every family has an engine of its own
 FEW = ("qwen2.5-vl", "gemma3", "glm-4.1v")  # those that differ most, for the usual run of the tests
@@ -23,8 +24,6 @@ INTERVIEW_SECONDS = 800
 
 def families_with_engine() -> list[str]:
     """Return the families whose checkpoint is loaded by vLLM in this run."""
-    from tests.zoo.checkpoints import FAMILIES
-
     return [name for name in FAMILIES if name not in NO_ENGINE] if os.environ.get(EVERY) else list(FEW)
 
 
@@ -56,10 +55,8 @@ def interviewed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 def _end(group: int) -> None:
     """Kill the processes of an interview, the engine's among them."""
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(group, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
 
 
 def _tail(log: Path) -> str:
@@ -79,3 +76,46 @@ def found(family: str, interviewed: Any) -> dict[str, Any]:
     if "failed" in answers:
         pytest.fail(f"{family}: {answers['failed']}", pytrace=False)
     return answers
+
+
+# --- the table --------------------------------------------------------------------------------------------------------
+
+LONGEST_REASON = 150  # characters
+outcomes: dict[tuple[str, str], str] = {}  # family and check to what is shown for it
+reasons: dict[str, int] = {}  # why a cell is red, to its number
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Enter the outcome of a check that is made of each family."""
+    check, _, parameter = report.nodeid.rpartition("::")[2].partition("[")
+    family = parameter.rstrip("]")
+    if family not in FAMILIES or (report.when != "call" and report.passed):
+        return
+    outcomes[family, check] = _cell(report)
+
+
+def _cell(report: pytest.TestReport) -> str:
+    if report.passed:
+        return "ok"
+    if report.skipped and not hasattr(report, "wasxfail"):
+        return "-"
+    text = getattr(report, "wasxfail", "") or str(getattr(report.longrepr, "reprcrash", report.longrepr))
+    reason = " ".join(text.removeprefix("reason: ").split())[:LONGEST_REASON]
+    return f"{'known' if report.skipped else 'RED'} {reasons.setdefault(reason, len(reasons) + 1)}"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the families by the checks, and what the numbers of red cells mean."""
+    if not os.environ.get(EVERY) or not outcomes:
+        return
+    names = [name for name in FAMILIES if any(family == name for family, _ in outcomes)]
+    terminalreporter.section("the zoo: family by check")
+    width = max(len(check) for _, check in outcomes)
+    for number, name in enumerate(names, 1):
+        terminalreporter.line(f"{number:>3} {name}")
+    terminalreporter.line(" " * width + "".join(f"{number:>10}" for number in range(1, len(names) + 1)))
+    for check in dict.fromkeys(check for _, check in outcomes):
+        cells = "".join(f"{outcomes.get((name, check), ''):>10}" for name in names)
+        terminalreporter.line(f"{check:<{width}}{cells}")
+    for reason, number in reasons.items():
+        terminalreporter.line(f"{number:>3} {reason}")

@@ -56,7 +56,7 @@ async def interview(family: str) -> dict[str, Any]:
     try:
         return {
             "kv_tokens": engine.facts.kv_tokens,
-            "end": engine._end,
+            "block": engine._llm.vllm_config.cache_config.block_size,
             "sizes": await _sizes(engine),
             **await _calls(engine),
             "given": await _given(engine),
@@ -84,11 +84,13 @@ async def _calls(engine: VllmEngine) -> dict[str, Any]:
         most = more.pop("max_tokens", 16)
         return _plain(await engine.generate(Request("answer", text, most, image=image, image_key="one", **more)))
 
+    judge = "Is the answer right? Rate it from 1 to 5."
     return {
         "first": await ask(QUESTION),
         "second": await ask("What number is on the sign?"),
         "schema": await ask("List the questions.", max_tokens=400, schema=SCHEMA, temperature=1.0, seed=3),
-        "labels": await ask("Is the answer right? Rate it from 1 to 5.", labels=LABELS, max_tokens=1),
+        "labels": await ask(judge, labels=LABELS, max_tokens=1),
+        "given_labels": {label: await ask(judge, given=label) for label in LABELS},
     }
 
 

@@ -170,5 +170,5 @@ QWEN3_VL_THINKING = Family(
     marks=2,
     end="<|im_end|>",
     stops=STOPS,
-    says=(" so", " it", " is", " the", "</think>\n\n"),
+    says=(";", "!", "</think>"),  # thoughts, of which no label is one
 )

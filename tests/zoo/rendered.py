@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.logprobs import Logprob
@@ -29,7 +30,9 @@ def _parts(family: str) -> tuple[Any, Any]:
     arguments = AsyncEngineArgs(
         str(checkpoint(family)), dtype="float32", max_model_len=8192, limit_mm_per_prompt=limits, enforce_eager=True
     )
-    config = arguments.create_engine_config()
+    # vLLM looks at the class of a model in a process of its own, whose start takes longer than all the rest.
+    with patch("vllm.model_executor.models.registry._run_in_subprocess", lambda look: look()):
+        config = arguments.create_engine_config()
     return config, renderer_from_config(config)
 
 

@@ -1,4 +1,4 @@
-"""Each tiny checkpoint is what a released one is: it loads, and an image takes as many tokens as the family's rule says."""
+"""Each tiny checkpoint loads as a released one does, and an image takes the tokens that its family's rule says."""
 
 from typing import Any
 

@@ -1,13 +1,27 @@
-"""What holds for each family in a real vLLM: `make zoo` for all, a few of them in the usual run of the tests."""
+"""What holds for each family in a real vLLM: `make zoo` for all, a few of them in the usual run of the tests.
 
+A check that fails today is marked with its reason, and strictly: who mends the fault takes the mark away.
+"""
+
+import json
+import math
 from typing import Any
 
 import pytest
 
 from tests.zoo.checkpoints import FAMILIES
+from tests.zoo.interview import CONTEXT, LABELS, SCHEMA
 
 pytest.importorskip("vllm")
 pytestmark = pytest.mark.engine
+
+ROOM = 2048  # tokens: the longest prompt of the everyday pack and its longest reply
+
+
+def fails_for(request: pytest.FixtureRequest, family: str, reasons: dict[str, str]) -> None:
+    """Expect the check to fail for a family that has a reason, and only then."""
+    if family in reasons:
+        request.applymarker(pytest.mark.xfail(strict=True, raises=AssertionError, reason=reasons[family]))
 
 
 def test_it_loads(found: dict[str, Any]) -> None:
@@ -20,3 +34,72 @@ def test_an_image_takes_the_tokens_of_the_familys_rule(family: str, found: dict[
     counted = {tuple(row["seen"]): row["tokens"] for row in found["sizes"] if not row["failure"]}
     assert counted == {seen: record.image_tokens(*seen) + record.marks for seen in counted}
     assert counted
+
+
+NOT_BOUNDED = "model_pixels bounds the pixels of an image, and no family's tokens: tiles are cut from enlarged copies"
+
+
+def test_every_prompt_leaves_room_in_the_context(
+    family: str, found: dict[str, Any], request: pytest.FixtureRequest
+) -> None:
+    fails_for(request, family, {"llava-onevision": NOT_BOUNDED})
+    assert [row for row in found["sizes"] if row["failure"]] == []
+    assert max(row["tokens"] for row in found["sizes"]) <= CONTEXT - ROOM
+
+
+def test_a_second_call_finds_the_image_in_the_cache(family: str, found: dict[str, Any]) -> None:
+    first, second = found["first"], found["second"]
+    tokens = FAMILIES[family].image_tokens(640, 480)
+    # Whole blocks are cached, and the block in which the image ends holds text of the first call too.
+    assert first["cached_tokens"] < found["block"] <= second["cached_tokens"]
+    assert second["cached_tokens"] > tokens - found["block"]
+
+
+def test_json_parses_under_the_grammar(found: dict[str, Any]) -> None:
+    reply = found["schema"]
+    assert reply["failure"] is None and reply["finish"] == "stop"
+    value = json.loads(reply["text"])
+    assert list(value) == SCHEMA["required"] and all(isinstance(item, str) for item in value["questions"])
+
+
+def test_labels_have_the_probability_that_they_have_as_given_replies(
+    family: str, found: dict[str, Any], request: pytest.FixtureRequest
+) -> None:
+    fails_for(request, family, {"qwen3-vl-thinking": "labels beyond the twenty likeliest tokens count as 0"})
+    seen = found["labels"]["labels"]
+    given = {label: math.exp(row["logprobs"][0]) for label, row in found["given_labels"].items()}
+    assert seen.keys() == set(LABELS)
+    assert all(seen[label] >= given[label] * 0.999 for label in LABELS), (seen, given)
+
+
+def test_the_mass_of_the_labels_is_read(family: str, found: dict[str, Any]) -> None:
+    mass = sum(found["labels"]["labels"].values())
+    if family == "qwen3-vl-thinking":
+        assert mass < 0.01  # it would think first
+    else:
+        assert 0.1 < mass <= 1.001
+
+
+def test_a_given_reply_has_a_log_probability_a_token_and_one_for_its_end(found: dict[str, Any]) -> None:
+    whole = [row for row in found["given"] if row["said"]["finish"] == "stop"]
+    assert whole
+    for row in whole:
+        assert len(row["said"]["logprobs"]) == len(row["given"]["logprobs"]) == len(row["blind"]["logprobs"])
+
+
+WRONG_END = "its replies end with <|user|>, and the end that is scored is <|endoftext|>"
+
+
+def test_a_given_reply_is_as_likely_as_when_it_was_said_its_end_included(
+    family: str, found: dict[str, Any], request: pytest.FixtureRequest
+) -> None:
+    fails_for(request, family, {"glm-4.1v": WRONG_END})
+    for row in found["given"]:
+        said, given = row["said"]["logprobs"], row["given"]["logprobs"]
+        if row["said"]["finish"] != "stop":  # it was cut off, so the given one has an end more
+            given = given[:-1]
+        assert given == pytest.approx(said, abs=1e-3)
+
+
+def test_the_image_changes_how_likely_a_reply_is(found: dict[str, Any]) -> None:
+    assert any(abs(sum(row["given"]["logprobs"]) - sum(row["blind"]["logprobs"])) > 1e-3 for row in found["given"])

@@ -3,7 +3,9 @@
 Calls that see the image open with the same system prompt and image, which the engine then finds in its caches.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from PIL.Image import Image
 
@@ -11,7 +13,7 @@ from synthgen.config.families import InstructionType
 from synthgen.config.pipeline import SamplingConfig
 from synthgen.config.prompt_file import SystemUse
 from synthgen.config.prompt_pack import Prompts
-from synthgen.config.replies import LETTERS, Question, final_answer, letter_of
+from synthgen.config.replies import LETTERS, Question, final_answer, letter_of, places_schema
 from synthgen.config.templates import render
 from synthgen.engines import Engine, Purpose, Reply, Request
 from synthgen.errors import Failure
@@ -79,6 +81,7 @@ class ImageSession:
             temperature=self.sampling.answer_temperature if temperature is None else temperature,
             top_p=self.sampling.top_p,
             seed=seed,
+            schema=None if worked else _schema_of(turn.form),
             choices=tuple(LETTERS[: len(turn.question.options)]) if turn.form == "choice" and not worked else (),
         )
         reply = await self.generate(request)
@@ -122,6 +125,13 @@ def failure_of(reply: Reply, subject: str) -> Failure | None:
     if reply.finish == "length":
         return Failure("cut_off", f"{subject} reached max_tokens")
     return None
+
+
+def _schema_of(form: str) -> Mapping[str, Any] | None:
+    """Return the JSON schema of an answer; None for answers in words."""
+    if form == "points":
+        return places_schema("points")
+    return places_schema("boxes") if form == "boxes" else None
 
 
 def _use_of(purpose: Purpose) -> SystemUse:

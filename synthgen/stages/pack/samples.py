@@ -153,12 +153,30 @@ def summarize(index: pa.Table, unpacked: pa.Table) -> ShardSummary:
 
 
 def samples_of(decisions: pa.Table, max_turns: int) -> Iterator[tuple[str, str, list[str]]]:
-    """Yield the samples of a partition as (image_id, sample_id, pair ids), images in the order of their first pair."""
-    kept = decisions.filter(decisions.column("kept"))
-    pairs: dict[str, list[str]] = {}
-    for image, pair in zip(kept.column("image_id").to_pylist(), kept.column("pair_id").to_pylist(), strict=True):
-        pairs.setdefault(image, []).append(pair)
-    for image, turns in pairs.items():
-        for start in range(0, len(turns), max_turns):
-            run = turns[start : start + max_turns]
-            yield image, sample_id(image, run), run
+    """Yield the samples of a partition as (image_id, sample_id, pair ids), images in the order of their first pair.
+
+    A pair and those that go on from it stay together, also where they are more than `max_turns`.
+    """
+    kept = decisions.filter(decisions.column("kept")).select(["image_id", "pair_id", "follows"]).to_pylist()
+    talks: dict[str, dict[str, list[str]]] = {}
+    for row in kept:
+        if row["follows"] is None:
+            talks.setdefault(row["image_id"], {})[row["pair_id"]] = [row["pair_id"]]
+    for row in kept:
+        if row["follows"] is not None:
+            talks[row["image_id"]][row["follows"]].append(row["pair_id"])
+    for image, of_image in talks.items():
+        for turns in _runs(list(of_image.values()), max_turns):
+            yield image, sample_id(image, turns), turns
+
+
+def _runs(talks: Sequence[Sequence[str]], most: int) -> Iterator[list[str]]:
+    """Yield talks one after the other as runs of at most so many pairs; a longer talk is a run of its own."""
+    run: list[str] = []
+    for talk in talks:
+        if run and len(run) + len(talk) > most:
+            yield run
+            run = []
+        run += talk
+    if run:
+        yield run

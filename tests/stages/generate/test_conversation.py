@@ -443,7 +443,8 @@ def test_a_score_added_later_whose_call_fails_has_a_reason() -> None:
 
 def test_the_reasons_of_failures_are_on_the_closed_list() -> None:
     files = [GENERATE / name for name in ("asking.py", "conversation.py", "session.py")]
-    source = "".join(file.read_text() for file in (*files, ROOT / "synthgen/config/replies.py"))
+    files += (ROOT / "synthgen/config/replies").glob("*.py")
+    source = "".join(file.read_text() for file in files)
     named = {reason for reason in FAILURE_REASONS if f'"{reason}"' in source}
     assert {
         "declined",

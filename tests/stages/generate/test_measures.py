@@ -160,8 +160,16 @@ def test_a_grade_is_the_expected_label_over_the_probability_mass_of_the_labels()
     assert engine.requests[0].labels == ("1", "2", "3") and engine.requests[0].text == "Rate How many? two"
 
 
+@pytest.mark.parametrize(("mass", "is_graded"), [(0.49, False), (0.51, True)])
+def test_labels_that_have_little_of_the_probability_give_no_value(mass: float, is_graded: bool) -> None:
+    row, _ = scored("answer", say("well", labels={"1": 0.0, "2": mass, "3": 0.0}), Reply("two"))
+    assert (row["value"] is not None) is is_graded
+    assert json.loads(row["detail"])["mass"] == pytest.approx(mass)
+    assert is_graded or row["reason"] == "its labels have 0.49 of the probability; the judge replied 'well'"
+
+
 def test_a_judge_that_replies_with_no_label_gives_no_value() -> None:
-    reason = "the judge replied 'well', which is none of its labels"
+    reason = "its labels have 0 of the probability; the judge replied 'well'"
     row, _ = scored("question", say("well", labels={"1": 0.0, "2": 0.0, "3": 0.0}), Reply("two"))
     assert row["reason"] == reason
     assert scored("question", say("well"), Reply("two"))[0]["reason"] == reason

@@ -84,7 +84,7 @@ def test_scripts_without_spaces_are_compared_by_character(text: str, other: str,
     ("reply", "form", "part"),
     [
         ("B", "choice", "B"),
-        ("(b) blue", "choice", "(b) blue"),
+        ("(b) blue", "choice", "B"),
         ("B) blue", "choice", "B"),
         ("**C.** A cat", "choice", "C"),
         ("B、红色", "choice", "B"),

@@ -1,0 +1,196 @@
+r"""JSON as models write it: the noise around it, and LaTeX whose backslashes are not doubled.
+
+A backslash is the one thing that is mended. A model that writes `\alpha` in a JSON string breaks the JSON, and one that
+writes `\frac` or `\theta` says a form feed or a tab there without knowing. Both mean the backslash; they fail for no
+other reason than that LaTeX and JSON share the character. Where a line break may be meant as well (`\nu` outside of
+mathematics), the reply cannot be read. Commas before a bracket and comments hold no data and are passed over.
+"""
+
+import contextlib
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+
+def _set(words: str) -> frozenset[str]:
+    return frozenset(words.split())
+
+
+# LaTeX commands that begin like an escape of JSON. What is left after a line break or a tab is no word ("\theta" would
+# be a tab and "heta").
+_COMMANDS = _set(
+    "beta bar begin big bigl bigr bigg bigcap bigcup bigoplus bigotimes binom blacksquare boldsymbol bot boxed "
+    "boxtimes breve bullet bmod bm bf frac forall flat fbox footnotesize frown nabla natural nearrow neq ngeq nleq "
+    "ngtr nonumber notag notin nsubseteq nsupseteq nolimits nleftarrow nrightarrow nwarrow newline newcommand rangle "
+    "rbrace rbrack rceil rfloor rho right rightarrow rightharpoonup rightleftharpoons rm root rtimes rvert tanh "
+    "tbinom textbf textit textrm textsf textsc texttt textnormal textstyle textcolor textsuperscript textsubscript "
+    "tfrac therefore theta thickapprox thicksim thinspace tilde times tiny triangle triangleleft triangleright "
+    "triangleq underbrace underline underset uparrow updownarrow uplus upsilon ulcorner urcorner"
+)
+# These can be a line break or a tab and a word ("e", "an"), so that only mathematics around them tells.
+_UNSURE = _set("nu ne ni neg not tan tau to top tag text")
+# After a line break these are words, unless they stand in mathematics.
+_WORDS = _set("nless nmid nparallel nexists")
+
+_ESCAPE = re.compile(r'\\(?:(["\\/]|u[0-9a-fA-F]{4})|([A-Za-z]+)|(.?))', re.DOTALL)
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_NOISE = re.compile(r'("(?:[^"\\]|\\.)*")|//[^\n]*|/\*.*?\*/|,(?=(?:\s|//[^\n]*|/\*.*?\*/)*[\]}])', re.DOTALL)
+_FENCED = re.compile(r"```[\w+-]*[ \t]*\r?\n(.*?)```", re.DOTALL)
+_THOUGHTS = re.compile(r"\A\s*(?:<(think|thinking|thought)>)?(.*)</(?:think|thinking|thought)>", re.DOTALL)
+_MATHS = re.compile(r"\$[^$]*\$|\\\\?\(.*?\\\\?\)|\\\\?\[.*?\\\\?\]", re.DOTALL)
+# A control character that no text has: what is left of a LaTeX command or of a path ("C:\temp") that nobody knows.
+_LOST = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?!\n)|\b[C-Z]:[\t\n]\w")
+_OBJECTS = 20  # tried in the prose around them
+
+
+class Unreadable(ValueError):
+    """A reply that is not JSON; the message says why."""
+
+
+def load_json(reply: str, key: str | None = None) -> Any:
+    """Return the JSON value of a reply: of the whole, of its code fence, or its one object with a key.
+
+    Args:
+        reply: The whole reply of the model.
+        key: Of an object that may stand between words; without it only the whole reply or a fence counts.
+
+    Raises:
+        Unreadable: There is no JSON in it, or several values, or a text in it cannot be told.
+    """
+    text = without_thoughts(reply)
+    faults: list[Unreadable] = []
+    for part in (reply.strip().lstrip("\ufeff"), text):  # a text may hold what looks like the end of thoughts
+        try:
+            return _load(part)
+        except Unreadable as error:
+            faults.append(error)
+    values: list[Any] = []
+    for value in _inside(text, key):
+        if value not in values:
+            values.append(value)
+    if len(values) == 1:
+        return values[0]
+    raise Unreadable("several JSON values, and no telling which counts") if values else faults[-1]
+
+
+def without_thoughts(text: str) -> str:
+    """Return a reply without the thoughts before it; where they never end there is no reply."""
+    text = text.strip().lstrip("\ufeff").strip()
+    if thoughts := _THOUGHTS.match(text):
+        return text[thoughts.end() :].strip()
+    return "" if re.match(r"<(think|thinking|thought)>", text) else text
+
+
+def without_fence(text: str) -> str:
+    """Return a reply without the Markdown code fence around it, which endpoints without enforced schemas often add."""
+    text = text.strip()
+    if text.startswith("```") and text.endswith("```") and "\n" in text:
+        return text[text.index("\n") : -3]
+    return text
+
+
+def texts_of(value: Any) -> Iterator[str]:
+    """Yield every text in a JSON value."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from texts_of(item)
+
+
+def _inside(text: str, key: str | None) -> Iterator[Any]:
+    """Yield the JSON values in a reply of more than JSON: those of its fences, or else its objects with a key."""
+    if fenced := [match[1] for match in _FENCED.finditer(text)]:
+        yield from (value for part in fenced for value in _values(part))
+    elif key:
+        yield from (value for value in _objects(text) if key in value)
+
+
+def _values(text: str) -> Iterator[Any]:
+    with contextlib.suppress(Unreadable):
+        yield _load(text)
+
+
+def _objects(text: str) -> Iterator[dict[str, Any]]:
+    """Yield the objects in a text, in order; each of the first brackets is tried."""
+    start = text.find("{")
+    for _ in range(_OBJECTS):
+        if start < 0:
+            return
+        end = _end_of_object(text, start)
+        found = list(_values(text[start:end]))
+        yield from found
+        start = text.find("{", end if found else start + 1)
+
+
+def _end_of_object(text: str, start: int) -> int:
+    """Return the place after the bracket that closes the object at `start`; brackets in its texts do not count."""
+    depth, place = 0, start
+    while place < len(text):
+        if text[place] == '"' and (string := _STRING.match(text, place)):
+            place = string.end()
+            continue
+        depth += {"{": 1, "}": -1}.get(text[place], 0)
+        place += 1
+        if not depth:
+            return place
+    return len(text)
+
+
+def _load(text: str) -> Any:
+    """Parse a text that is nothing but JSON."""
+    try:
+        bare = _NOISE.sub(lambda match: match[1] or "", text)
+        value = json.loads(_STRING.sub(_mended, bare), strict=False, object_pairs_hook=_without_repeats)
+    except (ValueError, RecursionError) as error:
+        raise Unreadable(f"not JSON: {error}") from error
+    if any(_LOST.search(string) for string in texts_of(value)):
+        raise Unreadable("not JSON: a text with control characters, or a path whose backslashes are lost")
+    return value
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object with its keys in lower case; of a key that comes twice nobody knows the value."""
+    value = {key.strip().lower(): item for key, item in pairs}
+    if len(value) < len(pairs):
+        raise ValueError("a key that comes twice")
+    return value
+
+
+def _mended(string: re.Match[str]) -> str:
+    """Return a JSON string in which the backslashes of LaTeX are doubled."""
+    text = string[0]
+    if "\\" not in text:
+        return text
+    maths = [match.span() for match in _MATHS.finditer(text)]
+    return _ESCAPE.sub(lambda escape: _doubled(escape, text, maths), text)
+
+
+def _doubled(escape: re.Match[str], text: str, maths: list[tuple[int, int]]) -> str:
+    """Return an escape of JSON as it is, and the backslash of anything else doubled.
+
+    Raises:
+        ValueError: It may be either.
+    """
+    proper, name, other = escape.groups()
+    if proper:
+        return escape[0]
+    if other == "'":  # an escape of other languages
+        return "'"
+    if name and name[0] in "bfnrt" and name not in _COMMANDS:
+        if name not in _UNSURE | _WORDS:
+            return escape[0]
+        if not _is_in_maths(escape, text, maths):
+            if name in _WORDS:
+                return escape[0]
+            raise ValueError(f"\\{name} can be LaTeX, or a line break or a tab")
+    if name and name[0] in "ux" and name not in _COMMANDS:
+        raise ValueError(f"\\{name} is a character half written")
+    return "\\" + escape[0]
+
+
+def _is_in_maths(escape: re.Match[str], text: str, maths: list[tuple[int, int]]) -> bool:
+    """Return whether a command stands between the marks of mathematics, or touches what only mathematics has."""
+    after = text[escape.end() : escape.end() + 1]
+    return after in ("{", "_", "^", "\\", "(") or any(start < escape.start() < end for start, end in maths)

@@ -1,0 +1,157 @@
+"""Rules for answers: repeats and loops, letters of multiple choice, places, and a planned yes or no."""
+
+# ruff: noqa: RUF001 (signs of many scripts)
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from synthgen.config.languages import language_of
+from synthgen.config.replies import LETTERS, final_answer, letter_of, parse_places
+from synthgen.dedup import plain_texts
+from synthgen.errors import Failure
+
+Mask = npt.NDArray[np.bool_]
+
+_LOOP, _TIMES, _TAIL = 60, 4, 2000  # characters of a loop; how often its phrase comes; characters that are looked at
+_SIGNS_TIMES = 20  # a phrase without letters: cells and lines of tables repeat too
+_LAST = 8  # characters by which loops are found
+
+
+def repeats_question(rows: pa.Table, answer: Any) -> Mask:
+    """Return the answers that begin with the question; most are ruled out by their first letters."""
+    starts = (pc.utf8_slice_codeunits(text, 0, 3) for text in (rows.column("plain"), answer.cast(pa.large_string())))
+    has_same_start = pc.equal(*(pc.utf8_lower(start) for start in starts))
+    is_candidate = pc.and_(has_same_start, pc.not_equal(rows.column("plain"), ""))
+    candidates = np.flatnonzero(np.asarray(pc.fill_null(is_candidate, False)))
+    questions = rows.column("plain").take(candidates).to_pylist()
+    answers = plain_texts(answer.take(candidates)).to_pylist()
+    repeats = np.zeros(rows.num_rows, bool)
+    repeats[candidates] = [reply.startswith(question) for question, reply in zip(questions, answers, strict=True)]
+    return repeats
+
+
+def loops(rows: pa.Table, answer: Any) -> Mask:
+    """Return the answers that end in a phrase that comes again and again."""
+    found = np.zeros(rows.num_rows, bool)
+    candidates = np.flatnonzero(np.asarray(pc.greater_equal(pc.utf8_length(answer), _LOOP)))
+    texts = answer.take(candidates).to_pylist()
+    found[candidates] = [text.count(text.rstrip()[-_LAST:]) >= _TIMES and _is_loop(text) for text in texts]
+    return found
+
+
+def choice_faults(rows: pa.Table) -> Iterator[tuple[str, Mask]]:
+    """Yield the two rules of multiple choice.
+
+    `broken_choice`: fewer than two options, equal ones, or an answer that is no option. `wrong_key`: the answer is
+    another option than the one that the writer of the question calls right, where it named one.
+    """
+    chosen = np.flatnonzero(np.asarray(pc.fill_null(pc.equal(rows.column("form"), "choice"), False)))
+    of_choice = rows.select(["options", "answer", "key"]).take(chosen)
+    options, answers, keys = (of_choice.column(name).to_pylist() for name in ("options", "answer", "key"))
+    letters = [letter_of(answer or "") for answer in answers]
+    is_broken, is_wrong = np.zeros((2, rows.num_rows), bool)
+    is_broken[chosen] = [not _is_choice(given or [], letter) for given, letter in zip(options, letters, strict=True)]
+    is_wrong[chosen] = [bool(key) and key != letter for key, letter in zip(keys, letters, strict=True)]
+    yield "broken_choice", is_broken
+    yield "wrong_key", is_wrong
+
+
+def broken_places(rows: pa.Table) -> Mask:
+    """Return the answers that are to list points or boxes and cannot be read."""
+    found = np.zeros(rows.num_rows, bool)
+    for kind in ("points", "boxes"):
+        places = np.flatnonzero(np.asarray(pc.fill_null(pc.equal(rows.column("form"), kind), False)))
+        answers = rows.column("answer").take(places).to_pylist()
+        found[places] = [isinstance(parse_places(answer or "", kind), Failure) for answer in answers]
+    return found
+
+
+def not_as_planned(rows: pa.Table) -> Mask:
+    """Return the answers that do not begin with the yes or the no that the plan says is true.
+
+    An answer that ends with a mark ("Answer: no") is read behind it; of multiple choice, the option counts. Languages
+    whose yes and no are not known are passed over.
+    """
+    found = np.zeros(rows.num_rows, bool)
+    planned = np.flatnonzero(np.asarray(pc.is_valid(rows.column("truth"))))
+    for place, row in zip(planned, rows.take(planned).to_pylist(), strict=True):
+        if language := language_of(row["language"]):
+            starts = language.yes if row["truth"] == "yes" else language.no
+            others = language.no if row["truth"] == "yes" else language.yes
+            found[place] = not _says(_decisive(row), starts, others)
+    return found
+
+
+# --- one answer -------------------------------------------------------------------------------------------------------
+
+
+def _is_loop(text: str) -> bool:
+    """Return whether a text ends in a phrase that comes four times or more, over `_LOOP` characters at least."""
+    tail = text.rstrip()[-_TAIL:][::-1]
+    overlap, period = _overlaps(tail), 0
+    for length in range(_LOOP, len(tail) + 1):
+        shortest = length - overlap[length - 1]
+        if shortest * _TIMES <= length:
+            period = shortest
+            break
+    if not period:
+        return False
+    phrase, times = tail[:period], _run(tail, period) / period
+    return any(map(str.isalpha, phrase)) or (any(map(str.isdigit, phrase)) and times >= _SIGNS_TIMES)
+
+
+def _overlaps(text: str) -> list[int]:
+    """Return, for each beginning of a text, the length of the longest that it also ends with (Knuth, Morris, Pratt)."""
+    overlap, length = [0] * len(text), 0
+    for place in range(1, len(text)):
+        while length and text[place] != text[length]:
+            length = overlap[length - 1]
+        length += text[place] == text[length]
+        overlap[place] = length
+    return overlap
+
+
+def _run(text: str, period: int) -> int:
+    """Return how long a text goes on with a period."""
+    length = period
+    while length < len(text) and text[length] == text[length - period]:
+        length += 1
+    return length
+
+
+def _is_choice(options: Sequence[str], letter: str | None) -> bool:
+    """Return whether there are two or more different options, and the letter is that of one of them."""
+    if len(options) < 2 or len(set(options)) < len(options) or not letter:
+        return False
+    return ord(letter) - ord("A") < len(options)
+
+
+def _decisive(row: dict[str, Any]) -> str:
+    answer = row["answer"] or ""
+    if row["form"] == "choice" and (letter := letter_of(answer)):
+        options = row["options"] or []
+        place = LETTERS.find(letter)
+        return options[place] if 0 <= place < len(options) else ""
+    return final_answer(answer) or answer
+
+
+def _says(answer: str, starts: Sequence[str], others: Sequence[str]) -> bool:
+    """Return whether an answer begins with one of these words; of "no" and "not there" the longer one counts."""
+    text = re.sub(r"^[\W_]+", "", answer.casefold())
+    own, other = (max((len(word) for word in words if _begins(text, word)), default=0) for words in (starts, others))
+    return own > other
+
+
+def _begins(text: str, word: str) -> bool:
+    """Return whether a text begins with a word; without spaces between words, with its letters."""
+    rest = text.removeprefix(word)
+    if rest == text:
+        return False
+    is_unspaced = word[0] >= "\u2e80" or "\u0e00" <= word[0] <= "\u0eff"
+    return is_unspaced or not rest or not (rest[0].isalpha() or rest[0] in "'’")
