@@ -25,8 +25,8 @@ import planning
 import pyarrow as pa
 from driver import commit_all, in_fresh_process
 
-from synthgen.config import prompt_pack
 from synthgen.config import pipeline as pipelines
+from synthgen.config import prompt_pack
 from synthgen.config.pipeline import Pipeline
 from synthgen.config.turns import turn_text
 from synthgen.engines import ModelName

@@ -76,8 +76,8 @@ def _tree_lines(tree: Tree, paths: tuple[str, ...], indent: str, depth: int, lev
         node, is_last = tree.nodes[path], path == paths[-1]
         branch = "" if level == 0 else "└─ " if is_last else "├─ "
         below = 0 if depth > 1 else sum(other.startswith(f"{path}/") for other in tree.nodes)
-        marks = f" (and {below:,} below)" if below else f" ({node.values['sensitive']})" * ("sensitive" in node.values)
-        yield f"{indent}{branch}{node.name}: {node.means}{marks}"
+        kind = f" ({node.values['sensitive']})" if "sensitive" in node.values else ""
+        yield f"{indent}{branch}{node.name}: {node.means}{kind}{f' (and {below:,} below)' if below else ''}"
         deeper = "" if level == 0 else "   " if is_last else "│  "
         if depth > 1:
             yield from _tree_lines(tree, node.children, indent + deeper, depth - 1, level + 1)

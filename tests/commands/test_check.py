@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
@@ -11,9 +12,10 @@ from synthgen.commands import show
 from synthgen.commands.check import find_twins, formless_types, notes, threshold_notes, unasked_types, unserved_tags
 from synthgen.config import pipeline
 from synthgen.errors import UserMistake
+from synthgen.job import resolve
 from synthgen.job.resolve import load_definitions
 from synthgen.stages.contract import Definitions
-from tests.fixtures.workspace import write
+from tests.fixtures.workspace import make_images, write
 
 
 @pytest.fixture
@@ -125,6 +127,41 @@ def test_check_prints_notes_and_no_more_names_than_fit(definitions: Definitions)
     assert line.startswith("note: 20 types that no rule of mapping 'small' asks: x/0, ") and line.endswith(
         ", x/11 and 8 more"
     )
+
+
+@pytest.fixture
+def with_plates(workspace: Path) -> Path:
+    """Have a family with two sensitive types; return its file."""
+    file = workspace / "prompts/families/small.yaml"
+    plate = '{about: a plate, needs: a car, forms: [short], examples: ["Read?", "Plate?"], sensitive: personal}'
+    finding = '{about: a finding, needs: a scan, forms: [short], examples: ["Ill?", "What?"], sensitive: medical}'
+    return write(file, file.read_text() + f"      plate: {plate}\n      finding: {finding}\n")
+
+
+def test_check_and_plan_say_how_many_sensitive_types_are_never_asked(with_plates: Path) -> None:
+    withheld = "1 type with `sensitive: personal` is never asked, as plan.allow does not name personal: fine/plate"
+    lines = CliRunner().invoke(app, ["check", "--pipeline", "small"]).stdout.splitlines()
+    assert f"note: {withheld}" in lines and sum("sensitive: medical" in line for line in lines) == 1
+    lines = CliRunner().invoke(app, ["check", "--pipeline", "small", "--set", "plan.allow=[personal]"]).stdout
+    assert "sensitive: personal" not in lines and "sensitive: medical" in lines
+    make_images(with_plates.parents[2] / "photos", 3)
+    done = CliRunner().invoke(app, ["plan", "photos", "--out", "out", "--pipeline", "small"])
+    assert f"note: {withheld}" in done.stdout.splitlines()
+
+
+def test_medical_types_are_refused_where_no_second_model_answers(with_plates: Path) -> None:
+    with pytest.raises(UserMistake) as caught:
+        resolve.load(pipeline.read("small", ["plan.allow=[personal, medical]"]))
+    [line] = str(caught.value).splitlines()
+    assert "plan.allow: 'medical' needs a second model that answers (`generate.answer`)" in line
+    answers = SimpleNamespace(generate=SimpleNamespace(answer=object()))
+    assert pipeline.second_model(answers) and not pipeline.second_model(pipeline.load("small"))  # type: ignore[arg-type]
+
+
+def test_sensitive_types_are_marked_and_counted_in_the_drawing_of_their_family(with_plates: Path) -> None:
+    *_, plate, finding, last = show.tree("family", "small").splitlines()
+    assert plate == "├─ plate: a plate (personal)" and finding == "└─ finding: a finding (medical)"
+    assert last == "2 sensitive types, asked only where plan.allow names the kind: 1 personal, 1 medical"
 
 
 def test_a_mapping_is_drawn_with_what_it_extends(workspace: Path) -> None:

@@ -144,8 +144,8 @@ def _changes(before: pa.Table, wanted: pa.Table) -> tuple[pa.Table, Counter[str]
     live, retired = before.filter(pc.invert(is_retired)), before.filter(is_retired)
     index = pc.index_in(ids, live.column("assignment_id").combine_chunks())
     is_new = index.is_null()
-    # An image can be represented by another object now: that is the same question, to be asked there. Where an image has
-    # other tags now, its question can name another thing.
+    # An image can be represented by another object now: that is the same question, to be asked there. Where an
+    # image has other tags now, its question can name another thing.
     is_moved = pc.fill_null(pc.not_equal(live.column("object_id").take(index), wanted.column("object_id")), False)
     things = (pc.fill_null(column, "") for column in (live.column("thing").take(index), wanted.column("thing")))
     is_moved = pc.or_(is_moved, pc.not_equal(*things))
