@@ -42,7 +42,9 @@ def main() -> None:
     test = score(tagger, tree, pictures("test", 600 if quick else 2000))
     shipped = np.array([spec.file.threshold_of(path) for path in tree.nodes])
     flags = {
-        f"{UNFITTED:g} for every tag": fitting.apply_thresholds(test.scores, np.full(len(tree), UNFITTED), tree, limits),
+        f"{UNFITTED:g} for every tag": fitting.apply_thresholds(
+            test.scores, np.full(len(tree), UNFITTED), tree, limits
+        ),
         "as shipped, leaves alone": fitting.apply_thresholds(test.scores, shipped, tree, limits, backs_off=False),
         "as shipped": fitting.apply_thresholds(test.scores, shipped, tree, limits),
     }

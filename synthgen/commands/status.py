@@ -7,7 +7,7 @@ from typing import Any
 from synthgen.job import run_record
 from synthgen.job.funnel import StageFunnel, funnels, near_duplicates_message
 from synthgen.stages.listing import not_listed, not_listed_message
-from synthgen.stages.tag import left_out, left_out_message
+from synthgen.stages.tag import left_out, left_out_message, untagged, untagged_message
 from synthgen.store import RunFolder
 from synthgen.store.lease import holder_of
 from synthgen.tables import PLAN, TAG
@@ -17,8 +17,9 @@ def as_json(folder: RunFolder) -> dict[str, Any]:
     """Return the status as one JSON object.
 
     `at_work` is the run that is at work here, `not_listed` what the listing left out, `stages` the funnel, `left_out`
-    the tags that came along and were left out, `unfinished` the updates (stage → "edit" or "redraw") and the retry (its
-    reasons) of the run at work or of one that was cut short.
+    the tags that came along and were left out, `untagged` the images without any tag, of a sample where there are many,
+    `unfinished` the updates (stage → "edit" or "redraw") and the retry (its reasons) of the run at work or of one that
+    was cut short.
     """
     holder = holder_of(folder.out)
     at_work = None
@@ -29,6 +30,7 @@ def as_json(folder: RunFolder) -> dict[str, Any]:
         "not_listed": not_listed(folder),
         "stages": [{**vars(funnel), "pending": funnel.pending} for funnel in funnels(folder)],
         "left_out": left_out(folder.log(TAG)),
+        "untagged": untagged(folder),
         "unfinished": run_record.unfinished_changes(folder),
     }
 
@@ -39,7 +41,8 @@ def text(folder: RunFolder, *, is_over: bool = False) -> str:
     The last line says whether a run is at work, unless the caller is a run that `is_over`.
     """
     shown = funnels(folder)
-    messages = (not_listed_message(not_listed(folder)), _near_duplicates(folder), left_out_message(folder))
+    not_listed_line = not_listed_message(not_listed(folder))
+    messages = (not_listed_line, _near_duplicates(folder), left_out_message(folder), untagged_message(folder))
     lines = [*_table(shown), *_how_to_list(folder, shown), *filter(None, messages)]
     if holder := holder_of(folder.out):
         age = f"renewed {_age(holder):.0f} s ago"

@@ -58,7 +58,7 @@ def open_job(
     """
     definitions = definitions or load_definitions(pipeline, home)
     record = record or {}
-    taggers = tuple(_resolve_tagger(spec, record, home) for spec in definitions.taggers)
+    taggers = tagging.in_order([_resolve_tagger(spec, record, home) for spec in definitions.taggers])
     definitions = replace(definitions, taggers=taggers)
     model = _generating_model(run_record.stored_model(record), home, pipeline.generate, needs_model)
     return Job(out, pipeline, definitions, model, _shape(pipeline, definitions, model, home), home.absolute())

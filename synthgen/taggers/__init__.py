@@ -13,6 +13,7 @@ from synthgen.taggers.loader import load, load_all, tree_of
 from synthgen.taggers.protocol import (
     EmbeddingTagger,
     Floats,
+    RefiningTagger,
     SourceMetaTagger,
     Tagged,
     Tagger,
@@ -28,7 +29,9 @@ from synthgen.taggers.spec import (
     TaggerFile,
     TaggerSpec,
     WorksFrom,
+    in_order,
     resolve_model,
+    starts_below,
     stored_embedding_model,
 )
 from synthgen.taggers.tree_scores import Limits, TreeScores
@@ -44,6 +47,7 @@ __all__ = [
     "Floats",
     "KnownTags",
     "Limits",
+    "RefiningTagger",
     "Resources",
     "SidecarTaggerFile",
     "SourceMetaTagger",
@@ -57,6 +61,7 @@ __all__ = [
     "VlmTaggerFile",
     "WorksFrom",
     "check_downloads",
+    "in_order",
     "kind_of",
     "load",
     "load_all",
@@ -66,6 +71,7 @@ __all__ = [
     "prepare_image",
     "read_cached_tags",
     "resolve_model",
+    "starts_below",
     "stored_embedding_model",
     "tag_images",
     "tagging_failure",

@@ -10,7 +10,7 @@ from synthgen.config.taxonomy import Taxonomy, Tree
 from synthgen.engines.section import engine_faults
 from synthgen.errors import Mistakes, attempt, nearest
 from synthgen.taggers.kinds import kind_of
-from synthgen.taggers.spec import TaggerFile, TaggerSpec
+from synthgen.taggers.spec import TaggerFile, TaggerSpec, in_order
 
 
 def load(name: str, home: Path = Path()) -> TaggerSpec:
@@ -52,9 +52,14 @@ def load_all(names: Sequence[str], home: Path = Path()) -> tuple[TaggerSpec, ...
                 f"tag.tagger: '{spec.name}' tags with taxonomy '{spec.taxonomy.name}' and '{specs[0].name}' with "
                 f"'{specs[0].taxonomy.name}'; the taggers of a pipeline share one"
             )
+    if specs and specs[0].file.refines() and not faults:
+        faults.append(
+            f"tag.tagger: '{specs[0].name}' looks closer at what another tagger found (`only`), and no tagger stands "
+            f"before it; write `tagger: [another, {specs[0].name}]`"
+        )
     if faults:
         raise Mistakes(list(dict.fromkeys(faults)))  # each tagger reports the mistakes in the taxonomy that they share
-    return tuple(specs)
+    return in_order(specs)
 
 
 def tree_of(name: str, home: Path = Path()) -> Tree | None:

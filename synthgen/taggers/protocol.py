@@ -69,6 +69,14 @@ class SourceMetaTagger(Tagger, Protocol):
         """Return the tags of each image, given its source_meta."""
 
 
+@runtime_checkable
+class RefiningTagger(Tagger, Protocol):
+    """A tagger that is asked only below tags that those before it found."""
+
+    def tag_below(self, inputs: Sequence[Any], starts: Sequence[Sequence[str]]) -> Sequence[Tagged | Failure]:
+        """Return the tags of each prepared image, given the paths below which each is looked at."""
+
+
 def tagging_failure(error: BaseException | str) -> Failure:
     """Return the failure of one image; that of an exception has the file and line that raised it."""
     detail = one_line(error, DETAIL_LENGTH) if isinstance(error, str) else describe_error(error, DETAIL_LENGTH)

@@ -7,7 +7,7 @@ that the rest of the package asks about a tagger before one is loaded. kinds.py 
 import hashlib
 import json
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal
 from synthgen.config.library import Section
 from synthgen.config.pipeline import GenerateConfig
 from synthgen.config.strict_yaml import Document, KeyPath
-from synthgen.config.taxonomy import Taxonomy, Tree
+from synthgen.config.taxonomy import Taxonomy, Tree, matching, with_ancestors
 from synthgen.engines import ModelName
 from synthgen.engines.hub import Download
 from synthgen.engines.kinds import resolve_model as resolve_served_model
@@ -112,6 +112,13 @@ class TaggerFile(Section):
         """Return the place and name of each tag or pattern in the file that matches nothing in `tree`."""
         return []
 
+    def refines(self) -> tuple[str, ...]:
+        """Return patterns of tags: below those that an earlier tagger of the pipeline found, this one looks closer.
+
+        It must be a RefiningTagger then. Without patterns it looks at every image.
+        """
+        return ()
+
     def threshold_of(self, path: str) -> float | None:
         """Return the lowest score at which the node `path` becomes a tag, if the tagger has thresholds."""
         return None
@@ -131,6 +138,7 @@ class TaggerSpec:
     folder: str | None = None  # `file.local_model(home)`, from the root
     weights: str | None = None  # `file.local_weights(home)`, from the root
     model: ModelName | None = None  # `file.served_model()` once `resolve_model` has found its revision
+    after: tuple[str, ...] = ()  # fingerprints of the taggers before it, if it refines their tags; see `in_order`
 
     # Cached: they are asked for in each partition, and take milliseconds, or the reading of the model's files.
 
@@ -142,6 +150,7 @@ class TaggerSpec:
             self.file.key_order(),
             self.file.read_taxonomy(self.taxonomy),
             self.model_digest,
+            *([list(self.after)] if self.after else []),
         ]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
@@ -159,6 +168,27 @@ class TaggerSpec:
 def stored_embedding_model(specs: Sequence[TaggerSpec]) -> list[str]:
     """Return the identity of the model whose embedding is stored with each image: the first that makes one."""
     return next((model for spec in specs if (model := spec.embedding_model)), [])
+
+
+def in_order(specs: Sequence[TaggerSpec]) -> tuple[TaggerSpec, ...]:
+    """Return the taggers of a pipeline, in which one that refines others knows the fingerprints of those before it."""
+    ordered: list[TaggerSpec] = []
+    for spec in specs:
+        before = tuple(other.fingerprint for other in ordered)
+        ordered.append(replace(spec, after=before) if spec.file.refines() else spec)
+    return tuple(ordered)
+
+
+def starts_below(spec: TaggerSpec, found: Iterable[str]) -> list[str]:
+    """Return the groups below which a refining tagger looks closer: the topmost that its patterns name, of those found.
+
+    Args:
+        spec: The tagger.
+        found: Paths of the tags that the taggers before it found.
+    """
+    nodes, patterns = spec.taxonomy.tree.nodes, spec.file.refines()
+    named = [path for path in matching(patterns, with_ancestors(list(found))) if nodes[path].children]
+    return [path for path in named if not any(path.startswith(f"{other}/") for other in named)]
 
 
 def resolve_model(

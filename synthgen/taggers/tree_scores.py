@@ -4,8 +4,8 @@ A node without children has the score of its own texts. A group has the best sco
 where its file gives it some (`text`), whichever is higher. The best, and not 1 - prod(1 - p): that formula takes the
 scores below for independent, but siblings are near-synonyms whose scores rise and fall together, and groups differ in
 size. Of 200 tags that each score .0005 by chance it makes .1, above any useful threshold, and of fourteen kinds of bar
-chart that each score .03 it makes .35. The best is a lower bound of the probability of "any of these", and does not grow
-with the number of tags that somebody thought of.
+chart that each score .03 it makes .35. The best is a lower bound of the probability of "any of these", and does not
+grow with the number of tags that somebody thought of.
 
 Names of tags are ambiguous (a bat, a seal, a volcano plot), and a group's own text says what is meant. So a root with a
 text is a gate: where its text scores less than a share `gate` of the best root's text, nothing below it counts. Being a
@@ -148,6 +148,8 @@ class TreeScores:
 
         Args:
             weights: (images, nodes), of which those of the roots' own texts are compared.
+            has_text: (nodes,) bool.
+            gate: The share of the largest weight below which a root with a text is closed.
         """
         roots = self._families[0]
         own = np.where(has_text[roots], weights[:, roots], 0.0)

@@ -3,6 +3,9 @@
 One call asks for the roots, the next one for the children of all chosen roots, and so on. A branch that was not chosen
 costs nothing; where no child is chosen, the parent stands for it. A schema holds replies to the names. A call without a
 valid choice fails the image, because half a walk would look like a whole answer.
+
+With `only`, it refines the tags of the taggers before it: it walks down from the groups that they found and `only`
+names, and costs nothing where there is none.
 """
 
 import asyncio
@@ -15,7 +18,8 @@ from PIL.Image import Image
 from pydantic import Field
 
 from synthgen.config.pipeline import EngineConfig, GenerateConfig
-from synthgen.config.taxonomy import Taxonomy
+from synthgen.config.strict_yaml import Document, KeyPath
+from synthgen.config.taxonomy import Taxonomy, Tree, matching
 from synthgen.engines import choice_prompt, open_engine
 from synthgen.engines.kinds import gpus_of, kind_of, reply_options
 from synthgen.errors import Failure
@@ -37,6 +41,7 @@ class VlmTaggerFile(TaggerFile):
     question: str = "Which of these does the image clearly show? Name those alone, the surest first."
     a_level: int = Field(default=4, gt=0)  # most tags chosen on each level of the tree
     most: int = Field(default=16, gt=0)  # tags per image
+    only: tuple[str, ...] = ()  # patterns of tags that an earlier tagger must have found; the walk starts below them
 
     def open(self, spec: TaggerSpec) -> "VlmTagger":
         """Start the engine."""
@@ -44,7 +49,24 @@ class VlmTaggerFile(TaggerFile):
 
     def settings(self) -> dict[str, Any]:
         """Return the settings without where and how fast the model is served."""
-        return {**self.model_dump(mode="json", exclude={"about", "serve"}), "serve": reply_options(self.serve)}
+        unused = set() if self.only else {"only"}  # so that folders made before there was this key keep their tags
+        dumped = self.model_dump(mode="json", exclude={"about", "serve", *unused})
+        return {**dumped, "serve": reply_options(self.serve)}
+
+    def refines(self) -> tuple[str, ...]:
+        """Return the patterns of `only`."""
+        return self.only
+
+    @classmethod
+    def unknown_tags(cls, document: Document, tree: Tree) -> list[tuple[KeyPath, str]]:
+        """Return the patterns in `only` that match no group of tags."""
+        patterns = document.at(("only",))
+        groups = [node.path for node in tree if node.children]
+        return [
+            (("only", number), pattern)
+            for number, pattern in enumerate(patterns if isinstance(patterns, list) else [])
+            if isinstance(pattern, str) and not matching([pattern], groups)
+        ]
 
     def read_taxonomy(self, taxonomy: Taxonomy) -> Any:
         """Return the paths and meanings, in the order in which they are listed to the model."""
@@ -85,9 +107,25 @@ class VlmTagger:
         Raises:
             EngineDied: If the engine can serve no further call.
         """
+        return self._walk_all(inputs, [self._tree.roots] * len(inputs))
+
+    def tag_below(self, inputs: Sequence[tuple[Image, str]], starts: Sequence[Sequence[str]]) -> list[Tagged | Failure]:
+        """Return the tags of a batch below the given groups of each image, without a call where there are none.
+
+        Raises:
+            EngineDied: If the engine can serve no further call.
+        """
+        return self._walk_all(inputs, [self._below(groups) for groups in starts])
+
+    def _below(self, groups: Sequence[str]) -> list[str]:
+        return [child for path in groups for child in self._tree.nodes[path].children]
+
+    def _walk_all(self, inputs: Sequence[tuple[Image, str]], levels: Sequence[Sequence[str]]) -> list[Tagged | Failure]:
+        """Return the tags of each image, given the tags of its first level."""
 
         async def walk_all() -> list[Tagged | Failure]:
-            return list(await asyncio.gather(*(self._walk(image, key) for image, key in inputs)))
+            walks = (self._walk(image, key, level) for (image, key), level in zip(inputs, levels, strict=True))
+            return list(await asyncio.gather(*walks))
 
         return self._wait_for(walk_all())
 
@@ -98,10 +136,9 @@ class VlmTagger:
         self._thread.join()
         self._loop.close()
 
-    async def _walk(self, image: Image, key: str) -> Tagged | Failure:
-        """Return the tags of one image, level by level."""
+    async def _walk(self, image: Image, key: str, level: Sequence[str]) -> Tagged | Failure:
+        """Return the tags of one image, level by level, from the tags of the first one down."""
         paths: list[str] = []
-        level: Sequence[str] = self._tree.roots
         async with self._slots:
             while level:
                 nodes = [self._tree.nodes[path] for path in level]
@@ -112,7 +149,7 @@ class VlmTagger:
                 if isinstance(chosen, Failure):
                     return tagging_failure(str(chosen))
                 paths += chosen
-                level = [child for path in chosen for child in self._tree.nodes[path].children]
+                level = self._below(chosen)
         # The model only chooses, so every tag has score 1.
         return Tagged([{"path": path, "score": 1.0, "tagger": self._spec.name} for path in paths[: self._file.most]])
 

@@ -83,7 +83,12 @@ def test_the_cleaning_is_told_from_the_models_configuration(
 
 @pytest.mark.parametrize(
     ("model", "cleaning"),
-    [("ViT-B-16-SigLIP2-384", "canonicalize"), ("ViT-B-16-SigLIP", "canonicalize"), ("ViT-B-32", "lower"), ("mine", None)],
+    [
+        ("ViT-B-16-SigLIP2-384", "canonicalize"),
+        ("ViT-B-16-SigLIP", "canonicalize"),
+        ("ViT-B-32", "lower"),
+        ("mine", None),
+    ],
 )
 def test_the_cleaning_of_a_listed_model_is_that_of_its_open_clip_tokenizer(
     workspace: Path, model: str, cleaning: Cleaning | None

@@ -10,7 +10,8 @@ from synthgen.config.phrasings import article_of, canonical, fill
 @pytest.mark.parametrize(
     ("name", "article"),
     [
-        ("cat", "a"), ("owl", "an"), ("unicycle", "a"), ("one way sign", "a"), ("umbrella", "an"), ("x ray machine", "an"),
+        ("cat", "a"), ("owl", "an"), ("unicycle", "a"), ("one way sign", "a"), ("umbrella", "an"),
+        ("x ray machine", "an"),
         ("mri scanner", "an"), ("uml class diagram", "a"), ("usb stick", "a"), ("hourglass", "an"), ("house", "a"),
         ("jeans", "none"), ("scissors", "none"), ("tennis courts from above", "none"), ("glass of wine", "a"),
         ("walrus", "a"), ("compass", "a"), ("bowl of noodles", "a"), ("lens", "a"), ("gas", "a"), ("ecg", "an"),
@@ -36,9 +37,7 @@ def test_a_name_takes_the_article_that_it_is_spoken_with(name: str, article: str
         ("a {} with \\d {braces}", "owl", None, "an owl with \\d {braces}"),
     ],
 )
-def test_a_template_takes_the_article_of_the_name(
-    template: str, name: str, article: str | None, sentence: str
-) -> None:
+def test_a_template_takes_the_article_of_the_name(template: str, name: str, article: str | None, sentence: str) -> None:
     assert fill(template, name, article) == sentence  # type: ignore[arg-type]
 
 

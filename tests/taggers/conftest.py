@@ -1,11 +1,14 @@
 """Fixtures of the tagger tests."""
 
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from synthgen.engines import Request
+from synthgen.ingest.sources import ObjectRef, read_objects
 from tests.fixtures import chooser
 from tests.fixtures.tagging import OWN_TAGGER, clip_model
 from tests.fixtures.workspace import write
@@ -43,3 +46,17 @@ def own_tagger(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(workspace / "own_tagger.py", OWN_TAGGER)
     monkeypatch.syspath_prepend(str(workspace))
     sys.modules.pop("own_tagger", None)
+
+
+@pytest.fixture
+def read_uris(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the uris of all objects that the tag stage reads during the test."""
+    uris: list[str] = []
+
+    def record(refs: Sequence[ObjectRef], *args: Any) -> Iterator[Any]:
+        for ref, data in read_objects(refs, *args):
+            uris.append(ref.uri)
+            yield ref, data
+
+    monkeypatch.setattr("synthgen.ingest.load.read_objects", record)
+    return uris

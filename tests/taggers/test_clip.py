@@ -154,7 +154,11 @@ def test_the_last_threshold_whose_pattern_matches_counts(siglip: Path) -> None:
     }  # fmt: skip
     tagger = open_clip_tagger(siglip, more)
     (tagged,) = tagger.tag([tagger.prepare(IMAGE, None)])
-    assert {tag["path"] for tag in tagged.tags} == {"animal", "animal/cat", "document"}  # a group below its limit backs off
+    assert {tag["path"] for tag in tagged.tags} == {
+        "animal",
+        "animal/cat",
+        "document",
+    }  # a group below its limit backs off
 
 
 def test_a_threshold_whose_pattern_matches_no_tag_is_reported(siglip: Path) -> None:

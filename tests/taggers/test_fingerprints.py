@@ -17,13 +17,13 @@ from tests.fixtures.workspace import write
 CLIP, VLM = "engine: open_clip\nmodel: ViT-B-32\n", "engine: vlm\nmodel: none\n"
 RECORDED = {
     f"{CLIP}pretrained: openai\nthreshold: 0.25\nthresholds: {{document/**: 0.5, '*': 0.125}}\n": (
-        "c5a486880817497ebda8ef5f174cb6f1",
-        "c5a486880817497ebda8ef5f174cb6f1",
+        "004a53eb959b3671df20aaae2ae8d243",
+        "004a53eb959b3671df20aaae2ae8d243",
     ),
-    f"{CLIP}pretrained: own.bin\n": ("5f3b5b80bbdec535eb3983efce677440", "5f3b5b80bbdec535eb3983efce677440"),
+    f"{CLIP}pretrained: own.bin\n": ("faf31aa1d39697e92fe283a63aaa9ed4", "faf31aa1d39697e92fe283a63aaa9ed4"),
     "engine: open_clip\nmodel: model\nmost: 3\n": (
-        "3c0c9eac766d33b382184e9febdebfda",
-        "3c0c9eac766d33b382184e9febdebfda",
+        "c4cb5a99ed4da0bc06e0d1d9b3da91a0",
+        "c4cb5a99ed4da0bc06e0d1d9b3da91a0",
     ),
     "engine: sidecar\nkey: labels\nnames: {kitty: animal/cat}\n": (
         "77748809b1a41524b78142526987b1ba",

@@ -10,7 +10,6 @@ import pytest
 from synthgen import run, taggers
 from synthgen.commands import purge, status
 from synthgen.config import pipeline
-from synthgen.ingest.sources import ObjectRef, read_objects
 from synthgen.job.funnel import funnels
 from synthgen.job.job import open_job
 from synthgen.stages import tag
@@ -34,20 +33,6 @@ class Wide:
     def tag(self, images, metas):
         return [{"document": 0.25} for _ in images]
 """
-
-
-@pytest.fixture
-def read_uris(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return the uris of all objects that the tag stage reads during the test."""
-    uris: list[str] = []
-
-    def record(refs: Sequence[ObjectRef], *args: Any) -> Iterator[Any]:
-        for ref, data in read_objects(refs, *args):
-            uris.append(ref.uri)
-            yield ref, data
-
-    monkeypatch.setattr("synthgen.ingest.load.read_objects", record)
-    return uris
 
 
 def clip_tagger(model: Path, more: str, name: str = "clip") -> TaggerSpec:

@@ -148,7 +148,9 @@ def test_a_leaf_far_below_the_best_is_not_kept_beside_it() -> None:
 row = st.lists(st.floats(0, 1, width=32), min_size=len(PATHS), max_size=len(PATHS))
 
 
-@given(row, st.lists(st.floats(0.001, 1), min_size=len(PATHS), max_size=len(PATHS)), st.integers(0, 8), st.floats(0.01, 1))
+@given(
+    row, st.lists(st.floats(0.001, 1), min_size=len(PATHS), max_size=len(PATHS)), st.integers(0, 8), st.floats(0.01, 1)
+)
 def test_leaves_that_are_added_are_the_best_of_the_rest_and_reach_the_share(
     scores: list[float], limits: list[float], least: int, share: float
 ) -> None:
@@ -161,7 +163,7 @@ def test_leaves_that_are_added_are_the_best_of_the_rest_and_reach_the_share(
     assert len(added) <= max(0, least - len(reached)) and not set(more) - set(plain) - leaves
     ratios = values / thresholds
     best = max(ratios[list(leaves)])
-    assert all(0 < ratios[leaf] and ratios[leaf] >= share * max(1.0, best) for leaf in added)
+    assert all(ratios[leaf] > 0 and ratios[leaf] >= share * max(1.0, best) for leaf in added)
     left = leaves - reached - added
     if added:
         assert min(ratios[list(added)]) >= max(ratios[list(left)], default=0.0) or len(reached) + len(added) < least

@@ -11,6 +11,7 @@ from synthgen.commands.plan import pricing, profiles
 from synthgen.commands.plan.budget import STEPS, draw_uncapped, share_within, with_plan
 from synthgen.commands.plan.counts import QuestionCounts, count
 from synthgen.commands.plan.pricing import Kind, Rates, Usage
+from synthgen.commands.plan.tag_pricing import tag_notes
 from synthgen.console import pluralize
 from synthgen.engines.kinds import gpus_of
 from synthgen.errors import UserMistake
@@ -78,7 +79,7 @@ def forecast(folder: RunFolder, job: Job, request: EstimateRequest) -> Forecast:
         pricing.parse_budget(request.budget, job.pipeline.generate.price)
     if not Inputs.from_folder(folder, job.pipeline.tag.taggers).partitions:
         raise UserMistake(f"{job.out.url}: holds no tagged images; name the images too, and they are tagged first")
-    notes = [_old_tags(job.out)] if is_changed(folder, job, "tags") else []
+    notes = [_old_tags(job.out), *tag_notes(folder, job)] if is_changed(folder, job, "tags") else []
     has_budget = request.budget is not None  # a budget looks for a share of the whole plan, not of the job's
     counts = count(folder, with_plan(folder, job, share=1.0) if has_budget else job, request.diff)
     if counts.is_asked and (request.profile or has_budget):

@@ -14,6 +14,7 @@ from synthgen.stages import memory
 from synthgen.stages.contract import StageRun
 from synthgen.stages.tag.context import TagContext, context_of, resources
 from synthgen.stages.tag.todo import count_objects, is_stale, object_ids, todo
+from synthgen.stages.tag.untagged import untagged, untagged_message
 from synthgen.stages.tag.worker import TagWorker, build
 from synthgen.store import CommitLog, Receipt, RunFolder
 from synthgen.tables import LEFT_OUT, TAG
@@ -21,7 +22,7 @@ from synthgen.workers import PoolSpec, Task, run_pool
 
 __all__ = [
     "TagContext", "TagWorker", "build", "context_of", "is_stale", "left_out", "left_out_message", "object_ids",
-    "pending", "resources", "results", "todo",
+    "pending", "resources", "results", "todo", "untagged", "untagged_message",
 ]  # fmt: skip
 
 
