@@ -157,7 +157,7 @@ def report(outcomes: Outcomes, tagged: Watched, rest: Watched, announced: int) -
         print(f"  {count:>8,}  {why}")
     print(f"{'outcome':<32}{'objects':>9}  the first one")
     for key, count in outcomes.counts.most_common():
-        print(f"{key:<32}{count:>9,}  {ascii(outcomes.examples[key])[1:160]}")
+        print(f"{key:<32}{count:>9,}  {ascii(outcomes.examples[key])[1:-1][:160]}")
     speed = outcomes.listed / tagged.seconds
     print(f"list and tag: {tagged.seconds:.1f} s, {speed:.1f} images/s with the start; the rest: {rest.seconds:.1f} s")
     print(f"a tagging worker: {tagged.peak / 1e6:.0f} MB of the {announced / 1e6:.0f} MB announced")

@@ -5,8 +5,8 @@ each process opens its share and converts to RGB; it keeps nothing, sends no pix
 protection. Ours: one parent hands bytes to killable children and gets back upright RGB images, scaled to what models
 see, and perceptual hashes. `ratio` is ours over bare. Because ours decodes large JPEGs at reduced size, the same work
 without guards (checks, decode, scale, hash, in the process) stands beside it: `ratio_same_work` is the price of the
-guards alone. Both are of core seconds, over all processes, which other load on the machine hardly moves; `…_wall` are
-the ratios of the time that passed.
+guards alone. Both are of core seconds, over all processes, which other load moves less than seconds, but does move
+(to about .8 beside two busy cores); `…_wall` are the ratios of the time that passed.
 
     python benchmarks/ingest.py [--quick]
 """

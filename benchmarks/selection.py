@@ -109,6 +109,7 @@ def _pair(number: int) -> dict[str, Any]:
         "image_id": schemas.image_id(str(number // PAIRS_AN_IMAGE).encode()),
         "outcome": "pair",
         "form": random.choice(schemas.ANSWER_FORMS[:3]),
+        "language": "English",
         "question": question,
         "answer": answer,
         "raw_answer": answer,

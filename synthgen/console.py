@@ -40,6 +40,8 @@ def print_notes() -> None:
     LOGGER.addHandler(StderrHandler())
     LOGGER.setLevel(logging.INFO)
     LOGGER.propagate = False  # some libraries give the root logger a handler, which would print each note again
+    # Without a handler, Python would print each attempt that this library warns of; the error comes to us in the end.
+    logging.getLogger("gcsfs").addHandler(logging.NullHandler())
 
 
 def is_printing_notes() -> bool:

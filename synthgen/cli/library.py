@@ -48,8 +48,8 @@ def check(pipeline: PipelineOption = "everyday", settings: SetOption = None) -> 
     for line in (
         *notes(tree, texts.rules, types, loaded.plan.forms),
         *threshold_notes(loaded.select.keep, texts.prompts.pack),
-        *(f"note: {text}" for text in withheld_notes(types, loaded.plan.allow)),
         *clash_notes(texts.taxonomy, texts.taggers),
+        *(f"note: {text}" for text in withheld_notes(types, loaded.plan.allow)),
     ):
         print(line)
     sizes = (

@@ -25,8 +25,10 @@ from synthgen.console import note
 from synthgen.engines.completion import model_ids, read_completion
 from synthgen.engines.endpoint_client import key_hint, open_client
 from synthgen.engines.protocol import Capability, EngineDied, EngineInfo, ModelName, Reply, Request
+from synthgen.engines.special_tokens import SpecialTokens
 from synthgen.errors import Failure, ModelUnavailable, listed, one_line
 
+SPECIAL = SpecialTokens()
 CAPABILITIES: frozenset[Capability] = frozenset({"labels", "schema"})
 CACHED_IMAGES = 64  # data URLs
 REQUESTS_AT_ONCE = 64  # each with its own copy of a data URL, about
@@ -166,6 +168,7 @@ class EndpointEngine:
                 # Raw, as openai's own parsing of a strange answer ends anywhere.
                 answer = await endpoint.client.chat.completions.with_raw_response.create(**body)
             reply = read_completion(answer.content, request, time.monotonic() - started)
+            reply = replace(reply, text=SPECIAL.restore(reply.text))
         except Exception as error:  # openai's own, and what is wrong with the answer
             failed = _failed_call(error, self._settings)
             if self._limit_field == "max_tokens" and "max_completion_tokens" in failed.failure.detail:
@@ -209,7 +212,7 @@ class EndpointEngine:
         return {name: value for name, value in body.items() if options.get(name, value) is not None}
 
     def _messages(self, request: Request) -> list[dict[str, Any]]:
-        content: list[dict[str, Any]] = [{"type": "text", "text": request.text}]
+        content: list[dict[str, Any]] = [{"type": "text", "text": SPECIAL.break_up(request.text)}]
         if request.image is not None:
             url = self._image_url(request.image, request.image_key)
             content.insert(0, {"type": "image_url", "image_url": {"url": url}})

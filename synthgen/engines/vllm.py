@@ -25,9 +25,10 @@ from synthgen.engines.protocol import (
     Request,
     label_probabilities,
 )
+from synthgen.engines.thoughts import split_thoughts
 from synthgen.engines.vllm_logs import cause_of, explain
 from synthgen.engines.vllm_processes import end_with_this_process
-from synthgen.engines.vllm_prompts import Prompts, split_thoughts
+from synthgen.engines.vllm_prompts import Prompts
 from synthgen.errors import Failure, ModelUnavailable, one_line
 
 TRIES = 3  # of a call that vLLM breaks off

@@ -12,12 +12,13 @@ from typing import Any
 from PIL import Image
 
 from synthgen.console import note
+from synthgen.engines import thoughts
 from synthgen.engines.protocol import Request
 from synthgen.engines.special_tokens import SpecialTokens
 from synthgen.errors import ModelUnavailable, one_line
 
 MARKER = "\u241e7f3a the text \u241e"
-THOUGHTS_BEGIN, THOUGHTS_END = "<think>", "</think>"
+_PICTURE = {"type": "image_pil", "image_pil": Image.new("RGB", (64, 64))}
 DATES = ("%Y-%m-%d", "%d %b %Y", "%d %B %Y", "%B %d, %Y", "%b %d, %Y")
 
 
@@ -31,8 +32,8 @@ class Frame:
     @property
     def without_thoughts(self) -> "Frame":
         """The frame of a reply without thoughts, where the template begins one with them."""
-        thinks = self.after.rstrip().endswith(THOUGHTS_BEGIN)
-        return Frame(self.before, f"{self.after}\n{THOUGHTS_END}\n\n") if thinks else self
+        thinks = self.after.rstrip().endswith(thoughts.BEGIN)
+        return Frame(self.before, f"{self.after}\n{thoughts.END}\n\n") if thinks else self
 
 
 class Prompts:
@@ -150,28 +151,33 @@ class Prompts:
         return await self._frame_of(None, f"{(system or '').strip()}\n\n{MARKER}", with_image)
 
     async def _frame_of(self, system: str | None, text: str, with_image: bool) -> Frame:
-        picture = {"type": "image_pil", "image_pil": Image.new("RGB", (64, 64))}
-        messages: list[dict[str, Any]] = [
-            {"role": "user", "content": [*([picture] if with_image else []), _text(text)]}
-        ]
-        if system is not None:
-            messages.insert(0, {"role": "system", "content": system})
-        before, marker, after = (await self._render(messages, prompt=True)).partition(MARKER)
-        image = self._image_token()
-        if marker and with_image and image and image not in before + after:
-            # A template that takes its content as one string was given the text alone.
-            messages[-1]["content"] = f"{image}\n{text}"
-            before, marker, after = (await self._render(messages, prompt=True)).partition(MARKER)
+        rendered = await self._rendered_turn(system, [_PICTURE, _text(text)] if with_image else [_text(text)])
+        # A template that takes its content as one string is given the text alone; the image's token goes before it.
+        if with_image and rendered == await self._rendered_turn(system, [_text(text)]):
+            rendered = await self._rendered_turn(system, f"{self._image_token()}\n{text}")
+        before, marker, after = rendered.partition(MARKER)
         if not marker:
             raise ModelUnavailable(f"model {self._model}: its chat template changes the text that it is given")
         return Frame(before, after)
 
-    def _image_token(self) -> str | None:
-        """Return the token that stands for an image, if the model's configuration names it."""
+    async def _rendered_turn(self, system: str | None, content: Any) -> str:
+        """Return a conversation of one turn of the user, up to where the reply begins."""
+        turn = {"role": "user", "content": content}
+        messages = [turn] if system is None else [{"role": "system", "content": system}, turn]
+        return await self._render(messages, prompt=True)
+
+    def _image_token(self) -> str:
+        """Return the token that stands for an image.
+
+        Raises:
+            ModelUnavailable: The model's configuration names none.
+        """
         config = self._llm.vllm_config.model_config.hf_config
         numbers = (getattr(config, name, None) for name in ("image_token_id", "image_token_index"))
         number = next((number for number in numbers if isinstance(number, int)), None)
-        return None if number is None else str(self._tokenizer.convert_ids_to_tokens(number))
+        if number is None:
+            raise ModelUnavailable(f"model {self._model}: its chat template has no place for an image")
+        return str(self._tokenizer.convert_ids_to_tokens(number))
 
     async def _render(self, messages: list[dict[str, Any]], *, prompt: bool) -> str:
         """Return messages as the chat template writes them; with `prompt`, up to where the reply begins."""
@@ -187,12 +193,6 @@ class Prompts:
                 f"model {self._model}: its chat template does not take an image and a text: {one_line(error)}"
             ) from error
         return str(rendered["prompt"])
-
-
-def split_thoughts(text: str) -> tuple[str, str]:
-    """Return the thoughts that a reply begins with, and the reply behind them; thoughts that do not end stay in it."""
-    thoughts, end, answer = text.rpartition(THOUGHTS_END)
-    return (thoughts.replace(THOUGHTS_BEGIN, "", 1).strip(), answer.strip()) if end else ("", text)
 
 
 def _text(text: str) -> dict[str, str]:

@@ -30,8 +30,14 @@ PERMANENT = (FileNotFoundError, PermissionError, IsADirectoryError, PermanentErr
 
 
 def is_about_credentials(error: BaseException) -> bool:
-    """Return whether a store's library found no credentials."""
-    return type(error).__name__ in ("NoCredentialsError", "DefaultCredentialsError")
+    """Return whether a store's library found no credentials, or the store asks for some."""
+    return type(error).__name__ in ("NoCredentialsError", "DefaultCredentialsError") or http_status(error) == 401
+
+
+def is_refused(error: BaseException) -> bool:
+    """Return whether a store refuses access to these credentials."""
+    is_forbidden = isinstance(error, OSError) and str(error).startswith("Forbidden")  # of gcsfs
+    return isinstance(error, PermissionError) or is_forbidden or http_status(error) == 403
 
 
 def may_pass(error: OSError) -> bool:
@@ -41,9 +47,10 @@ def may_pass(error: OSError) -> bool:
 
 def http_status(error: BaseException) -> int | None:
     """Return the status of the answer behind an error of a store's library, or None if it is not known."""
-    response = getattr(error.__cause__, "response", None)
+    response = getattr(error.__cause__, "response", None)  # of s3fs
     status = response.get("ResponseMetadata", {}).get("HTTPStatusCode") if isinstance(response, dict) else None
-    return status if isinstance(status, int) else None
+    status = status or getattr(error, "code", None)  # of gcsfs, as a number or as text
+    return int(status) if isinstance(status, int) or (isinstance(status, str) and status.isdecimal()) else None
 
 
 def attempts() -> Iterator[bool]:
@@ -66,7 +73,7 @@ def with_retries(call: Callable[[], Result]) -> Result:
         except PERMANENT:
             raise
         except Exception as error:
-            if is_last or is_about_credentials(error):
+            if is_last or is_about_credentials(error) or is_refused(error):
                 raise
     raise AssertionError("unreachable")
 
@@ -112,11 +119,11 @@ def store_errors(uri: str, action: str) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise UserMistake(f"{uri}: no such bucket or prefix") from error
-    except PermissionError as error:
-        raise UserMistake(f"{uri}: access refused by {bucket}; the credentials in use may not list it") from error
     except SynthError:
         raise
     except Exception as error:
+        if is_refused(error):
+            raise UserMistake(f"{uri}: access refused by {bucket}; the credentials in use may not list it") from error
         if is_about_credentials(error):
             raise UserMistake(f"{uri}: no credentials found; set those of the store in the environment") from error
         raise SynthError(f"{uri}: {action} failed: {error_text(error)}") from error

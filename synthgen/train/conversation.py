@@ -4,6 +4,7 @@ A turn begins where the generation prompt before it ends, and the answer is sear
 works that writes answers verbatim; `{% generation %}` marks, which most templates lack, are not needed.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -22,6 +23,8 @@ SKIP_REASONS = (
     "processor_refused",
     "too_long",
 )
+
+NO_THOUGHTS = re.compile(r"(<think>)?\s*</think>")  # the first tag may be part of the generation prompt
 
 Messages = list[dict[str, Any]]
 Span = tuple[int, int]  # the first character, and the one after the last
@@ -136,10 +139,13 @@ def _parts(content: Any) -> Iterator[dict[str, str]]:
 
 
 def _find_answer(text: str, turn_start: int, answer: str) -> Span | None:
-    """Return the span of an answer in its turn; some templates trim it, some change the spaces before it."""
+    """Return the span of an answer in its turn.
+
+    Some templates trim it, some change the spaces before it, and those of models that think begin it with no thoughts.
+    """
     for written in (answer, answer.strip()):
         start = text.find(written, turn_start)
-        if start >= 0 and not text[turn_start:start].strip():
+        if start >= 0 and not NO_THOUGHTS.sub("", text[turn_start:start]).strip():
             return start, start + len(written)
     return None
 

@@ -13,7 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from synthgen.errors import JobFailing, Stopped
+from synthgen.console import note
+from synthgen.errors import JobFailing, Stopped, one_line
 from synthgen.store import Receipt
 from synthgen.workers.actor import TURN_SECONDS, ActorHandle, start_actor
 from synthgen.workers.bisection import Bisection
@@ -194,6 +195,7 @@ class Pool:
         is_stopping = self._signals.received is not None
         if not is_stopping:
             self._count(death)
+            note(f"a worker is replaced: {one_line(death.why, 300)}")
             self._actors.append(start_actor(self._spec))
         for task in actor.held.values():
             is_suspect = death.is_own and not is_stopping

@@ -187,8 +187,10 @@ def edited(values: Any, place: tuple[str, ...], value: Any) -> Any:
         ("taxonomy", "about", ("about",), "other words"),
         ("taxonomy", "templates", ("templates",), ["{}"]),
         ("taxonomy", "tags", ("tags", "place", "tags", "lake"), "a body of water"),
-        ("taxonomy", "TAG.means", ("tags", "place", "means"), "other words"),
-        ("taxonomy", "TAG.also", ("tags", "place", "also"), ["scenery"]),
+        ("taxonomy", "TAG.means", ("tags", "place", "tags", "beach"), "other words"),
+        ("taxonomy", "TAG.also", ("tags", "place", "tags", "beach"), {"means": "x", "also": ["shore"]}),
+        ("taxonomy", "TAG.text", ("tags", "place", "text"), "a drawn place"),
+        ("taxonomy", "TAG.clip", ("tags", "place", "clip"), False),
         ("taxonomy", "TAG.templates", ("tags", "place", "templates"), ["{}"]),
     ],
 )

@@ -192,13 +192,14 @@ def test_the_token_that_ends_a_reply_is_that_of_the_template_if_the_model_stops_
 # --- options of the chat template ------------------------------------------------------------------------------------
 
 THINKING = (
-    "{% for m in messages %}{{ m['content'][-1]['text'] }}{% endfor %}"
+    "{% for m in messages %}{% for part in m['content'] %}{{ part['text'] if part['type'] == 'text' else '<image>' }}"
+    "{% endfor %}{% endfor %}"
     "{% if enable_thinking is not defined %}<think>{% endif %}"
 )
 
 
 @pytest.mark.parametrize(
-    ("template", "prompt"), [({}, "What is it?<think>"), ({"enable_thinking": False}, "What is it?")]
+    ("template", "prompt"), [({}, "<image>What is it?<think>"), ({"enable_thinking": False}, "<image>What is it?")]
 )
 def test_options_of_the_chat_template_shape_the_prompt(template: dict[str, Any], prompt: str) -> None:
     llm = Llm("stop")

@@ -7,6 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -137,7 +138,7 @@ GOOD = "What colour is the large bus?"
         (pair("i", GOOD, "x" * 101), "rule:answer_too_long"),
         (pair("i", "What is this? Answer: a bus"), "rule:answer_in_question"),
         (pair("i", GOOD, "As an AI language model, I do not see images."), "rule:meta"),
-        (pair("i", GOOD, "I'm sorry, but the picture is dark."), "rule:meta"),
+        (pair("i", GOOD, "I'm sorry, but the picture is dark."), "kept"),
         (pair("i", GOOD, "I cannot see the image."), "rule:meta"),
         (pair("i", GOOD, "The sign cannot be read."), "kept"),
         (pair("i", GOOD, "what colour is the large bus"), "rule:repeats_question"),
@@ -151,10 +152,31 @@ GOOD = "What colour is the large bus?"
         (pair("i", GOOD, "blue", form="choice", options=["red", "blue"]), "rule:broken_choice"),
         (pair("i", GOOD, "A", form="choice", options=["red", "red"]), "rule:broken_choice"),
         (pair("i", GOOD, "A", form="choice"), "rule:broken_choice"),
+        (pair("i", GOOD, "B", form="choice", options=["red", "blue"], key="B"), "kept"),
+        (pair("i", GOOD, "A", form="choice", options=["red", "blue"], key="B"), "rule:wrong_key"),
+        (pair("i", GOOD, "red", form="choice", options=["red", "blue"], key="B"), "rule:broken_choice"),
+        (pair("i", GOOD, '[{"point": [1, 2], "label": "bus"}]', form="points"), "kept"),
+        (pair("i", GOOD, '[{"point": [1, 2000], "label": "bus"}]', form="points"), "rule:broken_places"),
+        (pair("i", GOOD, "on the left", form="boxes"), "rule:broken_places"),
+        (pair("i", GOOD, "Yes, there is.", truth="yes", language="English"), "kept"),
+        (pair("i", GOOD, "No, there is none.", truth="yes", language="English"), "rule:not_as_planned"),
+        (pair("i", 'What does the sign "', "SALE"), "rule:breaks_off"),
+        (pair("i", "What is it? And how many people stand there?"), "rule:two_questions"),
+        (pair("i", "图中的公交车是什么颜色", "红色", language="English"), "rule:wrong_language"),
+        (pair("i", GOOD, "It is the red one. " * 5, form="brief"), "rule:loops"),
     ],
 )
 def test_a_rule_drops_the_pairs_that_it_describes(out: Output, row: Row, reason: str) -> None:
     assert reason_of(out, row, SelectConfig(max_answer_characters=100, forbidden=(r"\d{3}-\d{4}",))) == reason
+
+
+def test_pairs_of_a_folder_made_before_there_were_keys_and_truths_are_judged_without(out: Output) -> None:
+    rows = [pair("i", GOOD, "B", form="choice", options=["red", "blue"]), pair("j", GOOD, "No.")]
+    old = pa.schema([field for field in schemas.PAIRS if field.name not in ("key", "truth")])
+    stage = StageFolder(out[0], GENERATE)
+    file = stage.write("pairs", "e001-00000", 1, schemas.table(rows, old))
+    stage.commit(Receipt("e001-00000", 1, {"pairs": TablePart((file,), "f")}, {"pair": 2}, epoch=1), out[1])
+    assert set(decide(out).values()) == {"kept"}
 
 
 @pytest.mark.parametrize(

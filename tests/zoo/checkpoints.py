@@ -46,7 +46,8 @@ FAMILIES: dict[str, Family] = {
 FAMILIES["no-system-role"] = replace(QWEN2_5_VL, name="no-system-role", template="no_system")
 FAMILIES["string-content"] = replace(MISTRAL3, name="string-content", template="pixtral")
 BUILDERS = ("checkpoints", "family", "minicpm", "others", "qwen", "tiles", "vocabulary", "weights")
-SAID_SELDOM = {'"': -2.0}  # a quotation mark closes a text under a grammar
+# A quotation mark closes a text under a grammar soon, and a list that a grammar asks for has something in it.
+MARKS = {'"': -0.5, "[": -6.0}
 END_IS_LESS_LIKELY = -0.3  # natural logarithm, than any digit
 
 
@@ -92,11 +93,11 @@ def build(family: Family, folder: Path) -> None:
 def _favoured(family: Family, tokenizer: Any) -> dict[int, float]:
     """Return the ids of the favoured tokens, each with the natural logarithm of how much more it is favoured."""
     favoured = {token: 0.0 for said in family.says for token in tokenizer.encode(said, add_special_tokens=False)}
-    for said, more in SAID_SELDOM.items():
-        favoured[tokenizer.convert_tokens_to_ids(said)] = more
+    for said, more in MARKS.items():
+        if (token := tokenizer.convert_tokens_to_ids(said)) != tokenizer.unk_token_id:
+            favoured[token] = more
     favoured[tokenizer.convert_tokens_to_ids(family.end)] = END_IS_LESS_LIKELY
-    assert None not in favoured
-    return favoured
+    return {token: more for token, more in favoured.items() if token is not None}
 
 
 def _rename(path: Path, family: Family) -> None:

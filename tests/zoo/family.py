@@ -62,6 +62,7 @@ class Family:
         stops: The tokens at which generation_config.json ends a reply; the model says only `end`.
         says: Tokens that the weights favour, so that replies end, and read the same when they are given.
         renamed: Weights that transformers saves under other names than released checkpoints have.
+        options: Engine options beside the usual ones.
         tied: The output layer has the weights of the embedding.
     """
 
@@ -77,6 +78,7 @@ class Family:
     stops: tuple[str, ...]
     says: tuple[str, ...] = tuple("0123456789")
     renamed: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
     tied: bool = False
 
 

@@ -26,7 +26,7 @@ SEEDS = 6
 LABELS = ("1", "2", "3", "4", "5")
 SCHEMA: dict[str, Any] = {
     "type": "object",
-    "properties": {"questions": {"type": "array", "items": {"type": "string"}, "maxItems": 3}},
+    "properties": {"questions": {"type": "array", "items": {"type": "string", "maxLength": 40}, "maxItems": 3}},
     "required": ["questions"],
     "additionalProperties": False,
 }
@@ -51,7 +51,7 @@ def picture(size: tuple[int, int]) -> Image.Image:
 async def interview(family: str) -> dict[str, Any]:
     """Ask an engine everything that the checks need."""
     folder = checkpoint(family)
-    settings = EngineConfig(options=OPTIONS, environment=ENVIRONMENT, call_seconds=300)
+    settings = EngineConfig(options={**OPTIONS, **FAMILIES[family].options}, environment=ENVIRONMENT, call_seconds=300)
     engine = await VllmEngine.start(ModelName(str(folder), "files:zoo"), settings)
     try:
         return {

@@ -111,4 +111,6 @@ MINICPM_V = Family(
     marks=1,  # a line break
     end="<|im_end|>",
     stops=("<|im_end|>", "<|endoftext|>"),
+    # Its linear attention has no cache of prefixes without chunks, and on the CPU it takes bfloat16 alone.
+    options={"enable_chunked_prefill": True, "dtype": "bfloat16"},
 )

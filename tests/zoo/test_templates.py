@@ -1,11 +1,7 @@
-"""What is sent to each family: its prompts and the ends of replies, rendered by vLLM from its own chat template.
-
-A check that fails today is marked with its reason, and strictly: who mends the fault takes the mark away.
-"""
+"""What is sent to each family: its prompts and the ends of replies, rendered by vLLM from its own chat template."""
 
 from dataclasses import replace
 from datetime import date
-from typing import Any
 
 import pytest
 from PIL import Image
@@ -14,7 +10,6 @@ pytest.importorskip("vllm")
 
 from synthgen.config.pipeline import EngineConfig
 from synthgen.engines import Request
-from synthgen.errors import ModelUnavailable
 from tests.zoo.checkpoints import FAMILIES
 from tests.zoo.rendered import RenderedLlm, asked, sent, special_tokens
 
@@ -24,15 +19,6 @@ ASK = Request("answer", QUESTION, 16, image=PICTURE, image_key="pixels", system=
 PLACEHOLDERS = ("<|image_pad|>", "<start_of_image>", "<IMG_CONTEXT>", "[IMG]", "<|image|>", "<image>")
 AWKWARD = ("no-system-role", "string-content")
 USUAL = [name for name in FAMILIES if name not in AWKWARD]
-
-
-def fails(name: str, reason: str) -> Any:
-    return pytest.param(name, marks=pytest.mark.xfail(strict=True, raises=AssertionError, reason=reason))
-
-
-def only(failing: str, reason: str) -> list[Any]:
-    """Return the families, of which one fails."""
-    return [fails(name, reason) if name == failing else name for name in USUAL]
 
 
 def in_order(prompt: str, *parts: str) -> bool:
@@ -56,16 +42,12 @@ def test_all_calls_on_an_image_begin_alike_up_to_the_question(name: str) -> None
     assert first.partition(QUESTION)[0] == second.partition("Where is it?")[0]
 
 
-@pytest.mark.parametrize("name", only("glm-4.1v", "its template writes nothing after a reply: the next turn ends it"))
+@pytest.mark.parametrize("name", USUAL)
 def test_a_given_reply_ends_with_the_token_at_which_the_model_stops(name: str) -> None:
     llm = RenderedLlm(name)
     assert sent(llm, replace(ASK, given="42")).endswith("42" + FAMILIES[name].end)
 
 
-TEXT_IS_READ_AS_TOKENS = "text that spells a special token is read as that token"
-
-
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason=TEXT_IS_READ_AS_TOKENS)
 @pytest.mark.parametrize("name", USUAL)
 def test_a_question_that_spells_special_tokens_has_none(name: str) -> None:
     special = FAMILIES[name].vocabulary.special
@@ -75,7 +57,6 @@ def test_a_question_that_spells_special_tokens_has_none(name: str) -> None:
     assert spelled == plain
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason=TEXT_IS_READ_AS_TOKENS)
 @pytest.mark.parametrize("name", USUAL)
 def test_a_given_reply_that_spells_special_tokens_has_none(name: str) -> None:
     special = FAMILIES[name].vocabulary.special
@@ -85,27 +66,24 @@ def test_a_given_reply_that_spells_special_tokens_has_none(name: str) -> None:
     assert spelled == plain
 
 
-@pytest.mark.parametrize("name", only("mistral3", "without a system text its template writes a persona and a date"))
+@pytest.mark.parametrize("name", USUAL)
 def test_a_prompt_is_the_same_on_every_day(name: str) -> None:
     llm = RenderedLlm(name)
     assert date.today().isoformat() not in sent(llm, replace(ASK, system=None))
 
 
-@pytest.mark.xfail(strict=True, raises=ModelUnavailable, reason="a template without a system role ends the run")
 def test_where_a_template_has_no_system_role_its_text_opens_the_users_turn() -> None:
     llm = RenderedLlm("no-system-role")
     prompt = sent(llm, ASK)
     assert in_order(prompt, "<|im_start|>user", "Look closely.", QUESTION)
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="in a content of one string vLLM leaves out the image")
 def test_a_template_that_takes_its_content_as_one_string_gets_one() -> None:
     llm = RenderedLlm("string-content")
     prompt = sent(llm, ASK)
     assert in_order(prompt, "[IMG]", QUESTION, "[/INST]") and "Look closely." in prompt
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="answers of thinking models hold their thoughts")
 def test_the_thoughts_of_a_model_are_no_part_of_its_reply() -> None:
     llm = RenderedLlm("qwen3-vl-thinking", text="I count four and then two more.\n</think>\n\n42")
     assert asked(llm, ASK).text == "42"
@@ -129,7 +107,6 @@ def test_labels_are_single_tokens(name: str) -> None:
     assert reply.failure is None and sum(reply.labels.values()) > 0.99
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="labels beyond the twenty likeliest tokens count as 0")
 @pytest.mark.parametrize("name", USUAL)
 def test_the_probability_of_every_label_is_asked_for_however_unlikely_it_is(name: str) -> None:
     llm = RenderedLlm(name, text="3", likely={label: -1.6 for label in LABELS})
@@ -143,7 +120,6 @@ def test_the_probability_of_every_label_is_asked_for_however_unlikely_it_is(name
 # --- failures --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="vLLM wraps the cause in an error without a text")
 def test_a_call_that_vllm_refuses_says_why() -> None:
     from vllm.v1.engine.exceptions import EngineGenerateError
 

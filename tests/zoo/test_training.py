@@ -8,7 +8,6 @@ import torch
 from transformers import AutoProcessor
 
 from synthgen.config.pipeline import TrainConfig
-from synthgen.errors import UserMistake
 from synthgen.train import train
 from synthgen.train.encode import IGNORED, Encoder
 from tests.fixtures.tiny_vlm import row, write
@@ -21,20 +20,7 @@ TURNS = (("What does the sign say?", "It says 42."), ("Where is it?", "Left of t
 THREE_STEPS = TrainConfig(steps=3, batch=2, learning_rate=1e-3, workers=1, model_pixels=200_000)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(
-            name,
-            marks=pytest.mark.xfail(
-                strict=True, raises=UserMistake, reason="a thinking template rewrites the last answer: labels_unclear"
-            ),
-        )
-        if name == "qwen3-vl-thinking"
-        else name
-        for name in USUAL
-    ],
-)
+@pytest.mark.parametrize("name", USUAL)
 def test_labels_cover_the_answers(name: str) -> None:
     processor = AutoProcessor.from_pretrained(checkpoint(name))
     encoder = Encoder(processor, THREE_STEPS)

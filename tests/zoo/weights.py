@@ -14,7 +14,8 @@ import torch
 SPREAD = 0.12  # standard deviation of a weight; the usual 0.02 suits wide layers, here the image would hardly be seen
 CONSTANT, SECOND = 0, 1  # places of the hidden states; the second is used where the output layer is the embedding
 HEIGHT = 3.0  # of the constant before the first layer
-FAVOUR = 9.0  # natural logarithm of how much likelier a favoured token is than another, about
+FAVOUR = 11.0  # natural logarithm of how much likelier a favoured token is than another, about
+CALM = 0.3  # of the spread of a favoured token's weights, or one of them would be said for ever
 WRITERS = ("o_proj.weight", "down_proj.weight", "out_proj.weight")  # layers that add to the hidden states
 
 
@@ -40,6 +41,7 @@ def fill(model: Any, favoured: Mapping[int, float], *, tied: bool) -> None:
             embedding[:, CONSTANT] = HEIGHT / math.sqrt(embedding.shape[1])  # Gemma multiplies by the root
         else:
             embedding[:, CONSTANT] = HEIGHT
+        head[list(favoured)] *= CALM
         head[:, place] = 0.0
         scale = FAVOUR / _mean_of(model, place)
         for token, more in favoured.items():

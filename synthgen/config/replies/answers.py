@@ -47,10 +47,15 @@ _MARK = re.compile(
     ),
     re.IGNORECASE | re.MULTILINE,
 )
-_SENTENCE = re.compile(rf"(?<![A-Za-zÀ-ɏЀ-ӿ])(?:{_SENTENCES})(?=\s*{_COLON}?\s*(.+)$)", re.IGNORECASE | re.MULTILINE)
-_TAGGED = re.compile(r"<answer>(.*?)</answer>|<\|begin_of_box\|>(.*?)<\|end_of_box\|>", re.DOTALL | re.IGNORECASE)
+_SENTENCE = re.compile(rf"(?<![A-Za-zÀ-ɏЀ-ӿ])(?:{_SENTENCES})[ \t]*{_COLON}?[ \t]*", re.IGNORECASE | re.MULTILINE)
+_TAGGED = re.compile(
+    r"<answer>((?:(?!</?answer>).)*)</answer>|<\|begin_of_box\|>((?:(?!<\|).)*)<\|end_of_box\|>",
+    re.DOTALL | re.IGNORECASE,
+)
 _AROUND_ALL = re.compile(r"\*\*((?:(?!\*\*).)+)\*\*|\$\$?([^$]+)\$\$?\.?|\\\((.+)\\\)\.?|\\\[(.+)\\\]\.?", re.DOTALL)
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
+_BOXES = 10  # the last ones, that are looked at
+_FAR = 200  # characters behind a mark in which the letter is
 
 
 def final_answer(reply: str) -> str | None:
@@ -60,13 +65,15 @@ def final_answer(reply: str) -> str | None:
     last `\boxed{…}`; else what the last line says that the answer is.
     """
     text = without_thoughts(reply)
-    if marked := [*_tagged(text)] or [*_marked(text)]:
-        return _bare(marked[-1]) or None
+    if tagged := list(_tagged(text)):
+        return _bare(tagged[-1]) or None
+    if marks := list(_MARK.finditer(text)):
+        return _bare(_behind(text, marks[-1].end())) or None
     if boxed := list(_boxed(text)):
         return _bare(boxed[-1]) or None
-    lines = [line for line in text.splitlines() if line.strip()]
-    if lines and (said := _SENTENCE.findall(lines[-1])):
-        return _bare(re.sub(r"[.。!！]+(?=[*_]*$)", "", said[-1].strip())) or None
+    last = next((line for line in reversed(text.splitlines()) if line.strip()), "")
+    if said := list(_SENTENCE.finditer(last)):
+        return _bare(re.sub(r"[.。!！]+(?=[*_]*$)", "", last[said[-1].end() :].strip())) or None
     return None
 
 
@@ -95,20 +102,20 @@ def _tagged(text: str) -> Iterator[str]:
     yield from (match[1] or match[2] or "" for match in _TAGGED.finditer(text))
 
 
-def _marked(text: str) -> Iterator[str]:
-    """Yield what stands behind each mark with a colon."""
-    for match in _MARK.finditer(text):
-        yield match[1] if match[1].strip(" *_`") else text[match.end(1) :]
+def _behind(text: str, place: int) -> str:
+    """Return the rest of the line behind a mark, or all that follows if the line ends there."""
+    line = text[place:].partition("\n")[0]
+    return line if line.strip(" *_`") else text[place:]
 
 
 def _boxed(text: str) -> Iterator[str]:
-    """Yield the contents of each box; brackets inside it are balanced."""
-    for match in _BOX.finditer(text):
+    """Yield the contents of each of the last boxes; brackets inside it are balanced."""
+    for match in list(_BOX.finditer(text))[-_BOXES:]:
         depth = 1
-        for place in range(match.end(), len(text)):
-            depth += {"{": 1, "}": -1}.get(text[place], 0)
+        for bracket in re.finditer(r"[{}]", text[match.end() :]):
+            depth += {"{": 1, "}": -1}[bracket[0]]
             if not depth:
-                yield text[match.end() : place]
+                yield text[match.end() : match.end() + bracket.start()]
                 break
 
 
@@ -193,11 +200,12 @@ def _named(pattern: re.Pattern[str], text: str) -> set[str]:
 def _declared(text: str) -> Iterator[str]:
     """Yield what a text says that the answer is, wherever it says so."""
     yield from _tagged(text)
-    yield from _marked(text)
     yield from _boxed(text)
+    for match in _MARK.finditer(text):
+        yield _behind(text[match.end() : match.end() + _FAR], 0)
     for match in _SENTENCE.finditer(text):
-        if not _DOUBTED.search(text[: match.start()].rpartition(".")[2]):
-            yield match[1]
+        if not _DOUBTED.search(text[max(0, match.start() - _FAR) : match.start()].rpartition(".")[2]):
+            yield _behind(text[match.end() : match.end() + _FAR], 0)
 
 
 def _leading(text: str, is_declared: bool) -> str | None:

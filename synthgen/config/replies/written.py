@@ -35,13 +35,15 @@ _WORDS = _set("nless nmid nparallel nexists")
 
 _ESCAPE = re.compile(r'\\(?:(["\\/]|u[0-9a-fA-F]{4})|([A-Za-z]+)|(.?))', re.DOTALL)
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_STRINGS_AND_BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"|[{}]', re.DOTALL)
 _NOISE = re.compile(r'("(?:[^"\\]|\\.)*")|//[^\n]*|/\*.*?\*/|,(?=(?:\s|//[^\n]*|/\*.*?\*/)*[\]}])', re.DOTALL)
 _FENCED = re.compile(r"```[\w+-]*[ \t]*\r?\n(.*?)```", re.DOTALL)
 _THOUGHTS = re.compile(r"\A\s*(?:<(think|thinking|thought)>)?(.*)</(?:think|thinking|thought)>", re.DOTALL)
-_MATHS = re.compile(r"\$[^$]*\$|\\\\?\(.*?\\\\?\)|\\\\?\[.*?\\\\?\]", re.DOTALL)
+_MATHS = re.compile(r"\\{0,2}(\$)|\\{1,2}([()\[\]])")
+_CLOSES = {"$": "$", "(": ")", "[": "]"}
 # A control character that no text has: what is left of a LaTeX command or of a path ("C:\temp") that nobody knows.
 _LOST = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?!\n)|\b[C-Z]:[\t\n]\w")
-_OBJECTS = 20  # tried in the prose around them
+_OBJECTS = 5  # tried in the prose around them
 
 
 class Unreadable(ValueError):
@@ -126,15 +128,11 @@ def _objects(text: str) -> Iterator[dict[str, Any]]:
 
 def _end_of_object(text: str, start: int) -> int:
     """Return the place after the bracket that closes the object at `start`; brackets in its texts do not count."""
-    depth, place = 0, start
-    while place < len(text):
-        if text[place] == '"' and (string := _STRING.match(text, place)):
-            place = string.end()
-            continue
-        depth += {"{": 1, "}": -1}.get(text[place], 0)
-        place += 1
+    depth = 0
+    for token in _STRINGS_AND_BRACKETS.finditer(text, start):
+        depth += {"{": 1, "}": -1}.get(token[0], 0)
         if not depth:
-            return place
+            return token.end()
     return len(text)
 
 
@@ -163,8 +161,20 @@ def _mended(string: re.Match[str]) -> str:
     text = string[0]
     if "\\" not in text:
         return text
-    maths = [match.span() for match in _MATHS.finditer(text)]
+    maths = list(_maths(text))
     return _ESCAPE.sub(lambda escape: _doubled(escape, text, maths), text)
+
+
+def _maths(text: str) -> Iterator[tuple[int, int]]:
+    """Yield where mathematics begins and ends, between dollars or `\\(` and `\\)`."""
+    start, closing = 0, ""
+    for mark in _MATHS.finditer(text):
+        sign = mark[1] or mark[2]
+        if closing and sign == closing:
+            yield start, mark.start()
+            closing = ""
+        elif not closing and sign in _CLOSES:
+            start, closing = mark.end(), _CLOSES[sign]
 
 
 def _doubled(escape: re.Match[str], text: str, maths: list[tuple[int, int]]) -> str:
@@ -193,4 +203,4 @@ def _doubled(escape: re.Match[str], text: str, maths: list[tuple[int, int]]) -> 
 def _is_in_maths(escape: re.Match[str], text: str, maths: list[tuple[int, int]]) -> bool:
     """Return whether a command stands between the marks of mathematics, or touches what only mathematics has."""
     after = text[escape.end() : escape.end() + 1]
-    return after in ("{", "_", "^", "\\", "(") or any(start < escape.start() < end for start, end in maths)
+    return after in ("{", "_", "^", "\\", "(") or any(start <= escape.start() < end for start, end in maths)

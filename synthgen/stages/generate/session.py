@@ -15,11 +15,10 @@ from synthgen.config.prompt_file import SystemUse
 from synthgen.config.prompt_pack import Prompts
 from synthgen.config.replies import LETTERS, Question, final_answer, letter_of, places_schema
 from synthgen.config.templates import render
-from synthgen.engines import Engine, Purpose, Reply, Request
+from synthgen.engines import Engine, Purpose, Reply, Request, thoughts
 from synthgen.errors import Failure
 
 REFUSED = "content_filter"  # the finish reason by which the chat protocol reports a withheld reply
-THINKING_TAGS = ("<think>", "</think>")  # some chat templates write the first one, so a reply may hold only the second
 WORKED_FORMS = ("short", "brief", "choice")  # whose answer is the end of the working, where a type has `reasons`
 
 
@@ -119,7 +118,7 @@ def failure_of(reply: Reply, subject: str) -> Failure | None:
         return Failure(reply.failure, reply.detail or "the engine gave no details")
     if reply.finish == REFUSED:
         return Failure("refused", f"a content filter withheld {subject}")
-    if any(tag in reply.text for tag in THINKING_TAGS):
+    if thoughts.BEGIN in reply.text or thoughts.END in reply.text:
         advice = "set generate.engine.template to {enable_thinking: false}, if the model's chat template has it"
         return Failure("unparsable", f"{subject} contains the model's thinking (<think>); {advice}")
     if reply.finish == "length":

@@ -8,6 +8,7 @@ that stands near to a tag of the image: a picture of a dog may hold an untagged 
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -58,8 +59,14 @@ def is_near(thing: str, tags: Collection[str], implied: Collection[str]) -> bool
 
     That is so of its tags and of those above and below them, and of each thing directly below a tag that it implies.
     """
-    *above, _ = with_ancestors([thing])
+    above = _above(thing)
     return thing in implied or bool(above and above[-1] in implied) or any(path in tags for path in above)
+
+
+@cache
+def _above(tag: str) -> tuple[str, ...]:
+    """Return the tags above a tag, from the root down."""
+    return tuple(with_ancestors([tag])[:-1])
 
 
 class ThingSampler:

@@ -21,11 +21,13 @@ _QUOTED = re.compile(
 )
 _OPEN = re.compile(r"[“„«「『《(（\[【{]|(?<![\d\w])\"")
 _SMILEY = re.compile(r"[:;=8]-?[(\[{]\s*$")
+_REASON = re.compile(r"\W*(?:and )?(?:why(?: or why not)?|how (?:do|can) (?:you|we) (?:tell|know)|how come)\W*", re.I)
 _ASKED = re.compile(r"[?？؟]+")
 _AGAIN = r"[?？؟].*\S.*[?？؟]"
 _WH = r"(?:what|which|who|whom|whose|where|when|why|how)"
-_JOINED = rf"(?i)^\W*{_WH}\b.*\band\s+(?:also\s+)?{_WH}\b"
-_JOINED_EXACTLY = re.compile(rf"\W*{_WH}\b(?P<first>[^?.;]*?),?\s+and\s+(?:also\s+)?{_WH}\b(?P<second>[^?.;]*)\?", re.I)
+# "What is it, where does it stand and how old is it?": two can be one question ("in common, and where do they differ"),
+# three are a list.
+_LISTED = rf"(?i)^\W*{_WH}\b.*[,;]\s*{_WH}\b.*\band\s+(?:also\s+)?(?:{_WH}|is|are|does|do|can)\b"
 
 
 def breaks_off(rows: pa.Table, question: Any) -> Mask:
@@ -42,7 +44,7 @@ def breaks_off(rows: pa.Table, question: Any) -> Mask:
 
 def two_questions(question: Any) -> Mask:
     """Return the questions that ask twice; "…? Why?" goes with the question before it."""
-    found = np.asarray(pc.match_substring_regex(question, f"{_AGAIN}|{_JOINED}"))
+    found = np.asarray(pc.match_substring_regex(question, f"{_AGAIN}|{_LISTED}"))
     candidates = np.flatnonzero(found)
     found = np.zeros(len(found), bool)
     found[candidates] = [_asks_twice(text) for text in question.take(candidates).to_pylist()]
@@ -52,18 +54,16 @@ def two_questions(question: Any) -> Mask:
 def _breaks_off(text: str, language: str | None) -> bool:
     if _OPEN.search(_QUOTED.sub("", text)) and not _SMILEY.search(text):
         return True
-    words = re.split(r"[\s'’]+", text.lower())
+    words = re.split(r"[\s'’]+", text)
+    last = words[-1] if len(words[-1]) == 1 else words[-1].lower()  # "A" may be a letter
     known = language_of(language)
-    return bool(known and len(words) > 1 and words[-1] in known.never_last)
+    return bool(known and len(words) > 1 and last in known.never_last)
 
 
 def _asks_twice(text: str) -> bool:
     bare = _QUOTED.sub("“”", text)
-    asked = [part for part in _ASKED.split(bare)[:-1] if _weight(part) > 2]
-    if len(asked) > 1:
-        return True
-    joined = _JOINED_EXACTLY.match(bare)
-    return bool(joined and _weight(joined["first"]) > 2 and _weight(joined["second"]) > 1)
+    asked = [part for part in _ASKED.split(bare)[:-1] if _weight(part) > 2 and not _REASON.fullmatch(part)]
+    return len(asked) > 1 or bool(re.search(_LISTED, bare))
 
 
 def _weight(part: str) -> int:

@@ -243,6 +243,16 @@ def test_an_image_is_asked_about_no_more_things_than_it_has(world: World) -> Non
     assert {row["type"] for row in world.assignments().values()} == {"look/a", "count/a", "read/b"}
 
 
+def test_a_planned_question_keeps_its_thing_where_the_one_that_took_another_thing_goes(world: World) -> None:
+    rules = "about: x\nrules:\n  - {tags: '**', ask: {look/a: 5, count/a: 5}}\n"
+    world.grow({f"{number}.jpg": unlike(number, "sky", "plant/tree") for number in range(24)})
+    world.plan(world.context(rules, per_image=2, per_type=1))
+    before = {key: row["thing"] for key, row in world.assignments().items() if row["type"] == "look/a"}
+    assert len(before) == 24
+    world.plan(world.context(rules.replace(", count/a: 5", ""), per_image=2, per_type=1), change="edit")
+    assert {key: row["thing"] for key, row in world.assignments().items()} == before
+
+
 def test_a_type_that_comes_to_name_things_names_them_in_planned_questions_too(world: World) -> None:
     world.traits = {}
     world.grow({f"{number}.jpg": unlike(number, "sky", "plant/tree") for number in range(6)})
