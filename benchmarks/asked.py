@@ -44,7 +44,7 @@ DESCRIPTIONS = ("**/full_description", "**/page_description", "**/chart_descript
 # What is plainly to be seen: perception, attributes, counting, localization, reading, spatial relations, comparison.
 GROUNDED = ("single_instance/**", "cross_instance/**", "description/transcription/**", "description/grounding/**",
             "coarse_perception/scene/**", "coarse_perception/style/**", "coarse_perception/quality/**",
-            "**/main_subject", "**/sport_or_game", "**/kind_of_document", "**/kind_of_figure")  # fmt: skip
+            "**/translate_in_place", "**/surface_of_material", "**/main_subject", "**/sport_or_game", "**/kind_of_document", "**/kind_of_figure")  # fmt: skip
 NOT_GROUNDED = ("**/region_clues", "**/era", "**/layout_design", "**/composition", "**/fitness_for_use",
                 "**/occasion")  # fmt: skip
 INFERENTIAL = ("relation_reasoning/**", "attribute_reasoning/identity/**", "attribute_reasoning/function/**",
@@ -200,6 +200,8 @@ def figures(plan: Asked, kinds: Sequence[Kind]) -> dict[str, Any]:
         "grounded_photos": round(sum(grounded) / len(grounded), 4),
         "grounded_photos_least": round(min(grounded), 4),
         "inferential": round(sum(plan.share(kind.name, *INFERENTIAL) for kind in kinds) / len(kinds), 4),
+        "limits": round(sum(plan.share(kind.name, "**/limits/*") for kind in kinds) / len(kinds), 4),
+        "follow_ups": round(sum(plan.share(kind.name, "conversation/**") for kind in kinds) / len(kinds), 4),
         "yes_no": round((truths["yes"] + truths["no"]) / count, 4),
         "yes_of_yes_no": round(truths["yes"] / max(truths["yes"] + truths["no"], 1), 4),
         "types": len({row["type"] for row in plan.rows}),
