@@ -16,13 +16,14 @@ import random
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 from driver import is_quick
+from planning import plan_context
 
-from synthgen.config import mapping, pipeline, prompt_pack, taxonomy
 from synthgen.config.families import InstructionType
 from synthgen.config.taxonomy import matching, with_ancestors
 from synthgen.stages.plan import PlanContext
@@ -39,19 +40,47 @@ WORDS = {"choice": 1, "short": 3, "points": 25, "brief": 30, "boxes": 30, "text"
 
 Row = Mapping[str, Any]
 
-DESCRIPTIONS = ("**/full_description", "**/page_description", "**/chart_description", "**/screen_description",
-                "**/diagram_description")  # fmt: skip
+DESCRIPTIONS = (
+    "**/full_description",
+    "**/page_description",
+    "**/chart_description",
+    "**/screen_description",
+    "**/diagram_description",
+)
 # What is plainly to be seen: perception, attributes, counting, localization, reading, spatial relations, comparison.
-GROUNDED = ("single_instance/**", "cross_instance/**", "description/transcription/**", "description/grounding/**",
-            "coarse_perception/scene/**", "coarse_perception/style/**", "coarse_perception/quality/**",
-            "**/translate_in_place", "**/surface_of_material", "**/main_subject", "**/sport_or_game", "**/kind_of_document", "**/kind_of_figure")  # fmt: skip
-NOT_GROUNDED = ("**/region_clues", "**/era", "**/layout_design", "**/composition", "**/fitness_for_use",
-                "**/occasion")  # fmt: skip
-INFERENTIAL = ("relation_reasoning/**", "attribute_reasoning/identity/**", "attribute_reasoning/function/**",
-               "attribute_reasoning/physical_property/**", "attribute_reasoning/condition/**",
-               "coarse_perception/emotion/**", "logic_reasoning/prediction/**", "logic_reasoning/wit/**",
-               "**/reason_why", "**/what_is_unusual", "**/known_fact", "**/good_advice", "**/region_clues", "**/era",
-               "**/occasion")  # fmt: skip
+GROUNDED = (
+    "single_instance/**",
+    "cross_instance/**",
+    "description/transcription/**",
+    "description/grounding/**",
+    "coarse_perception/scene/**",
+    "coarse_perception/style/**",
+    "coarse_perception/quality/**",
+    "**/translate_in_place",
+    "**/surface_of_material",
+    "**/main_subject",
+    "**/sport_or_game",
+    "**/kind_of_document",
+    "**/kind_of_figure",
+)
+NOT_GROUNDED = ("**/region_clues", "**/era", "**/layout_design", "**/composition", "**/fitness_for_use", "**/occasion")
+INFERENTIAL = (
+    "relation_reasoning/**",
+    "attribute_reasoning/identity/**",
+    "attribute_reasoning/function/**",
+    "attribute_reasoning/physical_property/**",
+    "attribute_reasoning/condition/**",
+    "coarse_perception/emotion/**",
+    "logic_reasoning/prediction/**",
+    "logic_reasoning/wit/**",
+    "**/reason_why",
+    "**/what_is_unusual",
+    "**/known_fact",
+    "**/good_advice",
+    "**/region_clues",
+    "**/era",
+    "**/occasion",
+)
 NOT_LEADING = ("description/whole/**", "description/part/**", "conversation/**")
 
 
@@ -130,22 +159,25 @@ def load_kinds() -> list[Kind]:
     ]
 
 
+@cache
+def everyday() -> PlanContext:
+    """Return what shapes the plans of the everyday pipeline."""
+    return plan_context()
+
+
 def ask(kinds: Sequence[Kind], images_each: int) -> Asked:
     """Plan so many images of each kind with the everyday pipeline."""
-    settings, prompts = pipeline.load("everyday").plan, prompt_pack.load("everyday")
-    tree = taxonomy.load("everyday").tree
-    rules = mapping.load("everyday", tree, list(prompts.types))
-    context = PlanContext(settings, rules, prompts.types, ("clip",), frozenset(tree.leaves), "f")
+    context = everyday()
     images = {kind.name: list(images_of(kind, images_each)) for kind in kinds}
     everything = [image for of_kind in images.values() for image in of_kind]
     companions = companions_of(everything, context.leaves)
-    plain = Assigner(context, {}, companions=companions)
-    assigner = Assigner(context, plain.balance_factors(everything, settings.balance.types), companions=companions)
+    plain, strength = Assigner(context, {}, companions=companions), context.settings.balance.types
+    assigner = Assigner(context, plain.balance_factors(everything, strength), companions=companions)
     rows = assigner.draw_all(everything).to_pylist()
     asked: dict[str, Counter[str]] = {name: Counter() for name in images}
     for row in rows:
         asked[row["object_id"]][row["type"]] += 1
-    return Asked(prompts.types, asked, rows)
+    return Asked(context.types, asked, rows)
 
 
 def images_of(kind: Kind, count: int) -> Iterator[PlannedImage]:
