@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 from synthgen.config import library
 from synthgen.config.library import Section
 from synthgen.config.strict_yaml import Document, KeyPath
-from synthgen.config.taxonomy import Tree, matches, matching, nearest_pattern, with_ancestors
+from synthgen.config.taxonomy import Tree, matching, nearest_pattern, with_ancestors
 from synthgen.errors import Mistakes, attempt
 
 Amount = Annotated[float, Field(ge=0, strict=True)]  # strict: a number in quotes is text
@@ -264,7 +264,7 @@ def _unknown_patterns(document: Document, tags: Tree | None, types: Sequence[str
         if known is None:
             continue
         for pattern_place, pattern in document.names_at(place).items():
-            if not any(matches(pattern, path) for path in known):
+            if not matching([pattern], known):
                 where = document.where(pattern_place)
                 faults.append(f"{where}: no {kind} matches '{pattern}': {nearest_pattern(pattern, known)}")
     return faults

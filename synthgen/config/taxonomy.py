@@ -6,7 +6,7 @@ thresholds.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -193,13 +193,13 @@ def matches(pattern: str, path: str) -> bool:
 
     `*` stands for part of one level and `**` for any number of levels, so `document/**` fits `document` too.
     """
-    return _compile(pattern).fullmatch("/" + path) is not None
+    return _test(pattern)(path)
 
 
 def matching(patterns: Sequence[str], paths: Sequence[str]) -> list[str]:
     """Return the paths that fit any of the patterns, in the order of the paths."""
-    compiled = [_compile(pattern) for pattern in patterns]
-    return [path for path in paths if any(pattern.fullmatch(f"/{path}") for pattern in compiled)]
+    found = {path for pattern in patterns for path in filter(_test(pattern), paths)}
+    return [path for path in paths if path in found]
 
 
 def with_ancestors(paths: Iterable[str]) -> list[str]:
@@ -228,6 +228,19 @@ def nearest_pattern(pattern: str, known: Sequence[str]) -> str:
 
 
 @cache
+def _test(pattern: str) -> Callable[[str], bool]:
+    """Return the test of a pattern. A mapping has a thousand of them, and nearly all need no regular expression."""
+    head, tail = pattern.removesuffix("/**"), pattern.removeprefix("**/")
+    if "*" not in pattern:
+        return lambda path: path == pattern
+    if "*" not in head:
+        return lambda path: f"{path}/".startswith(f"{head}/")
+    if "*" not in tail:
+        return lambda path: f"/{path}".endswith(f"/{tail}")
+    compiled = _compile(pattern)
+    return lambda path: compiled.fullmatch(f"/{path}") is not None
+
+
 def _compile(pattern: str) -> re.Pattern[str]:
     parts = []
     for part in pattern.split("/"):
