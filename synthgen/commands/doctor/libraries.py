@@ -70,7 +70,8 @@ def imports(
     for name, use in uses.items():
         probe = probes[name]
         if not probe.error:
-            yield Finding(name, "ok", f"{probe.version} {probe.build}".strip())
+            installed = "is installed; the pipeline does not use it, so it was not imported"
+            yield Finding(name, "ok", installed if probe.is_unused else f"{probe.version} {probe.build}".strip())
             continue
         level: Level = "note" if name in optional or probe.is_slow else "missing"
         fault = "is not installed" if probe.is_absent else f"does not import: {probe.error[:160]}"
@@ -97,7 +98,7 @@ def _cpu_builds(vllm: Probe) -> list[Finding]:
         findings.append(Finding("vllm memory", "note", detail, "export VLLM_CPU_KVCACHE_SPACE=4   (GiB)"))
     if vllm.build == "cpu" and not _is_installed("vllm"):
         detail = "`vllm serve` ends with PackageNotFoundError: it looks for a package vllm, and this one is vllm-cpu"
-        server = f"{python()} -m vllm.entrypoints.openai.api_server --model MODEL   (is the same server)"
+        server = f"{python()} -m vllm.entrypoints.openai.api_server --host 127.0.0.1 --model MODEL   (the same server)"
         findings.append(Finding("vllm serve", "note", detail, server))
     return findings
 

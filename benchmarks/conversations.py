@@ -1,0 +1,130 @@
+"""Conversations of the everyday pipeline as a model sees them, for twelve everyday kinds of image.
+
+No model is called. In place of a question that a model would write stands the first example that it is shown, which is
+about another image, and in place of an answer the form that it has. All else is what `synth run` sends and packs.
+
+    python benchmarks/conversations.py docs/examples
+"""
+
+import asyncio
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from asked import Kind, ask, images_of, load_kinds
+from PIL import Image
+
+from synthgen.config import pipeline, prompt_pack
+from synthgen.config.prompt_pack import Prompts
+from synthgen.config.turns import turn_text
+from synthgen.engines import EngineInfo, Reply, Request
+from synthgen.engines.recorder import Recorder
+from synthgen.stages.generate.asking import Assignment, PreparedImage
+from synthgen.stages.generate.conversation import ConversationContext, converse
+
+KINDS = (
+    "invoice", "street", "bar chart", "pie chart", "circuit board", "pizza", "dog on a lawn", "headshot", "X-ray",
+    "code editor", "satellite", "untagged",
+)  # fmt: skip
+NOTE = """The everyday pipeline on an image of the kind **{kind}**, made by `python benchmarks/conversations.py docs/examples`.
+No model was called: in place of a question stands the first example that the model is shown, which is about another
+image, and in place of an answer `…`. The image comes before each text.
+"""
+
+
+class StandIn:
+    """An engine that asks the first example that it is shown."""
+
+    facts = EngineInfo("stand-in", "1", frozenset(), None, "stand-in 1")
+
+    async def generate(self, request: Request) -> Reply:
+        """Return a reply in the shape that the request asks for."""
+        if request.purpose == "ask":
+            return Reply(_question(request))
+        if request.choices:
+            return Reply(request.choices[0])
+        return Reply("…\nAnswer: …" if "'Answer: " in request.text else "…")
+
+    async def close(self) -> None:
+        """Do nothing."""
+
+
+def main(folder: Path) -> None:
+    """Write a page for each kind."""
+    folder.mkdir(parents=True, exist_ok=True)
+    known = {kind.name: kind for kind in load_kinds()}
+    for name in KINDS:
+        path = folder / f"{name.lower().replace(' ', '_')}.md"
+        path.write_text("\n".join(page(known[name])) + "\n", encoding="utf-8")
+        print(path)
+
+
+def page(kind: Kind) -> Iterator[str]:
+    """Yield the lines of the page of a kind."""
+    prompts, settings = prompt_pack.load("everyday"), pipeline.load("everyday")
+    [image] = images_of(kind, 1)
+    calls, pairs = _conversation(kind, prompts, settings)
+    yield f"# {kind.name[0].upper()}{kind.name[1:]}"
+    yield ""
+    yield NOTE.format(kind=kind.name)
+    yield f"Tags: {', '.join(f'`{tag}` {score:.2f}' for tag, score in image.tags.items()) or 'none'}"
+    system = next((request.system for request, _ in calls if request.system), None)
+    if system:
+        yield from ("", "## System text of every call", "", *_block(system))
+    yield from ("", "## Calls")
+    for request, reply in calls:
+        yield from ("", f"**{request.purpose}**", "", *_block(request.text), "", f"Reply: `{_one_line(reply.text)}`")
+    yield from ("", "## The training sample")
+    for pair in pairs:
+        turn = (pair["form"], pair["question"], pair["options"] or (), pair["language"], pair["pair_id"])
+        yield from (
+            "",
+            f"`{pair['type']}`, {pair['form']}",
+            "",
+            *_block(f"{turn_text(prompts, *turn)}\n→ {pair['answer']}"),
+        )
+
+
+def _conversation(
+    kind: Kind, prompts: Prompts, settings: pipeline.Pipeline
+) -> tuple[list[tuple[Request, Reply]], list[dict[str, Any]]]:
+    """Return the calls about an image of a kind, and the pairs that they make, in the order of the sample."""
+    [asked] = [ask([kind], 1)]
+    subject = PreparedImage(Image.new("RGB", (8, 8)), kind.name)
+    names = ("assignment_id", "image_id", "object_id", "type", "form", "language", "ordinal", "thing")
+    assignments = [Assignment(**{name: row[name] for name in names}, recipe="", attempt=0) for row in asked.rows]
+    engine = Recorder(StandIn())
+    context = ConversationContext(prompts, settings.generate.sampling, (), settings.plan.seed)
+    outcome = asyncio.run(converse(subject, assignments, engine, context))
+    pairs = [row for row in outcome.pairs if row["outcome"] == "pair"]
+    return engine.calls, sorted(pairs, key=lambda row: row["assignment_id"])
+
+
+def _question(request: Request) -> str:
+    """Return the reply to an asking call: the first example in its text, as a question or with options."""
+    shown = re.search(r"^- (.+)$", request.text, re.MULTILINE)
+    text = shown[1] if shown else "…"
+    choice: dict[str, Any] = {
+        "question": text,
+        "right": "the right one",
+        "wrong": ["a wrong one", "another", "a third"],
+    }
+    is_choice = request.schema is not None and "right" in json.dumps(request.schema)
+    return json.dumps({"fits": True, "evidence": "…", "questions": [choice if is_choice else text]}, ensure_ascii=False)
+
+
+def _block(text: str) -> list[str]:
+    return ["```text", *text.splitlines(), "```"]
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        raise SystemExit("give the folder to write to: python benchmarks/conversations.py docs/examples")
+    main(Path(sys.argv[1]))
