@@ -17,21 +17,23 @@ from typing import Any
 from asked import Kind, ask, images_of, load_kinds
 from PIL import Image
 
-from synthgen.config import pipeline, prompt_pack
+from synthgen.config import pipeline, prompt_pack, taxonomy
+from synthgen.config.phrasings import fill
 from synthgen.config.prompt_pack import Prompts
 from synthgen.config.turns import turn_text
 from synthgen.engines import EngineInfo, Reply, Request
 from synthgen.engines.recorder import Recorder
-from synthgen.stages.generate.asking import Assignment, PreparedImage
+from synthgen.stages.generate.asking import PreparedImage
 from synthgen.stages.generate.conversation import ConversationContext, converse
+from synthgen.stages.generate.todo import assignment_of
 
 KINDS = (
     "invoice", "street", "bar chart", "pie chart", "circuit board", "pizza", "dog on a lawn", "headshot", "X-ray",
     "code editor", "satellite", "untagged",
 )  # fmt: skip
-NOTE = """The everyday pipeline on an image of the kind **{kind}**, made by `python benchmarks/conversations.py docs/examples`.
-No model was called: in place of a question stands the first example that the model is shown, which is about another
-image, and in place of an answer `…`. The image comes before each text.
+NOTE = """The everyday pipeline on an image of the kind **{kind}**, made by
+`python benchmarks/conversations.py docs/examples`. No model was called: in place of a question stands the first example
+that the model is shown, which is about another image, and in place of an answer `…`. The image comes before each text.
 """
 
 
@@ -92,10 +94,13 @@ def _conversation(
     kind: Kind, prompts: Prompts, settings: pipeline.Pipeline
 ) -> tuple[list[tuple[Request, Reply]], list[dict[str, Any]]]:
     """Return the calls about an image of a kind, and the pairs that they make, in the order of the sample."""
-    [asked] = [ask([kind], 1)]
+    asked, nodes = ask([kind], 1), taxonomy.load("everyday").tree.nodes
     subject = PreparedImage(Image.new("RGB", (8, 8)), kind.name)
-    names = ("assignment_id", "image_id", "object_id", "type", "form", "language", "ordinal", "thing")
-    assignments = [Assignment(**{name: row[name] for name in names}, recipe="", attempt=0) for row in asked.rows]
+    assignments = []
+    for row in asked.rows:
+        node = nodes[row["thing"]] if row["thing"] else None
+        thing = fill("a {}", node.words, node.values.get("article")) if node else None
+        assignments.append(assignment_of(row, "", thing))
     engine = Recorder(StandIn())
     context = ConversationContext(prompts, settings.generate.sampling, (), settings.plan.seed)
     outcome = asyncio.run(converse(subject, assignments, engine, context))
@@ -109,8 +114,8 @@ def _question(request: Request) -> str:
     text = shown[1] if shown else "…"
     choice: dict[str, Any] = {
         "question": text,
-        "right": "the right one",
-        "wrong": ["a wrong one", "another", "a third"],
+        "right": "right",
+        "wrong": ["wrong", "also wrong", "wrong too"],
     }
     is_choice = request.schema is not None and "right" in json.dumps(request.schema)
     return json.dumps({"fits": True, "evidence": "…", "questions": [choice if is_choice else text]}, ensure_ascii=False)

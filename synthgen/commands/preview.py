@@ -169,7 +169,7 @@ async def _converse(
 
 def _assignments(context: GenerateContext, rows: Sequence[dict[str, Any]]) -> list[Assignment]:
     recipes = context.recipes()
-    return [assignment_of(row, recipes[row["type"], row["form"]]) for row in rows]
+    return [assignment_of(row, recipes[row["type"], row["form"]], context.thing_of(row)) for row in rows]
 
 
 def _tag_lines(task: PreviewTask, tagged: Tagged) -> Iterator[str]:

@@ -20,7 +20,8 @@ SLOW = ("--set", "generate.engine.options={seconds: 0.02, decline: 0.1, fail: 0.
 TWICE = (
     *SLOW,
     "--set",
-    "generate.ask={model: none, engine: {kind: scripted, in_flight: 3, options: {seconds: 0.02, decline: 0.1, fail: 0.05}}}",
+    "generate.ask={model: none, engine: {kind: scripted, in_flight: 3, "
+    "options: {seconds: 0.02, decline: 0.1, fail: 0.05}}}",
 )
 OTHER = (*SLOW, "--set", "generate.ask={model: other}")
 OF_MODELS = ("model", "revision", "ask_model", "ask_revision", "ask_attempt", "seconds")

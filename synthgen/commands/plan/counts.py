@@ -90,8 +90,8 @@ def count_partitions(folder: RunFolder, job: Job) -> Iterator[PartitionCounts]:
         outcome_of = {row["assignment_id"]: row for row in rows}
         outcomes = [outcome_of.get(key) for key in assignments.column("assignment_id").to_pylist()]
         is_asked = [
-            row is not None and not needs_asking(context, row, recipes[kind])
-            for row, kind in zip(outcomes, kinds_of(assignments), strict=True)
+            row is not None and not needs_asking(context, row, context.recipe_of(recipes, planned) or "")
+            for row, planned in zip(outcomes, _recipe_keys(assignments), strict=True)
         ]
         is_written = _written(context, folder, diff.name, assignments)
         flags = np.array(is_asked, dtype=bool), np.array(is_written, dtype=bool)
@@ -107,9 +107,16 @@ def _written(context: GenerateContext, folder: RunFolder, partition: str, assign
     rows = {row["assignment_id"]: row for row in folder.table(ASK, partition, "questions", columns).to_pylist()}
     found = [rows.get(key) for key in assignments.column("assignment_id").to_pylist()]
     return [
-        recipes[kind] == FOLLOW_UP or (row is not None and not needs_asking(first, row, recipes[kind]))
-        for row, kind in zip(found, kinds_of(assignments), strict=True)
+        recipes[planned["type"], planned["form"]] == FOLLOW_UP
+        or (row is not None and not needs_asking(first, row, first.recipe_of(recipes, planned) or ""))
+        for row, planned in zip(found, _recipe_keys(assignments), strict=True)
     ]
+
+
+def _recipe_keys(assignments: pa.Table) -> list[dict[str, Any]]:
+    """Return of each assignment what its recipe depends on."""
+    rows: list[dict[str, Any]] = assignments.select(["type", "form", "thing"]).to_pylist()
+    return rows
 
 
 def kinds_of(assignments: pa.Table) -> Iterator[Kind]:

@@ -38,7 +38,7 @@ class Assignment:
     ordinal: int
     recipe: str
     attempt: int
-    thing: str | None = None  # the tag that the question is about
+    thing: str | None = None  # the words of the tag that the question is about
 
 
 @dataclass(frozen=True)
@@ -146,20 +146,15 @@ def _requested(session: ImageSession, assignment: Assignment) -> AskedQuestion |
     # Drawn for the image and type, and counted on from there: several on one image are different requests.
     start = int(draw(session.seed, "request", assignment.image_id, assignment.type) * len(requests))
     text = requests[(start + assignment.ordinal) % len(requests)]
-    return AskedQuestion(assignment, None, Question(text.replace("{thing}", _thing(assignment) or "")))
-
-
-def _thing(assignment: Assignment) -> str | None:
-    """Return the words of the tag that a question is about."""
-    return assignment.thing.rpartition("/")[2].replace("_", " ") if assignment.thing else None
+    return AskedQuestion(assignment, None, Question(text.replace("{thing}", assignment.thing or "")))
 
 
 def _group(assignments: Sequence[Assignment], prompts: Prompts) -> list[list[Assignment]]:
-    """Group the assignments that one call can ask for: of one type, language and kind of options, in a fixed order."""
+    """Group the assignments that one call can ask for: of one type, thing, language and kind of options, in order."""
     groups: dict[tuple[str, str, bool, str], list[Assignment]] = {}
     for assignment in sorted(assignments, key=_asking_order):
         is_choice = assignment.form == "choice"
-        alone = "" if asks_many(prompts.ask(assignment.form)) else assignment.assignment_id
+        alone = (assignment.thing or "") if asks_many(prompts.ask(assignment.form)) else assignment.assignment_id
         groups.setdefault((assignment.type, assignment.language, is_choice, alone), []).append(assignment)
     return list(groups.values())
 
@@ -241,7 +236,7 @@ def _asking_text(
         level=_one_of(pack.levels, session.seed, "level", first),
         asked=list(known),
         previous={"question": earlier.question, "answer": earlier.answer} if earlier else None,
-        thing=_thing(first),
+        thing=first.thing,
     )
 
 

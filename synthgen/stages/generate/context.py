@@ -9,9 +9,10 @@ Where one model asks and another answers, the stage is two passes over the same 
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from synthgen.config import phrasings
 from synthgen.config.pipeline import EngineConfig, ImagesConfig, SamplingConfig, SourceConfig
 from synthgen.config.prompt_pack import Prompts, question_texts, recipe_texts
 from synthgen.engines import ModelName
@@ -46,6 +47,7 @@ class GenerateContext:
         retry: Reasons of failures that are tried again.
         asker: The model that wrote the questions in a pass before this one; None where there is one pass.
         is_first_pass: Whether this worker writes questions for another model.
+        things: Tag → its words with their article, for questions about a tag.
     """
 
     out: Folder
@@ -60,6 +62,7 @@ class GenerateContext:
     retry: frozenset[str] = frozenset()
     asker: Asker | None = None
     is_first_pass: bool = False
+    things: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def spec(self) -> StageSpec:
@@ -85,6 +88,16 @@ class GenerateContext:
         return {
             kind: self._question_recipe(*kind) if self.is_first_pass else self._pair_recipe(*kind) for kind in kinds
         }
+
+    def thing_of(self, row: Mapping[str, Any]) -> str | None:
+        """Return the words of the tag that a row of ASSIGNMENTS asks about."""
+        tag = row.get("thing")
+        return tag and self.things.get(tag, tag.rpartition("/")[2].replace("_", " "))
+
+    def recipe_of(self, recipes: Recipes, row: Mapping[str, Any]) -> str | None:
+        """Return the recipe of a row of ASSIGNMENTS; None if its type or form is gone."""
+        recipe, thing = recipes.get((row["type"], row["form"])), self.thing_of(row)
+        return recipe if recipe is None or thing is None else make_id("thing", recipe, thing)
 
     def _question_recipe(self, path: str, form: str) -> str:
         if self.prompts.types[path].follows:
@@ -141,4 +154,13 @@ def context_of(job: Job, retry: frozenset[str] = frozenset()) -> GenerateContext
         pipeline.plan.seed,
         retry,
         Asker(job.asking, generate.asker.engine) if job.asking else None,
+        things=_things(job),
     )
+
+
+def _things(job: Job) -> dict[str, str]:
+    """Return the words of every tag with their article, if the pack has types that ask about one."""
+    if not any(kind.thing for kind in job.definitions.prompts.types.values()):
+        return {}
+    nodes = job.definitions.taxonomy.tree.nodes.values()
+    return {node.path: phrasings.fill("a {}", node.words, node.values.get("article")) for node in nodes}

@@ -17,6 +17,7 @@ from typing import Any
 from synthgen.engines import open_engine
 from synthgen.engines.recorder import Recorder
 from synthgen.errors import JobFailing
+from synthgen.stages.generate.asking import Assignment
 from synthgen.stages.generate.context import GenerateContext
 from synthgen.stages.generate.todo import Pending, PendingImage, add_questions, assignment_of
 from synthgen.stages.generate.worker import GenerateWorker
@@ -160,11 +161,19 @@ def _shares(values: Sequence[float]) -> list[float]:
 
 def _pending(task: ProfileTask, samples: Sequence[ProfileSample]) -> Pending:
     context, recipes = task.context, task.context.recipes()
+
+    def assignment(row: Mapping[str, Any]) -> Assignment:
+        return assignment_of(row, recipes[row["type"], row["form"]], context.thing_of(row))
+
     # What the first pass took is no cost of the second.
     written = {row["assignment_id"]: {**row, **dict.fromkeys((*COUNTED, "seconds"), 0)} for row in task.questions}
     images = [
         PendingImage(
-            dict(sample.image), [assignment_of(row, recipes[row["type"], row["form"]]) for row in sample.assignments]
+            dict(sample.image),
+            [
+                assignment_of(row, recipes[row["type"], row["form"]], context.thing_of(row))
+                for row in sample.assignments
+            ],
         )
         for sample in samples
     ]

@@ -136,7 +136,7 @@ def find_pending(context: GenerateContext, task: Task) -> Pending:
     never_asked, first_attempt, live = 0, _unused_attempt(context, task), set[str]()
     for row in folder.table(PLAN, task.partition, "assignments").to_pylist():
         before = done.get(row["assignment_id"])
-        recipe = recipes.get((row["type"], row["form"]))
+        recipe = context.recipe_of(recipes, row)
         if row["retired"] or recipe is None:  # without a recipe its type is gone; the plan's next update retires it
             never_asked += before is None
             continue
@@ -144,7 +144,7 @@ def find_pending(context: GenerateContext, task: Task) -> Pending:
         question = written.get(row["assignment_id"])
         if before is None or needs_asking(context, before, recipe) or _is_of_another(before, question):
             attempt = max(before["attempt"] + 1 if before else 0, first_attempt)
-            images[row["object_id"]].assignments.append(assignment_of(row, recipe, attempt))
+            images[row["object_id"]].assignments.append(assignment_of(row, recipe, context.thing_of(row), attempt))
             continue
         if before["outcome"] == spec.passes:
             images[row["object_id"]].earlier.append(before)
@@ -232,7 +232,7 @@ def _unused_attempt(context: GenerateContext, task: Task) -> int:
     return max(emptied, default=0)
 
 
-def assignment_of(row: Mapping[str, Any], recipe: str, attempt: int = 0) -> Assignment:
-    """Return a row of ASSIGNMENTS as a conversation takes it."""
+def assignment_of(row: Mapping[str, Any], recipe: str, thing: str | None, attempt: int = 0) -> Assignment:
+    """Return a row of ASSIGNMENTS as a conversation takes it; `thing` is the words of its tag."""
     names = ("assignment_id", "image_id", "object_id", "type", "form", "language", "ordinal")
-    return Assignment(**{name: row[name] for name in names}, recipe=recipe, attempt=attempt, thing=row.get("thing"))
+    return Assignment(**{name: row[name] for name in names}, recipe=recipe, attempt=attempt, thing=thing)

@@ -62,9 +62,9 @@ def test_in_a_language_without_requests_the_model_writes_them() -> None:
 
 
 def test_a_thing_is_named_in_the_request() -> None:
-    pack = prompts({SCENE: {"requests": {"English": ("Is there a {thing}?",)}, "truth": "no", "thing": "absent"}})
+    pack = prompts({SCENE: {"requests": {"English": ("Is there {thing}?",)}, "truth": "no", "thing": "absent"}})
     [assignment] = assignments([(SCENE, "short")])
-    [row] = run(pack, Engine(good), [replace(assignment, thing="animal/red_panda")]).pairs
+    [row] = run(pack, Engine(good), [replace(assignment, thing="a red panda")]).pairs
     assert (row["question"], row["truth"]) == ("Is there a red panda?", "no")
 
 
