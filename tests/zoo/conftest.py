@@ -19,6 +19,9 @@ from tests.zoo.checkpoints import FAMILIES, checkpoint
 EVERY = "SYNTH_ZOO_EVERY"  # set by `make zoo`: every family has an engine of its own
 FEW = ("qwen2.5-vl", "gemma3", "glm-4.1v")  # those that differ most, for the usual run of the tests
 NO_ENGINE = ("no-system-role", "string-content")  # their templates are looked at without one
+# Families that vLLM's CPU build loads and does not serve: https://github.com/vllm-project/vllm/pull/41025 brought their
+# linear attention to the CPU in bfloat16; it wants chunked prefill, with which a seeded request ends the engine.
+NOT_SERVED = {"minicpm-v-4.6": "vLLM on the CPU: CPU Generator does not use offset (vllm-project/vllm#41025)"}
 INTERVIEW_SECONDS = 800
 
 
@@ -73,6 +76,8 @@ def family(request: pytest.FixtureRequest) -> str:
 def found(family: str, interviewed: Any) -> dict[str, Any]:
     """Return what the engine of a family answered; the check fails where there is no engine."""
     answers: dict[str, Any] = interviewed(family)
+    if "failed" in answers and family in NOT_SERVED:
+        pytest.xfail(NOT_SERVED[family])
     if "failed" in answers:
         pytest.fail(f"{family}: {answers['failed']}", pytrace=False)
     return answers
