@@ -26,7 +26,7 @@ from synthgen.errors import UserMistake, nearest
 from synthgen.ingest.sources import Item, Listed, display_uri, is_inside_source, open_listing
 from synthgen.job import run_record
 from synthgen.job.changes import check_folder, write_settings
-from synthgen.job.context_room import context_room
+from synthgen.job.context_room import context_faults
 from synthgen.job.request import RunRequest
 from synthgen.stages.contract import Change, Job, StageModule, StageRun
 from synthgen.store import RunFolder
@@ -130,7 +130,8 @@ def _run(
         for model, engine in job.engines:
             run_in_actor(check_engine, (model, engine), engine, job.home)
     if stages.has("generate"):
-        _note_context(job, may_download=is_new)
+        for fault in context_faults(job, may_download=is_new):
+            note(fault)
     with folder.lease() as lease:
         if not stages.is_purge:
             _check_no_unfinished_purge(folder)
@@ -155,13 +156,6 @@ def _check_weights(job: Job) -> None:
     """Raise UserMistake if the weights of a tagger cannot be had; in an actor, as libraries that know are heavy."""
     if specs := [spec for spec in job.definitions.taggers if may_download(spec)]:
         run_in_actor(check_downloads, specs, CHECKING, job.home)
-
-
-def _note_context(job: Job, *, may_download: bool) -> None:
-    """Tell before hours of work that prompts do not fit the model's context."""
-    room = context_room(job, may_download=may_download)
-    if room and room.fault:
-        note(room.fault)
 
 
 def _first(items: Iterable[Item], limit: int | None) -> Iterator[Item]:

@@ -167,11 +167,23 @@ def _templates(
     yield ("blind", "text"), [question]
 
 
-def call_sizes(prompts: Prompts) -> Iterator[tuple[int, int]]:
-    """Yield the sizes of every call that shows the image: characters of its longest text, and tokens of its reply.
+@dataclass(frozen=True)
+class CallSize:
+    """The size of a call that shows the image.
 
-    Questions and answers in the texts are samples, so real ones make them somewhat longer.
+    Attributes:
+        is_ask: Whether it asks for questions.
+        characters: Of its longest text, with the system text.
+        reply: Most tokens of its reply.
     """
+
+    is_ask: bool
+    characters: int
+    reply: int
+
+
+def call_sizes(prompts: Prompts) -> Iterator[CallSize]:
+    """Yield the size of each call that shows the image; its questions and answers are short samples."""
     pack = prompts.pack
     system = max((len(pack.system_for(use) or "") for use in ("ask", "answer", "judge")), default=0)
     for place, samples in _templates(list(prompts.types.values()), list(pack.judge)):
@@ -180,7 +192,7 @@ def call_sizes(prompts: Prompts) -> Iterator[tuple[int, int]]:
             section = section.get(key) if isinstance(section, Mapping) else getattr(section, key)
         if section is not None and place[-1] == "text" and place[0] != "blind":
             longest = max((len(render(section.text, **values)) for values in samples), default=0)
-            yield system + longest, getattr(section, "max_tokens", 1)
+            yield CallSize(place[0].startswith("ask"), system + longest, getattr(section, "max_tokens", 1))
 
 
 def _asked(kind: InstructionType, n: int) -> Values:

@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 
+from synthgen.config.pipeline import EngineConfig
 from synthgen.config.prompt_pack import call_sizes
-from synthgen.engines.image_tokens import SETTING, images_of
+from synthgen.engines import ModelName
+from synthgen.engines.image_tokens import SETTING, bound_images, images_of
 from synthgen.engines.kinds import kind_of
 from synthgen.engines.model_files import read_model_files
 from synthgen.stages.contract import Job
@@ -39,32 +41,40 @@ class ContextRoom:
         )
 
 
-def context_room(job: Job, *, may_download: bool = False) -> ContextRoom | None:
-    """Return the room in the context of a job's model; None if its files are not here or do not tell.
+def context_faults(job: Job, *, may_download: bool = False) -> list[str]:
+    """Return a line for each generating model whose longest calls do not fit its context.
 
     Args:
         job: The job.
         may_download: Whether the hub is asked for files that its local cache lacks.
     """
-    engine = job.pipeline.generate.engine
-    files = read_model_files(job.model, may_download=may_download) if kind_of(engine).bounds_images else None
+    rooms = ((model, _room(job, model, engine, may_download)) for model, engine in job.engines)
+    return [f"model {model.model}: {room.fault}" for model, room in rooms if room and room.fault]
+
+
+def image_notes(job: Job) -> list[str]:
+    """Return lines on the tokens of images and the contexts of a job's models, as far as their files are here."""
+    lines = []
+    for model, engine in job.engines:
+        if room := _room(job, model, engine, may_download=False):
+            bound = images_of(model, engine, may_download=False)
+            counted = f"an image takes up to {room.image:,} tokens of a context of {room.context:,}"
+            lines.append(f"model {model.model}: {bound.note or counted}")
+    return lines + context_faults(job)
+
+
+def _room(job: Job, model: ModelName, engine: EngineConfig, may_download: bool) -> ContextRoom | None:
+    """Return the room in the context of a model; None if its files are not here or do not tell."""
+    files = read_model_files(model, may_download=may_download) if kind_of(engine).bounds_images else None
     if files is None:
         return None
     wanted = engine.options.get("max_model_len")
     context = wanted if isinstance(wanted, int) and wanted > 0 else files.context
-    image = images_of(job.model, engine, may_download=may_download).most
+    image = bound_images(files, engine).most
     if context is None or image is None:
         return None
-    calls = [(int(characters / CHARACTERS_A_TOKEN), reply) for characters, reply in call_sizes(job.definitions.prompts)]
+    only_asks = job.asking is not None and (model, engine) == job.engines[0]
+    sizes = call_sizes(job.definitions.prompts)
+    calls = [(int(size.characters / CHARACTERS_A_TOKEN), size.reply) for size in sizes if size.is_ask or not only_asks]
     text, reply = max(calls, key=sum, default=(0, 0))
     return ContextRoom(image, text, reply, context)
-
-
-def image_notes(job: Job) -> list[str]:
-    """Return lines on the tokens of images and the context of a job's model, where its files are here."""
-    engine, room = job.pipeline.generate.engine, context_room(job)
-    if room is None:
-        return []
-    bound = images_of(job.model, engine, may_download=False)
-    counted = f"an image takes up to {room.image:,} tokens of a context of {room.context:,}"
-    return [line for line in (bound.note or counted, room.fault) if line]

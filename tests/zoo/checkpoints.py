@@ -16,6 +16,10 @@ import transformers
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, GenerationConfig
 
+from synthgen.config.pipeline import EngineConfig
+from synthgen.engines import ModelName
+from synthgen.engines.image_tokens import ImageBound, bound_images
+from synthgen.engines.model_files import read_model_files
 from tests.fixtures.workspace import ROOT
 from tests.zoo.family import Family
 from tests.zoo.minicpm import MINICPM_V
@@ -70,6 +74,13 @@ def checkpoint(name: str) -> Path:
             if not folder.exists():  # another process may have been faster
                 (Path(aside) / name).rename(folder)
     return folder
+
+
+def images(name: str, settings: EngineConfig) -> ImageBound:
+    """Return what holds for the images of a family's checkpoint under the settings of an engine."""
+    files = read_model_files(ModelName(str(checkpoint(name)), "files:zoo"))
+    assert files
+    return bound_images(files, settings)
 
 
 def build(family: Family, folder: Path) -> None:

@@ -1,12 +1,10 @@
 """The record of a family: everything that its tiny checkpoint takes from the real one, and what must hold of it."""
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 Ids = Callable[[str], int]  # a token to its id
-Size = tuple[int, int]  # width and height in pixels
 
 # The language model of every checkpoint. Heads of 32 are the smallest that vLLM's CPU attention knows.
 TEXT: dict[str, Any] = {
@@ -56,7 +54,6 @@ class Family:
         model: The class that saves the weights.
         processor: The processor, given a tokenizer whose chat template is set.
         template: A file in templates/, without suffix.
-        image_tokens: The tokens that stand for an image of width and height, marks among them that the processor adds.
         marks: The tokens that the chat template writes around an image.
         end: The token that ends a reply.
         stops: The tokens at which generation_config.json ends a reply; the model says only `end`.
@@ -72,7 +69,6 @@ class Family:
     processor: Callable[[Any], Any]
     vocabulary: Vocabulary
     template: str
-    image_tokens: Callable[[int, int], int]
     marks: int
     end: str
     stops: tuple[str, ...]
@@ -80,20 +76,3 @@ class Family:
     renamed: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     tied: bool = False
-
-
-def fitted_grid(size: Size, unit: int, pixels: tuple[int, int]) -> int:
-    """Return the number of squares of `unit` pixels a side in an image as Qwen-VL scales it.
-
-    Both sides are rounded to whole squares; an image outside the range of pixels is scaled into it first.
-    """
-    width, height = size
-    columns, rows = round(width / unit), round(height / unit)
-    low, high = pixels
-    if columns * rows * unit * unit > high:
-        scale = math.sqrt(width * height / high)
-        return max(1, math.floor(width / scale / unit)) * max(1, math.floor(height / scale / unit))
-    if columns * rows * unit * unit < low:
-        scale = math.sqrt(low / (width * height))
-        return math.ceil(width * scale / unit) * math.ceil(height * scale / unit)
-    return columns * rows

@@ -1,6 +1,5 @@
 """MiniCPM-V 4.6, the first of its line that loads without code of its own: a small copy, and up to nine slices."""
 
-import math
 from typing import Any
 
 from transformers import (
@@ -10,9 +9,7 @@ from transformers import (
     MiniCPMV4_6VideoProcessor,
 )
 
-from tests.zoo.family import TEXT, VISION, Family, Ids, Size, Vocabulary
-
-SIDE, UNIT, SLICES = 448, 56, 9  # pixels a side of a slice and of a token; most slices
+from tests.zoo.family import TEXT, VISION, Family, Ids, Vocabulary
 
 
 def _minicpm(ids: Ids) -> MiniCPMV4_6Config:
@@ -41,35 +38,6 @@ def _processor(tokenizer: Any) -> MiniCPMV4_6Processor:
         tokenizer=tokenizer,
         chat_template=tokenizer.chat_template,
     )
-
-
-def _tokens(width: int, height: int) -> int:
-    """Return the tokens of a small copy with its number (5 marks), and of the slices with 2 marks each."""
-    grid = _grid(width, height)
-    if not grid:
-        return 5 + _resized(width, height, enlarge=True)
-    rows, columns = grid
-    each = 2 + _resized(round(width / columns), round(height / rows), enlarge=True)
-    return 5 + _resized(width, height, enlarge=False) + rows * columns * each + rows - 1
-
-
-def _grid(width: int, height: int) -> Size | None:
-    """Return rows and columns of the slices, nearest to the image's form; none for a small image."""
-    wanted = min(math.ceil(width * height / SIDE**2), SLICES)
-    if wanted <= 1:
-        return None
-    counts = [count for count in (wanted - 1, wanted, wanted + 1) if 1 < count <= SLICES]
-    grids = [(rows, count // rows) for count in counts for rows in range(1, count + 1) if count % rows == 0]
-    return min(grids, key=lambda grid: (abs(math.log(width / height) - math.log(grid[1] / grid[0])), -grid[0]))
-
-
-def _resized(width: float, height: float, *, enlarge: bool) -> int:
-    """Return the squares of an image that is brought to the area of a slice; a small one only with `enlarge`."""
-    if enlarge or width * height > SIDE**2:
-        form = width / height
-        height = int(SIDE / math.sqrt(form))
-        width = int(height * form)
-    return math.prod(max(round(side / UNIT), 1) for side in (width, height))
 
 
 MINICPM_V = Family(
@@ -107,7 +75,6 @@ MINICPM_V = Family(
         },
     ),
     template="minicpmv",
-    image_tokens=_tokens,
     marks=1,  # a line break
     end="<|im_end|>",
     stops=("<|im_end|>", "<|endoftext|>"),

@@ -1,6 +1,5 @@
 """Gemma 3, where every image is one square; Mistral 3, where it keeps its form; and GLM-4.1V, which is like Qwen-VL."""
 
-import math
 from typing import Any
 
 from transformers import (
@@ -16,7 +15,7 @@ from transformers import (
     PixtralProcessor,
 )
 
-from tests.zoo.family import TEXT, VISION, Family, Ids, Vocabulary, fitted_grid
+from tests.zoo.family import TEXT, VISION, Family, Ids, Vocabulary
 from tests.zoo.vocabulary import NEWLINES
 
 # --- Gemma 3 ----------------------------------------------------------------------------------------------------------
@@ -76,7 +75,6 @@ GEMMA3 = Family(
         adds_first=True,
     ),
     template="gemma3",
-    image_tokens=lambda width, height: GEMMA_TOKENS + 3,  # two marks and a line break, the first joins the one before
     marks=0,
     end="<end_of_turn>",
     stops=("<eos>", "<end_of_turn>"),
@@ -87,7 +85,7 @@ GEMMA3 = Family(
 
 # --- Mistral 3 --------------------------------------------------------------------------------------------------------
 
-MISTRAL_LONGEST, MISTRAL_UNIT = 1540, 28
+MISTRAL_LONGEST = 1540
 
 
 def _mistral(ids: Ids) -> Mistral3Config:
@@ -108,14 +106,6 @@ def _mistral_processor(tokenizer: Any) -> PixtralProcessor:
         spatial_merge_size=2,
         chat_template=tokenizer.chat_template,
     )
-
-
-def _mistral_tokens(width: int, height: int) -> int:
-    """Return one token a square and one a row; a longer image is scaled down first."""
-    if (ratio := max(width, height) / MISTRAL_LONGEST) > 1:
-        width, height = math.floor(width / ratio), math.floor(height / ratio)
-    columns, rows = (math.ceil(side / MISTRAL_UNIT) for side in (width, height))
-    return (columns + 1) * rows
 
 
 MISTRAL3 = Family(
@@ -146,7 +136,6 @@ MISTRAL3 = Family(
         adds_first=True,
     ),
     template="mistral3",
-    image_tokens=_mistral_tokens,
     marks=0,
     end="</s>",
     stops=("</s>",),
@@ -155,7 +144,7 @@ MISTRAL3 = Family(
 
 # --- GLM-4.1V ---------------------------------------------------------------------------------------------------------
 
-GLM_PIXELS = (12_544, 9_633_792)  # fewest and most; an image counts as two frames
+GLM_PIXELS = (12_544, 9_633_792)  # fewest and most
 
 
 def _glm(ids: Ids) -> Glm4vConfig:
@@ -182,12 +171,6 @@ def _glm_processor(tokenizer: Any) -> Glm4vProcessor:
         video_processor=Glm4vVideoProcessor(),
         chat_template=tokenizer.chat_template,
     )
-
-
-def _glm_tokens(width: int, height: int) -> int:
-    if (short := min(width, height)) < 28:
-        width, height = int(width * 28 / short), int(height * 28 / short)
-    return fitted_grid((width, height), 28, (GLM_PIXELS[0] // 2, GLM_PIXELS[1] // 2))
 
 
 GLM4_1V = Family(
@@ -218,7 +201,6 @@ GLM4_1V = Family(
         named={"eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>"},
     ),
     template="glm4v",
-    image_tokens=_glm_tokens,
     marks=2,
     end="<|user|>",  # the next turn begins
     stops=("<|endoftext|>", "<|user|>", "<|observation|>"),

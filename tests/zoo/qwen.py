@@ -15,7 +15,7 @@ from transformers import (
     Qwen3VLVideoProcessor,
 )
 
-from tests.zoo.family import TEXT, Family, Ids, Vocabulary, fitted_grid
+from tests.zoo.family import TEXT, Family, Ids, Vocabulary
 
 SPECIAL = (
     "<|endoftext|>",
@@ -114,14 +114,6 @@ def _processor_3(tokenizer: Any) -> Any:
     )
 
 
-def _tokens_2(width: int, height: int) -> int:
-    return fitted_grid((width, height), 28, PIXELS_2)
-
-
-def _tokens_3(width: int, height: int) -> int:
-    return fitted_grid((width, height), 32, PIXELS_3)
-
-
 STOPS = ("<|im_end|>", "<|endoftext|>")
 QWEN2_VL = Family(
     name="qwen2-vl",
@@ -130,7 +122,6 @@ QWEN2_VL = Family(
     processor=partial(_processor, Qwen2VLProcessor),
     vocabulary=QWEN2,
     template="qwen2_vl",
-    image_tokens=_tokens_2,
     marks=2,
     end="<|im_end|>",
     stops=STOPS,
@@ -142,7 +133,6 @@ QWEN2_5_VL = Family(
     processor=partial(_processor, Qwen2_5_VLProcessor),
     vocabulary=QWEN2,
     template="qwen2_vl",
-    image_tokens=_tokens_2,
     marks=2,
     end="<|im_end|>",
     stops=STOPS,
@@ -154,7 +144,6 @@ QWEN3_VL = Family(
     processor=_processor_3,
     vocabulary=QWEN3,
     template="qwen3_vl",
-    image_tokens=_tokens_3,
     marks=2,
     end="<|im_end|>",
     stops=STOPS,
@@ -166,7 +155,6 @@ QWEN3_VL_THINKING = Family(
     processor=_processor_3,
     vocabulary=QWEN3,
     template="qwen3_vl_thinking",
-    image_tokens=_tokens_3,
     marks=2,
     end="<|im_end|>",
     stops=STOPS,

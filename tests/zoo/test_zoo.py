@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.zoo.checkpoints import FAMILIES
+from synthgen.config.pipeline import EngineConfig
+from tests.zoo.checkpoints import FAMILIES, images
 from tests.zoo.interview import CONTEXT, LABELS, SCHEMA
 
 pytest.importorskip("vllm")
@@ -29,27 +30,33 @@ def test_it_loads(found: dict[str, Any]) -> None:
     assert found["first"]["failure"] is None and found["first"]["output_tokens"] > 0
 
 
+def tokens_of(family: str, size: tuple[int, int]) -> int:
+    """Return the tokens that an image adds to a prompt, by the product's own rule and its default settings."""
+    rule = images(family, EngineConfig()).rule
+    assert rule
+    return rule.tokens(*size) + rule.around + FAMILIES[family].marks
+
+
 def test_an_image_takes_the_tokens_of_the_familys_rule(family: str, found: dict[str, Any]) -> None:
-    record = FAMILIES[family]
     counted = {tuple(row["seen"]): row["tokens"] for row in found["sizes"] if not row["failure"]}
-    assert counted == {seen: record.image_tokens(*seen) + record.marks for seen in counted}
+    assert counted == {seen: tokens_of(family, seen) for seen in counted}
     assert counted
 
 
-NOT_BOUNDED = "model_pixels bounds the pixels of an image, and no family's tokens: tiles are cut from enlarged copies"
-
-
-def test_every_prompt_leaves_room_in_the_context(
-    family: str, found: dict[str, Any], request: pytest.FixtureRequest
+def test_no_image_takes_more_tokens_than_the_settings_say_and_every_prompt_leaves_room(
+    family: str, found: dict[str, Any]
 ) -> None:
-    fails_for(request, family, {"llava-onevision": NOT_BOUNDED})
     assert [row for row in found["sizes"] if row["failure"]] == []
-    assert max(row["tokens"] for row in found["sizes"]) <= CONTEXT - ROOM
+    bound, settings = images(family, EngineConfig()), EngineConfig()
+    assert settings.image_tokens and bound.rule and bound.most
+    most = max(row["tokens"] for row in found["sizes"])
+    assert most <= bound.most + FAMILIES[family].marks <= CONTEXT - ROOM
+    assert (bound.rule.most <= settings.image_tokens) == (bound.note is None)
 
 
 def test_a_second_call_finds_the_image_in_the_cache(family: str, found: dict[str, Any]) -> None:
     first, second = found["first"], found["second"]
-    tokens = FAMILIES[family].image_tokens(640, 480)
+    tokens = tokens_of(family, (640, 480))
     # Whole blocks are cached, and the block in which the image ends holds text of the first call too.
     assert first["cached_tokens"] < found["block"] <= second["cached_tokens"]
     assert second["cached_tokens"] > tokens - found["block"]

@@ -1,6 +1,5 @@
 """Families that cut an image into tiles of one size: InternVL3, LLaVA-OneVision, Idefics3, SmolVLM and MiniCPM-V."""
 
-import math
 from functools import partial
 from typing import Any
 
@@ -24,7 +23,7 @@ from transformers import (
     SmolVLMVideoProcessor,
 )
 
-from tests.zoo.family import TEXT, VISION, Family, Ids, Size, Vocabulary
+from tests.zoo.family import TEXT, VISION, Family, Ids, Vocabulary
 
 CHATML = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 CHATML_NAMED = {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"}
@@ -56,19 +55,6 @@ def _internvl_processor(tokenizer: Any) -> InternVLProcessor:
     )
 
 
-def _internvl_tokens(width: int, height: int) -> int:
-    """Return the tokens of the grid whose form is nearest to the image's, of a small copy of it all, and two marks."""
-    grids = [(x, y) for x in range(1, INTERN_TILES + 1) for y in range(1, INTERN_TILES + 1) if x * y <= INTERN_TILES]
-    best, least = (1, 1), math.inf
-    for columns, rows in sorted(grids, key=lambda grid: grid[0] * grid[1]):
-        difference = abs(width / height - columns / rows)
-        has_pixels = width * height > 0.5 * INTERN_SIDE**2 * columns * rows
-        if difference < least or (difference == least and has_pixels):
-            best, least = (columns, rows), difference
-    tiles = math.prod(best)
-    return INTERN_TOKENS * (tiles + (tiles > 1)) + 2
-
-
 INTERNVL3 = Family(
     name="internvl3",
     config=_internvl,
@@ -98,7 +84,6 @@ INTERNVL3 = Family(
         tokenizer_class="Qwen2Tokenizer",
     ),
     template="internvl3",
-    image_tokens=_internvl_tokens,
     marks=1,  # a line break
     end="<|im_end|>",
     stops=("<|im_end|>",),
@@ -133,31 +118,6 @@ def _llava_processor(tokenizer: Any) -> LlavaOnevisionProcessor:
     )
 
 
-def _llava_tokens(width: int, height: int) -> int:
-    """Return the tokens of a small copy, and of the tiles without what pads them, one more a row; scaled if many."""
-    rows, columns = _llava_tiles(width, height)
-    down, across = LLAVA_PATCHES * rows, LLAVA_PATCHES * columns
-    if width / height > across / down:
-        down -= (down - int(round(height * (across / width), 7))) // 2 * 2
-    else:
-        across -= (across - int(round(width * (down / height), 7))) // 2 * 2
-    if (ratio := math.sqrt(down * across / (9 * LLAVA_PATCHES**2))) > 1.1:
-        down, across = int(down // ratio), int(across // ratio)
-    return LLAVA_PATCHES**2 + down * across + down
-
-
-def _llava_tiles(width: int, height: int) -> Size:
-    """Return rows and columns of the canvas that shows most of the image and has the least room left."""
-
-    def worth(pinpoint: list[int]) -> tuple[int, int]:
-        scale = min(pinpoint[1] / width, pinpoint[0] / height)
-        shown = min(int(width * scale) * int(height * scale), width * height)
-        return shown, shown - math.prod(pinpoint)
-
-    rows, columns = max(PINPOINTS, key=worth)
-    return rows // LLAVA_SIDE, columns // LLAVA_SIDE
-
-
 LLAVA_ONEVISION = Family(
     name="llava-onevision",
     config=_llava,
@@ -170,7 +130,6 @@ LLAVA_ONEVISION = Family(
         tokenizer_class="Qwen2Tokenizer",
     ),
     template="llava_onevision",
-    image_tokens=_llava_tokens,
     marks=0,
     end="<|im_end|>",
     stops=("<|im_end|>",),
@@ -217,21 +176,6 @@ def _smolvlm_processor(tokenizer: Any) -> SmolVLMProcessor:
     )
 
 
-def _idefics_tokens(side: int, tokens: int, width: int, height: int) -> int:
-    """Return the tokens of an image whose longer side is made four tiles long, and of a small copy of it.
-
-    A tile has two marks before it, a row of tiles a line break after it, the copy two marks before and one after it.
-    """
-    longest = 4 * side
-    if width >= height:
-        short = int(longest / (width / height))
-        columns, rows = 4, math.ceil(int(longest / (longest / max(1, short + short % 2))) / side)
-    else:
-        short = int(longest * (width / height))
-        columns, rows = math.ceil(int(longest * (max(1, short + short % 2) / longest)) / side), 4
-    return rows * columns * (tokens + 2) + rows + tokens + 3
-
-
 _LLAMA3 = Vocabulary(
     ("<|begin_of_text|>", "<|end_of_text|>", "<|eot_id|>", *AROUND),
     {"bos_token": "<|begin_of_text|>", "eos_token": "<end_of_utterance>", "pad_token": "<|end_of_text|>"},
@@ -244,7 +188,6 @@ IDEFICS3 = Family(
     processor=_idefics_processor,
     vocabulary=_LLAMA3,
     template="idefics3",
-    image_tokens=partial(_idefics_tokens, 364, 169),
     marks=0,
     end="<end_of_utterance>",
     stops=("<end_of_utterance>", "<|end_of_text|>"),
@@ -265,7 +208,6 @@ SMOLVLM = Family(
         },
     ),
     template="idefics3",
-    image_tokens=partial(_idefics_tokens, 384, 81),
     marks=0,
     end="<end_of_utterance>",
     stops=("<end_of_utterance>",),

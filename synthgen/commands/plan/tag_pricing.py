@@ -6,19 +6,21 @@ refines. Numbers of images are exact, and so are the lists that the model gets o
 taken to be asked for as many tags as may be chosen.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from synthgen.commands.plan.pricing import Usage, money
 from synthgen.config.taxonomy import Tree
 from synthgen.console import pluralize
+from synthgen.engines.image_tokens import ImageRule, images_of
 from synthgen.stages.contract import Job
 from synthgen.store import RunFolder
 from synthgen.tables import TAG, tags_table
 from synthgen.taggers import TaggerSpec, VlmTaggerFile, starts_below
 
 CHARACTERS_PER_TOKEN = 4.0  # of English text
-PIXELS_PER_TOKEN = 28 * 28  # of an image, in Qwen's vision-language models
+PIXELS_PER_TOKEN = 28 * 28  # of an image, as in Qwen's models, where the rule of the model is not known
 TOKENS_AROUND = 60  # of the question and the form of the reply
 TOKENS_PER_NAME = 8  # of a reply
 
@@ -64,6 +66,8 @@ def _forecast(
 ) -> TagForecast:
     """Return the calls of one tagger for some partitions."""
     pixels = job.pipeline.images.model_pixels
+    assert isinstance(spec.file, VlmTaggerFile)
+    rule = images_of(spec.model, spec.file.serve, may_download=False).rule if spec.model else None
     of = images = calls = 0
     usages: list[Usage] = []
     for partition in partitions:
@@ -75,9 +79,16 @@ def _forecast(
             if levels := _levels(spec, found.get(row["object_id"], ())):
                 images += 1
                 calls += len(levels)
-                size = min(row["width"] * row["height"], pixels)
-                usages.append(_usage(spec, levels, size / PIXELS_PER_TOKEN))
+                usages.append(_usage(spec, levels, _image_tokens(rule, row["width"], row["height"], pixels)))
     return TagForecast(spec.name, images, of, calls, Usage.total(usages))
+
+
+def _image_tokens(rule: ImageRule | None, width: int, height: int, pixels: int) -> float:
+    """Return the tokens of an image that is scaled down to so many pixels."""
+    scale = min(1.0, math.sqrt(pixels / (width * height)))
+    if rule is None:
+        return scale**2 * width * height / PIXELS_PER_TOKEN
+    return rule.tokens(max(1, round(scale * width)), max(1, round(scale * height))) + rule.around
 
 
 def _found(folder: RunFolder, partition: str, taggers: Sequence[str]) -> dict[str, list[str]]:
