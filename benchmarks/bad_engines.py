@@ -131,7 +131,7 @@ def run_job(folder: Path, kind: str, settings: list[str]) -> Cost:
     funnel = next(funnel for funnel in funnels(run) if funnel.stage == "generate")
     failed = {name.removeprefix("failed."): count for name, count in funnel.dropped.items()}
     end = "done" if process.returncode == 0 else f"stopped, exit {process.returncode}"
-    if process.returncode not in (0, 1) or (process.returncode == 0 and funnel.pending):
+    if process.returncode not in (0, 1) or (process.returncode == 0 and not funnel.is_settled):
         raise SystemExit(f"{kind}: {process.stderr[-2000:]}")
     print(f"{kind}: {seconds:.0f} s, {end}", file=sys.stderr, flush=True)
     return Cost(seconds, funnel.passed, failed, end)

@@ -63,7 +63,7 @@ class Outcomes:
         counts: Outcome with its reason → objects.
         examples: Outcome with its reason → the uri and the detail of the first one.
         missing: Objects without an outcome or with two, and rows that are pending in a later stage.
-        pending: Stage → rows that are pending there.
+        pending: Stage → rows that are pending there, or are there although they were retired or purged.
     """
 
     listed: int
@@ -135,7 +135,9 @@ def read_outcomes(folder: RunFolder) -> Outcomes:
             outcomes.counts[key] += 1
             uri = objects.get(row["object_id"], "an object that was not listed")
             outcomes.examples.setdefault(key, ": ".join(filter(None, (uri, row["detail"]))))
-    outcomes.pending = {funnel.stage: funnel.pending for funnel in funnels(folder) if funnel.pending}
+    outcomes.pending = {
+        funnel.stage: funnel.pending + funnel.superseded for funnel in funnels(folder) if not funnel.is_settled
+    }
     doubled_or_strange = sum(count - 1 for count in seen.values()) + len(seen.keys() - objects.keys())
     outcomes.missing = len(objects.keys() - seen.keys()) + doubled_or_strange + sum(outcomes.pending.values())
     return outcomes

@@ -242,8 +242,10 @@ def stage_at_work(out: Folder) -> str:
 def read_tables(out: Folder, engine: str) -> dict[str, Rows]:
     """Return all rows by table and key, without the columns that differ between two runs of one job."""
     for funnel in funnels(RunFolder(out)):
-        if funnel.pending:
-            raise SystemExit(f"{out.url}: {funnel.stage} has {funnel.pending} rows pending")
+        if not funnel.is_settled:
+            raise SystemExit(
+                f"{out.url}: {funnel.stage} has {funnel.pending} rows pending and {funnel.superseded} superseded"
+            )
     # With vLLM replies are sampled.
     replies = ["outcome", "reason", "pair_id", "question", "answer"] if engine == "scripted" else []
     tables = {

@@ -173,7 +173,7 @@ def load_samples(out: str | Path, *, streaming: bool = False) -> "Dataset":
 
     folder = open_run_folder(str(out))
     counts = funnels(folder)
-    is_pending = not counts[0].received or any(funnel.pending for funnel in counts)
+    is_pending = not counts[0].received or not all(funnel.is_settled for funnel in counts)
     data = folder.stage(PACK).folder.child("data")
     if "::" in data.url:
         raise UserMistake(

@@ -49,9 +49,9 @@ def run_command(command: Callable[[], object]) -> None:
         _give_home()
         command()
     except SynthError as error:
-        _leave(str(error), error.exit_status)
+        _leave(_with_notes(str(error), error), error.exit_status)
     except Exception as error:
-        _leave(_disk_error(error) or _unforeseen(error), 1)
+        _leave(_with_notes(_disk_error(error) or _unforeseen(error), error), 1)
 
 
 def _enter_working_folder() -> None:
@@ -78,6 +78,11 @@ def _give_home() -> None:
     except (RuntimeError, KeyError, OSError):
         os.environ.setdefault("HOME", tempfile.gettempdir())
         os.environ.setdefault("USER", f"user{os.getuid()}")
+
+
+def _with_notes(message: str, error: Exception) -> str:
+    """Return a message with the notes that were added to its error on the way out."""
+    return "; ".join([message, *getattr(error, "__notes__", ())])
 
 
 def _leave(message: str, status: int) -> None:

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from synthgen.commands.lookup import find_objects
-from synthgen.errors import UserMistake
+from synthgen.errors import LeaseHeld, UserMistake
 from synthgen.job import run_record
 from synthgen.job.funnel import products
 from synthgen.job.request import RunRequest
@@ -70,9 +70,20 @@ def purge(folder: RunFolder, job: Job, names: Collection[str]) -> PurgeResult:
 
     Raises:
         UserMistake: A name means nothing or several objects, or no purge was cut short.
+        Exception: It failed; a note of the exception says so if the purge is half done.
     """
     if not names and not run_record.unfinished_purge(folder):
         raise UserMistake(f"{folder.out.url}: no purge was cut short here; name images by id, uri or file name")
+    try:
+        return _purge(folder, job, names)
+    except Exception as error:
+        if not isinstance(error, LeaseHeld) and run_record.unfinished_purge(folder):
+            error.add_note(f"the purge is half done; finish it with: {run_record.finishing_purge(folder)}")
+        raise
+
+
+def _purge(folder: RunFolder, job: Job, names: Collection[str]) -> PurgeResult:
+    """Take out images, or finish what an earlier purge began."""
     before = products(folder)
     with folder.lease() as lease:
         taken, images, partitions = _rewrite_tables(folder, names, lease, redaction_of(job))

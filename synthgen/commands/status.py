@@ -28,7 +28,9 @@ def as_json(folder: RunFolder) -> dict[str, Any]:
     return {
         "at_work": at_work,
         "not_listed": not_listed(folder),
-        "stages": [{**vars(funnel), "pending": funnel.pending} for funnel in funnels(folder)],
+        "stages": [
+            {**vars(funnel), "pending": funnel.pending, "superseded": funnel.superseded} for funnel in funnels(folder)
+        ],
         "left_out": left_out(folder.log(TAG)),
         "untagged": untagged(folder),
         "unfinished": run_record.unfinished_changes(folder),
@@ -43,15 +45,15 @@ def text(folder: RunFolder, *, is_over: bool = False) -> str:
     shown = funnels(folder)
     not_listed_line = not_listed_message(not_listed(folder))
     messages = (not_listed_line, _near_duplicates(folder), left_out_message(folder), untagged_message(folder))
-    lines = [*_table(shown), *_how_to_list(folder, shown), *filter(None, messages)]
+    lines = [*_table(shown), *_superseded(shown), *_how_to_list(folder, shown), *filter(None, messages)]
     if holder := holder_of(folder.out):
         age = f"renewed {_age(holder):.0f} s ago"
         return "\n".join([*lines, f"a run is at work here: process {holder['pid']} on {holder['host']}, {age}"])
     if message := run_record.unfinished_purge(folder):
         return "\n".join([*lines, message])
-    pending = any(funnel.pending for funnel in shown)
-    rest = f"; `synth run --out {folder.out.url}` continues with what is pending" if pending else ""
-    idle = [f"no run is at work here{rest}"] if pending or not is_over else []
+    is_settled = all(funnel.is_settled for funnel in shown)
+    rest = "" if is_settled else f"; `synth run --out {folder.out.url}` continues with what is pending"
+    idle = [f"no run is at work here{rest}"] if not is_settled or not is_over else []
     return "\n".join([*lines, *_cut_short(folder, shown), *idle])
 
 
@@ -88,12 +90,13 @@ def _table(shown: list[StageFunnel]) -> Iterator[str]:
         for reason, count in sorted(funnel.dropped.items()):
             if count:
                 yield f"{'':<9} {'':>10} {'':>10} {count:>10,} {'':>8}    {reason}"
+
+
+def _superseded(shown: list[StageFunnel]) -> Iterator[str]:
+    """Yield what an update or a purge has still to take out; the last lines of the status say how that is finished."""
     for funnel in shown:
-        if funnel.pending < 0:
-            yield (
-                f"{funnel.stage}: {-funnel.pending:,} {funnel.unit} were retired after this stage processed them; "
-                "the next run removes them"
-            )
+        if funnel.superseded:
+            yield f"{funnel.stage}: still to be taken out of what it wrote: {funnel.superseded:,} {funnel.unit}"
 
 
 def _age(holder: Mapping[str, Any]) -> float:

@@ -1,7 +1,8 @@
 """The funnel of an output folder: what came into each stage, what went on, what was dropped and why.
 
 Everything is counted from commits alone, for a running, dead or finished job; no data file is read. The outcomes of
-each stage add up to what the stage before passed on, less what is pending; a difference is shown, not hidden.
+each stage add up to what the stage before passed on, less what is pending and plus what is still to be taken out; a
+difference is shown, not hidden.
 """
 
 from collections.abc import Mapping
@@ -34,7 +35,17 @@ class StageFunnel:
     @property
     def pending(self) -> int:
         """What has no outcome yet."""
-        return self.received - self.passed - sum(self.dropped.values())
+        return max(0, self.received - self.passed - sum(self.dropped.values()))
+
+    @property
+    def superseded(self) -> int:
+        """What has an outcome and was retired or purged since; the end of an update or of a purge takes it out."""
+        return max(0, self.passed + sum(self.dropped.values()) - self.received)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the outcomes add up to what came in: nothing is to be done and nothing to be taken out."""
+        return not self.pending and not self.superseded
 
 
 def funnels(folder: RunFolder) -> list[StageFunnel]:

@@ -114,7 +114,12 @@ def unfinished_purge(folder: RunFolder) -> str | None:
     """Return how to finish a purge that was cut short, with an image removed from only some tables, or None."""
     if "purge" not in unfinished_changes(folder):
         return None
-    return f"a purge was cut short here; finish it with: synth purge {folder.out.url}"
+    return f"a purge was cut short here; finish it with: {finishing_purge(folder)}"
+
+
+def finishing_purge(folder: RunFolder) -> str:
+    """Return the command that finishes a purge."""
+    return f"synth purge {folder.out.url}"
 
 
 def stored_model(record: Record) -> Any:

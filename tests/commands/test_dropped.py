@@ -328,3 +328,15 @@ def test_a_folder_in_which_no_pair_was_kept_says_why_in_a_line(out: Folder, tmp_
     empty = Folder(str(tmp_path / "empty"))
     empty.create("run.json", b'{"format": 1}')
     assert nothing_kept(RunFolder(empty)) == "0 pairs were kept: tag had nothing to work on"
+
+
+def test_what_is_still_to_be_taken_out_is_counted_and_never_negative(out: Folder) -> None:
+    before = funnels(RunFolder(out))[-1]
+    with Lease.take(out) as lease:
+        _commit(out, lease, PACK, {}, {"turns": 2}, revision=2)
+    pack = funnels(RunFolder(out))[-1]
+    assert (pack.pending, pack.superseded, pack.is_settled) == (0, before.superseded + 2, False)
+    lines = status.text(RunFolder(out)).splitlines()
+    assert f"pack: still to be taken out of what it wrote: {pack.superseded} pairs kept" in lines
+    assert not any("-" in word for line in lines if line.startswith("pack ") for word in line.split())
+    assert lines[-1].endswith(f"`synth run --out {out.url}` continues with what is pending")

@@ -55,7 +55,7 @@ def by_type(rows: Mapping[str, Mapping[str, object]]) -> dict[str, int]:
 
 def assert_done(out: Path) -> None:
     """Assert that nothing remains to do and that retired questions keep their outcome."""
-    assert all(stage.pending == 0 for stage in funnel.funnels(RunFolder(Folder(str(out)))))
+    assert all(stage.is_settled for stage in funnel.funnels(RunFolder(Folder(str(out)))))
     assert set(assignments(out)) <= set(pairs(out))
 
 

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,15 @@ import pytest
 from typer.testing import CliRunner
 
 from synthgen.cli import app
+from synthgen.cli.door import run_command
 from synthgen.commands import purge, repair, retry
 from synthgen.console import pluralize
-from synthgen.errors import UserMistake
+from synthgen.errors import SynthError, UserMistake
 from synthgen.job import job, run_record
 from synthgen.job.funnel import products
+from synthgen.job.request import RunRequest
+from synthgen.run import StageRange
+from synthgen.stages.contract import Job
 from synthgen.store import Lease, RunFolder
 from synthgen.tables import (
     FAILURE_REASONS,
@@ -517,6 +522,31 @@ def test_a_run_after_a_killed_purge_is_refused_until_the_purge_is_finished(
 
 def die(*_: Any) -> None:
     raise KeyboardInterrupt
+
+
+def test_a_purge_that_fails_in_pack_says_that_it_is_half_done_and_status_counts_what_is_still_to_go(
+    copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    packed, whole = funnel_of(copy, "pack").passed, purge.run
+
+    def run_until_pack(folder: RunFolder, job: Job, request: RunRequest, stages: StageRange) -> None:
+        whole(folder, job, request, replace(stages, last="select"))
+        raise SynthError("a disk is full")
+
+    monkeypatch.setattr(purge, "run", run_until_pack)
+    with pytest.raises(SystemExit):
+        run_command(lambda: purge.purge(opened(copy), job.reopen(opened(copy)), ["0006.jpg"]))
+    finish = f"finish it with: synth purge {copy}"
+    assert capsys.readouterr().err.splitlines()[-1] == f"synth: a disk is full; the purge is half done; {finish}"
+    lines, kept = synth("status", str(copy)).stdout.splitlines(), funnel_of(copy, "select").passed
+    assert 0 < kept < packed
+    assert f"pack {kept:,} {packed:,} 0 0 pairs kept".split() in [line.split() for line in lines]
+    assert f"pack: still to be taken out of what it wrote: {packed - kept} pairs kept" in lines
+    assert lines[-1] == f"a purge was cut short here; {finish}" and "next run" not in "".join(lines)
+    shown = json.loads(synth("status", str(copy), "--json").stdout)["stages"][-1]
+    assert (shown["pending"], shown["superseded"]) == (0, packed - kept)
+    synth("purge", str(copy))
+    adds_up(copy)
 
 
 @pytest.mark.parametrize(("module", "killed_at"), [(purge, "extend_denylist"), (run_record, "start_change")])

@@ -59,7 +59,7 @@ def test_each_image_is_tagged_or_quarantined_with_a_reason_and_every_stage_adds_
 
     out = tmp_path / "out"
     by_stage = {funnel.stage: funnel for funnel in funnels(opened(out))}
-    assert len(by_stage) == 5 and all(funnel.pending == 0 for funnel in by_stage.values())
+    assert len(by_stage) == 5 and all(funnel.is_settled for funnel in by_stage.values())
     assert by_stage["tag"].received == len(list((tmp_path / "photos").iterdir())) - 1
     images = rows(out, TAG, "images")
     names = {key: Path(row["uri"]).name for key, row in rows(out, LIST, "objects").items()}

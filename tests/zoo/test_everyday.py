@@ -114,7 +114,7 @@ def families() -> list[str]:
 def test_every_image_and_every_question_has_an_outcome(name: str, run_of: Any) -> None:
     out = run_of(name)
     by_stage = {funnel.stage: funnel for funnel in funnels(opened(out))}
-    assert len(by_stage) == 5 and all(funnel.pending == 0 for funnel in by_stage.values())
+    assert len(by_stage) == 5 and all(funnel.is_settled for funnel in by_stage.values())
     assert by_stage["tag"].passed == len(DRAWN) + len(PHOTOGRAPHS)
     planned, made = (rows(out, spec, table) for spec, table in ((PLAN, "assignments"), (GENERATE, "pairs")))
     assert planned and made.keys() == planned.keys()

@@ -142,7 +142,7 @@ def test_scores_whose_calls_failed_are_measured_by_a_retry_and_by_nothing_else(w
     before, unscored = world.pairs, world.unscored("answer")
     assert 0 < len(unscored) < len(before) == 18 and world.counted() == {"unscored.call_timeout": len(unscored)}
     generated = next(funnel for funnel in funnels(RunFolder(world.out)) if funnel.stage == GENERATE.name)
-    assert generated.passed == 18 and generated.pending == 0, "scores are no outcomes of assignments"
+    assert generated.passed == 18 and generated.is_settled, "scores are no outcomes of assignments"
     assert not world.generate() and not world.generate(update=True) and not world.generate({"call_failed", "declined"})
     assert nothing_to_retry(RunFolder(world.out), RETRIED) is None
     again = world.generate(RETRIED, share=0.1)
