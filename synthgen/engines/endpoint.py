@@ -112,7 +112,7 @@ class EndpointEngine:
         answers = await asyncio.gather(*(_list_models(endpoint, settings) for endpoint in endpoints))
         failures = [answer for answer in answers if isinstance(answer, Failure)]
         if len(failures) == len(answers):
-            raise ModelUnavailable(f"no endpoint answers: {'; '.join(failure.detail for failure in failures)}")
+            raise ModelUnavailable(f"no endpoint can be used: {'; '.join(failure.detail for failure in failures)}")
         served = {model for answer in answers if not isinstance(answer, Failure) for model in answer}
         if name.model not in served:
             known = one_line(listed(sorted(served), NAMED_MODELS)) or "nothing"
@@ -123,7 +123,7 @@ class EndpointEngine:
             if isinstance(answer, Failure) or name.model in answer
         ]
         for failure in failures:
-            note(f"an endpoint does not answer, and the others take its calls until it does: {failure.detail}")
+            note(f"an endpoint cannot be used, and the others take its calls until it can: {failure.detail}")
         return EndpointEngine(usable, name, settings, f"openai {openai.__version__}")
 
     async def generate(self, request: Request) -> Reply:
@@ -242,7 +242,7 @@ def url_fault(settings: EngineConfig) -> str | None:
 
 
 async def _list_models(endpoint: _Endpoint, settings: EngineConfig) -> set[str] | Failure:
-    """Return the models that an endpoint serves; an endpoint that does not answer is set aside."""
+    """Return the models that an endpoint serves; one that does not answer, or with an error, is set aside."""
     import openai
 
     try:
@@ -250,7 +250,8 @@ async def _list_models(endpoint: _Endpoint, settings: EngineConfig) -> set[str] 
         listing = await client.models.with_raw_response.list()
         return model_ids(listing.content)
     except openai.OpenAIError as error:
-        detail = _without_key(error, settings)
+        how = "answers with an error" if isinstance(error, openai.APIStatusError) else "does not answer"
+        detail = f"{how}: {_without_key(error, settings)}"
     except Exception:  # a page that is no list
         detail = "answers, but is not a chat completions endpoint"
     endpoint.aside_until = time.monotonic() + ASIDE_SECONDS

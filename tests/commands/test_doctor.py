@@ -101,8 +101,41 @@ def test_vllm_is_missing_only_where_the_pipeline_needs_it(
     pipeline["generate"]["engine"], pipeline["tag"]["tagger"] = engine, tagger
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(pipeline))
     monkeypatch.setattr(command, "probe", lambda names: [{**FINE, "vllm": ABSENT}[name] for name in names])
+    monkeypatch.setattr(command, "find", lambda names: [{**FINE, "vllm": ABSENT}[name] for name in names])
     assert {finding.name: finding.level for finding in doctor.examine(str(tmp_path / "mine.yaml"))}["vllm"] == level
     assert {finding.name: finding.level for finding in doctor.examine()}["vllm"] == "missing"
+
+
+@pytest.mark.parametrize(("engine", "imports_vllm"), [(ENDPOINT, False), ({"kind": "vllm"}, True)])
+def test_what_a_pipeline_does_not_use_is_looked_for_and_not_imported(
+    engine: dict[str, object], imports_vllm: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    pipeline = yaml.safe_load(library.find("pipeline", "everyday").read_text())
+    pipeline["generate"]["engine"] = engine
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(pipeline))
+    imported: list[str] = []
+
+    def note_names(names: list[str]) -> list[Probe]:
+        imported.extend(names)
+        return [FINE[name] for name in names]
+
+    monkeypatch.setattr(command, "probe", note_names)
+    findings = {finding.name: finding for finding in doctor.examine(str(tmp_path / "mine.yaml"))}
+    assert ("vllm" in imported) == imports_vllm and {"torch", "ray"} <= set(imported)
+    assert not {"transformers", "accelerate"} & set(imported)
+    unused = "is installed; the pipeline does not use it, so it was not imported"
+    assert (findings["vllm"].detail == unused) != imports_vllm and findings["vllm"].level == "ok"
+    imported.clear()
+    doctor.examine()
+    assert set(imported) == set(libraries.USES), "without a pipeline, everything that a run may need is imported"
+
+
+def test_a_library_is_found_without_being_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "unused_one.py").write_text("raise RuntimeError('was imported')\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    here, absent = probe.find(["unused_one", "absent_one"])
+    assert here.is_unused and not here.error and absent.is_absent
 
 
 def test_a_build_that_does_not_fit_the_machine_is_named() -> None:

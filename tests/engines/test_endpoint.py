@@ -596,8 +596,8 @@ def test_no_endpoint_at_all_is_one_line_that_names_each(serve: Serve) -> None:
     server = serve()
     server.models = (401, {"error": {"message": f"bad key {KEY}"}})
     message = refusal(settings(server, "http://127.0.0.1:9/v1"))
-    assert message.startswith(f"no endpoint answers: {server.url}: AuthenticationError: Error code: 401")
-    assert "http://127.0.0.1:9/v1: APIConnectionError" in message and KEY not in message
+    assert message.startswith(f"no endpoint can be used: {server.url}: answers with an error: AuthenticationError: Error code: 401")
+    assert "http://127.0.0.1:9/v1: does not answer: APIConnectionError" in message and KEY not in message
 
 
 def test_an_address_with_a_password_is_refused() -> None:
@@ -609,7 +609,7 @@ def test_a_page_that_is_no_endpoint_is_one_line(serve: Serve) -> None:
     server = serve()
     server.models = "<html>hello</html>"
     message = "answers, but is not a chat completions endpoint"
-    assert refusal(settings(server)) == f"no endpoint answers: {server.url}: {message}"
+    assert refusal(settings(server)) == f"no endpoint can be used: {server.url}: {message}"
     server.models = (200, {"hello": "world"})
     message = refusal(settings(server))
     assert "is not a chat completions endpoint" in message or "served: nothing" in message

@@ -131,7 +131,7 @@ def test_a_refused_key_names_its_variable_and_whether_it_is_set(
     hint = f"its key is read from the variable MY_KEY (key_env of the engine), which {state} here"
     engine = asyncio.run(EndpointEngine.reach(NAME, settings))
     here.status = status
-    with pytest.raises(ModelUnavailable, match="no endpoint answers") as refused:
+    with pytest.raises(ModelUnavailable, match="no endpoint can be used") as refused:
         asyncio.run(EndpointEngine.reach(NAME, settings))
     assert str(refused.value).endswith(hint) and "never-to-be-seen" not in str(refused.value)
     reply = asyncio.run(engine.generate(Request("answer", "What?", 8)))
@@ -149,9 +149,9 @@ def test_a_dead_endpoint_among_several_is_named_and_the_others_take_its_calls(
     reach(here.url, DEAD)
     (line,) = capsys.readouterr().err.splitlines()
     assert (
-        line.startswith("an endpoint does not answer, and the others take its calls until it does: ") and DEAD in line
+        line.startswith("an endpoint cannot be used, and the others take its calls until it can: ") and DEAD in line
     )
-    with pytest.raises(ModelUnavailable, match="no endpoint answers"):
+    with pytest.raises(ModelUnavailable, match="no endpoint can be used"):
         reach(DEAD)
 
 
@@ -162,5 +162,5 @@ def test_what_is_noted_in_a_worker_is_shown_to_the_user(
     settings = EngineConfig(kind="endpoint", urls=(here.url, DEAD))
     run_in_actor(check_engine, (NAME, settings), settings, tmp_path)
     run_in_actor(check_engine, (NAME, settings), settings, tmp_path)
-    assert capsys.readouterr().err.count(f"until it does: {DEAD}") == 1, "the second time it is known"
+    assert capsys.readouterr().err.count(f"until it can: {DEAD}") == 1, "the second time it is known"
     leave_ray()

@@ -9,15 +9,20 @@ from pathlib import Path
 
 from synthgen.commands.doctor import libraries, machine
 from synthgen.commands.doctor.finding import Finding
-from synthgen.commands.doctor.probe import probe
+from synthgen.commands.doctor.probe import find, probe
 
 
 def examine(pipeline: str | None = None) -> list[Finding]:
-    """Check everything that a run of a pipeline needs; takes as long as importing vLLM does."""
+    """Check everything that a run of a pipeline needs; without one, all that any run may need.
+
+    It takes as long as importing the libraries does, vLLM among them where it is needed.
+    """
     needed = needed_packages(pipeline)
     uses = {**libraries.USES, **{name: "a tagger of the pipeline" for name in needed if name not in libraries.USES}}
-    optional = libraries.TRAINING if "vllm" in needed else libraries.TRAINING | {"vllm"}
-    probes = {result.name: result for result in probe(tuple(uses))}
+    optional = (libraries.TRAINING | {"vllm"}) - set(needed)
+    unused = optional if pipeline else frozenset[str]()
+    imported, found = probe([name for name in uses if name not in unused]), find([*unused])
+    probes = {result.name: result for result in [*imported, *found]}
     gpus = machine.gpu_names()
     return [
         machine.interpreter(),

@@ -70,7 +70,8 @@ def imports(
     for name, use in uses.items():
         probe = probes[name]
         if not probe.error:
-            yield Finding(name, "ok", f"{probe.version} {probe.build}".strip())
+            installed = "is installed; the pipeline does not use it, so it was not imported"
+            yield Finding(name, "ok", installed if probe.is_unused else f"{probe.version} {probe.build}".strip())
             continue
         level: Level = "note" if name in optional or probe.is_slow else "missing"
         fault = "is not installed" if probe.is_absent else f"does not import: {probe.error[:160]}"

@@ -107,6 +107,8 @@ def _to_download(name: str, model: str, is_cached: bool, fault: str | None, fix:
 
 def _served(name: str, settings: GenerateConfig) -> Iterator[Finding]:
     """Check each address of a served model, the key, and that the model is served."""
+    from synthgen.engines.endpoint_client import KEY_SOURCE
+
     try:
         answers = asyncio.run(_ask(settings.engine))
     except SynthError as error:
@@ -116,7 +118,8 @@ def _served(name: str, settings: GenerateConfig) -> Iterator[Finding]:
     is_any = any(not isinstance(answer, Failure) for answer in answers.values())
     for url, answer in answers.items():
         yield _endpoint(name, url, answer, settings, "note" if is_any else "missing")
-    yield _key(name, settings.engine)
+    if not any(isinstance(answer, Failure) and KEY_SOURCE in answer.detail for answer in answers.values()):
+        yield _key(name, settings.engine)  # the line of one that refused it says the same, and what to do
     if is_any and settings.model not in served:
         near = guess(settings.model, served) or (served[0] if served else "NAME")
         detail = f"{settings.model}: is not served there; served: {listed(served, NAMED_MODELS) or 'nothing'}"
@@ -131,12 +134,12 @@ async def _ask(engine: EngineConfig) -> Mapping[str, set[str] | Failure]:
 
 
 def _endpoint(name: str, url: str, answer: set[str] | Failure, settings: GenerateConfig, level: Level) -> Finding:
-    """Return whether an endpoint answers and has the model; `level` is that of one which does not answer."""
+    """Return whether an endpoint lists its models and has this one; `level` is that of one which lists none."""
     if not isinstance(answer, Failure):
         if settings.model in answer or not answer:
             return Finding(name, "ok", f"{url} serves {listed(sorted(answer), NAMED_MODELS) or 'nothing'}")
         return Finding(name, "note", f"{url} does not serve {settings.model}, and gets no calls")
-    return Finding(name, level, f"does not answer: {answer.detail}", _way_back(url, answer, settings))
+    return Finding(name, level, answer.detail, _way_back(url, answer, settings))
 
 
 def _way_back(url: str, answer: Failure, settings: GenerateConfig) -> str:

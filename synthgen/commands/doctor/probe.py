@@ -1,9 +1,10 @@
 """Imports of the libraries with compiled parts, in a process of their own.
 
 Two builds that do not fit each other can take the interpreter down. When that happens, the library is named and the
-rest are tried in a new process.
+rest are tried in a new process. A library that nothing uses is only looked for.
 """
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -46,6 +47,7 @@ class Probe:
     error: str = ""
     is_absent: bool = False
     is_slow: bool = False
+    is_unused: bool = False  # and therefore not imported
 
 
 def probe(names: Sequence[str]) -> list[Probe]:
@@ -58,6 +60,15 @@ def probe(names: Sequence[str]) -> list[Probe]:
             error, is_slow = failure
             results.append(Probe(names[len(results)], error=error, is_slow=is_slow))
     return results
+
+
+def find(names: Sequence[str]) -> list[Probe]:
+    """Return whether each library is installed, without importing it."""
+    absent = {name for name in names if importlib.util.find_spec(name) is None}
+    return [
+        Probe(name, error="not found" if name in absent else "", is_absent=name in absent, is_unused=True)
+        for name in names
+    ]
 
 
 def _import(names: Sequence[str]) -> tuple[list[Probe], tuple[str, bool]]:
