@@ -72,6 +72,6 @@ def note_workers(stage: str, workers: int, size: int) -> None:
     """Report how many workers a stage has, and the host memory of each in bytes; nothing if it has none."""
     if workers:
         note(
-            f"{stage}: {pluralize(workers, 'worker')}, each within {size / 1e9:.1f} GB of host memory even if all "
-            "images are as large as the limits allow"
+            f"{stage}: {pluralize(workers, 'worker')}, {'each ' if workers > 1 else ''}with at most "
+            f"{size / 1e9:.1f} GB of host memory, and that only if every image were as large as the limits allow"
         )

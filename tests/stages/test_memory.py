@@ -26,7 +26,7 @@ from synthgen.tables import image_id
 from tests.fixtures.packing import World, jpeg, pictures
 from tests.fixtures.workspace import ROOT
 
-WITHIN = "each within 3.0 GB of host memory even if all images are as large as the limits allow"
+WITHIN = "with at most 3.0 GB of host memory, and that only if every image were as large as the limits allow"
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_images_that_an_endpoint_keeps_and_files_of_urls_are_announced_too() -> 
 @pytest.mark.parametrize(
     ("workers", "message"),
     [
-        (2, f"tag: 2 workers, {WITHIN}\n"),
+        (2, f"tag: 2 workers, each {WITHIN}\n"),
         (1, f"tag: 1 worker, {WITHIN}\n"),
         (0, ""),
     ],
