@@ -1,6 +1,7 @@
 """Commands on definition files and on this machine; none needs an output folder."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -24,6 +25,9 @@ from synthgen.errors import UserMistake
 app = typer.Typer()
 
 KindArgument = Annotated[str, typer.Argument(parser=kind_of, metavar="KIND", help=f"One of {', '.join(KINDS)}.")]
+NameArgument = Annotated[
+    str, typer.Argument(metavar="NAME", help="The name of the file, as `synth list KIND` prints it, or a .yaml file.")
+]
 OptionalKind = Annotated[
     str | None, typer.Argument(parser=kind_of, metavar="[KIND]", help=f"One of {', '.join(KINDS)}; all without it.")
 ]
@@ -86,7 +90,7 @@ def list_(kind: OptionalKind = None) -> None:
 @app.command()
 def show(
     kind: KindArgument,
-    name: str,
+    name: NameArgument,
     under: Annotated[
         str, typer.Option("--under", metavar="PATH", help="Of a taxonomy or a family: only this part of the tree.")
     ] = "",
@@ -99,7 +103,10 @@ def show(
     from synthgen.config import library
 
     if kind in ("taxonomy", "family"):
-        print(trees.tree(kind, name, under, depth))
+        drawing = trees.tree(kind, name, under, depth)
+        print(drawing)
+        if sys.stdout.isatty() and (hint := trees.how_to_narrow(drawing, depth)):
+            note(hint)
     elif under or depth:
         raise UserMistake(f"--under and --depth are for a taxonomy or a family, not for a {kind}")
     elif kind == "mapping":
@@ -109,7 +116,11 @@ def show(
 
 
 @app.command()
-def copy(kind: KindArgument, name: str, new: Annotated[str, typer.Argument(help="The name of your copy.")]) -> None:
+def copy(
+    kind: KindArgument,
+    name: NameArgument,
+    new: Annotated[str, typer.Argument(metavar="NEW", help="The name of your copy.")],
+) -> None:
     """Copy a definition file into this folder under a new name, to make it yours."""
     from synthgen.config import library
 

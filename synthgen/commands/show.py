@@ -8,6 +8,8 @@ from synthgen.config.taxonomy import Tree
 from synthgen.console import pluralize
 from synthgen.errors import UserMistake, did_you_mean, nearest
 
+MANY_LINES = 100
+
 
 def tree(kind: str, name: str, under: str = "", depth: int | None = None) -> str:
     """Return the drawing of a taxonomy or a family.
@@ -27,6 +29,19 @@ def tree(kind: str, name: str, under: str = "", depth: int | None = None) -> str
         raise UserMistake(f"--under {under}: {kind} '{name}' has no such path: {known}")
     drawing = _tree_lines(whole, (under,) if under else whole.roots, "", depth or len(whole.nodes))
     return "\n".join([*drawing, *(_sensitive_line(whole) if kind == "family" else ())])
+
+
+def how_to_narrow(drawing: str, depth: int | None) -> str | None:
+    """Return how to see less than a drawing that fills many screens, or None if it is short or was narrowed by depth.
+
+    Args:
+        drawing: As `tree` returns it.
+        depth: The number of levels that was asked for, if any.
+    """
+    count = drawing.count("\n") + 1
+    if depth or count <= MANY_LINES:
+        return None
+    return f"{count:,} lines; --depth 2 draws the two highest levels, --under PATH only what is below a path"
 
 
 def mapping_text(name: str) -> str:

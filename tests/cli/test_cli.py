@@ -6,6 +6,8 @@ needs Ray or the console script itself starts a new process.
 
 import json
 import os
+import pty
+import select
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -21,7 +23,7 @@ from PIL import Image
 
 import synthgen
 from synthgen import cli
-from synthgen.commands import preview
+from synthgen.commands import preview, show
 from synthgen.config import library
 from synthgen.config import pipeline as pipelines
 from synthgen.engines import ModelName
@@ -772,6 +774,28 @@ def test_show_draws_trees_and_refuses_files_without_one(synth: Synth, workspace:
     done = synth("show", "taxonomy", "small")
     assert done.status == 2
     assert done.stderr.splitlines() == [f"synth: {file}:1: templates is missing", f"{file}:1: tags is missing"]
+
+
+def test_a_long_tree_ends_on_a_terminal_with_how_to_narrow_it(workspace: Path) -> None:
+    own, terminal = pty.openpty()
+
+    def shown(*options: str, stdout: int = subprocess.PIPE) -> str:
+        command = [sys.executable, "-m", "synthgen", "show", "taxonomy", *options]
+        with subprocess.Popen(command, stdout=stdout, stderr=subprocess.PIPE, text=True) as process:
+            while stdout == terminal and process.poll() is None:
+                if select.select([own], [], [], 0.1)[0]:
+                    os.read(own, 2**16)  # a terminal that nobody reads holds up what writes to it
+            return process.communicate()[1]
+
+    try:
+        hint = shown("everyday", stdout=terminal)
+        assert hint.endswith(" lines; --depth 2 draws the two highest levels, --under PATH only what is below a path\n")
+        assert int(hint.split()[0].replace(",", "")) > show.MANY_LINES and len(hint.splitlines()) == 1
+        assert shown("everyday", "--depth", "2", stdout=terminal) == shown("small", stdout=terminal) == ""
+        assert shown("everyday") == "", "a program that reads the tree wants no hint"
+    finally:
+        os.close(own)
+        os.close(terminal)
 
 
 def test_check_counts_and_reports_the_files_of_the_user(synth: Synth, workspace: Path) -> None:
