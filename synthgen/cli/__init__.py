@@ -13,8 +13,10 @@ import typer
 from synthgen import __version__
 from synthgen.cli import library, runs
 from synthgen.cli.door import run_command
+from synthgen.cli.usage import Commands, run_app
 
 app = typer.Typer(
+    cls=Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -42,4 +44,4 @@ def root(
 
 def main() -> None:
     """Run the `synth` command."""
-    run_command(partial(app, prog_name="synth"))
+    run_command(partial(run_app, app))

@@ -207,25 +207,38 @@ def test_everything_missing_is_reported_at_once(
     assert message == f"missing: {missing}; for example: synth {command} photos --out data"
 
 
+FOLDER_MISSING = "status: FOLDER is missing (the output folder of a run: a path, s3://… or gs://…)"
+NAME_MISSING = "NAME is missing (the name of the file, as `synth list KIND` prints it, or a .yaml file)"
+
+
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("typed", "message"),
     [
-        (("run", "photos", "--out", "out", "--limit", "0"), "Invalid value for '--limit'"),
-        (("run", "photos", "--otu", "out"), "No such option: --otu"),
-        (("rnu", "photos"), "No such command 'rnu'"),
-        (("status",), "Missing argument 'FOLDER'"),
-        (("train", "out"), "Missing option '--model'"),
+        ("run photos --modle x", "run: option '--modle' is unknown: did you mean '--model'? (`synth run --help` shows all)"),
+        ("run photos -x", "run: option '-x' is unknown (`synth run --help` shows all)"),
+        ("--verion", "option '--verion' is unknown: did you mean '--version'? (`synth --help` shows all)"),
+        ("rnu photos", "command 'rnu' is unknown: did you mean 'run'? (`synth --help` shows all)"),
+        ("zzz", "command 'zzz' is unknown (`synth --help` shows all)"),
+        ("status", f"{FOLDER_MISSING}; write `synth status FOLDER`"),
+        ("status out more", "status: got unexpected extra argument(s) (more); write `synth status FOLDER`"),
+        ("status out --json=3", "option '--json' does not take a value"),
+        ("purge", f"{FOLDER_MISSING.replace('status', 'purge')}; write `synth purge FOLDER [ID]…`"),
+        ("show taxonomy", f"show: {NAME_MISSING}; write `synth show KIND NAME`"),
+        ("copy taxonomy", f"copy: {NAME_MISSING}; write `synth copy KIND NAME NEW`"),
+        ("run photos --limit 0", "run: --limit: must be greater than or equal to 1"),
+        ("run photos --limit x", "run: --limit: must be a whole number"),
+        ("run photos --limit", "option '--limit' requires an argument"),
+        (
+            "train out",
+            "train: --model is missing (the model to start from: a hub name or a folder); "
+            "write `synth train SHARDS --model MODEL --out OUT`",
+        ),
     ],
 )
-def test_words_unknown_to_the_command_line_are_reported(
-    synth: Synth, photos: Path, arguments: tuple[str, ...], message: str
+def test_words_unknown_to_the_command_line_are_one_line_as_every_mistake_is(
+    synth: Synth, photos: Path, typed: str, message: str
 ) -> None:
-    before = contents(Path.cwd())
-    done = synth(*arguments)
-    assert contents(Path.cwd()) == before
-    assert done.status == 2 and done.stdout == ""
-    errors = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]
-    assert len(errors) == 1 and message in errors[0]
+    assert refusal(synth, *typed.split()) == message
 
 
 @pytest.mark.parametrize(

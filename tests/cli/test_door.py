@@ -1,5 +1,6 @@
 """Whatever goes wrong in a command is one line on stderr and an exit status, never a traceback."""
 
+import io
 import os
 import subprocess
 import sys
@@ -8,10 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import typer
 from hypothesis import given
 from hypothesis import strategies as st
 
 from synthgen.cli import door
+from synthgen.cli.usage import run_app
 from synthgen.errors import Damaged, LeaseHeld, NothingUsable, Stopped, SynthError, UserMistake
 
 Raises = Callable[[], object]
@@ -145,3 +148,13 @@ def test_help_has_a_short_option_and_one_name_however_it_is_started() -> None:
     for option in ("-h", "--help"):
         assert synth(option).stdout.startswith(b"Usage: synth [OPTIONS]")
     assert synth("run", "-h").stdout.startswith(b"Usage: synth run [OPTIONS]")
+
+
+def test_a_question_without_an_answer_ends_the_command_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    app = typer.Typer()
+    app.command()(lambda: typer.confirm("delete?"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdin", io.StringIO(""))
+        patch.setattr(sys, "argv", ["synth"])
+        status, text = left(lambda: run_app(app), capsys)
+    assert (status, text.splitlines()[-1]) == (1, "synth: a question was left without an answer, so nothing was done")
