@@ -47,7 +47,8 @@ def describe_faults(document: Document, model: type[BaseModel], error: Validatio
             misspelt.append((*place[:-1], guess(key, known) or key))
             deeper = [".".join(map(str, (*place[:-1], *found))) for found in _places_of(key, sections)]
             hint = f"did you mean '{deeper[0]}'?" if len(deeper) == 1 else nearest(key, known)
-            yield f"{document.where(place)}: unknown key '{one_line(key)}' in {_dotted(place[:-1])}: {hint}"
+            above = f" in {_dotted(place[:-1])}" if len(place) > 1 else ""
+            yield f"{document.where(place)}: unknown key '{one_line(key)}'{above}: {hint}"
         elif fault["type"] == "missing":
             missing.append(place)
         else:

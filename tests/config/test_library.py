@@ -151,7 +151,7 @@ def test_a_wrong_type_is_reported_with_the_value_given(value: str, problem: str)
 def test_every_repeated_key_is_reported_with_the_line_of_the_repeat() -> None:
     assert lines_of("about: x\nwhen: {c: 1, c: 2}\nabout: x\nrules: []\n", MappingFile) == [
         "some.yaml:2: key 'c' is given twice",
-        "some.yaml:2: unknown key 'when' in the file: known: about, extends, rules, text_tags",
+        "some.yaml:2: unknown key 'when': known: about, extends, rules, text_tags",
         "some.yaml:3: key 'about' is given twice",
     ]
     assert lines_of("about: x\nrules: []\nrules: []\n", MappingFile) == ["some.yaml:3: key 'rules' is given twice"]

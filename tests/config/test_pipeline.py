@@ -69,14 +69,14 @@ def test_the_last_of_two_overrides_counts_and_other_settings_stay() -> None:
     ("override", "message"),
     [
         ("tag.wokers=3", "unknown key 'wokers' in tag: did you mean 'workers'?"),
-        ("per_image=3", "unknown key 'per_image' in the file: did you mean 'plan.per_image'?"),
+        ("per_image=3", "unknown key 'per_image': did you mean 'plan.per_image'?"),
         ("generate.top_p=0.5", "unknown key 'top_p' in generate: did you mean 'generate.sampling.top_p'?"),
         (
             "workers=3",
-            "unknown key 'workers' in the file: known: about, generate, images, learn, notice, pack, plan, "
+            "unknown key 'workers': known: about, generate, images, learn, notice, pack, plan, "
             "select, source, tag, train",
         ),
-        ("tga.workers=3", "unknown key 'tga' in the file: did you mean 'tag'?"),
+        ("tga.workers=3", "unknown key 'tga': did you mean 'tag'?"),
         ("generate.engine.knd=x", "unknown key 'knd' in generate.engine: did you mean 'kind'?"),
         ("plan.per_image=many", "plan.per_image: must be a whole number, not 'many'"),
         ("plan.per_image=2.5", "plan.per_image: must be a whole number, not 2.5"),
@@ -183,7 +183,7 @@ def test_mistakes_of_the_file_and_of_overrides_are_reported_together() -> None:
         [
             "--set tag.wokers=3: unknown key 'wokers' in tag: did you mean 'workers'?",
             "--set plan.seed=x: plan.seed: must be a whole number, not 'x'",
-            f"{Path.cwd()}/pipelines/mine.yaml:5: unknown key 'pakc' in the file: did you mean 'pack'?",
+            f"{Path.cwd()}/pipelines/mine.yaml:5: unknown key 'pakc': did you mean 'pack'?",
         ]
     )
 
@@ -278,11 +278,11 @@ def test_no_mistake_hides_one_in_another_section_or_file() -> None:
             "pipelines/small.yaml:11: generate.scores: 'answre' is not a score: did you mean 'answer'?",
             "pipelines/small.yaml:12: select.keep: 'answer' is not scored; "
             "add it to generate.scores (likelihood, answre)",
-            "taggers/beside.yaml:3: unknown key 'kye' in the file: did you mean 'key'?",
+            "taggers/beside.yaml:3: unknown key 'kye': did you mean 'key'?",
             "taggers/beside.yaml:4: no tag of 'small' is 'animal/kat': did you mean 'animal/cat'?",
             "prompts/small.yaml:7: answer.short.text: unknown variable 'shrt': "
             "known: language, options, previous, question",
-            "prompts/small.yaml:15: unknown key 'judeg' in the file: did you mean 'judge'?",
+            "prompts/small.yaml:15: unknown key 'judeg': did you mean 'judge'?",
             "pipelines/mappings/small.yaml:8: no instruction type matches 'fien/**': did you mean 'fine/**'?",
             "pipelines/mappings/small.yaml:9: unknown key 'nevr' in rules.1: did you mean 'never'?",
         ]

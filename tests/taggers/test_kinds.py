@@ -85,7 +85,7 @@ def constant(path: str = "animal/cat", more: str = "") -> TaggerSpec:
 
 def test_a_file_of_a_new_kind_is_checked_as_that_kind(toy: None) -> None:
     assert isinstance(constant().file, ConstantTaggerFile)
-    with pytest.raises(Mistakes, match=r"toy\.yaml:5: unknown key 'threshold' in the file: "):
+    with pytest.raises(Mistakes, match=r"toy\.yaml:5: unknown key 'threshold': "):
         constant(more="threshold: 0.5\n")
     with pytest.raises(Mistakes, match=r"toy\.yaml:4: no tag of 'small' is 'animal/kat': did you mean 'animal/cat'"):
         constant("animal/kat")
