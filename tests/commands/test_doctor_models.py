@@ -84,7 +84,7 @@ def test_a_model_that_is_not_served_comes_with_the_nearest_name(check: Check, se
 def test_a_dead_endpoint_is_missing_alone_and_a_note_among_others(check: Check, server: ThreadingHTTPServer) -> None:
     dead, _ = check("the-model", endpoint(DEAD))
     assert dead.level == "missing" and dead.detail.startswith(f"{DEAD}: does not answer: ")
-    assert dead.fix.endswith("-m vllm.entrypoints.openai.api_server --model the-model --port 9")
+    assert dead.fix.endswith("-m vllm.entrypoints.openai.api_server --model the-model --host 127.0.0.1 --port 9")
     alive, dead, _ = check("the-model", endpoint(url_of(server), DEAD))
     assert (alive.level, dead.level) == ("ok", "note")
     elsewhere, _ = check("the-model", endpoint("http://models.invalid/v1"))

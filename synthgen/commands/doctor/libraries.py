@@ -98,7 +98,7 @@ def _cpu_builds(vllm: Probe) -> list[Finding]:
         findings.append(Finding("vllm memory", "note", detail, "export VLLM_CPU_KVCACHE_SPACE=4   (GiB)"))
     if vllm.build == "cpu" and not _is_installed("vllm"):
         detail = "`vllm serve` ends with PackageNotFoundError: it looks for a package vllm, and this one is vllm-cpu"
-        server = f"{python()} -m vllm.entrypoints.openai.api_server --model MODEL   (is the same server)"
+        server = f"{python()} -m vllm.entrypoints.openai.api_server --host 127.0.0.1 --model MODEL   (the same server)"
         findings.append(Finding("vllm serve", "note", detail, server))
     return findings
 

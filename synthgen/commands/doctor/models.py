@@ -150,7 +150,9 @@ def _way_back(url: str, answer: Failure, settings: GenerateConfig) -> str:
         return f"export {settings.engine.key_env}=…"
     if is_here(url) and importlib.util.find_spec("vllm"):
         server = f"{python()} -m vllm.entrypoints.openai.api_server"
-        return f"{server} --model {shlex.quote(settings.model)} --port {urlsplit(url).port or 80}"
+        address = urlsplit(url)  # without a host vLLM listens on all interfaces
+        where = f"--host {shlex.quote(address.hostname or '')} --port {address.port or 80}"
+        return f"{server} --model {shlex.quote(settings.model)} {where}"
     return f"curl -sS {shlex.quote(url.rstrip('/'))}/models   (shows what is there)"
 
 
