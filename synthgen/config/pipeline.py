@@ -41,7 +41,7 @@ class SourceConfig(Section):
     suffixes: tuple[str, ...] = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
     image_column: str = "image"  # for Parquet: bytes, or the datasets library's struct of bytes and path
     meta_columns: tuple[str, ...] = ()  # for Parquet: columns kept as source_meta
-    sidecar: str | None = None  # suffix of a JSON file beside each image (".json"), kept as source_meta
+    sidecar: str | None = None  # suffix of a JSON file beside each image (".json": x.json or x.jpg.json)
 
 
 class ImagesConfig(Section):

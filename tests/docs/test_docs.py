@@ -161,6 +161,12 @@ def mentioned_files(path: Path) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("path", PAGES, ids=name_of)
+def test_prose_is_wrapped(path: Path) -> None:
+    prose = FENCE.sub("", read(path)).splitlines()
+    assert not [line for line in prose if len(line) > 120 and not line.startswith(("|", "      members:"))]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=name_of)
 def test_files_exist(path: Path) -> None:
     homes = (ROOT, path.parent, ROOT / "synthgen")
     assert not [name for name in mentioned_files(path) if not any((home / name).exists() for home in homes)]

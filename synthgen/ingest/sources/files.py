@@ -158,19 +158,25 @@ def _with_sidecars(objects: Iterator[Item], fs: Any, suffix: str) -> Iterator[It
 
 
 def _sidecar(fs: Any, suffix: str, listed: Item) -> str | None:
-    """Return the JSON beside an image, compact; None without one; the reason, as JSON, if it cannot be read."""
+    """Return the JSON beside an image, compact; None without one; the reason, as JSON, if it cannot be read.
+
+    It is `photo.json`, as img2dataset writes it, or else `photo.jpg.json`.
+    """
     if isinstance(listed, LeftOut) or listed.row is not None:
         return None
-    beside = os.path.splitext(split_uri(listed.uri)[1])[0] + suffix  # noqa: PTH122 (a store's path is no local path)
-    try:
-        data = _local_start(beside) if fs is None else with_retries(lambda: _store_start(fs, beside))
-        if len(data) > SIDECAR_BYTES:
-            raise ValueError(f"more than {SIDECAR_BYTES:,} bytes")
-        return meta_json(json.loads(data))
-    except FileNotFoundError:
-        return None
-    except (ValueError, OSError, RecursionError, PermanentError) as error:
-        return meta_json({"sidecar_unreadable": one_line(error_text(error))})
+    path = split_uri(listed.uri)[1]
+    stem = os.path.splitext(path)[0]  # noqa: PTH122 (a store's path is no local path)
+    for beside in dict.fromkeys((stem + suffix, path + suffix)):
+        try:
+            data = _local_start(beside) if fs is None else with_retries(partial(_store_start, fs, beside))
+            if len(data) > SIDECAR_BYTES:
+                raise ValueError(f"more than {SIDECAR_BYTES:,} bytes")
+            return meta_json(json.loads(data))
+        except FileNotFoundError:
+            continue
+        except (ValueError, OSError, RecursionError, PermanentError) as error:
+            return meta_json({"sidecar_unreadable": one_line(error_text(error))})
+    return None
 
 
 def _local_start(path: str) -> bytes:

@@ -171,6 +171,16 @@ def test_sidecars_are_carried_along(tmp_path: Path) -> None:
     ]
 
 
+def test_a_sidecar_has_the_name_of_its_image_with_its_suffix_or_without(tmp_path: Path) -> None:
+    tree(tmp_path, "a.jpg", "b.jpg", "b.png", "c.tar.jpg", "d.jpg")
+    names = {"a.json": 1, "a.jpg.json": 2, "b.jpg.json": 3, "b.png.json": 4, "c.tar.json": 5, "jpg.json": 6}
+    for name, number in names.items():
+        (tmp_path / name).write_text(json.dumps({"number": number}))
+    items = listed(tmp_path, sidecar=".json")
+    assert [json.loads(item.source_meta or "{}").get("number") for item in items] == [1, 3, 4, 5, None]
+    assert left_out(tmp_path, sidecar=".json") == {}
+
+
 @pytest.mark.parametrize(
     ("text", "meta"),
     [

@@ -227,7 +227,7 @@ def test_parquet_and_sidecars_in_a_bucket(put: Callable[..., None], tmp_path: Pa
     path = parquet(tmp_path / "p.parquet", [f"im{row}".encode() for row in range(9)], pa.binary())
     put("data/p.parquet", body=path.read_bytes())
     put("data/a.jpg")
-    put("data/a.json", body=b'{"licence": "CC0"}')
+    put("data/a.jpg.json", body=b'{"licence": "CC0"}')
     faults.rule = lambda _, path, times: "500" if times == 1 and "list-type" not in path else None
     objects = listed("s3://photos/data", sidecar=".json")
     assert [(item.row, item.source_meta) for item in objects[:2]] == [(None, '{"licence":"CC0"}'), (0, None)]
