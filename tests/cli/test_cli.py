@@ -214,7 +214,10 @@ NAME_MISSING = "NAME is missing (the name of the file, as `synth list KIND` prin
 @pytest.mark.parametrize(
     ("typed", "message"),
     [
-        ("run photos --modle x", "run: option '--modle' is unknown: did you mean '--model'? (`synth run --help` shows all)"),
+        (
+            "run photos --modle x",
+            "run: option '--modle' is unknown: did you mean '--model'? (`synth run --help` shows all)",
+        ),
         ("run photos -x", "run: option '-x' is unknown (`synth run --help` shows all)"),
         ("--verion", "option '--verion' is unknown: did you mean '--version'? (`synth --help` shows all)"),
         ("rnu photos", "command 'rnu' is unknown: did you mean 'run'? (`synth --help` shows all)"),

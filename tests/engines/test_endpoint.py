@@ -596,7 +596,9 @@ def test_no_endpoint_at_all_is_one_line_that_names_each(serve: Serve) -> None:
     server = serve()
     server.models = (401, {"error": {"message": f"bad key {KEY}"}})
     message = refusal(settings(server, "http://127.0.0.1:9/v1"))
-    assert message.startswith(f"no endpoint can be used: {server.url}: answers with an error: AuthenticationError: Error code: 401")
+    assert message.startswith(
+        f"no endpoint can be used: {server.url}: answers with an error: AuthenticationError: Error code: 401"
+    )
     assert "http://127.0.0.1:9/v1: does not answer: APIConnectionError" in message and KEY not in message
 
 

@@ -148,9 +148,7 @@ def test_a_dead_endpoint_among_several_is_named_and_the_others_take_its_calls(
     assert capsys.readouterr().err == ""
     reach(here.url, DEAD)
     (line,) = capsys.readouterr().err.splitlines()
-    assert (
-        line.startswith("an endpoint cannot be used, and the others take its calls until it can: ") and DEAD in line
-    )
+    assert line.startswith("an endpoint cannot be used, and the others take its calls until it can: ") and DEAD in line
     with pytest.raises(ModelUnavailable, match="no endpoint can be used"):
         reach(DEAD)
 
