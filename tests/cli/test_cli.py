@@ -23,6 +23,7 @@ from PIL import Image
 
 import synthgen
 from synthgen import cli
+from synthgen.cli.options import OnFolder
 from synthgen.commands import preview, show
 from synthgen.config import library
 from synthgen.config import pipeline as pipelines
@@ -582,6 +583,27 @@ def test_a_folder_without_a_run_has_no_status(synth: Synth, workspace: Path) -> 
 )
 def test_a_command_on_a_folder_refuses_out_and_shows_the_right_line(synth: Synth, typed: str, right: str) -> None:
     assert refusal(synth, *typed.split()) == f"{typed.split()[0]} takes its folder without --out: {right}"
+
+
+@pytest.mark.parametrize(
+    ("typed", "right"),
+    [
+        ("data --out target", "takes its target without --out: synth export data target"),
+        ("--out=target data --plain", "takes its target without --out: synth export data --plain target"),
+        ("data --out", "takes its target without --out: synth export data TARGET"),
+        ("--out data", "takes its folder without --out: synth export data"),
+    ],
+)
+def test_a_command_with_a_target_beside_its_folder_takes_out_for_the_target(typed: str, right: str) -> None:
+    app = typer.Typer()
+    app.command("other")(lambda: None)
+
+    @app.command("export", cls=OnFolder)
+    def export(out: str, target: str, plain: bool = False) -> None: ...
+
+    with pytest.raises(UserMistake) as refused:
+        typer.main.get_command(app).main(["export", *typed.split()], standalone_mode=False)
+    assert str(refused.value) == f"export {right}"
 
 
 @pytest.mark.parametrize(
