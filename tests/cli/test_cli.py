@@ -19,7 +19,6 @@ from typing import IO, Any
 import huggingface_hub
 import pytest
 import typer
-from PIL import Image
 
 import synthgen
 from synthgen import cli
@@ -35,6 +34,7 @@ from synthgen.stages.contract import Change, Job
 from synthgen.store import Lease, Receipt, RunFolder, TablePart
 from synthgen.store.opening import open_folder
 from synthgen.tables import LIST, OBJECTS, object_row, table
+from tests.fixtures.noise import grey_noise
 from tests.fixtures.workspace import DEFINITION_FILES, make_images, write
 
 FORKING = """
@@ -738,7 +738,7 @@ def test_preview_does_not_look_into_the_working_folder(
 
 
 def test_preview_decodes_in_a_child_that_may_be_killed(synth: Synth, workspace: Path) -> None:
-    Image.effect_noise((3000, 3000), 90).save(workspace / "slow.png")
+    grey_noise((3000, 3000), 90).save(workspace / "slow.png")
     line = refusal(synth, "preview", "slow.png", "-p", "small", "--set", "images.decode_seconds=0.001")
     assert line == "slow.png: would be quarantined: decode_timeout (not decoded within 0.001 s on a core)"
 
