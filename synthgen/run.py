@@ -22,6 +22,7 @@ from typing import cast
 from synthgen.config.pipeline import EngineConfig
 from synthgen.console import note
 from synthgen.engines import check_engine
+from synthgen.engines.kinds import ENGINE_KINDS
 from synthgen.errors import UserMistake, nearest
 from synthgen.ingest.sources import Item, Listed, display_uri, is_inside_source, open_listing
 from synthgen.job import run_record
@@ -34,7 +35,8 @@ from synthgen.tables import LIST, PLAN, STAGES, TAG, StageSpec, stage_names, sta
 from synthgen.taggers import check_downloads, may_download
 from synthgen.workers import CircuitBreaker, StopSignals, leave_ray, listening, run_in_actor
 
-CHECKING = EngineConfig(kind="scripted")  # the resources of an actor that only looks: a CPU and no GPU
+# The resources of an actor that only looks, a CPU and no GPU: those of the kind of engine that has no model.
+CHECKING = EngineConfig(kind=next(kind.name for kind in ENGINE_KINDS.values() if not (kind.is_model or kind.uses_gpu)))
 
 
 @dataclass(frozen=True)

@@ -62,11 +62,20 @@ class OnFolder(TyperCommand):
         for at, word in enumerate(args):
             if word == "--out" or word.startswith("--out="):
                 named = [word.removeprefix("--out=")] if "=" in word else args[at + 1 : at + 2]
-                right = [*(named or ["FOLDER"]), *args[:at], *args[at + 2 - ("=" in word) :]]
-                raise UserMistake(
-                    f"{self.name} takes its folder without --out: {shlex.join(['synth', str(self.name), *right])}"
-                )
+                others = [*args[:at], *args[at + 2 - ("=" in word) :]]
+                raise UserMistake(self._without_out(named, others))
         return super().parse_args(ctx, args)
+
+    def _without_out(self, named: list[str], others: list[str]) -> str:
+        """Return the message for a command with --out: what it named, and the right line.
+
+        Where the folder stands already and one more place is wanted, --out named that place.
+        """
+        places = [each for each in self.params if each.param_type_name == "argument"]
+        has_target = len(places) > 1 and places[1].nargs == 1 and any(not word.startswith("-") for word in others)
+        what, right = ("target", [*others, *(named or ["TARGET"])]) if has_target else ("folder", [])
+        right = right or [*(named or ["FOLDER"]), *others]
+        return f"{self.name} takes its {what} without --out: {shlex.join(['synth', str(self.name), *right])}"
 
 
 def pipeline_of(pipeline: str, model: str | None, settings: list[str] | None) -> Any:

@@ -16,6 +16,7 @@ from functools import partial
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from synthgen.commands.copies import find_copies, objects
 from synthgen.commands.lookup import find_objects
 from synthgen.errors import LeaseHeld, UserMistake
 from synthgen.job import run_record
@@ -117,8 +118,10 @@ def _rewrite_tables(
     known = read_denylist(folder.out)
     wanted = frozenset(names) - known.object_ids - known.image_ids
     matches = find_objects(folder.out.url, lambda: (rows for _, rows in objects(folder)), wanted, shown)
-    with_copies, holding = _with_copies(folder, frozenset().union(*matches.values()), known)
-    more = Denylist(with_copies.object_ids - known.object_ids, with_copies.image_ids - known.image_ids)
+    named = frozenset[str]().union(*matches.values())
+    copies = find_copies(folder, named, known.object_ids)
+    object_ids, image_ids = copies.of(named)
+    more = Denylist(object_ids - known.object_ids, image_ids - known.image_ids)
     # In this order: a purge that is recorded first and killed then would no longer know its images.
     if more.object_ids or more.image_ids:
         extend_denylist(folder.out, more)
@@ -126,7 +129,7 @@ def _rewrite_tables(
     gone = Denylist(known.object_ids | more.object_ids, known.image_ids | more.image_ids)
     before = {spec: folder.log(spec) for spec in STAGES if spec.is_rewritten}
     partitions = 0
-    for name in holding:
+    for name in copies.partitions:
         changed = [_rewrite(folder, spec, before, name, gone, lease) for spec in before]
         partitions += any(changed)
     return len(more.object_ids), len(more.image_ids), partitions
@@ -140,34 +143,6 @@ def _check_plan(folder: RunFolder) -> None:
         raise UserMistake(
             f"{url}: a plan was cut short here; finish it with `synth run --out {url} --until plan`, then purge"
         )
-
-
-def objects(folder: RunFolder) -> Iterable[tuple[str, pa.Table]]:
-    """Yield each partition with object_id, uri, row and image_id (null until it is tagged) of its objects."""
-    for name in folder.log(LIST).partitions:
-        rows = folder.table(LIST, name, "objects", ["object_id", "uri", "row"])
-        seen = folder.table(TAG, name, "images", ["object_id", "image_id"])
-        place = pc.index_in(rows.column("object_id"), seen.column("object_id").combine_chunks())
-        yield name, rows.append_column("image_id", seen.column("image_id").take(place))
-
-
-def _with_copies(folder: RunFolder, named: frozenset[str], known: Denylist) -> tuple[Denylist, list[str]]:
-    """Return these objects with all others of their bytes, and the partitions that hold them or those `known` as gone.
-
-    The rewritten stages share their partitions.
-    """
-    ids, images, with_copies, holding = pa.array(sorted(named), pa.string()), set[str](), set(named), list[str]()
-    for _, rows in objects(folder):
-        own = rows.filter(pc.is_in(rows.column("object_id"), ids))
-        images.update(own.column("image_id").drop_null().to_pylist())
-    listed = pa.array(sorted(named | known.object_ids), pa.string())
-    copied = pa.array(sorted(images), pa.string())
-    for name, rows in objects(folder):
-        is_same = pc.is_in(rows.column("image_id"), copied)
-        with_copies.update(rows.filter(is_same).column("object_id").to_pylist())
-        if pc.any(pc.or_(is_same, pc.is_in(rows.column("object_id"), listed))).as_py():
-            holding.append(name)
-    return Denylist(frozenset(with_copies), frozenset(images)), holding
 
 
 def _rewrite(folder: RunFolder, spec: StageSpec, before: Logs, partition: str, gone: Denylist, lease: Lease) -> bool:

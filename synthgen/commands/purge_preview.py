@@ -8,8 +8,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from synthgen.commands.copies import find_copies, objects
 from synthgen.commands.lookup import find_objects
-from synthgen.commands.purge import objects, redaction_of
+from synthgen.commands.purge import redaction_of
 from synthgen.console import pluralize
 from synthgen.errors import UserMistake
 from synthgen.stages.contract import Job
@@ -83,30 +84,10 @@ def preview_purge(folder: RunFolder, job: Job, names: Collection[str]) -> PurgeP
     purged = tuple(name for name in dict.fromkeys(names) if name in known.object_ids | known.image_ids)
     wanted = [name for name in dict.fromkeys(names) if name not in purged]
     matches = find_objects(folder.out.url, lambda: (rows for _, rows in objects(folder)), wanted, redaction_of(job))
-    by_name = _with_copies(folder, matches)
+    copies = find_copies(folder, frozenset[str]().union(*matches.values()))
+    by_name = {name: NamePreview(*copies.of(ids)) for name, ids in matches.items()}
     images = frozenset[str]().union(*(name.images for name in by_name.values()))
     return PurgePreview(by_name, purged, _count_rows(folder, images))
-
-
-def _with_copies(folder: RunFolder, matches: Mapping[str, frozenset[str]]) -> dict[str, NamePreview]:
-    """Return the objects of each name with all others of their bytes."""
-    named = frozenset[str]().union(*matches.values())
-    image_of = {row["object_id"]: row["image_id"] for row in _rows_of(folder, "object_id", named) if row["image_id"]}
-    copies: dict[str, set[str]] = {}
-    for row in _rows_of(folder, "image_id", image_of.values()):
-        copies.setdefault(row["image_id"], set()).add(row["object_id"])
-    images = {name: frozenset(image_of[each] for each in ids if each in image_of) for name, ids in matches.items()}
-    return {
-        name: NamePreview(ids.union(*(copies[image] for image in images[name])), images[name])
-        for name, ids in matches.items()
-    }
-
-
-def _rows_of(folder: RunFolder, column: str, values: Collection[str]) -> Iterator[dict[str, Any]]:
-    """Yield object_id and image_id of the objects with one of these values in a column."""
-    wanted = pa.array(sorted(set(values)), pa.string())
-    for _, rows in objects(folder):
-        yield from rows.filter(pc.is_in(rows.column(column), wanted)).select(["object_id", "image_id"]).to_pylist()
 
 
 def _count_rows(folder: RunFolder, images: Collection[str]) -> dict[str, Counter[str]]:

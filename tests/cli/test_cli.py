@@ -19,10 +19,10 @@ from typing import IO, Any
 import huggingface_hub
 import pytest
 import typer
-from PIL import Image
 
 import synthgen
 from synthgen import cli
+from synthgen.cli.options import OnFolder
 from synthgen.commands import preview, show
 from synthgen.config import library
 from synthgen.config import pipeline as pipelines
@@ -34,6 +34,7 @@ from synthgen.stages.contract import Change, Job
 from synthgen.store import Lease, Receipt, RunFolder, TablePart
 from synthgen.store.opening import open_folder
 from synthgen.tables import LIST, OBJECTS, object_row, table
+from tests.fixtures.noise import grey_noise
 from tests.fixtures.workspace import DEFINITION_FILES, make_images, write
 
 FORKING = """
@@ -587,6 +588,27 @@ def test_a_command_on_a_folder_refuses_out_and_shows_the_right_line(synth: Synth
 @pytest.mark.parametrize(
     ("typed", "right"),
     [
+        ("data --out target", "takes its target without --out: synth export data target"),
+        ("--out=target data --plain", "takes its target without --out: synth export data --plain target"),
+        ("data --out", "takes its target without --out: synth export data TARGET"),
+        ("--out data", "takes its folder without --out: synth export data"),
+    ],
+)
+def test_a_command_with_a_target_beside_its_folder_takes_out_for_the_target(typed: str, right: str) -> None:
+    app = typer.Typer()
+    app.command("other")(lambda: None)
+
+    @app.command("export", cls=OnFolder)
+    def export(out: str, target: str, plain: bool = False) -> None: ...
+
+    with pytest.raises(UserMistake) as refused:
+        typer.main.get_command(app).main(["export", *typed.split()], standalone_mode=False)
+    assert str(refused.value) == f"export {right}"
+
+
+@pytest.mark.parametrize(
+    ("typed", "right"),
+    [
         ("run photos data", "run takes its output folder with --out: synth run photos --out data"),
         ("plan photos data --diff", "plan takes its output folder with --out: synth plan photos --out data"),
         ("run a.jpg b.jpg c.jpg --out data", "run takes one SOURCE, and got b.jpg c.jpg too; put a glob in quotes"),
@@ -716,7 +738,7 @@ def test_preview_does_not_look_into_the_working_folder(
 
 
 def test_preview_decodes_in_a_child_that_may_be_killed(synth: Synth, workspace: Path) -> None:
-    Image.effect_noise((3000, 3000), 90).save(workspace / "slow.png")
+    grey_noise((3000, 3000), 90).save(workspace / "slow.png")
     line = refusal(synth, "preview", "slow.png", "-p", "small", "--set", "images.decode_seconds=0.001")
     assert line == "slow.png: would be quarantined: decode_timeout (not decoded within 0.001 s on a core)"
 

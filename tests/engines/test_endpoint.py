@@ -21,6 +21,7 @@ from synthgen.config.pipeline import EngineConfig as Settings
 from synthgen.engines import EngineDied, ModelName, Reply, Request, endpoint, open_engine
 from synthgen.engines.endpoint import EndpointEngine
 from synthgen.errors import ModelUnavailable
+from tests.fixtures.noise import grey_noise
 
 NAME = ModelName("the-model", "unverified")
 KEY = "sk-never-to-be-seen-1234"
@@ -180,7 +181,7 @@ PLAIN = Request("answer", "How many?", 16)
 
 def test_the_image_travels_whole_and_stands_before_the_text(serve: Serve) -> None:
     server = serve()
-    image = Image.effect_noise((13, 7), 90).convert("RGB")
+    image = grey_noise((13, 7), 90).convert("RGB")
     request = Request(
         "answer", "How many?", 16, image=image, image_key="k", system="Be good.", temperature=0.5, top_p=0.8, seed=7
     )

@@ -23,6 +23,7 @@ from synthgen.stages import memory
 from synthgen.stages.pack import Shard, metadata, write_shard
 from synthgen.stages.pack import images as shard_images
 from synthgen.tables import image_id
+from tests.fixtures.noise import grey_noise
 from tests.fixtures.packing import World, jpeg, pictures
 from tests.fixtures.workspace import ROOT
 
@@ -210,7 +211,7 @@ def test_many_images_that_become_pngs_of_many_times_their_bytes_take_no_more_tha
     side, files = 1400, dict[str, bytes]()
     for number in range(16):
         sink = io.BytesIO()
-        noise = Image.merge("RGB", [Image.effect_noise((side, side), 90 + number) for _ in range(3)])
+        noise = Image.merge("RGB", [grey_noise((side, side), 90, 3 * number + band) for band in range(3)])
         noise.save(sink, "TIFF", compression="jpeg", quality=10)
         files[str(number)] = sink.getvalue()
     limits = ImagesConfig(max_bytes=max(map(len, files.values())), max_pixels=side**2)

@@ -20,10 +20,11 @@ from synthgen.ingest.images.colours import is_transparent
 from synthgen.ingest.images.decode import orientation
 from synthgen.ingest.images.headers import Unfit, open_checked
 from tests.fixtures.images import LIMITS, PHOTOS, drawn, encoded, reason_of
+from tests.fixtures.noise import grey_noise
 from tests.fixtures.profiles import SRGB, rgb_profile
 
 PHOTO = Image.open(PHOTOS / "astronaut.png").convert("RGB").resize((160, 120))
-NOISE = Image.effect_noise((64, 64), 80).convert("RGB")
+NOISE = grey_noise((64, 64), 80).convert("RGB")
 
 
 def pixels(data: bytes) -> list[int]:
@@ -278,7 +279,7 @@ def test_transparency_of_a_png_is_known_when_it_is_open_wherever_it_stands(late:
 
 def test_a_jpeg_without_an_end_is_compared_in_little_memory() -> None:
     """Two decoded images and some rows, not whole arrays beside them."""
-    data = encoded(Image.effect_noise((2000, 1500), 50).convert("RGB"), "JPEG")[:-2]
+    data = encoded(grey_noise((2000, 1500), 50).convert("RGB"), "JPEG")[:-2]
     tracemalloc.start()  # counts Python's bytes and numpy's arrays, not Pillow's images
     assert not is_cut(data)
     _, most = tracemalloc.get_traced_memory()

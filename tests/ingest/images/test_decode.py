@@ -13,6 +13,7 @@ from synthgen.ingest.images import Unfit, decode, fit, perceptual_hash
 from synthgen.ingest.images.decode import HASH_GAP, size_to_fit
 from synthgen.ingest.images.headers import open_checked
 from tests.fixtures.images import LIMITS, PHOTOS, drawn, encoded, reason_of
+from tests.fixtures.noise import grey_noise
 
 # --- the header -------------------------------------------------------------------------------------------------------
 
@@ -74,7 +75,7 @@ def test_an_allowed_format_beyond_the_usual_ones_is_decoded() -> None:
 
 
 def test_a_cut_file_is_truncated_and_a_broken_one_is_corrupt() -> None:
-    noise = Image.effect_noise((64, 64), 80).convert("RGB")
+    noise = grey_noise((64, 64), 80).convert("RGB")
     for image_format in ("JPEG", "PNG", "GIF", "WEBP", "BMP"):
         data = encoded(noise, image_format)
         assert reason_of(data[: len(data) // 2]) == "truncated", image_format

@@ -22,6 +22,7 @@ from synthgen.config.pipeline import ImagesConfig
 from synthgen.errors import Failure
 from synthgen.ingest.images import Decoded, DecoderPool, Unfit, decode
 from synthgen.tables import QUARANTINE_REASONS
+from tests.fixtures.noise import grey_noise
 
 Member = tuple[str, bytes]
 LIMITS = ImagesConfig(max_bytes=4 * 2**20, max_pixels=4_000_000, max_frames=100, decode_seconds=1.5)  # on a core
@@ -395,7 +396,7 @@ def polyglots() -> Iterator[Member]:
 
 def slow() -> Iterator[Member]:
     """Make the decoder walk all coefficients twenty thousand times, by empty scans of a progressive JPEG."""
-    data = encoded(Image.effect_noise((1500, 1500), 60).convert("RGB"), "JPEG", progressive=True)
+    data = encoded(grey_noise((1500, 1500), 60).convert("RGB"), "JPEG", progressive=True)
     at = data.rindex(b"\xff\xda")
     scan = data[at : at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")]
     yield "jpeg/scans", data[:-2] + scan * 20_000 + b"\xff\xd9"
