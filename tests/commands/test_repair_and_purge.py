@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
+from synthgen import run as running
 from synthgen.cli import app
 from synthgen.cli.door import run_command
 from synthgen.commands import purge, repair, retry
@@ -527,13 +528,13 @@ def die(*_: Any) -> None:
 def test_a_purge_that_fails_in_pack_says_that_it_is_half_done_and_status_counts_what_is_still_to_go(
     copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    packed, whole = funnel_of(copy, "pack").passed, purge.run
+    packed, whole = funnel_of(copy, "pack").passed, running.run
 
     def run_until_pack(folder: RunFolder, job: Job, request: RunRequest, stages: StageRange) -> None:
         whole(folder, job, request, replace(stages, last="select"))
         raise SynthError("a disk is full")
 
-    monkeypatch.setattr(purge, "run", run_until_pack)
+    monkeypatch.setattr("synthgen.commands.purge.run", run_until_pack)
     with pytest.raises(SystemExit):
         run_command(lambda: purge.purge(opened(copy), job.reopen(opened(copy)), ["0006.jpg"]))
     finish = f"finish it with: synth purge {copy}"
