@@ -36,7 +36,9 @@ def test_a_run_with_nothing_to_do_reads_the_record_and_each_commit_once(
     run()
     record = [out / "run.json", max((out / "frozen").iterdir())]
     commits = list(out.glob("*/commits/*.json"))
-    assert {path.parts[-3] for path in commits} == {spec.folder for spec in STAGES if not spec.is_optional} and len(commits) > len(STAGES)
+    assert {path.parts[-3] for path in commits} == {spec.folder for spec in STAGES if not spec.is_optional} and len(
+        commits
+    ) > len(STAGES)
     cli.app(["run", "--out", "out"], standalone_mode=False)
     assert "nothing to do" in capsys.readouterr().err
     assert {path: reads[path] for path in commits} == dict.fromkeys(commits, 1)
