@@ -74,37 +74,6 @@ def test_an_image_that_kills_the_engine_that_asks_costs_its_own_rows(workspace: 
         assert reasons == {None: 33, "poison": 3}
 
 
-def test_a_plan_prices_both_parts_and_says_their_order(workspace: Path) -> None:
-    make_images(workspace / "photos", 16)
-    prices = (
-        *("--set", "generate.ask={model: other, price: {output_million: 5}, engine: {kind: scripted}}"),
-        *("--set", "generate.price={prompt_million: 2}"),
-    )
-    plan = ("plan", "photos", "--out", "out", "-p", "small", *prices)
-    lines = synth(*plan).stdout.splitlines()
-    assert "first other asks, 1 engine (scripted)" in lines
-    assert "then none answers and scores, 1 engine (scripted)" in lines
-    text = synth(*plan, "--profile", "6").stdout
-    assert [line.partition(":")[0] for line in text.splitlines() if line.startswith(("asking", "answering"))] == [
-        "asking",
-        "answering",
-    ]
-    total = json.loads(synth(*plan, "--json").stdout)["total"]
-    asking = total["of_asking"]
-    assert 0 < asking["prompt_tokens"] < total["prompt_tokens"] and asking["output_tokens"] > 0
-    answering = total["prompt_tokens"] - asking["prompt_tokens"]
-    # The script reads 100 tokens a call, of which 80 are cached: an answer and a judgement a question.
-    assert answering == pytest.approx(200 * 48, rel=0.05)
-    assert total["money"] == pytest.approx((asking["output_tokens"] * 5 + 0.2 * answering * 2) / 1e6, abs=1e-4)
-    budget = total["prompt_tokens"] + total["output_tokens"]
-    half = json.loads(synth(*plan, "--json", "--budget", f"{budget // 2}tokens").stdout)
-    assert 0.8 * budget < 2 * (half["total"]["prompt_tokens"] + half["total"]["output_tokens"]) <= budget + 4
-    run("out", *prices)
-    assert json.loads(synth("plan", "--out", "out", "--json").stdout)["total"] == {"questions": 48, "to_ask": 0}
-    again = json.loads(synth("plan", "--out", "out", "--json", "--model", "newer", "--profile", "6").stdout)["total"]
-    assert again["to_ask"] == 48 and again["of_asking"]["prompt_tokens"] == 0, "the questions are there"
-
-
 def test_a_preview_shows_the_calls_of_both_models(workspace: Path) -> None:
     make_images(workspace / "photos", 1)
     shown = synth("preview", "photos/0000.jpg", "-p", "small", "--set", "generate.ask={model: other}").stdout

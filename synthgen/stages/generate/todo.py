@@ -177,7 +177,7 @@ def _written(context: GenerateContext, folder: RunFolder, partition: str) -> dic
 
 
 def _is_of_another(before: Mapping[str, Any], question: Mapping[str, Any] | None) -> bool:
-    """Return whether an assignment's question was written again since its outcome, in other words or with another end."""
+    """Return whether the question of an outcome was written again since, in other words or with another end."""
     if question is None or question["outcome"] == "follow_up" or before["ask_attempt"] == question["attempt"]:
         return False
     ended = (question["outcome"], question["reason"]) if question["reason"] else (GENERATE.passes, None)

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import shutil
 from collections import Counter
-from collections.abc import Collection, Generator
+from collections.abc import Collection, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from synthgen.commands.dropped import find_dropped
+from synthgen.commands.plan import EstimateRequest, as_json, forecast, profiles, text
 from synthgen.commands.purge import _rewrite_tables
 from synthgen.commands.repair import repair
 from synthgen.commands.retry import nothing_to_retry
@@ -21,7 +22,7 @@ from synthgen.engines.scripted import ScriptedEngine
 from synthgen.job import job
 from synthgen.job.funnel import StageFunnel, funnels
 from synthgen.stages.contract import Job
-from synthgen.stages.generate import GenerateContext, GenerateWorker, context_of, count_pending, todo
+from synthgen.stages.generate import GenerateContext, GenerateWorker, context_of, count_pending, profiling, todo
 from synthgen.store import Folder, Lease, Receipt, RunFolder
 from synthgen.tables import ASK, GENERATE, image_id
 from tests.fixtures.rows import rows_of
@@ -326,3 +327,56 @@ def test_parts_without_an_engine_share_the_one_of_generate(planned: Path, monkey
     assert generate.asker.engine == generate.answerer.engine == generate.engine
     assert (generate.asker.model, generate.answerer.model) == ("a", "none")
     assert not pipeline.load("small", ["generate.ask={model: none}"]).generate.is_split, "one model, one pass"
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Measure in this process, which closes what ends with an actor."""
+    workers: list[GenerateWorker] = []
+
+    def made(context: GenerateContext, engine: Any) -> GenerateWorker:
+        workers.append(GenerateWorker(context, engine))
+        return workers[-1]
+
+    monkeypatch.setattr(profiling, "GenerateWorker", made)
+    monkeypatch.setattr(profiles, "leave_ray", lambda: None)
+    monkeypatch.setattr(profiles, "run_in_actor", lambda measure, task, engine, home: asyncio.run(measure(task)))
+    yield
+    for worker in workers:
+        worker._decoder.close()
+
+
+PRICED = (
+    "generate.ask={model: other, price: {output_million: 5}, engine: {kind: scripted, replicas: 2}}",
+    "generate.price={prompt_million: 2}",
+)
+
+
+@pytest.mark.usefixtures("here")
+def test_a_plan_prices_both_parts_and_says_their_order(world: World) -> None:
+    opened, folder = world.job(PRICED), RunFolder(world.out)
+    unmeasured = text(forecast(folder, opened, EstimateRequest())).splitlines()
+    place = unmeasured.index("first other asks, 2 engines (scripted)")
+    assert unmeasured[place + 1] == "then none answers and scores, 1 engine (scripted)"
+    measured = forecast(folder, opened, EstimateRequest(profile=12))
+    lines = [line.partition(":")[0] for line in text(measured).splitlines()]
+    assert [line for line in lines if line in ("asking", "answering")] == ["asking", "answering"]
+    total = as_json(measured)["total"]
+    asking, answering = total["of_asking"], total["prompt_tokens"] - total["of_asking"]["prompt_tokens"]
+    assert asking["prompt_tokens"] > 0 and asking["output_tokens"] > 0
+    # The script reads 100 tokens a call, of which 80 are cached: an answer and a judgement a question.
+    assert 0.8 * 200 * total["questions"] < answering < 1.1 * 300 * total["questions"]
+    assert total["money"] == pytest.approx((asking["output_tokens"] * 5 + 0.2 * answering * 2) / 1e6, abs=2e-4)
+    half = (total["prompt_tokens"] + total["output_tokens"]) // 2
+    part = as_json(forecast(folder, opened, EstimateRequest(budget=f"{half}tokens")))["total"]
+    assert 0.85 * half < part["prompt_tokens"] + part["output_tokens"] <= half + 4
+
+
+@pytest.mark.usefixtures("here")
+def test_questions_that_are_written_cost_nothing_more(world: World) -> None:
+    world.run(PRICED)
+    assert as_json(forecast(RunFolder(world.out), world.job(PRICED), EstimateRequest()))["total"]["to_ask"] == 0
+    newer = world.job((*PRICED, "generate.model=newer"))
+    total = as_json(forecast(RunFolder(world.out), newer, EstimateRequest(profile=6)))["total"]
+    assert total["to_ask"] == total["questions"] and total["of_asking"]["prompt_tokens"] == 0
+    assert total["prompt_tokens"] > 0
