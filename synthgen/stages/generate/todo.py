@@ -115,9 +115,18 @@ def _count_pending(context: GenerateContext, task: Task, wanted: Mapping[str, st
     # Only the rows say how many of the retired assignments have an outcome.
     outcomes = sum(count for name, count in done.items() if name not in NO_OUTCOMES)
     pending = live + retired - outcomes + again
-    if _is_stale(generated, task.partition, wanted) or (pending <= 0 and not latest.receipt.reads):
-        return live, True  # by other recipes, or given back when only scores were pending
+    is_given_back = pending <= 0 and not latest.receipt.reads  # when only scores were pending
+    if _is_stale(generated, task.partition, wanted) or is_given_back or _is_asked_since(context, task):
+        return live, True
     return max(0, min(live, pending)), pending > 0 and bool(retired or again)
+
+
+def _is_asked_since(context: GenerateContext, task: Task) -> bool:
+    """Return whether questions of a partition were written after its outcomes, in the second of two passes."""
+    latest = task.inputs[context.spec.folder].latest(task.partition)
+    if not context.asker or latest is None or not latest.receipt.reads:
+        return False
+    return not task.inputs[ASK.folder].digests(ASK, [task.partition]).items() <= latest.receipt.reads.items()
 
 
 def object_ids(context: GenerateContext, task: Task) -> tuple[str, ...]:
@@ -168,9 +177,12 @@ def _written(context: GenerateContext, folder: RunFolder, partition: str) -> dic
 
 
 def _is_of_another(before: Mapping[str, Any], question: Mapping[str, Any] | None) -> bool:
-    """Return whether a pair's question was written again since."""
-    is_written = question is not None and question["outcome"] != "follow_up"
-    return is_written and question is not None and before["ask_attempt"] != question["attempt"]
+    """Return whether the question of an outcome was written again since, in other words or with another end."""
+    if question is None or question["outcome"] == "follow_up" or before["ask_attempt"] == question["attempt"]:
+        return False
+    ended = (question["outcome"], question["reason"]) if question["reason"] else (GENERATE.passes, None)
+    is_same = all(before[name] == question[name] for name in ("question", "options", "key"))
+    return not is_same or (before["outcome"], before["reason"]) != ended
 
 
 def add_questions(context: GenerateContext, image: PendingImage, written: Mapping[str, Row]) -> None:

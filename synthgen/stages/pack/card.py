@@ -34,7 +34,7 @@ COLUMNS = {
     "tags": "the tags of the image, with scores",
     "license": "of the image, where the source states one",
     "source_meta": "metadata of the image in the source, as JSON",
-    "model, model_revision": "the model that answered; it asked too, unless `Asked by` names another",
+    "model, model_revision": "the model that answered; it asked too, unless Asked by names another",
     "pair_ids": "for each turn, the pair in 3-generated/pairs, with its recipe, raw replies and tokens",
     "types, forms, languages": "for each turn, the instruction type, answer form and language that were asked for",
     "score_…": "for each turn, the value of a score; empty where there is none",
