@@ -198,7 +198,7 @@ def test_a_kind_decides_which_options_make_pairs_anew(package: Path) -> None:
     options = {"size": 1, "dtype": "x", "colour": "red"}
     shaping = {kind: reply_options(EngineConfig(kind=kind, options=options)) for kind in TRIED}
     everything = {"endpoint": options, OWN: options}
-    assert shaping == {"vllm": {"dtype": "x"}, "scripted": {}, "toy": {"size": 1}, **everything}
+    assert shaping == {"vllm": {"dtype": "x", "image_tokens": 1280}, "scripted": {}, "toy": {"size": 1}, **everything}
 
 
 def test_such_an_engine_is_opened_and_checked(package: Path) -> None:

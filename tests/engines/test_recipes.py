@@ -39,6 +39,7 @@ SHAPING: dict[str, dict[str, Any]] = {
         "engine": EngineConfig(options={"dtype": "bfloat16", "mm_processor_kwargs": {"max_pixels": 1}})
     },
     "overridden configuration": {"engine": EngineConfig(options={"dtype": "bfloat16", "hf_overrides": {"x": 1}})},
+    "tokens of an image": {"engine": EngineConfig(options={"dtype": "bfloat16"}, image_tokens=640)},
     "chat template": {"engine": EngineConfig(options={"dtype": "bfloat16"}, template={"enable_thinking": False})},
     "ask temperature": {"sampling": SamplingConfig(ask_temperature=0.1)},
     "answer temperature": {"sampling": SamplingConfig(answer_temperature=0.1)},
@@ -83,9 +84,10 @@ def test_another_way_of_reading_images_makes_every_pair_another(monkeypatch: pyt
     assert not set(before.values()) & set(context().recipes().values())
 
 
-def test_a_chat_template_without_options_is_no_part_of_a_recipe() -> None:
+def test_neither_a_chat_template_without_options_nor_unbounded_images_are_part_of_a_recipe() -> None:
     """Pairs from before there were such options keep their recipe."""
-    assert reply_options(EngineConfig(options={"dtype": "bfloat16", "seed": 1}, template={})) == {"dtype": "bfloat16"}
+    plain = EngineConfig(options={"dtype": "bfloat16", "seed": 1}, template={}, image_tokens=None)
+    assert reply_options(plain) == {"dtype": "bfloat16"}
 
 
 def test_two_hub_models_are_two_models_even_of_one_commit() -> None:

@@ -7,6 +7,13 @@ from typing import ClassVar, Self
 from synthgen.engines.image_tokens.rule import MOST_ASPECT, OVERRIDES, PROCESSOR, Arguments
 
 
+class HashedList(list[int]):
+    """A list within a list of settings: vLLM keeps processors by the hash of theirs, and these take lists alone."""
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(tuple(self))
+
+
 @dataclass(frozen=True)
 class FormTiles:
     """InternVL: tiles of one size in the grid whose form is nearest to the image's, and a small copy of it all.
@@ -101,7 +108,7 @@ class Canvases:
     @property
     def settings(self) -> Arguments:
         """The canvases, which the model reads from its configuration and the processor from its own."""
-        canvases = {"image_grid_pinpoints": [list(canvas) for canvas in self.canvases]}
+        canvases = {"image_grid_pinpoints": [HashedList(canvas) for canvas in self.canvases]}
         return {PROCESSOR: canvases, OVERRIDES: canvases}
 
     def _bound(self, canvas: tuple[int, int]) -> int:
