@@ -21,6 +21,7 @@ from synthgen.ingest.images import Decoded, DecoderPool
 from synthgen.ingest.sources import ref_of
 from synthgen.stages.generate import conversation, scoring
 from synthgen.stages.generate.admission import HostBudget, image_bytes
+from synthgen.stages.generate.asking import tokens_of
 from synthgen.stages.generate.context import GenerateContext
 from synthgen.stages.generate.conversation import Outcome, PreparedImage, failed_rows
 from synthgen.stages.generate.measures import Score
@@ -104,7 +105,7 @@ class GenerateWorker:
         """Return the rows of an image about which no call is to be made, so that it is not loaded either."""
         unseen = PreparedImage(Image.new("RGB", (1, 1)), "")
         outcome = await self._hold(unseen, image)
-        self._count(outcome)
+        self._count(outcome, image)
         return outcome
 
     async def _hold(self, subject: PreparedImage, image: PendingImage) -> Outcome:
@@ -168,20 +169,23 @@ class GenerateWorker:
             (await self._places_for(loaded)).release()
             await self._host.give(image_bytes(loaded.image))
         for outcome in outcomes:
-            self._count(outcome)
+            self._count(outcome, image)
             run.outcomes.append(outcome)
 
-    def _count(self, outcome: Outcome) -> None:
+    def _count(self, outcome: Outcome, image: PendingImage) -> None:
+        """Add the rows and tokens of an outcome, without the tokens of a pass before."""
         for row in outcome.pairs:
             self._counters["failed" if row["outcome"] == "failed" else "pairs"] += 1
+            question = (image.questions or {}).get(row["assignment_id"])
+            before = tokens_of(question) if question else {}
             for name in ("prompt_tokens", "cached_tokens", "output_tokens"):
                 if row[name] is not None:  # else the engine did not count them
-                    self._counters[name] += row[name]
+                    self._counters[name] += row[name] - before.get(name, 0)
 
     def _failed(self, image: PendingImage, failure: Failure) -> Outcome:
         """Return the rows of an image that cannot be asked about: one per assignment and one per pending score."""
         outcome = Outcome(self._failed_rows(image, failure), _unscored(image, failure))
-        self._count(outcome)
+        self._count(outcome, image)
         return outcome
 
     def _failed_rows(self, image: PendingImage, failure: Failure) -> list[Row]:

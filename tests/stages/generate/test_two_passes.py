@@ -256,6 +256,15 @@ def test_a_failure_is_retried_in_the_pass_that_it_came_from(world: World) -> Non
     world.adds_up()
 
 
+def test_questions_that_are_written_again_are_answered_though_the_retry_was_killed_in_between(world: World) -> None:
+    world.run(("generate.ask={model: other, engine: {kind: scripted, options: {fail: 0.3}}}",))
+    mended, failed = ("generate.ask={model: other}",), world.failed("questions")
+    assert world.run(mended, {"call_failed"}, commits=2) == ["ask", "ask"] and world.failed("pairs") == failed
+    assert world.run(mended) == ["generate", "generate"] and not world.failed("pairs")
+    assert len([purpose for _, purpose in asked if purpose == "answer"]) == len(failed), "and no other"
+    world.adds_up()
+
+
 def test_a_failed_answer_is_retried_with_the_question_that_is_there(world: World) -> None:
     asking = "generate.ask={model: other, engine: {kind: scripted}}"
     world.run((asking, "generate.engine.options={fail: 0.3}"))
