@@ -103,8 +103,9 @@ def test_a_refused_key_comes_with_its_variable(
 
 
 def test_a_model_folder_is_looked_into(check: Check, tmp_path: Path) -> None:
-    (whole,) = check(str(ROOT / "demo/models/nano-vlm"))
+    whole, images = check(str(ROOT / "demo/models/nano-vlm"))
     assert whole.level == "ok" and "the folder is here" in whole.detail
+    assert (images.level, images.detail) == ("ok", "an image takes up to 78 tokens of a context of 1,024")
     (tmp_path / "broken").mkdir()
     (broken,) = check("broken")
     assert broken.level == "missing" and "is a folder without config.json" in broken.detail
