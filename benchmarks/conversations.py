@@ -10,11 +10,11 @@ import asyncio
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from asked import Kind, ask, images_of, load_kinds
+from asked import Asked, Kind, Row, ask, images_of, load_kinds
 from PIL import Image
 
 from synthgen.config import pipeline, prompt_pack, taxonomy
@@ -57,18 +57,19 @@ class StandIn:
 def main(folder: Path) -> None:
     """Write a page for each kind."""
     folder.mkdir(parents=True, exist_ok=True)
-    known = {kind.name: kind for kind in load_kinds()}
+    known = {kind.name: kind for kind in load_kinds() if kind.name in KINDS}
+    plan = ask(list(known.values()), 1)
     for name in KINDS:
         path = folder / f"{name.lower().replace(' ', '_')}.md"
-        path.write_text("\n".join(page(known[name])) + "\n", encoding="utf-8")
+        path.write_text("\n".join(page(known[name], plan)) + "\n", encoding="utf-8")
         print(path)
 
 
-def page(kind: Kind) -> Iterator[str]:
+def page(kind: Kind, plan: Asked) -> Iterator[str]:
     """Yield the lines of the page of a kind."""
     prompts, settings = prompt_pack.load("everyday"), pipeline.load("everyday")
     [image] = images_of(kind, 1)
-    calls, pairs = _conversation(kind, prompts, settings)
+    calls, pairs = _conversation([row for row in plan.rows if row["object_id"] == kind.name], prompts, settings)
     yield f"# {kind.name[0].upper()}{kind.name[1:]}"
     yield ""
     yield NOTE.format(kind=kind.name)
@@ -91,13 +92,13 @@ def page(kind: Kind) -> Iterator[str]:
 
 
 def _conversation(
-    kind: Kind, prompts: Prompts, settings: pipeline.Pipeline
+    rows: Sequence[Row], prompts: Prompts, settings: pipeline.Pipeline
 ) -> tuple[list[tuple[Request, Reply]], list[dict[str, Any]]]:
-    """Return the calls about an image of a kind, and the pairs that they make, in the order of the sample."""
-    asked, nodes = ask([kind], 1), taxonomy.load("everyday").tree.nodes
-    subject = PreparedImage(Image.new("RGB", (8, 8)), kind.name)
+    """Return the calls of planned questions of one image, and the pairs that they make, in the order of the sample."""
+    nodes = taxonomy.load("everyday").tree.nodes
+    subject = PreparedImage(Image.new("RGB", (8, 8)), "pixels")
     assignments = []
-    for row in asked.rows:
+    for row in rows:
         node = nodes[row["thing"]] if row["thing"] else None
         thing = fill("a {}", node.words, node.values.get("article")) if node else None
         assignments.append(assignment_of(row, "", thing))

@@ -48,6 +48,7 @@ class Llm:
     def __init__(self, *endings: str, **cache: Any) -> None:
         self._tokenizer = AutoTokenizer.from_pretrained(MODEL)
         self._endings, self.prompts, self.aborted = endings, list[dict[str, Any]](), 0
+        self.image_tokens = 0
         self.renderer = Renderer(self._tokenizer)
         self.vllm_config = SimpleNamespace(
             cache_config=SimpleNamespace(**{"num_gpu_blocks": 10, "block_size": 16, **cache}),
@@ -63,6 +64,8 @@ class Llm:
     ) -> AsyncIterator[RequestOutput]:
         self.prompts.append(prompt)
         ending = self._endings[min(len(self.prompts), len(self._endings)) - 1]
+        if ending == "too long":
+            raise ValueError("The decoder prompt (length 2000) is longer than the maximum model length of 1024. Make …")
         if ending == "never":
             try:
                 await asyncio.Event().wait()
@@ -80,7 +83,7 @@ class Llm:
         done = CompletionOutput(
             0, "a chart" if whole else "", [5, 6] if whole else [], None, None, finish_reason=ending
         )
-        yield RequestOutput(name, prompt["prompt"], [1, 2, 3], None, [done], True)
+        yield RequestOutput(name, prompt["prompt"], [1, 2, 3] * (1 + self.image_tokens // 3), None, [done], True)
 
 
 def engine(llm: Llm, seconds: float = 30.0) -> VllmEngine:
@@ -122,6 +125,24 @@ def test_a_call_that_is_broken_off_each_time_is_a_failed_call_and_no_reply_of_th
 def test_a_reply_that_was_cut_off_is_not_asked_for_again() -> None:
     llm = Llm("length")
     assert replies(llm, ASK)[0].finish == "length" and len(llm.prompts) == 1
+
+
+def test_an_image_that_does_not_fit_the_context_is_a_failed_call_that_says_so() -> None:
+    (reply,) = replies(Llm("too long"), ASK)
+    assert (reply.failure, reply.detail) == (
+        "call_failed",
+        "the prompt with its image of 8 x 8 is 2,000 tokens, the context holds 1,024; lower "
+        "generate.engine.image_tokens, or raise generate.engine.options.max_model_len",
+    )
+
+
+def test_the_images_of_a_model_whose_files_are_not_there_are_measured(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "synthgen")
+    llm = Llm("stop")
+    llm.image_tokens = 3000
+    replies(llm, ASK, ASK)
+    (line,) = [message for message in caplog.messages if "takes" in message]
+    assert line.startswith("model nano: an image of 8 x 8 takes 2,9") and "(1,280)" in line
 
 
 def test_all_tries_together_have_the_time_of_one_call() -> None:

@@ -69,7 +69,7 @@ def _images(name: str, settings: GenerateConfig) -> Finding | None:
     folder = local_path(settings.model, Path())
     model = str(folder) if folder.is_dir() else settings.model
     files = read_model_files(ModelName(model, settings.revision or "main"))
-    if files is None:
+    if files is None or not files.family:
         return None
     bound = bound_images(files, settings.engine)
     context = settings.engine.options.get("max_model_len") or files.context
