@@ -274,7 +274,7 @@ class Pipeline(Section):
 
 def second_model(pipeline: Pipeline) -> bool:
     """Return whether another model than the one that asks answers the questions."""
-    return pipeline.generate.answer is not None
+    return pipeline.generate.is_split
 
 
 def load(name: str, overrides: Sequence[str] = ()) -> Pipeline:
