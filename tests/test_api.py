@@ -133,7 +133,7 @@ def test_run_status_returns_the_counts_of_each_stage(finished: tuple[Path, list[
     folder, funnels = finished
     status = synthgen.run_status(folder / "out")
     assert status["at_work"] is None and status["unfinished"] == {}
-    assert status["stages"] == [{**vars(funnel), "pending": 0} for funnel in funnels]
+    assert status["stages"] == [{**vars(funnel), "pending": 0, "superseded": 0} for funnel in funnels]
     with pytest.raises(UserMistake, match="holds no synth run"):
         synthgen.run_status(folder / "photos")
 
