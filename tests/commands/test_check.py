@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
@@ -153,9 +152,10 @@ def test_medical_types_are_refused_where_no_second_model_answers(with_plates: Pa
     with pytest.raises(UserMistake) as caught:
         resolve.load(pipeline.read("small", ["plan.allow=[personal, medical]"]))
     [line] = str(caught.value).splitlines()
-    assert "plan.allow: 'medical' needs a second model that answers (`generate.answer`)" in line
-    answers = SimpleNamespace(generate=SimpleNamespace(answer=object()))
-    assert pipeline.second_model(answers) and not pipeline.second_model(pipeline.load("small"))  # type: ignore[arg-type]
+    assert "plan.allow: 'medical' needs a second model that answers (`generate.ask` or `generate.answer`)" in line
+    for part in ("ask", "answer"):
+        assert pipeline.second_model(pipeline.load("small", [f"generate.{part}={{model: other}}"]))
+    assert not pipeline.second_model(pipeline.load("small"))
 
 
 def test_sensitive_types_are_marked_and_counted_in_the_drawing_of_their_family(with_plates: Path) -> None:
