@@ -135,7 +135,8 @@ def _allow_faults(document: Document, pipeline: Pipeline) -> list[str]:
         return []
     return [
         f"{document.where(place)}: plan.allow: 'medical' needs a second model that answers "
-        "(`generate.ask` or `generate.answer`): a model that only hears itself states findings that an image does not show; add one, or take 'medical' out"
+        "(`generate.ask` or `generate.answer`): a model that only hears itself states findings that an image does "
+        "not show; add one, or take 'medical' out"
         for place, kind in document.names_at(("plan", "allow")).items()
         if kind == "medical"
     ]
