@@ -208,10 +208,6 @@ def companions_of(images: Sequence[PlannedImage], leaves: frozenset[str]) -> dic
     }
 
 
-def _most_common_far(leaf: str, counts: Counter[str]) -> list[str]:
-    return [other for other, _ in counts.most_common() if not _are_near(leaf, other)][:COMPANIONS]
-
-
 def _are_near(leaf: str, other: str) -> bool:
     return is_near(other, [leaf], with_ancestors([leaf])) or is_near(leaf, [other], with_ancestors([other]))
 

@@ -61,6 +61,7 @@ class Reply:
     Attributes:
         text: The generated text; after a failure, whatever came before it.
         reasoning: What the model wrote before the text to work it out, if that is no part of it.
+        whole: What was generated, where the text is a part of it.
         finish: Why generation ended: "stop", "length" (`max_tokens` reached), "content_filter" or "error".
         failure: "call_failed" or "call_timeout", one of tables.FAILURE_REASONS; None if the call succeeded.
         detail: One line about the failure; without one, what is missing from the reply.
@@ -81,6 +82,7 @@ class Reply:
     output_tokens: int | None = 0
     seconds: float = 0.0
     reasoning: str = ""
+    whole: str = ""
 
     @staticmethod
     def failed(failure: Failure) -> "Reply":

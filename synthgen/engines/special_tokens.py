@@ -34,5 +34,5 @@ class SpecialTokens:
         """Return a reply with the spellings that were broken up in what it copies from."""
         if BREAK not in reply:
             return reply
-        whole = re.sub(f"([<\\[]){BREAK}", r"\1", reply)
+        whole = re.sub(f"(.){BREAK}", r"\1", reply)
         return whole if self.break_up(whole) == reply else reply

@@ -50,8 +50,9 @@ class Prompts:
         self._llm, self._model, self._template = llm, model, template
         self._frames: dict[tuple[str | None, bool], Frame] = {}
         self._label_faults: dict[tuple[str, ...], str | None] = {}
-        added = getattr(self._tokenizer, "added_tokens_decoder", {})
-        self.special = SpecialTokens({str(token) for token in added.values() if getattr(token, "special", False)})
+        added = getattr(self._tokenizer, "added_tokens_decoder", None)  # of Hugging Face's tokenizers
+        spellings = None if added is None else {str(token) for token in added.values() if token.special}
+        self.special = SpecialTokens(spellings)
         self.end = ""  # the token that ends a reply
 
     async def prepare(self) -> None:

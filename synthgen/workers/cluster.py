@@ -111,6 +111,7 @@ def join_ray(home: Path = Path()) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     import ray
+    from ray.exceptions import RayError
 
     if ray.is_initialized():
         return
@@ -120,9 +121,10 @@ def join_ray(home: Path = Path()) -> None:
     try:
         _connect(address or "")
         _start(address, path)
-    except SynthError:
-        raise
-    except Exception as error:  # Ray's errors have no common kind, and some are plain `Exception`
+    except Exception as error:
+        # Another version of Ray or Python is a RuntimeError, and a start that takes too long a plain Exception.
+        if type(error) is not Exception and not isinstance(error, (OSError, RuntimeError, ValueError, RayError)):
+            raise
         reason = one_line(str(error), 400) or type(error).__name__
         if not address:
             raise SynthError(

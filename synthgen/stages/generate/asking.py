@@ -146,6 +146,8 @@ def _requested(session: ImageSession, assignment: Assignment) -> AskedQuestion |
     # Drawn for the image and type, and counted on from there: several on one image are different requests.
     start = int(draw(session.seed, "request", assignment.image_id, assignment.type) * len(requests))
     text = requests[(start + assignment.ordinal) % len(requests)]
+    if "{thing}" in text and assignment.thing is None:
+        return AskedQuestion(assignment, None, failure=Failure("code_failed", "the plan names no tag to ask about"))
     return AskedQuestion(assignment, None, Question(text.replace("{thing}", assignment.thing or "")))
 
 

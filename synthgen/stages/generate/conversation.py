@@ -115,8 +115,8 @@ async def converse(
     answered = await _answer_all(session, asked, context.scores)
     if follow_ups:
         pairs = _to_go_on_from(context.prompts, [*subject.earlier, *(row for row, _ in answered)])
-        asked = fail_repeats(await ask_follow_ups(session, subject, follow_ups, pairs))
-        answered += await _answer_all(session, asked, context.scores)
+        more = fail_repeats([*asked, *await ask_follow_ups(session, subject, follow_ups, pairs)])[len(asked) :]
+        answered += await _answer_all(session, more, context.scores)
     scores: dict[str, list[Row]] = {name: [] for name in context.scores}
     for _, score_rows in answered:
         for name, row in score_rows.items():
@@ -192,6 +192,7 @@ async def _answer(session: ImageSession, asked: AskedQuestion, scores: tuple[str
     assignment = asked.assignment
     turn = Turn(asked.question, kind, assignment.form, assignment.language, asked.earlier)
     reply = await session.answer(turn, seed=sampling_seed(session.seed, assignment))
+    reply = _chosen(reply) if assignment.form == "choice" else reply
     failure = failure_of(reply, "the answer")
     if failure is None and not reply.text.strip():
         failure = Failure("empty_answer", reply.detail or "")
@@ -203,6 +204,18 @@ async def _answer(session: ImageSession, asked: AskedQuestion, scores: tuple[str
     pair = _pair(row, turn, reply)
     score_rows = await asyncio.gather(*(scoring.score(name, session, pair) for name in scores))
     return row, dict(zip(scores, score_rows, strict=True))
+
+
+def _chosen(reply: Reply) -> Reply:
+    """Return a reply to multiple choice as its letter, which is what the turn asks for; one without stays whole.
+
+    What comes behind the letter may be cut off without harm.
+    """
+    letter = letter_of(reply.text)
+    if reply.failure or letter is None or letter == reply.text:
+        return reply
+    finish = "stop" if reply.finish == "length" else reply.finish
+    return replace(reply, text=letter, whole=reply.text, finish=finish)
 
 
 async def _score_row(session: ImageSession, row: Row, name: str, earlier: Mapping[str, Row]) -> Row:
@@ -288,7 +301,7 @@ def _row(asked: AskedQuestion, kind: InstructionType | None, answer: Reply | Non
         "answer": answer.text if answer and not failure else None,
         "reasoning": (answer.reasoning or None) if answer else None,
         "raw_question": asked.reply.text if asked.reply else None,
-        "raw_answer": answer.text if answer else None,
+        "raw_answer": (answer.whole or answer.text) if answer else None,
         "prompt_tokens": add_tokens(asking["prompt_tokens"], answer_cost.prompt_tokens),
         "cached_tokens": add_tokens(asking["cached_tokens"], answer_cost.cached_tokens),
         "output_tokens": add_tokens(asking["output_tokens"], answer_cost.output_tokens),

@@ -170,10 +170,7 @@ def _pending(task: ProfileTask, samples: Sequence[ProfileSample]) -> Pending:
     images = [
         PendingImage(
             dict(sample.image),
-            [
-                assignment_of(row, recipes[row["type"], row["form"]], context.thing_of(row))
-                for row in sample.assignments
-            ],
+            [assignment(row) for row in sample.assignments],
         )
         for sample in samples
     ]

@@ -235,3 +235,27 @@ def test_system_texts_differ_by_what_a_call_is_for() -> None:
         ("judge", True): "C",
         ("answer", False): None,
     }
+
+
+# --- what was read again ---------------------------------------------------------------------------------------------
+
+
+def test_a_choice_is_packed_as_its_letter_and_what_was_written_stays_on_record() -> None:
+    def reply(request: Request) -> Reply:
+        return Reply("C. a red double-decker", finish="length") if request.purpose == "answer" else good(request)
+
+    [row] = run(prompts({}), Engine(reply), assignments([(COUNTING, "choice")])).pairs
+    assert (row["outcome"], row["answer"], row["raw_answer"]) == ("pair", "C", "C. a red double-decker")
+
+
+def test_a_request_about_a_thing_that_no_plan_names_fails_by_name() -> None:
+    pack = prompts({SCENE: {"requests": {"English": ("Is there {thing}?",)}, "truth": "no", "thing": "absent"}})
+    [row] = run(pack, Engine(good), assignments([(SCENE, "short")])).pairs
+    assert (row["reason"], row["question"]) == ("code_failed", None) and "no tag" in row["detail"]
+
+
+def test_a_follow_up_that_asks_what_was_asked_before_fails() -> None:
+    engine = Engine(lambda request: Reply('{"questions": ["Where?"]}') if request.purpose == "ask" else good(request))
+    pack = prompts({READING: {"follows": True}}, **FOLLOWING)
+    rows = {row["type"]: row for row in run(pack, engine, assignments([(SCENE, "short"), (READING, "short")])).pairs}
+    assert (rows[SCENE]["outcome"], rows[READING]["reason"]) == ("pair", "repeated_question")
