@@ -96,13 +96,7 @@ def test_a_given_reply_has_a_log_probability_a_token_and_one_for_its_end(found: 
     assert len(same) >= len(whole) - 1  # text of stray tokens may be read back as others
 
 
-WRONG_END = "its replies end with <|user|>, and the end that is scored is <|endoftext|>"
-
-
-def test_a_given_reply_is_as_likely_as_when_it_was_said_its_end_included(
-    family: str, found: dict[str, Any], request: pytest.FixtureRequest
-) -> None:
-    fails_for(request, family, {"glm-4.1v": WRONG_END})
+def test_a_given_reply_is_as_likely_as_when_it_was_said_its_end_included(found: dict[str, Any]) -> None:
     compared = 0
     for row in found["given"]:
         said, given = row["said"]["logprobs"], row["given"]["logprobs"]
