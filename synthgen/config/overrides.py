@@ -47,7 +47,9 @@ def check_engine_kind(before: Document, after: Document, default: str) -> None:
     Raises:
         UserMistake: The options are those of the old kind.
     """
-    for place in ENGINES:
+    passes = after.at(("score",))
+    of_passes = [("score", name, "engine") for name in passes] if isinstance(passes, Mapping) else []
+    for place in (*ENGINES, *of_passes):
         kind, beside = (*place, "kind"), (*place, "options")
         old, new, options = before.at(kind) or default, after.at(kind), after.at(beside)
         if old == new or not options or options != before.at(beside):

@@ -36,7 +36,7 @@ from synthgen.stages.rules import COLUMNS, RULES_VERSION, mask, rules
 from synthgen.store import CommitLog, Receipt, RunFolder, TablePart
 from synthgen.store.spill import Spill
 from synthgen.store.stage_folder import last_by_key
-from synthgen.tables import DECISIONS, GENERATE, PAIRS, PLAN, SELECT, changed_counts, make_id
+from synthgen.tables import DECISIONS, GENERATE, PAIRS, PLAN, SCORE, SELECT, changed_counts, make_id
 from synthgen.workers import Task
 
 Show = Callable[[float], None]  # called with the number of partitions read
@@ -97,9 +97,10 @@ def prepare(folder: RunFolder, settings: SelectConfig) -> Selection:
         Mistakes: The settings name scores that no pair has.
     """
     generated, planned = folder.log(GENERATE), folder.log(PLAN)
-    _check_scores_exist(settings, generated)
+    _check_scores_exist(settings, [generated, folder.log(SCORE)])
     replanned = [name for name in generated.partitions if planned.counts([name]).get("retired")]
     digests = generated.digests(GENERATE, generated.partitions) | planned.digests(PLAN, replanned)
+    digests |= folder.pass_digests(list(generated.partitions), settings.keep)
     limits = json.dumps(settings.model_dump(mode="json"), sort_keys=True)  # the order of thresholds does not matter
     fingerprint = make_id("select", RULES_VERSION, limits, *(f"{key} {digests[key]}" for key in sorted(digests)))
     return Selection(folder, settings, fingerprint, folder.log(SELECT).next_epoch)
@@ -200,16 +201,17 @@ def _receipt(selection: Selection, partition: str, judged: pa.Table, verdicts: V
     reason = _without_previous(judged, reason)
     ids = judged.select([*ID_COLUMNS, "follows"])
     decided = ids.append_column("kept", pc.equal(reason, "kept")).append_column("reason", reason)
-    log = selection.folder.log(SELECT)
+    folder = selection.folder
+    log, reads = folder.log(SELECT), folder.digests((GENERATE,), [partition])
     revision = log.next_revision(partition)
-    file = selection.folder.stage(SELECT).write("decisions", partition, revision, decided.cast(DECISIONS))
+    file = folder.stage(SELECT).write("decisions", partition, revision, decided.cast(DECISIONS))
     counts = changed_counts(log.counts([partition]), SELECT.table("decisions").count_rows(decided))
     return Receipt(
         partition,
         revision,
         {"decisions": TablePart((file,), selection.fingerprint, replaces=True)},
         counts,
-        selection.folder.log(GENERATE).digests(GENERATE, [partition]),
+        reads | folder.pass_digests([partition], selection.settings.keep),
         selection.epoch,
     )
 
@@ -243,18 +245,18 @@ def _reasons(rows: pa.Table, selection: Selection, partition: str) -> Iterator[t
 
 def _values(selection: Selection, partition: str, name: str, pair_ids: pa.ChunkedArray) -> npt.NDArray[np.float32]:
     """Return the current values of a score for these pairs, (pairs,) float32; NaN where there is none."""
-    scores = selection.folder.table(GENERATE, partition, f"scores/{name}", ["pair_id", "value"])
+    scores = selection.folder.scores(partition, name, ["pair_id", "value"])
     index = pc.index_in(pair_ids, scores.column("pair_id").combine_chunks())
     return np.asarray(pc.fill_null(scores.column("value").take(index), float("nan")), dtype=np.float32)
 
 
-def _check_scores_exist(settings: SelectConfig, generated: CommitLog) -> None:
+def _check_scores_exist(settings: SelectConfig, logs: Sequence[CommitLog]) -> None:
     """Check that each score with a threshold exists.
 
     Raises:
         Mistakes: No pair has some of them.
     """
-    tables = generated.tables()
+    tables = {table for log in logs for table in log.tables()}
     known = {table.removeprefix("scores/") for table in tables if table.startswith("scores/")}
     unknown = sorted(set(settings.keep) - known) if tables else []
     if unknown:

@@ -29,7 +29,7 @@ from synthgen.stages.generate.asking import (
     sampling_seed,
     tokens_of,
 )
-from synthgen.stages.generate.measures import Pair
+from synthgen.stages.generate.measures import Pair, Score
 from synthgen.stages.generate.questions import follow_up_row, question_row
 from synthgen.stages.generate.session import Earlier, ImageSession, Turn, answer_text, failure_of
 from synthgen.tables import pair_id
@@ -43,6 +43,7 @@ __all__ = [
     "converse",
     "failed_rows",
     "score_again",
+    "unscored_rows",
 ]
 
 Row = dict[str, Any]
@@ -143,6 +144,16 @@ async def score_again(
     for (_, name), row in zip(wanted, rows, strict=True):
         scores.setdefault(name, []).append(row)
     return Outcome([], scores)
+
+
+def unscored_rows(unscored: Sequence[tuple[Row, list[str]]], failure: Failure) -> dict[str, list[Row]]:
+    """Return a row without a value for each score that pairs lack, as `score_again` takes them."""
+    rows: dict[str, list[Row]] = {}
+    for pair, names in unscored:
+        row = scoring.score_row(pair["pair_id"], pair["assignment_id"], Score(None, str(failure)))
+        for name in names:
+            rows.setdefault(name, []).append(row)
+    return rows
 
 
 def failed_rows(

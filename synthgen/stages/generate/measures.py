@@ -72,6 +72,7 @@ class Scorer:
     variables: tuple[str, ...] = SCORE_VARIABLES  # that its prompts below `judge` may use
     sampling: tuple[str, ...] = ()  # keys of `generate.sampling` that change its values
     from_logprobs: bool = False  # computed from the log-probabilities of the answer
+    asks_answers: bool = True  # its calls may have the pack's prompts of answers; a judge's do not
     low: float = 0.0
     high: float | None = 1.0  # None: the number of labels of its prompt
 
@@ -130,8 +131,9 @@ async def likelihood(session: ImageSession, pair: Pair) -> Score:
     """Return the geometric mean of the answer's token probabilities; makes no call."""
     if missing := _without_logprobs(pair.reply):
         return missing
-    logprobs = pair.reply.logprobs
-    return Score(math.exp(_mean(logprobs)), detail={"tokens": len(logprobs), "worst": math.exp(min(logprobs))})
+    logprobs, loss = pair.reply.logprobs, -_mean(pair.reply.logprobs)
+    worst = math.exp(min(logprobs))
+    return Score(math.exp(-loss), detail={"tokens": len(logprobs), "worst": worst, "loss": loss})
 
 
 async def agreement(session: ImageSession, pair: Pair) -> Score:
@@ -266,10 +268,19 @@ SCORERS: Mapping[str, Scorer] = {
             needs=("labels",),
             prompts=("judge.question",),
             variables=("question", "type", "language"),  # a question is graded before its answer is known
+            asks_answers=False,
             low=1.0,
             high=None,
         ),
-        Scorer("answer", judge_answer, needs=("labels",), prompts=("judge.answer",), low=1.0, high=None),
-        Scorer("blind", blind, prompts=("blind",)),
+        Scorer(
+            "answer",
+            judge_answer,
+            needs=("labels",),
+            prompts=("judge.answer",),
+            asks_answers=False,
+            low=1.0,
+            high=None,
+        ),
+        Scorer("blind", blind, prompts=("blind",), asks_answers=False),
     )
 }

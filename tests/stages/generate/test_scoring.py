@@ -117,7 +117,7 @@ def test_the_shipped_packs_serve_every_score_of_the_shipped_pipelines() -> None:
     for path in paths:
         document = pipelines.read(path.stem)
         pack = str(document.at(("generate", "prompts")))
-        assert not [*scores.serve_faults(document, prompt_pack.load(pack)), *scores.judge_faults(pack)]
+        assert not [*scores.serve_faults(document, prompt_pack.load(pack), {}), *scores.judge_faults(pack)]
 
 
 # --- a score that is added -------------------------------------------------------------------------------------------

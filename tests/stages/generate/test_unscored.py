@@ -87,7 +87,7 @@ class World:
         try:
             receipts = [receipt for receipt in asyncio.run(work()) if receipt]
         finally:
-            worker._decoder.close()  # after the thread that loads images has ended
+            worker.close()  # after the thread that loads images has ended
         with Lease.take(self.out) as lease:
             return commit_all(folder, GENERATE, receipts, lease)
 
