@@ -48,7 +48,13 @@ def text(folder: RunFolder, *, is_over: bool = False) -> str:
     not_listed_line = not_listed_message(not_listed(folder))
     messages = (not_listed_line, _near_duplicates(folder), left_out_message(folder), untagged_message(folder))
     scores = score_counts(folder)
-    lines = [*_table(shown), *_score_table(scores), *_superseded(shown), *_how_to_list(folder, shown), *filter(None, messages)]
+    lines = [
+        *_table(shown),
+        *_score_table(scores),
+        *_superseded(shown),
+        *_how_to_list(folder, shown),
+        *filter(None, messages),
+    ]
     if holder := holder_of(folder.out):
         age = f"renewed {_age(holder):.0f} s ago"
         return "\n".join([*lines, f"a run is at work here: process {holder['pid']} on {holder['host']}, {age}"])

@@ -98,7 +98,8 @@ def _column_faults(pipeline: Document, measured: Sequence[str]) -> Iterator[str]
         other = names.setdefault(score_column(name), name)
         if other != name:
             where = pipeline.where((*PASSES, pass_of_score(name) or ""))
-            yield f"{where}: the scores {other} and {name} would both be {score_column(name)} in shards; rename the pass"
+            column = score_column(name)
+            yield f"{where}: the scores {other} and {name} would both be {column} in the shards; rename the pass"
 
 
 def judge_faults(pack: str, home: Path = Path()) -> Iterator[str]:
@@ -182,9 +183,7 @@ def _variables_of(text: object) -> frozenset[str]:
         return frozenset()  # reported by the check of the pack itself
 
 
-def _engine_faults(
-    scorer: Scorer, needs: Set[Capability], kind: EngineKind, prompts: Prompts
-) -> Iterator[str]:
+def _engine_faults(scorer: Scorer, needs: Set[Capability], kind: EngineKind, prompts: Prompts) -> Iterator[str]:
     """Yield what a score needs that an engine of that kind does not give."""
     for need in sorted(needs - kind.capabilities):
         yield f"{SERVED[need]}, which engine kind {kind.name} does not give; use engine kind {_kinds(need)}"

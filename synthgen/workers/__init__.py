@@ -11,12 +11,13 @@ retries are off: they would hide all this.
 from synthgen.workers.circuit_breaker import CircuitBreaker
 from synthgen.workers.cluster import keep_to_given_gpus, leave_ray, run_in_actor
 from synthgen.workers.pool import PoolWork, run_pool, run_pools
-from synthgen.workers.rounds import rounds_of
+from synthgen.workers.rounds import do_fit, rounds_of, rounds_on_cluster
 from synthgen.workers.serial import SerialWorker
 from synthgen.workers.signals import StopSignals, listening
 from synthgen.workers.task import TASKS_PER_ACTOR, PoolSpec, Show, Task
 
 __all__ = [
     "TASKS_PER_ACTOR", "CircuitBreaker", "PoolSpec", "PoolWork", "SerialWorker", "Show", "StopSignals", "Task",
-    "keep_to_given_gpus", "leave_ray", "listening", "rounds_of", "run_in_actor", "run_pool", "run_pools",
+    "do_fit", "keep_to_given_gpus", "leave_ray", "listening", "rounds_of", "rounds_on_cluster", "run_in_actor",
+    "run_pool", "run_pools",
 ]  # fmt: skip

@@ -12,17 +12,22 @@ from synthgen.workers.task import PoolSpec
 Free = dict[str, float]  # resource → how much of it a node has left
 
 
-def rounds_of(specs: Sequence[PoolSpec]) -> list[list[int]]:
-    """Return the numbers of the pools that run together, round after round, in their order.
-
-    Args:
-        specs: The pools; their GPUs are configured.
-    """
+def rounds_on_cluster(specs: Sequence[PoolSpec]) -> list[list[int]]:
+    """Return `rounds_of` these pools on the cluster that is joined; one pool alone needs none."""
     if len(specs) < 2:
         return [[number] for number in range(len(specs))]
     join_ray(specs[0].home)
     with ray_faults():
-        nodes = _nodes()
+        return rounds_of(specs, _nodes())
+
+
+def rounds_of(specs: Sequence[PoolSpec], nodes: Sequence[Mapping[str, float]]) -> list[list[int]]:
+    """Return the numbers of the pools that run together, round after round, in their order.
+
+    Args:
+        specs: The pools; their GPUs are configured.
+        nodes: The resources of each node, as Ray counts them.
+    """
     rounds: list[list[int]] = []
     for number, spec in enumerate(specs):
         if rounds and do_fit([*(specs[other] for other in rounds[-1]), spec], nodes):

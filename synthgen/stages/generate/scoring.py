@@ -83,7 +83,9 @@ def pass_settings(name: str, pack: PackFile, sampling: SamplingConfig) -> Any:
     own = score_settings(name, pack, sampling)
     if not find_scorer(name).asks_answers:
         return own
-    answers = {form: prompt.model_dump(mode="json", include={"text", "max_tokens"}) for form, prompt in pack.answer.items()}
+    answers = {
+        form: prompt.model_dump(mode="json", include={"text", "max_tokens"}) for form, prompt in pack.answer.items()
+    }
     reasoning = pack.reasoning.model_dump(mode="json") if pack.reasoning else None
     sampled = sampling.model_dump(mode="json", include={"answer_temperature", "top_p"})
     return [own, _system(pack), answers, reasoning, sampled]

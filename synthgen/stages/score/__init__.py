@@ -9,6 +9,7 @@ since two engines do not share a GPU.
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 
 from synthgen.console import Loading, StageProgress, note, scoring_note
 from synthgen.engines.kinds import gpus_of
@@ -18,9 +19,9 @@ from synthgen.stages.score.context import PassContext, contexts_of
 from synthgen.stages.score.receipt import make_receipt
 from synthgen.stages.score.todo import count_pending, find_pending, object_ids, todo
 from synthgen.stages.score.worker import ScoreWorker, build
-from synthgen.store import Receipt
+from synthgen.store import Folder, Receipt
 from synthgen.tables import SCORE, split_partition
-from synthgen.workers import PoolSpec, PoolWork, Task, rounds_of, run_pools
+from synthgen.workers import PoolSpec, PoolWork, Task, rounds_on_cluster, run_pools
 
 __all__ = [
     "PassContext",
@@ -29,8 +30,10 @@ __all__ = [
     "contexts_of",
     "count_pending",
     "find_pending",
+    "in_words",
     "object_ids",
     "pending",
+    "pool_of",
     "results",
     "todo",
 ]  # fmt: skip
@@ -50,26 +53,22 @@ def results(run: StageRun, tasks: Sequence[Task]) -> Iterator[Receipt]:
     works: list[tuple[PassContext, list[Task]]] = []
     for context in contexts_of(run.job, run.retry):
         own = [task for task in tasks if split_partition(task.partition)[1] == context.name]
-        idle = 0
-        for task in own:
+        for idle, task in enumerate(own):
             if (found := find_pending(context, task)).images:
                 works.append((context, own[idle:]))
                 break
             yield make_receipt(context, task, found, {})
-            idle += 1
     if works:
         yield from _in_rounds(run, works)
 
 
 def _in_rounds(run: StageRun, works: Sequence[tuple[PassContext, list[Task]]]) -> Iterator[Receipt]:
     """Run pools one after the other, those that fit on the cluster together at the same time."""
-    specs = [_spec(run, context, len(tasks)) for context, tasks in works]
-    rounds = rounds_of(specs)
-    for place, together in enumerate(rounds):
-        names = [works[number][0].name for number in together]
-        if len(works) > 1:
-            side_by_side = " side by side: the cluster has room for both" if len(names) > 1 else ""
-            note(f"{SCORE.name}: pass {' and '.join(names)}{side_by_side}, {place + 1} of {len(rounds)}")
+    specs = [pool_of(context, len(tasks), run.job.home, run.strikes) for context, tasks in works]
+    rounds = rounds_on_cluster(specs)
+    if len(works) > 1:
+        note(f"{SCORE.name}: {in_words([[works[number][0].name for number in each] for each in rounds])}")
+    for together in rounds:
         yield from _run_round(run, [works[number] for number in together], [specs[number] for number in together])
 
 
@@ -99,7 +98,21 @@ def _run_round(
             bar.add(max(sum(file.rows for file in part.files) for part in receipt.tables.values()))
 
 
-def _spec(run: StageRun, context: PassContext, tasks: int) -> PoolSpec:
-    engine = context.engine
-    count, images = min(engine.replicas, tasks), partial(object_ids, context)
-    return PoolSpec(build, context, images, count, engine.cpus, gpus_of(engine), run.strikes, run.job.home)
+def pool_of(context: PassContext, tasks: int | None, home: Path, strikes: Folder | None = None) -> PoolSpec:
+    """Return the pool of a pass.
+
+    Args:
+        context: The pass.
+        tasks: How many it has at most; None if that is not known.
+        home: The folder that an actor imports code of the user from.
+        strikes: Where deaths are recorded.
+    """
+    engine, images = context.engine, partial(object_ids, context)
+    count = engine.replicas if tasks is None else min(engine.replicas, tasks)
+    return PoolSpec(build, context, images, count, engine.cpus, gpus_of(engine), strikes, home)
+
+
+def in_words(rounds: Sequence[Sequence[str]]) -> str:
+    """Return which passes run side by side, and in which order."""
+    parts = [f"{' and '.join(names)} side by side" if len(names) > 1 else names[0] for names in rounds]
+    return f"passes run in this order: {', then '.join(parts)}"

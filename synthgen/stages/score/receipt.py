@@ -30,9 +30,7 @@ from synthgen.workers import Task
 Rows = Mapping[str, Sequence[dict[str, Any]]]  # score → rows of SCORES
 
 
-def make_receipt(
-    context: PassContext, task: Task, pending: Pending, scores: Rows, is_whole: bool = True
-) -> Receipt:
+def make_receipt(context: PassContext, task: Task, pending: Pending, scores: Rows, is_whole: bool = True) -> Receipt:
     """Write the scores of a task and return its receipt.
 
     Args:

@@ -112,7 +112,7 @@ def find_pending(context: PassContext, task: Task) -> Pending:
     folder, (partition, _) = RunFolder(context.out, task.inputs), split_partition(task.partition)
     rows = folder.table(PLAN, partition, "images").to_pylist()
     images = {row["object_id"]: PendingImage(row) for row in rows}
-    reasons = _reasons(context, task)
+    reasons = score_reasons_of(context, task.inputs[SCORE.folder], partition)
     settled_by_score = {name: settled_pairs(of_pairs, context.retry) for name, of_pairs in reasons.items()}
     settled = Counter[str]()
     for row, object_id in _pairs(context, folder, partition):
@@ -130,11 +130,17 @@ def find_pending(context: PassContext, task: Task) -> Pending:
     return Pending(pending, settled)
 
 
-def _reasons(context: PassContext, task: Task) -> dict[str, dict[str, str | None]]:
-    """Return for each score the reason of each pair that has it by its current fingerprint; None for a value."""
-    stage, log = StageFolder(context.out, SCORE), task.inputs[SCORE.folder]
+def score_reasons_of(context: PassContext, scored: CommitLog, partition: str) -> dict[str, dict[str, str | None]]:
+    """Return for each score of a pass the reason of each pair that has it by its current fingerprint; None for a value.
+
+    Args:
+        context: The pass.
+        scored: The commits of passes.
+        partition: Of the pairs.
+    """
+    stage, own = StageFolder(context.out, SCORE), pass_partition(partition, context.name)
     return {
-        name: score_reasons(stage, log, task.partition, table_of(context, name), made)
+        name: score_reasons(stage, scored, own, table_of(context, name), made)
         for name, made in context.fingerprints().items()
     }
 
