@@ -210,8 +210,8 @@ def decide(out: Folder, outcome: Outcome, threshold: Threshold) -> str:
 @pytest.mark.usefixtures("tidiness")
 def test_an_added_score_is_checked_measured_and_judged_by_its_own_range(tmp_path: Path) -> None:
     pipeline, definitions = resolve.load(pipelines.read("small", SETTINGS))
-    assert not list(threshold_notes(pipeline.select.keep, definitions.prompts.pack))
-    assert list(threshold_notes({"tidiness": Threshold(min=-1, max=2)}, definitions.prompts.pack)) == [
+    assert not list(threshold_notes(pipeline.select.keep, definitions.prompts.pack, {}))
+    assert list(threshold_notes({"tidiness": Threshold(min=-1, max=2)}, definitions.prompts.pack, {})) == [
         "note: select.keep.tidiness: max 2 drops nothing: the score goes from -1 to 1"
     ]
     outcome = measure("tidiness")
