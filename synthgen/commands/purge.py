@@ -46,6 +46,7 @@ from synthgen.tables import (
 Logs = Mapping[StageSpec, CommitLog]
 Tables = Mapping[str, pa.Table]  # the tables of one partition of a stage
 
+MIXED = "mixed"  # the fingerprint of a table whose rows had several
 # What a bare record of an object keeps; every other column is empty.
 KEPT = ("object_id", "bucket")
 BARE = {
@@ -187,7 +188,7 @@ def _rewrite(folder: RunFolder, spec: StageSpec, before: Logs, partition: str, g
     revision = log.next_revision(partition)
     parts = {
         name: TablePart(
-            (stage.write(name, partition, revision, rows),), log.fingerprint(partition, name) or "", replaces=True
+            (stage.write(name, partition, revision, rows),), _fingerprint(log, partition, name), replaces=True
         )
         for name, rows in remaining.items()
     }
@@ -196,6 +197,13 @@ def _rewrite(folder: RunFolder, spec: StageSpec, before: Logs, partition: str, g
     reads = _reads(folder, spec, before, of_pairs, latest.receipt)
     folder.commit_or_fail(spec, Receipt(partition, revision, parts, dict(counts), reads, epoch), lease)
     return True
+
+
+def _fingerprint(log: CommitLog, partition: str, table: str) -> str:
+    """Return the fingerprint of all rows of a table; that of none where an update of scores was cut short half-way."""
+    made = {part.fingerprint for part in log.parts(partition, table)}
+    is_mixed = len(made) > 1 and table.startswith("scores/")
+    return MIXED if is_mixed else log.fingerprint(partition, table) or ""
 
 
 def _reads(folder: RunFolder, spec: StageSpec, before: Logs, partition: str, receipt: Receipt) -> Mapping[str, str]:

@@ -228,12 +228,21 @@ def scored_pairs(context: GenerateContext, log: CommitLog, partition: str) -> di
 def score_reasons(
     stage: StageFolder, log: CommitLog, partition: str, table: str, fingerprint: str
 ) -> dict[str, str | None]:
-    """Return the reason of each pair that has a row by this fingerprint in a table of scores; None for a value."""
+    """Return the reason of each pair whose row in a table of scores is by this fingerprint; None for a value.
+
+    A later row that other settings shaped takes the place of an earlier one, also where the settings are those of the
+    earlier one again.
+    """
     reasons: dict[str, str | None] = {}
     for part in log.parts(partition, table):
-        for file in part.files if part.fingerprint == fingerprint else ():
-            rows = stage.read_file(table, partition, file, ["pair_id", "reason"])
-            reasons.update(zip(rows.column("pair_id").to_pylist(), rows.column("reason").to_pylist(), strict=True))
+        is_current = part.fingerprint == fingerprint
+        for file in part.files if is_current or reasons else ():
+            rows = stage.read_file(table, partition, file, ["pair_id", "reason"]).to_pydict()
+            if is_current:
+                reasons.update(zip(rows["pair_id"], rows["reason"], strict=True))
+            else:
+                for pair_id in rows["pair_id"]:
+                    reasons.pop(pair_id, None)
     return reasons
 
 
