@@ -106,13 +106,17 @@ def load(job: Job, judge: ScoringPass) -> Profile | None:
 def order_of(job: Job, names: Sequence[str]) -> str:
     """Return a line on which of these passes run side by side, as far as that is known before Ray is joined."""
     pools = [score.pool_of(context, None, job.home) for context in contexts_of(job) if context.name in names]
-    needs = [sum((pool.gpus or 0) * pool.size for pool in pools), sum(pool.cpus * pool.size for pool in pools)]
-    machine = {"CPU": float(os.cpu_count() or 1), "GPU": float(len(gpu_names()))}
+    machine = {"GPU": float(len(gpu_names())), "CPU": float(os.cpu_count() or 1)}
     if os.environ.get("RAY_ADDRESS") or not all(do_fit([pool], [machine]) for pool in pools):
-        gpus = "" if not needs[0] else f"{needs[0]:g} GPUs and "
-        return f"passes run side by side where Ray has {gpus}{needs[1]:g} CPUs for them, else one after the other"
+        gpus, cpus = sum((pool.gpus or 0) * pool.size for pool in pools), sum(pool.cpus * pool.size for pool in pools)
+        needs = _resources({"GPU": gpus, "CPU": cpus} if gpus else {"CPU": cpus}, " and ")
+        return f"passes run side by side where Ray has {needs} for them, else one after the other"
     rounds = [[names[number] for number in each] for each in rounds_of(pools, [machine])]
-    return f"on this machine ({machine['GPU']:g} GPUs, {machine['CPU']:g} CPUs) {score.in_words(rounds)}"
+    return f"on this machine ({_resources(machine, ', ')}) {score.in_words(rounds)}"
+
+
+def _resources(amounts: Mapping[str, float], separator: str) -> str:
+    return separator.join(f"{amount:g} {kind}{'' if amount == 1 else 's'}" for kind, amount in amounts.items())
 
 
 def _shape(job: Job, judge: ScoringPass) -> list[Any]:
