@@ -56,6 +56,7 @@ class _Turn:
     converse: Converse
     fail: Fail
     is_whole: bool = True  # False once an image was given back
+    is_over: bool = False  # True once nobody takes an image any more
 
 
 class ImagesInFlight:
@@ -99,7 +100,7 @@ class ImagesInFlight:
         try:
             await asyncio.wait({asking, draining}, return_when=asyncio.FIRST_COMPLETED)
             if not asking.done():
-                turn.is_whole = False
+                turn.is_whole, turn.is_over = False, True
                 fetching.cancel()
                 await asyncio.wait({asking}, timeout=FINISH_SECONDS)
             if asking.done():
@@ -107,6 +108,7 @@ class ImagesInFlight:
             if turn.is_whole:
                 await fetching
         finally:
+            turn.is_over = True
             for coroutine in (fetching, asking, draining, *running):
                 coroutine.cancel()
         return turn.is_whole
@@ -151,6 +153,8 @@ class ImagesInFlight:
         refs = [ref_of(row) for row in turn.rows.values()]
         image_ids = {object_id: row["image_id"] for object_id, row in turn.rows.items()}
         for loaded in load.load_images(refs, self._limits.source, self._decoder, expected_ids=image_ids):
+            if turn.is_over:
+                return
             put(loaded.object_id, _asking_failure(loaded) if isinstance(loaded.image, Failure) else loaded.image)
 
     async def _places_for(self, first: Decoded) -> asyncio.Semaphore:
