@@ -87,6 +87,17 @@ def test_an_edit_of_a_pass_measures_what_it_touches_and_leaves_the_other_pass_al
     assert not world.run(options, THIRD, update=True), "nothing that shapes a reply, and one score fewer"
 
 
+def test_a_model_that_is_edited_and_edited_back_measures_each_time(world: ScoredWorld) -> None:
+    """The rows of the model in between have taken the place of the first ones."""
+    other = TROUBLED.format("{fail: 0.3}").replace("two", "other")
+    world.run(SECOND)
+    first = world.scores("second.answer")
+    assert world.run(other, update=True) == OF_SECOND and world.scores("second.answer") != first
+    assert world.run(SECOND, update=True) == OF_SECOND and world.scores("second.answer") == first
+    world.adds_up("second.answer", "second.likelihood")
+    assert not world.run(SECOND, update=True)
+
+
 def test_an_edit_of_a_judge_prompt_redoes_that_score_in_passes_that_have_it(world: ScoredWorld, made: Path) -> None:
     world.run(SECOND, THIRD)
     pack = made / "prompts/small.yaml"
