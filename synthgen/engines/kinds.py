@@ -93,7 +93,7 @@ ENGINE_KINDS: Mapping[str, EngineKind] = {
             bounds_images=True,
             resolve=resolve_weights,
             pins_revision=True,
-            memory_advice="take a smaller model or lower generate.engine.options.gpu_memory_utilization",
+            memory_advice="take a smaller model or lower engine.options.gpu_memory_utilization",
             needs=("vllm",),
         ),
         EngineKind(

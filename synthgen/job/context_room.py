@@ -37,7 +37,7 @@ class ContextRoom:
         return (
             f"the longest call does not fit the context of {self.context:,} tokens: the image up to {self.image:,}, "
             f"the text about {self.text:,}, the reply up to {self.reply:,}; lower {SETTING}, or raise "
-            "generate.engine.options.max_model_len"
+            "engine.options.max_model_len"
         )
 
 

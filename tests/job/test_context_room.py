@@ -37,14 +37,14 @@ def test_a_context_too_small_is_told_in_one_line_with_each_part() -> None:
     (line,) = context_faults(job({"kind": "vllm", "options": {"max_model_len": 1300}}))
     assert line.startswith("model model: the longest call does not fit the context of 1,300 tokens: ")
     assert "the image up to 1,280, the text about " in line and "the reply up to " in line
-    assert line.endswith("or raise generate.engine.options.max_model_len")
+    assert line.endswith("or raise engine.options.max_model_len")
     assert context_faults(job({"kind": "vllm", "image_tokens": 200, "options": {"max_model_len": 1300}})) == []
 
 
 def test_the_plan_tells_of_a_family_that_takes_more_than_the_setting() -> None:
     llava = {"model_type": "llava_onevision", "text_config": {"max_position_embeddings": 32_768}}
     (line,) = image_notes(job({"kind": "vllm"}, config=llava))
-    assert "an image takes up to 1,485 tokens, more than generate.engine.image_tokens (1,280)" in line
+    assert "an image takes up to 1,485 tokens, more than engine.image_tokens (1,280)" in line
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from tests.fixtures.runs import opened, rows
 from tests.fixtures.workspace import ROOT
 from tests.zoo.checkpoints import FAMILIES, checkpoint
 from tests.zoo.conftest import EVERY, NOT_SERVED, families_with_engine
-from tests.zoo.interview import ENVIRONMENT, OPTIONS
+from tests.zoo.interview import ENVIRONMENT, GPUS, OPTIONS
 from tests.zoo.test_training import three_steps
 
 pytest.importorskip("vllm")
@@ -65,7 +65,7 @@ def settings(family: str, model: Path | None = None) -> list[str]:
         "source.sidecar": ".json",
         "tag.tagger": "everyday-sidecar",
         "plan.per_image": 2,
-        "generate.engine": {"kind": "vllm", "gpus": 0, "options": options, "environment": ENVIRONMENT},
+        "generate.engine": {"kind": "vllm", "gpus": GPUS, "options": options, "environment": ENVIRONMENT},
         "generate.scores": sorted(SCORERS),
         "generate.sampling.answer_temperature": 1.0,  # without chance random weights say one token for ever
         "select.keep": {},

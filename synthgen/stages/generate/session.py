@@ -119,7 +119,7 @@ def failure_of(reply: Reply, subject: str) -> Failure | None:
     if reply.finish == REFUSED:
         return Failure("refused", f"a content filter withheld {subject}")
     if thoughts.BEGIN in reply.text or thoughts.END in reply.text:
-        advice = "set generate.engine.template to {enable_thinking: false}, if the model's chat template has it"
+        advice = "set engine.template to {enable_thinking: false}, if the model's chat template has it"
         return Failure("unparsable", f"{subject} contains the model's thinking (<think>); {advice}")
     if reply.finish == "length":
         return Failure("cut_off", f"{subject} reached max_tokens")

@@ -221,7 +221,7 @@ def test_a_reply_that_is_cut_off_or_refused_costs_one_value_and_is_not_used(
 def test_a_reply_with_the_models_thinking_costs_one_value_with_advice(name: str, text: str) -> None:
     row, _ = scored(name, say(text, finish="length", labels={"3": 1e-9}), Reply("two"))
     assert row["value"] is None and row["reason"].startswith("unparsable: ")
-    assert "set generate.engine.template to {enable_thinking: false}" in row["reason"]
+    assert "set engine.template to {enable_thinking: false}" in row["reason"]
 
 
 def test_a_sample_that_is_cut_off_is_compared_as_it_stands() -> None:
