@@ -63,6 +63,7 @@ class Setting:
             "source.uri": str(photos),
             "source.sidecar": ".json",
             "tag.tagger": "everyday-sidecar",
+            "plan.near_duplicates": -1,  # the photographs are few, at many sizes
             "generate.model": str(self.vlm(size)),
             "generate.engine": {**self.engine(**options), "in_flight": 16 if self.is_tiny else 64},
         }
@@ -107,7 +108,7 @@ def order(setting: Setting) -> Figures:
     """Compare an image's calls together with stage after stage, where the caches do not hold all images."""
     count = 12 if setting.is_tiny else 256
     block, tokens, megabytes = (32 if not setting.has_gpu else 16), 3500, 6  # of an image and its calls
-    options = {"num_gpu_blocks_override": max(8192, tokens * count // 4) // block}
+    options: dict[str, float] = {"num_gpu_blocks_override": max(8192, tokens * count // 4) // block}
     options["mm_processor_cache_gb"] = max(0.1, megabytes * count / 4000)
     overrides = setting.overrides("3B", setting.bucket(count), **options)
     figures = measure(pipelines.load("everyday", overrides), count, ["image", "stage"], is_spoken=True)

@@ -1,12 +1,12 @@
 """Models of real size with random weights, and a bucket of photographs: what a GPU is measured with.
 
 What a call costs depends on the shapes of a model and on the lengths of texts, hardly on what the weights say. So the
-shapes are those of released models, the weights are random, and no model hub is needed. The tokenizer is trained here
-and knows fewer words than a released one, so that a text is more tokens, about one and a half times as many.
+shapes are those of released models, the weights are random, and no model hub is needed. The tokenizer is trained here:
+it has as many tokens as a released one, but uses few of them, so that a text is about one and a half times as long.
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,7 @@ def vlm(size: str, folder: Path) -> Path:
         return target
     target.mkdir(parents=True)
     save_tokenizer(QWEN2_5_VL.vocabulary, TEMPLATE.read_text().rstrip("\n"), target)
+    _widen(target / "tokenizer.json", SHAPES[size].vocabulary)
     tokenizer = AutoTokenizer.from_pretrained(target)
     torch.set_default_dtype(torch.bfloat16)
     with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
@@ -61,6 +62,14 @@ def vlm(size: str, folder: Path) -> Path:
     QWEN2_5_VL.processor(tokenizer).save_pretrained(target)
     model.save_pretrained(target)  # after the rest, because what looks for the folder looks for its config.json
     return target
+
+
+def _widen(path: Path, size: int) -> None:
+    """Fill a tokenizer up with tokens that no text has, because random weights say any token of the output layer."""
+    written = json.loads(path.read_text())
+    first = 1 + max([*written["model"]["vocab"].values(), *(token["id"] for token in written["added_tokens"])])
+    written["model"]["vocab"] |= {f"x{number:06}": number for number in range(first, size)}
+    path.write_text(json.dumps(written))
 
 
 def _config(shape: Shape, tokenizer: Any) -> Qwen2_5_VLConfig:
@@ -108,11 +117,9 @@ def siglip(size: str, folder: Path) -> Path:
     if size == TINY:
         return clip_model(target)
     target.mkdir(parents=True)
-    words = target / "tokenizer"
-    words.mkdir()
-    save_tokenizer(QWEN2_5_VL.vocabulary, "", words)
+    # open_clip looks for the tokenizer of a model in a folder beside its weights.
+    save_tokenizer(replace(QWEN2_5_VL.vocabulary, tokenizer_class="PreTrainedTokenizerFast"), "", target)
     settings: dict[str, Any] = open_clip.get_model_config(SIGLIP)
-    settings["text_cfg"]["hf_tokenizer_name"] = str(words)
     model = open_clip.CustomTextCLIP(**{name: value for name, value in settings.items() if name != "custom_text"})
     preprocessing = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "resize_mode": "squash"}
     text = json.dumps({"model_cfg": settings, "preprocess_cfg": preprocessing})

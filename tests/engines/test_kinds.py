@@ -207,7 +207,7 @@ def test_such_an_engine_is_opened_and_checked(package: Path) -> None:
     import toy_engine  # type: ignore[import-not-found]
 
     assert toy_engine.opened == [ModelName("m", "r"), "closed"]
-    with pytest.raises(UserMistake, match=r"^generate\.engine: a toy needs urls$"):
+    with pytest.raises(UserMistake, match=r"^engine: a toy needs urls$"):
         asyncio.run(open_engine(ModelName("m", "r"), EngineConfig(kind="toy")))
 
 
