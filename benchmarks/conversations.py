@@ -1,8 +1,9 @@
 """Conversations of the everyday pipeline as a model sees them, for twelve everyday kinds of image.
 
 Numbered images of each kind are planned. Those of the first number are shown at which the twelve conversations have
-every form of answer together, points and boxes included, which are rare. No model is called. In place of a question that a model would write stands the first example that it is shown, which is
-about another image, and in place of an answer the form that it has. All else is what `synth run` sends and packs.
+every form of answer together, points and boxes included, which are rare. No model is called. In place of a question
+that a model would write stands the first example that it is shown, which is about another image, and in place of an
+answer the form that it has. All else is what `synth run` sends and packs.
 
     python benchmarks/conversations.py docs/examples
 """
