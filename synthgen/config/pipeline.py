@@ -137,6 +137,26 @@ class SamplingConfig(Section):
     top_p: float = Field(default=1.0, gt=0, le=1)
 
 
+class Threshold(Section):
+    """The range of a score in which pairs are kept."""
+
+    min: float | None = None
+    max: float | None = None
+    forms: tuple[AnswerForm, ...] = ANSWER_FORMS  # the answer forms that it applies to
+
+    @model_validator(mode="after")
+    def _check_order(self) -> "Threshold":
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"min {self.min:g} is above max {self.max:g}, so no pair could be kept")
+        return self
+
+    def fault(self, value: float) -> str | None:
+        """Return how a value is outside the range, or None."""
+        if self.min is not None and value < self.min:
+            return f"{value:.3g} is below {self.min:g}"
+        return f"{value:.3g} is above {self.max:g}" if self.max is not None and value > self.max else None
+
+
 class PartConfig(Section):
     """Another model for one part of stage 3; without an engine or a price of its own it has those of `generate`."""
 
@@ -156,6 +176,7 @@ class GenerateConfig(Section):
     price: PriceConfig = PriceConfig()
     sampling: SamplingConfig = SamplingConfig()
     scores: tuple[str, ...] = ("likelihood",)
+    gate: Mapping[str, Threshold] = Field(default_factory=dict)  # score of a question -> range in which it is answered
     ask: PartConfig | None = None  # writes the questions in place of `model`
     answer: PartConfig | None = None  # answers and scores in place of `model`
 
@@ -189,20 +210,6 @@ class GenerateConfig(Section):
         return self.model_copy(
             update={"model": part.model, "revision": part.revision, **own, "ask": None, "answer": None}
         )
-
-
-class Threshold(Section):
-    """The range of a score in which pairs are kept."""
-
-    min: float | None = None
-    max: float | None = None
-    forms: tuple[AnswerForm, ...] = ANSWER_FORMS  # the answer forms that it applies to
-
-    @model_validator(mode="after")
-    def _check_order(self) -> "Threshold":
-        if self.min is not None and self.max is not None and self.min > self.max:
-            raise ValueError(f"min {self.min:g} is above max {self.max:g}, so no pair could be kept")
-        return self
 
 
 class SelectConfig(Section):

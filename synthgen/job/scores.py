@@ -26,6 +26,7 @@ from synthgen.stages.generate.scoring import all_scorers, find_scorer, is_score,
 
 JUDGE: KeyPath = ("judge",)
 SCORES: KeyPath = ("generate", "scores")
+GATE: KeyPath = ("generate", "gate")
 ENGINE: KeyPath = ("generate", "engine")
 PART_ENGINES: tuple[KeyPath, ...] = (("generate", "ask", "engine"), ("generate", "answer", "engine"))
 SERVED: Mapping[Capability, str] = {
@@ -50,10 +51,25 @@ def name_faults(pipeline: Document) -> Iterator[str]:
             yield f"{pipeline.where(place)}: generate.scores: {mistake}"
     default = GenerateConfig.model_fields["scores"].default
     measured = list(default if pipeline.at(SCORES) is None else configured.values())
+    yield from _gate_faults(pipeline, measured)
     for place, name in pipeline.names_at(("select", "keep")).items():
         where = f"{pipeline.where(place)}: select.keep: '{name}'"
         if not is_score(name):
             yield f"{where} is not a score: {nearest(name, scorer_names())}"
+        elif name not in measured:
+            yield f"{where} is not scored; add it to generate.scores ({', '.join(measured)})"
+
+
+def _gate_faults(pipeline: Document, measured: Sequence[str]) -> Iterator[str]:
+    """Yield the scores of `generate.gate` that do not exist, need an answer, or are not measured."""
+    for place, name in pipeline.names_at(GATE).items():
+        where = f"{pipeline.where(place)}: generate.gate: '{name}'"
+        scorer = attempt([], partial(find_scorer, name))
+        if not is_score(name):
+            yield f"{where} is not a score: {nearest(name, scorer_names())}"
+        elif scorer and not scorer.of_question:
+            known = ", ".join(each.name for each in all_scorers() if each.of_question)
+            yield f"{where} needs the answer; a gate is a score of the question alone: {known}"
         elif name not in measured:
             yield f"{where} is not scored; add it to generate.scores ({', '.join(measured)})"
 
@@ -73,7 +89,8 @@ def judge_faults(pack: str, home: Path = Path()) -> Iterator[str]:
         if not scorers:
             yield f"{where}: unknown key '{name}' in judge: no score uses it; {nearest(name, _judge_names())}"
         for scorer in scorers:
-            yield from _prompt_faults(document, place, scorer)
+            if f"judge.{name}" in scorer.prompts:
+                yield from _prompt_faults(document, place, scorer)
 
 
 def serve_faults(pipeline: Document, prompts: Prompts) -> Iterator[str]:

@@ -36,7 +36,7 @@ from synthgen.stages.rules import COLUMNS, RULES_VERSION, mask, rules
 from synthgen.store import CommitLog, Receipt, RunFolder, TablePart
 from synthgen.store.spill import Spill
 from synthgen.store.stage_folder import last_by_key
-from synthgen.tables import DECISIONS, GENERATE, PAIRS, PLAN, SELECT, changed_counts, make_id
+from synthgen.tables import DECISIONS, GENERATE, NOT_APPLICABLE, PAIRS, PLAN, SELECT, changed_counts, make_id
 from synthgen.workers import Task
 
 Show = Callable[[float], None]  # called with the number of partitions read
@@ -233,19 +233,27 @@ def _reasons(rows: pa.Table, selection: Selection, partition: str) -> Iterator[t
     for name, matches in rules(rows, selection.settings):
         yield f"rule:{name}", mask(matches)
     for name, threshold in sorted(selection.settings.keep.items()):
-        value = _values(selection, partition, name, rows.column("pair_id"))
-        applies = np.isin(rows.column("form").to_numpy(zero_copy_only=False), threshold.forms)
+        value, is_other_form = _values(selection, partition, name, rows.column("pair_id"))
+        applies = np.isin(rows.column("form").to_numpy(zero_copy_only=False), threshold.forms) & ~is_other_form
         yield f"unscored:{name}", applies & np.isnan(value)
         low = -np.inf if threshold.min is None else threshold.min
         high = np.inf if threshold.max is None else threshold.max
         yield f"score:{name}", applies & ((value < np.float32(low)) | (value > np.float32(high)))
 
 
-def _values(selection: Selection, partition: str, name: str, pair_ids: pa.ChunkedArray) -> npt.NDArray[np.float32]:
-    """Return the current values of a score for these pairs, (pairs,) float32; NaN where there is none."""
-    scores = selection.folder.table(GENERATE, partition, f"scores/{name}", ["pair_id", "value"])
+def _values(
+    selection: Selection, partition: str, name: str, pair_ids: pa.ChunkedArray
+) -> tuple[npt.NDArray[np.float32], Mask]:
+    """Return the current values of a score for these pairs.
+
+    Returns:
+        The values, (pairs,) float32, NaN where there is none; and whether the score says nothing of the pair's answer
+        form, (pairs,) bool.
+    """
+    scores = selection.folder.table(GENERATE, partition, f"scores/{name}", ["pair_id", "value", "reason"])
     index = pc.index_in(pair_ids, scores.column("pair_id").combine_chunks())
-    return np.asarray(pc.fill_null(scores.column("value").take(index), float("nan")), dtype=np.float32)
+    values = np.asarray(pc.fill_null(scores.column("value").take(index), float("nan")), dtype=np.float32)
+    return values, mask(pc.starts_with(scores.column("reason").take(index), NOT_APPLICABLE))
 
 
 def _check_scores_exist(settings: SelectConfig, generated: CommitLog) -> None:

@@ -62,6 +62,11 @@ class ImageSession:
         """Send a request without the image."""
         return await self.engine.generate(replace(request, system=self.prompts.pack.system_for("blind")))
 
+    async def generate_neutral(self, request: Request) -> Reply:
+        """Send a request with the image and the system prompt of calls without it, to be compared with such a call."""
+        system = self.prompts.pack.system_for("blind")
+        return await self.engine.generate(replace(request, image=self.image, image_key=self.key, system=system))
+
     async def answer(self, turn: Turn, *, seed: int, temperature: float | None = None) -> Reply:
         """Answer a question; where its type must be worked out, the reply has the working as `reasoning`.
 

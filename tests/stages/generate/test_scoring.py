@@ -39,10 +39,8 @@ FINGERPRINTS = {
     "likelihood": "4217307fc523a7e8b076470cfbae7f31",
     "agreement": "b848d4b9a47e5cd2194228f612745e37",
     "paraphrase": "dc03ca76c616d577c0265cb397882169",
-    "image_gain": "530c0708924a3a6e2cde492494108ba8",
     "question": "82c1a02a45fc7167c1c7044c71df7142",
     "answer": "54ff8902108bcfdc96ca17066e08af15",
-    "blind": "acafcc1fa823e776916be8c887d65c79",
 }
 
 
@@ -69,8 +67,8 @@ def test_a_score_depends_on_its_own_prompts_and_settings_alone(name: str) -> Non
     before = scoring.score_settings(name, pack, sampling)
     edited = pack.model_copy(update={"about": "other", "ask": pack.ask.model_copy(update={"text": "other"})})
     assert scoring.score_settings(name, edited, sampling) == before
-    for key in {key for scorer in SCORERS.values() for key in scorer.prompts}:
-        is_own = key in scorer.prompts
+    for key in sorted({key for scorer in SCORERS.values() for key in scorer.prompts}):
+        is_own = key in (*scorer.prompts, *scorer.also)
         assert (scoring.score_settings(name, with_prompt(pack, key), sampling) != before) == is_own
     for setting in SamplingConfig.model_fields:
         is_own = setting in scorer.sampling
@@ -81,7 +79,7 @@ def test_a_score_depends_on_its_own_prompts_and_settings_alone(name: str) -> Non
 def test_an_entry_names_prompts_and_settings_that_exist(name: str) -> None:
     scorer, pack = SCORERS[name], prompt_pack.load("small").pack
     assert scorer.name == name
-    missing = scorer.missing_prompts(pack)
+    missing = [key for key in (*scorer.prompts, *scorer.also) if pack.score_prompt(key) is None]
     assert not missing, f"add {missing} to the pack `small` of tests/fixtures/workspace.py"
     assert set(scorer.sampling) <= set(SamplingConfig.model_fields)
     assert set(scorer.variables) <= set(prompt_pack.SCORE_VARIABLES)
@@ -132,7 +130,7 @@ async def tidiness(session, pair):
     reply = await session.generate(prompt_request(session, pair, "judge.tidiness"))
     if (failure := failure_of(reply, "the judgement")) and failure.reason != "cut_off":
         return Score(None, str(failure))
-    return Score(reply.labels["tidy"] - reply.labels["messy"], output_tokens=1)
+    return Score(reply.labels["tidy"] - reply.labels["messy"])
 
 
 SCORER = Scorer("tidiness", tidiness, needs=("labels",), prompts=("judge.tidiness",), low=-1.0, high=1.0)
@@ -343,7 +341,7 @@ def test_a_package_cannot_replace_a_score_of_the_table(install_package: InstallP
     ],
 )
 def test_a_measure_of_a_package_that_fails_costs_one_value(install: Install, value: str, reason: str) -> None:
-    install(TIDINESS.replace('Score(reply.labels["tidy"] - reply.labels["messy"], output_tokens=1)', value))
+    install(TIDINESS.replace('Score(reply.labels["tidy"] - reply.labels["messy"])', value))
     add_prompt(PROMPT)
     outcome = measure("tidiness", "likelihood")
     (row,), (other,) = outcome.scores["tidiness"], outcome.scores["likelihood"]
