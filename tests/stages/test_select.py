@@ -57,6 +57,12 @@ def pair(image: str, question: str, answer: str = "It is red.", number: int = 0,
     }
 
 
+def scored_row(row: Row, value: float | str | None) -> Row:
+    """Return a row of SCORES; a text is the reason why there is no value."""
+    measured = {"reason": value} if isinstance(value, str) else {"value": value}
+    return {"pair_id": row["pair_id"], **measured}
+
+
 def generate(
     out: Output, partition: str, pairs: Sequence[Row], scores: Mapping[str, Sequence[Any]] | None = None
 ) -> None:
@@ -66,7 +72,7 @@ def generate(
     file = stage.write("pairs", partition, revision, schemas.table(pairs, schemas.PAIRS))
     tables = {"pairs": TablePart((file,), "f")}
     for name, values in (scores or {}).items():
-        scored = [{"pair_id": row["pair_id"], "value": value} for row, value in zip(pairs, values, strict=True)]
+        scored = [scored_row(row, value) for row, value in zip(pairs, values, strict=True)]
         file = stage.write(f"scores/{name}", partition, revision, schemas.table(scored, schemas.SCORES))
         tables[f"scores/{name}"] = TablePart((file,), "f")
     stage.commit(Receipt(partition, revision, tables, {"pair": len(pairs)}, epoch=int(partition[1:4])), out[1])
@@ -365,3 +371,10 @@ def test_kept_and_dropped_are_all_pairs_whatever_the_partitions(
             assert sum(StageFolder(out[0], SELECT).log().counts().values()) == len(pairs)
     assert results[0] == results[1]
     assert set(results[0]) == {row["pair_id"] for row in pairs}
+
+
+def test_a_score_that_does_not_apply_to_the_form_of_a_pair_drops_nothing(out: Output) -> None:
+    rows = [pair("a", "What is on the wall?"), pair("b", "Who is at the door?"), pair("c", "Where is the cat?")]
+    generate(out, "p001", rows, {"shift_check": [0.2, "does not apply to the form 'short'", "call_failed: HTTP 500"]})
+    decided = decide(out, SelectConfig(keep={"shift_check": Threshold(min=0.5)}))
+    assert [decided[row["pair_id"]] for row in rows] == ["score:shift_check", "kept", "unscored:shift_check"]
