@@ -242,7 +242,8 @@ def _pair_lines(outcome: Outcome) -> Iterator[str]:
     scores = {(row["pair_id"], name): row for name, rows in outcome.scores.items() for row in rows}
     for row in outcome.pairs:
         if row["outcome"] == "failed":
-            yield f"  {row['type']}, {row['form']}: failed: {row['reason']} ({row['detail'] or row['raw_question']!r})"
+            why = row["detail"] or row["raw_question"]
+            yield f"  {row['type']}, {row['form']}: failed: {row['reason']}" + (f" ({why!r})" if why else "")
             continue
         lettered = zip(LETTERS, row["options"] or [], strict=False)
         options = "".join(f"  {letter}. {option}" for letter, option in lettered)
