@@ -284,3 +284,24 @@ def _list_dropped(folder: Any, reason: str, limit: int, as_json: bool) -> None:
         note(rest) if as_json else print(rest)  # JSON lines are for a program
     elif not found.count:
         note(f"nothing was dropped for {reason} here")
+
+
+@app.command(cls=OnFolder)
+def distill(
+    folder: FolderArgument,
+    score: Annotated[str, typer.Option("--score", help="The score whose grades the small judge learns.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="The new folder of the small judge.")],
+    threshold: Annotated[
+        float | None, typer.Option(help="Of the score; the report says how well it is met. The median by default.")
+    ] = None,
+    sure: Annotated[
+        float, typer.Option(help="The share of the pairs that the small judge decides.", min=0.0, max=1.0)
+    ] = 0.8,
+    as_json: JsonOption = False,
+) -> None:
+    """Fit a small judge to the grades of a large one; it grades at a fraction of the cost."""
+    from synthgen.commands import distill as distiller
+
+    request = distiller.DistillRequest(folder, score, out, threshold, sure)
+    measured = distiller.distill(request)
+    print(json.dumps(measured) if as_json else distiller.report(request, measured))

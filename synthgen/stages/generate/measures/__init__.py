@@ -25,9 +25,9 @@ from synthgen.stages.generate.measures.judges import (
     question_checks,
 )
 from synthgen.stages.generate.measures.likelihoods import image_gain, likelihood
-from synthgen.stages.generate.measures.scorer import Pair, Score, Scorer, prompt_request
+from synthgen.stages.generate.measures.scorer import Pair, Score, Scorer, prompt_for, prompt_request
 
-__all__ = ["SCORERS", "Pair", "Score", "Scorer", "grade", "p_yes", "prompt_request"]
+__all__ = ["SCORERS", "Pair", "Score", "Scorer", "grade", "p_yes", "prompt_for", "prompt_request"]
 
 OF_QUESTION = ("question", "type", "language")  # variables of a prompt that is rendered before the answer is known
 SAMPLES = ("agree_temperature", "agree_samples")

@@ -8,7 +8,7 @@ from typing import Any
 
 from synthgen.config.families import InstructionType
 from synthgen.config.prompt_file import JudgePrompt, PackFile
-from synthgen.config.prompt_pack import SCORE_VARIABLES
+from synthgen.config.prompt_pack import SCORE_VARIABLES, Prompts
 from synthgen.config.replies import Question
 from synthgen.config.templates import render
 from synthgen.engines import Capability, Purpose, Reply, Request
@@ -125,8 +125,13 @@ def prompt_request(session: ImageSession, pair: Pair, key: str, *, purpose: Purp
     Returns:
         A request for one token with the probabilities of the prompt's labels, or for text if the prompt has no labels.
     """
-    prompt = session.prompts.pack.score_prompt(key)
-    assert prompt, f"pack '{session.prompts.name}' has no prompt {key}"
+    return prompt_for(session.prompts, pair, key, purpose=purpose, **texts)
+
+
+def prompt_for(prompts: Prompts, pair: Pair, key: str, *, purpose: Purpose = "judge", **texts: str) -> Request:
+    """Render a score's prompt for a pair, as `prompt_request` does, where no engine runs."""
+    prompt = prompts.pack.score_prompt(key)
+    assert prompt, f"pack '{prompts.name}' has no prompt {key}"
     own = {
         "question": with_options(pair.question),
         "answer": pair.reply.text,
