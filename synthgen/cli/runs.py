@@ -286,7 +286,7 @@ def _list_dropped(folder: Any, reason: str, limit: int, as_json: bool) -> None:
         note(f"nothing was dropped for {reason} here")
 
 
-@app.command(cls=OnFolder)
+@app.command()
 def distill(
     folder: FolderArgument,
     score: Annotated[str, typer.Option("--score", help="The score whose grades the small judge learns.")],
