@@ -51,7 +51,7 @@ def check(pipeline: PipelineOption = "everyday", settings: SetOption = None) -> 
     tree, types = texts.taxonomy.tree, texts.prompts.types
     for line in (
         *notes(tree, texts.rules, types, loaded.plan.forms),
-        *threshold_notes(loaded.select.keep, texts.prompts.pack),
+        *threshold_notes(loaded.select.keep, texts.prompts.pack, texts.passes),
         *clash_notes(texts.taxonomy, texts.taggers),
         *(f"note: {text}" for text in withheld_notes(types, loaded.plan.allow)),
     ):

@@ -25,7 +25,7 @@ from synthgen.errors import NothingUsable, UserMistake
 
 app = typer.Typer()
 
-STAGE_NAMES = "tag, plan, generate, select, pack"  # for help alone, which imports no table; a test compares them
+STAGE_NAMES = "tag, plan, generate, score, select, pack"  # for help alone, which imports no table; a test compares them
 
 OutOption = Annotated[str, typer.Option("--out", metavar="FOLDER", help="Output folder: a path, s3://… or gs://…")]
 SourceArgument = Annotated[
@@ -57,14 +57,14 @@ def run(
     from synthgen.commands.repair import finish_repair
     from synthgen.job import funnel
     from synthgen.job.request import RunRequest
-    from synthgen.tables import GENERATE, TAG, stage_names
+    from synthgen.tables import TAG, stage_names
 
     names = stage_names()
     which = runner.StageRange(
         first or names[0], last or names[-1], "redraw" if replan else "edit" if update else "growth"
     )
     request = replace(RunRequest.typed(pipeline, source, model, settings), limit=limit)
-    opened = open_run("run", request, out, which.lists, needs_model=which.has(GENERATE.typed))
+    opened = open_run("run", request, out, which.lists, needed=which.with_models)
     folder, job = opened.folder, opened.job
     finish_repair(folder)
     done = runner.run(folder, job, opened.request, which, opened.objects)
@@ -105,7 +105,8 @@ def plan(
     from synthgen.job.request import RunRequest
 
     request = RunRequest.typed(pipeline, source, model, settings)
-    opened = open_run("plan", request, out, bool(source), needs_model=profile is not None)
+    needed = () if profile is None else runner.StageRange().with_models
+    opened = open_run("plan", request, out, bool(source), needed=needed)
     if source:
         note("the images are tagged first, as `synth run --until tag` does")
         runner.run(opened.folder, opened.job, opened.request, runner.StageRange(last="tag"), opened.objects)
@@ -207,7 +208,7 @@ def purge(
     from synthgen.job.job import reopen
 
     folder = open_run_folder(out)
-    job = reopen(folder, needs_model=False)
+    job = reopen(folder, needed=())
     if dry_run:
         print("\n".join([*preview_purge(folder, job, names or []).lines(), "dry run: nothing was written"]))
         return

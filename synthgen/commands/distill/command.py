@@ -26,7 +26,7 @@ from synthgen.stages.generate.answering import pair_of
 from synthgen.stages.generate.measures import Scorer, prompt_for
 from synthgen.stages.generate.scoring import find_scorer, scorer_names
 from synthgen.store import RunFolder
-from synthgen.tables import GENERATE, TAG, draw
+from synthgen.tables import GENERATE, TAG, draw, score_place
 from synthgen.taggers import ClipTaggerFile
 
 Floats = npt.NDArray[np.float32]
@@ -78,11 +78,11 @@ def distill(request: DistillRequest) -> dict[str, Any]:
     """
     if request.out.exists():
         raise UserMistake(f"{request.out}: exists already; give a new folder")
-    opened = open_run("distill", RunRequest.typed(None, None, None, None), request.run, lists=False, needs_model=False)
+    opened = open_run("distill", RunRequest.typed(None, None, None, None), request.run, lists=False, needed=())
     folder, job = opened.folder, opened.job
     scorer = _scorer(request.score, folder)
     low, high = scorer.bounds(job.definitions.prompts.pack)
-    graded = _read(folder, job, scorer)
+    graded = _read(folder, job, request.score, scorer)
     embedder, file, digest = _embedder(job)
     note(f"{len(graded.texts):,} graded pairs; embedding their judge prompts")
     features = features_of(graded.images, embedder.texts(graded.texts), graded.texts)
@@ -90,7 +90,7 @@ def distill(request: DistillRequest) -> dict[str, Any]:
     head = fit(features[~graded.held_out], grades[~graded.held_out], request.sure)
     measured = _measure(head, features[graded.held_out], grades[graded.held_out], _cut(request, grades, low, high))
     prompt = prompt_labels(job, scorer)
-    model = DistilledModel(request.score, prompt, *file, digest, measured)
+    model = DistilledModel(scorer.name, prompt, *file, digest, measured)
     save(request.out, model, head)
     return measured
 
@@ -104,18 +104,21 @@ def prompt_labels(job: Job, scorer: Scorer) -> tuple[str, ...]:
 def report(request: DistillRequest, measured: dict[str, Any]) -> str:
     """Return what a judge reached, in lines."""
     rows = "\n".join(f"  {name:<22} {value}" for name, value in measured.items())
-    example = json.dumps({"model": str(request.out), "engine": {"kind": "distilled"}, "scores": [request.score]})
+    example = json.dumps(
+        {"model": str(request.out), "engine": {"kind": "distilled"}, "scores": [request.score.rpartition(".")[2]]}
+    )
     return f"on images that were left out:\n{rows}\nuse it: --set 'score.small={example}'"
 
 
 def _scorer(name: str, folder: RunFolder) -> Scorer:
-    """Return the score, if it is one that a small judge can serve and the run has it."""
+    """Return the score, if it is one that a small judge can serve and the run has it; PASS.SCORE is one of a pass."""
     able = [each for each in scorer_names() if find_scorer(each).prompts == (f"judge.{each}",)]
-    if name not in able:
-        raise UserMistake(f"--score {name}: only scores with one judge prompt can be distilled: {nearest(name, able)}")
-    if f"scores/{name}" not in folder.log(GENERATE).tables():
+    alone = name.rpartition(".")[2]
+    if alone not in able:
+        raise UserMistake(f"--score {name}: only scores with one judge prompt can be distilled: {nearest(alone, able)}")
+    if f"scores/{name}" not in folder.log(score_place("", name).spec).tables():
         raise UserMistake(f"{folder.out.url}: no pair has the score '{name}'; add it to generate.scores and run again")
-    return find_scorer(name)
+    return find_scorer(alone)
 
 
 def _embedder(job: Job) -> tuple[Embedder, tuple[str, str | None], str]:
@@ -128,10 +131,10 @@ def _embedder(job: Job) -> tuple[Embedder, tuple[str, str | None], str]:
     raise UserMistake("the run has no embeddings of its images: tag it with an open_clip tagger, first in tag.tagger")
 
 
-def _read(folder: RunFolder, job: Job, scorer: Scorer) -> Graded:
+def _read(folder: RunFolder, job: Job, score: str, scorer: Scorer) -> Graded:
     """Return the graded pairs of a run whose images have embeddings; the others are counted and told."""
     texts, images, values, held, counts = [], [], [], [], UseCounts()
-    for row, value, embedding in _rows(folder, scorer.name):
+    for row, value, embedding in _rows(folder, score):
         if value is None or embedding is None:
             counts.leave_out("no grade" if value is None else "no embedding", row["pair_id"])
             continue

@@ -102,7 +102,7 @@ def score_values(
         The values, (pairs,) float32, NaN where there is none; and whether the score says nothing of the pair's answer
         form, (pairs,) bool.
     """
-    scores = selection.folder.table(GENERATE, partition, f"scores/{name}", ["pair_id", "value", "reason"])
+    scores = selection.folder.scores(partition, name, ["pair_id", "value", "reason"])
     index = pc.index_in(pair_ids, scores.column("pair_id").combine_chunks())
     values = np.asarray(pc.fill_null(scores.column("value").take(index), float("nan")), dtype=np.float32)
     return values, mask(pc.starts_with(scores.column("reason").take(index), NOT_APPLICABLE))

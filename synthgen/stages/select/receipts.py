@@ -23,16 +23,17 @@ def make_receipt(selection: Selection, partition: str, judged: pa.Table, verdict
     reason = _without_previous(judged, reason)
     ids = judged.select([*ID_COLUMNS, "follows"])
     decided = ids.append_column("kept", pc.equal(reason, "kept")).append_column("reason", reason)
-    log = selection.folder.log(SELECT)
+    folder = selection.folder
+    log, reads = folder.log(SELECT), folder.digests((GENERATE,), [partition])
     revision = log.next_revision(partition)
-    file = selection.folder.stage(SELECT).write("decisions", partition, revision, decided.cast(DECISIONS))
+    file = folder.stage(SELECT).write("decisions", partition, revision, decided.cast(DECISIONS))
     counts = changed_counts(log.counts([partition]), SELECT.table("decisions").count_rows(decided))
     return Receipt(
         partition,
         revision,
         {"decisions": TablePart((file,), selection.fingerprint, replaces=True)},
         counts,
-        selection.folder.log(GENERATE).digests(GENERATE, [partition]),
+        reads | folder.pass_digests([partition], selection.settings.keep),
         selection.epoch,
     )
 

@@ -67,6 +67,7 @@ class Scorer:
         sampling: Keys of `generate.sampling` that change its values.
         forms: The answer forms that it says anything about.
         from_logprobs: Whether it is computed from the log-probabilities of the answer.
+        asks_answers: Whether its calls may have the pack's prompts of answers; a judge's do not.
         of_question: Whether it needs no answer, so that `generate.gate` may use it.
         of_image: Whether it compares the pair with others of its image, so that it is measured when all are known.
         version: Raised when the measure changes, which makes earlier values stale.
@@ -83,6 +84,7 @@ class Scorer:
     sampling: tuple[str, ...] = ()
     forms: tuple[str, ...] = ANSWER_FORMS
     from_logprobs: bool = False
+    asks_answers: bool = True
     of_question: bool = False
     of_image: bool = False
     version: int = 1
