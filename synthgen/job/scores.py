@@ -221,8 +221,9 @@ def _engine_faults(scorer: Scorer, needs: Set[Capability], kind: EngineKind, pro
 
 
 def _kinds(need: Capability, shows_first_token: bool = True) -> str:
-    """Return the names of the kinds of engine with a model that give what a score needs."""
-    kinds = [kind for kind in ENGINE_KINDS.values() if kind.is_model and need in kind.capabilities]
+    """Return the names of the kinds of engine with a model that answers and gives what a score needs."""
+    answering = [kind for kind in ENGINE_KINDS.values() if kind.is_model and kind.capabilities > {"labels"}]
+    kinds = [kind for kind in answering if need in kind.capabilities]
     return " or ".join(kind.name for kind in kinds if shows_first_token or not kind.shows_first_token)
 
 

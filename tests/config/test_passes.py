@@ -96,7 +96,7 @@ def test_a_pass_whose_engine_or_prompts_cannot_serve_its_scores_is_refused() -> 
     endpoint = 'engine: {kind: endpoint, urls: ["http://127.0.0.1:1/v1"]}'
     assert mistakes(f"score.second={{model: m, scores: [likelihood], {endpoint}}}") == [
         "score.second.scores: 'likelihood' needs prompt log-probabilities, which engine kind endpoint does not give; "
-        "use engine kind vllm"
+        "take it out of the scores and select.keep, or use engine kind vllm"
     ]
     lacking = DEFINITION_FILES["prompts/small.yaml"].replace("  brief: {", "  points: {").split("paraphrase:")[0]
     family = DEFINITION_FILES["prompts/families/small.yaml"].replace("[short, brief]", "[short]")
