@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 
 from synthgen.config import library
 from synthgen.config import overrides as overriding
+from synthgen.config.deduplication import NearAnswersConfig, NearQuestionsConfig, OpeningsConfig
 from synthgen.config.families import Sensitive
 from synthgen.config.fields import (
     AnswerForm,
@@ -214,6 +215,12 @@ class SelectConfig(Section):
     forbidden: Expressions = ()  # regular expressions that no question or answer may match
     near_questions: float = Field(default=0.8, ge=0, le=1)  # Jaccard similarity that drops the second; 1: equal only
     same_question: int | None = Field(default=None, gt=0)  # most pairs with the same question in the whole data set
+    global_questions: NearQuestionsConfig | None = None  # near questions of the whole set
+    global_answers: NearAnswersConfig | None = None  # near answers of the whole set
+    openings: OpeningsConfig | None = None  # questions that begin with the same words
+    survivor: str | None = None  # score by which one of several duplicates is kept, the higher; then the id decides
+    earlier_first: bool = True  # what an earlier selection decided on comes first, whatever its score
+    against: tuple[Uri, ...] = ()  # output folders whose kept pairs come before all of this run
 
 
 class PackConfig(Section):

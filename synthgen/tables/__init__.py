@@ -35,6 +35,7 @@ from synthgen.tables.reasons import (
 )
 from synthgen.tables.schemas import (
     ASSIGNMENTS,
+    CLUSTERS,
     DECISIONS,
     IMAGES,
     OBJECT_TAGS,
@@ -72,6 +73,7 @@ __all__ = [
     "ASK",
     "ASSIGNMENTS",
     "BUCKETS",
+    "CLUSTERS",
     "DECISIONS",
     "FAILURE_REASONS",
     "GENERATE",

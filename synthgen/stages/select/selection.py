@@ -2,11 +2,13 @@
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 
 from synthgen.config.pipeline import SelectConfig
 from synthgen.errors import Mistakes, nearest
 from synthgen.stages.rules import RULES_VERSION
 from synthgen.store import CommitLog, RunFolder
+from synthgen.store.earlier_runs import EarlierRun, open_earlier_runs
 from synthgen.tables import GENERATE, PLAN, SELECT, make_id
 
 
@@ -18,12 +20,14 @@ class Selection:
         folder: The pairs, scores and plan by their commits.
         fingerprint: Of the settings and of every commit that is read.
         epoch: Of the new commits.
+        against: The earlier runs whose kept pairs come first.
     """
 
     folder: RunFolder
     settings: SelectConfig
     fingerprint: str
     epoch: int = 1
+    against: tuple[EarlierRun, ...] = ()
 
     @property
     def todo(self) -> list[str]:
@@ -36,29 +40,52 @@ class Selection:
         ]
 
 
-def prepare(folder: RunFolder, settings: SelectConfig) -> Selection:
+def prepare(folder: RunFolder, settings: SelectConfig, home: Path = Path()) -> Selection:
     """Return what decisions depend on now; only commits are read.
 
+    Args:
+        folder: The output folder.
+        settings: What is kept.
+        home: The folder that relative names of folders start from.
+
     Raises:
-        Mistakes: The settings name scores that no pair has.
+        Mistakes: The settings name scores that no pair has, or folders that cannot be used.
     """
     generated, planned = folder.log(GENERATE), folder.log(PLAN)
     _check_scores_exist(settings, generated)
+    against = open_earlier_runs("select.against", settings.against, home, folder.out, SELECT)
     replanned = [name for name in generated.partitions if planned.counts([name]).get("retired")]
     digests = generated.digests(GENERATE, generated.partitions) | planned.digests(PLAN, replanned)
     limits = json.dumps(settings.model_dump(mode="json"), sort_keys=True)  # the order of thresholds does not matter
-    fingerprint = make_id("select", RULES_VERSION, limits, *(f"{key} {digests[key]}" for key in sorted(digests)))
-    return Selection(folder, settings, fingerprint, folder.log(SELECT).next_epoch)
+    others = [run.digest(SELECT, GENERATE) for run in against]
+    fingerprint = make_id(
+        "select", RULES_VERSION, limits, *(f"{key} {digests[key]}" for key in sorted(digests)), *others
+    )
+    return Selection(folder, settings, fingerprint, _epoch(folder.log(SELECT), fingerprint), against)
+
+
+def _epoch(decided: CommitLog, fingerprint: str) -> int:
+    """Return the epoch of new commits: that of a selection which was cut short, or the next one."""
+    last = decided.next_epoch - 1
+    latest = {name: decided.latest(name) for name in decided.partitions}
+    is_cut_short = any(
+        commit and commit.epoch == last and decided.fingerprint(name, "decisions") == fingerprint
+        for name, commit in latest.items()
+    )
+    return last if is_cut_short else last + 1
 
 
 def _check_scores_exist(settings: SelectConfig, generated: CommitLog) -> None:
-    """Check that each score with a threshold exists.
+    """Check that each score with a threshold, and the one by which pairs survive, exists.
 
     Raises:
         Mistakes: No pair has some of them.
     """
     tables = generated.tables()
     known = {table.removeprefix("scores/") for table in tables if table.startswith("scores/")}
-    unknown = sorted(set(settings.keep) - known) if tables else []
-    if unknown:
-        raise Mistakes([f"select.keep: no pair has the score '{name}'; {nearest(name, known)}" for name in unknown])
+    named = [("keep", name) for name in sorted(settings.keep)]
+    named += [("survivor", settings.survivor)] if settings.survivor else []
+    if unknown := [(key, name) for key, name in named if name not in known] if tables else []:
+        raise Mistakes(
+            [f"select.{key}: no pair has the score '{name}'; {nearest(name, known)}" for key, name in unknown]
+        )
