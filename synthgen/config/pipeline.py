@@ -88,6 +88,8 @@ class PlanConfig(Section):
     forms: FormShares = Field(default_factory=lambda: {"short": 1.0, "brief": 1.0, "detailed": 1.0})
     languages: Shares = Field(default_factory=lambda: {"English": 1.0})
     near_duplicates: int = Field(default=4, ge=-1, le=16)  # differing bits of near hashes; -1 keeps all images
+    semantic_duplicates: float | None = Field(default=None, gt=0, le=1)  # cosine of embeddings of near images
+    against: tuple[Uri, ...] = ()  # output folders whose planned images come before all of this run
     balance: BalanceConfig = BalanceConfig()
     caps: Mapping[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)  # type pattern -> most questions
     share: float = Field(default=1.0, gt=0, le=1)  # part of each type's questions to keep; see `synth plan --budget`

@@ -87,6 +87,16 @@ def _settle(items: Items, block: Indexes, kept: Indexes, representative: Indexes
         _settle(items, first, np.empty(0, np.int64), representative)
         _settle(items, second, first[representative[first] == first], representative)
         return
+    decide(edges, representative)
+
+
+def decide(edges: Words, representative: Indexes) -> None:
+    """Write the representatives of items that represent themselves so far.
+
+    Args:
+        edges: Near pairs as sorted words `later << 32 | earlier`.
+        representative: Of each item.
+    """
     dropped: dict[int, int] = {}
     for edge in edges.tolist():  # sorted by the later item, then by the earlier, so all earlier items are decided
         later, earlier = edge >> 32, edge & 0xFFFFFFFF

@@ -62,6 +62,11 @@ def open_job(
     definitions = replace(definitions, taggers=taggers)
     asking, model = _generating_models(record, home, pipeline.generate, needs_model)
     shape = _shape(pipeline, definitions, (asking, model), home)
+    if pipeline.plan.semantic_duplicates is not None and not shape["images"]["embedding"]:
+        raise UserMistake(
+            "plan.semantic_duplicates: no tagger of this pipeline stores embeddings of images; "
+            "use one of the kind open_clip, or leave the setting out"
+        )
     return Job(out, pipeline, definitions, model, shape, home.absolute(), asking)
 
 

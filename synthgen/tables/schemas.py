@@ -42,7 +42,8 @@ PLANNED_IMAGES = pa.schema(
         ("object_id", pa.string()),
         ("image_id", pa.string()),
         ("outcome", pa.string()),  # PLAN_OUTCOMES
-        ("same_as", pa.string()),  # object_id of the object that stands for this one
+        ("reason", pa.string()),  # of `other_run`: the name of that run; null in older folders
+        ("same_as", pa.string()),  # object_id of the object that stands for this one, of `other_run` in that run
         ("uri", pa.string()),
         ("version", pa.string()),
         ("row", pa.int64()),

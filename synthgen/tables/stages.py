@@ -133,7 +133,7 @@ PLAN = StageSpec(
     unit="images",
     module="synthgen.stages.plan",
     tables=(
-        Table("images", schemas.PLANNED_IMAGES, "object_id", counts.count_outcomes, ("outcome",)),
+        Table("images", schemas.PLANNED_IMAGES, "object_id", counts.count_outcomes, ("outcome", "reason")),
         Table("assignments", schemas.ASSIGNMENTS, "assignment_id", counts.count_assignments, ("retired",)),
     ),
     inputs=(TAG, LIST),
