@@ -13,7 +13,12 @@ from pydantic import Field, model_validator
 
 from synthgen.config import library
 from synthgen.config import overrides as overriding
-from synthgen.config.deduplication import NearAnswersConfig, NearQuestionsConfig, OpeningsConfig
+from synthgen.config.deduplication import (
+    DecontaminateConfig,
+    NearAnswersConfig,
+    NearQuestionsConfig,
+    OpeningsConfig,
+)
 from synthgen.config.families import Sensitive
 from synthgen.config.fields import (
     AnswerForm,
@@ -223,6 +228,7 @@ class SelectConfig(Section):
     survivor: str | None = None  # score by which one of several duplicates is kept, the higher; then the id decides
     earlier_first: bool = True  # what an earlier selection decided on comes first, whatever its score
     against: tuple[Uri, ...] = ()  # output folders whose kept pairs come before all of this run
+    decontaminate: DecontaminateConfig | None = None  # benchmark sets that no pair may come from
 
 
 class PackConfig(Section):

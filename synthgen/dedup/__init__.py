@@ -10,9 +10,9 @@ of the input, however large a cluster of duplicates. Only a key of very many ima
 Large sets of texts stay on disk (text_set.py). Embeddings are compared within cells of k-means (semantic.py).
 """
 
-from synthgen.dedup.images import near_images
+from synthgen.dedup.images import near_images, near_known
 from synthgen.dedup.semantic import near_embeddings
 from synthgen.dedup.texts import near_texts, plain_texts
 from synthgen.dedup.thumbnails import Thumbnails
 
-__all__ = ["Thumbnails", "near_embeddings", "near_images", "near_texts", "plain_texts"]
+__all__ = ["Thumbnails", "near_embeddings", "near_images", "near_known", "near_texts", "plain_texts"]

@@ -196,7 +196,7 @@ def _shape(
         },
         "tags": {spec.name: spec.fingerprint for spec in definitions.taggers},
         "planned": {
-            "settings": pipeline.plan.model_dump(mode="json"),
+            "settings": _given(pipeline.plan, "semantic_duplicates", "against"),
             "mapping": list(definitions.rules.texts),
             "types": {path: _planned_type(kind) for path, kind in types.items()},
         },

@@ -160,6 +160,15 @@ CLUSTERS = pa.schema(
         ("survivor", pa.bool_()),  # this comparison keeps the pair
     ]
 )
+CONTAMINATED = pa.schema(
+    [
+        ("pair_id", pa.string()),
+        ("by", pa.string()),  # CONTAMINATED_BY
+        ("set", pa.string()),  # name of the benchmark set
+        ("item", pa.string()),  # the row or file there
+        ("value", pa.float32()),  # differing bits, cosine; null for words
+    ]
+)
 SHARD_INDEX = pa.schema(
     [
         ("image_id", pa.string()),

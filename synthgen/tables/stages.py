@@ -185,8 +185,9 @@ SELECT = StageSpec(
     tables=(
         Table("decisions", schemas.DECISIONS, "pair_id", counts.count_decisions, ("reason",)),
         Table("clusters", schemas.CLUSTERS, "pair_id"),
+        Table("contaminated", schemas.CONTAMINATED, "pair_id"),
     ),
-    inputs=(GENERATE, PLAN),
+    inputs=(GENERATE, PLAN, TAG),
     receives=("pair",),
     passes="kept",
 )

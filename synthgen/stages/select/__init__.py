@@ -2,10 +2,10 @@
 
 No model is asked, so this is cheap to run again: thresholds are changed more often than scores are measured.
 
-A pair must pass the rules (each a mask over a whole partition) and the thresholds of its scores (`judging`); then it is
-compared with all others (`duplicates`), also with what earlier runs kept (`earlier_runs`). The texts of all pairs wait
-on local disk for that, and so do the ids. `receipts` writes what came out: a decision for each pair, and the clusters
-of near pairs.
+A pair must be in no benchmark set (`contamination`), and pass the rules (each a mask over a whole partition) and the
+thresholds of its scores (`judging`). Then it is compared with all others (`duplicates`), also with what earlier runs
+kept (`earlier_runs`); the texts of all pairs wait on local disk for that, and so do the ids. `receipts` writes what came
+out: a decision for each pair, the clusters of near pairs, and what is in which benchmark set.
 
 A decision can depend on any other pair, so the decisions of a partition carry a fingerprint of the settings and of
 every commit that was read (`selection`): after growth, an edit or a crash half-way, exactly the partitions that are not
@@ -15,6 +15,8 @@ current are redone.
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
+
+import pyarrow as pa
 
 from synthgen.console import StageProgress
 from synthgen.stages.contract import StageRun
@@ -35,7 +37,7 @@ Show = Callable[[float], None]  # called with the number of partitions read
 
 def pending(run: StageRun) -> list[Task]:
     """Return the partitions whose decisions are not current."""
-    selection = prepare(run.folder, run.job.pipeline.select, run.job.home)
+    selection = prepare_for(run)
     log = run.folder.log(SELECT)
     return [Task(name, log.next_revision(name), epoch=selection.epoch) for name in selection.todo]
 
@@ -45,8 +47,14 @@ def results(run: StageRun, tasks: Sequence[Task]) -> Iterator[Receipt]:
     if not tasks:
         return
     with StageProgress(SELECT.name, len(run.folder.log(GENERATE).partitions), "partition") as bar:
-        selection = prepare(run.folder, run.job.pipeline.select, run.job.home)
+        selection = prepare_for(run)
         yield from decide(selection, {task.partition for task in tasks}, bar.show)
+
+
+def prepare_for(run: StageRun) -> Selection:
+    """Return what the decisions of a run depend on now."""
+    pipeline = run.job.pipeline
+    return prepare(run.folder, pipeline.select, run.job.home, pipeline.images)
 
 
 def decide(selection: Selection, todo: Collection[str], show: Show = lambda done: None) -> Iterator[Receipt]:
@@ -63,9 +71,10 @@ def decide(selection: Selection, todo: Collection[str], show: Show = lambda done
         for number, run in enumerate(selection.against):
             for rows in kept_pairs(run, settings):
                 comparison.add(rows, number)
-        judged, spans = Spill(Path(folder) / "judged"), dict[str, slice]()
+        contamination = selection.contamination()
+        judged, spans, contaminated = Spill(Path(folder) / "judged"), dict[str, slice](), dict[str, pa.Table]()
         for place, name in enumerate(names):
-            rows = judge(selection, name)
+            rows, contaminated[name] = judge(selection, name, contamination)
             spans[name] = comparison.add(rows)
             if name in todo:
                 judged.append(place, rows.select(JUDGED.names))
@@ -73,4 +82,7 @@ def decide(selection: Selection, todo: Collection[str], show: Show = lambda done
         verdicts = comparison.verdicts()
         for place, name in enumerate(names):
             if name in todo:
-                yield make_receipt(selection, name, judged.read(place, JUDGED), verdicts, spans[name])
+                rows = judged.read(place, JUDGED), contaminated[name]
+                yield make_receipt(selection, name, rows, verdicts, spans[name])
+        if contamination:
+            contamination.write_report(selection.folder)

@@ -1,6 +1,6 @@
-"""The reasons against a pair by itself: retired, a rule, a score that is missing or outside its threshold."""
+"""The reasons against a pair by itself: retired, in a benchmark, a rule, a score missing or outside its threshold."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -11,28 +11,36 @@ from synthgen.config.pipeline import SelectConfig
 from synthgen.dedup import plain_texts
 from synthgen.dedup.openings import openings
 from synthgen.stages.rules import COLUMNS, mask, rules
+from synthgen.stages.select.contamination import Contamination
 from synthgen.stages.select.selection import Selection
-from synthgen.tables import GENERATE, PLAN, SELECT
+from synthgen.tables import CONTAMINATED, GENERATE, PLAN, SELECT
 
 Mask = npt.NDArray[np.bool_]
+Judged = tuple[pa.Table, pa.Table]
 
 ID_COLUMNS = ["pair_id", "assignment_id", "image_id"]
 OLDEST = 0  # the epoch of decisions that an older synth made
 
 
-def judge(selection: Selection, partition: str) -> pa.Table:
+def judge(selection: Selection, partition: str, contamination: Contamination | None = None) -> Judged:
     """Apply rules and thresholds to the pairs of a partition.
 
+    Args:
+        selection: What decisions depend on.
+        partition: Its name.
+        contamination: What is in benchmark sets.
+
     Returns:
-        Their ids, the first `reason` against each or "kept", `since` when it is decided on, the `score` by which one of
-        several survives, and the texts by which pairs are compared, null for a dropped pair: `plain` of the question,
-        `opening`, its first words, and `answer`.
+        Two tables. The first has their ids, the first `reason` against each or "kept", `since` when it is decided on,
+        the `score` by which one of several survives, and the texts by which pairs are compared, null for a dropped
+        pair: `plain` of the question, `opening`, its first words, and `answer`. The second is CONTAMINATED.
     """
     rows = selection.folder.table(GENERATE, partition, "pairs", [*ID_COLUMNS, "follows", *COLUMNS, "outcome"])
     rows = rows.filter(pc.equal(rows.column("outcome"), "pair"))
     rows = rows.append_column("plain", plain_texts(rows.column("question")))
     names, masks = ["kept"], []
-    for name, applies in _reasons(rows, selection, partition):
+    matches = contamination.matches(rows) if contamination else {}
+    for name, applies in _reasons(rows, selection, partition, matches):
         names.append(name)
         masks.append(applies)
     number = np.zeros(rows.num_rows, np.int16)
@@ -45,7 +53,8 @@ def judge(selection: Selection, partition: str) -> pa.Table:
         score = score_values(selection, partition, survivor, rows.column("pair_id"))
     else:
         score = np.zeros(rows.num_rows, np.float32)
-    return with_texts(judged.append_column("score", pa.array(score)), rows, selection.settings, pa.array(number == 0))
+    judged = with_texts(judged.append_column("score", pa.array(score)), rows, selection.settings, pa.array(number == 0))
+    return judged, contamination.rows(rows, matches) if contamination else CONTAMINATED.empty_table()
 
 
 def with_texts(judged: pa.Table, rows: pa.Table, settings: SelectConfig, is_compared: pa.Array) -> pa.Table:
@@ -98,9 +107,13 @@ def _compared_text(rows: pa.Table) -> pa.ChunkedArray:
     return pc.if_else(pa.array(is_choice), joined, rows.column("plain"))
 
 
-def _reasons(rows: pa.Table, selection: Selection, partition: str) -> Iterator[tuple[str, Mask]]:
+def _reasons(
+    rows: pa.Table, selection: Selection, partition: str, matches: Mapping[str, npt.NDArray[np.int64]]
+) -> Iterator[tuple[str, Mask]]:
     """Yield each reason with the pairs that it applies to, in the order in which reasons count."""
     yield "retired", mask(pc.is_in(rows.column("assignment_id"), _retired(selection, partition)))
+    for name, items in matches.items():
+        yield name, items >= 0
     for name, matches in rules(rows, selection.settings):
         yield f"rule:{name}", mask(matches)
     for name, threshold in sorted(selection.settings.keep.items()):
