@@ -47,6 +47,8 @@ from synthgen.tables.reasons import (
 )
 from synthgen.tables.schemas import (
     ASSIGNMENTS,
+    CLUSTERS,
+    CONTAMINATED,
     DECISIONS,
     IMAGES,
     OBJECT_TAGS,
@@ -85,6 +87,8 @@ __all__ = [
     "ASK",
     "ASSIGNMENTS",
     "BUCKETS",
+    "CLUSTERS",
+    "CONTAMINATED",
     "DECISIONS",
     "FAILURE_REASONS",
     "GENERATE",

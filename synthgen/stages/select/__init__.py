@@ -2,41 +2,42 @@
 
 No model is asked, so this is cheap to run again: thresholds are changed more often than scores are measured.
 
-A pair of a retired assignment is dropped as `retired`. Any other must pass, in this order, the rules (each a mask over
-a whole partition), the thresholds of the scores, and the comparison with the pairs before it: no other question of its
-image says the same, and not too many pairs of the whole set have its wording. Before means committed in an earlier
-epoch, then in an earlier round of a partition (a retried pair comes after those that succeeded at once), then earlier
-in the plan; so growth never drops a pair that was kept. The questions of all pairs are compared on local disk
-(`dedup.questions`), and the ids of the pairs wait there for the result.
+A pair must be in no benchmark set (`contamination`), and pass the rules (each a mask over a whole partition) and the
+thresholds of its scores (`judging`). Then it is compared with all others (`duplicates`), also with what earlier runs
+kept (`earlier_runs`); the texts of all pairs wait on local disk for that, and so do the ids. `receipts` writes what
+came out: a decision for each pair, the clusters of near pairs, and what is in which benchmark set.
 
 A decision can depend on any other pair, so the decisions of a partition carry a fingerprint of the settings and of
-every commit that was read: after growth, an edit or a crash half-way, exactly the partitions that are not current are
-redone.
+every commit that was read (`selection`): after growth, an edit or a crash half-way, exactly the partitions that are not
+current are redone.
 """
 
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
+import pyarrow as pa
+
 from synthgen.console import StageProgress
-from synthgen.dedup.questions import QuestionDedup
 from synthgen.stages.contract import StageRun
+from synthgen.stages.select.duplicates import EARLIER_RUN, REPEATS, PairComparison
+from synthgen.stages.select.earlier_runs import count_kept, kept_pairs
 from synthgen.stages.select.judging import judge
-from synthgen.stages.select.receipts import JUDGED, PREVIOUS_DROPPED, REPEATS, make_receipt
+from synthgen.stages.select.receipts import JUDGED, PREVIOUS_DROPPED, make_receipt
 from synthgen.stages.select.selection import Selection, prepare
 from synthgen.store import Receipt
 from synthgen.store.spill import Spill
 from synthgen.tables import GENERATE, SELECT
 from synthgen.workers import Task
 
-__all__ = ["PREVIOUS_DROPPED", "REPEATS", "Selection", "decide", "pending", "prepare", "results"]
+__all__ = ["EARLIER_RUN", "PREVIOUS_DROPPED", "REPEATS", "Selection", "decide", "pending", "prepare", "results"]
 
 Show = Callable[[float], None]  # called with the number of partitions read
 
 
 def pending(run: StageRun) -> list[Task]:
     """Return the partitions whose decisions are not current."""
-    selection = prepare(run.folder, run.job.pipeline.select)
+    selection = prepare_for(run)
     log = run.folder.log(SELECT)
     return [Task(name, log.next_revision(name), epoch=selection.epoch) for name in selection.todo]
 
@@ -46,8 +47,14 @@ def results(run: StageRun, tasks: Sequence[Task]) -> Iterator[Receipt]:
     if not tasks:
         return
     with StageProgress(SELECT.name, len(run.folder.log(GENERATE).partitions), "partition") as bar:
-        selection = prepare(run.folder, run.job.pipeline.select)
+        selection = prepare_for(run)
         yield from decide(selection, {task.partition for task in tasks}, bar.show)
+
+
+def prepare_for(run: StageRun) -> Selection:
+    """Return what the decisions of a run depend on now."""
+    pipeline = run.job.pipeline
+    return prepare(run.folder, pipeline.select, run.job.home, pipeline.images)
 
 
 def decide(selection: Selection, todo: Collection[str], show: Show = lambda done: None) -> Iterator[Receipt]:
@@ -57,18 +64,25 @@ def decide(selection: Selection, todo: Collection[str], show: Show = lambda done
     """
     if not todo:
         return
-    names = list(selection.folder.log(GENERATE).partitions)
+    names, settings = list(selection.folder.log(GENERATE).partitions), selection.settings
     with tempfile.TemporaryDirectory(prefix="synth-select-") as folder:
         pairs = selection.folder.log(GENERATE).counts().get("pair", 0)
-        dedup = QuestionDedup(Path(folder), pairs)
-        judged, numbers = Spill(Path(folder) / "judged"), dict[str, slice]()
+        comparison = PairComparison(Path(folder), settings, pairs + sum(map(count_kept, selection.against)))
+        for number, run in enumerate(selection.against):
+            for rows in kept_pairs(run, settings):
+                comparison.add(rows, number)
+        contamination = selection.contamination()
+        judged, spans, contaminated = Spill(Path(folder) / "judged"), dict[str, slice](), dict[str, pa.Table]()
         for place, name in enumerate(names):
-            rows = judge(selection, name)
-            numbers[name] = dedup.add(rows)
+            rows, contaminated[name] = judge(selection, name, contamination)
+            spans[name] = comparison.add(rows)
             if name in todo:
                 judged.append(place, rows.select(JUDGED.names))
             show(place + 1)
-        verdicts = dedup.verdicts(selection.settings.near_questions, selection.settings.same_question)
+        verdicts = comparison.verdicts()
         for place, name in enumerate(names):
             if name in todo:
-                yield make_receipt(selection, name, judged.read(place, JUDGED), verdicts[numbers[name]])
+                rows = judged.read(place, JUDGED), contaminated[name]
+                yield make_receipt(selection, name, rows, verdicts, spans[name])
+        if contamination:
+            contamination.write_report(selection.folder)

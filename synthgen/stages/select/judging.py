@@ -1,64 +1,92 @@
-"""The reasons against a pair by itself: retired, a rule, a score that is missing or outside its threshold."""
+"""The reasons against a pair by itself: retired, in a benchmark, a rule, a score missing or outside its threshold."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from synthgen.config.pipeline import SelectConfig
 from synthgen.dedup import plain_texts
+from synthgen.dedup.openings import openings
 from synthgen.stages.rules import COLUMNS, mask, rules
+from synthgen.stages.select.contamination import Contamination
 from synthgen.stages.select.selection import Selection
-from synthgen.store.stage_folder import last_by_key
-from synthgen.tables import GENERATE, NOT_APPLICABLE, PAIRS, PLAN
+from synthgen.tables import CONTAMINATED, GENERATE, NOT_APPLICABLE, PLAN, SELECT
 
 Mask = npt.NDArray[np.bool_]
+Judged = tuple[pa.Table, pa.Table]
 
 ID_COLUMNS = ["pair_id", "assignment_id", "image_id"]
+OLDEST = 0  # the epoch of decisions that an older synth made
 
 
-def judge(selection: Selection, partition: str) -> pa.Table:
+def judge(selection: Selection, partition: str, contamination: Contamination | None = None) -> Judged:
     """Apply rules and thresholds to the pairs of a partition.
 
+    Args:
+        selection: What decisions depend on.
+        partition: Its name.
+        contamination: What is in benchmark sets.
+
     Returns:
-        Their ids, epoch, round, the first `reason` against each or "kept", and `plain`: the question as it is compared
-        with others, null for a dropped pair.
+        Two tables. The first has their ids, the first `reason` against each or "kept", `since` when it is decided on,
+        the `score` by which one of several survives, and the texts by which pairs are compared, null for a dropped
+        pair: `plain` of the question, `opening`, its first words, and `answer`. The second is CONTAMINATED.
     """
-    rows = _current_pairs(selection, partition)
+    rows = selection.folder.table(GENERATE, partition, "pairs", [*ID_COLUMNS, "follows", *COLUMNS, "outcome"])
+    rows = rows.filter(pc.equal(rows.column("outcome"), "pair"))
     rows = rows.append_column("plain", plain_texts(rows.column("question")))
     names, masks = ["kept"], []
-    for name, applies in _reasons(rows, selection, partition):
+    matches = contamination.matches(rows) if contamination else {}
+    for name, applies in _reasons(rows, selection, partition, matches):
         names.append(name)
         masks.append(applies)
     number = np.zeros(rows.num_rows, np.int16)
     for index, applies in reversed(list(enumerate(masks, 1))):  # so that the first reason that applies is written last
         number[applies] = index
     reason = pa.array(names).take(pa.array(number))
-    plain = pc.if_else(pa.array(number == 0), _compared_text(rows), None)
-    judged = rows.select([*ID_COLUMNS, "follows", "epoch", "round"])
-    return judged.append_column("reason", reason).append_column("plain", plain)
+    judged = rows.select([*ID_COLUMNS, "follows"]).append_column("reason", reason)
+    judged = judged.append_column("since", _since(selection, partition, rows.column("pair_id")))
+    if survivor := selection.settings.survivor:
+        score, _ = score_values(selection, partition, survivor, rows.column("pair_id"))
+    else:
+        score = np.zeros(rows.num_rows, np.float32)
+    judged = with_texts(judged.append_column("score", pa.array(score)), rows, selection.settings, pa.array(number == 0))
+    return judged, contamination.rows(rows, matches) if contamination else CONTAMINATED.empty_table()
 
 
-def _current_pairs(selection: Selection, partition: str) -> pa.Table:
-    """Return the pairs of a partition: of each assignment the last outcome, if it is a pair.
+def with_texts(judged: pa.Table, rows: pa.Table, settings: SelectConfig, is_compared: pa.Array) -> pa.Table:
+    """Return a table with the texts by which pairs are compared, in their plain form.
 
-    Their `epoch` is that of their commit, and their `round` the number of their file.
+    Args:
+        judged: The table.
+        rows: The pairs, with `question`, its form `plain`, `options` and `answer`.
+        settings: Which comparisons are wanted; the texts of others are null.
+        is_compared: The texts of other pairs are null.
     """
-    stage, log = selection.folder.stage(GENERATE), selection.folder.log(GENERATE)
-    columns = [*ID_COLUMNS, "follows", *COLUMNS, "outcome"]
-    files = list(stage.read(log, partition, "pairs", columns)) or [PAIRS.empty_table().select(columns)]
-    commits = [commit for commit in log.partitions[partition] if "pairs" in commit.receipt.tables]
-    commit_of_file = [commit for commit in commits for _ in commit.receipt.tables["pairs"].files][-len(files) :]
-    tables = []
-    for number, table in enumerate(files):
-        epoch = np.full(table.num_rows, commit_of_file[number].epoch if commit_of_file else 0)
-        table = table.append_column("epoch", pa.array(epoch))
-        tables.append(table.append_column("round", pa.array(np.full_like(epoch, number))))
-    rows = pa.concat_tables(tables)
-    if len(files) > 1:
-        rows = last_by_key(rows, "assignment_id")
-    return rows.filter(pc.equal(rows.column("outcome"), "pair"))
+    wanted = {
+        "plain": _compared_text(rows),
+        "opening": openings(_array(rows.column("plain")), settings.openings.words) if settings.openings else None,
+        "answer": plain_texts(pc.fill_null(rows.column("answer"), "")) if settings.global_answers else None,
+    }
+    for name, texts in wanted.items():
+        no_text = pa.nulls(judged.num_rows, pa.large_string())
+        judged = judged.append_column(name, no_text if texts is None else pc.if_else(is_compared, texts, no_text))
+    return judged
+
+
+def _array(column: pa.ChunkedArray) -> pa.LargeStringArray:
+    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+
+
+def _since(selection: Selection, partition: str, pair_ids: pa.ChunkedArray) -> pa.Array:
+    """Return the epoch of the first selection that decided on each pair: this one, if none did before."""
+    before = selection.folder.table(SELECT, partition, "decisions", ["pair_id", "since"])
+    since = pc.fill_null(before.column("since"), OLDEST)
+    found = since.take(pc.index_in(pair_ids, before.column("pair_id").combine_chunks()))
+    return pc.fill_null(found, selection.epoch).cast(pa.int32())
 
 
 def _retired(selection: Selection, partition: str) -> pa.Array:
@@ -79,9 +107,13 @@ def _compared_text(rows: pa.Table) -> pa.ChunkedArray:
     return pc.if_else(pa.array(is_choice), joined, rows.column("plain"))
 
 
-def _reasons(rows: pa.Table, selection: Selection, partition: str) -> Iterator[tuple[str, Mask]]:
+def _reasons(
+    rows: pa.Table, selection: Selection, partition: str, matches: Mapping[str, npt.NDArray[np.int64]]
+) -> Iterator[tuple[str, Mask]]:
     """Yield each reason with the pairs that it applies to, in the order in which reasons count."""
     yield "retired", mask(pc.is_in(rows.column("assignment_id"), _retired(selection, partition)))
+    for name, items in matches.items():
+        yield name, items >= 0
     for name, matches in rules(rows, selection.settings):
         yield f"rule:{name}", mask(matches)
     for name, threshold in sorted(selection.settings.keep.items()):

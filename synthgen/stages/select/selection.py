@@ -3,12 +3,17 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from synthgen.config.pipeline import SelectConfig
+from synthgen.config.pipeline import ImagesConfig, SelectConfig
 from synthgen.errors import Mistakes, nearest
+from synthgen.ingest.benchmark_sets import BenchmarkSet, open_benchmark_sets
 from synthgen.stages.rules import RULES_VERSION
+from synthgen.stages.select import contamination
+from synthgen.stages.select.contamination import Contamination, find_contamination
 from synthgen.store import CommitLog, RunFolder
-from synthgen.tables import GENERATE, PLAN, SCORE, SELECT, make_id
+from synthgen.store.earlier_runs import EarlierRun, open_earlier_runs
+from synthgen.tables import GENERATE, PLAN, SCORE, SELECT, TAG, make_id
 
 
 @dataclass(frozen=True)
@@ -19,12 +24,25 @@ class Selection:
         folder: The pairs, scores and plan by their commits.
         fingerprint: Of the settings and of every commit that is read.
         epoch: Of the new commits.
+        against: The earlier runs whose kept pairs come first.
+        benchmarks: The sets that no pair may come from.
+        limits: Of their images.
     """
 
     folder: RunFolder
     settings: SelectConfig
     fingerprint: str
     epoch: int = 1
+    against: tuple[EarlierRun, ...] = ()
+    benchmarks: tuple[BenchmarkSet, ...] = ()
+    limits: ImagesConfig | None = None
+
+    def contamination(self) -> Contamination | None:
+        """Return which images and questions are in benchmark sets; None where none is named."""
+        wanted = self.settings.decontaminate
+        return (
+            find_contamination(self.folder, self.benchmarks, wanted, self.limits or ImagesConfig()) if wanted else None
+        )
 
     @property
     def todo(self) -> list[str]:
@@ -37,30 +55,73 @@ class Selection:
         ]
 
 
-def prepare(folder: RunFolder, settings: SelectConfig) -> Selection:
+def prepare(
+    folder: RunFolder, settings: SelectConfig, home: Path = Path(), limits: ImagesConfig | None = None
+) -> Selection:
     """Return what decisions depend on now; only commits are read.
 
+    Args:
+        folder: The output folder.
+        settings: What is kept.
+        home: The folder that relative names of folders start from.
+        limits: Of the images of benchmark sets.
+
     Raises:
-        Mistakes: The settings name scores that no pair has.
+        Mistakes: The settings name scores that no pair has, or folders that cannot be used.
     """
     generated, planned = folder.log(GENERATE), folder.log(PLAN)
     _check_scores_exist(settings, [generated, folder.log(SCORE)])
+    against = open_earlier_runs("select.against", settings.against, home, folder.out, SELECT)
     replanned = [name for name in generated.partitions if planned.counts([name]).get("retired")]
     digests = generated.digests(GENERATE, generated.partitions) | planned.digests(PLAN, replanned)
-    digests |= folder.pass_digests(list(generated.partitions), settings.keep)
-    limits = json.dumps(settings.model_dump(mode="json"), sort_keys=True)  # the order of thresholds does not matter
-    fingerprint = make_id("select", RULES_VERSION, limits, *(f"{key} {digests[key]}" for key in sorted(digests)))
-    return Selection(folder, settings, fingerprint, folder.log(SELECT).next_epoch)
+    digests |= folder.pass_digests(list(generated.partitions), scores_read(settings))
+    given = json.dumps(settings.model_dump(mode="json"), sort_keys=True)  # the order of thresholds does not matter
+    benchmarks, others = _open_benchmarks(folder, settings, home, limits or ImagesConfig())
+    others += [run.digest(SELECT, GENERATE) for run in against]
+    read = [f"{key} {digests[key]}" for key in sorted(digests)]
+    fingerprint = make_id("select", RULES_VERSION, given, *read, *others)
+    epoch = _epoch(folder.log(SELECT), fingerprint)
+    return Selection(folder, settings, fingerprint, epoch, against, benchmarks, limits)
+
+
+def _open_benchmarks(
+    folder: RunFolder, settings: SelectConfig, home: Path, limits: ImagesConfig
+) -> tuple[tuple[BenchmarkSet, ...], list[str]]:
+    """Return the benchmark sets, and digests of them and of the images that are compared with them."""
+    if (wanted := settings.decontaminate) is None:
+        return (), []
+    benchmarks, tagged = open_benchmark_sets("select.decontaminate.sets", wanted.sets, home), folder.log(TAG)
+    images = sorted(tagged.digests(TAG, tagged.partitions).values())
+    return benchmarks, [*contamination.digests(benchmarks, wanted, limits), *images]
+
+
+def _epoch(decided: CommitLog, fingerprint: str) -> int:
+    """Return the epoch of new commits: that of a selection which was cut short, or the next one."""
+    last = decided.next_epoch - 1
+    latest = {name: decided.latest(name) for name in decided.partitions}
+    is_cut_short = any(
+        commit and commit.epoch == last and decided.fingerprint(name, "decisions") == fingerprint
+        for name, commit in latest.items()
+    )
+    return last if is_cut_short else last + 1
+
+
+def scores_read(settings: SelectConfig) -> list[str]:
+    """Return the scores that decisions depend on."""
+    return [*settings.keep, *([settings.survivor] if settings.survivor else [])]
 
 
 def _check_scores_exist(settings: SelectConfig, logs: Sequence[CommitLog]) -> None:
-    """Check that each score with a threshold exists.
+    """Check that each score with a threshold, and the one by which pairs survive, exists.
 
     Raises:
         Mistakes: No pair has some of them.
     """
     tables = {table for log in logs for table in log.tables()}
     known = {table.removeprefix("scores/") for table in tables if table.startswith("scores/")}
-    unknown = sorted(set(settings.keep) - known) if tables else []
-    if unknown:
-        raise Mistakes([f"select.keep: no pair has the score '{name}'; {nearest(name, known)}" for name in unknown])
+    named = [("keep", name) for name in sorted(settings.keep)]
+    named += [("survivor", settings.survivor)] if settings.survivor else []
+    if unknown := [(key, name) for key, name in named if name not in known] if tables else []:
+        raise Mistakes(
+            [f"select.{key}: no pair has the score '{name}'; {nearest(name, known)}" for key, name in unknown]
+        )
