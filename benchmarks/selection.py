@@ -19,7 +19,8 @@ from typing import Any
 from driver import commit_all, in_fresh_process, is_quick
 
 from synthgen import tables as schemas
-from synthgen.config.pipeline import SelectConfig, Threshold
+from synthgen.config.pipeline import SelectConfig
+from synthgen.config.selection import KeepRule
 from synthgen.stages import select
 from synthgen.store import Folder, Lease, Receipt, RunFolder, StageFolder, TablePart
 from synthgen.store.commits import partition_name
@@ -37,7 +38,7 @@ TEMPLATES = (
     "Why might the {a} be placed beside the {b} and not beside the {c}?",
 )
 SETTINGS = SelectConfig(
-    keep={"likelihood": Threshold(min=0.2)}, forbidden=(r"\d{3}-\d{4}", r"https?://"), same_question=50
+    keep={"likelihood": KeepRule(min=0.2)}, forbidden=(r"\d{3}-\d{4}", r"https?://"), same_question=50
 )
 
 

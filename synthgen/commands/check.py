@@ -10,8 +10,8 @@ from collections.abc import Collection, Iterator, Mapping
 
 from synthgen.config.families import InstructionType, Sensitive, withheld
 from synthgen.config.mapping import RuleSet
-from synthgen.config.pipeline import Threshold
 from synthgen.config.prompt_file import PackFile
+from synthgen.config.selection import Threshold
 from synthgen.config.taxonomy import Tree, with_ancestors
 from synthgen.console import pluralize
 from synthgen.errors import listed

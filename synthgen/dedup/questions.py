@@ -58,17 +58,19 @@ class QuestionDedup:
         self._by_image.add(with_buckets(rows, "image_id", self._buckets, ASKED))
         return slice(start, self._pairs)
 
-    def verdicts(self, near: float, most: int | None) -> Verdicts:
+    def verdicts(self, near: float, most: int | None, is_dropped: npt.NDArray[np.bool_]) -> Verdicts:
         """Return FIRST, NEAR or COMMON for every number: (questions,) uint8.
 
         Args:
             near: The threshold of `near_texts`.
             most: The most questions of one wording; None for no limit.
+            is_dropped: Numbers that are not compared, (questions,) bool.
         """
         verdicts = np.zeros(self._pairs, np.uint8)
         by_wording = Spill(self._folder / "by-wording")
         for bucket in range(self._buckets):
-            rows = _sort(self._by_image.read(bucket, ASKED))
+            rows = self._by_image.read(bucket, ASKED)
+            rows = _sort(rows.filter(pa.array(~is_dropped[rows.column("number").to_numpy()])))
             representative = near_texts(rows.column("plain"), rows.column("image_id").to_pylist(), near)
             is_first = representative == np.arange(rows.num_rows)
             verdicts[rows.column("number").to_numpy()[~is_first]] = NEAR

@@ -1,52 +1,106 @@
-"""The reasons against a pair by itself: retired, a rule, a score that is missing or outside its threshold."""
+"""The reasons against a pair by itself: retired, a rule, its language, a function of the user, a threshold."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from synthgen.config.selection import Threshold, fits
 from synthgen.dedup import plain_texts
 from synthgen.stages.rules import COLUMNS, mask, rules
-from synthgen.stages.select.selection import Selection
+from synthgen.stages.select.functions import reasons_by
+from synthgen.stages.select.selection import Selection, scores_in
+from synthgen.stages.select.standings import KEPT, SCORE, scores_needed, standing
 from synthgen.store.stage_folder import last_by_key
 from synthgen.tables import GENERATE, NOT_APPLICABLE, PAIRS, PLAN
 
 Mask = npt.NDArray[np.bool_]
 
 ID_COLUMNS = ["pair_id", "assignment_id", "image_id"]
+RULE_COLUMNS = [*ID_COLUMNS, "follows", "type", *COLUMNS]
+RAW = ("outcome", "reason", "detail", "raw_question", "raw_answer")  # what functions of the user do not see
+FUNCTION_COLUMNS = [name for name in PAIRS.names if name not in RAW]
 
 
 def judge(selection: Selection, partition: str) -> pa.Table:
-    """Apply rules and thresholds to the pairs of a partition.
+    """Apply to the pairs of a partition everything that looks at a pair by itself.
 
     Returns:
-        Their ids, epoch, round, the first `reason` against each or "kept", and `plain`: the question as it is compared
-        with others, null for a dropped pair.
+        Their ids, epoch, round, the first `reason` against each or "kept", `plain`, the question as it is compared
+        with others, null for a dropped pair; and what rules over the whole set read (`standings.py`).
     """
-    rows = _current_pairs(selection, partition)
-    rows = rows.append_column("plain", plain_texts(rows.column("question")))
-    names, masks = ["kept"], []
-    for name, applies in _reasons(rows, selection, partition):
+    rows = read_pairs(selection, partition)
+    return judge_scores(selection, partition, rows, judge_texts(selection, partition, rows))
+
+
+def judge_texts(selection: Selection, partition: str, rows: pa.Table) -> pa.Array:
+    """Return the first reason against each pair for which no threshold matters, or "kept"."""
+    reason = _first_reasons(rows.num_rows, _text_reasons(rows, selection, partition))
+    if not selection.functions:
+        return reason
+    open_rows = pc.indices_nonzero(pc.equal(reason, KEPT))
+    given = reasons_by(selection.functions, _for_functions(selection, partition, open_rows))
+    return pc.replace_with_mask(reason, pc.equal(reason, KEPT), pc.fill_null(pa.array(given, pa.string()), KEPT))
+
+
+def judge_scores(selection: Selection, partition: str, rows: pa.Table, reason: pa.Array) -> pa.Table:
+    """Return what `judge` does.
+
+    Args:
+        selection: The settings, and the scores.
+        partition: Its name.
+        rows: Its pairs, as of `read_pairs`.
+        reason: As of `judge_texts`.
+    """
+    by_score = _first_reasons(rows.num_rows, _score_reasons(rows, selection, partition))
+    reason = pc.if_else(pc.equal(reason, KEPT), by_score, reason)
+    plain = pc.if_else(pc.equal(reason, KEPT), _compared_text(rows), None)
+    judged = rows.select([*ID_COLUMNS, "follows", "epoch", "round"])
+    judged = judged.append_column("reason", reason).append_column("plain", plain)
+    for name, values in standing(selection, partition, rows).items():
+        judged = judged.append_column(name, values if isinstance(values, pa.ChunkedArray) else pa.array(values))
+    for name in scores_needed(selection.settings):
+        values, _ = score_values(selection, partition, name, rows.column("pair_id"))
+        judged = judged.append_column(f"{SCORE}{name}", pa.array(values))
+    return judged
+
+
+def _first_reasons(count: int, reasons: Iterable[tuple[str, Mask]]) -> pa.Array:
+    """Return the first of some reasons that applies to each of `count` pairs, or "kept"."""
+    names, masks = [KEPT], []
+    for name, applies in reasons:
         names.append(name)
         masks.append(applies)
-    number = np.zeros(rows.num_rows, np.int16)
+    number = np.zeros(count, np.int16)
     for index, applies in reversed(list(enumerate(masks, 1))):  # so that the first reason that applies is written last
         number[applies] = index
-    reason = pa.array(names).take(pa.array(number))
-    plain = pc.if_else(pa.array(number == 0), _compared_text(rows), None)
-    judged = rows.select([*ID_COLUMNS, "follows", "epoch", "round"])
-    return judged.append_column("reason", reason).append_column("plain", plain)
+    return pa.array(names).take(pa.array(number))
 
 
-def _current_pairs(selection: Selection, partition: str) -> pa.Table:
-    """Return the pairs of a partition: of each assignment the last outcome, if it is a pair.
+def read_pairs(selection: Selection, partition: str) -> pa.Table:
+    """Return the current pairs of a partition with what rules read, and `plain`, the question in plain words."""
+    rows = _current_pairs(selection, partition)
+    return rows.append_column("plain", plain_texts(rows.column("question")))
+
+
+def _for_functions(selection: Selection, partition: str, places: pa.Array) -> pa.Table:
+    """Return some of the pairs of a partition as functions of the user see them."""
+    rows = _current_pairs(selection, partition, FUNCTION_COLUMNS).take(places).select(FUNCTION_COLUMNS)
+    for name in scores_in(selection.folder.log(GENERATE)):
+        values, _ = score_values(selection, partition, name, rows.column("pair_id"))
+        rows = rows.append_column(f"score_{name}", pa.array(values, from_pandas=True))
+    return rows
+
+
+def _current_pairs(selection: Selection, partition: str, wanted: Sequence[str] = RULE_COLUMNS) -> pa.Table:
+    """Return the pairs of a partition with some columns: of each assignment the last outcome, if it is a pair.
 
     Their `epoch` is that of their commit, and their `round` the number of their file.
     """
     stage, log = selection.folder.stage(GENERATE), selection.folder.log(GENERATE)
-    columns = [*ID_COLUMNS, "follows", *COLUMNS, "outcome"]
+    columns = [*wanted, "outcome"]
     files = list(stage.read(log, partition, "pairs", columns)) or [PAIRS.empty_table().select(columns)]
     commits = [commit for commit in log.partitions[partition] if "pairs" in commit.receipt.tables]
     commit_of_file = [commit for commit in commits for _ in commit.receipt.tables["pairs"].files][-len(files) :]
@@ -79,18 +133,32 @@ def _compared_text(rows: pa.Table) -> pa.ChunkedArray:
     return pc.if_else(pa.array(is_choice), joined, rows.column("plain"))
 
 
-def _reasons(rows: pa.Table, selection: Selection, partition: str) -> Iterator[tuple[str, Mask]]:
+def _text_reasons(rows: pa.Table, selection: Selection, partition: str) -> Iterator[tuple[str, Mask]]:
     """Yield each reason with the pairs that it applies to, in the order in which reasons count."""
     yield "retired", mask(pc.is_in(rows.column("assignment_id"), _retired(selection, partition)))
     for name, matches in rules(rows, selection.settings):
         yield f"rule:{name}", mask(matches)
+    if languages := selection.settings.languages:
+        yield "language", ~mask(pc.is_in(rows.column("language"), pa.array(languages)))
+
+
+def _score_reasons(rows: pa.Table, selection: Selection, partition: str) -> Iterator[tuple[str, Mask]]:
+    """Yield each reason of a threshold with the pairs that it applies to, by the names of the scores."""
     for name, threshold in sorted(selection.settings.keep.items()):
         value, is_other_form = score_values(selection, partition, name, rows.column("pair_id"))
-        applies = np.isin(rows.column("form").to_numpy(zero_copy_only=False), threshold.forms) & ~is_other_form
+        applies = _applies(rows, threshold) & ~is_other_form
         yield f"unscored:{name}", applies & np.isnan(value)
         low = -np.inf if threshold.min is None else threshold.min
         high = np.inf if threshold.max is None else threshold.max
         yield f"score:{name}", applies & ((value < np.float32(low)) | (value > np.float32(high)))
+
+
+def _applies(rows: pa.Table, threshold: Threshold) -> Mask:
+    """Return whether a threshold is for the form and the type of each pair."""
+    is_of_form = np.isin(rows.column("form").to_numpy(zero_copy_only=False), threshold.forms)
+    types = pc.fill_null(rows.column("type"), "")
+    known = [path for path in pc.unique(types).to_pylist() if any(fits(pattern, path) for pattern in threshold.types)]
+    return is_of_form & mask(pc.is_in(types, pa.array(known, pa.string())))
 
 
 def score_values(

@@ -2,10 +2,12 @@
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 
 from synthgen.config.pipeline import SelectConfig
 from synthgen.errors import Mistakes, nearest
 from synthgen.stages.rules import RULES_VERSION
+from synthgen.stages.select.functions import UserFunction, load_functions
 from synthgen.store import CommitLog, RunFolder
 from synthgen.tables import GENERATE, PLAN, SELECT, make_id
 
@@ -18,12 +20,14 @@ class Selection:
         folder: The pairs, scores and plan by their commits.
         fingerprint: Of the settings and of every commit that is read.
         epoch: Of the new commits.
+        functions: Of the user, in the order in which they are asked.
     """
 
     folder: RunFolder
     settings: SelectConfig
     fingerprint: str
     epoch: int = 1
+    functions: tuple[UserFunction, ...] = ()
 
     @property
     def todo(self) -> list[str]:
@@ -36,29 +40,44 @@ class Selection:
         ]
 
 
-def prepare(folder: RunFolder, settings: SelectConfig) -> Selection:
+def prepare(folder: RunFolder, settings: SelectConfig, home: Path = Path()) -> Selection:
     """Return what decisions depend on now; only commits are read.
 
+    Args:
+        folder: The output folder.
+        settings: What is kept.
+        home: The folder that functions of the user are imported from.
+
     Raises:
-        Mistakes: The settings name scores that no pair has.
+        UserMistake: The settings name scores that no pair has, or functions that cannot be imported.
     """
     generated, planned = folder.log(GENERATE), folder.log(PLAN)
     _check_scores_exist(settings, generated)
+    functions = load_functions(settings.functions, home)
     replanned = [name for name in generated.partitions if planned.counts([name]).get("retired")]
-    digests = generated.digests(GENERATE, generated.partitions) | planned.digests(PLAN, replanned)
+    tagged = list(generated.partitions) if settings.quotas.tags else replanned
+    digests = generated.digests(GENERATE, generated.partitions) | planned.digests(PLAN, tagged)
     limits = json.dumps(settings.model_dump(mode="json"), sort_keys=True)  # the order of thresholds does not matter
-    fingerprint = make_id("select", RULES_VERSION, limits, *(f"{key} {digests[key]}" for key in sorted(digests)))
-    return Selection(folder, settings, fingerprint, folder.log(SELECT).next_epoch)
+    read = [f"{key} {digests[key]}" for key in sorted(digests)]
+    codes = [function.digest for function in functions]
+    fingerprint = make_id("select", RULES_VERSION, limits, *read, *codes)
+    return Selection(folder, settings, fingerprint, folder.log(SELECT).next_epoch, functions)
 
 
 def _check_scores_exist(settings: SelectConfig, generated: CommitLog) -> None:
-    """Check that each score with a threshold exists.
+    """Check that each score that the settings name exists.
 
     Raises:
         Mistakes: No pair has some of them.
     """
-    tables = generated.tables()
-    known = {table.removeprefix("scores/") for table in tables if table.startswith("scores/")}
-    unknown = sorted(set(settings.keep) - known) if tables else []
-    if unknown:
-        raise Mistakes([f"select.keep: no pair has the score '{name}'; {nearest(name, known)}" for name in unknown])
+    known = scores_in(generated)
+    unknown = [(place, name) for place, name in sorted(settings.scores) if name not in known]
+    if unknown and generated.tables():
+        raise Mistakes(
+            [f"select.{place}: no pair has the score '{name}'; {nearest(name, known)}" for place, name in unknown]
+        )
+
+
+def scores_in(generated: CommitLog) -> list[str]:
+    """Return the scores that any pair has."""
+    return sorted(name.removeprefix("scores/") for name in generated.tables() if name.startswith("scores/"))
