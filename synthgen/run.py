@@ -32,7 +32,7 @@ from synthgen.job.request import RunRequest
 from synthgen.stages.contract import Change, Job, StageModule, StageRun
 from synthgen.store import RunFolder
 from synthgen.tables import LIST, PLAN, STAGES, TAG, StageSpec, stage_names, stages_between
-from synthgen.taggers import check_downloads, may_download
+from synthgen.taggers import check_downloads, check_source_tags, may_download
 from synthgen.workers import CircuitBreaker, StopSignals, leave_ray, listening, run_in_actor
 
 # The resources of an actor that only looks, a CPU and no GPU: those of the kind of engine that has no model.
@@ -126,6 +126,7 @@ def _run(
     is_new = check_folder(folder, job, request, ends, stages.change)
     _check_input(folder, stages.first)
     if is_new and stages.has(TAG.typed):
+        check_source_tags(job.definitions.taggers, job.pipeline.source)
         _check_weights(job)
     if is_new and stages.has("generate"):
         # Nobody should tag for hours to learn that the model does not load.

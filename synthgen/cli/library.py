@@ -193,7 +193,9 @@ def calibrate(
 
 @app.command()
 def doctor(
-    pipeline: Annotated[str | None, typer.Option("--pipeline", "-p", help="Look for what this pipeline needs.")] = None,
+    pipeline: Annotated[
+        str | None, typer.Option("--pipeline", "-p", metavar="NAME", help="Look for what this pipeline needs.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Report what is missing on this machine, with the commands that fix it."""

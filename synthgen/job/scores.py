@@ -140,7 +140,10 @@ def _variables_of(text: object) -> frozenset[str]:
 def _engine_faults(scorer: Scorer, kind: EngineKind, prompts: Prompts) -> Iterator[str]:
     """Yield what a score needs that an engine of that kind does not give."""
     for need in sorted(set(scorer.needs) - kind.capabilities):
-        yield f"{SERVED[need]}, which engine kind {kind.name} does not give; use engine kind {_kinds(need)}"
+        yield (
+            f"{SERVED[need]}, which engine kind {kind.name} does not give; take it out of generate.scores and "
+            f"select.keep, or use engine kind {_kinds(need)}"
+        )
     if not kind.shows_first_token:
         return
     others = _kinds("labels", shows_first_token=False)

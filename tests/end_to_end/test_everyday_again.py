@@ -49,3 +49,12 @@ def test_a_folder_of_the_everyday_pipeline_goes_on_as_it_was_made(tmp_path: Path
     assert "nothing to do" in synth(tmp_path, "run", "--out", "data")
     assert "kept" in synth(tmp_path, "run", "--out", "data", "--from", "select", "--set", "select.keep.answer.min=1.5")
     assert "dog.png" in synth(tmp_path, "purge", "data", "dog.png", "--dry-run")
+
+
+@pytest.mark.parametrize("command", [["run", "photos", "--out", "data"], ["preview", "photos/dog.png"]])
+def test_a_tagger_of_tags_that_come_along_is_refused_where_none_do(command: list[str], tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (64, 64)).save(tmp_path / "photos" / "dog.png")
+    words = [sys.executable, "-m", "synthgen", *command, *SETTINGS[:4], "--pipeline", "everyday"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert done.returncode == 2 and "source.sidecar=.json for a JSON file" in done.stderr.splitlines()[-1]
