@@ -13,6 +13,7 @@ from pydantic import Field, ValidationInfo, field_serializer, field_validator, m
 
 from synthgen.config import library
 from synthgen.config import overrides as overriding
+from synthgen.config.deduplication import NearAnswersConfig, NearQuestionsConfig, OpeningsConfig
 from synthgen.config.families import Sensitive
 from synthgen.config.fields import (
     BaseUrls,
@@ -210,6 +211,12 @@ class SelectConfig(Section):
     functions: Functions = ()  # module:function, of your own; each says what it drops
     near_questions: float = Field(default=0.8, ge=0, le=1)  # Jaccard similarity that drops the second; 1: equal only
     same_question: int | None = Field(default=None, gt=0)  # most pairs with the same question in the whole data set
+    global_questions: NearQuestionsConfig | None = None  # near questions of the whole set
+    global_answers: NearAnswersConfig | None = None  # near answers of the whole set
+    openings: OpeningsConfig | None = None  # questions that begin with the same words
+    survivor: str | None = None  # score by which one of several duplicates is kept, the higher; then the id decides
+    earlier_first: bool = True  # what an earlier selection decided on comes first, whatever its score
+    against: tuple[Uri, ...] = ()  # output folders whose kept pairs come before all of this run
     balance: Mapping[str, AnswerBalance] = Field(default_factory=dict)  # type pattern -> of yes and no
     letters: float | None = Field(default=None, ge=1)  # most pairs with a letter of choice for each with the rarest
     quotas: Quotas = Quotas()
@@ -219,6 +226,7 @@ class SelectConfig(Section):
         """The scores that it reads, each with the place below `select` that names it."""
         by = [(f"balance.{pattern}.by", rule.by) for pattern, rule in self.balance.items()]
         by += [(f"quotas.{kind}s.{pattern}.by", quota.by) for kind, pattern, quota in self.quotas.all()]
+        by += [("survivor", self.survivor)]
         return [*(("keep", name) for name in self.keep), *((place, name) for place, name in by if name)]
 
 

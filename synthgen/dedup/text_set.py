@@ -10,7 +10,7 @@ Beside it memory holds a hash, a sketch and a place in the order for each text, 
 the parts added nor those held at once change the result.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -55,7 +55,7 @@ class TextSet:
         encoded = [text.encode("utf-8", "surrogatepass") for text in listed]
         self._lengths.append(np.fromiter(map(len, encoded), np.int64, len(encoded)))
         self._append("texts", b"".join(encoded))
-        self._append("hashes", pd.util.hash_array(np.asarray(listed, dtype=object), categorize=False).tobytes())
+        self._append("hashes", text_hashes(listed).tobytes())
         if self._threshold < 1:
             self._add_signatures(listed)
 
@@ -84,8 +84,6 @@ class TextSet:
         Returns:
             (texts,) int64: places in `order`.
         """
-        # Equal texts are found by their hashes: that two of ten million differ and share one has a chance of 1 to
-        # 400,000.
         hashes = np.fromfile(self._folder / "hashes", np.uint64)[order]
         _, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
         del hashes
@@ -147,3 +145,9 @@ class TextSet:
         data = np.memmap(self._folder / "texts", np.uint8, "r").data
         spans = zip(ends[numbers].tolist(), ends[numbers + 1].tolist(), strict=True)
         return [str(data[start:end], "utf-8", "surrogatepass") for start, end in spans]
+
+
+def text_hashes(texts: Sequence[str]) -> Words:
+    """Return a 64-bit hash of each text; two of ten million that differ share one with a chance of 1 to 400,000."""
+    hashes: Words = pd.util.hash_array(np.asarray(texts, dtype=object), categorize=False)
+    return hashes

@@ -19,21 +19,23 @@ from synthgen.dedup.shingles import Strings, jaccard
 from synthgen.dedup.text_set import TextSet
 
 Texts: TypeAlias = Sequence[str] | pa.Array | pa.ChunkedArray
-Search: TypeAlias = Callable[
-    [pa.LargeStringArray, Indexes, float], Indexes
-]  # texts, their groups, threshold -> representatives
+# texts, their groups, the threshold, how many stay -> representatives
+Search: TypeAlias = Callable[[pa.LargeStringArray, Indexes, float, int], Indexes]
 
 SMALL_GROUP = 64  # texts
 GROUPED_AT_ONCE = 1 << 16  # texts of small groups
 
 
-def near_texts(texts: Texts, groups: Sequence[Hashable] | None = None, threshold: float = 0.8) -> Indexes:
+def near_texts(
+    texts: Texts, groups: Sequence[Hashable] | None = None, threshold: float = 0.8, fixed: int = 0
+) -> Indexes:
     """Return the representative of each text: the earliest kept one of its group that it is near to, or itself.
 
     Args:
         texts: Texts in their plain form (see `plain_texts`); they are compared as they are.
         groups: The group of each text; None puts all into one.
         threshold: The Jaccard similarity of near texts; 1 finds equal texts only.
+        fixed: The number of texts at the start that are kept whatever they are near to, but for equal ones.
 
     Returns:
         (texts,) int64, indexes into the texts.
@@ -44,10 +46,11 @@ def near_texts(texts: Texts, groups: Sequence[Hashable] | None = None, threshold
     first, inverse = _first_of_each(group * (wording.max(initial=0) + 1) + wording)
     distinct_representative = np.arange(len(first))
     if threshold < 1:
-        distinct, group = plain.take(pa.array(first)), group[first]
+        distinct, group, fixed = plain.take(pa.array(first)), group[first], int(np.searchsorted(first, fixed))
         for members, search in _searches(group):
-            some = distinct.take(pa.array(members))
-            distinct_representative[members] = members[search(some, group[members], threshold)]
+            members = members[np.argsort(members >= fixed, kind="stable")]
+            some, stay = distinct.take(pa.array(members)), int((members < fixed).sum())
+            distinct_representative[members] = members[search(some, group[members], threshold, stay)]
     representative: Indexes = first[distinct_representative][inverse]
     return representative
 
@@ -88,15 +91,15 @@ def _searches(group: Indexes) -> Iterator[tuple[Indexes, Search]]:
     yield from ((batch, _near_in_groups) for batch in np.split(small, np.unique(cuts)) if len(batch))
 
 
-def _near_in_set(texts: pa.LargeStringArray, groups: Indexes, threshold: float) -> Indexes:
+def _near_in_set(texts: pa.LargeStringArray, groups: Indexes, threshold: float, fixed: int) -> Indexes:
     """Return the representative of each text of one group."""
     with tempfile.TemporaryDirectory(prefix="synth-texts-") as folder:
         texts_of_group = TextSet(Path(folder) / "texts", threshold)
         texts_of_group.add(texts)
-        return texts_of_group.representatives(np.arange(len(texts)))
+        return texts_of_group.representatives(np.arange(len(texts)), fixed)
 
 
-def _near_in_groups(texts: pa.LargeStringArray, groups: Indexes, threshold: float) -> Indexes:
+def _near_in_groups(texts: pa.LargeStringArray, groups: Indexes, threshold: float, fixed: int) -> Indexes:
     """Return the representative of each text; every two texts of a group are candidates."""
     strings: Strings = np.asarray(texts.to_pylist(), dtype=object)
 
@@ -106,4 +109,4 @@ def _near_in_groups(texts: pa.LargeStringArray, groups: Indexes, threshold: floa
     def near(left: Indexes, right: Indexes) -> Mask:
         return np.asarray(jaccard(strings.__getitem__, left, right, threshold) >= threshold)
 
-    return first_come(Items(groups, keyed, lambda left, right: np.ones(len(left), bool), near))
+    return first_come(Items(groups, keyed, lambda left, right: np.ones(len(left), bool), near), fixed)

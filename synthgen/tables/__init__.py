@@ -36,6 +36,7 @@ from synthgen.tables.reasons import (
 )
 from synthgen.tables.schemas import (
     ASSIGNMENTS,
+    CLUSTERS,
     DECISIONS,
     IMAGES,
     OBJECT_TAGS,
@@ -73,6 +74,7 @@ __all__ = [
     "ASK",
     "ASSIGNMENTS",
     "BUCKETS",
+    "CLUSTERS",
     "DECISIONS",
     "FAILURE_REASONS",
     "GENERATE",

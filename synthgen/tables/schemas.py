@@ -150,6 +150,16 @@ DECISIONS = pa.schema(
         ("follows", pa.string()),  # pair_id of the pair that its question goes on from
         ("kept", pa.bool_()),
         ("reason", pa.string()),  # "kept", or the rule, threshold or duplicate that dropped it
+        ("since", pa.int32()),  # epoch of the first selection that decided on it; null in older folders
+    ]
+)
+CLUSTERS = pa.schema(
+    [
+        ("pair_id", pa.string()),
+        ("cluster", pa.string()),  # pair_id of the one that the others are near to
+        ("run", pa.string()),  # name of the earlier run that it is of; null if it is of this one
+        ("similarity", pa.float32()),  # to it
+        ("survivor", pa.bool_()),  # this comparison keeps the pair
     ]
 )
 SHARD_INDEX = pa.schema(

@@ -20,7 +20,8 @@ class Table:
     """A table of a stage.
 
     Attributes:
-        name: Its folder below the stage's. `tags` and `scores` stand for one table a tagger or score, `scores/NAME`.
+        name: Its folder below the stage's. `tags`, `scores` and `clusters` stand for one table a tagger, score or
+            comparison, `scores/NAME`.
         schema: Its columns.
         key: The column that identifies a row; of rows with one key the last committed counts.
         count: What its rows add to the counts of their commit; None for nothing.
@@ -181,7 +182,10 @@ SELECT = StageSpec(
     folder="4-selected",
     unit="pairs",
     module="synthgen.stages.select",
-    tables=(Table("decisions", schemas.DECISIONS, "pair_id", counts.count_decisions, ("reason",)),),
+    tables=(
+        Table("decisions", schemas.DECISIONS, "pair_id", counts.count_decisions, ("reason",)),
+        Table("clusters", schemas.CLUSTERS, "pair_id"),
+    ),
     inputs=(GENERATE, PLAN),
     receives=("pair",),
     passes="kept",

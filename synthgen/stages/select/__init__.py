@@ -2,18 +2,15 @@
 
 No model is asked, so this is cheap to run again: thresholds are changed more often than scores are measured.
 
-A pair of a retired assignment is dropped as `retired`. Any other must pass, in this order, the rules (each a mask over
-a whole partition), the languages, the functions of the user, the thresholds of the scores, its rank within its group,
-the comparison with the pairs before it (no other question of its image says the same, and not too many pairs of the
-whole set have its wording), the balance of answers and the quotas. Before means committed in an earlier epoch, then in
-an earlier round of a partition (a retried pair comes after those that succeeded at once), then earlier in the plan; so
-the comparison never drops a pair that was kept because the set grew. The questions of all pairs are compared on local
-disk (`dedup.questions`), and the ids of the pairs wait there for the result; what ranks, balance and quotas read is in
-memory (`standings`).
+A pair must pass the rules (each a mask over a whole partition), the functions of the user (`functions`) and the
+thresholds of its scores (`judging`), and must not be among the lowest of its group (`whole_set`). Then it is compared
+with all others (`duplicates`), also with what earlier runs kept (`earlier_runs`). The texts of all pairs wait on local
+disk for that, and so do the ids. Last come the balance of answers and the quotas (`whole_set`). `receipts` writes what
+came out: a decision for each pair, and the clusters of near pairs.
 
 A decision can depend on any other pair, so the decisions of a partition carry a fingerprint of the settings and of
-every commit that was read: after growth, an edit or a crash half-way, exactly the partitions that are not current are
-redone.
+every commit that was read (`selection`): after growth, an edit or a crash half-way, exactly the partitions that are not
+current are redone.
 """
 
 import tempfile
@@ -23,11 +20,12 @@ from pathlib import Path
 import pyarrow.compute as pc
 
 from synthgen.console import StageProgress, note
-from synthgen.dedup.questions import FIRST, QuestionDedup
 from synthgen.stages.contract import StageRun
+from synthgen.stages.select.duplicates import EARLIER_RUN, KEPT, REPEATS, PairComparison
+from synthgen.stages.select.earlier_runs import count_kept, kept_pairs
 from synthgen.stages.select.functions import ReasonCounter
 from synthgen.stages.select.judging import judge
-from synthgen.stages.select.receipts import JUDGED, PREVIOUS_DROPPED, REPEATS, make_receipt
+from synthgen.stages.select.receipts import JUDGED, PREVIOUS_DROPPED, make_receipt
 from synthgen.stages.select.selection import Selection, prepare
 from synthgen.stages.select.whole_set import WholeSet
 from synthgen.store import Receipt
@@ -35,7 +33,7 @@ from synthgen.store.spill import Spill
 from synthgen.tables import GENERATE, SELECT
 from synthgen.workers import Task
 
-__all__ = ["PREVIOUS_DROPPED", "REPEATS", "Selection", "decide", "pending", "prepare", "results"]
+__all__ = ["EARLIER_RUN", "PREVIOUS_DROPPED", "REPEATS", "Selection", "decide", "pending", "prepare", "results"]
 
 Show = Callable[[float], None]  # called with the number of partitions read
 
@@ -63,27 +61,30 @@ def decide(selection: Selection, todo: Collection[str], show: Show = lambda done
     """
     if not todo:
         return
-    names = list(selection.folder.log(GENERATE).partitions)
+    names, settings = list(selection.folder.log(GENERATE).partitions), selection.settings
     with tempfile.TemporaryDirectory(prefix="synth-select-") as folder:
         pairs = selection.folder.log(GENERATE).counts().get("pair", 0)
-        dedup, whole, reasons = QuestionDedup(Path(folder), pairs), WholeSet(selection.settings), ReasonCounter()
-        judged, numbers = Spill(Path(folder) / "judged"), dict[str, slice]()
+        comparison = PairComparison(Path(folder), settings, pairs + sum(map(count_kept, selection.against)))
+        for number, run in enumerate(selection.against):
+            for rows in kept_pairs(run, settings):
+                comparison.add(rows, number)
+        judged, spans = Spill(Path(folder) / "judged"), dict[str, slice]()
+        whole, reasons = WholeSet(settings), ReasonCounter()
         for place, name in enumerate(names):
             rows = judge(selection, name)
-            numbers[name] = dedup.add(rows)
-            whole.add(rows)
+            spans[name] = comparison.add(rows)
+            whole.add(rows, spans[name])
             reasons.add(pc.unique(rows.column("reason")).to_pylist())
             if name in todo:
                 judged.append(place, rows.select(JUDGED.names))
             show(place + 1)
-        settings = selection.settings
-        verdicts = dedup.verdicts(settings.near_questions, settings.same_question, whole.rank())
-        whole.limit(verdicts == FIRST)
+        verdicts = comparison.verdicts(whole.rank())
+        whole.limit(verdicts.codes == KEPT)
         _tell(selection, whole)
         for place, name in enumerate(names):
             if name in todo:
-                rows = whole.decided(reasons.joined(judged.read(place, JUDGED)), numbers[name])
-                yield make_receipt(selection, name, rows, verdicts[numbers[name]])
+                rows = whole.decided(reasons.joined(judged.read(place, JUDGED)), spans[name])
+                yield make_receipt(selection, name, rows, verdicts, spans[name])
 
 
 def _tell(selection: Selection, whole: WholeSet) -> None:

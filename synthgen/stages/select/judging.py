@@ -7,20 +7,22 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from synthgen.config.pipeline import SelectConfig
 from synthgen.config.selection import Threshold, fits
 from synthgen.dedup import plain_texts
+from synthgen.dedup.openings import openings
 from synthgen.stages.rules import COLUMNS, mask, rules
 from synthgen.stages.select.functions import reasons_by
 from synthgen.stages.select.selection import Selection, scores_in
 from synthgen.stages.select.standings import KEPT, SCORE, scores_needed, standing
-from synthgen.store.stage_folder import last_by_key
-from synthgen.tables import GENERATE, NOT_APPLICABLE, PAIRS, PLAN
+from synthgen.tables import GENERATE, NOT_APPLICABLE, PAIRS, PLAN, SELECT
 
 Mask = npt.NDArray[np.bool_]
 
 ID_COLUMNS = ["pair_id", "assignment_id", "image_id"]
 RULE_COLUMNS = [*ID_COLUMNS, "follows", "type", *COLUMNS]
 RAW = ("outcome", "reason", "detail", "raw_question", "raw_answer")  # what functions of the user do not see
+OLDEST = 0  # the epoch of decisions that an older synth made
 FUNCTION_COLUMNS = [name for name in PAIRS.names if name not in RAW]
 
 
@@ -28,8 +30,9 @@ def judge(selection: Selection, partition: str) -> pa.Table:
     """Apply to the pairs of a partition everything that looks at a pair by itself.
 
     Returns:
-        Their ids, epoch, round, the first `reason` against each or "kept", `plain`, the question as it is compared
-        with others, null for a dropped pair; and what rules over the whole set read (`standings.py`).
+        Their ids, the first `reason` against each or "kept", `since` when it is decided on, the `score` by which one of
+        several survives, the texts by which pairs are compared, null for a dropped pair (`plain` of the question,
+        `opening`, its first words, and `answer`), and what rules over the whole set read (`standings.py`).
     """
     rows = read_pairs(selection, partition)
     return judge_scores(selection, partition, rows, judge_texts(selection, partition, rows))
@@ -56,9 +59,13 @@ def judge_scores(selection: Selection, partition: str, rows: pa.Table, reason: p
     """
     by_score = _first_reasons(rows.num_rows, _score_reasons(rows, selection, partition))
     reason = pc.if_else(pc.equal(reason, KEPT), by_score, reason)
-    plain = pc.if_else(pc.equal(reason, KEPT), _compared_text(rows), None)
-    judged = rows.select([*ID_COLUMNS, "follows", "epoch", "round"])
-    judged = judged.append_column("reason", reason).append_column("plain", plain)
+    judged = rows.select([*ID_COLUMNS, "follows"]).append_column("reason", reason)
+    judged = judged.append_column("since", _since(selection, partition, rows.column("pair_id")))
+    score = np.zeros(rows.num_rows, np.float32)
+    if survivor := selection.settings.survivor:
+        score, _ = score_values(selection, partition, survivor, rows.column("pair_id"))
+    judged = judged.append_column("score", pa.array(score))
+    judged = with_texts(judged, rows, selection.settings, pc.equal(reason, KEPT))
     for name, values in standing(selection, partition, rows).items():
         judged = judged.append_column(name, values if isinstance(values, pa.ChunkedArray) else pa.array(values))
     for name in scores_needed(selection.settings):
@@ -87,32 +94,49 @@ def read_pairs(selection: Selection, partition: str) -> pa.Table:
 
 def _for_functions(selection: Selection, partition: str, places: pa.Array) -> pa.Table:
     """Return some of the pairs of a partition as functions of the user see them."""
-    rows = _current_pairs(selection, partition, FUNCTION_COLUMNS).take(places).select(FUNCTION_COLUMNS)
+    rows = _current_pairs(selection, partition, FUNCTION_COLUMNS).take(places)
     for name in scores_in(selection.folder.log(GENERATE)):
         values, _ = score_values(selection, partition, name, rows.column("pair_id"))
         rows = rows.append_column(f"score_{name}", pa.array(values, from_pandas=True))
     return rows
 
 
-def _current_pairs(selection: Selection, partition: str, wanted: Sequence[str] = RULE_COLUMNS) -> pa.Table:
-    """Return the pairs of a partition with some columns: of each assignment the last outcome, if it is a pair.
+def _current_pairs(selection: Selection, partition: str, columns: Sequence[str] = RULE_COLUMNS) -> pa.Table:
+    """Return the pairs of a partition with some columns: of each assignment the last outcome, if it is a pair."""
+    rows = selection.folder.table(GENERATE, partition, "pairs", [*columns, "outcome"])
+    return rows.filter(pc.equal(rows.column("outcome"), "pair")).select(list(columns))
 
-    Their `epoch` is that of their commit, and their `round` the number of their file.
+
+def with_texts(judged: pa.Table, rows: pa.Table, settings: SelectConfig, is_compared: pa.Array) -> pa.Table:
+    """Return a table with the texts by which pairs are compared, in their plain form.
+
+    Args:
+        judged: The table.
+        rows: The pairs, with `question`, its form `plain`, `options` and `answer`.
+        settings: Which comparisons are wanted; the texts of others are null.
+        is_compared: The texts of other pairs are null.
     """
-    stage, log = selection.folder.stage(GENERATE), selection.folder.log(GENERATE)
-    columns = [*wanted, "outcome"]
-    files = list(stage.read(log, partition, "pairs", columns)) or [PAIRS.empty_table().select(columns)]
-    commits = [commit for commit in log.partitions[partition] if "pairs" in commit.receipt.tables]
-    commit_of_file = [commit for commit in commits for _ in commit.receipt.tables["pairs"].files][-len(files) :]
-    tables = []
-    for number, table in enumerate(files):
-        epoch = np.full(table.num_rows, commit_of_file[number].epoch if commit_of_file else 0)
-        table = table.append_column("epoch", pa.array(epoch))
-        tables.append(table.append_column("round", pa.array(np.full_like(epoch, number))))
-    rows = pa.concat_tables(tables)
-    if len(files) > 1:
-        rows = last_by_key(rows, "assignment_id")
-    return rows.filter(pc.equal(rows.column("outcome"), "pair"))
+    wanted = {
+        "plain": _compared_text(rows),
+        "opening": openings(_array(rows.column("plain")), settings.openings.words) if settings.openings else None,
+        "answer": plain_texts(pc.fill_null(rows.column("answer"), "")) if settings.global_answers else None,
+    }
+    for name, texts in wanted.items():
+        no_text = pa.nulls(judged.num_rows, pa.large_string())
+        judged = judged.append_column(name, no_text if texts is None else pc.if_else(is_compared, texts, no_text))
+    return judged
+
+
+def _array(column: pa.ChunkedArray) -> pa.LargeStringArray:
+    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+
+
+def _since(selection: Selection, partition: str, pair_ids: pa.ChunkedArray) -> pa.Array:
+    """Return the epoch of the first selection that decided on each pair: this one, if none did before."""
+    before = selection.folder.table(SELECT, partition, "decisions", ["pair_id", "since"])
+    since = pc.fill_null(before.column("since"), OLDEST)
+    found = since.take(pc.index_in(pair_ids, before.column("pair_id").combine_chunks()))
+    return pc.fill_null(found, selection.epoch).cast(pa.int32())
 
 
 def _retired(selection: Selection, partition: str) -> pa.Array:

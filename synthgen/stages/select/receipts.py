@@ -1,40 +1,75 @@
-"""The decisions of a partition as rows, and the receipt for them."""
+"""The decisions and clusters of a partition as rows, and the receipt for them."""
 
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from synthgen.dedup.questions import FIRST, Verdicts
+from synthgen.stages.select.duplicates import EARLIER_RUN, KEPT, REPEATS, Verdicts
 from synthgen.stages.select.judging import ID_COLUMNS
 from synthgen.stages.select.selection import Selection
 from synthgen.store import Receipt, TablePart
-from synthgen.tables import DECISIONS, GENERATE, SELECT, changed_counts
+from synthgen.tables import CLUSTERS, DECISIONS, GENERATE, SELECT, changed_counts
 
-JUDGED = pa.schema([(name, pa.string()) for name in (*ID_COLUMNS, "follows", "reason")])
+JUDGED = pa.schema(
+    [*((name, pa.string()) for name in (*ID_COLUMNS, "follows", "reason")), DECISIONS.field("since")]
+)  # the columns that wait on disk until all pairs are compared
 PREVIOUS_DROPPED = "rule:previous_dropped"
-REPEATS = ["kept", "duplicate:question", "duplicate:common"]  # by the verdicts of dedup/questions.py
 
 
-def make_receipt(selection: Selection, partition: str, judged: pa.Table, verdicts: Verdicts) -> Receipt:
-    """Write the decisions of a partition; the counts are by how much they change."""
-    repeats = pa.array(REPEATS).take(pa.array(verdicts))
-    reason = pc.if_else(pa.array(verdicts == FIRST), judged.column("reason"), repeats)
+def make_receipt(selection: Selection, partition: str, judged: pa.Table, verdicts: Verdicts, span: slice) -> Receipt:
+    """Write the decisions and the clusters of a partition; the counts are by how much they change.
+
+    Args:
+        selection: What the decisions were made from.
+        partition: Its name.
+        judged: Its pairs, JUDGED.
+        verdicts: What the comparison says of all pairs.
+        span: The numbers of its pairs.
+    """
+    reasons = [*REPEATS, *(f"{EARLIER_RUN}{run.name}" for run in selection.against)]
+    codes = verdicts.codes[span]
+    reason = pc.if_else(pa.array(codes == KEPT), judged.column("reason"), pa.array(reasons).take(pa.array(codes)))
     reason = _without_previous(judged, reason)
     ids = judged.select([*ID_COLUMNS, "follows"])
     decided = ids.append_column("kept", pc.equal(reason, "kept")).append_column("reason", reason)
-    log = selection.folder.log(SELECT)
-    revision = log.next_revision(partition)
-    file = selection.folder.stage(SELECT).write("decisions", partition, revision, decided.cast(DECISIONS))
+    decided = decided.append_column("since", judged.column("since"))
+    log, stage = selection.folder.log(SELECT), selection.folder.stage(SELECT)
+    revision, tables = log.next_revision(partition), dict[str, TablePart]()
+    for name, rows in {"decisions": decided, **_clusters(selection, verdicts, span)}.items():
+        had_rows = any(file.rows for part in log.parts(partition, name) for file in part.files)
+        if rows.num_rows or had_rows or name == "decisions":
+            schema = SELECT.table(name).schema
+            file = stage.write(name, partition, revision, rows.cast(schema))
+            tables[name] = TablePart((file,), selection.fingerprint, replaces=True)
     counts = changed_counts(log.counts([partition]), SELECT.table("decisions").count_rows(decided))
-    return Receipt(
-        partition,
-        revision,
-        {"decisions": TablePart((file,), selection.fingerprint, replaces=True)},
-        counts,
-        selection.folder.log(GENERATE).digests(GENERATE, [partition]),
-        selection.epoch,
-    )
+    reads = selection.folder.log(GENERATE).digests(GENERATE, [partition])
+    return Receipt(partition, revision, tables, counts, reads, selection.epoch)
+
+
+def _clusters(selection: Selection, verdicts: Verdicts, span: slice) -> dict[str, pa.Table]:
+    """Return the clusters that pairs of a partition are in, by table; without rows those of comparisons made before."""
+    before = {name for name in selection.folder.log(SELECT).tables() if name.startswith("clusters/")}
+    tables = {name: CLUSTERS.empty_table() for name in sorted(before)}
+    runs = pa.array([run.name for run in selection.against], pa.string())
+    for name, (clusters, is_dropped) in verdicts.clusters.items():
+        is_here = (clusters.members >= span.start) & (clusters.members < span.stop)
+        here, lost = clusters.where(is_here), is_dropped[is_here]
+        centres = np.unique(clusters.centres[(clusters.centres >= span.start) & (clusters.centres < span.stop)])
+        own, of = np.concatenate([centres, here.members]), np.concatenate([centres, here.centres])
+        order = np.argsort(own, kind="stable")
+        is_earlier = of < len(verdicts.earlier)
+        run = np.where(is_earlier, verdicts.earlier[of * is_earlier], 0) if is_earlier.any() else np.zeros(len(of), int)
+        columns = [
+            pa.array(verdicts.ids[own].astype(str).tolist(), pa.string()),
+            pa.array(verdicts.ids[of].astype(str).tolist(), pa.string()),
+            runs.take(pa.array(run, pa.int64(), mask=~is_earlier)),
+            pa.array(np.concatenate([np.ones(len(centres), np.float32), here.similarities])),
+            pa.array(np.concatenate([np.ones(len(centres), bool), ~lost])),
+        ]
+        tables[f"clusters/{name}"] = pa.table(columns, schema=CLUSTERS).take(pa.array(order))
+    return tables
 
 
 def _without_previous(judged: pa.Table, reason: Any) -> Any:

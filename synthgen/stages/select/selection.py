@@ -9,6 +9,7 @@ from synthgen.errors import Mistakes, nearest
 from synthgen.stages.rules import RULES_VERSION
 from synthgen.stages.select.functions import UserFunction, load_functions
 from synthgen.store import CommitLog, RunFolder
+from synthgen.store.earlier_runs import EarlierRun, open_earlier_runs
 from synthgen.tables import GENERATE, PLAN, SELECT, make_id
 
 
@@ -20,6 +21,7 @@ class Selection:
         folder: The pairs, scores and plan by their commits.
         fingerprint: Of the settings and of every commit that is read.
         epoch: Of the new commits.
+        against: The earlier runs whose kept pairs come first.
         functions: Of the user, in the order in which they are asked.
     """
 
@@ -27,6 +29,7 @@ class Selection:
     settings: SelectConfig
     fingerprint: str
     epoch: int = 1
+    against: tuple[EarlierRun, ...] = ()
     functions: tuple[UserFunction, ...] = ()
 
     @property
@@ -46,22 +49,34 @@ def prepare(folder: RunFolder, settings: SelectConfig, home: Path = Path()) -> S
     Args:
         folder: The output folder.
         settings: What is kept.
-        home: The folder that functions of the user are imported from.
+        home: The folder that relative names of folders start from, and that functions are imported from.
 
     Raises:
-        UserMistake: The settings name scores that no pair has, or functions that cannot be imported.
+        UserMistake: The settings name scores that no pair has, or folders or functions that cannot be used.
     """
     generated, planned = folder.log(GENERATE), folder.log(PLAN)
     _check_scores_exist(settings, generated)
+    against = open_earlier_runs("select.against", settings.against, home, folder.out, SELECT)
     functions = load_functions(settings.functions, home)
     replanned = [name for name in generated.partitions if planned.counts([name]).get("retired")]
     tagged = list(generated.partitions) if settings.quotas.tags else replanned
     digests = generated.digests(GENERATE, generated.partitions) | planned.digests(PLAN, tagged)
     limits = json.dumps(settings.model_dump(mode="json"), sort_keys=True)  # the order of thresholds does not matter
     read = [f"{key} {digests[key]}" for key in sorted(digests)]
-    codes = [function.digest for function in functions]
-    fingerprint = make_id("select", RULES_VERSION, limits, *read, *codes)
-    return Selection(folder, settings, fingerprint, folder.log(SELECT).next_epoch, functions)
+    others = [*(run.digest(SELECT, GENERATE) for run in against), *(function.digest for function in functions)]
+    fingerprint = make_id("select", RULES_VERSION, limits, *read, *others)
+    return Selection(folder, settings, fingerprint, _epoch(folder.log(SELECT), fingerprint), against, functions)
+
+
+def _epoch(decided: CommitLog, fingerprint: str) -> int:
+    """Return the epoch of new commits: that of a selection which was cut short, or the next one."""
+    last = decided.next_epoch - 1
+    latest = {name: decided.latest(name) for name in decided.partitions}
+    is_cut_short = any(
+        commit and commit.epoch == last and decided.fingerprint(name, "decisions") == fingerprint
+        for name, commit in latest.items()
+    )
+    return last if is_cut_short else last + 1
 
 
 def _check_scores_exist(settings: SelectConfig, generated: CommitLog) -> None:

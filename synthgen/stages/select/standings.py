@@ -103,7 +103,11 @@ class Standings:
 
     def values(self, score: str | None) -> npt.NDArray[np.float32]:
         """Return the values of a score, NaN where there is none; zeros for no score."""
-        return np.zeros(self.pairs, np.float32) if score is None else self.column(f"{SCORE}{score}").astype(np.float32, copy=False)
+        return (
+            np.zeros(self.pairs, np.float32)
+            if score is None
+            else self.column(f"{SCORE}{score}")
+        )
 
     def chosen(self, mask: Mask, is_of: Callable[[Kind], bool]) -> Numbers:
         """Return the numbers of the pairs in a mask that are of some kinds."""

@@ -30,22 +30,25 @@ class WholeSet:
         self._standings = Standings(settings)
         self._reasons = [KEPT]
         self._codes = np.zeros(0, np.uint16)  # of each pair, the place of its reason
+        self._first = 0  # the number of the first pair; those before it are of earlier runs
         self.notes: list[str] = []
 
-    def add(self, rows: pa.Table) -> None:
-        """Add the pairs of the next partition, see `Standings.add`."""
+    def add(self, rows: pa.Table, numbers: slice) -> None:
+        """Add the pairs of the next partition, see `Standings.add`; those of earlier runs have the numbers before."""
+        self._first = numbers.start - self._standings.pairs
         self._standings.add(rows)
 
     def rank(self) -> Mask:
-        """Return the pairs that are among the lowest of their group by a score, (pairs,) bool."""
+        """Return the pairs that are among the lowest of their group by a score, by their numbers, bool."""
         self._codes = np.zeros(self._standings.pairs, np.uint16)
         for name, rule in sorted(self._settings.keep.items()):
             if rule.drop is not None:
                 self._rank(name, rule, rule.drop)
-        return self._codes > 0
+        return np.concatenate([np.zeros(self._first, bool), self._codes > 0])
 
     def limit(self, is_open: Mask) -> None:
-        """Apply balance and quotas to the pairs that are left, (pairs,) bool."""
+        """Apply balance and quotas to the pairs that are left, by their numbers, bool."""
+        is_open = is_open[self._first :]
         for pattern, rule in sorted(self._settings.balance.items()):
             self._balance(is_open & (self._codes == 0), pattern, rule)
         if self._settings.letters is not None:
@@ -59,7 +62,7 @@ class WholeSet:
 
     def decided(self, rows: pa.Table, numbers: slice) -> pa.Table:
         """Return the rows of a partition with the reasons of this set in place of "kept"."""
-        codes = self._codes[numbers]
+        codes = self._codes[numbers.start - self._first : numbers.stop - self._first]
         reason = pc.if_else(pa.array(codes > 0), pa.array(self._reasons).take(pa.array(codes)), rows.column("reason"))
         return rows.set_column(rows.column_names.index("reason"), "reason", reason)
 

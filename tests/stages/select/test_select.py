@@ -2,9 +2,7 @@
 
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -20,110 +18,21 @@ from synthgen.stages import select
 from synthgen.stages.contract import StageRun
 from synthgen.store import Folder, Lease, Receipt, RunFolder, StageFolder, TablePart
 from synthgen.store.commits import partition_name
-from synthgen.tables import GENERATE, PLAN, SELECT
+from synthgen.tables import GENERATE, SELECT
 from synthgen.workers import StopSignals
+from tests.fixtures.selecting import (
+    Output,
+    Row,
+    decide,
+    decisions,
+    generate,
+    pair,
+    pending,
+    plan,
+    receipts_of,
+    selection_of,
+)
 from tests.fixtures.stage_runs import commit_all, job_with
-
-Row = dict[str, Any]
-Output = tuple[Folder, Lease]  # an output folder, and the lease on it
-
-
-@pytest.fixture(autouse=True)
-def few_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make buckets so small that a handful of questions fill several."""
-    monkeypatch.setattr("synthgen.dedup.questions.BUCKET_ROWS", 2)
-    monkeypatch.setattr("synthgen.store.spill.ROWS_AT_ONCE", 3)
-
-
-@pytest.fixture
-def out(tmp_path: Path) -> Iterable[Output]:
-    """Hold the lease on an empty output folder."""
-    folder = Folder(str(tmp_path))
-    with Lease.take(folder) as lease:
-        yield folder, lease
-
-
-def pair(image: str, question: str, answer: str = "It is red.", number: int = 0, **more: Any) -> Row:
-    """Return a row of PAIRS."""
-    assignment = schemas.make_id(image, question, str(number))
-    return {
-        "assignment_id": assignment,
-        "pair_id": schemas.pair_id(assignment, "recipe", 0),
-        "image_id": image,
-        "outcome": "pair",
-        "form": "short",
-        "question": question,
-        "answer": answer,
-        **more,
-    }
-
-
-def scored_row(row: Row, value: float | str | None) -> Row:
-    """Return a row of SCORES; a text is the reason why there is no value."""
-    measured = {"reason": value} if isinstance(value, str) else {"value": value}
-    return {"pair_id": row["pair_id"], **measured}
-
-
-def generate(
-    out: Output, partition: str, pairs: Sequence[Row], scores: Mapping[str, Sequence[Any]] | None = None
-) -> None:
-    """Commit pairs, and scores aligned with them, as the generate stage does."""
-    stage = StageFolder(out[0], GENERATE)
-    revision = stage.log().next_revision(partition)
-    file = stage.write("pairs", partition, revision, schemas.table(pairs, schemas.PAIRS))
-    tables = {"pairs": TablePart((file,), "f")}
-    for name, values in (scores or {}).items():
-        scored = [scored_row(row, value) for row, value in zip(pairs, values, strict=True)]
-        file = stage.write(f"scores/{name}", partition, revision, schemas.table(scored, schemas.SCORES))
-        tables[f"scores/{name}"] = TablePart((file,), "f")
-    stage.commit(Receipt(partition, revision, tables, {"pair": len(pairs)}, epoch=int(partition[1:4])), out[1])
-
-
-def plan(out: Output, partition: str, pairs: Sequence[Row], *, retired: bool) -> None:
-    """Commit assignments as the plan does, or the same ones retired by an edit."""
-    stage = StageFolder(out[0], PLAN)
-    revision = stage.log().next_revision(partition)
-    marked = [{"assignment_id": row["assignment_id"], "image_id": row["image_id"], "retired": retired} for row in pairs]
-    file = stage.write("assignments", partition, revision, schemas.table(marked, schemas.ASSIGNMENTS))
-    change = len(pairs) if retired else -len(pairs) if revision > 1 else 0
-    counts = {"assigned": -change or len(pairs), "retired": change}
-    tables = {"assignments": TablePart((file,), "f")}
-    stage.commit(Receipt(partition, revision, tables, counts, epoch=revision), out[1])
-
-
-def selection_of(out: Output, settings: SelectConfig | None = None) -> select.Selection:
-    """Return the selection that a run with these settings makes now."""
-    return select.prepare(RunFolder(out[0]), settings or SelectConfig())
-
-
-def pending(out: Output, settings: SelectConfig | None = None) -> list[str]:
-    """Return the partitions whose decisions are not current."""
-    return selection_of(out, settings).todo
-
-
-def receipts_of(out: Output, settings: SelectConfig | None = None) -> list[Receipt]:
-    """Return the receipts for these partitions, without committing them."""
-    selection = selection_of(out, settings)
-    return list(select.decide(selection, selection.todo))
-
-
-def decide(out: Output, settings: SelectConfig | None = None) -> dict[str, str]:
-    """Run the stage, and return pair id → the reason of its current decision."""
-    selection = selection_of(out, settings)
-    commit_all(selection.folder, SELECT, select.decide(selection, selection.todo), out[1])
-    return decisions(out)
-
-
-def decisions(out: Output) -> dict[str, str]:
-    """Return pair id → the reason of its current decision, after a check that it has one."""
-    stage = StageFolder(out[0], SELECT)
-    log, reasons = stage.log(), dict[str, str]()
-    for name in log.partitions:
-        for row in stage.current(log, name, "decisions", schemas.DECISIONS.names).to_pylist():
-            assert row["pair_id"] not in reasons, "two decisions on one pair"
-            assert row["kept"] == (row["reason"] == "kept")
-            reasons[row["pair_id"]] = row["reason"]
-    return reasons
 
 
 def reason_of(out: Output, row: Row, settings: SelectConfig) -> str:
