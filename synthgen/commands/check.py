@@ -92,8 +92,14 @@ def zero_weights(rules: RuleSet) -> list[str]:
     ]
 
 
-def threshold_notes(keep: Mapping[str, Threshold], pack: PackFile) -> Iterator[str]:
-    """Yield a line for each bound of a threshold that the values of its score do not reach."""
+def threshold_notes(keep: Mapping[str, Threshold], pack: PackFile, section: str = "select") -> Iterator[str]:
+    """Yield a line for each bound of a threshold that the values of its score do not reach.
+
+    Args:
+        keep: The thresholds by score.
+        pack: The prompts, whose labels bound the values of judges.
+        section: Where the thresholds are: `select`, or a view.
+    """
     for name, threshold in keep.items():
         low, high = find_scorer(name).bounds(pack)
         for side, bound in (("min", threshold.min), ("max", threshold.max)):
@@ -101,7 +107,7 @@ def threshold_notes(keep: Mapping[str, Threshold], pack: PackFile) -> Iterator[s
                 continue
             drops_all = bound > high if side == "min" else bound < low
             effect = "drops every pair that it applies to" if drops_all else "drops nothing"
-            yield f"note: select.keep.{name}: {side} {bound:g} {effect}: the score goes from {low:g} to {high:g}"
+            yield f"note: {section}.keep.{name}: {side} {bound:g} {effect}: the score goes from {low:g} to {high:g}"
 
 
 def find_twins(texts: Mapping[str, str]) -> list[tuple[str, str]]:

@@ -23,7 +23,7 @@ from synthgen.store import Record
 from synthgen.store.patterns import expand_home
 
 DEFAULT = "everyday"  # the pipeline of a new folder whose first request names none
-SOURCE, MODEL = "source.uri", "generate.model"
+SOURCE, MODEL, VIEW = "source.uri", "generate.model", "view"
 PART_MODELS = ("generate.ask.model", "generate.answer.model")
 
 
@@ -43,10 +43,15 @@ class RunRequest:
 
     @staticmethod
     def typed(
-        pipeline: str | None, source: str | None, model: str | None, settings: Sequence[str] | None
+        pipeline: str | None,
+        source: str | None,
+        model: str | None,
+        settings: Sequence[str] | None,
+        view: str | None = None,
     ) -> "RunRequest":
-        """Return the request of a command line; `source` and `model` win over settings of the same key."""
-        named = [f"{key}={_quote(value)}" for key, value in ((SOURCE, source), (MODEL, model)) if value]
+        """Return the request of a command line; source, model and view win over settings of the same key."""
+        typed = ((SOURCE, source), (MODEL, model), (VIEW, view))
+        named = [f"{key}={_quote(value)}" for key, value in typed if value]
         return RunRequest(pipeline, (*(settings or ()), *named))
 
     @staticmethod

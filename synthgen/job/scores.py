@@ -21,6 +21,7 @@ from synthgen.engines import Capability
 from synthgen.engines.kinds import ENGINE_KINDS, EngineKind
 from synthgen.engines.section import kind_at
 from synthgen.errors import UserMistake, attempt, nearest
+from synthgen.job import selections
 from synthgen.stages.generate.measures import Scorer
 from synthgen.stages.generate.scoring import all_scorers, find_scorer, is_score, scorer_names, scorers_using
 
@@ -52,8 +53,8 @@ def name_faults(pipeline: Document) -> Iterator[str]:
     default = GenerateConfig.model_fields["scores"].default
     measured = list(default if pipeline.at(SCORES) is None else configured.values())
     yield from _gate_faults(pipeline, measured)
-    for place, name in pipeline.names_at(("select", "keep")).items():
-        where = f"{pipeline.where(place)}: select.keep: '{name}'"
+    for place, name in selections.scores_named(pipeline).items():
+        where = f"{pipeline.where(place)}: {selections.dotted(place)}: '{name}'"
         if not is_score(name):
             yield f"{where} is not a score: {nearest(name, scorer_names())}"
         elif name not in measured:

@@ -21,12 +21,13 @@ import pyarrow.compute as pc
 
 from synthgen.console import StageProgress, note
 from synthgen.stages.contract import StageRun
-from synthgen.stages.select.duplicates import EARLIER_RUN, KEPT, REPEATS, PairComparison
-from synthgen.stages.select.earlier_runs import count_kept, kept_pairs
+from synthgen.stages.select.duplicates import EARLIER_RUN, KEPT, REPEATS
+from synthgen.stages.select.earlier_runs import start_comparison
 from synthgen.stages.select.functions import ReasonCounter
 from synthgen.stages.select.judging import judge
 from synthgen.stages.select.receipts import JUDGED, PREVIOUS_DROPPED, make_receipt
 from synthgen.stages.select.selection import Selection, prepare
+from synthgen.stages.select.standings import Standings, needed
 from synthgen.stages.select.whole_set import WholeSet
 from synthgen.store import Receipt
 from synthgen.store.spill import Spill
@@ -61,24 +62,21 @@ def decide(selection: Selection, todo: Collection[str], show: Show = lambda done
     """
     if not todo:
         return
-    names, settings = list(selection.folder.log(GENERATE).partitions), selection.settings
+    names = list(selection.folder.log(GENERATE).partitions)
     with tempfile.TemporaryDirectory(prefix="synth-select-") as folder:
-        pairs = selection.folder.log(GENERATE).counts().get("pair", 0)
-        comparison = PairComparison(Path(folder), settings, pairs + sum(map(count_kept, selection.against)))
-        for number, run in enumerate(selection.against):
-            for rows in kept_pairs(run, settings):
-                comparison.add(rows, number)
+        comparison, first = start_comparison(selection, Path(folder))
+        standings, reasons = Standings(needed(selection.settings)), ReasonCounter()
         judged, spans = Spill(Path(folder) / "judged"), dict[str, slice]()
-        whole, reasons = WholeSet(settings), ReasonCounter()
         for place, name in enumerate(names):
             rows = judge(selection, name)
             spans[name] = comparison.add(rows)
-            whole.add(rows, spans[name])
+            standings.add(rows)
             reasons.add(pc.unique(rows.column("reason")).to_pylist())
             if name in todo:
                 judged.append(place, rows.select(JUDGED.names))
             show(place + 1)
-        verdicts = comparison.verdicts(whole.rank())
+        whole = WholeSet(selection.settings, standings, first)
+        verdicts = comparison.verdicts(whole.rank(standings.column("open")))
         whole.limit(verdicts.codes == KEPT)
         _tell(selection, whole)
         for place, name in enumerate(names):

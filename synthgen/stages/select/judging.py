@@ -14,7 +14,7 @@ from synthgen.dedup.openings import openings
 from synthgen.stages.rules import COLUMNS, mask, rules
 from synthgen.stages.select.functions import reasons_by
 from synthgen.stages.select.selection import Selection, scores_in
-from synthgen.stages.select.standings import KEPT, SCORE, scores_needed, standing
+from synthgen.stages.select.standings import KEPT, SCORE, needed, standing
 from synthgen.tables import GENERATE, NOT_APPLICABLE, PAIRS, PLAN, SELECT
 
 Mask = npt.NDArray[np.bool_]
@@ -27,15 +27,14 @@ FUNCTION_COLUMNS = [name for name in PAIRS.names if name not in RAW]
 
 
 def judge(selection: Selection, partition: str) -> pa.Table:
-    """Apply to the pairs of a partition everything that looks at a pair by itself.
+    """Apply to the pairs of a partition everything that looks at a pair by itself, and return them for the rest.
 
-    Returns:
-        Their ids, the first `reason` against each or "kept", `since` when it is decided on, the `score` by which one of
-        several survives, the texts by which pairs are compared, null for a dropped pair (`plain` of the question,
-        `opening`, its first words, and `answer`), and what rules over the whole set read (`standings.py`).
+    The `reason` against each pair is the first, or "kept"; the other columns are those of `for_comparison`.
     """
     rows = read_pairs(selection, partition)
-    return judge_scores(selection, partition, rows, judge_texts(selection, partition, rows))
+    reason = judge_texts(selection, partition, rows)
+    reason = pc.if_else(pc.equal(reason, KEPT), judge_scores(selection, partition, rows), reason)
+    return for_comparison(selection, partition, rows, reason, needed(selection.settings))
 
 
 def judge_texts(selection: Selection, partition: str, rows: pa.Table) -> pa.Array:
@@ -48,17 +47,28 @@ def judge_texts(selection: Selection, partition: str, rows: pa.Table) -> pa.Arra
     return pc.replace_with_mask(reason, pc.equal(reason, KEPT), pc.fill_null(pa.array(given, pa.string()), KEPT))
 
 
-def judge_scores(selection: Selection, partition: str, rows: pa.Table, reason: pa.Array) -> pa.Table:
-    """Return what `judge` does.
+def judge_scores(selection: Selection, partition: str, rows: pa.Table) -> pa.Array:
+    """Return the first reason that a threshold has against each pair, or "kept"."""
+    return _first_reasons(rows.num_rows, _score_reasons(rows, selection, partition))
+
+
+def for_comparison(
+    selection: Selection, partition: str, rows: pa.Table, reason: pa.Array, columns: Sequence[str]
+) -> pa.Table:
+    """Return pairs as all that looks at more than one of them takes them.
 
     Args:
-        selection: The settings, and the scores.
+        selection: The settings, the scores and the plan.
         partition: Its name.
         rows: Its pairs, as of `read_pairs`.
-        reason: As of `judge_texts`.
+        reason: Against each pair, or "kept".
+        columns: That rules over the whole set read, as of `needed`.
+
+    Returns:
+        Their ids, `reason`, `since` when they are decided on, the `score` by which one of several survives, the texts
+        by which they are compared, null for a dropped pair (`plain` of the question, `opening`, its first words, and
+        `answer`), and these columns.
     """
-    by_score = _first_reasons(rows.num_rows, _score_reasons(rows, selection, partition))
-    reason = pc.if_else(pc.equal(reason, KEPT), by_score, reason)
     judged = rows.select([*ID_COLUMNS, "follows"]).append_column("reason", reason)
     judged = judged.append_column("since", _since(selection, partition, rows.column("pair_id")))
     score = np.zeros(rows.num_rows, np.float32)
@@ -66,11 +76,12 @@ def judge_scores(selection: Selection, partition: str, rows: pa.Table, reason: p
         score, _ = score_values(selection, partition, survivor, rows.column("pair_id"))
     judged = judged.append_column("score", pa.array(score))
     judged = with_texts(judged, rows, selection.settings, pc.equal(reason, KEPT))
-    for name, values in standing(selection, partition, rows).items():
+    for name, values in standing(selection, partition, rows, columns).items():
         judged = judged.append_column(name, values if isinstance(values, pa.ChunkedArray) else pa.array(values))
-    for name in scores_needed(selection.settings):
-        values, _ = score_values(selection, partition, name, rows.column("pair_id"))
-        judged = judged.append_column(f"{SCORE}{name}", pa.array(values))
+    for name in columns:
+        if name.startswith(SCORE):
+            values, _ = score_values(selection, partition, name.removeprefix(SCORE), rows.column("pair_id"))
+            judged = judged.append_column(name, pa.array(values))
     return judged
 
 

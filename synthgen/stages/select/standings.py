@@ -42,7 +42,7 @@ class Kind:
 
 
 def needed(settings: SelectConfig) -> list[str]:
-    """Return the columns that the rules of some settings read; none if no rule looks at the whole set."""
+    """Return the columns that the rules of a selection read; none if no rule looks at the whole set."""
     quotas = settings.quotas.all()
     ranked = {name for name, rule in settings.keep.items() if rule.drop is not None}
     by = {rule.by for rule in settings.balance.values()} | {quota.by for *_, quota in quotas}
@@ -55,18 +55,14 @@ def needed(settings: SelectConfig) -> list[str]:
     return ["key", "kind", *columns] if columns or quotas else []
 
 
-def scores_needed(settings: SelectConfig) -> list[str]:
-    """Return the scores whose values the rules over the whole set read."""
-    return [name.removeprefix(SCORE) for name in needed(settings) if name.startswith(SCORE)]
-
-
-def standing(selection: Selection, partition: str, rows: pa.Table) -> dict[str, Any]:
-    """Return the columns that are needed of the pairs of a partition, but for those of scores.
+def standing(selection: Selection, partition: str, rows: pa.Table, columns: Sequence[str]) -> dict[str, Any]:
+    """Return columns of the pairs of a partition, but for those of scores.
 
     Args:
         selection: The settings, and the plan that has the tags.
         partition: Its name.
         rows: Pairs with their ids, type and the columns that rules read.
+        columns: As of `needed`.
     """
     makers: dict[str, Callable[[pa.Table], Any]] = {
         "key": _keys,
@@ -75,39 +71,36 @@ def standing(selection: Selection, partition: str, rows: pa.Table) -> dict[str, 
         "letter": _letters,
         "tags": partial(_tags, selection, partition),
     }
-    return {name: makers[name](rows) for name in needed(selection.settings) if name in makers}
+    return {name: makers[name](rows) for name in columns if name in makers}
 
 
 class Standings:
     """The columns of all pairs, by their numbers: partition by partition in the order of their rows."""
 
-    def __init__(self, settings: SelectConfig) -> None:
-        self._parts: dict[str, list[Column]] = {name: [] for name in needed(settings)}
+    def __init__(self, columns: Sequence[str]) -> None:
+        """Prepare to gather columns, those that are `needed`."""
+        self._parts: dict[str, list[Column]] = {"open": [], **{name: [] for name in columns}}
         self._whole: dict[str, Column] = {}
         self._kinds: dict[str, int] = {}
         self.pairs = 0
 
     def add(self, rows: pa.Table) -> None:
-        """Add the pairs of the next partition: `reason`, and the columns that are needed."""
+        """Add the pairs of the next partition: `reason`, and the columns to gather."""
         self.pairs += rows.num_rows
-        if self._parts:
-            self._parts.setdefault("open", []).append(np.asarray(pc.equal(rows.column("reason"), KEPT), bool))
+        self._parts["open"].append(np.asarray(pc.equal(rows.column("reason"), KEPT), bool))
         for name in self._parts.keys() - {"open"}:
             self._parts[name].append(self._coded(rows) if name == "kind" else rows.column(name).to_numpy())
 
     def column(self, name: str) -> Column:
-        """Return a column of all pairs: `open`, whether nothing was against each by itself, or one that is needed."""
+        """Return a column of all pairs: `open`, whether nothing is against each by itself, or one that was gathered."""
         if name in self._parts:
-            self._whole[name] = np.concatenate(self._parts.pop(name))
+            parts = self._parts.pop(name)
+            self._whole[name] = np.concatenate(parts) if parts else np.zeros(0, bool)
         return self._whole[name]
 
     def values(self, score: str | None) -> npt.NDArray[np.float32]:
         """Return the values of a score, NaN where there is none; zeros for no score."""
-        return (
-            np.zeros(self.pairs, np.float32)
-            if score is None
-            else self.column(f"{SCORE}{score}")
-        )
+        return np.zeros(self.pairs, np.float32) if score is None else self.column(f"{SCORE}{score}")
 
     def chosen(self, mask: Mask, is_of: Callable[[Kind], bool]) -> Numbers:
         """Return the numbers of the pairs in a mask that are of some kinds."""
@@ -121,6 +114,14 @@ class Standings:
         codes = np.array([known[group] for group in shared], np.int64)[self.column("kind")[numbers]]
         _, groups = np.unique(codes, return_inverse=True)
         return Pairs(numbers, groups, self.values(score)[numbers], self.column("key")[numbers])
+
+    def types(self, mask: Mask) -> dict[str, int]:
+        """Return how many pairs of a mask there are of each type."""
+        counts = np.bincount(self.column("kind")[mask], minlength=len(self._kinds)).tolist()
+        found: dict[str, int] = {}
+        for kind, count in zip(self._all_kinds(), counts, strict=True):
+            found[kind.type] = found.get(kind.type, 0) + count
+        return found
 
     def _all_kinds(self) -> list[Kind]:
         return [Kind(*kind.split(PARTED)) for kind in self._kinds]

@@ -25,30 +25,35 @@ class WholeSet:
         notes: What the user should know of groups that a rule could not treat like the others.
     """
 
-    def __init__(self, settings: SelectConfig) -> None:
-        self._settings = settings
-        self._standings = Standings(settings)
+    def __init__(self, settings: SelectConfig, standings: Standings, first: int = 0) -> None:
+        """Prepare the rules.
+
+        Args:
+            settings: Of the selection.
+            standings: What the rules read of all pairs.
+            first: The number of the first pair; those before it are of earlier runs.
+        """
+        self._settings, self._standings, self._first = settings, standings, first
         self._reasons = [KEPT]
-        self._codes = np.zeros(0, np.uint16)  # of each pair, the place of its reason
-        self._first = 0  # the number of the first pair; those before it are of earlier runs
+        self._codes = np.zeros(standings.pairs, np.uint16)  # of each pair, the place of its reason
+        self._open = np.ones(standings.pairs, bool)
         self.notes: list[str] = []
 
-    def add(self, rows: pa.Table, numbers: slice) -> None:
-        """Add the pairs of the next partition, see `Standings.add`; those of earlier runs have the numbers before."""
-        self._first = numbers.start - self._standings.pairs
-        self._standings.add(rows)
+    def rank(self, is_open: Mask) -> Mask:
+        """Return the pairs that are among the lowest of their group by a score, by their numbers, bool.
 
-    def rank(self) -> Mask:
-        """Return the pairs that are among the lowest of their group by a score, by their numbers, bool."""
-        self._codes = np.zeros(self._standings.pairs, np.uint16)
+        Args:
+            is_open: Whether nothing is against each pair by itself, (pairs,) bool.
+        """
+        self._open = is_open
         for name, rule in sorted(self._settings.keep.items()):
             if rule.drop is not None:
-                self._rank(name, rule, rule.drop)
+                self._rank(is_open, name, rule, rule.drop)
         return np.concatenate([np.zeros(self._first, bool), self._codes > 0])
 
     def limit(self, is_open: Mask) -> None:
-        """Apply balance and quotas to the pairs that are left, by their numbers, bool."""
-        is_open = is_open[self._first :]
+        """Apply balance and quotas to the pairs that the comparison leaves, by their numbers, bool."""
+        is_open = is_open[self._first :] & self._open
         for pattern, rule in sorted(self._settings.balance.items()):
             self._balance(is_open & (self._codes == 0), pattern, rule)
         if self._settings.letters is not None:
@@ -60,15 +65,20 @@ class WholeSet:
             for (kind, pattern, _), numbers in zip(quotas, beyond, strict=True):
                 self._drop(numbers, f"quota:{kind}:{pattern}")
 
+    @property
+    def is_kept(self) -> Mask:
+        """Whether no rule of these is against each pair, (pairs,) bool."""
+        return np.asarray(self._codes == 0)
+
     def decided(self, rows: pa.Table, numbers: slice) -> pa.Table:
         """Return the rows of a partition with the reasons of this set in place of "kept"."""
         codes = self._codes[numbers.start - self._first : numbers.stop - self._first]
         reason = pc.if_else(pa.array(codes > 0), pa.array(self._reasons).take(pa.array(codes)), rows.column("reason"))
         return rows.set_column(rows.column_names.index("reason"), "reason", reason)
 
-    def _rank(self, name: str, rule: KeepRule, drop: float) -> None:
+    def _rank(self, is_open: Mask, name: str, rule: KeepRule, drop: float) -> None:
         """Drop the lowest of each group; which they are does not depend on the ranks by other scores."""
-        is_ranked = self._standings.column("open") & ~np.isnan(self._standings.values(name))
+        is_ranked = is_open & ~np.isnan(self._standings.values(name))
         chosen = self._standings.chosen(is_ranked, lambda kind: rule.applies_to(kind.type, kind.form))
         pairs = self._standings.group(chosen, rule.within, name)
         self._drop(chosen[lowest(pairs, drop)], f"rank:{name}")

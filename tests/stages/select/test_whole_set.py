@@ -119,6 +119,14 @@ def test_a_quota_keeps_the_best_of_its_pattern(out: Output, quotas: Quotas, left
     assert set(reasons) - {"kept"} <= {f"quota:{kind}:{pattern}"}
 
 
+def test_a_quota_counts_no_pair_that_is_dropped_for_something_else(out: Output) -> None:
+    rows = [*rows_of(4), pair("image 3", "What is cat number 3 made of??")]
+    rows[0]["answer"] = ""
+    config = SelectConfig(quotas=Quotas(types={"**": Quota(most=2, by="answer")}), keep={"answer": KeepRule(drop=0.3)})
+    reasons = decided(out, rows, [9, 1, 2, 3, 8], config)
+    assert sorted(reasons) == ["duplicate:question", "kept", "kept", "rank:answer", "rule:empty_answer"]
+
+
 def test_a_quota_of_tags_counts_the_pairs_of_images_with_a_tag_or_one_below_it(out: Output) -> None:
     rows = rows_of(4)
     tags = {"image 0": ["document/receipt"], "image 1": ["animal/cat"], "image 2": ["document"], "image 3": []}
