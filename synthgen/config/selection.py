@@ -1,9 +1,10 @@
 """Settings of pipelines about which pairs are kept: ranges of scores, ranks, quotas and the balance of answers."""
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from synthgen.config.fields import AnswerForm
 from synthgen.config.library import Section
@@ -18,6 +19,8 @@ def _check_function_names(names: tuple[str, ...]) -> tuple[str, ...]:
     """Check that the functions can be told apart in reasons, which have the name behind the colon."""
     known: dict[str, str] = {}
     for name in names:
+        if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", name):
+            raise ValueError(f"'{name}' is not a function; name it as module:function")
         other = known.setdefault(name.partition(":")[2], name)
         if other != name:
             raise ValueError(f"{other} and {name} would have the same reasons; give one of them another name")
@@ -32,8 +35,7 @@ def _check_view_name(name: str) -> str:
     return name
 
 
-FunctionName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
-Functions = Annotated[tuple[FunctionName, ...], AfterValidator(_check_function_names)]
+Functions = Annotated[tuple[str, ...], AfterValidator(_check_function_names)]
 ViewName = Annotated[str, AfterValidator(_check_view_name)]
 
 

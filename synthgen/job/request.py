@@ -96,8 +96,10 @@ class RunRequest:
             key, _, value = setting.partition("=")
             if key == SOURCE:
                 source = [str(yaml.safe_load(value))]
+            elif key in (MODEL, VIEW):
+                options += [f"--{key.rpartition('.')[2]}", str(yaml.safe_load(value))]
             else:
-                options += ["--model", str(yaml.safe_load(value))] if key == MODEL else ["--set", setting]
+                options += ["--set", setting]
         options += [] if self.limit is None else ["--limit", str(self.limit)]
         return redact(shlex.join([*source, *options]))
 
