@@ -271,6 +271,28 @@ def gc(out: FolderArgument) -> None:
     print(f"{pluralize(deleted.files, 'file')} deleted, {deleted.bytes / 1e6:,.1f} MB")
 
 
+@app.command(cls=OnFolder)
+def preferences(
+    out: FolderArgument,
+    target: Annotated[str, typer.Argument(metavar="TARGET", help="A new folder for the preferences.")],
+    margin: Annotated[
+        float,
+        typer.Option(
+            help="The least difference between the shares of answers that say the chosen and the rejected.",
+            min=0.01,
+            max=1,
+        ),
+    ] = 0.5,
+    as_json: JsonOption = False,
+) -> None:
+    """Write preferences between kept and rejected answers for DPO, from the samples that scores have taken."""
+    from synthgen.commands import preferences as preferring
+    from synthgen.commands.open import open_run_folder
+
+    outcomes = preferring.write_preferences(open_run_folder(out), target, margin)
+    print(json.dumps(outcomes) if as_json else preferring.text(outcomes))
+
+
 @app.command()
 def train(
     shards: Annotated[str, typer.Argument(help="A run's output folder, or a folder of shards.")],
