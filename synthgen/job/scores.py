@@ -22,6 +22,7 @@ from synthgen.engines import Capability
 from synthgen.engines.kinds import ENGINE_KINDS, EngineKind
 from synthgen.engines.section import kind_at
 from synthgen.errors import UserMistake, attempt, nearest
+from synthgen.job import selections
 from synthgen.stages.generate.measures import Scorer
 from synthgen.stages.generate.scoring import all_scorers, find_scorer, is_score, scorer_names, scorers_using
 from synthgen.tables import pass_of_score, score_column, score_name
@@ -83,8 +84,8 @@ def name_faults(pipeline: Document) -> Iterator[str]:
             measured.append(score_name(part.pass_name, name) if part.pass_name else name)
     yield from _gate_faults(pipeline, measured)
     yield from _column_faults(pipeline, measured)
-    for place, name in pipeline.names_at(("select", "keep")).items():
-        where = f"{pipeline.where(place)}: select.keep: '{name}'"
+    for place, name in selections.scores_named(pipeline).items():
+        where = f"{pipeline.where(place)}: {selections.dotted(place)}: '{name}'"
         pass_name = pass_of_score(name)
         if not is_score(name.rpartition(".")[2]):
             yield f"{where} is not a score: {nearest(name, {*scorer_names(), *measured})}"

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from synthgen.config import pipeline as pipelines
 from synthgen.config.overrides import BOUNDS, keys_of
-from synthgen.config.pipeline import Threshold
+from synthgen.config.selection import Threshold
 from synthgen.errors import Mistakes
 from synthgen.job import resolve
 from synthgen.stages.generate.measures import SCORERS, Scorer

@@ -74,7 +74,7 @@ def test_the_last_of_two_overrides_counts_and_other_settings_stay() -> None:
         (
             "workers=3",
             "unknown key 'workers': known: about, generate, images, learn, notice, pack, plan, "
-            "score, select, source, tag, train",
+            "score, select, source, tag, train and 2 more",
         ),
         ("tga.workers=3", "unknown key 'tga': did you mean 'tag'?"),
         ("generate.engine.knd=x", "unknown key 'knd' in generate.engine: did you mean 'kind'?"),

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from synthgen.config.families import InstructionType
-from synthgen.config.pipeline import SamplingConfig, Threshold
+from synthgen.config.pipeline import SamplingConfig
 from synthgen.config.prompt_pack import Prompts
 from synthgen.config.replies import LETTERS, Question, letter_of
+from synthgen.config.selection import Threshold
 from synthgen.engines import Reply, Request, add_tokens
 from synthgen.errors import Failure
 from synthgen.stages.generate import scoring
@@ -144,7 +145,9 @@ async def _screen(
     assignment = asked.assignment
     ids = pair_id(assignment.assignment_id, assignment.recipe, assignment.attempt), assignment.assignment_id
     pair = Pair(*ids, turn.type, turn.form, turn.language, turn.question, Reply(""), turn.earlier)
-    return await _score_all(session, pair, [name for name, limit in gate.items() if turn.form in limit.forms])
+    return await _score_all(
+        session, pair, [name for name, limit in gate.items() if limit.applies_to(turn.type.path, turn.form)]
+    )
 
 
 def _gate_failure(screened: Mapping[str, Row], gate: Mapping[str, Threshold]) -> Failure | None:

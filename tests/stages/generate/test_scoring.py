@@ -16,8 +16,9 @@ from synthgen import tables
 from synthgen.commands.check import threshold_notes
 from synthgen.config import pipeline as pipelines
 from synthgen.config import prompt_pack
-from synthgen.config.pipeline import EngineConfig, SamplingConfig, SelectConfig, Threshold
+from synthgen.config.pipeline import EngineConfig, SamplingConfig, SelectConfig
 from synthgen.config.prompt_file import JudgePrompt, PackFile, PlainPrompt
+from synthgen.config.selection import KeepRule
 from synthgen.engines import EngineDied, ModelName
 from synthgen.engines.scripted import ScriptedEngine
 from synthgen.errors import Mistakes
@@ -190,7 +191,7 @@ def measure(*names: str) -> Outcome:
     return asyncio.run(converse(PreparedImage(Image.new("RGB", (8, 8)), "key"), [assignment], engine, context))
 
 
-def decide(out: Folder, outcome: Outcome, threshold: Threshold) -> str:
+def decide(out: Folder, outcome: Outcome, threshold: KeepRule) -> str:
     """Commit an outcome as the generate stage does, and return the decision of the select stage on its pair."""
     stage, partition = StageFolder(out, tables.GENERATE), "e001-00000"
     pairs = tables.table([{**row, "model": "m", "revision": "r"} for row in outcome.pairs], tables.PAIRS)
@@ -209,14 +210,14 @@ def decide(out: Folder, outcome: Outcome, threshold: Threshold) -> str:
 def test_an_added_score_is_checked_measured_and_judged_by_its_own_range(tmp_path: Path) -> None:
     pipeline, definitions = resolve.load(pipelines.read("small", SETTINGS))
     assert not list(threshold_notes(pipeline.select.keep, definitions.prompts.pack, {}))
-    assert list(threshold_notes({"tidiness": Threshold(min=-1, max=2)}, definitions.prompts.pack, {})) == [
+    assert list(threshold_notes({"tidiness": KeepRule(min=-1, max=2)}, definitions.prompts.pack, {})) == [
         "note: select.keep.tidiness: max 2 drops nothing: the score goes from -1 to 1"
     ]
     outcome = measure("tidiness")
     (row,) = outcome.scores["tidiness"]
     assert row["value"] == pytest.approx(0.9 - 0.02) and row["reason"] is None
-    assert decide(Folder(str(tmp_path / "kept")), outcome, Threshold(min=0.5)) == "kept"
-    assert decide(Folder(str(tmp_path / "dropped")), outcome, Threshold(min=0.9)) == "score:tidiness"
+    assert decide(Folder(str(tmp_path / "kept")), outcome, KeepRule(min=0.5)) == "kept"
+    assert decide(Folder(str(tmp_path / "dropped")), outcome, KeepRule(min=0.9)) == "score:tidiness"
 
 
 @pytest.mark.usefixtures("tidiness")
