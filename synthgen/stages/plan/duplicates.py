@@ -1,9 +1,11 @@
 """The survey of duplicates, over all tagged images at once: each object is kept, or another object represents it.
 
-The newest version of a place counts. Of equal or near images the first counts, and images that are planned already come
-before all others; so growth never retires what is planned, in whatever order partitions are tagged. Memory holds about
-a hundred bytes of each object and no strings; a survey of many objects runs in another process (survey_process.py).
-Thumbnails lie in a file on local disk, of which only those of images with near hashes are looked at.
+The newest bytes of a place count. Of equal or near images the first counts, and images that are planned already come
+before all others; so growth never retires what is planned, in whatever order partitions are tagged. A newer version
+with the same bytes is a copy like any other, so a file with a new date costs nothing but a look at it. Memory holds
+about a hundred bytes of each object and no strings; a survey of many objects runs in another process
+(survey_process.py). Thumbnails lie in a file on local disk, of which only those of images with near hashes are looked
+at.
 """
 
 import tempfile
@@ -97,8 +99,9 @@ def _survey(parts: Mapping[str, _Objects], cells: NDArray[np.uint8], bits: int) 
     spans = {partition: slice(start, end) for partition, start, end in zip(parts, [0, *ends], ends, strict=False)}
     names = [field.name for field in fields(_Objects)]
     objects = _Objects(*(np.concatenate([getattr(part, name) for part in parts.values()]) for name in names))
-    outcome, representative = _find_representatives(objects, cells, bits)
-    outdated = _outdated(objects, outcome, representative, spans)
+    newest = _newest(objects.places)
+    outcome, representative = _find_representatives(objects, newest, cells, bits)
+    outdated = _outdated(objects, newest, outcome, representative, spans)
     return DuplicateSurvey(spans, objects.object_ids, outcome, representative, outdated)
 
 
@@ -149,11 +152,13 @@ def _ids(ids: Sequence[str | None]) -> Ids:
     return np.frombuffer(bytes.fromhex("".join((key or "0" * 32)[:32] for key in ids)), dtype="S16")
 
 
-def _find_representatives(objects: _Objects, cells: NDArray[np.uint8], bits: int) -> tuple[Outcomes, Indexes]:
+def _find_representatives(
+    objects: _Objects, newest: Indexes, cells: NDArray[np.uint8], bits: int
+) -> tuple[Outcomes, Indexes]:
     """Return the outcome of each object, and the index of the object that represents it."""
     outcome = np.full(len(objects.object_ids), KEPT, np.int8)
     representative = np.arange(len(objects.object_ids))
-    outcome[_is_superseded(objects.places)] = CHANGED
+    outcome[objects.image_ids[newest] != objects.image_ids] = CHANGED
     outcome[~objects.is_tagged] = QUARANTINED
     rest = np.flatnonzero(outcome == KEPT)
     rest = rest[np.argsort(objects.before[rest] != KEPT, kind="stable")]  # planned objects first
@@ -172,24 +177,27 @@ def _find_representatives(objects: _Objects, cells: NDArray[np.uint8], bits: int
     return outcome, representative
 
 
-def _is_superseded(places: Ids) -> NDArray[np.bool_]:
-    """Return whether a later object is a newer version at the same place, for each object."""
-    _, last = np.unique(places[::-1], return_index=True)
-    is_older = np.ones(len(places), bool)
-    is_older[len(places) - 1 - last] = False
-    return is_older
+def _newest(places: Ids) -> Indexes:
+    """Return the index of the newest object at the place of each object, which is the last one."""
+    _, last, inverse = np.unique(places[::-1], return_index=True, return_inverse=True)
+    return (len(places) - 1 - last)[inverse[::-1]]
 
 
 def _outdated(
-    objects: _Objects, outcome: Outcomes, representative: Indexes, spans: Mapping[str, slice]
+    objects: _Objects, newest: Indexes, outcome: Outcomes, representative: Indexes, spans: Mapping[str, slice]
 ) -> frozenset[str]:
-    """Return the partitions whose plan has another outcome for an object, or a representative that is not kept."""
+    """Return the partitions whose plan has another outcome for an object, or a representative that is not kept.
+
+    So are those with a kept object whose bytes are found by a newer version from now on.
+    """
     is_known = objects.before != UNKNOWN
     differs = is_known & (objects.before != outcome)
     is_duplicate = (outcome == SAME_BYTES) | (outcome == NEAR_DUPLICATE)
     doubtful = np.flatnonzero(is_known & ~differs & is_duplicate)
     doubtful = doubtful[objects.object_ids[representative[doubtful]] != objects.same_as[doubtful]]
     differs[doubtful] = ~np.isin(objects.same_as[doubtful], objects.object_ids[outcome == KEPT])
+    has_newer = (outcome == KEPT) & (outcome[newest] == SAME_BYTES)
+    differs |= is_known & has_newer & (objects.before[newest] == UNKNOWN)
     ends = [span.stop for span in spans.values()]
     partitions = np.searchsorted(ends, np.flatnonzero(differs), side="right")
     return frozenset(np.array(list(spans))[partitions].tolist())
