@@ -5,6 +5,7 @@
     plan      images + mapping → assignments      → 2-planned    this process; duplicates dropped, nothing asked yet
     ask       assignments → questions             → 3-asked      Ray actors; only where one model asks, another answers
     generate  assignments → pairs and scores      → 3-generated  Ray actors: a vLLM engine, a conversation an image
+    score     pairs → further scores              → 3-scored     Ray actors; only where other models score the pairs
     select    pairs + scores → decisions          → 4-selected   this process, no model; rerun as often as you like
     pack      kept pairs + images → shards        → 5-shards     Ray actors; then `synth train` reads them
 
@@ -28,6 +29,7 @@ from synthgen.ingest.sources import Item, Listed, display_uri, is_inside_source,
 from synthgen.job import run_record
 from synthgen.job.changes import check_folder, write_settings
 from synthgen.job.context_room import context_faults
+from synthgen.job.job import WITH_MODELS
 from synthgen.job.request import RunRequest
 from synthgen.stages.contract import Change, Job, StageModule, StageRun
 from synthgen.store import RunFolder
@@ -79,6 +81,11 @@ class StageRange:
         return [self.first, self.last] == [stage_names()[0], stage_names()[-1]]
 
     @property
+    def with_models(self) -> tuple[str, ...]:
+        """The stages that need the models of the pipeline."""
+        return tuple(stage for stage in WITH_MODELS if self.has(stage))
+
+    @property
     def lists(self) -> bool:
         """Whether the source is listed."""
         return self.grows and self.has(LIST.typed)
@@ -128,12 +135,12 @@ def _run(
     if is_new and stages.has(TAG.typed):
         check_source_tags(job.definitions.taggers, job.pipeline.source)
         _check_weights(job)
-    if is_new and stages.has("generate"):
-        # Nobody should tag for hours to learn that the model does not load.
-        for model, engine in job.engines:
+    if is_new:
+        # Nobody should tag for hours to learn that a model does not load.
+        for model, engine in job.engines_of(stages.with_models):
             run_in_actor(check_engine, (model, engine), engine, job.home)
-    if stages.has("generate"):
-        for fault in context_faults(job, may_download=is_new):
+    if stages.with_models:
+        for fault in context_faults(job, stages.with_models, may_download=is_new):
             note(fault)
     with folder.lease() as lease:
         if not stages.is_purge:

@@ -52,11 +52,11 @@ def check(pipeline: PipelineOption = "everyday", settings: SetOption = None) -> 
     tree, types = texts.taxonomy.tree, texts.prompts.types
     for line in (
         *notes(tree, texts.rules, types, loaded.plan.forms),
-        *threshold_notes(loaded.select.keep, texts.prompts.pack),
+        *threshold_notes(loaded.select.keep, texts.prompts.pack, texts.passes),
         *(
             line
             for name, view in loaded.views.items()
-            for line in threshold_notes(view.keep, texts.prompts.pack, f"views.{name}")
+            for line in threshold_notes(view.keep, texts.prompts.pack, texts.passes, f"views.{name}")
         ),
         *language_notes(loaded),
         *clash_notes(texts.taxonomy, texts.taggers),

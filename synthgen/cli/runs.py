@@ -26,7 +26,7 @@ from synthgen.errors import NothingUsable, UserMistake
 
 app = typer.Typer()
 
-STAGE_NAMES = "tag, plan, generate, select, pack"  # for help alone, which imports no table; a test compares them
+STAGE_NAMES = "tag, plan, generate, score, select, pack"  # for help alone, which imports no table; a test compares them
 
 OutOption = Annotated[str, typer.Option("--out", metavar="FOLDER", help="Output folder: a path, s3://… or gs://…")]
 SourceArgument = Annotated[
@@ -59,14 +59,14 @@ def run(
     from synthgen.commands.repair import finish_repair
     from synthgen.job import funnel
     from synthgen.job.request import RunRequest
-    from synthgen.tables import GENERATE, TAG, stage_names
+    from synthgen.tables import TAG, stage_names
 
     names = stage_names()
     which = runner.StageRange(
         first or names[0], last or names[-1], "redraw" if replan else "edit" if update else "growth"
     )
     request = replace(RunRequest.typed(pipeline, source, model, settings, view), limit=limit)
-    opened = open_run("run", request, out, which.lists, needs_model=which.has(GENERATE.typed))
+    opened = open_run("run", request, out, which.lists, needed=which.with_models)
     folder, job = opened.folder, opened.job
     finish_repair(folder)
     done = runner.run(folder, job, opened.request, which, opened.objects)
@@ -107,7 +107,8 @@ def plan(
     from synthgen.job.request import RunRequest
 
     request = RunRequest.typed(pipeline, source, model, settings)
-    opened = open_run("plan", request, out, bool(source), needs_model=profile is not None)
+    needed = () if profile is None else runner.StageRange().with_models
+    opened = open_run("plan", request, out, bool(source), needed=needed)
     if source:
         note("the images are tagged first, as `synth run --until tag` does")
         runner.run(opened.folder, opened.job, opened.request, runner.StageRange(last="tag"), opened.objects)
@@ -240,7 +241,7 @@ def purge(
     from synthgen.job.job import reopen
 
     folder = open_run_folder(out)
-    job = reopen(folder, needs_model=False)
+    job = reopen(folder, needed=())
     if dry_run:
         print("\n".join([*preview_purge(folder, job, names or []).lines(), "dry run: nothing was written"]))
         return
@@ -339,3 +340,24 @@ def _list_dropped(folder: Any, reason: str, limit: int, as_json: bool) -> None:
         note(rest) if as_json else print(rest)  # JSON lines are for a program
     elif not found.count:
         note(f"nothing was dropped for {reason} here")
+
+
+@app.command()
+def distill(
+    folder: FolderArgument,
+    score: Annotated[str, typer.Option("--score", help="The score whose grades the small judge learns.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="The new folder of the small judge.")],
+    threshold: Annotated[
+        float | None, typer.Option(help="Of the score; the report says how well it is met. The median by default.")
+    ] = None,
+    sure: Annotated[
+        float, typer.Option(help="The share of the pairs that the small judge decides.", min=0.0, max=1.0)
+    ] = 0.8,
+    as_json: JsonOption = False,
+) -> None:
+    """Fit a small judge to the grades of a large one; it grades at a fraction of the cost."""
+    from synthgen.commands import distill as distiller
+
+    request = distiller.DistillRequest(folder, score, out, threshold, sure)
+    measured = distiller.distill(request)
+    print(json.dumps(measured) if as_json else distiller.report(request, measured))

@@ -5,10 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from synthgen.config.selection import KeepRule
 from synthgen.config.strict_yaml import Document, parse
 from synthgen.errors import UserMistake, one_line
 
 ENGINES = (("generate", "engine"), ("generate", "ask", "engine"), ("generate", "answer", "engine"))
+BOUNDS = tuple(KeepRule.model_fields)  # the keys of a threshold
 LONGEST_TYPED = 300  # characters of an override in a message
 
 
@@ -20,8 +22,8 @@ def with_override(document: Document, override: str) -> Document:
     """
     typed = f"--set {one_line(redact(override), LONGEST_TYPED)}"
     dotted, equals, text = override.partition("=")
-    keys = tuple(dotted.split("."))
-    if not equals or not all(keys):
+    keys = keys_of(dotted)
+    if not equals or not all(dotted.split(".")):
         raise UserMistake(f"{typed}: write it as section.key=value")
     try:
         parsed = parse(document.path, text)
@@ -36,6 +38,17 @@ def with_override(document: Document, override: str) -> Document:
     return replace(document, values=_replace_at(document.values, keys, value, typed), lines=lines)
 
 
+def keys_of(dotted: str) -> tuple[str, ...]:
+    """Return the keys that lead to a setting; the score of a pass in `select.keep.second.answer.min` is one of them."""
+    keys = tuple(dotted.split("."))
+    start = 3 if keys[:1] == ("views",) else 2  # the keys of a threshold are below `select.keep` or `views.NAME.keep`
+    if keys[start - 1 : start] != ("keep",) or keys[0] not in ("select", "views"):
+        return keys
+    ends = keys[-1:] if keys[-1] in BOUNDS else ()
+    name = ".".join(keys[start : len(keys) - len(ends)])
+    return (*keys[:start], *filter(None, [name]), *ends)
+
+
 def check_engine_kind(before: Document, after: Document, default: str) -> None:
     """Check that overrides which name another kind of engine replace its options too.
 
@@ -47,7 +60,9 @@ def check_engine_kind(before: Document, after: Document, default: str) -> None:
     Raises:
         UserMistake: The options are those of the old kind.
     """
-    for place in ENGINES:
+    passes = after.at(("score",))
+    of_passes = [("score", name, "engine") for name in passes] if isinstance(passes, Mapping) else []
+    for place in (*ENGINES, *of_passes):
         kind, beside = (*place, "kind"), (*place, "options")
         old, new, options = before.at(kind) or default, after.at(kind), after.at(beside)
         if old == new or not options or options != before.at(beside):

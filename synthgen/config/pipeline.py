@@ -21,6 +21,8 @@ from synthgen.config.fields import (
     FormShares,
     ImageFormat,
     Language,
+    PassName,
+    Scores,
     Shares,
     Taggers,
     TemplateOptions,
@@ -170,9 +172,7 @@ class GenerateConfig(Section):
 
     @model_validator(mode="after")
     def _check_currencies(self) -> "GenerateConfig":
-        currencies = list(dict.fromkeys([self.asker.price.currency, self.answerer.price.currency]))
-        if len(currencies) > 1:
-            raise ValueError(f"the prices are in {' and '.join(currencies)}, which cannot be added; use one currency")
+        _check_one_currency([self.asker.price, self.answerer.price])
         return self
 
     @property
@@ -200,10 +200,28 @@ class GenerateConfig(Section):
         )
 
 
+def _check_one_currency(prices: Sequence[PriceConfig]) -> None:
+    currencies = list(dict.fromkeys(price.currency for price in prices))
+    if len(currencies) > 1:
+        raise ValueError(f"the prices are in {' and '.join(currencies)}, which cannot be added; use one currency")
+
+
+class PassConfig(Section):
+    """A model that measures scores of pairs that are there; what it does not name is as in `generate`."""
+
+    model: str
+    revision: str | None = None
+    scores: Scores = Field(min_length=1)
+    prompts: str | None = None
+    engine: EngineConfig | None = None
+    price: PriceConfig | None = None
+    sampling: SamplingConfig | None = None
+
+
 class SelectConfig(Section):
     """Stage 4, select: which pairs are kept."""
 
-    keep: Mapping[str, KeepRule] = Field(default_factory=dict)  # score name -> range, share of the lowest
+    keep: Mapping[str, KeepRule] = Field(default_factory=dict)  # score, or PASS.SCORE -> range, share of the lowest
     min_question_characters: int = Field(default=6, ge=0)
     max_answer_characters: int = Field(default=8000, gt=0)
     forbidden: Expressions = ()  # regular expressions that no question or answer may match
@@ -280,12 +298,23 @@ class Pipeline(Section):
     tag: TagConfig
     plan: PlanConfig
     generate: GenerateConfig
+    score: Mapping[PassName, PassConfig] = Field(default_factory=dict)  # name of a pass -> its model and scores
     select: SelectConfig = SelectConfig()
     views: Mapping[ViewName, SelectConfig] = Field(default_factory=dict)  # name -> what differs from `select`
     view: str | None = None  # the current one
     pack: PackConfig = PackConfig()
     train: TrainConfig = TrainConfig()
     learn: LearnConfig = LearnConfig()
+
+    @model_validator(mode="after")
+    def _check_currencies(self) -> "Pipeline":
+        _check_one_currency([self.generate.answerer.price, *(judge.price for judge in self.passes.values())])
+        return self
+
+    @property
+    def passes(self) -> dict[str, GenerateConfig]:
+        """The scoring passes by name, each as the section `generate` would be for its model."""
+        return {name: _as_generate(self.generate, settings) for name, settings in self.score.items()}
 
     @field_validator("view")
     @classmethod
@@ -313,6 +342,14 @@ class Pipeline(Section):
             return self.select
         own = self.views[view]
         return self.select.model_copy(update={name: getattr(own, name) for name in own.model_fields_set})
+
+
+def _as_generate(generate: GenerateConfig, settings: PassConfig) -> GenerateConfig:
+    """Return the section `generate` as it is for the model of a pass."""
+    inherited = ("prompts", "engine", "price", "sampling")
+    named = {name: getattr(settings, name) or getattr(generate, name) for name in inherited}
+    own = {"model": settings.model, "revision": settings.revision, "scores": settings.scores}
+    return generate.model_copy(update={**named, **own, "ask": None, "answer": None})
 
 
 def second_model(pipeline: Pipeline) -> bool:

@@ -173,14 +173,19 @@ class CallSize:
     """The size of a call that shows the image.
 
     Attributes:
-        is_ask: Whether it asks for questions.
+        key: Of its prompt: a section of the pack, as `answer`, or `judge.NAME`.
         characters: Of its longest text, with the system text.
         reply: Most tokens of its reply.
     """
 
-    is_ask: bool
+    key: str
     characters: int
     reply: int
+
+    @property
+    def is_ask(self) -> bool:
+        """Whether it asks for questions."""
+        return self.key.startswith("ask")
 
 
 def call_sizes(prompts: Prompts) -> Iterator[CallSize]:
@@ -193,7 +198,8 @@ def call_sizes(prompts: Prompts) -> Iterator[CallSize]:
             section = section.get(key) if isinstance(section, Mapping) else getattr(section, key)
         if section is not None and place[-1] == "text" and place[0] != "blind":
             longest = max((len(render(section.text, **values)) for values in samples), default=0)
-            yield CallSize(place[0].startswith("ask"), system + longest, getattr(section, "max_tokens", 1))
+            key = ".".join(place[:-1]) if place[0] == "judge" else place[0]
+            yield CallSize(key, system + longest, getattr(section, "max_tokens", 1))
 
 
 def _asked(kind: InstructionType, n: int) -> Values:

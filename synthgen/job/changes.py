@@ -137,6 +137,9 @@ def _record(before: Record, job: Job, request: RunRequest, last: str) -> dict[st
     pipeline["source"] = run_record.spell_out(job.pipeline.source, job.home).model_dump(mode="json")
     for section, folder in _model_folders(job).items():
         (pipeline["generate"][section] if section else pipeline["generate"])["model"] = folder
+    for judge in job.passes:
+        if isinstance(judge.model.named, str):  # of a folder
+            pipeline["score"][judge.name]["model"] = judge.model.model
     if before:
         pipeline |= {
             section: before["pipeline"][section] for section in _sections_after(last) if section in before["pipeline"]

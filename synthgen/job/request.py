@@ -5,6 +5,7 @@ that `data` was started with. The pipeline's file is read again, so an edit of i
 pipeline replaces everything but the source; what it drops of the earlier request is reported.
 """
 
+import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -25,6 +26,7 @@ from synthgen.store.patterns import expand_home
 DEFAULT = "everyday"  # the pipeline of a new folder whose first request names none
 SOURCE, MODEL, VIEW = "source.uri", "generate.model", "view"
 PART_MODELS = ("generate.ask.model", "generate.answer.model")
+PASS_MODEL = re.compile(r"score\.[^.]+\.model")
 
 
 @dataclass(frozen=True)
@@ -171,7 +173,8 @@ def _spell_out(setting: str, home: Path, is_folder: bool) -> str:
     key, _, value = setting.partition("=")
     if key == SOURCE:
         return f"{key}={_quote(spell_out_uri(yaml.safe_load(value), home))}"
-    if (key == MODEL and is_folder) or (key in PART_MODELS and (home / expand_home(yaml.safe_load(value))).is_dir()):
+    is_part = key in PART_MODELS or PASS_MODEL.fullmatch(key)
+    if (key == MODEL and is_folder) or (is_part and (home / expand_home(yaml.safe_load(value))).is_dir()):
         return f"{key}={_quote(str(home / expand_home(yaml.safe_load(value))))}"
     return setting
 

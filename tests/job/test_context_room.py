@@ -37,7 +37,7 @@ def test_a_context_too_small_is_told_in_one_line_with_each_part() -> None:
     (line,) = context_faults(job({"kind": "vllm", "options": {"max_model_len": 1300}}))
     assert line.startswith("model model: the longest call does not fit the context of 1,300 tokens: ")
     assert "the image up to 1,280, the text about " in line and "the reply up to " in line
-    assert line.endswith("or raise engine.options.max_model_len")
+    assert line.endswith("or raise generate.engine.options.max_model_len")
     assert context_faults(job({"kind": "vllm", "image_tokens": 200, "options": {"max_model_len": 1300}})) == []
 
 

@@ -17,7 +17,7 @@ NAMED_MODELS = 5  # of an endpoint, in a finding
 
 
 def models_of(pipeline: str, importable: Collection[str]) -> Iterator[Finding]:
-    """Check the generating models of a pipeline and those of its taggers.
+    """Check the models of a pipeline that generate and score, and those of its taggers.
 
     Args:
         pipeline: Its name.
@@ -33,6 +33,8 @@ def models_of(pipeline: str, importable: Collection[str]) -> Iterator[Finding]:
         yield from _model("model that answers", loaded.generate.answerer)
     else:
         yield from _model("model", loaded.generate.answerer)
+    for name, judge in loaded.passes.items():
+        yield from _model(f"model of pass {name}", judge)
     for name in loaded.tag.taggers:
         document = library.load("tagger", name)
         file = library.check(document, kind_of(document))

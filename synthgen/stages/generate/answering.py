@@ -83,18 +83,23 @@ async def score_pair(session: ImageSession, row: Row, name: str, known: Mapping[
         name: Of the score.
         known: The image's pairs by their id, among them the one that the question goes on from.
     """
+    pair = pair_of(session.prompts, row, known)
+    if scoring.find_scorer(name).from_logprobs:
+        pair = replace(pair, reply=await _with_logprobs(session, pair.turn, row["answer"]))
+    return await scoring.score(name, session, pair)
+
+
+def pair_of(prompts: Prompts, row: Mapping[str, Any], known: Mapping[str, Row]) -> Pair:
+    """Return the pair of a row of PAIRS; `known` has the pairs of its image by their id."""
     before = known.get(row.get("follows") or "")
     turn = Turn(
         Question(row["question"], tuple(row["options"] or ())),
-        session.prompts.types[row["type"]],
+        prompts.types[row["type"]],
         row["form"],
         row["language"],
         earlier_of(before) if before else None,
     )
-    reply = Reply(row["answer"])
-    if scoring.find_scorer(name).from_logprobs:
-        reply = await _with_logprobs(session, turn, row["answer"])
-    return await scoring.score(name, session, replace(_pair(row, turn, reply), others=others_of(known.values())))
+    return replace(_pair(row, turn, Reply(row["answer"])), others=others_of(known.values()))
 
 
 def others_of(rows: Iterable[Row]) -> tuple[Earlier, ...]:
@@ -184,7 +189,7 @@ async def _with_logprobs(session: ImageSession, turn: Turn, answer: str) -> Repl
     return Reply(answer, failure=given.failure, detail=given.detail, logprobs=given.logprobs)
 
 
-def _pair(row: Row, turn: Turn, reply: Reply) -> Pair:
+def _pair(row: Mapping[str, Any], turn: Turn, reply: Reply) -> Pair:
     ids = row["pair_id"], row["assignment_id"]
     return Pair(*ids, turn.type, turn.form, turn.language, turn.question, reply, turn.earlier)
 

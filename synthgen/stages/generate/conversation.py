@@ -15,6 +15,7 @@ from typing import Any
 from synthgen.config.prompt_pack import Prompts
 from synthgen.engines import Engine
 from synthgen.errors import Failure
+from synthgen.stages.generate import scoring
 from synthgen.stages.generate.answering import ConversationContext, Row, answer_all, earlier_of, pair_row, score_pair
 from synthgen.stages.generate.asking import (
     AskedQuestion,
@@ -24,6 +25,7 @@ from synthgen.stages.generate.asking import (
     ask_follow_ups,
     fail_repeats,
 )
+from synthgen.stages.generate.measures import Score
 from synthgen.stages.generate.questions import follow_up_row, question_row
 from synthgen.stages.generate.session import Earlier, ImageSession
 
@@ -36,6 +38,7 @@ __all__ = [
     "converse",
     "failed_rows",
     "score_again",
+    "unscored_rows",
 ]
 
 FOLLOWED_FORMS = ("short", "brief", "detailed", "choice")  # that a talk goes on from
@@ -124,6 +127,16 @@ async def score_again(
     for (_, name), row in zip(wanted, rows, strict=True):
         scores.setdefault(name, []).append(row)
     return Outcome([], scores)
+
+
+def unscored_rows(unscored: Sequence[tuple[Row, list[str]]], failure: Failure) -> dict[str, list[Row]]:
+    """Return a row without a value for each score that pairs lack, as `score_again` takes them."""
+    rows: dict[str, list[Row]] = {}
+    for pair, names in unscored:
+        row = scoring.score_row(pair["pair_id"], pair["assignment_id"], Score(None, str(failure)))
+        for name in names:
+            rows.setdefault(name, []).append(row)
+    return rows
 
 
 def failed_rows(

@@ -78,6 +78,28 @@ def score_settings(name: str, pack: PackFile, sampling: SamplingConfig) -> Any:
     return [*texts, settings, *version] if texts or version else settings
 
 
+def pass_settings(name: str, pack: PackFile, sampling: SamplingConfig) -> Any:
+    """Return what changes the values of a score beyond the pair, where another model measures it than the one it is of.
+
+    The prompts and the sampling of answers are no part of such a pair, so they count here where the score has any.
+    """
+    own = score_settings(name, pack, sampling)
+    if not find_scorer(name).asks_answers:
+        return own
+    answers = {
+        form: prompt.model_dump(mode="json", include={"text", "max_tokens"}) for form, prompt in pack.answer.items()
+    }
+    reasoning = pack.reasoning.model_dump(mode="json") if pack.reasoning else None
+    sampled = sampling.model_dump(mode="json", include={"answer_temperature", "top_p"})
+    return [own, _system(pack), answers, reasoning, sampled]
+
+
+def call_keys(name: str) -> tuple[str, ...]:
+    """Return the keys of the pack whose prompts the calls of a score have: `judge.NAME`, or whole sections."""
+    scorer = find_scorer(name)
+    return (*scorer.prompts, *(("answer", "reasoning") if scorer.asks_answers else ()))
+
+
 def _system(pack: PackFile) -> Any:
     """Return the system texts that the calls of scores can have, as JSON values."""
     if not isinstance(pack.system, SystemTexts):

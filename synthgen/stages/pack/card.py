@@ -37,7 +37,7 @@ COLUMNS = {
     "model, model_revision": "the model that answered; it asked too, unless Asked by names another",
     "pair_ids": "for each turn, the pair in 3-generated/pairs, with its recipe, raw replies and tokens",
     "types, forms, languages": "for each turn, the instruction type, answer form and language that were asked for",
-    "score_…": "for each turn, the value of a score; empty where there is none",
+    "score_…": "for each turn, the value of a score, or empty; that of a scoring pass is score_PASS_NAME",
 }
 
 ENGINES = ("Engine", "Engine that asked")  # facts

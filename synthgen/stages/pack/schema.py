@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from synthgen.tables import STRINGS, TAGS
+from synthgen.tables import STRINGS, TAGS, score_column
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 CONTENT = pa.list_(pa.struct([("type", pa.string()), ("text", pa.string())]))
@@ -42,7 +42,7 @@ def sample_schema(scores: Sequence[str]) -> pa.Schema:
         ("types", STRINGS),
         ("forms", STRINGS),
         ("languages", STRINGS),
-        *((f"score_{name}", pa.list_(pa.float32())) for name in scores),
+        *((score_column(name), pa.list_(pa.float32())) for name in scores),
     ]
     return with_features(fields)
 

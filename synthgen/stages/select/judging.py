@@ -15,7 +15,7 @@ from synthgen.stages.rules import COLUMNS, mask, rules
 from synthgen.stages.select.functions import reasons_by
 from synthgen.stages.select.selection import Selection, scores_in
 from synthgen.stages.select.standings import KEPT, SCORE, needed, standing
-from synthgen.tables import GENERATE, NOT_APPLICABLE, PAIRS, PLAN, SELECT
+from synthgen.tables import GENERATE, NOT_APPLICABLE, PAIRS, PLAN, SELECT, score_column
 
 Mask = npt.NDArray[np.bool_]
 
@@ -106,9 +106,9 @@ def read_pairs(selection: Selection, partition: str) -> pa.Table:
 def _for_functions(selection: Selection, partition: str, places: pa.Array) -> pa.Table:
     """Return some of the pairs of a partition as functions of the user see them."""
     rows = _current_pairs(selection, partition, FUNCTION_COLUMNS).take(places)
-    for name in scores_in(selection.folder.log(GENERATE)):
+    for name in scores_in(selection.folder):
         values, _ = score_values(selection, partition, name, rows.column("pair_id"))
-        rows = rows.append_column(f"score_{name}", pa.array(values, from_pandas=True))
+        rows = rows.append_column(score_column(name), pa.array(values, from_pandas=True))
     return rows
 
 
@@ -205,7 +205,7 @@ def score_values(
         The values, (pairs,) float32, NaN where there is none; and whether the score says nothing of the pair's answer
         form, (pairs,) bool.
     """
-    scores = selection.folder.table(GENERATE, partition, f"scores/{name}", ["pair_id", "value", "reason"])
+    scores = selection.folder.scores(partition, name, ["pair_id", "value", "reason"])
     index = pc.index_in(pair_ids, scores.column("pair_id").combine_chunks())
     values = np.asarray(pc.fill_null(scores.column("value").take(index), float("nan")), dtype=np.float32)
     return values, mask(pc.starts_with(scores.column("reason").take(index), NOT_APPLICABLE))

@@ -35,7 +35,8 @@ def make_receipt(selection: Selection, partition: str, judged: pa.Table, verdict
     ids = judged.select([*ID_COLUMNS, "follows"])
     decided = ids.append_column("kept", pc.equal(reason, "kept")).append_column("reason", reason)
     decided = decided.append_column("since", judged.column("since"))
-    log, stage = selection.folder.log(SELECT), selection.folder.stage(SELECT)
+    folder = selection.folder
+    log, stage = folder.log(SELECT), folder.stage(SELECT)
     revision, tables = log.next_revision(partition), dict[str, TablePart]()
     for name, rows in {"decisions": decided, **_clusters(selection, verdicts, span)}.items():
         had_rows = any(file.rows for part in log.parts(partition, name) for file in part.files)
@@ -44,7 +45,7 @@ def make_receipt(selection: Selection, partition: str, judged: pa.Table, verdict
             file = stage.write(name, partition, revision, rows.cast(schema))
             tables[name] = TablePart((file,), selection.fingerprint, replaces=True)
     counts = changed_counts(log.counts([partition]), SELECT.table("decisions").count_rows(decided))
-    reads = selection.folder.log(GENERATE).digests(GENERATE, [partition])
+    reads = folder.digests((GENERATE,), [partition]) | folder.pass_digests([partition], selection.scores)
     return Receipt(partition, revision, tables, counts, reads, selection.epoch)
 
 

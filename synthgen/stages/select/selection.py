@@ -10,7 +10,7 @@ from synthgen.stages.rules import RULES_VERSION
 from synthgen.stages.select.functions import UserFunction, load_functions
 from synthgen.store import CommitLog, RunFolder
 from synthgen.store.earlier_runs import EarlierRun, open_earlier_runs
-from synthgen.tables import GENERATE, PLAN, SELECT, make_id
+from synthgen.tables import GENERATE, PLAN, SCORE, SELECT, make_id
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,11 @@ class Selection:
     epoch: int = 1
     against: tuple[EarlierRun, ...] = ()
     functions: tuple[UserFunction, ...] = ()
+
+    @property
+    def scores(self) -> list[str]:
+        """The scores that decisions depend on."""
+        return scores_read(self.folder, self.settings)
 
     @property
     def todo(self) -> list[str]:
@@ -55,12 +60,13 @@ def prepare(folder: RunFolder, settings: SelectConfig, home: Path = Path()) -> S
         UserMistake: The settings name scores that no pair has, or folders or functions that cannot be used.
     """
     generated, planned = folder.log(GENERATE), folder.log(PLAN)
-    _check_scores_exist(settings, generated)
+    _check_scores_exist(settings, folder)
     against = open_earlier_runs("select.against", settings.against, home, folder.out, SELECT)
     functions = load_functions(settings.functions, home)
     replanned = [name for name in generated.partitions if planned.counts([name]).get("retired")]
     tagged = list(generated.partitions) if settings.quotas.tags else replanned
     digests = generated.digests(GENERATE, generated.partitions) | planned.digests(PLAN, tagged)
+    digests |= folder.pass_digests(list(generated.partitions), scores_read(folder, settings))
     limits = json.dumps(settings.model_dump(mode="json"), sort_keys=True)  # the order of thresholds does not matter
     read = [f"{key} {digests[key]}" for key in sorted(digests)]
     others = [*(run.digest(SELECT, GENERATE) for run in against), *(function.digest for function in functions)]
@@ -79,20 +85,27 @@ def _epoch(decided: CommitLog, fingerprint: str) -> int:
     return last if is_cut_short else last + 1
 
 
-def _check_scores_exist(settings: SelectConfig, generated: CommitLog) -> None:
+def scores_read(folder: RunFolder, settings: SelectConfig) -> list[str]:
+    """Return the scores that decisions depend on: those that the settings name, and all where functions see them."""
+    named = {name for _, name in settings.scores}
+    return sorted(named | set(scores_in(folder) if settings.functions else ()))
+
+
+def scores_in(folder: RunFolder) -> list[str]:
+    """Return the scores that any pair has, PASS.SCORE those of passes."""
+    tables = {table for spec in (GENERATE, SCORE) for table in folder.log(spec).tables()}
+    return sorted(name.removeprefix("scores/") for name in tables if name.startswith("scores/"))
+
+
+def _check_scores_exist(settings: SelectConfig, folder: RunFolder) -> None:
     """Check that each score that the settings name exists.
 
     Raises:
         Mistakes: No pair has some of them.
     """
-    known = scores_in(generated)
+    known = scores_in(folder)
     unknown = [(place, name) for place, name in sorted(settings.scores) if name not in known]
-    if unknown and generated.tables():
+    if unknown and folder.log(GENERATE).tables():
         raise Mistakes(
             [f"select.{place}: no pair has the score '{name}'; {nearest(name, known)}" for place, name in unknown]
         )
-
-
-def scores_in(generated: CommitLog) -> list[str]:
-    """Return the scores that any pair has."""
-    return sorted(name.removeprefix("scores/") for name in generated.tables() if name.startswith("scores/"))

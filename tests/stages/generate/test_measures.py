@@ -80,11 +80,16 @@ pytestmark = pytest.mark.usefixtures("workspace")
 def test_likelihood_is_the_geometric_mean_of_the_tokens_and_costs_no_call() -> None:
     row, engine = scored("likelihood", say("unused"), Reply("two", logprobs=(math.log(0.5), math.log(0.125))))
     assert row["value"] == pytest.approx(0.25) and not engine.requests
-    assert json.loads(row["detail"]) == {"tokens": 2, "worst": pytest.approx(0.125)}
+    assert json.loads(row["detail"]) == {
+        "tokens": 2,
+        "worst": pytest.approx(0.125),
+        "loss": pytest.approx(-math.log(0.25)),
+    }
 
 
 def test_likelihood_of_an_impossible_token_is_0() -> None:
-    assert scored("likelihood", say(""), Reply("two", logprobs=(-0.1, -math.inf)))[0]["value"] == 0.0
+    row, _ = scored("likelihood", say(""), Reply("two", logprobs=(-0.1, -math.inf)))
+    assert row["value"] == 0.0 and json.loads(row["detail"])["loss"] is None
 
 
 def test_without_log_probabilities_there_is_no_likelihood() -> None:

@@ -116,7 +116,7 @@ def test_the_shipped_packs_serve_every_score_of_the_shipped_pipelines() -> None:
     for path in paths:
         document = pipelines.read(path.stem)
         pack = str(document.at(("generate", "prompts")))
-        assert not [*scores.serve_faults(document, prompt_pack.load(pack)), *scores.judge_faults(pack)]
+        assert not [*scores.serve_faults(document, prompt_pack.load(pack), {}), *scores.judge_faults(pack)]
 
 
 # --- a score that is added -------------------------------------------------------------------------------------------
@@ -209,8 +209,8 @@ def decide(out: Folder, outcome: Outcome, threshold: KeepRule) -> str:
 @pytest.mark.usefixtures("tidiness")
 def test_an_added_score_is_checked_measured_and_judged_by_its_own_range(tmp_path: Path) -> None:
     pipeline, definitions = resolve.load(pipelines.read("small", SETTINGS))
-    assert not list(threshold_notes(pipeline.select.keep, definitions.prompts.pack))
-    assert list(threshold_notes({"tidiness": KeepRule(min=-1, max=2)}, definitions.prompts.pack)) == [
+    assert not list(threshold_notes(pipeline.select.keep, definitions.prompts.pack, {}))
+    assert list(threshold_notes({"tidiness": KeepRule(min=-1, max=2)}, definitions.prompts.pack, {})) == [
         "note: select.keep.tidiness: max 2 drops nothing: the score goes from -1 to 1"
     ]
     outcome = measure("tidiness")

@@ -89,7 +89,7 @@ class World:
         tasks = todo(folder, context, update, folder.log(context.spec).next_epoch)
         expected, is_bound = count_pending(context, tasks)
         worker, made = GenerateWorker(context, Engine(context)), 0
-        with contextlib.closing(worker._decoder), asyncio.Runner() as runner:
+        with contextlib.closing(worker), asyncio.Runner() as runner:
             for task in tasks:
                 receipt = runner.run(worker.do(task))
                 assert receipt
@@ -352,7 +352,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(profiles, "run_in_actor", lambda measure, task, engine, home: asyncio.run(measure(task)))
     yield
     for worker in workers:
-        worker._decoder.close()
+        worker.close()
 
 
 PRICED = (

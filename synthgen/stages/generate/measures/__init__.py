@@ -25,9 +25,9 @@ from synthgen.stages.generate.measures.judges import (
     question_checks,
 )
 from synthgen.stages.generate.measures.likelihoods import image_gain, likelihood
-from synthgen.stages.generate.measures.scorer import Pair, Score, Scorer, prompt_request
+from synthgen.stages.generate.measures.scorer import Pair, Score, Scorer, prompt_for, prompt_request
 
-__all__ = ["SCORERS", "Pair", "Score", "Scorer", "grade", "p_yes", "prompt_request"]
+__all__ = ["SCORERS", "Pair", "Score", "Scorer", "grade", "p_yes", "prompt_for", "prompt_request"]
 
 OF_QUESTION = ("question", "type", "language")  # variables of a prompt that is rendered before the answer is known
 SAMPLES = ("agree_temperature", "agree_samples")
@@ -42,8 +42,8 @@ SCORERS: Mapping[str, Scorer] = {
         Scorer("paraphrase", paraphrase, prompts=("paraphrase",)),
         Scorer("other_form", other_form, ("labels",), ("judge.same",), forms=("short", "choice", "brief", "detailed")),
         Scorer("shift_check", shift_check, forms=("choice",)),
-        Scorer("image_gain", image_gain, ("given",), version=2, low=-INFINITY, high=INFINITY),
-        Scorer("blind", blind, prompts=("blind",), also=("judge.same",), version=2),
+        Scorer("image_gain", image_gain, ("given",), asks_answers=False, version=2, low=-INFINITY, high=INFINITY),
+        Scorer("blind", blind, prompts=("blind",), also=("judge.same",), asks_answers=False, version=2),
         Scorer(
             "question",
             judge_question,
@@ -51,6 +51,7 @@ SCORERS: Mapping[str, Scorer] = {
             ("judge.question",),
             variables=OF_QUESTION,
             of_question=True,
+            asks_answers=False,
             low=1.0,
             high=None,
         ),
@@ -61,10 +62,11 @@ SCORERS: Mapping[str, Scorer] = {
             tuple(f"judge.{name}" for name in QUESTION_CHECKS),
             variables=OF_QUESTION,
             of_question=True,
+            asks_answers=False,
         ),
-        Scorer("answer", judge_answer, ("labels",), ("judge.answer",), low=1.0, high=None),
-        Scorer("p_true", p_true, ("labels",), ("judge.p_true",)),
-        Scorer("coherence", coherence, ("labels",), ("judge.contradicts",), of_image=True),
-        Scorer("injection", injection, ("labels",), ("judge.obeys_image",)),
+        Scorer("answer", judge_answer, ("labels",), ("judge.answer",), asks_answers=False, low=1.0, high=None),
+        Scorer("p_true", p_true, ("labels",), ("judge.p_true",), asks_answers=False),
+        Scorer("coherence", coherence, ("labels",), ("judge.contradicts",), asks_answers=False, of_image=True),
+        Scorer("injection", injection, ("labels",), ("judge.obeys_image",), asks_answers=False),
     )
 }

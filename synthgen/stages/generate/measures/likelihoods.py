@@ -9,11 +9,16 @@ from synthgen.stages.generate.session import ImageSession, failure_of
 
 
 async def likelihood(session: ImageSession, pair: Pair) -> Score:
-    """Return the geometric mean of the answer's token probabilities; makes no call."""
+    """Return the geometric mean of the answer's token probabilities; makes no call.
+
+    `loss` in the detail is the mean negative log-probability in nats, and null if a token has no probability at all. In
+    a scoring pass it is the cross-model loss by which Infinity-MM filters its synthetic data (arXiv 2410.18558).
+    """
     if missing := _without_logprobs(pair.reply):
         return missing
-    logprobs = pair.reply.logprobs
-    return Score(math.exp(mean(logprobs)), detail={"tokens": len(logprobs), "worst": math.exp(min(logprobs))})
+    logprobs, loss = pair.reply.logprobs, -mean(pair.reply.logprobs)
+    detail = {"tokens": len(logprobs), "worst": math.exp(min(logprobs)), "loss": loss if math.isfinite(loss) else None}
+    return Score(math.exp(-loss), detail=detail)
 
 
 async def image_gain(session: ImageSession, pair: Pair) -> Score:

@@ -8,7 +8,7 @@ from typing import Any
 
 from synthgen.config.families import InstructionType
 from synthgen.config.prompt_file import JudgePrompt, PackFile
-from synthgen.config.prompt_pack import SCORE_VARIABLES
+from synthgen.config.prompt_pack import SCORE_VARIABLES, Prompts
 from synthgen.config.replies import Question
 from synthgen.config.templates import render
 from synthgen.engines import Capability, Purpose, Reply, Request
@@ -67,6 +67,7 @@ class Scorer:
         sampling: Keys of `generate.sampling` that change its values.
         forms: The answer forms that it says anything about.
         from_logprobs: Whether it is computed from the log-probabilities of the answer.
+        asks_answers: Whether its calls may have the pack's prompts of answers; a judge's do not.
         of_question: Whether it needs no answer, so that `generate.gate` may use it.
         of_image: Whether it compares the pair with others of its image, so that it is measured when all are known.
         version: Raised when the measure changes, which makes earlier values stale.
@@ -83,6 +84,7 @@ class Scorer:
     sampling: tuple[str, ...] = ()
     forms: tuple[str, ...] = ANSWER_FORMS
     from_logprobs: bool = False
+    asks_answers: bool = True
     of_question: bool = False
     of_image: bool = False
     version: int = 1
@@ -125,8 +127,13 @@ def prompt_request(session: ImageSession, pair: Pair, key: str, *, purpose: Purp
     Returns:
         A request for one token with the probabilities of the prompt's labels, or for text if the prompt has no labels.
     """
-    prompt = session.prompts.pack.score_prompt(key)
-    assert prompt, f"pack '{session.prompts.name}' has no prompt {key}"
+    return prompt_for(session.prompts, pair, key, purpose=purpose, **texts)
+
+
+def prompt_for(prompts: Prompts, pair: Pair, key: str, *, purpose: Purpose = "judge", **texts: str) -> Request:
+    """Render a score's prompt for a pair, as `prompt_request` does, where no engine runs."""
+    prompt = prompts.pack.score_prompt(key)
+    assert prompt, f"pack '{prompts.name}' has no prompt {key}"
     own = {
         "question": with_options(pair.question),
         "answer": pair.reply.text,
