@@ -4,8 +4,8 @@ No model is asked, so this is cheap to run again: thresholds are changed more of
 
 A pair must be in no benchmark set (`contamination`), and pass the rules (each a mask over a whole partition) and the
 thresholds of its scores (`judging`). Then it is compared with all others (`duplicates`), also with what earlier runs
-kept (`earlier_runs`); the texts of all pairs wait on local disk for that, and so do the ids. `receipts` writes what came
-out: a decision for each pair, the clusters of near pairs, and what is in which benchmark set.
+kept (`earlier_runs`); the texts of all pairs wait on local disk for that, and so do the ids. `receipts` writes what
+came out: a decision for each pair, the clusters of near pairs, and what is in which benchmark set.
 
 A decision can depend on any other pair, so the decisions of a partition carry a fingerprint of the settings and of
 every commit that was read (`selection`): after growth, an edit or a crash half-way, exactly the partitions that are not
