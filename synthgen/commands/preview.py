@@ -39,7 +39,7 @@ from synthgen.stages.score import PassContext, contexts_of
 from synthgen.store import Folder
 from synthgen.store.remote import display_uri, path_errors
 from synthgen.tables import GENERATE, image_id, score_name
-from synthgen.taggers import Tagged, Taggers, prepare_image, tag_images
+from synthgen.taggers import Tagged, Taggers, check_source_tags, prepare_image, tag_images
 from synthgen.workers import leave_ray, run_in_actor
 
 LIKELIEST = 8  # instruction types that are listed with their share
@@ -75,6 +75,7 @@ def preview_image(place: str, pipeline: Pipeline) -> str:
     assert isinstance(data, bytes), "what has pixels has bytes"
     # Nothing is stored, so a run that was made in this folder does not matter.
     job = open_job(Folder(str(Path.cwd())), pipeline)
+    check_source_tags(job.definitions.taggers, pipeline.source)
     digest = image_id(data)
     try:
         task = PreviewTask(job, decoded.image, digest, decoded.width, decoded.height, meta)
@@ -261,7 +262,8 @@ def _pair_lines(outcome: Outcome) -> Iterator[str]:
     scores = {(row["pair_id"], name): row for name, rows in outcome.scores.items() for row in rows}
     for row in outcome.pairs:
         if row["outcome"] == "failed":
-            yield f"  {row['type']}, {row['form']}: failed: {row['reason']} ({row['detail'] or row['raw_question']!r})"
+            why = row["detail"] or row["raw_question"]
+            yield f"  {row['type']}, {row['form']}: failed: {row['reason']}" + (f" ({why!r})" if why else "")
             continue
         lettered = zip(LETTERS, row["options"] or [], strict=False)
         options = "".join(f"  {letter}. {option}" for letter, option in lettered)

@@ -130,7 +130,7 @@ def _rewrite_tables(
     _check_plan(folder)
     known = read_denylist(folder.out)
     wanted = frozenset(names) - known.object_ids - known.image_ids
-    matches = find_objects(folder.out.url, lambda: (rows for _, rows in objects(folder)), wanted, shown)
+    matches = find_objects(folder.out.url, lambda: (rows for _, rows in objects(folder)), wanted, shown, guess=False)
     named = frozenset[str]().union(*matches.values())
     copies = find_copies(folder, named, known.object_ids)
     object_ids, image_ids = copies.of(named)

@@ -9,13 +9,18 @@ from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_serializer, field_validator, model_validator
 
 from synthgen.config import library
 from synthgen.config import overrides as overriding
+from synthgen.config.deduplication import (
+    DecontaminateConfig,
+    NearAnswersConfig,
+    NearQuestionsConfig,
+    OpeningsConfig,
+)
 from synthgen.config.families import Sensitive
 from synthgen.config.fields import (
-    AnswerForm,
     BaseUrls,
     Expressions,
     FormShares,
@@ -30,9 +35,17 @@ from synthgen.config.fields import (
     Variables,
 )
 from synthgen.config.library import Section
+from synthgen.config.selection import (
+    PLAIN_SELECTION,
+    AnswerBalance,
+    Functions,
+    KeepRule,
+    Quotas,
+    Threshold,
+    ViewName,
+)
 from synthgen.config.strict_yaml import Document
-from synthgen.errors import attempt
-from synthgen.tables import ANSWER_FORMS
+from synthgen.errors import attempt, nearest
 
 
 class SourceConfig(Section):
@@ -89,6 +102,8 @@ class PlanConfig(Section):
     forms: FormShares = Field(default_factory=lambda: {"short": 1.0, "brief": 1.0, "detailed": 1.0})
     languages: Shares = Field(default_factory=lambda: {"English": 1.0})
     near_duplicates: int = Field(default=4, ge=-1, le=16)  # differing bits of near hashes; -1 keeps all images
+    semantic_duplicates: float | None = Field(default=None, gt=0, le=1)  # cosine of embeddings of near images
+    against: tuple[Uri, ...] = ()  # output folders whose planned images come before all of this run
     balance: BalanceConfig = BalanceConfig()
     caps: Mapping[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)  # type pattern -> most questions
     share: float = Field(default=1.0, gt=0, le=1)  # part of each type's questions to keep; see `synth plan --budget`
@@ -158,6 +173,7 @@ class GenerateConfig(Section):
     price: PriceConfig = PriceConfig()
     sampling: SamplingConfig = SamplingConfig()
     scores: tuple[str, ...] = ("likelihood",)
+    gate: Mapping[str, Threshold] = Field(default_factory=dict)  # score of a question -> range in which it is answered
     ask: PartConfig | None = None  # writes the questions in place of `model`
     answer: PartConfig | None = None  # answers and scores in place of `model`
 
@@ -209,29 +225,35 @@ class PassConfig(Section):
     sampling: SamplingConfig | None = None
 
 
-class Threshold(Section):
-    """The range of a score in which pairs are kept."""
-
-    min: float | None = None
-    max: float | None = None
-    forms: tuple[AnswerForm, ...] = ANSWER_FORMS  # the answer forms that it applies to
-
-    @model_validator(mode="after")
-    def _check_order(self) -> "Threshold":
-        if self.min is not None and self.max is not None and self.min > self.max:
-            raise ValueError(f"min {self.min:g} is above max {self.max:g}, so no pair could be kept")
-        return self
-
-
 class SelectConfig(Section):
     """Stage 4, select: which pairs are kept."""
 
-    keep: Mapping[str, Threshold] = Field(default_factory=dict)  # score, or PASS.SCORE -> threshold
+    keep: Mapping[str, KeepRule] = Field(default_factory=dict)  # score, or PASS.SCORE -> range, share of the lowest
     min_question_characters: int = Field(default=6, ge=0)
     max_answer_characters: int = Field(default=8000, gt=0)
     forbidden: Expressions = ()  # regular expressions that no question or answer may match
+    languages: tuple[str, ...] = ()  # of pairs that are kept; all where none is named
+    functions: Functions = ()  # module:function, of your own; each says what it drops
     near_questions: float = Field(default=0.8, ge=0, le=1)  # Jaccard similarity that drops the second; 1: equal only
     same_question: int | None = Field(default=None, gt=0)  # most pairs with the same question in the whole data set
+    global_questions: NearQuestionsConfig | None = None  # near questions of the whole set
+    global_answers: NearAnswersConfig | None = None  # near answers of the whole set
+    openings: OpeningsConfig | None = None  # questions that begin with the same words
+    survivor: str | None = None  # score by which one of several duplicates is kept, the higher; then the id decides
+    earlier_first: bool = True  # what an earlier selection decided on comes first, whatever its score
+    against: tuple[Uri, ...] = ()  # output folders whose kept pairs come before all of this run
+    decontaminate: DecontaminateConfig | None = None  # benchmark sets that no pair may come from
+    balance: Mapping[str, AnswerBalance] = Field(default_factory=dict)  # type pattern -> of yes and no
+    letters: float | None = Field(default=None, ge=1)  # most pairs with a letter of choice for each with the rarest
+    quotas: Quotas = Quotas()
+
+    @property
+    def scores(self) -> list[tuple[str, str]]:
+        """The scores that it reads, each with the place below `select` that names it."""
+        by = [(f"balance.{pattern}.by", rule.by) for pattern, rule in self.balance.items()]
+        by += [(f"quotas.{kind}s.{pattern}.by", quota.by) for kind, pattern, quota in self.quotas.all()]
+        by += [("survivor", self.survivor)]
+        return [*(("keep", name) for name in self.keep), *((place, name) for place, name in by if name)]
 
 
 class PackConfig(Section):
@@ -286,6 +308,8 @@ class Pipeline(Section):
     generate: GenerateConfig
     score: Mapping[PassName, PassConfig] = Field(default_factory=dict)  # name of a pass -> its model and scores
     select: SelectConfig = SelectConfig()
+    views: Mapping[ViewName, SelectConfig] = Field(default_factory=dict)  # name -> what differs from `select`
+    view: str | None = None  # the current one
     pack: PackConfig = PackConfig()
     train: TrainConfig = TrainConfig()
     learn: LearnConfig = LearnConfig()
@@ -299,6 +323,33 @@ class Pipeline(Section):
     def passes(self) -> dict[str, GenerateConfig]:
         """The scoring passes by name, each as the section `generate` would be for its model."""
         return {name: _as_generate(self.generate, settings) for name, settings in self.score.items()}
+
+    @field_validator("view")
+    @classmethod
+    def _check_view(cls, name: str | None, info: ValidationInfo) -> str | None:
+        known = info.data.get("views", {})
+        if name in (None, PLAIN_SELECTION):
+            return None
+        if name not in known and "views" in info.data:
+            raise ValueError(f"no view is called '{name}': {nearest(str(name), known)}")
+        return name
+
+    @field_serializer("views")
+    def _dump_views(self, views: Mapping[str, SelectConfig]) -> dict[str, Any]:
+        """Return the views with the settings that they name alone: the others are those of `select`."""
+        return {name: view.model_dump(mode="json", include=view.model_fields_set) for name, view in views.items()}
+
+    @property
+    def selection(self) -> SelectConfig:
+        """The settings of the current view."""
+        return self.selection_of(self.view)
+
+    def selection_of(self, view: str | None) -> SelectConfig:
+        """Return the settings of a view: those that it names, each whole, and else those of `select`."""
+        if view is None:
+            return self.select
+        own = self.views[view]
+        return self.select.model_copy(update={name: getattr(own, name) for name in own.model_fields_set})
 
 
 def _as_generate(generate: GenerateConfig, settings: PassConfig) -> GenerateConfig:

@@ -136,7 +136,7 @@ _SAMPLE = Question("How many dogs are there?", ("one", "two", "three", "four"))
 _ANY_TYPE = InstructionType(
     "any/type", "anything", "anything", "type", ("short",), ("What?", "Which?")
 )  # where every family has mistakes
-SCORE_VARIABLES = ("question", "answer", "type", "language")  # of the templates below `judge`
+SCORE_VARIABLES = ("question", "answer", "statement", "other", "type", "language")  # of the templates below `judge`
 Values = dict[str, Any]
 
 
@@ -161,8 +161,9 @@ def _templates(
     texts: Values = {**question, "previous": None}
     worked = [{**texts, "options": [], "form": "short"}, {**texts, "options": list(_SAMPLE.options), "form": "choice"}]
     yield ("reasoning", "text"), worked
+    judged: Values = {"answer": "two", "statement": "two", "other": "three"}
     for name in judges:
-        yield ("judge", name, "text"), [{**question, "answer": "two", "type": kind} for kind in types]
+        yield ("judge", name, "text"), [{**question, **judged, "type": kind} for kind in types]
     yield ("paraphrase", "text"), [question]
     yield ("blind", "text"), [question]
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from synthgen.dedup.crowds import Crowds
-from synthgen.dedup.greedy import Indexes, Items, Mask, Words, first_come, mix
+from synthgen.dedup.greedy import HALF, Indexes, Items, Mask, Words, compare_with_kept, first_come, mix
 from synthgen.dedup.thumbnails import Thumbnails
 
 SORTING = 6  # the cost of sorting an item by one key, in comparisons of a candidate
@@ -49,30 +49,52 @@ def near_images(
     return np.where(representative < len(before), -1 - representative, representative - len(before)).astype(np.int64)
 
 
+def near_known(hashes: npt.ArrayLike, known: npt.ArrayLike, bits: int, thumbnails: Thumbnails) -> Indexes:
+    """Return, for each image, the first of some known images that is near to it, or -1.
+
+    Args:
+        hashes: (images,) uint64.
+        known: (known,) uint64.
+        bits: The most bits that may differ.
+        thumbnails: Of all images, the known ones first.
+    """
+    before = np.asarray(known, dtype=np.uint64)
+    everything = np.concatenate([before, np.asarray(hashes, dtype=np.uint64)])
+    representative = np.arange(len(everything))
+    if 0 < len(before) < len(everything):
+        block, kept = np.arange(len(before), len(everything)), np.arange(len(before))
+        compare_with_kept(_items(everything, bits, thumbnails), block, kept, representative)
+    found = representative[len(before) :]
+    return np.where(found < len(before), found, -1)
+
+
 def _items(hashes: Words, bits: int, thumbnails: Thumbnails | None) -> Items:
     """Return distinct images as items to compare."""
     masks = key_masks(bits, len(hashes))
+
+    def may_be_near(left: Words, right: Words) -> Mask:
+        return np.asarray(np.bitwise_count(left ^ right) <= bits)
+
     if thumbnails is None:
         return Items(
             hashes,
-            lambda items: (mix(hashes[items] & mask) >> np.uint64(32) for mask in masks),
-            lambda left, right: np.asarray(np.bitwise_count(left ^ right) <= bits),
+            lambda items: (_words(mix(hashes[items] & mask), items) for mask in masks),
+            may_be_near,
+            lambda left, right: np.ones(len(left), bool),
         )
     shown, cells = thumbnails, thumbnails.cells.shape[1]
     crowds = [Crowds.of(mix(hashes & mask), cells, seed) for seed, mask in enumerate(masks)]
 
-    def keys(items: Indexes) -> Iterator[Words]:
+    def keyed(items: Indexes) -> Iterator[Words]:
         for mask, crowd in zip(masks, crowds, strict=True):
-            yield crowd.split(mix(hashes[items] & mask), shown.take(items)) >> np.uint64(32)
+            yield _words(crowd.split(mix(hashes[items] & mask), shown.take(items)), items)
 
-    def near(left: npt.NDArray[np.void], right: npt.NDArray[np.void]) -> Mask:
-        is_near = np.asarray(np.bitwise_count(left["hash"] ^ right["hash"]) <= bits)
-        is_near[is_near] = shown.are_near(left["place"][is_near], right["place"][is_near])
-        return is_near
+    return Items(hashes, keyed, may_be_near, shown.are_near)
 
-    values = np.empty(len(hashes), [("hash", np.uint64), ("place", np.int64)])
-    values["hash"], values["place"] = hashes, np.arange(len(hashes))
-    return Items(values, keys, near)
+
+def _words(keys: Words, items: Indexes) -> Words:
+    """Return 32 bits of each key, with the item."""
+    return keys >> HALF << HALF | items.astype(np.uint64)
 
 
 def key_masks(bits: int, count: int) -> list[np.uint64]:

@@ -1,75 +1,49 @@
-"""Near texts of a large group, found through bands of MinHash signatures.
+"""MinHash signatures of texts, and the keys of their bands.
 
-Only groups of more than texts.SMALL_GROUP texts come here. `select` groups questions by image, so in a run this is the
-path of images with very many questions; benchmarks/near_duplicates.py takes it with a whole set in one group.
-
-Candidates share a band of their signatures: at the threshold itself 99 of 100 near pairs do, above it nearly all. The
-signatures are datasketch's (scheme affine32), computed for thousands of texts by a few numpy calls; datasketch itself
-gives the coefficients of the permutations and nothing else. One byte of a signature's value is kept for each
-permutation, enough to reject candidates that are far apart. The shingles of all others are counted, so no text is
-dropped by an estimate.
+The signatures are datasketch's (scheme affine32), computed for thousands of texts by a few numpy calls; datasketch
+itself gives the coefficients of the permutations. Near texts share a band: at the threshold itself 99 of 100 pairs do,
+above it nearly all (Broder, 1997; Indyk and Motwani, 1998).
 """
 
-from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from datasketch import MinHash
 
-from synthgen.dedup.greedy import Indexes, Items, Mask, Words, first_come, mix
-from synthgen.dedup.shingles import GOLDEN, HASH_BITS, Shingles, Strings, jaccard_reaches, shingles
+from synthgen.dedup.greedy import mix
+from synthgen.dedup.shingles import GOLDEN, HASH_BITS, Shingles
 
 Signatures = npt.NDArray[np.uint32]
 
-PERMUTATIONS = 128
+PERMUTATIONS = 160  # at most
 FOUND_AT_THRESHOLD = 0.99  # of the pairs exactly as similar as the threshold
-ESTIMATE_SLACK = 0.2  # below the threshold; more than five standard deviations of an estimate from 100 permutations
-TEXTS_AT_ONCE = 1 << 11  # their shingles stay in the processor's cache
 
 
-def near_by_bands(texts: Strings, groups: Indexes, threshold: float) -> Indexes:
-    """Return the representative of each text; texts of a group are candidates if they share a band.
+@dataclass(frozen=True)
+class Bands:
+    """How signatures are cut into bands: `count` of them, of `rows` values each."""
 
-    Args:
-        texts: (texts,) Python strings.
-        groups: (texts,) int64.
-        threshold: The Jaccard similarity of near texts.
+    count: int
+    rows: int
 
-    Returns:
-        (texts,) int64, indexes into the texts.
-    """
-    shape = bands_for(threshold)
-    permutations = shape[0] * shape[1]
-    bands = np.empty((shape[0], len(texts)), np.uint32)
-    low_bytes = np.empty((len(texts), permutations), np.uint8)
-    for start in range(0, len(texts), TEXTS_AT_ONCE):
-        batch = slice(start, start + TEXTS_AT_ONCE)
-        signature = signatures(shingles(texts[batch], distinct=False), permutations)
-        low_bytes[batch] = signature.T  # the cast keeps the lowest byte
-        bands[:, batch] = _band_keys(signature, shape, groups[batch])
-    least = max(0.0, threshold - ESTIMATE_SLACK) * permutations
+    @property
+    def permutations(self) -> int:
+        """The length of a signature."""
+        return self.count * self.rows
 
-    def keys(items: Indexes) -> Iterator[Words]:
-        return (band[items].astype(np.uint64) for band in bands)
-
-    def near(left: Indexes, right: Indexes) -> Mask:
-        equal_bytes = np.count_nonzero(low_bytes[left] == low_bytes[right], axis=1)
-        maybe = np.flatnonzero((groups[left] == groups[right]) & (equal_bytes >= least))
-        reached = np.zeros(len(left), bool)
-        reached[maybe] = jaccard_reaches(texts, left[maybe], right[maybe], threshold)
-        return reached
-
-    return first_come(Items(np.arange(len(texts)), keys, near))
+    def found(self, similarity: float) -> float:
+        """Return the probability that two texts of this similarity share a band."""
+        return float(1 - (1 - similarity**self.rows) ** self.count)
 
 
-def bands_for(threshold: float) -> tuple[int, int]:
-    """Return the number of bands, and of rows in a band.
-
-    The rows are the most with which a pair at the threshold still shares a band with probability FOUND_AT_THRESHOLD.
-    """
-    shapes = [(PERMUTATIONS // rows, rows) for rows in range(1, PERMUTATIONS + 1)]
-    enough = [(bands, rows) for bands, rows in shapes if 1 - (1 - threshold**rows) ** bands >= FOUND_AT_THRESHOLD]
-    return enough[-1] if enough else shapes[0]
+def bands_for(threshold: float) -> Bands:
+    """Return the bands with the most rows that find pairs at the threshold often enough, and no more of them."""
+    shapes = [Bands(PERMUTATIONS // rows, rows) for rows in range(1, PERMUTATIONS + 1)]
+    enough = [shape for shape in shapes if shape.found(threshold) >= FOUND_AT_THRESHOLD]
+    rows = enough[-1].rows if enough else 1
+    fewer = (Bands(count, rows) for count in range(1, PERMUTATIONS // rows + 1))
+    return next((shape for shape in fewer if shape.found(threshold) >= FOUND_AT_THRESHOLD), shapes[0])
 
 
 def signatures(runs: Shingles, permutations: int) -> Signatures:
@@ -92,10 +66,11 @@ def signatures(runs: Shingles, permutations: int) -> Signatures:
     return minima
 
 
-def _band_keys(signature: Signatures, shape: tuple[int, int], groups: Indexes) -> Signatures:
-    """Return the rows of each band and the group, hashed into 32 bits: (bands, texts) uint32."""
-    by_band = signature.astype(np.uint64).reshape(*shape, -1)
-    keys = np.repeat(groups.astype(np.uint64)[None], shape[0], axis=0)
-    for row in range(shape[1]):
-        keys = keys * GOLDEN + by_band[:, row]
+def band_keys(signature: Signatures, bands: Bands) -> Signatures:
+    """Return the rows of each band hashed into 32 bits: (bands, texts) uint32."""
+    by_band = signature.reshape(bands.count, bands.rows, -1)
+    keys = np.zeros((bands.count, signature.shape[1]), np.uint64)
+    for row in range(bands.rows):
+        keys *= GOLDEN
+        keys += by_band[:, row]
     return (mix(keys) >> np.uint64(32)).astype(np.uint32)

@@ -1,96 +1,70 @@
-"""Questions that repeat another: nearly the same words about the same image, or one too many of a wording in the set.
+"""Near questions about the same image, among the questions of a whole set.
 
-Near questions are searched for within an image, wordings are counted over the whole set. So questions are spilled to
-disk by a hash of their image, and those that remain, if wordings are limited, once more by a hash of their words.
-Memory holds one byte for each question and one bucket of texts, however many images there are.
+They are spilled to disk by a hash of their image, so memory holds one bucket of texts, however many images there are.
 """
 
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
-from synthgen.dedup import near_texts
+from synthgen.dedup.clusters import Clusters
+from synthgen.dedup.greedy import Indexes, Mask
+from synthgen.dedup.shingles import jaccard
+from synthgen.dedup.texts import near_texts
 from synthgen.store.spill import Spill, with_buckets
 
-# The verdicts: kept; near to an earlier question of its image; one too many of its wording.
-FIRST, NEAR, COMMON = range(3)
 BUCKET_ROWS = 20_000  # questions that a bucket should have
 MOST_BUCKETS = 256
 ASKED = pa.schema(
-    [
-        ("bucket", pa.int16()),
-        ("number", pa.int64()),  # among all pairs: partition by partition, in the order of their rows
-        ("epoch", pa.int64()),
-        ("round", pa.int64()),
-        ("image_id", pa.string()),
-        ("plain", pa.large_string()),
-    ]
+    [("bucket", pa.int16()), ("number", pa.int64()), ("image_id", pa.string()), ("plain", pa.large_string())]
 )
-Verdicts = npt.NDArray[np.uint8]
 
 
-class QuestionDedup:
-    """The questions of a set, compared with each other; an earlier epoch, then round, then number comes first."""
+class QuestionsByImage:
+    """The questions of a set, compared with those of the same image."""
 
-    def __init__(self, folder: Path, pairs: int) -> None:
+    def __init__(self, folder: Path, questions: int) -> None:
         """Prepare a comparison.
 
         Args:
-            folder: A folder on local disk for the spilled questions.
-            pairs: About how many questions there will be.
+            folder: A folder on local disk that does not exist yet.
+            questions: About how many questions there will be.
         """
-        self._folder = folder
-        self._buckets = min(MOST_BUCKETS, 1 + pairs // BUCKET_ROWS)
-        self._by_image = Spill(folder / "by-image")
-        self._pairs = 0
+        self._buckets = min(MOST_BUCKETS, 1 + questions // BUCKET_ROWS)
+        self._spill = Spill(folder)
 
-    def add(self, rows: pa.Table) -> slice:
-        """Add the next partition and return the numbers of its questions.
+    def add(self, rows: pa.Table) -> None:
+        """Add questions: columns `number`, `image_id` and `plain`, the text in its plain form."""
+        self._spill.add(with_buckets(rows, "image_id", self._buckets, ASKED))
+
+    def clusters(self, rank: Indexes, threshold: float, fixed: int = 0, is_open: Mask | None = None) -> Clusters:
+        """Return the clusters of near questions.
 
         Args:
-            rows: Columns epoch, round, image_id and `plain`, which is null for a pair that is dropped already.
+            rank: By number: the question with the lower one counts as earlier.
+            threshold: The Jaccard similarity of near questions.
+            fixed: Questions of lower rank are kept whatever they are near to.
+            is_open: By number: whether a question is compared; None for all.
         """
-        start, self._pairs = self._pairs, self._pairs + rows.num_rows
-        rows = rows.append_column("number", pa.array(np.arange(start, self._pairs)))
-        rows = rows.filter(rows.column("plain").is_valid())
-        self._by_image.add(with_buckets(rows, "image_id", self._buckets, ASKED))
-        return slice(start, self._pairs)
-
-    def verdicts(self, near: float, most: int | None) -> Verdicts:
-        """Return FIRST, NEAR or COMMON for every number: (questions,) uint8.
-
-        Args:
-            near: The threshold of `near_texts`.
-            most: The most questions of one wording; None for no limit.
-        """
-        verdicts = np.zeros(self._pairs, np.uint8)
-        by_wording = Spill(self._folder / "by-wording")
+        found = []
         for bucket in range(self._buckets):
-            rows = _sort(self._by_image.read(bucket, ASKED))
-            representative = near_texts(rows.column("plain"), rows.column("image_id").to_pylist(), near)
-            is_first = representative == np.arange(rows.num_rows)
-            verdicts[rows.column("number").to_numpy()[~is_first]] = NEAR
-            if most is not None:
-                rows = rows.filter(pa.array(is_first)).drop_columns("bucket")
-                by_wording.add(with_buckets(rows, "plain", self._buckets, ASKED))
-        if most is not None:
-            for bucket in range(self._buckets):
-                rows = _sort(by_wording.read(bucket, ASKED))
-                verdicts[rows.column("number").to_numpy()[_beyond(rows.column("plain"), most)]] = COMMON
-        return verdicts
+            rows = self._spill.read(bucket, ASKED)
+            if is_open is not None:
+                rows = rows.filter(pa.array(is_open[rows.column("number").to_numpy()]))
+            found.append(_clusters(rows, rank, threshold, fixed))
+        return Clusters.joined(found)
 
 
-def _sort(rows: pa.Table) -> pa.Table:
-    return rows.take(np.lexsort([rows.column(name).to_numpy() for name in ("number", "round", "epoch")]))
-
-
-def _beyond(texts: pa.ChunkedArray, most: int) -> npt.NDArray[np.int64]:
-    """Return the positions of texts that come after `most` others of the same wording."""
-    wording = texts.combine_chunks().dictionary_encode().indices.to_numpy()
-    order = np.argsort(wording, kind="stable")
-    ranked = wording[order]
-    rank = np.arange(len(ranked)) - np.searchsorted(ranked, ranked)
-    beyond: npt.NDArray[np.int64] = order[rank >= most]
-    return beyond
+def _clusters(rows: pa.Table, rank: Indexes, threshold: float, fixed: int) -> Clusters:
+    order = np.argsort(rank[rows.column("number").to_numpy()])
+    rows = rows.take(pa.array(order))
+    numbers, images = rows.column("number").to_numpy(), rows.column("image_id").to_pylist()
+    stay = int((rank[numbers] < fixed).sum())
+    representative = near_texts(rows.column("plain"), images, threshold, stay)
+    members = np.flatnonzero(representative != np.arange(len(numbers)))
+    members = members[members >= stay]
+    centres = representative[members]
+    texts = np.asarray(rows.column("plain").to_pylist(), dtype=object)
+    similar = jaccard(texts.__getitem__, members, centres).astype(np.float32)
+    return Clusters(numbers[members], numbers[centres], similar)

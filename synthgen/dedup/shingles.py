@@ -3,16 +3,17 @@
 A shingle is a run of a few characters, which suits languages without spaces between words too.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from synthgen.dedup.greedy import Indexes, Mask, Words, mix
+from synthgen.dedup.greedy import Indexes, Words, mix
 
 Strings = npt.NDArray[Any]  # of Python strings: picking some of them by index is cheap
+Read = Callable[[Indexes], Sequence[str] | Strings]
 
 SHINGLE = 4  # characters
 HASH_BITS = np.uint64(40)  # of a shingle; the upper 24 bits of its word name the text
@@ -53,32 +54,59 @@ def shingles(texts: Sequence[str] | Strings, *, distinct: bool = True) -> Shingl
     return Shingles(words & ((np.uint64(1) << HASH_BITS) - np.uint64(1)), starts)
 
 
-def jaccard_reaches(texts: Strings, left: Indexes, right: Indexes, threshold: float) -> Mask:
-    """Return which pairs of texts have shingles with at least this Jaccard similarity.
+def jaccard(texts: Read, left: Indexes, right: Indexes, least: float = 0.0) -> npt.NDArray[np.float64]:
+    """Return the Jaccard similarity of the shingles of each pair of texts.
 
     Args:
-        texts: (texts,) Python strings.
+        texts: Indexes → texts.
         left: (pairs,) int64, indexes of texts.
         right: (pairs,) int64, indexes of texts.
-        threshold: The similarity, 0 to 1.
+        least: Pairs that cannot reach this similarity are 0.
 
     Returns:
-        (pairs,) bool.
+        (pairs,) float64.
     """
-    reached = np.zeros(len(left), dtype=bool)
+    similarity = np.zeros(len(left))
     for start in range(0, len(left), PAIRS_AT_ONCE):
         batch = slice(start, start + PAIRS_AT_ONCE)
         items, inverse = np.unique(np.concatenate([left[batch], right[batch]]), return_inverse=True)
-        sets = shingles(texts[items])
+        sets = shingles(texts(items))
         size = np.diff(sets.starts)
         a, b = np.split(inverse, 2)
-        # The smaller set over the larger bounds the similarity: most pairs need no counting.
-        can_reach = np.minimum(size[a], size[b]) >= threshold * np.maximum(size[a], size[b])
+        # The smaller set over the larger bounds the similarity: most pairs of unlike lengths need no counting.
+        can_reach = np.minimum(size[a], size[b]) >= least * np.maximum(size[a], size[b])
         maybe = np.flatnonzero(can_reach)
         shared = _count_shared(sets, a[maybe], b[maybe])
-        union = size[a[maybe]] + size[b[maybe]] - shared
-        reached[start + maybe] = shared >= threshold * union - 1e-9  # tolerates rounding
-    return reached
+        similarity[start + maybe] = shared / (size[a[maybe]] + size[b[maybe]] - shared)
+    return similarity
+
+
+def rare_shingles(sets: Shingles, items: Indexes, threshold: float) -> Words:
+    """Return the shingles of texts of which two texts at the threshold share at least one: the rarest of each.
+
+    Whatever the order of all shingles, texts that are similar enough share one of the first (prefix filtering;
+    Chaudhuri and others, 2006). With the rarest first, texts of one template share none but with their own variants.
+
+    Args:
+        sets: The shingles of the texts.
+        items: The number of each text, (texts,) int64.
+        threshold: The Jaccard similarity, above 0.
+
+    Returns:
+        (shingles,) uint64 words `rank of the shingle << 32 | item`.
+    """
+    size = np.diff(sets.starts)
+    distinct, inverse, count = np.unique(sets.hashes, return_inverse=True, return_counts=True)
+    rank = np.empty(len(distinct), np.uint64)
+    rank[np.argsort(count, kind="stable")] = np.arange(len(distinct), dtype=np.uint64)
+    text = np.repeat(np.arange(len(size), dtype=np.uint64), size)
+    words = np.sort(text << np.uint64(32) | rank[inverse])
+    place = np.arange(len(words)) - np.repeat(sets.starts[:-1], size)
+    needed = size - np.ceil(threshold * size - 1e-9).astype(np.int64) + 1
+    words = words[place < np.repeat(needed, size)]
+    low = np.uint64(0xFFFFFFFF)
+    rarest: Words = (words & low) << np.uint64(32) | items[(words >> np.uint64(32)).astype(np.int64)].astype(np.uint64)
+    return rarest
 
 
 def _count_shared(sets: Shingles, left: Indexes, right: Indexes) -> Indexes:

@@ -24,7 +24,7 @@ from synthgen.store import Record
 from synthgen.store.patterns import expand_home
 
 DEFAULT = "everyday"  # the pipeline of a new folder whose first request names none
-SOURCE, MODEL = "source.uri", "generate.model"
+SOURCE, MODEL, VIEW = "source.uri", "generate.model", "view"
 PART_MODELS = ("generate.ask.model", "generate.answer.model")
 PASS_MODEL = re.compile(r"score\.[^.]+\.model")
 
@@ -45,10 +45,15 @@ class RunRequest:
 
     @staticmethod
     def typed(
-        pipeline: str | None, source: str | None, model: str | None, settings: Sequence[str] | None
+        pipeline: str | None,
+        source: str | None,
+        model: str | None,
+        settings: Sequence[str] | None,
+        view: str | None = None,
     ) -> "RunRequest":
-        """Return the request of a command line; `source` and `model` win over settings of the same key."""
-        named = [f"{key}={_quote(value)}" for key, value in ((SOURCE, source), (MODEL, model)) if value]
+        """Return the request of a command line; source, model and view win over settings of the same key."""
+        typed = ((SOURCE, source), (MODEL, model), (VIEW, view))
+        named = [f"{key}={_quote(value)}" for key, value in typed if value]
         return RunRequest(pipeline, (*(settings or ()), *named))
 
     @staticmethod
@@ -93,8 +98,10 @@ class RunRequest:
             key, _, value = setting.partition("=")
             if key == SOURCE:
                 source = [str(yaml.safe_load(value))]
+            elif key in (MODEL, VIEW):
+                options += [f"--{key.rpartition('.')[2]}", str(yaml.safe_load(value))]
             else:
-                options += ["--model", str(yaml.safe_load(value))] if key == MODEL else ["--set", setting]
+                options += ["--set", setting]
         options += [] if self.limit is None else ["--limit", str(self.limit)]
         return redact(shlex.join([*source, *options]))
 

@@ -20,7 +20,7 @@ from synthgen.config.taxonomy import Tree, matching, nearest_pattern
 from synthgen.config.turns import missing_wordings
 from synthgen.engines.section import engine_faults
 from synthgen.errors import Mistakes, attempt
-from synthgen.job import scores
+from synthgen.job import scores, selections
 from synthgen.stages.contract import Definitions
 
 
@@ -55,6 +55,8 @@ def load(document: Document) -> tuple[Pipeline, Definitions]:
         *(scores.serve_faults(document, prompts, passes) if prompts else ()),
         *(_wording_faults(document, pipeline, prompts) if pipeline and prompts else ()),
         *_cap_faults(document, types),
+        *selections.pattern_faults(document, types, tree),
+        *(selections.balance_faults(document, prompts.types) if prompts else ()),
         *(_allow_faults(document, pipeline) if pipeline else ()),
     ]
     if faults:

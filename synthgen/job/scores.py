@@ -22,12 +22,14 @@ from synthgen.engines import Capability
 from synthgen.engines.kinds import ENGINE_KINDS, EngineKind
 from synthgen.engines.section import kind_at
 from synthgen.errors import UserMistake, attempt, nearest
+from synthgen.job import selections
 from synthgen.stages.generate.measures import Scorer
 from synthgen.stages.generate.scoring import all_scorers, find_scorer, is_score, scorer_names, scorers_using
 from synthgen.tables import pass_of_score, score_column, score_name
 
 JUDGE: KeyPath = ("judge",)
 SCORES: KeyPath = ("generate", "scores")
+GATE: KeyPath = ("generate", "gate")
 PASSES: KeyPath = ("score",)
 ENGINE: KeyPath = ("generate", "engine")
 PART_ENGINES: tuple[KeyPath, ...] = (("generate", "ask", "engine"), ("generate", "answer", "engine"))
@@ -80,9 +82,10 @@ def name_faults(pipeline: Document) -> Iterator[str]:
             except UserMistake as mistake:
                 yield f"{pipeline.where(place)}: {_dotted(part.scores)}: {mistake}"
             measured.append(score_name(part.pass_name, name) if part.pass_name else name)
+    yield from _gate_faults(pipeline, measured)
     yield from _column_faults(pipeline, measured)
-    for place, name in pipeline.names_at(("select", "keep")).items():
-        where = f"{pipeline.where(place)}: select.keep: '{name}'"
+    for place, name in selections.scores_named(pipeline).items():
+        where = f"{pipeline.where(place)}: {selections.dotted(place)}: '{name}'"
         pass_name = pass_of_score(name)
         if not is_score(name.rpartition(".")[2]):
             yield f"{where} is not a score: {nearest(name, {*scorer_names(), *measured})}"
@@ -102,6 +105,20 @@ def _column_faults(pipeline: Document, measured: Sequence[str]) -> Iterator[str]
             yield f"{where}: the scores {other} and {name} would both be {column} in the shards; rename the pass"
 
 
+def _gate_faults(pipeline: Document, measured: Sequence[str]) -> Iterator[str]:
+    """Yield the scores of `generate.gate` that do not exist, need an answer, or are not measured."""
+    for place, name in pipeline.names_at(GATE).items():
+        where = f"{pipeline.where(place)}: generate.gate: '{name}'"
+        scorer = attempt([], partial(find_scorer, name))
+        if not is_score(name):
+            yield f"{where} is not a score: {nearest(name, scorer_names())}"
+        elif scorer and not scorer.of_question:
+            known = ", ".join(each.name for each in all_scorers() if each.of_question)
+            yield f"{where} needs the answer; a gate is a score of the question alone: {known}"
+        elif name not in measured:
+            yield f"{where} is not scored; add it to generate.scores ({', '.join(measured)})"
+
+
 def judge_faults(pack: str, home: Path = Path()) -> Iterator[str]:
     """Yield the prompts below `judge` of a pack that no score uses, or that do not suit the score that uses them."""
     document = attempt([], partial(library.load, "prompts", pack, home))
@@ -117,7 +134,8 @@ def judge_faults(pack: str, home: Path = Path()) -> Iterator[str]:
         if not scorers:
             yield f"{where}: unknown key '{name}' in judge: no score uses it; {nearest(name, _judge_names())}"
         for scorer in scorers:
-            yield from _prompt_faults(document, place, scorer)
+            if f"judge.{name}" in scorer.prompts:
+                yield from _prompt_faults(document, place, scorer)
 
 
 def serve_faults(pipeline: Document, prompts: Prompts, passes: Mapping[str, Prompts]) -> Iterator[str]:
@@ -186,7 +204,10 @@ def _variables_of(text: object) -> frozenset[str]:
 def _engine_faults(scorer: Scorer, needs: Set[Capability], kind: EngineKind, prompts: Prompts) -> Iterator[str]:
     """Yield what a score needs that an engine of that kind does not give."""
     for need in sorted(needs - kind.capabilities):
-        yield f"{SERVED[need]}, which engine kind {kind.name} does not give; use engine kind {_kinds(need)}"
+        yield (
+            f"{SERVED[need]}, which engine kind {kind.name} does not give; take it out of the scores and "
+            f"select.keep, or use engine kind {_kinds(need)}"
+        )
     if not kind.shows_first_token:
         return
     others = _kinds("labels", shows_first_token=False)
@@ -201,8 +222,9 @@ def _engine_faults(scorer: Scorer, needs: Set[Capability], kind: EngineKind, pro
 
 
 def _kinds(need: Capability, shows_first_token: bool = True) -> str:
-    """Return the names of the kinds of engine with a model that give what a score needs."""
-    kinds = [kind for kind in ENGINE_KINDS.values() if kind.is_model and need in kind.capabilities]
+    """Return the names of the kinds of engine with a model that answers and gives what a score needs."""
+    answering = [kind for kind in ENGINE_KINDS.values() if kind.is_model and kind.capabilities > {"labels"}]
+    kinds = [kind for kind in answering if need in kind.capabilities]
     return " or ".join(kind.name for kind in kinds if shows_first_token or not kind.shows_first_token)
 
 

@@ -37,6 +37,7 @@ from synthgen.tables.reasons import (
     FAILURE_REASONS,
     GENERATE_OUTCOMES,
     LEFT_OUT,
+    NOT_APPLICABLE,
     PLAN_OUTCOMES,
     QUARANTINE_REASONS,
     QUESTION_OUTCOMES,
@@ -46,6 +47,8 @@ from synthgen.tables.reasons import (
 )
 from synthgen.tables.schemas import (
     ASSIGNMENTS,
+    CLUSTERS,
+    CONTAMINATED,
     DECISIONS,
     IMAGES,
     OBJECT_TAGS,
@@ -84,6 +87,8 @@ __all__ = [
     "ASK",
     "ASSIGNMENTS",
     "BUCKETS",
+    "CLUSTERS",
+    "CONTAMINATED",
     "DECISIONS",
     "FAILURE_REASONS",
     "GENERATE",
@@ -91,6 +96,7 @@ __all__ = [
     "IMAGES",
     "LEFT_OUT",
     "LIST",
+    "NOT_APPLICABLE",
     "OBJECTS",
     "OBJECT_TAGS",
     "PACK",

@@ -30,7 +30,16 @@ LEFT_OUT = (  # why tags that should have come along with a tagged image were no
     "no_such_tag",  # some of them; the taxonomy does not know them
     "bad_score",  # some of them
 )
-PLAN_OUTCOMES = ("planned", "same_bytes", "near_duplicate", "unserved", "over_quota", "changed")
+PLAN_OUTCOMES = (
+    "planned",
+    "same_bytes",
+    "near_duplicate",
+    "semantic_duplicate",
+    "other_run",  # an earlier run has it; the reason is its name
+    "unserved",
+    "over_quota",
+    "changed",
+)
 QUESTION_OUTCOMES = ("asked", "failed", "follow_up")  # follow_up: it goes on from a pair, so it is asked later
 GENERATE_OUTCOMES = ("pair", "failed")
 FAILURE_REASONS = (
@@ -41,6 +50,7 @@ FAILURE_REASONS = (
     "nothing_to_follow",  # no pair of this image that a follow-up could go on from
     "cut_off",  # the reply reached max_tokens
     "empty_answer",
+    "gated",  # a score of the question is outside its range in generate.gate, so it was not answered
     "refused",
     "image_changed",  # the bytes fetched again differ from image_id
     "image_unreadable",
@@ -50,6 +60,7 @@ FAILURE_REASONS = (
     "poison",  # the engine died on this row alone
     "score_failed",  # the measure of an added score raised an exception; pairs never have this reason
 )
+NOT_APPLICABLE = "does not apply"  # begins the reason of a score that says nothing of the pair's answer form
 UNSCORED = tuple(f"unscored.{reason}" for reason in FAILURE_REASONS)  # counts of scores that a failure prevented
 RETRIED_REASONS = (  # that may be otherwise at another try; the others say something of the row itself
     "unreadable",

@@ -42,7 +42,8 @@ PLANNED_IMAGES = pa.schema(
         ("object_id", pa.string()),
         ("image_id", pa.string()),
         ("outcome", pa.string()),  # PLAN_OUTCOMES
-        ("same_as", pa.string()),  # object_id of the object that stands for this one
+        ("reason", pa.string()),  # of `other_run`: the name of that run; null in older folders
+        ("same_as", pa.string()),  # object_id of the object that stands for this one, of `other_run` in that run
         ("uri", pa.string()),
         ("version", pa.string()),
         ("row", pa.int64()),
@@ -136,6 +137,9 @@ SCORES = pa.schema(
         # Why there is no value; begins with one of FAILURE_REASONS where a call, the image or the score's code failed.
         ("reason", pa.string()),
         ("detail", pa.string()),  # JSON: what the value was made of
+        ("calls", pa.int32()),  # of the engine, made for it
+        ("prompt_tokens", pa.int32()),  # of these calls; null where the engine did not count them
+        ("cached_tokens", pa.int32()),
         ("output_tokens", pa.int32()),
     ]
 )
@@ -147,6 +151,25 @@ DECISIONS = pa.schema(
         ("follows", pa.string()),  # pair_id of the pair that its question goes on from
         ("kept", pa.bool_()),
         ("reason", pa.string()),  # "kept", or the rule, threshold or duplicate that dropped it
+        ("since", pa.int32()),  # epoch of the first selection that decided on it; null in older folders
+    ]
+)
+CLUSTERS = pa.schema(
+    [
+        ("pair_id", pa.string()),
+        ("cluster", pa.string()),  # pair_id of the one that the others are near to
+        ("run", pa.string()),  # name of the earlier run that it is of; null if it is of this one
+        ("similarity", pa.float32()),  # to it
+        ("survivor", pa.bool_()),  # this comparison keeps the pair
+    ]
+)
+CONTAMINATED = pa.schema(
+    [
+        ("pair_id", pa.string()),
+        ("by", pa.string()),  # CONTAMINATED_BY
+        ("set", pa.string()),  # name of the benchmark set
+        ("item", pa.string()),  # the row or file there
+        ("value", pa.float32()),  # differing bits, cosine; null for words
     ]
 )
 SHARD_INDEX = pa.schema(

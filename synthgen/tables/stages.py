@@ -20,7 +20,8 @@ class Table:
     """A table of a stage.
 
     Attributes:
-        name: Its folder below the stage's. `tags` and `scores` stand for one table a tagger or score, `scores/NAME`.
+        name: Its folder below the stage's. `tags`, `scores` and `clusters` stand for one table a tagger, score or
+            comparison, `scores/NAME`.
         schema: Its columns.
         key: The column that identifies a row; of rows with one key the last committed counts.
         count: What its rows add to the counts of their commit; None for nothing.
@@ -132,7 +133,7 @@ PLAN = StageSpec(
     unit="images",
     module="synthgen.stages.plan",
     tables=(
-        Table("images", schemas.PLANNED_IMAGES, "object_id", counts.count_outcomes, ("outcome",)),
+        Table("images", schemas.PLANNED_IMAGES, "object_id", counts.count_outcomes, ("outcome", "reason")),
         Table("assignments", schemas.ASSIGNMENTS, "assignment_id", counts.count_assignments, ("retired",)),
     ),
     inputs=(TAG, LIST),
@@ -195,8 +196,12 @@ SELECT = StageSpec(
     folder="4-selected",
     unit="pairs",
     module="synthgen.stages.select",
-    tables=(Table("decisions", schemas.DECISIONS, "pair_id", counts.count_decisions, ("reason",)),),
-    inputs=(GENERATE, PLAN, SCORE),
+    tables=(
+        Table("decisions", schemas.DECISIONS, "pair_id", counts.count_decisions, ("reason",)),
+        Table("clusters", schemas.CLUSTERS, "pair_id"),
+        Table("contaminated", schemas.CONTAMINATED, "pair_id"),
+    ),
+    inputs=(GENERATE, PLAN, SCORE, TAG),
     receives=("pair",),
     passes="kept",
 )

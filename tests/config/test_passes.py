@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from synthgen.config import pipeline as pipelines
 from synthgen.config.overrides import BOUNDS, keys_of
-from synthgen.config.pipeline import Threshold
+from synthgen.config.selection import KeepRule
 from synthgen.errors import Mistakes
 from synthgen.job import resolve
-from synthgen.stages.generate.measures import SCORERS, Scorer, blind
+from synthgen.stages.generate.measures import SCORERS, Scorer
 from synthgen.tables import count_scored, pass_partition, score_name, split_count, split_partition
 from tests.fixtures.workspace import DEFINITION_FILES, write
 
@@ -53,10 +53,11 @@ NAMES = st.from_regex(r"[a-z][a-z0-9_]{0,8}", fullmatch=True).filter(lambda name
 
 @given(NAMES, NAMES, st.sampled_from(BOUNDS))
 def test_the_score_of_a_pass_is_one_key_of_a_setting(pass_name: str, score: str, bound: str) -> None:
-    assert set(BOUNDS) == set(Threshold.model_fields)
+    assert set(BOUNDS) == set(KeepRule.model_fields)
     for name in (score, f"{pass_name}.{score}"):
         assert keys_of(f"select.keep.{name}") == ("select", "keep", name)
         assert keys_of(f"select.keep.{name}.{bound}") == ("select", "keep", name, bound)
+        assert keys_of(f"views.strict.keep.{name}.{bound}") == ("views", "strict", "keep", name, bound)
     assert keys_of(f"score.{pass_name}.{score}") == ("score", pass_name, score)
 
 
@@ -96,7 +97,7 @@ def test_a_pass_whose_engine_or_prompts_cannot_serve_its_scores_is_refused() -> 
     endpoint = 'engine: {kind: endpoint, urls: ["http://127.0.0.1:1/v1"]}'
     assert mistakes(f"score.second={{model: m, scores: [likelihood], {endpoint}}}") == [
         "score.second.scores: 'likelihood' needs prompt log-probabilities, which engine kind endpoint does not give; "
-        "use engine kind vllm"
+        "take it out of the scores and select.keep, or use engine kind vllm"
     ]
     lacking = DEFINITION_FILES["prompts/small.yaml"].replace("  brief: {", "  points: {").split("paraphrase:")[0]
     family = DEFINITION_FILES["prompts/families/small.yaml"].replace("[short, brief]", "[short]")
@@ -116,7 +117,7 @@ def test_prices_of_passes_are_in_the_currency_of_all_others() -> None:
 
 
 def test_two_scores_with_one_column_in_the_shards_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(SCORERS, "second_answer", Scorer("second_answer", blind))
+    monkeypatch.setitem(SCORERS, "second_answer", Scorer("second_answer", SCORERS["blind"].measure))
     (line,) = mistakes(SECOND, "generate.scores=[answer, second_answer]")
     assert line == (
         "the scores second_answer and second.answer would both be score_second_answer in the shards; rename the pass"

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from synthgen.dedup import greedy, minhash, near_images, near_texts, plain_texts
+from synthgen.dedup import greedy, near_images, near_texts, plain_texts, text_set
 from synthgen.dedup import shingles as shingles_module
 from synthgen.dedup import texts as texts_module
 from synthgen.dedup.images import key_masks
-from synthgen.dedup.minhash import bands_for, signatures
+from synthgen.dedup.minhash import PERMUTATIONS, Bands, bands_for, signatures
 from synthgen.dedup.shingles import SHINGLE, shingles
 
 Near = Callable[[Any, Any], bool]
@@ -178,7 +178,9 @@ def test_the_result_does_not_depend_on_how_much_is_done_at_once(monkeypatch: pyt
     expected = near_texts(texts, None, 0.7).tolist()
     groups = [number % 40 for number in range(300)]
     grouped = near_texts(texts, groups, 0.7).tolist()
-    monkeypatch.setattr(minhash, "TEXTS_AT_ONCE", 7)
+    monkeypatch.setattr(text_set, "TEXTS_AT_ONCE", 7)
+    monkeypatch.setattr(text_set, "KEYS_AT_ONCE", 50)
+    monkeypatch.setattr(greedy, "FIRST_BLOCK", 10)
     monkeypatch.setattr(texts_module, "GROUPED_AT_ONCE", 11)
     monkeypatch.setattr(shingles_module, "PAIRS_AT_ONCE", 3)
     monkeypatch.setattr(greedy, "PAIRS_AT_ONCE", 13)
@@ -230,6 +232,7 @@ def test_signatures_are_those_of_datasketch() -> None:
 
 @pytest.mark.parametrize("threshold", [0.3, 0.5, 0.8, 0.95])
 def test_bands_share_at_the_threshold_as_often_as_promised(threshold: float) -> None:
-    bands, rows = bands_for(threshold)
-    assert bands * rows <= 128
-    assert 1 - (1 - threshold**rows) ** bands >= 0.99
+    bands = bands_for(threshold)
+    assert bands.permutations <= PERMUTATIONS
+    assert 0.99 <= bands.found(threshold) == 1 - (1 - threshold**bands.rows) ** bands.count
+    assert Bands(bands.count - 1, bands.rows).found(threshold) < 0.99, "no band is there for nothing"

@@ -65,7 +65,7 @@ def test_the_context_of_a_pass_is_that_of_its_own_calls_and_settings() -> None:
 def test_the_plan_tells_of_a_family_that_takes_more_than_the_setting() -> None:
     llava = {"model_type": "llava_onevision", "text_config": {"max_position_embeddings": 32_768}}
     (line,) = image_notes(job({"kind": "vllm"}, config=llava))
-    assert "an image takes up to 1,485 tokens, more than generate.engine.image_tokens (1,280)" in line
+    assert "an image takes up to 1,485 tokens, more than engine.image_tokens (1,280)" in line
 
 
 @pytest.mark.parametrize(

@@ -105,11 +105,18 @@ def _weights(name: str, settings: GenerateConfig, naming: str) -> Finding:
     return _to_download(name, model, is_cached, fault, f"hf download {shlex.quote(model)}")
 
 
+INSTEAD = {  # of a model that cannot be downloaded, for the generating model and for a tagger
+    False: "serve it elsewhere, docs/served_models.md",
+    True: "take a tagger without a model, such as everyday-sidecar",
+}
+
+
 def _to_download(name: str, model: str, is_cached: bool, fault: str | None, fix: str) -> Finding:
     if is_cached:
         return Finding(name, "ok", f"{model}: in the local cache")
     if fault:
-        return Finding(name, "missing", f"{model}: not in the local cache, and not from the hub ({fault})", fix)
+        where = f"{fix}   (where the hub can be reached, then name its folder); or {INSTEAD[name.startswith('tagger')]}"
+        return Finding(name, "missing", f"{model}: not in the local cache, and not from the hub ({fault})", where)
     return Finding(name, "note", f"{model}: not in the local cache; it is downloaded on first use", fix)
 
 

@@ -101,6 +101,7 @@ def origin_of(job: Job) -> dict[str, str]:
         "Mapping": redact.shelf_name(pipeline.plan.mapping),
         "Tagger": ", ".join(map(redact.shelf_name, pipeline.tag.taggers)),
         "Taxonomy": redact.shelf_name(job.definitions.taxonomy.name),
+        **({"View": pipeline.view} if pipeline.view else {}),
         "Made by": f"synthgen {__version__}",
         **_engines_of(job),
     }

@@ -2,9 +2,7 @@
 
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -13,110 +11,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from synthgen import tables as schemas
-from synthgen.config.pipeline import SelectConfig, Threshold
+from synthgen.config.pipeline import SelectConfig
+from synthgen.config.selection import KeepRule
 from synthgen.errors import Mistakes, UserMistake
 from synthgen.stages import select
 from synthgen.stages.contract import StageRun
 from synthgen.store import Folder, Lease, Receipt, RunFolder, StageFolder, TablePart
 from synthgen.store.commits import partition_name
-from synthgen.tables import GENERATE, PLAN, SELECT
+from synthgen.tables import GENERATE, SELECT
 from synthgen.workers import StopSignals
+from tests.fixtures.selecting import (
+    Output,
+    Row,
+    decide,
+    decisions,
+    generate,
+    pair,
+    pending,
+    plan,
+    receipts_of,
+    selection_of,
+)
 from tests.fixtures.stage_runs import commit_all, job_with
-
-Row = dict[str, Any]
-Output = tuple[Folder, Lease]  # an output folder, and the lease on it
-
-
-@pytest.fixture(autouse=True)
-def few_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make buckets so small that a handful of questions fill several."""
-    monkeypatch.setattr("synthgen.dedup.questions.BUCKET_ROWS", 2)
-    monkeypatch.setattr("synthgen.store.spill.ROWS_AT_ONCE", 3)
-
-
-@pytest.fixture
-def out(tmp_path: Path) -> Iterable[Output]:
-    """Hold the lease on an empty output folder."""
-    folder = Folder(str(tmp_path))
-    with Lease.take(folder) as lease:
-        yield folder, lease
-
-
-def pair(image: str, question: str, answer: str = "It is red.", number: int = 0, **more: Any) -> Row:
-    """Return a row of PAIRS."""
-    assignment = schemas.make_id(image, question, str(number))
-    return {
-        "assignment_id": assignment,
-        "pair_id": schemas.pair_id(assignment, "recipe", 0),
-        "image_id": image,
-        "outcome": "pair",
-        "form": "short",
-        "question": question,
-        "answer": answer,
-        **more,
-    }
-
-
-def generate(
-    out: Output, partition: str, pairs: Sequence[Row], scores: Mapping[str, Sequence[Any]] | None = None
-) -> None:
-    """Commit pairs, and scores aligned with them, as the generate stage does."""
-    stage = StageFolder(out[0], GENERATE)
-    revision = stage.log().next_revision(partition)
-    file = stage.write("pairs", partition, revision, schemas.table(pairs, schemas.PAIRS))
-    tables = {"pairs": TablePart((file,), "f")}
-    for name, values in (scores or {}).items():
-        scored = [{"pair_id": row["pair_id"], "value": value} for row, value in zip(pairs, values, strict=True)]
-        file = stage.write(f"scores/{name}", partition, revision, schemas.table(scored, schemas.SCORES))
-        tables[f"scores/{name}"] = TablePart((file,), "f")
-    stage.commit(Receipt(partition, revision, tables, {"pair": len(pairs)}, epoch=int(partition[1:4])), out[1])
-
-
-def plan(out: Output, partition: str, pairs: Sequence[Row], *, retired: bool) -> None:
-    """Commit assignments as the plan does, or the same ones retired by an edit."""
-    stage = StageFolder(out[0], PLAN)
-    revision = stage.log().next_revision(partition)
-    marked = [{"assignment_id": row["assignment_id"], "image_id": row["image_id"], "retired": retired} for row in pairs]
-    file = stage.write("assignments", partition, revision, schemas.table(marked, schemas.ASSIGNMENTS))
-    change = len(pairs) if retired else -len(pairs) if revision > 1 else 0
-    counts = {"assigned": -change or len(pairs), "retired": change}
-    tables = {"assignments": TablePart((file,), "f")}
-    stage.commit(Receipt(partition, revision, tables, counts, epoch=revision), out[1])
-
-
-def selection_of(out: Output, settings: SelectConfig | None = None) -> select.Selection:
-    """Return the selection that a run with these settings makes now."""
-    return select.prepare(RunFolder(out[0]), settings or SelectConfig())
-
-
-def pending(out: Output, settings: SelectConfig | None = None) -> list[str]:
-    """Return the partitions whose decisions are not current."""
-    return selection_of(out, settings).todo
-
-
-def receipts_of(out: Output, settings: SelectConfig | None = None) -> list[Receipt]:
-    """Return the receipts for these partitions, without committing them."""
-    selection = selection_of(out, settings)
-    return list(select.decide(selection, selection.todo))
-
-
-def decide(out: Output, settings: SelectConfig | None = None) -> dict[str, str]:
-    """Run the stage, and return pair id → the reason of its current decision."""
-    selection = selection_of(out, settings)
-    commit_all(selection.folder, SELECT, select.decide(selection, selection.todo), out[1])
-    return decisions(out)
-
-
-def decisions(out: Output) -> dict[str, str]:
-    """Return pair id → the reason of its current decision, after a check that it has one."""
-    stage = StageFolder(out[0], SELECT)
-    log, reasons = stage.log(), dict[str, str]()
-    for name in log.partitions:
-        for row in stage.current(log, name, "decisions", schemas.DECISIONS.names).to_pylist():
-            assert row["pair_id"] not in reasons, "two decisions on one pair"
-            assert row["kept"] == (row["reason"] == "kept")
-            reasons[row["pair_id"]] = row["reason"]
-    return reasons
 
 
 def reason_of(out: Output, row: Row, settings: SelectConfig) -> str:
@@ -186,26 +102,26 @@ def test_pairs_of_a_folder_made_before_there_were_keys_and_truths_are_judged_wit
 def test_a_threshold_keeps_values_between_its_ends(out: Output, value: float | None, reason: str) -> None:
     row = pair("i", GOOD)
     generate(out, "e001-00000", [row], {"likelihood": [value]})
-    assert decide(out, SelectConfig(keep={"likelihood": Threshold(min=0.5, max=0.8)}))[row["pair_id"]] == reason
+    assert decide(out, SelectConfig(keep={"likelihood": KeepRule(min=0.5, max=0.8)}))[row["pair_id"]] == reason
 
 
 def test_a_threshold_is_exact_at_its_ends(out: Output) -> None:
     row = pair("i", GOOD)
     generate(out, "e001-00000", [row], {"likelihood": [0.1]})  # neither 32 nor 64 bits can say 0.1, and they differ
-    assert decide(out, SelectConfig(keep={"likelihood": Threshold(min=0.1, max=0.1)}))[row["pair_id"]] == "kept"
+    assert decide(out, SelectConfig(keep={"likelihood": KeepRule(min=0.1, max=0.1)}))[row["pair_id"]] == "kept"
 
 
 def test_a_threshold_does_not_apply_to_other_answer_forms(out: Output) -> None:
     row = pair("i", GOOD)
     generate(out, "e001-00000", [row], {"agreement": [None]})
-    settings = SelectConfig(keep={"agreement": Threshold(min=0.5, forms=("choice",))})
+    settings = SelectConfig(keep={"agreement": KeepRule(min=0.5, forms=("choice",))})
     assert decide(out, settings)[row["pair_id"]] == "kept"
 
 
 def test_a_score_added_later_counts_and_the_last_value_of_a_pair_wins(out: Output) -> None:
     row = pair("i", GOOD)
     generate(out, "e001-00000", [row], {"judge": [0.1]})
-    settings = SelectConfig(keep={"judge": Threshold(min=0.5)})
+    settings = SelectConfig(keep={"judge": KeepRule(min=0.5)})
     assert set(decide(out, settings).values()) == {"score:judge"}
     generate(out, "e001-00000", [row], {"judge": [0.9]})
     assert set(decide(out, settings).values()) == {"kept"}
@@ -214,9 +130,9 @@ def test_a_score_added_later_counts_and_the_last_value_of_a_pair_wins(out: Outpu
 def test_a_score_that_no_pair_has_is_a_mistake_of_the_user(out: Output) -> None:
     generate(out, "e001-00000", [pair("i", GOOD)], {"likelihood": [1.0]})
     with pytest.raises(UserMistake, match="did you mean 'likelihood'"):
-        selection_of(out, SelectConfig(keep={"likelyhood": Threshold(min=0)}))
+        selection_of(out, SelectConfig(keep={"likelyhood": KeepRule(min=0)}))
     with pytest.raises(Mistakes) as caught:
-        selection_of(out, SelectConfig(keep={name: Threshold(min=0) for name in ("blind", "likelihood", "answer")}))
+        selection_of(out, SelectConfig(keep={name: KeepRule(min=0) for name in ("blind", "likelihood", "answer")}))
     assert [line.partition(";")[0] for line in caught.value.lines] == [
         f"select.keep: no pair has the score '{name}'" for name in ("answer", "blind")
     ]
@@ -323,7 +239,7 @@ def test_a_partition_without_pairs_is_decided_too(out: Output) -> None:
 
 
 def test_an_output_without_pairs_has_nothing_to_do(out: Output) -> None:
-    assert pending(out, SelectConfig(keep={"likelihood": Threshold(min=0)})) == []
+    assert pending(out, SelectConfig(keep={"likelihood": KeepRule(min=0)})) == []
 
 
 QUESTIONS = [
@@ -352,7 +268,7 @@ def test_kept_and_dropped_are_all_pairs_whatever_the_partitions(
         pair(f"image {image}", question, answer, number) for number, (image, question, answer, _) in enumerate(drawn)
     ]
     values = [value for *_, value in drawn]
-    settings = SelectConfig(keep={"likelihood": Threshold(min=0.3)}, same_question=most, near_questions=0.6)
+    settings = SelectConfig(keep={"likelihood": KeepRule(min=0.3)}, same_question=most, near_questions=0.6)
     results = []
     for ends in ([len(pairs)], [*sorted(cut for cut in cuts if cut < len(pairs)), len(pairs)]):
         with tempfile.TemporaryDirectory() as directory, Lease.take(Folder(directory)) as lease:
@@ -365,3 +281,10 @@ def test_kept_and_dropped_are_all_pairs_whatever_the_partitions(
             assert sum(StageFolder(out[0], SELECT).log().counts().values()) == len(pairs)
     assert results[0] == results[1]
     assert set(results[0]) == {row["pair_id"] for row in pairs}
+
+
+def test_a_score_that_does_not_apply_to_the_form_of_a_pair_drops_nothing(out: Output) -> None:
+    rows = [pair("a", "What is on the wall?"), pair("b", "Who is at the door?"), pair("c", "Where is the cat?")]
+    generate(out, "p001", rows, {"shift_check": [0.2, "does not apply to the form 'short'", "call_failed: HTTP 500"]})
+    decided = decide(out, SelectConfig(keep={"shift_check": KeepRule(min=0.5)}))
+    assert [decided[row["pair_id"]] for row in rows] == ["score:shift_check", "kept", "unscored:shift_check"]

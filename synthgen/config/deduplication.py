@@ -1,0 +1,40 @@
+"""Settings of pipelines about what repeats: near texts of the whole set, openings, and benchmarks."""
+
+from pydantic import Field
+
+from synthgen.config.fields import Uri
+from synthgen.config.library import Section
+
+
+class NearQuestionsConfig(Section):
+    """Near questions of the whole set: how near they are, and how many of them are kept."""
+
+    similarity: float = Field(default=0.8, gt=0, le=1)  # Jaccard; 1: equal only
+    most: int = Field(default=1, gt=0)  # of those near to the same one, it included
+    characters: int = Field(default=0, ge=0)  # shorter ones are not compared
+
+
+class NearAnswersConfig(Section):
+    """Near answers of the whole set; short ones are alike without being duplicates."""
+
+    similarity: float = Field(default=0.8, gt=0, le=1)
+    most: int = Field(default=1, gt=0)
+    characters: int = Field(default=40, ge=0)
+
+
+class OpeningsConfig(Section):
+    """Questions that begin with the same words."""
+
+    words: int = Field(default=4, gt=0)
+    most: float = Field(default=0.02, gt=0, le=1)  # share of the questions of the set that may begin so
+
+
+class DecontaminateConfig(Section):
+    """Benchmark sets of which no image and no question may be in the data."""
+
+    sets: tuple[Uri, ...] = Field(min_length=1)  # folders of images, TSV of VLMEvalKit, Parquet, output folders
+    images: tuple[str, ...] = ("image",)  # columns of tables that hold images
+    questions: tuple[str, ...] = ("question",)
+    bits: int = Field(default=8, ge=0, le=16)  # differing bits of near hashes, which thumbnails confirm
+    cosine: float | None = Field(default=None, gt=0, le=1)  # of embeddings, where a set is an output folder
+    words: int = Field(default=13, ge=8)  # in a row, that no question shares with one of a benchmark

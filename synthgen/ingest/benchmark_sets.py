@@ -1,0 +1,224 @@
+"""Benchmark sets as users have them: folders of images, Parquet files, TSV files of VLMEvalKit, and output folders.
+
+A set yields images, not decoded, and questions, each with the name of its row or file, for reports. In a TSV file the
+column `image` holds base64, or the index of another row with the same image.
+"""
+
+import base64
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from synthgen.config.pipeline import SourceConfig
+from synthgen.errors import Failure, Mistakes, SynthError, UserMistake, one_line
+from synthgen.store import Folder, RunFolder
+from synthgen.store.folder import open_path
+from synthgen.store.opening import reach
+from synthgen.store.parquet import read_batches
+from synthgen.store.patterns import expand_home, files_at, split_pattern
+from synthgen.tables import TAG
+
+TABLES = (".tsv", ".parquet")
+SUFFIXES = SourceConfig().suffixes
+ROWS = 256  # of a TSV file, read at once
+REFERENCE = 64  # characters of base64, up to which a cell is the index of another row
+BASE64 = re.compile(r"[A-Za-z0-9+/]{65,}={0,2}")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns of tables that may hold images and questions; those that a file has are read."""
+
+    images: tuple[str, ...]
+    questions: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class BenchmarkItem:
+    """An image or a question of a benchmark set.
+
+    Attributes:
+        name: Of its row or file.
+        file: The file of the image, or why there is none.
+    """
+
+    name: str
+    file: bytes | Failure | None = None
+    question: str | None = None
+
+
+@dataclass(frozen=True)
+class BenchmarkSet:
+    """A benchmark set that was found; its files are not opened yet.
+
+    Attributes:
+        name: The last part of its path, without a suffix.
+        digest: Of its files' names, sizes and versions.
+        fs: The fsspec filesystem.
+        files: Paths on it.
+        run: The output folder, where it is one.
+    """
+
+    name: str
+    url: str
+    digest: str
+    fs: Any
+    files: tuple[str, ...]
+    run: RunFolder | None = None
+
+
+def open_benchmark_sets(setting: str, named: Sequence[str], home: Path, columns: Columns) -> tuple[BenchmarkSet, ...]:
+    """Return the benchmark sets that a setting names.
+
+    Args:
+        setting: Its name, for messages.
+        named: Paths or urls.
+        home: The folder that relative paths start from.
+        columns: Of tables; each table must have one of them.
+
+    Raises:
+        Mistakes: Some cannot be reached or hold nothing that can be compared, or two have one name.
+    """
+    sets, faults = list[BenchmarkSet](), list[str]()
+    for url in named:
+        try:
+            sets.append(_open(url, home))
+            for path in sets[-1].files:
+                if path.endswith(TABLES):
+                    _columns(path, _header(sets[-1].fs, path), columns)
+        except SynthError as error:
+            faults.append(f"{setting}: {error}")
+    counted = Counter(one.name for one in sets)
+    doubled = [name for name, count in counted.items() if count > 1]
+    faults += [f"{setting}: two sets are called {name}, by which the report names them; rename one" for name in doubled]
+    if faults:
+        raise Mistakes(faults)
+    return tuple(sets)
+
+
+def read_items(benchmark: BenchmarkSet, columns: Columns, max_bytes: int) -> Iterator[BenchmarkItem]:
+    """Yield the images and questions of a set that is no output folder; of a file of more than `max_bytes` a failure.
+
+    Raises:
+        UserMistake: A table cannot be read, or has none of these columns.
+    """
+    for path in benchmark.files:
+        name = path.rpartition("/")[2]
+        if path.endswith(".tsv"):
+            yield from _tsv_items(benchmark.fs, path, columns)
+        elif path.endswith(".parquet"):
+            yield from _parquet_items(benchmark.fs, path, columns)
+        elif benchmark.fs.size(path) > max_bytes:
+            yield BenchmarkItem(name, Failure("too_many_bytes", f"more than {max_bytes:,} bytes"))
+        else:
+            yield BenchmarkItem(name, benchmark.fs.cat_file(path))
+
+
+def _open(url: str, home: Path) -> BenchmarkSet:
+    place = url if "://" in url else str((home / expand_home(url)).absolute())
+    name = re.sub(r"[^\w.-]", "_", re.sub(r"\.(tsv|parquet)$", "", place.rstrip("/").rpartition("/")[2]))
+    reach(split_pattern(place, lambda _: False)[0] if "://" in place else place)
+    fs, path = open_path(place)
+    root, pattern = split_pattern(path, fs.exists)
+    if pattern is None and not fs.isfile(root) and (run := RunFolder(Folder(place))).record is not None:
+        log = run.log(TAG)
+        if not log.partitions:
+            raise UserMistake(f"{url}: has no tagged images yet; finish it with `synth run --out {url} --until tag`")
+        return BenchmarkSet(name, place, _digest(sorted(log.digests(TAG, log.partitions).values())), fs, (), run)
+    files = files_at(fs, root, pattern, "") if pattern is not None or fs.exists(root) else []
+    files = [file for file in files if file.lower().endswith((*TABLES, *SUFFIXES))]
+    if not files:
+        raise UserMistake(f"{url}: holds no images, TSV or Parquet files; give a benchmark set, or an output folder")
+    return BenchmarkSet(name, place, _digest([_version(fs, root, file) for file in files]), fs, tuple(files))
+
+
+def _version(fs: Any, root: str, file: str) -> str:
+    known = fs.info(file)
+    marks = (known.get(key) for key in ("size", "ETag", "etag", "mtime", "LastModified"))
+    return " ".join([file.removeprefix(root), *(str(mark) for mark in marks if mark is not None)])
+
+
+def _digest(parts: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
+
+
+def _tsv_items(fs: Any, path: str, wanted: Columns) -> Iterator[BenchmarkItem]:
+    with _readable(path), fs.open(path) as file:
+        parts = pd.read_csv(file, sep="\t", dtype=str, keep_default_na=False, chunksize=ROWS)
+        for part in parts:
+            images, questions = _columns(path, list(part.columns), wanted)
+            for row in part.to_dict("records"):
+                name = f"{path.rpartition('/')[2]}:{row.get('index', '')}"
+                cells = [row[column] for column in images if len(row[column]) > REFERENCE]
+                yield from (BenchmarkItem(name, _decoded(text)) for cell in cells for text in BASE64.findall(cell))
+                yield from (BenchmarkItem(name, question=row[column]) for column in questions if row[column])
+
+
+def _decoded(text: str) -> bytes | Failure:
+    try:
+        return base64.b64decode(text + "=" * (-len(text) % 4))
+    except ValueError as error:
+        return Failure("corrupt", f"is not base64: {error}")
+
+
+def _parquet_items(fs: Any, path: str, wanted: Columns) -> Iterator[BenchmarkItem]:
+    with _readable(path), fs.open(path) as raw:
+        file = pq.ParquetFile(raw, pre_buffer=False)
+        images, questions = _columns(path, file.schema_arrow.names, wanted)
+        row = 0
+        for batch in read_batches(file, [*images, *questions]):
+            for cells in batch.to_pylist():
+                name = f"{path.rpartition('/')[2]}:{row}"
+                yield from (BenchmarkItem(name, data) for column in images for data in _files_in(cells[column]))
+                texts = (cells[column] for column in questions)
+                yield from (BenchmarkItem(name, question=text) for text in texts if isinstance(text, str) and text)
+                row += 1
+
+
+def _header(fs: Any, path: str) -> list[str]:
+    """Return the columns of a table."""
+    with _readable(path), fs.open(path) as file:
+        if path.endswith(".tsv"):
+            return list(pd.read_csv(file, sep="\t", dtype=str, nrows=0).columns)
+        return list(pq.ParquetFile(file, pre_buffer=False).schema_arrow.names)
+
+
+@contextmanager
+def _readable(path: str) -> Iterator[None]:
+    """Turn what a damaged table raises into a UserMistake."""
+    try:
+        yield
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, pa.ArrowException, OSError) as error:
+        kind = "a TSV file" if path.endswith(".tsv") else "Parquet"
+        raise UserMistake(f"{path}: cannot be read as {kind} ({one_line(str(error))})") from error
+
+
+def _files_in(cell: Any) -> Iterator[bytes]:
+    """Yield the files in a cell: bytes, the datasets library's struct of bytes and path, or a list of either."""
+    if isinstance(cell, bytes):
+        yield cell
+    elif isinstance(cell, dict):
+        yield from _files_in(cell.get("bytes"))
+    elif isinstance(cell, list):
+        for part in cell:
+            yield from _files_in(part)
+
+
+def _columns(path: str, known: Sequence[str], wanted: Columns) -> tuple[list[str], list[str]]:
+    found = [name for name in wanted.images if name in known], [name for name in wanted.questions if name in known]
+    if not any(found):
+        named = ", ".join([*wanted.images, *wanted.questions])
+        raise UserMistake(
+            f"{path}: has none of the columns {named}; it has {', '.join(known)}; name them in "
+            "select.decontaminate.images and select.decontaminate.questions"
+        )
+    return found

@@ -1,0 +1,140 @@
+"""What decisions depend on: the settings, and every commit that is read."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from synthgen.config.pipeline import ImagesConfig, SelectConfig
+from synthgen.errors import Mistakes, nearest
+from synthgen.ingest.benchmark_sets import BenchmarkSet
+from synthgen.stages.rules import RULES_VERSION
+from synthgen.stages.select import contamination
+from synthgen.stages.select.contamination import Contamination, find_contamination
+from synthgen.stages.select.functions import UserFunction, load_functions
+from synthgen.store import CommitLog, RunFolder
+from synthgen.store.earlier_runs import EarlierRun, open_earlier_runs
+from synthgen.tables import GENERATE, PLAN, SCORE, SELECT, TAG, make_id
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Everything that decisions depend on.
+
+    Attributes:
+        folder: The pairs, scores and plan by their commits.
+        fingerprint: Of the settings and of every commit that is read.
+        epoch: Of the new commits.
+        against: The earlier runs whose kept pairs come first.
+        benchmarks: The sets that no pair may come from.
+        limits: Of their images.
+        functions: Of the user, in the order in which they are asked.
+    """
+
+    folder: RunFolder
+    settings: SelectConfig
+    fingerprint: str
+    epoch: int = 1
+    against: tuple[EarlierRun, ...] = ()
+    benchmarks: tuple[BenchmarkSet, ...] = ()
+    limits: ImagesConfig | None = None
+    functions: tuple[UserFunction, ...] = ()
+
+    def contamination(self) -> Contamination | None:
+        """Return which images and questions are in benchmark sets; None where none is named."""
+        wanted = self.settings.decontaminate
+        limits = self.limits or ImagesConfig()
+        return find_contamination(self.folder, self.benchmarks, wanted, limits) if wanted else None
+
+    @property
+    def scores(self) -> list[str]:
+        """The scores that decisions depend on."""
+        return scores_read(self.folder, self.settings)
+
+    @property
+    def todo(self) -> list[str]:
+        """The partitions whose decisions were made with other settings or from other commits."""
+        decided = self.folder.log(SELECT)
+        return [
+            name
+            for name in self.folder.log(GENERATE).partitions
+            if decided.fingerprint(name, "decisions") != self.fingerprint
+        ]
+
+
+def prepare(
+    folder: RunFolder, settings: SelectConfig, home: Path = Path(), limits: ImagesConfig | None = None
+) -> Selection:
+    """Return what decisions depend on now; only commits are read.
+
+    Args:
+        folder: The output folder.
+        settings: What is kept.
+        home: The folder that relative names of folders start from, and that functions are imported from.
+        limits: Of the images of benchmark sets.
+
+    Raises:
+        UserMistake: The settings name scores that no pair has, or folders or functions that cannot be used.
+    """
+    generated, planned = folder.log(GENERATE), folder.log(PLAN)
+    _check_scores_exist(settings, folder)
+    against = open_earlier_runs("select.against", settings.against, home, folder.out, SELECT)
+    functions = load_functions(settings.functions, home)
+    replanned = [name for name in generated.partitions if planned.counts([name]).get("retired")]
+    tagged = list(generated.partitions) if settings.quotas.tags else replanned
+    digests = generated.digests(GENERATE, generated.partitions) | planned.digests(PLAN, tagged)
+    digests |= folder.pass_digests(list(generated.partitions), scores_read(folder, settings))
+    given = json.dumps(settings.model_dump(mode="json"), sort_keys=True)  # the order of thresholds does not matter
+    benchmarks, others = _open_benchmarks(folder, settings, home, limits or ImagesConfig())
+    others += [*(run.digest(SELECT, GENERATE) for run in against), *(function.digest for function in functions)]
+    read = [f"{key} {digests[key]}" for key in sorted(digests)]
+    fingerprint = make_id("select", RULES_VERSION, given, *read, *others)
+    epoch = _epoch(folder.log(SELECT), fingerprint)
+    return Selection(folder, settings, fingerprint, epoch, against, benchmarks, limits, functions)
+
+
+def _open_benchmarks(
+    folder: RunFolder, settings: SelectConfig, home: Path, limits: ImagesConfig
+) -> tuple[tuple[BenchmarkSet, ...], list[str]]:
+    """Return the benchmark sets, and digests of them and of the images that are compared with them."""
+    if (wanted := settings.decontaminate) is None:
+        return (), []
+    benchmarks, tagged = contamination.open_sets(wanted, home), folder.log(TAG)
+    images = sorted(tagged.digests(TAG, tagged.partitions).values())
+    return benchmarks, [*contamination.digests(benchmarks, wanted, limits), *images]
+
+
+def _epoch(decided: CommitLog, fingerprint: str) -> int:
+    """Return the epoch of new commits: that of a selection which was cut short, or the next one."""
+    last = decided.next_epoch - 1
+    latest = {name: decided.latest(name) for name in decided.partitions}
+    is_cut_short = any(
+        commit and commit.epoch == last and decided.fingerprint(name, "decisions") == fingerprint
+        for name, commit in latest.items()
+    )
+    return last if is_cut_short else last + 1
+
+
+def scores_read(folder: RunFolder, settings: SelectConfig) -> list[str]:
+    """Return the scores that decisions depend on: those that the settings name, and all where functions see them."""
+    named = {name for _, name in settings.scores}
+    return sorted(named | set(scores_in(folder) if settings.functions else ()))
+
+
+def scores_in(folder: RunFolder) -> list[str]:
+    """Return the scores that any pair has, PASS.SCORE those of passes."""
+    tables = {table for spec in (GENERATE, SCORE) for table in folder.log(spec).tables()}
+    return sorted(name.removeprefix("scores/") for name in tables if name.startswith("scores/"))
+
+
+def _check_scores_exist(settings: SelectConfig, folder: RunFolder) -> None:
+    """Check that each score that the settings name exists.
+
+    Raises:
+        Mistakes: No pair has some of them.
+    """
+    known = scores_in(folder)
+    unknown = [(place, name) for place, name in sorted(settings.scores) if name not in known]
+    if unknown and folder.log(GENERATE).tables():
+        raise Mistakes(
+            [f"select.{place}: no pair has the score '{name}'; {nearest(name, known)}" for place, name in unknown]
+        )
