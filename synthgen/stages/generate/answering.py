@@ -15,6 +15,7 @@ from synthgen.config.prompt_pack import Prompts
 from synthgen.config.replies import LETTERS, Question, letter_of
 from synthgen.config.selection import Threshold
 from synthgen.engines import Reply, Request, add_tokens
+from synthgen.engines.recorder import Meter
 from synthgen.errors import Failure
 from synthgen.stages.generate import scoring
 from synthgen.stages.generate.asking import AskedQuestion, sampling_seed, tokens_of
@@ -83,10 +84,11 @@ async def score_pair(session: ImageSession, row: Row, name: str, known: Mapping[
         name: Of the score.
         known: The image's pairs by their id, among them the one that the question goes on from.
     """
-    pair = pair_of(session.prompts, row, known)
+    pair, meter = pair_of(session.prompts, row, known), Meter(session.engine)
     if scoring.find_scorer(name).from_logprobs:
-        pair = replace(pair, reply=await _with_logprobs(session, pair.turn, row["answer"]))
-    return await scoring.score(name, session, pair)
+        reply = await _with_logprobs(replace(session, engine=meter), pair.turn, row["answer"])
+        pair = replace(pair, reply=reply)
+    return await scoring.score(name, session, pair, meter)
 
 
 def pair_of(prompts: Prompts, row: Mapping[str, Any], known: Mapping[str, Row]) -> Pair:

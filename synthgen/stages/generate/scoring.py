@@ -81,9 +81,10 @@ def score_settings(name: str, pack: PackFile, sampling: SamplingConfig) -> Any:
 def pass_settings(name: str, pack: PackFile, sampling: SamplingConfig) -> Any:
     """Return what changes the values of a score beyond the pair, where another model measures it than the one it is of.
 
-    The prompts and the sampling of answers are no part of such a pair, so they count here where the score has any.
+    The system texts, and the prompts and the sampling of answers, are no part of such a pair. So the first count here,
+    and the others where the score has any.
     """
-    own = score_settings(name, pack, sampling)
+    own = [score_settings(name, pack, sampling), _system(pack)]
     if not find_scorer(name).asks_answers:
         return own
     answers = {
@@ -91,13 +92,13 @@ def pass_settings(name: str, pack: PackFile, sampling: SamplingConfig) -> Any:
     }
     reasoning = pack.reasoning.model_dump(mode="json") if pack.reasoning else None
     sampled = sampling.model_dump(mode="json", include={"answer_temperature", "top_p"})
-    return [own, _system(pack), answers, reasoning, sampled]
+    return [*own, answers, reasoning, sampled]
 
 
 def call_keys(name: str) -> tuple[str, ...]:
     """Return the keys of the pack whose prompts the calls of a score have: `judge.NAME`, or whole sections."""
     scorer = find_scorer(name)
-    return (*scorer.prompts, *(("answer", "reasoning") if scorer.asks_answers else ()))
+    return (*scorer.prompts, *scorer.also, *(("answer", "reasoning") if scorer.asks_answers else ()))
 
 
 def _system(pack: PackFile) -> Any:
@@ -107,15 +108,22 @@ def _system(pack: PackFile) -> Any:
     return pack.system.model_dump(mode="json", exclude={"ask"})
 
 
-async def score(name: str, session: ImageSession, pair: Pair) -> dict[str, Any]:
-    """Measure one score of a pair; return its row of `3-generated/scores`."""
-    scorer, meter = find_scorer(name), Meter(session.engine)
+async def score(name: str, session: ImageSession, pair: Pair, meter: Meter | None = None) -> dict[str, Any]:
+    """Measure one score of a pair; return its row of `3-generated/scores`.
+
+    Args:
+        name: Of the score.
+        session: The image's session.
+        pair: The pair.
+        meter: The session's engine with the calls that were made for this score already.
+    """
+    scorer, meter = find_scorer(name), meter or Meter(session.engine)
     ids = pair.pair_id, pair.assignment_id
     if pair.form not in scorer.forms:
-        return score_row(*ids, Score(None, f"{NOT_APPLICABLE} to the form '{pair.form}'"))
+        return score_row(*ids, Score(None, f"{NOT_APPLICABLE} to the form '{pair.form}'"), meter)
     if missing := scorer.missing_prompts(session.prompts.pack):
         why = f"prompt pack '{session.prompts.name}' has no prompt {', '.join(missing)}"
-        return score_row(*ids, Score(None, why))
+        return score_row(*ids, Score(None, why), meter)
     try:
         return score_row(*ids, await scorer.measure(replace(session, engine=meter), pair), meter)
     except JOB_ERRORS:

@@ -57,6 +57,7 @@ def test_the_likelihood_of_a_pass_is_that_of_the_given_answer_under_its_own_mode
         assert row["value"] == pytest.approx(math.exp(-2.0))
         assert detail["loss"] == pytest.approx(2.0)
         assert detail["tokens"] == len(world.pairs()[pair_id]["answer"].split()) + 1
+        assert (row["calls"], row["prompt_tokens"]) == (1, 40), "the call with the given answer is on record"
     assert sum(purpose == "given" for _, purpose in world.calls) == len(rows)
 
 
@@ -111,6 +112,19 @@ def test_an_edit_of_a_judge_prompt_redoes_that_score_in_passes_that_have_it(worl
         assert "given" in {purpose for _, purpose in world.calls}, "the likelihood depends on the prompt of the answer"
     finally:
         write(pack, before)
+
+
+@pytest.mark.parametrize("score", ["answer", "likelihood", "image_gain"])
+def test_an_edit_of_the_system_text_measures_every_score_of_a_pass_again(
+    world: ScoredWorld, made: Path, score: str
+) -> None:
+    """It is the first of what each call shows; the pairs have their own."""
+    text = (made / "prompts/small.yaml").read_text()
+    write(made / "prompts/mine.yaml", text)
+    settings = f"score.second={{model: two, scores: [{score}], prompts: mine}}"
+    world.run(settings)
+    write(made / "prompts/mine.yaml", text.replace("system: Be good.", "system: Be strict."))
+    assert world.run(settings, update=True) == OF_SECOND and world.calls
 
 
 def test_a_pass_has_prompts_of_its_own_and_the_types_of_the_pairs(world: ScoredWorld, made: Path) -> None:
