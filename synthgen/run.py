@@ -33,7 +33,8 @@ from synthgen.job.job import WITH_MODELS
 from synthgen.job.request import RunRequest
 from synthgen.stages.contract import Change, Job, StageModule, StageRun
 from synthgen.store import RunFolder
-from synthgen.tables import LIST, PLAN, STAGES, TAG, StageSpec, stage_names, stages_between
+from synthgen.store.earlier_runs import open_earlier_runs
+from synthgen.tables import LIST, PLAN, SELECT, STAGES, TAG, StageSpec, stage_names, stages_between
 from synthgen.taggers import check_downloads, check_source_tags, may_download
 from synthgen.workers import CircuitBreaker, StopSignals, leave_ray, listening, run_in_actor
 
@@ -132,6 +133,7 @@ def _run(
     ends = (stages.first, stages.last)
     is_new = check_folder(folder, job, request, ends, stages.change)
     _check_input(folder, stages.first)
+    _check_earlier_runs(job, stages)
     if is_new and stages.has(TAG.typed):
         check_source_tags(job.definitions.taggers, job.pipeline.source)
         _check_weights(job)
@@ -208,6 +210,13 @@ def _check_input(folder: RunFolder, first: str) -> None:
             f"--from {first}: there is nothing from '{source.typed}' in {folder.out.url} yet; "
             "leave --from out, or name an earlier stage"
         )
+
+
+def _check_earlier_runs(job: Job, stages: StageRange) -> None:
+    """Raise Mistakes if an earlier run that a stage of this one is compared with cannot be used."""
+    for spec, named in ((PLAN, job.pipeline.plan.against), (SELECT, job.pipeline.select.against)):
+        if stages.has(spec.typed):
+            open_earlier_runs(f"{spec.name}.against", named, job.home, job.out, spec)
 
 
 def _check_no_unfinished_purge(folder: RunFolder) -> None:

@@ -101,7 +101,7 @@ def threshold_notes(
 
     Args:
         keep: The thresholds by score.
-        pack: The prompts of `generate`.
+        pack: The prompts of `generate`, whose labels bound the values of judges.
         passes: Those of scoring passes, by name.
         section: Where the thresholds are: `select`, or a view.
     """

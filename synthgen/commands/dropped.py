@@ -185,12 +185,13 @@ def _quarantined(folder: RunFolder, names: Set[str]) -> Iterator[Dropped]:
 
 
 def _unplanned(folder: RunFolder, names: Set[str]) -> Iterator[Dropped]:
-    columns = ["object_id", "outcome", "same_as", "uri", "row"]
+    columns = ["object_id", "outcome", "reason", "same_as", "uri", "row"]
     for partition in _holding(folder, PLAN, names):
         for row in folder.table(PLAN, partition, "images", columns).to_pylist():
-            if row["outcome"] in names:
+            reason = f"{row['outcome']}.{row['reason']}" if row["reason"] else row["outcome"]
+            if reason in names:
                 detail = f"object {row['same_as']} stands for it" if row["same_as"] else None
-                yield _dropped(PLAN, row["outcome"], row, detail=detail)
+                yield _dropped(PLAN, reason, row, detail=detail)
 
 
 def _unanswered(folder: RunFolder, names: Set[str]) -> Iterator[Dropped]:

@@ -33,6 +33,8 @@ class DecontaminateConfig(Section):
     """Benchmark sets of which no image and no question may be in the data."""
 
     sets: tuple[Uri, ...] = Field(min_length=1)  # folders of images, TSV of VLMEvalKit, Parquet, output folders
-    bits: int = Field(default=8, ge=0, le=16)  # differing bits of near hashes, confirmed by thumbnails
-    cosine: float | None = Field(default=None, gt=0, le=1)  # of embeddings, where a set has them too
-    words: int = Field(default=13, ge=8)  # in a row, that a question may not share
+    images: tuple[str, ...] = ("image",)  # columns of tables that hold images
+    questions: tuple[str, ...] = ("question",)
+    bits: int = Field(default=8, ge=0, le=16)  # differing bits of near hashes, which thumbnails confirm
+    cosine: float | None = Field(default=None, gt=0, le=1)  # of embeddings, where a set is an output folder
+    words: int = Field(default=13, ge=8)  # in a row, that no question shares with one of a benchmark

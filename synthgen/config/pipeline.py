@@ -13,7 +13,12 @@ from pydantic import Field, ValidationInfo, field_serializer, field_validator, m
 
 from synthgen.config import library
 from synthgen.config import overrides as overriding
-from synthgen.config.deduplication import NearAnswersConfig, NearQuestionsConfig, OpeningsConfig
+from synthgen.config.deduplication import (
+    DecontaminateConfig,
+    NearAnswersConfig,
+    NearQuestionsConfig,
+    OpeningsConfig,
+)
 from synthgen.config.families import Sensitive
 from synthgen.config.fields import (
     BaseUrls,
@@ -97,6 +102,8 @@ class PlanConfig(Section):
     forms: FormShares = Field(default_factory=lambda: {"short": 1.0, "brief": 1.0, "detailed": 1.0})
     languages: Shares = Field(default_factory=lambda: {"English": 1.0})
     near_duplicates: int = Field(default=4, ge=-1, le=16)  # differing bits of near hashes; -1 keeps all images
+    semantic_duplicates: float | None = Field(default=None, gt=0, le=1)  # cosine of embeddings of near images
+    against: tuple[Uri, ...] = ()  # output folders whose planned images come before all of this run
     balance: BalanceConfig = BalanceConfig()
     caps: Mapping[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)  # type pattern -> most questions
     share: float = Field(default=1.0, gt=0, le=1)  # part of each type's questions to keep; see `synth plan --budget`
@@ -235,6 +242,7 @@ class SelectConfig(Section):
     survivor: str | None = None  # score by which one of several duplicates is kept, the higher; then the id decides
     earlier_first: bool = True  # what an earlier selection decided on comes first, whatever its score
     against: tuple[Uri, ...] = ()  # output folders whose kept pairs come before all of this run
+    decontaminate: DecontaminateConfig | None = None  # benchmark sets that no pair may come from
     balance: Mapping[str, AnswerBalance] = Field(default_factory=dict)  # type pattern -> of yes and no
     letters: float | None = Field(default=None, ge=1)  # most pairs with a letter of choice for each with the rarest
     quotas: Quotas = Quotas()

@@ -79,7 +79,7 @@ def first_come(items: Items, fixed: int = 0) -> Indexes:
 def _settle(items: Items, block: Indexes, kept: Indexes, representative: Indexes) -> None:
     """Write the representatives of a block of items, given the kept items that come before it."""
     if len(kept):
-        _compare_with_kept(items, block, kept, representative)
+        compare_with_kept(items, block, kept, representative)
         block = block[representative[block] == block]
     edges = _edges_within(items, block)
     if edges is None:
@@ -87,6 +87,16 @@ def _settle(items: Items, block: Indexes, kept: Indexes, representative: Indexes
         _settle(items, first, np.empty(0, np.int64), representative)
         _settle(items, second, first[representative[first] == first], representative)
         return
+    decide(edges, representative)
+
+
+def decide(edges: Words, representative: Indexes) -> None:
+    """Write the representatives of items that represent themselves so far.
+
+    Args:
+        edges: Near pairs as sorted words `later << 32 | earlier`.
+        representative: Of each item.
+    """
     dropped: dict[int, int] = {}
     for edge in edges.tolist():  # sorted by the later item, then by the earlier, so all earlier items are decided
         later, earlier = edge >> 32, edge & 0xFFFFFFFF
@@ -95,7 +105,7 @@ def _settle(items: Items, block: Indexes, kept: Indexes, representative: Indexes
     representative[list(dropped)] = list(dropped.values())
 
 
-def _compare_with_kept(items: Items, block: Indexes, kept: Indexes, representative: Indexes) -> None:
+def compare_with_kept(items: Items, block: Indexes, kept: Indexes, representative: Indexes) -> None:
     """Write the representatives of the items of a block that are near to a kept item before it."""
     edges, count = [np.empty(0, np.uint64)], 0
     for block_words, kept_words in zip(items.keyed(block), items.keyed(kept), strict=True):

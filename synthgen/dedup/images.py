@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from synthgen.dedup.crowds import Crowds
-from synthgen.dedup.greedy import HALF, Indexes, Items, Mask, Words, first_come, mix
+from synthgen.dedup.greedy import HALF, Indexes, Items, Mask, Words, compare_with_kept, first_come, mix
 from synthgen.dedup.thumbnails import Thumbnails
 
 SORTING = 6  # the cost of sorting an item by one key, in comparisons of a candidate
@@ -47,6 +47,25 @@ def near_images(
     place[order] = np.arange(len(order))  # of a sorted image, where it is in `first`
     representative = first[distinct_representative[place[inverse]]][len(before) :]
     return np.where(representative < len(before), -1 - representative, representative - len(before)).astype(np.int64)
+
+
+def near_known(hashes: npt.ArrayLike, known: npt.ArrayLike, bits: int, thumbnails: Thumbnails) -> Indexes:
+    """Return, for each image, the first of some known images that is near to it, or -1.
+
+    Args:
+        hashes: (images,) uint64.
+        known: (known,) uint64.
+        bits: The most bits that may differ.
+        thumbnails: Of all images, the known ones first.
+    """
+    before = np.asarray(known, dtype=np.uint64)
+    everything = np.concatenate([before, np.asarray(hashes, dtype=np.uint64)])
+    representative = np.arange(len(everything))
+    if 0 < len(before) < len(everything):
+        block, kept = np.arange(len(before), len(everything)), np.arange(len(before))
+        compare_with_kept(_items(everything, bits, thumbnails), block, kept, representative)
+    found = representative[len(before) :]
+    return np.where(found < len(before), found, -1)
 
 
 def _items(hashes: Words, bits: int, thumbnails: Thumbnails | None) -> Items:

@@ -67,6 +67,11 @@ def open_job(
     asking, model = _generating_models(record, home, pipeline.generate, GENERATE.typed in needed)
     passes = tuple(_scoring_passes(record, home, pipeline, definitions, SCORE.typed in needed))
     shape = _shape(pipeline, definitions, (asking, model), home)
+    if pipeline.plan.semantic_duplicates is not None and not shape["images"]["embedding"]:
+        raise UserMistake(
+            "plan.semantic_duplicates: no tagger of this pipeline stores embeddings of images; "
+            "use one of the kind open_clip, or leave the setting out"
+        )
     shape["passes"] = {judge.name: shape_of(judge) for judge in passes}
     return Job(out, pipeline, definitions, model, shape, home.absolute(), asking, passes)
 
@@ -204,7 +209,7 @@ def _shape(
         },
         "tags": {spec.name: spec.fingerprint for spec in definitions.taggers},
         "planned": {
-            "settings": pipeline.plan.model_dump(mode="json"),
+            "settings": _given(pipeline.plan, "semantic_duplicates", "against"),
             "mapping": list(definitions.rules.texts),
             "types": {path: _planned_type(kind) for path, kind in types.items()},
         },

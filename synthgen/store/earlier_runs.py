@@ -20,7 +20,7 @@ class EarlierRun:
     """The output folder of an earlier run.
 
     Attributes:
-        name: The last part of its path, by which reasons name it.
+        name: The last part of its path as the user typed it, by which reasons name it.
     """
 
     name: str
@@ -74,4 +74,6 @@ def _open(url: str, home: Path, out: Folder, needed: StageSpec) -> EarlierRun:
         raise UserMistake(f"{url}: holds no synth run; give the output folder of one")
     if not folder.log(needed).partitions:
         raise UserMistake(f"{url}: has nothing from '{needed.typed}' yet; finish it with `synth run --out {url}`")
-    return EarlierRun(re.sub(r"[^\w.-]", "_", Path(folder.out.url).name), folder)
+    typed = url.rstrip("/").rpartition("/")[2]
+    name = typed if typed.strip(".~") else Path(folder.out.url).name
+    return EarlierRun(re.sub(r"[^\w.-]", "_", name), folder)

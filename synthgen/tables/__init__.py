@@ -48,6 +48,7 @@ from synthgen.tables.reasons import (
 from synthgen.tables.schemas import (
     ASSIGNMENTS,
     CLUSTERS,
+    CONTAMINATED,
     DECISIONS,
     IMAGES,
     OBJECT_TAGS,
@@ -87,6 +88,7 @@ __all__ = [
     "ASSIGNMENTS",
     "BUCKETS",
     "CLUSTERS",
+    "CONTAMINATED",
     "DECISIONS",
     "FAILURE_REASONS",
     "GENERATE",

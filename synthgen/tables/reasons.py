@@ -30,7 +30,16 @@ LEFT_OUT = (  # why tags that should have come along with a tagged image were no
     "no_such_tag",  # some of them; the taxonomy does not know them
     "bad_score",  # some of them
 )
-PLAN_OUTCOMES = ("planned", "same_bytes", "near_duplicate", "unserved", "over_quota", "changed")
+PLAN_OUTCOMES = (
+    "planned",
+    "same_bytes",
+    "near_duplicate",
+    "semantic_duplicate",
+    "other_run",  # an earlier run has it; the reason is its name
+    "unserved",
+    "over_quota",
+    "changed",
+)
 QUESTION_OUTCOMES = ("asked", "failed", "follow_up")  # follow_up: it goes on from a pair, so it is asked later
 GENERATE_OUTCOMES = ("pair", "failed")
 FAILURE_REASONS = (

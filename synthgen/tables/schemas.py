@@ -42,7 +42,8 @@ PLANNED_IMAGES = pa.schema(
         ("object_id", pa.string()),
         ("image_id", pa.string()),
         ("outcome", pa.string()),  # PLAN_OUTCOMES
-        ("same_as", pa.string()),  # object_id of the object that stands for this one
+        ("reason", pa.string()),  # of `other_run`: the name of that run; null in older folders
+        ("same_as", pa.string()),  # object_id of the object that stands for this one, of `other_run` in that run
         ("uri", pa.string()),
         ("version", pa.string()),
         ("row", pa.int64()),
@@ -160,6 +161,15 @@ CLUSTERS = pa.schema(
         ("run", pa.string()),  # name of the earlier run that it is of; null if it is of this one
         ("similarity", pa.float32()),  # to it
         ("survivor", pa.bool_()),  # this comparison keeps the pair
+    ]
+)
+CONTAMINATED = pa.schema(
+    [
+        ("pair_id", pa.string()),
+        ("by", pa.string()),  # CONTAMINATED_BY
+        ("set", pa.string()),  # name of the benchmark set
+        ("item", pa.string()),  # the row or file there
+        ("value", pa.float32()),  # differing bits, cosine; null for words
     ]
 )
 SHARD_INDEX = pa.schema(

@@ -133,7 +133,7 @@ PLAN = StageSpec(
     unit="images",
     module="synthgen.stages.plan",
     tables=(
-        Table("images", schemas.PLANNED_IMAGES, "object_id", counts.count_outcomes, ("outcome",)),
+        Table("images", schemas.PLANNED_IMAGES, "object_id", counts.count_outcomes, ("outcome", "reason")),
         Table("assignments", schemas.ASSIGNMENTS, "assignment_id", counts.count_assignments, ("retired",)),
     ),
     inputs=(TAG, LIST),
@@ -199,8 +199,9 @@ SELECT = StageSpec(
     tables=(
         Table("decisions", schemas.DECISIONS, "pair_id", counts.count_decisions, ("reason",)),
         Table("clusters", schemas.CLUSTERS, "pair_id"),
+        Table("contaminated", schemas.CONTAMINATED, "pair_id"),
     ),
-    inputs=(GENERATE, PLAN, SCORE),
+    inputs=(GENERATE, PLAN, SCORE, TAG),
     receives=("pair",),
     passes="kept",
 )

@@ -89,6 +89,8 @@ def test_a_given_reply_has_a_log_probability_a_token_and_one_for_its_end(found: 
 
 
 def test_a_given_reply_is_as_likely_as_when_it_was_said_its_end_included(family: str, found: dict[str, Any]) -> None:
+    if family == "qwen3-vl-thinking":
+        pytest.skip("what it says without an end of its thoughts is thought, and a given reply comes after them")
     equal = 0
     for row in compared(found):
         said, given = row["said"]["logprobs"], row["given"]["logprobs"]
@@ -97,7 +99,7 @@ def test_a_given_reply_is_as_likely_as_when_it_was_said_its_end_included(family:
         if len(said) == len(given):  # text of stray tokens may be read back as others
             assert given == pytest.approx(said, abs=1e-3)
             equal += row["said"]["finish"] == "stop"
-    assert equal >= 2 or family == "qwen3-vl-thinking"  # which thinks first, as its template asks it to
+    assert equal >= 2
 
 
 def test_the_image_changes_how_likely_a_reply_is(found: dict[str, Any]) -> None:

@@ -159,7 +159,7 @@ def _read(folder: RunFolder, job: Job, score: str, scorer: Scorer) -> Graded:
 def _rows(folder: RunFolder, score: str) -> Iterator[tuple[dict[str, Any], float | None, Any]]:
     """Yield each pair with its grade and the embedding of its image."""
     for partition in folder.log(GENERATE).partitions:
-        scores = folder.table(GENERATE, partition, f"scores/{score}", ["pair_id", "value"])
+        scores = folder.scores(partition, score, ["pair_id", "value"])
         values = dict(zip(scores.column("pair_id").to_pylist(), scores.column("value").to_pylist(), strict=True))
         tagged = folder.table(TAG, partition, "images", ["object_id", "embedding"])
         embedded = dict(

@@ -9,6 +9,7 @@ depends on one image alone.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,9 @@ from synthgen.stages.plan.sampling import (
 )
 from synthgen.stages.plan.things import Companions, Slot, Things, ThingSampler
 from synthgen.stages.plan.weights import Weights
-from synthgen.tables import ASSIGNMENTS, assignment_id
+from synthgen.store import Folder
+from synthgen.store.earlier_runs import EarlierRun, open_earlier_runs
+from synthgen.tables import ASSIGNMENTS, PLAN, assignment_id
 
 IMAGES_AT_ONCE = 500  # images whose races are run together; a race of one takes some 10 kB
 MAX_MULTIPLE = 4.0  # limit on the questions of an image with rare tags, as a multiple of plan.per_image
@@ -52,6 +55,7 @@ class PlanContext:
         taggers: The names of the taggers whose tags are read.
         leaves: The leaf tags of the taxonomy.
         fingerprint: Of all of it.
+        home: The folder that relative names of folders start from.
     """
 
     settings: PlanConfig
@@ -60,6 +64,11 @@ class PlanContext:
     taggers: tuple[str, ...]
     leaves: frozenset[str]
     fingerprint: str
+    home: Path = Path()
+
+    def earlier_runs(self, out: Folder) -> tuple[EarlierRun, ...]:
+        """Return the earlier runs whose planned images come first. Raises Mistakes if some cannot be used."""
+        return open_earlier_runs("plan.against", self.settings.against, self.home, out, PLAN)
 
     @property
     def drawn_types(self) -> list[str]:
@@ -81,6 +90,7 @@ def context_of(job: Job) -> PlanContext:
         job.pipeline.tag.taggers,
         frozenset(job.definitions.taxonomy.tree.leaves),
         job.fingerprint("planned"),
+        job.home,
     )
 
 

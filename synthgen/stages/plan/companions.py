@@ -16,7 +16,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from synthgen.config.taxonomy import with_ancestors
-from synthgen.stages.plan.duplicates import KEPT, DuplicateSurvey
+from synthgen.stages.plan.duplicates import DuplicateSurvey
+from synthgen.stages.plan.facts import KEPT
 from synthgen.stages.plan.inputs import Inputs
 from synthgen.stages.plan.things import Companions, is_near
 

@@ -13,7 +13,8 @@ from types import TracebackType
 import numpy as np
 import pyarrow as pa
 
-from synthgen.stages.plan.duplicates import SAME_BYTES, DuplicateSurvey
+from synthgen.stages.plan.duplicates import DuplicateSurvey
+from synthgen.stages.plan.facts import SAME_BYTES
 from synthgen.stages.plan.inputs import Inputs
 from synthgen.store.spill import Spill
 

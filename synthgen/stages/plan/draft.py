@@ -12,7 +12,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from synthgen.stages.plan.assign import Assigner
-from synthgen.stages.plan.duplicates import KEPT, DuplicateSurvey
+from synthgen.stages.plan.duplicates import DuplicateSurvey
+from synthgen.stages.plan.facts import KEPT
 from synthgen.stages.plan.images import images_of
 from synthgen.stages.plan.inputs import Inputs
 from synthgen.store import CommitLog, StageFolder
@@ -38,7 +39,7 @@ class Draft:
 
     Attributes:
         objects: As of `Inputs.objects`.
-        outcome: Index into `duplicates.OUTCOMES`, (objects,) int8.
+        outcome: Index into `facts.OUTCOMES`, (objects,) int8.
         assignments: Every question that could be asked.
         is_planned: Whether the plan so far has it, (assignments,) bool.
         before: The assignments of the plan so far, retired ones too.

@@ -52,7 +52,10 @@ def partition_diffs(folder: RunFolder, context: PlanContext) -> Iterator[Partiti
             kept = before.filter(pc.invert(before.column("retired")))
             added = gone = ASSIGNMENTS.empty_table()
             counts = log.counts([name])
-        outcomes = {outcome: counts[outcome] for outcome in PLAN_OUTCOMES if outcome in counts}
+        outcomes = Counter[str]()
+        for key, count in counts.items():
+            if (outcome := key.partition(".")[0]) in PLAN_OUTCOMES:  # without the name of an earlier run
+                outcomes[outcome] += count
         yield PartitionDiff(name, kept, added, gone, outcomes)
 
 

@@ -1,35 +1,58 @@
 """The survey of duplicates, over all tagged images at once: each object is kept, or another object represents it.
 
-The newest version of a place counts. Of equal or near images the first counts, and images that are planned already come
-before all others; so growth never retires what is planned, in whatever order partitions are tagged. Memory holds about
-a hundred bytes of each object and no strings; a survey of many objects runs in another process (survey_process.py).
-Thumbnails lie in a file on local disk, of which only those of images with near hashes are looked at.
+The newest version of a place counts. Of equal or near images the first counts: those of earlier runs (`plan.against`)
+come before all others, and images that are planned already before the rest; so growth never retires what is planned, in
+whatever order partitions are tagged. Near are images by their hash and thumbnail, and where `plan.semantic_duplicates`
+is set by their embedding. A survey of many objects runs in another process (survey_process.py).
 """
 
-import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import BinaryIO
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from synthgen.dedup import Thumbnails, near_images
+from synthgen.dedup import Thumbnails, near_embeddings, near_images
+from synthgen.stages.plan.facts import (
+    CHANGED,
+    KEPT,
+    NEAR_DUPLICATE,
+    OTHER_RUN,
+    QUARANTINED,
+    SAME_BYTES,
+    SEMANTIC_DUPLICATE,
+    UNKNOWN,
+    Facts,
+    Ids,
+    Outcomes,
+    Pictures,
+    embedding_model,
+    read_earlier_run,
+    read_objects,
+)
 from synthgen.stages.plan.inputs import Inputs
-from synthgen.store import CommitLog, Folder, StageFolder
-from synthgen.tables import IMAGES, PLAN, PLANNED_IMAGES, make_id
+from synthgen.store import CommitLog, Folder, RunFolder
+from synthgen.store.earlier_runs import EarlierRun
 
-OUTCOMES = ("kept", "same_bytes", "near_duplicate", "changed", "quarantined")  # kept: planned, unserved or over_quota
-KEPT, SAME_BYTES, NEAR_DUPLICATE, CHANGED, QUARANTINED = range(len(OUTCOMES))
-UNKNOWN = -1  # the outcome of an object that no earlier epoch has
-THUMBNAIL_BYTES = IMAGES.field("thumbnail").type.byte_width
-BEFORE = pa.schema([PLANNED_IMAGES.field(name) for name in ("object_id", "outcome", "same_as")])
-
-Ids = NDArray[np.bytes_]  # the first 128 bits of ids, which are all bits of most ids
-Outcomes = NDArray[np.int8]  # indexes into OUTCOMES
 Indexes = NDArray[np.int64]
+NO_ID = np.zeros(1, "S16")[0]
+
+
+@dataclass(frozen=True)
+class SurveySettings:
+    """What counts as a duplicate.
+
+    Attributes:
+        bits: The perceptual hashes of near images differ in at most so many bits; below 0, none are near.
+        cosine: Of the embeddings of images of nearly the same content; None compares none.
+        fingerprint: Of the settings. What was planned by them stays, whatever is found near to it later.
+        against: The names and urls of earlier runs, whose planned images come first.
+    """
+
+    bits: int
+    cosine: float | None = None
+    fingerprint: str = ""
+    against: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -38,7 +61,9 @@ class DuplicateSurvey:
 
     Attributes:
         spans: Partition → the indexes of its objects.
-        representative: The index of the object that represents each object; itself if it is kept.
+        representative: The index of the object that represents each object; itself if it is kept or of another run.
+        run: The earlier run that has it, or -1, int16.
+        other_ids: The object that represents it there.
         outdated: The partitions whose committed plan no longer agrees with the survey.
     """
 
@@ -46,129 +71,99 @@ class DuplicateSurvey:
     object_ids: Ids
     outcome: Outcomes
     representative: Indexes
+    run: NDArray[np.int16]
+    other_ids: Ids
     outdated: frozenset[str]
+
+    def represented_by(self, index: int) -> str | None:
+        """Return the id of the object that represents an object, in another run where it is of one; None if none."""
+        if self.run[index] >= 0:
+            return _hex(self.other_ids, index)
+        other = int(self.representative[index])
+        return None if other == index else self.object_id(other)
 
     def object_id(self, index: int) -> str:
         """Return the id of an object."""
-        return self.object_ids[index : index + 1].tobytes().hex()
+        return _hex(self.object_ids, index)
 
 
-@dataclass(frozen=True)
-class _Objects:
-    """The facts about some objects, one entry in each array for each.
-
-    Attributes:
-        places: Hashes of their uris and rows.
-        is_settled: Whether they are planned, by the present settings.
-        before: Their outcomes in the plan so far, or UNKNOWN.
-        same_as: The objects that represent them in the plan so far.
-    """
-
-    object_ids: Ids
-    image_ids: Ids
-    places: Ids
-    phashes: NDArray[np.uint64]
-    flat_shares: NDArray[np.float32]  # NaN where there is no thumbnail
-    is_tagged: NDArray[np.bool_]
-    is_settled: NDArray[np.bool_]
-    before: Outcomes
-    same_as: Ids
+def _hex(ids: Ids, index: int) -> str:
+    return ids[index : index + 1].tobytes().hex()
 
 
-def survey_duplicates(inputs: Inputs, planned: CommitLog, bits: int, fingerprint: str = "") -> DuplicateSurvey:
+def survey_duplicates(inputs: Inputs, planned: CommitLog, settings: SurveySettings) -> DuplicateSurvey:
     """Survey every tagged object.
 
     Args:
         inputs: The listed and tagged objects.
         planned: The plan so far.
-        bits: The perceptual hashes of near images differ in at most so many bits; below 0, none are near.
-        fingerprint: Of the settings. What was planned by them stays, whatever is found near to it later.
+        settings: What counts as a duplicate.
     """
-    with tempfile.TemporaryFile(prefix="synth-thumbnails-") as file:
+    embedding = embedding_model(RunFolder(inputs.out))
+    with Pictures.on_disk(with_embeddings=settings.cosine is not None) as pictures:
+        earlier = [
+            read_earlier_run(EarlierRun(name, RunFolder(Folder(url))), number, embedding, pictures)
+            for number, (name, url) in enumerate(settings.against)
+        ]
         parts = {
-            partition: _read_objects(inputs, planned, partition, fingerprint, file) for partition in inputs.partitions
+            partition: read_objects(inputs, planned, partition, settings.fingerprint, pictures)
+            for partition in inputs.partitions
         }
-        return _survey(parts, _mapped(file), bits)
+        return _survey(parts, earlier, pictures, settings)
 
 
-def _survey(parts: Mapping[str, _Objects], cells: NDArray[np.uint8], bits: int) -> DuplicateSurvey:
-    """Survey the objects of some partitions, with their thumbnails, (objects, THUMBNAIL_BYTES)."""
-    ends = np.cumsum([len(part.object_ids) for part in parts.values()]).tolist()
+def _survey(
+    parts: Mapping[str, Facts], earlier: list[Facts], pictures: Pictures, settings: SurveySettings
+) -> DuplicateSurvey:
+    """Survey the objects of some partitions; those of earlier runs come before them."""
+    objects = Facts.joined([*earlier, *parts.values()])
+    first = sum(len(part.run) for part in earlier)
+    ends = np.cumsum([len(part.run) for part in parts.values()]).tolist()
     spans = {partition: slice(start, end) for partition, start, end in zip(parts, [0, *ends], ends, strict=False)}
-    names = [field.name for field in fields(_Objects)]
-    objects = _Objects(*(np.concatenate([getattr(part, name) for part in parts.values()]) for name in names))
-    outcome, representative = _find_representatives(objects, cells, bits)
-    outdated = _outdated(objects, outcome, representative, spans)
-    return DuplicateSurvey(spans, objects.object_ids, outcome, representative, outdated)
+    outcome, representative = _find_representatives(objects, first, pictures, settings)
+    run, other_ids = objects.run[representative[first:]], objects.object_ids[representative[first:]]
+    other_ids = np.where(run >= 0, other_ids, NO_ID)
+    own = np.where(run >= 0, np.arange(len(run)), representative[first:] - first)
+    outdated = _outdated(objects, outcome, representative, spans, first)
+    return DuplicateSurvey(spans, objects.object_ids[first:], outcome[first:], own, run, other_ids, outdated)
 
 
-def _mapped(file: BinaryIO) -> NDArray[np.uint8]:
-    """Return the thumbnails of a file, one after the other; the file is read where it is looked at."""
-    file.flush()
-    if not file.tell():
-        return np.empty((0, THUMBNAIL_BYTES), np.uint8)
-    return np.memmap(file, np.uint8, "r").reshape(-1, THUMBNAIL_BYTES)
-
-
-def _read_objects(inputs: Inputs, planned: CommitLog, partition: str, fingerprint: str, file: BinaryIO) -> _Objects:
-    """Return the facts about the objects of a partition, and write their thumbnails to a file."""
-    rows = inputs.hashes(partition)
-    thumbnails = rows.column("thumbnail").to_pylist()
-    file.writelines(cells or bytes(THUMBNAIL_BYTES) for cells in thumbnails)
-    has_none = np.array([cells is None for cells in thumbnails], bool)
-    locations = inputs.locations(partition, rows.column("object_id"))
-    pairs = zip(locations.column("uri").to_pylist(), locations.column("row").to_pylist(), strict=True)
-    before, same_as = _read_plan(inputs.out, planned, partition, rows.column("object_id"))
-    return _Objects(
-        _ids(rows.column("object_id").to_pylist()),
-        _ids(rows.column("image_id").to_pylist()),
-        _ids([make_id(uri, str(row)) for uri, row in pairs]),
-        rows.column("phash").fill_null(0).to_numpy().astype(np.uint64),
-        np.where(has_none, np.nan, rows.column("flat_share").to_numpy()).astype(np.float32),
-        pc.equal(rows.column("outcome"), "tagged").to_numpy(),
-        (before == KEPT) & (planned.fingerprint(partition, "assignments") == fingerprint),
-        before,
-        same_as,
-    )
-
-
-def _read_plan(out: Folder, planned: CommitLog, partition: str, object_ids: pa.ChunkedArray) -> tuple[Outcomes, Ids]:
-    """Return the outcomes of these objects in the plan so far, and the objects that represent them there."""
-    if partition not in planned.partitions:
-        return np.full(len(object_ids), UNKNOWN, np.int8), _ids([None] * len(object_ids))
-    rows = StageFolder(out, PLAN).current(planned, partition, "images", BEFORE.names)
-    codes = pc.index_in(rows.column("outcome"), pa.array(["planned", *OUTCOMES[1:]]))
-    codes = codes.fill_null(KEPT)  # unserved and over_quota
-    index = pc.index_in(object_ids, rows.column("object_id").combine_chunks())
-    before = codes.take(index).fill_null(UNKNOWN).to_numpy().astype(np.int8)
-    return before, _ids(rows.column("same_as").take(index).to_pylist())
-
-
-def _ids(ids: Sequence[str | None]) -> Ids:
-    """Return hexadecimal ids as bytes; None becomes zeros."""
-    return np.frombuffer(bytes.fromhex("".join((key or "0" * 32)[:32] for key in ids)), dtype="S16")
-
-
-def _find_representatives(objects: _Objects, cells: NDArray[np.uint8], bits: int) -> tuple[Outcomes, Indexes]:
-    """Return the outcome of each object, and the index of the object that represents it."""
+def _find_representatives(
+    objects: Facts, first: int, pictures: Pictures, settings: SurveySettings
+) -> tuple[Outcomes, Indexes]:
+    """Return the outcome of each object, and the index of the object that represents it; those before `first` stay."""
     outcome = np.full(len(objects.object_ids), KEPT, np.int8)
-    representative = np.arange(len(objects.object_ids))
-    outcome[_is_superseded(objects.places)] = CHANGED
+    representative, earlier = np.arange(len(objects.object_ids)), np.arange(first)
+    outcome[first:][_is_superseded(objects.places[first:])] = CHANGED
     outcome[~objects.is_tagged] = QUARANTINED
-    rest = np.flatnonzero(outcome == KEPT)
+    rest = first + np.flatnonzero(outcome[first:] == KEPT)
     rest = rest[np.argsort(objects.before[rest] != KEPT, kind="stable")]  # planned objects first
-    _, first, inverse = np.unique(objects.image_ids[rest], return_index=True, return_inverse=True)
-    representative[rest] = rest[first[inverse]]
-    outcome[rest[representative[rest] != rest]] = SAME_BYTES
-    if bits >= 0:
-        rest = rest[outcome[rest] == KEPT]
-        near = near_images(objects.phashes[rest], bits, thumbnails=Thumbnails(cells, objects.flat_shares, rest))
-        # Among many images alike, growth changes which of them are compared; what is planned stays all the same.
-        representative[rest] = np.where(objects.is_settled[rest], rest, rest[near])
-        outcome[rest[representative[rest] != rest]] = NEAR_DUPLICATE
+
+    def represent(rows: Indexes, found: Indexes, code: int) -> None:
+        """Write the representatives of some objects. What is planned stays, even if something comes before it now."""
+        stays = objects.is_settled[rows] & ((code != SAME_BYTES) | (objects.run[found] >= 0))
+        representative[rows] = np.where(stays, rows, found)
+        outcome[rows[representative[rows] != rows]] = code
         # An object with the bytes of a near duplicate is near to the same image, which represents both.
-        outcome[representative[representative] != representative] = NEAR_DUPLICATE
-        representative = representative[representative]
+        outcome[first:][(representative[representative] != representative)[first:]] = code
+        representative[:] = representative[representative]
+
+    everything = np.concatenate([earlier, rest])
+    _, place, inverse = np.unique(objects.image_ids[everything], return_index=True, return_inverse=True)
+    represent(rest, everything[place[inverse]][first:], SAME_BYTES)
+    if settings.bits >= 0:
+        rest = rest[outcome[rest] == KEPT]
+        rows = np.concatenate([earlier, rest])
+        shown = Thumbnails(pictures.thumbnails(), objects.flat_shares, rows)
+        near = near_images(objects.phashes[rest], settings.bits, kept=objects.phashes[:first], thumbnails=shown)
+        represent(rest, rows[np.where(near < 0, -1 - near, near + first)], NEAR_DUPLICATE)
+    if settings.cosine is not None and (embeddings := pictures.embeddings()) is not None:
+        rest = rest[outcome[rest] == KEPT]
+        rows = np.concatenate([earlier, rest])
+        keys = np.ascontiguousarray(objects.image_ids[rows]).view(np.uint64).reshape(-1, 2)[:, 0]
+        near = near_embeddings(embeddings, settings.cosine, keys, first, rows)[first:]
+        represent(rest, rows[near], SEMANTIC_DUPLICATE)
+    outcome[first:][objects.run[representative[first:]] >= 0] = OTHER_RUN
     return outcome, representative
 
 
@@ -181,15 +176,15 @@ def _is_superseded(places: Ids) -> NDArray[np.bool_]:
 
 
 def _outdated(
-    objects: _Objects, outcome: Outcomes, representative: Indexes, spans: Mapping[str, slice]
+    objects: Facts, outcome: Outcomes, representative: Indexes, spans: Mapping[str, slice], first: int
 ) -> frozenset[str]:
     """Return the partitions whose plan has another outcome for an object, or a representative that is not kept."""
     is_known = objects.before != UNKNOWN
     differs = is_known & (objects.before != outcome)
-    is_duplicate = (outcome == SAME_BYTES) | (outcome == NEAR_DUPLICATE)
+    is_duplicate = (outcome != KEPT) & (outcome != CHANGED) & (outcome != QUARANTINED)
     doubtful = np.flatnonzero(is_known & ~differs & is_duplicate)
     doubtful = doubtful[objects.object_ids[representative[doubtful]] != objects.same_as[doubtful]]
     differs[doubtful] = ~np.isin(objects.same_as[doubtful], objects.object_ids[outcome == KEPT])
     ends = [span.stop for span in spans.values()]
-    partitions = np.searchsorted(ends, np.flatnonzero(differs), side="right")
+    partitions = np.searchsorted(ends, np.flatnonzero(differs[first:]), side="right")
     return frozenset(np.array(list(spans))[partitions].tolist())

@@ -14,19 +14,22 @@ from math import ceil
 import numpy as np
 import pyarrow as pa
 
+from synthgen.console import note
 from synthgen.errors import Damaged
 from synthgen.stages.contract import Change
 from synthgen.stages.plan import quotas
 from synthgen.stages.plan.assign import Assigner, PlanContext
 from synthgen.stages.plan.companions import grow_companions
 from synthgen.stages.plan.draft import PlanSnapshot, draft, planned_before
-from synthgen.stages.plan.duplicates import KEPT
+from synthgen.stages.plan.duplicates import SurveySettings
+from synthgen.stages.plan.facts import KEPT, embedding_model
 from synthgen.stages.plan.images import PlannedImage, images_of, rarity_of
 from synthgen.stages.plan.inputs import Inputs, Reads
 from synthgen.stages.plan.survey_process import survey_in_subprocess
 from synthgen.stages.plan.things import Companions
 from synthgen.store import CommitLog, RunFolder
-from synthgen.tables import PLAN
+from synthgen.store.earlier_runs import EarlierRun
+from synthgen.tables import PLAN, TAG
 
 BALANCE_IMAGES = 10_000  # about as many images are read to balance a plan, at most
 
@@ -43,6 +46,7 @@ class Epoch:
         limits: Type → the largest keys that `plan.share` and `plan.caps` allow.
         redraws: The plan so far is ignored.
         companions: Leaf tag → the leaf tags that are often with it, for types that ask about absent things.
+        against: Earlier run of `plan.against` → the digest of its tagged and planned images.
     """
 
     number: int
@@ -54,6 +58,7 @@ class Epoch:
     limits: quotas.Limits = field(default_factory=dict)
     redraws: bool = False
     companions: Companions = field(default_factory=dict)
+    against: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -62,11 +67,13 @@ class EpochTask:
 
     Attributes:
         pending: The partitions without a commit of this epoch.
+        against: The names and urls of the earlier runs, in the order of the survey's numbers.
     """
 
     epoch: Epoch
     snapshot: PlanSnapshot
     pending: tuple[str, ...]
+    against: tuple[tuple[str, str], ...] = ()
 
     def assigner(self, context: PlanContext) -> Assigner:
         """Return the assigner that draws by the epoch's numbers."""
@@ -101,15 +108,16 @@ def _resume(folder: RunFolder, context: PlanContext, epoch: Epoch) -> EpochTask 
         return None
     before = _log_before(log, epoch.number)
     reads = {**{name: _reads(before, name) for name in before.partitions}, **epoch.reads}
-    if inputs.has_replaced(reads):
+    runs = context.earlier_runs(folder.out)
+    if inputs.has_replaced(reads) or dict(epoch.against) != _digests(runs):
         return None
-    inputs = inputs.as_of(reads)
+    inputs, settings = inputs.as_of(reads), _survey_settings(folder, context, runs)
     try:
-        survey = survey_in_subprocess(inputs, before, context.settings.near_duplicates, context.fingerprint)
+        survey = survey_in_subprocess(inputs, before, settings)
     except Damaged:
         # Most likely a file of the plan before, which this epoch has replaced; a new epoch does not read it.
         return None
-    return EpochTask(epoch, PlanSnapshot(inputs, survey, log), pending)
+    return EpochTask(epoch, PlanSnapshot(inputs, survey, log), pending, settings.against)
 
 
 def propose(folder: RunFolder, context: PlanContext, change: Change, latest: Epoch | None) -> EpochTask | None:
@@ -125,7 +133,9 @@ def propose(folder: RunFolder, context: PlanContext, change: Change, latest: Epo
         wanted |= {name for name in reads if log.fingerprint(name, "assignments") != context.fingerprint}
     if not wanted:
         return None
-    survey = survey_in_subprocess(inputs, log, context.settings.near_duplicates, context.fingerprint)
+    runs = context.earlier_runs(folder.out)
+    settings = _survey_settings(folder, context, runs)
+    survey = survey_in_subprocess(inputs, log, settings)
     covered = tuple(name for name in reads if name in wanted | survey.outdated)
     snapshot = PlanSnapshot(inputs, survey, log)
     companions = _companions(snapshot, context, covered, latest.companions if latest and not redraws else {})
@@ -137,9 +147,25 @@ def propose(folder: RunFolder, context: PlanContext, change: Change, latest: Epo
         factors, rarity = dict(latest.factors), dict(latest.rarity)
     number = latest.number + 1 if latest else 1
     covered_reads = {name: reads[name] for name in covered}
-    epoch = Epoch(number, context.fingerprint, balance, factors, covered_reads, rarity, {}, redraws, companions)
-    task = EpochTask(epoch, snapshot, covered)
+    epoch = Epoch(
+        number, context.fingerprint, balance, factors, covered_reads, rarity, {}, redraws, companions, _digests(runs)
+    )
+    task = EpochTask(epoch, snapshot, covered, settings.against)
     return replace(task, epoch=replace(epoch, limits=_limits(task, context)))
+
+
+def _survey_settings(folder: RunFolder, context: PlanContext, runs: Sequence[EarlierRun]) -> SurveySettings:
+    """Return what counts as a duplicate, and report what cannot be compared."""
+    settings = context.settings
+    for run in runs:
+        if settings.semantic_duplicates is not None and embedding_model(run.folder) != embedding_model(folder):
+            note(f"plan.against: {run.name} has embeddings of another model; only its hashes are compared")
+    against = tuple((run.name, run.folder.out.url) for run in runs)
+    return SurveySettings(settings.near_duplicates, settings.semantic_duplicates, context.fingerprint, against)
+
+
+def _digests(runs: Sequence[EarlierRun]) -> dict[str, str]:
+    return {run.name: run.digest(TAG, PLAN) for run in runs}
 
 
 def _companions(snapshot: PlanSnapshot, context: PlanContext, covered: Sequence[str], known: Companions) -> Companions:

@@ -1,6 +1,7 @@
 """The inputs of a plan: listed objects and what tagging knows of them, as Arrow tables of one partition at a time.
 
-All tables of a partition have one order, so that an index stands for an object. Embeddings are not read.
+All tables of a partition have one order, so that an index stands for an object. Embeddings are read only
+where images are compared by them.
 """
 
 from collections.abc import Mapping
@@ -74,9 +75,10 @@ class Inputs:
         """Return the commits that planning a partition reads."""
         return self._folder.digests((LIST, TAG), [partition])
 
-    def hashes(self, partition: str) -> pa.Table:
-        """Return HASHES of each object of a partition: its outcome and the hashes of its content."""
-        return self._folder.table(TAG, partition, "images", HASHES.names)
+    def hashes(self, partition: str, *, with_embeddings: bool = False) -> pa.Table:
+        """Return HASHES of each object of a partition, its outcome and the hashes of its content, and its embedding."""
+        names = [*HASHES.names, *(["embedding"] if with_embeddings else [])]
+        return self._folder.table(TAG, partition, "images", names)
 
     def locations(self, partition: str, object_ids: pa.ChunkedArray) -> pa.Table:
         """Return LOCATIONS of these objects of a partition, in their order."""

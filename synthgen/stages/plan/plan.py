@@ -18,8 +18,8 @@ from synthgen.stages.contract import Change
 from synthgen.stages.plan.assign import Assigner, PlanContext
 from synthgen.stages.plan.copies import Copies
 from synthgen.stages.plan.draft import Draft, draft
-from synthgen.stages.plan.duplicates import KEPT, OUTCOMES, QUARANTINED
 from synthgen.stages.plan.epochs import EpochTask, next_task
+from synthgen.stages.plan.facts import KEPT, OUTCOMES, QUARANTINED
 from synthgen.stages.plan.quotas import limit_mask
 from synthgen.store import Receipt, RunFolder, StageFolder, TablePart
 from synthgen.tables import ASSIGNMENTS, PLAN, PLANNED_IMAGES
@@ -102,13 +102,13 @@ def _images(task: EpochTask, partition: str, planned: PlannedPartition, copies: 
     survey, objects = task.snapshot.survey, planned.draft.objects
     span = survey.spans[partition]
     indexes = range(span.start, span.stop)
-    same_as = [
-        None if other == index else survey.object_id(other)
-        for index, other in zip(indexes, survey.representative[span], strict=True)
-    ]
+    same_as = [survey.represented_by(index) for index in indexes]
+    names = pa.array([name for name, _ in task.against], pa.string())
+    run = survey.run[span]
+    reason = names.take(pa.array(run, pa.int64(), mask=run < 0))
     pairs = zip(indexes, objects.column("uri").to_pylist(), strict=True)
     uris = [[uri, *copies.get(index, ())] for index, uri in pairs]
-    new = {"outcome": planned.outcomes.tolist(), "same_as": same_as, "uris": uris}
+    new = {"outcome": planned.outcomes.tolist(), "reason": reason, "same_as": same_as, "uris": uris}
     columns = {name: new[name] if name in new else objects.column(name) for name in PLANNED_IMAGES.names}
     images = pa.table(columns, schema=PLANNED_IMAGES)
     return images.filter(pa.array(planned.draft.outcome != QUARANTINED))

@@ -11,28 +11,28 @@ import subprocess
 import sys
 import tempfile
 import weakref
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from synthgen import errors
 from synthgen.errors import SynthError, one_line
-from synthgen.stages.plan.duplicates import DuplicateSurvey, survey_duplicates
+from synthgen.stages.plan.duplicates import DuplicateSurvey, SurveySettings, survey_duplicates
 from synthgen.stages.plan.inputs import Inputs
 from synthgen.store import CommitLog, Folder
 
-ARRAYS = ("object_ids", "outcome", "representative")
+ARRAYS = ("object_ids", "outcome", "representative", "run", "other_ids")
 MIN_OBJECTS = 50_000  # for fewer objects, starting a process takes longer than the survey
 
 
-def survey_in_subprocess(inputs: Inputs, planned: CommitLog, bits: int, fingerprint: str) -> DuplicateSurvey:
+def survey_in_subprocess(inputs: Inputs, planned: CommitLog, settings: SurveySettings) -> DuplicateSurvey:
     """Return `survey_duplicates` of the same arguments; it runs in another process if there are many objects."""
     if sum(inputs.tagged.counts().values()) < MIN_OBJECTS:
-        return survey_duplicates(inputs, planned, bits, fingerprint)
+        return survey_duplicates(inputs, planned, settings)
     folder = Path(tempfile.mkdtemp(prefix="synth-survey-"))
     try:
-        _write_task(folder, inputs, planned, {"bits": bits, "fingerprint": fingerprint})
+        _write_task(folder, inputs, planned, settings)
         _run(folder)
         survey = _read_survey(folder)
     except BaseException:
@@ -42,17 +42,18 @@ def survey_in_subprocess(inputs: Inputs, planned: CommitLog, bits: int, fingerpr
     return survey
 
 
-def _write_task(folder: Path, inputs: Inputs, planned: CommitLog, settings: dict[str, Any]) -> None:
+def _write_task(folder: Path, inputs: Inputs, planned: CommitLog, settings: SurveySettings) -> None:
     logs = [log.as_json() for log in (inputs.listed, inputs.tagged, planned)]
-    task = {"out": inputs.out.url, "taggers": inputs.taggers, "logs": logs, **settings}
+    task = {"out": inputs.out.url, "taggers": inputs.taggers, "logs": logs, "settings": asdict(settings)}
     (folder / "task.json").write_text(json.dumps(task))
 
 
-def _read_task(folder: Path) -> tuple[Inputs, CommitLog, int, str]:
+def _read_task(folder: Path) -> tuple[Inputs, CommitLog, SurveySettings]:
     task = json.loads((folder / "task.json").read_text())
     listed, tagged, planned = (CommitLog.from_json(log) for log in task["logs"])
     inputs = Inputs(Folder(task["out"]), tuple(task["taggers"]), listed, tagged)
-    return inputs, planned, task["bits"], task["fingerprint"]
+    against = tuple((name, url) for name, url in task["settings"]["against"])
+    return inputs, planned, SurveySettings(**{**task["settings"], "against": against})
 
 
 def _run(folder: Path) -> None:

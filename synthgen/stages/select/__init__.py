@@ -2,11 +2,12 @@
 
 No model is asked, so this is cheap to run again: thresholds are changed more often than scores are measured.
 
-A pair must pass the rules (each a mask over a whole partition), the functions of the user (`functions`) and the
-thresholds of its scores (`judging`), and must not be among the lowest of its group (`whole_set`). Then it is compared
-with all others (`duplicates`), also with what earlier runs kept (`earlier_runs`). The texts of all pairs wait on local
-disk for that, and so do the ids. Last come the balance of answers and the quotas (`whole_set`). `receipts` writes what
-came out: a decision for each pair, and the clusters of near pairs.
+A pair must be in no benchmark set (`contamination`), and pass the rules (each a mask over a whole partition), the
+functions of the user (`functions`) and the thresholds of its scores (`judging`), and must not be among the lowest of
+its group (`whole_set`). Then it is compared with all others (`duplicates`), also with what earlier runs kept
+(`earlier_runs`). The texts of all pairs wait on local disk for that, and so do the ids. Last come the balance of
+answers and the quotas (`whole_set`). `receipts` writes what came out: a decision for each pair, the clusters of near
+pairs, and what is in which benchmark set.
 
 A decision can depend on any other pair, so the decisions of a partition carry a fingerprint of the settings and of
 every commit that was read (`selection`): after growth, an edit or a crash half-way, exactly the partitions that are not
@@ -17,6 +18,7 @@ import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from synthgen.console import StageProgress, note
@@ -41,7 +43,7 @@ Show = Callable[[float], None]  # called with the number of partitions read
 
 def pending(run: StageRun) -> list[Task]:
     """Return the partitions whose decisions are not current."""
-    selection = prepare(run.folder, run.job.pipeline.selection, run.job.home)
+    selection = prepare_for(run)
     log = run.folder.log(SELECT)
     return [Task(name, log.next_revision(name), epoch=selection.epoch) for name in selection.todo]
 
@@ -51,8 +53,14 @@ def results(run: StageRun, tasks: Sequence[Task]) -> Iterator[Receipt]:
     if not tasks:
         return
     with StageProgress(SELECT.name, len(run.folder.log(GENERATE).partitions), "partition") as bar:
-        selection = prepare(run.folder, run.job.pipeline.selection, run.job.home)
+        selection = prepare_for(run)
         yield from decide(selection, {task.partition for task in tasks}, bar.show)
+
+
+def prepare_for(run: StageRun) -> Selection:
+    """Return what the decisions of a run depend on now."""
+    pipeline = run.job.pipeline
+    return prepare(run.folder, pipeline.selection, run.job.home, pipeline.images)
 
 
 def decide(selection: Selection, todo: Collection[str], show: Show = lambda done: None) -> Iterator[Receipt]:
@@ -65,10 +73,11 @@ def decide(selection: Selection, todo: Collection[str], show: Show = lambda done
     names = list(selection.folder.log(GENERATE).partitions)
     with tempfile.TemporaryDirectory(prefix="synth-select-") as folder:
         comparison, first = start_comparison(selection, Path(folder))
+        contamination = selection.contamination()
         standings, reasons = Standings(needed(selection.settings)), ReasonCounter()
-        judged, spans = Spill(Path(folder) / "judged"), dict[str, slice]()
+        judged, spans, contaminated = Spill(Path(folder) / "judged"), dict[str, slice](), dict[str, pa.Table]()
         for place, name in enumerate(names):
-            rows = judge(selection, name)
+            rows, contaminated[name] = judge(selection, name, contamination)
             spans[name] = comparison.add(rows)
             standings.add(rows)
             reasons.add(pc.unique(rows.column("reason")).to_pylist())
@@ -82,7 +91,9 @@ def decide(selection: Selection, todo: Collection[str], show: Show = lambda done
         for place, name in enumerate(names):
             if name in todo:
                 rows = whole.decided(reasons.joined(judged.read(place, JUDGED)), spans[name])
-                yield make_receipt(selection, name, rows, verdicts, spans[name])
+                yield make_receipt(selection, name, (rows, contaminated[name]), verdicts, spans[name])
+        if contamination:
+            contamination.write_report(selection.folder)
 
 
 def _tell(selection: Selection, whole: WholeSet) -> None:

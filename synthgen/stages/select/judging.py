@@ -1,6 +1,6 @@
-"""The reasons against a pair by itself: retired, a rule, its language, a function of the user, a threshold."""
+"""The reasons against a pair by itself: retired, in a benchmark, a rule, its language, the user's, a threshold."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -12,12 +12,15 @@ from synthgen.config.selection import Threshold, fits
 from synthgen.dedup import plain_texts
 from synthgen.dedup.openings import openings
 from synthgen.stages.rules import COLUMNS, mask, rules
+from synthgen.stages.select.contamination import Contamination
 from synthgen.stages.select.functions import reasons_by
 from synthgen.stages.select.selection import Selection, scores_in
 from synthgen.stages.select.standings import KEPT, SCORE, needed, standing
-from synthgen.tables import GENERATE, NOT_APPLICABLE, PAIRS, PLAN, SELECT, score_column
+from synthgen.tables import CONTAMINATED, GENERATE, NOT_APPLICABLE, PAIRS, PLAN, SELECT, score_column
 
 Mask = npt.NDArray[np.bool_]
+Judged = tuple[pa.Table, pa.Table]
+Matches = Mapping[str, npt.NDArray[np.int64]]  # as of `Contamination.matches`
 
 ID_COLUMNS = ["pair_id", "assignment_id", "image_id"]
 RULE_COLUMNS = [*ID_COLUMNS, "follows", "type", *COLUMNS]
@@ -26,20 +29,29 @@ OLDEST = 0  # the epoch of decisions that an older synth made
 FUNCTION_COLUMNS = [name for name in PAIRS.names if name not in RAW]
 
 
-def judge(selection: Selection, partition: str) -> pa.Table:
+def judge(selection: Selection, partition: str, contamination: Contamination | None = None) -> Judged:
     """Apply to the pairs of a partition everything that looks at a pair by itself, and return them for the rest.
 
-    The `reason` against each pair is the first, or "kept"; the other columns are those of `for_comparison`.
+    Args:
+        selection: What decisions depend on.
+        partition: Its name.
+        contamination: What is in benchmark sets.
+
+    Returns:
+        Two tables: the pairs, with the first `reason` against each, or "kept", and the columns of `for_comparison`; and
+        CONTAMINATED.
     """
     rows = read_pairs(selection, partition)
-    reason = judge_texts(selection, partition, rows)
+    matches = contamination.matches(rows) if contamination else {}
+    reason = judge_texts(selection, partition, rows, matches)
     reason = pc.if_else(pc.equal(reason, KEPT), judge_scores(selection, partition, rows), reason)
-    return for_comparison(selection, partition, rows, reason, needed(selection.settings))
+    judged = for_comparison(selection, partition, rows, reason, needed(selection.settings))
+    return judged, contamination.rows(rows, matches) if contamination else CONTAMINATED.empty_table()
 
 
-def judge_texts(selection: Selection, partition: str, rows: pa.Table) -> pa.Array:
-    """Return the first reason against each pair for which no threshold matters, or "kept"."""
-    reason = _first_reasons(rows.num_rows, _text_reasons(rows, selection, partition))
+def judge_texts(selection: Selection, partition: str, rows: pa.Table, matches: Matches) -> pa.Array:
+    """Return the first reason against each pair for which no threshold matters, or "kept"; `matches` of benchmarks."""
+    reason = _first_reasons(rows.num_rows, _text_reasons(rows, selection, partition, matches))
     if not selection.functions:
         return reason
     open_rows = pc.indices_nonzero(pc.equal(reason, KEPT))
@@ -168,11 +180,13 @@ def _compared_text(rows: pa.Table) -> pa.ChunkedArray:
     return pc.if_else(pa.array(is_choice), joined, rows.column("plain"))
 
 
-def _text_reasons(rows: pa.Table, selection: Selection, partition: str) -> Iterator[tuple[str, Mask]]:
+def _text_reasons(rows: pa.Table, selection: Selection, partition: str, matches: Matches) -> Iterator[tuple[str, Mask]]:
     """Yield each reason with the pairs that it applies to, in the order in which reasons count."""
     yield "retired", mask(pc.is_in(rows.column("assignment_id"), _retired(selection, partition)))
-    for name, matches in rules(rows, selection.settings):
-        yield f"rule:{name}", mask(matches)
+    for name, items in matches.items():
+        yield name, items >= 0
+    for name, broken in rules(rows, selection.settings):
+        yield f"rule:{name}", mask(broken)
     if languages := selection.settings.languages:
         yield "language", ~mask(pc.is_in(rows.column("language"), pa.array(languages)))
 

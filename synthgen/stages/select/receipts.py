@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from synthgen.stages.select.duplicates import EARLIER_RUN, KEPT, REPEATS, Verdicts
-from synthgen.stages.select.judging import ID_COLUMNS
+from synthgen.stages.select.judging import ID_COLUMNS, Judged
 from synthgen.stages.select.selection import Selection
 from synthgen.store import Receipt, TablePart
 from synthgen.tables import CLUSTERS, DECISIONS, GENERATE, SELECT, changed_counts
@@ -18,27 +18,31 @@ JUDGED = pa.schema(
 PREVIOUS_DROPPED = "rule:previous_dropped"
 
 
-def make_receipt(selection: Selection, partition: str, judged: pa.Table, verdicts: Verdicts, span: slice) -> Receipt:
+def make_receipt(selection: Selection, partition: str, judged: Judged, verdicts: Verdicts, span: slice) -> Receipt:
     """Write the decisions and the clusters of a partition; the counts are by how much they change.
 
     Args:
         selection: What the decisions were made from.
         partition: Its name.
-        judged: Its pairs, JUDGED.
+        judged: Its pairs, JUDGED, and what of them is in benchmark sets.
         verdicts: What the comparison says of all pairs.
         span: The numbers of its pairs.
     """
     reasons = [*REPEATS, *(f"{EARLIER_RUN}{run.name}" for run in selection.against)]
-    codes = verdicts.codes[span]
-    reason = pc.if_else(pa.array(codes == KEPT), judged.column("reason"), pa.array(reasons).take(pa.array(codes)))
-    reason = _without_previous(judged, reason)
-    ids = judged.select([*ID_COLUMNS, "follows"])
+    codes, (pairs, contaminated) = verdicts.codes[span], judged
+    reason = pc.if_else(pa.array(codes == KEPT), pairs.column("reason"), pa.array(reasons).take(pa.array(codes)))
+    reason = _without_previous(pairs, reason)
+    ids = pairs.select([*ID_COLUMNS, "follows"])
     decided = ids.append_column("kept", pc.equal(reason, "kept")).append_column("reason", reason)
-    decided = decided.append_column("since", judged.column("since"))
+    decided = decided.append_column("since", pairs.column("since"))
     folder = selection.folder
     log, stage = folder.log(SELECT), folder.stage(SELECT)
     revision, tables = log.next_revision(partition), dict[str, TablePart]()
-    for name, rows in {"decisions": decided, **_clusters(selection, verdicts, span)}.items():
+    for name, rows in {
+        "decisions": decided,
+        "contaminated": contaminated,
+        **_clusters(selection, verdicts, span),
+    }.items():
         had_rows = any(file.rows for part in log.parts(partition, name) for file in part.files)
         if rows.num_rows or had_rows or name == "decisions":
             schema = SELECT.table(name).schema

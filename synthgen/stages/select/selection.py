@@ -4,13 +4,16 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from synthgen.config.pipeline import SelectConfig
+from synthgen.config.pipeline import ImagesConfig, SelectConfig
 from synthgen.errors import Mistakes, nearest
+from synthgen.ingest.benchmark_sets import BenchmarkSet, open_benchmark_sets
 from synthgen.stages.rules import RULES_VERSION
+from synthgen.stages.select import contamination
+from synthgen.stages.select.contamination import Contamination, find_contamination
 from synthgen.stages.select.functions import UserFunction, load_functions
 from synthgen.store import CommitLog, RunFolder
 from synthgen.store.earlier_runs import EarlierRun, open_earlier_runs
-from synthgen.tables import GENERATE, PLAN, SCORE, SELECT, make_id
+from synthgen.tables import GENERATE, PLAN, SCORE, SELECT, TAG, make_id
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,8 @@ class Selection:
         fingerprint: Of the settings and of every commit that is read.
         epoch: Of the new commits.
         against: The earlier runs whose kept pairs come first.
+        benchmarks: The sets that no pair may come from.
+        limits: Of their images.
         functions: Of the user, in the order in which they are asked.
     """
 
@@ -30,7 +35,16 @@ class Selection:
     fingerprint: str
     epoch: int = 1
     against: tuple[EarlierRun, ...] = ()
+    benchmarks: tuple[BenchmarkSet, ...] = ()
+    limits: ImagesConfig | None = None
     functions: tuple[UserFunction, ...] = ()
+
+    def contamination(self) -> Contamination | None:
+        """Return which images and questions are in benchmark sets; None where none is named."""
+        wanted = self.settings.decontaminate
+        return (
+            find_contamination(self.folder, self.benchmarks, wanted, self.limits or ImagesConfig()) if wanted else None
+        )
 
     @property
     def scores(self) -> list[str]:
@@ -48,13 +62,16 @@ class Selection:
         ]
 
 
-def prepare(folder: RunFolder, settings: SelectConfig, home: Path = Path()) -> Selection:
+def prepare(
+    folder: RunFolder, settings: SelectConfig, home: Path = Path(), limits: ImagesConfig | None = None
+) -> Selection:
     """Return what decisions depend on now; only commits are read.
 
     Args:
         folder: The output folder.
         settings: What is kept.
         home: The folder that relative names of folders start from, and that functions are imported from.
+        limits: Of the images of benchmark sets.
 
     Raises:
         UserMistake: The settings name scores that no pair has, or folders or functions that cannot be used.
@@ -67,11 +84,24 @@ def prepare(folder: RunFolder, settings: SelectConfig, home: Path = Path()) -> S
     tagged = list(generated.partitions) if settings.quotas.tags else replanned
     digests = generated.digests(GENERATE, generated.partitions) | planned.digests(PLAN, tagged)
     digests |= folder.pass_digests(list(generated.partitions), scores_read(folder, settings))
-    limits = json.dumps(settings.model_dump(mode="json"), sort_keys=True)  # the order of thresholds does not matter
+    given = json.dumps(settings.model_dump(mode="json"), sort_keys=True)  # the order of thresholds does not matter
+    benchmarks, others = _open_benchmarks(folder, settings, home, limits or ImagesConfig())
+    others += [*(run.digest(SELECT, GENERATE) for run in against), *(function.digest for function in functions)]
     read = [f"{key} {digests[key]}" for key in sorted(digests)]
-    others = [*(run.digest(SELECT, GENERATE) for run in against), *(function.digest for function in functions)]
-    fingerprint = make_id("select", RULES_VERSION, limits, *read, *others)
-    return Selection(folder, settings, fingerprint, _epoch(folder.log(SELECT), fingerprint), against, functions)
+    fingerprint = make_id("select", RULES_VERSION, given, *read, *others)
+    epoch = _epoch(folder.log(SELECT), fingerprint)
+    return Selection(folder, settings, fingerprint, epoch, against, benchmarks, limits, functions)
+
+
+def _open_benchmarks(
+    folder: RunFolder, settings: SelectConfig, home: Path, limits: ImagesConfig
+) -> tuple[tuple[BenchmarkSet, ...], list[str]]:
+    """Return the benchmark sets, and digests of them and of the images that are compared with them."""
+    if (wanted := settings.decontaminate) is None:
+        return (), []
+    benchmarks, tagged = open_benchmark_sets("select.decontaminate.sets", wanted.sets, home), folder.log(TAG)
+    images = sorted(tagged.digests(TAG, tagged.partitions).values())
+    return benchmarks, [*contamination.digests(benchmarks, wanted, limits), *images]
 
 
 def _epoch(decided: CommitLog, fingerprint: str) -> int:

@@ -69,6 +69,7 @@ class _Trial:
             dict.fromkeys(["key", "kind", *(name for each in selections for name in needed(each.settings))])
         )
         self._comparison, self._start = start_comparison(selections[0], folder)
+        self._contamination = selections[0].contamination()
         self._standings = Standings(self._columns)
         self._previous = [np.zeros(0, np.int64)]
         self._open = [[np.zeros(0, bool)] for _ in selections]
@@ -77,7 +78,8 @@ class _Trial:
         """Read a partition; what looks at texts alone does so once."""
         first = self._selections[0]
         rows = read_pairs(first, partition)
-        texts = judge_texts(first, partition, rows)
+        matches = self._contamination.matches(rows) if self._contamination else {}
+        texts = judge_texts(first, partition, rows, matches)
         is_open = np.asarray(pc.equal(texts, KEPT), bool)
         for selection, parts in zip(self._selections, self._open, strict=True):
             parts.append(is_open & np.asarray(pc.equal(judge_scores(selection, partition, rows), KEPT), bool))

@@ -13,6 +13,7 @@ from synthgen.commands import status
 from synthgen.errors import Damaged, SynthError
 from synthgen.job.funnel import near_duplicates_message
 from synthgen.stages.plan import duplicates
+from synthgen.stages.plan.duplicates import SurveySettings
 from synthgen.stages.plan.inputs import Inputs
 from synthgen.stages.plan.survey_process import survey_in_subprocess
 from synthgen.store import Lease, Receipt, RunFolder, StageFolder, TablePart
@@ -57,7 +58,7 @@ def test_a_near_image_that_was_missed_and_planned_stays_when_growth_lets_it_be_f
     """Of many images alike not all are compared, and growth changes which."""
     world.grow({"a.jpg": Content("a", 0), "b.jpg": Content("b", 1)})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(duplicates, "near_images", lambda hashes, bits, thumbnails: np.arange(len(hashes)))
+        patch.setattr(duplicates, "near_images", lambda hashes, bits, kept, thumbnails: np.arange(len(hashes)))
         world.plan(context := world.context(near_duplicates=4))
     before = world.assignments()
     world.grow({"c.jpg": Content("c", 2)})
@@ -158,7 +159,7 @@ def test_a_survey_in_another_process_reads_no_commit(world: World) -> None:
         patch.setattr("synthgen.stages.plan.survey_process.MIN_OBJECTS", 0)
         for stage in (LIST, TAG):
             Path(world.out.path, stage.folder, "commits").rename(Path(world.out.path, stage.folder, "elsewhere"))
-        survey = survey_in_subprocess(inputs, planned, 2, "f")
+        survey = survey_in_subprocess(inputs, planned, SurveySettings(2, fingerprint="f"))
     assert list(survey.spans) == inputs.partitions and len(survey.object_ids) == 3
 
 
