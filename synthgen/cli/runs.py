@@ -171,7 +171,7 @@ def select(
     _, document = document_of(RunRequest.typed(None, None, None, settings), folder, out)
     pipeline = resolve.load(document)[0]
     columns = trials.columns_for(pipeline, view, what_if or [])
-    found = trials.count(folder, columns, document.home)
+    found = trials.count(folder, columns, document.home, pipeline.images)
     print(json.dumps(trials.as_json(columns, found)) if as_json else trials.text(columns, found))
 
 

@@ -36,7 +36,9 @@ from synthgen.tables import (
 
 LONGEST_REPLY = 200  # characters in a line
 ALL_LEFT_OUT = "left_out"  # the reason of every image of which tags were left out; it is tagged all the same
-REASON_KINDS = ("quarantined", "failed", "rule", "score", "unscored", "duplicate", ALL_LEFT_OUT)
+SELECT_KINDS = ("rule", "language", "user", "unscored", "score", "rank", "duplicate", "balance", "quota")
+REASON_KINDS = ("quarantined", "failed", *SELECT_KINDS, ALL_LEFT_OUT)
+BY_SCORE = ("score:", "rank:")  # begin reasons that name a score, whose value is shown
 REPLACED = "its pair was replaced since; select has not run again"
 
 Row = dict[str, Any]
@@ -240,8 +242,8 @@ def _unselected(folder: RunFolder, names: Set[str]) -> Iterator[Dropped]:
     for partition in _holding(folder, SELECT, names):
         places = _places(folder, partition)
         pairs = {row["assignment_id"]: row for row in folder.table(GENERATE, partition, "pairs", columns).to_pylist()}
-        scores = [name for name in names if name.startswith("score:")]
-        values = {name: _values(folder, partition, name.removeprefix("score:")) for name in scores}
+        by_score = [name for name in names if name.startswith(BY_SCORE)]
+        values = {name: _values(folder, partition, name.partition(":")[2]) for name in by_score}
         decisions = folder.table(SELECT, partition, "decisions", ["pair_id", "assignment_id", "reason"])
         for row in decisions.to_pylist():
             if (reason := row["reason"]) not in names:

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from synthgen.config.pipeline import Pipeline, SelectConfig
+from synthgen.config.pipeline import ImagesConfig, Pipeline, SelectConfig
 from synthgen.config.selection import PLAIN_SELECTION, KeepRule
 from synthgen.console import StageProgress
 from synthgen.errors import UserMistake, nearest
@@ -74,9 +74,9 @@ def _why(error: ValueError) -> str:
     return str(error.errors()[0]["msg"]).removeprefix("Value error, ")
 
 
-def count(folder: RunFolder, columns: Sequence[Column], home: Path = Path()) -> list[Tally]:
-    """Return what each column would keep."""
-    selections = [prepare(folder, column.settings, home) for column in columns]
+def count(folder: RunFolder, columns: Sequence[Column], home: Path, images: ImagesConfig) -> list[Tally]:
+    """Return what each column would keep; `images` are the limits on the images of benchmark sets."""
+    selections = [prepare(folder, column.settings, home, images) for column in columns]
     if not folder.log(GENERATE).partitions:
         raise UserMistake(f"{folder.out.url}: has no pairs yet; finish it with `synth run --out {folder.out.url}`")
     with StageProgress("select", len(folder.log(GENERATE).partitions), "partition") as bar:
