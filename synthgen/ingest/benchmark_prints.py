@@ -6,7 +6,6 @@ whole one: 60 prints an image find most that lost up to a fifth of a side.
 
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,7 +14,7 @@ from PIL import Image
 
 from synthgen.config.pipeline import ImagesConfig
 from synthgen.errors import Failure
-from synthgen.ingest.benchmark_sets import BenchmarkItem, BenchmarkSet, read_items
+from synthgen.ingest.benchmark_sets import BenchmarkItem, BenchmarkSet, Columns, read_items
 from synthgen.ingest.images import DECODING, Decoded, DecoderPool, perceptual_hash
 from synthgen.ingest.images.thumbnail import thumbnail
 from synthgen.store import Folder
@@ -42,14 +41,6 @@ PRINTS = pa.schema(
 )
 
 
-@dataclass(frozen=True)
-class Columns:
-    """The columns of tables that may hold images and questions."""
-
-    images: tuple[str, ...]
-    questions: tuple[str, ...]
-
-
 def digest_of(benchmark: BenchmarkSet, columns: Columns, limits: ImagesConfig) -> str:
     """Return a hash of everything that shapes the prints of a set."""
     pixels = str(limits.model_pixels)
@@ -65,7 +56,7 @@ def prints_of(out: Folder, benchmark: BenchmarkSet, columns: Columns, limits: Im
         return pq.read_table(pa.BufferReader(folder.read(name)), schema=PRINTS)
     sink = io.BytesIO()
     with pq.ParquetWriter(sink, PRINTS, compression="zstd") as writer:
-        for rows in _make(read_items(benchmark, columns.images, columns.questions, limits.max_bytes), limits):
+        for rows in _make(read_items(benchmark, columns, limits.max_bytes), limits):
             writer.write_table(rows)
     folder.write(name, sink.getvalue())
     return pq.read_table(pa.BufferReader(sink.getvalue()), schema=PRINTS)

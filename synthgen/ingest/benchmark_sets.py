@@ -9,6 +9,7 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,14 @@ SUFFIXES = SourceConfig().suffixes
 ROWS = 256  # of a TSV file, read at once
 REFERENCE = 64  # characters of base64, up to which a cell is the index of another row
 BASE64 = re.compile(r"[A-Za-z0-9+/]{65,}={0,2}")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns of tables that may hold images and questions; those that a file has are read."""
+
+    images: tuple[str, ...]
+    questions: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -67,8 +76,14 @@ class BenchmarkSet:
     run: RunFolder | None = None
 
 
-def open_benchmark_sets(setting: str, named: Sequence[str], home: Path) -> tuple[BenchmarkSet, ...]:
+def open_benchmark_sets(setting: str, named: Sequence[str], home: Path, columns: Columns) -> tuple[BenchmarkSet, ...]:
     """Return the benchmark sets that a setting names.
+
+    Args:
+        setting: Its name, for messages.
+        named: Paths or urls.
+        home: The folder that relative paths start from.
+        columns: Of tables; each table must have one of them.
 
     Raises:
         Mistakes: Some cannot be reached or hold nothing that can be compared, or two have one name.
@@ -77,6 +92,9 @@ def open_benchmark_sets(setting: str, named: Sequence[str], home: Path) -> tuple
     for url in named:
         try:
             sets.append(_open(url, home))
+            for path in sets[-1].files:
+                if path.endswith(TABLES):
+                    _columns(path, _header(sets[-1].fs, path), columns)
         except SynthError as error:
             faults.append(f"{setting}: {error}")
     counted = Counter(one.name for one in sets)
@@ -87,16 +105,8 @@ def open_benchmark_sets(setting: str, named: Sequence[str], home: Path) -> tuple
     return tuple(sets)
 
 
-def read_items(
-    benchmark: BenchmarkSet, images: Sequence[str], questions: Sequence[str], max_bytes: int
-) -> Iterator[BenchmarkItem]:
-    """Yield the images and questions of a set that is no output folder.
-
-    Args:
-        benchmark: The set.
-        images: The columns of tables that may hold images; those that a file has are read.
-        questions: The columns that may hold questions.
-        max_bytes: Of an image file.
+def read_items(benchmark: BenchmarkSet, columns: Columns, max_bytes: int) -> Iterator[BenchmarkItem]:
+    """Yield the images and questions of a set that is no output folder; of a file of more than `max_bytes` a failure.
 
     Raises:
         UserMistake: A table cannot be read, or has none of these columns.
@@ -104,9 +114,9 @@ def read_items(
     for path in benchmark.files:
         name = path.rpartition("/")[2]
         if path.endswith(".tsv"):
-            yield from _tsv_items(benchmark.fs, path, images, questions)
+            yield from _tsv_items(benchmark.fs, path, columns)
         elif path.endswith(".parquet"):
-            yield from _parquet_items(benchmark.fs, path, images, questions)
+            yield from _parquet_items(benchmark.fs, path, columns)
         elif benchmark.fs.size(path) > max_bytes:
             yield BenchmarkItem(name, Failure("too_many_bytes", f"more than {max_bytes:,} bytes"))
         else:
@@ -141,22 +151,16 @@ def _digest(parts: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 
 
-def _tsv_items(fs: Any, path: str, images: Sequence[str], questions: Sequence[str]) -> Iterator[BenchmarkItem]:
-    with fs.open(path) as file:
-        try:
-            parts = pd.read_csv(file, sep="\t", dtype=str, keep_default_na=False, chunksize=ROWS)
-            for part in parts:
-                columns = _columns(path, list(part.columns), images, questions)
-                for row in part.to_dict("records"):
-                    name = f"{path.rpartition('/')[2]}:{row.get('index', '')}"
-                    yield from (
-                        BenchmarkItem(name, _decoded(text))
-                        for column in columns[0]
-                        for text in (BASE64.findall(row[column]) if len(row[column]) > REFERENCE else ())
-                    )
-                    yield from (BenchmarkItem(name, question=row[column]) for column in columns[1] if row[column])
-        except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-            raise UserMistake(f"{path}: is not a TSV file ({one_line(str(error))})") from error
+def _tsv_items(fs: Any, path: str, wanted: Columns) -> Iterator[BenchmarkItem]:
+    with _readable(path), fs.open(path) as file:
+        parts = pd.read_csv(file, sep="\t", dtype=str, keep_default_na=False, chunksize=ROWS)
+        for part in parts:
+            images, questions = _columns(path, list(part.columns), wanted)
+            for row in part.to_dict("records"):
+                name = f"{path.rpartition('/')[2]}:{row.get('index', '')}"
+                cells = [row[column] for column in images if len(row[column]) > REFERENCE]
+                yield from (BenchmarkItem(name, _decoded(text)) for cell in cells for text in BASE64.findall(cell))
+                yield from (BenchmarkItem(name, question=row[column]) for column in questions if row[column])
 
 
 def _decoded(text: str) -> bytes | Failure:
@@ -166,22 +170,36 @@ def _decoded(text: str) -> bytes | Failure:
         return Failure("corrupt", f"is not base64: {error}")
 
 
-def _parquet_items(fs: Any, path: str, images: Sequence[str], questions: Sequence[str]) -> Iterator[BenchmarkItem]:
-    with fs.open(path) as raw:
-        try:
-            file = pq.ParquetFile(raw, pre_buffer=False)
-            columns = _columns(path, file.schema_arrow.names, images, questions)
-            row = 0
-            for batch in read_batches(file, [*columns[0], *columns[1]]):
-                for cells in batch.to_pylist():
-                    name = f"{path.rpartition('/')[2]}:{row}"
-                    files = [file for column in columns[0] for file in _files_in(cells[column])]
-                    yield from (BenchmarkItem(name, file) for file in files)
-                    texts = (cells[column] for column in columns[1])
-                    yield from (BenchmarkItem(name, question=text) for text in texts if isinstance(text, str) and text)
-                    row += 1
-        except (pa.ArrowException, OSError) as error:
-            raise UserMistake(f"{path}: cannot be read as Parquet ({one_line(str(error))})") from error
+def _parquet_items(fs: Any, path: str, wanted: Columns) -> Iterator[BenchmarkItem]:
+    with _readable(path), fs.open(path) as raw:
+        file = pq.ParquetFile(raw, pre_buffer=False)
+        images, questions = _columns(path, file.schema_arrow.names, wanted)
+        row = 0
+        for batch in read_batches(file, [*images, *questions]):
+            for cells in batch.to_pylist():
+                name = f"{path.rpartition('/')[2]}:{row}"
+                yield from (BenchmarkItem(name, data) for column in images for data in _files_in(cells[column]))
+                texts = (cells[column] for column in questions)
+                yield from (BenchmarkItem(name, question=text) for text in texts if isinstance(text, str) and text)
+                row += 1
+
+
+def _header(fs: Any, path: str) -> list[str]:
+    """Return the columns of a table."""
+    with _readable(path), fs.open(path) as file:
+        if path.endswith(".tsv"):
+            return list(pd.read_csv(file, sep="\t", dtype=str, nrows=0).columns)
+        return list(pq.ParquetFile(file, pre_buffer=False).schema_arrow.names)
+
+
+@contextmanager
+def _readable(path: str) -> Iterator[None]:
+    """Turn what a damaged table raises into a UserMistake."""
+    try:
+        yield
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, pa.ArrowException, OSError) as error:
+        kind = "a TSV file" if path.endswith(".tsv") else "Parquet"
+        raise UserMistake(f"{path}: cannot be read as {kind} ({one_line(str(error))})") from error
 
 
 def _files_in(cell: Any) -> Iterator[bytes]:
@@ -195,14 +213,12 @@ def _files_in(cell: Any) -> Iterator[bytes]:
             yield from _files_in(part)
 
 
-def _columns(
-    path: str, known: Sequence[str], images: Sequence[str], questions: Sequence[str]
-) -> tuple[list[str], list[str]]:
-    found = [name for name in images if name in known], [name for name in questions if name in known]
+def _columns(path: str, known: Sequence[str], wanted: Columns) -> tuple[list[str], list[str]]:
+    found = [name for name in wanted.images if name in known], [name for name in wanted.questions if name in known]
     if not any(found):
-        wanted = ", ".join([*images, *questions])
+        named = ", ".join([*wanted.images, *wanted.questions])
         raise UserMistake(
-            f"{path}: has none of the columns {wanted}; it has {', '.join(known)}; name them in "
+            f"{path}: has none of the columns {named}; it has {', '.join(known)}; name them in "
             "select.decontaminate.images and select.decontaminate.questions"
         )
     return found

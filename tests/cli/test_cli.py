@@ -255,11 +255,11 @@ def test_words_unknown_to_the_command_line_are_one_line_as_every_mistake_is(
         ),
         (
             ("run", "photos", "--out", "out", "--until", "zzz"),
-            "--until 'zzz' is unknown: known: generate, pack, plan, select, tag",
+            "--until 'zzz' is unknown: known: generate, pack, plan, score, select, tag",
         ),
         (
             ("run", "photos", "--out", "out", "--from", "it's"),
-            "--from 'it's' is unknown: known: generate, pack, plan, select, tag",
+            "--from 'it's' is unknown: known: generate, pack, plan, score, select, tag",
         ),
         (("copy", "taxonomi", "x", "y"), "kind 'taxonomi' is unknown: did you mean 'taxonomy'?"),
         (("list", "famly"), "kind 'famly' is unknown: did you mean 'family'?"),
@@ -372,7 +372,7 @@ def test_a_folder_of_images_or_a_model_may_have_any_name(
     [
         (
             ("--from", "pack", "--until", "tag"),
-            "--from pack comes after --until tag; the stages are tag, plan, generate, select, pack",
+            "--from pack comes after --until tag; the stages are tag, plan, generate, score, select, pack",
         ),
         (("--from", "select"), "--from select: there is nothing from 'generate' in"),
     ],

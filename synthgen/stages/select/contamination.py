@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,8 +23,8 @@ from synthgen.config.deduplication import DecontaminateConfig
 from synthgen.config.pipeline import ImagesConfig
 from synthgen.dedup import Thumbnails, near_known, plain_texts
 from synthgen.dedup.ngrams import RunIndex
-from synthgen.ingest.benchmark_prints import FOLDER, PRINTS, Columns, digest_of, prints_of
-from synthgen.ingest.benchmark_sets import BenchmarkSet
+from synthgen.ingest.benchmark_prints import FOLDER, PRINTS, digest_of, prints_of
+from synthgen.ingest.benchmark_sets import BenchmarkSet, Columns, open_benchmark_sets
 from synthgen.store import RunFolder
 from synthgen.store.remote import display_uri
 from synthgen.tables import CONTAMINATED, TAG
@@ -104,6 +105,11 @@ class Contamination:
         }
         name = f"report-{now:%Y%m%dT%H%M%S%f}Z.json"
         folder.out.child(FOLDER).write(name, json.dumps(report, indent=1, ensure_ascii=False).encode())
+
+
+def open_sets(settings: DecontaminateConfig, home: Path) -> tuple[BenchmarkSet, ...]:
+    """Return the sets that are named. Raises Mistakes if some cannot be used."""
+    return open_benchmark_sets("select.decontaminate.sets", settings.sets, home, _columns(settings))
 
 
 def digests(sets: tuple[BenchmarkSet, ...], settings: DecontaminateConfig, limits: ImagesConfig) -> list[str]:

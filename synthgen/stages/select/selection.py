@@ -6,7 +6,7 @@ from pathlib import Path
 
 from synthgen.config.pipeline import ImagesConfig, SelectConfig
 from synthgen.errors import Mistakes, nearest
-from synthgen.ingest.benchmark_sets import BenchmarkSet, open_benchmark_sets
+from synthgen.ingest.benchmark_sets import BenchmarkSet
 from synthgen.stages.rules import RULES_VERSION
 from synthgen.stages.select import contamination
 from synthgen.stages.select.contamination import Contamination, find_contamination
@@ -42,9 +42,8 @@ class Selection:
     def contamination(self) -> Contamination | None:
         """Return which images and questions are in benchmark sets; None where none is named."""
         wanted = self.settings.decontaminate
-        return (
-            find_contamination(self.folder, self.benchmarks, wanted, self.limits or ImagesConfig()) if wanted else None
-        )
+        limits = self.limits or ImagesConfig()
+        return find_contamination(self.folder, self.benchmarks, wanted, limits) if wanted else None
 
     @property
     def scores(self) -> list[str]:
@@ -99,7 +98,7 @@ def _open_benchmarks(
     """Return the benchmark sets, and digests of them and of the images that are compared with them."""
     if (wanted := settings.decontaminate) is None:
         return (), []
-    benchmarks, tagged = open_benchmark_sets("select.decontaminate.sets", wanted.sets, home), folder.log(TAG)
+    benchmarks, tagged = contamination.open_sets(wanted, home), folder.log(TAG)
     images = sorted(tagged.digests(TAG, tagged.partitions).values())
     return benchmarks, [*contamination.digests(benchmarks, wanted, limits), *images]
 
