@@ -1,6 +1,6 @@
 """`synth select`: how many pairs of each type other thresholds or views would keep; nothing is written."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,13 +91,19 @@ def count(folder: RunFolder, columns: Sequence[Column], home: Path, images: Imag
 
 
 def as_json(columns: Sequence[Column], found: Sequence[Tally]) -> dict[str, Any]:
-    """Return the table as one JSON object: type → pairs, and for each column type → pairs that it keeps."""
-    kept = {column.title: dict(sorted(tally.kept.items())) for column, tally in zip(columns, found, strict=True)}
-    return {"pairs": dict(sorted(found[0].pairs.items())), "kept": kept}
+    """Return the table as one JSON object.
+
+    `pairs` has type → pairs, `kept` for each column type → pairs that it keeps, `letters` for each column letter → kept
+    pairs of multiple choice that answer with it.
+    """
+    titles = [column.title for column in columns]
+    kept = {title: dict(sorted(tally.kept.items())) for title, tally in zip(titles, found, strict=True)}
+    letters = {title: dict(tally.letters) for title, tally in zip(titles, found, strict=True)}
+    return {"pairs": dict(sorted(found[0].pairs.items())), "kept": kept, "letters": letters}
 
 
 def text(columns: Sequence[Column], found: Sequence[Tally]) -> str:
-    """Return the table as lines for a terminal: a type a line, then their sum."""
+    """Return the table as lines for a terminal: a type a line, their sum, the letters of choice, and notes."""
     heads = ["pairs", *(column.title for column in columns)]
     counts = [found[0].pairs, *(tally.kept for tally in found)]
     widths = [max(10, len(head)) for head in heads]
@@ -106,8 +112,13 @@ def text(columns: Sequence[Column], found: Sequence[Tally]) -> str:
     wide = max(map(len, rows))
     lines = [_line("type", heads, wide, widths)]
     lines += [_line(path, [f"{number:,}" for number in numbers], wide, widths) for path, numbers in rows.items()]
+    lines += [f"letters of kept multiple choice: {_shares(found[0].letters)}"] if found[0].letters else []
     notes = dict.fromkeys(note for tally in found for note in tally.notes)
     return "\n".join([*lines, *notes])
+
+
+def _shares(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count / sum(counts.values()):.1%}" for name, count in counts.items())
 
 
 def _line(head: str, cells: Sequence[str], wide: int, widths: Sequence[int]) -> str:

@@ -12,6 +12,8 @@ from math import ceil, floor
 import numpy as np
 import numpy.typing as npt
 
+MOST_STEPS = 50  # towards the number of pairs that shares are parts of
+
 Numbers = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
@@ -97,17 +99,29 @@ class Cap:
 def beyond_caps(is_open: Mask, caps: Sequence[Cap]) -> list[Numbers]:
     """Return the numbers of the pairs that are too many for each cap, which sees what those before it left.
 
-    The shares are parts of what all caps leave together, of which the largest number is found by halving: a share is
-    kept to within one pair for each cap with a share.
+    The shares are parts of what all caps leave together. The largest number that may be is found by halving, up to the
+    pairs that rounding takes from each cap, and from there by steps; where these would be very many, by halving again.
     """
     total = int(is_open.sum())
     shares = sum(cap.share is not None for cap in caps)
-    low, high = (0, total + 1) if shares else (total, total)  # pairs that are kept: possible, and too many
+    kept = _largest(is_open, caps, total, shares) if shares else 0
+    for _ in range(MOST_STEPS):
+        dropped = _apply(is_open, caps, kept)
+        left = total - sum(map(len, dropped))
+        if left >= kept:
+            return dropped
+        kept = left
+    return _apply(is_open, caps, _largest(is_open, caps, kept, 0))
+
+
+def _largest(is_open: Mask, caps: Sequence[Cap], most: int, missing: int) -> int:
+    """Return a large number of pairs, `most` or fewer, of which the caps leave so many, but for some `missing` ones."""
+    total, low, high = int(is_open.sum()), 0, most + 1
     while high - low > 1:
         middle = (low + high) // 2
         left = total - sum(map(len, _apply(is_open, caps, middle)))
-        low, high = (middle, high) if left >= middle - shares else (low, middle)
-    return _apply(is_open, caps, low)
+        low, high = (middle, high) if left >= middle - missing else (low, middle)
+    return low
 
 
 def _apply(is_open: Mask, caps: Sequence[Cap], kept: int) -> list[Numbers]:

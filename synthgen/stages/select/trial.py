@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from synthgen.config.replies import LETTERS
 from synthgen.stages.select.duplicates import KEPT as NOT_REPEATED
 from synthgen.stages.select.earlier_runs import start_comparison
 from synthgen.stages.select.judging import for_comparison, judge_scores, judge_texts, read_pairs
@@ -31,10 +32,18 @@ Types = Mapping[str, int]  # instruction type → pairs
 
 @dataclass(frozen=True)
 class Tally:
-    """What a selection would do: the pairs of each type, how many of them it keeps, and what it could not do."""
+    """What a selection would do.
+
+    Attributes:
+        pairs: Of each type.
+        kept: Of each type.
+        letters: Letter → kept pairs of multiple choice that answer with it.
+        notes: What it could not do as asked.
+    """
 
     pairs: Types
     kept: Types
+    letters: Mapping[str, int]
     notes: tuple[str, ...]
 
 
@@ -66,7 +75,7 @@ class _Trial:
     def __init__(self, selections: Sequence[Selection], folder: Path) -> None:
         self._selections = selections
         self._columns = list(
-            dict.fromkeys(["key", "kind", *(name for each in selections for name in needed(each.settings))])
+            dict.fromkeys(["key", "kind", "letter", *(name for each in selections for name in needed(each.settings))])
         )
         self._comparison, self._start = start_comparison(selections[0], folder)
         self._contamination = selections[0].contamination()
@@ -98,8 +107,12 @@ class _Trial:
             is_dropped[self._start :] |= ~is_open
             is_left = self._comparison.verdicts(is_dropped).codes == NOT_REPEATED
             whole.limit(is_left)
-            is_kept = is_open & is_left[self._start :] & whole.is_kept
-            yield Tally(pairs, self._standings.types(self._with_previous(is_kept)), tuple(whole.notes))
+            is_kept = self._with_previous(is_open & is_left[self._start :] & whole.is_kept)
+            yield Tally(pairs, self._standings.types(is_kept), self._letters(is_kept), tuple(whole.notes))
+
+    def _letters(self, is_kept: Mask) -> dict[str, int]:
+        counts = np.bincount(self._standings.column("letter")[is_kept], minlength=len(LETTERS))[: len(LETTERS)]
+        return dict(zip(LETTERS, counts.tolist(), strict=True)) if counts.any() else {}
 
     def _with_previous(self, is_kept: Mask) -> Mask:
         """Return which pairs are kept, without those that go on from one that is not."""

@@ -83,3 +83,12 @@ def test_a_tally_is_what_a_run_keeps_of_each_type(drawn: list[Any], configs: lis
             kept = Counter(row["type"] for row in rows if reasons[row["pair_id"]] == "kept")
             assert {kind: count for kind, count in tally.kept.items() if count} == kept
             assert {kind: count for kind, count in tally.pairs.items() if count} == Counter(row["type"] for row in rows)
+
+
+def test_a_tally_has_the_letters_of_kept_multiple_choice(out: Output) -> None:
+    rows = [pair(f"image {number}", f"What is thing number {number}?", letter) for number, letter in enumerate("AABD")]
+    rows = [{**row, "form": "choice", "options": list("wxyz")} for row in rows]
+    generate(out, "e001-00000", [*rows, pair("other", "What colour is the bus?")], {"answer": [0.1, 1, 1, 1, 1]})
+    config = SelectConfig(keep={"answer": KeepRule(min=0.5)})
+    plain, kept = tallies([selection_of(out), selection_of(out, config)])
+    assert plain.letters == {"A": 2, "B": 1, "C": 0, "D": 1} and kept.letters == {"A": 1, "B": 1, "C": 0, "D": 1}

@@ -262,8 +262,7 @@ def _check_rules(rows: list[Row], drawn: list[Any], reasons: dict[str, str], con
     dropped = sum(floor(Fraction(str(rule.drop)) * count) for count in groups.values()) if rule.drop else 0
     assert Counter(reasons.values())["rank:answer"] == dropped
     kept = [row for row in rows if reasons[row["pair_id"]] == "kept"]
-    shares = sum(quota.share is not None for *_, quota in config.quotas.all())
     for kind, pattern, quota in config.quotas.all():
         own = [row for row in kept if (fits(pattern, row[kind]) if kind == "type" else row[kind] == pattern)]
-        room = quota.most if quota.most is not None else (quota.share or 0) * (len(kept) + shares)
+        room = quota.most if quota.most is not None else (quota.share or 0) * len(kept) + 1e-9
         assert len(own) <= room
