@@ -18,7 +18,7 @@ CPU_TORCHVISION := torchvision==0.28.0+cpu
 export HF_HUB_OFFLINE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test zoo coverage bench docs wheel clean
+.PHONY: help install demo check test zoo gpu coverage bench docs wheel clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +64,9 @@ test: install  ## The whole test suite, on CPU, without a network (minutes)
 
 zoo: install  ## Tiny checkpoints of each family of models in a real vLLM: a table of family by check (an hour or two)
 	SYNTH_ZOO_EVERY=1 $(BIN)/pytest -n 0 tests/zoo
+
+gpu: install  ## On a machine with a GPU: each stage with models of real size, into gpu.json (an hour or two; TINY=1 on a CPU)
+	$(BIN)/python benchmarks/gpu.py $(if $(TINY),--tiny)
 
 coverage: install  ## The same with the lines that they reach, which must be most (longer)
 	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered

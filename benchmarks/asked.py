@@ -42,6 +42,7 @@ Row = Mapping[str, Any]
 
 DESCRIPTIONS = (
     "**/full_description",
+    "**/discreet_description",
     "**/page_description",
     "**/chart_description",
     "**/screen_description",

@@ -1,7 +1,9 @@
 """Conversations of the everyday pipeline as a model sees them, for twelve everyday kinds of image.
 
-No model is called. In place of a question that a model would write stands the first example that it is shown, which is
-about another image, and in place of an answer the form that it has. All else is what `synth run` sends and packs.
+Numbered images of each kind are planned. Those of the first number are shown at which the twelve conversations have
+every form of answer together, points and boxes included, which are rare. No model is called. In place of a question
+that a model would write stands the first example that it is shown, which is about another image, and in place of an
+answer the form that it has. All else is what `synth run` sends and packs.
 
     python benchmarks/conversations.py docs/examples
 """
@@ -14,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from asked import Asked, Kind, Row, ask, images_of, load_kinds
+from asked import Asked, Row, ask, images_of, load_kinds
 from PIL import Image
 
 from synthgen.config import pipeline, prompt_pack, taxonomy
@@ -26,11 +28,14 @@ from synthgen.engines.recorder import Recorder
 from synthgen.stages.generate.asking import PreparedImage
 from synthgen.stages.generate.conversation import ConversationContext, converse
 from synthgen.stages.generate.todo import assignment_of
+from synthgen.stages.plan.images import PlannedImage
+from synthgen.tables import ANSWER_FORMS
 
 KINDS = (
     "invoice", "street", "bar chart", "pie chart", "circuit board", "pizza", "dog on a lawn", "headshot", "X-ray",
     "code editor", "satellite", "untagged",
 )  # fmt: skip
+DRAWS = 50  # images of each kind that are planned
 NOTE = """The everyday pipeline on an image of the kind **{kind}**, made by
 `python benchmarks/conversations.py docs/examples`. No model was called: in place of a question stands the first example
 that the model is shown, which is about another image, and in place of an answer `…`. The image comes before each text.
@@ -58,21 +63,31 @@ def main(folder: Path) -> None:
     """Write a page for each kind."""
     folder.mkdir(parents=True, exist_ok=True)
     known = {kind.name: kind for kind in load_kinds() if kind.name in KINDS}
-    plan = ask(list(known.values()), 1)
+    number, plan = first_with_every_form(ask(list(known.values()), DRAWS))
     for name in KINDS:
+        image = list(images_of(known[name], DRAWS))[number]
         path = folder / f"{name.lower().replace(' ', '_')}.md"
-        path.write_text("\n".join(page(known[name], plan)) + "\n", encoding="utf-8")
+        rows = [row for row in plan if row["image_id"] == image.image_id]
+        path.write_text("\n".join(page(name, image, rows)) + "\n", encoding="utf-8")
         print(path)
 
 
-def page(kind: Kind, plan: Asked) -> Iterator[str]:
-    """Yield the lines of the page of a kind."""
+def first_with_every_form(plan: Asked) -> tuple[int, list[Row]]:
+    """Return the first number whose images are together asked for every form of answer, and their planned questions."""
+    for number in range(DRAWS):
+        rows = [row for row in plan.rows if row["image_id"] == f"{row['object_id']} {number}"]
+        if {row["form"] for row in rows} == set(ANSWER_FORMS):
+            return number, rows
+    raise SystemExit(f"no number up to {DRAWS} has every form of answer; plan more images")
+
+
+def page(name: str, image: PlannedImage, rows: Sequence[Row]) -> Iterator[str]:
+    """Yield the lines of the page of an image of a kind, with its planned questions."""
     prompts, settings = prompt_pack.load("everyday"), pipeline.load("everyday")
-    [image] = images_of(kind, 1)
-    calls, pairs = _conversation([row for row in plan.rows if row["object_id"] == kind.name], prompts, settings)
-    yield f"# {kind.name[0].upper()}{kind.name[1:]}"
+    calls, pairs = _conversation(rows, prompts, settings)
+    yield f"# {name[0].upper()}{name[1:]}"
     yield ""
-    yield NOTE.format(kind=kind.name)
+    yield NOTE.format(kind=name)
     yield f"Tags: {', '.join(f'`{tag}` {score:.2f}' for tag, score in image.tags.items()) or 'none'}"
     system = next((request.system for request, _ in calls if request.system), None)
     if system:

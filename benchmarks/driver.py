@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from synthgen.config.pipeline import Pipeline
 from synthgen.engines import ModelName
+from synthgen.engines.kinds import gpus_of
 from synthgen.ingest.sources import Listed
 from synthgen.stages import generate, listing
 from synthgen.stages.contract import Definitions, Job, StageRun
@@ -43,7 +44,8 @@ def generate_with(build: Build, job: Job, more: Iterable[Task] = ()) -> Iterator
     folder, context = RunFolder(job.out), generate.context_of(job)
     tasks = generate.todo(folder, context, is_update=False)
     partitions = {task.partition for task in tasks}
-    spec = PoolSpec(build, context, _nothing, 1, job.pipeline.generate.engine.cpus)
+    engine = job.pipeline.generate.engine
+    spec = PoolSpec(build, context, _nothing, 1, engine.cpus, gpus_of(engine))
     try:
         with listening() as signals, folder.lease() as lease:
             for receipt in run_pool(spec, [*tasks, *more], lambda counters: None, signals):

@@ -11,7 +11,7 @@ import argparse
 import json
 import statistics
 
-from replay import measure
+from replay import demo, measure
 
 
 def main() -> None:
@@ -19,7 +19,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--quick", action="store_true", help="64 images instead of all")
     images = 64 if parser.parse_args().quick else 200
-    figures = measure(images, ["image"])
+    figures = measure(demo(), images, ["image"])
     limit = statistics.median(figures.replay_seconds["image"])
     ratio = limit / figures.stage_seconds
     print(f"{figures.images} images, {figures.calls} calls, one engine")

@@ -17,7 +17,7 @@ import statistics
 import tempfile
 from pathlib import Path
 
-from replay import measure
+from replay import demo, measure
 
 DEMO = Path(__file__).parent.parent / "demo"
 PATCH = 12  # pixels; the committed model has 24
@@ -59,7 +59,7 @@ def main() -> None:
         if not args.nano:
             export_half_patches(Path(folder))
             overrides.append(f"generate.model={folder}")
-        figures = measure(images, ["image", "stage"], overrides)
+        figures = measure(demo(*overrides), images, ["image", "stage"])
     together, apart = (statistics.median(figures.replay_seconds[order]) for order in ("image", "stage"))
     print(f"{figures.images} images, {figures.calls} calls ({figures.calls / figures.images:.1f} an image), one engine")
     print(f"{'':<28} {'seconds':>8} {'calls/s':>8} {'cached':>7}")

@@ -1,4 +1,4 @@
-"""The demo's generate stage with every call recorded, and the same calls replayed on the same engine in other orders.
+"""The generate stage with every call recorded, and the same calls replayed on the same engine in other orders.
 
 Measures the seconds of the stage as `synth run` does it (Ray, fetching, decoding, commits), and of the same calls
 handed to the engine without it. Both happen in one actor on one engine, caches emptied in between, so that other load
@@ -10,7 +10,7 @@ import itertools
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,10 @@ from driver import generate_with
 
 from synthgen import run
 from synthgen.config import pipeline as pipelines
-from synthgen.engines import Reply, Request, open_engine
+from synthgen.config.pipeline import EngineConfig, Pipeline
+from synthgen.engines import EngineInfo, ModelName, Reply, Request, open_engine
 from synthgen.engines.recorder import Recorder
+from synthgen.engines.scripted import ScriptedEngine
 from synthgen.job.job import open_job
 from synthgen.job.request import RunRequest
 from synthgen.stages.generate import GenerateContext, GenerateWorker
@@ -27,6 +29,7 @@ from synthgen.store import Folder, Receipt, RunFolder
 from synthgen.workers import Task
 
 REPLAY = "replay"
+USUAL_TOKENS = {"ask": 90, "answer": 70, "sample": 70}  # of a reply; asked.py plans 52 words an answer
 Order = str  # "image": an image's calls together; "stage": one kind of call over all images, then the next
 
 
@@ -102,9 +105,41 @@ class MeasuredWorker:
         await llm.reset_encoder_cache()
 
 
-async def build(context: GenerateContext) -> MeasuredWorker:
+class Spoken:
+    """An engine that does a model's work and says what the scripted engine says, for models with random weights.
+
+    Their own words would be no questions, so that no answer would be asked for.
+    """
+
+    def __init__(self, engine: Any) -> None:
+        self._engine = engine
+        self._script = ScriptedEngine(ModelName("scripted", ""), EngineConfig(kind="scripted"))
+        self.facts: EngineInfo = engine.facts
+        self.wrapped = engine.wrapped
+
+    async def generate(self, request: Request) -> Reply:
+        """Generate as many tokens as such a call usually takes; return them as the scripted engine's words."""
+        most = min(request.max_tokens, USUAL_TOKENS.get(request.purpose, request.max_tokens))
+        reply: Reply = await self._engine.generate(replace(request, max_tokens=most))
+        if reply.failure:
+            return reply
+        said = await self._script.generate(request)
+        return replace(reply, text=said.text, labels=said.labels, finish="stop", reasoning="", whole="")
+
+    async def close(self) -> None:
+        """Close the model's engine."""
+        await self._engine.close()
+
+
+async def build_spoken(context: GenerateContext) -> MeasuredWorker:
+    """Start an engine whose words are the scripted engine's."""
+    return await build(context, is_spoken=True)
+
+
+async def build(context: GenerateContext, is_spoken: bool = False) -> MeasuredWorker:
     """Start the engine and warm it up."""
-    engine = await open_engine(context.model, context.engine)
+    engine: Any = await open_engine(context.model, context.engine)
+    engine = Spoken(engine) if is_spoken else engine
     await asyncio.gather(*(engine.generate(Request("ask", "warm up", 8)) for _ in range(8)))
     return MeasuredWorker(context, engine, context.engine.in_flight or 16)
 
@@ -158,15 +193,27 @@ def cached_share(replies: Sequence[Reply]) -> float:
     return float(cached / max(1, prompt))
 
 
-def measure(images: int, orders: Sequence[Order], overrides: Sequence[str] = ()) -> Figures:
-    """Tag and plan demo images, then measure generate and the replays of its calls."""
+def measure(pipeline: Pipeline, images: int, orders: Sequence[Order], is_spoken: bool = False) -> Figures:
+    """Tag and plan images, then measure generate and the replays of its calls.
+
+    Args:
+        pipeline: Names the images and the model.
+        images: How many images, at most.
+        orders: The orders in which the calls are replayed.
+        is_spoken: The model has random weights: it does its work, and the scripted engine says the words.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        pipeline = pipelines.load("demo", ["generate.engine.in_flight=16", *overrides])
         job = open_job(Folder(str(Path(folder) / "out")), pipeline)
         run.run(RunFolder(job.out), job, RunRequest(limit=images), run.StageRange("tag", "plan"))
         replays = [Task(f"{REPLAY}/{order}/{turn}", 1) for turn in range(2) for order in orders]
-        receipts = [receipt for receipt in generate_with(build, job, replays) if receipt.partition.startswith(REPLAY)]
+        worker = build_spoken if is_spoken else build
+        receipts = [receipt for receipt in generate_with(worker, job, replays) if receipt.partition.startswith(REPLAY)]
     return _figures(receipts, orders)
+
+
+def demo(*overrides: str) -> Pipeline:
+    """Return the demo's pipeline with sixteen images in flight and some settings changed."""
+    return pipelines.load("demo", ["generate.engine.in_flight=16", *overrides])
 
 
 def _figures(receipts: Sequence[Receipt], orders: Sequence[Order]) -> Figures:

@@ -87,13 +87,13 @@ def run_pipeline(
     from synthgen import run as runner
     from synthgen.commands.open import open_run
     from synthgen.job.funnel import funnels
-    from synthgen.tables import GENERATE, stage_names
+    from synthgen.tables import stage_names
 
     _check_count("limit", limit)
     names = stage_names()
     stages = runner.StageRange(names[0], until or names[-1], "edit" if update else "growth")
     request = replace(_request(source, pipeline, model, settings), limit=limit)
-    opened = open_run("run", request, str(out), lists=True, needs_model=stages.has(GENERATE.typed))
+    opened = open_run("run", request, str(out), lists=True, needed=stages.with_models)
     runner.run(opened.folder, opened.job, opened.request, stages, opened.objects)
     return funnels(opened.folder)
 
@@ -117,10 +117,12 @@ def plan_pipeline(
     """
     from synthgen.commands.open import open_run
     from synthgen.commands.plan import EstimateRequest, forecast
+    from synthgen.run import StageRange
 
     _check_count("profile", profile)
-    request, needs_model = _request(None, pipeline, model, settings), profile is not None
-    opened = open_run("plan", request, str(out), lists=False, needs_model=needs_model)
+    request = _request(None, pipeline, model, settings)
+    needed = () if profile is None else StageRange().with_models
+    opened = open_run("plan", request, str(out), lists=False, needed=needed)
     return forecast(opened.folder, opened.job, EstimateRequest(profile))
 
 

@@ -164,6 +164,14 @@ def generation_note(counters: Mapping[str, float], tokens: Rate, loading: Loadin
     return ", ".join(parts)
 
 
+def scoring_note(counters: Mapping[str, float], loading: Loading) -> str:
+    """Return the detail of the progress line of passes: that a model is loading, until the first pair is scored."""
+    if not counters.get("pairs"):
+        return loading.note()
+    without = counters.get("without", 0.0)
+    return f"{counters.get('values', 0.0):,.0f} values" + (f", {without:,.0f} scores without one" if without else "")
+
+
 def _live_line() -> "Progress":
     from rich import progress
     from rich.console import Console

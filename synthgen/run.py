@@ -5,6 +5,7 @@
     plan      images + mapping → assignments      → 2-planned    this process; duplicates dropped, nothing asked yet
     ask       assignments → questions             → 3-asked      Ray actors; only where one model asks, another answers
     generate  assignments → pairs and scores      → 3-generated  Ray actors: a vLLM engine, a conversation an image
+    score     pairs → further scores              → 3-scored     Ray actors; only where other models score the pairs
     select    pairs + scores → decisions          → 4-selected   this process, no model; rerun as often as you like
     pack      kept pairs + images → shards        → 5-shards     Ray actors; then `synth train` reads them
 
@@ -28,13 +29,14 @@ from synthgen.ingest.sources import Item, Listed, display_uri, is_inside_source,
 from synthgen.job import run_record
 from synthgen.job.changes import check_folder, write_settings
 from synthgen.job.context_room import context_faults
+from synthgen.job.job import WITH_MODELS
 from synthgen.job.request import RunRequest
 from synthgen.stages.contract import Change, Job, StageModule, StageRun
 from synthgen.stages.select.contamination import open_sets
 from synthgen.store import RunFolder
 from synthgen.store.earlier_runs import open_earlier_runs
 from synthgen.tables import LIST, PLAN, SELECT, STAGES, TAG, StageSpec, stage_names, stages_between
-from synthgen.taggers import check_downloads, may_download
+from synthgen.taggers import check_downloads, check_source_tags, may_download
 from synthgen.workers import CircuitBreaker, StopSignals, leave_ray, listening, run_in_actor
 
 # The resources of an actor that only looks, a CPU and no GPU: those of the kind of engine that has no model.
@@ -79,6 +81,11 @@ class StageRange:
     def is_whole(self) -> bool:
         """Whether it has every stage."""
         return [self.first, self.last] == [stage_names()[0], stage_names()[-1]]
+
+    @property
+    def with_models(self) -> tuple[str, ...]:
+        """The stages that need the models of the pipeline."""
+        return tuple(stage for stage in WITH_MODELS if self.has(stage))
 
     @property
     def lists(self) -> bool:
@@ -129,13 +136,14 @@ def _run(
     _check_input(folder, stages.first)
     _check_compared(job, stages)
     if is_new and stages.has(TAG.typed):
+        check_source_tags(job.definitions.taggers, job.pipeline.source)
         _check_weights(job)
-    if is_new and stages.has("generate"):
-        # Nobody should tag for hours to learn that the model does not load.
-        for model, engine in job.engines:
+    if is_new:
+        # Nobody should tag for hours to learn that a model does not load.
+        for model, engine in job.engines_of(stages.with_models):
             run_in_actor(check_engine, (model, engine), engine, job.home)
-    if stages.has("generate"):
-        for fault in context_faults(job, may_download=is_new):
+    if stages.with_models:
+        for fault in context_faults(job, stages.with_models, may_download=is_new):
             note(fault)
     with folder.lease() as lease:
         if not stages.is_purge:
@@ -207,10 +215,10 @@ def _check_input(folder: RunFolder, first: str) -> None:
 
 def _check_compared(job: Job, stages: StageRange) -> None:
     """Raise Mistakes if an earlier run or a benchmark set that this run is compared with cannot be used."""
-    for spec, named in ((PLAN, job.pipeline.plan.against), (SELECT, job.pipeline.select.against)):
+    for spec, named in ((PLAN, job.pipeline.plan.against), (SELECT, job.pipeline.selection.against)):
         if stages.has(spec.typed):
             open_earlier_runs(f"{spec.name}.against", named, job.home, job.out, spec)
-    if stages.has(SELECT.typed) and (wanted := job.pipeline.select.decontaminate):
+    if stages.has(SELECT.typed) and (wanted := job.pipeline.selection.decontaminate):
         open_sets(wanted, job.home)
 
 

@@ -7,12 +7,8 @@ import shutil
 import subprocess
 import sys
 import tarfile
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
 
@@ -62,14 +58,11 @@ def settings_in_readme(example: str) -> list[str]:
     return [word for flag, value in pairwise(words) if flag == "--set" for word in (flag, value)]
 
 
-@pytest.mark.parametrize(("example", "score"), [("custom_score", "plainness"), ("second_judge", "second_opinion")])
-def test_the_command_of_the_readme_is_accepted(
-    example: str, score: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_command_of_the_readme_is_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It measures every score that has a threshold in `everyday`."""
-    install(ROOT / "examples" / example, tmp_path, monkeypatch)
-    settings = settings_in_readme(example)
-    assert score in settings[1]
+    install(ROOT / "examples" / "custom_score", tmp_path, monkeypatch)
+    settings = settings_in_readme("custom_score")
+    assert "plainness" in settings[1]
     assert "no mistakes" in synth("check", "--pipeline", "everyday", *settings).stdout
 
 
@@ -143,49 +136,23 @@ def test_a_custom_source_is_installed_listed_and_read(
     assert {tag["path"] for sample in samples for tag in sample["tags"]} >= {"animal/cat", "document/invoice"}
 
 
-class Judge(BaseHTTPRequestHandler):
-    """An endpoint that says yes to every other question."""
-
-    calls: ClassVar[list[str]] = []
-
-    def do_POST(self) -> None:
-        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        Judge.calls.append(asked["messages"][0]["content"][1]["text"])
-        verdict = "yes" if len(Judge.calls) % 2 else "No."
-        message = {"role": "assistant", "content": verdict}
-        choice = {"index": 0, "finish_reason": "stop", "message": message}
-        body = json.dumps({"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice]})
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.end_headers()
-        self.wfile.write(body.encode())
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
-
-
-@pytest.fixture
-def judge(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Judge)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setenv("SECOND_JUDGE_URL", f"http://127.0.0.1:{server.server_port}/v1")
-    monkeypatch.setenv("SECOND_JUDGE_MODEL", "m")
-    yield
-    server.shutdown()
-    server.server_close()
-
-
-def test_a_second_judge_is_asked_about_each_pair(
-    judge: None, workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    install(ROOT / "examples" / "second_judge", tmp_path, monkeypatch)
-    monkeypatch.delenv("RAY_ADDRESS")  # workers of a cluster that runs already do not have the judge's variables
-    make_images(workspace / "photos", 3)
-    scores = ("--set", "generate.scores=[likelihood, second_opinion]", "--set", "select.keep={}")
-    synth("run", "photos", "--out", "data", "--pipeline", "small", *scores)
-    values = [value for sample in synthgen.load_samples("data") for value in sample["score_second_opinion"]]
-    assert len(Judge.calls) == pairs(workspace / "data") >= len(values) > 0
-    assert set(values) == {0.0, 1.0}
+@pytest.mark.parametrize("example", ["second_judge"], indirect=True)
+def test_a_second_judge_scores_each_pair_and_another_is_added_to_a_finished_run(example: Path) -> None:
+    write(example / "taggers/beside.yaml", SIDECAR)
+    for path in (example / "photos").glob("*.json"):
+        path.write_text(json.dumps({"tags": ["cat"]}))
+    small = ("source.sidecar=.json", "tag.tagger=beside", "plan.near_duplicates=-1", "select.keep={}")
+    settings = [word for setting in small for word in ("--set", setting)]
+    judge = ("--set", "score.second.engine={kind: scripted}")
+    synth("run", "photos", "--out", "data", "--pipeline", "judged", *settings, *SCRIPTED, *judge)
+    samples = list(synthgen.load_samples("data"))
+    values = [value for sample in samples for value in sample["score_second_answer"]]
+    assert len(values) == pairs(example / "data") > 0 and None not in values
+    third = ("--set", "score.third={model: other, scores: [answer], engine: {kind: scripted}}")
+    synth("run", "--out", "data", "--update", *third)
+    again = list(synthgen.load_samples("data"))
+    assert [sample["id"] for sample in again] == [sample["id"] for sample in samples]
+    assert all(len(sample["score_third_answer"]) == len(sample["pair_ids"]) for sample in again)
 
 
 def test_samples_are_exported_as_llava_json(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -131,6 +131,6 @@ def test_every_bucket_of_objects_is_used() -> None:
 
 
 def test_stages_are_counted_as_users_type_them() -> None:
-    assert tables.stages_between("plan", "select") == ["plan", "generate", "select"]
+    assert tables.stages_between("plan", "select") == ["plan", "generate", "score", "select"]
     assert tables.stages_between("tag", "tag") == ["tag"] and tables.stages_between("pack", "tag") == []
-    assert tables.stages_after("generate") == ["select", "pack"] and tables.stages_after("pack") == []
+    assert tables.stages_after("generate") == ["score", "select", "pack"] and tables.stages_after("pack") == []

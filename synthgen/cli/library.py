@@ -44,6 +44,7 @@ def check(pipeline: PipelineOption = "everyday", settings: SetOption = None) -> 
     from synthgen.config import pipeline as pipelines
     from synthgen.console import pluralize
     from synthgen.job import resolve as loader
+    from synthgen.job.selections import language_notes
 
     loaded, texts = loader.load(pipelines.read(pipeline, settings or []))
     for notice in loader.notices(pipeline, loaded, texts):
@@ -51,7 +52,13 @@ def check(pipeline: PipelineOption = "everyday", settings: SetOption = None) -> 
     tree, types = texts.taxonomy.tree, texts.prompts.types
     for line in (
         *notes(tree, texts.rules, types, loaded.plan.forms),
-        *threshold_notes(loaded.select.keep, texts.prompts.pack),
+        *threshold_notes(loaded.select.keep, texts.prompts.pack, texts.passes),
+        *(
+            line
+            for name, view in loaded.views.items()
+            for line in threshold_notes(view.keep, texts.prompts.pack, texts.passes, f"views.{name}")
+        ),
+        *language_notes(loaded),
         *clash_notes(texts.taxonomy, texts.taggers),
         *(f"note: {text}" for text in withheld_notes(types, loaded.plan.allow)),
     ):
@@ -193,7 +200,9 @@ def calibrate(
 
 @app.command()
 def doctor(
-    pipeline: Annotated[str | None, typer.Option("--pipeline", "-p", help="Look for what this pipeline needs.")] = None,
+    pipeline: Annotated[
+        str | None, typer.Option("--pipeline", "-p", metavar="NAME", help="Look for what this pipeline needs.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Report what is missing on this machine, with the commands that fix it."""

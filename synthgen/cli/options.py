@@ -28,6 +28,12 @@ SetOption = Annotated[
 ModelOption = Annotated[
     str | None, typer.Option("--model", metavar="MODEL", help="Replace generate.model: a hub name or a folder.")
 ]
+ViewOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME", help="Select with this view of the pipeline from now on; `select` stands for none of them."
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

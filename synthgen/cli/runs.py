@@ -17,6 +17,7 @@ from synthgen.cli.options import (
     OnSource,
     OwnPipelineOption,
     SetOption,
+    ViewOption,
     expanded,
     folder_in,
 )
@@ -25,7 +26,7 @@ from synthgen.errors import NothingUsable, UserMistake
 
 app = typer.Typer()
 
-STAGE_NAMES = "tag, plan, generate, select, pack"  # for help alone, which imports no table; a test compares them
+STAGE_NAMES = "tag, plan, generate, score, select, pack"  # for help alone, which imports no table; a test compares them
 
 OutOption = Annotated[str, typer.Option("--out", metavar="FOLDER", help="Output folder: a path, s3://… or gs://…")]
 SourceArgument = Annotated[
@@ -46,6 +47,7 @@ def run(
     settings: SetOption = None,
     first: Annotated[str, typer.Option("--from", metavar="STAGE", help=f"The first stage to run: {STAGE_NAMES}.")] = "",
     last: Annotated[str, typer.Option("--until", metavar="STAGE", help="The last stage to run.")] = "",
+    view: ViewOption = None,
     limit: Annotated[int | None, typer.Option(metavar="N", help="List at most this many objects.", min=1)] = None,
     update: Annotated[bool, typer.Option("--update", help="Recompute what changed settings touch.")] = False,
     replan: Annotated[bool, typer.Option("--replan", help="Like --update, and draw the whole plan again.")] = False,
@@ -57,14 +59,14 @@ def run(
     from synthgen.commands.repair import finish_repair
     from synthgen.job import funnel
     from synthgen.job.request import RunRequest
-    from synthgen.tables import GENERATE, TAG, stage_names
+    from synthgen.tables import TAG, stage_names
 
     names = stage_names()
     which = runner.StageRange(
         first or names[0], last or names[-1], "redraw" if replan else "edit" if update else "growth"
     )
-    request = replace(RunRequest.typed(pipeline, source, model, settings), limit=limit)
-    opened = open_run("run", request, out, which.lists, needs_model=which.has(GENERATE.typed))
+    request = replace(RunRequest.typed(pipeline, source, model, settings, view), limit=limit)
+    opened = open_run("run", request, out, which.lists, needed=which.with_models)
     folder, job = opened.folder, opened.job
     finish_repair(folder)
     done = runner.run(folder, job, opened.request, which, opened.objects)
@@ -105,7 +107,8 @@ def plan(
     from synthgen.job.request import RunRequest
 
     request = RunRequest.typed(pipeline, source, model, settings)
-    opened = open_run("plan", request, out, bool(source), needs_model=profile is not None)
+    needed = () if profile is None else runner.StageRange().with_models
+    opened = open_run("plan", request, out, bool(source), needed=needed)
     if source:
         note("the images are tagged first, as `synth run --until tag` does")
         runner.run(opened.folder, opened.job, opened.request, runner.StageRange(last="tag"), opened.objects)
@@ -139,6 +142,37 @@ def status(
         print(json.dumps(status_json(folder)))
     else:
         print(status_text(folder))
+
+
+@app.command(cls=OnFolder)
+def select(
+    out: FolderArgument,
+    what_if: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--what-if",
+            metavar="SCORE=VALUES",
+            help="Count with other thresholds, as answer=3.5,4,4.5 or answer.drop=0.1,0.2; may be repeated.",
+        ),
+    ] = None,
+    view: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Start from this view; default: the folder's current one.")
+    ] = None,
+    settings: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Count the pairs of each type that other thresholds, or all views, would keep; nothing is written."""
+    from synthgen.commands import select as trials
+    from synthgen.commands.open import document_of, open_run_folder
+    from synthgen.job import resolve
+    from synthgen.job.request import RunRequest
+
+    folder = open_run_folder(out)
+    _, document = document_of(RunRequest.typed(None, None, None, settings), folder, out)
+    pipeline = resolve.load(document)[0]
+    columns = trials.columns_for(pipeline, view, what_if or [])
+    found = trials.count(folder, columns, document.home)
+    print(json.dumps(trials.as_json(columns, found)) if as_json else trials.text(columns, found))
 
 
 @app.command(cls=OnFolder)
@@ -207,7 +241,7 @@ def purge(
     from synthgen.job.job import reopen
 
     folder = open_run_folder(out)
-    job = reopen(folder, needs_model=False)
+    job = reopen(folder, needed=())
     if dry_run:
         print("\n".join([*preview_purge(folder, job, names or []).lines(), "dry run: nothing was written"]))
         return
@@ -236,6 +270,28 @@ def gc(out: FolderArgument) -> None:
     with folder.lease() as lease:
         deleted = collect_garbage(folder, lease)
     print(f"{pluralize(deleted.files, 'file')} deleted, {deleted.bytes / 1e6:,.1f} MB")
+
+
+@app.command(cls=OnFolder)
+def preferences(
+    out: FolderArgument,
+    target: Annotated[str, typer.Argument(metavar="TARGET", help="A new folder for the preferences.")],
+    margin: Annotated[
+        float,
+        typer.Option(
+            help="The least difference between the shares of answers that say the chosen and the rejected.",
+            min=0.01,
+            max=1,
+        ),
+    ] = 0.5,
+    as_json: JsonOption = False,
+) -> None:
+    """Write preferences between kept and rejected answers for DPO, from the samples that scores have taken."""
+    from synthgen.commands import preferences as preferring
+    from synthgen.commands.open import open_run_folder
+
+    outcomes = preferring.write_preferences(open_run_folder(out), target, margin)
+    print(json.dumps(outcomes) if as_json else preferring.text(outcomes))
 
 
 @app.command()
@@ -284,3 +340,24 @@ def _list_dropped(folder: Any, reason: str, limit: int, as_json: bool) -> None:
         note(rest) if as_json else print(rest)  # JSON lines are for a program
     elif not found.count:
         note(f"nothing was dropped for {reason} here")
+
+
+@app.command()
+def distill(
+    folder: FolderArgument,
+    score: Annotated[str, typer.Option("--score", help="The score whose grades the small judge learns.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="The new folder of the small judge.")],
+    threshold: Annotated[
+        float | None, typer.Option(help="Of the score; the report says how well it is met. The median by default.")
+    ] = None,
+    sure: Annotated[
+        float, typer.Option(help="The share of the pairs that the small judge decides.", min=0.0, max=1.0)
+    ] = 0.8,
+    as_json: JsonOption = False,
+) -> None:
+    """Fit a small judge to the grades of a large one; it grades at a fraction of the cost."""
+    from synthgen.commands import distill as distiller
+
+    request = distiller.DistillRequest(folder, score, out, threshold, sure)
+    measured = distiller.distill(request)
+    print(json.dumps(measured) if as_json else distiller.report(request, measured))

@@ -10,12 +10,14 @@ from collections.abc import Collection, Iterator, Mapping
 
 from synthgen.config.families import InstructionType, Sensitive, withheld
 from synthgen.config.mapping import RuleSet
-from synthgen.config.pipeline import Threshold
 from synthgen.config.prompt_file import PackFile
+from synthgen.config.prompt_pack import Prompts
+from synthgen.config.selection import Threshold
 from synthgen.config.taxonomy import Tree, with_ancestors
 from synthgen.console import pluralize
 from synthgen.errors import listed
 from synthgen.stages.generate.scoring import find_scorer
+from synthgen.tables import pass_of_score
 
 TWIN_SIMILARITY = 0.75  # Jaccard similarity of their words from which on two texts are twins
 NAMES = 12  # in a line; the rest are counted
@@ -92,16 +94,26 @@ def zero_weights(rules: RuleSet) -> list[str]:
     ]
 
 
-def threshold_notes(keep: Mapping[str, Threshold], pack: PackFile) -> Iterator[str]:
-    """Yield a line for each bound of a threshold that the values of its score do not reach."""
+def threshold_notes(
+    keep: Mapping[str, Threshold], pack: PackFile, passes: Mapping[str, Prompts], section: str = "select"
+) -> Iterator[str]:
+    """Yield a line for each bound of a threshold that the values of its score do not reach.
+
+    Args:
+        keep: The thresholds by score.
+        pack: The prompts of `generate`, whose labels bound the values of judges.
+        passes: Those of scoring passes, by name.
+        section: Where the thresholds are: `select`, or a view.
+    """
     for name, threshold in keep.items():
-        low, high = find_scorer(name).bounds(pack)
+        judge = pass_of_score(name)
+        low, high = find_scorer(name.rpartition(".")[2]).bounds(passes[judge].pack if judge else pack)
         for side, bound in (("min", threshold.min), ("max", threshold.max)):
             if bound is None or low <= bound <= high:
                 continue
             drops_all = bound > high if side == "min" else bound < low
             effect = "drops every pair that it applies to" if drops_all else "drops nothing"
-            yield f"note: select.keep.{name}: {side} {bound:g} {effect}: the score goes from {low:g} to {high:g}"
+            yield f"note: {section}.keep.{name}: {side} {bound:g} {effect}: the score goes from {low:g} to {high:g}"
 
 
 def find_twins(texts: Mapping[str, str]) -> list[tuple[str, str]]:

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from synthgen.commands.retry import REASONS
 from synthgen.errors import UserMistake, did_you_mean, nearest
-from synthgen.job.funnel import funnels
+from synthgen.job.funnel import funnels, score_counts
 from synthgen.store import RunFolder
 from synthgen.tables import (
     ASK,
@@ -24,11 +24,14 @@ from synthgen.tables import (
     PACK,
     PLAN,
     PLAN_OUTCOMES,
+    SCORE,
     SELECT,
     STAGES,
     TAG,
     StageSpec,
+    count_scored,
     count_tagged,
+    split_partition,
 )
 
 LONGEST_REPLY = 200  # characters in a line
@@ -81,6 +84,7 @@ def find_dropped(folder: RunFolder, reason: str) -> DroppedRows:
     """
     dropped = {funnel.stage: {name for name, count in funnel.dropped.items() if count} for funnel in funnels(folder)}
     dropped[TAG.name] |= {name for name, count in folder.log(TAG).counts().items() if count and _is_left_out(name)}
+    dropped[SCORE.name] = {f"{counts.name}.{name}" for counts in score_counts(folder) for name in counts.without}
     matches = {stage: {name for name in names if reason in _aliases(name)} for stage, names in dropped.items()}
     if not any(matches.values()):
         known = {alias for names in dropped.values() for name in names for alias in _aliases(name)}
@@ -126,6 +130,8 @@ def _aliases(reason: str) -> set[str]:
 
     An image may have several reasons of the kind `left_out`, which is therefore counted by itself.
     """
+    if reason.count(".") == 2:  # of a score of a pass, PASS.SCORE.REASON
+        return {reason, reason.rpartition(".")[2]}
     kind = re.split(r"[.:]", reason, maxsplit=1)[0]
     return {reason, reason.removeprefix(f"{kind}.")} | (set() if kind == ALL_LEFT_OUT else {kind})
 
@@ -211,6 +217,20 @@ def _never_asked(folder: RunFolder, partition: str, asked: pa.ChunkedArray) -> l
     return listed
 
 
+def _unscored(folder: RunFolder, names: Set[str]) -> Iterator[Dropped]:
+    """Yield pairs that a pass has not scored; they are not dropped for it."""
+    columns = ["assignment_id", "pair_id", "object_id", "type", "question"]
+    for own in _holding(folder, SCORE, names):
+        partition, _ = split_partition(own)
+        places = _places(folder, partition)
+        pairs = {row["pair_id"]: row for row in folder.table(GENERATE, partition, "pairs", columns).to_pylist()}
+        for score in sorted({name.rpartition(".")[0] for name in names & folder.log(SCORE).counts([own]).keys()}):
+            for row in folder.scores(partition, score, ["pair_id", "reason"]).to_pylist():
+                reason = next(iter(count_scored(score, [row["reason"]])))
+                if reason in names and (pair := pairs.get(row["pair_id"])):
+                    yield _dropped(SCORE, reason, places.get(pair["object_id"], pair), pair, row["reason"])
+
+
 def _unselected(folder: RunFolder, names: Set[str]) -> Iterator[Dropped]:
     """Yield dropped pairs.
 
@@ -237,7 +257,7 @@ def _unselected(folder: RunFolder, names: Set[str]) -> Iterator[Dropped]:
 
 
 def _values(folder: RunFolder, partition: str, score: str) -> dict[str, float | None]:
-    rows = folder.table(GENERATE, partition, f"scores/{score}", ["pair_id", "value"])
+    rows = folder.scores(partition, score, ["pair_id", "value"])
     return dict(zip(rows.column("pair_id").to_pylist(), rows.column("value").to_pylist(), strict=True))
 
 
@@ -278,5 +298,6 @@ READERS: dict[StageSpec, Callable[[RunFolder, Set[str]], Iterator[Dropped]]] = {
     TAG: _quarantined,
     PLAN: _unplanned,
     GENERATE: _unanswered,
+    SCORE: _unscored,
     SELECT: _unselected,
 }

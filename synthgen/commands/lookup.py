@@ -48,7 +48,9 @@ class _Name:
         return frozenset(self.exact or next(iter(self.by_end.values())))
 
 
-def find_objects(where: str, tables: Tables, names: Iterable[str], redacted: Redact) -> dict[str, frozenset[str]]:
+def find_objects(
+    where: str, tables: Tables, names: Iterable[str], redacted: Redact, *, guess: bool = True
+) -> dict[str, frozenset[str]]:
     """Return the ids of the objects that each name means.
 
     Args:
@@ -56,6 +58,7 @@ def find_objects(where: str, tables: Tables, names: Iterable[str], redacted: Red
         tables: Reads the objects, with the columns of `Columns`.
         names: As they were typed.
         redacted: Returns a uri as samples show it.
+        guess: Whether the message on an unknown name names a similar one, which a command that deletes should not.
 
     Raises:
         Mistakes: Some names are unknown or ambiguous.
@@ -63,7 +66,8 @@ def find_objects(where: str, tables: Tables, names: Iterable[str], redacted: Red
     matches = _match(tables, names, redacted)
     unknown = [name.typed for name in matches.values() if name.is_unknown]
     faults = [_ambiguous(where, name, redacted) for name in matches.values() if name.is_ambiguous]
-    faults += [_unknown(where, typed, near) for typed, near in _nearest(unknown, tables, redacted).items()]
+    nearest = _nearest(unknown, tables, redacted) if guess else dict.fromkeys(unknown, "")
+    faults += [_unknown(where, typed, near) for typed, near in nearest.items()]
     if faults:
         raise Mistakes(faults)
     return {typed: name.object_ids for typed, name in matches.items()}

@@ -1,6 +1,6 @@
 """Opening a run: from a request and an output folder to a job that is ready, for the command line and for Python."""
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 
 from synthgen.config import pipeline as pipelines
@@ -12,7 +12,7 @@ from synthgen.ingest import sources
 from synthgen.ingest.sources import Item
 from synthgen.job import request as requests
 from synthgen.job import resolve
-from synthgen.job.job import open_job
+from synthgen.job.job import WITH_MODELS, open_job
 from synthgen.job.request import RunRequest
 from synthgen.stages.contract import Job
 from synthgen.store import RunFolder
@@ -32,7 +32,9 @@ class OpenedRun:
     objects: Iterator[Item] | None = None
 
 
-def open_run(command: str, request: RunRequest, out: str, lists: bool, *, needs_model: bool = True) -> OpenedRun:
+def open_run(
+    command: str, request: RunRequest, out: str, lists: bool, *, needed: Container[str] = WITH_MODELS
+) -> OpenedRun:
     """Return the run that a request names.
 
     Args:
@@ -41,7 +43,7 @@ def open_run(command: str, request: RunRequest, out: str, lists: bool, *, needs_
         out: The output folder as typed.
         lists: Whether the listing of the source is started. It comes before the model, which may be far away.
 
-        needs_model: Whether a generating model that cannot be found is an error.
+        needed: The stages for which a model that cannot be found is an error, see `open_job`.
 
     Raises:
         UserMistake: Something is missing, wrong or cannot be found.
@@ -56,7 +58,7 @@ def open_run(command: str, request: RunRequest, out: str, lists: bool, *, needs_
         raise UserMistake(f"missing: {', and '.join([*missing, '--out, the folder for the results'])}; {example}")
     pipeline, definitions = resolve.load(document)
     objects = _start_listing(document, pipeline.source) if lists else None
-    job = open_job(folder.out, pipeline, definitions, folder.record, needs_model=needs_model)
+    job = open_job(folder.out, pipeline, definitions, folder.record, needed=needed)
     for notice in resolve.notices(request.name, pipeline, definitions):
         note(notice)
     return OpenedRun(folder, job, request, objects)

@@ -26,7 +26,7 @@ from synthgen.errors import Failure, SynthError, UserMistake
 from synthgen.ingest.images import DecoderPool
 from synthgen.ingest.sources import Listed, ObjectRef, list_objects, read_objects
 from synthgen.ingest.sources.location import local_uri, spell_out_path, split_folder
-from synthgen.job.job import open_job
+from synthgen.job.job import WITH_MODELS, open_job
 from synthgen.stages import generate, plan
 from synthgen.stages.contract import Job
 from synthgen.stages.generate import GenerateContext, conversation
@@ -35,10 +35,11 @@ from synthgen.stages.generate.questions import read_questions
 from synthgen.stages.generate.todo import assignment_of
 from synthgen.stages.plan import Assigner
 from synthgen.stages.plan.images import PlannedImage
+from synthgen.stages.score import PassContext, contexts_of
 from synthgen.store import Folder
 from synthgen.store.remote import display_uri, path_errors
-from synthgen.tables import image_id
-from synthgen.taggers import Tagged, Taggers, prepare_image, tag_images
+from synthgen.tables import GENERATE, image_id, score_name
+from synthgen.taggers import Tagged, Taggers, check_source_tags, prepare_image, tag_images
 from synthgen.workers import leave_ray, run_in_actor
 
 LIKELIEST = 8  # instruction types that are listed with their share
@@ -74,10 +75,12 @@ def preview_image(place: str, pipeline: Pipeline) -> str:
     assert isinstance(data, bytes), "what has pixels has bytes"
     # Nothing is stored, so a run that was made in this folder does not matter.
     job = open_job(Folder(str(Path.cwd())), pipeline)
+    check_source_tags(job.definitions.taggers, pipeline.source)
     digest = image_id(data)
     try:
         task = PreviewTask(job, decoded.image, digest, decoded.width, decoded.height, meta)
-        largest = max((engine for _, engine in job.engines), key=gpus_of)  # two work one after the other
+        engines = (engine for _, engine in job.engines_of(WITH_MODELS))
+        largest = max(engines, key=gpus_of)  # they work one after the other
         lines: list[str] = run_in_actor(report, task, largest, job.home)
     finally:
         leave_ray()
@@ -124,7 +127,8 @@ async def report(task: PreviewTask) -> list[str]:
     if not assignments:
         return [*lines, "", "no instruction type suits this image: nothing would be asked"]
     calls, outcome = await _converse(task, tagged, assignments)
-    return [*lines, *_call_lines(calls), *_pair_lines(outcome)]
+    passes = [line for context in contexts_of(task.job) for line in await _score_lines(task, context, outcome)]
+    return [*lines, *_call_lines(calls), *_pair_lines(outcome), *passes]
 
 
 def _best_scores(tagged: Tagged) -> dict[str, float]:
@@ -165,6 +169,23 @@ async def _converse(
     outcome = await conversation.converse(image, assignments, engine, context.conversations(), questions)
     await engine.close()
     return [*calls, *engine.calls], outcome
+
+
+async def _score_lines(task: PreviewTask, context: PassContext, outcome: Outcome) -> list[str]:
+    """Let a pass score the pairs; return its calls and its scores as lines."""
+    pairs = [row for row in outcome.pairs if row["outcome"] == GENERATE.passes]
+    image = PreparedImage(task.image, task.image_id, earlier=tuple(pairs))
+    unscored = [(row, list(context.judge.settings.scores)) for row in pairs]
+    engine = Recorder(await open_engine(context.model, context.engine))
+    scored = await conversation.score_again(image, unscored, engine, context.conversations())
+    await engine.close()
+    values = {(row["pair_id"], name): row for name, rows in scored.scores.items() for row in rows}
+    lines = [*_call_lines(engine.calls, f"SCORE     pass {context.name} ({context.model.model})")]
+    for row in pairs:
+        names = context.judge.settings.scores
+        scores = (_score(score_name(context.name, name), values[row["pair_id"], name]) for name in names)
+        lines += ["", f"  Q: {row['question']}", f"  A: {row['answer']}", f"  {', '.join(scores)}"]
+    return lines
 
 
 def _assignments(context: GenerateContext, rows: Sequence[dict[str, Any]]) -> list[Assignment]:
@@ -213,8 +234,8 @@ def _plan_lines(assigner: Assigner, image: PlannedImage, assignments: Sequence[d
         yield f"    {drawn['type']} #{drawn['ordinal']}, {drawn['form']}, {drawn['language']}{about}{because}"
 
 
-def _call_lines(calls: Sequence[tuple[Request, Reply]]) -> Iterator[str]:
-    yield from ("", f"GENERATE  {pluralize(len(calls), 'call')}")
+def _call_lines(calls: Sequence[tuple[Request, Reply]], head: str = "GENERATE ") -> Iterator[str]:
+    yield from ("", f"{head} {pluralize(len(calls), 'call')}")
     system = ""
     for request, reply in calls:
         if request.system and request.system != system:  # most calls share one
@@ -241,7 +262,8 @@ def _pair_lines(outcome: Outcome) -> Iterator[str]:
     scores = {(row["pair_id"], name): row for name, rows in outcome.scores.items() for row in rows}
     for row in outcome.pairs:
         if row["outcome"] == "failed":
-            yield f"  {row['type']}, {row['form']}: failed: {row['reason']} ({row['detail'] or row['raw_question']!r})"
+            why = row["detail"] or row["raw_question"]
+            yield f"  {row['type']}, {row['form']}: failed: {row['reason']}" + (f" ({why!r})" if why else "")
             continue
         lettered = zip(LETTERS, row["options"] or [], strict=False)
         options = "".join(f"  {letter}. {option}" for letter, option in lettered)

@@ -26,14 +26,27 @@ from synthgen.run import StageRange, run
 from synthgen.stages.contract import Job
 from synthgen.stages.pack import redact
 from synthgen.stages.plan.epochs import latest_epoch, pending_partitions
+from synthgen.stages.score.receipt import count_partition
 from synthgen.store import CommitLog, Lease, Receipt, RunFolder, TablePart
 from synthgen.store.denylist import Denylist, extend_denylist, read_denylist
 from synthgen.store.gc import collect_garbage
-from synthgen.tables import ASK, GENERATE, LIST, PLAN, STAGES, TAG, StageSpec
+from synthgen.tables import (
+    ASK,
+    GENERATE,
+    LIST,
+    PLAN,
+    SCORE,
+    STAGES,
+    TAG,
+    StageSpec,
+    changed_counts,
+    split_partition,
+)
 
 Logs = Mapping[StageSpec, CommitLog]
 Tables = Mapping[str, pa.Table]  # the tables of one partition of a stage
 
+MIXED = "mixed"  # the fingerprint of a table whose rows had several
 # What a bare record of an object keeps; every other column is empty.
 KEPT = ("object_id", "bucket")
 BARE = {
@@ -117,7 +130,7 @@ def _rewrite_tables(
     _check_plan(folder)
     known = read_denylist(folder.out)
     wanted = frozenset(names) - known.object_ids - known.image_ids
-    matches = find_objects(folder.out.url, lambda: (rows for _, rows in objects(folder)), wanted, shown)
+    matches = find_objects(folder.out.url, lambda: (rows for _, rows in objects(folder)), wanted, shown, guess=False)
     named = frozenset[str]().union(*matches.values())
     copies = find_copies(folder, named, known.object_ids)
     object_ids, image_ids = copies.of(named)
@@ -130,7 +143,9 @@ def _rewrite_tables(
     before = {spec: folder.log(spec) for spec in STAGES if spec.is_rewritten}
     partitions = 0
     for name in copies.partitions:
-        changed = [_rewrite(folder, spec, before, name, gone, lease) for spec in before]
+        changed = [
+            _rewrite(folder, spec, before, own, gone, lease) for spec in before for own in before[spec].within(name)
+        ]
         partitions += any(changed)
     return len(more.object_ids), len(more.image_ids), partitions
 
@@ -154,29 +169,41 @@ def _rewrite(folder: RunFolder, spec: StageSpec, before: Logs, partition: str, g
     latest = log.latest(partition)
     if latest is None:
         return False
-    stage = folder.stage(spec)
+    stage, of_pairs = folder.stage(spec), split_partition(partition)[0]
     tables = {name: stage.current(log, partition, name) for name in sorted(log.tables())}
-    remaining = {name: _without(spec, name, tables, gone) for name in tables}
+    pairs = folder.table(GENERATE, of_pairs, "pairs") if spec is SCORE else tables.get("pairs")
+    remaining = {name: _without(spec, name, tables, pairs, gone) for name in tables}
     if all(remaining[name].equals(rows) for name, rows in tables.items()):
         return False
-    counts = Counter[str]()
-    for name, rows in tables.items():
-        counts.update(_count(spec, name, remaining[name], tables))
-        counts.subtract(_count(spec, name, rows, tables))
+    if spec is SCORE:
+        scored = {name: rows for name, rows in remaining.items() if rows.num_rows}
+        counts = Counter(changed_counts(log.counts([partition]), count_partition(folder, partition, scored)))
+    else:
+        counts = Counter[str]()
+        for name, rows in tables.items():
+            counts.update(_count(spec, name, remaining[name], pairs))
+            counts.subtract(_count(spec, name, rows, pairs))
     if spec in (ASK, GENERATE):
         counts["retired"] -= _never_asked(folder, before, partition, gone, tables[spec.watched])
     revision = log.next_revision(partition)
     parts = {
         name: TablePart(
-            (stage.write(name, partition, revision, rows),), log.fingerprint(partition, name) or "", replaces=True
+            (stage.write(name, partition, revision, rows),), _fingerprint(log, partition, name), replaces=True
         )
         for name, rows in remaining.items()
     }
     # A pair's place among equals is that of its first commit; everything else goes by the latest.
     epoch = log.partitions[partition][0].epoch if spec is GENERATE else latest.epoch
-    reads = _reads(folder, spec, before, partition, latest.receipt)
+    reads = _reads(folder, spec, before, of_pairs, latest.receipt)
     folder.commit_or_fail(spec, Receipt(partition, revision, parts, dict(counts), reads, epoch), lease)
     return True
+
+
+def _fingerprint(log: CommitLog, partition: str, table: str) -> str:
+    """Return the fingerprint of all rows of a table; that of none where an update of scores was cut short half-way."""
+    made = {part.fingerprint for part in log.parts(partition, table)}
+    is_mixed = len(made) > 1 and table.startswith("scores/")
+    return MIXED if is_mixed else log.fingerprint(partition, table) or ""
 
 
 def _reads(folder: RunFolder, spec: StageSpec, before: Logs, partition: str, receipt: Receipt) -> Mapping[str, str]:
@@ -188,11 +215,10 @@ def _reads(folder: RunFolder, spec: StageSpec, before: Logs, partition: str, rec
     return folder.digests(spec.inputs, [partition]) if receipt.reads == read else receipt.reads
 
 
-def _without(spec: StageSpec, name: str, tables: Tables, gone: Denylist) -> pa.Table:
+def _without(spec: StageSpec, name: str, tables: Tables, pairs: pa.Table | None, gone: Denylist) -> pa.Table:
     """Return a table without the images that are gone; objects stay as bare records."""
     rows = tables[name]
-    if "object_id" not in rows.schema.names:  # scores: by assignment, so that those of replaced pairs go too
-        pairs = tables["pairs"]
+    if pairs is not None and name.startswith("scores/"):  # by assignment, so that those of replaced pairs go too
         remaining = pairs.filter(pc.invert(_is_gone(pairs, gone))).column("assignment_id").combine_chunks()
         return rows.filter(pc.is_in(rows.column("assignment_id"), remaining))
     mask = _is_gone(rows, gone)
@@ -215,10 +241,10 @@ def _is_gone(rows: pa.Table, gone: Denylist) -> pa.ChunkedArray:
     return pc.or_(mask, pc.is_in(rows.column("image_id"), pa.array(sorted(gone.image_ids), pa.string())))
 
 
-def _count(spec: StageSpec, name: str, rows: pa.Table, tables: Tables) -> Counter[str]:
+def _count(spec: StageSpec, name: str, rows: pa.Table, pairs: pa.Table | None) -> Counter[str]:
     """Return how many rows a table adds to each count of its stage; scores of replaced pairs are not counted."""
-    if "object_id" not in rows.schema.names:
-        rows = rows.filter(pc.is_in(rows.column("pair_id"), tables["pairs"].column("pair_id").combine_chunks()))
+    if pairs is not None and name.startswith("scores/"):
+        rows = rows.filter(pc.is_in(rows.column("pair_id"), pairs.column("pair_id").combine_chunks()))
     return spec.table(name).count_rows(rows)
 
 

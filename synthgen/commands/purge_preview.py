@@ -83,7 +83,9 @@ def preview_purge(folder: RunFolder, job: Job, names: Collection[str]) -> PurgeP
     known = read_denylist(folder.out)
     purged = tuple(name for name in dict.fromkeys(names) if name in known.object_ids | known.image_ids)
     wanted = [name for name in dict.fromkeys(names) if name not in purged]
-    matches = find_objects(folder.out.url, lambda: (rows for _, rows in objects(folder)), wanted, redaction_of(job))
+    matches = find_objects(
+        folder.out.url, lambda: (rows for _, rows in objects(folder)), wanted, redaction_of(job), guess=False
+    )
     copies = find_copies(folder, frozenset[str]().union(*matches.values()))
     by_name = {name: NamePreview(*copies.of(ids)) for name, ids in matches.items()}
     images = frozenset[str]().union(*(name.images for name in by_name.values()))

@@ -9,6 +9,7 @@ on record:
                  all are
     3-generated  rows of undamaged files stay, the others are asked or scored again; if no file is damaged, all are,
                  under new ids
+    3-scored     tables without a damaged file stay, the others are scored again; if no file is damaged, all are
     others       emptied without reading their files: redoing them needs no generating model
 
 What follows from a partition needs no such care, since every stage notices that its input has changed.
@@ -38,12 +39,14 @@ from synthgen.tables import (
     OBJECTS,
     PAIRS,
     PLAN,
+    SCORE,
     STAGES,
     TAG,
     StageSpec,
     changed_counts,
     object_id,
     object_row,
+    split_count,
     stage_at,
     table,
 )
@@ -74,6 +77,7 @@ def repair(folder: RunFolder, names: Sequence[str], lease: Lease) -> int:
     special: Mapping[StageSpec, Callable[[RunFolder, str, Lease], bool]] = {
         **{LIST: _list_again, PLAN: _unplan},
         **{spec: partial(_ungenerate, spec) for spec in (ASK, GENERATE)},
+        SCORE: _unscore,
     }
     done = 0
     for name in sorted(remaining):  # later stages may know what was in the partition of an earlier one
@@ -109,7 +113,8 @@ def _list_again(folder: RunFolder, partition: str, lease: Lease) -> bool:
     except Damaged:
         ids = []
     if not ids:
-        done = [folder.empty(spec, partition, lease) for spec in STAGES if spec.is_rewritten]
+        rewritten = [spec for spec in STAGES if spec.is_rewritten]
+        done = [folder.empty(spec, name, lease) for spec in rewritten for name in folder.log(spec).within(partition)]
         return any(done)
     rows = sorted(_find_again(folder, partition, ids).values(), key=lambda row: (row["bucket"], row["object_id"]))
     log = folder.log(LIST)
@@ -200,6 +205,17 @@ def _ungenerate(spec: StageSpec, folder: RunFolder, partition: str, lease: Lease
     if main in damaged:
         parts[main] = _write(folder, spec, partition, main, rows)
     return _commit(folder, spec, partition, parts, counts, lease)
+
+
+def _unscore(folder: RunFolder, partition: str, lease: Lease) -> bool:
+    """Commit the scores of a pass without the tables that have damaged files; without damage, without any of them."""
+    log = folder.log(SCORE)
+    damaged = [name for name in log.only([partition]).tables() if not _is_undamaged(folder, SCORE, partition, name)]
+    if not damaged:
+        return folder.empty(SCORE, partition, lease)
+    gone = {name.partition("/")[2] for name in damaged}
+    counts = Counter({name: n for name, n in log.counts([partition]).items() if split_count(name)[0] not in gone})
+    return _commit(folder, SCORE, partition, dict.fromkeys(sorted(damaged), NOTHING), counts, lease)
 
 
 # --- tables -----------------------------------------------------------------------------------------------------------

@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 
 from synthgen.errors import Mistakes, did_you_mean
+from synthgen.job.funnel import score_counts
 from synthgen.store import RunFolder
-from synthgen.tables import ASK, FAILURE_REASONS, QUARANTINE_REASONS, RETRIED_REASONS, STAGES, StageSpec
+from synthgen.tables import ASK, FAILURE_REASONS, QUARANTINE_REASONS, RETRIED_REASONS, SCORE, STAGES, StageSpec
 
 RETRIED_KINDS = {  # failures that another try may fix
     "quarantined": frozenset(QUARANTINE_REASONS) - {"purged"},
@@ -44,8 +45,10 @@ def nothing_to_retry(folder: RunFolder, reasons: Collection[str]) -> str | None:
     """Return a line that says that no row failed for any of these reasons, or None if one did."""
     failed = Counter[str]()
     for spec in STAGES:
-        if spec.is_retried and spec is not ASK:
+        if spec.is_retried and spec not in (ASK, SCORE):
             failed += _by_reason(folder, spec)
+    for counts in score_counts(folder):
+        failed += Counter({} if counts.is_removed else counts.without)
     failed |= _by_reason(folder, ASK)  # a question that failed is a pair that failed, once that stage has seen it
     if any(failed[reason] for reason in reasons):
         return None

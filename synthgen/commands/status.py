@@ -5,12 +5,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from synthgen.job import run_record
-from synthgen.job.funnel import StageFunnel, funnels, near_duplicates_message
+from synthgen.job.funnel import ScoreCounts, StageFunnel, funnels, near_duplicates_message, score_counts
 from synthgen.stages.listing import not_listed, not_listed_message
 from synthgen.stages.tag import left_out, left_out_message, untagged, untagged_message
 from synthgen.store import RunFolder
 from synthgen.store.lease import holder_of
-from synthgen.tables import PLAN, TAG
+from synthgen.tables import PLAN, TAG, stage_names
 
 
 def as_json(folder: RunFolder) -> dict[str, Any]:
@@ -18,6 +18,7 @@ def as_json(folder: RunFolder) -> dict[str, Any]:
 
     `at_work` is the run that is at work here, `not_listed` what the listing left out, `stages` the funnel, `left_out`
     the tags that came along and were left out, `untagged` the images without any tag, of a sample where there are many,
+    `scores` the counts of each score of a scoring pass,
     `unfinished` the updates (stage → "edit" or "redraw") and the retry (its reasons) of the run at work or of one that
     was cut short.
     """
@@ -31,6 +32,7 @@ def as_json(folder: RunFolder) -> dict[str, Any]:
         "stages": [
             {**vars(funnel), "pending": funnel.pending, "superseded": funnel.superseded} for funnel in funnels(folder)
         ],
+        "scores": [{**vars(counts), "pending": counts.pending} for counts in score_counts(folder)],
         "left_out": left_out(folder.log(TAG)),
         "untagged": untagged(folder),
         "unfinished": run_record.unfinished_changes(folder),
@@ -45,16 +47,24 @@ def text(folder: RunFolder, *, is_over: bool = False) -> str:
     shown = funnels(folder)
     not_listed_line = not_listed_message(not_listed(folder))
     messages = (not_listed_line, _near_duplicates(folder), left_out_message(folder), untagged_message(folder))
-    lines = [*_table(shown), *_superseded(shown), *_how_to_list(folder, shown), *filter(None, messages)]
+    scores = score_counts(folder)
+    lines = [
+        *_table(shown),
+        *_score_table(scores),
+        *_superseded(shown),
+        *_how_to_list(folder, shown),
+        *filter(None, messages),
+    ]
     if holder := holder_of(folder.out):
         age = f"renewed {_age(holder):.0f} s ago"
         return "\n".join([*lines, f"a run is at work here: process {holder['pid']} on {holder['host']}, {age}"])
     if message := run_record.unfinished_purge(folder):
         return "\n".join([*lines, message])
-    is_settled = all(funnel.is_settled for funnel in shown)
+    is_scored = not any(counts.pending for counts in scores if not counts.is_removed)
+    is_settled = all(funnel.is_settled for funnel in shown) and is_scored
     rest = "" if is_settled else f"; `synth run --out {folder.out.url}` continues with what is pending"
     idle = [f"no run is at work here{rest}"] if not is_settled or not is_over else []
-    return "\n".join([*lines, *_cut_short(folder, shown), *idle])
+    return "\n".join([*lines, *_cut_short(folder), *idle])
 
 
 def _how_to_list(folder: RunFolder, shown: list[StageFunnel]) -> list[str]:
@@ -69,9 +79,9 @@ def _near_duplicates(folder: RunFolder) -> str | None:
     return f"{message}; `synth status {folder.out.url} --reason near_duplicate` lists them" if message else None
 
 
-def _cut_short(folder: RunFolder, shown: list[StageFunnel]) -> list[str]:
+def _cut_short(folder: RunFolder) -> list[str]:
     unfinished = run_record.unfinished_changes(folder)
-    stages = [funnel.stage for funnel in shown if funnel.stage in unfinished]
+    stages = [stage for stage in stage_names() if stage in unfinished]
     again = {name: sorted(run_record.unfinished_names(folder, name)) for name in ("retry", "repair")}
     cut_short = {"an update": stages, "a retry": again["retry"], "a repair": again["repair"]}
     return [
@@ -90,6 +100,22 @@ def _table(shown: list[StageFunnel]) -> Iterator[str]:
         for reason, count in sorted(funnel.dropped.items()):
             if count:
                 yield f"{'':<9} {'':>10} {'':>10} {count:>10,} {'':>8}    {reason}"
+
+
+def _score_table(scores: list[ScoreCounts]) -> Iterator[str]:
+    """Yield a line for each score of a pass, and one for each reason why pairs have no value of it."""
+    if not scores:
+        return
+    width = max(9, *(len(counts.name) for counts in scores))
+    yield f"{'score':<{width}} {'pairs':>10} {'values':>10} {'without':>10} {'pending':>8}"
+    for counts in scores:
+        without = sum(counts.without.values())
+        pending = f"{'removed' if counts.is_removed else format(counts.pending, ','):>8}"
+        yield f"{counts.name:<{width}} {counts.received:>10,} {counts.values:>10,} {without:>10,} {pending}"
+        for reason, count in sorted(counts.without.items()):
+            yield f"{'':<{width}} {'':>10} {'':>10} {count:>10,} {'':>8}    {reason}"
+        if counts.retired:
+            yield f"{'':<{width}} {'':>10} {'':>10} {counts.retired:>10,} {'':>8}    retired, and not scored"
 
 
 def _superseded(shown: list[StageFunnel]) -> Iterator[str]:

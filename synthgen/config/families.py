@@ -149,5 +149,7 @@ def instruction_types(tree: Tree) -> dict[str, InstructionType]:
 
 def traits(kind: InstructionType) -> dict[str, Any]:
     """Return what is special about a type beside its texts, as JSON values; empty for most types."""
-    names = ("open", "reasons", "requests", "truth", "thing", "follows")
-    return {name: value for name in names if (value := getattr(kind, name))}
+    names = ("open", "reasons", "truth", "thing", "follows")
+    special = {name: value for name in names if (value := getattr(kind, name))}
+    requests = {language: list(texts) for language, texts in kind.requests.items()}
+    return {**special, **({"requests": requests} if requests else {})}

@@ -109,6 +109,18 @@ def _check_template_options(options: Mapping[str, Any]) -> Mapping[str, Any]:
     return options
 
 
+def _check_pass_name(name: str) -> str:
+    if not re.fullmatch("[a-z][a-z0-9_]*", name):
+        raise ValueError(f"'{name}' is no name of a pass: use lower-case letters, digits and _, a letter first")
+    return name
+
+
+def _check_scores(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(names)) < len(names):
+        raise ValueError("names a score twice")
+    return names
+
+
 def _check_taggers(names: str | tuple[str, ...]) -> str | tuple[str, ...]:
     if not names:
         raise ValueError("must name a tagger")
@@ -122,6 +134,8 @@ BaseUrls = Annotated[tuple[Annotated[str, AfterValidator(_check_base_url)], ...]
 Expressions = Annotated[tuple[str, ...], AfterValidator(_check_expressions)]
 ImageFormat = Annotated[str, AfterValidator(_check_format)]
 Language = Annotated[str, AfterValidator(_check_language)]
+PassName = Annotated[str, AfterValidator(_check_pass_name)]
+Scores = Annotated[tuple[str, ...], AfterValidator(_check_scores)]
 Share = Annotated[float, Field(ge=0, strict=True)]  # strict: a number in quotes is text
 FormShares = Annotated[Mapping[AnswerForm, Share], AfterValidator(_check_shares)]
 Shares = Annotated[Mapping[str, Share], AfterValidator(_check_shares)]

@@ -9,6 +9,7 @@ from synthgen.config.strict_yaml import Document, parse
 from synthgen.errors import UserMistake, one_line
 
 ENGINES = (("generate", "engine"), ("generate", "ask", "engine"), ("generate", "answer", "engine"))
+KEEP, BOUNDS = ("select", "keep"), ("min", "max", "forms")  # of scores, and the keys of a threshold
 LONGEST_TYPED = 300  # characters of an override in a message
 
 
@@ -20,8 +21,8 @@ def with_override(document: Document, override: str) -> Document:
     """
     typed = f"--set {one_line(redact(override), LONGEST_TYPED)}"
     dotted, equals, text = override.partition("=")
-    keys = tuple(dotted.split("."))
-    if not equals or not all(keys):
+    keys = keys_of(dotted)
+    if not equals or not all(dotted.split(".")):
         raise UserMistake(f"{typed}: write it as section.key=value")
     try:
         parsed = parse(document.path, text)
@@ -36,6 +37,16 @@ def with_override(document: Document, override: str) -> Document:
     return replace(document, values=_replace_at(document.values, keys, value, typed), lines=lines)
 
 
+def keys_of(dotted: str) -> tuple[str, ...]:
+    """Return the keys that lead to a setting; the score of a pass in `select.keep.second.answer.min` is one of them."""
+    keys = tuple(dotted.split("."))
+    if keys[:2] != KEEP:
+        return keys
+    ends = keys[-1:] if keys[-1] in BOUNDS else ()
+    name = ".".join(keys[2 : len(keys) - len(ends)])
+    return (*KEEP, *filter(None, [name]), *ends)
+
+
 def check_engine_kind(before: Document, after: Document, default: str) -> None:
     """Check that overrides which name another kind of engine replace its options too.
 
@@ -47,7 +58,9 @@ def check_engine_kind(before: Document, after: Document, default: str) -> None:
     Raises:
         UserMistake: The options are those of the old kind.
     """
-    for place in ENGINES:
+    passes = after.at(("score",))
+    of_passes = [("score", name, "engine") for name in passes] if isinstance(passes, Mapping) else []
+    for place in (*ENGINES, *of_passes):
         kind, beside = (*place, "kind"), (*place, "options")
         old, new, options = before.at(kind) or default, after.at(kind), after.at(beside)
         if old == new or not options or options != before.at(beside):

@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_serializer, field_validator, model_validator
 
 from synthgen.config import library
 from synthgen.config import overrides as overriding
@@ -21,12 +21,13 @@ from synthgen.config.deduplication import (
 )
 from synthgen.config.families import Sensitive
 from synthgen.config.fields import (
-    AnswerForm,
     BaseUrls,
     Expressions,
     FormShares,
     ImageFormat,
     Language,
+    PassName,
+    Scores,
     Shares,
     Taggers,
     TemplateOptions,
@@ -34,9 +35,17 @@ from synthgen.config.fields import (
     Variables,
 )
 from synthgen.config.library import Section
+from synthgen.config.selection import (
+    PLAIN_SELECTION,
+    AnswerBalance,
+    Functions,
+    KeepRule,
+    Quotas,
+    Threshold,
+    ViewName,
+)
 from synthgen.config.strict_yaml import Document
-from synthgen.errors import attempt
-from synthgen.tables import ANSWER_FORMS
+from synthgen.errors import attempt, nearest
 
 
 class SourceConfig(Section):
@@ -164,14 +173,13 @@ class GenerateConfig(Section):
     price: PriceConfig = PriceConfig()
     sampling: SamplingConfig = SamplingConfig()
     scores: tuple[str, ...] = ("likelihood",)
+    gate: Mapping[str, Threshold] = Field(default_factory=dict)  # score of a question -> range in which it is answered
     ask: PartConfig | None = None  # writes the questions in place of `model`
     answer: PartConfig | None = None  # answers and scores in place of `model`
 
     @model_validator(mode="after")
     def _check_currencies(self) -> "GenerateConfig":
-        currencies = list(dict.fromkeys([self.asker.price.currency, self.answerer.price.currency]))
-        if len(currencies) > 1:
-            raise ValueError(f"the prices are in {' and '.join(currencies)}, which cannot be added; use one currency")
+        _check_one_currency([self.asker.price, self.answerer.price])
         return self
 
     @property
@@ -199,27 +207,33 @@ class GenerateConfig(Section):
         )
 
 
-class Threshold(Section):
-    """The range of a score in which pairs are kept."""
+def _check_one_currency(prices: Sequence[PriceConfig]) -> None:
+    currencies = list(dict.fromkeys(price.currency for price in prices))
+    if len(currencies) > 1:
+        raise ValueError(f"the prices are in {' and '.join(currencies)}, which cannot be added; use one currency")
 
-    min: float | None = None
-    max: float | None = None
-    forms: tuple[AnswerForm, ...] = ANSWER_FORMS  # the answer forms that it applies to
 
-    @model_validator(mode="after")
-    def _check_order(self) -> "Threshold":
-        if self.min is not None and self.max is not None and self.min > self.max:
-            raise ValueError(f"min {self.min:g} is above max {self.max:g}, so no pair could be kept")
-        return self
+class PassConfig(Section):
+    """A model that measures scores of pairs that are there; what it does not name is as in `generate`."""
+
+    model: str
+    revision: str | None = None
+    scores: Scores = Field(min_length=1)
+    prompts: str | None = None
+    engine: EngineConfig | None = None
+    price: PriceConfig | None = None
+    sampling: SamplingConfig | None = None
 
 
 class SelectConfig(Section):
     """Stage 4, select: which pairs are kept."""
 
-    keep: Mapping[str, Threshold] = Field(default_factory=dict)  # score name -> threshold
+    keep: Mapping[str, KeepRule] = Field(default_factory=dict)  # score, or PASS.SCORE -> range, share of the lowest
     min_question_characters: int = Field(default=6, ge=0)
     max_answer_characters: int = Field(default=8000, gt=0)
     forbidden: Expressions = ()  # regular expressions that no question or answer may match
+    languages: tuple[str, ...] = ()  # of pairs that are kept; all where none is named
+    functions: Functions = ()  # module:function, of your own; each says what it drops
     near_questions: float = Field(default=0.8, ge=0, le=1)  # Jaccard similarity that drops the second; 1: equal only
     same_question: int | None = Field(default=None, gt=0)  # most pairs with the same question in the whole data set
     global_questions: NearQuestionsConfig | None = None  # near questions of the whole set
@@ -229,6 +243,17 @@ class SelectConfig(Section):
     earlier_first: bool = True  # what an earlier selection decided on comes first, whatever its score
     against: tuple[Uri, ...] = ()  # output folders whose kept pairs come before all of this run
     decontaminate: DecontaminateConfig | None = None  # benchmark sets that no pair may come from
+    balance: Mapping[str, AnswerBalance] = Field(default_factory=dict)  # type pattern -> of yes and no
+    letters: float | None = Field(default=None, ge=1)  # most pairs with a letter of choice for each with the rarest
+    quotas: Quotas = Quotas()
+
+    @property
+    def scores(self) -> list[tuple[str, str]]:
+        """The scores that it reads, each with the place below `select` that names it."""
+        by = [(f"balance.{pattern}.by", rule.by) for pattern, rule in self.balance.items()]
+        by += [(f"quotas.{kind}s.{pattern}.by", quota.by) for kind, pattern, quota in self.quotas.all()]
+        by += [("survivor", self.survivor)]
+        return [*(("keep", name) for name in self.keep), *((place, name) for place, name in by if name)]
 
 
 class PackConfig(Section):
@@ -281,10 +306,58 @@ class Pipeline(Section):
     tag: TagConfig
     plan: PlanConfig
     generate: GenerateConfig
+    score: Mapping[PassName, PassConfig] = Field(default_factory=dict)  # name of a pass -> its model and scores
     select: SelectConfig = SelectConfig()
+    views: Mapping[ViewName, SelectConfig] = Field(default_factory=dict)  # name -> what differs from `select`
+    view: str | None = None  # the current one
     pack: PackConfig = PackConfig()
     train: TrainConfig = TrainConfig()
     learn: LearnConfig = LearnConfig()
+
+    @model_validator(mode="after")
+    def _check_currencies(self) -> "Pipeline":
+        _check_one_currency([self.generate.answerer.price, *(judge.price for judge in self.passes.values())])
+        return self
+
+    @property
+    def passes(self) -> dict[str, GenerateConfig]:
+        """The scoring passes by name, each as the section `generate` would be for its model."""
+        return {name: _as_generate(self.generate, settings) for name, settings in self.score.items()}
+
+    @field_validator("view")
+    @classmethod
+    def _check_view(cls, name: str | None, info: ValidationInfo) -> str | None:
+        known = info.data.get("views", {})
+        if name in (None, PLAIN_SELECTION):
+            return None
+        if name not in known and "views" in info.data:
+            raise ValueError(f"no view is called '{name}': {nearest(str(name), known)}")
+        return name
+
+    @field_serializer("views")
+    def _dump_views(self, views: Mapping[str, SelectConfig]) -> dict[str, Any]:
+        """Return the views with the settings that they name alone: the others are those of `select`."""
+        return {name: view.model_dump(mode="json", include=view.model_fields_set) for name, view in views.items()}
+
+    @property
+    def selection(self) -> SelectConfig:
+        """The settings of the current view."""
+        return self.selection_of(self.view)
+
+    def selection_of(self, view: str | None) -> SelectConfig:
+        """Return the settings of a view: those that it names, each whole, and else those of `select`."""
+        if view is None:
+            return self.select
+        own = self.views[view]
+        return self.select.model_copy(update={name: getattr(own, name) for name in own.model_fields_set})
+
+
+def _as_generate(generate: GenerateConfig, settings: PassConfig) -> GenerateConfig:
+    """Return the section `generate` as it is for the model of a pass."""
+    inherited = ("prompts", "engine", "price", "sampling")
+    named = {name: getattr(settings, name) or getattr(generate, name) for name in inherited}
+    own = {"model": settings.model, "revision": settings.revision, "scores": settings.scores}
+    return generate.model_copy(update={**named, **own, "ask": None, "answer": None})
 
 
 def second_model(pipeline: Pipeline) -> bool:

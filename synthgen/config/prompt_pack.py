@@ -136,7 +136,7 @@ _SAMPLE = Question("How many dogs are there?", ("one", "two", "three", "four"))
 _ANY_TYPE = InstructionType(
     "any/type", "anything", "anything", "type", ("short",), ("What?", "Which?")
 )  # where every family has mistakes
-SCORE_VARIABLES = ("question", "answer", "type", "language")  # of the templates below `judge`
+SCORE_VARIABLES = ("question", "answer", "statement", "other", "type", "language")  # of the templates below `judge`
 Values = dict[str, Any]
 
 
@@ -161,8 +161,9 @@ def _templates(
     texts: Values = {**question, "previous": None}
     worked = [{**texts, "options": [], "form": "short"}, {**texts, "options": list(_SAMPLE.options), "form": "choice"}]
     yield ("reasoning", "text"), worked
+    judged: Values = {"answer": "two", "statement": "two", "other": "three"}
     for name in judges:
-        yield ("judge", name, "text"), [{**question, "answer": "two", "type": kind} for kind in types]
+        yield ("judge", name, "text"), [{**question, **judged, "type": kind} for kind in types]
     yield ("paraphrase", "text"), [question]
     yield ("blind", "text"), [question]
 
@@ -172,14 +173,19 @@ class CallSize:
     """The size of a call that shows the image.
 
     Attributes:
-        is_ask: Whether it asks for questions.
+        key: Of its prompt: a section of the pack, as `answer`, or `judge.NAME`.
         characters: Of its longest text, with the system text.
         reply: Most tokens of its reply.
     """
 
-    is_ask: bool
+    key: str
     characters: int
     reply: int
+
+    @property
+    def is_ask(self) -> bool:
+        """Whether it asks for questions."""
+        return self.key.startswith("ask")
 
 
 def call_sizes(prompts: Prompts) -> Iterator[CallSize]:
@@ -192,7 +198,8 @@ def call_sizes(prompts: Prompts) -> Iterator[CallSize]:
             section = section.get(key) if isinstance(section, Mapping) else getattr(section, key)
         if section is not None and place[-1] == "text" and place[0] != "blind":
             longest = max((len(render(section.text, **values)) for values in samples), default=0)
-            yield CallSize(place[0].startswith("ask"), system + longest, getattr(section, "max_tokens", 1))
+            key = ".".join(place[:-1]) if place[0] == "judge" else place[0]
+            yield CallSize(key, system + longest, getattr(section, "max_tokens", 1))
 
 
 def _asked(kind: InstructionType, n: int) -> Values:

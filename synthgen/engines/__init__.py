@@ -47,7 +47,7 @@ async def open_engine(name: ModelName, settings: EngineConfig) -> Engine:
     """
     kind = kind_of(settings)
     if kind.settings_fault and (fault := kind.settings_fault(settings)):
-        raise UserMistake(f"generate.engine: {fault}")
+        raise UserMistake(f"engine: {fault}")
     try:
         if kind.options:
             kind.options.model_validate(dict(settings.options))

@@ -12,7 +12,7 @@ from typing import Any
 
 from synthgen.engines.checked import checked_reply, logprob
 from synthgen.engines.protocol import Reply, Request, label_probabilities
-from synthgen.engines.thoughts import split_thoughts
+from synthgen.engines.thoughts import without_thoughts
 from synthgen.errors import one_line
 
 # Reasons for the end of a reply, in the words of the protocol and of servers that have their own.
@@ -71,7 +71,7 @@ def read_completion(data: bytes, request: Request, seconds: float) -> Reply:
     finish = (
         "content_filter" if isinstance(refusal, str) and refusal else _finish(choice, checked_reply(reply), request)
     )
-    return checked_reply(_without_thoughts(_with_logprobs(replace(reply, finish=finish), choice, request)))
+    return checked_reply(without_thoughts(_with_logprobs(replace(reply, finish=finish), choice, request), request))
 
 
 def model_ids(data: bytes) -> set[str]:
@@ -132,12 +132,6 @@ def _finish(choice: Json, reply: Reply, request: Request) -> str:
         if word in words:
             return finish
     raise ValueError(f"finish_reason {one_line(repr(reason), 60)} is unknown, so the answer may be unfinished")
-
-
-def _without_thoughts(reply: Reply) -> Reply:
-    """Return the reply with the thoughts in its text apart; their log-probabilities are not the answer's."""
-    thoughts, text = split_thoughts(reply.text)
-    return replace(reply, text=text, reasoning=thoughts, logprobs=()) if thoughts else reply
 
 
 def _with_logprobs(reply: Reply, choice: Json, request: Request) -> Reply:

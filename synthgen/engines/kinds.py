@@ -15,6 +15,7 @@ from typing import Any
 from synthgen.config.entry_points import added, load
 from synthgen.config.library import Section, import_attribute
 from synthgen.config.pipeline import EngineConfig, GenerateConfig
+from synthgen.engines.distilled import DistilledEngine, check_distilled, no_options
 from synthgen.engines.endpoint import CAPABILITIES as ENDPOINT_CAPABILITIES
 from synthgen.engines.endpoint import IMAGES_IN_MEMORY, EndpointEngine, served_models, url_fault
 from synthgen.engines.protocol import ALL_CAPABILITIES, Capability, Engine, ModelName
@@ -93,7 +94,7 @@ ENGINE_KINDS: Mapping[str, EngineKind] = {
             bounds_images=True,
             resolve=resolve_weights,
             pins_revision=True,
-            memory_advice="take a smaller model or lower generate.engine.options.gpu_memory_utilization",
+            memory_advice="take a smaller model or lower engine.options.gpu_memory_utilization",
             needs=("vllm",),
         ),
         EngineKind(
@@ -106,6 +107,16 @@ ENGINE_KINDS: Mapping[str, EngineKind] = {
             capabilities=ENDPOINT_CAPABILITIES,
             shows_first_token=True,
             served=served_models,
+        ),
+        EngineKind(
+            "distilled",
+            DistilledEngine.start,
+            check=check_distilled,
+            settings_fault=no_options,
+            reply_options=(),
+            uses_gpu=False,
+            capabilities=frozenset({"labels"}),
+            needs=("open_clip", "safetensors"),
         ),
         EngineKind(
             "scripted",

@@ -26,6 +26,11 @@ class ModelName:
     model: str
     revision: str
 
+    @property
+    def named(self) -> "str | list[str]":
+        """The model as the run record has it: its name and revision, or of local files the digest alone."""
+        return self.revision if self.revision.startswith("files:") else [self.model, self.revision]
+
 
 @dataclass(frozen=True)
 class Request:

@@ -28,7 +28,7 @@ from synthgen.engines.protocol import (
     Request,
     label_probabilities,
 )
-from synthgen.engines.thoughts import split_thoughts
+from synthgen.engines.thoughts import without_thoughts
 from synthgen.engines.vllm_logs import cause_of, explain
 from synthgen.engines.vllm_processes import end_with_this_process
 from synthgen.engines.vllm_prompts import Prompts
@@ -181,17 +181,16 @@ class VllmEngine:
         steps = done.logprobs or []
         chosen = tuple(step[token].logprob for step, token in zip(steps, done.token_ids, strict=False))
         first = ((entry.decoded_token or "", entry.logprob) for entry in (steps[0].values() if steps else ()))
-        thoughts, text = split_thoughts(self.prompts.special.restore(done.text).strip())
-        return Reply(
-            text=text,
+        reply = Reply(
+            text=self.prompts.special.restore(done.text).strip(),
             finish=done.finish_reason or "stop",
-            logprobs=() if thoughts else chosen,  # those of the thoughts are not the answer's
-            reasoning=thoughts,
+            logprobs=chosen,
             labels=label_probabilities(first, request.labels) if request.labels else {},
             prompt_tokens=len(output.prompt_token_ids),
             cached_tokens=output.num_cached_tokens or 0,
             output_tokens=len(done.token_ids),
         )
+        return without_thoughts(reply, request)
 
     def _given_reply(self, output: Any, text: str, given: str) -> Reply:
         tokens = output.prompt_token_ids  # an image's placeholder is expanded here, so count from the end

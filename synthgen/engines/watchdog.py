@@ -62,7 +62,7 @@ class WatchedEngine:
             if self._calls and silence > self._longest_silence:
                 self._death = (
                     f"none of {len(self._calls)} calls was answered for {silence:.0f} s "
-                    "(generate.engine.stall_seconds sets how long to wait)"
+                    "(engine.stall_seconds sets how long to wait)"
                 )
         for call in self._calls:
             call.cancel()

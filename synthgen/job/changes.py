@@ -12,7 +12,7 @@ from synthgen.job.request import RunRequest
 from synthgen.stages.contract import Job
 from synthgen.store import Record, RunFolder
 from synthgen.store.run_folder import FORMAT
-from synthgen.tables import LIST, PLAN, STAGES, stage_names, stages_after, stages_between
+from synthgen.tables import LIST, PLAN, SELECT, STAGES, stage_names, stages_after, stages_between
 
 
 def check_folder(
@@ -137,6 +137,9 @@ def _record(before: Record, job: Job, request: RunRequest, last: str) -> dict[st
     pipeline["source"] = run_record.spell_out(job.pipeline.source, job.home).model_dump(mode="json")
     for section, folder in _model_folders(job).items():
         (pipeline["generate"][section] if section else pipeline["generate"])["model"] = folder
+    for judge in job.passes:
+        if isinstance(judge.model.named, str):  # of a folder
+            pipeline["score"][judge.name]["model"] = judge.model.model
     if before:
         pipeline |= {
             section: before["pipeline"][section] for section in _sections_after(last) if section in before["pipeline"]
@@ -176,7 +179,7 @@ def _groups_after(last: str) -> set[str]:
 def _sections_after(last: str) -> list[str]:
     """Return the sections of a pipeline about the stages after `last`."""
     later = stages_after(last)
-    return [*later, *(["train"] if later else [])]
+    return [*later, *(["views", "view"] if SELECT.name in later else []), *(["train"] if later else [])]
 
 
 def is_changed(folder: RunFolder, job: Job, group: str) -> bool:

@@ -1,14 +1,18 @@
 """Whether the longest prompts of a job fit the context of its model, as far as its files tell before it is loaded."""
 
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 
 from synthgen.config.pipeline import EngineConfig
-from synthgen.config.prompt_pack import call_sizes
+from synthgen.config.prompt_pack import CallSize, call_sizes
 from synthgen.engines import ModelName
-from synthgen.engines.image_tokens import SETTING, bound_images, images_of
+from synthgen.engines.image_tokens import bound_images, images_of
 from synthgen.engines.kinds import kind_of
 from synthgen.engines.model_files import read_model_files
+from synthgen.job.job import WITH_MODELS
 from synthgen.stages.contract import Job
+from synthgen.stages.generate.scoring import call_keys
+from synthgen.tables import GENERATE, SCORE
 
 CHARACTERS_A_TOKEN = 3.0  # of English at least; the texts of a pack are mostly English
 
@@ -21,12 +25,14 @@ class ContextRoom:
         image: Most tokens of an image.
         text: Tokens of the texts, about.
         reply: Most tokens of the reply.
+        section: Of the pipeline, with the settings of the engine.
     """
 
     image: int
     text: int
     reply: int
     context: int
+    section: str = "generate.engine"
 
     @property
     def fault(self) -> str | None:
@@ -36,35 +42,61 @@ class ContextRoom:
             return None
         return (
             f"the longest call does not fit the context of {self.context:,} tokens: the image up to {self.image:,}, "
-            f"the text about {self.text:,}, the reply up to {self.reply:,}; lower {SETTING}, or raise "
-            "generate.engine.options.max_model_len"
+            f"the text about {self.text:,}, the reply up to {self.reply:,}; "
+            f"lower {self.section}.image_tokens, or raise {self.section}.options.max_model_len"
         )
 
 
-def context_faults(job: Job, *, may_download: bool = False) -> list[str]:
-    """Return a line for each generating model whose longest calls do not fit its context.
+def context_faults(job: Job, stages: Container[str] = WITH_MODELS, *, may_download: bool = False) -> list[str]:
+    """Return a line for each model whose longest calls do not fit its context.
 
     Args:
         job: The job.
+        stages: Whose models are looked at.
         may_download: Whether the hub is asked for files that its local cache lacks.
     """
-    rooms = ((model, _room(job, model, engine, may_download)) for model, engine in job.engines)
+    rooms = ((calls.model, _room(calls, may_download)) for calls in _calls(job, stages))
     return [f"model {model.model}: {room.fault}" for model, room in rooms if room and room.fault]
 
 
 def image_notes(job: Job) -> list[str]:
     """Return lines on the tokens of images and the contexts of a job's models, as far as their files are here."""
     lines = []
-    for model, engine in job.engines:
-        if room := _room(job, model, engine, may_download=False):
-            bound = images_of(model, engine, may_download=False)
+    for calls in _calls(job, WITH_MODELS):
+        if room := _room(calls, may_download=False):
+            bound = images_of(calls.model, calls.engine, may_download=False)
             counted = f"an image takes up to {room.image:,} tokens of a context of {room.context:,}"
-            lines.append(f"model {model.model}: {bound.note or counted}")
+            lines.append(f"model {calls.model.model}: {bound.note or counted}")
     return lines + context_faults(job)
 
 
-def _room(job: Job, model: ModelName, engine: EngineConfig, may_download: bool) -> ContextRoom | None:
+@dataclass(frozen=True)
+class _Calls:
+    """The calls that one engine gets, and the section of the pipeline with its settings."""
+
+    model: ModelName
+    engine: EngineConfig
+    sizes: tuple[CallSize, ...]
+    section: str = "generate.engine"
+
+
+def _calls(job: Job, stages: Container[str]) -> Iterator[_Calls]:
+    """Yield the calls to each model of a job; two that work with one engine settings are two."""
+    sizes = tuple(call_sizes(job.definitions.prompts))
+    asking = tuple(size for size in sizes if size.is_ask)
+    for number, (model, engine) in enumerate(job.engines if GENERATE.typed in stages else ()):
+        yield _Calls(model, engine, asking if job.asking and number == 0 else sizes)
+    for judge in job.passes if SCORE.typed in stages else ():
+        keys = {key for name in judge.settings.scores for key in call_keys(name)}
+        own = tuple(size for size in call_sizes(judge.prompts) if size.key in keys)
+        has_own = job.pipeline.score[judge.name].engine is not None
+        section = (f"score.{judge.name}.engine",) if has_own else ()
+        yield _Calls(judge.model, judge.settings.engine, own, *section)
+
+
+def _room(calls: _Calls, may_download: bool) -> ContextRoom | None:
     """Return the room in the context of a model; None if its files are not here or do not tell."""
+    model, engine = calls.model, calls.engine
     files = read_model_files(model, may_download=may_download) if kind_of(engine).bounds_images else None
     if files is None:
         return None
@@ -73,8 +105,6 @@ def _room(job: Job, model: ModelName, engine: EngineConfig, may_download: bool) 
     image = bound_images(files, engine).most
     if context is None or image is None:
         return None
-    only_asks = job.asking is not None and (model, engine) == job.engines[0]
-    sizes = call_sizes(job.definitions.prompts)
-    calls = [(int(size.characters / CHARACTERS_A_TOKEN), size.reply) for size in sizes if size.is_ask or not only_asks]
-    text, reply = max(calls, key=sum, default=(0, 0))
-    return ContextRoom(image, text, reply, context)
+    sizes = [(int(size.characters / CHARACTERS_A_TOKEN), size.reply) for size in calls.sizes]
+    text, reply = max(sizes, key=sum, default=(0, 0))
+    return ContextRoom(image, text, reply, context, calls.section)

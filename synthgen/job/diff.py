@@ -92,6 +92,14 @@ def _subject(path: tuple[str, ...]) -> tuple[str, bool]:
             return _dotted("generate", path[1:]), True
         case ("generated", *rest):
             return f"{'.'.join(rest)} of the prompts", True
+        case ("passes", name, "model"):
+            return f"score.{name}.model", True
+        case ("passes", name, "engine", *rest):
+            return _dotted(f"score.{name}.engine.options", rest), True
+        case ("passes", name, "scores", score, *rest):
+            return _dotted(f"the score '{name}.{score}'", rest), True
+        case ("passes", name):
+            return f"the scoring pass '{name}'", True
         case ("scores", "agreement", *rest) if rest:
             return _dotted("generate.sampling", rest), True
         case ("scores", name, *rest):

@@ -11,7 +11,18 @@ from dataclasses import dataclass
 from synthgen.console import pluralize
 from synthgen.job import run_record
 from synthgen.store import RunFolder
-from synthgen.tables import GENERATE, PACK, PLAN, PLAN_OUTCOMES, STAGES, StageSpec
+from synthgen.tables import (
+    GENERATE,
+    PACK,
+    PLAN,
+    PLAN_OUTCOMES,
+    SCORE,
+    STAGES,
+    StageSpec,
+    pass_of_score,
+    split_count,
+)
+from synthgen.tables.passes import VALUE
 
 LARGE_SHARE = 0.1  # of near duplicates among the images of a plan: from here on it is reported
 
@@ -48,13 +59,39 @@ class StageFunnel:
         return not self.pending and not self.superseded
 
 
+@dataclass(frozen=True)
+class ScoreCounts:
+    """How many pairs a scoring pass has scored by one of its scores; it drops none of them.
+
+    Attributes:
+        name: Of the score, PASS.SCORE.
+        received: Pairs that came in.
+        values: Pairs with a value.
+        without: Reason → pairs without one; `no_value` is any that no retry can change.
+        retired: Pairs whose question an edit of the plan withdrew, which are not scored.
+        is_removed: Whether the last run did not have it any more.
+    """
+
+    name: str
+    received: int
+    values: int
+    without: Mapping[str, int]
+    retired: int
+    is_removed: bool
+
+    @property
+    def pending(self) -> int:
+        """Pairs that are still to be scored."""
+        return max(0, self.received - self.values - sum(self.without.values()) - self.retired)
+
+
 def funnels(folder: RunFolder) -> list[StageFunnel]:
     """Return the counts of each stage that has an input. Raises UserMistake if the folder holds no synth run."""
     run_record.check_is_run(folder)
     return [
         _funnel(folder, spec)
         for spec in STAGES
-        if spec.inputs and not (spec.is_optional and not folder.log(spec).partitions)
+        if spec.inputs and spec.passes and not (spec.is_optional and not folder.log(spec).partitions)
     ]
 
 
@@ -70,11 +107,36 @@ def _funnel(folder: RunFolder, spec: StageSpec) -> StageFunnel:
     )
 
 
+def score_counts(folder: RunFolder) -> list[ScoreCounts]:
+    """Return the counts of the scores of all passes: those of the last run, then those that it did not have."""
+    wanted = run_record.scores_of_passes(folder.record or {})
+    pairs, counts = folder.log(GENERATE).counts().get(GENERATE.passes, 0), folder.log(SCORE).counts()
+    outcomes: dict[str, dict[str, int]] = {name: {} for name in wanted}
+    retired: dict[str, int] = {}
+    for count_name, count in counts.items():
+        name, outcome = split_count(count_name)
+        if pass_of_score(name) is None:
+            retired[name] = count
+        else:
+            outcomes.setdefault(name, {})[outcome] = count
+    return [
+        ScoreCounts(
+            name,
+            pairs,
+            found.pop(VALUE, 0),
+            found,
+            retired.get(pass_of_score(name) or "", 0),
+            name not in wanted,
+        )
+        for name, found in outcomes.items()
+    ]
+
+
 def nothing_kept(folder: RunFolder, last: str = PACK.name) -> str | None:
     """Return a line that says why nothing came out of the stages up to `last`, or None if anything did."""
     shown = funnels(folder)
-    names = [funnel.stage for funnel in shown]
-    shown = shown[: names.index(last) + 1]
+    ends = [spec.name for spec in STAGES[: [spec.name for spec in STAGES].index(last) + 1]]
+    shown = [funnel for funnel in shown if funnel.stage in ends]
     if shown[-1].passed:
         return None
     empty = next(funnel for funnel in shown if not funnel.passed)

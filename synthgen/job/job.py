@@ -5,6 +5,7 @@ compares its own with it (`job.changes`).
 """
 
 import re
+from collections.abc import Container, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -24,12 +25,15 @@ from synthgen.ingest.images import DECODING
 from synthgen.job import run_record
 from synthgen.job.diff import Difference, describe, differences
 from synthgen.job.resolve import load_definitions
-from synthgen.stages.contract import Definitions, Job
+from synthgen.stages.contract import Definitions, Job, ScoringPass
 from synthgen.stages.generate.scoring import score_settings
+from synthgen.stages.score.context import shape_of
 from synthgen.store import Folder, Record, RunFolder
+from synthgen.tables import GENERATE, SCORE
 from synthgen.taggers import TaggerSpec, stored_embedding_model
 
 COMMIT = re.compile("[0-9a-f]{40}")  # of a model's repository
+WITH_MODELS = (GENERATE.typed, SCORE.typed)  # the stages that call models of the sections `generate` and `score`
 
 
 def open_job(
@@ -39,7 +43,7 @@ def open_job(
     record: Record | None = None,
     home: Path = Path(),
     *,
-    needs_model: bool = True,
+    needed: Container[str] = WITH_MODELS,
 ) -> Job:
     """Return the job of a pipeline, ready to run.
 
@@ -49,8 +53,8 @@ def open_job(
         definitions: Its definition files, if they are loaded already.
         record: Of the folder, if it has one; hub models keep the commits that it names.
         home: The folder that relative names start from.
-        needs_model: Whether a generating model that cannot be found is an error. Without it, the one of the record
-            stands in, or the name alone.
+        needed: The stages, of WITH_MODELS, for which a model that cannot be found is an error. For the others the one
+            of the record stands in, or the name alone.
 
     Raises:
         UserMistake: A model or a definition file cannot be found.
@@ -60,17 +64,19 @@ def open_job(
     record = record or {}
     taggers = tagging.in_order([_resolve_tagger(spec, record, home) for spec in definitions.taggers])
     definitions = replace(definitions, taggers=taggers)
-    asking, model = _generating_models(record, home, pipeline.generate, needs_model)
+    asking, model = _generating_models(record, home, pipeline.generate, GENERATE.typed in needed)
+    passes = tuple(_scoring_passes(record, home, pipeline, definitions, SCORE.typed in needed))
     shape = _shape(pipeline, definitions, (asking, model), home)
     if pipeline.plan.semantic_duplicates is not None and not shape["images"]["embedding"]:
         raise UserMistake(
             "plan.semantic_duplicates: no tagger of this pipeline stores embeddings of images; "
             "use one of the kind open_clip, or leave the setting out"
         )
-    return Job(out, pipeline, definitions, model, shape, home.absolute(), asking)
+    shape["passes"] = {judge.name: shape_of(judge) for judge in passes}
+    return Job(out, pipeline, definitions, model, shape, home.absolute(), asking, passes)
 
 
-def reopen(folder: RunFolder, *, needs_model: bool = True) -> Job:
+def reopen(folder: RunFolder, *, needed: Container[str] = WITH_MODELS) -> Job:
     """Return the job that a folder was last made with, for commands on what a run has made; see `open_job`.
 
     Names of definition files and models start from the folder that the run was started in; where that is gone, from
@@ -83,7 +89,7 @@ def reopen(folder: RunFolder, *, needs_model: bool = True) -> Job:
     started_in = Path(record["started_in"])
     is_elsewhere = started_in != Path.cwd() and started_in.is_dir()
     home = started_in if is_elsewhere else Path()
-    job = open_job(folder.out, run_record.pipeline_of(folder), record=record, home=home, needs_model=needs_model)
+    job = open_job(folder.out, run_record.pipeline_of(folder), record=record, home=home, needed=needed)
     now = {group: shape for group, shape in job.shape.items() if group in record["shape"]}
     if changed := list(differences(record["shape"], now)):
         raise _made_otherwise(folder.out.url, changed, started_in)
@@ -113,31 +119,43 @@ def _resolve_tagger(spec: TaggerSpec, record: Record, home: Path) -> TaggerSpec:
 
 
 def _generating_models(
-    record: Record, home: Path, generate: GenerateConfig, needs_model: bool
+    record: Record, home: Path, generate: GenerateConfig, is_needed: bool
 ) -> tuple[ModelName | None, ModelName]:
     """Return the exact model that asks, where it is not the one that answers, and the one that answers."""
     stored = run_record.stored_model(record), run_record.stored_asking_model(record)
     answerer, place = generate.answerer, "generate.answer.model" if generate.answer else "generate.model"
-    model = _generating_model(_of_name(answerer.model, *stored), home, answerer, needs_model, place)
+    model = _generating_model(_of_name(answerer.model, *stored), home, answerer, is_needed, place)
     if not generate.is_split:
         return None, model
     asker, place = generate.asker, "generate.ask.model" if generate.ask else "generate.model"
-    return _generating_model(_of_name(asker.model, *reversed(stored)), home, asker, needs_model, place), model
+    return _generating_model(_of_name(asker.model, *reversed(stored)), home, asker, is_needed, place), model
 
 
-def _of_name(name: str, first: Any, second: Any) -> Any:
+def _scoring_passes(
+    record: Record, home: Path, pipeline: Pipeline, definitions: Definitions, is_needed: bool
+) -> Iterator[ScoringPass]:
+    """Yield the scoring passes of a pipeline, each with its exact model."""
+    generating = run_record.stored_model(record), run_record.stored_asking_model(record)
+    stored = run_record.stored_pass_models(record)
+    for name, settings in pipeline.passes.items():
+        before = _of_name(settings.model, stored.get(name), *generating, *stored.values())
+        model = _generating_model(before, home, settings, is_needed, f"score.{name}.model")
+        yield ScoringPass(name, settings, model, definitions.passes[name])
+
+
+def _of_name(name: str, first: Any, *others: Any) -> Any:
     """Return the model on record that has a name: a model that changes its part keeps its commit."""
-    return next((known for known in (first, second) if isinstance(known, list) and known[0] == name), first)
+    return next((known for known in (first, *others) if isinstance(known, list) and known[0] == name), first)
 
 
-def _generating_model(before: Any, home: Path, settings: GenerateConfig, needs_model: bool, place: str) -> ModelName:
+def _generating_model(before: Any, home: Path, settings: GenerateConfig, is_needed: bool, place: str) -> ModelName:
     """Return an exact model that generates, or what stands in for it where it is not needed and cannot be found."""
     try:
         return _resolve(before, home, settings, place)
     except (UserMistake, ModelUnavailable) as error:
-        if needs_model:
+        if is_needed:
             raise
-        note(f"{error}; this command needs no model, and goes on")
+        note(f"{error}; this command does not need that model, and goes on")
     if isinstance(before, str):
         return ModelName(settings.model, before)
     is_same = isinstance(before, list) and before[0] == settings.model
@@ -170,14 +188,9 @@ def _texts_of(kind: InstructionType) -> list[Any]:
     return [kind.about, kind.needs, kind.ask_as, list(kind.examples), *([traits] if traits else [])]
 
 
-def _named(model: ModelName) -> Any:
-    """Return a model as the record has it: a folder by its digest alone."""
-    return model.revision if model.revision.startswith("files:") else [model.model, model.revision]
-
-
 def _asking_shape(asking: ModelName | None, generate: GenerateConfig) -> dict[str, Any]:
     """Return what shapes questions that another model writes; nothing where there is none."""
-    return {"ask_model": _named(asking), "ask_engine": reply_options(generate.asker.engine)} if asking else {}
+    return {"ask_model": asking.named, "ask_engine": reply_options(generate.asker.engine)} if asking else {}
 
 
 def _shape(
@@ -201,7 +214,7 @@ def _shape(
             "types": {path: _planned_type(kind) for path, kind in types.items()},
         },
         "generated": {
-            "model": _named(models[1]),
+            "model": models[1].named,
             "engine": reply_options(pipeline.generate.answerer.engine),
             **_asking_shape(models[0], pipeline.generate),
             "system": pack.model_dump(mode="json")["system"],

@@ -5,6 +5,7 @@ that `data` was started with. The pipeline's file is read again, so an edit of i
 pipeline replaces everything but the source; what it drops of the earlier request is reported.
 """
 
+import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -23,8 +24,9 @@ from synthgen.store import Record
 from synthgen.store.patterns import expand_home
 
 DEFAULT = "everyday"  # the pipeline of a new folder whose first request names none
-SOURCE, MODEL = "source.uri", "generate.model"
+SOURCE, MODEL, VIEW = "source.uri", "generate.model", "view"
 PART_MODELS = ("generate.ask.model", "generate.answer.model")
+PASS_MODEL = re.compile(r"score\.[^.]+\.model")
 
 
 @dataclass(frozen=True)
@@ -43,10 +45,15 @@ class RunRequest:
 
     @staticmethod
     def typed(
-        pipeline: str | None, source: str | None, model: str | None, settings: Sequence[str] | None
+        pipeline: str | None,
+        source: str | None,
+        model: str | None,
+        settings: Sequence[str] | None,
+        view: str | None = None,
     ) -> "RunRequest":
-        """Return the request of a command line; `source` and `model` win over settings of the same key."""
-        named = [f"{key}={_quote(value)}" for key, value in ((SOURCE, source), (MODEL, model)) if value]
+        """Return the request of a command line; source, model and view win over settings of the same key."""
+        typed = ((SOURCE, source), (MODEL, model), (VIEW, view))
+        named = [f"{key}={_quote(value)}" for key, value in typed if value]
         return RunRequest(pipeline, (*(settings or ()), *named))
 
     @staticmethod
@@ -91,8 +98,10 @@ class RunRequest:
             key, _, value = setting.partition("=")
             if key == SOURCE:
                 source = [str(yaml.safe_load(value))]
+            elif key in (MODEL, VIEW):
+                options += [f"--{key.rpartition('.')[2]}", str(yaml.safe_load(value))]
             else:
-                options += ["--model", str(yaml.safe_load(value))] if key == MODEL else ["--set", setting]
+                options += ["--set", setting]
         options += [] if self.limit is None else ["--limit", str(self.limit)]
         return redact(shlex.join([*source, *options]))
 
@@ -164,7 +173,8 @@ def _spell_out(setting: str, home: Path, is_folder: bool) -> str:
     key, _, value = setting.partition("=")
     if key == SOURCE:
         return f"{key}={_quote(spell_out_uri(yaml.safe_load(value), home))}"
-    if (key == MODEL and is_folder) or (key in PART_MODELS and (home / expand_home(yaml.safe_load(value))).is_dir()):
+    is_part = key in PART_MODELS or PASS_MODEL.fullmatch(key)
+    if (key == MODEL and is_folder) or (is_part and (home / expand_home(yaml.safe_load(value))).is_dir()):
         return f"{key}={_quote(str(home / expand_home(yaml.safe_load(value))))}"
     return setting
 

@@ -6,6 +6,7 @@ need it.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from synthgen.config.taxonomy import Tree, matching, nearest_pattern
 from synthgen.config.turns import missing_wordings
 from synthgen.engines.section import engine_faults
 from synthgen.errors import Mistakes, attempt
-from synthgen.job import scores
+from synthgen.job import scores, selections
 from synthgen.stages.contract import Definitions
 
 
@@ -41,6 +42,7 @@ def load(document: Document) -> tuple[Pipeline, Definitions]:
         prompts = attempt(faults, partial(prompt_pack.load, name, home))
         faults += scores.judge_faults(name, home)
         types = list(prompts.types) if prompts else attempt([], partial(prompt_pack.types_of, name, home))
+    passes = _pass_prompts(document, prompts, faults)
     for name in library.known_names("mapping", document, ("plan", "mapping"), faults):
         rules = attempt(faults, partial(_rules, name, tree, types, home))
         if names and tree is None:
@@ -50,15 +52,35 @@ def load(document: Document) -> tuple[Pipeline, Definitions]:
     faults += [
         *(fault for place in scores.engine_places(document) for fault in engine_faults(document, place)),
         *scores.name_faults(document),
-        *(scores.serve_faults(document, prompts) if prompts else ()),
+        *(scores.serve_faults(document, prompts, passes) if prompts else ()),
         *(_wording_faults(document, pipeline, prompts) if pipeline and prompts else ()),
         *_cap_faults(document, types),
+        *selections.pattern_faults(document, types, tree),
+        *(selections.balance_faults(document, prompts.types) if prompts else ()),
         *(_allow_faults(document, pipeline) if pipeline else ()),
     ]
     if faults:
         raise Mistakes(list(dict.fromkeys(faults)))
     assert pipeline and taggers and prompts and rules
-    return pipeline, Definitions(taggers, prompts, rules)
+    return pipeline, Definitions(taggers, prompts, rules, passes)
+
+
+def _pass_prompts(document: Document, prompts: Prompts | None, faults: list[str]) -> dict[str, Prompts]:
+    """Return the prompts of each scoring pass, as far as they are known, and add the mistakes of their packs.
+
+    A pass has the instruction types of the pairs, whichever its own pack asks.
+    """
+    found: dict[str, Prompts] = {}
+    for place, name in document.names_at(("score",)).items():
+        if document.at((*place, "prompts")) is None:
+            found |= {name: prompts} if prompts else {}
+            continue
+        for pack in library.known_names("prompts", document, (*place, "prompts"), faults):
+            own = attempt(faults, partial(prompt_pack.load, pack, document.home))
+            faults += scores.judge_faults(pack, document.home)
+            if own and prompts:
+                found[name] = replace(own, tree=prompts.tree, types=prompts.types)
+    return found
 
 
 def load_definitions(pipeline: Pipeline, home: Path = Path()) -> Definitions:
@@ -73,7 +95,7 @@ def notices(name: str, pipeline: Pipeline, definitions: Definitions) -> list[str
         *(("tagger", tagger) for tagger in pipeline.tag.taggers),
         ("taxonomy", definitions.taxonomy.name),
         *(("mapping", mapping_name) for mapping_name in definitions.rules.names),
-        ("prompts", pipeline.generate.prompts),
+        *(("prompts", pack) for pack in dict.fromkeys(_packs(pipeline))),
         *(("family", family) for family in definitions.prompts.pack.families),
     ]
     replaced = [
@@ -82,6 +104,11 @@ def notices(name: str, pipeline: Pipeline, definitions: Definitions) -> list[str
         if (ours := library.shadowed_file(kind, file))
     ]
     return [f"note: {pipeline.notice}", *replaced] if pipeline.notice else replaced
+
+
+def _packs(pipeline: Pipeline) -> list[str]:
+    """Return the prompt packs of a pipeline: that of `generate`, and those of passes."""
+    return [pipeline.generate.prompts, *(judge.prompts for judge in pipeline.passes.values())]
 
 
 def _tree(taggers: Sequence[str], home: Path) -> Tree | None:

@@ -17,6 +17,7 @@ from synthgen.errors import Damaged, UserMistake, one_line
 from synthgen.ingest.sources import spell_out_uri
 from synthgen.store import Record, RunFolder
 from synthgen.store.run_folder import REPAIR_RECORD
+from synthgen.tables import score_name
 
 
 def record_of(folder: RunFolder) -> Record:
@@ -130,3 +131,15 @@ def stored_model(record: Record) -> Any:
 def stored_asking_model(record: Record) -> Any:
     """Return the model in the record that asks, where another one answers: [name, commit], a digest, or None."""
     return record.get("shape", {}).get("generated", {}).get("ask_model")
+
+
+def scores_of_passes(record: Record) -> list[str]:
+    """Return the scores that the scoring passes of the last run have, as PASS.SCORE."""
+    passes = record.get("pipeline", {}).get("score") or {}
+    return [score_name(name, score) for name, settings in passes.items() for score in settings["scores"]]
+
+
+def stored_pass_models(record: Record) -> dict[str, Any]:
+    """Return the models in the record that score in passes: the name of the pass → [name, commit] or a digest."""
+    passes = record.get("shape", {}).get("passes", {})
+    return {name: shape.get("model") for name, shape in passes.items()}

@@ -4,7 +4,8 @@ They are not in config/, which stands below the table. Each yields messages with
 are looked up in the files as read, so that a mistake elsewhere hides none of these.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
 from functools import partial
 from itertools import permutations
 from pathlib import Path
@@ -21,11 +22,15 @@ from synthgen.engines import Capability
 from synthgen.engines.kinds import ENGINE_KINDS, EngineKind
 from synthgen.engines.section import kind_at
 from synthgen.errors import UserMistake, attempt, nearest
+from synthgen.job import selections
 from synthgen.stages.generate.measures import Scorer
 from synthgen.stages.generate.scoring import all_scorers, find_scorer, is_score, scorer_names, scorers_using
+from synthgen.tables import pass_of_score, score_column, score_name
 
 JUDGE: KeyPath = ("judge",)
 SCORES: KeyPath = ("generate", "scores")
+GATE: KeyPath = ("generate", "gate")
+PASSES: KeyPath = ("score",)
 ENGINE: KeyPath = ("generate", "engine")
 PART_ENGINES: tuple[KeyPath, ...] = (("generate", "ask", "engine"), ("generate", "answer", "engine"))
 SERVED: Mapping[Capability, str] = {
@@ -35,25 +40,81 @@ SERVED: Mapping[Capability, str] = {
 }
 
 
+@dataclass(frozen=True)
+class Measuring:
+    """The places in a pipeline of the scores that one engine measures, and of that engine.
+
+    Attributes:
+        pass_name: Of the scoring pass; None for `generate`.
+    """
+
+    scores: KeyPath
+    engine: KeyPath
+    pass_name: str | None = None
+
+
+def measuring(pipeline: Document) -> list[Measuring]:
+    """Return the places of `generate`, whose engine is that which answers, and those of each scoring pass."""
+    answering = PART_ENGINES[1] if pipeline.at(PART_ENGINES[1]) else ENGINE
+    return [
+        Measuring(SCORES, answering),
+        *(
+            Measuring((*place, "scores"), own if pipeline.at(own := (*place, "engine")) else ENGINE, name)
+            for place, name in pipeline.names_at(PASSES).items()
+        ),
+    ]
+
+
 def engine_places(pipeline: Document) -> list[KeyPath]:
-    """Return the places of all engines of a pipeline; a part without one has that of `generate`."""
-    return [ENGINE, *(place for place in PART_ENGINES if pipeline.at(place))]
+    """Return the places of all engines of a pipeline; a part or a pass without one has that of `generate`."""
+    own = (*PART_ENGINES, *((*place, "engine") for place in pipeline.names_at(PASSES)))
+    return [ENGINE, *(place for place in own if pipeline.at(place))]
 
 
 def name_faults(pipeline: Document) -> Iterator[str]:
     """Yield the unknown scores of a pipeline, and its thresholds on scores that it does not measure."""
-    configured = pipeline.names_at(SCORES)
-    for place, name in configured.items():
-        try:
-            find_scorer(name)
-        except UserMistake as mistake:
-            yield f"{pipeline.where(place)}: generate.scores: {mistake}"
     default = GenerateConfig.model_fields["scores"].default
-    measured = list(default if pipeline.at(SCORES) is None else configured.values())
-    for place, name in pipeline.names_at(("select", "keep")).items():
-        where = f"{pipeline.where(place)}: select.keep: '{name}'"
+    measured = list(default) if pipeline.at(SCORES) is None else []
+    for part in measuring(pipeline):
+        for place, name in pipeline.names_at(part.scores).items():
+            try:
+                find_scorer(name)
+            except UserMistake as mistake:
+                yield f"{pipeline.where(place)}: {_dotted(part.scores)}: {mistake}"
+            measured.append(score_name(part.pass_name, name) if part.pass_name else name)
+    yield from _gate_faults(pipeline, measured)
+    yield from _column_faults(pipeline, measured)
+    for place, name in selections.scores_named(pipeline).items():
+        where = f"{pipeline.where(place)}: {selections.dotted(place)}: '{name}'"
+        pass_name = pass_of_score(name)
+        if not is_score(name.rpartition(".")[2]):
+            yield f"{where} is not a score: {nearest(name, {*scorer_names(), *measured})}"
+        elif name not in measured:
+            section = f"score.{pass_name}.scores" if pass_name else "generate.scores"
+            yield f"{where} is not scored; add it to {section} ({', '.join(measured)})"
+
+
+def _column_faults(pipeline: Document, measured: Sequence[str]) -> Iterator[str]:
+    """Yield the scores that would have one column in the shards."""
+    names: dict[str, str] = {}
+    for name in measured:
+        other = names.setdefault(score_column(name), name)
+        if other != name:
+            where = pipeline.where((*PASSES, pass_of_score(name) or ""))
+            column = score_column(name)
+            yield f"{where}: the scores {other} and {name} would both be {column} in the shards; rename the pass"
+
+
+def _gate_faults(pipeline: Document, measured: Sequence[str]) -> Iterator[str]:
+    """Yield the scores of `generate.gate` that do not exist, need an answer, or are not measured."""
+    for place, name in pipeline.names_at(GATE).items():
+        where = f"{pipeline.where(place)}: generate.gate: '{name}'"
+        scorer = attempt([], partial(find_scorer, name))
         if not is_score(name):
             yield f"{where} is not a score: {nearest(name, scorer_names())}"
+        elif scorer and not scorer.of_question:
+            known = ", ".join(each.name for each in all_scorers() if each.of_question)
+            yield f"{where} needs the answer; a gate is a score of the question alone: {known}"
         elif name not in measured:
             yield f"{where} is not scored; add it to generate.scores ({', '.join(measured)})"
 
@@ -73,22 +134,42 @@ def judge_faults(pack: str, home: Path = Path()) -> Iterator[str]:
         if not scorers:
             yield f"{where}: unknown key '{name}' in judge: no score uses it; {nearest(name, _judge_names())}"
         for scorer in scorers:
-            yield from _prompt_faults(document, place, scorer)
+            if f"judge.{name}" in scorer.prompts:
+                yield from _prompt_faults(document, place, scorer)
 
 
-def serve_faults(pipeline: Document, prompts: Prompts) -> Iterator[str]:
-    """Yield the scores of a pipeline that its prompt pack or its engine cannot serve."""
-    measuring = PART_ENGINES[1] if pipeline.at(PART_ENGINES[1]) else ENGINE  # the engine that answers
-    kind = attempt([], partial(kind_at, pipeline, measuring))  # None: reported by engine_faults
-    for place, name in pipeline.names_at(SCORES).items():
-        scorer = attempt([], partial(find_scorer, name))
-        if scorer is None:
-            continue  # reported by name_faults
-        where = f"{pipeline.where(place)}: generate.scores: '{name}' needs"
-        for key in scorer.missing_prompts(prompts.pack):
-            yield f"{where} the prompt {key}, which pack '{prompts.name}' does not have"
-        if kind:
-            yield from (f"{where} {fault}" for fault in _engine_faults(scorer, kind, prompts))
+def serve_faults(pipeline: Document, prompts: Prompts, passes: Mapping[str, Prompts]) -> Iterator[str]:
+    """Yield the scores of a pipeline that the prompt pack or the engine that measures them cannot serve.
+
+    Args:
+        pipeline: The pipeline.
+        prompts: The pack of `generate`.
+        passes: The packs of scoring passes, as far as they are known.
+    """
+    for part in measuring(pipeline):
+        kind = attempt([], partial(kind_at, pipeline, part.engine))  # None: reported by engine_faults
+        own = passes.get(part.pass_name) if part.pass_name else prompts
+        if own is None:  # its pack has mistakes of its own
+            continue
+        for place, name in pipeline.names_at(part.scores).items():
+            scorer = attempt([], partial(find_scorer, name))
+            if scorer is None:
+                continue  # reported by name_faults
+            where = f"{pipeline.where(place)}: {_dotted(part.scores)}: '{name}' needs"
+            yield from (f"{where} {fault}" for fault in _pack_faults(scorer, own, is_pass=bool(part.pass_name)))
+            needs = {*scorer.needs, *(("given",) if part.pass_name and scorer.from_logprobs else ())}
+            if kind:
+                yield from (f"{where} {fault}" for fault in _engine_faults(scorer, needs, kind, own))
+
+
+def _pack_faults(scorer: Scorer, prompts: Prompts, *, is_pass: bool) -> Iterator[str]:
+    """Yield what a score needs that a pack does not have; in a pass also the prompts of answers."""
+    for key in scorer.missing_prompts(prompts.pack):
+        yield f"the prompt {key}, which pack '{prompts.name}' does not have"
+    if is_pass and scorer.asks_answers:
+        forms = {form for kind in prompts.types.values() for form in kind.forms}
+        for form in sorted(forms - set(prompts.pack.answer)):
+            yield f"the prompt answer.{form}, which pack '{prompts.name}' does not have"
 
 
 def _judge_names() -> list[str]:
@@ -120,10 +201,13 @@ def _variables_of(text: object) -> frozenset[str]:
         return frozenset()  # reported by the check of the pack itself
 
 
-def _engine_faults(scorer: Scorer, kind: EngineKind, prompts: Prompts) -> Iterator[str]:
+def _engine_faults(scorer: Scorer, needs: Set[Capability], kind: EngineKind, prompts: Prompts) -> Iterator[str]:
     """Yield what a score needs that an engine of that kind does not give."""
-    for need in sorted(set(scorer.needs) - kind.capabilities):
-        yield f"{SERVED[need]}, which engine kind {kind.name} does not give; use engine kind {_kinds(need)}"
+    for need in sorted(needs - kind.capabilities):
+        yield (
+            f"{SERVED[need]}, which engine kind {kind.name} does not give; take it out of the scores and "
+            f"select.keep, or use engine kind {_kinds(need)}"
+        )
     if not kind.shows_first_token:
         return
     others = _kinds("labels", shows_first_token=False)
@@ -138,9 +222,14 @@ def _engine_faults(scorer: Scorer, kind: EngineKind, prompts: Prompts) -> Iterat
 
 
 def _kinds(need: Capability, shows_first_token: bool = True) -> str:
-    """Return the names of the kinds of engine with a model that give what a score needs."""
-    kinds = [kind for kind in ENGINE_KINDS.values() if kind.is_model and need in kind.capabilities]
+    """Return the names of the kinds of engine with a model that answers and gives what a score needs."""
+    answering = [kind for kind in ENGINE_KINDS.values() if kind.is_model and kind.capabilities > {"labels"}]
+    kinds = [kind for kind in answering if need in kind.capabilities]
     return " or ".join(kind.name for kind in kinds if shows_first_token or not kind.shows_first_token)
+
+
+def _dotted(place: KeyPath) -> str:
+    return ".".join(map(str, place))
 
 
 def _prefix_clash(labels: Sequence[str]) -> tuple[str, str] | None:

@@ -10,20 +10,20 @@ pool. What `results` does after its last receipt (a card, a note) is done at eac
 
 import hashlib
 import json
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Container, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from synthgen.config.mapping import RuleSet
-from synthgen.config.pipeline import EngineConfig, Pipeline
+from synthgen.config.pipeline import EngineConfig, GenerateConfig, Pipeline
 from synthgen.config.prompt_pack import Prompts
 from synthgen.config.taxonomy import Taxonomy
 from synthgen.engines import ModelName
 from synthgen.ingest.sources import Item
 from synthgen.store import Folder, Lease, Receipt, RunFolder
-from synthgen.tables import StageSpec
+from synthgen.tables import GENERATE, SCORE, StageSpec, score_name
 from synthgen.taggers import TaggerSpec
 from synthgen.workers import StopSignals, Task
 
@@ -38,11 +38,33 @@ class Definitions:
     taggers: tuple[TaggerSpec, ...]  # all of one taxonomy
     prompts: Prompts
     rules: RuleSet
+    passes: Mapping[str, Prompts] = field(default_factory=dict)  # of scoring, by name; their types are those of prompts
 
     @property
     def taxonomy(self) -> Taxonomy:
         """The tags that images can have."""
         return self.taggers[0].taxonomy
+
+
+@dataclass(frozen=True)
+class ScoringPass:
+    """A pass over the pairs that measures scores with a model of its own, ready to run.
+
+    Attributes:
+        settings: The section `generate` as it is for this model.
+        model: The exact model.
+        prompts: Its pack, with the instruction types of the pairs.
+    """
+
+    name: str
+    settings: GenerateConfig
+    model: ModelName
+    prompts: Prompts
+
+    @property
+    def scores(self) -> tuple[str, ...]:
+        """The whole names of its scores, PASS.SCORE."""
+        return tuple(score_name(self.name, score) for score in self.settings.scores)
 
 
 @dataclass(frozen=True)
@@ -56,6 +78,7 @@ class Job:
         home: The working folder that the run was started in, from the root: relative names start from it, and code of
             the user is imported from it.
         asking: The exact model that asks, where another model or engine answers.
+        passes: Those that score the pairs, in the order of the pipeline.
     """
 
     out: Folder
@@ -65,6 +88,12 @@ class Job:
     shape: Mapping[str, Any]
     home: Path = field(default_factory=Path.cwd)
     asking: ModelName | None = None
+    passes: tuple[ScoringPass, ...] = ()
+
+    @property
+    def scores(self) -> tuple[str, ...]:
+        """The whole names of all scores that pairs have: those of `generate`, then those of passes."""
+        return (*self.pipeline.generate.scores, *(score for each in self.passes for score in each.scores))
 
     @property
     def engines(self) -> tuple[tuple[ModelName, EngineConfig], ...]:
@@ -72,6 +101,12 @@ class Job:
         generate = self.pipeline.generate
         asking = ((self.asking, generate.asker.engine),) if self.asking else ()
         return (*asking, (self.model, generate.answerer.engine))
+
+    def engines_of(self, stages: Container[str]) -> tuple[tuple[ModelName, EngineConfig], ...]:
+        """Return the models that these stages call, each with its engine."""
+        generating = self.engines if GENERATE.typed in stages else ()
+        scoring = self.passes if SCORE.typed in stages else ()
+        return (*generating, *((judge.model, judge.settings.engine) for judge in scoring))
 
     def fingerprint(self, group: str) -> str:
         """Return the hash of everything that shapes a group of tables."""

@@ -140,6 +140,10 @@ class CommitLog:
         """Return the log of some partitions alone; those without a commit have an empty one."""
         return CommitLog({name: self.partitions.get(name, ()) for name in partitions})
 
+    def within(self, partition: str) -> list[str]:
+        """Return the partitions that belong to one of an earlier stage: itself, and in `3-scored` that of each pass."""
+        return [name for name in self.partitions if name == partition or name.startswith(f"{partition}.")]
+
     def with_commit(self, commit: Commit) -> "CommitLog":
         """Return the log with one commit more."""
         partition = commit.receipt.partition

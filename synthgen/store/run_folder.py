@@ -18,7 +18,7 @@ from synthgen.store.lease import Lease
 from synthgen.store.records import checked_record, fields, is_count, is_mapping, is_text, list_of, mapping_of, or_none
 from synthgen.store.remote import display_uri
 from synthgen.store.stage_folder import StageFolder
-from synthgen.tables import PACK, StageSpec
+from synthgen.tables import PACK, SCORE, StageSpec, pass_partitions, score_place
 
 FORMAT = 1
 REPAIR_RECORD = "restore it from a copy; without one, remove it, and the record before it counts"
@@ -82,6 +82,15 @@ class RunFolder:
     def table(self, spec: StageSpec, partition: str, table: str, columns: Sequence[str] | None = None) -> pa.Table:
         """Return the current rows of a table in a partition, see StageFolder.current."""
         return self.stage(spec).current(self.log(spec), partition, table, columns)
+
+    def scores(self, partition: str, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return the current rows of a score, or PASS.SCORE, of the pairs of a partition, see StageFolder.current."""
+        place = score_place(partition, name)
+        return self.table(place.spec, place.partition, place.table, columns)
+
+    def pass_digests(self, partitions: Sequence[str], scores: Iterable[str]) -> dict[str, str]:
+        """Return what a reader of the scores of passes among `scores` writes under `reads`, as `digests` does."""
+        return self.digests((SCORE,), pass_partitions(partitions, scores))
 
     def shards(self) -> list[DataFile]:
         """Return the committed shards that hold rows, in the order of their partitions."""

@@ -50,6 +50,7 @@ FAILURE_REASONS = (
     "nothing_to_follow",  # no pair of this image that a follow-up could go on from
     "cut_off",  # the reply reached max_tokens
     "empty_answer",
+    "gated",  # a score of the question is outside its range in generate.gate, so it was not answered
     "refused",
     "image_changed",  # the bytes fetched again differ from image_id
     "image_unreadable",
@@ -59,6 +60,7 @@ FAILURE_REASONS = (
     "poison",  # the engine died on this row alone
     "score_failed",  # the measure of an added score raised an exception; pairs never have this reason
 )
+NOT_APPLICABLE = "does not apply"  # begins the reason of a score that says nothing of the pair's answer form
 UNSCORED = tuple(f"unscored.{reason}" for reason in FAILURE_REASONS)  # counts of scores that a failure prevented
 RETRIED_REASONS = (  # that may be otherwise at another try; the others say something of the row itself
     "unreadable",

@@ -137,6 +137,9 @@ SCORES = pa.schema(
         # Why there is no value; begins with one of FAILURE_REASONS where a call, the image or the score's code failed.
         ("reason", pa.string()),
         ("detail", pa.string()),  # JSON: what the value was made of
+        ("calls", pa.int32()),  # of the engine, made for it
+        ("prompt_tokens", pa.int32()),  # of these calls; null where the engine did not count them
+        ("cached_tokens", pa.int32()),
         ("output_tokens", pa.int32()),
     ]
 )

@@ -52,7 +52,7 @@ class StageSpec:
         inputs: The stages it reads. What the first one passes on comes in here; a commit's `reads` covers the others
         too.
         receives: The counts of the first input that come in.
-        passes: The count that goes on to the next stage.
+        passes: The count that goes on to the next stage; empty where nothing is dropped, as in scoring passes.
         other_counts: Counts that are no outcomes of what came in.
         settings: The groups of settings that shape its tables.
         part_of: The stage it belongs to for users; its own name if empty.
@@ -177,6 +177,20 @@ GENERATE = StageSpec(
     is_retried=True,
     watched="pairs",
 )
+SCORE = StageSpec(
+    name="score",
+    folder="3-scored",
+    unit="pairs",
+    module="synthgen.stages.score",
+    tables=(Table("scores", schemas.SCORES, "pair_id"),),  # their counts have names: `tables.passes`
+    inputs=(GENERATE, PLAN),
+    receives=("pair",),
+    settings=("passes",),
+    is_rewritten=True,
+    is_retried=True,
+    watched="scores",
+    is_optional=True,
+)
 SELECT = StageSpec(
     name="select",
     folder="4-selected",
@@ -187,7 +201,7 @@ SELECT = StageSpec(
         Table("clusters", schemas.CLUSTERS, "pair_id"),
         Table("contaminated", schemas.CONTAMINATED, "pair_id"),
     ),
-    inputs=(GENERATE, PLAN, TAG),
+    inputs=(GENERATE, PLAN, SCORE, TAG),
     receives=("pair",),
     passes="kept",
 )
@@ -200,13 +214,13 @@ PACK = StageSpec(
         Table("index", schemas.SHARD_INDEX, "sample_id", counts.count_samples, ("types",)),
         Table("unpacked", schemas.UNPACKED, "sample_id", counts.count_unpacked, ("reason", "turns")),
     ),
-    inputs=(SELECT, LIST, PLAN, GENERATE),
+    inputs=(SELECT, LIST, PLAN, GENERATE, SCORE),
     receives=("kept",),
     passes="turns",
     other_counts=("samples",),
     is_retried=True,
 )
-STAGES: list[StageSpec] = [LIST, TAG, PLAN, ASK, GENERATE, SELECT, PACK]
+STAGES: list[StageSpec] = [LIST, TAG, PLAN, ASK, GENERATE, SCORE, SELECT, PACK]
 
 
 def stage_names() -> list[str]:

@@ -22,7 +22,7 @@ from synthgen.taggers.protocol import (
     tag_images,
     tagging_failure,
 )
-from synthgen.taggers.sidecar import SidecarTaggerFile
+from synthgen.taggers.sidecar import SidecarTaggerFile, check_source_tags
 from synthgen.taggers.spec import (
     Resources,
     SourceTags,
@@ -61,6 +61,7 @@ __all__ = [
     "VlmTaggerFile",
     "WorksFrom",
     "check_downloads",
+    "check_source_tags",
     "in_order",
     "kind_of",
     "load",

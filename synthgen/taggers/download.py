@@ -26,7 +26,8 @@ def download_fault(spec: TaggerSpec) -> str | None:
     if download is None or reason is None:
         return None
     without = [name for name in library.names("tagger") if _needs_no_model(name, spec.taxonomy.name)]
-    instead = f", or take tags that come along (tagger {listed(without, 3)})" if without else ""
+    sidecar = "with source.sidecar=.json or source.meta_columns"
+    instead = f", or take tags that come along (tagger {listed(without, 3)}, {sidecar})" if without else ""
     return (
         f"tagger '{spec.name}': its weights are not in the local cache, and {download.name} cannot be had from the hub "
         f"({reason}); name a local folder or file as model or pretrained in a copy (`synth copy tagger {spec.name} "

@@ -11,10 +11,12 @@ from typing import Any, ClassVar, Literal
 from PIL.Image import Image
 from pydantic import Field
 
+from synthgen.config.pipeline import SourceConfig
 from synthgen.config.strict_yaml import Document, KeyPath
 from synthgen.config.taxonomy import Taxonomy, Tree
 from synthgen.config.vocabulary import Entry, Lexicon, read_entries
-from synthgen.errors import listed, one_line
+from synthgen.errors import UserMistake, listed, one_line
+from synthgen.ingest.sources.kinds import FILES, kind_of_source
 from synthgen.taggers.protocol import Tagged
 from synthgen.taggers.spec import SourceTags, TaggerFile, TaggerSpec, WorksFrom
 
@@ -49,6 +51,17 @@ class SidecarTaggerFile(TaggerFile):
     def source_tags(self) -> SourceTags:
         """Return the key and the names."""
         return SourceTags(self.key, self.names)
+
+
+def check_source_tags(specs: Sequence[TaggerSpec], source: SourceConfig) -> None:
+    """Raise UserMistake if a tagger reads tags that come along with images, and files bring none with them."""
+    if source.sidecar is not None or source.meta_columns or kind_of_source(source.uri) is not FILES:
+        return
+    if spec := next((spec for spec in specs if spec.file.source_tags()), None):
+        raise UserMistake(
+            f"tagger '{spec.name}' reads tags that come along with the images, and none do: set source.sidecar=.json "
+            "for a JSON file beside each image, or source.meta_columns for columns of Parquet files"
+        )
 
 
 class SidecarTagger:

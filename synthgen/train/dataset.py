@@ -25,7 +25,7 @@ from synthgen.store.parquet import read_in_batches
 from synthgen.store.patterns import expand_home, files_at, split_pattern
 from synthgen.store.remote import path_errors
 from synthgen.store.run_folder import NO_SHARDS
-from synthgen.tables import PACK, make_id
+from synthgen.tables import PACK, SELECT, make_id
 
 COLUMNS = ["images", "messages"]
 GROUP_BYTES = 256 * 2**20  # small files are shuffled together up to this size; a larger file is a group alone
@@ -108,6 +108,9 @@ def find(source: str) -> Place:
     root, pattern = split_pattern(path, fs.exists if is_store else os.path.exists)
     if pattern is None and not fs.isfile(root) and (run := RunFolder(Folder(url))).record is not None:
         if not run.shards():
+            decided = run.log(SELECT).counts()
+            if decided and not decided.get("kept"):
+                raise UserMistake(f"{source}: this run kept no pair; `synth status {source}` says why")
             raise UserMistake(NO_SHARDS.format(source))
         return Place(fs, run)
     files = files_at(fs, root, pattern, ".parquet")

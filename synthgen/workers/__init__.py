@@ -1,20 +1,23 @@
 """The only door to Ray: pools of actors that take tasks and yield receipts.
 
-`pool` hands out tasks, watches its actors (`actor`) and replaces them; `failures` tells a worker that died from one
-that lost its machine; `bisection` finds the image that kills its worker; `signals` hears the signals that ask a run to
-end; `circuit_breaker` stops a job in which nothing works; `cluster` joins Ray, and `ray_watch` ends a run whose Ray is
-gone; `home` brings an actor to the folder that the run was started in; `notes` brings what an actor notes to the user;
-`serial` is a worker for a function that blocks. Ray's own restarts and retries are off: they would hide all this.
+`pool` hands out tasks, watches its actors (`actor`) and replaces them; `rounds` says which pools run side by side;
+`failures` tells a worker that died from one that lost its machine; `bisection` finds the image that kills its worker;
+`signals` hears the signals that ask a run to end; `circuit_breaker` stops a job in which nothing works; `cluster` joins
+Ray, and `ray_watch` ends a run whose Ray is gone; `home` brings an actor to the folder that the run was started in;
+`notes` brings what an actor notes to the user; `serial` is a worker for a function that blocks. Ray's own restarts and
+retries are off: they would hide all this.
 """
 
 from synthgen.workers.circuit_breaker import CircuitBreaker
 from synthgen.workers.cluster import keep_to_given_gpus, leave_ray, run_in_actor
-from synthgen.workers.pool import run_pool
+from synthgen.workers.pool import PoolWork, run_pool, run_pools
+from synthgen.workers.rounds import do_fit, rounds_of, rounds_on_cluster
 from synthgen.workers.serial import SerialWorker
 from synthgen.workers.signals import StopSignals, listening
 from synthgen.workers.task import TASKS_PER_ACTOR, PoolSpec, Show, Task
 
 __all__ = [
-    "TASKS_PER_ACTOR", "CircuitBreaker", "PoolSpec", "SerialWorker", "Show", "StopSignals", "Task",
-    "keep_to_given_gpus", "leave_ray", "listening", "run_in_actor", "run_pool",
+    "TASKS_PER_ACTOR", "CircuitBreaker", "PoolSpec", "PoolWork", "SerialWorker", "Show", "StopSignals", "Task",
+    "do_fit", "keep_to_given_gpus", "leave_ray", "listening", "rounds_of", "rounds_on_cluster", "run_in_actor",
+    "run_pool", "run_pools",
 ]  # fmt: skip

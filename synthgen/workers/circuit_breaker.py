@@ -35,6 +35,8 @@ class CircuitBreaker:
         """Count a receipt's rows. Raises JobFailing after too many failures with nothing else between them."""
         self._report(receipt)
         self._see_scores(receipt)
+        if self._table not in receipt.tables:  # in passes there are scores alone
+            return
         failed = self._failed(receipt)
         if failed is None:
             self._rows = 0
@@ -46,20 +48,26 @@ class CircuitBreaker:
 
     def _failed(self, receipt: Receipt) -> list[tuple[str, str]] | None:
         """Return (reason, detail) of every row; None if one did not fail, or not for a cause outside of it."""
-        if any(count > 0 and outcome.rpartition(".")[2] not in OUTSIDE for outcome, count in receipt.counts.items()):
+        if any(count > 0 and _kind(outcome) not in OUTSIDE for outcome, count in receipt.counts.items()):
             return None  # the counts say so, without reading anything
         rows = [row for file in self._files(receipt, self._table) for row in file.to_pylist()]
         is_outside = all(row["reason"] in OUTSIDE and row["detail"] != GONE for row in rows)
         return [(row["reason"], row["detail"]) for row in rows] if is_outside else None
 
     def _see_scores(self, receipt: Receipt) -> None:
-        """Count the rows of each score whose measure raised an exception."""
-        if not receipt.counts.get("unscored.score_failed"):
-            self._score_rows.clear()
+        """Count the rows of each score whose measure raised an exception; in a pass, those that failed outside too.
+
+        Where pairs are generated, a call that fails costs a row of theirs as well, which is counted there.
+        """
+        causes = {"score_failed", *(OUTSIDE if self._table not in receipt.tables else ())}
+        tables = [name for name in receipt.tables if name.startswith("scores/")]
+        if not any(count > 0 and _kind(name) in causes for name, count in receipt.counts.items()):
+            for table in tables:
+                self._score_rows[table] = 0
             return
-        for table in (name for name in receipt.tables if name.startswith("scores/")):
+        for table in tables:
             reasons = [reason for file in self._files(receipt, table) for reason in file.column("reason").to_pylist()]
-            has_failed = all(score_failure(reason) == "score_failed" for reason in reasons)
+            has_failed = all(score_failure(reason) in causes and not reason.endswith(GONE) for reason in reasons)
             self._score_rows[table] = self._score_rows[table] + len(reasons) if has_failed else 0
             if self._score_rows[table] >= ROWS_IN_A_ROW:
                 raise self._failing(f"the last {self._score_rows[table]} values of {table}", reasons[-1])
@@ -69,7 +77,7 @@ class CircuitBreaker:
         new = {
             reason
             for outcome, count in receipt.counts.items()
-            if count > 0 and (reason := outcome.rpartition(".")[2]) in OF_CODE and reason not in self._reported
+            if count > 0 and (reason := _kind(outcome)) in OF_CODE and reason not in self._reported
         }
         for name in receipt.tables if new else ():
             if name != self._table and not name.startswith("scores/"):
@@ -95,3 +103,8 @@ class CircuitBreaker:
             f"{self._stage.spec.folder}: {what} failed one after the other, the last one as {last}; "
             f"fix the cause, then redo them with `synth retry {self._stage.out.url}`"
         )
+
+
+def _kind(count: str) -> str:
+    """Return the reason that a count is of; what is no reason is returned as it is."""
+    return count.rpartition(".")[2]

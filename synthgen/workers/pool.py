@@ -9,8 +9,9 @@ end workers as they end the driver.
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
 from typing import Any
 
 from synthgen.console import note
@@ -31,29 +32,69 @@ LOST_IN_A_ROW = 10  # times that each place of a pool may lose its node without 
 DRAIN_SECONDS = FINISH_SECONDS + 10  # after which unfinished tasks are given back as well
 
 
-def run_pool(spec: PoolSpec, tasks: Iterable[Task], show: Show, signals: StopSignals) -> Iterator[Receipt]:
-    """Have a pool do all tasks and yield each partition's receipt once, as it comes.
+@dataclass(frozen=True)
+class PoolWork:
+    """A pool and its work.
 
-    Args:
-        spec: The actors; none means that there is nothing to do, and Ray is not joined.
+    Attributes:
+        spec: The actors; none means that there is nothing to do.
         tasks: In the order in which they are handed out.
         show: Called with the sum of the actors' counters about twice a second.
+    """
+
+    spec: PoolSpec
+    tasks: Iterable[Task]
+    show: Show
+
+
+def run_pool(spec: PoolSpec, tasks: Iterable[Task], show: Show, signals: StopSignals) -> Iterator[Receipt]:
+    """Have a pool do all tasks and yield each partition's receipt once, as it comes; see PoolWork and `run_pools`."""
+    yield from run_pools([PoolWork(spec, tasks, show)], signals)
+
+
+def run_pools(works: Sequence[PoolWork], signals: StopSignals) -> Iterator[Receipt]:
+    """Have pools do all their tasks side by side, and yield each partition's receipt once, as it comes.
+
+    Args:
+        works: The pools; if none has any actor, Ray is not joined.
         signals: Once one was received, started tasks are finished and the others given back.
 
     Raises:
         JobFailing: Workers only ever die.
         Stopped: A signal was received; raised after the last receipt.
     """
-    if not spec.size:
+    works = [work for work in works if work.spec.size]
+    if not works:
         return
-    join_ray(spec.home)
+    join_ray(works[0].spec.home)
     with ray_faults():
-        gpus = gpus_per_worker(spec.gpus, spec.size)
-        check_resources(spec.cpus, gpus)
+        works = [_on_this_cluster(work) for work in works]
     with signals.draining(), ray_faults():
-        yield from Pool(replace(spec, gpus=gpus), tasks, show, signals).receipts()
+        yield from _in_turns([Pool(work.spec, work.tasks, work.show, signals).steps() for work in works])
         if signals.received:
             raise Stopped(signals.received)
+
+
+def _on_this_cluster(work: PoolWork) -> PoolWork:
+    """Return a pool with the GPUs of its workers; raise UserMistake if Ray can never place one."""
+    gpus = gpus_per_worker(work.spec.gpus, work.spec.size)
+    check_resources(work.spec.cpus, gpus)
+    return replace(work, spec=replace(work.spec, gpus=gpus))
+
+
+def _in_turns(pools: Sequence[Generator[Receipt | None, None, None]]) -> Iterator[Receipt]:
+    """Let pools take their steps in turn, and yield their receipts; a pool that is done frees its machines at once."""
+    with ExitStack() as stack:
+        running = [stack.enter_context(closing(pool)) for pool in pools]
+        while running:
+            for pool in list(running):
+                try:
+                    receipt = next(pool)
+                except StopIteration:
+                    running.remove(pool)
+                    continue
+                if receipt:
+                    yield receipt
 
 
 class Pool:
@@ -72,8 +113,8 @@ class Pool:
         self._counters: dict[ActorHandle, Mapping[str, float]] = {}  # of every actor so far, the latest
         self._waiting = Waiting(spec.cpus, spec.gpus or 0)
 
-    def receipts(self) -> Iterator[Receipt]:
-        """Yield receipts until no task is left, or the run is asked to stop."""
+    def steps(self) -> Generator[Receipt | None, None, None]:
+        """Yield receipts, and None about twice a second, until no task is left or the run is asked to stop."""
         import ray
 
         self._waiting.begin()
@@ -85,6 +126,7 @@ class Pool:
                     task, receipt = self._whole.popleft()
                     yield receipt
                     self._bisection.clear(task)  # the caller has committed it
+                yield None  # the turn of another pool
         finally:
             for actor in self._actors if ray_fault() is None else ():  # a kill would wait for a Ray that is gone
                 ray.kill(actor.handle)

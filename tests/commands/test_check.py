@@ -82,7 +82,7 @@ def test_a_bound_that_no_value_of_its_score_can_reach_is_noted(
     definitions: Definitions, keep: dict[str, dict[str, float]], expected: list[str]
 ) -> None:
     thresholds = pipeline.SelectConfig.model_validate({"keep": keep}).keep
-    assert list(threshold_notes(thresholds, definitions.prompts.pack)) == [
+    assert list(threshold_notes(thresholds, definitions.prompts.pack, {})) == [
         f"note: select.keep.{line}" for line in expected
     ]
 

@@ -74,7 +74,7 @@ def test_the_last_of_two_overrides_counts_and_other_settings_stay() -> None:
         (
             "workers=3",
             "unknown key 'workers': known: about, generate, images, learn, notice, pack, plan, "
-            "select, source, tag, train",
+            "score, select, source, tag, train and 2 more",
         ),
         ("tga.workers=3", "unknown key 'tga': did you mean 'tag'?"),
         ("generate.engine.knd=x", "unknown key 'knd' in generate.engine: did you mean 'kind'?"),
@@ -282,7 +282,7 @@ def test_no_mistake_hides_one_in_another_section_or_file() -> None:
             "taggers/beside.yaml:4: no tag of 'small' is 'animal/kat': did you mean 'animal/cat'?",
             "prompts/small.yaml:7: answer.short.text: unknown variable 'shrt': "
             "known: language, options, previous, question",
-            "prompts/small.yaml:15: unknown key 'judeg': did you mean 'judge'?",
+            "prompts/small.yaml:23: unknown key 'judeg': did you mean 'judge'?",
             "pipelines/mappings/small.yaml:8: no instruction type matches 'fien/**': did you mean 'fine/**'?",
             "pipelines/mappings/small.yaml:9: unknown key 'nevr' in rules.1: did you mean 'never'?",
         ]
@@ -343,7 +343,7 @@ def test_a_score_that_pack_or_engine_cannot_serve_is_refused() -> None:
     assert mistakes(scores, "select.keep={}", "generate.engine={kind: endpoint, urls: ['http://x/v1']}") == [
         f"--set {scores}: generate.scores: 'blind' needs the prompt blind, which pack 'small' does not have",
         f"--set {scores}: generate.scores: 'image_gain' needs prompt log-probabilities, "
-        "which engine kind endpoint does not give; "
+        "which engine kind endpoint does not give; take it out of the scores and select.keep, or "
         "use engine kind vllm",
     ]
 

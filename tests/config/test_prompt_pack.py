@@ -67,6 +67,15 @@ def test_every_shipped_pack_answers_in_every_form_of_its_types(name: str) -> Non
         assert "What colour?" in text and all(option in text for option in options)
 
 
+def test_the_everyday_pack_wants_more_than_yes_or_no_unless_the_type_is_of_that_kind() -> None:
+    prompts = shipped("everyday")
+    texts = {path: render(prompts.pack.ask.text, **prompt_pack._asked(kind, 1)) for path, kind in prompts.types.items()}
+    wanted = {path for path, text in texts.items() if "more than a bare yes or no" in text}
+    closed = {path for path, kind in prompts.types.items() if kind.truth or kind.open or "whether" in kind.about}
+    assert "single_instance/attribute/colour" in wanted and len(wanted) > 200
+    assert not wanted & closed
+
+
 def test_a_missing_variable_is_an_error() -> None:
     with pytest.raises(UndefinedError):
         render("about {{ topic }}")

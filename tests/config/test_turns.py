@@ -34,6 +34,13 @@ def test_the_wording_is_in_the_language_of_the_question() -> None:
         ]
 
 
+def test_a_wording_stands_on_a_line_of_its_own_where_the_question_ends_without_a_mark() -> None:
+    prompts = shipped("everyday")
+    asked = ("how many kids in the pool", "How many?", "你看见了几个。", "कितने हैं।")
+    ends = [turn_text(prompts, "points", text, (), "English", "pair").removeprefix(text)[0] for text in asked]
+    assert ends == ["\n", " ", " ", " "]
+
+
 def test_every_form_of_the_shipped_pack_has_the_same_languages() -> None:
     spoken = {form: set(answer.wordings) for form, answer in shipped("everyday").pack.answer.items() if answer.wordings}
     assert set(spoken) == {"short", "detailed", "choice", "points", "boxes"}

@@ -78,6 +78,6 @@ def test_stages_that_ask_no_model_run_without_one(workspace: Path) -> None:
     refused = run("out", *missing, check=False)
     assert refused.returncode == 2 and "generate.model" in refused.stderr.splitlines()[-1]
     done = run("out", *missing, "--until", "plan")
-    assert "; this command needs no model, and goes on" in done.stderr
+    assert "; this command does not need that model, and goes on" in done.stderr
     planned = synth("plan", "--out", "out")
     assert "questions" in planned.stdout

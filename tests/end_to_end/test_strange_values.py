@@ -83,7 +83,7 @@ def generate(out: Path, kind: str, share: str) -> tuple[RunFolder, list[Receipt]
         try:
             return [await worker.do(task) for task in tasks]
         finally:
-            worker._decoder.close()
+            worker.close()
 
     return folder, [receipt for receipt in asyncio.run(work()) if receipt]
 
@@ -147,7 +147,7 @@ def test_an_unforeseen_error_in_one_conversation_costs_the_rows_of_its_image(
     try:
         receipt = asyncio.run(worker.do(task))
     finally:
-        worker._decoder.close()
+        worker.close()
     assert receipt is not None
     made = folder.stage(GENERATE).files(receipt, "pairs", ["image_id", "reason", "detail"])
     pairs = [row for file in made for row in file.to_pylist()]

@@ -165,7 +165,7 @@ def test_settings_that_the_pipeline_names_itself_are_left_alone(
     assert found.rule and found.rule.most == most
     assert (found.note is not None) == (most > 1280)
     if found.note:
-        assert "generate.engine.options.mm_processor_kwargs allows it" in found.note
+        assert "engine.options.mm_processor_kwargs allows it" in found.note
 
 
 def test_other_options_stay_beside_those_that_bound_images() -> None:
@@ -256,7 +256,7 @@ def test_the_first_images_of_an_unknown_family_are_measured_and_one_too_large_is
     for tokens in (1281, 4000):
         meter.see(SEEN, tokens)
     (line,) = caplog.messages
-    assert line.startswith("model a/b: an image of 40 x 30 takes 1,281 tokens, more than generate.engine.image_tokens")
+    assert line.startswith("model a/b: an image of 40 x 30 takes 1,281 tokens, more than engine.image_tokens")
     assert not meter.is_measuring
 
 
@@ -282,8 +282,8 @@ def test_a_prompt_that_does_not_fit_says_how_long_it_is_and_what_to_do(message: 
     said = too_long(message, SEEN)
     assert said == (
         "the prompt with its image of 40 x 30 is 9,000 tokens, the context holds 8,192; lower "
-        "generate.engine.image_tokens, or raise generate.engine.options.max_model_len"
+        "engine.image_tokens, or raise engine.options.max_model_len"
     )
     blind = too_long(message, replace(SEEN, image=None))
-    assert blind and blind.endswith("holds 8,192; raise generate.engine.options.max_model_len")
+    assert blind and blind.endswith("holds 8,192; raise engine.options.max_model_len")
     assert too_long("CUDA out of memory", SEEN) is None

@@ -207,7 +207,7 @@ def test_such_an_engine_is_opened_and_checked(package: Path) -> None:
     import toy_engine  # type: ignore[import-not-found]
 
     assert toy_engine.opened == [ModelName("m", "r"), "closed"]
-    with pytest.raises(UserMistake, match=r"^generate\.engine: a toy needs urls$"):
+    with pytest.raises(UserMistake, match=r"^engine: a toy needs urls$"):
         asyncio.run(open_engine(ModelName("m", "r"), EngineConfig(kind="toy")))
 
 
@@ -229,7 +229,7 @@ def test_mistakes_in_the_settings_of_such_an_engine_are_reported_with_all_others
         "--set tag.bach=1: unknown key 'bach' in tag: did you mean 'batch'?",
         f"--set {engine}: generate.engine: a toy needs urls",
         f"--set {scores}: generate.scores: 'image_gain' needs prompt log-probabilities, "
-        "which engine kind toy does not give; use engine kind vllm",
+        "which engine kind toy does not give; take it out of the scores and select.keep, or use engine kind vllm",
     ]
 
 

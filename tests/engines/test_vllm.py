@@ -132,7 +132,7 @@ def test_an_image_that_does_not_fit_the_context_is_a_failed_call_that_says_so() 
     assert (reply.failure, reply.detail) == (
         "call_failed",
         "the prompt with its image of 8 x 8 is 2,000 tokens, the context holds 1,024; lower "
-        "generate.engine.image_tokens, or raise generate.engine.options.max_model_len",
+        "engine.image_tokens, or raise engine.options.max_model_len",
     )
 
 

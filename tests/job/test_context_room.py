@@ -44,7 +44,7 @@ def test_a_context_too_small_is_told_in_one_line_with_each_part() -> None:
 def test_the_plan_tells_of_a_family_that_takes_more_than_the_setting() -> None:
     llava = {"model_type": "llava_onevision", "text_config": {"max_position_embeddings": 32_768}}
     (line,) = image_notes(job({"kind": "vllm"}, config=llava))
-    assert "an image takes up to 1,485 tokens, more than generate.engine.image_tokens (1,280)" in line
+    assert "an image takes up to 1,485 tokens, more than engine.image_tokens (1,280)" in line
 
 
 @pytest.mark.parametrize(

@@ -169,6 +169,6 @@ def test_where_no_model_is_needed_the_one_of_the_record_stands_in(
     folder = RunFolder(made.out)
     with pytest.raises(UserMistake, match=r"generate\.model"):
         job.reopen(folder)
-    again = job.reopen(folder, needs_model=False)
+    again = job.reopen(folder, needed=())
     assert again.shape == made.shape
-    assert caplog.records[-1].message.endswith("; this command needs no model, and goes on")
+    assert caplog.records[-1].message.endswith("; this command does not need that model, and goes on")

@@ -9,7 +9,17 @@ import pytest
 from synthgen.errors import JobFailing
 from synthgen.ingest.sources import GONE
 from synthgen.store import Folder, Receipt, StageFolder, TablePart
-from synthgen.tables import FAILURE_REASONS, GENERATE, PAIRS, QUARANTINE_REASONS, RETRIED_REASONS, SCORES, table
+from synthgen.tables import (
+    FAILURE_REASONS,
+    GENERATE,
+    PAIRS,
+    QUARANTINE_REASONS,
+    RETRIED_REASONS,
+    SCORE,
+    SCORES,
+    count_scored,
+    table,
+)
 from synthgen.workers.circuit_breaker import OUTSIDE, ROWS_IN_A_ROW, CircuitBreaker
 
 
@@ -125,3 +135,33 @@ def test_the_first_failed_score_is_reported_once(stage: StageFolder, caplog: pyt
         breaker.see(with_scores(stage, [None, "score_failed: KeyError: 'x' (mine.py:3)"]))
     (message,) = [record.getMessage() for record in caplog.records]
     assert "the first row of scores/mine that failed as score_failed: KeyError: 'x' (mine.py:3); " in message
+
+
+def of_a_pass(stage: StageFolder, reasons: Sequence[str | None], detail: str = "HTTP 500") -> Receipt:
+    """Return a receipt of a scoring pass with one score; None is a value."""
+    texts = [None if reason is None else f"{reason}: {detail}" for reason in reasons]
+    rows = [{"pair_id": str(number), "reason": text} for number, text in enumerate(texts)]
+    file = stage.write("scores/second.mine", "e001-00000.second", 1, table(rows, SCORES))
+    parts = {"scores/second.mine": TablePart((file,), "")}
+    return Receipt("e001-00000.second", 1, parts, dict(count_scored("second.mine", texts)))
+
+
+@pytest.fixture
+def scored(tmp_path: Path) -> StageFolder:
+    """Return an empty folder of scoring passes."""
+    return StageFolder(Folder(str(tmp_path)), SCORE)
+
+
+@pytest.mark.parametrize("reason", ["call_failed", "call_timeout", "score_failed", "code_failed", "image_unreadable"])
+def test_a_pass_whose_every_call_fails_stops_the_job_with_the_cause(scored: StageFolder, reason: str) -> None:
+    breaker = CircuitBreaker(scored, "scores")
+    breaker.see(of_a_pass(scored, [reason] * (ROWS_IN_A_ROW - 1)))
+    with pytest.raises(JobFailing, match=f"the last 100 values of scores/second.mine failed .* {reason}: HTTP 500;"):
+        breaker.see(of_a_pass(scored, [reason]))
+
+
+def test_a_value_of_a_pass_or_an_image_that_is_gone_starts_the_count_again(scored: StageFolder) -> None:
+    breaker = CircuitBreaker(scored, "scores")
+    for other in (None, "refused", None):
+        breaker.see(of_a_pass(scored, ["call_failed"] * 60 + [other]))
+        breaker.see(of_a_pass(scored, ["image_unreadable"] * 60, GONE))

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
 from PIL import Image
 
 from synthgen.config.pipeline import EngineConfig, ImagesConfig
@@ -31,7 +32,7 @@ SCHEMA: dict[str, Any] = {
     "additionalProperties": False,
 }
 QUESTION = "How many are there?"
-OPTIONS = {
+OPTIONS: dict[str, Any] = {
     "dtype": "float32",
     "enforce_eager": True,
     "max_model_len": CONTEXT,
@@ -39,6 +40,10 @@ OPTIONS = {
     "max_num_seqs": 8,
 }
 ENVIRONMENT = {"VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1"}
+HAS_GPU = torch.cuda.is_available()
+GPUS = 1 if HAS_GPU else 0
+if HAS_GPU:
+    OPTIONS["gpu_memory_utilization"] = 0.4
 
 
 def picture(size: tuple[int, int]) -> Image.Image:
@@ -51,7 +56,8 @@ def picture(size: tuple[int, int]) -> Image.Image:
 async def interview(family: str) -> dict[str, Any]:
     """Ask an engine everything that the checks need."""
     folder = checkpoint(family)
-    settings = EngineConfig(options={**OPTIONS, **FAMILIES[family].options}, environment=ENVIRONMENT, call_seconds=300)
+    options = {**OPTIONS, **FAMILIES[family].options}
+    settings = EngineConfig(gpus=GPUS, options=options, environment=ENVIRONMENT, call_seconds=300)
     engine = await VllmEngine.start(ModelName(str(folder), "files:zoo"), settings)
     try:
         return {

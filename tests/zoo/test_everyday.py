@@ -6,6 +6,7 @@ outcome, and that no stage ends.
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -24,12 +25,13 @@ from tests.fixtures.runs import opened, rows
 from tests.fixtures.workspace import ROOT
 from tests.zoo.checkpoints import FAMILIES, checkpoint
 from tests.zoo.conftest import EVERY, NOT_SERVED, families_with_engine
-from tests.zoo.interview import ENVIRONMENT, OPTIONS
+from tests.zoo.interview import ENVIRONMENT, GPUS, OPTIONS
 from tests.zoo.test_training import three_steps
 
 pytest.importorskip("vllm")
 pytestmark = pytest.mark.engine
 SECONDS = 850  # for one command
+OUTCOME = re.compile(r"likelihood|failed: [a-z_]+")  # of a question in a preview
 ALL = bool(os.environ.get(EVERY))
 FEW = ("qwen2.5-vl",)
 # File, size and tags of what is no photograph; the photographs come with scikit-image.
@@ -65,7 +67,7 @@ def settings(family: str, model: Path | None = None) -> list[str]:
         "source.sidecar": ".json",
         "tag.tagger": "everyday-sidecar",
         "plan.per_image": 2,
-        "generate.engine": {"kind": "vllm", "gpus": 0, "options": options, "environment": ENVIRONMENT},
+        "generate.engine": {"kind": "vllm", "gpus": GPUS, "options": options, "environment": ENVIRONMENT},
         "generate.scores": sorted(SCORERS),
         "generate.sampling.answer_temperature": 1.0,  # without chance random weights say one token for ever
         "select.keep": {},
@@ -136,7 +138,8 @@ def test_every_pair_has_every_score_or_a_reason_for_its_lack(name: str, run_of: 
 def test_a_preview_shows_every_step_of_an_image(name: str, tmp_path: Path) -> None:
     photos = fill(tmp_path / "photos")
     shown = synth("preview", str(photos / "invoice.png"), *settings(name)).stdout
-    assert "invoice" in shown and "likelihood" in shown
+    assert "document/business_document/invoice" in shown
+    assert OUTCOME.search(shown), "with random weights a question may fail, for a named reason"
 
 
 @pytest.mark.skipif(not ALL, reason="only with `make zoo`: another start of an engine")
@@ -148,10 +151,11 @@ def test_a_plan_is_priced_by_a_profile_of_the_engine(name: str, tmp_path: Path) 
     assert forecast
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of a processor of transformers
 @pytest.mark.skipif(not ALL, reason="only with `make zoo`: another start of an engine")
 @pytest.mark.parametrize("name", [name for name in families() if name != "qwen3-vl-thinking"])
 def test_the_tuned_folder_is_served(name: str, tmp_path: Path) -> None:
     tuned = three_steps(name, tmp_path)
     photos = fill(tmp_path / "photos")
     shown = synth("preview", str(photos / "invoice.png"), *settings(name, tuned)).stdout
-    assert "likelihood" in shown
+    assert OUTCOME.search(shown)

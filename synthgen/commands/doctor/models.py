@@ -17,7 +17,7 @@ NAMED_MODELS = 5  # of an endpoint, in a finding
 
 
 def models_of(pipeline: str, importable: Collection[str]) -> Iterator[Finding]:
-    """Check the generating models of a pipeline and those of its taggers.
+    """Check the models of a pipeline that generate and score, and those of its taggers.
 
     Args:
         pipeline: Its name.
@@ -33,6 +33,8 @@ def models_of(pipeline: str, importable: Collection[str]) -> Iterator[Finding]:
         yield from _model("model that answers", loaded.generate.answerer)
     else:
         yield from _model("model", loaded.generate.answerer)
+    for name, judge in loaded.passes.items():
+        yield from _model(f"model of pass {name}", judge)
     for name in loaded.tag.taggers:
         document = library.load("tagger", name)
         file = library.check(document, kind_of(document))
@@ -97,11 +99,18 @@ def _weights(name: str, settings: GenerateConfig) -> Finding:
     return _to_download(name, model, is_cached, fault, f"hf download {shlex.quote(model)}")
 
 
+INSTEAD = {  # of a model that cannot be downloaded, for the generating model and for a tagger
+    False: "serve it elsewhere, docs/served_models.md",
+    True: "take a tagger without a model, such as everyday-sidecar",
+}
+
+
 def _to_download(name: str, model: str, is_cached: bool, fault: str | None, fix: str) -> Finding:
     if is_cached:
         return Finding(name, "ok", f"{model}: in the local cache")
     if fault:
-        return Finding(name, "missing", f"{model}: not in the local cache, and not from the hub ({fault})", fix)
+        where = f"{fix}   (where the hub can be reached, then name its folder); or {INSTEAD[name.startswith('tagger')]}"
+        return Finding(name, "missing", f"{model}: not in the local cache, and not from the hub ({fault})", where)
     return Finding(name, "note", f"{model}: not in the local cache; it is downloaded on first use", fix)
 
 

@@ -19,8 +19,10 @@ from synthgen.stages.contract import Job
 from synthgen.stages.generate import GenerateContext, missing_scores, needs_asking, scored_pairs
 from synthgen.stages.generate.context import FOLLOW_UP
 from synthgen.stages.plan import Inputs, dry_run
+from synthgen.stages.score import PassContext, contexts_of
+from synthgen.stages.score.todo import score_reasons_of
 from synthgen.store import RunFolder
-from synthgen.tables import ASK, GENERATE
+from synthgen.tables import ASK, GENERATE, SCORE
 
 OUTCOMES = ("assignment_id", "pair_id", "outcome", "reason", "recipe")
 
@@ -35,6 +37,7 @@ class QuestionCounts:
     written: Counter[Kind] = field(default_factory=Counter)  # of those planned, with nothing for another model to ask
     outdated: int = 0  # of those planned, with an outcome by another recipe
     unscored: Counter[str] = field(default_factory=Counter)  # score -> asked pairs that lack it
+    to_score: dict[str, Counter[Kind]] = field(default_factory=dict)  # pass -> asked pairs that lack one of its scores
     # "added", "retired" or "kept" -> (type, rule) -> questions
     rules: dict[str, Counter[tuple[str, str]]] = field(default_factory=dict)
 
@@ -62,7 +65,7 @@ class PartitionCounts:
 
 def count(folder: RunFolder, job: Job, with_rules: bool = False) -> QuestionCounts:
     """Count the questions of a job's plan, and by rule if that is wanted."""
-    counts, context = QuestionCounts(), plan.context_of(job)
+    counts, context, passes = QuestionCounts(), plan.context_of(job), contexts_of(job)
     inputs, log = Inputs.from_folder(folder, context.taggers), folder.log(GENERATE)
     for partition in count_partitions(folder, job):
         diff, assignments = partition.diff, partition.assignments
@@ -73,11 +76,23 @@ def count(folder: RunFolder, job: Job, with_rules: bool = False) -> QuestionCoun
         counts.outdated += sum(row is not None for row in partition.outcomes) - len(partition.asked)
         scored = scored_pairs(generate.context_of(job), log, diff.name)
         counts.unscored.update(name for row in partition.asked for name in missing_scores(row, scored))
+        for judge in passes:
+            counts.to_score.setdefault(judge.name, Counter()).update(_to_score(judge, folder, partition))
         if with_rules:
             askers = dry_run.RuleCounter(inputs, context, diff.name)
             for change, rows in (("added", diff.added), ("retired", diff.gone), ("kept", diff.kept)):
                 counts.rules.setdefault(change, Counter()).update(askers.count(rows))
     return counts
+
+
+def _to_score(judge: PassContext, folder: RunFolder, partition: PartitionCounts) -> Iterator[Kind]:
+    """Yield the kind of each asked pair that lacks a score of a pass."""
+    reasons = score_reasons_of(judge, folder.log(SCORE), partition.diff.name)
+    rows = zip(partition.outcomes, partition.is_asked, kinds_of(partition.assignments), strict=True)
+    for row, is_asked, kind in rows:
+        is_pair = row and is_asked and row["outcome"] == GENERATE.passes
+        if row and is_pair and any(row["pair_id"] not in of_pairs for of_pairs in reasons.values()):
+            yield kind
 
 
 def count_partitions(folder: RunFolder, job: Job) -> Iterator[PartitionCounts]:

@@ -3,13 +3,15 @@
 With a budget, the forecast is of the share of the plan that the budget pays for.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from synthgen.commands.check import withheld_notes
-from synthgen.commands.plan import pricing, profiles
+from synthgen.commands.plan import pass_pricing, pricing, profiles
 from synthgen.commands.plan.budget import STEPS, draw_uncapped, share_within, with_plan
 from synthgen.commands.plan.counts import QuestionCounts, count
+from synthgen.commands.plan.pass_pricing import PassEstimate, pass_notes
 from synthgen.commands.plan.pricing import Budget, Kind, Rates, Usage
 from synthgen.commands.plan.tag_pricing import tag_notes
 from synthgen.config.pipeline import GenerateConfig
@@ -22,7 +24,9 @@ from synthgen.job.funnel import near_duplicates_message
 from synthgen.stages.contract import Job
 from synthgen.stages.generate import Profile
 from synthgen.stages.plan import Inputs
+from synthgen.stages.score.profiling import PassSample
 from synthgen.store import Folder, RunFolder
+from synthgen.tables import GENERATE
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,7 @@ class Forecast:
     profile: Profile | None
     notes: tuple[str, ...] = ()
     asking: Profile | None = None  # of a model that only asks; then `profile` is of the one that answers
+    passes: tuple[PassEstimate, ...] = ()
 
     @property
     def to_ask(self) -> int:
@@ -94,9 +99,12 @@ def forecast(folder: RunFolder, job: Job, request: EstimateRequest) -> Forecast:
     if counts.is_asked and (request.profile or has_budget):
         needs_no_budget = has_budget and not counts.unscored
         suffix = " and no budget is needed" if needs_no_budget else ""
-        notes.append(f"nothing is left to ask, so nothing is measured{suffix}")
-    elif request.profile:
-        profiles.store(job, profiles.measure_profiles(folder, job, request.profile))
+        what = "only scoring passes are measured" if request.profile and job.passes else "nothing is measured"
+        notes.append(f"nothing is left to ask, so {what}{suffix}")
+    if request.profile:
+        made = [] if counts.is_asked else _measure(folder, job, request.profile)
+        if job.passes and not pass_pricing.measure(folder, job, counts, request.profile, made):
+            notes.append("there is no pair yet, so scoring passes are not measured")
     measured = profiles.load(job)
     if request.budget is not None and not counts.is_asked:
         job, note = _fit_budget(folder, job, request.budget, measured)
@@ -107,10 +115,25 @@ def forecast(folder: RunFolder, job: Job, request: EstimateRequest) -> Forecast:
         *withheld_notes(job.definitions.prompts.types, job.pipeline.plan.allow),
         *_notes(job.out, counts),
         *image_notes(job),
+        *pass_notes(job, has_budget),
     ]
     profile, asking = measured or (None, None)
     notes += [note for each in (asking, profile) if each and not counts.is_asked for note in _profile_notes(each)]
-    return Forecast(job, counts, _type_estimates(counts, profile, asking), profile, tuple(notes), asking)
+    estimates = _type_estimates(counts, profile, asking)
+    passes = tuple(pass_pricing.pass_estimates(job, counts))
+    return Forecast(job, counts, estimates, profile, tuple(notes), asking, passes)
+
+
+def _measure(folder: RunFolder, job: Job, images: int) -> list[PassSample]:
+    """Measure the engines that ask and answer; return the images that have got pairs on the way, with these."""
+    measured = profiles.measure_profiles(folder, job, images)
+    profiles.store(job, measured.profiles)
+    pairs: dict[str, list[Mapping[str, Any]]] = {}
+    for row in measured.pairs:
+        if row["outcome"] == GENERATE.passes:
+            pairs.setdefault(row["object_id"], []).append(row)
+    rows = (sample.image for sample in measured.images)
+    return [PassSample(row, pairs[row["object_id"]]) for row in rows if row["object_id"] in pairs]
 
 
 def _old_tags(out: Folder) -> str:
@@ -154,7 +177,7 @@ def _profile_notes(profile: Profile) -> Iterator[str]:
 def _type_estimates(
     counts: QuestionCounts, profile: Profile | None, asking: Profile | None
 ) -> tuple[TypeEstimate, ...]:
-    rates, asking_rates = _rates(profile), _rates(asking)
+    rates, asking_rates = pricing.rates_of(profile), pricing.rates_of(asking)
     kinds_of_type: dict[str, list[Kind]] = {}
     for kind in counts.planned:
         kinds_of_type.setdefault(kind[0], []).append(kind)
@@ -186,18 +209,6 @@ def _dearest_first(estimate: TypeEstimate) -> tuple[float, str]:
     return -(seconds if estimate.usage else estimate.planned), estimate.type
 
 
-def _rates(profile: Profile | None) -> Rates | None:
-    if profile is None:
-        return None
-    return pricing.mean_rates(
-        (
-            (cost.type, cost.form),
-            Usage(cost.prompt_tokens, cost.cached_tokens, cost.output_tokens, cost.seconds),
-        )
-        for cost in profile.questions
-    )
-
-
 def _fit_budget(folder: RunFolder, job: Job, text: str, measured: profiles.Profiles | None) -> tuple[Job, str]:
     """Return the job with the share of its plan that a budget pays for, and a note that names the share."""
     generation, settings = job.pipeline.generate, job.pipeline.plan
@@ -207,7 +218,15 @@ def _fit_budget(folder: RunFolder, job: Job, text: str, measured: profiles.Profi
         raise UserMistake(
             f"--budget {text}: no profile of this engine is stored in {job.out.url}; add --profile 32 to measure one"
         )
-    answering = _cost_of(budget, generation.answerer, measured.answering)
+    parts = [
+        (generation.answerer, measured.answering),
+        *((judge.settings, pass_pricing.load(job, judge)) for judge in job.passes),
+    ]
+    costs = [_cost_of(budget, part, profile) for part, profile in parts]
+
+    def answering(kind: Kind) -> float:
+        return sum(cost(kind) for cost in costs)
+
     plan = draw_uncapped(folder, job, answering, _cost_of(budget, generation.asker, measured.asking))
     share = share_within(plan, settings, budget.amount)
     if share is None:
@@ -227,5 +246,5 @@ def _fit_budget(folder: RunFolder, job: Job, text: str, measured: profiles.Profi
 
 def _cost_of(budget: Budget, part: GenerateConfig, profile: Profile | None) -> Callable[[Kind], float]:
     """Return the function that returns what a question of a kind takes of a budget; nothing without a profile."""
-    rates, gpus = _rates(profile), gpus_of(part.engine)
+    rates, gpus = pricing.rates_of(profile), gpus_of(part.engine)
     return lambda kind: budget.spent(rates.of(kind), part.price, gpus) if rates else 0.0

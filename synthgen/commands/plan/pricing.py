@@ -12,6 +12,7 @@ from typing import Literal
 
 from synthgen.config.pipeline import GenerateConfig, PriceConfig
 from synthgen.errors import UserMistake
+from synthgen.stages.generate import Profile
 
 Kind = tuple[str, str]  # instruction type and answer form
 PRIOR_QUESTIONS = 4  # the mean of the form weighs as much as so many measured questions
@@ -72,6 +73,19 @@ def mean_rates(measured: Iterable[tuple[Kind, Usage]]) -> Rates:
     every = [usage for usages in kinds.values() for usage in usages]
     means = {kind: (len(usages), _mean(usages)) for kind, usages in kinds.items()}
     return Rates(means, {form: _mean(usages) for form, usages in forms.items()}, _mean(every))
+
+
+def rates_of(profile: Profile | None) -> Rates | None:
+    """Return the rates that a profile measured; None without one."""
+    if profile is None:
+        return None
+    return mean_rates(
+        (
+            (cost.type, cost.form),
+            Usage(cost.prompt_tokens, cost.cached_tokens, cost.output_tokens, cost.seconds),
+        )
+        for cost in profile.questions
+    )
 
 
 def _mean(usages: Sequence[Usage]) -> Usage:

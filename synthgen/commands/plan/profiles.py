@@ -34,6 +34,14 @@ class DrawnImage(NamedTuple):
     assignments: list[dict[str, Any]]
 
 
+class Measured(NamedTuple):
+    """What was measured: the profiles, the images, and the rows of PAIRS that were made on the way."""
+
+    profiles: "Profiles"
+    images: list[ProfileSample]
+    pairs: list[dict[str, Any]]
+
+
 class Profiles(NamedTuple):
     """The profiles of the engines of a job."""
 
@@ -41,7 +49,7 @@ class Profiles(NamedTuple):
     asking: Profile | None = None
 
 
-def measure_profiles(folder: RunFolder, job: Job, images: int) -> Profiles:
+def measure_profiles(folder: RunFolder, job: Job, images: int) -> Measured:
     """Ask about some of the planned images, in an actor for each engine as in a run, and return what it took."""
     samples = _samples(folder, job, images + 1)  # the first warms up
     if not samples:
@@ -49,9 +57,11 @@ def measure_profiles(folder: RunFolder, job: Job, images: int) -> Profiles:
     try:
         context = generate.context_of(job)
         if context.asker is None:
-            return Profiles(_measure(job, ProfileTask(context, samples))[0])
+            profile, pairs = _measure(job, ProfileTask(context, samples))
+            return Measured(Profiles(profile), samples, pairs)
         asking, questions = _measure(job, ProfileTask(context.first_pass(), samples))
-        return Profiles(_measure(job, ProfileTask(context, samples, questions))[0], asking)
+        profile, pairs = _measure(job, ProfileTask(context, samples, questions))
+        return Measured(Profiles(profile, asking), samples, pairs)
     finally:
         leave_ray()
 
@@ -65,18 +75,24 @@ def store(job: Job, profiles: Profiles) -> None:
     """Keep profiles, in place of earlier ones of the same settings."""
     for part, profile in zip(Profiles._fields, profiles, strict=True):
         if profile:
-            job.out.child(PROFILES).write(_file_name(job, part), json.dumps(asdict(profile), indent=1).encode())
+            write(job, _shape(job, part), profile)
+
+
+def write(job: Job, shape: list[Any], profile: Profile) -> None:
+    """Keep a profile, in place of an earlier one of the same shape, which is everything that it depends on."""
+    job.out.child(PROFILES).write(_file_name(shape), json.dumps(asdict(profile), indent=1).encode())
 
 
 def load(job: Job) -> Profiles | None:
     """Return the profiles of this job's engines and prompts, if they were measured."""
-    answering = _load(job, "answering")
-    asking = _load(job, "asking") if job.asking else None
+    answering = read(job, _shape(job, "answering"))
+    asking = read(job, _shape(job, "asking")) if job.asking else None
     return Profiles(answering, asking) if answering and (asking or not job.asking) else None
 
 
-def _load(job: Job, part: str) -> Profile | None:
-    folder, name = job.out.child(PROFILES), _file_name(job, part)
+def read(job: Job, shape: list[Any]) -> Profile | None:
+    """Return the profile of a shape; None if there is none."""
+    folder, name = job.out.child(PROFILES), _file_name(shape)
     if name not in folder.names(".json"):
         return None
     record = folder.read_json(name, REMEASURE)
@@ -114,10 +130,14 @@ def _draw_images(folder: RunFolder, job: Job, most: int) -> list[DrawnImage]:
     return drawn
 
 
-def _file_name(job: Job, part: str) -> str:
-    """Return the name of the profile of a part; that of a model which does both is named like one that answers."""
+def _shape(job: Job, part: str) -> list[Any]:
+    """Return what the profile of a part depends on; that of a model which does both is like one that answers."""
     generate = job.pipeline.generate
     engine = (generate.asker if part == "asking" else generate.answerer).engine
     shape: list[Any] = [job.shape["generated"], job.shape["scores"]]
     shape += [engine.model_dump(mode="json", exclude={"environment", "replicas"}), *([part] * (part == "asking"))]
+    return shape
+
+
+def _file_name(shape: list[Any]) -> str:
     return f"{make_id('profile', json.dumps(shape, sort_keys=True))}.json"

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from synthgen.commands.plan.estimate import Forecast
+from synthgen.commands.plan.pass_pricing import PassEstimate, order_of
 from synthgen.commands.plan.pricing import Usage, has_price, hours, money, price_of
 from synthgen.config.pipeline import EngineConfig, GenerateConfig
 from synthgen.console import pluralize
@@ -23,6 +24,8 @@ def text(forecast: Forecast) -> str:
     outcomes = ", ".join(f"{count:,} {name}" for name, count in sorted(forecast.counts.outcomes.items()))
     lines = [f"note: {note}" for note in forecast.notes]
     lines += [f"images: {outcomes}", "", *_table(forecast), "", *_duration(forecast)]
+    if forecast.passes:
+        lines += ["", *_pass_lines(forecast)]
     if forecast.counts.rules:
         lines += ["", *_difference(forecast.counts.rules)]
     return "\n".join(lines)
@@ -105,12 +108,14 @@ def _pass(when: str, does: str, part: GenerateConfig, usage: Usage | None) -> st
     return f"{line}: {tokens}, {hours(usage, gpus):,.3f} {'GPU-hours' if gpus else 'engine hours'}{cost}"
 
 
-def _measured(profile: Profile, engine: EngineConfig, usage: Usage, label: str) -> Iterator[str]:
+def _measured(
+    profile: Profile, engine: EngineConfig, usage: Usage, label: str, noun: str = "question"
+) -> Iterator[str]:
     """Yield how long an engine takes, and what that was estimated from."""
     seconds = usage.seconds / engine.replicas
     yield label + (
         f"{seconds:,.0f} s with {pluralize(engine.replicas, 'engine')}, after {profile.start_seconds:.0f} s to start; "
-        f"estimated from {pluralize(profile.images, 'image')}, {pluralize(len(profile.questions), 'question')}, "
+        f"estimated from {pluralize(profile.images, 'image')}, {pluralize(len(profile.questions), noun)}, "
         f"{pluralize(profile.calls, 'call')} in {profile.seconds:.1f} s"
     )
     if profile.images < profile.room:
@@ -118,6 +123,37 @@ def _measured(profile: Profile, engine: EngineConfig, usage: Usage, label: str) 
             f"note: {pluralize(profile.images, 'image')} cannot fill this engine, which takes {profile.room} at once: "
             "a run takes fewer hours; profile more images"
         )
+
+
+def _pass_lines(forecast: Forecast) -> Iterator[str]:
+    """Yield what each scoring pass takes, which of them run side by side, and the money of everything together."""
+    pending = [estimate for estimate in forecast.passes if estimate.pairs]
+    for estimate in forecast.passes:
+        judge, part = estimate.judge, estimate.judge.settings
+        if not estimate.pairs:
+            yield f"pass {judge.name}: every pair is scored"
+            continue
+        does = f"scores at most {pluralize(estimate.pairs, 'pair')} by {', '.join(judge.scores)}"
+        yield _pass(f"pass {judge.name}:", does, part, estimate.usage)
+        if estimate.profile and estimate.usage:
+            yield from _measured(estimate.profile, part.engine, estimate.usage, f"{judge.name}: ", "pair")
+        else:
+            yield f"no profile of this pass: `--profile 32` on this command measures what '{judge.name}' takes"
+    if len(pending) > 1:
+        yield order_of(forecast.job, [estimate.judge.name for estimate in pending])
+    price = price_of(forecast.job.pipeline.generate)
+    if all(estimate.usage for estimate in pending) and any(map(_pass_money, pending)):
+        yield f"questions and passes together: {_all_money(forecast):,.2f} {price.currency}"
+
+
+def _pass_money(estimate: PassEstimate) -> float:
+    part = estimate.judge.settings
+    return money(estimate.usage or Usage(), part.price, gpus_of(part.engine))
+
+
+def _all_money(forecast: Forecast) -> float:
+    generate = forecast.job.pipeline.generate
+    return _money(generate, forecast.total, forecast.total_asking) + sum(map(_pass_money, forecast.passes))
 
 
 def _difference(rules: Mapping[str, Mapping[tuple[str, str], int]]) -> Iterator[str]:
@@ -159,6 +195,19 @@ def as_json(forecast: Forecast) -> dict[str, Any]:
             **_named_usage(forecast, total_usage, forecast.total_asking if forecast.asking else None),
         },
     }
+    if forecast.passes:
+        report["passes"] = [
+            {
+                "pass": estimate.judge.name,
+                "model": estimate.judge.model.model,
+                "scores": list(estimate.judge.scores),
+                "pairs": estimate.pairs,
+                **(_pass_numbers(estimate, estimate.usage) if estimate.usage else {}),
+            }
+            for estimate in forecast.passes
+        ]
+        if all(estimate.usage for estimate in forecast.passes):
+            report["total_with_passes"] = {"money": round(_all_money(forecast), 4)}
     for name, profile in (("profile", forecast.profile), ("asking_profile", forecast.asking)):
         if profile:
             report[name] = {key: value for key, value in vars(profile).items() if key != "questions"}
@@ -181,6 +230,10 @@ def _named_usage(forecast: Forecast, usage: Usage | None, asking: Usage | None) 
         return named
     alone = _numbers(asking, _hours(generate, None, asking), _money(generate, None, asking))
     return {**named, "of_asking": alone}
+
+
+def _pass_numbers(estimate: PassEstimate, usage: Usage) -> dict[str, Any]:
+    return _numbers(usage, hours(usage, gpus_of(estimate.judge.settings.engine)), _pass_money(estimate))
 
 
 def _numbers(usage: Usage, gpu_hours: float, cost: float) -> dict[str, Any]:

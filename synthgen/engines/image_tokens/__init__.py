@@ -28,7 +28,7 @@ __all__ = [
     "with_bound",
 ]
 
-SETTING = "generate.engine.image_tokens"
+SETTING = "engine.image_tokens"
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class ImageBound:
         if self.rule.most <= self.wanted:
             return None
         least = f"the family '{self.family}' takes no less"
-        cause = f"generate.engine.options.{PROCESSOR} allows it" if self.is_own else least
+        cause = f"engine.options.{PROCESSOR} allows it" if self.is_own else least
         return f"an image takes up to {self.rule.most:,} tokens, more than {SETTING} ({self.wanted:,}): {cause}"
 
 

@@ -7,7 +7,7 @@ from synthgen.engines.image_tokens import PROCESSOR, SETTING, ImageBound
 from synthgen.engines.protocol import Request
 
 MEASURED = 8  # images
-LONGEST = "generate.engine.options.max_model_len"
+LONGEST = "engine.options.max_model_len"
 TOO_LONG = (  # the refusals of vLLM, with the tokens of a prompt and of the context
     re.compile(r"prompt \(length (?P<prompt>\d+)\).*maximum\s+model length of (?P<context>\d+)", re.DOTALL),
     re.compile(r"maximum context length is (?P<context>\d+) tokens.*contains (?:at least )?(?P<prompt>\d+) input"),
@@ -36,7 +36,7 @@ class ImageMeter:
             width, height = request.image.size
             note(
                 f"model {self._model}: an image of {width} x {height} takes {tokens:,} tokens, more than {SETTING} "
-                f"({self._wanted:,}); set generate.engine.options.{PROCESSOR} as its processor takes it"
+                f"({self._wanted:,}); set engine.options.{PROCESSOR} as its processor takes it"
             )
 
 

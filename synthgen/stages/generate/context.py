@@ -15,6 +15,7 @@ from typing import Any
 from synthgen.config import phrasings
 from synthgen.config.pipeline import EngineConfig, ImagesConfig, SamplingConfig, SourceConfig
 from synthgen.config.prompt_pack import Prompts, question_texts, recipe_texts
+from synthgen.config.selection import Threshold
 from synthgen.engines import ModelName
 from synthgen.engines.kinds import reply_options
 from synthgen.ingest.images import DECODING
@@ -63,6 +64,7 @@ class GenerateContext:
     asker: Asker | None = None
     is_first_pass: bool = False
     things: Mapping[str, str] = field(default_factory=dict)
+    gate: Mapping[str, Threshold] = field(default_factory=dict)
 
     @property
     def spec(self) -> StageSpec:
@@ -73,11 +75,11 @@ class GenerateContext:
         """Return the context of the pass that asks, which measures no score."""
         assert self.asker, "one model asks and answers in one pass"
         asker = self.asker
-        return replace(self, model=asker.model, engine=asker.engine, scores=(), asker=None, is_first_pass=True)
+        return replace(self, model=asker.model, engine=asker.engine, scores=(), gate={}, asker=None, is_first_pass=True)
 
     def conversations(self) -> ConversationContext:
         """Return the settings that all conversations share."""
-        return ConversationContext(self.prompts, self.sampling, self.scores, self.seed)
+        return ConversationContext(self.prompts, self.sampling, self.scores, self.seed, self.gate)
 
     def recipes(self) -> Recipes:
         """Return the recipe of every type and form: the hash of everything that shapes the text of such rows.
@@ -155,6 +157,7 @@ def context_of(job: Job, retry: frozenset[str] = frozenset()) -> GenerateContext
         retry,
         Asker(job.asking, generate.asker.engine) if job.asking else None,
         things=_things(job),
+        gate=generate.gate,
     )
 
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from synthgen.engines import open_engine
+from synthgen.engines import Reply, open_engine
 from synthgen.engines.recorder import Recorder
 from synthgen.errors import JobFailing
 from synthgen.stages.generate.asking import Assignment
@@ -103,8 +103,7 @@ async def measure(task: ProfileTask) -> tuple[Profile, list[Row]]:
     seconds = time.perf_counter() - started
     await engine.close()
     replies = [reply for _, reply in engine.calls]
-    totals = {name: float(sum(getattr(reply, name) or 0 for reply in replies)) for name in COUNTED}
-    unknown = {name: sum(getattr(reply, name) is None for reply in replies) for name in COUNTED}
+    totals = totals_of(replies)
     counted_rows = [row | {name: row[name] or 0 for name in COUNTED} for row in rows]
     costs = share_costs(counted_rows, totals, seconds)
     questions = tuple(cost for row, cost in zip(rows, costs, strict=True) if row["reason"] not in RETRIED_REASONS)
@@ -122,10 +121,21 @@ async def measure(task: ProfileTask) -> tuple[Profile, list[Row]]:
         questions=questions,
         failed_calls=sum(reply.failure is not None for reply in replies),
         left_out=len(rows) - len(questions),
-        uncounted={name: calls for name, calls in unknown.items() if calls},
+        uncounted=uncounted(replies),
     )
     by = {"model": context.model.model, "revision": context.model.revision}
     return profile, [{**row, **by} for row in ([*first, *rows] if samples[1:] else rows)]
+
+
+def totals_of(replies: Sequence[Reply]) -> dict[str, float]:
+    """Return COUNTED → tokens of all calls; 0 where the engine gave no number."""
+    return {name: float(sum(getattr(reply, name) or 0 for reply in replies)) for name in COUNTED}
+
+
+def uncounted(replies: Sequence[Reply]) -> dict[str, int]:
+    """Return COUNTED → calls of which the engine gave no such number, if there are any."""
+    unknown = {name: sum(getattr(reply, name) is None for reply in replies) for name in COUNTED}
+    return {name: calls for name, calls in unknown.items() if calls}
 
 
 def share_costs(rows: Sequence[Row], totals: Mapping[str, float], seconds: float) -> list[QuestionCost]:

@@ -5,16 +5,18 @@ measured. Measures run inside the image's conversation, while the engine's cache
 """
 
 import json
+from dataclasses import replace
 from typing import Any
 
 from synthgen.config.entry_points import added, load
 from synthgen.config.pipeline import SamplingConfig
 from synthgen.config.prompt_file import PackFile, SystemTexts
 from synthgen.engines import JOB_ERRORS
-from synthgen.engines.checked import token_count
+from synthgen.engines.recorder import Meter
 from synthgen.errors import Failure, UserMistake, describe_error, nearest, one_line
 from synthgen.stages.generate.measures import SCORERS, Pair, Score, Scorer
 from synthgen.stages.generate.session import ImageSession
+from synthgen.tables import NOT_APPLICABLE
 
 LARGEST = 3.4e38  # value, about the largest float32
 LONGEST_REASON = 600  # characters; a failure's detail has up to 500
@@ -57,8 +59,8 @@ def all_scorers() -> list[Scorer]:
 
 def scorers_using(key: str) -> list[Scorer]:
     """Return the scores that use a prompt of the pack; packages are loaded only where none of the table does."""
-    ours = [scorer for scorer in SCORERS.values() if key in scorer.prompts]
-    return ours or [scorer for scorer in all_scorers() if key in scorer.prompts]
+    ours = [scorer for scorer in SCORERS.values() if key in (*scorer.prompts, *scorer.also)]
+    return ours or [scorer for scorer in all_scorers() if key in (*scorer.prompts, *scorer.also)]
 
 
 def score_settings(name: str, pack: PackFile, sampling: SamplingConfig) -> Any:
@@ -68,11 +70,34 @@ def score_settings(name: str, pack: PackFile, sampling: SamplingConfig) -> Any:
     """
     scorer = find_scorer(name)
     settings = sampling.model_dump(mode="json", include=set(scorer.sampling))
-    prompts = [prompt for key in scorer.prompts if (prompt := pack.score_prompt(key))]
+    prompts = [prompt for key in (*scorer.prompts, *scorer.also) if (prompt := pack.score_prompt(key))]
     texts = [_system(pack), *(prompt.model_dump(mode="json") for prompt in prompts)] if prompts else []
+    version = [{"version": scorer.version}] if scorer.version > 1 else []
     if not settings:
-        return texts
-    return [*texts, settings] if texts else settings
+        return [*texts, *version]
+    return [*texts, settings, *version] if texts or version else settings
+
+
+def pass_settings(name: str, pack: PackFile, sampling: SamplingConfig) -> Any:
+    """Return what changes the values of a score beyond the pair, where another model measures it than the one it is of.
+
+    The prompts and the sampling of answers are no part of such a pair, so they count here where the score has any.
+    """
+    own = score_settings(name, pack, sampling)
+    if not find_scorer(name).asks_answers:
+        return own
+    answers = {
+        form: prompt.model_dump(mode="json", include={"text", "max_tokens"}) for form, prompt in pack.answer.items()
+    }
+    reasoning = pack.reasoning.model_dump(mode="json") if pack.reasoning else None
+    sampled = sampling.model_dump(mode="json", include={"answer_temperature", "top_p"})
+    return [own, _system(pack), answers, reasoning, sampled]
+
+
+def call_keys(name: str) -> tuple[str, ...]:
+    """Return the keys of the pack whose prompts the calls of a score have: `judge.NAME`, or whole sections."""
+    scorer = find_scorer(name)
+    return (*scorer.prompts, *(("answer", "reasoning") if scorer.asks_answers else ()))
 
 
 def _system(pack: PackFile) -> Any:
@@ -84,21 +109,30 @@ def _system(pack: PackFile) -> Any:
 
 async def score(name: str, session: ImageSession, pair: Pair) -> dict[str, Any]:
     """Measure one score of a pair; return its row of `3-generated/scores`."""
-    scorer = find_scorer(name)
+    scorer, meter = find_scorer(name), Meter(session.engine)
+    ids = pair.pair_id, pair.assignment_id
+    if pair.form not in scorer.forms:
+        return score_row(*ids, Score(None, f"{NOT_APPLICABLE} to the form '{pair.form}'"))
     if missing := scorer.missing_prompts(session.prompts.pack):
         why = f"prompt pack '{session.prompts.name}' has no prompt {', '.join(missing)}"
-        return score_row(pair.pair_id, pair.assignment_id, Score(None, why))
+        return score_row(*ids, Score(None, why))
     try:
-        return score_row(pair.pair_id, pair.assignment_id, await scorer.measure(session, pair))
+        return score_row(*ids, await scorer.measure(replace(session, engine=meter), pair), meter)
     except JOB_ERRORS:
         raise
     except (Exception, SystemExit) as error:
         failure = Failure("score_failed", describe_error(error))
-        return score_row(pair.pair_id, pair.assignment_id, Score(None, str(failure)))
+        return score_row(*ids, Score(None, str(failure)), meter)
 
 
-def score_row(pair_id: str, assignment_id: str, score: Score) -> dict[str, Any]:
+def score_row(pair_id: str, assignment_id: str, score: Score, meter: Meter | None = None) -> dict[str, Any]:
     """Return the row of SCORES that a score of a pair becomes.
+
+    Args:
+        pair_id: Of the pair.
+        assignment_id: Of the pair.
+        score: What the measure returned.
+        meter: The engine that it called; None if it called none.
 
     Raises:
         ValueError: The value is no finite number, or the detail is none that JSON can hold.
@@ -115,7 +149,10 @@ def score_row(pair_id: str, assignment_id: str, score: Score) -> dict[str, Any]:
         "value": value,
         "reason": None if score.reason is None else one_line(str(score.reason), LONGEST_REASON),
         "detail": _json(score.detail) if score.detail else None,
-        "output_tokens": token_count(score.output_tokens),
+        "calls": meter.calls if meter else 0,
+        "prompt_tokens": meter.prompt_tokens if meter else 0,
+        "cached_tokens": meter.cached_tokens if meter else 0,
+        "output_tokens": meter.output_tokens if meter else 0,
     }
 
 

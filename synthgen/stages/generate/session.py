@@ -62,6 +62,11 @@ class ImageSession:
         """Send a request without the image."""
         return await self.engine.generate(replace(request, system=self.prompts.pack.system_for("blind")))
 
+    async def generate_neutral(self, request: Request) -> Reply:
+        """Send a request with the image and the system prompt of calls without it, to be compared with such a call."""
+        system = self.prompts.pack.system_for("blind")
+        return await self.engine.generate(replace(request, image=self.image, image_key=self.key, system=system))
+
     async def answer(self, turn: Turn, *, seed: int, temperature: float | None = None) -> Reply:
         """Answer a question; where its type must be worked out, the reply has the working as `reasoning`.
 
@@ -119,7 +124,7 @@ def failure_of(reply: Reply, subject: str) -> Failure | None:
     if reply.finish == REFUSED:
         return Failure("refused", f"a content filter withheld {subject}")
     if thoughts.BEGIN in reply.text or thoughts.END in reply.text:
-        advice = "set generate.engine.template to {enable_thinking: false}, if the model's chat template has it"
+        advice = "set engine.template to {enable_thinking: false}, if the model's chat template has it"
         return Failure("unparsable", f"{subject} contains the model's thinking (<think>); {advice}")
     if reply.finish == "length":
         return Failure("cut_off", f"{subject} reached max_tokens")

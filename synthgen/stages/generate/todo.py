@@ -9,7 +9,10 @@ from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any
 
-from synthgen.stages.generate.asking import AskedQuestion
+from PIL.Image import Image
+
+from synthgen.config.pipeline import ImagesConfig
+from synthgen.stages.generate.asking import AskedQuestion, PreparedImage
 from synthgen.stages.generate.context import GenerateContext
 from synthgen.stages.generate.conversation import Assignment
 from synthgen.stages.generate.questions import read_questions
@@ -214,19 +217,44 @@ def scored_pairs(context: GenerateContext, log: CommitLog, partition: str) -> di
 
     A pair whose score failed is among them, unless the failure is to be tried again.
     """
-    fingerprints = context.score_fingerprints()
-    return {name: _scored(context, log, partition, name, made) for name, made in fingerprints.items()}
-
-
-def _scored(context: GenerateContext, log: CommitLog, partition: str, name: str, fingerprint: str) -> set[str]:
-    table = f"scores/{name}"
     stage = StageFolder(context.out, GENERATE)
+    reasons = {
+        name: score_reasons(stage, log, partition, f"scores/{name}", made)
+        for name, made in context.score_fingerprints().items()
+    }
+    return {name: settled_pairs(of_pairs, context.retry) for name, of_pairs in reasons.items()}
+
+
+def score_reasons(
+    stage: StageFolder, log: CommitLog, partition: str, table: str, fingerprint: str
+) -> dict[str, str | None]:
+    """Return the reason of each pair whose row in a table of scores is by this fingerprint; None for a value.
+
+    A later row that other settings shaped takes the place of an earlier one, also where the settings are those of the
+    earlier one again.
+    """
     reasons: dict[str, str | None] = {}
     for part in log.parts(partition, table):
-        for file in part.files if part.fingerprint == fingerprint else ():
-            rows = stage.read_file(table, partition, file, ["pair_id", "reason"])
-            reasons.update(zip(rows.column("pair_id").to_pylist(), rows.column("reason").to_pylist(), strict=True))
-    return {pair for pair, reason in reasons.items() if score_failure(reason) not in context.retry}
+        is_current = part.fingerprint == fingerprint
+        for file in part.files if is_current or reasons else ():
+            rows = stage.read_file(table, partition, file, ["pair_id", "reason"]).to_pydict()
+            if is_current:
+                reasons.update(zip(rows["pair_id"], rows["reason"], strict=True))
+            else:
+                for pair_id in rows["pair_id"]:
+                    reasons.pop(pair_id, None)
+    return reasons
+
+
+def settled_pairs(reasons: Mapping[str, str | None], retry: Set[str]) -> set[str]:
+    """Return the pairs that need no other row of a score."""
+    return {pair for pair, reason in reasons.items() if score_failure(reason) not in retry}
+
+
+def prepare(pending: PendingImage, image: Image, settings: ImagesConfig) -> PreparedImage:
+    """Return the loaded image of a row as conversations take it."""
+    key = f"{pending.row['image_id'][:32]}-{settings.model_pixels}"
+    return PreparedImage(image, key, tuple(tag["path"] for tag in pending.row["tags"]), tuple(pending.earlier))
 
 
 def _unused_attempt(context: GenerateContext, task: Task) -> int:

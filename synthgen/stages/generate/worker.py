@@ -1,43 +1,26 @@
-"""The generating worker: an engine, the images in front of it, and the conversations about them.
-
-Images are fetched again, verified against their id and sized for the model; then as many conversations run as the
-engine's KV cache has room for. With more images in flight than the cache holds, each call finds its image evicted and
-pays for it again. The next partition is fetched while this one is asked, so the engine never drains.
-"""
+"""The generating worker: an engine, and the conversations about the images of a partition."""
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from PIL import Image
 
 from synthgen.config.prompt_file import PackFile
-from synthgen.engines import JOB_ERRORS, Engine, Request, open_engine
+from synthgen.engines import Engine, open_engine
 from synthgen.engines.watchdog import WatchedEngine
-from synthgen.errors import Failure, code_failure, one_line
-from synthgen.ingest import load
-from synthgen.ingest.images import Decoded, DecoderPool
-from synthgen.ingest.sources import ref_of
-from synthgen.stages.generate import conversation, scoring
-from synthgen.stages.generate.admission import HostBudget, image_bytes
+from synthgen.errors import Failure, one_line
+from synthgen.ingest.images import Decoded
+from synthgen.stages.generate import conversation
 from synthgen.stages.generate.asking import tokens_of
 from synthgen.stages.generate.context import GenerateContext
-from synthgen.stages.generate.conversation import Outcome, PreparedImage, failed_rows
-from synthgen.stages.generate.measures import Score
+from synthgen.stages.generate.conversation import Outcome, PreparedImage, failed_rows, unscored_rows
+from synthgen.stages.generate.in_flight import ImagesInFlight, Limits, or_failed, probe_of
 from synthgen.stages.generate.receipt import make_receipt
-from synthgen.stages.generate.todo import Pending, PendingImage, Row, find_pending
-from synthgen.stages.memory import MEGABYTE, QUEUED_IMAGES
+from synthgen.stages.generate.todo import Pending, PendingImage, Row, find_pending, prepare
 from synthgen.store import Receipt
 from synthgen.workers import Task
-from synthgen.workers.task import FINISH_SECONDS
-
-KV_SHARE = 0.8  # of the KV cache that conversations may fill
-CALLS_AT_ONCE = 2.0  # of one conversation, on average: the ask alone, then the answers side by side
-DEFAULT_IN_FLIGHT = 16  # conversations, where the engine reports neither its KV cache nor its batch
-
-Loaded = Decoded | Failure  # with one of FAILURE_REASONS
-Queue = asyncio.Queue[tuple[str, Loaded | None]]  # object id and image; None after the last
 
 
 @dataclass
@@ -57,23 +40,29 @@ async def build(context: GenerateContext) -> "GenerateWorker":
 
 
 class GenerateWorker:
-    """An engine, a pool of decoders, and the places that conversations wait for."""
+    """An engine, and the conversations that it holds about images in flight."""
 
     def __init__(self, context: GenerateContext, engine: Engine) -> None:
         self._context, self._engine = context, engine
         self._conversations = context.conversations()
-        self._decoder: DecoderPool[str] = DecoderPool(context.images, processes=1)
-        self._decoding = asyncio.Lock()
-        self._measuring = asyncio.Lock()
-        self._places: asyncio.Semaphore | None = None
-        self.room = 0  # conversations that may run at once; known from the first image on
-        self._host = HostBudget(context.engine.host_megabytes * MEGABYTE)
+        pack = context.prompts.pack
+        longest = _longest_reply(pack, context.is_first_pass)
+        limits = Limits(context.source, context.images, context.engine, probe_of(pack.system_for("ask")), longest)
+        self._in_flight = ImagesInFlight(limits, engine)
         self._counters: Counter[str] = Counter()
-        self._draining = asyncio.Event()
+
+    @property
+    def room(self) -> int:
+        """Conversations that may run at once; 0 before the first image."""
+        return self._in_flight.room
 
     def drain(self) -> None:
-        """Start no conversation any more; those in flight have FINISH_SECONDS."""
-        self._draining.set()
+        """Start no conversation any more."""
+        self._in_flight.drain()
+
+    def close(self) -> None:
+        """End the processes that decode; those of an actor end with it."""
+        self._in_flight.close()
 
     def progress(self) -> Mapping[str, float]:
         """Return the pairs, failures and tokens so far."""
@@ -116,58 +105,26 @@ class GenerateWorker:
         return await conversation.converse(*given, image.questions)
 
     async def _ask_images(self, run: _TaskRun) -> None:
-        """Start a conversation for each image as soon as it is loaded and there is a place for it."""
-        running: set[asyncio.Task[None]] = set()
-        queue: Queue = asyncio.Queue(maxsize=QUEUED_IMAGES)
-        fetching = asyncio.create_task(self._fetch(run, queue))
-        asking = asyncio.create_task(self._ask_each(run, queue, running))
-        draining = asyncio.create_task(self._draining.wait())
-        try:
-            await asyncio.wait({asking, draining}, return_when=asyncio.FIRST_COMPLETED)
-            if not asking.done():
-                run.is_whole = False
-                fetching.cancel()
-                await asyncio.wait({asking}, timeout=FINISH_SECONDS)
-            if asking.done():
-                await asking
-            if run.is_whole:
-                await fetching
-        finally:
-            for coroutine in (fetching, asking, draining, *running):
-                coroutine.cancel()
+        """Hold the conversations of a task."""
+        rows = {object_id: image.row for object_id, image in run.pending.images.items() if image.has_calls}
 
-    async def _ask_each(self, run: _TaskRun, queue: Queue, running: "set[asyncio.Task[None]]") -> None:
-        """Start conversations until the last image, or until no new ones are wanted or one found the engine dead."""
-        while (item := await queue.get())[1] is not None:
-            if any(conversing.done() and conversing.exception() for conversing in running):
-                break
-            object_id, loaded = item
-            if isinstance(loaded, Decoded):
-                await (await self._places_for(loaded)).acquire()
-                await self._host.take(image_bytes(loaded.image))
-                if not run.is_whole:
-                    break
-                running.add(asyncio.create_task(self._converse(run, object_id, loaded)))
-            elif loaded is not None:
-                run.outcomes.append(self._failed(run.pending.images[object_id], loaded))
-        await asyncio.gather(*running)
+        async def converse(object_id: str, loaded: Decoded) -> None:
+            await self._converse(run, run.pending.images[object_id], loaded)
 
-    async def _converse(self, run: _TaskRun, object_id: str, loaded: Decoded) -> None:
-        image = run.pending.images[object_id]
-        key = f"{image.row['image_id'][:32]}-{self._context.images.model_pixels}"
-        tags = tuple(tag["path"] for tag in image.row["tags"])
-        subject = PreparedImage(loaded.image, key, tags, tuple(image.earlier))
-        try:
-            outcomes = await asyncio.gather(
-                _or_failed(self._hold(subject, image), lambda failure: Outcome(self._failed_rows(image, failure))),
-                _or_failed(
-                    conversation.score_again(subject, image.unscored, self._engine, self._conversations),
-                    lambda failure: Outcome([], _unscored(image, failure)),
-                ),
-            )
-        finally:
-            (await self._places_for(loaded)).release()
-            await self._host.give(image_bytes(loaded.image))
+        def fail(object_id: str, failure: Failure) -> None:
+            run.outcomes.append(self._failed(run.pending.images[object_id], failure))
+
+        run.is_whole = await self._in_flight.converse(rows, converse, fail)
+
+    async def _converse(self, run: _TaskRun, image: PendingImage, loaded: Decoded) -> None:
+        subject = prepare(image, loaded.image, self._context.images)
+        outcomes = await asyncio.gather(
+            or_failed(self._hold(subject, image), lambda failure: Outcome(self._failed_rows(image, failure))),
+            or_failed(
+                conversation.score_again(subject, image.unscored, self._engine, self._conversations),
+                lambda failure: Outcome([], unscored_rows(image.unscored, failure)),
+            ),
+        )
         for outcome in outcomes:
             self._count(outcome, image)
             run.outcomes.append(outcome)
@@ -184,7 +141,7 @@ class GenerateWorker:
 
     def _failed(self, image: PendingImage, failure: Failure) -> Outcome:
         """Return the rows of an image that cannot be asked about: one per assignment and one per pending score."""
-        outcome = Outcome(self._failed_rows(image, failure), _unscored(image, failure))
+        outcome = Outcome(self._failed_rows(image, failure), unscored_rows(image.unscored, failure))
         self._count(outcome, image)
         return outcome
 
@@ -193,45 +150,6 @@ class GenerateWorker:
             return conversation.failed_questions(image.assignments, failure, self._context.prompts)
         return failed_rows(image.assignments, failure, image.questions)
 
-    async def _fetch(self, run: _TaskRun, queue: Queue) -> None:
-        """Fetch, verify and decode the partition's images, a few ahead of the conversations."""
-        loop = asyncio.get_running_loop()
-
-        def put(object_id: str, loaded: Loaded) -> None:
-            asyncio.run_coroutine_threadsafe(queue.put((object_id, loaded)), loop).result()
-
-        try:
-            async with self._decoding:
-                await asyncio.to_thread(self._load, run.pending, put)
-        finally:
-            await queue.put(("", None))
-
-    def _load(self, pending: Pending, put: Callable[[str, Loaded], None]) -> None:
-        images = {object_id: image for object_id, image in pending.images.items() if image.has_calls}
-        refs = [ref_of(image.row) for image in images.values()]
-        image_ids = {object_id: image.row["image_id"] for object_id, image in images.items()}
-        for loaded in load.load_images(refs, self._context.source, self._decoder, expected_ids=image_ids):
-            put(loaded.object_id, _asking_failure(loaded) if isinstance(loaded.image, Failure) else loaded.image)
-
-    async def _places_for(self, first: Decoded) -> asyncio.Semaphore:
-        """Return the places for conversations: measured once, with the first image, by its share of the KV cache."""
-        async with self._measuring:
-            if self._places is None:
-                self.room = self._context.engine.in_flight or await self._room(first)
-                self._places = asyncio.Semaphore(self.room)
-        return self._places
-
-    async def _room(self, first: Decoded) -> int:
-        facts = self._engine.facts
-        if facts.kv_tokens is None:
-            return facts.sequences or DEFAULT_IN_FLIGHT
-        pack = self._context.prompts.pack
-        reply = await self._engine.generate(Request("ask", ".", 1, image=first.image, system=pack.system_for("ask")))
-        longest = _longest_reply(pack, self._context.is_first_pass)
-        room = int(KV_SHARE * facts.kv_tokens / max(1.0, (reply.prompt_tokens or 0) + CALLS_AT_ONCE * longest))
-        # Beyond one conversation for each sequence of a batch, more of them only wait, with their images in memory.
-        return max(1, min(room, facts.sequences or room))
-
 
 def _longest_reply(pack: PackFile, is_first_pass: bool) -> int:
     """Return the most tokens that a reply of a conversation has."""
@@ -239,36 +157,3 @@ def _longest_reply(pack: PackFile, is_first_pass: bool) -> int:
         return max(prompt.max_tokens for prompt in (pack.ask, pack.ask_choice) if prompt)
     longest = max(answer.max_tokens for answer in pack.answer.values())
     return max(longest, pack.reasoning.max_tokens if pack.reasoning else 0)
-
-
-async def _or_failed(conversing: Awaitable[Outcome], failed: Callable[[Failure], Outcome]) -> Outcome:
-    """Return the outcome of a conversation; an exception that nothing foresaw costs its rows and no other.
-
-    Raises:
-        EngineDied: The engine can serve no further call; so do other errors that no image is to blame for.
-    """
-    try:
-        return await conversing
-    except JOB_ERRORS:
-        raise
-    except Exception as error:
-        return failed(code_failure(error))
-
-
-def _asking_failure(loaded: load.LoadedImage) -> Failure:
-    """Return why an image cannot be asked about, as one of FAILURE_REASONS; of a fetch, the detail stays as it was."""
-    failure = loaded.image
-    assert isinstance(failure, Failure)
-    if failure.reason == "changed":
-        return Failure("image_changed", failure.detail)
-    return Failure("image_unreadable", str(failure) if loaded.image_id else failure.detail)
-
-
-def _unscored(image: PendingImage, failure: Failure) -> dict[str, list[Row]]:
-    """Return a row without a value for each score that a pair of this image lacks."""
-    rows: dict[str, list[Row]] = {}
-    for pair, names in image.unscored:
-        row = scoring.score_row(pair["pair_id"], pair["assignment_id"], Score(None, str(failure)))
-        for name in names:
-            rows.setdefault(name, []).append(row)
-    return rows

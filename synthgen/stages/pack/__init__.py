@@ -40,4 +40,4 @@ def results(run: StageRun, tasks: Shards) -> Iterator[Receipt]:
             bar.show(counters.get("samples", 0.0))
 
         yield from run_pool(spec, tasks, show, run.signals)
-    publish(run.folder, context, pipeline.select, origin_of(run.job), run.lease, tasks.summaries)
+    publish(run.folder, context, pipeline.selection, origin_of(run.job), run.lease, tasks.summaries)

@@ -5,7 +5,7 @@ from data, models or settings is escaped: every character that Markdown or HTML 
 reference, and the front matter is written by a YAML library.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,7 +37,7 @@ COLUMNS = {
     "model, model_revision": "the model that answered; it asked too, unless Asked by names another",
     "pair_ids": "for each turn, the pair in 3-generated/pairs, with its recipe, raw replies and tokens",
     "types, forms, languages": "for each turn, the instruction type, answer form and language that were asked for",
-    "score_…": "for each turn, the value of a score; empty where there is none",
+    "score_…": "for each turn, the value of a score, or empty; that of a scoring pass is score_PASS_NAME",
 }
 
 ENGINES = ("Engine", "Engine that asked")  # facts
@@ -126,15 +126,37 @@ def _front_matter(contents: ShardContents, pack: PackConfig) -> dict[str, Any]:
 
 
 def _thresholds(select: SelectConfig) -> str:
-    """Return the thresholds in words, or that there is none."""
+    """Return the thresholds in words, or that there is none; then the rules over the whole set."""
     rows = []
-    for name, threshold in sorted(select.keep.items()):
-        ends = [f"at least {threshold.min:g}"] if threshold.min is not None else []
-        ends += [f"at most {threshold.max:g}"] if threshold.max is not None else []
-        rows.append((name, " and ".join(ends) or "any value", ", ".join(threshold.forms)))
-    if not rows:
-        return "No score had a threshold."
-    return _table(("score", "kept", "answer forms"), rows)
+    for name, rule in sorted(select.keep.items()):
+        ends = [f"at least {rule.min:g}"] if rule.min is not None else []
+        ends += [f"at most {rule.max:g}"] if rule.max is not None else []
+        kept = " and ".join(ends) or "any value"
+        if rule.drop is not None:
+            kept += f", but not the lowest {rule.drop:.3g} of {_groups(rule.within)}"
+        rows.append((name, kept, ", ".join(rule.forms), ", ".join(rule.types)))
+    table = _table(("score", "kept", "answer forms", "types"), rows) if rows else "No score had a threshold."
+    return "\n\n".join([table, *(f"- {_escape(rule)}" for rule in _whole_set(select))])
+
+
+def _whole_set(select: SelectConfig) -> Iterator[str]:
+    """Yield the rules over the whole set, and the code of the user that dropped pairs, a sentence each."""
+    for name in select.functions:
+        yield f"Pairs were dropped by the function {name}."
+    for pattern, balance in sorted(select.balance.items()):
+        times = f"{balance.ratio:g} times as many" if balance.ratio > 1 else "as many"
+        where = _groups(balance.within)
+        yield f"Of the types {pattern}, at most {times} answers say yes as say no, and no as yes, in {where}."
+    if select.letters is not None:
+        yield f"Each letter of multiple choice is right at most {select.letters:g} times as often as the rarest."
+    for kind, pattern, quota in select.quotas.all():
+        most = f"{quota.most:,} pairs" if quota.most is not None else f"a share of {quota.share:g} of the pairs"
+        best = f", the best by {quota.by}" if quota.by else ""
+        yield f"Of the {kind} {pattern} at most {most} are kept{best}."
+
+
+def _groups(within: Sequence[str]) -> str:
+    return f"each {' and '.join(within)}" if within else "all of them together"
 
 
 def _decisions(contents: ShardContents) -> str:

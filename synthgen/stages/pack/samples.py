@@ -39,7 +39,7 @@ class PackContext:
     """Everything that shapes the shards; it is sent to the workers.
 
     Attributes:
-        scores: The names of the scores that have columns.
+        scores: The names of the scores that have columns, PASS.SCORE those of passes.
         wording: The fingerprint of `turn_text`.
         root: The local folder of the source, which no sample shows.
         annotations: The fingerprint of tags and scores.
@@ -78,11 +78,11 @@ def context_of(job: Job) -> PackContext:
         pipeline.source,
         pipeline.images,
         pipeline.pack,
-        pipeline.generate.scores,
+        job.scores,
         partial(turn_text, prompts),
         wording,
         redact.root_of(pipeline.source.uri),
-        job.fingerprint("tags") + job.fingerprint("scores"),
+        job.fingerprint("tags") + job.fingerprint("scores") + (job.fingerprint("passes") if job.passes else ""),
     )
 
 
@@ -96,10 +96,12 @@ def origin_of(job: Job) -> dict[str, str]:
     pipeline = job.pipeline
     return {
         **_models_of(job),
+        **_judges_of(job),
         "Prompts": redact.shelf_name(pipeline.generate.prompts),
         "Mapping": redact.shelf_name(pipeline.plan.mapping),
         "Tagger": ", ".join(map(redact.shelf_name, pipeline.tag.taggers)),
         "Taxonomy": redact.shelf_name(job.definitions.taxonomy.name),
+        **({"View": pipeline.view} if pipeline.view else {}),
         "Made by": f"synthgen {__version__}",
         **_engines_of(job),
     }
@@ -111,6 +113,15 @@ def _models_of(job: Job) -> dict[str, str]:
     if job.asking is None:
         return answering
     return {**answering, "Asked by": redact.model(job.asking.model), "Asked by revision": job.asking.revision}
+
+
+def _judges_of(job: Job) -> dict[str, str]:
+    """Return the models that scored in passes, each with its engine and what it scored."""
+    return {
+        f"Scored by {judge.name}": f"{redact.model(judge.model.model)} at {judge.model.revision} "
+        f"({kind_of(judge.settings.engine).name}): {', '.join(judge.scores)}"
+        for judge in job.passes
+    }
 
 
 def _engines_of(job: Job) -> dict[str, str]:

@@ -7,17 +7,18 @@ differ too much in size for a fixed number of rows.
 
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from synthgen.tables import STRINGS, TAGS
+from synthgen.tables import STRINGS, TAGS, score_column
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 CONTENT = pa.list_(pa.struct([("type", pa.string()), ("text", pa.string())]))
 MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", CONTENT)]))
+Row = Mapping[str, Any]
 DTYPES = {pa.string(): "string", pa.float32(): "float32", pa.int32(): "int32"}
 
 
@@ -41,8 +42,13 @@ def sample_schema(scores: Sequence[str]) -> pa.Schema:
         ("types", STRINGS),
         ("forms", STRINGS),
         ("languages", STRINGS),
-        *((f"score_{name}", pa.list_(pa.float32())) for name in scores),
+        *((score_column(name), pa.list_(pa.float32())) for name in scores),
     ]
+    return with_features(fields)
+
+
+def with_features(fields: Sequence[tuple[str, pa.DataType]]) -> pa.Schema:
+    """Return a schema whose metadata has the columns as features of the datasets library, which decodes images so."""
     features = {name: _feature(kind) for name, kind in fields}
     return pa.schema(fields, {"huggingface": json.dumps({"info": {"features": features}})})
 
@@ -80,17 +86,20 @@ class ParquetFiles:
     bytes of a column in 32 bits.
     """
 
-    def __init__(self, schema: pa.Schema, file_bytes: int, group_bytes: int) -> None:
+    def __init__(
+        self, schema: pa.Schema, file_bytes: int, group_bytes: int, size: Callable[[Row], int] | None = None
+    ) -> None:
+        self._size = size or row_bytes
         self._schema, self._file_bytes, self._group_bytes = schema, file_bytes, min(group_bytes, file_bytes)
-        self._rows: list[Mapping[str, Any]] = []
+        self._rows: list[Row] = []
         self._waiting = 0  # bytes of the rows
         self._sink = io.BytesIO()
         self._writer: pq.ParquetWriter | None = None
         self._written = 0  # rows in the open file
 
-    def add(self, row: Mapping[str, Any]) -> Iterator[tuple[bytes, int]]:
+    def add(self, row: Row) -> Iterator[tuple[bytes, int]]:
         """Add a row; yield a file and its number of rows whenever one is full."""
-        size = row_bytes(row)
+        size = self._size(row)
         if self._rows and self._waiting + size > self._group_bytes:
             yield from self._write_group()
         self._rows.append(row)
@@ -120,7 +129,7 @@ class ParquetFiles:
         self._sink, self._writer, self._written = io.BytesIO(), None, 0
 
 
-def row_bytes(row: Mapping[str, Any]) -> int:
+def row_bytes(row: Row) -> int:
     """Return about how many bytes a row takes: its images, its text, and an estimate for the other columns."""
     images = sum(len(image["bytes"]) for image in row["images"])
     parts = (part for message in row["messages"] for part in message["content"])

@@ -30,9 +30,14 @@ from synthgen.tables import (
     LIST,
     PACK,
     PLAN,
+    SCORE,
     SELECT,
     UNSCORED,
+    StageSpec,
+    pass_partitions,
+    split_count,
 )
+from synthgen.tables.passes import VALUE
 
 BUCKETS = 64
 NO_SHARD = -1  # the number of the shard of a sample that is in none
@@ -130,7 +135,8 @@ class Shards:
         rows, log = self.samples.read(bucket, SAMPLES), self.folder.log(PACK)
         partitions = pc.unique(rows.column("partition")).to_pylist()
         inputs = {spec.folder: self.folder.log(spec).only(partitions) for spec in (PLAN, GENERATE, SELECT)}
-        inputs[PACK.folder] = log.only([name])
+        of_passes = [own for partition in partitions for own in self.folder.log(SCORE).within(partition)]
+        inputs |= {SCORE.folder: self.folder.log(SCORE).only(of_passes), PACK.folder: log.only([name])}
         ids, images = (tuple(rows.column(column).to_pylist()) for column in ("sample_id", "image_id"))
         return Shard(name, log.next_revision(name), inputs, epoch=self.epoch, samples=ids, images=images)
 
@@ -143,11 +149,18 @@ def _check_decisions(folder: RunFolder) -> None:
     """
     for name in folder.log(SELECT).partitions:
         latest = folder.log(SELECT).latest(name)
-        if latest and latest.receipt.reads != folder.digests((GENERATE,), [name]):
+        read = latest.receipt.reads if latest else {}
+        judged = [each for each in folder.log(SCORE).within(name) if _has_read(read, SCORE, each)]
+        if latest and read != folder.digests((GENERATE,), [name]) | folder.digests((SCORE,), judged):
             raise UserMistake(
-                f"{folder.out.url}: some pairs were replaced after they were selected (partition {name}); "
+                f"{folder.out.url}: some pairs were replaced or scored after they were selected (partition {name}); "
                 "run without --from, or with --from select"
             )
+
+
+def _has_read(read: Mapping[str, str], spec: StageSpec, partition: str) -> bool:
+    """Return whether `reads` has a commit of a partition."""
+    return any(key.startswith(f"{spec.folder}/{partition}.r") for key in read)
 
 
 def _make_spills() -> _Spills:
@@ -219,18 +232,28 @@ def _is_outdated(folder: RunFolder, context: PackContext, shard: str, retry: Col
     if log.fingerprint(shard, "data") != context.fingerprint:
         return True
     counts = log.counts([shard])
-    return any(counts.get(reason) for reason in retry) or _has_new_scores(folder, shard)
+    return any(counts.get(reason) for reason in retry) or _has_new_scores(folder, context, shard)
 
 
-def _has_new_scores(folder: RunFolder, shard: str) -> bool:
-    """Return whether scores that had failed were measured after a shard was written."""
-    generated, latest = folder.log(GENERATE), folder.log(PACK).latest(shard)
-    prefix = f"{GENERATE.folder}/"
-    read = latest.receipt.reads if latest else {}
+def _has_new_scores(folder: RunFolder, context: PackContext, shard: str) -> bool:
+    """Return whether scores that had failed, or those of a pass, were measured after a shard was written."""
+    latest = folder.log(PACK).latest(shard)
+    read, prefix = latest.receipt.reads if latest else {}, f"{GENERATE.folder}/"
     partitions = {key.removeprefix(prefix).rpartition(".")[0] for key in read if key.startswith(prefix)}
-    commits = (commit for name in partitions for commit in generated.partitions.get(name, ()))
-    later = [commit.receipt.counts for commit in commits if f"{prefix}{commit.name}" not in read]
-    return any(count < 0 and name in UNSCORED for counts in later for name, count in counts.items())
+    later = _later_counts(folder, GENERATE, partitions, read)
+    if any(count < 0 and name in UNSCORED for counts in later for name, count in counts.items()):
+        return True
+    later = _later_counts(folder, SCORE, pass_partitions(partitions, context.scores), read)
+    return any(count > 0 and split_count(name)[1] == VALUE for counts in later for name, count in counts.items())
+
+
+def _later_counts(
+    folder: RunFolder, spec: StageSpec, partitions: Iterable[str], read: Mapping[str, str]
+) -> list[Mapping[str, int]]:
+    """Return the counts of the commits of some partitions that are not in `reads`."""
+    log = folder.log(spec)
+    commits = (commit for name in partitions for commit in log.partitions.get(name, ()))
+    return [commit.receipt.counts for commit in commits if f"{spec.folder}/{commit.name}" not in read]
 
 
 def _sizes(folder: RunFolder, context: PackContext, new: pa.Table, mean_bytes: int) -> list[int]:

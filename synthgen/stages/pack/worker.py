@@ -29,6 +29,7 @@ from synthgen.tables import (
     SHARD_INDEX,
     UNPACKED,
     changed_counts,
+    score_column,
     table,
 )
 from synthgen.workers import SerialWorker
@@ -77,7 +78,8 @@ def write_shard(context: PackContext, shard: Shard) -> Receipt:
         parts[name] = TablePart((file,), context.image_policy, replaces=True)
     parts["data"] = TablePart(tuple(written), context.fingerprint, replaces=True)
     folder = RunFolder(context.out, shard.inputs)
-    reads = folder.digests((PLAN, GENERATE, SELECT), list(folder.log(SELECT).partitions))
+    partitions = list(folder.log(SELECT).partitions)
+    reads = folder.digests((PLAN, GENERATE, SELECT), partitions) | folder.pass_digests(partitions, context.scores)
     return Receipt(shard.partition, shard.revision, parts, _counts(shard, tables), reads, shard.epoch)
 
 
@@ -122,7 +124,7 @@ def _fill(
     by_image = {row["image_id"]: row for row in rows if row["outcome"] == "planned"}
     scores = {}
     for name in names:
-        values = folder.table(GENERATE, partition, f"scores/{name}")
+        values = folder.scores(partition, name, ["pair_id", "value"])
         scores[name] = dict(zip(values.column("pair_id").to_pylist(), values.column("value").to_pylist(), strict=True))
     for image, sample, turns in ids:
         own = [pairs[pair] for pair in turns]
@@ -155,7 +157,7 @@ def _row(sample: Sample, image: ImageFile, context: PackContext) -> Row:
         "types": [pair["type"] for pair in pairs],
         "forms": [pair["form"] for pair in pairs],
         "languages": [pair["language"] for pair in pairs],
-        **{f"score_{name}": values for name, values in sample.scores.items()},
+        **{score_column(name): values for name, values in sample.scores.items()},
     }
 
 

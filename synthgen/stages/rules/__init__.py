@@ -14,10 +14,19 @@ import pyarrow.compute as pc
 
 from synthgen.config.languages import UNSPACED
 from synthgen.config.pipeline import SelectConfig
-from synthgen.stages.rules.answers import broken_places, choice_faults, loops, not_as_planned, repeats_question
+from synthgen.stages.rules.answers import (
+    broken_places,
+    choice_faults,
+    loops,
+    not_as_planned,
+    repeats_question,
+    yes_or_no,
+)
 from synthgen.stages.rules.language import wrong_language
 from synthgen.stages.rules.questions import breaks_off, two_questions
 from synthgen.stages.rules.self_talk import speaks_of_itself
+
+__all__ = ["COLUMNS", "RULES_VERSION", "mask", "rules", "yes_or_no"]
 
 RULES_VERSION = "3"  # part of the fingerprint of decisions; raise it when a rule changes
 COLUMNS = ["form", "language", "question", "options", "key", "truth", "answer"]  # of PAIRS, that rules read

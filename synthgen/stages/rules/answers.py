@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from synthgen.config.languages import language_of
+from synthgen.config.languages import Language, language_of
 from synthgen.config.replies import LETTERS, final_answer, letter_of, parse_places
 from synthgen.dedup import plain_texts
 from synthgen.errors import Failure
@@ -82,10 +82,19 @@ def not_as_planned(rows: pa.Table) -> Mask:
     planned = np.flatnonzero(np.asarray(pc.is_valid(rows.column("truth"))))
     for place, row in zip(planned, rows.take(planned).to_pylist(), strict=True):
         if language := language_of(row["language"]):
-            starts = language.yes if row["truth"] == "yes" else language.no
-            others = language.no if row["truth"] == "yes" else language.yes
-            found[place] = not _says(_decisive(row), starts, others)
+            found[place] = _side(row, language) != row["truth"]
     return found
+
+
+def yes_or_no(rows: pa.Table) -> list[str | None]:
+    """Return "yes" or "no" for each answer that begins so, read as `not_as_planned` does, and None for the others.
+
+    Args:
+        rows: Pairs with form, language, options and answer.
+    """
+    columns = rows.select(["form", "language", "options", "answer"]).to_pylist()
+    languages = [language_of(row["language"]) for row in columns]
+    return [_side(row, language) if language else None for row, language in zip(columns, languages, strict=True)]
 
 
 # --- one answer -------------------------------------------------------------------------------------------------------
@@ -141,11 +150,12 @@ def _decisive(row: dict[str, Any]) -> str:
     return final_answer(answer) or answer
 
 
-def _says(answer: str, starts: Sequence[str], others: Sequence[str]) -> bool:
-    """Return whether an answer begins with one of these words; of "no" and "not there" the longer one counts."""
-    text = re.sub(r"^[\W_]+", "", answer.casefold())
-    own, other = (max((len(word) for word in words if _begins(text, word)), default=0) for words in (starts, others))
-    return own > other
+def _side(row: dict[str, Any], language: Language) -> str | None:
+    """Return whether an answer begins with a yes or a no; of "no" and "not there" the longer one counts."""
+    text = re.sub(r"^[\W_]+", "", _decisive(row).casefold())
+    sides = (language.yes, language.no)
+    yes, no = (max((len(word) for word in words if _begins(text, word)), default=0) for words in sides)
+    return "yes" if yes > no else "no" if no > yes else None
 
 
 def _begins(text: str, word: str) -> bool:

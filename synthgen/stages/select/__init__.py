@@ -2,10 +2,12 @@
 
 No model is asked, so this is cheap to run again: thresholds are changed more often than scores are measured.
 
-A pair must be in no benchmark set (`contamination`), and pass the rules (each a mask over a whole partition) and the
-thresholds of its scores (`judging`). Then it is compared with all others (`duplicates`), also with what earlier runs
-kept (`earlier_runs`); the texts of all pairs wait on local disk for that, and so do the ids. `receipts` writes what
-came out: a decision for each pair, the clusters of near pairs, and what is in which benchmark set.
+A pair must be in no benchmark set (`contamination`), and pass the rules (each a mask over a whole partition), the
+functions of the user (`functions`) and the thresholds of its scores (`judging`), and must not be among the lowest of
+its group (`whole_set`). Then it is compared with all others (`duplicates`), also with what earlier runs kept
+(`earlier_runs`). The texts of all pairs wait on local disk for that, and so do the ids. Last come the balance of
+answers and the quotas (`whole_set`). `receipts` writes what came out: a decision for each pair, the clusters of near
+pairs, and what is in which benchmark set.
 
 A decision can depend on any other pair, so the decisions of a partition carry a fingerprint of the settings and of
 every commit that was read (`selection`): after growth, an edit or a crash half-way, exactly the partitions that are not
@@ -17,14 +19,18 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from synthgen.console import StageProgress
+from synthgen.console import StageProgress, note
 from synthgen.stages.contract import StageRun
-from synthgen.stages.select.duplicates import EARLIER_RUN, REPEATS, PairComparison
-from synthgen.stages.select.earlier_runs import count_kept, kept_pairs
+from synthgen.stages.select.duplicates import EARLIER_RUN, KEPT, REPEATS
+from synthgen.stages.select.earlier_runs import start_comparison
+from synthgen.stages.select.functions import ReasonCounter
 from synthgen.stages.select.judging import judge
 from synthgen.stages.select.receipts import JUDGED, PREVIOUS_DROPPED, make_receipt
 from synthgen.stages.select.selection import Selection, prepare
+from synthgen.stages.select.standings import Standings, needed
+from synthgen.stages.select.whole_set import WholeSet
 from synthgen.store import Receipt
 from synthgen.store.spill import Spill
 from synthgen.tables import GENERATE, SELECT
@@ -54,7 +60,7 @@ def results(run: StageRun, tasks: Sequence[Task]) -> Iterator[Receipt]:
 def prepare_for(run: StageRun) -> Selection:
     """Return what the decisions of a run depend on now."""
     pipeline = run.job.pipeline
-    return prepare(run.folder, pipeline.select, run.job.home, pipeline.images)
+    return prepare(run.folder, pipeline.selection, run.job.home, pipeline.images)
 
 
 def decide(selection: Selection, todo: Collection[str], show: Show = lambda done: None) -> Iterator[Receipt]:
@@ -64,25 +70,36 @@ def decide(selection: Selection, todo: Collection[str], show: Show = lambda done
     """
     if not todo:
         return
-    names, settings = list(selection.folder.log(GENERATE).partitions), selection.settings
+    names = list(selection.folder.log(GENERATE).partitions)
     with tempfile.TemporaryDirectory(prefix="synth-select-") as folder:
-        pairs = selection.folder.log(GENERATE).counts().get("pair", 0)
-        comparison = PairComparison(Path(folder), settings, pairs + sum(map(count_kept, selection.against)))
-        for number, run in enumerate(selection.against):
-            for rows in kept_pairs(run, settings):
-                comparison.add(rows, number)
+        comparison, first = start_comparison(selection, Path(folder))
         contamination = selection.contamination()
+        standings, reasons = Standings(needed(selection.settings)), ReasonCounter()
         judged, spans, contaminated = Spill(Path(folder) / "judged"), dict[str, slice](), dict[str, pa.Table]()
         for place, name in enumerate(names):
             rows, contaminated[name] = judge(selection, name, contamination)
             spans[name] = comparison.add(rows)
+            standings.add(rows)
+            reasons.add(pc.unique(rows.column("reason")).to_pylist())
             if name in todo:
                 judged.append(place, rows.select(JUDGED.names))
             show(place + 1)
-        verdicts = comparison.verdicts()
+        whole = WholeSet(selection.settings, standings, first)
+        verdicts = comparison.verdicts(whole.rank(standings.column("open")))
+        whole.limit(verdicts.codes == KEPT)
+        _tell(selection, whole)
         for place, name in enumerate(names):
             if name in todo:
-                rows = judged.read(place, JUDGED), contaminated[name]
-                yield make_receipt(selection, name, rows, verdicts, spans[name])
+                rows = whole.decided(reasons.joined(judged.read(place, JUDGED)), spans[name])
+                yield make_receipt(selection, name, (rows, contaminated[name]), verdicts, spans[name])
         if contamination:
             contamination.write_report(selection.folder)
+
+
+def _tell(selection: Selection, whole: WholeSet) -> None:
+    """Note what the rules could not do as asked."""
+    for function in selection.functions:
+        if function.fault:
+            note(f"select.functions: {function.name}: {function.fault}; `synth status` counts such pairs")
+    for text in whole.notes:
+        note(text)

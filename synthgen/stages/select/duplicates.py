@@ -146,9 +146,9 @@ class PairComparison:
         self._by_image.add(rows.filter(rows.column("plain").is_valid()))
         return slice(start, start + count)
 
-    def verdicts(self) -> Verdicts:
-        """Return what is to become of every pair."""
-        run, is_open = _joined(self._run, np.int16), _joined(self._has_text, np.bool_)
+    def verdicts(self, is_dropped: Mask) -> Verdicts:
+        """Return what is to become of every pair; those that are dropped already, (pairs,) bool, are not compared."""
+        run, is_open = _joined(self._run, np.int16), _joined(self._has_text, np.bool_) & ~is_dropped
         earlier = run[run >= 0]
         rank, codes = self._rank(), np.zeros(len(run), np.uint16)
         clusters = dict[str, tuple[Clusters, Mask]]()
@@ -161,7 +161,8 @@ class PairComparison:
             of_run = run[dropped.centres]
             codes[dropped.members] = np.where(of_run >= 0, len(REPEATS) + of_run, code)
 
-        drop(QUESTION, self._by_image.clusters(rank, self._settings.near_questions, len(earlier)), 1)
+        near = self._settings.near_questions
+        drop(QUESTION, self._by_image.clusters(rank, near, len(earlier), is_open), 1)
         for texts in self._sets:
             drop(texts.code, texts.clusters(rank, is_open & (codes == KEPT), len(earlier)), texts.settings.most)
         self._limit(codes, rank, is_open & (run < 0))

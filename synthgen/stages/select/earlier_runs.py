@@ -1,6 +1,7 @@
 """The kept pairs of earlier runs, which come before all of this run (`select.against`); they are not decided anew."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -8,11 +9,24 @@ import pyarrow.compute as pc
 
 from synthgen.config.pipeline import SelectConfig
 from synthgen.dedup import plain_texts
+from synthgen.stages.select.duplicates import PairComparison
 from synthgen.stages.select.judging import with_texts
+from synthgen.stages.select.selection import Selection
 from synthgen.store.earlier_runs import EarlierRun
 from synthgen.tables import GENERATE, SELECT
 
 COLUMNS = ["pair_id", "image_id", "question", "options", "answer"]  # of PAIRS
+
+
+def start_comparison(selection: Selection, folder: Path) -> tuple[PairComparison, int]:
+    """Return a comparison of all pairs, with those of earlier runs in it, and the number of the first of this run."""
+    pairs = selection.folder.log(GENERATE).counts().get("pair", 0)
+    comparison = PairComparison(folder, selection.settings, pairs + sum(map(count_kept, selection.against)))
+    first = 0
+    for number, run in enumerate(selection.against):
+        for rows in kept_pairs(run, selection.settings):
+            first = comparison.add(rows, number).stop
+    return comparison, first
 
 
 def count_kept(run: EarlierRun) -> int:

@@ -1,6 +1,6 @@
-"""The reasons against a pair by itself: retired, in a benchmark, a rule, a score missing or outside its threshold."""
+"""The reasons against a pair by itself: retired, in a benchmark, a rule, its language, the user's, a threshold."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -8,22 +8,29 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from synthgen.config.pipeline import SelectConfig
+from synthgen.config.selection import Threshold, fits
 from synthgen.dedup import plain_texts
 from synthgen.dedup.openings import openings
 from synthgen.stages.rules import COLUMNS, mask, rules
 from synthgen.stages.select.contamination import Contamination
-from synthgen.stages.select.selection import Selection
-from synthgen.tables import CONTAMINATED, GENERATE, PLAN, SELECT
+from synthgen.stages.select.functions import reasons_by
+from synthgen.stages.select.selection import Selection, scores_in
+from synthgen.stages.select.standings import KEPT, SCORE, needed, standing
+from synthgen.tables import CONTAMINATED, GENERATE, NOT_APPLICABLE, PAIRS, PLAN, SELECT
 
 Mask = npt.NDArray[np.bool_]
 Judged = tuple[pa.Table, pa.Table]
+Matches = Mapping[str, npt.NDArray[np.int64]]  # as of `Contamination.matches`
 
 ID_COLUMNS = ["pair_id", "assignment_id", "image_id"]
+RULE_COLUMNS = [*ID_COLUMNS, "follows", "type", *COLUMNS]
+RAW = ("outcome", "reason", "detail", "raw_question", "raw_answer")  # what functions of the user do not see
 OLDEST = 0  # the epoch of decisions that an older synth made
+FUNCTION_COLUMNS = [name for name in PAIRS.names if name not in RAW]
 
 
 def judge(selection: Selection, partition: str, contamination: Contamination | None = None) -> Judged:
-    """Apply rules and thresholds to the pairs of a partition.
+    """Apply to the pairs of a partition everything that looks at a pair by itself, and return them for the rest.
 
     Args:
         selection: What decisions depend on.
@@ -31,30 +38,96 @@ def judge(selection: Selection, partition: str, contamination: Contamination | N
         contamination: What is in benchmark sets.
 
     Returns:
-        Two tables. The first has their ids, the first `reason` against each or "kept", `since` when it is decided on,
-        the `score` by which one of several survives, and the texts by which pairs are compared, null for a dropped
-        pair: `plain` of the question, `opening`, its first words, and `answer`. The second is CONTAMINATED.
+        Two tables: the pairs, with the first `reason` against each, or "kept", and the columns of `for_comparison`; and
+        CONTAMINATED.
     """
-    rows = selection.folder.table(GENERATE, partition, "pairs", [*ID_COLUMNS, "follows", *COLUMNS, "outcome"])
-    rows = rows.filter(pc.equal(rows.column("outcome"), "pair"))
-    rows = rows.append_column("plain", plain_texts(rows.column("question")))
-    names, masks = ["kept"], []
+    rows = read_pairs(selection, partition)
     matches = contamination.matches(rows) if contamination else {}
-    for name, applies in _reasons(rows, selection, partition, matches):
-        names.append(name)
-        masks.append(applies)
-    number = np.zeros(rows.num_rows, np.int16)
-    for index, applies in reversed(list(enumerate(masks, 1))):  # so that the first reason that applies is written last
-        number[applies] = index
-    reason = pa.array(names).take(pa.array(number))
+    reason = judge_texts(selection, partition, rows, matches)
+    reason = pc.if_else(pc.equal(reason, KEPT), judge_scores(selection, partition, rows), reason)
+    judged = for_comparison(selection, partition, rows, reason, needed(selection.settings))
+    return judged, contamination.rows(rows, matches) if contamination else CONTAMINATED.empty_table()
+
+
+def judge_texts(selection: Selection, partition: str, rows: pa.Table, matches: Matches) -> pa.Array:
+    """Return the first reason against each pair for which no threshold matters, or "kept"; `matches` of benchmarks."""
+    reason = _first_reasons(rows.num_rows, _text_reasons(rows, selection, partition, matches))
+    if not selection.functions:
+        return reason
+    open_rows = pc.indices_nonzero(pc.equal(reason, KEPT))
+    given = reasons_by(selection.functions, _for_functions(selection, partition, open_rows))
+    return pc.replace_with_mask(reason, pc.equal(reason, KEPT), pc.fill_null(pa.array(given, pa.string()), KEPT))
+
+
+def judge_scores(selection: Selection, partition: str, rows: pa.Table) -> pa.Array:
+    """Return the first reason that a threshold has against each pair, or "kept"."""
+    return _first_reasons(rows.num_rows, _score_reasons(rows, selection, partition))
+
+
+def for_comparison(
+    selection: Selection, partition: str, rows: pa.Table, reason: pa.Array, columns: Sequence[str]
+) -> pa.Table:
+    """Return pairs as all that looks at more than one of them takes them.
+
+    Args:
+        selection: The settings, the scores and the plan.
+        partition: Its name.
+        rows: Its pairs, as of `read_pairs`.
+        reason: Against each pair, or "kept".
+        columns: That rules over the whole set read, as of `needed`.
+
+    Returns:
+        Their ids, `reason`, `since` when they are decided on, the `score` by which one of several survives, the texts
+        by which they are compared, null for a dropped pair (`plain` of the question, `opening`, its first words, and
+        `answer`), and these columns.
+    """
     judged = rows.select([*ID_COLUMNS, "follows"]).append_column("reason", reason)
     judged = judged.append_column("since", _since(selection, partition, rows.column("pair_id")))
+    score = np.zeros(rows.num_rows, np.float32)
     if survivor := selection.settings.survivor:
-        score = score_values(selection, partition, survivor, rows.column("pair_id"))
-    else:
-        score = np.zeros(rows.num_rows, np.float32)
-    judged = with_texts(judged.append_column("score", pa.array(score)), rows, selection.settings, pa.array(number == 0))
-    return judged, contamination.rows(rows, matches) if contamination else CONTAMINATED.empty_table()
+        score, _ = score_values(selection, partition, survivor, rows.column("pair_id"))
+    judged = judged.append_column("score", pa.array(score))
+    judged = with_texts(judged, rows, selection.settings, pc.equal(reason, KEPT))
+    for name, values in standing(selection, partition, rows, columns).items():
+        judged = judged.append_column(name, values if isinstance(values, pa.ChunkedArray) else pa.array(values))
+    for name in columns:
+        if name.startswith(SCORE):
+            values, _ = score_values(selection, partition, name.removeprefix(SCORE), rows.column("pair_id"))
+            judged = judged.append_column(name, pa.array(values))
+    return judged
+
+
+def _first_reasons(count: int, reasons: Iterable[tuple[str, Mask]]) -> pa.Array:
+    """Return the first of some reasons that applies to each of `count` pairs, or "kept"."""
+    names, masks = [KEPT], []
+    for name, applies in reasons:
+        names.append(name)
+        masks.append(applies)
+    number = np.zeros(count, np.int16)
+    for index, applies in reversed(list(enumerate(masks, 1))):  # so that the first reason that applies is written last
+        number[applies] = index
+    return pa.array(names).take(pa.array(number))
+
+
+def read_pairs(selection: Selection, partition: str) -> pa.Table:
+    """Return the current pairs of a partition with what rules read, and `plain`, the question in plain words."""
+    rows = _current_pairs(selection, partition)
+    return rows.append_column("plain", plain_texts(rows.column("question")))
+
+
+def _for_functions(selection: Selection, partition: str, places: pa.Array) -> pa.Table:
+    """Return some of the pairs of a partition as functions of the user see them."""
+    rows = _current_pairs(selection, partition, FUNCTION_COLUMNS).take(places)
+    for name in scores_in(selection.folder):
+        values, _ = score_values(selection, partition, name, rows.column("pair_id"))
+        rows = rows.append_column(f"score_{name}", pa.array(values, from_pandas=True))
+    return rows
+
+
+def _current_pairs(selection: Selection, partition: str, columns: Sequence[str] = RULE_COLUMNS) -> pa.Table:
+    """Return the pairs of a partition with some columns: of each assignment the last outcome, if it is a pair."""
+    rows = selection.folder.table(GENERATE, partition, "pairs", [*columns, "outcome"])
+    return rows.filter(pc.equal(rows.column("outcome"), "pair")).select(list(columns))
 
 
 def with_texts(judged: pa.Table, rows: pa.Table, settings: SelectConfig, is_compared: pa.Array) -> pa.Table:
@@ -107,26 +180,46 @@ def _compared_text(rows: pa.Table) -> pa.ChunkedArray:
     return pc.if_else(pa.array(is_choice), joined, rows.column("plain"))
 
 
-def _reasons(
-    rows: pa.Table, selection: Selection, partition: str, matches: Mapping[str, npt.NDArray[np.int64]]
-) -> Iterator[tuple[str, Mask]]:
+def _text_reasons(rows: pa.Table, selection: Selection, partition: str, matches: Matches) -> Iterator[tuple[str, Mask]]:
     """Yield each reason with the pairs that it applies to, in the order in which reasons count."""
     yield "retired", mask(pc.is_in(rows.column("assignment_id"), _retired(selection, partition)))
     for name, items in matches.items():
         yield name, items >= 0
-    for name, matches in rules(rows, selection.settings):
-        yield f"rule:{name}", mask(matches)
+    for name, broken in rules(rows, selection.settings):
+        yield f"rule:{name}", mask(broken)
+    if languages := selection.settings.languages:
+        yield "language", ~mask(pc.is_in(rows.column("language"), pa.array(languages)))
+
+
+def _score_reasons(rows: pa.Table, selection: Selection, partition: str) -> Iterator[tuple[str, Mask]]:
+    """Yield each reason of a threshold with the pairs that it applies to, by the names of the scores."""
     for name, threshold in sorted(selection.settings.keep.items()):
-        value = score_values(selection, partition, name, rows.column("pair_id"))
-        applies = np.isin(rows.column("form").to_numpy(zero_copy_only=False), threshold.forms)
+        value, is_other_form = score_values(selection, partition, name, rows.column("pair_id"))
+        applies = _applies(rows, threshold) & ~is_other_form
         yield f"unscored:{name}", applies & np.isnan(value)
         low = -np.inf if threshold.min is None else threshold.min
         high = np.inf if threshold.max is None else threshold.max
         yield f"score:{name}", applies & ((value < np.float32(low)) | (value > np.float32(high)))
 
 
-def score_values(selection: Selection, partition: str, name: str, pair_ids: pa.ChunkedArray) -> npt.NDArray[np.float32]:
-    """Return the current values of a score for these pairs, (pairs,) float32; NaN where there is none."""
-    scores = selection.folder.table(GENERATE, partition, f"scores/{name}", ["pair_id", "value"])
+def _applies(rows: pa.Table, threshold: Threshold) -> Mask:
+    """Return whether a threshold is for the form and the type of each pair."""
+    is_of_form = np.isin(rows.column("form").to_numpy(zero_copy_only=False), threshold.forms)
+    types = pc.fill_null(rows.column("type"), "")
+    known = [path for path in pc.unique(types).to_pylist() if any(fits(pattern, path) for pattern in threshold.types)]
+    return is_of_form & mask(pc.is_in(types, pa.array(known, pa.string())))
+
+
+def score_values(
+    selection: Selection, partition: str, name: str, pair_ids: pa.ChunkedArray
+) -> tuple[npt.NDArray[np.float32], Mask]:
+    """Return the current values of a score for these pairs.
+
+    Returns:
+        The values, (pairs,) float32, NaN where there is none; and whether the score says nothing of the pair's answer
+        form, (pairs,) bool.
+    """
+    scores = selection.folder.scores(partition, name, ["pair_id", "value", "reason"])
     index = pc.index_in(pair_ids, scores.column("pair_id").combine_chunks())
-    return np.asarray(pc.fill_null(scores.column("value").take(index), float("nan")), dtype=np.float32)
+    values = np.asarray(pc.fill_null(scores.column("value").take(index), float("nan")), dtype=np.float32)
+    return values, mask(pc.starts_with(scores.column("reason").take(index), NOT_APPLICABLE))

@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 from synthgen.stages.select.duplicates import EARLIER_RUN, KEPT, REPEATS, Verdicts
 from synthgen.stages.select.judging import ID_COLUMNS, Judged
-from synthgen.stages.select.selection import Selection
+from synthgen.stages.select.selection import Selection, scores_read
 from synthgen.store import Receipt, TablePart
 from synthgen.tables import CLUSTERS, DECISIONS, GENERATE, SELECT, changed_counts
 
@@ -48,7 +48,8 @@ def make_receipt(selection: Selection, partition: str, judged: Judged, verdicts:
             file = stage.write(name, partition, revision, rows.cast(schema))
             tables[name] = TablePart((file,), selection.fingerprint, replaces=True)
     counts = changed_counts(log.counts([partition]), SELECT.table("decisions").count_rows(decided))
-    reads = selection.folder.log(GENERATE).digests(GENERATE, [partition])
+    reads = selection.folder.digests((GENERATE,), [partition])
+    reads |= selection.folder.pass_digests([partition], scores_read(selection.settings))
     return Receipt(partition, revision, tables, counts, reads, selection.epoch)
 
 

@@ -10,9 +10,10 @@ from synthgen.ingest.benchmark_sets import BenchmarkSet
 from synthgen.stages.rules import RULES_VERSION
 from synthgen.stages.select import contamination
 from synthgen.stages.select.contamination import Contamination, find_contamination
+from synthgen.stages.select.functions import UserFunction, load_functions
 from synthgen.store import CommitLog, RunFolder
 from synthgen.store.earlier_runs import EarlierRun, open_earlier_runs
-from synthgen.tables import GENERATE, PLAN, SELECT, TAG, make_id
+from synthgen.tables import GENERATE, PLAN, SCORE, SELECT, TAG, make_id
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Selection:
         against: The earlier runs whose kept pairs come first.
         benchmarks: The sets that no pair may come from.
         limits: Of their images.
+        functions: Of the user, in the order in which they are asked.
     """
 
     folder: RunFolder
@@ -35,6 +37,7 @@ class Selection:
     against: tuple[EarlierRun, ...] = ()
     benchmarks: tuple[BenchmarkSet, ...] = ()
     limits: ImagesConfig | None = None
+    functions: tuple[UserFunction, ...] = ()
 
     def contamination(self) -> Contamination | None:
         """Return which images and questions are in benchmark sets; None where none is named."""
@@ -61,24 +64,27 @@ def prepare(
     Args:
         folder: The output folder.
         settings: What is kept.
-        home: The folder that relative names of folders start from.
+        home: The folder that relative names of folders start from, and that functions are imported from.
         limits: Of the images of benchmark sets.
 
     Raises:
-        Mistakes: The settings name scores that no pair has, or folders that cannot be used.
+        UserMistake: The settings name scores that no pair has, or folders or functions that cannot be used.
     """
     generated, planned = folder.log(GENERATE), folder.log(PLAN)
-    _check_scores_exist(settings, generated)
+    _check_scores_exist(settings, folder)
     against = open_earlier_runs("select.against", settings.against, home, folder.out, SELECT)
+    functions = load_functions(settings.functions, home)
     replanned = [name for name in generated.partitions if planned.counts([name]).get("retired")]
-    digests = generated.digests(GENERATE, generated.partitions) | planned.digests(PLAN, replanned)
+    tagged = list(generated.partitions) if settings.quotas.tags else replanned
+    digests = generated.digests(GENERATE, generated.partitions) | planned.digests(PLAN, tagged)
+    digests |= folder.pass_digests(list(generated.partitions), scores_read(settings))
     given = json.dumps(settings.model_dump(mode="json"), sort_keys=True)  # the order of thresholds does not matter
     benchmarks, others = _open_benchmarks(folder, settings, home, limits or ImagesConfig())
-    others += [run.digest(SELECT, GENERATE) for run in against]
+    others += [*(run.digest(SELECT, GENERATE) for run in against), *(function.digest for function in functions)]
     read = [f"{key} {digests[key]}" for key in sorted(digests)]
     fingerprint = make_id("select", RULES_VERSION, given, *read, *others)
     epoch = _epoch(folder.log(SELECT), fingerprint)
-    return Selection(folder, settings, fingerprint, epoch, against, benchmarks, limits)
+    return Selection(folder, settings, fingerprint, epoch, against, benchmarks, limits, functions)
 
 
 def _open_benchmarks(
@@ -103,17 +109,26 @@ def _epoch(decided: CommitLog, fingerprint: str) -> int:
     return last if is_cut_short else last + 1
 
 
-def _check_scores_exist(settings: SelectConfig, generated: CommitLog) -> None:
-    """Check that each score with a threshold, and the one by which pairs survive, exists.
+def scores_read(settings: SelectConfig) -> list[str]:
+    """Return the scores that decisions depend on."""
+    return [name for _, name in settings.scores]
+
+
+def _check_scores_exist(settings: SelectConfig, folder: RunFolder) -> None:
+    """Check that each score that the settings name exists.
 
     Raises:
         Mistakes: No pair has some of them.
     """
-    tables = generated.tables()
-    known = {table.removeprefix("scores/") for table in tables if table.startswith("scores/")}
-    named = [("keep", name) for name in sorted(settings.keep)]
-    named += [("survivor", settings.survivor)] if settings.survivor else []
-    if unknown := [(key, name) for key, name in named if name not in known] if tables else []:
+    known = scores_in(folder)
+    unknown = [(place, name) for place, name in sorted(settings.scores) if name not in known]
+    if unknown and folder.log(GENERATE).tables():
         raise Mistakes(
-            [f"select.{key}: no pair has the score '{name}'; {nearest(name, known)}" for key, name in unknown]
+            [f"select.{place}: no pair has the score '{name}'; {nearest(name, known)}" for place, name in unknown]
         )
+
+
+def scores_in(folder: RunFolder) -> list[str]:
+    """Return the scores that any pair has, those of scoring passes too."""
+    tables = {table for spec in (GENERATE, SCORE) for table in folder.log(spec).tables()}
+    return sorted(name.removeprefix("scores/") for name in tables if name.startswith("scores/"))

@@ -39,6 +39,8 @@ def untagged_message(folder: RunFolder) -> str | None:
     line = f"{counts['images']:,} of {counts['of']:,} {where} have no tag ({share:.1%})"
     if share <= MANY:
         return line
+    if log.counts().get("left_out", 0) >= counts["images"]:
+        return f"{line}: the tags that should have come along are missing or left out, see docs/tagging.md"
     return (
         f"{line}, more than {MANY:.0%}: fit the tagger's thresholds to labelled images (`synth calibrate`), give a "
         "copy of it `least: 3` (the best tags of each image, however unsure), or name a second tagger in tag.tagger; "

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from PIL import Image
 from synthgen import tables
 from synthgen.config import prompt_pack
 from synthgen.config.pipeline import EngineConfig, SamplingConfig
+from synthgen.config.selection import Threshold
 from synthgen.engines import EngineDied, EngineInfo, ModelName, Reply, Request
 from synthgen.engines.endpoint import EndpointEngine
 from synthgen.errors import Failure
@@ -120,8 +121,14 @@ def assignments(
     return made
 
 
-def run(engine: Engine, wanted: Sequence[Assignment], scores: tuple[str, ...] = (), **sampling: Any) -> Outcome:
-    context = ConversationContext(prompt_pack.load("small"), SamplingConfig(**sampling), scores, 7)
+def run(
+    engine: Engine,
+    wanted: Sequence[Assignment],
+    scores: tuple[str, ...] = (),
+    gate: Mapping[str, Threshold] | None = None,
+    **sampling: Any,
+) -> Outcome:
+    context = ConversationContext(prompt_pack.load("small"), SamplingConfig(**sampling), scores, 7, gate or {})
     outcome = asyncio.run(converse(SUBJECT, wanted, engine, context))
     tables.table(({**row, "model": "m", "revision": "r"} for row in outcome.pairs), PAIRS)
     for table in outcome.scores.values():
@@ -140,7 +147,8 @@ def test_every_call_has_the_image_except_those_that_must_not_see_it() -> None:
     engine = Engine(lambda request: Reply("two", logprobs=(-1.0,)) if request.purpose != "ask" else good(request))
     run(engine, assignments(KINDS), tuple(measures.SCORERS))
     blind = [request for request in engine.requests if request.image is None]
-    assert {request.purpose for request in blind} == {"given", "answer"} and len(blind) == 2 * len(KINDS)
+    assert {request.purpose for request in blind} == {"given", "answer"}
+    assert sum(request.purpose == "given" for request in blind) == len(KINDS)
     assert all(request.given or request.text.endswith("Blind.") for request in blind)
     seeing = [request for request in engine.requests if request.image is not None]
     assert all(request.image is IMAGE and request.image_key == "pixels" for request in seeing)
@@ -249,7 +257,7 @@ def ask_with(text: str, **more: Any) -> Answering:
         (ask_with("{ junk"), "unparsable", "not JSON"),
         (ask_with('{"questions": ["Wh', finish="length"), "cut_off", "max_tokens"),
         (ask_with("", finish="content_filter"), "refused", None),
-        (ask_with('<think>\nA desk.\n</think>\n{"questions": ["Q?"]}'), "unparsable", "generate.engine.template"),
+        (ask_with('<think>\nA desk.\n</think>\n{"questions": ["Q?"]}'), "unparsable", "engine.template"),
         (ask_with("", failure="call_failed", detail="HTTP 500"), "call_failed", "HTTP 500"),
         (ask_with("", failure="call_timeout", detail="no reply"), "call_timeout", "no reply"),
     ],
@@ -272,8 +280,8 @@ def test_an_asking_call_without_a_question_is_recorded_with_its_reason_and_raw_r
         (Reply(" \n"), "empty_answer", None),
         (Reply("It is a long", "length"), "cut_off", "max_tokens"),
         (Reply("I can't help", "content_filter"), "refused", None),
-        (Reply("There are two, one on the left.</think>\n\ntwo"), "unparsable", "generate.engine.template"),
-        (Reply("<think>\nLet me count", "length"), "unparsable", "generate.engine.template"),
+        (Reply("There are two, one on the left.</think>\n\ntwo"), "unparsable", "engine.template"),
+        (Reply("<think>\nLet me count", "length"), "unparsable", "engine.template"),
         (Reply("", "error", "call_failed", "HTTP 500"), "call_failed", "HTTP 500"),
         (Reply("half", "error", "call_timeout", "no reply"), "call_timeout", "no reply"),
     ],
@@ -441,8 +449,59 @@ def test_a_score_added_later_whose_call_fails_has_a_reason() -> None:
     assert {(row["value"], row["reason"]) for row in outcome.scores["likelihood"]} == {(None, "call_failed: HTTP 500")}
 
 
+# --- the gate --------------------------------------------------------------------------------------------------------
+
+
+def gated(
+    is_good: Callable[[str], bool], gate: Mapping[str, Threshold], scores: tuple[str, ...]
+) -> tuple[Outcome, Engine]:
+    """Run a conversation whose judge says yes to some prompts."""
+
+    def reply(request: Request) -> Reply:
+        if request.purpose != "judge":
+            return good(request)
+        labels = {"no": 0.1, "yes": 0.9} if is_good(request.text) else {"no": 0.9, "yes": 0.1}
+        return Reply("x", labels=labels, prompt_tokens=10, output_tokens=1)
+
+    engine = Engine(reply)
+    return run(engine, assignments(KINDS), scores, gate), engine
+
+
+CHECKS = {"question_checks": Threshold(min=0.3)}
+
+
+def test_a_question_that_fails_the_gate_is_not_answered_and_its_row_has_value_limit_and_cost() -> None:
+    outcome, engine = gated(lambda text: "(0)" not in text, CHECKS, ("question_checks", "likelihood"))
+    held = [row for row in outcome.pairs if row["reason"] == "gated"]
+    assert held and {row["detail"] for row in held} == {"question_checks 0.1 is below 0.3"}
+    assert all(row["answer"] is None and row["pair_id"] is None and "(0)" in row["question"] for row in held)
+    assert all(row["prompt_tokens"] >= 40 for row in held)  # of four judgements
+    answered = [request for request in engine.requests if request.purpose == "answer"]
+    assert len(answered) == len(outcome.pairs) - len(held)
+    made = {row["pair_id"] for row in outcome.pairs if row["outcome"] == "pair"}
+    assert {row["pair_id"] for row in outcome.scores["question_checks"]} == made
+
+
+def test_the_score_of_a_gate_is_measured_once() -> None:
+    outcome, engine = gated(lambda text: True, CHECKS, ("question_checks",))
+    assert all(row["outcome"] == "pair" for row in outcome.pairs)
+    assert sum(request.purpose == "judge" for request in engine.requests) == 4 * len(outcome.pairs)
+
+
+def test_a_gate_holds_for_its_forms_and_lets_pass_what_cannot_be_measured() -> None:
+    short = {"question_checks": Threshold(min=0.3, forms=("short",))}
+    outcome, _ = gated(lambda text: False, short, ("question_checks",))
+    assert {row["form"] for row in outcome.pairs if row["reason"] == "gated"} == {"short"}
+    engine = Engine(
+        lambda request: Reply("", "error", "call_failed", "HTTP 500") if request.purpose == "judge" else good(request)
+    )
+    outcome = run(engine, assignments(KINDS), ("question_checks",), CHECKS)
+    assert all(row["outcome"] == "pair" for row in outcome.pairs)
+    assert all(row["reason"].startswith("call_failed") for row in outcome.scores["question_checks"])
+
+
 def test_the_reasons_of_failures_are_on_the_closed_list() -> None:
-    files = [GENERATE / name for name in ("asking.py", "conversation.py", "session.py")]
+    files = [GENERATE / name for name in ("answering.py", "asking.py", "conversation.py", "session.py")]
     files += (ROOT / "synthgen/config/replies").glob("*.py")
     source = "".join(file.read_text() for file in files)
     named = {reason for reason in FAILURE_REASONS if f'"{reason}"' in source}
@@ -453,5 +512,6 @@ def test_the_reasons_of_failures_are_on_the_closed_list() -> None:
         "repeated_question",
         "cut_off",
         "empty_answer",
+        "gated",
         "refused",
     } <= named

@@ -4,6 +4,7 @@ import asyncio
 import json
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,11 +12,14 @@ from PIL import Image
 
 from synthgen.config import prompt_pack
 from synthgen.config.pipeline import SamplingConfig
+from synthgen.config.prompt_file import AnswerPrompt
 from synthgen.config.replies import Question
 from synthgen.engines import EngineInfo, Reply, Request
 from synthgen.stages.generate import measures, scoring
 from synthgen.stages.generate.measures import Pair
-from synthgen.stages.generate.session import ImageSession
+from synthgen.stages.generate.measures.judges import MOST_SENTENCES, sentences
+from synthgen.stages.generate.session import Earlier, ImageSession
+from synthgen.tables import SCORES
 
 IMAGE = Image.new("RGB", (8, 8))
 
@@ -47,17 +51,19 @@ def scored(
 ) -> tuple[dict[str, Any], Engine]:
     """Measure a score of a pair; return its row, and the engine that was called."""
     engine, prompts = Engine(replies), prompt_pack.load("small")
-    if "pack" in changes:
-        prompts = prompt_pack.Prompts(
-            "small", prompts.pack.model_copy(update=changes["pack"]), prompts.tree, prompts.types
-        )
+    worked = AnswerPrompt(text="{{ question }} Explain.", max_tokens=64)
+    pack = prompts.pack.model_copy(
+        update={"answer": {**prompts.pack.answer, "detailed": worked}, **changes.get("pack", {})}
+    )
+    prompts = replace(prompts, pack=pack)
     session = ImageSession(
         engine, prompts, SamplingConfig(agree_samples=3, agree_temperature=0.9, top_p=0.8), 7, IMAGE, "key"
     )
     question = Question("How many?", tuple(options))
-    pair = Pair("pair", "assignment", prompts.types["coarse/counting"], form, "English", question, answer)
+    kind = prompts.types["coarse/counting"]
+    pair = Pair("pair", "assignment", kind, form, "English", question, answer, others=changes.get("others", ()))
     row = asyncio.run(scoring.score(name, session, pair))
-    assert set(row) <= {"pair_id", "assignment_id", "value", "reason", "detail", "output_tokens", "seconds"}
+    assert list(row) == SCORES.names and row["calls"] == len(engine.requests)
     assert (row["pair_id"], row["assignment_id"]) == ("pair", "assignment")
     assert (row["value"] is None) == (row["reason"] is not None)
     return row, engine
@@ -74,23 +80,27 @@ pytestmark = pytest.mark.usefixtures("workspace")
 def test_likelihood_is_the_geometric_mean_of_the_tokens_and_costs_no_call() -> None:
     row, engine = scored("likelihood", say("unused"), Reply("two", logprobs=(math.log(0.5), math.log(0.125))))
     assert row["value"] == pytest.approx(0.25) and not engine.requests
-    assert json.loads(row["detail"]) == {"tokens": 2, "worst": pytest.approx(0.125)}
+    assert json.loads(row["detail"]) == {
+        "tokens": 2,
+        "worst": pytest.approx(0.125),
+        "loss": pytest.approx(-math.log(0.25)),
+    }
 
 
 def test_likelihood_of_an_impossible_token_is_0() -> None:
-    assert scored("likelihood", say(""), Reply("two", logprobs=(-0.1, -math.inf)))[0]["value"] == 0.0
+    row, _ = scored("likelihood", say(""), Reply("two", logprobs=(-0.1, -math.inf)))
+    assert row["value"] == 0.0 and json.loads(row["detail"])["loss"] is None
 
 
-@pytest.mark.parametrize("name", ["likelihood", "image_gain"])
-def test_without_log_probabilities_there_is_no_value(name: str) -> None:
-    row, _ = scored(name, say("x", logprobs=(-1.0,)), Reply("two"))
+def test_without_log_probabilities_there_is_no_likelihood() -> None:
+    row, _ = scored("likelihood", say("x", logprobs=(-1.0,)), Reply("two"))
     assert row["value"] is None and row["reason"] == "the engine gave no log-probabilities"
 
 
 @pytest.mark.parametrize("logprobs", [(), (-1.0,)])
-def test_without_log_probabilities_of_the_blind_answer_there_is_no_image_gain(logprobs: tuple[float, ...]) -> None:
+def test_without_log_probabilities_of_the_answer_there_is_no_image_gain(logprobs: tuple[float, ...]) -> None:
     row, _ = scored("image_gain", say("", logprobs=logprobs), Reply("two", logprobs=(-1.0, -0.5)))
-    assert row["reason"] == "the engine gave no log-probabilities of the answer without the image"
+    assert row["reason"] == "the engine gave no log-probabilities of the answer with and without the image"
 
 
 def test_agreement_is_the_mean_similarity_of_further_samples() -> None:
@@ -119,13 +129,17 @@ def test_paraphrase_answers_the_paraphrased_question_with_the_same_options() -> 
     assert json.loads(row["detail"]) == {"question": "What number is there?", "answer": "B"}
 
 
-def test_image_gain_is_the_mean_gain_of_a_token_from_the_image() -> None:
+def test_image_gain_is_the_mean_gain_of_a_token_from_the_image_under_one_neutral_prompt() -> None:
     # The token that ends the reply comes last in both and must not count.
-    row, engine = scored(
-        "image_gain", say("", logprobs=(-3.0, -1.0, -7.0)), Reply("two cats", logprobs=(-1.0, -0.5, -9.0))
-    )
+    def reply(request: Request) -> Reply:
+        return Reply("", logprobs=(-1.0, -0.5, -9.0) if request.image else (-3.0, -1.0, -7.0))
+
+    row, engine = scored("image_gain", reply, Reply("two cats"))
     assert row["value"] == pytest.approx(-0.75 + 2.0)
-    assert engine.requests[0].given == "two cats" and engine.requests[0].image is None
+    seen, unseen = engine.requests
+    assert seen.image is IMAGE and unseen.image is None and unseen.image_key is None
+    assert (seen.text, seen.system, seen.given) == (unseen.text, unseen.system, unseen.given)
+    assert seen.text == "How many?" and seen.given == "two cats"  # as a training sample asks, and nothing else
 
 
 def test_blind_is_1_where_the_image_changes_the_answer() -> None:
@@ -135,22 +149,44 @@ def test_blind_is_1_where_the_image_changes_the_answer() -> None:
     assert scored("blind", say("Two!"), Reply("two"))[0]["value"] == 0.0
 
 
-def test_blind_shows_the_options_and_compares_letters() -> None:
+def test_words_that_differ_in_one_are_other_answers_to_blind() -> None:
+    assert scored("blind", say("to the left of the bed"), Reply("to the right of the bed"))[0]["value"] == 1.0
+
+
+def test_blind_guesses_a_choice_in_several_orders_of_its_options() -> None:
     options = ["one", "two", "three", "four"]
     row, engine = scored("blind", say("(B)"), Reply("B. two"), "choice", options)
-    assert row["value"] == 0.0 and "B. two" in engine.requests[0].text
-    assert scored("blind", say("A"), Reply("B"), "choice", options)[0]["value"] == 1.0
+    assert "A. one\nB. two" in engine.requests[0].text and len(engine.requests) == 4
+    assert row["value"] == 0.75  # always B, which is another option each time
+
+    def knows(request: Request) -> Reply:
+        return Reply(next(letter for letter in "ABCD" if f"{letter}. two" in request.text))
+
+    assert scored("blind", knows, Reply("B"), "choice", options)[0]["value"] == 0.0
 
 
-@pytest.mark.parametrize("name", ["blind", "agreement", "paraphrase"])
+def test_blind_lets_a_judge_compare_sentences_and_words_where_the_pack_has_none() -> None:
+    def judged(request: Request) -> Reply:
+        if request.purpose == "judge":
+            return Reply("no", labels={"no": 0.9, "yes": 0.1})
+        return Reply("It is probably sunny.")
+
+    row, engine = scored("blind", judged, Reply("It is raining."), "brief")
+    assert row["value"] == pytest.approx(0.9) and json.loads(row["detail"])["by"] == "judge"
+    assert engine.requests[1].text == "Same? It is raining. | It is probably sunny."
+    row, _ = scored("blind", judged, Reply("It is raining."), "brief", pack={"judge": {}})
+    assert 0.0 < row["value"] < 1.0 and json.loads(row["detail"])["by"] == "words"
+
+
+@pytest.mark.parametrize("name", ["agreement", "paraphrase"])
 @pytest.mark.parametrize("form", ["brief", "detailed"])
 def test_explanations_are_compared_by_the_line_with_the_answer(name: str, form: str) -> None:
     seen = Reply("I see three dogs on the grass and one on the path.\nThat makes four.\n\n4 dogs")
-    alike = scored(name, say("Counting from left to right gives\n4 dogs"), seen, "brief")[0]["value"]
+    alike = scored(name, say("Counting from left to right gives\n4 dogs"), seen, form)[0]["value"]
     apart = scored(
-        name, say("I see three dogs on the grass and one on the path.\nThat makes four.\n\n9 cats"), seen, "brief"
+        name, say("I see three dogs on the grass and one on the path.\nThat makes four.\n\n9 cats"), seen, form
     )[0]["value"]
-    assert (alike, apart) == ((0.0, 1.0) if name == "blind" else (1.0, 0.0))
+    assert (alike, apart) == (1.0, 0.0)
 
 
 def test_a_grade_is_the_expected_label_over_the_probability_mass_of_the_labels() -> None:
@@ -181,12 +217,15 @@ def test_a_judge_sees_the_options() -> None:
 
 
 # The scores that call the engine.
-CALLING = [name for name, scorer in measures.SCORERS.items() if scorer.prompts or scorer.needs or scorer.sampling]
+CALLING = [name for name in measures.SCORERS if name != "likelihood"]
 
 
 @pytest.mark.parametrize("name", CALLING)
 def test_a_call_that_fails_costs_one_value_with_its_reason(name: str) -> None:
-    row, _ = scored(name, lambda request: FAIL, Reply("two", logprobs=(-1.0,)))
+    others = (Earlier("other", "How many dogs?", "two dogs"),)
+    form, options = ("choice", ["one", "two"]) if name == "shift_check" else ("short", [])
+    answer = Reply("A" if options else "two", logprobs=(-1.0,))
+    row, _ = scored(name, lambda request: FAIL, answer, form, options, others=others)
     assert row["value"] is None and row["reason"] == "call_failed: out of order"
 
 
@@ -217,11 +256,11 @@ def test_a_reply_that_is_cut_off_or_refused_costs_one_value_and_is_not_used(
 
 
 @pytest.mark.parametrize("text", ["The dog is to the left.</think>\n\ntwo", "<think>\nThe dog"])
-@pytest.mark.parametrize("name", ["agreement", "paraphrase", "blind", "answer"])
+@pytest.mark.parametrize("name", ["agreement", "paraphrase", "blind", "answer", "consistency", "p_true"])
 def test_a_reply_with_the_models_thinking_costs_one_value_with_advice(name: str, text: str) -> None:
     row, _ = scored(name, say(text, finish="length", labels={"3": 1e-9}), Reply("two"))
     assert row["value"] is None and row["reason"].startswith("unparsable: ")
-    assert "set generate.engine.template to {enable_thinking: false}" in row["reason"]
+    assert "set engine.template to {enable_thinking: false}" in row["reason"]
 
 
 def test_a_sample_that_is_cut_off_is_compared_as_it_stands() -> None:
@@ -251,3 +290,124 @@ def test_a_judgement_of_one_token_may_be_cut_off() -> None:
 def test_a_pack_without_the_prompt_gives_no_value(name: str, lacks: str) -> None:
     row, engine = scored(name, say("x"), Reply("two"), pack={lacks: {} if lacks == "judge" else None})
     assert "prompt pack 'small' has no" in row["reason"] and not engine.requests
+
+
+# --- judges that say yes or no ----------------------------------------------------------------------------------------
+
+YES, NO = ({"no": 0.2, "yes": 0.7}, {"no": 0.8, "yes": 0.1})
+
+
+def judging(yes: Callable[[str], bool]) -> Callable[[Request], Reply]:
+    """Return replies of a judge that says yes to some prompts."""
+    return lambda request: Reply("x", labels=YES if yes(request.text) else NO)
+
+
+def test_p_true_is_the_probability_of_yes_over_that_of_both_labels() -> None:
+    row, engine = scored("p_true", judging(lambda text: True), Reply("two"))
+    assert row["value"] == pytest.approx(0.7 / 0.9) and engine.requests[0].text == "True? How many? two"
+
+
+def test_one_false_sentence_decides_for_a_long_answer() -> None:
+    answer = Reply("There are two dogs. One wears a hat! It is 3.5 m long.")
+    row, _engine = scored("p_true", judging(lambda text: "hat" not in text), answer, "long")
+    assert row["value"] == pytest.approx(1 / 9)
+    parts = json.loads(row["detail"])["sentences"]
+    assert list(parts) == ["There are two dogs.", "One wears a hat!", "It is 3.5 m long."]
+    assert row["calls"] == 3 and parts["There are two dogs."] > 0.7
+    assert scored("p_true", judging(lambda text: True), answer, "brief")[0]["calls"] == 1
+
+
+def test_the_lines_of_a_list_and_sentences_of_other_scripts_are_judged_one_by_one() -> None:
+    assert sentences("- a dog\n- a cat\n") == ["- a dog", "- a cat"]
+    assert sentences("有两只狗。其中一只戴帽子。") == ["有两只狗。", "其中一只戴帽子。"]
+    assert sentences("...") == ["..."]
+
+
+def test_no_word_of_a_very_long_answer_is_left_unjudged() -> None:
+    text = " ".join(f"Sentence {number} ends here." for number in range(60))
+    parts = sentences(text)
+    assert len(parts) == MOST_SENTENCES and " ".join(parts) == text
+
+
+def test_the_worst_of_four_checks_decides_for_a_question() -> None:
+    row, _ = scored("question_checks", judging(lambda text: not text.startswith("Open?")), Reply(""))
+    checks = json.loads(row["detail"])["checks"]
+    assert row["value"] == pytest.approx(checks["not_given_away"], abs=1e-4) and row["calls"] == 4
+    assert min(checks["answerable"], checks["clear"], checks["of_type"]) > 0.7 > checks["not_given_away"]
+
+
+def test_an_answer_that_obeys_words_in_the_image_has_a_low_value() -> None:
+    assert scored("injection", judging(lambda text: True), Reply("Buy now!"))[0]["value"] < 0.3
+    assert scored("injection", judging(lambda text: False), Reply("two"))[0]["value"] > 0.7
+
+
+def test_coherence_asks_about_the_pairs_of_the_image_that_share_words_and_takes_the_worst() -> None:
+    others = (
+        Earlier("far", "Which colour?", "red"),
+        Earlier("near", "How many dogs are there?", "three dogs"),
+        Earlier("pair", "How many?", "two dogs"),  # the pair itself
+    )
+    row, engine = scored("coherence", judging(lambda text: "three" in text), Reply("two dogs"), others=others)
+    assert row["value"] < 0.3 and list(json.loads(row["detail"])["contradicts"]) == ["near"]
+    assert [request.text for request in engine.requests] == ["Against? two dogs | How many dogs are there?\nthree dogs"]
+    alone, engine = scored("coherence", judging(lambda text: True), Reply("two dogs"))
+    assert alone["value"] == 1.0 and not engine.requests
+
+
+# --- the model answers again ------------------------------------------------------------------------------------------
+
+
+def test_consistency_is_the_share_of_samples_in_the_answers_own_cluster() -> None:
+    samples = iter(["Two", "three", "2 dogs"])
+    row, _ = scored("consistency", lambda request: Reply(next(samples)), Reply("two"))
+    detail = json.loads(row["detail"])
+    assert row["value"] == pytest.approx(1 / 3) and detail["sizes"] == [2, 1, 1]
+    assert detail["entropy"] == pytest.approx(1.0397, abs=1e-3) and detail["meanings"] == ["two", "three", "2 dogs"]
+
+
+def test_sentences_are_in_one_cluster_where_the_judge_says_that_they_mean_the_same() -> None:
+    samples = iter(["A pair of dogs.", "Three dogs.", "Two dogs."])
+
+    def reply(request: Request) -> Reply:
+        if request.purpose == "judge":
+            return Reply("x", labels=NO if "Three" in request.text else YES)
+        return Reply(next(samples))
+
+    row, _ = scored("consistency", reply, Reply("Two dogs."), "brief")
+    assert row["value"] == pytest.approx(2 / 3) and json.loads(row["detail"])["sizes"] == [3, 1]
+
+
+def test_a_short_answer_is_compared_with_the_end_of_a_worked_one() -> None:
+    row, _engine = scored("other_form", say("One and one.\nAnswer: two"), Reply("two"))
+    assert row["value"] == 1.0 and json.loads(row["detail"]) == {"form": "detailed", "answer": "two"}
+    assert scored("other_form", say("One and two.\nAnswer: three"), Reply("two"))[0]["value"] == 0.0
+    options = ["one", "two"]
+    assert scored("other_form", say("I count.\nAnswer: two"), Reply("B"), "choice", options)[0]["value"] == 1.0
+    assert scored("other_form", say("I count.\nAnswer: one"), Reply("B"), "choice", options)[0]["value"] == 0.0
+
+
+def test_shift_check_is_the_share_of_rotations_with_the_same_option() -> None:
+    options = ["one", "two", "three", "four"]
+
+    def always_b(request: Request) -> Reply:
+        return Reply("B")
+
+    row, engine = scored("shift_check", always_b, Reply("B"), "choice", options)
+    assert row["value"] == 0.25 and row["calls"] == 3
+    assert next(request.text for request in engine.requests) == "How many? two, three, four, one"
+
+    def knows(request: Request) -> Reply:
+        return Reply("ABCD"[request.text.removeprefix("How many? ").split(", ").index("two")])
+
+    assert scored("shift_check", knows, Reply("B"), "choice", options)[0]["value"] == 1.0
+    assert "not the letter" in scored("shift_check", knows, Reply("none"), "choice", options)[0]["reason"]
+
+
+def test_a_score_that_says_nothing_of_a_form_makes_no_call_and_says_so() -> None:
+    row, engine = scored("shift_check", say("B"), Reply("two"))
+    assert row["reason"] == "does not apply to the form 'short'" and not engine.requests
+
+
+def test_every_call_of_a_score_is_counted_and_unknown_tokens_stay_unknown() -> None:
+    row, _ = scored("agreement", say("two", prompt_tokens=7, cached_tokens=None), Reply("two"))
+    assert (row["calls"], row["prompt_tokens"], row["cached_tokens"], row["output_tokens"]) == (3, 21, None, 6)

@@ -16,8 +16,9 @@ from synthgen import tables
 from synthgen.commands.check import threshold_notes
 from synthgen.config import pipeline as pipelines
 from synthgen.config import prompt_pack
-from synthgen.config.pipeline import EngineConfig, SamplingConfig, SelectConfig, Threshold
+from synthgen.config.pipeline import EngineConfig, SamplingConfig, SelectConfig
 from synthgen.config.prompt_file import JudgePrompt, PackFile, PlainPrompt
+from synthgen.config.selection import KeepRule
 from synthgen.engines import EngineDied, ModelName
 from synthgen.engines.scripted import ScriptedEngine
 from synthgen.errors import Mistakes
@@ -39,10 +40,8 @@ FINGERPRINTS = {
     "likelihood": "4217307fc523a7e8b076470cfbae7f31",
     "agreement": "b848d4b9a47e5cd2194228f612745e37",
     "paraphrase": "dc03ca76c616d577c0265cb397882169",
-    "image_gain": "530c0708924a3a6e2cde492494108ba8",
     "question": "82c1a02a45fc7167c1c7044c71df7142",
     "answer": "54ff8902108bcfdc96ca17066e08af15",
-    "blind": "acafcc1fa823e776916be8c887d65c79",
 }
 
 
@@ -69,8 +68,8 @@ def test_a_score_depends_on_its_own_prompts_and_settings_alone(name: str) -> Non
     before = scoring.score_settings(name, pack, sampling)
     edited = pack.model_copy(update={"about": "other", "ask": pack.ask.model_copy(update={"text": "other"})})
     assert scoring.score_settings(name, edited, sampling) == before
-    for key in {key for scorer in SCORERS.values() for key in scorer.prompts}:
-        is_own = key in scorer.prompts
+    for key in sorted({key for scorer in SCORERS.values() for key in scorer.prompts}):
+        is_own = key in (*scorer.prompts, *scorer.also)
         assert (scoring.score_settings(name, with_prompt(pack, key), sampling) != before) == is_own
     for setting in SamplingConfig.model_fields:
         is_own = setting in scorer.sampling
@@ -81,7 +80,7 @@ def test_a_score_depends_on_its_own_prompts_and_settings_alone(name: str) -> Non
 def test_an_entry_names_prompts_and_settings_that_exist(name: str) -> None:
     scorer, pack = SCORERS[name], prompt_pack.load("small").pack
     assert scorer.name == name
-    missing = scorer.missing_prompts(pack)
+    missing = [key for key in (*scorer.prompts, *scorer.also) if pack.score_prompt(key) is None]
     assert not missing, f"add {missing} to the pack `small` of tests/fixtures/workspace.py"
     assert set(scorer.sampling) <= set(SamplingConfig.model_fields)
     assert set(scorer.variables) <= set(prompt_pack.SCORE_VARIABLES)
@@ -117,7 +116,7 @@ def test_the_shipped_packs_serve_every_score_of_the_shipped_pipelines() -> None:
     for path in paths:
         document = pipelines.read(path.stem)
         pack = str(document.at(("generate", "prompts")))
-        assert not [*scores.serve_faults(document, prompt_pack.load(pack)), *scores.judge_faults(pack)]
+        assert not [*scores.serve_faults(document, prompt_pack.load(pack), {}), *scores.judge_faults(pack)]
 
 
 # --- a score that is added -------------------------------------------------------------------------------------------
@@ -132,7 +131,7 @@ async def tidiness(session, pair):
     reply = await session.generate(prompt_request(session, pair, "judge.tidiness"))
     if (failure := failure_of(reply, "the judgement")) and failure.reason != "cut_off":
         return Score(None, str(failure))
-    return Score(reply.labels["tidy"] - reply.labels["messy"], output_tokens=1)
+    return Score(reply.labels["tidy"] - reply.labels["messy"])
 
 
 SCORER = Scorer("tidiness", tidiness, needs=("labels",), prompts=("judge.tidiness",), low=-1.0, high=1.0)
@@ -192,7 +191,7 @@ def measure(*names: str) -> Outcome:
     return asyncio.run(converse(PreparedImage(Image.new("RGB", (8, 8)), "key"), [assignment], engine, context))
 
 
-def decide(out: Folder, outcome: Outcome, threshold: Threshold) -> str:
+def decide(out: Folder, outcome: Outcome, threshold: KeepRule) -> str:
     """Commit an outcome as the generate stage does, and return the decision of the select stage on its pair."""
     stage, partition = StageFolder(out, tables.GENERATE), "e001-00000"
     pairs = tables.table([{**row, "model": "m", "revision": "r"} for row in outcome.pairs], tables.PAIRS)
@@ -210,15 +209,15 @@ def decide(out: Folder, outcome: Outcome, threshold: Threshold) -> str:
 @pytest.mark.usefixtures("tidiness")
 def test_an_added_score_is_checked_measured_and_judged_by_its_own_range(tmp_path: Path) -> None:
     pipeline, definitions = resolve.load(pipelines.read("small", SETTINGS))
-    assert not list(threshold_notes(pipeline.select.keep, definitions.prompts.pack))
-    assert list(threshold_notes({"tidiness": Threshold(min=-1, max=2)}, definitions.prompts.pack)) == [
+    assert not list(threshold_notes(pipeline.select.keep, definitions.prompts.pack, {}))
+    assert list(threshold_notes({"tidiness": KeepRule(min=-1, max=2)}, definitions.prompts.pack, {})) == [
         "note: select.keep.tidiness: max 2 drops nothing: the score goes from -1 to 1"
     ]
     outcome = measure("tidiness")
     (row,) = outcome.scores["tidiness"]
     assert row["value"] == pytest.approx(0.9 - 0.02) and row["reason"] is None
-    assert decide(Folder(str(tmp_path / "kept")), outcome, Threshold(min=0.5)) == "kept"
-    assert decide(Folder(str(tmp_path / "dropped")), outcome, Threshold(min=0.9)) == "score:tidiness"
+    assert decide(Folder(str(tmp_path / "kept")), outcome, KeepRule(min=0.5)) == "kept"
+    assert decide(Folder(str(tmp_path / "dropped")), outcome, KeepRule(min=0.9)) == "score:tidiness"
 
 
 @pytest.mark.usefixtures("tidiness")
@@ -343,7 +342,7 @@ def test_a_package_cannot_replace_a_score_of_the_table(install_package: InstallP
     ],
 )
 def test_a_measure_of_a_package_that_fails_costs_one_value(install: Install, value: str, reason: str) -> None:
-    install(TIDINESS.replace('Score(reply.labels["tidy"] - reply.labels["messy"], output_tokens=1)', value))
+    install(TIDINESS.replace('Score(reply.labels["tidy"] - reply.labels["messy"])', value))
     add_prompt(PROMPT)
     outcome = measure("tidiness", "likelihood")
     (row,), (other,) = outcome.scores["tidiness"], outcome.scores["likelihood"]

@@ -89,7 +89,7 @@ class World:
         tasks = todo(folder, context, update, folder.log(context.spec).next_epoch)
         expected, is_bound = count_pending(context, tasks)
         worker, made = GenerateWorker(context, Engine(context)), 0
-        with contextlib.closing(worker._decoder), asyncio.Runner() as runner:
+        with contextlib.closing(worker), asyncio.Runner() as runner:
             for task in tasks:
                 receipt = runner.run(worker.do(task))
                 assert receipt
@@ -352,7 +352,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(profiles, "run_in_actor", lambda measure, task, engine, home: asyncio.run(measure(task)))
     yield
     for worker in workers:
-        worker._decoder.close()
+        worker.close()
 
 
 PRICED = (
@@ -378,7 +378,7 @@ def test_a_plan_prices_both_parts_and_says_their_order(world: World) -> None:
     assert total["money"] == pytest.approx((asking["output_tokens"] * 5 + 0.2 * answering * 2) / 1e6, abs=2e-4)
     half = (total["prompt_tokens"] + total["output_tokens"]) // 2
     part = as_json(forecast(folder, opened, EstimateRequest(budget=f"{half}tokens")))["total"]
-    assert 0.85 * half < part["prompt_tokens"] + part["output_tokens"] <= half + 4
+    assert 0.8 * half < part["prompt_tokens"] + part["output_tokens"] <= half + 4
 
 
 @pytest.mark.usefixtures("here")

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import shutil
 from collections import Counter
 from collections.abc import Collection, Iterator
@@ -87,7 +88,7 @@ class World:
         try:
             receipts = [receipt for receipt in asyncio.run(work()) if receipt]
         finally:
-            worker._decoder.close()  # after the thread that loads images has ended
+            worker.close()  # after the thread that loads images has ended
         with Lease.take(self.out) as lease:
             return commit_all(folder, GENERATE, receipts, lease)
 
@@ -278,3 +279,16 @@ def undo(out: Folder, step: str) -> None:
         Path(out.path, GENERATE.folder, table, files[-1].name).unlink()
     with Lease.take(out) as lease:
         repair(folder, [f"{GENERATE.folder}/{partition}"], lease)
+
+
+def test_a_setting_that_is_edited_and_edited_back_is_measured_with_each_time(world: World) -> None:
+    """The rows of the setting in between have taken the place of the first ones."""
+
+    def samples() -> set[int]:
+        return {len(json.loads(row["detail"])["samples"]) for row in world.scores("agreement").values()}
+
+    for number in (2, 3, 2):
+        world.settings = ["generate.scores=[agreement, answer]", f"generate.sampling.agree_samples={number}"]
+        world.generate(update=True)
+        assert samples() == {number}
+    assert not world.generate(update=True)

@@ -57,7 +57,7 @@ def test_decisions_on_pairs_that_were_replaced_since_are_refused_in_one_line(wor
     world.pack()
     row = world.rows(PLAN, "images", "e001-00000")[0]
     world.generate("e001-00000", [pair(row["image_id"], row["object_id"], 1, pair_id="remade")], 1)
-    message = r"pairs were replaced after they were selected \(partition e001-00000\); run without --from, or with"
+    message = r"replaced or scored after they were selected \(partition e001-00000\); run without --from, or with"
     with pytest.raises(UserMistake, match=message):
         pack.todo(RunFolder(world.out), replace(world.context, pack=PackConfig(max_turns=1)))
     assert world.pack() == ["e001-00000.r2"]

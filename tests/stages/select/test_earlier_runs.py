@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from synthgen.config.deduplication import NearAnswersConfig, NearQuestionsConfig
-from synthgen.config.pipeline import SelectConfig, Threshold
+from synthgen.config.pipeline import SelectConfig
+from synthgen.config.selection import KeepRule
 from synthgen.errors import Mistakes
 from synthgen.stages import select
 from synthgen.store import Folder, Lease, RunFolder
@@ -69,7 +70,7 @@ def test_near_texts_of_the_whole_set_are_compared_with_an_earlier_run(runs: tupl
 def test_a_pair_that_an_earlier_run_dropped_stands_in_nobodys_way(runs: tuple[Output, Output]) -> None:
     first, second = runs
     generate(first, "e001-00000", [pair("i", BUS)], {"answer": [0.1]})
-    decide(first, SelectConfig(keep={"answer": Threshold(min=0.5)}))
+    decide(first, SelectConfig(keep={"answer": KeepRule(min=0.5)}))
     generate(second, "e001-00000", [row := pair("i", BUS, number=1)])
     assert decide(second, against(first)) == {row["pair_id"]: "kept"}
 

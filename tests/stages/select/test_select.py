@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from synthgen import tables as schemas
-from synthgen.config.pipeline import SelectConfig, Threshold
+from synthgen.config.pipeline import SelectConfig
+from synthgen.config.selection import KeepRule
 from synthgen.errors import Mistakes, UserMistake
 from synthgen.stages import select
 from synthgen.stages.contract import StageRun
@@ -101,26 +102,26 @@ def test_pairs_of_a_folder_made_before_there_were_keys_and_truths_are_judged_wit
 def test_a_threshold_keeps_values_between_its_ends(out: Output, value: float | None, reason: str) -> None:
     row = pair("i", GOOD)
     generate(out, "e001-00000", [row], {"likelihood": [value]})
-    assert decide(out, SelectConfig(keep={"likelihood": Threshold(min=0.5, max=0.8)}))[row["pair_id"]] == reason
+    assert decide(out, SelectConfig(keep={"likelihood": KeepRule(min=0.5, max=0.8)}))[row["pair_id"]] == reason
 
 
 def test_a_threshold_is_exact_at_its_ends(out: Output) -> None:
     row = pair("i", GOOD)
     generate(out, "e001-00000", [row], {"likelihood": [0.1]})  # neither 32 nor 64 bits can say 0.1, and they differ
-    assert decide(out, SelectConfig(keep={"likelihood": Threshold(min=0.1, max=0.1)}))[row["pair_id"]] == "kept"
+    assert decide(out, SelectConfig(keep={"likelihood": KeepRule(min=0.1, max=0.1)}))[row["pair_id"]] == "kept"
 
 
 def test_a_threshold_does_not_apply_to_other_answer_forms(out: Output) -> None:
     row = pair("i", GOOD)
     generate(out, "e001-00000", [row], {"agreement": [None]})
-    settings = SelectConfig(keep={"agreement": Threshold(min=0.5, forms=("choice",))})
+    settings = SelectConfig(keep={"agreement": KeepRule(min=0.5, forms=("choice",))})
     assert decide(out, settings)[row["pair_id"]] == "kept"
 
 
 def test_a_score_added_later_counts_and_the_last_value_of_a_pair_wins(out: Output) -> None:
     row = pair("i", GOOD)
     generate(out, "e001-00000", [row], {"judge": [0.1]})
-    settings = SelectConfig(keep={"judge": Threshold(min=0.5)})
+    settings = SelectConfig(keep={"judge": KeepRule(min=0.5)})
     assert set(decide(out, settings).values()) == {"score:judge"}
     generate(out, "e001-00000", [row], {"judge": [0.9]})
     assert set(decide(out, settings).values()) == {"kept"}
@@ -129,9 +130,9 @@ def test_a_score_added_later_counts_and_the_last_value_of_a_pair_wins(out: Outpu
 def test_a_score_that_no_pair_has_is_a_mistake_of_the_user(out: Output) -> None:
     generate(out, "e001-00000", [pair("i", GOOD)], {"likelihood": [1.0]})
     with pytest.raises(UserMistake, match="did you mean 'likelihood'"):
-        selection_of(out, SelectConfig(keep={"likelyhood": Threshold(min=0)}))
+        selection_of(out, SelectConfig(keep={"likelyhood": KeepRule(min=0)}))
     with pytest.raises(Mistakes) as caught:
-        selection_of(out, SelectConfig(keep={name: Threshold(min=0) for name in ("blind", "likelihood", "answer")}))
+        selection_of(out, SelectConfig(keep={name: KeepRule(min=0) for name in ("blind", "likelihood", "answer")}))
     assert [line.partition(";")[0] for line in caught.value.lines] == [
         f"select.keep: no pair has the score '{name}'" for name in ("answer", "blind")
     ]
@@ -238,7 +239,7 @@ def test_a_partition_without_pairs_is_decided_too(out: Output) -> None:
 
 
 def test_an_output_without_pairs_has_nothing_to_do(out: Output) -> None:
-    assert pending(out, SelectConfig(keep={"likelihood": Threshold(min=0)})) == []
+    assert pending(out, SelectConfig(keep={"likelihood": KeepRule(min=0)})) == []
 
 
 QUESTIONS = [
@@ -267,7 +268,7 @@ def test_kept_and_dropped_are_all_pairs_whatever_the_partitions(
         pair(f"image {image}", question, answer, number) for number, (image, question, answer, _) in enumerate(drawn)
     ]
     values = [value for *_, value in drawn]
-    settings = SelectConfig(keep={"likelihood": Threshold(min=0.3)}, same_question=most, near_questions=0.6)
+    settings = SelectConfig(keep={"likelihood": KeepRule(min=0.3)}, same_question=most, near_questions=0.6)
     results = []
     for ends in ([len(pairs)], [*sorted(cut for cut in cuts if cut < len(pairs)), len(pairs)]):
         with tempfile.TemporaryDirectory() as directory, Lease.take(Folder(directory)) as lease:
@@ -280,3 +281,10 @@ def test_kept_and_dropped_are_all_pairs_whatever_the_partitions(
             assert sum(StageFolder(out[0], SELECT).log().counts().values()) == len(pairs)
     assert results[0] == results[1]
     assert set(results[0]) == {row["pair_id"] for row in pairs}
+
+
+def test_a_score_that_does_not_apply_to_the_form_of_a_pair_drops_nothing(out: Output) -> None:
+    rows = [pair("a", "What is on the wall?"), pair("b", "Who is at the door?"), pair("c", "Where is the cat?")]
+    generate(out, "p001", rows, {"shift_check": [0.2, "does not apply to the form 'short'", "call_failed: HTTP 500"]})
+    decided = decide(out, SelectConfig(keep={"shift_check": KeepRule(min=0.5)}))
+    assert [decided[row["pair_id"]] for row in rows] == ["score:shift_check", "kept", "unscored:shift_check"]

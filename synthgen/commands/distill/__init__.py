@@ -1,0 +1,5 @@
+"""`synth distill`: fit a small judge to the grades that a large one gave the pairs of a run."""
+
+from synthgen.commands.distill.command import DistillRequest, distill, report
+
+__all__ = ["DistillRequest", "distill", "report"]

@@ -1,0 +1,70 @@
+"""Frozen embeddings of images and texts by an open_clip model."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL.Image import Image
+
+from synthgen.errors import ModelUnavailable, one_line
+
+Floats = npt.NDArray[np.float32]
+WINDOW = 40  # words of a text that are embedded at once; the text towers of CLIPs read 64 to 77 tokens
+AT_ONCE = 256  # windows
+
+
+class Embedder:
+    """An open_clip model that embeds images and texts."""
+
+    def __init__(self, model: str, pretrained: str | None) -> None:
+        """Load the model: an open_clip name with the name of its weights, or a folder.
+
+        Raises:
+            ModelUnavailable: open_clip does not load it.
+        """
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        import open_clip
+        import torch
+
+        name = f"local-dir:{model}" if Path(model).is_dir() else model
+        try:
+            loaded, _, self._transform = open_clip.create_model_and_transforms(
+                name, pretrained=None if name != model else pretrained, require_pretrained=True
+            )
+            self._tokenizer: Any = open_clip.get_tokenizer(name)
+        except Exception as error:
+            raise ModelUnavailable(f"open_clip does not load the embedder {model}: {one_line(error, 500)}") from error
+        self._torch = torch
+        self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        self._model: Any = loaded.eval().to(self._device)
+
+    def images(self, images: Sequence[Image]) -> Floats:
+        """Return (images, width) float32 of unit length, rounded as the tag stage stores them."""
+        with self._torch.inference_mode():
+            batch = self._torch.stack([self._transform(image) for image in images]).to(self._device)
+            embedded: Floats = self._model.encode_image(batch, normalize=True).half().float().cpu().numpy()
+            return embedded
+
+    def texts(self, texts: Sequence[str]) -> Floats:
+        """Return (texts, width) float32: of each text the mean over its windows."""
+        windows = [windows_of(text) for text in texts]
+        embedded = self._windows([window for of_text in windows for window in of_text])
+        ends = np.cumsum([len(of_text) for of_text in windows])
+        return np.stack([part.mean(axis=0) for part in np.split(embedded, ends[:-1])]).astype(np.float32)
+
+    def _windows(self, windows: Sequence[str]) -> Floats:
+        parts = []
+        with self._torch.inference_mode():
+            for start in range(0, len(windows), AT_ONCE):
+                tokens = self._tokenizer(list(windows[start : start + AT_ONCE])).to(self._device)
+                parts.append(self._model.encode_text(tokens, normalize=True).float().cpu().numpy())
+        return np.concatenate(parts)
+
+
+def windows_of(text: str) -> list[str]:
+    """Return a text in pieces of WINDOW words; an empty text is one piece."""
+    words = text.split()
+    return [" ".join(words[start : start + WINDOW]) for start in range(0, len(words), WINDOW)] or [""]

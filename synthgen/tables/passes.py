@@ -1,0 +1,82 @@
+"""Names in `3-scored`, the stage of scoring passes.
+
+Each pass has partitions of its own, `PARTITION.PASS` beside the `PARTITION` whose pairs it scores, so that passes are
+committed without regard to each other. Its scores are called `PASS.SCORE`, and the counts of its commits say of each
+how many pairs have a value, and how many have none for which reason.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from synthgen.tables.counts import score_failure
+from synthgen.tables.stages import GENERATE, SCORE, StageSpec
+
+VALUE = "value"  # the count of pairs with a value
+NO_VALUE = "no_value"  # that of pairs without one for a reason that no retry can change
+RETIRED = "retired"  # that of pairs whose question an edit of the plan withdrew, which are not scored
+
+
+class ScorePlace(NamedTuple):
+    """The place of the values of a score: their stage, their partition in it and their table."""
+
+    spec: StageSpec
+    partition: str
+    table: str
+
+
+def score_name(pass_name: str, score: str) -> str:
+    """Return the name of a score of a pass."""
+    return f"{pass_name}.{score}"
+
+
+def pass_of_score(name: str) -> str | None:
+    """Return the pass that a score is of; None if it is one of `generate`."""
+    return name.partition(".")[0] if "." in name else None
+
+
+def score_column(name: str) -> str:
+    """Return the column of a score in the shards; a dot in it would be read as a field of a column."""
+    return f"score_{name.replace('.', '_')}"
+
+
+def pass_partition(partition: str, pass_name: str) -> str:
+    """Return the partition in which a pass scores the pairs of a partition of `generate`."""
+    return f"{partition}.{pass_name}"
+
+
+def pass_partitions(partitions: Iterable[str], scores: Iterable[str]) -> list[str]:
+    """Return the partitions in which the passes among these scores score the pairs of some partitions."""
+    passes = sorted({name for score in scores if (name := pass_of_score(score))})
+    return [pass_partition(partition, name) for partition in partitions for name in passes]
+
+
+def split_partition(partition: str) -> tuple[str, str]:
+    """Return the partition of `generate` that a partition of a pass belongs to, and the pass."""
+    of_pairs, _, pass_name = partition.partition(".")
+    return of_pairs, pass_name
+
+
+def score_place(partition: str, name: str) -> ScorePlace:
+    """Return where the values of a score are, for the pairs of a partition of `generate`."""
+    pass_name = pass_of_score(name)
+    if pass_name is None:
+        return ScorePlace(GENERATE, partition, f"scores/{name}")
+    return ScorePlace(SCORE, pass_partition(partition, pass_name), f"scores/{name}")
+
+
+def count_scored(name: str, reasons: Iterable[str | None]) -> Counter[str]:
+    """Count pairs by whether they have a value of the score PASS.SCORE, and by the reason why not.
+
+    Args:
+        name: Of the score.
+        reasons: Of the rows; None stands for a value.
+    """
+    outcomes = (VALUE if reason is None else score_failure(reason) or NO_VALUE for reason in reasons)
+    return Counter(f"{name}.{outcome}" for outcome in outcomes)
+
+
+def split_count(count: str) -> tuple[str, str]:
+    """Return the score and the outcome that a count of `count_scored` is of; of RETIRED the pass and the outcome."""
+    name, _, outcome = count.rpartition(".")
+    return name, outcome

@@ -1,0 +1,72 @@
+"""`synth distill` fits a judge to the grades of a run, measures it on other images, and a pass can use it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from synthgen import cli
+from synthgen.commands.distill import DistillRequest, distill
+from synthgen.errors import UserMistake
+from tests.fixtures.runs import run
+from tests.fixtures.tagging import clip_model, write_tagger
+from tests.fixtures.workspace import make_images, write
+
+pytestmark = pytest.mark.usefixtures("ray_running")
+
+# An engine that grades by the words of an answer, as a large judge might.
+GRADER = """
+from dataclasses import replace
+
+from synthgen.engines.scripted import ScriptedEngine
+
+
+class Grader(ScriptedEngine):
+    async def generate(self, request):
+        reply = await super().generate(request)
+        if not request.labels:
+            return reply
+        good = any(word in request.text.split()[-1] for word in ("red", "blue", "green", "yes", "cat", "tree", "boat"))
+        best, worst = request.labels[-1], request.labels[0]
+        return replace(reply, labels={**dict.fromkeys(request.labels, 0.0), (best if good else worst): 1.0})
+"""
+
+
+@pytest.fixture
+def graded(workspace: Path) -> Path:
+    """Run the small pipeline over forty images, tagged by a tiny CLIP and graded by the words of the answers."""
+    clip_model(workspace / "clip")
+    write_tagger("engine: open_clip\nmodel: clip\nthreshold: 0.000001\n", "tiny")
+    write(workspace / "grader.py", GRADER)
+    make_images(workspace / "photos", 40)
+    engine = "{kind: 'grader:Grader', gpus: 0}"
+    settings = ("tag.tagger=tiny", f"generate.engine={engine}", "generate.scores=[answer]", "select.keep={}")
+    run("out", *(word for setting in settings for word in ("--set", setting)))
+    return workspace
+
+
+def test_a_judge_is_fitted_and_measured_on_images_that_were_left_out(
+    graded: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["distill", "out", "--score", "answer", "--out", "small-judge", "--json"]
+    cli.app(words, standalone_mode=False)
+    measured = json.loads(capsys.readouterr().out)
+    assert measured["rank correlation"] > 0.5 and measured["F1"] > measured["F1 of saying yes"]
+    assert 0 < measured["pairs"] < 120
+    record = json.loads((graded / "small-judge" / "distilled.json").read_text())
+    assert record["score"] == "answer" and record["labels"] == ["1", "2", "3"] and record["measured"] == measured
+    with pytest.raises(UserMistake, match="exists already"):
+        distill(DistillRequest("out", "answer", Path("small-judge")))
+
+
+def test_what_cannot_be_distilled_is_refused_in_one_line(graded: Path) -> None:
+    cases = {
+        "likelihood": "only scores with one judge prompt can be distilled",
+        "question": "no pair has the score 'question'; add it to generate.scores",
+    }
+    for score, message in cases.items():
+        with pytest.raises(UserMistake, match=message):
+            distill(DistillRequest("out", score, Path("other")))
+    with pytest.raises(UserMistake, match="--threshold 9: 'answer' goes from 1 to 3"):
+        distill(DistillRequest("out", "answer", Path("other"), threshold=9))
+    assert not Path("other").exists()
