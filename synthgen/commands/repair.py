@@ -137,7 +137,9 @@ def _find_again(folder: RunFolder, partition: str, ids: Sequence[str]) -> dict[s
     wanted = rows.keys() - read_denylist(folder.out).object_ids
     for image in _planned_images(folder, partition):
         if image["object_id"] in wanted:
-            rows[image["object_id"]] = object_row(**{name: image[name] for name in FOUND_AGAIN}, bytes=None)
+            # An image with a newer date has the version by which it is found now, and the id by which it was listed.
+            found = object_row(**{name: image[name] for name in FOUND_AGAIN}, bytes=None)
+            rows[image["object_id"]] = {**found, "object_id": image["object_id"]}
     missing = set(wanted)
     for listed in list_objects(run_record.source_of(run_record.record_of(folder))) if missing else ():
         name = object_id(listed.uri, listed.version, listed.row)

@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from synthgen.config.selection import KeepRule
 from synthgen.config.strict_yaml import Document, parse
 from synthgen.errors import UserMistake, one_line
 
 ENGINES = (("generate", "engine"), ("generate", "ask", "engine"), ("generate", "answer", "engine"))
-KEEP, BOUNDS = ("select", "keep"), ("min", "max", "forms")  # of scores, and the keys of a threshold
+BOUNDS = tuple(KeepRule.model_fields)  # the keys of a threshold
 LONGEST_TYPED = 300  # characters of an override in a message
 
 
@@ -40,11 +41,12 @@ def with_override(document: Document, override: str) -> Document:
 def keys_of(dotted: str) -> tuple[str, ...]:
     """Return the keys that lead to a setting; the score of a pass in `select.keep.second.answer.min` is one of them."""
     keys = tuple(dotted.split("."))
-    if keys[:2] != KEEP:
+    start = 3 if keys[:1] == ("views",) else 2  # the keys of a threshold are below `select.keep` or `views.NAME.keep`
+    if keys[start - 1 : start] != ("keep",) or keys[0] not in ("select", "views"):
         return keys
     ends = keys[-1:] if keys[-1] in BOUNDS else ()
-    name = ".".join(keys[2 : len(keys) - len(ends)])
-    return (*KEEP, *filter(None, [name]), *ends)
+    name = ".".join(keys[start : len(keys) - len(ends)])
+    return (*keys[:start], *filter(None, [name]), *ends)
 
 
 def check_engine_kind(before: Document, after: Document, default: str) -> None:

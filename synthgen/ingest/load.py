@@ -6,7 +6,7 @@ they finish, with a `Failure` in place of an image that cannot be used. Images t
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from synthgen.config.pipeline import ImagesConfig, SourceConfig
 from synthgen.errors import Failure
@@ -47,9 +47,12 @@ def fetch_images(
         refs: The objects, each once.
         source: The source, for the hosts and columns that may be read.
         limits: The limits, of which `max_bytes` applies.
-        expected_ids: Object id -> the image id that its bytes must have; None accepts any bytes.
+        expected_ids: Object id -> the image id that its bytes must have, whatever their version is by now; None accepts
+            any bytes of the listed version.
         denied_ids: Image ids that are refused because they were purged.
     """
+    if expected_ids is not None:
+        refs = [replace(ref, is_verified=True) for ref in refs]
     for ref, content in read_objects(refs, source, limits):
         if isinstance(content, Failure):
             yield FetchedImage(ref.object_id, None, content)

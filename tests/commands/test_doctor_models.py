@@ -50,10 +50,13 @@ def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Check:
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
 
-    def examine(model: str, engine: dict[str, Any] | None = None, tagger: str = "everyday-sidecar") -> list[Finding]:
+    def examine(
+        model: str, engine: dict[str, Any] | None = None, tagger: str = "everyday-sidecar", **sections: Any
+    ) -> list[Finding]:
         pipeline = yaml.safe_load(library.find("pipeline", "everyday").read_text())
         pipeline["generate"] |= {"model": model, "engine": engine or {"kind": "vllm"}}
         pipeline["tag"]["tagger"] = tagger
+        pipeline |= sections
         (tmp_path / "mine.yaml").write_text(yaml.safe_dump(pipeline))
         return list(models.models_of(str(tmp_path / "mine.yaml"), ["open_clip"]))
 
@@ -79,6 +82,16 @@ def test_a_model_that_is_not_served_comes_with_the_nearest_name(check: Check, se
     *_, missing = check("the-modell", endpoint(url_of(server)))
     assert missing.level == "missing" and missing.fix == "synth run … --model the-model"
     assert missing.detail == "the-modell: is not served there; served: the-model"
+
+
+def test_the_model_of_a_scoring_pass_is_looked_for_where_its_own_engine_is(
+    check: Check, server: ThreadingHTTPServer
+) -> None:
+    judge = {"model": "the-modell", "scores": ["answer"], "engine": endpoint(url_of(server))}
+    absent, *_, missing = check("./absent", score={"second": judge})
+    assert (absent.name, absent.level) == ("model", "missing")
+    assert (missing.name, missing.level) == ("model of pass second", "missing")
+    assert missing.fix == "synth run … --set score.second.model=the-model"
 
 
 def test_a_dead_endpoint_is_missing_alone_and_a_note_among_others(check: Check, server: ThreadingHTTPServer) -> None:

@@ -379,13 +379,39 @@ def test_purge_elsewhere_uses_files_of_the_folder_that_the_run_was_started_in(
 # --- purge ------------------------------------------------------------------------------------------------------------
 
 
-def test_images_with_another_date_and_the_same_bytes_are_packed_once(copy: Path, finished: Path) -> None:
-    before = sample_ids(copy)
+def test_images_with_another_date_and_the_same_bytes_are_asked_nothing_again(copy: Path, finished: Path) -> None:
+    before, asked, samples = pairs(copy), rows_written(copy, "3-generated/pairs"), sample_ids(copy)
     with touched((finished / "photos").glob("*.png")):
         run(str(copy))
-    assert_complete(copy)
-    assert funnel_of(copy, "plan").dropped == {"changed": 21, "same_bytes": 1}
-    assert sample_ids(copy) == before, "a question that moved to the newer file is the same question"
+    adds_up(copy)
+    assert funnel_of(copy, "plan").dropped == {"same_bytes": 22}
+    assert pairs(copy) == before and rows_written(copy, "3-generated/pairs") == asked
+    assert sample_ids(copy) == samples
+    run(str(copy))
+    adds_up(copy)
+    assert pairs(copy) == before, "and once more, by their old date"
+
+
+def test_images_with_another_date_are_found_and_purged_after_a_repair_of_their_listing(
+    copy: Path, finished: Path
+) -> None:
+    before, samples = pairs(copy), sample_ids(copy)
+    with touched((finished / "photos").glob("*.png")):
+        run(str(copy))
+        listed = rows(copy, LIST, "objects")
+        for path in (copy / "0-listed" / "objects").glob("e001-*"):
+            path.write_bytes(b"damaged")
+        for path in (copy / "5-shards" / "data").iterdir():
+            path.unlink()
+        names = [f"--partition=0-listed/{name}" for name in opened(copy).log(LIST).partitions if name < "e002"]
+        shards = [f"--partition=5-shards/{name}" for name in opened(copy).log(PACK).partitions]
+        synth("retry", str(copy), *names, *shards)
+        assert rows(copy, LIST, "objects").keys() == listed.keys()
+        adds_up(copy)
+        assert pairs(copy) == before and sample_ids(copy) == samples
+        synth("purge", str(copy), "0005.png", "--yes")
+    adds_up(copy)
+    assert funnel_of(copy, "tag").dropped == {"quarantined.purged": 2}
 
 
 def test_a_purged_image_is_gone_with_all_that_was_made_of_it_and_stays_away(copy: Path, finished: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from synthgen.config import pipeline as pipelines
 from synthgen.config.overrides import BOUNDS, keys_of
-from synthgen.config.selection import Threshold
+from synthgen.config.selection import KeepRule
 from synthgen.errors import Mistakes
 from synthgen.job import resolve
 from synthgen.stages.generate.measures import SCORERS, Scorer
@@ -53,10 +53,11 @@ NAMES = st.from_regex(r"[a-z][a-z0-9_]{0,8}", fullmatch=True).filter(lambda name
 
 @given(NAMES, NAMES, st.sampled_from(BOUNDS))
 def test_the_score_of_a_pass_is_one_key_of_a_setting(pass_name: str, score: str, bound: str) -> None:
-    assert set(BOUNDS) == set(Threshold.model_fields)
+    assert set(BOUNDS) == set(KeepRule.model_fields)
     for name in (score, f"{pass_name}.{score}"):
         assert keys_of(f"select.keep.{name}") == ("select", "keep", name)
         assert keys_of(f"select.keep.{name}.{bound}") == ("select", "keep", name, bound)
+        assert keys_of(f"views.strict.keep.{name}.{bound}") == ("views", "strict", "keep", name, bound)
     assert keys_of(f"score.{pass_name}.{score}") == ("score", pass_name, score)
 
 

@@ -16,6 +16,8 @@ import yaml
 
 from synthgen import taggers
 from synthgen.cli import app
+from synthgen.commands.preferences import rows as preference_rows
+from synthgen.commands.preferences.card import OUTCOMES
 from synthgen.config import families, library, mapping, pipeline, prompt_pack, taxonomy
 from synthgen.engines.kinds import ENGINE_KINDS
 from synthgen.errors import Failure
@@ -26,6 +28,8 @@ from synthgen.stages.generate.measures import SCORERS, Scorer
 from synthgen.stages.generate.scoring import ENTRY_POINTS
 from synthgen.stages.pack.card import COLUMNS
 from synthgen.stages.rules import rules
+from synthgen.stages.select import standings
+from synthgen.stages.select.functions import UserFunction
 from synthgen.tables import PAIRS
 from synthgen.taggers import TAGGER_KINDS
 from tests.fixtures.workspace import ROOT
@@ -306,6 +310,27 @@ def test_the_columns_of_a_sample_are_those_of_the_card() -> None:
     assert [(name, content.replace("`", "")) for name, content in rows] == list(COLUMNS.items())
 
 
+def test_the_columns_of_a_preference_are_those_of_its_card() -> None:
+    text = read(ROOT / "docs/format.md").split("\n## Preferences\n")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| `(.+?)` \| (.+) \|$", text, re.MULTILINE)
+    assert [(name, content.replace("`", "")) for name, content in rows] == list(preference_rows.COLUMNS.items())
+    page = read(ROOT / "docs/selection.md")
+    assert not [name for name in OUTCOMES if name != "preference" and f"`{name}`" not in page]
+
+
+def test_the_example_of_a_function_on_the_page_judges_pairs() -> None:
+    (text,) = blocks(ROOT / "docs/selection.md", "python")
+    module: dict[str, Any] = {}
+    exec(text, module)
+    rows = [
+        {"answer": "A stunning view.", "form": "long", "score_likelihood": None},
+        {"answer": "Red.", "form": "short", "score_likelihood": 0.2},
+        {"answer": "Red.", "form": "short", "score_likelihood": 0.9},
+    ]
+    function = UserFunction("too_shiny", module["too_shiny"], "")
+    assert function.reasons(pa.Table.from_pylist(rows)) == ["user:too_shiny:praise", "user:too_shiny:unsure", None]
+
+
 def test_the_example_of_a_score_on_the_page_is_one() -> None:
     (text,) = blocks(ROOT / "docs/scores.md", "python")
     module: dict[str, Any] = {}
@@ -332,5 +357,7 @@ def test_every_reason_of_a_decision_is_explained() -> None:
     page = read(ROOT / "docs/scores.md")
     pairs = PAIRS.empty_table().append_column("plain", pa.array([], pa.large_string()))
     reasons = [f"rule:{name}" for name, _ in rules(pairs, pipeline.SelectConfig(forbidden=("x",)))]
-    reasons += ["retired", "unscored:…", "score:…", *select.REPEATS[1:]]
+    reasons += ["retired", "unscored:…", "score:…", *select.REPEATS[1:], "language", "user:NAME:…", "rank:…"]
+    reasons += [f"balance:{side}" for side in (*standings.SIDES, "letter")]
+    reasons += [f"quota:{kind}:…" for kind in ("type", "form", "language", "tag")]
     assert not [name for name in reasons if f"`{name}`" not in page]

@@ -34,9 +34,10 @@ def settings_of(model: type[BaseModel], before: str = "") -> Iterator[tuple[str,
             )
 
 
-@pytest.mark.parametrize(
-    "section", [name for name in pipeline.Pipeline.model_fields if name not in ("about", "notice")]
-)
+BESIDE = ("about", "notice", "views", "view")  # keys of a pipeline that are no sections with settings of their own
+
+
+@pytest.mark.parametrize("section", [name for name in pipeline.Pipeline.model_fields if name not in BESIDE])
 def test_every_setting_is_listed_with_its_default(section: str) -> None:
     text = read(ROOT / "docs/pipelines.md").split(f"\n## {section}\n")[1].split("\n## ")[0]
     listed = re.findall(r"^\| `([\w.]+)`(?: †)? \| `?([^|]+?)`? \|", text, re.MULTILINE)

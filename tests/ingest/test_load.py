@@ -1,8 +1,10 @@
 """Listed images are fetched, verified and decoded in one loop; an image that cannot be used is a failure."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from synthgen.config.pipeline import SourceConfig
@@ -12,7 +14,7 @@ from synthgen.ingest.load import fetch_images, load_images
 from synthgen.ingest.sources import ObjectRef
 from synthgen.tables import image_id
 from tests.fixtures.images import LIMITS, drawn, encoded
-from tests.fixtures.sources import listed, refs
+from tests.fixtures.sources import listed, parquet, refs
 
 SOURCE = SourceConfig()
 GOOD = encoded(drawn(), "PNG")
@@ -55,6 +57,30 @@ def test_other_bytes_than_expected_are_a_failure(objects: dict[str, ObjectRef], 
     assert isinstance(good.image, Decoded) and good.image_id == image_id(GOOD)
     assert other.image == Failure("changed", "the bytes differ from those that were tagged")
     assert other.image_id is None
+
+
+def test_expected_bytes_are_taken_whatever_their_version_is_by_now(objects: dict[str, ObjectRef]) -> None:
+    """A copy or a synchronisation gives files a new date."""
+    for ref in objects.values():
+        if Path(ref.uri).exists():
+            os.utime(ref.uri, ns=(1, 1))
+    expected_ids = {objects[name].object_id: image_id(GOOD) for name in ("good", "other")}
+    wanted = [objects[name] for name in ("good", "other")]
+    files = {item.object_id: item.file for item in fetch_images(wanted, SOURCE, LIMITS, expected_ids=expected_ids)}
+    assert files[objects["good"].object_id] == GOOD
+    assert files[objects["other"].object_id] == Failure("changed", "the bytes differ from those that were tagged")
+    [item] = fetch_images([objects["good"]], SOURCE, LIMITS)
+    assert isinstance(item.file, Failure) and item.file.reason == "changed", "nothing is known of its bytes"
+
+
+def test_a_row_of_a_file_that_was_written_again_is_taken_if_its_bytes_are_the_same(tmp_path: Path) -> None:
+    path = parquet(tmp_path / "p.parquet", [GOOD, OTHER], pa.binary())
+    rows = refs(listed(path))
+    expected_ids = {ref.object_id: image_id(data) for ref, data in zip(rows, (GOOD, OTHER), strict=True)}
+    parquet(path, [GOOD, GOOD, OTHER], pa.binary())
+    files = {item.object_id: item.file for item in fetch_images(rows, SOURCE, LIMITS, expected_ids=expected_ids)}
+    assert files[rows[0].object_id] == GOOD
+    assert isinstance(files[rows[1].object_id], Failure)
 
 
 def test_denied_bytes_are_a_failure_without_an_id(objects: dict[str, ObjectRef], pool: DecoderPool[str]) -> None:

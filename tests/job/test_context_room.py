@@ -11,7 +11,7 @@ from synthgen.config import pipeline as pipelines
 from synthgen.engines import ModelName
 from synthgen.job.context_room import context_faults, image_notes
 from synthgen.job.resolve import load_definitions
-from synthgen.stages.contract import Job
+from synthgen.stages.contract import Job, ScoringPass
 from synthgen.store import Folder
 
 QWEN = {"model_type": "qwen2_5_vl", "max_position_embeddings": 32_768}
@@ -39,6 +39,27 @@ def test_a_context_too_small_is_told_in_one_line_with_each_part() -> None:
     assert "the image up to 1,280, the text about " in line and "the reply up to " in line
     assert line.endswith("or raise generate.engine.options.max_model_len")
     assert context_faults(job({"kind": "vllm", "image_tokens": 200, "options": {"max_model_len": 1300}})) == []
+
+
+def test_the_context_of_a_pass_is_that_of_its_own_calls_and_settings() -> None:
+    """A judge needs room for the image and its prompt, and none for a long answer."""
+    made = job({"kind": "vllm"})
+    folder = Path("judge")
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(QWEN))
+
+    def faults(scores: str, context: int) -> list[str]:
+        engine = f"{{kind: vllm, options: {{max_model_len: {context}}}}}"
+        section = f"score.second={{model: judge, scores: {scores}, engine: {engine}}}"
+        pipeline = pipelines.load("small", ["generate.engine={kind: vllm}", section])
+        definitions, model = load_definitions(pipeline, Path()), ModelName("judge", "files:1")
+        judge = ScoringPass("second", pipeline.passes["second"], model, definitions.passes["second"])
+        return context_faults(replace(made, pipeline=pipeline, definitions=definitions, passes=(judge,)))
+
+    assert not faults("[answer]", 1310) and not faults("[likelihood]", 1400)
+    (line,) = faults("[likelihood]", 1310)
+    assert line.startswith("model judge: the longest call does not fit the context of 1,310 tokens: ")
+    assert line.endswith("lower score.second.engine.image_tokens, or raise score.second.engine.options.max_model_len")
 
 
 def test_the_plan_tells_of_a_family_that_takes_more_than_the_setting() -> None:

@@ -172,3 +172,56 @@ def test_where_no_model_is_needed_the_one_of_the_record_stands_in(
     again = job.reopen(folder, needed=())
     assert again.shape == made.shape
     assert caplog.records[-1].message.endswith("; this command does not need that model, and goes on")
+
+
+JUDGE = "score.second={model: models/judge, scores: [answer], engine: {kind: vllm}}"
+
+
+def put_judge(home: Path) -> None:
+    """Write a model beside that which answers."""
+    shutil.copytree(home / "models/vlm", home / "models/judge")
+    write(home / "models/judge/config.json", json.dumps({"architectures": ["SmallModel"], "salt": "judge"}))
+
+
+def test_the_model_of_a_pass_is_on_record_and_found_from_elsewhere(
+    home: Path, elsewhere: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_judge(home)
+    made = start(tmp_path / "out", (*SETTINGS, JUDGE))
+    record = run_record.record_of(RunFolder(made.out))
+    (judge,) = made.passes
+    assert judge.model.revision.startswith("files:") and judge.model != made.model
+    assert record["shape"]["passes"]["second"]["model"] == judge.model.revision
+    assert record["pipeline"]["score"]["second"]["model"] == str(home / "models/judge")
+    monkeypatch.chdir(elsewhere)
+    again = job.reopen(RunFolder(made.out))
+    assert again.passes[0].model == judge.model and again.shape == made.shape
+    write(home / "models/judge/config.json", json.dumps({"architectures": ["SmallModel"], "salt": "newer"}))
+    with pytest.raises(SettingsChanged, match=r"score\.second\.model"):
+        job.reopen(RunFolder(made.out))
+
+
+def test_a_run_of_passes_alone_does_not_need_the_model_that_answered(home: Path, tmp_path: Path) -> None:
+    put_judge(home)
+    made = start(tmp_path / "out", (*SETTINGS, JUDGE, "tag.tagger=beside"))
+    folder = RunFolder(made.out)
+    shutil.rmtree(home / "models/vlm")
+    assert job.reopen(folder, needed=("score",)).shape == made.shape
+    shutil.rmtree(home / "models/judge")
+    with pytest.raises(UserMistake, match=r"score\.second\.model .*/models/judge"):
+        job.reopen(folder, needed=("score",))
+    assert job.reopen(folder, needed=()).shape == made.shape, "the ones of the record stand in"
+
+
+def test_a_hub_model_of_a_pass_keeps_the_commit_of_the_first_run(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commits = iter("abcdef")
+    monkeypatch.setattr("synthgen.engines.revision._hub_commit", lambda *_: next(commits) * 40)
+    judge = "score.second={model: organisation/judge, scores: [answer], engine: {kind: vllm}}"
+    made = start(tmp_path / "out", (*SETTINGS, judge, "tag.tagger=beside"))
+    assert made.passes[0].model.revision == "a" * 40
+    assert job.reopen(RunFolder(made.out)).passes[0].model.revision == "a" * 40
+    renamed = [*SETTINGS, judge.replace("second", "other"), "tag.tagger=beside"]
+    again = job.open_job(made.out, pipelines.load("small", renamed), record=RunFolder(made.out).record)
+    assert again.passes[0].model.revision == "a" * 40, "also under another name of the pass"

@@ -159,12 +159,8 @@ def _read(folder: RunFolder, job: Job, score: str, scorer: Scorer) -> Graded:
 def _rows(folder: RunFolder, score: str) -> Iterator[tuple[dict[str, Any], float | None, Any]]:
     """Yield each pair with its grade and the embedding of its image."""
     for partition in folder.log(GENERATE).partitions:
-        scores = folder.scores(partition, score, ["pair_id", "value"])
-        values = dict(zip(scores.column("pair_id").to_pylist(), scores.column("value").to_pylist(), strict=True))
-        tagged = folder.table(TAG, partition, "images", ["object_id", "embedding"])
-        embedded = dict(
-            zip(tagged.column("object_id").to_pylist(), tagged.column("embedding").to_pylist(), strict=True)
-        )
+        values = _by_key(folder.scores(partition, score, ["pair_id", "value"]))
+        embedded = _by_key(folder.table(TAG, partition, "images", ["object_id", "embedding"]))
         for row in folder.table(GENERATE, partition, "pairs").to_pylist():
             if row["outcome"] == GENERATE.passes:
                 yield row, values.get(row["pair_id"]), embedded.get(row["object_id"])

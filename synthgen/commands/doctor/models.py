@@ -34,7 +34,7 @@ def models_of(pipeline: str, importable: Collection[str]) -> Iterator[Finding]:
     else:
         yield from _model("model", loaded.generate.answerer)
     for name, judge in loaded.passes.items():
-        yield from _model(f"model of pass {name}", judge)
+        yield from _model(f"model of pass {name}", judge, f"--set score.{name}.model=")
     for name in loaded.tag.taggers:
         document = library.load("tagger", name)
         file = library.check(document, kind_of(document))
@@ -48,15 +48,21 @@ def models_of(pipeline: str, importable: Collection[str]) -> Iterator[Finding]:
             yield _to_download(f"tagger {name}", download.name, download.is_cached, download.fault(), fix)
 
 
-def _model(name: str, settings: GenerateConfig) -> Iterator[Finding]:
-    """Check one model, by what its kind of engine does with the name."""
+def _model(name: str, settings: GenerateConfig, naming: str = "--model ") -> Iterator[Finding]:
+    """Check one model, by what its kind of engine does with the name.
+
+    Args:
+        name: Of the finding.
+        settings: Name the model and the engine that serves it.
+        naming: The option of `synth run` that names another model, up to the name.
+    """
     from synthgen.engines.kinds import kind_of
 
     kind = kind_of(settings.engine)
     if kind.served:
-        yield from _served(name, settings)
+        yield from _served(name, settings, naming)
     elif kind.pins_revision:
-        yield _weights(name, settings)
+        yield _weights(name, settings, naming)
     if kind.bounds_images and (found := _images(name, settings)):
         yield found
 
@@ -80,7 +86,7 @@ def _images(name: str, settings: GenerateConfig) -> Finding | None:
     return Finding(f"{name}: images", level, bound.note or f"an image takes up to {bound.most:,} tokens{room}")
 
 
-def _weights(name: str, settings: GenerateConfig) -> Finding:
+def _weights(name: str, settings: GenerateConfig, naming: str) -> Finding:
     """Check that the weights of a model are in a folder or in the local cache, or can be downloaded."""
     from huggingface_hub import try_to_load_from_cache
 
@@ -92,7 +98,7 @@ def _weights(name: str, settings: GenerateConfig) -> Finding:
         fault = folder_fault(folder)
         return Finding(name, "missing" if fault else "ok", f"{model}: {fault or 'the folder is here'}")
     if not is_hub_name(model):
-        return Finding(name, "missing", f"{model}: no such folder here", "synth run … --model FOLDER")
+        return Finding(name, "missing", f"{model}: no such folder here", f"synth run … {naming}FOLDER")
     config = try_to_load_from_cache(model, "config.json", revision=settings.revision)
     is_cached = isinstance(config, str) and any(path.suffix in WEIGHTS for path in Path(config).parent.iterdir())
     fault = None if is_cached else hub_fault(model, settings.revision)
@@ -114,7 +120,7 @@ def _to_download(name: str, model: str, is_cached: bool, fault: str | None, fix:
     return Finding(name, "note", f"{model}: not in the local cache; it is downloaded on first use", fix)
 
 
-def _served(name: str, settings: GenerateConfig) -> Iterator[Finding]:
+def _served(name: str, settings: GenerateConfig, naming: str) -> Iterator[Finding]:
     """Check each address of a served model, the key, and that the model is served."""
     from synthgen.engines.endpoint_client import KEY_SOURCE
 
@@ -132,7 +138,7 @@ def _served(name: str, settings: GenerateConfig) -> Iterator[Finding]:
     if is_any and settings.model not in served:
         near = guess(settings.model, served) or (served[0] if served else "NAME")
         detail = f"{settings.model}: is not served there; served: {listed(served, NAMED_MODELS) or 'nothing'}"
-        yield Finding(name, "missing", detail, f"synth run … --model {shlex.quote(near)}")
+        yield Finding(name, "missing", detail, f"synth run … {naming}{shlex.quote(near)}")
 
 
 async def _ask(engine: EngineConfig) -> Mapping[str, set[str] | Failure]:

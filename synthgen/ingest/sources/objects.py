@@ -52,12 +52,17 @@ Item = Listed | LeftOut  # of a listing
 
 @dataclass(frozen=True)
 class ObjectRef:
-    """The columns that lead to a listed object again."""
+    """The columns that lead to a listed object again.
+
+    Attributes:
+        is_verified: The bytes are compared with their hash afterwards, so a source may give those of another version.
+    """
 
     object_id: str
     uri: str
     version: str
     row: int | None = None
+    is_verified: bool = False
 
 
 def ref_of(row: Mapping[str, Any]) -> ObjectRef:

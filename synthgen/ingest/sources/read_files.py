@@ -1,7 +1,7 @@
 """Reading files: local ones, objects of a store, and rows of Parquet files.
 
-An object's size and version are checked before its body is read. The response's own headers give both, so an object
-costs one request.
+An object's size is checked before its body is read, and so is its version where no hash of the bytes is known. The
+response's own headers give both, so an object costs one request.
 """
 
 import os
@@ -43,7 +43,7 @@ def _read_object(
     stores: Mapping[str, Any], max_bytes: int, refs: list[ObjectRef], reserve: Reserve
 ) -> Iterator[Outcome]:
     protocol, path = split_uri(refs[0].uri)
-    check = partial(_check, refs[0].version, max_bytes)
+    check = partial(_check, refs[0], max_bytes)
     if refs[0].uri.lower().endswith(".parquet"):
         yield refs[0], Failure("unreadable", "the file ends in .parquet and is not a Parquet file")
     elif protocol == "file":
@@ -54,10 +54,10 @@ def _read_object(
         yield refs[0], _read_store(stores[protocol], path, check, reserve)
 
 
-def _check(listed_version: str, max_bytes: int, version: str, size: int) -> Failure | None:
+def _check(ref: ObjectRef, max_bytes: int, version: str, size: int) -> Failure | None:
     """Return why these bytes need not be fetched, or None."""
-    if version != listed_version:
-        return Failure("changed", f"listed as version {listed_version}, now {version}")
+    if version != ref.version and not ref.is_verified:
+        return Failure("changed", f"listed as version {ref.version}, now {version}")
     return too_many_bytes(size, max_bytes)
 
 
@@ -106,7 +106,7 @@ def _read_rows(
     by_row: defaultdict[int, list[ObjectRef]] = defaultdict(list)
     with parquet.open_versioned(refs[0].uri, stores.get(split_uri(refs[0].uri)[0])) as (raw, version):
         for ref in refs:
-            if failure := _check(ref.version, max_bytes, version, 0):
+            if failure := _check(ref, max_bytes, version, 0):
                 yield ref, failure
             else:
                 by_row[ref.row or 0].append(ref)
@@ -119,4 +119,4 @@ def _read_rows(
                 elif isinstance(cell, Failure):
                     yield ref, cell
                 else:
-                    yield ref, _check(version, max_bytes, version, len(cell)) or cell
+                    yield ref, too_many_bytes(len(cell), max_bytes) or cell

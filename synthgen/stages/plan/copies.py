@@ -1,4 +1,4 @@
-"""The places of images whose bytes the source has more than once.
+"""The places of images whose bytes the source has more than once, and the newest version of each place.
 
 All copies are looked up once, in the order of the listing, and spilled to local disk by the partition of the object
 that represents them, which can be any partition.
@@ -18,7 +18,12 @@ from synthgen.stages.plan.facts import SAME_BYTES
 from synthgen.stages.plan.inputs import Inputs
 from synthgen.store.spill import Spill
 
-COPIES = pa.schema([("bucket", pa.int32()), ("index", pa.int64()), ("uri", pa.string())])
+COPIES = pa.schema([("bucket", pa.int32()), ("index", pa.int64()), ("place", pa.string()), ("version", pa.string())])
+
+
+def place_of(uri: str, row: int | None) -> str:
+    """Return the place of an object as one text."""
+    return uri if row is None else f"{uri}#{row}"
 
 
 class Copies(AbstractContextManager["Copies"]):
@@ -30,13 +35,16 @@ class Copies(AbstractContextManager["Copies"]):
         self._bucket = {name: number for number, name in enumerate(survey.spans)}
         self._fill(inputs, survey, partitions)
 
-    def uris(self, partition: str) -> dict[int, list[str]]:
-        """Return, by the survey's index of an object of a partition, the places of its copies."""
+    def places(self, partition: str) -> dict[int, dict[str, str]]:
+        """Return, by the survey's index of an object of a partition, the places of its copies → their newest version.
+
+        The place of the object itself is among them where it has a newer version with the same bytes.
+        """
         rows = self._spill.read(self._bucket[partition], COPIES)
-        uris: dict[int, list[str]] = {}
-        for index, uri in zip(rows.column("index").to_pylist(), rows.column("uri").to_pylist(), strict=True):
-            uris.setdefault(index, []).append(uri)
-        return uris
+        places: dict[int, dict[str, str]] = {}
+        for index, place, version in zip(*(rows.column(name).to_pylist() for name in COPIES.names[1:]), strict=True):
+            places.setdefault(index, {})[place] = version
+        return places
 
     def _fill(self, inputs: Inputs, survey: DuplicateSurvey, partitions: Collection[str]) -> None:
         ends = np.array([span.stop for span in survey.spans.values()])
@@ -49,9 +57,10 @@ class Copies(AbstractContextManager["Copies"]):
                 continue
             object_ids = pa.chunked_array([[survey.object_id(index) for index in copies]])
             locations = inputs.locations(name, object_ids).to_pylist()
-            uris = [row["uri"] if row["row"] is None else f"{row['uri']}#{row['row']}" for row in locations]
+            places = [place_of(row["uri"], row["row"]) for row in locations]
+            versions = [row["version"] for row in locations]
             represented_by = np.asarray(survey.representative[copies])
-            self._spill.add(pa.table([buckets.astype(np.int32), represented_by, uris], schema=COPIES))
+            self._spill.add(pa.table([buckets.astype(np.int32), represented_by, places, versions], schema=COPIES))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -1,8 +1,9 @@
 """The survey of duplicates, over all tagged images at once: each object is kept, or another object represents it.
 
-The newest version of a place counts. Of equal or near images the first counts: those of earlier runs (`plan.against`)
-come before all others, and images that are planned already before the rest; so growth never retires what is planned, in
-whatever order partitions are tagged. Near are images by their hash and thumbnail, and where `plan.semantic_duplicates`
+The newest bytes of a place count. Of equal or near images the first counts: those of earlier runs (`plan.against`) come
+before all others, and images that are planned already before the rest; so growth never retires what is planned, in
+whatever order partitions are tagged. A newer version with the same bytes is a copy like any other, so a file with a new
+date costs nothing but a look at it. Near are images by their hash and thumbnail, and where `plan.semantic_duplicates`
 is set by their embedding. A survey of many objects runs in another process (survey_process.py).
 """
 
@@ -120,21 +121,22 @@ def _survey(
     first = sum(len(part.run) for part in earlier)
     ends = np.cumsum([len(part.run) for part in parts.values()]).tolist()
     spans = {partition: slice(start, end) for partition, start, end in zip(parts, [0, *ends], ends, strict=False)}
-    outcome, representative = _find_representatives(objects, first, pictures, settings)
+    newest = np.concatenate([np.arange(first), first + _newest(objects.places[first:])])
+    outcome, representative = _find_representatives(objects, newest, first, pictures, settings)
     run, other_ids = objects.run[representative[first:]], objects.object_ids[representative[first:]]
     other_ids = np.where(run >= 0, other_ids, NO_ID)
     own = np.where(run >= 0, np.arange(len(run)), representative[first:] - first)
-    outdated = _outdated(objects, outcome, representative, spans, first)
+    outdated = _outdated(objects, newest, outcome, representative, spans, first)
     return DuplicateSurvey(spans, objects.object_ids[first:], outcome[first:], own, run, other_ids, outdated)
 
 
 def _find_representatives(
-    objects: Facts, first: int, pictures: Pictures, settings: SurveySettings
+    objects: Facts, newest: Indexes, first: int, pictures: Pictures, settings: SurveySettings
 ) -> tuple[Outcomes, Indexes]:
     """Return the outcome of each object, and the index of the object that represents it; those before `first` stay."""
     outcome = np.full(len(objects.object_ids), KEPT, np.int8)
     representative, earlier = np.arange(len(objects.object_ids)), np.arange(first)
-    outcome[first:][_is_superseded(objects.places[first:])] = CHANGED
+    outcome[objects.image_ids[newest] != objects.image_ids] = CHANGED
     outcome[~objects.is_tagged] = QUARANTINED
     rest = first + np.flatnonzero(outcome[first:] == KEPT)
     rest = rest[np.argsort(objects.before[rest] != KEPT, kind="stable")]  # planned objects first
@@ -167,24 +169,32 @@ def _find_representatives(
     return outcome, representative
 
 
-def _is_superseded(places: Ids) -> NDArray[np.bool_]:
-    """Return whether a later object is a newer version at the same place, for each object."""
-    _, last = np.unique(places[::-1], return_index=True)
-    is_older = np.ones(len(places), bool)
-    is_older[len(places) - 1 - last] = False
-    return is_older
+def _newest(places: Ids) -> Indexes:
+    """Return the index of the newest object at the place of each object, which is the last one."""
+    _, last, inverse = np.unique(places[::-1], return_index=True, return_inverse=True)
+    return (len(places) - 1 - last)[inverse[::-1]]
 
 
 def _outdated(
-    objects: Facts, outcome: Outcomes, representative: Indexes, spans: Mapping[str, slice], first: int
+    objects: Facts,
+    newest: Indexes,
+    outcome: Outcomes,
+    representative: Indexes,
+    spans: Mapping[str, slice],
+    first: int,
 ) -> frozenset[str]:
-    """Return the partitions whose plan has another outcome for an object, or a representative that is not kept."""
+    """Return the partitions whose plan has another outcome for an object, or a representative that is not kept.
+
+    So are those with a kept object whose bytes are found by a newer version from now on.
+    """
     is_known = objects.before != UNKNOWN
     differs = is_known & (objects.before != outcome)
     is_duplicate = (outcome != KEPT) & (outcome != CHANGED) & (outcome != QUARANTINED)
     doubtful = np.flatnonzero(is_known & ~differs & is_duplicate)
     doubtful = doubtful[objects.object_ids[representative[doubtful]] != objects.same_as[doubtful]]
     differs[doubtful] = ~np.isin(objects.same_as[doubtful], objects.object_ids[outcome == KEPT])
+    has_newer = (outcome == KEPT) & (outcome[newest] == SAME_BYTES)
+    differs |= is_known & has_newer & (objects.before[newest] == UNKNOWN)
     ends = [span.stop for span in spans.values()]
     partitions = np.searchsorted(ends, np.flatnonzero(differs[first:]), side="right")
     return frozenset(np.array(list(spans))[partitions].tolist())

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from synthgen.stages.contract import Change
 from synthgen.stages.plan.assign import Assigner, PlanContext
-from synthgen.stages.plan.copies import Copies
+from synthgen.stages.plan.copies import Copies, place_of
 from synthgen.stages.plan.draft import Draft, draft
 from synthgen.stages.plan.epochs import EpochTask, next_task
 from synthgen.stages.plan.facts import KEPT, OUTCOMES, QUARANTINED
@@ -67,7 +68,7 @@ def plan_tasks(context: PlanContext, tasks: Iterable[PlanTask]) -> Iterator[Rece
         with Copies(snapshot.inputs, snapshot.survey, epoch_task.pending) as copies:
             for task in partitions:
                 planned = plan_partition(epoch_task, assigner, task.partition)
-                images = _images(epoch_task, task.partition, planned, copies.uris(task.partition))
+                images = _images(epoch_task, task.partition, planned, copies.places(task.partition))
                 yield _receipt(stage, epoch_task, task.partition, planned, images)
 
 
@@ -97,8 +98,13 @@ def _has_rows(objects: pa.Table, assignments: pa.Table) -> NDArray[np.bool_]:
     return np.asarray(pc.is_in(objects.column("object_id"), assignments.column("object_id").combine_chunks()))
 
 
-def _images(task: EpochTask, partition: str, planned: PlannedPartition, copies: Mapping[int, list[str]]) -> pa.Table:
-    """Return the rows of PLANNED_IMAGES of a partition; `copies` has the uris of copies by index of the survey."""
+def _images(
+    task: EpochTask, partition: str, planned: PlannedPartition, copies: Mapping[int, Mapping[str, str]]
+) -> pa.Table:
+    """Return the rows of PLANNED_IMAGES of a partition; `copies` is as of `Copies.places`, by index of the survey.
+
+    An image is read by the newest version of its place, as the older ones are gone.
+    """
     survey, objects = task.snapshot.survey, planned.draft.objects
     span = survey.spans[partition]
     indexes = range(span.start, span.stop)
@@ -106,12 +112,25 @@ def _images(task: EpochTask, partition: str, planned: PlannedPartition, copies: 
     names = pa.array([name for name, _ in task.against], pa.string())
     run = survey.run[span]
     reason = names.take(pa.array(run, pa.int64(), mask=run < 0))
-    pairs = zip(indexes, objects.column("uri").to_pylist(), strict=True)
-    uris = [[uri, *copies.get(index, ())] for index, uri in pairs]
-    new = {"outcome": planned.outcomes.tolist(), "reason": reason, "same_as": same_as, "uris": uris}
+    uris, versions = [], []
+    for index, uri, version, row in zip(indexes, *_columns(objects, "uri", "version", "row"), strict=True):
+        others = {**copies.get(index, {})}
+        versions.append(others.pop(place_of(uri, row), version))
+        uris.append([uri, *others])
+    new = {
+        "outcome": planned.outcomes.tolist(),
+        "reason": reason,
+        "same_as": same_as,
+        "version": versions,
+        "uris": uris,
+    }
     columns = {name: new[name] if name in new else objects.column(name) for name in PLANNED_IMAGES.names}
     images = pa.table(columns, schema=PLANNED_IMAGES)
     return images.filter(pa.array(planned.draft.outcome != QUARANTINED))
+
+
+def _columns(rows: pa.Table, *names: str) -> list[list[Any]]:
+    return [rows.column(name).to_pylist() for name in names]
 
 
 def _receipt(

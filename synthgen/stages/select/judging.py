@@ -16,7 +16,7 @@ from synthgen.stages.select.contamination import Contamination
 from synthgen.stages.select.functions import reasons_by
 from synthgen.stages.select.selection import Selection, scores_in
 from synthgen.stages.select.standings import KEPT, SCORE, needed, standing
-from synthgen.tables import CONTAMINATED, GENERATE, NOT_APPLICABLE, PAIRS, PLAN, SELECT
+from synthgen.tables import CONTAMINATED, GENERATE, NOT_APPLICABLE, PAIRS, PLAN, SELECT, score_column
 
 Mask = npt.NDArray[np.bool_]
 Judged = tuple[pa.Table, pa.Table]
@@ -120,7 +120,7 @@ def _for_functions(selection: Selection, partition: str, places: pa.Array) -> pa
     rows = _current_pairs(selection, partition, FUNCTION_COLUMNS).take(places)
     for name in scores_in(selection.folder):
         values, _ = score_values(selection, partition, name, rows.column("pair_id"))
-        rows = rows.append_column(f"score_{name}", pa.array(values, from_pandas=True))
+        rows = rows.append_column(score_column(name), pa.array(values, from_pandas=True))
     return rows
 
 

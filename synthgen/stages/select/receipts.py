@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 from synthgen.stages.select.duplicates import EARLIER_RUN, KEPT, REPEATS, Verdicts
 from synthgen.stages.select.judging import ID_COLUMNS, Judged
-from synthgen.stages.select.selection import Selection, scores_read
+from synthgen.stages.select.selection import Selection
 from synthgen.store import Receipt, TablePart
 from synthgen.tables import CLUSTERS, DECISIONS, GENERATE, SELECT, changed_counts
 
@@ -35,7 +35,8 @@ def make_receipt(selection: Selection, partition: str, judged: Judged, verdicts:
     ids = pairs.select([*ID_COLUMNS, "follows"])
     decided = ids.append_column("kept", pc.equal(reason, "kept")).append_column("reason", reason)
     decided = decided.append_column("since", pairs.column("since"))
-    log, stage = selection.folder.log(SELECT), selection.folder.stage(SELECT)
+    folder = selection.folder
+    log, stage = folder.log(SELECT), folder.stage(SELECT)
     revision, tables = log.next_revision(partition), dict[str, TablePart]()
     for name, rows in {
         "decisions": decided,
@@ -48,8 +49,7 @@ def make_receipt(selection: Selection, partition: str, judged: Judged, verdicts:
             file = stage.write(name, partition, revision, rows.cast(schema))
             tables[name] = TablePart((file,), selection.fingerprint, replaces=True)
     counts = changed_counts(log.counts([partition]), SELECT.table("decisions").count_rows(decided))
-    reads = selection.folder.digests((GENERATE,), [partition])
-    reads |= selection.folder.pass_digests([partition], scores_read(selection.settings))
+    reads = folder.digests((GENERATE,), [partition]) | folder.pass_digests([partition], selection.scores)
     return Receipt(partition, revision, tables, counts, reads, selection.epoch)
 
 

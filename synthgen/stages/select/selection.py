@@ -46,6 +46,11 @@ class Selection:
         return find_contamination(self.folder, self.benchmarks, wanted, limits) if wanted else None
 
     @property
+    def scores(self) -> list[str]:
+        """The scores that decisions depend on."""
+        return scores_read(self.folder, self.settings)
+
+    @property
     def todo(self) -> list[str]:
         """The partitions whose decisions were made with other settings or from other commits."""
         decided = self.folder.log(SELECT)
@@ -77,7 +82,7 @@ def prepare(
     replanned = [name for name in generated.partitions if planned.counts([name]).get("retired")]
     tagged = list(generated.partitions) if settings.quotas.tags else replanned
     digests = generated.digests(GENERATE, generated.partitions) | planned.digests(PLAN, tagged)
-    digests |= folder.pass_digests(list(generated.partitions), scores_read(settings))
+    digests |= folder.pass_digests(list(generated.partitions), scores_read(folder, settings))
     given = json.dumps(settings.model_dump(mode="json"), sort_keys=True)  # the order of thresholds does not matter
     benchmarks, others = _open_benchmarks(folder, settings, home, limits or ImagesConfig())
     others += [*(run.digest(SELECT, GENERATE) for run in against), *(function.digest for function in functions)]
@@ -109,9 +114,16 @@ def _epoch(decided: CommitLog, fingerprint: str) -> int:
     return last if is_cut_short else last + 1
 
 
-def scores_read(settings: SelectConfig) -> list[str]:
-    """Return the scores that decisions depend on."""
-    return [name for _, name in settings.scores]
+def scores_read(folder: RunFolder, settings: SelectConfig) -> list[str]:
+    """Return the scores that decisions depend on: those that the settings name, and all where functions see them."""
+    named = {name for _, name in settings.scores}
+    return sorted(named | set(scores_in(folder) if settings.functions else ()))
+
+
+def scores_in(folder: RunFolder) -> list[str]:
+    """Return the scores that any pair has, PASS.SCORE those of passes."""
+    tables = {table for spec in (GENERATE, SCORE) for table in folder.log(spec).tables()}
+    return sorted(name.removeprefix("scores/") for name in tables if name.startswith("scores/"))
 
 
 def _check_scores_exist(settings: SelectConfig, folder: RunFolder) -> None:
@@ -126,9 +138,3 @@ def _check_scores_exist(settings: SelectConfig, folder: RunFolder) -> None:
         raise Mistakes(
             [f"select.{place}: no pair has the score '{name}'; {nearest(name, known)}" for place, name in unknown]
         )
-
-
-def scores_in(folder: RunFolder) -> list[str]:
-    """Return the scores that any pair has, those of scoring passes too."""
-    tables = {table for spec in (GENERATE, SCORE) for table in folder.log(spec).tables()}
-    return sorted(name.removeprefix("scores/") for name in tables if name.startswith("scores/"))

@@ -1,12 +1,13 @@
 """A plan under growth and change: planned images stay, and only those that changed are planned again."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synthgen.store import StageFolder
-from synthgen.tables import LIST, PLAN, image_id
+from synthgen.store import Lease, Receipt, StageFolder, TablePart
+from synthgen.tables import IMAGES, LIST, PLAN, TAG, image_id, table
 from tests.fixtures.plan_checks import check
 from tests.fixtures.planning import OBJECTS_PUT, SLOWLY, Content, World, unlike
 
@@ -123,3 +124,51 @@ def test_a_newer_version_that_cannot_be_read_retires_the_older(world: World) -> 
     world.plan()
     check(world, world.context())
     assert world.outcomes() == {"a.jpg 1": "changed"} and world.assignments() == {}
+
+
+def test_a_newer_version_with_the_same_bytes_keeps_the_plan_and_is_how_they_are_read(world: World) -> None:
+    world.grow({f"{number}.jpg": unlike(number, "animal") for number in range(9)})
+    world.plan()
+    before = world.assignments()
+    world.grow({f"{number}.jpg": unlike(number, "sign") for number in range(9)})  # a tagger can change its mind
+    world.plan()
+    check(world, world.context())
+    assert world.assignments() == before and world.plan() == 0
+    rows = [row for row in world.images().values() if row["outcome"] == "planned"]
+    assert {row["object_id"] for row in rows} == {row["object_id"] for row in before.values()}
+    assert {row["version"] for row in rows} == {"2"} and all(row["uris"] == [row["uri"]] for row in rows)
+    assert sum(row["outcome"] == "same_bytes" for row in world.images().values()) == 9
+
+
+def test_bytes_that_come_back_to_their_place_bring_their_questions_back(world: World) -> None:
+    world.grow({"a.jpg": unlike(1)})
+    world.plan()
+    before = world.assignments()
+    world.grow({"a.jpg": unlike(2)})
+    world.plan()
+    world.grow({"a.jpg": unlike(1)})
+    world.plan()
+    check(world, world.context())
+    assert world.assignments() == before
+
+
+def test_a_newer_version_that_cannot_be_decoded_and_has_the_same_bytes_retires_nothing(world: World) -> None:
+    """A decoder can fail once."""
+    world.grow({"a.jpg": unlike(1)})
+    world.plan()
+    before = world.assignments()
+    world.grow({"a.jpg": replace(unlike(1), phash=None)})
+    ids = {row["version"]: row["object_id"] for row in world.rows(LIST, "objects")}
+    with Lease.take(world.out) as lease:  # as a decoder leaves it that timed out
+        stage, log = StageFolder(world.out, TAG), StageFolder(world.out, TAG).log()
+        known = {"object_id": ids["2"], "image_id": image_id(b"data 1")}
+        rows = table([{**known, "outcome": "quarantined", "reason": "decode_timeout"}], IMAGES)
+        part = TablePart((stage.write("images", "e002-00000", 2, rows),), "f", replaces=True)
+        stage.commit(Receipt("e002-00000", log.next_revision("e002-00000"), {"images": part}, {}, epoch=2), lease)
+    world.plan()
+    assert world.assignments() == before and list(world.outcomes().values()) == ["planned"]
+    world.repaired = {ids["2"]}
+    world.tag(["e002-00000"])
+    world.plan()
+    check(world, world.context())
+    assert world.assignments() == before
