@@ -36,7 +36,7 @@ from synthgen.tables import (
 
 LONGEST_REPLY = 200  # characters in a line
 ALL_LEFT_OUT = "left_out"  # the reason of every image of which tags were left out; it is tagged all the same
-REASON_KINDS = ("quarantined", "failed", "rule", "score", "unscored", "duplicate", ALL_LEFT_OUT)
+REASON_KINDS = ("quarantined", "failed", "rule", "score", "unscored", "duplicate", "contaminated", ALL_LEFT_OUT)
 REPLACED = "its pair was replaced since; select has not run again"
 
 Row = dict[str, Any]

@@ -30,6 +30,7 @@ FIRST_BLOCK = 1 << 14  # items
 CROWD = 256  # pairs an item of one key takes part in, from which on finer keys are worth their making
 EDGES_AN_ITEM = 32  # in a block; with more it is cut in two
 PAIRS_AT_ONCE = 1 << 16  # candidates compared together; they stay in the processor's cache
+WORDS_AT_ONCE = 1 << 20  # of keys and items
 MOST_EDGES = 1 << 22  # pairs held at once
 FEW_EDGES = 1 << 12  # of which no block is cut
 SAMPLE = 1 << 10  # pairs by which others are judged
@@ -109,7 +110,8 @@ def compare_with_kept(items: Items, block: Indexes, kept: Indexes, representativ
     """Write the representatives of the items of a block that are near to a kept item before it."""
     edges, count = [np.empty(0, np.uint64)], 0
     for block_words, kept_words in zip(items.keyed(block), items.keyed(kept), strict=True):
-        words = np.sort(np.concatenate([kept_words, block_words]))  # kept items come first within a key
+        words = np.concatenate([kept_words, block_words])
+        words.sort()  # kept items come first within a key
         for earlier, later in _candidates(items, words, first_later=int(block[0])):
             edges.append(later << HALF | earlier)
             count += len(earlier)
@@ -131,7 +133,8 @@ def _edges_within(items: Items, block: Indexes) -> Words | None:
     near, edges, count = np.empty(0, np.uint64), list[Words](), 0
     most = min(MOST_EDGES, max(FEW_EDGES, EDGES_AN_ITEM * len(block)))
     for words in items.keyed(block):
-        for earlier, later in _candidates(items, np.sort(words)):
+        words.sort()
+        for earlier, later in _candidates(items, words):
             edges.append(later << HALF | earlier)
             count += len(earlier)
             if count > most and len(block) > 1:
@@ -197,10 +200,12 @@ def _candidates(
 
 def _in_runs(words: Words) -> Words:
     """Return the sorted words whose key another one has too; in most sets they are few."""
-    is_same = (words[1:] ^ words[:-1]) <= ITEM
     is_in_run = np.zeros(len(words), bool)
-    is_in_run[1:] |= is_same
-    is_in_run[:-1] |= is_same
+    for start in range(0, len(words) - 1, WORDS_AT_ONCE):
+        here, after = words[start : start + WORDS_AT_ONCE], words[start + 1 : start + WORDS_AT_ONCE + 1]
+        is_same = (here[: len(after)] ^ after) <= ITEM
+        is_in_run[start + 1 : start + 1 + len(after)] |= is_same
+        is_in_run[start : start + len(after)] |= is_same
     joined: Words = words[is_in_run]
     return joined
 
