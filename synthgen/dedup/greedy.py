@@ -11,7 +11,6 @@ pass. Keys of one kind are held at a time.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +19,6 @@ Indexes = npt.NDArray[np.int64]
 Words = npt.NDArray[np.uint64]
 Mask = npt.NDArray[np.bool_]
 Keyed = Callable[[Indexes], Iterator[Words]]  # items -> for each kind of key, `key << 32 | item` of some or all of them
-Quick = Callable[[npt.NDArray[Any], npt.NDArray[Any]], Mask]  # the values of pairs of items -> which may be near
 Near = Callable[[Indexes, Indexes], Mask]  # pairs of items -> which are near
 Finer = Callable[
     [Indexes], Words
@@ -29,7 +27,7 @@ Finer = Callable[
 FIRST_BLOCK = 1 << 14  # items
 CROWD = 256  # pairs an item of one key takes part in, from which on finer keys are worth their making
 EDGES_AN_ITEM = 32  # in a block; with more it is cut in two
-PAIRS_AT_ONCE = 1 << 16  # candidates compared together; they stay in the processor's cache
+PAIRS_AT_ONCE = 1 << 15  # candidates compared together; they stay in the processor's cache
 WORDS_AT_ONCE = 1 << 20  # of keys and items
 MOST_EDGES = 1 << 22  # pairs held at once
 FEW_EDGES = 1 << 12  # of which no block is cut
@@ -43,16 +41,16 @@ class Items:
     """The items to compare.
 
     Attributes:
-        values: What the quick comparison needs of each, (items, ...) of any dtype.
+        count: Their number.
         keyed: Which items can be near: those that share a key.
         may_be_near: The quick comparison; it may let pairs pass that are not near.
         near: The exact comparison.
         finer: Finer keys of items that share a key with very many; without them all are compared.
     """
 
-    values: npt.NDArray[Any]
+    count: int
     keyed: Keyed
-    may_be_near: Quick
+    may_be_near: Near
     near: Near
     finer: Finer | None = None
 
@@ -67,7 +65,7 @@ def first_come(items: Items, fixed: int = 0) -> Indexes:
     Returns:
         (items,) int64, indexes into the items.
     """
-    representative = np.arange(len(items.values), dtype=np.int64)
+    representative = np.arange(items.count, dtype=np.int64)
     done = fixed
     while done < len(representative):
         upto = min(len(representative), max(FIRST_BLOCK, 4 * done))
@@ -194,7 +192,7 @@ def _candidates(
         end = np.where(is_crowded[run], start, end)
     for query, place in _spans(start, end):
         earlier, later = members[has_next[query]], members[place]
-        maybe = items.may_be_near(items.values[earlier], items.values[later])
+        maybe = items.may_be_near(earlier, later)
         yield earlier[maybe].astype(np.uint64), later[maybe].astype(np.uint64)
 
 

@@ -107,7 +107,7 @@ class TextSet:
     def _items(self, numbers: Indexes) -> Items:
         """Return distinct texts as items to compare; item i is the text `numbers[i]`."""
         ends = self._ends()
-        values = self._gather("sketches", SKETCH, numbers)
+        sketches = self._gather("sketches", SKETCH, numbers)
         permutations = self._bands.permutations
 
         def near(left: Indexes, right: Indexes) -> Mask:
@@ -115,9 +115,9 @@ class TextSet:
             return np.asarray(found >= self._threshold)
 
         return Items(
-            values,
+            len(numbers),
             lambda items: self._keyed(numbers, items),
-            lambda left, right: may_reach(left, right, self._threshold, permutations),
+            lambda left, right: may_reach(sketches, left, right, self._threshold, permutations),
             near,
             lambda items: rare_shingles(shingles(self._read(ends, numbers[items])), items, self._threshold),
         )
