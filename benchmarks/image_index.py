@@ -13,6 +13,7 @@ core seconds of all over those of a tenth.
     python benchmarks/image_index.py [--quick]
 """
 
+import importlib
 import importlib.util
 import io
 import json
@@ -168,8 +169,7 @@ def make_embeddings(count: int) -> tuple[npt.NDArray[np.float16], npt.NDArray[np
 
 def faiss_near(embeddings: npt.NDArray[np.float16], cells: int) -> npt.NDArray[np.bool_]:
     """Return which images are near to an earlier one, by faiss that looks into so many cells."""
-    import faiss  # type: ignore[import-not-found]
-
+    faiss: Any = importlib.import_module("faiss")
     vectors = np.ascontiguousarray(_unit(embeddings.astype(np.float32)))
     index = faiss.IndexIVFFlat(
         faiss.IndexFlatIP(DIMENSIONS), DIMENSIONS, -(-len(vectors) // 1000), faiss.METRIC_INNER_PRODUCT

@@ -16,6 +16,7 @@ pip install rensa.
 """
 
 import argparse
+import importlib
 import importlib.util
 import json
 import random

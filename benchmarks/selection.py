@@ -4,7 +4,8 @@ Made-up pairs (4 an image, questions from templates, some of them repeats, a sco
 stage would; then the select stage decides on them, with every rule, threshold and comparison on. Each size runs in a
 fresh process, so that its peak memory is not another's. `growth` is the core seconds of all pairs over those of a tenth
 of them. `whole_set_ratio` and `whole_set_memory_ratio` compare the same pairs with ranks, balance and quotas added to
-the thresholds; `trial` counts what three other thresholds would keep, as `synth select --what-if` does.
+the thresholds; `changed` decides once more with another threshold, `near` also compares questions, answers and openings
+over the whole set; `trial` counts what three other thresholds would keep, as `synth select --what-if` does.
 
     python benchmarks/selection.py [--quick | --largest]
 """
@@ -21,6 +22,7 @@ from typing import Any
 from driver import commit_all, in_fresh_process
 
 from synthgen import tables as schemas
+from synthgen.config.deduplication import NearAnswersConfig, NearQuestionsConfig, OpeningsConfig
 from synthgen.config.pipeline import SelectConfig
 from synthgen.config.selection import AnswerBalance, KeepRule, Quota, Quotas
 from synthgen.stages import select
@@ -52,6 +54,16 @@ WHOLE_SET = PLAIN.model_copy(
         ),
     }
 )
+CHANGED = PLAIN.model_copy(update={"keep": {"likelihood": KeepRule(min=0.3)}})
+NEAR = PLAIN.model_copy(
+    update={
+        "survivor": "likelihood",
+        "global_questions": NearQuestionsConfig(most=100),
+        "global_answers": NearAnswersConfig(),
+        "openings": OpeningsConfig(),
+    }
+)
+SETTINGS = {"plain": PLAIN, "changed": CHANGED, "near": NEAR, "whole_set": WHOLE_SET}
 TRIALS = [PLAIN, *(PLAIN.model_copy(update={"keep": {"likelihood": KeepRule(min=least)}}) for least in (0.3, 0.4, 0.5))]
 
 
@@ -67,16 +79,18 @@ def main() -> None:
     most = 10_000_000 if options.largest else 100_000 if options.quick else 1_000_000
     print(f"{'pairs':>10} {'':>10} {'seconds':>8} {'of CPU':>7} {'pairs/s':>9} {'peak MB':>8}  kept")
     small = run(most // 10, "plain")
-    costs = {work: run(most, work) for work in ("plain", "whole_set", *(() if options.largest else ("trial",)))}
-    plain, whole = costs["plain"], costs["whole_set"]
+    works = ("plain", "changed", *(() if options.largest else ("near", "whole_set", "trial")))
+    costs = {work: run(most, work) for work in works}
+    plain = costs["plain"]
     # of core seconds: other processes change the seconds of one size and not of the other
     growth = plain["cpu_seconds"] / small["cpu_seconds"]
-    ratio, memory = whole["cpu_seconds"] / plain["cpu_seconds"], whole["peak_mb"] / plain["peak_mb"]
     print(f"ten times the pairs take {growth:.1f} times as long")
-    print(f"with ranks, balance and quotas: {ratio:.2f} times the time, {memory:.2f} times the memory")
     result = {"pairs": most, "rows_per_second": round(most / plain["seconds"]), "growth": round(growth, 2)}
     result |= {name: round(plain[name], 1) for name in ("seconds", "cpu_seconds", "peak_mb")}
-    result |= {"whole_set_ratio": round(ratio, 2), "whole_set_memory_ratio": round(memory, 2)}
+    for work in sorted({"near", "whole_set"} & costs.keys()):
+        ratio, memory = (costs[work][name] / plain[name] for name in ("cpu_seconds", "peak_mb"))
+        print(f"{work}: {ratio:.2f} times the time, {memory:.2f} times the memory")
+        result |= {f"{work}_ratio": round(ratio, 2), f"{work}_memory_ratio": round(memory, 2)}
     result |= {f"{work}_cpu_seconds": round(cost["cpu_seconds"], 1) for work, cost in costs.items() if work != "plain"}
     print(json.dumps({"benchmark": "selection", **result}))
 
@@ -96,8 +110,10 @@ def measure(count: int, work: str) -> dict[str, Any]:
         out = Folder(folder)
         for number in range(0, count, PAIRS_A_PARTITION):
             _write_pairs(out, lease, number, min(count, number + PAIRS_A_PARTITION))
+        if work == "changed":
+            decide(out, lease, PLAIN)
         start, cpu = time.perf_counter(), time.process_time()
-        kept = count_trials(out) if work == "trial" else decide(out, lease, WHOLE_SET if work == "whole_set" else PLAIN)
+        kept = count_trials(out) if work == "trial" else decide(out, lease, SETTINGS[work])
         seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {"pairs": count, "seconds": seconds, "cpu_seconds": cpu, "peak_mb": peak, "kept": kept}

@@ -215,10 +215,10 @@ def _check_input(folder: RunFolder, first: str) -> None:
 
 def _check_compared(job: Job, stages: StageRange) -> None:
     """Raise Mistakes if an earlier run or a benchmark set that this run is compared with cannot be used."""
-    for spec, named in ((PLAN, job.pipeline.plan.against), (SELECT, job.pipeline.select.against)):
+    for spec, named in ((PLAN, job.pipeline.plan.against), (SELECT, job.pipeline.selection.against)):
         if stages.has(spec.typed):
             open_earlier_runs(f"{spec.name}.against", named, job.home, job.out, spec)
-    if stages.has(SELECT.typed) and (wanted := job.pipeline.select.decontaminate):
+    if stages.has(SELECT.typed) and (wanted := job.pipeline.selection.decontaminate):
         open_sets(wanted, job.home)
 
 

@@ -36,7 +36,18 @@ from synthgen.tables import (
 
 LONGEST_REPLY = 200  # characters in a line
 ALL_LEFT_OUT = "left_out"  # the reason of every image of which tags were left out; it is tagged all the same
-SELECT_KINDS = ("rule", "language", "user", "unscored", "score", "rank", "duplicate", "balance", "quota")
+SELECT_KINDS = (
+    "rule",
+    "language",
+    "user",
+    "unscored",
+    "score",
+    "rank",
+    "duplicate",
+    "contaminated",
+    "balance",
+    "quota",
+)
 REASON_KINDS = ("quarantined", "failed", *SELECT_KINDS, ALL_LEFT_OUT)
 BY_SCORE = ("score:", "rank:")  # begin reasons that name a score, whose value is shown
 REPLACED = "its pair was replaced since; select has not run again"

@@ -11,7 +11,6 @@ pass. Keys of one kind are held at a time.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +19,6 @@ Indexes = npt.NDArray[np.int64]
 Words = npt.NDArray[np.uint64]
 Mask = npt.NDArray[np.bool_]
 Keyed = Callable[[Indexes], Iterator[Words]]  # items -> for each kind of key, `key << 32 | item` of some or all of them
-Quick = Callable[[npt.NDArray[Any], npt.NDArray[Any]], Mask]  # the values of pairs of items -> which may be near
 Near = Callable[[Indexes, Indexes], Mask]  # pairs of items -> which are near
 Finer = Callable[
     [Indexes], Words
@@ -29,7 +27,8 @@ Finer = Callable[
 FIRST_BLOCK = 1 << 14  # items
 CROWD = 256  # pairs an item of one key takes part in, from which on finer keys are worth their making
 EDGES_AN_ITEM = 32  # in a block; with more it is cut in two
-PAIRS_AT_ONCE = 1 << 16  # candidates compared together; they stay in the processor's cache
+PAIRS_AT_ONCE = 1 << 15  # candidates compared together; they stay in the processor's cache
+WORDS_AT_ONCE = 1 << 20  # of keys and items
 MOST_EDGES = 1 << 22  # pairs held at once
 FEW_EDGES = 1 << 12  # of which no block is cut
 SAMPLE = 1 << 10  # pairs by which others are judged
@@ -42,16 +41,16 @@ class Items:
     """The items to compare.
 
     Attributes:
-        values: What the quick comparison needs of each, (items, ...) of any dtype.
+        count: Their number.
         keyed: Which items can be near: those that share a key.
         may_be_near: The quick comparison; it may let pairs pass that are not near.
         near: The exact comparison.
         finer: Finer keys of items that share a key with very many; without them all are compared.
     """
 
-    values: npt.NDArray[Any]
+    count: int
     keyed: Keyed
-    may_be_near: Quick
+    may_be_near: Near
     near: Near
     finer: Finer | None = None
 
@@ -66,7 +65,7 @@ def first_come(items: Items, fixed: int = 0) -> Indexes:
     Returns:
         (items,) int64, indexes into the items.
     """
-    representative = np.arange(len(items.values), dtype=np.int64)
+    representative = np.arange(items.count, dtype=np.int64)
     done = fixed
     while done < len(representative):
         upto = min(len(representative), max(FIRST_BLOCK, 4 * done))
@@ -109,7 +108,8 @@ def compare_with_kept(items: Items, block: Indexes, kept: Indexes, representativ
     """Write the representatives of the items of a block that are near to a kept item before it."""
     edges, count = [np.empty(0, np.uint64)], 0
     for block_words, kept_words in zip(items.keyed(block), items.keyed(kept), strict=True):
-        words = np.sort(np.concatenate([kept_words, block_words]))  # kept items come first within a key
+        words = np.concatenate([kept_words, block_words])
+        words.sort()  # kept items come first within a key
         for earlier, later in _candidates(items, words, first_later=int(block[0])):
             edges.append(later << HALF | earlier)
             count += len(earlier)
@@ -131,7 +131,8 @@ def _edges_within(items: Items, block: Indexes) -> Words | None:
     near, edges, count = np.empty(0, np.uint64), list[Words](), 0
     most = min(MOST_EDGES, max(FEW_EDGES, EDGES_AN_ITEM * len(block)))
     for words in items.keyed(block):
-        for earlier, later in _candidates(items, np.sort(words)):
+        words.sort()
+        for earlier, later in _candidates(items, words):
             edges.append(later << HALF | earlier)
             count += len(earlier)
             if count > most and len(block) > 1:
@@ -191,16 +192,18 @@ def _candidates(
         end = np.where(is_crowded[run], start, end)
     for query, place in _spans(start, end):
         earlier, later = members[has_next[query]], members[place]
-        maybe = items.may_be_near(items.values[earlier], items.values[later])
+        maybe = items.may_be_near(earlier, later)
         yield earlier[maybe].astype(np.uint64), later[maybe].astype(np.uint64)
 
 
 def _in_runs(words: Words) -> Words:
     """Return the sorted words whose key another one has too; in most sets they are few."""
-    is_same = (words[1:] ^ words[:-1]) <= ITEM
     is_in_run = np.zeros(len(words), bool)
-    is_in_run[1:] |= is_same
-    is_in_run[:-1] |= is_same
+    for start in range(0, len(words) - 1, WORDS_AT_ONCE):
+        here, after = words[start : start + WORDS_AT_ONCE], words[start + 1 : start + WORDS_AT_ONCE + 1]
+        is_same = (here[: len(after)] ^ after) <= ITEM
+        is_in_run[start + 1 : start + 1 + len(after)] |= is_same
+        is_in_run[start : start + len(after)] |= is_same
     joined: Words = words[is_in_run]
     return joined
 

@@ -72,12 +72,12 @@ def _items(hashes: Words, bits: int, thumbnails: Thumbnails | None) -> Items:
     """Return distinct images as items to compare."""
     masks = key_masks(bits, len(hashes))
 
-    def may_be_near(left: Words, right: Words) -> Mask:
-        return np.asarray(np.bitwise_count(left ^ right) <= bits)
+    def may_be_near(left: Indexes, right: Indexes) -> Mask:
+        return np.asarray(np.bitwise_count(hashes[left] ^ hashes[right]) <= bits)
 
     if thumbnails is None:
         return Items(
-            hashes,
+            len(hashes),
             lambda items: (_words(mix(hashes[items] & mask), items) for mask in masks),
             may_be_near,
             lambda left, right: np.ones(len(left), bool),
@@ -89,7 +89,7 @@ def _items(hashes: Words, bits: int, thumbnails: Thumbnails | None) -> Items:
         for mask, crowd in zip(masks, crowds, strict=True):
             yield _words(crowd.split(mix(hashes[items] & mask), shown.take(items)), items)
 
-    return Items(hashes, keyed, may_be_near, shown.are_near)
+    return Items(len(hashes), keyed, may_be_near, shown.are_near)
 
 
 def _words(keys: Words, items: Indexes) -> Words:

@@ -15,7 +15,7 @@ from math import sqrt
 import numpy as np
 import numpy.typing as npt
 
-from synthgen.dedup.greedy import Mask, Words
+from synthgen.dedup.greedy import Indexes, Mask, Words
 from synthgen.dedup.minhash import Signatures
 from synthgen.dedup.shingles import Shingles
 
@@ -45,22 +45,31 @@ def sketch(sets: Shingles, signature: Signatures) -> Sketches:
     return made
 
 
-def may_reach(left: Sketches, right: Sketches, threshold: float, permutations: int) -> Mask:
-    """Return which pairs of texts may have this Jaccard similarity."""
-    a, b = left["size"].astype(np.float32), right["size"].astype(np.float32)
+def may_reach(sketches: Sketches, left: Indexes, right: Indexes, threshold: float, permutations: int) -> Mask:
+    """Return which pairs of texts may have this Jaccard similarity.
+
+    Args:
+        sketches: Of all texts, (texts,) SKETCH.
+        left: (pairs,) int64, indexes of texts.
+        right: (pairs,) int64, indexes of texts.
+        threshold: The similarity.
+        permutations: The length of a signature.
+    """
+    sizes = sketches["size"]
+    a, b = sizes[left].astype(np.float32), sizes[right].astype(np.float32)
     # With d shingles in one of two sets alone, the similarity is (a + b - d) / (a + b + d).
     allowed = (1 - threshold) / (1 + threshold) * (a + b) + 1e-3
-    maybe = np.asarray(_differing(left["parities"], right["parities"]) <= allowed)
-    maybe &= np.abs(a - b) <= allowed
-    kept = np.flatnonzero(maybe)
-    maybe[kept] = _differing(left["bits"][kept], right["bits"][kept]) <= _most_bits(threshold, permutations)
+    maybe = np.asarray(np.abs(a - b) <= allowed)
+    for name, most in (("parities", allowed), ("bits", np.full(len(a), _most_bits(threshold, permutations)))):
+        rest = np.flatnonzero(maybe)
+        maybe[rest] = _differing(sketches[name], left[rest], right[rest]) <= most[rest]
     return maybe
 
 
-def _differing(left: Words, right: Words) -> npt.NDArray[np.uint8]:
-    """Return the number of bits in which pairs of two words differ."""
-    first = np.bitwise_count(left[:, 0] ^ right[:, 0])
-    return np.asarray(first + np.bitwise_count(left[:, 1] ^ right[:, 1]))
+def _differing(words: Words, left: Indexes, right: Indexes) -> npt.NDArray[np.uint8]:
+    """Return the number of bits in which pairs of rows of two words differ."""
+    counts = np.bitwise_count(words[left] ^ words[right])
+    return np.asarray(counts[:, 0] + counts[:, 1])
 
 
 def _most_bits(threshold: float, permutations: int) -> float:

@@ -13,6 +13,7 @@ the parts added nor those held at once change the result.
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,9 +24,11 @@ from synthgen.dedup.greedy import HALF, Indexes, Items, Mask, Words, first_come
 from synthgen.dedup.minhash import Signatures, band_keys, bands_for, signatures
 from synthgen.dedup.shingles import jaccard, rare_shingles, shingles
 from synthgen.dedup.sketches import SKETCH, Sketches, may_reach, sketch
+from synthgen.dedup.thumbnails import chunks
 
 TEXTS_AT_ONCE = 1 << 11  # their shingles stay in the processor's cache
-KEYS_AT_ONCE = 1 << 24  # of a band, in memory
+KEYS_AT_ONCE = 1 << 24  # of a band, in memory; those of a larger set are divided by their value
+GATHERED_AT_ONCE = 1 << 18  # texts whose keys or sketches are looked up together
 
 
 class TextSet:
@@ -84,17 +87,17 @@ class TextSet:
         Returns:
             (texts,) int64: places in `order`.
         """
-        hashes = np.fromfile(self._folder / "hashes", np.uint64)[order]
-        _, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
-        del hashes
+        # Equal texts are one item.
+        _, first, inverse = np.unique(self._gather("hashes", np.uint64, order), return_index=True, return_inverse=True)
         by_place = np.argsort(first)
-        first, rank = first[by_place], np.empty_like(by_place)
-        rank[by_place] = np.arange(len(by_place))
-        distinct = np.arange(len(first))
-        if self._threshold < 1:
-            distinct = first_come(self._items(order[first]), int(np.searchsorted(first, fixed)))
-        representative: Indexes = first[distinct][rank[inverse]]
-        return representative
+        rank = np.empty(len(first), np.uint32)
+        rank[by_place] = np.arange(len(first))
+        item_of, first = rank[inverse], first[by_place]
+        del inverse, by_place, rank
+        if self._threshold == 1:
+            return np.asarray(first[item_of])
+        distinct = first_come(self._items(order[first]), int(np.searchsorted(first, fixed)))
+        return np.asarray(first[distinct][item_of])
 
     def similarities(self, left: Indexes, right: Indexes) -> npt.NDArray[np.float64]:
         """Return the Jaccard similarity of the shingles of each pair of texts, given by their numbers."""
@@ -104,7 +107,7 @@ class TextSet:
     def _items(self, numbers: Indexes) -> Items:
         """Return distinct texts as items to compare; item i is the text `numbers[i]`."""
         ends = self._ends()
-        values = np.fromfile(self._folder / "sketches", SKETCH)[numbers]
+        sketches = self._gather("sketches", SKETCH, numbers)
         permutations = self._bands.permutations
 
         def near(left: Indexes, right: Indexes) -> Mask:
@@ -112,9 +115,9 @@ class TextSet:
             return np.asarray(found >= self._threshold)
 
         return Items(
-            values,
+            len(numbers),
             lambda items: self._keyed(numbers, items),
-            lambda left, right: may_reach(left, right, self._threshold, permutations),
+            lambda left, right: may_reach(sketches, left, right, self._threshold, permutations),
             near,
             lambda items: rare_shingles(shingles(self._read(ends, numbers[items])), items, self._threshold),
         )
@@ -126,13 +129,28 @@ class TextSet:
         for band in range(self._bands.count):
             keys = np.memmap(self._folder / str(band), np.uint32, "r")
             for low, high in pairwise(ends):
-                words = [np.empty(0, np.uint64)]
-                for start in range(0, len(items), KEYS_AT_ONCE):
-                    some = items[start : start + KEYS_AT_ONCE]
-                    found = keys[numbers[some]].astype(np.uint64)
-                    is_here = slice(None) if parts == 1 else (found >= low) & (found < high)
-                    words.append(found[is_here] << HALF | some[is_here].astype(np.uint64))
-                yield np.concatenate(words)
+                words, count = np.empty(min(len(items), KEYS_AT_ONCE * 2), np.uint64), 0
+                for part in chunks(len(items), GATHERED_AT_ONCE):
+                    found = keys[numbers[items[part]]].astype(np.uint64)
+                    some = slice(None) if parts == 1 else (found >= low) & (found < high)
+                    made = found[some] << HALF | items[part][some].astype(np.uint64)
+                    if count + len(made) > len(words):
+                        words = np.concatenate([words[:count], np.empty(len(items) - count, np.uint64)])
+                    words[count : count + len(made)] = made
+                    count += len(made)
+                yield words[:count]
+
+    def _gather(self, name: str, dtype: npt.DTypeLike, numbers: Indexes) -> npt.NDArray[Any]:
+        """Return what a file has of these texts; it is read once, in its order."""
+        total = len(self)
+        values, place = np.empty(len(numbers), dtype), np.full(total, -1, np.int64)
+        place[numbers] = np.arange(len(numbers))
+        with (self._folder / name).open("rb") as file:
+            for part in chunks(total, GATHERED_AT_ONCE):
+                read = np.fromfile(file, dtype, part.stop - part.start)
+                wanted = place[part] >= 0
+                values[place[part][wanted]] = read[wanted]
+        return values
 
     def _ends(self) -> Indexes:
         """Return where each text ends in the file, after a 0."""

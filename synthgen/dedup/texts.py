@@ -109,4 +109,4 @@ def _near_in_groups(texts: pa.LargeStringArray, groups: Indexes, threshold: floa
     def near(left: Indexes, right: Indexes) -> Mask:
         return np.asarray(jaccard(strings.__getitem__, left, right, threshold) >= threshold)
 
-    return first_come(Items(groups, keyed, lambda left, right: np.ones(len(left), bool), near), fixed)
+    return first_come(Items(len(groups), keyed, lambda left, right: np.ones(len(left), bool), near), fixed)

@@ -144,7 +144,7 @@ def test_the_parities_and_sizes_of_a_sketch_reject_no_near_pair(texts: list[str]
     sketches = sketch(sets, signatures(sets, bands_for(threshold).permutations))
     sketches["bits"] = 0  # these may fail, by their nature an estimate
     left, right = np.triu_indices(len(texts), 1)
-    passes = may_reach(sketches[left], sketches[right], threshold, bands_for(threshold).permutations)
+    passes = may_reach(sketches, left, right, threshold, bands_for(threshold).permutations)
     near = np.array([jaccard(texts[a], texts[b]) >= threshold for a, b in zip(left, right, strict=True)])
     assert passes[near].all()
 
@@ -154,4 +154,4 @@ def test_sketches_tell_most_far_pairs_apart() -> None:
     sets = shingles(texts)
     sketches = sketch(sets, signatures(sets, 140))
     left, right = np.triu_indices(len(texts), 1)
-    assert may_reach(sketches[left], sketches[right], 0.8, 140).mean() < 0.05
+    assert may_reach(sketches, left, right, 0.8, 140).mean() < 0.05
