@@ -93,7 +93,8 @@ def run_pipeline(
     names = stage_names()
     stages = runner.StageRange(names[0], until or names[-1], "edit" if update else "growth")
     request = replace(_request(source, pipeline, model, settings), limit=limit)
-    opened = open_run("run", request, str(out), lists=True, needs_model=stages.has(GENERATE.typed))
+    needs_model = stages.has(GENERATE.typed)
+    opened = open_run("run", request, str(out), lists=True, needs_model=needs_model, is_update=update)
     runner.run(opened.folder, opened.job, opened.request, stages, opened.objects)
     return funnels(opened.folder)
 

@@ -64,7 +64,8 @@ def run(
         first or names[0], last or names[-1], "redraw" if replan else "edit" if update else "growth"
     )
     request = replace(RunRequest.typed(pipeline, source, model, settings), limit=limit)
-    opened = open_run("run", request, out, which.lists, needs_model=which.has(GENERATE.typed))
+    needs_model, is_update = which.has(GENERATE.typed), which.change != "growth"
+    opened = open_run("run", request, out, which.lists, needs_model=needs_model, is_update=is_update)
     folder, job = opened.folder, opened.job
     finish_repair(folder)
     done = runner.run(folder, job, opened.request, which, opened.objects)
