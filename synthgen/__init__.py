@@ -93,7 +93,7 @@ def run_pipeline(
     names = stage_names()
     stages = runner.StageRange(names[0], until or names[-1], "edit" if update else "growth")
     request = replace(_request(source, pipeline, model, settings), limit=limit)
-    opened = open_run("run", request, str(out), lists=True, needed=stages.with_models)
+    opened = open_run("run", request, str(out), lists=True, needed=stages.with_models, is_update=update)
     runner.run(opened.folder, opened.job, opened.request, stages, opened.objects)
     return funnels(opened.folder)
 

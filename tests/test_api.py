@@ -16,6 +16,7 @@ from synthgen.errors import Mistakes, SettingsChanged, UserMistake
 from synthgen.job.funnel import StageFunnel
 from synthgen.store import Folder, Lease, Receipt, StageFolder
 from synthgen.tables import LIST, TAG
+from tests.fixtures.rows import describe_run
 from tests.fixtures.runs import adds_up, assignments
 from tests.fixtures.workspace import ROOT, make_images, write_definition_files
 
@@ -167,7 +168,7 @@ def test_load_samples_of_a_folder_that_is_not_there_says_so(workspace: Path) -> 
 
 def test_load_samples_of_a_finished_run_without_pairs_says_why_there_are_none(workspace: Path) -> None:
     out = Folder(str(workspace / "out"))
-    out.write("run.json", b'{"format": 1}')
+    describe_run(out)
     with Lease.take(out) as lease:
         StageFolder(out, LIST).commit(Receipt("b0", 1, {}, {"listed": 2}), lease)
         StageFolder(out, TAG).commit(Receipt("b0", 1, {}, {"quarantined.corrupt": 2}), lease)

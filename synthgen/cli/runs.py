@@ -66,7 +66,8 @@ def run(
         first or names[0], last or names[-1], "redraw" if replan else "edit" if update else "growth"
     )
     request = replace(RunRequest.typed(pipeline, source, model, settings, view), limit=limit)
-    opened = open_run("run", request, out, which.lists, needed=which.with_models)
+    is_update = which.change != "growth"
+    opened = open_run("run", request, out, which.lists, needed=which.with_models, is_update=is_update)
     folder, job = opened.folder, opened.job
     finish_repair(folder)
     done = runner.run(folder, job, opened.request, which, opened.objects)

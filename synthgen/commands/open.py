@@ -7,11 +7,11 @@ from synthgen.config import pipeline as pipelines
 from synthgen.config.pipeline import SourceConfig
 from synthgen.config.strict_yaml import Document
 from synthgen.console import note
-from synthgen.errors import UserMistake
+from synthgen.errors import Damaged, UserMistake
 from synthgen.ingest import sources
 from synthgen.ingest.sources import Item
 from synthgen.job import request as requests
-from synthgen.job import resolve
+from synthgen.job import resolve, run_record
 from synthgen.job.job import WITH_MODELS, open_job
 from synthgen.job.request import RunRequest
 from synthgen.stages.contract import Job
@@ -33,7 +33,13 @@ class OpenedRun:
 
 
 def open_run(
-    command: str, request: RunRequest, out: str, lists: bool, *, needed: Container[str] = WITH_MODELS
+    command: str,
+    request: RunRequest,
+    out: str,
+    lists: bool,
+    *,
+    needed: Container[str] = WITH_MODELS,
+    is_update: bool = False,
 ) -> OpenedRun:
     """Return the run that a request names.
 
@@ -42,18 +48,21 @@ def open_run(
         request: As typed; what it leaves out is taken from the folder.
         out: The output folder as typed.
         lists: Whether the listing of the source is started. It comes before the model, which may be far away.
-
         needed: The stages for which a model that cannot be found is an error, see `open_job`.
+        is_update: Whether other settings than those of the folder are accepted, also where nobody knows them any more.
 
     Raises:
         UserMistake: Something is missing, wrong or cannot be found.
     """
     folder = open_run_folder(out) if out else None
+    if folder and is_update and request.pipeline:
+        _accept_lost_record(folder)
     request, document = document_of(request, folder, out)
     missing = [] if document.at(SOURCE_KEY) else [IMAGES]
     example = f"for example: synth {command} photos --out {out or 'data'}"
     if missing and folder:
-        raise UserMistake(f"{out}: holds no synth run, and no source was given: {IMAGES}; {example}")
+        why = "holds no synth run" if folder.record is None else "has no record of its source"
+        raise UserMistake(f"{out}: {why}, and no source was given: {IMAGES}; {example}")
     if folder is None:
         raise UserMistake(f"missing: {', and '.join([*missing, '--out, the folder for the results'])}; {example}")
     pipeline, definitions = resolve.load(document)
@@ -62,6 +71,15 @@ def open_run(
     for notice in resolve.notices(request.name, pipeline, definitions):
         note(notice)
     return OpenedRun(folder, job, request, objects)
+
+
+def _accept_lost_record(folder: RunFolder) -> None:
+    """Go on without the record of a folder where it is lost or damaged: an update does again what differs from now."""
+    try:
+        run_record.check_whole(folder)
+    except Damaged as error:
+        folder.forget_record()
+        note(f"{str(error).partition(';')[0]}; what was made with other settings than these is done again")
 
 
 def open_run_folder(out: str) -> RunFolder:

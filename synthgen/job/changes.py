@@ -4,15 +4,16 @@ import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from synthgen.errors import SettingsChanged, UserMistake
+from synthgen.errors import Damaged, SettingsChanged, UserMistake
 from synthgen.job import run_record
 from synthgen.job.diff import Difference, describe, differences
 from synthgen.job.job import COMMIT
 from synthgen.job.request import RunRequest
 from synthgen.stages.contract import Job
 from synthgen.store import Record, RunFolder
-from synthgen.store.run_folder import FORMAT
-from synthgen.tables import LIST, PLAN, SELECT, STAGES, stage_names, stages_after, stages_between
+from synthgen.store.remote import display_uri
+from synthgen.store.run_folder import FORMAT, REPAIR_RECORD
+from synthgen.tables import LIST, PLAN, SELECT, STAGES, StageSpec, stage_names, stages_after, stages_between
 
 
 def check_folder(
@@ -38,6 +39,10 @@ def check_folder(
             raise UserMistake(f"{job.out.url}: is not empty and holds no synth run; give a new folder")
         return True
     first, last = stages
+    if record:
+        run_record.check_whole(folder)
+    if change == "growth":
+        _check_shape(folder, record, last)
     changed = _differences(record, job, last)
     _check_redraw(job, changed, change)
     _check_column(folder, job, changed)
@@ -61,6 +66,25 @@ def _differences(record: Record, job: Job, last: str) -> list[Difference]:
     later = _groups_after(last)
     before = {group: shape for group, shape in record.get("shape", {}).items() if group not in later}
     return list(differences(before, {group: shape for group, shape in job.shape.items() if group in before}))
+
+
+def _check_shape(folder: RunFolder, record: Record, last: str) -> None:
+    """Check that the record has the settings of each stage up to `last` that has commits.
+
+    Raises:
+        Damaged: It does not.
+    """
+    for spec in _unexplained(folder, record):
+        if spec.typed not in stages_after(last):
+            where = f"{display_uri(folder.out.url)}: the run record has no settings of {spec.folder}"
+            raise Damaged(f"{where}, where there are commits, so it was damaged; {REPAIR_RECORD}")
+
+
+def _unexplained(folder: RunFolder, record: Record) -> list[StageSpec]:
+    """Return the stages that have commits, and whose settings the record lacks."""
+    known = record.get("shape", {})
+    lacking = [spec for spec in STAGES if not all(group in known for group in spec.settings)]
+    return [spec for spec in lacking if folder.log(spec).partitions]
 
 
 def _touches(stage: str, changed: Sequence[Difference]) -> bool:
@@ -119,8 +143,10 @@ def write_settings(
     kept = {group: shape for group, shape in known.items() if group in later}
     made = {group: shape for group, shape in job.shape.items() if group not in later}
     unfinished = dict(before.get("unfinished", {}))
+    unexplained = {spec.typed for spec in _unexplained(folder, before)}
     for stage in stage_names():
-        if any(group in made and known.get(group, made[group]) != made[group] for group in _groups_of(stage)):
+        groups = made.keys() & _groups_of(stage)
+        if any(known.get(group, made[group]) != made[group] for group in groups) or (groups and stage in unexplained):
             unfinished.setdefault(stage, "edit")
     if is_redraw and PLAN.typed in stages_between(*stages):
         unfinished[PLAN.typed] = "redraw"

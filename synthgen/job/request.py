@@ -59,7 +59,7 @@ class RunRequest:
     @staticmethod
     def of(record: Record) -> "RunRequest":
         """Return the request that a folder was last started with; an empty one if it has none."""
-        stored = record.get("started_with", {})
+        stored = record["started_with"] if record else {}
         return RunRequest(stored.get("pipeline"), tuple(stored.get("settings", ())), stored.get("limit"))
 
     @property
@@ -157,10 +157,10 @@ def read(request: RunRequest, record: Record, out: str) -> Document:
         if is_own and (home := record["started_in"]) != str(Path.cwd()):
             raise UserMistake(f"{mistake}; {out} was last started with it in {home}") from mistake
         raise
-    known = run_record.source_of(record).uri if record else None
-    if known and not document.at(("source", "uri")):
-        return pipelines.read(request.name, (*request.settings, f"{SOURCE}={_quote(known)}"))
-    return document
+    if document.at(("source", "uri")) or not record:
+        return document
+    known = run_record.source_of(record).uri
+    return pipelines.read(request.name, (*request.settings, f"{SOURCE}={_quote(known)}")) if known else document
 
 
 def _overrides(later: str, setting: str) -> bool:

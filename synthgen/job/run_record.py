@@ -34,6 +34,17 @@ def record_of(folder: RunFolder) -> Record:
     return folder.record
 
 
+def check_whole(folder: RunFolder) -> None:
+    """Check that the record of a folder, if it has one, has everything that every command needs.
+
+    Raises:
+        Damaged: It lacks something.
+    """
+    if record := folder.record:
+        for key in ("pipeline", "shape", "started_in", "started_with"):
+            _ = record[key]
+
+
 def check_is_run(folder: RunFolder) -> None:
     """Check that a synth run made the folder, also one that was killed before it stored a record.
 

@@ -10,6 +10,7 @@ that remains is raised as a SynthError of one line.
 import json
 import os
 import posixpath
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from synthgen.store.remote import display_uri, error_text, with_retries
 from synthgen.store.writing import WRITING, create_local, create_remote, write_local
 
 Result = TypeVar("Result")
+NUMBERED = re.compile(r"[0-9]{6,18}\.json")
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ class Folder:
             data: JSON.
             check: Called where another driver took that number, before the one after it is tried; it may raise.
         """
-        number = len(self.names(".json")) + 1
+        number = number_of(names[-1]) + 1 if (names := self.numbered()) else 1
         while not self.create(name := f"{number:06d}.json", data):
             check()
             number += 1
@@ -145,6 +147,13 @@ class Folder:
         except FileNotFoundError:
             return []
         return sorted(name for name in names if name.endswith(suffix) and not name.startswith(WRITING))
+
+    def numbered(self) -> list[str]:
+        """Return the names of the files that have a number, as 000001.json, in the order of their numbers.
+
+        Files of other names are not from here, and are passed over.
+        """
+        return sorted(filter(NUMBERED.fullmatch, self.names(".json")), key=number_of)
 
     def _local_names(self) -> list[str]:
         with os.scandir(self.path) as entries:
@@ -230,6 +239,11 @@ class Folder:
             raise SynthError(
                 f"{display_uri(self.url)}: {why}; committed results are kept, start again when that is fixed"
             ) from error
+
+
+def number_of(name: str) -> int:
+    """Return the number of a file that `numbered` lists."""
+    return int(name.removesuffix(".json"))
 
 
 def open_path(url: str) -> tuple[Any, str]:

@@ -25,7 +25,7 @@ from typing import Any
 
 from synthgen.console import note
 from synthgen.errors import LeaseHeld, LeaseLost
-from synthgen.store.folder import Folder
+from synthgen.store.folder import Folder, number_of
 from synthgen.store.records import checked_record, is_count, is_number, is_text, or_none
 from synthgen.store.remote import display_uri
 
@@ -56,14 +56,14 @@ class Lease:
         """
         terms = folder.child("lease")
         while True:
-            names = terms.names(".json")
+            names = terms.numbered()
             if names and (holder := _holder(terms, names[-1])):
                 age = max(0.0, time.time() - holder["beat"])
                 raise LeaseHeld(
                     f"{folder.url}: a run is at work here (process {holder['pid']} on {holder['host']}, "
                     f"renewed {age:.0f} s ago); wait for it, or stop it, or use another --out"
                 )
-            term = int(names[-1].removesuffix(".json")) + 1 if names else 1
+            term = number_of(names[-1]) + 1 if names else 1
             if terms.create(_term_name(term), _record()):
                 stop = threading.Event()
                 thread = threading.Thread(target=_renew, args=(terms, _term_name(term), stop), daemon=True)
@@ -76,7 +76,7 @@ class Lease:
         Raises:
             LeaseLost: One did.
         """
-        names = self.folder.child("lease").names(".json")
+        names = self.folder.child("lease").numbered()
         if not names or names[-1] != _term_name(self.term):
             raise LeaseLost(
                 f"{self.folder.url}: another run took over this folder; this one stops and has committed nothing since"
@@ -114,7 +114,7 @@ def _renew(terms: Folder, name: str, stop: threading.Event) -> None:
 
 def holder_of(folder: Folder) -> dict[str, Any] | None:
     """Return the record of the driver at work in this folder, or None. Clocks are trusted: it is for `synth status`."""
-    names = folder.child("lease").names(".json")
+    names = folder.child("lease").numbered()
     record = _unreleased(folder.child("lease"), names[-1]) if names else None
     return record if record and time.time() - record["beat"] <= STALE_SECONDS else None
 

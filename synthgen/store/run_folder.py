@@ -11,17 +11,20 @@ from typing import Any
 
 import pyarrow as pa
 
-from synthgen.errors import LeaseLost, UserMistake
+from synthgen.errors import Damaged, LeaseLost, UserMistake
 from synthgen.store.commits import EMPTIED, Commit, CommitLog, DataFile, Receipt, TablePart
 from synthgen.store.folder import Folder
 from synthgen.store.lease import Lease
 from synthgen.store.records import checked_record, fields, is_count, is_mapping, is_text, list_of, mapping_of, or_none
 from synthgen.store.remote import display_uri
 from synthgen.store.stage_folder import StageFolder
-from synthgen.tables import PACK, SCORE, StageSpec, pass_partitions, score_place
+from synthgen.tables import PACK, SCORE, STAGES, StageSpec, pass_partitions, score_place
 
 FORMAT = 1
-REPAIR_RECORD = "restore it from a copy; without one, remove it, and the record before it counts"
+REPAIR_RECORD = (
+    "restore it from a copy; without one, run with --pipeline and --update: then what other settings made is done again"
+)
+REPAIR_DESCRIPTION = f'restore it from a copy, or write {{"format": {FORMAT}}} into it'
 NO_SHARDS = "{0}: this run has no shards yet; finish it with `synth run --out {0}`"  # 0: the folder as typed
 RECORD = {
     "pipeline": mapping_of(lambda section: section is None or isinstance(section, dict | str)),
@@ -149,11 +152,17 @@ class RunFolder:
 
         Raises:
             UserMistake: The folder has another format.
+            Damaged: The record cannot be read, or there is none and there are commits.
         """
         if not self._is_record_known:
             self._find_record()
             self._is_record_known = True
         return self._record
+
+    def forget_record(self) -> None:
+        """Take a record that is lost or damaged for none, where the user accepts that."""
+        names = self.out.child("frozen").numbered()
+        self._record, self._newest, self._is_record_known = {}, names[-1] if names else None, True
 
     def write_record(self, record: Record) -> None:
         """Store a record after those that exist.
@@ -171,15 +180,22 @@ class RunFolder:
         if self._record is None and not _is_run(self.out):
             return
         folder = self.out.child("frozen")
-        newest = next(reversed(folder.names(".json")), None)
+        newest = next(reversed(folder.numbered()), None)
         if self._record is None or newest != self._newest:
-            self._record = self._read_record(folder, newest) if newest else {}
+            self._record = self._read_record(folder, newest)
             self._newest = newest
 
-    @staticmethod
-    def _read_record(folder: Folder, name: str) -> Record:
+    def _read_record(self, folder: Folder, name: str | None) -> Record:
+        if name is None:
+            if any(self.stage(spec).folder.child("commits").names(".json") for spec in STAGES):
+                lost = f"{display_uri(folder.url)}: has no record of the settings that its commits were made with"
+                raise Damaged(f"{lost}, so it was damaged; {REPAIR_RECORD}")
+            return {}
         where = f"{display_uri(folder.url)}/{name}"
-        return checked_record(folder.read_json(name, REPAIR_RECORD), RECORD, where, REPAIR_RECORD)
+        record = checked_record(folder.read_json(name, REPAIR_RECORD), RECORD, where, REPAIR_RECORD)
+        if not record:
+            raise Damaged(f"{where}: is empty, so it was damaged; {REPAIR_RECORD}")
+        return record
 
 
 def _is_run(out: Folder) -> bool:
@@ -187,8 +203,12 @@ def _is_run(out: Folder) -> bool:
 
     Raises:
         UserMistake: The folder has another format.
+        Damaged: Its description is missing or cannot be read.
     """
     version = _format(out)
+    if version is None and out.child("frozen").numbered():
+        where = f"{display_uri(out.url)}/run.json"
+        raise Damaged(f"{where}: does not state the format of this run, so it was damaged; {REPAIR_DESCRIPTION}")
     if version not in (None, FORMAT):
         raise UserMistake(f"{out.url}: has format {version}; this synth reads format {FORMAT}; use another folder")
     return version is not None

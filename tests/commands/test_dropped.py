@@ -39,6 +39,7 @@ from synthgen.tables import (
     count_tagged,
     table,
 )
+from tests.fixtures.rows import describe_run
 
 Row = dict[str, Any]
 Tables = dict[str, pa.Table]
@@ -326,7 +327,7 @@ def test_a_folder_in_which_no_pair_was_kept_says_why_in_a_line(out: Folder, tmp_
         f"`synth status {out.url} --reason rule:echo` lists them"
     )
     empty = Folder(str(tmp_path / "empty"))
-    empty.create("run.json", b'{"format": 1}')
+    describe_run(empty)
     assert nothing_kept(RunFolder(empty)) == "0 pairs were kept: tag had nothing to work on"
 
 

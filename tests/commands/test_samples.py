@@ -13,6 +13,7 @@ from synthgen.commands import samples
 from synthgen.stages.pack.schema import sample_schema
 from synthgen.store import Folder, Lease, Receipt, RunFolder, StageFolder, TablePart
 from synthgen.tables import OBJECT_TAGS, PACK, SELECT, TAG, table
+from tests.fixtures.rows import describe_run
 
 
 def test_tags_are_counted_by_image_with_what_no_image_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,7 +55,7 @@ def write_shards(out: Folder, sizes: Sequence[int]) -> None:
     messages = [{"role": role, "content": [{"type": "text", "text": role}]} for role in ("user", "assistant")]
     blank = {name: None for name in sample_schema(()).names} | {"messages": messages, "types": ["coarse/scene"]}
     stage = StageFolder(out, PACK)
-    out.create("run.json", b'{"format": 1}')
+    describe_run(out)
     with Lease.take(out) as lease:
         StageFolder(out, SELECT).commit(Receipt("e001-00000", 1, {}, {"kept": sum(sizes)}), lease)
         for number, size in enumerate(sizes):

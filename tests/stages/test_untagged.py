@@ -7,6 +7,7 @@ import pytest
 from synthgen.commands import status
 from synthgen.stages import tag
 from synthgen.store import RunFolder
+from tests.fixtures.rows import describe_run
 from tests.fixtures.tagging import TaggedFolder, write_sidecar
 from tests.fixtures.workspace import make_images
 
@@ -25,7 +26,7 @@ def tagged_folder(tmp_path: Path, labelled: int, images: int) -> TaggedFolder:
 
 def test_many_images_without_a_tag_are_told_with_what_to_do(tmp_path: Path) -> None:
     folder = tagged_folder(tmp_path, 8, 10)
-    folder.out.create("run.json", b'{"format": 1}')
+    describe_run(folder.out)
     assert tag.untagged(folder.run_folder) == {"images": 2, "of": 10}
     message = tag.untagged_message(folder.run_folder)
     assert message and message.startswith("2 of 10 tagged images have no tag (20.0%), more than 10%: fit the tagger's")

@@ -210,7 +210,7 @@ def with_stale_names(stale: Folder, listed: list[str]) -> Callable[..., list[str
 @pytest.mark.parametrize(
     ("name", "what_to_do"),
     [
-        ("frozen/000001.json", "remove it, and the record before it counts"),
+        ("frozen/000001.json", "restore it from a copy; without one, run with --pipeline and --update"),
         ("purged/000001.json", "without it, the images that it names would come back"),
         ("lease/000001.json", "remove it once no run is at work in this folder"),
     ],

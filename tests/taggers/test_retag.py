@@ -19,6 +19,7 @@ from synthgen.store.denylist import Denylist, extend_denylist
 from synthgen.tables import LIST, TAG
 from synthgen.taggers import ClipTagger, Tagged, TaggerSpec
 from synthgen.workers import PoolSpec, StopSignals, Task
+from tests.fixtures.rows import describe_run
 from tests.fixtures.tagging import TaggedFolder, clip_model, write_sidecar, write_tagger
 from tests.fixtures.workspace import DEFINITION_FILES, make_images, write
 
@@ -163,7 +164,7 @@ def test_a_folder_tagged_before_left_out_tags_were_counted_continues(
     with monkeypatch.context() as patched:
         patched.setattr("synthgen.stages.tag.worker.tag_images", tag_without_phrases)
         folder.tag(first)
-    folder.out.create("run.json", b'{"format": 1}')
+    describe_run(folder.out)
     assert folder.counts() == {"tagged": 2} and tag.left_out_message(folder.run_folder) is None
     assert status.as_json(RunFolder(folder.out))["left_out"] == {"images": 0, "of": 2, "reasons": {}}
     folder.tag(first, write_sidecar("labels", key="labels"))
@@ -174,7 +175,7 @@ def test_status_reports_left_out_tags_and_its_sums_hold(workspace: Path, tmp_pat
     photos = make_images(Path("photos").resolve(), 3, ["kitty"])
     photos[0].with_suffix(".json").unlink()
     folder = TaggedFolder(tmp_path / "out")
-    folder.out.create("run.json", b'{"format": 1}')
+    describe_run(folder.out)
     folder.tag(write_sidecar())
     funnel = funnels(RunFolder(folder.out))[0]
     assert (funnel.received, funnel.passed, funnel.dropped) == (3, 3, {})

@@ -26,6 +26,7 @@ from synthgen.tables import PACK
 from synthgen.train import train
 from synthgen.train.dataset import ShardFile, pin, rows
 from synthgen.train.loader import batches
+from tests.fixtures.rows import describe_run
 from tests.fixtures.tiny_vlm import FAST, Row, commit, losses, names, row, samples, write
 
 
@@ -81,7 +82,7 @@ def test_shards_in_an_object_store_are_read_as_they_are_on_disk(
         assert list(islice(rows(pin(there), 0, 0), 5)) == list(islice(rows(local, 0, 0), 5))
         stage = StageFolder(Folder("s3://tuning/run"), PACK)
         data = stage.put("data", "train", (here / "train-00000.parquet").read_bytes(), 3)
-        stage.out.write("run.json", b'{"format": 1}')
+        describe_run(stage.out)
         with Lease.take(stage.out) as lease:
             stage.commit(Receipt("e001-00000", 1, {"data": TablePart((data,), "f")}), lease)
         assert len(list(islice(rows(pin("s3://tuning/run"), 0, 0), 7))) == 7

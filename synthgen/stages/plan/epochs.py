@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from synthgen.console import note
-from synthgen.errors import Damaged
+from synthgen.errors import Damaged, one_line
 from synthgen.stages.contract import Change
 from synthgen.stages.plan import quotas
 from synthgen.stages.plan.assign import Assigner, PlanContext
@@ -27,10 +27,13 @@ from synthgen.stages.plan.images import PlannedImage, images_of, rarity_of
 from synthgen.stages.plan.inputs import Inputs, Reads
 from synthgen.stages.plan.survey_process import survey_in_subprocess
 from synthgen.stages.plan.things import Companions
-from synthgen.store import CommitLog, RunFolder
+from synthgen.store import CommitLog, Folder, RunFolder
 from synthgen.store.earlier_runs import EarlierRun
+from synthgen.store.folder import number_of
+from synthgen.store.remote import display_uri
 from synthgen.tables import PLAN, TAG
 
+REPAIR = "no plan goes on without it: restore it from a copy, or run with --replan to draw the whole plan again"
 BALANCE_IMAGES = 10_000  # about as many images are read to balance a plan, at most
 
 
@@ -82,7 +85,7 @@ class EpochTask:
 
 def next_task(folder: RunFolder, context: PlanContext, change: Change) -> EpochTask | None:
     """Return the epoch that was cut short, or record a new one; None if there is nothing to plan."""
-    latest = latest_epoch(folder)
+    latest = _latest_unless_redrawn(folder, change)
     # With other settings, the rows of the latest epoch cannot be drawn; a new epoch then covers the rest of it.
     if latest and latest.fingerprint == context.fingerprint and (task := _resume(folder, context, latest)):
         return task
@@ -90,8 +93,7 @@ def next_task(folder: RunFolder, context: PlanContext, change: Change) -> EpochT
     if task is None:
         return None
     name = f"{task.epoch.number:06d}.json"
-    epochs = folder.stage(PLAN).folder.child("epochs")
-    if not epochs.create(name, json.dumps(asdict(task.epoch), indent=1).encode()):
+    if not _epochs(folder).create(name, json.dumps(asdict(task.epoch), indent=1).encode()):
         return next_task(folder, context, change)  # a driver that lost its lease recorded this epoch late; it counts
     return task
 
@@ -145,8 +147,7 @@ def propose(folder: RunFolder, context: PlanContext, change: Change, latest: Epo
         factors, rarity = _balance(snapshot, context, covered, companions)
     else:
         factors, rarity = dict(latest.factors), dict(latest.rarity)
-    number = latest.number + 1 if latest else 1
-    covered_reads = {name: reads[name] for name in covered}
+    number, covered_reads = _next_number(folder), {name: reads[name] for name in covered}
     epoch = Epoch(
         number, context.fingerprint, balance, factors, covered_reads, rarity, {}, redraws, companions, _digests(runs)
     )
@@ -223,18 +224,40 @@ def latest_epoch(folder: RunFolder) -> Epoch | None:
     """Return the last epoch that was recorded, or None.
 
     Raises:
-        Damaged: Its record cannot be read.
+        Damaged: Its record cannot be read, or is missing.
     """
-    epochs = folder.stage(PLAN).folder.child("epochs")
-    names = epochs.names(".json")
-    if not names:
+    epochs, last = _epochs(folder), folder.log(PLAN).next_epoch - 1
+    names = epochs.numbered()
+    if not names and not last:
         return None
+    if not names or number_of(names[-1]) < last:
+        raise Damaged(f"{display_uri(epochs.url)}/{last:06d}.json: is missing; {REPAIR}")
     try:
         return Epoch(**json.loads(epochs.read(names[-1])))
-    except (ValueError, TypeError) as error:
-        raise Damaged(
-            f"{epochs.url}/{names[-1]}: is not the record of a plan epoch ({error}); no plan can continue without it"
-        ) from error
+    except (ValueError, TypeError, RecursionError) as error:
+        where = f"{display_uri(epochs.url)}/{names[-1]}"
+        raise Damaged(f"{where}: is not the record of a plan epoch ({one_line(str(error))}); {REPAIR}") from error
+
+
+def _latest_unless_redrawn(folder: RunFolder, change: Change) -> Epoch | None:
+    """Return the last epoch, which a plan that is drawn again does without where its record is damaged."""
+    try:
+        return latest_epoch(folder)
+    except Damaged:
+        if change != "redraw":
+            raise
+        return None
+
+
+def _epochs(folder: RunFolder) -> Folder:
+    """Return the folder of the records of epochs."""
+    return folder.stage(PLAN).folder.child("epochs")
+
+
+def _next_number(folder: RunFolder) -> int:
+    """Return the number of the next epoch, which neither a record nor a commit has."""
+    names = _epochs(folder).numbered()
+    return max(folder.log(PLAN).next_epoch, number_of(names[-1]) + 1 if names else 1)
 
 
 def pending_partitions(log: CommitLog, epoch: Epoch) -> tuple[str, ...]:

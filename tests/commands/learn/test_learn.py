@@ -11,6 +11,7 @@ from synthgen import cli
 from synthgen.commands.learn import learn
 from synthgen.commands.learn.records import Fields, Row, parse_row
 from synthgen.errors import UserMistake
+from tests.fixtures.rows import describe_run
 from tests.fixtures.seeds import COUNTING, FORMS, READING, learn_request, seed_rows, strongest, weights_of, write_seed
 from tests.fixtures.workspace import write
 
@@ -46,7 +47,7 @@ def test_a_run_is_a_seed_by_its_committed_shards(workspace: Path) -> None:
     from synthgen.tables import PACK
 
     out = open_folder(str(workspace / "out"))
-    out.create("run.json", b'{"format": 1}')
+    describe_run(out)
     stage = StageFolder(out, PACK)
     rows = seed_rows("trl")
     kept = stage.write("data", "e01-00000", 1, pa.Table.from_pylist(rows))

@@ -20,6 +20,7 @@ from synthgen.store import Lease, Receipt, RunFolder, StageFolder, TablePart
 from synthgen.tables import IMAGES, LIST, PLAN, TAG
 from tests.fixtures.plan_checks import check
 from tests.fixtures.planning import Content, World, unlike
+from tests.fixtures.rows import describe_run
 
 
 def test_the_same_bytes_are_planned_once_with_all_their_uris(world: World) -> None:
@@ -86,7 +87,7 @@ def test_where_an_older_synth_stored_no_thumbnails_the_hash_decides(world: World
 def test_a_large_share_of_near_duplicates_is_reported_with_what_to_do(world: World) -> None:
     world.grow({f"{number}.jpg": Content(f"data {number}", 0) for number in range(3)})
     world.plan()
-    world.out.write("run.json", b'{"format": 1}')
+    describe_run(world.out)
     lines = status.text(RunFolder(world.out)).splitlines()
     (line,) = (line for line in lines if "near duplicates" in line)
     assert line.startswith("2 of 3 images (67%) are near duplicates of others")
