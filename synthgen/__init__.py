@@ -176,6 +176,7 @@ def load_samples(out: str | Path, *, streaming: bool = False) -> "Dataset":
     Raises:
         synthgen.errors.UserMistake: The folder holds no run, or the run has no shards yet or kept no pair, or the
             library cannot read files at such a path.
+        synthgen.errors.Damaged: A shard is missing or was changed.
     """
     import glob
 
@@ -198,7 +199,7 @@ def load_samples(out: str | Path, *, streaming: bool = False) -> "Dataset":
             f"{out}: the datasets library cannot read a path with '::' in it; rename the folder, or link it"
         )
     # The library takes paths for patterns.
-    files = [f"{glob.escape(data.url)}/{file.name}" for file in folder.shards()]
+    files = [f"{glob.escape(data.url)}/{file.name}" for file in folder.whole_shards()]
     if not files:
         raise UserMistake(NO_SHARDS.format(out) if is_pending else f"{out}: {nothing_kept(folder)}")
     samples: Dataset = load_dataset("parquet", data_files=files, split="train", streaming=streaming)

@@ -6,7 +6,7 @@
     ├── LeaseLost              another driver took over this output folder       exit 1
     ├── JobFailing             nearly every call fails, so the job stops early   exit 1
     ├── NothingUsable          the run is over, and nothing came out of it       exit 1
-    ├── Stopped                a signal asked the run to end                     exit 130 (Ctrl-C), 143 (SIGTERM), 129 (SIGHUP)
+    ├── Stopped                a signal asked the run to end                     exit 128 + its number
     └── UserMistake            the user can fix it; the message says how         exit 2
         ├── Mistakes           several mistakes, reported together               exit 2
         ├── SettingsChanged    the settings differ from those of the folder      exit 2

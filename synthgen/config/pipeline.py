@@ -68,7 +68,7 @@ class ImagesConfig(Section):
     max_frames: int = Field(default=1000, gt=0)  # of an animation, of which only the first frame is used
     min_side: int = Field(default=16, gt=0)  # pixels
     max_aspect: float = Field(default=100.0, ge=1)  # longer / shorter side; models refuse or misread longer images
-    decode_seconds: float = Field(default=20.0, gt=0)  # then the decoder is killed
+    decode_seconds: float = Field(default=20.0, gt=0, le=86_400)  # then the decoder is killed
     model_pixels: int = Field(default=1_003_520, gt=0, le=10**8)  # larger images are scaled down to this for the models
 
 

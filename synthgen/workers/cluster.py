@@ -102,7 +102,9 @@ def check_command_line() -> None:
     """Raise UserMistake if Ray would not start for a word on the command line: it stores all of them as UTF-8."""
     for word in sys.argv:
         if not is_whole_text(word):
-            raise UserMistake(f"{word}: is not UTF-8 text, and Ray takes no such command line; rename it, or link to it")
+            raise UserMistake(
+                f"{word}: is not UTF-8 text, and Ray takes no such command line; rename it, or link to it"
+            )
 
 
 def join_ray(home: Path = Path()) -> None:

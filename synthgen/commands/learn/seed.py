@@ -78,7 +78,7 @@ def open_seed(source: str) -> Seed:
         raise UserMistake(f"{source}: no such file or folder")
     elif (run := RunFolder(folder)).record is not None:
         data = run.stage(PACK).folder.child("data")
-        files = [data.full(file.name) for file in run.shards()]
+        files = [data.full(file.name) for file in run.whole_shards()]
     else:
         files, others = _data_files(fs, path)
     if not files:
