@@ -187,6 +187,8 @@ def load(kind: str, name: str, home: Path = Path()) -> Document:
 
 def read(path: Path) -> str:
     """Return the text of a definition file; raise a mistake of one line if it cannot be read as text."""
+    if path.is_fifo() or path.is_char_device():
+        raise UserMistake(f"{path}: is not a regular file")  # a pipe would wait for its writer for ever
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
@@ -198,7 +200,7 @@ def read(path: Path) -> str:
 def about(kind: str, path: Path) -> str:
     """Return the `about` line of a file, or the first mistake in its YAML."""
     try:
-        document = load(kind, str(path))
+        document = parse(path, read(path))
     except UserMistake as error:
         return str(error).splitlines()[0]
     return document.faults[0] if document.faults else str(document.at(("about",)) or "")

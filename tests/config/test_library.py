@@ -318,6 +318,13 @@ def test_a_folder_with_the_name_of_a_file_is_one_line(workspace: Path) -> None:
         library.load("mapping", "folder")
 
 
+def test_a_pipe_with_the_name_of_a_file_is_one_line_and_not_waited_for(workspace: Path) -> None:
+    os.mkfifo(workspace / "pipelines/mappings/pipe.yaml")
+    with pytest.raises(UserMistake, match=r"pipe\.yaml: is not a regular file"):
+        library.load("mapping", "pipe")
+    assert "is not a regular file" in library.about("mapping", Path("pipelines/mappings/pipe.yaml"))
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_a_file_that_may_not_be_read_is_one_line(workspace: Path) -> None:
     (workspace / "pipelines/mappings/small.yaml").chmod(0)
