@@ -150,7 +150,7 @@ def synth(*words: str) -> None:
         ("rule", "0/o0-3.jpg row 7  counting: How many?  rule:echo  2"),
         (
             "call_failed",
-            "0/o0-3.jpg row 7  counting: How many?  unscored.call_failed  likelihood: call_failed  reply: 2",
+            "0/o0-3.jpg row 7  counting: How many?  unscored.call_failed  likelihood: call_failed",
         ),
         ("changed", "0/o0-3.jpg row 7  changed  other bytes"),
     ],
