@@ -137,7 +137,8 @@ def plan_pipeline(
 def preview_image(
     image: str | Path,
     *,
-    pipeline: str | Path = "everyday",
+    out: str | Path | None = None,
+    pipeline: str | Path | None = None,
     model: str | Path | None = None,
     settings: Settings | None = None,
 ) -> str:
@@ -145,16 +146,16 @@ def preview_image(
 
     Args:
         image: An image file: a path, s3://… or gs://…
-        pipeline: By name or path.
+        out: The output folder of a run whose pipeline and settings are taken.
+        pipeline: By name or path; None for that of the run, or else `everyday`.
         model: In place of `generate.model`.
         settings: Values that replace those of the pipeline.
     """
     from synthgen.commands import arguments, preview
-    from synthgen.config import pipeline as pipelines
+    from synthgen.commands.open import pipeline_with_run
 
-    place = arguments.path_text("image", image)
-    request = _request(None, pipeline, model, settings)
-    return preview.preview_image(place, pipelines.load(request.name, request.settings))
+    place, run = arguments.path_text("image", image), arguments.optional_path("out", out)
+    return preview.preview_image(place, pipeline_with_run(_request(None, pipeline, model, settings), run))
 
 
 def run_status(out: str | Path) -> dict[str, Any]:

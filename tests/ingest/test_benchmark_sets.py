@@ -97,10 +97,10 @@ def test_what_cannot_be_used_is_told_together(tmp_path: Path) -> None:
     pq.write_table(twice, tmp_path / "twice.parquet")
     for folder in (tmp_path, tmp_path / "a"):
         pq.write_table(pa.table({"question": ["What is it?"]}), folder / "same.parquet")
-    names = ("nowhere", "empty", "broken.parquet", "damaged.tsv", "other.parquet", "twice.parquet")
-    names = (*names, "same.parquet", "a/same.parquet")
+    names = ("nowhere", "empty", "broken.parquet", "damaged.tsv", "other.parquet")
+    same = ("twice.parquet", "same.parquet", "a/same.parquet")
     with pytest.raises(Mistakes) as caught:
-        open_benchmark_sets("s", [str(tmp_path / name) for name in names], Path(), COLUMNS)
+        open_benchmark_sets("s", [str(tmp_path / name) for name in (*names, *same)], Path(), COLUMNS)
     assert [re.split(r"[;(]", line)[0].strip() for line in caught.value.lines] == [
         f"s: {tmp_path}/nowhere: holds no images, TSV or Parquet files",
         f"s: {tmp_path}/empty: holds no images, TSV or Parquet files",
