@@ -280,9 +280,8 @@ class TrainConfig(Section):
     warmup: float = Field(default=0.03, ge=0, lt=1)  # share of the steps
     weight_decay: float = Field(default=0.01, ge=0)
     max_tokens: int = Field(default=4096, gt=0)  # longer samples are skipped and counted
-    model_pixels: int = Field(
-        default=1_003_520, gt=0, le=10**8
-    )  # larger images are scaled down before the model's own scaling
+    # Larger images are scaled down to this before the model's own scaling.
+    model_pixels: int = Field(default=1_003_520, gt=0, le=10**8)
     seed: int = 0
     workers: int = Field(default=2, gt=0)  # threads that prepare batches
     checkpoint_every: int = Field(default=100, gt=0)  # steps
