@@ -165,6 +165,17 @@ def test_blind_guesses_a_choice_in_several_orders_of_its_options() -> None:
     assert scored("blind", knows, Reply("B"), "choice", options)[0]["value"] == 0.0
 
 
+@pytest.mark.parametrize("letter", ["C", "E", "H"])
+def test_a_letter_beyond_the_options_is_none_of_them(letter: str) -> None:
+    reply = f"{letter}. It cannot be determined."
+    for name in ("blind", "shift_check"):
+        value = scored(name, say(reply), Reply("B"), "choice", ["one", "two"])[0]["value"]
+        assert value == {"blind": 1.0, "shift_check": 0.5}[name]
+        assert "not the letter" in scored(name, say("B"), Reply(reply), "choice", ["one", "two"])[0]["reason"]
+    assert scored("other_form", say(reply), Reply("B"), "choice", ["one", "two"])[0]["value"] == 0.0
+    assert scored("other_form", say("B"), Reply(reply), "choice", ["one", "two"])[0]["value"] == 0.0
+
+
 def test_blind_lets_a_judge_compare_sentences_and_words_where_the_pack_has_none() -> None:
     def judged(request: Request) -> Reply:
         if request.purpose == "judge":

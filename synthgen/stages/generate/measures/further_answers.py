@@ -121,9 +121,7 @@ def rotated(options: tuple[str, ...]) -> list[tuple[str, ...]]:
 
 def chosen_option(reply: str, options: Sequence[str]) -> str | None:
     """Return the option whose letter a reply to multiple choice gives; None if it gives none of theirs."""
-    letter = letter_of(reply)
-    place = LETTERS.index(letter) if letter else len(options)
-    return options[place] if place < len(options) else None
+    return dict(zip(LETTERS, options, strict=False)).get(letter_of(reply) or "")
 
 
 def choice_failure(replies: Sequence[Reply], subject: str) -> Failure | None:
