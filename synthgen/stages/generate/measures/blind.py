@@ -8,6 +8,7 @@ from synthgen.stages.generate.measures.further_answers import (
     IN_WORDS,
     NO_LETTER,
     choice_failure,
+    chosen_each,
     chosen_option,
     rotated,
 )
@@ -53,7 +54,7 @@ async def _blind_choice(session: ImageSession, pair: Pair) -> Score:
     replies = await asyncio.gather(*(_guess(session, pair, question) for question in questions))
     if failure := choice_failure(replies, "the blind answer"):
         return Score(None, str(failure))
-    said = [chosen_option(reply.text, order) for reply, order in zip(replies, orders, strict=True)]
+    said = chosen_each(replies, orders)
     return Score(1.0 - said.count(chosen) / len(said), detail={"guesses": said})
 
 

@@ -110,7 +110,7 @@ async def shift_check(session: ImageSession, pair: Pair) -> Score:
     replies = await asyncio.gather(*(session.answer(turn, seed=0) for turn in turns))
     if failure := choice_failure(replies, "the answer to a rotation"):
         return Score(None, str(failure))
-    said = [chosen_option(reply.text, order) for reply, order in zip(replies, rotations, strict=True)]
+    said = chosen_each(replies, rotations)
     return Score((1 + said.count(chosen)) / len(options), detail={"rotated": said})
 
 
@@ -119,9 +119,15 @@ def rotated(options: tuple[str, ...]) -> list[tuple[str, ...]]:
     return [(*options[shift:], *options[:shift]) for shift in range(len(options))]
 
 
-def chosen_option(reply: str, options: Sequence[str]) -> str | None:
+def chosen_option(reply: str, options: Sequence[str], is_cut_off: bool = False) -> str | None:
     """Return the option whose letter a reply to multiple choice gives; None if it gives none of theirs."""
-    return dict(zip(LETTERS, options, strict=False)).get(letter_of(reply) or "")
+    return dict(zip(LETTERS, options, strict=False)).get(letter_of(reply, is_cut_off) or "")
+
+
+def chosen_each(replies: Sequence[Reply], orders: Sequence[Sequence[str]]) -> list[str | None]:
+    """Return the option that each reply chooses, of its own order of them."""
+    pairs = zip(replies, orders, strict=True)
+    return [chosen_option(reply.text, order, reply.finish == "length") for reply, order in pairs]
 
 
 def choice_failure(replies: Sequence[Reply], subject: str) -> Failure | None:
