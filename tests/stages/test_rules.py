@@ -351,6 +351,37 @@ def test_the_option_counts_where_yes_or_no_is_chosen_by_letter() -> None:
     assert "not_as_planned" in broken(answer="A", form="choice", options=options, truth="no")
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["Red", "red", "blue", "green"],
+        ["red", "red.", "blue", "green"],
+        ["red", "blue (correct)", "green", "pink"],
+        ["red", "blue ✓", "green", "pink"],
+        ["red", "blue", "green", "pink Answer: B"],
+        ["rot", "blau (richtig)", "grün", "rosa"],
+        ["红", "蓝（正确）", "绿", "粉"],
+    ],
+)
+def test_options_that_say_the_same_or_which_is_right_are_a_broken_choice(options: list[str]) -> None:
+    assert "broken_choice" in broken(answer="B", form="choice", options=options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["a", "A", "b", "B"],
+        ["✓", "✗", "○", "△"],
+        ["SALE", "Answer: none", "correct", "right"],
+        ["1.5", "15", "1,5", "-15"],
+        ["turn left", "turn right", "go on", "stop"],
+        ["one (left)", "two (right)", "three", "four"],
+    ],
+)
+def test_options_that_only_look_alike_or_marked_are_kept(options: list[str]) -> None:
+    assert "broken_choice" not in broken(answer="B", form="choice", options=options)
+
+
 @pytest.mark.parametrize("answer", ["There is a dog.", "Nothing", "Yesterday", "Not sure", "Nobody"])
 def test_an_answer_that_begins_with_neither_yes_nor_no_is_not_as_planned(answer: str) -> None:
     assert "not_as_planned" in broken(answer=answer, truth="yes")

@@ -38,6 +38,8 @@ _SENTENCES = (
     r"|jawabannya adalah|jawaban(?: yang benar| akhir)? adalah|คำตอบ(?:ที่ถูกต้อง)?คือ|(?:सही )?उत्तर"
     r"|(?:rätt )?svaret är"
 )
+# The key of a question behind its options, in any of these languages: "Answer: B", "(Correct: B)".
+KEY = rf"[(\[（【*_ ]*(?:{_WORDS}|correct)[*_]*\s*[:：][*_(\s]*[A-D][).\]）】*_\s]*"
 _COLON, _BOLD = r"[:：]", r"[*_`#>]*"
 _MARK = re.compile(
     (

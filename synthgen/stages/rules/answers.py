@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from synthgen.config.languages import Language, language_of
 from synthgen.config.replies import LETTERS, final_answer, letter_of, parse_places
+from synthgen.config.replies.options import options_fault
 from synthgen.dedup import plain_texts
 from synthgen.errors import Failure
 
@@ -48,8 +49,9 @@ def loops(rows: pa.Table, answer: Any) -> Mask:
 def choice_faults(rows: pa.Table) -> Iterator[tuple[str, Mask]]:
     """Yield the two rules of multiple choice.
 
-    `broken_choice`: fewer than two options, equal ones, or an answer that is no option. `wrong_key`: the answer is
-    another option than the one that the writer of the question calls right, where it named one.
+    `broken_choice`: fewer than two options, equal ones, one marked as the right, or an answer that is no option.
+    `wrong_key`: the answer is another option than the one that the writer of the question calls right, where it named
+    one.
     """
     chosen = np.flatnonzero(np.asarray(pc.fill_null(pc.equal(rows.column("form"), "choice"), False)))
     of_choice = rows.select(["options", "answer", "key"]).take(chosen)
@@ -135,8 +137,8 @@ def _run(text: str, period: int) -> int:
 
 
 def _is_choice(options: Sequence[str], letter: str | None) -> bool:
-    """Return whether there are two or more different options, and the letter is that of one of them."""
-    if len(options) < 2 or len(set(options)) < len(options) or not letter:
+    """Return whether there are two or more different options, none marked, and the letter is of one of them."""
+    if options_fault(options) or not letter:
         return False
     return ord(letter) - ord("A") < len(options)
 
