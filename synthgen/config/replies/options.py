@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 
 _RIGHT = (
-    r"correct[aeo]?|right answer|richtig|korrekt|juste|corret[ao]|corrett[ao]|juist|goed|poprawn[ae]|doğru|đúng|benar|rätt"
-    r"|верно|правильн\w+|вірно|صحيح\w*|सही|ถูกต้อง|正确|正確|正解|정답"
+    r"correct[aeo]?|right answer|richtig|korrekt|juste|corret[ao]|corrett[ao]|juist|goed|poprawn[ae]|doğru|đúng|benar"
+    r"|rätt|верно|правильн\w+|вірно|صحيح\w*|सही|ถูกต้อง|正确|正確|正解|정답"
 )
 _MARKED = re.compile(
     rf"\S.*?(?:\s*[(\[（【]\s*(?:the )?(?:{_RIGHT})(?: [\w ]+)?\s*[)\]）】]|\s*[✓✔✅☑]\ufe0f?)[.\s]*", re.I
@@ -21,8 +21,8 @@ _OF_OTHERS = re.compile(
     r"\s*\(?[A-D]\)?(?: are \w+)?\W*$"
     r"|\b(?:todas|todos|ninguna|ninguno|ambas|nenhuma|nenhum|tutte|tutti|nessuna|nessuno|entrambe)\b.*"
     r"\b(?:anteriores|acima|precedenti|sopra)\b"
-    r"|ci-dessus|\bobigen\b|\boben genannt|\bder genannten\b|bovenstaande|powyższ|wyżej wymienion|yukarıdaki|ovanstående"
-    r"|ovennævnte|\b(?:semua|tidak ada)\b.*\bdi atas\W*$|(?:đáp án|phương án|lựa chọn) (?:ở )?trên"
+    r"|ci-dessus|\bobigen\b|\boben genannt|\bder genannten\b|bovenstaande|powyższ|wyżej wymienion|yukarıdaki"
+    r"|ovanstående|ovennævnte|\b(?:semua|tidak ada)\b.*\bdi atas\W*$|(?:đáp án|phương án|lựa chọn) (?:ở )?trên"
     r"|вышеперечисленн|перечисленн\w+ выше|вищезазначен|ما سبق|أعلاه"
     r"|उपरोक्त|उपर्युक्त|ข้างต้น"
     r"|以上(?:都|皆|全|均|所有|选项|選項|答案)|上述|上記|위의? ?(?:모두|모든|것|보기)",

@@ -12,6 +12,7 @@ from typing import Any
 from synthgen.config.replies.answers import KEY
 from synthgen.config.replies.grammar import LETTERS, OPTIONS, Style
 from synthgen.config.replies.options import speaks_of_others
+from synthgen.config.replies.thoughts import without_markup
 from synthgen.config.replies.written import Unreadable, load_json, without_fence, without_thoughts
 from synthgen.errors import Failure, is_whole_text, one_line
 
@@ -47,7 +48,7 @@ def parse_questions(reply: str, style: Style, none: str | None, choice: bool) ->
         The questions in the order of the reply, or a failure with the reason `declined` or `unparsable`.
     """
     if style == "lines":
-        return _parse_lines(without_fence(without_thoughts(reply)), none, choice)
+        return _parse_lines(without_fence(without_markup(without_thoughts(reply))), none, choice)
     try:
         value = load_json(reply, "questions")
     except Unreadable as error:

@@ -1,8 +1,10 @@
 """The blind test: is the question answered as well without the image?"""
 
 import asyncio
+from dataclasses import replace
 
 from synthgen.config.replies import Question
+from synthgen.config.replies.thoughts import without_markup
 from synthgen.engines import Reply
 from synthgen.stages.generate.measures.further_answers import (
     IN_WORDS,
@@ -59,7 +61,8 @@ async def _blind_choice(session: ImageSession, pair: Pair) -> Score:
 
 
 async def _guess(session: ImageSession, pair: Pair, question: str) -> Reply:
-    return await session.generate_blind(prompt_request(session, pair, "blind", purpose="answer", question=question))
+    reply = await session.generate_blind(prompt_request(session, pair, "blind", purpose="answer", question=question))
+    return replace(reply, text=without_markup(reply.text))
 
 
 def _said(text: str, form: str) -> str:

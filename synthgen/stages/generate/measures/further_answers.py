@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from synthgen.config.replies import LETTERS, Question, letter_of
+from synthgen.config.replies.thoughts import without_markup
 from synthgen.engines import Reply
 from synthgen.errors import Failure
 from synthgen.stages.generate.measures.judges import same_answer
@@ -63,7 +64,7 @@ async def paraphrase(session: ImageSession, pair: Pair) -> Score:
         return Score(None, str(failure))
     if not paraphrased.text:
         return Score(None, "the paraphrase is empty")
-    turn = replace(pair.turn, question=replace(pair.question, text=paraphrased.text))
+    turn = replace(pair.turn, question=replace(pair.question, text=without_markup(paraphrased.text)))
     answer = await session.answer(turn, seed=0)
     if failure := failure_of(answer, "the answer to the paraphrase"):
         return Score(None, str(failure))
