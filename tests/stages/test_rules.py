@@ -126,7 +126,62 @@ SELF_TALK = [
     "Sebagai model bahasa, saya tidak tahu.",
     "Als AI-taalmodel weet ik dat niet.",
     "ฉันไม่สามารถดูภาพได้",
+    "I cannot assist with that request.",
+    "I'm sorry, but I can't identify people in images.",
+    "I can’t help with identifying people.",
+    "I'm unable to help with that.",
+    "There is no image attached.",
+    "It seems you haven't uploaded an image.",
+    "No image provided.",
+    "Answer: I cannot see the image.",
+    "Unfortunately, as an AI assistant I have no eyes.",
+    "Lo siento, pero no puedo ayudar con eso.",
+    "Es tut mir leid, aber dabei kann ich nicht helfen.",
+    "Es tut mir leid, ich kann Ihnen dabei leider nicht helfen.",
+    "Désolé, je ne peux pas vous aider avec cette demande.",
+    "Mi dispiace, non posso aiutarti con questa richiesta.",
+    "Desculpe, não posso ajudar com isso.",
+    "Извините, я не могу с этим помочь.",
+    "عذرًا، لا يمكنني مساعدتك في ذلك.",
+    "申し訳ありませんが、お手伝いできません。",
+    "抱歉，我无法协助您完成这个请求。",
+    "죄송하지만 그 요청은 도와드릴 수 없습니다.",
+    "Het spijt me, ik kan u daar niet mee helpen.",
+    "Przykro mi, nie mogę w tym pomóc.",
+    "Üzgünüm, bu konuda yardımcı olamam.",
+    "Xin lỗi, tôi không thể giúp với yêu cầu này.",
+    "Maaf, saya tidak dapat membantu permintaan itu.",
+    "क्षमा करें, मैं इसमें मदद नहीं कर सकता।",
+    "ขออภัย ฉันไม่สามารถช่วยเรื่องนี้ได้",
+    "Вибачте, я не можу з цим допомогти.",
+    "Tyvärr, jag kan inte hjälpa till med det.",
 ]
+
+OF_OTHERS = [
+    "She works as an AI researcher.",
+    'The sign reads "I am a chatbot".',
+    "The form says: Please upload your photo.",
+    "The screenshot shows the error 'No image was provided'.",
+    "The visually impaired user cannot see the image.",
+    "页面显示“请上传照片”。",
+    "画面には「画像をアップロードしてください」と書かれています。",
+    "Er tritt als KI-Forscher auf.",
+    "According to the sign, what happens if no photo was provided?",
+    "Elle travaille en tant qu'assistante, comme l'indique son badge.",
+    "The app says that you haven't uploaded a photo.",
+    "The man cannot help with the boxes, because he holds a child.",
+    "I cannot identify the breed of the dog from the image.",
+    "I can't help noticing the red hat.",
+    "El niño no puede ayudar a su madre.",
+    "Das Kind kann dem Mann nicht helfen.",
+    "На табличке написано «Я не могу с этим помочь».",
+    "彼は荷物が重いので手伝うことができません。",
+]
+
+
+@pytest.mark.parametrize("answer", OF_OTHERS)
+def test_a_text_that_tells_what_others_say_or_do_is_kept(answer: str) -> None:
+    assert "meta" not in broken(answer=answer, form="short") and "meta" not in broken(answer, "7", language=None)
 
 
 @pytest.mark.parametrize("answer", SELF_TALK)

@@ -28,7 +28,7 @@ from synthgen.stages.rules.self_talk import speaks_of_itself
 
 __all__ = ["COLUMNS", "RULES_VERSION", "mask", "rules", "yes_or_no"]
 
-RULES_VERSION = "3"  # part of the fingerprint of decisions; raise it when a rule changes
+RULES_VERSION = "4"  # part of the fingerprint of decisions; raise it when a rule changes
 COLUMNS = ["form", "language", "question", "options", "key", "truth", "answer"]  # of PAIRS, that rules read
 ANSWER_MARK = r"\bAnswer\s*:"
 _UNSPACED = "[" + "".join(rf"\p{{{script}}}" for script in UNSPACED) + "]"
@@ -50,7 +50,7 @@ def rules(rows: pa.Table, settings: SelectConfig) -> Iterator[tuple[str, Any]]:
     yield "breaks_off", breaks_off(rows, question)
     yield "two_questions", two_questions(question)
     is_copied = pc.equal(rows.column("form"), "text")
-    yield "meta", pc.or_(speaks_of_itself(question), pc.and_(speaks_of_itself(answer), pc.invert(is_copied)))
+    yield "meta", speaks_of_itself(question) | (speaks_of_itself(answer) & ~mask(is_copied))
     yield "repeats_question", repeats_question(rows, answer)
     yield "loops", loops(rows, answer)
     yield "wrong_language", wrong_language(rows, question, answer)
