@@ -368,6 +368,21 @@ def test_an_answer_that_repeats_a_little_is_kept(answer: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("row", "form"),
+    [
+        ("| N/A | N/A | N/A |\n", "detailed"),
+        ("n/a & n/a & n/a & n/a \\\\\n", "detailed"),
+        ("<tr><td>none</td><td>none</td></tr>", "detailed"),
+        ("SALE ", "text"),
+        ("Name: ________ Date: ________\n", "text"),
+    ],
+)
+def test_rows_of_tables_and_copied_texts_may_repeat_but_not_without_end(row: str, form: str) -> None:
+    assert "loops" not in broken(answer="Head:\n" + row * 15, form=form)
+    assert "loops" in broken(answer="Head:\n" + row * 90, form=form)
+
+
+@pytest.mark.parametrize(
     ("answer", "truth", "language"),
     [
         ("Yes.", "yes", "English"),

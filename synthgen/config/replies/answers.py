@@ -54,6 +54,7 @@ _TAGGED = re.compile(
     re.DOTALL | re.IGNORECASE,
 )
 _AROUND_ALL = re.compile(r"\*\*((?:(?!\*\*).)+)\*\*|\$\$?([^$]+)\$\$?\.?|\\\((.+)\\\)\.?|\\\[(.+)\\\]\.?", re.DOTALL)
+_WORDED = re.compile(r"\\(?:text|textbf|textrm|textit|mathrm|mathbf|mbox)\s*\{([^{}]*)\}\.?")  # words in mathematics
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
 _BOXES = 10  # the last ones, that are looked at
 _FAR = 200  # characters behind a mark in which the letter is
@@ -121,6 +122,6 @@ def _bare(answer: str) -> str:
     text = answer.strip()
     if text.count("**") == 1:  # bold print that began before the mark
         text = text.replace("**", "").strip()
-    while match := _AROUND_ALL.fullmatch(text):
+    while match := _AROUND_ALL.fullmatch(text) or _WORDED.fullmatch(text):
         text = next(filter(None, match.groups())).strip()
     return text

@@ -20,7 +20,8 @@ from synthgen.errors import Failure
 Mask = npt.NDArray[np.bool_]
 
 _LOOP, _TIMES, _TAIL = 60, 4, 2000  # characters of a loop; how often its phrase comes; characters that are looked at
-_SIGNS_TIMES = 20  # a phrase without letters: cells and lines of tables repeat too
+_OFTEN = 20  # times of what may repeat: rows of tables, numbers, copied text
+_ROW = re.compile(r"\|[^|]*\||&.*\\\\|\\\\.*&|</t[dr]>|\t", re.DOTALL)  # of a table
 _LAST = 8  # characters by which loops are found
 
 
@@ -41,8 +42,11 @@ def loops(rows: pa.Table, answer: Any) -> Mask:
     """Return the answers that end in a phrase that comes again and again."""
     found = np.zeros(rows.num_rows, bool)
     candidates = np.flatnonzero(np.asarray(pc.greater_equal(pc.utf8_length(answer), _LOOP)))
-    texts = answer.take(candidates).to_pylist()
-    found[candidates] = [text.count(text.rstrip()[-_LAST:]) >= _TIMES and _is_loop(text) for text in texts]
+    texts, forms = answer.take(candidates).to_pylist(), rows.column("form").take(candidates).to_pylist()
+    found[candidates] = [
+        text.count(text.rstrip()[-_LAST:]) >= _TIMES and _is_loop(text, form == "text")
+        for text, form in zip(texts, forms, strict=True)
+    ]
     return found
 
 
@@ -102,8 +106,11 @@ def yes_or_no(rows: pa.Table) -> list[str | None]:
 # --- one answer -------------------------------------------------------------------------------------------------------
 
 
-def _is_loop(text: str) -> bool:
-    """Return whether a text ends in a phrase that comes four times or more, over `_LOOP` characters at least."""
+def _is_loop(text: str, is_copied: bool) -> bool:
+    """Return whether a text ends in a phrase that comes four times or more, over `_LOOP` characters at least.
+
+    Rows of tables repeat, and so may what is copied from an image: of these it takes more, or a text full of it.
+    """
     tail = text.rstrip()[-_TAIL:][::-1]
     overlap, period = _overlaps(tail), 0
     for length in range(_LOOP, len(tail) + 1):
@@ -113,8 +120,11 @@ def _is_loop(text: str) -> bool:
             break
     if not period:
         return False
-    phrase, times = tail[:period], _run(tail, period) / period
-    return any(map(str.isalpha, phrase)) or (any(map(str.isdigit, phrase)) and times >= _SIGNS_TIMES)
+    phrase, run = tail[:period], _run(tail, period)
+    is_often = run >= period * _OFTEN or run >= _TAIL - period
+    if any(map(str.isalpha, phrase)):
+        return is_often or not (is_copied or _ROW.search(phrase[::-1]))
+    return is_often and any(map(str.isdigit, phrase))
 
 
 def _overlaps(text: str) -> list[int]:

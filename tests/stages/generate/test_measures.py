@@ -422,3 +422,22 @@ def test_a_score_that_says_nothing_of_a_form_makes_no_call_and_says_so() -> None
 def test_every_call_of_a_score_is_counted_and_unknown_tokens_stay_unknown() -> None:
     row, _ = scored("agreement", say("two", prompt_tokens=7, cached_tokens=None), Reply("two"))
     assert (row["calls"], row["prompt_tokens"], row["cached_tokens"], row["output_tokens"]) == (3, 21, None, 6)
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        (
+            "Steps:\n1. A man opens the door.\n2. He walks in.",
+            ["Steps:", "1. A man opens the door.", "2. He walks in."],
+        ),
+        ("It is Mr. Smith. He sits.", ["It is Mr. Smith.", "He sits."]),
+        ("Man sieht Tiere, z. B. Hunde. Sie sitzen.", ["Man sieht Tiere, z. B. Hunde.", "Sie sitzen."]),
+        ("George W. Bush waves.\nHe smiles.", ["George W. Bush waves.", "He smiles."]),
+        ("A dog. A cat!  Both sit.", ["A dog.", "A cat!", "Both sit."]),
+        ("It was built in 1990. It is red.", ["It was built in 1990.", "It is red."]),
+        ("狗在跑。猫在睡。", ["狗在跑。", "猫在睡。"]),
+    ],
+)
+def test_sentences_end_neither_at_the_number_of_an_item_nor_at_an_abbreviation(text: str, parts: list[str]) -> None:
+    assert sentences(text) == parts
