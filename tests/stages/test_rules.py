@@ -232,6 +232,8 @@ def test_a_question_that_breaks_off_is_dropped(question: str, language: str) -> 
         ("Où est-il", "French"),
         ("这是谁的", "Chinese"),
         ("Which is option A", "English"),
+        ("Which values lie in the interval [0, 1)", "English"),
+        ("Which letter comes first, b or a", "English"),
         ('What does "the', "Klingon"),
     ],
 )
@@ -246,6 +248,9 @@ def test_a_question_without_a_mark_at_its_end_is_kept(question: str, language: s
         "What kind of damage is it, how serious is it, and can it still be used?",
         "Who is it, where does she stand and what does she hold?",
         "这辆车是什么颜色？车上有几个人？",
+        "What does the link https://a.b/c lead to? Where does it stand?",
+        "Is the bus red? Is the car in front of it blue or green?",
+        "Welche Farbe hat der Bus? Wie viele Leute sitzen in ihm?",
         "De quelle couleur est le bus ? Combien de gens y sont assis ?",
         "ما لون الحافلة؟ كم عدد الركاب فيها؟",
     ],
@@ -269,6 +274,27 @@ def test_two_questions_in_one_are_dropped(question: str) -> None:
         "Really?! What is that on the roof of the house?",
         "I am allergic to nuts. Which of these can I eat?",
         "What happens when the light turns red and the car does not stop?",
+        "Is it a dog? How can you tell?",
+        "Ist es ein Hund? Woran erkennt man das?",
+        "¿Es un perro? ¿Cómo lo sabes?",
+        "Est-ce un chien ? Comment le savez-vous ?",
+        "これは犬ですか？どうしてわかりますか？",
+        "È un cane? Come lo sai?",
+        "É um cachorro? Como você sabe?",
+        "Is dit een hond? Hoe weet je dat?",
+        "Czy to jest pies? Skąd to wiadomo?",
+        "Это собака? Как вы это определили?",
+        "Bu bir köpek mi? Nereden anlaşılıyor?",
+        "هل هذا كلب؟ كيف عرفت ذلك؟",
+        "क्या यह कुत्ता है? आपको कैसे पता चला?",
+        "이것은 개인가요? 어떻게 알 수 있나요?",
+        "这是狗吗？你是怎么知道的？",
+        "Đây là con chó phải không? Làm sao bạn biết?",
+        "Apakah ini seekor anjing? Bagaimana Anda tahu?",
+        "What does the link https://a.b/c?id=3 lead to?",
+        "What does the line x = a ? b : c do, and what is x afterwards?",
+        "Where is it? Left, right or in the middle of the picture?",
+        "¿Dónde está el perro? ¿A la izquierda o a la derecha?",
     ],
 )
 def test_one_question_is_kept_however_long(question: str) -> None:
@@ -328,6 +354,9 @@ def test_a_text_in_another_language_than_planned_is_dropped(answer: str, languag
         ("Der rote Bus steht am Rand und ist nicht voll, wie das Bild zeigt.", "Klingon"),
         ("Crveni autobus je na ulici.", "Serbian"),
         ("$\\frac{a}{b} = c$ and so on", "Hindi"),
+        ("Museo Nacional del Prado y Palacio de la Moneda en Madrid", "English"),
+        ("東京都渋谷区神南一丁目二番三号", "Japanese"),
+        ("Vincent van Gogh, Johannes Vermeer van Delft en Jan van Eyck.", "English"),
     ],
 )
 def test_names_code_numbers_and_quotations_are_in_no_wrong_language(answer: str, language: str) -> None:
@@ -365,6 +394,36 @@ def test_an_answer_that_ends_in_a_loop_is_dropped(answer: str) -> None:
 )
 def test_an_answer_that_repeats_a_little_is_kept(answer: str) -> None:
     assert "loops" not in broken(answer=answer)
+
+
+@pytest.mark.parametrize(
+    ("question", "answer"),
+    [
+        ("The capital of the marked country", "The capital of the marked country is Paris."),
+        ("Name of the shop", "Name of the shop: Joe's."),
+        ("店名", "店名：山田屋"),
+    ],
+)
+def test_an_answer_that_completes_what_is_asked_is_kept(question: str, answer: str) -> None:
+    assert "repeats_question" not in broken(question, answer, language=None)
+
+
+@pytest.mark.parametrize(
+    ("question", "answer"),
+    [
+        (GOOD, f"{GOOD} It is red."),
+        ("Describe the scene", "Describe the scene."),
+        ("Describe the scene", "Describe the scene\n\nA dog runs."),
+        ("Describe the scene.", "Describe the scene. A dog runs."),
+    ],
+)
+def test_an_answer_that_repeats_the_question_is_dropped(question: str, answer: str) -> None:
+    assert "repeats_question" in broken(question, answer)
+
+
+def test_a_question_may_ask_for_an_answer_on_a_sheet_but_not_bring_its_own() -> None:
+    assert "answer_in_question" not in broken('What is written after "Answer:" on the sheet?')
+    assert "answer_in_question" in broken("What is it? Answer: a dog")
 
 
 @pytest.mark.parametrize(

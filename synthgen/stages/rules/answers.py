@@ -22,6 +22,8 @@ Mask = npt.NDArray[np.bool_]
 _LOOP, _TIMES, _TAIL = 60, 4, 2000  # characters of a loop; how often its phrase comes; characters that are looked at
 _OFTEN = 20  # times of what may repeat: rows of tables, numbers, copied text
 _ROW = re.compile(r"\|[^|]*\||&.*\\\\|\\\\.*&|</t[dr]>|\t", re.DOTALL)  # of a table
+_ENDED = re.compile(r"[.?!…。？！؟।][\"'”’»)\]*_ ]*$")
+_GOES_ON = re.compile(r"\s*[:：=–—-]\s*\S|[\"'”’)]*[ \t]*[^\W_]|\s*[…(]")
 _LAST = 8  # characters by which loops are found
 
 
@@ -34,7 +36,10 @@ def repeats_question(rows: pa.Table, answer: Any) -> Mask:
     questions = rows.column("plain").take(candidates).to_pylist()
     answers = plain_texts(answer.take(candidates)).to_pylist()
     repeats = np.zeros(rows.num_rows, bool)
-    repeats[candidates] = [reply.startswith(question) for question, reply in zip(questions, answers, strict=True)]
+    begins = [reply.startswith(question) for question, reply in zip(questions, answers, strict=True)]
+    asked, replied = (column.take(candidates).to_pylist() for column in (rows.column("question"), answer))
+    goes_on = [_goes_on(*texts) for texts in zip(asked, replied, strict=True)]
+    repeats[candidates] = np.asarray(begins, bool) & ~np.asarray(goes_on, bool)
     return repeats
 
 
@@ -104,6 +109,14 @@ def yes_or_no(rows: pa.Table) -> list[str | None]:
 
 
 # --- one answer -------------------------------------------------------------------------------------------------------
+
+
+def _goes_on(question: str, answer: str) -> bool:
+    """Return whether an answer completes what a title or half a sentence begins ("Name of the shop: Joe's")."""
+    start = question.strip()
+    if _ENDED.search(start) or not answer.strip().casefold().startswith(start.casefold()):
+        return False
+    return bool(_GOES_ON.match(answer.strip()[len(start) :]))
 
 
 def _is_loop(text: str, is_copied: bool) -> bool:
