@@ -395,6 +395,9 @@ def test_a_short_answer_is_compared_with_the_end_of_a_worked_one() -> None:
     options = ["one", "two"]
     assert scored("other_form", say("I count.\nAnswer: two"), Reply("B"), "choice", options)[0]["value"] == 1.0
     assert scored("other_form", say("I count.\nAnswer: one"), Reply("B"), "choice", options)[0]["value"] == 0.0
+    for option, said in (("No", "I do not know."), ("cat", "It is a caterpillar.")):
+        value = scored("other_form", say(f"I look.\n{said}"), Reply("B"), "choice", ["x", option])[0]["value"]
+        assert value == 0.0
 
 
 def test_shift_check_is_the_share_of_rotations_with_the_same_option() -> None:

@@ -179,4 +179,4 @@ def _names_option(pair: Pair, text: str) -> bool:
     said = decisive_part(text, "detailed").removeprefix("Answer:").strip()
     if chosen is None:
         return False
-    return chosen_option(said, pair.question.options) == chosen or normalize(chosen) in normalize(said)
+    return chosen_option(said, pair.question.options) == chosen or f" {normalize(chosen)} " in f" {normalize(said)} "
