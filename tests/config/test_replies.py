@@ -246,7 +246,16 @@ def test_an_answer_without_a_single_letter_gives_none(answer: str) -> None:
     [
         *[
             (answer, "B")
-            for answer in ("B", "(B", "B. a red car with", "Answer: B. The car", "\\boxed{B} is", "B, because")
+            for answer in (
+                "B",
+                "(B",
+                "B. a red car with",
+                "Answer: B. The car",
+                "\\boxed{B} is",
+                "B, because A is not",
+                "B\n\nA is wrong",
+                "B. Red. It is not",
+            )
         ],
         *[(answer, None) for answer in ("Let me compare. Option A shows a dog", "C: the red car is wrong because")],
         *[

@@ -15,6 +15,8 @@ SCHEMA = {"type": "object"}
         ("<think>\nTwo.\n</think>\n\n2", "Two.", "2"),
         ("Two.</think>2", "Two.", "2"),
         ("</think> 2", "", "2"),
+        ("</think>", "", ""),
+        ("I count two\n</think>", "I count two", ""),
         ("I count two\n</think>\n\n2", "I count two", "2"),
         ("<thinking>Two.</thinking>2", "Two.", "2"),
         ("◁think▷Two.◁/think▷2", "Two.", "2"),

@@ -169,6 +169,8 @@ OF_OTHERS = [
     "According to the sign, what happens if no photo was provided?",
     "Elle travaille en tant qu'assistante, comme l'indique son badge.",
     "The app says that you haven't uploaded a photo.",
+    "No photo is included on this page of the catalogue.",
+    "There is no photo attached to the form.",
     "The man cannot help with the boxes, because he holds a child.",
     "I cannot identify the breed of the dog from the image.",
     "I can't help noticing the red hat.",

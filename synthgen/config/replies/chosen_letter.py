@@ -20,7 +20,7 @@ _AROUND = rf"[\s*_`{_QUOTES}\[\]{{}}()<>$#.:,;\\-]*"  # around a letter, without
 _BEFORE = r"[\s*_`\"'“‘«「『【\[({<$#]*"
 _AFTER = rf"[\s*_`{_QUOTES}\]}})>$.,!。;✅✓✔☑\\-]*"
 _BECAUSE = (
-    r"(?:,?\s+(?:because|since|weil|denn|porque|pois|parce|car|perché|потому|так как|karena|vì|çünkü|omdat)\b"
+    r"(?:,\s+car\b|,?\s+(?:because|since|weil|denn|porque|pois|parce|perché|потому|так как|karena|vì|çünkü|omdat)\b"
     r"|[*_`]*,?(?:因为|因為|なぜなら|です|だ|입니다))"
 )
 _WHOLE = re.compile(rf"{_AROUND}([A-Ha-h{_FOREIGN}]){_AFTER}")
@@ -80,8 +80,9 @@ _REFUSED = re.compile(  # the same before it
     r"|(?:排除|不|不能|不会|不會|不应|不應|非|别|別|否定)(?:了|掉)?)[(\"“「*]*$",
     re.IGNORECASE,
 )
-# In a reply that was cut off, an option may be taken up to be denied; and a letter at its end may be a word.
-_OPEN = re.compile(rf"\b{_NOT}|不是|不对|不對|不正确|不正確|错|錯|误|誤|排除|(?<![^\W_])[A-H]$", re.IGNORECASE)
+# In a reply that was cut off, the option that it begins with may be taken up to be denied in the same statement.
+_OPEN = re.compile(rf"\b{_NOT}|不是|不对|不對|不正确|不正確|错|錯|误|誤|排除", re.IGNORECASE)
+_STATEMENT_END = re.compile(rf"[!?。！？\n]|(?<=\w\w)\.|{_BECAUSE}")
 _BEFORE_IT = 40  # characters before an option in which it may be denied
 _OPTION_LINES = re.compile(r"(?:^|\s)[(*]*([A-D])[*]*[.):、]\**\s*\S", re.MULTILINE)
 
@@ -101,7 +102,8 @@ def letter_of(answer: str, is_cut_off: bool = False) -> str | None:
     leading = None if _lists_options(text) else _leading(text, is_declared=False)
     found = said | ({leading} if leading else set())
     if found or is_cut_off:
-        return found.pop() if len(found) == 1 and not (is_cut_off and _OPEN.search(text)) else None
+        is_sure = len(found) == 1 and not (is_cut_off and _is_open(text, bool(leading)))
+        return found.pop() if is_sure else None
     named, mentioned = (_named(pattern, text) for pattern in (_NAMED, _MENTIONED))
     return named.pop() if len(named) == 1 and mentioned <= named and not _TWO.search(text) else None
 
@@ -119,6 +121,12 @@ def _named(pattern: re.Pattern[str], text: str) -> set[str]:
 def _is_denied(text: str, start: int, end: int) -> bool:
     """Return whether a text says that the option it names from `start` to `end` is not the one."""
     return bool(_DENIED.match(text, end) or _REFUSED.search(text[max(0, start - _BEFORE_IT) : start]))
+
+
+def _is_open(text: str, begins: bool) -> bool:
+    """Return whether a reply that was cut off may go on to deny the letter that it `begins` with, or ends in a word."""
+    statement = _STATEMENT_END.split(text, maxsplit=1)[0]
+    return text[-1:] in "ABCDEFGH" or (begins and bool(_OPEN.search(statement)))
 
 
 def _leading(text: str, is_declared: bool) -> str | None:

@@ -17,8 +17,8 @@ _KEYED = re.compile(r"\b(?:answer|correct)\s*[:：]\s*\(?[A-D]\b", re.IGNORECASE
 _OF_OTHERS = re.compile(
     r"\b(?:all|none|both|neither|any|either|two) of (?:the |these )?(?:above|below|other options)\b"
     r"|\b(?:all|none) (?:the )?above\b"
-    r"|^\W*(?:both |neither |only |either |options? )*\(?[A-D]\)?\s*(?:,|&|and|or|nor|und|et|y|e|en|oraz|dan|ve|và|и|و)"
-    r"\s*\(?[A-D]\)?(?: are \w+)?\W*$"
+    r"|^\W*(?:both |neither |only |either |options? )*\(?[A-D]\)?\s*(?:,|&|and|or|nor|und|et|y|e|en|i|och|og"
+    r"|oraz|dan|ve|và|и|و)\s*\(?[A-D]\)?(?: are \w+)?\W*$"
     r"|\b(?:todas|todos|ninguna|ninguno|ambas|nenhuma|nenhum|tutte|tutti|nessuna|nessuno|entrambe)\b.*"
     r"\b(?:anteriores|acima|precedenti|sopra)\b"
     r"|ci-dessus|\bobigen\b|\boben genannt|\bder genannten\b|bovenstaande|powyższ|wyżej wymienion|yukarıdaki"

@@ -15,7 +15,7 @@ _KINDS = (
 )
 # An end without a beginning, where a text ends before it or a line behind it; "the page shows </think>." speaks of it.
 _ENDS = "|".join(re.escape(end) for _, end in _KINDS[:-1])
-_ALONE = re.compile(rf"(?:\A|[.!?。！？…:)\]\n]\s*)(?:{_ENDS})|(?:{_ENDS})[ \t]*\n")
+_ALONE = re.compile(rf"(?:\A|[.!?。！？…:)\]\n]\s*)(?:{_ENDS})(?=\s*\S)|(?:\A|\n)\s*(?:{_ENDS})|(?:{_ENDS})[ \t]*\n")
 _WRAPPED = re.compile(r"<answer>((?:(?!</?answer>).)*)</answer>", re.DOTALL | re.IGNORECASE)
 _BOX = re.compile(r"<\|begin_of_box\|>((?:(?!<\|).)*)<\|end_of_box\|>", re.DOTALL)
 _TURN_ENDS = re.compile(
@@ -41,7 +41,7 @@ def split_thoughts(text: str) -> tuple[str, str]:
         return "", text
     alone = _ALONE.search(text)
     place = re.compile(_ENDS).search(text, alone.start()) if alone else None
-    if not place or not any(map(str.isalnum, text[place.end() :])):
+    if not place or (text[place.end() :].strip() and not any(map(str.isalnum, text[place.end() :]))):
         return "", text
     return text[: place.start()].strip(), text[place.end() :].strip()
 

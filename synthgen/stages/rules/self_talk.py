@@ -27,6 +27,12 @@ _AND_SO = (
     rf"(?:{_END}| (?:directly|itself|you|that you|here|at all|provided|attached|uploaded|shared|or\b|and (?:so|there)))"
 )
 
+# The same behind "no image was provided".
+_TO_ME = (
+    rf"(?:{_END}| (?:so|and|for me|yet|here)\b| (?:for|to|with|in) (?:this|your|the) "
+    r"(?:question|request|message|prompt|conversation|chat))"
+)
+
 _PHRASES = (
     # English
     rf"\bas an? (?:\w+ )?{_AI}(?: model| assistant| system| chatbot)?\s*(?:$|[,.;:!]|i\b|without\b)",
@@ -38,8 +44,10 @@ _PHRASES = (
     rf"\bi (?:do not|don(?:'|’)t) (?:see|have access to|have) (?:(?:the|this|any|that|your|an) )?{_IMAGE}{_AND_SO}",
     rf"\b(?:the|this|your) {_IMAGE} (?:can(?:'|’)?t|cannot|could not) be (?:accessed|opened|displayed|loaded)\b",
     rf"\b(?:the|this|your) {_IMAGE} (?:can(?:'|’)?t|cannot|could not) be (?:seen|viewed){_END}",
-    rf"\b(?:there (?:is|was|are|were) |there(?:'|’)s )?(?:no|any) {_IMAGE} (?:(?:was|were|is|has been|have been) )?"
-    r"(?:provided|attached|given|uploaded|included|shared)\b",
+    rf"\b(?:no|any) {_IMAGE} (?:was|were|is|has been|have been) (?:provided|attached|given|uploaded|included|shared)"
+    rf"{_TO_ME}",
+    rf"\b(?:there (?:is|was|are|were) |there(?:'|’)s )?(?:no|any) {_IMAGE} "
+    rf"(?:provided|attached|given|uploaded|included|shared){_TO_ME}",
     rf"\byou (?:have not|haven(?:'|’)t|did not|didn(?:'|’)t) (?:yet )?(?:upload|attach|provid|shar|includ|sen[dt])\w*"
     rf" (?:(?:me|the|an?|any|your) )*{_IMAGE}\b",
     rf"\bplease (?:provide|upload|share|attach|send|re-?upload)(?: me)? (?:(?:the|an?|your|this|that) )?{_IMAGE}\b",
