@@ -258,10 +258,7 @@ def test_an_answer_without_a_single_letter_gives_none(answer: str) -> None:
             )
         ],
         *[(answer, None) for answer in ("Let me compare. Option A shows a dog", "C: the red car is wrong because")],
-        *[
-            (answer, None)
-            for answer in ("The answer is A", "Option B is", "Option B.", "B不是正确答案", "B. That is not")
-        ],
+        *[(answer, None) for answer in ("The answer is A", "Option B is", "Option B.", "B不是正确答案", "B) is not")],
     ],
 )
 def test_of_an_answer_that_was_cut_off_only_a_letter_that_nothing_can_deny_counts(

@@ -82,6 +82,10 @@ _REFUSED = re.compile(  # the same before it
 )
 # In a reply that was cut off, the option that it begins with may be taken up to be denied in the same statement.
 _OPEN = re.compile(rf"\b{_NOT}|不是|不对|不對|不正确|不正確|错|錯|误|誤|排除", re.IGNORECASE)
+_IS_SAID_OF = re.compile(
+    rf"{_BEFORE}[A-H][*_`\"'”.):]*\s+(?=(?:is|was|seems|does|can|cannot|\w+n['’]t|ist|est|es|è|é)\b)"
+)
+_COPIES = re.compile(rf"{_BEFORE}[A-H][*_`]*[.)]")  # what follows is the text of the option, which may have a "not"
 _STATEMENT_END = re.compile(rf"[!?。！？\n]|(?<=\w\w)\.|{_BECAUSE}")
 _BEFORE_IT = 40  # characters before an option in which it may be denied
 _OPTION_LINES = re.compile(r"(?:^|\s)[(*]*([A-D])[*]*[.):、]\**\s*\S", re.MULTILINE)
@@ -126,7 +130,7 @@ def _is_denied(text: str, start: int, end: int) -> bool:
 def _is_open(text: str, begins: bool) -> bool:
     """Return whether a reply that was cut off may go on to deny the letter that it `begins` with, or ends in a word."""
     statement = _STATEMENT_END.split(text, maxsplit=1)[0]
-    return text[-1:] in "ABCDEFGH" or (begins and bool(_OPEN.search(statement)))
+    return text[-1:] in "ABCDEFGH" or (begins and not _COPIES.match(text) and bool(_OPEN.search(statement)))
 
 
 def _leading(text: str, is_declared: bool) -> str | None:
@@ -138,6 +142,8 @@ def _leading(text: str, is_declared: bool) -> str | None:
         return _ALIKE.get(whole[1], whole[1].upper())
     match = _BEGINS.match(text) or (_DECLARED.match(text) if is_declared else None)
     if not match or (is_declared and _DENIED.match(text, match.start(match.lastindex or 0) + 1)):
+        return None
+    if (verb := _IS_SAID_OF.match(text)) and _DENIED.match(text, verb.end()):
         return None
     letter: str = next(filter(None, match.groups()))
     return _ALIKE.get(letter, letter.upper())
