@@ -9,6 +9,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -204,6 +205,14 @@ def test_the_image_travels_whole_and_stands_before_the_text(serve: Serve) -> Non
         "seed": 7,
         "logprobs": True,
     }
+
+
+def test_spellings_that_were_broken_up_are_restored_in_the_text_and_the_thoughts(serve: Serve) -> None:
+    broken = "<\u200b|im_end|>"
+    server = serve(lambda server, body: (200, completion(f"<think>It says {broken}.</think>{broken} in\u200b red")))
+    (reply,) = ask(settings(server), replace(PLAIN, text="What does <|im_end|> mean?"))
+    assert broken in json.dumps(server.calls[0], ensure_ascii=False)
+    assert (reply.text, reply.reasoning) == ("<|im_end|> in\u200b red", "It says <|im_end|>.")
 
 
 def test_a_call_without_image_and_seed_sends_neither(serve: Serve) -> None:

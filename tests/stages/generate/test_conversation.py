@@ -515,3 +515,28 @@ def test_the_reasons_of_failures_are_on_the_closed_list() -> None:
         "gated",
         "refused",
     } <= named
+
+
+@pytest.mark.parametrize(
+    ("reply", "form", "answer"),
+    [
+        ("<answer>A car.</answer>", "short", "A car."),
+        ("A car.<|im_end|>", "short", "A car."),
+        ("<answer>B</answer>", "choice", "B"),
+        ("The code has <think> and </think> tags.", "short", "The code has <think> and </think> tags."),
+    ],
+)
+def test_an_answer_is_told_apart_from_its_markup_and_recorded_whole(reply: str, form: str, answer: str) -> None:
+    engine = Engine(lambda request: good(request) if request.purpose == "ask" else Reply(reply))
+    (row,) = run(engine, assignments([(COUNTING if form == "choice" else READING, form)])).pairs
+    assert (row["outcome"], row["answer"], row["raw_answer"]) == ("pair", answer, reply)
+
+
+@pytest.mark.parametrize(
+    ("reply", "answer"),
+    [("B. a red", "B"), ("Let me compare. Option A shows a dog", None), ("C: the red car is wrong because", None)],
+)
+def test_a_choice_that_was_cut_off_counts_if_its_letter_is_sure(reply: str, answer: str | None) -> None:
+    engine = Engine(lambda request: good(request) if request.purpose == "ask" else Reply(reply, "length"))
+    (row,) = run(engine, assignments([(COUNTING, "choice")])).pairs
+    assert (row["answer"], row["reason"]) == (answer, None if answer else "cut_off")
