@@ -7,6 +7,7 @@ side.
 
 import io
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -79,21 +80,22 @@ def _make(items: Iterator[BenchmarkItem], limits: ImagesConfig) -> Iterator[pa.T
 
 
 def _prints(items: Sequence[BenchmarkItem], pool: DecoderPool[int]) -> pa.Table:
-    rows: dict[int, list[dict[str, object]]] = {}
+    rows: dict[int, list[dict[str, Any]]] = {}
     files = ((number, item.file) for number, item in enumerate(items) if item.file is not None)
     for number, image in pool.decode_many(files):
         name = items[number].name
         if isinstance(image, Failure):
             rows[number] = [{"item": name, "failure": image.reason}]
         else:
-            rows[number] = [{"item": name, **one} for one in _of_image(image)]
+            rows[number] = [{"item": name, **one} for one in prints_of_image(image)]
     for number, item in enumerate(items):
         if item.question is not None:
             rows[number] = [{"item": item.name, "question": item.question}]
     return pa.Table.from_pylist([row for number in sorted(rows) for row in rows[number]], schema=PRINTS)
 
 
-def _of_image(image: Decoded) -> Iterator[dict[str, object]]:
+def prints_of_image(image: Decoded) -> Iterator[dict[str, Any]]:
+    """Yield what PRINTS has of an image and of each of its crops."""
     share = image.flat_share
     grey = image.image.convert("L")
     miniature = grey.resize((MINIATURE, MINIATURE), Image.Resampling.BOX).tobytes()
