@@ -18,6 +18,7 @@ LEAST_SIDE = 0.75  # of the image that a part is looked for in
 SPACING = 0.01  # of the edges that are tried
 ROUNDS = 5  # of the fit; the first decides which are worth the others
 FITTED = 3  # candidates of an image that are fitted to the end
+MOST_AT_FIRST = 6.0  # times the limit, left after the first round; of parts found later up to 4, of most others more
 MOST_CUT = 0.4  # of a side, by either edge
 STEP, MOST_STEPS = 0.004, 6.0  # by which an edge is moved to see what changes, and how many of them a round moves it
 RIDGE = 1.0  # grey levels squared per cell: keeps the fit of images without slopes small
@@ -52,14 +53,19 @@ def _shown(cells: Floats, is_flat: Mask, details: Bytes, edges: Edges) -> Indexe
     looked_for = _look(cells[own[::2]], details.reshape(-1, *details.shape[2:]), edges.reshape(-1, 2, 2))
     starts = np.concatenate([edges, looked_for.reshape(edges.shape)], 1).reshape(-1, 2, 2)
     starts, left = _fit(cells[own], is_flat[own, candidate], details[own, candidate], starts, 1)
-    best = np.argsort(left.reshape(images, -1), 1)[:, :FITTED]
-    pairs = (best + np.arange(images)[:, None] * 2 * count).ravel()
-    own, candidate = own[pairs], candidate[pairs]
-    _, left = _fit(cells[own], is_flat[own, candidate], details[own, candidate], starts[pairs], ROUNDS)
-    left = left.reshape(best.shape)
-    first = left.argmin(1)
-    here = np.arange(images)
-    return np.where(left[here, first] <= 1, best[here, first] % count, -1)
+    left = left.reshape(images, -1)
+    likely = np.flatnonzero(left.min(1) <= MOST_AT_FIRST)
+    found = np.full(images, -1, np.int64)
+    if len(likely):
+        best = np.argsort(left[likely], 1)[:, :FITTED]
+        pairs = (best + likely[:, None] * 2 * count).ravel()
+        own, candidate = own[pairs], candidate[pairs]
+        _, left = _fit(cells[own], is_flat[own, candidate], details[own, candidate], starts[pairs], ROUNDS)
+        left = left.reshape(best.shape)
+        first = left.argmin(1)[:, None]
+        is_found = np.take_along_axis(left, first, 1)[:, 0] <= 1
+        found[likely[is_found]] = np.take_along_axis(best, first, 1)[is_found, 0] % count
+    return found
 
 
 def _averaging(edges: Edges, side: int, size: int) -> Floats:
@@ -97,11 +103,11 @@ def _look(cells: Floats, details: Bytes, edges: Edges) -> Edges:
         across_it = _averaging(edges[:, 1 - axis], side, size).mean(1)
         turned = greys if axis else greys.transpose(0, 2, 1)
         profiles = ((turned @ across_it[:, :, None])[:, :, 0] @ matrix).reshape(len(cells), -1, side)
-        profiles -= profiles.mean(2, keepdims=True)
-        profiles /= np.linalg.norm(profiles, axis=2, keepdims=True) + 1
         own = grids.mean(2 if axis else 1)
         own = own - own.mean(1, keepdims=True)
-        edges[:, axis] = tried[(profiles @ own[:, :, None])[:, :, 0].argmax(1)]
+        square = np.einsum("psc,psc->ps", profiles, profiles) - profiles.sum(2) ** 2 / side
+        likeness = (profiles @ own[:, :, None])[:, :, 0] / (np.sqrt(np.maximum(square, 0)) + 1)
+        edges[:, axis] = tried[likeness.argmax(1)]
     return edges
 
 

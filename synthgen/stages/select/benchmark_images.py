@@ -1,8 +1,8 @@
 """The images of benchmark sets, and which images of a run show one.
 
-Whole images are compared by hash and thumbnail, as near duplicates are; crops of the benchmark's images are hashed too,
-and what they are near to is fitted to the image. Embeddings are compared where a set is an output folder with
-embeddings of the same model.
+An image whose hash is near to that of a benchmark's image or of a crop of it is fitted to that image. Where a set is an
+output folder there is nothing to fit to: its images are compared by hash and thumbnail, as near duplicates are, and by
+embedding if the same model made both.
 """
 
 from collections.abc import Iterator
@@ -41,8 +41,8 @@ class KnownImages:
     """The images of benchmark sets.
 
     Attributes:
-        items: The print of each whole image.
-        whole: Hashes, thumbnails and flat shares of whole images.
+        items: The print of each image of an output folder.
+        whole: Hashes, thumbnails and flat shares of those images.
         crop_items: The print of each of `crops`.
         crops: Images with a miniature, and crops of them.
         embeddings: Unit vectors, (images with one, dimensions), and the print of each.
@@ -59,8 +59,8 @@ class KnownImages:
     @staticmethod
     def of(prints: pa.Table, settings: DecontaminateConfig, runs: list[RunFolder], run: RunFolder) -> "KnownImages":
         """Return the images of these prints, with those embeddings that the model of this run made."""
-        is_whole = pc.fill_null(pc.invert(prints.column("is_crop")), False)
-        items, rows = np.flatnonzero(is_whole.to_numpy()), prints.filter(is_whole)
+        is_of_run = pc.and_(prints.column("phash").is_valid(), prints.column("edges").is_null())
+        items, rows = np.flatnonzero(is_of_run.to_numpy()), prints.filter(is_of_run)
         embeddings = None
         if settings.cosine is not None and any(embedding_of(one) == embedding_of(run) for one in runs):
             has_one = np.flatnonzero(rows.column("embedding").is_valid().to_numpy())
