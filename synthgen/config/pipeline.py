@@ -63,13 +63,13 @@ class ImagesConfig(Section):
     """Limits on images, checked in the file's header before any pixel is decoded, and the size that models see."""
 
     formats: tuple[ImageFormat, ...] = Field(default=("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "MPO"), min_length=1)
-    max_bytes: int = Field(default=64 * 2**20, gt=0)  # of the file
+    max_bytes: int = Field(default=64 * 2**20, gt=0, le=2**32)  # of the file
     max_pixels: int = Field(default=100_000_000, gt=0)  # width x height
     max_frames: int = Field(default=1000, gt=0)  # of an animation, of which only the first frame is used
     min_side: int = Field(default=16, gt=0)  # pixels
     max_aspect: float = Field(default=100.0, ge=1)  # longer / shorter side; models refuse or misread longer images
-    decode_seconds: float = Field(default=20.0, gt=0)  # then the decoder is killed
-    model_pixels: int = Field(default=1_003_520, gt=0)  # larger images are scaled down to this for the models
+    decode_seconds: float = Field(default=20.0, gt=0, le=86_400)  # then the decoder is killed
+    model_pixels: int = Field(default=1_003_520, gt=0, le=10**8)  # larger images are scaled down to this for the models
 
 
 class TagConfig(Section):
@@ -98,7 +98,7 @@ class PlanConfig(Section):
 
     mapping: str
     per_image: int = Field(default=4, gt=0)  # questions; with balance.tags, for an image with average tags
-    per_type: int = Field(default=2, gt=0)  # most questions of one type for one image
+    per_type: int = Field(default=2, gt=0, le=1000)  # most questions of one type for one image
     forms: FormShares = Field(default_factory=lambda: {"short": 1.0, "brief": 1.0, "detailed": 1.0})
     languages: Shares = Field(default_factory=lambda: {"English": 1.0})
     near_duplicates: int = Field(default=4, ge=-1, le=16)  # differing bits of near hashes; -1 keeps all images
@@ -150,7 +150,7 @@ class SamplingConfig(Section):
     ask_temperature: float = Field(default=0.7, ge=0)
     answer_temperature: float = Field(default=0.0, ge=0)
     agree_temperature: float = Field(default=0.8, ge=0)
-    agree_samples: int = Field(default=4, gt=0)
+    agree_samples: int = Field(default=4, gt=0, le=1000)
     top_p: float = Field(default=1.0, gt=0, le=1)
 
 
@@ -280,7 +280,8 @@ class TrainConfig(Section):
     warmup: float = Field(default=0.03, ge=0, lt=1)  # share of the steps
     weight_decay: float = Field(default=0.01, ge=0)
     max_tokens: int = Field(default=4096, gt=0)  # longer samples are skipped and counted
-    model_pixels: int = Field(default=1_003_520, gt=0)  # larger images are scaled down before the model's own scaling
+    # Larger images are scaled down to this before the model's own scaling.
+    model_pixels: int = Field(default=1_003_520, gt=0, le=10**8)
     seed: int = 0
     workers: int = Field(default=2, gt=0)  # threads that prepare batches
     checkpoint_every: int = Field(default=100, gt=0)  # steps

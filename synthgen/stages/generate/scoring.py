@@ -8,7 +8,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from synthgen.config.entry_points import added, load
+from synthgen.config.entry_points import added, load, offered
 from synthgen.config.pipeline import SamplingConfig
 from synthgen.config.prompt_file import PackFile, SystemTexts
 from synthgen.engines import JOB_ERRORS
@@ -27,11 +27,11 @@ def find_scorer(name: str) -> Scorer:
     """Return the score of that name, from the table or else from an installed package.
 
     Raises:
-        UserMistake: There is no such score, or the package that offers it cannot be loaded.
+        UserMistake: There is no such score or more than one, or the package that offers it cannot be loaded.
     """
+    point = offered(ENTRY_POINTS, name, "score", name in SCORERS)
     if name in SCORERS:
         return SCORERS[name]
-    point = added(ENTRY_POINTS).get(name)
     if point is None:
         raise UserMistake(f"'{name}' is not a score: {nearest(name, scorer_names())}")
 
