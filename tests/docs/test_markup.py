@@ -18,9 +18,13 @@ API_PAGES = [path for path in PAGES if "\n::: " in read(path)]
 
 
 def placeholders(text: str) -> list[str]:
-    """Return the lines outside of blocks that are one word of capitals and underscores."""
-    lines = (line.strip() for line in FENCE.sub("", text).splitlines())
-    return [line for line in lines if PLACEHOLDER.fullmatch(line)]
+    """Return the lines outside of blocks, and the cells of tables, that are one word of capitals and underscores.
+
+    A cell has an underscore: names of formats stand in cells too.
+    """
+    lines = [line.strip() for line in FENCE.sub("", text).splitlines()]
+    cells = [cell.strip() for line in lines if line.startswith("|") for cell in line.split("|") if "_" in cell]
+    return [word for word in [*lines, *cells] if PLACEHOLDER.fullmatch(word)]
 
 
 def option_faults(text: str) -> list[str]:
@@ -50,9 +54,9 @@ def test_no_page_holds_a_placeholder(path: Path) -> None:
     assert not placeholders(read(path))
 
 
-def test_a_placeholder_is_a_word_of_capitals_alone_on_its_line() -> None:
-    text = "NEAR_TABLE\n\nof NEAR_TABLE\n\n  TWO_WORD_TABLE  \n\nTABLE\n\n```\nIN_A_BLOCK\n```\n"
-    assert placeholders(text) == ["NEAR_TABLE", "TWO_WORD_TABLE", "TABLE"]
+def test_a_placeholder_is_a_word_of_capitals_alone_on_its_line_or_in_its_cell() -> None:
+    text = "NEAR_TABLE\n\nof NEAR_TABLE\n\n  TWO_WORD_TABLE  \n\nTABLE\n\n| JPEG | A_CELL |\n\n```\nIN_A_BLOCK\n```\n"
+    assert placeholders(text) == ["NEAR_TABLE", "TWO_WORD_TABLE", "TABLE", "A_CELL"]
 
 
 @pytest.mark.parametrize("path", API_PAGES, ids=name_of)
