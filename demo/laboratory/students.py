@@ -1,4 +1,4 @@
-"""Students: a weak model, tuned on equally many pairs of each selection, and how many new questions it answers right."""
+"""Students: a weak model tuned on equally many pairs of each selection, and how many new questions it answers right."""
 
 from __future__ import annotations
 
