@@ -11,12 +11,11 @@ VISION_PICTURES = 48_000
 PICTURES: Mapping[str, int] = {"weak": 5_000, "middle": 16_000, "strong": 60_000}
 
 
-def train_generators(out: Path, times: float = 1) -> dict[str, Path]:
+def train_generators(out: Path) -> dict[str, Path]:
     """Return the folder of each exported generator, weakest first; go on with training where one is missing.
 
     Args:
         out: Holds a folder for each, and `checkpoints`.
-        times: Scales the pictures; small for a try.
     """
     folders = {name: out / name / "nano-vlm" for name in PICTURES}
     if all((folder / "model.safetensors").exists() for folder in folders.values()):
@@ -25,9 +24,9 @@ def train_generators(out: Path, times: float = 1) -> dict[str, Path]:
     from demo import export, train_vision, train_vlm  # torch starts its threads by OMP_NUM_THREADS
 
     checkpoints = out / "checkpoints"
-    train_vision.train(checkpoints, int(times * VISION_PICTURES), SEED)
+    train_vision.train(checkpoints, VISION_PICTURES, SEED)
     for name, pictures in PICTURES.items():
         if not (folders[name] / "model.safetensors").exists():
-            train_vlm.train(checkpoints, train_vlm.Course(int(times * pictures), SEED + 1))
+            train_vlm.train(checkpoints, train_vlm.Course(pictures, SEED + 1))
             export.export(checkpoints, out / name)
     return folders
