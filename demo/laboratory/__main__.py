@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 import synthgen
-from demo.laboratory import report
+from demo.laboratory import faults, report
 from demo.laboratory.gates import Mask, Pairs, Trial, kept_by, thresholds_for, trials
 from demo.laboratory.generators import train_generators
 from demo.laboratory.pictures import draw_pictures, load_scenes
@@ -28,8 +28,9 @@ from demo.laboratory.rated import Rows, rate, read_pairs
 from demo.laboratory.students import Lesson, right_answers, teach
 from demo.world import Scene
 
-PIPELINE = str(Path(__file__).with_name("laboratory.yaml"))
-COMMITTED = Path(__file__).parent.parent / "models" / "nano-vlm"
+HERE = Path(__file__).parent
+PIPELINE, PLANTED = str(HERE / "laboratory.yaml"), str(HERE / "planted.yaml")
+COMMITTED = HERE.parent / "models" / "nano-vlm"
 Measured = dict[str, tuple[list[Trial], tuple[float, float]]]  # gate -> its trials, and calls and tokens a pair
 SEEDS = (1, 2, 3)
 LEAST = 0.7  # share of the true pairs that a selection must keep
@@ -68,17 +69,41 @@ QUICK = Size(pictures=12, lesson_pairs=24, lesson_steps=3, lesson_scenes=10)
 
 def run(out: Path, name: str, model: Path, size: Size) -> tuple[Rows, Pairs]:
     """Return the rated pairs of a generator, which asks about the pictures of every seed."""
+    scenes = draw_all(out, size.pictures)
+    data = out / "data" / name
+    synthgen.run_pipeline(out / "pictures", data, pipeline=PIPELINE, model=str(model), until="score")
+    rows = read_pairs(data, scenes)
+    return rows, rate(data, rows, scores_of(PIPELINE))
+
+
+def run_planted(out: Path, model: Path, size: Size) -> list[dict[str, str]]:
+    """Return the rows of the table of planted faults; `model` judges as the generator would."""
+    scenes = draw_all(out, size.pictures)
+    data = out / "data" / "planted"
+    pictures = [str((out / "pictures" / str(seed)).resolve()) for seed in SEEDS]
+    settings = {"generate.engine.options": {"pictures": pictures}, "score.self.model": str(model)}
+    synthgen.run_pipeline(out / "pictures", data, pipeline=PLANTED, settings=settings, until="select")
+    rows = read_pairs(data, scenes)
+    found = faults.faults_of(rows)
+    pairs = rate(data, rows, scores_of(PLANTED))
+    return faults.fault_rows(found, faults.all_dropped(pairs, found, faults.duplicates_of(data, rows)))
+
+
+def draw_all(out: Path, pictures: int) -> dict[Path, tuple[int, Scene]]:
+    """Draw the pictures of every seed; return the seed and the scene of each."""
     scenes: dict[Path, tuple[int, Scene]] = {}
     for seed in SEEDS:
         folder = out / "pictures" / str(seed)
-        draw_pictures(folder, seed, size.pictures)
+        draw_pictures(folder, seed, pictures)
         scenes |= {(folder / file).resolve(): (seed, scene) for file, scene in load_scenes(folder).items()}
-    data = out / "data" / name
-    synthgen.run_pipeline(out / "pictures", data, pipeline=PIPELINE, model=str(model), until="score")
-    pipeline = synthgen.load_pipeline(PIPELINE)
+    return scenes
+
+
+def scores_of(name: str) -> list[str]:
+    """Return the scores that a pipeline measures, those of passes as PASS.SCORE."""
+    pipeline = synthgen.load_pipeline(name)
     of_passes = [f"{place}.{score}" for place, config in pipeline.score.items() for score in config.scores]
-    rows = read_pairs(data, scenes)
-    return rows, rate(data, rows, [*pipeline.generate.scores, *of_passes])
+    return [*pipeline.generate.scores, *of_passes]
 
 
 def measure(pairs: Pairs) -> Measured:
@@ -146,10 +171,13 @@ def main() -> None:
     generators = {"committed": COMMITTED} if args.quick else train_generators(args.out / "generators")
     rated = {name: run(args.out, name, model, size) for name, model in generators.items()}
     measured = {name: measure(pairs) for name, (_, pairs) in rated.items()}
+    middle = list(rated)[len(rated) // 2]
     tables = {name: gate_table(name, *rated[name], measured[name]) for name in rated}
+    tables["planted"] = report.markdown(run_planted(args.out, generators[middle], size))
+    print(f"\nplanted faults: the percentage that each gate drops\n\n{tables['planted']}", flush=True)
     lesson = Lesson(next(iter(generators.values())), size.lesson_pairs, size.lesson_steps, size.lesson_scenes)
     print(f"\nstudents begin with {right_answers(lesson.model, lesson.scenes):.3f} right answers\n", flush=True)
-    students = teach_all(*rated[list(rated)[len(rated) // 2]], lesson, args.out / "students")
+    students = teach_all(*rated[middle], lesson, args.out / "students")
     tables["students"] = student_table(students)
     print(tables["students"])
     if args.docs:

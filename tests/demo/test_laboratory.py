@@ -8,8 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from demo.laboratory import report
+from demo.laboratory.faults import FALSE_ALARMS, dropped_by
 from demo.laboratory.gates import Pairs, area_under_roc, kept_by, thresholds_for, trials
 from demo.laboratory.pictures import draw_pictures, load_scenes
+from demo.laboratory.planted import RIGHT, WRONG, plant
+from demo.oracle import judge
+from demo.question_templates import TYPES
+from demo.world import sample
 
 RATED = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5), st.booleans()), min_size=1, max_size=60)
 
@@ -57,6 +62,25 @@ def test_pictures_are_drawn_once_and_their_scenes_are_those_that_no_training_saw
     scenes = load_scenes(tmp_path / "one")
     assert sorted(scenes) == ["00000.png", "00001.png", "00002.png"]
     assert all(scene.seed < 1000 for scene in scenes.values())
+
+
+def test_what_is_planted_as_right_is_true_and_what_is_planted_as_wrong_is_not() -> None:
+    harmless = {RIGHT, "gives its answer away", "the same in other words"}
+    seen = set()
+    for scene in [sample(701, index) for index in range(60)]:
+        for type_ in TYPES:
+            for each in plant(scene, type_):
+                verdict = judge(scene, each.question, each.answer)
+                assert (verdict.value == "true") == (each.fault in harmless), (each, verdict)
+                seen.add(each.fault)
+    assert seen >= {*harmless, *WRONG, "not in the picture", "what the sign says"}
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.booleans()), min_size=1, max_size=80))
+def test_a_gate_drops_no_more_than_the_stated_share_of_the_right_pairs(rated: list[tuple[int, bool]]) -> None:
+    values, is_right = np.array([row[0] for row in rated], float), np.array([row[1] for row in rated])
+    dropped = dropped_by(values, is_right)
+    assert dropped[is_right].sum() <= FALSE_ALARMS * is_right.sum()
 
 
 def test_a_table_replaces_the_one_before_it_in_a_page(tmp_path: Path) -> None:
