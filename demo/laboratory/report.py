@@ -56,11 +56,11 @@ def write_table(page: Path, name: str, table: str) -> None:
         ValueError: The page has no such marks.
     """
     text = page.read_text()
-    start, end = f"<!-- {name} -->\n", f"\n<!-- /{name} -->"
+    start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
     if start not in text or end not in text:
         raise ValueError(f"{page}: has no marks {start.strip()} and {end.strip()}")
     before, after = text[: text.index(start) + len(start)], text[text.index(end) :]
-    page.write_text(f"{before}{table}{after}")
+    page.write_text(f"{before}{table}\n{after}")
 
 
 def plot(points: Mapping[str, Mapping[str, Sequence[Trial]]], path: Path) -> None:
