@@ -109,6 +109,7 @@ class PlanConfig(Section):
     share: float = Field(default=1.0, gt=0, le=1)  # part of each type's questions to keep; see `synth plan --budget`
     side_tags: float = Field(default=0.25, ge=0, le=1)  # least factor on a rule whose tags score below the image's best
     most_a_parent: int = Field(default=3, gt=0)  # leaf tags below one parent that rules see, the best of an image
+    negatives: float = Field(default=0.0, ge=0, le=0.5)  # part of all questions that their image cannot answer
     allow: tuple[Sensitive, ...] = ()  # kinds of sensitive types that are asked; medical needs a second model
     seed: int = 0
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from synthgen.config.families import InstructionType
+from synthgen.config.families import InstructionType, is_unanswerable
 from synthgen.config.pipeline import SamplingConfig
 from synthgen.config.prompt_pack import Prompts
 from synthgen.config.replies import LETTERS, Question, letter_of
@@ -19,9 +19,9 @@ from synthgen.engines.recorder import Meter
 from synthgen.errors import Failure
 from synthgen.stages.generate import scoring
 from synthgen.stages.generate.asking import AskedQuestion, sampling_seed, tokens_of
-from synthgen.stages.generate.measures import Pair
+from synthgen.stages.generate.measures import UNANSWERABLE_SCORE, Pair
 from synthgen.stages.generate.session import Earlier, ImageSession, Turn, answer_text, failure_of
-from synthgen.tables import pair_id
+from synthgen.tables import pair_id, score_failure
 
 Row = dict[str, Any]
 TOKENS = ("prompt_tokens", "cached_tokens", "output_tokens")
@@ -96,7 +96,7 @@ def pair_of(prompts: Prompts, row: Mapping[str, Any], known: Mapping[str, Row]) 
     before = known.get(row.get("follows") or "")
     turn = Turn(
         Question(row["question"], tuple(row["options"] or ())),
-        prompts.types[row["type"]],
+        prompts.type_of(row["type"]),
         row["form"],
         row["language"],
         earlier_of(before) if before else None,
@@ -117,13 +117,13 @@ def earlier_of(row: Mapping[str, Any]) -> Earlier:
 
 async def _answer(session: ImageSession, asked: AskedQuestion, context: ConversationContext) -> Answered:
     """Answer a question and measure its scores, but those that compare the pairs of an image."""
-    kind = session.prompts.types[asked.assignment.type]
+    kind = session.prompts.type_of(asked.assignment.type)
     if asked.failure or asked.question is None:
         return Answered(pair_row(asked, kind, None))
     assignment = asked.assignment
     turn = Turn(asked.question, kind, assignment.form, assignment.language, asked.earlier)
     screened = await _screen(session, asked, turn, context.gate)
-    if failure := _gate_failure(screened, context.gate):
+    if failure := _gate_failure(kind, screened, context.gate):
         return Answered(_with_costs(pair_row(replace(asked, failure=failure), kind, None), screened))
     reply = await session.answer(turn, seed=sampling_seed(session.seed, assignment))
     reply = _chosen(reply) if assignment.form == "choice" else reply
@@ -152,11 +152,14 @@ async def _screen(
     )
 
 
-def _gate_failure(screened: Mapping[str, Row], gate: Mapping[str, Threshold]) -> Failure | None:
-    """Return why a question is not answered; one whose score could not be measured is."""
+def _gate_failure(kind: InstructionType, screened: Mapping[str, Row], gate: Mapping[str, Threshold]) -> Failure | None:
+    """Return why a question is not answered; one whose score could not be measured is, but not one of a negative."""
     for name, row in screened.items():
+        of_negative = name == UNANSWERABLE_SCORE and is_unanswerable(kind.path)
+        if row["value"] is None and of_negative:
+            return Failure(score_failure(row["reason"]) or "unparsable", f"{name}: {row['reason']}")
         if row["value"] is not None and (fault := gate[name].fault(row["value"])):
-            return Failure("gated", f"{name} {fault}")
+            return Failure("answerable" if of_negative else "gated", f"{name} {fault}")
     return None
 
 
@@ -209,6 +212,7 @@ def pair_row(asked: AskedQuestion, kind: InstructionType | None, answer: Reply |
         "form": assignment.form,
         "language": assignment.language,
         "ordinal": assignment.ordinal,
+        "partner": assignment.partner,
         "outcome": "failed" if failure else "pair",
         "reason": failure.reason if failure else None,
         "detail": (failure.detail or None) if failure else None,
