@@ -47,6 +47,8 @@ from synthgen.config.selection import (
 from synthgen.config.strict_yaml import Document
 from synthgen.errors import attempt, nearest
 
+UNANSWERABLE_SCORE = "unanswerable"  # by which negatives are verified
+
 
 class SourceConfig(Section):
     """The place of the images: a folder, a glob, an s3:// or gs:// prefix, one or more Parquet files, or urls:FILE."""
@@ -175,6 +177,7 @@ class GenerateConfig(Section):
     sampling: SamplingConfig = SamplingConfig()
     scores: tuple[str, ...] = ("likelihood",)
     gate: Mapping[str, Threshold] = Field(default_factory=dict)  # score of a question -> range in which it is answered
+    unanswerable: float = Field(default=0.7, ge=0, le=1)  # least of this score with which a negative is answered
     ask: PartConfig | None = None  # writes the questions in place of `model`
     answer: PartConfig | None = None  # answers and scores in place of `model`
 
@@ -319,6 +322,18 @@ class Pipeline(Section):
     def _check_currencies(self) -> "Pipeline":
         _check_one_currency([self.generate.answerer.price, *(judge.price for judge in self.passes.values())])
         return self
+
+    @property
+    def scores(self) -> tuple[str, ...]:
+        """The scores that the model which answers measures: those of `generate`, and that which verifies negatives."""
+        own = self.generate.scores
+        return (*own, UNANSWERABLE_SCORE) if self.plan.negatives and UNANSWERABLE_SCORE not in own else own
+
+    @property
+    def gate(self) -> dict[str, Threshold]:
+        """The ranges of scores in which a question is answered."""
+        bound = Threshold(min=self.generate.unanswerable)
+        return {**self.generate.gate, **({UNANSWERABLE_SCORE: bound} if self.plan.negatives else {})}
 
     @property
     def passes(self) -> dict[str, GenerateConfig]:

@@ -227,7 +227,7 @@ def _shape(
             "sampling": sampling.model_dump(mode="json", exclude={"agree_temperature", "agree_samples"}),
             "seed": pipeline.plan.seed,
         },
-        "scores": {name: score_settings(name, pack, sampling) for name in pipeline.generate.scores},
+        "scores": {name: score_settings(name, pack, sampling) for name in pipeline.scores},
     }
 
 

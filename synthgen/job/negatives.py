@@ -1,11 +1,12 @@
-"""Checks of `plan.negatives`: whether the pack can answer negatives, and whether they are verified before that."""
+"""Checks of `plan.negatives`: whether negatives can be made, verified and answered."""
 
 from collections.abc import Iterator
 
-from synthgen.config.pipeline import Pipeline
+from synthgen.config.pipeline import UNANSWERABLE_SCORE, Pipeline
 from synthgen.config.prompt_pack import Prompts
 from synthgen.config.strict_yaml import Document, KeyPath
-from synthgen.stages.generate.measures import UNANSWERABLE_SCORE
+from synthgen.engines.kinds import kind_of
+from synthgen.stages.generate.scoring import find_scorer
 
 PLACE: KeyPath = ("plan", "negatives")
 
@@ -15,17 +16,17 @@ def faults(document: Document, pipeline: Pipeline, prompts: Prompts) -> Iterator
     if not pipeline.plan.negatives:
         return
     where = f"{document.where(PLACE)}: plan.negatives:"
-    gate = pipeline.generate.gate.get(UNANSWERABLE_SCORE)
-    if gate is None or gate.min is None:
-        yield (
-            f"{where} a negative is answered only if a judge says that its image cannot answer it; add "
-            f"{UNANSWERABLE_SCORE}: {{min: 0.7}} to generate.gate, and {UNANSWERABLE_SCORE} to generate.scores"
-        )
     if not any(kind.swap for kind in prompts.types.values()):
         yield f"{where} no instruction type of prompt pack '{prompts.name}' has `swap: true`, so none can be made"
     if prompts.pack.unanswerable is None:
         yield f"{where} prompt pack '{prompts.name}' has no prompt `unanswerable`, by which negatives are answered"
-    elif prompts.pack.unanswerable.text is None:
+    scorer = find_scorer(UNANSWERABLE_SCORE)
+    if missing := scorer.missing_prompts(prompts.pack):
+        yield f"{where} prompt pack '{prompts.name}' has no prompt {missing[0]}, by which negatives are verified"
+    kind = kind_of(pipeline.generate.answerer.engine)
+    if unserved := set(scorer.needs) - kind.capabilities:
+        yield f"{where} engine kind {kind.name} gives no {' or '.join(unserved)}, by which negatives are verified"
+    if prompts.pack.unanswerable and prompts.pack.unanswerable.text is None:
         known = prompts.pack.unanswerable.replies
         planned = [name for name, share in pipeline.plan.languages.items() if share > 0]
         if lacking := [name for name in planned if name not in known]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from synthgen.config.families import InstructionType, is_unanswerable
-from synthgen.config.pipeline import SamplingConfig
+from synthgen.config.pipeline import UNANSWERABLE_SCORE, SamplingConfig
 from synthgen.config.prompt_pack import Prompts
 from synthgen.config.replies import LETTERS, Question, letter_of
 from synthgen.config.selection import Threshold
@@ -19,7 +19,7 @@ from synthgen.engines.recorder import Meter
 from synthgen.errors import Failure
 from synthgen.stages.generate import scoring
 from synthgen.stages.generate.asking import AskedQuestion, sampling_seed, tokens_of
-from synthgen.stages.generate.measures import UNANSWERABLE_SCORE, Pair
+from synthgen.stages.generate.measures import Pair
 from synthgen.stages.generate.session import Earlier, ImageSession, Turn, answer_text, failure_of
 from synthgen.tables import pair_id, score_failure
 

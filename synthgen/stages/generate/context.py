@@ -154,12 +154,12 @@ def context_of(job: Job, retry: frozenset[str] = frozenset()) -> GenerateContext
         job.model,
         generate.answerer.engine,
         generate.sampling,
-        generate.scores,
+        pipeline.scores,
         pipeline.plan.seed,
         retry,
         Asker(job.asking, generate.asker.engine) if job.asking else None,
         things=_things(job),
-        gate=generate.gate,
+        gate=pipeline.gate,
     )
 
 

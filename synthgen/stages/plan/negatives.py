@@ -120,7 +120,7 @@ def _negative(image: PlannedImage, row: Row) -> Row:
         "type": UNANSWERABLE + row["type"],
         "form": row["form"],
         "language": row["language"],
-        "ordinal": int(row["image_id"][:8], 16) % ORDINALS,  # of the partner, so that it stays when others come
+        "ordinal": word(row["image_id"]) % ORDINALS,  # of the partner, so that it stays when others come
         "because": row["because"],
         "partner": row["image_id"],
         "retired": False,

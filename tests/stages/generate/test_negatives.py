@@ -38,8 +38,6 @@ READING, UNASKED = "fine/reading", "unanswerable/fine/reading"
 WRITTEN = Question("What does the bill say?")
 SETTINGS = (
     "plan.negatives=0.3",
-    "generate.scores=[likelihood, answer, unanswerable]",
-    "generate.gate={unanswerable: {min: 0.5}}",
     "generate.engine.options={worst: 0.7, seconds: 0.02}",
     "generate.engine.in_flight=4",
 )
@@ -231,5 +229,6 @@ def test_a_partner_that_is_gone_costs_its_negatives_alone(here: Path) -> None:
 
 
 def test_negatives_that_nothing_verifies_are_refused_in_one_line(here: Path) -> None:
-    done = synth("check", "--pipeline", "small", "--set", "plan.negatives=0.1", check=False)
-    assert done.returncode == 2 and "add unanswerable: {min: 0.7} to generate.gate" in done.stderr
+    gated = ("--set", "plan.negatives=0.1", "--set", "generate.gate={unanswerable: {min: 0.5}}")
+    done = synth("check", "--pipeline", "small", *gated, check=False)
+    assert done.returncode == 2 and "is set by generate.unanswerable: 0.7" in done.stderr

@@ -5,6 +5,7 @@ scorer.py says what a score is; the other modules hold the measures.
 
 from collections.abc import Mapping
 
+from synthgen.config.pipeline import UNANSWERABLE_SCORE
 from synthgen.stages.generate.measures.blind import blind
 from synthgen.stages.generate.measures.further_answers import (
     agreement,
@@ -28,10 +29,9 @@ from synthgen.stages.generate.measures.judges import (
 from synthgen.stages.generate.measures.likelihoods import image_gain, likelihood
 from synthgen.stages.generate.measures.scorer import Pair, Score, Scorer, prompt_for, prompt_request
 
-__all__ = ["SCORERS", "UNANSWERABLE_SCORE", "Pair", "Score", "Scorer", "grade", "p_yes", "prompt_for", "prompt_request"]
+__all__ = ["SCORERS", "Pair", "Score", "Scorer", "grade", "p_yes", "prompt_for", "prompt_request"]
 
 OF_QUESTION = ("question", "type", "language")  # variables of a prompt that is rendered before the answer is known
-UNANSWERABLE_SCORE = "unanswerable"  # without it no negative is answered
 SAMPLES = ("agree_temperature", "agree_samples")
 INFINITY = float("inf")
 
