@@ -50,6 +50,12 @@ from synthgen.errors import attempt, nearest
 UNANSWERABLE_SCORE = "unanswerable"  # by which negatives are verified
 
 
+REASKED = (  # reasons of `select`, or what stands before their colon, that another answer can change
+    *("score", "rank", "user", "rule:meta", "rule:loops", "rule:repeats_question", "rule:wrong_language"),
+    *("rule:broken_choice", "rule:wrong_key", "rule:broken_places", "rule:not_as_planned", "rule:answer_too_long"),
+)
+
+
 class SourceConfig(Section):
     """The place of the images: a folder, a glob, an s3:// or gs:// prefix, one or more Parquet files, or urls:FILE."""
 
@@ -229,6 +235,25 @@ class PassConfig(Section):
     sampling: SamplingConfig | None = None
 
 
+class ReaskConfig(Section):
+    """`synth reask`, after the stages: another answer, along a stronger path, for pairs that `select` dropped."""
+
+    reasons: tuple[str, ...] = ("score", "rank")  # of `select`; with the name behind the colon, or all of a kind
+    model: str | None = None  # by default the one that answers
+    revision: str | None = None
+    engine: EngineConfig | None = None
+    price: PriceConfig | None = None
+    samples: int = Field(default=5, gt=0)  # answers, of which that is taken which most of them give
+
+    @field_validator("reasons")
+    @classmethod
+    def _check_reasons(cls, reasons: tuple[str, ...]) -> tuple[str, ...]:
+        for reason in reasons:
+            if not any(reason == known or reason.startswith(f"{known}:") for known in REASKED):
+                raise ValueError(f"'{reason}' is no reason that another answer can change: {nearest(reason, REASKED)}")
+        return reasons
+
+
 class SelectConfig(Section):
     """Stage 4, select: which pairs are kept."""
 
@@ -315,6 +340,7 @@ class Pipeline(Section):
     views: Mapping[ViewName, SelectConfig] = Field(default_factory=dict)  # name -> what differs from `select`
     view: str | None = None  # the current one
     pack: PackConfig = PackConfig()
+    reask: ReaskConfig = ReaskConfig()
     train: TrainConfig = TrainConfig()
     learn: LearnConfig = LearnConfig()
 
@@ -334,6 +360,15 @@ class Pipeline(Section):
         """The ranges of scores in which a question is answered."""
         bound = Threshold(min=self.generate.unanswerable)
         return {**self.generate.gate, **({UNANSWERABLE_SCORE: bound} if self.plan.negatives else {})}
+
+    @property
+    def reasker(self) -> GenerateConfig:
+        """The section `generate` as it is for the model of `reask`."""
+        own, settings = self.generate.answerer, self.reask
+        named: dict[str, Any] = {"engine": settings.engine or own.engine, "price": settings.price or own.price}
+        if settings.model:
+            named |= {"model": settings.model, "revision": settings.revision}
+        return own.model_copy(update=named)
 
     @property
     def passes(self) -> dict[str, GenerateConfig]:

@@ -3,6 +3,7 @@
 from synthgen.tables.counts import (
     changed_counts,
     count_outcomes,
+    count_pairs,
     count_questions,
     count_tagged,
     count_unscored,
@@ -127,6 +128,7 @@ __all__ = [
     "changed_counts",
     "columns_of",
     "count_outcomes",
+    "count_pairs",
     "count_questions",
     "count_scored",
     "count_tagged",

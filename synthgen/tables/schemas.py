@@ -130,6 +130,9 @@ PAIRS = pa.schema(
         ("ask_model", pa.string()),  # that wrote the question; null where it is the same
         ("ask_revision", pa.string()),
         ("ask_attempt", pa.int16()),  # `attempt` of the question's row; null where one model does both
+        ("reasked_for", pa.string()),  # the reason of `select` for which it was asked again; null for most pairs
+        ("reasked", pa.string()),  # pair_id of the pair that this answer took the place of; null if none did
+        ("reasked_answer", pa.string()),  # the answer of that pair
     ]
 )
 SCORES = pa.schema(

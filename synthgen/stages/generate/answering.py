@@ -126,7 +126,7 @@ async def _answer(session: ImageSession, asked: AskedQuestion, context: Conversa
     if failure := _gate_failure(kind, screened, context.gate):
         return Answered(_with_costs(pair_row(replace(asked, failure=failure), kind, None), screened))
     reply = await session.answer(turn, seed=sampling_seed(session.seed, assignment))
-    reply = _chosen(reply) if assignment.form == "choice" else reply
+    reply = chosen(reply) if assignment.form == "choice" else reply
     failure = failure_of(reply, "the answer")
     if failure is None and not reply.text.strip():
         failure = Failure("empty_answer", reply.detail or "")
@@ -134,10 +134,30 @@ async def _answer(session: ImageSession, asked: AskedQuestion, context: Conversa
     if failure:
         return Answered(_with_costs(row, screened))
     names = [name for name in context.scores if name not in screened and not scoring.find_scorer(name).of_image]
-    if reply.reasoning and any(scoring.find_scorer(name).from_logprobs for name in names):
-        reply = await _with_logprobs(session, turn, reply.text)
+    reply = await _as_measured(session, turn, reply, names)
     pair = _pair(row, turn, reply)
     return Answered(row, pair, {**screened, **await _score_all(session, pair, names)})
+
+
+async def rated(session: ImageSession, row: Row, pair: Pair, names: Sequence[str]) -> dict[str, Row]:
+    """Measure scores of a pair whose answer was just given; return their rows of SCORES by name.
+
+    Args:
+        session: The image's session, on the engine that answered.
+        row: Of PAIRS.
+        pair: The pair, with the reply, and with the other pairs of its image.
+        names: Of the scores.
+    """
+    reply = await _as_measured(session, pair.turn, pair.reply, names)
+    others = tuple(other for other in pair.others if other.pair_id != row["reasked"])
+    return await _score_all(session, replace(pair, reply=reply, others=others), names)
+
+
+async def _as_measured(session: ImageSession, turn: Turn, reply: Reply, names: Sequence[str]) -> Reply:
+    """Return an answer with the log-probabilities that scores read; those of one that was worked out are of no use."""
+    if reply.reasoning and any(scoring.find_scorer(name).from_logprobs for name in names):
+        return await _with_logprobs(session, turn, reply.text)
+    return reply
 
 
 async def _screen(
@@ -173,7 +193,7 @@ def _with_costs(row: Row, scores: Mapping[str, Row]) -> Row:
     return {**row, **{name: add_tokens(row[name], *(score[name] for score in scores.values())) for name in TOKENS}}
 
 
-def _chosen(reply: Reply) -> Reply:
+def chosen(reply: Reply) -> Reply:
     """Return a reply to multiple choice as its letter, which is what the turn asks for; one without stays whole.
 
     What comes behind the letter may be cut off without harm.
@@ -235,4 +255,7 @@ def pair_row(asked: AskedQuestion, kind: InstructionType | None, answer: Reply |
         "ask_model": by.model if by else None,
         "ask_revision": by.revision if by else None,
         "ask_attempt": by.attempt if by else None,
+        "reasked_for": None,
+        "reasked": None,
+        "reasked_answer": None,
     }

@@ -22,7 +22,7 @@ from synthgen.tables import ASK, GENERATE, PLAN, UNSCORED, score_failure
 from synthgen.workers import Task
 
 Row = dict[str, Any]
-NO_OUTCOMES = ("retired", *UNSCORED)  # counted beside the outcomes of assignments
+NO_OUTCOMES = ("retired", "reasked", *UNSCORED)  # counted beside the outcomes of assignments
 
 
 @dataclass
@@ -263,8 +263,13 @@ def settled_pairs(reasons: Mapping[str, str | None], retry: Set[str]) -> set[str
 
 def prepare(pending: PendingImage, image: Image, settings: ImagesConfig) -> PreparedImage:
     """Return the loaded image of a row as conversations take it."""
-    key = f"{pending.row['image_id'][:32]}-{settings.model_pixels}"
+    key = image_key(pending.row, settings)
     return PreparedImage(image, key, tuple(tag["path"] for tag in pending.row["tags"]), tuple(pending.earlier))
+
+
+def image_key(row: Mapping[str, Any], settings: ImagesConfig) -> str:
+    """Return the key of the pixels of an image, by which engines know them."""
+    return f"{row['image_id'][:32]}-{settings.model_pixels}"
 
 
 def _unused_attempt(context: GenerateContext, task: Task) -> int:

@@ -47,7 +47,7 @@ class GenerateWorker:
         self._context, self._engine = context, engine
         self._conversations = context.conversations()
         pack = context.prompts.pack
-        longest = _longest_reply(pack, context.is_first_pass)
+        longest = longest_reply(pack, context.is_first_pass)
         limits = Limits(context.source, context.images, context.engine, probe_of(pack.system_for("ask")), longest)
         self._in_flight = ImagesInFlight(limits, engine)
         self._counters: Counter[str] = Counter()
@@ -158,7 +158,7 @@ class GenerateWorker:
         return failed_rows(image.assignments, failure, image.questions)
 
 
-def _longest_reply(pack: PackFile, is_first_pass: bool) -> int:
+def longest_reply(pack: PackFile, is_first_pass: bool = False) -> int:
     """Return the most tokens that a reply of a conversation has."""
     if is_first_pass:
         return max(prompt.max_tokens for prompt in (pack.ask, pack.ask_choice) if prompt)

@@ -9,6 +9,7 @@ from synthgen.config.pipeline import UNANSWERABLE_SCORE
 from synthgen.stages.generate.measures.blind import blind
 from synthgen.stages.generate.measures.further_answers import (
     agreement,
+    commonest,
     consistency,
     other_form,
     paraphrase,
@@ -29,7 +30,7 @@ from synthgen.stages.generate.measures.judges import (
 from synthgen.stages.generate.measures.likelihoods import image_gain, likelihood
 from synthgen.stages.generate.measures.scorer import Pair, Score, Scorer, prompt_for, prompt_request
 
-__all__ = ["SCORERS", "Pair", "Score", "Scorer", "grade", "p_yes", "prompt_for", "prompt_request"]
+__all__ = ["SCORERS", "Pair", "Score", "Scorer", "commonest", "grade", "p_yes", "prompt_for", "prompt_request"]
 
 OF_QUESTION = ("question", "type", "language")  # variables of a prompt that is rendered before the answer is known
 SAMPLES = ("agree_temperature", "agree_samples")
