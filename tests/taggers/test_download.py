@@ -15,7 +15,7 @@ from tests.fixtures.workspace import ROOT
 LINE = (
     "tagger '{0}': its weights are not in the local cache, and {1} cannot be had from the hub (HF_HUB_OFFLINE is set); "
     "name a local folder or file as model or pretrained in a copy (`synth copy tagger {0} mine`), or take tags that "
-    "come along (tagger everyday-sidecar)"
+    "come along (tagger everyday-sidecar, with source.sidecar=.json or source.meta_columns)"
 )
 
 

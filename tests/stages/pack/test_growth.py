@@ -18,6 +18,8 @@ from synthgen.tables import GENERATE, PACK, PLAN
 from tests.fixtures.packing import World, jpeg, pair, pictures
 from tests.fixtures.stage_runs import commit_all
 
+REMADE = "0123456789abcdef" * 2  # the id of a pair
+
 
 def test_a_finished_pack_has_nothing_to_do(world: World) -> None:
     world.add(1, pictures(3))
@@ -44,7 +46,7 @@ def test_a_change_rewrites_only_the_shard_it_touches(world: World) -> None:
     assert [file.name[:15] for file in world.files] == ["train-e001-0000", "train-e002-0000", "train-e003-0000"]
     before = world.files
     row = world.rows(PLAN, "images", "e002-00000")[0]
-    world.generate("e002-00000", [pair(row["image_id"], row["object_id"], 1, answer="another", pair_id="remade")], 2)
+    world.generate("e002-00000", [pair(row["image_id"], row["object_id"], 1, answer="another", pair_id=REMADE)], 2)
     assert world.pack() == ["e002-00000.r2"]
     assert [file for file in world.files if file not in before] == [file for file in world.files if ".r2." in file.name]
     assert len(world.files) == 3, "the old revision is deleted"
@@ -56,7 +58,7 @@ def test_decisions_on_pairs_that_were_replaced_since_are_refused_in_one_line(wor
     world.add(1, pictures(2))
     world.pack()
     row = world.rows(PLAN, "images", "e001-00000")[0]
-    world.generate("e001-00000", [pair(row["image_id"], row["object_id"], 1, pair_id="remade")], 1)
+    world.generate("e001-00000", [pair(row["image_id"], row["object_id"], 1, pair_id=REMADE)], 1)
     message = r"replaced or scored after they were selected \(partition e001-00000\); run without --from, or with"
     with pytest.raises(UserMistake, match=message):
         pack.todo(RunFolder(world.out), replace(world.context, pack=PackConfig(max_turns=1)))

@@ -12,8 +12,8 @@ from synthgen.stages.plan import epochs
 from synthgen.store import Folder, RunFolder, StageFolder
 from synthgen.tables import PLAN
 from tests.fixtures.planning import Content, Killed, World, unlike
+from tests.fixtures.rows import describe_run
 
-RUN_JSON = b'{"format": 1}'
 Worlds = Callable[[], World]
 
 
@@ -21,7 +21,7 @@ def two_worlds(worlds: Worlds) -> tuple[World, World]:
     """Return an earlier run and the one that is compared with it, both with a record."""
     first, second = worlds(), worlds()
     for world in (first, second):
-        world.out.write("run.json", RUN_JSON)
+        describe_run(world.out)
     return first, second
 
 

@@ -13,10 +13,9 @@ from synthgen.errors import Mistakes
 from synthgen.stages import select
 from synthgen.store import Folder, Lease, RunFolder
 from synthgen.tables import SELECT
+from tests.fixtures.rows import describe_run
 from tests.fixtures.selecting import Output, Row, decide, generate, pair, pending
 from tests.stages.select.test_duplicates import BUS, DOGS, LONG, NEAR_BUS, NEAR_LONG, clusters
-
-RUN_JSON = b'{"format": 1}'
 
 
 @pytest.fixture
@@ -25,7 +24,7 @@ def runs(tmp_path: Path) -> Iterator[tuple[Output, Output]]:
     with ExitStack() as leases:
         folders = [Folder(str(tmp_path / name)) for name in ("first", "second")]
         for folder in folders:
-            folder.write("run.json", RUN_JSON)
+            describe_run(folder)
         first, second = ((folder, leases.enter_context(Lease.take(folder))) for folder in folders)
         yield first, second
 
