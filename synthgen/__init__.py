@@ -36,7 +36,7 @@ def __dir__() -> list[str]:
     return [*__all__, "__version__"]
 
 
-def load_pipeline(name: str = "everyday", settings: Settings | None = None) -> "Pipeline":
+def load_pipeline(name: str | Path = "everyday", settings: Settings | None = None) -> "Pipeline":
     """Load and check a pipeline with every file that it names.
 
     Args:
@@ -46,18 +46,20 @@ def load_pipeline(name: str = "everyday", settings: Settings | None = None) -> "
     Raises:
         synthgen.errors.Mistakes: Any of its files is wrong; all mistakes are reported together.
     """
+    from synthgen.commands import arguments
     from synthgen.config import pipeline as pipelines
     from synthgen.job import resolve
 
-    return resolve.load(pipelines.read(name, _settings(settings)))[0]
+    typed = arguments.typed_settings(settings)
+    return resolve.load(pipelines.read(arguments.path_text("name", name), typed))[0]
 
 
 def run_pipeline(
     source: str | Path | None,
     out: str | Path,
     *,
-    pipeline: str | None = None,
-    model: str | None = None,
+    pipeline: str | Path | None = None,
+    model: str | Path | None = None,
     settings: Settings | None = None,
     limit: int | None = None,
     until: str | None = None,
@@ -85,15 +87,19 @@ def run_pipeline(
     from dataclasses import replace
 
     from synthgen import run as runner
+    from synthgen.commands import arguments
     from synthgen.commands.open import open_run
     from synthgen.job.funnel import funnels
     from synthgen.tables import stage_names
 
-    _check_count("limit", limit)
+    place = arguments.path_text("out", out)
+    arguments.check_count("limit", limit)
+    arguments.check_optional_text("until", until)
+    arguments.check_flag("update", update)
     names = stage_names()
     stages = runner.StageRange(names[0], until or names[-1], "edit" if update else "growth")
     request = replace(_request(source, pipeline, model, settings), limit=limit)
-    opened = open_run("run", request, str(out), lists=True, needed=stages.with_models, is_update=update)
+    opened = open_run("run", request, place, lists=True, needed=stages.with_models, is_update=update)
     runner.run(opened.folder, opened.job, opened.request, stages, opened.objects)
     return funnels(opened.folder)
 
@@ -101,8 +107,8 @@ def run_pipeline(
 def plan_pipeline(
     out: str | Path,
     *,
-    pipeline: str | None = None,
-    model: str | None = None,
+    pipeline: str | Path | None = None,
+    model: str | Path | None = None,
     settings: Settings | None = None,
     profile: int | None = None,
 ) -> "Forecast":
@@ -115,41 +121,50 @@ def plan_pipeline(
         settings: As for `run_pipeline`.
         profile: The number of images on which to measure the engine first, 1 or more.
     """
+    from synthgen.commands import arguments
     from synthgen.commands.open import open_run
     from synthgen.commands.plan import EstimateRequest, forecast
     from synthgen.run import StageRange
 
-    _check_count("profile", profile)
+    place = arguments.path_text("out", out)
+    arguments.check_count("profile", profile)
     request = _request(None, pipeline, model, settings)
     needed = () if profile is None else StageRange().with_models
-    opened = open_run("plan", request, str(out), lists=False, needed=needed)
+    opened = open_run("plan", request, place, lists=False, needed=needed)
     return forecast(opened.folder, opened.job, EstimateRequest(profile))
 
 
 def preview_image(
-    image: str | Path, *, pipeline: str = "everyday", model: str | None = None, settings: Settings | None = None
+    image: str | Path,
+    *,
+    out: str | Path | None = None,
+    pipeline: str | Path | None = None,
+    model: str | Path | None = None,
+    settings: Settings | None = None,
 ) -> str:
     """Take one image through every stage and return a report on each; nothing is stored.
 
     Args:
         image: An image file: a path, s3://… or gs://…
-        pipeline: By name or path.
+        out: The output folder of a run whose pipeline and settings are taken.
+        pipeline: By name or path; None for that of the run, or else `everyday`.
         model: In place of `generate.model`.
         settings: Values that replace those of the pipeline.
     """
-    from synthgen.commands import preview
-    from synthgen.config import pipeline as pipelines
+    from synthgen.commands import arguments, preview
+    from synthgen.commands.open import pipeline_with_run
 
-    request = _request(None, pipeline, model, settings)
-    return preview.preview_image(str(image), pipelines.load(pipeline, request.settings))
+    place, run = arguments.path_text("image", image), arguments.optional_path("out", out)
+    return preview.preview_image(place, pipeline_with_run(_request(None, pipeline, model, settings), run))
 
 
 def run_status(out: str | Path) -> dict[str, Any]:
     """Return how far a run is, as `synth status --json` prints it."""
+    from synthgen.commands import arguments
     from synthgen.commands.open import open_run_folder
     from synthgen.commands.status import as_json
 
-    return as_json(open_run_folder(str(out)))
+    return as_json(open_run_folder(arguments.path_text("out", out)))
 
 
 def load_samples(out: str | Path, *, streaming: bool = False) -> "Dataset":
@@ -162,18 +177,21 @@ def load_samples(out: str | Path, *, streaming: bool = False) -> "Dataset":
     Raises:
         synthgen.errors.UserMistake: The folder holds no run, or the run has no shards yet or kept no pair, or the
             library cannot read files at such a path.
+        synthgen.errors.Damaged: A shard is missing or was changed.
     """
     import glob
 
     from datasets import load_dataset
 
+    from synthgen.commands import arguments
     from synthgen.commands.open import open_run_folder
     from synthgen.errors import UserMistake
     from synthgen.job.funnel import funnels, nothing_kept
     from synthgen.store.run_folder import NO_SHARDS
     from synthgen.tables import PACK
 
-    folder = open_run_folder(str(out))
+    arguments.check_flag("streaming", streaming)
+    folder = open_run_folder(arguments.path_text("out", out))
     counts = funnels(folder)
     is_pending = not counts[0].received or not all(funnel.is_settled for funnel in counts)
     data = folder.stage(PACK).folder.child("data")
@@ -182,7 +200,7 @@ def load_samples(out: str | Path, *, streaming: bool = False) -> "Dataset":
             f"{out}: the datasets library cannot read a path with '::' in it; rename the folder, or link it"
         )
     # The library takes paths for patterns.
-    files = [f"{glob.escape(data.url)}/{file.name}" for file in folder.shards()]
+    files = [f"{glob.escape(data.url)}/{file.name}" for file in folder.whole_shards()]
     if not files:
         raise UserMistake(NO_SHARDS.format(out) if is_pending else f"{out}: {nothing_kept(folder)}")
     samples: Dataset = load_dataset("parquet", data_files=files, split="train", streaming=streaming)
@@ -190,31 +208,13 @@ def load_samples(out: str | Path, *, streaming: bool = False) -> "Dataset":
 
 
 def _request(
-    source: str | Path | None, pipeline: str | None, model: str | None, settings: Settings | None
+    source: str | Path | None, pipeline: str | Path | None, model: str | Path | None, settings: Settings | None
 ) -> "RunRequest":
+    from synthgen.commands import arguments
     from synthgen.job.request import RunRequest
 
-    return RunRequest.typed(pipeline, None if source is None else str(source), model, _settings(settings))
-
-
-def _check_count(name: str, count: int | None) -> None:
-    """Raise UserMistake if a number that is given is below 1."""
-    from synthgen.errors import UserMistake
-
-    if count is not None and count < 1:
-        raise UserMistake(f"{name} is {count}; give 1 or more, or None")
-
-
-def _settings(settings: Settings | None) -> list[str]:
-    """Return settings as `--set` takes them; JSON is YAML. Raises UserMistake for a value that JSON does not have."""
-    import json
-
-    from synthgen.errors import UserMistake
-
-    typed = []
-    for key, value in (settings or {}).items():
-        try:
-            typed.append(f"{key}={json.dumps(value, ensure_ascii=False)}")
-        except (TypeError, ValueError) as error:
-            raise UserMistake(f"settings: {key}: {error}; give text, a number, a list or keys with values") from error
-    return typed
+    source, pipeline, model = (
+        arguments.optional_path(name, value)
+        for name, value in (("source", source), ("pipeline", pipeline), ("model", model))
+    )
+    return RunRequest.typed(pipeline, source, model, arguments.typed_settings(settings))

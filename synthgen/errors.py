@@ -6,7 +6,7 @@
     ├── LeaseLost              another driver took over this output folder       exit 1
     ├── JobFailing             nearly every call fails, so the job stops early   exit 1
     ├── NothingUsable          the run is over, and nothing came out of it       exit 1
-    ├── Stopped                a signal asked the run to end                     exit 130 (Ctrl-C), 143 (SIGTERM)
+    ├── Stopped                a signal asked the run to end                     exit 128 + its number
     └── UserMistake            the user can fix it; the message says how         exit 2
         ├── Mistakes           several mistakes, reported together               exit 2
         ├── SettingsChanged    the settings differ from those of the folder      exit 2
@@ -29,13 +29,17 @@ from typing import TypeVar
 Result = TypeVar("Result")
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")  # of a terminal
 LIBRARIES = ("site-packages", sysconfig.get_path("stdlib"), "<frozen")  # in the paths of files that are no user's
+LONGEST_WORD = 400  # characters of a name in a message; longer ones keep both ends
 AT_LINE = re.compile(r"(.+?\.yaml):(\d+): ")  # the start of a mistake in a definition file
 
 
 class SynthError(Exception):
-    """The job failed; the message is for the user."""
+    """The job failed; the message is for the user, and is one line whatever it quotes."""
 
     exit_status = 1
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(on_one_line(message))
 
 
 class ModelUnavailable(SynthError):
@@ -65,7 +69,12 @@ class Stopped(SynthError):
         super().__init__(
             f"stopped by {Signals(number).name}; finished results are committed, run the same command again to continue"
         )
+        self.number = number
         self.exit_status = 128 + number
+
+    def __reduce__(self) -> tuple[type["Stopped"], tuple[int]]:
+        """Return what makes the same error in another process."""
+        return type(self), (self.number,)
 
 
 class UserMistake(SynthError):
@@ -78,8 +87,13 @@ class Mistakes(UserMistake):
     """Several mistakes reported together, one a line; those of one file are adjacent, in the order of its lines."""
 
     def __init__(self, lines: Sequence[str]) -> None:
-        self.lines = _by_line(lines)
-        super().__init__("\n".join(self.lines))
+        self.lines = _by_line([on_one_line(line) for line in lines])
+        super().__init__()
+        self.args = ("\n".join(self.lines),)
+
+    def __reduce__(self) -> tuple[type["Mistakes"], tuple[list[str]]]:
+        """Return what makes the same error in another process."""
+        return type(self), (self.lines,)
 
 
 class SettingsChanged(UserMistake):
@@ -101,10 +115,24 @@ class Failure:
         return f"{self.reason}: {self.detail}" if self.detail else self.reason
 
 
+def on_one_line(message: str) -> str:
+    """Return a message in which a terminal shows each quoted character and breaks no line, and no name fills it."""
+    shown = (
+        character if character.isprintable() or character == "\xa0" else repr(character)[1:-1] for character in message
+    )
+    return shorten_words("".join(shown), LONGEST_WORD)
+
+
+def shorten_words(text: str, longest: int) -> str:
+    """Return a text in which of each longer word, as a name of thousands of letters, both ends are left."""
+    return re.sub(rf"\S{{{longest + 1},}}", lambda word: f"{word[0][: longest // 2]}…{word[0][-longest // 4 :]}", text)
+
+
 def one_line(error: BaseException | str, limit: int = 300) -> str:
     """Return an error or text as one printable line of at most `limit` characters; an error is named by its class."""
     storable = str(error).encode("utf-8", "backslashreplace").decode()  # no table holds half of a surrogate pair
     plain = COLOUR.sub("", storable)
+    plain = shorten_words(plain, limit // 3) if len(plain) > limit else plain
     text = "".join(character if character.isprintable() else " " for character in plain)
     text = " ".join(text.split())
     if isinstance(error, BaseException):

@@ -37,7 +37,7 @@ from synthgen.store import RunFolder
 from synthgen.store.earlier_runs import open_earlier_runs
 from synthgen.tables import LIST, PLAN, SELECT, STAGES, TAG, StageSpec, stage_names, stages_between
 from synthgen.taggers import check_downloads, check_source_tags, may_download
-from synthgen.workers import CircuitBreaker, StopSignals, leave_ray, listening, run_in_actor
+from synthgen.workers import CircuitBreaker, StopSignals, check_command_line, leave_ray, listening, run_in_actor
 
 # The resources of an actor that only looks, a CPU and no GPU: those of the kind of engine that has no model.
 CHECKING = EngineConfig(kind=next(kind.name for kind in ENGINE_KINDS.values() if not (kind.is_model or kind.uses_gpu)))
@@ -128,6 +128,7 @@ def _run(
     objects: Iterable[Item] | None,
 ) -> int:
     # Mistakes that the user can fix are found before anything is written.
+    check_command_line()
     if stages.lists:
         _check_out_is_not_in_source(job)
         objects = objects or open_listing(job.pipeline.source)

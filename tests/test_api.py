@@ -188,5 +188,7 @@ def test_preview_image_reports_each_stage_and_stores_nothing(workspace: Path, ra
     report = synthgen.preview_image(photo, pipeline="small", settings={"plan.seed": 3})
     assert "animal/cat" in report and "coarse/" in report and "likelihood" in report
     assert sorted(workspace.rglob("*")) == before
+    with pytest.raises(UserMistake, match="photos: holds no synth run"):
+        synthgen.preview_image(photo, out="photos")
     with pytest.raises(UserMistake, match=r"gone\.jpg: no such image file"):
         synthgen.preview_image("gone.jpg", pipeline="small")

@@ -1,8 +1,8 @@
 """The command line: arguments and help, nothing else.
 
 A command calls the module that does it and prints its result on stdout; messages go to stderr. Exit status: 0 done,
-1 failed, 2 a mistake that the user can fix, 130 or 143 stopped by a signal. Heavy imports stand inside the commands, so
-that help answers at once. Files describe a run; flags only choose and limit it.
+1 failed, 2 a mistake that the user can fix, 129, 130 or 143 stopped by a signal. Heavy imports stand inside the
+commands, so that help answers at once. Files describe a run; flags only choose and limit it.
 """
 
 from functools import partial

@@ -74,14 +74,19 @@ def check(pipeline: PipelineOption = "everyday", settings: SetOption = None) -> 
 @app.command()
 def preview(
     image: Annotated[str, typer.Argument(help="An image file: a path, s3://… or gs://…")],
-    pipeline: PipelineOption = "everyday",
+    out: Annotated[
+        str | None, typer.Option("--out", metavar="FOLDER", help="Of a run whose pipeline and settings are taken.")
+    ] = None,
+    pipeline: OwnPipelineOption = None,
     model: ModelOption = None,
     settings: SetOption = None,
 ) -> None:
     """Take one image through every stage and print each: tags, rules, types, prompts, replies, scores."""
+    from synthgen.commands.open import pipeline_with_run
     from synthgen.commands.preview import preview_image
+    from synthgen.job.request import RunRequest
 
-    print(preview_image(image, pipeline_of(pipeline, model, settings)))
+    print(preview_image(image, pipeline_with_run(RunRequest.typed(pipeline, None, model, settings), out)))
 
 
 @app.command("list")

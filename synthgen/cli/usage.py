@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from synthgen.console import note
 from synthgen.errors import SynthError, UserMistake, did_you_mean, one_line
 
+LONGEST_SUMMARY = 300  # characters of a command in the list of all
 USAGE_ERROR: type[Exception] = typer.BadParameter.__bases__[0]
 
 
@@ -24,6 +25,12 @@ class Commands(TyperGroup):
         if args and not args[0].startswith("-") and args[0] not in self.commands:
             raise UserMistake(_unknown("command", one_line(args[0]), self.commands, ctx.command_path))
         return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the commands with the whole first sentence of each; a narrow terminal wraps it."""
+        known = ((name, self.get_command(ctx, name)) for name in self.list_commands(ctx))
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, each.get_short_help_str(LONGEST_SUMMARY)) for name, each in known if each])
 
 
 def run_app(app: Callable[..., Any]) -> None:

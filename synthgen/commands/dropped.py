@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
@@ -28,9 +29,11 @@ from synthgen.tables import (
     SELECT,
     STAGES,
     TAG,
+    UNSCORED,
     StageSpec,
     count_scored,
     count_tagged,
+    score_failure,
     split_partition,
 )
 
@@ -97,6 +100,9 @@ def find_dropped(folder: RunFolder, reason: str) -> DroppedRows:
     """
     dropped = {funnel.stage: {name for name, count in funnel.dropped.items() if count} for funnel in funnels(folder)}
     dropped[TAG.name] |= {name for name, count in folder.log(TAG).counts().items() if count and _is_left_out(name)}
+    dropped[GENERATE.name] |= {
+        name for name, count in folder.log(GENERATE).counts().items() if count and name in UNSCORED
+    }
     dropped[SCORE.name] = {f"{counts.name}.{name}" for counts in score_counts(folder) for name in counts.without}
     matches = {stage: {name for name in names if reason in _aliases(name)} for stage, names in dropped.items()}
     if not any(matches.values()):
@@ -141,12 +147,13 @@ def _shorten(reply: str) -> str:
 def _aliases(reason: str) -> set[str]:
     """Return what a reason may be called: whole, its kind, and its end where the kind is one of ours.
 
-    An image may have several reasons of the kind `left_out`, which is therefore counted by itself.
+    An image may have several reasons of the kind `left_out`, which is therefore counted by itself. `unscored` alone
+    is a reason of select.
     """
     if reason.count(".") == 2:  # of a score of a pass, PASS.SCORE.REASON
         return {reason, reason.rpartition(".")[2]}
     kind = re.split(r"[.:]", reason, maxsplit=1)[0]
-    return {reason, reason.removeprefix(f"{kind}.")} | (set() if kind == ALL_LEFT_OUT else {kind})
+    return {reason, reason.removeprefix(f"{kind}.")} | (set() if kind == ALL_LEFT_OUT or reason in UNSCORED else {kind})
 
 
 def _is_left_out(name: str) -> bool:
@@ -221,6 +228,21 @@ def _unanswered(folder: RunFolder, names: Set[str]) -> Iterator[Dropped]:
                 yield _dropped(
                     GENERATE, "retired", places.get(row["object_id"], row), row, "retired before it was asked"
                 )
+
+
+def _unmeasured(folder: RunFolder, names: Set[str]) -> Iterator[Dropped]:
+    """Yield pairs without a value of a score of `generate`, because of a failure; they are not dropped for it."""
+    columns = ["assignment_id", "pair_id", "object_id", "type", "question"]
+    scores = sorted(name.partition("/")[2] for name in folder.log(GENERATE).tables() if name.startswith("scores/"))
+    for partition in _holding(folder, GENERATE, names & set(UNSCORED)):
+        places = _places(folder, partition)
+        pairs = {row["pair_id"]: row for row in folder.table(GENERATE, partition, "pairs", columns).to_pylist()}
+        for score in scores:
+            for row in folder.scores(partition, score, ["pair_id", "reason"]).to_pylist():
+                reason = f"unscored.{score_failure(row['reason'])}"
+                if reason in names and (pair := pairs.get(row["pair_id"])):
+                    place = places.get(pair["object_id"], pair)
+                    yield _dropped(GENERATE, reason, place, pair, f"{score}: {row['reason']}")
 
 
 def _never_asked(folder: RunFolder, partition: str, asked: pa.ChunkedArray) -> list[Row]:
@@ -310,7 +332,7 @@ def _dropped(
 READERS: dict[StageSpec, Callable[[RunFolder, Set[str]], Iterator[Dropped]]] = {  # besides that of pack
     TAG: _quarantined,
     PLAN: _unplanned,
-    GENERATE: _unanswered,
+    GENERATE: lambda folder, names: chain(_unanswered(folder, names), _unmeasured(folder, names)),
     SCORE: _unscored,
     SELECT: _unselected,
 }

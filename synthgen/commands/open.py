@@ -3,8 +3,9 @@
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
 
+from synthgen.config import library
 from synthgen.config import pipeline as pipelines
-from synthgen.config.pipeline import SourceConfig
+from synthgen.config.pipeline import Pipeline, SourceConfig
 from synthgen.config.strict_yaml import Document
 from synthgen.console import note
 from synthgen.errors import Damaged, UserMistake
@@ -107,6 +108,18 @@ def document_of(
     if message:
         note(message)
     return whole, requests.read(whole, record, out)
+
+
+def pipeline_with_run(request: RunRequest, out: str | None) -> Pipeline:
+    """Return the pipeline of a request, for a command that writes nothing; `out` names a run whose settings it takes.
+
+    Raises:
+        UserMistake: It has a mistake, or the folder holds no run.
+    """
+    folder = open_run_folder(out) if out else None
+    if folder:
+        run_record.check_is_run(folder)
+    return library.check(document_of(request, folder, out or "")[1], Pipeline)
 
 
 def _start_listing(document: Document, source: SourceConfig) -> Iterator[Item]:

@@ -27,7 +27,7 @@ def text(run: RunFolder) -> str:
 
     The samples are spread over the shards. Shards that are older than the decisions are only named.
     """
-    log, files = run.log(PACK), [file.name for file in run.shards()]
+    log, files = run.log(PACK), [file.name for file in run.whole_shards()]
     if not files:
         return ""
     data = run.stage(PACK).folder.child("data")

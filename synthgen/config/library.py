@@ -14,7 +14,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError
+from pydantic_core import CoreSchema
 
 from synthgen.config.messages import describe_faults
 from synthgen.config.strict_yaml import Document, KeyPath, parse
@@ -29,13 +30,39 @@ KINDS: Mapping[str, str] = {  # kind -> its folder, at home and among the shippe
     "family": "prompts/families",
 }
 
+LARGEST = 10**15  # of whole numbers; 64 bits hold sums and products of them with what is counted
+
 Checked = TypeVar("Checked", bound="Section")
 
 
+def _make_strict(schema: Any) -> None:
+    """Bound the whole numbers of a pydantic schema, and leave out conversions between numbers, text and booleans."""
+    # Pydantic's own `strict` would also refuse a YAML list where a tuple is expected.
+    if isinstance(schema, dict):
+        if schema.get("type") in ("bool", "int", "float"):
+            schema["strict"] = True
+        if schema.get("type") == "int":
+            schema.setdefault("le", LARGEST)
+            schema.setdefault("ge", -LARGEST)
+    parts = schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list | tuple) else ()
+    for part in parts:
+        _make_strict(part)
+
+
 class Section(BaseModel):
-    """Part of a definition file: unknown keys are refused, values are frozen, numbers are finite."""
+    """Part of a definition file: unknown keys are refused, values are frozen, numbers are finite.
+
+    A value has the type of its key as it is written: `true` and "3" are no numbers, and 1 is not `true`.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Return what pydantic checks, with its conversions between numbers, text and booleans left out."""
+        schema = handler(source)
+        _make_strict(schema)
+        return schema
 
 
 def shipped_folder() -> Path:
@@ -160,6 +187,8 @@ def load(kind: str, name: str, home: Path = Path()) -> Document:
 
 def read(path: Path) -> str:
     """Return the text of a definition file; raise a mistake of one line if it cannot be read as text."""
+    if path.is_fifo() or path.is_char_device():
+        raise UserMistake(f"{path}: is not a regular file")  # a pipe would wait for its writer for ever
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
@@ -171,7 +200,7 @@ def read(path: Path) -> str:
 def about(kind: str, path: Path) -> str:
     """Return the `about` line of a file, or the first mistake in its YAML."""
     try:
-        document = load(kind, str(path))
+        document = parse(path, read(path))
     except UserMistake as error:
         return str(error).splitlines()[0]
     return document.faults[0] if document.faults else str(document.at(("about",)) or "")

@@ -7,7 +7,7 @@ from typing import Any
 
 from synthgen.config.selection import KeepRule
 from synthgen.config.strict_yaml import Document, parse
-from synthgen.errors import UserMistake, one_line
+from synthgen.errors import UserMistake, is_whole_text, one_line
 
 ENGINES = (("generate", "engine"), ("generate", "ask", "engine"), ("generate", "answer", "engine"))
 BOUNDS = tuple(KeepRule.model_fields)  # the keys of a threshold
@@ -25,10 +25,13 @@ def with_override(document: Document, override: str) -> Document:
     keys = keys_of(dotted)
     if not equals or not all(dotted.split(".")):
         raise UserMistake(f"{typed}: write it as section.key=value")
+    if not is_whole_text(override):
+        raise UserMistake(f"{typed}: is not UTF-8 text")
     try:
         parsed = parse(document.path, text)
     except UserMistake as error:
-        raise UserMistake(f"{typed}: the value is not valid YAML; put it in quotes if it is text") from error
+        reason = str(error).partition("invalid YAML: ")[2]
+        raise UserMistake(f"{typed}: the value is not valid YAML ({reason}); put it in quotes if it is text") from error
     if parsed.faults:
         raise UserMistake(f"{typed}: a key of the value is given twice")
     lines = {place: line for place, line in document.lines.items() if place[: len(keys)] != keys}

@@ -32,6 +32,7 @@ EXPLANATIONS = (  # PyYAML's message -> the mistake that most often causes it
         r"\2 in place of , or \1; text with punctuation needs quotes inside brackets",
     ),
 )
+MOST_DIGITS = 100  # of a whole number; Python reads no thousands of them
 DEEPEST = 60  # levels of nesting; the deepest shipped file has 9
 
 KeyPath = tuple[str | int, ...]
@@ -148,7 +149,18 @@ class _StrictLoader(yaml.SafeLoader):
         self.depth -= 1
         if is_key and node is not None:
             node.tag = "tag:yaml.org,2002:str"
+        if isinstance(node, yaml.ScalarNode):
+            _check_scalar(node, event)
         return node
+
+
+def _check_scalar(node: yaml.ScalarNode, event: Any) -> None:
+    """Refuse what later steps could not hold or write: a number of very many digits, and half of a surrogate pair."""
+    if node.tag.endswith(":int") and len(node.value) > MOST_DIGITS:
+        raise _refusal(f"a whole number of {len(node.value):,} digits", event)
+    # An escape may stand for a byte of a name that is not UTF-8, as Python writes it.
+    if half := re.search("[\ud800-\udc7f\udd00-\udfff]", node.value):
+        raise _refusal(f"\\u{ord(half[0]):04x} is half of a character", event)
 
 
 def _refusal(problem: str, event: Any) -> yaml.YAMLError:

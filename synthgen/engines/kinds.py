@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from synthgen.config.entry_points import added, load
+from synthgen.config.entry_points import added, load, offered
 from synthgen.config.library import Section, import_attribute
 from synthgen.config.pipeline import EngineConfig, GenerateConfig
 from synthgen.engines.distilled import DistilledEngine, check_distilled, no_options
@@ -135,13 +135,14 @@ def engine_kind(name: str) -> EngineKind:
     """Return the kind of that name: one of the table, the user's own class, or one that an installed package adds.
 
     Raises:
-        UserMistake: No kind has the name, or the package that adds it cannot be loaded.
+        UserMistake: No kind or more than one has the name, or the package that adds it cannot be loaded.
     """
+    point = offered(ENTRY_POINTS, name, "engine kind", name in ENGINE_KINDS)
     if name in ENGINE_KINDS:
         return ENGINE_KINDS[name]
     if OWN.fullmatch(name):
         return EngineKind(name, partial(_open_own, name))
-    if point := added(ENTRY_POINTS).get(name):
+    if point:
         kind: EngineKind = load(point, "engine kind", "an EngineKind", lambda found: isinstance(found, EngineKind))
         return kind
     known = nearest(name, [*ENGINE_KINDS, *added(ENTRY_POINTS), "module:Class"])

@@ -20,7 +20,7 @@ if os.fork():
     os.wait()
     os._exit(0)
 os.write(1, b".")  # it watches from here on
-for number in (signal.SIGTERM, signal.SIGINT):
+for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
     signal.signal(number, signal.SIG_IGN)
 with contextlib.suppress(ProcessLookupError):  # it has ended already
     ended = select.poll()

@@ -23,7 +23,7 @@ from synthgen.errors import Failure, Mistakes, SynthError, UserMistake, one_line
 from synthgen.store import Folder, RunFolder
 from synthgen.store.folder import open_path
 from synthgen.store.opening import reach
-from synthgen.store.parquet import read_batches
+from synthgen.store.parquet import check_columns_differ, read_batches
 from synthgen.store.patterns import expand_home, files_at, split_pattern
 from synthgen.tables import TAG
 
@@ -221,4 +221,5 @@ def _columns(path: str, known: Sequence[str], wanted: Columns) -> tuple[list[str
             f"{path}: has none of the columns {named}; it has {', '.join(known)}; name them in "
             "select.decontaminate.images and select.decontaminate.questions"
         )
+    check_columns_differ(path, known, [*found[0], *found[1]])
     return found

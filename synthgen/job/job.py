@@ -5,8 +5,8 @@ compares its own with it (`job.changes`).
 """
 
 import re
-from collections.abc import Container, Iterator
-from dataclasses import replace
+from collections.abc import Container, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from synthgen.console import note
 from synthgen.engines import ModelName
 from synthgen.engines.kinds import kind_of, reply_options, resolve_model
 from synthgen.engines.revision import local_path
-from synthgen.errors import ModelUnavailable, SettingsChanged, UserMistake
+from synthgen.errors import Mistakes, ModelUnavailable, SettingsChanged, SynthError, UserMistake
 from synthgen.ingest.images import DECODING
 from synthgen.job import run_record
 from synthgen.job.diff import Difference, describe, differences
@@ -57,15 +57,18 @@ def open_job(
             of the record stands in, or the name alone.
 
     Raises:
-        UserMistake: A model or a definition file cannot be found.
+        UserMistake: A model or a definition file cannot be found; several models are Mistakes, one a line.
         ModelUnavailable: The hub of a model cannot be reached.
     """
     definitions = definitions or load_definitions(pipeline, home)
     record = record or {}
-    taggers = tagging.in_order([_resolve_tagger(spec, record, home) for spec in definitions.taggers])
-    definitions = replace(definitions, taggers=taggers)
-    asking, model = _generating_models(record, home, pipeline.generate, GENERATE.typed in needed)
-    passes = tuple(_scoring_passes(record, home, pipeline, definitions, SCORE.typed in needed))
+    faults: list[SynthError] = []  # nobody should learn of one model after the other
+    resolved = (_resolve_tagger(spec, record, home, faults) for spec in definitions.taggers)
+    definitions = replace(definitions, taggers=tagging.in_order(list(resolved)))
+    known = _Known(record, home, faults)
+    asking, model = _generating_models(known, pipeline.generate, GENERATE.typed in needed)
+    passes = tuple(_scoring_passes(known, pipeline, definitions, SCORE.typed in needed))
+    _raise_all(faults)
     shape = _shape(pipeline, definitions, (asking, model), home)
     if pipeline.plan.semantic_duplicates is not None and not shape["images"]["embedding"]:
         raise UserMistake(
@@ -106,10 +109,38 @@ def _made_otherwise(url: str, changed: list[Difference], started_in: Path) -> Se
     )
 
 
-def _resolve_tagger(spec: TaggerSpec, record: Record, home: Path) -> TaggerSpec:
-    """Return a tagger with its exact model, if it asks one."""
+def with_plan_settings(job: Job, **settings: object) -> Job:
+    """Return a job with other settings of its plan; its models are those that it has."""
+    plan = job.pipeline.plan.model_copy(update=settings)
+    pipeline = job.pipeline.model_copy(update={"plan": plan})
+    shape = _shape(pipeline, job.definitions, (job.asking, job.model), job.home)
+    return replace(job, pipeline=pipeline, shape={**shape, "passes": job.shape["passes"]})
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What models are resolved with: the record of the folder, the home of relative paths, and the faults so far."""
+
+    record: Record
+    home: Path
+    faults: list[SynthError]
+
+
+def _raise_all(faults: Sequence[SynthError]) -> None:
+    if len(faults) > 1:
+        raise Mistakes(list(dict.fromkeys(str(fault) for fault in faults)))
+    if faults:
+        raise faults[0]
+
+
+def _resolve_tagger(spec: TaggerSpec, record: Record, home: Path, faults: list[SynthError]) -> TaggerSpec:
+    """Return a tagger with its exact model, if it asks one; where that is not found, add a fault."""
     before = record.get("tagger_models", {}).get(spec.name)
-    resolved = tagging.resolve_model(spec, partial(_resolve, before, home))
+    try:
+        resolved = tagging.resolve_model(spec, partial(_resolve, before, home))
+    except (UserMistake, ModelUnavailable) as error:
+        faults.append(error)
+        return spec
     if resolved.model:
         # Engines of the user's own were once recorded as scripted; such a folder keeps its tags.
         as_scripted = replace(resolved, model=ModelName(resolved.model.model, "scripted"))
@@ -118,28 +149,26 @@ def _resolve_tagger(spec: TaggerSpec, record: Record, home: Path) -> TaggerSpec:
     return resolved
 
 
-def _generating_models(
-    record: Record, home: Path, generate: GenerateConfig, is_needed: bool
-) -> tuple[ModelName | None, ModelName]:
+def _generating_models(known: _Known, generate: GenerateConfig, is_needed: bool) -> tuple[ModelName | None, ModelName]:
     """Return the exact model that asks, where it is not the one that answers, and the one that answers."""
-    stored = run_record.stored_model(record), run_record.stored_asking_model(record)
+    stored = run_record.stored_model(known.record), run_record.stored_asking_model(known.record)
     answerer, place = generate.answerer, "generate.answer.model" if generate.answer else "generate.model"
-    model = _generating_model(_of_name(answerer.model, *stored), home, answerer, is_needed, place)
+    model = _generating_model(_of_name(answerer.model, *stored), known, answerer, is_needed, place)
     if not generate.is_split:
         return None, model
     asker, place = generate.asker, "generate.ask.model" if generate.ask else "generate.model"
-    return _generating_model(_of_name(asker.model, *reversed(stored)), home, asker, is_needed, place), model
+    return _generating_model(_of_name(asker.model, *reversed(stored)), known, asker, is_needed, place), model
 
 
 def _scoring_passes(
-    record: Record, home: Path, pipeline: Pipeline, definitions: Definitions, is_needed: bool
+    known: _Known, pipeline: Pipeline, definitions: Definitions, is_needed: bool
 ) -> Iterator[ScoringPass]:
     """Yield the scoring passes of a pipeline, each with its exact model."""
-    generating = run_record.stored_model(record), run_record.stored_asking_model(record)
-    stored = run_record.stored_pass_models(record)
+    generating = run_record.stored_model(known.record), run_record.stored_asking_model(known.record)
+    stored = run_record.stored_pass_models(known.record)
     for name, settings in pipeline.passes.items():
         before = _of_name(settings.model, stored.get(name), *generating, *stored.values())
-        model = _generating_model(before, home, settings, is_needed, f"score.{name}.model")
+        model = _generating_model(before, known, settings, is_needed, f"score.{name}.model")
         yield ScoringPass(name, settings, model, definitions.passes[name])
 
 
@@ -148,14 +177,15 @@ def _of_name(name: str, first: Any, *others: Any) -> Any:
     return next((known for known in (first, *others) if isinstance(known, list) and known[0] == name), first)
 
 
-def _generating_model(before: Any, home: Path, settings: GenerateConfig, is_needed: bool, place: str) -> ModelName:
-    """Return an exact model that generates, or what stands in for it where it is not needed and cannot be found."""
+def _generating_model(before: Any, known: _Known, settings: GenerateConfig, is_needed: bool, place: str) -> ModelName:
+    """Return an exact model that generates, or what stands in for one that is not found; where needed, add a fault."""
     try:
-        return _resolve(before, home, settings, place)
+        return _resolve(before, known.home, settings, place)
     except (UserMistake, ModelUnavailable) as error:
         if is_needed:
-            raise
-        note(f"{error}; this command does not need that model, and goes on")
+            known.faults.append(error)
+        else:
+            note(f"{error}; this command does not need that model, and goes on")
     if isinstance(before, str):
         return ModelName(settings.model, before)
     is_same = isinstance(before, list) and before[0] == settings.model
@@ -209,9 +239,9 @@ def _shape(
         },
         "tags": {spec.name: spec.fingerprint for spec in definitions.taggers},
         "planned": {
-            "settings": _given(pipeline.plan, "semantic_duplicates", "against"),
+            "settings": _given(pipeline.plan, "semantic_duplicates", "against", "negatives"),
             "mapping": list(definitions.rules.texts),
-            "types": {path: _planned_type(kind) for path, kind in types.items()},
+            "types": {path: _planned_type(kind, bool(pipeline.plan.negatives)) for path, kind in types.items()},
         },
         "generated": {
             "model": models[1].named,
@@ -223,15 +253,17 @@ def _shape(
             "answer": {form: _given(answer, "wordings") for form, answer in pack.answer.items()},
             "types": {path: _texts_of(kind) for path, kind in types.items()},
             **_given(pack, "voices", "levels", "reasoning", only=True),
+            **(_given(pack, "unanswerable", only=True) if pipeline.plan.negatives else {}),
             "sampling": sampling.model_dump(mode="json", exclude={"agree_temperature", "agree_samples"}),
             "seed": pipeline.plan.seed,
         },
-        "scores": {name: score_settings(name, pack, sampling) for name in pipeline.generate.scores},
+        "scores": {name: score_settings(name, pack, sampling) for name in pipeline.scores},
     }
 
 
-def _planned_type(kind: InstructionType) -> list[Any]:
+def _planned_type(kind: InstructionType, has_negatives: bool) -> list[Any]:
     """Return what shapes the plan of an instruction type; traits that few types have are named where one has them."""
     traits = {"thing": kind.thing, "follows": kind.follows, "sensitive": kind.sensitive}
+    traits |= {"swap": kind.swap} if has_negatives else {}
     present = {name: value for name, value in traits.items() if value}
     return [list(kind.forms), kind.most, *([present] if present else [])]

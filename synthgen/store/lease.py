@@ -104,7 +104,7 @@ class Lease:
 def _renew(terms: Folder, name: str, stop: threading.Event) -> None:
     """Renew a lease until it is stopped; runs in a thread."""
     # Signals are for the main thread, also while it holds them back.
-    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
     while not stop.wait(BEAT_SECONDS):
         # A beat may fail with any error of a store's client. The next one tries again: STALE_SECONDS has room for
         # several, and a thread that ended here would lose the lease of a driver at work.

@@ -9,7 +9,10 @@ from fsspec.implementations.local import LocalFileSystem
 from synthgen.errors import UserMistake
 from synthgen.store.folder import Folder
 from synthgen.store.patterns import expand_home
-from synthgen.store.remote import PACKAGES, display_uri, missing_package, path_errors, store_errors
+from synthgen.store.remote import PACKAGES, display_uri, error_text, missing_package, path_errors, store_errors
+
+USAGE = "give a local path, s3://… or gs://…"
+PROTOCOLS = ("file", "local", "s3", "s3a", "gs", "gcs", "memory")  # the last one is refused with its reason
 
 
 def open_folder(url: str) -> Folder:
@@ -18,6 +21,9 @@ def open_folder(url: str) -> Folder:
     Raises:
         SynthError: It cannot be used, see `reach`.
     """
+    protocol = url.partition("://")[0] if "://" in url else "file"
+    if protocol not in PROTOCOLS:
+        raise UserMistake(f"{display_uri(url)}: {protocol}:// cannot hold an output folder; {USAGE}")
     reach(url)
     with path_errors(url):
         folder = Folder(url.rstrip("/") if "://" in url else str(expand_home(url).resolve()))
@@ -38,12 +44,12 @@ def reach(url: str) -> None:
     display_url = display_uri(url)
     try:
         fs, path = fsspec.core.url_to_fs(url, use_listings_cache=False)
-    except (ValueError, ImportError) as error:
+    except Exception as error:  # each filesystem has its own, as one of a protocol that wants more than a URL
         if isinstance(error, ImportError) and (protocol := url.partition("://")[0]) in PACKAGES:
             raise missing_package(protocol) from error
-        raise UserMistake(f"{display_url}: cannot be opened ({error}); give a local path, s3://… or gs://…") from error
+        raise UserMistake(f"{display_url}: cannot be opened ({error_text(error)}); {USAGE}") from error
     if "memory" in (fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,)):
-        raise UserMistake(f"{display_url}: memory is lost when a process ends; give a local path, s3://… or gs://…")
+        raise UserMistake(f"{display_url}: memory is lost when a process ends; {USAGE}")
     if isinstance(fs, LocalFileSystem):
         return
     with store_errors(display_url, "opening"):

@@ -4,15 +4,24 @@ Arrow counts the bytes of a binary column in 32 bits, so a column of more than 2
 file nor of a row group.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from synthgen.errors import UserMistake
 
 # What a cell raises that Python cannot hold, as a date of the year 20,000.
 CELL_ERRORS = (ValueError, OverflowError, ArithmeticError, RecursionError, pa.ArrowException)
 BATCH_BYTES = 2**23  # read at once, one row at least
 BATCH_ROWS = 1024  # read at once, at most
+
+
+def check_columns_differ(where: str, names: Sequence[str], wanted: Iterable[str]) -> None:
+    """Raise UserMistake if a file has a wanted column twice, which Arrow cannot tell apart."""
+    for name in wanted:
+        if names.count(name) > 1:
+            raise UserMistake(f"{where}: has {names.count(name)} columns '{name}'; write it with one")
 
 
 def read_batches(

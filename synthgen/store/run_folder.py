@@ -99,6 +99,22 @@ class RunFolder:
         """Return the committed shards that hold rows, in the order of their partitions."""
         return [file for file in self.log(PACK).files("data") if file.rows]
 
+    def whole_shards(self) -> list[DataFile]:
+        """Return the same, for a library that reads them: each is there and has its size.
+
+        Raises:
+            Damaged: One is missing or has another size.
+        """
+        stage = self.stage(PACK)
+        sizes = stage.folder.child("data").sizes(".parquet")
+        for partition in self.log(PACK).partitions:
+            for part in self.log(PACK).parts(partition, "data"):
+                for file in part.files:
+                    if file.rows and sizes.get(file.name) != file.bytes:
+                        fault = "was changed after it was committed" if file.name in sizes else "is missing"
+                        raise Damaged(stage.fault_of("data", partition, file, fault))
+        return self.shards()
+
     def digests(self, specs: Iterable[StageSpec], partitions: Sequence[str]) -> dict[str, str]:
         """Return what a reader of these partitions of some stages writes under `reads`."""
         return {key: digest for spec in specs for key, digest in self.log(spec).digests(spec, partitions).items()}

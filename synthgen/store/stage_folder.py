@@ -136,15 +136,20 @@ class StageFolder:
         return rows if wanted is None else self._with_columns(rows, table, wanted)
 
     def _verified(self, table: str, partition: str, file: DataFile) -> bytes:
-        where = f"{self.out.url}: {self.spec.folder}/{table}/{file.name} of partition {partition}"
-        repair = f"redo it with `synth retry {self.out.url} --partition {self.spec.folder}/{partition}`"
         try:
             data = self.folder.child(table).read(file.name)
         except FileNotFoundError as error:
-            raise Damaged(f"{where} is missing; {repair}") from error
+            raise Damaged(self.fault_of(table, partition, file, "is missing")) from error
         if hashlib.sha256(data).hexdigest() != file.sha256:
-            raise Damaged(f"{where} was damaged after it was committed (its SHA-256 differs); {repair}")
+            fault = "was damaged after it was committed (its SHA-256 differs)"
+            raise Damaged(self.fault_of(table, partition, file, fault))
         return data
+
+    def fault_of(self, table: str, partition: str, file: DataFile, fault: str) -> str:
+        """Return the line on a committed file that cannot be used, with what to do."""
+        where = f"{self.out.url}: {self.spec.folder}/{table}/{file.name} of partition {partition}"
+        repair = f"redo it with `synth retry {self.out.url} --partition {self.spec.folder}/{partition}`"
+        return f"{where} {fault}; {repair}"
 
     def _with_columns(self, rows: pa.Table, table: str, wanted: Sequence[str]) -> pa.Table:
         """Return rows with these columns; one that an older synth did not write yet is null."""

@@ -6,7 +6,7 @@ add a kind by an entry point in the group `synthgen.taggers`: its name is the en
 
 from typing import Any
 
-from synthgen.config.entry_points import added, load
+from synthgen.config.entry_points import added, load, offered
 from synthgen.config.strict_yaml import Document
 from synthgen.errors import Mistakes, UserMistake, nearest
 from synthgen.taggers.clip import ClipTaggerFile
@@ -30,23 +30,24 @@ def kind_of(document: Document) -> type[TaggerFile]:
     """Return the kind of a tagger file. One without `engine` is checked as the usual kind, so all its mistakes show.
 
     Raises:
-        Mistakes: If no kind has this name, or the package that adds it does not load.
+        Mistakes: If no kind or more than one has this name, or the package that adds it does not load.
     """
     engine = document.at(("engine",))
     if not isinstance(engine, str):
         return ClipTaggerFile
-    name = CUSTOM if ":" in engine else engine
+    try:
+        return _kind_called(CUSTOM if ":" in engine else engine)
+    except UserMistake as mistake:
+        raise Mistakes([f"{document.where(('engine',))}: {mistake}"]) from mistake
+
+
+def _kind_called(name: str) -> type[TaggerFile]:
+    point = offered(ENTRY_POINTS, name, "engine", name in TAGGER_KINDS)
     if name in TAGGER_KINDS:
         return TAGGER_KINDS[name]
-    where = document.where(("engine",))
-    point = added(ENTRY_POINTS).get(name)
     if point is None:
-        known = nearest(engine, (*TAGGER_KINDS, *added(ENTRY_POINTS)))
-        raise Mistakes([f"{where}: no engine is called '{engine}': {known}"])
-    try:
-        kind: type[TaggerFile] = load(point, "engine", "a TaggerFile", _is_tagger_file)
-    except UserMistake as mistake:
-        raise Mistakes([f"{where}: {mistake}"]) from mistake
+        raise UserMistake(f"no engine is called '{name}': {nearest(name, (*TAGGER_KINDS, *added(ENTRY_POINTS)))}")
+    kind: type[TaggerFile] = load(point, "engine", "a TaggerFile", _is_tagger_file)
     return kind
 
 

@@ -21,7 +21,7 @@ from synthgen.errors import Damaged, UserMistake, one_line
 from synthgen.store import CommitLog, Folder, RunFolder, StageFolder
 from synthgen.store.folder import is_local_fs, open_path
 from synthgen.store.opening import reach
-from synthgen.store.parquet import read_in_batches
+from synthgen.store.parquet import check_columns_differ, read_in_batches
 from synthgen.store.patterns import expand_home, files_at, split_pattern
 from synthgen.store.remote import path_errors
 from synthgen.store.run_folder import NO_SHARDS
@@ -151,6 +151,7 @@ def _count_rows(file: Any, name: str) -> int:
         raise UserMistake(
             f"{name}: has no column '{missing[0]}'; shards have images and messages, as `synth run` and TRL write them"
         )
+    check_columns_differ(name, parquet.schema_arrow.names, COLUMNS)
     return int(parquet.metadata.num_rows)
 
 

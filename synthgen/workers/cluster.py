@@ -18,7 +18,7 @@ from typing import Any
 from synthgen.config.pipeline import EngineConfig
 from synthgen.console import note, pluralize
 from synthgen.engines.kinds import gpus_of, kind_of
-from synthgen.errors import JobFailing, ModelUnavailable, SynthError, UserMistake, one_line
+from synthgen.errors import JobFailing, ModelUnavailable, SynthError, UserMistake, is_whole_text, one_line
 from synthgen.workers import signals
 from synthgen.workers.actor import TURN_SECONDS, options_of_actor
 from synthgen.workers.failures import cause_of, engine_death
@@ -98,6 +98,15 @@ def leave_ray() -> None:
     stop_watching()
 
 
+def check_command_line() -> None:
+    """Raise UserMistake if Ray would not start for a word on the command line: it stores all of them as UTF-8."""
+    for word in sys.argv:
+        if not is_whole_text(word):
+            raise UserMistake(
+                f"{word}: is not UTF-8 text, and Ray takes no such command line; rename it, or link to it"
+            )
+
+
 def join_ray(home: Path = Path()) -> None:
     """Join the cluster that RAY_ADDRESS names, or start one on this machine; a second call does nothing.
 
@@ -115,6 +124,7 @@ def join_ray(home: Path = Path()) -> None:
 
     if ray.is_initialized():
         return
+    check_command_line()
     # A definition file can name code of the user as module:attribute.
     path = os.pathsep.join([str(home.absolute()), *filter(None, [os.environ.get("PYTHONPATH")])])
     address = os.environ.get("RAY_ADDRESS")

@@ -52,7 +52,7 @@ class RayWatch:
 
     def _watch(self) -> None:
         # Signals are for the main thread, also while it holds them back.
-        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
+        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
         blind = 0
         while not self._is_over.wait(LOOK_SECONDS):
             try:

@@ -1,4 +1,4 @@
-"""Signals that ask a run to end: SIGTERM, which platforms send before they take a machine away, and Ctrl-C.
+"""Signals that ask a run to end: SIGTERM, which platforms send before they take a machine away, SIGHUP, and Ctrl-C.
 
 While workers are busy the first signal sets a flag that the pool reads, so that started tasks are finished and
 committed; a second one ends the wait. At any other moment `Stopped` is raised at once. Nothing is lost by that either:
@@ -8,13 +8,15 @@ every write is whole or absent.
 import contextlib
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from types import FrameType
+from typing import Any
 
 from synthgen.console import LOGGER
 from synthgen.errors import Stopped
 
-HEARD = (signal.SIGTERM, signal.SIGINT)
+HEARD = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # the last one where a terminal is closed
 ENDING = "started tasks are finished and committed"  # what is still done after the first signal
 
 
@@ -54,11 +56,16 @@ class StopSignals:
 
 @contextlib.contextmanager
 def listening(ending: str = ENDING) -> Iterator[StopSignals]:
-    """Handle both signals within this block; `ending` says what is still done. Only the main thread can."""
+    """Handle the signals within this block; `ending` says what is still done.
+
+    Python hears signals in the main thread alone: in another one they stay with the program that started the thread.
+    What `nohup` has ignored stays so.
+    """
     signals = StopSignals(ending)
-    with _handlers_restored():
-        for number in HEARD:
-            signal.signal(number, signals.handle)
+    with _handlers_restored() as before:
+        for number, handler in before.items():
+            if number != signal.SIGHUP or handler is not signal.SIG_IGN:
+                signal.signal(number, signals.handle)
         try:
             yield signals
         except SystemError:  # an exception raised in the middle of Ray's own code comes out as this
@@ -73,21 +80,25 @@ def held_back() -> Iterator[None]:
 
     For a library that sets handlers of its own while it starts: in between, a signal would find one of those, or none.
     Its threads start with the signals blocked and stay so, which leaves them to the main thread; its processes start
-    with them unblocked.
+    with them unblocked, and never hear SIGHUP: a terminal that closes sends it to all at once, and this one decides.
     """
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, HEARD)
     try:
-        with _handlers_restored():
+        with _handlers_restored() as before:
+            if before:
+                signal.signal(signal.SIGHUP, signal.SIG_IGN)
             yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
 @contextlib.contextmanager
-def _handlers_restored() -> Iterator[None]:
-    before = {number: signal.getsignal(number) for number in HEARD}
+def _handlers_restored() -> Iterator[dict[signal.Signals, Any]]:
+    """Yield the handlers from before this block and restore them after it; none where this thread cannot set any."""
+    is_main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.getsignal(number) for number in HEARD} if is_main else {}
     try:
-        yield
+        yield before
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -309,7 +309,7 @@ def test_an_output_with_other_content_is_refused(synth: Synth, photos: Path, wor
     assert refusal(synth, *RUN) == f"{workspace}/out: is not empty and holds no synth run; give a new folder"
 
 
-LONG = "long" * 100  # more than a file's name may have
+LONG = "long" * 65  # more than a file's name may have
 
 
 def test_an_output_that_cannot_be_made_is_reported(synth: Synth, photos: Path) -> None:

@@ -150,6 +150,13 @@ def test_help_has_a_short_option_and_one_name_however_it_is_started() -> None:
     assert synth("run", "-h").stdout.startswith(b"Usage: synth run [OPTIONS]")
 
 
+def test_help_shows_the_whole_summary_of_each_command() -> None:
+    for columns in ("60", "80", "200"):
+        shown = " ".join(synth("-h", COLUMNS=columns).stdout.decode().partition("Commands:")[2].split())
+        assert "..." not in shown
+        assert "what it would cost, without asking. status Show how far a run is" in shown
+
+
 def test_a_question_without_an_answer_ends_the_command_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     app = typer.Typer()
     app.command()(lambda: typer.confirm("delete?"))

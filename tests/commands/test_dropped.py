@@ -108,12 +108,20 @@ def _partition(out: Folder, lease: Lease, number: int, photos: str) -> None:
         "images": table(planned, PLANNED_IMAGES),
         "assignments": table([{**row, "retired": at == 1} for at, row in enumerate(assignments)], ASSIGNMENTS),
     }
-    generated = {"pairs": table([pairs[0], *pairs[2:]], PAIRS), "scores/answer": table(scores, SCORES)}
+    unscored = [
+        {"pair_id": pairs[2]["pair_id"], "value": 0.5},
+        {"pair_id": pairs[3]["pair_id"], "reason": "call_failed"},
+    ]
+    generated = {
+        "pairs": table([pairs[0], *pairs[2:]], PAIRS),
+        "scores/answer": table(scores, SCORES),
+        "scores/likelihood": table(unscored, SCORES),
+    }
     stages: list[tuple[StageSpec, Tables, Counts]] = [
         (LIST, {"objects": table(objects, OBJECTS)}, {"listed": 4}),
         (TAG, {"images": table(images, IMAGES)}, {"tagged": 3, "quarantined.corrupt": 1}),
         (PLAN, planned_tables, {"planned": 2, "same_bytes": 1, "assigned": 3, "retired": 1}),
-        (GENERATE, generated, {"pair": 2, "failed.declined": 1, "retired": 1}),
+        (GENERATE, generated, {"pair": 2, "failed.declined": 1, "retired": 1, "unscored.call_failed": 1}),
         (SELECT, {"decisions": table(decisions, DECISIONS)}, {"score:answer": 1, "rule:echo": 1}),
     ]
     for spec, tables, counts in stages:
@@ -140,11 +148,21 @@ def synth(*words: str) -> None:
         ("retired", "0/o0-2.jpg  counting  retired  retired before it was asked"),
         ("score:answer", "0/o0-3.jpg row 7  counting: How many?  score:answer  1.5: 2"),
         ("rule", "0/o0-3.jpg row 7  counting: How many?  rule:echo  2"),
+        (
+            "call_failed",
+            "0/o0-3.jpg row 7  counting: How many?  unscored.call_failed  likelihood: call_failed",
+        ),
         ("changed", "0/o0-3.jpg row 7  changed  other bytes"),
     ],
 )
 def test_a_reason_lists_its_rows_with_their_object_and_detail(out: Folder, reason: str, line: str) -> None:
     assert lines(out, reason)[0] == line
+
+
+def test_scores_that_a_failure_prevented_are_listed_and_counted_with_their_partition(out: Folder) -> None:
+    for reason in ("call_failed", "unscored.call_failed"):
+        found = find_dropped(RunFolder(out), reason)
+        assert [row.object_id for row in found.rows] == ["o0-3", "o1-3"] and found.count == 2
 
 
 def test_every_row_that_is_counted_is_listed(out: Folder) -> None:

@@ -1,7 +1,7 @@
 """The samples or tags that a run prints at its end."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import fsspec
@@ -9,7 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from synthgen.commands import samples
+import synthgen
+from synthgen.commands import preferences, samples
+from synthgen.commands.learn import seed
+from synthgen.errors import Damaged
 from synthgen.stages.pack.schema import sample_schema
 from synthgen.store import Folder, Lease, Receipt, RunFolder, StageFolder, TablePart
 from synthgen.tables import OBJECT_TAGS, PACK, SELECT, TAG, table
@@ -103,3 +106,28 @@ def test_the_address_of_the_shards_can_be_opened(out: Folder) -> None:
     assert "  Q: user" in shown and last == f"1 shard: {out.url}/5-shards/data/*.parquet"
     fs, path = fsspec.core.url_to_fs(last.removeprefix("1 shard: "))
     assert len(fs.glob(path)) == 1
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda run: samples.text(run),
+        lambda run: synthgen.load_samples(run.out.url),
+        lambda run: seed.open_seed(run.out.url),
+        lambda run: preferences.check_packed(run),
+    ],
+)
+@pytest.mark.parametrize(("content", "fault"), [(None, "is missing"), (b"x", "was changed after it was committed")])
+def test_a_shard_that_is_lost_or_cut_is_one_line_with_the_command_that_makes_it_again(
+    tmp_path: Path, read: Callable[[RunFolder], object], content: bytes | None, fault: str
+) -> None:
+    out = Folder(str(tmp_path))
+    write_shards(out, [1, 2])
+    shard = tmp_path / "5-shards" / "data" / RunFolder(out).shards()[1].name
+    shard.unlink()
+    if content is not None:
+        shard.write_bytes(content)
+    with pytest.raises(Damaged) as caught:
+        read(RunFolder(out))
+    place = f"{out.url}: 5-shards/data/{shard.name} of partition e001-00001"
+    assert str(caught.value) == f"{place} {fault}; redo it with `synth retry {out.url} --partition 5-shards/e001-00001`"

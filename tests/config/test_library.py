@@ -207,7 +207,7 @@ def test_very_deep_nesting_costs_one_line_and_no_time(text: str) -> None:
 
 
 def test_a_number_of_thousands_of_digits_is_one_line() -> None:
-    assert "some.yaml: invalid YAML" in refusal(f"a: {'9' * 5000}\n")
+    assert "some.yaml:1: invalid YAML: a whole number of 5,000 digits" in refusal(f"a: {'9' * 5000}\n")
 
 
 @given(st.text(st.characters(codec="utf-8"), max_size=60) | st.text("ab:-[]{}&*!|>'\"#%@ \n?,0.e+~", max_size=60))
@@ -316,6 +316,13 @@ def test_a_folder_with_the_name_of_a_file_is_one_line(workspace: Path) -> None:
     (workspace / "pipelines/mappings/folder.yaml").mkdir()
     with pytest.raises(UserMistake, match=r"folder\.yaml: cannot be read"):
         library.load("mapping", "folder")
+
+
+def test_a_pipe_with_the_name_of_a_file_is_one_line_and_not_waited_for(workspace: Path) -> None:
+    os.mkfifo(workspace / "pipelines/mappings/pipe.yaml")
+    with pytest.raises(UserMistake, match=r"pipe\.yaml: is not a regular file"):
+        library.load("mapping", "pipe")
+    assert "is not a regular file" in library.about("mapping", Path("pipelines/mappings/pipe.yaml"))
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")

@@ -1,6 +1,8 @@
 """Pipeline files and `--set`: valid settings, and the messages for mistakes."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -11,6 +13,7 @@ from PIL import Image
 from synthgen.config import library
 from synthgen.config import pipeline as pipelines
 from synthgen.config.fields import FORMATS
+from synthgen.config.strict_yaml import QUOTES
 from synthgen.errors import Mistakes, UserMistake
 from synthgen.ingest.images.headers import MAGIC
 from synthgen.job import resolve
@@ -32,6 +35,28 @@ def mistakes_in(*overrides: str, text: str = SMALLEST) -> list[str]:
     with pytest.raises(UserMistake) as caught:
         load(text, *overrides)
     return str(caught.value).splitlines()
+
+
+def test_every_number_and_flag_of_a_definition_file_is_taken_as_it_is_written() -> None:
+    for section in sections_below(library.Section):
+        for place, kind, node in scalars_in(section.__pydantic_core_schema__):
+            assert node.get("strict"), f"{section.__name__}: {place}: a {kind} is converted from other types"
+            assert kind != "int" or {"le", "lt"} & node.keys(), f"{section.__name__}: {place}: has no upper bound"
+
+
+def sections_below(section: type[library.Section]) -> list[type[library.Section]]:
+    below = section.__subclasses__()
+    return [*below, *(deeper for each in below for deeper in sections_below(each))]
+
+
+def scalars_in(schema: Any, place: str = "") -> Iterator[tuple[str, str, dict[str, Any]]]:
+    if isinstance(schema, dict) and schema.get("type") in ("bool", "int", "float"):
+        yield place, schema["type"], schema
+    parts = (
+        schema.items() if isinstance(schema, dict) else enumerate(schema) if isinstance(schema, list | tuple) else ()
+    )
+    for name, part in parts:
+        yield from scalars_in(part, f"{place}.{name}")
 
 
 # --- --set -----------------------------------------------------------------------------------------------------------
@@ -73,8 +98,8 @@ def test_the_last_of_two_overrides_counts_and_other_settings_stay() -> None:
         ("generate.top_p=0.5", "unknown key 'top_p' in generate: did you mean 'generate.sampling.top_p'?"),
         (
             "workers=3",
-            "unknown key 'workers': known: about, generate, images, learn, notice, pack, plan, "
-            "score, select, source, tag, train and 2 more",
+            "unknown key 'workers': known: about, generate, images, learn, notice, pack, plan, reask, "
+            "score, select, source, tag and 3 more",
         ),
         ("tga.workers=3", "unknown key 'tga': did you mean 'tag'?"),
         ("generate.engine.knd=x", "unknown key 'knd' in generate.engine: did you mean 'kind'?"),
@@ -135,6 +160,19 @@ def test_the_last_of_two_overrides_counts_and_other_settings_stay() -> None:
             "select.keep.likelihood: min 0.9 is above max 0.1, so no pair could be kept",
         ),
         ("images.decode_seconds=1e999", "images.decode_seconds: must be a finite number, not inf"),
+        ("plan.per_image=true", "plan.per_image: must be a whole number, not true"),
+        ("plan.per_image='3'", "plan.per_image: must be a whole number, not '3'"),
+        ("plan.caps={a: true}", "plan.caps.a: must be a whole number, not true"),
+        ("plan.share=true", "plan.share: must be a number, not true"),
+        ("plan.share='0.5'", "plan.share: must be a number, not '0.5'"),
+        ("select.earlier_first=1", "select.earlier_first: must be true or false, not 1"),
+        ("select.earlier_first='true'", "select.earlier_first: must be true or false, not 'true'"),
+        (
+            f"plan.per_image={2**63}",
+            f"plan.per_image: must be less than or equal to 1000000000000000, not {2**63}",
+        ),
+        (f"plan.seed=-{2**63}", f"plan.seed: must be greater than or equal to -1000000000000000, not -{2**63}"),
+        ("plan.per_type=100000", "plan.per_type: must be less than or equal to 1000, not 100000"),
     ],
 )
 def test_a_wrong_setting_is_one_line_that_begins_with_the_override(override: str, message: str) -> None:
@@ -158,8 +196,19 @@ def test_another_kind_of_engine_with_the_options_of_the_old_one_is_one_line() ->
         ("tag.workers", "write it as section.key=value"),
         ("=3", "write it as section.key=value"),
         ("tag..workers=3", "write it as section.key=value"),
-        ("tag.workers=[1", "the value is not valid YAML; put it in quotes if it is text"),
-        ("tag.workers=*x", "the value is not valid YAML; put it in quotes if it is text"),
+        (
+            "tag.workers=[1",
+            "the value is not valid YAML (a bracket is never closed; ] is missing); put it in quotes if it is text",
+        ),
+        (
+            "tag.workers=*x",
+            f"the value is not valid YAML (aliases (*name) are not allowed; a pattern that begins with * {QUOTES}); "
+            "put it in quotes if it is text",
+        ),
+        (
+            'notice="\\ud83d"',
+            r"the value is not valid YAML (\ud83d is half of a character); put it in quotes if it is text",
+        ),
         ("tag.tagger.x=1", "'x' cannot be set, because tag.tagger has no keys"),
         ("generate.scores.0=answer", "'0' cannot be set, because generate.scores has no keys"),
     ],
@@ -282,7 +331,7 @@ def test_no_mistake_hides_one_in_another_section_or_file() -> None:
             "taggers/beside.yaml:4: no tag of 'small' is 'animal/kat': did you mean 'animal/cat'?",
             "prompts/small.yaml:7: answer.short.text: unknown variable 'shrt': "
             "known: language, options, previous, question",
-            "prompts/small.yaml:23: unknown key 'judeg': did you mean 'judge'?",
+            "prompts/small.yaml:24: unknown key 'judeg': did you mean 'judge'?",
             "pipelines/mappings/small.yaml:8: no instruction type matches 'fien/**': did you mean 'fine/**'?",
             "pipelines/mappings/small.yaml:9: unknown key 'nevr' in rules.1: did you mean 'never'?",
         ]

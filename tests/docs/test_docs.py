@@ -338,7 +338,7 @@ def test_the_example_of_a_score_on_the_page_is_one() -> None:
     (scorer,) = [value for value in module.values() if isinstance(value, Scorer)]
     (offer,) = blocks(ROOT / "docs/scores.md", "toml")
     points = tomllib.loads(offer)["project"]["entry-points"][ENTRY_POINTS]
-    assert points == {scorer.name: "my_scores:TIDINESS"} and text.startswith("# my_scores.py")
+    assert points == {scorer.name: "my_scores:COURTESY"} and text.startswith("# my_scores.py")
 
 
 def test_the_example_of_a_source_on_the_page_is_one() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -171,7 +172,7 @@ def wait_for(path: Path, pattern: str, process: subprocess.Popen[str]) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
 def test_a_stopped_run_commits_started_work_gives_back_the_rest_and_continues_later(
     workspace: Path, number: signal.Signals, status: int
 ) -> None:
@@ -192,6 +193,16 @@ def test_a_stopped_run_commits_started_work_gives_back_the_rest_and_continues_la
     assert len(pairs(workspace / "out")) == 120
 
 
+def test_a_run_whose_terminal_closes_commits_started_work(workspace: Path) -> None:
+    make_images(workspace / "photos", 40)
+    process = start(workspace, 0.1)
+    wait_for(workspace, "called", process)
+    os.killpg(process.pid, signal.SIGHUP)  # to its children, too
+    notes = process.communicate(timeout=PATIENCE)[1]
+    assert process.returncode == 129 and "stopped by SIGHUP" in notes, notes
+    assert pairs(workspace / "out")
+
+
 def test_a_second_signal_ends_a_run_at_once(workspace: Path) -> None:
     make_images(workspace / "photos", 4)
     process = start(workspace, 60)
@@ -204,6 +215,30 @@ def test_a_second_signal_ends_a_run_at_once(workspace: Path) -> None:
     notes = process.communicate(timeout=PATIENCE)[1]
     assert process.returncode == 130 and "stopping: now" in notes, notes
     assert "Traceback" not in notes
+
+
+def test_a_hangup_that_nohup_ignores_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with signals.listening() as heard:
+            signal.raise_signal(signal.SIGHUP)
+            assert heard.received is None
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_in_another_thread_a_run_hears_no_signals_and_changes_no_handlers() -> None:
+    seen = list[Any]()
+
+    def in_thread() -> None:
+        with signals.listening(), signals.held_back():
+            seen.append([signal.getsignal(number) for number in signals.HEARD])
+
+    before = [signal.getsignal(number) for number in signals.HEARD]
+    thread = threading.Thread(target=in_thread)
+    thread.start()
+    thread.join()
+    assert seen == [before]
 
 
 def test_a_signal_while_a_library_starts_reaches_the_handler_from_before_it() -> None:

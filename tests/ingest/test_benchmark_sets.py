@@ -93,17 +93,21 @@ def test_what_cannot_be_used_is_told_together(tmp_path: Path) -> None:
     (tmp_path / "broken.parquet").write_bytes(b"no Parquet")
     (tmp_path / "damaged.tsv").write_bytes(b"")
     pq.write_table(pa.table({"picture": [png()]}), tmp_path / "other.parquet")
+    twice = pa.Table.from_arrays([pa.array([png()])] * 2, names=["image", "image"])
+    pq.write_table(twice, tmp_path / "twice.parquet")
     for folder in (tmp_path, tmp_path / "a"):
         pq.write_table(pa.table({"question": ["What is it?"]}), folder / "same.parquet")
-    names = ("nowhere", "empty", "broken.parquet", "damaged.tsv", "other.parquet", "same.parquet", "a/same.parquet")
+    names = ("nowhere", "empty", "broken.parquet", "damaged.tsv", "other.parquet")
+    same = ("twice.parquet", "same.parquet", "a/same.parquet")
     with pytest.raises(Mistakes) as caught:
-        open_benchmark_sets("s", [str(tmp_path / name) for name in names], Path(), COLUMNS)
+        open_benchmark_sets("s", [str(tmp_path / name) for name in (*names, *same)], Path(), COLUMNS)
     assert [re.split(r"[;(]", line)[0].strip() for line in caught.value.lines] == [
         f"s: {tmp_path}/nowhere: holds no images, TSV or Parquet files",
         f"s: {tmp_path}/empty: holds no images, TSV or Parquet files",
         f"s: {tmp_path}/broken.parquet: cannot be read as Parquet",
         f"s: {tmp_path}/damaged.tsv: cannot be read as a TSV file",
         f"s: {tmp_path}/other.parquet: has none of the columns image, question",
+        f"s: {tmp_path}/twice.parquet: has 2 columns 'image'",
         "s: two sets are called same, by which the report names them",
     ]
 

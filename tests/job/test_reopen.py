@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from synthgen.config import pipeline as pipelines
-from synthgen.errors import SettingsChanged, UserMistake
+from synthgen.errors import Mistakes, SettingsChanged, UserMistake
 from synthgen.job import job, run_record
 from synthgen.job.changes import check_folder, write_settings
 from synthgen.job.request import RunRequest
@@ -225,3 +225,37 @@ def test_a_hub_model_of_a_pass_keeps_the_commit_of_the_first_run(
     renamed = [*SETTINGS, judge.replace("second", "other"), "tag.tagger=beside"]
     again = job.open_job(made.out, pipelines.load("small", renamed), record=RunFolder(made.out).record)
     assert again.passes[0].model.revision == "a" * 40, "also under another name of the pass"
+
+
+MISSING = (
+    "source.uri=photos",
+    "tag.tagger=own/chooser.yaml",
+    "generate.engine={kind: vllm}",
+    "generate.ask={model: models/asks}",
+    "generate.answer={model: models/answers}",
+    "score={judge: {model: models/judges, scores: [answer]}}",
+)
+
+
+def test_all_models_that_are_missing_are_told_together(workspace: Path) -> None:
+    for name in ("own/tree.yaml", "own/chooser.yaml"):
+        write(workspace / name, OWN_FILES[name])
+    pipeline = pipelines.load("small", MISSING)
+    with pytest.raises(Mistakes) as caught:
+        job.open_job(Folder("out"), pipeline)
+    for name in ("models/vlm", "models/asks", "models/answers", "models/judges"):
+        assert sum(name in line for line in caught.value.lines) == 1, name
+    with pytest.raises(UserMistake, match="models/vlm"):
+        job.open_job(Folder("out"), pipeline, needed=())
+
+
+def test_a_job_with_other_settings_of_its_plan_is_opened_without_its_models(
+    workspace: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = ("source.uri=photos", "generate.engine={kind: vllm}", "generate.model=models/gone")
+    opened = job.open_job(Folder("out"), pipelines.load("small", settings), needed=())
+    caplog.clear()
+    changed = job.with_plan_settings(opened, share=0.5)
+    assert not caplog.messages and changed.pipeline.plan.share == 0.5
+    whole = job.open_job(Folder("out"), pipelines.load("small", (*settings, "plan.share=0.5")), needed=())
+    assert changed == whole

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from synthgen import cli
+from synthgen.commands.open import pipeline_with_run
 from synthgen.config import pipeline as pipelines
 from synthgen.errors import UserMistake
 from synthgen.ingest.sources import kinds
@@ -58,6 +59,14 @@ def test_a_request_is_completed_by_the_last_one_of_the_folder_and_the_additions_
         f"{USING} out: {started}/photos --pipeline small --set plan.per_image=2 --set train.steps=7 --limit 5 {ENDING}"
     ]
     assert "plan.forms" in refusal and "per_image" not in refusal
+
+
+def test_a_preview_takes_the_settings_of_a_run_that_it_names(started: Path, caplog: pytest.LogCaptureFixture) -> None:
+    pipeline = pipeline_with_run(RunRequest(None, ("plan.seed=4",)), "out")
+    assert (pipeline.about, pipeline.plan.per_image, pipeline.plan.seed) == ("a small job without a model", 2, 4)
+    assert pipeline_with_run(RunRequest("small"), None).plan.per_image == 3
+    assert refuse("preview", "gone.jpg", "--out", "out")[1] == "gone.jpg: no such image file"
+    assert refuse("preview", "gone.jpg", "--out", "photos")[1].endswith("photos: holds no synth run")
 
 
 def test_what_a_request_names_is_not_taken_from_the_folder(started: Path) -> None:

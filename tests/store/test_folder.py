@@ -334,7 +334,7 @@ def test_a_store_that_fails_is_asked_again_and_reported_in_one_line_if_it_keeps_
         )
 
 
-@pytest.mark.parametrize("url", ["memory://out", "nowhere://out"])
+@pytest.mark.parametrize("url", ["memory://out", "nowhere://out", "ftp://host/out", "github://x/out", "zip://a.zip"])
 def test_a_filesystem_that_keeps_nothing_is_refused(url: str) -> None:
     with pytest.raises(UserMistake, match=r"give a local path, s3://… or gs://…"):
         open_folder(url)

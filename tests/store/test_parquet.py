@@ -1,7 +1,7 @@
 """Files and row groups of any size are read: Arrow refuses a binary column of more than 2 GB at once."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pytest
 from synthgen.commands.learn.records import Fields
 from synthgen.commands.learn.seed import Columns, open_seed, read_rows
 from synthgen.config.pipeline import SelectConfig
+from synthgen.errors import UserMistake
 from synthgen.store import parquet
 from synthgen.store.parquet import read_batches, read_in_batches
 from synthgen.train import dataset
@@ -104,3 +105,22 @@ def world(tmp_path: Path) -> Iterator[World]:
     world = World(tmp_path)
     yield world
     world.lease.release()
+
+
+@pytest.mark.parametrize(
+    ("names", "read"),
+    [
+        (["images", "messages"], lambda path: dataset.pin(str(path))),
+        (["id", "id"], lambda path: list(read_rows(open_seed(str(path)), Columns(Fields(), True, True)))),
+    ],
+)
+def test_a_file_with_a_column_twice_is_one_line(
+    tmp_path: Path, names: list[str], read: Callable[[Path], object]
+) -> None:
+    path = tmp_path / "twice.parquet"
+    cells = [pa.array(["x"])] * 3
+    pq.write_table(pa.Table.from_arrays(cells, names=[names[0], *names]), path)
+    with pytest.raises(UserMistake) as caught:
+        read(path)
+    count = 1 + names.count(names[0])
+    assert str(caught.value) == f"{path}: has {count} columns '{names[0]}'; write it with one"

@@ -1,13 +1,14 @@
 """A cluster that is crowded, slow or cannot be joined: the room for workers, and the notes while they wait."""
 
 import socket
+import sys
 import time
 from typing import Any
 
 import pytest
 
 from synthgen.errors import JobFailing, SynthError, UserMistake
-from synthgen.workers.cluster import Waiting, gpus_per_worker, join_ray
+from synthgen.workers.cluster import Waiting, check_command_line, gpus_per_worker, join_ray
 
 
 @pytest.fixture
@@ -168,3 +169,13 @@ def test_a_ray_that_gives_up_its_start_for_time_is_started_again(
         with pytest.raises(SynthError, match=r"^Ray cannot start on this machine: The current node timed out"):
             join_ray()
     assert len(starts) == 3
+
+
+def test_a_command_line_that_ray_cannot_store_is_refused_before_anything_starts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["synth", "run", "pho\udcfftos"])
+    with pytest.raises(UserMistake, match=r"^pho\\udcfftos: is not UTF-8 text, and Ray takes no such command line"):
+        check_command_line()
+    monkeypatch.setattr(sys, "argv", ["synth", "run", "phötos"])
+    check_command_line()

@@ -66,6 +66,8 @@ def look_up_types(
 
 def read_types_file(path: Path) -> dict[str, tuple[str, ...]]:
     """Return the words for types by row id, from one JSON object or from JSON Lines with `id` and `types`."""
+    if path.is_fifo() or path.is_char_device():
+        raise UserMistake(f"{path}: is not a regular file")  # a pipe would wait for its writer for ever
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

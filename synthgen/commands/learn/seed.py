@@ -21,7 +21,7 @@ from synthgen.errors import Failure, UserMistake, nearest, one_line
 from synthgen.ingest.sources.location import spell_out_path
 from synthgen.store import Folder, RunFolder
 from synthgen.store.opening import reach
-from synthgen.store.parquet import CELL_ERRORS, read_batches
+from synthgen.store.parquet import CELL_ERRORS, check_columns_differ, read_batches
 from synthgen.store.remote import path_errors
 from synthgen.tables import PACK
 
@@ -78,7 +78,7 @@ def open_seed(source: str) -> Seed:
         raise UserMistake(f"{source}: no such file or folder")
     elif (run := RunFolder(folder)).record is not None:
         data = run.stage(PACK).folder.child("data")
-        files = [data.full(file.name) for file in run.shards()]
+        files = [data.full(file.name) for file in run.whole_shards()]
     else:
         files, others = _data_files(fs, path)
     if not files:
@@ -201,7 +201,7 @@ def _record(batch: pa.RecordBatch, row: int) -> dict[str, Any] | Failure:
 def _open_parquet(stream: Any, file: str) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(stream, pre_buffer=False)  # see store/stage_folder.py
-    except pa.ArrowException as error:
+    except (pa.ArrowException, OSError) as error:  # a broken footer is an OSError
         raise UserMistake(f"{file}: is not a Parquet file: {_first_line(error)}") from error
 
 
@@ -216,4 +216,6 @@ def _column_names(file: str, names: Sequence[str], columns: Columns) -> list[str
         if name not in names:
             raise UserMistake(f"{file}: has no column '{name}': {nearest(name, names)}")
     usual = ["id", *(TEXT_COLUMNS if columns.texts else ()), *(IMAGE_COLUMNS if columns.images else ())]
-    return list(dict.fromkeys([*named, *(name for name in usual if name in names)]))
+    wanted = list(dict.fromkeys([*named, *(name for name in usual if name in names)]))
+    check_columns_differ(file, names, wanted)
+    return wanted

@@ -12,8 +12,9 @@ import numpy as np
 
 from synthgen.commands.plan.counts import count_partitions, kinds_of
 from synthgen.commands.plan.pricing import Kind
+from synthgen.config.families import with_unanswerable
 from synthgen.config.pipeline import PlanConfig
-from synthgen.job.job import open_job
+from synthgen.job.job import with_plan_settings
 from synthgen.stages.contract import Job
 from synthgen.stages.plan import quotas
 from synthgen.stages.plan.sampling import Floats
@@ -46,8 +47,8 @@ def draw_uncapped(
         cost_of: Returns the cost of one question of a kind.
         asking_of: Returns what another model takes to write it.
     """
-    job = with_plan(folder, job, share=1.0, caps={})
-    types = tuple(job.definitions.prompts.types)
+    job = with_plan_settings(job, share=1.0, caps={})
+    types = tuple(with_unanswerable(job.definitions.prompts.types))
     place_of = {path: place for place, path in enumerate(types)}
     drawn, costs = [], [np.empty(0)]
     for partition in count_partitions(folder, job):
@@ -58,12 +59,6 @@ def draw_uncapped(
         answering = np.where(partition.is_asked, 0.0, [cost_of(kind) for kind in kinds_of(rows)])
         costs.append(answering + np.where(partition.is_written, 0.0, [asking_of(kind) for kind in kinds_of(rows)]))
     return UncappedPlan(quotas.Candidates(types, quotas.concatenate(drawn), {}), np.concatenate(costs))
-
-
-def with_plan(folder: RunFolder, job: Job, **settings: object) -> Job:
-    """Return the job with other settings of its plan."""
-    plan = job.pipeline.plan.model_copy(update=settings)
-    return open_job(job.out, job.pipeline.model_copy(update={"plan": plan}), job.definitions, folder.record, job.home)
 
 
 def share_within(plan: UncappedPlan, settings: PlanConfig, budget: float) -> float | None:

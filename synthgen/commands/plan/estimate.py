@@ -9,7 +9,7 @@ from typing import Any
 
 from synthgen.commands.check import withheld_notes
 from synthgen.commands.plan import pass_pricing, pricing, profiles
-from synthgen.commands.plan.budget import STEPS, draw_uncapped, share_within, with_plan
+from synthgen.commands.plan.budget import STEPS, draw_uncapped, share_within
 from synthgen.commands.plan.counts import QuestionCounts, count
 from synthgen.commands.plan.pass_pricing import PassEstimate, pass_notes
 from synthgen.commands.plan.pricing import Budget, Kind, Rates, Usage
@@ -21,6 +21,7 @@ from synthgen.errors import UserMistake
 from synthgen.job.changes import is_changed
 from synthgen.job.context_room import image_notes
 from synthgen.job.funnel import near_duplicates_message
+from synthgen.job.job import with_plan_settings
 from synthgen.stages.contract import Job
 from synthgen.stages.generate import Profile
 from synthgen.stages.plan import Inputs
@@ -95,7 +96,7 @@ def forecast(folder: RunFolder, job: Job, request: EstimateRequest) -> Forecast:
         raise UserMistake(f"{job.out.url}: holds no tagged images; name the images too, and they are tagged first")
     notes = [_old_tags(job.out), *tag_notes(folder, job)] if is_changed(folder, job, "tags") else []
     has_budget = request.budget is not None  # a budget looks for a share of the whole plan, not of the job's
-    counts = count(folder, with_plan(folder, job, share=1.0) if has_budget else job, request.diff)
+    counts = count(folder, with_plan_settings(job, share=1.0) if has_budget else job, request.diff)
     if counts.is_asked and (request.profile or has_budget):
         needs_no_budget = has_budget and not counts.unscored
         suffix = " and no budget is needed" if needs_no_budget else ""
@@ -236,12 +237,12 @@ def _fit_budget(folder: RunFolder, job: Job, text: str, measured: profiles.Profi
             "give as much, or use a mapping with fewer types"
         )
     if share == 1:
-        return with_plan(folder, job, share=1.0), f"the whole plan is within {text}"
+        return with_plan_settings(job, share=1.0), f"the whole plan is within {text}"
     note = (
         f"{share:.2%} of each type's questions, and one of each at least, is within {text}: "
         f"write `share: {share:.6f}` under `plan:`"
     )
-    return with_plan(folder, job, share=share), note
+    return with_plan_settings(job, share=share), note
 
 
 def _cost_of(budget: Budget, part: GenerateConfig, profile: Profile | None) -> Callable[[Kind], float]:

@@ -46,7 +46,7 @@ def write_preferences(folder: RunFolder, target: str, margin: float) -> Mapping[
         UserMistake: The run is not packed, the target is in use, or no score kept any sample.
     """
     run_record.check_is_run(folder)
-    _check_packed(folder)
+    check_packed(folder)
     out = open_folder(target)
     if not out.is_empty():
         raise UserMistake(f"{target}: is not empty; give a folder that does not exist yet")
@@ -66,11 +66,11 @@ def make_preferences(folder: RunFolder, out: Folder, margin: float, pack: PackCo
     return written
 
 
-def _check_packed(folder: RunFolder) -> None:
-    """Raise UserMistake if the shards do not fit the decisions."""
+def check_packed(folder: RunFolder) -> None:
+    """Raise UserMistake if the shards do not fit the decisions, and Damaged if one of them is lost."""
     kept, packed = folder.log(SELECT).counts().get("kept", 0), folder.log(PACK).counts()
     turns = sum(count for name, count in packed.items() if name != "samples")
-    if not folder.shards() or kept != turns:
+    if not folder.whole_shards() or kept != turns:
         raise UserMistake(NO_SHARDS.format(folder.out.url))
 
 

@@ -57,7 +57,8 @@ def answer(memory: mmap.mmap, offset: int, length: int, limits: Any) -> dict[str
 
 def _restrict(memory_bytes: int) -> None:
     """Limit this process for good: `memory_bytes` on top of what it uses now, no files, no output, no core dumps."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole terminal; our parent decides
+    for number in (signal.SIGINT, signal.SIGHUP):  # they go to the whole terminal; our parent decides
+        signal.signal(number, signal.SIG_IGN)
     nowhere = os.open(os.devnull, os.O_RDWR)
     os.dup2(nowhere, 1)  # C libraries print warnings
     os.dup2(nowhere, 2)

@@ -124,6 +124,8 @@ def _suffix(path: str) -> str:
 
 
 def _no_images(location: Location, source: SourceConfig, left_out: Counter[str]) -> UserMistake:
+    if location.is_parquet and not left_out:
+        return UserMistake(f"{location.uri}: no row in its Parquet files, so no image")
     looked_for = ", ".join((*(suffix.lower() for suffix in source.suffixes), ".parquet"))
     seen = f"; left out: {left_out_text(left_out)}; {EVERY_FILE} takes every file" if left_out else ""
     return UserMistake(f"0 images under {location.uri}; suffixes looked for: {looked_for}{seen}")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from synthgen.config.entry_points import added, load
+from synthgen.config.entry_points import added, load, offered
 from synthgen.config.pipeline import SourceConfig
 from synthgen.errors import Failure, guess
 from synthgen.ingest.sources.files import is_inside_location, list_files
@@ -117,8 +117,9 @@ OBJECTS: Mapping[str, SourceKind] = {scheme: kind for kind in (FILES, URLS) for 
 
 
 def kind_of_source(uri: str | None) -> SourceKind:
-    """Return the kind of a source. Raises UserMistake if the package that adds it cannot be loaded."""
+    """Return the kind of a source. Raises UserMistake if it has two, or the package that adds it cannot be loaded."""
     scheme = scheme_of(uri or "")
+    offered(ENTRY_POINTS, scheme, "source", scheme in SOURCES or scheme in OBJECTS)
     return SOURCES.get(scheme) or _added(scheme) or FILES
 
 
@@ -138,7 +139,7 @@ def suggestion(uri: str | None) -> str:
 
 def _added(scheme: str) -> SourceKind | None:
     """Return the kind that an installed package adds; None if none does. None can replace a kind of the table."""
-    point = None if scheme in SOURCES or scheme in OBJECTS else added(ENTRY_POINTS).get(scheme)
+    point = None if scheme in SOURCES or scheme in OBJECTS else offered(ENTRY_POINTS, scheme, "source")
     if point is None:
         return None
     expected = f"a SourceKind named '{scheme}'"

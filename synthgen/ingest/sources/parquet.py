@@ -18,7 +18,7 @@ from synthgen.config.pipeline import SourceConfig
 from synthgen.errors import Failure, UserMistake, nearest, one_line
 from synthgen.ingest.sources.location import local_version, open_regular, split_uri, version_of
 from synthgen.ingest.sources.objects import meta_json
-from synthgen.store.parquet import BATCH_BYTES, CELL_ERRORS, read_batches
+from synthgen.store.parquet import BATCH_BYTES, CELL_ERRORS, check_columns_differ, read_batches
 from synthgen.store.remote import PERMANENT, PermanentError, attempts, error_text
 
 META_ROWS = 1024
@@ -150,7 +150,9 @@ def parse(raw: Any) -> pq.ParquetFile:
     """
     try:
         return pq.ParquetFile(raw, buffer_size=2**20, pre_buffer=False)
-    except (pa.ArrowException, ValueError) as error:
+    except (pa.ArrowException, ValueError, OSError) as error:
+        if isinstance(error, OSError) and "thrift" not in str(error):  # Arrow's word for a footer that it cannot read
+            raise
         raise NotParquet(str(error).split("\n", 1)[0][:120]) from error
 
 
@@ -158,6 +160,7 @@ def _check_columns(uri: str, schema: pa.Schema, source: SourceConfig) -> None:
     for column in (source.image_column, *source.meta_columns):
         if column not in schema.names:
             raise UserMistake(f"{uri}: has no column '{column}'; {nearest(column, schema.names)}")
+    check_columns_differ(uri, schema.names, (source.image_column, *source.meta_columns))
     kind = schema.field(source.image_column).type
     if pa.types.is_struct(kind):
         kind = kind.field("bytes").type if kind.get_field_index("bytes") >= 0 else pa.null()

@@ -157,6 +157,7 @@ def test_taggers_that_look_for_tags_in_several_fields_are_refused_unless_one_is_
         ("s.json", "{ torn", "is not JSON"),
         ("s.json", "{}", "is JSON, but not a list of rows"),
         ("s.parquet", "no", "is not a Parquet file"),
+        ("s.parquet", f"PAR1{'junk' * 100}\xc8\0\0\0PAR1", "is not a Parquet file"),
         ("s.csv", "a,b", "is not a seed; known forms"),
         ("empty/x.txt", "", "no seed here"),
     ],

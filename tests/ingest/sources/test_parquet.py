@@ -132,5 +132,11 @@ def test_mistakes_about_parquet_are_one_line(tmp_path: Path) -> None:
     assert mistake(tmp_path, image_column="imgae") == f"{path}: has no column 'imgae'; did you mean 'image'?"
     assert mistake(path, meta_columns=("texts",)) == f"{path}: has no column 'texts'; did you mean 'text'?"
     assert "holds string; images must be bytes" in mistake(path, image_column="text")
-    (tmp_path / "q.parquet").write_bytes(b"hello")
-    assert "is not a Parquet file" in mistake(tmp_path / "q.parquet")
+    for junk in (b"hello", b"PAR1" + b"junk" * 100 + (200).to_bytes(4, "little") + b"PAR1"):
+        (tmp_path / "q.parquet").write_bytes(junk)
+        assert "is not a Parquet file" in mistake(tmp_path / "q.parquet")
+    twice = pa.Table.from_arrays([pa.array([b"1"]), pa.array([b"2"])], names=["image", "image"])
+    pq.write_table(twice, tmp_path / "r.parquet")
+    assert mistake(tmp_path / "r.parquet") == f"{tmp_path}/r.parquet: has 2 columns 'image'; write it with one"
+    empty = parquet(tmp_path / "s.parquet", [], pa.binary())
+    assert mistake(empty) == f"{empty}: no row in its Parquet files, so no image"

@@ -21,7 +21,7 @@ from synthgen.config.prompt_file import JudgePrompt, PackFile, PlainPrompt
 from synthgen.config.selection import KeepRule
 from synthgen.engines import EngineDied, ModelName
 from synthgen.engines.scripted import ScriptedEngine
-from synthgen.errors import Mistakes
+from synthgen.errors import Mistakes, UserMistake
 from synthgen.job import resolve, scores
 from synthgen.stages import select
 from synthgen.stages.generate import scoring
@@ -321,7 +321,9 @@ def test_the_names_of_packages_scores_are_suggested_without_loading_them(install
 
 def test_a_package_cannot_replace_a_score_of_the_table(install_package: InstallPackage) -> None:
     install_tidiness(install_package, "answer", TIDINESS)
-    assert scoring.find_scorer("answer") is SCORERS["answer"]
+    with pytest.raises(UserMistake, match="score 'answer' is offered by synthgen itself and by package"):
+        scoring.find_scorer("answer")
+    assert scoring.find_scorer("question") is SCORERS["question"]
     assert scoring.scorer_names() == list(SCORERS)
 
 
