@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import synthgen
 from demo.laboratory import report
 from demo.laboratory.faults import FALSE_ALARMS, dropped_by
 from demo.laboratory.gates import Pairs, area_under_roc, kept_by, thresholds_for, trials
@@ -16,6 +17,7 @@ from demo.oracle import judge
 from demo.question_templates import TYPES
 from demo.world import sample
 
+LABORATORY = Path(report.__file__).parent
 RATED = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5), st.booleans()), min_size=1, max_size=60)
 
 
@@ -92,3 +94,8 @@ def test_a_table_replaces_the_one_before_it_in_a_page(tmp_path: Path) -> None:
     assert table.splitlines() == ["| gate | kept |", "| --- | --- |", "| a | 1 |", "| b | 2 |"]
     with pytest.raises(ValueError, match="has no marks <!-- strong -->"):
         report.write_table(page, "strong", table)
+
+
+@pytest.mark.parametrize("name", ["laboratory", "planted"])
+def test_the_pipelines_of_the_laboratory_hold(name: str) -> None:
+    assert {"judge", "large"} <= synthgen.load_pipeline(LABORATORY / f"{name}.yaml").score.keys()
