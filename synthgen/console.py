@@ -5,6 +5,7 @@ printed unasked. The command line calls `print_notes`, which sends each bare mes
 line on a terminal, and a note every half minute elsewhere.
 """
 
+import json
 import logging
 import sys
 import time
@@ -17,6 +18,7 @@ if TYPE_CHECKING:  # every module with a note imports this one, and rich takes l
 
 LOGGER = logging.getLogger("synthgen")
 PLAIN_EVERY_SECONDS = 30.0
+_HARMLESS = "\n\xa0\u200c\u200d\u202f\u3000"  # not printable to Python, and shown or needed by a terminal
 
 
 class StderrHandler(logging.Handler):
@@ -25,12 +27,29 @@ class StderrHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Print one record."""
         # sys.stderr is looked up for each record: while a live line is shown, rich stands in for it.
-        print(self.format(record), file=sys.stderr, flush=True)
+        print(for_terminal(self.format(record)), file=sys.stderr, flush=True)
 
 
 def note(text: str) -> None:
     """Log one message for the user; the command line prints it to stderr at once."""
     LOGGER.info("%s", text)
+
+
+def show_text(text: str) -> None:
+    """Print a result to stdout, escaped as `for_terminal` does."""
+    print(for_terminal(text))
+
+
+def for_terminal(text: str) -> str:
+    """Return a text in which nothing is left that a terminal obeys, as models and files may write it.
+
+    It is escaped as in JSON, so that JSON stays the same. Lines stay lines, and spaces and joiners of other scripts
+    stay as they are.
+    """
+    return "".join(
+        character if character.isprintable() or character in _HARMLESS else json.dumps(character)[1:-1]
+        for character in text
+    )
 
 
 def print_notes() -> None:

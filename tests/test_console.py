@@ -1,5 +1,8 @@
 """Notes are log records that the command line prints to stderr; without a terminal, progress is notes too."""
 
+# ruff: noqa: RUF001 (letters of many scripts)
+
+import json
 import logging
 import subprocess
 import sys
@@ -7,7 +10,18 @@ import sys
 import pytest
 
 from synthgen import console
-from synthgen.console import Loading, Rate, StageProgress, generation_note, note, pluralize, print_notes, tagging_note
+from synthgen.console import (
+    Loading,
+    Rate,
+    StageProgress,
+    for_terminal,
+    generation_note,
+    note,
+    pluralize,
+    print_notes,
+    show_text,
+    tagging_note,
+)
 
 LIBRARY_USER = """
 import logging, sys
@@ -40,6 +54,24 @@ def test_a_note_is_printed_bare_on_stderr_and_only_once(capsys: pytest.CaptureFi
         logging.getLogger().removeHandler(root)
     output = capsys.readouterr()
     assert output.err.splitlines() == ["100% of it", "a file; left out"] and not output.out
+
+
+OBEYED = "\x1b]0;title\x07\x1b[2J\x9b31m\u202egnp.exe\r\x00\u2066\U000e0041"
+
+
+def test_no_result_or_note_has_anything_that_a_terminal_obeys(capsys: pytest.CaptureFixture[str]) -> None:
+    print_notes()
+    note(f"a{OBEYED}b")
+    show_text(f"a{OBEYED}b\nc")
+    output = capsys.readouterr()
+    assert output.out == output.err.replace("b\n", "b\nc\n")
+    assert output.out.count("\n") == 2 and output.out.replace("\n", "").isprintable()
+
+
+def test_words_of_all_scripts_are_shown_as_they_are_and_json_stays_the_same() -> None:
+    for text in ("東京\u3000タワー", "می\u200cخواهم", "👩\u200d💻", "10\xa0km, 5\u202f%", "a\nb"):
+        assert for_terminal(text) == text
+    assert json.loads(for_terminal(json.dumps({"reply": OBEYED}, ensure_ascii=False))) == {"reply": OBEYED}
 
 
 def test_a_program_that_imports_the_package_gets_records_and_nothing_is_printed() -> None:

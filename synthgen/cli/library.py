@@ -19,7 +19,7 @@ from synthgen.cli.options import (
     kind_of,
     pipeline_of,
 )
-from synthgen.console import note
+from synthgen.console import note, show_text
 from synthgen.errors import UserMistake
 
 app = typer.Typer()
@@ -86,7 +86,7 @@ def preview(
     from synthgen.commands.preview import preview_image
     from synthgen.job.request import RunRequest
 
-    print(preview_image(image, pipeline_with_run(RunRequest.typed(pipeline, None, model, settings), out)))
+    show_text(preview_image(image, pipeline_with_run(RunRequest.typed(pipeline, None, model, settings), out)))
 
 
 @app.command("list")
@@ -116,7 +116,7 @@ def show(
 
     if kind in ("taxonomy", "family"):
         drawing = trees.tree(kind, name, under, depth)
-        print(drawing)
+        show_text(drawing)
         if sys.stdout.isatty() and (hint := trees.how_to_narrow(drawing, depth)):
             note(hint)
     elif under or depth:
@@ -181,7 +181,7 @@ def learn(
     file = expanded(types_file) if types_file else None
     order = learner.LearnRequest(seed, name, loaded, types_column, file, tags_column, images, extends, limit)
     target, report = learner.learn(order)
-    print("\n".join([*report, str(target)]))
+    show_text("\n".join([*report, str(target)]))
 
 
 @app.command()
@@ -200,7 +200,7 @@ def calibrate(
 
     order = calibrator.CalibrateRequest(labelled, tagger, name, key, pipeline_of(pipeline, None, settings))
     target, report = calibrator.calibrate(order)
-    print("\n".join([*report, str(target)]))
+    show_text("\n".join([*report, str(target)]))
 
 
 @app.command()
@@ -214,5 +214,5 @@ def doctor(
     from synthgen.commands import doctor as examiner
 
     findings = examiner.examine(pipeline)
-    print(json.dumps([vars(finding) for finding in findings]) if as_json else examiner.text(findings))
+    show_text(json.dumps([vars(finding) for finding in findings]) if as_json else examiner.text(findings))
     raise typer.Exit(1 if any(finding.level == "missing" for finding in findings) else 0)

@@ -21,7 +21,7 @@ from synthgen.cli.options import (
     expanded,
     folder_in,
 )
-from synthgen.console import note
+from synthgen.console import note, show_text
 from synthgen.errors import NothingUsable, UserMistake
 
 app = typer.Typer()
@@ -73,13 +73,13 @@ def run(
     done = runner.run(folder, job, opened.request, which, opened.objects)
     if not done:
         note("nothing to do: everything listed has been done")
-    print(status.text(folder, is_over=True))
+    show_text(status.text(folder, is_over=True))
     if message := funnel.nothing_kept(folder, which.last):
         raise NothingUsable(message)
     if done and which.last == TAG.typed:
-        print(samples.tags(folder, job.pipeline.tag.taggers, job.definitions.taxonomy.tree.leaves))
+        show_text(samples.tags(folder, job.pipeline.tag.taggers, job.definitions.taxonomy.tree.leaves))
     elif done:
-        print(samples.text(folder))
+        show_text(samples.text(folder))
 
 
 @app.command(cls=OnSource)
@@ -114,7 +114,7 @@ def plan(
         note("the images are tagged first, as `synth run --until tag` does")
         runner.run(opened.folder, opened.job, opened.request, runner.StageRange(last="tag"), opened.objects)
     forecast = planner.forecast(opened.folder, opened.job, planner.EstimateRequest(profile, budget, diff))
-    print(json.dumps(planner.as_json(forecast)) if as_json else planner.text(forecast))
+    show_text(json.dumps(planner.as_json(forecast)) if as_json else planner.text(forecast))
 
 
 @app.command(cls=OnFolder)
@@ -140,9 +140,9 @@ def status(
     if reason is not None:
         _list_dropped(folder, reason, limit or 20, as_json)
     elif as_json:
-        print(json.dumps(status_json(folder)))
+        show_text(json.dumps(status_json(folder)))
     else:
-        print(status_text(folder))
+        show_text(status_text(folder))
 
 
 @app.command(cls=OnFolder)
@@ -173,7 +173,7 @@ def select(
     pipeline = resolve.load(document)[0]
     columns = trials.columns_for(pipeline, view, what_if or [])
     found = trials.count(folder, columns, document.home, pipeline.images)
-    print(json.dumps(trials.as_json(columns, found)) if as_json else trials.text(columns, found))
+    show_text(json.dumps(trials.as_json(columns, found)) if as_json else trials.text(columns, found))
 
 
 @app.command(cls=OnFolder)
@@ -241,7 +241,7 @@ def retry(
     runner.run(folder, job, request, runner.StageRange(retry=frozenset() if nothing_failed else wanted, grows=grows))
     if nothing_failed:
         note(nothing_failed)
-    print(status.text(folder, is_over=True))
+    show_text(status.text(folder, is_over=True))
     if message := funnel.nothing_kept(folder):
         raise NothingUsable(message)
 
@@ -268,7 +268,7 @@ def purge(
     folder = open_run_folder(out)
     job = reopen(folder, needed=())
     if dry_run:
-        print("\n".join([*preview_purge(folder, job, names or []).lines(), "dry run: nothing was written"]))
+        show_text("\n".join([*preview_purge(folder, job, names or []).lines(), "dry run: nothing was written"]))
         return
     if names and not yes and sys.stdin.isatty():
         _ask_before_purge(preview_purge(folder, job, names))
@@ -316,7 +316,7 @@ def preferences(
     from synthgen.commands.open import open_run_folder
 
     outcomes = preferring.write_preferences(open_run_folder(out), target, margin)
-    print(json.dumps(outcomes) if as_json else preferring.text(outcomes))
+    show_text(json.dumps(outcomes) if as_json else preferring.text(outcomes))
 
 
 @app.command()
@@ -359,10 +359,10 @@ def _list_dropped(folder: Any, reason: str, limit: int, as_json: bool) -> None:
     shown = partial(redact.uri, root=root) if root else str
     found = dropped.find_dropped(folder, reason)
     for row in islice(found.rows, limit):
-        print(json.dumps(vars(row), ensure_ascii=False) if as_json else dropped.text(row, shown))
+        show_text(json.dumps(vars(row), ensure_ascii=False) if as_json else dropped.text(row, shown))
     if found.count > limit:
         rest = f"… and {found.count - limit:,} more"
-        note(rest) if as_json else print(rest)  # JSON lines are for a program
+        note(rest) if as_json else show_text(rest)  # JSON lines are for a program
     elif not found.count:
         note(f"nothing was dropped for {reason} here")
 
@@ -385,4 +385,4 @@ def distill(
 
     request = distiller.DistillRequest(folder, score, out, threshold, sure)
     measured = distiller.distill(request)
-    print(json.dumps(measured) if as_json else distiller.report(request, measured))
+    show_text(json.dumps(measured) if as_json else distiller.report(request, measured))

@@ -212,12 +212,13 @@ LANGUAGES = (
     _language(
         "japanese|日本語|ja|jpn",
         "Hiragana Katakana Han",
-        "はい|ええ|うん|そう / いいえ|いや|ない|違",
+        "はい|ええ|うん|そう|います|あります"
+        " / いいえ|いや|いません|いない|ありません|ない|なし|無|違|見えません|見当たりません",
         "",
         "",
         "Hiragana Katakana",
     ),
-    _language("korean|한국어|ko|kor", "Hangul Han", "네|예|맞|그렇 / 아니|없", "", "", "Hangul"),
+    _language("korean|한국어|ko|kor", "Hangul Han", "네|예|맞|그렇|있 / 아니|아뇨|아닙|없|않", "", "", "Hangul"),
 )
 _BY_NAME = {name: language for language in LANGUAGES for name in language.names}
 

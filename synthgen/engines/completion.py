@@ -21,6 +21,7 @@ CUT_OFF = ("length", "max_tokens", "max_output_tokens", "max_length", "model_len
 FILTERED = ("content_filter", "refusal", "safety", "recitation", "blocklist", "prohibited_content", "sensitive")
 BROKEN_OFF = ("abort", "error", "cancelled", "insufficient_system_resource")
 TEXT_PARTS = ("text", "output_text")
+THOUGHTS = ("thinking", "reasoning")  # kinds of parts
 QUOTED = 200  # characters of an answer that is no chat completion
 
 Json = Mapping[str, Any]
@@ -66,11 +67,7 @@ def read_completion(data: bytes, request: Request, seconds: float) -> Reply:
         seconds=seconds,
         detail=_reasoning_note(message),
     )
-    # A truth value, an empty text: whatever is no words is no refusal.
-    refusal = message.get("refusal")
-    finish = (
-        "content_filter" if isinstance(refusal, str) and refusal else _finish(choice, checked_reply(reply), request)
-    )
+    finish = "content_filter" if _is_refused(message) else _finish(choice, checked_reply(reply), request)
     return checked_reply(without_thoughts(_with_logprobs(replace(reply, finish=finish), choice, request), request))
 
 
@@ -103,7 +100,7 @@ def _part(part: Any) -> str:
     if isinstance(part, str):
         return part
     kind = part.get("type", "text") if isinstance(part, dict) else None
-    if kind in ("thinking", "reasoning"):
+    if kind in THOUGHTS or kind == "refusal":
         return ""
     text = part.get("text") if kind in TEXT_PARTS else None
     if not isinstance(text, str):
@@ -111,10 +108,26 @@ def _part(part: Any) -> str:
     return text
 
 
+def _is_refused(message: Json) -> bool:
+    """Return whether a message refuses, in its field or as a part; a truth value or an empty text is no refusal."""
+    content = message.get("content")
+    parts = [part for part in content if isinstance(part, dict)] if isinstance(content, list) else []
+    return _is_text(message.get("refusal")) or any(part.get("type") == "refusal" for part in parts)
+
+
+def _reasoning(message: Json) -> str:
+    """Return the thoughts that a server took apart from the text, as fields or as parts of the content."""
+    fields = [message[key] for key in ("reasoning_content", "reasoning") if _is_text(message.get(key))]
+    content = message.get("content")
+    parts = [part for part in content if isinstance(part, dict)] if isinstance(content, list) else []
+    thoughts = [str(part.get("thinking") or part.get("text") or "…") for part in parts if part.get("type") in THOUGHTS]
+    return fields[0] if fields else "".join(thoughts)
+
+
 def _reasoning_note(message: Json) -> str | None:
     """Return the note of a message that has reasoning and no text."""
-    thought = next((message[key] for key in ("reasoning_content", "reasoning") if _is_text(message.get(key))), None)
-    if message.get("content") or thought is None:
+    thought = _reasoning(message)
+    if message.get("content") or not thought:
         return None
     return f"the answer has no text, only {len(thought):,} characters of reasoning"
 
@@ -135,8 +148,12 @@ def _finish(choice: Json, reply: Reply, request: Request) -> str:
 
 
 def _with_logprobs(reply: Reply, choice: Json, request: Request) -> Reply:
-    """Return the reply with its log-probabilities, and the probabilities of the labels if the request has any."""
-    tokens = _mapping(choice.get("logprobs")).get("content")
+    """Return the reply with its log-probabilities, and the probabilities of the labels if the request has any.
+
+    Where a server took thoughts apart, those of all that was written come together, so that none can be used.
+    """
+    has_thoughts = bool(_reasoning(_mapping(choice.get("message"))))
+    tokens = None if has_thoughts else _mapping(choice.get("logprobs")).get("content")
     entries = [_mapping(entry) for entry in tokens] if isinstance(tokens, list) else []
     if not request.labels:
         logprobs: list[Any] = [entry.get("logprob") for entry in entries]

@@ -168,7 +168,7 @@ class EndpointEngine:
                 # Raw, as openai's own parsing of a strange answer ends anywhere.
                 answer = await endpoint.client.chat.completions.with_raw_response.create(**body)
             reply = read_completion(answer.content, request, time.monotonic() - started)
-            reply = replace(reply, text=SPECIAL.restore(reply.text))
+            reply = replace(reply, text=SPECIAL.restore(reply.text), reasoning=SPECIAL.restore(reply.reasoning))
         except Exception as error:  # openai's own, and what is wrong with the answer
             failed = _failed_call(error, self._settings)
             if self._limit_field == "max_tokens" and "max_completion_tokens" in failed.failure.detail:

@@ -10,8 +10,12 @@ from collections.abc import Collection
 BREAK = "\u200b"  # zero-width space
 # The usual spellings, for servers whose tokenizer is not known here.
 USUAL = re.compile(
-    r"<[|\uff5c][\w\u2581]{1,40}[|\uff5c]>|</?s>|<(?:bos|eos|pad|unk|image|IMG_CONTEXT|end_of_utterance)>"
-    r"|<(?:start|end)_of_(?:turn|image)>|\[/?(?:INST|IMG|SYSTEM_PROMPT)\]"
+    r"<[|\uff5c][\w\u2581]{1,40}[|\uff5c]>|<\|\w{1,20}>|<\w{1,20}\|>|</?s>|<<?/?SYS>>"
+    r"|<(?:bos|eos|pad|unk|sop|eop|IMG_CONTEXT|end_of_utterance|fake_token_around_image|global-img)>"
+    r"|<row_\d{1,3}_col_\d{1,3}>|<im_(?:patch|start|end|col)>|</?(?:image|img|video|slice|image_id|box|quad|ref|point)>"
+    r"|<(?:start|end)_of_(?:turn|image|audio)>|<(?:image|audio)_soft_token>"
+    r"|\[/?(?:INST|IMG|IMG_BREAK|IMG_END|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|TOOL_CONTENT|THINK|ARGS"
+    r"|CALL_ID|gMASK|sMASK|MASK)\]"
 )
 
 
@@ -31,8 +35,12 @@ class SpecialTokens:
         return self._pattern.sub(lambda match: f"{match[0][0]}{BREAK}{match[0][1:]}", text)
 
     def restore(self, reply: str) -> str:
-        """Return a reply with the spellings that were broken up in what it copies from."""
+        """Return a reply with the spellings that were broken up in what it copies from; other breaks stay."""
         if BREAK not in reply:
             return reply
-        whole = re.sub(f"(.){BREAK}", r"\1", reply)
-        return whole if self.break_up(whole) == reply else reply
+        places = [place for place, character in enumerate(reply) if character == BREAK]
+        bare = reply.replace(BREAK, "")
+        # Where a break is in the reply, and where that is without breaks.
+        at = {place - number: place for number, place in enumerate(places)}
+        dropped = {at[match.start() + 1] for match in self._pattern.finditer(bare) if match.start() + 1 in at}
+        return "".join(character for place, character in enumerate(reply) if place not in dropped)

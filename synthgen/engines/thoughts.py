@@ -2,9 +2,10 @@
 
 from dataclasses import replace
 
+from synthgen.config.replies.thoughts import BEGIN, END, is_thinking, split_thoughts
 from synthgen.engines.protocol import Reply, Request
 
-BEGIN, END = "<think>", "</think>"  # some chat templates write the first one, so a reply may hold only the second
+__all__ = ["BEGIN", "END", "is_thinking", "split_thoughts", "without_thoughts"]
 
 
 def without_thoughts(reply: Reply, request: Request) -> Reply:
@@ -12,13 +13,9 @@ def without_thoughts(reply: Reply, request: Request) -> Reply:
 
     A reply that is held to a schema or to choices has none: such a mark in it is a part of its texts.
     """
-    if request.schema or request.choices or END not in reply.text:
+    if request.schema or request.choices:
         return reply
     thoughts, text = split_thoughts(reply.text)
+    if text == reply.text:
+        return reply
     return replace(reply, text=text, reasoning=thoughts, logprobs=())
-
-
-def split_thoughts(text: str) -> tuple[str, str]:
-    """Return the thoughts that a reply begins with, and the reply behind them; thoughts that do not end stay in it."""
-    thoughts, end, answer = text.rpartition(END)
-    return (thoughts.replace(BEGIN, "", 1).strip(), answer.strip()) if end else ("", text)

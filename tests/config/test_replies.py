@@ -242,6 +242,35 @@ def test_an_answer_without_a_single_letter_gives_none(answer: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("answer", "letter"),
+    [
+        *[
+            (answer, "B")
+            for answer in (
+                "B",
+                "(B",
+                "B. a red car with",
+                "Answer: B. The car",
+                "\\boxed{B} is",
+                "B, because A is not",
+                "B\n\nA is wrong",
+                "B. Red. It is not",
+            )
+        ],
+        *[(answer, None) for answer in ("Let me compare. Option A shows a dog", "C: the red car is wrong because")],
+        *[
+            (answer, None)
+            for answer in ("The answer is A", "Option B is", "Option B.", "B不是正确答案", "B. That is not")
+        ],
+    ],
+)
+def test_of_an_answer_that_was_cut_off_only_a_letter_that_nothing_can_deny_counts(
+    answer: str, letter: str | None
+) -> None:
+    assert letter_of(answer, is_cut_off=True) == letter
+
+
+@pytest.mark.parametrize(
     "line",
     [
         "Which? A. red B. blue",
@@ -326,7 +355,9 @@ def test_a_reply_that_repeats_itself_for_long_is_read_in_linear_time(part: str) 
     assert time.process_time() - start < 20  # seconds; a tenth of one as a rule
 
 
-@pytest.mark.parametrize("part", ["<answer>", "\\boxed{", "Answer: ", "the answer is ", "A ", "option ", "a\n"])
+@pytest.mark.parametrize(
+    "part", ["<answer>", "\\boxed{", "Answer: ", "the answer is ", "A ", "option ", "a\n", "\n", "** "]
+)
 def test_an_answer_that_repeats_itself_for_long_is_read_in_linear_time(part: str) -> None:
     start = time.process_time()
     assert letter_of(part * 5000) is None

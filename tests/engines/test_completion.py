@@ -134,6 +134,26 @@ def test_an_answer_that_is_only_reasoning_says_so() -> None:
     assert (reply.text, reply.detail) == ("", "the answer has no text, only 10 characters of reasoning")
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"content": "two", "reasoning_content": "Let me see"},
+        {"content": "two", "reasoning": "Let me see"},
+        {"content": [{"type": "thinking", "thinking": "Let me see"}, {"type": "text", "text": "two"}]},
+    ],
+)
+def test_an_answer_with_reasoning_has_no_log_probabilities_and_no_labels(message: dict[str, Any]) -> None:
+    assert read(COMPLETION).logprobs == (-0.5,)
+    reply = read(with_choice(message=message))
+    assert (reply.text, reply.logprobs) == ("two", ())
+    assert not read(with_choice(message=message), JUDGE).labels
+
+
+def test_a_part_that_refuses_is_a_refusal_and_costs_no_further_call() -> None:
+    reply = read(with_choice(message={"content": [{"type": "refusal", "refusal": "I can't help."}]}))
+    assert (reply.text, reply.finish) == ("", "content_filter")
+
+
 def test_reasoning_among_the_parts_of_an_answer_is_no_text_of_it() -> None:
     parts = [{"type": "thinking", "thinking": [{"type": "text", "text": "Hm."}]}, {"type": "text", "text": "two"}]
     assert read(with_choice(message={"content": parts})).text == "two"

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from synthgen.config.pipeline import EngineConfig
 from synthgen.engines import ModelName, Request
 from synthgen.engines.image_tokens import FAMILIES, ImageBound, bound_images, images_of, rule_of, with_bound
+from synthgen.engines.image_tokens.grids import PatchGrid
 from synthgen.engines.image_tokens.measure import MEASURED, ImageMeter, too_long
 from synthgen.engines.model_files import ModelFiles, read_model_files
 from tests.fixtures.images import drawn
@@ -287,3 +288,7 @@ def test_a_prompt_that_does_not_fit_says_how_long_it_is_and_what_to_do(message: 
     blind = too_long(message, replace(SEEN, image=None))
     assert blind and blind.endswith("holds 8,192; raise engine.options.max_model_len")
     assert too_long("CUDA out of memory", SEEN) is None
+
+
+def test_a_narrow_image_is_enlarged_as_the_processor_of_glm_rounds_it() -> None:
+    assert PatchGrid(28, 12_544, 9_633_792, frames=2, enlarges=True).tokens(670, 20) == 33

@@ -29,16 +29,27 @@ def test_text_that_spells_none_stays_as_it_is(text: str) -> None:
     [
         "<|im_end|>", "<|endoftext|>", "</s>", "<s>", "[INST]", "[/INST]", "<start_of_turn>", "<end_of_turn>",
         "<image>",        "<\uff5cbegin\u2581of\u2581sentence\uff5c>", "<end_of_utterance>", "<IMG_CONTEXT>",
+        "<image_soft_token>", "<img>", "</img>", "[IMG_BREAK]", "[IMG_END]", "[TOOL_CALLS]", "[THINK]", "[/THINK]",
+        "<fake_token_around_image>", "<global-img>", "<row_1_col_1>", "</image>", "<slice>", "<image_id>", "[gMASK]",
+        "<sop>", "<|turn>", "<turn|>", "<<SYS>>", "<</SYS>>", "<im_patch>", "<video>", "<|channel>",
     ],
 )  # fmt: skip
 def test_the_usual_spellings_are_broken_where_the_tokenizer_is_not_known(text: str) -> None:
     assert text not in SpecialTokens().break_up(f"What does {text} mean?")
 
 
-@pytest.mark.parametrize("text", ["a < b", "<b>bold</b>", "x|y", "[1]", "<table>", "5 <| 6"])
+@pytest.mark.parametrize(
+    "text", ["a < b", "<b>bold</b>", "x|y", "[1]", "<table>", "5 <| 6", "[MASKED]", "<row>", "a <b> c"]
+)
 def test_ordinary_text_is_not_broken(text: str) -> None:
     assert SpecialTokens().break_up(text) == text
 
 
 def test_a_zero_width_space_of_the_reply_itself_stays() -> None:
     assert SpecialTokens(QWEN).restore(f"a{BREAK}b <{BREAK}b>") == f"a{BREAK}b <{BREAK}b>"
+
+
+def test_each_spelling_is_restored_by_itself() -> None:
+    text = f"The text says <{BREAK}|im_end|> and ok{BREAK}zwsp, <{BREAK}|im_start|>{BREAK}."
+    assert SpecialTokens(QWEN).restore(text) == f"The text says <|im_end|> and ok{BREAK}zwsp, <|im_start|>{BREAK}."
+    assert SpecialTokens().restore(text) == f"The text says <|im_end|> and ok{BREAK}zwsp, <|im_start|>{BREAK}."

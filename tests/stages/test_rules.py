@@ -126,7 +126,64 @@ SELF_TALK = [
     "Sebagai model bahasa, saya tidak tahu.",
     "Als AI-taalmodel weet ik dat niet.",
     "ฉันไม่สามารถดูภาพได้",
+    "I cannot assist with that request.",
+    "I'm sorry, but I can't identify people in images.",
+    "I can’t help with identifying people.",
+    "I'm unable to help with that.",
+    "There is no image attached.",
+    "It seems you haven't uploaded an image.",
+    "No image provided.",
+    "Answer: I cannot see the image.",
+    "Unfortunately, as an AI assistant I have no eyes.",
+    "Lo siento, pero no puedo ayudar con eso.",
+    "Es tut mir leid, aber dabei kann ich nicht helfen.",
+    "Es tut mir leid, ich kann Ihnen dabei leider nicht helfen.",
+    "Désolé, je ne peux pas vous aider avec cette demande.",
+    "Mi dispiace, non posso aiutarti con questa richiesta.",
+    "Desculpe, não posso ajudar com isso.",
+    "Извините, я не могу с этим помочь.",
+    "عذرًا، لا يمكنني مساعدتك في ذلك.",
+    "申し訳ありませんが、お手伝いできません。",
+    "抱歉，我无法协助您完成这个请求。",
+    "죄송하지만 그 요청은 도와드릴 수 없습니다.",
+    "Het spijt me, ik kan u daar niet mee helpen.",
+    "Przykro mi, nie mogę w tym pomóc.",
+    "Üzgünüm, bu konuda yardımcı olamam.",
+    "Xin lỗi, tôi không thể giúp với yêu cầu này.",
+    "Maaf, saya tidak dapat membantu permintaan itu.",
+    "क्षमा करें, मैं इसमें मदद नहीं कर सकता।",
+    "ขออภัย ฉันไม่สามารถช่วยเรื่องนี้ได้",
+    "Вибачте, я не можу з цим допомогти.",
+    "Tyvärr, jag kan inte hjälpa till med det.",
 ]
+
+OF_OTHERS = [
+    "She works as an AI researcher.",
+    'The sign reads "I am a chatbot".',
+    "The form says: Please upload your photo.",
+    "The screenshot shows the error 'No image was provided'.",
+    "The visually impaired user cannot see the image.",
+    "页面显示“请上传照片”。",
+    "画面には「画像をアップロードしてください」と書かれています。",
+    "Er tritt als KI-Forscher auf.",
+    "According to the sign, what happens if no photo was provided?",
+    "Elle travaille en tant qu'assistante, comme l'indique son badge.",
+    "The app says that you haven't uploaded a photo.",
+    "No photo is included on this page of the catalogue.",
+    "There is no photo attached to the form.",
+    "The man cannot help with the boxes, because he holds a child.",
+    "I cannot identify the breed of the dog from the image.",
+    "I can't help noticing the red hat.",
+    "El niño no puede ayudar a su madre.",
+    "Das Kind kann dem Mann nicht helfen.",
+    "На табличке написано «Я не могу с этим помочь».",
+    "彼は荷物が重いので手伝うことができません。",
+]
+
+
+@pytest.mark.parametrize("answer", OF_OTHERS)
+def test_a_text_that_tells_what_others_say_or_do_is_kept(answer: str) -> None:
+    assert "meta" not in broken(answer=answer, form="short") and "meta" not in broken(answer, "7", language=None)
 
 
 @pytest.mark.parametrize("answer", SELF_TALK)
@@ -177,6 +234,8 @@ def test_a_question_that_breaks_off_is_dropped(question: str, language: str) -> 
         ("Où est-il", "French"),
         ("这是谁的", "Chinese"),
         ("Which is option A", "English"),
+        ("Which values lie in the interval [0, 1)", "English"),
+        ("Which letter comes first, b or a", "English"),
         ('What does "the', "Klingon"),
     ],
 )
@@ -191,6 +250,9 @@ def test_a_question_without_a_mark_at_its_end_is_kept(question: str, language: s
         "What kind of damage is it, how serious is it, and can it still be used?",
         "Who is it, where does she stand and what does she hold?",
         "这辆车是什么颜色？车上有几个人？",
+        "What does the link https://a.b/c lead to? Where does it stand?",
+        "Is the bus red? Is the car in front of it blue or green?",
+        "Welche Farbe hat der Bus? Wie viele Leute sitzen in ihm?",
         "De quelle couleur est le bus ? Combien de gens y sont assis ?",
         "ما لون الحافلة؟ كم عدد الركاب فيها؟",
     ],
@@ -214,6 +276,27 @@ def test_two_questions_in_one_are_dropped(question: str) -> None:
         "Really?! What is that on the roof of the house?",
         "I am allergic to nuts. Which of these can I eat?",
         "What happens when the light turns red and the car does not stop?",
+        "Is it a dog? How can you tell?",
+        "Ist es ein Hund? Woran erkennt man das?",
+        "¿Es un perro? ¿Cómo lo sabes?",
+        "Est-ce un chien ? Comment le savez-vous ?",
+        "これは犬ですか？どうしてわかりますか？",
+        "È un cane? Come lo sai?",
+        "É um cachorro? Como você sabe?",
+        "Is dit een hond? Hoe weet je dat?",
+        "Czy to jest pies? Skąd to wiadomo?",
+        "Это собака? Как вы это определили?",
+        "Bu bir köpek mi? Nereden anlaşılıyor?",
+        "هل هذا كلب؟ كيف عرفت ذلك؟",
+        "क्या यह कुत्ता है? आपको कैसे पता चला?",
+        "이것은 개인가요? 어떻게 알 수 있나요?",
+        "这是狗吗？你是怎么知道的？",
+        "Đây là con chó phải không? Làm sao bạn biết?",
+        "Apakah ini seekor anjing? Bagaimana Anda tahu?",
+        "What does the link https://a.b/c?id=3 lead to?",
+        "What does the line x = a ? b : c do, and what is x afterwards?",
+        "Where is it? Left, right or in the middle of the picture?",
+        "¿Dónde está el perro? ¿A la izquierda o a la derecha?",
     ],
 )
 def test_one_question_is_kept_however_long(question: str) -> None:
@@ -273,6 +356,9 @@ def test_a_text_in_another_language_than_planned_is_dropped(answer: str, languag
         ("Der rote Bus steht am Rand und ist nicht voll, wie das Bild zeigt.", "Klingon"),
         ("Crveni autobus je na ulici.", "Serbian"),
         ("$\\frac{a}{b} = c$ and so on", "Hindi"),
+        ("Museo Nacional del Prado y Palacio de la Moneda en Madrid", "English"),
+        ("東京都渋谷区神南一丁目二番三号", "Japanese"),
+        ("Vincent van Gogh, Johannes Vermeer van Delft en Jan van Eyck.", "English"),
     ],
 )
 def test_names_code_numbers_and_quotations_are_in_no_wrong_language(answer: str, language: str) -> None:
@@ -313,6 +399,51 @@ def test_an_answer_that_repeats_a_little_is_kept(answer: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("question", "answer"),
+    [
+        ("The capital of the marked country", "The capital of the marked country is Paris."),
+        ("Name of the shop", "Name of the shop: Joe's."),
+        ("店名", "店名：山田屋"),
+    ],
+)
+def test_an_answer_that_completes_what_is_asked_is_kept(question: str, answer: str) -> None:
+    assert "repeats_question" not in broken(question, answer, language=None)
+
+
+@pytest.mark.parametrize(
+    ("question", "answer"),
+    [
+        (GOOD, f"{GOOD} It is red."),
+        ("Describe the scene", "Describe the scene."),
+        ("Describe the scene", "Describe the scene\n\nA dog runs."),
+        ("Describe the scene.", "Describe the scene. A dog runs."),
+    ],
+)
+def test_an_answer_that_repeats_the_question_is_dropped(question: str, answer: str) -> None:
+    assert "repeats_question" in broken(question, answer)
+
+
+def test_a_question_may_ask_for_an_answer_on_a_sheet_but_not_bring_its_own() -> None:
+    assert "answer_in_question" not in broken('What is written after "Answer:" on the sheet?')
+    assert "answer_in_question" in broken("What is it? Answer: a dog")
+
+
+@pytest.mark.parametrize(
+    ("row", "form"),
+    [
+        ("| N/A | N/A | N/A |\n", "detailed"),
+        ("n/a & n/a & n/a & n/a \\\\\n", "detailed"),
+        ("<tr><td>none</td><td>none</td></tr>", "detailed"),
+        ("SALE ", "text"),
+        ("Name: ________ Date: ________\n", "text"),
+    ],
+)
+def test_rows_of_tables_and_copied_texts_may_repeat_but_not_without_end(row: str, form: str) -> None:
+    assert "loops" not in broken(answer="Head:\n" + row * 15, form=form)
+    assert "loops" in broken(answer="Head:\n" + row * 90, form=form)
+
+
+@pytest.mark.parametrize(
     ("answer", "truth", "language"),
     [
         ("Yes.", "yes", "English"),
@@ -328,6 +459,14 @@ def test_an_answer_that_repeats_a_little_is_kept(answer: str) -> None:
         ("いいえ。", "no", "Japanese"),
         ("네, 있습니다.", "yes", "Korean"),
         ("아니요.", "no", "Korean"),
+        ("아뇨, 없습니다.", "no", "Korean"),
+        ("아닙니다.", "no", "Korean"),
+        ("있습니다.", "yes", "Korean"),
+        ("いません。", "no", "Japanese"),
+        ("ありません。", "no", "Japanese"),
+        ("いないです。", "no", "Japanese"),
+        ("います。", "yes", "Japanese"),
+        ("あります。", "yes", "Japanese"),
         ("Sí, hay uno.", "yes", "Spanish"),
         ("No, no hay.", "no", "Spanish"),
         ("Oui.", "yes", "French"),
@@ -349,6 +488,37 @@ def test_the_option_counts_where_yes_or_no_is_chosen_by_letter() -> None:
     options = ["Yes", "No", "Only one", "All"]
     assert "not_as_planned" not in broken(answer="B", form="choice", options=options, truth="no")
     assert "not_as_planned" in broken(answer="A", form="choice", options=options, truth="no")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["Red", "red", "blue", "green"],
+        ["red", "red.", "blue", "green"],
+        ["red", "blue (correct)", "green", "pink"],
+        ["red", "blue ✓", "green", "pink"],
+        ["red", "blue", "green", "pink Answer: B"],
+        ["rot", "blau (richtig)", "grün", "rosa"],
+        ["红", "蓝（正确）", "绿", "粉"],
+    ],
+)
+def test_options_that_say_the_same_or_which_is_right_are_a_broken_choice(options: list[str]) -> None:
+    assert "broken_choice" in broken(answer="B", form="choice", options=options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["a", "A", "b", "B"],
+        ["✓", "✗", "○", "△"],
+        ["SALE", "Answer: none", "correct", "right"],
+        ["1.5", "15", "1,5", "-15"],
+        ["turn left", "turn right", "go on", "stop"],
+        ["one (left)", "two (right)", "three", "four"],
+    ],
+)
+def test_options_that_only_look_alike_or_marked_are_kept(options: list[str]) -> None:
+    assert "broken_choice" not in broken(answer="B", form="choice", options=options)
 
 
 @pytest.mark.parametrize("answer", ["There is a dog.", "Nothing", "Yesterday", "Not sure", "Nobody"])

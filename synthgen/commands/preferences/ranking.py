@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from synthgen.config.replies import letter_of
+from synthgen.config.replies import OPTIONS, letter_of, letters
 from synthgen.stages.generate.measures.further_answers import IN_WORDS
 from synthgen.stages.generate.similarity import decisive_part, normalize
 from synthgen.tables import make_id
@@ -124,6 +124,8 @@ def _in_form(answer: str, pair: Row) -> str | None:
 def _usable(text: str, pair: Row) -> str | None:
     """Return a rejected answer as a turn has it, or None where it is no answer: empty, no letter, or the kept one."""
     said = letter_of(text) if pair["form"] == "choice" else text.strip()
+    if pair["form"] == "choice" and said not in letters(OPTIONS):
+        return None
     return said if said and said != pair["answer"].strip() else None
 
 

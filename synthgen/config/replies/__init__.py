@@ -6,7 +6,8 @@ that an engine holds replies to and the reader of that shape are one package, be
 letters are here so that scores and selection rules read the same one.
 """
 
-from synthgen.config.replies.answers import final_answer, letter_of
+from synthgen.config.replies.answers import final_answer
+from synthgen.config.replies.chosen_letter import letter_of
 from synthgen.config.replies.grammar import LETTERS, OPTIONS, Style, letters, places_schema, question_schema
 from synthgen.config.replies.places import Place, parse_places
 from synthgen.config.replies.questions import Question, parse_questions, shuffled

@@ -21,7 +21,8 @@ def parse_places(answer: str, kind: Literal["points", "boxes"]) -> list[Place] |
 
     Returns:
         The places in the order of the answer, none for an empty list; or a failure with the reason `unparsable`: other
-        keys, numbers outside 0 to 1000, a box without area, or one place with one label twice, as loops write it.
+        keys, numbers outside 0 to 1000 or all of them fractions, a box without area, or one place with one label twice,
+        as loops write it.
     """
     try:
         items = load_json(answer)
@@ -32,6 +33,8 @@ def parse_places(answer: str, kind: Literal["points", "boxes"]) -> list[Place] |
     places = [place for item in items if (place := _place(item, kind))]
     if len(places) < len(items):
         return Failure("unparsable", f"one of the {kind} is not in the requested format")
+    if _are_fractions([number for place in places for number in place.at]):
+        return Failure("unparsable", f"the {kind} are fractions of the image, not thousandths")
     if len(set(places)) < len(places):
         return Failure("unparsable", f"one of the {kind} comes twice")
     return places
@@ -47,6 +50,11 @@ def _place(item: Any, kind: str) -> Place | None:
     if kind == "boxes" and not (numbers[0] < numbers[2] and numbers[1] < numbers[3]):
         return None
     return Place(tuple(numbers), label.strip())
+
+
+def _are_fractions(numbers: list[float]) -> bool:
+    """Return whether numbers are shares of the image; of whole numbers up to 1 nobody can tell."""
+    return bool(numbers) and max(numbers) <= 1 and any(number != int(number) for number in numbers)
 
 
 def _is_coordinate(value: Any) -> bool:

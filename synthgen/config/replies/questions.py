@@ -9,7 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from synthgen.config.replies.answers import KEY
 from synthgen.config.replies.grammar import LETTERS, OPTIONS, Style
+from synthgen.config.replies.options import speaks_of_others
+from synthgen.config.replies.thoughts import without_markup
 from synthgen.config.replies.written import Unreadable, load_json, without_fence, without_thoughts
 from synthgen.errors import Failure, is_whole_text, one_line
 
@@ -45,7 +48,7 @@ def parse_questions(reply: str, style: Style, none: str | None, choice: bool) ->
         The questions in the order of the reply, or a failure with the reason `declined` or `unparsable`.
     """
     if style == "lines":
-        return _parse_lines(without_fence(without_thoughts(reply)), none, choice)
+        return _parse_lines(without_fence(without_markup(without_thoughts(reply))), none, choice)
     try:
         value = load_json(reply, "questions")
     except Unreadable as error:
@@ -69,7 +72,10 @@ _OPEN, _MARK = r"[(\uff08]?", r"[.):、\uff0e\uff09\uff1a]"  # around a number o
 _NUMBER = re.compile(rf"\s*{_OPEN}\d{{1,2}}{_MARK}(?:\s+|(?!\d))")  # but 2.5 does not number a line
 _BULLET = re.compile(r"\s*[-*•]\s+")
 _LETTERED = re.compile(rf"{_OPEN}([A-D\uff21-\uff24]){_MARK}\s*(.+)", re.DOTALL)
-_OPTION = re.compile(r"\s*\b([A-D])[.)]\s+")
+_OPTION = re.compile(
+    r"\s*[(\uff08]?(?<![A-Za-z0-9])([A-D\uff21-\uff24])(?:[.)]\s+|[\uff0e\uff09、\uff1a]\s*)"  # on one line
+)
+_KEY = re.compile(rf"(?:^|\s+){KEY}$", re.IGNORECASE)
 _PLACEHOLDER = re.compile(r"<[^<>]*>|\[[^\[\]]*\]|\{[^{}]*\}")  # copied from the prompt instead of filled in
 
 
@@ -82,6 +88,8 @@ def _parse_lines(text: str, none: str | None, choice: bool) -> list[Question] | 
         return Failure("declined")
     if not lines:
         return Failure("unparsable", "an empty reply")
+    if choice:
+        lines = [bare for line in lines if (bare := _KEY.sub("", line))]
     questions = [_with_options(line) if choice else Question(line) for line in lines]
     if None in questions:
         return Failure("unparsable", "a line without four options A. … B. … C. … D. …")
@@ -102,7 +110,7 @@ def _list_items(lines: list[str]) -> list[str]:
 
 def _with_options(line: str) -> Question | None:
     text, *parts = _OPTION.split(line)
-    letters = "".join(parts[0::2])
+    letters = unicodedata.normalize("NFKC", "".join(parts[0::2]))
     options = tuple(option.strip() for option in parts[1::2])
     if letters != LETTERS or not all((text.strip(), *options)):
         return None
@@ -144,6 +152,8 @@ def _from_json(item: Any, style: Style, choice: bool) -> Question | None:
     if style == "judged":
         right, wrong = item.get("right"), item.get("wrong")
         options = [right, *wrong] if isinstance(wrong, list) else None
+        if any(_is_text(option) and speaks_of_others(option) for option in options or ()):
+            return None  # it is wrong once the options are shuffled
     if not isinstance(options, list) or len(options) != OPTIONS or not all(_is_text(option) for option in options):
         return None
     stripped = _without_letters(tuple(option.strip() for option in options), in_order=style == "json")

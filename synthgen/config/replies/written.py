@@ -12,6 +12,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from synthgen.config.replies.thoughts import is_thinking, split_thoughts, without_markup
+
 
 def _set(words: str) -> frozenset[str]:
     return frozenset(words.split())
@@ -38,7 +40,6 @@ _STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _STRINGS_AND_BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"|[{}]', re.DOTALL)
 _NOISE = re.compile(r'("(?:[^"\\]|\\.)*")|//[^\n]*|/\*.*?\*/|,(?=(?:\s|//[^\n]*|/\*.*?\*/)*[\]}])', re.DOTALL)
 _FENCED = re.compile(r"```[\w+-]*[ \t]*\r?\n(.*?)```", re.DOTALL)
-_THOUGHTS = re.compile(r"\A\s*(?:<(think|thinking|thought)>)?(.*)</(?:think|thinking|thought)>", re.DOTALL)
 _MATHS = re.compile(r"\\{0,2}(\$)|\\{1,2}([()\[\]])")
 _CLOSES = {"$": "$", "(": ")", "[": "]"}
 # A control character that no text has: what is left of a LaTeX command or of a path ("C:\temp") that nobody knows.
@@ -60,7 +61,7 @@ def load_json(reply: str, key: str | None = None) -> Any:
     Raises:
         Unreadable: There is no JSON in it, or several values, or a text in it cannot be told.
     """
-    text = without_thoughts(reply)
+    text = without_markup(without_thoughts(reply))
     faults: list[Unreadable] = []
     for part in (reply.strip().lstrip("\ufeff"), text):  # a text may hold what looks like the end of thoughts
         try:
@@ -78,10 +79,8 @@ def load_json(reply: str, key: str | None = None) -> Any:
 
 def without_thoughts(text: str) -> str:
     """Return a reply without the thoughts before it; where they never end there is no reply."""
-    text = text.strip().lstrip("\ufeff").strip()
-    if thoughts := _THOUGHTS.match(text):
-        return text[thoughts.end() :].strip()
-    return "" if re.match(r"<(think|thinking|thought)>", text) else text
+    bare = split_thoughts(text.strip().lstrip("\ufeff").strip())[1]
+    return "" if is_thinking(bare) else bare
 
 
 def without_fence(text: str) -> str:

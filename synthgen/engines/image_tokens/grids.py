@@ -37,7 +37,8 @@ class PatchGrid:
         """Return the squares of the scaled image."""
         unit, low, high = self.unit, self.low / self.frames, self.high / self.frames
         if self.enlarges and (short := min(width, height)) < unit:
-            width, height = int(width * unit / short), int(height * unit / short)
+            scale = unit / short  # first, as the processor rounds it
+            width, height = int(width * scale), int(height * scale)
         columns, rows = round(width / unit), round(height / unit)
         if columns * rows * unit**2 > high:
             scale = math.sqrt(width * height / high)

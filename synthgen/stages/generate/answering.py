@@ -196,9 +196,9 @@ def _with_costs(row: Row, scores: Mapping[str, Row]) -> Row:
 def chosen(reply: Reply) -> Reply:
     """Return a reply to multiple choice as its letter, which is what the turn asks for; one without stays whole.
 
-    What comes behind the letter may be cut off without harm.
+    What comes behind the letter may be cut off without harm, where it cannot say that it is another.
     """
-    letter = letter_of(reply.text)
+    letter = letter_of(reply.text, is_cut_off=reply.finish == "length")
     if reply.failure or letter is None or letter == reply.text:
         return reply
     finish = "stop" if reply.finish == "length" else reply.finish

@@ -14,6 +14,7 @@ from synthgen.config.pipeline import SamplingConfig
 from synthgen.config.prompt_file import SystemUse
 from synthgen.config.prompt_pack import Prompts
 from synthgen.config.replies import LETTERS, Question, final_answer, letter_of, places_schema
+from synthgen.config.replies.thoughts import without_markup
 from synthgen.config.templates import render
 from synthgen.engines import Engine, Purpose, Reply, Request, thoughts
 from synthgen.errors import Failure
@@ -92,7 +93,7 @@ class ImageSession:
             choices=tuple(LETTERS[: len(turn.question.options)]) if turn.form == "choice" and not worked else (),
         )
         reply = await self.generate(request)
-        return _conclusion(reply, turn) if worked else reply
+        return _conclusion(reply, turn) if worked else _bare(reply)
 
     async def _decline(self, turn: Turn, purpose: Purpose, seed: int, temperature: float | None) -> Reply:
         """Answer the question of a negative: that the image does not show it, in a reply of the pack or by a call."""
@@ -147,7 +148,7 @@ def failure_of(reply: Reply, subject: str) -> Failure | None:
         return Failure(reply.failure, reply.detail or "the engine gave no details")
     if reply.finish == REFUSED:
         return Failure("refused", f"a content filter withheld {subject}")
-    if thoughts.BEGIN in reply.text or thoughts.END in reply.text:
+    if thoughts.is_thinking(reply.text):
         advice = "set engine.template to {enable_thinking: false}, if the model's chat template has it"
         return Failure("unparsable", f"{subject} contains the model's thinking (<think>); {advice}")
     if reply.finish == "length":
@@ -174,6 +175,12 @@ def _render_turn(text: str, turn: Turn, **more: str) -> str:
     options = list(turn.question.options)
     shown = {"question": turn.question.text, "options": options, "language": turn.language, "previous": previous}
     return render(text, **shown, **more)
+
+
+def _bare(reply: Reply) -> Reply:
+    """Return an answer without the markup that some models write around it; the record keeps the whole."""
+    text = without_markup(reply.text)
+    return reply if text == reply.text else replace(reply, text=text, whole=reply.whole or reply.text)
 
 
 def _conclusion(reply: Reply, turn: Turn) -> Reply:

@@ -9,6 +9,8 @@ from synthgen.config.replies import letter_of
 _ARTICLES = ("a", "an", "the")
 _LIST_ITEM = re.compile(r"\s*(?:[-*•+]\s|\d+[.)]\s|\|)")
 _NUMBER = re.compile(r"[+\-]?\d+(?:\.\d+)*%?")
+_MATHS = re.compile(r"\$(?=\S)([^$]*[^$\s])\$(?!\d)")  # dollars around mathematics; those of "$5 or $6" are money
+_NAMED_BY_SIGN = re.compile(r"[^\W\d_](?:\+\+?|-|#)")  # C++, C#, the mark A-
 _THOUSANDS_COMMA = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 # Chinese, Japanese, Thai, Lao, Burmese and Khmer put no spaces between words, so their characters are compared.
 _UNSPACED = re.compile(
@@ -43,22 +45,32 @@ def decisive_part(reply: str, form: str) -> str:
 def normalize(text: str) -> str:
     """Return a text without case, English articles, punctuation and repeated spaces.
 
-    Numbers keep their sign, decimal point and percent sign. Scripts without spaces become one word per character, as in
-    MLQA (arXiv 1910.07475). A text of articles alone keeps them.
+    Numbers keep their sign, decimal point and percent sign; currencies, comparisons and arrows are words, and so are
+    "C++" and "A-". Scripts without spaces become one word per character, as in MLQA (arXiv 1910.07475). A text of
+    articles or signs alone keeps them.
     """
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
     folded = _THOUSANDS_COMMA.sub("", folded.replace("\N{MINUS SIGN}", "-"))
-    kept = "".join(character if _is_kept(character) else " " for character in folded)
+    folded = _MATHS.sub(r"\1", folded)
+    spaced = "".join(f" {character} " if _is_sign(character) else character for character in folded)
+    kept = "".join(character if _is_kept(character) else " " for character in spaced)
     words = [word for chunk in _UNSPACED.sub(r" \1 ", kept).split() for word in _words(chunk)]
-    return " ".join([word for word in words if word not in _ARTICLES] or words)
+    return " ".join([word for word in words if word not in _ARTICLES] or words or folded.split())
+
+
+def _is_sign(character: str) -> bool:
+    return character not in "+|~" and unicodedata.category(character) in ("Sc", "Sm")
 
 
 def _is_kept(character: str) -> bool:
     # Combining marks (category M) are the vowels of many scripts.
-    return character.isalnum() or character in "+-.%" or unicodedata.category(character)[0] == "M"
+    is_mark = unicodedata.category(character)[0] == "M"
+    return character.isalnum() or character in "+-.%#" or is_mark or _is_sign(character)
 
 
 def _words(chunk: str) -> list[str]:
     """Return a number whole; anything else is split at signs and points."""
-    number = chunk.rstrip(".")
-    return [number] if _NUMBER.fullmatch(number) else [word for word in re.split(r"[+\-.%]+", chunk) if word]
+    whole = chunk.rstrip(".")
+    if _NUMBER.fullmatch(whole) or _NAMED_BY_SIGN.fullmatch(whole):
+        return [whole]
+    return [word for word in re.split(r"[+\-.%#]+", chunk) if word]

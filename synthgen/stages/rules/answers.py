@@ -13,13 +13,17 @@ import pyarrow.compute as pc
 
 from synthgen.config.languages import Language, language_of
 from synthgen.config.replies import LETTERS, final_answer, letter_of, parse_places
+from synthgen.config.replies.options import options_fault
 from synthgen.dedup import plain_texts
 from synthgen.errors import Failure
 
 Mask = npt.NDArray[np.bool_]
 
 _LOOP, _TIMES, _TAIL = 60, 4, 2000  # characters of a loop; how often its phrase comes; characters that are looked at
-_SIGNS_TIMES = 20  # a phrase without letters: cells and lines of tables repeat too
+_OFTEN = 20  # times of what may repeat: rows of tables, numbers, copied text
+_ROW = re.compile(r"\|[^|]*\||&.*\\\\|\\\\.*&|</t[dr]>|\t", re.DOTALL)  # of a table
+_ENDED = re.compile(r"[.?!…。？！؟।][\"'”’»)\]*_ ]*$")
+_GOES_ON = re.compile(r"\s*[:：=–—-]\s*\S|[\"'”’)]*[ \t]*[^\W_]|\s*[…(]")
 _LAST = 8  # characters by which loops are found
 
 
@@ -32,7 +36,10 @@ def repeats_question(rows: pa.Table, answer: Any) -> Mask:
     questions = rows.column("plain").take(candidates).to_pylist()
     answers = plain_texts(answer.take(candidates)).to_pylist()
     repeats = np.zeros(rows.num_rows, bool)
-    repeats[candidates] = [reply.startswith(question) for question, reply in zip(questions, answers, strict=True)]
+    begins = [reply.startswith(question) for question, reply in zip(questions, answers, strict=True)]
+    asked, replied = (column.take(candidates).to_pylist() for column in (rows.column("question"), answer))
+    goes_on = [_goes_on(*texts) for texts in zip(asked, replied, strict=True)]
+    repeats[candidates] = np.asarray(begins, bool) & ~np.asarray(goes_on, bool)
     return repeats
 
 
@@ -40,16 +47,20 @@ def loops(rows: pa.Table, answer: Any) -> Mask:
     """Return the answers that end in a phrase that comes again and again."""
     found = np.zeros(rows.num_rows, bool)
     candidates = np.flatnonzero(np.asarray(pc.greater_equal(pc.utf8_length(answer), _LOOP)))
-    texts = answer.take(candidates).to_pylist()
-    found[candidates] = [text.count(text.rstrip()[-_LAST:]) >= _TIMES and _is_loop(text) for text in texts]
+    texts, forms = answer.take(candidates).to_pylist(), rows.column("form").take(candidates).to_pylist()
+    found[candidates] = [
+        text.count(text.rstrip()[-_LAST:]) >= _TIMES and _is_loop(text, form == "text")
+        for text, form in zip(texts, forms, strict=True)
+    ]
     return found
 
 
 def choice_faults(rows: pa.Table) -> Iterator[tuple[str, Mask]]:
     """Yield the two rules of multiple choice.
 
-    `broken_choice`: fewer than two options, equal ones, or an answer that is no option. `wrong_key`: the answer is
-    another option than the one that the writer of the question calls right, where it named one.
+    `broken_choice`: fewer than two options, equal ones, one marked as the right, or an answer that is no option.
+    `wrong_key`: the answer is another option than the one that the writer of the question calls right, where it named
+    one.
     """
     chosen = np.flatnonzero(np.asarray(pc.fill_null(pc.equal(rows.column("form"), "choice"), False)))
     of_choice = rows.select(["options", "answer", "key"]).take(chosen)
@@ -100,8 +111,19 @@ def yes_or_no(rows: pa.Table) -> list[str | None]:
 # --- one answer -------------------------------------------------------------------------------------------------------
 
 
-def _is_loop(text: str) -> bool:
-    """Return whether a text ends in a phrase that comes four times or more, over `_LOOP` characters at least."""
+def _goes_on(question: str, answer: str) -> bool:
+    """Return whether an answer completes what a title or half a sentence begins ("Name of the shop: Joe's")."""
+    start = question.strip()
+    if _ENDED.search(start) or not answer.strip().casefold().startswith(start.casefold()):
+        return False
+    return bool(_GOES_ON.match(answer.strip()[len(start) :]))
+
+
+def _is_loop(text: str, is_copied: bool) -> bool:
+    """Return whether a text ends in a phrase that comes four times or more, over `_LOOP` characters at least.
+
+    Rows of tables repeat, and so may what is copied from an image: of these it takes more, or a text full of it.
+    """
     tail = text.rstrip()[-_TAIL:][::-1]
     overlap, period = _overlaps(tail), 0
     for length in range(_LOOP, len(tail) + 1):
@@ -111,8 +133,11 @@ def _is_loop(text: str) -> bool:
             break
     if not period:
         return False
-    phrase, times = tail[:period], _run(tail, period) / period
-    return any(map(str.isalpha, phrase)) or (any(map(str.isdigit, phrase)) and times >= _SIGNS_TIMES)
+    phrase, run = tail[:period], _run(tail, period)
+    is_often = run >= period * _OFTEN or run >= _TAIL - period
+    if any(map(str.isalpha, phrase)):
+        return is_often or not (is_copied or _ROW.search(phrase[::-1]))
+    return is_often and any(map(str.isdigit, phrase))
 
 
 def _overlaps(text: str) -> list[int]:
@@ -135,8 +160,8 @@ def _run(text: str, period: int) -> int:
 
 
 def _is_choice(options: Sequence[str], letter: str | None) -> bool:
-    """Return whether there are two or more different options, and the letter is that of one of them."""
-    if len(options) < 2 or len(set(options)) < len(options) or not letter:
+    """Return whether there are two or more different options, none marked, and the letter is of one of them."""
+    if options_fault(options) or not letter:
         return False
     return ord(letter) - ord("A") < len(options)
 

@@ -26,6 +26,7 @@ _COPIED = re.compile(
 )
 _FEWEST = 12  # letters of another script in a text that is sure to be in it; half as many of one without spaces
 _MOST_OWN = 0.3  # of the letters, in such a text
+_CHINESE = "[的是在了这這那们們个個吗嗎没沒着很]"  # in a sentence, and hardly in a Japanese or Korean name or address
 _FEW_KANA = 0.1  # of the letters; a text with more is Japanese
 # Words of another language in a text without any of its own; in a short one; and where the script is another too.
 _WORDS, _DENSE, _FEW = 4, 3, 2
@@ -92,13 +93,17 @@ def _in_another_script(texts: pa.Array, language: Language) -> Mask:
         kana = counts["Hiragana"] + counts["Katakana"]
         found |= (counts["Hiragana"] >= 4) & (kana >= _FEW_KANA * total)
     needed = sum(counts[script] for script in language.needs)
-    return np.asarray(found | ((needed == 0) & (counts["Han"] >= _FEWEST) & (own >= (1 - _MOST_OWN) * total)))
+    is_chinese = np.asarray(pc.match_substring_regex(texts, _CHINESE))
+    of_han = (needed == 0) & (counts["Han"] >= _FEWEST) & (own >= (1 - _MOST_OWN) * total) & is_chinese
+    return np.asarray(found | of_han)
 
 
 def _has_words_of_another(text: str, language: Language) -> bool:
     """Return whether a text in Latin letters has many common words of one language, and none of its own."""
     words = list(words_of(text))
     if any(word in language.words for word in words) or len(words) < _WORDS:
+        return False
+    if _is_of_names(text):
         return False
     letters = sum(map(len, words))
     if "Latin" not in language.scripts and sum(len(word) for word in words if word.isascii()) < 0.8 * letters:
@@ -107,6 +112,13 @@ def _has_words_of_another(text: str, language: Language) -> bool:
     if "Latin" not in language.scripts:
         return most >= _FEW
     return most >= (_WORDS if len(words) > 2 * _DENSE else _DENSE)
+
+
+def _is_of_names(text: str) -> bool:
+    """Return whether all words of a text but the commonest of some language begin with a capital, as names do."""
+    common = _words_of_others(LANGUAGES[0]) | LANGUAGES[0].words
+    own = [word for word in re.findall(r"[^\W\d_]+", text) if word.lower() not in common]
+    return len(own) > 1 and all(word[0].isupper() for word in own)
 
 
 @cache

@@ -7,11 +7,17 @@ cannot see the back of the sheet." and "The image does not show it." do not.
 
 # ruff: noqa: RUF001 (phrases of many scripts)
 
+import re
 from typing import Any
 
-import pyarrow as pa
+import numpy as np
+import numpy.typing as npt
 import pyarrow.compute as pc
 
+from synthgen.stages.rules.quoted import QUOTED
+from synthgen.stages.rules.refusals import REFUSALS
+
+_BEFORE, _CLOSE = 60, 4  # characters before a phrase: of its clause, and in which 'I' is its own
 # After a phrase about the image as a whole: its end, or words about sending or opening it.
 _END = r"(?:\s*(?:$|[.,;:!。，、！؛،।*\"')\]]))"
 _MODEL = r"(?:large |visual |multimodal |text-based )*(?:language|vision) model"
@@ -21,9 +27,15 @@ _AND_SO = (
     rf"(?:{_END}| (?:directly|itself|you|that you|here|at all|provided|attached|uploaded|shared|or\b|and (?:so|there)))"
 )
 
+# The same behind "no image was provided".
+_TO_ME = (
+    rf"(?:{_END}| (?:so|and|for me|yet|here)\b| (?:for|to|with|in) (?:this|your|the) "
+    r"(?:question|request|message|prompt|conversation|chat))"
+)
+
 _PHRASES = (
     # English
-    rf"\bas an? (?:\w+ )?{_AI}\b",
+    rf"\bas an? (?:\w+ )?{_AI}(?: model| assistant| system| chatbot)?\s*(?:$|[,.;:!]|i\b|without\b)",
     rf"\bi(?:'m|’m| am) (?:just |only )?an? (?:\w+ )?{_AI}\b",
     rf"\b(?:can(?:'|’)?t|cannot|can not|could not|couldn(?:'|’)t|unable to|not able to|do not have the ability "
     rf"to|don(?:'|’)t have the ability to)"
@@ -32,11 +44,19 @@ _PHRASES = (
     rf"\bi (?:do not|don(?:'|’)t) (?:see|have access to|have) (?:(?:the|this|any|that|your|an) )?{_IMAGE}{_AND_SO}",
     rf"\b(?:the|this|your) {_IMAGE} (?:can(?:'|’)?t|cannot|could not) be (?:accessed|opened|displayed|loaded)\b",
     rf"\b(?:the|this|your) {_IMAGE} (?:can(?:'|’)?t|cannot|could not) be (?:seen|viewed){_END}",
-    rf"\b(?:no|any) {_IMAGE} (?:was|were|is|has been|have been) (?:provided|attached|given|uploaded|included|shared)\b",
+    rf"\b(?:no|any) {_IMAGE} (?:was|were|is|has been|have been) (?:provided|attached|given|uploaded|included|shared)"
+    rf"{_TO_ME}",
+    rf"\b(?:there (?:is|was|are|were) |there(?:'|’)s )?(?:no|any) {_IMAGE} "
+    rf"(?:provided|attached|given|uploaded|included|shared){_TO_ME}",
+    rf"\byou (?:have not|haven(?:'|’)t|did not|didn(?:'|’)t) (?:yet )?(?:upload|attach|provid|shar|includ|sen[dt])\w*"
+    rf" (?:(?:me|the|an?|any|your) )*{_IMAGE}\b",
     rf"\bplease (?:provide|upload|share|attach|send|re-?upload)(?: me)? (?:(?:the|an?|your|this|that) )?{_IMAGE}\b",
     r"\b(?:i(?:'m|’m| am) sorry|sorry|i apologi[sz]e),?(?: but)? i (?:can(?:'|’)?t|cannot|can not|am unable to|"
     r"am not able to|won(?:'|’)t)"
     r" (?:assist|help|comply|fulfil|do that|continue)",
+    r"\bi(?:'m|’m| am)? (?:can(?:'|’)?t|cannot|can not|unable to|not able to|won(?:'|’)t) "
+    rf"(?:(?:help|assist)(?: you)?(?: with\b|{_END})|comply\b"
+    r"|identify (?:(?:real|specific|any|the) )*(?:people|persons?|individuals?|faces|someone|anyone)\b)",
     r"\bmy (?:training data|knowledge cut-?off|programming)\b",
     r"\bi (?:was|am) (?:trained|programmed) (?:on|to|by)\b",
     # Chinese
@@ -183,9 +203,37 @@ _PHRASES = (
         r"เข้าถึง)(?:รูปภาพ|ภาพ|รูป)(?:ได้|นี้)*(?:$|[ .])"
     ),
 )
-META = "(?:" + "|".join(_PHRASES) + ")"
+META = "(?:" + "|".join((*_PHRASES, *REFUSALS)) + ")"
+_META = re.compile(META, re.IGNORECASE)
+# What others say is told: a phrase counts where a sentence or a clause begins with it, but for some words before it,
+# or where it says "I" itself.
+_LEADS = re.compile(
+    r"(?:^|[.!?,;。！？，；、،؛।…\n–—]|\b(?:but|and|so|sorry|pero|mas|mais|ma|aber|но|maar|ale|ama|nhưng|tapi|namun)\b)[\s*_>#(-]*"
+    r"(?:(?:i|we|am|i['’]m|are|that|directly|unfortunately|currently|sorry|it (?:seems|appears|looks)(?: like| that)?"
+    r"|ich|leider|je|yo|eu|io|я|ik|helaas|tôi|saya|ben|नहीं|मैं)\b\s*|ฉัน|ผม|ดิฉัน|ขออภัย(?:ค่ะ|ครับ)?"
+    r"|我们?|本人|저는 ?|AI ?|인공지능 ?"
+    r"|죄송(?:하지만|합니다만) ?|私は|私には|申し訳(?:ありません|ございません)が|を|का |की |के )*$",
+    re.IGNORECASE,
+)
+_FIRST = re.compile(
+    r"\b(?:i|i['’]m|my|me|we|ich|je|yo|eu|io|я|ik|tôi|saya|ben|\w+(?:amam|emem|m[ıi]yorum))\b|我|私|お手伝い|お答え|저|드릴|मैं|ฉัน|ผม",
+    re.IGNORECASE,
+)
 
 
-def speaks_of_itself(texts: Any) -> pa.ChunkedArray:
-    """Return where a text has such a phrase."""
-    return pc.match_substring_regex(texts, META, ignore_case=True)
+def speaks_of_itself(texts: Any) -> npt.NDArray[np.bool_]:
+    """Return where a text has such a phrase outside of quotations."""
+    found = np.asarray(pc.fill_null(pc.match_substring_regex(texts, META, ignore_case=True), False), dtype=bool)
+    candidates = np.flatnonzero(found)
+    found = np.zeros(len(found), bool)
+    found[candidates] = [_is_own(QUOTED.sub("“”", text)) for text in texts.take(candidates).to_pylist()]
+    return found
+
+
+def _is_own(text: str) -> bool:
+    """Return whether a text says such a phrase for itself."""
+    for match in _META.finditer(text):
+        before = text[max(0, match.start() - _BEFORE) : match.start()]
+        if _FIRST.search(match[0]) or _FIRST.search(before[-_CLOSE:]) or _LEADS.search(before):
+            return True
+    return False

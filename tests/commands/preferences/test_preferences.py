@@ -65,6 +65,7 @@ OTHER, SAME = other_form("It looks so.\nAnswer: blue"), other_form("It looks so.
         ("choice", agreement("A", "A", "A", "B"), Preference("B", "agreement", 0.8, 0.2, 5)),
         ("choice", agreement("A. red", "(A)", "A", "B. blue"), Preference("B", "agreement", 0.8, 0.2, 5)),
         ("choice", agreement("A", "A", "A", "I am not sure"), "unusable"),
+        ("choice", agreement("A", "A", "A", "E. None of them"), "unusable"),
     ],
 )
 def test_a_preference_needs_a_clear_majority_for_the_kept_answer(

@@ -166,6 +166,17 @@ def test_blind_guesses_a_choice_in_several_orders_of_its_options() -> None:
     assert scored("blind", knows, Reply("B"), "choice", options)[0]["value"] == 0.0
 
 
+@pytest.mark.parametrize("letter", ["C", "E", "H"])
+def test_a_letter_beyond_the_options_is_none_of_them(letter: str) -> None:
+    reply = f"{letter}. It cannot be determined."
+    for name in ("blind", "shift_check"):
+        value = scored(name, say(reply), Reply("B"), "choice", ["one", "two"])[0]["value"]
+        assert value == {"blind": 1.0, "shift_check": 0.5}[name]
+        assert "not the letter" in scored(name, say("B"), Reply(reply), "choice", ["one", "two"])[0]["reason"]
+    assert scored("other_form", say(reply), Reply("B"), "choice", ["one", "two"])[0]["value"] == 0.0
+    assert scored("other_form", say("B"), Reply(reply), "choice", ["one", "two"])[0]["value"] == 0.0
+
+
 def test_blind_lets_a_judge_compare_sentences_and_words_where_the_pack_has_none() -> None:
     def judged(request: Request) -> Reply:
         if request.purpose == "judge":
@@ -399,6 +410,9 @@ def test_a_short_answer_is_compared_with_the_end_of_a_worked_one() -> None:
     options = ["one", "two"]
     assert scored("other_form", say("I count.\nAnswer: two"), Reply("B"), "choice", options)[0]["value"] == 1.0
     assert scored("other_form", say("I count.\nAnswer: one"), Reply("B"), "choice", options)[0]["value"] == 0.0
+    for option, said in (("No", "I do not know."), ("cat", "It is a caterpillar.")):
+        value = scored("other_form", say(f"I look.\n{said}"), Reply("B"), "choice", ["x", option])[0]["value"]
+        assert value == 0.0
 
 
 def test_shift_check_is_the_share_of_rotations_with_the_same_option() -> None:
@@ -426,3 +440,22 @@ def test_a_score_that_says_nothing_of_a_form_makes_no_call_and_says_so() -> None
 def test_every_call_of_a_score_is_counted_and_unknown_tokens_stay_unknown() -> None:
     row, _ = scored("agreement", say("two", prompt_tokens=7, cached_tokens=None), Reply("two"))
     assert (row["calls"], row["prompt_tokens"], row["cached_tokens"], row["output_tokens"]) == (3, 21, None, 6)
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        (
+            "Steps:\n1. A man opens the door.\n2. He walks in.",
+            ["Steps:", "1. A man opens the door.", "2. He walks in."],
+        ),
+        ("It is Mr. Smith. He sits.", ["It is Mr. Smith.", "He sits."]),
+        ("Man sieht Tiere, z. B. Hunde. Sie sitzen.", ["Man sieht Tiere, z. B. Hunde.", "Sie sitzen."]),
+        ("George W. Bush waves.\nHe smiles.", ["George W. Bush waves.", "He smiles."]),
+        ("A dog. A cat!  Both sit.", ["A dog.", "A cat!", "Both sit."]),
+        ("It was built in 1990. It is red.", ["It was built in 1990.", "It is red."]),
+        ("狗在跑。猫在睡。", ["狗在跑。", "猫在睡。"]),
+    ],
+)
+def test_sentences_end_neither_at_the_number_of_an_item_nor_at_an_abbreviation(text: str, parts: list[str]) -> None:
+    assert sentences(text) == parts

@@ -32,6 +32,12 @@ def test_normalizing_twice_changes_nothing_more(text: str) -> None:
         ("Straße", "STRASSE"),
         ("“Café”", "cafe\u0301"),
         ("A", "a."),
+        ("$ 5.20", "$5.20"),
+        ("5€", "€5"),
+        ("x<5", "x < 5"),
+        ("✅ Yes", "yes"),
+        ("#5", "5"),
+        ("$x = 5$", "x = 5"),
     ],
 )
 def test_case_articles_punctuation_and_unicode_spelling_do_not_count(text: str, other: str) -> None:
@@ -51,12 +57,27 @@ def test_case_articles_punctuation_and_unicode_spelling_do_not_count(text: str, 
         ("A", "B"),
         ("A", ""),
         ("yes", "no"),
+        ("→", "←"),
+        ("✓", "✗"),
+        ("?", "!"),
+        ("+", "-"),
+        ("C++", "C"),
+        ("C#", "C"),
+        ("A+", "A-"),
         ("कि", "की"),
         ("", "cat"),
     ],
 )
 def test_numbers_signs_and_letters_count(text: str, other: str) -> None:
     assert similarity(text, other) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("text", "other"),
+    [("$5", "€5"), ("$5 or $6", "€5 or €6"), ("x < 5", "x > 5"), ("Is x < y here?", "Is x > y here?")],
+)
+def test_signs_that_say_something_are_words(text: str, other: str) -> None:
+    assert similarity(text, other) < 1.0 and normalize(text) != normalize(other)
 
 
 def test_a_shared_part_of_the_answers_is_a_part_of_the_similarity() -> None:

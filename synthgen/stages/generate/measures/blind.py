@@ -1,13 +1,16 @@
 """The blind test: is the question answered as well without the image?"""
 
 import asyncio
+from dataclasses import replace
 
 from synthgen.config.replies import Question
+from synthgen.config.replies.thoughts import without_markup
 from synthgen.engines import Reply
 from synthgen.stages.generate.measures.further_answers import (
     IN_WORDS,
     NO_LETTER,
     choice_failure,
+    chosen_each,
     chosen_option,
     rotated,
 )
@@ -53,12 +56,13 @@ async def _blind_choice(session: ImageSession, pair: Pair) -> Score:
     replies = await asyncio.gather(*(_guess(session, pair, question) for question in questions))
     if failure := choice_failure(replies, "the blind answer"):
         return Score(None, str(failure))
-    said = [chosen_option(reply.text, order) for reply, order in zip(replies, orders, strict=True)]
+    said = chosen_each(replies, orders)
     return Score(1.0 - said.count(chosen) / len(said), detail={"guesses": said})
 
 
 async def _guess(session: ImageSession, pair: Pair, question: str) -> Reply:
-    return await session.generate_blind(prompt_request(session, pair, "blind", purpose="answer", question=question))
+    reply = await session.generate_blind(prompt_request(session, pair, "blind", purpose="answer", question=question))
+    return replace(reply, text=without_markup(reply.text))
 
 
 def _said(text: str, form: str) -> str:

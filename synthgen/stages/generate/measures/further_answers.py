@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from synthgen.config.replies import LETTERS, Question, letter_of
+from synthgen.config.replies.thoughts import without_markup
 from synthgen.engines import Reply
 from synthgen.errors import Failure
 from synthgen.stages.generate.measures.judges import same_answer
@@ -71,7 +72,7 @@ async def paraphrase(session: ImageSession, pair: Pair) -> Score:
         return Score(None, str(failure))
     if not paraphrased.text:
         return Score(None, "the paraphrase is empty")
-    turn = replace(pair.turn, question=replace(pair.question, text=paraphrased.text))
+    turn = replace(pair.turn, question=replace(pair.question, text=without_markup(paraphrased.text)))
     answer = await session.answer(turn, seed=0)
     if failure := failure_of(answer, "the answer to the paraphrase"):
         return Score(None, str(failure))
@@ -118,7 +119,7 @@ async def shift_check(session: ImageSession, pair: Pair) -> Score:
     replies = await asyncio.gather(*(session.answer(turn, seed=0) for turn in turns))
     if failure := choice_failure(replies, "the answer to a rotation"):
         return Score(None, str(failure))
-    said = [chosen_option(reply.text, order) for reply, order in zip(replies, rotations, strict=True)]
+    said = chosen_each(replies, rotations)
     return Score((1 + said.count(chosen)) / len(options), detail={"rotated": said})
 
 
@@ -127,11 +128,15 @@ def rotated(options: tuple[str, ...]) -> list[tuple[str, ...]]:
     return [(*options[shift:], *options[:shift]) for shift in range(len(options))]
 
 
-def chosen_option(reply: str, options: Sequence[str]) -> str | None:
+def chosen_option(reply: str, options: Sequence[str], is_cut_off: bool = False) -> str | None:
     """Return the option whose letter a reply to multiple choice gives; None if it gives none of theirs."""
-    letter = letter_of(reply)
-    place = LETTERS.index(letter) if letter else len(options)
-    return options[place] if place < len(options) else None
+    return dict(zip(LETTERS, options, strict=False)).get(letter_of(reply, is_cut_off) or "")
+
+
+def chosen_each(replies: Sequence[Reply], orders: Sequence[Sequence[str]]) -> list[str | None]:
+    """Return the option that each reply chooses, of its own order of them."""
+    pairs = zip(replies, orders, strict=True)
+    return [chosen_option(reply.text, order, reply.finish == "length") for reply, order in pairs]
 
 
 def choice_failure(replies: Sequence[Reply], subject: str) -> Failure | None:
@@ -198,4 +203,4 @@ def _names_option(pair: Pair, text: str) -> bool:
     said = decisive_part(text, "detailed").removeprefix("Answer:").strip()
     if chosen is None:
         return False
-    return chosen_option(said, pair.question.options) == chosen or normalize(chosen) in normalize(said)
+    return chosen_option(said, pair.question.options) == chosen or f" {normalize(chosen)} " in f" {normalize(said)} "

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from synthgen.engines import Request
@@ -16,6 +16,13 @@ QUESTION_CHECKS = ("answerable", "clear", "of_type", "not_given_away")  # prompt
 IN_SENTENCES = ("detailed", "long")  # answer forms that are judged sentence by sentence
 MOST_SENTENCES = 24  # of one answer; what follows is judged with the last of them
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[^\s\d])|(?<=[\u3002\uff01\uff1f\u0964])\s*|\n+")
+NO_END_WITHIN = 20  # characters
+# What ends in a stop and ends no sentence: the number of an item, an initial, and the commonest abbreviations.
+NO_END = re.compile(
+    r"(?:^\W*\d{1,3}\.|(?<!\w)(?:[^\W\d_]\.)+|\b(?:mrs?|ms|dr|prof|st|jr|sr|sra|vs|e\.g|i\.e|approx|fig|nr|bzw|ca|usw"
+    r"|mme|dott|sig|см|рис|ул|им)\.)$",
+    re.IGNORECASE | re.MULTILINE,
+)
 MOST_OTHERS = 6  # pairs of the image that one is compared with, those with the most words in common
 
 
@@ -138,10 +145,20 @@ async def same_answer(session: ImageSession, pair: Pair, other: str) -> Score:
 
 def sentences(text: str) -> list[str]:
     """Return the sentences of an answer, or its lines where it is a list; at most MOST_SENTENCES of them."""
-    parts = [part.strip() for part in SENTENCE_END.split(text) if part and part.strip()]
+    parts = [part.strip() for part in _split(text) if part.strip()]
     parts = [part for part in parts if any(character.isalnum() for character in part)] or [text]
     last = " ".join(parts[MOST_SENTENCES - 1 :])
     return [*parts[: MOST_SENTENCES - 1], last] if last else parts
+
+
+def _split(text: str) -> Iterator[str]:
+    """Yield the parts of a text between the ends of sentences and lines."""
+    start = 0
+    for end in SENTENCE_END.finditer(text):
+        if "\n" in end[0] or not NO_END.search(text[max(start, end.start() - NO_END_WITHIN) : end.start()]):
+            yield text[start : end.start()]
+            start = end.end()
+    yield text[start:]
 
 
 def nearest_pairs(pair: Pair) -> list[Earlier]:
