@@ -15,7 +15,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -162,8 +162,9 @@ def load_kinds() -> list[Kind]:
 
 @cache
 def everyday() -> PlanContext:
-    """Return what shapes the plans of the everyday pipeline."""
-    return plan_context()
+    """Return what shapes the plans of the everyday pipeline, without negatives, whose types are those of others."""
+    context = plan_context()
+    return replace(context, settings=context.settings.model_copy(update={"negatives": 0.0}))
 
 
 def ask(kinds: Sequence[Kind], images_each: int) -> Asked:

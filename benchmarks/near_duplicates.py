@@ -243,14 +243,13 @@ def judge(path: Path, kept: Kept) -> dict[str, float]:
     hashes = np.concatenate([part.hashes for part in parts])
     sizes = np.concatenate([np.diff(part.starts) for part in parts])
     starts = np.concatenate([[0], np.cumsum(sizes)])
-    names, ids = np.unique(hashes, return_inverse=True)
-    ids, has = ids.astype(np.uint32), np.zeros(len(names), np.uint8)
+    ids = np.unique(hashes, return_inverse=True)[1].astype(np.uint32)
+    owners = np.repeat(np.arange(len(sizes), dtype=np.uint32), sizes)[np.argsort(ids, kind="stable")]
+    begin = np.concatenate([[0], np.cumsum(np.bincount(ids))])  # of the texts that have each shingle
     right = missed = wrong = 0
     for number in sorted(random.Random(1).sample(range(1, len(kept)), min(JUDGED, len(kept) - 1))):
-        own = ids[starts[number] : starts[number + 1]]
-        has[own] = 1
-        shared = np.add.reduceat(has[ids[: starts[number]]], starts[:number], dtype=np.int64)  # (earlier texts,)
-        has[own] = 0
+        with_one = [owners[begin[one] : begin[one + 1]] for one in ids[starts[number] : starts[number + 1]]]
+        shared = np.bincount(np.concatenate(with_one), minlength=number)[:number]  # (earlier texts,)
         is_near = shared >= THRESHOLD * (sizes[:number] + sizes[number] - shared) - 1e-9
         right += bool(not kept[number] and is_near.any())
         missed += bool(kept[number] and (is_near & kept[:number]).any())

@@ -15,6 +15,8 @@ from demo.question_fit import bar_value, group_at, mismatch, thing_at, things_na
 from demo.question_parser import Query, parse_noun, parse_question
 from demo.world import POSITIONS, USES, Scene
 
+NOT_SHOWN = re.compile(r"\b(?:not|no|none|nothing|cannot|without)\b", re.IGNORECASE)
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -41,6 +43,19 @@ def judge(scene: Scene, question: str, answer: str) -> Verdict:
         return Verdict("false", wrong) if wrong else Verdict("true", "every claim holds")
     right = true_answers(scene, query)
     return Verdict("true", f"it is {given}") if given in right else Verdict("false", f"it is {right[0]}, not {given}")
+
+
+def judge_negative(scene: Scene, question: str, answer: str) -> Verdict:
+    """Return whether it is true of a scene that it does not answer a question, and whether an answer says no more."""
+    query = parse_question(question)
+    if query is None:
+        return Verdict("unreadable", f"cannot read the question {question!r}")
+    reason = mismatch(scene, query)
+    if reason is None:
+        return Verdict("false", "the scene answers the question")
+    if not NOT_SHOWN.search(answer):
+        return Verdict("false", f"the answer names something, but {reason}")
+    return Verdict("true", reason)
 
 
 def true_answers(scene: Scene, query: Query) -> list[str]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from demo.nano_vlm import IMAGE_TOKENS
-from demo.training_examples import KEYS, Example, sample_examples
+from demo.training_examples import KEYS, ROLES, Example, Mixture, sample_examples
 from demo.world import Scene
 
 ROWS, ROW_TOKENS = 9, 48
@@ -91,17 +91,19 @@ class Packer:
             is_reply += [False] * len(prompt_ids) + [True] * len(reply_ids)
         return token_ids, is_reply
 
-    def pack(self, scene: Scene, rng: random.Random, weights: Mapping[str, float], is_early: bool = False) -> Pack:
+    def pack(
+        self, scene: Scene, rng: random.Random, weights: Mapping[str, float], mixture: Mixture = ROLES["asker"][1]
+    ) -> Pack:
         """Fill the rows first-fit with examples, until a few find no place.
 
         Args:
             scene: The scene they are about.
             rng: Source of all draws.
             weights: By key, how often an example is drawn (see `sample_examples`).
-            is_early: Whether this picture is one of the first of the training.
+            mixture: How often each task is drawn.
         """
         pack, used, misses = Pack.empty(), [0] * ROWS, 0
-        for example in sample_examples(scene, rng, weights, is_early):
+        for example in sample_examples(scene, rng, weights, mixture):
             token_ids, is_reply = self.tokenize(example)
             if len(token_ids) > ROW_TOKENS:
                 continue  # two captions in one conversation

@@ -34,7 +34,7 @@ def main() -> None:
 
     start = time.monotonic()
     train_vision.train(args.out, int(args.times * train_vision.PICTURES), args.seed)
-    train_vlm.train(args.out, int(args.times * train_vlm.PICTURES), args.seed + 1)
+    train_vlm.train(args.out, train_vlm.Course(int(args.times * train_vlm.PICTURES), args.seed + 1))
     export.export(args.out, args.models)
     train_clip.train(args.out, args.models, int(args.times * train_clip.PICTURES), args.seed + 2)
     print(f"trained in {(time.monotonic() - start) / 60:.0f} minutes", flush=True)

@@ -7,7 +7,7 @@ badly are drawn more often. The patch labels stay on as a side loss, so that see
 Shapes: B pictures, P = 36 patches, R = 9 rows of L = 48 tokens, D = 192, V tokens in the vocabulary, N tokens of the
 batch that are to be learned, E examples of the picture that has most.
 
-    python -m demo.train_vlm [--pictures 120000] [--out runs/nano] [--cool 0.15] [--start MODELS]
+    python -m demo.train_vlm [--pictures 120000] [--role asker] [--out runs/nano] [--cool 0.15] [--start MODELS]
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import copy
 import time
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ from demo.nano_vlm import pixel_values
 from demo.packing import Packer, row_mask
 from demo.tokenizer import ASSISTANT, END, USER, load_tokenizer
 from demo.train_vision import class_logits, patch_loss
-from demo.training_examples import KEYS
+from demo.training_examples import KEYS, ROLES
 from demo.training_mixture import DRAW_WEIGHTS, Arrays, make_batch
 from demo.world import TRAIN_SEED
 
@@ -46,6 +47,8 @@ TASK_LOSS_WEIGHT = {
     "rephrase": 0.4,
     "blind": 0.3,
     "turns": 0.7,
+    "answerable": 1.0,
+    "same": 0.7,
 }
 LOSS_WEIGHTS = np.array([TASK_LOSS_WEIGHT[key.split("/")[0]] for key in KEYS])  # (keys,)
 PATCH_LOSS_WEIGHT = 0.1
@@ -121,14 +124,29 @@ def accuracy_by_task(accuracy: NDArray[np.float64]) -> dict[str, float]:
     return {task: round(float(np.mean(shares)), 3) for task, shares in table.items()}
 
 
-def train(out: Path, pictures: int, seed: int = TRAIN_SEED + 1, cool: float = 0.15, start: Path | None = None) -> None:
+@dataclass(frozen=True)
+class Course:
+    """What the model is taught.
+
+    Attributes:
+        pictures: Number of pictures in all.
+        seed: Of the pictures and of the initial weights.
+        role: A key of ROLES.
+        cool: Share of the pictures, the last ones, over which the learning rate falls.
+    """
+
+    pictures: int = PICTURES
+    seed: int = TRAIN_SEED + 1
+    role: str = "asker"
+    cool: float = 0.15
+
+
+def train(out: Path, course: Course, start: Path | None = None) -> None:
     """Train until so many pictures are seen, going on from the checkpoint if there is one.
 
     Args:
         out: Folder of the checkpoint, `vlm.pt`, of the tokenizer, and of phase one's `vision.pt`.
-        pictures: Number of pictures in all.
-        seed: Of the pictures and of the initial weights.
-        cool: Share of the pictures, the last ones, over which the learning rate falls.
+        course: What to teach.
         start: Folder of exported models to begin with, in place of phase one's tower.
     """
     out.mkdir(parents=True, exist_ok=True)
@@ -139,7 +157,7 @@ def train(out: Path, pictures: int, seed: int = TRAIN_SEED + 1, cool: float = 0.
     weights = sum(weight.numel() for weight in MultitaskVLM(load_tokenizer(out / "tokenizer")).parameters())
     run_in_processes(
         ProcessGroup(hardware.processes, weights, len(KEYS)),
-        lambda group: Trainer(group, hardware, out, start).run(pictures, seed, cool),
+        lambda group: Trainer(group, hardware, out, start).run(course),
     )
 
 
@@ -159,12 +177,13 @@ class Trainer:
             names = ("pictures_seen", "step", "accuracy")
             self.pictures_seen, self.step, self.accuracy = (self.state[name] for name in names)
 
-    def run(self, pictures: int, seed: int, cool: float) -> None:
-        """Train until so many pictures are seen."""
+    def run(self, course: Course) -> None:
+        """Train until all pictures of the course are seen."""
+        pictures = course.pictures
         if self.pictures_seen >= pictures:
             return
-        torch.manual_seed(seed)
-        loader = self._open_loader(seed)  # before the model: its processes must not hold a GPU
+        torch.manual_seed(course.seed)
+        loader = self._open_loader(course)  # before the model: its processes must not hold a GPU
         self._load_model()
         began = logged = saved = time.monotonic()
         seen_before = self.pictures_seen
@@ -172,7 +191,7 @@ class Trainer:
             now, remaining = time.monotonic(), 1 - self.pictures_seen / pictures
             if remaining <= 0:
                 break
-            warmup, decay = (self.step + 1) / 60, max(0.01, remaining / max(cool, 1e-9))
+            warmup, decay = (self.step + 1) / 60, max(0.01, remaining / max(course.cool, 1e-9))
             set_learning_rate(self.optimizers, self.rate * min(1.0, warmup) * min(1.0, decay))
             loss = self._train_step(batch)
             if self.group.rank == 0 and now - logged > LOG_SECONDS:
@@ -186,13 +205,14 @@ class Trainer:
             self._save()
             print({key: round(float(share), 2) for key, share in zip(KEYS, self.accuracy, strict=True)}, flush=True)
 
-    def _open_loader(self, seed: int) -> BatchLoader[Arrays]:
+    def _open_loader(self, course: Course) -> BatchLoader[Arrays]:
         user, assistant, end = self.tokenizer.convert_tokens_to_ids([USER, ASSISTANT, END])
         packer = Packer(lambda text: self.tokenizer.encode(text, add_special_tokens=False), user, assistant, end)
         self._update_draw_weights(self.accuracy)
 
         def make(first: int, size: int) -> Arrays:
-            return make_batch(packer, seed, first, size, dict(zip(KEYS, self.draw_weights, strict=True)))
+            weights = dict(zip(KEYS, self.draw_weights, strict=True))
+            return make_batch(packer, course.seed, first, size, weights, course.role)
 
         first, stride = self.pictures_seen + self.group.rank * self.size, self.group.size * self.size
         return BatchLoader(make, first, self.size, stride, self.hardware.loaders)
@@ -263,13 +283,14 @@ class Trainer:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train the VLM on packed examples.")
     parser.add_argument("--pictures", type=int, default=PICTURES)
+    parser.add_argument("--role", choices=ROLES, default="asker", help="what it learns to do; a judge asks nothing")
     parser.add_argument("--out", type=Path, default=Path("runs/nano"), help="folder of the checkpoints")
     parser.add_argument(
         "--cool", type=float, default=0.15, help="share of the pictures, the last ones, over which the rate falls"
     )
     parser.add_argument("--start", type=Path, help="a folder with an exported nano-vlm to begin with")
     args = parser.parse_args()
-    train(args.out, args.pictures, cool=args.cool, start=args.start)
+    train(args.out, Course(args.pictures, role=args.role, cool=args.cool), start=args.start)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from demo.draw import draw
 from demo.packing import Packer
 from demo.patch_labels import patch_labels
 from demo.question_templates import TYPES
-from demo.training_examples import KEYS
+from demo.training_examples import KEYS, ROLES
 from demo.world import sample
 
 Arrays = dict[str, NDArray[Any]]
@@ -57,8 +57,10 @@ def _draw_weight(key: str) -> float:
 DRAW_WEIGHTS = np.array([_draw_weight(key) for key in KEYS])  # (keys,)
 
 
-def make_batch(packer: Packer, seed: int, first: int, size: int, weights: dict[str, float]) -> Arrays:
-    """Return the pictures from `first` on, packed with examples.
+def make_batch(
+    packer: Packer, seed: int, first: int, size: int, weights: dict[str, float], role: str = "asker"
+) -> Arrays:
+    """Return the pictures from `first` on, packed with the examples of a role.
 
     Returns:
         token_ids, targets, example, is_blind, position: (B, R, L), as in `Pack`; keys: (B, E) int64, padded with 0;
@@ -66,7 +68,11 @@ def make_batch(packer: Packer, seed: int, first: int, size: int, weights: dict[s
     """
     scenes = [sample(seed, index, kinds=KINDS) for index in range(first, first + size)]
     # "lessons" is part of the seed: another word gives other examples
-    packs = [packer.pack(scene, scene.rng("lessons"), weights, scene.index < EARLY_PICTURES) for scene in scenes]
+    early, late = ROLES[role]
+    mixtures = [early if scene.index < EARLY_PICTURES else late for scene in scenes]
+    packs = [
+        packer.pack(scene, scene.rng("lessons"), weights, mix) for scene, mix in zip(scenes, mixtures, strict=True)
+    ]
     names = ("token_ids", "targets", "example", "is_blind", "position")
     arrays: Arrays = {name: np.stack([getattr(pack, name) for pack in packs]) for name in names}  # (B, R, L)
     most = max(len(pack.keys) for pack in packs)

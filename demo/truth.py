@@ -16,12 +16,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from demo.oracle import judge
+from demo.oracle import judge, judge_negative
 from demo.world import Scene
 from synthgen.store import Folder, StageFolder
-from synthgen.tables import DECISIONS, PAIRS, PLANNED_IMAGES, SELECT, stage_at
+from synthgen.tables import DECISIONS, PAIRS, PLANNED_IMAGES, SCORES, SELECT, stage_at
 
 HERE = Path(__file__).parent
+DECLINED = "It is not in the picture."  # said of each question, to judge the question alone
+BOUNDS = (0.0, 0.3, 0.5, 0.7, 0.9, 0.99)  # of the score `unanswerable`
 
 
 def load_scenes() -> dict[str, Scene]:
@@ -55,11 +57,33 @@ def measure(folder: Path) -> dict[str, Any]:
         if decision["reason"] == "retired":  # an edit retired its question
             continue
         scene, is_kept = scenes[image_of[pair["object_id"]]], decision["kept"]
-        is_true = judge(scene, pair["question"], pair["answer"]).value == "true"
+        verdict = (judge_negative if pair["partner"] else judge)(scene, pair["question"], pair["answer"])
+        is_true = verdict.value == "true"
         by_type[pair["type"]].update(generated=1, true=is_true, kept=is_kept, kept_true=is_kept and is_true)
         if not is_kept:
             dropped[decision["reason"]][is_true] += 1
     return report(by_type, dropped, assigned)
+
+
+def measure_negatives(folder: Path) -> dict[str, Any]:
+    """Judge the questions of all negatives, answered or not; print how many are right by the score that decides."""
+    out, scenes = Folder(str(folder)), load_scenes()
+    planned = read_rows(out, "2-planned", "images", PLANNED_IMAGES)
+    image_of = {row["object_id"]: PurePosixPath(row["uri"]).name for row in planned}
+    scored = read_rows(out, "3-generated", "scores/unanswerable", SCORES)
+    values = {row["pair_id"]: row["value"] for row in scored}
+    rows = [row for row in read_rows(out, "3-generated", "pairs", PAIRS) if row["partner"] and row["question"]]
+    verdicts = [judge_negative(scenes[image_of[row["object_id"]]], row["question"], DECLINED).value for row in rows]
+    found = [(values.get(row["pair_id"]), value == "true") for row, value in zip(rows, verdicts, strict=True)]
+    if not found:
+        return {}
+    print(f"\n{'negatives, by the least of unanswerable':<40} {'pairs':>6} {'right':>6}")
+    for bound in BOUNDS:
+        right = [is_right for value, is_right in found if value is not None and value >= bound]
+        print(f"{bound:<40} {len(right):6} {sum(right) / max(1, len(right)):6.1%}")
+    unjudged = [is_right for value, is_right in found if value is None]
+    print(f"{'without a value':<40} {len(unjudged):6} {sum(unjudged) / max(1, len(unjudged)):6.1%}")
+    return {"negatives": len(found), "right_negatives": round(sum(right for _, right in found) / len(found), 4)}
 
 
 def report(by_type: Mapping[str, Counter[str]], dropped: Mapping[str, Counter[bool]], assigned: int) -> dict[str, Any]:
@@ -108,7 +132,7 @@ def main() -> None:
         parser.error(
             f"{folder}: no pair of a run was selected there; make it with: synth run --pipeline demo --out {folder}"
         )
-    print(json.dumps({"benchmark": "truth", **measure(folder)}))
+    print(json.dumps({"benchmark": "truth", **measure(folder), **measure_negatives(folder)}))
 
 
 if __name__ == "__main__":

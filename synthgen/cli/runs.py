@@ -177,6 +177,30 @@ def select(
 
 
 @app.command(cls=OnFolder)
+def reask(
+    out: FolderArgument,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A setting of the section reask, such as reask.samples=5."),
+    ] = None,
+    is_dry: Annotated[bool, typer.Option("--dry-run", help="Say which pairs and what it takes; ask nothing.")] = False,
+) -> None:
+    """Ask dropped pairs again along the stronger path of the section reask, then score, select and pack."""
+    from synthgen.commands import reask as asking_again
+    from synthgen.commands import status
+    from synthgen.commands.open import open_run_folder
+    from synthgen.job.job import reopen
+
+    folder = open_run_folder(out)
+    job = asking_again.with_settings(reopen(folder), settings or ())
+    if is_dry:
+        print("\n".join(asking_again.forecast(folder, job)))
+        return
+    asking_again.reask(folder, job)
+    print(status.text(folder, is_over=True))
+
+
+@app.command(cls=OnFolder)
 def retry(
     out: FolderArgument,
     reasons: Annotated[

@@ -30,7 +30,7 @@ from synthgen.job.job import WITH_MODELS, open_job
 from synthgen.stages import generate, plan
 from synthgen.stages.contract import Job
 from synthgen.stages.generate import GenerateContext, conversation
-from synthgen.stages.generate.conversation import Assignment, Outcome, PreparedImage
+from synthgen.stages.generate.conversation import NO_QUESTIONS, Assignment, Outcome, PreparedImage
 from synthgen.stages.generate.questions import read_questions
 from synthgen.stages.generate.todo import assignment_of
 from synthgen.stages.plan import Assigner
@@ -156,7 +156,7 @@ async def _converse(
     """Hold the conversation on the image; return its calls and its outcome."""
     context = generate.context_of(task.job)
     image = PreparedImage(task.image, task.image_id, tuple(tag["path"] for tag in tagged.tags))
-    assignments, calls, questions = _assignments(context, rows), list[tuple[Request, Reply]](), None
+    assignments, calls, questions = _assignments(context, rows), list[tuple[Request, Reply]](), NO_QUESTIONS
     if context.asker:
         first = context.first_pass()
         engine = Recorder(await open_engine(first.model, first.engine))
@@ -227,6 +227,8 @@ def _plan_lines(assigner: Assigner, image: PlannedImage, assignments: Sequence[d
         yield f"    {weight / total:5.1%}  {path}"
     if any(assigner.context.types[path].thing == "absent" for path in assigner.types):
         yield "  types about absent things are left out: which things are likely takes all images to see"
+    if assigner.context.settings.negatives:
+        yield "  negatives are left out: their questions are written for another image"
     yield "  drawn for this image:"
     for drawn in assignments:
         because = f"  because of {', '.join(drawn['because'])}" if drawn["because"] else ""

@@ -234,11 +234,11 @@ def _without(spec: StageSpec, name: str, tables: Tables, pairs: pa.Table | None,
 
 
 def _is_gone(rows: pa.Table, gone: Denylist) -> pa.ChunkedArray:
-    """Return which rows are of an object or a content that is gone."""
+    """Return which rows are of an object or a content that is gone, or of a question that was written for it."""
     mask = pc.is_in(rows.column("object_id"), pa.array(sorted(gone.object_ids), pa.string()))
-    if "image_id" not in rows.schema.names:
-        return mask
-    return pc.or_(mask, pc.is_in(rows.column("image_id"), pa.array(sorted(gone.image_ids), pa.string())))
+    for name in {"image_id", "partner"} & set(rows.schema.names):
+        mask = pc.or_(mask, pc.is_in(rows.column(name), pa.array(sorted(gone.image_ids), pa.string())))
+    return mask
 
 
 def _count(spec: StageSpec, name: str, rows: pa.Table, pairs: pa.Table | None) -> Counter[str]:

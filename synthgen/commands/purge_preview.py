@@ -95,13 +95,18 @@ def preview_purge(folder: RunFolder, job: Job, names: Collection[str]) -> PurgeP
 def _count_rows(folder: RunFolder, images: Collection[str]) -> dict[str, Counter[str]]:
     """Return how many questions, pairs and samples there are of each image."""
     counts: dict[str, Counter[str]] = {image: Counter() for image in images}
-    for row in _of_images(folder, PLAN, "assignments", images, "retired"):
-        counts[row["image_id"]]["question"] += not row["retired"]
-    for row in _of_images(folder, GENERATE, "pairs", images, "outcome"):
-        counts[row["image_id"]]["pair"] += row["outcome"] == "pair"
+    for row in _of_images(folder, PLAN, "assignments", images, "retired", "partner"):
+        counts[_gone_with(row, images)]["question"] += not row["retired"]
+    for row in _of_images(folder, GENERATE, "pairs", images, "outcome", "partner"):
+        counts[_gone_with(row, images)]["pair"] += row["outcome"] == "pair"
     for row in _of_images(folder, PACK, "index", images):
         counts[row["image_id"]]["sample"] += 1
     return counts
+
+
+def _gone_with(row: Mapping[str, Any], images: Collection[str]) -> str:
+    """Return the image that a row goes with: its own, or that which its question was written for."""
+    return str(row["image_id"] if row["image_id"] in images else row["partner"])
 
 
 def _of_images(
@@ -110,4 +115,7 @@ def _of_images(
     wanted = pa.array(sorted(images), pa.string())
     for partition in folder.log(spec).partitions:
         rows = folder.table(spec, partition, table, ["image_id", *columns])
-        yield from rows.filter(pc.is_in(rows.column("image_id"), wanted)).to_pylist()
+        is_wanted = pc.is_in(rows.column("image_id"), wanted)
+        if "partner" in columns:
+            is_wanted = pc.or_(is_wanted, pc.is_in(rows.column("partner"), wanted))
+        yield from rows.filter(is_wanted).to_pylist()

@@ -10,7 +10,7 @@ from synthgen.stages.listing import not_listed, not_listed_message
 from synthgen.stages.tag import left_out, left_out_message, untagged, untagged_message
 from synthgen.store import RunFolder
 from synthgen.store.lease import holder_of
-from synthgen.tables import PLAN, TAG, stage_names
+from synthgen.tables import GENERATE, PLAN, TAG, stage_names
 
 
 def as_json(folder: RunFolder) -> dict[str, Any]:
@@ -46,7 +46,8 @@ def text(folder: RunFolder, *, is_over: bool = False) -> str:
     """
     shown = funnels(folder)
     not_listed_line = not_listed_message(not_listed(folder))
-    messages = (not_listed_line, _near_duplicates(folder), left_out_message(folder), untagged_message(folder))
+    of_images = (_near_duplicates(folder), left_out_message(folder), untagged_message(folder))
+    messages = (not_listed_line, _asked_again(folder), *of_images)
     scores = score_counts(folder)
     lines = [
         *_table(shown),
@@ -72,6 +73,12 @@ def _how_to_list(folder: RunFolder, shown: list[StageFunnel]) -> list[str]:
     reasons = (reason for funnel in shown for reason, count in sorted(funnel.dropped.items()) if count)
     first = next(reasons, None)
     return [f"`synth status {folder.out.url} --reason {first}` lists what was dropped for a reason"] if first else []
+
+
+def _asked_again(folder: RunFolder) -> str | None:
+    count = folder.log(GENERATE).counts().get("reasked", 0)
+    pairs = "1 pair was" if count == 1 else f"{count:,} pairs were"
+    return f"{pairs} asked again along the path of the section reask" if count else None
 
 
 def _near_duplicates(folder: RunFolder) -> str | None:

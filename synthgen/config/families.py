@@ -5,7 +5,7 @@ type's path, so a type can move to another file.
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,6 +20,8 @@ Form = Literal["short", "brief", "detailed", "choice", "long", "text", "points",
 Truth = Literal["yes", "no"]
 Sensitive = Literal["personal", "medical"]
 Presence = Literal["present", "absent"]
+UNANSWERABLE = "unanswerable/"  # begins the types of negatives
+SWAPPED_FORMS = ("short", "brief", "detailed")  # of negatives: in the others an answer has no room to say so
 
 
 class InstructionLeaf(Section):
@@ -38,6 +40,16 @@ class InstructionLeaf(Section):
     thing: Presence | None = None  # the plan names a tag that the image has, or one that it lacks
     follows: bool = False  # the question goes on from an earlier pair of the image
     sensitive: Sensitive | None = None  # asked only where `plan.allow` names it
+    swap: bool = False  # asked of another image than it was written for, its question has no answer there
+
+    @model_validator(mode="after")
+    def _check_swap(self) -> "InstructionLeaf":
+        barred = ("open", "requests", "truth", "thing", "follows")
+        if self.swap and (found := [name for name in barred if getattr(self, name)]):
+            raise ValueError(f"swap: such a type has no `{found[0]}`: its questions can be answered of other images")
+        if self.swap and not set(self.forms) & set(SWAPPED_FORMS):
+            raise ValueError(f"swap: such a type has one of the forms {', '.join(SWAPPED_FORMS)}")
+        return self
 
     @model_validator(mode="after")
     def _check_requests(self) -> "InstructionLeaf":
@@ -100,6 +112,7 @@ class InstructionType:
     thing: Presence | None = None
     follows: bool = False
     sensitive: Sensitive | None = None
+    swap: bool = False
 
     @property
     def name(self) -> str:
@@ -110,6 +123,28 @@ class InstructionType:
     def family(self) -> str:
         """The first part of the path."""
         return self.path.partition("/")[0]
+
+
+def is_unanswerable(path: str) -> bool:
+    """Return whether a type is that of negatives: questions of another type that were written for another image."""
+    return path.startswith(UNANSWERABLE)
+
+
+def unanswerable(kind: InstructionType) -> InstructionType:
+    """Return the type of the negatives whose questions are of this type."""
+    forms = tuple(form for form in kind.forms if form in SWAPPED_FORMS)
+    return replace(kind, path=UNANSWERABLE + kind.path, forms=forms)
+
+
+def asked_as(path: str) -> str:
+    """Return the type as which the questions of a type are written: of negatives that which they are drawn from."""
+    return path.removeprefix(UNANSWERABLE)
+
+
+def with_unanswerable(types: Mapping[str, InstructionType]) -> dict[str, InstructionType]:
+    """Return types, and those of the negatives that can be made of them."""
+    made = [unanswerable(kind) for kind in types.values() if kind.swap]
+    return {**types, **{kind.path: kind for kind in made}}
 
 
 def withheld(types: Mapping[str, InstructionType], allowed: Collection[Sensitive]) -> dict[Sensitive, list[str]]:
@@ -130,6 +165,9 @@ def load(name: str, home: Path = Path()) -> Tree:
     document = library.load("family", name, home)
     faults: list[str] = []
     attempt(faults, lambda: library.check(document, FamilyFile))
+    if document.at(("types", UNANSWERABLE[:-1])) is not None:
+        where = document.where(("types", UNANSWERABLE[:-1]))
+        faults.append(f"{where}: '{UNANSWERABLE[:-1]}' is the group of negatives; give this one another name")
     tree = attempt(faults, lambda: build_tree(document, root="types", below="types", meaning="about"))
     if faults:
         raise Mistakes(faults)
@@ -149,7 +187,7 @@ def instruction_types(tree: Tree) -> dict[str, InstructionType]:
 
 def traits(kind: InstructionType) -> dict[str, Any]:
     """Return what is special about a type beside its texts, as JSON values; empty for most types."""
-    names = ("open", "reasons", "truth", "thing", "follows")
+    names = ("open", "reasons", "truth", "thing", "follows")  # not `swap`, which changes no pair of the type itself
     special = {name: value for name in names if (value := getattr(kind, name))}
     requests = {language: list(texts) for language, texts in kind.requests.items()}
     return {**special, **({"requests": requests} if requests else {})}

@@ -47,6 +47,14 @@ from synthgen.config.selection import (
 from synthgen.config.strict_yaml import Document
 from synthgen.errors import attempt, nearest
 
+UNANSWERABLE_SCORE = "unanswerable"  # by which negatives are verified
+
+
+REASKED = (  # reasons of `select`, or what stands before their colon, that another answer can change
+    *("score", "rank", "user", "rule:meta", "rule:loops", "rule:repeats_question", "rule:wrong_language"),
+    *("rule:broken_choice", "rule:wrong_key", "rule:broken_places", "rule:not_as_planned", "rule:answer_too_long"),
+)
+
 
 class SourceConfig(Section):
     """The place of the images: a folder, a glob, an s3:// or gs:// prefix, one or more Parquet files, or urls:FILE."""
@@ -109,6 +117,7 @@ class PlanConfig(Section):
     share: float = Field(default=1.0, gt=0, le=1)  # part of each type's questions to keep; see `synth plan --budget`
     side_tags: float = Field(default=0.25, ge=0, le=1)  # least factor on a rule whose tags score below the image's best
     most_a_parent: int = Field(default=3, gt=0)  # leaf tags below one parent that rules see, the best of an image
+    negatives: float = Field(default=0.0, ge=0, le=0.5)  # part of all questions that their image cannot answer
     allow: tuple[Sensitive, ...] = ()  # kinds of sensitive types that are asked; medical needs a second model
     seed: int = 0
 
@@ -174,6 +183,7 @@ class GenerateConfig(Section):
     sampling: SamplingConfig = SamplingConfig()
     scores: tuple[str, ...] = ("likelihood",)
     gate: Mapping[str, Threshold] = Field(default_factory=dict)  # score of a question -> range in which it is answered
+    unanswerable: float = Field(default=0.7, ge=0, le=1)  # least of this score with which a negative is answered
     ask: PartConfig | None = None  # writes the questions in place of `model`
     answer: PartConfig | None = None  # answers and scores in place of `model`
 
@@ -223,6 +233,25 @@ class PassConfig(Section):
     engine: EngineConfig | None = None
     price: PriceConfig | None = None
     sampling: SamplingConfig | None = None
+
+
+class ReaskConfig(Section):
+    """`synth reask`, after the stages: another answer, along a stronger path, for pairs that `select` dropped."""
+
+    reasons: tuple[str, ...] = ("score", "rank")  # of `select`; with the name behind the colon, or all of a kind
+    model: str | None = None  # by default the one that answers
+    revision: str | None = None
+    engine: EngineConfig | None = None
+    price: PriceConfig | None = None
+    samples: int = Field(default=5, gt=0)  # answers, of which that is taken which most of them give
+
+    @field_validator("reasons")
+    @classmethod
+    def _check_reasons(cls, reasons: tuple[str, ...]) -> tuple[str, ...]:
+        for reason in reasons:
+            if not any(reason == known or reason.startswith(f"{known}:") for known in REASKED):
+                raise ValueError(f"'{reason}' is no reason that another answer can change: {nearest(reason, REASKED)}")
+        return reasons
 
 
 class SelectConfig(Section):
@@ -312,6 +341,7 @@ class Pipeline(Section):
     views: Mapping[ViewName, SelectConfig] = Field(default_factory=dict)  # name -> what differs from `select`
     view: str | None = None  # the current one
     pack: PackConfig = PackConfig()
+    reask: ReaskConfig = ReaskConfig()
     train: TrainConfig = TrainConfig()
     learn: LearnConfig = LearnConfig()
 
@@ -319,6 +349,27 @@ class Pipeline(Section):
     def _check_currencies(self) -> "Pipeline":
         _check_one_currency([self.generate.answerer.price, *(judge.price for judge in self.passes.values())])
         return self
+
+    @property
+    def scores(self) -> tuple[str, ...]:
+        """The scores that the model which answers measures: those of `generate`, and that which verifies negatives."""
+        own = self.generate.scores
+        return (*own, UNANSWERABLE_SCORE) if self.plan.negatives and UNANSWERABLE_SCORE not in own else own
+
+    @property
+    def gate(self) -> dict[str, Threshold]:
+        """The ranges of scores in which a question is answered."""
+        bound = Threshold(min=self.generate.unanswerable)
+        return {**self.generate.gate, **({UNANSWERABLE_SCORE: bound} if self.plan.negatives else {})}
+
+    @property
+    def reasker(self) -> GenerateConfig:
+        """The section `generate` as it is for the model of `reask`."""
+        own, settings = self.generate.answerer, self.reask
+        named: dict[str, Any] = {"engine": settings.engine or own.engine, "price": settings.price or own.price}
+        if settings.model:
+            named |= {"model": settings.model, "revision": settings.revision}
+        return own.model_copy(update=named)
 
     @property
     def passes(self) -> dict[str, GenerateConfig]:

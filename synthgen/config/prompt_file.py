@@ -49,6 +49,22 @@ class ReasoningPrompt(Section):
     max_tokens: int = Field(gt=0)
 
 
+class UnanswerablePrompt(Section):
+    """The answer to a question that its image cannot answer: a call, or whole replies that need none."""
+
+    text: str | None = None
+    max_tokens: int = Field(default=128, gt=0)
+    replies: dict[str, tuple[str, ...]] = Field(default_factory=dict)  # language -> replies, of which one is drawn
+
+    @model_validator(mode="after")
+    def _check_replies(self) -> "UnanswerablePrompt":
+        if empty := [language for language, texts in self.replies.items() if not texts]:
+            raise ValueError(f"replies: no reply for {', '.join(empty)}")
+        if self.text is None and not self.replies:
+            raise ValueError("give a text, by which the model answers, or replies")
+        return self
+
+
 class PlainPrompt(Section):
     """A call for a score whose reply is plain text."""
 
@@ -92,6 +108,7 @@ class PackFile(Section):
     ask_choice: AskPrompt | None = None
     answer: dict[Form, AnswerPrompt]
     reasoning: ReasoningPrompt | None = None  # for types with `reasons`
+    unanswerable: UnanswerablePrompt | None = None  # for negatives
     paraphrase: PlainPrompt | None = None
     judge: dict[
         str,

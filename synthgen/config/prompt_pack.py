@@ -30,6 +30,20 @@ class Prompts:
     tree: Tree
     types: Mapping[str, InstructionType]
 
+    def type_of(self, path: str) -> InstructionType:
+        """Return the type of a row, which may be that of a negative. Raises KeyError if it is gone."""
+        kind = self.types[families.asked_as(path)]
+        if not families.is_unanswerable(path):
+            return kind
+        if not kind.swap:
+            raise KeyError(path)
+        return families.unanswerable(kind)
+
+    def has_type(self, path: str) -> bool:
+        """Return whether there is a type, which may be that of negatives."""
+        kind = self.types.get(families.asked_as(path))
+        return kind is not None and (kind.swap or not families.is_unanswerable(path))
+
     def ask(self, form: str) -> AskPrompt:
         """Return the asking prompt for an answer form; multiple choice may have a different one."""
         return self.pack.ask_choice if form == "choice" and self.pack.ask_choice else self.pack.ask
@@ -107,14 +121,14 @@ def asks_many(prompt: AskPrompt) -> bool:
 def question_texts(prompts: Prompts, instruction_type: str, form: str) -> dict[str, Any]:
     """Return everything in the pack that shapes questions of one type and form, where another model answers them."""
     texts = recipe_texts(prompts, instruction_type, form)
-    more = {key: value for key, value in texts.get("more", {}).items() if key != "reasoning"}
+    more = {key: value for key, value in texts.get("more", {}).items() if key not in ("reasoning", "unanswerable")}
     system = {"system": prompts.pack.system_for("ask")}
     return {**{key: texts[key] for key in ("ask", "type")}, **system, **({"more": more} if more else {})}
 
 
 def recipe_texts(prompts: Prompts, instruction_type: str, form: str) -> dict[str, Any]:
     """Return everything in the pack that shapes pairs of one type and form, for the recipe of these pairs."""
-    kind, pack = prompts.types[instruction_type], prompts.pack
+    kind, pack = prompts.type_of(instruction_type), prompts.pack
     ask = prompts.ask(form)
     texts = {
         "system": pack.system if isinstance(pack.system, str | None) else pack.system.model_dump(mode="json"),
@@ -128,8 +142,16 @@ def recipe_texts(prompts: Prompts, instruction_type: str, form: str) -> dict[str
         **{name: list(values) for name, values in drawn.items() if values and name in variables_of(ask.text)},
         **families.traits(kind),
         **({"reasoning": pack.reasoning.model_dump(mode="json")} if kind.reasons and pack.reasoning else {}),
+        **_unanswerable_texts(pack, kind),
     }
     return {**texts, "more": more} if more else texts
+
+
+def _unanswerable_texts(pack: PackFile, kind: InstructionType) -> dict[str, Any]:
+    """Return what shapes the answers of a type of negatives."""
+    if not families.is_unanswerable(kind.path) or not pack.unanswerable:
+        return {}
+    return {"unanswerable": pack.unanswerable.model_dump(mode="json")}
 
 
 _SAMPLE = Question("How many dogs are there?", ("one", "two", "three", "four"))
@@ -161,6 +183,7 @@ def _templates(
     texts: Values = {**question, "previous": None}
     worked = [{**texts, "options": [], "form": "short"}, {**texts, "options": list(_SAMPLE.options), "form": "choice"}]
     yield ("reasoning", "text"), worked
+    yield ("unanswerable", "text"), [{**question, "form": form} for form in families.SWAPPED_FORMS]
     judged: Values = {"answer": "two", "statement": "two", "other": "three"}
     for name in judges:
         yield ("judge", name, "text"), [{**question, **judged, "type": kind} for kind in types]
@@ -196,7 +219,7 @@ def call_sizes(prompts: Prompts) -> Iterator[CallSize]:
         section: Any = pack
         for key in place[:-1]:
             section = section.get(key) if isinstance(section, Mapping) else getattr(section, key)
-        if section is not None and place[-1] == "text" and place[0] != "blind":
+        if getattr(section, "text", None) is not None and place[-1] == "text" and place[0] != "blind":
             longest = max((len(render(section.text, **values)) for values in samples), default=0)
             key = ".".join(place[:-1]) if place[0] == "judge" else place[0]
             yield CallSize(key, system + longest, getattr(section, "max_tokens", 1))

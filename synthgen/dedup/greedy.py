@@ -110,7 +110,7 @@ def compare_with_kept(items: Items, block: Indexes, kept: Indexes, representativ
     for block_words, kept_words in zip(items.keyed(block), items.keyed(kept), strict=True):
         words = np.concatenate([kept_words, block_words])
         words.sort()  # kept items come first within a key
-        for earlier, later in _candidates(items, words, first_later=int(block[0])):
+        for earlier, later in candidates(items, words, first_later=int(block[0])):
             edges.append(later << HALF | earlier)
             count += len(earlier)
         if count > MOST_EDGES:
@@ -132,7 +132,7 @@ def _edges_within(items: Items, block: Indexes) -> Words | None:
     most = min(MOST_EDGES, max(FEW_EDGES, EDGES_AN_ITEM * len(block)))
     for words in items.keyed(block):
         words.sort()
-        for earlier, later in _candidates(items, words):
+        for earlier, later in candidates(items, words):
             edges.append(later << HALF | earlier)
             count += len(earlier)
             if count > most and len(block) > 1:
@@ -158,7 +158,7 @@ def _near_share(items: Items, edges: Words) -> float:
     return float(items.near((some & ITEM).astype(np.int64), (some >> HALF).astype(np.int64)).mean())
 
 
-def _candidates(
+def candidates(
     items: Items, words: Words, first_later: int = 0, *, is_finer: bool = False
 ) -> Iterator[tuple[Words, Words]]:
     """Yield arrays (earlier, later) of items that share a key and may be near.
@@ -188,7 +188,7 @@ def _candidates(
             last = last_of_run[number]
             first = last_of_run[number - 1] + 1 if number else 0
             finer = np.sort(items.finer(members[has_next[first] : has_next[last] + 2]))
-            yield from _candidates(items, finer, first_later, is_finer=True)
+            yield from candidates(items, finer, first_later, is_finer=True)
         end = np.where(is_crowded[run], start, end)
     for query, place in _spans(start, end):
         earlier, later = members[has_next[query]], members[place]

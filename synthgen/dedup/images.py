@@ -13,7 +13,18 @@ import numpy as np
 import numpy.typing as npt
 
 from synthgen.dedup.crowds import Crowds
-from synthgen.dedup.greedy import HALF, Indexes, Items, Mask, Words, compare_with_kept, first_come, mix
+from synthgen.dedup.greedy import (
+    HALF,
+    ITEM,
+    Indexes,
+    Items,
+    Mask,
+    Words,
+    candidates,
+    compare_with_kept,
+    first_come,
+    mix,
+)
 from synthgen.dedup.thumbnails import Thumbnails
 
 SORTING = 6  # the cost of sorting an item by one key, in comparisons of a candidate
@@ -66,6 +77,29 @@ def near_known(hashes: npt.ArrayLike, known: npt.ArrayLike, bits: int, thumbnail
         compare_with_kept(_items(everything, bits, thumbnails), block, kept, representative)
     found = representative[len(before) :]
     return np.where(found < len(before), found, -1)
+
+
+def near_hashes(hashes: npt.ArrayLike, known: npt.ArrayLike, bits: int) -> tuple[Indexes, Indexes]:
+    """Return every pair of a hash and a known one that differ in at most so many bits, as indexes of both.
+
+    Args:
+        hashes: (hashes,) uint64, none of them twice.
+        known: (known,) uint64, none of them twice.
+        bits: The most bits that may differ.
+    """
+    before = np.asarray(known, dtype=np.uint64)
+    everything = np.concatenate([before, np.asarray(hashes, dtype=np.uint64)])
+    found = [np.empty(0, np.uint64)]
+    if 0 < len(before) < len(everything):
+        items = _items(everything, bits, None)
+        for words in items.keyed(np.arange(len(everything))):
+            words.sort()
+            pairs = candidates(items, words, first_later=len(before))
+            found.append(
+                np.unique(np.concatenate([np.empty(0, np.uint64), *(later << HALF | early for early, later in pairs)]))
+            )
+    pairs_found = np.unique(np.concatenate(found))
+    return (pairs_found >> HALF).astype(np.int64) - len(before), (pairs_found & ITEM).astype(np.int64)
 
 
 def _items(hashes: Words, bits: int, thumbnails: Thumbnails | None) -> Items:

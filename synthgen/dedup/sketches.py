@@ -35,9 +35,11 @@ def sketch(sets: Shingles, signature: Signatures) -> Sketches:
     """
     count, sizes = signature.shape[1], np.diff(sets.starts)
     made = np.empty(count, SKETCH)
-    flips = np.repeat(np.arange(count) * BITS, sizes) + (sets.hashes % np.uint64(BITS)).astype(np.int64)
-    odd = (np.bincount(flips, minlength=count * BITS) & 1).astype(np.uint8)
-    made["parities"] = np.packbits(odd.reshape(count, BITS), axis=1).view(np.uint64)
+    shingle, texts = sets.hashes, sets.starts[:-1]
+    flip = np.uint64(1) << (shingle & np.uint64(63))
+    both = np.bitwise_xor.reduceat(flip, texts)
+    second = np.bitwise_xor.reduceat(flip * (shingle >> np.uint64(6) & np.uint64(1)), texts)
+    made["parities"] = np.stack([both ^ second, second], 1)
     lowest = np.zeros((BITS, count), np.uint8)
     lowest[: len(signature)] = signature[:BITS] & np.uint32(1)
     made["bits"] = np.ascontiguousarray(np.packbits(lowest, axis=0).T).view(np.uint64)

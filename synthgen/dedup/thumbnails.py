@@ -102,11 +102,9 @@ def _unexplained(difference: Floats, middle: Floats) -> tuple[Floats, Floats, Fl
     count, cells = middle.shape
     side = round(cells**0.5)
     grid = np.pad(middle.reshape(count, side, side), ((0, 0), (1, 1), (1, 1)), "edge")
-    here, right, left = grid[:, 1:-1, 1:-1], grid[:, 1:-1, 2:], grid[:, 1:-1, :-2]
+    right, left = grid[:, 1:-1, 2:], grid[:, 1:-1, :-2]
     below, above = grid[:, 2:, 1:-1], grid[:, :-2, 1:-1]
     across, down = ((right - left) / 2).reshape(count, cells), ((below - above) / 2).reshape(count, cells)
-    steps = ((np.abs(one - here), np.abs(other - here)) for one, other in ((right, left), (below, above)))
-    slopes = sum(np.maximum(*pair) for pair in steps)
     place = ((np.arange(side, dtype=np.float32) + 0.5) / side) * 2 - 1  # -1 to 1
     x, y = np.tile(place, side), np.repeat(place, side)
     causes = np.stack([across, across * x, down, down * y, middle], -1)  # (pairs, cells, 5)
@@ -115,7 +113,15 @@ def _unexplained(difference: Floats, middle: Floats) -> tuple[Floats, Floats, Fl
     normal = turned @ causes + RIDGE * cells * np.eye(5, dtype=np.float32)
     found = np.clip(np.linalg.solve(normal, turned @ difference[..., None])[..., 0], -limit, limit)
     shift = np.maximum(np.abs(found[:, :2]).sum(1), np.abs(found[:, 2:4]).sum(1))  # in cells, at an edge
-    return difference - (causes @ found[..., None])[..., 0], np.asarray(slopes).reshape(count, cells), shift
+    return difference - (causes @ found[..., None])[..., 0], slopes_of(middle.reshape(count, side, side)), shift
+
+
+def slopes_of(grids: Floats) -> Floats:
+    """Return how steep each cell of thumbnails is, the larger slope across and down: (pairs, side, side) → cells."""
+    padded = np.pad(grids, ((0, 0), (1, 1), (1, 1)), "edge")
+    across, down = np.abs(np.diff(padded[:, 1:-1], axis=2)), np.abs(np.diff(padded[:, :, 1:-1], axis=1))
+    steepest = np.maximum(across[:, :, 1:], across[:, :, :-1]) + np.maximum(down[:, 1:], down[:, :-1])
+    return np.asarray(steepest.reshape(len(grids), grids.shape[1] * grids.shape[2]))
 
 
 def _rms(values: Floats) -> Floats:

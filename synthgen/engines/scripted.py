@@ -32,6 +32,7 @@ class Script(Section):
         hang: Share of calls that never end.
         refuse: Share of replies that a filter holds back.
         twice: Share of replies whose text comes twice.
+        worst: Share of judgements that give the worst label, in place of the best.
         late: Share of calls that take `late_seconds` more.
         die_on: Part of an image key on which the engine dies, each time.
         stall_on: Part of an image key after which the engine answers nothing.
@@ -45,6 +46,7 @@ class Script(Section):
     hang: float = 0.0
     refuse: float = 0.0
     twice: float = 0.0
+    worst: float = 0.0
     late: float = 0.0
     late_seconds: float = 5.0
     die_on: str = ""
@@ -96,7 +98,7 @@ class ScriptedEngine:
         declined = request.purpose == "ask" and share < self._script.junk + self._script.decline
         text = self._text(request, declined)
         words = len(text.split())
-        labels = {label: (0.9 if label == request.labels[-1] else 0.02) for label in request.labels}
+        labels = {label: (0.9 if label == text else 0.02) for label in request.labels}
         return Reply(
             text,
             logprobs=(-0.1,) * words,
@@ -109,7 +111,7 @@ class ScriptedEngine:
 
     def _text(self, request: Request, declined: bool) -> str:
         if request.labels:
-            return request.labels[-1]
+            return request.labels[0 if _drawn("worst", request) < self._script.worst else -1]
         if request.purpose == "ask":
             return _questions(request, declined)
         if request.purpose == "tag":

@@ -1,11 +1,13 @@
 """What is kept of a benchmark set: hashes and thumbnails of its images and of crops of them, and its questions.
 
-The images themselves are not stored. Crops are hashed because an image that was cropped has another hash than the
-whole one: 60 prints an image find most that lost up to a fifth of a side.
+Of the images themselves a grey miniature is stored, from which a cropped copy is told. Crops are hashed because an
+image that was cropped has another hash than the whole one: 60 prints an image find most that lost up to a fifth of a
+side.
 """
 
 import io
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,7 +22,7 @@ from synthgen.ingest.images.thumbnail import thumbnail
 from synthgen.store import Folder
 from synthgen.tables import IMAGES, TAG, make_id
 
-VERSION = "1"  # of the crops; raise it when they change
+VERSION = "2"  # of the crops; raise it when they change
 FOLDER = "benchmarks"  # of the output folder
 CROPS = (  # what stays of a side, and where it can begin, as a share of the rest
     (0.95, (0.0, 0.5, 1.0)),
@@ -29,11 +31,14 @@ CROPS = (  # what stays of a side, and where it can begin, as a share of the res
     (0.8, (0.0, 0.25, 0.5, 0.75, 1.0)),
 )
 CROP_PIXELS = 256  # longest side of the image that crops are made from
+MINIATURE = 128  # pixels of an edge: as many as tell one line of text from the next
 IMAGES_AT_ONCE = 64  # whose prints are written together
 PRINTS = pa.schema(
     [
         ("item", pa.string()),  # name of the row or file
         ("is_crop", pa.bool_()),
+        ("edges", pa.list_(pa.float32(), 4)),  # of a crop: left, right, top, bottom, as shares of the sides
+        ("miniature", pa.binary()),  # of a whole image; its crops follow it
         *(IMAGES.field(name) for name in ("phash", "thumbnail", "flat_share", "embedding")),
         ("question", pa.string()),  # null for an image
         ("failure", pa.string()),  # why an image cannot be used
@@ -75,36 +80,41 @@ def _make(items: Iterator[BenchmarkItem], limits: ImagesConfig) -> Iterator[pa.T
 
 
 def _prints(items: Sequence[BenchmarkItem], pool: DecoderPool[int]) -> pa.Table:
-    rows: dict[int, list[dict[str, object]]] = {}
+    rows: dict[int, list[dict[str, Any]]] = {}
     files = ((number, item.file) for number, item in enumerate(items) if item.file is not None)
     for number, image in pool.decode_many(files):
         name = items[number].name
         if isinstance(image, Failure):
             rows[number] = [{"item": name, "failure": image.reason}]
         else:
-            rows[number] = [{"item": name, **one} for one in _of_image(image)]
+            rows[number] = [{"item": name, **one} for one in prints_of_image(image)]
     for number, item in enumerate(items):
         if item.question is not None:
             rows[number] = [{"item": item.name, "question": item.question}]
     return pa.Table.from_pylist([row for number in sorted(rows) for row in rows[number]], schema=PRINTS)
 
 
-def _of_image(image: Decoded) -> Iterator[dict[str, object]]:
+def prints_of_image(image: Decoded) -> Iterator[dict[str, Any]]:
+    """Yield what PRINTS has of an image and of each of its crops."""
     share = image.flat_share
-    yield {"is_crop": False, "phash": image.phash, "thumbnail": image.thumbnail, "flat_share": share}
     grey = image.image.convert("L")
+    miniature = grey.resize((MINIATURE, MINIATURE), Image.Resampling.BOX).tobytes()
+    whole = {"phash": image.phash, "thumbnail": image.thumbnail, "flat_share": share}
+    yield {**whole, "is_crop": False, "edges": [0, 1, 0, 1], "miniature": miniature}
     grey.thumbnail((CROP_PIXELS, CROP_PIXELS), Image.Resampling.LANCZOS)
     for side, places in CROPS:
         for x in places:
             for y in places:
-                crop = _crop(grey, side, x, y)
+                left, top = (1 - side) * x, (1 - side) * y
+                edges = [left, left + side, top, top + side]
+                crop = _crop(grey, edges)
                 seen = perceptual_hash(crop), thumbnail(crop)
-                yield {"is_crop": True, "phash": seen[0], "thumbnail": seen[1], "flat_share": share}
+                yield {"is_crop": True, "edges": edges, "phash": seen[0], "thumbnail": seen[1], "flat_share": share}
 
 
-def _crop(grey: Image.Image, side: float, x: float, y: float) -> Image.Image:
-    left, top = (1 - side) * x * grey.width, (1 - side) * y * grey.height
-    box = left, top, left + side * grey.width, top + side * grey.height
+def _crop(grey: Image.Image, edges: Sequence[float]) -> Image.Image:
+    left, right, top, bottom = edges
+    box = left * grey.width, top * grey.height, right * grey.width, bottom * grey.height
     return grey.crop(tuple(round(edge) for edge in box))  # type: ignore[arg-type]
 
 
@@ -118,6 +128,7 @@ def _prints_of_run(benchmark: BenchmarkSet) -> pa.Table:
         rows = rows.filter(pc.equal(rows.column("outcome"), "tagged"))
         made = {name: rows.column(name) for name in columns[2:]}
         made |= {"item": rows.column("object_id"), "is_crop": pa.array([False] * rows.num_rows, pa.bool_())}
-        nothing = {name: pa.nulls(rows.num_rows, pa.string()) for name in ("question", "failure")}
+        without = "edges", "miniature", "question", "failure"
+        nothing = {name: pa.nulls(rows.num_rows, PRINTS.field(name).type) for name in without}
         tables.append(pa.table({name: {**made, **nothing}[name] for name in PRINTS.names}, schema=PRINTS))
     return pa.concat_tables(tables)

@@ -239,9 +239,9 @@ def _shape(
         },
         "tags": {spec.name: spec.fingerprint for spec in definitions.taggers},
         "planned": {
-            "settings": _given(pipeline.plan, "semantic_duplicates", "against"),
+            "settings": _given(pipeline.plan, "semantic_duplicates", "against", "negatives"),
             "mapping": list(definitions.rules.texts),
-            "types": {path: _planned_type(kind) for path, kind in types.items()},
+            "types": {path: _planned_type(kind, bool(pipeline.plan.negatives)) for path, kind in types.items()},
         },
         "generated": {
             "model": models[1].named,
@@ -253,15 +253,17 @@ def _shape(
             "answer": {form: _given(answer, "wordings") for form, answer in pack.answer.items()},
             "types": {path: _texts_of(kind) for path, kind in types.items()},
             **_given(pack, "voices", "levels", "reasoning", only=True),
+            **(_given(pack, "unanswerable", only=True) if pipeline.plan.negatives else {}),
             "sampling": sampling.model_dump(mode="json", exclude={"agree_temperature", "agree_samples"}),
             "seed": pipeline.plan.seed,
         },
-        "scores": {name: score_settings(name, pack, sampling) for name in pipeline.generate.scores},
+        "scores": {name: score_settings(name, pack, sampling) for name in pipeline.scores},
     }
 
 
-def _planned_type(kind: InstructionType) -> list[Any]:
+def _planned_type(kind: InstructionType, has_negatives: bool) -> list[Any]:
     """Return what shapes the plan of an instruction type; traits that few types have are named where one has them."""
     traits = {"thing": kind.thing, "follows": kind.follows, "sensitive": kind.sensitive}
+    traits |= {"swap": kind.swap} if has_negatives else {}
     present = {name: value for name, value in traits.items() if value}
     return [list(kind.forms), kind.most, *([present] if present else [])]

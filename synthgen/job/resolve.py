@@ -12,6 +12,7 @@ from pathlib import Path
 
 from synthgen import taggers as tagging
 from synthgen.config import library, mapping, prompt_pack
+from synthgen.config.families import with_unanswerable
 from synthgen.config.mapping import RuleSet
 from synthgen.config.pipeline import Pipeline, second_model
 from synthgen.config.prompt_pack import Prompts
@@ -20,7 +21,7 @@ from synthgen.config.taxonomy import Tree, matching, nearest_pattern
 from synthgen.config.turns import missing_wordings
 from synthgen.engines.section import engine_faults
 from synthgen.errors import Mistakes, attempt
-from synthgen.job import scores, selections
+from synthgen.job import negatives, scores, selections
 from synthgen.stages.contract import Definitions
 
 
@@ -42,6 +43,7 @@ def load(document: Document) -> tuple[Pipeline, Definitions]:
         prompts = attempt(faults, partial(prompt_pack.load, name, home))
         faults += scores.judge_faults(name, home)
         types = list(prompts.types) if prompts else attempt([], partial(prompt_pack.types_of, name, home))
+    patterns = list(with_unanswerable(prompts.types)) if prompts else types  # of types that there can be pairs of
     passes = _pass_prompts(document, prompts, faults)
     for name in library.known_names("mapping", document, ("plan", "mapping"), faults):
         rules = attempt(faults, partial(_rules, name, tree, types, home))
@@ -54,10 +56,11 @@ def load(document: Document) -> tuple[Pipeline, Definitions]:
         *scores.name_faults(document),
         *(scores.serve_faults(document, prompts, passes) if prompts else ()),
         *(_wording_faults(document, pipeline, prompts) if pipeline and prompts else ()),
-        *_cap_faults(document, types),
-        *selections.pattern_faults(document, types, tree),
+        *_cap_faults(document, patterns),
+        *selections.pattern_faults(document, patterns, tree),
         *(selections.balance_faults(document, prompts.types) if prompts else ()),
         *(_allow_faults(document, pipeline) if pipeline else ()),
+        *(negatives.faults(document, pipeline, prompts) if pipeline and prompts else ()),
     ]
     if faults:
         raise Mistakes(list(dict.fromkeys(faults)))

@@ -13,7 +13,7 @@ from pathlib import Path
 from jinja2 import TemplateError
 
 from synthgen.config import library
-from synthgen.config.pipeline import GenerateConfig
+from synthgen.config.pipeline import UNANSWERABLE_SCORE, GenerateConfig
 from synthgen.config.prompt_file import JudgePrompt, kind_of_judge
 from synthgen.config.prompt_pack import SCORE_VARIABLES, Prompts
 from synthgen.config.strict_yaml import Document, KeyPath
@@ -30,6 +30,7 @@ from synthgen.tables import pass_of_score, score_column, score_name
 JUDGE: KeyPath = ("judge",)
 SCORES: KeyPath = ("generate", "scores")
 GATE: KeyPath = ("generate", "gate")
+NEGATIVES: KeyPath = ("plan", "negatives")
 PASSES: KeyPath = ("score",)
 ENGINE: KeyPath = ("generate", "engine")
 PART_ENGINES: tuple[KeyPath, ...] = (("generate", "ask", "engine"), ("generate", "answer", "engine"))
@@ -82,6 +83,8 @@ def name_faults(pipeline: Document) -> Iterator[str]:
             except UserMistake as mistake:
                 yield f"{pipeline.where(place)}: {_dotted(part.scores)}: {mistake}"
             measured.append(score_name(part.pass_name, name) if part.pass_name else name)
+    if pipeline.at(NEGATIVES) and UNANSWERABLE_SCORE not in measured:
+        measured.append(UNANSWERABLE_SCORE)
     yield from _gate_faults(pipeline, measured)
     yield from _column_faults(pipeline, measured)
     for place, name in selections.scores_named(pipeline).items():
@@ -115,6 +118,8 @@ def _gate_faults(pipeline: Document, measured: Sequence[str]) -> Iterator[str]:
         elif scorer and not scorer.of_question:
             known = ", ".join(each.name for each in all_scorers() if each.of_question)
             yield f"{where} needs the answer; a gate is a score of the question alone: {known}"
+        elif name == UNANSWERABLE_SCORE:
+            yield f"{where} is set by generate.unanswerable: 0.7, the least with which a negative is answered"
         elif name not in measured:
             yield f"{where} is not scored; add it to generate.scores ({', '.join(measured)})"
 

@@ -93,7 +93,7 @@ class Job:
     @property
     def scores(self) -> tuple[str, ...]:
         """The whole names of all scores that pairs have: those of `generate`, then those of passes."""
-        return (*self.pipeline.generate.scores, *(score for each in self.passes for score in each.scores))
+        return (*self.pipeline.scores, *(score for each in self.passes for score in each.scores))
 
     @property
     def engines(self) -> tuple[tuple[ModelName, EngineConfig], ...]:

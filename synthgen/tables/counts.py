@@ -27,6 +27,15 @@ def count_outcomes(rows: Rows) -> Counter[str]:
     return Counter(row["outcome"] if row.get("reason") is None else f"{row['outcome']}.{row['reason']}" for row in rows)
 
 
+def count_pairs(rows: Rows) -> Counter[str]:
+    """Count the outcomes of assignments, and beside them the pairs that were asked again, as `reasked`."""
+    listed = list(rows)
+    counts = count_outcomes(listed)
+    if asked_again := sum(row.get("reasked_for") is not None for row in listed):
+        counts["reasked"] = asked_again
+    return counts
+
+
 def count_questions(rows: Rows) -> Counter[str]:
     """Count questions as `asked`, with those that are asked later, or by their failure."""
     return count_outcomes({**row, "outcome": "asked"} if row["outcome"] == "follow_up" else row for row in rows)

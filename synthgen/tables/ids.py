@@ -46,6 +46,11 @@ def assignment_id(image: str, instruction_type: str, form: str, language: str, o
     return make_id("assignment", image, instruction_type, form, language, str(ordinal))
 
 
+def negative_id(image: str, instruction_type: str, form: str, language: str, partner: str) -> str:
+    """Return the id of a planned question that is written for another image, the partner, and put to this one."""
+    return make_id("negative", image, instruction_type, form, language, partner)
+
+
 def pair_id(assignment: str, recipe: str, attempt: int) -> str:
     """Return the id of a question and its answer; `recipe` hashes everything that shaped their text."""
     return make_id("pair", assignment, recipe, str(attempt))

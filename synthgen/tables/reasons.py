@@ -50,6 +50,7 @@ FAILURE_REASONS = (
     "nothing_to_follow",  # no pair of this image that a follow-up could go on from
     "cut_off",  # the reply reached max_tokens
     "empty_answer",
+    "answerable",  # the question of a negative can be answered from its image, or a judge is not sure enough
     "gated",  # a score of the question is outside its range in generate.gate, so it was not answered
     "refused",
     "image_changed",  # the bytes fetched again differ from image_id

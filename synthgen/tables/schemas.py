@@ -63,6 +63,7 @@ ASSIGNMENTS = pa.schema(
         ("ordinal", pa.int16()),
         ("because", STRINGS),  # the tags that caused it
         ("thing", pa.string()),  # the tag that it asks about, where its type has `thing`; null in older folders
+        ("partner", pa.string()),  # of a negative: image_id of the image that its question is written for
         ("retired", pa.bool_()),  # an edit took it back
     ]
 )
@@ -75,6 +76,7 @@ QUESTIONS = pa.schema(
         ("form", pa.string()),
         ("language", pa.string()),
         ("ordinal", pa.int16()),
+        ("partner", pa.string()),  # as in ASSIGNMENTS
         ("outcome", pa.string()),  # QUESTION_OUTCOMES
         ("reason", pa.string()),  # FAILURE_REASONS, null unless failed
         ("detail", pa.string()),
@@ -103,6 +105,7 @@ PAIRS = pa.schema(
         ("form", pa.string()),
         ("language", pa.string()),
         ("ordinal", pa.int16()),
+        ("partner", pa.string()),  # as in ASSIGNMENTS
         ("outcome", pa.string()),  # GENERATE_OUTCOMES
         ("reason", pa.string()),  # FAILURE_REASONS, null for a pair
         ("detail", pa.string()),
@@ -127,6 +130,9 @@ PAIRS = pa.schema(
         ("ask_model", pa.string()),  # that wrote the question; null where it is the same
         ("ask_revision", pa.string()),
         ("ask_attempt", pa.int16()),  # `attempt` of the question's row; null where one model does both
+        ("reasked_for", pa.string()),  # the reason of `select` for which it was asked again; null for most pairs
+        ("reasked", pa.string()),  # pair_id of the pair that this answer took the place of; null if none did
+        ("reasked_answer", pa.string()),  # the answer of that pair
     ]
 )
 SCORES = pa.schema(

@@ -2,11 +2,13 @@
 
 import re
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
 from synthgen.config import families
 from synthgen.config.families import InstructionType
+from synthgen.errors import Mistakes
 from tests.fixtures.workspace import ROOT
 
 # `drawn` speaks the fixed phrases of its own small world, so it is not held to these rules.
@@ -161,3 +163,33 @@ def test_personal_data_is_asked_only_by_types_that_say_so(kind: InstructionType)
 def test_the_task_of_a_type_is_one_sentence_that_begins_with_ask(kind: InstructionType) -> None:
     assert re.fullmatch(r"Ask [^.?!]+\.", kind.about)
     assert not kind.needs.endswith(".")
+
+
+COUNTED = re.compile(r"(?i)\bhow many\b|\bwhether\b|\bnumber of\b|\bcount\b")
+
+
+def test_types_that_have_an_answer_whatever_an_image_shows_are_not_swapped() -> None:
+    swapped = [path for path, kind in TYPES.items() if kind.swap]
+    assert len(swapped) > 60
+    counting = [path for path in swapped if "/counting/" in path or "/presence/" in path or "/limits/" in path]
+    assert not counting and not [path for path in swapped if COUNTED.search(TYPES[path].about)]
+
+
+@pytest.mark.parametrize("trait", ["open: true", 'truth: "no"', "follows: true", "thing: absent", "forms: [choice]"])
+def test_a_type_whose_questions_always_have_an_answer_cannot_be_swapped(tmp_path: Path, trait: str) -> None:
+    forms = "" if trait.startswith("forms") else "forms: [short], "
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        f"about: x\ntypes: {{a: {{about: x, types: {{b: {{about: x, needs: y, {forms}{trait}, "
+        "examples: ['A?', 'B?'], swap: true}}}}\n"
+    )
+    with pytest.raises(Mistakes, match="swap: such a type has"):
+        families.load(str(file))
+
+
+def test_no_family_can_take_the_place_of_negatives(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    leaf = "{about: x, needs: y, forms: [short], examples: ['A?', 'B?']}"
+    file.write_text(f"about: x\ntypes: {{unanswerable: {{about: x, types: {{b: {leaf}}}}}}}\n")
+    with pytest.raises(Mistakes, match="'unanswerable' is the group of negatives"):
+        families.load(str(file))

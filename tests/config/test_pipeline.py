@@ -98,8 +98,8 @@ def test_the_last_of_two_overrides_counts_and_other_settings_stay() -> None:
         ("generate.top_p=0.5", "unknown key 'top_p' in generate: did you mean 'generate.sampling.top_p'?"),
         (
             "workers=3",
-            "unknown key 'workers': known: about, generate, images, learn, notice, pack, plan, "
-            "score, select, source, tag, train and 2 more",
+            "unknown key 'workers': known: about, generate, images, learn, notice, pack, plan, reask, "
+            "score, select, source, tag and 3 more",
         ),
         ("tga.workers=3", "unknown key 'tga': did you mean 'tag'?"),
         ("generate.engine.knd=x", "unknown key 'knd' in generate.engine: did you mean 'kind'?"),
@@ -331,7 +331,7 @@ def test_no_mistake_hides_one_in_another_section_or_file() -> None:
             "taggers/beside.yaml:4: no tag of 'small' is 'animal/kat': did you mean 'animal/cat'?",
             "prompts/small.yaml:7: answer.short.text: unknown variable 'shrt': "
             "known: language, options, previous, question",
-            "prompts/small.yaml:23: unknown key 'judeg': did you mean 'judge'?",
+            "prompts/small.yaml:24: unknown key 'judeg': did you mean 'judge'?",
             "pipelines/mappings/small.yaml:8: no instruction type matches 'fien/**': did you mean 'fine/**'?",
             "pipelines/mappings/small.yaml:9: unknown key 'nevr' in rules.1: did you mean 'never'?",
         ]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from demo import truth
 from demo.ground_truth import qa_pairs
-from demo.oracle import judge
+from demo.oracle import judge, judge_negative
 from demo.question_fit import mismatch
 from demo.question_parser import parse_question, question_type
 from demo.question_templates import TYPES
@@ -137,3 +137,27 @@ def test_a_folder_in_which_nothing_was_selected_is_a_mistake(tmp_path: Path) -> 
     result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=ROOT)
     assert result.returncode == 2 and not result.stdout
     assert "no pair of a run was selected there; make it with: synth run --pipeline demo" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "value"),
+    [
+        ("Where is the whale?", "That is not in the picture.", "true"),
+        ("What number is written?", "The picture does not show that.", "true"),
+        ("What is the value of the red bar?", "This cannot be told from the picture.", "true"),
+        ("Where is the drum?", "That is not in the picture.", "false"),
+        ("What word is written?", "The picture does not show that.", "false"),
+        ("Where is the whale?", "In the top left.", "false"),
+        ("Whence the whale?", "That is not in the picture.", "unreadable"),
+    ],
+)
+def test_a_negative_is_true_if_the_scene_does_not_answer_and_the_answer_says_no_more(
+    question: str, answer: str, value: str
+) -> None:
+    assert judge_negative(TWO_CATS, question, answer).value == value
+
+
+@given(scenes)
+def test_no_question_that_a_scene_answers_is_a_right_negative(scene: Scene) -> None:
+    for pair in qa_pairs(scene, random.Random(scene.index)):
+        assert judge_negative(scene, pair.question(0), "That is not in the picture.").value == "false"

@@ -98,6 +98,7 @@ PLACES = {  # a section of a definition file -> the prefix of its keys on the pa
         prompt_file.AskPrompt: "ask.",
         prompt_file.AnswerPrompt: "answer.FORM.",
     },
+    prompt_file.UnanswerablePrompt: "unanswerable.",
     **{prompt_file.PlainPrompt: "paraphrase.", prompt_file.JudgePrompt: "judge.SCORE."},
 }
 

@@ -138,7 +138,7 @@ def _read(folder: RunFolder, job: Job, score: str, scorer: Scorer) -> Graded:
         if value is None or embedding is None:
             counts.leave_out("no grade" if value is None else "no embedding", row["pair_id"])
             continue
-        if row["type"] not in job.definitions.prompts.types or row["form"] not in scorer.forms:
+        if not job.definitions.prompts.has_type(row["type"]) or row["form"] not in scorer.forms:
             counts.leave_out("its type is gone", row["pair_id"])
             continue
         counts.used += 1

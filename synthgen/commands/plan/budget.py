@@ -12,6 +12,7 @@ import numpy as np
 
 from synthgen.commands.plan.counts import count_partitions, kinds_of
 from synthgen.commands.plan.pricing import Kind
+from synthgen.config.families import with_unanswerable
 from synthgen.config.pipeline import PlanConfig
 from synthgen.job.job import with_plan_settings
 from synthgen.stages.contract import Job
@@ -47,7 +48,7 @@ def draw_uncapped(
         asking_of: Returns what another model takes to write it.
     """
     job = with_plan_settings(job, share=1.0, caps={})
-    types = tuple(job.definitions.prompts.types)
+    types = tuple(with_unanswerable(job.definitions.prompts.types))
     place_of = {path: place for place, path in enumerate(types)}
     drawn, costs = [], [np.empty(0)]
     for partition in count_partitions(folder, job):

@@ -108,12 +108,23 @@ def _samples(folder: RunFolder, job: Job, most: int) -> list[ProfileSample]:
     inputs = Inputs.from_folder(folder, job.pipeline.tag.taggers)
     drawn = _draw_images(folder, job, most)
     images: dict[str, dict[str, Any]] = {}
+    partners: dict[str, dict[str, Any]] = {}
+    wanted = pa.array([row["partner"] for image in drawn for row in image.assignments if row["partner"]], pa.string())
     for name in {image.partition for image in drawn}:
         objects = inputs.objects(name)
         ids = pa.array([image.object_id for image in drawn if image.partition == name])
         rows = objects.filter(pc.is_in(objects.column("object_id"), ids)).to_pylist()
         images |= {row["object_id"]: row for row in rows}
-    return [ProfileSample(images[image.object_id], image.assignments) for image in drawn]
+        rows = objects.filter(pc.is_in(objects.column("image_id"), wanted)).to_pylist()
+        partners |= {row["image_id"]: row for row in rows}
+    return [
+        ProfileSample(
+            images[image.object_id],
+            image.assignments,
+            {row["partner"]: partners[row["partner"]] for row in image.assignments if row["partner"]},
+        )
+        for image in drawn
+    ]
 
 
 def _draw_images(folder: RunFolder, job: Job, most: int) -> list[DrawnImage]:

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from synthgen.config.families import InstructionType
-from synthgen.config.pipeline import SamplingConfig
+from synthgen.config.families import InstructionType, is_unanswerable
+from synthgen.config.pipeline import UNANSWERABLE_SCORE, SamplingConfig
 from synthgen.config.prompt_pack import Prompts
 from synthgen.config.replies import LETTERS, Question, letter_of
 from synthgen.config.selection import Threshold
@@ -21,7 +21,7 @@ from synthgen.stages.generate import scoring
 from synthgen.stages.generate.asking import AskedQuestion, sampling_seed, tokens_of
 from synthgen.stages.generate.measures import Pair
 from synthgen.stages.generate.session import Earlier, ImageSession, Turn, answer_text, failure_of
-from synthgen.tables import pair_id
+from synthgen.tables import pair_id, score_failure
 
 Row = dict[str, Any]
 TOKENS = ("prompt_tokens", "cached_tokens", "output_tokens")
@@ -96,7 +96,7 @@ def pair_of(prompts: Prompts, row: Mapping[str, Any], known: Mapping[str, Row]) 
     before = known.get(row.get("follows") or "")
     turn = Turn(
         Question(row["question"], tuple(row["options"] or ())),
-        prompts.types[row["type"]],
+        prompts.type_of(row["type"]),
         row["form"],
         row["language"],
         earlier_of(before) if before else None,
@@ -117,16 +117,16 @@ def earlier_of(row: Mapping[str, Any]) -> Earlier:
 
 async def _answer(session: ImageSession, asked: AskedQuestion, context: ConversationContext) -> Answered:
     """Answer a question and measure its scores, but those that compare the pairs of an image."""
-    kind = session.prompts.types[asked.assignment.type]
+    kind = session.prompts.type_of(asked.assignment.type)
     if asked.failure or asked.question is None:
         return Answered(pair_row(asked, kind, None))
     assignment = asked.assignment
     turn = Turn(asked.question, kind, assignment.form, assignment.language, asked.earlier)
     screened = await _screen(session, asked, turn, context.gate)
-    if failure := _gate_failure(screened, context.gate):
+    if failure := _gate_failure(kind, screened, context.gate):
         return Answered(_with_costs(pair_row(replace(asked, failure=failure), kind, None), screened))
     reply = await session.answer(turn, seed=sampling_seed(session.seed, assignment))
-    reply = _chosen(reply) if assignment.form == "choice" else reply
+    reply = chosen(reply) if assignment.form == "choice" else reply
     failure = failure_of(reply, "the answer")
     if failure is None and not reply.text.strip():
         failure = Failure("empty_answer", reply.detail or "")
@@ -134,10 +134,30 @@ async def _answer(session: ImageSession, asked: AskedQuestion, context: Conversa
     if failure:
         return Answered(_with_costs(row, screened))
     names = [name for name in context.scores if name not in screened and not scoring.find_scorer(name).of_image]
-    if reply.reasoning and any(scoring.find_scorer(name).from_logprobs for name in names):
-        reply = await _with_logprobs(session, turn, reply.text)
+    reply = await _as_measured(session, turn, reply, names)
     pair = _pair(row, turn, reply)
     return Answered(row, pair, {**screened, **await _score_all(session, pair, names)})
+
+
+async def rated(session: ImageSession, row: Row, pair: Pair, names: Sequence[str]) -> dict[str, Row]:
+    """Measure scores of a pair whose answer was just given; return their rows of SCORES by name.
+
+    Args:
+        session: The image's session, on the engine that answered.
+        row: Of PAIRS.
+        pair: The pair, with the reply, and with the other pairs of its image.
+        names: Of the scores.
+    """
+    reply = await _as_measured(session, pair.turn, pair.reply, names)
+    others = tuple(other for other in pair.others if other.pair_id != row["reasked"])
+    return await _score_all(session, replace(pair, reply=reply, others=others), names)
+
+
+async def _as_measured(session: ImageSession, turn: Turn, reply: Reply, names: Sequence[str]) -> Reply:
+    """Return an answer with the log-probabilities that scores read; those of one that was worked out are of no use."""
+    if reply.reasoning and any(scoring.find_scorer(name).from_logprobs for name in names):
+        return await _with_logprobs(session, turn, reply.text)
+    return reply
 
 
 async def _screen(
@@ -152,11 +172,14 @@ async def _screen(
     )
 
 
-def _gate_failure(screened: Mapping[str, Row], gate: Mapping[str, Threshold]) -> Failure | None:
-    """Return why a question is not answered; one whose score could not be measured is."""
+def _gate_failure(kind: InstructionType, screened: Mapping[str, Row], gate: Mapping[str, Threshold]) -> Failure | None:
+    """Return why a question is not answered; one whose score could not be measured is, but not one of a negative."""
     for name, row in screened.items():
+        of_negative = name == UNANSWERABLE_SCORE and is_unanswerable(kind.path)
+        if row["value"] is None and of_negative:
+            return Failure(score_failure(row["reason"]) or "unparsable", f"{name}: {row['reason']}")
         if row["value"] is not None and (fault := gate[name].fault(row["value"])):
-            return Failure("gated", f"{name} {fault}")
+            return Failure("answerable" if of_negative else "gated", f"{name} {fault}")
     return None
 
 
@@ -170,7 +193,7 @@ def _with_costs(row: Row, scores: Mapping[str, Row]) -> Row:
     return {**row, **{name: add_tokens(row[name], *(score[name] for score in scores.values())) for name in TOKENS}}
 
 
-def _chosen(reply: Reply) -> Reply:
+def chosen(reply: Reply) -> Reply:
     """Return a reply to multiple choice as its letter, which is what the turn asks for; one without stays whole.
 
     What comes behind the letter may be cut off without harm, where it cannot say that it is another.
@@ -209,6 +232,7 @@ def pair_row(asked: AskedQuestion, kind: InstructionType | None, answer: Reply |
         "form": assignment.form,
         "language": assignment.language,
         "ordinal": assignment.ordinal,
+        "partner": assignment.partner,
         "outcome": "failed" if failure else "pair",
         "reason": failure.reason if failure else None,
         "detail": (failure.detail or None) if failure else None,
@@ -231,4 +255,7 @@ def pair_row(asked: AskedQuestion, kind: InstructionType | None, answer: Reply |
         "ask_model": by.model if by else None,
         "ask_revision": by.revision if by else None,
         "ask_attempt": by.attempt if by else None,
+        "reasked_for": None,
+        "reasked": None,
+        "reasked_answer": None,
     }

@@ -11,7 +11,7 @@ from typing import Any
 
 from PIL.Image import Image
 
-from synthgen.config.families import InstructionType
+from synthgen.config.families import InstructionType, asked_as
 from synthgen.config.prompt_file import AskPrompt
 from synthgen.config.prompt_pack import Prompts, asks_many
 from synthgen.config.replies import OPTIONS, Question, parse_questions, question_schema, shuffled
@@ -39,6 +39,7 @@ class Assignment:
     recipe: str
     attempt: int
     thing: str | None = None  # the words of the tag that the question is about
+    partner: str | None = None  # of a negative: image_id of the image that the question is written for
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,7 @@ def sampling_seed(seed: int, assignment: Assignment) -> int:
 
 def _requested(session: ImageSession, assignment: Assignment) -> AskedQuestion | None:
     """Return the request of a type that has whole requests in this language; None where a question is to be written."""
-    requests = session.prompts.types[assignment.type].requests.get(assignment.language)
+    requests = session.prompts.type_of(assignment.type).requests.get(assignment.language)
     if not requests:
         return None
     # Drawn for the image and type, and counted on from there: several on one image are different requests.
@@ -226,7 +227,7 @@ def _asking_text(
 ) -> str:
     """Render the asking prompt of a group; examples, voice and level are drawn for its first assignment."""
     first, pack = group[0], session.prompts.pack
-    kind = session.prompts.types[first.type]
+    kind = session.prompts.types[asked_as(first.type)]
     return render(
         session.prompts.ask(first.form).text,
         type=kind,

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from synthgen.config import phrasings
+from synthgen.config.families import with_unanswerable
 from synthgen.config.pipeline import EngineConfig, ImagesConfig, SamplingConfig, SourceConfig
 from synthgen.config.prompt_pack import Prompts, question_texts, recipe_texts
 from synthgen.config.selection import Threshold
@@ -86,7 +87,8 @@ class GenerateContext:
 
         In the first pass these are rows of QUESTIONS, which depend on nothing that only answers do; else rows of PAIRS.
         """
-        kinds = [(path, form) for path, kind in self.prompts.types.items() for form in kind.forms]
+        types = with_unanswerable(self.prompts.types)
+        kinds = [(path, form) for path, kind in types.items() for form in kind.forms]
         return {
             kind: self._question_recipe(*kind) if self.is_first_pass else self._pair_recipe(*kind) for kind in kinds
         }
@@ -102,7 +104,7 @@ class GenerateContext:
         return recipe if recipe is None or thing is None else make_id("thing", recipe, thing)
 
     def _question_recipe(self, path: str, form: str) -> str:
-        if self.prompts.types[path].follows:
+        if self.prompts.type_of(path).follows:
             return FOLLOW_UP
         shaping = self._shaping(_made_by(self.model, self.engine), "ask_temperature", "top_p")
         return make_id("question", json.dumps([shaping, question_texts(self.prompts, path, form)], sort_keys=True))
@@ -111,7 +113,7 @@ class GenerateContext:
         own = _made_by(self.model, self.engine)
         asked = _made_by(self.asker.model, self.asker.engine) if self.asker else own
         # The model that answers asks what goes on from its own answers.
-        is_own = asked == own or self.prompts.types[path].follows
+        is_own = asked == own or self.prompts.type_of(path).follows
         made_by = own if is_own else {**own, "asked": asked}
         shaping = self._shaping(made_by, "ask_temperature", "answer_temperature", "top_p")
         return make_id("recipe", json.dumps([shaping, recipe_texts(self.prompts, path, form)], sort_keys=True))
@@ -152,12 +154,12 @@ def context_of(job: Job, retry: frozenset[str] = frozenset()) -> GenerateContext
         job.model,
         generate.answerer.engine,
         generate.sampling,
-        generate.scores,
+        pipeline.scores,
         pipeline.plan.seed,
         retry,
         Asker(job.asking, generate.asker.engine) if job.asking else None,
         things=_things(job),
-        gate=generate.gate,
+        gate=pipeline.gate,
     )
 
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from synthgen.config.families import is_unanswerable
 from synthgen.config.prompt_pack import Prompts
 from synthgen.engines import Engine
 from synthgen.errors import Failure
@@ -35,12 +36,15 @@ __all__ = [
     "Outcome",
     "PreparedImage",
     "ask_ahead",
+    "ask_for_others",
     "converse",
     "failed_rows",
     "score_again",
     "unscored_rows",
 ]
 
+Questions = Mapping[str, AskedQuestion]  # by assignment
+NO_QUESTIONS: Questions = {}
 FOLLOWED_FORMS = ("short", "brief", "detailed", "choice")  # that a talk goes on from
 
 
@@ -53,9 +57,20 @@ class Outcome:
 
 
 async def ask_ahead(
-    subject: PreparedImage, assignments: Sequence[Assignment], engine: Engine, context: ConversationContext
+    subject: PreparedImage,
+    assignments: Sequence[Assignment],
+    engine: Engine,
+    context: ConversationContext,
+    questions: Questions = NO_QUESTIONS,
 ) -> Outcome:
     """Ask the assignments of one image for another model to answer.
+
+    Args:
+        subject: The image.
+        assignments: Its assignments.
+        engine: The engine that all calls go to.
+        context: The settings of the run.
+        questions: By assignment, those of negatives, as `ask_for_others` has asked them.
 
     Returns:
         One questions row per assignment.
@@ -65,8 +80,33 @@ async def ask_ahead(
     """
     session = _open_session(subject, engine, context)
     first, follow_ups = _in_order(assignments, context.prompts)
-    asked = fail_repeats(await ask_all(session, subject, first))
+    asked = await _ask_rest(session, subject, first, questions)
     return Outcome([*map(question_row, asked), *map(follow_up_row, follow_ups)])
+
+
+async def ask_for_others(
+    subject: PreparedImage, assignments: Sequence[Assignment], engine: Engine, context: ConversationContext
+) -> list[AskedQuestion]:
+    """Ask about an image for negatives, which put the questions to other images.
+
+    Each has a call of its own, so that what it asks does not depend on which others are still to be asked.
+
+    Raises:
+        EngineDied: The engine can serve no further call.
+    """
+    session = _open_session(subject, engine, context)
+    first = await ask_all(session, subject, assignments[:1])  # alone, as in `ask_all`
+    rest = await asyncio.gather(*(ask_all(session, subject, [each]) for each in assignments[1:]))
+    return [question for asked in (first, *rest) for question in asked]
+
+
+async def _ask_rest(
+    session: ImageSession, subject: PreparedImage, first: Sequence[Assignment], questions: Questions
+) -> list[AskedQuestion]:
+    """Ask the assignments that have no question yet; those that have one come last, as they are the first to fail."""
+    given = [questions[each.assignment_id] for each in first if each.assignment_id in questions]
+    rest = [each for each in first if each.assignment_id not in questions]
+    return fail_repeats([*(await ask_all(session, subject, rest) if rest else ()), *given])
 
 
 async def converse(
@@ -74,7 +114,7 @@ async def converse(
     assignments: Sequence[Assignment],
     engine: Engine,
     context: ConversationContext,
-    questions: Mapping[str, AskedQuestion] | None = None,
+    questions: Questions = NO_QUESTIONS,
 ) -> Outcome:
     """Ask, answer and score the assignments of one image.
 
@@ -83,7 +123,7 @@ async def converse(
         assignments: Its assignments.
         engine: The engine that all calls go to.
         context: The settings of the run.
-        questions: By assignment, where another model has asked already.
+        questions: By assignment, all of them where another model has asked already, else those of negatives.
 
     Returns:
         One pairs row per assignment, and one row per score of each assignment that became a pair.
@@ -93,10 +133,10 @@ async def converse(
     """
     session = _open_session(subject, engine, context)
     first, follow_ups = _in_order(assignments, context.prompts)
-    if questions is None:
-        asked = fail_repeats(await ask_all(session, subject, first))
-    else:
+    if all(each.assignment_id in questions for each in first):
         asked = [questions[each.assignment_id] for each in first]
+    else:
+        asked = await _ask_rest(session, subject, first, questions)
     known = [dict(row) for row in subject.earlier]
     answered = await answer_all(session, asked, context, known)
     if follow_ups:
@@ -139,15 +179,12 @@ def unscored_rows(unscored: Sequence[tuple[Row, list[str]]], failure: Failure) -
     return rows
 
 
-def failed_rows(
-    assignments: Sequence[Assignment], failure: Failure, questions: Mapping[str, AskedQuestion] | None = None
-) -> list[Row]:
+def failed_rows(assignments: Sequence[Assignment], failure: Failure, questions: Questions = NO_QUESTIONS) -> list[Row]:
     """Return the rows of assignments whose image never reached the engine, or killed it.
 
     Questions that were written before stay in their rows, and so do failures of these.
     """
-    known = questions or {}
-    asked = [known.get(each.assignment_id) or AskedQuestion(each, None) for each in assignments]
+    asked = [questions.get(each.assignment_id) or AskedQuestion(each, None) for each in assignments]
     return [pair_row(replace(item, failure=item.failure or failure), None, None) for item in asked]
 
 
@@ -160,7 +197,7 @@ def failed_questions(assignments: Sequence[Assignment], failure: Failure, prompt
 
 def _in_order(assignments: Sequence[Assignment], prompts: Prompts) -> tuple[list[Assignment], list[Assignment]]:
     """Return the assignments whose questions come first, and those that go on from a pair."""
-    follow_ups = [each for each in assignments if prompts.types[each.type].follows]
+    follow_ups = [each for each in assignments if prompts.type_of(each.type).follows]
     return [each for each in assignments if each not in follow_ups], follow_ups
 
 
@@ -171,8 +208,11 @@ def _open_session(subject: PreparedImage, engine: Engine, context: ConversationC
 def _to_go_on_from(prompts: Prompts, rows: Sequence[Mapping[str, Any]]) -> list[Earlier]:
     """Return the pairs that a follow-up can go on from, in the order of their assignments."""
     usable = [
-        row
-        for row in rows
-        if row["outcome"] == "pair" and row["form"] in FOLLOWED_FORMS and not prompts.types[row["type"]].follows
+        row for row in rows if row["outcome"] == "pair" and row["form"] in FOLLOWED_FORMS and _is_followed(prompts, row)
     ]
     return [earlier_of(row) for row in sorted(usable, key=lambda row: row["assignment_id"])]
+
+
+def _is_followed(prompts: Prompts, row: Mapping[str, Any]) -> bool:
+    """Return whether a talk may go on from a pair: not from one that goes on itself, and not from a negative."""
+    return not is_unanswerable(row["type"]) and not prompts.types[row["type"]].follows

@@ -12,7 +12,7 @@ from synthgen.stages.generate.context import GenerateContext
 from synthgen.stages.generate.conversation import Outcome
 from synthgen.stages.generate.todo import Pending
 from synthgen.store import RunFolder
-from synthgen.tables import GENERATE, UNSCORED, count_outcomes, count_questions, count_unscored
+from synthgen.tables import GENERATE, UNSCORED, count_pairs, count_questions, count_unscored
 from synthgen.workers import Task
 
 Row = Mapping[str, Any]
@@ -26,9 +26,9 @@ def count_changes(
     A missing score counts only if a retry would measure it: the score is still configured and the assignment planned.
     """
     spec = context.spec
-    count = count_questions if context.is_first_pass else count_outcomes
+    count = count_questions if context.is_first_pass else count_pairs
     replaced = {row["assignment_id"] for outcome in outcomes for row in outcome.pairs}
-    columns = ["assignment_id", "outcome", "reason", *(() if context.is_first_pass else ("pair_id",))]
+    columns = ["assignment_id", "outcome", "reason", *(() if context.is_first_pass else ("pair_id", "reasked_for"))]
     before = RunFolder(context.out, task.inputs).table(spec, task.partition, spec.watched, columns).to_pylist()
     counts = count(row for outcome in outcomes for row in outcome.pairs)
     counts.subtract(count(row for row in before if row["assignment_id"] in replaced))

@@ -29,10 +29,17 @@ COUNTED = ("prompt_tokens", "cached_tokens", "output_tokens")
 
 @dataclass(frozen=True)
 class ProfileSample:
-    """An image to be asked about: its row of `Inputs.objects`, and its rows of ASSIGNMENTS."""
+    """An image to be asked about.
+
+    Attributes:
+        image: Its row of `Inputs.objects`.
+        assignments: Its rows of ASSIGNMENTS.
+        partners: The rows of the images that its negatives are written for, by image_id.
+    """
 
     image: Row
     assignments: Sequence[Row]
+    partners: Mapping[str, Row] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -186,4 +193,5 @@ def _pending(task: ProfileTask, samples: Sequence[ProfileSample]) -> Pending:
     ]
     for image in images:
         add_questions(context, image, written)
-    return Pending({image.row["object_id"]: image for image in images}, 0)
+    partners = {name: dict(row) for sample in samples for name, row in sample.partners.items()}
+    return Pending({image.row["object_id"]: image for image in images}, 0, partners=partners)

@@ -13,7 +13,18 @@ from synthgen.errors import Failure
 from synthgen.stages.generate.asking import AskedBy, AskedQuestion, Assignment, tokens_of
 
 Row = dict[str, Any]
-ASSIGNED = ("assignment_id", "image_id", "object_id", "type", "form", "language", "ordinal", "recipe", "attempt")
+ASSIGNED = (
+    "assignment_id",
+    "image_id",
+    "object_id",
+    "type",
+    "form",
+    "language",
+    "ordinal",
+    "partner",
+    "recipe",
+    "attempt",
+)
 
 
 def question_row(asked: AskedQuestion) -> Row:

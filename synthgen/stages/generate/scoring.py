@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from synthgen.config.entry_points import added, load, offered
+from synthgen.config.families import is_unanswerable
 from synthgen.config.pipeline import SamplingConfig
 from synthgen.config.prompt_file import PackFile, SystemTexts
 from synthgen.engines import JOB_ERRORS
@@ -121,6 +122,8 @@ async def score(name: str, session: ImageSession, pair: Pair, meter: Meter | Non
     ids = pair.pair_id, pair.assignment_id
     if pair.form not in scorer.forms:
         return score_row(*ids, Score(None, f"{NOT_APPLICABLE} to the form '{pair.form}'"), meter)
+    if why := _not_of_negatives(scorer, session, pair):
+        return score_row(*ids, Score(None, f"{NOT_APPLICABLE} to {why}"), meter)
     if missing := scorer.missing_prompts(session.prompts.pack):
         why = f"prompt pack '{session.prompts.name}' has no prompt {', '.join(missing)}"
         return score_row(*ids, Score(None, why), meter)
@@ -131,6 +134,15 @@ async def score(name: str, session: ImageSession, pair: Pair, meter: Meter | Non
     except (Exception, SystemExit) as error:
         failure = Failure("score_failed", describe_error(error))
         return score_row(*ids, Score(None, str(failure)), meter)
+
+
+def _not_of_negatives(scorer: Scorer, session: ImageSession, pair: Pair) -> str | None:
+    """Return what a score says nothing of, if the pair is that: a negative, or none."""
+    is_negative, prompt = is_unanswerable(pair.type.path), session.prompts.pack.unanswerable
+    if scorer.negatives == ("never" if is_negative else "only"):
+        return "questions that are of another image" if is_negative else "questions that are of their own image"
+    is_reply = is_negative and prompt is not None and pair.language in prompt.replies
+    return "a reply of the prompt pack" if is_reply and scorer.from_logprobs else None
 
 
 def score_row(pair_id: str, assignment_id: str, score: Score, meter: Meter | None = None) -> dict[str, Any]:

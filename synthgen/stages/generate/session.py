@@ -9,7 +9,7 @@ from typing import Any
 
 from PIL.Image import Image
 
-from synthgen.config.families import InstructionType
+from synthgen.config.families import InstructionType, is_unanswerable
 from synthgen.config.pipeline import SamplingConfig
 from synthgen.config.prompt_file import SystemUse
 from synthgen.config.prompt_pack import Prompts
@@ -18,6 +18,7 @@ from synthgen.config.replies.thoughts import without_markup
 from synthgen.config.templates import render
 from synthgen.engines import Engine, Purpose, Reply, Request, thoughts
 from synthgen.errors import Failure
+from synthgen.tables import draw
 
 REFUSED = "content_filter"  # the finish reason by which the chat protocol reports a withheld reply
 WORKED_FORMS = ("short", "brief", "choice")  # whose answer is the end of the working, where a type has `reasons`
@@ -77,6 +78,8 @@ class ImageSession:
             temperature: Set for a further sample; without it the reply is the pair's own answer.
         """
         purpose: Purpose = "answer" if temperature is None else "sample"
+        if is_unanswerable(turn.type.path):
+            return await self._decline(turn, purpose, seed, temperature)
         answer, reasoning = self.prompts.pack.answer[turn.form], self.prompts.pack.reasoning  # type: ignore[index]
         worked = reasoning if is_worked_out(turn) else None
         request = Request(
@@ -92,9 +95,30 @@ class ImageSession:
         reply = await self.generate(request)
         return _conclusion(reply, turn) if worked else _bare(reply)
 
+    async def _decline(self, turn: Turn, purpose: Purpose, seed: int, temperature: float | None) -> Reply:
+        """Answer the question of a negative: that the image does not show it, in a reply of the pack or by a call."""
+        prompt = self.prompts.pack.unanswerable
+        assert prompt, f"pack '{self.prompts.name}' has no prompt `unanswerable`"
+        if replies := prompt.replies.get(turn.language):
+            return Reply(replies[int(draw(self.seed, "unanswerable", turn.question.text) * len(replies))])
+        return await self.generate(
+            Request(
+                purpose,
+                answer_text(self.prompts, turn),
+                prompt.max_tokens,
+                temperature=self.sampling.answer_temperature if temperature is None else temperature,
+                top_p=self.sampling.top_p,
+                seed=seed,
+            )
+        )
+
 
 def answer_text(prompts: Prompts, turn: Turn) -> str:
     """Render the prompt that asks for an answer."""
+    if is_unanswerable(turn.type.path):
+        prompt = prompts.pack.unanswerable
+        assert prompt, f"pack '{prompts.name}' has no prompt `unanswerable`"
+        return render(prompt.text or "", question=turn.question.text, language=turn.language, form=turn.form)
     text = prompts.pack.answer[turn.form].text  # type: ignore[index]
     return _render_turn(text, turn)
 
@@ -107,7 +131,7 @@ def reasoning_text(prompts: Prompts, turn: Turn) -> str:
 
 def is_worked_out(turn: Turn) -> bool:
     """Return whether the answer is the end of a longer reply that works it out."""
-    return turn.type.reasons and turn.form in WORKED_FORMS
+    return turn.type.reasons and turn.form in WORKED_FORMS and not is_unanswerable(turn.type.path)
 
 
 def failure_of(reply: Reply, subject: str) -> Failure | None:

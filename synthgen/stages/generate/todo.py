@@ -22,7 +22,7 @@ from synthgen.tables import ASK, GENERATE, PLAN, UNSCORED, score_failure
 from synthgen.workers import Task
 
 Row = dict[str, Any]
-NO_OUTCOMES = ("retired", *UNSCORED)  # counted beside the outcomes of assignments
+NO_OUTCOMES = ("retired", "reasked", *UNSCORED)  # counted beside the outcomes of assignments
 
 
 @dataclass
@@ -34,7 +34,8 @@ class PendingImage:
         assignments: To be asked.
         unscored: Rows of PAIRS, each with the names of the scores that it lacks.
         earlier: Rows of PAIRS (in the first of two passes of QUESTIONS) that stay as they are, of the same image.
-        questions: In the second of two passes, the questions of assignments, by their id.
+        questions: Of assignments, by their id: in the second of two passes all, else those of negatives once they are
+            asked.
         has_calls: Whether a call about the image is to be made. None is where all questions failed in the first pass,
             or where the first pass leaves all of them to the second.
     """
@@ -43,8 +44,13 @@ class PendingImage:
     assignments: list[Assignment] = field(default_factory=list)
     unscored: list[tuple[Row, list[str]]] = field(default_factory=list)
     earlier: list[Row] = field(default_factory=list)
-    questions: dict[str, AskedQuestion] | None = None
+    questions: dict[str, AskedQuestion] = field(default_factory=dict)
     has_calls: bool = True
+
+    @property
+    def unasked_negatives(self) -> list[Assignment]:
+        """The negatives whose questions are to be written for another image."""
+        return [each for each in self.assignments if each.partner and each.assignment_id not in self.questions]
 
 
 @dataclass(frozen=True)
@@ -55,11 +61,13 @@ class Pending:
         images: By the id of the object that stands for the image.
         never_asked: The number of assignments that were retired before they had an outcome.
         live: The ids of the assignments that are to have an outcome.
+        partners: By image_id, the rows of PLANNED_IMAGES of the images that questions of negatives are written for.
     """
 
     images: dict[str, PendingImage]
     never_asked: int
     live: frozenset[str] = frozenset()
+    partners: Mapping[str, Row] = field(default_factory=dict)
 
 
 def todo(folder: RunFolder, context: GenerateContext, is_update: bool, epoch: int = 1) -> list[Task]:
@@ -170,7 +178,9 @@ def find_pending(context: GenerateContext, task: Task) -> Pending:
     }
     for image in pending.values():
         add_questions(context, image, written)
-    return Pending(pending, never_asked, frozenset(live))
+    partner_ids = {each.partner for image in pending.values() for each in image.unasked_negatives}
+    partners = {row["image_id"]: row for row in rows if row["image_id"] in partner_ids and not row["same_as"]}
+    return Pending(pending, never_asked, frozenset(live), partners)
 
 
 def _written(context: GenerateContext, folder: RunFolder, partition: str) -> dict[str, Row]:
@@ -190,9 +200,9 @@ def _is_of_another(before: Mapping[str, Any], question: Mapping[str, Any] | None
 
 def add_questions(context: GenerateContext, image: PendingImage, written: Mapping[str, Row]) -> None:
     """Add what the first of two passes says of the assignments of an image, and whether any call is left to make."""
-    first = [each for each in image.assignments if not context.prompts.types[each.type].follows]
+    first = [each for each in image.assignments if not context.prompts.type_of(each.type).follows]
     if context.is_first_pass:
-        image.has_calls = bool(first)
+        image.has_calls = any(each.partner is None for each in first)
     elif context.asker:
         rows = (written[each.assignment_id] for each in first)
         image.questions = read_questions(rows, first)
@@ -253,8 +263,13 @@ def settled_pairs(reasons: Mapping[str, str | None], retry: Set[str]) -> set[str
 
 def prepare(pending: PendingImage, image: Image, settings: ImagesConfig) -> PreparedImage:
     """Return the loaded image of a row as conversations take it."""
-    key = f"{pending.row['image_id'][:32]}-{settings.model_pixels}"
+    key = image_key(pending.row, settings)
     return PreparedImage(image, key, tuple(tag["path"] for tag in pending.row["tags"]), tuple(pending.earlier))
+
+
+def image_key(row: Mapping[str, Any], settings: ImagesConfig) -> str:
+    """Return the key of the pixels of an image, by which engines know them."""
+    return f"{row['image_id'][:32]}-{settings.model_pixels}"
 
 
 def _unused_attempt(context: GenerateContext, task: Task) -> int:
@@ -275,4 +290,5 @@ def _unused_attempt(context: GenerateContext, task: Task) -> int:
 def assignment_of(row: Mapping[str, Any], recipe: str, thing: str | None, attempt: int = 0) -> Assignment:
     """Return a row of ASSIGNMENTS as a conversation takes it; `thing` is the words of its tag."""
     names = ("assignment_id", "image_id", "object_id", "type", "form", "language", "ordinal")
-    return Assignment(**{name: row[name] for name in names}, recipe=recipe, attempt=attempt, thing=thing)
+    given = {name: row[name] for name in names}
+    return Assignment(**given, recipe=recipe, attempt=attempt, thing=thing, partner=row["partner"])

@@ -17,6 +17,7 @@ from synthgen.stages.generate.asking import tokens_of
 from synthgen.stages.generate.context import GenerateContext
 from synthgen.stages.generate.conversation import Outcome, PreparedImage, failed_rows, unscored_rows
 from synthgen.stages.generate.in_flight import ImagesInFlight, Limits, or_failed, probe_of
+from synthgen.stages.generate.partners import ask_partners
 from synthgen.stages.generate.receipt import make_receipt
 from synthgen.stages.generate.todo import Pending, PendingImage, Row, find_pending, prepare
 from synthgen.store import Receipt
@@ -46,7 +47,7 @@ class GenerateWorker:
         self._context, self._engine = context, engine
         self._conversations = context.conversations()
         pack = context.prompts.pack
-        longest = _longest_reply(pack, context.is_first_pass)
+        longest = longest_reply(pack, context.is_first_pass)
         limits = Limits(context.source, context.images, context.engine, probe_of(pack.system_for("ask")), longest)
         self._in_flight = ImagesInFlight(limits, engine)
         self._counters: Counter[str] = Counter()
@@ -75,8 +76,7 @@ class GenerateWorker:
             failure = Failure("poison", one_line(f"the engine died on this image alone: {task.why}", 500))
             run.outcomes += [self._failed(image, failure) for image in run.pending.images.values()]
         else:
-            run.outcomes += [await self._settle(image) for image in run.pending.images.values() if not image.has_calls]
-            await self._ask_images(run)
+            await self._hold_all(run)
         # Of a piece of a partition an empty receipt is needed: those of the other pieces count only together with it.
         if not run.is_whole and not run.outcomes and task.only is None:
             return None
@@ -86,9 +86,16 @@ class GenerateWorker:
     async def ask(self, pending: Pending) -> list[Outcome]:
         """Have the pending conversations and return their outcomes; nothing is written."""
         run = _TaskRun(Task("", 0), pending)
-        run.outcomes += [await self._settle(image) for image in pending.images.values() if not image.has_calls]
-        await self._ask_images(run)
+        await self._hold_all(run)
         return run.outcomes
+
+    async def _hold_all(self, run: _TaskRun) -> None:
+        """Hold the conversations of a task, after the questions of its negatives are written."""
+        run.is_whole = await ask_partners(run.pending, self._context, self._engine, self._in_flight)
+        if not run.is_whole:
+            return
+        run.outcomes += [await self._settle(image) for image in run.pending.images.values() if not image.has_calls]
+        await self._ask_images(run)
 
     async def _settle(self, image: PendingImage) -> Outcome:
         """Return the rows of an image about which no call is to be made, so that it is not loaded either."""
@@ -101,7 +108,7 @@ class GenerateWorker:
         """Hold the conversation about an image: as much of it as this pass does."""
         given = subject, image.assignments, self._engine, self._conversations
         if self._context.is_first_pass:
-            return await conversation.ask_ahead(*given)
+            return await conversation.ask_ahead(*given, image.questions)
         return await conversation.converse(*given, image.questions)
 
     async def _ask_images(self, run: _TaskRun) -> None:
@@ -133,8 +140,8 @@ class GenerateWorker:
         """Add the rows and tokens of an outcome, without the tokens of a pass before."""
         for row in outcome.pairs:
             self._counters["failed" if row["outcome"] == "failed" else "pairs"] += 1
-            question = (image.questions or {}).get(row["assignment_id"])
-            before = tokens_of(question) if question else {}
+            question = image.questions.get(row["assignment_id"])
+            before = tokens_of(question) if question and question.by else {}
             for name in ("prompt_tokens", "cached_tokens", "output_tokens"):
                 if row[name] is not None:  # else the engine did not count them
                     self._counters[name] += row[name] - before.get(name, 0)
@@ -151,9 +158,10 @@ class GenerateWorker:
         return failed_rows(image.assignments, failure, image.questions)
 
 
-def _longest_reply(pack: PackFile, is_first_pass: bool) -> int:
+def longest_reply(pack: PackFile, is_first_pass: bool = False) -> int:
     """Return the most tokens that a reply of a conversation has."""
     if is_first_pass:
         return max(prompt.max_tokens for prompt in (pack.ask, pack.ask_choice) if prompt)
     longest = max(answer.max_tokens for answer in pack.answer.values())
-    return max(longest, pack.reasoning.max_tokens if pack.reasoning else 0)
+    others = [prompt.max_tokens for prompt in (pack.reasoning, pack.unanswerable) if prompt]
+    return max([longest, *others])

@@ -11,7 +11,7 @@ from synthgen.stages.pack.card import ShardContents, card
 from synthgen.stages.pack.samples import TURN_KINDS, PackContext, ShardSummary, summarize
 from synthgen.stages.pack.schema import card_features, sample_schema
 from synthgen.store import Lease, RunFolder
-from synthgen.tables import PACK, SELECT
+from synthgen.tables import GENERATE, PACK, SELECT
 
 
 def publish(
@@ -39,8 +39,15 @@ def publish(
     stale = [name for name in data.names(".parquet") if name not in current]
     lease.check()  # as late as possible: by the log read here, the files of a new driver would look stale
     data.remove(stale)
+    facts = {**facts, **_asked_again(folder)}
     stage.folder.write("README.md", card(contents, facts, select, context.pack).encode())
     return contents
+
+
+def _asked_again(folder: RunFolder) -> dict[str, str]:
+    """Return for the card how many pairs were asked again along another path, if any were."""
+    count = folder.log(GENERATE).counts().get("reasked", 0)
+    return {"Asked again": f"{count:,} pairs whose first answer was dropped, by `synth reask`"} if count else {}
 
 
 def _contents(folder: RunFolder, context: PackContext, known: Mapping[str, ShardSummary]) -> ShardContents:

@@ -150,7 +150,7 @@ def _row(sample: Sample, image: ImageFile, context: PackContext) -> Row:
         "tags": [{**tag, "tagger": redact.shelf_name(tag["tagger"])} for tag in planned["tags"]],
         "license": _license(planned["source_meta"]),
         "source_meta": planned["source_meta"],
-        # There are several models only if an update was cut short.
+        # There are several models where pairs were asked again, or an update was cut short.
         "model": ", ".join(dict.fromkeys(redact.model(pair["model"] or "") for pair in pairs)),
         "model_revision": ", ".join(dict.fromkeys(pair["revision"] or "" for pair in pairs)),
         "pair_ids": [pair["pair_id"] for pair in pairs],

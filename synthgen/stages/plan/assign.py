@@ -20,6 +20,7 @@ from synthgen.config.mapping import ImageSize, Match, RuleSet
 from synthgen.config.pipeline import PlanConfig
 from synthgen.stages.contract import Job
 from synthgen.stages.plan.images import PlannedImage, mean_rarity, seen_tags
+from synthgen.stages.plan.negatives import Negatives
 from synthgen.stages.plan.sampling import (
     Floats,
     Indexes,
@@ -147,6 +148,8 @@ class Assigner:
         self._form_sampler = OptionSampler(settings.forms, forms)
         languages = {f"language {path} {number}": None for path, number in places}
         self._language_sampler = OptionSampler(settings.languages, languages)
+        shared = settings.negatives, settings.seed, context.types, context.leaves
+        self._negatives = Negatives(*shared) if settings.negatives else None
 
     def see(self, image: PlannedImage) -> tuple[Mapping[str, float], Match]:
         """Return the tags of an image that rules see, and the rules that fire."""
@@ -183,15 +186,19 @@ class Assigner:
         return dict(zip(self.types, factors.tolist(), strict=True))
 
     def draw_all(self, images: Sequence[PlannedImage], planned: Mapping[str, str] = NOTHING) -> pa.Table:
-        """Return the assignments of images, image by image in their order, each by type and ordinal.
+        """Return the assignments of images, image by image in their order, each by type and ordinal; then negatives.
 
         Args:
-            images: The images.
-            planned: The ids of assignments that are planned already → the things that they name, which stay.
+            images: The images, of which those of a partition can be partners of each other.
+            planned: The ids of assignments that are planned already → the things or partners that they name, which
+                stay.
         """
         rows = [row for batch in _batches(images) for row in self._draw_batch(batch, planned)]
         columns = list(zip(*rows, strict=True)) if rows else [()] * len(ASSIGNMENTS)
-        return pa.table(columns, schema=ASSIGNMENTS)
+        assignments = pa.table(columns, schema=ASSIGNMENTS)
+        if not self._negatives:
+            return assignments
+        return pa.concat_tables([assignments, self._negatives.draw(images, assignments, planned)])
 
     def _draw_batch(self, images: Sequence[PlannedImage], planned: Mapping[str, str]) -> Iterator[tuple[Any, ...]]:
         """Yield the rows of ASSIGNMENTS of some images."""
@@ -214,7 +221,7 @@ class Assigner:
         for name, (number, path, form, language, count) in zip(names, drawn, strict=True):
             image, thing = images[number], things.get((number, path, count))
             because = self.context.rules.causes(weighed.matches[number], weighed.seen[number], path)
-            yield name, image.image_id, image.object_id, path, form, language, count, because, thing, False
+            yield name, image.image_id, image.object_id, path, form, language, count, because, thing, None, False
 
     def _choose_things(
         self, words: Words, things: Sequence[Things], drawn: Sequence[Drawn], planned: Sequence[str | None]

@@ -60,8 +60,8 @@ def draft(snapshot: PlanSnapshot, assigner: Assigner, partition: str, *, redraws
     outcome = snapshot.survey.outcome[snapshot.survey.spans[partition]]
     before = planned_before(snapshot, partition)
     live = before.filter(pc.invert(before.column("retired")))
-    things = {} if redraws else _things_of(live)
-    assignments = assigner.draw_all(images_of(objects.filter(pa.array(outcome == KEPT))), things)
+    named = {} if redraws else _named_by(live)
+    assignments = assigner.draw_all(images_of(objects.filter(pa.array(outcome == KEPT))), named)
     names, planned = assignments.column("assignment_id"), live.column("assignment_id").combine_chunks()
     is_planned = np.asarray(pc.is_in(names, planned)) & (not redraws)
     planned_with = snapshot.log.fingerprint(partition, "assignments")
@@ -69,10 +69,11 @@ def draft(snapshot: PlanSnapshot, assigner: Assigner, partition: str, *, redraws
     return Draft(objects, outcome, assignments, is_planned, before, is_current)
 
 
-def _things_of(assignments: pa.Table) -> dict[str, str]:
-    """Return the id of each assignment that names a thing → the thing."""
-    named = assignments.filter(pc.is_valid(assignments.column("thing")))
-    return dict(zip(*(named.column(name).to_pylist() for name in ("assignment_id", "thing")), strict=True))
+def _named_by(assignments: pa.Table) -> dict[str, str]:
+    """Return the id of each assignment that names a thing or a partner → what it names."""
+    named = pc.coalesce(assignments.column("thing"), assignments.column("partner"))
+    ids, names = assignments.column("assignment_id").filter(pc.is_valid(named)), pc.drop_null(named)
+    return dict(zip(ids.to_pylist(), names.to_pylist(), strict=True))
 
 
 def planned_before(snapshot: PlanSnapshot, partition: str) -> pa.Table:

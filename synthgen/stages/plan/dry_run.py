@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from synthgen.config.families import is_unanswerable
 from synthgen.config.mapping import Match
 from synthgen.stages.plan.assign import Assigner, PlanContext
 from synthgen.stages.plan.draft import Draft
@@ -19,6 +20,7 @@ from synthgen.store import RunFolder
 from synthgen.tables import ASSIGNMENTS, PLAN, PLAN_OUTCOMES
 
 NO_RULE = ""  # stands for the rule of a question that no current rule asks
+OF_NEGATIVES = "plan.negatives"  # in place of a rule
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,9 @@ class RuleCounter:
     def count(self, assignments: pa.Table) -> Counter[tuple[str, str]]:
         """Return (type, `file:line` of the rule) → questions."""
         pairs = zip(*(assignments.column(name).to_pylist() for name in ("object_id", "type")), strict=True)
-        return Counter((path, self._rule(object_id, path)) for object_id, path in pairs)
+        return Counter(
+            (path, OF_NEGATIVES if is_unanswerable(path) else self._rule(object_id, path)) for object_id, path in pairs
+        )
 
     def _rule(self, object_id: str, path: str) -> str:
         if object_id not in self._matches:

@@ -14,6 +14,7 @@ from math import ceil
 import numpy as np
 import pyarrow as pa
 
+from synthgen.config.families import with_unanswerable
 from synthgen.console import note
 from synthgen.errors import Damaged, one_line
 from synthgen.stages.contract import Change
@@ -202,7 +203,7 @@ def _limits(task: EpochTask, context: PlanContext) -> dict[str, list[float]]:
     """Return, by type, the largest keys that `plan.share` and `plan.caps` allow; every question is drawn once."""
     if not quotas.has_quotas(context.settings):
         return {}
-    types, assigner = tuple(context.types), task.assigner(context)
+    types, assigner = tuple(with_unanswerable(context.types)), task.assigner(context)
     number_of = {path: number for number, path in enumerate(types)}
     drawn, fixed = list[quotas.DrawnQuestions](), Counter[str]()
     for name in task.pending:

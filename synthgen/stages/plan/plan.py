@@ -89,7 +89,8 @@ def _without_orphans(assignments: pa.Table, context: PlanContext) -> pa.Table:
     """Return assignments without those that go on from another one where quotas left their image no other."""
     followers = pa.array([path for path, kind in context.types.items() if kind.follows], pa.string())
     follows = pc.is_in(assignments.column("type"), followers)
-    others = assignments.column("object_id").filter(pc.invert(follows)).combine_chunks()
+    is_followed = pc.and_(pc.invert(follows), pc.is_null(assignments.column("partner")))  # no talk goes on from these
+    others = assignments.column("object_id").filter(is_followed).combine_chunks()
     return assignments.filter(pc.or_(pc.invert(follows), pc.is_in(assignments.column("object_id"), others)))
 
 

@@ -151,10 +151,9 @@ def _pairs(context: PassContext, folder: RunFolder, partition: str) -> list[tupl
     That is where an edit of the plan withdrew its question, or its type is gone, so that the next update does.
     """
     objects = live_objects(folder, partition)
-    types = context.prompts.types
     rows = folder.table(GENERATE, partition, "pairs").to_pylist()
     return [
-        (row, objects.get(row["assignment_id"]) if row["type"] in types else None)
+        (row, objects.get(row["assignment_id"]) if context.prompts.has_type(row["type"]) else None)
         for row in rows
         if row["outcome"] == GENERATE.passes
     ]

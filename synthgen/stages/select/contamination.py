@@ -1,9 +1,7 @@
 """Pairs whose image or question is in a benchmark set (`select.decontaminate`).
 
-Images are compared by hash and thumbnail, as near duplicates are, with a larger radius and with crops of the
-benchmark's images; and by embedding, where a set is an output folder with embeddings of the same model. Questions are
-compared by the runs of words that they share (`dedup.ngrams`). A report of what matched is written beside the prints of
-the sets.
+Images are compared as `benchmark_images` does, questions by the runs of words that they share (`dedup.ngrams`). A
+report of what matched is written beside the prints of the sets.
 """
 
 import json
@@ -21,29 +19,18 @@ import pyarrow.compute as pc
 
 from synthgen.config.deduplication import DecontaminateConfig
 from synthgen.config.pipeline import ImagesConfig
-from synthgen.dedup import Thumbnails, near_known, plain_texts
+from synthgen.dedup import plain_texts
 from synthgen.dedup.ngrams import RunIndex
-from synthgen.ingest.benchmark_prints import FOLDER, PRINTS, digest_of, prints_of
+from synthgen.ingest.benchmark_prints import FOLDER, digest_of, prints_of
 from synthgen.ingest.benchmark_sets import BenchmarkSet, Columns, open_benchmark_sets
+from synthgen.stages.select.benchmark_images import KnownImages, Match, embedding_of
 from synthgen.store import RunFolder
 from synthgen.store.remote import display_uri
 from synthgen.tables import CONTAMINATED, TAG
 
 IMAGES_AT_ONCE = 200_000  # of this run, compared together
 IMAGE_COLUMNS = ["object_id", "image_id", "outcome", "phash", "thumbnail", "flat_share"]
-NO_THUMBNAIL = bytes(PRINTS.field("thumbnail").type.byte_width)
 REASONS = ("contaminated:image", "contaminated:question")
-
-Floats = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Match:
-    """An image of a benchmark set that an image of this run shows: by its hash or its embedding."""
-
-    by: str
-    item: int
-    value: float
 
 
 @dataclass
@@ -130,69 +117,13 @@ def find_contamination(
     items = list(zip(prints.column("set").to_pylist(), prints.column("item").to_pylist(), strict=True))
     asked = prints.column("question").is_valid()
     questions = plain_texts(prints.column("question").filter(asked))
-    known = _Known.of(prints, settings, [one.run for one in sets if one.run], folder)
+    known = KnownImages.of(prints, settings, [one.run for one in sets if one.run], folder)
     images = {image_id: match for part in _image_batches(folder, known) for image_id, match in known.find(part)}
     places = np.flatnonzero(asked.to_numpy())
     return Contamination(settings, described, items, images, RunIndex.of(questions, settings.words), places)
 
 
-@dataclass(frozen=True)
-class _Known:
-    """The images of benchmark sets.
-
-    Attributes:
-        items: The print of each image.
-        embeddings: Unit vectors, (images with one, dimensions), and the print of each.
-    """
-
-    bits: int
-    cosine: float | None
-    items: npt.NDArray[np.int64]
-    hashes: npt.NDArray[np.uint64]
-    cells: npt.NDArray[np.uint8]
-    shares: Floats
-    embeddings: tuple[Floats, npt.NDArray[np.int64]] | None
-
-    @staticmethod
-    def of(prints: pa.Table, settings: DecontaminateConfig, runs: list[RunFolder], folder: RunFolder) -> "_Known":
-        """Return the images of these prints, with those embeddings that the model of this run made."""
-        shown = np.flatnonzero(prints.column("phash").is_valid().to_numpy())
-        rows = prints.take(pa.array(shown))
-        embeddings = None
-        if settings.cosine is not None and any(_embedding(run) == _embedding(folder) for run in runs):
-            has_one = np.flatnonzero(rows.column("embedding").is_valid().to_numpy())
-            if len(has_one):
-                embeddings = _vectors(rows.column("embedding").take(pa.array(has_one))), shown[has_one]
-        return _Known(settings.bits, settings.cosine, shown, *_seen(rows), embeddings)
-
-    def find(self, images: pa.Table) -> Iterator[tuple[str, Match]]:
-        """Yield the images that are in a benchmark set, by their id."""
-        hashes, cells, shares = _seen(images)
-        everything = np.concatenate([self.cells, cells]), np.concatenate([self.shares, shares])
-        thumbnails = Thumbnails(*everything, np.arange(len(everything[0])))
-        near = near_known(hashes, self.hashes, self.bits, thumbnails)
-        ids = images.column("image_id").to_pylist()
-        for place in np.flatnonzero(near >= 0).tolist():
-            differing = int(np.bitwise_count(hashes[place] ^ self.hashes[near[place]]))
-            yield ids[place], Match("hash", int(self.items[near[place]]), differing)
-        if self.embeddings and self.cosine is not None and "embedding" in images.column_names:
-            yield from self._find_embeddings(images, ids, near >= 0)
-
-    def _find_embeddings(
-        self, images: pa.Table, ids: list[str], is_found: npt.NDArray[np.bool_]
-    ) -> Iterator[tuple[str, Match]]:
-        assert self.embeddings and self.cosine is not None
-        known, items = self.embeddings
-        rest = np.flatnonzero(images.column("embedding").is_valid().to_numpy() & ~is_found)
-        vectors = _vectors(images.column("embedding").take(pa.array(rest)))
-        for start in range(0, len(rest), 1 << 12):
-            cosine = vectors[start : start + (1 << 12)] @ known.T
-            best = cosine.argmax(axis=1)
-            for row in np.flatnonzero(cosine[np.arange(len(best)), best] >= self.cosine - 1e-5).tolist():
-                yield ids[rest[start + row]], Match("embedding", int(items[best[row]]), float(cosine[row, best[row]]))
-
-
-def _image_batches(folder: RunFolder, known: _Known) -> Iterator[pa.Table]:
+def _image_batches(folder: RunFolder, known: KnownImages) -> Iterator[pa.Table]:
     """Yield the tagged images of a run, many at a time."""
     columns = [*IMAGE_COLUMNS, *(["embedding"] if known.embeddings else [])]
     waiting = list[pa.Table]()
@@ -204,28 +135,6 @@ def _image_batches(folder: RunFolder, known: _Known) -> Iterator[pa.Table]:
             waiting = []
     if waiting:
         yield pa.concat_tables(waiting)
-
-
-def _seen(rows: pa.Table) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint8], Floats]:
-    """Return the hashes, thumbnails and flat shares of images; a share is NaN where there is no thumbnail."""
-    cells = rows.column("thumbnail").to_pylist()
-    grid = np.frombuffer(b"".join(cell or NO_THUMBNAIL for cell in cells), np.uint8).reshape(-1, len(NO_THUMBNAIL))
-    has_none = np.array([cell is None for cell in cells], bool)
-    shares = np.where(has_none, np.nan, rows.column("flat_share").to_numpy()).astype(np.float32)
-    return rows.column("phash").to_numpy().astype(np.uint64), grid, shares
-
-
-def _vectors(embeddings: pa.ChunkedArray) -> Floats:
-    """Return embeddings, none of them null and all of one length, as vectors of length 1."""
-    column = embeddings.combine_chunks()
-    if not len(column):
-        return np.empty((0, 1), np.float32)
-    rows = column.flatten().to_numpy(zero_copy_only=False).astype(np.float32).reshape(len(column), -1)
-    return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9), np.float32)
-
-
-def _embedding(run: RunFolder) -> Any:
-    return (run.record or {}).get("shape", {}).get("images", {}).get("embedding")
 
 
 def _columns(settings: DecontaminateConfig) -> Columns:
@@ -244,6 +153,6 @@ def _described(benchmark: BenchmarkSet, prints: pa.Table, folder: RunFolder) -> 
         "unreadable": dict(unreadable),
         "questions": prints.num_rows - prints.column("question").null_count,
     }
-    if benchmark.run and _embedding(benchmark.run) != _embedding(folder):
+    if benchmark.run and embedding_of(benchmark.run) != embedding_of(folder):
         described["embeddings"] = "of another model; not compared"
     return described

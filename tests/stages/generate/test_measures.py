@@ -19,9 +19,10 @@ from synthgen.stages.generate import measures, scoring
 from synthgen.stages.generate.measures import Pair
 from synthgen.stages.generate.measures.judges import MOST_SENTENCES, sentences
 from synthgen.stages.generate.session import Earlier, ImageSession
-from synthgen.tables import SCORES
+from synthgen.tables import NOT_APPLICABLE, SCORES
 
 IMAGE = Image.new("RGB", (8, 8))
+UNASKED = "unanswerable/fine/reading"  # the type of negatives
 
 
 class Engine:
@@ -60,7 +61,7 @@ def scored(
         engine, prompts, SamplingConfig(agree_samples=3, agree_temperature=0.9, top_p=0.8), 7, IMAGE, "key"
     )
     question = Question("How many?", tuple(options))
-    kind = prompts.types["coarse/counting"]
+    kind = prompts.type_of(changes.get("type", UNASKED if name == "unanswerable" else "coarse/counting"))
     pair = Pair("pair", "assignment", kind, form, "English", question, answer, others=changes.get("others", ()))
     row = asyncio.run(scoring.score(name, session, pair))
     assert list(row) == SCORES.names and row["calls"] == len(engine.requests)
@@ -225,6 +226,20 @@ def test_a_judge_that_replies_with_no_label_gives_no_value() -> None:
 def test_a_judge_sees_the_options() -> None:
     _, engine = scored("question", say("3", labels={"3": 1.0}), Reply("B"), "choice", ["one", "two", "three", "four"])
     assert engine.requests[0].text == "Rate How many?\nA. one\nB. two\nC. three\nD. four"
+
+
+def test_a_question_is_as_unanswerable_as_the_worst_label_is_likely() -> None:
+    row, engine = scored("unanswerable", say("no", labels={"no": 0.6, "yes": 0.2}), Reply(""))
+    assert row["value"] == pytest.approx(0.75) and engine.requests[0].text == "Answerable? How many?"
+
+
+@pytest.mark.parametrize(
+    ("name", "type"),
+    [("unanswerable", "coarse/counting"), ("question", UNASKED), ("question_checks", UNASKED), ("image_gain", UNASKED)],
+)
+def test_a_score_says_nothing_of_questions_that_it_is_not_for_and_makes_no_call(name: str, type: str) -> None:
+    row, engine = scored(name, say("yes"), Reply("two"), type=type)
+    assert row["reason"].startswith(NOT_APPLICABLE) and not engine.requests
 
 
 # The scores that call the engine.

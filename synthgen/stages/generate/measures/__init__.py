@@ -5,9 +5,11 @@ scorer.py says what a score is; the other modules hold the measures.
 
 from collections.abc import Mapping
 
+from synthgen.config.pipeline import UNANSWERABLE_SCORE
 from synthgen.stages.generate.measures.blind import blind
 from synthgen.stages.generate.measures.further_answers import (
     agreement,
+    commonest,
     consistency,
     other_form,
     paraphrase,
@@ -20,6 +22,7 @@ from synthgen.stages.generate.measures.judges import (
     injection,
     judge_answer,
     judge_question,
+    judge_unanswerable,
     p_true,
     p_yes,
     question_checks,
@@ -27,7 +30,7 @@ from synthgen.stages.generate.measures.judges import (
 from synthgen.stages.generate.measures.likelihoods import image_gain, likelihood
 from synthgen.stages.generate.measures.scorer import Pair, Score, Scorer, prompt_for, prompt_request
 
-__all__ = ["SCORERS", "Pair", "Score", "Scorer", "grade", "p_yes", "prompt_for", "prompt_request"]
+__all__ = ["SCORERS", "Pair", "Score", "Scorer", "commonest", "grade", "p_yes", "prompt_for", "prompt_request"]
 
 OF_QUESTION = ("question", "type", "language")  # variables of a prompt that is rendered before the answer is known
 SAMPLES = ("agree_temperature", "agree_samples")
@@ -37,13 +40,37 @@ SCORERS: Mapping[str, Scorer] = {
     scorer.name: scorer
     for scorer in (
         Scorer("likelihood", likelihood, from_logprobs=True),
-        Scorer("agreement", agreement, sampling=SAMPLES),
+        Scorer("agreement", agreement, sampling=SAMPLES, negatives="never"),
         Scorer("consistency", consistency, ("labels",), ("judge.same",), sampling=SAMPLES),
-        Scorer("paraphrase", paraphrase, prompts=("paraphrase",)),
-        Scorer("other_form", other_form, ("labels",), ("judge.same",), forms=("short", "choice", "brief", "detailed")),
+        Scorer("paraphrase", paraphrase, prompts=("paraphrase",), negatives="never"),
+        Scorer(
+            "other_form",
+            other_form,
+            ("labels",),
+            ("judge.same",),
+            forms=("short", "choice", "brief", "detailed"),
+            negatives="never",
+        ),
         Scorer("shift_check", shift_check, forms=("choice",)),
-        Scorer("image_gain", image_gain, ("given",), asks_answers=False, version=2, low=-INFINITY, high=INFINITY),
-        Scorer("blind", blind, prompts=("blind",), also=("judge.same",), asks_answers=False, version=2),
+        Scorer(
+            "image_gain",
+            image_gain,
+            ("given",),
+            asks_answers=False,
+            negatives="never",
+            version=2,
+            low=-INFINITY,
+            high=INFINITY,
+        ),
+        Scorer(
+            "blind",
+            blind,
+            prompts=("blind",),
+            also=("judge.same",),
+            asks_answers=False,
+            negatives="never",
+            version=2,
+        ),
         Scorer(
             "question",
             judge_question,
@@ -52,6 +79,7 @@ SCORERS: Mapping[str, Scorer] = {
             variables=OF_QUESTION,
             of_question=True,
             asks_answers=False,
+            negatives="never",
             low=1.0,
             high=None,
         ),
@@ -63,6 +91,17 @@ SCORERS: Mapping[str, Scorer] = {
             variables=OF_QUESTION,
             of_question=True,
             asks_answers=False,
+            negatives="never",
+        ),
+        Scorer(
+            UNANSWERABLE_SCORE,
+            judge_unanswerable,
+            ("labels",),
+            ("judge.answerable",),
+            variables=OF_QUESTION,
+            of_question=True,
+            asks_answers=False,
+            negatives="only",
         ),
         Scorer("answer", judge_answer, ("labels",), ("judge.answer",), asks_answers=False, low=1.0, high=None),
         Scorer("p_true", p_true, ("labels",), ("judge.p_true",), asks_answers=False),

@@ -40,20 +40,28 @@ async def consistency(session: ImageSession, pair: Pair) -> Score:
     replies = await _samples(session, pair)
     if isinstance(replies, Failure):
         return Score(None, str(replies))
-    clusters: list[list[str]] = [[pair.reply.text]]
-    for reply in replies:
-        place = await _cluster_of(session, pair, reply.text, clusters)
-        if isinstance(place, Score):
-            return place
-        if place is None:
-            clusters.append([reply.text])
-        else:
-            clusters[place].append(reply.text)
+    clusters = await _sorted(session, pair, [pair.reply.text, *(reply.text for reply in replies)])
+    if isinstance(clusters, Score):
+        return clusters
     sizes = [len(cluster) for cluster in clusters]
     shares = [size / sum(sizes) for size in sizes]
     entropy = -sum(share * math.log(share) for share in shares)
     detail = {"sizes": sizes, "entropy": round(entropy, 4), "meanings": [cluster[0] for cluster in clusters]}
     return Score((sizes[0] - 1) / len(replies), detail=detail)
+
+
+async def commonest(session: ImageSession, pair: Pair, texts: Sequence[str]) -> int | Score:
+    """Return the place of the first of the answers that most of some answers agree with; a Score if a call failed.
+
+    Where the pack has no prompt `judge.same`, or the engine gives no probabilities of labels, answers in sentences are
+    of one meaning only if they have the same words.
+    """
+    has_judge = session.prompts.pack.score_prompt("judge.same") is not None
+    is_judged = has_judge and "labels" in session.engine.facts.capabilities
+    clusters = await _sorted(session, pair, texts, is_judged=is_judged)
+    if isinstance(clusters, Score):
+        return clusters
+    return texts.index(max(clusters, key=len)[0])
 
 
 async def paraphrase(session: ImageSession, pair: Pair) -> Score:
@@ -152,14 +160,30 @@ async def _samples(session: ImageSession, pair: Pair) -> list[Reply] | Failure:
     return next((failure for failure in failures if failure and failure.reason != "cut_off"), list(replies))
 
 
+async def _sorted(
+    session: ImageSession, pair: Pair, texts: Sequence[str], *, is_judged: bool = True
+) -> list[list[str]] | Score:
+    """Return answers in clusters of one meaning each, in their order; a Score if a call failed."""
+    clusters: list[list[str]] = []
+    for text in texts:
+        place = await _cluster_of(session, pair, text, clusters, is_judged=is_judged)
+        if isinstance(place, Score):
+            return place
+        if place is None:
+            clusters.append([text])
+        else:
+            clusters[place].append(text)
+    return clusters
+
+
 async def _cluster_of(
-    session: ImageSession, pair: Pair, text: str, clusters: Sequence[Sequence[str]]
+    session: ImageSession, pair: Pair, text: str, clusters: Sequence[Sequence[str]], *, is_judged: bool
 ) -> int | Score | None:
     """Return the place of the cluster whose first answer says the same; None if none does, a Score if a call failed."""
     for place, cluster in enumerate(clusters):
         if _words(cluster[0], pair.form) == _words(text, pair.form):
             return place
-        if pair.form in IN_WORDS:
+        if pair.form in IN_WORDS or not is_judged:
             continue
         judged = await same_answer(session, replace(pair, reply=replace(pair.reply, text=cluster[0])), text)
         if judged.value is None:

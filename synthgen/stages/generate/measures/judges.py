@@ -3,7 +3,9 @@
 import asyncio
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
+from synthgen.engines import Request
 from synthgen.stages.generate.measures.scorer import Pair, Score, mean, prompt_request
 from synthgen.stages.generate.session import Earlier, ImageSession, failure_of
 from synthgen.stages.generate.similarity import normalize
@@ -29,6 +31,15 @@ async def judge_question(session: ImageSession, pair: Pair) -> Score:
     return await grade(session, pair, "judge.question")
 
 
+async def judge_unanswerable(session: ImageSession, pair: Pair) -> Score:
+    """Return the probability that a question cannot be answered from the image: that of the worst label.
+
+    With the labels "no" and "yes" it is 1 - P(yes). Of more labels all but the worst say yes, each in another way.
+    """
+    judged = await _label_shares(session, prompt_request(session, pair, "judge.answerable"))
+    return judged if isinstance(judged, Score) else Score(judged.shares[0], detail=judged.detail)
+
+
 async def judge_answer(session: ImageSession, pair: Pair) -> Score:
     """Grade the answer: correct, complete, grounded in the image."""
     return await grade(session, pair, "judge.answer")
@@ -45,7 +56,22 @@ async def grade(session: ImageSession, pair: Pair, key: str, **texts: str) -> Sc
         key: The prompt's place in the pack.
         texts: Variables of the prompt, see `prompt_request`.
     """
-    request = prompt_request(session, pair, key, purpose="judge", **texts)
+    judged = await _label_shares(session, prompt_request(session, pair, key, purpose="judge", **texts))
+    if isinstance(judged, Score):
+        return judged
+    return Score(sum(place * share for place, share in enumerate(judged.shares, 1)), detail=judged.detail)
+
+
+@dataclass(frozen=True)
+class _LabelShares:
+    """The probabilities of the labels of a judge, as shares of the probability that they have together."""
+
+    shares: tuple[float, ...]
+    detail: Mapping[str, float]
+
+
+async def _label_shares(session: ImageSession, request: Request) -> _LabelShares | Score:
+    """Return how a judge shares its probability among the labels, or a score that says why it does not."""
     reply = await session.generate(request)
     # A judgement is one token long, so it always ends at max_tokens.
     if (failure := failure_of(reply, "the judgement")) and failure.reason != "cut_off":
@@ -55,8 +81,8 @@ async def grade(session: ImageSession, pair: Pair, key: str, **texts: str) -> Sc
     if mass < LEAST_MASS:
         why = f"its labels have {mass:.2g} of the probability; the judge replied {reply.text[:QUOTED]!r}"
         return Score(None, reply.detail or why, {"mass": mass})
-    expected = sum(place * probability for place, probability in enumerate(probabilities, 1)) / mass
-    return Score(expected, detail={"mass": round(mass, 4)})
+    shares = tuple(probability / mass for probability in probabilities)
+    return _LabelShares(shares, {"mass": round(mass, 4)})
 
 
 async def p_yes(session: ImageSession, pair: Pair, key: str, **texts: str) -> Score:

@@ -4,7 +4,7 @@ import re
 import string
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from synthgen.config.families import InstructionType
 from synthgen.config.prompt_file import JudgePrompt, PackFile
@@ -69,6 +69,8 @@ class Scorer:
         from_logprobs: Whether it is computed from the log-probabilities of the answer.
         asks_answers: Whether its calls may have the pack's prompts of answers; a judge's do not.
         of_question: Whether it needs no answer, so that `generate.gate` may use it.
+        negatives: Whether it says anything of negatives, whose questions their image cannot answer: as of other
+            pairs ("too"), of them alone ("only"), or of all pairs but them ("never").
         of_image: Whether it compares the pair with others of its image, so that it is measured when all are known.
         version: Raised when the measure changes, which makes earlier values stale.
         low: The least value.
@@ -87,6 +89,7 @@ class Scorer:
     asks_answers: bool = True
     of_question: bool = False
     of_image: bool = False
+    negatives: Literal["too", "only", "never"] = "too"
     version: int = 1
     low: float = 0.0
     high: float | None = 1.0

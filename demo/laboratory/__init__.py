@@ -1,0 +1,1 @@
+"""The laboratory: what each gate is worth and costs, on pictures whose truth is known."""

@@ -1,0 +1,32 @@
+"""The generators: checkpoints of the recipe at three strengths, trained where they are not there yet."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+SEED = 3000  # another one than that of the committed models, which are judges here
+VISION_PICTURES = 48_000
+PICTURES: Mapping[str, int] = {"weak": 5_000, "middle": 16_000, "strong": 60_000}
+
+
+def train_generators(out: Path) -> dict[str, Path]:
+    """Return the folder of each exported generator, weakest first; go on with training where one is missing.
+
+    Args:
+        out: Holds a folder for each, and `checkpoints`.
+    """
+    folders = {name: out / name / "nano-vlm" for name in PICTURES}
+    if all((folder / "model.safetensors").exists() for folder in folders.values()):
+        return folders
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # two processes of one thread: see demo/distributed.py
+    from demo import export, train_vision, train_vlm  # torch starts its threads by OMP_NUM_THREADS
+
+    checkpoints = out / "checkpoints"
+    train_vision.train(checkpoints, VISION_PICTURES, SEED)
+    for name, pictures in PICTURES.items():
+        if not (folders[name] / "model.safetensors").exists():
+            train_vlm.train(checkpoints, train_vlm.Course(pictures, SEED + 1))
+            export.export(checkpoints, out / name)
+    return folders

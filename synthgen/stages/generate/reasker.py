@@ -1,0 +1,161 @@
+"""The worker that asks pairs again: the engine of the stronger path, and its answers about images."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from synthgen.engines import Engine, Reply, add_tokens, open_engine
+from synthgen.engines.recorder import Meter
+from synthgen.engines.watchdog import WatchedEngine
+from synthgen.errors import Failure, one_line
+from synthgen.ingest.images import Decoded
+from synthgen.stages.generate.answering import TOKENS, chosen, pair_of, rated
+from synthgen.stages.generate.in_flight import ImagesInFlight, Limits, or_failed, probe_of
+from synthgen.stages.generate.measures import Pair, commonest
+from synthgen.stages.generate.reasking import (
+    AskedAgain,
+    DroppedPair,
+    ImageAgain,
+    ReaskContext,
+    images_again,
+    make_receipt,
+)
+from synthgen.stages.generate.session import ImageSession, failure_of
+from synthgen.stages.generate.todo import image_key
+from synthgen.stages.generate.worker import longest_reply
+from synthgen.store import Receipt
+from synthgen.tables import RETRIED_REASONS, draw, make_id, pair_id
+from synthgen.workers import Task
+
+Row = dict[str, object]
+
+
+async def build(context: ReaskContext) -> "Reasker":
+    """Start the engine of the path where the worker is."""
+    engine = await open_engine(context.model, context.engine)
+    return Reasker(context, WatchedEngine(engine, context.engine.stall_seconds))
+
+
+class Reasker:
+    """An engine, and the answers that it gives to questions of dropped pairs."""
+
+    def __init__(self, context: ReaskContext, engine: Engine) -> None:
+        self._context, self._engine = context, engine
+        pairs = context.pairs
+        pack = pairs.prompts.pack
+        probe = probe_of(pack.system_for("answer"))
+        limits = Limits(pairs.source, pairs.images, context.engine, probe, longest_reply(pack))
+        self._in_flight = ImagesInFlight(limits, engine)
+        self._counters: Counter[str] = Counter()
+
+    @property
+    def room(self) -> int:
+        """Conversations that may run at once; 0 before the first image."""
+        return self._in_flight.room
+
+    def drain(self) -> None:
+        """Start no conversation any more."""
+        self._in_flight.drain()
+
+    def close(self) -> None:
+        """End the processes that decode."""
+        self._in_flight.close()
+
+    def progress(self) -> Mapping[str, float]:
+        """Return the pairs and failures so far."""
+        return dict(self._counters)
+
+    async def do(self, task: Task) -> Receipt | None:
+        """Ask the pairs of a task again. A pair whose call failed has no row, so that it is tried another time."""
+        images = await asyncio.to_thread(images_again, self._context, task)
+        made = list[AskedAgain]()
+        if task.poison:
+            why = Failure("poison", one_line(f"the engine died on this image alone: {task.why}", 500))
+            made += [AskedAgain([_in_vain(pair, why) for pair in image.pairs], {}) for image in images.values()]
+        else:
+
+            async def converse(object_id: str, loaded: Decoded) -> None:
+                asking = self._ask(images[object_id], loaded)
+                made.append(await or_failed(asking, lambda failure: AskedAgain([], {})))
+
+            def fail(object_id: str, failure: Failure) -> None:
+                self._counters["failed"] += len(images[object_id].pairs)
+
+            rows = {object_id: image.row for object_id, image in images.items()}
+            await self._in_flight.converse(rows, converse, fail)
+        return await asyncio.to_thread(make_receipt, self._context, task, _joined(made))
+
+    async def _ask(self, image: ImageAgain, loaded: Decoded) -> AskedAgain:
+        """Ask all dropped pairs of an image again."""
+        pairs = self._context.pairs
+        key = image_key(image.row, pairs.images)
+        session = ImageSession(self._engine, pairs.prompts, pairs.sampling, pairs.seed, loaded.image, key)
+        asked = await asyncio.gather(*(self._ask_pair(session, pair, image) for pair in image.pairs))
+        self._counters["pairs"] += sum(bool(each.pairs) for each in asked)
+        self._counters["failed"] += sum(not each.pairs for each in asked)
+        return _joined(asked)
+
+    async def _ask_pair(self, session: ImageSession, dropped: DroppedPair, image: ImageAgain) -> AskedAgain:
+        """Ask a pair again; nothing is returned where a call failed for a reason that another try may avoid."""
+        context, row = self._context, dropped.row
+        known = {other["pair_id"]: other for other in image.known}
+        before, meter = pair_of(session.prompts, row, known), Meter(session.engine)
+        reply = await _answer(replace(session, engine=meter), before, context)
+        failure = reply if isinstance(reply, Failure) else failure_of(reply, "the answer")
+        if failure is None and isinstance(reply, Reply) and not reply.text.strip():
+            failure = Failure("empty_answer", reply.detail or "")
+        if failure:
+            return AskedAgain([] if failure.reason in RETRIED_REASONS else [_in_vain(dropped, failure)], {})
+        assert isinstance(reply, Reply)
+        facts, attempt = session.engine.facts, row["attempt"] + 1
+        took = {name: getattr(meter, name) for name in TOKENS}
+        new = {
+            **row,
+            "pair_id": pair_id(row["assignment_id"], make_id("reasked", row["recipe"], context.path), attempt),
+            "attempt": attempt,
+            "answer": reply.text,
+            "reasoning": reply.reasoning or None,
+            "raw_answer": reply.whole or reply.text,
+            **{name: add_tokens(row[name], took[name]) for name in TOKENS},
+            "model": facts.model,
+            "revision": facts.revision,
+            "ask_model": row["ask_model"] or row["model"],
+            "ask_revision": row["ask_revision"] or row["revision"],
+            "reasked_for": dropped.reason,
+            "reasked": row["pair_id"],
+            "reasked_answer": row["answer"],
+        }
+        scores = await rated(session, new, replace(before, pair_id=new["pair_id"], reply=reply), context.pairs.scores)
+        return AskedAgain([new], {name: [score] for name, score in scores.items()})
+
+
+async def _answer(session: ImageSession, pair: Pair, context: ReaskContext) -> Reply | Failure:
+    """Return the answer of the path: of one sample that, of more of them the first of those that most agree with."""
+    numbers = range(context.samples)
+    seeds = [int(draw(session.seed, "reask", pair.pair_id, str(number)) * 2**31) for number in numbers]
+    warm = session.sampling.agree_temperature
+    temperatures = [warm if number else None for number in numbers]
+    asked = zip(seeds, temperatures, strict=True)
+    replies = await asyncio.gather(
+        *(session.answer(pair.turn, seed=seed, temperature=temperature) for seed, temperature in asked)
+    )
+    replies = [chosen(reply) if pair.form == "choice" else reply for reply in replies]
+    usable = [reply for reply in replies if failure_of(reply, "the answer") is None and reply.text.strip()]
+    if len(usable) < 2:
+        return usable[0] if usable else replies[0]
+    place = await commonest(session, pair, [reply.text for reply in usable])
+    return usable[place] if isinstance(place, int) else Failure("score_failed", place.reason or "")
+
+
+def _in_vain(pair: DroppedPair, failure: Failure) -> Row:
+    """Return the row of a pair that stays, as the path gave no answer in its place."""
+    return {**pair.row, "reasked_for": pair.reason, "detail": f"asked again in vain: {failure}"}
+
+
+def _joined(parts: Sequence[AskedAgain]) -> AskedAgain:
+    scores: dict[str, list[dict[str, object]]] = {}
+    for part in parts:
+        for name, rows in part.scores.items():
+            scores.setdefault(name, []).extend(rows)
+    return AskedAgain([row for part in parts for row in part.pairs], scores)
