@@ -251,6 +251,7 @@ def test_a_question_without_a_mark_at_its_end_is_kept(question: str, language: s
         "Who is it, where does she stand and what does she hold?",
         "这辆车是什么颜色？车上有几个人？",
         "What does the link https://a.b/c lead to? Where does it stand?",
+        "What is it, where does it stand and how old is it",
         "Is the bus red? Is the car in front of it blue or green?",
         "Welche Farbe hat der Bus? Wie viele Leute sitzen in ihm?",
         "De quelle couleur est le bus ? Combien de gens y sont assis ?",

@@ -113,9 +113,9 @@ def _breaks_off(text: str, language: str | None) -> bool:
 
 def _asks_twice(text: str) -> bool:
     bare = _QUOTED.sub("“”", text)
-    first, *more = _ASKED.split(bare)[:-1]
-    asked = [part for part in (first, *more) if _weight(part) > 2 and not _REASON.fullmatch(part)]
-    asked = [part for part in asked if part is first or not (_OFFERS.match(part) and _weight(part) <= _MOST_OFFERED)]
+    parts = _ASKED.split(bare)[:-1]  # none where there is no question mark
+    asked = [part for part in parts if _weight(part) > 2 and not _REASON.fullmatch(part)]
+    asked = asked[:1] + [part for part in asked[1:] if not _OFFERS.match(part) or _weight(part) > _MOST_OFFERED]
     return len(asked) > 1 or bool(re.search(_LISTED, bare))
 
 
