@@ -119,7 +119,7 @@ def test_a_mistake_in_a_view_of_the_file_has_its_line() -> None:
 
 def test_types_that_are_planned_to_one_answer_are_not_balanced_by_themselves() -> None:
     family = DEFINITION_FILES["prompts/families/small.yaml"]
-    family = family.replace("forms: [short], examples", 'forms: [short], truth: "no", examples')
+    family = family.replace("swap: true", 'truth: "no"')
     write(Path("prompts/families/small.yaml"), family)
     (line,) = mistakes("select.balance={fine/**: {}}")
     assert line == (
