@@ -171,7 +171,7 @@ def test_a_survey_that_ends_with_a_long_line_reports_it_with_a_mark_of_the_cut(
     monkeypatch.setattr("synthgen.stages.plan.survey_process.MIN_OBJECTS", 0)
     done = subprocess.CompletedProcess[str]([], 1, stderr="x" * 900)
     monkeypatch.setattr("synthgen.stages.plan.survey_process.subprocess.run", lambda *args, **options: done)
-    with pytest.raises(SynthError, match=r"ended without a result: x{299}…$"):
+    with pytest.raises(SynthError, match=r"ended without a result: x+…x+$"):
         world.plan()
 
 
