@@ -97,7 +97,7 @@ def test_two_hub_models_are_two_models_even_of_one_commit() -> None:
 
 def test_every_type_and_form_has_a_recipe_of_its_own() -> None:
     recipes = context().recipes()
-    assert len(set(recipes.values())) == len(recipes) == 5
+    assert len(set(recipes.values())) == len(recipes) == 6
 
 
 def test_a_score_is_stale_after_a_change_of_its_own_settings() -> None:
