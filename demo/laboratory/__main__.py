@@ -167,6 +167,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/laboratory"), help="generators, runs and students")
     parser.add_argument("--docs", type=Path, help="also put the tables and the plot into laboratory.md here")
     args = parser.parse_args()
+    if args.docs and not (args.docs / "laboratory.md").is_file():
+        parser.error(f"--docs {args.docs}: holds no laboratory.md, into which the tables go")
     size = QUICK if args.quick else FULL
     generators = {"committed": COMMITTED} if args.quick else train_generators(args.out / "generators")
     rated = {name: run(args.out, name, model, size) for name, model in generators.items()}

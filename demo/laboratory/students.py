@@ -69,7 +69,6 @@ def teach(rows: Rows, selected: Mask, lesson: Lesson, folder: Path, seed: int) -
         [sys.executable, "-m", "synthgen", *command, "--out", str(folder / "tuned"), *options],
         check=True,
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
     )
     return right_answers(folder / "tuned", lesson.scenes)
 

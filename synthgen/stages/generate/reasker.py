@@ -72,19 +72,24 @@ class Reasker:
         made = list[AskedAgain]()
         if task.poison:
             why = Failure("poison", one_line(f"the engine died on this image alone: {task.why}", 500))
-            made += [AskedAgain([_in_vain(pair, why) for pair in image.pairs], {}) for image in images.values()]
+            made += [self._unanswered(image, why) for image in images.values()]
         else:
 
             async def converse(object_id: str, loaded: Decoded) -> None:
-                asking = self._ask(images[object_id], loaded)
-                made.append(await or_failed(asking, lambda failure: AskedAgain([], {})))
+                image = images[object_id]
+                made.append(await or_failed(self._ask(image, loaded), lambda failure: self._unanswered(image, failure)))
 
             def fail(object_id: str, failure: Failure) -> None:
-                self._counters["failed"] += len(images[object_id].pairs)
+                made.append(self._unanswered(images[object_id], failure))
 
             rows = {object_id: image.row for object_id, image in images.items()}
             await self._in_flight.converse(rows, converse, fail)
         return await asyncio.to_thread(make_receipt, self._context, task, _joined(made))
+
+    def _unanswered(self, image: ImageAgain, failure: Failure) -> AskedAgain:
+        """Return the rows of an image whose pairs got no answer; none where another try may help."""
+        self._counters["failed"] += len(image.pairs)
+        return AskedAgain([row for pair in image.pairs for row in _staying(pair, failure)], {})
 
     async def _ask(self, image: ImageAgain, loaded: Decoded) -> AskedAgain:
         """Ask all dropped pairs of an image again."""
@@ -106,7 +111,7 @@ class Reasker:
         if failure is None and isinstance(reply, Reply) and not reply.text.strip():
             failure = Failure("empty_answer", reply.detail or "")
         if failure:
-            return AskedAgain([] if failure.reason in RETRIED_REASONS else [_in_vain(dropped, failure)], {})
+            return AskedAgain(_staying(dropped, failure), {})
         assert isinstance(reply, Reply)
         facts, attempt = session.engine.facts, row["attempt"] + 1
         took = {name: getattr(meter, name) for name in TOKENS}
@@ -148,9 +153,11 @@ async def _answer(session: ImageSession, pair: Pair, context: ReaskContext) -> R
     return usable[place] if isinstance(place, int) else Failure("score_failed", place.reason or "")
 
 
-def _in_vain(pair: DroppedPair, failure: Failure) -> Row:
-    """Return the row of a pair that stays, as the path gave no answer in its place."""
-    return {**pair.row, "reasked_for": pair.reason, "detail": f"asked again in vain: {failure}"}
+def _staying(pair: DroppedPair, failure: Failure) -> list[Row]:
+    """Return the row of a pair that stays, as the path gave no answer in its place; none where another try may help."""
+    if failure.reason in RETRIED_REASONS:
+        return []
+    return [{**pair.row, "reasked_for": pair.reason, "detail": f"asked again in vain: {failure}"}]
 
 
 def _joined(parts: Sequence[AskedAgain]) -> AskedAgain:
