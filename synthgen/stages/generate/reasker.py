@@ -72,7 +72,7 @@ class Reasker:
         made = list[AskedAgain]()
         if task.poison:
             why = Failure("poison", one_line(f"the engine died on this image alone: {task.why}", 500))
-            made += [self._unanswered(image, why) for image in images.values()]
+            made += [AskedAgain([_in_vain(pair, why) for pair in image.pairs], {}) for image in images.values()]
         else:
 
             async def converse(object_id: str, loaded: Decoded) -> None:
@@ -155,9 +155,11 @@ async def _answer(session: ImageSession, pair: Pair, context: ReaskContext) -> R
 
 def _staying(pair: DroppedPair, failure: Failure) -> list[Row]:
     """Return the row of a pair that stays, as the path gave no answer in its place; none where another try may help."""
-    if failure.reason in RETRIED_REASONS:
-        return []
-    return [{**pair.row, "reasked_for": pair.reason, "detail": f"asked again in vain: {failure}"}]
+    return [] if failure.reason in RETRIED_REASONS else [_in_vain(pair, failure)]
+
+
+def _in_vain(pair: DroppedPair, failure: Failure) -> Row:
+    return {**pair.row, "reasked_for": pair.reason, "detail": f"asked again in vain: {failure}"}
 
 
 def _joined(parts: Sequence[AskedAgain]) -> AskedAgain:
