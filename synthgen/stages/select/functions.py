@@ -80,6 +80,8 @@ def load_functions(names: Sequence[str], home: Path) -> tuple[UserFunction, ...]
     Raises:
         UserMistake: One cannot be imported, or is none.
     """
+    if not names:
+        return ()
     with _importing_from(home):
         return tuple(_load(name) for name in names)
 
