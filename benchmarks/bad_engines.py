@@ -52,7 +52,7 @@ class Cost:
 def main() -> None:
     """Run the jobs; print a table, then one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=int, default=1000)
+    parser.add_argument("--images", type=int, default=1000, help="of the bucket (1000)")
     parser.add_argument("--quick", action="store_true", help="64 images and one kind of trouble")
     args = parser.parse_args()
     count = 64 if args.quick else args.images

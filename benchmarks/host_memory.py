@@ -62,7 +62,7 @@ class Watched:
 def main() -> None:
     """Run two stages; print a table, then one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=int, default=48)
+    parser.add_argument("--images", type=int, default=48, help="of the bucket (48)")
     parser.add_argument("--quick", action="store_true", help="12 images")
     args = parser.parse_args()
     count = 12 if args.quick else args.images

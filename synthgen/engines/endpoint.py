@@ -244,7 +244,7 @@ def settings_fault(settings: EngineConfig) -> str | None:
     if not settings.urls:
         return "an endpoint needs urls, a list of base URLs such as http://127.0.0.1:8000/v1"
     of_server = [f"options.{name}" for name in settings.options if name in SERVER_OPTIONS]
-    if "image_tokens" in settings.model_fields_set and settings.image_tokens is not None:
+    if settings.image_tokens not in (None, EngineConfig().image_tokens):
         of_server.append("image_tokens")
     if of_server:
         return f"{', '.join(of_server)} would not reach an endpoint; start its server with that, and leave it out here"
