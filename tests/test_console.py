@@ -128,6 +128,17 @@ def test_a_stage_shows_that_its_model_is_loading_until_the_first_unit_is_done(
     assert generation_note({}, Rate(), Loading("the model is loading")) == "the model is loading (0:00)"
 
 
+def test_what_takes_long_is_said_once_patience_ends_and_then_every_half_minute(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    waiting = Loading("checking model m")
+    for now[0] in (0.0, 3.0, 5.0, 20.0, 34.0, 36.0, 60.0):
+        waiting.note_now_and_then()
+    assert capsys.readouterr().err.splitlines() == ["checking model m (0:05)", "checking model m (0:36)"]
+
+
 def test_tokens_per_second_do_not_count_the_time_in_which_the_model_loads(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])

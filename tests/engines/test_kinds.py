@@ -309,6 +309,24 @@ def test_an_endpoint_without_urls_is_one_line() -> None:
     assert mistakes(setting) == [f"--set {setting}: generate.engine: {message}"]
 
 
+def test_settings_that_never_reach_an_endpoint_are_named() -> None:
+    beside = "urls: ['http://127.0.0.1:1/v1'], options: {top_k: 20, max_model_len: 4096}, image_tokens: 500"
+    (line,) = mistakes(setting := f"generate.engine={{kind: endpoint, {beside}}}")
+    assert line == (
+        f"--set {setting}: generate.engine: options.max_model_len, image_tokens would not reach an endpoint; "
+        "start its server with that, and leave it out here"
+    )
+    served = EngineConfig(kind="endpoint", urls=("http://127.0.0.1:1/v1",), options={"top_k": 20})
+    again = EngineConfig.model_validate(served.model_dump())  # as a run record has it, with every default
+    assert kinds.endpoint_fault(served) is kinds.endpoint_fault(again) is None
+
+
+def test_until_the_first_reply_a_model_loads_here_and_elsewhere_nobody_knows() -> None:
+    here, served = EngineConfig(), EngineConfig(kind="endpoint", urls=("http://127.0.0.1:1/v1",))
+    assert kinds.first_wait([served]) == "no reply yet"
+    assert kinds.first_wait([here]) == kinds.first_wait([here, served]) == "the model is loading"
+
+
 def test_a_kind_that_is_no_text_is_one_mistake() -> None:
     assert mistakes("generate.engine.kind=3") == [
         "--set generate.engine.kind=3: generate.engine.kind: must be text, not 3"
