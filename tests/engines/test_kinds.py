@@ -16,6 +16,7 @@ from synthgen.config import pipeline as pipelines
 from synthgen.config.library import Section
 from synthgen.config.pipeline import EngineConfig, GenerateConfig, PackConfig, PriceConfig, SelectConfig
 from synthgen.engines import ModelName, check_engine, kinds, open_engine
+from synthgen.engines.endpoint import settings_fault
 from synthgen.engines.kinds import ENGINE_KINDS, engine_kind, gpus_of, kind_of, reply_options, resolve_model
 from synthgen.errors import Mistakes, ModelUnavailable, UserMistake
 from synthgen.ingest.images.shared_memory import BYTES_PER_PIXEL
@@ -318,7 +319,7 @@ def test_settings_that_never_reach_an_endpoint_are_named() -> None:
     )
     served = EngineConfig(kind="endpoint", urls=("http://127.0.0.1:1/v1",), options={"top_k": 20})
     again = EngineConfig.model_validate(served.model_dump())  # as a run record has it, with every default
-    assert kinds.endpoint_fault(served) is kinds.endpoint_fault(again) is None
+    assert settings_fault(served) is settings_fault(again) is None
 
 
 def test_until_the_first_reply_a_model_loads_here_and_elsewhere_nobody_knows() -> None:
