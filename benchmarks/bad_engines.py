@@ -104,7 +104,7 @@ def command(out: str, *options: str) -> list[str]:
 def run_job(folder: Path, kind: str, settings: list[str]) -> Cost:
     """Run the last three stages of one job to their end; tag and plan are the same for all jobs and run once."""
     out = kind.replace(" ", "-")
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
     if not (folder / "planned").exists():
         subprocess.run(
             command("planned", "--until", "plan"),

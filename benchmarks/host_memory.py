@@ -116,7 +116,7 @@ def peak(options: list[str]) -> int:
 def watch(words: list[str], timeout: float = float("inf")) -> Watched:
     """Run a command to its end, or kill it after some seconds, and look at the memory of its workers."""
     mark, started, most = secrets.token_hex(8), time.monotonic(), 0
-    paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     environment = {**os.environ, MARK: mark, "PYTHONPATH": paths}
     with tempfile.TemporaryFile("w+") as output:
         process = subprocess.Popen(words, env=environment, stdout=output, stderr=output, start_new_session=True)
