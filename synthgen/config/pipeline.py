@@ -304,6 +304,7 @@ class PackConfig(Section):
     images: Literal["original", "resized"] = "original"
     metadata: Literal["stripped", "kept"] = "stripped"  # EXIF can reveal where a photograph was taken
     max_turns: int = Field(default=16, gt=0)  # pairs per sample
+    worked: float = Field(default=0.0, ge=0, le=1)  # share of worked-out answers that samples show with the working
     license: str | None = None  # for the data set card; never guessed
     languages: tuple[Language, ...] = ()  # ISO 639 codes for the data set card; never guessed
 

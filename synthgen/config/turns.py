@@ -9,6 +9,8 @@ from synthgen.config.templates import render, variables_of
 from synthgen.errors import UserMistake
 from synthgen.tables import draw
 
+WORKED_FORM = "detailed"  # in its words a turn asks for an answer with the working
+
 
 def turn_text(prompts: Prompts, form: str, question: str, options: Sequence[str], language: str, pair: str) -> str:
     """Return the user's words in a training sample.
@@ -26,9 +28,14 @@ def turn_text(prompts: Prompts, form: str, question: str, options: Sequence[str]
     """
     answer = prompts.pack.answer[form]  # type: ignore[index]
     if answer.turn is None:
-        return "\n".join([question, *(f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=False))])
+        return with_options(question, options)
     wording = _wording(prompts, form, language, pair) if "wording" in variables_of(answer.turn) else ""
     return render(answer.turn, question=question, options=list(options), language=language, wording=wording)
+
+
+def with_options(question: str, options: Sequence[str]) -> str:
+    """Return a question with its options, a lettered line for each."""
+    return "\n".join([question, *(f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=False))])
 
 
 def missing_wordings(pack: PackFile, forms: Collection[str], languages: Collection[str]) -> list[str]:

@@ -18,7 +18,7 @@ from synthgen.config.pipeline import Pipeline, second_model
 from synthgen.config.prompt_pack import Prompts
 from synthgen.config.strict_yaml import Document
 from synthgen.config.taxonomy import Tree, matching, nearest_pattern
-from synthgen.config.turns import missing_wordings
+from synthgen.config.turns import WORKED_FORM, missing_wordings
 from synthgen.engines.section import engine_faults
 from synthgen.errors import Mistakes, attempt
 from synthgen.job import negatives, scores, selections
@@ -56,6 +56,7 @@ def load(document: Document) -> tuple[Pipeline, Definitions]:
         *scores.name_faults(document),
         *(scores.serve_faults(document, prompts, passes) if prompts else ()),
         *(_wording_faults(document, pipeline, prompts) if pipeline and prompts else ()),
+        *(_working_faults(document, pipeline, prompts) if pipeline and prompts else ()),
         *_cap_faults(document, patterns),
         *selections.pattern_faults(document, patterns, tree),
         *(selections.balance_faults(document, prompts.types) if prompts else ()),
@@ -142,9 +143,18 @@ def _wording_faults(document: Document, pipeline: Pipeline, prompts: Prompts) ->
     """Return the answer forms that the plan uses and whose turns have no wording in one of its languages."""
     languages = [name for name, share in pipeline.plan.languages.items() if share > 0]
     forms = [name for name, share in pipeline.plan.forms.items() if share > 0]
+    forms += [WORKED_FORM] if pipeline.pack.worked else []
     where = document.where(("plan", "languages"))
     faults = missing_wordings(prompts.pack, forms, languages)
     return [f"{where}: plan.languages: prompt pack '{prompts.name}': {fault}" for fault in faults]
+
+
+def _working_faults(document: Document, pipeline: Pipeline, prompts: Prompts) -> list[str]:
+    """Return a fault if samples are to show workings and the prompt pack has no words to ask for them."""
+    if not pipeline.pack.worked or WORKED_FORM in prompts.pack.answer:
+        return []
+    where = document.where(("pack", "worked"))
+    return [f"{where}: pack.worked: prompt pack '{prompts.name}' has no form '{WORKED_FORM}', which asks for workings"]
 
 
 def _cap_faults(document: Document, types: Sequence[str] | None) -> list[str]:

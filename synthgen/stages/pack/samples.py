@@ -1,7 +1,8 @@
 """Shards and their samples.
 
-A sample is an image with its kept pairs in the order of the plan; an image with more than `max_turns` pairs has several
-samples. The id of a sample is a hash of its image and pairs, so comparing ids shows every change.
+A sample is an image with its kept pairs; an image with more than `max_turns` pairs has several samples. The order of
+the pairs is drawn: in the order of the plan, every conversation would begin with a description. The id of a sample is a
+hash of its image and pairs, so comparing ids shows every change.
 """
 
 import hashlib
@@ -26,7 +27,7 @@ from synthgen.store import Folder
 from synthgen.tables import make_id, sample_id
 from synthgen.workers import Task
 
-FORMAT_VERSION = "2"  # part of the fingerprint; raise it when the columns change
+FORMAT_VERSION = "3"  # part of the fingerprint; raise it when the columns or the order of turns change
 
 TURN_KINDS = ("type", "form", "language")  # of a turn: what the dataset card counts
 
@@ -64,7 +65,7 @@ class PackContext:
     @property
     def fingerprint(self) -> str:
         """The fingerprint of samples; the size of shards is no part of it."""
-        shape = (self.image_policy, str(self.pack.max_turns), self.wording, self.annotations)
+        shape = (self.image_policy, str(self.pack.max_turns), str(self.pack.worked), self.wording, self.annotations)
         return make_id("shards", FORMAT_VERSION, *shape, *sorted(self.scores))
 
 
@@ -189,7 +190,8 @@ def samples_of(decisions: pa.Table, max_turns: int) -> Iterator[tuple[str, str, 
         if row["follows"] is not None:
             talks[row["image_id"]][row["follows"]].append(row["pair_id"])
     for image, of_image in talks.items():
-        for turns in _runs(list(of_image.values()), max_turns):
+        drawn = sorted(of_image, key=lambda first: make_id("turn", first))
+        for turns in _runs([of_image[first] for first in drawn], max_turns):
             yield image, sample_id(image, turns), turns
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from synthgen.config.turns import WORKED_FORM, with_options
 from synthgen.errors import Failure, whole_text
 from synthgen.stages.memory import MEGABYTE
 from synthgen.stages.pack import redact
@@ -29,6 +30,7 @@ from synthgen.tables import (
     SHARD_INDEX,
     UNPACKED,
     changed_counts,
+    draw,
     score_column,
     table,
 )
@@ -165,11 +167,20 @@ def _messages(pairs: Sequence[Row], context: PackContext) -> list[Row]:
     """Return the conversation in the form of TRL: the image first in the first turn."""
     messages: list[Row] = []
     for pair in pairs:
-        turn = (pair["form"], pair["question"], pair["options"] or (), pair["language"], pair["pair_id"])
-        asked = {"type": "text", "text": context.turn_text(*turn)}
+        question, answer = _turn(pair, context)
+        asked = {"type": "text", "text": question}
         messages.append({"role": "user", "content": [asked] if messages else [{"type": "image", "text": None}, asked]})
-        messages.append({"role": "assistant", "content": [{"type": "text", "text": pair["answer"]}]})
+        messages.append({"role": "assistant", "content": [{"type": "text", "text": answer}]})
     return messages
+
+
+def _turn(pair: Row, context: PackContext) -> tuple[str, str]:
+    """Return the words of the user and the answer; a share of the worked-out answers is shown with the working."""
+    question, options, name = pair["question"], pair["options"] or (), pair["pair_id"]
+    if pair["reasoning"] and draw(0, "worked", name) < context.pack.worked:
+        asked = context.turn_text(WORKED_FORM, with_options(question, options), (), pair["language"], name)
+        return asked, pair["reasoning"]
+    return context.turn_text(pair["form"], question, options, pair["language"], name), pair["answer"]
 
 
 def _license(source_meta: str | None) -> str | None:

@@ -3,7 +3,7 @@
 import asyncio
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -113,6 +113,47 @@ def test_options_are_part_of_the_users_turn(world: World) -> None:
     world.generate("e001-00000", [choice], 1)
     world.pack()
     assert world.samples[0]["messages"][0]["content"][1]["text"] == "What colour is it?\nA. red\nB. blue"
+
+
+def test_turns_stand_in_a_drawn_order_that_is_the_same_each_time(world: World) -> None:
+    world.add(1, pictures(40), turns=3)
+    world.pack()
+    orders = [
+        tuple(ids[pair_id] for pair_id in sample["pair_ids"]) for sample in world.samples if (ids := _numbers(sample))
+    ]
+    assert len(set(orders)) == 6, "each of the six orders of three turns is somewhere among forty images"
+    assert world.pack() == [], "and nothing is to be written anew"
+
+
+def _numbers(sample: dict[str, Any]) -> dict[str, int]:
+    """Return the place in the plan of each pair of a sample."""
+    return {pair(sample["image_id"], "", number)["pair_id"]: number for number in range(3)}
+
+
+def test_a_share_of_worked_out_answers_is_shown_with_the_working_in_the_words_of_the_form_detailed(
+    world: World,
+) -> None:
+    def worded(form: str, question: str, options: Sequence[str], language: str, pair_id: str) -> str:
+        return f"[{form}] {question} {list(options)}"
+
+    world.add(1, pictures(40), turns=0)
+    worked = {"form": "choice", "options": ["red", "blue"], "answer": "B", "reasoning": "It is dark.\nAnswer: B"}
+    made = [pair(row["image_id"], row["object_id"], 0, **worked) for row in world.rows(PLAN, "images")]
+    world.generate("e001-00000", made, 1)
+    shown = {}
+    for share in (0.0, 0.5, 1.0):
+        world.context = replace(world.context, pack=PackConfig(worked=share), turn_text=worded)
+        assert world.pack(), "another share writes the shards again"
+        turns = [
+            (sample["messages"][0]["content"][1]["text"], sample["messages"][1]["content"][0]["text"])
+            for sample in world.samples
+        ]
+        assert set(turns) <= {
+            ("[choice] What colour is it? ['red', 'blue']", "B"),
+            ("[detailed] What colour is it?\nA. red\nB. blue []", "It is dark.\nAnswer: B"),
+        }
+        shown[share] = sum(answer != "B" for _, answer in turns)
+    assert shown[0.0] == 0 and 10 <= shown[0.5] <= 30 and shown[1.0] == 40
 
 
 def test_many_turns_make_several_samples_of_one_image_in_one_shard(world: World) -> None:
