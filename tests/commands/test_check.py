@@ -152,6 +152,13 @@ def test_a_context_that_an_image_alone_may_fill_is_noted_with_both_settings(defi
     assert line.startswith("note: score.second: ")
 
 
+def test_workings_in_samples_need_a_form_that_asks_for_them(definitions: Definitions) -> None:
+    done = CliRunner().invoke(app, ["check", "--pipeline", "small", "--set", "pack.worked=0.5"])
+    assert done.exit_code != 0 and isinstance(done.exception, UserMistake)
+    fault = "pack.worked: prompt pack 'small' has no form 'detailed', which asks for workings"
+    assert str(done.exception) == f"--set pack.worked=0.5: {fault}"
+
+
 @pytest.fixture
 def with_plates(workspace: Path) -> Path:
     """Have a family with two sensitive types; return its file."""
