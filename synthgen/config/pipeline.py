@@ -323,7 +323,8 @@ class TrainConfig(Section):
     # Larger images are scaled down to this before the model's own scaling.
     model_pixels: int = Field(default=1_003_520, gt=0, le=10**8)
     seed: int = 0
-    workers: int = Field(default=2, gt=0)  # threads that prepare batches
+    workers: int = Field(default=2, gt=0)  # threads that prepare batches, in each process
+    processes: int = Field(default=1, gt=0)  # that share a training, on Ray; each on a GPU where there are any
     checkpoint_every: int = Field(default=100, gt=0)  # steps
 
 

@@ -158,21 +158,45 @@ def _count_rows(file: Any, name: str) -> int:
 # --- the rows ---------------------------------------------------------------------------------------------------------
 
 
-def rows(files: Sequence[ShardFile], seed: int, start: int) -> Iterator[Row]:
+@dataclass(frozen=True)
+class Share:
+    """The rows that one of several processes takes of each batch: one of every `size`, from number `rank` on."""
+
+    rank: int = 0
+    size: int = 1
+    batch: int = 1
+
+    def has(self, position: int) -> bool:
+        """Return whether the row at a position of the stream is one of them."""
+        return position % self.batch % self.size == self.rank
+
+
+WHOLE = Share()
+
+
+def rows(files: Sequence[ShardFile], seed: int, start: int, share: Share = WHOLE) -> Iterator[Row]:
     """Yield rows from position `start` of the stream on, epoch after epoch without end.
+
+    Args:
+        files: The pinned files.
+        seed: Of the order.
+        start: A position of the whole stream.
+        share: Which rows of the stream are read.
 
     Raises:
         ShardChanged: A file is missing or is not the one that was pinned.
         UserMistake: A file that no commit describes cannot be read.
     """
-    epoch, skip = divmod(start, sum(file.rows for file in files))
+    position, (epoch, skip) = start, divmod(start, sum(file.rows for file in files))
     while True:
         shuffle_key = f"{seed}/{epoch}"
         for group in _groups(files, shuffle_key):
-            row_count = sum(file.rows for file in group)
-            if skip < row_count:
-                yield from _shuffle(group, shuffle_key, skip)
-            skip = max(0, skip - row_count)
+            places = _shuffled(group, shuffle_key)[skip:]
+            skip = max(0, skip - sum(file.rows for file in group))
+            own = [place for number, place in enumerate(places, position) if share.has(number)]
+            position += len(places)
+            if own:
+                yield from _read_rows(group, own)
         epoch += 1
 
 
@@ -187,12 +211,16 @@ def _groups(files: Sequence[ShardFile], shuffle_key: str) -> Iterator[list[Shard
     yield group
 
 
-def _shuffle(group: list[ShardFile], shuffle_key: str, skip: int) -> Iterator[Row]:
-    """Yield the rows of a group in shuffled order, without the first `skip`."""
+def _shuffled(group: list[ShardFile], shuffle_key: str) -> list[tuple[int, int]]:
+    """Return the rows of a group in shuffled order, each as the number of its file and its place in the file."""
+    places = [(number, row) for number, file in enumerate(group) for row in range(file.rows)]
+    places.sort(key=lambda place: make_id("row", shuffle_key, group[place[0]].sha256, str(place[1])))
+    return places
+
+
+def _read_rows(group: list[ShardFile], places: Sequence[tuple[int, int]]) -> Iterator[Row]:
     tables = [_read(file) for file in group]
-    locations = [(number, row) for number, file in enumerate(group) for row in range(file.rows)]
-    locations.sort(key=lambda location: make_id("row", shuffle_key, group[location[0]].sha256, str(location[1])))
-    for number, row in locations[skip:]:
+    for number, row in places:
         yield from tables[number].slice(row, 1).to_pylist()
 
 

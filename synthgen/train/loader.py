@@ -1,8 +1,8 @@
 """Batches for the training loop: one thread reads rows and others encode them while the model trains.
 
-A batch is the next `batch` rows of the stream without the unusable ones, for any number of threads. It carries the
-position after it, so a checkpoint stores no other state of the loader. Threads rather than processes: image decoding,
-scaling and tokenizing release the GIL.
+A batch is the next `batch` rows of the stream without the unusable ones, for any number of threads; each process of a
+group loads its share of them. It carries the position after it, so a checkpoint stores no other state of the loader.
+Threads rather than processes: image decoding, scaling and tokenizing release the GIL.
 """
 
 import copy
@@ -12,29 +12,30 @@ from collections import Counter, deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 import torch
 
 from synthgen.config.pipeline import TrainConfig
-from synthgen.errors import UserMistake
 from synthgen.train import dataset
 from synthgen.train.dataset import Row, ShardFile
 from synthgen.train.encode import Encoder, MicroBatch
+from synthgen.train.group import ALONE, Group
 
 BATCHES_AHEAD = 4  # encoded, or being encoded, before the loop asks for them
 
 
 @dataclass(frozen=True)
 class Batch:
-    """The rows of one optimizer step.
+    """The rows of one optimizer step, or this process's share of them.
 
     Attributes:
-        micro_batches: The usable rows, at most `micro_batch` of them in each; tensors on the CPU.
-        skipped: The rows skipped since the batch before, by reason.
-        position: The number of rows taken from the stream, these included.
+        micro_batches: The usable rows, at most `micro_batch` of them in each; tensors on the CPU. None where no row of
+            the share is usable.
+        skipped: The rows that are not, by reason.
+        position: The number of rows of the whole stream that were taken, these included.
     """
 
     micro_batches: Sequence[MicroBatch]
@@ -43,41 +44,37 @@ class Batch:
 
 
 def batches(
-    files: Sequence[ShardFile], processor: Any, settings: TrainConfig, position: int, count: int
+    files: Sequence[ShardFile], processor: Any, settings: TrainConfig, position: int, group: Group = ALONE
 ) -> Generator[Batch, None, None]:
-    """Yield batches with at least one answer token. Closing the generator early stops its threads.
+    """Yield batches without end. Closing the generator early stops its threads.
 
     Args:
         files: The pinned files.
         processor: The processor of the model; each thread copies it.
         settings: Batch sizes, limits, seed and threads.
         position: The number of rows of the stream that were taken before.
-        count: The number of batches to yield.
+        group: Says which rows are this process's.
 
     Raises:
-        UserMistake: None of the rows is usable.
         ShardChanged: A file is missing or is not the one that was pinned.
+        UserMistake: A file cannot be read.
     """
-    total, unusable, skipped = sum(file.rows for file in files), 0, Counter[str]()
-    pool, pending = _EncoderPool(processor, settings), deque[tuple[list[Row], Future[Batch]]]()
+    share = dataset.Share(group.rank, group.size, settings.batch)
+    own = sum(share.has(place) for place in range(settings.batch))
+    pool, pending = _EncoderPool(processor, settings), deque[Future[Batch]]()
     try:
-        with _ReadAhead(dataset.rows(files, settings.seed, position), settings.batch) as stream:
-            while count:
-                while len(pending) < min(BATCHES_AHEAD, count):
+        with _ReadAhead(dataset.rows(files, settings.seed, position, share), own) as stream:
+            error: Exception | None = None
+            while True:
+                while len(pending) < BATCHES_AHEAD and not error:
                     position += settings.batch
-                    rows = next(stream)
-                    pending.append((rows, pool.submit(rows, position)))
-                rows, future = pending.popleft()
-                batch = future.result()
-                skipped += batch.skipped
-                unusable = 0 if batch.micro_batches else unusable + settings.batch
-                if unusable >= total:
-                    repeated = rows[len(rows) - (unusable - total) :]  # rows of the next epoch, counted already
-                    skipped -= pool.submit(repeated, position).result().skipped
-                    raise UserMistake(f"none of the {total:,} rows can be trained on: {describe_skipped(skipped)}")
-                if batch.micro_batches:
-                    yield replace(batch, skipped=skipped)
-                    skipped, count = Counter(), count - 1
+                    try:
+                        pending.append(pool.submit(next(stream) if own else [], position))
+                    except Exception as found:  # raised where its batch would come, after those before it
+                        error = found
+                if not pending and error:
+                    raise error
+                yield pending.popleft().result()
     finally:
         pool.stop()
 

@@ -1,8 +1,9 @@
 """The training loop, to be read from top to bottom.
 
-One process on one device; float32 weights, bfloat16 arithmetic on CUDA. The output folder gets `model/`, which loads
-wherever the starting model did, and the files of record.py. The same command continues from the last checkpoint to the
-losses of an undisturbed run: a position in the stream of rows is one number, and nothing else is drawn at random.
+Any number of processes, each on one device, which hold a part of the weights and take a part of each batch; float32
+weights, bfloat16 arithmetic on CUDA. The output folder gets `model/`, which loads wherever the starting model did, and
+the files of record.py. The same command continues from the last checkpoint to the losses of an undisturbed run: a
+position in the stream of rows is one number, and nothing else is drawn at random.
 """
 
 import contextlib
@@ -10,8 +11,9 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from inspect import signature
 from itertools import islice
 from pathlib import Path
@@ -25,25 +27,21 @@ from synthgen.console import StageProgress, note
 from synthgen.errors import Damaged, Stopped, SynthError, UserMistake
 from synthgen.store import Folder, Lease
 from synthgen.train import pretrained
+from synthgen.train.agreement import Step, agree
+from synthgen.train.checkpoints import TrainingProgress, checkpoints, load_checkpoint, write_checkpoint
 from synthgen.train.dataset import ShardChanged, ShardFile, repair_advice, rows
 from synthgen.train.encode import IGNORED, Encoder, MicroBatch
-from synthgen.train.loader import Batch, batches, describe_skipped, to_device
-from synthgen.train.record import (
-    TrainingProgress,
-    checkpoints,
-    load_checkpoint,
-    mean_loss,
-    open_record,
-    read_state,
-    trim_log,
-    write_checkpoint,
-    write_record,
-)
+from synthgen.train.group import ALONE, Group, own_group
+from synthgen.train.loader import batches, describe_skipped, to_device
+from synthgen.train.record import mean_loss, open_record, read_state, trim_log, write_record
+from synthgen.train.sharding import shard, sum_gradients, whole_weights
 from synthgen.workers import listening
 
 CHECKED_ROWS = 4  # rows whose labels are checked before anything is written
 MAX_GRADIENT_NORM = 1.0
 SMOOTHED_STEPS = 20  # steps in the mean of a reported loss
+
+Line = dict[str, Any]  # of log.jsonl
 
 
 @dataclass(frozen=True)
@@ -72,6 +70,19 @@ class TrainingRun:
     settings: TrainConfig
 
 
+@dataclass(frozen=True)
+class Watch:
+    """Who looks at a training.
+
+    Attributes:
+        is_stopping: Whether it should end after the step under way; asked of the first process.
+        show: Is told the lines of the log after each step, in the first process.
+    """
+
+    is_stopping: Callable[[], bool] = lambda: False
+    show: Callable[[Sequence[Line]], None] = lambda lines: None
+
+
 def train(shards: str, model: str, out: Path, settings: TrainConfig) -> TrainingResult:
     """Fine-tune a model on shards, or continue an earlier start of the same training.
 
@@ -88,7 +99,7 @@ def train(shards: str, model: str, out: Path, settings: TrainConfig) -> Training
         Damaged: A shard is missing or has other bytes than when training started.
         Stopped: A signal ended the training, after a checkpoint.
     """
-    _silence_transformers()
+    silence_transformers()
     folder = pretrained.model_folder(model)
     processor = pretrained.load_processor(model, folder)
     state = read_state(out)
@@ -98,118 +109,216 @@ def train(shards: str, model: str, out: Path, settings: TrainConfig) -> Training
         return TrainingResult(**record["result"])
     run = TrainingRun([ShardFile(**file) for file in record["files"]], model, folder, out, settings)
     try:
+        first_rows = list(islice(rows(run.files, settings.seed, 0), CHECKED_ROWS))
+        Encoder(processor, settings).check(first_rows)  # a model that does not fit writes nothing
         return _train(run, record, state, processor)
     except ShardChanged as lost:
         raise Damaged(f"{lost}; {repair_advice(lost, has_checkpoint=bool(checkpoints(out)))}") from lost
 
 
 def _train(run: TrainingRun, record: dict[str, Any], state: tuple[bytes, ...], processor: Any) -> TrainingResult:
-    """Check the first rows against the model, then write, train and save: a model that does not fit writes nothing.
+    """Train and save.
 
     Minutes may pass between the reading of `record` and the lease; `state` shows whether another start came between.
     """
-    first_rows = list(islice(rows(run.files, run.settings.seed, 0), CHECKED_ROWS))
-    Encoder(processor, run.settings).check(first_rows)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = pretrained.load_model(run.model, run.folder).to(device)  # weights stay float32
+    is_shared = run.settings.processes > 1
+    model = None if is_shared else pretrained.load_model(run.model, run.folder)
     run.out.mkdir(parents=True, exist_ok=True)
     with Lease.take(Folder(str(run.out.resolve()))):
         if read_state(run.out) != state:
             raise UserMistake(f"--out {run.out}: another start changed this training; start again")
         write_record(run.out, record)
-        progress = learn(run, model, processor)
-        result = _finish(run, model, progress)
+        with _watched(run) as watch:
+            if is_shared:
+                from synthgen.train.ray_train import train_on_ray  # Ray takes seconds to import
+
+                progress = train_on_ray(run, watch)
+            else:
+                progress = learn_and_save(run, model, processor, own_group(), watch)
+        result = _result(run, progress)
         write_record(run.out, {**record, "result": asdict(result)})
         shutil.rmtree(run.out / "checkpoints")
     return result
 
 
-# --- the loop ---------------------------------------------------------------------------------------------------------
-
-
-def learn(run: TrainingRun, model: Any, processor: Any) -> TrainingProgress:
-    """Take the remaining optimizer steps; the last one leaves a checkpoint.
-
-    Args:
-        run: The training.
-        model: The model, float32, on its device.
-        processor: The processor of the model.
+@contextlib.contextmanager
+def _watched(run: TrainingRun) -> Iterator[Watch]:
+    """Show the steps of a training, and end it after a step once a signal came.
 
     Raises:
         Stopped: A signal came; the step under way is finished and in a checkpoint.
-        SynthError: The loss is not finite.
     """
-    settings, device = run.settings, next(model.parameters()).device
-    torch.manual_seed(settings.seed)
-    optimizer = _optimizer(pretrained.set_trainable(model, settings.what), settings)
-    progress = load_checkpoint(run.out, model, optimizer)
-    if progress.steps:
-        note(f"{run.out}: continues after step {progress.steps:,} of {settings.steps:,}")
-    log = trim_log(run.out, progress.steps)
-    resumed_at, remaining = progress.steps, settings.steps - progress.steps
-    model.train()
-    loader = batches(run.files, processor, settings, progress.position, remaining)
+    done = steps_done(run.out)
     with (
         listening("the step under way is finished, then a checkpoint is written") as signals,
         signals.draining(),
-        StageProgress("train", remaining, "step") as bar,
-        (run.out / "log.jsonl").open("a", buffering=1) as file,
-        contextlib.closing(loader),
+        StageProgress("train", run.settings.steps - done, "step") as bar,
     ):
-        started = time.monotonic()
-        for batch in loader:
-            waited = time.monotonic() - started
-            rate = learning_rate(progress.steps, settings)
-            micro_batches = [to_device(micro_batch, device) for micro_batch in batch.micro_batches]
-            loss = step(model, optimizer, micro_batches, rate)
-            progress = _advance(progress, batch)
-            started, seconds = time.monotonic(), time.monotonic() - started
-            tokens = sum(micro_batch.tokens for micro_batch in batch.micro_batches)
-            # "seconds" is the time since the step before, including the seconds "waited" for the loader.
-            line = {"step": progress.steps, "loss": loss, "lr": rate, "tokens": tokens}
-            log.append({**line, "seconds": seconds, "waited": waited})
-            file.write(json.dumps(log[-1]) + "\n")
-            bar.show(progress.steps - resumed_at, _describe(log[-SMOOTHED_STEPS:]))
-            is_stopping = signals.received is not None
-            if is_stopping or progress.steps % settings.checkpoint_every == 0 or progress.steps == settings.steps:
-                write_checkpoint(run.out, model, optimizer, progress)
-            if signals.received:
-                raise Stopped(signals.received)
+        yield Watch(
+            lambda: signals.received is not None,
+            lambda lines: bar.show(lines[-1]["step"] - done, _describe(lines[-SMOOTHED_STEPS:])),
+        )
+        if signals.received and steps_done(run.out) < run.settings.steps:
+            raise Stopped(signals.received)
+
+
+def steps_done(out: Path) -> int:
+    """Return the steps of the last checkpoint."""
+    paths = checkpoints(out)
+    return int(paths[-1].name.partition("-")[2]) if paths else 0
+
+
+# --- the loop ---------------------------------------------------------------------------------------------------------
+
+
+def learn_and_save(run: TrainingRun, model: Any, processor: Any, group: Group, watch: Watch) -> TrainingProgress:
+    """Train a model in every process of a group, and save it where the last step was taken."""
+    model.to(group.device)  # weights stay float32
+    pretrained.set_trainable(model, run.settings.what)
+    shard(model, group)
+    progress = learn(run, model, processor, group, watch)
+    if progress.steps == run.settings.steps:
+        weights = whole_weights(model, group)
+        if group.is_first:
+            _save(run, model, weights)
+        group.wait()
     return progress
 
 
-def step(model: Any, optimizer: torch.optim.Optimizer, micro_batches: Sequence[MicroBatch], rate: float) -> float:
-    """Take one optimizer step over the micro-batches of a batch.
-
-    Gradients accumulate over the micro-batches. Each loss is divided by the answer tokens of the whole batch, so that
-    the size of a micro-batch does not change the step.
+def learn(
+    run: TrainingRun, model: Any, processor: Any, group: Group = ALONE, watch: Watch = Watch()
+) -> TrainingProgress:
+    """Take the remaining optimizer steps, or those until a signal; the last one leaves a checkpoint.
 
     Args:
-        model: The model, on the device of the micro-batches.
+        run: The training.
+        model: The model, float32, on the device of its process; its trainable weights need a gradient.
+        processor: The processor of the model.
+        group: The processes.
+        watch: Who looks at it.
+
+    Raises:
+        SynthError: The loss is not finite.
+        UserMistake: No row can be used.
+    """
+    settings = run.settings
+    torch.manual_seed(settings.seed + group.rank)
+    optimizer = _optimizer([weight for weight in model.parameters() if weight.requires_grad], settings)
+    progress = load_checkpoint(run.out, model, optimizer, group)
+    if progress.steps and group.is_first:
+        note(f"{run.out}: continues after step {progress.steps:,} of {settings.steps:,}")
+    log = trim_log(run.out, progress.steps) if group.is_first else []
+    model.train()
+    spare = _spare(run, processor)
+    loader = batches(run.files, processor, settings, progress.position, group)
+    with contextlib.closing(loader), _appending(run.out / "log.jsonl", group) as write:
+        started = time.monotonic()
+        while progress.steps < settings.steps:
+            planned = _next_step(run, loader, spare, group, progress)
+            waited = time.monotonic() - started
+            rate = learning_rate(progress.steps, settings)
+            loss, is_stopping = step(model, optimizer, planned, rate, group, watch)
+            progress = TrainingProgress(progress.steps + 1, planned.position, progress.skipped + planned.skipped)
+            started, seconds = time.monotonic(), time.monotonic() - started
+            # "seconds" is the time since the step before, including the seconds "waited" for the loader.
+            log.append({"step": progress.steps, "loss": loss, "lr": rate, "tokens": planned.tokens})
+            log[-1] |= {"seconds": seconds, "waited": waited}
+            write(log[-1])
+            if group.is_first:
+                watch.show(log)
+            if is_stopping or progress.steps % settings.checkpoint_every == 0 or progress.steps == settings.steps:
+                write_checkpoint(run.out, model, optimizer, progress, group)
+            if is_stopping:
+                break
+    return progress
+
+
+def _next_step(
+    run: TrainingRun, loader: Iterator[Any], spare: MicroBatch, group: Group, progress: TrainingProgress
+) -> Step:
+    """Return the next step with an answer; batches in which no process has one are only counted.
+
+    Raises:
+        UserMistake: There is none among all rows.
+    """
+    skipped, total, first = Counter[str](), sum(file.rows for file in run.files), progress.position
+    while True:
+        planned = agree(next(loader), spare, group)
+        skipped += planned.skipped
+        if planned.answer_tokens:
+            return replace(planned, skipped=skipped)
+        if planned.position - first >= total:
+            raise UserMistake(f"none of the {total:,} rows can be trained on: {describe_skipped(skipped)}")
+
+
+def _spare(run: TrainingRun, processor: Any) -> MicroBatch:
+    """Return the first usable row of the stream.
+
+    Raises:
+        UserMistake: There is none.
+    """
+    encoder, skipped, total = Encoder(processor, run.settings), Counter[str](), sum(file.rows for file in run.files)
+    for row in islice(rows(run.files, run.settings.seed, 0), total):
+        micro_batch, failed = encoder.encode([row])
+        if micro_batch and micro_batch.answer_tokens:
+            return micro_batch
+        skipped += failed
+    raise UserMistake(f"none of the {total:,} rows can be trained on: {describe_skipped(skipped)}")
+
+
+@contextlib.contextmanager
+def _appending(path: Path, group: Group) -> Iterator[Callable[[Line], object]]:
+    """Yield a function that appends a line to the log, in the first process alone."""
+    if not group.is_first:
+        yield lambda line: None
+        return
+    with path.open("a", buffering=1) as file:
+        yield lambda line: file.write(json.dumps(line) + "\n")
+
+
+def step(
+    model: Any,
+    optimizer: torch.optim.Optimizer,
+    planned: Step,
+    rate: float,
+    group: Group = ALONE,
+    watch: Watch = Watch(),
+) -> tuple[float, bool]:
+    """Take one optimizer step over the micro-batches of a batch.
+
+    Gradients accumulate over the micro-batches. Each loss is divided by the answer tokens of the whole batch, in all
+    processes, so that neither the size of a micro-batch nor the number of processes changes the step.
+
+    Args:
+        model: The model.
         optimizer: Its optimizer.
-        micro_batches: The rows of the step, with at least one answer token.
+        planned: The rows of the step, with at least one answer token.
         rate: The learning rate of this step.
+        group: The processes, all of which must call this.
+        watch: Says in the first process whether to stop.
 
     Returns:
-        The mean loss of the answer tokens.
+        The mean loss of the answer tokens, and whether this was the last step to take.
 
     Raises:
         SynthError: The loss is not finite.
     """
-    answer_tokens, mean = sum(micro_batch.answer_tokens for micro_batch in micro_batches), 0.0
-    for micro_batch in micro_batches:
-        loss = answer_loss(model, micro_batch) / answer_tokens  # () float32
-        loss.backward()  # adds to a float32 gradient of the shape of each trainable weight
-        mean += loss.item()
+    own = 0.0
+    for number, micro_batch in enumerate(planned.micro_batches, start=1):
+        sum_gradients(model, group, is_last=number == len(planned.micro_batches))
+        loss = answer_loss(model, to_device(micro_batch, group.device)) / planned.answer_tokens  # () float32
+        (loss * group.size).backward()  # adds to a float32 gradient of each trainable weight; FSDP takes the mean
+        own += loss.item()
+    mean, stopping = group.sums([own, float(group.is_first and watch.is_stopping())])
     if not math.isfinite(mean):
         raise SynthError(f"the loss is {mean}; start again into another --out with a lower train.learning_rate")
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    parameters = [parameter for each in optimizer.param_groups for parameter in each["params"]]
     torch.nn.utils.clip_grad_norm_(parameters, MAX_GRADIENT_NORM)
-    for group in optimizer.param_groups:
-        group["lr"] = rate
+    for each in optimizer.param_groups:
+        each["lr"] = rate
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    return mean
+    return mean, bool(stopping)
 
 
 def answer_loss(model: Any, micro_batch: MicroBatch) -> torch.Tensor:
@@ -262,24 +371,22 @@ def _optimizer(parameters: Sequence[torch.nn.Parameter], settings: TrainConfig) 
     )
 
 
-def _advance(progress: TrainingProgress, batch: Batch) -> TrainingProgress:
-    return TrainingProgress(progress.steps + 1, batch.position, progress.skipped + batch.skipped)
-
-
 # --- the end, and notes for the user ----------------------------------------------------------------------------------
 
 
-def _finish(run: TrainingRun, model: Any, progress: TrainingProgress) -> TrainingResult:
-    """Save the model and return the result."""
-    log = trim_log(run.out, progress.steps)
-    folder = run.out / "model"
-    if renamed := pretrained.save(model, run.folder, folder):
+def _save(run: TrainingRun, model: Any, weights: dict[str, torch.Tensor]) -> None:
+    """Save the model, with all its weights on the CPU."""
+    if renamed := pretrained.save(model, weights, run.folder, run.out / "model"):
         note(f"{len(renamed)} weights are saved under new names, such as {renamed[0]}; a server may not know them")
+
+
+def _result(run: TrainingRun, progress: TrainingProgress) -> TrainingResult:
+    log = trim_log(run.out, progress.steps)
     if progress.skipped:
         note(f"skipped: {describe_skipped(progress.skipped)}, of {progress.position:,} rows taken")
     span = max(1, min(SMOOTHED_STEPS, len(log) // 2))
     first_loss, last_loss = mean_loss(log[:span]), mean_loss(log[-span:])
-    return TrainingResult(first_loss, last_loss, progress.steps, str(folder), dict(progress.skipped))
+    return TrainingResult(first_loss, last_loss, progress.steps, str(run.out / "model"), dict(progress.skipped))
 
 
 def _describe(lines: Sequence[dict[str, Any]]) -> str:
@@ -288,7 +395,7 @@ def _describe(lines: Sequence[dict[str, Any]]) -> str:
     return f"loss {mean_loss(lines):.3f}, {speed:,.0f} tokens/s"
 
 
-def _silence_transformers() -> None:
+def silence_transformers() -> None:
     """Turn off the warnings and progress bars of transformers, which would break up the progress line."""
     from transformers.utils import logging
 

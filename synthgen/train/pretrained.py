@@ -23,7 +23,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 
 from synthgen.errors import ModelUnavailable, UserMistake, one_line
 from synthgen.train.preconditions import find_model
-from synthgen.train.record import whole
+from synthgen.train.checkpoints import whole
 
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 OTHER_FORMATS = (".bin", ".pt", ".pth", ".gguf", ".onnx", ".h5", ".msgpack")
@@ -153,11 +153,12 @@ def set_trainable(model: Any, part: str) -> list[torch.nn.Parameter]:
 # --- the tuned model --------------------------------------------------------------------------------------------------
 
 
-def save(model: Any, start: Path, out: Path) -> list[str]:
+def save(model: Any, weights: Mapping[str, torch.Tensor], start: Path, out: Path) -> list[str]:
     """Write the tuned model as a folder, complete or not at all.
 
     Args:
-        model: The model. Its weights are cast in place, which keeps tied ones tied: training is over.
+        model: The model.
+        weights: All its weights by name, on the CPU.
         start: The folder of the starting model.
         out: The folder to write.
 
@@ -167,8 +168,11 @@ def save(model: Any, start: Path, out: Path) -> list[str]:
     temporary = out.with_name(f".writing-{out.name}")
     shutil.rmtree(temporary, ignore_errors=True)
     original = read_specs(start)
+    dtype = _usual_dtype(original)
     with whole(temporary):
-        model.to(_usual_dtype(original)).save_pretrained(temporary)  # float32 to the dtype of the starting files
+        model.config.dtype = dtype
+        cast = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
+        model.save_pretrained(temporary, state_dict=_without_tied(model, cast))
         _rename_weights(temporary, original_names(read_specs(temporary), original))
         for file in start.iterdir():
             if file.is_file() and not file.name.endswith(WEIGHT_SUFFIXES) and file.name not in NOT_COPIED:
@@ -176,6 +180,12 @@ def save(model: Any, start: Path, out: Path) -> list[str]:
         shutil.rmtree(out, ignore_errors=True)
         temporary.rename(out)
     return sorted(read_specs(out).keys() - original.keys()) if original else []
+
+
+def _without_tied(model: Any, weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return weights without those that are another one's under a second name, as files of models have them."""
+    tied = dict(model._tied_weights_keys or {}) if model.config.tie_word_embeddings else {}
+    return {name: tensor for name, tensor in weights.items() if tied.get(name) not in weights}
 
 
 def _rename_weights(folder: Path, names: Mapping[str, str]) -> None:

@@ -1,48 +1,28 @@
-"""The output folder of a training: its settings, its log and its checkpoints.
+"""The output folder of a training: its settings and its log; checkpoints.py has its checkpoints.
 
-`training.json` pins the settings and the files, and gets the result at the end; `log.jsonl` has one line a step;
-`checkpoints/` has the state to continue from. Records and checkpoints are written under another name and renamed, so a
-kill leaves none of them incomplete; the log is appended to, and a kill may cut its last line.
+`training.json` pins the settings and the files, and gets the result at the end; `log.jsonl` has one line a step. A
+record is written under another name and renamed, so a kill leaves none incomplete; the log is appended to, and a kill
+may cut its last line.
 """
 
 import contextlib
 import json
 import os
-import shutil
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError
-
 from synthgen.config.pipeline import TrainConfig
 from synthgen.engines.revision import folder_digest
-from synthgen.errors import Damaged, SettingsChanged, SynthError, UserMistake, one_line
+from synthgen.errors import Damaged, SettingsChanged, UserMistake
 from synthgen.store import Folder
+from synthgen.train.checkpoints import checkpoints
 from synthgen.train.dataset import absolute_url, pin
 from synthgen.train.preconditions import check_out
 
 FORMAT = 1
-CHECKPOINTS_KEPT = 2
-FREE_SETTINGS = {"workers", "checkpoint_every", "micro_batch"}  # settings that do not change the result
-
-
-@dataclass(frozen=True)
-class TrainingProgress:
-    """The state of a training besides weights and optimizer.
-
-    Attributes:
-        steps: Optimizer steps taken.
-        position: Rows taken from the stream.
-        skipped: Unusable rows by reason; a row is counted again in each epoch.
-    """
-
-    steps: int = 0
-    position: int = 0
-    skipped: Counter[str] = field(default_factory=Counter)
+FREE_SETTINGS = {"workers", "checkpoint_every", "micro_batch", "processes"}  # settings that do not change the result
 
 
 # --- training.json ----------------------------------------------------------------------------------------------------
@@ -131,68 +111,6 @@ def trim_log(out: Path, steps: int) -> list[dict[str, Any]]:
 def mean_loss(lines: Sequence[dict[str, Any]]) -> float:
     """Return the mean loss of some lines of the log."""
     return float(sum(line["loss"] for line in lines) / len(lines))
-
-
-# --- checkpoints/ -----------------------------------------------------------------------------------------------------
-
-
-def checkpoints(out: Path) -> list[Path]:
-    """Return the complete checkpoints, the oldest first."""
-    return sorted((out / "checkpoints").glob("step-*.pt"))
-
-
-def write_checkpoint(
-    out: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer, progress: TrainingProgress
-) -> None:
-    """Write everything that the next step depends on, and delete all but the last checkpoints."""
-    folder = out / "checkpoints"
-    folder.mkdir(exist_ok=True)
-    state = {
-        "done": {"steps": progress.steps, "place": progress.position, "skipped": dict(progress.skipped)},
-        "model": model.state_dict(),  # tensors on the model's device, float32
-        "optimizer": optimizer.state_dict(),  # two moments of the shape of each trained weight, float32
-        "random": [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [])],
-    }
-    temporary = folder / "writing.pt"  # torch refuses names that begin with a dot
-    with whole(temporary):
-        torch.save(state, temporary)
-        temporary.rename(folder / f"step-{progress.steps:07d}.pt")
-    for old in checkpoints(out)[:-CHECKPOINTS_KEPT]:
-        old.unlink()
-
-
-@contextlib.contextmanager
-def whole(temporary: Path) -> Iterator[None]:
-    """Remove a file or folder that could not be written to its end.
-
-    Raises:
-        SynthError: The disk failed, as torch (RuntimeError) and safetensors report it too.
-    """
-    try:
-        yield
-    except (OSError, RuntimeError, SafetensorError) as error:
-        shutil.rmtree(temporary, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise SynthError(
-            f"{temporary.parent}: writing failed ({one_line(error)}); free some space, or fix its permissions, and "
-            "start the same command again: it continues from the last checkpoint"
-        ) from error
-
-
-def load_checkpoint(out: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> TrainingProgress:
-    """Restore model, optimizer and random state from the last checkpoint, if there is one, and return its progress."""
-    paths = checkpoints(out)
-    if not paths:
-        return TrainingProgress()
-    state = torch.load(paths[-1], map_location="cpu", weights_only=True)
-    model.load_state_dict(state["model"])  # copied to the model's device, shapes and dtypes checked
-    optimizer.load_state_dict(state["optimizer"])
-    torch.set_rng_state(state["random"][0])
-    if torch.cuda.is_available() and len(state["random"]) > 1:
-        torch.cuda.set_rng_state_all(state["random"][1:])
-    done = state["done"]
-    return TrainingProgress(done["steps"], done["place"], Counter(done["skipped"]))
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -1,0 +1,132 @@
+"""Checkpoints: everything that the next step depends on, from which any number of processes can go on.
+
+A checkpoint is a folder of torch.distributed.checkpoint, in which each process writes its part of the weights and of
+the optimizer, beside a file with the progress and the random states. It is written under another name and renamed, so a
+kill leaves no half of one.
+"""
+
+import contextlib
+import json
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed.checkpoint as dcp
+from safetensors import SafetensorError
+from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
+
+from synthgen.errors import Damaged, SynthError, one_line
+from synthgen.train.group import Group
+
+KEPT = 2
+PROGRESS, RANDOM, WRITING = "progress.json", "random.pt", "writing"
+
+
+@dataclass(frozen=True)
+class TrainingProgress:
+    """The state of a training besides weights and optimizer.
+
+    Attributes:
+        steps: Optimizer steps taken.
+        position: Rows taken from the stream.
+        skipped: Unusable rows by reason; a row is counted again in each epoch.
+    """
+
+    steps: int = 0
+    position: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+
+
+def checkpoints(out: Path) -> list[Path]:
+    """Return the complete checkpoints, the oldest first."""
+    return sorted((out / "checkpoints").glob("step-*"))
+
+
+def write_checkpoint(
+    out: Path, model: Any, optimizer: torch.optim.Optimizer, progress: TrainingProgress, group: Group
+) -> None:
+    """Write a checkpoint and delete all but the last ones. All processes of the group must call this.
+
+    Raises:
+        SynthError: The disk failed, in any of the processes.
+    """
+    folder = out / "checkpoints"
+    temporary = folder / WRITING
+    if group.is_first:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+    group.wait()
+    random = group.gather(_random_states())
+    with whole(temporary):
+        weights, moments = get_state_dict(model, optimizer)  # by the names of the parameters, float32
+        dcp.save({"model": weights, "optimizer": moments}, checkpoint_id=temporary, no_dist=group.size == 1)
+        if group.is_first:
+            torch.save(random, temporary / RANDOM)
+            done = {"steps": progress.steps, "place": progress.position, "skipped": progress.skipped}
+            (temporary / PROGRESS).write_text(json.dumps(done))
+            temporary.rename(folder / f"step-{progress.steps:07d}")
+    if group.is_first:
+        for old in checkpoints(out)[:-KEPT]:
+            shutil.rmtree(old)
+    group.wait()
+
+
+def load_checkpoint(out: Path, model: Any, optimizer: torch.optim.Optimizer, group: Group) -> TrainingProgress:
+    """Restore model, optimizer and random state from the last checkpoint, if there is one, and return its progress.
+
+    Raises:
+        Damaged: It cannot be read.
+    """
+    paths = checkpoints(out)
+    if not paths:
+        return TrainingProgress()
+    try:
+        weights, moments = get_state_dict(model, optimizer)
+        dcp.load(
+            {"model": weights, "optimizer": moments}, checkpoint_id=paths[-1], no_dist=group.size == 1
+        )  # in place, whatever the number of processes was
+        set_state_dict(model, optimizer, model_state_dict=weights, optim_state_dict=moments)
+        states = torch.load(paths[-1] / RANDOM, weights_only=True)
+        done = json.loads((paths[-1] / PROGRESS).read_text())
+        progress = TrainingProgress(done["steps"], done["place"], Counter(done["skipped"]))
+    except Exception as error:  # of many kinds: torch, pickle, JSON, the disk
+        raise Damaged(
+            f"{paths[-1]}: is not a whole checkpoint ({one_line(error)}); remove it, and the same command goes on from "
+            "the one before, or from the start"
+        ) from error
+    if group.rank < len(states):
+        _set_random_states(states[group.rank])
+    return progress
+
+
+@contextlib.contextmanager
+def whole(temporary: Path) -> Iterator[None]:
+    """Remove a file or folder that could not be written to its end.
+
+    Raises:
+        SynthError: The disk failed, as torch (RuntimeError) and safetensors report it too.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise SynthError(
+            f"{temporary.parent}: writing failed ({one_line(error)}); free some space, or fix its permissions, and "
+            "start the same command again: it continues from the last checkpoint"
+        ) from error
+
+
+def _random_states() -> list[torch.Tensor]:
+    return [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [])]
+
+
+def _set_random_states(states: list[torch.Tensor]) -> None:
+    torch.set_rng_state(states[0])
+    if torch.cuda.is_available() and len(states) > 1:
+        torch.cuda.set_rng_state_all(states[1:])
