@@ -226,17 +226,17 @@ def _asking_text(
     earlier: Earlier | None,
 ) -> str:
     """Render the asking prompt of a group; examples, voice and level are drawn for its first assignment."""
-    first, pack = group[0], session.prompts.pack
-    kind = session.prompts.types[asked_as(first.type)]
+    first, prompts = group[0], session.prompts
+    kind = prompts.types[asked_as(first.type)]
     return render(
-        session.prompts.ask(first.form).text,
+        prompts.ask(first.form).text,
         type=kind,
         n=len(group),
         language=first.language,
         tags=[tag.split("/")[-1] for tag in subject.tags],
         examples=_examples(kind, session.seed, first),
-        voice=_one_of(pack.voices, session.seed, "voice", first),
-        level=_one_of(pack.levels, session.seed, "level", first),
+        voice=_one_of(prompts.voices(first.type), session.seed, "voice", first),
+        level=_one_of(prompts.levels(first.type), session.seed, "level", first),
         asked=list(known),
         previous={"question": earlier.question, "answer": earlier.answer} if earlier else None,
         thing=first.thing,
