@@ -147,6 +147,7 @@ def recipe_texts(prompts: Prompts, instruction_type: str, form: str) -> dict[str
     # Keys that few types have are left out where they say nothing: the recipes of all other types stay as they are.
     drawn = {"voice": prompts.voices(instruction_type), "level": prompts.levels(instruction_type)}
     more = {
+        **({"form": form} if "form" in variables_of(ask.text) else {}),
         **{name: list(values) for name, values in drawn.items() if values and name in variables_of(ask.text)},
         **families.traits(kind),
         **({"reasoning": pack.reasoning.model_dump(mode="json")} if kind.reasons and pack.reasoning else {}),
@@ -238,6 +239,7 @@ def _asked(kind: InstructionType, n: int) -> Values:
     return {
         "type": kind,
         "n": n,
+        "form": kind.forms[0],
         "language": "English",
         "tags": ["dog"][: n - 1],
         "examples": list(kind.examples[:2]),

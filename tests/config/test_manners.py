@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from synthgen.config import prompt_pack
 from synthgen.config.manners import Manner, suiting
 from synthgen.config.prompt_file import PackFile
 from synthgen.config.prompt_pack import recipe_texts
 from synthgen.config.taxonomy import matching
-from synthgen.config.templates import variables_of
+from synthgen.config.templates import render, variables_of
 from synthgen.errors import Mistakes
 from tests.config.test_prompt_pack import load, shipped
 
@@ -100,3 +101,10 @@ def test_nobody_in_particular_asks_with_options() -> None:
     pack: PackFile = shipped("everyday").pack
     assert pack.ask_choice and "voice" not in pack.ask_choice.text and "level" in pack.ask_choice.text
     assert variables_of(pack.ask.text) >= {"voice", "level"}
+
+
+def test_the_shipped_pack_asks_for_a_question_that_the_form_has_room_for() -> None:
+    text, kind = shipped("everyday").pack.ask.text, TYPES["logic_reasoning/chart/chart_trend"]
+    asked = {form: render(text, **{**prompt_pack._asked(kind, 1), "form": form}) for form in kind.forms}
+    assert ["answered in full with a few words" in asked[form] for form in ("short", "brief", "detailed")] == [1, 0, 0]
+    assert ["an answer of several sentences" in asked[form] for form in ("short", "brief", "detailed")] == [0, 0, 1]
