@@ -52,7 +52,7 @@ class Cost:
 def main() -> None:
     """Run the jobs; print a table, then one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=int, default=1000)
+    parser.add_argument("--images", type=int, default=1000, help="of the bucket (1000)")
     parser.add_argument("--quick", action="store_true", help="64 images and one kind of trouble")
     args = parser.parse_args()
     count = 64 if args.quick else args.images
@@ -104,7 +104,7 @@ def command(out: str, *options: str) -> list[str]:
 def run_job(folder: Path, kind: str, settings: list[str]) -> Cost:
     """Run the last three stages of one job to their end; tag and plan are the same for all jobs and run once."""
     out = kind.replace(" ", "-")
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
     if not (folder / "planned").exists():
         subprocess.run(
             command("planned", "--until", "plan"),

@@ -27,11 +27,15 @@ import tempfile
 import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
-from gpu_parts import PARTS, ROOT, Figures, Setting, with_root
 from nvidia import gpu
 
+ROOT = Path(__file__).parent.parent
+NAMES = ("zoo", "overhead", "order", "tagging", "training", "memory", "share")
 SECONDS = 3600  # for a part
+
+Figures = dict[str, Any]
 
 
 def main() -> None:
@@ -39,18 +43,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--tiny", action="store_true", help="the smallest models, on what device there is")
     parser.add_argument("--quick", action="store_true", help="the same as --tiny --only tagging")
-    parser.add_argument("--out", type=Path, default=Path("gpu.json"))
-    parser.add_argument("--only", choices=PARTS)
+    parser.add_argument("--out", type=Path, default=Path("gpu.json"), help="the file for the figures (gpu.json)")
+    parser.add_argument("--only", choices=NAMES, help="one part, described at the top of this file")
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.folder:
+        from gpu_parts import PARTS, Setting  # it imports torch and vLLM, for half a minute
+
         setting = Setting(options.folder, options.tiny, gpu() is not None)
         print(json.dumps(PARTS[options.only](setting)))
         return
     is_tiny = options.tiny or options.quick
     if gpu() is None and not is_tiny:
         raise SystemExit("there is no GPU here: `nvidia-smi` names none; --tiny tries every part on the CPU")
-    names = [options.only] if options.only else ["tagging"] if options.quick else list(PARTS)
+    names = [options.only] if options.only else ["tagging"] if options.quick else list(NAMES)
     results = {"machine": machine(), "tiny": is_tiny}
     with tempfile.TemporaryDirectory(prefix="gpu-") as folder:
         for name in names:
@@ -75,6 +81,11 @@ def run_part(name: str, folder: Path, is_tiny: bool) -> Figures:
         return {"failed": done.stderr.strip().splitlines()[-1:] or f"exit status {done.returncode}"}
     figures: Figures = json.loads(done.stdout.splitlines()[-1])
     return {**figures, "part_seconds": round(time.perf_counter() - started)}
+
+
+def with_root() -> dict[str, str]:
+    """Return the environment with this repository on the path of Python, for `tests` and `demo`."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
 
 
 def machine() -> Figures:

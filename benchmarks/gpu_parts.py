@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 import yaml
+from gpu import ROOT, Figures, with_root
 from nvidia import sampled_memory
 from PIL import Image
 from real_size import TINY, fill_bucket, siglip, vlm
@@ -22,9 +23,7 @@ from synthgen.config import pipeline as pipelines
 from synthgen.taggers import load, open_tagger
 from tests.zoo.interview import ENVIRONMENT, OPTIONS
 
-ROOT = Path(__file__).parent.parent
 ZOO_TINY = ["-k", "qwen2.5-vl", "tests/zoo/test_zoo.py"]
-Figures = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -194,11 +193,6 @@ def share(setting: Setting) -> Figures:
 PARTS: Mapping[str, Callable[[Setting], Figures]] = {
     part.__name__: part for part in (zoo, overhead, order, tagging, training, memory, share)
 }
-
-
-def with_root() -> dict[str, str]:
-    """Return the environment with this repository on the path of Python, for `tests` and `demo`."""
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
 
 
 def last_line(command: list[str]) -> Figures:

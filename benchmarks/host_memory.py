@@ -62,7 +62,7 @@ class Watched:
 def main() -> None:
     """Run two stages; print a table, then one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=int, default=48)
+    parser.add_argument("--images", type=int, default=48, help="of the bucket (48)")
     parser.add_argument("--quick", action="store_true", help="12 images")
     args = parser.parse_args()
     count = 12 if args.quick else args.images
@@ -116,7 +116,7 @@ def peak(options: list[str]) -> int:
 def watch(words: list[str], timeout: float = float("inf")) -> Watched:
     """Run a command to its end, or kill it after some seconds, and look at the memory of its workers."""
     mark, started, most = secrets.token_hex(8), time.monotonic(), 0
-    paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     environment = {**os.environ, MARK: mark, "PYTHONPATH": paths}
     with tempfile.TemporaryFile("w+") as output:
         process = subprocess.Popen(words, env=environment, stdout=output, stderr=output, start_new_session=True)

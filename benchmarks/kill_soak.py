@@ -91,13 +91,13 @@ class Site:
 def main() -> None:
     """Run jobs until there were enough kills; print a table, then one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=100)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--images", type=int, default=40)
-    parser.add_argument("--store", choices=("disk", "s3"), default="disk")
+    parser.add_argument("--kills", type=int, default=100, help="how often the run is killed (100)")
+    parser.add_argument("--seed", type=int, default=1, help="of the moments (1)")
+    parser.add_argument("--images", type=int, default=40, help="of the bucket (40)")
+    parser.add_argument("--store", choices=("disk", "s3"), default="disk", help="where the results go (disk)")
     parser.add_argument("--lanes", type=int, default=2, help="jobs side by side")
     parser.add_argument("--cluster", action="store_true", help="jobs join a Ray that outlives them")
-    parser.add_argument("--engine", choices=("scripted", "vllm"), default="scripted")
+    parser.add_argument("--engine", choices=("scripted", "vllm"), default="scripted", help="what answers (scripted)")
     parser.add_argument("--quick", action="store_true", help="two kills of a small job")
     args = parser.parse_args()
     if args.quick:

@@ -41,8 +41,10 @@ def main() -> None:
     """Measure; print a table, then one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="fewer and shorter blocks")
-    parser.add_argument("--model", type=Path, default=DEMO / "models" / "nano-vlm")
-    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument(
+        "--model", type=Path, default=DEMO / "models" / "nano-vlm", help="a folder (the demo's nano-vlm)"
+    )
+    parser.add_argument("--batch", type=int, default=16, help="samples a step (16)")
     options = parser.parse_args()
     steps, rounds = (8, 2) if options.quick else (33, 5)
     settings = TrainConfig(steps=steps, batch=options.batch, learning_rate=1e-5, checkpoint_every=steps)

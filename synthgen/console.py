@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # every module with a note imports this one, and rich takes l
     from rich.progress import Progress
 
 LOGGER = logging.getLogger("synthgen")
+PATIENCE_SECONDS = 4.0  # that people wait without a word
 PLAIN_EVERY_SECONDS = 30.0
 _HARMLESS = "\n\xa0\u200c\u200d\u202f\u3000"  # not printable to Python, and shown or needed by a terminal
 
@@ -150,14 +151,21 @@ def pluralize(count: int, noun: str) -> str:
 
 
 class Loading:
-    """What is said until the first result is there: what is loading, and for how long."""
+    """What is said until the first result is there: what is waited for, and for how long."""
 
     def __init__(self, what: str) -> None:
         self._what, self._since = what, time.monotonic()
+        self._next = self._since + PATIENCE_SECONDS
 
     def note(self) -> str:
-        """Return that it is loading, and the time since it began."""
-        return f"{self._what} is loading ({_clock(time.monotonic() - self._since)})"
+        """Return what is waited for, and the time since it began."""
+        return f"{self._what} ({_clock(time.monotonic() - self._since)})"
+
+    def note_now_and_then(self) -> None:
+        """Log it once it takes longer than people wait without a word, and every half minute from then on."""
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + PLAIN_EVERY_SECONDS
+            note(self.note())
 
 
 def tagging_note(counters: Mapping[str, float], loading: Loading) -> str:

@@ -142,7 +142,7 @@ def _run(
     if is_new:
         # Nobody should tag for hours to learn that a model does not load.
         for model, engine in job.engines_of(stages.with_models):
-            run_in_actor(check_engine, (model, engine), engine, job.home)
+            run_in_actor(check_engine, (model, engine), engine, job.home, f"checking model {model.model}")
     if stages.with_models:
         for fault in context_faults(job, stages.with_models, may_download=is_new):
             note(fault)
@@ -169,7 +169,7 @@ def _run(
 def _check_weights(job: Job) -> None:
     """Raise UserMistake if the weights of a tagger cannot be had; in an actor, as libraries that know are heavy."""
     if specs := [spec for spec in job.definitions.taggers if may_download(spec)]:
-        run_in_actor(check_downloads, specs, CHECKING, job.home)
+        run_in_actor(check_downloads, specs, CHECKING, job.home, "looking for the weights of the taggers")
 
 
 def _first(items: Iterable[Item], limit: int | None) -> Iterator[Item]:

@@ -18,6 +18,7 @@ pytest_plugins = ["tests.fixtures.s3_server", "tests.fixtures.packages"]
 
 # Nothing here may reach for a model hub; with a network the tests would be slower, and not the same.
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # each of the many commands that tests run would compile the package
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault(
     "RAY_prestart_worker_first_driver", "0"
@@ -39,12 +40,15 @@ LONGEST = (
     "test_everyday",
     "test_engine",
     "test_killed",
-    "test_run",
-    "test_stopping",
     "test_repair_and_purge",
+    "test_run",
     "test_plan",
-    "test_nodes",
+    "test_scoring_passes",
+    "test_stopping",
+    "test_two_models",
     "test_examples",
+    "test_lost_records",
+    "test_nodes",
     "test_toy_stage",
     "test_pool",
     "test_security",

@@ -120,12 +120,23 @@ def test_a_stage_shows_that_its_model_is_loading_until_the_first_unit_is_done(
 ) -> None:
     monkeypatch.setattr(console, "PLAIN_EVERY_SECONDS", 0.0)
     with StageProgress("tag", 9, "image") as bar:
-        bar.show(0.0, tagging_note({}, Loading("the tagger")))
-        bar.show(3.0, tagging_note({"images": 3.0}, Loading("the tagger")))
+        bar.show(0.0, tagging_note({}, Loading("the tagger is loading")))
+        bar.show(3.0, tagging_note({"images": 3.0}, Loading("the tagger is loading")))
     lines = capsys.readouterr().err.splitlines()
     assert lines[1] == "tag: 0 of 9 images, the tagger is loading (0:00)"
     assert lines[2].startswith("tag: 3 of 9 images") and "loading" not in lines[2]
-    assert generation_note({}, Rate(), Loading("the model")) == "the model is loading (0:00)"
+    assert generation_note({}, Rate(), Loading("the model is loading")) == "the model is loading (0:00)"
+
+
+def test_what_takes_long_is_said_once_patience_ends_and_then_every_half_minute(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    waiting = Loading("checking model m")
+    for now[0] in (0.0, 3.0, 5.0, 20.0, 34.0, 36.0, 60.0):
+        waiting.note_now_and_then()
+    assert capsys.readouterr().err.splitlines() == ["checking model m (0:05)", "checking model m (0:36)"]
 
 
 def test_tokens_per_second_do_not_count_the_time_in_which_the_model_loads(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,7 +145,7 @@ def test_tokens_per_second_do_not_count_the_time_in_which_the_model_loads(monkey
     tokens, counters = Rate(), {"pairs": 1.0, "output_tokens": 100.0}
     shown = []
     for now[0], counted in ((0.0, {}), (600.0, counters), (610.0, counters | {"output_tokens": 1100.0})):
-        shown.append(generation_note(counted, tokens, Loading("the model")))
+        shown.append(generation_note(counted, tokens, Loading("the model is loading")))
     assert shown[0] == "the model is loading (0:00)" and ", 100 tokens/s out" in shown[2]
 
 

@@ -47,7 +47,9 @@ def install(example: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     [wheel] = (tmp_path / "wheel").glob("*.whl")
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target"]
     subprocess.run([*command, str(tmp_path / "site"), str(wheel)], check=True, capture_output=True)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "site"), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setenv(
+        "PYTHONPATH", os.pathsep.join(filter(None, [str(tmp_path / "site"), os.environ.get("PYTHONPATH")]))
+    )
 
 
 def settings_in_readme(example: str) -> list[str]:

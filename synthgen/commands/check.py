@@ -10,11 +10,13 @@ from collections.abc import Collection, Iterator, Mapping
 
 from synthgen.config.families import InstructionType, Sensitive, withheld
 from synthgen.config.mapping import RuleSet
+from synthgen.config.pipeline import Pipeline
 from synthgen.config.prompt_file import PackFile
 from synthgen.config.prompt_pack import Prompts
 from synthgen.config.selection import Threshold
 from synthgen.config.taxonomy import Tree, with_ancestors
 from synthgen.console import pluralize
+from synthgen.engines.kinds import kind_of
 from synthgen.errors import listed
 from synthgen.stages.generate.scoring import find_scorer
 from synthgen.tables import pass_of_score
@@ -63,6 +65,21 @@ def withheld_notes(types: Mapping[str, InstructionType], allowed: Collection[Sen
             f"{pluralize(len(paths), 'type')} with `sensitive: {kind}` {are} never asked, "
             f"as plan.allow does not name {kind}: {listed(paths, NAMES)}"
         )
+
+
+def room_notes(pipeline: Pipeline) -> Iterator[str]:
+    """Yield a line for each model whose context is too short for the images that it may get."""
+    generate = pipeline.generate
+    parts = {"generate.ask": generate.asker, "generate.answer": generate.answerer}
+    sections = parts if generate.is_split else {"generate": generate.answerer}
+    for section, part in {**sections, **{f"score.{name}": judge for name, judge in pipeline.passes.items()}}.items():
+        engine = part.engine
+        context, most = engine.options.get("max_model_len"), engine.image_tokens
+        if kind_of(engine).bounds_images and most and isinstance(context, int) and most >= context:
+            yield (
+                f"note: {section}: an image may take {most:,} tokens (engine.image_tokens), and the context holds "
+                f"{context:,} (engine.options.max_model_len); lower the first, or raise the second"
+            )
 
 
 def unserved_tags(tree: Tree, rules: RuleSet) -> list[str]:

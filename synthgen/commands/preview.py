@@ -81,7 +81,7 @@ def preview_image(place: str, pipeline: Pipeline) -> str:
         task = PreviewTask(job, decoded.image, digest, decoded.width, decoded.height, meta)
         engines = (engine for _, engine in job.engines_of(WITH_MODELS))
         largest = max(engines, key=gpus_of)  # they work one after the other
-        lines: list[str] = run_in_actor(report, task, largest, job.home)
+        lines: list[str] = run_in_actor(report, task, largest, job.home, "tagging the image and asking the model")
     finally:
         leave_ray()
     head = f"{display_uri(place)}: {decoded.format}, {decoded.width} x {decoded.height} pixels, image_id {digest[:16]}…"

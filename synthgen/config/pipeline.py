@@ -175,7 +175,7 @@ class PartConfig(Section):
 class GenerateConfig(Section):
     """Stage 3, generate: questions, answers and scores from a model, or from one that asks and one that answers."""
 
-    model: str
+    model: str  # not needed where both `ask` and `answer` name one
     revision: str | None = None
     prompts: str
     engine: EngineConfig = EngineConfig()
@@ -186,6 +186,16 @@ class GenerateConfig(Section):
     unanswerable: float = Field(default=0.7, ge=0, le=1)  # least of this score with which a negative is answered
     ask: PartConfig | None = None  # writes the questions in place of `model`
     answer: PartConfig | None = None  # answers and scores in place of `model`
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_unused_model(cls, values: Any) -> Any:
+        """Let the model that answers stand for `model` where another asks, so that `model` itself serves nothing."""
+        named = values if isinstance(values, Mapping) else {}
+        ask, answer = (named.get(part) for part in ("ask", "answer"))
+        if isinstance(ask, Mapping) and isinstance(answer, Mapping) and {"model"} <= ask.keys() & answer.keys():
+            return {"model": answer["model"], **named}
+        return values
 
     @model_validator(mode="after")
     def _check_currencies(self) -> "GenerateConfig":

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from datasketch import MinHash
 
 from synthgen.dedup.greedy import mix
 from synthgen.dedup.shingles import GOLDEN, HASH_BITS, Shingles
@@ -52,6 +51,8 @@ def signatures(runs: Shingles, permutations: int) -> Signatures:
     Returns:
         (permutations, texts) uint32.
     """
+    from datasketch import MinHash  # it imports scipy, and a third of the start of every run would be that
+
     coefficients: Signatures = np.asarray(MinHash(num_perm=permutations, scheme="affine32").permutations)
     hashes = (runs.hashes >> (HASH_BITS - np.uint64(32))).astype(np.uint32)
     for shift, multiplier in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):

@@ -50,6 +50,11 @@ ASIDE_SECONDS = 30.0  # that an endpoint which is down gets no calls
 SILENT_SECONDS = 120.0  # without an answer from any endpoint, after which the engine is dead
 LONGEST_DETAIL = 500  # characters of a failure
 NAMED_MODELS = 20  # of those that endpoints serve, in a message
+SERVER_OPTIONS = (  # of vLLM's engine, of those that pipelines name; no server takes them in a call
+    *("block_size", "dtype", "enforce_eager", "gpu_memory_utilization", "hf_overrides", "kv_cache_dtype"),
+    *("limit_mm_per_prompt", "max_model_len", "max_num_batched_tokens", "max_num_seqs", "pipeline_parallel_size"),
+    *("quantization", "tensor_parallel_size", "tokenizer", "trust_remote_code"),
+)
 LONGEST_ERROR = 10_000  # characters in which a key is looked for; a cut through a key would show half of it
 
 
@@ -234,11 +239,16 @@ def _open_endpoints(settings: EngineConfig) -> list[_Endpoint]:
     return [_Endpoint(url, open_client(url, key, settings.call_seconds)) for url in settings.urls]
 
 
-def url_fault(settings: EngineConfig) -> str | None:
-    """Return what is wrong if the settings name no endpoint."""
-    if settings.urls:
-        return None
-    return "an endpoint needs urls, a list of base URLs such as http://127.0.0.1:8000/v1"
+def settings_fault(settings: EngineConfig) -> str | None:
+    """Return what is wrong if the settings name no endpoint, or are for a vLLM in this process."""
+    if not settings.urls:
+        return "an endpoint needs urls, a list of base URLs such as http://127.0.0.1:8000/v1"
+    of_server = [f"options.{name}" for name in settings.options if name in SERVER_OPTIONS]
+    if settings.image_tokens not in (None, EngineConfig().image_tokens):
+        of_server.append("image_tokens")
+    if of_server:
+        return f"{', '.join(of_server)} would not reach an endpoint; start its server with that, and leave it out here"
+    return None
 
 
 async def _list_models(endpoint: _Endpoint, settings: EngineConfig) -> set[str] | Failure:

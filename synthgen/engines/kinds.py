@@ -6,7 +6,7 @@ kind's name, but for the earlier spelling of such a class, `kind: scripted` with
 """
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,8 @@ from synthgen.config.library import Section, import_attribute
 from synthgen.config.pipeline import EngineConfig, GenerateConfig
 from synthgen.engines.distilled import DistilledEngine, check_distilled, no_options
 from synthgen.engines.endpoint import CAPABILITIES as ENDPOINT_CAPABILITIES
-from synthgen.engines.endpoint import IMAGES_IN_MEMORY, EndpointEngine, served_models, url_fault
+from synthgen.engines.endpoint import IMAGES_IN_MEMORY, EndpointEngine, served_models
+from synthgen.engines.endpoint import settings_fault as endpoint_fault
 from synthgen.engines.protocol import ALL_CAPABILITIES, Capability, Engine, ModelName
 from synthgen.engines.revision import resolve_own, resolve_unverified, resolve_weights
 from synthgen.engines.scripted import Script, ScriptedEngine
@@ -100,7 +101,7 @@ ENGINE_KINDS: Mapping[str, EngineKind] = {
         EngineKind(
             "endpoint",
             EndpointEngine.reach,
-            settings_fault=url_fault,
+            settings_fault=endpoint_fault,
             resolve=resolve_unverified,
             uses_gpu=False,
             images_in_memory=IMAGES_IN_MEMORY,
@@ -160,6 +161,11 @@ def kind_of(settings: EngineConfig) -> EngineKind:
 def gpus_of(settings: EngineConfig) -> float:
     """Return the GPUs that one replica occupies."""
     return settings.gpus if kind_of(settings).uses_gpu else 0.0
+
+
+def first_wait(engines: Iterable[EngineConfig]) -> str:
+    """Return what is waited for until the first reply of any of these engines."""
+    return "no reply yet" if all(kind_of(engine).served for engine in engines) else "the model is loading"
 
 
 def reply_options(settings: EngineConfig) -> dict[str, Any]:

@@ -92,7 +92,7 @@ class ScriptedEngine:
     def _reply(self, request: Request, share: float) -> Reply:
         if request.given is not None:
             count = len(request.given.split())
-            return Reply("", logprobs=(-2.0,) * (count + 1), prompt_tokens=40, seconds=self._script.seconds)
+            return Reply("", logprobs=(-0.1,) * (count + 1), prompt_tokens=40, seconds=self._script.seconds)
         if share < self._script.junk:
             return Reply("{ junk }", logprobs=(-3.0,), prompt_tokens=100, output_tokens=3, seconds=self._script.seconds)
         declined = request.purpose == "ask" and share < self._script.junk + self._script.decline

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from synthgen.console import note
 from synthgen.errors import Damaged, SettingsChanged, UserMistake
 from synthgen.job import run_record
 from synthgen.job.diff import Difference, describe, differences
@@ -52,6 +53,9 @@ def check_folder(
             f"{_made_otherwise(job, request, record, changed)} --from {first} would leave out what that touches; "
             f"run it --from {skipped[0]} with --update"
         )
+    if changed and change != "growth":
+        elsewhere = f". {where}." if (where := _elsewhere(job, record)) else ""
+        note(f"the update recomputes what these changes touch: {describe(changed)}{elsewhere}")
     if changed and change == "growth":
         is_moved = any(difference.path == ("listed", "uri") for difference in changed)
         then = "add the images of this source to those of the other" if is_moved else "recompute what that touches"
@@ -116,10 +120,14 @@ def _made_otherwise(job: Job, request: RunRequest, record: Record, changed: Sequ
             f"{job.out.url}: was made with pipeline '{old}', not '{new}': {describe(changed, 3)}. "
             "Without --pipeline it continues with its own."
         )
-    home = record["started_in"]
-    is_here = home == str(job.home)
-    elsewhere = "" if is_here else f" It was started in {home}, where names may mean other files: start it there."
+    elsewhere = f" {where}: start it there." if (where := _elsewhere(job, record)) else ""
     return f"{job.out.url}: was made with other settings: {describe(changed)}.{elsewhere}"
+
+
+def _elsewhere(job: Job, record: Record) -> str:
+    """Return that the folder was started in another working folder; "" if it was not."""
+    home = record["started_in"]
+    return "" if home == str(job.home) else f"It was started in {home}, where names may mean other files"
 
 
 def _has_parquet_rows(folder: RunFolder) -> bool:

@@ -24,6 +24,7 @@ from synthgen.tables import (
 )
 from synthgen.tables.passes import VALUE
 
+LARGE_LOSS = 0.5  # of what came into a stage: from here on it is why nothing was kept, whatever dropped the rest
 LARGE_SHARE = 0.1  # of near duplicates among the images of a plan: from here on it is reported
 
 
@@ -143,11 +144,23 @@ def nothing_kept(folder: RunFolder, last: str = PACK.name) -> str | None:
     what = "0 pairs were kept: " if last == PACK.name else ""
     if not any(empty.dropped.values()):
         return f"{what}{empty.stage} {'is not done' if empty.received else 'had nothing to work on'}"
-    reason, count = max(empty.dropped.items(), key=lambda entry: entry[1])
-    return (
-        f"{what}nothing came out of {empty.stage}, mostly for {reason} ({count:,} of {empty.received:,} "
-        f"{empty.unit}); `synth status {folder.out.url} --reason {reason}` lists them"
-    )
+    reason, loss = _main_loss(empty)
+    message = f"{what}nothing came out of {empty.stage}, mostly for {loss}"
+    before = max(shown[: shown.index(empty)], key=_lost_share, default=None)
+    if before and _lost_share(before) > LARGE_LOSS:
+        reason, loss = _main_loss(before)
+        message += f", after most was lost in {before.stage}, mostly for {loss}"
+    return f"{message}; `synth status {folder.out.url} --reason {reason}` lists them"
+
+
+def _main_loss(funnel: StageFunnel) -> tuple[str, str]:
+    """Return the reason for which a stage dropped most, alone and with its share."""
+    reason, count = max(funnel.dropped.items(), key=lambda entry: entry[1])
+    return reason, f"{reason} ({count:,} of {funnel.received:,} {funnel.unit})"
+
+
+def _lost_share(funnel: StageFunnel) -> float:
+    return sum(funnel.dropped.values()) / max(1, funnel.received)
 
 
 def near_duplicates_message(outcomes: Mapping[str, int]) -> str | None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from synthgen.config.pipeline import EngineConfig
-from synthgen.console import note, pluralize
+from synthgen.console import Loading, note, pluralize
 from synthgen.engines.kinds import gpus_of, kind_of
 from synthgen.errors import JobFailing, ModelUnavailable, SynthError, UserMistake, is_whole_text, one_line
 from synthgen.workers import signals
@@ -33,7 +33,9 @@ STARTS = 3  # of Ray on this machine, before its giving up for time counts as a 
 PLACE_SECONDS = 3600.0  # for a cluster that grows by itself to place a first worker
 
 
-def run_in_actor(function: Callable[[Any], Any], task: Any, engine: EngineConfig, home: Path = Path()) -> Any:
+def run_in_actor(
+    function: Callable[[Any], Any], task: Any, engine: EngineConfig, home: Path = Path(), doing: str = ""
+) -> Any:
     """Return the result of the coroutine `function(task)`, run in an actor with the resources of an engine.
 
     Args:
@@ -41,17 +43,19 @@ def run_in_actor(function: Callable[[Any], Any], task: Any, engine: EngineConfig
         task: Its argument; it is pickled.
         engine: Says which resources.
         home: The folder that the actor imports code of the user from.
+        doing: What the user waits for, such as "checking that the model loads"; noted where it takes long.
 
     Raises:
         ModelUnavailable: The process of the actor ended before it was done.
         SynthError: Whatever the coroutine raised.
     """
+    loading = Loading(doing or "at work")
     join_ray(home)
     with ray_faults():
-        return _run_in_actor(function, task, engine, home)
+        return _run_in_actor(function, task, engine, home, loading)
 
 
-def _run_in_actor(function: Callable[[Any], Any], task: Any, engine: EngineConfig, home: Path) -> Any:
+def _run_in_actor(function: Callable[[Any], Any], task: Any, engine: EngineConfig, home: Path, loading: Loading) -> Any:
     import ray
 
     gpus = gpus_of(engine)
@@ -64,9 +68,11 @@ def _run_in_actor(function: Callable[[Any], Any], task: Any, engine: EngineConfi
         while not ray.wait([placed], timeout=TURN_SECONDS)[0]:
             check_ray()
             waiting.see(False)
+            loading.note_now_and_then()
         result = actor.run.remote(function, task)
         while not ray.wait([result], timeout=TURN_SECONDS)[0]:
             check_ray()
+            loading.note_now_and_then()
         value, notes = ray.get(result)
         pass_on(notes)
         return value

@@ -8,7 +8,15 @@ from typer.testing import CliRunner
 
 from synthgen.cli import app
 from synthgen.commands import show
-from synthgen.commands.check import find_twins, formless_types, notes, threshold_notes, unasked_types, unserved_tags
+from synthgen.commands.check import (
+    find_twins,
+    formless_types,
+    notes,
+    room_notes,
+    threshold_notes,
+    unasked_types,
+    unserved_tags,
+)
 from synthgen.config import pipeline
 from synthgen.errors import UserMistake
 from synthgen.job import resolve
@@ -126,6 +134,22 @@ def test_check_prints_notes_and_no_more_names_than_fit(definitions: Definitions)
     assert line.startswith("note: 20 types that no rule of mapping 'small' asks: x/0, ") and line.endswith(
         ", x/11 and 8 more"
     )
+
+
+def test_a_context_that_an_image_alone_may_fill_is_noted_with_both_settings(definitions: Definitions) -> None:
+    engine = "generate.engine={kind: vllm, image_tokens: 4096, options: {max_model_len: 4096}}"
+    (line,) = room_notes(pipeline.load("small", [engine]))
+    assert line == (
+        "note: generate: an image may take 4,096 tokens (engine.image_tokens), and the context holds 4,096 "
+        "(engine.options.max_model_len); lower the first, or raise the second"
+    )
+    done = CliRunner().invoke(app, ["check", "--pipeline", "small", "--set", engine])
+    assert line in done.stdout.splitlines()
+    larger = "generate.engine={kind: vllm, image_tokens: 4096, options: {max_model_len: 8192}}"
+    assert not list(room_notes(pipeline.load("small", [larger])))
+    of_pass = f"score={{second: {{model: m, scores: [answer], engine: {engine.partition('=')[2]}}}}}"
+    (line,) = room_notes(pipeline.load("small", [larger, of_pass]))
+    assert line.startswith("note: score.second: ")
 
 
 @pytest.fixture

@@ -97,7 +97,10 @@ def test_the_model_of_a_scoring_pass_is_looked_for_where_its_own_engine_is(
 def test_a_dead_endpoint_is_missing_alone_and_a_note_among_others(check: Check, server: ThreadingHTTPServer) -> None:
     dead, _ = check("the-model", endpoint(DEAD))
     assert dead.level == "missing" and dead.detail.startswith(f"{DEAD}: does not answer: ")
-    assert dead.fix.endswith("-m vllm.entrypoints.openai.api_server --model the-model --host 127.0.0.1 --port 9")
+    server_of = "-m vllm.entrypoints.openai.api_server --model"
+    assert dead.fix.endswith(f"{server_of} FOLDER --served-model-name the-model --host 127.0.0.1 --port 9")
+    of_hub, _ = check("org/the-model", endpoint(DEAD))
+    assert of_hub.fix.endswith(f"{server_of} org/the-model --host 127.0.0.1 --port 9")
     alive, dead, _ = check("the-model", endpoint(url_of(server), DEAD))
     assert (alive.level, dead.level) == ("ok", "note")
     elsewhere, _ = check("the-model", endpoint("http://models.invalid/v1"))

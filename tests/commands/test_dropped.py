@@ -344,6 +344,14 @@ def test_a_folder_in_which_no_pair_was_kept_says_why_in_a_line(out: Folder, tmp_
         "0 pairs were kept: nothing came out of select, mostly for rule:echo (3 of 4 pairs); "
         f"`synth status {out.url} --reason rule:echo` lists them"
     )
+    with Lease.take(out) as lease:
+        _commit(out, lease, SELECT, {}, {"rule:echo": -2}, revision=3)
+        _commit(out, lease, GENERATE, {}, {"pair": -3, "failed.cut_off": 5}, revision=2)
+    assert nothing_kept(RunFolder(out)) == (
+        "0 pairs were kept: nothing came out of select, mostly for rule:echo (1 of 1 pairs), after most was lost in "
+        f"generate, mostly for failed.cut_off (5 of 8 assignments); `synth status {out.url} --reason failed.cut_off` "
+        "lists them"
+    )
     empty = Folder(str(tmp_path / "empty"))
     describe_run(empty)
     assert nothing_kept(RunFolder(empty)) == "0 pairs were kept: tag had nothing to work on"

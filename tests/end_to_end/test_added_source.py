@@ -28,7 +28,9 @@ EXAMPLE = ROOT / "examples/custom_source/synthgen_tar.py"
 def package(install_package: InstallPackage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Install the example, also for commands and their Ray workers."""
     install_package("synthgen-tar", "synthgen_tar", EXAMPLE.read_text(), "tar = synthgen_tar:TAR", kinds.ENTRY_POINTS)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "site"), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setenv(
+        "PYTHONPATH", os.pathsep.join(filter(None, [str(tmp_path / "site"), os.environ.get("PYTHONPATH")]))
+    )
 
 
 def archive(path: Path, members: Iterable[tuple[str, bytes]], mode: str = "w") -> Path:

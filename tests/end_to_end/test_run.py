@@ -136,7 +136,9 @@ def test_other_settings_are_refused_and_update_recomputes_the_rows_that_they_tou
     assert "plan.per_image was 3 and is 4" in stopped.stderr
     assert pairs(workspace / "out") == before
 
-    run("out", "--set", "plan.per_image=4", "--update")
+    updated = run("out", "--set", "plan.per_image=4", "--update")
+    touched = "the update recomputes what these changes touch: plan.per_image was 3 and is 4"
+    assert touched in updated.stderr.splitlines()
     adds_up(workspace / "out")
     after = pairs(workspace / "out")
     assert len(after) == 32 and before.items() <= after.items()

@@ -16,6 +16,7 @@ from synthgen.config import pipeline as pipelines
 from synthgen.config.library import Section
 from synthgen.config.pipeline import EngineConfig, GenerateConfig, PackConfig, PriceConfig, SelectConfig
 from synthgen.engines import ModelName, check_engine, kinds, open_engine
+from synthgen.engines.endpoint import settings_fault
 from synthgen.engines.kinds import ENGINE_KINDS, engine_kind, gpus_of, kind_of, reply_options, resolve_model
 from synthgen.errors import Mistakes, ModelUnavailable, UserMistake
 from synthgen.ingest.images.shared_memory import BYTES_PER_PIXEL
@@ -307,6 +308,24 @@ def test_an_endpoint_without_urls_is_one_line() -> None:
     message = "an endpoint needs urls, a list of base URLs such as http://127.0.0.1:8000/v1"
     setting = "generate.engine.kind=endpoint"
     assert mistakes(setting) == [f"--set {setting}: generate.engine: {message}"]
+
+
+def test_settings_that_never_reach_an_endpoint_are_named() -> None:
+    beside = "urls: ['http://127.0.0.1:1/v1'], options: {top_k: 20, max_model_len: 4096}, image_tokens: 500"
+    (line,) = mistakes(setting := f"generate.engine={{kind: endpoint, {beside}}}")
+    assert line == (
+        f"--set {setting}: generate.engine: options.max_model_len, image_tokens would not reach an endpoint; "
+        "start its server with that, and leave it out here"
+    )
+    served = EngineConfig(kind="endpoint", urls=("http://127.0.0.1:1/v1",), options={"top_k": 20})
+    again = EngineConfig.model_validate(served.model_dump())  # as a run record has it, with every default
+    assert settings_fault(served) is settings_fault(again) is None
+
+
+def test_until_the_first_reply_a_model_loads_here_and_elsewhere_nobody_knows() -> None:
+    here, served = EngineConfig(), EngineConfig(kind="endpoint", urls=("http://127.0.0.1:1/v1",))
+    assert kinds.first_wait([served]) == "no reply yet"
+    assert kinds.first_wait([here]) == kinds.first_wait([here, served]) == "the model is loading"
 
 
 def test_a_kind_that_is_no_text_is_one_mistake() -> None:

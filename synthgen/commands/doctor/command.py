@@ -28,7 +28,7 @@ def examine(pipeline: str | None = None) -> list[Finding]:
         machine.interpreter(),
         *libraries.required_packages(),
         *libraries.imports(probes, gpus, optional, uses),
-        *libraries.builds(probes["torch"], probes["vllm"], gpus),
+        *(libraries.builds(probes["torch"], probes["vllm"], gpus) if gpus or "vllm" in needed else ()),
         machine.memory(),
         machine.shared_memory(),
         machine.disk(Path.cwd()),

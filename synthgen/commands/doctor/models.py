@@ -167,8 +167,17 @@ def _way_back(url: str, answer: Failure, settings: GenerateConfig) -> str:
         server = f"{python()} -m vllm.entrypoints.openai.api_server"
         address = urlsplit(url)  # without a host vLLM listens on all interfaces
         where = f"--host {shlex.quote(address.hostname or '')} --port {address.port or 80}"
-        return f"{server} --model {shlex.quote(settings.model)} {where}"
+        return f"{server} {_model_options(settings.model)} {where}"
     return f"curl -sS {shlex.quote(url.rstrip('/'))}/models   (shows what is there)"
+
+
+def _model_options(model: str) -> str:
+    """Return the options by which vLLM serves a model under the name that the pipeline has for it."""
+    from synthgen.engines.revision import is_hub_name, local_path
+
+    if is_hub_name(model) or local_path(model, Path()).is_dir():
+        return f"--model {shlex.quote(model)}"
+    return f"--model FOLDER --served-model-name {shlex.quote(model)}"
 
 
 def _key(name: str, engine: EngineConfig) -> Finding:

@@ -130,7 +130,9 @@ def _classify_by_model(plan: LearnPlan) -> dict[str, Classified]:
     subjects = tuple(map(classify.ClassifySubject, questions))
     task = classify.ClassifyTask(resolve_model(generate), generate.engine, plan.prompts.tree, subjects)
     try:
-        results: list[Classified] = run_in_actor(classify.classify_all, task, generate.engine)
+        results: list[Classified] = run_in_actor(
+            classify.classify_all, task, generate.engine, doing=f"asking the model about {len(questions):,} questions"
+        )
     finally:
         leave_ray()
     return dict(zip(questions, results, strict=True))

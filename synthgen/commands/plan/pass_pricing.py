@@ -84,7 +84,9 @@ def measure(folder: RunFolder, job: Job, counts: QuestionCounts, images: int, ma
     try:
         for context in passes:
             task = PassProfileTask(context, samples)
-            profile: Profile = run_in_actor(measure_pass, task, context.engine, job.home)
+            profile: Profile = run_in_actor(
+                measure_pass, task, context.engine, job.home, f"measuring pass {context.name}"
+            )
             profiles.write(job, _shape(job, context.judge), profile)
     finally:
         leave_ray()

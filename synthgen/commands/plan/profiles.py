@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from synthgen.console import pluralize
 from synthgen.errors import Damaged, UserMistake
 from synthgen.stages import generate, plan
 from synthgen.stages.contract import Job
@@ -67,7 +68,9 @@ def measure_profiles(folder: RunFolder, job: Job, images: int) -> Measured:
 
 
 def _measure(job: Job, task: ProfileTask) -> tuple[Profile, list[Any]]:
-    measured: tuple[Profile, list[Any]] = run_in_actor(measure, task, task.context.engine, job.home)
+    context, images = task.context, pluralize(len(task.samples), "image")
+    doing = f"measuring model {context.model.model} on {images}"
+    measured: tuple[Profile, list[Any]] = run_in_actor(measure, task, context.engine, job.home, doing)
     return measured
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
 from synthgen.console import Loading, Rate, StageProgress, generation_note
-from synthgen.engines.kinds import gpus_of
+from synthgen.engines.kinds import first_wait, gpus_of
 from synthgen.stages import memory
 from synthgen.stages.contract import StageRun
 from synthgen.stages.generate.context import GenerateContext, context_of
@@ -79,7 +79,7 @@ def results_of(run: StageRun, tasks: Sequence[Task], context: GenerateContext) -
     spec = PoolSpec(build, context, partial(object_ids, context), count, engine.cpus, gpus, run.strikes, run.job.home)
     memory.note_workers(name, count, memory.generate_bytes(run.job.pipeline, engine))
     total, is_bound = count_pending(context, tasks)
-    tokens, loading = Rate(), Loading("the model")
+    tokens, loading = Rate(), Loading(first_wait([engine]))
     with StageProgress(name, total, "assignment", is_bound=is_bound) as bar:
 
         def show(counters: Mapping[str, float]) -> None:

@@ -20,7 +20,7 @@ from synthgen.errors import Failure
 from synthgen.stages.generate import scoring
 from synthgen.stages.generate.asking import AskedQuestion, sampling_seed, tokens_of
 from synthgen.stages.generate.measures import Pair
-from synthgen.stages.generate.session import Earlier, ImageSession, Turn, answer_text, failure_of
+from synthgen.stages.generate.session import Earlier, ImageSession, Turn, answer_text, failure_of, limit_of
 from synthgen.tables import pair_id, score_failure
 
 Row = dict[str, Any]
@@ -127,7 +127,7 @@ async def _answer(session: ImageSession, asked: AskedQuestion, context: Conversa
         return Answered(_with_costs(pair_row(replace(asked, failure=failure), kind, None), screened))
     reply = await session.answer(turn, seed=sampling_seed(session.seed, assignment))
     reply = chosen(reply) if assignment.form == "choice" else reply
-    failure = failure_of(reply, "the answer")
+    failure = failure_of(reply, "the answer", limit_of(turn))
     if failure is None and not reply.text.strip():
         failure = Failure("empty_answer", reply.detail or "")
     row = pair_row(replace(asked, failure=failure), kind, reply)

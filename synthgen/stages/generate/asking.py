@@ -212,7 +212,8 @@ async def _ask(
         schema=None if prompt.parse == "lines" else question_schema(is_choice, len(group), prompt.parse),
     )
     reply = await session.generate(request)
-    questions, failure = _read_questions(reply, prompt, is_choice)
+    name = "ask_choice" if prompt is session.prompts.pack.ask_choice else "ask"
+    questions, failure = _read_questions(reply, prompt, is_choice, name)
     return [
         _with_shuffled_options(
             session.seed,
@@ -267,9 +268,9 @@ def _with_shuffled_options(seed: int, asked: AskedQuestion) -> AskedQuestion:
     return replace(asked, question=question, key=key)
 
 
-def _read_questions(reply: Reply, prompt: AskPrompt, is_choice: bool) -> tuple[list[Question], Failure]:
+def _read_questions(reply: Reply, prompt: AskPrompt, is_choice: bool, name: str) -> tuple[list[Question], Failure]:
     """Return the questions of a reply, and the failure of the assignments for which there is none."""
-    if failure := failure_of(reply, "the asking reply"):
+    if failure := failure_of(reply, "the asking reply", f"{name}.max_tokens"):
         return [], failure
     parsed = parse_questions(reply.text, prompt.parse, prompt.none, is_choice)
     if isinstance(parsed, Failure):

@@ -5,7 +5,7 @@ from functools import partial
 
 from synthgen.console import Loading, Rate, StageProgress, generation_note
 from synthgen.engines import ModelName
-from synthgen.engines.kinds import gpus_of, resolve_model
+from synthgen.engines.kinds import first_wait, gpus_of, resolve_model
 from synthgen.stages import memory
 from synthgen.stages.contract import Job, StageRun
 from synthgen.stages.generate import context_of
@@ -38,8 +38,9 @@ def results(run: StageRun, tasks: Sequence[Task]) -> Iterator[Receipt]:
     """Have actors with the engine of the path ask the pairs again."""
     if not tasks:
         return
-    context, tokens, loading = context_for(run.job), Rate(), Loading("the model")
+    context, tokens = context_for(run.job), Rate()
     engine, images = context.engine, partial(object_ids, context)
+    loading = Loading(first_wait([engine]))
     count = min(engine.replicas, len(tasks))
     spec = PoolSpec(build, context, images, count, engine.cpus, gpus_of(engine), run.strikes, run.job.home)
     memory.note_workers("reask", count, memory.generate_bytes(run.job.pipeline, engine))

@@ -21,7 +21,7 @@ from synthgen.stages.generate.reasking import (
     images_again,
     make_receipt,
 )
-from synthgen.stages.generate.session import ImageSession, failure_of
+from synthgen.stages.generate.session import ImageSession, failure_of, limit_of
 from synthgen.stages.generate.todo import image_key
 from synthgen.stages.generate.worker import longest_reply
 from synthgen.store import Receipt
@@ -107,7 +107,7 @@ class Reasker:
         known = {other["pair_id"]: other for other in image.known}
         before, meter = pair_of(session.prompts, row, known), Meter(session.engine)
         reply = await _answer(replace(session, engine=meter), before, context)
-        failure = reply if isinstance(reply, Failure) else failure_of(reply, "the answer")
+        failure = reply if isinstance(reply, Failure) else failure_of(reply, "the answer", limit_of(before.turn))
         if failure is None and isinstance(reply, Reply) and not reply.text.strip():
             failure = Failure("empty_answer", reply.detail or "")
         if failure:

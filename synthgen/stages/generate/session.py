@@ -134,12 +134,20 @@ def is_worked_out(turn: Turn) -> bool:
     return turn.type.reasons and turn.form in WORKED_FORMS and not is_unanswerable(turn.type.path)
 
 
-def failure_of(reply: Reply, subject: str) -> Failure | None:
+def limit_of(turn: Turn) -> str:
+    """Return the key of the prompt pack that limits the tokens of an answer."""
+    if is_unanswerable(turn.type.path):
+        return "unanswerable.max_tokens"
+    return "reasoning.max_tokens" if is_worked_out(turn) else f"answer.{turn.form}.max_tokens"
+
+
+def failure_of(reply: Reply, subject: str, limit: str = "max_tokens") -> Failure | None:
     """Return why a reply cannot be used as it is, or None.
 
     Args:
         reply: The engine's reply.
         subject: The reply as the detail names it, such as "the answer".
+        limit: The key of the prompt pack that limits its tokens.
 
     Returns:
         A failure whose reason is one of `tables.FAILURE_REASONS`, and which has a detail.
@@ -152,7 +160,7 @@ def failure_of(reply: Reply, subject: str) -> Failure | None:
         advice = "set engine.template to {enable_thinking: false}, if the model's chat template has it"
         return Failure("unparsable", f"{subject} contains the model's thinking (<think>); {advice}")
     if reply.finish == "length":
-        return Failure("cut_off", f"{subject} reached max_tokens")
+        return Failure("cut_off", f"{subject} reached {limit} of the prompt pack")
     return None
 
 

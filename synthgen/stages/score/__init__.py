@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from synthgen.console import Loading, StageProgress, note, scoring_note
-from synthgen.engines.kinds import gpus_of
+from synthgen.engines.kinds import first_wait, gpus_of
 from synthgen.stages import memory
 from synthgen.stages.contract import StageRun
 from synthgen.stages.score.context import PassContext, contexts_of
@@ -76,7 +76,8 @@ def _run_round(
     run: StageRun, works: Sequence[tuple[PassContext, list[Task]]], specs: Sequence[PoolSpec]
 ) -> Iterator[Receipt]:
     pairs = [count_pending(context, tasks) for context, tasks in works]
-    title, loading = " and ".join(context.name for context, _ in works), Loading("the model")
+    title = " and ".join(context.name for context, _ in works)
+    loading = Loading(first_wait([context.engine for context, _ in works]))
     for (context, _), spec in zip(works, specs, strict=True):
         size = memory.generate_bytes(run.job.pipeline, context.engine)
         memory.note_workers(f"{SCORE.name} {context.name}", spec.size, size)

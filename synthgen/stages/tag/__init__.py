@@ -39,7 +39,7 @@ def results(run: StageRun, tasks: Sequence[Task]) -> Iterator[Receipt]:
     spec = PoolSpec(build, context, partial(object_ids, context), size, cpus, gpus, run.strikes, run.job.home)
     memory.note_workers(TAG.name, size, memory.tag_bytes(run.job.pipeline))
     total = sum(count_objects(context, task) for task in tasks)
-    loading = Loading("the tagger")
+    loading = Loading("the tagger is loading")
     with StageProgress(TAG.name, total, "image") as bar:
 
         def show(counters: Mapping[str, float]) -> None:

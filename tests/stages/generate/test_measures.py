@@ -301,7 +301,7 @@ def test_a_paraphrase_whose_answer_is_cut_off_costs_one_value() -> None:
         lambda request: Reply("Q?") if request.purpose == "paraphrase" else Reply("tw", "length"),
         Reply("two"),
     )
-    assert row["reason"] == "cut_off: the answer to the paraphrase reached max_tokens"
+    assert row["reason"] == "cut_off: the answer to the paraphrase reached max_tokens of the prompt pack"
 
 
 def test_a_judgement_of_one_token_may_be_cut_off() -> None:

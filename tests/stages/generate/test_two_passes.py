@@ -322,6 +322,13 @@ def test_a_model_that_has_nothing_to_do_is_refused(planned: Path, monkeypatch: p
     monkeypatch.chdir(planned)
     both = ["generate.ask={model: a}", "generate.answer={model: b}"]
     assert pipeline.load("small", both).generate.is_split
+    without = pipeline.load("small").model_dump(mode="json")
+    del without["generate"]["model"]
+    parts = {"ask": {"model": "a"}, "answer": {"model": "b"}}
+    alone = pipeline.Pipeline.model_validate({**without, "generate": {**without["generate"], **parts}}).generate
+    assert (alone.asker.model, alone.answerer.model) == ("a", "b"), "nothing is left for a third model"
+    with pytest.raises(Exception, match="model"):
+        pipeline.Pipeline.model_validate({**without, "generate": {**without["generate"], "ask": {"model": "a"}}})
     with pytest.raises(Exception, match="which does nothing here"):
         pipeline.load("small", [*both, "generate.model=c"])
     with pytest.raises(Exception, match="EUR and USD, which cannot be added"):
