@@ -167,7 +167,8 @@ _SAMPLE = Question("How many dogs are there?", ("one", "two", "three", "four"))
 _ANY_TYPE = InstructionType(
     "any/type", "anything", "anything", "type", ("short",), ("What?", "Which?")
 )  # where every family has mistakes
-SCORE_VARIABLES = ("question", "answer", "statement", "other", "type", "language")  # of the templates below `judge`
+# Of the templates below `judge`.
+SCORE_VARIABLES = ("question", "answer", "statement", "other", "type", "language", "previous")
 Values = dict[str, Any]
 
 
@@ -195,7 +196,10 @@ def _templates(
     yield ("unanswerable", "text"), [{**question, "form": form} for form in families.SWAPPED_FORMS]
     judged: Values = {"answer": "two", "statement": "two", "other": "three"}
     for name in judges:
-        yield ("judge", name, "text"), [{**question, **judged, "type": kind} for kind in types]
+        yield (
+            ("judge", name, "text"),
+            [{**question, **judged, "type": kind, "previous": earlier if kind.follows else None} for kind in types],
+        )
     yield ("paraphrase", "text"), [question]
     yield ("blind", "text"), [question]
 
