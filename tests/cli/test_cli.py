@@ -725,7 +725,7 @@ def test_preview_does_not_look_into_the_working_folder(
     write(workspace / "run.json", json.dumps({"format": 99}))
     tasks: list[preview.PreviewTask] = []
 
-    def run_in_actor(report: object, task: preview.PreviewTask, engine: object, home: Path) -> list[str]:
+    def run_in_actor(report: object, task: preview.PreviewTask, engine: object, home: Path, doing: str) -> list[str]:
         tasks.append(task)
         return []
 
