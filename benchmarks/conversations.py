@@ -1,9 +1,10 @@
 """Conversations of the everyday pipeline as a model sees them, for twelve everyday kinds of image.
 
 Numbered images of each kind are planned. Those of the first number are shown at which the twelve conversations have
-every form of answer together, points and boxes included, which are rare. No model is called. In place of a question
-that a model would write stands the first example that it is shown, which is about another image, and in place of an
-answer the form that it has. All else is what `synth run` sends and packs.
+every form of answer together, points and boxes included, which are rare. No model is called. For the pages of
+`conversations.yaml` a person has written what a good model would reply. On the others the first example that the model
+is shown, which is about another image, stands in place of a question, and `…` in place of an answer. All else is what
+`synth run` sends and packs.
 
     python benchmarks/conversations.py docs/examples
 """
@@ -12,10 +13,11 @@ import asyncio
 import json
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
 from asked import Asked, Row, ask, images_of, load_kinds
 from PIL import Image
 
@@ -36,9 +38,16 @@ KINDS = (
     "code editor", "satellite", "untagged",
 )  # fmt: skip
 DRAWS = 50  # images of each kind that are planned
+WRITTEN = Path(__file__).with_name("conversations.yaml")
+JUDGED = ("question", "answer")  # the scores that judges give; the page shows their calls where replies are written
 NOTE = """The everyday pipeline on an image of the kind **{kind}**, made by
-`python benchmarks/conversations.py docs/examples`. No model was called: in place of a question stands the first example
+`python benchmarks/conversations.py docs/examples`. """
+STOOD_IN = """No model was called: in place of a question stands the first example
 that the model is shown, which is about another image, and in place of an answer `…`. The image comes before each text.
+"""
+BY_HAND = """The prompts are the real ones. No model was called: the
+replies, with the image that they tell of, were made up by hand, as a good model would give them. The image comes before
+each text. Of the scores only the two that a judge gives are shown.
 """
 
 
@@ -54,6 +63,38 @@ class StandIn:
         if request.choices:
             return Reply(request.choices[0])
         return Reply("…\nAnswer: …" if "'Answer: " in request.text else "…")
+
+    async def close(self) -> None:
+        """Do nothing."""
+
+
+class Writer:
+    """An engine whose replies were written by hand, by the type of their question."""
+
+    facts = StandIn.facts
+
+    def __init__(self, page: str, replies: Mapping[str, Mapping[str, Any]]) -> None:
+        self._page, self._replies = page, replies
+        self._used, self._missing = set[str](), list[str]()
+
+    async def generate(self, request: Request) -> Reply:
+        """Return the reply to a call; one that nobody has written is noted, for `check`."""
+        asked = re.match(r".*? Type: (.+?)\.", request.text)
+        place, name = max((request.text.rfind(each["question"]), name) for name, each in self._replies.items())
+        if asked:
+            place, name = 0, asked[1].replace(" ", "_")
+        if place < 0 or name not in self._replies:
+            self._missing.append(name if asked else request.text)
+            return await StandIn().generate(request)
+        self._used.add(name)
+        return _written(request, self._replies[name])
+
+    def check(self) -> None:
+        """Refuse calls without a written reply, and replies that no call has asked for."""
+        if self._missing:
+            raise SystemExit(f"{WRITTEN.name}: {self._page}: no reply for: {self._missing[0]}")
+        if left := self._replies.keys() - self._used:
+            raise SystemExit(f"{WRITTEN.name}: {self._page}: nothing asks for {', '.join(sorted(left))}")
 
     async def close(self) -> None:
         """Do nothing."""
@@ -84,30 +125,31 @@ def first_with_every_form(plan: Asked) -> tuple[int, list[Row]]:
 def page(name: str, image: PlannedImage, rows: Sequence[Row]) -> Iterator[str]:
     """Yield the lines of the page of an image of a kind, with its planned questions."""
     prompts, settings = prompt_pack.load("everyday"), pipeline.load("everyday")
-    calls, pairs = _conversation(rows, prompts, settings)
+    written = yaml.safe_load(WRITTEN.read_text(encoding="utf-8")).get(name)
+    calls, pairs = _conversation(name, rows, prompts, settings, written)
     yield f"# {name[0].upper()}{name[1:]}"
     yield ""
-    yield NOTE.format(kind=name)
+    yield NOTE.format(kind=name) + (BY_HAND if written else STOOD_IN)
     yield f"Tags: {', '.join(f'`{tag}` {score:.2f}' for tag, score in image.tags.items()) or 'none'}"
     system = next((request.system for request, _ in calls if request.system), None)
     if system:
         yield from ("", "## System text of every call", "", *_block(system))
     yield from ("", "## Calls")
     for request, reply in calls:
-        yield from ("", f"**{request.purpose}**", "", *_block(request.text), "", f"Reply: `{_one_line(reply.text)}`")
+        yield from ("", f"**{request.purpose}**", "", *_block(request.text), "", *_reply(reply.text))
     yield from ("", "## The training sample")
     for pair in pairs:
         turn = (pair["form"], pair["question"], pair["options"] or (), pair["language"], pair["pair_id"])
         yield from (
             "",
-            f"`{pair['type']}`, {pair['form']}",
+            f"`{pair['type']}`, {', '.join([pair['form'], *pair['judged']])}",
             "",
             *_block(f"{turn_text(prompts, *turn)}\n→ {pair['answer']}"),
         )
 
 
 def _conversation(
-    rows: Sequence[Row], prompts: Prompts, settings: pipeline.Pipeline
+    name: str, rows: Sequence[Row], prompts: Prompts, settings: pipeline.Pipeline, written: Mapping[str, Any] | None
 ) -> tuple[list[tuple[Request, Reply]], list[dict[str, Any]]]:
     """Return the calls of planned questions of one image, and the pairs that they make, in the order of the sample."""
     nodes = taxonomy.load("everyday").tree.nodes
@@ -117,10 +159,19 @@ def _conversation(
         node = nodes[row["thing"]] if row["thing"] else None
         thing = fill("a {}", node.words, node.values.get("article")) if node else None
         assignments.append(assignment_of(row, "", thing))
-    engine = Recorder(StandIn())
-    context = ConversationContext(prompts, settings.generate.sampling, (), settings.plan.seed)
+    writer = Writer(name, written) if written else StandIn()
+    engine = Recorder(writer)
+    scores = JUDGED if written else ()
+    context = ConversationContext(prompts, settings.generate.sampling, scores, settings.plan.seed)
     outcome = asyncio.run(converse(subject, assignments, engine, context))
-    pairs = [row for row in outcome.pairs if row["outcome"] == "pair"]
+    if isinstance(writer, Writer):
+        writer.check()
+    given = {(row["assignment_id"], score): row["value"] for score in scores for row in outcome.scores[score]}
+    pairs = [
+        {**row, "judged": [f"{score} {given[row['assignment_id'], score]:.0f}" for score in scores]}
+        for row in outcome.pairs
+        if row["outcome"] == "pair"
+    ]
     return engine.calls, sorted(pairs, key=lambda row: row["assignment_id"])
 
 
@@ -135,6 +186,27 @@ def _question(request: Request) -> str:
     }
     is_choice = request.schema is not None and "right" in json.dumps(request.schema)
     return json.dumps({"fits": True, "evidence": "…", "questions": [choice if is_choice else text]}, ensure_ascii=False)
+
+
+def _written(request: Request, reply: Mapping[str, Any]) -> Reply:
+    """Return a reply by hand in the shape that the request asks for."""
+    if request.purpose == "judge":
+        label = str(reply["judged"]["answer" if request.text.startswith("Rate an answer") else "question"])
+        return Reply(label, labels={label: 1.0})
+    if request.purpose == "ask":
+        choice = {key: reply[key] for key in ("question", "right", "wrong") if key in reply}
+        question = choice if "right" in choice else reply["question"]
+        asked = {"fits": True, "evidence": reply["evidence"], "questions": [question]}
+        return Reply(json.dumps(asked, ensure_ascii=False))
+    if request.choices:
+        lettered = re.search(rf"^([A-D])\. {re.escape(reply['right'])}$", request.text, re.MULTILINE)
+        return Reply(lettered[1] if lettered else "")
+    return Reply(reply["answer"].strip())
+
+
+def _reply(text: str) -> list[str]:
+    """Return the lines that show a reply; one of several lines is a block."""
+    return ["Reply:", "", *_block(text)] if "\n" in text.strip() else [f"Reply: `{_one_line(text)}`"]
 
 
 def _block(text: str) -> list[str]:

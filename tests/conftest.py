@@ -4,6 +4,7 @@ The workspace is a user's working folder in small: a taxonomy of seven tags, thr
 reads the tags beside the images and the scripted engine, so that a whole run needs no model.
 """
 
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from synthgen import console
 from synthgen.console import print_notes
 from tests.fixtures.workspace import write_definition_files
 
@@ -23,6 +25,9 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault(
     "RAY_prestart_worker_first_driver", "0"
 )  # workers at the start that no command of the tests would use
+
+# How long a command waits depends on the machine, and so would what it says of it.
+console.PATIENCE_SECONDS = math.inf
 
 # What a command notes is on stderr here too, also where a test calls its function and not the command line.
 print_notes()

@@ -133,6 +133,7 @@ def test_what_takes_long_is_said_once_patience_ends_and_then_every_half_minute(
 ) -> None:
     now = [0.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
+    monkeypatch.setattr(console, "PATIENCE_SECONDS", 4.0)
     waiting = Loading("checking model m")
     for now[0] in (0.0, 3.0, 5.0, 20.0, 34.0, 36.0, 60.0):
         waiting.note_now_and_then()

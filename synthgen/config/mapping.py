@@ -71,6 +71,7 @@ class MappingFile(Section):
     about: str
     extends: str | None = None
     text_tags: tuple[str, ...] = ()  # patterns of tags that mean that the image contains text, for `has_text`
+    thing_tags: tuple[str, ...] = ()  # patterns of tags that a type with `thing` may name; without any, all
     rules: list[Rule]
 
 
@@ -101,6 +102,7 @@ class RuleSet:
     """The rules of a mapping and of those that it extends, by number.
 
     Attributes:
+        thing_tags: Tags that a type with `thing` may name; None for all.
         names: The names of these mappings, the farthest first.
         texts: Their files as JSON, without comments, layout and `about`; a fingerprint is made of them.
     """
@@ -108,6 +110,7 @@ class RuleSet:
     name: str
     rules: tuple[CompiledRule, ...]
     text_tags: frozenset[str]
+    thing_tags: frozenset[str] | None = None
     names: tuple[str, ...] = ()
     texts: tuple[str, ...] = ()
 
@@ -166,6 +169,10 @@ class RuleSet:
         when = self._conditions.get(number)
         return when is None or _meets(when, size, has_text)
 
+    def nameable(self, leaves: Iterable[str]) -> frozenset[str]:
+        """Return those of some leaf tags that a type with `thing` may name."""
+        return frozenset(leaves) if self.thing_tags is None else self.thing_tags.intersection(leaves)
+
     def causes(self, fired: Match, tags: Iterable[str], instruction_type: str) -> list[str]:
         """Return the tags, ancestors included, because of which the fired rules ask an instruction type."""
         asking = {number for number in fired if instruction_type in self.rules[number].ask}
@@ -179,14 +186,15 @@ def load(name: str, tags: Tree, types: Sequence[str], home: Path = Path()) -> Ru
         Mistakes: Every mistake in its file and in those that it extends.
     """
     rules: list[CompiledRule] = []
-    text_tags: set[str] = set()
+    text_tags, thing_tags = set[str](), set[str]()
     chain = files(name, tags, types, home)
     for document, file in chain:
         text_tags |= set(matching(file.text_tags, list(tags.nodes)))
+        thing_tags |= set(matching(file.thing_tags, list(tags.nodes)))
         for index, rule in enumerate(file.rules):
             rules.append(_compile(len(rules), document.where(("rules", index)), rule, tags, types))
     names, texts = zip(*((document.path.stem, _fingerprint_text(document)) for document, _ in chain), strict=True)
-    return RuleSet(name, tuple(rules), frozenset(text_tags), names, texts)
+    return RuleSet(name, tuple(rules), frozenset(text_tags), frozenset(thing_tags) or None, names, texts)
 
 
 def files(
@@ -255,7 +263,9 @@ def _unknown_patterns(document: Document, tags: Tree | None, types: Sequence[str
     """Return a fault for each pattern that matches nothing: a typing error, or a name that no longer exists."""
     paths = list(tags.nodes) if tags is not None else None
     rules = document.at(("rules",))
-    places: list[tuple[KeyPath, str, Sequence[str] | None]] = [(("text_tags",), "tag", paths)]
+    places: list[tuple[KeyPath, str, Sequence[str] | None]] = [
+        ((key,), "tag", paths) for key in ("text_tags", "thing_tags")
+    ]
     for number in range(len(rules) if isinstance(rules, list) else 0):
         places.append((("rules", number, "tags"), "tag", paths))
         places += [(("rules", number, key), "instruction type", types) for key in ("ask", "boost", "never")]

@@ -7,6 +7,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from synthgen.config.families import Form
 from synthgen.config.library import Section
+from synthgen.config.manners import Manner
 from synthgen.config.replies import Style
 
 SystemUse = Literal["ask", "answer", "judge", "blind"]
@@ -102,8 +103,8 @@ class PackFile(Section):
     about: str
     families: tuple[str, ...] = Field(min_length=1)
     system: str | SystemTexts | None = None
-    voices: tuple[str, ...] = ()  # who asks; `voice` in the asking prompts is one of them
-    levels: tuple[str, ...] = ()  # how hard the question is; `level` in the asking prompts is one of them
+    voices: tuple[Manner, ...] = ()  # who asks; `voice` in the asking prompts is one of those that suit the type
+    levels: tuple[Manner, ...] = ()  # how hard the question is; `level` in the asking prompts is one that suits it
     ask: AskPrompt
     ask_choice: AskPrompt | None = None
     answer: dict[Form, AnswerPrompt]

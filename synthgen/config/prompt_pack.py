@@ -10,7 +10,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from synthgen.config import families, library
+from synthgen.config import families, library, manners
 from synthgen.config.families import InstructionType
 from synthgen.config.prompt_file import AskPrompt, PackFile
 from synthgen.config.replies import Question
@@ -48,6 +48,14 @@ class Prompts:
         """Return the asking prompt for an answer form; multiple choice may have a different one."""
         return self.pack.ask_choice if form == "choice" and self.pack.ask_choice else self.pack.ask
 
+    def voices(self, path: str) -> tuple[str, ...]:
+        """Return who may ask a question of a type."""
+        return manners.suiting(self.pack.voices, families.asked_as(path))
+
+    def levels(self, path: str) -> tuple[str, ...]:
+        """Return how hard a question of a type may be."""
+        return manners.suiting(self.pack.levels, families.asked_as(path))
+
 
 def load(name: str, home: Path = Path()) -> Prompts:
     """Load a prompt pack with its families; their names start from `home`.
@@ -60,7 +68,7 @@ def load(name: str, home: Path = Path()) -> Prompts:
     pack = attempt(faults, lambda: library.check(document, PackFile))
     tree = _merged_tree(document, faults)
     types = families.instruction_types(tree)
-    faults += _unanswered_forms(document, types)
+    faults += [*_unanswered_forms(document, types), *manners.unknown_patterns(document, list(types))]
     if any(kind.reasons for kind in types.values()) and document.at(("reasoning",)) is None:
         faults.append(f"{document.where(())}: no prompt `reasoning`, which types with `reasons: true` need")
     judges = document.at(("judge",))
@@ -137,8 +145,9 @@ def recipe_texts(prompts: Prompts, instruction_type: str, form: str) -> dict[str
         "type": [kind.path, kind.about, kind.needs, kind.ask_as, list(kind.examples)],
     }
     # Keys that few types have are left out where they say nothing: the recipes of all other types stay as they are.
-    drawn = {"voice": pack.voices, "level": pack.levels}
+    drawn = {"voice": prompts.voices(instruction_type), "level": prompts.levels(instruction_type)}
     more = {
+        **({"form": form} if "form" in variables_of(ask.text) else {}),
         **{name: list(values) for name, values in drawn.items() if values and name in variables_of(ask.text)},
         **families.traits(kind),
         **({"reasoning": pack.reasoning.model_dump(mode="json")} if kind.reasons and pack.reasoning else {}),
@@ -158,7 +167,8 @@ _SAMPLE = Question("How many dogs are there?", ("one", "two", "three", "four"))
 _ANY_TYPE = InstructionType(
     "any/type", "anything", "anything", "type", ("short",), ("What?", "Which?")
 )  # where every family has mistakes
-SCORE_VARIABLES = ("question", "answer", "statement", "other", "type", "language")  # of the templates below `judge`
+# Of the templates below `judge`.
+SCORE_VARIABLES = ("question", "answer", "statement", "other", "type", "language", "previous")
 Values = dict[str, Any]
 
 
@@ -186,7 +196,10 @@ def _templates(
     yield ("unanswerable", "text"), [{**question, "form": form} for form in families.SWAPPED_FORMS]
     judged: Values = {"answer": "two", "statement": "two", "other": "three"}
     for name in judges:
-        yield ("judge", name, "text"), [{**question, **judged, "type": kind} for kind in types]
+        yield (
+            ("judge", name, "text"),
+            [{**question, **judged, "type": kind, "previous": earlier if kind.follows else None} for kind in types],
+        )
     yield ("paraphrase", "text"), [question]
     yield ("blind", "text"), [question]
 
@@ -230,6 +243,7 @@ def _asked(kind: InstructionType, n: int) -> Values:
     return {
         "type": kind,
         "n": n,
+        "form": kind.forms[0],
         "language": "English",
         "tags": ["dog"][: n - 1],
         "examples": list(kind.examples[:2]),

@@ -52,7 +52,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
     monkeypatch.setattr(score_profiling, "ScoreWorker", scoring)
     for module in (profiles, pass_pricing):
         monkeypatch.setattr(module, "leave_ray", lambda: None)
-        monkeypatch.setattr(module, "run_in_actor", lambda measure, task, engine, home: asyncio.run(measure(task)))
+        monkeypatch.setattr(module, "run_in_actor", lambda measure, task, *_: asyncio.run(measure(task)))
     yield measured
     for worker in workers:
         worker.close()

@@ -70,6 +70,14 @@ def test_untagged_images_are_described_and_their_things_named(plan: asked.Asked)
     assert plan.share("untagged", "**/limits/*", "**/two_facts") <= 0.06
 
 
+def test_no_picture_is_asked_whether_it_shows_what_it_is_a_picture_of(plan: asked.Asked) -> None:
+    named = {row["thing"] for row in plan.rows if row["thing"]}
+    whole = ("document/**", "table/**", "chart/**", "diagram/**", "map/**", "graphic/**", "interface/**", "code/**",
+             "medical/radiograph/**", "microscopy/**", "aerial/**", "indoor/**", "outdoor/**", "pattern/**",
+             "person/portrait_view/**", "material/**", "art/painting/**", "sport/**", "event/**")  # fmt: skip
+    assert len(named) > 50 and taxonomy.matching(whole, sorted(named)) == []
+
+
 def test_yes_and_no_are_in_balance(plan: asked.Asked) -> None:
     truths = Counter(plan.types[row["type"]].truth for row in plan.rows)
     assert 0.45 <= truths["yes"] / (truths["yes"] + truths["no"]) <= 0.55

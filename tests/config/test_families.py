@@ -43,6 +43,14 @@ PERSONAL = re.compile(
     r"(?i)\b(number|licen[cs]e|registration) plates?\b|\bplate of the\b|\bdate of birth\b|\bbirthdate\b|\biban\b"
     r"|\b(passport|card|account|phone|telephone|social security|id) number\b|\bsurname\b|\bhome address\b|\bsigned by\b"
 )
+# What asks for more than a phrase or one of four options has room for. `How would you describe` may get a phrase.
+OPEN_REQUEST = re.compile(
+    r"(?i)(?<!how would you )\b(describe|explain|write (a|an|the|down all)|transcribe (all|the (whole|page))"
+    r"|put .* into words|walk (me|us)|talk (me|us|them)|go through|compare the|review this|rewrite"
+    r"|reconstruct|show me how|guide me|help me|eli5)\b"
+    r"|描述|解释|^(Describe|Explica|Explique|Décris|Beschreib|Erklär|Descreva|Опиши|Объясни|صف|اشرح)|वर्णन|説明し|묘사|설명해"
+)
+LIST_OR_COPY = re.compile(r"(?i)(^|[.,] )(list|copy|rank|transcribe|type out|read me|name (all|every))\b|\bin order\b")
 QUESTION_MARKS = r"[?\uff1f\u061f]"  # also those of full width and of Arabic
 MARKS = '.?!)"\uff1f\u061f\uff01\u3002\u0964'  # and the full stops of Chinese, Japanese and Hindi
 of_every_type = pytest.mark.parametrize("kind", TYPES.values(), ids=TYPES)
@@ -137,6 +145,15 @@ def test_requests_are_given_in_every_language_and_in_its_script(kind: Instructio
 
 
 @of_every_type
+def test_no_text_asks_for_more_than_the_forms_of_its_type_have_room_for(kind: InstructionType) -> None:
+    texts = [*kind.examples, *(text for texts in kind.requests.values() for text in texts)]
+    if {"short", "choice"} & set(kind.forms):
+        assert not [text for text in texts if OPEN_REQUEST.search(text)]
+    if "choice" in kind.forms:
+        assert not [text for text in texts if LIST_OR_COPY.search(text)]
+
+
+@of_every_type
 def test_the_forms_of_a_type_fit_what_is_asked(kind: InstructionType) -> None:
     forms = set(kind.forms)
     assert len(forms) == len(kind.forms)
@@ -148,8 +165,8 @@ def test_the_forms_of_a_type_fit_what_is_asked(kind: InstructionType) -> None:
         assert "choice" not in forms  # a call that writes options has to write the question too
     if kind.truth:
         assert forms <= {"short", "brief", "detailed"}
-    if kind.name == "count things":
-        assert "points" in forms
+    if "points" in forms:  # "How many dogs are there?" wants a number; a text for points says that it wants them
+        assert forms == {"points"} and kind.path.startswith("description/grounding/")
 
 
 @of_every_type

@@ -209,6 +209,13 @@ def test_the_rules_of_an_extension_follow_those_that_it_extends(workspace: Path)
     assert rules.text_tags == {"animal", "document"}
 
 
+def test_without_thing_tags_every_leaf_may_be_named_and_with_some_no_other(workspace: Path) -> None:
+    rule = "rules:\n  - {tags: '**', ask: {coarse/scene: 1}}\n"
+    leaves = ["animal", "document/invoice"]
+    assert load(workspace, "", mine=f"about: x\n{rule}").nameable(leaves) == set(leaves)
+    assert load(workspace, "", mine=f"about: x\nthing_tags: [animal/**]\n{rule}").nameable(leaves) == {"animal"}
+
+
 def test_a_circle_of_extensions_is_reported_in_the_order_of_its_links(workspace: Path) -> None:
     with pytest.raises(Mistakes, match=r"extends itself: mine -> other -> mine$"):
         load(workspace, "", mine="about: x\nextends: other\nrules: []\n", other="about: x\nextends: mine\nrules: []\n")

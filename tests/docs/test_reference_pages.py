@@ -9,7 +9,7 @@ import pytest
 import yaml
 from pydantic import BaseModel, TypeAdapter
 
-from synthgen.config import families, library, pipeline, prompt_file, prompt_pack, taxonomy
+from synthgen.config import families, library, manners, pipeline, prompt_file, prompt_pack, taxonomy
 from synthgen.config.messages import sections_in
 from synthgen.job import job
 from synthgen.stages import generate, pack
@@ -98,7 +98,7 @@ PLACES = {  # a section of a definition file -> the prefix of its keys on the pa
         prompt_file.AskPrompt: "ask.",
         prompt_file.AnswerPrompt: "answer.FORM.",
     },
-    prompt_file.UnanswerablePrompt: "unanswerable.",
+    **{prompt_file.UnanswerablePrompt: "unanswerable.", manners.Manner: "VOICE."},
     **{prompt_file.PlainPrompt: "paraphrase.", prompt_file.JudgePrompt: "judge.SCORE."},
 }
 

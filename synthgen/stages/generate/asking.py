@@ -153,12 +153,16 @@ def _requested(session: ImageSession, assignment: Assignment) -> AskedQuestion |
 
 
 def _group(assignments: Sequence[Assignment], prompts: Prompts) -> list[list[Assignment]]:
-    """Group the assignments that one call can ask for: of one type, thing, language and kind of options, in order."""
-    groups: dict[tuple[str, str, bool, str], list[Assignment]] = {}
+    """Group the assignments that one call can ask for: of one type, thing, language and kind of options, in order.
+
+    Where the prompt knows the form of the answer, they are of one form too.
+    """
+    groups: dict[tuple[str, str, str, str], list[Assignment]] = {}
     for assignment in sorted(assignments, key=_asking_order):
-        is_choice = assignment.form == "choice"
-        alone = (assignment.thing or "") if asks_many(prompts.ask(assignment.form)) else assignment.assignment_id
-        groups.setdefault((assignment.type, assignment.language, is_choice, alone), []).append(assignment)
+        prompt, is_choice = prompts.ask(assignment.form), assignment.form == "choice"
+        form = assignment.form if "form" in variables_of(prompt.text) else str(is_choice)
+        alone = (assignment.thing or "") if asks_many(prompt) else assignment.assignment_id
+        groups.setdefault((assignment.type, assignment.language, form, alone), []).append(assignment)
     return list(groups.values())
 
 
@@ -227,17 +231,18 @@ def _asking_text(
     earlier: Earlier | None,
 ) -> str:
     """Render the asking prompt of a group; examples, voice and level are drawn for its first assignment."""
-    first, pack = group[0], session.prompts.pack
-    kind = session.prompts.types[asked_as(first.type)]
+    first, prompts = group[0], session.prompts
+    kind = prompts.types[asked_as(first.type)]
     return render(
-        session.prompts.ask(first.form).text,
+        prompts.ask(first.form).text,
         type=kind,
         n=len(group),
+        form=first.form,
         language=first.language,
         tags=[tag.split("/")[-1] for tag in subject.tags],
         examples=_examples(kind, session.seed, first),
-        voice=_one_of(pack.voices, session.seed, "voice", first),
-        level=_one_of(pack.levels, session.seed, "level", first),
+        voice=_one_of(prompts.voices(first.type), session.seed, "voice", first),
+        level=_one_of(prompts.levels(first.type), session.seed, "level", first),
         asked=list(known),
         previous={"question": earlier.question, "answer": earlier.answer} if earlier else None,
         thing=first.thing,

@@ -137,7 +137,7 @@ class Assigner:
         kinds = {path: context.types[path] for path in self.types}
         self.weights = Weights(context.rules, self.types, factors, settings.side_tags)
         presences = {path: kind.thing for path, kind in kinds.items() if kind.thing is not None}
-        self._things = ThingSampler(presences, context.leaves, companions)
+        self._things = ThingSampler(presences, context.rules.nameable(context.leaves), companions)
         groups = [[path for path in presences if presences[path] == presence] for presence in PRESENCES]
         self._of_group = [np.array([path in group for path in self.types], bool) for group in groups]
         most = {path: kind.most for path, kind in kinds.items() if kind.most is not None}

@@ -77,7 +77,7 @@ class ThingSampler:
 
         Args:
             types: Type → whether it names a thing that is there.
-            leaves: The leaf tags of the taxonomy.
+            leaves: The leaf tags of the taxonomy that questions may name.
             companions: The table of the epoch.
         """
         self.types, self._leaves, self._companions = types, leaves, companions
@@ -87,7 +87,7 @@ class ThingSampler:
         """Return the things that an image with these tags can be asked about."""
         present = present_things(tags, self._leaves) if "present" in self._presences else {}
         absent = absent_things(tags, self._companions) if "absent" in self._presences else {}
-        return Things(present, absent)
+        return Things(present, {tag: weight for tag, weight in absent.items() if tag in self._leaves})
 
     def choose(self, image: Words, things: Things, slots: Mapping[Slot, str | None]) -> dict[Slot, str]:
         """Return the thing of each question of an image, no thing twice.

@@ -18,6 +18,7 @@ from synthgen.engines import EngineInfo, Reply, Request
 from synthgen.stages.generate import measures, scoring
 from synthgen.stages.generate.measures import Pair
 from synthgen.stages.generate.measures.judges import MOST_SENTENCES, sentences
+from synthgen.stages.generate.measures.scorer import prompt_for
 from synthgen.stages.generate.session import Earlier, ImageSession
 from synthgen.tables import NOT_APPLICABLE, SCORES
 
@@ -459,3 +460,14 @@ def test_every_call_of_a_score_is_counted_and_unknown_tokens_stay_unknown() -> N
 )
 def test_sentences_end_neither_at_the_number_of_an_item_nor_at_an_abbreviation(text: str, parts: list[str]) -> None:
     assert sentences(text) == parts
+
+
+@pytest.mark.parametrize("key", ["question", "answer", "answerable", "clear", "of_type", "p_true"])
+def test_a_judge_of_a_follow_up_is_told_what_it_goes_on_from(key: str) -> None:
+    prompts = prompt_pack.load("everyday")
+    kind = prompts.types["conversation/follow_up_next"]
+    before = Earlier("p0", "Which tram is this?", "The 18.")
+    asked = Pair("p", "a", kind, "short", "English", Question("And then?"), Reply("The 25."), before)
+    told = prompt_for(prompts, asked, f"judge.{key}").text
+    assert "Earlier: Which tram is this?" in told and "The 18." in told
+    assert "Earlier:" not in prompt_for(prompts, replace(asked, earlier=None), f"judge.{key}").text

@@ -174,10 +174,8 @@ def test_a_path_without_a_usable_answer_leaves_the_pair_and_is_on_record(world: 
     world.run(given=(Reply("cut", "length"),))
     for key, row in world.pairs().items():
         if row["reasked_for"]:
-            assert (
-                row["detail"]
-                == "asked again in vain: cut_off: the answer reached answer.short.max_tokens of the prompt pack"
-            )
+            limit = f"answer.{row['form']}.max_tokens of the prompt pack"
+            assert row["detail"] == f"asked again in vain: cut_off: the answer reached {limit}"
             assert {**row, "reasked_for": None, "detail": None} == before[key]
     assert not world.run().asked
 

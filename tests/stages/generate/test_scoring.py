@@ -285,7 +285,8 @@ def test_a_question_is_graded_without_its_answer() -> None:
     ))  # fmt: skip
     write(Path("prompts/small.yaml"), text)
     assert mistakes("select.keep={}") == [
-        "prompts/small.yaml:12: judge.question.text: unknown variable 'answer': known: language, question, type"
+        "prompts/small.yaml:12: judge.question.text: unknown variable 'answer':"
+        " known: language, previous, question, type"
     ]
 
 

@@ -103,6 +103,16 @@ def test_voice_level_and_examples_are_drawn_for_each_call_and_always_alike() -> 
     assert len({text.partition(": ")[2].rpartition(" ")[0] for text in texts[0]}) > 20
 
 
+def test_where_the_prompt_knows_the_form_a_call_asks_for_one_form_alone() -> None:
+    planned = assignments([(SCENE, "short"), (SCENE, "brief")])
+    calls = {}
+    for text in ("Ask {{ n }}", "Ask {{ n }} {{ form }}"):
+        engine = Engine(good)
+        run(prompts({}, **ask_text(text)), engine, planned)
+        calls[text] = sorted(request.text for request in engine.of("ask"))
+    assert calls == {"Ask {{ n }}": ["Ask 2"], "Ask {{ n }} {{ form }}": ["Ask 1 brief", "Ask 1 short"]}
+
+
 def test_the_right_option_of_the_writer_is_on_record_under_its_shuffled_letter() -> None:
     reply = (
         '{"fits": true, "evidence": "a red bus", "questions": '

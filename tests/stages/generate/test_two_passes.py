@@ -356,7 +356,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     monkeypatch.setattr(profiling, "GenerateWorker", made)
     monkeypatch.setattr(profiles, "leave_ray", lambda: None)
-    monkeypatch.setattr(profiles, "run_in_actor", lambda measure, task, engine, home: asyncio.run(measure(task)))
+    monkeypatch.setattr(profiles, "run_in_actor", lambda measure, task, engine, home, doing: asyncio.run(measure(task)))
     yield
     for worker in workers:
         worker.close()

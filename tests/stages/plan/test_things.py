@@ -191,6 +191,12 @@ def test_a_table_is_made_only_where_a_type_asks_about_absent_things(world: World
     assert {row["thing"] for row in world.assignments().values()} <= {"sky", "plant/tree", None}
 
 
+def test_only_the_thing_tags_of_the_mapping_are_named(world: World) -> None:
+    world.grow({f"{number}.jpg": unlike(number, "sky", "plant/tree", "sign/road") for number in range(6)})
+    world.plan(world.context(f"thing_tags: [plant/**]\n{RULES}"))
+    assert {row["thing"] for row in world.assignments().values()} == {"plant/tree", None}
+
+
 def test_a_leaf_that_comes_later_gets_companions_and_the_others_keep_theirs(world: World) -> None:
     world.grow({f"{number}.jpg": unlike(number, "sky", "plant/tree") for number in range(4)})
     world.plan(context := world.context(RULES))

@@ -143,7 +143,9 @@ def prompt_for(prompts: Prompts, pair: Pair, key: str, *, purpose: Purpose = "ju
         "statement": pair.reply.text,
         "other": "",
     }
-    text = render(prompt.text, type=pair.type, language=pair.language, **(own | texts))
+    earlier = pair.earlier
+    previous = {"question": earlier.question, "answer": earlier.answer} if earlier else None
+    text = render(prompt.text, type=pair.type, language=pair.language, previous=previous, **(own | texts))
     if isinstance(prompt, JudgePrompt):
         return Request(purpose, text, 1, labels=prompt.labels)
     return Request(purpose, text, prompt.max_tokens)
