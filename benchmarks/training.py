@@ -17,6 +17,7 @@ import json
 import statistics
 import tempfile
 import time
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,7 @@ def measure(folder: Path, name: Path, settings: TrainConfig, rounds: int) -> lis
     files = pin(str(folder / "shards"))
     held = [
         [to_device(part, device) for part in batch.micro_batches]
-        for batch in batches(files, processor, settings, 0, settings.steps)
+        for batch in islice(batches(files, processor, settings, 0), settings.steps)
     ]
     return [
         {

@@ -8,6 +8,7 @@ kill leaves no half of one.
 import contextlib
 import json
 import shutil
+import warnings
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,9 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed.checkpoint as dcp
 from safetensors import SafetensorError
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
 
 from synthgen.errors import Damaged, SynthError, one_line
 from synthgen.train.group import Group
@@ -46,6 +50,15 @@ def checkpoints(out: Path) -> list[Path]:
     return sorted((out / "checkpoints").glob("step-*"))
 
 
+def read_progress(out: Path) -> TrainingProgress:
+    """Return the progress of the last checkpoint."""
+    paths = checkpoints(out)
+    if not paths:
+        return TrainingProgress()
+    done = json.loads((paths[-1] / PROGRESS).read_text())
+    return TrainingProgress(done["steps"], done["place"], Counter(done["skipped"]))
+
+
 def write_checkpoint(
     out: Path, model: Any, optimizer: torch.optim.Optimizer, progress: TrainingProgress, group: Group
 ) -> None:
@@ -63,7 +76,8 @@ def write_checkpoint(
     random = group.gather(_random_states())
     with whole(temporary):
         weights, moments = get_state_dict(model, optimizer)  # by the names of the parameters, float32
-        dcp.save({"model": weights, "optimizer": moments}, checkpoint_id=temporary, no_dist=group.size == 1)
+        with _quiet():
+            save({"model": weights, "optimizer": moments}, checkpoint_id=temporary, no_dist=group.size == 1)
         if group.is_first:
             torch.save(random, temporary / RANDOM)
             done = {"steps": progress.steps, "place": progress.position, "skipped": progress.skipped}
@@ -86,16 +100,17 @@ def load_checkpoint(out: Path, model: Any, optimizer: torch.optim.Optimizer, gro
         return TrainingProgress()
     try:
         weights, moments = get_state_dict(model, optimizer)
-        dcp.load(
-            {"model": weights, "optimizer": moments}, checkpoint_id=paths[-1], no_dist=group.size == 1
-        )  # in place, whatever the number of processes was
+        with _quiet():  # in place, whatever the number of processes was
+            state = {"model": weights, "optimizer": moments}
+            # A weight that never had a gradient, as of a layer that the model skips, has no moments.
+            planner = DefaultLoadPlanner(allow_partial_load=True)
+            load(state, checkpoint_id=paths[-1], planner=planner, no_dist=group.size == 1)
         set_state_dict(model, optimizer, model_state_dict=weights, optim_state_dict=moments)
         states = torch.load(paths[-1] / RANDOM, weights_only=True)
-        done = json.loads((paths[-1] / PROGRESS).read_text())
-        progress = TrainingProgress(done["steps"], done["place"], Counter(done["skipped"]))
-    except Exception as error:  # of many kinds: torch, pickle, JSON, the disk
+        progress = read_progress(out)
+    except (Exception, CheckpointException) as error:  # of many kinds: torch, pickle, JSON, the disk
         raise Damaged(
-            f"{paths[-1]}: is not a whole checkpoint ({one_line(error)}); remove it, and the same command goes on from "
+            f"{paths[-1]}: is not a whole checkpoint ({one_line(_cause(error))}); remove it, and the same command goes on from "
             "the one before, or from the start"
         ) from error
     if group.rank < len(states):
@@ -112,14 +127,28 @@ def whole(temporary: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, RuntimeError, SafetensorError) as error:
+    except (OSError, RuntimeError, SafetensorError, CheckpointException) as error:
         shutil.rmtree(temporary, ignore_errors=True)
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise SynthError(
-            f"{temporary.parent}: writing failed ({one_line(error)}); free some space, or fix its permissions, and "
+            f"{temporary.parent}: writing failed ({one_line(_cause(error))}); free some space, or fix its permissions, and "
             "start the same command again: it continues from the last checkpoint"
         ) from error
+
+
+def _cause(error: BaseException) -> BaseException:
+    """Return what failed in the first process, of an error that torch made of the errors of all."""
+    failures = error.failures if isinstance(error, CheckpointException) else {}
+    return next((failure for failure, _ in failures.values()), error)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Turn off torch's warning that a process which saves alone saves alone."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+        yield
 
 
 def _random_states() -> list[torch.Tensor]:

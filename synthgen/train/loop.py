@@ -83,6 +83,9 @@ class Watch:
     show: Callable[[Sequence[Line]], None] = lambda lines: None
 
 
+UNWATCHED = Watch()
+
+
 def train(shards: str, model: str, out: Path, settings: TrainConfig) -> TrainingResult:
     """Fine-tune a model on shards, or continue an earlier start of the same training.
 
@@ -186,7 +189,7 @@ def learn_and_save(run: TrainingRun, model: Any, processor: Any, group: Group, w
 
 
 def learn(
-    run: TrainingRun, model: Any, processor: Any, group: Group = ALONE, watch: Watch = Watch()
+    run: TrainingRun, model: Any, processor: Any, group: Group = ALONE, watch: Watch = UNWATCHED
 ) -> TrainingProgress:
     """Take the remaining optimizer steps, or those until a signal; the last one leaves a checkpoint.
 

@@ -22,8 +22,8 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 from synthgen.errors import ModelUnavailable, UserMistake, one_line
-from synthgen.train.preconditions import find_model
 from synthgen.train.checkpoints import whole
+from synthgen.train.preconditions import find_model
 
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 OTHER_FORMATS = (".bin", ".pt", ".pth", ".gguf", ".onnx", ".h5", ".msgpack")

@@ -99,12 +99,17 @@ def write_record(out: Path, record: dict[str, Any]) -> None:
 
 def trim_log(out: Path, steps: int) -> list[dict[str, Any]]:
     """Remove the lines after step `steps` from the log, and a line cut by a kill; return the others."""
-    path, lines = out / "log.jsonl", []
+    lines = [line for line in read_log(out) if line["step"] <= steps]
+    _write(out / "log.jsonl", "".join(json.dumps(line) + "\n" for line in lines).encode())
+    return lines
+
+
+def read_log(out: Path) -> list[dict[str, Any]]:
+    """Return the whole lines of the log."""
+    path, lines = out / "log.jsonl", list[dict[str, Any]]()
     for text in path.read_text().splitlines() if path.exists() else []:
         with contextlib.suppress(ValueError):
             lines.append(json.loads(text))
-    lines = [line for line in lines if line["step"] <= steps]
-    _write(path, "".join(json.dumps(line) + "\n" for line in lines).encode())
     return lines
 
 

@@ -6,7 +6,7 @@ after it. Embedding and head are one unit where they share a weight: as two, the
 weight of the step before.
 """
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -43,7 +43,8 @@ def whole_weights(model: Any, group: Group) -> dict[str, torch.Tensor]:
     """Return all weights on the CPU, in the first process; the others get none. All must call this."""
     if group.size == 1:
         return {name: tensor.cpu() for name, tensor in model.state_dict().items()}
-    return get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    return cast(dict[str, torch.Tensor], get_model_state_dict(model, options=options))
 
 
 def _are_tied(modules: list[nn.Module]) -> bool:

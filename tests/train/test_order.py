@@ -52,7 +52,7 @@ def test_more_threads_change_neither_order_nor_counts(processor: Any, tmp_path: 
     files = pin(str(write(tmp_path / "shards", mixed)))
 
     def load(workers: int) -> list[tuple[int, Counter[str], list[int]]]:
-        loader = batches(files, processor, FAST.model_copy(update={"workers": workers}), 0, 15)
+        loader = islice(batches(files, processor, FAST.model_copy(update={"workers": workers}), 0), 15)
         return [(batch.position, batch.skipped, batch.micro_batches[0].labels.flatten().tolist()) for batch in loader]
 
     assert load(1) == load(3)
@@ -151,15 +151,15 @@ def test_two_checkpoints_are_kept_and_none_after_the_end(
     from synthgen.train import loop
 
     kept: list[list[str]] = []
-    finish = loop._finish
+    save = loop._save
 
-    def observe(run: loop.TrainingRun, *more: Any) -> loop.TrainingResult:
+    def observe(run: loop.TrainingRun, *more: Any) -> None:
         kept.append(names(run.out / "checkpoints"))
-        return finish(run, *more)
+        save(run, *more)
 
-    monkeypatch.setattr(loop, "_finish", observe)
+    monkeypatch.setattr(loop, "_save", observe)
     train(str(write(tmp_path / "shards", samples(4))), str(model), tmp_path / "out", FAST)
-    assert kept == [["step-0000004.pt", "step-0000006.pt"]]
+    assert kept == [["step-0000004", "step-0000006"]]
     assert names(tmp_path / "out") == ["lease", "log.jsonl", "model", "training.json"]
 
 
@@ -208,7 +208,7 @@ def test_a_disk_that_is_full_at_a_checkpoint_leaves_no_half_file_and_the_trainin
         raise RuntimeError("PytorchStreamWriter failed writing file data/1: file write failed")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("synthgen.train.record.torch.save", fail)
+        patch.setattr("synthgen.train.checkpoints.torch.save", fail)
         with pytest.raises(
             SynthError, match=r"checkpoints: writing failed \(RuntimeError: .*; free some space"
         ) as caught:
@@ -329,10 +329,10 @@ def test_a_broken_file_without_a_commit_is_reported_in_one_line(
 def stop_after(steps: int, monkeypatch: pytest.MonkeyPatch, training: Callable[[], object]) -> None:
     """Run a training that dies after it has written the checkpoint of a step."""
     from synthgen.train import loop
-    from synthgen.train.record import TrainingProgress, write_checkpoint
+    from synthgen.train.checkpoints import TrainingProgress, write_checkpoint
 
-    def die(out: Path, model: Any, optimizer: Any, progress: TrainingProgress) -> None:
-        write_checkpoint(out, model, optimizer, progress)
+    def die(out: Path, model: Any, optimizer: Any, progress: TrainingProgress, group: Any) -> None:
+        write_checkpoint(out, model, optimizer, progress, group)
         if progress.steps == steps:
             raise KeyboardInterrupt
 
