@@ -110,8 +110,8 @@ def load_checkpoint(out: Path, model: Any, optimizer: torch.optim.Optimizer, gro
         progress = read_progress(out)
     except (Exception, CheckpointException) as error:  # of many kinds: torch, pickle, JSON, the disk
         raise Damaged(
-            f"{paths[-1]}: is not a whole checkpoint ({one_line(_cause(error))}); remove it, and the same command goes on from "
-            "the one before, or from the start"
+            f"{paths[-1]}: is not a whole checkpoint ({one_line(_cause(error))}); remove it, and the same command goes "
+            "on from the one before, or from the start"
         ) from error
     if group.rank < len(states):
         _set_random_states(states[group.rank])
@@ -132,8 +132,8 @@ def whole(temporary: Path) -> Iterator[None]:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise SynthError(
-            f"{temporary.parent}: writing failed ({one_line(_cause(error))}); free some space, or fix its permissions, and "
-            "start the same command again: it continues from the last checkpoint"
+            f"{temporary.parent}: writing failed ({one_line(_cause(error))}); free some space, or fix its permissions, "
+            "and start the same command again: it continues from the last checkpoint"
         ) from error
 
 

@@ -8,6 +8,7 @@ processes as there is room for. Nothing is kept in Ray.
 import logging
 import tempfile
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -33,23 +34,14 @@ def train_on_ray(run: TrainingRun, watch: Watch) -> TrainingProgress:
     Raises:
         SynthError: A process said why it cannot go on, or the group was lost too often.
     """
-    import ray.train
-    from ray.train.torch import TorchConfig, TorchTrainer
+    import ray
 
     join_ray()
     (run.out / STOP).unlink(missing_ok=True)
-    gpus = int(ray.cluster_resources().get("GPU", 0)) > 0
     try:
-        with tempfile.TemporaryDirectory(prefix="synth-train-") as scratch, _looking(run, watch):
-            TorchTrainer(
-                _work,
-                train_loop_config={"run": replace(run, out=run.out.resolve())},
-                torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
-                scaling_config=ray.train.ScalingConfig(num_workers=run.settings.processes, use_gpu=gpus),
-                run_config=ray.train.RunConfig(
-                    name="train", storage_path=scratch, failure_config=ray.train.FailureConfig(max_failures=FAILURES)
-                ),
-            ).fit()
+        with _looking(run, watch), warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # Ray deprecates settings of its own
+            _fit(run)
     except ray.exceptions.RayError as error:
         raise JobFailing(f"the training ended: {one_line(error)}") from error
     except Exception as error:
@@ -58,6 +50,23 @@ def train_on_ray(run: TrainingRun, watch: Watch) -> TrainingProgress:
         leave_ray()
         (run.out / STOP).unlink(missing_ok=True)
     return read_progress(run.out)
+
+
+def _fit(run: TrainingRun) -> None:
+    import ray.train
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    gpus = int(ray.cluster_resources().get("GPU", 0)) > 0
+    with tempfile.TemporaryDirectory(prefix="synth-train-") as scratch:
+        TorchTrainer(
+            _work,
+            train_loop_config={"run": replace(run, out=run.out.resolve())},
+            torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
+            scaling_config=ray.train.ScalingConfig(num_workers=run.settings.processes, use_gpu=gpus),
+            run_config=ray.train.RunConfig(
+                name="train", storage_path=scratch, failure_config=ray.train.FailureConfig(max_failures=FAILURES)
+            ),
+        ).fit()
 
 
 def _work(config: dict[str, Any]) -> None:

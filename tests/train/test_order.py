@@ -203,8 +203,7 @@ def test_a_disk_that_is_full_at_a_checkpoint_leaves_no_half_file_and_the_trainin
 ) -> None:
     shards, out = write(tmp_path / "shards", samples(4)), tmp_path / "out"
 
-    def fail(state: object, path: Path) -> None:
-        path.write_bytes(b"half")
+    def fail(state: object, file: object) -> None:
         raise RuntimeError("PytorchStreamWriter failed writing file data/1: file write failed")
 
     with pytest.MonkeyPatch.context() as patch:
