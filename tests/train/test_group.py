@@ -1,14 +1,23 @@
 """A training on several processes makes the steps of one alone, and goes on with another number of them."""
 
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from synthgen.config.pipeline import TrainConfig
 from synthgen.train import train
 from synthgen.train.record import read_log
 from tests.fixtures.tiny_vlm import FAST, losses, names, row, samples, write
+from tests.fixtures.workspace import ROOT
 
 SHARED = FAST.model_copy(update={"steps": 8, "processes": 2, "batch": 5})  # of five rows one process has three
 ALONE = SHARED.model_copy(update={"processes": 1})
@@ -33,3 +42,63 @@ def test_two_processes_make_the_steps_of_one(model: Path, shards: Path, tmp_path
     assert ours.keys() == theirs.keys()
     assert all(torch.allclose(ours[name], theirs[name], atol=2e-3) for name in theirs)
     assert names(tmp_path / "shared") == ["lease", "log.jsonl", "model", "training.json"]
+
+
+def test_a_training_goes_on_with_another_number_of_processes(model: Path, shards: Path, tmp_path: Path) -> None:
+    whole, moved = tmp_path / "whole", tmp_path / "moved"
+    settings = ALONE.model_copy(update={"steps": 12, "checkpoint_every": 2})
+    train(str(shards), str(model), whole, settings)
+    process = start(shards, model, moved, settings.model_copy(update={"processes": 2}))
+    wait_for(lambda: len(read_log(moved)) >= 3)
+    os.kill(process.pid, signal.SIGTERM)
+    assert process.wait(120) == 128 + signal.SIGTERM
+    done = len(read_log(moved))
+    assert 3 <= done < 12 and names(moved / "checkpoints")[-1] == f"step-{done:07d}"
+    train(str(shards), str(model), moved, settings)
+    assert losses(moved) == pytest.approx(losses(whole), rel=1e-4)
+
+
+def test_a_process_that_is_killed_costs_the_steps_since_the_last_checkpoint(
+    model: Path, shards: Path, tmp_path: Path
+) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    settings = ALONE.model_copy(update={"steps": 12, "checkpoint_every": 4})
+    train(str(shards), str(model), whole, settings)
+    process = start(shards, model, killed, settings.model_copy(update={"processes": 2}))
+    wait_for(lambda: len(read_log(killed)) >= 5)
+    os.kill(max(workers_of(process.pid)), signal.SIGKILL)
+    assert process.wait(120) == 0, "another group went on"
+    assert [line["step"] for line in read_log(killed)] == list(range(1, 13)), "no step is missing, and none is twice"
+    assert losses(killed) == pytest.approx(losses(whole), rel=1e-4)
+
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from synthgen.cli.door import run_command
+from synthgen.config.pipeline import TrainConfig
+from synthgen.train import train
+
+run_command(lambda: train(sys.argv[1], sys.argv[2], Path(sys.argv[3]), TrainConfig.model_validate_json(sys.argv[4])))
+"""
+
+
+def start(shards: Path, model: Path, out: Path, settings: TrainConfig) -> "subprocess.Popen[bytes]":
+    """Start a training as the command line does."""
+    words = [str(shards), str(model), str(out), settings.model_dump_json()]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen([sys.executable, "-c", PROGRAM, *words], env=environment)
+
+
+def wait_for(is_so: Callable[[], bool]) -> None:
+    """Wait until something is so."""
+    give_up = time.monotonic() + 100
+    while not is_so():
+        assert time.monotonic() < give_up
+        time.sleep(0.02)
+
+
+def workers_of(driver: int) -> list[int]:
+    """Return the processes that train, of the Ray that a driver started."""
+    every = psutil.Process(driver).children(recursive=True)
+    return [each.pid for each in every if "TrainWorker" in " ".join(each.cmdline())]
