@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import psutil  # type: ignore[import-untyped]
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -100,5 +99,11 @@ def wait_for(is_so: Callable[[], bool]) -> None:
 
 def workers_of(driver: int) -> list[int]:
     """Return the processes that train, of the Ray that a driver started."""
-    every = psutil.Process(driver).children(recursive=True)
-    return [each.pid for each in every if "TrainWorker" in " ".join(each.cmdline())]
+    listed = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
+    rows = [
+        (int(pid), int(parent), args) for pid, parent, args in (line.split(None, 2) for line in listed.splitlines())
+    ]
+    below = {driver}
+    for pid, parent, _ in sorted(rows):  # a child is younger than its parent
+        below |= {pid} if parent in below else set()
+    return [pid for pid, _, args in rows if pid in below and "TrainWorker" in args]
