@@ -30,7 +30,9 @@ class Counting(ScriptedEngine):
             file.write(request.purpose + "\\n")
         return await super().generate(request)
 """
+KEEP = "select.keep={likelihood: {min: 0.85}, agreement: {min: 0.75}}"
 SETTINGS = ["--pipeline", "demo", "--set", "generate.engine={kind: 'counting:Counting', gpus: 0}"]
+SETTINGS += ["--set", "score={}", "--set", KEEP]
 EDITS = {  # file -> the text to replace, and its replacement
     "taggers/taxonomies/drawn.yaml": (
         "      bar_chart:",

@@ -84,7 +84,7 @@ class Site:
     def command(self, out: str) -> list[str]:
         """Return the command line of a run into a folder."""
         run = ["run", self.source, "--out", f"{self.outs}/{out}", "--pipeline", "demo", "--limit", str(self.images)]
-        settings = SCRIPTED if self.engine == "scripted" else ()
+        settings = ("score={}", "select.keep={}", *(SCRIPTED if self.engine == "scripted" else ()))
         return [sys.executable, "-m", "synthgen", *run, *(word for value in settings for word in ("--set", value))]
 
 

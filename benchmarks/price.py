@@ -69,7 +69,7 @@ def main() -> None:
     """Make the forecast, measure, and print both."""
     images, profiled = (32, 8) if is_quick(__doc__) else (64, 16)
     with tempfile.TemporaryDirectory(prefix="synth-price-") as folder:
-        job = open_job(Folder(str(Path(folder) / "out")), pipelines.load("demo"))
+        job = open_job(Folder(str(Path(folder) / "out")), pipelines.load("demo", ["score={}", "select.keep={}"]))
         out = RunFolder(job.out)
         run.run(out, job, RunRequest(limit=images), run.StageRange("tag", "plan"))
         forecast = plan.forecast(out, job, plan.EstimateRequest(profile=profiled))

@@ -213,7 +213,7 @@ def measure(pipeline: Pipeline, images: int, orders: Sequence[Order], is_spoken:
 
 def demo(*overrides: str) -> Pipeline:
     """Return the demo's pipeline with sixteen images in flight and some settings changed."""
-    return pipelines.load("demo", ["generate.engine.in_flight=16", *overrides])
+    return pipelines.load("demo", ["generate.engine.in_flight=16", "score={}", "select.keep={}", *overrides])
 
 
 def _figures(receipts: Sequence[Receipt], orders: Sequence[Order]) -> Figures:

@@ -251,7 +251,8 @@ def test_yaml_is_accepted(page: str, text: str, tmp_path: Path, monkeypatch: pyt
     kind = next(kind for kind, folder in library.KINDS.items() if folder == str(Path(first[1]).parent))
     if kind == "pipeline":
         copied = library.load("pipeline", first[2] or "everyday").values
-        whole = merged(copied, library.load("pipeline", file.stem).values)
+        own = library.load("pipeline", file.stem).values
+        whole = {**copied, **own} if "in place of these sections" in first[0] else merged(copied, own)
         file.write_text(
             yaml.safe_dump({**whole, "generate": {**whole["generate"], **_engine_alone(text)}}), encoding="utf-8"
         )

@@ -49,7 +49,8 @@ def fill(folder: Path) -> None:
 
 def test_each_image_is_tagged_or_quarantined_with_a_reason_and_every_stage_adds_up(tmp_path: Path) -> None:
     fill(tmp_path / "photos")
-    settings = ["generate.engine.kind=scripted", "generate.engine.options={}", "generate.model=none", "select.keep={}"]
+    settings = ["generate.engine.kind=scripted", "generate.engine.options={}", "generate.model=none"]
+    settings += ["score={}", "select.keep={}"]
     words = ["run", str(tmp_path / "photos"), "--out", str(tmp_path / "out"), "--pipeline", "demo"]
     words += [word for setting in settings for word in ("--set", setting)]
     command = [sys.executable, "-m", "synthgen", *words]

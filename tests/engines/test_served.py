@@ -36,8 +36,7 @@ def documented_pipeline(port: int) -> str:
     blocks = re.findall(r"^```yaml\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     (block,) = [text for text in blocks if "nano-vlm" in text]
     pipeline = yaml.safe_load(library.find("pipeline", "demo").read_text())
-    pipeline["generate"] |= yaml.safe_load(block.replace(":8000", f":{port}"))["generate"]
-    return yaml.safe_dump(pipeline)
+    return yaml.safe_dump({**pipeline, **yaml.safe_load(block.replace(":8000", f":{port}"))})
 
 
 @pytest.fixture
