@@ -6,9 +6,9 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-SEED = 3000  # another one than that of the committed models, which are judges here
+SEED = 4000  # another one than those of the committed models, which are judges here
 VISION_PICTURES = 48_000
-PICTURES: Mapping[str, int] = {"weak": 5_000, "middle": 16_000, "strong": 60_000}
+PICTURES: Mapping[str, int] = {"weak": 12_000, "middle": 24_000, "strong": 60_000}
 
 
 def train_generators(out: Path) -> dict[str, Path]:
