@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import yaml
 from asked import Asked, Row, ask, images_of, load_kinds
 from PIL import Image
@@ -30,6 +31,7 @@ from synthgen.engines.recorder import Recorder
 from synthgen.stages.generate.asking import PreparedImage
 from synthgen.stages.generate.conversation import ConversationContext, converse
 from synthgen.stages.generate.todo import assignment_of
+from synthgen.stages.pack.samples import samples_of
 from synthgen.stages.plan.images import PlannedImage
 from synthgen.tables import ANSWER_FORMS
 
@@ -61,7 +63,8 @@ class StandIn:
         if request.purpose == "ask":
             return Reply(_question(request))
         if request.choices:
-            return Reply(request.choices[0])
+            right = re.search(r"^([A-D])\. right$", request.text, re.MULTILINE)
+            return Reply(right[1] if right else request.choices[0])
         return Reply("…\nAnswer: …" if "'Answer: " in request.text else "…")
 
     async def close(self) -> None:
@@ -172,7 +175,16 @@ def _conversation(
         for row in outcome.pairs
         if row["outcome"] == "pair"
     ]
-    return engine.calls, sorted(pairs, key=lambda row: row["assignment_id"])
+    return engine.calls, _in_order(pairs)
+
+
+def _in_order(pairs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return pairs of one image in the order of a sample."""
+    by_id = {row["pair_id"]: row for row in pairs}
+    planned = sorted(pairs, key=lambda row: row["assignment_id"])
+    columns = {name: [row[name] for row in planned] for name in ("image_id", "pair_id", "follows")}
+    decisions = pa.table({**columns, "kept": [True] * len(planned)})
+    return [by_id[pair_id] for _, _, turns in samples_of(decisions, len(pairs)) for pair_id in turns]
 
 
 def _question(request: Request) -> str:

@@ -23,7 +23,7 @@ from typing import cast
 from synthgen.config.pipeline import EngineConfig
 from synthgen.console import note
 from synthgen.engines import check_engine
-from synthgen.engines.kinds import ENGINE_KINDS
+from synthgen.engines.kinds import ENGINE_KINDS, kind_of
 from synthgen.errors import UserMistake, nearest
 from synthgen.ingest.sources import Item, Listed, display_uri, is_inside_source, open_listing
 from synthgen.job import run_record
@@ -142,10 +142,14 @@ def _run(
     if is_new:
         # Nobody should tag for hours to learn that a model does not load.
         for model, engine in job.engines_of(stages.with_models):
-            run_in_actor(check_engine, (model, engine), engine, job.home, f"checking model {model.model}")
+            doing = f"checking model {model.model}" if kind_of(engine).is_model else "starting Ray"
+            run_in_actor(check_engine, (model, engine), engine, job.home, doing)
     if stages.with_models:
         for fault in context_faults(job, stages.with_models, may_download=is_new):
             note(fault)
+    known = folder.log(LIST).counts().get(LIST.passes, 0)
+    if stages.lists and request.limit and known > request.limit:
+        note(f"{known:,} objects are listed already: --limit {request.limit:,} adds none, and leaves none of them out")
     with folder.lease() as lease:
         if not stages.is_purge:
             _check_no_unfinished_purge(folder)

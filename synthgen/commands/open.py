@@ -2,6 +2,7 @@
 
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from synthgen.config import library
 from synthgen.config import pipeline as pipelines
@@ -58,6 +59,8 @@ def open_run(
     folder = open_run_folder(out) if out else None
     if folder and is_update and request.pipeline:
         _accept_lost_record(folder)
+    if folder and is_update and not request.pipeline:
+        _check_started_here(folder, out)
     request, document = document_of(request, folder, out)
     missing = [] if document.at(SOURCE_KEY) else [IMAGES]
     example = f"for example: synth {command} photos --out {out or 'data'}"
@@ -81,6 +84,16 @@ def _accept_lost_record(folder: RunFolder) -> None:
     except Damaged as error:
         folder.forget_record()
         note(f"{str(error).partition(';')[0]}; what was made with other settings than these is done again")
+
+
+def _check_started_here(folder: RunFolder, out: str) -> None:
+    """Raise UserMistake if an update would take the definition files of another folder than the run has."""
+    home = (folder.record or {}).get("started_in")
+    if home and home != str(Path.cwd()):
+        raise UserMistake(
+            f"{out}: was started in {home}, where names may mean other files; update it there, or name the pipeline "
+            "with --pipeline to take the files of this folder"
+        )
 
 
 def open_run_folder(out: str) -> RunFolder:

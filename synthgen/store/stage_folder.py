@@ -111,15 +111,15 @@ class StageFolder:
             log: The commits to go by.
             partition: Its name.
             table: Its name, as `images` or `scores/answer`.
-            columns: The columns wanted, the key among them; all if None.
+            columns: The columns wanted; all if None.
         """
         known = self.spec.table(table)
         wanted = list(known.schema.names if columns is None else columns)
-        files = list(self.read(log, partition, table, wanted))
+        files = list(self.read(log, partition, table, list(dict.fromkeys([*wanted, known.key]))))
         if not files:
             return pa.schema([known.schema.field(name) for name in wanted]).empty_table()
         rows = pa.concat_tables(files)
-        return rows if len(files) == 1 else last_by_key(rows, known.key)
+        return (rows if len(files) == 1 else last_by_key(rows, known.key)).select(wanted)
 
     def read_file(self, table: str, partition: str, file: DataFile, columns: Sequence[str] | None) -> pa.Table:
         """Read one committed file and verify its checksum.

@@ -60,6 +60,9 @@ def test_a_limit_holds_until_a_request_names_another(workspace: Path) -> None:
     again = synth("run", "--out", "out", "--until", "plan")
     assert f"using the settings of the last run of out: {workspace}/photos --pipeline small --limit 4 (" in again.stderr
     assert len(assignments(workspace / "out")) == 4 * 3
+    fewer = run("out", "--limit", "3", "--until", "plan")
+    assert "4 objects are listed already: --limit 3 adds none, and leaves none of them out" in fewer.stderr.splitlines()
+    run("out", "--limit", "4", "--until", "plan")
     more = run("out", "--until", "plan")
     assert more.stderr.startswith("the last run of out also had --limit 4; this command drops it\n")
     assert len(assignments(workspace / "out")) == 10 * 3

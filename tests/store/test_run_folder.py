@@ -275,3 +275,15 @@ def new_process(out: Folder) -> Iterator[RunFolder]:
     """Yield the folder as a process that has just started sees it."""
     writing._HAS_CONDITION.clear()
     yield RunFolder(out)
+
+
+def test_columns_without_the_key_are_those_of_the_current_rows(out: Folder) -> None:
+    stage = things_in(out)
+    with Lease.take(out) as lease:
+        for revision in (7, 8):  # newer rows of the same key
+            stage.commit(receipt(stage, {PARTITION: revision}, revision=revision), lease)
+    folder = RunFolder(out)
+    whole = folder.table(THINGS, PARTITION, "things").to_pylist()
+    alone = folder.table(THINGS, PARTITION, "things", ["value"])
+    assert whole == [{"key": PARTITION, "value": 8}]
+    assert alone.column_names == ["value"] and alone.to_pylist() == [{"value": 8}]

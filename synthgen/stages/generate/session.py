@@ -195,10 +195,10 @@ def _conclusion(reply: Reply, turn: Turn) -> Reply:
     """Return the answer at the end of a worked-out reply, without its log-probabilities, which are of the whole."""
     if failure_of(reply, "the answer"):
         return reply
-    answer = final_answer(reply.text)
+    answer, fault = final_answer(reply.text), "the worked-out reply does not end with 'Answer: …'"
     if answer is not None and turn.form == "choice":
-        answer = letter_of(answer)
+        answer, fault = letter_of(answer), "the worked-out reply ends with no letter of an option"
     if answer is None:
-        return replace(reply, failure="unparsable", detail="the worked-out reply does not end with 'Answer: …'")
+        return replace(reply, failure="unparsable", detail=fault)
     reasoning = f"{reply.reasoning}\n\n{reply.text}" if reply.reasoning else reply.text  # a model's own thoughts first
     return replace(reply, text=answer, reasoning=reasoning, logprobs=())

@@ -170,6 +170,15 @@ def test_working_without_a_conclusion_is_no_answer() -> None:
     assert (row["reason"], row["answer"]) == ("unparsable", None) and "Answer: " in row["detail"]
 
 
+def test_working_that_ends_with_no_letter_is_no_choice() -> None:
+    engine, pack = (
+        worked("One leads to another.\nAnswer: right"),
+        prompts({COUNTING: {"reasons": True}}, reasoning=REASONING),
+    )
+    [row] = run(pack, engine, assignments([(COUNTING, "choice")])).pairs
+    assert (row["reason"], row["detail"]) == ("unparsable", "the worked-out reply ends with no letter of an option")
+
+
 def test_a_detailed_answer_is_not_cut_to_its_end() -> None:
     engine, pack = worked(WORKED), prompts({COUNTING: {"reasons": True, "forms": ("detailed",)}}, reasoning=REASONING)
     pack.pack.answer["detailed"] = pack.pack.answer["brief"]
