@@ -317,6 +317,11 @@ def preferences(
 
     outcomes = preferring.write_preferences(open_run_folder(out), target, margin)
     show_text(json.dumps(outcomes) if as_json else preferring.text(outcomes))
+    if preferring.PREFERENCE not in outcomes:
+        raise NothingUsable(
+            f"{target}: nothing was written, as no pair gives a preference; give a smaller --margin than {margin:g}, "
+            "or take more samples (generate.sampling.agree_samples)"
+        )
 
 
 @app.command()

@@ -7,6 +7,7 @@ column `image` holds base64, or the index of another row with the same image.
 import base64
 import hashlib
 import re
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -32,6 +33,9 @@ SUFFIXES = SourceConfig().suffixes
 ROWS = 256  # of a TSV file, read at once
 REFERENCE = 64  # characters of base64, up to which a cell is the index of another row
 BASE64 = re.compile(r"[A-Za-z0-9+/]{65,}={0,2}")
+# Base64 may be in lines, and in the alphabet that is safe in URLs.
+TO_BASE64 = {ord(character): None for character in " \t\r\n"} | {ord("-"): "+", ord("_"): "/"}
+BAD_LINE = re.compile(r"Skipping line (\d+): (.*)")  # as pandas warns of it
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,7 @@ def open_benchmark_sets(setting: str, named: Sequence[str], home: Path, columns:
         try:
             sets.append(_open(url, home))
             for path in sets[-1].files:
-                if path.endswith(TABLES):
+                if path.lower().endswith(TABLES):
                     _columns(path, _header(sets[-1].fs, path), columns)
         except SynthError as error:
             faults.append(f"{setting}: {error}")
@@ -113,9 +117,9 @@ def read_items(benchmark: BenchmarkSet, columns: Columns, max_bytes: int) -> Ite
     """
     for path in benchmark.files:
         name = path.rpartition("/")[2]
-        if path.endswith(".tsv"):
+        if _is_tsv(path):
             yield from _tsv_items(benchmark.fs, path, columns)
-        elif path.endswith(".parquet"):
+        elif path.lower().endswith(TABLES):
             yield from _parquet_items(benchmark.fs, path, columns)
         elif benchmark.fs.size(path) > max_bytes:
             yield BenchmarkItem(name, Failure("too_many_bytes", f"more than {max_bytes:,} bytes"))
@@ -125,7 +129,7 @@ def read_items(benchmark: BenchmarkSet, columns: Columns, max_bytes: int) -> Ite
 
 def _open(url: str, home: Path) -> BenchmarkSet:
     place = url if "://" in url else str((home / expand_home(url)).absolute())
-    name = re.sub(r"[^\w.-]", "_", re.sub(r"\.(tsv|parquet)$", "", place.rstrip("/").rpartition("/")[2]))
+    name = re.sub(r"[^\w.-]", "_", re.sub(r"(?i)\.(tsv|parquet)$", "", place.rstrip("/").rpartition("/")[2]))
     reach(split_pattern(place, lambda _: False)[0] if "://" in place else place)
     fs, path = open_path(place)
     root, pattern = split_pattern(path, fs.exists)
@@ -134,11 +138,17 @@ def _open(url: str, home: Path) -> BenchmarkSet:
         if not log.partitions:
             raise UserMistake(f"{url}: has no tagged images yet; finish it with `synth run --out {url} --until tag`")
         return BenchmarkSet(name, place, _digest(sorted(log.digests(TAG, log.partitions).values())), fs, (), run)
-    files = files_at(fs, root, pattern, "") if pattern is not None or fs.exists(root) else []
+    if pattern is None and not fs.exists(root):
+        raise UserMistake(f"{url}: is not there; give a benchmark set, or an output folder")
+    files = files_at(fs, root, pattern, "")
     files = [file for file in files if file.lower().endswith((*TABLES, *SUFFIXES))]
     if not files:
         raise UserMistake(f"{url}: holds no images, TSV or Parquet files; give a benchmark set, or an output folder")
     return BenchmarkSet(name, place, _digest([_version(fs, root, file) for file in files]), fs, tuple(files))
+
+
+def _is_tsv(path: str) -> bool:
+    return path.lower().endswith(".tsv")
 
 
 def _version(fs: Any, root: str, file: str) -> str:
@@ -152,22 +162,37 @@ def _digest(parts: Sequence[str]) -> str:
 
 
 def _tsv_items(fs: Any, path: str, wanted: Columns) -> Iterator[BenchmarkItem]:
-    with _readable(path), fs.open(path) as file:
-        parts = pd.read_csv(file, sep="\t", dtype=str, keep_default_na=False, chunksize=ROWS)
-        for part in parts:
+    file_name = path.rpartition("/")[2]
+    # index_col: a tab at the end of each row would make the first column the index, and shift all others.
+    how = {"sep": "\t", "dtype": str, "keep_default_na": False, "index_col": False, "on_bad_lines": "warn"}
+    with _readable(path), fs.open(path) as raw:
+        parts = pd.read_csv(raw, chunksize=ROWS, **how)
+        while True:
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always", pd.errors.ParserWarning)
+                part = next(parts, None)
+            lines = [found for warning in caught for found in BAD_LINE.findall(str(warning.message))]
+            yield from (BenchmarkItem(f"{file_name}, line {line}", Failure("corrupt", why)) for line, why in lines)
+            if part is None:
+                return
             images, questions = _columns(path, list(part.columns), wanted)
             for row in part.to_dict("records"):
-                name = f"{path.rpartition('/')[2]}:{row.get('index', '')}"
+                name = f"{file_name}:{row.get('index', '')}"
                 cells = [row[column] for column in images if len(row[column]) > REFERENCE]
-                yield from (BenchmarkItem(name, _decoded(text)) for cell in cells for text in BASE64.findall(cell))
+                yield from (BenchmarkItem(name, file) for cell in cells for file in _decoded(cell))
                 yield from (BenchmarkItem(name, question=row[column]) for column in questions if row[column])
 
 
-def _decoded(text: str) -> bytes | Failure:
-    try:
-        return base64.b64decode(text + "=" * (-len(text) % 4))
-    except ValueError as error:
-        return Failure("corrupt", f"is not base64: {error}")
+def _decoded(cell: str) -> Iterator[bytes | Failure]:
+    """Yield the files in a text, which may be one in base64, a list of them as text, or a data URL."""
+    texts = BASE64.findall(cell.translate(TO_BASE64))
+    if not texts:
+        yield Failure("no_bytes", "no file in base64 is in the text")
+    for text in texts:
+        try:
+            yield base64.b64decode(text + "=" * (-len(text) % 4))
+        except ValueError as error:
+            yield Failure("corrupt", f"is not base64: {error}")
 
 
 def _parquet_items(fs: Any, path: str, wanted: Columns) -> Iterator[BenchmarkItem]:
@@ -179,15 +204,15 @@ def _parquet_items(fs: Any, path: str, wanted: Columns) -> Iterator[BenchmarkIte
             for cells in batch.to_pylist():
                 name = f"{path.rpartition('/')[2]}:{row}"
                 yield from (BenchmarkItem(name, data) for column in images for data in _files_in(cells[column]))
-                texts = (cells[column] for column in questions)
-                yield from (BenchmarkItem(name, question=text) for text in texts if isinstance(text, str) and text)
+                texts = (text for column in questions for text in _texts_in(cells[column]))
+                yield from (_question(name, text) for text in texts)
                 row += 1
 
 
 def _header(fs: Any, path: str) -> list[str]:
     """Return the columns of a table."""
     with _readable(path), fs.open(path) as file:
-        if path.endswith(".tsv"):
+        if _is_tsv(path):
             return list(pd.read_csv(file, sep="\t", dtype=str, nrows=0).columns)
         return list(pq.ParquetFile(file, pre_buffer=False).schema_arrow.names)
 
@@ -198,19 +223,38 @@ def _readable(path: str) -> Iterator[None]:
     try:
         yield
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, pa.ArrowException, OSError) as error:
-        kind = "a TSV file" if path.endswith(".tsv") else "Parquet"
+        kind = "a TSV file" if _is_tsv(path) else "Parquet"
         raise UserMistake(f"{path}: cannot be read as {kind} ({one_line(str(error))})") from error
 
 
-def _files_in(cell: Any) -> Iterator[bytes]:
-    """Yield the files in a cell: bytes, the datasets library's struct of bytes and path, or a list of either."""
+def _files_in(cell: Any) -> Iterator[bytes | Failure]:
+    """Yield the files in a cell: bytes, base64, the datasets library's struct of bytes and path, or a list of these."""
     if isinstance(cell, bytes):
         yield cell
-    elif isinstance(cell, dict):
-        yield from _files_in(cell.get("bytes"))
+    elif isinstance(cell, str) and cell:
+        yield from _decoded(cell)
+    elif isinstance(cell, dict) and cell.get("bytes") is not None:
+        yield from _files_in(cell["bytes"])
     elif isinstance(cell, list):
         for part in cell:
             yield from _files_in(part)
+    elif cell is not None and cell != "":
+        yield Failure("no_bytes", f"a cell has {type(cell).__name__} without bytes in place of an image")
+
+
+def _texts_in(cell: Any) -> Iterator[Any]:
+    """Yield the questions in a cell, which may be a list of them; what is no text is yielded as it is."""
+    if isinstance(cell, list):
+        for part in cell:
+            yield from _texts_in(part)
+    elif cell is not None and cell != "":
+        yield cell
+
+
+def _question(name: str, text: Any) -> BenchmarkItem:
+    if isinstance(text, str):
+        return BenchmarkItem(name, question=text)
+    return BenchmarkItem(name, Failure("no_text", f"a cell has {type(text).__name__} in place of a question"))
 
 
 def _columns(path: str, known: Sequence[str], wanted: Columns) -> tuple[list[str], list[str]]:

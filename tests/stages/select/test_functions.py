@@ -100,6 +100,10 @@ def check(pairs):
         ("[None] * 5", "user:check:failed"),
         ("None", "user:check:failed"),
         ("exit()", "user:check:failed"),
+        ("['failed'] * pairs.num_rows", "user:check:bad_reason"),
+        ("['many_reasons'] * pairs.num_rows", "user:check:bad_reason"),
+        ("'x' * pairs.num_rows", "user:check:failed"),
+        ("{}.fromkeys('abcd')", "user:check:failed"),
         ("['r%d' % n for n in range(pairs.num_rows)]", None),
     ],
 )
@@ -107,6 +111,24 @@ def test_what_is_no_reason_drops_the_pair_as_such(out: Output, home: Path, resul
     generate(out, "e001-00000", ROWS)
     reasons = decide_with(out, home, f"def check(pairs):\n    return {result}\n")
     assert reasons == ([reason] * 4 if reason else [f"user:check:r{number}" for number in range(4)])
+
+
+@pytest.mark.parametrize(
+    ("result", "told"),
+    [
+        ("7", "TypeError: returned int, not a list with a reason or None for each pair"),
+        ("['x']", "ValueError: returned 1 reasons for 4 pairs"),
+        ("['failed'] * pairs.num_rows", "the reason 'failed' is what synth itself says of functions"),
+        ("[float('nan')] * pairs.num_rows", "the reason 'nan' is no word of up to 40 small letters"),
+    ],
+)
+def test_the_first_fault_of_a_function_is_told_also_where_halves_of_the_pairs_go_well(
+    out: Output, home: Path, capsys: pytest.CaptureFixture[str], result: str, told: str
+) -> None:
+    generate(out, "e001-00000", ROWS)
+    decide_with(out, home, f"def check(pairs):\n    return {result}\n")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"select.functions: check: {told}")
 
 
 def test_too_many_different_reasons_of_a_function_are_counted_as_one(out: Output, home: Path) -> None:
