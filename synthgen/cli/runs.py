@@ -389,5 +389,5 @@ def distill(
     from synthgen.commands import distill as distiller
 
     request = distiller.DistillRequest(folder, score, out, threshold, sure)
-    measured = distiller.distill(request)
-    show_text(json.dumps(measured) if as_json else distiller.report(request, measured))
+    made = distiller.distill(request)
+    show_text(json.dumps(made.measured) if as_json else distiller.report(request, made))
