@@ -192,7 +192,7 @@ def reask(
     from synthgen.job.job import reopen
 
     folder = open_run_folder(out)
-    job = asking_again.with_settings(reopen(folder), settings or ())
+    job = asking_again.with_settings(asking_again.with_own_section(reopen(folder), folder), settings or ())
     if is_dry:
         print("\n".join(asking_again.forecast(folder, job)))
         return
