@@ -137,7 +137,7 @@ def _run(
     ends = (stages.first, stages.last)
     is_new = check_folder(folder, job, request, ends, stages.change)
     _check_input(folder, stages.first)
-    _check_compared(job, stages)
+    check_compared(job, stages)
     if is_new and stages.has(TAG.typed):
         check_source_tags(job.definitions.taggers, job.pipeline.source)
         _check_weights(job)
@@ -227,7 +227,7 @@ def _check_input(folder: RunFolder, first: str) -> None:
         )
 
 
-def _check_compared(job: Job, stages: StageRange) -> None:
+def check_compared(job: Job, stages: StageRange) -> None:
     """Raise UserMistake if an earlier run, a benchmark set or a function that decides cannot be used."""
     for spec, named in ((PLAN, job.pipeline.plan.against), (SELECT, job.pipeline.selection.against)):
         if stages.has(spec.typed):

@@ -101,6 +101,10 @@ TWICE = "a:f and b:f would have the same reasons; give one of them another name"
         ("select.quotas={forms: {short: {}}}", f"select.quotas.forms.short: {ONE_OF_TWO}"),
         ("select.quotas={forms: {short: {most: 3, share: 0.5}}}", f"select.quotas.forms.short: {ONE_OF_TWO}"),
         ("select.quotas={forms: {short: {most: 3, by: blind}}}", f"select.quotas.forms.short.by: {UNSCORED}"),
+        (
+            "select.openings={words: 101}",
+            "select.openings.words: must be less than or equal to 100, not 101",
+        ),
         ("select.survivor=answr", "select.survivor: 'answr' is not a score: did you mean 'answer'?"),
         ("views.strict.survivor=blind", f"views.strict.survivor: {UNSCORED}"),
         ("select.functions=[mine]", "select.functions: 'mine' is not a function; name it as module:function"),

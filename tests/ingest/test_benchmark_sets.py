@@ -43,7 +43,11 @@ def test_a_folder_of_images_is_read_with_the_names_of_its_files(tmp_path: Path) 
     (tmp_path / "set" / "deep" / "a.png").write_bytes(png())
     (tmp_path / "set" / "notes.txt").write_text("no image")
     (tmp_path / "set" / "large.png").write_bytes(bytes(2 << 20))
-    assert items(tmp_path / "set") == [
+    (tmp_path / "set" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    found = items(tmp_path / "set")
+    (gone,) = [item.file for item in found if item.name == "gone.png"]
+    assert isinstance(gone, Failure) and gone.reason == "unreadable" and "No such file" in (gone.detail or "")
+    assert [item for item in found if item.name != "gone.png"] == [
         BenchmarkItem("a.png", png()),
         BenchmarkItem("large.png", Failure("too_many_bytes", "more than 1,048,576 bytes")),
     ]

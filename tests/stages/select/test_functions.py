@@ -1,19 +1,21 @@
 """Functions of the user drop pairs with a reason; what goes wrong in one costs the pairs that it goes wrong for."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
-from synthgen.config.pipeline import SelectConfig
+from synthgen.config.pipeline import PlanConfig, SelectConfig
 from synthgen.config.selection import KeepRule
 from synthgen.errors import UserMistake
+from synthgen.run import StageRange, check_compared
 from synthgen.stages import select
 from synthgen.store import RunFolder
 from synthgen.tables import SELECT
 from tests.fixtures.selecting import Output, decide, decisions, generate, pair
-from tests.fixtures.stage_runs import commit_all
+from tests.fixtures.stage_runs import commit_all, job_with
 
 GOOD = ["What colour is the bus?", "How many dogs are there?", "Who stands at the door?", "Where is the tall lamp?"]
 ROWS = [pair(f"image {number}", question) for number, question in enumerate(GOOD)]
@@ -186,6 +188,14 @@ def test_a_function_that_cannot_be_imported_is_a_mistake_of_one_line(
     with pytest.raises(UserMistake) as caught:
         select.prepare(RunFolder(out[0]), SelectConfig(functions=("mine:check" if code else "absent:check",)), home)
     assert str(caught.value).startswith(message) and "\n" not in str(caught.value)
+
+
+def test_a_run_that_selects_imports_functions_before_it_begins(out: Output, home: Path) -> None:
+    plan = PlanConfig.model_construct(against=())
+    job = replace(job_with(out[0], plan=plan, select=SelectConfig(functions=("absent:check",))), home=home)
+    check_compared(job, StageRange(last="tag"))
+    with pytest.raises(UserMistake, match=r"select\.functions: absent:check: cannot import absent"):
+        check_compared(job, StageRange())
 
 
 def test_two_functions_of_one_name_are_refused_because_reasons_would_not_tell_them_apart() -> None:
