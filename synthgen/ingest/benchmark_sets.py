@@ -65,7 +65,7 @@ class BenchmarkSet:
     """A benchmark set that was found; its files are not opened yet.
 
     Attributes:
-        name: The last part of its path, without a suffix.
+        name: The last part of its path, without a suffix; of a pattern with the folder before it.
         digest: Of its files' names, sizes and versions.
         fs: The fsspec filesystem.
         files: Paths on it.
@@ -103,7 +103,10 @@ def open_benchmark_sets(setting: str, named: Sequence[str], home: Path, columns:
             faults.append(f"{setting}: {error}")
     counted = Counter(one.name for one in sets)
     doubled = [name for name, count in counted.items() if count > 1]
-    faults += [f"{setting}: two sets are called {name}, by which the report names them; rename one" for name in doubled]
+    faults += [
+        f"{setting}: two sets are called {name}, by which the report names them; rename one, or link to it"
+        for name in doubled
+    ]
     if faults:
         raise Mistakes(faults)
     return tuple(sets)
@@ -137,10 +140,10 @@ def _image_file(fs: Any, path: str, max_bytes: int) -> bytes | Failure:
 
 def _open(url: str, home: Path) -> BenchmarkSet:
     place = url if "://" in url else str((home / expand_home(url)).absolute())
-    name = re.sub(r"[^\w.-]", "_", re.sub(r"(?i)\.(tsv|parquet)$", "", place.rstrip("/").rpartition("/")[2]))
     reach(split_pattern(place, lambda _: False)[0] if "://" in place else place)
     fs, path = open_path(place)
     root, pattern = split_pattern(path, fs.exists)
+    name = _name_of(root, pattern)
     if pattern is None and not fs.isfile(root) and (run := RunFolder(Folder(place))).record is not None:
         log = run.log(TAG)
         if not log.partitions:
@@ -153,6 +156,13 @@ def _open(url: str, home: Path) -> BenchmarkSet:
     if not files:
         raise UserMistake(f"{url}: holds no images, TSV or Parquet files; give a benchmark set, or an output folder")
     return BenchmarkSet(name, place, _digest([_version(fs, root, file) for file in files]), fs, tuple(files))
+
+
+def _name_of(root: str, pattern: str | None) -> str:
+    """Return the name of a set: the last part of its path, and of a pattern the folder that it is in too."""
+    last = root.rstrip("/").rpartition("/")[2]
+    whole = re.sub(r"(?i)\.(tsv|parquet)$", "", last) if pattern is None else f"{last}/{pattern}"
+    return re.sub(r"[^\w.-]", "_", whole)
 
 
 def _is_tsv(path: str) -> bool:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from synthgen import cli
-from synthgen.commands.distill import DistillRequest, distill
+from synthgen.commands.distill import DistillRequest, command, distill
 from synthgen.errors import UserMistake
 from tests.fixtures.runs import run
 from tests.fixtures.tagging import clip_model, write_tagger
@@ -77,7 +77,8 @@ def test_the_grades_of_a_pass_are_read_by_the_scale_of_its_own_prompts(
     assert "its grade is off the scale of the prompt" in capsys.readouterr().err
 
 
-def test_what_cannot_be_distilled_is_refused_in_one_line(graded: Path) -> None:
+def test_what_cannot_be_distilled_is_refused_in_one_line(graded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "_read", lambda *given: pytest.fail("grades are read before that"))
     cases = {
         "likelihood": "only scores with one judge prompt can be distilled",
         "question": "no pair has the score 'question'; add it to generate.scores",
@@ -88,4 +89,7 @@ def test_what_cannot_be_distilled_is_refused_in_one_line(graded: Path) -> None:
             distill(DistillRequest("out", score, Path("other")))
     with pytest.raises(UserMistake, match="--threshold 9: 'answer' goes from 1 to 3"):
         distill(DistillRequest("out", "answer", Path("other"), threshold=9))
+    monkeypatch.setattr(command, "ClipTaggerFile", int)
+    with pytest.raises(UserMistake, match="the run has no embeddings of its images: tag it with an open_clip tagger"):
+        distill(DistillRequest("out", "answer", Path("other")))
     assert not Path("other").exists()

@@ -143,6 +143,17 @@ def test_a_cell_of_parquet_without_image_or_text_has_a_record(tmp_path: Path) ->
     assert [item.file.reason for item in second if isinstance(item.file, Failure)] == ["no_bytes", "no_text"]
 
 
+def test_patterns_in_different_folders_have_different_names(tmp_path: Path) -> None:
+    for name in ("chart", "text"):
+        (tmp_path / name).mkdir()
+        pq.write_table(pa.table({"question": ["What is it?"]}), tmp_path / name / "test.parquet")
+    named = [str(tmp_path / "chart" / "*.parquet"), str(tmp_path / "text" / "*.parquet")]
+    assert [one.name for one in open_benchmark_sets("s", named, Path(), COLUMNS)] == [
+        "chart__.parquet",
+        "text__.parquet",
+    ]
+
+
 def test_what_cannot_be_used_is_told_together(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "a").mkdir()

@@ -96,15 +96,16 @@ def distill(request: DistillRequest) -> Distilled:
     folder, job = opened.folder, opened.job
     scorer, prompts = _scorer(request.score, folder), _prompts(job, request.score)
     low, high = scorer.bounds(prompts.pack)
+    _check_threshold(request, low, high)
+    names, digest = _embedder_of(job)
     graded = _read(folder, prompts, request.score, scorer)
-    embedder, file, digest = _embedder(job)
     note(f"{len(graded.texts):,} graded pairs; embedding their judge prompts")
-    features = features_of(graded.images, embedder.texts(graded.texts), graded.texts)
+    features = features_of(graded.images, Embedder(*names).texts(graded.texts), graded.texts)
     grades = ((graded.values - low) / (high - low)).astype(np.float32)
     unseen = features[graded.held_out]
     head = fit(features[~graded.held_out], grades[~graded.held_out], unseen, request.sure)
     measured = _measure(head, unseen, grades[graded.held_out], _cut(request, grades, low, high))
-    model = DistilledModel(scorer.name, prompt_labels(prompts, scorer), *file, digest, measured)
+    model = DistilledModel(scorer.name, prompt_labels(prompts, scorer), *names, digest, measured)
     save(request.out, model, head)
     return Distilled(measured, prompts.name if prompts.name != job.definitions.prompts.name else None)
 
@@ -150,13 +151,12 @@ def _scorer(name: str, folder: RunFolder) -> Scorer:
     return find_scorer(alone)
 
 
-def _embedder(job: Job) -> tuple[Embedder, tuple[str, str | None], str]:
-    """Return the model that embedded the run's images, its names, and the digest of its files if it is a folder."""
+def _embedder_of(job: Job) -> tuple[tuple[str, str | None], str]:
+    """Return the names of the model that embedded the run's images, and the digest of its files if it is a folder."""
     for spec in job.definitions.taggers:
         if isinstance(spec.file, ClipTaggerFile):
             place = (spec.folder, None) if spec.folder else (spec.file.model, spec.file.pretrained)
-            names = (str(place[0]), place[1])
-            return Embedder(*names), names, folder_digest(Path(spec.folder)) if spec.folder else ""
+            return (str(place[0]), place[1]), folder_digest(Path(spec.folder)) if spec.folder else ""
     raise UserMistake("the run has no embeddings of its images: tag it with an open_clip tagger, first in tag.tagger")
 
 
@@ -206,13 +206,14 @@ def _by_key(rows: pa.Table) -> dict[str, Any]:
     return dict(zip(keys, values, strict=True))
 
 
-def _cut(request: DistillRequest, grades: Floats, low: float, high: float) -> float:
-    """Return the threshold between 0 and 1."""
-    if request.threshold is None:
-        return float(np.median(grades))
-    if not low <= request.threshold <= high:
+def _check_threshold(request: DistillRequest, low: float, high: float) -> None:
+    if request.threshold is not None and not low <= request.threshold <= high:
         raise UserMistake(f"--threshold {request.threshold:g}: '{request.score}' goes from {low:g} to {high:g}")
-    return (request.threshold - low) / (high - low)
+
+
+def _cut(request: DistillRequest, grades: Floats, low: float, high: float) -> float:
+    """Return the threshold between 0 and 1; without one the median."""
+    return float(np.median(grades)) if request.threshold is None else (request.threshold - low) / (high - low)
 
 
 def _measure(head: Head, features: Floats, grades: Floats, cut: float) -> dict[str, Any]:
