@@ -16,7 +16,8 @@ from PIL import Image
 
 from synthgen.config.pipeline import ImagesConfig
 from synthgen.errors import Failure
-from synthgen.ingest.benchmark_sets import BenchmarkItem, BenchmarkSet, Columns, read_items
+from synthgen.ingest.benchmark_sets import BenchmarkSet, read_items
+from synthgen.ingest.benchmark_tables import BenchmarkItem, Columns
 from synthgen.ingest.images import DECODING, Decoded, DecoderPool, perceptual_hash
 from synthgen.ingest.images.thumbnail import thumbnail
 from synthgen.store import Folder

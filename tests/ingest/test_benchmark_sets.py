@@ -15,7 +15,8 @@ from synthgen.config.pipeline import ImagesConfig
 from synthgen.errors import Failure, Mistakes, UserMistake
 from synthgen.ingest import benchmark_prints
 from synthgen.ingest.benchmark_prints import CROPS, digest_of, prints_of
-from synthgen.ingest.benchmark_sets import BenchmarkItem, BenchmarkSet, Columns, open_benchmark_sets, read_items
+from synthgen.ingest.benchmark_sets import BenchmarkSet, open_benchmark_sets, read_items
+from synthgen.ingest.benchmark_tables import BenchmarkItem, Columns
 from synthgen.store import Folder
 
 COLUMNS = Columns(("image",), ("question",))

@@ -22,7 +22,8 @@ from synthgen.config.pipeline import ImagesConfig
 from synthgen.dedup import plain_texts
 from synthgen.dedup.ngrams import RunIndex
 from synthgen.ingest.benchmark_prints import FOLDER, digest_of, prints_of
-from synthgen.ingest.benchmark_sets import BenchmarkSet, Columns, open_benchmark_sets
+from synthgen.ingest.benchmark_sets import BenchmarkSet, open_benchmark_sets
+from synthgen.ingest.benchmark_tables import Columns
 from synthgen.stages.select.benchmark_images import KnownImages, Match, embedding_of
 from synthgen.store import RunFolder
 from synthgen.store.remote import display_uri
