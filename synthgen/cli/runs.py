@@ -74,12 +74,15 @@ def run(
     if not done:
         note("nothing to do: everything listed has been done")
     show_text(status.text(folder, is_over=True))
-    if message := funnel.nothing_kept(folder, which.last):
-        raise NothingUsable(message)
-    if done and which.last == TAG.typed:
+    message = funnel.nothing_kept(folder, which.last)
+    if done and not message and which.last == TAG.typed:
         show_text(samples.tags(folder, job.pipeline.tag.taggers, job.definitions.taxonomy.tree.leaves))
-    elif done:
+    elif done and not message:
         show_text(samples.text(folder))
+    if which.last == names[-1]:
+        _show_report(folder, is_changed=bool(done))
+    if message:
+        raise NothingUsable(message)
 
 
 @app.command(cls=OnSource)
@@ -146,6 +149,24 @@ def status(
 
 
 @app.command(cls=OnFolder)
+def report(
+    out: FolderArgument,
+    target: Annotated[
+        str | None,
+        typer.Argument(metavar="TARGET", help="An .html file to write; default: 5-shards/report.html in the folder."),
+    ] = None,
+    pictures: Annotated[
+        bool, typer.Option("--pictures/--no-pictures", help="Read images again from the source, to show them.")
+    ] = True,
+) -> None:
+    """Write one HTML page on a run: its counts, its scores, what was lost, and pairs to look at."""
+    from synthgen.commands import report as reporting
+    from synthgen.commands.open import open_run_folder
+
+    show_text(f"report: {reporting.write_report(open_run_folder(out), target, has_pictures=pictures)}")
+
+
+@app.command(cls=OnFolder)
 def select(
     out: FolderArgument,
     what_if: Annotated[
@@ -198,6 +219,7 @@ def reask(
         return
     asking_again.reask(folder, job)
     print(status.text(folder, is_over=True))
+    _show_report(folder)
 
 
 @app.command(cls=OnFolder)
@@ -242,6 +264,7 @@ def retry(
     if nothing_failed:
         note(nothing_failed)
     show_text(status.text(folder, is_over=True))
+    _show_report(folder)
     if message := funnel.nothing_kept(folder):
         raise NothingUsable(message)
 
@@ -280,6 +303,7 @@ def purge(
         pluralize(done.files, "file"),
     )
     print(f"{objects} purged from {partitions}: {gone}; {files} that held them deleted")
+    _show_report(folder)
 
 
 @app.command(cls=OnFolder)
@@ -338,6 +362,14 @@ def train(
     request = RunRequest.typed(pipeline, None, None, settings)
     _, document = document_of(request, open_run_folder(place) if place else None, place, ("train",))
     print(trainer.train(shards, model, expanded(out), library.check(document, Pipeline).train))
+
+
+def _show_report(folder: Any, *, is_changed: bool = True) -> None:
+    """Write the report of a run that is over, and say where it is; without one, a note has said why."""
+    from synthgen.commands.report import write_after_run
+
+    if place := write_after_run(folder, is_changed=is_changed):
+        show_text(f"report: {place}")
 
 
 def _ask_before_purge(preview: Any) -> None:
