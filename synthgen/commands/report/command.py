@@ -41,13 +41,13 @@ def write_report(folder: RunFolder, target: str | None = None, *, has_pictures: 
         UserMistake: The folder holds no run, or the target cannot be written.
     """
     path = _target(target) if target is not None else None
-    text = report_text(folder, has_pictures=has_pictures)
+    text = report_page(folder, has_pictures=has_pictures)
     if path is None:
         place = folder.stage(PACK).folder
-        place.write(NAME, text.encode())
+        place.write(NAME, text)
         return f"{place.url}/{NAME}"
     try:
-        path.write_text(text, encoding="utf-8")
+        path.write_bytes(text)
     except OSError as error:
         raise UserMistake(f"{path}: cannot be written ({one_line(error)}); name another file") from error
     return str(path)
@@ -93,7 +93,7 @@ def _is_report(path: Path) -> bool:
         return False
 
 
-def report_text(folder: RunFolder, *, has_pictures: bool = True) -> str:
+def report_page(folder: RunFolder, *, has_pictures: bool = True) -> bytes:
     """Return the report of a run as HTML."""
     pipeline = run_record.pipeline_of(folder)
     shown = partial(redact.uri, root=redact.root_of(pipeline.source.uri))

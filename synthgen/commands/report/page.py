@@ -19,7 +19,7 @@ NOTHING = "\N{EN DASH}"  # in place of a number that there is none of
 MARK = '<!doctype html>\n<html lang="en" data-made-by="synth report">'  # how a file is known to be a report
 
 
-def render(page: dict[str, Any]) -> str:
+def render(page: dict[str, Any]) -> bytes:
     """Return the page as HTML."""
     style, script = _text("style.css"), _text("script.js")
     policy = (
@@ -31,7 +31,7 @@ def render(page: dict[str, Any]) -> str:
         .get_template("report.html")
         .render(page, style=Markup(style), script=Markup(script), policy=Markup(policy))
     )
-    return f"{MARK}\n{text}"
+    return f"{MARK}\n{text}".encode(errors="replace")  # half a character may be in a setting
 
 
 def _text(name: str) -> str:

@@ -22,7 +22,7 @@ from synthgen.store.denylist import read_denylist
 SIDE = 320  # pixels of the longer side
 QUALITIES = (72, 50, 30)  # the next one where a picture is too large
 MOST_BYTES = 24_000  # of a picture
-MOST_BYTES_TOGETHER = 4_000_000  # of all of them; a third more as text
+MOST_BYTES_TOGETHER = 3_600_000  # of all of them; a third more as text
 IMAGES_A_DECODER = 32  # a second one is not worth its start for fewer
 
 

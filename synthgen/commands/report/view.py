@@ -16,6 +16,11 @@ BINS = 40  # of a histogram, about
 STEPS = 40  # of a threshold that is moved, about
 ROWS = 9  # of the table of thresholds
 LISTED = 12  # starved and drowned tags
+MOST_GROUPS, MOST_FAMILIES, MOST_TAGS = (
+    100,
+    30,
+    1500,
+)  # rows of a table, the largest; the others are one row, or counted
 NICE = (1, 2, 2.5, 5, 10)
 
 
@@ -68,10 +73,12 @@ def stacked(counts: Mapping[str, int], total: int) -> list[tuple[str, float, flo
     return parts
 
 
-def groups_of(counts: Mapping[str, Counter[str]]) -> list[Group]:
-    """Return groups, the largest first."""
+def groups_of(counts: Mapping[str, Counter[str]], most: int = MOST_GROUPS) -> list[Group]:
+    """Return groups, the largest first; more than `most` end in one for all others, so that sums stay."""
     groups = [Group.of(name, of_name) for name, of_name in counts.items()]
-    return sorted(groups, key=lambda group: (-group.asked, group.name))
+    groups.sort(key=lambda group: (-group.asked, group.name))
+    others = joined({group.name: counts[group.name] for group in groups[most:]})
+    return groups[:most] + ([Group.of(f"{len(groups) - most:,} others", others)] if len(groups) > most else [])
 
 
 def families_of(counts: Mapping[str, Counter[str]]) -> list[Family]:
@@ -79,8 +86,8 @@ def families_of(counts: Mapping[str, Counter[str]]) -> list[Family]:
     below: dict[str, dict[str, Counter[str]]] = {}
     for name, of_name in counts.items():
         below.setdefault(name.partition("/")[0], {})[name] = of_name
-    families = [Family(Group.of(name, joined(types)), groups_of(types)) for name, types in below.items()]
-    return sorted(families, key=lambda family: (-family.whole.asked, family.whole.name))
+    wholes = groups_of({name: joined(types) for name, types in below.items()}, MOST_FAMILIES)
+    return [Family(whole, groups_of(below.get(whole.name, {}))) for whole in wholes]
 
 
 @dataclass(frozen=True)
@@ -210,7 +217,8 @@ class TagsView:
     Attributes:
         by_images: The cells of the map by images.
         by_pairs: The cells of the map by kept pairs.
-        rows: (tag, images, questions, kept pairs per image) of each.
+        rows: (tag, images, questions, kept pairs per image) of each; of the largest where there are too many.
+        others: Tags that have no row.
         starved: Tags whose images have few pairs, at most LISTED.
         drowned: Those whose images have many.
         absent: Leaves that no image has.
@@ -222,6 +230,7 @@ class TagsView:
     starved: list[str]
     drowned: list[str]
     absent: list[str]
+    others: int
     most: int = LISTED
 
 
@@ -231,11 +240,16 @@ def tags_view(branches: Branches, leaves: Sequence[str]) -> TagsView:
     hues = {cell.name: cell.hue for cell in by_images}
     by_pairs = treemap({name: branch.kept for name, branch in branches.tags.items()}, hues)
     starved, drowned = uneven(branches, max(3, branches.total.images // 200))
+    largest = sorted(branches.tags, key=lambda name: (-branches.tags[name].images, name))[:MOST_TAGS]
+    shown = set(largest)
     rows = [
         (name, branch.images, Group.of(name, branch.questions), branch.kept_per_image)
         for name, branch in sorted(branches.tags.items())
+        if name in shown
     ]
-    return TagsView(by_images, by_pairs, rows, starved, drowned, absent(branches, tuple(leaves)))
+    return TagsView(
+        by_images, by_pairs, rows, starved, drowned, absent(branches, tuple(leaves)), len(branches.tags) - len(rows)
+    )
 
 
 def choices(examples: Sequence[Any], name: str) -> list[tuple[str, int]]:
