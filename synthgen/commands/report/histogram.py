@@ -38,10 +38,8 @@ class Histogram:
 
     @property
     def ends(self) -> tuple[float, float]:
-        """Where the first bin begins and the last one ends; 0 and 1 where there is no value."""
-        if not self.bins:
-            return 0.0, 1.0
-        return min(self.bins) * self.width, (max(self.bins) + 1) * self.width
+        """Where the first and the last bin begin; 0 and 1 where there is no value."""
+        return (min(self.bins) * self.width, max(self.bins) * self.width) if self.bins else (0.0, 1.0)
 
     def between(self, edges: Sequence[float]) -> list[int]:
         """Return how many values are from each edge up to the next; what is outside belongs to the outermost."""

@@ -163,8 +163,9 @@ def score_view(survey: ScoreSurvey) -> ScoreView:
     threshold = rule.min if rule.min is not None else rule.max
     if threshold is not None:
         low, high = min(low, threshold), max(high, threshold)
-    step = nice_step((high - low) / BINS)
-    first, last = math.floor(low / step + 1e-6), max(math.ceil(high / step - 1e-6), math.floor(low / step) + 1)
+    step = nice_step(max(high - low, survey.all.width) / BINS)
+    first = math.floor(low / step + 1e-6)
+    last = max(math.ceil(high / step - 1e-6), first + 1)
     edges = [number * step for number in range(first, last + 1)]
     width = edges[-1] - edges[0]
     every, kept = survey.all.between(edges), survey.kept.between(edges)
