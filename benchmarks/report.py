@@ -78,7 +78,7 @@ def measure(count: int) -> dict[str, Any]:
         seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     costs = {"seconds": seconds, "cpu_seconds": cpu, "reading_cpu_seconds": reading, "peak_mb": peak}
-    sizes = {"file_mb": len(page) / 1e6, "pictures_mb": pictures.MOST_BYTES_TOGETHER * 4 / 3 / 1e6}
+    sizes = {"file_mb": len(page) / 1e6, "pictures_mb": pictures.SMALL.together * 4 / 3 / 1e6}
     costs |= {"reading_peak_mb": before, "ratio": cpu / reading}
     return {"pairs": count, **{name: round(value, 2) for name, value in (costs | sizes).items()}}
 

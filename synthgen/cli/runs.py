@@ -167,6 +167,31 @@ def report(
 
 
 @app.command(cls=OnFolder)
+def audit(
+    out: FolderArgument,
+    who: Annotated[
+        str, typer.Option("--by", metavar="NAME", help="Who labels; labels of several people are kept.")
+    ] = "",
+    pairs: Annotated[
+        int, typer.Option(metavar="N", help="Kept pairs to label, of each type in proportion.", min=1)
+    ] = 200,
+    port: Annotated[int, typer.Option(help="Of the page on this machine; default: any free one.", min=0)] = 0,
+    results: Annotated[bool, typer.Option("--results", help="Only print what the labels so far measure.")] = False,
+    precision: Annotated[
+        float, typer.Option(help="The share of right pairs that proposed thresholds reach.", min=0.01, max=1)
+    ] = 0.95,
+) -> None:
+    """Label a sample of the kept pairs on a local page, and measure with it how true the set and its scores are."""
+    from synthgen.commands import audit as auditing
+    from synthgen.commands.open import open_run_folder
+
+    folder = open_run_folder(out)
+    if not results:
+        auditing.audit(folder, auditing.AuditRequest(pairs, who, port))
+    show_text(auditing.results_text(folder, precision))
+
+
+@app.command(cls=OnFolder)
 def select(
     out: FolderArgument,
     what_if: Annotated[

@@ -29,18 +29,23 @@ class Drawn(NamedTuple):
 
 @dataclass
 class Draw:
-    """The questions with the lowest ids: outcome → type of kept ones, or reason of the others → at most so many."""
+    """The questions with the lowest ids: outcome → type of kept ones, or reason of the others → at most so many.
 
-    groups: dict[str, dict[str, list[Drawn]]] = field(default_factory=lambda: {outcome: {} for outcome in MOST})
+    `most` has for each outcome that is wanted how many are drawn of a group, and of all groups together.
+    """
+
+    most: Mapping[str, tuple[int, int]] = field(default_factory=lambda: MOST)
+    groups: dict[str, dict[str, list[Drawn]]] = field(default_factory=dict)
 
     def add(self, partition: str, rows: pa.Table) -> None:
         """Offer the questions of a partition, as of `read_rows`."""
         for outcome, by in ((KEPT, "type"), (DROPPED, "reason"), (FAILED, "reason")):
-            some = rows.filter(pc.equal(rows.column("outcome"), outcome))
-            self._offer(outcome, partition, some, pc.fill_null(some.column(by), "none"))
+            if outcome in self.most:
+                some = rows.filter(pc.equal(rows.column("outcome"), outcome))
+                self._offer(outcome, partition, some, pc.fill_null(some.column(by), "none"))
 
     def _offer(self, outcome: str, partition: str, rows: pa.Table, groups: pa.ChunkedArray) -> None:
-        drawn, (most, _) = self.groups[outcome], MOST[outcome]
+        drawn, (most, _) = self.groups.setdefault(outcome, {}), self.most[outcome]
         ids = pc.coalesce(rows.column("pair_id"), rows.column("assignment_id"))
         # Nearly all rows of a large run come after the last that is drawn: only the others are looked at in Python.
         bounds = {group: each[-1].id if len(each) == most else AFTER_ALL for group, each in drawn.items()}
@@ -57,7 +62,9 @@ class Draw:
     def chosen(self) -> list[tuple[str, Drawn]]:
         """Return what is shown with its outcome, mixed: from each group in turn, until the outcome has enough."""
         chosen = [
-            (outcome, each) for outcome, (_, most) in MOST.items() for each in _in_turn(self.groups[outcome], most)
+            (outcome, each)
+            for outcome, (_, most) in self.most.items()
+            for each in _in_turn(self.groups.get(outcome, {}), most)
         ]
         return sorted(chosen, key=lambda item: item[1].id)
 

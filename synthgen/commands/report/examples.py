@@ -1,7 +1,7 @@
 """The questions that were drawn, with everything that the gallery shows of them."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -17,7 +17,7 @@ LONGEST = 700  # characters of a text that is shown
 TAGS = 12  # of an image, shown
 COLUMNS = [
     "assignment_id", "pair_id", "image_id", "type", "form", "language", "detail", "question", "options",
-    "answer", "raw_question", "raw_answer",
+    "answer", "follows", "raw_question", "raw_answer",
 ]  # fmt: skip
 
 Row = Mapping[str, Any]
@@ -28,14 +28,17 @@ class Example:
     """A question of the gallery.
 
     Attributes:
+        id: Of its pair; empty without one.
         why: "kept", or the reason against it.
         place: The name of its image in the source, as samples show it.
+        before: The pair that its question goes on from, if there is one.
         options: Each with its letter.
         reply: What the model wrote where there is no answer.
         scores: (name, value, or why there is none) of each.
         tags: The leaves of its image with their scores, the best first.
     """
 
+    id: str
     outcome: str
     why: str
     type: str
@@ -43,6 +46,7 @@ class Example:
     language: str
     image_id: str
     place: str
+    before: tuple[str, str] | None
     question: str
     options: tuple[tuple[str, str], ...]
     answer: str
@@ -81,7 +85,7 @@ def load_examples(
     names = list(scores)
     for partition in dict.fromkeys(each.partition for _, each in drawn):
         here = {each.assignment_id: (outcome, each) for outcome, each in drawn if each.partition == partition}
-        rows = _rows(folder, partition, list(here))
+        rows, before = _rows(folder, partition, list(here))
         images = _images(folder, partition, [row["image_id"] for row in rows])
         values = _values(folder, partition, names, [row["pair_id"] for row in rows if row["pair_id"]])
         for row in rows:
@@ -89,16 +93,20 @@ def load_examples(
             image = images.get(row["image_id"], {})
             place = shown(image["uri"]) if image.get("uri") else ""
             why = KEPT if outcome == KEPT else each.group
-            found[each.assignment_id] = _example((outcome, why), row, place, image, values)
+            example = _example((outcome, why), row, place, image, values)
+            found[each.assignment_id] = replace(example, before=before.get(row["follows"] or ""))
             if image.get("uri"):
                 places[row["image_id"]] = ImagePlace(*(image[key] for key in ("object_id", "uri", "version", "row")))
     return [found[each.assignment_id] for _, each in drawn if each.assignment_id in found], places
 
 
-def _rows(folder: RunFolder, partition: str, assignments: list[str]) -> list[Row]:
-    rows = folder.table(GENERATE, partition, "pairs", COLUMNS)
-    found: list[Row] = rows.filter(pc.is_in(rows.column("assignment_id"), pa.array(assignments))).to_pylist()
-    return found
+def _rows(folder: RunFolder, partition: str, assignments: list[str]) -> tuple[list[Row], dict[str, tuple[str, str]]]:
+    """Return the rows of some assignments, and the texts of the pairs that they go on from, by their ids."""
+    every = folder.table(GENERATE, partition, "pairs", COLUMNS)
+    rows = every.filter(pc.is_in(every.column("assignment_id"), pa.array(assignments)))
+    wanted = rows.column("follows").drop_null().combine_chunks()
+    before = every.filter(pc.is_in(every.column("pair_id"), wanted)).to_pylist() if len(wanted) else []
+    return rows.to_pylist(), {row["pair_id"]: (shorten(row["question"]), shorten(row["answer"])) for row in before}
 
 
 def _images(folder: RunFolder, partition: str, image_ids: list[str]) -> dict[str, Row]:
@@ -127,6 +135,7 @@ def _example(
     """Return a question as the gallery shows it; `decision` is its outcome and why."""
     scores = values.get(row["pair_id"] or "", {})
     return Example(
+        id=row["pair_id"] or "",
         outcome=decision[0],
         why=decision[1],
         type=row["type"] or "none",
@@ -134,6 +143,7 @@ def _example(
         language=row["language"] or "none",
         image_id=row["image_id"] or "",
         place=place,
+        before=None,
         question=shorten(row["question"]),
         options=tuple(zip(LETTERS, (shorten(option) for option in row["options"] or ()), strict=False)),
         answer=shorten(row["answer"]),

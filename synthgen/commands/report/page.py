@@ -22,16 +22,21 @@ MARK = '<!doctype html>\n<html lang="en" data-made-by="synth report">'  # how a 
 def render(page: dict[str, Any]) -> bytes:
     """Return the page as HTML."""
     style, script = _text("style.css"), _text("script.js")
-    policy = (
-        "default-src 'none'; img-src data:; "
-        f"style-src '{_hash(style)}'; script-src '{_hash(script)}'; base-uri 'none'; form-action 'none'"
-    )
+    policy = policy_of(style, script)
     text = (
         _environment()
         .get_template("report.html")
         .render(page, style=Markup(style), script=Markup(script), policy=Markup(policy))
     )
     return f"{MARK}\n{text}".encode(errors="replace")  # half a character may be in a setting
+
+
+def policy_of(style: str, script: str, more: str = "") -> str:
+    """Return the policy of a page that runs nothing but this style and this script; `more` allows more."""
+    return (
+        f"default-src 'none'; img-src data:; {more}"
+        f"style-src '{_hash(style)}'; script-src '{_hash(script)}'; base-uri 'none'; form-action 'none'"
+    )
 
 
 def _text(name: str) -> str:

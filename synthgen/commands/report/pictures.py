@@ -19,10 +19,7 @@ from synthgen.ingest.sources import ObjectRef
 from synthgen.store import RunFolder
 from synthgen.store.denylist import read_denylist
 
-SIDE = 320  # pixels of the longer side
 QUALITIES = (72, 50, 30)  # the next one where a picture is too large
-MOST_BYTES = 24_000  # of a picture
-MOST_BYTES_TOGETHER = 3_600_000  # of all of them; a third more as text
 IMAGES_A_DECODER = 32  # a second one is not worth its start for fewer
 
 
@@ -35,8 +32,24 @@ class Picture:
     height: int
 
 
+@dataclass(frozen=True)
+class PictureSize:
+    """How large pictures may be: pixels of the longer side, bytes of one, bytes of all together."""
+
+    side: int
+    bytes: int
+    together: int
+
+
+SMALL = PictureSize(320, 24_000, 3_600_000)  # all of them are a third more as text
+
+
 def load_pictures(
-    folder: RunFolder, source: SourceConfig, limits: ImagesConfig, places: Mapping[str, ImagePlace]
+    folder: RunFolder,
+    source: SourceConfig,
+    limits: ImagesConfig,
+    places: Mapping[str, ImagePlace],
+    size: PictureSize = SMALL,
 ) -> dict[str, Picture | str]:
     """Return a picture of each image by its id, or why there is none.
 
@@ -45,14 +58,15 @@ def load_pictures(
         source: Where the images are.
         limits: Of the images.
         places: Image id → its place.
+        size: Of the pictures.
     """
     if not places:
         return {}
     refs = [ObjectRef(place.object_id, place.uri, place.version, place.row) for place in places.values()]
     expected = {place.object_id: image for image, place in places.items()}
-    small = limits.model_copy(update={"model_pixels": min(limits.model_pixels, 4 * SIDE * SIDE)})
+    small = limits.model_copy(update={"model_pixels": min(limits.model_pixels, 4 * size.side * size.side)})
     found: dict[str, Picture | str] = {}
-    left = MOST_BYTES_TOGETHER
+    left = size.together
     denied = read_denylist(folder.out).image_ids
     with DecoderPool[str](small, processes=1 if len(refs) < IMAGES_A_DECODER else 2) as pool:
         for loaded in load_images(refs, source, pool, expected_ids=expected, denied_ids=denied):
@@ -60,7 +74,7 @@ def load_pictures(
             if isinstance(loaded.image, Failure):
                 found[image] = loaded.image.reason
                 continue
-            data = encode(loaded.image.image)
+            data = encode(loaded.image.image, size)
             if len(data) > left:
                 found[image] = "left out to keep this page small"
                 continue
@@ -70,13 +84,13 @@ def load_pictures(
     return found
 
 
-def encode(image: Image.Image) -> bytes:
+def encode(image: Image.Image, size: PictureSize) -> bytes:
     """Return an image as a small WebP."""
     small = image.convert("RGB")
-    small.thumbnail((SIDE, SIDE))
+    small.thumbnail((size.side, size.side))
     for quality in QUALITIES:
         sink = io.BytesIO()
         small.save(sink, "WEBP", quality=quality, method=4)
-        if sink.tell() <= MOST_BYTES:
+        if sink.tell() <= size.bytes:
             break
     return sink.getvalue()

@@ -4,6 +4,8 @@ import base64
 import hashlib
 import re
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -281,6 +283,7 @@ def test_a_run_that_changed_nothing_leaves_its_report(folder: RunFolder) -> None
 def test_pictures_that_would_make_the_page_large_are_left_out(
     folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pictures, "MOST_BYTES_TOGETHER", 300)
+    few = replace(pictures.SMALL, together=300)
+    monkeypatch.setattr(command, "load_pictures", partial(pictures.load_pictures, size=few))
     text = page_of(folder)
     assert "no picture: left out to keep this page small" in text and "data:image/webp" in text
