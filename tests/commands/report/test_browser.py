@@ -1,7 +1,5 @@
 """The report in a real browser: it opens without an error or a request, filters, and fits a phone in both schemes."""
 
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,53 +7,8 @@ import pytest
 
 from synthgen.commands import report
 from synthgen.store import Folder
+from tests.fixtures.browser import EVIL, PHONE, Opened
 from tests.fixtures.reports import write_run
-
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="there is no Chromium here")
-
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-PHONE = {"width": 390, "height": 844}
-EVIL = "\"'><script>window.planted=1</script><img src=x onerror=window.planted=2><svg onload=window.planted=3>"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """Return a running Chromium."""
-    with playwright.sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=BROWSER, args=FLAGS)
-        yield started
-        started.close()
-
-
-class Opened:
-    """A page that was opened from a file, with what it has logged and asked for."""
-
-    def __init__(self, browser: Any, file: str, **options: Any) -> None:
-        self.page = browser.new_context(**options).new_page()
-        self.problems: list[str] = []
-        self.page.on("console", lambda message: self.problems.append(message.text))
-        self.page.on("pageerror", lambda error: self.problems.append(str(error)))
-        self.page.on("dialog", lambda dialog: self.problems.append(dialog.message))
-        self.page.on("request", lambda request: self._note(request.url, f"file://{file}"))
-        self.page.goto(f"file://{file}")
-
-    def _note(self, url: str, own: str) -> None:
-        if url != own and not url.startswith("data:image/webp"):
-            self.problems.append(f"asked for {url}")
-
-    @property
-    def cards(self) -> int:
-        return int(self.page.locator(".card:visible").count())
 
 
 @pytest.fixture(scope="module")
@@ -72,11 +25,11 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_it_opens_without_an_error_or_a_request_and_fits_the_window(
     browser: Any, file: str, scheme: str, size: dict[str, int]
 ) -> None:
-    opened = Opened(browser, file, color_scheme=scheme, viewport=size)
+    opened = Opened(browser, f"file://{file}", color_scheme=scheme, viewport=size)
     for details in opened.page.locator("details").all():
         details.evaluate("element => { element.open = true; }")
     opened.page.locator("#more").evaluate("button => { while (!button.hidden) button.click(); }")
-    opened.page.wait_for_function("[...document.images].every(image => image.complete && image.naturalWidth)")
+    opened.until("[...document.images].every(image => image.complete && image.naturalWidth)")
     assert opened.page.evaluate("document.documentElement.scrollWidth") == size["width"]
     assert opened.page.evaluate("window.planted") is None and not opened.problems
     red, green, blue = opened.page.evaluate(
@@ -87,7 +40,7 @@ def test_it_opens_without_an_error_or_a_request_and_fits_the_window(
 
 def test_pairs_are_filtered_by_outcome_type_reason_and_words_and_shown_again(browser: Any, tmp_path: Path) -> None:
     run = write_run(Folder(str(tmp_path / "out")), tmp_path / "photos")
-    opened = Opened(browser, report.write_report(run))
+    opened = Opened(browser, f"file://{report.write_report(run)}")
     page, every = opened.page, opened.cards
     assert page.locator("#shown").text_content() == "24 of 28 shown" and every == 24
     page.locator("#more").click()
@@ -106,7 +59,7 @@ def test_pairs_are_filtered_by_outcome_type_reason_and_words_and_shown_again(bro
 
 def test_a_slider_moved_by_a_key_says_what_another_threshold_would_keep(browser: Any, tmp_path: Path) -> None:
     run = write_run(Folder(str(tmp_path / "out")), tmp_path / "photos")
-    opened = Opened(browser, report.write_report(run))
+    opened = Opened(browser, f"file://{report.write_report(run)}")
     score = opened.page.locator(".score").first
     slider, said = score.locator("input"), score.locator("output")
     assert said.text_content() == "3 keeps 6"
@@ -119,5 +72,5 @@ def test_a_slider_moved_by_a_key_says_what_another_threshold_would_keep(browser:
 
 
 def test_everything_is_shown_without_a_script(browser: Any, file: str) -> None:
-    opened = Opened(browser, file, java_script_enabled=False)
+    opened = Opened(browser, f"file://{file}", java_script_enabled=False)
     assert opened.cards == opened.page.locator(".card").count() == 18
