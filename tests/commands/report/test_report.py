@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -22,7 +23,7 @@ from synthgen.job import run_record
 from synthgen.job.funnel import funnels
 from synthgen.store import Folder, RunFolder
 from synthgen.store.denylist import Denylist, extend_denylist
-from synthgen.tables import SELECT
+from synthgen.tables import GENERATE, SELECT
 from tests.fixtures.reports import PARTITIONS, QUESTIONS, write_run
 
 IMAGES = 6
@@ -131,7 +132,7 @@ def test_branches_count_an_image_once_for_every_tag_above_its_own(folder: RunFol
 
 def test_starved_and_drowned_tags_are_far_from_the_mean() -> None:
     def branch(images: int, kept: int) -> Branch:
-        return Branch(images, outcomes.Counter(kept=kept))
+        return Branch(images, Counter(kept=kept))
 
     tags = {"few": branch(10, 4), "mean": branch(10, 10), "many": branch(10, 30), "rare": branch(1, 0)}
     assert uneven(Branches(tags, branch(100, 100)), 3) == (["few"], ["many"])
@@ -163,7 +164,7 @@ def test_of_a_large_group_the_lowest_ids_are_drawn(folder: RunFolder, monkeypatc
 
 
 def test_more_groups_than_are_shown_end_in_one_for_all_others() -> None:
-    counts = {f"type {number}": outcomes.Counter(kept=number) for number in range(1, 6)}
+    counts = {f"type {number}": Counter(kept=number) for number in range(1, 6)}
     groups = groups_of(counts, 2)
     assert [group.name for group in groups] == ["type 5", "type 4", "3 others"]
     assert sum(group.asked for group in groups) == 15 and groups[2] == Group("3 others", kept=6)
@@ -212,7 +213,7 @@ def test_pictures_are_small_copies_of_the_images_with_a_text(folder: RunFolder) 
 def test_a_picture_that_is_gone_or_was_purged_is_a_word_in_its_place(tmp_path: Path, folder: RunFolder) -> None:
     (tmp_path / "photos" / "0 photo.png").unlink()
     (tmp_path / "photos" / "1 photo.png").write_bytes((tmp_path / "photos" / "2 photo.png").read_bytes())
-    rows = folder.table(command.GENERATE, PARTITIONS[1], "pairs", ["image_id"])
+    rows = folder.table(GENERATE, PARTITIONS[1], "pairs", ["image_id"])
     extend_denylist(folder.out, Denylist(frozenset(), frozenset({rows.column("image_id")[0].as_py()})))
     text = page_of(folder)
     for reason in ("unreadable", "changed", "purged"):
