@@ -9,6 +9,7 @@ from statistics import NormalDist
 import numpy as np
 
 CONFIDENCE = 0.95
+CHANCE = 0.5  # the ROC area of a score that tells nothing
 LEAST_ABOVE = 10  # labelled pairs that a proposed threshold keeps, at least
 
 
@@ -68,6 +69,13 @@ def roc_area(values: Sequence[float], is_right: Sequence[bool]) -> float | None:
     _, place, sizes = np.unique(np.array(values), return_inverse=True, return_counts=True)
     ranks = (np.cumsum(sizes) - (sizes - 1) / 2)[place]  # of equal values the mean
     return float((ranks[right].sum() - count * (count + 1) / 2) / (count * others))
+
+
+def is_telling(area: float, right: int, wrong: int) -> bool:
+    """Return whether so many pairs show that an area is above chance (Hanley and McNeil 1982; one side, CONFIDENCE)."""
+    of_right, of_wrong = area / (2 - area) - area**2, 2 * area**2 / (1 + area) - area**2
+    variance = (area * (1 - area) + (right - 1) * of_right + (wrong - 1) * of_wrong) / (right * wrong)
+    return area - NormalDist().inv_cdf(CONFIDENCE) * float(np.sqrt(max(0.0, variance))) > CHANCE
 
 
 def threshold_for(values: Sequence[float], is_right: Sequence[bool], wished: float) -> tuple[float, Share] | None:

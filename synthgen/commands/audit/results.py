@@ -10,12 +10,14 @@ import pyarrow.compute as pc
 import yaml
 
 from synthgen.commands.audit.labels import RIGHT, UNSURE, WRONG, Label, by_pair
-from synthgen.commands.audit.measures import Share, alpha, roc_area, share_of, threshold_for
+from synthgen.commands.audit.measures import Share, alpha, is_telling, roc_area, share_of, threshold_for
 from synthgen.commands.report.outcomes import KEPT, read_rows
 from synthgen.console import pluralize
 from synthgen.stages.select.selection import scores_in
 from synthgen.store import RunFolder
 from synthgen.tables import GENERATE
+
+UNTELLING = "none: these labels do not show that it tells right from wrong"
 
 
 @dataclass(frozen=True)
@@ -149,38 +151,42 @@ def _whys(found: Audited) -> Iterator[str]:
 def _scores(found: Audited, wished: float) -> Iterator[str]:
     sure = [pair for pair in found.pairs if pair.verdict != UNSURE]
     yield f"{'score':<28} {'pairs':>6} {'ROC area':>9}  threshold for a precision of {wished:.3g}"
-    proposed: dict[str, float] = {}
+    proposed: list[tuple[str, float, float]] = []
     for name in sorted({name for pair in sure for name in pair.scores}):
         pairs = [pair for pair in sure if name in pair.scores]
         values, is_right = [pair.scores[name] for pair in pairs], [pair.verdict == RIGHT for pair in pairs]
-        area, reached = roc_area(values, is_right), threshold_for(values, is_right, wished)
-        shown = "none reaches it" if reached is None else _threshold(reached, len(pairs))
+        area, right = roc_area(values, is_right), sum(is_right)
+        reached = threshold_for(values, is_right, wished)
+        is_useful = area is not None and is_telling(area, right, len(pairs) - right)
+        shown = _threshold(reached, len(pairs)) if is_useful or right == len(pairs) else UNTELLING
         yield f"{name:<28} {len(pairs):>6} {'none' if area is None else format(area, '.2f'):>9}  {shown}"
-        if reached is not None and reached[1].count < len(pairs):
-            proposed[name] = _rounded_up(reached[0])
+        if is_useful and reached is not None and reached[1].count < len(pairs):
+            proposed.append((name, _rounded(reached[0]), reached[1].count))
     yield ""
-    yield from _lines(proposed)
+    yield from _lines({name: least for name, least, _ in sorted(proposed, key=lambda each: -each[2])})
 
 
-def _threshold(reached: tuple[float, Share], count: int) -> str:
+def _threshold(reached: tuple[float, Share] | None, count: int) -> str:
+    if reached is None:
+        return "none reaches it"
     value, share = reached
     if share.count == count:
         return "reached without one"
     low, high = share.interval
     kept = f"keeps {share.count:g} of {count}"
-    return f"{_rounded_up(value):g} {kept}, {share.value:.1%} of them right ({low:.1%} to {high:.1%})"
+    return f"{_rounded(value):g} {kept}, {share.value:.1%} of them right ({low:.1%} to {high:.1%})"
 
 
-def _rounded_up(value: float) -> float:
-    """Return a threshold with four decimals that keeps the value itself, which is a float32."""
+def _rounded(value: float) -> float:
+    """Return a threshold with four decimals that the value reaches."""
     return float(np.floor(value * 10_000 + 1e-3) / 10_000)
 
 
 def _lines(proposed: Mapping[str, float]) -> Iterator[str]:
-    """Yield the lines of a pipeline; each threshold reaches the precision by itself, so one of them is enough."""
+    """Yield the lines of a pipeline; the first threshold keeps most pairs."""
     if not proposed:
         yield "no threshold to propose"
         return
     yield "# in select.keep of the pipeline; each reaches the precision by itself, so one of them is enough"
     keep = {name: {"min": value} for name, value in proposed.items()}
-    yield from yaml.safe_dump(keep, sort_keys=True, default_flow_style=None).rstrip().splitlines()
+    yield from yaml.safe_dump(keep, sort_keys=False, default_flow_style=None).rstrip().splitlines()

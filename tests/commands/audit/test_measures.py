@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from synthgen.commands.audit.measures import LEAST_ABOVE, Share, alpha, roc_area, share_of, threshold_for
+from synthgen.commands.audit.measures import LEAST_ABOVE, Share, alpha, is_telling, roc_area, share_of, threshold_for
 
 
 @pytest.mark.parametrize(
@@ -46,6 +46,16 @@ def test_the_area_is_the_share_of_ordered_pairs(rows: list[tuple[int, bool]]) ->
     wins = [1.0 if high > low else 0.5 if high == low else 0.0 for high in right for low in wrong]
     area = roc_area([value for value, _ in rows], [is_right for _, is_right in rows])
     assert area == (pytest.approx(sum(wins) / len(wins)) if wins else None)
+
+
+@pytest.mark.parametrize(
+    ("area", "right", "wrong", "tells"),
+    [(0.74, 193, 7, True), (0.54, 193, 7, False), (0.9, 3, 1, False), (1.0, 5, 5, True), (0.3, 100, 100, False)],
+)
+def test_a_score_is_trusted_only_where_its_area_is_surely_above_chance(
+    area: float, right: int, wrong: int, tells: bool
+) -> None:
+    assert is_telling(area, right, wrong) == tells
 
 
 def test_the_threshold_is_the_least_that_reaches_a_precision_from_there_on() -> None:
