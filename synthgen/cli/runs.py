@@ -285,11 +285,12 @@ def retry(
     # The objects of a damaged listing may have to be looked for in the source; nothing else of a retry lists it.
     grows = any(name.startswith(f"{LIST.folder}/") for name in repaired)
     request = RunRequest.of(run_record.record_of(folder))
-    runner.run(folder, job, request, runner.StageRange(retry=frozenset() if nothing_failed else wanted, grows=grows))
+    stages = runner.StageRange(retry=frozenset() if nothing_failed else wanted, grows=grows)
+    done = runner.run(folder, job, request, stages)
     if nothing_failed:
         note(nothing_failed)
     show_text(status.text(folder, is_over=True))
-    _show_report(folder)
+    _show_report(folder, is_changed=bool(done))
     if message := funnel.nothing_kept(folder):
         raise NothingUsable(message)
 
