@@ -74,12 +74,15 @@ def run(
     if not done:
         note("nothing to do: everything listed has been done")
     show_text(status.text(folder, is_over=True))
-    if message := funnel.nothing_kept(folder, which.last):
-        raise NothingUsable(message)
-    if done and which.last == TAG.typed:
+    message = funnel.nothing_kept(folder, which.last)
+    if done and not message and which.last == TAG.typed:
         show_text(samples.tags(folder, job.pipeline.tag.taggers, job.definitions.taxonomy.tree.leaves))
-    elif done:
+    elif done and not message:
         show_text(samples.text(folder))
+    if which.last == names[-1]:
+        _show_report(folder, is_changed=bool(done))
+    if message:
+        raise NothingUsable(message)
 
 
 @app.command(cls=OnSource)
@@ -146,6 +149,49 @@ def status(
 
 
 @app.command(cls=OnFolder)
+def report(
+    out: FolderArgument,
+    target: Annotated[
+        str | None,
+        typer.Argument(metavar="TARGET", help="An .html file to write; default: 5-shards/report.html in the folder."),
+    ] = None,
+    pictures: Annotated[
+        bool, typer.Option("--pictures/--no-pictures", help="Read images again from the source, to show them.")
+    ] = True,
+) -> None:
+    """Write one HTML page on a run: its counts, its scores, what was lost, and pairs to look at."""
+    from synthgen.commands import report as reporting
+    from synthgen.commands.open import open_run_folder
+
+    show_text(f"report: {reporting.write_report(open_run_folder(out), target, has_pictures=pictures)}")
+
+
+@app.command(cls=OnFolder)
+def audit(
+    out: FolderArgument,
+    who: Annotated[
+        str, typer.Option("--by", metavar="NAME", help="Who labels; labels of several people are kept.")
+    ] = "",
+    pairs: Annotated[
+        int, typer.Option(metavar="N", help="Kept pairs to label, of each type in proportion.", min=1)
+    ] = 200,
+    port: Annotated[int, typer.Option(help="Of the page on this machine; default: any free one.", min=0)] = 0,
+    results: Annotated[bool, typer.Option("--results", help="Only print what the labels so far measure.")] = False,
+    precision: Annotated[
+        float, typer.Option(help="The share of right pairs that proposed thresholds reach.", min=0.01, max=1)
+    ] = 0.95,
+) -> None:
+    """Label a sample of the kept pairs on a local page, and measure with it how true the set and its scores are."""
+    from synthgen.commands import audit as auditing
+    from synthgen.commands.open import open_run_folder
+
+    folder = open_run_folder(out)
+    if not results:
+        auditing.audit(folder, auditing.AuditRequest(pairs, who, port))
+    show_text(auditing.results_text(folder, precision))
+
+
+@app.command(cls=OnFolder)
 def select(
     out: FolderArgument,
     what_if: Annotated[
@@ -198,6 +244,7 @@ def reask(
         return
     asking_again.reask(folder, job)
     print(status.text(folder, is_over=True))
+    _show_report(folder)
 
 
 @app.command(cls=OnFolder)
@@ -238,10 +285,12 @@ def retry(
     # The objects of a damaged listing may have to be looked for in the source; nothing else of a retry lists it.
     grows = any(name.startswith(f"{LIST.folder}/") for name in repaired)
     request = RunRequest.of(run_record.record_of(folder))
-    runner.run(folder, job, request, runner.StageRange(retry=frozenset() if nothing_failed else wanted, grows=grows))
+    stages = runner.StageRange(retry=frozenset() if nothing_failed else wanted, grows=grows)
+    done = runner.run(folder, job, request, stages)
     if nothing_failed:
         note(nothing_failed)
     show_text(status.text(folder, is_over=True))
+    _show_report(folder, is_changed=bool(done))
     if message := funnel.nothing_kept(folder):
         raise NothingUsable(message)
 
@@ -280,6 +329,7 @@ def purge(
         pluralize(done.files, "file"),
     )
     print(f"{objects} purged from {partitions}: {gone}; {files} that held them deleted")
+    _show_report(folder)
 
 
 @app.command(cls=OnFolder)
@@ -343,6 +393,14 @@ def train(
     request = RunRequest.typed(pipeline, None, None, settings)
     _, document = document_of(request, open_run_folder(place) if place else None, place, ("train",))
     print(trainer.train(shards, model, expanded(out), library.check(document, Pipeline).train))
+
+
+def _show_report(folder: Any, *, is_changed: bool = True) -> None:
+    """Write the report of a run that is over, and say where it is; without one, a note has said why."""
+    from synthgen.commands.report import write_after_run
+
+    if place := write_after_run(folder, is_changed=is_changed):
+        show_text(f"report: {place}")
 
 
 def _ask_before_purge(preview: Any) -> None:
