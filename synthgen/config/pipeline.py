@@ -309,10 +309,18 @@ class PackConfig(Section):
     languages: tuple[Language, ...] = ()  # ISO 639 codes for the data set card; never guessed
 
 
+class LoraConfig(Section):
+    """Adapters of low rank beside frozen weights."""
+
+    rank: int = Field(default=16, gt=0)
+    alpha: float = Field(default=32.0, gt=0)  # the product of the two matrices counts alpha / rank
+
+
 class TrainConfig(Section):
     """`synth train`, after the stages: training on the shards."""
 
     what: Literal["all", "language", "projector"] = "all"  # trained parameters; language: all but the vision tower
+    lora: LoraConfig | None = None  # train adapters of that part in place of its weights
     steps: int = Field(default=300, gt=0)
     batch: int = Field(default=8, gt=0)  # samples per step
     micro_batch: int | None = Field(default=None, gt=0)  # samples on the device at once, where a batch does not fit

@@ -26,7 +26,7 @@ from synthgen.config.pipeline import TrainConfig
 from synthgen.console import StageProgress, note
 from synthgen.errors import Damaged, Stopped, SynthError, UserMistake
 from synthgen.store import Folder, Lease
-from synthgen.train import pretrained
+from synthgen.train import lora, pretrained
 from synthgen.train.agreement import Step, agree
 from synthgen.train.checkpoints import TrainingProgress, checkpoints, load_checkpoint, write_checkpoint
 from synthgen.train.dataset import ShardChanged, ShardFile, repair_advice, rows
@@ -178,12 +178,14 @@ def learn_and_save(run: TrainingRun, model: Any, processor: Any, group: Group, w
     """Train a model in every process of a group, and save it where the last step was taken."""
     model.to(group.device)  # weights stay float32
     pretrained.set_trainable(model, run.settings.what)
+    if run.settings.lora:
+        lora.add_adapters(model, run.settings.lora)
     shard(model, group)
     progress = learn(run, model, processor, group, watch)
     if progress.steps == run.settings.steps:
         weights = whole_weights(model, group)
         if group.is_first:
-            _save(run, model, weights)
+            _save(run, model, lora.merge(weights, run.settings.lora) if run.settings.lora else weights)
         group.wait()
     return progress
 

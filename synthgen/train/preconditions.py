@@ -27,6 +27,8 @@ def check(shards: str, model: str, out: Path) -> None:
 
 def missing_packages(name: str, why: str) -> UserMistake:
     """Return the error to raise where a package that training needs cannot be imported."""
+    if name == "peft":
+        return UserMistake(f"train.lora needs peft ({why}); get it with: pip install peft")
     packages = "transformers accelerate" if name == "transformers" else "torch transformers accelerate"
     return UserMistake(f"synth train needs torch and transformers ({why}); get them with: pip install {packages}")
 
