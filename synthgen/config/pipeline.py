@@ -324,6 +324,7 @@ class TrainConfig(Section):
     steps: int = Field(default=300, gt=0)
     batch: int = Field(default=8, gt=0)  # samples per step
     micro_batch: int | None = Field(default=None, gt=0)  # samples on the device at once, where a batch does not fit
+    recompute: bool = False  # activations in the backward pass: a third more time, far less memory
     learning_rate: float = Field(default=1e-5, gt=0)
     warmup: float = Field(default=0.03, ge=0, lt=1)  # share of the steps
     weight_decay: float = Field(default=0.01, ge=0)

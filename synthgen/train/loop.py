@@ -180,6 +180,8 @@ def learn_and_save(run: TrainingRun, model: Any, processor: Any, group: Group, w
     pretrained.set_trainable(model, run.settings.what)
     if run.settings.lora:
         lora.add_adapters(model, run.settings.lora)
+    if run.settings.recompute:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     shard(model, group)
     progress = learn(run, model, processor, group, watch)
     if progress.steps == run.settings.steps:

@@ -22,7 +22,13 @@ from synthgen.train.dataset import absolute_url, pin
 from synthgen.train.preconditions import check_out
 
 FORMAT = 1
-FREE_SETTINGS = {"workers", "checkpoint_every", "micro_batch", "processes"}  # settings that do not change the result
+FREE_SETTINGS = {
+    "workers",
+    "checkpoint_every",
+    "micro_batch",
+    "processes",
+    "recompute",
+}  # settings that do not change the result
 
 
 # --- training.json ----------------------------------------------------------------------------------------------------
