@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # every module with a note imports this one, and rich takes l
     from rich.progress import Progress
 
 LOGGER = logging.getLogger("synthgen")
-PATIENCE_SECONDS = 4.0  # that people wait without a word
+PATIENCE_SECONDS = 8.0  # that people wait without a word
 PLAIN_EVERY_SECONDS = 30.0
 _HARMLESS = "\n\xa0\u200c\u200d\u202f\u3000"  # not printable to Python, and shown or needed by a terminal
 

@@ -80,13 +80,16 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+HEAD = {"num_cpus": 4, "object_store_memory": 80 * 2**20, "include_dashboard": False}
+
+
 @pytest.fixture(scope="module")
 def ray_running() -> Iterator[None]:
     """Start a Ray that the commands of a file join, because starting their own is a third of a small run's time."""
     from ray.cluster_utils import Cluster
 
     with pytest.MonkeyPatch.context() as environment:
-        one = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "object_store_memory": 80 * 2**20})
+        one = Cluster(initialize_head=True, head_node_args=HEAD)
         environment.setenv("RAY_ADDRESS", one.address)
         yield
         one.shutdown()

@@ -212,6 +212,8 @@ def _run(out: Path, *more: str) -> None:
         "--set",
         "generate.scores=[likelihood]",
         "--set",
+        "score={}",
+        "--set",
         "select.keep={}",
     ]
     done = subprocess.run(

@@ -55,7 +55,7 @@ def test_the_likelihood_of_a_pass_is_that_of_the_given_answer_under_its_own_mode
     for pair_id, row in rows.items():
         detail = json.loads(row["detail"])
         assert row["value"] == pytest.approx(math.exp(-0.1))
-        assert detail["loss"] == pytest.approx(2.0)
+        assert detail["loss"] == pytest.approx(0.1)
         assert detail["tokens"] == len(world.pairs()[pair_id]["answer"].split()) + 1
         assert (row["calls"], row["prompt_tokens"]) == (1, 40), "the call with the given answer is on record"
     assert sum(purpose == "given" for _, purpose in world.calls) == len(rows)
