@@ -179,6 +179,7 @@ def learn_and_save(run: TrainingRun, model: Any, processor: Any, group: Group, w
     model.to(group.device)  # weights stay float32
     pretrained.set_trainable(model, run.settings.what)
     if run.settings.lora:
+        torch.manual_seed(run.settings.seed)  # the adapters begin alike in every process, and in every start
         lora.add_adapters(model, run.settings.lora)
     if run.settings.recompute:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
