@@ -69,10 +69,7 @@ def withheld_notes(types: Mapping[str, InstructionType], allowed: Collection[Sen
 
 def room_notes(pipeline: Pipeline) -> Iterator[str]:
     """Yield a line for each model whose context is too short for the images that it may get."""
-    generate = pipeline.generate
-    parts = {"generate.ask": generate.asker, "generate.answer": generate.answerer}
-    sections = parts if generate.is_split else {"generate": generate.answerer}
-    for section, part in {**sections, **{f"score.{name}": judge for name, judge in pipeline.passes.items()}}.items():
+    for section, part in pipeline.parts.items():
         engine = part.engine
         context, most = engine.options.get("max_model_len"), engine.image_tokens
         if kind_of(engine).bounds_images and most and isinstance(context, int) and most >= context:

@@ -393,6 +393,14 @@ class Pipeline(Section):
         return own.model_copy(update=named)
 
     @property
+    def parts(self) -> dict[str, GenerateConfig]:
+        """The section `generate` as it is for each model, by the section of the file that names the model."""
+        own = self.generate
+        parts = {"generate.ask": own.asker, "generate.answer": own.answerer} if own.is_split else {}
+        passes = {f"score.{name}": judge for name, judge in self.passes.items()}
+        return {**(parts or {"generate": own.answerer}), **passes}
+
+    @property
     def passes(self) -> dict[str, GenerateConfig]:
         """The scoring passes by name, each as the section `generate` would be for its model."""
         return {name: _as_generate(self.generate, settings) for name, settings in self.score.items()}

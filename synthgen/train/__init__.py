@@ -1,6 +1,6 @@
 """`synth train`: fine-tune a vision-language model on Parquet shards.
 
-Read loop.py first. A row takes this way from Parquet to the loss:
+Read loop.py first; command.py is what surrounds it. A row takes this way from Parquet to the loss:
 
     dataset.py        {"images": [{"bytes": …}], "messages": [{"role": …, "content": […]}]}, in an order fixed by a seed
     conversation.py   the text of the messages, and the span of each answer in it
@@ -9,8 +9,9 @@ Read loop.py first. A row takes this way from Parquet to the loss:
     loader.py         the same tensors, encoded in threads ahead of time, then on the model's device
     loop.py           (batch, positions, vocabulary) logits, and the loss () float32
 
-Before it, preconditions.py checks what needs no torch. Beside it, record.py keeps the output folder (settings, log,
-checkpoints), and pretrained.py loads and saves the model.
+Before it, preconditions.py checks what needs no torch. Beside it, record.py keeps settings and log, checkpoints.py what
+a killed training continues from, and pretrained.py loads and saves the model. Where several processes train (group.py),
+ray_train.py starts them, sharding.py spreads the model over them, and agreement.py has them take the same steps.
 """
 
 from pathlib import Path
@@ -20,16 +21,16 @@ from synthgen.train.preconditions import check, missing_packages
 
 if TYPE_CHECKING:
     from synthgen.config.pipeline import TrainConfig
-    from synthgen.train.loop import TrainingResult
+    from synthgen.train.command import TrainingResult
 
 __all__ = ["train"]
 
 
 def train(shards: str, model: str, out: Path, settings: "TrainConfig") -> "TrainingResult":
-    """Train as `loop.train` does, once what can be checked without torch, which loads for seconds, is right."""
+    """Train as `command.train` does, once what can be checked without torch, which loads for seconds, is right."""
     check(shards, model, out)
     try:
-        from synthgen.train import loop
+        from synthgen.train import command
     except ImportError as error:
         raise missing_packages(error.name or "torch", str(error)) from error
-    return loop.train(shards, model, out, settings)
+    return command.train(shards, model, out, settings)

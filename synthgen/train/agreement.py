@@ -1,16 +1,14 @@
 """What the processes of a group must agree on before a step: the same forward passes, and the tokens of them all.
 
 A process whose rows cannot be used, or which has fewer micro-batches than another, takes part with the spare row, whose
-labels are ignored: a layer that only some of the processes reach is waited for without end (TorchSpec issue 126).
+labels are all ignored: a layer that only some of the processes reach is waited for without end (TorchSpec issue 126).
 """
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-import torch
-
-from synthgen.train.encode import IGNORED, MicroBatch
+from synthgen.train.encode import MicroBatch
 from synthgen.train.group import Group
 from synthgen.train.loader import Batch
 
@@ -34,12 +32,12 @@ class Step:
     position: int
 
 
-def agree(batch: Batch, spare: MicroBatch, group: Group) -> Step:
+def agree(batch: Batch, spare: MicroBatch | None, group: Group) -> Step:
     """Return the step of a batch. All processes of the group must call this.
 
     Args:
         batch: This process's share.
-        spare: One usable row with an image, the same in every process.
+        spare: A row with an image whose labels are all ignored, the same in every process; None for one that is alone.
         group: The processes.
     """
     own = batch.micro_batches
@@ -47,9 +45,8 @@ def agree(batch: Batch, spare: MicroBatch, group: Group) -> Step:
     shared = group.gather((counts, batch.skipped))
     most = max(len(each) for each, _ in shared)
     every = [pair for each, _ in shared for pair in each]
-    idle = replace(spare, labels=torch.full_like(spare.labels, IGNORED))
     return Step(
-        [*own, *[idle] * (most - len(own))],
+        [*own, *[spare] * (most - len(own))] if spare else own,
         sum(answers for answers, _ in every),
         sum(tokens for _, tokens in every),
         sum((skipped for _, skipped in shared), Counter[str]()),

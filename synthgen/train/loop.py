@@ -9,11 +9,10 @@ position in the stream of rows is one number, and nothing else is drawn at rando
 import contextlib
 import json
 import math
-import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from inspect import signature
 from itertools import islice
 from pathlib import Path
@@ -23,40 +22,20 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from synthgen.config.pipeline import TrainConfig
-from synthgen.console import StageProgress, note
-from synthgen.errors import Damaged, Stopped, SynthError, UserMistake
-from synthgen.store import Folder, Lease
+from synthgen.errors import SynthError, UserMistake
 from synthgen.train import lora, pretrained
 from synthgen.train.agreement import Step, agree
-from synthgen.train.checkpoints import TrainingProgress, checkpoints, load_checkpoint, write_checkpoint
-from synthgen.train.dataset import ShardChanged, ShardFile, repair_advice, rows
+from synthgen.train.checkpoints import TrainingProgress, load_checkpoint, write_checkpoint
+from synthgen.train.dataset import ShardFile, rows
 from synthgen.train.encode import IGNORED, Encoder, MicroBatch
-from synthgen.train.group import ALONE, Group, own_group
-from synthgen.train.loader import batches, describe_skipped, to_device
-from synthgen.train.record import mean_loss, open_record, read_state, trim_log, write_record
+from synthgen.train.group import ALONE, Group
+from synthgen.train.loader import Batch, batches, describe_skipped, to_device
+from synthgen.train.record import trim_log
 from synthgen.train.sharding import shard, sum_gradients, whole_weights
-from synthgen.workers import listening
 
-CHECKED_ROWS = 4  # rows whose labels are checked before anything is written
 MAX_GRADIENT_NORM = 1.0
-SMOOTHED_STEPS = 20  # steps in the mean of a reported loss
 
 Line = dict[str, Any]  # of log.jsonl
-
-
-@dataclass(frozen=True)
-class TrainingResult:
-    """The outcome of a training: `result` in training.json, and the last line of `synth train`."""
-
-    first_loss: float
-    last_loss: float
-    steps: int
-    model: str
-    skipped: dict[str, int]  # unusable rows by reason; a row is counted again in each epoch
-
-    def __str__(self) -> str:
-        losses = f"loss {self.first_loss:.3f} -> {self.last_loss:.3f}"
-        return f"{losses} in {self.steps:,} steps; the tuned model is in {self.model}"
 
 
 @dataclass(frozen=True)
@@ -86,94 +65,6 @@ class Watch:
 UNWATCHED = Watch()
 
 
-def train(shards: str, model: str, out: Path, settings: TrainConfig) -> TrainingResult:
-    """Fine-tune a model on shards, or continue an earlier start of the same training.
-
-    Args:
-        shards: A run's output folder, or a folder, glob or file of Parquet.
-        model: A model folder or a hub name.
-        out: The output folder.
-        settings: The `train` section of a pipeline.
-
-    Raises:
-        SettingsChanged: `out` holds a training with other settings.
-        UserMistake: The shards, the model or `out` cannot be used.
-        ModelUnavailable: The model cannot be loaded.
-        Damaged: A shard is missing or has other bytes than when training started.
-        Stopped: A signal ended the training, after a checkpoint.
-    """
-    silence_transformers()
-    folder = pretrained.model_folder(model)
-    processor = pretrained.load_processor(model, folder)
-    state = read_state(out)
-    record = open_record(shards, folder, out, settings)
-    if record["result"]:
-        note(f"{out}: this training is finished; nothing to do")
-        return TrainingResult(**record["result"])
-    run = TrainingRun([ShardFile(**file) for file in record["files"]], model, folder, out, settings)
-    try:
-        first_rows = list(islice(rows(run.files, settings.seed, 0), CHECKED_ROWS))
-        Encoder(processor, settings).check(first_rows)  # a model that does not fit writes nothing
-        return _train(run, record, state, processor)
-    except ShardChanged as lost:
-        raise Damaged(f"{lost}; {repair_advice(lost, has_checkpoint=bool(checkpoints(out)))}") from lost
-
-
-def _train(run: TrainingRun, record: dict[str, Any], state: tuple[bytes, ...], processor: Any) -> TrainingResult:
-    """Train and save.
-
-    Minutes may pass between the reading of `record` and the lease; `state` shows whether another start came between.
-    """
-    is_shared = run.settings.processes > 1
-    model = None if is_shared else pretrained.load_model(run.model, run.folder)
-    run.out.mkdir(parents=True, exist_ok=True)
-    with Lease.take(Folder(str(run.out.resolve()))):
-        if read_state(run.out) != state:
-            raise UserMistake(f"--out {run.out}: another start changed this training; start again")
-        write_record(run.out, record)
-        with _watched(run) as watch:
-            if is_shared:
-                from synthgen.train.ray_train import train_on_ray  # Ray takes seconds to import
-
-                progress = train_on_ray(run, watch)
-            else:
-                progress = learn_and_save(run, model, processor, own_group(), watch)
-        result = _result(run, progress)
-        write_record(run.out, {**record, "result": asdict(result)})
-        shutil.rmtree(run.out / "checkpoints")
-    return result
-
-
-@contextlib.contextmanager
-def _watched(run: TrainingRun) -> Iterator[Watch]:
-    """Show the steps of a training, and end it after a step once a signal came.
-
-    Raises:
-        Stopped: A signal came; the step under way is finished and in a checkpoint.
-    """
-    done = steps_done(run.out)
-    with (
-        listening("the step under way is finished, then a checkpoint is written") as signals,
-        signals.draining(),
-        StageProgress("train", run.settings.steps - done, "step") as bar,
-    ):
-        yield Watch(
-            lambda: signals.received is not None,
-            lambda lines: bar.show(lines[-1]["step"] - done, _describe(lines[-SMOOTHED_STEPS:])),
-        )
-        if signals.received and steps_done(run.out) < run.settings.steps:
-            raise Stopped(signals.received)
-
-
-def steps_done(out: Path) -> int:
-    """Return the steps of the last checkpoint."""
-    paths = checkpoints(out)
-    return int(paths[-1].name.partition("-")[2]) if paths else 0
-
-
-# --- the loop ---------------------------------------------------------------------------------------------------------
-
-
 def learn_and_save(run: TrainingRun, model: Any, processor: Any, group: Group, watch: Watch) -> TrainingProgress:
     """Train a model in every process of a group, and save it where the last step was taken."""
     model.to(group.device)  # weights stay float32
@@ -188,7 +79,8 @@ def learn_and_save(run: TrainingRun, model: Any, processor: Any, group: Group, w
     if progress.steps == run.settings.steps:
         weights = whole_weights(model, group)
         if group.is_first:
-            _save(run, model, lora.merge(weights, run.settings.lora) if run.settings.lora else weights)
+            weights = lora.merge(weights, run.settings.lora) if run.settings.lora else weights
+            pretrained.save(model, weights, run.folder, run.out / "model")
         group.wait()
     return progress
 
@@ -213,16 +105,14 @@ def learn(
     torch.manual_seed(settings.seed + group.rank)
     optimizer = _optimizer([weight for weight in model.parameters() if weight.requires_grad], settings)
     progress = load_checkpoint(run.out, model, optimizer, group)
-    if progress.steps and group.is_first:
-        note(f"{run.out}: continues after step {progress.steps:,} of {settings.steps:,}")
     log = trim_log(run.out, progress.steps) if group.is_first else []
     model.train()
-    spare = _spare(run, processor)
+    spare = _spare(run, processor) if group.size > 1 else None
     loader = batches(run.files, processor, settings, progress.position, group)
     with contextlib.closing(loader), _appending(run.out / "log.jsonl", group) as write:
         started = time.monotonic()
         while progress.steps < settings.steps:
-            planned = _next_step(run, loader, spare, group, progress)
+            planned = _next_step(run, processor, loader, lambda batch: agree(batch, spare, group))
             waited = time.monotonic() - started
             rate = learning_rate(progress.steps, settings)
             loss, is_stopping = step(model, optimizer, planned, rate, group, watch)
@@ -241,25 +131,30 @@ def learn(
     return progress
 
 
-def _next_step(
-    run: TrainingRun, loader: Iterator[Any], spare: MicroBatch, group: Group, progress: TrainingProgress
-) -> Step:
+def _next_step(run: TrainingRun, processor: Any, loader: Iterator[Batch], agreed: Callable[[Batch], Step]) -> Step:
     """Return the next step with an answer; batches in which no process has one are only counted.
 
     Raises:
-        UserMistake: There is none among all rows.
+        UserMistake: No row of the shards has one.
     """
-    skipped, total, first = Counter[str](), sum(file.rows for file in run.files), progress.position
+    skipped, empty = Counter[str](), 0
     while True:
-        planned = agree(next(loader), spare, group)
+        planned = agreed(next(loader))
         skipped += planned.skipped
         if planned.answer_tokens:
             return replace(planned, skipped=skipped)
-        if planned.position - first >= total:
-            raise UserMistake(f"none of the {total:,} rows can be trained on: {describe_skipped(skipped)}")
+        empty += run.settings.batch
+        if empty >= sum(file.rows for file in run.files):
+            _first_usable(run, processor)
 
 
 def _spare(run: TrainingRun, processor: Any) -> MicroBatch:
+    """Return the first usable row with labels that are all ignored. Raises UserMistake if there is none."""
+    usable = _first_usable(run, processor)
+    return replace(usable, labels=torch.full_like(usable.labels, IGNORED))
+
+
+def _first_usable(run: TrainingRun, processor: Any) -> MicroBatch:
     """Return the first usable row of the stream.
 
     Raises:
@@ -377,30 +272,6 @@ def _optimizer(parameters: Sequence[torch.nn.Parameter], settings: TrainConfig) 
     return torch.optim.AdamW(
         [group for group in groups if group["params"]], lr=settings.learning_rate, betas=(0.9, 0.95), fused=True
     )
-
-
-# --- the end, and notes for the user ----------------------------------------------------------------------------------
-
-
-def _save(run: TrainingRun, model: Any, weights: dict[str, torch.Tensor]) -> None:
-    """Save the model, with all its weights on the CPU."""
-    if renamed := pretrained.save(model, weights, run.folder, run.out / "model"):
-        note(f"{len(renamed)} weights are saved under new names, such as {renamed[0]}; a server may not know them")
-
-
-def _result(run: TrainingRun, progress: TrainingProgress) -> TrainingResult:
-    log = trim_log(run.out, progress.steps)
-    if progress.skipped:
-        note(f"skipped: {describe_skipped(progress.skipped)}, of {progress.position:,} rows taken")
-    span = max(1, min(SMOOTHED_STEPS, len(log) // 2))
-    first_loss, last_loss = mean_loss(log[:span]), mean_loss(log[-span:])
-    return TrainingResult(first_loss, last_loss, progress.steps, str(run.out / "model"), dict(progress.skipped))
-
-
-def _describe(lines: Sequence[dict[str, Any]]) -> str:
-    """Return the note of the progress bar on the last steps."""
-    speed = sum(line["tokens"] for line in lines) / sum(line["seconds"] for line in lines)
-    return f"loss {mean_loss(lines):.3f}, {speed:,.0f} tokens/s"
 
 
 def silence_transformers() -> None:

@@ -153,7 +153,7 @@ def set_trainable(model: Any, part: str) -> list[torch.nn.Parameter]:
 # --- the tuned model --------------------------------------------------------------------------------------------------
 
 
-def save(model: Any, weights: Mapping[str, torch.Tensor], start: Path, out: Path) -> list[str]:
+def save(model: Any, weights: Mapping[str, torch.Tensor], start: Path, out: Path) -> None:
     """Write the tuned model as a folder, complete or not at all.
 
     Args:
@@ -161,9 +161,6 @@ def save(model: Any, weights: Mapping[str, torch.Tensor], start: Path, out: Path
         weights: All its weights by name, on the CPU.
         start: The folder of the starting model.
         out: The folder to write.
-
-    Returns:
-        The names of weights that the starting model does not have; other servers may not know them.
     """
     temporary = out.with_name(f".writing-{out.name}")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -179,6 +176,11 @@ def save(model: Any, weights: Mapping[str, torch.Tensor], start: Path, out: Path
                 shutil.copyfile(file, temporary / file.name)
         shutil.rmtree(out, ignore_errors=True)
         temporary.rename(out)
+
+
+def new_names(start: Path, out: Path) -> list[str]:
+    """Return the names of weights that the starting model does not have; other servers may not know them."""
+    original = read_specs(start)
     return sorted(read_specs(out).keys() - original.keys()) if original else []
 
 

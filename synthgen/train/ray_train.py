@@ -19,7 +19,7 @@ from synthgen.train import loop, pretrained
 from synthgen.train.checkpoints import TrainingProgress, read_progress
 from synthgen.train.group import joined_group
 from synthgen.train.loop import TrainingRun, Watch
-from synthgen.train.record import read_log
+from synthgen.train.record import last_lines
 from synthgen.workers import leave_ray
 from synthgen.workers.cluster import join_ray
 
@@ -34,16 +34,12 @@ def train_on_ray(run: TrainingRun, watch: Watch) -> TrainingProgress:
     Raises:
         SynthError: A process said why it cannot go on, or the group was lost too often.
     """
-    import ray
-
     join_ray()
     (run.out / STOP).unlink(missing_ok=True)
     try:
         with _looking(run, watch), warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # Ray deprecates settings of its own
             _fit(run)
-    except ray.exceptions.RayError as error:
-        raise JobFailing(f"the training ended: {one_line(error)}") from error
     except Exception as error:
         raise _as_synth_error(error) from error
     finally:
@@ -53,6 +49,7 @@ def train_on_ray(run: TrainingRun, watch: Watch) -> TrainingProgress:
 
 
 def _fit(run: TrainingRun) -> None:
+    import ray
     import ray.train
     from ray.train.torch import TorchConfig, TorchTrainer
 
@@ -85,13 +82,12 @@ def _looking(run: TrainingRun, watch: Watch) -> Iterator[None]:
     over = threading.Event()
 
     def look() -> None:
-        seen = 0
+        log, size = run.out / "log.jsonl", 0
         while not over.wait(LOOK_SECONDS):
             if watch.is_stopping():
                 (run.out / STOP).touch()
-            lines = read_log(run.out)
-            if len(lines) > seen:
-                seen = len(lines)
+            if log.exists() and log.stat().st_size != size and (lines := last_lines(log)):
+                size = log.stat().st_size
                 watch.show(lines)
 
     looking = threading.Thread(target=look, daemon=True)

@@ -21,14 +21,9 @@ from synthgen.train.checkpoints import checkpoints
 from synthgen.train.dataset import absolute_url, pin
 from synthgen.train.preconditions import check_out
 
-FORMAT = 1
-FREE_SETTINGS = {
-    "workers",
-    "checkpoint_every",
-    "micro_batch",
-    "processes",
-    "recompute",
-}  # settings that do not change the result
+END_BYTES = 20_000  # of a log
+FORMAT = 2  # 1 had a file a checkpoint
+FREE_SETTINGS = {"workers", "checkpoint_every", "micro_batch", "processes", "recompute"}  # do not change the result
 
 
 # --- training.json ----------------------------------------------------------------------------------------------------
@@ -112,10 +107,24 @@ def trim_log(out: Path, steps: int) -> list[dict[str, Any]]:
 
 def read_log(out: Path) -> list[dict[str, Any]]:
     """Return the whole lines of the log."""
-    path, lines = out / "log.jsonl", list[dict[str, Any]]()
-    for text in path.read_text().splitlines() if path.exists() else []:
+    path = out / "log.jsonl"
+    return _parse(path.read_bytes()) if path.exists() else []
+
+
+def last_lines(log: Path) -> list[dict[str, Any]]:
+    """Return the whole lines at the end of a log, some hundred of them."""
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - END_BYTES))
+        return _parse(file.read())
+
+
+def _parse(data: bytes) -> list[dict[str, Any]]:
+    """Return the lines of a part of a log but those that are cut, by a kill or by the part."""
+    lines = list[dict[str, Any]]()
+    for text in data.splitlines():
         with contextlib.suppress(ValueError):
-            lines.append(json.loads(text))
+            line = json.loads(text)
+            lines += [line] if isinstance(line, dict) else []
     return lines
 
 

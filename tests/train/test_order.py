@@ -26,6 +26,7 @@ from synthgen.tables import PACK
 from synthgen.train import train
 from synthgen.train.dataset import ShardFile, pin, rows
 from synthgen.train.loader import batches
+from synthgen.train.sharding import whole_weights
 from tests.fixtures.rows import describe_run
 from tests.fixtures.tiny_vlm import FAST, Row, commit, losses, names, row, samples, write
 
@@ -148,16 +149,14 @@ def test_a_killed_training_continues_to_the_same_losses(model: Path, tmp_path: P
 def test_two_checkpoints_are_kept_and_none_after_the_end(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from synthgen.train import loop
-
     kept: list[list[str]] = []
-    save = loop._save
+    save = whole_weights
 
-    def observe(run: loop.TrainingRun, *more: Any) -> None:
-        kept.append(names(run.out / "checkpoints"))
-        save(run, *more)
+    def observe(*arguments: Any) -> Any:
+        kept.append(names(tmp_path / "out" / "checkpoints"))
+        return save(*arguments)
 
-    monkeypatch.setattr(loop, "_save", observe)
+    monkeypatch.setattr("synthgen.train.loop.whole_weights", observe)
     train(str(write(tmp_path / "shards", samples(4))), str(model), tmp_path / "out", FAST)
     assert kept == [["step-0000004", "step-0000006"]]
     assert names(tmp_path / "out") == ["lease", "log.jsonl", "model", "training.json"]
@@ -184,12 +183,12 @@ def test_a_folder_refuses_a_training_with_other_settings(model: Path, tmp_path: 
 def test_a_record_of_another_format_is_refused(model: Path, tmp_path: Path) -> None:
     shards, out = write(tmp_path / "shards", samples(4)), tmp_path / "out"
     out.mkdir()
-    (out / "training.json").write_text('{"format": 2, "result": null}')
-    with pytest.raises(UserMistake, match="has format 2; this synth reads format 1; use another --out"):
+    (out / "training.json").write_text('{"format": 1, "result": null}')
+    with pytest.raises(UserMistake, match="has format 1; this synth reads format 2; use another --out"):
         train(str(shards), str(model), out, FAST)
 
 
-@pytest.mark.parametrize("data", ['{"format": 1, "resu', "[3]", ""])
+@pytest.mark.parametrize("data", ['{"format": 2, "resu', "[3]", ""])
 def test_a_damaged_record_is_told_in_one_line(model: Path, tmp_path: Path, data: str) -> None:
     shards, out = write(tmp_path / "shards", samples(4)), tmp_path / "out"
     out.mkdir()
@@ -281,7 +280,7 @@ def test_before_a_checkpoint_damage_names_the_repair_and_the_next_start_pins_aga
         train(str(run), str(model), out, FAST)
     out.mkdir()
     (out / "training.json").write_text(
-        json.dumps({"format": 1, "shape": {}, "result": None, "files": [{"url": "gone"}]})
+        json.dumps({"format": 2, "shape": {}, "result": None, "files": [{"url": "gone"}]})
     )
     commit(run, samples(5), revision=2)
     train(str(run), str(model), out, FAST)

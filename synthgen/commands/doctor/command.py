@@ -66,6 +66,5 @@ def needed_packages(pipeline: str | None) -> list[str]:
     loaded = pipelines.load(pipeline)
     documents = [library.load("tagger", name) for name in loaded.tag.taggers]  # their models need not be here yet
     packages = [name for each in documents for name in library.check(each, kind_of(each)).packages()]
-    parts = (loaded.generate.asker, loaded.generate.answerer, *loaded.passes.values())
-    engines = [part.engine for part in parts]
+    engines = [part.engine for part in loaded.parts.values()]
     return list(dict.fromkeys([*(name for engine in engines for name in engine_kind_of(engine).needs), *packages]))

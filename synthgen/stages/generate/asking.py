@@ -244,7 +244,7 @@ def _asking_text(
         voice=_one_of(prompts.voices(first.type), session.seed, "voice", first),
         level=_one_of(prompts.levels(first.type), session.seed, "level", first),
         asked=list(known),
-        previous={"question": earlier.question, "answer": earlier.answer} if earlier else None,
+        previous=earlier.previous if earlier else None,
         thing=first.thing,
     )
 

@@ -32,6 +32,11 @@ class Earlier:
     question: str
     answer: str
 
+    @property
+    def previous(self) -> dict[str, str]:
+        """The variable `previous` of a prompt."""
+        return {"question": self.question, "answer": self.answer}
+
 
 @dataclass(frozen=True)
 class Turn:
@@ -178,8 +183,7 @@ def _use_of(purpose: Purpose) -> SystemUse:
 
 
 def _render_turn(text: str, turn: Turn, **more: str) -> str:
-    earlier = turn.earlier
-    previous = {"question": earlier.question, "answer": earlier.answer} if earlier else None
+    previous = turn.earlier.previous if turn.earlier else None
     options = list(turn.question.options)
     shown = {"question": turn.question.text, "options": options, "language": turn.language, "previous": previous}
     return render(text, **shown, **more)

@@ -32,12 +32,8 @@ from synthgen.stages.generate.measures.scorer import Pair, Score, Scorer, prompt
 
 __all__ = ["SCORERS", "Pair", "Score", "Scorer", "commonest", "grade", "p_yes", "prompt_for", "prompt_request"]
 
-OF_QUESTION = (
-    "question",
-    "type",
-    "language",
-    "previous",
-)  # variables of a prompt that is rendered before the answer is known
+# Variables of a prompt that is rendered before the answer is known.
+OF_QUESTION = ("question", "type", "language", "previous")
 SAMPLES = ("agree_temperature", "agree_samples")
 INFINITY = float("inf")
 

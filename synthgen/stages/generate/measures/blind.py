@@ -3,8 +3,8 @@
 import asyncio
 from dataclasses import replace
 
-from synthgen.config.replies import Question
 from synthgen.config.replies.thoughts import without_markup
+from synthgen.config.turns import with_options
 from synthgen.engines import Reply
 from synthgen.stages.generate.measures.further_answers import (
     IN_WORDS,
@@ -15,7 +15,7 @@ from synthgen.stages.generate.measures.further_answers import (
     rotated,
 )
 from synthgen.stages.generate.measures.judges import same_answer
-from synthgen.stages.generate.measures.scorer import Pair, Score, prompt_request, with_options
+from synthgen.stages.generate.measures.scorer import Pair, Score, prompt_request
 from synthgen.stages.generate.session import ImageSession, failure_of
 from synthgen.stages.generate.similarity import decisive_part, normalize, similarity
 
@@ -31,7 +31,7 @@ async def blind(session: ImageSession, pair: Pair) -> Score:
     """
     if pair.form == "choice" and len(pair.question.options) > 1:
         return await _blind_choice(session, pair)
-    reply = await _guess(session, pair, with_options(pair.question))
+    reply = await _guess(session, pair, with_options(pair.question.text, pair.question.options))
     if failure := failure_of(reply, "the blind answer"):
         return Score(None, str(failure))
     if pair.form in IN_WORDS:
@@ -52,7 +52,7 @@ async def _blind_choice(session: ImageSession, pair: Pair) -> Score:
     if chosen is None:
         return Score(None, NO_LETTER)
     orders = rotated(pair.question.options)[:ROTATIONS]
-    questions = [with_options(Question(pair.question.text, order)) for order in orders]
+    questions = [with_options(pair.question.text, order) for order in orders]
     replies = await asyncio.gather(*(_guess(session, pair, question) for question in questions))
     if failure := choice_failure(replies, "the blind answer"):
         return Score(None, str(failure))

@@ -1,7 +1,6 @@
 """What a score is: a `Scorer` says how it is measured and what it needs, a measure returns a `Score` of a `Pair`."""
 
 import re
-import string
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -11,6 +10,7 @@ from synthgen.config.prompt_file import JudgePrompt, PackFile
 from synthgen.config.prompt_pack import SCORE_VARIABLES, Prompts
 from synthgen.config.replies import Question
 from synthgen.config.templates import render
+from synthgen.config.turns import with_options
 from synthgen.engines import Capability, Purpose, Reply, Request
 from synthgen.stages.generate.session import Earlier, ImageSession, Turn
 from synthgen.tables import ANSWER_FORMS
@@ -138,23 +138,16 @@ def prompt_for(prompts: Prompts, pair: Pair, key: str, *, purpose: Purpose = "ju
     prompt = prompts.pack.score_prompt(key)
     assert prompt, f"pack '{prompts.name}' has no prompt {key}"
     own = {
-        "question": with_options(pair.question),
+        "question": with_options(pair.question.text, pair.question.options),
         "answer": pair.reply.text,
         "statement": pair.reply.text,
         "other": "",
     }
-    earlier = pair.earlier
-    previous = {"question": earlier.question, "answer": earlier.answer} if earlier else None
+    previous = pair.earlier.previous if pair.earlier else None
     text = render(prompt.text, type=pair.type, language=pair.language, previous=previous, **(own | texts))
     if isinstance(prompt, JudgePrompt):
         return Request(purpose, text, 1, labels=prompt.labels)
     return Request(purpose, text, prompt.max_tokens)
-
-
-def with_options(question: Question) -> str:
-    """Return a question with its options, one lettered line each."""
-    options = zip(string.ascii_uppercase, question.options, strict=False)
-    return "\n".join([question.text, *(f"{letter}. {option}" for letter, option in options)])
 
 
 def mean(values: Sequence[float]) -> float:

@@ -1,0 +1,150 @@
+"""A training from its arguments to its result: the folder, the lease, the progress line, and who does the steps.
+
+The steps are those of loop.py, in this process or in several that ray_train.py starts.
+"""
+
+import contextlib
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from synthgen.config.pipeline import TrainConfig
+from synthgen.console import StageProgress, note
+from synthgen.errors import Damaged, JobFailing, Stopped, UserMistake
+from synthgen.store import Folder, Lease
+from synthgen.train import pretrained
+from synthgen.train.checkpoints import TrainingProgress, checkpoints
+from synthgen.train.dataset import ShardChanged, ShardFile, repair_advice, rows
+from synthgen.train.encode import Encoder
+from synthgen.train.group import own_group
+from synthgen.train.loader import describe_skipped
+from synthgen.train.loop import TrainingRun, Watch, learn_and_save, silence_transformers
+from synthgen.train.record import mean_loss, open_record, read_state, trim_log, write_record
+from synthgen.workers import listening
+
+CHECKED_ROWS = 4  # rows whose labels are checked before anything is written
+SMOOTHED_STEPS = 20  # steps in the mean of a reported loss
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """The outcome of a training: `result` in training.json, and the last line of `synth train`."""
+
+    first_loss: float
+    last_loss: float
+    steps: int
+    model: str
+    skipped: dict[str, int]  # unusable rows by reason; a row is counted again in each epoch
+
+    def __str__(self) -> str:
+        losses = f"loss {self.first_loss:.3f} -> {self.last_loss:.3f}"
+        return f"{losses} in {self.steps:,} steps; the tuned model is in {self.model}"
+
+
+def train(shards: str, model: str, out: Path, settings: TrainConfig) -> TrainingResult:
+    """Fine-tune a model on shards, or continue an earlier start of the same training.
+
+    Args:
+        shards: A run's output folder, or a folder, glob or file of Parquet.
+        model: A model folder or a hub name.
+        out: The output folder.
+        settings: The `train` section of a pipeline.
+
+    Raises:
+        SettingsChanged: `out` holds a training with other settings.
+        UserMistake: The shards, the model or `out` cannot be used.
+        ModelUnavailable: The model cannot be loaded.
+        Damaged: A shard is missing or has other bytes than when training started.
+        Stopped: A signal ended the training, after a checkpoint.
+    """
+    silence_transformers()
+    folder = pretrained.model_folder(model)
+    processor = pretrained.load_processor(model, folder)
+    state = read_state(out)
+    record = open_record(shards, folder, out, settings)
+    if record["result"]:
+        note(f"{out}: this training is finished; nothing to do")
+        return TrainingResult(**record["result"])
+    run = TrainingRun([ShardFile(**file) for file in record["files"]], model, folder, out, settings)
+    try:
+        first_rows = list(islice(rows(run.files, settings.seed, 0), CHECKED_ROWS))
+        Encoder(processor, settings).check(first_rows)  # a model that does not fit writes nothing
+        return _train(run, record, state, processor)
+    except ShardChanged as lost:
+        raise Damaged(f"{lost}; {repair_advice(lost, has_checkpoint=bool(checkpoints(out)))}") from lost
+
+
+def _train(run: TrainingRun, record: dict[str, Any], state: tuple[bytes, ...], processor: Any) -> TrainingResult:
+    """Train and save.
+
+    Minutes may pass between the reading of `record` and the lease; `state` shows whether another start came between.
+    """
+    is_shared = run.settings.processes > 1
+    model = None if is_shared else pretrained.load_model(run.model, run.folder)
+    run.out.mkdir(parents=True, exist_ok=True)
+    with Lease.take(Folder(str(run.out.resolve()))):
+        if read_state(run.out) != state:
+            raise UserMistake(f"--out {run.out}: another start changed this training; start again")
+        write_record(run.out, record)
+        with _watched(run) as watch:
+            if is_shared:
+                from synthgen.train.ray_train import train_on_ray  # Ray takes seconds to import
+
+                progress = train_on_ray(run, watch)
+            else:
+                progress = learn_and_save(run, model, processor, own_group(), watch)
+        result = _result(run, progress)
+        write_record(run.out, {**record, "result": asdict(result)})
+        shutil.rmtree(run.out / "checkpoints")
+    return result
+
+
+@contextlib.contextmanager
+def _watched(run: TrainingRun) -> Iterator[Watch]:
+    """Show the steps of a training, and end it after a step once a signal came.
+
+    Raises:
+        Stopped: A signal came; the step under way is finished and in a checkpoint.
+    """
+    done = steps_done(run.out)
+    if done:
+        note(f"{run.out}: continues after step {done:,} of {run.settings.steps:,}")
+    with (
+        listening("the step under way is finished, then a checkpoint is written") as signals,
+        signals.draining(),
+        StageProgress("train", run.settings.steps - done, "step") as bar,
+    ):
+        yield Watch(
+            lambda: signals.received is not None,
+            lambda lines: bar.show(lines[-1]["step"] - done, _describe(lines[-SMOOTHED_STEPS:])),
+        )
+        if signals.received and steps_done(run.out) < run.settings.steps:
+            raise Stopped(signals.received)
+
+
+def steps_done(out: Path) -> int:
+    """Return the steps of the last checkpoint."""
+    paths = checkpoints(out)
+    return int(paths[-1].name.partition("-")[2]) if paths else 0
+
+
+def _result(run: TrainingRun, progress: TrainingProgress) -> TrainingResult:
+    if progress.steps < run.settings.steps:
+        raise JobFailing(f"the training ended after step {progress.steps:,}; the same command continues it")
+    log = trim_log(run.out, progress.steps)
+    if renamed := pretrained.new_names(run.folder, run.out / "model"):
+        note(f"{len(renamed)} weights are saved under new names, such as {renamed[0]}; a server may not know them")
+    if progress.skipped:
+        note(f"skipped: {describe_skipped(progress.skipped)}, of {progress.position:,} rows taken")
+    span = max(1, min(SMOOTHED_STEPS, len(log) // 2))
+    first_loss, last_loss = mean_loss(log[:span]), mean_loss(log[-span:])
+    return TrainingResult(first_loss, last_loss, progress.steps, str(run.out / "model"), dict(progress.skipped))
+
+
+def _describe(lines: Sequence[dict[str, Any]]) -> str:
+    """Return the note of the progress bar on the last steps."""
+    speed = sum(line["tokens"] for line in lines) / sum(line["seconds"] for line in lines)
+    return f"loss {mean_loss(lines):.3f}, {speed:,.0f} tokens/s"
