@@ -76,7 +76,7 @@ def write_checkpoint(
     group.wait()
     random = group.gather(_random_states())
     with whole(temporary):
-        weights, moments = get_state_dict(model, optimizer, options=TRAINED)  # by name, float32
+        weights, moments = _states(model, optimizer)
         with _quiet():
             save({"model": weights, "optimizer": moments}, checkpoint_id=temporary, no_dist=group.size == 1)
         if group.is_first:
@@ -100,7 +100,7 @@ def load_checkpoint(out: Path, model: Any, optimizer: torch.optim.Optimizer, gro
     if not paths:
         return TrainingProgress()
     try:
-        weights, moments = get_state_dict(model, optimizer, options=TRAINED)
+        weights, moments = _states(model, optimizer)
         with _quiet():  # in place, whatever the number of processes was
             state = {"model": weights, "optimizer": moments}
             # A weight that never had a gradient, as of a layer that the model skips, has no moments.
@@ -117,6 +117,15 @@ def load_checkpoint(out: Path, model: Any, optimizer: torch.optim.Optimizer, gro
     if group.rank < len(states):
         _set_random_states(states[group.rank])
     return progress
+
+
+def _states(model: Any, optimizer: torch.optim.Optimizer) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the trained weights by name, and the state of the optimizer."""
+    weights, moments = get_state_dict(model, optimizer, options=TRAINED)
+    # torch leaves a frozen weight in that has two names, such as the embedding that is the head too.
+    every = model.named_parameters(remove_duplicate=False)
+    frozen = {name for name, weight in every if not weight.requires_grad}
+    return {name: tensor for name, tensor in weights.items() if name not in frozen}, moments
 
 
 @contextlib.contextmanager

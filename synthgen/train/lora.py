@@ -12,7 +12,6 @@ from torch import nn
 
 from synthgen.config.pipeline import LoraConfig
 from synthgen.errors import UserMistake
-from synthgen.train.preconditions import missing_packages
 
 ADAPTER = "default"
 ENDS = ("embed_tokens", "lm_head")  # not adapted: the widest layers, often one weight
@@ -26,12 +25,10 @@ def add_adapters(model: Any, settings: LoraConfig) -> None:
         settings: Rank and scale.
 
     Raises:
-        UserMistake: peft is not installed, or no linear layer is trainable.
+        UserMistake: No linear layer is trainable.
     """
-    try:
-        import peft
-    except ImportError as error:
-        raise missing_packages("peft", str(error)) from error
+    import peft  # an extra; preconditions.py asks for it
+
     layers = [
         name
         for name, module in model.named_modules()

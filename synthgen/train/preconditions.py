@@ -3,6 +3,7 @@
 import importlib.util
 from pathlib import Path
 
+from synthgen.config.pipeline import TrainConfig
 from synthgen.engines.revision import folder_fault, is_hub_name
 from synthgen.errors import UserMistake
 from synthgen.store.patterns import expand_home
@@ -10,7 +11,7 @@ from synthgen.store.remote import path_errors
 from synthgen.train import dataset
 
 
-def check(shards: str, model: str, out: Path) -> None:
+def check(shards: str, model: str, out: Path, settings: TrainConfig) -> None:
     """Check the arguments of a training.
 
     Raises:
@@ -19,6 +20,8 @@ def check(shards: str, model: str, out: Path) -> None:
     for name in ("torch", "transformers"):
         if importlib.util.find_spec(name) is None:
             raise missing_packages(name, f"No module named '{name}'")
+    if settings.lora and importlib.util.find_spec("peft") is None:
+        raise UserMistake("train.lora needs peft; get it with: pip install peft")
     find_model(model)
     check_out(out)
     if not (out / "training.json").is_file():  # what was started has its own record of the shards
@@ -27,8 +30,6 @@ def check(shards: str, model: str, out: Path) -> None:
 
 def missing_packages(name: str, why: str) -> UserMistake:
     """Return the error to raise where a package that training needs cannot be imported."""
-    if name == "peft":
-        return UserMistake(f"train.lora needs peft ({why}); get it with: pip install peft")
     packages = "transformers accelerate" if name == "transformers" else "torch transformers accelerate"
     return UserMistake(f"synth train needs torch and transformers ({why}); get them with: pip install {packages}")
 

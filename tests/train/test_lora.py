@@ -1,5 +1,7 @@
 """Adapters learn beside frozen weights, and the tuned folder has their products added to these."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -7,11 +9,12 @@ import pytest
 import torch
 from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file
+from torch.distributed.checkpoint import FileSystemReader
 
 from synthgen.config.pipeline import LoraConfig
 from synthgen.errors import UserMistake
 from synthgen.train import lora, pretrained, train
-from tests.fixtures.tiny_vlm import FAST, losses, part, samples, write
+from tests.fixtures.tiny_vlm import FAST, losses, part, samples, stop_after, write
 
 SETTINGS = LoraConfig(rank=4, alpha=8.0)
 TRAIN = FAST.model_copy(update={"lora": SETTINGS, "learning_rate": 3e-3, "steps": 8})
@@ -67,6 +70,32 @@ def test_adapters_make_the_same_steps_on_two_processes(model: Path, tmp_path: Pa
         train(str(shards), str(model), tmp_path / name, TRAIN.model_copy(update={"processes": processes}))
     assert losses(tmp_path / "shared") == pytest.approx(losses(tmp_path / "alone"), rel=1e-4)
     assert changed(model, tmp_path / "shared" / "model") == changed(model, tmp_path / "alone" / "model")
+
+
+def test_adapters_alone_have_gradients_and_are_in_a_checkpoint(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shards, whole, killed = write(tmp_path / "shards", samples(7)), tmp_path / "whole", tmp_path / "killed"
+    train(str(shards), str(model), whole, TRAIN)
+    stop_after(4, monkeypatch, lambda: train(str(shards), str(model), killed, TRAIN))
+    held = FileSystemReader(killed / "checkpoints" / "step-0000004").read_metadata().state_dict_metadata
+    assert held and all(".lora_" in name or "param_groups" in name for name in held)
+    train(str(shards), str(model), killed, TRAIN)
+    assert losses(killed) == losses(whole)
+
+
+def test_without_peft_the_command_that_installs_it_is_named(model: Path, tmp_path: Path) -> None:
+    shards = write(tmp_path / "shards", samples(4))
+    code = (
+        "import sys\nsys.modules['peft'] = None\nfrom pathlib import Path\n"
+        "from synthgen.config.pipeline import TrainConfig\nfrom synthgen.train import train\n"
+        "try: train(sys.argv[1], sys.argv[2], Path('o'), TrainConfig(lora={}))\n"
+        "except Exception as error: print(type(error).__name__, error)"
+    )
+    words = [sys.executable, "-c", code, str(shards), str(model)]
+    message = subprocess.run(words, capture_output=True, text=True, check=True, cwd=tmp_path).stdout
+    assert message == "UserMistake train.lora needs peft; get it with: pip install peft\n"
+    assert not (tmp_path / "o").exists()
 
 
 def test_a_part_without_a_linear_layer_is_refused(model: Path) -> None:
