@@ -10,9 +10,9 @@ Read loop.py first; command.py is what surrounds it. A row takes this way from P
     loop.py           (batch, positions, vocabulary) logits, and the loss () float32
 
 Before it, preconditions.py checks what needs no torch. Beside it, record.py keeps settings and log, checkpoints.py what
-a killed training continues from, pretrained.py loads and saves the model, and lora.py adds adapters to it. Where
-several processes train (group.py), ray_train.py starts them, sharding.py spreads the model over them, and agreement.py
-has them take the same steps.
+a killed training continues from, pretrained.py loads and saves the model, lora.py adds adapters to it, and optimizer.py
+has the optimizer. Where several processes train (group.py), ray_train.py starts them, sharding.py spreads the model
+over them, and agreement.py has them take the same steps.
 """
 
 from pathlib import Path

@@ -83,7 +83,7 @@ def _train(run: TrainingRun, record: dict[str, Any], state: tuple[bytes, ...], p
     Minutes may pass between the reading of `record` and the lease; `state` shows whether another start came between.
     """
     is_shared = run.settings.processes > 1
-    model = None if is_shared else pretrained.load_model(run.model, run.folder)
+    model = None if is_shared else pretrained.load_model(run.model, run.folder, run.settings.precision)
     run.out.mkdir(parents=True, exist_ok=True)
     with Lease.take(Folder(str(run.out.resolve()))):
         if read_state(run.out) != state:

@@ -1,9 +1,9 @@
 """The training loop, to be read from top to bottom.
 
-Any number of processes, each on one device, which hold a part of the weights and take a part of each batch; float32
-weights, bfloat16 arithmetic on CUDA. The output folder gets `model/`, which loads wherever the starting model did, and
-the files of record.py. The same command continues from the last checkpoint to the losses of an undisturbed run: a
-position in the stream of rows is one number, and nothing else is drawn at random.
+Any number of processes, each on one device, which hold a part of the weights and take a part of each batch; weights in
+float32 or bfloat16, bfloat16 arithmetic on CUDA. The output folder gets `model/`, which loads wherever the starting
+model did, and the files of record.py. The same command continues from the last checkpoint to the losses of an
+undisturbed run: a position in the stream of rows is one number, and a checkpoint has the random states.
 """
 
 import contextlib
@@ -30,6 +30,7 @@ from synthgen.train.dataset import ShardFile, rows
 from synthgen.train.encode import IGNORED, Encoder, MicroBatch
 from synthgen.train.group import ALONE, Group
 from synthgen.train.loader import Batch, batches, describe_skipped, to_device
+from synthgen.train.optimizer import learning_rate, make_optimizer, set_learning_rate
 from synthgen.train.record import trim_log
 from synthgen.train.sharding import shard, sum_gradients, whole_weights
 
@@ -67,7 +68,7 @@ UNWATCHED = Watch()
 
 def learn_and_save(run: TrainingRun, model: Any, processor: Any, group: Group, watch: Watch) -> TrainingProgress:
     """Train a model in every process of a group, and save it where the last step was taken."""
-    model.to(group.device)  # weights stay float32
+    model.to(group.device)
     pretrained.set_trainable(model, run.settings.what)
     if run.settings.lora:
         torch.manual_seed(run.settings.seed)  # the adapters begin alike in every process, and in every start
@@ -92,7 +93,7 @@ def learn(
 
     Args:
         run: The training.
-        model: The model, float32, on the device of its process; its trainable weights need a gradient.
+        model: The model on the device of its process; its trainable weights need a gradient.
         processor: The processor of the model.
         group: The processes.
         watch: Who looks at it.
@@ -103,7 +104,7 @@ def learn(
     """
     settings = run.settings
     torch.manual_seed(settings.seed + group.rank)
-    optimizer = _optimizer([weight for weight in model.parameters() if weight.requires_grad], settings)
+    optimizer = make_optimizer([weight for weight in model.parameters() if weight.requires_grad], settings)
     progress = load_checkpoint(run.out, model, optimizer, group)
     log = trim_log(run.out, progress.steps) if group.is_first else []
     model.train()
@@ -217,8 +218,7 @@ def step(
         raise SynthError(f"the loss is {mean}; start again into another --out with a lower train.learning_rate")
     parameters = [parameter for each in optimizer.param_groups for parameter in each["params"]]
     torch.nn.utils.clip_grad_norm_(parameters, MAX_GRADIENT_NORM)
-    for each in optimizer.param_groups:
-        each["lr"] = rate
+    set_learning_rate(optimizer, rate)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return mean, bool(stopping)
@@ -238,10 +238,11 @@ def answer_loss(model: Any, micro_batch: MicroBatch) -> torch.Tensor:
     precision = torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else contextlib.nullcontext()
     can_select = "logits_to_keep" in signature(model.forward).parameters
     selection = {"logits_to_keep": positions} if can_select else {}
+    inputs = {name: _in_dtype(tensor, model.dtype) for name, tensor in micro_batch.inputs.items()}
     with precision:
         # (batch, positions, vocabulary), or all (batch, tokens, vocabulary) of a model that cannot select;
-        # bfloat16 on CUDA, float32 elsewhere
-        logits = model(**micro_batch.inputs, **selection, use_cache=False).logits
+        # bfloat16 on CUDA, the dtype of the weights elsewhere
+        logits = model(**inputs, **selection, use_cache=False).logits
     if not can_select:
         logits = logits[:, positions]  # (batch, positions, vocabulary)
     return cross_entropy(
@@ -252,26 +253,9 @@ def answer_loss(model: Any, micro_batch: MicroBatch) -> torch.Tensor:
     )
 
 
-def learning_rate(steps: int, settings: TrainConfig) -> float:
-    """Return the learning rate of the step after `steps` steps.
-
-    It rises linearly over the warm-up and falls to zero along half a cosine (Loshchilov and Hutter, SGDR, 2017).
-    """
-    warmup = max(1, round(settings.warmup * settings.steps))
-    if steps < warmup:
-        return settings.learning_rate * (steps + 1) / warmup
-    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * (steps - warmup) / max(1, settings.steps - warmup)))
-
-
-def _optimizer(parameters: Sequence[torch.nn.Parameter], settings: TrainConfig) -> torch.optim.Optimizer:
-    """Return AdamW (Loshchilov and Hutter, 2019) with decay on matrices only, not on biases and the gains of norms."""
-    groups = [
-        {"params": [weight for weight in parameters if weight.ndim >= 2], "weight_decay": settings.weight_decay},
-        {"params": [weight for weight in parameters if weight.ndim < 2], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(
-        [group for group in groups if group["params"]], lr=settings.learning_rate, betas=(0.9, 0.95), fused=True
-    )
+def _in_dtype(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Return pixels in the dtype of the weights, and numbers of tokens and sizes as they are."""
+    return tensor.to(dtype) if tensor.is_floating_point() else tensor
 
 
 def silence_transformers() -> None:

@@ -50,5 +50,5 @@ def merge(weights: Mapping[str, torch.Tensor], settings: LoraConfig) -> dict[str
         if name.endswith(f".lora_B.{ADAPTER}.weight"):  # (out, rank)
             down = weights[name.replace(".lora_B.", ".lora_A.")]  # (rank, in)
             layer = f"{name.partition('.lora_B.')[0]}.weight"  # (out, in)
-            merged[layer] = merged[layer] + scale * (up @ down)
+            merged[layer] = merged[layer].float() + scale * (up.float() @ down.float())
     return merged
