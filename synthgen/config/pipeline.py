@@ -324,6 +324,7 @@ class TrainConfig(Section):
     steps: int = Field(default=300, gt=0)
     batch: int = Field(default=8, gt=0)  # samples per step
     micro_batch: int | None = Field(default=None, gt=0)  # samples on the device at once, where a batch does not fit
+    pack_tokens: int | None = Field(default=None, gt=0)  # join samples into sequences up to this length, unpadded
     precision: Literal["float32", "bfloat16"] = "float32"  # of the weights; bfloat16 is rounded at random
     optimizer: Literal["adamw", "adamw_8bit"] = "adamw"  # 8bit: its two moments take a byte each
     recompute: bool = False  # activations in the backward pass: a third more time, far less memory
@@ -339,7 +340,9 @@ class TrainConfig(Section):
     checkpoint_every: int = Field(default=100, gt=0)  # steps
 
     @model_validator(mode="after")
-    def _check_optimizer(self) -> "TrainConfig":
+    def _check_pairs(self) -> "TrainConfig":
+        if self.pack_tokens and self.micro_batch:
+            raise ValueError("micro_batch and pack_tokens both say what is on the device at once; give one of them")
         if self.processes > 1 and (self.precision, self.optimizer) == ("bfloat16", "adamw_8bit"):
             raise ValueError(
                 "precision bfloat16 with optimizer adamw_8bit is for one process; several share weights and moments, "

@@ -7,6 +7,7 @@ Read loop.py first; command.py is what surrounds it. A row takes this way from P
     encode.py         (text tokens,) ids, with the image processor (batch, tokens) int64 input_ids and labels,
                       and float32 pixel_values, (images, 3, height, width) in most models
     loader.py         the same tensors, encoded in threads ahead of time, then on the model's device
+    packing.py        where asked for, (1, tokens) of several rows in place of padded ones
     loop.py           (batch, positions, vocabulary) logits, and the loss () float32
 
 Before it, preconditions.py checks what needs no torch. Beside it, record.py keeps settings and log, checkpoints.py what

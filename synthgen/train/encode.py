@@ -65,7 +65,8 @@ class MicroBatch:
     @property
     def tokens(self) -> int:
         """The number of tokens, image tokens included, padding excluded."""
-        return int(self.inputs["attention_mask"].sum())  # (batch, tokens) to one number
+        mask = self.inputs.get("attention_mask")  # none where samples are packed: no padding
+        return self.labels.numel() if mask is None else int(mask.sum())  # (batch, tokens) to one number
 
     @property
     def answer_tokens(self) -> int:

@@ -23,7 +23,7 @@ from torch.nn.functional import cross_entropy
 
 from synthgen.config.pipeline import TrainConfig
 from synthgen.errors import SynthError, UserMistake
-from synthgen.train import lora, pretrained
+from synthgen.train import lora, packing, pretrained
 from synthgen.train.agreement import Step, agree
 from synthgen.train.checkpoints import TrainingProgress, load_checkpoint, write_checkpoint
 from synthgen.train.dataset import ShardFile, rows
@@ -109,6 +109,8 @@ def learn(
     log = trim_log(run.out, progress.steps) if group.is_first else []
     model.train()
     spare = _spare(run, processor) if group.size > 1 else None
+    if settings.pack_tokens:
+        _check_packing(run, model, processor, group)
     loader = batches(run.files, processor, settings, progress.position, group)
     with contextlib.closing(loader), _appending(run.out / "log.jsonl", group) as write:
         started = time.monotonic()
@@ -149,24 +151,40 @@ def _next_step(run: TrainingRun, processor: Any, loader: Iterator[Batch], agreed
             _first_usable(run, processor)
 
 
+def _check_packing(run: TrainingRun, model: Any, processor: Any, group: Group) -> None:
+    """Try whether the model keeps the first two usable rows apart. Raises UserMistake if it does not."""
+
+    def loss(micro_batch: MicroBatch) -> float:
+        with torch.no_grad():
+            return answer_loss(model, to_device(packing.with_axes(model, micro_batch), group.device)).item()
+
+    model.eval()
+    packing.check_apart(model, _first_usable(run, processor, 2), loss)
+    model.train()
+
+
 def _spare(run: TrainingRun, processor: Any) -> MicroBatch:
     """Return the first usable row with labels that are all ignored. Raises UserMistake if there is none."""
-    usable = _first_usable(run, processor)
+    (usable,) = _first_usable(run, processor)
     return replace(usable, labels=torch.full_like(usable.labels, IGNORED))
 
 
-def _first_usable(run: TrainingRun, processor: Any) -> MicroBatch:
-    """Return the first usable row of the stream.
+def _first_usable(run: TrainingRun, processor: Any, count: int = 1) -> list[MicroBatch]:
+    """Return the first usable rows of the stream, each in a micro-batch of its own.
 
     Raises:
         UserMistake: There is none.
     """
     encoder, skipped, total = Encoder(processor, run.settings), Counter[str](), sum(file.rows for file in run.files)
+    usable: list[MicroBatch] = []
     for row in islice(rows(run.files, run.settings.seed, 0), total):
         micro_batch, failed = encoder.encode([row])
-        if micro_batch and micro_batch.answer_tokens:
-            return micro_batch
+        usable += [micro_batch] if micro_batch and micro_batch.answer_tokens else []
+        if len(usable) == count:
+            return usable
         skipped += failed
+    if usable:
+        return usable * count
     raise UserMistake(f"none of the {total:,} rows can be trained on: {describe_skipped(skipped)}")
 
 
@@ -210,7 +228,8 @@ def step(
     own = 0.0
     for number, micro_batch in enumerate(planned.micro_batches, start=1):
         sum_gradients(model, group, is_last=number == len(planned.micro_batches))
-        loss = answer_loss(model, to_device(micro_batch, group.device)) / planned.answer_tokens  # () float32
+        placed = to_device(packing.with_axes(model, micro_batch), group.device)
+        loss = answer_loss(model, placed) / planned.answer_tokens  # () float32
         (loss * group.size).backward()  # adds to a float32 gradient of each trainable weight; FSDP takes the mean
         own += loss.item()
     mean, stopping = group.sums([own, float(group.is_first and watch.is_stopping())])

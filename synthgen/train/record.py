@@ -23,7 +23,8 @@ from synthgen.train.preconditions import check_out
 
 END_BYTES = 20_000  # of a log
 FORMAT = 2  # 1 had a file a checkpoint
-FREE_SETTINGS = {"workers", "checkpoint_every", "micro_batch", "processes", "recompute"}  # do not change the result
+# Settings that do not change the result.
+FREE_SETTINGS = {"workers", "checkpoint_every", "micro_batch", "pack_tokens", "processes", "recompute"}
 
 
 # --- training.json ----------------------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ def state_bytes(precision: str, optimizer: str) -> float:
     weight.grad = torch.ones_like(weight)
     made.step()
     parts = [getattr(tensor, "codes", tensor) for tensor in made.state[weight].values()]
-    return sum(part.nbytes for part in parts) / weight.numel()
+    return float(sum(part.nbytes for part in parts) / weight.numel())
 
 
 @pytest.mark.parametrize(("precision", "optimizer"), SMALLER)
