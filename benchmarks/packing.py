@@ -30,7 +30,7 @@ from synthgen.train import pretrained
 from synthgen.train.dataset import pin
 from synthgen.train.encode import MicroBatch
 from synthgen.train.loader import batches, to_device
-from synthgen.train.loop import answer_loss
+from synthgen.train.loss import answer_loss
 from synthgen.train.packing import with_axes
 
 MOST_TURNS = 12
@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16, help="samples a step (16)")
     parser.add_argument("--pack-tokens", type=int, default=1024, help="tokens in a sequence (1024)")
     options = parser.parse_args()
-    steps, rounds = (3, 3) if options.quick else (12, 5)
+    steps, rounds = (2, 2) if options.quick else (12, 5)
     padded = TrainConfig(batch=options.batch)
     packed = padded.model_copy(update={"pack_tokens": options.pack_tokens})
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -8,12 +8,14 @@ Read loop.py first; command.py is what surrounds it. A row takes this way from P
                       and float32 pixel_values, (images, 3, height, width) in most models
     loader.py         the same tensors, encoded in threads ahead of time, then on the model's device
     packing.py        where asked for, (1, tokens) of several rows in place of padded ones
-    loop.py           (batch, positions, vocabulary) logits, and the loss () float32
+    loss.py           (batch, positions, vocabulary) logits, and the losses of the answer tokens
+    loop.py           their mean () float32, and the step
 
 Before it, preconditions.py checks what needs no torch. Beside it, record.py keeps settings and log, checkpoints.py what
-a killed training continues from, pretrained.py loads and saves the model, lora.py adds adapters to it, and optimizer.py
-has the optimizer. Where several processes train (group.py), ray_train.py starts them, sharding.py spreads the model
-over them, and agreement.py has them take the same steps.
+a killed training continues from, pretrained.py loads and saves the model, lora.py adds adapters to it, optimizer.py has
+the optimizer, and monitor.py tells what is learned (turns.py: of which answers). Where several processes train
+(group.py), ray_train.py starts them, sharding.py spreads the model over them, and agreement.py has them take the same
+steps.
 """
 
 from pathlib import Path

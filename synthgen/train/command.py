@@ -15,14 +15,14 @@ from synthgen.config.pipeline import TrainConfig
 from synthgen.console import StageProgress, note
 from synthgen.errors import Damaged, JobFailing, Stopped, UserMistake
 from synthgen.store import Folder, Lease
-from synthgen.train import pretrained
+from synthgen.train import monitor, pretrained
 from synthgen.train.checkpoints import TrainingProgress, checkpoints
 from synthgen.train.dataset import ShardChanged, ShardFile, repair_advice, rows
 from synthgen.train.encode import Encoder
 from synthgen.train.group import own_group
 from synthgen.train.loader import describe_skipped
 from synthgen.train.loop import TrainingRun, Watch, learn_and_save, silence_transformers
-from synthgen.train.record import mean_loss, open_record, read_state, trim_log, write_record
+from synthgen.train.record import mean_loss, open_record, read_log, read_state, trim_log, write_record
 from synthgen.workers import listening
 
 CHECKED_ROWS = 4  # rows whose labels are checked before anything is written
@@ -139,6 +139,8 @@ def _result(run: TrainingRun, progress: TrainingProgress) -> TrainingResult:
         note(f"{len(renamed)} weights are saved under new names, such as {renamed[0]}; a server may not know them")
     if progress.skipped:
         note(f"skipped: {describe_skipped(progress.skipped)}, of {progress.position:,} rows taken")
+    for told in monitor.summary(read_log(run.out, monitor.FILE)):
+        note(told)
     span = max(1, min(SMOOTHED_STEPS, len(log) // 2))
     first_loss, last_loss = mean_loss(log[:span]), mean_loss(log[-span:])
     return TrainingResult(first_loss, last_loss, progress.steps, str(run.out / "model"), dict(progress.skipped))

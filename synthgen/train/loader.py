@@ -9,10 +9,10 @@ import copy
 import queue
 import threading
 from collections import Counter, deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -84,10 +84,13 @@ def to_device(micro_batch: MicroBatch, device: torch.device) -> MicroBatch:
     """Return a micro-batch on the model's device; shapes and dtypes stay as they are."""
     if device.type == "cpu":
         return micro_batch
-    return MicroBatch(
-        {name: tensor.to(device, non_blocking=True) for name, tensor in micro_batch.inputs.items()},
-        micro_batch.labels.to(device, non_blocking=True),  # (batch, tokens) int64
-    )
+    return _moved(micro_batch, lambda tensor: tensor.to(device, non_blocking=True))
+
+
+def _moved(micro_batch: MicroBatch, move: Callable[[torch.Tensor], torch.Tensor]) -> MicroBatch:
+    """Return a micro-batch with each tensor moved elsewhere; shapes and dtypes stay as they are."""
+    inputs = {name: move(tensor) for name, tensor in micro_batch.inputs.items()}
+    return replace(micro_batch, inputs=inputs, labels=move(micro_batch.labels), turn_of=move(micro_batch.turn_of))
 
 
 def describe_skipped(skipped: Counter[str]) -> str:
@@ -135,9 +138,7 @@ def _pin_memory(micro_batch: MicroBatch) -> MicroBatch:
     """Move a micro-batch to page-locked memory, from which a GPU copies while it computes; shapes stay as they are."""
     if not torch.cuda.is_available():
         return micro_batch
-    return MicroBatch(
-        {name: tensor.pin_memory() for name, tensor in micro_batch.inputs.items()}, micro_batch.labels.pin_memory()
-    )
+    return _moved(micro_batch, lambda tensor: tensor.pin_memory())
 
 
 class _ReadAhead:

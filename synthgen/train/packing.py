@@ -17,6 +17,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from synthgen.errors import UserMistake, one_line
 from synthgen.train.encode import IGNORED, PROCESSOR_ERRORS, MicroBatch
+from synthgen.train.turns import Turn
 
 EXACT, COARSE = 1e-4, 2e-2  # relative rounding of a loss in float32, and in bfloat16
 
@@ -48,9 +49,12 @@ def _join(samples: Sequence[MicroBatch]) -> MicroBatch:
     ranges = [torch.arange(sample.tokens) for sample in samples]
     inputs["position_ids"] = torch.cat(ranges)[None]  # (1, tokens) int64
     labels = [sample.labels.clone() for sample in samples]  # (1, tokens of the sample) int64
-    for each in labels:
+    turn_of, turns = list[torch.Tensor](), list[Turn]()
+    for each, sample in zip(labels, samples, strict=True):
         each[:, 0] = IGNORED  # the token before it is another sample's
-    return MicroBatch(inputs, torch.cat(labels, dim=1))
+        turn_of.append((sample.turn_of + len(turns)).where(sample.turn_of > 0, 0))
+        turns += sample.turns
+    return MicroBatch(inputs, torch.cat(labels, dim=1), torch.cat(turn_of, dim=1), turns)
 
 
 def _concatenate(name: str, samples: Sequence[MicroBatch]) -> torch.Tensor:

@@ -159,7 +159,7 @@ def test_two_checkpoints_are_kept_and_none_after_the_end(
     monkeypatch.setattr("synthgen.train.loop.whole_weights", observe)
     train(str(write(tmp_path / "shards", samples(4))), str(model), tmp_path / "out", FAST)
     assert kept == [["step-0000004", "step-0000006"]]
-    assert names(tmp_path / "out") == ["lease", "log.jsonl", "model", "training.json"]
+    assert names(tmp_path / "out") == ["lease", "log.jsonl", "model", "monitor.jsonl", "training.json"]
 
 
 def test_a_finished_training_started_again_does_nothing(

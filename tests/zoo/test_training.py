@@ -11,7 +11,7 @@ from synthgen.config.pipeline import TrainConfig
 from synthgen.errors import UserMistake
 from synthgen.train import packing, pretrained, train
 from synthgen.train.encode import IGNORED, Encoder
-from synthgen.train.loop import answer_loss
+from synthgen.train.loss import answer_loss
 from tests.fixtures.tiny_vlm import picture, row, write
 from tests.zoo.checkpoints import FAMILIES, checkpoint
 
