@@ -18,6 +18,7 @@ the optimizer, and monitor.py tells what is learned (turns.py: of which answers)
 steps.
 """
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
     from synthgen.train.command import TrainingResult
 
 __all__ = ["train"]
+
+# transformers imports torchao where it is installed, which then tells of kernels that no optimizer needs.
+for _name in ("torchao", "torch.utils._pytree"):
+    logging.getLogger(_name).setLevel(logging.ERROR)
 
 
 def train(shards: str, model: str, out: Path, settings: "TrainConfig") -> "TrainingResult":

@@ -27,7 +27,7 @@ def add_adapters(model: Any, settings: LoraConfig) -> None:
     Raises:
         UserMistake: No linear layer is trainable.
     """
-    import peft  # an extra; preconditions.py asks for it
+    import peft  # not a part of every installation; preconditions.py asks for it
 
     layers = [
         name

@@ -5,10 +5,8 @@ short, torchao's: weights in bfloat16 are rounded up or down at random, in propo
 eight bits still count on average, and moments take eight bits (Dettmers et al., arXiv 2110.02861).
 """
 
-import logging
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 
@@ -27,7 +25,8 @@ def make_optimizer(parameters: Sequence[torch.nn.Parameter], settings: TrainConf
     groups = [group for group in groups if group["params"]]
     if not needs_torchao(settings):
         return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=BETAS, fused=True)
-    optim = _torchao_optimizers()
+    from torchao import optim  # not a part of every installation; preconditions.py asks for it
+
     kind = optim.AdamW8bit if settings.optimizer == "adamw_8bit" else optim._AdamW
     if parameters[0].device.type == "cpu":
         torch.compiler.set_stance("force_eager")  # torchao compiles its step: no gain here, and it takes a compiler
@@ -35,15 +34,6 @@ def make_optimizer(parameters: Sequence[torch.nn.Parameter], settings: TrainConf
         groups, lr=settings.learning_rate, betas=BETAS, bf16_stochastic_round=settings.precision == "bfloat16"
     )
     return made
-
-
-def _torchao_optimizers() -> Any:
-    """Return the module, without what it says when it loads: it looks for kernels that no optimizer uses."""
-    for name in ("torchao", "torch.utils._pytree"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    import torchao.optim
-
-    return torchao.optim
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
