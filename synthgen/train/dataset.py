@@ -247,7 +247,7 @@ def _read(file: ShardFile) -> pa.Table:
 
 def _has_strings(schema: pa.Schema, name: str) -> bool:
     """Return whether a column is there and has lists of strings, as the shards of a run have it."""
-    return schema.get_all_field_indices(name) != [] and schema.field(name).type == STRINGS
+    return bool(name in schema.names and schema.field(name).type == STRINGS)
 
 
 # --- a changed file ---------------------------------------------------------------------------------------------------
