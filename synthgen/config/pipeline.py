@@ -309,13 +309,25 @@ class PackConfig(Section):
     languages: tuple[Language, ...] = ()  # ISO 639 codes for the data set card; never guessed
 
 
+class LoraConfig(Section):
+    """Adapters of low rank beside frozen weights."""
+
+    rank: int = Field(default=16, gt=0)
+    alpha: float = Field(default=32.0, gt=0)  # the product of the two matrices counts alpha / rank
+
+
 class TrainConfig(Section):
     """`synth train`, after the stages: training on the shards."""
 
     what: Literal["all", "language", "projector"] = "all"  # trained parameters; language: all but the vision tower
+    lora: LoraConfig | None = None  # train adapters of that part in place of its weights
     steps: int = Field(default=300, gt=0)
     batch: int = Field(default=8, gt=0)  # samples per step
     micro_batch: int | None = Field(default=None, gt=0)  # samples on the device at once, where a batch does not fit
+    pack_tokens: int | None = Field(default=None, gt=0)  # join samples into sequences up to this length, unpadded
+    precision: Literal["float32", "bfloat16"] = "float32"  # of the weights; bfloat16 is rounded at random
+    optimizer: Literal["adamw", "adamw_8bit"] = "adamw"  # 8bit: its two moments take a byte each
+    recompute: bool = False  # activations in the backward pass: a third more time, far less memory
     learning_rate: float = Field(default=1e-5, gt=0)
     warmup: float = Field(default=0.03, ge=0, lt=1)  # share of the steps
     weight_decay: float = Field(default=0.01, ge=0)
@@ -326,6 +338,17 @@ class TrainConfig(Section):
     workers: int = Field(default=2, gt=0)  # threads that prepare batches, in each process
     processes: int = Field(default=1, gt=0)  # that share a training, on Ray; each on a GPU where there are any
     checkpoint_every: int = Field(default=100, gt=0)  # steps
+
+    @model_validator(mode="after")
+    def _check_pairs(self) -> "TrainConfig":
+        if self.pack_tokens and self.micro_batch:
+            raise ValueError("micro_batch and pack_tokens both say what is on the device at once; give one of them")
+        if self.processes > 1 and (self.precision, self.optimizer) == ("bfloat16", "adamw_8bit"):
+            raise ValueError(
+                "precision bfloat16 with optimizer adamw_8bit is for one process; several share weights and moments, "
+                "so use one of the two"
+            )
+        return self
 
 
 class LearnConfig(Section):
