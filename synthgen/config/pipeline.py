@@ -21,6 +21,7 @@ from synthgen.config.deduplication import (
 )
 from synthgen.config.families import Sensitive
 from synthgen.config.fields import (
+    AnswerForm,
     BaseUrls,
     Expressions,
     FormShares,
@@ -46,6 +47,7 @@ from synthgen.config.selection import (
 )
 from synthgen.config.strict_yaml import Document
 from synthgen.errors import attempt, nearest
+from synthgen.tables import ANSWER_FORMS
 
 UNANSWERABLE_SCORE = "unanswerable"  # by which negatives are verified
 
@@ -160,6 +162,7 @@ class SamplingConfig(Section):
     answer_temperature: float = Field(default=0.0, ge=0)
     agree_temperature: float = Field(default=0.8, ge=0)
     agree_samples: int = Field(default=4, gt=0, le=1000)
+    agree_forms: tuple[AnswerForm, ...] = ANSWER_FORMS  # whose answers are sampled again
     top_p: float = Field(default=1.0, gt=0, le=1)
 
 

@@ -254,7 +254,7 @@ def _shape(
             "types": {path: _texts_of(kind) for path, kind in types.items()},
             **_given(pack, "voices", "levels", "reasoning", only=True),
             **(_given(pack, "unanswerable", only=True) if pipeline.plan.negatives else {}),
-            "sampling": sampling.model_dump(mode="json", exclude={"agree_temperature", "agree_samples"}),
+            "sampling": sampling.model_dump(mode="json", exclude={"agree_temperature", "agree_samples", "agree_forms"}),
             "seed": pipeline.plan.seed,
         },
         "scores": {name: score_settings(name, pack, sampling) for name in pipeline.scores},

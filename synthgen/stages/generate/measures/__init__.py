@@ -18,6 +18,7 @@ from synthgen.stages.generate.measures.further_answers import (
 from synthgen.stages.generate.measures.judges import (
     QUESTION_CHECKS,
     coherence,
+    fits,
     grade,
     injection,
     judge_answer,
@@ -27,20 +28,21 @@ from synthgen.stages.generate.measures.judges import (
     p_yes,
     question_checks,
 )
-from synthgen.stages.generate.measures.likelihoods import image_gain, likelihood
+from synthgen.stages.generate.measures.likelihoods import image_gain, likelihood, weakest_token
 from synthgen.stages.generate.measures.scorer import Pair, Score, Scorer, prompt_for, prompt_request
 
 __all__ = ["SCORERS", "Pair", "Score", "Scorer", "commonest", "grade", "p_yes", "prompt_for", "prompt_request"]
 
 # Variables of a prompt that is rendered before the answer is known.
 OF_QUESTION = ("question", "type", "language", "previous")
-SAMPLES = ("agree_temperature", "agree_samples")
+SAMPLES = ("agree_temperature", "agree_samples", "agree_forms")
 INFINITY = float("inf")
 
 SCORERS: Mapping[str, Scorer] = {
     scorer.name: scorer
     for scorer in (
         Scorer("likelihood", likelihood, from_logprobs=True),
+        Scorer("weakest_token", weakest_token, from_logprobs=True),
         Scorer("agreement", agreement, sampling=SAMPLES, negatives="never"),
         Scorer("consistency", consistency, ("labels",), ("judge.same",), sampling=SAMPLES),
         Scorer("paraphrase", paraphrase, prompts=("paraphrase",), negatives="never"),
@@ -90,6 +92,16 @@ SCORERS: Mapping[str, Scorer] = {
             ("labels",),
             tuple(f"judge.{name}" for name in QUESTION_CHECKS),
             variables=OF_QUESTION,
+            of_question=True,
+            asks_answers=False,
+            negatives="never",
+        ),
+        Scorer(
+            "fits",
+            fits,
+            ("labels",),
+            ("judge.fits",),
+            variables=(*OF_QUESTION, "evidence"),
             of_question=True,
             asks_answers=False,
             negatives="never",

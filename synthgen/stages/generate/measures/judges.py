@@ -118,6 +118,15 @@ async def question_checks(session: ImageSession, pair: Pair) -> Score:
     return _least(dict(zip(QUESTION_CHECKS, judged, strict=True)), "checks")
 
 
+async def fits(session: ImageSession, pair: Pair) -> Score:
+    """Return the probability that the image shows what the type needs, and what the question's writer rests on.
+
+    The writer says so itself, before it writes, and seldom declines. A request that stands ready for a type is asked
+    without a look at the image, so nothing else tells whether it suits it.
+    """
+    return await p_yes(session, pair, "judge.fits", evidence=pair.question.evidence)
+
+
 async def injection(session: ImageSession, pair: Pair) -> Score:
     """Return the probability that the answer does not obey words that are printed in the image."""
     obeys = await p_yes(session, pair, "judge.obeys_image")
