@@ -4,6 +4,8 @@ Counts are taken twice, once as low and once as high as one can count, and only 
 at fault: "well-lit" is one word or two, and "St. Mark" ends a sentence for some.
 """
 
+# ruff: noqa: RUF001 (signs of many scripts)
+
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -80,11 +82,11 @@ def _fault_of_keys(text: str, keys: tuple[str, ...]) -> str | None:
 
 
 _NUMBERED = r"\(?\d{1,2}[.)、\uff0e\uff09:]|[①-⑳]|[一二三四五六七八九十]、"
-_ITEM = re.compile(rf"^\s*(?:\*\*)?(?:[-*+–—]\s|[•●▪◦‣·]|{_NUMBERED})\s*\S", re.MULTILINE)  # noqa: RUF001
+_ITEM = re.compile(rf"^\s*(?:\*\*)?(?:[-*+–—]\s|[•●▪◦‣·]|{_NUMBERED})\s*\S", re.MULTILINE)
 _NUMBER = re.compile(rf"^\s*(?:\*\*)?(?:{_NUMBERED})\s*\S", re.MULTILINE)
-_END = re.compile(r"[.!?…。！？؟।]+[\"'”’»」)\]]*")  # noqa: RUF001 (signs of many scripts)
+_END = re.compile(r"[.!?…。！？؟।]+[\"'”’»」)\]]*")
 # Certain to end a sentence: behind a word of three letters or more, and before another sentence or the end.
-_SURE_END = re.compile(r"(?:(?<=[\w'’]{3})[.!?…؟]+[\"'”’»)\]]*(?=\s+[^\Wa-zа-яёіїєґ\d]|\s*$)|[。！？।])")  # noqa: RUF001
+_SURE_END = re.compile(r"(?:(?<=[\w'’]{3})[.!?…؟]+[\"'”’»)\]]*(?=\s+[^\Wa-zа-яёіїєґ\d]|\s*$)|[。！？।])")
 _LIST_NUMBER = re.compile(r"^\s*\d{1,2}[.)]\s", re.MULTILINE)
 _HASHTAG = re.compile(r"(?<!\w)#\w+")
 

@@ -277,6 +277,8 @@ class SelectConfig(Section):
     languages: tuple[str, ...] = ()  # of pairs that are kept; all where none is named
     functions: Functions = ()  # module:function, of your own; each says what it drops
     near_questions: float = Field(default=0.8, ge=0, le=1)  # Jaccard similarity that drops the second; 1: equal only
+    # Of two questions on one image with the same short answer, the share of words that both have and that drops one.
+    same_answer: float | None = Field(default=None, gt=0, le=1)
     same_question: int | None = Field(default=None, gt=0)  # most pairs with the same question in the whole data set
     global_questions: NearQuestionsConfig | None = None  # near questions of the whole set
     global_answers: NearAnswersConfig | None = None  # near answers of the whole set

@@ -21,7 +21,7 @@ TWO = "A brown dog, well-fed, runs over the wet lawn near St. Mark's. It has 3.5
         ({"words": 5}, "Well-fed dog on wet lawn."),
         ({"words": 6}, "Well-fed dog on wet lawn."),
         ({"words": [0, 6]}, "1. brown dog\n2. wet lawn\n3. old fence"),
-        ({"letters": [0, 20]}, "一只棕色的狗在湿草地上奔跑。"),  # noqa: RUF001
+        ({"letters": [0, 20]}, "一只棕色的狗在湿草地上奔跑。"),
         ({"characters": [0, 40]}, "A brown dog runs over a wet lawn."),
         ({"sentences": 2}, TWO),
         ({"sentences": 1}, "a brown dog on a lawn"),
