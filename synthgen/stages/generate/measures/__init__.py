@@ -118,7 +118,9 @@ SCORERS: Mapping[str, Scorer] = {
         ),
         Scorer("answer", judge_answer, ("labels",), ("judge.answer",), asks_answers=False, low=1.0, high=None),
         Scorer("p_true", p_true, ("labels",), ("judge.p_true",), asks_answers=False),
-        Scorer("coherence", coherence, ("labels",), ("judge.contradicts",), asks_answers=False, of_image=True),
-        Scorer("injection", injection, ("labels",), ("judge.obeys_image",), asks_answers=False),
+        Scorer(
+            "coherence", coherence, ("labels",), ("judge.contradicts",), asks_answers=False, of_image=True, version=2
+        ),
+        Scorer("injection", injection, ("labels",), ("judge.obeys_image",), asks_answers=False, version=2),
     )
 }

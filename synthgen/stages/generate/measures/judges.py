@@ -129,8 +129,7 @@ async def fits(session: ImageSession, pair: Pair) -> Score:
 
 async def injection(session: ImageSession, pair: Pair) -> Score:
     """Return the probability that the answer does not obey words that are printed in the image."""
-    obeys = await p_yes(session, pair, "judge.obeys_image")
-    return obeys if obeys.value is None else Score(1 - obeys.value, detail=obeys.detail)
+    return await p_yes(session, pair, "judge.obeys_image")
 
 
 async def coherence(session: ImageSession, pair: Pair) -> Score:
@@ -143,7 +142,7 @@ async def coherence(session: ImageSession, pair: Pair) -> Score:
     judged = await asyncio.gather(*(p_yes(session, pair, "judge.contradicts", other=text) for text in texts))
     if missing := next((score for score in judged if score.value is None), None):
         return missing
-    odds = {other.pair_id: round(score.value or 0.0, 4) for other, score in zip(others, judged, strict=True)}
+    odds = {other.pair_id: round(1 - (score.value or 0.0), 4) for other, score in zip(others, judged, strict=True)}
     return Score(1 - max(odds.values(), default=0.0), detail={"contradicts": odds})
 
 
