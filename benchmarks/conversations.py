@@ -41,7 +41,7 @@ KINDS = (
 )  # fmt: skip
 DRAWS = 50  # images of each kind that are planned
 WRITTEN = Path(__file__).with_name("conversations.yaml")
-JUDGED = ("question_checks", "fits", "p_true")  # scores whose calls the page shows where replies are written
+JUDGED = ("fits", "p_true")  # scores whose calls the page shows where replies are written
 NOTE = """The everyday pipeline on an image of the kind **{kind}**, made by
 `python benchmarks/conversations.py docs/examples`. """
 STOOD_IN = """No model was called: in place of a question stands the first example
@@ -49,7 +49,7 @@ that the model is shown, which is about another image, and in place of an answer
 """
 BY_HAND = """The prompts are the real ones. No model was called: the
 replies, with the image that they tell of, were made up by hand, as a good model would give them. The image comes before
-each text. Of the scores only those are shown for which the model says yes or no.
+each text. Of the scores two are shown: whether the image fits the question, and whether the answer is true of it.
 """
 
 

@@ -55,6 +55,7 @@ class InstructionLeaf(Section):
     truth: Truth | None = None  # the answer that every question of the type must have
     thing: Presence | None = None  # the plan names a tag that the image has, or one that it lacks
     follows: bool = False  # the question goes on from an earlier pair of the image
+    ends: bool = False  # no question goes on from its pairs
     sensitive: Sensitive | None = None  # asked only where `plan.allow` names it
     swap: bool = False  # asked of another image than it was written for, its question has no answer there
 
@@ -140,6 +141,7 @@ class InstructionType:
     truth: Truth | None = None
     thing: Presence | None = None
     follows: bool = False
+    ends: bool = False
     sensitive: Sensitive | None = None
     swap: bool = False
 

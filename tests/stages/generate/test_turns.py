@@ -226,6 +226,14 @@ def test_a_follow_up_goes_on_from_a_pair_of_the_image() -> None:
     assert engine.of("answer")[-1].text == f"(two) {after['question']}"
 
 
+def test_no_follow_up_goes_on_from_a_pair_whose_type_ends_the_talk() -> None:
+    pack = prompts({READING: {"follows": True}, SCENE: {"ends": True}}, **FOLLOWING)
+    rows = {
+        row["type"]: row for row in run(pack, Engine(good), assignments([(SCENE, "short"), (READING, "short")])).pairs
+    }
+    assert (rows[SCENE]["outcome"], rows[READING]["reason"]) == ("pair", "nothing_to_follow")
+
+
 def test_a_follow_up_can_go_on_from_a_pair_that_was_made_before() -> None:
     pack = prompts({READING: {"follows": True}}, **FOLLOWING)
     [before] = run(pack, Engine(good), assignments([(SCENE, "short")])).pairs
