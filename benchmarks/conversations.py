@@ -62,10 +62,10 @@ class StandIn:
         """Return a reply in the shape that the request asks for."""
         if request.purpose == "ask":
             return Reply(_question(request))
+        right = re.search(r"^([A-D])\. right$", request.text, re.MULTILINE)
         if request.choices:
-            right = re.search(r"^([A-D])\. right$", request.text, re.MULTILINE)
             return Reply(right[1] if right else request.choices[0])
-        return Reply("…\nAnswer: …" if "'Answer: " in request.text else "…")
+        return Reply(f"…\nAnswer: {right[1] if right else '…'}" if "'Answer: " in request.text else "…")
 
     async def close(self) -> None:
         """Do nothing."""
