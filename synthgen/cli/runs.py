@@ -112,7 +112,9 @@ def plan(
 
     request = RunRequest.typed(pipeline, source, model, settings)
     needed = () if profile is None else runner.StageRange().with_models
-    opened = open_run("plan", request, out, bool(source), needed=needed)
+    # An edit is looked for in the files that names mean, as an update takes them.
+    is_of_edit = diff and pipeline is None
+    opened = open_run("plan", request, out, bool(source), needed=needed, is_update=is_of_edit)
     if source:
         note("the images are tagged first, as `synth run --until tag` does")
         runner.run(opened.folder, opened.job, opened.request, runner.StageRange(last="tag"), opened.objects)

@@ -21,6 +21,7 @@ from synthgen.config.deduplication import (
 )
 from synthgen.config.families import Sensitive
 from synthgen.config.fields import (
+    AnswerForm,
     BaseUrls,
     Expressions,
     FormShares,
@@ -46,6 +47,7 @@ from synthgen.config.selection import (
 )
 from synthgen.config.strict_yaml import Document
 from synthgen.errors import attempt, nearest
+from synthgen.tables import ANSWER_FORMS
 
 UNANSWERABLE_SCORE = "unanswerable"  # by which negatives are verified
 
@@ -160,6 +162,7 @@ class SamplingConfig(Section):
     answer_temperature: float = Field(default=0.0, ge=0)
     agree_temperature: float = Field(default=0.8, ge=0)
     agree_samples: int = Field(default=4, gt=0, le=1000)
+    agree_forms: tuple[AnswerForm, ...] = ANSWER_FORMS  # whose answers are sampled again
     top_p: float = Field(default=1.0, gt=0, le=1)
 
 
@@ -274,6 +277,8 @@ class SelectConfig(Section):
     languages: tuple[str, ...] = ()  # of pairs that are kept; all where none is named
     functions: Functions = ()  # module:function, of your own; each says what it drops
     near_questions: float = Field(default=0.8, ge=0, le=1)  # Jaccard similarity that drops the second; 1: equal only
+    # Of two questions on one image with the same short answer, the share of words that both have and that drops one.
+    same_answer: float | None = Field(default=None, gt=0, le=1)
     same_question: int | None = Field(default=None, gt=0)  # most pairs with the same question in the whole data set
     global_questions: NearQuestionsConfig | None = None  # near questions of the whole set
     global_answers: NearAnswersConfig | None = None  # near answers of the whole set
