@@ -349,7 +349,7 @@ def evaluate(
             help="A run's output folder, a folder of shards, or a file of questions: JSONL, JSON, CSV, TSV, Parquet.",
         ),
     ],
-    out: OutOption,
+    out: OutOption = "",
     model: Annotated[
         str | None, typer.Option("--model", metavar="MODEL", help="The model that is asked: a hub name or a folder.")
     ] = None,

@@ -72,9 +72,12 @@ def check_request(request: EvaluateRequest, document: Document) -> None:
     """Check what can be known before anything is read.
 
     Raises:
-        UserMistake: There is no model and no export, or one is named twice or unknown.
+        UserMistake: There is no folder, no model and no export, or one is named twice or unknown.
         Mistakes: The engine's settings are wrong.
     """
+    if not request.out:
+        example = f"synth evaluate {request.source} --model tuned --out evaluation"
+        raise UserMistake(f"missing: --out, the folder for the results; for example: {example}")
     if not request.models and not request.exports:
         raise UserMistake("missing: --model, the model that is asked; or --export, for the questions alone")
     if len(set(request.models)) < len(request.models):

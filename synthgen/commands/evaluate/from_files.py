@@ -104,17 +104,24 @@ def _records(stream: Any, url: str) -> Iterator[tuple[int, Row | Failure]]:
         rows = (row for batch in read_batches(file, wanted) for row in batch.to_pylist())
         yield from enumerate(rows, 1)
     elif url.endswith((".csv", ".tsv")):
-        csv.field_size_limit(sys.maxsize)  # an image in base64 is far longer than the usual limit
-        text = io.TextIOWrapper(stream, "utf-8-sig", newline="")
-        reader = csv.DictReader(text, delimiter="\t" if url.endswith(".tsv") else ",")
-        _check_columns(url, list(reader.fieldnames or ()))
-        yield from enumerate(reader, 1)
+        yield from enumerate(_csv_rows(stream, url), 1)
     elif url.endswith(".json"):
         yield from _json_list(stream, url)
     else:
         for number, line in enumerate(stream, 1):
             if line.strip():
                 yield number, _json_row(line)
+
+
+def _csv_rows(stream: Any, url: str) -> Iterator[Row]:
+    csv.field_size_limit(sys.maxsize)  # an image in base64 is far longer than the usual limit
+    text = io.TextIOWrapper(stream, "utf-8-sig", newline="")
+    try:
+        reader = csv.DictReader(text, delimiter="\t" if url.endswith(".tsv") else ",")
+        _check_columns(url, list(reader.fieldnames or ()))
+        yield from reader
+    finally:
+        text.detach()  # whoever opened the stream closes it
 
 
 def _check_columns(url: str, names: list[str]) -> None:

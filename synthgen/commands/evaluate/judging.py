@@ -38,7 +38,8 @@ class Judgement:
     Attributes:
         parsed: What was compared; None where the reply cannot be read.
         exact: Whether it is one of the answers, word for word or letter by letter.
-        relaxed: For words and numbers, how near it is to one of them, 0 to 1: by ANLS, or within the tolerance.
+        relaxed: For words and numbers, how near it is to one of them, 0 to 1: by ANLS, or within the tolerance; 1 where
+            it is exact.
         overlap: For words, the F1 of the words that it shares with one of them.
     """
 
@@ -71,7 +72,7 @@ def judge(question: Question, rotation: int, reply: str, is_cut_off: bool, toler
     if question.kind == NUMBER:
         return _counted(text, right, tolerance)
     is_exact = any(_is_same(text, answer) for answer in right)
-    relaxed = max(_relaxed(text, answer, tolerance) for answer in right)
+    relaxed = 1.0 if is_exact else max(_relaxed(text, answer, tolerance) for answer in right)
     return Judgement(text or None, is_exact, is_exact, relaxed, max(similarity(text, answer) for answer in right))
 
 

@@ -27,7 +27,7 @@ from synthgen.config.pipeline import EvaluateConfig
 from synthgen.stages.pack.schema import IMAGE, with_features
 from synthgen.store import Folder
 
-TEXTS = ("question_id", "image_id", "kind", "type", "prompt", "target")
+TEXTS = ("question_id", "image_id", "kind", "type", "prompt", "options", "target")
 # It runs where lmms-eval does, without this package; replies are read more strictly than here, and never guessed.
 UTILS = '''"""Functions of the task: synth evaluate wrote them."""
 
@@ -53,7 +53,7 @@ def doc_to_target(doc):
 
 
 def process_results(doc, results):
-    return {"synth": {"score": float(is_right(doc, results[0])), "image_id": doc["image_id"]}}
+    return {"score": {"score": float(is_right(doc, results[0])), "image_id": doc["image_id"]}}
 
 
 def aggregate(results):
@@ -63,8 +63,7 @@ def aggregate(results):
 def is_right(doc, reply):
     answers = json.loads(doc["target"])
     if doc["kind"] == "choice":
-        found = FIRST.match(reply) or SAID.search(reply)
-        return found is not None and found[1] == answers[0]
+        return chosen(reply, json.loads(doc["options"])) == answers[0]
     if doc["kind"] == "response":
         text = reply.strip()
         is_list = re.fullmatch(r"[A-H](?:(?:[\\s,;/&]|\\band\\b)*[A-H])*[.\\s]*", text)
@@ -72,6 +71,13 @@ def is_right(doc, reply):
     if doc["kind"] == "number":
         return any(is_near(reply, answer, doc["tolerance"]) for answer in answers)
     return any(plain(reply) == plain(answer) for answer in answers)
+
+
+def chosen(reply, options):
+    if found := FIRST.match(reply) or SAID.search(reply):
+        return found[1]
+    words = [LETTERS[place] for place, option in enumerate(options) if plain(option) == plain(reply)]
+    return words[0] if len(words) == 1 else None
 
 
 def is_near(reply, answer, tolerance):
@@ -122,6 +128,7 @@ def _data(questions: QuestionSet, settings: EvaluateConfig) -> bytes:
                     {
                         **{key: getattr(question, key) for key in ("question_id", "image_id", "kind", "type")},
                         "prompt": prompt_of(question, settings.wording),
+                        "options": json.dumps(question.options, ensure_ascii=False),
                         "target": json.dumps(target, ensure_ascii=False),
                         "tolerance": settings.tolerance,
                         "image": {"bytes": files[question.image_id], "path": None},
@@ -150,7 +157,7 @@ def _task(name: str, data: str, settings: EvaluateConfig) -> str:
         "score_key": "score",
         **{key: _Function(key) for key in ("doc_to_visual", "doc_to_text", "doc_to_target", "process_results")},
         "generation_kwargs": {"max_new_tokens": settings.max_tokens, "temperature": 0, "do_sample": False},
-        "metric_list": [{"metric": "synth", "aggregation": _Function("aggregate"), "higher_is_better": True}],
+        "metric_list": [{"metric": "score", "aggregation": _Function("aggregate"), "higher_is_better": True}],
         "metadata": [{"version": 1.0}],
     }
     return str(yaml.dump(task, Dumper=Dumper, sort_keys=False))

@@ -68,9 +68,9 @@ class Question:
     @staticmethod
     def of(row: Mapping[str, Any]) -> "Question":
         """Return the question of a row of QUESTIONS."""
-        return Question(
-            **{name: row[name] or "" for name in NAMED}, **{name: tuple(row[name] or ()) for name in LISTED}
-        )
+        texts: dict[str, Any] = {name: row[name] or "" for name in NAMED}
+        lists: dict[str, Any] = {name: tuple(row[name] or ()) for name in LISTED}
+        return Question(**texts, **lists)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import groupby
+from typing import Any
 
 from PIL.Image import Image
 
@@ -69,13 +70,14 @@ class EvaluationWorker:
             for _, own in groupby(calls, key=lambda call: call.question.image_id)
         ]
         draining = asyncio.create_task(self._draining.wait())
+        whole = asyncio.ensure_future(asyncio.gather(*asking))
         try:
-            done = asyncio.gather(*asking)
-            await asyncio.wait({done, draining}, return_when=asyncio.FIRST_COMPLETED)
-            if not done.done():
-                await asyncio.wait({done}, timeout=FINISH_SECONDS)
-            if done.done():
-                await done
+            waiting: list[asyncio.Future[Any]] = [whole, draining]
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            if not whole.done():
+                await asyncio.wait([whole], timeout=FINISH_SECONDS)
+            if whole.done():
+                await whole
         finally:
             for coroutine in (draining, *asking):
                 coroutine.cancel()
