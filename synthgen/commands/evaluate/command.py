@@ -5,10 +5,11 @@ another tolerance costs no call, and a second model is asked alone.
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pyarrow as pa
@@ -28,7 +29,7 @@ from synthgen.console import Loading, StageProgress, note
 from synthgen.engines import ModelName, check_engine
 from synthgen.engines.kinds import first_wait, gpus_of, kind_of, resolve_model
 from synthgen.engines.section import engine_faults
-from synthgen.errors import JobFailing, Mistakes, UserMistake, nearest, one_line
+from synthgen.errors import Damaged, JobFailing, Mistakes, UserMistake, nearest, one_line
 from synthgen.store import Folder, Lease, Receipt
 from synthgen.store.opening import open_folder
 from synthgen.store.patterns import expand_home
@@ -85,6 +86,12 @@ def check_request(request: EvaluateRequest, document: Document) -> None:
     for name in request.exports:
         if name not in EXPORTS:
             raise UserMistake(f"--export {name}: no such form: {nearest(name, EXPORTS)}")
+    marks = [mark for mark in vlmevalkit.CIRCULAR_NAMES if mark in export_name(request.out)]
+    if marks and "vlmevalkit" in request.exports:
+        raise UserMistake(
+            f"--out {request.out}: VLMEvalKit takes every set with '{marks[0]}' in its name for rotated options; use "
+            "another name"
+        )
     place = ("evaluate", "engine") if document.at(("evaluate", "engine")) else ("generate", "engine")
     if faults := engine_faults(document, place):
         raise Mistakes(faults)
@@ -95,12 +102,21 @@ def evaluate(request: EvaluateRequest, pipeline: Pipeline) -> Json | None:
 
     Raises:
         UserMistake: The questions, a model or the folder cannot be used.
+        Damaged: A file of the folder, of the shards or of a training is missing or was changed.
         ModelUnavailable: A model cannot be loaded or reached.
         JobFailing: Every call fails.
         Stopped: A signal came; what was answered is kept.
     """
     check_command_line()
     out = open_folder(request.out)
+    try:
+        return _evaluate(request, out, pipeline)
+    except Damaged as error:  # what repairs a run does not repair an evaluation
+        what, repair, _ = str(error).partition("; redo it with")
+        raise (Damaged(f"{what}; evaluate into another --out") if repair else error) from error
+
+
+def _evaluate(request: EvaluateRequest, out: Folder, pipeline: Pipeline) -> Json | None:
     models = [_model_place(name) for name in request.models]
     settings = pipeline.evaluate
     seen = frozenset() if settings.seen else frozenset(chain.from_iterable(map(images_seen, models)))
@@ -221,10 +237,15 @@ def _write(out: Folder, evaluations: Sequence[Evaluation]) -> Json:
     return summary
 
 
+def export_name(out: str) -> str:
+    """Return the name under which other harnesses know the questions of a folder, in their letters."""
+    return f"synth_{re.sub(r'[^a-z0-9]+', '_', PurePosixPath(out.rstrip('/')).name.lower())}"
+
+
 def _export(
     form: str, out: Folder, questions: QuestionSet, evaluations: Sequence[Evaluation], pipeline: Pipeline
 ) -> None:
-    name = f"synth_{Path(out.path).name}".replace("-", "_").replace(" ", "_")
+    name = export_name(out.path)
     if form == "lmms-eval":
         target = out.child(f"exports/lmms-eval/{name}")
         lmms_eval.export(questions, evaluations, target, pipeline.evaluate)

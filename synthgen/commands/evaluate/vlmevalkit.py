@@ -24,6 +24,7 @@ from synthgen.commands.evaluate.wording import is_rotated, options_at, right_at
 from synthgen.errors import UserMistake
 from synthgen.store import Folder
 
+CIRCULAR_NAMES = ("mmbench", "ccbench", "circular", "mmcr")  # sets with these in their names are judged as circular
 COPIES = 10**6  # added to the index of a question for each rotation
 COLUMNS = ("index", "image", "question", *LETTERS, "answer", "category", "l2-category", "split")
 # What pandas reads as missing, as a number or as a truth value.
@@ -41,7 +42,7 @@ def export(questions: QuestionSet, evaluations: Sequence[Evaluation], out: Folde
         questions: All of them.
         evaluations: Whose replies are written as predictions.
         out: The folder of the export.
-        name: Of the data set; it must not make VLMEvalKit judge the plain file as circular.
+        name: Of the data set, without any of CIRCULAR_NAMES.
     """
     indices = {question.question_id: index for index, question in enumerate(questions.all())}
     if len(indices) >= COPIES:

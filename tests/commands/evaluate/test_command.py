@@ -119,6 +119,29 @@ def test_a_shard_that_is_gone_or_a_broken_record_is_one_line(workspace: Path) ->
         exported(source, "out", tuned)
 
 
+def test_the_questions_alone_are_exported_without_a_model_and_a_damaged_file_says_what_to_do(workspace: Path) -> None:
+    source = write_questions(workspace, [colour_row("red", options=list(COLOURS)), colour_row("blue")])
+    request, small = (
+        EvaluateRequest(str(source), "out", (), exports=("vlmevalkit", "lmms-eval")),
+        pipelines.load("small"),
+    )
+    assert evaluate(request, small) is None
+    exports = workspace / "out" / "exports"
+    assert sorted(path.name for path in exports.rglob("*") if path.is_file()) == [
+        "synth_out.parquet", "synth_out.tsv", "synth_out.yaml", "synth_out_circular.tsv", "synth_out_vqa.tsv", "utils.py",
+    ]  # fmt: skip
+    (file,) = (workspace / "out" / "questions" / "questions").iterdir()
+    file.write_bytes(b"nothing")
+    with pytest.raises(Damaged, match=r"its SHA-256 differs\); evaluate into another --out$"):
+        evaluate(request, small)
+
+
+def test_a_name_that_changes_how_vlmevalkit_judges_is_refused(workspace: Path) -> None:
+    write_questions(workspace, [colour_row("red")], "q.jsonl")
+    with pytest.raises(UserMistake, match="VLMEvalKit takes every set with 'mmbench' in its name for rotated options"):
+        typed("q.jsonl", "--out", "my-MMBench", "--export", "vlmevalkit")
+
+
 @pytest.mark.usefixtures("ray_running")
 def test_a_killed_evaluation_goes_on_and_a_second_model_is_asked_alone(
     workspace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
