@@ -4,13 +4,13 @@ The truth comes from the scene graphs, which no model sees. Each image has a que
 and with `--choice` multiple choice among the true answer and the nearest wrong ones, too.
 
     python -m demo.make_questions questions.jsonl [--images 40] [--choice]
+    synth evaluate questions.jsonl --images demo/images …
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Any
 from demo.ground_truth import QAPair, pick, qa_pairs
 from demo.oracle import true_answers
 from demo.question_parser import parse_question
-from demo.truth import HERE, load_scenes
+from demo.truth import load_scenes
 from demo.world import Scene
 
 OPTIONS = 4
@@ -51,9 +51,8 @@ def write_questions(path: Path, images: int, *, has_choice: bool) -> int:
     """Write the questions about the first demo images as JSON Lines, and return their number."""
     lines = []
     for name, scene in list(load_scenes().items())[:images]:
-        image = os.path.relpath(HERE / "images" / name, path.resolve().parent)
         rows = rows_of(name, scene, has_choice=has_choice)
-        lines += [json.dumps({"image": image, "language": "English", **row}) for row in rows]
+        lines += [json.dumps({"image": name, "language": "English", **row}) for row in rows]
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     return len(lines)
 

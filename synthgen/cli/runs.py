@@ -359,6 +359,9 @@ def evaluate(
     pipeline: OwnPipelineOption = None,
     settings: SetOption = None,
     limit: Annotated[int | None, typer.Option(metavar="N", help="Ask about at most this many images.", min=1)] = None,
+    images: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="The folder that paths in a question file start from.")
+    ] = None,
     exports: Annotated[
         list[str] | None,
         typer.Option("--export", metavar="FORM", help="Write it for lmms-eval or vlmevalkit too; may be repeated."),
@@ -379,7 +382,7 @@ def evaluate(
     folder = open_run_folder(place) if place else None
     typed = RunRequest.typed(pipeline, None, None, settings)
     _, document = document_of(typed, folder, place, ("images", "generate", "evaluate"))
-    request = evaluating.EvaluateRequest(source, out, models, limit, tuple(exports or ()))
+    request = evaluating.EvaluateRequest(source, out, models, limit, tuple(exports or ()), images)
     evaluating.check_request(request, document)
     summary = evaluating.evaluate(request, library.check(document, Pipeline))
     if summary:

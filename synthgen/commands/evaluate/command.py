@@ -60,6 +60,7 @@ class EvaluateRequest:
         models: One, or two to be compared; none where only the questions are exported.
         limit: Of the images.
         exports: Of EXPORTS.
+        images: The folder that paths in a question file start from; by default that of the file.
     """
 
     source: str
@@ -67,6 +68,7 @@ class EvaluateRequest:
     models: tuple[str, ...]
     limit: int | None = None
     exports: tuple[str, ...] = ()
+    images: str | None = None
 
 
 def check_request(request: EvaluateRequest, document: Document) -> None:
@@ -121,7 +123,8 @@ def _evaluate(request: EvaluateRequest, out: Folder, pipeline: Pipeline) -> Json
     settings = pipeline.evaluate
     seen = frozenset() if settings.seen else frozenset(chain.from_iterable(map(images_seen, models)))
     named = [(name, *_resolved(pipeline, name, flag)) for name, flag in zip(models, FLAGS, strict=False)]
-    questions = open_question_set(out, open_source(request.source), request.limit, pipeline.images)
+    source = open_source(request.source, request.images)
+    questions = open_question_set(out, source, request.limit, pipeline.images)
     evaluations = [Evaluation(*each, questions, pipeline.images, settings, seen) for each in named]
     _note_seen(questions, seen)
     with listening() as signals:

@@ -1,8 +1,9 @@
 """The questions in a file of the user: JSON Lines, JSON, CSV, TSV (also that of VLMEvalKit) or Parquet.
 
-A row names its image by a path from the folder of the file, or holds it: as bytes, as the struct of the datasets
-library, or in base64; a short text in a TSV file is the index of another row with the same image. Rows about one image
-are asked together, wherever they stand.
+A row names its image by a path from the folder of the file, or of `--images`, or holds it: as bytes, as the struct of
+the datasets library, or in base64; a short text in a TSV file is the index of another row with the same image. A path
+that leads out of the folder is refused: somebody else may have written the file. Rows about one image are asked
+together, wherever they stand.
 """
 
 import base64
@@ -12,6 +13,7 @@ import json
 import posixpath
 import sys
 from collections.abc import Iterator, Mapping
+from pathlib import PurePosixPath
 from typing import Any
 
 import pyarrow as pa
@@ -31,11 +33,12 @@ Image = str | bytes  # a path from the folder of the file, or the bytes of an im
 Row = Mapping[str, Any]
 
 
-def read_question_file(url: str, max_bytes: int, counts: UseCounts) -> Iterator[ImageQuestions]:
+def read_question_file(url: str, root: str, max_bytes: int, counts: UseCounts) -> Iterator[ImageQuestions]:
     """Yield the images of a question file with the questions about them, in the order of their first rows.
 
     Args:
         url: The file.
+        root: The folder that paths in it start from.
         max_bytes: Of the file of an image.
         counts: Gets every row; one that is no question is counted with its reason.
 
@@ -55,7 +58,7 @@ def read_question_file(url: str, max_bytes: int, counts: UseCounts) -> Iterator[
         else:
             rows_of.setdefault(image, []).append((row, where))
     for image, rows in rows_of.items():
-        file = _read_image(url, image, max_bytes)
+        file = _read_image(root, image, max_bytes)
         if isinstance(file, Failure):
             for _, where in rows:
                 counts.leave_out(file.reason, f"{where}: {file.detail}")
@@ -189,20 +192,22 @@ def _image_in(row: Row) -> Image | Failure:
     return held
 
 
-def _read_image(url: str, image: Image, max_bytes: int) -> bytes | Failure:
-    """Return the bytes of an image; a path starts from the folder of the question file, or is whole."""
+def _read_image(root: str, image: Image, max_bytes: int) -> bytes | Failure:
+    """Return the bytes of an image, whose path is below a folder; links inside it are the user's own."""
     if isinstance(image, bytes):
         too_large = len(image) > max_bytes
         return Failure("too_many_bytes", f"more than {max_bytes:,} bytes") if too_large else image
-    place = image if "://" in image else posixpath.join(posixpath.dirname(url), image)
-    if "://" in place and "://" not in url:
-        return Failure("no_image", f"{image[:100]}: is a URL; an image is a file beside the questions")
-    fs, path = open_path(place)
+    fs, folder = open_path(root)
+    path = PurePosixPath(image)
+    is_outside = path.is_absolute() and not path.is_relative_to(folder)
+    if "://" in image or ".." in path.parts or is_outside:
+        return Failure("path_outside", f"{image!r:.200} is not a path below {root}")
+    place = posixpath.join(folder, image)
     try:
-        if fs.size(path) > max_bytes:
-            return Failure("too_many_bytes", f"{image}: more than {max_bytes:,} bytes")
-        return bytes(fs.cat_file(path))
-    except FileNotFoundError:
-        return Failure("no_image", f"{image}: no such file")
-    except (OSError, ValueError) as error:
-        return Failure("no_image", f"{image}: cannot be read ({one_line(error)})")
+        if not fs.isfile(place):
+            return Failure("no_image", f"{image!r:.200}: no such file")
+        if fs.size(place) > max_bytes:
+            return Failure("too_many_bytes", f"{image!r:.200}: more than {max_bytes:,} bytes")
+        return bytes(fs.cat_file(place))
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+        return Failure("no_image", f"{image!r:.200}: cannot be read ({one_line(error)})")

@@ -7,6 +7,7 @@ reason, before anything is asked.
 
 import hashlib
 import json
+import posixpath
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -42,12 +43,14 @@ class Source:
         digest: Of the files.
         files: Of shards; none for a question file.
         run: Whose shards they are, if there is one.
+        images: The folder that paths in a question file start from.
     """
 
     url: str
     digest: str
     files: tuple[dataset.ShardFile, ...] = ()
     run: RunFolder | None = None
+    images: str = ""
 
 
 @dataclass(frozen=True)
@@ -79,8 +82,12 @@ class QuestionSet:
             yield from self.questions(partition)
 
 
-def open_source(typed: str) -> Source:
+def open_source(typed: str, images: str | None = None) -> Source:
     """Return a source of questions as it was typed.
+
+    Args:
+        typed: A run, shards or a question file.
+        images: The folder that paths in a question file start from, as it was typed; by default that of the file.
 
     Raises:
         UserMistake: It is neither a run, nor shards, nor a question file.
@@ -94,12 +101,25 @@ def open_source(typed: str) -> Source:
         if not url.endswith(SUFFIXES):
             raise UserMistake(f"{typed}: is no question file; known forms: {', '.join(SUFFIXES)}")
         with fs.open(path, "rb") as file:
-            return Source(url, hashlib.file_digest(file, "sha256").hexdigest()[:32])
+            digest = hashlib.file_digest(file, "sha256").hexdigest()[:32]
+        return Source(url, digest, images=_image_folder(images) if images else posixpath.dirname(url))
+    if images:
+        raise UserMistake(f"--images {images}: is for a question file; shards hold their images")
     if not is_file and not any(mark in url for mark in "*?[") and not fs.exists(path):
         raise UserMistake(f"{typed}: no such file or folder; give a run, a folder of shards or a question file")
     place, files = dataset.find(typed), dataset.pin(typed)
     digest = hashlib.sha256("\n".join(sorted(file.sha256 for file in files)).encode()).hexdigest()[:32]
     return Source(url, digest, files, place.run)
+
+
+def _image_folder(typed: str) -> str:
+    with path_errors(typed):
+        url = dataset.absolute_url(typed)
+        reach(url)
+        fs, path = open_path(url)
+        if not fs.isdir(path):
+            raise UserMistake(f"--images {typed}: no such folder")
+    return url
 
 
 def _has_messages(url: str) -> bool:
@@ -183,7 +203,7 @@ def _check_unchanged(out: Folder, record: Mapping[str, Any], shape: Mapping[str,
 def _read(source: Source, images: ImagesConfig, counts: UseCounts) -> Iterator[ImageQuestions]:
     if source.files:
         return read_shards(source.files, source.run, counts)
-    return read_question_file(source.url, images.max_bytes, counts)
+    return read_question_file(source.url, source.images, images.max_bytes, counts)
 
 
 def _limited(items: Iterable[ImageQuestions], limit: int | None) -> Iterator[ImageQuestions]:

@@ -22,7 +22,7 @@ OPTIONS = ["red", "blue", "green"]
 
 def read(path: Path, max_bytes: int = 10**6) -> tuple[list[Question], UseCounts]:
     counts = UseCounts()
-    items = list(read_question_file(str(path), max_bytes, counts))
+    items = list(read_question_file(str(path), str(path.parent), max_bytes, counts))
     assert all(image_id(item.file) == item.image_id for item in items)
     return [question for item in items for question in item.questions], counts
 
@@ -84,7 +84,10 @@ def test_the_kind_and_the_answers_follow_from_the_row(tmp_path: Path, row: Any, 
         ({"options": OPTIONS, "answer": 1}, "bad_answer"),  # a number may count from 0 or 1: nobody says
         ({"options": OPTIONS, "answer": "AB", "kind": "choice"}, "bad_answer"),
         ({"image": "absent.png"}, "no_image"),
-        ({"image": "https://a.org/b.png"}, "no_image"),
+        ({"image": "https://a.org/b.png"}, "path_outside"),
+        ({"image": "../secret.png"}, "path_outside"),
+        ({"image": "/etc/hostname"}, "path_outside"),
+        ({"image": "."}, "no_image"),
         ({"image": ["red-0.png", "blue-0.png"]}, "several_images"),
         ({"image": ""}, "no_image"),
     ],

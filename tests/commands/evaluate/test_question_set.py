@@ -99,6 +99,17 @@ def test_what_is_no_source_is_one_line(tmp_path: Path, name: str, message: str) 
         open_source(str(tmp_path / name))
 
 
+def test_images_can_be_in_another_folder_than_their_questions(tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    source = write_questions(tmp_path / "pictures", rows(2)).rename(tmp_path / "questions.jsonl")
+    found = open_question_set(
+        Folder(str(tmp_path / "out")), open_source(str(source), str(tmp_path / "pictures")), None, LIMITS
+    )
+    assert found.record["questions"] == 2
+    with pytest.raises(UserMistake, match="--images absent: no such folder"):
+        open_source(str(source), "absent")
+
+
 def test_a_source_without_any_question_says_why(tmp_path: Path) -> None:
     source = write_questions(tmp_path, [colour_row("red", answer=""), colour_row("red", question="")])
     with pytest.raises(UserMistake, match=r"has no question that can be asked \(1 no_answer, 1 no_question\)"):
