@@ -17,8 +17,8 @@ def test_the_interval_of_independent_questions_is_that_of_a_share() -> None:
 def test_questions_about_one_image_count_as_one_draw() -> None:
     """Ten questions each about forty images, right or wrong together, say no more than forty questions."""
     right = np.repeat((np.arange(40) < 30).astype(float), 10)
-    images = np.repeat(np.arange(40), 10)
-    by_image, by_question = (resample(each, right[:, None], 1000, 0).interval(0) for each in (images, range(400)))
+    by_image = resample([number // 10 for number in range(400)], right[:, None], 1000, 0).interval(0)
+    by_question = resample(range(400), right[:, None], 1000, 0).interval(0)
     assert by_image is not None and by_question is not None
     widths = [high - low for low, high in (by_image, by_question)]
     assert 2.5 < widths[0] / widths[1] < 3.8  # √10
@@ -50,6 +50,6 @@ def test_a_group_that_few_resamples_have_has_no_interval() -> None:
 
 
 def test_the_same_seed_draws_the_same_images() -> None:
-    values = np.arange(10.0)[:, None]
+    values = np.arange(10, dtype=np.float64)[:, None]
     first, second = (resample(range(10), values, 120, 3).values for _ in range(2))
     assert (first == second).all() and first.shape == (120, 1)
