@@ -4,6 +4,7 @@ Replies are committed partition by partition and judged afterwards, so a killed 
 another tolerance costs no call, and a second model is asked alone.
 """
 
+import asyncio
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -176,8 +177,7 @@ def _ask(evaluation: Evaluation, signals: StopSignals) -> None:
         return
     engine, stage = evaluation.engine, evaluation.replies
     if not stage.log().partitions:
-        doing = f"checking model {evaluation.name}" if kind_of(engine).is_model else "starting Ray"
-        run_in_actor(check_engine, (evaluation.model, engine), engine, Path.cwd(), doing)
+        _check_model(evaluation.model, engine)
     tasks, calls = [task for task, _ in found], sum(count for _, count in found)
     strikes = stage.folder.child("strikes")
     size = min(engine.replicas, len(tasks))
@@ -198,6 +198,14 @@ def _ask(evaluation: Evaluation, signals: StopSignals) -> None:
             in_a_row = 0 if receipt.counts.get("replies") else in_a_row + receipt.counts.get("failed", 0)
             if in_a_row >= FAILURES_IN_A_ROW:
                 raise _failing(evaluation, receipt, in_a_row)
+
+
+def _check_model(model: ModelName, engine: EngineConfig) -> None:
+    """Raise SynthError if the engine would not start or reach its model."""
+    if kind_of(engine).is_checked_here:
+        asyncio.run(check_engine((model, engine)))
+    else:
+        run_in_actor(check_engine, (model, engine), engine, Path.cwd(), f"checking model {model.model}")
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,9 @@
 """`synth evaluate` as it is typed: one line for each mistake, and a whole evaluation on Ray."""
 
+import asyncio
 import json
-from collections import Counter
+import pickle
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from synthgen import cli
-from synthgen.commands.evaluate import EvaluateRequest, evaluate
+from synthgen.commands.evaluate import EvaluateRequest, command, evaluate
 from synthgen.config import pipeline as pipelines
-from synthgen.errors import Damaged, Mistakes, UserMistake
+from synthgen.errors import Damaged, JobFailing, Mistakes, UserMistake
 from synthgen.tables import image_id
+from synthgen.workers import PoolSpec
 from tests.fixtures.evaluating import COLOURS, colour_row, picture, write_questions
 from tests.fixtures.stage_runs import act_after
 from tests.fixtures.workspace import write
@@ -42,6 +45,9 @@ class Seeing:
     async def close(self):
         pass
 """
+
+
+SEEING_ENGINE = "evaluate.engine={kind: 'seeing:Seeing', gpus: 0}"
 
 
 def rows() -> list[dict[str, Any]]:
@@ -142,14 +148,31 @@ def test_a_name_that_changes_how_vlmevalkit_judges_is_refused(workspace: Path) -
         typed("q.jsonl", "--out", "my-MMBench", "--export", "vlmevalkit")
 
 
-@pytest.mark.usefixtures("ray_running")
+def pool_here(patch: pytest.MonkeyPatch) -> None:
+    """Do the work of a pool in this process, with an evaluation that travels as it would to an actor."""
+
+    def run_pool(spec: PoolSpec, tasks: Any, show: Any, _: Any) -> Iterator[Any]:
+        loop = asyncio.new_event_loop()
+        try:
+            worker = loop.run_until_complete(spec.build(pickle.loads(pickle.dumps(spec.settings))))
+            for task in tasks:
+                yield loop.run_until_complete(worker.do(task))
+                show(worker.progress())
+            worker.close()
+        finally:
+            loop.close()
+
+    patch.setattr(command, "run_pool", run_pool)
+    patch.setattr(command, "run_in_actor", lambda check, task, *_: asyncio.run(check(task)))
+
+
 def test_a_killed_evaluation_goes_on_and_a_second_model_is_asked_alone(
     workspace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    pool_here(monkeypatch)
     write(workspace / "seeing.py", SEEING)
     source = str(write_questions(workspace, rows()))
-    engine = "evaluate.engine={kind: 'seeing:Seeing', gpus: 0}"
-    words = (source, "--out", "out", "-p", "small", "--set", engine, "--json")
+    words = (source, "--out", "out", "-p", "small", "--set", SEEING_ENGINE, "--json")
     with monkeypatch.context() as patch:
 
         def killed() -> None:
@@ -158,13 +181,14 @@ def test_a_killed_evaluation_goes_on_and_a_second_model_is_asked_alone(
         act_after(patch, 3, killed)  # two partitions of questions, one of replies
         with pytest.raises(RuntimeError, match="killed"):
             typed(*words, "--model", "whole")
+    once = len((workspace / "calls.txt").read_text().splitlines())
     typed(*words, "--model", "whole")
     first = json.loads(capsys.readouterr().out)
     assert first["models"][0]["pending"] == 0 and first["groups"][0]["models"][0]["right"] == 1.0
-    calls = Counter((workspace / "calls.txt").read_text().splitlines())
     kept = pq.read_table(workspace / "out" / "replies.parquet")
-    assert kept.num_rows == 12 + 24 * 4 + 36 * 2 == first["models"][0]["calls_made"]
-    assert sum(calls.values()) < 2 * kept.num_rows  # what was committed before the kill is not asked again
+    assert kept.num_rows == 12 + 24 * 4 + 36 * 2 == first["models"][0]["calls_made"] == once
+    twice = len((workspace / "calls.txt").read_text().splitlines()) - once
+    assert 0 < twice < once  # the calls of the partition whose commit was killed, and no other
 
     (workspace / "calls.txt").unlink()
     typed(*words, "--model", "half", "--against", "whole", "--export", "vlmevalkit")
@@ -175,3 +199,20 @@ def test_a_killed_evaluation_goes_on_and_a_second_model_is_asked_alone(
     assert set(pq.read_table(workspace / "out" / "replies.parquet").column("model").to_pylist()) == {"half", "whole"}
     assert (workspace / "out" / "exports" / "vlmevalkit" / "synth_out_circular.tsv").is_file()
     assert "half against whole" in (workspace / "out" / "summary.txt").read_text()
+
+
+def test_a_model_that_answers_nothing_is_asked_no_more(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pool_here(monkeypatch)
+    source = str(write_questions(workspace, rows()))
+    engine = "evaluate.engine={kind: scripted, gpus: 0, options: {fail: 1}}"
+    failing = "m: the last 1[0-9][0-9] calls failed one after the other, the last one: scripted failure; fix the cause"
+    with pytest.raises(JobFailing, match=failing):
+        typed(source, "--out", "out", "-p", "small", "--set", engine, "--model", "m")
+
+
+@pytest.mark.usefixtures("ray_running")
+def test_actors_of_ray_ask_what_a_model_is_asked(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(workspace / "seeing.py", SEEING)
+    source = str(write_questions(workspace, [colour_row(colour) for colour in COLOURS]))
+    typed(source, "--out", "out", "-p", "small", "--set", SEEING_ENGINE, "--json", "--model", "whole")
+    assert json.loads(capsys.readouterr().out)["groups"][0]["models"][0]["right"] == 1.0
