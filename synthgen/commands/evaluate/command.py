@@ -177,7 +177,7 @@ def _ask(evaluation: Evaluation, signals: StopSignals) -> None:
         return
     engine, stage = evaluation.engine, evaluation.replies
     if not stage.log().partitions:
-        _check_model(evaluation.model, engine)
+        _check_model(evaluation)
     tasks, calls = [task for task, _ in found], sum(count for _, count in found)
     strikes = stage.folder.child("strikes")
     size = min(engine.replicas, len(tasks))
@@ -200,12 +200,13 @@ def _ask(evaluation: Evaluation, signals: StopSignals) -> None:
                 raise _failing(evaluation, receipt, in_a_row)
 
 
-def _check_model(model: ModelName, engine: EngineConfig) -> None:
+def _check_model(evaluation: Evaluation) -> None:
     """Raise SynthError if the engine would not start or reach its model."""
+    engine, task = evaluation.engine, (evaluation.model, evaluation.engine)
     if kind_of(engine).is_checked_here:
-        asyncio.run(check_engine((model, engine)))
+        asyncio.run(check_engine(task))
     else:
-        run_in_actor(check_engine, (model, engine), engine, Path.cwd(), f"checking model {model.model}")
+        run_in_actor(check_engine, task, engine, Path.cwd(), f"checking model {evaluation.name}")
 
 
 @dataclass(frozen=True)

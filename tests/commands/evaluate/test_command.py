@@ -152,15 +152,14 @@ def pool_here(patch: pytest.MonkeyPatch) -> None:
     """Do the work of a pool in this process, with an evaluation that travels as it would to an actor."""
 
     def run_pool(spec: PoolSpec, tasks: Any, show: Any, _: Any) -> Iterator[Any]:
-        loop = asyncio.new_event_loop()
-        try:
-            worker = loop.run_until_complete(spec.build(pickle.loads(pickle.dumps(spec.settings))))
-            for task in tasks:
-                yield loop.run_until_complete(worker.do(task))
-                show(worker.progress())
-            worker.close()
-        finally:
-            loop.close()
+        with asyncio.Runner() as runner:
+            worker = runner.run(spec.build(pickle.loads(pickle.dumps(spec.settings))))
+            try:
+                for task in tasks:
+                    yield runner.run(worker.do(task))
+                    show(worker.progress())
+            finally:
+                worker.close()
 
     patch.setattr(command, "run_pool", run_pool)
     patch.setattr(command, "run_in_actor", lambda check, task, *_: asyncio.run(check(task)))
@@ -170,6 +169,7 @@ def test_a_killed_evaluation_goes_on_and_a_second_model_is_asked_alone(
     workspace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pool_here(monkeypatch)
+    monkeypatch.syspath_prepend(str(workspace))
     write(workspace / "seeing.py", SEEING)
     source = str(write_questions(workspace, rows()))
     words = (source, "--out", "out", "-p", "small", "--set", SEEING_ENGINE, "--json")
