@@ -397,6 +397,55 @@ def train(
     print(trainer.train(shards, model, expanded(out), library.check(document, Pipeline).train))
 
 
+@app.command(cls=OnSource)
+def evaluate(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="QUESTIONS",
+            help="A run's output folder, a folder of shards, or a file of questions: JSONL, JSON, CSV, TSV, Parquet.",
+        ),
+    ],
+    out: OutOption = "",
+    model: Annotated[
+        str | None, typer.Option("--model", metavar="MODEL", help="The model that is asked: a hub name or a folder.")
+    ] = None,
+    against: Annotated[
+        str | None, typer.Option("--against", metavar="MODEL", help="Another model, to compare it with.")
+    ] = None,
+    pipeline: OwnPipelineOption = None,
+    settings: SetOption = None,
+    limit: Annotated[int | None, typer.Option(metavar="N", help="Ask about at most this many images.", min=1)] = None,
+    images: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="The folder that paths in a question file start from.")
+    ] = None,
+    exports: Annotated[
+        list[str] | None,
+        typer.Option("--export", metavar="FORM", help="Write it for lmms-eval or vlmevalkit too; may be repeated."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask a model questions whose answers are known: how right it is, by type, and against another model."""
+    from synthgen.commands import evaluate as evaluating
+    from synthgen.commands.open import document_of, open_run_folder
+    from synthgen.config import library
+    from synthgen.config.pipeline import Pipeline
+    from synthgen.job.request import RunRequest
+
+    models = tuple(name for name in (model, against) if name)
+    if against and not model:
+        raise UserMistake(f"--against {against}: needs --model, the model that it is compared with")
+    place = folder_in(source)
+    folder = open_run_folder(place) if place else None
+    typed = RunRequest.typed(pipeline, None, None, settings)
+    _, document = document_of(typed, folder, place, ("images", "generate", "evaluate"))
+    request = evaluating.EvaluateRequest(source, out, models, limit, tuple(exports or ()), images)
+    evaluating.check_request(request, document)
+    summary = evaluating.evaluate(request, library.check(document, Pipeline))
+    if summary:
+        show_text(json.dumps(summary, ensure_ascii=False) if as_json else evaluating.report(summary))
+
+
 def _show_report(folder: Any, *, is_changed: bool = True) -> None:
     """Write the report of a run that is over, and say where it is; without one, a note has said why."""
     from synthgen.commands.report import write_after_run

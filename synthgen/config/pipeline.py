@@ -356,6 +356,20 @@ class TrainConfig(Section):
         return self
 
 
+class EvaluateConfig(Section):
+    """`synth evaluate`, after the stages: a model is asked questions whose answers are known."""
+
+    engine: EngineConfig | None = None  # of the models; by default that of `generate`
+    wording: Literal["own", "plain", "lmms-eval", "vlmevalkit", "bare"] = "own"  # own: of shards as packed, else plain
+    max_tokens: int = Field(default=256, gt=0)  # of a reply
+    rotations: bool = True  # ask multiple choice under every rotation of the options (ShiftCheck)
+    controls: tuple[Literal["blind", "swapped"], ...] = ("blind", "swapped")  # without the image, and with another one
+    tolerance: float = Field(default=0.05, ge=0, lt=1)  # by which a number may be off, as a share of it
+    seen: bool = False  # whether questions on images that a model was tuned on count
+    resamples: int = Field(default=2000, ge=100, le=100_000)  # of the bootstrap over images
+    seed: int = 0  # of the bootstrap, and of the images that are swapped
+
+
 class LearnConfig(Section):
     """`synth learn`, before the stages: a mapping learned from a seed data set."""
 
@@ -383,6 +397,7 @@ class Pipeline(Section):
     pack: PackConfig = PackConfig()
     reask: ReaskConfig = ReaskConfig()
     train: TrainConfig = TrainConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
     learn: LearnConfig = LearnConfig()
 
     @model_validator(mode="after")
