@@ -99,7 +99,7 @@ class Form:
         about: What is written, in a few words.
         reader: The programs that read it.
         settings: How these train on the answers alone, or evaluate, as Markdown; `NAME` stands for the name of the data
-            set and `TARGET` for its folder.
+            set, `TARGET` for its folder and `LAST` for the number of its last part.
         layout: How rows become files.
         images: `beside` is files of their own, `inside` is in the files of the layout.
         ignores_exif: The reader does not turn images, so those that are stored turned are encoded again.

@@ -22,7 +22,7 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class TextFile:
-    """What a text file has before, between and after its rows; the last only if there are rows."""
+    """What a text file has before, between and after its rows."""
 
     before: str = ""
     between: str = "\n"
@@ -56,14 +56,16 @@ class TextFiles:
                     sinks[name].write((between + row).encode())
 
     def finish(self, target: Folder, facts: Facts) -> None:
-        """Put the rows of all parts together."""
+        """Put the rows of all parts together. A file without rows is not written."""
         for name, file in self.files(facts).items():
+            if not any(target.fs.size(target.full(_piece(number, name))) for number in range(facts.parts)):
+                continue
             with target.stream(name) as sink:
                 sink.write(file.before.encode())
                 start = sink.tell()
                 for number in range(facts.parts):
                     _append(sink, target, _piece(number, name), file.between if sink.tell() > start else "")
-                sink.write(file.after.encode() if sink.tell() > start else b"")
+                sink.write(file.after.encode())
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ EXPORT = {
     "form": is_text,
     "source": is_text,
     "finished": lambda value: isinstance(value, bool),
-    "counts": fields({"samples": is_count, "turns": is_count, "images": is_count}),
+    "counts": fields(dict.fromkeys(("samples", "turns", "rows", "images"), is_count)),
     "left_out": mapping_of(is_count),
 }
 
@@ -61,13 +61,14 @@ class ExportRecord:
 
     Attributes:
         source: A hash of the shards and of everything else that shapes the files.
+        counts: The samples and their turns, the rows made of them, and the images beside those.
         left_out: Reason → samples and turns.
     """
 
     form: str
     source: str
     finished: bool = False
-    counts: Mapping[str, int] = field(default_factory=lambda: {"samples": 0, "turns": 0, "images": 0})
+    counts: Mapping[str, int] = field(default_factory=dict)
     left_out: Mapping[str, int] = field(default_factory=dict)
 
 

@@ -22,7 +22,7 @@ WEBDATASET = Form(
     "the webdataset library, and what reads its tars",
     "The tars decide nothing about the loss; `messages` of the JSON file has the turns in TRL's form:\n\n"
     "```python\nimport webdataset\n\n"
-    'data = webdataset.WebDataset("TARGET/train-{000000..000041}.tar").decode("pil")\n'
+    'data = webdataset.WebDataset("TARGET/train-{000000..LAST}.tar").decode("pil")\n'
     'sample["json"]["messages"]  # the image is sample["jpg"], sample["png"] or sample["webp"]\n```',
     TarParts(_members),
     "inside",
