@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import IO, Any, Literal, Protocol
 
-from synthgen.commands.export.sample import Sample
+from synthgen.commands.export.sample import Sample, Turn
 from synthgen.store import Folder
 
 # Why a sample or a turn is left out, and what that means.
@@ -18,6 +18,7 @@ REASONS = {
     "marker": "a text holds what the reader takes for an image",
     "missing_value": "pandas, which reads the file, takes a text of it for a missing value",
     "follow_up": "it goes on from another question, and a row has one",
+    "replaced": "the run has another answer by now, and has not packed it yet",
     "sentences": "its answer is in sentences, which no exact match can grade",
 }
 
@@ -67,6 +68,14 @@ class Part:
     def leave_out(self, name: str, reason: str) -> None:
         """Record that a sample or pair cannot be written in this form."""
         self.left_out.append((name, reason))
+
+    def single_question(self, turn: Turn) -> Mapping[str, Any] | None:
+        """Return the record of a turn that can stand alone in a row; None, and a reason on record, if it cannot."""
+        pair = self.pairs.get(turn.pair_id)
+        if pair is None or pair["follows"]:
+            self.leave_out(turn.pair_id, "replaced" if pair is None else "follow_up")
+            return None
+        return pair
 
     @contextmanager
     def stream(self, name: str) -> Iterator[IO[bytes]]:

@@ -23,9 +23,9 @@ def _schema(facts: Facts) -> pa.Schema:
 
 def _rows(sample: Sample, part: Part) -> Iterator[dict[str, Any]]:
     for turn in sample.turns:
-        if part.pairs[turn.pair_id]["follows"]:
-            part.leave_out(turn.pair_id, "follow_up")
-        elif turn.form not in GRADED:
+        if part.single_question(turn) is None:
+            continue
+        if turn.form not in GRADED:
             part.leave_out(turn.pair_id, "sentences")
         else:
             part.count("data")

@@ -20,14 +20,15 @@ MISSING = frozenset(
         *("<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"),
     }
 )  # to pandas
+END = "\r\n"  # what it writes is quoted where it holds one of these, and only then
 COLUMNS = ("index", "image", "question", "answer", "category", "pair_id")
 
 
 def table_row(cells: Sequence[object], delimiter: str) -> str:
     """Return a row of a table as text, without the end of its line."""
     sink = io.StringIO()
-    csv.writer(sink, delimiter=delimiter, lineterminator="").writerow(cells)
-    return sink.getvalue()
+    csv.writer(sink, delimiter=delimiter, lineterminator=END).writerow(cells)
+    return sink.getvalue().removesuffix(END)
 
 
 def _files(facts: Facts) -> Mapping[str, TextFile]:
@@ -41,13 +42,13 @@ def _rows(sample: Sample, part: Part) -> Iterator[tuple[str, str]]:
     """Yield the rows of a sample; in each file the first has the image, and the others name that row instead."""
     holders: dict[str, int] = {}
     for turn in sample.turns:
-        pair = part.pairs[turn.pair_id]
+        pair = part.single_question(turn)
+        if pair is None:
+            continue
         options = list(pair["options"] or ())
         is_choice = bool(options) and turn.answer.strip() in LETTERS[: len(options)]
         asked = pair["question"] if is_choice else turn.question
-        if pair["follows"]:
-            part.leave_out(turn.pair_id, "follow_up")
-        elif MISSING & {asked, turn.answer, *options}:
+        if MISSING & {asked, turn.answer, *options}:
             part.leave_out(turn.pair_id, "missing_value")
         else:
             file = f"{part.facts.name}_{'choice' if is_choice else 'open'}.tsv"
