@@ -127,9 +127,7 @@ def _known(out: Folder, target: str, wanted: ExportRecord) -> ExportRecord | Non
         raise UserMistake(f"{target}: is not empty; give a folder that does not exist yet")
     if (found.form, found.source) != (wanted.form, wanted.source):
         what = f"in the form {found.form}" if found.form != wanted.form else "of other samples, or by another synth"
-        raise UserMistake(
-            f"{target}: holds an export {what}; give a folder that does not exist yet, or delete it first"
-        )
+        raise UserMistake(f"{target}: holds an export {what}; give another folder, or delete that one")
     return found
 
 
