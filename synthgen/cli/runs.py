@@ -26,11 +26,7 @@ from synthgen.errors import NothingUsable, UserMistake
 
 app = typer.Typer()
 
-# For help alone, which imports no table; tests compare them.
-STAGE_NAMES = "tag, plan, generate, score, select, pack"
-EXPORT_FORMS = (
-    "llava, sharegpt, llamafactory, ms-swift, trl, trl-turns, finevision, webdataset, vlmevalkit, lmms-eval, csv"
-)
+STAGE_NAMES = "tag, plan, generate, score, select, pack"  # for help alone, which imports no table; a test compares them
 
 OutOption = Annotated[str, typer.Option("--out", metavar="FOLDER", help="Output folder: a path, s3://… or gs://…")]
 SourceArgument = Annotated[
@@ -321,21 +317,6 @@ def preferences(
 
     outcomes = preferring.write_preferences(open_run_folder(out), target, margin)
     show_text(json.dumps(outcomes) if as_json else preferring.text(outcomes))
-
-
-@app.command(cls=OnFolder)
-def export(
-    out: FolderArgument,
-    target: Annotated[str, typer.Argument(metavar="TARGET", help="A new folder for the export.")],
-    form: Annotated[str, typer.Option("--to", metavar="FORM", help=f"The form: {EXPORT_FORMS}.")],
-    as_json: JsonOption = False,
-) -> None:
-    """Write the samples of a run in the form that another trainer or evaluation reads. Start it again to continue."""
-    from synthgen.commands import export as exporting
-    from synthgen.commands.open import open_run_folder
-
-    record = exporting.export(open_run_folder(out), target, form)
-    show_text(json.dumps(vars(record)) if as_json else exporting.text(record, target))
 
 
 @app.command()

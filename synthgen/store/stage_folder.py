@@ -100,7 +100,7 @@ class StageFolder:
         """
         for part in log.parts(partition, table):
             for file in part.files:
-                yield self._verified(table, partition, file)
+                yield self.read_verified(table, partition, file)
 
     def open_files(self, log: CommitLog, partition: str, table: str) -> Iterator[pa.NativeFile]:
         """Yield these files opened, for readers that hold no whole file. On a local disk none is held.
@@ -113,7 +113,7 @@ class StageFolder:
                 if self.folder.is_local:
                     yield self._open_local(table, partition, file)
                 else:
-                    yield pa.BufferReader(self._verified(table, partition, file))
+                    yield pa.BufferReader(self.read_verified(table, partition, file))
 
     def _open_local(self, table: str, partition: str, file: DataFile) -> pa.NativeFile:
         path = Path(self.folder.child(table).full(file.name))
@@ -156,11 +156,16 @@ class StageFolder:
         # starts threads: an Arrow thread that releases Python's bytes while the interpreter shuts down aborts the
         # process.
         wanted = None if columns is None else list(columns)
-        reader = pq.ParquetFile(pa.BufferReader(self._verified(table, partition, file)), pre_buffer=False)
+        reader = pq.ParquetFile(pa.BufferReader(self.read_verified(table, partition, file)), pre_buffer=False)
         rows = reader.read(wanted, use_threads=False)
         return rows if wanted is None else self._with_columns(rows, table, wanted)
 
-    def _verified(self, table: str, partition: str, file: DataFile) -> bytes:
+    def read_verified(self, table: str, partition: str, file: DataFile) -> bytes:
+        """Return the bytes of a committed file.
+
+        Raises:
+            Damaged: The file is missing or its bytes differ from those that were committed.
+        """
         try:
             data = self.folder.child(table).read(file.name)
         except FileNotFoundError as error:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from synthgen.cli import runs
+from synthgen.cli import sharing
 from synthgen.commands.export import FORMS, export, text
 from synthgen.commands.export.record import PartRecord, read_part, write_part
 from synthgen.errors import Damaged, NothingUsable, UserMistake
@@ -269,7 +269,7 @@ def test_a_form_for_which_no_sample_is_left_ends_with_the_reason(tmp_path: Path)
 
 
 def test_the_help_names_the_forms_of_the_table() -> None:
-    assert ", ".join(FORMS) == runs.EXPORT_FORMS
+    assert ", ".join(FORMS) == sharing.EXPORT_FORMS
 
 
 @pytest.mark.parametrize("form", FORMS)
