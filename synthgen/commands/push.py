@@ -7,6 +7,8 @@ the commits of the run have too.
 `upload_large_folder` is not used: huggingface_hub 2 no longer has it, and it makes a version in several commits.
 """
 
+import hashlib
+import json
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -149,12 +151,14 @@ class Repository:
     """What the hub has before a push.
 
     Attributes:
-        hashes: The large files → SHA-256, or None where the hub does not say it.
+        hashes: Every file → the SHA-256 of a large one, None for a small one.
+        card: The id that git gives to the card; None if there is none.
         head: The newest commit of the branch.
         tags: Tag → commit.
     """
 
     hashes: Mapping[str, str | None]
+    card: str | None
     head: str
     tags: Mapping[str, str]
 
@@ -202,9 +206,17 @@ def _checked_card(folder: RunFolder) -> bytes:
     try:
         DatasetCard(card.decode()).validate(repo_type=KIND)
     except ValueError as error:
-        why = f"the hub refuses the card: {one_line(str(error), 300)}"
+        why = f"the hub refuses the card: {one_line(_faults(str(error)), 300)}"
         raise UserMistake(f"{folder.out.url}: {why}; change pack.license or pack.languages, and run again") from error
     return card
+
+
+def _faults(answer: str) -> str:
+    """Return what the hub finds wrong with a card, from its answer in JSON, or the answer."""
+    try:
+        return "; ".join(fault["message"] for fault in json.loads(answer)["errors"])
+    except (ValueError, KeyError, TypeError):
+        return answer
 
 
 def _open_repository(api: Any, request: PushRequest) -> Repository:
@@ -218,13 +230,14 @@ def _open_repository(api: Any, request: PushRequest) -> Repository:
     if request.branch != MAIN:
         api.create_branch(repo, branch=request.branch, repo_type=KIND, exist_ok=True)
     info = api.dataset_info(repo, revision=request.branch, files_metadata=True)
-    names = {file.rfilename for file in info.siblings or ()}
-    is_foreign = CARD in names or any(name.startswith("data/") for name in names)
+    files = {file.rfilename: file for file in info.siblings or ()}
+    is_foreign = CARD in files or any(name.startswith("data/") for name in files)
     if is_foreign and MADE_BY not in (info.tags or ()):
         raise UserMistake(f"{repo}: holds a data set that no synth run made; push under another name")
     refs = api.list_repo_refs(repo, repo_type=KIND)
-    hashes = {file.rfilename: file.lfs.sha256 if file.lfs else None for file in info.siblings or ()}
-    return Repository(hashes, info.sha, {tag.name: tag.target_commit for tag in refs.tags})
+    hashes = {name: file.lfs.sha256 if file.lfs else None for name, file in files.items()}
+    card = files[CARD].blob_id if CARD in files else None
+    return Repository(hashes, card, info.sha, {tag.name: tag.target_commit for tag in refs.tags})
 
 
 def _send(
@@ -266,6 +279,9 @@ def _commit(api: Any, request: PushRequest, card: bytes, changes: list[Any], hav
     """Make the card and what was sent or is deleted one commit, and return it; the head if nothing differs."""
     from huggingface_hub import CommitOperationAdd
 
+    if not changes and have.card == hashlib.sha1(b"blob %d\0" % len(card) + card).hexdigest():
+        note(f"nothing to do: {request.repo} has this version already")
+        return have.head
     commit = api.create_commit(
         request.repo,
         [*changes, CommitOperationAdd(CARD, card)],
