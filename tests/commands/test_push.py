@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from synthgen.commands import push as pushing
-from synthgen.commands.push import PushRequest, push, text
+from synthgen.commands.push import Pushed, PushRequest, push, text
+from synthgen.commands.push import hub as hub_client
 from synthgen.config.pipeline import PackConfig, SelectConfig
 from synthgen.errors import SynthError, UserMistake
 from synthgen.store import Folder, RunFolder
@@ -40,7 +40,7 @@ def world(tmp_path: Path) -> World:
     return made
 
 
-def pushed(world: World, request: PushRequest = REPO) -> pushing.Pushed:
+def pushed(world: World, request: PushRequest = REPO) -> Pushed:
     return push(RunFolder(world.out), request)
 
 
@@ -121,8 +121,9 @@ def test_a_process_that_is_killed_is_continued_and_sends_no_shard_twice(world: W
     program = (
         "import os, signal, sys\n"
         "from synthgen.commands import push\n"
+        "from synthgen.commands.push import hub\n"
         "from synthgen.store import Folder, RunFolder\n"
-        "push._commit = lambda *given: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "hub.Hub.commit = lambda *given: os.kill(os.getpid(), signal.SIGKILL)\n"
         "push.push(RunFolder(Folder(sys.argv[1])), push.PushRequest('me/set', tag='v1'))\n"
     )
     done = subprocess.run(
@@ -241,6 +242,6 @@ def test_row_groups_that_the_viewer_cannot_read_are_told(
 ) -> None:
     pushed(world)
     assert "viewer" not in capsys.readouterr().err
-    monkeypatch.setattr(pushing, "MOST_IN_GROUP", 10)
+    monkeypatch.setattr(hub_client, "MOST_IN_GROUP", 10)
     pushed(world, PushRequest("me/other"))
     assert "the viewer of the hub will show no rows" in capsys.readouterr().err

@@ -103,8 +103,11 @@ def _sample(row: Row) -> Sample:
         Turn(
             question,
             answer,
-            *(row[name][number] for name in ("pair_ids", "types", "forms", "languages")),
-            {name.removeprefix(SCORE): row[name][number] for name in scores},
+            pair_id=row["pair_ids"][number],
+            type=row["types"][number],
+            form=row["forms"][number],
+            language=row["languages"][number],
+            scores={name.removeprefix(SCORE): row[name][number] for name in scores},
         )
         for number, (question, answer) in enumerate(zip(texts[::2], texts[1::2], strict=True))
     )

@@ -69,10 +69,13 @@ def _write_part(samples: Iterable[Sample], form: Form, part: Part) -> PartRecord
     counts = Counter[str]()
     form.layout.write(part, _prepared(samples, form, part, counts))
     record = PartRecord(
-        *(counts[name] for name in ("samples", "turns", "images", "image_bytes")),
-        dict(part.rows),
-        part.files,
-        tuple(part.left_out),
+        counts["samples"],
+        counts["turns"],
+        counts["images"],
+        counts["image_bytes"],
+        rows=dict(part.rows),
+        files=part.files,
+        left_out=tuple(part.left_out),
     )
     write_part(part.target, part.number, record)
     return record

@@ -25,7 +25,7 @@ from tests.fixtures.packing import World, pair, pictures
 from tests.fixtures.rows import describe_run
 from tests.fixtures.workspace import ROOT
 
-MARKED = ({"answer": "Write <image> before the text."}, {})
+MARKED: tuple[dict[str, Any], ...] = ({"answer": "Write <image> before the text."}, {})
 
 
 class Killed(BaseException):
