@@ -32,7 +32,8 @@ FINEVISION = Form(
     "finevision",
     "Parquet with `images`, `texts` (`user`, `assistant`) and `source`, images inside",
     "nanoVLM, and what trains on FineVision",
-    "nanoVLM trains on the answers alone, and takes turns without ratings as they are. In its `TrainConfig`:\n\n"
+    "nanoVLM trains on the answers alone, and takes turns without ratings as they are. It sets the first `val_size` "
+    "samples apart, 50,000 by default, which must be fewer than there are. In its `TrainConfig`:\n\n"
     '```python\ntrain_dataset_path: str = "TARGET"\ntrain_dataset_name: tuple[str, ...] = ("default",)\n```',
     ParquetParts("train", _schema, _rows),
     "inside",

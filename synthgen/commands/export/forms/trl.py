@@ -30,7 +30,7 @@ TRL = Form(
     "Parquet with `images` and `messages`, images inside",
     "TRL's `SFTTrainer`, and whatever takes `messages` from the datasets library",
     "With its defaults TRL 1.16 also learns the questions and the placeholders of images, and cuts samples at 1,024 "
-    "tokens. Both are set apart by\n\n"
+    "tokens. To train on the answers alone:\n\n"
     "```python\nSFTConfig(assistant_only_loss=True, max_length=None, …)\n```\n\n"
     "`assistant_only_loss` needs transformers 5.18 or later, and a chat template that marks the answers. TRL puts one "
     "in the place of the templates that it knows (Qwen2.5-VL, Qwen3-VL, Gemma 3, SmolVLM, LLaVA-NeXT and others, "
