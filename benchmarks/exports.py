@@ -30,7 +30,7 @@ from synthgen.stages.pack.schema import ParquetFiles, sample_schema
 from synthgen.store import Folder, Lease, Receipt, RunFolder, StageFolder, TablePart
 from synthgen.tables import GENERATE, PACK
 
-SIDE, TURNS, SHARD_BYTES, GROUP_BYTES = 360, 4, 100 * 2**20, 64 * 2**20
+SIDE, TURNS, SHARD_BYTES, GROUP_BYTES = 360, 4, 20 * 2**20, 4 * 2**20
 PICTURES = 50  # different ones; names differ everywhere
 BARE = {"one file": "inside", "a file each": "beside"}
 

@@ -74,7 +74,7 @@ class Sample:
 
 
 def read_samples(folder: RunFolder, shard: str) -> Iterator[Sample]:
-    """Yield the samples of a shard in order; only a few megabytes of them are held.
+    """Yield the samples of a shard in order; of a run on a disk, no more than a row group is held.
 
     Raises:
         Damaged: The file is missing, or is not the one that was committed.
