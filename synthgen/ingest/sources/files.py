@@ -19,7 +19,8 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from synthgen.config.pipeline import SourceConfig
-from synthgen.errors import UserMistake, one_line
+from synthgen.console import pluralize
+from synthgen.errors import Failure, UserMistake, listed, one_line
 from synthgen.ingest.sources import parquet
 from synthgen.ingest.sources.location import (
     Location,
@@ -41,6 +42,8 @@ SUFFIX = re.compile(r"\.[a-z0-9_+-]{1,10}")
 SIDECAR_BYTES = 2**20
 SIDECARS_AT_ONCE = 16
 SIDECAR_BATCH = 256  # objects
+NAMED = 3  # metadata files that cannot be read, in the warning
+LONGEST_NAME = 80  # characters
 
 
 def list_files(source: SourceConfig) -> Iterator[Item]:
@@ -151,22 +154,31 @@ def _explain_errors(location: Location, objects: Iterator[Item]) -> Iterator[Ite
 
 
 def _with_sidecars(objects: Iterator[Item], fs: Any, suffix: str) -> Iterator[Item]:
-    """Yield each image with the JSON file beside it as its source_meta; the files of a batch are read side by side."""
+    """Yield each image with the JSON file beside it as its source_meta; the files of a batch are read side by side.
+
+    A warning at the end names the files that cannot be read: only a tagger that needs them says so, too.
+    """
+    unreadable: list[str] = []
     with ThreadPoolExecutor(SIDECARS_AT_ONCE) as pool:
         while batch := list(itertools.islice(objects, SIDECAR_BATCH)):
-            metas = pool.map(partial(_sidecar, fs, suffix), batch)
-            for item, meta in zip(batch, metas, strict=True):
-                yield replace(item, source_meta=meta) if isinstance(item, Listed) and meta is not None else item
+            for item, found in zip(batch, pool.map(partial(_sidecar, fs, suffix), batch), strict=True):
+                if isinstance(found, Failure):
+                    unreadable.append(found.detail)
+                    found = meta_json({"sidecar_unreadable": found.detail})
+                yield replace(item, source_meta=found) if isinstance(item, Listed) and found is not None else item
+    if unreadable:
+        count = pluralize(len(unreadable), "metadata file")
+        log.warning("%s cannot be read, so the image beside has no metadata: %s", count, listed(unreadable, NAMED))
 
 
-def _sidecar(fs: Any, suffix: str, listed: Item) -> str | None:
-    """Return the JSON beside an image, compact; None without one; the reason, as JSON, if it cannot be read.
+def _sidecar(fs: Any, suffix: str, item: Item) -> str | Failure | None:
+    """Return the JSON beside an image, compact; None without one; a Failure that names the file if it cannot be read.
 
     It is `photo.json`, as img2dataset writes it, or else `photo.jpg.json`.
     """
-    if isinstance(listed, LeftOut) or listed.row is not None:
+    if isinstance(item, LeftOut) or item.row is not None:
         return None
-    path = split_uri(listed.uri)[1]
+    path = split_uri(item.uri)[1]
     stem = os.path.splitext(path)[0]  # noqa: PTH122 (a store's path is no local path)
     for beside in dict.fromkeys((stem + suffix, path + suffix)):
         try:
@@ -177,7 +189,8 @@ def _sidecar(fs: Any, suffix: str, listed: Item) -> str | None:
         except FileNotFoundError:
             continue
         except (ValueError, OSError, RecursionError, PermanentError) as error:
-            return meta_json({"sidecar_unreadable": one_line(error_text(error))})
+            name = one_line(os.path.basename(beside), LONGEST_NAME)  # noqa: PTH119 (a store's path is no local path)
+            return Failure("unreadable_sidecar", f"{name}: {one_line(error_text(error))}")
     return None
 
 
