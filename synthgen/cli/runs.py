@@ -355,7 +355,7 @@ def _list_dropped(folder: Any, reason: str, limit: int, as_json: bool) -> None:
     from synthgen.job import run_record
     from synthgen.stages.pack import redact
 
-    root = redact.root_of(run_record.source_of(run_record.record_of(folder)).uri)
+    root = redact.root_of(run_record.source_of(run_record.record_of(folder)))
     shown = partial(redact.uri, root=root) if root else str
     found = dropped.find_dropped(folder, reason)
     for row in islice(found.rows, limit):

@@ -82,6 +82,9 @@ def display_uri(uri: str) -> str:
     """Return a uri without credentials and query string, to be printed."""
     if "://" not in uri:
         return uri
+    name, _, rest = uri.partition(":")
+    if not rest.startswith("//"):  # of a kind of source, as in manifest:s3://bucket/list.csv
+        return f"{name}:{display_uri(rest)}"
     parts = urlsplit(uri)
     host = parts.netloc.rpartition("@")[2]
     rest = f"#{parts.fragment}" if parts.fragment and parts.scheme not in ("http", "https") else ""  # of a name

@@ -70,12 +70,22 @@ def _rows(uri: str, fs: Any, source: SourceConfig) -> Iterator[tuple[int, str | 
         if not source.meta_columns:
             yield from ((row, None) for row in range(file.metadata.num_rows))
             return
-        row = 0
-        for batch in file.iter_batches(META_ROWS, columns=list(source.meta_columns), use_threads=False):
-            columns = [[_value(cell) for cell in column] for column in batch.columns]
-            for values in zip(*columns, strict=True):
-                yield row, meta_json(dict(zip(batch.schema.names, values, strict=True)))
-                row += 1
+        for row, values in enumerate(read_values(file, source.meta_columns)):
+            yield row, meta_json(values)
+
+
+def read_values(file: pq.ParquetFile, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Yield the values of some columns, row by row."""
+    for batch in file.iter_batches(META_ROWS, columns=list(columns), use_threads=False):
+        cells = [[_value(cell) for cell in column] for column in batch.columns]
+        for values in zip(*cells, strict=True):
+            yield dict(zip(batch.schema.names, values, strict=True))
+
+
+def is_of_bytes(kind: pa.DataType) -> bool:
+    """Return whether a column holds bytes."""
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return any(is_bytes(kind) for is_bytes in BYTES)
 
 
 def _value(cell: pa.Scalar) -> Any:
@@ -164,9 +174,7 @@ def _check_columns(uri: str, schema: pa.Schema, source: SourceConfig) -> None:
     kind = schema.field(source.image_column).type
     if pa.types.is_struct(kind):
         kind = kind.field("bytes").type if kind.get_field_index("bytes") >= 0 else pa.null()
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    if not any(is_bytes(kind) for is_bytes in BYTES):
+    if not is_of_bytes(kind):
         raise UserMistake(
             f"{uri}: column '{source.image_column}' holds {kind}; images must be bytes, or a struct of bytes and path"
         )

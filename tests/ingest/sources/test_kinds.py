@@ -155,7 +155,7 @@ def test_another_package_can_add_a_kind(install: Install) -> None:
     assert [item.uri for item in listed("toy:a,b")] == ["toy:a", "toy:b"]
     assert sorted(map(str, read("toy:a,b").values())) == ["b'a'", "b'b'"]
     assert spell_out_uri("toy:a", HOME) == "toy:a" and not is_inside_source("/data", SourceConfig(uri="toy:a"))
-    assert redact.uri("toy:/data/me/a", "/data/me") == "a" and redact.root_of("toy:/data/me/a") == ""
+    assert redact.uri("toy:/data/me/a", "/data/me") == "a" and redact.root_of(SourceConfig(uri="toy:/data/me/a")) == ""
 
 
 def test_objects_of_all_kinds_are_read_whatever_the_source_is(install: Install, tmp_path: Path) -> None:
