@@ -5,8 +5,6 @@ followed: such a row has no bytes. Rows are read in small batches, so a row grou
 few of its pages (a page is the least that Parquet can read; pyarrow writes pages in steps of 1,024 rows).
 """
 
-import contextlib
-import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -16,7 +14,7 @@ import pyarrow.parquet as pq
 
 from synthgen.config.pipeline import SourceConfig
 from synthgen.errors import Failure, UserMistake, nearest, one_line
-from synthgen.ingest.sources.location import local_version, open_regular, split_uri, version_of
+from synthgen.ingest.sources.location import open_versioned
 from synthgen.ingest.sources.objects import meta_json
 from synthgen.store.parquet import BATCH_BYTES, CELL_ERRORS, check_columns_differ, read_batches
 from synthgen.store.remote import PERMANENT, PermanentError, attempts, error_text
@@ -64,7 +62,7 @@ def list_rows(uri: str, fs: Any, source: SourceConfig) -> Iterator[tuple[int, st
 
 
 def _rows(uri: str, fs: Any, source: SourceConfig) -> Iterator[tuple[int, str | None]]:
-    with open_versioned(uri, fs) as (raw, _):
+    with open_versioned(uri, fs, BATCH_BYTES) as (raw, _):
         file = parse(raw)
         _check_columns(uri, file.schema_arrow, source)
         if not source.meta_columns:
@@ -138,18 +136,6 @@ def _group_cells(file: pq.ParquetFile, group: int, column: str, rows: list[int])
             return
         first += len(batch)
     raise PermanentError("the row group ends before its last row")
-
-
-@contextlib.contextmanager
-def open_versioned(uri: str, fs: Any) -> Iterator[tuple[Any, str]]:
-    """Give the open file and its present version; `fs` is None for a local file."""
-    path = split_uri(uri)[1]
-    if fs is None:
-        with open_regular(path) as raw:
-            yield raw, local_version(os.fstat(raw.fileno()))
-    else:
-        with fs.open(path, "rb", block_size=BATCH_BYTES) as raw:
-            yield raw, version_of(raw.details)
 
 
 def parse(raw: Any) -> pq.ParquetFile:

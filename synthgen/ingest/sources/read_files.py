@@ -1,4 +1,4 @@
-"""Reading files: local ones, objects of a store, and rows of Parquet files.
+"""Reading files: local ones, objects of a store, rows of Parquet files, and members of tars.
 
 An object's size is checked before its body is read, and so is its version where no hash of the bytes is known. The
 response's own headers give both, so an object costs one request.
@@ -14,29 +14,46 @@ import fsspec.asyn
 
 from synthgen.config.pipeline import SourceConfig
 from synthgen.errors import Failure
-from synthgen.ingest.sources import parquet
-from synthgen.ingest.sources.location import STORES, filesystem, local_version, open_regular, split_uri, version_of
+from synthgen.ingest.sources import parquet, tars
+from synthgen.ingest.sources.location import (
+    STORES,
+    filesystem,
+    local_version,
+    open_regular,
+    open_versioned,
+    split_member,
+    split_uri,
+    version_of,
+)
 from synthgen.ingest.sources.objects import ObjectRef, Outcome, ReadTask, Reserve, too_many_bytes
+from synthgen.store.parquet import BATCH_BYTES
 
+MEMBERS = 16  # of a tar, that one connection reads one after the other
 Check = Callable[[str, int], Failure | None]  # of the present version and size, before the bytes are read
 
 
 def file_tasks(refs: Sequence[ObjectRef], source: SourceConfig, max_bytes: int) -> Iterator[ReadTask]:
-    """Yield a task for each file, and one for all requested rows of a Parquet file."""
+    """Yield a task for each file, for all requested rows of a Parquet file, and for some members of a tar."""
     # One filesystem for all threads: fsspec would make one, with its own connections, for each thread that asks.
     stores = {
         protocol: filesystem(protocol)
         for protocol in STORES
         if any(ref.uri.startswith(f"{protocol}://") for ref in refs)
     }
-    files: defaultdict[str, list[ObjectRef]] = defaultdict(list)
+    files: defaultdict[tuple[str, bool], list[ObjectRef]] = defaultdict(list)
     for ref in refs:
         if ref.row is not None:
-            files[ref.uri].append(ref)
+            container, member = split_member(ref.uri)
+            files[container, member is not None].append(ref)
         else:
             yield ReadTask([ref], partial(_read_object, stores, max_bytes))
-    for rows in files.values():
-        yield ReadTask(rows, partial(_read_rows, stores, source.image_column, max_bytes))
+    for (container, is_tar), some in files.items():
+        if not is_tar:
+            yield ReadTask(some, partial(_read_rows, stores, source.image_column, max_bytes))
+            continue
+        some.sort(key=lambda ref: ref.row or 0)
+        for first in range(0, len(some), MEMBERS):
+            yield ReadTask(some[first : first + MEMBERS], partial(_read_members, stores, container, max_bytes))
 
 
 def _read_object(
@@ -104,7 +121,8 @@ def _read_rows(
 ) -> Iterator[Outcome]:
     """Read rows of one Parquet file, in the order of the file; several references may name one row."""
     by_row: defaultdict[int, list[ObjectRef]] = defaultdict(list)
-    with parquet.open_versioned(refs[0].uri, stores.get(split_uri(refs[0].uri)[0])) as (raw, version):
+    fs = stores.get(split_uri(refs[0].uri)[0])
+    with open_versioned(refs[0].uri, fs, BATCH_BYTES) as (raw, version):
         for ref in refs:
             if failure := _check(ref, max_bytes, version, 0):
                 yield ref, failure
@@ -120,3 +138,21 @@ def _read_rows(
                     yield ref, cell
                 else:
                     yield ref, too_many_bytes(len(cell), max_bytes) or cell
+
+
+def _read_members(
+    stores: Mapping[str, Any], uri: str, max_bytes: int, refs: list[ObjectRef], reserve: Reserve
+) -> Iterator[Outcome]:
+    """Read members of one tar, in the order of the file."""
+    with open_versioned(uri, stores.get(split_uri(uri)[0]), tars.BLOCK) as (raw, version):
+        for ref in refs:
+
+            def check(size: int, ref: ObjectRef = ref) -> Failure | None:
+                failure = _check(ref, max_bytes, version, size)
+                if not failure:
+                    reserve(size)
+                return failure
+
+            failure = _check(ref, max_bytes, version, 0)
+            name = split_member(ref.uri)[1] or ""
+            yield ref, failure or tars.read_member(raw, name, ref.row or 0, check)

@@ -13,14 +13,10 @@ from hypothesis import strategies as st
 
 from synthgen.config.pipeline import SourceConfig
 from synthgen.errors import SynthError
-from synthgen.ingest.sources import LeftOut, Listed, display_uri, list_source, spell_out_uri
+from synthgen.ingest.sources import LeftOut, Listed, list_source
 from synthgen.job.run_record import spell_out
 from synthgen.stages.pack import redact
-from synthgen.store import Folder
-from tests.fixtures.s3_server import proxy, s3
 from tests.fixtures.sources import listed, mistake, names, read, tree
-
-__all__ = ["proxy", "s3"]
 
 
 def of(path: Path, text: bytes | str, **changed: Any) -> list[Listed]:
@@ -198,19 +194,6 @@ def _error(uri: str) -> SynthError:
     with pytest.raises(SynthError) as caught:
         listed(uri)
     return caught.value
-
-
-def test_a_manifest_in_a_store_names_its_objects(s3: Folder) -> None:
-    s3.write("a.jpg", b"a")
-    s3.write("deep/b.jpg", b"b")
-    text = f"path,n\na.jpg,1\n{s3.url}/deep/b.jpg,2\n../x.jpg,3\ngone.jpg,4\n/etc/passwd,5\n"
-    s3.write("l.csv", text.encode())
-    objects = listed(f"manifest:{s3.url}/l.csv")
-    plain = {item.uri: item for item in listed(s3.url)}
-    assert [(item.uri, item.version) for item in objects] == [(uri, item.version) for uri, item in plain.items()]
-    assert sorted(read(f"manifest:{s3.url}/l.csv").values()) == [b"a", b"b"]
-    assert display_uri(f"manifest:{s3.url}/l.csv") == f"manifest:{s3.url}/l.csv"
-    assert spell_out_uri(f"manifest:{s3.url}/l.csv", Path("/")) == f"manifest:{s3.url}/l.csv"
 
 
 @given(st.lists(st.binary(max_size=30), max_size=8), st.sampled_from(["csv", "tsv", "jsonl"]))
