@@ -16,7 +16,12 @@ from urllib.parse import urlsplit
 from synthgen.errors import SynthError, UserMistake, one_line
 
 Result = TypeVar("Result")
-PACKAGES = {"s3": "s3fs", "gs": "gcsfs"}  # protocol → its library, which is an optional dependency
+PACKAGES = {
+    "s3": "s3fs",
+    "gs": "gcsfs",
+    "az": "adlfs",
+    "hf": "huggingface_hub",
+}  # protocol → its library, which is an optional dependency
 ATTEMPTS = 4
 PAUSE = 0.5  # seconds before the second attempt; each later pause is three times the one before
 

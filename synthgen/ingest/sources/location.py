@@ -21,12 +21,12 @@ from synthgen.store.patterns import expand_home, glob_regex, split_pattern
 from synthgen.store.remote import PermanentError, display_uri, missing_package, path_errors
 from synthgen.tables import archive_of
 
-STORES = ("s3", "gs")  # object stores; a local path needs no protocol
-SAME = {"s3a": "s3", "gcs": "gs"}  # other names of a store
+STORES = ("s3", "gs", "az", "hf")  # object stores; a local path needs no protocol
+SAME = {"s3a": "s3", "gcs": "gs", "abfs": "az", "abfss": "az"}  # other names of a store
 TAR = ".tar"
 PROTOCOL = re.compile(r"[a-z][a-z0-9+.-]*://")
 SCHEME = re.compile(r"([a-z][a-z0-9_+.-]*):")
-USAGE = "give a folder, a glob, a Parquet file, a tar, s3://… or gs://…"
+USAGE = "give a folder, a glob, a Parquet file, a tar, s3://…, gs://…, az://… or hf://datasets/…"
 
 
 @dataclass(frozen=True)
@@ -178,8 +178,8 @@ def open_versioned(uri: str, fs: Any, block: int) -> Iterator[tuple[Any, str]]:
 
 
 def version_of(info: dict[str, Any]) -> str:
-    """Return a text that changes when an object changes: its etag, else size and time."""
-    if etag := info.get("ETag") or info.get("etag"):
+    """Return a text that changes when an object changes: its etag, or its blob on the hub, else size and time."""
+    if etag := info.get("ETag") or info.get("etag") or info.get("blob_id"):
         return str(etag).strip('"')
     modified = next((info[key] for key in ("mtime", "LastModified", "updated", "created") if info.get(key)), "")
     return f"{info.get('size', '')}-{modified}"
