@@ -267,7 +267,7 @@ def test_a_tar_in_a_bucket_is_listed_once_and_read_by_range(
     objects = listed("s3://photos/s-{1..1}.tar")
     assert [item.uri for item in objects] == [f"s3://photos/s-1.tar#{number}.jpg" for number in range(5)]
     assert objects[4].source_meta == '{"txt":"four"}'
-    assert sorted(read_refs(refs(objects[1:]), LARGE).values()) == datas[1:]
+    assert set(read_refs(refs(objects[1:]), LARGE).values()) == set(datas[1:])
     put("s-1.tar", body=packed("0.jpg"))
     assert {getattr(got, "reason", "") for got in read_refs(refs(objects), LARGE).values()} == {"changed"}
 
