@@ -31,7 +31,9 @@ STAGE_NAMES = "tag, plan, generate, score, select, pack"  # for help alone, whic
 OutOption = Annotated[str, typer.Option("--out", metavar="FOLDER", help="Output folder: a path, s3://… or gs://…")]
 SourceArgument = Annotated[
     str | None,
-    typer.Argument(metavar="SOURCE", help="Images: a folder, a glob, s3://…, gs://…, hf://…, Parquet, tars, manifest:FILE or urls:FILE."),
+    typer.Argument(
+        metavar="SOURCE", help="Images: a folder, a glob, s3://…, Parquet files, tars, manifest:FILE or urls:FILE."
+    ),
 ]
 FolderArgument = Annotated[
     str, typer.Argument(metavar="FOLDER", help="The output folder of a run: a path, s3://… or gs://…")

@@ -25,9 +25,11 @@ from synthgen.ingest.sources.location import (
     filesystem,
     literal_first,
     member_uri,
+    member_version,
     open_regular,
     parse_location,
     split_folder,
+    split_member,
     split_uri,
 )
 from synthgen.ingest.sources.objects import Item, LeftOut, Listed, left_out_text, meta_json
@@ -141,7 +143,8 @@ def _members(location: Location, fs: Any, file: FileEntry, source: SourceConfig)
             if not member.offset and location.root == file.path:
                 raise UserMistake(f"{location.uri}: is not a tar archive: {wrong}")
             log.warning("%s: breaks off: %s", uri, wrong)
-        yield Listed(member_uri(uri, member.name), file.version, member.offset, member.size, member.meta)
+        version = member_version(file.version, member.offset)
+        yield Listed(member_uri(uri, member.name), version, member.row, member.size, member.meta)
 
 
 def _explain_errors(location: Location, objects: Iterator[Item]) -> Iterator[Item]:
@@ -164,7 +167,7 @@ def _sidecar(fs: Any, suffix: str, listed: Item) -> str | None:
 
     It is `photo.json`, as img2dataset writes it, or else `photo.jpg.json`.
     """
-    if isinstance(listed, LeftOut) or listed.row is not None:
+    if isinstance(listed, LeftOut) or listed.row is not None or split_member(listed.uri, listed.version):
         return None
     path = split_uri(listed.uri)[1]
     stem = os.path.splitext(path)[0]  # noqa: PTH122 (a store's path is no local path)

@@ -107,10 +107,16 @@ def member_uri(uri: str, name: str) -> str:
     return f"{uri}#{quote(os.fsencode(name))}"
 
 
-def split_member(uri: str) -> tuple[str, str | None]:
-    """Return the uri of an archive and the quoted name of its member; None as the name if it is no such uri."""
-    archive = archive_of(uri)
-    return (archive, uri[len(archive) + 1 :]) if archive != uri else (uri, None)
+def member_version(version: str, offset: int) -> str:
+    """Return the version of a member: that of the archive, and where the member begins in it."""
+    return f"{version}@{offset}"
+
+
+def split_member(uri: str, version: str) -> tuple[str, str, int] | None:
+    """Return the uri of an archive, the quoted name of its member and where that begins; None if it is no member."""
+    archive, offset = archive_of(uri), version.rpartition("@")[2]
+    is_member = archive != uri and offset != version and offset.isdecimal()
+    return (archive, uri[len(archive) + 1 :], int(offset)) if is_member else None
 
 
 def scheme_of(uri: str) -> str:
@@ -139,8 +145,8 @@ def spell_out_location(uri: str, home: Path) -> str:
 
 def shown_file(uri: str, root: str) -> str:
     """Return the path of a local file below `root`, or else its name; the uri of a store unchanged."""
-    uri, member = split_member(uri)
-    after = "" if member is None else f"#{member}"
+    archive = archive_of(uri)
+    uri, after = archive, uri[len(archive) :]
     protocol, path = split_uri(uri)
     if protocol != "file":
         return f"{uri}{after}"

@@ -14,11 +14,12 @@ import fsspec.asyn
 
 from synthgen.config.pipeline import SourceConfig
 from synthgen.errors import Failure
-from synthgen.ingest.sources import parquet, tars
+from synthgen.ingest.sources import parquet
 from synthgen.ingest.sources.location import (
     STORES,
     filesystem,
     local_version,
+    member_version,
     open_regular,
     open_versioned,
     split_member,
@@ -26,7 +27,9 @@ from synthgen.ingest.sources.location import (
     version_of,
 )
 from synthgen.ingest.sources.objects import ObjectRef, Outcome, ReadTask, Reserve, too_many_bytes
+from synthgen.ingest.sources.tars import BLOCK, read_member
 from synthgen.store.parquet import BATCH_BYTES
+from synthgen.tables import archive_of
 
 MEMBERS = 16  # of a tar, that one connection reads one after the other
 Check = Callable[[str, int], Failure | None]  # of the present version and size, before the bytes are read
@@ -40,20 +43,21 @@ def file_tasks(refs: Sequence[ObjectRef], source: SourceConfig, max_bytes: int) 
         for protocol in STORES
         if any(ref.uri.startswith(f"{protocol}://") for ref in refs)
     }
-    files: defaultdict[tuple[str, bool], list[ObjectRef]] = defaultdict(list)
+    files: defaultdict[str, list[ObjectRef]] = defaultdict(list)
+    tars: defaultdict[str, list[tuple[int, ObjectRef]]] = defaultdict(list)
     for ref in refs:
-        if ref.row is not None:
-            container, member = split_member(ref.uri)
-            files[container, member is not None].append(ref)
+        if member := split_member(ref.uri, ref.version):
+            tars[member[0]].append((member[2], ref))
+        elif ref.row is not None:
+            files[ref.uri].append(ref)
         else:
             yield ReadTask([ref], partial(_read_object, stores, max_bytes))
-    for (container, is_tar), some in files.items():
-        if not is_tar:
-            yield ReadTask(some, partial(_read_rows, stores, source.image_column, max_bytes))
-            continue
-        some.sort(key=lambda ref: ref.row or 0)
-        for first in range(0, len(some), MEMBERS):
-            yield ReadTask(some[first : first + MEMBERS], partial(_read_members, stores, container, max_bytes))
+    for rows in files.values():
+        yield ReadTask(rows, partial(_read_rows, stores, source.image_column, max_bytes))
+    for members in tars.values():
+        ordered = [ref for _, ref in sorted(members, key=lambda member: member[0])]
+        for first in range(0, len(ordered), MEMBERS):
+            yield ReadTask(ordered[first : first + MEMBERS], partial(_read_members, stores, max_bytes))
 
 
 def _read_object(
@@ -141,18 +145,24 @@ def _read_rows(
 
 
 def _read_members(
-    stores: Mapping[str, Any], uri: str, max_bytes: int, refs: list[ObjectRef], reserve: Reserve
+    stores: Mapping[str, Any], max_bytes: int, refs: list[ObjectRef], reserve: Reserve
 ) -> Iterator[Outcome]:
     """Read members of one tar, in the order of the file."""
-    with open_versioned(uri, stores.get(split_uri(uri)[0]), tars.BLOCK) as (raw, version):
+    uri = archive_of(refs[0].uri)
+    with open_versioned(uri, stores.get(split_uri(uri)[0]), BLOCK) as (raw, version):
         for ref in refs:
+            yield ref, _read_member(raw, version, max_bytes, ref, reserve)
 
-            def check(size: int, ref: ObjectRef = ref) -> Failure | None:
-                failure = _check(ref, max_bytes, version, size)
-                if not failure:
-                    reserve(size)
-                return failure
 
-            failure = _check(ref, max_bytes, version, 0)
-            name = split_member(ref.uri)[1] or ""
-            yield ref, failure or tars.read_member(raw, name, ref.row or 0, check)
+def _read_member(raw: Any, version: str, max_bytes: int, ref: ObjectRef, reserve: Reserve) -> bytes | Failure:
+    member = split_member(ref.uri, ref.version)
+    assert member, "only members are read as such"
+    _, name, offset = member
+
+    def check(size: int) -> Failure | None:
+        failure = too_many_bytes(size, max_bytes)
+        if not failure:
+            reserve(size)
+        return failure
+
+    return _check(ref, max_bytes, member_version(version, offset), 0) or read_member(raw, name, offset, check)

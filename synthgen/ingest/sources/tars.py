@@ -2,18 +2,21 @@
 
 An archive is read once from its beginning, header by header, with one sample in memory. Members that follow one another
 and have the same name up to its first dot are a sample: `7.jpg`, `7.json`, `7.txt`, `7.cls`. The object in the JSON is
-the image's metadata, the others are its keys `txt` and `cls`. A member is known by the place of its header, so a read
-goes there at once. Where an archive is cut short or damaged, that place is listed too, by a name that is empty, and
-reading it says what is wrong.
+the image's metadata, the others are its keys `txt` and `cls`.
+
+A member is known by its name, and its version says where its header is, so a read goes there at once. One whose name
+came before in the archive has that place as its row too. Where an archive is cut short or damaged, that place is listed
+by an empty name, and reading it says what is wrong.
 
 Names of members are data: nothing is ever written or opened by them.
 """
 
+import hashlib
 import json
 import os
 import tarfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import quote
 
@@ -29,6 +32,7 @@ HEADER_BYTES = 2**20  # that a header may have with its extensions
 BESIDE_BYTES = 2**20  # that a member beside an image may have
 LONGEST_NAME = 1024  # characters
 LARGEST_SAMPLE = 1000  # members; a longer one is cut into several
+MOST_NAMES = 2_000_000  # of one archive, that are remembered
 ZEROS = 2**20  # bytes, after the end of an archive, that are searched for another one
 LINK, SPARSE = LeftOut("link or device in a tar"), LeftOut("sparse file in a tar")
 LONG_NAME = LeftOut(f"name of more than {LONGEST_NAME:,} characters in a tar")
@@ -47,12 +51,14 @@ class Member:
         offset: Of its header, in bytes.
         size: In bytes; None if it is not known.
         meta: JSON.
+        row: The offset again, if the archive had another member of the name before.
     """
 
     name: str
     offset: int
     size: int | None = None
     meta: str | None = None
+    row: int | None = None
 
 
 @dataclass(frozen=True)
@@ -83,19 +89,30 @@ def list_members(uri: str, fs: Any, suffixes: Sequence[str]) -> Iterator[Member 
         fs: Its filesystem; None for a local file.
         suffixes: Of the members that are images.
     """
-    start = 0
+    start, names = 0, set[int]()
     for is_last in attempts():
         try:
             with open_versioned(uri, fs, BLOCK) as (raw, _):
                 for sample in _samples(raw, start, suffixes):
                     start = sample.end
-                    yield from sample.items
+                    yield from (_with_row(item, names) for item in sample.items)
             return
         except PERMANENT:
             raise
         except Exception:
             if is_last:
                 raise
+
+
+def _with_row(item: Member | LeftOut, names: set[int]) -> Member | LeftOut:
+    """Return an image with a row if its name came before; where there are too many names to know, with one too."""
+    if isinstance(item, LeftOut) or not item.name:
+        return item
+    name = int.from_bytes(hashlib.blake2b(os.fsencode(item.name), digest_size=8).digest())
+    if name in names or len(names) >= MOST_NAMES:
+        return replace(item, row=item.offset)
+    names.add(name)
+    return item
 
 
 def read_member(raw: Any, name: str, offset: int, check: Check) -> bytes | Failure:
