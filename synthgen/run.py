@@ -14,6 +14,7 @@ the two functions of each. Every stage does what its commits lack, so a first ru
 source that grew and a run with nothing to do are all this one loop.
 """
 
+import asyncio
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ from typing import cast
 
 from synthgen.config.pipeline import EngineConfig
 from synthgen.console import note
-from synthgen.engines import check_engine
+from synthgen.engines import ModelName, check_engine
 from synthgen.engines.kinds import ENGINE_KINDS, kind_of
 from synthgen.errors import UserMistake, nearest
 from synthgen.ingest.sources import Item, Listed, display_uri, is_inside_source, open_listing
@@ -142,8 +143,7 @@ def _run(
     if is_new:
         # Nobody should tag for hours to learn that a model does not load.
         for model, engine in job.engines_of(stages.with_models):
-            doing = f"checking model {model.model}" if kind_of(engine).is_model else "starting Ray"
-            run_in_actor(check_engine, (model, engine), engine, job.home, doing)
+            _check_model(model, engine, job)
     if stages.with_models:
         for fault in context_faults(job, stages.with_models, may_download=is_new):
             note(fault)
@@ -168,6 +168,14 @@ def _run(
             lease.check()
             run_record.finish_change(folder, "retry")
         return done
+
+
+def _check_model(model: ModelName, engine: EngineConfig, job: Job) -> None:
+    """Raise SynthError if the engine would not start or reach its model."""
+    if kind_of(engine).is_checked_here:
+        asyncio.run(check_engine((model, engine)))
+    else:
+        run_in_actor(check_engine, (model, engine), engine, job.home, f"checking model {model.model}")
 
 
 def _check_weights(job: Job) -> None:

@@ -63,7 +63,7 @@ class Size:
     lesson_scenes: int
 
 
-FULL = Size(pictures=250, lesson_pairs=800, lesson_steps=200, lesson_scenes=300)
+FULL = Size(pictures=250, lesson_pairs=600, lesson_steps=200, lesson_scenes=300)
 QUICK = Size(pictures=12, lesson_pairs=24, lesson_steps=3, lesson_scenes=10)
 
 

@@ -8,11 +8,12 @@ from pathlib import Path
 
 SEED = 4000  # another one than those of the committed models, which are judges here
 VISION_PICTURES = 48_000
-PICTURES: Mapping[str, int] = {"weak": 12_000, "middle": 24_000, "strong": 60_000}
+COURSES = (5_000, 8_000, 12_000, 16_000, 24_000, 32_000)  # pictures so far, at the end of each course
+PICTURES: Mapping[str, int] = {"weak": 8_000, "middle": 16_000, "strong": 32_000}
 
 
 def train_generators(out: Path) -> dict[str, Path]:
-    """Return the folder of each exported generator, weakest first; go on with training where one is missing.
+    """Return the folder of each exported generator, weakest first; train them, or go on with it, where one is missing.
 
     Args:
         out: Holds a folder for each, and `checkpoints`.
@@ -25,8 +26,10 @@ def train_generators(out: Path) -> dict[str, Path]:
 
     checkpoints = out / "checkpoints"
     train_vision.train(checkpoints, VISION_PICTURES, SEED)
-    for name, pictures in PICTURES.items():
-        if not (folders[name] / "model.safetensors").exists():
-            train_vlm.train(checkpoints, train_vlm.Course(pictures, SEED + 1))
+    names = {pictures: name for name, pictures in PICTURES.items()}
+    for pictures in COURSES:
+        train_vlm.train(checkpoints, train_vlm.Course(pictures, SEED + 1))
+        name = names.get(pictures)
+        if name and not (folders[name] / "model.safetensors").exists():
             export.export(checkpoints, out / name)
     return folders

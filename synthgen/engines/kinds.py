@@ -37,6 +37,7 @@ class EngineKind:
         name: The value of `generate.engine.kind`.
         open: Starts or reaches the engine; raises ModelUnavailable with one line if that fails.
         check: Raises what `open` would, within seconds; None: the engine is opened and closed.
+        is_checked_here: The check is of the settings alone, and needs no actor on the machine that the engine is for.
         settings_fault: Returns what is wrong with settings whose types are right; None if nothing is.
         options: Model of `generate.engine.options`; None: the engine itself judges them.
         reply_options: Options that can change a reply, so that an edit of one makes pairs again; None: all of them.
@@ -60,6 +61,7 @@ class EngineKind:
     name: str
     open: Callable[[ModelName, EngineConfig], Awaitable[Engine]]
     check: Callable[[ModelName, EngineConfig], Awaitable[None]] | None = None
+    is_checked_here: bool = False
     settings_fault: Callable[[EngineConfig], str | None] | None = None
     options: type[Section] | None = None
     reply_options: tuple[str, ...] | None = None
@@ -122,6 +124,7 @@ ENGINE_KINDS: Mapping[str, EngineKind] = {
         EngineKind(
             "scripted",
             _open_scripted,
+            is_checked_here=True,
             options=Script,
             reply_options=(),
             resolve=_resolve_scripted,

@@ -32,7 +32,15 @@ from synthgen.ingest.sources.location import (
     split_member,
     split_uri,
 )
-from synthgen.ingest.sources.objects import Item, LeftOut, Listed, left_out_text, meta_json
+from synthgen.ingest.sources.objects import (
+    Item,
+    LeftOut,
+    Listed,
+    left_out_text,
+    meta_json,
+    tell_unreadable,
+    unreadable_meta,
+)
 from synthgen.ingest.sources.suffixes import has_suffix, suffix_of
 from synthgen.ingest.sources.walk import FileEntry, can_hold_matches, walk
 from synthgen.store.remote import PermanentError, error_text, store_errors, with_retries
@@ -42,6 +50,7 @@ EVERY_FILE = "--set source.suffixes='[\"*\"]'"
 SIDECAR_BYTES = 2**20
 SIDECARS_AT_ONCE = 16
 SIDECAR_BATCH = 256  # objects
+LONGEST_NAME = 80  # characters
 
 
 def list_files(source: SourceConfig) -> Iterator[Item]:
@@ -53,7 +62,7 @@ def list_files(source: SourceConfig) -> Iterator[Item]:
     location = parse_location(source.uri)
     fs = None if location.protocol == "file" else filesystem(location.protocol)
     objects = _explain_errors(location, _objects(location, fs, source))
-    return _with_sidecars(objects, fs, source.sidecar) if source.sidecar else objects
+    return tell_unreadable(_with_sidecars(objects, fs, source.sidecar) if source.sidecar else objects)
 
 
 def is_inside_location(folder: str, source: SourceConfig) -> bool:
@@ -162,14 +171,14 @@ def _with_sidecars(objects: Iterator[Item], fs: Any, suffix: str) -> Iterator[It
                 yield replace(item, source_meta=meta) if isinstance(item, Listed) and meta is not None else item
 
 
-def _sidecar(fs: Any, suffix: str, listed: Item) -> str | None:
+def _sidecar(fs: Any, suffix: str, item: Item) -> str | None:
     """Return the JSON beside an image, compact; None without one; the reason, as JSON, if it cannot be read.
 
     It is `photo.json`, as img2dataset writes it, or else `photo.jpg.json`.
     """
-    if isinstance(listed, LeftOut) or listed.row is not None or split_member(listed.uri, listed.version):
+    if isinstance(item, LeftOut) or item.row is not None or split_member(item.uri, item.version):
         return None
-    path = split_uri(listed.uri)[1]
+    path = split_uri(item.uri)[1]
     stem = os.path.splitext(path)[0]  # noqa: PTH122 (a store's path is no local path)
     for beside in dict.fromkeys((stem + suffix, path + suffix)):
         try:
@@ -180,7 +189,8 @@ def _sidecar(fs: Any, suffix: str, listed: Item) -> str | None:
         except FileNotFoundError:
             continue
         except (ValueError, OSError, RecursionError, PermanentError) as error:
-            return meta_json({"sidecar_unreadable": one_line(error_text(error))})
+            name = one_line(os.path.basename(beside), LONGEST_NAME)  # noqa: PTH119 (a store's path is no local path)
+            return unreadable_meta(f"{name}: {one_line(error_text(error))}")
     return None
 
 

@@ -32,7 +32,7 @@ from synthgen.ingest.sources.location import (
     version_of,
 )
 from synthgen.ingest.sources.manifest_rows import Row, read_rows
-from synthgen.ingest.sources.objects import Item, LeftOut, Listed, meta_json
+from synthgen.ingest.sources.objects import Item, LeftOut, Listed, meta_json, tell_unreadable, unreadable_meta
 from synthgen.store.patterns import expand_home
 from synthgen.store.records import is_text
 from synthgen.store.remote import display_uri, store_errors, with_retries
@@ -94,7 +94,7 @@ def list_manifest(source: SourceConfig) -> Iterator[Item]:
     if not uri or (protocol == "file" and not expand_home(path).is_file()):
         raise UserMistake(f"{source.uri}: no such file; write {SCHEME}:FILE, a CSV, TSV, JSON lines or Parquet file")
     place = spell_out_path(uri, Path.cwd())
-    return _listed(place, source)
+    return tell_unreadable(_listed(place, source))
 
 
 def root_of_manifest(source: SourceConfig) -> str:
@@ -152,14 +152,14 @@ def _look_up(root: _Root, column: str, source: SourceConfig, row: Row) -> Listed
     place = row.values.get(column)
     if not isinstance(place, str) or not place.strip():
         return f"has no path in the column '{column}'"
-    meta = _meta(row.values, column, source.meta_columns)
+    meta = _meta(row.values, column, source.meta_columns, f"row {row.number}")
     if place.partition("://")[0].strip().lower() in url_list.SCHEMES_OF_URLS:
         return _url(place.strip(), source, meta)
     found = _local_file(root, place) if root.protocol == "file" else _stored_file(root, place)
     return found if isinstance(found, str) else Listed(found.uri, found.version, None, found.bytes, meta)
 
 
-def _meta(values: Mapping[str, Any], column: str, chosen: Sequence[str]) -> str | None:
+def _meta(values: Mapping[str, Any], column: str, chosen: Sequence[str], place: str) -> str | None:
     """Return the other columns, or the chosen ones, as JSON; the reason, as JSON, if they cannot be kept."""
     names = chosen or [name for name in values if name != column]
     if not names:
@@ -169,7 +169,7 @@ def _meta(values: Mapping[str, Any], column: str, chosen: Sequence[str]) -> str 
         if len(text) > SIDECAR_BYTES:
             raise ValueError(f"more than {SIDECAR_BYTES:,} characters")
     except (ValueError, RecursionError) as error:
-        return meta_json({"sidecar_unreadable": one_line(error)})
+        return unreadable_meta(f"{place}: {one_line(error)}")
     return text
 
 

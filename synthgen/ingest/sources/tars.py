@@ -22,7 +22,7 @@ from urllib.parse import quote
 
 from synthgen.errors import Failure, one_line
 from synthgen.ingest.sources.location import open_versioned
-from synthgen.ingest.sources.objects import LeftOut, meta_json
+from synthgen.ingest.sources.objects import UNREADABLE, LeftOut, meta_json
 from synthgen.ingest.sources.suffixes import has_suffix, suffix_of
 from synthgen.ingest.sources.walk import HIDDEN_FILE
 from synthgen.store.remote import PERMANENT, PermanentError, attempts
@@ -303,7 +303,7 @@ def _meta(beside: Mapping[str, tuple[tarfile.TarInfo, bytes]]) -> str | None:
             meta_json(own)
             meta |= own
         except (ValueError, RecursionError) as error:
-            meta["sidecar_unreadable"] = f"{one_line(info.name, 80)}: {one_line(error)}"
+            meta[UNREADABLE] = f"{one_line(info.name, 80)}: {one_line(error)}"
     return meta_json(meta) if meta else None
 
 

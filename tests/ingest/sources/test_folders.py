@@ -190,12 +190,16 @@ def test_a_sidecar_has_the_name_of_its_image_with_its_suffix_or_without(tmp_path
         ("[" * 100_000, None),
     ],
 )
-def test_a_sidecar_that_no_table_can_hold_costs_its_metadata_alone(tmp_path: Path, text: str, meta: str | None) -> None:
+def test_a_sidecar_that_no_table_can_hold_costs_its_metadata_alone_and_is_named(
+    tmp_path: Path, text: str, meta: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
     tree(tmp_path, "a.jpg", "b.jpg")
     (tmp_path / "a.json").write_text(text)
     first, second = (item.source_meta for item in listed(tmp_path, sidecar=".json"))
     assert second is None and first is not None and first.encode()
     assert first == meta if meta else list(json.loads(first)) == ["sidecar_unreadable"]
+    named = [record.message for record in caplog.records if ": a.json: " in record.message]
+    assert len(named) == (0 if meta else 1)
 
 
 # --- what is left out -------------------------------------------------------------------------------------------------

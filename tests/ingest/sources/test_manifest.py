@@ -126,13 +126,16 @@ def test_a_line_of_any_length_costs_itself_alone_and_little_memory(photos: Path)
         ]
 
 
-def test_what_cannot_be_kept_of_the_other_columns_is_said_and_the_image_stays(photos: Path) -> None:
+def test_what_cannot_be_kept_of_the_other_columns_is_said_and_the_image_stays(
+    photos: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     objects = of(photos / "l.csv", b"path,caption\na.jpg,caf\xe9\ndeep/b.jpg,caf\xc3\xa9\n")
     first, second = metas(objects)
     assert "half of a character" in first["sidecar_unreadable"] and second == {"caption": "café"}
+    assert caplog.messages[0].startswith("the metadata of 1 image cannot be read: row 2: ")
     pq.write_table(pa.table({"path": ["a.jpg"], "x": [["é"] * 2**18]}), photos / "l.parquet")
     assert metas(listed(f"manifest:{photos}/l.parquet")) == [
-        {"sidecar_unreadable": "ValueError: more than 1,048,576 characters"}
+        {"sidecar_unreadable": "row 1: ValueError: more than 1,048,576 characters"}
     ]
 
 

@@ -109,12 +109,13 @@ def test_what_is_no_file_is_left_out_by_name(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_beside_an_image_and_cannot_be_kept_costs_itself_alone(
-    tmp_path: Path, name: str, data: bytes, reason: str
+    tmp_path: Path, name: str, data: bytes, reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "s.tar").write_bytes(packed("1.jpg", member("1.cls", b"cat"), member(name, data), "2.jpg"))
     first, second = listed(tmp_path)
     meta = json.loads(first.source_meta or "")
     assert meta["cls"] == "cat" and reason in meta["sidecar_unreadable"] and second.source_meta is None
+    assert caplog.messages[0].startswith(f"the metadata of 1 image cannot be read: {name}: ")
 
 
 def test_a_tar_that_is_cut_short_is_one_record_whose_reading_says_where(tmp_path: Path) -> None:
