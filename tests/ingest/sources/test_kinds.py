@@ -141,7 +141,7 @@ def test_a_scheme_that_nobody_knows_is_reported_with_the_nearest_one(install: In
     assert mistake("toys://a").startswith(f"toys://a: toys:// {no_source}")
     assert mistake("toys://a").endswith("; did you mean 'toy:'?")
     assert mistake("photos:2024") == f"photos:2024: {missing}"
-    assert mistake("http://example.org/a.jpg").endswith("s3://… or gs://…")
+    assert mistake("http://example.org/a.jpg").endswith("az://… or hf://datasets/…")
     assert mistake("/toi:a") == f"/toi:a: {missing}"
 
 
