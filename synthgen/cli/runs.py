@@ -31,7 +31,9 @@ STAGE_NAMES = "tag, plan, generate, score, select, pack"  # for help alone, whic
 OutOption = Annotated[str, typer.Option("--out", metavar="FOLDER", help="Output folder: a path, s3://… or gs://…")]
 SourceArgument = Annotated[
     str | None,
-    typer.Argument(metavar="SOURCE", help="Images: a folder, a glob, s3://…, gs://…, Parquet files or urls:FILE."),
+    typer.Argument(
+        metavar="SOURCE", help="Images: a folder, a glob, s3://…, Parquet files, tars, manifest:FILE or urls:FILE."
+    ),
 ]
 FolderArgument = Annotated[
     str, typer.Argument(metavar="FOLDER", help="The output folder of a run: a path, s3://… or gs://…")
@@ -469,7 +471,7 @@ def _list_dropped(folder: Any, reason: str, limit: int, as_json: bool) -> None:
     from synthgen.job import run_record
     from synthgen.stages.pack import redact
 
-    root = redact.root_of(run_record.source_of(run_record.record_of(folder)).uri)
+    root = redact.root_of(run_record.source_of(run_record.record_of(folder)))
     shown = partial(redact.uri, root=root) if root else str
     found = dropped.find_dropped(folder, reason)
     for row in islice(found.rows, limit):

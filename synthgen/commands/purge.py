@@ -118,7 +118,7 @@ def _purge(folder: RunFolder, job: Job, names: Collection[str]) -> PurgeResult:
 
 def redaction_of(job: Job) -> Callable[[str], str]:
     """Return the function that returns what samples show of a uri."""
-    return partial(redact.uri, root=redact.root_of(job.pipeline.source.uri))
+    return partial(redact.uri, root=redact.root_of(job.pipeline.source))
 
 
 def _rewrite_tables(

@@ -59,13 +59,15 @@ REASKED = (  # reasons of `select`, or what stands before their colon, that anot
 
 
 class SourceConfig(Section):
-    """The place of the images: a folder, a glob, an s3:// or gs:// prefix, one or more Parquet files, or urls:FILE."""
+    """The place of the images: a folder, a glob, a prefix of a store, Parquet files, manifest:FILE or urls:FILE."""
 
     uri: Uri | None = None  # usually given on the command line
-    hosts: tuple[str, ...] = ()  # for urls:FILE: allowed hosts, such as example.org or *.example.org
+    hosts: tuple[str, ...] = ()  # for urls:FILE and manifest:FILE: allowed hosts, as example.org or *.example.org
+    path_column: str | None = None  # for manifest:FILE; by default the first that is there of those that are usual
+    root: Uri | None = None  # for manifest:FILE: where its paths start and must stay; by default its own folder
     suffixes: tuple[str, ...] = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
     image_column: str = "image"  # for Parquet: bytes, or the datasets library's struct of bytes and path
-    meta_columns: tuple[str, ...] = ()  # for Parquet: columns kept as source_meta
+    meta_columns: tuple[str, ...] = ()  # for Parquet and manifest:FILE: columns kept as source_meta
     sidecar: str | None = None  # suffix of a JSON file beside each image (".json": x.json or x.jpg.json)
 
 
