@@ -148,7 +148,7 @@ def sample(number: int, image: bytes) -> dict[str, Any]:
     """Return a row of the shards."""
     image_id, draw = f"{number:064x}", random.Random(number)
     names = [f"{number:028x}{turn:04x}" for turn in range(TURNS)]
-    messages = [
+    messages: list[dict[str, Any]] = [
         {"role": role, "content": [{"type": "text", "text": " ".join(draw.choices(WORDS, k=12))}]}
         for _ in range(TURNS)
         for role in ("user", "assistant")
