@@ -32,11 +32,11 @@ from synthgen.tables import GENERATE, PACK
 
 SIDE, TURNS, SHARD_BYTES, GROUP_BYTES = 360, 4, 20 * 2**20, 4 * 2**20
 PICTURES = 50  # different ones; names differ everywhere
-BARE = {"one file": "inside", "a file each": "beside"}
+BARE = {"inside": "one file", "beside": "a file each"}  # where a form has its images → the copy beside it
 
 
 def main() -> None:
-    """Measure each form and both copies; print a table, then one line of JSON."""
+    """Measure each form just after the copy beside it; print a table, then one line of JSON."""
     if "--export" in sys.argv:
         print(json.dumps(measure(sys.argv[-2], sys.argv[-1])))
         return
@@ -45,15 +45,14 @@ def main() -> None:
         out, small = Path(folder, "run"), Path(folder, "small")
         make_run(out, count)
         make_run(small, count // 10)
-        costs = {name: run(name, out, count) for name in (*BARE, *FORMS)}
+        pairs = {name: (run(BARE[form.images], out, count), run(name, out, count)) for name, form in FORMS.items()}
         tenth = in_fresh_process(__file__, "--export", "llava", small)
-    bare = {kind: costs[name]["cpu_seconds"] for name, kind in BARE.items()}
-    ratios = {name: round(bare[form.images] / costs[name]["cpu_seconds"], 3) for name, form in FORMS.items()}
+    ratios = {name: round(bare["cpu_seconds"] / own["cpu_seconds"], 2) for name, (bare, own) in pairs.items()}
     for name, ratio in ratios.items():
         print(f"{name:>14}  {ratio:.2f} of the bare copy with images {FORMS[name].images}")
-    growth = costs["llava"]["peak_mb"] / tenth["peak_mb"]
+    growth = pairs["llava"][1]["peak_mb"] / tenth["peak_mb"]
     print(f"ten times the images take {growth:.2f} times the memory")
-    rates = {name: round(count / cost["cpu_seconds"]) for name, cost in costs.items()}
+    rates = {name: round(count / own["cpu_seconds"]) for name, (_, own) in pairs.items()}
     result = {"images": count, "ratio": min(ratios.values()), "ratios": ratios, "images_per_core_second": rates}
     print(json.dumps({"benchmark": "exports", **result, "growth": round(growth, 2)}))
 
@@ -71,8 +70,8 @@ def measure(name: str, out: str) -> dict[str, float]:
     folder = RunFolder(Folder(out))
     with tempfile.TemporaryDirectory(dir=Path(out).parent) as target:
         start, cpu = time.perf_counter(), time.process_time()
-        if name in BARE:
-            copy_images(folder, Path(target), BARE[name])
+        if name in BARE.values():
+            copy_images(folder, Path(target), name)
         else:
             export(folder, f"{target}/set", name)
         seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
@@ -83,12 +82,12 @@ def measure(name: str, out: str) -> dict[str, float]:
     }
 
 
-def copy_images(folder: RunFolder, target: Path, kind: str) -> None:
+def copy_images(folder: RunFolder, target: Path, name: str) -> None:
     """Write every image of the shards into one file or into a file of its own, and nothing else."""
     with (target / "images").open("wb") as joined:
         for shard in folder.log(PACK).partitions:
             for image in (image for each in read_samples(folder, shard) for image in each.pictures):
-                if kind == "inside":
+                if name == BARE["inside"]:
                     joined.write(image.data)
                 else:
                     (target / image.name).write_bytes(image.data)
@@ -149,7 +148,7 @@ def sample(number: int, image: bytes) -> dict[str, Any]:
     """Return a row of the shards."""
     image_id, draw = f"{number:064x}", random.Random(number)
     names = [f"{number:028x}{turn:04x}" for turn in range(TURNS)]
-    messages = [
+    messages: list[dict[str, Any]] = [
         {"role": role, "content": [{"type": "text", "text": " ".join(draw.choices(WORDS, k=12))}]}
         for _ in range(TURNS)
         for role in ("user", "assistant")

@@ -64,7 +64,8 @@ def export(folder: RunFolder, target: str, name: str) -> ExportRecord:
 
 def text(record: ExportRecord, target: str) -> str:
     """Return what came of an export as lines for a terminal."""
-    rows, samples, turns = (pluralize(record.counts[name], name.removesuffix("s")) for name in ("rows", *_READ))
+    names = ("rows", "samples", "turns")
+    rows, samples, turns = (pluralize(record.counts[name], name.removesuffix("s")) for name in names)
     images = f", {pluralize(record.counts['images'], 'image')} beside them" if record.counts["images"] else ""
     lines = [f"{rows} in the form {record.form}{images}, of {samples} with {turns}"]
     lines += [f"left out: {count:,} ({reason}: {REASONS[reason]})" for reason, count in record.left_out.items()]
@@ -72,18 +73,17 @@ def text(record: ExportRecord, target: str) -> str:
     return "\n".join([*lines, f"how to use it: {target}/README.md"])
 
 
-_READ = ("samples", "turns")
-
-
 def shards_of(folder: RunFolder) -> list[str]:
     """Return the partitions of the shards that hold samples.
 
     Raises:
-        UserMistake: The run has no shards yet.
+        UserMistake: The run has no shards yet, or a purge was cut short, so that they may hold what should be gone.
         NothingUsable: It kept no pair.
         Damaged: A shard is missing or was cut.
     """
     run_record.check_is_run(folder)
+    if why := run_record.unfinished_purge(folder):
+        raise UserMistake(f"{folder.out.url}: {why}")
     log = folder.log(PACK)
     if not folder.whole_shards():
         counts = funnels(folder)

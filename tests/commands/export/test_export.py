@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
-from synthgen.cli import sharing
+from synthgen.cli import app, sharing
 from synthgen.commands.export import FORMS, export, text
 from synthgen.commands.export.record import PartRecord, read_part, write_part
 from synthgen.errors import Damaged, NothingUsable, UserMistake
@@ -207,6 +208,15 @@ def test_a_run_without_shards_and_one_with_a_lost_shard_are_one_line(tmp_path: P
     world.lease.release()
 
 
+def test_what_a_purge_has_not_finished_is_not_given_away(tmp_path: Path) -> None:
+    made = Run(tmp_path)
+    made.world.lease.release()
+    RunFolder(made.world.out).write_record({"pipeline": {}, "unfinished": {"purge": "edit"}})
+    assert refusal(made, tmp_path / "set", "llava") == (
+        f"{made.world.out.url}: a purge was cut short here; finish it with: synth purge {made.world.out.url}"
+    )
+
+
 # --- what is left out -------------------------------------------------------------------------------------------------
 
 
@@ -266,6 +276,19 @@ def test_a_form_for_which_no_sample_is_left_ends_with_the_reason(tmp_path: Path)
 
 
 # --- the command and the table ----------------------------------------------------------------------------------------
+
+
+def test_the_command_prints_what_came_of_it(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = typer.main.get_command(app)
+    target = str(tmp_path / "set")
+    command.main(["export", run.world.out.url, target, "--to", "csv"], standalone_mode=False)
+    assert capsys.readouterr().out.splitlines() == [
+        "13 rows in the form csv, 5 images beside them, of 5 samples with 13 turns",
+        f"how to use it: {target}/README.md",
+    ]
+    command.main(["export", run.world.out.url, target, "--to", "csv", "--json"], standalone_mode=False)
+    told = json.loads(capsys.readouterr().out)
+    assert told["finished"] and told["counts"] == {"samples": 5, "turns": 13, "rows": 13, "images": 5}
 
 
 def test_the_help_names_the_forms_of_the_table() -> None:
