@@ -10,6 +10,7 @@ import numpy as np
 
 CONFIDENCE = 0.95
 CHANCE = 0.5  # the ROC area of a score that tells nothing
+LEAST_EACH = 5  # right pairs, and wrong ones: from fewer nothing follows
 LEAST_ABOVE = 10  # labelled pairs that a proposed threshold keeps, at least
 
 
@@ -73,6 +74,8 @@ def roc_area(values: Sequence[float], is_right: Sequence[bool]) -> float | None:
 
 def is_telling(area: float, right: int, wrong: int) -> bool:
     """Return whether so many pairs show that an area is above chance (Hanley and McNeil 1982; one side, CONFIDENCE)."""
+    if min(right, wrong) < LEAST_EACH:
+        return False
     of_right, of_wrong = area / (2 - area) - area**2, 2 * area**2 / (1 + area) - area**2
     variance = (area * (1 - area) + (right - 1) * of_right + (wrong - 1) * of_wrong) / (right * wrong)
     return area - NormalDist().inv_cdf(CONFIDENCE) * float(np.sqrt(max(0.0, variance))) > CHANCE
