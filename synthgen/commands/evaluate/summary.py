@@ -113,11 +113,12 @@ def _group_row(group: Group, items: Sequence[Sequence[Item]], intervals: Sequenc
 def _difference(items: Sequence[Sequence[Item]], resampled: Resampled, place: int) -> Json:
     """Return by how much the first model is better on the items that both answered."""
     both = [(one.right, other.right) for one, other in zip(*items, strict=True) if None not in (one.right, other.right)]
+    interval = resampled.interval(place)
     return {
         "items": len(both),
         "right": _mean(float(one or 0) - float(other or 0) for one, other in both),
-        "interval": resampled.interval(place),
-        "better": resampled.above_zero(place) if both else None,
+        "interval": interval,
+        "better": resampled.above_zero(place) if interval else None,  # too few images say nothing
     }
 
 

@@ -97,6 +97,16 @@ def test_a_model_is_no_better_than_itself(evaluation: Evaluation) -> None:
     assert (difference["right"], difference["interval"], difference["better"]) == (0.0, (0.0, 0.0), 0.5)
 
 
+def test_one_image_says_nothing_of_which_model_is_better(tmp_path: Path) -> None:
+    rows = [colour_row("green", 0, type="rare"), *(colour_row("red", number, type="often") for number in range(9))]
+    first = evaluation_of(write_questions(tmp_path, rows), tmp_path / "out")
+    second = replace(first, name="half", model=ModelName("half", "r"))
+    ask(first, sees)
+    ask(second, half_blind)
+    difference = group(summary_of(first, second), "type", "rare")["difference"]
+    assert difference["right"] == 1.0 and difference["interval"] is None and difference["better"] is None
+
+
 def test_a_question_whose_call_failed_counts_for_neither_model(evaluation: Evaluation) -> None:
     other = replace(evaluation, name="fails", model=ModelName("fails", "r"))
     ask(evaluation, sees)
