@@ -1,15 +1,21 @@
 """The monitor tells losses apart by what is asked, measures how far layers move, and names what made a spike."""
 
 import json
+from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
-from synthgen.train import monitor, pretrained, train
+from synthgen.errors import SynthError
+from synthgen.train import loop, monitor, pretrained, train
+from synthgen.train.agreement import Step
+from synthgen.train.encode import MicroBatch
 from synthgen.train.group import ALONE
 from synthgen.train.loss import answer_losses, turn_losses
+from synthgen.train.optimizer import make_optimizer
 from synthgen.train.record import read_log
 from synthgen.train.turns import Turn, TurnLoss, turns_of
 from tests.fixtures.tiny_vlm import FAST, Row, part, samples, stop_after, write
@@ -91,6 +97,32 @@ def test_a_spike_names_the_answers_that_made_it(model: Path, tmp_path: Path) -> 
         assert spike["rows"] == [(line["step"] - 1) * FAST.batch, line["step"] * FAST.batch]
     told = monitor.summary(read_log(out, monitor.FILE))
     assert any("monitor.jsonl names the answers" in line for line in told)
+
+
+def test_the_same_numbers_go_to_tensorboard(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown, out = dict[str, float](), tmp_path / "out"
+    board = SimpleNamespace(add_scalar=lambda name, value, step: shown.update({name: value}), flush=lambda: None)
+    monkeypatch.setattr(monitor, "_board", lambda folder: board)
+    train(str(write(tmp_path / "shards", described(6))), str(model), out, FAST)
+    last = read_log(out, monitor.FILE)[-1]
+    assert shown["gradient norm"] == last["norm"]["mean"]
+    assert shown["loss by type/colours/name"] == of("type", last)["colours/name"]["loss"]
+    assert {f"drift/{layer}": way for layer, way in last["drift"].items()}.items() <= shown.items()
+
+
+def test_a_loss_that_is_not_finite_names_its_pairs(
+    model: Path, processor: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded, batch = pretrained.load_model(str(model), model), part(processor, described(2))
+    third = batch.turn_of[:, 1:] == 3  # (batch, tokens - 1)
+
+    def broken(model: Any, micro_batch: MicroBatch) -> torch.Tensor:
+        return answer_losses(model, micro_batch) + torch.where(third, float("nan"), 0.0)
+
+    monkeypatch.setattr(loop, "answer_losses", broken)
+    planned = Step([batch], batch.answer_tokens, batch.tokens, Counter(), 2)
+    with pytest.raises(SynthError, match=r"^the loss is nan in pair p1-0; start again"):
+        loop.step(loaded, make_optimizer(list(loaded.parameters()), FAST), planned, 1e-3)
 
 
 @pytest.mark.parametrize(
