@@ -92,7 +92,7 @@ def sample_of(folder: RunFolder, count: int) -> tuple[list[Example], dict[str, P
     drawn = _draw(folder, count)
     if not drawn:
         raise UserMistake(f"{folder.out.url}: no pair is kept, so there is nothing to label")
-    shown = partial(redact.uri, root=redact.root_of(pipeline.source.uri))
+    shown = partial(redact.uri, root=redact.root_of(pipeline.source))
     examples, places = load_examples(folder, [(KEPT, each) for each in drawn], (), shown)
     note(f"reading {len(places)} images again")
     return examples, load_pictures(folder, pipeline.source, pipeline.images, places, LARGE)

@@ -23,7 +23,7 @@ from synthgen.commands.evaluate.file_row import FIELDS, field, parse_row
 from synthgen.commands.evaluate.question import ImageQuestions, Question
 from synthgen.commands.usable import UseCounts
 from synthgen.errors import Failure, UserMistake, one_line
-from synthgen.ingest.benchmark_sets import BASE64, REFERENCE
+from synthgen.ingest.benchmark_tables import BASE64, REFERENCE
 from synthgen.store.folder import open_path
 from synthgen.store.parquet import read_batches
 from synthgen.tables import image_id

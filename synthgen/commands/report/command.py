@@ -96,7 +96,7 @@ def _is_report(path: Path) -> bool:
 def report_page(folder: RunFolder, *, has_pictures: bool = True) -> bytes:
     """Return the report of a run as HTML."""
     pipeline = run_record.pipeline_of(folder)
-    shown = partial(redact.uri, root=redact.root_of(pipeline.source.uri))
+    shown = partial(redact.uri, root=redact.root_of(pipeline.source))
     with StageProgress("report", len(partitions_of(folder)), "partition") as bar:
         found = survey(folder, pipeline.selection, bar.add)
     examples, places = load_examples(folder, found.draw.chosen(), found.scores, shown)
