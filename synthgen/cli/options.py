@@ -28,6 +28,10 @@ SetOption = Annotated[
 ModelOption = Annotated[
     str | None, typer.Option("--model", metavar="MODEL", help="Replace generate.model: a hub name or a folder.")
 ]
+OutOption = Annotated[str, typer.Option("--out", metavar="FOLDER", help="Output folder: a path, s3://… or gs://…")]
+FolderArgument = Annotated[
+    str, typer.Argument(metavar="FOLDER", help="The output folder of a run: a path, s3://… or gs://…")
+]
 ViewOption = Annotated[
     str | None,
     typer.Option(

@@ -1,25 +1,24 @@
-"""Commands on a run: make one, look at it, repair it, train on it."""
+"""Commands on a run: make one, see how far it is, choose what it keeps, repair it."""
 
 import json
 import sys
 from dataclasses import replace
 from functools import partial
 from itertools import islice
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from synthgen.cli.options import (
+    FolderArgument,
     JsonOption,
     ModelOption,
     OnFolder,
     OnSource,
+    OutOption,
     OwnPipelineOption,
     SetOption,
     ViewOption,
-    expanded,
-    folder_in,
 )
 from synthgen.console import note, show_text
 from synthgen.errors import NothingUsable, UserMistake
@@ -28,15 +27,11 @@ app = typer.Typer()
 
 STAGE_NAMES = "tag, plan, generate, score, select, pack"  # for help alone, which imports no table; a test compares them
 
-OutOption = Annotated[str, typer.Option("--out", metavar="FOLDER", help="Output folder: a path, s3://… or gs://…")]
 SourceArgument = Annotated[
     str | None,
     typer.Argument(
         metavar="SOURCE", help="Images: a folder, a glob, s3://…, Parquet files, tars, manifest:FILE or urls:FILE."
     ),
-]
-FolderArgument = Annotated[
-    str, typer.Argument(metavar="FOLDER", help="The output folder of a run: a path, s3://… or gs://…")
 ]
 
 
@@ -150,49 +145,6 @@ def status(
         show_text(json.dumps(status_json(folder)))
     else:
         show_text(status_text(folder))
-
-
-@app.command(cls=OnFolder)
-def report(
-    out: FolderArgument,
-    target: Annotated[
-        str | None,
-        typer.Argument(metavar="TARGET", help="An .html file to write; default: 5-shards/report.html in the folder."),
-    ] = None,
-    pictures: Annotated[
-        bool, typer.Option("--pictures/--no-pictures", help="Read images again from the source, to show them.")
-    ] = True,
-) -> None:
-    """Write one HTML page on a run: its counts, its scores, what was lost, and pairs to look at."""
-    from synthgen.commands import report as reporting
-    from synthgen.commands.open import open_run_folder
-
-    show_text(f"report: {reporting.write_report(open_run_folder(out), target, has_pictures=pictures)}")
-
-
-@app.command(cls=OnFolder)
-def audit(
-    out: FolderArgument,
-    who: Annotated[
-        str, typer.Option("--by", metavar="NAME", help="Who labels; labels of several people are kept.")
-    ] = "",
-    pairs: Annotated[
-        int, typer.Option(metavar="N", help="Kept pairs to label, of each type in proportion.", min=1)
-    ] = 200,
-    port: Annotated[int, typer.Option(help="Of the page on this machine; default: any free one.", min=0)] = 0,
-    results: Annotated[bool, typer.Option("--results", help="Only print what the labels so far measure.")] = False,
-    precision: Annotated[
-        float, typer.Option(help="The share of right pairs that proposed thresholds reach.", min=0.01, max=1)
-    ] = 0.95,
-) -> None:
-    """Label a sample of the kept pairs on a local page, and measure with it how true the set and its scores are."""
-    from synthgen.commands import audit as auditing
-    from synthgen.commands.open import open_run_folder
-
-    folder = open_run_folder(out)
-    if not results:
-        auditing.audit(folder, auditing.AuditRequest(pairs, who, port))
-    show_text(auditing.results_text(folder, precision))
 
 
 @app.command(cls=OnFolder)
@@ -351,103 +303,6 @@ def gc(out: FolderArgument) -> None:
     print(f"{pluralize(deleted.files, 'file')} deleted, {deleted.bytes / 1e6:,.1f} MB")
 
 
-@app.command(cls=OnFolder)
-def preferences(
-    out: FolderArgument,
-    target: Annotated[str, typer.Argument(metavar="TARGET", help="A new folder for the preferences.")],
-    margin: Annotated[
-        float,
-        typer.Option(
-            help="The least difference between the shares of answers that say the chosen and the rejected.",
-            min=0.01,
-            max=1,
-        ),
-    ] = 0.5,
-    as_json: JsonOption = False,
-) -> None:
-    """Write preferences between kept and rejected answers for DPO, from the samples that scores have taken."""
-    from synthgen.commands import preferences as preferring
-    from synthgen.commands.open import open_run_folder
-
-    outcomes = preferring.write_preferences(open_run_folder(out), target, margin)
-    show_text(json.dumps(outcomes) if as_json else preferring.text(outcomes))
-    if preferring.PREFERENCE not in outcomes:
-        raise NothingUsable(
-            f"{target}: nothing was written, as no pair gives a preference; give a smaller --margin than {margin:g}, "
-            "or take more samples (generate.sampling.agree_samples)"
-        )
-
-
-@app.command()
-def train(
-    shards: Annotated[str, typer.Argument(help="A run's output folder, or a folder of shards.")],
-    model: Annotated[str, typer.Option("--model", help="The model to start from: a hub name or a folder.")],
-    out: Annotated[Path, typer.Option("--out", help="Where the tuned model goes.")],
-    pipeline: OwnPipelineOption = None,
-    settings: SetOption = None,
-) -> None:
-    """Fine-tune a vision-language model on a run's shards."""
-    from synthgen import train as trainer
-    from synthgen.commands.open import document_of, open_run_folder
-    from synthgen.config import library
-    from synthgen.config.pipeline import Pipeline
-    from synthgen.job.request import RunRequest
-
-    place = folder_in(shards)
-    request = RunRequest.typed(pipeline, None, None, settings)
-    _, document = document_of(request, open_run_folder(place) if place else None, place, ("train",))
-    print(trainer.train(shards, model, expanded(out), library.check(document, Pipeline).train))
-
-
-@app.command(cls=OnSource)
-def evaluate(
-    source: Annotated[
-        str,
-        typer.Argument(
-            metavar="QUESTIONS",
-            help="A run's output folder, a folder of shards, or a file of questions: JSONL, JSON, CSV, TSV, Parquet.",
-        ),
-    ],
-    out: OutOption = "",
-    model: Annotated[
-        str | None, typer.Option("--model", metavar="MODEL", help="The model that is asked: a hub name or a folder.")
-    ] = None,
-    against: Annotated[
-        str | None, typer.Option("--against", metavar="MODEL", help="Another model, to compare it with.")
-    ] = None,
-    pipeline: OwnPipelineOption = None,
-    settings: SetOption = None,
-    limit: Annotated[int | None, typer.Option(metavar="N", help="Ask about at most this many images.", min=1)] = None,
-    images: Annotated[
-        str | None, typer.Option(metavar="FOLDER", help="The folder that paths in a question file start from.")
-    ] = None,
-    exports: Annotated[
-        list[str] | None,
-        typer.Option("--export", metavar="FORM", help="Write it for lmms-eval or vlmevalkit too; may be repeated."),
-    ] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Ask a model questions whose answers are known: how right it is, by type, and against another model."""
-    from synthgen.commands import evaluate as evaluating
-    from synthgen.commands.open import document_of, open_run_folder
-    from synthgen.config import library
-    from synthgen.config.pipeline import Pipeline
-    from synthgen.job.request import RunRequest
-
-    models = tuple(name for name in (model, against) if name)
-    if against and not model:
-        raise UserMistake(f"--against {against}: needs --model, the model that it is compared with")
-    place = folder_in(source)
-    folder = open_run_folder(place) if place else None
-    typed = RunRequest.typed(pipeline, None, None, settings)
-    _, document = document_of(typed, folder, place, ("images", "generate", "evaluate"))
-    request = evaluating.EvaluateRequest(source, out, models, limit, tuple(exports or ()), images)
-    evaluating.check_request(request, document)
-    summary = evaluating.evaluate(request, library.check(document, Pipeline))
-    if summary:
-        show_text(json.dumps(summary, ensure_ascii=False) if as_json else evaluating.report(summary))
-
-
 def _show_report(folder: Any, *, is_changed: bool = True) -> None:
     """Write the report of a run that is over, and say where it is; without one, a note has said why."""
     from synthgen.commands.report import write_after_run
@@ -481,24 +336,3 @@ def _list_dropped(folder: Any, reason: str, limit: int, as_json: bool) -> None:
         note(rest) if as_json else show_text(rest)  # JSON lines are for a program
     elif not found.count:
         note(f"nothing was dropped for {reason} here")
-
-
-@app.command()
-def distill(
-    folder: FolderArgument,
-    score: Annotated[str, typer.Option("--score", help="The score whose grades the small judge learns.")],
-    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="The new folder of the small judge.")],
-    threshold: Annotated[
-        float | None, typer.Option(help="Of the score; the report says how well it is met. The median by default.")
-    ] = None,
-    sure: Annotated[
-        float, typer.Option(help="The share of the pairs that the small judge decides.", min=0.0, max=1.0)
-    ] = 0.8,
-    as_json: JsonOption = False,
-) -> None:
-    """Fit a small judge to the grades of a large one; it grades at a fraction of the cost."""
-    from synthgen.commands import distill as distiller
-
-    request = distiller.DistillRequest(folder, score, out, threshold, sure)
-    made = distiller.distill(request)
-    show_text(json.dumps(made.measured) if as_json else distiller.report(request, made))
