@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import typer
 
-from synthgen.cli import app, sharing
+from synthgen.cli import app, results
 from synthgen.commands.export import FORMS, export, text
 from synthgen.commands.export.record import PartRecord, read_part, write_part
 from synthgen.errors import Damaged, NothingUsable, UserMistake
@@ -292,7 +292,7 @@ def test_the_command_prints_what_came_of_it(run: Run, tmp_path: Path, capsys: py
 
 
 def test_the_help_names_the_forms_of_the_table() -> None:
-    assert ", ".join(FORMS) == sharing.EXPORT_FORMS
+    assert ", ".join(FORMS) == results.EXPORT_FORMS
 
 
 @pytest.mark.parametrize("form", FORMS)
