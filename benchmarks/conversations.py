@@ -41,7 +41,7 @@ KINDS = (
 )  # fmt: skip
 DRAWS = 50  # images of each kind that are planned
 WRITTEN = Path(__file__).with_name("conversations.yaml")
-JUDGED = ("question", "answer")  # the scores that judges give; the page shows their calls where replies are written
+JUDGED = ("fits", "p_true")  # scores whose calls the page shows where replies are written
 NOTE = """The everyday pipeline on an image of the kind **{kind}**, made by
 `python benchmarks/conversations.py docs/examples`. """
 STOOD_IN = """No model was called: in place of a question stands the first example
@@ -49,7 +49,7 @@ that the model is shown, which is about another image, and in place of an answer
 """
 BY_HAND = """The prompts are the real ones. No model was called: the
 replies, with the image that they tell of, were made up by hand, as a good model would give them. The image comes before
-each text. Of the scores only the two that a judge gives are shown.
+each text. Of the scores two are shown: whether the image fits the question, and whether the answer is true of it.
 """
 
 
@@ -62,10 +62,10 @@ class StandIn:
         """Return a reply in the shape that the request asks for."""
         if request.purpose == "ask":
             return Reply(_question(request))
+        right = re.search(r"^([A-D])\. right$", request.text, re.MULTILINE)
         if request.choices:
-            right = re.search(r"^([A-D])\. right$", request.text, re.MULTILINE)
             return Reply(right[1] if right else request.choices[0])
-        return Reply("…\nAnswer: …" if "'Answer: " in request.text else "…")
+        return Reply(f"…\nAnswer: {right[1] if right else '…'}" if "'Answer: " in request.text else "…")
 
     async def close(self) -> None:
         """Do nothing."""
@@ -76,16 +76,18 @@ class Writer:
 
     facts = StandIn.facts
 
-    def __init__(self, page: str, replies: Mapping[str, Mapping[str, Any]]) -> None:
+    def __init__(self, page: str, replies: Mapping[str, Mapping[str, Any]], prompts: Prompts) -> None:
         self._page, self._replies = page, replies
+        self._needs = {path.rpartition("/")[2]: kind.needs for path, kind in prompts.types.items()}
         self._used, self._missing = set[str](), list[str]()
 
     async def generate(self, request: Request) -> Reply:
         """Return the reply to a call; one that nobody has written is noted, for `check`."""
         asked = re.match(r".*? Type: (.+?)\.", request.text)
         place, name = max((request.text.rfind(each["question"]), name) for name, each in self._replies.items())
-        if asked:
-            place, name = 0, asked[1].replace(" ", "_")
+        needs = [name for name in self._replies if self._needs.get(name, request.text) in request.text]
+        if asked or (place < 0 and needs):  # whether an image fits is asked without the question
+            place, name = 0, asked[1].replace(" ", "_") if asked else needs[0]
         if place < 0 or name not in self._replies:
             self._missing.append(name if asked else request.text)
             return await StandIn().generate(request)
@@ -162,7 +164,7 @@ def _conversation(
         node = nodes[row["thing"]] if row["thing"] else None
         thing = fill("a {}", node.words, node.values.get("article")) if node else None
         assignments.append(assignment_of(row, "", thing))
-    writer = Writer(name, written) if written else StandIn()
+    writer = Writer(name, written, prompts) if written else StandIn()
     engine = Recorder(writer)
     scores = JUDGED if written else ()
     context = ConversationContext(prompts, settings.generate.sampling, scores, settings.plan.seed)
@@ -171,7 +173,7 @@ def _conversation(
         writer.check()
     given = {(row["assignment_id"], score): row["value"] for score in scores for row in outcome.scores[score]}
     pairs = [
-        {**row, "judged": [f"{score} {given[row['assignment_id'], score]:.0f}" for score in scores]}
+        {**row, "judged": [f"{score} {given[row['assignment_id'], score]:.2f}" for score in scores]}
         for row in outcome.pairs
         if row["outcome"] == "pair"
     ]
@@ -203,8 +205,9 @@ def _question(request: Request) -> str:
 def _written(request: Request, reply: Mapping[str, Any]) -> Reply:
     """Return a reply by hand in the shape that the request asks for."""
     if request.purpose == "judge":
-        label = str(reply["judged"]["answer" if request.text.startswith("Rate an answer") else "question"])
-        return Reply(label, labels={label: 1.0})
+        is_of_answer = "answer: " in request.text.lower()
+        yes = reply["judged"]["answer" if is_of_answer else "question"]
+        return Reply("yes", labels={"yes": yes, "no": 1 - yes})
     if request.purpose == "ask":
         choice = {key: reply[key] for key in ("question", "right", "wrong") if key in reply}
         question = choice if "right" in choice else reply["question"]

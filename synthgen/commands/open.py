@@ -87,11 +87,11 @@ def _accept_lost_record(folder: RunFolder) -> None:
 
 
 def _check_started_here(folder: RunFolder, out: str) -> None:
-    """Raise UserMistake if an update would take the definition files of another folder than the run has."""
+    """Raise UserMistake if an edit would be looked for in the definition files of another folder than the run has."""
     home = (folder.record or {}).get("started_in")
     if home and home != str(Path.cwd()):
         raise UserMistake(
-            f"{out}: was started in {home}, where names may mean other files; update it there, or name the pipeline "
+            f"{out}: was started in {home}, where names may mean other files; start it there, or name the pipeline "
             "with --pipeline to take the files of this folder"
         )
 

@@ -1,4 +1,4 @@
-"""One image through every stage, with each step printed: tags, rules, types, prompts, replies and scores.
+"""One image through every stage, with each step printed: tags, rules, types, prompts, replies, scores, verdicts.
 
 The taggers and the engine run in a Ray actor, as in a run, so an interrupted preview leaves no engine behind. Nothing
 is stored.
@@ -6,7 +6,7 @@ is stored.
 
 import asyncio
 import posixpath
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -16,11 +16,12 @@ import numpy as np
 from PIL.Image import Image
 
 from synthgen.commands.show import effects
+from synthgen.commands.verdicts import Scores, verdict_lines
 from synthgen.config.pipeline import Pipeline, SourceConfig
 from synthgen.config.replies import LETTERS
-from synthgen.console import pluralize
+from synthgen.console import note, pluralize
 from synthgen.engines import Reply, Request, open_engine
-from synthgen.engines.kinds import gpus_of
+from synthgen.engines.kinds import gpus_of, kind_of
 from synthgen.engines.recorder import Recorder
 from synthgen.errors import Failure, SynthError, UserMistake
 from synthgen.ingest.images import DecoderPool
@@ -79,6 +80,7 @@ def preview_image(place: str, pipeline: Pipeline) -> str:
     digest = image_id(data)
     try:
         task = PreviewTask(job, decoded.image, digest, decoded.width, decoded.height, meta)
+        note(f"{_names_of_models(job)}: the report comes when the image is done")
         engines = (engine for _, engine in job.engines_of(WITH_MODELS))
         largest = max(engines, key=gpus_of)  # they work one after the other
         lines: list[str] = run_in_actor(report, task, largest, job.home, "tagging the image and asking the model")
@@ -127,8 +129,20 @@ async def report(task: PreviewTask) -> list[str]:
     if not assignments:
         return [*lines, "", "no instruction type suits this image: nothing would be asked"]
     calls, outcome = await _converse(task, tagged, assignments)
-    passes = [line for context in contexts_of(task.job) for line in await _score_lines(task, context, outcome)]
-    return [*lines, *_call_lines(calls), *_pair_lines(outcome), *passes]
+    scores, passes = _scores_of(outcome), list[str]()
+    for context in contexts_of(task.job):
+        told, measured = await _score_lines(task, context, outcome)
+        passes += told
+        scores |= measured
+    verdicts = verdict_lines(outcome.pairs, scores, task.job.pipeline.select)
+    return [*lines, *_call_lines(calls), *_pair_lines(outcome), *passes, *verdicts]
+
+
+def _names_of_models(job: Job) -> str:
+    """Return what is loaded for the image, or that no model is."""
+    models = [model.model for model, engine in job.engines_of(WITH_MODELS) if kind_of(engine).is_model]
+    names = [*(spec.name for spec in job.definitions.taggers), *dict.fromkeys(models)]
+    return f"loading {', '.join(names)}" if models else f"tagging with {', '.join(names)} and asking without a model"
 
 
 def _best_scores(tagged: Tagged) -> dict[str, float]:
@@ -171,8 +185,8 @@ async def _converse(
     return [*calls, *engine.calls], outcome
 
 
-async def _score_lines(task: PreviewTask, context: PassContext, outcome: Outcome) -> list[str]:
-    """Let a pass score the pairs; return its calls and its scores as lines."""
+async def _score_lines(task: PreviewTask, context: PassContext, outcome: Outcome) -> tuple[list[str], Scores]:
+    """Let a pass score the pairs; return its calls and its scores as lines, and the scores."""
     pairs = [row for row in outcome.pairs if row["outcome"] == GENERATE.passes]
     image = PreparedImage(task.image, task.image_id, earlier=tuple(pairs))
     unscored = [(row, list(context.judge.settings.scores)) for row in pairs]
@@ -185,7 +199,7 @@ async def _score_lines(task: PreviewTask, context: PassContext, outcome: Outcome
         names = context.judge.settings.scores
         scores = (_score(score_name(context.name, name), values[row["pair_id"], name]) for name in names)
         lines += ["", f"  Q: {row['question']}", f"  A: {row['answer']}", f"  {', '.join(scores)}"]
-    return lines
+    return lines, {(pair, score_name(context.name, name)): row for (pair, name), row in values.items()}
 
 
 def _assignments(context: GenerateContext, rows: Sequence[dict[str, Any]]) -> list[Assignment]:
@@ -261,7 +275,7 @@ def _reply_text(request: Request, reply: Reply) -> str:
 
 def _pair_lines(outcome: Outcome) -> Iterator[str]:
     yield from ("", "PAIRS")
-    scores = {(row["pair_id"], name): row for name, rows in outcome.scores.items() for row in rows}
+    scores = _scores_of(outcome)
     for row in outcome.pairs:
         if row["outcome"] == "failed":
             why = row["detail"] or row["raw_question"]
@@ -275,5 +289,9 @@ def _pair_lines(outcome: Outcome) -> Iterator[str]:
         yield "    " + ", ".join(_score(name, scores[row["pair_id"], name]) for name in outcome.scores)
 
 
-def _score(name: str, row: dict[str, Any]) -> str:
+def _scores_of(outcome: Outcome) -> Scores:
+    return {(row["pair_id"], name): row for name, rows in outcome.scores.items() for row in rows}
+
+
+def _score(name: str, row: Mapping[str, Any]) -> str:
     return f"{name}: {row['reason']}" if row["value"] is None else f"{name} {row['value']:.2f}"

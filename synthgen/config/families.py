@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from synthgen.config import library
+from synthgen.config.constraints import Constraint
 from synthgen.config.library import Section
 from synthgen.config.taxonomy import Tree, build_tree
 from synthgen.errors import Mistakes, attempt
@@ -22,6 +23,21 @@ Sensitive = Literal["personal", "medical"]
 Presence = Literal["present", "absent"]
 UNANSWERABLE = "unanswerable/"  # begins the types of negatives
 SWAPPED_FORMS = ("short", "brief", "detailed")  # of negatives: in the others an answer has no room to say so
+
+
+class ConstrainedRequest(Constraint):
+    """A request that says what form its answer must have, in words and so that it can be checked."""
+
+    ask: str
+
+
+def _kind_of_request(value: Any) -> str:
+    return "with" if isinstance(value, Mapping | ConstrainedRequest) else "without"
+
+
+AnyRequest = Annotated[
+    Annotated[str, Tag("without")] | Annotated[ConstrainedRequest, Tag("with")], Discriminator(_kind_of_request)
+]
 
 
 class InstructionLeaf(Section):
@@ -35,10 +51,11 @@ class InstructionLeaf(Section):
     most: int | None = Field(default=None, gt=0)  # questions per image, where an image offers only so many
     open: bool = False  # several answers can be right: descriptions, opinions, plans
     reasons: bool = False  # the answer must be worked out, so it is, whatever the form
-    requests: dict[str, tuple[str, ...]] = Field(default_factory=dict)  # language -> whole requests, asked as they are
+    requests: dict[str, tuple[AnyRequest, ...]] = Field(default_factory=dict)  # language -> whole requests, asked so
     truth: Truth | None = None  # the answer that every question of the type must have
     thing: Presence | None = None  # the plan names a tag that the image has, or one that it lacks
     follows: bool = False  # the question goes on from an earlier pair of the image
+    ends: bool = False  # no question goes on from its pairs
     sensitive: Sensitive | None = None  # asked only where `plan.allow` names it
     swap: bool = False  # asked of another image than it was written for, its question has no answer there
 
@@ -55,10 +72,22 @@ class InstructionLeaf(Section):
     def _check_requests(self) -> "InstructionLeaf":
         if empty := [language for language, texts in self.requests.items() if not texts]:
             raise ValueError(f"requests: no request for {', '.join(empty)}")
-        for text in (text for texts in self.requests.values() for text in texts):
+        for text in (text for texts in self.request_texts().values() for text in texts):
             if ("{thing}" in text) != (self.thing is not None):
                 raise ValueError(f"requests: {text!r}: {{thing}} belongs into the requests of types with `thing`")
         return self
+
+    def request_texts(self) -> dict[str, tuple[str, ...]]:
+        """Return the words of the requests by language."""
+        return {
+            language: tuple(item if isinstance(item, str) else item.ask for item in items)
+            for language, items in self.requests.items()
+        }
+
+    def constraints(self) -> dict[str, Constraint]:
+        """Return what requests ask of the form of their answer, by their words."""
+        items = (item for items in self.requests.values() for item in items if not isinstance(item, str))
+        return {item.ask: Constraint(**item.model_dump(exclude={"ask"})) for item in items}
 
 
 def _member_of(value: Any) -> str:
@@ -108,9 +137,11 @@ class InstructionType:
     open: bool = False
     reasons: bool = False
     requests: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    constraints: Mapping[str, Constraint] = field(default_factory=dict)  # request -> the form of its answer
     truth: Truth | None = None
     thing: Presence | None = None
     follows: bool = False
+    ends: bool = False
     sensitive: Sensitive | None = None
     swap: bool = False
 
@@ -181,7 +212,8 @@ def instruction_types(tree: Tree) -> dict[str, InstructionType]:
     for path in tree.leaves:
         leaf = InstructionLeaf.model_validate(tree.nodes[path].values)
         values = {name: getattr(leaf, name) for name in InstructionLeaf.model_fields}
-        types[path] = InstructionType(path, **{**values, "ask_as": leaf.ask_as or tree.nodes[path].words})
+        texts = {"requests": leaf.request_texts(), "constraints": leaf.constraints()}
+        types[path] = InstructionType(path, **{**values, **texts, "ask_as": leaf.ask_as or tree.nodes[path].words})
     return types
 
 

@@ -168,7 +168,7 @@ _ANY_TYPE = InstructionType(
     "any/type", "anything", "anything", "type", ("short",), ("What?", "Which?")
 )  # where every family has mistakes
 # Of the templates below `judge`.
-SCORE_VARIABLES = ("question", "answer", "statement", "other", "type", "language", "previous")
+SCORE_VARIABLES = ("question", "answer", "statement", "other", "evidence", "type", "language", "previous")
 Values = dict[str, Any]
 
 
@@ -194,7 +194,7 @@ def _templates(
     worked = [{**texts, "options": [], "form": "short"}, {**texts, "options": list(_SAMPLE.options), "form": "choice"}]
     yield ("reasoning", "text"), worked
     yield ("unanswerable", "text"), [{**question, "form": form} for form in families.SWAPPED_FORMS]
-    judged: Values = {"answer": "two", "statement": "two", "other": "three"}
+    judged: Values = {"answer": "two", "statement": "two", "other": "three", "evidence": "two dogs"}
     for name in judges:
         yield (
             ("judge", name, "text"),

@@ -8,6 +8,9 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from synthgen.errors import did_you_mean
+
+REMEMBERED = 10_000  # words of which the nearest name is known
 Entry = tuple[Any, Any]  # a word and its score, both as they stand in the data
 
 
@@ -24,10 +27,19 @@ class Lexicon:
         by_name = {path.rpartition("/")[2]: path for path in listed}
         by_synonym = {_normalize(word): path for word, path in (synonyms or {}).items()}
         self._paths = by_name | {path: path for path in listed} | by_synonym
+        self._names = sorted(by_name.keys() | by_synonym.keys())
+        self._nearest = dict[str, str]()
 
     def path(self, word: str) -> str | None:
         """Return the path that a word means; None if it means none."""
         return self._paths.get(_normalize(word))
+
+    def nearest(self, word: str) -> str:
+        """Return a question that names what a word that means no path may stand for; empty if nothing is near."""
+        name = _normalize(word)
+        if name not in self._nearest and len(self._nearest) < REMEMBERED:  # a source has the same words again and again
+            self._nearest[name] = did_you_mean(name.rpartition("/")[2], self._names).rstrip()
+        return self._nearest.get(name, "")
 
     def look_up(self, words: Iterable[str]) -> tuple[list[str], list[str]]:
         """Return the paths that words mean, and the words that mean none.

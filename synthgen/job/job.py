@@ -103,9 +103,10 @@ def _made_otherwise(url: str, changed: list[Difference], started_in: Path) -> Se
     update = f"run `synth run --out {url} --update` first"
     if all(difference.path == ("images", "decoding") for difference in changed):
         return SettingsChanged(f"{url}: was made by another version of synth: {describe(changed)}; {update}")
+    there = "" if started_in == Path.cwd() else ", in that folder,"
     return SettingsChanged(
         f"{url}: was made with other files: {describe(changed)}. It was started in {started_in}; "
-        f"restore these files, or {update} to accept the changes"
+        f"restore these files, or {update}{there} to accept the changes"
     )
 
 
@@ -254,7 +255,7 @@ def _shape(
             "types": {path: _texts_of(kind) for path, kind in types.items()},
             **_given(pack, "voices", "levels", "reasoning", only=True),
             **(_given(pack, "unanswerable", only=True) if pipeline.plan.negatives else {}),
-            "sampling": sampling.model_dump(mode="json", exclude={"agree_temperature", "agree_samples"}),
+            "sampling": sampling.model_dump(mode="json", exclude={"agree_temperature", "agree_samples", "agree_forms"}),
             "seed": pipeline.plan.seed,
         },
         "scores": {name: score_settings(name, pack, sampling) for name in pipeline.scores},

@@ -115,6 +115,7 @@ PAIRS = pa.schema(
         ("options", STRINGS),
         ("key", pa.string()),  # the letter of the option that its writer calls right; null where none is named
         ("truth", pa.string()),  # "yes" or "no": the answer that its type plans; null for most types
+        ("constraint", pa.string()),  # JSON: what its request asks of the form of the answer; null for most requests
         ("evidence", pa.string()),  # what in the image the question rests on, where the writer is asked for it
         ("follows", pa.string()),  # pair_id of the pair that the question goes on from
         ("answer", pa.string()),

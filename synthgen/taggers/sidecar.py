@@ -125,7 +125,15 @@ class SidecarTagger:
         tags = [{"path": path, "score": scores[path], "tagger": self._spec.name} for path in surest]
         by_reason = {"no such tag": unknown, "bad score": wrong}
         reasons = [f"{reason}: {_list_words(words)}" for reason, words in by_reason.items() if words]
+        if hint := self._hint(entries) if unknown else "":
+            reasons[0] += f" ({hint})"
         return Tagged(tags, left_out=(self._phrase("; ".join(reasons)),) if reasons else ())
+
+    def _hint(self, entries: Entries) -> str:
+        """Return a question that names the tag nearest to the first unknown word, if any is near."""
+        words = (str(word) for word, _ in entries if isinstance(word, str | int | float))
+        first = next((word for word in words if self._lexicon.path(word) is None), "")
+        return self._lexicon.nearest(first) if first else ""
 
     def _phrase(self, reason: str) -> str:
         return one_line(f"{self._spec.name}: {reason}", PHRASE_LENGTH)

@@ -4,8 +4,12 @@ import sys
 from dataclasses import replace
 
 from synthgen.commands import preview
+from synthgen.commands.verdicts import Scores, verdict_lines
+from synthgen.config.pipeline import SelectConfig
+from synthgen.config.selection import KeepRule
 from synthgen.stages.plan.assign import Assigner
 from synthgen.stages.plan.images import PlannedImage
+from synthgen.tables import NOT_APPLICABLE, PAIRS
 from tests.fixtures.workspace import ROOT
 
 sys.path.append(str(ROOT / "benchmarks"))
@@ -29,3 +33,29 @@ def test_a_preview_names_the_thing_that_the_plan_names_and_leaves_absent_ones_ou
     lines = list(preview._plan_lines(alone, image, previewed))
     assert any(line.strip().startswith(PRESENT) and f"about {thing}" in line for line in lines)
     assert any("absent things are left out" in line for line in lines)
+
+
+def test_a_preview_says_what_select_has_against_each_pair_by_itself() -> None:
+    settings = SelectConfig(keep={"answer": KeepRule(min=3, drop=0.5), "blind": KeepRule(min=0.5, forms=("choice",))})
+    pair = {**dict.fromkeys(PAIRS.names), "outcome": "pair", "language": "English", "type": "a/b", "form": "short"}
+    pair |= {"question": "What colour is the car?", "answer": "red"}
+    rows = [{**pair, "pair_id": name} for name in ("good", "low", "unscored", "unfit")]
+    rows += [
+        {**pair, "pair_id": "asks again", "question": "What is it? And whose is it?"},
+        {**pair, "outcome": "failed"},
+    ]
+    values = {"good": 4.0, "low": 2.0, "asks again": 1.0}
+    scores: Scores = {(name, "answer"): {"value": value, "reason": None} for name, value in values.items()}
+    scores["unscored", "answer"] = {"value": None, "reason": "call_failed: out of order"}
+    scores["unfit", "answer"] = {"value": None, "reason": f"{NOT_APPLICABLE} to the form 'short'"}
+    scores["good", "blind"] = {"value": 0.0, "reason": None}
+    head, *told = list(verdict_lines(rows, scores, settings))[1:]
+    assert "ranks, duplicates, balance and quotas take all pairs to see" in head
+    assert told == [
+        "  a/b, short: passes",
+        "  a/b, short: score:answer (2 is below 3)",
+        "  a/b, short: unscored:answer",
+        "  a/b, short: passes",
+        "  a/b, short: rule:two_questions; score:answer (1 is below 3)",
+    ]
+    assert list(verdict_lines(rows[-1:], {}, settings)) == []

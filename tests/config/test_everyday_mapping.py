@@ -22,7 +22,8 @@ import asked
 
 KINDS = asked.load_kinds()
 IMAGES_EACH = 100
-PERSONAL_KINDS = ("passport", "credit card", "prescription", "number plate", "signature")
+PERSONAL_KINDS = ("passport", "credit card", "prescription", "number plate", "signature", "completed form",
+                  "boarding pass", "business card", "bottle from the pharmacy", "screenshot of a chat")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +125,7 @@ def test_sensitive_types_are_drawn_for_their_images_where_a_pipeline_allows_them
     weights = Weights(context.rules, list(context.types), {}, context.settings.side_tags)
     expected = {
         "passport": "identity_field", "credit card": "identity_field", "prescription": "personal_paper_worked_out",
+        "completed form": "personal_paper_to_json", "boarding pass": "identity_field",
         "number plate": "plate_number", "signature": "signature_or_name", "X-ray": "visible_finding",
     }  # fmt: skip
     for kind in KINDS:

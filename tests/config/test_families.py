@@ -22,6 +22,7 @@ TYPES = {
 LANGUAGES = (
     *("English", "Chinese", "Spanish", "French", "German", "Portuguese"),
     *("Russian", "Arabic", "Hindi", "Japanese", "Korean"),
+    *("Italian", "Dutch", "Polish", "Turkish", "Ukrainian", "Vietnamese", "Thai"),
 )
 SCRIPTS = {  # a letter of the language's own script; the languages of Latin script are told apart below
     "Chinese": r"[\u4e00-\u9fff]",
@@ -30,6 +31,8 @@ SCRIPTS = {  # a letter of the language's own script; the languages of Latin scr
     "Hindi": r"[\u0900-\u097f]",
     "Japanese": r"[\u3040-\u30ff]",
     "Korean": r"[\uac00-\ud7af]",
+    "Ukrainian": r"[\u0400-\u04ff]",
+    "Thai": r"[\u0e00-\u0e7f]",
 }
 YES_OR_NO = re.compile(
     r"(?i)(is|are|am|was|were|do|does|did|has|have|had|will|would|can|could|should|may|might|must)\b"
@@ -74,9 +77,9 @@ def is_more_than_a_question(text: str) -> bool:
 
 
 def is_finished(text: str) -> bool:
-    """Return whether a text ends in a mark, or is typed carelessly, in lower case without any."""
+    """Return whether a text ends in a mark, is of Thai, which has none, or is typed carelessly, in lower case."""
     first = re.sub(r"^\d+ ", "", text)[0]
-    return text[-1] in MARKS or (first.islower() and first.isascii())
+    return text[-1] in MARKS or bool(re.search(SCRIPTS["Thai"], text)) or (first.islower() and first.isascii())
 
 
 @of_every_type

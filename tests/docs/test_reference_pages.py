@@ -91,6 +91,7 @@ DEFINITION_FILES = ROOT / "docs/definition_files.md"
 PLACES = {  # a section of a definition file -> the prefix of its keys on the page
     **{taxonomy.TaxonomyFile: "", taxonomy.TagEntry: "TAG."},
     **{families.FamilyFile: "", families.InstructionGroup: "GROUP.", families.InstructionLeaf: "TYPE."},
+    families.ConstrainedRequest: "REQUEST.",
     **{
         prompt_file.PackFile: "",
         prompt_file.SystemTexts: "system.",

@@ -47,7 +47,7 @@ def test_a_folder_of_the_everyday_pipeline_goes_on_as_it_was_made(tmp_path: Path
         (photos / f"{tag}.json").write_text(json.dumps({"tags": [tag]}))
     synth(tmp_path, "run", "photos", "--out", "data", *SETTINGS)
     assert "nothing to do" in synth(tmp_path, "run", "--out", "data")
-    assert "kept" in synth(tmp_path, "run", "--out", "data", "--from", "select", "--set", "select.keep.answer.min=1.5")
+    assert "kept" in synth(tmp_path, "run", "--out", "data", "--from", "select", "--set", "select.keep.p_true.min=0.01")
     assert "dog.png" in synth(tmp_path, "purge", "data", "dog.png", "--dry-run")
 
 

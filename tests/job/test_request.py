@@ -120,11 +120,12 @@ def test_where_names_mean_other_files_the_folder_to_start_in_is_reported(
     assert notes[0].startswith(f"{USING} ../out, started in {started}: {started}/photos --pipeline small ")
     where = f"It was started in {started}, where names may mean other files: start it there."
     assert f"the mapping changed. {where} Run with" in refusal
-    notes, refusal = refuse("run", "--out", "../out", "--update")
-    assert notes == [] and refusal == (
-        f"../out: was started in {started}, where names may mean other files; update it there, or name the pipeline "
-        "with --pipeline to take the files of this folder"
-    )
+    for words in (["run", "--out", "../out", "--update"], ["plan", "--out", "../out", "--diff"]):
+        notes, refusal = refuse(*words)
+        assert notes == [] and refusal == (
+            f"../out: was started in {started}, where names may mean other files; start it there, or name the pipeline "
+            "with --pipeline to take the files of this folder"
+        )
 
 
 def test_in_a_folder_without_a_run_missing_images_are_reported(started: Path) -> None:

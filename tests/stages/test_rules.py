@@ -522,6 +522,13 @@ def test_options_that_only_look_alike_or_marked_are_kept(options: list[str]) -> 
     assert "broken_choice" not in broken(answer="B", form="choice", options=options)
 
 
+def test_an_answer_breaks_the_form_that_its_request_asks_for() -> None:
+    three = '{"bullets": [3, 3]}'
+    assert "breaks_constraint" not in broken(answer="- a dog\n- a lawn\n- a fence", form="text", constraint=three)
+    assert "breaks_constraint" in broken(answer="A dog, a lawn and a fence.", form="text", constraint=three)
+    assert "breaks_constraint" not in broken(answer="A dog, a lawn and a fence.", form="text")
+
+
 @pytest.mark.parametrize("answer", ["There is a dog.", "Nothing", "Yesterday", "Not sure", "Nobody"])
 def test_an_answer_that_begins_with_neither_yes_nor_no_is_not_as_planned(answer: str) -> None:
     assert "not_as_planned" in broken(answer=answer, truth="yes")

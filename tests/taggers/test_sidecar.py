@@ -97,7 +97,7 @@ def test_the_highest_score_of_a_tag_counts(tags: Any) -> None:
         ),
         (
             '{"tags": {"cat": 7, "kat": 1, "letter": true}}',
-            "no such tag: 'kat'; bad score: 7 of 'cat', true of 'letter'",
+            "no such tag: 'kat' (did you mean 'cat'?); bad score: 7 of 'cat', true of 'letter'",
         ),
         (
             '{"tags": [{"path": "cat", "score": "sure"}, {"path": "letter", "score": NaN}]}',

@@ -69,6 +69,7 @@ def settings(family: str, model: Path | None = None) -> list[str]:
         "plan.per_image": 2,
         "generate.engine": {"kind": "vllm", "gpus": GPUS, "options": options, "environment": ENVIRONMENT},
         "generate.scores": sorted(SCORERS),
+        "generate.gate": {},  # random weights hold back whatever they like
         "generate.sampling.answer_temperature": 1.0,  # without chance random weights say one token for ever
         "select.keep": {},
     }

@@ -95,7 +95,7 @@ def pair_of(prompts: Prompts, row: Mapping[str, Any], known: Mapping[str, Row]) 
     """Return the pair of a row of PAIRS; `known` has the pairs of its image by their id."""
     before = known.get(row.get("follows") or "")
     turn = Turn(
-        Question(row["question"], tuple(row["options"] or ())),
+        Question(row["question"], tuple(row["options"] or ()), evidence=row.get("evidence") or ""),
         prompts.type_of(row["type"]),
         row["form"],
         row["language"],
@@ -219,6 +219,12 @@ def _pair(row: Mapping[str, Any], turn: Turn, reply: Reply) -> Pair:
     return Pair(*ids, turn.type, turn.form, turn.language, turn.question, reply, turn.earlier)
 
 
+def _constraint(kind: InstructionType | None, question: Question | None) -> str | None:
+    """Return what the request of a pair asks of the form of its answer, as JSON; None where it asks nothing of it."""
+    found = kind.constraints.get(question.text) if kind and question else None
+    return found.model_dump_json(exclude_defaults=True) if found else None
+
+
 def pair_row(asked: AskedQuestion, kind: InstructionType | None, answer: Reply | None) -> Row:
     """Return the pairs row of an assignment; tokens and seconds of the asking call are shared by its assignments."""
     assignment, question, failure = asked.assignment, asked.question, asked.failure
@@ -242,6 +248,7 @@ def pair_row(asked: AskedQuestion, kind: InstructionType | None, answer: Reply |
         "options": list(question.options) if question and question.options else None,
         "key": asked.key,
         "truth": kind.truth if kind else None,
+        "constraint": _constraint(kind, question),
         "evidence": (question.evidence or None) if question else None,
         "follows": asked.earlier.pair_id if asked.earlier else None,
         "answer": answer.text if answer and not failure else None,

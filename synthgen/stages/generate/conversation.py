@@ -214,5 +214,6 @@ def _to_go_on_from(prompts: Prompts, rows: Sequence[Mapping[str, Any]]) -> list[
 
 
 def _is_followed(prompts: Prompts, row: Mapping[str, Any]) -> bool:
-    """Return whether a talk may go on from a pair: not from one that goes on itself, and not from a negative."""
-    return not is_unanswerable(row["type"]) and not prompts.types[row["type"]].follows
+    """Return whether a talk may go on from a pair: not from one that goes on or ends it, and not from a negative."""
+    kind = prompts.types.get(row["type"])
+    return not is_unanswerable(row["type"]) and kind is not None and not (kind.follows or kind.ends)

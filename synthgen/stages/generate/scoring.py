@@ -17,7 +17,7 @@ from synthgen.engines.recorder import Meter
 from synthgen.errors import Failure, UserMistake, describe_error, nearest, one_line
 from synthgen.stages.generate.measures import SCORERS, Pair, Score, Scorer
 from synthgen.stages.generate.session import ImageSession
-from synthgen.tables import NOT_APPLICABLE
+from synthgen.tables import ANSWER_FORMS, NOT_APPLICABLE
 
 LARGEST = 3.4e38  # value, about the largest float32
 LONGEST_REASON = 600  # characters; a failure's detail has up to 500
@@ -71,6 +71,8 @@ def score_settings(name: str, pack: PackFile, sampling: SamplingConfig) -> Any:
     """
     scorer = find_scorer(name)
     settings = sampling.model_dump(mode="json", include=set(scorer.sampling))
+    if sampling.agree_forms == ANSWER_FORMS:
+        settings.pop("agree_forms", None)  # it came later, and changes nothing so
     prompts = [prompt for key in (*scorer.prompts, *scorer.also) if (prompt := pack.score_prompt(key))]
     texts = [_system(pack), *(prompt.model_dump(mode="json") for prompt in prompts)] if prompts else []
     version = [{"version": scorer.version}] if scorer.version > 1 else []
@@ -120,7 +122,7 @@ async def score(name: str, session: ImageSession, pair: Pair, meter: Meter | Non
     """
     scorer, meter = find_scorer(name), meter or Meter(session.engine)
     ids = pair.pair_id, pair.assignment_id
-    if pair.form not in scorer.forms:
+    if pair.form not in _forms(scorer, session.sampling):
         return score_row(*ids, Score(None, f"{NOT_APPLICABLE} to the form '{pair.form}'"), meter)
     if why := _not_of_negatives(scorer, session, pair):
         return score_row(*ids, Score(None, f"{NOT_APPLICABLE} to {why}"), meter)
@@ -134,6 +136,11 @@ async def score(name: str, session: ImageSession, pair: Pair, meter: Meter | Non
     except (Exception, SystemExit) as error:
         failure = Failure("score_failed", describe_error(error))
         return score_row(*ids, Score(None, str(failure)), meter)
+
+
+def _forms(scorer: Scorer, sampling: SamplingConfig) -> tuple[str, ...]:
+    """Return the answer forms that a score is measured for; of further samples those that the pipeline names."""
+    return sampling.agree_forms if "agree_forms" in scorer.sampling else scorer.forms
 
 
 def _not_of_negatives(scorer: Scorer, session: ImageSession, pair: Pair) -> str | None:

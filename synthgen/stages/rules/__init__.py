@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from synthgen.config.languages import UNSPACED
 from synthgen.config.pipeline import SelectConfig
 from synthgen.stages.rules.answers import (
+    breaks_constraint,
     broken_places,
     choice_faults,
     loops,
@@ -28,8 +29,9 @@ from synthgen.stages.rules.self_talk import speaks_of_itself
 
 __all__ = ["COLUMNS", "RULES_VERSION", "mask", "rules", "yes_or_no"]
 
-RULES_VERSION = "4"  # part of the fingerprint of decisions; raise it when a rule changes
-COLUMNS = ["form", "language", "question", "options", "key", "truth", "answer"]  # of PAIRS, that rules read
+RULES_VERSION = "5"  # part of the fingerprint of decisions; raise it when a rule changes
+# Of PAIRS, that rules read.
+COLUMNS = ["form", "language", "question", "options", "key", "truth", "constraint", "answer"]
 _UNSPACED = "[" + "".join(rf"\p{{{script}}}" for script in UNSPACED) + "]"
 
 
@@ -56,6 +58,7 @@ def rules(rows: pa.Table, settings: SelectConfig) -> Iterator[tuple[str, Any]]:
     yield from choice_faults(rows)
     yield "broken_places", broken_places(rows)
     yield "not_as_planned", not_as_planned(rows)
+    yield "breaks_constraint", breaks_constraint(rows)
     for pattern in settings.forbidden:
         yield "forbidden", pc.or_(*(pc.match_substring_regex(text, pattern) for text in (question, answer)))
 

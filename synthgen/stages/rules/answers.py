@@ -1,4 +1,4 @@
-"""Rules for answers: repeats and loops, letters of multiple choice, places, and a planned yes or no."""
+"""Rules for answers: repeats and loops, letters of multiple choice, places, a planned yes or no, a form asked for."""
 
 # ruff: noqa: RUF001 (signs of many scripts)
 
@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from synthgen.config.constraints import Constraint
 from synthgen.config.languages import Language, language_of
 from synthgen.config.replies import LETTERS, final_answer, letter_of, parse_places
 from synthgen.config.replies.options import options_fault
@@ -94,6 +95,18 @@ def not_as_planned(rows: pa.Table) -> Mask:
     for place, row in zip(planned, rows.take(planned).to_pylist(), strict=True):
         if language := language_of(row["language"]):
             found[place] = _side(row, language) != row["truth"]
+    return found
+
+
+def breaks_constraint(rows: pa.Table) -> Mask:
+    """Return the answers that have not the form that their request asks for, such as three bullets."""
+    found = np.zeros(rows.num_rows, bool)
+    places = np.flatnonzero(np.asarray(pc.is_valid(rows.column("constraint"))))
+    asked, answers = (rows.column(name).take(places).to_pylist() for name in ("constraint", "answer"))
+    found[places] = [
+        Constraint.model_validate_json(constraint).fault(answer or "") is not None
+        for constraint, answer in zip(asked, answers, strict=True)
+    ]
     return found
 
 

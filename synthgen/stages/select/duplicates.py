@@ -32,12 +32,13 @@ Row = TypeVar("Row", bound=np.generic)
 REPEATS = (
     "kept",
     "duplicate:question",
+    "duplicate:same_answer",
     "duplicate:global_question",
     "duplicate:global_answer",
     "duplicate:common",
     "duplicate:opening",
 )
-KEPT, QUESTION, GLOBAL_QUESTION, GLOBAL_ANSWER, COMMON, OPENING = range(len(REPEATS))
+KEPT, QUESTION, SAME_ANSWER, GLOBAL_QUESTION, GLOBAL_ANSWER, COMMON, OPENING = range(len(REPEATS))
 EARLIER_RUN = "duplicate:run:"  # with its name
 FEW_OPENINGS = 20  # questions of one opening that stay, however small the set is
 ID = np.dtype("S32")
@@ -124,8 +125,8 @@ class PairComparison:
         """Add the next pairs and return their numbers.
 
         Args:
-            rows: `pair_id`, `image_id`, `since`, `score`, and the texts `plain`, `answer` and `opening`, which are null
-                for a pair that is dropped already.
+            rows: `pair_id`, `image_id`, `since`, `score`, and the texts `plain`, `answer`, `opening`, `said` and
+                `content`, which are null for a pair that is dropped already.
             run: The number of the earlier run that they are of; these come before those of this run.
         """
         start, count = sum(map(len, self._run)), rows.num_rows
@@ -163,6 +164,9 @@ class PairComparison:
 
         near = self._settings.near_questions
         drop(QUESTION, self._by_image.clusters(rank, near, len(earlier), is_open), 1)
+        if share := self._settings.same_answer:
+            left = is_open & (codes == KEPT)
+            drop(SAME_ANSWER, self._by_image.same_answers(rank, share, len(earlier), left), 1)
         for texts in self._sets:
             drop(texts.code, texts.clusters(rank, is_open & (codes == KEPT), len(earlier)), texts.settings.most)
         self._limit(codes, rank, is_open & (run < 0))

@@ -15,7 +15,7 @@ from synthgen.stages.select.selection import Selection
 from synthgen.store.earlier_runs import EarlierRun
 from synthgen.tables import GENERATE, SELECT
 
-COLUMNS = ["pair_id", "image_id", "question", "options", "answer"]  # of PAIRS
+COLUMNS = ["pair_id", "image_id", "form", "language", "question", "options", "answer"]  # of PAIRS
 
 
 def start_comparison(selection: Selection, folder: Path) -> tuple[PairComparison, int]:

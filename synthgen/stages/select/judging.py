@@ -16,6 +16,7 @@ from synthgen.stages.select.contamination import Contamination
 from synthgen.stages.select.functions import reasons_by
 from synthgen.stages.select.selection import Selection, scores_in
 from synthgen.stages.select.standings import KEPT, SCORE, needed, standing
+from synthgen.stages.select.wording import with_wording
 from synthgen.tables import CONTAMINATED, GENERATE, NOT_APPLICABLE, PAIRS, PLAN, SELECT, score_column
 
 Mask = npt.NDArray[np.bool_]
@@ -78,8 +79,8 @@ def for_comparison(
 
     Returns:
         Their ids, `reason`, `since` when they are decided on, the `score` by which one of several survives, the texts
-        by which they are compared, null for a dropped pair (`plain` of the question, `opening`, its first words, and
-        `answer`), and these columns.
+        by which they are compared, null for a dropped pair (`plain` of the question, `opening`, its first words,
+        `answer`, and `said` and `content` of short answers), and these columns.
     """
     judged = rows.select([*ID_COLUMNS, "follows"]).append_column("reason", reason)
     judged = judged.append_column("since", _since(selection, partition, rows.column("pair_id")))
@@ -135,7 +136,7 @@ def with_texts(judged: pa.Table, rows: pa.Table, settings: SelectConfig, is_comp
 
     Args:
         judged: The table.
-        rows: The pairs, with `question`, its form `plain`, `options` and `answer`.
+        rows: The pairs, with `question`, its form `plain`, `options`, `answer`, and their `form` and `language`.
         settings: Which comparisons are wanted; the texts of others are null.
         is_compared: The texts of other pairs are null.
     """
@@ -144,10 +145,12 @@ def with_texts(judged: pa.Table, rows: pa.Table, settings: SelectConfig, is_comp
         "opening": openings(_array(rows.column("plain")), settings.openings.words) if settings.openings else None,
         "answer": plain_texts(pc.fill_null(rows.column("answer"), "")) if settings.global_answers else None,
     }
+    no_text = pa.nulls(judged.num_rows, pa.large_string())
     for name, texts in wanted.items():
-        no_text = pa.nulls(judged.num_rows, pa.large_string())
         judged = judged.append_column(name, no_text if texts is None else pc.if_else(is_compared, texts, no_text))
-    return judged
+    if settings.same_answer is not None:
+        return with_wording(judged, rows, is_compared)
+    return judged.append_column("said", no_text).append_column("content", no_text)
 
 
 def _array(column: pa.ChunkedArray) -> pa.LargeStringArray:

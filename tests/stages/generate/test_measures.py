@@ -20,7 +20,7 @@ from synthgen.stages.generate.measures import Pair
 from synthgen.stages.generate.measures.judges import MOST_SENTENCES, sentences
 from synthgen.stages.generate.measures.scorer import prompt_for
 from synthgen.stages.generate.session import Earlier, ImageSession
-from synthgen.tables import NOT_APPLICABLE, SCORES
+from synthgen.tables import ANSWER_FORMS, NOT_APPLICABLE, SCORES
 
 IMAGE = Image.new("RGB", (8, 8))
 UNASKED = "unanswerable/fine/reading"  # the type of negatives
@@ -58,10 +58,10 @@ def scored(
         update={"answer": {**prompts.pack.answer, "detailed": worked}, **changes.get("pack", {})}
     )
     prompts = replace(prompts, pack=pack)
-    session = ImageSession(
-        engine, prompts, SamplingConfig(agree_samples=3, agree_temperature=0.9, top_p=0.8), 7, IMAGE, "key"
-    )
-    question = Question("How many?", tuple(options))
+    forms = changes.get("agree_forms", ANSWER_FORMS)
+    sampling = SamplingConfig(agree_samples=3, agree_forms=forms, agree_temperature=0.9, top_p=0.8)
+    session = ImageSession(engine, prompts, sampling, 7, IMAGE, "key")
+    question = Question("How many?", tuple(options), evidence=changes.get("evidence", ""))
     kind = prompts.type_of(changes.get("type", UNASKED if name == "unanswerable" else "coarse/counting"))
     pair = Pair("pair", "assignment", kind, form, "English", question, answer, others=changes.get("others", ()))
     row = asyncio.run(scoring.score(name, session, pair))
@@ -103,6 +103,29 @@ def test_without_log_probabilities_there_is_no_likelihood() -> None:
 def test_without_log_probabilities_of_the_answer_there_is_no_image_gain(logprobs: tuple[float, ...]) -> None:
     row, _ = scored("image_gain", say("", logprobs=logprobs), Reply("two", logprobs=(-1.0, -0.5)))
     assert row["reason"] == "the engine gave no log-probabilities of the answer with and without the image"
+
+
+def test_the_weakest_token_of_an_answer_is_the_least_likely_one_and_costs_no_call() -> None:
+    answer = Reply("two cats", logprobs=(math.log(0.9), math.log(0.2), math.log(0.8)))
+    row, engine = scored("weakest_token", say("unused"), answer)
+    assert row["value"] == pytest.approx(0.2) and not engine.requests
+    missing, _ = scored("weakest_token", say("unused"), Reply("two"))
+    assert missing["reason"] == "the engine gave no log-probabilities"
+
+
+@pytest.mark.parametrize("name", ["agreement", "consistency"])
+def test_answers_in_a_form_that_is_not_sampled_again_have_no_value_and_cost_no_call(name: str) -> None:
+    row, engine = scored(name, say("two"), Reply("Two."), "brief", agree_forms=("short",))
+    assert row["reason"] == f"{NOT_APPLICABLE} to the form 'brief'" and not engine.requests
+    sampled, _ = scored(name, say("two"), Reply("two"), "short", agree_forms=("short",))
+    assert sampled["value"] == 1.0
+
+
+def test_a_question_fits_where_the_image_shows_what_its_type_needs_and_its_writer_rests_on() -> None:
+    row, engine = scored("fits", say("yes", labels={"no": 0.2, "yes": 0.6}), Reply(""), evidence="two cats")
+    assert row["value"] == pytest.approx(0.75) and engine.requests[0].text.endswith("? two cats")
+    ready, engine = scored("fits", say("yes", labels={"yes": 1.0}), Reply(""))
+    assert ready["value"] == 1.0 and engine.requests[0].text == "things?"
 
 
 def test_agreement_is_the_mean_similarity_of_further_samples() -> None:
@@ -236,7 +259,13 @@ def test_a_question_is_as_unanswerable_as_the_worst_label_is_likely() -> None:
 
 @pytest.mark.parametrize(
     ("name", "type"),
-    [("unanswerable", "coarse/counting"), ("question", UNASKED), ("question_checks", UNASKED), ("image_gain", UNASKED)],
+    [
+        ("unanswerable", "coarse/counting"),
+        ("question", UNASKED),
+        ("question_checks", UNASKED),
+        ("fits", UNASKED),
+        ("image_gain", UNASKED),
+    ],
 )
 def test_a_score_says_nothing_of_questions_that_it_is_not_for_and_makes_no_call(name: str, type: str) -> None:
     row, engine = scored(name, say("yes"), Reply("two"), type=type)
@@ -244,7 +273,7 @@ def test_a_score_says_nothing_of_questions_that_it_is_not_for_and_makes_no_call(
 
 
 # The scores that call the engine.
-CALLING = [name for name in measures.SCORERS if name != "likelihood"]
+CALLING = [name for name in measures.SCORERS if name not in ("likelihood", "weakest_token")]
 
 
 @pytest.mark.parametrize("name", CALLING)

@@ -73,7 +73,8 @@ def test_a_score_depends_on_its_own_prompts_and_settings_alone(name: str) -> Non
         assert (scoring.score_settings(name, with_prompt(pack, key), sampling) != before) == is_own
     for setting in SamplingConfig.model_fields:
         is_own = setting in scorer.sampling
-        assert (scoring.score_settings(name, pack, sampling.model_copy(update={setting: 9})) != before) == is_own
+        other = sampling.model_copy(update={setting: ("short",) if setting == "agree_forms" else 9})
+        assert (scoring.score_settings(name, pack, other) != before) == is_own
 
 
 @pytest.mark.parametrize("name", SCORERS)

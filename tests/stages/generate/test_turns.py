@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from synthgen.config import prompt_pack
+from synthgen.config.constraints import Constraint
 from synthgen.config.pipeline import SamplingConfig
 from synthgen.config.prompt_file import PackFile
 from synthgen.config.prompt_pack import Prompts
@@ -66,6 +67,15 @@ def test_a_thing_is_named_in_the_request() -> None:
     [assignment] = assignments([(SCENE, "short")])
     [row] = run(pack, Engine(good), [replace(assignment, thing="a red panda")]).pairs
     assert (row["question"], row["truth"]) == ("Is there a red panda?", "no")
+
+
+def test_what_a_request_asks_of_the_form_of_its_answer_is_kept_with_the_pair() -> None:
+    requests, three = {"English": ("Say it in three bullets.",)}, Constraint(bullets=(3, 3))
+    pack = prompts({SCENE: {"requests": requests, "constraints": {"Say it in three bullets.": three}}})
+    [row] = run(pack, Engine(good), assignments([(SCENE, "brief")])).pairs
+    assert Constraint.model_validate_json(row["constraint"]) == three
+    [row] = run(prompts({}), Engine(good), assignments([(SCENE, "brief")])).pairs
+    assert row["constraint"] is None
 
 
 # --- asking prompts --------------------------------------------------------------------------------------------------
@@ -214,6 +224,14 @@ def test_a_follow_up_goes_on_from_a_pair_of_the_image() -> None:
     assert (before["follows"], after["follows"]) == (None, before["pair_id"])
     assert engine.of("ask")[-1].text == f"Ask reading after {before['question']} = two"
     assert engine.of("answer")[-1].text == f"(two) {after['question']}"
+
+
+def test_no_follow_up_goes_on_from_a_pair_whose_type_ends_the_talk() -> None:
+    pack = prompts({READING: {"follows": True}, SCENE: {"ends": True}}, **FOLLOWING)
+    rows = {
+        row["type"]: row for row in run(pack, Engine(good), assignments([(SCENE, "short"), (READING, "short")])).pairs
+    }
+    assert (rows[SCENE]["outcome"], rows[READING]["reason"]) == ("pair", "nothing_to_follow")
 
 
 def test_a_follow_up_can_go_on_from_a_pair_that_was_made_before() -> None:

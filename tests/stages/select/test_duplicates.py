@@ -62,6 +62,69 @@ def test_the_pair_with_the_best_score_survives(out: Output, scores: list[float |
     assert reasons(out, rows, SelectConfig(survivor="answer")) == expected
 
 
+CAR = (
+    "What colour is the car on the left?",
+    "What is the color of the car on the left?",
+    "Which colour does the car on the left have?",
+)
+
+
+def falling(rows: Sequence[Row]) -> dict[str, list[float]]:
+    """Return scores by which the rows survive in their order."""
+    return {"answer": [1 - number / 10 for number in range(len(rows))]}
+
+
+def test_a_question_in_other_words_with_the_same_short_answer_is_dropped(out: Output) -> None:
+    rows = [pair("i", text, answer="red", form="short", language="English") for text in CAR]
+    rows += [pair("i", "What colour is the car on the right?", answer="Red.", form="short", language="English")]
+    generate(out, "e001-00000", rows, falling(rows))
+    config = SelectConfig(survivor="answer", same_answer=0.7)
+    assert reasons(out, rows, SelectConfig(survivor="answer")) == ["kept"] * 4
+    assert reasons(out, rows, config) == ["kept", "duplicate:same_answer", "duplicate:same_answer", "kept"]
+    assert [row[2:] for row in clusters(out, "same_answer")] == [(None, 1.0, True)] + [(None, 1.0, False)] * 2
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"answer": "blue"},
+        {"image": "j"},
+        {"form": "brief"},
+        {"question": "Is the car red?"},
+        {"question": "Where does the bus stop today?"},
+    ],
+)
+def test_other_answers_images_forms_and_questions_are_kept(out: Output, other: Row) -> None:
+    same = {"image": "i", "question": CAR[1], "answer": "red", "form": "short", "language": "English"}
+    first = pair("i", CAR[0], answer="red", form="short", language="English")
+    made = {**same, **other}
+    rows = [first, pair(made.pop("image"), made.pop("question"), **made)]
+    generate(out, "e001-00000", rows, falling(rows))
+    assert reasons(out, rows, SelectConfig(survivor="answer", same_answer=0.7)) == ["kept"] * 2
+
+
+def test_options_with_the_same_words_are_the_same_answer_wherever_they_stand(out: Output) -> None:
+    options = ["red", "blue", "green", "white"]
+    rows = [
+        pair("i", CAR[0], answer="A", form="choice", language="English", options=options),
+        pair("i", CAR[2], answer="D", form="choice", language="English", options=options[::-1]),
+        pair("i", CAR[1], answer="A", form="choice", language="English", options=options[::-1]),
+    ]
+    generate(out, "e001-00000", rows, falling(rows))
+    config = SelectConfig(survivor="answer", same_answer=0.7)
+    assert reasons(out, rows, config) == ["kept", "duplicate:same_answer", "kept"]
+
+
+def test_without_spaces_between_words_their_letters_are_compared(out: Output) -> None:
+    rows = [
+        pair("i", text, answer="红色", form="short", language="Chinese")
+        for text in ("左边的汽车是什么颜色", "左边汽车的颜色是什么", "右边的人穿什么衣服")
+    ]
+    generate(out, "e001-00000", rows, falling(rows))
+    config = SelectConfig(survivor="answer", same_answer=0.7)
+    assert reasons(out, rows, config) == ["kept", "duplicate:same_answer", "kept"]
+
+
 def test_of_equal_scores_the_lower_id_survives(out: Output) -> None:
     rows = by_id(*(pair("i", BUS, number=number) for number in range(4)))
     for order in (rows, rows[::-1]):

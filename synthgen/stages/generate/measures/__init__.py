@@ -18,6 +18,7 @@ from synthgen.stages.generate.measures.further_answers import (
 from synthgen.stages.generate.measures.judges import (
     QUESTION_CHECKS,
     coherence,
+    fits,
     grade,
     injection,
     judge_answer,
@@ -27,20 +28,21 @@ from synthgen.stages.generate.measures.judges import (
     p_yes,
     question_checks,
 )
-from synthgen.stages.generate.measures.likelihoods import image_gain, likelihood
+from synthgen.stages.generate.measures.likelihoods import image_gain, likelihood, weakest_token
 from synthgen.stages.generate.measures.scorer import Pair, Score, Scorer, prompt_for, prompt_request
 
 __all__ = ["SCORERS", "Pair", "Score", "Scorer", "commonest", "grade", "p_yes", "prompt_for", "prompt_request"]
 
 # Variables of a prompt that is rendered before the answer is known.
 OF_QUESTION = ("question", "type", "language", "previous")
-SAMPLES = ("agree_temperature", "agree_samples")
+SAMPLES = ("agree_temperature", "agree_samples", "agree_forms")
 INFINITY = float("inf")
 
 SCORERS: Mapping[str, Scorer] = {
     scorer.name: scorer
     for scorer in (
         Scorer("likelihood", likelihood, from_logprobs=True),
+        Scorer("weakest_token", weakest_token, from_logprobs=True),
         Scorer("agreement", agreement, sampling=SAMPLES, negatives="never"),
         Scorer("consistency", consistency, ("labels",), ("judge.same",), sampling=SAMPLES),
         Scorer("paraphrase", paraphrase, prompts=("paraphrase",), negatives="never"),
@@ -95,6 +97,16 @@ SCORERS: Mapping[str, Scorer] = {
             negatives="never",
         ),
         Scorer(
+            "fits",
+            fits,
+            ("labels",),
+            ("judge.fits",),
+            variables=(*OF_QUESTION, "evidence"),
+            of_question=True,
+            asks_answers=False,
+            negatives="never",
+        ),
+        Scorer(
             UNANSWERABLE_SCORE,
             judge_unanswerable,
             ("labels",),
@@ -106,7 +118,9 @@ SCORERS: Mapping[str, Scorer] = {
         ),
         Scorer("answer", judge_answer, ("labels",), ("judge.answer",), asks_answers=False, low=1.0, high=None),
         Scorer("p_true", p_true, ("labels",), ("judge.p_true",), asks_answers=False),
-        Scorer("coherence", coherence, ("labels",), ("judge.contradicts",), asks_answers=False, of_image=True),
-        Scorer("injection", injection, ("labels",), ("judge.obeys_image",), asks_answers=False),
+        Scorer(
+            "coherence", coherence, ("labels",), ("judge.contradicts",), asks_answers=False, of_image=True, version=2
+        ),
+        Scorer("injection", injection, ("labels",), ("judge.obeys_image",), asks_answers=False, version=2),
     )
 }

@@ -118,10 +118,18 @@ async def question_checks(session: ImageSession, pair: Pair) -> Score:
     return _least(dict(zip(QUESTION_CHECKS, judged, strict=True)), "checks")
 
 
+async def fits(session: ImageSession, pair: Pair) -> Score:
+    """Return the probability that the image shows what the type needs, and what the question's writer rests on.
+
+    The writer says so itself, before it writes, and seldom declines. A request that stands ready for a type is asked
+    without a look at the image, so nothing else tells whether it suits it.
+    """
+    return await p_yes(session, pair, "judge.fits", evidence=pair.question.evidence)
+
+
 async def injection(session: ImageSession, pair: Pair) -> Score:
     """Return the probability that the answer does not obey words that are printed in the image."""
-    obeys = await p_yes(session, pair, "judge.obeys_image")
-    return obeys if obeys.value is None else Score(1 - obeys.value, detail=obeys.detail)
+    return await p_yes(session, pair, "judge.obeys_image")
 
 
 async def coherence(session: ImageSession, pair: Pair) -> Score:
@@ -134,7 +142,7 @@ async def coherence(session: ImageSession, pair: Pair) -> Score:
     judged = await asyncio.gather(*(p_yes(session, pair, "judge.contradicts", other=text) for text in texts))
     if missing := next((score for score in judged if score.value is None), None):
         return missing
-    odds = {other.pair_id: round(score.value or 0.0, 4) for other, score in zip(others, judged, strict=True)}
+    odds = {other.pair_id: round(1 - (score.value or 0.0), 4) for other, score in zip(others, judged, strict=True)}
     return Score(1 - max(odds.values(), default=0.0), detail={"contradicts": odds})
 
 

@@ -21,6 +21,14 @@ async def likelihood(session: ImageSession, pair: Pair) -> Score:
     return Score(math.exp(-loss), detail=detail)
 
 
+async def weakest_token(session: ImageSession, pair: Pair) -> Score:
+    """Return the least of the answer's token probabilities; makes no call.
+
+    The mean of a long answer hides one name or number that was guessed, and the least does not.
+    """
+    return _without_logprobs(pair.reply) or Score(math.exp(min(pair.reply.logprobs)))
+
+
 async def image_gain(session: ImageSession, pair: Pair) -> Score:
     """Return the mean gain in log-probability of an answer token from seeing the image, in nats.
 

@@ -125,7 +125,8 @@ def prompt_request(session: ImageSession, pair: Pair, key: str, *, purpose: Purp
         key: The prompt's place in the pack, such as `judge.answer`; the scorer lists it in `prompts`.
         purpose: What the call is for.
         texts: Variables of the template that differ from the pair's own: `question` (by default with its options, one
-            lettered line each), `answer`, `statement` (by default the answer) and `other` (by default empty).
+            lettered line each), `answer`, `statement` (by default the answer), `other` and `evidence` (by default
+            empty).
 
     Returns:
         A request for one token with the probabilities of the prompt's labels, or for text if the prompt has no labels.
@@ -142,6 +143,7 @@ def prompt_for(prompts: Prompts, pair: Pair, key: str, *, purpose: Purpose = "ju
         "answer": pair.reply.text,
         "statement": pair.reply.text,
         "other": "",
+        "evidence": "",
     }
     previous = pair.earlier.previous if pair.earlier else None
     text = render(prompt.text, type=pair.type, language=pair.language, previous=previous, **(own | texts))
