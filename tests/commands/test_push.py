@@ -17,7 +17,7 @@ from synthgen.config.pipeline import PackConfig, SelectConfig
 from synthgen.errors import SynthError, UserMistake
 from synthgen.store import Folder, RunFolder
 from tests.fixtures.exporting import run
-from tests.fixtures.hub_server import TOKEN, Hub, hub
+from tests.fixtures.hub_server import TOKEN, Commit, Hub, hub, make_oid
 from tests.fixtures.packing import World, pictures
 from tests.fixtures.rows import describe_run
 from tests.fixtures.workspace import ROOT
@@ -176,6 +176,16 @@ def test_a_hub_that_cannot_be_reached_is_one_line(world: World, hub: Hub) -> Non
 def test_a_refusal_of_the_hub_says_what_to_do(world: World, hub: Hub, status: int, told: str) -> None:
     hub.fault = lambda method, path: status if "/commit/" in path else None
     assert refusal(world).startswith(f"me/set: {told}")
+
+
+def test_what_somebody_else_commits_meanwhile_is_not_written_over(world: World, hub: Hub) -> None:
+    def commit_between(method: str, path: str) -> None:
+        if "/store/" in path and len(hub.repos["me/set"]["main"]) == 1:
+            hub.repos["me/set"]["main"].append(Commit(make_oid("theirs"), {"README.md": b"theirs"}))
+
+    hub.fault = commit_between
+    assert refusal(world) == "me/set: somebody else has changed it meanwhile; run the same command again"
+    assert on_hub(hub) == {"README.md": b"theirs"}
 
 
 def test_a_data_set_that_no_run_made_is_left_alone(world: World, hub: Hub) -> None:
