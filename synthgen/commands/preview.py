@@ -6,7 +6,7 @@ is stored.
 
 import asyncio
 import posixpath
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -293,5 +293,5 @@ def _scores_of(outcome: Outcome) -> Scores:
     return {(row["pair_id"], name): row for name, rows in outcome.scores.items() for row in rows}
 
 
-def _score(name: str, row: dict[str, Any]) -> str:
+def _score(name: str, row: Mapping[str, Any]) -> str:
     return f"{name}: {row['reason']}" if row["value"] is None else f"{name} {row['value']:.2f}"
