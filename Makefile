@@ -49,10 +49,11 @@ demo: install  ## Images to instruction data to a tuned model, on the bundled im
 	$(BIN)/synth train runs/demo --model demo/models/nano-vlm --pipeline demo --out runs/demo-model
 	@$(BIN)/python -m demo.truth runs/demo
 	@echo
-	@echo "Look at it:       $(BIN)/synth status runs/demo, and the shards in runs/demo/5-shards/data"
+	@echo "The counts:       $(BIN)/synth status runs/demo, and the shards in runs/demo/5-shards/data"
 	@echo "What was dropped: $(BIN)/synth status runs/demo --reason failed.declined"
 	@echo "One picture:      $(BIN)/synth preview demo/images/0005.png --pipeline demo"
 	@echo "Your own images:  README.md, 'Your own images'; docs/tagging.md if they have tags already"
+	@echo "Look at it:       open runs/demo/5-shards/report.html in a browser"
 
 check: install  ## Lint, format and types: what a change must pass before the tests
 	$(BIN)/ruff check .

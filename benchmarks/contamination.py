@@ -30,7 +30,8 @@ from synthgen.config.pipeline import ImagesConfig
 from synthgen.dedup import plain_texts
 from synthgen.dedup.ngrams import RunIndex
 from synthgen.ingest.benchmark_prints import prints_of
-from synthgen.ingest.benchmark_sets import Columns, open_benchmark_sets
+from synthgen.ingest.benchmark_sets import open_benchmark_sets
+from synthgen.ingest.benchmark_tables import Columns
 from synthgen.ingest.images import Decoded, decode
 from synthgen.stages.select.benchmark_images import KnownImages
 from synthgen.store import Folder, RunFolder

@@ -31,7 +31,8 @@ from synthgen.train import pretrained
 from synthgen.train.dataset import pin
 from synthgen.train.encode import MicroBatch
 from synthgen.train.loader import batches, to_device
-from synthgen.train.loop import TrainingRun, answer_loss, learn
+from synthgen.train.loop import TrainingRun, learn
+from synthgen.train.loss import answer_loss
 
 DEMO = Path(__file__).parent.parent / "demo"
 WARM = 3  # first steps of a block, not counted: caches fill, the loader gets ahead

@@ -34,6 +34,7 @@ from synthgen.job.job import WITH_MODELS
 from synthgen.job.request import RunRequest
 from synthgen.stages.contract import Change, Job, StageModule, StageRun
 from synthgen.stages.select.contamination import open_sets
+from synthgen.stages.select.functions import load_functions
 from synthgen.store import RunFolder
 from synthgen.store.earlier_runs import open_earlier_runs
 from synthgen.tables import LIST, PLAN, SELECT, STAGES, TAG, StageSpec, stage_names, stages_between
@@ -136,7 +137,7 @@ def _run(
     ends = (stages.first, stages.last)
     is_new = check_folder(folder, job, request, ends, stages.change)
     _check_input(folder, stages.first)
-    _check_compared(job, stages)
+    check_compared(job, stages)
     if is_new and stages.has(TAG.typed):
         check_source_tags(job.definitions.taggers, job.pipeline.source)
         _check_weights(job)
@@ -226,13 +227,15 @@ def _check_input(folder: RunFolder, first: str) -> None:
         )
 
 
-def _check_compared(job: Job, stages: StageRange) -> None:
-    """Raise Mistakes if an earlier run or a benchmark set that this run is compared with cannot be used."""
+def check_compared(job: Job, stages: StageRange) -> None:
+    """Raise UserMistake if an earlier run, a benchmark set or a function that decides cannot be used."""
     for spec, named in ((PLAN, job.pipeline.plan.against), (SELECT, job.pipeline.selection.against)):
         if stages.has(spec.typed):
             open_earlier_runs(f"{spec.name}.against", named, job.home, job.out, spec)
-    if stages.has(SELECT.typed) and (wanted := job.pipeline.selection.decontaminate):
-        open_sets(wanted, job.home)
+    if stages.has(SELECT.typed):
+        load_functions(job.pipeline.selection.functions, job.home)
+        if wanted := job.pipeline.selection.decontaminate:
+            open_sets(wanted, job.home)
 
 
 def _check_no_unfinished_purge(folder: RunFolder) -> None:

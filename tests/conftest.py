@@ -16,7 +16,7 @@ from synthgen import console
 from synthgen.console import print_notes
 from tests.fixtures.workspace import write_definition_files
 
-pytest_plugins = ["tests.fixtures.s3_server", "tests.fixtures.packages"]
+pytest_plugins = ["tests.fixtures.s3_server", "tests.fixtures.packages", "tests.fixtures.browser"]
 
 # Nothing here may reach for a model hub; with a network the tests would be slower, and not the same.
 os.environ["HF_HUB_OFFLINE"] = "1"

@@ -157,15 +157,12 @@ def test_a_second_judge_scores_each_pair_and_another_is_added_to_a_finished_run(
     assert all(len(sample["score_third_answer"]) == len(sample["pair_ids"]) for sample in again)
 
 
-def test_samples_are_exported_as_llava_json(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_samples_are_exported_in_a_form_of_ones_own(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_images(workspace / "photos", 3)
-    synth("run", "photos", "--out", "data", "--pipeline", "small", "--set", "select.keep={}")
-    script = ROOT / "examples" / "export_llava" / "export_llava.py"
-    done = subprocess.run([sys.executable, str(script), "data", "llava"], capture_output=True, text=True, check=True)
-    records = json.loads((workspace / "llava/data.json").read_text())
-    assert done.stdout == f"{len(records)} samples\n" and len(records) == 3
-    for record in records:
-        assert (workspace / "llava/images" / record["image"]).is_file()
-        turns = record["conversations"]
-        assert [turn["from"] for turn in turns] == ["human", "gpt"] * (len(turns) // 2)
-        assert turns[0]["value"].count("<image>") == 1
+    forms = ("--set", "plan.forms={short: 1, brief: 1}", "--set", "select.keep={}")
+    synth("run", "photos", "--out", "data", "--pipeline", "small", *forms)
+    script = ROOT / "examples" / "custom_export" / "export_captions.py"
+    done = subprocess.run([sys.executable, str(script), "data", "mine"], capture_output=True, text=True, check=True)
+    rows = [json.loads(line) for line in (workspace / "mine/captions.jsonl").read_text().splitlines()]
+    assert done.stdout == f"{len(rows)} captions\n" and rows
+    assert all((workspace / "mine" / row["image"]).is_file() and row["text"] for row in rows)

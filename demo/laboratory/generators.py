@@ -8,8 +8,8 @@ from pathlib import Path
 
 SEED = 4000  # another one than those of the committed models, which are judges here
 VISION_PICTURES = 48_000
-COURSES = (5_000, 8_000, 12_000, 16_000, 24_000, 32_000)  # pictures so far, at the end of each course
-PICTURES: Mapping[str, int] = {"weak": 8_000, "middle": 16_000, "strong": 32_000}
+COURSES = (5_000, 8_000, 12_000, 16_000, 24_000, 32_000, 48_000, 60_000)  # pictures so far, at the end of each course
+PICTURES: Mapping[str, int] = {"weak": 8_000, "middle": 24_000, "strong": 60_000}
 
 
 def train_generators(out: Path) -> dict[str, Path]:

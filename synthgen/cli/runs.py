@@ -31,7 +31,9 @@ STAGE_NAMES = "tag, plan, generate, score, select, pack"  # for help alone, whic
 OutOption = Annotated[str, typer.Option("--out", metavar="FOLDER", help="Output folder: a path, s3://… or gs://…")]
 SourceArgument = Annotated[
     str | None,
-    typer.Argument(metavar="SOURCE", help="Images: a folder, a glob, s3://…, gs://…, Parquet files or urls:FILE."),
+    typer.Argument(
+        metavar="SOURCE", help="Images: a folder, a glob, s3://…, Parquet files, tars, manifest:FILE or urls:FILE."
+    ),
 ]
 FolderArgument = Annotated[
     str, typer.Argument(metavar="FOLDER", help="The output folder of a run: a path, s3://… or gs://…")
@@ -74,12 +76,15 @@ def run(
     if not done:
         note("nothing to do: everything listed has been done")
     show_text(status.text(folder, is_over=True))
-    if message := funnel.nothing_kept(folder, which.last):
-        raise NothingUsable(message)
-    if done and which.last == TAG.typed:
+    message = funnel.nothing_kept(folder, which.last)
+    if done and not message and which.last == TAG.typed:
         show_text(samples.tags(folder, job.pipeline.tag.taggers, job.definitions.taxonomy.tree.leaves))
-    elif done:
+    elif done and not message:
         show_text(samples.text(folder))
+    if which.last == names[-1]:
+        _show_report(folder, is_changed=bool(done))
+    if message:
+        raise NothingUsable(message)
 
 
 @app.command(cls=OnSource)
@@ -148,6 +153,49 @@ def status(
 
 
 @app.command(cls=OnFolder)
+def report(
+    out: FolderArgument,
+    target: Annotated[
+        str | None,
+        typer.Argument(metavar="TARGET", help="An .html file to write; default: 5-shards/report.html in the folder."),
+    ] = None,
+    pictures: Annotated[
+        bool, typer.Option("--pictures/--no-pictures", help="Read images again from the source, to show them.")
+    ] = True,
+) -> None:
+    """Write one HTML page on a run: its counts, its scores, what was lost, and pairs to look at."""
+    from synthgen.commands import report as reporting
+    from synthgen.commands.open import open_run_folder
+
+    show_text(f"report: {reporting.write_report(open_run_folder(out), target, has_pictures=pictures)}")
+
+
+@app.command(cls=OnFolder)
+def audit(
+    out: FolderArgument,
+    who: Annotated[
+        str, typer.Option("--by", metavar="NAME", help="Who labels; labels of several people are kept.")
+    ] = "",
+    pairs: Annotated[
+        int, typer.Option(metavar="N", help="Kept pairs to label, of each type in proportion.", min=1)
+    ] = 200,
+    port: Annotated[int, typer.Option(help="Of the page on this machine; default: any free one.", min=0)] = 0,
+    results: Annotated[bool, typer.Option("--results", help="Only print what the labels so far measure.")] = False,
+    precision: Annotated[
+        float, typer.Option(help="The share of right pairs that proposed thresholds reach.", min=0.01, max=1)
+    ] = 0.95,
+) -> None:
+    """Label a sample of the kept pairs on a local page, and measure with it how true the set and its scores are."""
+    from synthgen.commands import audit as auditing
+    from synthgen.commands.open import open_run_folder
+
+    folder = open_run_folder(out)
+    if not results:
+        auditing.audit(folder, auditing.AuditRequest(pairs, who, port))
+    show_text(auditing.results_text(folder, precision))
+
+
+@app.command(cls=OnFolder)
 def select(
     out: FolderArgument,
     what_if: Annotated[
@@ -194,12 +242,13 @@ def reask(
     from synthgen.job.job import reopen
 
     folder = open_run_folder(out)
-    job = asking_again.with_settings(reopen(folder), settings or ())
+    job = asking_again.with_settings(asking_again.with_own_section(reopen(folder), folder), settings or ())
     if is_dry:
         print("\n".join(asking_again.forecast(folder, job)))
         return
     asking_again.reask(folder, job)
     print(status.text(folder, is_over=True))
+    _show_report(folder)
 
 
 @app.command(cls=OnFolder)
@@ -240,10 +289,12 @@ def retry(
     # The objects of a damaged listing may have to be looked for in the source; nothing else of a retry lists it.
     grows = any(name.startswith(f"{LIST.folder}/") for name in repaired)
     request = RunRequest.of(run_record.record_of(folder))
-    runner.run(folder, job, request, runner.StageRange(retry=frozenset() if nothing_failed else wanted, grows=grows))
+    stages = runner.StageRange(retry=frozenset() if nothing_failed else wanted, grows=grows)
+    done = runner.run(folder, job, request, stages)
     if nothing_failed:
         note(nothing_failed)
     show_text(status.text(folder, is_over=True))
+    _show_report(folder, is_changed=bool(done))
     if message := funnel.nothing_kept(folder):
         raise NothingUsable(message)
 
@@ -282,6 +333,7 @@ def purge(
         pluralize(done.files, "file"),
     )
     print(f"{objects} purged from {partitions}: {gone}; {files} that held them deleted")
+    _show_report(folder)
 
 
 @app.command(cls=OnFolder)
@@ -319,6 +371,11 @@ def preferences(
 
     outcomes = preferring.write_preferences(open_run_folder(out), target, margin)
     show_text(json.dumps(outcomes) if as_json else preferring.text(outcomes))
+    if preferring.PREFERENCE not in outcomes:
+        raise NothingUsable(
+            f"{target}: nothing was written, as no pair gives a preference; give a smaller --margin than {margin:g}, "
+            "or take more samples (generate.sampling.agree_samples)"
+        )
 
 
 @app.command()
@@ -342,6 +399,63 @@ def train(
     print(trainer.train(shards, model, expanded(out), library.check(document, Pipeline).train))
 
 
+@app.command(cls=OnSource)
+def evaluate(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="QUESTIONS",
+            help="A run's output folder, a folder of shards, or a file of questions: JSONL, JSON, CSV, TSV, Parquet.",
+        ),
+    ],
+    out: OutOption = "",
+    model: Annotated[
+        str | None, typer.Option("--model", metavar="MODEL", help="The model that is asked: a hub name or a folder.")
+    ] = None,
+    against: Annotated[
+        str | None, typer.Option("--against", metavar="MODEL", help="Another model, to compare it with.")
+    ] = None,
+    pipeline: OwnPipelineOption = None,
+    settings: SetOption = None,
+    limit: Annotated[int | None, typer.Option(metavar="N", help="Ask about at most this many images.", min=1)] = None,
+    images: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="The folder that paths in a question file start from.")
+    ] = None,
+    exports: Annotated[
+        list[str] | None,
+        typer.Option("--export", metavar="FORM", help="Write it for lmms-eval or vlmevalkit too; may be repeated."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask a model questions whose answers are known: how right it is, by type, and against another model."""
+    from synthgen.commands import evaluate as evaluating
+    from synthgen.commands.open import document_of, open_run_folder
+    from synthgen.config import library
+    from synthgen.config.pipeline import Pipeline
+    from synthgen.job.request import RunRequest
+
+    models = tuple(name for name in (model, against) if name)
+    if against and not model:
+        raise UserMistake(f"--against {against}: needs --model, the model that it is compared with")
+    place = folder_in(source)
+    folder = open_run_folder(place) if place else None
+    typed = RunRequest.typed(pipeline, None, None, settings)
+    _, document = document_of(typed, folder, place, ("images", "generate", "evaluate"))
+    request = evaluating.EvaluateRequest(source, out, models, limit, tuple(exports or ()), images)
+    evaluating.check_request(request, document)
+    summary = evaluating.evaluate(request, library.check(document, Pipeline))
+    if summary:
+        show_text(json.dumps(summary, ensure_ascii=False) if as_json else evaluating.report(summary))
+
+
+def _show_report(folder: Any, *, is_changed: bool = True) -> None:
+    """Write the report of a run that is over, and say where it is; without one, a note has said why."""
+    from synthgen.commands.report import write_after_run
+
+    if place := write_after_run(folder, is_changed=is_changed):
+        show_text(f"report: {place}")
+
+
 def _ask_before_purge(preview: Any) -> None:
     """Show what would go, and leave unless the user agrees."""
     *lines, total = preview.lines()
@@ -357,7 +471,7 @@ def _list_dropped(folder: Any, reason: str, limit: int, as_json: bool) -> None:
     from synthgen.job import run_record
     from synthgen.stages.pack import redact
 
-    root = redact.root_of(run_record.source_of(run_record.record_of(folder)).uri)
+    root = redact.root_of(run_record.source_of(run_record.record_of(folder)))
     shown = partial(redact.uri, root=root) if root else str
     found = dropped.find_dropped(folder, reason)
     for row in islice(found.rows, limit):
@@ -386,5 +500,5 @@ def distill(
     from synthgen.commands import distill as distiller
 
     request = distiller.DistillRequest(folder, score, out, threshold, sure)
-    measured = distiller.distill(request)
-    show_text(json.dumps(measured) if as_json else distiller.report(request, measured))
+    made = distiller.distill(request)
+    show_text(json.dumps(made.measured) if as_json else distiller.report(request, made))

@@ -4,6 +4,7 @@ A whole uri, or the path of it that samples show, comes before the end of one. A
 one place, because a purged image does not come back. Names that match nothing or several places are reported together.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -78,17 +79,22 @@ def _match(tables: Tables, names: Iterable[str], redacted: Redact) -> dict[str, 
     matches = {typed: _Name(typed) for typed in names}
     by_file_name: dict[str, list[_Name]] = {}
     for name in matches.values():
-        by_file_name.setdefault(name.typed.rpartition("/")[2], []).append(name)
+        by_file_name.setdefault(_file_name(name.typed), []).append(name)
     for object_id, uri, image_id, row in _rows(tables()):
         keys = {object_id, image_id or object_id}
         if uri:
             keys |= {uri, redacted(uri)}
         for key in keys & matches.keys():
             matches[key].exact.add(object_id)
-        for name in by_file_name.get(uri.rpartition("/")[2], ()):
-            if uri.endswith(f"/{name.typed}"):
+        for name in by_file_name.get(_file_name(uri), ()):
+            if uri.endswith((f"/{name.typed}", f"#{name.typed}")):
                 name.by_end.setdefault((uri, row), set()).add(object_id)
     return matches
+
+
+def _file_name(uri: str) -> str:
+    """Return what follows the last slash, or the last `#`, behind which the uri of a member of an archive names it."""
+    return re.split("[/#]", uri)[-1]
 
 
 def _rows(tables: Iterable[pa.Table]) -> Iterator[tuple[str, str, str | None, int | None]]:

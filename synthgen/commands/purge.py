@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from synthgen.commands.copies import find_copies, objects
 from synthgen.commands.lookup import find_objects
+from synthgen.commands.report import forget_report
 from synthgen.errors import LeaseHeld, UserMistake
 from synthgen.job import run_record
 from synthgen.job.funnel import products
@@ -100,6 +101,7 @@ def _purge(folder: RunFolder, job: Job, names: Collection[str]) -> PurgeResult:
     """Take out images, or finish what an earlier purge began."""
     before = products(folder)
     with folder.lease() as lease:
+        forget_report(folder)
         taken, images, partitions = _rewrite_tables(folder, names, lease, redaction_of(job))
     rest = [spec for spec in STAGES if not spec.is_rewritten and folder.log(spec).partitions]
     if rest:
@@ -116,7 +118,7 @@ def _purge(folder: RunFolder, job: Job, names: Collection[str]) -> PurgeResult:
 
 def redaction_of(job: Job) -> Callable[[str], str]:
     """Return the function that returns what samples show of a uri."""
-    return partial(redact.uri, root=redact.root_of(job.pipeline.source.uri))
+    return partial(redact.uri, root=redact.root_of(job.pipeline.source))
 
 
 def _rewrite_tables(

@@ -14,6 +14,7 @@ from synthgen.config.strict_yaml import Document
 from synthgen.console import note, pluralize
 from synthgen.engines.kinds import gpus_of
 from synthgen.errors import UserMistake
+from synthgen.job import request as requests
 from synthgen.job import run_record
 from synthgen.job.request import RunRequest
 from synthgen.run import StageRange, run, run_stage
@@ -26,6 +27,22 @@ from synthgen.workers import leave_ray, listening
 
 REASK = replace(GENERATE, module="synthgen.stages.generate.reask")  # the same tables, filled by another module
 SECTION = "reask"
+
+
+def with_own_section(job: Job, folder: RunFolder) -> Job:
+    """Return a job with the section `reask` as the pipeline's file has it now, which is written when pairs fell.
+
+    A run that was started in another folder has the section of its last start, as names there mean other files.
+
+    Raises:
+        Mistakes: The file has some.
+    """
+    record = run_record.record_of(folder)
+    if Path(record["started_in"]) != Path.cwd():
+        return job
+    document = requests.read(RunRequest.of(record), record, folder.out.url)
+    section = library.check(document, Pipeline).reask
+    return replace(job, pipeline=job.pipeline.model_copy(update={SECTION: section}))
 
 
 def with_settings(job: Job, settings: Sequence[str]) -> Job:

@@ -71,7 +71,8 @@ def _trial_columns(settings: SelectConfig, typed: str) -> Iterable[Column]:
 def _why(error: ValueError) -> str:
     if not isinstance(error, ValidationError):
         return "it is no number"
-    return str(error.errors()[0]["msg"]).removeprefix("Value error, ")
+    told = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
+    return told.replace("Input should be", "it must be", 1)
 
 
 def count(folder: RunFolder, columns: Sequence[Column], home: Path, images: ImagesConfig) -> list[Tally]:

@@ -25,7 +25,7 @@ class NearAnswersConfig(Section):
 class OpeningsConfig(Section):
     """Questions that begin with the same words."""
 
-    words: int = Field(default=4, gt=0)
+    words: int = Field(default=4, gt=0, le=100)
     most: float = Field(default=0.02, gt=0, le=1)  # share of the questions of the set that may begin so
 
 

@@ -15,7 +15,8 @@ from pydantic import AfterValidator, Field
 from synthgen.errors import nearest
 from synthgen.tables import ANSWER_FORMS
 
-# Pillow's names of the formats that it decodes and that their first bytes identify; for EPS it would start Ghostscript.
+# The formats that Pillow or a package of the extra `formats` decodes and that their first bytes identify, by Pillow's
+# names; for EPS it would start Ghostscript.
 FORMATS = (
     "JPEG",
     "PNG",
@@ -33,6 +34,8 @@ FORMATS = (
     "DDS",
     "QOI",
     "FITS",
+    "HEIF",
+    "SVG",
 )
 SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|(?<![A-Z])KEY$|_KEY_|ACCESS_KEY")
 

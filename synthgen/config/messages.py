@@ -97,6 +97,8 @@ def _problem(fault: Any) -> str:
     if fault["type"] == "too_short":
         least = fault["ctx"]["min_length"]
         return f"needs at least {least} {'entry' if least == 1 else 'entries'}"
+    if fault["type"] == "too_long":
+        return f"takes at most {fault['ctx']['max_length']} entries"
     if fault["type"] == "value_error":  # raised by our own validators; it may begin with a name that the user chose
         return message.removeprefix("Value error, ")
     message = message.replace("Input should be", "must be", 1)
@@ -115,7 +117,7 @@ def _value_given(fault: Any) -> str:
     if isinstance(value, str | int | float):
         text = repr(value)
         return f", not {text if len(text) <= 60 else text[:57] + '…'}"
-    if fault["type"] == "too_short":
+    if fault["type"] in ("too_short", "too_long"):
         return f", not {len(value)}"
     if isinstance(value, list):
         return ", not a list"

@@ -91,7 +91,7 @@ class Quotas(Section):
     types: Mapping[str, Quota] = Field(default_factory=dict)
     forms: Mapping[AnswerForm, Quota] = Field(default_factory=dict)
     languages: Mapping[str, Quota] = Field(default_factory=dict)
-    tags: Mapping[str, Quota] = Field(default_factory=dict)
+    tags: Mapping[str, Quota] = Field(default_factory=dict, max_length=64)  # a bit of a 64-bit number each
 
     def all(self) -> list[tuple[str, str, Quota]]:
         """Return every quota as (kind, pattern, quota) in the order in which they count: kinds as here, then names."""

@@ -16,13 +16,14 @@ from PIL import Image
 
 from synthgen.config.pipeline import ImagesConfig
 from synthgen.errors import Failure
-from synthgen.ingest.benchmark_sets import BenchmarkItem, BenchmarkSet, Columns, read_items
+from synthgen.ingest.benchmark_sets import BenchmarkSet, read_items
+from synthgen.ingest.benchmark_tables import BenchmarkItem, Columns
 from synthgen.ingest.images import DECODING, Decoded, DecoderPool, perceptual_hash
 from synthgen.ingest.images.thumbnail import thumbnail
 from synthgen.store import Folder
 from synthgen.tables import IMAGES, TAG, make_id
 
-VERSION = "2"  # of the crops; raise it when they change
+VERSION = "3"  # of the crops, and of how sets are read; raise it when these change
 FOLDER = "benchmarks"  # of the output folder
 CROPS = (  # what stays of a side, and where it can begin, as a share of the rest
     (0.95, (0.0, 0.5, 1.0)),
@@ -57,14 +58,22 @@ def prints_of(out: Folder, benchmark: BenchmarkSet, columns: Columns, limits: Im
     if benchmark.run:
         return _prints_of_run(benchmark)
     folder, name = out.child(FOLDER), f"{benchmark.name}-{digest_of(benchmark, columns, limits)[:16]}.parquet"
-    if name in folder.names(".parquet"):
-        return pq.read_table(pa.BufferReader(folder.read(name)), schema=PRINTS)
+    if name in folder.names(".parquet") and (known := _read(folder.read(name))) is not None:
+        return known
     sink = io.BytesIO()
     with pq.ParquetWriter(sink, PRINTS, compression="zstd") as writer:
         for rows in _make(read_items(benchmark, columns, limits.max_bytes), limits):
             writer.write_table(rows)
     folder.write(name, sink.getvalue())
     return pq.read_table(pa.BufferReader(sink.getvalue()), schema=PRINTS)
+
+
+def _read(data: bytes) -> pa.Table | None:
+    """Return stored PRINTS; None if they are damaged, so that they are made again."""
+    try:
+        return pq.read_table(pa.BufferReader(data), schema=PRINTS)
+    except (pa.ArrowException, OSError):
+        return None
 
 
 def _make(items: Iterator[BenchmarkItem], limits: ImagesConfig) -> Iterator[pa.Table]:

@@ -1,59 +1,27 @@
 """Benchmark sets as users have them: folders of images, Parquet files, TSV files of VLMEvalKit, and output folders.
 
-A set yields images, not decoded, and questions, each with the name of its row or file, for reports. In a TSV file the
-column `image` holds base64, or the index of another row with the same image.
+A set yields images, not decoded, and questions, each with the name of its row or file, for reports. The rows
+of tables are read by `benchmark_tables`.
 """
 
-import base64
 import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from synthgen.config.pipeline import SourceConfig
 from synthgen.errors import Failure, Mistakes, SynthError, UserMistake, one_line
+from synthgen.ingest.benchmark_tables import TABLES, BenchmarkItem, Columns, check_table, table_items
 from synthgen.store import Folder, RunFolder
 from synthgen.store.folder import open_path
 from synthgen.store.opening import reach
-from synthgen.store.parquet import check_columns_differ, read_batches
 from synthgen.store.patterns import expand_home, files_at, split_pattern
 from synthgen.tables import TAG
 
-TABLES = (".tsv", ".parquet")
 SUFFIXES = SourceConfig().suffixes
-ROWS = 256  # of a TSV file, read at once
-REFERENCE = 64  # characters of base64, up to which a cell is the index of another row
-BASE64 = re.compile(r"[A-Za-z0-9+/]{65,}={0,2}")
-
-
-@dataclass(frozen=True)
-class Columns:
-    """The columns of tables that may hold images and questions; those that a file has are read."""
-
-    images: tuple[str, ...]
-    questions: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class BenchmarkItem:
-    """An image or a question of a benchmark set.
-
-    Attributes:
-        name: Of its row or file.
-        file: The file of the image, or why there is none.
-    """
-
-    name: str
-    file: bytes | Failure | None = None
-    question: str | None = None
 
 
 @dataclass(frozen=True)
@@ -61,7 +29,7 @@ class BenchmarkSet:
     """A benchmark set that was found; its files are not opened yet.
 
     Attributes:
-        name: The last part of its path, without a suffix.
+        name: The last part of its path, without a suffix; of a pattern with the folder before it.
         digest: Of its files' names, sizes and versions.
         fs: The fsspec filesystem.
         files: Paths on it.
@@ -93,13 +61,16 @@ def open_benchmark_sets(setting: str, named: Sequence[str], home: Path, columns:
         try:
             sets.append(_open(url, home))
             for path in sets[-1].files:
-                if path.endswith(TABLES):
-                    _columns(path, _header(sets[-1].fs, path), columns)
+                if path.lower().endswith(TABLES):
+                    check_table(sets[-1].fs, path, columns)
         except SynthError as error:
             faults.append(f"{setting}: {error}")
     counted = Counter(one.name for one in sets)
     doubled = [name for name, count in counted.items() if count > 1]
-    faults += [f"{setting}: two sets are called {name}, by which the report names them; rename one" for name in doubled]
+    faults += [
+        f"{setting}: two sets are called {name}, by which the report names them; rename one, or link to it"
+        for name in doubled
+    ]
     if faults:
         raise Mistakes(faults)
     return tuple(sets)
@@ -113,113 +84,57 @@ def read_items(benchmark: BenchmarkSet, columns: Columns, max_bytes: int) -> Ite
     """
     for path in benchmark.files:
         name = path.rpartition("/")[2]
-        if path.endswith(".tsv"):
-            yield from _tsv_items(benchmark.fs, path, columns)
-        elif path.endswith(".parquet"):
-            yield from _parquet_items(benchmark.fs, path, columns)
-        elif benchmark.fs.size(path) > max_bytes:
-            yield BenchmarkItem(name, Failure("too_many_bytes", f"more than {max_bytes:,} bytes"))
+        if path.lower().endswith(TABLES):
+            yield from table_items(benchmark.fs, path, columns)
         else:
-            yield BenchmarkItem(name, benchmark.fs.cat_file(path))
+            yield BenchmarkItem(name, _image_file(benchmark.fs, path, max_bytes))
+
+
+def _image_file(fs: Any, path: str, max_bytes: int) -> bytes | Failure:
+    try:
+        if fs.size(path) > max_bytes:
+            return Failure("too_many_bytes", f"more than {max_bytes:,} bytes")
+        data: bytes = fs.cat_file(path)
+    except OSError as error:
+        return Failure("unreadable", one_line(error))
+    return data
 
 
 def _open(url: str, home: Path) -> BenchmarkSet:
     place = url if "://" in url else str((home / expand_home(url)).absolute())
-    name = re.sub(r"[^\w.-]", "_", re.sub(r"\.(tsv|parquet)$", "", place.rstrip("/").rpartition("/")[2]))
     reach(split_pattern(place, lambda _: False)[0] if "://" in place else place)
     fs, path = open_path(place)
     root, pattern = split_pattern(path, fs.exists)
+    name = _name_of(root, pattern)
     if pattern is None and not fs.isfile(root) and (run := RunFolder(Folder(place))).record is not None:
         log = run.log(TAG)
         if not log.partitions:
             raise UserMistake(f"{url}: has no tagged images yet; finish it with `synth run --out {url} --until tag`")
         return BenchmarkSet(name, place, _digest(sorted(log.digests(TAG, log.partitions).values())), fs, (), run)
-    files = files_at(fs, root, pattern, "") if pattern is not None or fs.exists(root) else []
+    if pattern is None and not fs.exists(root):
+        raise UserMistake(f"{url}: is not there; give a benchmark set, or an output folder")
+    files = files_at(fs, root, pattern, "")
     files = [file for file in files if file.lower().endswith((*TABLES, *SUFFIXES))]
     if not files:
         raise UserMistake(f"{url}: holds no images, TSV or Parquet files; give a benchmark set, or an output folder")
     return BenchmarkSet(name, place, _digest([_version(fs, root, file) for file in files]), fs, tuple(files))
 
 
+def _name_of(root: str, pattern: str | None) -> str:
+    """Return the name of a set: the last part of its path, and of a pattern the folder that it is in too."""
+    last = root.rstrip("/").rpartition("/")[2]
+    whole = re.sub(r"(?i)\.(tsv|parquet)$", "", last) if pattern is None else f"{last}/{pattern}"
+    return re.sub(r"[^\w.-]", "_", whole)
+
+
 def _version(fs: Any, root: str, file: str) -> str:
-    known = fs.info(file)
+    try:
+        known = fs.info(file)
+    except OSError:  # a link to nowhere; reading it says so
+        known = {}
     marks = (known.get(key) for key in ("size", "ETag", "etag", "mtime", "LastModified"))
     return " ".join([file.removeprefix(root), *(str(mark) for mark in marks if mark is not None)])
 
 
 def _digest(parts: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
-
-
-def _tsv_items(fs: Any, path: str, wanted: Columns) -> Iterator[BenchmarkItem]:
-    with _readable(path), fs.open(path) as file:
-        parts = pd.read_csv(file, sep="\t", dtype=str, keep_default_na=False, chunksize=ROWS)
-        for part in parts:
-            images, questions = _columns(path, list(part.columns), wanted)
-            for row in part.to_dict("records"):
-                name = f"{path.rpartition('/')[2]}:{row.get('index', '')}"
-                cells = [row[column] for column in images if len(row[column]) > REFERENCE]
-                yield from (BenchmarkItem(name, _decoded(text)) for cell in cells for text in BASE64.findall(cell))
-                yield from (BenchmarkItem(name, question=row[column]) for column in questions if row[column])
-
-
-def _decoded(text: str) -> bytes | Failure:
-    try:
-        return base64.b64decode(text + "=" * (-len(text) % 4))
-    except ValueError as error:
-        return Failure("corrupt", f"is not base64: {error}")
-
-
-def _parquet_items(fs: Any, path: str, wanted: Columns) -> Iterator[BenchmarkItem]:
-    with _readable(path), fs.open(path) as raw:
-        file = pq.ParquetFile(raw, pre_buffer=False)
-        images, questions = _columns(path, file.schema_arrow.names, wanted)
-        row = 0
-        for batch in read_batches(file, [*images, *questions]):
-            for cells in batch.to_pylist():
-                name = f"{path.rpartition('/')[2]}:{row}"
-                yield from (BenchmarkItem(name, data) for column in images for data in _files_in(cells[column]))
-                texts = (cells[column] for column in questions)
-                yield from (BenchmarkItem(name, question=text) for text in texts if isinstance(text, str) and text)
-                row += 1
-
-
-def _header(fs: Any, path: str) -> list[str]:
-    """Return the columns of a table."""
-    with _readable(path), fs.open(path) as file:
-        if path.endswith(".tsv"):
-            return list(pd.read_csv(file, sep="\t", dtype=str, nrows=0).columns)
-        return list(pq.ParquetFile(file, pre_buffer=False).schema_arrow.names)
-
-
-@contextmanager
-def _readable(path: str) -> Iterator[None]:
-    """Turn what a damaged table raises into a UserMistake."""
-    try:
-        yield
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, pa.ArrowException, OSError) as error:
-        kind = "a TSV file" if path.endswith(".tsv") else "Parquet"
-        raise UserMistake(f"{path}: cannot be read as {kind} ({one_line(str(error))})") from error
-
-
-def _files_in(cell: Any) -> Iterator[bytes]:
-    """Yield the files in a cell: bytes, the datasets library's struct of bytes and path, or a list of either."""
-    if isinstance(cell, bytes):
-        yield cell
-    elif isinstance(cell, dict):
-        yield from _files_in(cell.get("bytes"))
-    elif isinstance(cell, list):
-        for part in cell:
-            yield from _files_in(part)
-
-
-def _columns(path: str, known: Sequence[str], wanted: Columns) -> tuple[list[str], list[str]]:
-    found = [name for name in wanted.images if name in known], [name for name in wanted.questions if name in known]
-    if not any(found):
-        named = ", ".join([*wanted.images, *wanted.questions])
-        raise UserMistake(
-            f"{path}: has none of the columns {named}; it has {', '.join(known)}; name them in "
-            "select.decontaminate.images and select.decontaminate.questions"
-        )
-    check_columns_differ(path, known, [*found[0], *found[1]])
-    return found

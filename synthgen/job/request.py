@@ -19,12 +19,13 @@ from synthgen.config.overrides import redact
 from synthgen.config.strict_yaml import Document
 from synthgen.errors import UserMistake
 from synthgen.ingest.sources import spell_out_uri
+from synthgen.ingest.sources.location import spell_out_path
 from synthgen.job import run_record
 from synthgen.store import Record
 from synthgen.store.patterns import expand_home
 
 DEFAULT = "everyday"  # the pipeline of a new folder whose first request names none
-SOURCE, MODEL, VIEW = "source.uri", "generate.model", "view"
+SOURCE, ROOT, MODEL, VIEW = "source.uri", "source.root", "generate.model", "view"
 PART_MODELS = ("generate.ask.model", "generate.answer.model")
 PASS_MODEL = re.compile(r"score\.[^.]+\.model")
 
@@ -173,6 +174,8 @@ def _spell_out(setting: str, home: Path, is_folder: bool) -> str:
     key, _, value = setting.partition("=")
     if key == SOURCE:
         return f"{key}={_quote(spell_out_uri(yaml.safe_load(value), home))}"
+    if key == ROOT and (root := yaml.safe_load(value)):
+        return f"{key}={_quote(spell_out_path(root, home))}"
     is_part = key in PART_MODELS or PASS_MODEL.fullmatch(key)
     if (key == MODEL and is_folder) or (is_part and (home / expand_home(yaml.safe_load(value))).is_dir()):
         return f"{key}={_quote(str(home / expand_home(yaml.safe_load(value))))}"

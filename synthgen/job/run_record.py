@@ -15,6 +15,7 @@ from synthgen.config.pipeline import Pipeline, SourceConfig
 from synthgen.config.strict_yaml import Document
 from synthgen.errors import Damaged, UserMistake, one_line
 from synthgen.ingest.sources import spell_out_uri
+from synthgen.ingest.sources.location import spell_out_path
 from synthgen.store import Record, RunFolder
 from synthgen.store.run_folder import REPAIR_RECORD
 from synthgen.tables import score_name
@@ -81,8 +82,10 @@ def source_of(record: Record) -> SourceConfig:
 
 
 def spell_out(source: SourceConfig, home: Path) -> SourceConfig:
-    """Return a source whose uri is spelled in full, so that one place has one spelling."""
-    return source.model_copy(update={"uri": spell_out_uri(source.uri, home)}) if source.uri else source
+    """Return a source whose uri and root are spelled in full, so that one place has one spelling."""
+    uri = spell_out_uri(source.uri, home) if source.uri else None
+    root = spell_out_path(source.root, home) if source.root else None
+    return source.model_copy(update={"uri": uri, "root": root})
 
 
 def unfinished_changes(folder: RunFolder) -> dict[str, str]:

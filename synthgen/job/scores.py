@@ -87,11 +87,15 @@ def name_faults(pipeline: Document) -> Iterator[str]:
         measured.append(UNANSWERABLE_SCORE)
     yield from _gate_faults(pipeline, measured)
     yield from _column_faults(pipeline, measured)
+    passes = list(pipeline.names_at(PASSES).values())
     for place, name in selections.scores_named(pipeline).items():
         where = f"{pipeline.where(place)}: {selections.dotted(place)}: '{name}'"
         pass_name = pass_of_score(name)
         if not is_score(name.rpartition(".")[2]):
             yield f"{where} is not a score: {nearest(name, {*scorer_names(), *measured})}"
+        elif pass_name and pass_name not in passes:
+            known = nearest(pass_name, passes) if passes else "there is none; add one to the section score"
+            yield f"{where}: no scoring pass is called '{pass_name}': {known}"
         elif name not in measured:
             section = f"score.{pass_name}.scores" if pass_name else "generate.scores"
             yield f"{where} is not scored; add it to {section} ({', '.join(measured)})"

@@ -24,7 +24,7 @@ def scores_named(document: Document) -> dict[KeyPath, str]:
     """Return the scores that selections name, each by its place."""
     found: dict[KeyPath, str] = {}
     for section in selections(document):
-        found |= document.names_at((*section, "keep"))
+        found |= document.names_at((*section, "keep")) | document.names_at((*section, "survivor"))
         for place in (*_rules(document, (*section, "balance")), *_quotas(document, section)):
             found |= document.names_at((*place, "by"))
     return found

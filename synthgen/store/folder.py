@@ -11,12 +11,12 @@ import json
 import os
 import posixpath
 import re
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
@@ -24,7 +24,15 @@ from fsspec.implementations.local import LocalFileSystem
 from synthgen.errors import Damaged, SynthError, UserMistake
 from synthgen.store.patterns import WILDCARD
 from synthgen.store.remote import display_uri, error_text, with_retries
-from synthgen.store.writing import WRITING, create_local, create_remote, write_local
+from synthgen.store.writing import (
+    WRITING,
+    create_local,
+    create_remote,
+    put_local,
+    stream_local,
+    stream_remote,
+    write_local,
+)
 
 Result = TypeVar("Result")
 NUMBERED = re.compile(r"[0-9]{6,18}\.json")
@@ -129,6 +137,30 @@ class Folder:
             self._call("writing", lambda: write_local(Path(path), data))
         else:
             self._call("writing", lambda: self.fs.pipe_file(path, data))
+
+    def put(self, name: str, data: bytes) -> None:
+        """Write a file that counts only once a record written later names it: on a disk neither aside nor synced."""
+        path = self.full(name)
+        if self.is_local:
+            self._call("writing", lambda: put_local(Path(path), data))
+        else:
+            self._call("writing", lambda: self.fs.pipe_file(path, data))
+
+    @contextmanager
+    def stream(self, name: str) -> Iterator[IO[bytes]]:
+        """Yield a file to write to, for one that is too large to be held; it replaces an older one of that name.
+
+        It gets its name when the block ends. If the block raises, or the process is killed, there is no such file.
+        """
+        path = self.full(name)
+        stream = stream_local(Path(path)) if self.is_local else stream_remote(self.fs, path)
+        sink = self._call("writing", stream.__enter__)
+        try:
+            yield sink
+        except BaseException as error:
+            stream.__exit__(type(error), error, error.__traceback__)
+            raise
+        self._call("writing", lambda: stream.__exit__(None, None, None))
 
     def create(self, name: str, data: bytes) -> bool:
         """Write a file only if there is none of that name.

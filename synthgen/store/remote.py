@@ -16,7 +16,12 @@ from urllib.parse import urlsplit
 from synthgen.errors import SynthError, UserMistake, one_line
 
 Result = TypeVar("Result")
-PACKAGES = {"s3": "s3fs", "gs": "gcsfs"}  # protocol → its library, which is an optional dependency
+PACKAGES = {
+    "s3": "s3fs",
+    "gs": "gcsfs",
+    "az": "adlfs",
+    "hf": "huggingface_hub",
+}  # protocol → its library, which is an optional dependency
 ATTEMPTS = 4
 PAUSE = 0.5  # seconds before the second attempt; each later pause is three times the one before
 
@@ -82,6 +87,9 @@ def display_uri(uri: str) -> str:
     """Return a uri without credentials and query string, to be printed."""
     if "://" not in uri:
         return uri
+    name, _, rest = uri.partition(":")
+    if not rest.startswith("//"):  # of a kind of source, as in manifest:s3://bucket/list.csv
+        return f"{name}:{display_uri(rest)}"
     parts = urlsplit(uri)
     host = parts.netloc.rpartition("@")[2]
     rest = f"#{parts.fragment}" if parts.fragment and parts.scheme not in ("http", "https") else ""  # of a name

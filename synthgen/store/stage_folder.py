@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,6 +21,8 @@ from synthgen.store.commits import Commit, CommitLog, DataFile, Receipt, commit_
 from synthgen.store.folder import Folder
 from synthgen.store.lease import Lease
 from synthgen.tables import StageSpec
+
+MISSING, DIFFERS = "is missing", "was damaged after it was committed (its SHA-256 differs)"
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,29 @@ class StageFolder:
         """
         for part in log.parts(partition, table):
             for file in part.files:
-                yield self._verified(table, partition, file)
+                yield self.read_verified(table, partition, file)
+
+    def open_files(self, log: CommitLog, partition: str, table: str) -> Iterator[pa.NativeFile]:
+        """Yield these files opened, for readers that hold no whole file. On a local disk none is held.
+
+        Raises:
+            Damaged: A file is missing or is not the one that was committed.
+        """
+        for part in log.parts(partition, table):
+            for file in part.files:
+                if self.folder.is_local:
+                    yield self._open_local(table, partition, file)
+                else:
+                    yield pa.BufferReader(self.read_verified(table, partition, file))
+
+    def _open_local(self, table: str, partition: str, file: DataFile) -> pa.NativeFile:
+        path = Path(self.folder.child(table).full(file.name))
+        if not path.is_file():
+            raise Damaged(self.fault_of(table, partition, file, MISSING))
+        with path.open("rb") as stream:
+            if hashlib.file_digest(stream, "sha256").hexdigest() != file.sha256:
+                raise Damaged(self.fault_of(table, partition, file, DIFFERS))
+        return pa.OSFile(str(path))
 
     def files(self, receipt: Receipt, table: str, columns: Sequence[str]) -> Iterator[pa.Table]:
         """Yield the files that a receipt adds to a table."""
@@ -131,18 +156,22 @@ class StageFolder:
         # starts threads: an Arrow thread that releases Python's bytes while the interpreter shuts down aborts the
         # process.
         wanted = None if columns is None else list(columns)
-        reader = pq.ParquetFile(pa.BufferReader(self._verified(table, partition, file)), pre_buffer=False)
+        reader = pq.ParquetFile(pa.BufferReader(self.read_verified(table, partition, file)), pre_buffer=False)
         rows = reader.read(wanted, use_threads=False)
         return rows if wanted is None else self._with_columns(rows, table, wanted)
 
-    def _verified(self, table: str, partition: str, file: DataFile) -> bytes:
+    def read_verified(self, table: str, partition: str, file: DataFile) -> bytes:
+        """Return the bytes of a committed file.
+
+        Raises:
+            Damaged: The file is missing or its bytes differ from those that were committed.
+        """
         try:
             data = self.folder.child(table).read(file.name)
         except FileNotFoundError as error:
-            raise Damaged(self.fault_of(table, partition, file, "is missing")) from error
+            raise Damaged(self.fault_of(table, partition, file, MISSING)) from error
         if hashlib.sha256(data).hexdigest() != file.sha256:
-            fault = "was damaged after it was committed (its SHA-256 differs)"
-            raise Damaged(self.fault_of(table, partition, file, fault))
+            raise Damaged(self.fault_of(table, partition, file, DIFFERS))
         return data
 
     def fault_of(self, table: str, partition: str, file: DataFile, fault: str) -> str:

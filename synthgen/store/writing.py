@@ -8,8 +8,10 @@ import errno
 import os
 import secrets
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from synthgen.errors import UserMistake
 from synthgen.store.remote import http_status, may_pass
@@ -26,6 +28,15 @@ def write_local(target: Path, data: bytes) -> None:
     _write_aside(target, data).replace(target)
 
 
+def put_local(target: Path, data: bytes) -> None:
+    """Write a file on a disk of this machine under its name at once, without waiting for the disk."""
+    try:
+        target.write_bytes(data)
+    except FileNotFoundError:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+
+
 def _write_aside(target: Path, data: bytes) -> Path:
     """Write and sync a temporary file beside `target`, under a name that no reader opens; return its path."""
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -35,6 +46,35 @@ def _write_aside(target: Path, data: bytes) -> Path:
         file.flush()
         os.fsync(file.fileno())
     return temporary
+
+
+@contextmanager
+def stream_local(target: Path) -> Iterator[IO[bytes]]:
+    """Yield a file beside `target` that takes its name when the block ends, and is deleted if the block raises."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.parent / f"{WRITING}{secrets.token_hex(8)}"
+    try:
+        with temporary.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def stream_remote(fs: Any, path: str) -> Iterator[IO[bytes]]:
+    """Yield a file in a store that is there, whole, when the block ends, and not at all if the block raises."""
+    file = fs.open(path, "wb", autocommit=False)
+    try:
+        yield file
+        file.close()
+    except BaseException:
+        file.closed = True  # otherwise it would send what it has when it is collected
+        file.discard()
+        raise
+    file.commit()
 
 
 def create_local(target: Path, data: bytes) -> bool:

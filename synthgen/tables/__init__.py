@@ -11,6 +11,7 @@ from synthgen.tables.counts import (
 )
 from synthgen.tables.ids import (
     BUCKETS,
+    archive_of,
     assignment_id,
     bucket_of,
     draw,
@@ -123,6 +124,7 @@ __all__ = [
     "UNSCORED",
     "StageSpec",
     "Table",
+    "archive_of",
     "assignment_id",
     "bucket_of",
     "changed_counts",

@@ -26,8 +26,14 @@ def object_id(uri: str, version: str, row: int | None) -> str:
 
 
 def bucket_of(uri: str) -> int:
-    """Return the bucket of an object, a hash of its uri: a number below BUCKETS."""
-    return int(make_id("bucket", uri)[:BUCKET_DIGITS], 16)
+    """Return the bucket of an object, a hash of its uri: a number below BUCKETS. Members of one archive share one."""
+    return int(make_id("bucket", archive_of(uri))[:BUCKET_DIGITS], 16)
+
+
+def archive_of(uri: str) -> str:
+    """Return the uri of the archive that an object is a member of (`shard.tar#7.jpg`); that of any other unchanged."""
+    archive, mark, _ = uri.rpartition("#")
+    return archive if mark and archive.lower().endswith(".tar") else uri
 
 
 def object_row(uri: str, version: str, row: int | None, bytes: int | None, source_meta: str | None) -> dict[str, Any]:

@@ -7,13 +7,18 @@ Read loop.py first; command.py is what surrounds it. A row takes this way from P
     encode.py         (text tokens,) ids, with the image processor (batch, tokens) int64 input_ids and labels,
                       and float32 pixel_values, (images, 3, height, width) in most models
     loader.py         the same tensors, encoded in threads ahead of time, then on the model's device
-    loop.py           (batch, positions, vocabulary) logits, and the loss () float32
+    packing.py        where asked for, (1, tokens) of several rows in place of padded ones
+    loss.py           (batch, positions, vocabulary) logits, and the losses of the answer tokens
+    loop.py           their mean () float32, and the step
 
 Before it, preconditions.py checks what needs no torch. Beside it, record.py keeps settings and log, checkpoints.py what
-a killed training continues from, and pretrained.py loads and saves the model. Where several processes train (group.py),
-ray_train.py starts them, sharding.py spreads the model over them, and agreement.py has them take the same steps.
+a killed training continues from, pretrained.py loads and saves the model, lora.py adds adapters to it, optimizer.py has
+the optimizer, and monitor.py tells what is learned (turns.py: of which answers). Where several processes train
+(group.py), ray_train.py starts them, sharding.py spreads the model over them, and agreement.py has them take the same
+steps.
 """
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,10 +30,14 @@ if TYPE_CHECKING:
 
 __all__ = ["train"]
 
+# transformers imports torchao where it is installed, which then tells of kernels that no optimizer needs.
+for _name in ("torchao", "torch.utils._pytree"):
+    logging.getLogger(_name).setLevel(logging.ERROR)
+
 
 def train(shards: str, model: str, out: Path, settings: "TrainConfig") -> "TrainingResult":
     """Train as `command.train` does, once what can be checked without torch, which loads for seconds, is right."""
-    check(shards, model, out)
+    check(shards, model, out, settings)
     try:
         from synthgen.train import command
     except ImportError as error:

@@ -19,7 +19,7 @@ import torch
 from safetensors import SafetensorError
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
-from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
@@ -27,6 +27,7 @@ from synthgen.errors import Damaged, SynthError, one_line
 from synthgen.train.group import Group
 
 KEPT = 2
+TRAINED = StateDictOptions(ignore_frozen_params=True, strict=False)  # the others are those of the starting model
 PROGRESS, RANDOM, WRITING = "progress.json", "random.pt", "writing"
 
 
@@ -75,7 +76,7 @@ def write_checkpoint(
     group.wait()
     random = group.gather(_random_states())
     with whole(temporary):
-        weights, moments = get_state_dict(model, optimizer)  # by the names of the parameters, float32
+        weights, moments = _states(model, optimizer)
         with _quiet():
             save({"model": weights, "optimizer": moments}, checkpoint_id=temporary, no_dist=group.size == 1)
         if group.is_first:
@@ -99,13 +100,13 @@ def load_checkpoint(out: Path, model: Any, optimizer: torch.optim.Optimizer, gro
     if not paths:
         return TrainingProgress()
     try:
-        weights, moments = get_state_dict(model, optimizer)
+        weights, moments = _states(model, optimizer)
         with _quiet():  # in place, whatever the number of processes was
             state = {"model": weights, "optimizer": moments}
             # A weight that never had a gradient, as of a layer that the model skips, has no moments.
             planner = DefaultLoadPlanner(allow_partial_load=True)
             load(state, checkpoint_id=paths[-1], planner=planner, no_dist=group.size == 1)
-        set_state_dict(model, optimizer, model_state_dict=weights, optim_state_dict=moments)
+        set_state_dict(model, optimizer, model_state_dict=weights, optim_state_dict=moments, options=TRAINED)
         states = torch.load(paths[-1] / RANDOM, weights_only=True)
         progress = read_progress(out)
     except (Exception, CheckpointException) as error:  # of many kinds: torch, pickle, JSON, the disk
@@ -116,6 +117,15 @@ def load_checkpoint(out: Path, model: Any, optimizer: torch.optim.Optimizer, gro
     if group.rank < len(states):
         _set_random_states(states[group.rank])
     return progress
+
+
+def _states(model: Any, optimizer: torch.optim.Optimizer) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the trained weights by name, and the state of the optimizer."""
+    weights, moments = get_state_dict(model, optimizer, options=TRAINED)
+    # torch leaves a frozen weight in that has two names, such as the embedding that is the head too.
+    every = model.named_parameters(remove_duplicate=False)
+    frozen = {name for name, weight in every if not weight.requires_grad}
+    return {name: tensor for name, tensor in weights.items() if name not in frozen}, moments
 
 
 @contextlib.contextmanager

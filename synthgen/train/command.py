@@ -15,14 +15,14 @@ from synthgen.config.pipeline import TrainConfig
 from synthgen.console import StageProgress, note
 from synthgen.errors import Damaged, JobFailing, Stopped, UserMistake
 from synthgen.store import Folder, Lease
-from synthgen.train import pretrained
+from synthgen.train import monitor, pretrained
 from synthgen.train.checkpoints import TrainingProgress, checkpoints
 from synthgen.train.dataset import ShardChanged, ShardFile, repair_advice, rows
 from synthgen.train.encode import Encoder
 from synthgen.train.group import own_group
 from synthgen.train.loader import describe_skipped
 from synthgen.train.loop import TrainingRun, Watch, learn_and_save, silence_transformers
-from synthgen.train.record import mean_loss, open_record, read_state, trim_log, write_record
+from synthgen.train.record import mean_loss, open_record, read_log, read_state, trim_log, write_record
 from synthgen.workers import listening
 
 CHECKED_ROWS = 4  # rows whose labels are checked before anything is written
@@ -83,7 +83,7 @@ def _train(run: TrainingRun, record: dict[str, Any], state: tuple[bytes, ...], p
     Minutes may pass between the reading of `record` and the lease; `state` shows whether another start came between.
     """
     is_shared = run.settings.processes > 1
-    model = None if is_shared else pretrained.load_model(run.model, run.folder)
+    model = None if is_shared else pretrained.load_model(run.model, run.folder, run.settings.precision)
     run.out.mkdir(parents=True, exist_ok=True)
     with Lease.take(Folder(str(run.out.resolve()))):
         if read_state(run.out) != state:
@@ -139,6 +139,8 @@ def _result(run: TrainingRun, progress: TrainingProgress) -> TrainingResult:
         note(f"{len(renamed)} weights are saved under new names, such as {renamed[0]}; a server may not know them")
     if progress.skipped:
         note(f"skipped: {describe_skipped(progress.skipped)}, of {progress.position:,} rows taken")
+    for told in monitor.summary(read_log(run.out, monitor.FILE)):
+        note(told)
     span = max(1, min(SMOOTHED_STEPS, len(log) // 2))
     first_loss, last_loss = mean_loss(log[:span]), mean_loss(log[-span:])
     return TrainingResult(first_loss, last_loss, progress.steps, str(run.out / "model"), dict(progress.skipped))

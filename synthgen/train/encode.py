@@ -19,6 +19,7 @@ from synthgen.errors import Failure, UserMistake, one_line
 from synthgen.ingest.images import Unfit, decode
 from synthgen.train.conversation import ChatTemplate, Messages, Span, UnusableRow, clean_messages, text_of
 from synthgen.train.dataset import Row
+from synthgen.train.turns import Turn, turns_of
 
 IGNORED = -100  # the label of a token without a loss
 PROCESSOR_ERRORS = (ValueError, TypeError, IndexError, RuntimeError)  # of a processor that refuses an image
@@ -34,12 +35,14 @@ class EncodedRow:
         text: The rendered conversation.
         ids: `(text tokens,)` token ids of the text, with one placeholder an image.
         answer_of: `(text tokens,)` for each token the number of its answer, from 1; 0 is no answer.
+        turns: What each answer is about.
     """
 
     images: Sequence[Image.Image]
     text: str
     ids: Sequence[int]
     answer_of: Sequence[int]
+    turns: Sequence[Turn]
 
 
 @dataclass(frozen=True)
@@ -57,15 +60,20 @@ class MicroBatch:
             `(images, crops, 3, height, width)` in LLaVA-OneVision, `(patches, features)` in Qwen2-VL.
             Some models add sizes, such as `image_sizes`: `(images, 2) int64`.
         labels: `(batch, tokens) int64`, the token id on answers and IGNORED elsewhere.
+        turn_of: `(batch, tokens) int64`, for each token of an answer its number in `turns`, from 1; 0 elsewhere.
+        turns: What the answers of all rows are about.
     """
 
     inputs: Mapping[str, torch.Tensor]
     labels: torch.Tensor
+    turn_of: torch.Tensor
+    turns: Sequence[Turn]
 
     @property
     def tokens(self) -> int:
         """The number of tokens, image tokens included, padding excluded."""
-        return int(self.inputs["attention_mask"].sum())  # (batch, tokens) to one number
+        mask = self.inputs.get("attention_mask")  # none where samples are packed: no padding
+        return self.labels.numel() if mask is None else int(mask.sum())  # (batch, tokens) to one number
 
     @property
     def answer_tokens(self) -> int:
@@ -139,7 +147,7 @@ class Encoder:
             raise UnusableRow("too_long", f"{len(ids)} tokens without its images")
         answer_of = _number_answers(encoding["offset_mapping"], spans)  # (text tokens,)
         self._check_answers(messages, ids, answer_of)
-        return EncodedRow(images, text, ids, answer_of)
+        return EncodedRow(images, text, ids, answer_of, turns_of(row, len(spans)))
 
     def _decode(self, image: Any) -> Image.Image:
         data = image.get("bytes") if isinstance(image, dict) else image
@@ -180,14 +188,18 @@ class Encoder:
         inputs = {name: value for name, value in outputs.items() if isinstance(value, torch.Tensor)}
         lengths: list[int] = inputs["attention_mask"].sum(1).tolist()  # (batch, tokens) to (batch,)
         labels = torch.full_like(inputs["input_ids"], IGNORED)  # (batch, tokens) int64
-        failures: list[Failure | None] = []
+        turn_of = torch.zeros_like(labels)  # (batch, tokens) int64
+        turns, failures = list[Turn](), list[Failure | None]()
         for row, (sample, length) in enumerate(zip(samples, lengths, strict=True)):
             ids = inputs["input_ids"][row, :length]  # (length,) int64
-            is_answer = _align_answers(sample, ids.tolist())  # (length,)
-            if is_answer:
-                labels[row, :length] = ids.where(torch.tensor(is_answer), IGNORED)  # (length,) int64
-            failures.append(self._failure(length, bool(is_answer)))
-        return MicroBatch(inputs, labels), failures
+            aligned = _align_answers(sample, ids.tolist())
+            if aligned:
+                answer_of = torch.tensor(aligned)  # (length,) int64
+                labels[row, :length] = ids.where(answer_of > 0, IGNORED)
+                turn_of[row, :length] = (answer_of + len(turns)).where(answer_of > 0, 0)
+            turns += sample.turns
+            failures.append(self._failure(length, bool(aligned)))
+        return MicroBatch(inputs, labels, turn_of, turns), failures
 
     def _failure(self, length: int, is_aligned: bool) -> Failure | None:
         if length > self._max_tokens:
@@ -223,8 +235,8 @@ def _number_answers(offsets: Sequence[Span], spans: Sequence[Span]) -> list[int]
     return answer_of
 
 
-def _align_answers(sample: EncodedRow, ids: Sequence[int]) -> list[bool] | None:
-    """Return for each of the processor's tokens whether it belongs to an answer, or None if the tokens do not align.
+def _align_answers(sample: EncodedRow, ids: Sequence[int]) -> list[int] | None:
+    """Return for each of the processor's tokens the number of its answer, or None if the tokens do not align.
 
     A processor replaces each image placeholder with many tokens. Tokens are compared from the end, so that the text
     after an image aligns for any number of image tokens, and only down to the first answer: some processors put blank
@@ -235,15 +247,15 @@ def _align_answers(sample: EncodedRow, ids: Sequence[int]) -> list[bool] | None:
         ids: `(length,)` ids of the same row from the processor, without padding.
 
     Returns:
-        `(length,)` booleans.
+        `(length,)` numbers from 1; 0 is no answer.
     """
     first = next(position for position, answer in enumerate(sample.answer_of) if answer)
-    is_answer, remaining = [False] * len(ids), len(sample.ids)
+    answer_of, remaining = [0] * len(ids), len(sample.ids)
     for position in range(len(ids) - 1, -1, -1):
         if remaining > first and ids[position] == sample.ids[remaining - 1]:
             remaining -= 1
-            is_answer[position] = sample.answer_of[remaining] > 0
-    return is_answer if remaining == first else None
+            answer_of[position] = sample.answer_of[remaining]
+    return answer_of if remaining == first else None
 
 
 def _words(text: str) -> list[str]:

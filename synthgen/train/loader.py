@@ -9,10 +9,10 @@ import copy
 import queue
 import threading
 from collections import Counter, deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -23,6 +23,7 @@ from synthgen.train import dataset
 from synthgen.train.dataset import Row, ShardFile
 from synthgen.train.encode import Encoder, MicroBatch
 from synthgen.train.group import ALONE, Group
+from synthgen.train.packing import pack
 
 BATCHES_AHEAD = 4  # encoded, or being encoded, before the loop asks for them
 
@@ -32,8 +33,8 @@ class Batch:
     """The rows of one optimizer step, or this process's share of them.
 
     Attributes:
-        micro_batches: The usable rows, at most `micro_batch` of them in each; tensors on the CPU. None where no row of
-            the share is usable.
+        micro_batches: The usable rows, at most `micro_batch` of them in each, or those of a sequence of `pack_tokens`;
+            tensors on the CPU. None where no row of the share is usable.
         skipped: The rows that are not, by reason.
         position: The number of rows of the whole stream that were taken, these included.
     """
@@ -83,10 +84,13 @@ def to_device(micro_batch: MicroBatch, device: torch.device) -> MicroBatch:
     """Return a micro-batch on the model's device; shapes and dtypes stay as they are."""
     if device.type == "cpu":
         return micro_batch
-    return MicroBatch(
-        {name: tensor.to(device, non_blocking=True) for name, tensor in micro_batch.inputs.items()},
-        micro_batch.labels.to(device, non_blocking=True),  # (batch, tokens) int64
-    )
+    return _moved(micro_batch, lambda tensor: tensor.to(device, non_blocking=True))
+
+
+def _moved(micro_batch: MicroBatch, move: Callable[[torch.Tensor], torch.Tensor]) -> MicroBatch:
+    """Return a micro-batch with each tensor moved elsewhere; shapes and dtypes stay as they are."""
+    inputs = {name: move(tensor) for name, tensor in micro_batch.inputs.items()}
+    return replace(micro_batch, inputs=inputs, labels=move(micro_batch.labels), turn_of=move(micro_batch.turn_of))
 
 
 def describe_skipped(skipped: Counter[str]) -> str:
@@ -98,7 +102,8 @@ class _EncoderPool:
     """Threads that encode batches, with one processor for each."""
 
     def __init__(self, processor: Any, settings: TrainConfig) -> None:
-        self._size = settings.micro_batch or settings.batch
+        self._size = 1 if settings.pack_tokens else settings.micro_batch or settings.batch
+        self._pack_tokens = settings.pack_tokens
         self._idle = queue.SimpleQueue[Encoder]()
         for _ in range(settings.workers):
             self._idle.put(Encoder(copy.deepcopy(processor), settings))
@@ -123,17 +128,17 @@ class _EncoderPool:
         skipped = Counter[str]()
         for _, reasons in results:
             skipped += reasons
-        pinned = [_pin_memory(micro_batch) for micro_batch, _ in results if micro_batch]
-        return Batch([micro_batch for micro_batch in pinned if micro_batch.answer_tokens], skipped, position)
+        usable = [micro_batch for micro_batch, _ in results if micro_batch and micro_batch.answer_tokens]
+        if self._pack_tokens:
+            usable = pack(usable, self._pack_tokens)
+        return Batch([_pin_memory(micro_batch) for micro_batch in usable], skipped, position)
 
 
 def _pin_memory(micro_batch: MicroBatch) -> MicroBatch:
     """Move a micro-batch to page-locked memory, from which a GPU copies while it computes; shapes stay as they are."""
     if not torch.cuda.is_available():
         return micro_batch
-    return MicroBatch(
-        {name: tensor.pin_memory() for name, tensor in micro_batch.inputs.items()}, micro_batch.labels.pin_memory()
-    )
+    return _moved(micro_batch, lambda tensor: tensor.pin_memory())
 
 
 class _ReadAhead:

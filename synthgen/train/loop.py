@@ -1,9 +1,9 @@
 """The training loop, to be read from top to bottom.
 
-Any number of processes, each on one device, which hold a part of the weights and take a part of each batch; float32
-weights, bfloat16 arithmetic on CUDA. The output folder gets `model/`, which loads wherever the starting model did, and
-the files of record.py. The same command continues from the last checkpoint to the losses of an undisturbed run: a
-position in the stream of rows is one number, and nothing else is drawn at random.
+Any number of processes, each on one device, which hold a part of the weights and take a part of each batch; weights in
+float32 or bfloat16, bfloat16 arithmetic on CUDA. The output folder gets `model/`, which loads wherever the starting
+model did, and the files of record.py. The same command continues from the last checkpoint to the losses of an
+undisturbed run: a position in the stream of rows is one number, and a checkpoint has the random states.
 """
 
 import contextlib
@@ -13,27 +13,30 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from inspect import signature
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.nn.functional import cross_entropy
 
 from synthgen.config.pipeline import TrainConfig
 from synthgen.errors import SynthError, UserMistake
-from synthgen.train import pretrained
+from synthgen.train import lora, packing, pretrained
+from synthgen.train import monitor as monitoring
 from synthgen.train.agreement import Step, agree
 from synthgen.train.checkpoints import TrainingProgress, load_checkpoint, write_checkpoint
 from synthgen.train.dataset import ShardFile, rows
 from synthgen.train.encode import IGNORED, Encoder, MicroBatch
 from synthgen.train.group import ALONE, Group
 from synthgen.train.loader import Batch, batches, describe_skipped, to_device
+from synthgen.train.loss import answer_loss, answer_losses, turn_losses
+from synthgen.train.optimizer import learning_rate, make_optimizer, set_learning_rate
 from synthgen.train.record import trim_log
-from synthgen.train.sharding import shard, sum_gradients, whole_weights
+from synthgen.train.sharding import shard, sum_gradients, whole_norm, whole_weights
+from synthgen.train.turns import TurnLoss
 
 MAX_GRADIENT_NORM = 1.0
+NAMED_PAIRS = 3  # of a loss that is not finite
 
 Line = dict[str, Any]  # of log.jsonl
 
@@ -67,13 +70,19 @@ UNWATCHED = Watch()
 
 def learn_and_save(run: TrainingRun, model: Any, processor: Any, group: Group, watch: Watch) -> TrainingProgress:
     """Train a model in every process of a group, and save it where the last step was taken."""
-    model.to(group.device)  # weights stay float32
+    model.to(group.device)
     pretrained.set_trainable(model, run.settings.what)
+    if run.settings.lora:
+        torch.manual_seed(run.settings.seed)  # the adapters begin alike in every process, and in every start
+        lora.add_adapters(model, run.settings.lora)
+    if run.settings.recompute:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     shard(model, group)
     progress = learn(run, model, processor, group, watch)
     if progress.steps == run.settings.steps:
         weights = whole_weights(model, group)
         if group.is_first:
+            weights = lora.merge(weights, run.settings.lora) if run.settings.lora else weights
             pretrained.save(model, weights, run.folder, run.out / "model")
         group.wait()
     return progress
@@ -86,7 +95,7 @@ def learn(
 
     Args:
         run: The training.
-        model: The model, float32, on the device of its process; its trainable weights need a gradient.
+        model: The model on the device of its process; its trainable weights need a gradient.
         processor: The processor of the model.
         group: The processes.
         watch: Who looks at it.
@@ -97,11 +106,18 @@ def learn(
     """
     settings = run.settings
     torch.manual_seed(settings.seed + group.rank)
-    optimizer = _optimizer([weight for weight in model.parameters() if weight.requires_grad], settings)
+    optimizer = make_optimizer([weight for weight in model.parameters() if weight.requires_grad], settings)
+    monitor = monitoring.Monitor(
+        run.out, model, group
+    )  # before a checkpoint is loaded: its weights are those of the start
     progress = load_checkpoint(run.out, model, optimizer, group)
     log = trim_log(run.out, progress.steps) if group.is_first else []
+    if group.is_first:
+        trim_log(run.out, progress.steps, monitoring.FILE)
     model.train()
     spare = _spare(run, processor) if group.size > 1 else None
+    if settings.pack_tokens:
+        _check_packing(run, model, processor, group)
     loader = batches(run.files, processor, settings, progress.position, group)
     with contextlib.closing(loader), _appending(run.out / "log.jsonl", group) as write:
         started = time.monotonic()
@@ -109,18 +125,24 @@ def learn(
             planned = _next_step(run, processor, loader, lambda batch: agree(batch, spare, group))
             waited = time.monotonic() - started
             rate = learning_rate(progress.steps, settings)
-            loss, is_stopping = step(model, optimizer, planned, rate, group, watch)
+            taken = step(model, optimizer, planned, rate, group, watch)
+            rows = (progress.position, planned.position)
             progress = TrainingProgress(progress.steps + 1, planned.position, progress.skipped + planned.skipped)
             started, seconds = time.monotonic(), time.monotonic() - started
             # "seconds" is the time since the step before, including the seconds "waited" for the loader.
-            log.append({"step": progress.steps, "loss": loss, "lr": rate, "tokens": planned.tokens})
-            log[-1] |= {"seconds": seconds, "waited": waited}
+            log.append({"step": progress.steps, "loss": taken.loss, "lr": rate, "tokens": planned.tokens})
+            log[-1] |= {"norm": taken.norm, "seconds": seconds, "waited": waited}
             write(log[-1])
+            monitor.add(log, taken.turns, rows)
             if group.is_first:
                 watch.show(log)
-            if is_stopping or progress.steps % settings.checkpoint_every == 0 or progress.steps == settings.steps:
+            is_end = taken.is_stopping or progress.steps == settings.steps
+            is_kept = is_end or progress.steps % settings.checkpoint_every == 0
+            if is_kept or monitoring.is_due(progress.steps):
+                monitor.write(progress.steps)
+            if is_kept:
                 write_checkpoint(run.out, model, optimizer, progress, group)
-            if is_stopping:
+            if is_end:
                 break
     return progress
 
@@ -142,24 +164,48 @@ def _next_step(run: TrainingRun, processor: Any, loader: Iterator[Batch], agreed
             _first_usable(run, processor)
 
 
+def _trim_logs(run: TrainingRun, steps: int, group: Group) -> list[Line]:
+    """Remove what follows step `steps` from the log and from the rows of the monitor; return the lines of the log."""
+    if not group.is_first:
+        return []
+    trim_log(run.out, steps, monitoring.FILE)
+    return trim_log(run.out, steps)
+
+
+def _check_packing(run: TrainingRun, model: Any, processor: Any, group: Group) -> None:
+    """Try whether the model keeps the first two usable rows apart. Raises UserMistake if it does not."""
+
+    def loss(micro_batch: MicroBatch) -> float:
+        with torch.no_grad():
+            return answer_loss(model, to_device(packing.with_axes(model, micro_batch), group.device)).item()
+
+    model.eval()
+    packing.check_apart(model, _first_usable(run, processor, 2), loss)
+    model.train()
+
+
 def _spare(run: TrainingRun, processor: Any) -> MicroBatch:
     """Return the first usable row with labels that are all ignored. Raises UserMistake if there is none."""
-    usable = _first_usable(run, processor)
+    (usable,) = _first_usable(run, processor)
     return replace(usable, labels=torch.full_like(usable.labels, IGNORED))
 
 
-def _first_usable(run: TrainingRun, processor: Any) -> MicroBatch:
-    """Return the first usable row of the stream.
+def _first_usable(run: TrainingRun, processor: Any, count: int = 1) -> list[MicroBatch]:
+    """Return the first usable rows of the stream, each in a micro-batch of its own.
 
     Raises:
         UserMistake: There is none.
     """
     encoder, skipped, total = Encoder(processor, run.settings), Counter[str](), sum(file.rows for file in run.files)
+    usable: list[MicroBatch] = []
     for row in islice(rows(run.files, run.settings.seed, 0), total):
         micro_batch, failed = encoder.encode([row])
-        if micro_batch and micro_batch.answer_tokens:
-            return micro_batch
+        usable += [micro_batch] if micro_batch and micro_batch.answer_tokens else []
+        if len(usable) == count:
+            return usable
         skipped += failed
+    if usable:
+        return usable * count
     raise UserMistake(f"none of the {total:,} rows can be trained on: {describe_skipped(skipped)}")
 
 
@@ -173,14 +219,31 @@ def _appending(path: Path, group: Group) -> Iterator[Callable[[Line], object]]:
         yield lambda line: file.write(json.dumps(line) + "\n")
 
 
+@dataclass(frozen=True)
+class StepTaken:
+    """One optimizer step.
+
+    Attributes:
+        loss: The mean of the answer tokens.
+        norm: The Euclidean norm of the gradients, before it is clipped.
+        turns: The loss of each answer.
+        is_stopping: Whether no other step is to be taken.
+    """
+
+    loss: float
+    norm: float
+    turns: Sequence[TurnLoss]
+    is_stopping: bool
+
+
 def step(
     model: Any,
     optimizer: torch.optim.Optimizer,
     planned: Step,
     rate: float,
     group: Group = ALONE,
-    watch: Watch = Watch(),
-) -> tuple[float, bool]:
+    watch: Watch = UNWATCHED,
+) -> StepTaken:
     """Take one optimizer step over the micro-batches of a batch.
 
     Gradients accumulate over the micro-batches. Each loss is divided by the answer tokens of the whole batch, in all
@@ -194,78 +257,34 @@ def step(
         group: The processes, all of which must call this.
         watch: Says in the first process whether to stop.
 
-    Returns:
-        The mean loss of the answer tokens, and whether this was the last step to take.
-
     Raises:
         SynthError: The loss is not finite.
     """
-    own = 0.0
+    own, turns = 0.0, list[TurnLoss]()
     for number, micro_batch in enumerate(planned.micro_batches, start=1):
         sum_gradients(model, group, is_last=number == len(planned.micro_batches))
-        loss = answer_loss(model, to_device(micro_batch, group.device)) / planned.answer_tokens  # () float32
-        (loss * group.size).backward()  # adds to a float32 gradient of each trainable weight; FSDP takes the mean
+        placed = to_device(packing.with_axes(model, micro_batch), group.device)
+        losses = answer_losses(model, placed)  # (batch, tokens - 1) float32
+        loss = losses.sum() / planned.answer_tokens  # () float32
+        (loss * group.size).backward()  # adds to a gradient of each trainable weight; FSDP takes the mean
         own += loss.item()
-    mean, stopping = group.sums([own, float(group.is_first and watch.is_stopping())])
+        turns += turn_losses(placed, losses.detach())
+    shared = group.gather((own, group.is_first and watch.is_stopping(), turns))
+    mean, turns = sum(each for each, _, _ in shared), [turn for _, _, each in shared for turn in each]
     if not math.isfinite(mean):
-        raise SynthError(f"the loss is {mean}; start again into another --out with a lower train.learning_rate")
+        raise SynthError(_not_finite(mean, turns))
     parameters = [parameter for each in optimizer.param_groups for parameter in each["params"]]
-    torch.nn.utils.clip_grad_norm_(parameters, MAX_GRADIENT_NORM)
-    for each in optimizer.param_groups:
-        each["lr"] = rate
+    norm = torch.nn.utils.clip_grad_norm_(parameters, MAX_GRADIENT_NORM)
+    set_learning_rate(optimizer, rate)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    return mean, bool(stopping)
+    return StepTaken(mean, whole_norm(norm), turns, any(is_stopping for _, is_stopping, _ in shared))
 
 
-def answer_loss(model: Any, micro_batch: MicroBatch) -> torch.Tensor:
-    """Return the sum of the cross-entropies of the answer tokens.
-
-    Logits are computed only at positions where some row predicts an answer token: the vocabulary is the widest axis.
-
-    Returns:
-        `() float32`, with a gradient.
-    """
-    targets = micro_batch.labels[:, 1:]  # (batch, tokens - 1) int64: position t predicts token t + 1
-    positions = (targets != IGNORED).any(0).nonzero().squeeze(1)  # (positions,) int64
-    device = micro_batch.labels.device
-    precision = torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else contextlib.nullcontext()
-    can_select = "logits_to_keep" in signature(model.forward).parameters
-    selection = {"logits_to_keep": positions} if can_select else {}
-    with precision:
-        # (batch, positions, vocabulary), or all (batch, tokens, vocabulary) of a model that cannot select;
-        # bfloat16 on CUDA, float32 elsewhere
-        logits = model(**micro_batch.inputs, **selection, use_cache=False).logits
-    if not can_select:
-        logits = logits[:, positions]  # (batch, positions, vocabulary)
-    return cross_entropy(
-        logits.float().flatten(0, 1),  # (batch * positions, vocabulary) float32
-        targets[:, positions].flatten(),  # (batch * positions,) int64
-        ignore_index=IGNORED,
-        reduction="sum",
-    )
-
-
-def learning_rate(steps: int, settings: TrainConfig) -> float:
-    """Return the learning rate of the step after `steps` steps.
-
-    It rises linearly over the warm-up and falls to zero along half a cosine (Loshchilov and Hutter, SGDR, 2017).
-    """
-    warmup = max(1, round(settings.warmup * settings.steps))
-    if steps < warmup:
-        return settings.learning_rate * (steps + 1) / warmup
-    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * (steps - warmup) / max(1, settings.steps - warmup)))
-
-
-def _optimizer(parameters: Sequence[torch.nn.Parameter], settings: TrainConfig) -> torch.optim.Optimizer:
-    """Return AdamW (Loshchilov and Hutter, 2019) with decay on matrices only, not on biases and the gains of norms."""
-    groups = [
-        {"params": [weight for weight in parameters if weight.ndim >= 2], "weight_decay": settings.weight_decay},
-        {"params": [weight for weight in parameters if weight.ndim < 2], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(
-        [group for group in groups if group["params"]], lr=settings.learning_rate, betas=(0.9, 0.95), fused=True
-    )
+def _not_finite(mean: float, turns: Sequence[TurnLoss]) -> str:
+    pairs = [turn.turn.pair_id for turn in turns if turn.turn.pair_id and not math.isfinite(turn.loss)]
+    named = f" in pair {', '.join(pairs[:NAMED_PAIRS])}" if pairs else ""
+    return f"the loss is {mean}{named}; start again into another --out with a lower train.learning_rate"
 
 
 def silence_transformers() -> None:

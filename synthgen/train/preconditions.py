@@ -3,6 +3,7 @@
 import importlib.util
 from pathlib import Path
 
+from synthgen.config.pipeline import TrainConfig
 from synthgen.engines.revision import folder_fault, is_hub_name
 from synthgen.errors import UserMistake
 from synthgen.store.patterns import expand_home
@@ -10,7 +11,7 @@ from synthgen.store.remote import path_errors
 from synthgen.train import dataset
 
 
-def check(shards: str, model: str, out: Path) -> None:
+def check(shards: str, model: str, out: Path, settings: TrainConfig) -> None:
     """Check the arguments of a training.
 
     Raises:
@@ -19,10 +20,22 @@ def check(shards: str, model: str, out: Path) -> None:
     for name in ("torch", "transformers"):
         if importlib.util.find_spec(name) is None:
             raise missing_packages(name, f"No module named '{name}'")
+    if settings.lora and importlib.util.find_spec("peft") is None:
+        raise UserMistake("train.lora needs peft; get it with: pip install peft")
+    if needs_torchao(settings) and importlib.util.find_spec("torchao") is None:
+        kind = (
+            f"train.precision {settings.precision}" if settings.optimizer == "adamw" else "train.optimizer adamw_8bit"
+        )
+        raise UserMistake(f"{kind} needs torchao; get it with: pip install torchao")
     find_model(model)
     check_out(out)
     if not (out / "training.json").is_file():  # what was started has its own record of the shards
         dataset.find(shards)
+
+
+def needs_torchao(settings: TrainConfig) -> bool:
+    """Return whether the optimizer is not torch's own."""
+    return settings.optimizer != "adamw" or settings.precision != "float32"
 
 
 def missing_packages(name: str, why: str) -> UserMistake:

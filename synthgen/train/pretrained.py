@@ -107,25 +107,27 @@ def load_processor(name: str, folder: Path) -> Any:
     return processor
 
 
-def load_model(name: str, folder: Path) -> Any:
+def load_model(name: str, folder: Path, precision: str = "float32") -> Any:
     """Return the model with all its weights, on the CPU.
-
-    Every weight becomes float32, from any dtype in the files: 16 bits would round small steps away.
 
     Args:
         name: The model as typed, for messages.
         folder: Its files.
+        precision: The dtype of every weight, whatever the files have.
 
     Raises:
         ModelUnavailable: The files cannot be loaded, or lack weights.
     """
+    dtype = getattr(torch, precision)
     try:
-        loaded: Any = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
+        loaded: Any = AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype, output_loading_info=True)
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         raise ModelUnavailable(f"--model {name}: does not load ({one_line(error)})") from error
     model, report = loaded
     if missing := sorted(report["missing_keys"]):
         raise ModelUnavailable(f"--model {name}: its files lack {len(missing)} weights, such as {missing[0]}")
+    for parameter in model.parameters():  # also those that transformers keeps in float32; not the buffers of positions
+        parameter.data = parameter.data.to(dtype)
     return model
 
 

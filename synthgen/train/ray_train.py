@@ -72,7 +72,7 @@ def _work(config: dict[str, Any]) -> None:
     logging.getLogger("synthgen").setLevel(logging.INFO)
     loop.silence_transformers()
     processor = pretrained.load_processor(run.model, run.folder)
-    model = pretrained.load_model(run.model, run.folder)
+    model = pretrained.load_model(run.model, run.folder, run.settings.precision)
     loop.learn_and_save(run, model, processor, joined_group(), Watch((run.out / STOP).exists))
 
 

@@ -1,8 +1,8 @@
 """The output folder of a training: its settings and its log; checkpoints.py has its checkpoints.
 
-`training.json` pins the settings and the files, and gets the result at the end; `log.jsonl` has one line a step. A
-record is written under another name and renamed, so a kill leaves none incomplete; the log is appended to, and a kill
-may cut its last line.
+`training.json` pins the settings and the files, and gets the result at the end; `log.jsonl` has one line a step, and
+`monitor.jsonl` what monitor.py gathers from several. A record is written under another name and renamed, so a kill
+leaves none incomplete; the logs are appended to, and a kill may cut a last line.
 """
 
 import contextlib
@@ -22,8 +22,10 @@ from synthgen.train.dataset import absolute_url, pin
 from synthgen.train.preconditions import check_out
 
 END_BYTES = 20_000  # of a log
+LOG = "log.jsonl"
 FORMAT = 2  # 1 had a file a checkpoint
-FREE_SETTINGS = {"workers", "checkpoint_every", "micro_batch", "processes"}  # settings that do not change the result
+# Settings that do not change the result.
+FREE_SETTINGS = {"workers", "checkpoint_every", "micro_batch", "pack_tokens", "processes", "recompute"}
 
 
 # --- training.json ----------------------------------------------------------------------------------------------------
@@ -98,16 +100,16 @@ def write_record(out: Path, record: dict[str, Any]) -> None:
 # --- log.jsonl --------------------------------------------------------------------------------------------------------
 
 
-def trim_log(out: Path, steps: int) -> list[dict[str, Any]]:
-    """Remove the lines after step `steps` from the log, and a line cut by a kill; return the others."""
-    lines = [line for line in read_log(out) if line["step"] <= steps]
-    _write(out / "log.jsonl", "".join(json.dumps(line) + "\n" for line in lines).encode())
+def trim_log(out: Path, steps: int, name: str = LOG) -> list[dict[str, Any]]:
+    """Remove the lines after step `steps` from a log, and a line cut by a kill; return the others."""
+    lines = [line for line in read_log(out, name) if line["step"] <= steps]
+    _write(out / name, "".join(json.dumps(line) + "\n" for line in lines).encode())
     return lines
 
 
-def read_log(out: Path) -> list[dict[str, Any]]:
-    """Return the whole lines of the log."""
-    path = out / "log.jsonl"
+def read_log(out: Path, name: str = LOG) -> list[dict[str, Any]]:
+    """Return the whole lines of a log."""
+    path = out / name
     return _parse(path.read_bytes()) if path.exists() else []
 
 

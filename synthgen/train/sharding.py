@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
 
 from synthgen.train.group import Group
 
@@ -37,6 +38,11 @@ def sum_gradients(model: Any, group: Group, *, is_last: bool) -> None:
     """Have the next backward pass exchange gradients only if it is the last one of its step."""
     if group.size > 1:
         model.set_requires_gradient_sync(is_last)
+
+
+def whole_norm(norm: torch.Tensor) -> float:
+    """Return the norm of the gradients of all processes. All must call this."""
+    return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
 
 
 def whole_weights(model: Any, group: Group) -> dict[str, torch.Tensor]:

@@ -130,7 +130,7 @@ def _partition(out: Folder, lease: Lease, number: int, photos: str) -> None:
 
 def lines(out: Folder, reason: str) -> list[str]:
     folder = RunFolder(out)
-    root = redact.root_of(run_record.source_of(run_record.record_of(folder)).uri)
+    root = redact.root_of(run_record.source_of(run_record.record_of(folder)))
     return [text(row, partial(redact.uri, root=root)) for row in find_dropped(folder, reason).rows]
 
 

@@ -441,6 +441,11 @@ def test_a_purged_image_is_gone_with_all_that_was_made_of_it_and_stays_away(copy
     for path in listed:
         assert b"0003.png" not in path.read_bytes() and b"again.png" not in path.read_bytes()
 
+    page = (copy / "5-shards" / "report.html").read_text()
+    assert (
+        "0003.png" not in page and "again.png" not in page and report.endswith(f"report: {copy}/5-shards/report.html\n")
+    )
+
     (finished / "photos" / "0003-elsewhere.png").write_bytes(photo.read_bytes())
     with touched([photo]):
         run(str(copy))

@@ -82,7 +82,11 @@ def test_the_score_of_a_pass_is_one_key_of_a_setting(pass_name: str, score: str,
         ),
         (
             [SECOND, "select.keep={third.answer: {min: 0}}"],
-            "'third.answer' is not scored; add it to score.third.scores",
+            "select.keep: 'third.answer': no scoring pass is called 'third': known: second",
+        ),
+        (
+            ["select.keep={second.answer: {min: 0}}"],
+            "'second.answer': no scoring pass is called 'second': there is none; add one to the section score",
         ),
         ([SECOND, "select.keep={second.nope: {min: 0}}"], "select.keep: 'second.nope' is not a score"),
     ],

@@ -15,6 +15,7 @@ from synthgen.config import pipeline as pipelines
 from synthgen.config.fields import FORMATS
 from synthgen.config.strict_yaml import QUOTES
 from synthgen.errors import Mistakes, UserMistake
+from synthgen.ingest.images import plugins
 from synthgen.ingest.images.headers import MAGIC
 from synthgen.job import resolve
 from tests.fixtures.workspace import DEFINITION_FILES, write
@@ -254,7 +255,8 @@ def test_any_override_is_applied_or_refused_with_a_message(key: str, value: str)
 def test_the_supported_formats_are_those_that_first_bytes_identify_and_pillow_decodes() -> None:
     Image.init()
     identified = {name for _, name in MAGIC} | {"WEBP", "AVIF", "HEIF", "BMP", "PPM"}
-    assert set(FORMATS) == (identified & set(Image.OPEN)) - {"EPS", "WMF", "CUR"} | {"MPO"}  # an MPO begins as a JPEG
+    decoded = (identified & set(Image.OPEN)) - {"EPS", "WMF", "CUR"}
+    assert set(FORMATS) == decoded | {"MPO"} | set(plugins.PACKAGES)  # an MPO begins as a JPEG
 
 
 def test_the_smallest_pipeline_has_a_default_for_everything_else() -> None:

@@ -101,6 +101,12 @@ TWICE = "a:f and b:f would have the same reasons; give one of them another name"
         ("select.quotas={forms: {short: {}}}", f"select.quotas.forms.short: {ONE_OF_TWO}"),
         ("select.quotas={forms: {short: {most: 3, share: 0.5}}}", f"select.quotas.forms.short: {ONE_OF_TWO}"),
         ("select.quotas={forms: {short: {most: 3, by: blind}}}", f"select.quotas.forms.short.by: {UNSCORED}"),
+        (
+            "select.openings={words: 101}",
+            "select.openings.words: must be less than or equal to 100, not 101",
+        ),
+        ("select.survivor=answr", "select.survivor: 'answr' is not a score: did you mean 'answer'?"),
+        ("views.strict.survivor=blind", f"views.strict.survivor: {UNSCORED}"),
         ("select.functions=[mine]", "select.functions: 'mine' is not a function; name it as module:function"),
         ("select.functions=['a:f', 'b:f']", f"select.functions: {TWICE}"),
         ("generate.gate={question: {types: [corse/**]}}", f"generate.gate.question.types: {NO_TYPE}"),
@@ -109,6 +115,12 @@ TWICE = "a:f and b:f would have the same reasons; give one of them another name"
 def test_a_mistake_in_a_selection_is_one_line_with_its_place(override: str, message: str) -> None:
     scores = ["generate.scores=[likelihood, answer, question]"] if "gate" in override else []
     assert f"--set {override}: {message}" in mistakes(override, *scores)
+
+
+def test_more_quotas_of_tags_than_can_be_counted_are_refused() -> None:
+    many = ", ".join(f"'animal/**/t{number}': {{most: 1}}" for number in range(65))
+    found = mistakes(f"select.quotas.tags={{{many}}}")
+    assert any(line.endswith("select.quotas.tags: takes at most 64 entries, not 65") for line in found), found
 
 
 def test_a_mistake_in_a_view_of_the_file_has_its_line() -> None:

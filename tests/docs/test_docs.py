@@ -16,6 +16,8 @@ import yaml
 
 from synthgen import taggers
 from synthgen.cli import app
+from synthgen.commands.export.form import REASONS
+from synthgen.commands.export.forms.kinds import FORMS
 from synthgen.commands.preferences import rows as preference_rows
 from synthgen.commands.preferences.card import OUTCOMES
 from synthgen.config import families, library, mapping, pipeline, prompt_pack, taxonomy
@@ -317,6 +319,17 @@ def test_the_columns_of_a_preference_are_those_of_its_card() -> None:
     assert [(name, content.replace("`", "")) for name, content in rows] == list(preference_rows.COLUMNS.items())
     page = read(ROOT / "docs/selection.md")
     assert not [name for name in OUTCOMES if name != "preference" and f"`{name}`" not in page]
+
+
+def test_the_page_of_exports_says_of_each_form_what_the_code_does() -> None:
+    page = read(ROOT / "docs/exports.md")
+    rows = re.findall(r"^\| `(.+?)` \| (.+) \| (.+) \|$", page.split("\n- **What")[0], re.MULTILINE)
+    assert rows[1:] == [(form.name, form.about, form.reader) for form in FORMS.values()]
+    reasons = re.findall(r"^\| `(.+?)` \| (.+) \|$", page.split("| reason |")[1].split("\n## ")[0], re.MULTILINE)
+    assert dict(reasons) == REASONS
+    for form in FORMS.values():
+        section = page.split(f"\n### `{form.name}`\n")[1].split("\n##")[0]
+        assert section.split() == form.settings.split(), form.name
 
 
 def test_the_example_of_a_function_on_the_page_judges_pairs() -> None:

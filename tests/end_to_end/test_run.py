@@ -34,6 +34,8 @@ def test_a_run_makes_shards_for_datasets_and_a_second_run_has_nothing_to_do(work
     first = run()
     adds_up(workspace / "out")
     assert "Q: " in first.stdout and "kept" not in first.stderr
+    page = workspace / "out" / "5-shards" / "report.html"
+    assert first.stdout.splitlines()[-1] == f"report: {page}" and "data:image/webp" in page.read_text()
 
     shards = str(workspace / "out" / "5-shards" / "data" / "*.parquet")
     samples = datasets.load_dataset("parquet", data_files=shards, split="train", cache_dir=str(workspace / "cache"))
@@ -44,7 +46,7 @@ def test_a_run_makes_shards_for_datasets_and_a_second_run_has_nothing_to_do(work
 
     before = assignments(workspace / "out"), pairs(workspace / "out")
     second = run()
-    assert "nothing to do" in second.stderr
+    assert "nothing to do" in second.stderr and second.stdout.splitlines()[-1] == f"report: {page}"
     third = synth("run", "--out", "out")
     assert third.stderr.splitlines() == [
         f"using the settings of the last run of out: {workspace}/photos --pipeline small "

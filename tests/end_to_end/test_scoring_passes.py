@@ -160,7 +160,7 @@ def test_a_pass_is_removed_and_select_no_longer_takes_its_score(made: Path, monk
     assert "no run is at work here" in status and "continues with what is pending" not in status
     assert not any(name.startswith("score_second") for name in synthgen.load_samples("fewer").column_names)
     limit = ("--from", "select", "--set", "select.keep.second.answer.min=1")
-    assert "is not scored" in synth("run", "--out", "fewer", *limit, check=False).stderr
+    assert "no scoring pass is called 'second'" in synth("run", "--out", "fewer", *limit, check=False).stderr
 
 
 def test_the_stages_of_a_range_take_score_as_one(workspace: Path) -> None:

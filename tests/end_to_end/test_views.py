@@ -71,7 +71,7 @@ def test_a_trial_counts_by_type_what_other_thresholds_would_keep(workspace: Path
     for word, message in {
         "answr=3": "select.keep: no pair has the score 'answr'; did you mean 'answer'?",
         "answer=x": "--what-if answer=x: 'x' is no value of answer.min: it is no number",
-        "answer.drop=2": "--what-if answer.drop=2: '2' is no value of answer.drop: Input should be less than 1",
+        "answer.drop=2": "--what-if answer.drop=2: '2' is no value of answer.drop: it must be less than 1",
         "answer": "--what-if answer: write it as SCORE=VALUE,VALUE or SCORE.drop=SHARE,SHARE",
     }.items():
         refused = synth("select", "out", "--what-if", word, check=False)

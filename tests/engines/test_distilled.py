@@ -35,7 +35,8 @@ def judge(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pictures = [Image.fromarray(draws.integers(0, 255, (16, 16, 3), np.uint8)) for _ in range(120)]
     texts = [f"{GOOD if number % 2 else BAD} number {number}" for number in range(120)]
     grades = np.array([0.9 if number % 2 else 0.1 for number in range(120)], np.float32)
-    head = fit(features_of(embedder.images(pictures), embedder.texts(texts), texts), grades, 1.0)
+    features = features_of(embedder.images(pictures), embedder.texts(texts), texts)
+    head = fit(features, grades, features, 1.0)
     model = DistilledModel("answer", LABELS, str(clip), None, folder_digest(clip))
     save(folder / "judge", model, replace(head, sure=9.0))  # never unsure
     return folder / "judge"
@@ -59,6 +60,14 @@ def grading(text: str, key: str | None = "image") -> Request:
 
 def expected(reply: Reply) -> float:
     return sum(place * reply.labels[label] for place, label in enumerate(LABELS, 1))
+
+
+def test_what_counts_as_sure_is_a_share_of_calls_that_were_left_out() -> None:
+    rows = np.random.default_rng(0).normal(size=(560, 200)).astype(np.float32)
+    own, left_out, new = np.split(rows, [60, 310])
+    head = fit(own, (own[:, 0] > 0).astype(np.float32), left_out, 0.8)
+    shares = [(head.predict(some)[1] <= head.sure).mean() for some in (own, new)]
+    assert 0.7 < shares[1] < 0.9 and not 0.7 < shares[0] < 0.9  # members agree otherwise on what they were fitted to
 
 
 def test_grades_are_learnt_and_given_as_probabilities_of_labels(judge: Path) -> None:
@@ -112,6 +121,11 @@ def test_a_folder_that_is_none_damaged_or_of_another_embedder_is_refused_in_one_
     record.write_text(record.read_text()[:40])
     with pytest.raises(ModelUnavailable, match="is damaged"):
         ask(tmp_path / "moved")
+    save(tmp_path / "short", model, head)
+    weights = tmp_path / "short" / "head.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises(ModelUnavailable, match="is damaged"):
+        ask(tmp_path / "short")
     with pytest.raises(UserMistake, match="takes no options, and has dtype"):
         asyncio.run(open_engine(ModelName("x", ""), EngineConfig(kind="distilled", options={"dtype": "float32"})))
 

@@ -38,6 +38,41 @@ def test_a_file_is_read_as_written_and_a_missing_one_is_an_error(out: Folder) ->
     assert out.names() == []
 
 
+def test_a_file_that_is_streamed_is_there_whole_or_not_at_all(out: Folder) -> None:
+    with out.child("deep").stream("a.bin") as sink:
+        sink.write(b"one")
+        sink.write(b" two")
+        assert out.child("deep").names() == []
+    assert out.child("deep").read("a.bin") == b"one two"
+    with pytest.raises(ZeroDivisionError), out.child("deep").stream("a.bin") as sink:
+        sink.write(b"half")
+        raise ZeroDivisionError
+    assert out.child("deep").read("a.bin") == b"one two" and out.child("deep").names() == ["a.bin"]
+    with out.stream("empty.bin"):
+        pass
+    assert out.read("empty.bin") == b""
+
+
+def test_a_large_file_that_is_streamed_to_a_store_and_fails_leaves_nothing(s3: Folder) -> None:
+    """It is sent in pieces, which the store joins only at the end."""
+    piece = os.urandom(6 * 2**20)
+    with pytest.raises(ZeroDivisionError), s3.stream("a.bin") as sink:
+        for _ in range(10):
+            sink.write(piece)
+        raise ZeroDivisionError
+    assert s3.names() == []
+    with s3.stream("a.bin") as sink:
+        for _ in range(10):
+            sink.write(piece)
+    assert s3.read("a.bin") == piece * 10
+
+
+def test_a_file_that_is_put_is_read_as_written_in_a_folder_that_did_not_exist(out: Folder) -> None:
+    out.child("deep/er").put("a.bin", b"one")
+    out.child("deep/er").put("a.bin", b"two")
+    assert out.child("deep/er").read("a.bin") == b"two"
+
+
 def test_names_are_those_of_whole_files_in_this_folder_alone(out: Folder) -> None:
     assert out.names() == [] and out.is_empty()
     for name in ("b.json", "a.json", "c.parquet"):

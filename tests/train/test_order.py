@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from synthgen.train.dataset import ShardFile, pin, rows
 from synthgen.train.loader import batches
 from synthgen.train.sharding import whole_weights
 from tests.fixtures.rows import describe_run
-from tests.fixtures.tiny_vlm import FAST, Row, commit, losses, names, row, samples, write
+from tests.fixtures.tiny_vlm import FAST, Row, commit, losses, names, row, samples, stop_after, write
 
 
 def test_the_same_seed_gives_the_same_order_from_any_position(tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_two_checkpoints_are_kept_and_none_after_the_end(
     monkeypatch.setattr("synthgen.train.loop.whole_weights", observe)
     train(str(write(tmp_path / "shards", samples(4))), str(model), tmp_path / "out", FAST)
     assert kept == [["step-0000004", "step-0000006"]]
-    assert names(tmp_path / "out") == ["lease", "log.jsonl", "model", "training.json"]
+    assert names(tmp_path / "out") == ["lease", "log.jsonl", "model", "monitor.jsonl", "training.json"]
 
 
 def test_a_finished_training_started_again_does_nothing(
@@ -322,21 +322,6 @@ def test_a_broken_file_without_a_commit_is_reported_in_one_line(
     with pytest.raises(UserMistake, match=rf"train-00000.parquet: {words}") as caught:
         train(str(tmp_path / "shards"), str(model), tmp_path / "out", FAST)
     assert "\n" not in str(caught.value)
-
-
-def stop_after(steps: int, monkeypatch: pytest.MonkeyPatch, training: Callable[[], object]) -> None:
-    """Run a training that dies after it has written the checkpoint of a step."""
-    from synthgen.train import loop
-    from synthgen.train.checkpoints import TrainingProgress, write_checkpoint
-
-    def die(out: Path, model: Any, optimizer: Any, progress: TrainingProgress, group: Any) -> None:
-        write_checkpoint(out, model, optimizer, progress, group)
-        if progress.steps == steps:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(loop, "write_checkpoint", die)
-        training()
 
 
 def test_a_started_training_does_not_see_later_shards_of_the_run(

@@ -101,7 +101,7 @@ def test_blank_lines_that_a_processor_puts_around_an_image_cost_no_row() -> None
 
 
 def test_padding_and_the_other_rows_of_a_batch_do_not_change_the_loss(model: Path, processor: Any) -> None:
-    from synthgen.train.loop import answer_loss
+    from synthgen.train.loss import answer_loss
 
     loaded = pretrained.load_model(str(model), model).eval()
     batch = [*samples(3), row(("Is it light or dark?", "It is light. " * 5))]

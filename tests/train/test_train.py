@@ -53,6 +53,13 @@ def test_micro_batches_make_the_same_steps(model: Path, tmp_path: Path) -> None:
     assert losses(tmp_path / "cut") == pytest.approx(losses(tmp_path / "whole"), rel=1e-4)
 
 
+def test_activations_that_are_computed_again_make_the_same_steps(model: Path, tmp_path: Path) -> None:
+    shards = write(tmp_path / "shards", samples(8))
+    train(str(shards), str(model), tmp_path / "kept", FAST)
+    train(str(shards), str(model), tmp_path / "again", FAST.model_copy(update={"recompute": True}))
+    assert losses(tmp_path / "again") == pytest.approx(losses(tmp_path / "kept"), rel=1e-5)
+
+
 @pytest.mark.parametrize(
     ("part", "trained"),
     [("language", {"language_model", "multi_modal_projector"}), ("projector", {"multi_modal_projector"})],

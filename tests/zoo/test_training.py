@@ -8,9 +8,11 @@ import torch
 from transformers import AutoProcessor
 
 from synthgen.config.pipeline import TrainConfig
-from synthgen.train import train
+from synthgen.errors import UserMistake
+from synthgen.train import packing, pretrained, train
 from synthgen.train.encode import IGNORED, Encoder
-from tests.fixtures.tiny_vlm import row, write
+from synthgen.train.loss import answer_loss
+from tests.fixtures.tiny_vlm import picture, row, write
 from tests.zoo.checkpoints import FAMILIES, checkpoint
 
 USUAL = [name for name in FAMILIES if name not in ("no-system-role", "string-content")]
@@ -40,6 +42,31 @@ def test_three_steps_change_the_weights_and_keep_their_names(name: str, tmp_path
     assert after.keys() == before.keys()
     assert any(not torch.equal(before[key], after[key]) for key in before)
     assert len((tmp_path / "tuned" / "log.jsonl").read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize("name", ["qwen2.5-vl", "qwen3-vl", "gemma3", "glm-4.1v", "mistral3"])
+def test_samples_that_are_packed_have_the_loss_of_padded_ones(name: str) -> None:
+    model, encode = loaded(name)
+    rows = [row(*TURNS), row(TURNS[0], image=picture("blue", (60, 90))), row(TURNS[1])]
+    padded, _ = encode(rows)
+    (packed,) = packing.pack([encode([each])[0] for each in rows], 10_000)
+    with torch.no_grad():
+        found = answer_loss(model, packing.with_axes(model, packed)).item()
+        assert found == pytest.approx(answer_loss(model, padded).item(), rel=1e-5)
+
+
+def test_a_model_that_does_not_take_packed_samples_is_named() -> None:
+    model, encode = loaded("minicpm-v-4.6")
+    two = [encode([row(turn)])[0] for turn in TURNS]
+    with torch.no_grad(), pytest.raises(UserMistake, match="models of the kind minicpmv"):
+        packing.check_apart(model, two, lambda micro_batch: answer_loss(model, micro_batch).item())
+
+
+def loaded(name: str) -> tuple[Any, Any]:
+    """Return a checkpoint's model and the function that encodes rows for it."""
+    folder = checkpoint(name)
+    encoder = Encoder(AutoProcessor.from_pretrained(folder), THREE_STEPS)
+    return pretrained.load_model(name, folder).eval(), encoder.encode
 
 
 def three_steps(name: str, folder: Path) -> Path:

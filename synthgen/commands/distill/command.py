@@ -16,6 +16,7 @@ import pyarrow as pa
 from synthgen.commands.distill.metrics import calibration_error, f1, rank_correlation
 from synthgen.commands.open import open_run
 from synthgen.commands.usable import UseCounts
+from synthgen.config.prompt_pack import Prompts
 from synthgen.console import note
 from synthgen.engines.distilled import DistilledModel, Embedder, Head, features_of, fit, save
 from synthgen.engines.revision import folder_digest
@@ -26,7 +27,7 @@ from synthgen.stages.generate.answering import pair_of
 from synthgen.stages.generate.measures import Scorer, prompt_for
 from synthgen.stages.generate.scoring import find_scorer, scorer_names
 from synthgen.store import RunFolder
-from synthgen.tables import GENERATE, TAG, draw, score_place
+from synthgen.tables import GENERATE, TAG, draw, pass_of_score, score_place
 from synthgen.taggers import ClipTaggerFile
 
 Floats = npt.NDArray[np.float32]
@@ -70,8 +71,21 @@ class Graded:
     held_out: npt.NDArray[np.bool_]
 
 
-def distill(request: DistillRequest) -> dict[str, Any]:
-    """Fit a judge, write it, and return what it reached on images that were left out.
+@dataclass(frozen=True)
+class Distilled:
+    """A small judge that was made.
+
+    Attributes:
+        measured: What it reached on images that were left out.
+        prompts: The prompt pack that a pass with it names; None for that of `generate`.
+    """
+
+    measured: dict[str, Any]
+    prompts: str | None
+
+
+def distill(request: DistillRequest) -> Distilled:
+    """Fit a judge, write it, and return what it reached.
 
     Raises:
         UserMistake: The run has no such grades, too few of them, or no embeddings; or the folder exists.
@@ -80,70 +94,88 @@ def distill(request: DistillRequest) -> dict[str, Any]:
         raise UserMistake(f"{request.out}: exists already; give a new folder")
     opened = open_run("distill", RunRequest.typed(None, None, None, None), request.run, lists=False, needed=())
     folder, job = opened.folder, opened.job
-    scorer = _scorer(request.score, folder)
-    low, high = scorer.bounds(job.definitions.prompts.pack)
-    graded = _read(folder, job, request.score, scorer)
-    embedder, file, digest = _embedder(job)
+    scorer, prompts = _scorer(request.score, folder), _prompts(job, request.score)
+    low, high = scorer.bounds(prompts.pack)
+    _check_threshold(request, low, high)
+    names, digest = _embedder_of(job)
+    graded = _read(folder, prompts, request.score, scorer)
     note(f"{len(graded.texts):,} graded pairs; embedding their judge prompts")
-    features = features_of(graded.images, embedder.texts(graded.texts), graded.texts)
+    features = features_of(graded.images, Embedder(*names).texts(graded.texts), graded.texts)
     grades = ((graded.values - low) / (high - low)).astype(np.float32)
-    head = fit(features[~graded.held_out], grades[~graded.held_out], request.sure)
-    measured = _measure(head, features[graded.held_out], grades[graded.held_out], _cut(request, grades, low, high))
-    prompt = prompt_labels(job, scorer)
-    model = DistilledModel(scorer.name, prompt, *file, digest, measured)
+    unseen = features[graded.held_out]
+    head = fit(features[~graded.held_out], grades[~graded.held_out], unseen, request.sure)
+    measured = _measure(head, unseen, grades[graded.held_out], _cut(request, grades, low, high))
+    model = DistilledModel(scorer.name, prompt_labels(prompts, scorer), *names, digest, measured)
     save(request.out, model, head)
-    return measured
+    return Distilled(measured, prompts.name if prompts.name != job.definitions.prompts.name else None)
 
 
-def prompt_labels(job: Job, scorer: Scorer) -> tuple[str, ...]:
+def prompt_labels(prompts: Prompts, scorer: Scorer) -> tuple[str, ...]:
     """Return the labels of a score's judge prompt."""
-    prompt = job.definitions.prompts.pack.score_prompt(scorer.prompts[0])
-    return tuple(getattr(prompt, "labels", ()))
+    return tuple(getattr(prompts.pack.score_prompt(scorer.prompts[0]), "labels", ()))
 
 
-def report(request: DistillRequest, measured: dict[str, Any]) -> str:
-    """Return what a judge reached, in lines."""
-    rows = "\n".join(f"  {name:<22} {value}" for name, value in measured.items())
-    example = json.dumps(
-        {"model": str(request.out), "engine": {"kind": "distilled"}, "scores": [request.score.rpartition(".")[2]]}
-    )
-    return f"on images that were left out:\n{rows}\nuse it: --set 'score.small={example}'"
+def report(request: DistillRequest, made: Distilled) -> str:
+    """Return what a judge reached, in lines, and how it is used."""
+    rows = "\n".join(f"  {name:<22} {value}" for name, value in made.measured.items())
+    own = {"prompts": made.prompts} if made.prompts else {}
+    section = {"model": str(request.out), "engine": {"kind": "distilled"}, "scores": [_alone(request.score)], **own}
+    return f"on images that were left out:\n{rows}\nuse it: --set 'score.small={json.dumps(section)}'"
+
+
+def _alone(score: str) -> str:
+    """Return the name of a score without that of its pass."""
+    return score.rpartition(".")[2]
+
+
+def _prompts(job: Job, score: str) -> Prompts:
+    """Return the prompts by which a score was measured: those of its pass, or of `generate`."""
+    name = pass_of_score(score)
+    if name is None:
+        return job.definitions.prompts
+    if name not in job.definitions.passes:
+        known = nearest(name, job.definitions.passes)
+        raise UserMistake(f"--score {score}: the pipeline has no scoring pass '{name}' (any more): {known}")
+    return job.definitions.passes[name]
 
 
 def _scorer(name: str, folder: RunFolder) -> Scorer:
     """Return the score, if it is one that a small judge can serve and the run has it; PASS.SCORE is one of a pass."""
     able = [each for each in scorer_names() if find_scorer(each).prompts == (f"judge.{each}",)]
-    alone = name.rpartition(".")[2]
+    alone = _alone(name)
     if alone not in able:
         raise UserMistake(f"--score {name}: only scores with one judge prompt can be distilled: {nearest(alone, able)}")
     if f"scores/{name}" not in folder.log(score_place("", name).spec).tables():
-        raise UserMistake(f"{folder.out.url}: no pair has the score '{name}'; add it to generate.scores and run again")
+        section = f"score.{place}.scores" if (place := pass_of_score(name)) else "generate.scores"
+        raise UserMistake(f"{folder.out.url}: no pair has the score '{name}'; add it to {section} and run again")
     return find_scorer(alone)
 
 
-def _embedder(job: Job) -> tuple[Embedder, tuple[str, str | None], str]:
-    """Return the model that embedded the run's images, its names, and the digest of its files if it is a folder."""
+def _embedder_of(job: Job) -> tuple[tuple[str, str | None], str]:
+    """Return the names of the model that embedded the run's images, and the digest of its files if it is a folder."""
     for spec in job.definitions.taggers:
         if isinstance(spec.file, ClipTaggerFile):
             place = (spec.folder, None) if spec.folder else (spec.file.model, spec.file.pretrained)
-            names = (str(place[0]), place[1])
-            return Embedder(*names), names, folder_digest(Path(spec.folder)) if spec.folder else ""
+            return (str(place[0]), place[1]), folder_digest(Path(spec.folder)) if spec.folder else ""
     raise UserMistake("the run has no embeddings of its images: tag it with an open_clip tagger, first in tag.tagger")
 
 
-def _read(folder: RunFolder, job: Job, score: str, scorer: Scorer) -> Graded:
+def _read(folder: RunFolder, prompts: Prompts, score: str, scorer: Scorer) -> Graded:
     """Return the graded pairs of a run whose images have embeddings; the others are counted and told."""
     texts, images, values, held, counts = [], [], [], [], UseCounts()
+    low, high = scorer.bounds(prompts.pack)
     for row, value, embedding in _rows(folder, score):
         if value is None or embedding is None:
             counts.leave_out("no grade" if value is None else "no embedding", row["pair_id"])
             continue
-        if not job.definitions.prompts.has_type(row["type"]) or row["form"] not in scorer.forms:
+        if not prompts.has_type(row["type"]) or row["form"] not in scorer.forms:
             counts.leave_out("its type is gone", row["pair_id"])
             continue
+        if not low <= value <= high:  # of the labels that the prompt had before an edit
+            counts.leave_out("its grade is off the scale of the prompt", row["pair_id"])
+            continue
         counts.used += 1
-        pair = pair_of(job.definitions.prompts, row, {})
-        texts.append(prompt_for(job.definitions.prompts, pair, scorer.prompts[0]).text)
+        texts.append(prompt_for(prompts, pair_of(prompts, row, {}), scorer.prompts[0]).text)
         images.append(embedding)
         values.append(value)
         held.append(draw(0, "distill", row["image_id"]) < HELD_OUT)
@@ -153,6 +185,8 @@ def _read(folder: RunFolder, job: Job, score: str, scorer: Scorer) -> Graded:
         raise UserMistake(
             f"{folder.out.url}: has {len(texts)} pairs with the score and an embedding; {FEWEST} are needed"
         )
+    if min(values) == max(values):
+        raise UserMistake(f"{folder.out.url}: all {len(values)} grades are {values[0]:g}, so there is nothing to learn")
     return Graded(texts, np.stack(images).astype(np.float32), np.array(values, np.float32), np.array(held))
 
 
@@ -172,13 +206,14 @@ def _by_key(rows: pa.Table) -> dict[str, Any]:
     return dict(zip(keys, values, strict=True))
 
 
-def _cut(request: DistillRequest, grades: Floats, low: float, high: float) -> float:
-    """Return the threshold between 0 and 1."""
-    if request.threshold is None:
-        return float(np.median(grades))
-    if not low <= request.threshold <= high:
+def _check_threshold(request: DistillRequest, low: float, high: float) -> None:
+    if request.threshold is not None and not low <= request.threshold <= high:
         raise UserMistake(f"--threshold {request.threshold:g}: '{request.score}' goes from {low:g} to {high:g}")
-    return (request.threshold - low) / (high - low)
+
+
+def _cut(request: DistillRequest, grades: Floats, low: float, high: float) -> float:
+    """Return the threshold between 0 and 1; without one the median."""
+    return float(np.median(grades)) if request.threshold is None else (request.threshold - low) / (high - low)
 
 
 def _measure(head: Head, features: Floats, grades: Floats, cut: float) -> dict[str, Any]:

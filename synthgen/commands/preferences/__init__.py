@@ -28,7 +28,7 @@ from synthgen.store.parquet import read_batches
 from synthgen.store.run_folder import NO_SHARDS
 from synthgen.tables import PACK, SELECT
 
-__all__ = ["text", "write_preferences"]
+__all__ = ["PREFERENCE", "text", "write_preferences"]
 
 NOT_PACKED = "not_packed"
 Row = dict[str, Any]
@@ -54,7 +54,14 @@ def write_preferences(folder: RunFolder, target: str, margin: float) -> Mapping[
 
 
 def make_preferences(folder: RunFolder, out: Folder, margin: float, pack: PackConfig) -> Mapping[str, int]:
-    """Write the preferences of a packed run, and return outcome → pairs; `pack` has the sizes of the files."""
+    """Write the preferences of a packed run, and return outcome → pairs; without any, nothing is written.
+
+    Args:
+        folder: The run.
+        out: Where they go.
+        margin: The least difference of the shares.
+        pack: Has the sizes of the files.
+    """
     with TemporaryDirectory(prefix="synth-preferences-") as disk:
         candidates = Candidates(folder, margin, Path(disk))
         count = _write(folder, out.child("data"), candidates, pack)
@@ -62,7 +69,8 @@ def make_preferences(folder: RunFolder, out: Folder, margin: float, pack: PackCo
     outcomes[NOT_PACKED] = outcomes[PREFERENCE] - count
     outcomes[PREFERENCE] = count
     written = {name: number for name, number in sorted(outcomes.items()) if number}
-    out.write("README.md", card(written, margin, candidates.scores).encode())
+    if count:
+        out.write("README.md", card(written, margin, candidates.scores).encode())
     return written
 
 

@@ -1,6 +1,6 @@
 """The head: ridge regression on standardised features, fitted several times so that it knows where it is unsure."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -35,12 +35,14 @@ class Head:
         return np.clip(grades.mean(axis=1), 0.0, 1.0), grades.std(axis=1)
 
 
-def fit(features: Floats, grades: Floats, sure: float, seed: int = 0) -> Head:
+def fit(features: Floats, grades: Floats, unseen: Floats, sure: float, seed: int = 0) -> Head:
     """Fit a head.
 
     Args:
         features: (calls, features) float32.
         grades: Between 0 and 1, (calls,) float32.
+        unseen: Features of calls that are left out, by which the members are seen to differ; their grades are not
+            needed. Those that members were fitted to have another spread.
         sure: Share of the calls whose grade is to count as sure.
         seed: Of the rows that members see.
     """
@@ -55,8 +57,9 @@ def fit(features: Floats, grades: Floats, sure: float, seed: int = 0) -> Head:
     fitted = [_ridge(rows[some], grades[some], penalty) for some in chosen]
     weights = np.stack([each for each, _ in fitted]).astype(np.float32)
     constants = np.array([constant for _, constant in fitted], np.float32)
-    spread = (rows @ weights.T + constants).std(axis=1)
-    return Head(weights, constants, centre, scale.astype(np.float32), float(np.quantile(spread, sure)))
+    head = Head(weights, constants, centre, scale.astype(np.float32), np.inf)
+    _, spread = head.predict(unseen)
+    return replace(head, sure=float(np.quantile(spread, sure)))
 
 
 def _ridge(rows: npt.NDArray[np.float64], grades: Floats, penalty: float) -> tuple[npt.NDArray[np.float64], float]:

@@ -53,6 +53,7 @@ def load(folder: Path) -> tuple[DistilledModel, Head]:
     Raises:
         ModelUnavailable: The folder holds none that this version reads.
     """
+    from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
     try:
@@ -63,10 +64,8 @@ def load(folder: Path) -> tuple[DistilledModel, Head]:
         head = Head(**arrays, sure=sure)
     except FileNotFoundError as error:
         raise ModelUnavailable(f"{folder}: holds no distilled judge; `synth distill` makes one") from error
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise ModelUnavailable(
-            f"{folder}: is damaged ({type(error).__name__}); make it again with `synth distill`"
-        ) from error
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, SafetensorError) as error:
+        raise ModelUnavailable(f"{folder}: is damaged ({type(error).__name__}); {MAKE_AGAIN}") from error
     if version != VERSION:
-        raise ModelUnavailable(f"{folder}: was made by another version; make it again with `synth distill`")
+        raise ModelUnavailable(f"{folder}: was made by another version; {MAKE_AGAIN}")
     return model, head

@@ -7,8 +7,9 @@ standard library only: the child processes import it too.
 """
 
 from synthgen.ingest.images.decode import DECODING, Decoded, decode, fit
-from synthgen.ingest.images.headers import Header, Unfit
+from synthgen.ingest.images.headers import Header
 from synthgen.ingest.images.phash import perceptual_hash
 from synthgen.ingest.images.pool import DecoderPool
+from synthgen.ingest.images.unfit import Unfit
 
 __all__ = ["DECODING", "Decoded", "DecoderPool", "Header", "Unfit", "decode", "fit", "perceptual_hash"]

@@ -18,7 +18,7 @@ from typing import Any
 
 from synthgen.ingest.images import shared_memory
 from synthgen.ingest.images.decode import decode
-from synthgen.ingest.images.headers import Unfit
+from synthgen.ingest.images.unfit import Unfit
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageStat
 
-from synthgen.ingest.images.headers import Unfit
+from synthgen.ingest.images.unfit import Unfit
 
 Convert = Callable[[Image.Image], Image.Image]  # to RGB in sRGB
 Matrix = NDArray[np.float64]

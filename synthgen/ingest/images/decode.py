@@ -14,9 +14,10 @@ from PIL import Image, ImageFile
 
 from synthgen.ingest.images import colours
 from synthgen.ingest.images.clean import is_cut, lacks_end
-from synthgen.ingest.images.headers import Unfit, open_checked, unfit_from
+from synthgen.ingest.images.headers import open_checked, unfit_from
 from synthgen.ingest.images.phash import perceptual_hash
 from synthgen.ingest.images.thumbnail import flat_share, thumbnail
+from synthgen.ingest.images.unfit import Unfit
 
 if TYPE_CHECKING:
     from synthgen.config.pipeline import ImagesConfig

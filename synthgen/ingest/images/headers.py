@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 from PIL import Image, ImageFile, ImagePalette, UnidentifiedImageError
 
-from synthgen.errors import Failure, one_line
-from synthgen.ingest.images import tiff
+from synthgen.ingest.images import plugins, tiff
 from synthgen.ingest.images.clean import clean, lacks_end, png_profile
+from synthgen.ingest.images.unfit import Unfit
 
 if TYPE_CHECKING:
     from synthgen.config.pipeline import ImagesConfig
@@ -25,26 +25,12 @@ if TYPE_CHECKING:
 # user allows. It is a global of Pillow, so it cannot be off for one image or one thread.
 Image.MAX_IMAGE_PIXELS = None
 
-DETAIL_LENGTH = 200  # characters
-
-
-class Unfit(Exception):
-    """An image that cannot be used. Raised inside decoding; the decoder pool gives its `failure` instead."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        """Take one of tables.QUARANTINE_REASONS and one line of detail."""
-        super().__init__(reason, detail)
-        self.failure = Failure(reason, one_line(detail, DETAIL_LENGTH))
-
-    def __str__(self) -> str:
-        return str(self.failure)
-
 
 @dataclass(frozen=True)
 class Header:
     """The declarations of a header; `frames` is counted no further than one past the limit."""
 
-    format: str  # Pillow's name
+    format: str  # Pillow's name, or SVG
     width: int  # pixels
     height: int
     frames: int
@@ -88,7 +74,7 @@ MAGIC = (
     (b"II\xbc\1", "JPEGXR"),
 )
 SVG_START = 4096  # bytes that the declarations before the picture may have
-SVG = re.compile(rb"(?><\?xml[^>]*>|<!--.*?-->|<!DOCTYPE svg[^>]*>|\s)*+<svg[\s>]", re.DOTALL)
+SVG = re.compile(rb"(?><\?xml[^>]*>|<!--.*?-->|<!DOCTYPE svg[^>\[]*(?:\[.*?\]\s*)?>|\s)*+<svg[\s>]", re.DOTALL)
 # Brands of the container that HEIF, AVIF and Canon's raw files share with video; any other one is no image.
 BRANDS = {
     **dict.fromkeys((b"avif", b"avis"), "AVIF"),
@@ -128,6 +114,8 @@ def open_checked(data: bytes, limits: "ImagesConfig") -> tuple[ImageFile.ImageFi
     name = _allowed_format(data, limits)
     if name == "WEBP":  # Pillow allocates the whole canvas of a WebP when it opens it, so check its size first
         _check_size(*_webp_size(data), limits)
+    if name == "SVG":
+        return _draw_checked(data, limits)
     image = _open(data, name)
     if image.format not in limits.formats:
         raise Unfit("format_not_allowed", f"{image.format}; allowed: {', '.join(limits.formats)}")
@@ -160,17 +148,31 @@ def unfit_from(error: Exception, data: bytes) -> Unfit:
     return Unfit("truncated" if is_cut else "corrupt", f"{type(error).__name__}: {error}")
 
 
+def _draw_checked(data: bytes, limits: "ImagesConfig") -> tuple[ImageFile.ImageFile, Header]:
+    size = plugins.svg_size(data)
+    _check_size(*size, limits)
+    image = plugins.draw_svg(data, size)
+    _check_size(*image.size, limits)
+    return image, Header("SVG", *image.size, 1)
+
+
+ADDED = ("AVIF", "JPEG2000", *plugins.PACKAGES)  # that a user may want, and that are not allowed by default
+
+
 def _allowed_format(data: bytes, limits: "ImagesConfig") -> str:
     name = sniff(data)
     if name is None:
         raise Unfit("not_an_image", f"the first bytes are {data[:12]!r}" if data else "the file is empty")
     # An MPO is a JPEG followed by further JPEGs; Pillow tells the two apart when it opens the file.
     if name not in limits.formats and not (name == "JPEG" and "MPO" in limits.formats):
-        raise Unfit("format_not_allowed", f"{name}; allowed: {', '.join(limits.formats)}")
+        hint = "; images.formats may name it" if name in ADDED else ""
+        raise Unfit("format_not_allowed", f"{name}{hint}; allowed: {', '.join(limits.formats)}")
     return name
 
 
 def _open(data: bytes, name: str) -> ImageFile.ImageFile:
+    if name == "HEIF":
+        plugins.register_heif()
     try:
         return Image.open(io.BytesIO(clean(data, name)), formats=(name,))
     except KeyError:
@@ -288,4 +290,19 @@ def _ends_early(data: bytes) -> bool:
             return int.from_bytes(data[4:8], "little") + 8 > len(data)
         case "BMP":
             return int.from_bytes(data[2:6], "little") > len(data)
+        case "HEIF" | "AVIF":
+            return _is_box_cut(data)
     return False
+
+
+def _is_box_cut(data: bytes) -> bool:
+    """Return whether a box of a HEIF or AVIF reaches past the end of the file."""
+    at = 0
+    while at < len(data):
+        size = int.from_bytes(data[at : at + 4])
+        if size == 1:
+            size = int.from_bytes(data[at + 8 : at + 16])
+        if size < 8:  # 0: up to the end of the file; else damaged
+            return False
+        at += size
+    return at > len(data)

@@ -1,48 +1,55 @@
 """The listing of files: a stream of objects, in an order that depends on names alone.
 
-An object is a file whose name ends as those of images do, or a row of a Parquet file; every other file is counted as
-left out. A Parquet file without the image column is a UserMistake if the user named Parquet files. In a folder it may
-be metadata beside the images, so it is left out, unless nothing else is there.
+An object is a file whose name ends as those of images do, a row of a Parquet file, or a member of a tar; every other
+file is counted as left out. A Parquet file without the image column is a UserMistake if the user named Parquet files.
+In a folder it may be metadata beside the images, so it is left out, unless nothing else is there.
 """
 
 import itertools
 import json
 import logging
 import os
-import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
-from pathlib import PurePosixPath
 from typing import Any
 
 from synthgen.config.pipeline import SourceConfig
-from synthgen.console import pluralize
-from synthgen.errors import Failure, UserMistake, listed, one_line
-from synthgen.ingest.sources import parquet
+from synthgen.errors import UserMistake, one_line
+from synthgen.ingest.sources import parquet, tars
 from synthgen.ingest.sources.location import (
+    TAR,
     Location,
     filesystem,
     literal_first,
+    member_uri,
+    member_version,
     open_regular,
     parse_location,
     split_folder,
+    split_member,
     split_uri,
 )
-from synthgen.ingest.sources.objects import Item, LeftOut, Listed, left_out_text, meta_json
+from synthgen.ingest.sources.objects import (
+    Item,
+    LeftOut,
+    Listed,
+    left_out_text,
+    meta_json,
+    tell_unreadable,
+    unreadable_meta,
+)
+from synthgen.ingest.sources.suffixes import has_suffix, suffix_of
 from synthgen.ingest.sources.walk import FileEntry, can_hold_matches, walk
 from synthgen.store.remote import PermanentError, error_text, store_errors, with_retries
 
 log = logging.getLogger(__name__)
-EVERY = "*"  # in place of suffixes
 EVERY_FILE = "--set source.suffixes='[\"*\"]'"
-SUFFIX = re.compile(r"\.[a-z0-9_+-]{1,10}")
 SIDECAR_BYTES = 2**20
 SIDECARS_AT_ONCE = 16
 SIDECAR_BATCH = 256  # objects
-NAMED = 3  # metadata files that cannot be read, in the warning
 LONGEST_NAME = 80  # characters
 
 
@@ -55,7 +62,7 @@ def list_files(source: SourceConfig) -> Iterator[Item]:
     location = parse_location(source.uri)
     fs = None if location.protocol == "file" else filesystem(location.protocol)
     objects = _explain_errors(location, _objects(location, fs, source))
-    return _with_sidecars(objects, fs, source.sidecar) if source.sidecar else objects
+    return tell_unreadable(_with_sidecars(objects, fs, source.sidecar) if source.sidecar else objects)
 
 
 def is_inside_location(folder: str, source: SourceConfig) -> bool:
@@ -102,34 +109,20 @@ def _items(location: Location, fs: Any, file: FileEntry | LeftOut, source: Sourc
         yield file
     elif file.path.lower().endswith(".parquet"):
         yield from _rows(location, fs, file, source)
+    elif file.path.lower().endswith(TAR):
+        yield from _members(location, fs, file, source)
     elif source.sidecar and file.path.endswith(source.sidecar):
         return  # it is read with the image beside it
     elif has_suffix(file.path, source.suffixes):
         yield Listed(location.object_uri(file.path), file.version, None, file.size, None)
     else:
-        yield LeftOut(_suffix(file.path))
-
-
-def has_suffix(path: str, suffixes: Sequence[str]) -> bool:
-    """Return whether a file's name ends in one of the suffixes, in any case; `*` is every name.
-
-    A name can keep the query of the URL that it was saved from, as `photo.jpg?w=1024`.
-    """
-    endings = tuple(suffix.lower() for suffix in suffixes)
-    name = path.rpartition("/")[2].lower()
-    return EVERY in endings or name.endswith(endings) or name.partition("?")[0].endswith(endings)
-
-
-def _suffix(path: str) -> str:
-    """Return the suffix by which a file that is left out is counted; names of others' files are never counted by."""
-    suffix = PurePosixPath(path.rpartition("/")[2].partition("?")[0]).suffix.lower()
-    return suffix if SUFFIX.fullmatch(suffix) else "no suffix"
+        yield LeftOut(suffix_of(file.path))
 
 
 def _no_images(location: Location, source: SourceConfig, left_out: Counter[str]) -> UserMistake:
     if location.is_parquet and not left_out:
         return UserMistake(f"{location.uri}: no row in its Parquet files, so no image")
-    looked_for = ", ".join((*(suffix.lower() for suffix in source.suffixes), ".parquet"))
+    looked_for = ", ".join((*(suffix.lower() for suffix in source.suffixes), ".parquet", TAR))
     seen = f"; left out: {left_out_text(left_out)}; {EVERY_FILE} takes every file" if left_out else ""
     return UserMistake(f"0 images under {location.uri}; suffixes looked for: {looked_for}{seen}")
 
@@ -147,6 +140,22 @@ def _rows(location: Location, fs: Any, file: FileEntry, source: SourceConfig) ->
         yield Listed(uri, file.version, None, file.size, None)
 
 
+def _members(location: Location, fs: Any, file: FileEntry, source: SourceConfig) -> Iterator[Item]:
+    """Yield an object for each image in a tar, and one for the place where it breaks off, which says so when read."""
+    uri = location.object_uri(file.path)
+    for member in tars.list_members(uri, fs, source.suffixes):
+        if isinstance(member, LeftOut):
+            yield member
+            continue
+        if not member.name:
+            wrong = tars.what_is_wrong(uri, fs, member.offset)
+            if not member.offset and location.root == file.path:
+                raise UserMistake(f"{location.uri}: is not a tar archive: {wrong}")
+            log.warning("%s: breaks off: %s", uri, wrong)
+        version = member_version(file.version, member.offset)
+        yield Listed(member_uri(uri, member.name), version, member.row, member.size, member.meta)
+
+
 def _explain_errors(location: Location, objects: Iterator[Item]) -> Iterator[Item]:
     """Yield the objects; the store's errors become messages for the user."""
     with store_errors(location.uri, "listing"):
@@ -154,29 +163,20 @@ def _explain_errors(location: Location, objects: Iterator[Item]) -> Iterator[Ite
 
 
 def _with_sidecars(objects: Iterator[Item], fs: Any, suffix: str) -> Iterator[Item]:
-    """Yield each image with the JSON file beside it as its source_meta; the files of a batch are read side by side.
-
-    A warning at the end names the files that cannot be read: only a tagger that needs them says so, too.
-    """
-    unreadable: list[str] = []
+    """Yield each image with the JSON file beside it as its source_meta; the files of a batch are read side by side."""
     with ThreadPoolExecutor(SIDECARS_AT_ONCE) as pool:
         while batch := list(itertools.islice(objects, SIDECAR_BATCH)):
-            for item, found in zip(batch, pool.map(partial(_sidecar, fs, suffix), batch), strict=True):
-                if isinstance(found, Failure):
-                    unreadable.append(found.detail)
-                    found = meta_json({"sidecar_unreadable": found.detail})
-                yield replace(item, source_meta=found) if isinstance(item, Listed) and found is not None else item
-    if unreadable:
-        count = pluralize(len(unreadable), "metadata file")
-        log.warning("%s cannot be read, so the image beside has no metadata: %s", count, listed(unreadable, NAMED))
+            metas = pool.map(partial(_sidecar, fs, suffix), batch)
+            for item, meta in zip(batch, metas, strict=True):
+                yield replace(item, source_meta=meta) if isinstance(item, Listed) and meta is not None else item
 
 
-def _sidecar(fs: Any, suffix: str, item: Item) -> str | Failure | None:
-    """Return the JSON beside an image, compact; None without one; a Failure that names the file if it cannot be read.
+def _sidecar(fs: Any, suffix: str, item: Item) -> str | None:
+    """Return the JSON beside an image, compact; None without one; the reason, as JSON, if it cannot be read.
 
     It is `photo.json`, as img2dataset writes it, or else `photo.jpg.json`.
     """
-    if isinstance(item, LeftOut) or item.row is not None:
+    if isinstance(item, LeftOut) or item.row is not None or split_member(item.uri, item.version):
         return None
     path = split_uri(item.uri)[1]
     stem = os.path.splitext(path)[0]  # noqa: PTH122 (a store's path is no local path)
@@ -190,7 +190,7 @@ def _sidecar(fs: Any, suffix: str, item: Item) -> str | Failure | None:
             continue
         except (ValueError, OSError, RecursionError, PermanentError) as error:
             name = one_line(os.path.basename(beside), LONGEST_NAME)  # noqa: PTH119 (a store's path is no local path)
-            return Failure("unreadable_sidecar", f"{name}: {one_line(error_text(error))}")
+            return unreadable_meta(f"{name}: {one_line(error_text(error))}")
     return None
 
 

@@ -21,6 +21,8 @@ from synthgen.ingest.sources.location import (
     spell_out_location,
     spell_out_path,
 )
+from synthgen.ingest.sources.manifest import SCHEME as MANIFEST_SCHEME
+from synthgen.ingest.sources.manifest import list_manifest, root_of_manifest
 from synthgen.ingest.sources.objects import Item, ObjectRef, Tasks, one_by_one
 from synthgen.ingest.sources.read_files import file_tasks
 from synthgen.ingest.sources.url_list import SCHEME, SCHEMES_OF_URLS, list_urls, url_tasks
@@ -50,6 +52,10 @@ def _shown_whole(uri: str, root: str) -> str:
     return uri
 
 
+def _place(source: SourceConfig) -> str | None:
+    return source.uri
+
+
 @dataclass(frozen=True)
 class SourceKind:
     """How the objects of a source are found, read and named.
@@ -64,6 +70,7 @@ class SourceKind:
         is_inside: Returns whether a listing looks for files in this output folder.
         shown: Returns an object's uri as it may appear in shards, which are given away, so without folders of this
             machine; its second argument is the local folder of the run's source, or empty.
+        place: Returns the location that the objects of a source lie below; that folder is the one of `shown`.
         knows_sizes: A size is known before the bytes are read, so reading threads wait for room in memory first.
         sources: What uris of sources have before their colon; () is the name alone.
         objects: What uris of objects have there.
@@ -75,6 +82,7 @@ class SourceKind:
     spell_out: Callable[[str, Path], str] = _same_anywhere
     is_inside: Callable[[str, SourceConfig], bool] = _never_inside
     shown: Callable[[str, str], str] = _name_alone
+    place: Callable[[SourceConfig], str | None] = _place
     knows_sizes: bool = False
     sources: tuple[str, ...] = ()
     objects: tuple[str, ...] = ()
@@ -105,6 +113,15 @@ URLS = SourceKind(
     sources=(SCHEME,),
     objects=SCHEMES_OF_URLS,
 )
+MANIFEST = SourceKind(
+    MANIFEST_SCHEME,
+    list_manifest,
+    file_tasks,  # never asked for: its objects are of the kinds above, and read as theirs
+    spell_out=spell_out_file,
+    place=root_of_manifest,
+    sources=(MANIFEST_SCHEME,),
+    objects=(*FILES.objects, *URLS.objects),
+)
 
 
 def _no_package(ref: ObjectRef, max_bytes: int) -> Failure:
@@ -112,7 +129,7 @@ def _no_package(ref: ObjectRef, max_bytes: int) -> Failure:
 
 
 UNKNOWN = SourceKind("unknown", list_files, one_by_one(_no_package))  # of objects whose package is gone
-SOURCES: Mapping[str, SourceKind] = {scheme: kind for kind in (FILES, URLS) for scheme in kind.sources}
+SOURCES: Mapping[str, SourceKind] = {scheme: kind for kind in (FILES, URLS, MANIFEST) for scheme in kind.sources}
 OBJECTS: Mapping[str, SourceKind] = {scheme: kind for kind in (FILES, URLS) for scheme in kind.objects}
 
 

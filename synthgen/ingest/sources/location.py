@@ -7,23 +7,26 @@ text.
 import os
 import re
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import quote, unquote_to_bytes
 
 import fsspec
-from fsspec.utils import glob_translate
 
 from synthgen.errors import UserMistake
-from synthgen.store.patterns import expand_home, split_pattern
+from synthgen.store.patterns import expand_home, glob_regex, split_pattern
 from synthgen.store.remote import PermanentError, display_uri, missing_package, path_errors
+from synthgen.tables import archive_of
 
-STORES = ("s3", "gs")  # object stores; a local path needs no protocol
-SAME = {"s3a": "s3", "gcs": "gs"}  # other names of a store
+STORES = ("s3", "gs", "az", "hf")  # object stores; a local path needs no protocol
+SAME = {"s3a": "s3", "gcs": "gs", "abfs": "az", "abfss": "az"}  # other names of a store
+TAR = ".tar"
 PROTOCOL = re.compile(r"[a-z][a-z0-9+.-]*://")
 SCHEME = re.compile(r"([a-z][a-z0-9_+.-]*):")
-USAGE = "give a folder, a glob, a Parquet file, s3://… or gs://…"
+USAGE = "give a folder, a glob, a Parquet file, a tar, s3://…, gs://…, az://… or hf://datasets/…"
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ def parse_location(uri: str | None) -> Location:
     is_store = PROTOCOL.match(uri) and not uri.startswith("file://")
     location = _store_location(uri) if is_store else _local_location(uri)
     try:
-        glob_translate(location.pattern or "")
+        glob_regex(location.pattern or "")
     except ValueError as error:
         raise UserMistake(f"{location.uri}: is not a glob: {error}") from error
     return location
@@ -99,6 +102,23 @@ def local_uri(path: str) -> str:
     return path
 
 
+def member_uri(uri: str, name: str) -> str:
+    """Return the uri of a member of an archive: that of the archive, and the name, quoted, as it may hold anything."""
+    return f"{uri}#{quote(os.fsencode(name))}"
+
+
+def member_version(version: str, offset: int) -> str:
+    """Return the version of a member: that of the archive, and where the member begins in it."""
+    return f"{version}@{offset}"
+
+
+def split_member(uri: str, version: str) -> tuple[str, str, int] | None:
+    """Return the uri of an archive, the quoted name of its member and where that begins; None if it is no member."""
+    archive, offset = archive_of(uri), version.rpartition("@")[2]
+    is_member = archive != uri and offset != version and offset.isdecimal()
+    return (archive, uri[len(archive) + 1 :], int(offset)) if is_member else None
+
+
 def scheme_of(uri: str) -> str:
     """Return what stands before the colon of a uri; empty for a path."""
     match = SCHEME.match(uri)
@@ -125,13 +145,15 @@ def spell_out_location(uri: str, home: Path) -> str:
 
 def shown_file(uri: str, root: str) -> str:
     """Return the path of a local file below `root`, or else its name; the uri of a store unchanged."""
+    archive = archive_of(uri)
+    uri, after = archive, uri[len(archive) :]
     protocol, path = split_uri(uri)
     if protocol != "file":
-        return uri
+        return f"{uri}{after}"
     above = f"{root.rstrip('/')}/"
     is_below = root and path.startswith(above)
     inside = path.removeprefix(above) if is_below else path.rpartition("/")[2]
-    return quote(os.fsencode(inside)) if uri.startswith("file://") else inside
+    return (quote(os.fsencode(inside)) if uri.startswith("file://") else inside) + after
 
 
 def open_regular(path: str) -> BinaryIO:
@@ -143,9 +165,27 @@ def open_regular(path: str) -> BinaryIO:
     return file
 
 
+@contextmanager
+def open_versioned(uri: str, fs: Any, block: int) -> Iterator[tuple[Any, str]]:
+    """Give the open file and its present version.
+
+    Args:
+        uri: The file.
+        fs: Its filesystem; None for a local file.
+        block: The bytes of a request to a store.
+    """
+    path = split_uri(uri)[1]
+    if fs is None:
+        with open_regular(path) as raw:
+            yield raw, local_version(os.fstat(raw.fileno()))
+    else:
+        with fs.open(path, "rb", block_size=block) as raw:
+            yield raw, version_of(raw.details)
+
+
 def version_of(info: dict[str, Any]) -> str:
-    """Return a text that changes when an object changes: its etag, else size and time."""
-    if etag := info.get("ETag") or info.get("etag"):
+    """Return a text that changes when an object changes: its etag, or its blob on the hub, else size and time."""
+    if etag := info.get("ETag") or info.get("etag") or info.get("blob_id"):
         return str(etag).strip('"')
     modified = next((info[key] for key in ("mtime", "LastModified", "updated", "created") if info.get(key)), "")
     return f"{info.get('size', '')}-{modified}"

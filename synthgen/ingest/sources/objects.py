@@ -1,18 +1,23 @@
 """What all kinds of source share: objects as a listing gives them, references to them, and how references are read."""
 
 import json
+import logging
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from synthgen.config.pipeline import SourceConfig
+from synthgen.console import pluralize
 from synthgen.errors import Failure, listed, one_line
 from synthgen.store.remote import PermanentError
 from synthgen.tables.reasons import QUARANTINE_REASONS
 
 MOST_KINDS = 12  # of what was left out, in a message
+NAMED = 3  # reasons of metadata that cannot be read, in the warning
+UNREADABLE = "sidecar_unreadable"  # the key of the reason, in place of metadata
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -125,6 +130,38 @@ def meta_json(value: Any) -> str:
     except UnicodeEncodeError as error:
         raise ValueError(f"a text holds half of a character ({text[error.start]!a})") from error
     return text
+
+
+def unreadable_meta(reason: str) -> str:
+    """Return what stands in place of metadata that cannot be read."""
+    return meta_json({UNREADABLE: reason})
+
+
+def tell_unreadable(items: Iterable[Item]) -> Iterator[Item]:
+    """Yield the items; a warning at the end names the metadata that cannot be read.
+
+    Only a tagger that needs it says so, too.
+    """
+    count, first = 0, list[str]()
+    for item in items:
+        if isinstance(item, Listed) and (reason := _why_unreadable(item.source_meta)):
+            count += 1
+            if len(first) < NAMED:
+                first.append(one_line(reason))
+        yield item
+    if count:
+        more = f" and {count - len(first):,} more" if count > len(first) else ""
+        log.warning("the metadata of %s cannot be read: %s%s", pluralize(count, "image"), ", ".join(first), more)
+
+
+def _why_unreadable(meta: str | None) -> str | None:
+    if not meta or f'"{UNREADABLE}":' not in meta:
+        return None
+    try:
+        value = json.loads(meta)
+    except RecursionError:
+        return None
+    return str(value[UNREADABLE]) if isinstance(value, dict) and UNREADABLE in value else None
 
 
 def _finite(value: Any) -> Any:

@@ -1,22 +1,24 @@
-"""Images in the rows of Parquet files: a row number for each, and later its bytes.
+"""Images in the rows of Parquet files: a number for each, and later its bytes.
 
-An image column holds plain bytes, or the datasets library's struct of bytes and path. A path in a cell is never
-followed: such a row has no bytes. Rows are read in small batches, so a row group of gigabytes takes the memory of a
-few of its pages (a page is the least that Parquet can read; pyarrow writes pages in steps of 1,024 rows).
+An image column holds plain bytes, or the datasets library's struct of bytes and path, or lists of either. The number is
+that of the row; in a column of lists it counts the images, a row without any as one, because Parquet counts them so and
+a listing need not read them. A path in a cell is never followed: such a row has no bytes. Rows are read in small
+batches, so a row group of gigabytes takes the memory of a few of its pages (a page is the least that Parquet can read;
+pyarrow writes pages in steps of 1,024 rows).
 """
 
-import contextlib
-import os
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from synthgen.config.pipeline import SourceConfig
 from synthgen.errors import Failure, UserMistake, nearest, one_line
-from synthgen.ingest.sources.location import local_version, open_regular, split_uri, version_of
+from synthgen.ingest.sources.location import open_versioned
 from synthgen.ingest.sources.objects import meta_json
 from synthgen.store.parquet import BATCH_BYTES, CELL_ERRORS, check_columns_differ, read_batches
 from synthgen.store.remote import PERMANENT, PermanentError, attempts, error_text
@@ -29,7 +31,9 @@ BYTES = (
     pa.types.is_binary_view,
 )
 
-Cell = bytes | None | Failure  # an image, no image in this row, or why the row cannot be read
+LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list, pa.types.is_list_view)
+
+Cell = bytes | None | Failure  # an image, no image there, or why it cannot be read
 
 
 class NotParquet(PermanentError):
@@ -37,7 +41,7 @@ class NotParquet(PermanentError):
 
 
 def list_rows(uri: str, fs: Any, source: SourceConfig) -> Iterator[tuple[int, str | None]]:
-    """Yield the number of every row, and its `meta_columns` as JSON.
+    """Yield the number of every image, and the `meta_columns` of its row as JSON.
 
     Args:
         uri: The file.
@@ -64,18 +68,66 @@ def list_rows(uri: str, fs: Any, source: SourceConfig) -> Iterator[tuple[int, st
 
 
 def _rows(uri: str, fs: Any, source: SourceConfig) -> Iterator[tuple[int, str | None]]:
-    with open_versioned(uri, fs) as (raw, _):
+    with open_versioned(uri, fs, BATCH_BYTES) as (raw, _):
         file = parse(raw)
         _check_columns(uri, file.schema_arrow, source)
         if not source.meta_columns:
-            yield from ((row, None) for row in range(file.metadata.num_rows))
+            groups = range(file.metadata.num_row_groups)
+            yield from ((row, None) for row in range(sum(_size(file, group, source.image_column) for group in groups)))
             return
-        row = 0
-        for batch in file.iter_batches(META_ROWS, columns=list(source.meta_columns), use_threads=False):
-            columns = [[_value(cell) for cell in column] for column in batch.columns]
-            for values in zip(*columns, strict=True):
-                yield row, meta_json(dict(zip(batch.schema.names, values, strict=True)))
-                row += 1
+        number = 0
+        rows = zip(_row_sizes(file, source.image_column), read_values(file, source.meta_columns), strict=False)
+        for size, values in rows:
+            meta = meta_json(values)
+            for number in range(number, number + size):  # noqa: B020 - it goes on where the row before ended
+                yield number, meta
+            number += 1
+
+
+def _size(file: pq.ParquetFile, group: int, column: str) -> int:
+    """Return how many images a row group has, those that are null and lists without any included."""
+    about = file.metadata.row_group(group)
+    if not _is_list(file.schema_arrow.field(column).type):
+        return int(about.num_rows)
+    return int(next(leaf.num_values for leaf in _leaves(about, column)))
+
+
+def _leaves(about: Any, column: str) -> Iterator[Any]:
+    """Yield what the metadata of a row group says of the parts of a column."""
+    parts = (about.column(index) for index in range(about.num_columns))
+    return (part for part in parts if f"{part.path_in_schema}.".startswith(f"{column}."))
+
+
+def _row_sizes(file: pq.ParquetFile, column: str) -> Iterator[int]:
+    """Yield for each row how many images it has, at least 1."""
+    if not _is_list(file.schema_arrow.field(column).type):
+        yield from itertools.repeat(1, file.metadata.num_rows)
+        return
+    for group in range(file.metadata.num_row_groups):
+        names = [leaf.path_in_schema for leaf in _leaves(file.metadata.row_group(group), column)]
+        path = next((name for name in names if name.endswith(".path")), None)  # without the bytes, if it can be
+        batches = file.iter_batches(META_ROWS, row_groups=[group], columns=[path], use_threads=False) if path else None
+        for batch in batches or read_batches(file, [column], [group]):
+            yield from np.maximum(_lengths(batch.column(0)), 1).tolist()
+
+
+def _lengths(lists: pa.Array) -> Any:
+    """Return the lengths (rows,) of lists; those that are null have none."""
+    return pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
+
+
+def read_values(file: pq.ParquetFile, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Yield the values of some columns, row by row."""
+    for batch in file.iter_batches(META_ROWS, columns=list(columns), use_threads=False):
+        cells = [[_value(cell) for cell in column] for column in batch.columns]
+        for values in zip(*cells, strict=True):
+            yield dict(zip(batch.schema.names, values, strict=True))
+
+
+def is_of_bytes(kind: pa.DataType) -> bool:
+    """Return whether a column holds bytes."""
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return any(is_bytes(kind) for is_bytes in BYTES)
 
 
 def _value(cell: pa.Scalar) -> Any:
@@ -90,7 +142,7 @@ def read_cells(file: pq.ParquetFile, column: str, rows: Sequence[int]) -> Iterat
     """Yield the cells of sorted row numbers; only row groups that hold such rows are read."""
     remaining, first = list(rows), 0
     for group in range(file.metadata.num_row_groups):
-        count = file.metadata.row_group(group).num_rows
+        count = _size(file, group, column)
         in_group = [row - first for row in remaining if row < first + count]
         remaining = remaining[len(in_group) :]
         for row, cell in _try_group(file, group, column, in_group):
@@ -118,28 +170,29 @@ def _group_cells(file: pq.ParquetFile, group: int, column: str, rows: list[int])
     remaining = iter(rows)
     row, first = next(remaining, None), 0
     for batch in read_batches(file, [column], [group]):
-        values = batch.column(0)
+        values, places = _flat(batch.column(0))
         if pa.types.is_struct(values.type):
             values = pc.struct_field(values, "bytes")
-        while row is not None and row < first + len(batch):
-            yield row, values[row - first].as_py()
+        while row is not None and row < first + len(places):
+            place = places[row - first]
+            yield row, values[place].as_py() if place >= 0 else None
             row = next(remaining, None)
         if row is None:
             return
-        first += len(batch)
+        first += len(places)
     raise PermanentError("the row group ends before its last row")
 
 
-@contextlib.contextmanager
-def open_versioned(uri: str, fs: Any) -> Iterator[tuple[Any, str]]:
-    """Give the open file and its present version; `fs` is None for a local file."""
-    path = split_uri(uri)[1]
-    if fs is None:
-        with open_regular(path) as raw:
-            yield raw, local_version(os.fstat(raw.fileno()))
-    else:
-        with fs.open(path, "rb", block_size=BATCH_BYTES) as raw:
-            yield raw, version_of(raw.details)
+def _flat(column: pa.Array) -> tuple[pa.Array, Sequence[int]]:
+    """Return the images of a column, and for each number the place of the image in them; -1 for a list without any."""
+    if not _is_list(column.type):
+        return column, range(len(column))
+    lengths = _lengths(column)
+    sizes = np.maximum(lengths, 1)
+    rows = np.repeat(np.arange(len(lengths)), sizes)
+    within = np.arange(len(rows)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    places = np.where(lengths[rows] > 0, (np.cumsum(lengths) - lengths)[rows] + within, -1)
+    return column.flatten(), places.tolist()
 
 
 def parse(raw: Any) -> pq.ParquetFile:
@@ -156,17 +209,21 @@ def parse(raw: Any) -> pq.ParquetFile:
         raise NotParquet(str(error).split("\n", 1)[0][:120]) from error
 
 
+def _is_list(kind: pa.DataType) -> bool:
+    return any(is_list(kind) for is_list in LISTS)
+
+
 def _check_columns(uri: str, schema: pa.Schema, source: SourceConfig) -> None:
     for column in (source.image_column, *source.meta_columns):
         if column not in schema.names:
             raise UserMistake(f"{uri}: has no column '{column}'; {nearest(column, schema.names)}")
     check_columns_differ(uri, schema.names, (source.image_column, *source.meta_columns))
     kind = schema.field(source.image_column).type
+    kind = kind.value_type if _is_list(kind) else kind
     if pa.types.is_struct(kind):
         kind = kind.field("bytes").type if kind.get_field_index("bytes") >= 0 else pa.null()
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    if not any(is_bytes(kind) for is_bytes in BYTES):
+    if not is_of_bytes(kind):
         raise UserMistake(
-            f"{uri}: column '{source.image_column}' holds {kind}; images must be bytes, or a struct of bytes and path"
+            f"{uri}: column '{source.image_column}' holds {kind}; "
+            "images must be bytes, a struct of bytes and path, or lists of either"
         )

@@ -1,4 +1,4 @@
-"""Reading files: local ones, objects of a store, and rows of Parquet files.
+"""Reading files: local ones, objects of a store, rows of Parquet files, and members of tars.
 
 An object's size is checked before its body is read, and so is its version where no hash of the bytes is known. The
 response's own headers give both, so an object costs one request.
@@ -15,14 +15,28 @@ import fsspec.asyn
 from synthgen.config.pipeline import SourceConfig
 from synthgen.errors import Failure
 from synthgen.ingest.sources import parquet
-from synthgen.ingest.sources.location import STORES, filesystem, local_version, open_regular, split_uri, version_of
+from synthgen.ingest.sources.location import (
+    STORES,
+    filesystem,
+    local_version,
+    member_version,
+    open_regular,
+    open_versioned,
+    split_member,
+    split_uri,
+    version_of,
+)
 from synthgen.ingest.sources.objects import ObjectRef, Outcome, ReadTask, Reserve, too_many_bytes
+from synthgen.ingest.sources.tars import BLOCK, read_member
+from synthgen.store.parquet import BATCH_BYTES
+from synthgen.tables import archive_of
 
+MEMBERS = 16  # of a tar, that one connection reads one after the other
 Check = Callable[[str, int], Failure | None]  # of the present version and size, before the bytes are read
 
 
 def file_tasks(refs: Sequence[ObjectRef], source: SourceConfig, max_bytes: int) -> Iterator[ReadTask]:
-    """Yield a task for each file, and one for all requested rows of a Parquet file."""
+    """Yield a task for each file, for all requested rows of a Parquet file, and for some members of a tar."""
     # One filesystem for all threads: fsspec would make one, with its own connections, for each thread that asks.
     stores = {
         protocol: filesystem(protocol)
@@ -30,13 +44,20 @@ def file_tasks(refs: Sequence[ObjectRef], source: SourceConfig, max_bytes: int) 
         if any(ref.uri.startswith(f"{protocol}://") for ref in refs)
     }
     files: defaultdict[str, list[ObjectRef]] = defaultdict(list)
+    tars: defaultdict[str, list[tuple[int, ObjectRef]]] = defaultdict(list)
     for ref in refs:
-        if ref.row is not None:
+        if member := split_member(ref.uri, ref.version):
+            tars[member[0]].append((member[2], ref))
+        elif ref.row is not None:
             files[ref.uri].append(ref)
         else:
             yield ReadTask([ref], partial(_read_object, stores, max_bytes))
     for rows in files.values():
         yield ReadTask(rows, partial(_read_rows, stores, source.image_column, max_bytes))
+    for members in tars.values():
+        ordered = [ref for _, ref in sorted(members, key=lambda member: member[0])]
+        for first in range(0, len(ordered), MEMBERS):
+            yield ReadTask(ordered[first : first + MEMBERS], partial(_read_members, stores, max_bytes))
 
 
 def _read_object(
@@ -104,7 +125,8 @@ def _read_rows(
 ) -> Iterator[Outcome]:
     """Read rows of one Parquet file, in the order of the file; several references may name one row."""
     by_row: defaultdict[int, list[ObjectRef]] = defaultdict(list)
-    with parquet.open_versioned(refs[0].uri, stores.get(split_uri(refs[0].uri)[0])) as (raw, version):
+    fs = stores.get(split_uri(refs[0].uri)[0])
+    with open_versioned(refs[0].uri, fs, BATCH_BYTES) as (raw, version):
         for ref in refs:
             if failure := _check(ref, max_bytes, version, 0):
                 yield ref, failure
@@ -120,3 +142,27 @@ def _read_rows(
                     yield ref, cell
                 else:
                     yield ref, too_many_bytes(len(cell), max_bytes) or cell
+
+
+def _read_members(
+    stores: Mapping[str, Any], max_bytes: int, refs: list[ObjectRef], reserve: Reserve
+) -> Iterator[Outcome]:
+    """Read members of one tar, in the order of the file."""
+    uri = archive_of(refs[0].uri)
+    with open_versioned(uri, stores.get(split_uri(uri)[0]), BLOCK) as (raw, version):
+        for ref in refs:
+            yield ref, _read_member(raw, version, max_bytes, ref, reserve)
+
+
+def _read_member(raw: Any, version: str, max_bytes: int, ref: ObjectRef, reserve: Reserve) -> bytes | Failure:
+    member = split_member(ref.uri, ref.version)
+    assert member, "only members are read as such"
+    _, name, offset = member
+
+    def check(size: int) -> Failure | None:
+        failure = too_many_bytes(size, max_bytes)
+        if not failure:
+            reserve(size)
+        return failure
+
+    return _check(ref, max_bytes, member_version(version, offset), 0) or read_member(raw, name, offset, check)

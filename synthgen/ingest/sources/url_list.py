@@ -74,7 +74,7 @@ def _read_urls(path: Path) -> Iterator[Item]:
             url = line.removeprefix(BOM if number == 1 else b"").strip()
             if not url or url.startswith(b"#"):
                 continue
-            if fault := _fault(url):
+            if fault := url_fault(url):
                 left_out.setdefault(fault, []).append(number)
                 yield LeftOut("line without a URL that may be kept")
                 continue
@@ -87,8 +87,8 @@ def _read_urls(path: Path) -> Iterator[Item]:
         log.warning("%s", _left_out(path, fault, numbers))
 
 
-def _fault(line: bytes) -> str | None:
-    """Return why a line is left out, or None."""
+def url_fault(line: bytes) -> str | None:
+    """Return why a URL is left out of a listing, or None."""
     try:
         url = line.decode()
     except UnicodeDecodeError:

@@ -7,7 +7,6 @@ passed over is counted, except for files that the glob does not match: the user 
 
 import logging
 import os
-import re
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,15 +14,15 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from fsspec.utils import glob_translate
-
+from synthgen.errors import listed
 from synthgen.ingest.sources.location import Location, local_version, version_of
 from synthgen.ingest.sources.objects import LeftOut
-from synthgen.store.patterns import WILDCARD
+from synthgen.store.patterns import WILDCARD, glob_regex, named_in_braces, without_braces
 from synthgen.store.remote import with_retries
 
 log = logging.getLogger(__name__)
 HIDDEN_FILE, HIDDEN_FOLDER = LeftOut("hidden file"), LeftOut("hidden folder")  # their names begin with a dot
+NAMED = 5  # files, in a warning
 PAGE = 1000  # keys; S3 gives no more at once
 
 
@@ -46,7 +45,8 @@ class _Entry:
 
 def walk(location: Location, fs: Any) -> Iterator[FileEntry | LeftOut]:
     """Yield every file at the location, and what is no file; `fs` is None for local disks."""
-    matches = re.compile(glob_translate(location.pattern)).match if location.pattern else None
+    matches = glob_regex(location.pattern).match if location.pattern else None
+    missing = named_in_braces(location.pattern or "")
     for file in _all_files(location, fs):
         if isinstance(file, LeftOut):
             yield file
@@ -55,7 +55,11 @@ def walk(location: Location, fs: Any) -> Iterator[FileEntry | LeftOut]:
         if any(part.startswith(".") for part in relative.split("/")):
             yield HIDDEN_FILE
         elif matches is None or matches(relative):
+            missing.discard(relative)
             yield file
+    if missing:
+        log.warning("%s: not there: %s", location.uri, listed(sorted(missing), NAMED))
+        yield LeftOut("file that braces name and that is not there", len(missing))
 
 
 def can_hold_matches(pattern: str | None, name: str, depth: int) -> bool:
@@ -71,7 +75,7 @@ def can_hold_matches(pattern: str | None, name: str, depth: int) -> bool:
     parts = pattern.split("/") if pattern else ["**"]
     if "**" in parts[: depth + 1]:
         return True
-    return depth < len(parts) - 1 and fnmatchcase(name, parts[depth])
+    return depth < len(parts) - 1 and fnmatchcase(name, without_braces(parts[depth]))
 
 
 def _all_files(location: Location, fs: Any) -> Iterator[FileEntry | LeftOut]:

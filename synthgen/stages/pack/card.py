@@ -193,4 +193,6 @@ data = load_dataset("parquet", data_files="data/*.parquet", split="train")
 data[0]["images"][0]  # a PIL image
 ```
 
-TRL's `SFTTrainer` takes `data.select_columns(["images", "messages"])` as it is."""
+TRL's `SFTTrainer` takes `data.select_columns(["images", "messages"])`. With its defaults TRL 1.16 also learns the
+questions, and cuts at 1,024 tokens; `SFTConfig(assistant_only_loss=True, max_length=None)` trains on the answers alone.
+`synth export` writes the forms of other trainers."""

@@ -8,15 +8,16 @@ whole uri of every object under the `object_id` that samples have.
 import os
 from pathlib import PurePath
 
+from synthgen.config.pipeline import SourceConfig
 from synthgen.errors import UserMistake
-from synthgen.ingest.sources import kind_of_object
+from synthgen.ingest.sources import kind_of_object, kind_of_source
 from synthgen.ingest.sources.location import parse_location
 
 
-def root_of(source: str | None) -> str:
+def root_of(source: SourceConfig) -> str:
     """Return the local folder that holds the objects of a source; empty if there is none, or if it no longer exists."""
     try:
-        place = parse_location(source)
+        place = parse_location(kind_of_source(source.uri).place(source))
     except UserMistake:  # another kind of source, or a path relative to another working folder
         return ""
     if place.protocol != "file":

@@ -82,7 +82,7 @@ def context_of(job: Job) -> PackContext:
         job.scores,
         partial(turn_text, prompts),
         wording,
-        redact.root_of(pipeline.source.uri),
+        redact.root_of(pipeline.source),
         job.fingerprint("tags") + job.fingerprint("scores") + (job.fingerprint("passes") if job.passes else ""),
     )
 

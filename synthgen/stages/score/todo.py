@@ -85,8 +85,9 @@ def _count_pending(context: PassContext, task: Task, wanted: Mapping[str, str]) 
     for name, count in counts.items():
         settled[split_count(name)[0]] += count
     least = min((settled[score_name(context.name, name)] for name in context.fingerprints()), default=0)
-    pending = pairs - settled[context.name] - least
-    return min(pairs, max(0, pending) + _failures(context, scored, task.partition)), True
+    pending = max(0, pairs - settled[context.name] - least) + _failures(context, scored, task.partition)
+    # A pair that was asked again took the place of another one, which counts as scored still.
+    return min(pairs, pending or task.inputs[GENERATE.folder].counts().get("reasked", 0)), True
 
 
 def _failures(context: PassContext, scored: CommitLog, partition: str) -> int:

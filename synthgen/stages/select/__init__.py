@@ -93,6 +93,8 @@ def decide(selection: Selection, todo: Collection[str], show: Show = lambda done
                 rows = whole.decided(reasons.joined(judged.read(place, JUDGED)), spans[name])
                 yield make_receipt(selection, name, (rows, contaminated[name]), verdicts, spans[name])
         if contamination:
+            for text in contamination.notes:
+                note(text)
             contamination.write_report(selection.folder)
 
 

@@ -22,7 +22,8 @@ from synthgen.config.pipeline import ImagesConfig
 from synthgen.dedup import plain_texts
 from synthgen.dedup.ngrams import RunIndex
 from synthgen.ingest.benchmark_prints import FOLDER, digest_of, prints_of
-from synthgen.ingest.benchmark_sets import BenchmarkSet, Columns, open_benchmark_sets
+from synthgen.ingest.benchmark_sets import BenchmarkSet, open_benchmark_sets
+from synthgen.ingest.benchmark_tables import Columns
 from synthgen.stages.select.benchmark_images import KnownImages, Match, embedding_of
 from synthgen.store import RunFolder
 from synthgen.store.remote import display_uri
@@ -74,6 +75,19 @@ class Contamination:
                 self.counts[name, reason] += 1
         made.sort(key=lambda row: (row["pair_id"], row["by"]))
         return pa.Table.from_pylist(made, schema=CONTAMINATED)
+
+    @property
+    def notes(self) -> list[str]:
+        """What of the sets could not be read, a line for each: nothing is compared with that."""
+        found = list[str]()
+        for one in self.sets:
+            lost = ", ".join(f"{count:,} {reason}" for reason, count in sorted(one["unreadable"].items()))
+            if lost:
+                what = f"not all of it can be read ({lost}); copies of that are not found"
+                found.append(f"select.decontaminate: {one['name']}: {what}")
+            if not one["images"] and not one["questions"]:
+                found.append(f"select.decontaminate: {one['name']}: has no image and no question to compare with")
+        return found
 
     def write_report(self, folder: RunFolder) -> None:
         """Write the report with today's date beside the prints of the sets."""

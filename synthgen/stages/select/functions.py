@@ -27,7 +27,7 @@ PAIRS_AT_ONCE = 1000  # in one call
 REASON = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 MOST_REASONS = 20  # different ones of a function
 USER = "user:"  # begins the reasons of functions
-FAILED, BAD_REASON, MANY_REASONS = "failed", "bad_reason", "many_reasons"  # what a function must not call its own
+FAILED, BAD_REASON, MANY_REASONS = RESERVED = ("failed", "bad_reason", "many_reasons")  # no function may give these
 
 
 @dataclass
@@ -47,31 +47,47 @@ class UserFunction:
     def reasons(self, pairs: pa.Table) -> list[str | None]:
         """Return the reason against each pair, or None; a call that fails is repeated in halves, to find the pair."""
         try:
-            given = self.call(pairs)
-            found = given.to_pylist() if isinstance(given, pa.Array | pa.ChunkedArray) else list(given)
-            if len(found) != pairs.num_rows:
-                raise ValueError(f"returned {len(found)} reasons for {pairs.num_rows} pairs")
+            found = _listed(self.call(pairs), pairs.num_rows)
         except MemoryError:
             raise
         except (Exception, SystemExit) as error:
+            self.fault = self.fault or describe_error(error)  # also where the halves then go well
             if pairs.num_rows > 1:
                 half = pairs.num_rows // 2
                 return [*self.reasons(pairs.slice(0, half)), *self.reasons(pairs.slice(half))]
-            self.fault = self.fault or describe_error(error)
             return [self._named(FAILED)]
         return [self._checked(reason) for reason in found]
 
     def _checked(self, reason: Any) -> str | None:
         if reason is None:
             return None
-        if isinstance(reason, str) and REASON.fullmatch(reason):
+        if isinstance(reason, str) and REASON.fullmatch(reason) and reason not in RESERVED:
             return self._named(reason)
         what = f"the reason {str(reason)[:60]!r} is no word of up to 40 small letters, digits, _ and -"
+        if reason in RESERVED:
+            what = f"the reason '{reason}' is what synth itself says of functions; give it another name"
         self.fault = self.fault or what
         return self._named(BAD_REASON)
 
     def _named(self, reason: str) -> str:
         return f"{USER}{self.name}:{reason}"
+
+
+def _listed(given: Any, pairs: int) -> list[Any]:
+    """Return what a function returned as a list with an entry for each pair.
+
+    Raises:
+        TypeError: It is no list of reasons.
+        ValueError: It is of another length.
+    """
+    if isinstance(given, pa.Array | pa.ChunkedArray):
+        given = given.to_pylist()
+    if isinstance(given, str | bytes | dict) or not isinstance(given, Iterable):
+        raise TypeError(f"returned {type(given).__name__}, not a list with a reason or None for each pair")
+    found = list(given)
+    if len(found) != pairs:
+        raise ValueError(f"returned {len(found)} reasons for {pairs} pairs")
+    return found
 
 
 def load_functions(names: Sequence[str], home: Path) -> tuple[UserFunction, ...]:

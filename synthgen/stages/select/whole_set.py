@@ -106,6 +106,10 @@ class WholeSet:
         letters = self._standings.column("letter")
         chosen = np.flatnonzero(is_open & (letters < len(LETTERS)))
         pairs, own = self._standings.group(chosen, (), None), letters[chosen].astype(np.int64)
+        missing = [letter for place, letter in enumerate(LETTERS) if place not in own]
+        if len(chosen) and missing:
+            what = f"no answer of {len(chosen):,} is {' or '.join(missing)}"
+            self.notes.append(f"select.letters: {what}, so none of multiple choice is kept")
         self._drop(chosen[beyond_rarest(pairs, own, len(LETTERS), ratio)], "balance:letter")
 
     def _cap(self, is_open: Mask, kind: str, pattern: str, quota: Quota) -> Cap:

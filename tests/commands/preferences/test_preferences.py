@@ -10,13 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from synthgen import cli
 from synthgen import tables as schemas
 from synthgen.commands.preferences import make_preferences, ranking
 from synthgen.commands.preferences.card import OUTCOMES
 from synthgen.commands.preferences.ranking import Preference, prefer
 from synthgen.config.pipeline import PackConfig
 from synthgen.config.selection import KeepRule
-from synthgen.errors import UserMistake
+from synthgen.errors import NothingUsable, UserMistake
 from synthgen.store import Folder, RunFolder
 from synthgen.store.commits import partition_name
 from synthgen.tables import GENERATE
@@ -175,6 +176,19 @@ def test_a_run_without_samples_is_a_mistake_of_one_line(world: World, tmp_path: 
     world.pack()
     with pytest.raises(UserMistake, match="no score of this run kept other answers"):
         make_preferences(RunFolder(world.out), Folder(str(tmp_path / "prefs")), 0.5, PackConfig())
+
+
+def test_without_any_preference_nothing_is_written_and_the_command_fails(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add(world, 1, [agreement("red"), {}])
+    outcomes, rows = make(world, tmp_path / "prefs")
+    assert outcomes == {"unanimous": 1, "no_samples": 1} and not rows and not (tmp_path / "prefs").exists()
+    monkeypatch.setattr("synthgen.commands.open.open_run_folder", lambda out: None)
+    monkeypatch.setattr("synthgen.commands.preferences.write_preferences", lambda *given: outcomes)
+    with pytest.raises(NothingUsable, match="prefs: nothing was written, as no pair gives a preference; give a small"):
+        cli.app(["preferences", "out", "prefs"], standalone_mode=False)
+    assert "no_samples" in capsys.readouterr().out
 
 
 def test_datasets_and_trl_read_the_preferences(world: World, tmp_path: Path, processor: Any) -> None:

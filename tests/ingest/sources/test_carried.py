@@ -143,6 +143,7 @@ SIDECARS = st.one_of(
     st.just(b'{"a":' * 5_000 + b"1" + b"}" * 5_000),
     st.just(b"9" * 5_000),
     st.just(b'{"license": NaN, "a": 1e999}'),
+    st.sampled_from([b'[{"sidecar_unreadable":1}]', b'{"sidecar_unreadable":{}}', b'{"a":{"sidecar_unreadable":1}}']),
 )
 
 

@@ -265,7 +265,7 @@ def test_files_that_a_glob_does_not_match_are_not_counted(tmp_path: Path) -> Non
 def test_mistakes_about_places_are_one_line(tmp_path: Path) -> None:
     tree(tmp_path, "notes.txt")
     assert mistake(tmp_path / "nope") == f"{tmp_path}/nope: no such file or folder"
-    looked_for = "suffixes looked for: .jpg, .png, .parquet"
+    looked_for = "suffixes looked for: .jpg, .png, .parquet, .tar"
     others = "left out: 1 .txt; --set source.suffixes='[\"*\"]' takes every file"
     assert mistake(tmp_path, suffixes=(".jpg", ".png")) == f"0 images under {tmp_path}; {looked_for}; {others}"
     assert mistake(tmp_path / "*.jpg", suffixes=(".jpg", ".png")) == f"0 images under {tmp_path}/*.jpg; {looked_for}"

@@ -65,10 +65,62 @@ def test_a_value_that_json_or_python_lacks_costs_nothing_but_itself(tmp_path: Pa
     assert (item.source_meta or "").startswith(f'{{"odd":{meta}') and '"caption":"x"' in (item.source_meta or "")
 
 
-@pytest.mark.parametrize("kind", [pa.binary_view(), pa.dictionary(pa.int32(), pa.binary())])
+WRAPPED = (
+    pa.binary_view(),
+    pa.dictionary(pa.int32(), pa.binary()),
+    pa.struct([("bytes", pa.binary_view())]),
+    pa.struct([("bytes", pa.dictionary(pa.int8(), pa.binary()))]),
+)
+
+
+@pytest.mark.parametrize("kind", WRAPPED, ids=str)
 def test_bytes_of_every_arrow_type_are_images(tmp_path: Path, kind: pa.DataType) -> None:
-    path = parquet(tmp_path / "p.parquet", [b"a", b"b", b"a"], kind)
+    datas = pa.array([b"a", b"b", b"a"])
+    if pa.types.is_struct(kind):
+        column = pa.StructArray.from_arrays([datas.cast(kind[0].type)], fields=list(kind))
+    else:
+        column = datas.cast(kind)
+    path = tmp_path / "p.parquet"
+    pq.write_table(pa.table({"image": column}), path)
     assert list(read_refs(refs(listed(path))).values()) == [b"a", b"b", b"a"]
+
+
+LISTS = (
+    pa.list_(pa.binary()),
+    pa.large_list(PICTURE),
+    pa.list_(pa.binary_view()),
+    pa.list_(pa.struct([("path", pa.string()), ("bytes", pa.large_binary())])),
+)
+
+
+@pytest.mark.parametrize("kind", LISTS, ids=str)
+@pytest.mark.parametrize("meta", [(), ("n",)])
+def test_each_image_of_a_list_is_an_object_and_a_list_without_any_is_one_without_bytes(
+    tmp_path: Path, kind: pa.DataType, meta: tuple[str, ...]
+) -> None:
+    rows: list[list[bytes | None] | None] = [[b"a", b"b"], [], None, [b"c"], [None, b"d", b"e"], [b"f"]]
+    is_struct = pa.types.is_struct(kind.value_type)
+    cells = [row if row is None or not is_struct else [{"bytes": data, "path": "p"} for data in row] for row in rows]
+    path = parquet(tmp_path / "p.parquet", cells, kind, n=list(range(6)))
+    objects = listed(path, meta_columns=meta)
+    assert [item.row for item in objects] == list(range(9))
+    of_rows = [0, 0, 1, 2, 3, 4, 4, 4, 5]
+    assert [item.source_meta for item in objects] == [f'{{"n":{row}}}' if meta else None for row in of_rows]
+    no_bytes = Failure("no_bytes", "the cell holds no bytes; a path in it is not followed")
+    expected = [b"a", b"b", no_bytes, no_bytes, b"c", no_bytes, b"d", b"e", b"f"]
+    assert list(read_refs(refs(objects)).values()) == expected
+    assert list(read_refs(refs([objects[7], objects[4], objects[2]])).values()) == [no_bytes, b"c", b"e"]
+
+
+def test_a_list_of_one_length_is_read_too(tmp_path: Path) -> None:
+    kind = pa.list_(pa.binary(), 2)
+    path = parquet(tmp_path / "p.parquet", [[b"a", b"b"], [b"c", b"d"], [b"e", b"f"]], kind)
+    assert list(read_refs(refs(listed(path))).values()) == [b"a", b"b", b"c", b"d", b"e", b"f"]
+
+
+def test_a_column_of_lists_of_lists_or_texts_holds_no_images(tmp_path: Path) -> None:
+    for kind, cell in ((pa.list_(pa.list_(pa.binary())), [[b"a"]]), (pa.list_(pa.string()), ["a"])):
+        assert "images must be bytes, a struct" in mistake(parquet(tmp_path / "p.parquet", [cell], kind))
 
 
 def test_rows_of_many_files_are_read_by_file_and_row_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,11 +21,14 @@ from fsspec.implementations.memory import MemoryFileSystem
 from moto.server import ThreadedMotoServer
 
 from synthgen import cli
-from synthgen.config.pipeline import SourceConfig
+from synthgen.config.pipeline import ImagesConfig, SourceConfig
 from synthgen.errors import Failure, SynthError, UserMistake
-from synthgen.ingest.sources import list_objects, walk
+from synthgen.ingest.sources import display_uri, list_objects, read_files, spell_out_uri, tars, walk
 from synthgen.store import remote
 from tests.fixtures.sources import listed, mistake, names, parquet, read, read_refs, refs
+from tests.fixtures.tars import member, packed
+
+LARGE = ImagesConfig(max_bytes=100_000)
 
 # --- S3, over HTTP, with faults ---------------------------------------------------------------------------------------
 
@@ -241,6 +244,34 @@ def test_parquet_and_sidecars_in_a_bucket(put: Callable[..., None], tmp_path: Pa
     assert {result.reason for result in read_refs(wanted[1:]).values() if isinstance(result, Failure)} == {"changed"}
 
 
+def test_a_manifest_in_a_bucket_names_its_objects(put: Callable[..., None]) -> None:
+    put("in/a.jpg", "in/deep/b.jpg")
+    rows = "a.jpg,1\ns3://photos/in/deep/b.jpg,2\n../x.jpg,3\ngone.jpg,4\n/etc/passwd,5\n"
+    put("in/l.csv", body=f"path,n\n{rows}".encode())
+    objects, plain = listed("manifest:s3://photos/in/l.csv"), listed("s3://photos/in")
+    assert [(item.uri, item.version) for item in objects] == [(item.uri, item.version) for item in plain]
+    assert sorted(map(str, read("manifest:s3://photos/in/l.csv").values())) == ["b'in/a.jpg'", "b'in/deep/b.jpg'"]
+    assert display_uri("manifest:s3://photos/in/l.csv") == "manifest:s3://photos/in/l.csv"
+    assert spell_out_uri("manifest:s3://photos/l.csv", Path("/")) == "manifest:s3://photos/l.csv"
+
+
+def test_a_tar_in_a_bucket_is_listed_once_and_read_by_range(
+    put: Callable[..., None], faults: Faults, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tars, "BLOCK", 2048)
+    monkeypatch.setattr(read_files, "MEMBERS", 2)
+    datas = [bytes([number]) * 50_000 for number in range(5)]
+    members = [member(f"{number}.jpg", data) for number, data in enumerate(datas)]
+    put("s-1.tar", body=packed(*members, member("4.txt", b"four")))
+    faults.rule = lambda method, path, times: "500" if times in (3, 4) and method == "GET" else None
+    objects = listed("s3://photos/s-{1..1}.tar")
+    assert [item.uri for item in objects] == [f"s3://photos/s-1.tar#{number}.jpg" for number in range(5)]
+    assert objects[4].source_meta == '{"txt":"four"}'
+    assert set(read_refs(refs(objects[1:]), LARGE).values()) == set(datas[1:])
+    put("s-1.tar", body=packed("0.jpg"))
+    assert {getattr(got, "reason", "") for got in read_refs(refs(objects), LARGE).values()} == {"changed"}
+
+
 def test_mistakes_about_buckets_are_one_line(
     put: Callable[..., None], faults: Faults, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -248,7 +279,7 @@ def test_mistakes_about_buckets_are_one_line(
     assert mistake("s3://nowhere-at-all/x") == "s3://nowhere-at-all/x: no such bucket or prefix"
     assert (
         mistake("s3://photos/a", suffixes=(".jpg",))
-        == "0 images under s3://photos/a; suffixes looked for: .jpg, .parquet; "
+        == "0 images under s3://photos/a; suffixes looked for: .jpg, .parquet, .tar; "
         "left out: 1 .txt; --set source.suffixes='[\"*\"]' takes every file"
     )
     faults.rule = lambda *_: "403"

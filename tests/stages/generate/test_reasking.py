@@ -196,6 +196,21 @@ def test_the_forecast_names_reasons_tokens_and_the_price(world: World) -> None:
     assert f"about {tokens:,} tokens in" in lines[2] and f"{tokens * 2e-6:.2f} EUR" in lines[2]
 
 
+def test_a_section_that_was_written_after_the_run_counts(world: World, here: Path) -> None:
+    folder, file = RunFolder(world.out), here / "pipelines" / "small.yaml"
+    before = file.read_text()
+    try:
+        file.write_text(f"{before}reask: {{model: larger, samples: 9, reasons: [rank]}}\n")
+        section = command.with_own_section(reopen(folder), folder).pipeline.reask
+        assert (section.model, section.samples, section.reasons) == ("larger", 9, ("rank",))
+        file.write_text(f"{before}reask: {{sampels: 9}}\n")
+        with pytest.raises(Mistakes, match="unknown key 'sampels' in reask: did you mean 'samples'"):
+            command.with_own_section(reopen(folder), folder)
+    finally:
+        file.write_text(before)
+    assert command.with_own_section(reopen(folder), folder).pipeline == reopen(folder).pipeline
+
+
 def test_other_reasons_can_be_named_and_those_that_no_answer_changes_are_refused(world: World) -> None:
     assert world.forecast("reask.reasons=[rule:loops]")[0].startswith("nothing to ask again")
     with pytest.raises(Mistakes, match="'duplicate:question' is no reason that another answer can change"):

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from synthgen import tables
-from synthgen.config.pipeline import PackConfig
+from synthgen.config.pipeline import PackConfig, SourceConfig
 from synthgen.stages import pack
 from synthgen.stages.pack import redact
 from synthgen.stages.pack.schema import ParquetFiles, row_bytes, sample_schema
@@ -28,7 +28,7 @@ def test_shards_and_card_show_no_folder_of_the_machine_and_ids_stay(world: World
     (world.images / "beach").mkdir()
     world.add(1, {"beach/a.jpg": jpeg(1), "b.jpg": jpeg(2)})
     whole = {row["object_id"]: row["uri"] for row in world.rows(LIST, "objects")}
-    world.context = replace(world.context, root=redact.root_of(str(world.images)))
+    world.context = replace(world.context, root=redact.root_of(SourceConfig(uri=str(world.images))))
     world.pack()
     samples = {row["uris"][0]: row for row in world.samples}
     assert set(samples) == {"beach/a.jpg", "b.jpg"}
@@ -63,9 +63,9 @@ def test_the_root_of_a_source_is_its_folder_or_that_of_its_file_or_glob(tmp_path
     (tmp_path / "a").mkdir()
     (tmp_path / "a/rows.parquet").write_bytes(b"")
     paths = ("a", "a/rows.parquet", "a/*.jpg", "*/x.jpg", "gone")
-    roots = [redact.root_of(str(tmp_path / path)) for path in paths]
+    roots = [redact.root_of(SourceConfig(uri=str(tmp_path / path))) for path in paths]
     assert roots == [*[str(tmp_path / "a")] * 3, str(tmp_path), ""]
-    assert [redact.root_of(uri) for uri in ("s3://bucket/a", "urls:links.txt", None)] == ["", "", ""]
+    assert [redact.root_of(SourceConfig(uri=uri)) for uri in ("s3://bucket/a", "urls:links.txt", None)] == ["", "", ""]
 
 
 def test_models_and_definition_files_with_a_path_are_shown_by_their_name(world: World) -> None:

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -24,9 +25,9 @@ from synthgen.ingest import load
 from synthgen.ingest.images import Decoded
 from synthgen.ingest.sources import ObjectRef
 from synthgen.job.funnel import score_counts
-from synthgen.stages.score import PassContext, ScoreWorker, contexts_of, find_pending, object_ids, todo
+from synthgen.stages.score import PassContext, ScoreWorker, contexts_of, count_pending, find_pending, object_ids, todo
 from synthgen.store import Lease, Receipt, RunFolder, TablePart
-from synthgen.tables import FAILURE_REASONS, PLAN, SCORE, score_name
+from synthgen.tables import FAILURE_REASONS, GENERATE, PLAN, SCORE, count_scored, score_name
 from synthgen.workers import Task
 from synthgen.workers.bisection import _merged
 from tests.fixtures.rows import rows_of
@@ -174,3 +175,14 @@ def outcome(row: dict[str, Any]) -> str:
     assert (row["value"] is None) != (row["reason"] is None)
     kind = (row["reason"] or "").partition(":")[0]
     return "value" if row["reason"] is None else kind if kind in FAILURE_REASONS else "no_value"
+
+
+def test_pairs_in_the_place_of_scored_ones_are_told_as_pending() -> None:
+    context: Any = SimpleNamespace(name="second", retry=(), fingerprints=lambda: {"answer": "f"})
+    generated = SimpleNamespace(counts=lambda: {"pair": 46, "reasked": 5})
+    counts = count_scored("second.answer", [None] * 40 + ["call_failed: x"] * 6)
+    scored = SimpleNamespace(latest=lambda name: name, fingerprint=lambda *names: "f", counts=lambda names: counts)
+    task: Any = SimpleNamespace(partition="p", inputs={GENERATE.folder: generated, SCORE.folder: scored})
+    assert count_pending(context, [task]) == (5, True)
+    counts.subtract({name: 2 for name in counts if name.endswith("call_failed")})
+    assert count_pending(context, [task]) == (2, True)

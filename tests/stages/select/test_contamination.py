@@ -144,6 +144,19 @@ def test_questions_of_a_benchmark_are_dropped_and_common_ones_are_not(out: Outpu
     assert sorted(contaminated(out)) == sorted((row["pair_id"], "words", "set", "set.tsv:7") for row in rows[:2])
 
 
+def test_what_of_a_set_cannot_be_read_is_told(
+    out: Output, benchmark: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty.tsv").write_text("index\timage\tquestion\n")
+    tag(out, {"other": scene(10)})
+    generate(out, "e001-00000", [pair("other", OWN)])
+    settings = {"sets": [str(benchmark), str(tmp_path / "empty.tsv")]}
+    decide(out, SelectConfig.model_validate({"decontaminate": settings}))
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith(f"select.decontaminate: {benchmark.stem}: not all of it can be read (1 ")
+    assert second == "select.decontaminate: empty: has no image and no question to compare with"
+
+
 def test_a_contaminated_pair_stands_in_nobodys_way(out: Output, benchmark: Path) -> None:
     tag(out, {"same": scene(1), "other": scene(11)})
     rows = [pair("same", OWN), pair("other", OWN)]
@@ -204,5 +217,5 @@ def test_the_stage_reads_the_setting_of_a_run_and_a_missing_set_is_a_mistake(out
     run = StageRun(SELECT, job, RunFolder(out[0]), out[1], StopSignals())
     commit_all(run.folder, SELECT, select.results(run, select.pending(run)), out[1])
     assert {(pair_id, name) for pair_id, _, name, _ in contaminated(out)} == {(row["pair_id"], "MMTest")}
-    with pytest.raises(Mistakes, match=r"select\.decontaminate\.sets: .*nowhere: holds no images"):
+    with pytest.raises(Mistakes, match=r"select\.decontaminate\.sets: .*nowhere: is not there"):
         selection_of(out, config(Path("nowhere")))

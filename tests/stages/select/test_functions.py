@@ -1,19 +1,21 @@
 """Functions of the user drop pairs with a reason; what goes wrong in one costs the pairs that it goes wrong for."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
-from synthgen.config.pipeline import SelectConfig
+from synthgen.config.pipeline import PlanConfig, SelectConfig
 from synthgen.config.selection import KeepRule
 from synthgen.errors import UserMistake
+from synthgen.run import StageRange, check_compared
 from synthgen.stages import select
 from synthgen.store import RunFolder
 from synthgen.tables import SELECT
 from tests.fixtures.selecting import Output, decide, decisions, generate, pair
-from tests.fixtures.stage_runs import commit_all
+from tests.fixtures.stage_runs import commit_all, job_with
 
 GOOD = ["What colour is the bus?", "How many dogs are there?", "Who stands at the door?", "Where is the tall lamp?"]
 ROWS = [pair(f"image {number}", question) for number, question in enumerate(GOOD)]
@@ -100,6 +102,10 @@ def check(pairs):
         ("[None] * 5", "user:check:failed"),
         ("None", "user:check:failed"),
         ("exit()", "user:check:failed"),
+        ("['failed'] * pairs.num_rows", "user:check:bad_reason"),
+        ("['many_reasons'] * pairs.num_rows", "user:check:bad_reason"),
+        ("'x' * pairs.num_rows", "user:check:failed"),
+        ("{}.fromkeys('abcd')", "user:check:failed"),
         ("['r%d' % n for n in range(pairs.num_rows)]", None),
     ],
 )
@@ -107,6 +113,24 @@ def test_what_is_no_reason_drops_the_pair_as_such(out: Output, home: Path, resul
     generate(out, "e001-00000", ROWS)
     reasons = decide_with(out, home, f"def check(pairs):\n    return {result}\n")
     assert reasons == ([reason] * 4 if reason else [f"user:check:r{number}" for number in range(4)])
+
+
+@pytest.mark.parametrize(
+    ("result", "told"),
+    [
+        ("7", "TypeError: returned int, not a list with a reason or None for each pair"),
+        ("['x']", "ValueError: returned 1 reasons for 4 pairs"),
+        ("['failed'] * pairs.num_rows", "the reason 'failed' is what synth itself says of functions"),
+        ("[float('nan')] * pairs.num_rows", "the reason 'nan' is no word of up to 40 small letters"),
+    ],
+)
+def test_the_first_fault_of_a_function_is_told_also_where_halves_of_the_pairs_go_well(
+    out: Output, home: Path, capsys: pytest.CaptureFixture[str], result: str, told: str
+) -> None:
+    generate(out, "e001-00000", ROWS)
+    decide_with(out, home, f"def check(pairs):\n    return {result}\n")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"select.functions: check: {told}")
 
 
 def test_too_many_different_reasons_of_a_function_are_counted_as_one(out: Output, home: Path) -> None:
@@ -164,6 +188,14 @@ def test_a_function_that_cannot_be_imported_is_a_mistake_of_one_line(
     with pytest.raises(UserMistake) as caught:
         select.prepare(RunFolder(out[0]), SelectConfig(functions=("mine:check" if code else "absent:check",)), home)
     assert str(caught.value).startswith(message) and "\n" not in str(caught.value)
+
+
+def test_a_run_that_selects_imports_functions_before_it_begins(out: Output, home: Path) -> None:
+    plan = PlanConfig.model_construct(against=())
+    job = replace(job_with(out[0], plan=plan, select=SelectConfig(functions=("absent:check",))), home=home)
+    check_compared(job, StageRange(last="tag"))
+    with pytest.raises(UserMistake, match=r"select\.functions: absent:check: cannot import absent"):
+        check_compared(job, StageRange())
 
 
 def test_two_functions_of_one_name_are_refused_because_reasons_would_not_tell_them_apart() -> None:

@@ -186,6 +186,18 @@ def test_letters_that_are_right_too_often_are_thinned(out: Output) -> None:
     assert Counter(reasons.values()) == {"kept": 7, "balance:letter": 3}
 
 
+def test_a_letter_that_no_answer_has_leaves_no_multiple_choice_and_is_told(
+    out: Output, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = rows_of(3, form="choice", options=list("wxyz"))
+    for row, letter in zip(rows, "ABC", strict=True):
+        row["answer"] = letter
+    generate(out, "e001-00000", rows)
+    assert set(decide(out, SelectConfig(letters=2)).values()) == {"balance:letter"}
+    told = capsys.readouterr().err.splitlines()
+    assert told == ["select.letters: no answer of 3 is D, so none of multiple choice is kept"]
+
+
 def test_a_score_that_no_pair_has_cannot_choose_the_best(out: Output) -> None:
     generate(out, "e001-00000", rows_of(1), {"answer": [1.0]})
     config = SelectConfig(

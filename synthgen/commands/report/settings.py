@@ -1,0 +1,89 @@
+"""What a run was made with, from its record alone, without the folders of the machine."""
+
+from collections.abc import Iterator
+from pathlib import PurePath
+from typing import Any
+
+import yaml
+
+from synthgen import __version__
+from synthgen.config.pipeline import Pipeline
+from synthgen.engines.kinds import kind_of
+from synthgen.job import run_record
+from synthgen.stages.pack import redact
+from synthgen.store import Record, RunFolder
+from synthgen.store.remote import display_uri
+from synthgen.tables import STAGES
+
+SOURCE = "source.uri="  # begins the setting that SOURCE stands for
+QUOTES = "\"'"
+
+
+def facts_of(folder: RunFolder, pipeline: Pipeline) -> list[tuple[str, str]]:
+    """Return what a run was made with, as (name, text)."""
+    return [(name, text) for name, text in _facts(folder, run_record.record_of(folder), pipeline) if text]
+
+
+def _facts(folder: RunFolder, record: Record, pipeline: Pipeline) -> Iterator[tuple[str, str]]:
+    generate = pipeline.generate
+    yield "Model", _model(generate.answerer.model, run_record.stored_model(record))
+    yield "Engine", kind_of(generate.answerer.engine).name
+    if generate.is_split:
+        yield "Asked by", _model(generate.asker.model, run_record.stored_asking_model(record))
+        yield "Engine that asked", kind_of(generate.asker.engine).name
+    models = run_record.stored_pass_models(record)
+    for name, settings in pipeline.passes.items():
+        yield f"Scored by {name}", _model(settings.model, models.get(name))
+    yield "Prompts", redact.shelf_name(generate.prompts)
+    yield "Mapping", redact.shelf_name(pipeline.plan.mapping)
+    yield "Tagger", ", ".join(map(redact.shelf_name, pipeline.tag.taggers))
+    yield "View", pipeline.view or ""
+    times = sorted(commit.at for spec in STAGES for each in folder.log(spec).partitions.values() for commit in each)
+    if times:
+        yield "Made from", f"{_moment(times[0])} to {_moment(times[-1])}"
+    yield "Report by", f"synthgen {__version__}"
+
+
+def _model(name: str, stored: Any) -> str:
+    revision = stored[1] if isinstance(stored, list) else stored
+    return redact.model(name) + (f" at {revision}" if revision else "")
+
+
+def _moment(at: str) -> str:
+    return f"{at[:16].replace('T', ' ')} UTC"
+
+
+def command_of(record: Record) -> str:
+    """Return the command that made a run, without its source and its folder."""
+    started = record.get("started_with", {})
+    words = ["synth run SOURCE --out FOLDER"]
+    if name := started.get("pipeline"):
+        words.append(f"--pipeline {redact.shelf_name(name)}")
+    words += [f"--set {_without_path(each)}" for each in started.get("settings", ()) if not each.startswith(SOURCE)]
+    words += [f"--limit {started['limit']}"] if started.get("limit") else []
+    return " ".join(words)
+
+
+def _without_path(setting: str) -> str:
+    key, _, value = setting.partition("=")
+    bare = value.strip(QUOTES)
+    shown = plain(bare)
+    return setting if shown == bare else f"{key}={shown}"
+
+
+def settings_text(record: Record) -> str:
+    """Return the pipeline of the last run as YAML."""
+    return yaml.safe_dump(plain(record.get("pipeline", {})), sort_keys=False, allow_unicode=True, width=100)
+
+
+def plain(value: Any) -> Any:
+    """Return a value of the settings in which paths of the machine are names alone."""
+    if isinstance(value, dict):
+        return {key: plain(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [plain(each) for each in value]
+    if not isinstance(value, str):
+        return value
+    if "://" in value:
+        return display_uri(value)
+    return f"…/{PurePath(value).name}" if value.startswith(("/", "~", "file:")) else value

@@ -1,0 +1,43 @@
+"""What the answers of a row are about, by which the monitor tells their losses apart."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+TURN_COLUMNS = {"pair_ids": "pair_id", "types": "type", "forms": "form", "languages": "language"}  # lists, one a turn
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A question and its answer in a row, as the shards of a run describe it; other shards leave out some or all."""
+
+    pair_id: str | None = None
+    type: str | None = None
+    form: str | None = None
+    language: str | None = None
+
+    @property
+    def family(self) -> str | None:
+        """The family of the instruction type, which is what its name begins with."""
+        return self.type.partition("/")[0] if self.type else None
+
+
+@dataclass(frozen=True)
+class TurnLoss:
+    """The loss of an answer in a step: the sum over its tokens."""
+
+    turn: Turn
+    loss: float
+    answer_tokens: int
+
+    @property
+    def mean(self) -> float:
+        """The mean loss of its tokens."""
+        return self.loss / max(1, self.answer_tokens)
+
+
+def turns_of(row: Mapping[str, Any], count: int) -> list[Turn]:
+    """Return the turns of a row with so many answers; what the row does not say of each is left out."""
+    said = {name: row.get(column) or [] for column, name in TURN_COLUMNS.items()}
+    said = {name: values for name, values in said.items() if len(values) == count}
+    return [Turn(**{name: values[number] for name, values in said.items()}) for number in range(count)]

@@ -1,0 +1,1 @@
+"""`synth evaluate`, part by part."""
