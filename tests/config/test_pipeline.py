@@ -333,7 +333,7 @@ def test_no_mistake_hides_one_in_another_section_or_file() -> None:
             "taggers/beside.yaml:4: no tag of 'small' is 'animal/kat': did you mean 'animal/cat'?",
             "prompts/small.yaml:7: answer.short.text: unknown variable 'shrt': "
             "known: language, options, previous, question",
-            "prompts/small.yaml:24: unknown key 'judeg': did you mean 'judge'?",
+            "prompts/small.yaml:25: unknown key 'judeg': did you mean 'judge'?",
             "pipelines/mappings/small.yaml:8: no instruction type matches 'fien/**': did you mean 'fine/**'?",
             "pipelines/mappings/small.yaml:9: unknown key 'nevr' in rules.1: did you mean 'never'?",
         ]
