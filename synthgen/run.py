@@ -39,7 +39,15 @@ from synthgen.store import RunFolder
 from synthgen.store.earlier_runs import open_earlier_runs
 from synthgen.tables import LIST, PLAN, SELECT, STAGES, TAG, StageSpec, stage_names, stages_between
 from synthgen.taggers import check_downloads, check_source_tags, may_download
-from synthgen.workers import CircuitBreaker, StopSignals, check_command_line, leave_ray, listening, run_in_actor
+from synthgen.workers import (
+    CircuitBreaker,
+    StopSignals,
+    check_command_line,
+    check_room,
+    leave_ray,
+    listening,
+    run_in_actor,
+)
 
 # The resources of an actor that only looks, a CPU and no GPU: those of the kind of engine that has no model.
 CHECKING = EngineConfig(kind=next(kind.name for kind in ENGINE_KINDS.values() if not (kind.is_model or kind.uses_gpu)))
@@ -172,8 +180,9 @@ def _run(
 
 
 def _check_model(model: ModelName, engine: EngineConfig, job: Job) -> None:
-    """Raise SynthError if the engine would not start or reach its model."""
+    """Raise SynthError if the engine finds no machine, would not start, or does not reach its model."""
     if kind_of(engine).is_checked_here:
+        check_room(engine, job.home)
         asyncio.run(check_engine((model, engine)))
     else:
         run_in_actor(check_engine, (model, engine), engine, job.home, f"checking model {model.model}")

@@ -148,7 +148,7 @@ def test_a_second_judge_scores_each_pair_and_another_is_added_to_a_finished_run(
     judge = ("--set", "score.second.engine={kind: scripted}")
     synth("run", "photos", "--out", "data", "--pipeline", "judged", *settings, *SCRIPTED, *judge)
     samples = list(synthgen.load_samples("data"))
-    values = [value for sample in samples for value in sample["score_second_answer"]]
+    values = [value for sample in samples for value in sample["score_second_p_true"]]
     assert pairs(example / "data") >= len(values) > 0 and None not in values
     third = ("--set", "score.third={model: other, scores: [answer], engine: {kind: scripted}}")
     synth("run", "--out", "data", "--update", *third)

@@ -9,7 +9,7 @@ retries are off: they would hide all this.
 """
 
 from synthgen.workers.circuit_breaker import CircuitBreaker
-from synthgen.workers.cluster import check_command_line, keep_to_given_gpus, leave_ray, run_in_actor
+from synthgen.workers.cluster import check_command_line, check_room, keep_to_given_gpus, leave_ray, run_in_actor
 from synthgen.workers.pool import PoolWork, run_pool, run_pools
 from synthgen.workers.rounds import do_fit, rounds_of, rounds_on_cluster
 from synthgen.workers.serial import SerialWorker
@@ -18,6 +18,6 @@ from synthgen.workers.task import TASKS_PER_ACTOR, PoolSpec, Show, Task
 
 __all__ = [
     "TASKS_PER_ACTOR", "CircuitBreaker", "PoolSpec", "PoolWork", "SerialWorker", "Show", "StopSignals", "Task",
-    "check_command_line", "do_fit", "keep_to_given_gpus", "leave_ray", "listening", "rounds_of", "rounds_on_cluster",
-    "run_in_actor", "run_pool", "run_pools",
+    "check_command_line", "check_room", "do_fit", "keep_to_given_gpus", "leave_ray", "listening", "rounds_of",
+    "rounds_on_cluster", "run_in_actor", "run_pool", "run_pools",
 ]  # fmt: skip

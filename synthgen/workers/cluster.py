@@ -55,6 +55,18 @@ def run_in_actor(
         return _run_in_actor(function, task, engine, home, loading)
 
 
+def check_room(engine: EngineConfig, home: Path) -> None:
+    """Join Ray, and check that it can ever place a worker with the engine; the arguments are those of `run_in_actor`.
+
+    Raises:
+        UserMistake: This machine has too few CPUs or GPUs, or the cluster cannot be joined.
+        SynthError: Ray does not start.
+    """
+    join_ray(home)
+    with ray_faults():
+        check_resources(engine.cpus, gpus_of(engine))
+
+
 def _run_in_actor(function: Callable[[Any], Any], task: Any, engine: EngineConfig, home: Path, loading: Loading) -> Any:
     import ray
 

@@ -99,8 +99,8 @@ def test_the_last_of_two_overrides_counts_and_other_settings_stay() -> None:
         ("generate.top_p=0.5", "unknown key 'top_p' in generate: did you mean 'generate.sampling.top_p'?"),
         (
             "workers=3",
-            "unknown key 'workers': known: about, generate, images, learn, notice, pack, plan, reask, "
-            "score, select, source, tag and 3 more",
+            "unknown key 'workers': known: about, evaluate, generate, images, learn, notice, pack, plan, "
+            "reask, score, select, source and 4 more",
         ),
         ("tga.workers=3", "unknown key 'tga': did you mean 'tag'?"),
         ("generate.engine.knd=x", "unknown key 'knd' in generate.engine: did you mean 'kind'?"),

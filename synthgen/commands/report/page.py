@@ -13,6 +13,7 @@ from importlib import resources
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2.sandbox import SandboxedEnvironment
 from markupsafe import Markup
 
 NOTHING = "\N{EN DASH}"  # in place of a number that there is none of
@@ -49,7 +50,7 @@ def _hash(text: str) -> str:
 
 @cache
 def _environment() -> Environment:
-    environment = Environment(
+    environment = SandboxedEnvironment(
         loader=PackageLoader(__package__, "page"),
         autoescape=True,
         undefined=StrictUndefined,
