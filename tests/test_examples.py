@@ -150,11 +150,11 @@ def test_a_second_judge_scores_each_pair_and_another_is_added_to_a_finished_run(
     samples = list(synthgen.load_samples("data"))
     values = [value for sample in samples for value in sample["score_second_p_true"]]
     assert pairs(example / "data") >= len(values) > 0 and None not in values
-    third = ("--set", "score.third={model: other, scores: [answer], engine: {kind: scripted}}")
+    third = ("--set", "score.third={model: other, scores: [p_true], engine: {kind: scripted}}")
     synth("run", "--out", "data", "--update", *third)
     again = list(synthgen.load_samples("data"))
     assert [sample["id"] for sample in again] == [sample["id"] for sample in samples]
-    assert all(len(sample["score_third_answer"]) == len(sample["pair_ids"]) for sample in again)
+    assert all(len(sample["score_third_p_true"]) == len(sample["pair_ids"]) for sample in again)
 
 
 def test_samples_are_exported_in_a_form_of_ones_own(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:

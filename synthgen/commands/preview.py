@@ -16,7 +16,7 @@ import numpy as np
 from PIL.Image import Image
 
 from synthgen.commands.show import effects
-from synthgen.commands.verdicts import Scores, verdict_lines
+from synthgen.commands.verdicts import Scores, is_inapplicable, verdict_lines
 from synthgen.config.pipeline import Pipeline, SourceConfig
 from synthgen.config.replies import LETTERS
 from synthgen.console import note, pluralize
@@ -286,7 +286,9 @@ def _pair_lines(outcome: Outcome) -> Iterator[str]:
         yield f"  {row['type']}, {row['form']}"
         yield f"    Q: {row['question']}{options}"
         yield f"    A: {row['answer']}"
-        yield "    " + ", ".join(_score(name, scores[row["pair_id"], name]) for name in outcome.scores)
+        own = {name: scores[row["pair_id"], name] for name in outcome.scores}
+        applying = {name: score for name, score in own.items() if not is_inapplicable(score)}
+        yield "    " + ", ".join(_score(name, score) for name, score in applying.items())
 
 
 def _scores_of(outcome: Outcome) -> Scores:

@@ -40,4 +40,9 @@ def _fault(name: str, rule: KeepRule, row: Row, scores: Scores) -> str | None:
     if measured["value"] is not None:
         fault = rule.fault(measured["value"])
         return f"score:{name} ({fault})" if fault else None
-    return None if measured["reason"].startswith(NOT_APPLICABLE) else f"unscored:{name}"
+    return None if is_inapplicable(measured) else f"unscored:{name}"
+
+
+def is_inapplicable(score: Row) -> bool:
+    """Return whether a score says nothing of pairs of this kind."""
+    return score["value"] is None and str(score["reason"]).startswith(NOT_APPLICABLE)
