@@ -5,9 +5,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from synthgen.console import Sample
 from synthgen.engines import Engine, Reply, add_tokens, open_engine
 from synthgen.engines.recorder import Meter
-from synthgen.engines.watchdog import WatchedEngine
+from synthgen.engines.watchdog import WatchedEngine, counters_of, silence_of
 from synthgen.errors import Failure, one_line
 from synthgen.ingest.images import Decoded
 from synthgen.stages.generate.answering import TOKENS, chosen, pair_of, rated
@@ -23,10 +24,10 @@ from synthgen.stages.generate.reasking import (
 )
 from synthgen.stages.generate.session import ImageSession, failure_of, limit_of
 from synthgen.stages.generate.todo import image_key
-from synthgen.stages.generate.worker import longest_reply
+from synthgen.stages.generate.worker import longest_reply, sample_of
 from synthgen.store import Receipt
 from synthgen.tables import RETRIED_REASONS, draw, make_id, pair_id
-from synthgen.workers import Task
+from synthgen.workers import Talk, Task
 
 Row = dict[str, object]
 
@@ -48,6 +49,7 @@ class Reasker:
         limits = Limits(pairs.source, pairs.images, context.engine, probe, longest_reply(pack))
         self._in_flight = ImagesInFlight(limits, engine)
         self._counters: Counter[str] = Counter()
+        self._last: Sample | None = None
 
     @property
     def room(self) -> int:
@@ -63,8 +65,12 @@ class Reasker:
         self._in_flight.close()
 
     def progress(self) -> Mapping[str, float]:
-        """Return the pairs and failures so far."""
-        return dict(self._counters)
+        """Return the pairs, failures and tokens so far."""
+        return {**self._counters, **counters_of(self._engine)}
+
+    def talk(self) -> Talk:
+        """Return how many conversations there are, whether the engine answers, and the last pair."""
+        return Talk(self._in_flight.count, silence_of(self._engine), self._last)
 
     async def do(self, task: Task) -> Receipt | None:
         """Ask the pairs of a task again. A pair whose call failed has no row, so that it is tried another time."""
@@ -99,6 +105,8 @@ class Reasker:
         asked = await asyncio.gather(*(self._ask_pair(session, pair, image) for pair in image.pairs))
         self._counters["pairs"] += sum(bool(each.pairs) for each in asked)
         self._counters["failed"] += sum(not each.pairs for each in asked)
+        for each in asked:
+            self._last = sample_of(each.pairs[0], image.row) if each.pairs else self._last
         return _joined(asked)
 
     async def _ask_pair(self, session: ImageSession, dropped: DroppedPair, image: ImageAgain) -> AskedAgain:

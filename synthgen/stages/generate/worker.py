@@ -4,16 +4,18 @@ import asyncio
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 
 from PIL import Image
 
 from synthgen.config.prompt_file import PackFile
+from synthgen.console import Sample
 from synthgen.engines import Engine, open_engine
-from synthgen.engines.watchdog import WatchedEngine
+from synthgen.engines.watchdog import WatchedEngine, counters_of, silence_of
 from synthgen.errors import Failure, one_line
 from synthgen.ingest.images import Decoded
+from synthgen.ingest.sources import display_uri
 from synthgen.stages.generate import conversation
-from synthgen.stages.generate.asking import tokens_of
 from synthgen.stages.generate.context import GenerateContext
 from synthgen.stages.generate.conversation import Outcome, PreparedImage, failed_rows, unscored_rows
 from synthgen.stages.generate.in_flight import ImagesInFlight, Limits, or_failed, probe_of
@@ -21,7 +23,9 @@ from synthgen.stages.generate.partners import ask_partners
 from synthgen.stages.generate.receipt import make_receipt
 from synthgen.stages.generate.todo import Pending, PendingImage, Row, find_pending, prepare
 from synthgen.store import Receipt
-from synthgen.workers import Task
+from synthgen.workers import Talk, Task
+
+LONGEST_SHOWN = 500  # characters of a question or an answer that travel to whoever looks
 
 
 @dataclass
@@ -51,6 +55,7 @@ class GenerateWorker:
         limits = Limits(context.source, context.images, context.engine, probe_of(pack.system_for("ask")), longest)
         self._in_flight = ImagesInFlight(limits, engine)
         self._counters: Counter[str] = Counter()
+        self._last: Sample | None = None
 
     @property
     def room(self) -> int:
@@ -67,7 +72,11 @@ class GenerateWorker:
 
     def progress(self) -> Mapping[str, float]:
         """Return the pairs, failures and tokens so far."""
-        return dict(self._counters)
+        return {**self._counters, **counters_of(self._engine)}
+
+    def talk(self) -> Talk:
+        """Return how many conversations there are, whether the engine answers, and the last pair."""
+        return Talk(self._in_flight.count, silence_of(self._engine), self._last)
 
     async def do(self, task: Task) -> Receipt | None:
         """Ask and score what is pending in a partition; return None if it is given back with nothing done."""
@@ -137,14 +146,12 @@ class GenerateWorker:
             run.outcomes.append(outcome)
 
     def _count(self, outcome: Outcome, image: PendingImage) -> None:
-        """Add the rows and tokens of an outcome, without the tokens of a pass before."""
+        """Count the rows of an outcome, and keep its last pair to be shown."""
         for row in outcome.pairs:
-            self._counters["failed" if row["outcome"] == "failed" else "pairs"] += 1
-            question = image.questions.get(row["assignment_id"])
-            before = tokens_of(question) if question and question.by else {}
-            for name in ("prompt_tokens", "cached_tokens", "output_tokens"):
-                if row[name] is not None:  # else the engine did not count them
-                    self._counters[name] += row[name] - before.get(name, 0)
+            is_pair = row["outcome"] != "failed"
+            self._counters["pairs" if is_pair else "failed"] += 1
+            if is_pair:
+                self._last = sample_of(row, image.row)
 
     def _failed(self, image: PendingImage, failure: Failure) -> Outcome:
         """Return the rows of an image that cannot be asked about: one per assignment and one per pending score."""
@@ -156,6 +163,12 @@ class GenerateWorker:
         if self._context.is_first_pass:
             return conversation.failed_questions(image.assignments, failure, self._context.prompts)
         return failed_rows(image.assignments, failure, image.questions)
+
+
+def sample_of(row: Row, image: Row) -> Sample:
+    """Return a pair as a person sees it while a run is at work; of a pass that only asks, its question."""
+    texts = (str(row.get(name) or "")[:LONGEST_SHOWN] for name in ("question", "answer"))
+    return Sample(*texts, row["type"], PurePosixPath(display_uri(image["uri"])).name)
 
 
 def longest_reply(pack: PackFile, is_first_pass: bool = False) -> int:

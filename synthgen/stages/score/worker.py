@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from synthgen.engines import Engine, open_engine
-from synthgen.engines.watchdog import WatchedEngine
+from synthgen.engines.watchdog import WatchedEngine, counters_of, silence_of
 from synthgen.errors import Failure, one_line
 from synthgen.ingest.images import Decoded
 from synthgen.stages.generate import conversation
@@ -17,7 +17,7 @@ from synthgen.stages.score.context import PassContext
 from synthgen.stages.score.receipt import make_receipt
 from synthgen.stages.score.todo import find_pending
 from synthgen.store import Receipt
-from synthgen.workers import Task
+from synthgen.workers import Talk, Task
 
 Rows = dict[str, list[dict[str, Any]]]  # score → rows of SCORES
 
@@ -53,8 +53,12 @@ class ScoreWorker:
         self._in_flight.close()
 
     def progress(self) -> Mapping[str, float]:
-        """Return the pairs scored so far, the values and the scores without one, and the tokens written."""
-        return dict(self._counters)
+        """Return the pairs scored so far, the values and the scores without one, and the tokens."""
+        return {**self._counters, **counters_of(self._engine)}
+
+    def talk(self) -> Talk:
+        """Return how many conversations there are, and whether the engine answers."""
+        return Talk(self._in_flight.count, silence_of(self._engine))
 
     async def do(self, task: Task) -> Receipt | None:
         """Score what is pending in a partition; return None if it is given back with nothing done."""
@@ -93,4 +97,3 @@ class ScoreWorker:
             scores.setdefault(name, []).extend(rows)
             for row in rows:
                 self._counters["values" if row["reason"] is None else "without"] += 1
-                self._counters["output_tokens"] += row["output_tokens"] or 0
