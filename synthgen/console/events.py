@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol
 
 Phase = Literal["start", "going", "end", "broken"]
 WorkerState = Literal["waiting", "loading", "at work", "idle", "silent"]
-Change = Literal["started", "ready", "replaced"]
+Change = Literal["started", "ready", "replaced", "ended"]
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ class Workers:
 
 @dataclass(frozen=True)
 class WorkerChanged:
-    """A worker was started, has built what it works with, or is replaced, and then why.
+    """A worker was started, is ready, is replaced or ended, and then why.
 
     Attributes:
         seconds: That it took to be ready, or for which it was there.

@@ -105,7 +105,9 @@ class LiveView:
             self._close()
 
     def _stage(self, name: str) -> _Stage:
-        return self._shown.stages.setdefault(name, _Stage(name))
+        stages, whole = self._shown.stages, name.partition(" ")[0]  # a pass, "score judge", is shown at its stage
+        name = whole if whole in stages else name
+        return stages.setdefault(name, _Stage(name))
 
     def _open(self, shown: _Shown) -> None:
         from rich.console import Console

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from synthgen.console import Sample, note, tell
-from synthgen.console.events import TaskDone, WorkerChanged, Workers
+from synthgen.console.events import Change, TaskDone, WorkerChanged, Workers
 from synthgen.errors import JobFailing, Stopped, one_line
 from synthgen.store import Receipt
 from synthgen.workers.actor import TURN_SECONDS, ActorHandle, Report, start_actor
@@ -262,7 +262,8 @@ class Pool:
         now = time.monotonic()
         self._worked += actor.ready_seconds(now)
         why = one_line(death.why, 300)
-        tell(WorkerChanged(self._spec.name, actor.name, "replaced", actor.node, now - actor.created_at, why))
+        change: Change = "ended" if is_stopping else "replaced"
+        tell(WorkerChanged(self._spec.name, actor.name, change, actor.node, now - actor.created_at, why))
         if not is_stopping:
             self._count(death)
             note(f"a worker is replaced: {why}")
