@@ -325,9 +325,7 @@ def gc(out: FolderArgument) -> None:
     print(f"{pluralize(deleted.files, 'file')} deleted, {deleted.bytes / 1e6:,.1f} MB")
 
 
-def _show_result(
-    folder: Any, samples: str, as_json: bool, *, is_changed: bool = True, has_report: bool = True
-) -> None:
+def _show_result(folder: Any, samples: str, as_json: bool, *, is_changed: bool = True, has_report: bool = True) -> None:
     """Show what came of a run that is over: the funnel, some samples, and where the report is; or all as an event."""
     from synthgen.commands import status
 

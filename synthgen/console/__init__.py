@@ -11,7 +11,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
-from synthgen.console.events import Cost, Event, GpuState, Measures, Sample, View, WorkerStatus, add_view, only, seen_by, tell
+from synthgen.console.events import (
+    Cost,
+    Event,
+    GpuState,
+    Measures,
+    Sample,
+    View,
+    WorkerStatus,
+    add_view,
+    only,
+    seen_by,
+    tell,
+)
 from synthgen.console.json_lines import JsonLines, NoteEvents
 from synthgen.console.live import LiveView
 from synthgen.console.notes import (

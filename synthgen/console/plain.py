@@ -73,4 +73,6 @@ def _last_line(event: Progress) -> str:
     if event.is_bound:
         return f"{event.stage}: {pluralize(round(event.done), event.unit)} done of at most {event.total:,}"
     measures = Measures(counters=event.measures.counters)
-    return progress_line(Progress(event.stage, "end", event.done, event.total, event.unit, rate=event.rate, measures=measures))
+    return progress_line(
+        Progress(event.stage, "end", event.done, event.total, event.unit, rate=event.rate, measures=measures)
+    )

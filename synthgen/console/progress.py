@@ -66,9 +66,10 @@ class StageProgress:
         self._done = 0.0
         self._measures = Measures()
 
-    def show(self, done: float, measures: Measures | None = None) -> None:
-        """Tell that `done` of the total are done, and how well it goes; twice a second at most."""
-        self._done, self._measures = min(done, self._total), measures or self._measures
+    def show(self, done: float, measures: Measures | str = "") -> None:
+        """Tell that `done` of the total are done, and how well it goes, in words or in full; twice a second at most."""
+        self._done = min(done, self._total)
+        self._measures = Measures(detail=measures) if isinstance(measures, str) else measures
         self._rate.per_second(self._done)
         if time.monotonic() - self._told >= TELL_SECONDS:
             self._tell("going")
@@ -120,7 +121,9 @@ class Meter:
         pairs, failed = counters.get("pairs", 0.0), counters.get("failed", 0.0)
         if not pairs + failed:
             return self._waiting()
-        return self._of_calls(f"{pairs:,.0f} pairs ({pairs / (pairs + failed):.0%})", counters, pairs / (pairs + failed))
+        return self._of_calls(
+            f"{pairs:,.0f} pairs ({pairs / (pairs + failed):.0%})", counters, pairs / (pairs + failed)
+        )
 
     def of_scores(self, counters: Mapping[str, float]) -> Measures:
         """Return the measures of scoring passes: that a model is loading, until the first pair is scored."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from synthgen.config.pipeline import TrainConfig
-from synthgen.console import Measures, StageProgress, note
+from synthgen.console import StageProgress, note
 from synthgen.errors import Damaged, JobFailing, Stopped, UserMistake
 from synthgen.store import Folder, Lease
 from synthgen.train import monitor, pretrained
@@ -119,7 +119,7 @@ def _watched(run: TrainingRun) -> Iterator[Watch]:
     ):
         yield Watch(
             lambda: signals.received is not None,
-            lambda lines: bar.show(lines[-1]["step"] - done, _measures(lines[-SMOOTHED_STEPS:])),
+            lambda lines: bar.show(lines[-1]["step"] - done, _describe(lines[-SMOOTHED_STEPS:])),
         )
         if signals.received and steps_done(run.out) < run.settings.steps:
             raise Stopped(signals.received)
@@ -146,8 +146,7 @@ def _result(run: TrainingRun, progress: TrainingProgress) -> TrainingResult:
     return TrainingResult(first_loss, last_loss, progress.steps, str(run.out / "model"), dict(progress.skipped))
 
 
-def _measures(lines: Sequence[dict[str, Any]]) -> Measures:
-    """Return how the last steps went."""
+def _describe(lines: Sequence[dict[str, Any]]) -> str:
+    """Return the note of the progress bar on the last steps."""
     speed = sum(line["tokens"] for line in lines) / sum(line["seconds"] for line in lines)
-    loss = mean_loss(lines)
-    return Measures(detail=f"loss {loss:.3f}, {speed:,.0f} tokens/s", counters={"loss": loss, "tokens_per_second": speed})
+    return f"loss {mean_loss(lines):.3f}, {speed:,.0f} tokens/s"

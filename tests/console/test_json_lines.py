@@ -8,7 +8,19 @@ from typing import get_args
 
 import pytest
 
-from synthgen.console import LOGGER, GpuState, JsonLines, Look, Measures, Sample, WorkerStatus, looking, note, only, tell
+from synthgen.console import (
+    LOGGER,
+    GpuState,
+    JsonLines,
+    Look,
+    Measures,
+    Sample,
+    WorkerStatus,
+    looking,
+    note,
+    only,
+    tell,
+)
 from synthgen.console.events import (
     Committed,
     Event,

@@ -70,5 +70,3 @@ def test_a_program_that_imports_the_package_gets_records_and_nothing_is_printed(
         "synthgen INFO 100% done",
         "synthgen INFO select: 1 of 1 partition",
     ]
-
-

@@ -67,7 +67,13 @@ def test_a_stage_says_that_its_model_is_loading_until_the_first_unit_is_done() -
 
 def test_the_measures_of_calls_are_rates_and_shares_and_what_was_spent(clock: list[float]) -> None:
     meter = Meter(Loading("loading"), lambda counters: Cost(counters["worker_seconds"] / 100, "USD"))
-    counters = {"pairs": 1.0, "prompt_tokens": 100.0, "cached_tokens": 75.0, "output_tokens": 100.0, "worker_seconds": 8}
+    counters = {
+        "pairs": 1.0,
+        "prompt_tokens": 100.0,
+        "cached_tokens": 75.0,
+        "output_tokens": 100.0,
+        "worker_seconds": 8,
+    }
     assert not meter.of_pairs({}).tokens_per_second, "the time in which the model loads is no part of the rate"
     clock[0] = 600.0
     meter.of_pairs(counters)

@@ -26,7 +26,7 @@ from synthgen.commands.evaluate.summary import summarize
 from synthgen.commands.evaluate.worker import build
 from synthgen.config.pipeline import EngineConfig, Pipeline
 from synthgen.config.strict_yaml import Document
-from synthgen.console import Loading, Measures, StageProgress, note
+from synthgen.console import Loading, StageProgress, note
 from synthgen.engines import ModelName, check_engine
 from synthgen.engines.kinds import first_wait, gpus_of, kind_of, resolve_model
 from synthgen.engines.section import engine_faults
@@ -191,8 +191,7 @@ def _ask(evaluation: Evaluation, signals: StopSignals) -> None:
         def show(counters: Mapping[str, float]) -> None:
             failed = counters.get("failed", 0)
             detail = f"{failed:,.0f} failed" if failed else ""
-            detail = detail if counters.get("replies") else loading.note()
-            bar.show(counters.get("replies", 0), Measures(detail=detail, counters=counters))
+            bar.show(counters.get("replies", 0), detail if counters.get("replies") else loading.note())
 
         for receipt in run_pool(spec, tasks, show, signals):
             stage.commit(receipt, lease)

@@ -16,7 +16,7 @@ from synthgen.commands.export.record import (
     write_part,
 )
 from synthgen.commands.export.sample import Sample, read_pairs, read_samples, turned_upright
-from synthgen.console import Measures, StageProgress
+from synthgen.console import StageProgress
 from synthgen.errors import NothingUsable
 from synthgen.store import Folder, RunFolder
 from synthgen.tables import PACK
@@ -43,7 +43,7 @@ def write_parts(
             rows = Counter(part.rows)
             counts.update(samples=part.samples, turns=part.turns, images=part.images)
             left_out.update(reason for _, reason in part.left_out)
-            progress.show(number + 1, Measures(detail=f"{counts['samples']:,} samples"))
+            progress.show(number + 1, f"{counts['samples']:,} samples")
     counts["rows"] = rows.total()
     if not counts["rows"]:
         why = ", ".join(f"{count:,} because {REASONS[reason]}" for reason, count in left_out.items())

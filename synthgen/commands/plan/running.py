@@ -41,9 +41,13 @@ class PlanPrice:
         """Yield the settings of the model of a stage with its profile, if there is one."""
         job, generate = self._job, self._job.pipeline.generate
         if stage in (ASK.name, GENERATE.name) and (measured := profiles.load(job)):
-            part, profile = (generate.asker, measured.asking) if stage == ASK.name else (
-                generate.answerer,
-                measured.answering,
+            part, profile = (
+                (generate.asker, measured.asking)
+                if stage == ASK.name
+                else (
+                    generate.answerer,
+                    measured.answering,
+                )
             )
             if profile:
                 yield part, profile

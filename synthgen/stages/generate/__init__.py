@@ -82,7 +82,9 @@ def results_of(run: StageRun, tasks: Sequence[Task], context: GenerateContext) -
     memory.note_workers(name, count, memory.generate_bytes(run.job.pipeline, engine))
     total, is_bound = count_pending(context, tasks)
     generate = run.job.pipeline.generate
-    meter = Meter(Loading(first_wait([engine])), spending(generate.asker if context.is_first_pass else generate.answerer))
+    meter = Meter(
+        Loading(first_wait([engine])), spending(generate.asker if context.is_first_pass else generate.answerer)
+    )
     with StageProgress(name, total, "assignment", is_bound=is_bound) as bar:
 
         def show(counters: Mapping[str, float]) -> None:

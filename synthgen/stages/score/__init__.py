@@ -85,6 +85,7 @@ def _run_round(
     total, is_bound = sum(count for count, _ in pairs), any(bound for _, bound in pairs)
     counters: dict[str, Mapping[str, float]] = {}
     with StageProgress(f"{SCORE.name} {title}", total, "pair", is_bound=is_bound) as bar:
+
         def show(name: str, latest: Mapping[str, float]) -> None:
             counters[name] = latest
             both = sum((Counter(each) for each in counters.values()), Counter[str]())
@@ -103,7 +104,9 @@ def _cost(works: Sequence[tuple[PassContext, list[Task]]], counters: Mapping[str
     """Return the cost of passes that run side by side; None where it is not known of each, or not in one unit."""
     costs = [spending(context.judge.settings)(counters.get(context.name, {})) for context, _ in works]
     units = {cost.unit if cost else None for cost in costs}
-    return Cost(sum(cost.spent for cost in costs if cost), units.pop() or "") if len(units) == 1 and all(costs) else None
+    return (
+        Cost(sum(cost.spent for cost in costs if cost), units.pop() or "") if len(units) == 1 and all(costs) else None
+    )
 
 
 def pool_of(context: PassContext, tasks: int | None, home: Path, strikes: Folder | None = None) -> PoolSpec:
