@@ -5,7 +5,6 @@ Each has when it happened, the run, the stage that is at work, and the partition
 
 import json
 import logging
-import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime

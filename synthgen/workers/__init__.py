@@ -3,9 +3,9 @@
 `pool` hands out tasks, watches its actors (`actor`) and replaces them; `rounds` says which pools run side by side;
 `failures` tells a worker that died from one that lost its machine; `bisection` finds the image that kills its worker;
 `signals` hears the signals that ask a run to end; `circuit_breaker` stops a job in which nothing works; `cluster` joins
-Ray, `metrics` has Ray serve those of a run, and `ray_watch` ends a run whose Ray is gone; `home` brings an actor to the folder that the run was started in;
-`notes` brings what an actor notes to the user, and `gpus` looks how busy its GPUs are; `serial` is a worker for a
-function that blocks. Ray's own restarts and retries are off: they would hide all this.
+Ray, `metrics` has Ray serve those of a run, and `ray_watch` ends a run whose Ray is gone; `home` brings an actor to the
+folder that the run was started in; `notes` brings what an actor notes to the user, and `gpus` looks how busy its GPUs
+are; `serial` is a worker for a function that blocks. Ray's own restarts and retries are off: they would hide all this.
 """
 
 from synthgen.workers.circuit_breaker import CircuitBreaker

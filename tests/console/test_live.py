@@ -29,7 +29,7 @@ def worker(number: int, state: WorkerState = "at work", **more: object) -> Worke
 
 @pytest.fixture
 def view(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> LiveView:
-    """A view at work on a run, whose terminal is not looked at."""
+    """Return a view at work on a run, whose terminal is not looked at."""
     view = LiveView()
     view.see(RunStarted("data", STAGES, "0"))
     return view

@@ -19,7 +19,7 @@ class Seen:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The time of the monotonic clock, to be set."""
+    """Return the time of the monotonic clock, to be set."""
     now = [0.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
     return now
