@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from synthgen.console.events import Event, Note, Progress, RunStarted, StageStarted, Workers, as_json, tell
+from synthgen.console.events import Event, Note, Progress, RunEnded, RunStarted, StageStarted, Workers, as_json, tell
 from synthgen.console.notes import for_terminal
 
 EVERY_SECONDS = 5.0  # between two events of progress, and of workers, of one stage
@@ -34,6 +34,8 @@ class JsonLines:
             place = {name: value for name, value in (("run", self._run), ("stage", self._stage)) if value}
             when = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
             self._write(json.dumps({"at": when, **place, **as_json(event)}, ensure_ascii=False))
+        if isinstance(event, RunEnded):
+            self._stage = None
 
     def _is_due(self, event: Event) -> bool:
         if not isinstance(event, Progress | Workers) or (isinstance(event, Progress) and event.phase != "going"):

@@ -63,12 +63,10 @@ class ActorShell:
         node: str = ray.get_runtime_context().get_node_id()
         return node, self._notes.take()
 
-    async def do(self, task: Task) -> Receipt | None:
-        """Do a task; None if it is given back."""
-        if self._is_draining:
-            return None
-        receipt: Receipt | None = await self._worker.do(task)
-        return receipt
+    async def do(self, task: Task) -> tuple[Receipt | None, Report]:
+        """Do a task, and return its receipt, or None if it is given back, with what was counted by then."""
+        receipt: Receipt | None = None if self._is_draining else await self._worker.do(task)
+        return receipt, await self.progress()
 
     async def progress(self) -> Report:
         """Return the worker's counters, and what was noted since the last call."""
@@ -150,9 +148,9 @@ class ActorHandle:
         self.changed_at = self.changed_at if self.held else now
         return task, now - self.handed_at.pop(reference, now)
 
-    def set_answered(self, report: Report) -> None:
+    def set_answered(self) -> None:
         """Note that it reported."""
-        self.asked, self.report = None, report
+        self.asked = None
         self.placed_at = self.placed_at or time.monotonic()
 
     def take_finished(self) -> list[tuple[Task, Receipt]]:
@@ -162,7 +160,7 @@ class ActorHandle:
         finished = []
         for reference in ray.wait(list(self.held), num_returns=len(self.held), timeout=0)[0] if self.held else []:
             with suppress(ray.exceptions.RayError):
-                if receipt := ray.get(reference):
+                if receipt := ray.get(reference)[0]:
                     finished.append((self.take(reference)[0], receipt))
         return finished
 

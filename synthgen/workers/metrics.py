@@ -6,11 +6,11 @@ its value is the port of the endpoint where Ray is started here, and a cluster h
 
 import os
 import sys
-import time
-from collections import Counter
+import threading
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, get_args
 
 from synthgen.console import Event, seen_by
 from synthgen.console.events import (
@@ -23,12 +23,12 @@ from synthgen.console.events import (
     StageStarted,
     WorkerChanged,
     Workers,
+    WorkerState,
 )
 from synthgen.engines.vllm_metrics import VARIABLE, are_wanted
 from synthgen.errors import UserMistake, one_line
 
-RECORD_SECONDS = 5.0  # between two times that all values are recorded; Ray serves them every ten
-STATES = ("waiting", "loading", "at work", "idle", "silent")
+RECORD_SECONDS = 5.0  # between two records of all values: Ray takes them every ten, and drops a gauge that is not new
 
 Labels = tuple[tuple[str, str], ...]
 
@@ -65,8 +65,20 @@ def recording() -> Iterator[None]:
         return
     endpoint_port()
     _check_exporter()
-    with seen_by(MetricsView()):
-        yield
+    view, is_over = MetricsView(), threading.Event()
+
+    def record() -> None:
+        while not is_over.wait(RECORD_SECONDS):
+            view.record()
+
+    recorder = threading.Thread(target=record, name="metrics", daemon=True)
+    recorder.start()  # events may not come for minutes, as while a plan is drawn
+    try:
+        with seen_by(view):
+            yield
+    finally:
+        is_over.set()
+        recorder.join()
 
 
 def endpoint_port() -> int | None:
@@ -94,18 +106,26 @@ def _check_exporter() -> None:
 
 
 class MetricsView:
-    """Takes events into values, and records them once Ray is joined."""
+    """Takes events into values, which are recorded now and then, once Ray is joined."""
 
     def __init__(self) -> None:
         self._run = ""
         self._gauges: dict[tuple[str, Labels], float] = {}
-        self._grown: Counter[tuple[str, Labels]] = Counter()  # counters since they were last recorded
+        self._grown: defaultdict[tuple[str, Labels], float] = defaultdict(
+            float
+        )  # counters since they were last recorded
         self._counted: dict[str, Mapping[str, float]] = {}  # stage → what its workers had counted
         self._metrics: dict[str, Any] = {}
-        self._recorded = 0.0
+        self._lock = threading.Lock()
 
     def see(self, event: Event) -> None:
-        """Take an event; all values are recorded every few seconds, and when a stage or the run is over."""
+        """Take an event; when a stage or the run is over, all values are recorded."""
+        with self._lock:
+            self._take(event)
+        if isinstance(event, StageEnded | RunEnded):
+            self.record()
+
+    def _take(self, event: Event) -> None:
         if isinstance(event, RunStarted):
             self._run = event.out.rstrip("/").rpartition("/")[2]
         elif isinstance(event, StageStarted):
@@ -124,9 +144,6 @@ class MetricsView:
             self._see_progress(event)
         elif isinstance(event, Workers):
             self._see_workers(event)
-        is_over = isinstance(event, StageEnded | RunEnded)
-        if is_over or time.monotonic() - self._recorded >= RECORD_SECONDS:
-            self._record()
 
     def _see_progress(self, event: Progress) -> None:
         stage, measures = event.stage, event.measures
@@ -147,9 +164,9 @@ class MetricsView:
         self._grow("synth_calls", grown.get("calls", 0.0) - failed, stage=stage, outcome="answered")
 
     def _see_workers(self, event: Workers) -> None:
-        states = Counter(worker.state for worker in event.workers)
-        for state in STATES:
-            self._set("synth_workers", states.get(state, 0), stage=event.stage, state=state)
+        states = Counter[str](worker.state for worker in event.workers)
+        for state in get_args(WorkerState):
+            self._set("synth_workers", states[state], stage=event.stage, state=state)
         for each in event.workers:
             place = {"stage": event.stage, "worker": each.worker}
             if each.in_flight is not None:
@@ -171,19 +188,19 @@ class MetricsView:
 
     def _grow(self, name: str, by: float, **labels: str) -> None:
         if by > 0:  # an edit may take rows back, which a counter cannot
-            self._grown[name, tuple(labels.items())] += by  # type: ignore[assignment]
+            self._grown[name, tuple(labels.items())] += by
 
-    def _record(self) -> None:
+    def record(self) -> None:
         """Record all values with Ray; before it is joined they wait."""
         ray = sys.modules.get("ray")
         if ray is None or not ray.is_initialized():
             return
-        self._recorded = time.monotonic()
-        for (name, labels), value in self._gauges.items():
-            self._metric(name).set(value, tags={"run": self._run, **dict(labels)})
-        for (name, labels), by in self._grown.items():
-            self._metric(name).inc(by, tags={"run": self._run, **dict(labels)})
-        self._grown.clear()
+        with self._lock:
+            for (name, labels), value in self._gauges.items():
+                self._metric(name).set(value, tags={"run": self._run, **dict(labels)})
+            for (name, labels), by in self._grown.items():
+                self._metric(name).inc(by, tags={"run": self._run, **dict(labels)})
+            self._grown.clear()
 
     def _metric(self, name: str) -> Any:
         from ray.util.metrics import Counter as RayCounter

@@ -229,16 +229,17 @@ class Pool:
             actor.set_ready(node)
             tell(WorkerChanged(self._spec.name, actor.name, "ready", node, time.monotonic() - actor.created_at))
         elif reference == actor.asked:
+            actor.set_answered()
             self._take_report(actor, answer)
         else:
-            task, seconds = actor.take(reference)
-            if answer is not None:
+            (task, seconds), (receipt, report) = actor.take(reference), answer
+            self._take_report(actor, report)
+            if receipt is not None:
                 tell(TaskDone(self._spec.name, actor.name, task.partition, seconds))
-            self._settle(task, answer)
+            self._settle(task, receipt)
 
     def _take_report(self, actor: ActorHandle, report: Report) -> None:
-        actor.set_answered(report)
-        self._counters[actor] = report.counters
+        actor.report, self._counters[actor] = report, report.counters
         self._last = (report.talk.last if report.talk else None) or self._last
         pass_on(report.notes, actor.name)
 

@@ -152,4 +152,4 @@ def test_a_run_on_a_terminal_is_drawn_from_its_start_to_its_end(
         pass
     tell(StageEnded("tag", 1.0, 1, 9, "tagged"))
     tell(RunEnded("done", 1.0))
-    assert capsys.readouterr().err.rstrip().endswith("tag       9 images in 0:01")
+    assert "tag       9 images in 0:01\n" in capsys.readouterr().err

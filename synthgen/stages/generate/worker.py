@@ -167,8 +167,8 @@ class GenerateWorker:
 
 def sample_of(row: Row, image: Row) -> Sample:
     """Return a pair as a person sees it while a run is at work; of a pass that only asks, its question."""
-    texts = (str(row.get(name) or "")[:LONGEST_SHOWN] for name in ("question", "answer"))
-    return Sample(*texts, row["type"], PurePosixPath(display_uri(image["uri"])).name)
+    question, answer = (str(row.get(name) or "")[:LONGEST_SHOWN] for name in ("question", "answer"))
+    return Sample(question, answer, row["type"], PurePosixPath(display_uri(image["uri"])).name)
 
 
 def longest_reply(pack: PackFile, is_first_pass: bool = False) -> int:
