@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Protocol
 
 Phase = Literal["start", "going", "end", "broken"]
-WorkerState = Literal["waiting", "loading", "at work", "idle", "silent"]
+WorkerState = Literal["starting", "loading", "at work", "idle", "silent"]
 Change = Literal["started", "ready", "replaced", "ended"]
 
 

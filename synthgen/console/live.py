@@ -31,7 +31,7 @@ if TYPE_CHECKING:  # rich takes longer to import than help may take
 
 MOST_WORKERS = 8  # that have a line of their own
 GIGABYTE = 1e9
-COLOURS = {"at work": "green", "silent": "red", "loading": "yellow", "waiting": "yellow", "idle": "dim"}
+COLOURS = {"at work": "green", "silent": "red", "loading": "yellow", "starting": "yellow", "idle": "dim"}
 
 
 @dataclass
@@ -83,18 +83,23 @@ class LiveView:
             self._open(_Shown({name: _Stage(name) for name in event.stages}, is_run=True))
         elif isinstance(event, RunEnded):
             self._close()
-        elif isinstance(event, StageStarted):
-            self._stage(event.stage).started = time.monotonic()
-            shown.forget_workers()
-        elif isinstance(event, StageEnded):
-            self._stage(event.stage).ended = event
-            shown.forget_workers()
+        elif isinstance(event, StageStarted | StageEnded):
+            self._see_stage(event)
         elif isinstance(event, Planned):
             self._stage(event.stage).planned = event.cost
         elif isinstance(event, Workers):
             shown.workers[event.stage], shown.last = event.workers, event.last or shown.last
         elif isinstance(event, Progress):
             self._see_progress(event)
+
+    def _see_stage(self, event: StageStarted | StageEnded) -> None:
+        self._shown.forget_workers()
+        if self._shown.is_run and event.stage not in self._shown.stages:
+            return  # a stage that the pipeline has no use for
+        if isinstance(event, StageStarted):
+            self._stage(event.stage).started = time.monotonic()
+        else:
+            self._stage(event.stage).ended = event
 
     def _see_progress(self, event: Progress) -> None:
         if event.phase == "start" and not self.is_open:

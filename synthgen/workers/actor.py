@@ -196,7 +196,7 @@ class ActorHandle:
     def _state(self) -> tuple[WorkerState, float]:
         """Return its state, and since when it has been in it."""
         if not self.is_ready:
-            return ("waiting", self.created_at) if self.placed_at is None else ("loading", self.placed_at)
+            return ("starting", self.created_at) if self.placed_at is None else ("loading", self.placed_at)
         silent = self.report.talk.silent_seconds if self.report.talk else 0.0
         if silent >= SILENT_CALLS_SECONDS:
             return "silent", time.monotonic() - silent

@@ -89,6 +89,12 @@ def test_workers_and_the_last_pair_are_shown_while_their_stage_is_at_work(view: 
     view.see(RunEnded("done", 30.0))
 
 
+def test_a_stage_that_the_pipeline_has_no_use_for_is_not_shown(view: LiveView) -> None:
+    lines = show(view, StageStarted("ask"), StageEnded("ask", 0.1, 0, 0, "asked"))
+    assert lines == list(STAGES)
+    view.see(RunEnded("done", 30.0))
+
+
 def test_of_many_workers_those_that_need_attention_are_shown_and_the_others_counted(view: LiveView) -> None:
     workers = (*(worker(number) for number in range(100, 140)), worker(200, "silent", silent_seconds=50.0))
     lines = show(view, StageStarted("generate"), GOING, Workers("generate", workers))

@@ -1,4 +1,4 @@
-"""The board and the alerts: metrics that exist, expressions that Prometheus reads, alerts that fire when they should."""
+"""The board and the alerts: metrics that exist, expressions that Prometheus reads, alerts that fire when they must."""
 
 import json
 import re

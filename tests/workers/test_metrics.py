@@ -109,7 +109,7 @@ def test_a_stage_at_work_has_its_progress_price_and_workers(values: Values) -> N
         WorkerChanged("generate", "generate-2", "replaced", why="it died"),
     )
     states = {place[2]: value for place, value in values.items() if place[0] == "synth_workers"}
-    assert states == {"waiting": 0, "loading": 1, "at work": 1, "idle": 0, "silent": 0}
+    assert states == {"starting": 0, "loading": 1, "at work": 1, "idle": 0, "silent": 0}
     rest = {place: value for place, value in values.items() if place[0] != "synth_workers"}
     assert rest == {
         ("synth_stage_active", "generate"): 1,

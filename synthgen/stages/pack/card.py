@@ -13,8 +13,8 @@ from typing import Any
 import yaml
 
 from synthgen.config.pipeline import PackConfig, SelectConfig
+from synthgen.console.markdown import escape, make_table
 from synthgen.engines.kinds import engine_kind
-from synthgen.stages.pack.markdown import escape, make_table
 
 SIZES = (
     (10**3, "n<1K"),

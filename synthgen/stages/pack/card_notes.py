@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from synthgen.console.markdown import escape, make_table
 from synthgen.errors import Damaged
-from synthgen.stages.pack.markdown import escape, make_table
 from synthgen.store import Folder, RunFolder
 from synthgen.tables import PACK
 
@@ -90,7 +90,10 @@ def forget_examples(folder: RunFolder) -> None:
 
 def keep_faults(folder: RunFolder, faults: Faults) -> None:
     """Keep what people found wrong, in place of what they found before, and say it in the card."""
-    place_of(folder).write(FAULTS, json.dumps(asdict(faults), ensure_ascii=False).encode())
+    place, data = place_of(folder), json.dumps(asdict(faults), ensure_ascii=False).encode()
+    if FAULTS in place.names(".json") and place.read(FAULTS) == data:
+        return
+    place.write(FAULTS, data)
     _show(folder, "Known faults", faults_section(folder))
 
 
@@ -136,7 +139,7 @@ def with_section(card: str, title: str, section: str) -> str:
 
 def _example(example: CardExample) -> str:
     question, answer = (escape(text, LONGEST) for text in (example.question, example.answer))
-    picture = f'<img src="{FOLDER}/{example.picture}" alt="The picture that the question is about">'
+    picture = f'<img src="{FOLDER}/{escape(example.picture)}" alt="The picture that the question is about">'
     return f"{picture}\n\n**{question}**\n\n{answer}\n\n*{escape(example.type)}*"
 
 
