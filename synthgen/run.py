@@ -23,7 +23,7 @@ from importlib import import_module
 from typing import Literal, cast
 
 from synthgen import __version__
-from synthgen.config.pipeline import EngineConfig
+from synthgen.config.engine import EngineConfig
 from synthgen.console import note, tell
 from synthgen.console.events import Committed, RunEnded, RunStarted, StageEnded, StageStarted
 from synthgen.engines import ModelName, check_engine

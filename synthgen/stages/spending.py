@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 
-from synthgen.config.pipeline import GenerateConfig, PriceConfig
+from synthgen.config.engine import PriceConfig
+from synthgen.config.generation import GenerateConfig
 from synthgen.console import Cost, Spending
 from synthgen.engines.kinds import gpus_of
 

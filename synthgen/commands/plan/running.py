@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 from synthgen.commands.plan import pass_pricing, pricing, profiles
 from synthgen.commands.plan.pricing import Kind, Usage
-from synthgen.config.pipeline import GenerateConfig
+from synthgen.config.generation import GenerateConfig
 from synthgen.console import Event, note, tell
 from synthgen.console.events import Planned, Progress
 from synthgen.errors import Damaged

@@ -12,7 +12,8 @@ from typing import Any
 
 import yaml
 
-from synthgen.config.pipeline import PackConfig, SelectConfig
+from synthgen.config.packing import PackConfig
+from synthgen.config.selection import SelectConfig
 from synthgen.console.markdown import escape, make_table
 from synthgen.engines.kinds import engine_kind
 

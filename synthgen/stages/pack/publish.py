@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from synthgen import __version__
-from synthgen.config.pipeline import SelectConfig
+from synthgen.config.selection import SelectConfig
 from synthgen.stages.pack.card import CardNotes, ShardContents, card
 from synthgen.stages.pack.card_notes import examples_section, faults_section
 from synthgen.stages.pack.command import command_of

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from huggingface_hub import DatasetCard, DatasetCardData
 
-from synthgen.config.pipeline import PackConfig, SelectConfig
+from synthgen.config.packing import PackConfig
+from synthgen.config.selection import SelectConfig
 from synthgen.errors import Damaged
 from synthgen.stages.pack.card import CardNotes, ShardContents, card
 from synthgen.stages.pack.card_notes import (
