@@ -17,3 +17,20 @@ def make_table(head: Sequence[str], rows: Iterable[Sequence[object]], *, is_esca
     cells = ([cell if is_escaped else escape(cell) for cell in row] for row in rows)
     lines = [head, ["---"] * len(head), *cells]
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+
+
+CITE = """## How to cite
+```bibtex
+@software{synthgen,
+  title = {synthgen},
+  author = {{The synthgen authors}},
+}
+@article{gu2024infinitymm,
+  title = {Infinity-MM: Scaling Multimodal Performance with Large-Scale and High-Quality Instruction Data},
+  author = {Gu, Shuhao and others},
+  journal = {arXiv preprint arXiv:2410.18558},
+  year = {2024},
+}
+```
+
+The second is the method that `synth` follows. Cite the source of the images and the model that answered too."""

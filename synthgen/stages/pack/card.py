@@ -14,7 +14,7 @@ import yaml
 
 from synthgen.config.packing import PackConfig
 from synthgen.config.selection import SelectConfig
-from synthgen.console.markdown import escape, make_table
+from synthgen.console.markdown import CITE, escape, make_table
 from synthgen.engines.kinds import engine_kind
 
 SIZES = (
@@ -232,19 +232,3 @@ A tuned model learns the manners of whoever answered, and the errors and gaps wi
 _AGAIN = """SOURCE is where the images are, FOLDER is where the data go. The same images, settings and definition files
 give the same plan; replies of a model can differ with its hardware and its version. The record in the output folder,
 `frozen/`, has all settings and definition files word by word."""
-
-CITE = """## How to cite
-```bibtex
-@software{synthgen,
-  title = {synthgen},
-  author = {{The synthgen authors}},
-}
-@article{gu2024infinitymm,
-  title = {Infinity-MM: Scaling Multimodal Performance with Large-Scale and High-Quality Instruction Data},
-  author = {Gu, Shuhao and others},
-  journal = {arXiv preprint arXiv:2410.18558},
-  year = {2024},
-}
-```
-
-The second is the method that `synth` follows. Cite the source of the images and the model that answered too."""

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from huggingface_hub import DatasetCard, DatasetCardData
@@ -37,6 +38,12 @@ FAULTS = Faults(
 PLANTED = "</td> | ![x](http://evil) <script>alert(1)</script> `c` ## no heading"
 
 
+def front(card: Any) -> dict[str, Any]:
+    """Return the front matter of a card as huggingface_hub writes it."""
+    read: dict[str, Any] = card.data.to_dict()
+    return read
+
+
 def titles(text: str) -> list[str]:
     return re.findall(r"^## (.+)$", text, re.MULTILINE)
 
@@ -57,8 +64,8 @@ def test_the_hub_reads_the_front_matter_and_writes_the_same() -> None:
     read = DatasetCard(text)
     assert isinstance(read.data, DatasetCardData) and read.data.license == "cc-by-4.0"
     assert read.data.language == ["en", "de"] and read.data.size_categories == ["n<1K"]
-    assert DatasetCard(str(read)).data.to_dict() == read.data.to_dict()
-    assert read.data.to_dict()["configs"][0]["data_files"] == [{"split": "train", "path": ["data/train-0.parquet"]}]
+    assert front(DatasetCard(str(read))) == front(read)
+    assert front(read)["configs"][0]["data_files"] == [{"split": "train", "path": ["data/train-0.parquet"]}]
 
 
 def test_a_card_says_what_a_reader_asks_of_a_data_set(world: World) -> None:
