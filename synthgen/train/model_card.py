@@ -130,8 +130,8 @@ def _again(training: Training) -> str:
     words = ["synth", "train", *map(_shown, training.data), "--model", _shown(training.model), "--out", "TUNED"]
     for name, value in changed.items():
         words += ["--set", f"train.{name}={json.dumps(value)}"]
-    lines = [f"pip install synthgen=={__version__}", " ".join(shlex.join(words).split())]
-    return "\n".join(["```", *(line.replace("`", "'") for line in lines), "```"])
+    command = " ".join(shlex.join(words).replace("`", "'").split())
+    return f"```\n{command}\n```\n\nWith synthgen {__version__}, on the same data."
 
 
 def _shown(name: str) -> str:

@@ -129,8 +129,7 @@ def _again(notes: CardNotes) -> str:
     """Return the section with the command; the fence is longer than any that a setting may hold."""
     command = " ".join(notes.command.split())
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", command)), default=0))
-    lines = (fence, f"pip install synthgen=={notes.version}", command, fence)
-    return "## How to make it again\n" + "\n".join(lines) + f"\n\n{_AGAIN}"
+    return f"## How to make it again\n{fence}\n{command}\n{fence}\n\n{_AGAIN.format(version=notes.version)}"
 
 
 def _front_matter(contents: ShardContents, pack: PackConfig) -> dict[str, Any]:
@@ -229,6 +228,6 @@ To tune vision-language models that answer questions about images, and to study 
 
 A tuned model learns the manners of whoever answered, and the errors and gaps with them."""
 
-_AGAIN = """SOURCE is where the images are, FOLDER is where the data go. The same images, settings and definition files
-give the same plan; replies of a model can differ with its hardware and its version. The record in the output folder,
-`frozen/`, has all settings and definition files word by word."""
+_AGAIN = """With synthgen {version}; SOURCE is where the images are, FOLDER is where the data go. The same images, settings
+and definition files give the same plan; replies of a model can differ with its hardware and its version. The record in
+the output folder, `frozen/`, has all settings and definition files word by word."""

@@ -84,7 +84,7 @@ def test_the_command_that_made_it_stands_as_it_is_typed_and_breaks_out_of_nothin
     assert command_of(record) == "synth run SOURCE --out FOLDER --pipeline mine --set 'select.a={min: 3}'"
     notes = CardNotes(command="synth run --set 'x=```\n## Fake'", version="1.2")
     text = card(CONTENTS, FACTS, SelectConfig(), PackConfig(), notes)
-    assert "\n````\npip install synthgen==1.2\nsynth run --set 'x=``` ## Fake'\n````\n" in text
+    assert "\n````\nsynth run --set 'x=``` ## Fake'\n````\n\nWith synthgen 1.2;" in text
     assert "How to make it again" in titles(text) and "Fake" not in titles(text)
 
 
