@@ -228,6 +228,6 @@ To tune vision-language models that answer questions about images, and to study 
 
 A tuned model learns the manners of whoever answered, and the errors and gaps with them."""
 
-_AGAIN = """With synthgen {version}; SOURCE is where the images are, FOLDER is where the data go. The same images, settings
-and definition files give the same plan; replies of a model can differ with its hardware and its version. The record in
-the output folder, `frozen/`, has all settings and definition files word by word."""
+_AGAIN = """With synthgen {version}; SOURCE is where the images are, FOLDER is where the data go. The same images,
+settings and definition files give the same plan; replies of a model can differ with its hardware and its version. The
+record in the output folder, `frozen/`, has all settings and definition files word by word."""
