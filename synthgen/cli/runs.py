@@ -209,12 +209,13 @@ def reask(
     from synthgen.commands.open import open_run_folder
     from synthgen.job.job import reopen
 
+    look = look_of(quiet, as_json)
     folder = open_run_folder(out)
     job = asking_again.with_settings(asking_again.with_own_section(reopen(folder), folder), settings or ())
     if is_dry:
         print("\n".join(asking_again.forecast(folder, job)))
         return
-    with looking(look_of(quiet, as_json)):
+    with looking(look):
         asking_again.reask(folder, job)
         _show_result(folder, "", as_json)
 

@@ -1,6 +1,7 @@
 """The live view of a terminal: the stages of a run, how well the one at work does, its workers, and the last pair.
 
-rich draws it on stderr, once a second, and notes appear above it. What is over stays as a line for each stage.
+rich draws it on stderr, once a second, and notes appear above it. Of a run a line for each stage stays; other work
+says itself what came of it.
 """
 
 import time
@@ -120,8 +121,14 @@ class LiveView:
 
         self._shown = shown
         console = Console(stderr=True)
-        # Results go to stdout, which may be a file: nothing may stand in for it.
-        self._live = Live(get_renderable=self.draw, console=console, refresh_per_second=1, redirect_stdout=False)
+        # Results go to stdout, which may be a file: nothing may stand in for it. Of a run a line for each stage stays.
+        self._live = Live(
+            get_renderable=self.draw,
+            console=console,
+            refresh_per_second=1,
+            redirect_stdout=False,
+            transient=not shown.is_run,
+        )
         self._live.start()
 
     def _close(self) -> None:

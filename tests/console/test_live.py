@@ -144,7 +144,8 @@ def test_on_a_terminal_progress_is_drawn_and_notes_appear_above_it(
         note("a note meanwhile")
         print("a result")
     output = capsys.readouterr()
-    assert "9 images in 0:00" in output.err and "a note meanwhile" in output.err and "tag: 9 images" not in output.err
+    assert "tag       9 images" in output.err and "a note meanwhile" in output.err and "tag: 9" not in output.err
+    assert output.err.endswith("\x1b[2K"), "whoever did the work says what came of it"
     assert output.out == "a result\n", "what is drawn on stderr takes nothing from stdout"
 
 
