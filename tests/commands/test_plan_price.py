@@ -6,7 +6,7 @@ from typing import Any, cast
 import pyarrow as pa
 import pytest
 
-from synthgen.commands.plan import PlanPrice, running
+from synthgen.commands.plan import PlanPrice, profiles
 from synthgen.commands.plan.profiles import Profiles
 from synthgen.config.engine import EngineConfig, PriceConfig
 from synthgen.console import Cost, Event, only, tell
@@ -34,7 +34,7 @@ def told(part: Any, monkeypatch: pytest.MonkeyPatch, *events: Event, profile: An
             raise profile
         return Profiles(profile) if profile else None
 
-    monkeypatch.setattr(running.profiles, "load", load)
+    monkeypatch.setattr(profiles, "load", load)
     folder = SimpleNamespace(
         log=lambda spec: SimpleNamespace(partitions=["p0"] if spec == PLAN else []), table=lambda *_: ROWS
     )
@@ -72,7 +72,8 @@ def test_only_the_start_of_a_stage_with_a_profile_has_a_price(
 def test_what_was_spent_is_tokens_and_hours_by_the_price_else_gpu_hours_and_nothing_without_a_gpu() -> None:
     counters = {"prompt_tokens": 1e6, "cached_tokens": 4e5, "output_tokens": 1e5}
     priced = model(gpu_hour=2.0, prompt_million=1.0, cached_million=0.5, output_million=10.0)
-    assert cost_of(priced, counters, 1800.0) == Cost(pytest.approx(2.0 + 0.6 + 0.2 + 1.0), "USD")
+    cost = cost_of(priced, counters, 1800.0)
+    assert cost and cost.unit == "USD" and cost.spent == pytest.approx(2.0 + 0.6 + 0.2 + 1.0)
     assert cost_of(model(), counters, 1800.0) == Cost(1.0, GPU_HOURS)
     served = SimpleNamespace(engine=EngineConfig(kind="scripted"), price=PriceConfig())
     assert cost_of(cast(Any, served), counters, 1800.0) is None

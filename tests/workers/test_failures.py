@@ -221,7 +221,7 @@ def test_the_seconds_of_workers_count_from_when_they_are_ready_and_those_of_the_
     shown: list[dict[str, float]] = []
     monkeypatch.setattr(pool, "_show", shown.append)
     now = [100.0]
-    monkeypatch.setattr(pools.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
     pool._start("worker-1")
     now[0] = 160.0
     pool._tell(now[0])
