@@ -144,7 +144,8 @@ class LiveView:
         shown = self._shown
         parts: list[RenderableType] = [_stages_table(list(shown.stages.values()), self.is_open)]
         if shown.workers and self.is_open:
-            parts += ["", _workers_table([each for pool in shown.workers.values() for each in pool])]
+            # A copy: rich draws in a thread of its own.
+            parts += ["", _workers_table([each for pool in list(shown.workers.values()) for each in pool])]
         if shown.last and self.is_open:
             parts += ["", _pair_table(shown.last)]
         return Group(*parts)
