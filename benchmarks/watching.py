@@ -1,9 +1,9 @@
 """The cost of watching a run: its throughput with the live view, JSON events and metrics, over that of a quiet run.
 
 Pairs of jobs take turns: the same questions of a scripted engine, once with everything that `docs/watching.md` names,
-once with nothing. The engine answers at once, so the processor is what they compete for, as with no real model.
-`ratio` is the median of the pairs' ratios of throughput; `driver` is the processor time that the driver takes more, as
-a share of one core.
+once with nothing. The engine answers at once, so the processor is all that they compete for, as with no real model.
+Throughput is questions a processor second, of the driver, of Ray and of the workers together: other work on the machine
+does not count. `ratio` is the median of the pairs' ratios; `driver` is how much of a core the driver takes more.
 
     python benchmarks/watching.py [--pairs 5] [--images 2000] [--quick]
 """
@@ -20,7 +20,7 @@ import sys
 import tempfile
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,22 +34,25 @@ FASTEST = ["--set", "generate.engine.options.seconds=0", "--set", "generate.engi
 
 
 class Watch:
-    """A view that measures: when the first rows had an outcome, and when the last."""
+    """A view that measures, while the stage is at work: rows with an outcome, seconds, and processor seconds.
+
+    The first are those of the first rows, so that what is loaded before them does not count.
+    """
 
     def __init__(self) -> None:
-        self.first: tuple[float, float] | None = None
-        self.last = (0.0, 0.0)
+        self.first: tuple[float, ...] = ()
+        self.last: tuple[float, ...] = ()
 
     def see(self, event: Event) -> None:
-        """Take the time of progress of the stage."""
-        if isinstance(event, Progress) and event.stage == "generate" and event.done:
-            now = time.monotonic(), event.done
-            self.first, self.last = self.first or now, now
+        """Take the measures at progress of the stage."""
+        if isinstance(event, Progress) and event.stage == "generate" and event.phase == "going" and event.done:
+            self.last = event.done, time.monotonic(), family_cpu(), own_cpu()
+            self.first = self.first or self.last
 
-    def rate(self) -> float:
-        """Return the rows a second between the two."""
-        assert self.first is not None
-        return (self.last[1] - self.first[1]) / (self.last[0] - self.first[0])
+    def figures(self) -> dict[str, float]:
+        """Return the rows a processor second, and how much of a core the driver took."""
+        rows, seconds, family, own = (last - first for first, last in zip(self.first, self.last, strict=True))
+        return {"rate": rows / family, "driver": own / seconds, "rows": rows}
 
 
 def main() -> None:
@@ -104,21 +107,19 @@ def run_job(out: str, look: str) -> None:
             stack.enter_context(seen_by(watch))
         else:
             stack.enter_context(only(watch))
-        before, began = _cpu(), time.monotonic()
         run(opened.folder, opened.job, opened.request, StageRange("generate", "generate"))
-        seconds = time.monotonic() - began
-    print(json.dumps({"rate": watch.rate(), "cpu": _cpu() - before, "seconds": seconds}))
+    print(json.dumps(watch.figures()))
 
 
 def report(measured: list[list[dict[str, float]]], images: int) -> None:
     """Print the table and the line of JSON."""
-    print(f"{images:,} images, 3 questions each; questions a second, and processor seconds of the driver")
+    print(f"{images:,} images, 3 questions each; questions a processor second, and how much of a core the driver takes")
     print(f"{'quiet':>18}{'watched':>18}{'ratio':>8}")
     for quiet, watched in measured:
-        cells = (f"{job['rate']:,.0f}/s {job['cpu']:.1f} s" for job in (quiet, watched))
+        cells = (f"{job['rate']:,.1f}/s {job['driver']:.1%}" for job in (quiet, watched))
         print(("{:>18}" * 2).format(*cells) + f"{watched['rate'] / quiet['rate']:8.3f}")
     ratio = statistics.median(watched["rate"] / quiet["rate"] for quiet, watched in measured)
-    driver = statistics.median((watched["cpu"] - quiet["cpu"]) / watched["seconds"] for quiet, watched in measured)
+    driver = statistics.median(watched["driver"] - quiet["driver"] for quiet, watched in measured)
     print(f"ratio {ratio:.3f}; the driver takes {driver:.1%} of a core more{'' if has_exporter() else '; no metrics'}")
     record: dict[str, Any] = {"benchmark": "watching", "ratio": round(ratio, 4), "driver": round(driver, 4)}
     print(json.dumps(record | {"pairs": len(measured), "images": images, "metrics": has_exporter()}))
@@ -137,9 +138,24 @@ def has_exporter() -> bool:
     return get_dashboard_dependency_error() is None
 
 
-def _cpu() -> float:
+def own_cpu() -> float:
+    """Return the processor seconds of this process."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime
+
+
+def family_cpu() -> float:
+    """Return the processor seconds of this process and of all below it that live."""
+    parents, ticks = dict[int, int](), dict[int, int]()
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            values = path.read_text().rpartition(") ")[2].split()
+            parents[int(path.parent.name)] = int(values[1])
+            ticks[int(path.parent.name)] = int(values[11]) + int(values[12])
+    family = {os.getpid()}
+    while more := {pid for pid, parent in parents.items() if parent in family} - family:
+        family |= more
+    return sum(ticks[pid] for pid in family) / os.sysconf("SC_CLK_TCK")
 
 
 def _drain(leader: int) -> None:
