@@ -36,6 +36,7 @@ from synthgen.config.fields import (
     Variables,
 )
 from synthgen.config.library import Section
+from synthgen.config.scoring import AfterConfig
 from synthgen.config.selection import (
     PLAIN_SELECTION,
     AnswerBalance,
@@ -248,6 +249,7 @@ class PassConfig(Section):
     engine: EngineConfig | None = None
     price: PriceConfig | None = None
     sampling: SamplingConfig | None = None
+    after: AfterConfig | None = None  # only pairs that this score leaves open; by default all
 
 
 class ReaskConfig(Section):

@@ -170,7 +170,7 @@ def _scoring_passes(
     for name, settings in pipeline.passes.items():
         before = _of_name(settings.model, stored.get(name), *generating, *stored.values())
         model = _generating_model(before, known, settings, is_needed, f"score.{name}.model")
-        yield ScoringPass(name, settings, model, definitions.passes[name])
+        yield ScoringPass(name, settings, model, definitions.passes[name], pipeline.score[name].after)
 
 
 def _of_name(name: str, first: Any, *others: Any) -> Any:
