@@ -15,9 +15,11 @@ import numpy.typing as npt
 from synthgen.commands.distill.graded import FOLDS, Graded, Lesson, read_graded
 from synthgen.commands.distill.metrics import measure
 from synthgen.commands.open import open_run
+from synthgen.config.prompt_file import JudgePrompt
 from synthgen.config.prompt_pack import Prompts
 from synthgen.console import note
-from synthgen.engines.distilled import DistilledModel, Embedder, Floats, Head, features_of, fit, save
+from synthgen.engines.distilled import DistilledModel, Embedder, Head, features_of, fit, prompt_digest, save
+from synthgen.engines.distilled.embedder import Floats
 from synthgen.engines.revision import folder_digest
 from synthgen.errors import UserMistake, nearest
 from synthgen.job.request import RunRequest
@@ -79,6 +81,7 @@ def distill(request: DistillRequest) -> Distilled:
     folder, job = opened.folder, opened.job
     prompts = _prompts(job, request.score)
     lesson = Lesson(request.score, _scorer(request, folder), prompts, request.labels)
+    _check_prompt(lesson)
     low, high = lesson.bounds
     _check_threshold(request, low, high)
     names, digest = _embedder_of(job)
@@ -88,7 +91,8 @@ def distill(request: DistillRequest) -> Distilled:
     grades = ((graded.values - low) / (high - low)).astype(np.float32)
     fitted = _fit(features, grades, graded, request.sure)
     measured = measure(fitted.predicted, grades[fitted.unseen], fitted.is_sure, _cut(request, grades, low, high))
-    model = DistilledModel(lesson.scorer.name, prompt_labels(prompts, lesson.scorer), *names, digest, measured)
+    prompt = _prompt_of(lesson)
+    model = DistilledModel(lesson.scorer.name, prompt.labels, *names, digest, measured, prompt_digest(prompt))
     save(request.out, model, fitted.head)
     return Distilled(measured, prompts.name if prompts.name != job.definitions.prompts.name else None)
 
@@ -127,9 +131,10 @@ def _fit(features: Floats, grades: Floats, graded: Graded, sure: float) -> _Fitt
     return _Fitted(replace(head, sure=limit), np.concatenate(unseen), np.concatenate(predicted), spread <= limit)
 
 
-def prompt_labels(prompts: Prompts, scorer: Scorer) -> tuple[str, ...]:
-    """Return the labels of a score's judge prompt."""
-    return tuple(getattr(prompts.pack.score_prompt(scorer.prompts[0]), "labels", ()))
+def _prompt_of(lesson: Lesson) -> JudgePrompt:
+    prompt = lesson.prompts.pack.score_prompt(lesson.scorer.prompts[0])
+    assert isinstance(prompt, JudgePrompt), "a score that reads labels has a prompt with labels"
+    return prompt
 
 
 def report(request: DistillRequest, made: Distilled) -> str:
@@ -164,7 +169,7 @@ def _prompts(job: Job, score: str) -> Prompts:
 def _scorer(request: DistillRequest, folder: RunFolder) -> Scorer:
     """Return the score, if a small judge can serve it and the run has its grades; PASS.SCORE is one of a pass."""
     name = request.score
-    able = [each for each in scorer_names() if find_scorer(each).prompts == (f"judge.{each}",)]
+    able = [each for each in scorer_names() if _is_able(find_scorer(each))]
     alone = _alone(name)
     if alone not in able:
         raise UserMistake(f"--score {name}: only scores with one judge prompt can be distilled: {nearest(alone, able)}")
@@ -172,6 +177,17 @@ def _scorer(request: DistillRequest, folder: RunFolder) -> Scorer:
         section = f"score.{place}.scores" if (place := pass_of_score(name)) else "generate.scores"
         raise UserMistake(f"{folder.out.url}: no pair has the score '{name}'; add it to {section} and run again")
     return find_scorer(alone)
+
+
+def _is_able(scorer: Scorer) -> bool:
+    """Return whether a small judge can serve a score: it has one judge prompt, of its own name and with labels."""
+    return scorer.prompts == (f"judge.{scorer.name}",) and "labels" in scorer.needs
+
+
+def _check_prompt(lesson: Lesson) -> None:
+    if lesson.scorer.missing_prompts(lesson.prompts.pack):
+        missing = f"prompt pack '{lesson.prompts.name}' has no prompt {lesson.scorer.prompts[0]}"
+        raise UserMistake(f"--score {lesson.score}: {missing}, by which the small judge is asked")
 
 
 def _embedder_of(job: Job) -> tuple[tuple[str, str | None], str]:

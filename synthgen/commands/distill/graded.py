@@ -14,7 +14,7 @@ from synthgen.commands.audit.results import verdict_of
 from synthgen.commands.usable import UseCounts
 from synthgen.config.prompt_pack import Prompts
 from synthgen.console import note
-from synthgen.engines.distilled import Floats
+from synthgen.engines.distilled.embedder import Floats
 from synthgen.errors import UserMistake
 from synthgen.stages.generate.answering import pair_of
 from synthgen.stages.generate.measures import Scorer, prompt_for

@@ -13,7 +13,8 @@ from synthgen.stages.select.contamination import Contamination, find_contaminati
 from synthgen.stages.select.functions import UserFunction, load_functions
 from synthgen.store import CommitLog, RunFolder
 from synthgen.store.earlier_runs import EarlierRun, open_earlier_runs
-from synthgen.tables import GENERATE, PLAN, SCORE, SELECT, TAG, make_id
+from synthgen.tables import GENERATE, PLAN, SCORE, SELECT, TAG, make_id, pass_of_score, split_count
+from synthgen.tables.passes import RETIRED
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,21 @@ def scores_read(folder: RunFolder, settings: SelectConfig) -> list[str]:
     """Return the scores that decisions depend on: those that the settings name, and all where functions see them."""
     named = {name for _, name in settings.scores}
     return sorted(named | set(scores_in(folder) if settings.functions else ()))
+
+
+def pending_notes(folder: RunFolder, settings: SelectConfig) -> list[str]:
+    """Return a line for each threshold on a score of a pass that is not through: the pairs that lack it are unscored."""
+    pairs, counts, notes = folder.log(GENERATE).counts().get(GENERATE.passes, 0), folder.log(SCORE).counts(), []
+    for name in sorted(settings.keep):
+        if pass_name := pass_of_score(name):
+            settled = sum(count for key, count in counts.items() if split_count(key)[0] == name)
+            pending = pairs - settled - counts.get(f"{pass_name}.{RETIRED}", 0)
+            if pending > 0:
+                notes.append(
+                    f"select.keep.{name}: {pending:,} of {pairs:,} pairs are not scored yet, and count as unscored; "
+                    f"`synth run --out {folder.out.url}` scores them"
+                )
+    return notes
 
 
 def scores_in(folder: RunFolder) -> list[str]:
