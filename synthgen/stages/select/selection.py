@@ -122,7 +122,7 @@ def scores_read(folder: RunFolder, settings: SelectConfig) -> list[str]:
 
 
 def pending_notes(folder: RunFolder, settings: SelectConfig) -> list[str]:
-    """Return a line for each threshold on a score of a pass that is not through: the pairs that lack it are unscored."""
+    """Return a line for each threshold on a score of a pass that is not through all pairs."""
     pairs, counts, notes = folder.log(GENERATE).counts().get(GENERATE.passes, 0), folder.log(SCORE).counts(), []
     for name in sorted(settings.keep):
         if pass_name := pass_of_score(name):
