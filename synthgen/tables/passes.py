@@ -16,6 +16,7 @@ from synthgen.tables.stages import GENERATE, SCORE, StageSpec
 
 VALUE = "value"  # the count of pairs with a value that the pass itself measured
 TAKEN = "taken"  # that of pairs with a value that it took over from the score it waits for
+UNSURE = "unsure"  # that of pairs without one, as a small judge cannot tell; begins its reason too
 DECIDED = "decided"  # that of pairs without one, as the score that it waits for decides them
 NO_VALUE = "no_value"  # that of pairs without one for a reason that no retry can change
 _DECIDED_BY = f"{NOT_APPLICABLE} to pairs that "
@@ -84,7 +85,9 @@ def count_scored(name: str, reasons: Iterable[str | None]) -> Counter[str]:
 def _outcome(reason: str | None) -> str:
     if reason is None:
         return VALUE
-    return DECIDED if is_decided(reason) else score_failure(reason) or NO_VALUE
+    if is_decided(reason):
+        return DECIDED
+    return UNSURE if reason.startswith(f"{UNSURE}: ") else score_failure(reason) or NO_VALUE
 
 
 def decided_by(score: str) -> str:

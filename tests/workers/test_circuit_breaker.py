@@ -184,5 +184,5 @@ def test_pairs_that_another_score_decides_say_nothing_of_the_engine(scored: Stag
     breaker = CircuitBreaker(scored, "scores")
     breaker.see(made(*decided, *failed, *left))
     breaker.see(made(*decided, *left))
-    with pytest.raises(JobFailing, match="the last 100 values of scores/second.mine failed"):
+    with pytest.raises(JobFailing, match=r"the last 100 values of scores/second\.mine failed"):
         breaker.see(made(*decided, *failed))
